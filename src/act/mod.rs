@@ -1,0 +1,3 @@
+//! The hands: they carry out what was decided, and confirm identity first.
+
+pub mod signal;

@@ -1,0 +1,5 @@
+//! Pure answers: facts in, answer out. No file, no syscall, no printing, so that each has its tests
+//! right under it and none needs a container.
+
+pub mod membership;
+pub mod selection;

@@ -1,0 +1,138 @@
+//! The root of the command line: global options, and from them the surroundings in which a command
+//! runs. What the commands are stands in the command table.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{ArgMatches, Args, Command, FromArgMatches};
+
+use crate::commands::{self, COMMANDS};
+use crate::error::{Error, Exit};
+use crate::proc::{Host, ReadError};
+use crate::ui::{Ui, When, is_broken_pipe};
+
+/// Options that every command has, before or after its own.
+#[derive(Args, Debug)]
+pub struct Global {
+    /// Print NDJSON: one object a line, with stable names and exact strings
+    #[arg(long, global = true, help_heading = "Global options")]
+    pub json: bool,
+    /// When to colour
+    #[arg(
+        long,
+        global = true,
+        value_name = "WHEN",
+        value_enum,
+        default_value_t,
+        hide_default_value = true,
+        help_heading = "Global options"
+    )]
+    pub color: When,
+    /// The host's file system, as mounted there: inside a privileged container
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        default_value = "/",
+        hide_default_value = true,
+        help_heading = "Global options"
+    )]
+    pub host_root: PathBuf,
+    /// Tell each step of finding the container, on stderr
+    #[arg(long, short, global = true, help_heading = "Global options")]
+    pub verbose: bool,
+}
+
+/// What a command runs in.
+pub struct Context {
+    /// The two streams.
+    pub ui: Ui,
+    host_root: PathBuf,
+}
+
+impl Context {
+    /// The host to look at.
+    ///
+    /// # Errors
+    /// When there is no `/proc` to read.
+    pub fn host(&self) -> Result<Host, Error> {
+        let host = Host::new(&self.host_root).map_err(|error| {
+            let what = format!("cannot look at the host below `{}`", self.host_root.display());
+            let error = match error {
+                ReadError::Broken(why) => Error::new(Exit::Failed, what).because(why),
+                other => Error::new(Exit::Failed, what).because(other),
+            };
+            error.hint("a proc file system has to be mounted at its `proc` directory")
+        })?;
+        if !host.has_cgroups() {
+            self.ui.warn(
+                "no cgroup hierarchy is mounted at /sys/fs/cgroup: containers are told by their PID namespaces alone",
+            );
+        }
+        Ok(host)
+    }
+
+    /// Writes the answer.
+    ///
+    /// # Errors
+    /// When stdout cannot take it; a reader that has gone is no failure.
+    pub fn print(&self, text: &str) -> Result<(), Error> {
+        match self.ui.out(text) {
+            Err(error) if !is_broken_pipe(&error) => {
+                Err(Error::new(Exit::Failed, "cannot write the answer").because(error))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The whole command line, built from the command table.
+pub fn cli() -> Command {
+    let root = Command::new("cinspect")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Find any container without its engine, see its processes and their signals, and act on exactly the right one")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .disable_help_subcommand(false)
+        .after_help(commands::examples_text(&commands::overview()))
+        .max_term_width(100);
+    let root = Global::augment_args(root);
+    COMMANDS.iter().fold(root, |root, command| root.subcommand(command.clap()))
+}
+
+/// Runs a command line; the exit status is the one the manual lists.
+pub fn run(argv: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> ExitCode {
+    let matches = match cli().try_get_matches_from(argv) {
+        Ok(matches) => matches,
+        Err(error) => {
+            // clap knows which stream: help and version are answers, the rest is said on stderr.
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage.into() } else { Exit::Done.into() };
+        }
+    };
+    match dispatch(&matches) {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            use std::io::Write;
+            let _ = std::io::stderr().lock().write_all(error.message().as_bytes());
+            error.exit.into()
+        }
+    }
+}
+
+fn dispatch(matches: &ArgMatches) -> Result<Exit, Error> {
+    let usage = |error: clap::Error| Error::new(Exit::Usage, "bad command line").because(error);
+    let Some((name, inner)) = matches.subcommand() else {
+        return Err(Error::new(Exit::Usage, "no command").hint("`cinspect --help` lists them"));
+    };
+    let global = Global::from_arg_matches(inner).map_err(usage)?;
+    let context = Context {
+        ui: Ui::new(global.color, global.json, global.verbose),
+        host_root: global.host_root,
+    };
+    match COMMANDS.iter().find(|command| command.name == name) {
+        Some(command) => (command.run)(&context, inner),
+        None => Err(Error::new(Exit::Usage, format!("no command `{name}`"))),
+    }
+}

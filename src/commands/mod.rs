@@ -1,0 +1,96 @@
+//! THE COMMAND TABLE. Parsing, help, manual pages and completions all come out of it; a command is
+//! one file and two lines here.
+
+mod completions;
+mod ls;
+mod ps;
+mod signal;
+
+use clap::{ArgMatches, Args, FromArgMatches};
+
+use crate::cli::Context;
+use crate::error::{Error, Exit};
+use crate::model::container::Container;
+use crate::render::text::safe_str;
+use crate::runtime::Inventory;
+
+/// A command line and what it is for.
+pub type Example = (&'static str, &'static str);
+
+/// A command.
+pub struct Command {
+    /// As it is typed.
+    pub name: &'static str,
+    /// Other names for it.
+    pub aliases: &'static [&'static str],
+    /// What to type, and what it does.
+    pub examples: &'static [Example],
+    augment: fn(clap::Command) -> clap::Command,
+    /// Carries it out.
+    pub run: fn(&Context, &ArgMatches) -> Result<Exit, Error>,
+}
+
+/// THE TABLE.
+pub static COMMANDS: &[Command] = &[ls::COMMAND, ps::COMMAND, signal::COMMAND, completions::COMMAND];
+
+impl Command {
+    /// The command for the parser, with its examples below its help.
+    pub fn clap(&self) -> clap::Command {
+        (self.augment)(clap::Command::new(self.name))
+            .visible_aliases(self.aliases.iter().copied())
+            .after_help(examples_text(self.examples))
+    }
+}
+
+/// Builds a row of the table from a command's arguments, whose doc comment is the help.
+const fn command<A: Args + FromArgMatches>(
+    name: &'static str,
+    aliases: &'static [&'static str],
+    examples: &'static [Example],
+    run: fn(&Context, &ArgMatches) -> Result<Exit, Error>,
+) -> Command {
+    Command { name, aliases, examples, augment: A::augment_args, run }
+}
+
+/// The arguments of a command as its own type.
+fn arguments<A: FromArgMatches>(matches: &ArgMatches) -> Result<A, Error> {
+    A::from_arg_matches(matches)
+        .map_err(|error| Error::new(Exit::Usage, "bad command line").because(error))
+}
+
+/// The first example of each command, for the tool's own help.
+pub fn overview() -> Vec<Example> {
+    COMMANDS.iter().filter_map(|command| command.examples.first().copied()).collect()
+}
+
+/// Examples as they stand in a help text.
+pub fn examples_text(examples: &[Example]) -> String {
+    let widest = examples.iter().map(|(line, _)| line.len()).max().unwrap_or(0);
+    let lines: Vec<String> =
+        examples.iter().map(|(line, what)| format!("  {line:widest$}  {what}")).collect();
+    format!("Examples:\n{}", lines.join("\n"))
+}
+
+/// Tells how a container was found, with `-v`, and what every user of it should know.
+fn account(context: &Context, container: &Container, inventory: &Inventory) {
+    let ui = &context.ui;
+    let name = container.qualified();
+    for complaint in &inventory.complaints {
+        ui.step(&format!("not believed: {}", safe_str(complaint)));
+    }
+    for evidence in &container.evidence {
+        let mark = if evidence.holds { "yes" } else { "no" };
+        ui.step(&format!("{mark}: {}: {}", safe_str(&evidence.source), safe_str(&evidence.says)));
+    }
+    let sure = if container.verified { "verified" } else { "unverified" };
+    ui.step(&format!("found {} ({sure})", safe_str(&name)));
+    if !container.verified {
+        ui.warn(&format!(
+            "{}: unverified: nothing but the name of a cgroup says which container this is",
+            safe_str(&name)
+        ));
+    }
+    if let Some(remark) = &container.remark {
+        ui.note(&format!("{}: {}", safe_str(&name), safe_str(remark)));
+    }
+}

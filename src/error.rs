@@ -1,0 +1,122 @@
+//! What failed, why, and what to do about it; the exit status that says the same to a script; and
+//! the only printer of errors. Foreign text in a message is made safe here, at the door.
+
+use std::process::ExitCode;
+
+/// Exit statuses, as the manual lists them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// Done.
+    Done = 0,
+    /// Failed.
+    Failed = 1,
+    /// The command line is wrong.
+    Usage = 2,
+    /// No such container, or more than one.
+    NoContainer = 3,
+    /// No such process in it.
+    NoProcess = 4,
+    /// Not permitted.
+    NotPermitted = 5,
+    /// Nothing was sent, because `--require-handler` forbade it.
+    NothingSent = 6,
+    /// Time ran out.
+    TimedOut = 124,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// A failure as the user reads it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Error {
+    /// Exit status.
+    pub exit: Exit,
+    what: String,
+    because: Option<String>,
+    hint: Option<String>,
+    lines: Vec<String>,
+}
+
+impl Error {
+    /// What failed: lower case, no full stop, user words in backticks.
+    pub fn new(exit: Exit, what: impl Into<String>) -> Self {
+        Self { exit, what: what.into(), because: None, hint: None, lines: Vec::new() }
+    }
+
+    /// Why.
+    #[must_use]
+    pub fn because(mut self, why: impl ToString) -> Self {
+        self.because = Some(why.to_string());
+        self
+    }
+
+    /// What to do.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// A further line below the hint.
+    #[must_use]
+    pub fn line(mut self, line: impl Into<String>) -> Self {
+        self.lines.push(line.into());
+        self
+    }
+
+    /// The message as it is printed.
+    pub fn message(&self) -> String {
+        use crate::render::text::safe_str;
+        let mut message = format!("cinspect: {}", safe_str(&self.what));
+        if let Some(because) = &self.because {
+            message.push_str(": ");
+            message.push_str(&safe_str(because));
+        }
+        if let Some(hint) = &self.hint {
+            message.push_str("\nhint: ");
+            message.push_str(&safe_str(hint));
+        }
+        for line in &self.lines {
+            message.push('\n');
+            message.push_str(&safe_str(line));
+        }
+        message.push('\n');
+        message
+    }
+}
+
+impl From<crate::proc::ReadError> for Error {
+    fn from(error: crate::proc::ReadError) -> Self {
+        use crate::proc::ReadError;
+        match error {
+            ReadError::Gone => {
+                Self::new(Exit::NoContainer, "the container has ended").because("its processes are gone")
+            }
+            ReadError::Denied => Self::new(Exit::NotPermitted, "cannot look at the container")
+                .because("permission denied")
+                .hint("run as root, or with CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH"),
+            ReadError::Broken(why) => Self::new(Exit::Failed, "cannot look at the container").because(why),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_says_what_why_and_what_next_and_paints_no_terminal() {
+        let error = Error::new(Exit::NoContainer, "no container `\x1b[2Jw`")
+            .because("searched\n3")
+            .hint("`cinspect ls`")
+            .line("  docker:web");
+        assert_eq!(
+            error.message(),
+            "cinspect: no container `\\x1b[2Jw`: searched\\n3\nhint: `cinspect ls`\n  docker:web\n"
+        );
+    }
+}

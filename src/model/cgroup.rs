@@ -1,0 +1,305 @@
+//! Where a process stands in the cgroup trees, how a cgroup's path is taken apart, and two of its
+//! files: who is in it and whether it is frozen. A cgroup's name proves nothing about who made it.
+//! Never reads the tree.
+
+use super::status::{decimal, words};
+
+/// The cgroups of one process, one in each hierarchy: `/proc/PID/cgroup` (cgroups(7)).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Memberships(pub Vec<Membership>);
+
+/// The cgroup of a process in one hierarchy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Membership {
+    /// The number of the hierarchy; 0 for v2.
+    pub hierarchy: u32,
+    /// The controllers as they stand there, with commas between; empty for v2, `name=…` for a
+    /// hierarchy without any.
+    pub controllers: Vec<u8>,
+    /// The path from the root of the hierarchy, or of our cgroup namespace, and then `/..` leads to
+    /// what lies outside it. Any bytes but newline.
+    pub path: Vec<u8>,
+    /// Whether the cgroup has been removed since, which leaves zombies behind. Only v2 tells, by
+    /// ` (deleted)` at the end of the path, left out here. A living cgroup may have that for a
+    /// name, so `path` is no evidence where this is set.
+    pub deleted: bool,
+}
+
+impl Memberships {
+    /// Parses the file. The first two colons part a line, a name may hold more of them; newline is
+    /// refused by the kernel (`cgroup_mkdir`). Lines of another form are left out.
+    ///
+    /// ```text
+    /// 9:name=systemd:/docker/3f2a…
+    /// 4:cpu,cpuacct:/docker/3f2a…
+    /// 0::/system.slice/docker-3f2a….scope
+    /// ```
+    pub fn parse(bytes: &[u8]) -> Self {
+        Self(bytes.split(|b| *b == b'\n').filter_map(Membership::parse).collect())
+    }
+
+    /// The memberships with the most telling first: that of the hierarchy of pids, of memory, of
+    /// v2, of systemd's own, and the rest as they come.
+    pub fn by_preference(&self) -> impl Iterator<Item = &Membership> {
+        (0..=LEAST_PREFERRED).flat_map(|place| {
+            self.0.iter().filter(move |membership| preference(&membership.controllers) == place)
+        })
+    }
+}
+
+impl Membership {
+    fn parse(line: &[u8]) -> Option<Self> {
+        let mut parts = line.splitn(3, |b| *b == b':');
+        let hierarchy = decimal(parts.next()?)?;
+        let controllers = parts.next()?.to_vec();
+        let path = parts.next()?;
+        // v1 never marks a removed cgroup (proc_cgroup_show, kernel/cgroup/cgroup.c).
+        let alive = if hierarchy == 0 { path.strip_suffix(b" (deleted)") } else { None };
+        let deleted = alive.is_some();
+        let path = alive.unwrap_or(path);
+        path.starts_with(b"/").then(|| Self {
+            hierarchy,
+            controllers,
+            path: path.to_vec(),
+            deleted,
+        })
+    }
+}
+
+const LEAST_PREFERRED: u8 = 4;
+
+/// The place of a hierarchy in the order of [`Memberships::by_preference`], by its controllers: 0
+/// for the most telling, 4 for the rest. Every engine makes a cgroup in the first ones; a v2 tree
+/// that stands beside v1 hierarchies may be without.
+pub fn preference(controllers: &[u8]) -> u8 {
+    let has = |name: &[u8]| controllers.split(|b| *b == b',').any(|known| known == name);
+    match controllers {
+        b"" => 2,
+        _ if has(b"pids") => 0,
+        _ if has(b"memory") => 1,
+        _ if has(b"name=systemd") => 3,
+        _ => LEAST_PREFERRED,
+    }
+}
+
+/// The names in a path; there are none in `/`.
+pub fn components(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    path.split(|b| *b == b'/').filter(|name| !name.is_empty())
+}
+
+/// Whether a path is that of a cgroup or of one below it. Compares names, so `/a` is not above
+/// `/ab`; what leaves the ancestor by `..` is not below it. An ancestor without a leading slash is
+/// no path, and nothing is below it.
+pub fn is_at_or_below(path: &[u8], ancestor: &[u8]) -> bool {
+    let mut names = components(path);
+    path.starts_with(b"/")
+        && ancestor.starts_with(b"/")
+        && components(ancestor).all(|name| names.next() == Some(name))
+        && names.all(|name| name != b"..")
+}
+
+/// The beginning of a path up to the end of the component with this index, counted from 0; the
+/// whole path when it has not so many.
+pub fn prefix_through(path: &[u8], component_index: usize) -> &[u8] {
+    let mut seen = 0;
+    for (at, byte) in path.iter().enumerate() {
+        let ends = *byte != b'/' && path.get(at + 1).is_none_or(|next| *next == b'/');
+        seen += usize::from(ends);
+        if seen > component_index {
+            return &path[..=at];
+        }
+    }
+    path
+}
+
+/// How far the freezer is with a cgroup, one above it being frozen included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FreezerState {
+    /// It runs.
+    Thawed,
+    /// v1: it was told to freeze, and some of its processes may not have yet.
+    Freezing,
+    /// All of it stands still.
+    Frozen,
+}
+
+impl FreezerState {
+    /// Parses `freezer.state` of v1 or `cgroup.events` of v2; what is neither counts as thawed
+    /// (Documentation/admin-guide/cgroup-v1/freezer-subsystem.rst, cgroup-v2.rst).
+    ///
+    /// ```text
+    /// FROZEN
+    /// ```
+    ///
+    /// ```text
+    /// populated 1
+    /// frozen 1
+    /// ```
+    pub fn parse(bytes: &[u8]) -> Self {
+        match bytes.trim_ascii() {
+            b"FROZEN" => Self::Frozen,
+            b"FREEZING" => Self::Freezing,
+            events if events.split(|b| *b == b'\n').any(|line| line == b"frozen 1") => Self::Frozen,
+            _ => Self::Thawed,
+        }
+    }
+
+    /// Whether a signal has to wait. A process in a cgroup that is freezing freezes before it takes
+    /// one (`try_to_freeze` in `get_signal`, kernel/signal.c).
+    pub fn is_frozen(self) -> bool {
+        self != Self::Thawed
+    }
+}
+
+/// Parses `cgroup.procs`: one number a line, in no order, in v1 perhaps twice. Processes outside
+/// our PID namespace stand there as 0 and are left out (cgroups(7)).
+///
+/// ```text
+/// 812
+/// 830
+/// ```
+pub fn parse_pids(bytes: &[u8]) -> Vec<i32> {
+    bytes
+        .split(|b| *b == b'\n')
+        .filter_map(|line| decimal(words(line).next()?))
+        .filter(|pid| *pid > 0)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn paths(memberships: &Memberships) -> Vec<String> {
+        let text = |m: &Membership| String::from_utf8_lossy(&m.path).into_owned();
+        memberships.by_preference().map(text).collect()
+    }
+
+    #[test]
+    fn a_hybrid_host_has_many() {
+        let found = Memberships::parse(
+            b"9:name=systemd:/s\n8:cpu,cpuacct:/c\n7:pids:/p\n6:freezer:/f\n4:memory,x:/m\n0::/u\n",
+        );
+        assert_eq!(paths(&found), ["/p", "/m", "/u", "/s", "/c", "/f"]);
+        assert_eq!(
+            (found.0[1].hierarchy, found.0[1].controllers.as_slice()),
+            (8, &b"cpu,cpuacct"[..])
+        );
+    }
+
+    #[test]
+    fn a_name_may_hold_what_it_likes() {
+        let found = Memberships::parse(b"0::/a:b::/sec\xff \t(x)/docker/1:2\n");
+        assert_eq!(found.0[0].path, b"/a:b::/sec\xff \t(x)/docker/1:2");
+        assert!(!found.0[0].deleted);
+    }
+
+    #[test]
+    fn only_v2_marks_what_was_removed() {
+        let found = Memberships::parse(b"3:pids:/x (deleted)\n0::/x (deleted)\n");
+        assert_eq!((found.0[0].path.as_slice(), found.0[0].deleted), (&b"/x (deleted)"[..], false));
+        assert_eq!((found.0[1].path.as_slice(), found.0[1].deleted), (&b"/x"[..], true));
+    }
+
+    #[test]
+    fn lines_of_another_form_are_left_out() {
+        let bytes =
+            b"\n:\n::/x\n0:\n0:/x\nx::/x\n-1::/x\n0::x\n0::\n4294967296:a:/x\n0:: (deleted)\n";
+        assert_eq!(Memberships::parse(bytes), Memberships::default());
+    }
+
+    #[test]
+    fn paths_are_compared_by_name() {
+        for (path, ancestor) in [
+            ("/a/b", "/a"),
+            ("/a", "/a"),
+            ("/a", "/a/"),
+            ("/a", "/"),
+            ("/", "/"),
+            ("/../a/b", "/../a"),
+        ] {
+            assert!(is_at_or_below(path.as_bytes(), ancestor.as_bytes()), "{path} {ancestor}");
+        }
+        for (path, ancestor) in [
+            ("/ab", "/a"),
+            ("/a", "/a/b"),
+            ("/", "/a"),
+            ("/a", ""),
+            ("/a/../b", "/a"),
+            ("/../a", "/"),
+            ("a", "/"),
+        ] {
+            assert!(!is_at_or_below(path.as_bytes(), ancestor.as_bytes()), "{path} {ancestor}");
+        }
+    }
+
+    #[test]
+    fn a_path_is_cut_after_a_component() {
+        let path = b"/kubepods.slice/pod1/cri-3f2a.scope/init";
+        assert_eq!(components(path).nth(2), Some(&b"cri-3f2a.scope"[..]));
+        assert_eq!(prefix_through(path, 0), b"/kubepods.slice");
+        assert_eq!(prefix_through(path, 2), b"/kubepods.slice/pod1/cri-3f2a.scope");
+        assert_eq!(prefix_through(path, 3), path);
+        assert_eq!(prefix_through(path, 9), path);
+        assert_eq!(prefix_through(b"//a//b/", 1), b"//a//b");
+        assert_eq!(prefix_through(b"/", 0), b"/");
+        assert_eq!(components(b"/").count(), 0);
+    }
+
+    #[test]
+    fn both_freezers_are_read() {
+        assert_eq!(FreezerState::parse(b"FROZEN\n"), FreezerState::Frozen);
+        assert_eq!(FreezerState::parse(b"FREEZING\n"), FreezerState::Freezing);
+        assert_eq!(FreezerState::parse(b"THAWED\n"), FreezerState::Thawed);
+        assert_eq!(FreezerState::parse(b"populated 1\nfrozen 1\n"), FreezerState::Frozen);
+        assert_eq!(FreezerState::parse(b"frozen 0\npopulated 1\n"), FreezerState::Thawed);
+        assert_eq!(FreezerState::parse(b""), FreezerState::Thawed);
+        assert!(FreezerState::Freezing.is_frozen() && !FreezerState::Thawed.is_frozen());
+    }
+
+    #[test]
+    fn pids_from_elsewhere_are_skipped() {
+        assert_eq!(parse_pids(b"812\n0\n830\n\n-4\nx\n99999999999\n7"), [812, 830, 7]);
+        assert_eq!(parse_pids(b""), Vec::<i32>::new());
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(bytes: Vec<u8>, text in "[0-9:/. a\n]{0,60}", index: usize) {
+            for bytes in [&bytes[..], text.as_bytes()] {
+                let _ = (Memberships::parse(bytes), FreezerState::parse(bytes), parse_pids(bytes));
+                let _ = (prefix_through(bytes, index), is_at_or_below(bytes, text.as_bytes()));
+            }
+        }
+
+        #[test]
+        fn what_the_kernel_writes_is_read_back(
+            hierarchy: u32,
+            controllers in "[a-z_=,]{0,20}",
+            mut name: Vec<u8>,
+        ) {
+            name.retain(|b| *b != b'\n');
+            let path = [&b"/"[..], &name].concat();
+            prop_assume!(!path.ends_with(b" (deleted)"));
+            let mut line = format!("{hierarchy}:{controllers}:").into_bytes();
+            line.extend(&path);
+            line.push(b'\n');
+            let controllers = controllers.into_bytes();
+            let expected = Membership { hierarchy, controllers, path, deleted: false };
+            prop_assert_eq!(Memberships::parse(&line), Memberships(vec![expected]));
+        }
+
+        #[test]
+        fn a_prefix_has_as_many_components(
+            path in "/?([a-c]{0,2}/){0,5}[a-c]?",
+            index in 0usize..6,
+        ) {
+            let path = path.as_bytes();
+            let prefix = prefix_through(path, index);
+            prop_assert!(path.starts_with(prefix));
+            prop_assert_eq!(components(prefix).count(), components(path).count().min(index + 1));
+        }
+    }
+}

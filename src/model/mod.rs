@@ -1,0 +1,14 @@
+//! The nouns, and how the kernel spells them. Pure: bytes of a kernel file in, owned values out.
+//! Nothing here opens a file, calls the kernel or prints.
+
+pub mod capability;
+pub mod cgroup;
+pub mod container;
+pub mod idmap;
+pub mod mount;
+pub mod namespace;
+pub mod passwd;
+pub mod pid;
+pub mod process;
+pub mod signal;
+pub mod status;

@@ -1,0 +1,188 @@
+//! `/proc/PID/mountinfo`: what is mounted where, one line after the other. The names in it are the
+//! mounter's to choose, and there may be 100,000 of them, so nothing is copied that need not be.
+//! Never reads a file and never touches a mount.
+
+use std::borrow::Cow;
+
+use super::status::decimal;
+
+/// One mount, as a line of mountinfo has it (proc_pid_mountinfo(5)).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mount<'a> {
+    /// Its number, as `mnt_id` of `/proc/PID/fdinfo/N`; given again when it has been unmounted.
+    pub id: u32,
+    /// The mount it stands on; of the topmost its own or one that is not listed.
+    pub parent: u32,
+    /// The directory of the file system that is seen there.
+    pub root: Cow<'a, [u8]>,
+    /// Where it is mounted, from the root of the process.
+    pub point: Cow<'a, [u8]>,
+    /// The file system's type, with a subtype after a dot (`fuse.sshfs`).
+    pub fstype: Cow<'a, [u8]>,
+    /// What is mounted, or whatever the mounter said; may be empty.
+    pub source: Cow<'a, [u8]>,
+    /// Options of the file system, escaped as they stand there: each file system writes its own.
+    pub super_options: &'a [u8],
+}
+
+/// The mounts of a process, in the order of the file: of two with one point the later hides the
+/// earlier. Lines of another form are left out.
+#[derive(Clone, Debug)]
+pub struct Mounts<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Mounts<'a> {
+    /// Begins with the content of the file.
+    pub fn new(mountinfo: &'a [u8]) -> Self {
+        Self { rest: mountinfo }
+    }
+}
+
+impl<'a> Iterator for Mounts<'a> {
+    type Item = Mount<'a>;
+
+    fn next(&mut self) -> Option<Mount<'a>> {
+        while !self.rest.is_empty() {
+            let mut lines = self.rest.splitn(2, |b| *b == b'\n');
+            let line = lines.next().unwrap_or_default();
+            self.rest = lines.next().unwrap_or_default();
+            if let Some(mount) = Mount::parse(line) {
+                return Some(mount);
+            }
+        }
+        None
+    }
+}
+
+impl<'a> Mount<'a> {
+    /// Parses a line. Fields are parted by one space each: a source may be empty. After the options
+    /// of the mount come as many optional fields as there are, and then `-`.
+    ///
+    /// ```text
+    /// 36 35 98:0 /mnt1 /mnt\0402 rw,noatime shared:7 master:1 - ext3 /dev/root rw,errors=continue
+    /// ```
+    fn parse(line: &'a [u8]) -> Option<Self> {
+        let mut fields = line.split(|b| *b == b' ');
+        let id = decimal(fields.next()?)?;
+        let parent = decimal(fields.next()?)?;
+        let _device = fields.next()?;
+        let root = unescape(fields.next()?);
+        let point = unescape(fields.next()?);
+        let _options = fields.next()?;
+        fields.find(|field| *field == b"-")?;
+        let fstype = unescape(fields.next()?);
+        let source = unescape(fields.next()?);
+        // The last field is the rest of the line: not every file system escapes its spaces.
+        let first = fields.next()?;
+        let after: usize = fields.map(|field| field.len() + 1).sum();
+        let super_options = &line[line.len() - after - first.len()..];
+        Some(Self { id, parent, root, point, fstype, source, super_options })
+    }
+}
+
+/// Reads the kernel's `\ooo` for space, tab, newline, backslash and `#` (`mangle`,
+/// fs/proc_namespace.c). A backslash before anything else stands for itself.
+fn unescape(field: &[u8]) -> Cow<'_, [u8]> {
+    let Some(first) = field.iter().position(|b| *b == b'\\') else {
+        return Cow::Borrowed(field);
+    };
+    let mut plain = Vec::with_capacity(field.len());
+    plain.extend_from_slice(&field[..first]);
+    let mut rest = &field[first..];
+    while let Some((byte, after)) = rest.split_first() {
+        match *rest {
+            [b'\\', a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', ..] => {
+                plain.push((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'));
+                rest = &rest[4..];
+            }
+            _ => {
+                plain.push(*byte);
+                rest = after;
+            }
+        }
+    }
+    Cow::Owned(plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn one(line: &[u8]) -> Mount<'_> {
+        let mut mounts = Mounts::new(line);
+        let mount = mounts.next().unwrap();
+        assert_eq!(mounts.next(), None);
+        mount
+    }
+
+    #[test]
+    fn a_line_with_all_its_fields() {
+        let mount =
+            one(b"36 35 98:0 /r /mnt\\0402 rw,noatime shared:7 master:1 - ext3 /dev/root rw,a=b\n");
+        assert_eq!((mount.id, mount.parent), (36, 35));
+        assert_eq!((&*mount.root, &*mount.point), (&b"/r"[..], &b"/mnt 2"[..]));
+        assert_eq!((&*mount.fstype, &*mount.source), (&b"ext3"[..], &b"/dev/root"[..]));
+        assert_eq!(mount.super_options, b"rw,a=b");
+    }
+
+    #[test]
+    fn what_needs_no_unescaping_is_borrowed() {
+        let mount = one(b"22 27 0:21 / /proc rw - proc proc rw");
+        assert!(matches!(mount.point, Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn strange_names_are_read_exactly() {
+        let mount = one(b"1 1 0:1 / /a\\011\\012\\134x\\9\\\xff - - tmpfs  rw,x= y - z\n");
+        assert_eq!(&*mount.point, b"/a\t\n\\x\\9\\\xff");
+        assert_eq!((&*mount.fstype, &*mount.source), (&b"tmpfs"[..], &b""[..]));
+        assert_eq!(mount.super_options, b"rw,x= y - z");
+        let mount = one(b"1 1 0:1 / /- rw - fuse.ssh\\040fs \\043none rw");
+        assert_eq!((&*mount.fstype, &*mount.source), (&b"fuse.ssh fs"[..], &b"#none"[..]));
+    }
+
+    #[test]
+    fn lines_of_another_form_are_left_out() {
+        let bytes = b"\n1\n1 2 3 4 5 6\n1 2 3 4 5 6 - ext4 /dev\n-1 2 3 / / rw - a b c\n\
+            7 1 0:1 / /x rw - a b c";
+        assert_eq!(Mounts::new(bytes).map(|mount| mount.id).collect::<Vec<_>>(), [7]);
+    }
+
+    #[test]
+    fn a_hundred_thousand_mounts() {
+        let line =
+            b"36 35 98:0 / /mnt/a\\040b rw,noatime shared:7 - overlay overlay rw,lowerdir=/a:/b\n";
+        assert_eq!(Mounts::new(&line.repeat(100_000)).count(), 100_000);
+    }
+
+    fn escape(name: &[u8]) -> Vec<u8> {
+        let escaped = |b: &u8| match b {
+            b' ' | b'\t' | b'\n' | b'\\' | b'#' => format!("\\{b:03o}").into_bytes(),
+            _ => vec![*b],
+        };
+        name.iter().flat_map(escaped).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(bytes: Vec<u8>, text in "[0-9 /\\\\a\n-]{0,80}") {
+            let _ = (Mounts::new(&bytes).count(), unescape(&bytes).len());
+            let _ = Mounts::new(text.as_bytes()).count();
+        }
+
+        #[test]
+        fn what_the_kernel_escapes_is_read_back(point: Vec<u8>, source: Vec<u8>) {
+            let mut line = b"1 2 0:3 / ".to_vec();
+            line.extend(escape(&point));
+            line.extend(b" rw shared:1 - tmpfs ");
+            line.extend(escape(&source));
+            line.extend(b" rw\n");
+            let mount = one(&line);
+            prop_assert_eq!((&*mount.point, &*mount.source), (&point[..], &source[..]));
+            prop_assert_eq!(mount.super_options, b"rw");
+        }
+    }
+}

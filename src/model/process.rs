@@ -1,0 +1,123 @@
+//! A process as a snapshot holds it: owned facts, each known, denied or not there.
+
+use crate::model::pid::ProcessId;
+use crate::model::status::{Stat, Status};
+
+/// What became of a fact that was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fact<T> {
+    /// It was read.
+    Known(T),
+    /// It may not be read by us, or did not answer in time: shown as `?`.
+    Denied,
+    /// There is none: shown as `-`.
+    Absent,
+}
+
+impl<T> Fact<T> {
+    /// The value, when it is known.
+    pub fn known(&self) -> Option<&T> {
+        match self {
+            Self::Known(value) => Some(value),
+            _ => None,
+        }
+    }
+}
+
+/// The argument vector of a process, `/proc/PID/cmdline`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CommandLine {
+    /// The arguments, as bytes.
+    pub argv: Vec<Vec<u8>>,
+    /// Whether there was more than was asked for.
+    pub cut: bool,
+}
+
+impl CommandLine {
+    /// Parses the file: arguments ended by NUL. A process may write anything there (setproctitle),
+    /// an end without NUL included.
+    ///
+    /// ```text
+    /// nginx: worker process\0
+    /// ```
+    pub fn parse(bytes: &[u8], cut: bool) -> Self {
+        // Trailing NULs are what setproctitle leaves of the longer line it wrote over, unless they
+        // end an argument that is empty on purpose; the two cannot be told apart but for one.
+        let end = bytes.iter().rposition(|b| *b != 0).map_or(0, |last| last + 1);
+        let empty_last = usize::from(end > 0 && bytes.len() == end + 2);
+        let argv = if end == 0 {
+            Vec::new()
+        } else {
+            bytes[..end + empty_last].split(|b| *b == 0).map(<[u8]>::to_vec).collect()
+        };
+        Self { argv, cut }
+    }
+
+    /// The arguments joined by spaces, as bytes: what a pattern is matched against.
+    pub fn joined(&self) -> Vec<u8> {
+        self.argv.join(&b' ')
+    }
+}
+
+/// The ticks of `stat` as times.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Times {
+    /// When it started.
+    pub started: jiff::Timestamp,
+    /// Processor time, user and system.
+    pub cpu: std::time::Duration,
+}
+
+/// One thread.
+#[derive(Clone, Debug)]
+pub struct Thread {
+    /// When it started, and what processor time it has used.
+    pub times: Times,
+    /// `/proc/PID/task/TID/stat`.
+    pub stat: Stat,
+    /// `/proc/PID/task/TID/status`: its SigBlk and SigPnd are the thread's own.
+    pub status: Status,
+}
+
+/// One process.
+#[derive(Clone, Debug)]
+pub struct Process {
+    /// Which one.
+    pub id: ProcessId,
+    /// When it started, and what processor time it has used.
+    pub times: Times,
+    /// `/proc/PID/stat`.
+    pub stat: Stat,
+    /// `/proc/PID/status`: of the main thread where a fact is a thread's.
+    pub status: Status,
+    /// `/proc/PID/cmdline`; absent when it was not asked for.
+    pub command: Fact<CommandLine>,
+    /// Where `/proc/PID/exe` leads.
+    pub exe: Fact<Vec<u8>>,
+    /// Its threads by number; empty when they were not asked for.
+    pub threads: Vec<Thread>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn argv(bytes: &[u8]) -> Vec<Vec<u8>> {
+        CommandLine::parse(bytes, false).argv
+    }
+
+    #[test]
+    fn arguments_end_with_nul() {
+        assert_eq!(argv(b""), Vec::<Vec<u8>>::new());
+        assert_eq!(argv(b"\0\0\0"), Vec::<Vec<u8>>::new());
+        assert_eq!(argv(b"sleep\x001\0"), [b"sleep".to_vec(), b"1".to_vec()]);
+        assert_eq!(argv(b"a\0\0b\0"), [b"a".to_vec(), b"".to_vec(), b"b".to_vec()]);
+        assert_eq!(argv(b"echo\0\0"), [b"echo".to_vec(), b"".to_vec()]);
+    }
+
+    #[test]
+    fn a_title_written_over_the_arguments_is_one_argument() {
+        assert_eq!(argv(b"nginx: worker process"), [b"nginx: worker process".to_vec()]);
+        assert_eq!(argv(b"nginx: worker process\0\0\0\0\0"), [b"nginx: worker process".to_vec()]);
+    }
+}

@@ -1,0 +1,224 @@
+//! The cgroup tree as it is mounted: v2 alone, v1 hierarchies, or both side by side (hybrid). Reads
+//! directories, `cgroup.procs` and the freezers; writes nothing.
+
+use std::collections::{BTreeSet, HashSet};
+use std::fs::File;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use super::disk::Owner;
+use super::host::read_into;
+use super::{Host, ReadError};
+use crate::model::cgroup::{self, FreezerState, Memberships};
+use crate::model::container::Cgroup;
+use crate::model::pid::HostPid;
+
+/// A mounted hierarchy.
+#[derive(Debug)]
+pub struct Hierarchy {
+    /// As `/proc/PID/cgroup` names its controllers; empty for v2.
+    controllers: Vec<u8>,
+    dir: PathBuf,
+}
+
+/// A cgroup directory that was found by walking.
+#[derive(Clone, Debug)]
+pub struct LiveCgroup {
+    /// Which one.
+    pub cgroup: Cgroup,
+    dir: PathBuf,
+}
+
+/// The v1 controllers (Documentation/admin-guide/cgroup-v1); a hierarchy of any other name was
+/// mounted with `name=`.
+const V1: &[&str] = &[
+    "blkio", "cpu", "cpuacct", "cpuset", "debug", "devices", "freezer", "hugetlb", "memory", "misc",
+    "net_cls", "net_prio", "perf_event", "pids", "rdma",
+];
+
+/// No tree that any engine makes is nearly this deep or wide; a hostile one may be.
+const MAX_DEPTH: usize = 64;
+const MAX_CGROUPS: usize = 100_000;
+/// cgroup.procs of the largest possible container: 4 million PIDs of 8 bytes.
+const MAX_PROCS: usize = 32 << 20;
+
+/// The hierarchies mounted below `/sys/fs/cgroup`, the most telling first.
+pub(super) fn hierarchies(dir: &Path) -> Vec<Hierarchy> {
+    if dir.join("cgroup.procs").exists() {
+        return vec![Hierarchy { controllers: Vec::new(), dir: dir.to_owned() }];
+    }
+    let mut found: Vec<Hierarchy> = Vec::new();
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        // Links such as cpu -> cpu,cpuacct lead to a hierarchy that has its own entry.
+        if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            continue;
+        }
+        let name = entry.file_name().into_vec();
+        let first = name.split(|b| *b == b',').next().unwrap_or_default();
+        let controllers = if name == b"unified" {
+            Vec::new()
+        } else if V1.iter().any(|known| known.as_bytes() == first) {
+            name
+        } else {
+            [b"name=", name.as_slice()].concat()
+        };
+        found.push(Hierarchy { controllers, dir: entry.path() });
+    }
+    found.sort_by_key(|hierarchy| cgroup::preference(&hierarchy.controllers));
+    found
+}
+
+impl Host {
+    /// Whether any cgroup hierarchy is mounted where it is looked for.
+    pub fn has_cgroups(&self) -> bool {
+        !self.hierarchies.is_empty()
+    }
+
+    /// Every cgroup below the roots of the hierarchies in which engines put containers, each path
+    /// once, parents before children. The roots themselves, which hold the host, are left out.
+    pub fn walk_cgroups(&self) -> Vec<LiveCgroup> {
+        let mut seen: HashSet<Vec<u8>> = HashSet::new();
+        let mut found = Vec::new();
+        for hierarchy in self.hierarchies.iter().filter(|h| cgroup::preference(&h.controllers) < 4) {
+            let mut todo = vec![(hierarchy.dir.clone(), Vec::new(), 0)];
+            while let Some((dir, path, depth)) = todo.pop() {
+                if depth > 0 && seen.insert(path.clone()) {
+                    let controllers = hierarchy.controllers.clone();
+                    let cgroup = Cgroup { controllers, path: path.clone() };
+                    found.push(LiveCgroup { cgroup, dir: dir.clone() });
+                }
+                if depth == MAX_DEPTH || found.len() >= MAX_CGROUPS {
+                    continue;
+                }
+                for entry in std::fs::read_dir(&dir).into_iter().flatten().flatten() {
+                    if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                        let name = entry.file_name();
+                        let below = [path.as_slice(), b"/", name.as_bytes()].concat();
+                        todo.push((entry.path(), below, depth + 1));
+                    }
+                }
+            }
+        }
+        found
+    }
+
+    /// The directory of a cgroup; none when its hierarchy is not mounted here, or when it lies
+    /// outside what a cgroup namespace lets us see (`/../…`).
+    fn cgroup_dir(&self, cgroup: &Cgroup) -> Option<PathBuf> {
+        let below = cgroup.path.strip_prefix(b"/")?;
+        if cgroup::components(below).any(|part| part == b"..") {
+            return None;
+        }
+        let found = self.hierarchies.iter().find(|h| h.controllers == cgroup.controllers)?;
+        Some(found.dir.join(std::ffi::OsStr::from_bytes(below)))
+    }
+
+    /// The processes of a cgroup and of all below it: `cgroup.procs`, so the cost is theirs alone.
+    ///
+    /// # Errors
+    /// [`ReadError::Gone`] when there is no such cgroup directory.
+    pub fn cgroup_pids(&self, cgroup: &Cgroup) -> Result<BTreeSet<HostPid>, ReadError> {
+        let top = self.cgroup_dir(cgroup).ok_or(ReadError::Gone)?;
+        let mut pids = BTreeSet::new();
+        let mut buffer = Vec::new();
+        let mut todo = vec![(top, 0)];
+        while let Some((dir, depth)) = todo.pop() {
+            match read_pids(&dir, &mut buffer) {
+                Ok(found) => pids.extend(found),
+                // Those of a threaded cgroup (EOPNOTSUPP, cgroups(7)) stand in its domain's list.
+                Err(ReadError::Broken(_)) => {}
+                Err(error) if depth == 0 => return Err(error),
+                Err(_) => {}
+            }
+            if depth == MAX_DEPTH {
+                continue;
+            }
+            for entry in std::fs::read_dir(&dir).into_iter().flatten().flatten() {
+                if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                    todo.push((entry.path(), depth + 1));
+                }
+            }
+        }
+        Ok(pids)
+    }
+
+    /// The cgroups a process is in.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn memberships(&self, pid: HostPid) -> Result<Memberships, ReadError> {
+        let mut buffer = Vec::new();
+        read_into(File::open(self.proc_path(format!("{pid}/cgroup")))?, &mut buffer, 1 << 20)?;
+        Ok(Memberships::parse(&buffer))
+    }
+
+    /// The cgroup of this path that has processes, in whatever hierarchy.
+    pub fn find_cgroup(&self, path: &[u8]) -> Option<(Cgroup, BTreeSet<HostPid>)> {
+        self.hierarchies.iter().find_map(|hierarchy| {
+            let controllers = hierarchy.controllers.clone();
+            let cgroup = Cgroup { controllers, path: path.to_owned() };
+            let pids = self.cgroup_pids(&cgroup).ok().filter(|pids| !pids.is_empty())?;
+            Some((cgroup, pids))
+        })
+    }
+
+    /// Whether a process in these cgroups is frozen. The files speak of what is in force, a frozen
+    /// ancestor included (cgroups v1 freezer-subsystem.txt, cgroup-v2.rst).
+    pub fn frozen(&self, of: &Memberships) -> bool {
+        of.by_preference().any(|membership| {
+            let v2 = membership.controllers.is_empty();
+            let v1 = membership.controllers.split(|b| *b == b',').any(|c| c == b"freezer");
+            let file = if v2 { "cgroup.events" } else { "freezer.state" };
+            let cgroup = Cgroup {
+                controllers: membership.controllers.clone(),
+                path: membership.path.clone(),
+            };
+            (v1 || v2)
+                && self
+                    .cgroup_dir(&cgroup)
+                    .and_then(|dir| std::fs::read(dir.join(file)).ok())
+                    .is_some_and(|text| FreezerState::parse(&text).is_frozen())
+        })
+    }
+
+    /// Who could have made this cgroup: root when every directory down to it is root's, a user when
+    /// one is that user's, nobody to trust when it cannot be told.
+    pub fn cgroup_owner(&self, cgroup: &Cgroup) -> Owner {
+        let Some(top) = self.hierarchies.iter().find(|h| h.controllers == cgroup.controllers) else {
+            return Owner::Mixed;
+        };
+        let mut dir = top.dir.clone();
+        let mut owner = Owner::Root;
+        for part in cgroup::components(&cgroup.path) {
+            dir.push(std::ffi::OsStr::from_bytes(part));
+            let Ok(meta) = std::fs::symlink_metadata(&dir) else { return Owner::Mixed };
+            owner = owner.and(Owner::of(meta.uid(), self.root_uid));
+        }
+        owner
+    }
+
+    /// The file that kills a whole cgroup at once (`cgroup.kill`, v2 since Linux 5.14), if this one
+    /// has it.
+    pub fn cgroup_kill_file(&self, cgroup: &Cgroup) -> Option<PathBuf> {
+        let file = self.cgroup_dir(cgroup)?.join("cgroup.kill");
+        (cgroup.controllers.is_empty() && file.exists()).then_some(file)
+    }
+}
+
+impl LiveCgroup {
+    /// One process that is directly in this cgroup, if there is one. Reads no further than the
+    /// first: on v2 the kernel lists lazily.
+    pub fn any_pid(&self) -> Option<HostPid> {
+        let mut buffer = Vec::with_capacity(64);
+        let file = File::open(self.dir.join("cgroup.procs")).ok()?;
+        read_into(file, &mut buffer, 64).ok()?;
+        let whole = buffer.iter().rposition(|b| *b == b'\n')?;
+        cgroup::parse_pids(&buffer[..whole]).into_iter().find_map(HostPid::new)
+    }
+}
+
+fn read_pids(dir: &Path, buffer: &mut Vec<u8>) -> Result<Vec<HostPid>, ReadError> {
+    read_into(File::open(dir.join("cgroup.procs"))?, buffer, MAX_PROCS)?;
+    Ok(cgroup::parse_pids(buffer).into_iter().filter_map(HostPid::new).collect())
+}

@@ -1,0 +1,318 @@
+//! The engines' files, read defensively. A record is worth what its path is worth: every directory
+//! down to it and the file itself must be root's, or all that is not root's one user's; then it may
+//! speak, of that user's processes. Links are followed only where root made them. Never a FIFO, a
+//! device, a file over the limit.
+
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, FileType, Mode, OFlags, Stat, fstat, openat, readlinkat};
+use rustix::io::Errno;
+
+use super::host::read_into;
+use super::{Host, ReadError};
+
+/// No engine's record of one container comes near this.
+const MAX_FILE: usize = 4 << 20;
+/// More entries than this in a directory of records are not read.
+const MAX_ENTRIES: usize = 20_000;
+const MAX_LINKS: usize = 40;
+
+/// Whose word a path is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// Only root could have written it.
+    Root,
+    /// This user could have.
+    User(u32),
+    /// More than one user could have, or anyone: not to be believed.
+    Mixed,
+}
+
+impl Owner {
+    pub(super) fn of(uid: u32, root: u32) -> Self {
+        if uid == root || uid == 0 { Self::Root } else { Self::User(uid) }
+    }
+
+    /// The owner of a path one step longer.
+    pub(super) fn and(self, next: Self) -> Self {
+        match (self, next) {
+            (Self::Root, other) | (other, Self::Root) => other,
+            (one, other) if one == other => one,
+            _ => Self::Mixed,
+        }
+    }
+}
+
+/// A record as it was read.
+#[derive(Debug)]
+pub struct StateFile {
+    /// Where, below the host's root.
+    pub path: PathBuf,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// Who could have written them.
+    pub owner: Owner,
+}
+
+impl StateFile {
+    /// Parses JSON, without ever quoting its content in an error. Depth is limited to 128.
+    ///
+    /// # Errors
+    /// [`ReadError::Broken`] with file and place.
+    pub fn json<T: serde::de::DeserializeOwned>(&self) -> Result<T, ReadError> {
+        serde_json::from_slice(&self.bytes).map_err(|error| {
+            let path = self.path.display();
+            ReadError::Broken(format!(
+                "`{path}` is not the JSON it should be (line {}, column {})",
+                error.line(),
+                error.column()
+            ))
+        })
+    }
+}
+
+/// A directory of records, held open.
+#[derive(Debug)]
+pub struct StateDir {
+    fd: OwnedFd,
+    path: PathBuf,
+    owner: Owner,
+    root_uid: u32,
+}
+
+impl Host {
+    /// Opens a directory of an engine's records; `path` is absolute as on the host.
+    ///
+    /// # Errors
+    /// [`ReadError::Gone`] when it is not there, [`ReadError::Broken`] when its path is nobody's to
+    /// trust.
+    pub fn state_dir(&self, path: impl AsRef<Path>) -> Result<StateDir, ReadError> {
+        let path = path.as_ref();
+        let root = openat(CWD, self.root(), DIRECTORY, Mode::empty())?;
+        let top = StateDir {
+            fd: root,
+            path: PathBuf::from("/"),
+            owner: Owner::Root,
+            root_uid: self.root_uid,
+        };
+        let relative = path.strip_prefix("/").unwrap_or(path);
+        if relative.as_os_str().is_empty() { Ok(top) } else { top.dir(relative) }
+    }
+
+    /// Reads one record by its absolute path.
+    ///
+    /// # Errors
+    /// As [`StateDir::read`].
+    pub fn state_file(&self, path: impl AsRef<Path>) -> Result<StateFile, ReadError> {
+        self.state_dir("/")?.read(path)
+    }
+}
+
+const DIRECTORY: OFlags =
+    OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC).union(OFlags::NOFOLLOW);
+const STEP: OFlags = OFlags::PATH.union(OFlags::CLOEXEC).union(OFlags::NOFOLLOW);
+
+impl StateDir {
+    /// Its path as on the host.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A directory below it.
+    ///
+    /// # Errors
+    /// As [`Host::state_dir`].
+    pub fn dir(&self, below: impl AsRef<Path>) -> Result<StateDir, ReadError> {
+        let (fd, owner) = self.walk(below.as_ref(), FileType::Directory)?;
+        let path = self.path.join(below.as_ref());
+        Ok(StateDir { fd, path, owner, root_uid: self.root_uid })
+    }
+
+    /// Names of its entries, sorted.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn names(&self) -> Result<Vec<String>, ReadError> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fd = openat(&self.fd, ".", flags, Mode::empty())?;
+        let mut names = Vec::new();
+        for entry in rustix::fs::Dir::new(fd)?.take(MAX_ENTRIES) {
+            let entry = entry?;
+            let name = entry.file_name();
+            if let Ok(name) = name.to_str()
+                && name != "."
+                && name != ".."
+            {
+                names.push(name.to_owned());
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    /// Reads a record below it.
+    ///
+    /// # Errors
+    /// [`ReadError::Gone`], [`ReadError::Denied`], or [`ReadError::Broken`] when it is not a regular
+    /// file, too large, or nobody's to trust.
+    pub fn read(&self, below: impl AsRef<Path>) -> Result<StateFile, ReadError> {
+        let path = self.path.join(below.as_ref());
+        let (fd, owner) = self.walk(below.as_ref(), FileType::RegularFile)?;
+        // The O_PATH descriptor is of a regular file; opening it again by descriptor cannot land
+        // on anything else, nor block.
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let again = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&fd));
+        let file = File::from(openat(CWD, again, flags, Mode::empty())?);
+        let mut bytes = Vec::new();
+        read_into(file, &mut bytes, MAX_FILE + 1)?;
+        if bytes.len() > MAX_FILE {
+            let path = path.display();
+            return Err(ReadError::Broken(format!("`{path}` is larger than any such record")));
+        }
+        Ok(StateFile { path, bytes, owner })
+    }
+
+    /// Follows `below` one name at a time, from this directory. Links that root made in root's
+    /// directories are followed, from the host's root when they are absolute; others are refused.
+    fn walk(&self, below: &Path, want: FileType) -> Result<(OwnedFd, Owner), ReadError> {
+        let refuse = |why: &str| {
+            let path = self.path.join(below);
+            Err(ReadError::Broken(format!("`{}` is not believed: {why}", path.display())))
+        };
+        let mut todo: Vec<Vec<u8>> = parts(below.as_os_str().as_bytes());
+        todo.reverse();
+        let mut stack = vec![(self.fd.as_fd().try_clone_to_owned()?, self.owner)];
+        let mut links = 0;
+        while let Some(part) = todo.pop() {
+            let (dir, owner) = match stack.last() {
+                Some((dir, owner)) => (dir, *owner),
+                None => return refuse("it leads out of its folder"),
+            };
+            if part == b".." {
+                stack.pop();
+                continue;
+            }
+            let fd = openat(dir, part.as_slice(), STEP, Mode::empty())?;
+            let stat = fstat(&fd)?;
+            let kind = FileType::from_raw_mode(stat.st_mode);
+            let mut owner = owner.and(Owner::of(stat.st_uid, self.root_uid));
+            if kind == FileType::Symlink {
+                links += 1;
+                if owner != Owner::Root || links > MAX_LINKS {
+                    return refuse("it leads through a link that is not root's");
+                }
+                let to = readlinkat(&fd, c"", Vec::new())?;
+                let to = to.as_bytes();
+                if to.starts_with(b"/") {
+                    // Only a walk from the root can follow an absolute link.
+                    if self.path != Path::new("/") {
+                        return refuse("it leads through an absolute link");
+                    }
+                    stack.truncate(1);
+                }
+                todo.extend(parts(to).into_iter().rev());
+                continue;
+            }
+            if anyone_may_replace(&stat, kind) {
+                owner = Owner::Mixed;
+            }
+            if owner == Owner::Mixed {
+                return refuse("others than its owner could have written it");
+            }
+            if !todo.is_empty() && kind != FileType::Directory {
+                return Err(ReadError::Gone);
+            }
+            stack.push((fd, owner));
+        }
+        match stack.pop() {
+            Some((fd, owner)) => {
+                let kind = FileType::from_raw_mode(fstat(&fd)?.st_mode);
+                if kind == want {
+                    return Ok((fd, owner));
+                }
+                refuse(if want == FileType::Directory {
+                    "it is not a directory"
+                } else {
+                    "it is not a regular file"
+                })
+            }
+            None => Err(Errno::NOENT.into()),
+        }
+    }
+}
+
+fn parts(path: &[u8]) -> Vec<Vec<u8>> {
+    path.split(|b| *b == b'/').filter(|p| !p.is_empty() && *p != b".").map(<[u8]>::to_vec).collect()
+}
+
+/// Written by others than its owner. A sticky directory such as /tmp lets nobody replace what is
+/// another's, and a group that may write to a directory is taken for the owner's own.
+fn anyone_may_replace(stat: &Stat, kind: FileType) -> bool {
+    let sticky = stat.st_mode & 0o1000 != 0 && kind == FileType::Directory;
+    stat.st_mode & 0o002 != 0 && !sticky
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    /// A recorded host in a folder of our own: its owner stands for root.
+    fn host() -> (tempfile::TempDir, Host) {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("proc/1")).unwrap();
+        std::fs::create_dir_all(dir.path().join("run/eng")).unwrap();
+        std::fs::write(dir.path().join("run/eng/a.json"), "[1]").unwrap();
+        let host = Host::new(dir.path()).unwrap();
+        (dir, host)
+    }
+
+    #[test]
+    fn reads_a_plain_record() {
+        let (_dir, host) = host();
+        let file = host.state_file("/run/eng/a.json").unwrap();
+        assert_eq!(file.owner, Owner::Root);
+        assert_eq!(file.json::<Vec<i32>>().unwrap(), [1]);
+        assert_eq!(host.state_file("/run/eng/none").unwrap_err(), ReadError::Gone);
+    }
+
+    #[test]
+    fn follows_roots_links_below_the_hosts_root_and_never_above() {
+        let (dir, host) = host();
+        symlink("/run/eng", dir.path().join("abs")).unwrap();
+        symlink("run/eng", dir.path().join("rel")).unwrap();
+        symlink("../../../../../../etc/passwd", dir.path().join("out")).unwrap();
+        assert!(host.state_file("/abs/a.json").is_ok());
+        assert!(host.state_file("/rel/a.json").is_ok());
+        assert!(host.state_file("/out").is_err());
+    }
+
+    #[test]
+    fn refuses_what_is_no_regular_file_too_large_or_open_to_all() {
+        let (dir, host) = host();
+        let at = |name: &str| dir.path().join("run/eng").join(name);
+        nix::unistd::mkfifo(&at("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        std::fs::write(at("open"), "1").unwrap();
+        std::fs::set_permissions(at("open"), std::fs::Permissions::from_mode(0o666)).unwrap();
+        File::create(at("huge")).unwrap().set_len(1 << 30).unwrap();
+        std::fs::write(at("deep"), "[".repeat(100_000)).unwrap();
+        for name in ["fifo", "open", "huge", "."] {
+            let error = host.state_file(Path::new("/run/eng").join(name)).unwrap_err();
+            assert!(matches!(error, ReadError::Broken(_)), "{name}: {error}");
+        }
+        let deep = host.state_file("/run/eng/deep").unwrap();
+        assert!(matches!(deep.json::<serde_json::Value>(), Err(ReadError::Broken(_))));
+    }
+
+    #[test]
+    fn a_path_is_one_users_word_at_most() {
+        let (one, two) = (Owner::User(1000), Owner::User(1001));
+        assert_eq!(Owner::Root.and(one), one);
+        assert_eq!(one.and(Owner::Root), one);
+        assert_eq!(one.and(two), Owner::Mixed);
+        assert_eq!(Owner::Mixed.and(Owner::Mixed), Owner::Mixed);
+    }
+}

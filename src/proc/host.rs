@@ -1,0 +1,253 @@
+//! The host: the machine as roots that everything is read below (`--host-root`), its clock, and
+//! whether its `/proc` is alive and our own, without which nothing may be signalled.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use nix::time::{ClockId, clock_gettime};
+use procfs::process::Process;
+use rustix::fs::{CWD, PROC_SUPER_MAGIC, readlinkat, statfs};
+
+use super::ReadError;
+use crate::model::namespace::NamespaceId;
+use crate::model::pid::{HostPid, Ticks};
+
+/// The machine whose containers are looked at.
+#[derive(Debug)]
+pub struct Host {
+    root: PathBuf,
+    proc: PathBuf,
+    /// Its name.
+    pub name: String,
+    /// The owner of its root: uid 0, or whoever keeps a recorded host in a folder. What this uid
+    /// owns is trusted as root's.
+    pub root_uid: u32,
+    pub(super) clock: Clock,
+    /// Bytes in a page of memory.
+    pub page_size: u64,
+    /// The PID namespace that its `/proc` numbers processes in, when that can be told.
+    pub pid_ns: Option<NamespaceId>,
+    acts: Result<(), NotOurs>,
+    pub(super) hierarchies: Vec<super::cgroups::Hierarchy>,
+}
+
+/// Turns the kernel's ticks into times.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Clock {
+    boot: Timestamp,
+    ticks_per_second: u64,
+}
+
+impl Clock {
+    /// When a process started, from its start time in clock ticks since boot.
+    pub(super) fn started(self, start: Ticks) -> Timestamp {
+        let nanos = u128::from(start.0) * 1_000_000_000 / u128::from(self.ticks_per_second.max(1));
+        let since = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
+        self.boot.checked_add(since).unwrap_or(self.boot)
+    }
+
+    /// A number of clock ticks as a time.
+    pub(super) fn ticks(self, ticks: u64) -> Duration {
+        Duration::from_millis(ticks.saturating_mul(1000) / self.ticks_per_second.max(1))
+    }
+}
+
+/// Why nothing may be signalled through this `/proc`: its numbers are not the ones our syscalls take.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotOurs {
+    /// No procfs is mounted there.
+    #[error("`{0}` is not a mounted proc file system")]
+    NotProc(String),
+    /// It belongs to another PID namespace than ours.
+    #[error("`{0}` numbers the processes of another PID namespace than the one cinspect runs in")]
+    OtherNamespace(String),
+}
+
+impl Host {
+    /// The host whose root directory is `root`.
+    ///
+    /// # Errors
+    /// When there is no `/proc` below it that lists processes.
+    pub fn new(root: &Path) -> Result<Self, ReadError> {
+        let proc = root.join("proc");
+        let shown = proc.display().to_string();
+        let is_proc = statfs(&proc).is_ok_and(|fs| fs.f_type == PROC_SUPER_MAGIC);
+        if !is_proc && !has_processes(&proc) {
+            return Err(ReadError::Broken(format!("no processes are listed in `{shown}`")));
+        }
+        let here = readlinkat(CWD, proc.join("self"), Vec::new())
+            .ok()
+            .and_then(|link| String::from_utf8_lossy(link.as_bytes()).parse::<u32>().ok());
+        let acts = if !is_proc {
+            Err(NotOurs::NotProc(shown))
+        } else if here != Some(std::process::id()) {
+            // Our own number there differs, or we are not there at all: its PIDs are another
+            // namespace's, and pidfd_open(2) would take them for ours.
+            Err(NotOurs::OtherNamespace(shown))
+        } else {
+            Ok(())
+        };
+        let mut host = Self {
+            root: root.to_owned(),
+            name: String::new(),
+            root_uid: std::fs::metadata(root).map_or(0, |meta| meta.uid()),
+            clock: Clock {
+                boot: Timestamp::UNIX_EPOCH,
+                ticks_per_second: procfs::ticks_per_second(),
+            },
+            page_size: procfs::page_size(),
+            pid_ns: None,
+            acts,
+            hierarchies: super::cgroups::hierarchies(&root.join("sys/fs/cgroup")),
+            proc,
+        };
+        host.name = host.read_name();
+        host.clock.boot = if is_proc { boot_time() } else { host.recorded_boot_time() };
+        host.pid_ns = host.read_pid_ns();
+        Ok(host)
+    }
+
+    /// Whether its process numbers are those our syscalls take.
+    ///
+    /// # Errors
+    /// Says why not.
+    pub fn may_act(&self) -> Result<(), NotOurs> {
+        self.acts.clone()
+    }
+
+    /// The directory that stands for `/`.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// A path below its `/proc`.
+    pub fn proc_path(&self, below: impl AsRef<Path>) -> PathBuf {
+        self.proc.join(below)
+    }
+
+    /// A held handle on `/proc/PID`: what is read through it is of one process, and fails with ESRCH
+    /// once that has gone, whoever has its number then.
+    ///
+    /// # Errors
+    /// [`ReadError::Gone`] when there is no such process.
+    pub fn process(&self, pid: HostPid) -> Result<Process, ReadError> {
+        Ok(Process::new_with_root(self.proc.join(pid.to_string()))?)
+    }
+
+    /// Every process number in `/proc` now, in no order.
+    ///
+    /// # Errors
+    /// When `/proc` cannot be listed.
+    pub fn pids(&self) -> Result<Vec<HostPid>, ReadError> {
+        let mut pids = Vec::new();
+        for entry in std::fs::read_dir(&self.proc)? {
+            let name = entry?.file_name();
+            if let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) {
+                pids.push(pid);
+            }
+        }
+        Ok(pids)
+    }
+
+    /// When a process started, from its start time in clock ticks since boot.
+    pub fn started(&self, start: Ticks) -> Timestamp {
+        self.clock.started(start)
+    }
+
+    /// Whether this `/proc` hides other users' processes from some callers (`hidepid`, proc(5)).
+    pub fn hides_processes(&self) -> bool {
+        let mountinfo = std::fs::read(self.proc.join("self/mountinfo")).unwrap_or_default();
+        let proc = self.proc.as_os_str().as_bytes();
+        let last = crate::model::mount::Mounts::new(&mountinfo).filter(|m| *m.point == *proc).last();
+        last.is_some_and(|mount| {
+            mount.super_options.split(|b| *b == b',').any(|option| {
+                option.strip_prefix(b"hidepid=").is_some_and(|how| how != b"0" && how != b"off")
+            })
+        })
+    }
+
+    fn read_name(&self) -> String {
+        let recorded = (self.root != Path::new("/"))
+            .then(|| std::fs::read(self.root.join("etc/hostname")).ok())
+            .flatten()
+            .map(|bytes| String::from_utf8_lossy(bytes.trim_ascii()).into_owned());
+        recorded.filter(|name| !name.is_empty()).unwrap_or_else(|| {
+            nix::unistd::gethostname().map_or_else(
+                |_| "localhost".into(),
+                |name: std::ffi::OsString| name.to_string_lossy().into_owned(),
+            )
+        })
+    }
+
+    /// The namespace of our own process is the one `/proc` numbers when we are in it under our own
+    /// number; else PID 1 of that `/proc` tells, if we may ask.
+    fn read_pid_ns(&self) -> Option<NamespaceId> {
+        let who = if self.acts.is_ok() { "self" } else { "1" };
+        let link = readlinkat(CWD, self.proc.join(who).join("ns/pid"), Vec::new()).ok()?;
+        NamespaceId::parse(link.as_bytes())
+    }
+
+    fn recorded_boot_time(&self) -> Timestamp {
+        let stat = std::fs::read(self.proc.join("stat")).unwrap_or_default();
+        stat.split(|b| *b == b'\n')
+            .find_map(|line| line.strip_prefix(b"btime "))
+            .and_then(|seconds| std::str::from_utf8(seconds).ok()?.trim().parse().ok())
+            .and_then(|seconds| Timestamp::from_second(seconds).ok())
+            .unwrap_or(Timestamp::UNIX_EPOCH)
+    }
+}
+
+/// Reads a file of `/proc` or of the cgroup tree to its end, at most `limit` bytes; `buffer` is
+/// cleared first and its room used again.
+///
+/// # Errors
+/// [`ReadError`], a process that left while it was read being [`ReadError::Gone`].
+pub fn read_into(mut file: File, buffer: &mut Vec<u8>, limit: usize) -> Result<(), ReadError> {
+    buffer.clear();
+    buffer.resize(buffer.capacity().max(4096).min(limit.max(1)), 0);
+    let mut filled = 0;
+    loop {
+        if filled == buffer.len() {
+            if filled >= limit {
+                break;
+            }
+            buffer.resize((filled * 2).min(limit), 0);
+        }
+        match file.read(&mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(n) => filled += n,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => {
+                buffer.truncate(filled);
+                return Err(error.into());
+            }
+        }
+    }
+    buffer.truncate(filled);
+    Ok(())
+}
+
+/// Wall clock less time since boot: what `btime` of `/proc/stat` says, without reading that long file.
+fn boot_time() -> Timestamp {
+    let since = clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from);
+    let now = Timestamp::now();
+    now.checked_sub(since).unwrap_or(now)
+}
+
+fn has_processes(proc: &Path) -> bool {
+    std::fs::read_dir(proc).is_ok_and(|mut entries| {
+        entries.any(|entry| {
+            entry.is_ok_and(|entry| is_number(&entry.file_name()))
+        })
+    })
+}
+
+fn is_number(name: &OsStr) -> bool {
+    !name.is_empty() && name.as_bytes().iter().all(u8::is_ascii_digit)
+}

@@ -1,0 +1,58 @@
+//! The only reader of `/proc`, the cgroup tree and the engines' files. What it returns is owned and
+//! stays still: nobody goes back to the kernel for a second look but `act`, to confirm.
+
+mod cgroups;
+mod disk;
+mod host;
+mod inside;
+mod snapshot;
+mod survey;
+
+pub use cgroups::LiveCgroup;
+pub use disk::{Owner, StateFile, StateDir};
+pub use host::Host;
+pub use inside::{inside_names, inside_pids};
+pub use snapshot::{CommandLimit, Facts, ThreadsToo};
+pub use survey::{Resident, Survey};
+
+/// Why a fact could not be had. The three are never mixed: only `Gone` removes a row.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// The process or file left (ENOENT, ESRCH).
+    #[error("gone")]
+    Gone,
+    /// We may not read it (EACCES, EPERM).
+    #[error("permission denied")]
+    Denied,
+    /// It cannot be read or understood; the text says why, without its content.
+    #[error("{0}")]
+    Broken(String),
+}
+
+impl From<std::io::Error> for ReadError {
+    fn from(error: std::io::Error) -> Self {
+        use nix::libc::{EACCES, ENOENT, ENOTDIR, EPERM, ESRCH};
+        match error.raw_os_error() {
+            Some(ENOENT | ESRCH | ENOTDIR) => Self::Gone,
+            Some(EACCES | EPERM) => Self::Denied,
+            _ => Self::Broken(error.to_string()),
+        }
+    }
+}
+
+impl From<rustix::io::Errno> for ReadError {
+    fn from(error: rustix::io::Errno) -> Self {
+        std::io::Error::from(error).into()
+    }
+}
+
+impl From<procfs::ProcError> for ReadError {
+    fn from(error: procfs::ProcError) -> Self {
+        match error {
+            procfs::ProcError::NotFound(_) => Self::Gone,
+            procfs::ProcError::PermissionDenied(_) => Self::Denied,
+            procfs::ProcError::Io(error, _) => error.into(),
+            other => Self::Broken(other.to_string()),
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! Every process of the host, cheaply: who it is, its parent, its PID namespace. `ls` needs it to
+//! find what no cgroup and no record tells of; one container is found without it.
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+
+use procfs::process::Process as Handle;
+use rustix::fs::{Mode, OFlags, openat, readlinkat};
+
+use super::host::read_into;
+use super::{Host, ReadError};
+use crate::model::namespace::NamespaceId;
+use crate::model::pid::{HostPid, ProcessId};
+use crate::model::status::{Stat, Status};
+
+/// A process as the survey sees it.
+#[derive(Clone, Debug)]
+pub struct Resident {
+    /// Which one.
+    pub id: ProcessId,
+    /// Its parent, as seen from here; 0 when that is outside.
+    pub parent: i32,
+    /// The name of its main thread, as bytes.
+    pub comm: Vec<u8>,
+    /// Its PID namespace; none when we may not ask.
+    pub pid_ns: Option<NamespaceId>,
+    /// Whether it is a zombie.
+    pub zombie: bool,
+}
+
+/// Every process that was there while we looked.
+#[derive(Clone, Debug, Default)]
+pub struct Survey {
+    /// In the order of their numbers.
+    pub residents: Vec<Resident>,
+    /// How many would not tell their PID namespace to us.
+    pub denied: usize,
+}
+
+impl Host {
+    /// Takes the survey.
+    ///
+    /// # Errors
+    /// When `/proc` cannot be listed.
+    pub fn survey(&self) -> Result<Survey, ReadError> {
+        let mut pids = self.pids()?;
+        pids.sort_unstable();
+        let mut survey = Survey::default();
+        let mut buffer = Vec::new();
+        for pid in pids {
+            let Ok(handle) = self.process(pid) else { continue };
+            let Ok(stat) = stat(&handle, &mut buffer) else { continue };
+            // Kernel threads are in no container, and there are many.
+            if stat.is_kernel_thread() {
+                continue;
+            }
+            let pid_ns = self.pid_ns_of(&handle);
+            survey.denied += usize::from(pid_ns == Err(ReadError::Denied));
+            let pid_ns = pid_ns.ok();
+            survey.residents.push(Resident {
+                id: ProcessId { pid, start: stat.start },
+                parent: stat.ppid,
+                zombie: stat.state.is_zombie(),
+                comm: stat.comm,
+                pid_ns,
+            });
+        }
+        Ok(survey)
+    }
+
+    /// `/proc/PID/stat` of one process.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn stat(&self, pid: HostPid) -> Result<Stat, ReadError> {
+        stat(&self.process(pid)?, &mut Vec::new())
+    }
+
+    /// `/proc/PID/status` of one process.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn status(&self, pid: HostPid) -> Result<Status, ReadError> {
+        status(&self.process(pid)?, "status", &mut Vec::new())
+    }
+
+    /// The PID namespace a process is in.
+    ///
+    /// # Errors
+    /// [`ReadError`]; asking takes the right to trace the process (namespaces(7)).
+    pub fn pid_ns_of(&self, handle: &Handle) -> Result<NamespaceId, ReadError> {
+        let read = namespace(handle, "pid");
+        match (&read, self.pid_ns) {
+            // Anybody may read NSpid; one number there means the namespace of this very /proc.
+            (Err(ReadError::Denied), Some(own)) => match status(handle, "status", &mut Vec::new()) {
+                Ok(status) if status.nspid.len() == 1 => Ok(own),
+                _ => read,
+            },
+            _ => read,
+        }
+    }
+
+    /// An open namespace file of a process: `ns` is `pid`, `user`, ….
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn namespace_file(&self, handle: &Handle, ns: &str) -> Result<OwnedFd, ReadError> {
+        Ok(handle.open_relative(format!("ns/{ns}"))?.into())
+    }
+
+    /// A link of `/proc/PID`: `cwd`, `exe`, `root`.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn link(&self, pid: HostPid, name: &str) -> Result<Vec<u8>, ReadError> {
+        let path = self.proc_path(format!("{pid}/{name}"));
+        Ok(readlinkat(rustix::fs::CWD, path, Vec::new())?.into_bytes())
+    }
+
+    /// A whole file of `/proc/PID` that cannot block (SECURITY: never `cmdline`, `environ`, `smaps`).
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn proc_file(&self, pid: HostPid, name: &str, limit: usize) -> Result<Vec<u8>, ReadError> {
+        let mut buffer = Vec::new();
+        read_into(self.process(pid)?.open_relative(name)?, &mut buffer, limit)?;
+        Ok(buffer)
+    }
+}
+
+pub(super) fn stat(handle: &Handle, buffer: &mut Vec<u8>) -> Result<Stat, ReadError> {
+    read_into(handle.open_relative("stat")?, buffer, 1 << 14)?;
+    Stat::parse(buffer).map_err(|broken| ReadError::Broken(broken.to_string()))
+}
+
+pub(super) fn status(
+    handle: &Handle,
+    file: &str,
+    buffer: &mut Vec<u8>,
+) -> Result<Status, ReadError> {
+    // The supplementary groups may be 65536 (NGROUPS_MAX) numbers of ten digits.
+    read_into(handle.open_relative(file)?, buffer, 1 << 20)?;
+    Status::parse(buffer).map_err(|broken| ReadError::Broken(broken.to_string()))
+}
+
+/// A process whose main thread has exited while others run is a zombie with no namespaces of its
+/// own; its threads have them.
+pub(super) fn namespace(handle: &Handle, ns: &str) -> Result<NamespaceId, ReadError> {
+    match read_namespace(handle, &format!("ns/{ns}")) {
+        Err(ReadError::Gone) => {}
+        other => return other,
+    }
+    for tid in thread_ids(handle)? {
+        if let Ok(found) = read_namespace(handle, &format!("task/{tid}/ns/{ns}")) {
+            return Ok(found);
+        }
+    }
+    Err(ReadError::Gone)
+}
+
+fn read_namespace(handle: &Handle, path: &str) -> Result<NamespaceId, ReadError> {
+    // The crate's handle opens, but has no readlinkat: `.` through it is the held directory.
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let link: OwnedFd = handle.open_relative_flags(path, flags)?.into();
+    let text = readlinkat(&link, c"", Vec::with_capacity(32))?;
+    NamespaceId::parse(text.as_bytes())
+        .ok_or_else(|| ReadError::Broken("a namespace link is not spelt as known".into()))
+}
+
+/// The thread numbers of a process, in order.
+pub(super) fn thread_ids(handle: &Handle) -> Result<Vec<i32>, ReadError> {
+    let dir: File = handle.open_relative_flags(
+        "task",
+        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+    )?;
+    let again = openat(&dir, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let mut ids = Vec::new();
+    for entry in rustix::fs::Dir::new(again)? {
+        if let Ok(id) = entry?.file_name().to_string_lossy().parse() {
+            ids.push(id);
+        }
+    }
+    ids.sort_unstable();
+    Ok(ids)
+}

@@ -1,0 +1,102 @@
+//! THE COLUMN TABLE of `signal`: one line for each process or thread that was meant.
+
+use std::rc::Rc;
+
+use super::column::{Column, Tint, Value};
+use crate::analysis::membership::Member;
+use crate::target::view::Labels;
+
+/// What became of a target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It has ended.
+    Exited,
+    /// `--kill-after` ended it.
+    Killed,
+    /// It is still there.
+    Running,
+}
+
+impl Outcome {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Exited => "exited",
+            Self::Killed => "killed",
+            Self::Running => "running",
+        }
+    }
+}
+
+/// A line of `signal`.
+#[derive(Debug)]
+pub struct SignalRow {
+    /// The container.
+    pub labels: Rc<Labels>,
+    /// The process.
+    pub member: Member,
+    /// The thread inside, when only that was meant.
+    pub tid: Option<i32>,
+    /// The signal's name.
+    pub signal: String,
+    /// Whether it was sent; none when it only would be (`--dry-run`).
+    pub sent: Option<bool>,
+    /// With `--wait`.
+    pub outcome: Option<Outcome>,
+    /// Why it was not sent, or what else is to be said.
+    pub note: Option<String>,
+}
+
+type Of = Column<SignalRow>;
+
+/// THE TABLE.
+pub static SIGNAL_COLUMNS: &[Column<SignalRow>] = &[
+    Of::new("host", "HOST", "name of the host", |r| some(Some(&r.labels.host))).json("host"),
+    Of::new("container", "CONTAINER", "the container, qualified", |r| some(Some(&r.labels.container))).json("container"),
+    Of::new("pid", "PID", "process number inside", |r| r.member.pid.map_or(Value::Absent, |p| Value::Int(p.get().into()))).json("pid").right().shown().worth(255),
+    Of::new("hpid", "HPID", "process number on the host", |r| Value::Int(r.member.process.id.pid.get().into())).json("host_pid").right().shown().worth(80),
+    Of::new("tid", "TID", "thread number inside", |r| r.tid.map_or(Value::Absent, |tid| Value::Int(tid.into()))).right().worth(200),
+    Of::new("comm", "COMM", "name of the process", |r| Value::Bytes(r.member.process.stat.comm.clone())).json("comm").shown().worth(200),
+    Of::new("signal", "SIGNAL", "what was sent", |r| some(Some(&r.signal))).json("signal").shown().worth(100),
+    Of::new("sent", "SENT", "whether it was sent", |r| Value::Bool(r.sent == Some(true))).json("sent"),
+    Of::new("verdict", "VERDICT", "what the kernel will do with it; not told yet", |_| Value::Absent).json("verdict"),
+    Of::new("outcome", "OUTCOME", "with --wait: what became of the process", |r| some(r.outcome.map(Outcome::name))).json("outcome"),
+    Of::new("result", "RESULT", "what was done", |r| some(Some(&result(r)))).grows().shown().worth(255).tint(result_tint),
+    Of::new("note", "NOTE", "why not, or what else is to be said", |r| some(r.note.as_deref())).json("note"),
+];
+
+fn some(text: Option<&str>) -> Value {
+    text.map_or(Value::Absent, |text| Value::Text(text.to_owned().into()))
+}
+
+fn result(row: &SignalRow) -> String {
+    let done = match (row.sent, row.outcome) {
+        (None, _) => "would be sent",
+        (Some(true), None) => "sent",
+        (Some(false), _) => "not sent",
+        (Some(true), Some(Outcome::Exited)) => "sent, it has ended",
+        (Some(true), Some(Outcome::Killed)) => "sent, then killed",
+        (Some(true), Some(Outcome::Running)) => "sent, still running",
+    };
+    match &row.note {
+        Some(note) => format!("{done}: {note}"),
+        None => done.into(),
+    }
+}
+
+fn result_tint(row: &SignalRow) -> Tint {
+    match (row.sent, row.outcome) {
+        (Some(false), _) => Tint::Bad,
+        (_, Some(Outcome::Running)) => Tint::Warn,
+        _ => Tint::None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_whole() {
+        assert_eq!(crate::render::column::audit(SIGNAL_COLUMNS), Vec::<String>::new());
+    }
+}

@@ -1,0 +1,183 @@
+//! A record against the kernel: is that process still the one that was written down, may the
+//! record's owner speak of it, and is it in the cgroup it was put into? Only what stands this test
+//! becomes a container with that name.
+
+use super::record::Record;
+use crate::model::cgroup::{self, Memberships};
+use crate::model::container::{Cgroup, Evidence, State};
+use crate::model::mount::Mounts;
+use crate::model::namespace::NamespaceId;
+use crate::model::pid::{HostPid, ProcessId};
+use crate::proc::{Host, Owner, ReadError};
+use crate::sys;
+
+/// What the kernel says of a container's init.
+#[derive(Debug)]
+pub(super) struct Init {
+    pub id: ProcessId,
+    pub parent: i32,
+    pub pid_ns: Option<NamespaceId>,
+    pub depth: usize,
+    pub owns_pid_ns: bool,
+    pub memberships: Memberships,
+    pub uid: u32,
+}
+
+/// Why a record is not believed.
+#[derive(Debug)]
+pub(super) enum Doubt {
+    /// There is no such process: the container has ended and its record is left over.
+    Ended,
+    /// It does not fit; the text says what.
+    Refuted(String),
+    /// The kernel's side may not be read by us.
+    Unreadable,
+}
+
+/// Reads everything about an init that decides which container it is.
+pub(super) fn read_init(host: &Host, pid: HostPid) -> Result<Init, ReadError> {
+    let handle = host.process(pid)?;
+    let stat = host.stat(pid)?;
+    let status = host.status(pid)?;
+    let memberships = host.memberships(pid)?;
+    let pid_ns = host.pid_ns_of(&handle).ok();
+    // A zombie with no other thread has ended; one with threads is a main thread that left early.
+    if stat.state.is_zombie() && stat.num_threads <= 1 {
+        return Err(ReadError::Gone);
+    }
+    let levels = status.nspid.len();
+    Ok(Init {
+        id: ProcessId { pid, start: stat.start },
+        parent: stat.ppid,
+        pid_ns,
+        depth: levels.saturating_sub(1),
+        owns_pid_ns: levels > 1 && status.nspid.last() == Some(&1),
+        memberships,
+        uid: status.uid[0],
+    })
+}
+
+/// Confirms a record that claims a process.
+pub(super) fn confirm(
+    host: &Host,
+    record: &Record,
+    pid: HostPid,
+) -> Result<(Init, Option<Cgroup>, Vec<Evidence>), Doubt> {
+    let init = match read_init(host, pid) {
+        Ok(init) => init,
+        Err(ReadError::Gone) => return Err(Doubt::Ended),
+        Err(_) => return Err(Doubt::Unreadable),
+    };
+    let mut evidence = vec![says(record.path.display(), format!("init is {pid}"), true)];
+    if let Owner::User(owner) = record.owner
+        && !belongs_to(host, &init, owner)
+    {
+        return Err(Doubt::Refuted(format!(
+            "it is user {owner}'s word, and process {pid} is not that user's"
+        )));
+    }
+    let mut sure = false;
+    if let Some(start) = record.start {
+        if start != init.id.start {
+            return Err(Doubt::Refuted(format!(
+                "process {pid} is another one now (it started at tick {}, not {})",
+                init.id.start.0, start.0
+            )));
+        }
+        sure = true;
+        let source = format!("/proc/{pid}/stat");
+        evidence.push(says(source, format!("started at tick {}, as recorded", start.0), true));
+    }
+    if let Some(parent) = record.parent {
+        if init.parent != parent.get() {
+            return Err(Doubt::Refuted(format!("process {pid} is no longer the monitor's child")));
+        }
+        sure = true;
+        evidence.push(says(format!("/proc/{pid}/stat"), format!("its parent is {parent}"), true));
+    }
+    let cgroup = own_cgroup(record, &init.memberships);
+    if let Some(cgroup) = &cgroup {
+        sure = true;
+        let path = String::from_utf8_lossy(&cgroup.path).into_owned();
+        evidence.push(says(format!("/proc/{pid}/cgroup"), format!("in {path}, as recorded"), true));
+    }
+    if !sure && mounts_mention(host, pid, &record.id) {
+        sure = true;
+        let source = format!("/proc/{pid}/mountinfo");
+        evidence.push(says(source, "mounts from the container's own folder".into(), true));
+    }
+    if sure {
+        return Ok((init, cgroup, evidence));
+    }
+    if init.pid_ns.is_none() {
+        return Err(Doubt::Unreadable);
+    }
+    // Without a start time, a cgroup or a mount that carries the id, a PID namespace of its own
+    // with this process as PID 1 is the least that a container's init has to show.
+    if init.owns_pid_ns && record.owner != Owner::Root {
+        let what = "PID 1 of a PID namespace; nothing else confirms it";
+        evidence.push(says(format!("/proc/{pid}/status"), what.into(), true));
+        return Ok((init, cgroup, evidence));
+    }
+    Err(Doubt::Refuted(format!("nothing about process {pid} confirms it")))
+}
+
+/// A user's record may speak of that user's processes: those with the user's own uid, and those in
+/// a user namespace the user made.
+fn belongs_to(host: &Host, init: &Init, owner: u32) -> bool {
+    let owns_namespace = || {
+        let handle = host.process(init.id.pid).ok()?;
+        let namespace = host.namespace_file(&handle, "user").ok()?;
+        Some(sys::namespace::owner_uid(namespace).ok()? == owner)
+    };
+    init.uid == owner || owns_namespace().unwrap_or(false)
+}
+
+/// The container's own cgroup: where the record put it, or the part of the path that is spelt with
+/// its id, in the first hierarchy that has it. The init may have moved further down.
+pub(super) fn own_cgroup(record: &Record, memberships: &Memberships) -> Option<Cgroup> {
+    memberships.by_preference().find_map(|membership| {
+        let path = &membership.path;
+        let recorded = record.cgroup.as_deref().filter(|recorded| *recorded != b"/");
+        let length = match recorded {
+            Some(recorded) if cgroup::is_at_or_below(path, recorded) => {
+                Some(cgroup::components(recorded).count())
+            }
+            _ => cgroup::components(path)
+                .position(|part| names(part, &record.id))
+                .map(|position| position + 1),
+        }?;
+        Some(Cgroup {
+            controllers: membership.controllers.clone(),
+            path: cgroup::prefix_through(path, length - 1).to_vec(),
+        })
+    })
+}
+
+/// Whether a cgroup component is the id, or ends with it as systemd's scopes do.
+fn names(component: &[u8], id: &str) -> bool {
+    let name = component.strip_suffix(b".scope").unwrap_or(component);
+    name == id.as_bytes()
+        || (id.len() >= 32
+            && name.strip_suffix(id.as_bytes()).is_some_and(|prefix| prefix.ends_with(b"-")))
+}
+
+/// Whether something that the engine made for this container is mounted in it: a path with the
+/// whole id in it.
+fn mounts_mention(host: &Host, pid: HostPid, id: &str) -> bool {
+    let Ok(mountinfo) = host.proc_file(pid, "mountinfo", 1 << 20) else { return false };
+    id.len() >= 32
+        && Mounts::new(&mountinfo).any(|mount| {
+            let root: &[u8] = &mount.root;
+            root.split(|b| *b == b'/').any(|part| part == id.as_bytes())
+        })
+}
+
+/// Whether a container with this init is paused.
+pub fn frozen_state(host: &Host, memberships: &Memberships) -> State {
+    if host.frozen(memberships) { State::Paused } else { State::Running }
+}
+
+pub(super) fn says(source: impl ToString, says: String, holds: bool) -> Evidence {
+    Evidence { source: source.to_string(), says, holds }
+}

@@ -1,0 +1,525 @@
+//! Finds the containers of a host. Records first, each confirmed by the kernel; then the cgroup
+//! tree, which leads to records in unusual places and to containers without any; last, and only
+//! where everything is wanted, a survey of all processes for what has neither cgroup nor record.
+
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
+
+use super::confirm::{Doubt, Init, confirm, frozen_state, read_init, says};
+use super::record::{Home, Look, Monitor, Record};
+use super::{ENGINES, engine, recognise};
+use crate::model::cgroup;
+use crate::model::container::{Cgroup, Container, Evidence, Runtime};
+use crate::model::namespace::NamespaceId;
+use crate::model::pid::HostPid;
+use crate::model::process::Fact;
+use crate::proc::{CommandLimit, Facts, Host, LiveCgroup, Owner, Survey, ThreadsToo};
+
+/// How far to look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Depth {
+    /// Records and the cgroup tree: no process outside of containers is looked at.
+    Cgroups,
+    /// Every process of the host as well.
+    Everything,
+}
+
+/// A container that an engine knows and that does not run.
+#[derive(Clone, Debug)]
+pub struct Stopped {
+    /// Whose it is.
+    pub runtime: Runtime,
+    /// Its id.
+    pub id: String,
+    /// Its name.
+    pub name: Option<String>,
+    /// Where that stands.
+    pub path: PathBuf,
+}
+
+/// What was found.
+#[derive(Debug, Default)]
+pub struct Inventory {
+    /// Alive, in the order of the runtime table.
+    pub containers: Vec<Container>,
+    /// Known to an engine, not running.
+    pub stopped: Vec<Stopped>,
+    /// Records that were not believed and files that could not be read, and why: to be told.
+    pub complaints: Vec<String>,
+    /// How many processes would not tell us their PID namespace (we are not root).
+    pub denied: usize,
+}
+
+/// Finds containers.
+pub fn discover(host: &Host, depth: Depth) -> Inventory {
+    let survey = match depth {
+        Depth::Cgroups => None,
+        Depth::Everything => host.survey().ok(),
+    };
+    let monitors = survey.as_ref().map(|survey| monitors_in(host, survey)).unwrap_or_default();
+    let mut search = Search::new(host);
+    search.read_records(true, &monitors, &[]);
+    let live = host.walk_cgroups();
+    let unexplained = search.unexplained(&live);
+    if !unexplained.is_empty() && survey.is_none() {
+        let inits: Vec<HostPid> = unexplained.iter().map(|(_, pid)| *pid).collect();
+        let monitors = monitors_above(host, &inits);
+        search.read_records(false, &monitors, &unexplained);
+    } else if !unexplained.is_empty() {
+        search.read_records(false, &[], &unexplained);
+    }
+    search.add_recognised(&live);
+    if let Some(survey) = &survey {
+        search.add_bare(survey);
+        search.inventory.denied = survey.denied;
+    }
+    search.finish()
+}
+
+/// What is known about processes in a cgroup or a PID namespace for which no container was found:
+/// they as a container of their own.
+pub fn container_at(host: &Host, pid: HostPid, cgroup: Option<Cgroup>) -> Option<Container> {
+    let init = read_init(host, pid).ok()?;
+    let source = format!("/proc/{pid}/ns/pid");
+    let evidence = vec![says(source, "no engine claims it".into(), true)];
+    let mut container = assemble(host, Runtime::Bare, &init, cgroup, evidence);
+    container.verified = true;
+    Some(container)
+}
+
+struct Search<'a> {
+    host: &'a Host,
+    homes: Vec<Home>,
+    inventory: Inventory,
+    /// Where the container of an init stands in the list.
+    by_init: HashMap<HostPid, usize>,
+    seen: HashSet<(PathBuf, String)>,
+    complaints: RefCell<Vec<String>>,
+}
+
+impl<'a> Search<'a> {
+    fn new(host: &'a Host) -> Self {
+        Self {
+            host,
+            homes: homes(host),
+            inventory: Inventory::default(),
+            by_init: HashMap::new(),
+            seen: HashSet::new(),
+            complaints: RefCell::new(Vec::new()),
+        }
+    }
+
+    fn read_records(&mut self, defaults: bool, monitors: &[Monitor], unexplained: &[(String, HostPid)]) {
+        let mut records = Vec::new();
+        let look = Look {
+            host: self.host,
+            defaults,
+            monitors,
+            unexplained,
+            homes: &self.homes,
+            complaints: &self.complaints,
+        };
+        for engine in ENGINES {
+            engine.records(&look, &mut records);
+        }
+        records.retain(|record| self.seen.insert((record.path.clone(), record.id.clone())));
+        lend_start_times(&mut records);
+        for record in records {
+            self.add(record);
+        }
+    }
+
+    /// Adds the container of a record, or notes that it does not run, or that it cannot be believed.
+    fn add(&mut self, record: Record) {
+        let Some(pid) = record.pid else { return self.add_stopped(&record) };
+        match confirm(self.host, &record, pid) {
+            Ok((init, cgroup, evidence)) => {
+                if let Some(at) = self.by_init.get(&pid) {
+                    // Another engine's earlier record has named it; this one bears it out.
+                    self.inventory.containers[*at].evidence.extend(evidence);
+                    return;
+                }
+                let mut container = assemble(self.host, record.runtime, &init, cgroup, evidence);
+                describe(&mut container, record);
+                container.verified = true;
+                self.push(container);
+            }
+            Err(Doubt::Ended) => self.add_stopped(&record),
+            Err(Doubt::Unreadable) => {}
+            Err(Doubt::Refuted(why)) => {
+                let path = record.path.display();
+                let text = format!("the record `{path}` is not believed: {why}");
+                self.complaints.borrow_mut().push(text);
+            }
+        }
+    }
+
+    fn add_stopped(&mut self, record: &Record) {
+        self.inventory.stopped.push(Stopped {
+            runtime: record.runtime,
+            id: record.id.clone(),
+            name: record.name.clone(),
+            path: record.path.clone(),
+        });
+    }
+
+    fn push(&mut self, container: Container) {
+        if let Some(init) = container.init {
+            self.by_init.insert(init.pid, self.inventory.containers.len());
+        }
+        self.inventory.containers.push(container);
+    }
+
+    /// Whether the cgroup is one of a container that is known, or lies below one and is spelt like
+    /// no container of its own.
+    fn explained(&self, live: &LiveCgroup) -> bool {
+        let own = own_name(&live.cgroup.path);
+        self.inventory.containers.iter().any(|container| {
+            container.cgroup.as_ref().is_some_and(|cgroup| match &own {
+                Some(_) => cgroup.path == live.cgroup.path,
+                None => cgroup::is_at_or_below(&live.cgroup.path, &cgroup.path),
+            })
+        })
+    }
+
+    /// Cgroups that hold a container nobody has told of: spelt like one, or with a process in
+    /// another PID namespace than ours. Id (empty when unknown) and one process each.
+    fn unexplained(&self, live: &[LiveCgroup]) -> Vec<(String, HostPid)> {
+        let mut namespaces: HashSet<NamespaceId> =
+            self.inventory.containers.iter().filter_map(|container| container.pid_ns).collect();
+        namespaces.extend(self.host.pid_ns);
+        live.iter()
+            .filter(|live| !self.explained(live))
+            .filter_map(|live| {
+                if let Some(id) = own_name(&live.cgroup.path) {
+                    let pids = self.host.cgroup_pids(&live.cgroup).ok()?;
+                    return Some((id.1, *pids.first()?));
+                }
+                let pid = live.any_pid()?;
+                let handle = self.host.process(pid).ok()?;
+                let namespace = self.host.pid_ns_of(&handle).ok()?;
+                namespaces.insert(namespace).then_some((String::new(), pid))
+            })
+            .collect()
+    }
+
+    /// Containers that only their cgroup tells of.
+    fn add_recognised(&mut self, live: &[LiveCgroup]) {
+        for live in live {
+            let Some((runtime, id)) = own_name(&live.cgroup.path) else { continue };
+            if self.explained(live) {
+                continue;
+            }
+            let Some(init) = self.init_of(&live.cgroup) else { continue };
+            if self.by_init.contains_key(&init.id.pid) {
+                continue;
+            }
+            let stopped = &mut self.inventory.stopped;
+            let known = stopped.iter().position(|stopped| {
+                stopped.runtime == runtime && stopped.id == id
+            });
+            let owner = self.host.cgroup_owner(&live.cgroup);
+            let path = String::from_utf8_lossy(&live.cgroup.path).into_owned();
+            let keeps_no_record = engine(runtime).is_some_and(|engine| engine.keeps_no_record());
+            let mut evidence =
+                vec![says("cgroup tree", format!("{path} is spelt as {}'s", runtime.name()), true)];
+            let verified = keeps_no_record && owner == Owner::Root;
+            evidence.push(match owner {
+                Owner::Root if verified => says(&path, "every directory of it is root's".into(), true),
+                Owner::Root => says(&path, "no record confirms the name".into(), false),
+                _ => says(&path, "a user could have made it".into(), false),
+            });
+            let cgroup = Some(live.cgroup.clone());
+            let mut container = assemble(self.host, runtime, &init, cgroup, evidence);
+            if let Some(at) = known.filter(|_| verified) {
+                let known = stopped.swap_remove(at);
+                container.evidence.push(says(known.path.display(), "is its configuration".into(), true));
+                container.name = known.name;
+            } else if keeps_no_record {
+                container.name = Some(id.clone());
+            }
+            container.id = Some(id);
+            container.verified = verified;
+            self.push(container);
+        }
+    }
+
+    /// The init of a cgroup: PID 1 of the outermost PID namespace in it, else the first process
+    /// whose parent is outside.
+    fn init_of(&self, cgroup: &Cgroup) -> Option<Init> {
+        let pids = self.host.cgroup_pids(cgroup).ok()?;
+        let inits = pids.iter().filter_map(|pid| read_init(self.host, *pid).ok());
+        inits.min_by_key(|init| {
+            let outside = HostPid::new(init.parent).is_none_or(|parent| !pids.contains(&parent));
+            (!init.owns_pid_ns, !outside, init.depth, init.id.start)
+        })
+    }
+
+    /// PID namespaces that are none of the containers' so far.
+    fn add_bare(&mut self, survey: &Survey) {
+        let mut known: HashSet<NamespaceId> =
+            self.inventory.containers.iter().filter_map(|container| container.pid_ns).collect();
+        known.extend(self.host.pid_ns);
+        for resident in &survey.residents {
+            let Some(namespace) = resident.pid_ns else { continue };
+            if known.contains(&namespace) {
+                continue;
+            }
+            let Ok(init) = read_init(self.host, resident.id.pid) else { continue };
+            // Its PID 1 may come later in the list, and may have left a namespace that others of
+            // it are still dying in.
+            if !init.owns_pid_ns || init.pid_ns != Some(namespace) {
+                continue;
+            }
+            known.insert(namespace);
+            let source = format!("/proc/{}/ns/pid", resident.id.pid);
+            let evidence = vec![says(source, "PID 1 of a namespace that no engine claims".into(), true)];
+            let cgroup = self.lone_cgroup(&init);
+            let mut container = assemble(self.host, Runtime::Bare, &init, cgroup, evidence);
+            container.user = (init.uid != self.host.root_uid).then_some(init.uid);
+            container.verified = true;
+            self.push(container);
+        }
+    }
+
+    /// The cgroup of a bare namespace counts as its own only when nobody else is in it.
+    fn lone_cgroup(&self, init: &Init) -> Option<Cgroup> {
+        let membership = init.memberships.by_preference().find(|m| m.path != b"/")?;
+        let cgroup =
+            Cgroup { controllers: membership.controllers.clone(), path: membership.path.clone() };
+        let pids = self.host.cgroup_pids(&cgroup).ok()?;
+        let all_inside = pids.len() <= 4096
+            && pids.iter().all(|pid| {
+                self.host.status(*pid).is_ok_and(|status| status.nspid.len() > init.depth)
+                    && self.host.process(*pid).is_ok_and(|handle| {
+                        self.host.pid_ns_of(&handle).ok() == init.pid_ns
+                    })
+            });
+        all_inside.then_some(cgroup)
+    }
+
+    fn finish(mut self) -> Inventory {
+        let containers = &mut self.inventory.containers;
+        containers.sort_by(|a, b| {
+            let key = |c: &Container| (c.runtime, c.name.clone(), c.id.clone(), c.init);
+            key(a).cmp(&key(b))
+        });
+        // A container that one engine knows as running is not stopped because another's record of
+        // it is old.
+        let alive: HashSet<&str> =
+            containers.iter().filter_map(|container| container.id.as_deref()).collect();
+        self.inventory.stopped.retain(|stopped| !alive.contains(stopped.id.as_str()));
+        self.inventory.complaints = self.complaints.into_inner();
+        self.inventory
+    }
+}
+
+/// What the last component of a cgroup path says of itself.
+fn own_name(path: &[u8]) -> Option<(Runtime, String)> {
+    let found = recognise(path)?;
+    (found.length == cgroup::components(path).count()).then_some((found.runtime, found.id))
+}
+
+/// The runtime under an engine keeps the start time that the engine's own record lacks.
+fn lend_start_times(records: &mut [Record]) {
+    let starts: HashMap<(String, HostPid), _> = records
+        .iter()
+        .filter_map(|r| Some(((r.id.clone(), r.pid?), (r.start?, r.owner))))
+        .collect();
+    for record in records.iter_mut().filter(|record| record.start.is_none()) {
+        let Some(pid) = record.pid else { continue };
+        if let Some((start, owner)) = starts.get(&(record.id.clone(), pid))
+            && (*owner == record.owner || *owner == Owner::Root)
+        {
+            record.start = Some(*start);
+        }
+    }
+}
+
+fn assemble(
+    host: &Host,
+    runtime: Runtime,
+    init: &Init,
+    cgroup: Option<Cgroup>,
+    evidence: Vec<Evidence>,
+) -> Container {
+    Container {
+        runtime,
+        id: None,
+        name: None,
+        aliases: Vec::new(),
+        namespace: None,
+        pod: None,
+        image: None,
+        init: Some(init.id),
+        pid_ns: init.pid_ns,
+        depth: init.depth,
+        owns_pid_ns: init.owns_pid_ns,
+        cgroup,
+        state: frozen_state(host, &init.memberships),
+        user: None,
+        verified: false,
+        remark: None,
+        evidence,
+    }
+}
+
+fn describe(container: &mut Container, record: Record) {
+    container.id = Some(record.id);
+    container.name = record.name;
+    container.aliases = record.aliases;
+    container.namespace = record.namespace;
+    container.pod = record.pod;
+    container.image = record.image;
+    container.user = match record.owner {
+        Owner::User(uid) => Some(uid),
+        _ => None,
+    };
+    container.remark = record.sandbox.map(|sandbox| {
+        format!("runs in a {sandbox} sandbox: its processes are not on this host, what is shown is the sandbox")
+    });
+}
+
+/// Users with a runtime directory, and our own when we are not root (root's environment may be a
+/// user's, by sudo -E, and is not asked).
+fn homes(host: &Host) -> Vec<Home> {
+    let mut homes: Vec<Home> = Vec::new();
+    let users = host.state_dir("/run/user").and_then(|dir| dir.names()).unwrap_or_default();
+    for uid in users.iter().filter_map(|name| name.parse::<u32>().ok()) {
+        let runtime_dir = PathBuf::from(format!("/run/user/{uid}"));
+        homes.push(Home { uid, home: None, runtime_dir });
+    }
+    let me = nix::unistd::geteuid();
+    if !me.is_root()
+        && let Some(dir) = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from)
+        && homes.iter().all(|home| home.runtime_dir != dir)
+    {
+        homes.push(Home { uid: me.as_raw(), home: None, runtime_dir: dir });
+    }
+    if homes.is_empty() {
+        return homes;
+    }
+    let passwd = host.state_file("/etc/passwd").map(|file| file.bytes).unwrap_or_default();
+    for line in String::from_utf8_lossy(&passwd).lines() {
+        let fields: Vec<&str> = line.split(':').collect();
+        let [_, _, uid, _, _, folder, ..] = fields[..] else { continue };
+        let Ok(uid) = uid.parse::<u32>() else { continue };
+        for home in homes.iter_mut().filter(|home| home.uid == uid && home.home.is_none()) {
+            home.home = folder.starts_with('/').then(|| folder.into());
+        }
+    }
+    homes
+}
+
+/// Names of the programs whose argv leads to records, as far as comm has room for them.
+const MONITORS: &[&str] = &[
+    "conmon", "containerd", "crun", "dockerd", "lxc-start", "lxd", "incusd", "runc", "runc:[2:INIT]",
+    "systemd-nspawn", "youki",
+];
+
+fn is_monitor(comm: &[u8]) -> bool {
+    comm.starts_with(b"containerd-shim")
+        || comm.starts_with(b"[lxc monitor]")
+        || MONITORS.iter().any(|name| name.as_bytes() == comm)
+}
+
+/// The monitors among all processes.
+fn monitors_in(host: &Host, survey: &Survey) -> Vec<Monitor> {
+    let chosen: Vec<HostPid> = survey
+        .residents
+        .iter()
+        .filter(|resident| is_monitor(&resident.comm))
+        .map(|resident| resident.id.pid)
+        .collect();
+    let mut monitors = read_monitors(host, &chosen);
+    for monitor in &mut monitors {
+        let own = survey.residents.iter().find(|resident| resident.id.pid == monitor.pid);
+        let own = own.and_then(|resident| resident.pid_ns);
+        let child = survey.residents.iter().find(|resident| {
+            resident.parent == monitor.pid.get() && resident.pid_ns != own && !resident.zombie
+        });
+        monitor.child = child.map(|resident| resident.id.pid);
+    }
+    monitors
+}
+
+/// The parents of these processes, and theirs: a shim, conmon, nspawn or the LXC monitor is one step
+/// away, a runtime in the foreground two.
+fn monitors_above(host: &Host, inits: &[HostPid]) -> Vec<Monitor> {
+    let mut above: Vec<(HostPid, HostPid)> = Vec::new();
+    for init in inits {
+        let mut child = *init;
+        for _ in 0..3 {
+            let Ok(stat) = host.stat(child) else { break };
+            let Some(parent) = HostPid::new(stat.ppid).filter(|parent| parent.get() > 1) else { break };
+            if above.iter().all(|(known, _)| *known != parent) {
+                above.push((parent, child));
+            }
+            child = parent;
+        }
+    }
+    let parents: Vec<HostPid> = above.iter().map(|(parent, _)| *parent).collect();
+    let mut monitors = read_monitors(host, &parents);
+    for monitor in &mut monitors {
+        monitor.child =
+            above.iter().find(|(parent, _)| *parent == monitor.pid).map(|(_, child)| *child);
+    }
+    monitors
+}
+
+fn read_monitors(host: &Host, pids: &[HostPid]) -> Vec<Monitor> {
+    let facts = Facts { command: CommandLimit::SCREEN, exe: false, threads: ThreadsToo::No };
+    host.snapshot(pids, facts)
+        .into_iter()
+        .flatten()
+        .filter_map(|process| {
+            let Fact::Known(command) = process.command else { return None };
+            let pid = process.id.pid;
+            let uid = process.status.uid[0];
+            let cwd = host.link(pid, "cwd").ok().and_then(|path| String::from_utf8(path).ok());
+            Some(Monitor {
+                pid,
+                owner: if uid == host.root_uid { Owner::Root } else { Owner::User(uid) },
+                argv: command
+                    .argv
+                    .into_iter()
+                    .map(|argument| String::from_utf8(argument).unwrap_or_default())
+                    .collect(),
+                cwd: cwd.map(PathBuf::from),
+                child: None,
+            })
+        })
+        .collect()
+}
+
+impl Inventory {
+    /// The innermost container that a process is in: by its cgroup, else by its PID namespace, else
+    /// by one of the namespaces above that.
+    pub fn containing(&self, host: &Host, pid: HostPid) -> Option<&Container> {
+        let memberships = host.memberships(pid).ok()?;
+        let namespace = host.process(pid).and_then(|handle| host.pid_ns_of(&handle)).ok();
+        let by_cgroup = self
+            .containers
+            .iter()
+            .filter(|container| {
+                container.cgroup.as_ref().is_some_and(|cgroup| {
+                    memberships.by_preference().any(|membership| {
+                        membership.controllers == cgroup.controllers
+                            && cgroup::is_at_or_below(&membership.path, &cgroup.path)
+                    })
+                })
+            })
+            .max_by_key(|container| container.cgroup.as_ref().map(|cgroup| cgroup.path.len()));
+        let by_namespace = || {
+            let own = namespace.filter(|own| Some(*own) != host.pid_ns)?;
+            self.containers.iter().find(|c| c.owns_pid_ns && c.pid_ns == Some(own))
+        };
+        match (by_cgroup, by_namespace()) {
+            // A namespace made inside the container is one of its own.
+            (Some(outer), Some(inner)) if inner.depth > outer.depth => Some(inner),
+            (Some(found), _) | (None, Some(found)) => Some(found),
+            (None, None) => None,
+        }
+    }
+}

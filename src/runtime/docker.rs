@@ -1,0 +1,155 @@
+//! Docker Engine: `<data root>/containers/ID/config.v2.json`, readable by root alone. Cgroups are
+//! `/docker/ID`, or `docker-ID.scope` with the systemd driver.
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::record::{Look, Record};
+use super::{Engine, is_long_id, scope_id};
+use crate::model::container::Runtime;
+use crate::model::mount::Mounts;
+use crate::model::pid::HostPid;
+
+/// Docker Engine.
+pub struct Docker;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+#[derive(Default)]
+struct Config {
+    #[serde(rename = "ID")]
+    id: String,
+    /// With a leading slash.
+    name: String,
+    state: State,
+    config: Image,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "PascalCase", default)]
+struct State {
+    running: bool,
+    pid: i32,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "PascalCase", default)]
+struct Image {
+    image: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "PascalCase", default)]
+struct HostConfig {
+    runtime: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct DaemonConfig {
+    #[serde(rename = "data-root")]
+    data_root: Option<PathBuf>,
+}
+
+impl Engine for Docker {
+    fn runtime(&self) -> Runtime {
+        Runtime::Docker
+    }
+
+    fn recognise(&self, component: &str, parent: &[&str]) -> Option<String> {
+        if parent.last() == Some(&"docker") && is_long_id(component) {
+            return Some(component.to_owned());
+        }
+        scope_id(component, "docker")
+    }
+
+    fn records(&self, look: &Look<'_>, found: &mut Vec<Record>) {
+        for root in roots(look) {
+            let Some(dir) = look.read(look.host.state_dir(root.join("containers"))) else { continue };
+            for id in look.read(dir.names()).unwrap_or_default() {
+                if !is_long_id(&id) {
+                    continue;
+                }
+                let Some(file) = look.read(dir.read(format!("{id}/config.v2.json"))) else { continue };
+                let Some(config) = look.read(file.json::<Config>()) else { continue };
+                if config.id != id {
+                    continue;
+                }
+                let mut record = Record::new(Runtime::Docker, id, &file);
+                record.name = config.name.strip_prefix('/').map(str::to_owned);
+                record.image = config.config.image;
+                record.pid = config.state.running.then(|| HostPid::new(config.state.pid)).flatten();
+                record.sandbox = look
+                    .read(dir.read(format!("{}/hostconfig.json", record.id)))
+                    .and_then(|file| look.read(file.json::<HostConfig>()))
+                    .and_then(|host| super::containerd::sandbox(&host.runtime.unwrap_or_default()));
+                found.push(record);
+            }
+        }
+    }
+}
+
+fn roots(look: &Look<'_>) -> Vec<PathBuf> {
+    let mut roots: Vec<PathBuf> = Vec::new();
+    if look.defaults {
+        roots.push("/var/lib/docker".into());
+        roots.extend(configured(look, Path::new("/etc/docker/daemon.json")));
+        let homes = look.homes.iter().filter_map(|home| home.home.as_ref());
+        roots.extend(homes.map(|home| home.join(".local/share/docker")));
+    }
+    for daemon in look.running(&["dockerd"]) {
+        roots.extend(daemon.option("--data-root").or(daemon.option("-g")).map(PathBuf::from));
+        roots.extend(daemon.option("--config-file").and_then(|file| configured(look, Path::new(file))));
+    }
+    for (id, pid) in look.unexplained {
+        roots.extend(mounted_from(look, id, *pid));
+    }
+    roots.sort();
+    roots.dedup();
+    // With userns-remap everything is one level further down, in `<uid>.<gid>`.
+    let remapped: Vec<PathBuf> = roots
+        .iter()
+        .flat_map(|root| {
+            let names = look.names(root).into_iter();
+            let ids = names.filter(|name| {
+                name.split_once('.').is_some_and(|(uid, gid)| {
+                    uid.parse::<u32>().is_ok() && gid.parse::<u32>().is_ok()
+                })
+            });
+            ids.map(|name| root.join(name)).collect::<Vec<_>>()
+        })
+        .collect();
+    roots.extend(remapped);
+    roots
+}
+
+fn configured(look: &Look<'_>, file: &Path) -> Option<PathBuf> {
+    look.read(look.read(look.host.state_file(file))?.json::<DaemonConfig>())?.data_root
+}
+
+/// Docker mounts `<data root>/containers/ID/hostname` and its like into each container: `mountinfo`
+/// of a process of it gives the path below that file system's root, and the host's own `mountinfo`
+/// where that file system is mounted. What is found is only a place to look for a record.
+fn mounted_from(look: &Look<'_>, id: &str, pid: HostPid) -> Vec<PathBuf> {
+    let needle = format!("/containers/{id}/");
+    let Ok(inside) = look.host.proc_file(pid, "mountinfo", 1 << 20) else { return Vec::new() };
+    let found = Mounts::new(&inside).find_map(|mount| {
+        let root = std::str::from_utf8(&mount.root).ok()?;
+        let at = root.find(&needle)?;
+        Some((root[..at].to_owned(), mount.source.to_vec()))
+    });
+    let Some((below, source)) = found else { return Vec::new() };
+    let Ok(outside) = std::fs::read(look.host.proc_path("self/mountinfo")) else {
+        return vec![below.into()];
+    };
+    Mounts::new(&outside)
+        .filter(|mount| *mount.source == *source)
+        .filter_map(|mount| {
+            let root = std::str::from_utf8(&mount.root).ok()?;
+            let point = std::str::from_utf8(&mount.point).ok()?;
+            let rest = Path::new(&below).strip_prefix(root).ok()?;
+            Some(Path::new(point).join(rest))
+        })
+        .collect()
+}

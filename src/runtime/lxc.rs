@@ -1,0 +1,78 @@
+//! LXC, LXD and Incus: the cgroup is `lxc.payload.NAME`, the monitor calls itself
+//! `[lxc monitor] PATH NAME` and its child is the init. No file holds the PID, and the command
+//! socket is not asked: anybody can listen on that abstract name.
+
+use std::path::Path;
+
+use super::Engine;
+use super::record::{Look, Record};
+use crate::model::container::Runtime;
+
+/// LXC and what stands on it.
+pub struct Lxc;
+
+/// Where a container's configuration lies, and who put it there.
+const PLACES: &[(&str, &str)] = &[
+    ("/var/lib/lxc", "config"),
+    ("/run/incus", "lxc.conf"),
+    ("/var/log/incus", "lxc.conf"),
+    ("/var/log/lxd", "lxc.conf"),
+    ("/var/snap/lxd/common/lxd/logs", "lxc.conf"),
+];
+
+impl Engine for Lxc {
+    fn runtime(&self) -> Runtime {
+        Runtime::Lxc
+    }
+
+    fn recognise(&self, component: &str, parent: &[&str]) -> Option<String> {
+        let old = || (parent == ["lxc"]).then_some(component);
+        let name = component.strip_prefix("lxc.payload.").or_else(old)?;
+        (!name.is_empty()).then(|| name.to_owned())
+    }
+
+    fn keeps_no_record(&self) -> bool {
+        true
+    }
+
+    fn records(&self, look: &Look<'_>, found: &mut Vec<Record>) {
+        if look.defaults {
+            for (place, file) in PLACES {
+                configured(look, Path::new(place), file, found);
+            }
+            for home in look.homes.iter().filter_map(|home| home.home.as_ref()) {
+                configured(look, &home.join(".local/share/lxc"), "config", found);
+            }
+        }
+        for monitor in look.monitors {
+            let Some(title) = monitor.argv.first() else { continue };
+            let Some(rest) = title.strip_prefix("[lxc monitor] ") else { continue };
+            let Some((path, name)) = rest.rsplit_once(' ') else { continue };
+            let mut record = Record::of_monitor(Runtime::Lxc, name, monitor);
+            record.cgroup = Some(format!("/lxc.payload.{name}").into_bytes());
+            named(&mut record, path);
+            found.push(record);
+        }
+    }
+}
+
+fn configured(look: &Look<'_>, place: &Path, file: &str, found: &mut Vec<Record>) {
+    let Some(dir) = look.read(look.host.state_dir(place)) else { return };
+    for name in look.read(dir.names()).unwrap_or_default() {
+        if let Some(file) = look.read(dir.read(format!("{name}/{file}"))) {
+            let mut record = Record::new(Runtime::Lxc, &name, &file);
+            record.cgroup = Some(format!("/lxc.payload.{name}").into_bytes());
+            named(&mut record, &place.to_string_lossy());
+            found.push(record);
+        }
+    }
+}
+
+/// LXD and Incus put `PROJECT_` before the names of containers outside their default project.
+fn named(record: &mut Record, place: &str) {
+    record.name = Some(record.id.clone());
+    if place.contains("lxd") || place.contains("incus") {
+        let within = record.id.split_once('_').map(|(_, name)| name.to_owned());
+        record.aliases.extend(within);
+    }
+}

@@ -1,0 +1,6 @@
+//! The fence: every `unsafe` of the project and every syscall that changes state outside this
+//! process, one small wrapper each. A wrapper takes borrowed descriptors, returns owned ones, and
+//! its error names the call. Nothing here decides anything: confirming identity is `act`'s work.
+
+pub mod namespace;
+pub mod pidfd;

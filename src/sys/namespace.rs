@@ -1,0 +1,53 @@
+//! The ioctls of namespace files, ioctl_ns(2): who owns a namespace, which is its parent, and what
+//! a PID of one PID namespace is called in ours. They only read.
+
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::libc;
+
+// ioctl_ns(2), include/uapi/linux/nsfs.h: _IO(0xb7, 0x2), _IO(0xb7, 0x4), _IOR(0xb7, 0x6, int).
+const NS_GET_PARENT: libc::c_ulong = 0xb702;
+const NS_GET_OWNER_UID: libc::c_ulong = 0xb704;
+const NS_GET_PID_FROM_PIDNS: libc::c_ulong = 0x8004_b706;
+
+/// The parent of a PID or user namespace, as an open namespace file (since Linux 4.9).
+///
+/// # Errors
+/// EPERM when the parent lies outside our own namespace's descendants.
+pub fn parent(ns: impl AsFd) -> Result<OwnedFd, Errno> {
+    // SAFETY: the call takes no pointer; a result that is not negative is a descriptor that the
+    // kernel has just opened for us, with O_CLOEXEC, and that nobody else owns.
+    unsafe {
+        let fd = Errno::result(libc::ioctl(ns.as_fd().as_raw_fd(), NS_GET_PARENT as _))?;
+        Ok(OwnedFd::from_raw_fd(fd))
+    }
+}
+
+/// The uid that owns a **user** namespace, as seen from ours (since Linux 4.11).
+///
+/// # Errors
+/// EINVAL when the file is not a user namespace.
+pub fn owner_uid(user_ns: impl AsFd) -> Result<u32, Errno> {
+    let mut uid: libc::uid_t = 0;
+    // SAFETY: the kernel writes one uid_t behind the pointer, which lives until the call returns.
+    unsafe {
+        Errno::result(libc::ioctl(user_ns.as_fd().as_raw_fd(), NS_GET_OWNER_UID as _, &mut uid))?;
+    }
+    Ok(uid)
+}
+
+/// What the process `inside` of a PID namespace is called in ours (since Linux 6.11).
+///
+/// # Errors
+/// ESRCH when there is no such process; ENOTTY or EINVAL where the kernel has no such call.
+pub fn pid_from(pid_ns: impl AsFd, inside: i32) -> Result<i32, Errno> {
+    // SAFETY: the argument is a number, not a pointer, although the request is spelt _IOR.
+    unsafe {
+        Errno::result(libc::ioctl(
+            pid_ns.as_fd().as_raw_fd(),
+            NS_GET_PID_FROM_PIDNS as _,
+            libc::c_ulong::from(inside.unsigned_abs()),
+        ))
+    }
+}

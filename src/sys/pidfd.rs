@@ -1,0 +1,133 @@
+//! Process descriptors, pidfd_open(2) and pidfd_send_signal(2): the only way a signal leaves this
+//! program. A pidfd refers to one process for as long as it is held, whatever becomes of its number.
+
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::libc;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+/// pidfd_open(2): `PIDFD_THREAD` is `O_EXCL` (since Linux 6.9).
+const PIDFD_THREAD: libc::c_uint = libc::O_EXCL as libc::c_uint;
+/// pidfd_send_signal(2), since Linux 6.9.
+const PIDFD_SIGNAL_THREAD: libc::c_uint = 1;
+
+/// What kind of task a descriptor is opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Task {
+    /// A whole process, by its thread group id.
+    Process,
+    /// One thread (since Linux 6.9).
+    Thread,
+}
+
+/// Opens a descriptor for the process or thread that has the number `id` now.
+///
+/// # Errors
+/// ESRCH when nobody has it, EINVAL for a thread on a kernel before 6.9, ENOSYS before 5.3.
+pub fn open(id: i32, task: Task) -> Result<OwnedFd, Errno> {
+    let flags = match task {
+        Task::Process => 0,
+        Task::Thread => PIDFD_THREAD,
+    };
+    // SAFETY: no pointers; a result that is not negative is a fresh descriptor (always O_CLOEXEC).
+    unsafe {
+        let fd = Errno::result(libc::syscall(libc::SYS_pidfd_open, id, flags))?;
+        Ok(OwnedFd::from_raw_fd(fd as libc::c_int))
+    }
+}
+
+/// The head of `siginfo_t` for a queued signal, sigqueue(3); the kernel reads 128 bytes.
+#[repr(C)]
+struct QueuedInfo {
+    signo: libc::c_int,
+    errno: libc::c_int,
+    code: libc::c_int,
+    #[cfg(target_pointer_width = "64")]
+    pad: libc::c_int,
+    pid: libc::pid_t,
+    uid: libc::uid_t,
+    value: libc::uintptr_t,
+    rest: [u8; 96],
+}
+
+const _: () = assert!(size_of::<QueuedInfo>() == 128 || cfg!(not(target_pointer_width = "64")));
+
+/// Sends `signal` (0 only asks whether it could be sent); with `value` as sigqueue(3) does.
+///
+/// # Errors
+/// ESRCH when the process is gone, EPERM, EAGAIN when the queue of its user is full, ENOSYS before
+/// Linux 5.1.
+pub fn send(pidfd: impl AsFd, signal: i32, value: Option<i32>, task: Task) -> Result<(), Errno> {
+    let info = value.map(|value| QueuedInfo {
+        signo: signal,
+        errno: 0,
+        code: libc::SI_QUEUE,
+        #[cfg(target_pointer_width = "64")]
+        pad: 0,
+        pid: std::process::id() as libc::pid_t,
+        uid: nix::unistd::getuid().as_raw(),
+        value: value as u32 as libc::uintptr_t,
+        rest: [0; 96],
+    });
+    let pointer = info.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+    let flags = match task {
+        Task::Process => 0,
+        Task::Thread => PIDFD_SIGNAL_THREAD,
+    };
+    // SAFETY: the pointer is null or refers to 128 initialised bytes that outlive the call.
+    unsafe {
+        Errno::result(libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_fd().as_raw_fd(),
+            signal,
+            pointer,
+            flags,
+        ))?;
+    }
+    Ok(())
+}
+
+/// tgkill(2): one thread by number, for kernels before 6.9. The caller holds the process and knows
+/// that the thread is its own.
+///
+/// # Errors
+/// ESRCH when the thread is gone or belongs to another process.
+pub fn send_to_thread(process: i32, thread: i32, signal: i32) -> Result<(), Errno> {
+    // SAFETY: numbers only.
+    unsafe {
+        Errno::result(libc::syscall(libc::SYS_tgkill, process, thread, signal))?;
+    }
+    Ok(())
+}
+
+/// Waits at most `timeout` for one of the processes to end; tells for each whether it has.
+/// A descriptor becomes readable when its process is a zombie or gone, pidfd_open(2).
+///
+/// # Errors
+/// Those of poll(2), EINTR included: the caller looks at its clock and calls again.
+pub fn wait_any(pidfds: &[impl AsFd], timeout: Duration) -> Result<Vec<bool>, Errno> {
+    let mut fds: Vec<PollFd<'_>> =
+        pidfds.iter().map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
+    let timeout = Timespec {
+        tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: i64::from(timeout.subsec_nanos()),
+    };
+    poll(&mut fds, Some(&timeout)).map_err(|e| Errno::from_raw(e.raw_os_error()))?;
+    Ok(fds.iter().map(|fd| !fd.revents().is_empty()).collect())
+}
+
+/// Whether the process has not ended yet (a zombie has ended).
+///
+/// # Errors
+/// Those of poll(2).
+pub fn alive(pidfd: impl AsFd) -> Result<bool, Errno> {
+    loop {
+        match wait_any(&[&pidfd.as_fd()], Duration::ZERO) {
+            Ok(ended) => return Ok(!ended[0]),
+            Err(Errno::EINTR) => {}
+            Err(error) => return Err(error),
+        }
+    }
+}

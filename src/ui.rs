@@ -1,0 +1,196 @@
+//! The two streams: what was asked for on stdout, what is said about it on stderr; and what the
+//! terminal behind them can show. Text comes here finished, foreign parts made safe by `render`.
+//! Nothing here panics when a stream is closed, and nothing exits.
+
+use std::env;
+use std::io::{self, IsTerminal, Write};
+
+use clap::ValueEnum;
+
+/// When to colour.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum When {
+    /// Where stdout is a terminal that can, and `NO_COLOR` is not set.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// What was found out about the streams, and the way to write to them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ui {
+    /// Whether to colour what goes to stdout.
+    pub color: bool,
+    /// Columns of the terminal; `None` where stdout is none, or JSON was asked for.
+    pub width: Option<usize>,
+    /// Whether the locale is one of UTF-8.
+    pub unicode: bool,
+    /// Whether steps are told.
+    pub verbose: bool,
+    /// Whether JSON was asked for.
+    pub json: bool,
+}
+
+/// What [`Ui`] is decided from; taken together once, so that deciding is a plain function.
+#[derive(Clone, Debug, Default)]
+struct Surroundings {
+    /// Stdout's columns if it is a terminal; 0 where the terminal does not know.
+    terminal: Option<usize>,
+    columns: Option<String>,
+    no_color: Option<String>,
+    term: Option<String>,
+    locale: [Option<String>; 3],
+}
+
+impl Surroundings {
+    fn take() -> Self {
+        let stdout = io::stdout();
+        let size = || rustix::termios::tcgetwinsize(&stdout).map_or(0, |size| size.ws_col.into());
+        // What is not UTF-8 counts as set, and as nothing we know.
+        let variable = |name| env::var_os(name).map(|value| value.to_string_lossy().into_owned());
+        Self {
+            terminal: stdout.is_terminal().then(size),
+            columns: variable("COLUMNS"),
+            no_color: variable("NO_COLOR"),
+            term: variable("TERM"),
+            locale: ["LC_ALL", "LC_CTYPE", "LANG"].map(variable),
+        }
+    }
+}
+
+impl Ui {
+    /// Looks at the streams and the environment.
+    pub fn new(color: When, json: bool, verbose: bool) -> Self {
+        Self::decide(color, json, verbose, &Surroundings::take())
+    }
+
+    fn decide(color: When, json: bool, verbose: bool, around: &Surroundings) -> Self {
+        let refused = around.no_color.as_ref().is_some_and(|value| !value.is_empty());
+        let dumb = around.term.as_deref() == Some("dumb");
+        let color = match color {
+            When::Always => !json,
+            When::Never => false,
+            When::Auto => around.terminal.is_some() && !json && !refused && !dumb,
+        };
+        // COLUMNS may be left over from another terminal or be a joke; what is narrower than a pid
+        // and a word, or wider than any screen, is not believed.
+        let asked = around.columns.as_ref().and_then(|columns| columns.parse().ok());
+        let asked = asked.filter(|columns| (10..=10_000).contains(columns));
+        let width = around.terminal.filter(|_| !json);
+        let width = width.map(|columns| asked.unwrap_or(if columns == 0 { 80 } else { columns }));
+        Self { color, width, unicode: is_utf8(&around.locale), verbose, json }
+    }
+
+    /// Writes to stdout, all of it and now. A reader that has gone away is an error like a full
+    /// disk; [`is_broken_pipe`] tells them apart.
+    pub fn out(&self, text: &str) -> io::Result<()> {
+        let mut stdout = io::stdout().lock();
+        stdout.write_all(text.as_bytes())?;
+        stdout.flush()
+    }
+
+    /// Says on stderr what the user should know before trusting the answer.
+    pub fn warn(&self, text: &str) {
+        say(&format!("cinspect: warning: {text}\n"));
+    }
+
+    /// Says on stderr what may be of use.
+    pub fn note(&self, text: &str) {
+        say(&format!("cinspect: note: {text}\n"));
+    }
+
+    /// Tells a step on stderr, if steps are wanted.
+    pub fn step(&self, text: &str) {
+        if self.verbose {
+            say(&format!("cinspect: {text}\n"));
+        }
+    }
+}
+
+/// Writes to stderr, as one write so that lines of several programs do not mix. Nobody is left to
+/// tell if that fails.
+fn say(text: &str) {
+    let _ = io::stderr().lock().write_all(text.as_bytes());
+}
+
+/// Whether writing failed because the reader has gone, as `head` does: to end quietly, with status
+/// 0. (Rust ignores SIGPIPE, so it comes as an error; nobody else here writes to a pipe.)
+pub fn is_broken_pipe(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::BrokenPipe
+}
+
+/// Whether a locale is one of UTF-8; the first variable that is set and not empty decides
+/// (locale(7)).
+///
+/// ```text
+/// en_GB.UTF-8    de_DE.utf8@euro    C.UTF-8
+/// ```
+fn is_utf8(locale: &[Option<String>]) -> bool {
+    let decides = locale.iter().flatten().find(|value| !value.is_empty());
+    decides.is_some_and(|value| {
+        let value = value.to_ascii_lowercase();
+        value.contains("utf-8") || value.contains("utf8")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at_terminal() -> Surroundings {
+        Surroundings { terminal: Some(132), ..Surroundings::default() }
+    }
+
+    fn color(when: When, around: &Surroundings) -> bool {
+        Ui::decide(when, false, false, around).color
+    }
+
+    fn width(around: &Surroundings) -> Option<usize> {
+        Ui::decide(When::Auto, false, false, around).width
+    }
+
+    #[test]
+    fn colour_is_for_terminals_that_want_it() {
+        let pipe = Surroundings::default();
+        let refused = Surroundings { no_color: Some("1".into()), ..at_terminal() };
+        let empty = Surroundings { no_color: Some(String::new()), ..at_terminal() };
+        let dumb = Surroundings { term: Some("dumb".into()), ..at_terminal() };
+        assert!(color(When::Auto, &at_terminal()) && color(When::Auto, &empty));
+        for around in [&pipe, &refused, &dumb] {
+            assert!(!color(When::Auto, around) && color(When::Always, around));
+        }
+        assert!(!color(When::Never, &at_terminal()));
+        assert!(!Ui::decide(When::Always, true, false, &at_terminal()).color);
+    }
+
+    #[test]
+    fn the_width_is_the_terminals_or_what_columns_says() {
+        let with = |columns: &str| Surroundings { columns: Some(columns.into()), ..at_terminal() };
+        assert_eq!(width(&at_terminal()), Some(132));
+        assert_eq!(width(&with("60")), Some(60));
+        for joke in ["", "0", "-1", "3", "99999999999999999999", "wide"] {
+            assert_eq!(width(&with(joke)), Some(132), "{joke}");
+        }
+        assert_eq!(width(&Surroundings { terminal: Some(0), ..Surroundings::default() }), Some(80));
+        assert_eq!(width(&Surroundings { terminal: None, ..with("60") }), None);
+        assert_eq!(Ui::decide(When::Auto, true, false, &at_terminal()).width, None);
+    }
+
+    #[test]
+    fn the_first_locale_variable_that_is_set_decides() {
+        let utf8 = |values: [&str; 3]| is_utf8(&values.map(|value| Some(value.to_string())));
+        assert!(utf8(["", "", "en_GB.UTF-8"]) && utf8(["", "de_DE.utf8@euro", "C"]));
+        assert!(!utf8(["C", "", "en_GB.UTF-8"]) && !utf8(["", "", ""]));
+        assert!(!is_utf8(&[None, None, None]) && is_utf8(&[None, None, Some("C.Utf-8".into())]));
+    }
+
+    #[test]
+    fn a_broken_pipe_is_told_from_a_full_disk() {
+        let error = |errno: rustix::io::Errno| io::Error::from_raw_os_error(errno.raw_os_error());
+        assert!(is_broken_pipe(&error(rustix::io::Errno::PIPE)));
+        assert!(!is_broken_pipe(&error(rustix::io::Errno::NOSPC)));
+    }
+}
