@@ -93,13 +93,14 @@ impl From<crate::proc::ReadError> for Error {
     fn from(error: crate::proc::ReadError) -> Self {
         use crate::proc::ReadError;
         match error {
-            ReadError::Gone => {
-                Self::new(Exit::NoContainer, "the container has ended").because("its processes are gone")
-            }
+            ReadError::Gone => Self::new(Exit::NoContainer, "the container has ended")
+                .because("its processes are gone"),
             ReadError::Denied => Self::new(Exit::NotPermitted, "cannot look at the container")
                 .because("permission denied")
                 .hint("run as root, or with CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH"),
-            ReadError::Broken(why) => Self::new(Exit::Failed, "cannot look at the container").because(why),
+            ReadError::Broken(why) => {
+                Self::new(Exit::Failed, "cannot look at the container").because(why)
+            }
         }
     }
 }

@@ -220,9 +220,9 @@ pub fn kill_cgroup(host: &Host, container: &Container, init: &Held) -> bool {
     let Some(file) = host.cgroup_kill_file(cgroup) else { return false };
     let Ok(pids) = host.cgroup_pids(cgroup) else { return false };
     // A process of the host that was moved into the cgroup is not the container's to be killed.
-    let strangers = pids.iter().any(|pid| {
-        host.status(*pid).is_ok_and(|status| status.nspid.len() <= container.depth)
-    });
+    let strangers = pids
+        .iter()
+        .any(|pid| host.status(*pid).is_ok_and(|status| status.nspid.len() <= container.depth));
     if strangers || !container.owns_pid_ns || !pidfd::alive(&init.process).unwrap_or(false) {
         return false;
     }

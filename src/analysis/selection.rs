@@ -138,9 +138,9 @@ fn of_one(
             member.user.as_deref() == Some(user.as_bytes())
                 || member.uid.is_some_and(|uid| uid.to_string() == *user)
         }),
-        Selector::Group(group) => filter(&|member| {
-            member.process.status.nspgid.get(depth) == Some(&group.get())
-        }),
+        Selector::Group(group) => {
+            filter(&|member| member.process.status.nspgid.get(depth) == Some(&group.get()))
+        }
         Selector::Tree(top) => {
             let Some(top) = members.iter().position(|member| member.pid == Some(*top)) else {
                 return Vec::new();
@@ -207,16 +207,17 @@ mod tests {
 
     /// A process of a container at depth 1: host pid, parent, pid inside, comm, uid.
     fn process(pid: i32, ppid: i32, inside: i32, comm: &str, uid: u32) -> Process {
-        let stat = format!("{pid} ({comm}) S {ppid} {pid} {pid} 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 {pid} 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 17 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0");
-        let status = format!("Name:\t{comm}\nState:\tS (sleeping)\nTgid:\t{pid}\nPid:\t{pid}\nPPid:\t{ppid}\nTracerPid:\t0\nUid:\t{uid}\t{uid}\t{uid}\t{uid}\nGid:\t0\t0\t0\t0\nGroups:\t\nNStgid:\t{pid}\t{inside}\nNSpid:\t{pid}\t{inside}\nNSpgid:\t{pid}\t{inside}\nNSsid:\t{pid}\t{inside}\nThreads:\t1\nSigQ:\t0/1\nSigPnd:\t0\nShdPnd:\t0\nSigBlk:\t0\nSigIgn:\t0\nSigCgt:\t0\nCapInh:\t0\nCapPrm:\t0\nCapEff:\t0\nCapBnd:\t0\nCapAmb:\t0\n");
+        let stat = format!(
+            "{pid} ({comm}) S {ppid} {pid} {pid} 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 {pid} 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 17 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0"
+        );
+        let status = format!(
+            "Name:\t{comm}\nState:\tS (sleeping)\nTgid:\t{pid}\nPid:\t{pid}\nPPid:\t{ppid}\nTracerPid:\t0\nUid:\t{uid}\t{uid}\t{uid}\t{uid}\nGid:\t0\t0\t0\t0\nGroups:\t\nNStgid:\t{pid}\t{inside}\nNSpid:\t{pid}\t{inside}\nNSpgid:\t{pid}\t{inside}\nNSsid:\t{pid}\t{inside}\nThreads:\t1\nSigQ:\t0/1\nSigPnd:\t0\nShdPnd:\t0\nSigBlk:\t0\nSigIgn:\t0\nSigCgt:\t0\nCapInh:\t0\nCapPrm:\t0\nCapEff:\t0\nCapBnd:\t0\nCapAmb:\t0\n"
+        );
         let stat = Stat::parse(stat.as_bytes()).unwrap();
         let argv = vec![comm.as_bytes().to_vec(), b"--worker".to_vec()];
         Process {
             id: ProcessId { pid: HostPid::new(pid).unwrap(), start: stat.start },
-            times: Times {
-                started: jiff::Timestamp::UNIX_EPOCH,
-                cpu: std::time::Duration::ZERO,
-            },
+            times: Times { started: jiff::Timestamp::UNIX_EPOCH, cpu: std::time::Duration::ZERO },
             status: Status::parse(status.as_bytes()).unwrap(),
             stat,
             command: Fact::Known(CommandLine { argv, cut: false }),
@@ -233,7 +234,7 @@ mod tests {
             process(103, 50, 20, "sh", 0),
         ];
         let map = crate::model::idmap::IdMap::parse(b"0 0 4294967295\n");
-        place(processes, 1, &Users { map: Some(map), names: None })
+        place(processes, 1, &Users { map: map.ok(), names: None })
     }
 
     fn pick(selectors: &[Selector], except_init: bool) -> Vec<i32> {
@@ -262,7 +263,10 @@ mod tests {
     fn the_union_is_told_leaves_first_and_init_last() {
         assert_eq!(pick(&[Selector::All], false), [8, 7, 20, 1]);
         assert_eq!(pick(&[Selector::All], true), [8, 7, 20]);
-        assert_eq!(pick(&[Selector::Pid(pid(1)), Selector::Pid(pid(8)), Selector::Init], false), [8, 1]);
+        assert_eq!(
+            pick(&[Selector::Pid(pid(1)), Selector::Pid(pid(8)), Selector::Init], false),
+            [8, 1]
+        );
     }
 
     #[test]

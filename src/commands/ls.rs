@@ -9,10 +9,10 @@ use crate::error::{Error, Exit};
 use crate::model::container::{Container, Runtime};
 use crate::proc::Host;
 use crate::render::column::{Column, Style, choose, defaults, help, object};
+use crate::render::json;
 use crate::render::ls_columns::{LS_COLUMNS, LsRow};
 use crate::render::table::{Line, draw};
 use crate::render::text::safe_str;
-use crate::render::json;
 use crate::runtime::{Depth, ENGINES, count, discover};
 use crate::target::blind;
 
@@ -135,7 +135,8 @@ impl Ls {
         if self.quiet {
             let lines = rows.iter().map(|row| {
                 let id = row.container.id.as_deref().filter(|_| row.container.verified);
-                let short = id.filter(|id| !self.no_trunc && id.len() == 64).and_then(|id| id.get(..12));
+                let short =
+                    id.filter(|id| !self.no_trunc && id.len() == 64).and_then(|id| id.get(..12));
                 let by_pid = row.container.by_pid();
                 format!("{}\n", safe_str(short.or(id).unwrap_or(&by_pid)))
             });

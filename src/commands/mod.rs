@@ -31,7 +31,8 @@ pub struct Command {
 }
 
 /// THE TABLE.
-pub static COMMANDS: &[Command] = &[ls::COMMAND, ps::COMMAND, signal::COMMAND, completions::COMMAND];
+pub static COMMANDS: &[Command] =
+    &[ls::COMMAND, ps::COMMAND, signal::COMMAND, completions::COMMAND];
 
 impl Command {
     /// The command for the parser, with its examples below its help.

@@ -9,7 +9,9 @@ use super::{Command, account, arguments, command};
 use crate::cli::Context;
 use crate::error::{Error, Exit};
 use crate::proc::{CommandLimit, Facts, Host, ThreadsToo};
-use crate::render::column::{Column, Sort, Style, Value, choose, compare, defaults, help, object, parse_sort};
+use crate::render::column::{
+    Column, Sort, Style, Value, choose, compare, defaults, help, object, parse_sort,
+};
 use crate::render::json;
 use crate::render::ps_columns::{PS_COLUMNS, PsRow};
 use crate::render::table::{Line, draw};
@@ -154,7 +156,9 @@ impl Ps {
             if context.ui.width.is_some() { CommandLimit::SCREEN } else { CommandLimit::WHOLE };
         Facts {
             command,
-            exe: context.ui.json || chosen("exe") || self.sort.as_deref().is_some_and(|s| s.ends_with("exe")),
+            exe: context.ui.json
+                || chosen("exe")
+                || self.sort.as_deref().is_some_and(|s| s.ends_with("exe")),
             threads: if self.threads { ThreadsToo::Yes } else { ThreadsToo::No },
         }
     }

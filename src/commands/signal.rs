@@ -18,10 +18,10 @@ use crate::model::pid::{ContainerPid, HostPid, ProcessId};
 use crate::model::signal::{Signal, SignalNumber};
 use crate::proc::{CommandLimit, Facts, Host, ThreadsToo};
 use crate::render::column::{Style, defaults, object};
+use crate::render::json;
 use crate::render::signal_columns::{Outcome, SIGNAL_COLUMNS, SignalRow};
 use crate::render::table::{Line, draw};
 use crate::render::text::{parse_duration, safe_str};
-use crate::render::json;
 use crate::target::view::{BARE_FACTS, View};
 use crate::target::{Found, Purpose, resolve};
 
@@ -52,7 +52,11 @@ pub struct Send {
     #[arg(long, value_name = "NAME", help_heading = "Which processes (default: the init)")]
     comm: Vec<std::ffi::OsString>,
     /// Processes whose whole command line this regular expression matches
-    #[arg(long = "match", value_name = "REGEX", help_heading = "Which processes (default: the init)")]
+    #[arg(
+        long = "match",
+        value_name = "REGEX",
+        help_heading = "Which processes (default: the init)"
+    )]
     matching: Vec<Regex>,
     /// Processes of this user, by name or number inside
     #[arg(long, value_name = "U", help_heading = "Which processes (default: the init)")]
@@ -135,7 +139,15 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<Exit, Error> {
     if arguments.require_handler {
         refuse_without_handler(&view, &chosen, order.signal)?;
     }
-    let mut job = Job { context, host: &host, found: &found, order, rows: Vec::new(), held: Vec::new(), forbidden: false };
+    let mut job = Job {
+        context,
+        host: &host,
+        found: &found,
+        order,
+        rows: Vec::new(),
+        held: Vec::new(),
+        forbidden: false,
+    };
     if arguments.dry_run {
         job.rows = chosen.iter().map(|chosen| job.row(&view, *chosen, None)).collect();
         return job.tell();
@@ -158,7 +170,9 @@ fn parse_signal(text: &str) -> Result<SignalNumber, Error> {
     SignalNumber::parse(text).map_err(|unknown| {
         let error = Error::new(Exit::Usage, unknown.to_string());
         match unknown.suggestion {
-            Some(near) => error.hint(format!("did you mean `{near}`? `cinspect signal -l` lists them")),
+            Some(near) => {
+                error.hint(format!("did you mean `{near}`? `cinspect signal -l` lists them"))
+            }
             None => error.hint("`cinspect signal -l` lists them"),
         }
     })
@@ -245,11 +259,16 @@ fn choose(
     except_init: bool,
 ) -> Result<Vec<Chosen>, Error> {
     let container = &found.container;
-    let chosen = select(&view.members, container.init_pid(), container.depth, selectors, except_init);
+    let chosen =
+        select(&view.members, container.init_pid(), container.depth, selectors, except_init);
     let name = container.qualified();
     let chosen = chosen.map_err(|selector| {
         Error::new(Exit::NoProcess, format!("no such process in `{name}`"))
-            .because(format!("`{}` fits none of its {} processes", selector.typed(), view.members.len()))
+            .because(format!(
+                "`{}` fits none of its {} processes",
+                selector.typed(),
+                view.members.len()
+            ))
             .hint(format!("`cinspect ps {name}` shows them"))
     })?;
     if chosen.is_empty() {
@@ -259,7 +278,11 @@ fn choose(
     Ok(chosen)
 }
 
-fn refuse_without_handler(view: &View, chosen: &[Chosen], signal: SignalNumber) -> Result<(), Error> {
+fn refuse_without_handler(
+    view: &View,
+    chosen: &[Chosen],
+    signal: SignalNumber,
+) -> Result<(), Error> {
     let Some(signal) = signal.signal() else { return Ok(()) };
     let without: Vec<String> = chosen
         .iter()
@@ -347,7 +370,8 @@ impl Job<'_> {
                 return;
             }
         }
-        let mut told: HashSet<ProcessId> = self.rows.iter().map(|row| row.member.process.id).collect();
+        let mut told: HashSet<ProcessId> =
+            self.rows.iter().map(|row| row.member.process.id).collect();
         for _ in 0..MAX_ROUNDS {
             let Ok(view) = self.found.look(self.host, facts(selectors)) else { return };
             let Ok(chosen) = choose(self.found, &view, selectors, except_init) else { return };
@@ -454,7 +478,9 @@ fn stopping(refusal: &Refusal) -> Option<Error> {
     let error = |exit| Error::new(exit, "nothing was sent").because(refusal);
     match refusal {
         Refusal::TooMany(_) => Some(error(Exit::Failed).hint("raise it with `ulimit -n`")),
-        Refusal::NoPidfd => Some(error(Exit::Failed).hint("cinspect sends signals on Linux 5.3 and later")),
+        Refusal::NoPidfd => {
+            Some(error(Exit::Failed).hint("cinspect sends signals on Linux 5.3 and later"))
+        }
         Refusal::NotPermitted if !capability::have(caps::Capability::CAP_KILL) => {
             Some(error(Exit::NotPermitted).hint("run as root, or with CAP_KILL"))
         }

@@ -33,8 +33,21 @@ pub struct LiveCgroup {
 /// The v1 controllers (Documentation/admin-guide/cgroup-v1); a hierarchy of any other name was
 /// mounted with `name=`.
 const V1: &[&str] = &[
-    "blkio", "cpu", "cpuacct", "cpuset", "debug", "devices", "freezer", "hugetlb", "memory", "misc",
-    "net_cls", "net_prio", "perf_event", "pids", "rdma",
+    "blkio",
+    "cpu",
+    "cpuacct",
+    "cpuset",
+    "debug",
+    "devices",
+    "freezer",
+    "hugetlb",
+    "memory",
+    "misc",
+    "net_cls",
+    "net_prio",
+    "perf_event",
+    "pids",
+    "rdma",
 ];
 
 /// No tree that any engine makes is nearly this deep or wide; a hostile one may be.
@@ -80,7 +93,8 @@ impl Host {
     pub fn walk_cgroups(&self) -> Vec<LiveCgroup> {
         let mut seen: HashSet<Vec<u8>> = HashSet::new();
         let mut found = Vec::new();
-        for hierarchy in self.hierarchies.iter().filter(|h| cgroup::preference(&h.controllers) < 4) {
+        for hierarchy in self.hierarchies.iter().filter(|h| cgroup::preference(&h.controllers) < 4)
+        {
             let mut todo = vec![(hierarchy.dir.clone(), Vec::new(), 0)];
             while let Some((dir, path, depth)) = todo.pop() {
                 if depth > 0 && seen.insert(path.clone()) {
@@ -185,7 +199,8 @@ impl Host {
     /// Who could have made this cgroup: root when every directory down to it is root's, a user when
     /// one is that user's, nobody to trust when it cannot be told.
     pub fn cgroup_owner(&self, cgroup: &Cgroup) -> Owner {
-        let Some(top) = self.hierarchies.iter().find(|h| h.controllers == cgroup.controllers) else {
+        let Some(top) = self.hierarchies.iter().find(|h| h.controllers == cgroup.controllers)
+        else {
             return Owner::Mixed;
         };
         let mut dir = top.dir.clone();

@@ -164,7 +164,8 @@ impl Host {
     pub fn hides_processes(&self) -> bool {
         let mountinfo = std::fs::read(self.proc.join("self/mountinfo")).unwrap_or_default();
         let proc = self.proc.as_os_str().as_bytes();
-        let last = crate::model::mount::Mounts::new(&mountinfo).filter(|m| *m.point == *proc).last();
+        let last =
+            crate::model::mount::Mounts::new(&mountinfo).filter(|m| *m.point == *proc).last();
         last.is_some_and(|mount| {
             mount.super_options.split(|b| *b == b',').any(|option| {
                 option.strip_prefix(b"hidepid=").is_some_and(|how| how != b"0" && how != b"off")
@@ -242,9 +243,7 @@ fn boot_time() -> Timestamp {
 
 fn has_processes(proc: &Path) -> bool {
     std::fs::read_dir(proc).is_ok_and(|mut entries| {
-        entries.any(|entry| {
-            entry.is_ok_and(|entry| is_number(&entry.file_name()))
-        })
+        entries.any(|entry| entry.is_ok_and(|entry| is_number(&entry.file_name())))
     })
 }
 

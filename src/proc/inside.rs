@@ -132,9 +132,8 @@ impl Inside {
         if !self.is_on(dir, LOCAL) && !self.is_on(dir, on) {
             return Err(ReadError::Broken("it lies on a file system that may not answer".into()));
         }
-        let resolve = ResolveFlags::BENEATH
-            | ResolveFlags::NO_SYMLINKS
-            | ResolveFlags::NO_MAGICLINKS;
+        let resolve =
+            ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
         let flags = flags | OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let found = openat2(dir, name, flags, Mode::empty(), resolve)?;
         if self.is_on(&found, on) {
@@ -159,7 +158,8 @@ impl Inside {
 }
 
 fn proc_namespace(proc: &OwnedFd) -> Result<OwnedFd, ReadError> {
-    for tid in Dir::new(openat(proc, "1/task", OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())?)? {
+    for tid in Dir::new(openat(proc, "1/task", OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())?)?
+    {
         let name = tid?;
         let Ok(name) = name.file_name().to_str() else { continue };
         let path = format!("1/task/{name}/ns/pid");

@@ -9,7 +9,7 @@ mod snapshot;
 mod survey;
 
 pub use cgroups::LiveCgroup;
-pub use disk::{Owner, StateFile, StateDir};
+pub use disk::{Owner, StateDir, StateFile};
 pub use host::Host;
 pub use inside::{inside_names, inside_pids};
 pub use snapshot::{CommandLimit, Facts, ThreadsToo};

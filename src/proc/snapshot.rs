@@ -138,9 +138,8 @@ impl Collector {
 
     fn hire(&mut self) {
         let (work, sender, me) = (self.work.clone(), self.sender.clone(), self.busy.len());
-        let spawned = std::thread::Builder::new()
-            .stack_size(128 << 10)
-            .spawn(move || work.run(me, &sender));
+        let spawned =
+            std::thread::Builder::new().stack_size(128 << 10).spawn(move || work.run(me, &sender));
         if spawned.is_ok() {
             self.busy.push(None);
             self.lost.push(false);

@@ -92,10 +92,12 @@ impl Host {
         let read = namespace(handle, "pid");
         match (&read, self.pid_ns) {
             // Anybody may read NSpid; one number there means the namespace of this very /proc.
-            (Err(ReadError::Denied), Some(own)) => match status(handle, "status", &mut Vec::new()) {
-                Ok(status) if status.nspid.len() == 1 => Ok(own),
-                _ => read,
-            },
+            (Err(ReadError::Denied), Some(own)) => {
+                match status(handle, "status", &mut Vec::new()) {
+                    Ok(status) if status.nspid.len() == 1 => Ok(own),
+                    _ => read,
+                }
+            }
             _ => read,
         }
     }
@@ -169,11 +171,10 @@ fn read_namespace(handle: &Handle, path: &str) -> Result<NamespaceId, ReadError>
 
 /// The thread numbers of a process, in order.
 pub(super) fn thread_ids(handle: &Handle) -> Result<Vec<i32>, ReadError> {
-    let dir: File = handle.open_relative_flags(
-        "task",
-        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
-    )?;
-    let again = openat(&dir, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let dir: File =
+        handle.open_relative_flags("task", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC)?;
+    let again =
+        openat(&dir, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     let mut ids = Vec::new();
     for entry in rustix::fs::Dir::new(again)? {
         if let Ok(id) = entry?.file_name().to_string_lossy().parse() {

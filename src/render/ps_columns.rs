@@ -46,39 +46,159 @@ type Of = Column<PsRow>;
 /// THE TABLE. Worth: the column of least worth goes first when the terminal is narrow.
 pub static PS_COLUMNS: &[Column<PsRow>] = &[
     Of::new("host", "HOST", "name of the host", |r| text(&r.labels.host)).json("host"),
-    Of::new("container", "CONTAINER", "the container, qualified", |r| text(&r.labels.container)).json("container").worth(200),
-    Of::new("id", "ID", "the container's id", |r| r.labels.id.as_deref().map_or(Value::Absent, text)).json("id"),
-    Of::new("pid", "PID", "process number inside the container", |r| r.member.pid.map_or(Value::Absent, |p| int(p.get()))).json("pid").right().shown().worth(255),
-    Of::new("hpid", "HPID", "process number on the host", |r| int(r.member.process.id.pid.get())).json("host_pid").right().shown().worth(90),
-    Of::new("ppid", "PPID", "parent's number inside; 0 when that is outside", |r| int(r.member.ppid)).json("ppid").right().worth(60),
-    Of::new("hppid", "HPPID", "parent's number on the host", |r| int(r.member.process.stat.ppid)).json("host_ppid").right().worth(50),
+    Of::new("container", "CONTAINER", "the container, qualified", |r| text(&r.labels.container))
+        .json("container")
+        .worth(200),
+    Of::new("id", "ID", "the container's id", |r| {
+        r.labels.id.as_deref().map_or(Value::Absent, text)
+    })
+    .json("id"),
+    Of::new("pid", "PID", "process number inside the container", |r| {
+        r.member.pid.map_or(Value::Absent, |p| int(p.get()))
+    })
+    .json("pid")
+    .right()
+    .shown()
+    .worth(255),
+    Of::new("hpid", "HPID", "process number on the host", |r| int(r.member.process.id.pid.get()))
+        .json("host_pid")
+        .right()
+        .shown()
+        .worth(90),
+    Of::new("ppid", "PPID", "parent's number inside; 0 when that is outside", |r| {
+        int(r.member.ppid)
+    })
+    .json("ppid")
+    .right()
+    .worth(60),
+    Of::new("hppid", "HPPID", "parent's number on the host", |r| int(r.member.process.stat.ppid))
+        .json("host_ppid")
+        .right()
+        .worth(50),
     Of::new("tid", "TID", "thread number inside", tid).json("tid").right().worth(240),
-    Of::new("htid", "HTID", "thread number on the host", |r| r.thread().map_or(Value::Absent, |t| int(t.stat.pid))).json("host_tid").right().worth(80),
-    Of::new("uid", "UID", "real user, number inside", |r| r.member.uid.map_or(Value::Absent, |uid| Value::Int(uid.into()))).json("uid").right().worth(60),
-    Of::new("huid", "HUID", "real user, number on the host", |r| Value::Int(r.status().uid[0].into())).json("host_uid").right().worth(50),
+    Of::new("htid", "HTID", "thread number on the host", |r| {
+        r.thread().map_or(Value::Absent, |t| int(t.stat.pid))
+    })
+    .json("host_tid")
+    .right()
+    .worth(80),
+    Of::new("uid", "UID", "real user, number inside", |r| {
+        r.member.uid.map_or(Value::Absent, |uid| Value::Int(uid.into()))
+    })
+    .json("uid")
+    .right()
+    .worth(60),
+    Of::new("huid", "HUID", "real user, number on the host", |r| {
+        Value::Int(r.status().uid[0].into())
+    })
+    .json("host_uid")
+    .right()
+    .worth(50),
     Of::new("user", "USER", "real user as named inside", user).json("user").shown().worth(70),
-    Of::new("s", "S", "state: R running, S sleeping, D uninterruptible, T stopped, t traced, Z zombie, I idle", |r| Value::Char(r.stat().state.letter())).json("state").shown().worth(230).tint(state_tint),
-    Of::new("thr", "THR", "number of threads", |r| Value::Int(r.member.process.stat.num_threads.into())).json("threads").right().shown().worth(30),
-    Of::new("rss", "RSS", "resident memory", |r| r.status().vm_rss.map_or(Value::Absent, Value::Size)).json("rss").right().shown().worth(20),
-    Of::new("time", "TIME", "processor time used, user and system", |r| Value::Span(r.times().cpu)).json("cpu_time").right().worth(20),
-    Of::new("elapsed", "ELAPSED", "time since it started", |r| Value::Time(r.times().started)).right().shown().worth(40),
-    Of::new("started", "STARTED", "when it started, UTC", |r| text(&r.times().started.to_string())).json("started").worth(20),
-    Of::new("blocked", "BLOCKED", "signals its main thread (with -T: the thread) blocks", |r| Value::Signals(r.status().sig_blk)).json("signals.blocked").shown().worth(110),
-    Of::new("ignored", "IGNORED", "signals it ignores", |r| Value::Signals(r.status().sig_ign)).json("signals.ignored").shown().worth(105),
-    Of::new("caught", "CAUGHT", "signals it has a handler for", |r| Value::Signals(r.status().sig_cgt)).json("signals.caught").shown().worth(120),
-    Of::new("pending", "PENDING", "signals pending for the whole process", |r| Value::Signals(r.status().shd_pnd)).json("signals.pending").worth(90).tint(pending_tint),
-    Of::new("tpending", "TPENDING", "signals pending for its main thread (with -T: the thread) alone", |r| Value::Signals(r.status().sig_pnd)).json("signals.thread_pending").worth(85),
-    Of::new("comm", "COMM", "name of the thread", |r| Value::Bytes(r.stat().comm.clone())).json("comm").worth(60),
-    Of::new("exe", "EXE", "the program's file, as its own mount namespace names it", exe).json("exe").worth(40),
-    Of::new("argv", "ARGV", "the arguments as they are, without a stand-in for none", argv).json("command").worth(40),
-    Of::new("group", "PGRP", "process group, inside", |r| at(&r.status().nspgid, r.depth)).right().worth(30),
-    Of::new("session", "SID", "session, inside", |r| at(&r.status().nssid, r.depth)).right().worth(30),
+    Of::new(
+        "s",
+        "S",
+        "state: R running, S sleeping, D uninterruptible, T stopped, t traced, Z zombie, I idle",
+        |r| Value::Char(r.stat().state.letter()),
+    )
+    .json("state")
+    .shown()
+    .worth(230)
+    .tint(state_tint),
+    Of::new("thr", "THR", "number of threads", |r| {
+        Value::Int(r.member.process.stat.num_threads.into())
+    })
+    .json("threads")
+    .right()
+    .shown()
+    .worth(30),
+    Of::new("rss", "RSS", "resident memory", |r| {
+        r.status().vm_rss.map_or(Value::Absent, Value::Size)
+    })
+    .json("rss")
+    .right()
+    .shown()
+    .worth(20),
+    Of::new("time", "TIME", "processor time used, user and system", |r| Value::Span(r.times().cpu))
+        .json("cpu_time")
+        .right()
+        .worth(20),
+    Of::new("elapsed", "ELAPSED", "time since it started", |r| Value::Time(r.times().started))
+        .right()
+        .shown()
+        .worth(40),
+    Of::new("started", "STARTED", "when it started, UTC", |r| text(&r.times().started.to_string()))
+        .json("started")
+        .worth(20),
+    Of::new("blocked", "BLOCKED", "signals its main thread (with -T: the thread) blocks", |r| {
+        Value::Signals(r.status().sig_blk)
+    })
+    .json("signals.blocked")
+    .shown()
+    .worth(110),
+    Of::new("ignored", "IGNORED", "signals it ignores", |r| Value::Signals(r.status().sig_ign))
+        .json("signals.ignored")
+        .shown()
+        .worth(105),
+    Of::new("caught", "CAUGHT", "signals it has a handler for", |r| {
+        Value::Signals(r.status().sig_cgt)
+    })
+    .json("signals.caught")
+    .shown()
+    .worth(120),
+    Of::new("pending", "PENDING", "signals pending for the whole process", |r| {
+        Value::Signals(r.status().shd_pnd)
+    })
+    .json("signals.pending")
+    .worth(90)
+    .tint(pending_tint),
+    Of::new(
+        "tpending",
+        "TPENDING",
+        "signals pending for its main thread (with -T: the thread) alone",
+        |r| Value::Signals(r.status().sig_pnd),
+    )
+    .json("signals.thread_pending")
+    .worth(85),
+    Of::new("comm", "COMM", "name of the thread", |r| Value::Bytes(r.stat().comm.clone()))
+        .json("comm")
+        .worth(60),
+    Of::new("exe", "EXE", "the program's file, as its own mount namespace names it", exe)
+        .json("exe")
+        .worth(40),
+    Of::new("argv", "ARGV", "the arguments as they are, without a stand-in for none", argv)
+        .json("command")
+        .worth(40),
+    Of::new("group", "PGRP", "process group, inside", |r| at(&r.status().nspgid, r.depth))
+        .right()
+        .worth(30),
+    Of::new("session", "SID", "session, inside", |r| at(&r.status().nssid, r.depth))
+        .right()
+        .worth(30),
     Of::new("nice", "NI", "nice value", |r| Value::Int(r.stat().nice.into())).right().worth(10),
-    Of::new("tracer", "TRACER", "host PID of the process that traces it", |r| r.status().tracer_pid_value()).right().worth(30),
-    Of::new("caps", "CAPS", "effective capabilities", |r| text(&capability::summary(r.status().cap_eff))).worth(30),
-    Of::new("nnp", "NNP", "no_new_privs", |r| r.status().no_new_privs.map_or(Value::Absent, Value::Bool)).worth(20),
+    Of::new("tracer", "TRACER", "host PID of the process that traces it", |r| {
+        r.status().tracer_pid_value()
+    })
+    .right()
+    .worth(30),
+    Of::new("caps", "CAPS", "effective capabilities", |r| {
+        text(&capability::summary(r.status().cap_eff))
+    })
+    .worth(30),
+    Of::new("nnp", "NNP", "no_new_privs", |r| {
+        r.status().no_new_privs.map_or(Value::Absent, Value::Bool)
+    })
+    .worth(20),
     Of::new("seccomp", "SECCOMP", "seccomp mode: off, strict, filter", seccomp).worth(20),
-    Of::new("command", "COMMAND", "command line; (comm) where a process has none, [comm] for a kernel thread or zombie", command).grows().shown().worth(255),
+    Of::new(
+        "command",
+        "COMMAND",
+        "command line; (comm) where a process has none, [comm] for a kernel thread or zombie",
+        command,
+    )
+    .grows()
+    .shown()
+    .worth(255),
 ];
 
 /// What stands for a thread's or process's place in the tree column.

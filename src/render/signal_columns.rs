@@ -51,17 +51,56 @@ type Of = Column<SignalRow>;
 /// THE TABLE.
 pub static SIGNAL_COLUMNS: &[Column<SignalRow>] = &[
     Of::new("host", "HOST", "name of the host", |r| some(Some(&r.labels.host))).json("host"),
-    Of::new("container", "CONTAINER", "the container, qualified", |r| some(Some(&r.labels.container))).json("container"),
-    Of::new("pid", "PID", "process number inside", |r| r.member.pid.map_or(Value::Absent, |p| Value::Int(p.get().into()))).json("pid").right().shown().worth(255),
-    Of::new("hpid", "HPID", "process number on the host", |r| Value::Int(r.member.process.id.pid.get().into())).json("host_pid").right().shown().worth(80),
-    Of::new("tid", "TID", "thread number inside", |r| r.tid.map_or(Value::Absent, |tid| Value::Int(tid.into()))).right().worth(200),
-    Of::new("comm", "COMM", "name of the process", |r| Value::Bytes(r.member.process.stat.comm.clone())).json("comm").shown().worth(200),
-    Of::new("signal", "SIGNAL", "what was sent", |r| some(Some(&r.signal))).json("signal").shown().worth(100),
-    Of::new("sent", "SENT", "whether it was sent", |r| Value::Bool(r.sent == Some(true))).json("sent"),
-    Of::new("verdict", "VERDICT", "what the kernel will do with it; not told yet", |_| Value::Absent).json("verdict"),
-    Of::new("outcome", "OUTCOME", "with --wait: what became of the process", |r| some(r.outcome.map(Outcome::name))).json("outcome"),
-    Of::new("result", "RESULT", "what was done", |r| some(Some(&result(r)))).grows().shown().worth(255).tint(result_tint),
-    Of::new("note", "NOTE", "why not, or what else is to be said", |r| some(r.note.as_deref())).json("note"),
+    Of::new("container", "CONTAINER", "the container, qualified", |r| {
+        some(Some(&r.labels.container))
+    })
+    .json("container"),
+    Of::new("pid", "PID", "process number inside", |r| {
+        r.member.pid.map_or(Value::Absent, |p| Value::Int(p.get().into()))
+    })
+    .json("pid")
+    .right()
+    .shown()
+    .worth(255),
+    Of::new("hpid", "HPID", "process number on the host", |r| {
+        Value::Int(r.member.process.id.pid.get().into())
+    })
+    .json("host_pid")
+    .right()
+    .shown()
+    .worth(80),
+    Of::new("tid", "TID", "thread number inside", |r| {
+        r.tid.map_or(Value::Absent, |tid| Value::Int(tid.into()))
+    })
+    .right()
+    .worth(200),
+    Of::new("comm", "COMM", "name of the process", |r| {
+        Value::Bytes(r.member.process.stat.comm.clone())
+    })
+    .json("comm")
+    .shown()
+    .worth(200),
+    Of::new("signal", "SIGNAL", "what was sent", |r| some(Some(&r.signal)))
+        .json("signal")
+        .shown()
+        .worth(100),
+    Of::new("sent", "SENT", "whether it was sent", |r| Value::Bool(r.sent == Some(true)))
+        .json("sent"),
+    Of::new("verdict", "VERDICT", "what the kernel will do with it; not told yet", |_| {
+        Value::Absent
+    })
+    .json("verdict"),
+    Of::new("outcome", "OUTCOME", "with --wait: what became of the process", |r| {
+        some(r.outcome.map(Outcome::name))
+    })
+    .json("outcome"),
+    Of::new("result", "RESULT", "what was done", |r| some(Some(&result(r))))
+        .grows()
+        .shown()
+        .worth(255)
+        .tint(result_tint),
+    Of::new("note", "NOTE", "why not, or what else is to be said", |r| some(r.note.as_deref()))
+        .json("note"),
 ];
 
 fn some(text: Option<&str>) -> Value {

@@ -91,7 +91,9 @@ fn record(
     record.image = spec.annotations.get("io.kubernetes.cri.image-name").cloned();
     record.name = match &record.pod {
         Some(pod) => Some(pod.container.clone().unwrap_or_else(|| "POD".into())),
-        None => Some(spec.annotations.get("nerdctl/name").cloned().unwrap_or_else(|| id.to_owned())),
+        None => {
+            Some(spec.annotations.get("nerdctl/name").cloned().unwrap_or_else(|| id.to_owned()))
+        }
     };
     record.sandbox = text("shim-binary-path").and_then(|shim| sandbox(&shim));
     Some(record)

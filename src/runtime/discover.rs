@@ -110,7 +110,12 @@ impl<'a> Search<'a> {
         }
     }
 
-    fn read_records(&mut self, defaults: bool, monitors: &[Monitor], unexplained: &[(String, HostPid)]) {
+    fn read_records(
+        &mut self,
+        defaults: bool,
+        monitors: &[Monitor],
+        unexplained: &[(String, HostPid)],
+    ) {
         let mut records = Vec::new();
         let look = Look {
             host: self.host,
@@ -216,9 +221,8 @@ impl<'a> Search<'a> {
                 continue;
             }
             let stopped = &mut self.inventory.stopped;
-            let known = stopped.iter().position(|stopped| {
-                stopped.runtime == runtime && stopped.id == id
-            });
+            let known =
+                stopped.iter().position(|stopped| stopped.runtime == runtime && stopped.id == id);
             let owner = self.host.cgroup_owner(&live.cgroup);
             let path = String::from_utf8_lossy(&live.cgroup.path).into_owned();
             let keeps_no_record = engine(runtime).is_some_and(|engine| engine.keeps_no_record());
@@ -226,7 +230,9 @@ impl<'a> Search<'a> {
                 vec![says("cgroup tree", format!("{path} is spelt as {}'s", runtime.name()), true)];
             let verified = keeps_no_record && owner == Owner::Root;
             evidence.push(match owner {
-                Owner::Root if verified => says(&path, "every directory of it is root's".into(), true),
+                Owner::Root if verified => {
+                    says(&path, "every directory of it is root's".into(), true)
+                }
                 Owner::Root => says(&path, "no record confirms the name".into(), false),
                 _ => says(&path, "a user could have made it".into(), false),
             });
@@ -234,7 +240,11 @@ impl<'a> Search<'a> {
             let mut container = assemble(self.host, runtime, &init, cgroup, evidence);
             if let Some(at) = known.filter(|_| verified) {
                 let known = stopped.swap_remove(at);
-                container.evidence.push(says(known.path.display(), "is its configuration".into(), true));
+                container.evidence.push(says(
+                    known.path.display(),
+                    "is its configuration".into(),
+                    true,
+                ));
                 container.name = known.name;
             } else if keeps_no_record {
                 container.name = Some(id.clone());
@@ -274,7 +284,8 @@ impl<'a> Search<'a> {
             }
             known.insert(namespace);
             let source = format!("/proc/{}/ns/pid", resident.id.pid);
-            let evidence = vec![says(source, "PID 1 of a namespace that no engine claims".into(), true)];
+            let evidence =
+                vec![says(source, "PID 1 of a namespace that no engine claims".into(), true)];
             let cgroup = self.lone_cgroup(&init);
             let mut container = assemble(self.host, Runtime::Bare, &init, cgroup, evidence);
             container.user = (init.uid != self.host.root_uid).then_some(init.uid);
@@ -292,9 +303,10 @@ impl<'a> Search<'a> {
         let all_inside = pids.len() <= 4096
             && pids.iter().all(|pid| {
                 self.host.status(*pid).is_ok_and(|status| status.nspid.len() > init.depth)
-                    && self.host.process(*pid).is_ok_and(|handle| {
-                        self.host.pid_ns_of(&handle).ok() == init.pid_ns
-                    })
+                    && self
+                        .host
+                        .process(*pid)
+                        .is_ok_and(|handle| self.host.pid_ns_of(&handle).ok() == init.pid_ns)
             });
         all_inside.then_some(cgroup)
     }
@@ -414,8 +426,17 @@ fn homes(host: &Host) -> Vec<Home> {
 
 /// Names of the programs whose argv leads to records, as far as comm has room for them.
 const MONITORS: &[&str] = &[
-    "conmon", "containerd", "crun", "dockerd", "lxc-start", "lxd", "incusd", "runc", "runc:[2:INIT]",
-    "systemd-nspawn", "youki",
+    "conmon",
+    "containerd",
+    "crun",
+    "dockerd",
+    "lxc-start",
+    "lxd",
+    "incusd",
+    "runc",
+    "runc:[2:INIT]",
+    "systemd-nspawn",
+    "youki",
 ];
 
 fn is_monitor(comm: &[u8]) -> bool {
@@ -452,7 +473,9 @@ fn monitors_above(host: &Host, inits: &[HostPid]) -> Vec<Monitor> {
         let mut child = *init;
         for _ in 0..3 {
             let Ok(stat) = host.stat(child) else { break };
-            let Some(parent) = HostPid::new(stat.ppid).filter(|parent| parent.get() > 1) else { break };
+            let Some(parent) = HostPid::new(stat.ppid).filter(|parent| parent.get() > 1) else {
+                break;
+            };
             if above.iter().all(|(known, _)| *known != parent) {
                 above.push((parent, child));
             }

@@ -66,12 +66,16 @@ impl Engine for Docker {
 
     fn records(&self, look: &Look<'_>, found: &mut Vec<Record>) {
         for root in roots(look) {
-            let Some(dir) = look.read(look.host.state_dir(root.join("containers"))) else { continue };
+            let Some(dir) = look.read(look.host.state_dir(root.join("containers"))) else {
+                continue;
+            };
             for id in look.read(dir.names()).unwrap_or_default() {
                 if !is_long_id(&id) {
                     continue;
                 }
-                let Some(file) = look.read(dir.read(format!("{id}/config.v2.json"))) else { continue };
+                let Some(file) = look.read(dir.read(format!("{id}/config.v2.json"))) else {
+                    continue;
+                };
                 let Some(config) = look.read(file.json::<Config>()) else { continue };
                 if config.id != id {
                     continue;
@@ -100,7 +104,9 @@ fn roots(look: &Look<'_>) -> Vec<PathBuf> {
     }
     for daemon in look.running(&["dockerd"]) {
         roots.extend(daemon.option("--data-root").or(daemon.option("-g")).map(PathBuf::from));
-        roots.extend(daemon.option("--config-file").and_then(|file| configured(look, Path::new(file))));
+        roots.extend(
+            daemon.option("--config-file").and_then(|file| configured(look, Path::new(file))),
+        );
     }
     for (id, pid) in look.unexplained {
         roots.extend(mounted_from(look, id, *pid));

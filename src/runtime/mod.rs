@@ -67,7 +67,8 @@ pub struct Recognised {
 
 /// Looks for the last component of a cgroup path that is spelt as an engine spells it.
 pub fn recognise(path: &[u8]) -> Option<Recognised> {
-    let parts: Vec<&str> = std::str::from_utf8(path).ok()?.split('/').filter(|p| !p.is_empty()).collect();
+    let parts: Vec<&str> =
+        std::str::from_utf8(path).ok()?.split('/').filter(|p| !p.is_empty()).collect();
     (0..parts.len()).rev().find_map(|at| {
         ENGINES.iter().find_map(|engine| {
             let id = engine.recognise(parts[at], &parts[..at])?;
@@ -130,8 +131,18 @@ mod tests {
             ("/lxc.payload.web".into(), Runtime::Lxc, "web", 1),
             ("/lxc.payload.web/system.slice/x.service".into(), Runtime::Lxc, "web", 1),
             ("/machine.slice/systemd-nspawn@web.service/payload".into(), Runtime::Nspawn, "web", 3),
-            ("/machine.slice/machine-my\\x2dweb.scope/payload".into(), Runtime::Nspawn, "my-web", 3),
-            (format!("/docker/{ID}/docker/{}", ID.replace('3', "4")), Runtime::Docker, &ID.replace('3', "4"), 4),
+            (
+                "/machine.slice/machine-my\\x2dweb.scope/payload".into(),
+                Runtime::Nspawn,
+                "my-web",
+                3,
+            ),
+            (
+                format!("/docker/{ID}/docker/{}", ID.replace('3', "4")),
+                Runtime::Docker,
+                &ID.replace('3', "4"),
+                4,
+            ),
         ] {
             assert_eq!(seen(&path), Some((runtime, id.to_owned(), length)), "{path}");
         }

@@ -40,7 +40,8 @@ impl Engine for Nspawn {
         {
             for name in look.read(dir.names()).unwrap_or_default() {
                 // Beside each machine lies a link `unit:…` to it, which is not followed.
-                let Some(file) = (!name.starts_with("unit:")).then(|| look.read(dir.read(&name))) else {
+                let Some(file) = (!name.starts_with("unit:")).then(|| look.read(dir.read(&name)))
+                else {
                     continue;
                 };
                 let Some(file) = file else { continue };
@@ -49,7 +50,9 @@ impl Engine for Nspawn {
                     text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='))
                 };
                 // libvirt and others register here too; only nspawn's are its.
-                if get("SERVICE").is_some_and(|service| service != "nspawn" && service != "systemd-nspawn") {
+                if get("SERVICE")
+                    .is_some_and(|service| service != "nspawn" && service != "systemd-nspawn")
+                {
                     continue;
                 }
                 let mut record = Record::new(Runtime::Nspawn, &name, &file);
@@ -100,7 +103,8 @@ fn unescape(name: &str) -> String {
     let mut rest = name.as_bytes();
     while let Some((first, after)) = rest.split_first() {
         let hex = after.strip_prefix(b"x").and_then(|digits| digits.get(..2));
-        let byte = hex.and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok());
+        let byte =
+            hex.and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok());
         match byte {
             Some(byte) if *first == b'\\' => {
                 bytes.push(byte);

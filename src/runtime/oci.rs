@@ -40,7 +40,9 @@ impl Engine for Oci {
         let id = match self.runtime {
             // youki's default path is this very text, colons and all.
             Runtime::Youki => id.strip_prefix(":youki:").or_else(|| id.strip_prefix("youki-"))?,
-            _ if component.ends_with(".scope") => id.strip_prefix(self.program)?.strip_prefix('-')?,
+            _ if component.ends_with(".scope") => {
+                id.strip_prefix(self.program)?.strip_prefix('-')?
+            }
             _ => return None,
         };
         (!id.is_empty()).then(|| id.to_owned())
@@ -66,7 +68,9 @@ impl Engine for Oci {
         for root in roots {
             let Some(dir) = look.read(look.host.state_dir(&root)) else { continue };
             for id in look.read(dir.names()).unwrap_or_default() {
-                let Some(file) = look.read(dir.read(format!("{id}/{}", self.file))) else { continue };
+                let Some(file) = look.read(dir.read(format!("{id}/{}", self.file))) else {
+                    continue;
+                };
                 let mut record = Record::new(self.runtime, id, &file);
                 if (self.parse)(look, &file, &mut record).is_some() {
                     found.push(record);
@@ -93,12 +97,14 @@ fn runc(look: &Look<'_>, file: &StateFile, record: &mut Record) -> Option<()> {
     record.pid = HostPid::new(state.init_process_pid);
     record.start = (state.init_process_start > 0).then_some(Ticks(state.init_process_start));
     let paths = &state.cgroup_paths;
-    let preferred = ["pids", "memory", "", "name=systemd"].iter().find_map(|key| paths.get_key_value(*key));
+    let preferred =
+        ["pids", "memory", "", "name=systemd"].iter().find_map(|key| paths.get_key_value(*key));
     record.cgroup = preferred.or(paths.iter().min()).and_then(|(key, path)| {
         let below = path.strip_prefix("/sys/fs/cgroup")?;
         let mount = key.strip_prefix("name=").unwrap_or(key);
         let mount = if mount.is_empty() { "unified" } else { mount };
-        let inner = below.strip_prefix('/')?.strip_prefix(mount).filter(|rest| rest.starts_with('/'));
+        let inner =
+            below.strip_prefix('/')?.strip_prefix(mount).filter(|rest| rest.starts_with('/'));
         Some(inner.unwrap_or(below).as_bytes().to_vec())
     });
     Some(())
@@ -142,7 +148,9 @@ fn youki(look: &Look<'_>, file: &StateFile, record: &mut Record) -> Option<()> {
     (state.id == record.id).then_some(())?;
     record.pid = state.pid.and_then(HostPid::new).filter(|_| state.status != "stopped");
     let config = file.path.with_file_name("youki_config.json");
-    let config = look.read(look.host.state_file(config)).and_then(|file| look.read(file.json::<YoukiConfig>()));
+    let config = look
+        .read(look.host.state_file(config))
+        .and_then(|file| look.read(file.json::<YoukiConfig>()));
     let cgroup = config.and_then(|config| config.cgroup_path).filter(|path| !path.is_empty());
     record.cgroup = cgroup.map(|path| format!("/{}", path.trim_start_matches('/')).into_bytes());
     Some(())
@@ -176,7 +184,11 @@ pub(super) fn pod_of(annotations: &BTreeMap<String, String>) -> Option<Pod> {
     let get = |keys: &[&str]| keys.iter().find_map(|key| annotations.get(*key)).cloned();
     let sandbox = get(&["io.kubernetes.cri.container-type", "io.kubernetes.cri-o.ContainerType"])
         .is_some_and(|kind| kind == "sandbox");
-    let name = get(&["io.kubernetes.cri.sandbox-name", "io.kubernetes.pod.name", "io.kubernetes.cri-o.KubeName"])?;
+    let name = get(&[
+        "io.kubernetes.cri.sandbox-name",
+        "io.kubernetes.pod.name",
+        "io.kubernetes.cri-o.KubeName",
+    ])?;
     let container = get(&["io.kubernetes.cri.container-name", "io.kubernetes.container.name"]);
     Some(Pod {
         namespace: get(&[

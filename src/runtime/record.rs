@@ -103,7 +103,8 @@ impl Monitor {
             if argument == name {
                 return arguments.next().map(String::as_str);
             }
-            if let Some(value) = argument.strip_prefix(name).and_then(|rest| rest.strip_prefix('=')) {
+            if let Some(value) = argument.strip_prefix(name).and_then(|rest| rest.strip_prefix('='))
+            {
                 return Some(value);
             }
         }
@@ -210,7 +211,9 @@ mod tests {
             ("system.slice:docker:x", Some("/system.slice/docker-x.scope")),
             (
                 "kubepods-burstable-pod1_2.slice:cri-containerd:x",
-                Some("/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod1_2.slice/cri-containerd-x.scope"),
+                Some(
+                    "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod1_2.slice/cri-containerd-x.scope",
+                ),
             ),
             (":runc:x", Some("/system.slice/runc-x.scope")),
             ("relative/x", None),

@@ -95,7 +95,8 @@ fn records(look: &Look<'_>, wanted: Runtime, found: &mut Vec<Record>) {
             for list in ["containers.json", "volatile-containers.json"] {
                 let Some(file) = look.read(dir.read(list)) else { continue };
                 for entry in look.read(file.json::<Vec<Entry>>()).unwrap_or_default() {
-                    let metadata: Metadata = serde_json::from_str(&entry.metadata).unwrap_or_default();
+                    let metadata: Metadata =
+                        serde_json::from_str(&entry.metadata).unwrap_or_default();
                     let runtime =
                         if metadata.pod_id.is_some() { Runtime::Crio } else { Runtime::Podman };
                     if runtime != wanted || !is_long_id(&entry.id) {

@@ -108,8 +108,7 @@ pub fn send_to_thread(process: i32, thread: i32, signal: i32) -> Result<(), Errn
 /// # Errors
 /// Those of poll(2), EINTR included: the caller looks at its clock and calls again.
 pub fn wait_any(pidfds: &[impl AsFd], timeout: Duration) -> Result<Vec<bool>, Errno> {
-    let mut fds: Vec<PollFd<'_>> =
-        pidfds.iter().map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
+    let mut fds: Vec<PollFd<'_>> = pidfds.iter().map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
     let timeout = Timespec {
         tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
         tv_nsec: i64::from(timeout.subsec_nanos()),

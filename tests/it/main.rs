@@ -1,1 +1,29 @@
-fn main(){}
+//! The tests that need the built program: one module a command, one for recorded hosts, one for the
+//! engines. What cannot run where they are started is listed as ignored, with the reason in its
+//! name; where it must run (`CINSPECT_TEST_REQUIRE=docker,root,…`, as CI sets) its absence fails.
+
+mod docs;
+mod house;
+mod ls;
+mod ps;
+mod signal;
+mod support;
+
+#[path = "../harness/mod.rs"]
+mod harness;
+
+use std::process::ExitCode;
+
+use libtest_mimic::Arguments;
+
+fn main() -> ExitCode {
+    harness::play();
+    let arguments = Arguments::from_args();
+    let mut trials = Vec::new();
+    trials.extend(docs::trials());
+    trials.extend(house::trials());
+    trials.extend(ls::trials());
+    trials.extend(ps::trials());
+    trials.extend(signal::trials());
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
