@@ -72,6 +72,8 @@ impl Engine for Oci {
                     continue;
                 };
                 let mut record = Record::new(self.runtime, id, &file);
+                // These know but one name, and the id is it.
+                record.name = Some(record.id.clone());
                 if (self.parse)(look, &file, &mut record).is_some() {
                     found.push(record);
                 }

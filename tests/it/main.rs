@@ -3,6 +3,7 @@
 //! name; where it must run (`CINSPECT_TEST_REQUIRE=docker,root,…`, as CI sets) its absence fails.
 
 mod docs;
+mod engines;
 mod house;
 mod ls;
 mod ps;
@@ -21,6 +22,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let mut trials = Vec::new();
     trials.extend(docs::trials());
+    trials.extend(engines::trials());
     trials.extend(house::trials());
     trials.extend(ls::trials());
     trials.extend(ps::trials());

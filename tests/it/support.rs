@@ -45,15 +45,19 @@ fn works(argv: &[&str]) -> bool {
 }
 
 /// A test that needs nothing but the program.
-pub fn test(name: &str, run: fn() -> Outcome) -> Trial {
-    Trial::test(name, run)
+pub fn test(name: &'static str, run: fn() -> Outcome) -> Trial {
+    Trial::test(name, move || {
+        let outcome = run();
+        report("harness", name, &outcome);
+        outcome
+    })
 }
 
 /// A test that needs something. Where it is missing the test is ignored by name, or fails where it
 /// is required.
-pub fn test_with(need: Need, name: &str, run: fn() -> Outcome) -> Trial {
+pub fn test_with(need: Need, name: &'static str, run: fn() -> Outcome) -> Trial {
     if need.met() {
-        return Trial::test(name, run);
+        return test(name, run);
     }
     missing(need.name(), name, &format!("no {}", need.name()))
 }
@@ -65,7 +69,38 @@ pub fn missing(need: &str, name: &str, why: &str) -> Trial {
     if required.split([',', ' ']).any(|required| required == need) {
         return Trial::test(name, move || Err(format!("required, but cannot run: {why}").into()));
     }
-    Trial::test(format!("{name} [cannot run: {why}]"), || Ok(())).with_ignored_flag(true)
+    not_applicable(name, &why)
+}
+
+/// The trial of a test that makes no sense for what it would test: listed as ignored, everywhere.
+pub fn not_applicable(name: &str, why: &str) -> Trial {
+    Trial::test(format!("{name} [cannot: {why}]"), || Ok(())).with_ignored_flag(true)
+}
+
+/// Notes for `tests/run`, which counts by engine, what became of a test.
+pub fn report(engine: &str, name: &str, outcome: &Outcome) {
+    note(engine, name, if outcome.is_ok() { "ok" } else { "failed" }, "");
+}
+
+/// One line of that report.
+pub fn note(engine: &str, name: &str, word: &str, why: &str) {
+    use std::io::Write;
+    let Some(file) = std::env::var_os("CINSPECT_TEST_REPORT") else { return };
+    if let Ok(mut file) = std::fs::OpenOptions::new().append(true).create(true).open(file) {
+        let _ = file.write_all(format!("{engine}\t{name}\t{word}\t{why}\n").as_bytes());
+    }
+}
+
+/// Asks again and again, for at most ten seconds.
+pub fn wait_until(mut holds: impl FnMut() -> bool) -> bool {
+    let until = Instant::now() + Duration::from_secs(10);
+    while Instant::now() < until {
+        if holds() {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    false
 }
 
 /// The program under test, in the C locale's UTF-8 and without colour.
