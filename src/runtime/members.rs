@@ -147,19 +147,26 @@ fn joined(
     Ok(found.into_iter().filter(|pid| !is_anothers(host, container, all, *pid)).collect())
 }
 
-/// Whether a process of this container's namespace is by its cgroup another container's with the
-/// same namespace: a pod's, or one started with `--pid=container:`.
+/// Whether a process of this container's namespace is another container's with the same namespace
+/// (a pod's, or one started with `--pid=container:`): by its cgroup, or where that one has none, by
+/// descent from its init.
 fn is_anothers(host: &Host, container: &Container, all: &Inventory, pid: HostPid) -> bool {
+    let mut others = all
+        .containers
+        .iter()
+        .filter(|other| other.init != container.init && other.pid_ns == container.pid_ns)
+        .peekable();
+    if others.peek().is_none() {
+        return false;
+    }
     let Ok(memberships) = host.memberships(pid) else { return false };
-    all.containers.iter().any(|other| {
-        other.init != container.init
-            && other.pid_ns == container.pid_ns
-            && other.cgroup.as_ref().is_some_and(|cgroup| {
-                memberships.by_preference().any(|membership| {
-                    membership.controllers == cgroup.controllers
-                        && cgroup::is_at_or_below(&membership.path, &cgroup.path)
-                })
-            })
+    others.any(|other| match (&other.cgroup, other.init) {
+        (Some(cgroup), _) => memberships.by_preference().any(|membership| {
+            membership.controllers == cgroup.controllers
+                && cgroup::is_at_or_below(&membership.path, &cgroup.path)
+        }),
+        (None, Some(init)) => !other.owns_pid_ns && descends(host, pid, init.pid),
+        (None, None) => false,
     })
 }
 
