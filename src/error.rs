@@ -3,25 +3,30 @@
 
 use std::process::ExitCode;
 
-/// Exit statuses, as the manual lists them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Exit {
-    /// Done.
-    Done = 0,
-    /// Failed.
-    Failed = 1,
-    /// The command line is wrong.
-    Usage = 2,
-    /// No such container, or more than one.
-    NoContainer = 3,
-    /// No such process in it.
-    NoProcess = 4,
-    /// Not permitted.
-    NotPermitted = 5,
-    /// Nothing was sent, because `--require-handler` forbade it.
-    NothingSent = 6,
-    /// Time ran out.
-    TimedOut = 124,
+macro_rules! exits {
+    ($($name:ident = $number:literal, $means:literal;)*) => {
+        /// Exit statuses; the manual's list is this one.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Exit {
+            $(#[doc = $means] $name = $number,)*
+        }
+
+        impl Exit {
+            /// Each with what it means.
+            pub const ALL: &[(Self, &str)] = &[$((Self::$name, $means),)*];
+        }
+    };
+}
+
+exits! {
+    Done = 0, "Done.";
+    Failed = 1, "Failed.";
+    Usage = 2, "The command line is wrong.";
+    NoContainer = 3, "No such container, or more than one fits.";
+    NoProcess = 4, "No such process in it.";
+    NotPermitted = 5, "Not permitted; the message names what is missing.";
+    NothingSent = 6, "Nothing was sent, because --require-handler forbade it.";
+    TimedOut = 124, "Time ran out (--wait, --kill-after).";
 }
 
 impl From<Exit> for ExitCode {

@@ -3,8 +3,12 @@
 
 mod completions;
 mod ls;
+mod manual;
 mod ps;
 mod signal;
+
+pub use completions::script;
+pub use manual::manual;
 
 use clap::{ArgMatches, Args, FromArgMatches};
 
@@ -80,7 +84,7 @@ fn account(context: &Context, container: &Container, inventory: &Inventory) {
         ui.step(&format!("not believed: {}", safe_str(complaint)));
     }
     for evidence in &container.evidence {
-        let mark = if evidence.holds { "yes" } else { "no" };
+        let mark = if evidence.holds { "evidence" } else { "but" };
         ui.step(&format!("{mark}: {}: {}", safe_str(&evidence.source), safe_str(&evidence.says)));
     }
     let sure = if container.verified { "verified" } else { "unverified" };

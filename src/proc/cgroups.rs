@@ -102,7 +102,7 @@ impl Host {
                     let cgroup = Cgroup { controllers, path: path.clone() };
                     found.push(LiveCgroup { cgroup, dir: dir.clone() });
                 }
-                if depth == MAX_DEPTH || found.len() >= MAX_CGROUPS {
+                if depth == MAX_DEPTH || found.len() >= MAX_CGROUPS || is_leaf(&dir) {
                     continue;
                 }
                 for entry in std::fs::read_dir(&dir).into_iter().flatten().flatten() {
@@ -145,7 +145,7 @@ impl Host {
                 Err(error) if depth == 0 => return Err(error),
                 Err(_) => {}
             }
-            if depth == MAX_DEPTH {
+            if depth == MAX_DEPTH || is_leaf(&dir) {
                 continue;
             }
             for entry in std::fs::read_dir(&dir).into_iter().flatten().flatten() {
@@ -231,6 +231,13 @@ impl LiveCgroup {
         let whole = buffer.iter().rposition(|b| *b == b'\n')?;
         cgroup::parse_pids(&buffer[..whole]).into_iter().find_map(HostPid::new)
     }
+}
+
+/// A cgroup directory has a link from each one below it and two of its own (fs/kernfs/inode.c), so
+/// that of most it is known without listing their dozens of control files that there is none. Other
+/// file systems count otherwise, and never 2 with a directory inside.
+fn is_leaf(dir: &Path) -> bool {
+    std::fs::metadata(dir).is_ok_and(|meta| meta.nlink() == 2)
 }
 
 fn read_pids(dir: &Path, buffer: &mut Vec<u8>) -> Result<Vec<HostPid>, ReadError> {

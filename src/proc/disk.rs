@@ -91,6 +91,11 @@ impl Host {
     /// trust.
     pub fn state_dir(&self, path: impl AsRef<Path>) -> Result<StateDir, ReadError> {
         let path = path.as_ref();
+        // Most places are empty on most hosts, which one call tells. (Below another root an absolute
+        // link would lead it astray.)
+        if self.root() == Path::new("/") && !path.exists() {
+            return Err(ReadError::Gone);
+        }
         let root = openat(CWD, self.root(), DIRECTORY, Mode::empty())?;
         let top = StateDir {
             fd: root,

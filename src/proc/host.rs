@@ -209,7 +209,26 @@ impl Host {
 ///
 /// # Errors
 /// [`ReadError`], a process that left while it was read being [`ReadError::Gone`].
-pub fn read_into(mut file: File, buffer: &mut Vec<u8>, limit: usize) -> Result<(), ReadError> {
+pub(super) fn read_into(file: File, buffer: &mut Vec<u8>, limit: usize) -> Result<(), ReadError> {
+    read(file, buffer, limit, false)
+}
+
+/// The same for a file that the kernel writes out in one piece (`stat`, `status`, `cmdline`): a
+/// read that does not fill the buffer was the whole of it, and a second one is saved.
+pub(super) fn read_at_once(
+    file: File,
+    buffer: &mut Vec<u8>,
+    limit: usize,
+) -> Result<(), ReadError> {
+    read(file, buffer, limit, true)
+}
+
+fn read(
+    mut file: File,
+    buffer: &mut Vec<u8>,
+    limit: usize,
+    at_once: bool,
+) -> Result<(), ReadError> {
     buffer.clear();
     buffer.resize(buffer.capacity().max(4096).min(limit.max(1)), 0);
     let mut filled = 0;
@@ -222,7 +241,12 @@ pub fn read_into(mut file: File, buffer: &mut Vec<u8>, limit: usize) -> Result<(
         }
         match file.read(&mut buffer[filled..]) {
             Ok(0) => break,
-            Ok(n) => filled += n,
+            Ok(n) => {
+                filled += n;
+                if at_once && filled < buffer.len() {
+                    break;
+                }
+            }
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
             Err(error) => {
                 buffer.truncate(filled);

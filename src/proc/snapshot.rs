@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use procfs::process::Process as Handle;
 use rustix::fs::{OFlags, readlinkat};
 
-use super::host::{Clock, read_into};
+use super::host::{Clock, read_at_once};
 use super::survey::{stat, status, thread_ids};
 use super::{Host, ReadError};
 use crate::model::pid::{HostPid, ProcessId};
@@ -59,6 +59,8 @@ const PATIENCE: Duration = Duration::from_millis(300);
 /// And after that many have not come back, so that a hundred of them cost no hundredfold.
 const PATIENCE_LOST: Duration = Duration::from_millis(30);
 const MAX_LOST: usize = 24;
+/// Readers at work; they mostly wait for the kernel.
+const MAX_WORKERS: usize = 4;
 const FEW_LOST: usize = 2;
 
 enum News {
@@ -86,8 +88,8 @@ impl Host {
     /// Takes a snapshot of these processes, in their order. Those that are gone give
     /// [`ReadError::Gone`]; a command line that does not come in time is [`Fact::Denied`].
     pub fn snapshot(&self, pids: &[HostPid], facts: Facts) -> Vec<Result<Process, ReadError>> {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let workers = cores.min(4).min(1 + pids.len() / 16);
+        // (std's count of cores reads a dozen files; where there are fewer, these take turns.)
+        let workers = MAX_WORKERS.min(1 + pids.len() / 32);
         let work = Arc::new(Work {
             handles: Handles { proc: self.proc_path(""), clock: self.clock, pids: pids.to_vec() },
             facts,
@@ -273,7 +275,7 @@ impl Work {
 
     fn threads(&self, handle: &Handle, buffer: &mut Vec<u8>) -> Vec<Thread> {
         let read = |tid: i32, buffer: &mut Vec<u8>| -> Result<Thread, ReadError> {
-            read_into(handle.open_relative(format!("task/{tid}/stat"))?, buffer, 1 << 14)?;
+            read_at_once(handle.open_relative(format!("task/{tid}/stat"))?, buffer, 1 << 14)?;
             let stat =
                 Stat::parse(buffer).map_err(|broken| ReadError::Broken(broken.to_string()))?;
             let status = status(handle, &format!("task/{tid}/status"), buffer)?;
@@ -286,7 +288,7 @@ impl Work {
     fn command(&self, handle: &Handle, alone: bool, buffer: &mut Vec<u8>) -> Fact<CommandLine> {
         let CommandLimit::Bytes(limit) = self.facts.command else { return Fact::Absent };
         let read = |path: &str, buffer: &mut Vec<u8>| {
-            read_into(handle.open_relative(path)?, buffer, limit.saturating_add(1))
+            read_at_once(handle.open_relative(path)?, buffer, limit.saturating_add(1))
         };
         if let Err(error) = read("cmdline", buffer) {
             return if error == ReadError::Denied { Fact::Denied } else { Fact::Absent };

@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use procfs::process::Process as Handle;
 use rustix::fs::{Mode, OFlags, openat, readlinkat};
 
-use super::host::read_into;
+use super::host::{read_at_once, read_into};
 use super::{Host, ReadError};
 use crate::model::namespace::NamespaceId;
 use crate::model::pid::{HostPid, ProcessId};
@@ -54,7 +54,7 @@ impl Host {
             if stat.is_kernel_thread() {
                 continue;
             }
-            let pid_ns = self.pid_ns_of(&handle);
+            let pid_ns = self.pid_ns_by_number(pid).or_else(|_| self.pid_ns_of(&handle));
             survey.denied += usize::from(pid_ns == Err(ReadError::Denied));
             let pid_ns = pid_ns.ok();
             survey.residents.push(Resident {
@@ -102,6 +102,13 @@ impl Host {
         }
     }
 
+    /// The same by number alone: for a first look at many, where a number that changes hands
+    /// meanwhile does no harm.
+    fn pid_ns_by_number(&self, pid: HostPid) -> Result<NamespaceId, ReadError> {
+        let link = self.link(pid, "ns/pid")?;
+        NamespaceId::parse(&link).ok_or(ReadError::Gone)
+    }
+
     /// An open namespace file of a process: `ns` is `pid`, `user`, ….
     ///
     /// # Errors
@@ -131,7 +138,7 @@ impl Host {
 }
 
 pub(super) fn stat(handle: &Handle, buffer: &mut Vec<u8>) -> Result<Stat, ReadError> {
-    read_into(handle.open_relative("stat")?, buffer, 1 << 14)?;
+    read_at_once(handle.open_relative("stat")?, buffer, 1 << 14)?;
     Stat::parse(buffer).map_err(|broken| ReadError::Broken(broken.to_string()))
 }
 
@@ -141,7 +148,7 @@ pub(super) fn status(
     buffer: &mut Vec<u8>,
 ) -> Result<Status, ReadError> {
     // The supplementary groups may be 65536 (NGROUPS_MAX) numbers of ten digits.
-    read_into(handle.open_relative(file)?, buffer, 1 << 20)?;
+    read_at_once(handle.open_relative(file)?, buffer, 1 << 20)?;
     Status::parse(buffer).map_err(|broken| ReadError::Broken(broken.to_string()))
 }
 

@@ -49,6 +49,24 @@ pub struct Inventory {
     pub complaints: Vec<String>,
     /// How many processes would not tell us their PID namespace (we are not root).
     pub denied: usize,
+    /// Whether only one engine was asked, so that others' containers are not in it.
+    pub partial: bool,
+}
+
+/// Reads the records of one engine and looks no further: for a qualified name of one that keeps
+/// good records and that no other engine's name could stand before.
+pub fn discover_of(host: &Host, runtime: Runtime) -> Inventory {
+    let mut search = Search::new(host);
+    search.only = match runtime {
+        Runtime::Docker | Runtime::Cri | Runtime::Crio | Runtime::Containerd => vec![runtime],
+        // The start times are in its runtime's records.
+        Runtime::Podman => vec![runtime, Runtime::Runc, Runtime::Crun],
+        _ => return discover(host, Depth::Cgroups),
+    };
+    search.read_records(true, &[], &[]);
+    let mut inventory = search.finish();
+    inventory.partial = true;
+    inventory
 }
 
 /// Finds containers.
@@ -90,6 +108,8 @@ pub fn container_at(host: &Host, pid: HostPid, cgroup: Option<Cgroup>) -> Option
 
 struct Search<'a> {
     host: &'a Host,
+    /// Engines to ask; all when empty.
+    only: Vec<Runtime>,
     homes: Vec<Home>,
     inventory: Inventory,
     /// Where the container of an init stands in the list.
@@ -102,6 +122,7 @@ impl<'a> Search<'a> {
     fn new(host: &'a Host) -> Self {
         Self {
             host,
+            only: Vec::new(),
             homes: homes(host),
             inventory: Inventory::default(),
             by_init: HashMap::new(),
@@ -126,7 +147,9 @@ impl<'a> Search<'a> {
             complaints: &self.complaints,
         };
         for engine in ENGINES {
-            engine.records(&look, &mut records);
+            if self.only.is_empty() || self.only.contains(&engine.runtime()) {
+                engine.records(&look, &mut records);
+            }
         }
         records.retain(|record| self.seen.insert((record.path.clone(), record.id.clone())));
         lend_start_times(&mut records);
@@ -198,8 +221,9 @@ impl<'a> Search<'a> {
             .filter(|live| !self.explained(live))
             .filter_map(|live| {
                 if let Some(id) = own_name(&live.cgroup.path) {
-                    let pids = self.host.cgroup_pids(&live.cgroup).ok()?;
-                    return Some((id.1, *pids.first()?));
+                    // It may be that only cgroups below it have processes (systemd inside).
+                    let below = || self.host.cgroup_pids(&live.cgroup).ok()?.first().copied();
+                    return Some((id.1, live.any_pid().or_else(below)?));
                 }
                 let pid = live.any_pid()?;
                 let handle = self.host.process(pid).ok()?;

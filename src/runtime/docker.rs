@@ -84,10 +84,14 @@ impl Engine for Docker {
                 record.name = config.name.strip_prefix('/').map(str::to_owned);
                 record.image = config.config.image;
                 record.pid = config.state.running.then(|| HostPid::new(config.state.pid)).flatten();
-                record.sandbox = look
-                    .read(dir.read(format!("{}/hostconfig.json", record.id)))
-                    .and_then(|file| look.read(file.json::<HostConfig>()))
-                    .and_then(|host| super::containerd::sandbox(&host.runtime.unwrap_or_default()));
+                // Only of what runs is it worth a look.
+                record.sandbox = record.pid.and_then(|_| {
+                    look.read(dir.read(format!("{}/hostconfig.json", record.id)))
+                        .and_then(|file| look.read(file.json::<HostConfig>()))
+                        .and_then(|host| {
+                            super::containerd::sandbox(&host.runtime.unwrap_or_default())
+                        })
+                });
                 found.push(record);
             }
         }

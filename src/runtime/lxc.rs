@@ -6,7 +6,9 @@ use std::path::Path;
 
 use super::Engine;
 use super::record::{Look, Record};
+use crate::model::cgroup;
 use crate::model::container::Runtime;
+use crate::model::pid::HostPid;
 
 /// LXC and what stands on it.
 pub struct Lxc;
@@ -49,11 +51,28 @@ impl Engine for Lxc {
             let Some(rest) = title.strip_prefix("[lxc monitor] ") else { continue };
             let Some((path, name)) = rest.rsplit_once(' ') else { continue };
             let mut record = Record::of_monitor(Runtime::Lxc, name, monitor);
-            record.cgroup = Some(format!("/lxc.payload.{name}").into_bytes());
+            record.cgroup = monitor.child.and_then(|init| payload(look, init, name));
             named(&mut record, path);
             found.push(record);
         }
     }
+}
+
+/// The cgroup of a monitor's child: `lxc.payload.NAME`, with `-1` and so on behind it where that was
+/// there already (lxc.container.conf(5)), wherever the caller was allowed to make it.
+fn payload(look: &Look<'_>, init: HostPid, name: &str) -> Option<Vec<u8>> {
+    let memberships = look.host.memberships(init).ok()?;
+    memberships.by_preference().find_map(|membership| {
+        let at = cgroup::components(&membership.path).position(|part| {
+            let part = std::str::from_utf8(part).unwrap_or_default();
+            let rest = part.strip_prefix("lxc.payload.").and_then(|part| part.strip_prefix(name));
+            rest.is_some_and(|rest| {
+                rest.is_empty()
+                    || rest.strip_prefix('-').is_some_and(|number| number.parse::<u32>().is_ok())
+            })
+        })?;
+        Some(cgroup::prefix_through(&membership.path, at).to_vec())
+    })
 }
 
 fn configured(look: &Look<'_>, place: &Path, file: &str, found: &mut Vec<Record>) {

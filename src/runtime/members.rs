@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use super::Inventory;
+use super::{Depth, Inventory, discover};
 use crate::model::cgroup;
 use crate::model::container::Container;
 use crate::model::pid::HostPid;
@@ -144,6 +144,17 @@ fn joined(
         return Err(ReadError::Denied);
     };
     let found = inside_pids(host, init.pid, namespace, known)?;
+    if found.is_empty() {
+        return Ok(found);
+    }
+    // Whose they are, if another container shares the namespace, takes knowing all containers.
+    let every;
+    let all = if all.partial {
+        every = discover(host, Depth::Cgroups);
+        &every
+    } else {
+        all
+    };
     Ok(found.into_iter().filter(|pid| !is_anothers(host, container, all, *pid)).collect())
 }
 

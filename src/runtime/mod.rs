@@ -14,7 +14,7 @@ mod record;
 mod storage;
 
 pub use confirm::frozen_state;
-pub use discover::{Depth, Inventory, Stopped, container_at, discover};
+pub use discover::{Depth, Inventory, Stopped, container_at, discover, discover_of};
 pub(crate) use members::in_namespace;
 pub use members::{Crowd, count, take};
 pub use record::{Look, Monitor, Record};

@@ -59,7 +59,11 @@ impl Engine for Nspawn {
                 record.name = Some(name.clone());
                 record.pid = get("LEADER").and_then(|pid| pid.parse::<HostPid>().ok());
                 record.image = get("ROOT").filter(|root| !root.is_empty()).map(str::to_owned);
-                record.cgroup = record.pid.and_then(|pid| payload(look, pid));
+                // The leader has to be in the unit that was made for it: its number may by now be
+                // another machine's.
+                let unit = get("SCOPE").map(|unit| unit.trim_matches('"').replace(r"\\", r"\"));
+                record.cgroup =
+                    record.pid.zip(unit).and_then(|(pid, unit)| within(look, pid, &unit));
                 found.push(record);
             }
         }
@@ -85,6 +89,22 @@ fn machine(monitor: &Monitor) -> Option<String> {
     given.map(str::to_owned).or_else(|| {
         let name = Path::new(root(monitor)?).file_name()?.to_str()?;
         Some(name.strip_suffix(".raw").unwrap_or(name).to_owned())
+    })
+}
+
+/// The cgroup of a unit that a process is in or below: its `payload`, beside which nspawn itself is
+/// in `supervisor`; on v1 there are no such parts, and a scope is the machine's alone.
+fn within(look: &Look<'_>, pid: HostPid, unit: &str) -> Option<Vec<u8>> {
+    let memberships = look.host.memberships(pid).ok()?;
+    memberships.by_preference().find_map(|membership| {
+        let parts: Vec<&[u8]> = cgroup::components(&membership.path).collect();
+        let at = parts.iter().position(|part| *part == unit.as_bytes())?;
+        let last = match parts.get(at + 1) {
+            Some(&b"payload") => at + 1,
+            _ if unit.ends_with(".scope") => at,
+            _ => return None,
+        };
+        Some(cgroup::prefix_through(&membership.path, last).to_vec())
     })
 }
 

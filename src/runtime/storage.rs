@@ -137,6 +137,12 @@ fn crio(look: &Look<'_>, graph: &StateDir, run: Option<&StateDir>, record: &mut 
         .and_then(|file| look.read(file.json::<Spec>()));
     if let Some(spec) = spec {
         record.pod = pod_of(&spec.annotations);
+        if let Some(pod) = &record.pod {
+            // People know it by its name in the pod; what CRI-O calls it, `k8s_app_web-0_…`, finds
+            // it too.
+            let inside = pod.container.clone().unwrap_or_else(|| "POD".into());
+            record.aliases.extend(record.name.replace(inside));
+        }
         record.cgroup = spec.cgroup();
         let image = spec.annotations.get("io.kubernetes.cri-o.ImageName");
         record.image = image.or(spec.annotations.get("io.kubernetes.cri-o.Image")).cloned();

@@ -1,8 +1,118 @@
-//! The manual pages and completion scripts in the repository are those of the command table.
-//! `UPDATE=1 cargo test` writes them anew.
+//! The manual pages and completion scripts in the repository are those of the command table, and
+//! the README names what there is. `UPDATE=1 cargo test` writes pages and scripts anew.
 
+use std::path::Path;
+
+use cinspect::commands::{COMMANDS, manual, script};
+use clap::ValueEnum;
+use clap_complete::{Generator, Shell};
 use libtest_mimic::Trial;
 
+use crate::support::{Outcome, check, repository, run, test};
+
 pub fn trials() -> Vec<Trial> {
-    Vec::new()
+    vec![
+        test("docs::manual_pages_are_those_of_the_command_table", pages),
+        test("docs::completion_scripts_are_those_of_the_command_table", scripts),
+        test("docs::every_command_and_option_is_described_and_has_an_example", described),
+        test("docs::completions_are_printed_for_every_shell", printed),
+        test("docs::the_readme_names_every_command", readme),
+        test("docs::help_fits_eighty_columns_and_shows_examples", help),
+    ]
+}
+
+/// The files of a folder are exactly these; or are made so.
+fn compare(folder: &str, wanted: &[(String, Vec<u8>)]) -> Outcome {
+    let folder = repository().join(folder);
+    let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    if std::env::var_os("UPDATE").is_some() {
+        let _ = std::fs::remove_dir_all(&folder);
+        std::fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
+        for (file, bytes) in wanted {
+            std::fs::write(folder.join(file), bytes).map_err(|error| error.to_string())?;
+        }
+    }
+    let mut wrong = Vec::new();
+    for entry in std::fs::read_dir(&folder).map_err(|error| error.to_string())?.flatten() {
+        let file = name(&entry.path());
+        if !wanted.iter().any(|(wanted, _)| *wanted == file) {
+            wrong.push(format!("{file} belongs to no command"));
+        }
+    }
+    for (file, bytes) in wanted {
+        if std::fs::read(folder.join(file)).unwrap_or_default() != *bytes {
+            wrong.push(format!("{file} is out of date"));
+        }
+    }
+    check(wrong.is_empty(), format!("{}; UPDATE=1 cargo test writes them anew", wrong.join(", ")))
+}
+
+fn pages() -> Outcome {
+    let pages = manual().map_err(|error| error.to_string())?;
+    compare("man", &pages)
+}
+
+fn scripts() -> Outcome {
+    let scripts: Vec<(String, Vec<u8>)> = Shell::value_variants()
+        .iter()
+        .map(|shell| (shell.file_name("cinspect"), script(*shell).into_bytes()))
+        .collect();
+    compare("completions", &scripts)
+}
+
+fn described() -> Outcome {
+    let mut wrong = Vec::new();
+    for command in COMMANDS {
+        let clap = command.clap();
+        if clap.get_about().is_none() || command.examples.is_empty() {
+            wrong.push(format!("{} lacks a description or an example", command.name));
+        }
+        for argument in clap.get_arguments().filter(|argument| !argument.is_hide_set()) {
+            if argument.get_help().is_none() {
+                wrong.push(format!("{} {} is not described", command.name, argument.get_id()));
+            }
+        }
+        for (line, _) in command.examples {
+            let known =
+                line.starts_with("cinspect ") && line.split(' ').any(|word| word == command.name);
+            if !known {
+                wrong.push(format!("`{line}` is no example of {}", command.name));
+            }
+        }
+    }
+    let mut names: Vec<&str> =
+        COMMANDS.iter().flat_map(|c| c.aliases.iter().copied().chain([c.name])).collect();
+    names.sort_unstable();
+    let before = names.len();
+    names.dedup();
+    check(wrong.is_empty() && names.len() == before, wrong.join("\n"))
+}
+
+fn printed() -> Outcome {
+    for shell in Shell::value_variants() {
+        let out = run(&["completions", &shell.to_string()]).expect(0)?.out;
+        check(out.contains("cinspect") && out.contains("signal"), format!("nothing for {shell}"))?;
+    }
+    Ok(())
+}
+
+fn readme() -> Outcome {
+    let text =
+        std::fs::read_to_string(repository().join("README.md")).map_err(|e| e.to_string())?;
+    let missing: Vec<&str> = COMMANDS
+        .iter()
+        .map(|command| command.name)
+        .filter(|name| !text.contains(&format!("cinspect {name}")))
+        .collect();
+    check(missing.is_empty(), format!("the README does not show {missing:?}"))
+}
+
+fn help() -> Outcome {
+    for command in COMMANDS {
+        let mut of = crate::support::cinspect(&[command.name, "--help"]);
+        of.env("COLUMNS", "80");
+        let out = crate::support::finish(of).expect(0)?.out;
+        check(out.contains("Examples:"), format!("no examples in the help of {}", command.name))?;
+    }
+    Ok(())
 }

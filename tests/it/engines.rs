@@ -29,6 +29,9 @@ const ENGINES: &[&str] = &[
     "bwrap",
 ];
 
+/// Host and inside PID of a process, as far as an engine tells them.
+type Listed = (Option<i32>, Option<i32>);
+
 /// A check and what it is called.
 type Check = (&'static str, fn(&Engine) -> Outcome);
 
@@ -42,6 +45,7 @@ const CHECKS: &[Check] = &[
     ("a_signal_reaches_the_init_and_everybody", init_and_all),
     ("works_while_the_daemons_are_stopped", daemons_stopped),
     ("is_seen_to_be_paused", paused),
+    ("looks_at_no_process_outside_where_there_is_a_cgroup", no_survey),
     ("shares_a_pid_namespace_with_another", shared),
     ("shares_the_pid_namespace_of_the_host", hosts_namespace),
     ("is_no_more_once_it_has_ended", ended),
@@ -59,6 +63,9 @@ const LACKS: &[(&str, &str, &str)] = &[
     ("bwrap", "works_while_the_daemons_are_stopped", "it has no daemon"),
     ("podman-rootless", "is_seen_to_be_paused", "without a cgroup it cannot pause"),
     ("crun", "is_seen_to_be_paused", "without a cgroup it cannot pause"),
+    ("podman-rootless", "looks_at_no_process_outside_where_there_is_a_cgroup", "it has no cgroup"),
+    ("crun", "looks_at_no_process_outside_where_there_is_a_cgroup", "it has no cgroup"),
+    ("bwrap", "looks_at_no_process_outside_where_there_is_a_cgroup", "it has no cgroup"),
     ("nspawn", "is_seen_to_be_paused", "it cannot pause"),
     ("bwrap", "is_seen_to_be_paused", "it cannot pause"),
     ("nspawn", "shares_a_pid_namespace_with_another", "it has no such option"),
@@ -168,7 +175,7 @@ impl Engine {
     }
 
     /// Host and inside PIDs as the engine lists them; what it cannot tell is none.
-    fn top(&self) -> Result<Vec<(Option<i32>, Option<i32>)>, Failed> {
+    fn top(&self) -> Result<Vec<Listed>, Failed> {
         let text = self.script(&["top", &self.container])?;
         let number = |word: Option<&str>| word.and_then(|word| word.parse().ok());
         Ok(text
@@ -407,10 +414,7 @@ fn daemons_stopped(engine: &Engine) -> Outcome {
 
 fn paused(engine: &Engine) -> Outcome {
     engine.script(&["pause", &engine.container])?;
-    let init = engine.init_of(&engine.container).or_else(|_| {
-        // Some engines do not answer for a paused container.
-        Err::<i32, Failed>("no init".into())
-    })?;
+    let init = engine.init()?;
     let rows = run(&["--json", "ls"]).expect(0)?.objects();
     let state = |rows: &[Value]| {
         rows.iter().find(|row| row["pid"] == json!(init)).map(|row| row["state"].clone())
@@ -421,6 +425,36 @@ fn paused(engine: &Engine) -> Outcome {
     let rows = run(&["--json", "ls"]).expect(0)?.objects();
     same((paused, state(&rows)), (Some(json!("paused")), Some(json!("running"))))?;
     check(shown >= 3, format!("{shown} processes of a paused container"))
+}
+
+/// The cost is the container's own: of a hundred processes outside none is looked at, as strace
+/// tells.
+fn no_survey(engine: &Engine) -> Outcome {
+    let mut strangers: Vec<std::process::Child> = (0..100)
+        .filter_map(|_| Command::new("sleep").arg("60").stdin(Stdio::null()).spawn().ok())
+        .collect();
+    let log = std::env::temp_dir().join(format!("{}.strace", engine.container));
+    let mut traced = Command::new("strace");
+    traced.args(["-f", "-qq", "-e", "trace=openat,openat2,readlinkat,readlink", "-o"]).arg(&log);
+    traced.arg(env!("CARGO_BIN_EXE_cinspect")).args(["ps", &engine.qualified()?]);
+    let outcome = finish(traced).expect(0);
+    let text = std::fs::read_to_string(&log).unwrap_or_default();
+    let _ = std::fs::remove_file(&log);
+    let looked: Vec<u32> = strangers
+        .iter()
+        .map(std::process::Child::id)
+        .filter(|pid| {
+            text.contains(&format!("/proc/{pid}\"")) || text.contains(&format!("/proc/{pid}/"))
+        })
+        .collect();
+    for stranger in &mut strangers {
+        let _ = stranger.kill();
+        let _ = stranger.wait();
+    }
+    outcome?;
+    let init = engine.init()?;
+    check(text.contains(&format!("/proc/{init}")), "strace saw nothing")?;
+    same((strangers.len(), looked), (100, Vec::new()))
 }
 
 fn shared(engine: &Engine) -> Outcome {

@@ -4,6 +4,7 @@
 
 mod docs;
 mod engines;
+mod hosts;
 mod house;
 mod ls;
 mod ps;
@@ -23,6 +24,7 @@ fn main() -> ExitCode {
     let mut trials = Vec::new();
     trials.extend(docs::trials());
     trials.extend(engines::trials());
+    trials.extend(hosts::trials());
     trials.extend(house::trials());
     trials.extend(ls::trials());
     trials.extend(ps::trials());

@@ -1,0 +1,191 @@
+
+using namespace System.Management.Automation
+using namespace System.Management.Automation.Language
+
+Register-ArgumentCompleter -Native -CommandName 'cinspect' -ScriptBlock {
+    param($wordToComplete, $commandAst, $cursorPosition)
+
+    $commandElements = $commandAst.CommandElements
+    $command = @(
+        'cinspect'
+        for ($i = 1; $i -lt $commandElements.Count; $i++) {
+            $element = $commandElements[$i]
+            if ($element -isnot [StringConstantExpressionAst] -or
+                $element.StringConstantType -ne [StringConstantType]::BareWord -or
+                $element.Value.StartsWith('-') -or
+                $element.Value -eq $wordToComplete) {
+                break
+        }
+        $element.Value
+    }) -join ';'
+
+    $completions = @(switch ($command) {
+        'cinspect' {
+            [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When to colour')
+            [CompletionResult]::new('--host-root', '--host-root', [CompletionResultType]::ParameterName, 'The host''s file system, as mounted there: inside a privileged container')
+            [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Print NDJSON: one object a line, with stable names and exact strings')
+            [CompletionResult]::new('-v', '-v', [CompletionResultType]::ParameterName, 'Tell each step of finding the container, on stderr')
+            [CompletionResult]::new('--verbose', '--verbose', [CompletionResultType]::ParameterName, 'Tell each step of finding the container, on stderr')
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
+            [CompletionResult]::new('-V', '-V ', [CompletionResultType]::ParameterName, 'Print version')
+            [CompletionResult]::new('--version', '--version', [CompletionResultType]::ParameterName, 'Print version')
+            [CompletionResult]::new('ls', 'ls', [CompletionResultType]::ParameterValue, 'List the containers on this host, of every engine')
+            [CompletionResult]::new('list', 'list', [CompletionResultType]::ParameterValue, 'List the containers on this host, of every engine')
+            [CompletionResult]::new('ps', 'ps', [CompletionResultType]::ParameterValue, 'Show the process tree of containers, with each process''s signal masks and handlers')
+            [CompletionResult]::new('signal', 'signal', [CompletionResultType]::ParameterValue, 'Send a signal to processes of a container: its init, or those that are chosen')
+            [CompletionResult]::new('kill', 'kill', [CompletionResultType]::ParameterValue, 'Send a signal to processes of a container: its init, or those that are chosen')
+            [CompletionResult]::new('completions', 'completions', [CompletionResultType]::ParameterValue, 'Print the completion script for a shell')
+            [CompletionResult]::new('help', 'help', [CompletionResultType]::ParameterValue, 'Print this message or the help of the given subcommand(s)')
+            break
+        }
+        'cinspect;ls' {
+            [CompletionResult]::new('--runtime', '--runtime', [CompletionResultType]::ParameterName, 'Only containers of this runtime: docker, podman, …, bare')
+            [CompletionResult]::new('-o', '-o', [CompletionResultType]::ParameterName, 'Columns to show, or `help` for what there is; `+` before the first adds to the usual ones')
+            [CompletionResult]::new('--columns', '--columns', [CompletionResultType]::ParameterName, 'Columns to show, or `help` for what there is; `+` before the first adds to the usual ones')
+            [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When to colour')
+            [CompletionResult]::new('--host-root', '--host-root', [CompletionResultType]::ParameterName, 'The host''s file system, as mounted there: inside a privileged container')
+            [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Print ids only')
+            [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Print ids only')
+            [CompletionResult]::new('--no-trunc', '--no-trunc', [CompletionResultType]::ParameterName, 'Do not shorten ids and images')
+            [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Print NDJSON: one object a line, with stable names and exact strings')
+            [CompletionResult]::new('-v', '-v', [CompletionResultType]::ParameterName, 'Tell each step of finding the container, on stderr')
+            [CompletionResult]::new('--verbose', '--verbose', [CompletionResultType]::ParameterName, 'Tell each step of finding the container, on stderr')
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
+            break
+        }
+        'cinspect;list' {
+            [CompletionResult]::new('--runtime', '--runtime', [CompletionResultType]::ParameterName, 'Only containers of this runtime: docker, podman, …, bare')
+            [CompletionResult]::new('-o', '-o', [CompletionResultType]::ParameterName, 'Columns to show, or `help` for what there is; `+` before the first adds to the usual ones')
+            [CompletionResult]::new('--columns', '--columns', [CompletionResultType]::ParameterName, 'Columns to show, or `help` for what there is; `+` before the first adds to the usual ones')
+            [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When to colour')
+            [CompletionResult]::new('--host-root', '--host-root', [CompletionResultType]::ParameterName, 'The host''s file system, as mounted there: inside a privileged container')
+            [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Print ids only')
+            [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Print ids only')
+            [CompletionResult]::new('--no-trunc', '--no-trunc', [CompletionResultType]::ParameterName, 'Do not shorten ids and images')
+            [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Print NDJSON: one object a line, with stable names and exact strings')
+            [CompletionResult]::new('-v', '-v', [CompletionResultType]::ParameterName, 'Tell each step of finding the container, on stderr')
+            [CompletionResult]::new('--verbose', '--verbose', [CompletionResultType]::ParameterName, 'Tell each step of finding the container, on stderr')
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
+            break
+        }
+        'cinspect;ps' {
+            [CompletionResult]::new('-o', '-o', [CompletionResultType]::ParameterName, 'Columns to show, or `help` for what there is; `+` before the first adds to the usual ones')
+            [CompletionResult]::new('--columns', '--columns', [CompletionResultType]::ParameterName, 'Columns to show, or `help` for what there is; `+` before the first adds to the usual ones')
+            [CompletionResult]::new('--sort', '--sort', [CompletionResultType]::ParameterName, 'Sort by a column, `-` before it for the largest first; in the tree, brothers are sorted')
+            [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When to colour')
+            [CompletionResult]::new('--host-root', '--host-root', [CompletionResultType]::ParameterName, 'The host''s file system, as mounted there: inside a privileged container')
+            [CompletionResult]::new('--columns-help', '--columns-help', [CompletionResultType]::ParameterName, 'columns-help')
+            [CompletionResult]::new('--flat', '--flat', [CompletionResultType]::ParameterName, 'List processes without the tree')
+            [CompletionResult]::new('-T', '-T ', [CompletionResultType]::ParameterName, 'Show threads too, each with its own masks')
+            [CompletionResult]::new('--threads', '--threads', [CompletionResultType]::ParameterName, 'Show threads too, each with its own masks')
+            [CompletionResult]::new('--raw', '--raw', [CompletionResultType]::ParameterName, 'Show masks in hexadecimal, as the kernel does')
+            [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Print NDJSON: one object a line, with stable names and exact strings')
+            [CompletionResult]::new('-v', '-v', [CompletionResultType]::ParameterName, 'Tell each step of finding the container, on stderr')
+            [CompletionResult]::new('--verbose', '--verbose', [CompletionResultType]::ParameterName, 'Tell each step of finding the container, on stderr')
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
+            break
+        }
+        'cinspect;signal' {
+            [CompletionResult]::new('--pid', '--pid', [CompletionResultType]::ParameterName, 'The process with this number inside the container')
+            [CompletionResult]::new('--host-pid', '--host-pid', [CompletionResultType]::ParameterName, 'The process with this number on the host')
+            [CompletionResult]::new('--tid', '--tid', [CompletionResultType]::ParameterName, 'One thread, by its number inside')
+            [CompletionResult]::new('--comm', '--comm', [CompletionResultType]::ParameterName, 'Processes with exactly this name')
+            [CompletionResult]::new('--match', '--match', [CompletionResultType]::ParameterName, 'Processes whose whole command line this regular expression matches')
+            [CompletionResult]::new('--user', '--user', [CompletionResultType]::ParameterName, 'Processes of this user, by name or number inside')
+            [CompletionResult]::new('--tree', '--tree', [CompletionResultType]::ParameterName, 'A process and all that descend from it')
+            [CompletionResult]::new('--group', '--group', [CompletionResultType]::ParameterName, 'The processes of a process group, by its number inside')
+            [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Send this value along, as sigqueue(3) does')
+            [CompletionResult]::new('--queue', '--queue', [CompletionResultType]::ParameterName, 'Send this value along, as sigqueue(3) does')
+            [CompletionResult]::new('--wait', '--wait', [CompletionResultType]::ParameterName, 'Wait until the targets have ended, at most this long')
+            [CompletionResult]::new('-k', '-k', [CompletionResultType]::ParameterName, 'KILL what is left after this time')
+            [CompletionResult]::new('--kill-after', '--kill-after', [CompletionResultType]::ParameterName, 'KILL what is left after this time')
+            [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When to colour')
+            [CompletionResult]::new('--host-root', '--host-root', [CompletionResultType]::ParameterName, 'The host''s file system, as mounted there: inside a privileged container')
+            [CompletionResult]::new('--all', '--all', [CompletionResultType]::ParameterName, 'Every process of the container, those that appear meanwhile too')
+            [CompletionResult]::new('--except-init', '--except-init', [CompletionResultType]::ParameterName, 'Leave the init out of what is chosen')
+            [CompletionResult]::new('-n', '-n', [CompletionResultType]::ParameterName, 'Show what would be hit, and send nothing')
+            [CompletionResult]::new('--dry-run', '--dry-run', [CompletionResultType]::ParameterName, 'Show what would be hit, and send nothing')
+            [CompletionResult]::new('-r', '-r', [CompletionResultType]::ParameterName, 'Send nothing unless every target has a handler for the signal')
+            [CompletionResult]::new('--require-handler', '--require-handler', [CompletionResultType]::ParameterName, 'Send nothing unless every target has a handler for the signal')
+            [CompletionResult]::new('-l', '-l', [CompletionResultType]::ParameterName, 'List the signals')
+            [CompletionResult]::new('--list', '--list', [CompletionResultType]::ParameterName, 'List the signals')
+            [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Print NDJSON: one object a line, with stable names and exact strings')
+            [CompletionResult]::new('-v', '-v', [CompletionResultType]::ParameterName, 'Tell each step of finding the container, on stderr')
+            [CompletionResult]::new('--verbose', '--verbose', [CompletionResultType]::ParameterName, 'Tell each step of finding the container, on stderr')
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
+            break
+        }
+        'cinspect;kill' {
+            [CompletionResult]::new('--pid', '--pid', [CompletionResultType]::ParameterName, 'The process with this number inside the container')
+            [CompletionResult]::new('--host-pid', '--host-pid', [CompletionResultType]::ParameterName, 'The process with this number on the host')
+            [CompletionResult]::new('--tid', '--tid', [CompletionResultType]::ParameterName, 'One thread, by its number inside')
+            [CompletionResult]::new('--comm', '--comm', [CompletionResultType]::ParameterName, 'Processes with exactly this name')
+            [CompletionResult]::new('--match', '--match', [CompletionResultType]::ParameterName, 'Processes whose whole command line this regular expression matches')
+            [CompletionResult]::new('--user', '--user', [CompletionResultType]::ParameterName, 'Processes of this user, by name or number inside')
+            [CompletionResult]::new('--tree', '--tree', [CompletionResultType]::ParameterName, 'A process and all that descend from it')
+            [CompletionResult]::new('--group', '--group', [CompletionResultType]::ParameterName, 'The processes of a process group, by its number inside')
+            [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Send this value along, as sigqueue(3) does')
+            [CompletionResult]::new('--queue', '--queue', [CompletionResultType]::ParameterName, 'Send this value along, as sigqueue(3) does')
+            [CompletionResult]::new('--wait', '--wait', [CompletionResultType]::ParameterName, 'Wait until the targets have ended, at most this long')
+            [CompletionResult]::new('-k', '-k', [CompletionResultType]::ParameterName, 'KILL what is left after this time')
+            [CompletionResult]::new('--kill-after', '--kill-after', [CompletionResultType]::ParameterName, 'KILL what is left after this time')
+            [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When to colour')
+            [CompletionResult]::new('--host-root', '--host-root', [CompletionResultType]::ParameterName, 'The host''s file system, as mounted there: inside a privileged container')
+            [CompletionResult]::new('--all', '--all', [CompletionResultType]::ParameterName, 'Every process of the container, those that appear meanwhile too')
+            [CompletionResult]::new('--except-init', '--except-init', [CompletionResultType]::ParameterName, 'Leave the init out of what is chosen')
+            [CompletionResult]::new('-n', '-n', [CompletionResultType]::ParameterName, 'Show what would be hit, and send nothing')
+            [CompletionResult]::new('--dry-run', '--dry-run', [CompletionResultType]::ParameterName, 'Show what would be hit, and send nothing')
+            [CompletionResult]::new('-r', '-r', [CompletionResultType]::ParameterName, 'Send nothing unless every target has a handler for the signal')
+            [CompletionResult]::new('--require-handler', '--require-handler', [CompletionResultType]::ParameterName, 'Send nothing unless every target has a handler for the signal')
+            [CompletionResult]::new('-l', '-l', [CompletionResultType]::ParameterName, 'List the signals')
+            [CompletionResult]::new('--list', '--list', [CompletionResultType]::ParameterName, 'List the signals')
+            [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Print NDJSON: one object a line, with stable names and exact strings')
+            [CompletionResult]::new('-v', '-v', [CompletionResultType]::ParameterName, 'Tell each step of finding the container, on stderr')
+            [CompletionResult]::new('--verbose', '--verbose', [CompletionResultType]::ParameterName, 'Tell each step of finding the container, on stderr')
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
+            break
+        }
+        'cinspect;completions' {
+            [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When to colour')
+            [CompletionResult]::new('--host-root', '--host-root', [CompletionResultType]::ParameterName, 'The host''s file system, as mounted there: inside a privileged container')
+            [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Print NDJSON: one object a line, with stable names and exact strings')
+            [CompletionResult]::new('-v', '-v', [CompletionResultType]::ParameterName, 'Tell each step of finding the container, on stderr')
+            [CompletionResult]::new('--verbose', '--verbose', [CompletionResultType]::ParameterName, 'Tell each step of finding the container, on stderr')
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
+            break
+        }
+        'cinspect;help' {
+            [CompletionResult]::new('ls', 'ls', [CompletionResultType]::ParameterValue, 'List the containers on this host, of every engine')
+            [CompletionResult]::new('ps', 'ps', [CompletionResultType]::ParameterValue, 'Show the process tree of containers, with each process''s signal masks and handlers')
+            [CompletionResult]::new('signal', 'signal', [CompletionResultType]::ParameterValue, 'Send a signal to processes of a container: its init, or those that are chosen')
+            [CompletionResult]::new('completions', 'completions', [CompletionResultType]::ParameterValue, 'Print the completion script for a shell')
+            [CompletionResult]::new('help', 'help', [CompletionResultType]::ParameterValue, 'Print this message or the help of the given subcommand(s)')
+            break
+        }
+        'cinspect;help;ls' {
+            break
+        }
+        'cinspect;help;ps' {
+            break
+        }
+        'cinspect;help;signal' {
+            break
+        }
+        'cinspect;help;completions' {
+            break
+        }
+        'cinspect;help;help' {
+            break
+        }
+    })
+
+    $completions.Where{ $_.CompletionText -like "$wordToComplete*" } |
+        Sort-Object -Property ListItemText
+}

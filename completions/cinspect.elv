@@ -1,0 +1,173 @@
+
+use builtin;
+use str;
+
+set edit:completion:arg-completer[cinspect] = {|@words|
+    fn spaces {|n|
+        builtin:repeat $n ' ' | str:join ''
+    }
+    fn cand {|text desc|
+        edit:complex-candidate $text &display=$text' '(spaces (- 14 (wcswidth $text)))$desc
+    }
+    var command = 'cinspect'
+    for word $words[1..-1] {
+        if (str:has-prefix $word '-') {
+            break
+        }
+        set command = $command';'$word
+    }
+    var completions = [
+        &'cinspect'= {
+            cand --color 'When to colour'
+            cand --host-root 'The host''s file system, as mounted there: inside a privileged container'
+            cand --json 'Print NDJSON: one object a line, with stable names and exact strings'
+            cand -v 'Tell each step of finding the container, on stderr'
+            cand --verbose 'Tell each step of finding the container, on stderr'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+            cand -V 'Print version'
+            cand --version 'Print version'
+            cand ls 'List the containers on this host, of every engine'
+            cand list 'List the containers on this host, of every engine'
+            cand ps 'Show the process tree of containers, with each process''s signal masks and handlers'
+            cand signal 'Send a signal to processes of a container: its init, or those that are chosen'
+            cand kill 'Send a signal to processes of a container: its init, or those that are chosen'
+            cand completions 'Print the completion script for a shell'
+            cand help 'Print this message or the help of the given subcommand(s)'
+        }
+        &'cinspect;ls'= {
+            cand --runtime 'Only containers of this runtime: docker, podman, …, bare'
+            cand -o 'Columns to show, or `help` for what there is; `+` before the first adds to the usual ones'
+            cand --columns 'Columns to show, or `help` for what there is; `+` before the first adds to the usual ones'
+            cand --color 'When to colour'
+            cand --host-root 'The host''s file system, as mounted there: inside a privileged container'
+            cand -q 'Print ids only'
+            cand --quiet 'Print ids only'
+            cand --no-trunc 'Do not shorten ids and images'
+            cand --json 'Print NDJSON: one object a line, with stable names and exact strings'
+            cand -v 'Tell each step of finding the container, on stderr'
+            cand --verbose 'Tell each step of finding the container, on stderr'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+        }
+        &'cinspect;list'= {
+            cand --runtime 'Only containers of this runtime: docker, podman, …, bare'
+            cand -o 'Columns to show, or `help` for what there is; `+` before the first adds to the usual ones'
+            cand --columns 'Columns to show, or `help` for what there is; `+` before the first adds to the usual ones'
+            cand --color 'When to colour'
+            cand --host-root 'The host''s file system, as mounted there: inside a privileged container'
+            cand -q 'Print ids only'
+            cand --quiet 'Print ids only'
+            cand --no-trunc 'Do not shorten ids and images'
+            cand --json 'Print NDJSON: one object a line, with stable names and exact strings'
+            cand -v 'Tell each step of finding the container, on stderr'
+            cand --verbose 'Tell each step of finding the container, on stderr'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+        }
+        &'cinspect;ps'= {
+            cand -o 'Columns to show, or `help` for what there is; `+` before the first adds to the usual ones'
+            cand --columns 'Columns to show, or `help` for what there is; `+` before the first adds to the usual ones'
+            cand --sort 'Sort by a column, `-` before it for the largest first; in the tree, brothers are sorted'
+            cand --color 'When to colour'
+            cand --host-root 'The host''s file system, as mounted there: inside a privileged container'
+            cand --columns-help 'columns-help'
+            cand --flat 'List processes without the tree'
+            cand -T 'Show threads too, each with its own masks'
+            cand --threads 'Show threads too, each with its own masks'
+            cand --raw 'Show masks in hexadecimal, as the kernel does'
+            cand --json 'Print NDJSON: one object a line, with stable names and exact strings'
+            cand -v 'Tell each step of finding the container, on stderr'
+            cand --verbose 'Tell each step of finding the container, on stderr'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+        }
+        &'cinspect;signal'= {
+            cand --pid 'The process with this number inside the container'
+            cand --host-pid 'The process with this number on the host'
+            cand --tid 'One thread, by its number inside'
+            cand --comm 'Processes with exactly this name'
+            cand --match 'Processes whose whole command line this regular expression matches'
+            cand --user 'Processes of this user, by name or number inside'
+            cand --tree 'A process and all that descend from it'
+            cand --group 'The processes of a process group, by its number inside'
+            cand -q 'Send this value along, as sigqueue(3) does'
+            cand --queue 'Send this value along, as sigqueue(3) does'
+            cand --wait 'Wait until the targets have ended, at most this long'
+            cand -k 'KILL what is left after this time'
+            cand --kill-after 'KILL what is left after this time'
+            cand --color 'When to colour'
+            cand --host-root 'The host''s file system, as mounted there: inside a privileged container'
+            cand --all 'Every process of the container, those that appear meanwhile too'
+            cand --except-init 'Leave the init out of what is chosen'
+            cand -n 'Show what would be hit, and send nothing'
+            cand --dry-run 'Show what would be hit, and send nothing'
+            cand -r 'Send nothing unless every target has a handler for the signal'
+            cand --require-handler 'Send nothing unless every target has a handler for the signal'
+            cand -l 'List the signals'
+            cand --list 'List the signals'
+            cand --json 'Print NDJSON: one object a line, with stable names and exact strings'
+            cand -v 'Tell each step of finding the container, on stderr'
+            cand --verbose 'Tell each step of finding the container, on stderr'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+        }
+        &'cinspect;kill'= {
+            cand --pid 'The process with this number inside the container'
+            cand --host-pid 'The process with this number on the host'
+            cand --tid 'One thread, by its number inside'
+            cand --comm 'Processes with exactly this name'
+            cand --match 'Processes whose whole command line this regular expression matches'
+            cand --user 'Processes of this user, by name or number inside'
+            cand --tree 'A process and all that descend from it'
+            cand --group 'The processes of a process group, by its number inside'
+            cand -q 'Send this value along, as sigqueue(3) does'
+            cand --queue 'Send this value along, as sigqueue(3) does'
+            cand --wait 'Wait until the targets have ended, at most this long'
+            cand -k 'KILL what is left after this time'
+            cand --kill-after 'KILL what is left after this time'
+            cand --color 'When to colour'
+            cand --host-root 'The host''s file system, as mounted there: inside a privileged container'
+            cand --all 'Every process of the container, those that appear meanwhile too'
+            cand --except-init 'Leave the init out of what is chosen'
+            cand -n 'Show what would be hit, and send nothing'
+            cand --dry-run 'Show what would be hit, and send nothing'
+            cand -r 'Send nothing unless every target has a handler for the signal'
+            cand --require-handler 'Send nothing unless every target has a handler for the signal'
+            cand -l 'List the signals'
+            cand --list 'List the signals'
+            cand --json 'Print NDJSON: one object a line, with stable names and exact strings'
+            cand -v 'Tell each step of finding the container, on stderr'
+            cand --verbose 'Tell each step of finding the container, on stderr'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+        }
+        &'cinspect;completions'= {
+            cand --color 'When to colour'
+            cand --host-root 'The host''s file system, as mounted there: inside a privileged container'
+            cand --json 'Print NDJSON: one object a line, with stable names and exact strings'
+            cand -v 'Tell each step of finding the container, on stderr'
+            cand --verbose 'Tell each step of finding the container, on stderr'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+        }
+        &'cinspect;help'= {
+            cand ls 'List the containers on this host, of every engine'
+            cand ps 'Show the process tree of containers, with each process''s signal masks and handlers'
+            cand signal 'Send a signal to processes of a container: its init, or those that are chosen'
+            cand completions 'Print the completion script for a shell'
+            cand help 'Print this message or the help of the given subcommand(s)'
+        }
+        &'cinspect;help;ls'= {
+        }
+        &'cinspect;help;ps'= {
+        }
+        &'cinspect;help;signal'= {
+        }
+        &'cinspect;help;completions'= {
+        }
+        &'cinspect;help;help'= {
+        }
+    ]
+    $completions[$command]
+}
