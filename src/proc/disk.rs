@@ -84,6 +84,11 @@ pub struct StateDir {
 }
 
 impl Host {
+    /// Whose word a process of this user is.
+    pub fn user(&self, uid: u32) -> Owner {
+        Owner::of(uid, self.root_uid)
+    }
+
     /// Opens a directory of an engine's records; `path` is absolute as on the host.
     ///
     /// # Errors

@@ -159,7 +159,10 @@ fn names(component: &[u8], id: &str) -> bool {
     let name = component.strip_suffix(b".scope").unwrap_or(component);
     name == id.as_bytes()
         || (id.len() >= 32
-            && name.strip_suffix(id.as_bytes()).is_some_and(|prefix| prefix.ends_with(b"-")))
+            && name.strip_suffix(id.as_bytes()).is_some_and(|prefix| {
+                // Kata's is `kata_ID`.
+                prefix.ends_with(b"-") || prefix.ends_with(b"_")
+            }))
 }
 
 /// Whether something that the engine made for this container is mounted in it: a path with the

@@ -96,6 +96,10 @@ fn record(
         }
     };
     record.sandbox = text("shim-binary-path").and_then(|shim| sandbox(&shim));
+    if record.sandbox.is_some() && record.pid.is_none() {
+        // Kata has no init here: its shim stands for the machine, in the same cgroup.
+        record.pid = text("shim.pid").and_then(|pid| pid.parse::<HostPid>().ok());
+    }
     Some(record)
 }
 

@@ -153,9 +153,44 @@ impl<'a> Search<'a> {
         }
         records.retain(|record| self.seen.insert((record.path.clone(), record.id.clone())));
         lend_start_times(&mut records);
-        for record in records {
+        let (sandboxed, plain): (Vec<Record>, Vec<Record>) =
+            records.into_iter().partition(Record::is_in_its_pods_sandbox);
+        for record in plain {
             self.add(record);
         }
+        for record in sandboxed {
+            self.add_sandboxed(record);
+        }
+    }
+
+    /// Adds a container that runs in the sandbox of its pod, gVisor's kernel or Kata's machine. Its
+    /// record has the sandbox's PID or none: it lives as long as that, and has no process here that
+    /// a signal could be meant for.
+    fn add_sandboxed(&mut self, record: Record) {
+        let sandbox = self.inventory.containers.iter().find(|container| {
+            container.remark.is_some()
+                && container.pod.as_ref().zip(record.pod.as_ref()).is_some_and(|(pod, own)| {
+                    pod.container.is_none()
+                        && (&pod.namespace, &pod.name, &pod.uid)
+                            == (&own.namespace, &own.name, &own.uid)
+                })
+        });
+        let Some(sandbox) = sandbox else { return self.add_stopped(&record) };
+        let within = format!("in the sandbox of {}", sandbox.by_pid());
+        let mut container = Container {
+            init: None,
+            pid_ns: None,
+            owns_pid_ns: false,
+            cgroup: None,
+            evidence: vec![says(record.path.display(), within, true)],
+            ..sandbox.clone()
+        };
+        let remark = record.sandbox.map(|sandbox| {
+            format!("runs in the {sandbox} sandbox of its pod: its processes are not on this host")
+        });
+        describe(&mut container, record);
+        container.remark = remark;
+        self.push(container);
     }
 
     /// Adds the container of a record, or notes that it does not run, or that it cannot be believed.
@@ -164,8 +199,14 @@ impl<'a> Search<'a> {
         match confirm(self.host, &record, pid) {
             Ok((init, cgroup, evidence)) => {
                 if let Some(at) = self.by_init.get(&pid) {
-                    // Another engine's earlier record has named it; this one bears it out.
-                    self.inventory.containers[*at].evidence.extend(evidence);
+                    let known = &mut self.inventory.containers[*at];
+                    known.evidence.extend(evidence);
+                    // The earlier in the table names them; the other bears it out.
+                    if record.runtime < known.runtime {
+                        known.runtime = record.runtime;
+                        known.cgroup = cgroup.or(known.cgroup.take());
+                        describe(known, record);
+                    }
                     return;
                 }
                 let mut container = assemble(self.host, record.runtime, &init, cgroup, evidence);
@@ -217,6 +258,11 @@ impl<'a> Search<'a> {
         let mut namespaces: HashSet<NamespaceId> =
             self.inventory.containers.iter().filter_map(|container| container.pid_ns).collect();
         namespaces.extend(self.host.pid_ns);
+        // What a runtime under an engine knows may have a name that only the engine's monitor leads to.
+        let by_runtimes = self.inventory.containers.iter().filter(|c| is_under_engines(c.runtime));
+        let by_runtimes: Vec<(String, HostPid)> = by_runtimes
+            .filter_map(|c| Some((c.id.clone().unwrap_or_default(), c.init?.pid)))
+            .collect();
         live.iter()
             .filter(|live| !self.explained(live))
             .filter_map(|live| {
@@ -230,6 +276,7 @@ impl<'a> Search<'a> {
                 let namespace = self.host.pid_ns_of(&handle).ok()?;
                 namespaces.insert(namespace).then_some((String::new(), pid))
             })
+            .chain(by_runtimes)
             .collect()
     }
 
@@ -312,7 +359,10 @@ impl<'a> Search<'a> {
                 vec![says(source, "PID 1 of a namespace that no engine claims".into(), true)];
             let cgroup = self.lone_cgroup(&init);
             let mut container = assemble(self.host, Runtime::Bare, &init, cgroup, evidence);
-            container.user = (init.uid != self.host.root_uid).then_some(init.uid);
+            container.user = match self.host.user(init.uid) {
+                Owner::User(uid) => Some(uid),
+                _ => None,
+            };
             container.verified = true;
             self.push(container);
         }
@@ -349,6 +399,11 @@ impl<'a> Search<'a> {
         self.inventory.complaints = self.complaints.into_inner();
         self.inventory
     }
+}
+
+/// Runtimes that other engines start their containers with.
+fn is_under_engines(runtime: Runtime) -> bool {
+    matches!(runtime, Runtime::Runc | Runtime::Crun | Runtime::Youki)
 }
 
 /// What the last component of a cgroup path says of itself.
@@ -527,7 +582,7 @@ fn read_monitors(host: &Host, pids: &[HostPid]) -> Vec<Monitor> {
             let cwd = host.link(pid, "cwd").ok().and_then(|path| String::from_utf8(path).ok());
             Some(Monitor {
                 pid,
-                owner: if uid == host.root_uid { Owner::Root } else { Owner::User(uid) },
+                owner: host.user(uid),
                 argv: command
                     .argv
                     .into_iter()

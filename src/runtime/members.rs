@@ -31,6 +31,9 @@ pub fn take(
     facts: Facts,
 ) -> Result<Crowd, ReadError> {
     let mut crowd = Crowd::default();
+    if is_elsewhere(container) {
+        return Ok(crowd);
+    }
     let Some(cgroup) = by_cgroup(host, container)? else {
         let pids = without_cgroup(host, container, all)?;
         crowd.read(host, &pids, facts);
@@ -62,6 +65,9 @@ pub fn take(
 /// # Errors
 /// [`ReadError::Gone`] when it has ended.
 pub fn count(host: &Host, container: &Container, all: &Inventory) -> Result<usize, ReadError> {
+    if is_elsewhere(container) {
+        return Ok(0);
+    }
     let Some(cgroup) = by_cgroup(host, container)? else {
         return Ok(without_cgroup(host, container, all)?.len());
     };
@@ -81,6 +87,11 @@ pub fn count(host: &Host, container: &Container, all: &Inventory) -> Result<usiz
     let known: HashSet<i32> = cgroup.iter().filter_map(inside).collect();
     let joined = joined(host, container, all, &|pid| known.contains(&pid)).unwrap_or_default();
     Ok(cgroup.len() + joined.iter().filter(|pid| !cgroup.contains(pid)).count())
+}
+
+/// Whether its processes are not on this host.
+fn is_elsewhere(container: &Container) -> bool {
+    container.init.is_none() && container.cgroup.is_none()
 }
 
 impl Crowd {

@@ -61,6 +61,11 @@ impl Record {
         }
     }
 
+    /// Whether it is of a container, not the sandbox itself, in a sandboxed pod.
+    pub fn is_in_its_pods_sandbox(&self) -> bool {
+        self.sandbox.is_some() && self.pod.as_ref().is_some_and(|pod| pod.container.is_some())
+    }
+
     /// What the argv of a monitor says of the process it watches over. That is the word of whoever
     /// runs the monitor.
     pub fn of_monitor(runtime: Runtime, id: impl Into<String>, monitor: &Monitor) -> Self {

@@ -55,6 +55,8 @@ bundle() {
   jq --arg pidns "$pidns" '
       .process.terminal = false | .process.args = $ARGS.positional | .root.readonly = false
       | del(.process.rlimits)
+      # Not every runtime can mount these for a container that joins a PID namespace.
+      | .mounts |= map(select(.type != "cgroup"))
       | .process.capabilities |= with_entries(.value += ["CAP_SETUID", "CAP_SETGID"])
       | .hostname = "cit"
       | if $pidns == "host" then .linux.namespaces |= map(select(.type != "pid"))
