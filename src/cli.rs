@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
 use crate::commands::{self, COMMANDS};
@@ -89,15 +90,16 @@ impl Context {
 
 /// The whole command line, built from the command table.
 pub fn cli() -> Command {
-    let root = Command::new("cinspect")
+    // The doc comment of the options comes with them, and is not what the tool is about.
+    let root = Global::augment_args(Command::new("cinspect"))
         .version(env!("CARGO_PKG_VERSION"))
         .about("Find any container without its engine, see its processes and their signals, and act on exactly the right one")
+        .long_about(None)
         .subcommand_required(true)
         .arg_required_else_help(true)
         .disable_help_subcommand(false)
         .after_help(commands::examples_text(&commands::overview()))
         .max_term_width(100);
-    let root = Global::augment_args(root);
     COMMANDS.iter().fold(root, |root, command| root.subcommand(command.clap()))
 }
 
@@ -105,28 +107,51 @@ pub fn cli() -> Command {
 pub fn run(argv: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> ExitCode {
     let matches = match cli().try_get_matches_from(argv) {
         Ok(matches) => matches,
-        Err(error) => {
-            // clap knows which stream: help and version are answers, the rest is said on stderr.
+        // Help and version are answers; help for want of a command is said on stderr.
+        Err(error) if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
             let _ = error.print();
-            return if error.use_stderr() { Exit::Usage.into() } else { Exit::Done.into() };
+            return Exit::Usage.into();
         }
+        Err(error) if !error.use_stderr() => {
+            let _ = error.print();
+            return Exit::Done.into();
+        }
+        Err(error) => return fail(&usage(&error)),
     };
     match dispatch(&matches) {
         Ok(exit) => exit.into(),
-        Err(error) => {
-            use std::io::Write;
-            let _ = std::io::stderr().lock().write_all(error.message().as_bytes());
-            error.exit.into()
-        }
+        Err(error) => fail(&error),
     }
 }
 
+/// Says what failed, on stderr, and gives the exit status.
+fn fail(error: &Error) -> ExitCode {
+    use std::io::Write;
+    let _ = std::io::stderr().lock().write_all(error.message().as_bytes());
+    error.exit.into()
+}
+
+/// The parser's error in the form of all others: its first paragraph, and its tip as the hint.
+fn usage(error: &clap::Error) -> Error {
+    let text = error.render().to_string();
+    let words: Vec<&str> = text
+        .lines()
+        .take_while(|line| !line.trim().is_empty())
+        .flat_map(str::split_whitespace)
+        .collect();
+    let what = words.join(" ").replace('\'', "`");
+    let what = what.strip_prefix("error: ").unwrap_or(&what).to_owned();
+    let tip = text.lines().find_map(|line| line.trim().strip_prefix("tip: "));
+    let tip = tip.map(|tip| tip.replace('\'', "`"));
+    Error::new(Exit::Usage, what)
+        .hint(tip.unwrap_or_else(|| "`--help` after the command tells how it is used".into()))
+}
+
 fn dispatch(matches: &ArgMatches) -> Result<Exit, Error> {
-    let usage = |error: clap::Error| Error::new(Exit::Usage, "bad command line").because(error);
     let Some((name, inner)) = matches.subcommand() else {
         return Err(Error::new(Exit::Usage, "no command").hint("`cinspect --help` lists them"));
     };
-    let global = Global::from_arg_matches(inner).map_err(usage)?;
+    let global = Global::from_arg_matches(inner).map_err(|error| usage(&error))?;
     let context = Context {
         ui: Ui::new(global.color, global.json, global.verbose),
         host_root: global.host_root,

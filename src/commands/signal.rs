@@ -32,6 +32,7 @@ use crate::target::{Found, Purpose, resolve};
 /// the one that was seen before anything is sent, so a process number that was used again meanwhile
 /// is never hit.
 #[derive(Args)]
+#[command(override_usage = "cinspect signal [OPTIONS] <CTR> <SIG>\n       cinspect signal --list")]
 pub struct Send {
     /// The container
     #[arg(value_name = "CTR", required_unless_present = "list")]

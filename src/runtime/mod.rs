@@ -8,6 +8,7 @@ mod discover;
 mod docker;
 mod lxc;
 mod members;
+mod monitors;
 mod nspawn;
 mod oci;
 mod record;

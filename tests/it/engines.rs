@@ -51,6 +51,12 @@ const CHECKS: &[Check] = &[
     ("is_no_more_once_it_has_ended", ended),
 ];
 
+/// Checks of one engine alone.
+const OWN: &[(&str, &str, fn(&Engine) -> Outcome)] = &[
+    ("runc", "is_found_by_the_root_that_only_its_argv_tells", other_root),
+    ("docker", "is_found_in_a_container_of_its_own", nested),
+];
+
 /// What an engine has no way to do: no test of ours can be failed by that, or passed.
 const LACKS: &[(&str, &str, &str)] = &[
     ("podman", "works_while_the_daemons_are_stopped", "it has no daemon"),
@@ -80,9 +86,11 @@ pub fn trials() -> Vec<Trial> {
     let up: Vec<&str> = up.split_whitespace().collect();
     let mut trials = Vec::new();
     for name in ENGINES {
-        for (what, check) in CHECKS {
+        let own = OWN.iter().filter(|(engine, ..)| engine == name);
+        let own = own.map(|(_, what, check)| (*what, *check));
+        for (what, check) in CHECKS.iter().copied().chain(own) {
             let title = format!("{name}::{what}");
-            let lack = LACKS.iter().find(|(engine, check, _)| engine == name && check == what);
+            let lack = LACKS.iter().find(|(engine, check, _)| engine == name && *check == what);
             if let Some((_, _, why)) = lack {
                 if up.contains(name) {
                     note(name, what, "could-not", why);
@@ -503,6 +511,58 @@ fn hosts_namespace(engine: &Engine) -> Outcome {
     };
     let outcome = work();
     let _ = engine.script(&["rm", other]);
+    outcome
+}
+
+/// A runc that waits in the foreground shows its `--root`; its state is nowhere else.
+fn other_root(engine: &Engine) -> Outcome {
+    let name = "cit-runc-elsewhere";
+    let script = |arguments: &[&str]| {
+        let mut command = Command::new(repository().join("tests/engines/runc"));
+        command.args(arguments).env("CIT_RUNC_ROOT", "other").stdin(Stdio::null());
+        finish(command).expect(0).map(|run| run.out.trim().to_owned())
+    };
+    let _ = script(&["rm", name]);
+    script(&["run", name, "--", "sleep", "1000"])?;
+    let work = || -> Outcome {
+        let init: i32 = script(&["init", name])?.parse().map_err(|_| "no number")?;
+        same(inits_of(&[format!("runc:{name}"), name.to_owned()])?, vec![json!(init); 2])
+    };
+    let outcome = work();
+    let _ = script(&["rm", name]);
+    let _ = engine;
+    outcome
+}
+
+/// A PID namespace made inside a container is a container of its own, and its processes are the
+/// outer one's too, with the numbers they have there.
+fn nested(engine: &Engine) -> Outcome {
+    let init = engine.init()?.to_string();
+    // The container may not make one itself; the host's root does it in its name.
+    let mut inner = Command::new("nsenter");
+    inner.args(["-t", &init, "-m", "-p", "--", "/bin/unshare", "-p", "-f", "/bin/sleep", "4444"]);
+    let mut child = inner.stdin(Stdio::null()).spawn().map_err(|error| error.to_string())?;
+    let is_inner = |row: &Value| row["command"] == json!(["/bin/sleep", "4444"]);
+    let shown = wait_until(|| engine.ps().is_ok_and(|rows| rows.iter().any(is_inner)));
+    let work = || -> Outcome {
+        check(shown, "the outer container does not show it")?;
+        let rows = engine.ps()?;
+        let row = rows.iter().find(|row| is_inner(row)).cloned().unwrap_or_default();
+        check(row["pid"] != json!(1), "outside it is not PID 1")?;
+        let own = run(&["--json", "ps", &format!("pid:{}", row["host_pid"])]).expect(0)?.objects();
+        same(own.iter().map(|row| row["pid"].clone()).collect::<Vec<_>>(), vec![json!(1)])?;
+        let listed = run(&["--json", "ls"]).expect(0)?.objects();
+        check(
+            listed
+                .iter()
+                .any(|ctr| ctr["pid"] == row["host_pid"] && ctr["runtime"] == json!("bare")),
+            "it is not in the list",
+        )
+    };
+    let outcome = work();
+    let _ = run(&["signal", &engine.qualified()?, "KILL", "--match", "4444"]);
+    let _ = child.kill();
+    let _ = child.wait();
     outcome
 }
 

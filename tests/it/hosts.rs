@@ -11,7 +11,9 @@ use std::sync::{Arc, Mutex};
 use libtest_mimic::Trial;
 use serde_json::Value;
 
-use crate::support::{Outcome, Run, cinspect, finish, missing, report, repository, same, test};
+use crate::support::{
+    Need, Outcome, Run, cinspect, finish, missing, report, repository, same, test,
+};
 use machine::{Machine, Section};
 
 pub fn trials() -> Vec<Trial> {
@@ -23,8 +25,8 @@ pub fn trials() -> Vec<Trial> {
         for section in asked {
             let ask = Ask::parse(&machine, section);
             let title = format!("hosts::{name}: {}", ask.title());
-            if machine.needs_root() && !nix::unistd::geteuid().is_root() {
-                trials.push(missing("root", &title, "files of several users take root"));
+            if machine.needs_root() && !Need::Root.met() {
+                trials.push(missing(Need::Root.name(), &title, "files of several users take root"));
                 continue;
             }
             let (machine, path) = (machine.clone(), path.clone());

@@ -22,14 +22,16 @@ pub enum Need {
 }
 
 impl Need {
-    fn name(self) -> &'static str {
+    /// As `CINSPECT_TEST_REQUIRE` spells it.
+    pub fn name(self) -> &'static str {
         match self {
             Self::Namespaces => "namespaces",
             Self::Root => "root",
         }
     }
 
-    fn met(self) -> bool {
+    /// Whether it is there.
+    pub fn met(self) -> bool {
         let root = nix::unistd::geteuid().is_root();
         match self {
             Self::Root => root,
