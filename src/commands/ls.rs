@@ -80,8 +80,11 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<Exit, Error> {
             (!gone).then(|| row(&host, container, processes.ok(), !arguments.no_trunc))
         })
         .collect();
-    for complaint in &inventory.complaints {
-        ui.warn(&safe_str(complaint));
+    // Who asks for some containers does not ask what is wrong with others.
+    if arguments.names.is_empty() {
+        for complaint in &inventory.complaints {
+            ui.warn(&safe_str(complaint));
+        }
     }
     for row in rows.iter().filter(|row| row.container.remark.is_some()) {
         let remark = row.container.remark.as_deref().unwrap_or_default();

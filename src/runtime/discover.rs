@@ -36,6 +36,8 @@ pub struct Stopped {
     pub name: Option<String>,
     /// Where that stands.
     pub path: PathBuf,
+    /// Why the kernel does not bear out that it runs, where the record says that it does.
+    pub doubt: Option<String>,
 }
 
 /// What was found.
@@ -175,7 +177,7 @@ impl<'a> Search<'a> {
                             == (&own.namespace, &own.name, &own.uid)
                 })
         });
-        let Some(sandbox) = sandbox else { return self.add_stopped(&record) };
+        let Some(sandbox) = sandbox else { return self.add_stopped(&record, None) };
         let within = format!("in the sandbox of {}", sandbox.by_pid());
         let mut container = Container {
             init: None,
@@ -195,7 +197,7 @@ impl<'a> Search<'a> {
 
     /// Adds the container of a record, or notes that it does not run, or that it cannot be believed.
     fn add(&mut self, record: Record) {
-        let Some(pid) = record.pid else { return self.add_stopped(&record) };
+        let Some(pid) = record.pid else { return self.add_stopped(&record, None) };
         match confirm(self.host, &record, pid) {
             Ok((init, cgroup, evidence)) => {
                 if let Some(at) = self.by_init.get(&pid) {
@@ -214,22 +216,24 @@ impl<'a> Search<'a> {
                 container.verified = true;
                 self.push(container);
             }
-            Err(Doubt::Ended) => self.add_stopped(&record),
+            Err(Doubt::Ended) => self.add_stopped(&record, None),
             Err(Doubt::Unreadable) => {}
             Err(Doubt::Refuted(why)) => {
                 let path = record.path.display();
                 let text = format!("the record `{path}` is not believed: {why}");
                 self.complaints.borrow_mut().push(text);
+                self.add_stopped(&record, Some(why));
             }
         }
     }
 
-    fn add_stopped(&mut self, record: &Record) {
+    fn add_stopped(&mut self, record: &Record, doubt: Option<String>) {
         self.inventory.stopped.push(Stopped {
             runtime: record.runtime,
             id: record.id.clone(),
             name: record.name.clone(),
             path: record.path.clone(),
+            doubt,
         });
     }
 
