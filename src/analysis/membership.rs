@@ -9,6 +9,17 @@ use crate::model::passwd::Names;
 use crate::model::pid::{ContainerPid, HostPid};
 use crate::model::process::Process;
 
+/// What every line about a container says of where it is from.
+#[derive(Debug)]
+pub struct Labels {
+    /// The host's name.
+    pub host: String,
+    /// The container, qualified.
+    pub container: String,
+    /// Its id.
+    pub id: Option<String>,
+}
+
 /// A process in its container.
 #[derive(Clone, Debug)]
 pub struct Member {

@@ -4,11 +4,10 @@
 use std::rc::Rc;
 
 use super::column::{Column, Tint, Value};
-use crate::analysis::membership::Member;
+use crate::analysis::membership::{Labels, Member};
 use crate::model::capability;
 use crate::model::process::{Fact, Times};
 use crate::model::status::{Stat, Status};
-use crate::target::view::Labels;
 
 /// A line of `ps`: a process, or one thread of it.
 #[derive(Debug)]

@@ -3,8 +3,7 @@
 use std::rc::Rc;
 
 use super::column::{Column, Tint, Value};
-use crate::analysis::membership::Member;
-use crate::target::view::Labels;
+use crate::analysis::membership::{Labels, Member};
 
 /// What became of a target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

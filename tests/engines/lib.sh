@@ -5,7 +5,7 @@
 #   packages install check up down version            of the engine
 #   run id init qualified top exec pause unpause rm   of one container, NAME first
 #   daemons as_user                                   what the tests stop, and whose containers they are
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034
 set -euo pipefail
 
 # Sockets and state; short, since socket paths are.
@@ -14,7 +14,6 @@ run_dir=${CINSPECT_TEST_DIR:-/run/cinspect-test}
 data_dir=${CINSPECT_TEST_DATA:-/var/tmp/cinspect-test}
 cache_dir=${CINSPECT_TEST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/cinspect-test}
 rootfs=$data_dir/rootfs
-here=$(cd "$(dirname "${BASH_SOURCE[1]}")" && pwd)
 
 die() { echo "${engine:-engine}: $*" >&2; exit 1; }
 cannot() { echo "${engine:-engine}: $*" >&2; exit 77; }
