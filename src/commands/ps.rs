@@ -29,13 +29,11 @@ use crate::target::{Purpose, resolve};
 #[derive(Args)]
 pub struct Ps {
     /// The containers
-    #[arg(value_name = "CTR", required_unless_present_any = ["columns_help"])]
+    #[arg(value_name = "CTR", required_unless_present = "columns")]
     containers: Vec<String>,
     /// Columns to show, or `help` for what there is; `+` before the first adds to the usual ones
     #[arg(short = 'o', long, value_name = "LIST")]
     columns: Option<String>,
-    #[arg(long, hide = true)]
-    columns_help: bool,
     /// List processes without the tree
     #[arg(long)]
     flat: bool,
@@ -69,7 +67,12 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<Exit, Error> {
         context.print(&help(PS_COLUMNS))?;
         return Ok(Exit::Done);
     }
-    let looks = arguments.looks(context)?;
+    let looks = arguments.looks()?;
+    if arguments.containers.is_empty() {
+        return Err(
+            Error::new(Exit::Usage, "ps takes a container").hint("`cinspect ls` lists them")
+        );
+    }
     let host = context.host()?;
     let mut failed = None;
     let mut rows = Vec::new();
@@ -95,7 +98,7 @@ struct Looks {
 }
 
 impl Ps {
-    fn looks(&self, context: &Context) -> Result<Looks, Error> {
+    fn looks(&self) -> Result<Looks, Error> {
         let unknown = |unknown: crate::render::column::UnknownColumn| {
             Error::new(Exit::Usage, unknown.to_string()).hint(unknown.hint())
         };
@@ -114,7 +117,6 @@ impl Ps {
             }
         }
         let sort = self.sort.as_deref().map(|key| parse_sort(PS_COLUMNS, key)).transpose();
-        let _ = context;
         Ok(Looks { columns, sort: sort.map_err(unknown)? })
     }
 

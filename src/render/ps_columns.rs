@@ -129,6 +129,15 @@ pub static PS_COLUMNS: &[Column<PsRow>] = &[
     Of::new("started", "STARTED", "when it started, UTC", |r| text(&r.times().started.to_string()))
         .json("started")
         .worth(20),
+    Of::new("comm", "COMM", "name of the thread", |r| Value::Bytes(r.stat().comm.clone()))
+        .json("comm")
+        .worth(60),
+    Of::new("exe", "EXE", "the program's file, as its own mount namespace names it", exe)
+        .json("exe")
+        .worth(40),
+    Of::new("argv", "ARGV", "the arguments as they are, without a stand-in for none", argv)
+        .json("command")
+        .worth(40),
     Of::new("blocked", "BLOCKED", "signals its main thread (with -T: the thread) blocks", |r| {
         Value::Signals(r.status().sig_blk)
     })
@@ -159,15 +168,6 @@ pub static PS_COLUMNS: &[Column<PsRow>] = &[
     )
     .json("signals.thread_pending")
     .worth(85),
-    Of::new("comm", "COMM", "name of the thread", |r| Value::Bytes(r.stat().comm.clone()))
-        .json("comm")
-        .worth(60),
-    Of::new("exe", "EXE", "the program's file, as its own mount namespace names it", exe)
-        .json("exe")
-        .worth(40),
-    Of::new("argv", "ARGV", "the arguments as they are, without a stand-in for none", argv)
-        .json("command")
-        .worth(40),
     Of::new("group", "PGRP", "process group, inside", |r| at(&r.status().nspgid, r.depth))
         .right()
         .worth(30),
@@ -248,7 +248,10 @@ fn argv(row: &PsRow) -> Value {
 }
 
 fn command(row: &PsRow) -> Value {
-    if let Some(thread) = row.thread() {
+    // The main thread's line is the process's.
+    if let Some(thread) = row.thread()
+        && thread.stat.pid != row.member.process.stat.pid
+    {
         return Value::Bytes([b"{", thread.stat.comm.as_slice(), b"}"].concat());
     }
     let process = &row.member.process;

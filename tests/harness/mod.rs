@@ -164,6 +164,18 @@ fn spawn(role: &str, cast: &str) -> std::io::Result<Child> {
     let name = cast.lines().next().and_then(name_of).unwrap_or("role");
     let mut command = Command::new("/proc/self/exe");
     command.arg0(name).env("CINSPECT_ROLE", role).env("CINSPECT_CAST", cast);
+    // Its own line may ask for arguments of so many bytes in all.
+    let own = cast.lines().next().unwrap_or_default();
+    let bytes = own.split(' ').find_map(|word| word.strip_prefix("argv=")?.parse::<usize>().ok());
+    if bytes.is_some() {
+        // A quarter of the stack's limit is what arguments may take (execve(2)).
+        use nix::sys::resource::{Resource, getrlimit, setrlimit};
+        let (_, hard) = getrlimit(Resource::RLIMIT_STACK)?;
+        setrlimit(Resource::RLIMIT_STACK, hard, hard)?;
+    }
+    for _ in 0..bytes.unwrap_or(0).div_ceil(100_000) {
+        command.arg("x".repeat(100_000));
+    }
     // SAFETY: between fork and exec only prctl(2), which is async-signal-safe.
     unsafe {
         command.pre_exec(|| {

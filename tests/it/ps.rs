@@ -1,38 +1,331 @@
-//! `ps` on containers of the harness.
+//! `ps` on containers of the harness: what each line says, and how it looks on a terminal, in a pipe
+//! and in JSON.
 
-use libtest_mimic::Trial;
-use serde_json::json;
+use std::os::fd::OwnedFd;
+use std::process::Stdio;
 
-use crate::support::{Need, Outcome, cast, run, same, test, test_with};
+use libtest_mimic::{Failed, Trial};
+use nix::pty::{Winsize, openpty};
+use serde_json::{Value, json};
+
+use crate::harness::Container;
+use crate::support::{
+    Need, Outcome, cast, check, cinspect, finish, paints, run, same, test, test_with, wait_until,
+};
 
 pub fn trials() -> Vec<Trial> {
     vec![
         test_with(Need::Namespaces, "ps::each_process_with_its_signal_state", each_process),
+        test_with(Need::Namespaces, "ps::the_keys_of_the_json_are_the_contracts", keys),
+        test_with(Need::Namespaces, "ps::a_tree_in_box_characters_or_ascii", tree),
+        test_with(Need::Namespaces, "ps::several_containers_and_one_that_is_not_there", several),
+        test_with(Need::Namespaces, "ps::threads_have_masks_of_their_own", threads),
+        test_with(Need::Namespaces, "ps::columns_are_chosen_and_sorted", columns),
+        test_with(Need::Namespaces, "ps::raw_masks_are_the_kernels_digits", raw),
+        test_with(Need::Namespaces, "ps::a_terminal_is_never_overrun_and_a_pipe_never_cut", widths),
+        test_with(Need::Namespaces, "ps::colour_is_for_terminals_and_who_asks", colour),
+        test_with(Need::Namespaces, "ps::zombies_and_processes_without_a_command_line", stand_ins),
+        test_with(Need::Namespaces, "ps::an_init_whose_main_thread_has_left_is_alive", left_main),
+        test_with(
+            Need::Namespaces,
+            "ps::hostile_names_are_one_safe_line_and_exact_in_json",
+            hostile,
+        ),
+        test_with(Need::Namespaces, "ps::a_command_line_of_megabytes_is_whole_in_a_pipe", huge),
         test("ps::an_unknown_column_is_a_usage_error_that_names_a_near_one", unknown_column),
+        test("ps::help_lists_the_columns_without_a_container", column_help),
     ]
 }
 
+const CAST: &str = "\
+init handle=TERM
+> web handle=TERM,HUP
+> > worker
+> deaf ignore=TERM
+> busy block=TERM";
+
+fn name(container: &Container) -> String {
+    format!("pid:{}", container.init)
+}
+
+fn rows(container: &Container, more: &[&str]) -> Result<Vec<Value>, Failed> {
+    let name = name(container);
+    let mut arguments = vec!["--json", "ps", &name];
+    arguments.extend(more);
+    Ok(run(&arguments).expect(0)?.objects())
+}
+
+fn row(rows: &[Value], comm: &str) -> Value {
+    rows.iter().find(|row| row["comm"] == comm).cloned().unwrap_or_default()
+}
+
 fn each_process() -> Outcome {
-    let container = cast(
-        "init handle=TERM\n> web handle=TERM,HUP\n> > worker\n> deaf ignore=TERM\n> busy block=TERM",
-    )?;
-    let rows = run(&["--json", "ps", &container.init.to_string()]).expect(0)?.objects();
-    let row = |name: &str| rows.iter().find(|row| row["comm"] == name).cloned().unwrap_or_default();
+    let container = cast(CAST)?;
+    let rows = rows(&container, &[])?;
     same(rows.len(), 5)?;
     for (name, inside) in &container.inside {
-        same(row(name)["pid"].clone(), json!(inside))?;
+        same(row(&rows, name)["pid"].clone(), json!(inside))?;
+        same(row(&rows, name)["command"].clone(), json!([name]))?;
     }
-    same(row("deaf")["signals"]["ignored"].clone(), json!(["TERM"]))?;
-    same(row("busy")["signals"]["blocked"].clone(), json!(["TERM"]))?;
-    same(row("worker")["signals"]["caught"].clone(), json!([]))?;
-    same(row("worker")["ppid"].clone(), row("web")["pid"].clone())?;
-    same(row("init")["ppid"].clone(), json!(0))
+    same(row(&rows, "deaf")["signals"]["ignored"].clone(), json!(["TERM"]))?;
+    same(row(&rows, "busy")["signals"]["blocked"].clone(), json!(["TERM"]))?;
+    same(row(&rows, "worker")["signals"]["caught"].clone(), json!([]))?;
+    same(row(&rows, "worker")["ppid"].clone(), row(&rows, "web")["pid"].clone())?;
+    same(row(&rows, "worker")["host_ppid"].clone(), row(&rows, "web")["host_pid"].clone())?;
+    same(row(&rows, "init")["ppid"].clone(), json!(0))?;
+    run(&["signal", &name(&container), "TERM", "--comm", "busy"]).expect(0)?;
+    same(row(&self::rows(&container, &[])?, "busy")["signals"]["pending"].clone(), json!(["TERM"]))
+}
+
+fn keys() -> Outcome {
+    let container = cast("init")?;
+    let keys = |value: &Value| {
+        let object = value.as_object().cloned().unwrap_or_default();
+        object.keys().cloned().collect::<Vec<String>>().join(" ")
+    };
+    let plain = rows(&container, &[])?;
+    same(
+        keys(&plain[0]),
+        "host container id pid host_pid ppid host_ppid uid host_uid user state threads rss cpu_time \
+         started comm exe command signals on_signal"
+            .into(),
+    )?;
+    same(
+        keys(&plain[0]["signals"]),
+        "blocked ignored caught pending thread_pending waited".into(),
+    )?;
+    let threads = rows(&container, &["-T"])?;
+    check(keys(&threads[0]).contains("tid host_tid"), keys(&threads[0]))?;
+    same(plain[0]["state"].clone(), json!("S"))?;
+    let started = plain[0]["started"].as_str().unwrap_or_default().to_owned();
+    check(started.starts_with("20") && started.ends_with('Z'), started)
+}
+
+fn tree() -> Outcome {
+    let container = cast(CAST)?;
+    let name = name(&container);
+    let drawn = |locale: &str| {
+        let mut ps = cinspect(&["ps", &name, "-o", "pid,command"]);
+        ps.env("LC_ALL", locale);
+        finish(ps).expect(0).map(|run| run.out)
+    };
+    let inside = |name: &str| container.inside[name];
+    let wanted = |branch: &str, last: &str, bar: &str| {
+        format!(
+            "PID  COMMAND\n  1  init\n  {}  {branch}web\n  {}  {bar}{last}worker\n  {}  {branch}deaf\n  {}  {last}busy\n",
+            inside("web"),
+            inside("worker"),
+            inside("deaf"),
+            inside("busy")
+        )
+    };
+    same(drawn("C.UTF-8")?, wanted("├─ ", "└─ ", "│  "))?;
+    same(drawn("C")?, wanted("|- ", "`- ", "|  "))
+}
+
+fn several() -> Outcome {
+    let (one, two) = (cast("init\n> a")?, cast("init\n> b")?);
+    let shown = run(&["ps", &name(&one), "no-such-container", &name(&two)]).expect(3)?;
+    check(shown.out.starts_with("CONTAINER"), &shown.out)?;
+    same(shown.out.lines().filter(|line| line.contains(&name(&one))).count(), 2)?;
+    same(shown.out.lines().filter(|line| line.contains(&name(&two))).count(), 2)?;
+    check(shown.err.contains("no-such-container"), shown.err)
+}
+
+fn threads() -> Outcome {
+    let container = cast("init\n> many thread-blocks=USR1")?;
+    let all = rows(&container, &["-T"])?;
+    let many: Vec<&Value> =
+        all.iter().filter(|row| row["pid"] == json!(container.inside["many"])).collect();
+    same(many.len(), 2)?;
+    same(many[0]["signals"]["blocked"].clone(), json!([]))?;
+    same(many[1]["signals"]["blocked"].clone(), json!(["USR1"]))?;
+    check(
+        many[0]["tid"] != many[1]["tid"] && many[0]["tid"] == many[0]["pid"],
+        format!("{many:?}"),
+    )?;
+    let text = run(&["ps", "-T", &name(&container), "-o", "command"]).expect(0)?.out;
+    same(text, "COMMAND\ninit\n└─ many\n   └─ {many}\n".into())
+}
+
+fn columns() -> Outcome {
+    let container = cast(CAST)?;
+    let name = name(&container);
+    let text = run(&["ps", &name, "-o", "COMM,pid", "--flat", "--sort", "-pid"]).expect(0)?.out;
+    let order: Vec<&str> =
+        text.lines().skip(1).filter_map(|line| line.split_whitespace().next()).collect();
+    let mut wanted: Vec<(&String, &i32)> = container.inside.iter().collect();
+    wanted.sort_by_key(|(_, pid)| -**pid);
+    same(order, wanted.iter().map(|(name, _)| name.as_str()).collect())?;
+    let more = run(&["ps", &name, "-o", "+nnp"]).expect(0)?.out;
+    check(more.contains("CAUGHT") && more.contains("NNP"), more)?;
+    run(&["ps", &name, "--sort", "bogus"]).expect(2)?;
+    Ok(())
+}
+
+fn raw() -> Outcome {
+    let container = cast("init\n> busy block=TERM")?;
+    let text = run(&["ps", &name(&container), "--raw", "-o", "blocked,comm"]).expect(0)?.out;
+    check(text.contains("0000000000004000  busy"), text)
+}
+
+/// Runs `ps` with its standard output on a terminal of so many columns; gives what came out.
+fn on_terminal(columns: u16, arguments: &[&str], no_color: bool) -> Result<String, Failed> {
+    let size = Winsize { ws_row: 50, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+    let pty = openpty(Some(&size), None).map_err(|error| error.to_string())?;
+    let mut command = cinspect(arguments);
+    command.env("TERM", "xterm").stdout(Stdio::from(pty.slave)).stderr(Stdio::null());
+    if no_color {
+        command.env("NO_COLOR", "1");
+    }
+    let reader = std::thread::spawn(move || read_to_end(pty.master));
+    let status = command.status().map_err(|error| error.to_string())?;
+    // The last descriptor of the other side is the command's own template.
+    drop(command);
+    check(status.success(), format!("{status}"))?;
+    let bytes = reader.join().map_err(|_| "the reader failed")?;
+    Ok(String::from_utf8(bytes).map_err(|error| error.to_string())?.replace("\r\n", "\n"))
+}
+
+/// A terminal whose other side is closed gives EIO, which is its end.
+fn read_to_end(master: OwnedFd) -> Vec<u8> {
+    use std::io::Read;
+    let mut file = std::fs::File::from(master);
+    let (mut all, mut buffer) = (Vec::new(), [0; 4096]);
+    while let Ok(n) = file.read(&mut buffer) {
+        if n == 0 {
+            break;
+        }
+        all.extend_from_slice(&buffer[..n]);
+    }
+    all
+}
+
+fn widths() -> Outcome {
+    let long = format!("init\n> {} handle=TERM,HUP,INT,USR1,USR2,ALRM", "x".repeat(300));
+    let container = cast(&long)?;
+    let name = name(&container);
+    for columns in [40, 80, 160] {
+        let text = on_terminal(columns, &["ps", &name], true)?;
+        let widest = text.lines().map(|line| line.chars().count()).max().unwrap_or(0);
+        check(
+            widest <= usize::from(columns) && widest > 20,
+            format!("{widest} of {columns}:\n{text}"),
+        )?;
+        check(text.contains("PID") && text.contains("COMMAND"), &text)?;
+        check(text.contains('…'), &text)?;
+    }
+    let narrow = on_terminal(80, &["ps", &name], true)?;
+    let wide = on_terminal(400, &["ps", &name], true)?;
+    check(!narrow.contains("RSS") && wide.contains("RSS"), "columns of least worth go first")?;
+    let piped = run(&["ps", &name]).expect(0)?.out;
+    check(piped.contains(&"x".repeat(300)) && piped.contains("RSS"), piped)
+}
+
+fn colour() -> Outcome {
+    let container = cast("init\n> z exit")?;
+    let name = name(&container);
+    let plain = run(&["ps", &name]).expect(0)?.out;
+    let asked = run(&["--color", "always", "ps", &name]).expect(0)?.out;
+    check(!plain.contains('\x1b') && asked.contains('\x1b'), asked)?;
+    check(on_terminal(100, &["ps", &name], false)?.contains('\x1b'), "no colour on a terminal")?;
+    check(
+        !on_terminal(100, &["ps", &name], true)?.contains('\x1b'),
+        "colour in spite of NO_COLOR",
+    )?;
+    check(!on_terminal(100, &["ps", &name, "--color=never"], false)?.contains('\x1b'), "never")
+}
+
+fn stand_ins() -> Outcome {
+    let container = cast("init\n> parent\n> > dead exit\n> blank no-argv")?;
+    let name = name(&container);
+    let show = || run(&["ps", &name, "-o", "s,command"]).out;
+    check(wait_until(|| show().contains("<defunct>")), show())?;
+    let text = show();
+    check(
+        text.contains("[dead] <defunct>") && text.contains("(blank)") && !text.contains("[blank]"),
+        &text,
+    )?;
+    let blank = row(&rows(&container, &[])?, "blank");
+    same(blank["command"].clone(), json!([]))
+}
+
+fn left_main() -> Outcome {
+    let container = cast("init main-leaves")?;
+    let word = name(&container);
+    let listed = run(&["--json", "ls"]).expect(0)?.objects();
+    check(listed.iter().any(|row| row["pid"] == json!(container.init)), "ls does not list it")?;
+    let state = || rows(&container, &[]).is_ok_and(|rows| rows[0]["state"] == json!("Z"));
+    check(wait_until(state), "the main thread stays")?;
+    let rows = rows(&container, &[])?;
+    same((rows[0]["state"].clone(), rows[0]["pid"].clone()), (json!("Z"), json!(1)))?;
+    same(rows[0]["command"].clone(), json!(["init"]))?;
+    run(&["signal", &word, "KILL", "--wait=5s"]).expect(0)?;
+    Ok(())
+}
+
+/// Names as a hostile process would choose them, as bytes of comm.
+const HOSTILE: &[&[u8]] =
+    &[b"a) R 1 1\n(b", b"\x1b[2J\x1b]0;x", b"bad\xff:x", "\u{202e}gnp".as_bytes(), b"x\rroot 1"];
+
+fn hostile() -> Outcome {
+    let mut lines = "init".to_owned();
+    for (at, name) in HOSTILE.iter().enumerate() {
+        let hex: String = name.iter().map(|byte| format!("{byte:02x}")).collect();
+        lines.push_str(&format!("\n> h{at} comm={hex}"));
+    }
+    let container = cast(&lines)?;
+    let text = run(&["ps", &name(&container), "-o", "+comm"]).expect(0)?;
+    same(paints(&text.out), None)?;
+    same(text.out.lines().count(), 2 + HOSTILE.len())?;
+    let rows = rows(&container, &[])?;
+    for (at, name) in HOSTILE.iter().enumerate() {
+        let wanted = match std::str::from_utf8(name) {
+            Ok(text) => json!(text),
+            Err(_) => json!({"bytes": data_encoding::BASE64.encode(name)}),
+        };
+        let pid = container.inside[&format!("h{at}")];
+        let found = rows.iter().find(|row| row["pid"] == json!(pid)).cloned().unwrap_or_default();
+        same(found["comm"].clone(), wanted)?;
+        same((found["ppid"].clone(), found["state"].clone()), (json!(1), json!("S")))?;
+    }
+    // And in messages, and as a selector.
+    let error = run(&["signal", &name(&container), "TERM", "--comm", "\x1b[31m"]).expect(4)?;
+    same(paints(&error.err), None)?;
+    run(&["signal", "-n", &name(&container), "TERM", "--comm", "a) R 1 1\n(b"]).expect(0)?;
+    Ok(())
+}
+
+fn huge() -> Outcome {
+    // One argument may have 128 KiB (MAX_ARG_STRLEN), all together three quarters of 8 MiB.
+    let container = cast("init\n> long argv=4200000")?;
+    let rows = rows(&container, &[])?;
+    let long = row(&rows, "long");
+    let length: usize = long["command"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .map(str::len)
+        .sum();
+    check(length > 4_194_304, format!("{length} bytes"))?;
+    let text = run(&["ps", &name(&container)]).expect(0)?.out;
+    check(text.len() > 4_194_304 && text.lines().count() == 3, format!("{} bytes", text.len()))?;
+    let seen = on_terminal(80, &["ps", &name(&container)], true)?;
+    check(seen.lines().all(|line| line.chars().count() <= 80), "overrun")
 }
 
 fn unknown_column() -> Outcome {
     let run = run(&["ps", "-o", "pid,bloked", "web"]).expect(2)?;
-    same(
-        run.err.lines().next().unwrap_or_default().to_owned(),
-        "cinspect: no column `bloked`".into(),
+    let mut lines = run.err.lines();
+    same(lines.next(), Some("cinspect: no column `bloked`"))?;
+    check(
+        lines.next().is_some_and(|hint| hint.starts_with("hint: did you mean `blocked`?")),
+        run.err,
     )
+}
+
+fn column_help() -> Outcome {
+    let help = run(&["ps", "-o", "help"]).expect(0)?.out;
+    check(help.lines().any(|line| line.starts_with("* blocked ")), help)
 }
