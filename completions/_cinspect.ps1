@@ -77,7 +77,6 @@ Register-ArgumentCompleter -Native -CommandName 'cinspect' -ScriptBlock {
             [CompletionResult]::new('--sort', '--sort', [CompletionResultType]::ParameterName, 'Sort by a column, `-` before it for the largest first; in the tree, brothers are sorted')
             [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When to colour')
             [CompletionResult]::new('--host-root', '--host-root', [CompletionResultType]::ParameterName, 'The host''s file system, as mounted there: inside a privileged container')
-            [CompletionResult]::new('--columns-help', '--columns-help', [CompletionResultType]::ParameterName, 'columns-help')
             [CompletionResult]::new('--flat', '--flat', [CompletionResultType]::ParameterName, 'List processes without the tree')
             [CompletionResult]::new('-T', '-T ', [CompletionResultType]::ParameterName, 'Show threads too, each with its own masks')
             [CompletionResult]::new('--threads', '--threads', [CompletionResultType]::ParameterName, 'Show threads too, each with its own masks')

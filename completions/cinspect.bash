@@ -221,7 +221,7 @@ _cinspect() {
             return 0
             ;;
         cinspect__subcmd__ps)
-            opts="-o -T -v -h --columns --columns-help --flat --sort --threads --raw --json --color --host-root --verbose --help"
+            opts="-o -T -v -h --columns --flat --sort --threads --raw --json --color --host-root --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

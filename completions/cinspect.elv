@@ -71,7 +71,6 @@ set edit:completion:arg-completer[cinspect] = {|@words|
             cand --sort 'Sort by a column, `-` before it for the largest first; in the tree, brothers are sorted'
             cand --color 'When to colour'
             cand --host-root 'The host''s file system, as mounted there: inside a privileged container'
-            cand --columns-help 'columns-help'
             cand --flat 'List processes without the tree'
             cand -T 'Show threads too, each with its own masks'
             cand --threads 'Show threads too, each with its own masks'

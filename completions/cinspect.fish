@@ -67,7 +67,6 @@ complete -c cinspect -n "__fish_cinspect_using_subcommand ps" -l color -d 'When 
 always\t'Always'
 never\t'Never'"
 complete -c cinspect -n "__fish_cinspect_using_subcommand ps" -l host-root -d 'The host\'s file system, as mounted there: inside a privileged container' -r -F
-complete -c cinspect -n "__fish_cinspect_using_subcommand ps" -l columns-help
 complete -c cinspect -n "__fish_cinspect_using_subcommand ps" -l flat -d 'List processes without the tree'
 complete -c cinspect -n "__fish_cinspect_using_subcommand ps" -s T -l threads -d 'Show threads too, each with its own masks'
 complete -c cinspect -n "__fish_cinspect_using_subcommand ps" -l raw -d 'Show masks in hexadecimal, as the kernel does'

@@ -90,8 +90,8 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<Exit, Error> {
         let remark = row.container.remark.as_deref().unwrap_or_default();
         ui.note(&format!("{}: {}", safe_str(&row.container.qualified()), safe_str(remark)));
     }
-    if inventory.denied > 0 {
-        ui.note(blind(inventory.denied).trim_start_matches("note: "));
+    if let Some(note) = blind(&inventory) {
+        ui.note(&note);
     }
     for container in inventory.containers.iter().filter(|container| arguments.wants(container)) {
         for evidence in &container.evidence {

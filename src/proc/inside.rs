@@ -41,6 +41,11 @@ pub fn inside_pids(
     namespace: NamespaceId,
     known: &dyn Fn(i32) -> bool,
 ) -> Result<Vec<HostPid>, ReadError> {
+    if host.may_act().is_err() {
+        return Err(ReadError::Broken(
+            "the kernel would answer in another namespace's numbers".into(),
+        ));
+    }
     let handle = host.process(init)?;
     let inside = Inside::open(&handle)?;
     let proc = inside.step(&inside.root, "proc", &["proc"], OFlags::DIRECTORY)?;

@@ -55,7 +55,7 @@ pub struct Facts {
 }
 
 /// How long one command line may take before its row gets `?`; the first few.
-const PATIENCE: Duration = Duration::from_millis(300);
+const PATIENCE: Duration = Duration::from_millis(600);
 /// And after that many have not come back, so that a hundred of them cost no hundredfold.
 const PATIENCE_LOST: Duration = Duration::from_millis(30);
 const MAX_LOST: usize = 24;

@@ -51,6 +51,8 @@ pub struct Inventory {
     pub complaints: Vec<String>,
     /// How many processes would not tell us their PID namespace (we are not root).
     pub denied: usize,
+    /// Whether `/proc` hides other users' processes from us altogether.
+    pub hidden: bool,
     /// Whether only one engine was asked, so that others' containers are not in it.
     pub partial: bool,
 }
@@ -93,6 +95,7 @@ pub fn discover(host: &Host, depth: Depth) -> Inventory {
     if let Some(survey) = &survey {
         search.add_bare(survey);
         search.inventory.denied = survey.denied;
+        search.inventory.hidden = !nix::unistd::geteuid().is_root() && host.hides_processes();
     }
     search.finish()
 }
@@ -347,17 +350,20 @@ impl<'a> Search<'a> {
             self.inventory.containers.iter().filter_map(|container| container.pid_ns).collect();
         known.extend(self.host.pid_ns);
         for resident in &survey.residents {
-            let Some(namespace) = resident.pid_ns else { continue };
-            if known.contains(&namespace) {
+            // One that is closed to us is told apart from others by its PID 1 alone.
+            let namespace = resident.pid_ns;
+            if namespace.is_some_and(|namespace| known.contains(&namespace))
+                || self.by_init.contains_key(&resident.id.pid)
+            {
                 continue;
             }
             let Ok(init) = read_init(self.host, resident.id.pid) else { continue };
             // Its PID 1 may come later in the list, and may have left a namespace that others of
             // it are still dying in.
-            if !init.owns_pid_ns || init.pid_ns != Some(namespace) {
+            if !init.owns_pid_ns || init.pid_ns != namespace {
                 continue;
             }
-            known.insert(namespace);
+            known.extend(namespace);
             let source = format!("/proc/{}/ns/pid", resident.id.pid);
             let evidence =
                 vec![says(source, "PID 1 of a namespace that no engine claims".into(), true)];
@@ -511,6 +517,9 @@ impl Inventory {
     /// The innermost container that a process is in: by its cgroup, else by its PID namespace, else
     /// by one of the namespaces above that.
     pub fn containing(&self, host: &Host, pid: HostPid) -> Option<&Container> {
+        if let Some(own) = self.containers.iter().find(|c| c.init_pid() == Some(pid)) {
+            return Some(own);
+        }
         let memberships = host.memberships(pid).ok()?;
         let namespace = host.process(pid).and_then(|handle| host.pid_ns_of(&handle)).ok();
         let by_cgroup = self

@@ -13,6 +13,9 @@
 #![allow(unsafe_code, reason = "signal handlers, and prctl(2) where no crate wraps it")]
 #![allow(dead_code, reason = "the tour and the tests each use a part")]
 
+#[path = "hang.rs"]
+mod hang;
+
 use std::collections::HashMap;
 use std::ffi::CString;
 use std::fs::OpenOptions;
@@ -121,6 +124,7 @@ pub fn play() {
     let done = match role.as_str() {
         "monitor" => monitor(&cast),
         "init" => prepare_init().and_then(|()| act(&cast, true)),
+        "fuse" => hang::serve(),
         _ => act(&cast, false),
     };
     if let Err(error) = done {
@@ -299,6 +303,7 @@ fn behave(name: &str, word: &str) -> std::io::Result<()> {
                 .collect();
             nix::sys::prctl::set_name(&CString::new(bytes)?)?;
         }
+        "cmdline-hangs" => hang::hang(|| println!("{name} {}", std::process::id()))?,
         // Overwrites its own arguments, as setproctitle does, with nothing.
         "no-argv" => wipe_arguments()?,
         "forks" => {

@@ -2,6 +2,7 @@
 //! engines. What cannot run where they are started is listed as ignored, with the reason in its
 //! name; where it must run (`CINSPECT_TEST_REQUIRE=docker,root,…`, as CI sets) its absence fails.
 
+mod bad_times;
 mod docs;
 mod engines;
 mod hosts;
@@ -22,6 +23,7 @@ fn main() -> ExitCode {
     harness::play();
     let arguments = Arguments::from_args();
     let mut trials = Vec::new();
+    trials.extend(bad_times::trials());
     trials.extend(docs::trials());
     trials.extend(engines::trials());
     trials.extend(hosts::trials());

@@ -42,7 +42,11 @@ pub fn trials() -> Vec<Trial> {
             forking,
         ),
         test_with(Need::Namespaces, "signal::kill_all_leaves_nobody", kill_all),
-        test_with(Need::Root, "signal::a_process_that_is_not_the_one_that_was_seen_is_not_held", reused),
+        test_with(
+            Need::Root,
+            "signal::a_process_that_is_not_the_one_that_was_seen_is_not_held",
+            reused,
+        ),
         test("signal::an_unknown_signal_is_answered_with_a_near_one", unknown),
         test("signal::list_needs_no_container", list),
     ]

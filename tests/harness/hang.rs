@@ -1,0 +1,138 @@
+//! A process whose command line cannot be read: one thread reads its own memory where a file of a
+//! FUSE file system is mapped that never answers, and keeps the memory map locked for readers; a
+//! second thread wants to change the map, and every later reader waits behind it. The server is a
+//! process of its own, so that its end sets everybody free.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use nix::libc;
+use nix::mount::{MsFlags, mount};
+
+const PAGE: usize = 4096;
+
+/// Makes this process such a one, and does not come back. `said` is called before it is stuck.
+pub fn hang(said: impl FnOnce()) -> std::io::Result<()> {
+    let folder = std::env::temp_dir().join(format!("cast-fuse-{}", std::process::id()));
+    std::fs::create_dir_all(&folder)?;
+    let device = OpenOptions::new().read(true).write(true).open("/dev/fuse")?;
+    let options = format!("fd={},rootmode=40000,user_id=0,group_id=0", device.as_raw_fd());
+    mount(
+        Some("hang"),
+        &folder,
+        Some("fuse.hang"),
+        MsFlags::MS_NOSUID | MsFlags::MS_NODEV,
+        Some(options.as_str()),
+    )?;
+    Command::new("/proc/self/exe")
+        .env("CINSPECT_ROLE", "fuse")
+        .stdin(Stdio::from(device))
+        .spawn()?;
+    let file = File::open(folder.join("f"))?;
+    // SAFETY: a fresh private mapping of one page that nothing but the kernel reads.
+    let page = unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            PAGE,
+            libc::PROT_READ,
+            libc::MAP_PRIVATE,
+            file.as_raw_fd(),
+            0,
+        )
+    };
+    if page == libc::MAP_FAILED {
+        return Err(std::io::Error::last_os_error());
+    }
+    said();
+    let address = page as u64;
+    std::thread::spawn(move || {
+        let memory = File::open("/proc/self/mem");
+        let _ = memory.map(|memory| memory.read_at(&mut [0; 16], address));
+    });
+    std::thread::sleep(Duration::from_millis(200));
+    // SAFETY: an anonymous mapping; it is only there to want the lock.
+    std::thread::spawn(|| unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            PAGE,
+            libc::PROT_READ,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+            -1,
+            0,
+        );
+    });
+    loop {
+        nix::unistd::pause();
+    }
+}
+
+/// The file system: a folder with one file `f`, whose content never comes. Numbers are those of
+/// include/uapi/linux/fuse.h; the device is standard input.
+pub fn serve() -> std::io::Result<()> {
+    let mut device = File::from(std::os::fd::AsFd::as_fd(&std::io::stdin()).try_clone_to_owned()?);
+    let mut request = vec![0; 1 << 17];
+    loop {
+        let length = device.read(&mut request)?;
+        let number = |at: usize| {
+            let bytes = request.get(at..at + 4).and_then(|bytes| bytes.try_into().ok());
+            u32::from_ne_bytes(bytes.unwrap_or_default())
+        };
+        let unique = request.get(8..16).map(<[u8]>::to_vec).unwrap_or_default();
+        let root = number(16) == 1;
+        let mut body: Vec<u8> = Vec::new();
+        let mut error = 0i32;
+        match number(4) {
+            // INIT: version 7.31, then room for one page at a time.
+            26 => {
+                for word in [7u32, 31, 0, 0, 12 << 16 | 16, PAGE as u32] {
+                    body.extend(word.to_ne_bytes());
+                }
+                body.resize(64, 0);
+            }
+            // LOOKUP: only `f`.
+            1 if request.get(40..length) == Some(b"f\0") => {
+                for long in [2u64, 0, 100, 100, 0] {
+                    body.extend(long.to_ne_bytes());
+                }
+                body.extend(attributes(false));
+            }
+            1 => error = -libc::ENOENT,
+            // GETATTR
+            3 => {
+                for long in [100u64, 0] {
+                    body.extend(long.to_ne_bytes());
+                }
+                body.extend(attributes(root));
+            }
+            // OPEN, OPENDIR
+            14 | 27 => body.resize(16, 0),
+            // READ, and those that want no answer: FORGET, INTERRUPT, BATCH_FORGET.
+            15 | 2 | 36 | 42 => continue,
+            // FLUSH, RELEASE, RELEASEDIR, ACCESS
+            25 | 18 | 29 | 34 => {}
+            _ => error = -libc::ENOSYS,
+        }
+        let mut answer = u32::try_from(16 + body.len()).unwrap_or(16).to_ne_bytes().to_vec();
+        answer.extend(error.to_ne_bytes());
+        answer.extend(unique);
+        answer.extend(body);
+        device.write_all(&answer)?;
+    }
+}
+
+/// struct fuse_attr: inode, size, blocks and times; then mode, links, owner, block size.
+fn attributes(root: bool) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for long in [if root { 1u64 } else { 2 }, if root { 0 } else { PAGE as u64 }, 0, 0, 0, 0] {
+        bytes.extend(long.to_ne_bytes());
+    }
+    let mode: u32 = if root { 0o040_755 } else { 0o100_755 };
+    for word in [0u32, 0, 0, mode, 1, 0, 0, 0, PAGE as u32, 0] {
+        bytes.extend(word.to_ne_bytes());
+    }
+    bytes
+}
