@@ -1,3 +1,4 @@
 //! The hands: they carry out what was decided, and confirm identity first.
 
+pub mod errand;
 pub mod signal;

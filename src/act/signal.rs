@@ -8,6 +8,7 @@
 //!    number can be had twice in that time.)
 //! 4. Send through the pidfd, never to a number.
 
+use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
@@ -16,7 +17,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::analysis::membership::Member;
 use crate::model::cgroup;
-use crate::model::container::Container;
+use crate::model::container::{Cgroup, Container};
 use crate::model::pid::HostPid;
 use crate::model::process::Process;
 use crate::model::signal::SignalNumber;
@@ -36,6 +37,7 @@ pub struct Order {
 /// A process or thread that is held and confirmed.
 #[derive(Debug)]
 pub struct Held {
+    pid: HostPid,
     process: OwnedFd,
     /// Number of the thread's process, and the thread.
     thread: Option<(HostPid, i32, Option<OwnedFd>)>,
@@ -128,7 +130,7 @@ pub fn hold(
         // its descriptor stays silent until the last of them has gone.
         return Err(Refusal::Gone);
     }
-    Ok(Held { process, thread: held })
+    Ok(Held { pid, process, thread: held })
 }
 
 fn confirm(host: &Host, container: &Container, seen: &Process) -> Result<(), Refusal> {
@@ -212,19 +214,28 @@ pub fn wait(held: &[&Held], until: Option<Instant>) -> Result<Vec<bool>, Errno> 
     }
 }
 
-/// Kills a whole cgroup at once, `cgroup.kill`: exact even while it forks (since Linux 5.14). Only
-/// where all of it is the container's: `init`, held, proves that the cgroup is still the one meant.
-/// False where that cannot be done.
-pub fn kill_cgroup(host: &Host, container: &Container, init: &Held) -> bool {
-    let Some(cgroup) = &container.cgroup else { return false };
-    let Some(file) = host.cgroup_kill_file(cgroup) else { return false };
-    let Ok(pids) = host.cgroup_pids(cgroup) else { return false };
+/// Kills a whole cgroup at once by `cgroup.kill` (v2, since Linux 5.14): exact even while it forks.
+/// Only where all of it is the container's. The file is opened first; then one of those held must
+/// still be alive and in that cgroup, which proves whose file it is. False where it cannot be done.
+pub fn kill_cgroup(host: &Host, container: &Container, held: &[&Held]) -> bool {
+    let Some(own) = &container.cgroup else { return false };
+    let v2 = Cgroup { controllers: Vec::new(), path: own.path.clone() };
+    let Some(mut file) = host.cgroup_kill_file(&v2) else { return false };
+    let Ok(pids) = host.cgroup_pids(&v2) else { return false };
     // A process of the host that was moved into the cgroup is not the container's to be killed.
-    let strangers = pids
-        .iter()
-        .any(|pid| host.status(*pid).is_ok_and(|status| status.nspid.len() <= container.depth));
-    if strangers || !container.owns_pid_ns || !pidfd::alive(&init.process).unwrap_or(false) {
+    let is_stranger =
+        |pid: &HostPid| host.status(*pid).is_ok_and(|status| status.nspid.len() <= container.depth);
+    if container.owns_pid_ns && pids.iter().any(is_stranger) {
         return false;
     }
-    std::fs::write(file, "1").is_ok()
+    let proven = held.iter().any(|held| {
+        let inside = host.memberships(held.pid).is_ok_and(|memberships| {
+            memberships.by_preference().any(|membership| {
+                membership.controllers.is_empty()
+                    && cgroup::is_at_or_below(&membership.path, &v2.path)
+            })
+        });
+        inside && pidfd::alive(&held.process).unwrap_or(false)
+    });
+    proven && file.write_all(b"1").is_ok()
 }

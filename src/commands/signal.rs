@@ -1,7 +1,6 @@
 //! `signal`: sends a signal to exactly the processes that are meant. Choosing is `analysis`' work,
 //! confirming and sending is `act`'s; here it is decided what is done in which order, and told.
 
-use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use clap::{ArgMatches, Args};
@@ -9,21 +8,21 @@ use regex::bytes::Regex;
 use serde_json::Value as Json;
 
 use super::{Command, account, arguments, command};
-use crate::act::signal::{Held, Order, Refusal, allow_many, hold, kill_cgroup, wait};
-use crate::analysis::selection::{Chosen, Selector, select};
+use crate::act::errand::{Errand, MAX_ROUNDS, choose, facts};
+use crate::act::signal::Order;
+use crate::analysis::selection::{Chosen, Selector};
 use crate::cli::Context;
 use crate::error::{Error, Exit};
 use crate::model::capability;
-use crate::model::pid::{ContainerPid, HostPid, ProcessId};
+use crate::model::pid::{ContainerPid, HostPid};
 use crate::model::signal::{Signal, SignalNumber};
-use crate::proc::{CommandLimit, Facts, Host, ThreadsToo};
 use crate::render::column::{Style, defaults, object};
 use crate::render::json;
-use crate::render::signal_columns::{Outcome, SIGNAL_COLUMNS, SignalRow};
+use crate::render::signal_columns::{SIGNAL_COLUMNS, SignalRow};
 use crate::render::table::{Line, draw};
 use crate::render::text::{parse_duration, safe_str};
-use crate::target::view::{BARE_FACTS, View};
-use crate::target::{Found, Purpose, resolve};
+use crate::target::view::View;
+use crate::target::{Purpose, resolve};
 
 /// Send a signal to processes of a container: its init, or those that are chosen
 ///
@@ -114,9 +113,6 @@ pub const COMMAND: Command = command::<Send>(
     run,
 );
 
-/// Rounds after which a container that forks faster than it is told is left to itself.
-const MAX_ROUNDS: usize = 32;
-
 fn duration(text: &str) -> Result<Duration, String> {
     parse_duration(text).map_err(|error| format!("{error}; {}", error.hint()))
 }
@@ -140,30 +136,25 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<Exit, Error> {
     if arguments.require_handler {
         refuse_without_handler(&view, &chosen, order.signal)?;
     }
-    let mut job = Job {
-        context,
-        host: &host,
-        found: &found,
-        order,
-        rows: Vec::new(),
-        held: Vec::new(),
-        forbidden: false,
-    };
+    let mut errand = Errand::new(&host, &found, order);
     if arguments.dry_run {
-        job.rows = chosen.iter().map(|chosen| job.row(&view, *chosen, None)).collect();
-        return job.tell();
+        errand.rehearse(&view, &chosen);
+        return tell(context, &errand);
     }
     host.may_act().map_err(|why| {
         Error::new(Exit::NotPermitted, "cannot send a signal from here")
             .because(why)
             .hint("run cinspect in the host's PID namespace (`--pid=host`, `hostPID: true`)")
     })?;
-    job.send(&view, &chosen)?;
-    if arguments.all {
-        job.catch_up(&selectors, arguments.except_init);
+    errand.send(&view, &chosen, arguments.all && !arguments.except_init)?;
+    if arguments.all && !errand.catch_up(&selectors, arguments.except_init) {
+        context.ui.warn(&format!(
+            "{}: still making new processes after {MAX_ROUNDS} rounds; those of the last moment were not told",
+            safe_str(&found.container.qualified())
+        ));
     }
-    let waited = arguments.finish(&mut job)?;
-    let exit = job.tell()?;
+    let waited = arguments.finish(&mut errand)?;
+    let exit = tell(context, &errand)?;
     Ok(if exit == Exit::Done { waited } else { exit })
 }
 
@@ -193,17 +184,6 @@ fn list() -> String {
     text
 }
 
-fn facts(selectors: &[Selector]) -> Facts {
-    let commands = selectors.iter().any(Selector::needs_commands);
-    let threads = selectors.iter().any(Selector::needs_threads);
-    Facts {
-        // A signal must not depend on a command line that may never come, unless it is asked for.
-        command: if commands { CommandLimit::WHOLE } else { CommandLimit::Nothing },
-        threads: if threads { ThreadsToo::Yes } else { ThreadsToo::No },
-        ..BARE_FACTS
-    }
-}
-
 impl Send {
     fn selectors(&self) -> Result<Vec<Selector>, Error> {
         use std::os::unix::ffi::OsStrExt;
@@ -229,7 +209,7 @@ impl Send {
     }
 
     /// Waits and kills as asked; the exit status that comes of it.
-    fn finish(&self, job: &mut Job<'_>) -> Result<Exit, Error> {
+    fn finish(&self, errand: &mut Errand<'_>) -> Result<Exit, Error> {
         if self.wait.is_none() && self.kill_after.is_none() {
             return Ok(Exit::Done);
         }
@@ -237,46 +217,20 @@ impl Send {
         let limit = self.wait.flatten().and_then(|limit| begun.checked_add(limit));
         let kill = self.kill_after.and_then(|after| begun.checked_add(after));
         let first = [limit, kill].into_iter().flatten().min();
-        let mut ended = job.wait(first)?;
+        let mut ended = errand.wait(first)?;
         let mut killed = Vec::new();
         if let Some(kill) = kill
             && ended.iter().any(|ended| !ended)
             && limit.is_none_or(|limit| limit > kill)
         {
-            killed = job.kill(&ended);
+            killed = errand.kill(&ended);
             // KILL cannot be refused, only be late (a frozen cgroup, uninterruptible sleep).
             let patience = Instant::now() + Duration::from_secs(10);
-            ended = job.wait(Some(limit.map_or(patience, |limit| limit.min(patience))))?;
+            ended = errand.wait(Some(limit.map_or(patience, |limit| limit.min(patience))))?;
         }
-        job.note_outcomes(&ended, &killed);
+        errand.note_outcomes(&ended, &killed);
         Ok(if ended.iter().all(|ended| *ended) { Exit::Done } else { Exit::TimedOut })
     }
-}
-
-fn choose(
-    found: &Found,
-    view: &View,
-    selectors: &[Selector],
-    except_init: bool,
-) -> Result<Vec<Chosen>, Error> {
-    let container = &found.container;
-    let chosen =
-        select(&view.members, container.init_pid(), container.depth, selectors, except_init);
-    let name = container.qualified();
-    let chosen = chosen.map_err(|selector| {
-        Error::new(Exit::NoProcess, format!("no such process in `{name}`"))
-            .because(format!(
-                "`{}` fits none of its {} processes",
-                selector.typed(),
-                view.members.len()
-            ))
-            .hint(format!("`cinspect ps {name}` shows them"))
-    })?;
-    if chosen.is_empty() {
-        return Err(Error::new(Exit::NoProcess, format!("no such process in `{name}`"))
-            .because("what was chosen is the init alone, and `--except-init` leaves it out"));
-    }
-    Ok(chosen)
 }
 
 fn refuse_without_handler(
@@ -302,189 +256,44 @@ fn refuse_without_handler(
         .hint("leave out `--require-handler` to send it all the same"))
 }
 
-/// A signal on its way to its targets.
-struct Job<'a> {
-    context: &'a Context,
-    host: &'a Host,
-    found: &'a Found,
-    order: Order,
-    rows: Vec<SignalRow>,
-    /// For each row the process it is about, if it could be held.
-    held: Vec<Option<Held>>,
-    /// Whether the kernel forbade us one.
-    forbidden: bool,
-}
-
-impl Job<'_> {
-    fn row(&self, view: &View, chosen: Chosen, refusal: Option<Option<&Refusal>>) -> SignalRow {
-        let member = view.members[chosen.member].clone();
-        let depth = self.found.container.depth;
-        let tid = chosen.thread.and_then(|tid| {
-            let thread = member.process.threads.iter().find(|thread| thread.stat.pid == tid)?;
-            thread.status.nspid.get(depth).copied()
-        });
-        SignalRow {
-            labels: view.labels.clone(),
-            member,
-            tid,
-            signal: self.order.signal.to_string(),
-            sent: refusal.map(|refusal| refusal.is_none()),
-            outcome: None,
-            note: refusal.flatten().map(ToString::to_string),
+/// Prints what was done; the exit status that says the same.
+fn tell(context: &Context, errand: &Errand<'_>) -> Result<Exit, Error> {
+    let ui = &context.ui;
+    if ui.json {
+        let objects: Vec<Json> =
+            errand.rows.iter().map(|row| Json::Object(object(SIGNAL_COLUMNS, row))).collect();
+        context.print(&json::lines(&objects))?;
+    } else {
+        let mut columns = defaults(SIGNAL_COLUMNS);
+        let tid = SIGNAL_COLUMNS.iter().find(|column| column.name == "tid");
+        if errand.rows.iter().any(|row| row.tid.is_some()) {
+            columns.splice(1..1, tid);
         }
+        let style = Style {
+            width: ui.width,
+            color: ui.color,
+            unicode: ui.unicode,
+            now: jiff::Timestamp::now(),
+            header: true,
+            ..Style::default()
+        };
+        let lines: Vec<Line<'_, SignalRow>> = errand.rows.iter().map(Line::flat).collect();
+        context.print(&draw(&columns, &lines, &style))?;
     }
-
-    /// Holds all of them before the first is told, so that a limit that stops us stops us early.
-    fn send(&mut self, view: &View, chosen: &[Chosen]) -> Result<(), Error> {
-        allow_many();
-        let held: Vec<Result<Held, Refusal>> = chosen
-            .iter()
-            .map(|chosen| {
-                hold(self.host, &self.found.container, &view.members[chosen.member], chosen.thread)
-            })
-            .collect();
-        for refusal in held.iter().filter_map(|held| held.as_ref().err()) {
-            if let Some(error) = stopping(refusal) {
-                return Err(error);
-            }
-        }
-        self.deliver(view, chosen, held);
-        Ok(())
-    }
-
-    fn deliver(&mut self, view: &View, chosen: &[Chosen], held: Vec<Result<Held, Refusal>>) {
-        for (chosen, held) in chosen.iter().zip(held) {
-            let sent = held.and_then(|held| held.send(self.order).map(|()| held));
-            self.forbidden |= matches!(sent, Err(Refusal::NotPermitted));
-            self.rows.push(self.row(view, *chosen, Some(sent.as_ref().err())));
-            self.held.push(sent.ok());
-        }
-    }
-
-    /// Goes round until a look at the container finds nobody who has not been told.
-    fn catch_up(&mut self, selectors: &[Selector], except_init: bool) {
-        let container = &self.found.container;
-        if self.order.signal.signal() == Some(Signal::KILL) && !except_init {
-            // The init's KILL takes its whole PID namespace; this is for what has no such init.
-            let last = self.held.iter().flatten().next_back();
-            if last.is_some_and(|init| kill_cgroup(self.host, container, init)) {
-                return;
-            }
-        }
-        let mut told: HashSet<ProcessId> =
-            self.rows.iter().map(|row| row.member.process.id).collect();
-        for _ in 0..MAX_ROUNDS {
-            let Ok(view) = self.found.look(self.host, facts(selectors)) else { return };
-            let Ok(chosen) = choose(self.found, &view, selectors, except_init) else { return };
-            let new: Vec<Chosen> = chosen
-                .into_iter()
-                .filter(|chosen| {
-                    let process = &view.members[chosen.member].process;
-                    !process.stat.state.is_zombie() && told.insert(process.id)
-                })
-                .collect();
-            if new.is_empty() {
-                return;
-            }
-            let held = new
-                .iter()
-                .map(|chosen| hold(self.host, container, &view.members[chosen.member], None))
-                .collect();
-            self.deliver(&view, &new, held);
-        }
-        self.context.ui.warn(&format!(
-            "{}: still making new processes after {MAX_ROUNDS} rounds; those of the last moment were not told",
-            safe_str(&container.qualified())
-        ));
-    }
-
-    fn wait(&self, until: Option<Instant>) -> Result<Vec<bool>, Error> {
-        let held: Vec<&Held> = self.held.iter().flatten().collect();
-        let mut ended = wait(&held, until)
-            .map_err(|errno| Error::new(Exit::Failed, "cannot wait").because(errno))?
-            .into_iter();
-        // What was not held had gone.
-        Ok(self.held.iter().map(|held| held.is_none() || ended.next().unwrap_or(true)).collect())
-    }
-
-    /// KILLs those that have not ended; tells which.
-    fn kill(&self, ended: &[bool]) -> Vec<bool> {
-        let order = Order { signal: SignalNumber::Signal(Signal::KILL), value: None };
-        self.held
-            .iter()
-            .zip(ended)
-            .map(|(held, ended)| {
-                !ended && held.as_ref().is_some_and(|held| held.send(order).is_ok())
-            })
-            .collect()
-    }
-
-    fn note_outcomes(&mut self, ended: &[bool], killed: &[bool]) {
-        for (at, row) in self.rows.iter_mut().enumerate() {
-            let ended = ended.get(at).copied().unwrap_or(false);
-            let killed = killed.get(at).copied().unwrap_or(false);
-            row.outcome = Some(match (ended, killed) {
-                (true, true) => Outcome::Killed,
-                (true, false) => Outcome::Exited,
-                (false, _) => Outcome::Running,
-            });
-        }
-    }
-
-    /// Prints what was done; the exit status that says the same.
-    fn tell(&self) -> Result<Exit, Error> {
-        let ui = &self.context.ui;
-        if ui.json {
-            let objects: Vec<Json> =
-                self.rows.iter().map(|row| Json::Object(object(SIGNAL_COLUMNS, row))).collect();
-            self.context.print(&json::lines(&objects))?;
+    if errand.forbidden {
+        let error = Error::new(Exit::NotPermitted, "not every signal was sent");
+        let have = capability::have(caps::Capability::CAP_KILL);
+        return Err(if have {
+            error.because("the kernel forbids it (EPERM), though we have CAP_KILL")
         } else {
-            let mut columns = defaults(SIGNAL_COLUMNS);
-            let tid = SIGNAL_COLUMNS.iter().find(|column| column.name == "tid");
-            if self.rows.iter().any(|row| row.tid.is_some()) {
-                columns.splice(1..1, tid);
-            }
-            let style = Style {
-                width: ui.width,
-                color: ui.color,
-                unicode: ui.unicode,
-                now: jiff::Timestamp::now(),
-                header: true,
-                ..Style::default()
-            };
-            let lines: Vec<Line<'_, SignalRow>> = self.rows.iter().map(Line::flat).collect();
-            self.context.print(&draw(&columns, &lines, &style))?;
-        }
-        if self.forbidden {
-            let error = Error::new(Exit::NotPermitted, "not every signal was sent");
-            let have = capability::have(caps::Capability::CAP_KILL);
-            return Err(if have {
-                error.because("the kernel forbids it (EPERM), though we have CAP_KILL")
-            } else {
-                error.because("it takes CAP_KILL, or the same user").hint("run as root")
-            });
-        }
-        let sent = self.rows.iter().any(|row| row.sent != Some(false));
-        if sent {
-            return Ok(Exit::Done);
-        }
-        Err(Error::new(Exit::NoProcess, "nothing was sent")
-            .because("every process that was meant had ended or changed")
-            .hint("look again with `cinspect ps`"))
+            error.because("it takes CAP_KILL, or the same user").hint("run as root")
+        });
     }
-}
-
-/// A refusal that is no target's own affair and stops everything before anything is sent.
-fn stopping(refusal: &Refusal) -> Option<Error> {
-    let error = |exit| Error::new(exit, "nothing was sent").because(refusal);
-    match refusal {
-        Refusal::TooMany(_) => Some(error(Exit::Failed).hint("raise it with `ulimit -n`")),
-        Refusal::NoPidfd => {
-            Some(error(Exit::Failed).hint("cinspect sends signals on Linux 5.3 and later"))
-        }
-        Refusal::NotPermitted if !capability::have(caps::Capability::CAP_KILL) => {
-            Some(error(Exit::NotPermitted).hint("run as root, or with CAP_KILL"))
-        }
-        _ => None,
+    let sent = errand.rows.iter().any(|row| row.sent != Some(false));
+    if sent {
+        return Ok(Exit::Done);
     }
+    Err(Error::new(Exit::NoProcess, "nothing was sent")
+        .because("every process that was meant had ended or changed")
+        .hint("look again with `cinspect ps`"))
 }

@@ -1,6 +1,6 @@
 //! `/etc/passwd` of a container: the names of its users, for people to read. A stranger's file, so
-//! it may lie and no more: a name is only a label for a number, and what is not in form is left out
-//! (SECURITY.md A10). Never reads the file, never asks NSS.
+//! it may lie and no more: a name is only a label for a number, and what is not in form is left
+//! out. Never reads the file, never asks NSS.
 
 use std::collections::HashMap;
 use std::sync::Arc;

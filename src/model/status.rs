@@ -94,7 +94,7 @@ pub struct Stat {
 
 impl Stat {
     /// Parses the file. The name stands raw between the first `(` and the last `)`, and may itself
-    /// hold both, spaces and newlines (SECURITY.md A32); what follows the last is numbers.
+    /// hold both, spaces and newlines; what follows the last is numbers.
     ///
     /// ```text
     /// 812 (a) R 1 1\n(b) S 1 812 812 0 -1 4194560 165 0 0 0 3 1 0 0 20 0 1 0 201973 3133440 …
@@ -159,7 +159,7 @@ impl Stat {
     }
 
     /// Whether it is a thread of the kernel (`PF_KTHREAD`, include/linux/sched.h). An empty command
-    /// line does not tell: a process can arrange for one (SECURITY.md finding 3).
+    /// line does not tell: a process can arrange for one.
     pub fn is_kernel_thread(&self) -> bool {
         const PF_KTHREAD: u32 = 0x0020_0000;
         self.flags & PF_KTHREAD != 0

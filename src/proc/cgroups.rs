@@ -213,11 +213,11 @@ impl Host {
         owner
     }
 
-    /// The file that kills a whole cgroup at once (`cgroup.kill`, v2 since Linux 5.14), if this one
-    /// has it.
-    pub fn cgroup_kill_file(&self, cgroup: &Cgroup) -> Option<PathBuf> {
-        let file = self.cgroup_dir(cgroup)?.join("cgroup.kill");
-        (cgroup.controllers.is_empty() && file.exists()).then_some(file)
+    /// The file that kills a whole cgroup at once (`cgroup.kill`, v2 since Linux 5.14), open for
+    /// writing, if this one has it.
+    pub fn cgroup_kill_file(&self, cgroup: &Cgroup) -> Option<File> {
+        let dir = self.cgroup_dir(cgroup)?;
+        std::fs::OpenOptions::new().write(true).open(dir.join("cgroup.kill")).ok()
     }
 }
 

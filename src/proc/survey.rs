@@ -126,7 +126,7 @@ impl Host {
         Ok(readlinkat(rustix::fs::CWD, path, Vec::new())?.into_bytes())
     }
 
-    /// A whole file of `/proc/PID` that cannot block (SECURITY: never `cmdline`, `environ`, `smaps`).
+    /// A whole file of `/proc/PID` that cannot block (`cmdline`, `environ` and `smaps` can).
     ///
     /// # Errors
     /// [`ReadError`].
