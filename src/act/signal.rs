@@ -16,7 +16,6 @@ use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::analysis::membership::Member;
-use crate::model::cgroup;
 use crate::model::container::{Cgroup, Container};
 use crate::model::pid::HostPid;
 use crate::model::process::Process;
@@ -145,14 +144,10 @@ fn confirm(host: &Host, container: &Container, seen: &Process) -> Result<(), Ref
     if status.nspid.get(container.depth) != seen.status.nspid.get(container.depth) {
         return changed("is in another PID namespace now");
     }
-    let by_cgroup = container.cgroup.as_ref().map(|own| {
-        host.memberships(pid).is_ok_and(|memberships| {
-            memberships.by_preference().any(|membership| {
-                membership.controllers == own.controllers
-                    && cgroup::is_at_or_below(&membership.path, &own.path)
-            })
-        })
-    });
+    let by_cgroup = container
+        .cgroup
+        .as_ref()
+        .map(|own| host.memberships(pid).is_ok_and(|memberships| own.holds(&memberships)));
     // Those of the container's PID namespace; where it has none of its own, those of its cgroup.
     let inside = if container.owns_pid_ns {
         in_namespace(host, container, pid)
@@ -229,12 +224,7 @@ pub fn kill_cgroup(host: &Host, container: &Container, held: &[&Held]) -> bool {
         return false;
     }
     let proven = held.iter().any(|held| {
-        let inside = host.memberships(held.pid).is_ok_and(|memberships| {
-            memberships.by_preference().any(|membership| {
-                membership.controllers.is_empty()
-                    && cgroup::is_at_or_below(&membership.path, &v2.path)
-            })
-        });
+        let inside = host.memberships(held.pid).is_ok_and(|memberships| v2.holds(&memberships));
         inside && pidfd::alive(&held.process).unwrap_or(false)
     });
     proven && file.write_all(b"1").is_ok()

@@ -1,6 +1,7 @@
 //! What a container is to us: who made it, what it is called, where its processes are, and how sure
 //! all of that is. Filled in by `runtime`, read by everybody.
 
+use crate::model::cgroup::{Memberships, is_at_or_below};
 use crate::model::namespace::NamespaceId;
 use crate::model::pid::{HostPid, ProcessId};
 
@@ -58,6 +59,16 @@ pub struct Cgroup {
     pub controllers: Vec<u8>,
     /// The path below the hierarchy's root, with a leading slash.
     pub path: Vec<u8>,
+}
+
+impl Cgroup {
+    /// Whether a process with these memberships is in it or in one below it.
+    pub fn holds(&self, memberships: &Memberships) -> bool {
+        memberships.by_preference().any(|membership| {
+            membership.controllers == self.controllers
+                && is_at_or_below(&membership.path, &self.path)
+        })
+    }
 }
 
 /// Whether a container's processes run.

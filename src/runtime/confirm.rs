@@ -100,6 +100,10 @@ pub(super) fn confirm(
         sure = true;
         let path = String::from_utf8_lossy(&cgroup.path).into_owned();
         evidence.push(says(format!("/proc/{pid}/cgroup"), format!("in {path}, as recorded"), true));
+    } else if let Some(recorded) = record.cgroup.as_deref().filter(|path| *path != b"/") {
+        let path = String::from_utf8_lossy(recorded);
+        let what = format!("not in {path}, where the record has put it");
+        evidence.push(says(format!("/proc/{pid}/cgroup"), what, false));
     }
     if !sure && mounts_mention(host, pid, &record.id) {
         sure = true;
@@ -122,15 +126,16 @@ pub(super) fn confirm(
     Err(Doubt::Refuted(format!("nothing about process {pid} confirms it")))
 }
 
-/// A user's record may speak of that user's processes: those with the user's own uid, and those in
-/// a user namespace the user made.
+/// A user's record may speak of that user's containers: they live in a user namespace which the user
+/// made. A process that merely runs under the same uid may be in a container of root's. Only where
+/// the namespace is closed to us (then we are not root, and may act on little) does the uid have to do.
 fn belongs_to(host: &Host, init: &Init, owner: u32) -> bool {
-    let owns_namespace = || {
+    let made_by = || {
         let handle = host.process(init.id.pid).ok()?;
         let namespace = host.namespace_file(&handle, "user").ok()?;
-        Some(sys::namespace::owner_uid(namespace).ok()? == owner)
+        sys::namespace::owner_uid(namespace).ok()
     };
-    init.uid == owner || owns_namespace().unwrap_or(false)
+    made_by().map_or(init.uid == owner, |maker| maker == owner)
 }
 
 /// The container's own cgroup: where the record put it, or the part of the path that is spelt with
@@ -154,15 +159,14 @@ pub(super) fn own_cgroup(record: &Record, memberships: &Memberships) -> Option<C
     })
 }
 
-/// Whether a cgroup component is the id, or ends with it as systemd's scopes do.
+/// Whether a cgroup component is the id, or ends with it as systemd's scopes (`docker-ID.scope`) and
+/// Kata's (`kata_ID`) do. Only of long ids: a container may be called `user.slice`.
 fn names(component: &[u8], id: &str) -> bool {
     let name = component.strip_suffix(b".scope").unwrap_or(component);
-    name == id.as_bytes()
-        || (id.len() >= 32
-            && name.strip_suffix(id.as_bytes()).is_some_and(|prefix| {
-                // Kata's is `kata_ID`.
-                prefix.ends_with(b"-") || prefix.ends_with(b"_")
-            }))
+    id.len() >= 32
+        && name.strip_suffix(id.as_bytes()).is_some_and(|prefix| {
+            prefix.is_empty() || prefix.ends_with(b"-") || prefix.ends_with(b"_")
+        })
 }
 
 /// Whether something that the engine made for this container is mounted in it: a path with the

@@ -526,12 +526,7 @@ impl Inventory {
             .containers
             .iter()
             .filter(|container| {
-                container.cgroup.as_ref().is_some_and(|cgroup| {
-                    memberships.by_preference().any(|membership| {
-                        membership.controllers == cgroup.controllers
-                            && cgroup::is_at_or_below(&membership.path, &cgroup.path)
-                    })
-                })
+                container.cgroup.as_ref().is_some_and(|cgroup| cgroup.holds(&memberships))
             })
             .max_by_key(|container| container.cgroup.as_ref().map(|cgroup| cgroup.path.len()));
         let by_namespace = || {

@@ -5,7 +5,6 @@
 use std::collections::{BTreeSet, HashSet};
 
 use super::{Depth, Inventory, discover};
-use crate::model::cgroup;
 use crate::model::container::Container;
 use crate::model::pid::HostPid;
 use crate::model::process::Process;
@@ -183,10 +182,7 @@ fn is_anothers(host: &Host, container: &Container, all: &Inventory, pid: HostPid
     }
     let Ok(memberships) = host.memberships(pid) else { return false };
     others.any(|other| match (&other.cgroup, other.init) {
-        (Some(cgroup), _) => memberships.by_preference().any(|membership| {
-            membership.controllers == cgroup.controllers
-                && cgroup::is_at_or_below(&membership.path, &cgroup.path)
-        }),
+        (Some(cgroup), _) => cgroup.holds(&memberships),
         (None, Some(init)) => !other.owns_pid_ns && descends(host, pid, init.pid),
         (None, None) => false,
     })
@@ -206,12 +202,7 @@ fn scanned(host: &Host, container: &Container, all: &Inventory) -> Result<Vec<Ho
     }
     if let Some(own) = &container.cgroup {
         for pid in pids {
-            let inside = host.memberships(pid).is_ok_and(|memberships| {
-                memberships.by_preference().any(|membership| {
-                    membership.controllers == own.controllers
-                        && cgroup::is_at_or_below(&membership.path, &own.path)
-                })
-            });
+            let inside = host.memberships(pid).is_ok_and(|memberships| own.holds(&memberships));
             found.extend(inside.then_some(pid));
         }
         return Ok(found);

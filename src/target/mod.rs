@@ -1,0 +1,320 @@
+//! From what was typed to one container: not found, ambiguous and gone are told apart, and a name
+//! that nothing confirms never stands for a container that is about to be changed.
+
+pub mod spelling;
+pub mod view;
+
+use crate::error::{Error, Exit};
+use crate::model::container::{Container, Runtime};
+use crate::model::pid::HostPid;
+use crate::proc::Host;
+use crate::runtime::{Depth, Inventory, container_at, discover, discover_of};
+use spelling::Target;
+
+/// What a command is going to do with the container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Only look.
+    Read,
+    /// Change something.
+    Act,
+}
+
+/// A container that was found, with the others there are.
+#[derive(Debug)]
+pub struct Found {
+    /// The container.
+    pub container: Container,
+    /// Everything that was seen while it was looked for.
+    pub inventory: Inventory,
+}
+
+/// Finds the one container that `word` stands for.
+///
+/// # Errors
+/// None, more than one, one that is not running or whose name nothing confirms; or a spelling that
+/// cannot be a container.
+pub fn resolve(host: &Host, word: &str, purpose: Purpose) -> Result<Found, Error> {
+    let target = Target::parse(word)?;
+    // Further only where nearer told nothing: all processes of the host are the last resort.
+    let mut inventory = match &target {
+        Target::Of(runtime, _) => discover_of(host, *runtime),
+        _ => discover(host, Depth::Cgroups),
+    };
+    let mut chosen = choose(host, &inventory, &target, purpose);
+    for depth in [Depth::Cgroups, Depth::Everything] {
+        if matches!(chosen, Choice::None) && (inventory.partial || depth == Depth::Everything) {
+            inventory = discover(host, depth);
+            chosen = choose(host, &inventory, &target, purpose);
+        }
+    }
+    let container = match chosen {
+        Choice::One(container) => *container,
+        Choice::Many(candidates) => return Err(ambiguous(word, &candidates)),
+        Choice::None => return Err(nothing(host, &inventory, word, &target, purpose)),
+    };
+    if purpose == Purpose::Act && !container.verified && !matches!(target, Target::Pid(_)) {
+        return Err(Error::new(Exit::NoContainer, format!("`{word}` is not verified"))
+            .because("nothing but the name of a cgroup says that this is the container")
+            .hint(format!(
+                "look at it with `cinspect -v ps {word}`, then use `{}`",
+                container.by_pid()
+            )));
+    }
+    Ok(Found { container, inventory })
+}
+
+enum Choice {
+    None,
+    One(Box<Container>),
+    Many(Vec<Container>),
+}
+
+impl Choice {
+    fn of(found: Vec<&Container>) -> Self {
+        // Where a verified container answers, one that only claims the name is not in question.
+        let verified: Vec<&Container> = found.iter().copied().filter(|c| c.verified).collect();
+        let found = if verified.is_empty() { found } else { verified };
+        match found[..] {
+            [] => Self::None,
+            [one] => Self::One(Box::new(one.clone())),
+            _ => Self::Many(found.into_iter().cloned().collect()),
+        }
+    }
+}
+
+/// The rules of "Naming a container", in their order: the first that matches anything decides.
+fn choose(host: &Host, inventory: &Inventory, target: &Target, purpose: Purpose) -> Choice {
+    let all = &inventory.containers;
+    let word = match target {
+        Target::Pid(pid) => return at_pid(host, inventory, *pid, purpose),
+        Target::Cgroup(path) => return at_cgroup(host, inventory, path),
+        Target::Of(runtime, name) => {
+            let own: Vec<&Container> = all.iter().filter(|c| c.runtime == *runtime).collect();
+            return by_word(&own, name);
+        }
+        Target::Word(word) => word,
+    };
+    match by_word(&all.iter().collect::<Vec<_>>(), word) {
+        Choice::None => {}
+        found => return found,
+    }
+    match word.parse::<HostPid>() {
+        Ok(pid) if purpose == Purpose::Read => at_pid(host, inventory, pid, purpose),
+        _ => Choice::None,
+    }
+}
+
+fn by_word(among: &[&Container], word: &str) -> Choice {
+    let rules: [&dyn Fn(&Container) -> bool; 4] = [
+        &|container| is_named(container, word),
+        // After every name: `lxc:web` is the one called so, not also a project's `shop_web`.
+        &|container| container.aliases.iter().any(|alias| alias == word),
+        &|container| container.id.as_deref() == Some(word),
+        &|container| container.id.as_deref().is_some_and(|id| id.starts_with(word)),
+    ];
+    for rule in rules {
+        let found: Vec<&Container> = among.iter().copied().filter(|c| rule(c)).collect();
+        if !found.is_empty() {
+            return Choice::of(found);
+        }
+    }
+    Choice::None
+}
+
+/// The name a runtime gave, alone or with what stands before it in the qualified form.
+fn is_named(container: &Container, word: &str) -> bool {
+    let is = |text: &Option<String>| text.as_deref() == Some(word);
+    if is(&container.name) {
+        return true;
+    }
+    let within = container.qualified();
+    let within = within.split_once(':').map_or("", |(_, rest)| rest);
+    if within == word && container.runtime != Runtime::Bare && container.verified {
+        return true;
+    }
+    match (&container.namespace, word.split_once('/')) {
+        (Some(namespace), Some((space, id))) => {
+            space == namespace
+                && (container.id.as_deref() == Some(id) || container.name.as_deref() == Some(id))
+        }
+        _ => false,
+    }
+}
+
+fn at_pid(host: &Host, inventory: &Inventory, pid: HostPid, purpose: Purpose) -> Choice {
+    if let Some(container) = inventory.containing(host, pid) {
+        return Choice::One(Box::new(container.clone()));
+    }
+    // A PID namespace that only a survey finds: the caller asks again with one.
+    let own = host.process(pid).and_then(|handle| host.pid_ns_of(&handle)).ok();
+    let hosts = own.is_some() && own == host.pid_ns;
+    match HostPid::new(1) {
+        Some(first) if hosts && purpose == Purpose::Read => {
+            container_at(host, first, None).map_or(Choice::None, |c| Choice::One(Box::new(c)))
+        }
+        _ => Choice::None,
+    }
+}
+
+fn at_cgroup(host: &Host, inventory: &Inventory, path: &str) -> Choice {
+    let known = inventory.containers.iter().filter(|container| {
+        container.cgroup.as_ref().is_some_and(|cgroup| cgroup.path == path.as_bytes())
+    });
+    let known: Vec<&Container> = known.collect();
+    if !known.is_empty() {
+        return Choice::of(known);
+    }
+    let Some((cgroup, pids)) = host.find_cgroup(path.as_bytes()) else { return Choice::None };
+    let first = pids.into_iter().find_map(|pid| container_at(host, pid, Some(cgroup.clone())));
+    first.map_or(Choice::None, |container| {
+        Choice::One(Box::new(Container { owns_pid_ns: false, ..container }))
+    })
+}
+
+fn ambiguous(word: &str, candidates: &[Container]) -> Error {
+    let mut names: Vec<String> = candidates.iter().map(Container::qualified).collect();
+    let repeated = |name: &String| candidates.iter().filter(|c| c.qualified() == *name).count() > 1;
+    // Two users' Podmans may use one name; their ids differ.
+    if names.iter().any(repeated) {
+        names = candidates.iter().map(Container::qualified_by_id).collect();
+    }
+    let mut error = Error::new(Exit::NoContainer, format!("`{word}` is ambiguous"))
+        .because(format!("it fits {} containers", names.len()))
+        .hint("name one of these:");
+    for (container, name) in candidates.iter().zip(names) {
+        let image = container.image.as_deref().unwrap_or("-");
+        let id = container.id.as_deref().unwrap_or("-");
+        let id = id.get(..12).unwrap_or(id);
+        let user = container.user.map_or_else(String::new, |uid| format!(", of user {uid}"));
+        error = error.line(format!(
+            "  {name}  (id {id}, image {image}, pid {}{user})",
+            container.by_pid().trim_start_matches("pid:")
+        ));
+    }
+    error
+}
+
+fn nothing(
+    host: &Host,
+    inventory: &Inventory,
+    word: &str,
+    target: &Target,
+    purpose: Purpose,
+) -> Error {
+    let error = |because: String| {
+        Error::new(Exit::NoContainer, format!("no running container `{word}`")).because(because)
+    };
+    if let Target::Pid(pid) = target {
+        return match host.stat(*pid) {
+            Err(_) => error(format!("there is no process {pid}"))
+                .hint("`cinspect ls` lists what runs, with the host PID of each init"),
+            Ok(_) => error(format!("process {pid} is in no container"))
+                .hint("what changes something acts only inside of containers"),
+        };
+    }
+    if let Target::Cgroup(path) = target {
+        return error(format!("there is no cgroup `{path}` with processes in it"))
+            .hint("paths are those of `/proc/PID/cgroup`, as `/system.slice/docker-….scope`");
+    }
+    let name = match target {
+        Target::Of(_, name) | Target::Word(name) => name.as_str(),
+        _ => word,
+    };
+    let of = match target {
+        Target::Of(runtime, _) => Some(*runtime),
+        _ => None,
+    };
+    let stopped = inventory.stopped.iter().find(|stopped| {
+        of.is_none_or(|runtime| runtime == stopped.runtime)
+            && (stopped.name.as_deref() == Some(name)
+                || stopped.id == name
+                || (name.len() >= 4 && stopped.id.starts_with(name)))
+    });
+    if let Some(stopped) = stopped {
+        let path = stopped.path.display();
+        if let Some(why) = &stopped.doubt {
+            return error(format!("{}'s record of it is not believed", stopped.runtime.name()))
+                .hint(format!("`{path}`: {why}; `cinspect ls` shows what runs"));
+        }
+        return error(format!("{} knows it, but it is not running", stopped.runtime.name()))
+            .hint(format!("its record is `{path}`"));
+    }
+    if purpose == Purpose::Act && name.parse::<HostPid>().is_ok() && of.is_none() {
+        return error("a bare number is no name for what changes something".into())
+            .hint(format!("for the container that process {name} is in, say `pid:{name}`"));
+    }
+    let searched = inventory.containers.len();
+    let error = match name.parse::<HostPid>() {
+        Ok(pid) if of.is_none() && host.stat(pid).is_err() => error(format!(
+            "no name or id of {searched} running containers begins so, and there is no process {pid}"
+        )),
+        _ => error(format!("searched {searched} running containers, by name and id")),
+    };
+    let error = match nearest(inventory, name) {
+        Some(near) => error.hint(format!("did you mean `{near}`?")),
+        None => error.hint("`cinspect ls` lists them"),
+    };
+    match blind(inventory) {
+        Some(note) => error.line(format!("note: {note}")),
+        None => error,
+    }
+}
+
+/// What a caller who is not root does not see.
+pub fn blind(inventory: &Inventory) -> Option<String> {
+    if inventory.hidden {
+        return Some(
+            "/proc hides other users' processes from you (hidepid), and their containers with them"
+                .into(),
+        );
+    }
+    let denied = inventory.denied;
+    (denied > 0).then(|| {
+        format!(
+            "{denied} processes of other users keep their namespaces from you; as root, or with CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH, you see the names of their containers too"
+        )
+    })
+}
+
+/// The name closest to what was typed, if any is close.
+fn nearest(inventory: &Inventory, word: &str) -> Option<String> {
+    let names = inventory.containers.iter().filter_map(|c| Some((c.name.as_deref()?, c)));
+    let near = names
+        .map(|(name, container)| (distance(name, word), container))
+        .filter(|(far, _)| *far <= 1 + word.chars().count() / 4);
+    near.min_by_key(|(far, _)| *far).map(|(_, container)| container.qualified())
+}
+
+/// Edits between two words, a swap of neighbours counting as one (optimal string alignment).
+fn distance(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) =
+        (a.chars().take(64).collect(), b.chars().take(64).collect());
+    let mut before: Vec<usize> = Vec::new();
+    let mut last: Vec<usize> = (0..=b.len()).collect();
+    for i in 1..=a.len() {
+        let mut row = vec![i];
+        for j in 1..=b.len() {
+            let change = usize::from(a[i - 1] != b[j - 1]);
+            let mut best = (last[j] + 1).min(row[j - 1] + 1).min(last[j - 1] + change);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                best = best.min(before[j - 2] + 1);
+            }
+            row.push(best);
+        }
+        before = std::mem::replace(&mut last, row);
+    }
+    last[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slip_of_the_finger_is_one_edit() {
+        for (a, b, far) in [("web", "web", 0), ("web", "wbe", 1), ("web", "wb", 1), ("", "ab", 2)] {
+            assert_eq!(distance(a, b), far, "{a} {b}");
+        }
+    }
+}
