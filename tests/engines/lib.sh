@@ -26,9 +26,7 @@ make_rootfs() {
   new=$(mktemp -d "$data_dir/rootfs.XXXXXX")
   mkdir -p "$new"/{bin,sbin,usr/bin,usr/lib,etc,proc,sys,dev,tmp,run,root,var/log}
   cp /bin/busybox "$new/bin/busybox"
-  "$new/bin/busybox" --list | while read -r applet; do
-    [ "$applet" = busybox ] || ln -s busybox "$new/bin/$applet"
-  done
+  chroot "$new" /bin/busybox --install -s /bin
   ln -s ../../bin/sh "$new/usr/bin/sh"
   ln -s ../bin/sleep "$new/sbin/init"
   printf 'root:x:0:0:root:/root:/bin/sh\nweb:x:1000:1000::/:/bin/sh\n' > "$new/etc/passwd"
@@ -41,11 +39,11 @@ make_rootfs() {
   mv -T "$new" "$rootfs" 2>/dev/null || rm -rf "$new"
 }
 
-# A bundle for the OCI runtimes: bundle NAME PIDNS CMD... ; PIDNS is empty for a new namespace,
-# `host` for none, else the path of one to join. Limits are left as they are: raising them takes
+# A bundle for the OCI runtimes, made of what `start` is given: NAME PID CMD... Limits are left as they are: raising them takes
 # CAP_SYS_RESOURCE, which root does not have everywhere.
 bundle() {
-  local name=$1 pidns=$2 dir=$data_dir/$engine/$1
+  local dir=$data_dir/$engine/$1 pidns
+  pidns=$(pidns_of "$2") || exit
   shift 2
   make_rootfs
   rm -rf "$dir"; mkdir -p "$dir/rootfs"
@@ -66,12 +64,12 @@ bundle() {
   echo "$dir"
 }
 
-# The PID namespace an option of `run` asks for, as `bundle` wants it.
+# The PID namespace that --pid of `run` asks for: nothing for a new one, `host`, or the path of one.
 pidns_of() {
   case $1 in
     '') ;;
     host) echo host ;;
-    container:*) echo "/proc/$(init "${1#container:}")/ns/pid" ;;
+    container:*) local pid; pid=$(do_init "${1#container:}") && echo "/proc/$pid/ns/pid" ;;
     *) die "--pid=$1 is not known" ;;
   esac
 }
@@ -86,23 +84,44 @@ wait_for() {
   done
 }
 
-# Processes of a PID namespace as the kernel tells: HOST-PID INSIDE-PID each. For engines that have
-# no listing of their own.
+# Processes of a container's PID namespace as the kernel tells: HOST-PID INSIDE-PID each. For engines
+# that have no listing of their own.
 top_by_namespace() {
-  local ns pid
-  ns=$(readlink "/proc/$1/ns/pid")
+  local ns pid; pid=$(do_init "$1")
+  ns=$(readlink "/proc/$pid/ns/pid")
   for pid in /proc/[0-9]*; do
     if [ "$(readlink "$pid/ns/pid" 2> /dev/null)" = "$ns" ]; then
-      echo "${pid#/proc/} $(sed -n 's/^NSpid:.*\t//p' "$pid/status" 2> /dev/null)"
+      echo "${pid#/proc/} $(inside "${pid#/proc/}")"
     fi
   done
 }
 
-# The last process of an argv: starts it apart from us, with its output in a log.
+# The PID of a process in its own PID namespace.
+inside() { sed -n 's/^NSpid:.*\t//p' "/proc/$1/status" 2> /dev/null; }
+
+# Starts something apart from us, its output in a log, and prints its PID. A shell lets what it
+# starts in the background ignore INT and QUIT, and containers would inherit that.
 apart() {
   local log=$1; shift
-  setsid "$@" < /dev/null > "$log" 2>&1 &
+  setsid env --default-signal "$@" < /dev/null > "$log" 2>&1 &
   echo $!
+}
+
+# Whether a process has left the engine's own program for one of the root file system.
+in_busybox() { [[ $(readlink "/proc/$1/exe" 2> /dev/null) == */busybox ]]; }
+
+# exec for what has to stay beside the container: ends when CMD runs, or is over already.
+enter_with() {
+  local log=$run_dir/$engine/exec.log pid
+  mkdir -p "$run_dir/$engine"
+  pid=$(apart "$log" "$@")
+  wait_for 50 entered "$pid" || die "exec did not start: $(cat "$log")"
+  [ -d "/proc/$pid" ] || [ ! -s "$log" ] || die "exec: $(cat "$log")"
+}
+entered() {
+  local child
+  for child in $(pgrep -P "$1"); do in_busybox "$child" && return; done
+  [ ! -d "/proc/$1" ]
 }
 
 # A daemon that we started: its PID from a file, if it still runs that program.
@@ -117,19 +136,109 @@ end() {
   local pid
   pid=$(running "$1" "$2") || return 0
   kill -CONT "$pid"; kill "$pid" 2> /dev/null || true
-  wait_for 100 test ! -d "/proc/$pid" || kill -KILL "$pid" || true
+  wait_for 100 ended "$pid" || kill -KILL "$pid" || true
+}
+# Not all machines have an init that reaps; a zombie has no command line.
+ended() { [ -z "$(tr -d '\0' < "/proc/$1/cmdline")" ]; }
+
+# PIDs of the processes whose root file system lies below a folder of ours. The kernel tells that of
+# any process, so it finds what an engine that crashed no longer knows.
+rooted_in() {
+  local below="/${data_dir##*/}/$1/"
+  # A bind mount tells the folder in its fourth field, an overlay in its options.
+  grep -lsE "^[^ ]+ [^ ]+ [^ ]+ ([^ ]*${below}[^ ]* / |[^ ]+ / .*$below)" /proc/[0-9]*/mountinfo |
+    cut -d / -f 3
 }
 
-# Removes a folder of ours with whatever is still mounted in it.
+# PIDs of an engine's daemons, shims and monitors: those with one of our folders in their argv.
+monitors() {
+  local pid
+  grep -lszE "(^|[ /=])($run_dir|$data_dir)/$engine(/| |\$)" /proc/[0-9]*/cmdline | cut -d / -f 3 |
+    while read -r pid; do
+      # Somebody's editor may have it too.
+      case $(cat "/proc/$pid/comm" 2> /dev/null) in
+        dockerd | containerd* | conmon | podman* | runc* | crun | youki* | lxc-* | systemd-nspawn | bwrap | nsenter)
+          echo "$pid" ;;
+      esac
+    done
+}
+
+leftovers() { monitors || true; rooted_in "$engine" || true; }
+nothing_left() { [ -z "$(leftovers)" ]; }
+
+# Whatever is left of an engine after its own `down`, or instead of that after a crash.
+sweep() {
+  local group pid
+  for _ in 1 2 3; do
+    leftovers | while read -r pid; do kill_even_paused "$pid"; done
+    wait_for 20 nothing_left && break
+  done
+  nothing_left || echo "$engine: still there: $(leftovers | tr '\n' ' ')" >&2
+  cgroups | while read -r group; do clear_cgroup "$group"; done
+  traces || true
+  clear_dir "$run_dir/$engine"
+  clear_dir "$data_dir/$engine"
+}
+
+# In a frozen cgroup of version 1 a signal waits.
+kill_even_paused() {
+  local group
+  group=$(sed -n 's/^[0-9]*:freezer://p' "/proc/$1/cgroup" 2> /dev/null) || return 0
+  kill -KILL "$1" 2> /dev/null || true
+  case $group in /?*) echo THAWED > "/sys/fs/cgroup/freezer$group/freezer.state" ;; esac 2> /dev/null || true
+}
+
+# Removes a cgroup and those below it, of every hierarchy, as far as nobody is in them.
+clear_cgroup() {
+  local dir
+  for dir in "/sys/fs/cgroup/$1" /sys/fs/cgroup/*/"$1"; do
+    [ ! -d "$dir" ] || find "$dir" -depth -type d -exec rmdir {} + 2> /dev/null || true
+  done
+}
+
+# The cgroups of that spelling at the top of any hierarchy.
+own_cgroups() {
+  local dir
+  # shellcheck disable=SC2231
+  for dir in /sys/fs/cgroup/$1 /sys/fs/cgroup/*/$1; do # $1 is a pattern
+    [ ! -d "$dir" ] || echo "${dir##*/}"
+  done | sort -u
+}
+
+# Folders that runtimes make outside of ours; others may use them too, so only if they are empty.
+clear_empty() { rmdir --ignore-fail-on-non-empty "$@" 2> /dev/null || true; }
+
+# Shims have their sockets beside those of all others; one that was killed leaves it.
+clear_shim_sockets() {
+  local file
+  for file in "$1"/io.containerd.runtime.v2.task/*/*/address; do
+    [ ! -e "$file" ] || (socket=$(cat "$file") && rm -f "${socket#unix://}")
+  done
+}
+
+# Removes a folder of ours with whatever is still mounted in it, or on it.
 clear_dir() {
   local at
-  awk -v top="$1" 'index($5, top "/") == 1 { print $5 }' /proc/self/mountinfo | sort -r |
+  awk -v top="$1" '$5 == top || index($5, top "/") == 1 { print $5 }' /proc/self/mountinfo | sort -r |
     while read -r at; do umount -l "$at" 2> /dev/null || true; done
   rm -rf "$1"
 }
 
+# What all engines share goes with the last of them.
+clear_shared() {
+  rmdir "$run_dir" 2> /dev/null || true
+  [ "$(ls -A "$data_dir" 2> /dev/null)" != rootfs ] || rm -rf "$rootfs" 2> /dev/null || true
+  rmdir "$data_dir" 2> /dev/null || true
+}
+
+# What an engine may define besides: the cgroups it leaves, by their path, and other traces.
+cgroups() { :; }
+traces() { :; }
+
 packages() { echo; }
 install() { :; }
+up() { :; }
+down() { :; }
 daemons() { :; }
 as_user() { :; }
 pause() { cannot "cannot pause"; }
@@ -150,12 +259,19 @@ run() {
   case ${1:-} in --pid=*) pid=${1#--pid=}; shift ;; esac
   [ "${1:-}" = -- ] && shift
   start "$name" "$pid" "$@"
+  # The engine may return while its own program is still the init.
+  wait_for 50 runs "$name" || die "$name does not run its command"
 }
+runs() { in_busybox "$(init "$1")"; }
 
 main() {
   local sub=${1:?which subcommand}
   shift
   sub=${sub//-/_}
+  case $sub in
+    packages | install | check | up | down | version | as_user) ;;
+    *) [ -d "$run_dir/$engine" ] || die "is not up" ;;
+  esac
   case $sub in
     exec) local name=$1; shift; [ "${1:-}" = -- ] && shift; enter "$name" "$@" ;;
     packages | install | check | up | down | version | run | id | init | qualified | top | pause | unpause | rm | daemons | as_user)
@@ -165,15 +281,20 @@ main() {
 }
 
 # `id` and `rm` are programs too, so each subcommand has a name of its own here.
-do_packages() { packages; }
+do_packages() { echo "busybox-static $(packages)"; }
 do_install() { install; }
-do_check() { check; }
-do_up() { down; make_rootfs; up; }
-do_down() { down; }
+do_check() { needs /bin/busybox && check; }
+do_up() { (down) || true; sweep; make_rootfs; mkdir -p "$run_dir/$engine" "$data_dir/$engine"; up; }
+do_down() { (down) || true; sweep; clear_shared; }
 do_version() { version; }
 do_run() { run "$@"; }
 do_id() { full_id "$@"; }
-do_init() { init "$@"; }
+do_init() {
+  local pid
+  pid=$(init "$1" 2> /dev/null) || pid=
+  [[ $pid =~ ^[1-9][0-9]*$ ]] || die "no container $1 runs"
+  echo "$pid"
+}
 do_qualified() { qualified "$@"; }
 do_top() { top "$@"; }
 do_pause() { pause "$@"; }
