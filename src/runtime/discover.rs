@@ -270,21 +270,31 @@ impl<'a> Search<'a> {
         let by_runtimes: Vec<(String, HostPid)> = by_runtimes
             .filter_map(|c| Some((c.id.clone().unwrap_or_default(), c.init?.pid)))
             .collect();
-        live.iter()
-            .filter(|live| !self.explained(live))
-            .filter_map(|live| {
-                if let Some(id) = own_name(&live.cgroup.path) {
-                    // It may be that only cgroups below it have processes (systemd inside).
-                    let below = || self.host.cgroup_pids(&live.cgroup).ok()?.first().copied();
-                    return Some((id.1, live.any_pid().or_else(below)?));
+        let mut found = Vec::new();
+        for live in live.iter().filter(|live| !self.explained(live)) {
+            if let Some((_, id)) = own_name(&live.cgroup.path) {
+                // It may be that only cgroups below it have processes (systemd inside).
+                let below = || self.host.cgroup_pids(&live.cgroup).ok()?.first().copied();
+                found.extend(live.any_pid().or_else(below).map(|pid| (id, pid)));
+                continue;
+            }
+            let namespace = |pid: HostPid| self.host.pid_ns_of(&self.host.process(pid).ok()?).ok();
+            let foreign =
+                |pid: &HostPid| namespace(*pid).is_some_and(|ns| !namespaces.contains(&ns));
+            if !live.any_pid().is_some_and(|pid| foreign(&pid)) {
+                continue;
+            }
+            // One of each namespace: nspawn can have several containers in one cgroup.
+            for pid in
+                self.host.cgroup_pids(&live.cgroup).unwrap_or_default().into_iter().take(4096)
+            {
+                if namespace(pid).is_some_and(|ns| namespaces.insert(ns)) {
+                    found.push((String::new(), pid));
                 }
-                let pid = live.any_pid()?;
-                let handle = self.host.process(pid).ok()?;
-                let namespace = self.host.pid_ns_of(&handle).ok()?;
-                namespaces.insert(namespace).then_some((String::new(), pid))
-            })
-            .chain(by_runtimes)
-            .collect()
+            }
+        }
+        found.extend(by_runtimes);
+        found
     }
 
     /// Containers that only their cgroup tells of.

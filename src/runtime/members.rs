@@ -33,7 +33,7 @@ pub fn take(
     if is_elsewhere(container) {
         return Ok(crowd);
     }
-    let Some(cgroup) = by_cgroup(host, container)? else {
+    let Some(cgroup) = by_cgroup(host, container, all)? else {
         let pids = without_cgroup(host, container, all)?;
         crowd.read(host, &pids, facts);
         return crowd.sorted();
@@ -67,7 +67,7 @@ pub fn count(host: &Host, container: &Container, all: &Inventory) -> Result<usiz
     if is_elsewhere(container) {
         return Ok(0);
     }
-    let Some(cgroup) = by_cgroup(host, container)? else {
+    let Some(cgroup) = by_cgroup(host, container, all)? else {
         return Ok(without_cgroup(host, container, all)?.len());
     };
     if !container.owns_pid_ns {
@@ -118,9 +118,21 @@ impl Crowd {
     }
 }
 
-/// The processes of the container's cgroup; none when it has none, or none is mounted.
-fn by_cgroup(host: &Host, container: &Container) -> Result<Option<BTreeSet<HostPid>>, ReadError> {
+/// The processes of the container's cgroup; none when it has none of its own, or none is mounted.
+/// (nspawn without a unit puts every container of one caller into one cgroup `payload`.)
+fn by_cgroup(
+    host: &Host,
+    container: &Container,
+    all: &Inventory,
+) -> Result<Option<BTreeSet<HostPid>>, ReadError> {
     let Some(cgroup) = &container.cgroup else { return Ok(None) };
+    let is_shared = all
+        .containers
+        .iter()
+        .any(|other| other.init != container.init && other.cgroup.as_ref() == Some(cgroup));
+    if is_shared && container.owns_pid_ns {
+        return Ok(None);
+    }
     match host.cgroup_pids(cgroup) {
         Ok(pids) => Ok(Some(pids)),
         Err(_) if !host.has_cgroups() => Ok(None),

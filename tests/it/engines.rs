@@ -54,6 +54,7 @@ const CHECKS: &[Check] = &[
 /// Checks of one engine alone.
 const OWN: &[(&str, Check)] = &[
     ("runc", ("is_found_by_the_root_that_only_its_argv_tells", other_root)),
+    ("nspawn", ("is_told_from_another_in_the_same_cgroup", same_cgroup)),
     ("docker", ("shows_a_namespace_made_inside_as_its_own_container_too", nested)),
 ];
 
@@ -542,6 +543,29 @@ fn other_root(engine: &Engine) -> Outcome {
     let outcome = work();
     let _ = script(&["rm", name]);
     let _ = engine;
+    outcome
+}
+
+/// Without units of their own all containers of one caller share the cgroup `payload`.
+fn same_cgroup(engine: &Engine) -> Outcome {
+    let other = "cit-nspawn-beside";
+    let _ = engine.script(&["rm", other]);
+    engine.script(&["run", other, "--", "sleep", "4545"])?;
+    let work = || -> Outcome {
+        let own = engine.ps()?;
+        check(
+            !own.iter().any(|row| row["command"].to_string().contains("4545")),
+            "the other's process",
+        )?;
+        check(own.len() >= 3, "its own processes")?;
+        let rows = run(&["--json", "ps", &format!("nspawn:{other}")]).expect(0)?.objects();
+        same(
+            rows.iter().map(|row| row["command"].clone()).collect(),
+            vec![json!(["sleep", "4545"])],
+        )
+    };
+    let outcome = work();
+    let _ = engine.script(&["rm", other]);
     outcome
 }
 
