@@ -120,4 +120,13 @@ mod tests {
         assert_eq!(argv(b"nginx: worker process"), [b"nginx: worker process".to_vec()]);
         assert_eq!(argv(b"nginx: worker process\0\0\0\0\0"), [b"nginx: worker process".to_vec()]);
     }
+
+    proptest::proptest! {
+        /// Nothing panics, and no byte of an argument is lost.
+        #[test]
+        fn any_bytes_are_some_arguments(bytes: Vec<u8>) {
+            let joined: usize = argv(&bytes).iter().map(Vec::len).sum();
+            proptest::prop_assert_eq!(joined, bytes.iter().filter(|b| **b != 0).count());
+        }
+    }
 }

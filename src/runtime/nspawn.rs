@@ -138,3 +138,24 @@ fn unescape(name: &str) -> String {
     }
     String::from_utf8_lossy(&bytes).into_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escapes_of_unit_names_are_turned_back() {
+        for (given, plain) in
+            [("web", "web"), ("my\\x2dweb", "my-web"), ("a\\x2", "a\\x2"), ("\\xzz", "\\xzz")]
+        {
+            assert_eq!(unescape(given), plain);
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_name_makes_it_panic(name: String) {
+            unescape(&name);
+        }
+    }
+}

@@ -241,4 +241,11 @@ mod tests {
         assert_eq!(monitor.option("-g"), None);
         assert_eq!(monitor.option("--data"), None);
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_path_makes_it_panic(path: String) {
+            expand_cgroups_path(&path);
+        }
+    }
 }
