@@ -278,6 +278,12 @@ impl<'a> Search<'a> {
                 found.extend(live.any_pid().or_else(below).map(|pid| (id, pid)));
                 continue;
             }
+            // To list a v1 cgroup the kernel sorts all that is in it, a login session say; those of
+            // one hierarchy have to do. v2 lists as it is read.
+            let controllers = &live.cgroup.controllers;
+            if !controllers.is_empty() && cgroup::preference(controllers) > 0 {
+                continue;
+            }
             let namespace = |pid: HostPid| self.host.pid_ns_of(&self.host.process(pid).ok()?).ok();
             let foreign =
                 |pid: &HostPid| namespace(*pid).is_some_and(|ns| !namespaces.contains(&ns));
