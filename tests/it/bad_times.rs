@@ -4,6 +4,7 @@
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use libtest_mimic::Trial;
@@ -151,17 +152,20 @@ fn streams() -> Outcome {
     Ok(())
 }
 
-/// Runs the program as nobody.
+/// Runs the program as nobody. The folder it was built in may be closed to others; the copy is made
+/// by another process, since a test beside this one that forks while we write would keep it busy.
 fn as_nobody(arguments: &[&str]) -> Run {
-    // The folder it was built in may be closed to others.
-    let copy = std::env::temp_dir().join(format!("cinspect-nobody-{}", std::process::id()));
-    let _ = std::fs::copy(env!("CARGO_BIN_EXE_cinspect"), &copy);
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let copy = format!("cinspect-nobody-{}-{number}", std::process::id());
+    let copy = std::env::temp_dir().join(copy);
+    let _ = Command::new("cp").arg(env!("CARGO_BIN_EXE_cinspect")).arg(&copy).status();
     let mut command = Command::new("setpriv");
-    command
-        .args(["--reuid", "65534", "--regid", "65534", "--clear-groups"])
-        .arg(&copy)
-        .args(arguments);
-    finish(command)
+    command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]);
+    command.arg(&copy).args(arguments);
+    let run = finish(command);
+    let _ = std::fs::remove_file(&copy);
+    run
 }
 
 fn not_root() -> Outcome {
