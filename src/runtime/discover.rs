@@ -550,8 +550,13 @@ impl Inventory {
             self.containers.iter().find(|c| c.owns_pid_ns && c.pid_ns == Some(own))
         };
         match (by_cgroup, by_namespace()) {
-            // A namespace made inside the container is one of its own.
-            (Some(outer), Some(inner)) if inner.depth > outer.depth => Some(inner),
+            // A namespace made inside the container is one of its own; and one beside it in the same
+            // cgroup (nspawn's `payload`) is another container's.
+            (Some(outer), Some(inner))
+                if inner.pid_ns != outer.pid_ns && inner.depth >= outer.depth =>
+            {
+                Some(inner)
+            }
             (Some(found), _) | (None, Some(found)) => Some(found),
             (None, None) => None,
         }

@@ -558,6 +558,9 @@ fn same_cgroup(engine: &Engine) -> Outcome {
             "the other's process",
         )?;
         check(own.len() >= 3, "its own processes")?;
+        let child = own.iter().find(|row| row["pid"] != json!(1)).cloned().unwrap_or_default();
+        let by_child = format!("pid:{}", child["host_pid"]);
+        same(inits_of(&[by_child])?, vec![json!(engine.init()?)])?;
         let rows = run(&["--json", "ps", &format!("nspawn:{other}")]).expect(0)?.objects();
         same(
             rows.iter().map(|row| row["command"].clone()).collect(),
