@@ -210,19 +210,16 @@ pub fn wait(held: &[&Held], until: Option<Instant>) -> Result<Vec<bool>, Errno> 
 }
 
 /// Kills a whole cgroup at once by `cgroup.kill` (v2, since Linux 5.14): exact even while it forks.
-/// Only where all of it is the container's. The file is opened first; then one of those held must
-/// still be alive and in that cgroup, which proves whose file it is. False where it cannot be done.
+/// Only for a container without a PID namespace of its own, which its cgroup alone makes: where there
+/// is one, the init's KILL takes all of it, and a cgroup may hold others too. The file is opened
+/// first; then one of those held must still be alive and in that cgroup, which proves whose file it
+/// is. False where it cannot be done.
 pub fn kill_cgroup(host: &Host, container: &Container, held: &[&Held]) -> bool {
-    let Some(own) = &container.cgroup else { return false };
+    let Some(own) = container.cgroup.as_ref().filter(|_| !container.owns_pid_ns) else {
+        return false;
+    };
     let v2 = Cgroup { controllers: Vec::new(), path: own.path.clone() };
     let Some(mut file) = host.cgroup_kill_file(&v2) else { return false };
-    let Ok(pids) = host.cgroup_pids(&v2) else { return false };
-    // A process of the host that was moved into the cgroup is not the container's to be killed.
-    let is_stranger =
-        |pid: &HostPid| host.status(*pid).is_ok_and(|status| status.nspid.len() <= container.depth);
-    if container.owns_pid_ns && pids.iter().any(is_stranger) {
-        return false;
-    }
     let proven = held.iter().any(|held| {
         let inside = host.memberships(held.pid).is_ok_and(|memberships| v2.holds(&memberships));
         inside && pidfd::alive(&held.process).unwrap_or(false)
