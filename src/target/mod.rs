@@ -88,7 +88,7 @@ fn choose(host: &Host, inventory: &Inventory, target: &Target, purpose: Purpose)
     let all = &inventory.containers;
     let word = match target {
         Target::Pid(pid) => return at_pid(host, inventory, *pid, purpose),
-        Target::Cgroup(path) => return at_cgroup(host, inventory, path),
+        Target::Cgroup(path) => return at_cgroup(host, inventory, path, purpose),
         Target::Of(runtime, name) => {
             let own: Vec<&Container> = all.iter().filter(|c| c.runtime == *runtime).collect();
             return by_word(&own, name);
@@ -157,7 +157,7 @@ fn at_pid(host: &Host, inventory: &Inventory, pid: HostPid, purpose: Purpose) ->
     }
 }
 
-fn at_cgroup(host: &Host, inventory: &Inventory, path: &str) -> Choice {
+fn at_cgroup(host: &Host, inventory: &Inventory, path: &str, purpose: Purpose) -> Choice {
     let known = inventory.containers.iter().filter(|container| {
         container.cgroup.as_ref().is_some_and(|cgroup| cgroup.path == path.as_bytes())
     });
@@ -167,6 +167,10 @@ fn at_cgroup(host: &Host, inventory: &Inventory, path: &str) -> Choice {
     }
     let Some((cgroup, pids)) = host.find_cgroup(path.as_bytes()) else { return Choice::None };
     let first = pids.into_iter().find_map(|pid| container_at(host, pid, Some(cgroup.clone())));
+    // A cgroup of the host's own processes, a service or a login, may be looked at; it is no container.
+    let first = first.filter(|container| {
+        purpose == Purpose::Read || (container.depth > 0 && container.pid_ns != host.pid_ns)
+    });
     first.map_or(Choice::None, |container| {
         Choice::One(Box::new(Container { owns_pid_ns: false, ..container }))
     })
@@ -214,6 +218,10 @@ fn nothing(
         };
     }
     if let Target::Cgroup(path) = target {
+        if host.find_cgroup(path.as_bytes()).is_some() {
+            return error(format!("the processes of cgroup `{path}` are in no container"))
+                .hint("what changes something acts only inside of containers");
+        }
         return error(format!("there is no cgroup `{path}` with processes in it"))
             .hint("paths are those of `/proc/PID/cgroup`, as `/system.slice/docker-….scope`");
     }

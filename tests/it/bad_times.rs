@@ -122,6 +122,9 @@ fn no_container() -> Outcome {
     let rows = read.expect(0)?.objects();
     check(rows.iter().any(|row| row["pid"] == json!(child.id())), "its own namespace is shown")?;
     check(acted.expect(3)?.err.contains("is in no container"), "it says so")?;
+    for cgroup in ["cgroup:/", "cgroup:/no/such"] {
+        run(&["signal", cgroup, "0", "--all"]).expect(3)?;
+    }
     check(alive, "and nothing was sent")
 }
 
