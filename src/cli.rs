@@ -10,7 +10,7 @@ use clap::{ArgMatches, Args, Command, FromArgMatches};
 
 use crate::commands::{self, COMMANDS};
 use crate::error::{Error, Exit};
-use crate::proc::{Host, ReadError};
+use crate::proc::Host;
 use crate::ui::{Ui, When, is_broken_pipe};
 
 /// Options that every command has, before or after its own.
@@ -60,11 +60,9 @@ impl Context {
     pub fn host(&self) -> Result<Host, Error> {
         let host = Host::new(&self.host_root).map_err(|error| {
             let what = format!("cannot look at the host below `{}`", self.host_root.display());
-            let error = match error {
-                ReadError::Broken(why) => Error::new(Exit::Failed, what).because(why),
-                other => Error::new(Exit::Failed, what).because(other),
-            };
-            error.hint("a proc file system has to be mounted at its `proc` directory")
+            Error::new(Exit::Failed, what)
+                .because(error)
+                .hint("a proc file system has to be mounted at its `proc` directory")
         })?;
         if !host.has_cgroups() {
             self.ui.warn(

@@ -103,9 +103,7 @@ impl From<crate::proc::ReadError> for Error {
             ReadError::Denied => Self::new(Exit::NotPermitted, "cannot look at the container")
                 .because("permission denied")
                 .hint("run as root, or with CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH"),
-            ReadError::Broken(why) => {
-                Self::new(Exit::Failed, "cannot look at the container").because(why)
-            }
+            other => Self::new(Exit::Failed, "cannot look at the container").because(other),
         }
     }
 }

@@ -5,15 +5,16 @@ use std::collections::HashSet;
 use std::time::Instant;
 
 use super::signal::{Held, Order, Refusal, allow_many, hold, kill_cgroup, wait};
-use crate::analysis::selection::{Chosen, Selector, select};
+use crate::analysis::selection::{Chosen, Selector, WentBy, select};
 use crate::error::{Error, Exit};
 use crate::model::capability;
 use crate::model::pid::ProcessId;
+use crate::model::process::Process;
 use crate::model::signal::{Signal, SignalNumber};
 use crate::proc::{CommandLimit, Facts, Host, ThreadsToo};
 use crate::render::signal_columns::{Outcome, SignalRow};
 use crate::target::Found;
-use crate::target::view::{BARE_FACTS, View};
+use crate::target::view::View;
 
 /// Rounds after which a container that forks faster than it is told is left to itself.
 pub const MAX_ROUNDS: usize = 32;
@@ -23,23 +24,62 @@ pub struct Errand<'a> {
     host: &'a Host,
     found: &'a Found,
     order: Order,
+    went_by: WentBy,
     /// What became of each, in the order in which they were told.
     pub rows: Vec<SignalRow>,
-    /// For each row the process it is about, if it could be held.
-    held: Vec<Option<Held>>,
+    /// For each row what we have of the process it is about.
+    slots: Vec<Slot>,
     /// Whether the kernel forbade us one.
     pub forbidden: bool,
+    /// How many were not told though they live.
+    pub refused: usize,
+}
+
+/// A target after it was told, or not.
+enum Slot {
+    /// It was told, and is held.
+    Held(Held),
+    /// It had ended.
+    Gone,
+    /// It was not told, and what becomes of it is not ours to say.
+    Refused,
+}
+
+/// What the rounds came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CaughtUp {
+    /// Nobody is left who has not been told.
+    All,
+    /// It still makes new processes, after [`MAX_ROUNDS`].
+    StillGrowing,
+    /// Its init has ended, and so many have appeared since: whether they are of this container, or
+    /// of the next that its engine has started in its place, cannot be told.
+    WithoutInit(usize),
 }
 
 impl<'a> Errand<'a> {
     /// Nobody told yet.
-    pub fn new(host: &'a Host, found: &'a Found, order: Order) -> Self {
-        Self { host, found, order, rows: Vec::new(), held: Vec::new(), forbidden: false }
+    pub fn new(host: &'a Host, found: &'a Found, order: Order, selectors: &[Selector]) -> Self {
+        let (rows, slots) = (Vec::new(), Vec::new());
+        let went_by = WentBy::of(selectors);
+        Self { host, found, order, went_by, rows, slots, forbidden: false, refused: 0 }
     }
 
-    /// Notes who would be told, and tells nobody.
+    /// Notes who would be told, each held and confirmed for a moment as if it were, and tells nobody.
     pub fn rehearse(&mut self, view: &View, chosen: &[Chosen]) {
-        self.rows = chosen.iter().map(|chosen| self.row(view, *chosen, None)).collect();
+        for chosen in chosen {
+            let mut row = self.row(view, *chosen, None);
+            // Through another host's /proc nobody can be held, and looking is all there is.
+            if self.host.may_act().is_ok() {
+                row.note = self.hold(view, *chosen).err().map(|refusal| refusal.to_string());
+            }
+            self.rows.push(row);
+        }
+    }
+
+    fn hold(&self, view: &View, chosen: Chosen) -> Result<Held, Refusal> {
+        let member = &view.members[chosen.member];
+        hold(self.host, self.found, member, chosen.thread, self.went_by)
     }
 
     fn row(&self, view: &View, chosen: Chosen, refusal: Option<Option<&Refusal>>) -> SignalRow {
@@ -67,12 +107,8 @@ impl<'a> Errand<'a> {
     /// What stops us before anybody is told.
     pub fn send(&mut self, view: &View, chosen: &[Chosen], whole: bool) -> Result<(), Error> {
         allow_many();
-        let held: Vec<Result<Held, Refusal>> = chosen
-            .iter()
-            .map(|chosen| {
-                hold(self.host, &self.found.container, &view.members[chosen.member], chosen.thread)
-            })
-            .collect();
+        let held: Vec<Result<Held, Refusal>> =
+            chosen.iter().map(|chosen| self.hold(view, *chosen)).collect();
         for refusal in held.iter().filter_map(|held| held.as_ref().err()) {
             if let Some(error) = stopping(refusal) {
                 return Err(error);
@@ -83,8 +119,7 @@ impl<'a> Errand<'a> {
         if kill && kill_cgroup(self.host, &self.found.container, &all) {
             // They have it already; a second one could find them gone.
             for (chosen, held) in chosen.iter().zip(held) {
-                self.rows.push(self.row(view, *chosen, Some(held.as_ref().err())));
-                self.held.push(held.ok());
+                self.note(view, *chosen, held);
             }
             return Ok(());
         }
@@ -95,21 +130,43 @@ impl<'a> Errand<'a> {
     fn deliver(&mut self, view: &View, chosen: &[Chosen], held: Vec<Result<Held, Refusal>>) {
         for (chosen, held) in chosen.iter().zip(held) {
             let sent = held.and_then(|held| held.send(self.order).map(|()| held));
-            self.forbidden |= matches!(sent, Err(Refusal::NotPermitted));
-            self.rows.push(self.row(view, *chosen, Some(sent.as_ref().err())));
-            self.held.push(sent.ok());
+            self.note(view, *chosen, sent);
         }
     }
 
-    /// Goes round until a look at the container finds nobody who has not been told. False when it
-    /// still makes new processes after [`MAX_ROUNDS`].
-    pub fn catch_up(&mut self, selectors: &[Selector], except_init: bool) -> bool {
+    fn note(&mut self, view: &View, chosen: Chosen, sent: Result<Held, Refusal>) {
+        self.rows.push(self.row(view, chosen, Some(sent.as_ref().err())));
+        self.forbidden |= matches!(sent, Err(Refusal::NotPermitted));
+        self.refused += usize::from(matches!(&sent, Err(refusal) if *refusal != Refusal::Gone));
+        self.slots.push(match sent {
+            Ok(held) => Slot::Held(held),
+            Err(Refusal::Gone) => Slot::Gone,
+            Err(_) => Slot::Refused,
+        });
+    }
+
+    /// Goes round until a look at the container finds nobody who has not been told. With
+    /// `only_handled` those that have no handler are noted, not told.
+    pub fn catch_up(
+        &mut self,
+        selectors: &[Selector],
+        except_init: bool,
+        only_handled: bool,
+    ) -> CaughtUp {
         let container = &self.found.container;
         let mut told: HashSet<ProcessId> =
             self.rows.iter().map(|row| row.member.process.id).collect();
         for _ in 0..MAX_ROUNDS {
-            let Ok(view) = self.found.look(self.host, facts(selectors)) else { return true };
-            let Ok(chosen) = choose(self.found, &view, selectors, except_init) else { return true };
+            let Ok(view) = self.found.look(self.host, facts(selectors)) else {
+                return CaughtUp::All;
+            };
+            let Ok(chosen) = choose(self.found, &view, selectors, except_init) else {
+                return CaughtUp::All;
+            };
+            // Asked after the look, so that whoever was seen before it ended is its own.
+            let lives = container.init.is_some_and(|init| {
+                self.host.stat(init.pid).is_ok_and(|stat| stat.start == init.start)
+            });
             let new: Vec<Chosen> = chosen
                 .into_iter()
                 .filter(|chosen| {
@@ -118,54 +175,75 @@ impl<'a> Errand<'a> {
                 })
                 .collect();
             if new.is_empty() {
-                return true;
+                return CaughtUp::All;
+            }
+            if !lives {
+                // The kernel ends what is left in a PID namespace itself (pid_namespaces(7)).
+                let left = if container.owns_pid_ns { 0 } else { new.len() };
+                return if left == 0 { CaughtUp::All } else { CaughtUp::WithoutInit(left) };
             }
             let held = new
                 .iter()
-                .map(|chosen| hold(self.host, container, &view.members[chosen.member], None))
+                .map(|chosen| {
+                    let process = &view.members[chosen.member].process;
+                    if only_handled && !handles(process, self.order.signal) {
+                        return Err(Refusal::NoHandler);
+                    }
+                    self.hold(&view, *chosen)
+                })
                 .collect();
             self.deliver(&view, &new, held);
         }
-        false
+        CaughtUp::StillGrowing
     }
 
-    /// Waits until all have ended, at most until `until`; tells for each whether it has.
+    /// Waits until all who were told have ended, at most until `until`; tells for each whether it
+    /// has, and nothing of who was not told and lives.
     ///
     /// # Errors
     /// When poll(2) fails.
-    pub fn wait(&self, until: Option<Instant>) -> Result<Vec<bool>, Error> {
-        let held: Vec<&Held> = self.held.iter().flatten().collect();
-        let mut ended = wait(&held, until)
+    pub fn wait(&self, until: Option<Instant>) -> Result<Vec<Option<bool>>, Error> {
+        let held = self.slots.iter().filter_map(|slot| match slot {
+            Slot::Held(held) => Some(held),
+            _ => None,
+        });
+        let mut ended = wait(&held.collect::<Vec<_>>(), until)
             .map_err(|errno| Error::new(Exit::Failed, "cannot wait").because(errno))?
             .into_iter();
-        // What was not held had gone.
-        Ok(self.held.iter().map(|held| held.is_none() || ended.next().unwrap_or(true)).collect())
+        let each = self.slots.iter().map(|slot| match slot {
+            Slot::Held(_) => ended.next(),
+            Slot::Gone => Some(true),
+            Slot::Refused => None,
+        });
+        Ok(each.collect())
     }
 
-    /// KILLs those that have not ended; tells which.
-    pub fn kill(&self, ended: &[bool]) -> Vec<bool> {
+    /// KILLs those that were told and have not ended; tells which.
+    pub fn kill(&self, ended: &[Option<bool>]) -> Vec<bool> {
         let order = Order { signal: SignalNumber::Signal(Signal::KILL), value: None };
-        self.held
-            .iter()
-            .zip(ended)
-            .map(|(held, ended)| {
-                !ended && held.as_ref().is_some_and(|held| held.send(order).is_ok())
-            })
-            .collect()
+        let lives = |(slot, ended): (&Slot, &Option<bool>)| match slot {
+            Slot::Held(held) => *ended == Some(false) && held.send(order).is_ok(),
+            _ => false,
+        };
+        self.slots.iter().zip(ended).map(lives).collect()
     }
 
     /// Notes what became of each.
-    pub fn note_outcomes(&mut self, ended: &[bool], killed: &[bool]) {
+    pub fn note_outcomes(&mut self, ended: &[Option<bool>], killed: &[bool]) {
         for (at, row) in self.rows.iter_mut().enumerate() {
-            let ended = ended.get(at).copied().unwrap_or(false);
             let killed = killed.get(at).copied().unwrap_or(false);
-            row.outcome = Some(match (ended, killed) {
+            row.outcome = ended.get(at).copied().flatten().map(|ended| match (ended, killed) {
                 (true, true) => Outcome::Killed,
                 (true, false) => Outcome::Exited,
                 (false, _) => Outcome::Running,
             });
         }
     }
+}
+
+/// Whether a process has a handler for the signal; for 0 nobody needs one.
+pub fn handles(process: &Process, signal: SignalNumber) -> bool {
+    signal.signal().is_none_or(|signal| process.status.sig_cgt.contains(signal))
 }
 
 /// The facts that these selectors need.
@@ -176,7 +254,7 @@ pub fn facts(selectors: &[Selector]) -> Facts {
         // A signal must not depend on a command line that may never come, unless it is asked for.
         command: if commands { CommandLimit::WHOLE } else { CommandLimit::Nothing },
         threads: if threads { ThreadsToo::Yes } else { ThreadsToo::No },
-        ..BARE_FACTS
+        ..Facts::BARE
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! 1. `pidfd_open` on the number: from here on we hold one process, whichever it is.
 //! 2. Read through the number what makes it the one that was meant: start time, its number inside,
-//!    PID namespace or cgroup. Before 1 this would prove nothing: the number could change hands.
+//!    PID namespace or cgroup, and whatever else it was chosen by. Before 1 this would prove nothing:
+//!    the number could change hands.
 //! 3. Ask whether the held process is still alive. A number is not given away while its process is,
 //!    so what 2 read was this process. (Start times alone are no proof: they count in 10 ms, and one
 //!    number can be had twice in that time.)
@@ -16,13 +17,15 @@ use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::analysis::membership::Member;
+use crate::analysis::selection::WentBy;
 use crate::model::container::{Cgroup, Container};
 use crate::model::pid::HostPid;
 use crate::model::process::Process;
 use crate::model::signal::SignalNumber;
-use crate::proc::Host;
-use crate::runtime::in_namespace;
+use crate::proc::{CommandLimit, Facts, Host, ReadError};
+use crate::runtime::Belonging;
 use crate::sys::pidfd::{self, Task};
+use crate::target::Found;
 
 /// What is sent.
 #[derive(Clone, Copy, Debug)]
@@ -51,6 +54,12 @@ pub enum Refusal {
     /// Its number is another process's now, or it is no longer in the container.
     #[error("{0}")]
     Changed(String),
+    /// It cannot be confirmed to be the one that was seen.
+    #[error("it cannot be confirmed to be the one that was seen: {0}")]
+    Unconfirmed(String),
+    /// `--require-handler` forbids it.
+    #[error("it has no handler")]
+    NoHandler,
     /// EPERM.
     #[error("not permitted")]
     NotPermitted,
@@ -73,13 +82,28 @@ impl From<Errno> for Refusal {
         match errno {
             Errno::ESRCH => Self::Gone,
             Errno::EPERM | Errno::EACCES => Self::NotPermitted,
-            Errno::EMFILE | Errno::ENFILE => {
-                Self::TooMany(getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft))
-            }
+            Errno::EMFILE | Errno::ENFILE => Self::too_many(),
             Errno::ENOSYS => Self::NoPidfd,
             Errno::EAGAIN => Self::QueueFull,
             other => Self::Kernel(other),
         }
+    }
+}
+
+impl From<ReadError> for Refusal {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Gone => Self::Gone,
+            ReadError::Denied => Self::NotPermitted,
+            ReadError::Exhausted => Self::too_many(),
+            ReadError::Broken(why) => Self::Unconfirmed(why),
+        }
+    }
+}
+
+impl Refusal {
+    fn too_many() -> Self {
+        Self::TooMany(getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft))
     }
 }
 
@@ -99,9 +123,10 @@ pub fn allow_many() {
 /// When it is not the one that was seen any more, or cannot be held.
 pub fn hold(
     host: &Host,
-    container: &Container,
+    found: &Found,
     member: &Member,
     thread: Option<i32>,
+    went_by: WentBy,
 ) -> Result<Held, Refusal> {
     let pid = member.process.id.pid;
     let process = pidfd::open(pid.get(), Task::Process)?;
@@ -117,12 +142,10 @@ pub fn hold(
             Some((pid, tid, fd))
         }
     };
-    confirm(host, container, &member.process)?;
+    confirm(host, found, &member.process, went_by)?;
     if let Some((_, tid, _)) = &held {
         let task = host.proc_path(format!("{pid}/task/{tid}"));
-        if !task.exists() {
-            return Err(Refusal::Gone);
-        }
+        std::fs::symlink_metadata(task).map_err(ReadError::from)?;
     }
     if !pidfd::alive(&process)? {
         // A zombie has ended, but a main thread that left before its threads is no dead process:
@@ -132,29 +155,23 @@ pub fn hold(
     Ok(Held { pid, process, thread: held })
 }
 
-fn confirm(host: &Host, container: &Container, seen: &Process) -> Result<(), Refusal> {
+fn confirm(host: &Host, found: &Found, seen: &Process, went_by: WentBy) -> Result<(), Refusal> {
+    let container = &found.container;
     let pid = seen.id.pid;
     let changed = |what: &str| Err(Refusal::Changed(format!("process {pid} {what}")));
-    let (Ok(stat), Ok(status)) = (host.stat(pid), host.status(pid)) else {
-        return Err(Refusal::Gone);
-    };
-    if stat.start != seen.id.start {
+    let command = if went_by.command { CommandLimit::WHOLE } else { CommandLimit::Nothing };
+    let facts = Facts { command, ..Facts::BARE };
+    let now = host.snapshot(&[pid], facts).pop().unwrap_or(Err(ReadError::Gone))?;
+    if now.id != seen.id {
         return changed("is another one now");
     }
-    if status.nspid.get(container.depth) != seen.status.nspid.get(container.depth) {
+    if now.status.nspid.get(container.depth) != seen.status.nspid.get(container.depth) {
         return changed("is in another PID namespace now");
     }
-    let by_cgroup = container
-        .cgroup
-        .as_ref()
-        .map(|own| host.memberships(pid).is_ok_and(|memberships| own.holds(&memberships)));
-    // Those of the container's PID namespace; where it has none of its own, those of its cgroup.
-    let inside = if container.owns_pid_ns {
-        in_namespace(host, container, pid)
-    } else {
-        by_cgroup.unwrap_or(true)
-    };
-    if !inside {
+    if !went_by.still_holds(seen, &now) {
+        return changed("is no longer what it was chosen by");
+    }
+    if !Belonging::new(host, container, &found.inventory).holds(pid)? {
         return changed("is not in the container's PID namespace or cgroup");
     }
     Ok(())

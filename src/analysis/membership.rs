@@ -25,6 +25,9 @@ pub struct Labels {
 pub struct Member {
     /// All its facts.
     pub process: Rc<Process>,
+    /// Whether it is in the container; not when it is in its cgroup alone, and in the PID namespace of
+    /// somebody else.
+    pub inside: bool,
     /// Its PID inside; none for a process of the cgroup that is not in the PID namespace.
     pub pid: Option<ContainerPid>,
     /// Its parent's place in the list; none when that is outside.
@@ -53,26 +56,30 @@ impl Users {
     }
 }
 
-/// Gives each process its place. `depth` is the container's place in the NSpid lines.
-pub fn place(processes: Vec<Process>, depth: usize, users: &Users) -> Vec<Member> {
+/// Gives each process, with whether it is inside, its place. `depth` is the container's place in the NSpid lines.
+pub fn place(processes: Vec<(Process, bool)>, depth: usize, users: &Users) -> Vec<Member> {
     let at: HashMap<HostPid, usize> =
-        processes.iter().enumerate().map(|(index, process)| (process.id.pid, index)).collect();
+        processes.iter().enumerate().map(|(index, (process, _))| (process.id.pid, index)).collect();
     let inside: Vec<Option<ContainerPid>> = processes
         .iter()
-        .map(|process| process.status.nspid.get(depth).copied().and_then(ContainerPid::new))
+        .map(|(process, inside)| {
+            let number = process.status.nspid.get(depth).filter(|_| *inside);
+            number.copied().and_then(ContainerPid::new)
+        })
         .collect();
     let parents: Vec<Option<usize>> = processes
         .iter()
-        .map(|process| at.get(&HostPid::new(process.stat.ppid)?).copied())
+        .map(|(process, _)| at.get(&HostPid::new(process.stat.ppid)?).copied())
         .collect();
     processes
         .into_iter()
         .enumerate()
-        .map(|(index, process)| {
+        .map(|(index, (process, is_inside))| {
             let parent = parents[index].filter(|parent| *parent != index);
             let uid = users.inside(process.status.uid[0]);
             let name = uid.and_then(|uid| users.names.as_ref()?.name(uid));
             Member {
+                inside: is_inside,
                 pid: inside[index],
                 parent,
                 ppid: parent.and_then(|parent| inside[parent]).map_or(0, ContainerPid::get),

@@ -7,6 +7,7 @@ use regex::bytes::Regex;
 
 use super::membership::Member;
 use crate::model::pid::{ContainerPid, HostPid};
+use crate::model::process::Process;
 
 /// One way of choosing processes.
 #[derive(Clone, Debug)]
@@ -61,6 +62,42 @@ impl Selector {
     }
 }
 
+/// What selectors went by, beside the number, when they chose a process: it has to be so still when
+/// that process is held. Numbers can change hands within the hundredth of a second that start times
+/// tell apart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WentBy {
+    comm: bool,
+    /// The command line, which has to be read for it.
+    pub command: bool,
+    user: bool,
+    group: bool,
+    parent: bool,
+}
+
+impl WentBy {
+    /// What these selectors go by.
+    pub fn of(selectors: &[Selector]) -> Self {
+        let any = |test: fn(&Selector) -> bool| selectors.iter().any(test);
+        Self {
+            comm: any(|selector| matches!(selector, Selector::Comm(_))),
+            command: any(Selector::needs_commands),
+            user: any(|selector| matches!(selector, Selector::User(_))),
+            group: any(|selector| matches!(selector, Selector::Group(_))),
+            parent: any(|selector| matches!(selector, Selector::Tree(_))),
+        }
+    }
+
+    /// Whether all of that is as it was.
+    pub fn still_holds(self, before: &Process, now: &Process) -> bool {
+        (!self.comm || before.stat.comm == now.stat.comm)
+            && (!self.command || before.command == now.command)
+            && (!self.user || before.status.uid == now.status.uid)
+            && (!self.group || before.status.nspgid == now.status.nspgid)
+            && (!self.parent || before.stat.ppid == now.stat.ppid)
+    }
+}
+
 /// A process, or one thread of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Chosen {
@@ -82,8 +119,9 @@ pub fn select<'a>(
     selectors: &'a [Selector],
     except_init: bool,
 ) -> Result<Vec<Chosen>, &'a Selector> {
-    let is_init = |member: &Member| {
-        Some(member.process.id.pid) == init || member.pid.is_some_and(|pid| pid.get() == 1)
+    let is_init = |member: &Member| match init {
+        Some(init) => member.process.id.pid == init,
+        None => member.pid.is_some_and(|pid| pid.get() == 1),
     };
     let mut chosen: BTreeSet<Chosen> = BTreeSet::new();
     for selector in selectors {
@@ -116,8 +154,10 @@ fn of_one(
     is_init: &dyn Fn(&Member) -> bool,
 ) -> Vec<Chosen> {
     let whole = |member| Chosen { member, thread: None };
+    // Who is in the cgroup alone is not meant by anything that is said about the container.
     let filter = |test: &dyn Fn(&Member) -> bool| {
-        (0..members.len()).filter(|index| test(&members[*index])).map(whole).collect()
+        let fits = |index: &usize| members[*index].inside && test(&members[*index]);
+        (0..members.len()).filter(fits).map(whole).collect()
     };
     match selector {
         Selector::Init => {
@@ -145,10 +185,12 @@ fn of_one(
             let Some(top) = members.iter().position(|member| member.pid == Some(*top)) else {
                 return Vec::new();
             };
-            (0..members.len()).filter(|index| descends(members, *index, top)).map(whole).collect()
+            let below = |index: &usize| members[*index].inside && descends(members, *index, top);
+            (0..members.len()).filter(below).map(whole).collect()
         }
         Selector::Tid(tid) => {
-            let threads = members.iter().enumerate().flat_map(|(member, of)| {
+            let inside = members.iter().enumerate().filter(|(_, member)| member.inside);
+            let threads = inside.flat_map(|(member, of)| {
                 of.process.threads.iter().filter_map(move |thread| {
                     (thread.status.nspid.get(depth) == Some(&tid.get()))
                         .then_some(Chosen { member, thread: Some(thread.stat.pid) })
@@ -202,7 +244,7 @@ mod tests {
     use super::*;
     use crate::analysis::membership::{Users, place};
     use crate::model::pid::ProcessId;
-    use crate::model::process::{CommandLine, Fact, Process, Times};
+    use crate::model::process::{CommandLine, Fact, Times};
     use crate::model::status::{Stat, Status};
 
     /// A process of a container at depth 1: host pid, parent, pid inside, comm, uid.
@@ -214,13 +256,14 @@ mod tests {
             "Name:\t{comm}\nState:\tS (sleeping)\nTgid:\t{pid}\nPid:\t{pid}\nPPid:\t{ppid}\nTracerPid:\t0\nUid:\t{uid}\t{uid}\t{uid}\t{uid}\nGid:\t0\t0\t0\t0\nGroups:\t\nNStgid:\t{pid}\t{inside}\nNSpid:\t{pid}\t{inside}\nNSpgid:\t{pid}\t{inside}\nNSsid:\t{pid}\t{inside}\nThreads:\t1\nSigQ:\t0/1\nSigPnd:\t0\nShdPnd:\t0\nSigBlk:\t0\nSigIgn:\t0\nSigCgt:\t0\nCapInh:\t0\nCapPrm:\t0\nCapEff:\t0\nCapBnd:\t0\nCapAmb:\t0\n"
         );
         let stat = Stat::parse(stat.as_bytes()).unwrap();
-        let argv = vec![comm.as_bytes().to_vec(), b"--worker".to_vec()];
+        let argv = [comm.as_bytes(), b"\0--worker\0"].concat();
         Process {
             id: ProcessId { pid: HostPid::new(pid).unwrap(), start: stat.start },
             times: Times { started: jiff::Timestamp::UNIX_EPOCH, cpu: std::time::Duration::ZERO },
             status: Status::parse(status.as_bytes()).unwrap(),
             stat,
-            command: Fact::Known(CommandLine { argv, cut: false }),
+            pid_ns: None,
+            command: Fact::Known(CommandLine::parse(argv, false)),
             exe: Fact::Absent,
             threads: Vec::new(),
         }
@@ -234,6 +277,10 @@ mod tests {
             process(103, 50, 20, "sh", 0),
         ];
         let map = crate::model::idmap::IdMap::parse(b"0 0 4294967295\n");
+        let mut processes: Vec<(Process, bool)> =
+            processes.into_iter().map(|p| (p, true)).collect();
+        // In the cgroup alone: it has the number of another namespace.
+        processes.push((process(104, 100, 7, "web", 33), false));
         place(processes, 1, &Users { map: map.ok(), names: None })
     }
 
@@ -267,6 +314,18 @@ mod tests {
             pick(&[Selector::Pid(pid(1)), Selector::Pid(pid(8)), Selector::Init], false),
             [8, 1]
         );
+    }
+
+    #[test]
+    fn what_a_selector_went_by_has_to_be_so_still() {
+        let (before, now) = (process(101, 100, 7, "web", 33), process(101, 99, 7, "db", 34));
+        let holds = |selector| WentBy::of(&[selector]).still_holds(&before, &now);
+        assert!(holds(Selector::All) && holds(Selector::Pid(pid(7))) && holds(Selector::Init));
+        assert!(holds(Selector::Group(pid(7))));
+        assert!(!holds(Selector::Comm(b"web".to_vec())));
+        assert!(!holds(Selector::Match(Regex::new("web").unwrap())));
+        assert!(!holds(Selector::User("33".into())));
+        assert!(!holds(Selector::Tree(pid(7))));
     }
 
     #[test]

@@ -204,8 +204,7 @@ impl Ps {
             }
         }
         if ui.json {
-            let objects: Vec<Json> = lines.iter().map(|line| self.json_of(line.row)).collect();
-            return json::lines(&objects);
+            return lines.iter().map(|line| json::line(&self.json_of(line.row))).collect();
         }
         draw(&looks.columns, &lines, &style)
     }

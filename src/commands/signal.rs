@@ -8,7 +8,7 @@ use regex::bytes::Regex;
 use serde_json::Value as Json;
 
 use super::{Command, account, arguments, command};
-use crate::act::errand::{Errand, MAX_ROUNDS, choose, facts};
+use crate::act::errand::{CaughtUp, Errand, MAX_ROUNDS, choose, facts, handles};
 use crate::act::signal::Order;
 use crate::analysis::selection::{Chosen, Selector};
 use crate::cli::Context;
@@ -136,7 +136,7 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<Exit, Error> {
     if arguments.require_handler {
         refuse_without_handler(&view, &chosen, order.signal)?;
     }
-    let mut errand = Errand::new(&host, &found, order);
+    let mut errand = Errand::new(&host, &found, order, &selectors);
     if arguments.dry_run {
         errand.rehearse(&view, &chosen);
         return tell(context, &errand);
@@ -147,11 +147,19 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<Exit, Error> {
             .hint("run cinspect in the host's PID namespace (`--pid=host`, `hostPID: true`)")
     })?;
     errand.send(&view, &chosen, arguments.all && !arguments.except_init)?;
-    if arguments.all && !errand.catch_up(&selectors, arguments.except_init) {
-        context.ui.warn(&format!(
-            "{}: still making new processes after {MAX_ROUNDS} rounds; those of the last moment were not told",
-            safe_str(&found.container.qualified())
-        ));
+    if arguments.all {
+        let came_to = errand.catch_up(&selectors, arguments.except_init, arguments.require_handler);
+        let name = found.container.qualified();
+        let name = safe_str(&name);
+        match came_to {
+            CaughtUp::All => {}
+            CaughtUp::StillGrowing => context.ui.warn(&format!(
+                "{name}: still making new processes after {MAX_ROUNDS} rounds; those of the last moment were not told"
+            )),
+            CaughtUp::WithoutInit(left) => context.ui.warn(&format!(
+                "{name}: its init has ended, and the {left} processes that appeared since were not told: they may be of the container that its engine has started anew"
+            )),
+        }
     }
     let waited = arguments.finish(&mut errand)?;
     let exit = tell(context, &errand)?;
@@ -220,7 +228,7 @@ impl Send {
         let mut ended = errand.wait(first)?;
         let mut killed = Vec::new();
         if let Some(kill) = kill
-            && ended.iter().any(|ended| !ended)
+            && ended.contains(&Some(false))
             && limit.is_none_or(|limit| limit > kill)
         {
             killed = errand.kill(&ended);
@@ -229,7 +237,7 @@ impl Send {
             ended = errand.wait(Some(limit.map_or(patience, |limit| limit.min(patience))))?;
         }
         errand.note_outcomes(&ended, &killed);
-        Ok(if ended.iter().all(|ended| *ended) { Exit::Done } else { Exit::TimedOut })
+        Ok(if ended.contains(&Some(false)) { Exit::TimedOut } else { Exit::Done })
     }
 }
 
@@ -238,11 +246,10 @@ fn refuse_without_handler(
     chosen: &[Chosen],
     signal: SignalNumber,
 ) -> Result<(), Error> {
-    let Some(signal) = signal.signal() else { return Ok(()) };
     let without: Vec<String> = chosen
         .iter()
         .map(|chosen| &view.members[chosen.member])
-        .filter(|member| !member.process.status.sig_cgt.contains(signal))
+        .filter(|member| !handles(&member.process, signal))
         .map(|member| {
             let pid = member.pid.map_or_else(|| "-".into(), |pid| pid.to_string());
             format!("{pid} ({})", String::from_utf8_lossy(&member.process.stat.comm))
@@ -290,6 +297,12 @@ fn tell(context: &Context, errand: &Errand<'_>) -> Result<Exit, Error> {
         });
     }
     let sent = errand.rows.iter().any(|row| row.sent != Some(false));
+    if sent && errand.refused > 0 {
+        let (refused, all) = (errand.refused, errand.rows.len());
+        return Err(Error::new(Exit::Failed, "not every signal was sent")
+            .because(format!("{refused} of {all} processes live and were not told"))
+            .hint("the lines above say why each"));
+    }
     if sent {
         return Ok(Exit::Done);
     }

@@ -1,5 +1,6 @@
 //! A process as a snapshot holds it: owned facts, each known, denied or not there.
 
+use crate::model::namespace::NamespaceId;
 use crate::model::pid::ProcessId;
 use crate::model::status::{Stat, Status};
 
@@ -24,14 +25,18 @@ impl<T> Fact<T> {
     }
 }
 
-/// The argument vector of a process, `/proc/PID/cmdline`.
+/// The argument vector of a process, `/proc/PID/cmdline`, kept as the kernel gave it: it may be
+/// megabytes of empty arguments.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CommandLine {
-    /// The arguments, as bytes.
-    pub argv: Vec<Vec<u8>>,
+    bytes: Vec<u8>,
     /// Whether there was more than was asked for.
     pub cut: bool,
 }
+
+/// More arguments than execve(2) takes: each costs a byte and a pointer of the at most 6 MiB that
+/// the kernel gives to them (three quarters of `_STK_LIM`, fs/exec.c).
+const MAX_ARGUMENTS: usize = 700_000;
 
 impl CommandLine {
     /// Parses the file: arguments ended by NUL. A process may write anything there (setproctitle),
@@ -40,22 +45,33 @@ impl CommandLine {
     /// ```text
     /// nginx: worker process\0
     /// ```
-    pub fn parse(bytes: &[u8], cut: bool) -> Self {
+    pub fn parse(mut bytes: Vec<u8>, cut: bool) -> Self {
         // Trailing NULs are what setproctitle leaves of the longer line it wrote over, unless they
         // end an argument that is empty on purpose; the two cannot be told apart but for one.
         let end = bytes.iter().rposition(|b| *b != 0).map_or(0, |last| last + 1);
         let empty_last = usize::from(end > 0 && bytes.len() == end + 2);
-        let argv = if end == 0 {
-            Vec::new()
-        } else {
-            bytes[..end + empty_last].split(|b| *b == 0).map(<[u8]>::to_vec).collect()
-        };
-        Self { argv, cut }
+        bytes.truncate(if end == 0 { 0 } else { end + empty_last });
+        let too_many = bytes.iter().enumerate().filter(|(_, b)| **b == 0).nth(MAX_ARGUMENTS - 1);
+        let too_many = too_many.map(|(at, _)| at);
+        bytes.truncate(too_many.unwrap_or(bytes.len()));
+        bytes.shrink_to_fit();
+        Self { bytes, cut: cut || too_many.is_some() }
+    }
+
+    /// The arguments, as bytes; none when there is no command line.
+    pub fn argv(&self) -> impl Iterator<Item = &[u8]> {
+        let some = !self.bytes.is_empty();
+        some.then(|| self.bytes.split(|b| *b == 0)).into_iter().flatten()
+    }
+
+    /// Whether there is no command line.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
     }
 
     /// The arguments joined by spaces, as bytes: what a pattern is matched against.
     pub fn joined(&self) -> Vec<u8> {
-        self.argv.join(&b' ')
+        self.bytes.iter().map(|b| if *b == 0 { b' ' } else { *b }).collect()
     }
 }
 
@@ -90,6 +106,8 @@ pub struct Process {
     pub stat: Stat,
     /// `/proc/PID/status`: of the main thread where a fact is a thread's.
     pub status: Status,
+    /// Its PID namespace; none when we may not ask.
+    pub pid_ns: Option<NamespaceId>,
     /// `/proc/PID/cmdline`; absent when it was not asked for.
     pub command: Fact<CommandLine>,
     /// Where `/proc/PID/exe` leads.
@@ -103,7 +121,7 @@ mod tests {
     use super::*;
 
     fn argv(bytes: &[u8]) -> Vec<Vec<u8>> {
-        CommandLine::parse(bytes, false).argv
+        CommandLine::parse(bytes.to_vec(), false).argv().map(<[u8]>::to_vec).collect()
     }
 
     #[test]
@@ -119,6 +137,14 @@ mod tests {
     fn a_title_written_over_the_arguments_is_one_argument() {
         assert_eq!(argv(b"nginx: worker process"), [b"nginx: worker process".to_vec()]);
         assert_eq!(argv(b"nginx: worker process\0\0\0\0\0"), [b"nginx: worker process".to_vec()]);
+    }
+
+    #[test]
+    fn more_arguments_than_can_be_are_cut() {
+        let many = [b"x".as_slice(), &[0; 2 << 20], b"y"].concat();
+        let command = CommandLine::parse(many, false);
+        assert!(command.cut);
+        assert_eq!(command.argv().count(), MAX_ARGUMENTS);
     }
 
     proptest::proptest! {

@@ -1,8 +1,8 @@
 //! The cgroup tree as it is mounted: v2 alone, v1 hierarchies, or both side by side (hybrid). Reads
 //! directories, `cgroup.procs` and the freezers; writes nothing.
 
-use std::collections::{BTreeSet, HashSet};
-use std::fs::File;
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::fs::{File, Metadata};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -30,6 +30,15 @@ pub struct LiveCgroup {
     dir: PathBuf,
 }
 
+/// The cgroup tree as it was walked.
+#[derive(Debug, Default)]
+pub struct CgroupTree {
+    /// Parents before children.
+    pub cgroups: Vec<LiveCgroup>,
+    /// What of it was not looked at, and why.
+    pub cut: Vec<String>,
+}
+
 /// The v1 controllers (Documentation/admin-guide/cgroup-v1); a hierarchy of any other name was
 /// mounted with `name=`.
 const V1: &[&str] = &[
@@ -53,6 +62,8 @@ const V1: &[&str] = &[
 /// No tree that any engine makes is nearly this deep or wide; a hostile one may be.
 const MAX_DEPTH: usize = 64;
 const MAX_CGROUPS: usize = 100_000;
+/// Nobody's user sessions and rootless containers make as many.
+const MAX_OF_A_USER: usize = 10_000;
 /// cgroup.procs of the largest possible container: 4 million PIDs of 8 bytes.
 const MAX_PROCS: usize = 32 << 20;
 
@@ -90,19 +101,37 @@ impl Host {
 
     /// Every cgroup below the roots of the hierarchies in which engines put containers, each path
     /// once, parents before children. The roots themselves, which hold the host, are left out.
-    pub fn walk_cgroups(&self) -> Vec<LiveCgroup> {
+    pub fn walk_cgroups(&self) -> CgroupTree {
         let mut seen: HashSet<Vec<u8>> = HashSet::new();
-        let mut found = Vec::new();
+        let mut tree = CgroupTree::default();
+        let mut of_user: HashMap<u32, usize> = HashMap::new();
+        let (mut too_many, mut too_deep) = (false, false);
         for hierarchy in self.hierarchies.iter().filter(|h| cgroup::preference(&h.controllers) < 4)
         {
             let mut todo = vec![(hierarchy.dir.clone(), Vec::new(), 0)];
             while let Some((dir, path, depth)) = todo.pop() {
+                if tree.cgroups.len() >= MAX_CGROUPS {
+                    too_many = true;
+                    break;
+                }
+                let Ok(meta) = std::fs::metadata(&dir) else { continue };
+                if let Owner::User(uid) = Owner::of(meta.uid(), self.root_uid) {
+                    let many = of_user.entry(uid).or_default();
+                    *many += 1;
+                    if *many > MAX_OF_A_USER {
+                        continue;
+                    }
+                }
                 if depth > 0 && seen.insert(path.clone()) {
                     let controllers = hierarchy.controllers.clone();
                     let cgroup = Cgroup { controllers, path: path.clone() };
-                    found.push(LiveCgroup { cgroup, dir: dir.clone() });
+                    tree.cgroups.push(LiveCgroup { cgroup, dir: dir.clone() });
                 }
-                if depth == MAX_DEPTH || found.len() >= MAX_CGROUPS || is_leaf(&dir) {
+                if has_no_directory(&meta) {
+                    continue;
+                }
+                if depth == MAX_DEPTH {
+                    too_deep = true;
                     continue;
                 }
                 for entry in std::fs::read_dir(&dir).into_iter().flatten().flatten() {
@@ -114,7 +143,19 @@ impl Host {
                 }
             }
         }
-        found
+        if too_many {
+            tree.cut.push(format!("more than {MAX_CGROUPS} cgroups: not all were looked at"));
+        }
+        if too_deep {
+            tree.cut.push(format!("cgroups below {MAX_DEPTH} others were not looked at"));
+        }
+        let mut users: Vec<u32> =
+            of_user.into_iter().filter(|(_, many)| *many > MAX_OF_A_USER).map(|(u, _)| u).collect();
+        users.sort_unstable();
+        tree.cut.extend(users.into_iter().map(|uid| {
+            format!("user {uid} has more than {MAX_OF_A_USER} cgroups: not all were looked at")
+        }));
+        tree
     }
 
     /// The directory of a cgroup; none when its hierarchy is not mounted here, or when it lies
@@ -196,21 +237,34 @@ impl Host {
         })
     }
 
-    /// Who could have made this cgroup: root when every directory down to it is root's, a user when
-    /// one is that user's, nobody to trust when it cannot be told.
+    /// Who could have made this cgroup: root when every directory above it is root's (the cgroup
+    /// itself may have been given away since), a user when one is that user's, nobody to trust when
+    /// it cannot be told.
+    pub fn cgroup_maker(&self, cgroup: &Cgroup) -> Owner {
+        self.cgroup_owners(cgroup).map_or(Owner::Mixed, |owners| {
+            let above = owners.len().saturating_sub(1);
+            owners[..above].iter().fold(Owner::Root, |all, owner| all.and(*owner))
+        })
+    }
+
+    /// Who could have put a process into this cgroup: all of its directories are this user's or
+    /// root's.
     pub fn cgroup_owner(&self, cgroup: &Cgroup) -> Owner {
-        let Some(top) = self.hierarchies.iter().find(|h| h.controllers == cgroup.controllers)
-        else {
-            return Owner::Mixed;
-        };
-        let mut dir = top.dir.clone();
-        let mut owner = Owner::Root;
-        for part in cgroup::components(&cgroup.path) {
-            dir.push(std::ffi::OsStr::from_bytes(part));
-            let Ok(meta) = std::fs::symlink_metadata(&dir) else { return Owner::Mixed };
-            owner = owner.and(Owner::of(meta.uid(), self.root_uid));
-        }
-        owner
+        self.cgroup_owners(cgroup)
+            .map_or(Owner::Mixed, |owners| owners.into_iter().fold(Owner::Root, Owner::and))
+    }
+
+    fn cgroup_owners(&self, cgroup: &Cgroup) -> Option<Vec<Owner>> {
+        self.cgroup_dir(cgroup)?;
+        let mut dir =
+            self.hierarchies.iter().find(|h| h.controllers == cgroup.controllers)?.dir.clone();
+        cgroup::components(&cgroup.path)
+            .map(|part| {
+                dir.push(std::ffi::OsStr::from_bytes(part));
+                let meta = std::fs::symlink_metadata(&dir).ok()?;
+                Some(Owner::of(meta.uid(), self.root_uid))
+            })
+            .collect()
     }
 
     /// The file that kills a whole cgroup at once (`cgroup.kill`, v2 since Linux 5.14), open for
@@ -236,8 +290,12 @@ impl LiveCgroup {
 /// A cgroup directory has a link from each one below it and two of its own (fs/kernfs/inode.c), so
 /// that of most it is known without listing their dozens of control files that there is none. Other
 /// file systems count otherwise, and never 2 with a directory inside.
+fn has_no_directory(meta: &Metadata) -> bool {
+    meta.nlink() == 2
+}
+
 fn is_leaf(dir: &Path) -> bool {
-    std::fs::metadata(dir).is_ok_and(|meta| meta.nlink() == 2)
+    std::fs::metadata(dir).is_ok_and(|meta| has_no_directory(&meta))
 }
 
 fn read_pids(dir: &Path, buffer: &mut Vec<u8>) -> Result<Vec<HostPid>, ReadError> {

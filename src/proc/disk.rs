@@ -1,8 +1,10 @@
 //! The engines' files, read defensively. A record is worth what its path is worth: every directory
 //! down to it and the file itself must be root's, or all that is not root's one user's; then it may
 //! speak, of that user's processes. Links are followed only where root made them. Never a FIFO, a
-//! device, a file over the limit.
+//! device, a file over the limit, nor more of one user's than a purse allows, nor, once users' folders
+//! are looked at, a file system that may keep us waiting.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -13,15 +15,22 @@ use rustix::io::Errno;
 
 use super::host::read_into;
 use super::{Host, ReadError};
+use crate::model::mount::Mounts;
 
 /// No engine's record of one container comes near this.
 const MAX_FILE: usize = 4 << 20;
 /// More entries than this in a directory of records are not read.
-const MAX_ENTRIES: usize = 20_000;
+const MAX_ENTRIES: usize = 100_000;
+/// What all records of one user may cost us, in bytes.
+const PURSE: u64 = 32 << 20;
+/// What looking for one file costs at least.
+const STEP_COST: u64 = 4096;
+/// And an entry of a directory.
+const ENTRY_COST: u64 = 256;
 const MAX_LINKS: usize = 40;
 
 /// Whose word a path is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Owner {
     /// Only root could have written it.
     Root,
@@ -37,7 +46,8 @@ impl Owner {
     }
 
     /// The owner of a path one step longer.
-    pub(super) fn and(self, next: Self) -> Self {
+    #[must_use]
+    pub fn and(self, next: Self) -> Self {
         match (self, next) {
             (Self::Root, other) | (other, Self::Root) => other,
             (one, other) if one == other => one,
@@ -76,11 +86,11 @@ impl StateFile {
 
 /// A directory of records, held open.
 #[derive(Debug)]
-pub struct StateDir {
+pub struct StateDir<'a> {
+    host: &'a Host,
     fd: OwnedFd,
     path: PathBuf,
     owner: Owner,
-    root_uid: u32,
 }
 
 impl Host {
@@ -94,22 +104,38 @@ impl Host {
     /// # Errors
     /// [`ReadError::Gone`] when it is not there, [`ReadError::Broken`] when its path is nobody's to
     /// trust.
-    pub fn state_dir(&self, path: impl AsRef<Path>) -> Result<StateDir, ReadError> {
+    pub fn state_dir(&self, path: impl AsRef<Path>) -> Result<StateDir<'_>, ReadError> {
         let path = path.as_ref();
-        // Most places are empty on most hosts, which one call tells. (Below another root an absolute
-        // link would lead it astray.)
-        if self.root() == Path::new("/") && !path.exists() {
-            return Err(ReadError::Gone);
-        }
         let root = openat(CWD, self.root(), DIRECTORY, Mode::empty())?;
-        let top = StateDir {
-            fd: root,
-            path: PathBuf::from("/"),
-            owner: Owner::Root,
-            root_uid: self.root_uid,
-        };
+        let top = StateDir { host: self, fd: root, path: PathBuf::from("/"), owner: Owner::Root };
         let relative = path.strip_prefix("/").unwrap_or(path);
         if relative.as_os_str().is_empty() { Ok(top) } else { top.dir(relative) }
+    }
+
+    /// From now on no path of a record is followed onto a file system that may keep us waiting: to be
+    /// called before users' folders are looked at.
+    pub fn beware_of_remote(&self) {
+        self.remote.get_or_init(|| {
+            let bytes = std::fs::read(self.proc_path("self/mountinfo")).unwrap_or_default();
+            Mounts::new(&bytes)
+                .filter(|mount| may_wait(&mount.fstype))
+                .map(|mount| PathBuf::from(std::ffi::OsStr::from_bytes(&mount.point)))
+                .collect::<HashSet<PathBuf>>()
+        });
+    }
+
+    /// Takes from the purse of the user whose files are looked at.
+    fn charge(&self, owner: Owner, bytes: u64) -> Result<(), ReadError> {
+        let Owner::User(uid) = owner else { return Ok(()) };
+        let mut spent = self.spent.borrow_mut();
+        let spent = spent.entry(uid).or_default();
+        *spent = spent.saturating_add(bytes);
+        if *spent <= PURSE {
+            return Ok(());
+        }
+        Err(ReadError::Broken(format!(
+            "the records of user {uid} are too many or too large: not all of them were read"
+        )))
     }
 
     /// Reads one record by its absolute path.
@@ -125,7 +151,28 @@ const DIRECTORY: OFlags =
     OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC).union(OFlags::NOFOLLOW);
 const STEP: OFlags = OFlags::PATH.union(OFlags::CLOEXEC).union(OFlags::NOFOLLOW);
 
-impl StateDir {
+/// Whether a file system of this type answers from another machine or another process.
+fn may_wait(fstype: &[u8]) -> bool {
+    const REMOTE: &[&[u8]] = &[
+        b"afs",
+        b"autofs",
+        b"ceph",
+        b"cifs",
+        b"davfs",
+        b"fuse",
+        b"fuseblk",
+        b"glusterfs",
+        b"lustre",
+        b"ncpfs",
+        b"nfs",
+        b"nfs4",
+        b"smb3",
+        b"smbfs",
+    ];
+    REMOTE.contains(&fstype) || fstype.starts_with(b"fuse.")
+}
+
+impl StateDir<'_> {
     /// Its path as on the host.
     pub fn path(&self) -> &Path {
         &self.path
@@ -135,23 +182,30 @@ impl StateDir {
     ///
     /// # Errors
     /// As [`Host::state_dir`].
-    pub fn dir(&self, below: impl AsRef<Path>) -> Result<StateDir, ReadError> {
+    pub fn dir(&self, below: impl AsRef<Path>) -> Result<Self, ReadError> {
         let (fd, owner) = self.walk(below.as_ref(), FileType::Directory)?;
         let path = self.path.join(below.as_ref());
-        Ok(StateDir { fd, path, owner, root_uid: self.root_uid })
+        Ok(Self { host: self.host, fd, path, owner })
     }
 
     /// Names of its entries, sorted.
     ///
     /// # Errors
-    /// [`ReadError`].
+    /// [`ReadError`]; [`ReadError::Broken`] when there are more than anybody's records can be.
     pub fn names(&self) -> Result<Vec<String>, ReadError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = openat(&self.fd, ".", flags, Mode::empty())?;
         let mut names = Vec::new();
-        for entry in rustix::fs::Dir::new(fd)?.take(MAX_ENTRIES) {
+        for entry in rustix::fs::Dir::new(fd)? {
             let entry = entry?;
             let name = entry.file_name();
+            self.host.charge(self.owner, ENTRY_COST)?;
+            if names.len() == MAX_ENTRIES {
+                return Err(ReadError::Broken(format!(
+                    "`{}` has more than {MAX_ENTRIES} entries",
+                    self.path.display()
+                )));
+            }
             if let Ok(name) = name.to_str()
                 && name != "."
                 && name != ".."
@@ -176,6 +230,8 @@ impl StateDir {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let again = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&fd));
         let file = File::from(openat(CWD, again, flags, Mode::empty())?);
+        let size = file.metadata().map_or(0, |meta| meta.len()).min(MAX_FILE as u64);
+        self.host.charge(owner, size)?;
         let mut bytes = Vec::new();
         read_into(file, &mut bytes, MAX_FILE + 1)?;
         if bytes.len() > MAX_FILE {
@@ -192,9 +248,12 @@ impl StateDir {
             let path = self.path.join(below);
             Err(ReadError::Broken(format!("`{}` is not believed: {why}", path.display())))
         };
+        self.host.charge(self.owner, STEP_COST)?;
         let mut todo: Vec<Vec<u8>> = parts(below.as_os_str().as_bytes());
         todo.reverse();
+        // (A copy of the descriptor, which `..` may leave and come back to.)
         let mut stack = vec![(self.fd.as_fd().try_clone_to_owned()?, self.owner)];
+        let mut at = self.path.clone();
         let mut links = 0;
         while let Some(part) = todo.pop() {
             let (dir, owner) = match stack.last() {
@@ -203,12 +262,17 @@ impl StateDir {
             };
             if part == b".." {
                 stack.pop();
+                at.pop();
                 continue;
+            }
+            at.push(std::ffi::OsStr::from_bytes(&part));
+            if self.host.remote.get().is_some_and(|remote| remote.contains(&at)) {
+                return refuse("it lies on a file system that may keep us waiting");
             }
             let fd = openat(dir, part.as_slice(), STEP, Mode::empty())?;
             let stat = fstat(&fd)?;
             let kind = FileType::from_raw_mode(stat.st_mode);
-            let mut owner = owner.and(Owner::of(stat.st_uid, self.root_uid));
+            let mut owner = owner.and(Owner::of(stat.st_uid, self.host.root_uid));
             if kind == FileType::Symlink {
                 links += 1;
                 if owner != Owner::Root || links > MAX_LINKS {
@@ -216,12 +280,14 @@ impl StateDir {
                 }
                 let to = readlinkat(&fd, c"", Vec::new())?;
                 let to = to.as_bytes();
+                at.pop();
                 if to.starts_with(b"/") {
                     // Only a walk from the root can follow an absolute link.
                     if self.path != Path::new("/") {
                         return refuse("it leads through an absolute link");
                     }
                     stack.truncate(1);
+                    at = PathBuf::from("/");
                 }
                 todo.extend(parts(to).into_iter().rev());
                 continue;

@@ -1,6 +1,8 @@
 //! The host: the machine as roots that everything is read below (`--host-root`), its clock, and
 //! whether its `/proc` is alive and our own, without which nothing may be signalled.
 
+use std::cell::{OnceCell, RefCell};
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read;
@@ -14,9 +16,9 @@ use nix::time::{ClockId, clock_gettime};
 use procfs::process::Process;
 use rustix::fs::{CWD, PROC_SUPER_MAGIC, readlinkat, statfs};
 
-use super::ReadError;
+use super::{Owner, ReadError};
 use crate::model::namespace::NamespaceId;
-use crate::model::pid::{HostPid, Ticks};
+use crate::model::pid::{HostPid, ProcessId, Ticks};
 
 /// The machine whose containers are looked at.
 #[derive(Debug)]
@@ -25,16 +27,24 @@ pub struct Host {
     proc: PathBuf,
     /// Its name.
     pub name: String,
-    /// The owner of its root: uid 0, or whoever keeps a recorded host in a folder. What this uid
-    /// owns is trusted as root's.
-    pub root_uid: u32,
+    /// Whose word counts as root's: uid 0's, or of a host that is recorded in a folder the word of
+    /// whoever owns that.
+    pub(super) root_uid: u32,
     pub(super) clock: Clock,
     /// Bytes in a page of memory.
     pub page_size: u64,
     /// The PID namespace that its `/proc` numbers processes in, when that can be told.
     pub pid_ns: Option<NamespaceId>,
+    /// The user namespace of its root user, when that can be told.
+    user_ns: Option<NamespaceId>,
     acts: Result<(), NotOurs>,
     pub(super) hierarchies: Vec<super::cgroups::Hierarchy>,
+    /// Mount points of file systems that may keep us waiting; looked up once users' folders are.
+    pub(super) remote: OnceCell<HashSet<PathBuf>>,
+    /// How much of each user's records was read, in bytes.
+    pub(super) spent: RefCell<HashMap<u32, u64>>,
+    /// Inits whose file system did not answer.
+    silent: RefCell<HashSet<ProcessId>>,
 }
 
 /// Turns the kernel's ticks into times.
@@ -57,6 +67,9 @@ impl Clock {
         Duration::from_millis(ticks.saturating_mul(1000) / self.ticks_per_second.max(1))
     }
 }
+
+/// capabilities(7).
+const CAP_SYS_ADMIN: u32 = 21;
 
 /// Why nothing may be signalled through this `/proc`: its numbers are not the ones our syscalls take.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -81,14 +94,11 @@ impl Host {
         if !is_proc && !has_processes(&proc) {
             return Err(ReadError::Broken(format!("no processes are listed in `{shown}`")));
         }
-        let here = readlinkat(CWD, proc.join("self"), Vec::new())
-            .ok()
-            .and_then(|link| String::from_utf8_lossy(link.as_bytes()).parse::<u32>().ok());
         let acts = if !is_proc {
             Err(NotOurs::NotProc(shown))
-        } else if here != Some(std::process::id()) {
-            // Our own number there differs, or we are not there at all: its PIDs are another
-            // namespace's, and pidfd_open(2) would take them for ours.
+        } else if own_numbers(&proc) != [std::process::id()] {
+            // Our own number there differs, or we are not there at all, or have another one further
+            // down: its PIDs are another namespace's, and pidfd_open(2) would take them for ours.
             Err(NotOurs::OtherNamespace(shown))
         } else {
             Ok(())
@@ -96,20 +106,28 @@ impl Host {
         let mut host = Self {
             root: root.to_owned(),
             name: String::new(),
-            root_uid: std::fs::metadata(root).map_or(0, |meta| meta.uid()),
+            root_uid: match std::fs::metadata(root) {
+                Ok(meta) if !is_proc => meta.uid(),
+                _ => 0,
+            },
             clock: Clock {
                 boot: Timestamp::UNIX_EPOCH,
                 ticks_per_second: procfs::ticks_per_second(),
             },
             page_size: procfs::page_size(),
             pid_ns: None,
+            user_ns: None,
             acts,
             hierarchies: super::cgroups::hierarchies(&root.join("sys/fs/cgroup")),
+            remote: OnceCell::new(),
+            spent: RefCell::default(),
+            silent: RefCell::default(),
             proc,
         };
         host.name = host.read_name();
         host.clock.boot = if is_proc { boot_time() } else { host.recorded_boot_time() };
-        host.pid_ns = host.read_pid_ns();
+        host.pid_ns = host.read_own_ns("pid");
+        host.user_ns = host.read_own_ns("user");
         Ok(host)
     }
 
@@ -119,6 +137,11 @@ impl Host {
     /// Says why not.
     pub fn may_act(&self) -> Result<(), NotOurs> {
         self.acts.clone()
+    }
+
+    /// Whether it is a folder that a host was recorded in, without a kernel behind it.
+    pub fn is_recorded(&self) -> bool {
+        matches!(self.acts, Err(NotOurs::NotProc(_)))
     }
 
     /// The directory that stands for `/`.
@@ -188,10 +211,38 @@ impl Host {
 
     /// The namespace of our own process is the one `/proc` numbers when we are in it under our own
     /// number; else PID 1 of that `/proc` tells, if we may ask.
-    fn read_pid_ns(&self) -> Option<NamespaceId> {
+    fn read_own_ns(&self, ns: &str) -> Option<NamespaceId> {
         let who = if self.acts.is_ok() { "self" } else { "1" };
-        let link = readlinkat(CWD, self.proc.join(who).join("ns/pid"), Vec::new()).ok()?;
-        NamespaceId::parse(link.as_bytes())
+        let link = self.proc.join(who).join("ns").join(ns);
+        NamespaceId::parse(readlinkat(CWD, link, Vec::new()).ok()?.as_bytes())
+    }
+
+    /// Whose word a process is: only who holds all of the host in its hands speaks for root. Root
+    /// inside a container has the same uid, and may share the host's PID namespace.
+    pub fn speaker(&self, pid: HostPid) -> Owner {
+        let read = || -> Result<Owner, ReadError> {
+            let handle = self.process(pid)?;
+            if self.pid_ns.is_none() || Some(self.pid_ns_of(&handle)?) != self.pid_ns {
+                return Ok(Owner::Mixed);
+            }
+            let status = super::survey::status(&handle, "status", &mut Vec::new())?;
+            let owner = Owner::of(status.uid[0], self.root_uid);
+            if owner != Owner::Root {
+                return Ok(owner);
+            }
+            let mighty = status.cap_eff & (1 << CAP_SYS_ADMIN) != 0;
+            let ours = Some(super::survey::namespace(&handle, "user")?) == self.user_ns;
+            Ok(if mighty && ours { Owner::Root } else { Owner::Mixed })
+        };
+        read().unwrap_or(Owner::Mixed)
+    }
+
+    pub(super) fn is_silent(&self, init: ProcessId) -> bool {
+        self.silent.borrow().contains(&init)
+    }
+
+    pub(super) fn note_silent(&self, init: ProcessId) {
+        self.silent.borrow_mut().insert(init);
     }
 
     fn recorded_boot_time(&self) -> Timestamp {
@@ -263,6 +314,15 @@ fn boot_time() -> Timestamp {
     let since = clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from);
     let now = Timestamp::now();
     now.checked_sub(since).unwrap_or(now)
+}
+
+/// Our own process in each PID namespace from that of this `/proc` downward.
+fn own_numbers(proc: &Path) -> Vec<u32> {
+    let status = std::fs::read_to_string(proc.join("self/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+    line.map_or_else(Vec::new, |line| {
+        line.split_whitespace().filter_map(|number| number.parse().ok()).collect()
+    })
 }
 
 fn has_processes(proc: &Path) -> bool {

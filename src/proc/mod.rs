@@ -8,14 +8,14 @@ mod inside;
 mod snapshot;
 mod survey;
 
-pub use cgroups::LiveCgroup;
+pub use cgroups::{CgroupTree, LiveCgroup};
 pub use disk::{Owner, StateDir, StateFile};
 pub use host::Host;
-pub use inside::{inside_names, inside_pids};
+pub use inside::{Asked, Inside};
 pub use snapshot::{CommandLimit, Facts, ThreadsToo};
 pub use survey::{Resident, Survey};
 
-/// Why a fact could not be had. The three are never mixed: only `Gone` removes a row.
+/// Why a fact could not be had. They are never mixed: only `Gone` removes a row.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {
     /// The process or file left (ENOENT, ESRCH).
@@ -24,6 +24,9 @@ pub enum ReadError {
     /// We may not read it (EACCES, EPERM).
     #[error("permission denied")]
     Denied,
+    /// We have too many files open (EMFILE, ENFILE): nothing is said about the fact at all.
+    #[error("too many open files")]
+    Exhausted,
     /// It cannot be read or understood; the text says why, without its content.
     #[error("{0}")]
     Broken(String),
@@ -31,10 +34,11 @@ pub enum ReadError {
 
 impl From<std::io::Error> for ReadError {
     fn from(error: std::io::Error) -> Self {
-        use nix::libc::{EACCES, ENOENT, ENOTDIR, EPERM, ESRCH};
+        use nix::libc::{EACCES, EMFILE, ENFILE, ENOENT, ENOTDIR, EPERM, ESRCH};
         match error.raw_os_error() {
             Some(ENOENT | ESRCH | ENOTDIR) => Self::Gone,
             Some(EACCES | EPERM) => Self::Denied,
+            Some(EMFILE | ENFILE) => Self::Exhausted,
             _ => Self::Broken(error.to_string()),
         }
     }

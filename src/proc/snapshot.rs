@@ -3,19 +3,20 @@
 //! done by workers that are left behind when they do not come back.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 use procfs::process::Process as Handle;
-use rustix::fs::{OFlags, readlinkat};
+use rustix::fs::{CWD, OFlags, readlinkat};
 
 use super::host::{Clock, read_at_once};
-use super::survey::{stat, status, thread_ids};
+use super::survey::{namespace, stat, status, thread_ids};
 use super::{Host, ReadError};
+use crate::model::namespace::NamespaceId;
 use crate::model::pid::{HostPid, ProcessId};
 use crate::model::process::{CommandLine, Fact, Process, Thread, Times};
-use crate::model::status::Stat;
+use crate::model::status::{Stat, Status};
 
 /// How much of each command line is wanted, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,12 +28,14 @@ pub enum CommandLimit {
 }
 
 impl CommandLimit {
-    /// More than execve(2) lets anybody pass (three quarters of the stack limit's hard 8 MiB, as
-    /// the kernel caps it), so only a process that moved its own bounds is cut.
-    pub const WHOLE: Self = Self::Bytes(8 << 20);
+    /// As much as execve(2) lets anybody pass (three quarters of `_STK_LIM`, fs/exec.c), so only a
+    /// process that moved its own bounds is cut.
+    pub const WHOLE: Self = Self::Bytes(6 << 20);
     /// More than any terminal shows.
-    pub const SCREEN: Self = Self::Bytes(16 << 10);
+    pub const SCREEN: Self = Self::Bytes(SCREEN_BYTES);
 }
+
+const SCREEN_BYTES: usize = 16 << 10;
 
 /// Whether threads are read too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,11 +57,24 @@ pub struct Facts {
     pub threads: ThreadsToo,
 }
 
+impl Facts {
+    /// `stat` and `status` alone.
+    pub const BARE: Self =
+        Self { command: CommandLimit::Nothing, exe: false, threads: ThreadsToo::No };
+}
+
 /// How long one command line may take before its row gets `?`; the first few.
 const PATIENCE: Duration = Duration::from_millis(600);
 /// And after that many have not come back, so that a hundred of them cost no hundredfold.
 const PATIENCE_LOST: Duration = Duration::from_millis(30);
 const MAX_LOST: usize = 24;
+/// A reader takes microseconds for one: what takes this long was made to wait.
+const SLOW: Duration = Duration::from_millis(50);
+/// And this is what all that waiting may take, lest a container make us wait for each of thousands.
+const PATIENCE_IN_ALL: Duration = Duration::from_secs(2);
+/// What the command lines of one snapshot may take of memory, in bytes, before the rest is cut to
+/// what a screen shows.
+const PURSE: usize = 16 << 20;
 /// Readers at work; they mostly wait for the kernel.
 const MAX_WORKERS: usize = 4;
 const FEW_LOST: usize = 2;
@@ -75,12 +91,17 @@ struct Work {
     handles: Handles,
     facts: Facts,
     next: AtomicUsize,
+    /// Bytes of command lines read so far.
+    spent: AtomicUsize,
+    /// No more command lines: too much time has gone into waiting for them.
+    hurry: AtomicBool,
 }
 
 /// What is needed to open `/proc/PID` in a worker that may outlive the host value.
 struct Handles {
     proc: std::path::PathBuf,
     clock: Clock,
+    pid_ns: Option<NamespaceId>,
     pids: Vec<HostPid>,
 }
 
@@ -91,9 +112,16 @@ impl Host {
         // (std's count of cores reads a dozen files; where there are fewer, these take turns.)
         let workers = MAX_WORKERS.min(1 + pids.len() / 32);
         let work = Arc::new(Work {
-            handles: Handles { proc: self.proc_path(""), clock: self.clock, pids: pids.to_vec() },
+            handles: Handles {
+                proc: self.proc_path(""),
+                clock: self.clock,
+                pid_ns: self.pid_ns,
+                pids: pids.to_vec(),
+            },
             facts,
             next: AtomicUsize::new(0),
+            spent: AtomicUsize::new(0),
+            hurry: AtomicBool::new(false),
         });
         if facts.command == CommandLimit::Nothing && workers == 1 {
             let mut buffer = Vec::new();
@@ -116,6 +144,8 @@ struct Collector {
     lost: Vec<bool>,
     working: usize,
     unsettled: usize,
+    /// How long we have waited for those that were slow.
+    waited: Duration,
 }
 
 impl Collector {
@@ -131,6 +161,7 @@ impl Collector {
             busy: Vec::new(),
             lost: Vec::new(),
             working: 0,
+            waited: Duration::ZERO,
         };
         for _ in 0..workers {
             collector.hire();
@@ -189,7 +220,8 @@ impl Collector {
                 if let Some(Ok(process)) = &mut self.rows[row] {
                     process.command = command;
                 }
-                self.busy[worker] = None;
+                let took = self.busy[worker].take().map_or(Duration::ZERO, |(_, s)| s.elapsed());
+                self.wait_for(took);
                 if self.lost[worker] {
                     // It came back after all; its row was settled when it was given up.
                     self.lost[worker] = false;
@@ -206,15 +238,26 @@ impl Collector {
         }
     }
 
+    fn wait_for(&mut self, took: Duration) {
+        if took > SLOW {
+            self.waited += took;
+        }
+        if self.waited > PATIENCE_IN_ALL {
+            self.work.hurry.store(true, Ordering::Relaxed);
+        }
+    }
+
     fn give_up_on_the_hanging(&mut self) {
         let lost = self.lost.iter().filter(|lost| **lost).count();
-        let patience = if lost < FEW_LOST { PATIENCE } else { PATIENCE_LOST };
+        let hurry = self.work.hurry.load(Ordering::Relaxed);
+        let patience = if lost < FEW_LOST && !hurry { PATIENCE } else { PATIENCE_LOST };
         for worker in 0..self.busy.len() {
             let overdue = self.busy[worker].is_some_and(|(_, since)| since.elapsed() > patience);
             if overdue && !self.lost[worker] {
                 self.lost[worker] = true;
                 self.working -= 1;
                 self.unsettled -= 1;
+                self.wait_for(patience);
                 if self.lost.iter().filter(|lost| **lost).count() < MAX_LOST {
                     self.hire();
                 }
@@ -262,7 +305,20 @@ impl Work {
         let id = ProcessId { pid, start: stat.start };
         let times = self.times(&stat);
         let command = Fact::Denied;
-        Ok((Process { id, times, stat, status, command, exe, threads }, handle))
+        let pid_ns = self.pid_ns(pid, &handle, &status);
+        Ok((Process { id, times, stat, status, pid_ns, command, exe, threads }, handle))
+    }
+
+    /// The link by number is one call, and the number this process's own as long as the handle still
+    /// answers, which what is read through it afterwards shows.
+    fn pid_ns(&self, pid: HostPid, handle: &Handle, status: &Status) -> Option<NamespaceId> {
+        let handles = &self.handles;
+        let link = readlinkat(CWD, handles.proc.join(format!("{pid}/ns/pid")), Vec::new());
+        match link.map_err(ReadError::from) {
+            Ok(link) => NamespaceId::parse(link.as_bytes()),
+            Err(ReadError::Denied) => handles.pid_ns.filter(|_| status.nspid.len() == 1),
+            Err(_) => namespace(handle, "pid").ok(),
+        }
     }
 
     fn times(&self, stat: &Stat) -> Times {
@@ -287,6 +343,11 @@ impl Work {
 
     fn command(&self, handle: &Handle, alone: bool, buffer: &mut Vec<u8>) -> Fact<CommandLine> {
         let CommandLimit::Bytes(limit) = self.facts.command else { return Fact::Absent };
+        if self.hurry.load(Ordering::Relaxed) {
+            return Fact::Denied;
+        }
+        let poor = self.spent.load(Ordering::Relaxed) > PURSE;
+        let limit = if poor { limit.min(SCREEN_BYTES) } else { limit };
         let read = |path: &str, buffer: &mut Vec<u8>| {
             read_at_once(handle.open_relative(path)?, buffer, limit.saturating_add(1))
         };
@@ -303,12 +364,14 @@ impl Work {
         }
         let cut = buffer.len() > limit;
         buffer.truncate(limit);
-        let command = CommandLine::parse(buffer, cut);
+        self.spent.fetch_add(buffer.len(), Ordering::Relaxed);
         // A long line must not stay behind in every worker.
-        if buffer.capacity() > 1 << 16 {
-            *buffer = Vec::with_capacity(4096);
-        }
-        Fact::Known(command)
+        let bytes = if buffer.capacity() > 1 << 16 {
+            std::mem::replace(buffer, Vec::with_capacity(4096))
+        } else {
+            buffer.clone()
+        };
+        Fact::Known(CommandLine::parse(bytes, cut))
     }
 }
 

@@ -12,6 +12,7 @@ use super::{Host, ReadError};
 use crate::model::namespace::NamespaceId;
 use crate::model::pid::{HostPid, ProcessId};
 use crate::model::status::{Stat, Status};
+use crate::sys;
 
 /// A process as the survey sees it.
 #[derive(Clone, Debug)]
@@ -104,7 +105,7 @@ impl Host {
 
     /// The same by number alone: for a first look at many, where a number that changes hands
     /// meanwhile does no harm.
-    fn pid_ns_by_number(&self, pid: HostPid) -> Result<NamespaceId, ReadError> {
+    pub(super) fn pid_ns_by_number(&self, pid: HostPid) -> Result<NamespaceId, ReadError> {
         let link = self.link(pid, "ns/pid")?;
         NamespaceId::parse(&link).ok_or(ReadError::Gone)
     }
@@ -115,6 +116,27 @@ impl Host {
     /// [`ReadError`].
     pub fn namespace_file(&self, handle: &Handle, ns: &str) -> Result<OwnedFd, ReadError> {
         Ok(handle.open_relative(format!("ns/{ns}"))?.into())
+    }
+
+    /// Whether a process lives in a user namespace that this user made. A process that merely runs
+    /// under the same uid may be in a container of root's. Only where the namespace is closed to us
+    /// (then we are not root, and may act on little) does the uid have to do.
+    ///
+    /// # Errors
+    /// [`ReadError::Gone`].
+    pub fn is_users(&self, pid: HostPid, user: u32) -> Result<bool, ReadError> {
+        let handle = self.process(pid)?;
+        let maker = self.namespace_file(&handle, "user").and_then(|namespace| {
+            sys::namespace::owner_uid(namespace)
+                .map_err(|errno| ReadError::Broken(format!("ioctl(NS_GET_OWNER_UID): {errno}")))
+        });
+        match maker {
+            Ok(maker) => Ok(maker == user),
+            Err(error) if error == ReadError::Denied || self.is_recorded() => {
+                Ok(status(&handle, "status", &mut Vec::new())?.uid[0] == user)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// A link of `/proc/PID`: `cwd`, `exe`, `root`.

@@ -241,7 +241,7 @@ fn exe(row: &PsRow) -> Value {
 
 fn argv(row: &PsRow) -> Value {
     match &row.member.process.command {
-        Fact::Known(command) => Value::Argv(command.argv.clone()),
+        Fact::Known(command) => Value::Argv(command.argv().map(<[u8]>::to_vec).collect()),
         Fact::Denied => Value::Denied,
         Fact::Absent => Value::Absent,
     }
@@ -260,8 +260,8 @@ fn command(row: &PsRow) -> Value {
     };
     match &process.command {
         Fact::Denied => Value::Denied,
-        Fact::Known(command) if !command.argv.is_empty() => {
-            let mut argv = command.argv.clone();
+        Fact::Known(command) if !command.is_empty() => {
+            let mut argv: Vec<Vec<u8>> = command.argv().map(<[u8]>::to_vec).collect();
             if command.cut
                 && let Some(last) = argv.last_mut()
             {

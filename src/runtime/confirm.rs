@@ -9,7 +9,6 @@ use crate::model::mount::Mounts;
 use crate::model::namespace::NamespaceId;
 use crate::model::pid::{HostPid, ProcessId};
 use crate::proc::{Host, Owner, ReadError};
-use crate::sys;
 
 /// What the kernel says of a container's init.
 #[derive(Debug)]
@@ -69,12 +68,15 @@ pub(super) fn confirm(
         Err(_) => return Err(Doubt::Unreadable),
     };
     let mut evidence = vec![says(record.path.display(), format!("init is {pid}"), true)];
-    if let Owner::User(owner) = record.owner
-        && !belongs_to(host, &init, owner)
-    {
-        return Err(Doubt::Refuted(format!(
-            "it is user {owner}'s word, and process {pid} is not that user's"
-        )));
+    match record.owner {
+        Owner::Root => {}
+        Owner::User(owner) if host.is_users(pid, owner) == Ok(true) => {}
+        Owner::User(owner) => {
+            return Err(Doubt::Refuted(format!(
+                "it is user {owner}'s word, and process {pid} is not that user's"
+            )));
+        }
+        Owner::Mixed => return Err(Doubt::Refuted("it is more than one user's word".into())),
     }
     let mut sure = false;
     if let Some(start) = record.start {
@@ -95,17 +97,22 @@ pub(super) fn confirm(
         sure = true;
         evidence.push(says(format!("/proc/{pid}/stat"), format!("its parent is {parent}"), true));
     }
-    let cgroup = own_cgroup(record, &init.memberships);
+    // Root's record is borne out by a cgroup that only root could have made. A user may not speak of
+    // one that others' processes can be in: one that is root's.
+    let cgroup = own_cgroup(record, &init.memberships).filter(|cgroup| match record.owner {
+        Owner::Root => host.cgroup_maker(cgroup) == Owner::Root,
+        owner => host.cgroup_owner(cgroup) == owner,
+    });
     if let Some(cgroup) = &cgroup {
         sure = true;
         let path = String::from_utf8_lossy(&cgroup.path).into_owned();
         evidence.push(says(format!("/proc/{pid}/cgroup"), format!("in {path}, as recorded"), true));
-    } else if let Some(recorded) = record.cgroup.as_deref().filter(|path| *path != b"/") {
+    } else if let Some(recorded) = claimed(record) {
         let path = String::from_utf8_lossy(recorded);
         let what = format!("not in {path}, where the record has put it");
         evidence.push(says(format!("/proc/{pid}/cgroup"), what, false));
     }
-    if !sure && mounts_mention(host, pid, &record.id) {
+    if !sure && mounts_count(host, record, &init) && mounts_mention(host, pid, &record.id) {
         sure = true;
         let source = format!("/proc/{pid}/mountinfo");
         evidence.push(says(source, "mounts from the container's own folder".into(), true));
@@ -126,25 +133,16 @@ pub(super) fn confirm(
     Err(Doubt::Refuted(format!("nothing about process {pid} confirms it")))
 }
 
-/// A user's record may speak of that user's containers: they live in a user namespace which the user
-/// made. A process that merely runs under the same uid may be in a container of root's. Only where
-/// the namespace is closed to us (then we are not root, and may act on little) does the uid have to do.
-fn belongs_to(host: &Host, init: &Init, owner: u32) -> bool {
-    let made_by = || {
-        let handle = host.process(init.id.pid).ok()?;
-        let namespace = host.namespace_file(&handle, "user").ok()?;
-        sys::namespace::owner_uid(namespace).ok()
-    };
-    made_by().map_or(init.uid == owner, |maker| maker == owner)
-}
-
 /// The container's own cgroup: where the record put it, or the part of the path that is spelt with
 /// its id, in the first hierarchy that has it. The init may have moved further down.
 pub(super) fn own_cgroup(record: &Record, memberships: &Memberships) -> Option<Cgroup> {
     memberships.by_preference().find_map(|membership| {
         let path = &membership.path;
-        let recorded = record.cgroup.as_deref().filter(|recorded| *recorded != b"/");
-        let length = match recorded {
+        // Outside of our cgroup namespace (`/../…`) there is none that we could look into.
+        if cgroup::components(path).any(|part| part == b"..") {
+            return None;
+        }
+        let length = match claimed(record) {
             Some(recorded) if cgroup::is_at_or_below(path, recorded) => {
                 Some(cgroup::components(recorded).count())
             }
@@ -157,6 +155,27 @@ pub(super) fn own_cgroup(record: &Record, memberships: &Memberships) -> Option<C
             path: cgroup::prefix_through(path, length - 1).to_vec(),
         })
     })
+}
+
+/// The cgroup that the record speaks of, unless that is the root, where everybody may be.
+fn claimed(record: &Record) -> Option<&[u8]> {
+    record.cgroup.as_deref().filter(|path| cgroup::components(path).next().is_some())
+}
+
+/// Whether what is mounted in the init may count. A user's container lives in that user's namespace
+/// anyway. Root's stands in a cgroup that says more, unless there are none to be seen; and who made a
+/// namespace can mount anything in it.
+fn mounts_count(host: &Host, record: &Record, init: &Init) -> bool {
+    let outside = || {
+        let mut paths = init.memberships.by_preference();
+        paths.all(|m| cgroup::components(&m.path).any(|part| part == b".."))
+    };
+    match record.owner {
+        Owner::Root => {
+            (!host.has_cgroups() || outside()) && host.is_users(init.id.pid, 0) == Ok(true)
+        }
+        _ => true,
+    }
 }
 
 /// Whether a cgroup component is the id, or ends with it as systemd's scopes (`docker-ID.scope`) and

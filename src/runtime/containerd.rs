@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use super::oci::{Spec, pod_of};
-use super::record::{Look, Record};
+use super::record::{Look, Place, Record, places};
 use super::{Engine, below_a_pod, is_long_id, scope_id};
 use crate::model::container::Runtime;
 use crate::model::pid::HostPid;
@@ -50,8 +50,8 @@ impl Engine for Containerd {
 }
 
 fn records(look: &Look<'_>, wanted: Runtime, found: &mut Vec<Record>) {
-    for state in roots(look) {
-        let Some(tasks) = look.read(look.host.state_dir(state.join(TASKS))) else { continue };
+    for place in roots(look) {
+        let Some(tasks) = look.read(look.host.state_dir(place.path.join(TASKS))) else { continue };
         for namespace in look.read(tasks.names()).unwrap_or_default() {
             if namespace == MOBY {
                 continue;
@@ -59,7 +59,8 @@ fn records(look: &Look<'_>, wanted: Runtime, found: &mut Vec<Record>) {
             let Some(dir) = look.read(tasks.dir(&namespace)) else { continue };
             for id in look.read(dir.names()).unwrap_or_default() {
                 let Some(spec) = look.read(dir.read(format!("{id}/config.json"))) else { continue };
-                found.extend(record(look, wanted, &namespace, &dir, &id, &spec));
+                let record = record(look, wanted, &namespace, &dir, &id, &spec);
+                found.extend(record.map(|record| record.found_at(&place)));
             }
         }
     }
@@ -69,7 +70,7 @@ fn record(
     look: &Look<'_>,
     wanted: Runtime,
     namespace: &str,
-    dir: &StateDir,
+    dir: &StateDir<'_>,
     id: &str,
     file: &StateFile,
 ) -> Option<Record> {
@@ -80,8 +81,10 @@ fn record(
         return None;
     }
     let mut record = Record::new(runtime, id, file);
+    let owner = std::cell::Cell::new(record.owner);
     let text = |name: &str| {
         let file = look.read(dir.read(format!("{id}/{name}")))?;
+        owner.set(owner.get().and(file.owner));
         Some(String::from_utf8_lossy(&file.bytes).trim().to_owned())
     };
     record.pid = text("init.pid").and_then(|pid| pid.parse::<HostPid>().ok());
@@ -100,30 +103,33 @@ fn record(
         // Kata has no init here: its shim stands for the machine, in the same cgroup.
         record.pid = text("shim.pid").and_then(|pid| pid.parse::<HostPid>().ok());
     }
+    record.owner = owner.get();
     Some(record)
 }
 
-fn roots(look: &Look<'_>) -> Vec<PathBuf> {
-    let mut roots: Vec<PathBuf> = Vec::new();
+fn roots(look: &Look<'_>) -> Vec<Place> {
+    let mut roots: Vec<Place> = Vec::new();
     if look.defaults {
-        roots.push("/run/containerd".into());
-        roots.push("/run/k3s/containerd".into());
+        roots.push(Place::usual("/run/containerd"));
+        roots.push(Place::usual("/run/k3s/containerd"));
         // Rootless: RootlessKit mounts its own /run over the user's.
-        roots.extend(look.homes.iter().map(|home| home.runtime_dir.join("containerd")));
+        roots.extend(
+            look.homes.iter().map(|home| Place::usual(home.runtime_dir.join("containerd"))),
+        );
     }
     for daemon in look.running(&["containerd"]) {
-        roots.extend(daemon.option("--state").map(PathBuf::from));
-        let config = daemon.option("--config").or(daemon.option("-c"));
-        roots.extend(config.and_then(|file| configured(look, Path::new(file))));
+        let given = daemon.option("--state").map(PathBuf::from);
+        let config = daemon.option("--config").or(daemon.option("-c")).map(Path::new);
+        let told = given.into_iter().chain(config.and_then(|file| configured(look, file)));
+        roots.extend(told.map(|path| Place::told_by(daemon, path)));
     }
     // A shim's working directory is the bundle: <state>/<tasks>/NAMESPACE/ID.
     let shims = look.monitors.iter().filter(|m| m.program().starts_with("containerd-shim"));
-    for bundle in shims.filter_map(|shim| shim.cwd.as_deref()) {
-        roots.extend(bundle.ancestors().nth(3).map(Path::to_owned));
-    }
-    roots.sort();
-    roots.dedup();
-    roots
+    roots.extend(shims.filter_map(|shim| {
+        let state = shim.cwd.as_deref()?.ancestors().nth(3)?;
+        Some(Place::told_by(shim, state))
+    }));
+    places(roots)
 }
 
 /// `state = "/run/containerd"` at the top of containerd's configuration, before any table.

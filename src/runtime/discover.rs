@@ -13,7 +13,7 @@ use super::{ENGINES, engine, recognise};
 use crate::model::cgroup;
 use crate::model::container::{Cgroup, Container, Evidence, Runtime};
 use crate::model::namespace::NamespaceId;
-use crate::model::pid::HostPid;
+use crate::model::pid::{HostPid, Ticks};
 use crate::proc::{Host, LiveCgroup, Owner, Survey};
 
 /// How far to look.
@@ -36,6 +36,8 @@ pub struct Stopped {
     pub name: Option<String>,
     /// Where that stands.
     pub path: PathBuf,
+    /// The cgroup it is put into when it runs, where the record says so.
+    pub cgroup: Option<Vec<u8>>,
     /// Why the kernel does not bear out that it runs, where the record says that it does.
     pub doubt: Option<String>,
 }
@@ -55,6 +57,8 @@ pub struct Inventory {
     pub hidden: bool,
     /// Whether only one engine was asked, so that others' containers are not in it.
     pub partial: bool,
+    /// Every process of the host, where all of them were looked at.
+    pub survey: Option<Survey>,
 }
 
 /// Reads the records of one engine and looks no further: for a qualified name of one that keeps
@@ -82,7 +86,9 @@ pub fn discover(host: &Host, depth: Depth) -> Inventory {
     let monitors = survey.as_ref().map(|survey| monitors_in(host, survey)).unwrap_or_default();
     let mut search = Search::new(host);
     search.read_records(true, &monitors, &[]);
-    let live = host.walk_cgroups();
+    let tree = host.walk_cgroups();
+    search.complaints.borrow_mut().extend(tree.cut);
+    let live = tree.cgroups;
     let unexplained = search.unexplained(&live);
     if !unexplained.is_empty() && survey.is_none() {
         let inits: Vec<HostPid> = unexplained.iter().map(|(_, pid)| *pid).collect();
@@ -97,6 +103,7 @@ pub fn discover(host: &Host, depth: Depth) -> Inventory {
         search.inventory.denied = survey.denied;
         search.inventory.hidden = !nix::unistd::geteuid().is_root() && host.hides_processes();
     }
+    search.inventory.survey = survey;
     search.finish()
 }
 
@@ -119,7 +126,7 @@ struct Search<'a> {
     inventory: Inventory,
     /// Where the container of an init stands in the list.
     by_init: HashMap<HostPid, usize>,
-    seen: HashSet<(PathBuf, String)>,
+    seen: HashSet<(PathBuf, String, Owner, Option<HostPid>)>,
     complaints: RefCell<Vec<String>>,
 }
 
@@ -156,7 +163,11 @@ impl<'a> Search<'a> {
                 engine.records(&look, &mut records);
             }
         }
-        records.retain(|record| self.seen.insert((record.path.clone(), record.id.clone())));
+        // The same list of containers may be read with other folders for what runs of them.
+        records.retain(|record| {
+            let Record { path, id, owner, pid, .. } = record;
+            *owner != Owner::Mixed && self.seen.insert((path.clone(), id.clone(), *owner, *pid))
+        });
         lend_start_times(&mut records);
         let (sandboxed, plain): (Vec<Record>, Vec<Record>) =
             records.into_iter().partition(Record::is_in_its_pods_sandbox);
@@ -236,6 +247,7 @@ impl<'a> Search<'a> {
             id: record.id.clone(),
             name: record.name.clone(),
             path: record.path.clone(),
+            cgroup: record.cgroup.clone(),
             doubt,
         });
     }
@@ -317,22 +329,34 @@ impl<'a> Search<'a> {
             let stopped = &mut self.inventory.stopped;
             let known =
                 stopped.iter().position(|stopped| stopped.runtime == runtime && stopped.id == id);
-            let owner = self.host.cgroup_owner(&live.cgroup);
+            let owner = self.host.cgroup_maker(&live.cgroup);
+            // What is made inside of a container is named by that container.
+            let nested = self.inventory.containers.iter().any(|outer| {
+                outer
+                    .cgroup
+                    .as_ref()
+                    .is_some_and(|outer| cgroup::is_at_or_below(&live.cgroup.path, &outer.path))
+            });
             let path = String::from_utf8_lossy(&live.cgroup.path).into_owned();
             let keeps_no_record = engine(runtime).is_some_and(|engine| engine.keeps_no_record());
             let mut evidence =
                 vec![says("cgroup tree", format!("{path} is spelt as {}'s", runtime.name()), true)];
-            let verified = keeps_no_record && owner == Owner::Root;
+            let verified = keeps_no_record && owner == Owner::Root && !nested;
             evidence.push(match owner {
                 Owner::Root if verified => {
-                    says(&path, "every directory of it is root's".into(), true)
+                    says(&path, "every directory above it is root's".into(), true)
                 }
+                _ if nested => says(&path, "it was made inside of a container".into(), false),
                 Owner::Root => says(&path, "no record confirms the name".into(), false),
                 _ => says(&path, "a user could have made it".into(), false),
             });
             let cgroup = Some(live.cgroup.clone());
             let mut container = assemble(self.host, runtime, &init, cgroup, evidence);
-            if let Some(at) = known.filter(|_| verified) {
+            let its = |at: &usize| {
+                let claimed = stopped[*at].cgroup.as_deref();
+                claimed.is_none_or(|claimed| claimed == live.cgroup.path)
+            };
+            if let Some(at) = known.filter(its).filter(|_| verified) {
                 let known = stopped.swap_remove(at);
                 container.evidence.push(says(
                     known.path.display(),
@@ -362,8 +386,9 @@ impl<'a> Search<'a> {
 
     /// PID namespaces that are none of the containers' so far.
     fn add_bare(&mut self, survey: &Survey) {
-        let mut known: HashSet<NamespaceId> =
-            self.inventory.containers.iter().filter_map(|container| container.pid_ns).collect();
+        // Who only joined a namespace does not stand for it.
+        let owners = self.inventory.containers.iter().filter(|container| container.owns_pid_ns);
+        let mut known: HashSet<NamespaceId> = owners.filter_map(|owner| owner.pid_ns).collect();
         known.extend(self.host.pid_ns);
         for resident in &survey.residents {
             // One that is closed to us is told apart from others by its PID 1 alone.
@@ -440,17 +465,12 @@ fn own_name(path: &[u8]) -> Option<(Runtime, String)> {
 
 /// The runtime under an engine keeps the start time that the engine's own record lacks.
 fn lend_start_times(records: &mut [Record]) {
-    let starts: HashMap<(String, HostPid), _> = records
-        .iter()
-        .filter_map(|r| Some(((r.id.clone(), r.pid?), (r.start?, r.owner))))
-        .collect();
+    let starts: HashMap<(String, HostPid, Owner), Ticks> =
+        records.iter().filter_map(|r| Some(((r.id.clone(), r.pid?, r.owner), r.start?))).collect();
     for record in records.iter_mut().filter(|record| record.start.is_none()) {
         let Some(pid) = record.pid else { continue };
-        if let Some((start, owner)) = starts.get(&(record.id.clone(), pid))
-            && (*owner == record.owner || *owner == Owner::Root)
-        {
-            record.start = Some(*start);
-        }
+        let told_by = |owner| starts.get(&(record.id.clone(), pid, owner));
+        record.start = told_by(record.owner).or_else(|| told_by(Owner::Root)).copied();
     }
 }
 
@@ -517,6 +537,7 @@ fn homes(host: &Host) -> Vec<Home> {
     if homes.is_empty() {
         return homes;
     }
+    host.beware_of_remote();
     let passwd = host.state_file("/etc/passwd").map(|file| file.bytes).unwrap_or_default();
     for line in String::from_utf8_lossy(&passwd).lines() {
         let fields: Vec<&str> = line.split(':').collect();

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::record::{Look, Record};
+use super::record::{Look, Place, Record, places};
 use super::{Engine, is_long_id, scope_id};
 use crate::model::container::Runtime;
 use crate::model::mount::Mounts;
@@ -65,8 +65,8 @@ impl Engine for Docker {
     }
 
     fn records(&self, look: &Look<'_>, found: &mut Vec<Record>) {
-        for root in roots(look) {
-            let Some(dir) = look.read(look.host.state_dir(root.join("containers"))) else {
+        for place in roots(look) {
+            let Some(dir) = look.read(look.host.state_dir(place.path.join("containers"))) else {
                 continue;
             };
             for id in look.read(dir.names()).unwrap_or_default() {
@@ -80,7 +80,7 @@ impl Engine for Docker {
                 if config.id != id {
                     continue;
                 }
-                let mut record = Record::new(Runtime::Docker, id, &file);
+                let mut record = Record::new(Runtime::Docker, id, &file).found_at(&place);
                 record.name = config.name.strip_prefix('/').map(str::to_owned);
                 record.image = config.config.image;
                 record.pid = config.state.running.then(|| HostPid::new(config.state.pid)).flatten();
@@ -98,36 +98,37 @@ impl Engine for Docker {
     }
 }
 
-fn roots(look: &Look<'_>) -> Vec<PathBuf> {
-    let mut roots: Vec<PathBuf> = Vec::new();
+fn roots(look: &Look<'_>) -> Vec<Place> {
+    let mut roots: Vec<Place> = Vec::new();
     if look.defaults {
-        roots.push("/var/lib/docker".into());
-        roots.extend(configured(look, Path::new("/etc/docker/daemon.json")));
+        roots.push(Place::usual("/var/lib/docker"));
+        roots.extend(configured(look, Path::new("/etc/docker/daemon.json")).map(Place::usual));
         let homes = look.homes.iter().filter_map(|home| home.home.as_ref());
-        roots.extend(homes.map(|home| home.join(".local/share/docker")));
+        roots.extend(homes.map(|home| Place::usual(home.join(".local/share/docker"))));
     }
     for daemon in look.running(&["dockerd"]) {
-        roots.extend(daemon.option("--data-root").or(daemon.option("-g")).map(PathBuf::from));
-        roots.extend(
-            daemon.option("--config-file").and_then(|file| configured(look, Path::new(file))),
-        );
+        let given = daemon.option("--data-root").or(daemon.option("-g")).map(PathBuf::from);
+        let file = daemon.option("--config-file").map(Path::new);
+        let told = given.into_iter().chain(file.and_then(|file| configured(look, file)));
+        roots.extend(told.map(|path| Place::told_by(daemon, path)));
     }
     for (id, pid) in look.unexplained {
-        roots.extend(mounted_from(look, id, *pid));
+        // Whoever mounted it has led us there: only what root alone could have written counts.
+        roots.extend(mounted_from(look, id, *pid).into_iter().map(Place::usual));
     }
-    roots.sort();
-    roots.dedup();
+    let mut roots = places(roots);
     // With userns-remap everything is one level further down, in `<uid>.<gid>`.
-    let remapped: Vec<PathBuf> = roots
+    let remapped: Vec<Place> = roots
         .iter()
         .flat_map(|root| {
-            let names = look.names(root).into_iter();
+            let names = look.names(&root.path).into_iter();
             let ids = names.filter(|name| {
                 name.split_once('.').is_some_and(|(uid, gid)| {
                     uid.parse::<u32>().is_ok() && gid.parse::<u32>().is_ok()
                 })
             });
-            ids.map(|name| root.join(name)).collect::<Vec<_>>()
+            ids.map(|name| Place { path: root.path.join(name), owner: root.owner })
+                .collect::<Vec<_>>()
         })
         .collect();
     roots.extend(remapped);

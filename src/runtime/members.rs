@@ -2,21 +2,162 @@
 //! its PID namespace without its cgroup (nsenter), which its own `/proc` lists; and only where
 //! neither tells, those that a look at every process of the host finds.
 
-use std::collections::{BTreeSet, HashSet};
+use std::cell::RefCell;
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use procfs::process::Process as Handle;
 
 use super::{Depth, Inventory, discover};
 use crate::model::container::Container;
-use crate::model::pid::HostPid;
+use crate::model::namespace::NamespaceId;
+use crate::model::passwd::Names;
+use crate::model::pid::{HostPid, ProcessId};
 use crate::model::process::Process;
-use crate::proc::{Facts, Host, ReadError, inside_pids};
+use crate::proc::{Facts, Host, Inside, ReadError};
 
 /// A container's processes, as far as they may be seen.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Crowd {
-    /// In the order of their numbers on the host.
-    pub processes: Vec<Process>,
+    /// In the order of their numbers on the host; whether each is in the container, or only in its
+    /// cgroup: one of another PID namespace, which has no number inside and gets no signal.
+    pub processes: Vec<(Process, bool)>,
     /// How many there are that we were not allowed to read.
     pub hidden: usize,
+    /// The container's users.
+    pub names: Result<Names, ReadError>,
+}
+
+/// THE RULE of who is in a container. With a PID namespace of its own, those in it or in one below;
+/// else those in its cgroup, and of a user's container only that user's; else what descends from its
+/// init. Never a process that another container in the same namespace has.
+pub struct Belonging<'a> {
+    host: &'a Host,
+    container: &'a Container,
+    /// Other containers of the same PID namespace.
+    others: Vec<&'a Container>,
+    /// What is known of other namespaces: whether they lie below the container's.
+    below: RefCell<HashMap<NamespaceId, bool>>,
+}
+
+impl<'a> Belonging<'a> {
+    /// The rule for one container among all.
+    pub fn new(host: &'a Host, container: &'a Container, all: &'a Inventory) -> Self {
+        let others = all.containers.iter().filter(|other| {
+            other.init != container.init
+                && other.pid_ns.is_some()
+                && other.pid_ns == container.pid_ns
+        });
+        Self { host, container, others: others.collect(), below: RefCell::default() }
+    }
+
+    /// Whether a process is in the container.
+    ///
+    /// # Errors
+    /// When its files cannot be read; [`ReadError::Gone`] when it has ended.
+    pub fn holds(&self, pid: HostPid) -> Result<bool, ReadError> {
+        let handle = self.host.process(pid)?;
+        let namespace = match self.host.pid_ns_of(&handle) {
+            Ok(namespace) => Some(namespace),
+            Err(ReadError::Denied) => None,
+            Err(error) => return Err(error),
+        };
+        self.holds_in(pid, namespace)
+    }
+
+    /// The same of a process whose PID namespace is known, or closed to us.
+    ///
+    /// # Errors
+    /// As [`Self::holds`].
+    pub fn holds_in(
+        &self,
+        pid: HostPid,
+        namespace: Option<NamespaceId>,
+    ) -> Result<bool, ReadError> {
+        let container = self.container;
+        if container.owns_pid_ns {
+            return Ok(self.is_in_namespace(pid, namespace)? && !self.is_anothers(pid)?);
+        }
+        let Some(cgroup) = &container.cgroup else {
+            // (Of PID 1, with which the whole host is looked at, everything descends.)
+            let of = |init: ProcessId| init.pid.get() == 1 || descends(self.host, pid, init.pid);
+            return Ok(container.init.is_some_and(of));
+        };
+        if !cgroup.holds(&self.host.memberships(pid)?) {
+            return Ok(false);
+        }
+        match container.user {
+            // A program that runs as root, sudo say, may have been started in a user's cgroup.
+            Some(user) => self.host.is_users(pid, user),
+            None => Ok(true),
+        }
+    }
+
+    /// Whether it is in the container's PID namespace or one below it. Where the namespaces are
+    /// closed to us the NSpid lines have to do: deeper than the container's, and the chain of
+    /// parents leads to its init.
+    fn is_in_namespace(
+        &self,
+        pid: HostPid,
+        namespace: Option<NamespaceId>,
+    ) -> Result<bool, ReadError> {
+        let container = self.container;
+        match (namespace, container.pid_ns) {
+            (Some(namespace), Some(own)) if namespace == own => return Ok(true),
+            (Some(namespace), _) if Some(namespace) == self.host.pid_ns => return Ok(false),
+            (Some(namespace), Some(_)) => {
+                if let Some(known) = self.below.borrow().get(&namespace) {
+                    return Ok(*known);
+                }
+            }
+            _ => {}
+        }
+        let levels = self.host.status(pid)?.nspid.len();
+        let deeper = levels.saturating_sub(container.depth + 1);
+        match (namespace, container.pid_ns) {
+            (Some(namespace), Some(own)) => {
+                let is = match self.host.process(pid) {
+                    _ if deeper == 0 => false,
+                    // Of a recorded host the namespaces are names alone.
+                    _ if self.host.is_recorded() => {
+                        container.init.is_some_and(|init| descends(self.host, pid, init.pid))
+                    }
+                    handle => is_below(self.host, &handle?, own, deeper)?,
+                };
+                self.below.borrow_mut().insert(namespace, is);
+                Ok(is)
+            }
+            _ if levels <= container.depth => Ok(false),
+            _ => Ok(container.init.is_some_and(|init| descends(self.host, pid, init.pid))),
+        }
+    }
+
+    /// Whether it is another container's with the same namespace (a pod's, or one started with
+    /// `--pid=container:`): by its cgroup, or where that one has none, by descent from its init.
+    fn is_anothers(&self, pid: HostPid) -> Result<bool, ReadError> {
+        if self.others.is_empty() || self.container.init_pid() == Some(pid) {
+            return Ok(false);
+        }
+        let memberships = self.host.memberships(pid)?;
+        Ok(self.others.iter().any(|other| match (&other.cgroup, other.init) {
+            (Some(cgroup), _) => {
+                cgroup.holds(&memberships) && !self.is_narrower_than(cgroup, &memberships)
+            }
+            (None, Some(init)) => !other.owns_pid_ns && descends(self.host, pid, init.pid),
+            (None, None) => false,
+        }))
+    }
+
+    /// Whether our container's cgroup lies inside the other's, and the process in ours.
+    fn is_narrower_than(
+        &self,
+        other: &crate::model::container::Cgroup,
+        memberships: &crate::model::cgroup::Memberships,
+    ) -> bool {
+        self.container
+            .cgroup
+            .as_ref()
+            .is_some_and(|own| own.path.len() >= other.path.len() && own.holds(memberships))
+    }
 }
 
 /// Takes a snapshot of a container's processes as they are now.
@@ -29,37 +170,66 @@ pub fn take(
     all: &Inventory,
     facts: Facts,
 ) -> Result<Crowd, ReadError> {
-    let mut crowd = Crowd::default();
-    if is_elsewhere(container) {
-        return Ok(crowd);
-    }
-    let Some(cgroup) = by_cgroup(host, container, all)? else {
-        let pids = without_cgroup(host, container, all)?;
-        crowd.read(host, &pids, facts);
-        return crowd.sorted();
+    let Some(init) = container.init else {
+        let nobody = Err(ReadError::Broken("its processes are not on this host".into()));
+        return Ok(Crowd { processes: Vec::new(), hidden: 0, names: nobody });
     };
-    crowd.read(host, &Vec::from_iter(cgroup), facts);
-    if container.owns_pid_ns {
-        let at = container.depth;
-        let known: HashSet<i32> =
-            crowd.processes.iter().filter_map(|p| p.status.nspid.get(at).copied()).collect();
-        let joined = match joined(host, container, all, &|pid| known.contains(&pid)) {
-            // Not ours to look into: what the cgroup lists is what anybody may know.
-            Err(ReadError::Denied) => Vec::new(),
-            // Its /proc is covered, or of no use: only a look at the whole host tells.
-            Err(_) => scanned(host, container, all)?,
-            Ok(joined) => joined,
-        };
-        let read: HashSet<HostPid> = crowd.processes.iter().map(|p| p.id.pid).collect();
-        let new: Vec<HostPid> = joined.into_iter().filter(|pid| !read.contains(pid)).collect();
-        if !new.is_empty() {
-            crowd.read(host, &new, facts);
-        }
+    let namespace = container.pid_ns.filter(|_| container.owns_pid_ns);
+    // Its own file system answers while we read on.
+    let asked = host.ask_inside(init, namespace);
+    let mut reader = Reader { host, facts, processes: Vec::new(), hidden: 0 };
+    let cgroup = by_cgroup(host, container, all)?;
+    if let Some(cgroup) = &cgroup {
+        reader.read(&Vec::from_iter(cgroup.iter().copied()))?;
     }
-    crowd.sorted()
+    let inside = asked.hear(host);
+    if cgroup.is_none() || namespace.is_some() {
+        let at = container.depth;
+        let own = container.pid_ns;
+        let known: HashSet<i32> = (reader.processes.iter())
+            .filter(|process| own.is_some() && process.pid_ns == own)
+            .filter_map(|process| process.status.nspid.get(at).copied())
+            .collect();
+        let new = joined(host, container, all, &inside, cgroup.is_some(), &known)?;
+        let read: HashSet<HostPid> = reader.processes.iter().map(|p| p.id.pid).collect();
+        let new: Vec<HostPid> = new.into_iter().filter(|pid| !read.contains(pid)).collect();
+        reader.read(&new)?;
+    }
+    reader.finish(container, all, inside.names)
 }
 
-/// How many processes a container has.
+/// Processes of the container beside those of its cgroup, as far as it has one.
+fn joined(
+    host: &Host,
+    container: &Container,
+    all: &Inventory,
+    inside: &Inside,
+    has_cgroup: bool,
+    known: &HashSet<i32>,
+) -> Result<Vec<HostPid>, ReadError> {
+    let found = match inside.pids(host, &|pid| known.contains(&pid)) {
+        Ok(found) if found.is_empty() => return Ok(found),
+        Ok(found) => found,
+        // Not ours to look into: what the cgroup lists is what anybody may know.
+        Err(ReadError::Denied) if has_cgroup => return Ok(Vec::new()),
+        Err(ReadError::Exhausted) => return Err(ReadError::Exhausted),
+        // Its /proc is covered, or of no use: only a look at the whole host tells.
+        Err(_) => host.pids()?,
+    };
+    // Whose they are, if another container shares the namespace, takes knowing all containers.
+    let every;
+    let all = if all.partial {
+        every = discover(host, Depth::Cgroups);
+        &every
+    } else {
+        all
+    };
+    let belonging = Belonging::new(host, container, all);
+    Ok(found.into_iter().filter(|pid| belonging.holds(*pid) == Ok(true)).collect())
+}
+
+/// How many processes a container has, going by the survey, where every process of the host was
+/// looked at.
 ///
 /// # Errors
 /// [`ReadError::Gone`] when it has ended.
@@ -67,25 +237,20 @@ pub fn count(host: &Host, container: &Container, all: &Inventory) -> Result<usiz
     if is_elsewhere(container) {
         return Ok(0);
     }
-    let Some(cgroup) = by_cgroup(host, container, all)? else {
-        return Ok(without_cgroup(host, container, all)?.len());
-    };
-    if !container.owns_pid_ns {
-        return Ok(cgroup.len());
+    let cgroup = by_cgroup(host, container, all)?;
+    let mut own = cgroup.clone().unwrap_or_default();
+    if cgroup.is_none() || container.owns_pid_ns {
+        let belonging = Belonging::new(host, container, all);
+        let residents = all.survey.iter().flat_map(|survey| &survey.residents);
+        for resident in residents {
+            if !own.contains(&resident.id.pid)
+                && belonging.holds_in(resident.id.pid, resident.pid_ns) == Ok(true)
+            {
+                own.insert(resident.id.pid);
+            }
+        }
     }
-    let inside = |pid: &HostPid| host.status(*pid).ok()?.nspid.get(container.depth).copied();
-    // Most often the container's own /proc lists as many as its cgroup, and then nobody joined.
-    let listed = std::cell::Cell::new(0);
-    let every = joined(host, container, all, &|_| {
-        listed.set(listed.get() + 1);
-        true
-    });
-    if every.is_err() || listed.get() == cgroup.len() {
-        return Ok(cgroup.len());
-    }
-    let known: HashSet<i32> = cgroup.iter().filter_map(inside).collect();
-    let joined = joined(host, container, all, &|pid| known.contains(&pid)).unwrap_or_default();
-    Ok(cgroup.len() + joined.iter().filter(|pid| !cgroup.contains(pid)).count())
+    if own.is_empty() { Err(ReadError::Gone) } else { Ok(own.len()) }
 }
 
 /// Whether its processes are not on this host.
@@ -93,28 +258,57 @@ fn is_elsewhere(container: &Container) -> bool {
     container.init.is_none() && container.cgroup.is_none()
 }
 
-impl Crowd {
-    fn read(&mut self, host: &Host, pids: &[HostPid], facts: Facts) {
+struct Reader<'a> {
+    host: &'a Host,
+    facts: Facts,
+    processes: Vec<Process>,
+    hidden: usize,
+}
+
+impl Reader<'_> {
+    fn read(&mut self, pids: &[HostPid]) -> Result<(), ReadError> {
         let mut gone = 0;
-        for read in host.snapshot(pids, facts) {
+        for read in self.host.snapshot(pids, self.facts) {
             match read {
                 Ok(process) => self.processes.push(process),
                 Err(ReadError::Gone) => gone += 1,
+                Err(ReadError::Exhausted) => return Err(ReadError::Exhausted),
                 Err(_) => self.hidden += 1,
             }
         }
         // Where /proc hides processes they look like ones that have left.
-        if gone > 0 && !nix::unistd::geteuid().is_root() && host.hides_processes() {
+        if gone > 0 && !nix::unistd::geteuid().is_root() && self.host.hides_processes() {
             self.hidden += gone;
         }
+        Ok(())
     }
 
-    fn sorted(mut self) -> Result<Self, ReadError> {
+    fn finish(
+        mut self,
+        container: &Container,
+        all: &Inventory,
+        names: Result<Names, ReadError>,
+    ) -> Result<Crowd, ReadError> {
         if self.processes.is_empty() {
             return Err(if self.hidden > 0 { ReadError::Denied } else { ReadError::Gone });
         }
         self.processes.sort_by_key(|process| process.id.pid);
-        Ok(self)
+        let belonging = Belonging::new(self.host, container, all);
+        let is_inside = |process: &Process| {
+            // (Most are in the very namespace: that alone settles what number they have.)
+            match process.pid_ns {
+                _ if !container.owns_pid_ns => true,
+                // Closed to us: its cgroup and the depth of its numbers have to do for showing it.
+                None => process.status.nspid.len() > container.depth,
+                own if own == container.pid_ns => true,
+                other => belonging.is_in_namespace(process.id.pid, other) == Ok(true),
+            }
+        };
+        let processes = self.processes.into_iter().map(|process| {
+            let inside = is_inside(&process);
+            (process, inside)
+        });
+        Ok(Crowd { processes: processes.collect(), hidden: self.hidden, names })
     }
 }
 
@@ -136,149 +330,33 @@ fn by_cgroup(
     match host.cgroup_pids(cgroup) {
         Ok(pids) => Ok(Some(pids)),
         Err(_) if !host.has_cgroups() => Ok(None),
-        // The last process takes the cgroup with it.
+        // The last process takes the cgroup with it; or it was moved to another one.
+        Err(ReadError::Gone) => {
+            let lives = |id: ProcessId| host.stat(id.pid).is_ok_and(|stat| stat.start == id.start);
+            if container.init.is_some_and(lives) { Ok(None) } else { Err(ReadError::Gone) }
+        }
         Err(error) => Err(error),
     }
 }
 
-fn without_cgroup(
-    host: &Host,
-    container: &Container,
-    all: &Inventory,
-) -> Result<Vec<HostPid>, ReadError> {
-    if container.owns_pid_ns
-        && let Ok(pids) = joined(host, container, all, &|_| false)
-    {
-        return Ok(pids);
-    }
-    scanned(host, container, all)
-}
-
-/// Processes of the PID namespace that are not known yet and in no other container that shares the
-/// namespace.
-fn joined(
-    host: &Host,
-    container: &Container,
-    all: &Inventory,
-    known: &dyn Fn(i32) -> bool,
-) -> Result<Vec<HostPid>, ReadError> {
-    let (Some(init), Some(namespace)) = (container.init, container.pid_ns) else {
-        return Err(ReadError::Denied);
-    };
-    let found = inside_pids(host, init.pid, namespace, known)?;
-    if found.is_empty() {
-        return Ok(found);
-    }
-    // Whose they are, if another container shares the namespace, takes knowing all containers.
-    let every;
-    let all = if all.partial {
-        every = discover(host, Depth::Cgroups);
-        &every
-    } else {
-        all
-    };
-    Ok(found.into_iter().filter(|pid| !is_anothers(host, container, all, *pid)).collect())
-}
-
-/// Whether a process of this container's namespace is another container's with the same namespace
-/// (a pod's, or one started with `--pid=container:`): by its cgroup, or where that one has none, by
-/// descent from its init.
-fn is_anothers(host: &Host, container: &Container, all: &Inventory, pid: HostPid) -> bool {
-    let mut others = all
-        .containers
-        .iter()
-        .filter(|other| other.init != container.init && other.pid_ns == container.pid_ns)
-        .peekable();
-    if others.peek().is_none() {
-        return false;
-    }
-    let Ok(memberships) = host.memberships(pid) else { return false };
-    others.any(|other| match (&other.cgroup, other.init) {
-        (Some(cgroup), _) => cgroup.holds(&memberships),
-        (None, Some(init)) => !other.owns_pid_ns && descends(host, pid, init.pid),
-        (None, None) => false,
-    })
-}
-
-/// Looks at every process of the host.
-fn scanned(host: &Host, container: &Container, all: &Inventory) -> Result<Vec<HostPid>, ReadError> {
-    let mut found = Vec::new();
-    let pids = host.pids()?;
-    if container.owns_pid_ns {
-        for pid in pids {
-            if in_namespace(host, container, pid) && !is_anothers(host, container, all, pid) {
-                found.push(pid);
-            }
-        }
-        return Ok(found);
-    }
-    if let Some(own) = &container.cgroup {
-        for pid in pids {
-            let inside = host.memberships(pid).is_ok_and(|memberships| own.holds(&memberships));
-            found.extend(inside.then_some(pid));
-        }
-        return Ok(found);
-    }
-    // No namespace and no cgroup of its own: its init and what descends from it. For a process that
-    // is in no container at all this is asked of PID 1, and everything descends from that.
-    let Some(init) = container.init else { return Err(ReadError::Gone) };
-    let parents: Vec<(HostPid, i32)> =
-        pids.into_iter().filter_map(|pid| Some((pid, host.stat(pid).ok()?.ppid))).collect();
-    if init.pid.get() == 1 {
-        return Ok(parents.into_iter().map(|(pid, _)| pid).collect());
-    }
-    let mut below: BTreeSet<HostPid> = BTreeSet::from([init.pid]);
-    loop {
-        let before = below.len();
-        for (pid, parent) in &parents {
-            if HostPid::new(*parent).is_some_and(|parent| below.contains(&parent)) {
-                below.insert(*pid);
-            }
-        }
-        if below.len() == before {
-            return Ok(below.into_iter().collect());
-        }
-    }
-}
-
-/// Whether a process is in the container's PID namespace or one below it. Where the namespace links
-/// are closed to us, the ends of the NSpid lines have to do: as deep as the container's, and the
-/// chain of parents leads to its init.
-pub(crate) fn in_namespace(host: &Host, container: &Container, pid: HostPid) -> bool {
-    let Ok(handle) = host.process(pid) else { return false };
-    let namespace = host.pid_ns_of(&handle).ok();
-    match (namespace, container.pid_ns) {
-        (Some(namespace), Some(own)) if namespace == own => return true,
-        (Some(namespace), _) if Some(namespace) == host.pid_ns => return false,
-        _ => {}
-    }
-    let levels = host.status(pid).map_or(0, |status| status.nspid.len());
-    if levels <= container.depth {
-        return false;
-    }
-    match (namespace, container.pid_ns) {
-        (Some(_), Some(own)) => is_below(host, &handle, own, levels - container.depth),
-        _ => container.init.is_some_and(|init| descends(host, pid, init.pid)),
-    }
-}
-
+/// Whether a process is in a namespace below `own`, at most so many levels.
 fn is_below(
     host: &Host,
-    handle: &procfs::process::Process,
-    own: crate::model::namespace::NamespaceId,
+    handle: &Handle,
+    own: NamespaceId,
     levels: usize,
-) -> bool {
+) -> Result<bool, ReadError> {
     use std::os::unix::fs::MetadataExt;
-    let Ok(mut namespace) = host.namespace_file(handle, "pid") else { return false };
+    let mut namespace = host.namespace_file(handle, "pid")?;
     for _ in 0..levels {
-        let Ok(parent) = crate::sys::namespace::parent(&namespace) else { return false };
+        let Ok(parent) = crate::sys::namespace::parent(&namespace) else { return Ok(false) };
         let file = std::fs::File::from(parent);
-        if file.metadata().is_ok_and(|meta| meta.ino() == own.0) {
-            return true;
+        if file.metadata()?.ino() == own.0 {
+            return Ok(true);
         }
         namespace = file.into();
     }
-    false
+    Ok(false)
 }
 
 fn descends(host: &Host, mut pid: HostPid, from: HostPid) -> bool {

@@ -16,9 +16,8 @@ mod storage;
 
 pub use confirm::frozen_state;
 pub use discover::{Depth, Inventory, Stopped, container_at, discover, discover_of};
-pub(crate) use members::in_namespace;
-pub use members::{Crowd, count, take};
-pub use record::{Look, Monitor, Record};
+pub use members::{Belonging, Crowd, count, take};
+pub use record::{Look, Monitor, Place, Record};
 
 use crate::model::container::Runtime;
 

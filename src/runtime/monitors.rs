@@ -1,12 +1,13 @@
 //! The processes whose argument vector or working directory leads to records in places no engine has
-//! by default: among all processes, or above an init that nothing explains.
+//! by default: among all processes, or above an init that nothing explains. A process inside of a
+//! container is nobody's monitor to us, whatever it calls itself.
 
 use std::path::PathBuf;
 
 use super::record::Monitor;
 use crate::model::pid::HostPid;
 use crate::model::process::Fact;
-use crate::proc::{CommandLimit, Facts, Host, Survey, ThreadsToo};
+use crate::proc::{CommandLimit, Facts, Host, Owner, Survey};
 
 /// Names of the programs whose argv leads to records, as far as comm has room for them.
 const MONITORS: &[&str] = &[
@@ -76,22 +77,24 @@ pub(super) fn monitors_above(host: &Host, inits: &[HostPid]) -> Vec<Monitor> {
 }
 
 fn read_monitors(host: &Host, pids: &[HostPid]) -> Vec<Monitor> {
-    let facts = Facts { command: CommandLimit::SCREEN, exe: false, threads: ThreadsToo::No };
+    let facts = Facts { command: CommandLimit::SCREEN, ..Facts::BARE };
     host.snapshot(pids, facts)
         .into_iter()
         .flatten()
         .filter_map(|process| {
             let Fact::Known(command) = process.command else { return None };
             let pid = process.id.pid;
-            let uid = process.status.uid[0];
+            let owner = host.speaker(pid);
+            if owner == Owner::Mixed {
+                return None;
+            }
             let cwd = host.link(pid, "cwd").ok().and_then(|path| String::from_utf8(path).ok());
             Some(Monitor {
                 pid,
-                owner: host.user(uid),
+                owner,
                 argv: command
-                    .argv
-                    .into_iter()
-                    .map(|argument| String::from_utf8(argument).unwrap_or_default())
+                    .argv()
+                    .map(|argument| String::from_utf8(argument.to_vec()).unwrap_or_default())
                     .collect(),
                 cwd: cwd.map(PathBuf::from),
                 child: None,

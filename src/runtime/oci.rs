@@ -3,12 +3,12 @@
 //! Also what an OCI specification (`config.json`) says, for the engines that keep one.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::Deserialize;
 
 use super::Engine;
-use super::record::{Look, Record, expand_cgroups_path};
+use super::record::{Look, Place, Record, expand_cgroups_path, places};
 use crate::model::container::{Pod, Runtime};
 use crate::model::pid::{HostPid, Ticks};
 use crate::proc::StateFile;
@@ -49,29 +49,30 @@ impl Engine for Oci {
     }
 
     fn records(&self, look: &Look<'_>, found: &mut Vec<Record>) {
-        let mut roots: Vec<PathBuf> = Vec::new();
+        let mut roots: Vec<Place> = Vec::new();
         if look.defaults {
-            roots.push(Path::new("/run").join(self.program));
-            roots.extend(look.homes.iter().map(|home| home.runtime_dir.join(self.program)));
+            roots.push(Place::usual(Path::new("/run").join(self.program)));
+            let homes = look.homes.iter().map(|home| home.runtime_dir.join(self.program));
+            roots.extend(homes.map(Place::usual));
         }
         for runtime in look.running(&[self.program]) {
-            roots.extend(runtime.option("--root").or(runtime.option("-r")).map(PathBuf::from));
+            let given = runtime.option("--root").or(runtime.option("-r"));
+            roots.extend(given.map(|path| Place::told_by(runtime, path)));
         }
         // A user's Podman keeps its runtime's state beside its run root, in XDG_RUNTIME_DIR.
         for conmon in look.running(&["conmon"]) {
             let pidfile = conmon.option("-p").unwrap_or_default();
             let runtime_dir = Path::new(pidfile).ancestors().nth(5);
-            roots.extend(runtime_dir.map(|dir| dir.join(self.program)));
+            let root = runtime_dir.map(|dir| dir.join(self.program));
+            roots.extend(root.map(|root| Place::told_by(conmon, root)));
         }
-        roots.sort();
-        roots.dedup();
-        for root in roots {
-            let Some(dir) = look.read(look.host.state_dir(&root)) else { continue };
+        for place in places(roots) {
+            let Some(dir) = look.read(look.host.state_dir(&place.path)) else { continue };
             for id in look.read(dir.names()).unwrap_or_default() {
                 let Some(file) = look.read(dir.read(format!("{id}/{}", self.file))) else {
                     continue;
                 };
-                let mut record = Record::new(self.runtime, id, &file);
+                let mut record = Record::new(self.runtime, id, &file).found_at(&place);
                 // These know but one name, and the id is it.
                 record.name = Some(record.id.clone());
                 if (self.parse)(look, &file, &mut record).is_some() {

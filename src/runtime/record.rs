@@ -61,6 +61,13 @@ impl Record {
         }
     }
 
+    /// The same, found where `place` has led: then it is also the word of whoever led there.
+    #[must_use]
+    pub fn found_at<P>(mut self, place: &Place<P>) -> Self {
+        self.owner = self.owner.and(place.owner);
+        self
+    }
+
     /// Whether it is of a container, not the sandbox itself, in a sandboxed pod.
     pub fn is_in_its_pods_sandbox(&self) -> bool {
         self.sandbox.is_some() && self.pod.as_ref().is_some_and(|pod| pod.container.is_some())
@@ -76,6 +83,36 @@ impl Record {
         record.parent = Some(monitor.pid);
         record
     }
+}
+
+/// Where records may lie, and on whose word they are looked for there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place<P = PathBuf> {
+    /// The folder, or the folders.
+    pub path: P,
+    /// Who says so: root for the places every engine has by default.
+    pub owner: Owner,
+}
+
+impl<P> Place<P> {
+    /// A place that an engine uses by default.
+    pub fn usual(path: impl Into<P>) -> Self {
+        Self { path: path.into(), owner: Owner::Root }
+    }
+
+    /// A place that a monitor's argv or working directory leads to.
+    pub fn told_by(monitor: &Monitor, path: impl Into<P>) -> Self {
+        Self { path: path.into(), owner: monitor.owner }
+    }
+}
+
+/// Each place once, on the best word there is for it.
+pub fn places<P: Ord>(mut all: Vec<Place<P>>) -> Vec<Place<P>> {
+    all.sort_by(|a, b| (&a.path, a.owner != Owner::Root).cmp(&(&b.path, b.owner != Owner::Root)));
+    all.dedup_by(|next, kept| {
+        next.path == kept.path && (kept.owner == Owner::Root || kept.owner == next.owner)
+    });
+    all
 }
 
 /// A process whose argument vector or working directory leads to records: dockerd, containerd and
@@ -151,7 +188,8 @@ impl Look<'_> {
         match result {
             Ok(value) => Some(value),
             Err(ReadError::Gone | ReadError::Denied) => None,
-            Err(ReadError::Broken(why)) => {
+            Err(error @ (ReadError::Broken(_) | ReadError::Exhausted)) => {
+                let why = error.to_string();
                 let mut complaints = self.complaints.borrow_mut();
                 if !complaints.contains(&why) {
                     complaints.push(why);

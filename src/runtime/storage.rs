@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::oci::{Spec, pod_of};
-use super::record::{Look, Monitor, Record};
+use super::record::{Look, Monitor, Place, Record, places};
 use super::{Engine, below_a_pod, is_long_id, scope_id};
 use crate::model::container::Runtime;
 use crate::model::pid::{HostPid, Ticks};
@@ -86,8 +86,9 @@ struct CrioState {
 type Roots = (PathBuf, PathBuf);
 
 fn records(look: &Look<'_>, wanted: Runtime, found: &mut Vec<Record>) {
-    for (graph, run) in roots(look) {
-        let Some(top) = look.read(look.host.state_dir(&graph)) else { continue };
+    for place in roots(look) {
+        let (graph, run) = &place.path;
+        let Some(top) = look.read(look.host.state_dir(graph)) else { continue };
         let drivers = look.read(top.names()).unwrap_or_default();
         for containers in drivers.iter().filter(|name| name.ends_with("-containers")) {
             let Some(dir) = look.read(top.dir(containers)) else { continue };
@@ -102,7 +103,7 @@ fn records(look: &Look<'_>, wanted: Runtime, found: &mut Vec<Record>) {
                     if runtime != wanted || !is_long_id(&entry.id) {
                         continue;
                     }
-                    let mut record = Record::new(runtime, &entry.id, &file);
+                    let mut record = Record::new(runtime, &entry.id, &file).found_at(&place);
                     record.name = entry.names.first().cloned().or(metadata.name);
                     record.aliases = entry.names.into_iter().skip(1).collect();
                     record.image = metadata.image_name.filter(|name| !name.is_empty());
@@ -120,16 +121,14 @@ fn records(look: &Look<'_>, wanted: Runtime, found: &mut Vec<Record>) {
 }
 
 /// The pidfile, as trusted as itself and the list it belongs to.
-fn live(look: &Look<'_>, run: &StateDir, id: &str, record: &mut Record) {
+fn live(look: &Look<'_>, run: &StateDir<'_>, id: &str, record: &mut Record) {
     let Some(file) = look.read(run.read(format!("{id}/userdata/pidfile"))) else { return };
-    if file.owner != record.owner {
-        return;
-    }
+    record.owner = record.owner.and(file.owner);
     let text = std::str::from_utf8(&file.bytes).unwrap_or_default();
     record.pid = text.trim().parse::<HostPid>().ok();
 }
 
-fn crio(look: &Look<'_>, graph: &StateDir, run: Option<&StateDir>, record: &mut Record) {
+fn crio(look: &Look<'_>, graph: &StateDir<'_>, run: Option<&StateDir<'_>>, record: &mut Record) {
     let spec = format!("{}/userdata/config.json", record.id);
     let spec = run
         .and_then(|run| look.read(run.read(&spec)))
@@ -155,21 +154,21 @@ fn crio(look: &Look<'_>, graph: &StateDir, run: Option<&StateDir>, record: &mut 
     }
 }
 
-fn roots(look: &Look<'_>) -> Vec<Roots> {
-    let mut roots: Vec<Roots> = Vec::new();
+fn roots(look: &Look<'_>) -> Vec<Place<Roots>> {
+    let mut roots: Vec<Place<Roots>> = Vec::new();
     if look.defaults {
-        roots.push(("/var/lib/containers/storage".into(), "/run/containers/storage".into()));
+        let (graph, run) = ("/var/lib/containers/storage", "/run/containers/storage");
+        roots.push(Place::usual((graph.into(), run.into())));
         for home in look.homes {
             if let Some(folder) = &home.home {
                 let graph = folder.join(".local/share/containers/storage");
-                roots.push((graph, home.runtime_dir.join("containers")));
+                roots.push(Place::usual((graph, home.runtime_dir.join("containers"))));
             }
         }
     }
-    roots.extend(look.running(&["conmon", "conmonrs"]).filter_map(conmon_roots));
-    roots.sort();
-    roots.dedup();
-    roots
+    let conmons = look.running(&["conmon", "conmonrs"]);
+    roots.extend(conmons.filter_map(|conmon| Some(Place::told_by(conmon, conmon_roots(conmon)?))));
+    places(roots)
 }
 
 /// The graph root from `-b <graph root>/<driver>-containers/ID/userdata`, the run root from

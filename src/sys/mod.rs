@@ -2,5 +2,6 @@
 //! process, one small wrapper each. A wrapper takes borrowed descriptors, returns owned ones, and
 //! its error names the call. Nothing here decides anything: confirming identity is `act`'s work.
 
+pub mod apart;
 pub mod namespace;
 pub mod pidfd;

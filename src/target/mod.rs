@@ -8,7 +8,7 @@ use crate::error::{Error, Exit};
 use crate::model::container::{Container, Runtime};
 use crate::model::pid::HostPid;
 use crate::proc::Host;
-use crate::runtime::{Depth, Inventory, container_at, discover, discover_of};
+use crate::runtime::{Depth, Inventory, Stopped, container_at, discover, discover_of};
 use spelling::Target;
 
 /// What a command is going to do with the container.
@@ -37,8 +37,10 @@ pub struct Found {
 pub fn resolve(host: &Host, word: &str, purpose: Purpose) -> Result<Found, Error> {
     let target = Target::parse(word)?;
     // Further only where nearer told nothing: all processes of the host are the last resort.
+    // Who only looks may stop at one engine's records; who acts wants to know of a second container
+    // that is called so.
     let mut inventory = match &target {
-        Target::Of(runtime, _) => discover_of(host, *runtime),
+        Target::Of(runtime, _) if purpose == Purpose::Read => discover_of(host, *runtime),
         _ => discover(host, Depth::Cgroups),
     };
     let mut chosen = choose(host, &inventory, &target, purpose);
@@ -91,11 +93,11 @@ fn choose(host: &Host, inventory: &Inventory, target: &Target, purpose: Purpose)
         Target::Cgroup(path) => return at_cgroup(host, inventory, path, purpose),
         Target::Of(runtime, name) => {
             let own: Vec<&Container> = all.iter().filter(|c| c.runtime == *runtime).collect();
-            return by_word(&own, name);
+            return by_word(&own, inventory, Some(*runtime), name);
         }
         Target::Word(word) => word,
     };
-    match by_word(&all.iter().collect::<Vec<_>>(), word) {
+    match by_word(&all.iter().collect::<Vec<_>>(), inventory, None, word) {
         Choice::None => {}
         found => return found,
     }
@@ -105,13 +107,17 @@ fn choose(host: &Host, inventory: &Inventory, target: &Target, purpose: Purpose)
     }
 }
 
-fn by_word(among: &[&Container], word: &str) -> Choice {
-    let rules: [&dyn Fn(&Container) -> bool; 4] = [
+fn by_word(
+    among: &[&Container],
+    inventory: &Inventory,
+    runtime: Option<Runtime>,
+    word: &str,
+) -> Choice {
+    let rules: [&dyn Fn(&Container) -> bool; 3] = [
         &|container| is_named(container, word),
         // After every name: `lxc:web` is the one called so, not also a project's `shop_web`.
         &|container| container.aliases.iter().any(|alias| alias == word),
         &|container| container.id.as_deref() == Some(word),
-        &|container| container.id.as_deref().is_some_and(|id| id.starts_with(word)),
     ];
     for rule in rules {
         let found: Vec<&Container> = among.iter().copied().filter(|c| rule(c)).collect();
@@ -119,7 +125,30 @@ fn by_word(among: &[&Container], word: &str) -> Choice {
             return Choice::of(found);
         }
     }
-    Choice::None
+    // The whole name of one that does not run is not the beginning of another's id.
+    if stopped(inventory, runtime, word).is_some() {
+        return Choice::None;
+    }
+    let begins = |c: &&Container| c.id.as_deref().is_some_and(|id| is_prefix(word, id));
+    Choice::of(among.iter().copied().filter(begins).collect())
+}
+
+/// Whether a word stands for the id that begins so: only of those that nobody writes out in full.
+/// Where the id is a name, its beginning may be another container's whole name.
+fn is_prefix(word: &str, id: &str) -> bool {
+    id.len() == 64 && id.starts_with(word)
+}
+
+/// The container of that name or id that does not run.
+fn stopped<'a>(
+    inventory: &'a Inventory,
+    runtime: Option<Runtime>,
+    word: &str,
+) -> Option<&'a Stopped> {
+    inventory.stopped.iter().find(|stopped| {
+        runtime.is_none_or(|runtime| runtime == stopped.runtime)
+            && (stopped.name.as_deref() == Some(word) || stopped.id == word)
+    })
 }
 
 /// The name a runtime gave, alone or with what stands before it in the qualified form.
@@ -143,11 +172,20 @@ fn is_named(container: &Container, word: &str) -> bool {
 }
 
 fn at_pid(host: &Host, inventory: &Inventory, pid: HostPid, purpose: Purpose) -> Choice {
-    if let Some(container) = inventory.containing(host, pid) {
-        return Choice::One(Box::new(container.clone()));
-    }
-    // A PID namespace that only a survey finds: the caller asks again with one.
     let own = host.process(pid).and_then(|handle| host.pid_ns_of(&handle)).ok();
+    if let Some(container) = inventory.containing(host, pid) {
+        // One made inside of it is a container of its own, which only a survey finds. Where even
+        // that does not, the outer one is not what is meant to be changed.
+        let deeper = || host.status(pid).is_ok_and(|s| s.nspid.len() > container.depth + 1);
+        let inner = match own {
+            Some(own) => Some(own) != container.pid_ns && Some(own) != host.pid_ns,
+            None => deeper(),
+        };
+        if !inner || (inventory.survey.is_some() && purpose == Purpose::Read) {
+            return Choice::One(Box::new(container.clone()));
+        }
+        return Choice::None;
+    }
     let hosts = own.is_some() && own == host.pid_ns;
     match HostPid::new(1) {
         Some(first) if hosts && purpose == Purpose::Read => {
@@ -167,10 +205,8 @@ fn at_cgroup(host: &Host, inventory: &Inventory, path: &str, purpose: Purpose) -
     }
     let Some((cgroup, pids)) = host.find_cgroup(path.as_bytes()) else { return Choice::None };
     let first = pids.into_iter().find_map(|pid| container_at(host, pid, Some(cgroup.clone())));
-    // A cgroup of the host's own processes, a service or a login, may be looked at; it is no container.
-    let first = first.filter(|container| {
-        purpose == Purpose::Read || (container.depth > 0 && container.pid_ns != host.pid_ns)
-    });
+    // What nothing confirms may be looked at: to act, it has to be a known container's own cgroup.
+    let first = first.filter(|_| purpose == Purpose::Read);
     first.map_or(Choice::None, |container| {
         Choice::One(Box::new(Container { owns_pid_ns: false, ..container }))
     })
@@ -219,8 +255,8 @@ fn nothing(
     }
     if let Target::Cgroup(path) = target {
         if host.find_cgroup(path.as_bytes()).is_some() {
-            return error(format!("the processes of cgroup `{path}` are in no container"))
-                .hint("what changes something acts only inside of containers");
+            return error(format!("cgroup `{path}` is no container's own"))
+                .hint("name the container, or `pid:N` for the one that a process is in");
         }
         return error(format!("there is no cgroup `{path}` with processes in it"))
             .hint("paths are those of `/proc/PID/cgroup`, as `/system.slice/docker-….scope`");
@@ -233,13 +269,13 @@ fn nothing(
         Target::Of(runtime, _) => Some(*runtime),
         _ => None,
     };
-    let stopped = inventory.stopped.iter().find(|stopped| {
+    let begins = |stopped: &&Stopped| {
         of.is_none_or(|runtime| runtime == stopped.runtime)
-            && (stopped.name.as_deref() == Some(name)
-                || stopped.id == name
-                || (name.len() >= 4 && stopped.id.starts_with(name)))
-    });
-    if let Some(stopped) = stopped {
+            && name.len() >= 4
+            && is_prefix(name, &stopped.id)
+    };
+    let known = stopped(inventory, of, name).or_else(|| inventory.stopped.iter().find(begins));
+    if let Some(stopped) = known {
         let path = stopped.path.display();
         if let Some(why) = &stopped.doubt {
             return error(format!("{}'s record of it is not believed", stopped.runtime.name()))

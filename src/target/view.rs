@@ -6,8 +6,7 @@ use super::Found;
 use crate::analysis::membership::{Labels, Member, Users, place};
 use crate::error::{Error, Exit};
 use crate::model::idmap::IdMap;
-use crate::model::pid::HostPid;
-use crate::proc::{CommandLimit, Facts, Host, ReadError, ThreadsToo, inside_names};
+use crate::proc::{Facts, Host, ReadError};
 use crate::runtime::take;
 
 /// The processes of a container.
@@ -22,10 +21,6 @@ pub struct View {
     /// Why users have no names, where that is so.
     pub nameless: Option<ReadError>,
 }
-
-/// `stat` and `status` alone.
-pub const BARE_FACTS: Facts =
-    Facts { command: CommandLimit::Nothing, exe: false, threads: ThreadsToo::No };
 
 impl Found {
     /// Takes the snapshot.
@@ -46,16 +41,17 @@ impl Found {
             )
             .because("/proc hides them from you (hidepid)")
             .hint("run as root, or as a member of the group that the mount option gid= names"),
-            ReadError::Broken(why) => Error::new(
+            ReadError::Exhausted | ReadError::Broken(_) => Error::new(
                 Exit::Failed,
                 format!("cannot list the processes of `{}`", container.qualified()),
             )
-            .because(why),
+            .because(error),
         })?;
-        let (users, nameless) = match container.init {
-            Some(init) => users(host, init.pid),
-            None => (Users::default(), None),
-        };
+        let map = container.init.and_then(|init| {
+            IdMap::parse(&host.proc_file(init.pid, "uid_map", 1 << 16).ok()?).ok()
+        });
+        let nameless = crowd.names.as_ref().err().cloned();
+        let users = Users { map, names: crowd.names.ok() };
         let labels = Rc::new(Labels {
             host: host.name.clone(),
             container: container.qualified(),
@@ -63,14 +59,5 @@ impl Found {
         });
         let members = place(crowd.processes, container.depth, &users);
         Ok(View { labels, members, hidden: crowd.hidden, nameless })
-    }
-}
-
-fn users(host: &Host, init: HostPid) -> (Users, Option<ReadError>) {
-    let map = host.proc_file(init, "uid_map", 1 << 16).ok();
-    let map = map.and_then(|bytes| IdMap::parse(&bytes).ok());
-    match inside_names(host, init) {
-        Ok(names) => (Users { map, names: Some(names) }, None),
-        Err(error) => (Users { map, names: None }, Some(error)),
     }
 }

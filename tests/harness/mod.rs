@@ -15,12 +15,16 @@
 
 #[path = "hang.rs"]
 mod hang;
+#[path = "twins.rs"]
+mod twins;
 
 use std::collections::HashMap;
 use std::ffi::CString;
 use std::fs::OpenOptions;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::{AsRawFd, IntoRawFd};
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -33,6 +37,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{
     SigAction, SigHandler, SigSet, SigmaskHow, Signal, pthread_sigmask, sigaction,
 };
+use nix::unistd::Pid;
 
 /// A running container of the harness; it ends when this is dropped.
 pub struct Container {
@@ -52,6 +57,8 @@ impl Container {
         let log =
             std::env::temp_dir().join(format!("cinspect-{}-{number}.log", std::process::id()));
         std::fs::write(&log, "")?;
+        // Those of the cast that are another user write there too.
+        std::fs::set_permissions(&log, std::fs::Permissions::from_mode(0o666))?;
         let mut monitor = Command::new(program)
             .env("CINSPECT_ROLE", "monitor")
             .env("CINSPECT_CAST", cast)
@@ -180,6 +187,10 @@ fn spawn(role: &str, cast: &str) -> std::io::Result<Child> {
     for _ in 0..bytes.unwrap_or(0).div_ceil(100_000) {
         command.arg("x".repeat(100_000));
     }
+    // Or for these, as bytes in hexadecimal.
+    for argument in own.split(' ').find_map(|word| word.strip_prefix("args=")).iter() {
+        command.args(argument.split(',').map(|hex| std::ffi::OsString::from_vec(bytes_of(hex))));
+    }
     // SAFETY: between fork and exec only prctl(2), which is async-signal-safe.
     unsafe {
         command.pre_exec(|| {
@@ -204,6 +215,11 @@ fn act(cast: &str, reap: bool) -> std::io::Result<()> {
     let below: Vec<&str> = lines
         .map(|line| line.trim_start_matches(' ').trim_start_matches('>').trim_start_matches(' '))
         .collect();
+    let words: Vec<&str> = words.collect();
+    if words.contains(&"nested") {
+        // What is below it is in a PID namespace of its own; the first is its init.
+        unshare(CloneFlags::CLONE_NEWPID)?;
+    }
     let mut children = Vec::new();
     for (at, line) in below.iter().enumerate().filter(|(_, line)| !line.starts_with('>')) {
         let rest = below[at + 1..].iter().take_while(|line| line.starts_with('>'));
@@ -239,20 +255,34 @@ fn forget_handlers() {
     let _ = SigSet::empty().thread_set_mask();
 }
 
+fn bytes_of(hex: &str) -> Vec<u8> {
+    (0..hex.len() / 2)
+        .filter_map(|at| u8::from_str_radix(hex.get(at * 2..at * 2 + 2)?, 16).ok())
+        .collect()
+}
+
+/// A signal's number; `RTMIN+3` among them, which nix does not know.
+fn number_of(name: &str) -> Option<i32> {
+    match name.strip_prefix("RTMIN+") {
+        Some(more) => Some(libc::SIGRTMIN() + more.parse::<i32>().ok()?),
+        None => Some(format!("SIG{name}").parse::<Signal>().ok()? as i32),
+    }
+}
+
 fn behave(name: &str, word: &str) -> std::io::Result<()> {
     let (what, list) = word.split_once('=').unwrap_or((word, ""));
     let signals = || list.split(',').filter_map(|name| format!("SIG{name}").parse::<Signal>().ok());
     match what {
         "handle" => {
             listen(name)?;
-            let action = SigAction::new(
-                SigHandler::SigAction(note),
-                nix::sys::signal::SaFlags::SA_SIGINFO | nix::sys::signal::SaFlags::SA_RESTART,
-                SigSet::empty(),
-            );
-            for signal in signals() {
-                // SAFETY: the handler only writes to a descriptor.
-                unsafe { sigaction(signal, &action)? };
+            for signal in list.split(',').filter_map(number_of) {
+                // SAFETY: the handler only writes to a descriptor; the rest of the action is zero.
+                unsafe {
+                    let mut action: libc::sigaction = std::mem::zeroed();
+                    action.sa_sigaction = note as *const () as usize;
+                    action.sa_flags = libc::SA_SIGINFO | libc::SA_RESTART;
+                    libc::sigaction(signal, &action, std::ptr::null_mut());
+                }
             }
         }
         "ignore" => {
@@ -298,14 +328,52 @@ fn behave(name: &str, word: &str) -> std::io::Result<()> {
             unsafe { libc::syscall(libc::SYS_exit, 0) };
         }
         "comm" => {
-            let bytes: Vec<u8> = (0..list.len() / 2)
-                .filter_map(|at| u8::from_str_radix(list.get(at * 2..at * 2 + 2)?, 16).ok())
-                .collect();
-            nix::sys::prctl::set_name(&CString::new(bytes)?)?;
+            nix::sys::prctl::set_name(&CString::new(bytes_of(list))?)?;
         }
         "cmdline-hangs" => hang::hang(|| println!("{name} {}", std::process::id()))?,
         // Overwrites its own arguments, as setproctitle does, with nothing.
         "no-argv" => wipe_arguments()?,
+        // A process group of its own.
+        "group" => nix::unistd::setpgid(Pid::from_raw(0), Pid::from_raw(0))?,
+        // Another user.
+        "user" => {
+            let id = list.parse().unwrap_or(65534);
+            nix::unistd::setresgid(id.into(), id.into(), id.into())?;
+            nix::unistd::setresuid(id.into(), id.into(), id.into())?;
+        }
+        "stops" => {
+            println!("{name} {}", std::process::id());
+            nix::sys::signal::raise(Signal::SIGSTOP)?;
+        }
+        // Processes that have the same number, one after the other.
+        "twins" | "flips" => {
+            let mut set = SigSet::empty();
+            set.add(Signal::SIGUSR2);
+            pthread_sigmask(SigmaskHow::SIG_BLOCK, Some(&set), None)?;
+            let restless = what == "flips";
+            std::thread::spawn(move || {
+                if let Err(error) = twins::keep(restless, write_down) {
+                    eprintln!("twins: {error}");
+                }
+            });
+        }
+        // So many children more, each like its parent, one after the other.
+        "grows" => {
+            let many = list.parse().unwrap_or(100);
+            std::thread::spawn(move || {
+                for _ in 0..many {
+                    // SAFETY: the child calls nothing but pause(2), and the handler it inherits.
+                    unsafe {
+                        if libc::fork() == 0 {
+                            loop {
+                                libc::pause();
+                            }
+                        }
+                    }
+                    std::thread::sleep(Duration::from_millis(2));
+                }
+            });
+        }
         "forks" => {
             std::thread::spawn(|| {
                 loop {
@@ -347,6 +415,14 @@ extern "C" fn note(signal: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc
     unsafe { libc::write(HEARD.load(Ordering::Relaxed), pair.as_ptr().cast(), 8) };
 }
 
+/// One line for who started the container.
+fn write_down(line: &str) {
+    let log = std::env::var_os("CINSPECT_ROLE_LOG").map(PathBuf::from);
+    if let Some(Ok(mut file)) = log.map(|log| OpenOptions::new().append(true).open(log)) {
+        let _ = file.write_all(format!("{line}\n").as_bytes());
+    }
+}
+
 /// A thread with every signal blocked that writes down what the handler saw.
 fn listen(name: &str) -> std::io::Result<()> {
     if HEARD.load(Ordering::Relaxed) >= 0 {
@@ -354,7 +430,6 @@ fn listen(name: &str) -> std::io::Result<()> {
     }
     let (reader, writer) = nix::unistd::pipe()?;
     HEARD.store(writer.into_raw_fd(), Ordering::Relaxed);
-    let log = std::env::var_os("CINSPECT_ROLE_LOG").map(PathBuf::from);
     let name = name.to_owned();
     let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
     std::thread::spawn(move || {
@@ -364,13 +439,11 @@ fn listen(name: &str) -> std::io::Result<()> {
             let number = |at: usize| {
                 i32::from_ne_bytes([pair[at], pair[at + 1], pair[at + 2], pair[at + 3]])
             };
-            let signal = Signal::try_from(number(0)).map_or("?", Signal::as_str);
-            let line = format!("{name} {} {}\n", signal.trim_start_matches("SIG"), number(4));
-            if let Some(log) = &log
-                && let Ok(mut file) = OpenOptions::new().append(true).open(log)
-            {
-                let _ = file.write_all(line.as_bytes());
-            }
+            let signal = Signal::try_from(number(0)).map_or_else(
+                |_| format!("RTMIN+{}", number(0) - libc::SIGRTMIN()),
+                |signal| signal.as_str().trim_start_matches("SIG").to_owned(),
+            );
+            write_down(&format!("{name} {signal} {}", number(4)));
         }
         let _ = reader.as_raw_fd();
     });

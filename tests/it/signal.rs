@@ -47,6 +47,12 @@ pub fn trials() -> Vec<Trial> {
             "signal::a_process_that_is_not_the_one_that_was_seen_is_not_held",
             reused,
         ),
+        test_with(Need::Root, "signal::the_next_process_with_the_number_is_not_held", successor),
+        test_with(
+            Need::Root,
+            "signal::whoever_takes_the_number_meanwhile_hears_nothing",
+            number_taken,
+        ),
         test("signal::an_unknown_signal_is_answered_with_a_near_one", unknown),
         test("signal::list_needs_no_container", list),
     ]
@@ -288,29 +294,40 @@ fn kill_all() -> Outcome {
     check(wait_until(|| run(&["ps", &name]).code == 3), "something is left")
 }
 
+/// A container as the library finds it.
+fn resolved(
+    container: &Container,
+) -> Result<(cinspect::proc::Host, cinspect::target::Found), Failed> {
+    use cinspect::target::{Purpose, resolve};
+    let host = cinspect::proc::Host::new(std::path::Path::new("/")).map_err(|e| e.to_string())?;
+    let found = resolve(&host, &name(container), Purpose::Act);
+    Ok((host, found.map_err(|error| Failed::from(error.message()))?))
+}
+
 /// What was seen and what has the number now are compared before anything is sent: another start
 /// time, a process outside of the container, one that has ended.
 fn reused() -> Outcome {
     use cinspect::act::signal::hold;
-    use cinspect::proc::Host;
-    use cinspect::target::view::BARE_FACTS;
-    use cinspect::target::{Purpose, resolve};
+    use cinspect::analysis::selection::WentBy;
+    use cinspect::proc::Facts;
     let container = cast("init\n> victim")?;
     let pid = container.inside["victim"];
     let error = |error: cinspect::error::Error| Failed::from(error.message());
-    let host = Host::new(std::path::Path::new("/")).map_err(|error| error.to_string())?;
-    let found = resolve(&host, &name(&container), Purpose::Act).map_err(error)?;
-    let view = found.look(&host, BARE_FACTS).map_err(error)?;
+    let (host, found) = resolved(&container)?;
+    let view = found.look(&host, Facts::BARE).map_err(error)?;
     let seen = view.members.iter().find(|member| member.pid.is_some_and(|p| p.get() == pid));
     let seen = seen.ok_or("no victim")?.clone();
-    check(hold(&host, &found.container, &seen, None).is_ok(), "the living one can be held")?;
+    check(
+        hold(&host, &found, &seen, None, WentBy::default()).is_ok(),
+        "the living one can be held",
+    )?;
     // Somebody who looks like another: the number inside differs, the start time differs.
     let mut other = seen.clone();
     let mut process = (*other.process).clone();
     process.id.start.0 += 1;
     other.process = process.into();
     check(
-        hold(&host, &found.container, &other, None).is_err(),
+        hold(&host, &found, &other, None, WentBy::default()).is_err(),
         "another start time is another process",
     )?;
     // A process of the host is never one of the container's, whatever the list says.
@@ -318,16 +335,62 @@ fn reused() -> Outcome {
         Command::new("sleep").arg("60").stdin(Stdio::null()).spawn().map_err(|e| e.to_string())?;
     let number = i32::try_from(stranger.id()).map_err(|e| e.to_string())?;
     let number = cinspect::model::pid::HostPid::new(number).ok_or("no number")?;
-    let read = host.snapshot(&[number], BARE_FACTS).remove(0).map_err(|e| e.to_string())?;
+    let read = host.snapshot(&[number], Facts::BARE).remove(0).map_err(|e| e.to_string())?;
     let mut moved = seen.clone();
     moved.process = read.into();
-    let refused = hold(&host, &found.container, &moved, None).is_err();
+    let refused = hold(&host, &found, &moved, None, WentBy::default()).is_err();
     let _ = stranger.kill();
     let _ = stranger.wait();
     check(refused, "a stranger can be held as a member")?;
     run(&["signal", &name(&container), "KILL", "--pid", &pid.to_string(), "--wait=5s"])
         .expect(0)?;
-    check(hold(&host, &found.container, &seen, None).is_err(), "one that has ended can be held")
+    check(
+        hold(&host, &found, &seen, None, WentBy::default()).is_err(),
+        "one that has ended can be held",
+    )
+}
+
+/// A second process takes the number, inside and on the host.
+fn successor() -> Outcome {
+    use cinspect::act::signal::hold;
+    use cinspect::analysis::selection::WentBy;
+    let container = cast("init\n> keeper twins")?;
+    let (host, found) = resolved(&container)?;
+    let look = || found.look(&host, cinspect::proc::Facts::BARE).ok();
+    let called = |comm: &str| {
+        let members = look().map(|view| view.members).unwrap_or_default();
+        members.into_iter().find(|member| member.process.stat.comm == comm.as_bytes())
+    };
+    check(wait_until(|| called("meant").is_some()), "the first does not run")?;
+    let seen = called("meant").ok_or("it has gone")?;
+    check(hold(&host, &found, &seen, None, WentBy::default()).is_ok(), "the first can be held")?;
+    let keeper = called("keeper").ok_or("no keeper")?.process.id.pid.get();
+    // Start times count in hundredths of a second.
+    std::thread::sleep(std::time::Duration::from_millis(50));
+    let next = nix::sys::signal::Signal::SIGUSR2;
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(keeper), next).map_err(|e| e.to_string())?;
+    check(wait_until(|| called("other").is_some()), "the second does not run")?;
+    let other = called("other").ok_or("it has gone")?;
+    same((other.process.id.pid, other.pid), (seen.process.id.pid, seen.pid))?;
+    check(
+        hold(&host, &found, &seen, None, WentBy::default()).is_err(),
+        "the second was taken for the first",
+    )
+}
+
+/// Two processes change places all the time; what is meant for one never reaches the other.
+fn number_taken() -> Outcome {
+    let container = cast("init\n> keeper flips")?;
+    let mut sent = 0;
+    for _ in 0..150 {
+        let run = run(&["signal", &name(&container), "USR1", "--comm", "meant"]);
+        check([0, 4].contains(&run.code), format!("{run:?}"))?;
+        sent += usize::from(run.code == 0);
+    }
+    let heard = heard(&container);
+    let wrong: Vec<_> = heard.iter().filter(|line| line.starts_with("other")).collect();
+    check(wrong.is_empty(), format!("{wrong:?}, of {sent} that were sent"))?;
+    check(sent > 0, "nothing was ever sent")
 }
 
 fn unknown() -> Outcome {

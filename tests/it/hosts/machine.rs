@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 
 /// The PID namespace that a machine boots with.
 const HOST_NAMESPACE: &str = "4026531836";
+/// And the user namespace (include/linux/proc_ns.h).
+const HOST_USER_NAMESPACE: &str = "4026531837";
 
 /// A part of the file: `-- HEAD --` and what follows it.
 pub struct Section {
@@ -161,8 +163,8 @@ impl Kernel<'_> {
                     mounts.push_str(&mount);
                 }
                 _ if key.starts_with(char::is_uppercase) => status.push((key, value)),
-                "parent" | "start" | "inside" | "ns" | "uid" | "state" | "threads" | "cgroup"
-                | "argv" | "title" | "cwd" | "uid_map" | "flags" => {
+                "parent" | "start" | "inside" | "ns" | "userns" | "uid" | "state" | "threads"
+                | "cgroup" | "argv" | "title" | "cwd" | "uid_map" | "flags" => {
                     given.insert(key, value);
                 }
                 _ => return Err(format!("no such key: {key}")),
@@ -189,6 +191,7 @@ impl Kernel<'_> {
         write(&dir.join("uid_map"), format!("{}\n", get("uid_map", "0 0 4294967295")))?;
         write(&dir.join("mountinfo"), mounts)?;
         link(&dir.join("ns/pid"), &format!("pid:[{}]", get("ns", HOST_NAMESPACE)))?;
+        link(&dir.join("ns/user"), &format!("user:[{}]", get("userns", HOST_USER_NAMESPACE)))?;
         if let Some(cwd) = given.get("cwd") {
             link(&dir.join("cwd"), cwd)?;
         }
@@ -256,6 +259,13 @@ fn told(
     let four = format!("{uid}\t{uid}\t{uid}\t{uid}");
     let numbers = format!("{pid}\t{inside}").trim().to_owned();
     let zero = "0000000000000000";
+    // Root's processes on the host can do everything, others nothing, those in containers what Docker
+    // leaves them.
+    let able = match (inside, uid) {
+        ("", "0") => "000001ffffffffff",
+        ("", _) => zero,
+        _ => "00000000a80425fb",
+    };
     let lines: [(&str, &str); 27] = [
         ("Name", comm),
         ("Umask", "0022"),
@@ -280,8 +290,8 @@ fn told(
         ("SigIgn", zero),
         ("SigCgt", zero),
         ("CapInh", zero),
-        ("CapPrm", "00000000a80425fb"),
-        ("CapEff", "00000000a80425fb"),
+        ("CapPrm", able),
+        ("CapEff", able),
         ("CapBnd", "00000000a80425fb"),
         ("NoNewPrivs", "0"),
     ];

@@ -1,0 +1,85 @@
+//! Two processes that have one number, inside and on the host, one after the other: what a PID that
+//! was used again looks like, made on purpose with clone3(2) and `set_tid` (since Linux 5.5).
+
+use std::ffi::CString;
+use std::io::{Error, Result};
+
+use nix::libc;
+use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::Pid;
+
+/// The first is called `meant`, the second `other`, the third `meant` again; both handle USR1.
+const NAMES: [&str; 2] = ["meant", "other"];
+const INSIDE: i32 = 20_000;
+/// Below what /proc/sys/kernel/pid_max is everywhere.
+const HOST: std::ops::Range<i32> = 30_000..32_000;
+
+/// Keeps one of them running: the next takes its place on USR2, or, `restless`, all the time. One
+/// that another signal than ours has ended is told to `log`.
+pub fn keep(restless: bool, log: impl Fn(&str)) -> Result<()> {
+    let mut wanted = SigSet::empty();
+    wanted.add(Signal::SIGUSR2);
+    let mut numbers = None;
+    for name in NAMES.iter().cycle() {
+        let child = match numbers {
+            Some(host) => start(name, host)?,
+            // Whichever is free on the host; the same from then on.
+            None => HOST
+                .rev()
+                .find_map(|host| {
+                    let child = start(name, host).ok()?;
+                    numbers = Some(host);
+                    Some(child)
+                })
+                .ok_or_else(Error::last_os_error)?,
+        };
+        if restless {
+            std::thread::sleep(std::time::Duration::from_millis(4));
+        } else {
+            wanted.wait()?;
+        }
+        kill(child, Signal::SIGKILL)?;
+        if let WaitStatus::Signaled(_, signal, _) = waitpid(child, None)?
+            && signal != Signal::SIGKILL
+        {
+            log(&format!("{name} ended-by {}", signal.as_str()));
+        }
+    }
+    Ok(())
+}
+
+fn start(name: &str, host: i32) -> Result<Pid> {
+    let program = c"/proc/self/exe";
+    let name_c = CString::new(name)?;
+    let mut environment = vec![
+        CString::new("CINSPECT_ROLE=child")?,
+        CString::new(format!("CINSPECT_CAST={name} handle=USR1"))?,
+    ];
+    if let Ok(log) = std::env::var("CINSPECT_ROLE_LOG") {
+        environment.push(CString::new(format!("CINSPECT_ROLE_LOG={log}"))?);
+    }
+    let argv = [name_c.as_ptr(), std::ptr::null()];
+    let mut envp: Vec<_> = environment.iter().map(|text| text.as_ptr()).collect();
+    envp.push(std::ptr::null());
+    // Innermost PID namespace first.
+    let numbers = [INSIDE, host];
+    // struct clone_args, include/uapi/linux/sched.h: flags, pidfd, child_tid, parent_tid,
+    // exit_signal, stack, stack_size, tls, set_tid, set_tid_size.
+    let arguments: [u64; 10] =
+        [0, 0, 0, 0, libc::SIGCHLD as u64, 0, 0, 0, numbers.as_ptr() as u64, numbers.len() as u64];
+    // SAFETY: a fork; the child only executes a program, with strings made before.
+    unsafe {
+        let size = size_of_val(&arguments);
+        match libc::syscall(libc::SYS_clone3, arguments.as_ptr(), size) {
+            -1 => Err(Error::last_os_error()),
+            0 => {
+                // Nobody reads what it says.
+                libc::dup2(libc::open(c"/dev/null".as_ptr(), libc::O_WRONLY), 1);
+                libc::execve(program.as_ptr(), argv.as_ptr(), envp.as_ptr());
+                libc::_exit(127)
+            }
+            child => Ok(Pid::from_raw(child as i32)),
+        }
+    }
+}
