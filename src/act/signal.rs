@@ -228,13 +228,13 @@ pub fn wait(held: &[&Held], until: Option<Instant>) -> Result<Vec<bool>, Errno> 
 
 /// Kills a whole cgroup at once by `cgroup.kill` (v2, since Linux 5.14): exact even while it forks.
 /// Only for a container without a PID namespace of its own, which its cgroup alone makes: where there
-/// is one, the init's KILL takes all of it, and a cgroup may hold others too. The file is opened
+/// is one, the init's KILL takes all of it, and a cgroup may hold others too, as a user's may. The
+/// file is opened
 /// first; then one of those held must still be alive and in that cgroup, which proves whose file it
 /// is. False where it cannot be done.
 pub fn kill_cgroup(host: &Host, container: &Container, held: &[&Held]) -> bool {
-    let Some(own) = container.cgroup.as_ref().filter(|_| !container.owns_pid_ns) else {
-        return false;
-    };
+    let alone = !container.owns_pid_ns && container.user.is_none();
+    let Some(own) = container.cgroup.as_ref().filter(|_| alone) else { return false };
     let v2 = Cgroup { controllers: Vec::new(), path: own.path.clone() };
     let Some(mut file) = host.cgroup_kill_file(&v2) else { return false };
     let proven = held.iter().any(|held| {

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use super::confirm::{Doubt, Init, confirm, frozen_state, read_init, says};
 use super::monitors::{monitors_above, monitors_in};
-use super::record::{Home, Look, Monitor, Record};
+use super::record::{Complaints, Home, Look, Monitor, Record};
 use super::{ENGINES, engine, recognise};
 use crate::model::cgroup;
 use crate::model::container::{Cgroup, Container, Evidence, Runtime};
@@ -87,7 +87,9 @@ pub fn discover(host: &Host, depth: Depth) -> Inventory {
     let mut search = Search::new(host);
     search.read_records(true, &monitors, &[]);
     let tree = host.walk_cgroups();
-    search.complaints.borrow_mut().extend(tree.cut);
+    for cut in tree.cut {
+        search.complaints.borrow_mut().note(Owner::Root, cut);
+    }
     let live = tree.cgroups;
     let unexplained = search.unexplained(&live);
     if !unexplained.is_empty() && survey.is_none() {
@@ -127,7 +129,7 @@ struct Search<'a> {
     /// Where the container of an init stands in the list.
     by_init: HashMap<HostPid, usize>,
     seen: HashSet<(PathBuf, String, Owner, Option<HostPid>)>,
-    complaints: RefCell<Vec<String>>,
+    complaints: RefCell<Complaints>,
 }
 
 impl<'a> Search<'a> {
@@ -139,7 +141,7 @@ impl<'a> Search<'a> {
             inventory: Inventory::default(),
             by_init: HashMap::new(),
             seen: HashSet::new(),
-            complaints: RefCell::new(Vec::new()),
+            complaints: RefCell::default(),
         }
     }
 
@@ -235,7 +237,7 @@ impl<'a> Search<'a> {
             Err(Doubt::Refuted(why)) => {
                 let path = record.path.display();
                 let text = format!("the record `{path}` is not believed: {why}");
-                self.complaints.borrow_mut().push(text);
+                self.complaints.borrow_mut().note(record.owner, text);
                 self.add_stopped(&record, Some(why));
             }
         }
@@ -447,7 +449,7 @@ impl<'a> Search<'a> {
         let alive: HashSet<&str> =
             containers.iter().filter_map(|container| container.id.as_deref()).collect();
         self.inventory.stopped.retain(|stopped| !alive.contains(stopped.id.as_str()));
-        self.inventory.complaints = self.complaints.into_inner();
+        self.inventory.complaints = self.complaints.into_inner().into_texts();
         self.inventory
     }
 }

@@ -1,6 +1,7 @@
 //! What an engine wrote down about one container, before anybody has asked the kernel whether it is
 //! still so; and the places and processes that lead to such records.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use crate::model::container::{Pod, Runtime};
@@ -165,6 +166,44 @@ pub struct Home {
     pub runtime_dir: PathBuf,
 }
 
+/// Records that are not believed or cannot be read, and why. Of one user's only the first few are
+/// kept: there may be thousands.
+#[derive(Debug, Default)]
+pub struct Complaints {
+    texts: Vec<String>,
+    of_user: HashMap<u32, usize>,
+}
+
+const MAX_OF_A_USER: usize = 10;
+
+impl Complaints {
+    /// Notes one, about something that is this owner's.
+    pub fn note(&mut self, owner: Owner, text: String) {
+        if self.texts.contains(&text) {
+            return;
+        }
+        if let Owner::User(uid) = owner {
+            let many = self.of_user.entry(uid).or_default();
+            *many += 1;
+            if *many > MAX_OF_A_USER {
+                return;
+            }
+        }
+        self.texts.push(text);
+    }
+
+    /// All of them, to be told.
+    pub fn into_texts(self) -> Vec<String> {
+        let mut users: Vec<(u32, usize)> = self.of_user.into_iter().collect();
+        users.sort_unstable();
+        let more = users.into_iter().filter_map(|(uid, many)| {
+            let more = many.checked_sub(MAX_OF_A_USER).filter(|more| *more > 0)?;
+            Some(format!("{more} more records of user {uid} are not believed or cannot be read"))
+        });
+        self.texts.into_iter().chain(more).collect()
+    }
+}
+
 /// Where an engine is to look.
 #[derive(Debug)]
 pub struct Look<'a> {
@@ -179,7 +218,7 @@ pub struct Look<'a> {
     /// Users who have a runtime directory.
     pub homes: &'a [Home],
     /// Records that could not be read, with the reason, to be told.
-    pub complaints: &'a std::cell::RefCell<Vec<String>>,
+    pub complaints: &'a std::cell::RefCell<Complaints>,
 }
 
 impl Look<'_> {
@@ -190,10 +229,13 @@ impl Look<'_> {
             Err(ReadError::Gone | ReadError::Denied) => None,
             Err(error @ (ReadError::Broken(_) | ReadError::Exhausted)) => {
                 let why = error.to_string();
-                let mut complaints = self.complaints.borrow_mut();
-                if !complaints.contains(&why) {
-                    complaints.push(why);
-                }
+                let about = |home: &&Home| {
+                    let folders = [home.home.as_ref(), Some(&home.runtime_dir)];
+                    let mut folders = folders.into_iter().flatten().filter_map(|dir| dir.to_str());
+                    folders.any(|dir| why.contains(&format!("`{dir}/")))
+                };
+                let user = self.homes.iter().find(about).map(|home| Owner::User(home.uid));
+                self.complaints.borrow_mut().note(user.unwrap_or(Owner::Root), why);
                 None
             }
         }

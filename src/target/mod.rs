@@ -55,6 +55,19 @@ pub fn resolve(host: &Host, word: &str, purpose: Purpose) -> Result<Found, Error
         Choice::Many(candidates) => return Err(ambiguous(word, &candidates)),
         Choice::None => return Err(nothing(host, &inventory, word, &target, purpose)),
     };
+    if purpose == Purpose::Act
+        && let Some(remark) = &container.remark
+        && !matches!(target, Target::Pid(_))
+    {
+        // What would be changed is the sandbox, and with it everything that runs inside.
+        let error = Error::new(Exit::NoContainer, format!("`{word}` is out of reach"));
+        return Err(match container.init {
+            Some(init) => error
+                .because(remark)
+                .hint(format!("the sandbox itself, with all that is in it, is `pid:{}`", init.pid)),
+            None => error.because(remark),
+        });
+    }
     if purpose == Purpose::Act && !container.verified && !matches!(target, Target::Pid(_)) {
         return Err(Error::new(Exit::NoContainer, format!("`{word}` is not verified"))
             .because("nothing but the name of a cgroup says that this is the container")

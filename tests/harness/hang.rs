@@ -7,6 +7,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -19,19 +20,7 @@ const PAGE: usize = 4096;
 pub fn hang(said: impl FnOnce()) -> std::io::Result<()> {
     let folder = std::env::temp_dir().join(format!("cast-fuse-{}", std::process::id()));
     std::fs::create_dir_all(&folder)?;
-    let device = OpenOptions::new().read(true).write(true).open("/dev/fuse")?;
-    let options = format!("fd={},rootmode=40000,user_id=0,group_id=0", device.as_raw_fd());
-    mount(
-        Some("hang"),
-        &folder,
-        Some("fuse.hang"),
-        MsFlags::MS_NOSUID | MsFlags::MS_NODEV,
-        Some(options.as_str()),
-    )?;
-    Command::new("/proc/self/exe")
-        .env("CINSPECT_ROLE", "fuse")
-        .stdin(Stdio::from(device))
-        .spawn()?;
+    mount_at(&folder)?;
     let file = File::open(folder.join("f"))?;
     // SAFETY: a fresh private mapping of one page that nothing but the kernel reads.
     let page = unsafe {
@@ -70,6 +59,36 @@ pub fn hang(said: impl FnOnce()) -> std::io::Result<()> {
     }
 }
 
+/// Makes `/etc` of this mount namespace an overlay over such a file system: who looks for the names of
+/// users there waits for ever, and no signal ends that.
+pub fn hang_etc() -> std::io::Result<()> {
+    let folder = std::env::temp_dir().join(format!("cast-etc-{}", std::process::id()));
+    let (lower, other) = (folder.join("lower"), folder.join("other"));
+    std::fs::create_dir_all(&lower)?;
+    std::fs::create_dir_all(&other)?;
+    mount_at(&lower)?;
+    let options = format!("lowerdir={}:{}", lower.display(), other.display());
+    mount(Some("hang"), "/etc", Some("overlay"), MsFlags::empty(), Some(options.as_str()))?;
+    Ok(())
+}
+
+fn mount_at(folder: &Path) -> std::io::Result<()> {
+    let device = OpenOptions::new().read(true).write(true).open("/dev/fuse")?;
+    let options = format!("fd={},rootmode=40000,user_id=0,group_id=0", device.as_raw_fd());
+    mount(
+        Some("hang"),
+        folder,
+        Some("fuse.hang"),
+        MsFlags::MS_NOSUID | MsFlags::MS_NODEV,
+        Some(options.as_str()),
+    )?;
+    Command::new("/proc/self/exe")
+        .env("CINSPECT_ROLE", "fuse")
+        .stdin(Stdio::from(device))
+        .spawn()?;
+    Ok(())
+}
+
 /// The file system: a folder with one file `f`, whose content never comes. Numbers are those of
 /// include/uapi/linux/fuse.h; the device is standard input.
 pub fn serve() -> std::io::Result<()> {
@@ -100,7 +119,17 @@ pub fn serve() -> std::io::Result<()> {
                 }
                 body.extend(attributes(false));
             }
+            // And who wants this one waits.
+            1 if request.get(40..length) == Some(b"passwd\0") => continue,
             1 => error = -libc::ENOENT,
+            // STATFS: names of 255 bytes, in blocks of a page.
+            17 => {
+                body.resize(80, 0);
+                for at in [40, 48] {
+                    body[at..at + 4].copy_from_slice(&(PAGE as u32).to_ne_bytes());
+                }
+                body[44..48].copy_from_slice(&255u32.to_ne_bytes());
+            }
             // GETATTR
             3 => {
                 for long in [100u64, 0] {

@@ -330,6 +330,7 @@ fn behave(name: &str, word: &str) -> std::io::Result<()> {
         "comm" => {
             nix::sys::prctl::set_name(&CString::new(bytes_of(list))?)?;
         }
+        "etc-hangs" => hang::hang_etc()?,
         "cmdline-hangs" => hang::hang(|| println!("{name} {}", std::process::id()))?,
         // Overwrites its own arguments, as setproctitle does, with nothing.
         "no-argv" => wipe_arguments()?,

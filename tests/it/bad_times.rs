@@ -43,6 +43,11 @@ pub fn trials() -> Vec<Trial> {
         ),
         test_with(
             Need::Root,
+            "bad_times::a_file_system_that_never_answers_costs_the_names_of_users",
+            etc_hangs,
+        ),
+        test_with(
+            Need::Root,
             "bad_times::a_container_that_covers_its_proc_is_seen_whole",
             covered_proc,
         ),
@@ -320,6 +325,21 @@ fn hangs() -> Outcome {
     run(&["ls"]).expect(0)?;
     run(&["signal", &name, "0", "--all"]).expect(0)?;
     Ok(())
+}
+
+/// The lookup sleeps where no signal ends it: who waited for it could not be killed.
+fn etc_hangs() -> Outcome {
+    let container = cast("init etc-hangs\n> web handle=USR1")?;
+    let word = name(&container);
+    for _ in 0..2 {
+        let shown = run(&["--json", "ps", &word]).expect(0)?;
+        let rows = shown.objects();
+        check(rows.iter().any(|row| row["pid"] == json!(1)), format!("{rows:?}"))?;
+        check(rows.iter().all(|row| row["uid"] == json!(0)), format!("{rows:?}"))?;
+    }
+    run(&["signal", &word, "USR1", "--comm", "web"]).expect(0)?;
+    check(wait_until(|| container.heard().len() == 1), "it was not heard")?;
+    run(&["ls"]).expect(0).map(drop)
 }
 
 fn covered_proc() -> Outcome {

@@ -2,6 +2,7 @@
 //! engines. What cannot run where they are started is listed as ignored, with the reason in its
 //! name; where it must run (`CINSPECT_TEST_REQUIRE=docker,root,…`, as CI sets) its absence fails.
 
+mod attacks;
 mod bad_times;
 mod docs;
 mod engines;
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let mut trials = Vec::new();
     trials.extend(bad_times::trials());
+    trials.extend(attacks::trials());
     trials.extend(docs::trials());
     trials.extend(engines::trials());
     trials.extend(hosts::trials());

@@ -1,0 +1,15 @@
+#!/bin/bash
+. "${0%/*}/lib.sh"
+cgroup /pod
+cgroup /pod/a
+cgroup /pod/b
+for name in a b; do
+    start "/pod/$name" unshare -pf sleep 985
+    record "$name" "$(child "$started")" "/pod/$name"
+done
+start /pod sleep 960
+expect 3 signal "cgroup:$top/pod" KILL --all
+says "is no container's own"
+lives "$started"
+expect 0 ps "cgroup:$top/pod"
+says "sleep 960"

@@ -1,0 +1,24 @@
+#!/bin/bash
+# `web` is stopped and `web-staging` runs: neither `web` nor `w` is its name.
+. "${0%/*}/lib.sh"
+cgroup /staging
+start /staging unshare -pf sleep 982
+init=$(child "$started")
+record web-staging "$init" /staging
+record web "$init" /staging
+sed -i "s/\"init_process_pid\":$init/\"init_process_pid\":4194000/" /run/runc/web/state.json
+expect 3 signal web KILL
+says "runc knows it, but it is not running"
+expect 3 signal w KILL
+lives "$init"
+# An id of which one is only the beginning of another's, and the whole name of one that is stopped.
+id=$(long_id ab)
+cgroup "/$id"
+start "/$id" unshare -pf sleep 981
+long=$(child "$started")
+docker_record "$id" "$long"
+expect 0 signal -n abab TERM
+record abab "$init" /staging
+sed -i "s/\"init_process_pid\":$init/\"init_process_pid\":4194000/" /run/runc/abab/state.json
+expect 3 signal abab KILL
+lives "$long"

@@ -1,0 +1,18 @@
+#!/bin/bash
+. "${0%/*}/lib.sh"
+cgroup /many
+# shellcheck disable=SC2016
+start /many unshare -pf --mount-proc sh -c 'trap : TERM; for i in $(seq 60); do sleep 979 & done; wait; sleep 978'
+init=$(child "$started")
+record many "$init" /many
+before=$(cat "$hierarchy$top/many/cgroup.procs" | wc -l)
+for limit in 20 30 40 60; do
+    (
+        ulimit -n $limit
+        expect 1 signal many KILL --all --except-init
+        says "too many processes for the limit of open files"
+    )
+done
+sleep 0.3
+[ "$(cat "$hierarchy$top/many/cgroup.procs" | wc -l)" = "$before" ] || fail "some were hit"
+expect 0 signal many KILL --all --except-init

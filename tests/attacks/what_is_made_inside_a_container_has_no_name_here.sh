@@ -1,0 +1,16 @@
+#!/bin/bash
+# A container that may make cgroups makes one that is spelt like LXC's container `web`, which is
+# configured on the host and stopped.
+. "${0%/*}/lib.sh"
+cgroup /outer
+cgroup /outer/lxc.payload.web
+mkdir -p /var/lib/lxc/web
+echo 'lxc.rootfs.path = dir:/x' >/var/lib/lxc/web/config
+# shellcheck disable=SC2016
+start /outer unshare -pf --mount-proc sh -c 'sleep 971 & wait; true'
+init=$(child "$started")
+record outer "$init" /outer
+inside=$(child "$init")
+enter /outer/lxc.payload.web "$inside"
+expect 3 signal lxc:web KILL
+lives "$inside"

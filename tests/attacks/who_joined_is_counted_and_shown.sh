@@ -1,0 +1,21 @@
+#!/bin/bash
+# Processes that joined the PID namespace without the cgroup, and one that is in the cgroup alone.
+. "${0%/*}/lib.sh"
+cgroup /web
+start /web unshare -pf sleep 982
+init=$(child "$started")
+record web "$init" /web
+cgroup /shell
+start /shell nsenter -t "$init" -p sh -c 'sleep 980; true'
+start /web sleep 981
+stray=$started
+expect 0 --json ps web
+shown=$(grep -c host_pid <<<"$out")
+says '"sleep","980"'
+grep '"sleep","981"' <<<"$out" | grep -q '"pid":null' || fail "the stray has a number: $out"
+expect 0 --json ls web
+says "\"processes\":$shown"
+expect 4 signal web KILL --host-pid "$stray"
+expect 0 signal web KILL --all
+ended "$init"
+lives "$stray"
