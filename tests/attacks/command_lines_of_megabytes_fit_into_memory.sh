@@ -9,8 +9,15 @@ start /web unshare -pf --mount-proc bash -c '
         setsid sh -c "kill -STOP \$\$" $(yes a | head -150000) &
     done
     sleep 966'
-sleep 5
 init=$(child "$started")
+stopped() {
+    local pid many=0
+    while read -r pid; do
+        grep -q '^State:.T' "/proc/$pid/status" && many=$((many + 1))
+    done <"$hierarchy$top/web/cgroup.procs"
+    [ $many -ge 40 ]
+}
+until stopped; do sleep 0.2; done
 record web "$init" /web
 (
     ulimit -v 200000

@@ -37,7 +37,7 @@ leave() {
 trap leave EXIT
 
 fail() {
-    echo "$*" >&2
+    printf '%.2000s\n' "$*" >&2
     exit 1
 }
 
