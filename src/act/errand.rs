@@ -137,7 +137,8 @@ impl<'a> Errand<'a> {
     fn note(&mut self, view: &View, chosen: Chosen, sent: Result<Held, Refusal>) {
         self.rows.push(self.row(view, chosen, Some(sent.as_ref().err())));
         self.forbidden |= matches!(sent, Err(Refusal::NotPermitted));
-        self.refused += usize::from(matches!(&sent, Err(refusal) if *refusal != Refusal::Gone));
+        let others = |refusal: &Refusal| !matches!(refusal, Refusal::Gone | Refusal::Left);
+        self.refused += usize::from(sent.as_ref().is_err_and(others));
         self.slots.push(match sent {
             Ok(held) => Slot::Held(held),
             Err(Refusal::Gone) => Slot::Gone,

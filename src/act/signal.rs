@@ -51,9 +51,13 @@ pub enum Refusal {
     /// It has ended since it was seen.
     #[error("it has ended")]
     Gone,
-    /// Its number is another process's now, or it is no longer in the container.
+    /// Its number is another process's now.
     #[error("{0}")]
     Changed(String),
+    /// It lives, but not in this container any more: whoever starts a process in a container is in
+    /// its cgroup for a moment.
+    #[error("it has left the container")]
+    Left,
     /// It cannot be confirmed to be the one that was seen.
     #[error("it cannot be confirmed to be the one that was seen: {0}")]
     Unconfirmed(String),
@@ -172,7 +176,7 @@ fn confirm(host: &Host, found: &Found, seen: &Process, went_by: WentBy) -> Resul
         return changed("is no longer what it was chosen by");
     }
     if !Belonging::new(host, container, &found.inventory).holds(pid)? {
-        return changed("is not in the container's PID namespace or cgroup");
+        return Err(Refusal::Left);
     }
     Ok(())
 }

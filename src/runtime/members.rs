@@ -297,7 +297,10 @@ impl Reader<'_> {
         let is_inside = |process: &Process| {
             // (Most are in the very namespace: that alone settles what number they have.)
             match process.pid_ns {
-                _ if !container.owns_pid_ns => true,
+                _ if !container.owns_pid_ns && container.user.is_none() => true,
+                other if !container.owns_pid_ns => {
+                    belonging.holds_in(process.id.pid, other) == Ok(true)
+                }
                 // Closed to us: its cgroup and the depth of its numbers have to do for showing it.
                 None => process.status.nspid.len() > container.depth,
                 own if own == container.pid_ns => true,
