@@ -35,6 +35,8 @@ Register-ArgumentCompleter -Native -CommandName 'cinspect' -ScriptBlock {
             [CompletionResult]::new('ps', 'ps', [CompletionResultType]::ParameterValue, 'Show the process tree of containers, with each process''s signal masks and handlers')
             [CompletionResult]::new('signal', 'signal', [CompletionResultType]::ParameterValue, 'Send a signal to processes of a container: its init, or those that are chosen')
             [CompletionResult]::new('kill', 'kill', [CompletionResultType]::ParameterValue, 'Send a signal to processes of a container: its init, or those that are chosen')
+            [CompletionResult]::new('signals', 'signals', [CompletionResultType]::ParameterValue, 'Show signal by signal what each process does with it, who blocks it, who waits for it, and what it would do')
+            [CompletionResult]::new('stop', 'stop', [CompletionResultType]::ParameterValue, 'Stop containers as their engines do, and say as it goes who was told, who left when and who was killed')
             [CompletionResult]::new('completions', 'completions', [CompletionResultType]::ParameterValue, 'Print the completion script for a shell')
             [CompletionResult]::new('help', 'help', [CompletionResultType]::ParameterValue, 'Print this message or the help of the given subcommand(s)')
             break
@@ -75,6 +77,7 @@ Register-ArgumentCompleter -Native -CommandName 'cinspect' -ScriptBlock {
             [CompletionResult]::new('-o', '-o', [CompletionResultType]::ParameterName, 'Columns to show, or `help` for what there is; `+` before the first adds to the usual ones')
             [CompletionResult]::new('--columns', '--columns', [CompletionResultType]::ParameterName, 'Columns to show, or `help` for what there is; `+` before the first adds to the usual ones')
             [CompletionResult]::new('--sort', '--sort', [CompletionResultType]::ParameterName, 'Sort by a column, `-` before it for the largest first; in the tree, brothers are sorted')
+            [CompletionResult]::new('--signal', '--signal', [CompletionResultType]::ParameterName, 'Show what this signal would do, not the container''s stop signal')
             [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When to colour')
             [CompletionResult]::new('--host-root', '--host-root', [CompletionResultType]::ParameterName, 'The host''s file system, as mounted there: inside a privileged container')
             [CompletionResult]::new('--flat', '--flat', [CompletionResultType]::ParameterName, 'List processes without the tree')
@@ -150,6 +153,40 @@ Register-ArgumentCompleter -Native -CommandName 'cinspect' -ScriptBlock {
             [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
             break
         }
+        'cinspect;signals' {
+            [CompletionResult]::new('--pid', '--pid', [CompletionResultType]::ParameterName, 'Only the process with this number inside')
+            [CompletionResult]::new('--decode', '--decode', [CompletionResultType]::ParameterName, 'Say which signals are in a mask, as `/proc/PID/status` shows it')
+            [CompletionResult]::new('-o', '-o', [CompletionResultType]::ParameterName, 'Columns to show, or `help` for what there is; `+` before the first adds to the usual ones')
+            [CompletionResult]::new('--columns', '--columns', [CompletionResultType]::ParameterName, 'Columns to show, or `help` for what there is; `+` before the first adds to the usual ones')
+            [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When to colour')
+            [CompletionResult]::new('--host-root', '--host-root', [CompletionResultType]::ParameterName, 'The host''s file system, as mounted there: inside a privileged container')
+            [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Print NDJSON: one object a line, with stable names and exact strings')
+            [CompletionResult]::new('-v', '-v', [CompletionResultType]::ParameterName, 'Tell each step of finding the container, on stderr')
+            [CompletionResult]::new('--verbose', '--verbose', [CompletionResultType]::ParameterName, 'Tell each step of finding the container, on stderr')
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
+            break
+        }
+        'cinspect;stop' {
+            [CompletionResult]::new('-s', '-s', [CompletionResultType]::ParameterName, 'This signal, not the recorded one')
+            [CompletionResult]::new('--signal', '--signal', [CompletionResultType]::ParameterName, 'This signal, not the recorded one')
+            [CompletionResult]::new('-t', '-t', [CompletionResultType]::ParameterName, 'Time until KILL')
+            [CompletionResult]::new('--time', '--time', [CompletionResultType]::ParameterName, 'Time until KILL')
+            [CompletionResult]::new('--order', '--order', [CompletionResultType]::ParameterName, 'Who is told first')
+            [CompletionResult]::new('--ladder', '--ladder', [CompletionResultType]::ParameterName, 'Steps, each with its time, instead of signal, time and KILL: `QUIT:5s,TERM:10s,KILL`')
+            [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When to colour')
+            [CompletionResult]::new('--host-root', '--host-root', [CompletionResultType]::ParameterName, 'The host''s file system, as mounted there: inside a privileged container')
+            [CompletionResult]::new('--no-kill', '--no-kill', [CompletionResultType]::ParameterName, 'Do not KILL what is left; leave with status 124')
+            [CompletionResult]::new('--thaw', '--thaw', [CompletionResultType]::ParameterName, 'Wake a paused container first')
+            [CompletionResult]::new('-n', '-n', [CompletionResultType]::ParameterName, 'Say what would happen, and do nothing')
+            [CompletionResult]::new('--dry-run', '--dry-run', [CompletionResultType]::ParameterName, 'Say what would happen, and do nothing')
+            [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Print NDJSON: one object a line, with stable names and exact strings')
+            [CompletionResult]::new('-v', '-v', [CompletionResultType]::ParameterName, 'Tell each step of finding the container, on stderr')
+            [CompletionResult]::new('--verbose', '--verbose', [CompletionResultType]::ParameterName, 'Tell each step of finding the container, on stderr')
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
+            break
+        }
         'cinspect;completions' {
             [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When to colour')
             [CompletionResult]::new('--host-root', '--host-root', [CompletionResultType]::ParameterName, 'The host''s file system, as mounted there: inside a privileged container')
@@ -164,6 +201,8 @@ Register-ArgumentCompleter -Native -CommandName 'cinspect' -ScriptBlock {
             [CompletionResult]::new('ls', 'ls', [CompletionResultType]::ParameterValue, 'List the containers on this host, of every engine')
             [CompletionResult]::new('ps', 'ps', [CompletionResultType]::ParameterValue, 'Show the process tree of containers, with each process''s signal masks and handlers')
             [CompletionResult]::new('signal', 'signal', [CompletionResultType]::ParameterValue, 'Send a signal to processes of a container: its init, or those that are chosen')
+            [CompletionResult]::new('signals', 'signals', [CompletionResultType]::ParameterValue, 'Show signal by signal what each process does with it, who blocks it, who waits for it, and what it would do')
+            [CompletionResult]::new('stop', 'stop', [CompletionResultType]::ParameterValue, 'Stop containers as their engines do, and say as it goes who was told, who left when and who was killed')
             [CompletionResult]::new('completions', 'completions', [CompletionResultType]::ParameterValue, 'Print the completion script for a shell')
             [CompletionResult]::new('help', 'help', [CompletionResultType]::ParameterValue, 'Print this message or the help of the given subcommand(s)')
             break
@@ -175,6 +214,12 @@ Register-ArgumentCompleter -Native -CommandName 'cinspect' -ScriptBlock {
             break
         }
         'cinspect;help;signal' {
+            break
+        }
+        'cinspect;help;signals' {
+            break
+        }
+        'cinspect;help;stop' {
             break
         }
         'cinspect;help;completions' {

@@ -37,6 +37,12 @@ _cinspect() {
             cinspect,signal)
                 cmd="cinspect__subcmd__signal"
                 ;;
+            cinspect,signals)
+                cmd="cinspect__subcmd__signals"
+                ;;
+            cinspect,stop)
+                cmd="cinspect__subcmd__stop"
+                ;;
             cinspect__subcmd__help,completions)
                 cmd="cinspect__subcmd__help__subcmd__completions"
                 ;;
@@ -52,6 +58,12 @@ _cinspect() {
             cinspect__subcmd__help,signal)
                 cmd="cinspect__subcmd__help__subcmd__signal"
                 ;;
+            cinspect__subcmd__help,signals)
+                cmd="cinspect__subcmd__help__subcmd__signals"
+                ;;
+            cinspect__subcmd__help,stop)
+                cmd="cinspect__subcmd__help__subcmd__stop"
+                ;;
             *)
                 ;;
         esac
@@ -59,7 +71,7 @@ _cinspect() {
 
     case "${cmd}" in
         cinspect)
-            opts="-v -h -V --json --color --host-root --verbose --help --version ls list ps signal kill completions help"
+            opts="-v -h -V --json --color --host-root --verbose --help --version ls list ps signal kill signals stop completions help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -103,7 +115,7 @@ _cinspect() {
             return 0
             ;;
         cinspect__subcmd__help)
-            opts="ls ps signal completions help"
+            opts="ls ps signal signals stop completions help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -186,6 +198,34 @@ _cinspect() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        cinspect__subcmd__help__subcmd__signals)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        cinspect__subcmd__help__subcmd__stop)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         cinspect__subcmd__ls)
             opts="-q -o -v -h --quiet --no-trunc --runtime --columns --json --color --host-root --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -221,7 +261,7 @@ _cinspect() {
             return 0
             ;;
         cinspect__subcmd__ps)
-            opts="-o -T -v -h --columns --flat --sort --threads --raw --json --color --host-root --verbose --help"
+            opts="-o -T -v -h --columns --flat --sort --signal --threads --raw --json --color --host-root --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -236,6 +276,10 @@ _cinspect() {
                     return 0
                     ;;
                 --sort)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --signal)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -310,6 +354,90 @@ _cinspect() {
                     return 0
                     ;;
                 -k)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                --host-root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        cinspect__subcmd__signals)
+            opts="-o -v -h --pid --decode --columns --json --color --host-root --verbose --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --pid)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --decode)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --columns)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                --host-root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        cinspect__subcmd__stop)
+            opts="-s -t -n -v -h --signal --time --order --ladder --no-kill --thaw --dry-run --json --color --host-root --verbose --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --signal)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -s)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --time)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -t)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --order)
+                    COMPREPLY=($(compgen -W "init all leaves" -- "${cur}"))
+                    return 0
+                    ;;
+                --ladder)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -32,6 +32,8 @@ set edit:completion:arg-completer[cinspect] = {|@words|
             cand ps 'Show the process tree of containers, with each process''s signal masks and handlers'
             cand signal 'Send a signal to processes of a container: its init, or those that are chosen'
             cand kill 'Send a signal to processes of a container: its init, or those that are chosen'
+            cand signals 'Show signal by signal what each process does with it, who blocks it, who waits for it, and what it would do'
+            cand stop 'Stop containers as their engines do, and say as it goes who was told, who left when and who was killed'
             cand completions 'Print the completion script for a shell'
             cand help 'Print this message or the help of the given subcommand(s)'
         }
@@ -69,6 +71,7 @@ set edit:completion:arg-completer[cinspect] = {|@words|
             cand -o 'Columns to show, or `help` for what there is; `+` before the first adds to the usual ones'
             cand --columns 'Columns to show, or `help` for what there is; `+` before the first adds to the usual ones'
             cand --sort 'Sort by a column, `-` before it for the largest first; in the tree, brothers are sorted'
+            cand --signal 'Show what this signal would do, not the container''s stop signal'
             cand --color 'When to colour'
             cand --host-root 'The host''s file system, as mounted there: inside a privileged container'
             cand --flat 'List processes without the tree'
@@ -141,6 +144,38 @@ set edit:completion:arg-completer[cinspect] = {|@words|
             cand -h 'Print help (see more with ''--help'')'
             cand --help 'Print help (see more with ''--help'')'
         }
+        &'cinspect;signals'= {
+            cand --pid 'Only the process with this number inside'
+            cand --decode 'Say which signals are in a mask, as `/proc/PID/status` shows it'
+            cand -o 'Columns to show, or `help` for what there is; `+` before the first adds to the usual ones'
+            cand --columns 'Columns to show, or `help` for what there is; `+` before the first adds to the usual ones'
+            cand --color 'When to colour'
+            cand --host-root 'The host''s file system, as mounted there: inside a privileged container'
+            cand --json 'Print NDJSON: one object a line, with stable names and exact strings'
+            cand -v 'Tell each step of finding the container, on stderr'
+            cand --verbose 'Tell each step of finding the container, on stderr'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+        }
+        &'cinspect;stop'= {
+            cand -s 'This signal, not the recorded one'
+            cand --signal 'This signal, not the recorded one'
+            cand -t 'Time until KILL'
+            cand --time 'Time until KILL'
+            cand --order 'Who is told first'
+            cand --ladder 'Steps, each with its time, instead of signal, time and KILL: `QUIT:5s,TERM:10s,KILL`'
+            cand --color 'When to colour'
+            cand --host-root 'The host''s file system, as mounted there: inside a privileged container'
+            cand --no-kill 'Do not KILL what is left; leave with status 124'
+            cand --thaw 'Wake a paused container first'
+            cand -n 'Say what would happen, and do nothing'
+            cand --dry-run 'Say what would happen, and do nothing'
+            cand --json 'Print NDJSON: one object a line, with stable names and exact strings'
+            cand -v 'Tell each step of finding the container, on stderr'
+            cand --verbose 'Tell each step of finding the container, on stderr'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+        }
         &'cinspect;completions'= {
             cand --color 'When to colour'
             cand --host-root 'The host''s file system, as mounted there: inside a privileged container'
@@ -154,6 +189,8 @@ set edit:completion:arg-completer[cinspect] = {|@words|
             cand ls 'List the containers on this host, of every engine'
             cand ps 'Show the process tree of containers, with each process''s signal masks and handlers'
             cand signal 'Send a signal to processes of a container: its init, or those that are chosen'
+            cand signals 'Show signal by signal what each process does with it, who blocks it, who waits for it, and what it would do'
+            cand stop 'Stop containers as their engines do, and say as it goes who was told, who left when and who was killed'
             cand completions 'Print the completion script for a shell'
             cand help 'Print this message or the help of the given subcommand(s)'
         }
@@ -162,6 +199,10 @@ set edit:completion:arg-completer[cinspect] = {|@words|
         &'cinspect;help;ps'= {
         }
         &'cinspect;help;signal'= {
+        }
+        &'cinspect;help;signals'= {
+        }
+        &'cinspect;help;stop'= {
         }
         &'cinspect;help;completions'= {
         }

@@ -37,6 +37,8 @@ complete -c cinspect -n "__fish_cinspect_needs_command" -f -a "list" -d 'List th
 complete -c cinspect -n "__fish_cinspect_needs_command" -f -a "ps" -d 'Show the process tree of containers, with each process\'s signal masks and handlers'
 complete -c cinspect -n "__fish_cinspect_needs_command" -f -a "signal" -d 'Send a signal to processes of a container: its init, or those that are chosen'
 complete -c cinspect -n "__fish_cinspect_needs_command" -f -a "kill" -d 'Send a signal to processes of a container: its init, or those that are chosen'
+complete -c cinspect -n "__fish_cinspect_needs_command" -f -a "signals" -d 'Show signal by signal what each process does with it, who blocks it, who waits for it, and what it would do'
+complete -c cinspect -n "__fish_cinspect_needs_command" -f -a "stop" -d 'Stop containers as their engines do, and say as it goes who was told, who left when and who was killed'
 complete -c cinspect -n "__fish_cinspect_needs_command" -f -a "completions" -d 'Print the completion script for a shell'
 complete -c cinspect -n "__fish_cinspect_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c cinspect -n "__fish_cinspect_using_subcommand ls" -l runtime -d 'Only containers of this runtime: docker, podman, …, bare' -r
@@ -63,6 +65,7 @@ complete -c cinspect -n "__fish_cinspect_using_subcommand list" -s v -l verbose 
 complete -c cinspect -n "__fish_cinspect_using_subcommand list" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c cinspect -n "__fish_cinspect_using_subcommand ps" -s o -l columns -d 'Columns to show, or `help` for what there is; `+` before the first adds to the usual ones' -r
 complete -c cinspect -n "__fish_cinspect_using_subcommand ps" -l sort -d 'Sort by a column, `-` before it for the largest first; in the tree, brothers are sorted' -r
+complete -c cinspect -n "__fish_cinspect_using_subcommand ps" -l signal -d 'Show what this signal would do, not the container\'s stop signal' -r
 complete -c cinspect -n "__fish_cinspect_using_subcommand ps" -l color -d 'When to colour' -r -f -a "auto\t'Where stdout is a terminal that can, and `NO_COLOR` is not set'
 always\t'Always'
 never\t'Never'"
@@ -119,6 +122,32 @@ complete -c cinspect -n "__fish_cinspect_using_subcommand kill" -s l -l list -d 
 complete -c cinspect -n "__fish_cinspect_using_subcommand kill" -l json -d 'Print NDJSON: one object a line, with stable names and exact strings'
 complete -c cinspect -n "__fish_cinspect_using_subcommand kill" -s v -l verbose -d 'Tell each step of finding the container, on stderr'
 complete -c cinspect -n "__fish_cinspect_using_subcommand kill" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c cinspect -n "__fish_cinspect_using_subcommand signals" -l pid -d 'Only the process with this number inside' -r
+complete -c cinspect -n "__fish_cinspect_using_subcommand signals" -l decode -d 'Say which signals are in a mask, as `/proc/PID/status` shows it' -r
+complete -c cinspect -n "__fish_cinspect_using_subcommand signals" -s o -l columns -d 'Columns to show, or `help` for what there is; `+` before the first adds to the usual ones' -r
+complete -c cinspect -n "__fish_cinspect_using_subcommand signals" -l color -d 'When to colour' -r -f -a "auto\t'Where stdout is a terminal that can, and `NO_COLOR` is not set'
+always\t'Always'
+never\t'Never'"
+complete -c cinspect -n "__fish_cinspect_using_subcommand signals" -l host-root -d 'The host\'s file system, as mounted there: inside a privileged container' -r -F
+complete -c cinspect -n "__fish_cinspect_using_subcommand signals" -l json -d 'Print NDJSON: one object a line, with stable names and exact strings'
+complete -c cinspect -n "__fish_cinspect_using_subcommand signals" -s v -l verbose -d 'Tell each step of finding the container, on stderr'
+complete -c cinspect -n "__fish_cinspect_using_subcommand signals" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c cinspect -n "__fish_cinspect_using_subcommand stop" -s s -l signal -d 'This signal, not the recorded one' -r
+complete -c cinspect -n "__fish_cinspect_using_subcommand stop" -s t -l time -d 'Time until KILL' -r
+complete -c cinspect -n "__fish_cinspect_using_subcommand stop" -l order -d 'Who is told first' -r -f -a "init\t'The init, as the engines do'
+all\t'All at once'
+leaves\t'Leaves of the process tree, then their parents'"
+complete -c cinspect -n "__fish_cinspect_using_subcommand stop" -l ladder -d 'Steps, each with its time, instead of signal, time and KILL: `QUIT:5s,TERM:10s,KILL`' -r
+complete -c cinspect -n "__fish_cinspect_using_subcommand stop" -l color -d 'When to colour' -r -f -a "auto\t'Where stdout is a terminal that can, and `NO_COLOR` is not set'
+always\t'Always'
+never\t'Never'"
+complete -c cinspect -n "__fish_cinspect_using_subcommand stop" -l host-root -d 'The host\'s file system, as mounted there: inside a privileged container' -r -F
+complete -c cinspect -n "__fish_cinspect_using_subcommand stop" -l no-kill -d 'Do not KILL what is left; leave with status 124'
+complete -c cinspect -n "__fish_cinspect_using_subcommand stop" -l thaw -d 'Wake a paused container first'
+complete -c cinspect -n "__fish_cinspect_using_subcommand stop" -s n -l dry-run -d 'Say what would happen, and do nothing'
+complete -c cinspect -n "__fish_cinspect_using_subcommand stop" -l json -d 'Print NDJSON: one object a line, with stable names and exact strings'
+complete -c cinspect -n "__fish_cinspect_using_subcommand stop" -s v -l verbose -d 'Tell each step of finding the container, on stderr'
+complete -c cinspect -n "__fish_cinspect_using_subcommand stop" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c cinspect -n "__fish_cinspect_using_subcommand completions" -l color -d 'When to colour' -r -f -a "auto\t'Where stdout is a terminal that can, and `NO_COLOR` is not set'
 always\t'Always'
 never\t'Never'"
@@ -126,8 +155,10 @@ complete -c cinspect -n "__fish_cinspect_using_subcommand completions" -l host-r
 complete -c cinspect -n "__fish_cinspect_using_subcommand completions" -l json -d 'Print NDJSON: one object a line, with stable names and exact strings'
 complete -c cinspect -n "__fish_cinspect_using_subcommand completions" -s v -l verbose -d 'Tell each step of finding the container, on stderr'
 complete -c cinspect -n "__fish_cinspect_using_subcommand completions" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c cinspect -n "__fish_cinspect_using_subcommand help; and not __fish_seen_subcommand_from ls ps signal completions help" -f -a "ls" -d 'List the containers on this host, of every engine'
-complete -c cinspect -n "__fish_cinspect_using_subcommand help; and not __fish_seen_subcommand_from ls ps signal completions help" -f -a "ps" -d 'Show the process tree of containers, with each process\'s signal masks and handlers'
-complete -c cinspect -n "__fish_cinspect_using_subcommand help; and not __fish_seen_subcommand_from ls ps signal completions help" -f -a "signal" -d 'Send a signal to processes of a container: its init, or those that are chosen'
-complete -c cinspect -n "__fish_cinspect_using_subcommand help; and not __fish_seen_subcommand_from ls ps signal completions help" -f -a "completions" -d 'Print the completion script for a shell'
-complete -c cinspect -n "__fish_cinspect_using_subcommand help; and not __fish_seen_subcommand_from ls ps signal completions help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c cinspect -n "__fish_cinspect_using_subcommand help; and not __fish_seen_subcommand_from ls ps signal signals stop completions help" -f -a "ls" -d 'List the containers on this host, of every engine'
+complete -c cinspect -n "__fish_cinspect_using_subcommand help; and not __fish_seen_subcommand_from ls ps signal signals stop completions help" -f -a "ps" -d 'Show the process tree of containers, with each process\'s signal masks and handlers'
+complete -c cinspect -n "__fish_cinspect_using_subcommand help; and not __fish_seen_subcommand_from ls ps signal signals stop completions help" -f -a "signal" -d 'Send a signal to processes of a container: its init, or those that are chosen'
+complete -c cinspect -n "__fish_cinspect_using_subcommand help; and not __fish_seen_subcommand_from ls ps signal signals stop completions help" -f -a "signals" -d 'Show signal by signal what each process does with it, who blocks it, who waits for it, and what it would do'
+complete -c cinspect -n "__fish_cinspect_using_subcommand help; and not __fish_seen_subcommand_from ls ps signal signals stop completions help" -f -a "stop" -d 'Stop containers as their engines do, and say as it goes who was told, who left when and who was killed'
+complete -c cinspect -n "__fish_cinspect_using_subcommand help; and not __fish_seen_subcommand_from ls ps signal signals stop completions help" -f -a "completions" -d 'Print the completion script for a shell'
+complete -c cinspect -n "__fish_cinspect_using_subcommand help; and not __fish_seen_subcommand_from ls ps signal signals stop completions help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

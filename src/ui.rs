@@ -32,6 +32,8 @@ pub struct Ui {
     pub verbose: bool,
     /// Whether JSON was asked for.
     pub json: bool,
+    /// Whether a person sees stderr change.
+    pub live: bool,
 }
 
 /// What [`Ui`] is decided from; taken together once, so that deciding is a plain function.
@@ -43,6 +45,7 @@ struct Surroundings {
     no_color: Option<String>,
     term: Option<String>,
     locale: [Option<String>; 3],
+    stderr: bool,
 }
 
 impl Surroundings {
@@ -57,6 +60,7 @@ impl Surroundings {
             no_color: variable("NO_COLOR"),
             term: variable("TERM"),
             locale: ["LC_ALL", "LC_CTYPE", "LANG"].map(variable),
+            stderr: io::stderr().is_terminal(),
         }
     }
 }
@@ -81,7 +85,23 @@ impl Ui {
         let asked = asked.filter(|columns| (10..=10_000).contains(columns));
         let width = around.terminal.filter(|_| !json);
         let width = width.map(|columns| asked.unwrap_or(if columns == 0 { 80 } else { columns }));
-        Self { color, width, unicode: is_utf8(&around.locale), verbose, json }
+        let live = around.stderr && !json && !dumb;
+        Self { color, width, unicode: is_utf8(&around.locale), verbose, json, live }
+    }
+
+    /// Shows on stderr what is waited for, in place of what was shown there before; where that is a
+    /// terminal that a person looks at.
+    pub fn progress(&self, text: &str) {
+        if self.live {
+            say(&format!("\r\x1b[K{text}"));
+        }
+    }
+
+    /// Takes that away again.
+    pub fn clear_progress(&self) {
+        if self.live {
+            say("\r\x1b[K");
+        }
     }
 
     /// Writes to stdout, all of it and now. A reader that has gone away is an error like a full

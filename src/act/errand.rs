@@ -2,22 +2,26 @@
 //! who has not been; waited for, and killed where that is wanted. Who is meant is decided before.
 
 use std::collections::HashSet;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::signal::{Held, Order, Refusal, allow_many, hold, kill_cgroup, wait};
 use crate::analysis::selection::{Chosen, Selector, WentBy, select};
+use crate::analysis::verdict::{Judgement, To};
 use crate::error::{Error, Exit};
 use crate::model::capability;
 use crate::model::pid::ProcessId;
 use crate::model::process::Process;
-use crate::model::signal::{Signal, SignalNumber};
+use crate::model::signal::{Signal, SignalNumber, SignalSet};
 use crate::proc::{CommandLimit, Facts, Host, ThreadsToo};
-use crate::render::signal_columns::{Outcome, SignalRow};
+use crate::render::signal_columns::{Aftermath, Outcome, SignalRow};
 use crate::target::Found;
 use crate::target::view::View;
 
 /// Rounds after which a container that forks faster than it is told is left to itself.
 pub const MAX_ROUNDS: usize = 32;
+
+/// How long it is looked what comes of a signal, where nobody asked to wait.
+const A_MOMENT: Duration = Duration::from_millis(100);
 
 /// A signal on its way to its targets.
 pub struct Errand<'a> {
@@ -71,7 +75,7 @@ impl<'a> Errand<'a> {
             let mut row = self.row(view, *chosen, None);
             // Through another host's /proc nobody can be held, and looking is all there is.
             if self.host.may_act().is_ok() {
-                row.note = self.hold(view, *chosen).err().map(|refusal| refusal.to_string());
+                row.refusal = self.hold(view, *chosen).err().map(|refusal| refusal.to_string());
             }
             self.rows.push(row);
         }
@@ -80,6 +84,12 @@ impl<'a> Errand<'a> {
     fn hold(&self, view: &View, chosen: Chosen) -> Result<Held, Refusal> {
         let member = &view.members[chosen.member];
         hold(self.host, self.found, member, chosen.thread, self.went_by)
+    }
+
+    /// What the signal does to a target; nothing for 0.
+    pub fn judge(&self, view: &View, chosen: Chosen) -> Option<Judgement> {
+        let to = chosen.thread.map_or(To::Process, To::Thread);
+        Some(view.judge(&view.members[chosen.member], self.order.signal.signal()?, to))
     }
 
     fn row(&self, view: &View, chosen: Chosen, refusal: Option<Option<&Refusal>>) -> SignalRow {
@@ -95,8 +105,10 @@ impl<'a> Errand<'a> {
             tid,
             signal: self.order.signal.to_string(),
             sent: refusal.map(|refusal| refusal.is_none()),
+            judgement: self.judge(view, chosen),
+            seen: None,
             outcome: None,
-            note: refusal.flatten().map(ToString::to_string),
+            refusal: refusal.flatten().map(ToString::to_string),
         }
     }
 
@@ -158,7 +170,8 @@ impl<'a> Errand<'a> {
         let mut told: HashSet<ProcessId> =
             self.rows.iter().map(|row| row.member.process.id).collect();
         for _ in 0..MAX_ROUNDS {
-            let Ok(view) = self.found.look(self.host, facts(selectors)) else {
+            let facts = facts(selectors, self.order.signal);
+            let Ok(view) = self.found.look(self.host, facts) else {
                 return CaughtUp::All;
             };
             let Ok(chosen) = choose(self.found, &view, selectors, except_init) else {
@@ -186,8 +199,8 @@ impl<'a> Errand<'a> {
             let held = new
                 .iter()
                 .map(|chosen| {
-                    let process = &view.members[chosen.member].process;
-                    if only_handled && !handles(process, self.order.signal) {
+                    let heard = |judgement: Judgement| judgement.is_heard();
+                    if only_handled && !self.judge(&view, *chosen).is_none_or(heard) {
                         return Err(Refusal::NoHandler);
                     }
                     self.hold(&view, *chosen)
@@ -196,6 +209,33 @@ impl<'a> Errand<'a> {
             self.deliver(&view, &new, held);
         }
         CaughtUp::StillGrowing
+    }
+
+    /// Looks, for a moment, what has come of it: whoever is to end ends in microseconds, and a
+    /// handler begins as soon as its process is given a processor.
+    pub fn look_after(&mut self) {
+        let Some(signal) = self.order.signal.signal() else { return };
+        let until = Instant::now() + A_MOMENT;
+        loop {
+            let mut settled = true;
+            for (row, slot) in self.rows.iter_mut().zip(&self.slots) {
+                let (Slot::Held(held), Some(judgement)) = (slot, &row.judgement) else { continue };
+                row.seen = aftermath(self.host, held, row.member.process.as_ref(), signal);
+                settled &= match judgement.verdict {
+                    verdict if verdict.is_end() => row.seen == Some(Aftermath::Ended),
+                    verdict if verdict.is_heard() => row.seen != Some(Aftermath::Pending),
+                    _ => {
+                        // Nothing is to be seen of these but that it waits, or that it was wrong.
+                        row.seen = row.seen.filter(|seen| *seen != Aftermath::Taken);
+                        true
+                    }
+                };
+            }
+            if settled || Instant::now() > until {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
     }
 
     /// Waits until all who were told have ended, at most until `until`; tells for each whether it
@@ -242,20 +282,34 @@ impl<'a> Errand<'a> {
     }
 }
 
-/// Whether a process has a handler for the signal; for 0 nobody needs one.
-pub fn handles(process: &Process, signal: SignalNumber) -> bool {
-    signal.signal().is_none_or(|signal| process.status.sig_cgt.contains(signal))
+fn aftermath(host: &Host, held: &Held, before: &Process, signal: Signal) -> Option<Aftermath> {
+    if held.has_ended() {
+        return Some(Aftermath::Ended);
+    }
+    let status = host.status(before.id.pid).ok()?;
+    let pending = status.shd_pnd.union(status.sig_pnd).contains(signal);
+    // What was read is its own if it lives still.
+    if held.has_ended() {
+        return Some(Aftermath::Ended);
+    }
+    let handled = |status: &crate::model::status::Status| status.sig_cgt.contains(signal);
+    Some(match pending {
+        true => Aftermath::Pending,
+        false if handled(&before.status) && !handled(&status) => Aftermath::HandlerGone,
+        false => Aftermath::Taken,
+    })
 }
 
 /// The facts that these selectors need.
-pub fn facts(selectors: &[Selector]) -> Facts {
+pub fn facts(selectors: &[Selector], signal: SignalNumber) -> Facts {
     let commands = selectors.iter().any(Selector::needs_commands);
     let threads = selectors.iter().any(Selector::needs_threads);
     Facts {
         // A signal must not depend on a command line that may never come, unless it is asked for.
         command: if commands { CommandLimit::WHOLE } else { CommandLimit::Nothing },
         threads: if threads { ThreadsToo::Yes } else { ThreadsToo::No },
-        ..Facts::BARE
+        waits: signal.signal().map_or(SignalSet::EMPTY, SignalSet::of),
+        exe: false,
     }
 }
 

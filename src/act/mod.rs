@@ -2,3 +2,5 @@
 
 pub mod errand;
 pub mod signal;
+pub mod stop;
+pub mod thaw;

@@ -24,7 +24,7 @@ use crate::model::process::Process;
 use crate::model::signal::SignalNumber;
 use crate::proc::{CommandLimit, Facts, Host, ReadError};
 use crate::runtime::Belonging;
-use crate::sys::pidfd::{self, Task};
+use crate::sys::pidfd::{self, Ending, Task};
 use crate::target::Found;
 
 /// What is sent.
@@ -182,6 +182,16 @@ fn confirm(host: &Host, found: &Found, seen: &Process, went_by: WentBy) -> Resul
 }
 
 impl Held {
+    /// How it ended, where the kernel still tells.
+    pub fn ending(&self) -> Option<Ending> {
+        pidfd::ending(&self.process)
+    }
+
+    /// Whether the process has ended.
+    pub fn has_ended(&self) -> bool {
+        pidfd::alive(&self.process) == Ok(false)
+    }
+
     /// Sends.
     ///
     /// # Errors
@@ -226,6 +236,21 @@ pub fn wait(held: &[&Held], until: Option<Instant>) -> Result<Vec<bool>, Errno> 
         }
         if until.is_some_and(|until| Instant::now() >= until) {
             return Ok(ended);
+        }
+    }
+}
+
+/// Waits until one of them has ended, at most until then.
+///
+/// # Errors
+/// Those of poll(2).
+pub fn wait_for_one(held: &[&Held], until: Instant) -> Result<(), Errno> {
+    let fds: Vec<&OwnedFd> = held.iter().map(|held| &held.process).collect();
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        match pidfd::wait_any(&fds, left) {
+            Err(Errno::EINTR) => {}
+            other => return other.map(drop),
         }
     }
 }

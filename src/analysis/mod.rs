@@ -3,3 +3,4 @@
 
 pub mod membership;
 pub mod selection;
+pub mod verdict;

@@ -265,6 +265,8 @@ mod tests {
             pid_ns: None,
             command: Fact::Known(CommandLine::parse(argv, false)),
             exe: Fact::Absent,
+            waits: Fact::Absent,
+            wchan: None,
             threads: Vec::new(),
         }
     }

@@ -6,6 +6,8 @@ mod ls;
 mod manual;
 mod ps;
 mod signal;
+mod signals;
+mod stop;
 
 pub use completions::script;
 pub use manual::manual;
@@ -15,6 +17,7 @@ use clap::{ArgMatches, Args, FromArgMatches};
 use crate::cli::Context;
 use crate::error::{Error, Exit};
 use crate::model::container::Container;
+use crate::model::signal::{Signal, SignalNumber};
 use crate::render::text::safe_str;
 use crate::runtime::Inventory;
 
@@ -35,8 +38,14 @@ pub struct Command {
 }
 
 /// THE TABLE.
-pub static COMMANDS: &[Command] =
-    &[ls::COMMAND, ps::COMMAND, signal::COMMAND, completions::COMMAND];
+pub static COMMANDS: &[Command] = &[
+    ls::COMMAND,
+    ps::COMMAND,
+    signal::COMMAND,
+    signals::COMMAND,
+    stop::COMMAND,
+    completions::COMMAND,
+];
 
 impl Command {
     /// The command for the parser, with its examples below its help.
@@ -55,6 +64,25 @@ const fn command<A: Args + FromArgMatches>(
     run: fn(&Context, &ArgMatches) -> Result<Exit, Error>,
 ) -> Command {
     Command { name, aliases, examples, augment: A::augment_args, run }
+}
+
+/// A signal that was typed where it has to be one.
+fn named_signal(text: &str) -> Result<Signal, Error> {
+    let unknown = || Error::new(Exit::Usage, format!("`{text}` is no signal that a process gets"));
+    signal_number(text)?.signal().ok_or_else(unknown)
+}
+
+/// A signal that was typed, or 0.
+fn signal_number(text: &str) -> Result<SignalNumber, Error> {
+    SignalNumber::parse(text).map_err(|unknown| {
+        let error = Error::new(Exit::Usage, unknown.to_string());
+        match unknown.suggestion {
+            Some(near) => {
+                error.hint(format!("did you mean `{near}`? `cinspect signal -l` lists them"))
+            }
+            None => error.hint("`cinspect signal -l` lists them"),
+        }
+    })
 }
 
 /// The arguments of a command as its own type.

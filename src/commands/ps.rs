@@ -5,9 +5,11 @@ use std::rc::Rc;
 use clap::{ArgMatches, Args};
 use serde_json::Value as Json;
 
-use super::{Command, account, arguments, command};
+use super::{Command, account, arguments, command, named_signal};
+use crate::analysis::verdict::To;
 use crate::cli::Context;
 use crate::error::{Error, Exit};
+use crate::model::signal::{Signal, SignalSet};
 use crate::proc::{CommandLimit, Facts, Host, ThreadsToo};
 use crate::render::column::{
     Column, Sort, Style, Value, choose, compare, defaults, help, object, parse_sort,
@@ -17,6 +19,7 @@ use crate::render::ps_columns::{PS_COLUMNS, PsRow};
 use crate::render::table::{Line, draw};
 use crate::render::text::safe_str;
 use crate::render::tree::{Place, order, prefixes};
+use crate::runtime::stop_plan;
 use crate::target::view::View;
 use crate::target::{Purpose, resolve};
 
@@ -40,6 +43,9 @@ pub struct Ps {
     /// Sort by a column, `-` before it for the largest first; in the tree, brothers are sorted
     #[arg(long, value_name = "COL", allow_hyphen_values = true)]
     sort: Option<String>,
+    /// Show what this signal would do, not the container's stop signal
+    #[arg(long, value_name = "SIG")]
+    signal: Option<String>,
     /// Show threads too, each with its own masks
     #[arg(short = 'T', long)]
     threads: bool,
@@ -68,6 +74,7 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<Exit, Error> {
         return Ok(Exit::Done);
     }
     let looks = arguments.looks()?;
+    let signal = arguments.signal.as_deref().map(named_signal).transpose()?;
     if arguments.containers.is_empty() {
         return Err(
             Error::new(Exit::Usage, "ps takes a container").hint("`cinspect ls` lists them")
@@ -77,7 +84,7 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<Exit, Error> {
     let mut failed = None;
     let mut rows = Vec::new();
     for word in &arguments.containers {
-        match arguments.rows(context, &host, word) {
+        match arguments.rows(context, &host, word, signal) {
             Ok(found) => rows.push(found),
             // The others are shown all the same; the status is the first failure's.
             Err(error) if arguments.containers.len() > 1 => {
@@ -120,11 +127,20 @@ impl Ps {
         Ok(Looks { columns, sort: sort.map_err(unknown)? })
     }
 
-    fn rows(&self, context: &Context, host: &Host, word: &str) -> Result<Vec<PsRow>, Error> {
+    fn rows(
+        &self,
+        context: &Context,
+        host: &Host,
+        word: &str,
+        signal: Option<Signal>,
+    ) -> Result<Vec<PsRow>, Error> {
         let ui = &context.ui;
         let found = resolve(host, word, Purpose::Read)?;
         account(context, &found.container, &found.inventory);
-        let view = found.look(host, self.facts(context))?;
+        let container = &found.container;
+        let signal =
+            signal.unwrap_or_else(|| stop_plan(host, container).signal_of(container.runtime));
+        let view = found.look(host, self.facts(context, signal))?;
         if view.hidden > 0 {
             ui.warn(&format!(
                 "{}: {} of its processes are hidden from you (hidepid)",
@@ -146,10 +162,10 @@ impl Ps {
                 safe_str(word)
             ));
         }
-        Ok(self.lay_out(&view, found.container.depth))
+        Ok(self.lay_out(&view, container.depth, signal))
     }
 
-    fn facts(&self, context: &Context) -> Facts {
+    fn facts(&self, context: &Context, signal: Signal) -> Facts {
         let chosen = |name: &str| {
             let list = self.columns.as_deref().unwrap_or_default();
             list.split(',').any(|column| column.trim_start_matches('+').eq_ignore_ascii_case(name))
@@ -162,22 +178,26 @@ impl Ps {
                 || chosen("exe")
                 || self.sort.as_deref().is_some_and(|s| s.ends_with("exe")),
             threads: if self.threads { ThreadsToo::Yes } else { ThreadsToo::No },
+            waits: SignalSet::of(signal),
         }
     }
 
     /// One row a process, or one a thread.
-    fn lay_out(&self, view: &View, depth: usize) -> Vec<PsRow> {
+    fn lay_out(&self, view: &View, depth: usize, signal: Signal) -> Vec<PsRow> {
         let mut rows = Vec::new();
         for member in &view.members {
             let threads = member.process.threads.len();
             // A process whose threads could not be read keeps its row.
             let each: Vec<Option<usize>> =
                 if threads == 0 { vec![None] } else { (0..threads).map(Some).collect() };
+            let judgement = view.judge(member, signal, To::Process);
             rows.extend(each.into_iter().map(|thread| PsRow {
                 labels: Rc::clone(&view.labels),
                 member: member.clone(),
                 thread,
                 depth,
+                signal,
+                judgement: Some(judgement.clone()),
             }));
         }
         rows
@@ -193,6 +213,7 @@ impl Ps {
             now: jiff::Timestamp::now(),
             header: true,
             chosen: self.columns.is_some(),
+            signal: same_signal(containers),
         };
         let mut lines: Vec<Line<'_, PsRow>> = Vec::new();
         for rows in containers {
@@ -216,13 +237,19 @@ impl Ps {
             object.shift_remove("tid");
             object.shift_remove("host_tid");
         }
-        if let Some(Json::Object(signals)) = object.get_mut("signals") {
-            // Who waits for a signal is not looked at yet.
-            signals.insert("waited".into(), Json::Null);
+        // What follows from the masks stands after them.
+        if let Some(on_signal) = object.shift_remove("on_signal") {
+            object.insert("on_signal".into(), on_signal);
         }
-        object.insert("on_signal".into(), Json::Null);
         Json::Object(object)
     }
+}
+
+/// The signal that all rows are about, if it is one.
+fn same_signal(containers: &[Vec<PsRow>]) -> Option<Signal> {
+    let mut signals = containers.iter().flatten().map(|row| row.signal);
+    let first = signals.next()?;
+    signals.all(|signal| signal == first).then_some(first)
 }
 
 /// The order of the rows: as a tree, brothers by number inside or as `--sort` says; or flat.

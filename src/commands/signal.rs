@@ -7,21 +7,26 @@ use clap::{ArgMatches, Args};
 use regex::bytes::Regex;
 use serde_json::Value as Json;
 
-use super::{Command, account, arguments, command};
-use crate::act::errand::{CaughtUp, Errand, MAX_ROUNDS, choose, facts, handles};
+use super::{Command, account, arguments, command, signal_number};
+use crate::act::errand::{CaughtUp, Errand, MAX_ROUNDS, choose, facts};
 use crate::act::signal::Order;
-use crate::analysis::selection::{Chosen, Selector};
+use crate::analysis::membership::Member;
+use crate::analysis::selection::Selector;
+use crate::analysis::verdict::Judgement;
 use crate::cli::Context;
 use crate::error::{Error, Exit};
 use crate::model::capability;
+use crate::model::container::{Container, Runtime};
 use crate::model::pid::{ContainerPid, HostPid};
-use crate::model::signal::{Signal, SignalNumber};
+use crate::model::signal::{DefaultAction, Signal, SignalNumber};
+use crate::model::stop::StopPlan;
+use crate::model::verdict::Verdict;
 use crate::render::column::{Style, defaults, object};
 use crate::render::json;
 use crate::render::signal_columns::{SIGNAL_COLUMNS, SignalRow};
 use crate::render::table::{Line, draw};
-use crate::render::text::{parse_duration, safe_str};
-use crate::target::view::View;
+use crate::render::text::{parse_duration, safe, safe_str};
+use crate::runtime::stop_plan;
 use crate::target::{Purpose, resolve};
 
 /// Send a signal to processes of a container: its init, or those that are chosen
@@ -113,7 +118,7 @@ pub const COMMAND: Command = command::<Send>(
     run,
 );
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     parse_duration(text).map_err(|error| format!("{error}; {}", error.hint()))
 }
 
@@ -126,17 +131,25 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<Exit, Error> {
     let (Some(word), Some(signal)) = (&arguments.container, &arguments.signal) else {
         return Err(Error::new(Exit::Usage, "signal takes a container and a signal"));
     };
-    let order = Order { signal: parse_signal(signal)?, value: arguments.queue };
+    let order = Order { signal: signal_number(signal)?, value: arguments.queue };
     let selectors = arguments.selectors()?;
     let host = context.host()?;
     let found = resolve(&host, word, Purpose::Act)?;
     account(context, &found.container, &found.inventory);
-    let view = found.look(&host, facts(&selectors))?;
+    let view = found.look(&host, facts(&selectors, order.signal))?;
     let chosen = choose(&found, &view, &selectors, arguments.except_init)?;
-    if arguments.require_handler {
-        refuse_without_handler(&view, &chosen, order.signal)?;
-    }
     let mut errand = Errand::new(&host, &found, order, &selectors);
+    let judged: Vec<(&Member, Judgement)> = chosen
+        .iter()
+        .filter_map(|at| Some((&view.members[at.member], errand.judge(&view, *at)?)))
+        .collect();
+    if arguments.require_handler {
+        refuse_without_handler(&judged, order.signal)?;
+    }
+    let container = &found.container;
+    warn_of_nothing(context, container, &judged, order.signal);
+    let plan = stop_plan(&host, container);
+    warn_of_return(context, container, &plan, &judged, order.signal);
     if arguments.dry_run {
         errand.rehearse(&view, &chosen);
         return tell(context, &errand);
@@ -161,21 +174,12 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<Exit, Error> {
             )),
         }
     }
+    if arguments.wait.is_none() && arguments.kill_after.is_none() {
+        errand.look_after();
+    }
     let waited = arguments.finish(&mut errand)?;
     let exit = tell(context, &errand)?;
     Ok(if exit == Exit::Done { waited } else { exit })
-}
-
-fn parse_signal(text: &str) -> Result<SignalNumber, Error> {
-    SignalNumber::parse(text).map_err(|unknown| {
-        let error = Error::new(Exit::Usage, unknown.to_string());
-        match unknown.suggestion {
-            Some(near) => {
-                error.hint(format!("did you mean `{near}`? `cinspect signal -l` lists them"))
-            }
-            None => error.hint("`cinspect signal -l` lists them"),
-        }
-    })
 }
 
 fn list() -> String {
@@ -242,18 +246,13 @@ impl Send {
 }
 
 fn refuse_without_handler(
-    view: &View,
-    chosen: &[Chosen],
+    judged: &[(&Member, Judgement)],
     signal: SignalNumber,
 ) -> Result<(), Error> {
-    let without: Vec<String> = chosen
+    let without: Vec<String> = judged
         .iter()
-        .map(|chosen| &view.members[chosen.member])
-        .filter(|member| !handles(&member.process, signal))
-        .map(|member| {
-            let pid = member.pid.map_or_else(|| "-".into(), |pid| pid.to_string());
-            format!("{pid} ({})", String::from_utf8_lossy(&member.process.stat.comm))
-        })
+        .filter(|(_, judgement)| !judgement.is_heard())
+        .map(|(member, judgement)| format!("{} ({})", who(member), judgement.verdict.name()))
         .collect();
     if without.is_empty() {
         return Ok(());
@@ -261,6 +260,87 @@ fn refuse_without_handler(
     Err(Error::new(Exit::NothingSent, "nothing was sent")
         .because(format!("no handler for {signal} in {}", without.join(", ")))
         .hint("leave out `--require-handler` to send it all the same"))
+}
+
+/// A process as messages name it: `13 nginx`.
+fn who(member: &Member) -> String {
+    let pid = member.pid.map_or_else(|| "-".into(), |pid| pid.to_string());
+    format!("{pid} {}", safe(&member.process.stat.comm))
+}
+
+/// Says of each target that nothing comes of it, why, and what would.
+fn warn_of_nothing(
+    context: &Context,
+    container: &Container,
+    judged: &[(&Member, Judgement)],
+    signal: SignalNumber,
+) {
+    const MOST: usize = 5;
+    let name = container.qualified();
+    let name = safe_str(&name);
+    let is_nothing = |verdict: Verdict| {
+        verdict.is_lost()
+            || [Verdict::Pending, Verdict::Delayed, Verdict::Unknown].contains(&verdict)
+    };
+    let nothing: Vec<_> = judged.iter().filter(|(_, j)| is_nothing(j.verdict)).collect();
+    // What every program ignores by default is sent to be ignored by most.
+    let by_default = |judgement: &Judgement| {
+        judgement.verdict == Verdict::Ignored
+            && signal.signal().is_some_and(|signal| {
+                matches!(signal.default_action(), DefaultAction::Ignore | DefaultAction::Continue)
+            })
+    };
+    let nothing: Vec<_> = nothing.into_iter().filter(|(_, j)| !by_default(j)).collect();
+    for (member, judgement) in nothing.iter().take(MOST) {
+        let what = match judgement.verdict {
+            Verdict::Ignored => "ignores it",
+            Verdict::Discarded => "is not told",
+            Verdict::None => "has ended",
+            Verdict::Pending => "blocks it, and nobody waits for it",
+            Verdict::Delayed => "does not get it yet",
+            _ => "may or may not get it",
+        };
+        let why = judgement.note.as_ref().map_or_else(String::new, |note| format!(": {note}"));
+        let remedy = match judgement.verdict {
+            Verdict::Discarded => "; KILL would end it, and `--all --except-init` tells the others",
+            Verdict::Ignored | Verdict::Pending => "; KILL would end it",
+            Verdict::Delayed if member.process.stat.state.is_stopped() => "; CONT lets it run",
+            _ => "",
+        };
+        context.ui.warn(&format!("{name}: {signal}: {} {what}{why}{remedy}", who(member)));
+    }
+    if nothing.len() > MOST {
+        context.ui.warn(&format!("{name}: {signal}: and {} more", nothing.len() - MOST));
+    }
+}
+
+/// Says that the engine would start the container again if this ends it: it is not told that a user
+/// wants that.
+fn warn_of_return(
+    context: &Context,
+    container: &Container,
+    plan: &StopPlan,
+    judged: &[(&Member, Judgement)],
+    signal: SignalNumber,
+) {
+    // Of what a handler does only that much is known: by these a program is told to leave.
+    let leave = [Signal::TERM, Signal::INT, Signal::QUIT, plan.signal_of(container.runtime)];
+    let told_to_leave = signal.signal().is_some_and(|signal| leave.contains(&signal));
+    let may_end = |(member, judgement): &(&Member, Judgement)| {
+        Some(member.process.id) == container.init
+            && (judgement.verdict.is_end() || (judgement.is_heard() && told_to_leave))
+    };
+    if !judged.iter().any(may_end) {
+        return;
+    }
+    if let Some(why) = plan.comes_back(container.runtime) {
+        let name = container.qualified();
+        let hidden = match container.runtime {
+            Runtime::Docker => " (`docker stop` would note that it was by hand; a signal does not)",
+            _ => "",
+        };
+        context.ui.note(&format!("{}: if this ends it: {why}{hidden}", safe_str(&name)));
+    }
 }
 
 /// Prints what was done; the exit status that says the same.

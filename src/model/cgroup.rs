@@ -112,6 +112,25 @@ pub fn prefix_through(path: &[u8], component_index: usize) -> &[u8] {
     path
 }
 
+/// Whether a process is frozen, and by which freezer: they differ in what a deadly signal does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Freezer {
+    /// It runs.
+    Thawed,
+    /// By v2's: what is deadly by itself still kills.
+    V2,
+    /// By the freezer controller of v1: everything waits, KILL too.
+    V1,
+}
+
+impl Freezer {
+    /// The freezer of a hierarchy with these controllers, if it has one.
+    pub fn of(controllers: &[u8]) -> Option<Self> {
+        let v1 = controllers.split(|b| *b == b',').any(|controller| controller == b"freezer");
+        if controllers.is_empty() { Some(Self::V2) } else { v1.then_some(Self::V1) }
+    }
+}
+
 /// How far the freezer is with a cgroup, one above it being frozen included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FreezerState {

@@ -1,9 +1,12 @@
 //! What a container is to us: who made it, what it is called, where its processes are, and how sure
 //! all of that is. Filled in by `runtime`, read by everybody.
 
+use std::path::PathBuf;
+
 use crate::model::cgroup::{Memberships, is_at_or_below};
 use crate::model::namespace::NamespaceId;
 use crate::model::pid::{HostPid, ProcessId};
+use crate::model::stop::StopPlan;
 
 /// Who made a container. The order is the order of precedence: where two own the same processes
 /// (Podman runs them through runc), the earlier one is what a user calls it.
@@ -149,6 +152,11 @@ pub struct Container {
     pub user: Option<u32>,
     /// Whether a trusted record or the ownership of the cgroup confirms what it is called.
     pub verified: bool,
+    /// How its engine stops it, as far as the record that names it tells; the rest is read when it is
+    /// wanted.
+    pub stop: StopPlan,
+    /// The record that names it.
+    pub record: Option<PathBuf>,
     /// A remark for the list: gVisor and Kata processes are not on this host.
     pub remark: Option<String>,
     /// How it was found.

@@ -12,3 +12,6 @@ pub mod pid;
 pub mod process;
 pub mod signal;
 pub mod status;
+pub mod stop;
+pub mod verdict;
+pub mod waits;

@@ -3,6 +3,7 @@
 use crate::model::namespace::NamespaceId;
 use crate::model::pid::ProcessId;
 use crate::model::status::{Stat, Status};
+use crate::model::waits::Waits;
 
 /// What became of a fact that was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,6 +113,11 @@ pub struct Process {
     pub command: Fact<CommandLine>,
     /// Where `/proc/PID/exe` leads.
     pub exe: Fact<Vec<u8>>,
+    /// Who takes its signals; absent when it was not asked for.
+    pub waits: Fact<Waits>,
+    /// The kernel function it sleeps in (`/proc/PID/wchan`), of a process in uninterruptible sleep
+    /// whose signals are asked about.
+    pub wchan: Option<Vec<u8>>,
     /// Its threads by number; empty when they were not asked for.
     pub threads: Vec<Thread>,
 }

@@ -27,6 +27,19 @@ pub enum DefaultAction {
     Continue,
 }
 
+impl DefaultAction {
+    /// As it is printed.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Terminate => "terminate",
+            Self::Core => "core",
+            Self::Ignore => "ignore",
+            Self::Stop => "stop",
+            Self::Continue => "continue",
+        }
+    }
+}
+
 /// Text that names no signal.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("unknown signal `{given}`")]
@@ -290,6 +303,13 @@ impl SignalSet {
     /// The mask as the kernel prints it: sixteen hexadecimal digits in lower case.
     pub fn to_hex(self) -> String {
         format!("{:016x}", self.0)
+    }
+
+    /// The set of this one.
+    pub fn of(signal: Signal) -> Self {
+        let mut set = Self::EMPTY;
+        set.insert(signal);
+        set
     }
 
     /// Whether the signal is in it.

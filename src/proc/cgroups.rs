@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use super::disk::Owner;
 use super::host::read_into;
 use super::{Host, ReadError};
-use crate::model::cgroup::{self, FreezerState, Memberships};
+use crate::model::cgroup::{self, Freezer, FreezerState, Memberships};
 use crate::model::container::Cgroup;
 use crate::model::pid::HostPid;
 
@@ -218,22 +218,40 @@ impl Host {
         })
     }
 
-    /// Whether a process in these cgroups is frozen. The files speak of what is in force, a frozen
-    /// ancestor included (cgroups v1 freezer-subsystem.txt, cgroup-v2.rst).
-    pub fn frozen(&self, of: &Memberships) -> bool {
-        of.by_preference().any(|membership| {
-            let v2 = membership.controllers.is_empty();
-            let v1 = membership.controllers.split(|b| *b == b',').any(|c| c == b"freezer");
-            let file = if v2 { "cgroup.events" } else { "freezer.state" };
+    /// Whether a process in these cgroups is frozen, and by which freezer. The files speak of what is
+    /// in force, a frozen ancestor included (cgroups v1 freezer-subsystem.txt, cgroup-v2.rst).
+    pub fn frozen(&self, of: &Memberships) -> Freezer {
+        let frozen = of.by_preference().filter_map(|membership| {
+            let freezer = Freezer::of(&membership.controllers)?;
             let cgroup = Cgroup {
                 controllers: membership.controllers.clone(),
                 path: membership.path.clone(),
             };
-            (v1 || v2)
-                && self
-                    .cgroup_dir(&cgroup)
-                    .and_then(|dir| std::fs::read(dir.join(file)).ok())
-                    .is_some_and(|text| FreezerState::parse(&text).is_frozen())
+            is_frozen(&self.cgroup_dir(&cgroup)?, freezer).then_some(freezer)
+        });
+        // v1's is the stronger.
+        frozen.max().unwrap_or(Freezer::Thawed)
+    }
+
+    /// Whether this cgroup or one below it is frozen, in whatever hierarchy.
+    pub fn is_frozen_within(&self, path: &[u8]) -> bool {
+        self.hierarchies.iter().any(|hierarchy| {
+            let Some(freezer) = Freezer::of(&hierarchy.controllers) else { return false };
+            let cgroup =
+                Cgroup { controllers: hierarchy.controllers.clone(), path: path.to_owned() };
+            let mut todo: Vec<(PathBuf, usize)> =
+                self.cgroup_dir(&cgroup).into_iter().map(|dir| (dir, 0)).collect();
+            while let Some((dir, depth)) = todo.pop() {
+                if is_frozen(&dir, freezer) {
+                    return true;
+                }
+                if depth < MAX_DEPTH && !is_leaf(&dir) {
+                    let below = std::fs::read_dir(&dir).into_iter().flatten().flatten();
+                    let dirs = below.filter(|entry| entry.file_type().is_ok_and(|k| k.is_dir()));
+                    todo.extend(dirs.map(|entry| (entry.path(), depth + 1)));
+                }
+            }
+            false
         })
     }
 
@@ -267,6 +285,21 @@ impl Host {
             .collect()
     }
 
+    /// The files that freeze a cgroup, open for writing, each with what thaws it.
+    pub fn freezer_files(&self, path: &[u8]) -> Vec<(File, &'static [u8])> {
+        let opened = self.hierarchies.iter().filter_map(|hierarchy| {
+            let controllers = hierarchy.controllers.clone();
+            let (name, thawed): (_, &'static [u8]) = match Freezer::of(&controllers)? {
+                Freezer::V2 => ("cgroup.freeze", b"0"),
+                _ => ("freezer.state", b"THAWED"),
+            };
+            let dir = self.cgroup_dir(&Cgroup { controllers, path: path.to_owned() })?;
+            let file = std::fs::OpenOptions::new().write(true).open(dir.join(name)).ok()?;
+            Some((file, thawed))
+        });
+        opened.collect()
+    }
+
     /// The file that kills a whole cgroup at once (`cgroup.kill`, v2 since Linux 5.14), open for
     /// writing, if this one has it.
     pub fn cgroup_kill_file(&self, cgroup: &Cgroup) -> Option<File> {
@@ -285,6 +318,11 @@ impl LiveCgroup {
         let whole = buffer.iter().rposition(|b| *b == b'\n')?;
         cgroup::parse_pids(&buffer[..whole]).into_iter().find_map(HostPid::new)
     }
+}
+
+fn is_frozen(dir: &Path, freezer: Freezer) -> bool {
+    let file = if freezer == Freezer::V2 { "cgroup.events" } else { "freezer.state" };
+    std::fs::read(dir.join(file)).is_ok_and(|text| FreezerState::parse(&text).is_frozen())
 }
 
 /// A cgroup directory has a link from each one below it and two of its own (fs/kernfs/inode.c), so

@@ -7,6 +7,7 @@ mod host;
 mod inside;
 mod snapshot;
 mod survey;
+mod waits;
 
 pub use cgroups::{CgroupTree, LiveCgroup};
 pub use disk::{Owner, StateDir, StateFile};

@@ -12,11 +12,14 @@ use rustix::fs::{CWD, OFlags, readlinkat};
 
 use super::host::{Clock, read_at_once};
 use super::survey::{namespace, stat, status, thread_ids};
+use super::waits::waits;
 use super::{Host, ReadError};
 use crate::model::namespace::NamespaceId;
 use crate::model::pid::{HostPid, ProcessId};
 use crate::model::process::{CommandLine, Fact, Process, Thread, Times};
-use crate::model::status::{Stat, Status};
+use crate::model::signal::SignalSet;
+use crate::model::status::{Stat, State, Status};
+use crate::model::waits::Waits;
 
 /// How much of each command line is wanted, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,12 +58,23 @@ pub struct Facts {
     pub exe: bool,
     /// `task/*`.
     pub threads: ThreadsToo,
+    /// Who takes these signals.
+    pub waits: SignalSet,
 }
 
 impl Facts {
     /// `stat` and `status` alone.
-    pub const BARE: Self =
-        Self { command: CommandLimit::Nothing, exe: false, threads: ThreadsToo::No };
+    pub const BARE: Self = Self {
+        command: CommandLimit::Nothing,
+        exe: false,
+        threads: ThreadsToo::No,
+        waits: SignalSet::EMPTY,
+    };
+
+    /// Whether reading them may be made to hang.
+    fn may_hang(self) -> bool {
+        self.command != CommandLimit::Nothing || !self.waits.is_empty()
+    }
 }
 
 /// How long one command line may take before its row gets `?`; the first few.
@@ -80,8 +94,9 @@ const MAX_WORKERS: usize = 4;
 const FEW_LOST: usize = 2;
 
 enum News {
-    /// A process without its command line, which is being read now.
+    /// A process without its command line and waits, which are being read now.
     Begun(usize, usize, Box<Process>),
+    Waits(usize, Fact<Waits>),
     Command(usize, usize, Fact<CommandLine>),
     Failed(usize, ReadError),
     Finished,
@@ -123,7 +138,7 @@ impl Host {
             spent: AtomicUsize::new(0),
             hurry: AtomicBool::new(false),
         });
-        if facts.command == CommandLimit::Nothing && workers == 1 {
+        if !facts.may_hang() && workers == 1 {
             let mut buffer = Vec::new();
             return (0..pids.len())
                 .map(|index| work.begin(index, &mut buffer).map(|(process, _)| process))
@@ -216,6 +231,11 @@ impl Collector {
                 self.rows[row] = Some(Ok(*process));
                 self.busy[worker] = Some((row, Instant::now()));
             }
+            News::Waits(row, waits) => {
+                if let Some(Ok(process)) = &mut self.rows[row] {
+                    process.waits = waits;
+                }
+            }
             News::Command(worker, row, command) => {
                 if let Some(Ok(process)) = &mut self.rows[row] {
                     process.command = command;
@@ -277,9 +297,13 @@ impl Work {
             let sent = match self.begin(index, &mut buffer) {
                 Ok((process, handle)) => {
                     let alone = process.stat.num_threads <= 1;
+                    let main = (process.status.clone(), process.stat.state);
                     let begun = sender.send(News::Begun(me, index, Box::new(process)));
+                    // Told first, so that one that hangs in its command line has this at least.
+                    let waits = self.waits(&handle, &main, &mut buffer);
+                    let told = begun.and_then(|()| sender.send(News::Waits(index, waits)));
                     let command = self.command(&handle, alone, &mut buffer);
-                    begun.and_then(|()| sender.send(News::Command(me, index, command)))
+                    told.and_then(|()| sender.send(News::Command(me, index, command)))
                 }
                 Err(error) => sender.send(News::Failed(index, error)),
             };
@@ -304,9 +328,18 @@ impl Work {
         };
         let id = ProcessId { pid, start: stat.start };
         let times = self.times(&stat);
-        let command = Fact::Denied;
+        let asked = !self.facts.waits.is_empty();
+        let wchan = (asked && stat.state.is_uninterruptible())
+            .then(|| read_at_once(handle.open_relative("wchan").ok()?, buffer, 256).ok())
+            .flatten()
+            .map(|()| buffer.clone());
+        let command =
+            if self.facts.command == CommandLimit::Nothing { Fact::Absent } else { Fact::Denied };
+        let waits = if asked { Fact::Denied } else { Fact::Absent };
         let pid_ns = self.pid_ns(pid, &handle, &status);
-        Ok((Process { id, times, stat, status, pid_ns, command, exe, threads }, handle))
+        let process =
+            Process { id, times, stat, status, pid_ns, command, exe, waits, wchan, threads };
+        Ok((process, handle))
     }
 
     /// The link by number is one call, and the number this process's own as long as the handle still
@@ -339,6 +372,25 @@ impl Work {
         };
         let ids = thread_ids(handle).unwrap_or_default();
         ids.into_iter().filter_map(|tid| read(tid, buffer).ok()).collect()
+    }
+
+    fn waits(
+        &self,
+        handle: &Handle,
+        (main, state): &(Status, State),
+        buffer: &mut Vec<u8>,
+    ) -> Fact<Waits> {
+        if self.facts.waits.is_empty() {
+            return Fact::Absent;
+        }
+        if self.hurry.load(Ordering::Relaxed) {
+            return Fact::Denied;
+        }
+        let every = self.facts.threads == ThreadsToo::Yes;
+        match waits(handle, main, state.is_zombie(), self.facts.waits, every, buffer) {
+            Ok(waits) => Fact::Known(waits),
+            Err(_) => Fact::Denied,
+        }
     }
 
     fn command(&self, handle: &Handle, alone: bool, buffer: &mut Vec<u8>) -> Fact<CommandLine> {

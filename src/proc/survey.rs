@@ -1,6 +1,7 @@
 //! Every process of the host, cheaply: who it is, its parent, its PID namespace. `ls` needs it to
 //! find what no cgroup and no record tells of; one container is found without it.
 
+use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::os::fd::OwnedFd;
 
@@ -67,6 +68,32 @@ impl Host {
             });
         }
         Ok(survey)
+    }
+
+    /// Which of these process groups are orphaned: no process of them has a parent in another group
+    /// of the same session, so that nobody could continue them (`will_become_orphaned_pgrp`,
+    /// kernel/exit.c). Looks at every process of the host.
+    ///
+    /// # Errors
+    /// When `/proc` cannot be listed.
+    pub fn orphaned_groups(&self, groups: &BTreeSet<i32>) -> Result<BTreeSet<i32>, ReadError> {
+        let mut buffer = Vec::new();
+        let mut all: HashMap<i32, Stat> = HashMap::new();
+        for pid in self.pids()? {
+            let stat = self.process(pid).and_then(|handle| stat(&handle, &mut buffer));
+            all.extend(stat.ok().map(|stat| (stat.pid, stat)));
+        }
+        let mut orphaned = groups.clone();
+        for process in all.values().filter(|process| groups.contains(&process.pgrp)) {
+            let ended = process.state.is_zombie() && process.num_threads <= 1;
+            let parent = all.get(&process.ppid).filter(|parent| parent.pid != 1 && !ended);
+            if parent.is_some_and(|parent| {
+                parent.pgrp != process.pgrp && parent.session == process.session
+            }) {
+                orphaned.remove(&process.pgrp);
+            }
+        }
+        Ok(orphaned)
     }
 
     /// `/proc/PID/stat` of one process.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::{Map, Value as Json};
 
-use crate::model::signal::SignalSet;
+use crate::model::signal::{Signal, SignalSet};
 use crate::render::text;
 
 /// How a table is shown.
@@ -30,6 +30,8 @@ pub struct Style {
     pub header: bool,
     /// Whether the user named the columns: then none is dropped for being of little worth.
     pub chosen: bool,
+    /// The signal that the table is about.
+    pub signal: Option<Signal>,
 }
 
 /// What a column shows of a row.
@@ -192,7 +194,7 @@ pub enum Tint {
 pub struct Column<R: 'static> {
     /// What `-o` and `--sort` call it; lower case.
     pub name: &'static str,
-    /// What stands above it; shown in upper case.
+    /// What stands above it; shown in upper case, `@` as the signal that the table is about.
     pub header: &'static str,
     /// One line of help, lower case, no full stop.
     pub about: &'static str,

@@ -6,6 +6,7 @@ pub mod json;
 pub mod ls_columns;
 pub mod ps_columns;
 pub mod signal_columns;
+pub mod signals_columns;
 pub mod table;
 pub mod text;
 pub mod tree;

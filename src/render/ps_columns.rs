@@ -5,9 +5,12 @@ use std::rc::Rc;
 
 use super::column::{Column, Tint, Value};
 use crate::analysis::membership::{Labels, Member};
+use crate::analysis::verdict::Judgement;
 use crate::model::capability;
 use crate::model::process::{Fact, Times};
+use crate::model::signal::Signal;
 use crate::model::status::{Stat, Status};
+use crate::model::verdict::Verdict;
 
 /// A line of `ps`: a process, or one thread of it.
 #[derive(Debug)]
@@ -20,6 +23,10 @@ pub struct PsRow {
     pub thread: Option<usize>,
     /// Where its number inside stands in the NSpid lines.
     pub depth: usize,
+    /// The signal that is asked about.
+    pub signal: Signal,
+    /// What it would do; none where that was not looked at.
+    pub judgement: Option<Judgement>,
 }
 
 impl PsRow {
@@ -138,6 +145,21 @@ pub static PS_COLUMNS: &[Column<PsRow>] = &[
     Of::new("argv", "ARGV", "the arguments as they are, without a stand-in for none", argv)
         .json("command")
         .worth(40),
+    Of::new("onsignal", "ON SIGNAL", "which signal that is", |r| text(&r.signal.name()))
+        .json("on_signal.signal")
+        .worth(20),
+    Of::new("on", "ON @", "what the container's stop signal (or that of --signal) would do", |r| {
+        r.judgement.as_ref().map_or(Value::Absent, |j| Value::Text(j.verdict.name().into()))
+    })
+    .json("on_signal.verdict")
+    .shown()
+    .worth(225)
+    .tint(on_tint),
+    Of::new("why", "WHY", "why it would do that, where that is not plain", |r| {
+        r.judgement.as_ref().and_then(|j| j.note.as_deref()).map_or(Value::Absent, text)
+    })
+    .json("on_signal.note")
+    .worth(100),
     Of::new("blocked", "BLOCKED", "signals its main thread (with -T: the thread) blocks", |r| {
         Value::Signals(r.status().sig_blk)
     })
@@ -168,6 +190,9 @@ pub static PS_COLUMNS: &[Column<PsRow>] = &[
     )
     .json("signals.thread_pending")
     .worth(85),
+    Of::new("waited", "WAITED", "signals that a thread or a signalfd waits for", waited)
+        .json("signals.waited")
+        .worth(100),
     Of::new("group", "PGRP", "process group, inside", |r| at(&r.status().nspgid, r.depth))
         .right()
         .worth(30),
@@ -283,6 +308,23 @@ fn seccomp(row: &PsRow) -> Value {
         Some(1) => Value::Text("strict".into()),
         Some(2) => Value::Text("filter".into()),
         Some(other) => Value::Int(other.into()),
+    }
+}
+
+fn waited(row: &PsRow) -> Value {
+    match &row.member.process.waits {
+        Fact::Known(waits) => Value::Signals(waits.waited()),
+        Fact::Denied => Value::Denied,
+        Fact::Absent => Value::Absent,
+    }
+}
+
+fn on_tint(row: &PsRow) -> Tint {
+    match row.judgement.as_ref().map(|judgement| judgement.verdict) {
+        Some(Verdict::Discarded | Verdict::Pending) => Tint::Bad,
+        Some(Verdict::Ignored | Verdict::Delayed | Verdict::Unknown) => Tint::Warn,
+        Some(Verdict::Handled | Verdict::Accepted) => Tint::Good,
+        _ => Tint::None,
     }
 }
 

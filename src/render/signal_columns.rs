@@ -4,6 +4,8 @@ use std::rc::Rc;
 
 use super::column::{Column, Tint, Value};
 use crate::analysis::membership::{Labels, Member};
+use crate::analysis::verdict::Judgement;
+use crate::model::verdict::Verdict;
 
 /// What became of a target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,10 +41,38 @@ pub struct SignalRow {
     pub signal: String,
     /// Whether it was sent; none when it only would be (`--dry-run`).
     pub sent: Option<bool>,
+    /// What the kernel does with it; none for 0.
+    pub judgement: Option<Judgement>,
+    /// What was seen to have come of it shortly after.
+    pub seen: Option<Aftermath>,
     /// With `--wait`.
     pub outcome: Option<Outcome>,
-    /// Why it was not sent, or what else is to be said.
-    pub note: Option<String>,
+    /// Why it was not sent.
+    pub refusal: Option<String>,
+}
+
+/// What was seen shortly after a signal was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Aftermath {
+    /// The process has ended.
+    Ended,
+    /// The signal is no longer pending: a handler, a signalfd or sigwait has it.
+    Taken,
+    /// It is still pending.
+    Pending,
+    /// The process has no handler for it any more.
+    HandlerGone,
+}
+
+impl Aftermath {
+    fn says(self) -> &'static str {
+        match self {
+            Self::Ended => "it has ended",
+            Self::Taken => "taken",
+            Self::Pending => "still pending",
+            Self::HandlerGone => "taken, and its handler is gone",
+        }
+    }
 }
 
 type Of = Column<SignalRow>;
@@ -85,8 +115,8 @@ pub static SIGNAL_COLUMNS: &[Column<SignalRow>] = &[
         .worth(100),
     Of::new("sent", "SENT", "whether it was sent", |r| Value::Bool(r.sent == Some(true)))
         .json("sent"),
-    Of::new("verdict", "VERDICT", "what the kernel will do with it; not told yet", |_| {
-        Value::Absent
+    Of::new("verdict", "VERDICT", "what the kernel does with it", |r| {
+        r.judgement.as_ref().map_or(Value::Absent, |j| Value::Text(j.verdict.name().into()))
     })
     .json("verdict"),
     Of::new("outcome", "OUTCOME", "with --wait: what became of the process", |r| {
@@ -98,8 +128,11 @@ pub static SIGNAL_COLUMNS: &[Column<SignalRow>] = &[
         .shown()
         .worth(255)
         .tint(result_tint),
-    Of::new("note", "NOTE", "why not, or what else is to be said", |r| some(r.note.as_deref()))
-        .json("note"),
+    Of::new("note", "NOTE", "why not, or what else is to be said", |r| {
+        let judged = r.judgement.as_ref().and_then(|judgement| judgement.note.as_deref());
+        some(r.refusal.as_deref().or(judged))
+    })
+    .json("note"),
 ];
 
 fn some(text: Option<&str>) -> Value {
@@ -115,17 +148,33 @@ fn result(row: &SignalRow) -> String {
         (Some(true), Some(Outcome::Killed)) => "sent, then killed",
         (Some(true), Some(Outcome::Running)) => "sent, still running",
     };
-    match &row.note {
-        Some(note) => format!("{done}: {note}"),
-        None => done.into(),
+    let mut text = done.to_owned();
+    if let Some(refusal) = &row.refusal {
+        text.push_str(&format!(": {refusal}"));
+        return text;
     }
+    // Whoever waited sees the end of it.
+    if let Some(judgement) = row.judgement.as_ref().filter(|_| row.outcome.is_none()) {
+        text.push_str(&format!(": {}", judgement.verdict.name()));
+        if let Some(seen) = row.seen {
+            text.push_str(&format!("; {}", seen.says()));
+        }
+        if let Some(note) = &judgement.note {
+            text.push_str(&format!(" ({note})"));
+        }
+    }
+    text
 }
 
 fn result_tint(row: &SignalRow) -> Tint {
     match (row.sent, row.outcome) {
         (Some(false), _) => Tint::Bad,
         (_, Some(Outcome::Running)) => Tint::Warn,
-        _ => Tint::None,
+        _ => match row.judgement.as_ref().map(|judgement| judgement.verdict) {
+            Some(verdict) if verdict.is_lost() => Tint::Warn,
+            Some(Verdict::Pending | Verdict::Delayed | Verdict::Unknown) => Tint::Warn,
+            _ => Tint::None,
+        },
     }
 }
 

@@ -5,6 +5,7 @@
 
 use comfy_table::{Cell as Set, CellAlignment, Row as SetRow, Table, presets};
 
+use crate::model::signal::Signal;
 pub use crate::render::column::Style;
 use crate::render::column::{Align, Column, Tint};
 use crate::render::text;
@@ -118,7 +119,9 @@ fn strip<R>(
 ) -> Strip {
     let mut cells = Vec::with_capacity(rows.len() + 1);
     if style.header {
-        cells.push(Cell::new(String::new(), column.header.to_uppercase(), Tint::None));
+        let signal = style.signal.map_or_else(|| "STOP".into(), Signal::name);
+        let header = column.header.to_uppercase().replace('@', &signal);
+        cells.push(Cell::new(String::new(), header, Tint::None));
     }
     cells.extend(rows.iter().map(|line| {
         let prefix = if grows { line.prefix.clone() } else { String::new() };

@@ -3,7 +3,7 @@
 //! becomes a container with that name.
 
 use super::record::Record;
-use crate::model::cgroup::{self, Memberships};
+use crate::model::cgroup::{self, Freezer, Memberships};
 use crate::model::container::{Cgroup, Evidence, State};
 use crate::model::mount::Mounts;
 use crate::model::namespace::NamespaceId;
@@ -201,7 +201,7 @@ fn mounts_mention(host: &Host, pid: HostPid, id: &str) -> bool {
 
 /// Whether a container with this init is paused.
 pub fn frozen_state(host: &Host, memberships: &Memberships) -> State {
-    if host.frozen(memberships) { State::Paused } else { State::Running }
+    if host.frozen(memberships) == Freezer::Thawed { State::Running } else { State::Paused }
 }
 
 pub(super) fn says(source: impl ToString, says: String, holds: bool) -> Evidence {

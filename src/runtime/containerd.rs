@@ -98,6 +98,7 @@ fn record(
             Some(spec.annotations.get("nerdctl/name").cloned().unwrap_or_else(|| id.to_owned()))
         }
     };
+    record.stop = spec.stop_plan();
     record.sandbox = text("shim-binary-path").and_then(|shim| sandbox(&shim));
     if record.sandbox.is_some() && record.pid.is_none() {
         // Kata has no init here: its shim stands for the machine, in the same cgroup.

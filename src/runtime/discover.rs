@@ -14,6 +14,7 @@ use crate::model::cgroup;
 use crate::model::container::{Cgroup, Container, Evidence, Runtime};
 use crate::model::namespace::NamespaceId;
 use crate::model::pid::{HostPid, Ticks};
+use crate::model::stop::StopPlan;
 use crate::proc::{Host, LiveCgroup, Owner, Survey};
 
 /// How far to look.
@@ -366,6 +367,7 @@ impl<'a> Search<'a> {
                     true,
                 ));
                 container.name = known.name;
+                container.record = Some(known.path);
             } else if keeps_no_record {
                 container.name = Some(id.clone());
             }
@@ -499,6 +501,8 @@ fn assemble(
         state: frozen_state(host, &init.memberships),
         user: None,
         verified: false,
+        stop: StopPlan::default(),
+        record: None,
         remark: None,
         evidence,
     }
@@ -511,6 +515,8 @@ fn describe(container: &mut Container, record: Record) {
     container.namespace = record.namespace;
     container.pod = record.pod;
     container.image = record.image;
+    container.stop = record.stop;
+    container.record = Some(record.path);
     container.user = match record.owner {
         Owner::User(uid) => Some(uid),
         _ => None,

@@ -2,14 +2,16 @@
 //! `/docker/ID`, or `docker-ID.scope` with the systemd driver.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Deserialize;
 
 use super::record::{Look, Place, Record, places};
-use super::{Engine, is_long_id, scope_id};
+use super::{Engine, is_long_id, recorded_signal, scope_id};
 use crate::model::container::Runtime;
 use crate::model::mount::Mounts;
 use crate::model::pid::HostPid;
+use crate::model::stop::StopPlan;
 
 /// Docker Engine.
 pub struct Docker;
@@ -24,6 +26,7 @@ struct Config {
     name: String,
     state: State,
     config: Image,
+    has_been_manually_stopped: bool,
 }
 
 #[derive(Deserialize, Default)]
@@ -37,12 +40,22 @@ struct State {
 #[serde(rename_all = "PascalCase", default)]
 struct Image {
     image: Option<String>,
+    stop_signal: Option<String>,
+    /// Seconds.
+    stop_timeout: Option<i64>,
 }
 
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "PascalCase", default)]
 struct HostConfig {
     runtime: Option<String>,
+    restart_policy: RestartPolicy,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "PascalCase", default)]
+struct RestartPolicy {
+    name: Option<String>,
 }
 
 #[derive(Deserialize, Default)]
@@ -84,14 +97,24 @@ impl Engine for Docker {
                 record.name = config.name.strip_prefix('/').map(str::to_owned);
                 record.image = config.config.image;
                 record.pid = config.state.running.then(|| HostPid::new(config.state.pid)).flatten();
+                record.stop = StopPlan {
+                    signal: config.config.stop_signal.as_deref().and_then(recorded_signal),
+                    // Less than none is none: it waits for ever.
+                    grace: config.config.stop_timeout.map(|seconds| {
+                        u64::try_from(seconds).map_or(Duration::MAX, Duration::from_secs)
+                    }),
+                    restart: None,
+                    stopped_by_hand: config.has_been_manually_stopped,
+                };
                 // Only of what runs is it worth a look.
-                record.sandbox = record.pid.and_then(|_| {
+                let host = record.pid.and_then(|_| {
                     look.read(dir.read(format!("{}/hostconfig.json", record.id)))
                         .and_then(|file| look.read(file.json::<HostConfig>()))
-                        .and_then(|host| {
-                            super::containerd::sandbox(&host.runtime.unwrap_or_default())
-                        })
                 });
+                if let Some(host) = host {
+                    record.stop.restart = host.restart_policy.name;
+                    record.sandbox = super::containerd::sandbox(&host.runtime.unwrap_or_default());
+                }
                 found.push(record);
             }
         }

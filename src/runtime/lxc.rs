@@ -4,11 +4,13 @@
 
 use std::path::Path;
 
-use super::Engine;
 use super::record::{Look, Record};
+use super::{Engine, recorded_signal};
 use crate::model::cgroup;
-use crate::model::container::Runtime;
+use crate::model::container::{Container, Runtime};
 use crate::model::pid::HostPid;
+use crate::model::stop::StopPlan;
+use crate::proc::Host;
 
 /// LXC and what stands on it.
 pub struct Lxc;
@@ -35,6 +37,20 @@ impl Engine for Lxc {
 
     fn keeps_no_record(&self) -> bool {
         true
+    }
+
+    /// `lxc.signal.halt` of the configuration (lxc.container.conf(5)).
+    fn stop_plan(&self, host: &Host, container: &Container) -> StopPlan {
+        let read = || {
+            let usual = || Some(format!("/var/lib/lxc/{}/config", container.name.as_ref()?).into());
+            let named = container.record.clone().filter(|path| !path.starts_with("/proc"));
+            let file = host.state_file(named.or_else(usual)?).ok()?;
+            let text = String::from_utf8_lossy(&file.bytes).into_owned();
+            let mut lines = text.lines().filter_map(|line| line.split_once('='));
+            let (_, signal) = lines.find(|(key, _)| key.trim() == "lxc.signal.halt")?;
+            recorded_signal(signal.trim())
+        };
+        StopPlan { signal: read(), ..StopPlan::default() }
     }
 
     fn records(&self, look: &Look<'_>, found: &mut Vec<Record>) {

@@ -19,7 +19,10 @@ pub use discover::{Depth, Inventory, Stopped, container_at, discover, discover_o
 pub use members::{Belonging, Crowd, count, take};
 pub use record::{Look, Monitor, Place, Record};
 
-use crate::model::container::Runtime;
+use crate::model::container::{Container, Runtime};
+use crate::model::signal::Signal;
+use crate::model::stop::StopPlan;
+use crate::proc::Host;
 
 /// An engine: how its containers are recognised and where it writes them down.
 pub trait Engine: Sync {
@@ -37,6 +40,23 @@ pub trait Engine: Sync {
 
     /// Reads its records.
     fn records(&self, look: &Look<'_>, found: &mut Vec<Record>);
+
+    /// How it stops this container of its own, where that is not in the record that names it.
+    fn stop_plan(&self, _host: &Host, container: &Container) -> StopPlan {
+        container.stop.clone()
+    }
+}
+
+/// How a container's engine stops it.
+pub fn stop_plan(host: &Host, container: &Container) -> StopPlan {
+    engine(container.runtime)
+        .filter(|_| container.verified)
+        .map_or_else(StopPlan::default, |engine| engine.stop_plan(host, container))
+}
+
+/// A signal as engines write it: by name or number.
+fn recorded_signal(text: &str) -> Option<Signal> {
+    Signal::parse(text).ok()
 }
 
 /// THE RUNTIME TABLE, in order of precedence: where two know the same processes, the earlier names

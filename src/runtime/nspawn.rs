@@ -4,11 +4,12 @@
 
 use std::path::Path;
 
-use super::Engine;
 use super::record::{Look, Monitor, Record};
+use super::{Engine, recorded_signal};
 use crate::model::cgroup;
 use crate::model::container::Runtime;
 use crate::model::pid::HostPid;
+use crate::model::signal::Signal;
 
 /// systemd-nspawn.
 pub struct Nspawn;
@@ -73,6 +74,7 @@ impl Engine for Nspawn {
             let mut record = Record::of_monitor(Runtime::Nspawn, &name, monitor);
             record.name = Some(name);
             record.image = root(monitor).map(str::to_owned);
+            record.stop.signal = kill_signal(monitor);
             record.cgroup = payload(look, child);
             found.push(record);
         }
@@ -81,6 +83,15 @@ impl Engine for Nspawn {
 
 fn root(monitor: &Monitor) -> Option<&str> {
     ["-D", "--directory", "-i", "--image"].iter().find_map(|option| monitor.option(option))
+}
+
+/// `--kill-signal=`; with `--boot` the system inside expects RTMIN+3 (systemd-nspawn(1)).
+fn kill_signal(monitor: &Monitor) -> Option<Signal> {
+    let boots = || {
+        let boots = monitor.argv.iter().any(|word| word == "-b" || word == "--boot");
+        boots.then(|| Signal::new(37)).flatten()
+    };
+    monitor.option("--kill-signal").and_then(recorded_signal).or_else(boots)
 }
 
 /// The name nspawn gives: `-M`, else the last part of the directory or image (systemd-nspawn(1)).

@@ -4,13 +4,15 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
+use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::Engine;
 use super::record::{Look, Place, Record, expand_cgroups_path, places};
+use super::{Engine, recorded_signal};
 use crate::model::container::{Pod, Runtime};
 use crate::model::pid::{HostPid, Ticks};
+use crate::model::stop::StopPlan;
 use crate::proc::StateFile;
 
 /// One of the three: they differ in names and in the shape of one file.
@@ -175,6 +177,22 @@ struct Linux {
 }
 
 impl Spec {
+    /// What Podman, CRI-O and nerdctl put there about stopping.
+    pub(super) fn stop_plan(&self) -> StopPlan {
+        let get = |key: &str| self.annotations.get(key).map(String::as_str);
+        // systemd's own form of a D-Bus value: `uint64 10000000`.
+        let micros = get("org.systemd.property.TimeoutStopUSec")
+            .and_then(|text| text.rsplit(' ').next()?.parse().ok())
+            .map(Duration::from_micros);
+        let seconds =
+            get("nerdctl/stop-timeout").and_then(|text| text.parse().ok()).map(Duration::from_secs);
+        StopPlan {
+            signal: get("org.opencontainers.image.stopSignal").and_then(recorded_signal),
+            grace: seconds.or(micros),
+            ..StopPlan::default()
+        }
+    }
+
     /// The cgroup path that the specification asks for, below a hierarchy's root.
     pub(super) fn cgroup(&self) -> Option<Vec<u8>> {
         let path = self.linux.as_ref()?.cgroups_path.as_deref()?;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::model::container::{Pod, Runtime};
 use crate::model::pid::{HostPid, Ticks};
+use crate::model::stop::StopPlan;
 use crate::proc::{Host, Owner, ReadError, StateFile};
 
 /// One container as a record tells it. Everything here is a claim.
@@ -33,6 +34,8 @@ pub struct Record {
     pub cgroup: Option<Vec<u8>>,
     /// The monitor whose child the init has to be, where the record is that monitor's argv.
     pub parent: Option<HostPid>,
+    /// How the engine stops it.
+    pub stop: StopPlan,
     /// What keeps its processes from being the host's (gVisor, Kata).
     pub sandbox: Option<&'static str>,
     /// The file.
@@ -56,6 +59,7 @@ impl Record {
             start: None,
             cgroup: None,
             parent: None,
+            stop: StopPlan::default(),
             sandbox: None,
             path: file.path.clone(),
             owner: file.owner,

@@ -9,9 +9,10 @@ use serde::Deserialize;
 use super::oci::{Spec, pod_of};
 use super::record::{Look, Monitor, Place, Record, places};
 use super::{Engine, below_a_pod, is_long_id, scope_id};
-use crate::model::container::Runtime;
+use crate::model::container::{Container, Runtime};
 use crate::model::pid::{HostPid, Ticks};
-use crate::proc::StateDir;
+use crate::model::stop::StopPlan;
+use crate::proc::{Host, StateDir};
 
 /// Podman, of root or of a user.
 pub struct Podman;
@@ -33,6 +34,11 @@ impl Engine for Podman {
     fn records(&self, look: &Look<'_>, found: &mut Vec<Record>) {
         records(look, Runtime::Podman, found);
     }
+
+    /// The specification lies beside the list of names, and has both among its annotations.
+    fn stop_plan(&self, host: &Host, container: &Container) -> StopPlan {
+        specification(host, container).map_or_else(StopPlan::default, |spec| spec.stop_plan())
+    }
 }
 
 impl Engine for Crio {
@@ -51,6 +57,10 @@ impl Engine for Crio {
 
     fn records(&self, look: &Look<'_>, found: &mut Vec<Record>) {
         records(look, Runtime::Crio, found);
+    }
+
+    fn stop_plan(&self, host: &Host, container: &Container) -> StopPlan {
+        specification(host, container).map_or_else(StopPlan::default, |spec| spec.stop_plan())
     }
 }
 
@@ -80,6 +90,12 @@ struct CrioState {
     init_pid: Option<i32>,
     /// Ticks since boot, as text.
     init_start_time: Option<String>,
+}
+
+fn specification(host: &Host, container: &Container) -> Option<Spec> {
+    let list = container.record.as_ref()?;
+    let path = list.with_file_name(format!("{}/userdata/config.json", container.id.as_ref()?));
+    host.state_file(path).ok()?.json().ok()
 }
 
 /// Graph root and run root.

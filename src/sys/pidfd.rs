@@ -8,6 +8,8 @@ use nix::errno::Errno;
 use nix::libc;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use crate::model::signal::Signal;
+
 /// pidfd_open(2): `PIDFD_THREAD` is `O_EXCL` (since Linux 6.9).
 const PIDFD_THREAD: libc::c_uint = libc::O_EXCL as libc::c_uint;
 /// pidfd_send_signal(2), since Linux 6.9.
@@ -100,6 +102,57 @@ pub fn send_to_thread(process: i32, thread: i32, signal: i32) -> Result<(), Errn
         Errno::result(libc::syscall(libc::SYS_tgkill, process, thread, signal))?;
     }
     Ok(())
+}
+
+/// How a process ended, as wait(2) tells its parent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// By itself, with this status.
+    Status(i32),
+    /// By this signal; whether it left a core.
+    Signal(Signal, bool),
+}
+
+impl Ending {
+    fn of(status: i32) -> Option<Self> {
+        if libc::WIFEXITED(status) {
+            return Some(Self::Status(libc::WEXITSTATUS(status)));
+        }
+        let signal = u8::try_from(libc::WTERMSIG(status)).ok().and_then(Signal::new)?;
+        Some(Self::Signal(signal, libc::WCOREDUMP(status)))
+    }
+
+    /// The signal that ended it.
+    pub fn signal(self) -> Option<Signal> {
+        match self {
+            Self::Signal(signal, _) => Some(signal),
+            Self::Status(_) => None,
+        }
+    }
+}
+
+/// The head of struct pidfd_info, include/uapi/linux/pidfd.h.
+#[repr(C)]
+#[derive(Default)]
+struct Info {
+    mask: u64,
+    cgroup: u64,
+    ids: [u32; 11],
+    exit_code: i32,
+}
+
+/// PIDFD_GET_INFO, `_IOWR(0xFF, 11, struct pidfd_info)` of the first version, and PIDFD_INFO_EXIT.
+const GET_INFO: libc::c_ulong = 0xc040_ff0b;
+const INFO_EXIT: u64 = 1 << 3;
+const _: () = assert!(size_of::<Info>() == 64);
+
+/// How the process ended, once its parent has reaped it (since Linux 6.15); none before, and where
+/// the kernel does not tell.
+pub fn ending(pidfd: impl AsFd) -> Option<Ending> {
+    let mut info = Info { mask: INFO_EXIT, ..Info::default() };
+    // SAFETY: the kernel writes at most the 64 bytes that the request's number says.
+    let done = unsafe { libc::ioctl(pidfd.as_fd().as_raw_fd(), GET_INFO as _, &mut info) };
+    (done == 0 && info.mask & INFO_EXIT != 0).then(|| Ending::of(info.exit_code)).flatten()
 }
 
 /// Waits at most `timeout` for one of the processes to end; tells for each whether it has.

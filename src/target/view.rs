@@ -4,8 +4,10 @@ use std::rc::Rc;
 
 use super::Found;
 use crate::analysis::membership::{Labels, Member, Users, place};
+use crate::analysis::verdict::{Judgement, Scene, Subject, To, judge};
 use crate::error::{Error, Exit};
 use crate::model::idmap::IdMap;
+use crate::model::signal::{Signal, SignalSet};
 use crate::proc::{Facts, Host, ReadError};
 use crate::runtime::take;
 
@@ -18,6 +20,8 @@ pub struct View {
     pub members: Vec<Member>,
     /// How many we were not allowed to read.
     pub hidden: usize,
+    /// What else decides about their signals, where those were asked about.
+    pub scene: Scene,
     /// Why users have no names, where that is so.
     pub nameless: Option<ReadError>,
 }
@@ -58,6 +62,36 @@ impl Found {
             id: container.id.clone(),
         });
         let members = place(crowd.processes, container.depth, &users);
-        Ok(View { labels, members, hidden: crowd.hidden, nameless })
+        let scene = scene(host, self, &members, facts.waits);
+        Ok(View { labels, members, hidden: crowd.hidden, scene, nameless })
+    }
+}
+
+/// What decides about these signals beside what is in the processes themselves.
+fn scene(host: &Host, found: &Found, members: &[Member], signals: SignalSet) -> Scene {
+    let mut scene = Scene::default();
+    if signals.is_empty() {
+        return scene;
+    }
+    // Most containers have nothing frozen in them, which a few files tell.
+    let cgroup = found.container.cgroup.as_ref();
+    if cgroup.is_none_or(|cgroup| host.is_frozen_within(&cgroup.path)) {
+        for pid in members.iter().map(|member| member.process.id.pid) {
+            let freezer = host.memberships(pid).map(|memberships| host.frozen(&memberships));
+            scene.frozen.extend(freezer.ok().map(|freezer| (pid, freezer)));
+        }
+    }
+    let groups = [Signal::TSTP, Signal::TTIN, Signal::TTOU];
+    if groups.into_iter().any(|signal| signals.contains(signal)) {
+        let own = members.iter().map(|member| member.process.stat.pgrp).collect();
+        scene.orphaned = host.orphaned_groups(&own).ok();
+    }
+    scene
+}
+
+impl View {
+    /// What a signal would do to a member, or to a thread of it.
+    pub fn judge(&self, member: &Member, signal: Signal, to: To) -> Judgement {
+        judge(&Subject::of(&member.process, &self.scene), signal, to)
     }
 }

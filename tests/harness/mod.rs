@@ -15,6 +15,8 @@
 
 #[path = "hang.rs"]
 mod hang;
+#[path = "takes.rs"]
+mod takes;
 #[path = "twins.rs"]
 mod twins;
 
@@ -34,9 +36,7 @@ use std::time::{Duration, Instant};
 use nix::libc;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
-use nix::sys::signal::{
-    SigAction, SigHandler, SigSet, SigmaskHow, Signal, pthread_sigmask, sigaction,
-};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask};
 use nix::unistd::Pid;
 
 /// A running container of the harness; it ends when this is dropped.
@@ -226,10 +226,15 @@ fn act(cast: &str, reap: bool) -> std::io::Result<()> {
         let part: Vec<&str> = std::iter::once(line).chain(rest).copied().collect();
         children.push(spawn("child", &part.join("\n"))?);
     }
-    for word in words {
-        behave(&name, word)?;
+    for word in &words {
+        if !takes::take_aside(&name, word) {
+            behave(&name, word)?;
+        }
     }
     println!("{name} {}", std::process::id());
+    for word in &words {
+        takes::take(&name, word);
+    }
     if reap {
         // As an init should; a role called `zombie` below another one stays one.
         loop {
@@ -286,20 +291,16 @@ fn behave(name: &str, word: &str) -> std::io::Result<()> {
             }
         }
         "ignore" => {
-            let action = SigAction::new(
-                SigHandler::SigIgn,
-                nix::sys::signal::SaFlags::empty(),
-                SigSet::empty(),
-            );
-            for signal in signals() {
+            for signal in list.split(',').filter_map(number_of) {
                 // SAFETY: no handler.
-                unsafe { sigaction(signal, &action)? };
+                unsafe { libc::signal(signal, libc::SIG_IGN) };
             }
         }
         "block" => {
-            let set: SigSet = signals().collect();
-            pthread_sigmask(SigmaskHow::SIG_BLOCK, Some(&set), None)?;
+            takes::block(list);
         }
+        // The main thread blocks what a second one does not.
+        "other-open" => takes::other_open(list),
         // A second thread that blocks what the main thread does not.
         "thread-blocks" => {
             let set: SigSet = signals().collect();

@@ -304,8 +304,8 @@ fn processes(engine: &Engine) -> Outcome {
     let mut last = String::new();
     for _ in 0..10 {
         let before = lasting(&engine.ps()?);
-        // What lists them is a process too, and another one the second time.
-        let (engines, again) = (engine.top()?, engine.top()?);
+        // What lists them is a process too, and another one the second time, after our own look.
+        let engines = engine.top()?;
         let after = lasting(&engine.ps()?);
         let ours: BTreeSet<(i64, i64)> = before.intersection(&after).copied().collect();
         let missing: Vec<_> = ours
@@ -319,6 +319,7 @@ fn processes(engine: &Engine) -> Outcome {
             })
             .collect();
         let all = run(&["--json", "ps", &engine.qualified()?]).expect(0)?.objects();
+        let again = engine.top()?;
         let too_many: Vec<_> = engines
             .iter()
             .filter(|process| again.contains(process))

@@ -11,7 +11,9 @@ mod house;
 mod ls;
 mod ps;
 mod signal;
+mod stop;
 mod support;
+mod truth;
 
 #[path = "../harness/mod.rs"]
 mod harness;
@@ -26,6 +28,7 @@ fn main() -> ExitCode {
     let mut trials = Vec::new();
     trials.extend(bad_times::trials());
     trials.extend(attacks::trials());
+    trials.extend(truth::trials());
     trials.extend(docs::trials());
     trials.extend(engines::trials());
     trials.extend(hosts::trials());
@@ -33,5 +36,6 @@ fn main() -> ExitCode {
     trials.extend(ls::trials());
     trials.extend(ps::trials());
     trials.extend(signal::trials());
+    trials.extend(stop::trials());
     libtest_mimic::run(&arguments, trials).exit_code()
 }

@@ -47,7 +47,7 @@ fn works(argv: &[&str]) -> bool {
 }
 
 /// A test that needs nothing but the program.
-pub fn test(name: &'static str, run: fn() -> Outcome) -> Trial {
+pub fn test(name: &'static str, run: impl FnOnce() -> Outcome + Send + 'static) -> Trial {
     Trial::test(name, move || {
         let outcome = run();
         report("harness", name, &outcome);
@@ -57,7 +57,11 @@ pub fn test(name: &'static str, run: fn() -> Outcome) -> Trial {
 
 /// A test that needs something. Where it is missing the test is ignored by name, or fails where it
 /// is required.
-pub fn test_with(need: Need, name: &'static str, run: fn() -> Outcome) -> Trial {
+pub fn test_with(
+    need: Need,
+    name: &'static str,
+    run: impl FnOnce() -> Outcome + Send + 'static,
+) -> Trial {
     if need.met() {
         return test(name, run);
     }

@@ -1,0 +1,447 @@
+//! Predict, send, observe: what `judge` says of a signal is what the kernel then does, for every
+//! state a process can be in, as the init of a PID namespace and as an ordinary child.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use cinspect::analysis::verdict::{Judgement, To};
+use cinspect::model::signal::{Signal, SignalSet};
+use cinspect::model::verdict::Verdict;
+use cinspect::proc::{Facts, Host};
+use cinspect::sys::pidfd::{self, Task};
+use cinspect::target::{Purpose, resolve};
+use libtest_mimic::{Failed, Trial};
+
+use crate::harness::Container;
+use crate::support::{Need, Outcome, cast, check, not_applicable, test_with};
+
+/// How many predictions were made, for the last trial to count.
+static MADE: AtomicUsize = AtomicUsize::new(0);
+
+/// One of every default action, and those that the kernel treats apart.
+const SIGNALS: &[&str] = &[
+    "TERM", "INT", "HUP", "QUIT", "KILL", "USR1", "PIPE", "ABRT", "CHLD", "CONT", "STOP", "TSTP",
+    "TTIN", "WINCH", "RTMIN+3",
+];
+
+/// What is done to the actors before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Running,
+    /// By STOP from here.
+    Stopped,
+    /// By the freezer of v1.
+    FrozenV1,
+    /// By that of v2.
+    FrozenV2,
+}
+
+/// Name of the test, and the actors' words; `@` is the signal.
+const KINDS: &[(&str, &str)] = &[
+    ("with_the_default", ""),
+    ("with_a_handler", "handle=@"),
+    ("that_ignore_it", "ignore=@"),
+    ("that_block_it", "block=@"),
+    ("that_block_and_ignore_it", "ignore=@ block=@"),
+    ("that_block_and_handle_it", "handle=@ block=@"),
+    ("that_block_it_in_a_second_thread", "thread-blocks=@"),
+    ("that_block_it_in_the_main_thread_alone", "other-open=@"),
+    ("that_ignore_it_and_block_it_in_the_main_thread_alone", "ignore=@ other-open=@"),
+    ("that_handle_it_in_a_second_thread", "handle=@ other-open=@"),
+    ("in_sigwait", "sigwait=@"),
+    ("in_sigwait_for_what_they_ignore", "ignore=@ sigwait=@"),
+    ("with_a_second_thread_in_sigwait", "other-sigwait=@"),
+    ("that_read_a_signalfd", "signalfd-read=@"),
+    ("that_poll_a_signalfd", "signalfd-poll=@"),
+    ("that_select_a_signalfd", "signalfd-select=@"),
+    ("that_watch_a_signalfd_by_epoll", "signalfd-epoll=@"),
+    ("whose_signalfd_nobody_reads", "signalfd-nobody=@"),
+    ("with_a_second_thread_at_a_signalfd", "other-signalfd-poll=@"),
+];
+
+/// Those whose answer changes with the state.
+const IN_STATES: &[(&str, &str)] = &[
+    ("with_the_default", ""),
+    ("with_a_handler", "handle=@"),
+    ("that_ignore_it", "ignore=@"),
+    ("that_block_it", "block=@"),
+];
+
+pub fn trials() -> Vec<Trial> {
+    let mut trials = Vec::new();
+    for (name, words) in KINDS {
+        trials.push(trial(format!("truth::children_{name}"), words, State::Running, false));
+        trials.push(trial(format!("truth::inits_{name}"), words, State::Running, true));
+    }
+    for (name, words) in IN_STATES {
+        let states = [
+            (State::Stopped, "stopped"),
+            (State::FrozenV1, "frozen_by_v1"),
+            (State::FrozenV2, "frozen_by_v2"),
+        ];
+        for (state, what) in states {
+            for (init, who) in [(false, "children"), (true, "inits")] {
+                let name = format!("truth::{what}_{who}_{name}");
+                trials.push(match freezer(state) {
+                    None if state != State::Stopped => {
+                        not_applicable(&name, "no such freezer here")
+                    }
+                    _ => trial(name, words, state, init),
+                });
+            }
+        }
+    }
+    trials.push(test_with(Need::Root, "truth::zombies_and_main_threads_that_left", ended));
+    trials.push(test_with(Need::Root, "truth::inits_of_nested_namespaces", nested));
+    trials
+}
+
+fn trial(name: String, words: &'static str, state: State, init: bool) -> Trial {
+    test_with(Need::Root, name.leak(), move || match init {
+        true => inits(words, state),
+        false => children(words, state),
+    })
+}
+
+/// What became of an actor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Seen {
+    Ended,
+    Handled,
+    Accepted,
+    Stopped,
+    Pending,
+    Nothing,
+}
+
+struct Actor<'a> {
+    container: &'a Container,
+    name: String,
+    pid: i32,
+    signal: Signal,
+}
+
+impl Actor<'_> {
+    fn look(&self) -> Seen {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid));
+        let Ok(status) = status else { return Seen::Ended };
+        let line = |key: &str| {
+            let found = status.lines().find_map(|line| line.strip_prefix(key));
+            found.unwrap_or_default().trim().to_owned()
+        };
+        let threads =
+            std::fs::read_dir(format!("/proc/{}/task", self.pid)).map_or(0, Iterator::count);
+        if line("State:").starts_with(['Z', 'X']) && threads <= 1 {
+            return Seen::Ended;
+        }
+        let (signal, number) = (self.signal.name(), self.signal.number());
+        for heard in self.container.heard() {
+            if heard.starts_with(&format!("{} {signal} ", self.name)) {
+                return Seen::Handled;
+            }
+            if heard == format!("{} accepted {number}", self.name) {
+                return Seen::Accepted;
+            }
+        }
+        if self.is_stopped() {
+            return Seen::Stopped;
+        }
+        let mask = |key: &str| u64::from_str_radix(&line(key), 16).unwrap_or(0);
+        let pending = mask("SigPnd:") | mask("ShdPnd:");
+        if pending & (1 << (number - 1)) != 0 { Seen::Pending } else { Seen::Nothing }
+    }
+
+    fn is_stopped(&self) -> bool {
+        // Of one whose main thread has left, the others tell.
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid)).into_iter().flatten();
+        let mut stats =
+            tasks.flatten().map(|task| std::fs::read_to_string(task.path().join("stat")));
+        stats.any(|stat| {
+            let stat = stat.unwrap_or_default();
+            stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T'))
+        })
+    }
+}
+
+fn kill(pid: i32, signal: i32) -> Outcome {
+    let send = || {
+        let process = pidfd::open(pid, Task::Process)?;
+        pidfd::send(process, signal, None, Task::Process)
+    };
+    send().map_err(|errno| format!("kill: {errno}").into())
+}
+
+/// Predicts for all of a container's actors at one look.
+fn predict(container: &Container, actors: &[Actor<'_>]) -> Result<Vec<Judgement>, Failed> {
+    let error = |error: cinspect::error::Error| Failed::from(error.message());
+    let host = Host::new(Path::new("/")).map_err(|error| error.to_string())?;
+    let found = resolve(&host, &format!("pid:{}", container.init), Purpose::Act).map_err(error)?;
+    let mut waits = SignalSet::EMPTY;
+    actors.iter().for_each(|actor| waits.insert(actor.signal));
+    let view = found.look(&host, Facts { waits, ..Facts::BARE }).map_err(error)?;
+    let members: HashMap<i32, _> =
+        view.members.iter().map(|member| (member.process.id.pid.get(), member)).collect();
+    MADE.fetch_add(actors.len(), Ordering::Relaxed);
+    actors
+        .iter()
+        .map(|actor| {
+            let member = members.get(&actor.pid).ok_or("an actor is not shown")?;
+            Ok(view.judge(member, actor.signal, To::Process))
+        })
+        .collect()
+}
+
+/// Whether what was seen is what was said; `stopped` before it was sent.
+fn agrees(said: Verdict, seen: Seen, stopped: bool) -> bool {
+    match said {
+        Verdict::Handled => seen == Seen::Handled,
+        Verdict::Accepted => seen == Seen::Accepted,
+        Verdict::Terminates | Verdict::Dumps => seen == Seen::Ended,
+        Verdict::Stops => seen == Seen::Stopped,
+        Verdict::Continues => stopped && seen != Seen::Stopped,
+        Verdict::Pending => seen == Seen::Pending || (stopped && seen == Seen::Stopped),
+        Verdict::Ignored | Verdict::Discarded => {
+            seen == if stopped { Seen::Stopped } else { Seen::Nothing }
+        }
+        Verdict::Delayed => [Seen::Pending, Seen::Stopped].contains(&seen),
+        Verdict::None | Verdict::Unknown => false,
+    }
+}
+
+/// Where the hierarchy with this freezer is mounted.
+fn freezer(state: State) -> Option<PathBuf> {
+    let top = Path::new("/sys/fs/cgroup");
+    let places = match state {
+        State::FrozenV1 => vec![top.join("freezer")],
+        State::FrozenV2 => vec![top.to_owned(), top.join("unified")],
+        _ => Vec::new(),
+    };
+    let v2 = |place: &PathBuf| place.join("cgroup.controllers").exists();
+    places.into_iter().find(|place| place.is_dir() && v2(place) == (state == State::FrozenV2))
+}
+
+/// A freezer cgroup for these processes.
+struct Ice(PathBuf);
+
+impl Ice {
+    fn new(top: &Path, pids: &[i32]) -> Result<Self, Failed> {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("ice-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let dir = top.join(name);
+        std::fs::create_dir(&dir).map_err(|error| error.to_string())?;
+        let ice = Self(dir.clone());
+        for pid in pids {
+            std::fs::write(dir.join("cgroup.procs"), pid.to_string())
+                .map_err(|error| error.to_string())?;
+        }
+        ice.set(true)?;
+        Ok(ice)
+    }
+
+    fn set(&self, frozen: bool) -> Outcome {
+        let dir = &self.0;
+        let v1 = dir.join("freezer.state");
+        let (file, text, done) = if v1.exists() {
+            (v1.clone(), if frozen { "FROZEN" } else { "THAWED" }, v1)
+        } else {
+            (dir.join("cgroup.freeze"), if frozen { "1" } else { "0" }, dir.join("cgroup.events"))
+        };
+        std::fs::write(&file, text).map_err(|error| error.to_string())?;
+        let is = || {
+            let told = std::fs::read_to_string(&done).unwrap_or_default();
+            told.trim() == text || told.contains(&format!("frozen {text}"))
+        };
+        check(crate::support::wait_until(is), "it does not freeze")
+    }
+}
+
+impl Drop for Ice {
+    fn drop(&mut self) {
+        let _ = self.set(false);
+        // Back to the top, so that nothing is left behind.
+        let inside = std::fs::read_to_string(self.0.join("cgroup.procs")).unwrap_or_default();
+        for pid in inside.lines() {
+            let top = self.0.parent().unwrap_or(&self.0).join("cgroup.procs");
+            let _ = std::fs::write(top, pid);
+        }
+        for _ in 0..100 {
+            if std::fs::remove_dir(&self.0).is_ok() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+/// Sends each its signal, and compares.
+fn play(container: &Container, actors: &[Actor<'_>], state: State) -> Outcome {
+    let pids: Vec<i32> = actors.iter().map(|actor| actor.pid).collect();
+    let mut ice = None;
+    match state {
+        State::Running => {}
+        State::Stopped => {
+            for actor in actors {
+                kill(actor.pid, Signal::STOP.number())?;
+            }
+            let all = || actors.iter().all(Actor::is_stopped);
+            check(crate::support::wait_until(all), "they do not stop")?;
+        }
+        State::FrozenV1 | State::FrozenV2 => {
+            let top = freezer(state).ok_or("no freezer")?;
+            ice = Some(Ice::new(&top, &pids)?);
+        }
+    }
+    let stopped = state == State::Stopped;
+    let said = predict(container, actors)?;
+    for actor in actors {
+        kill(actor.pid, actor.signal.number())?;
+    }
+    let mut wrong = compare(actors, &said, stopped);
+    // What was delayed comes true when they run again.
+    if state != State::Running {
+        drop(ice);
+        for actor in actors.iter().filter(|_| stopped) {
+            let _ = kill(actor.pid, Signal::CONT.number());
+        }
+        let later: Vec<Judgement> = said
+            .iter()
+            .map(|said| Judgement { verdict: said.later.unwrap_or(said.verdict), ..said.clone() })
+            .collect();
+        let due: Vec<usize> =
+            (0..actors.len()).filter(|at| said[*at].verdict == Verdict::Delayed).collect();
+        let those: Vec<Actor<'_>> =
+            due.iter().map(|at| Actor { name: actors[*at].name.clone(), ..actors[*at] }).collect();
+        let later: Vec<Judgement> = due.iter().map(|at| later[*at].clone()).collect();
+        check(
+            later.iter().all(|later| later.verdict != Verdict::Delayed),
+            "nothing is said of later",
+        )?;
+        MADE.fetch_add(later.len(), Ordering::Relaxed);
+        wrong.extend(compare(&those, &later, false));
+    }
+    check(wrong.is_empty(), wrong.join("\n"))
+}
+
+/// Looks until all is as it was said, or for long enough to know that it is not; and then once more,
+/// for what was said to be nothing.
+fn compare(actors: &[Actor<'_>], said: &[Judgement], stopped: bool) -> Vec<String> {
+    let until = Instant::now() + Duration::from_secs(5);
+    let wrong = || -> Vec<String> {
+        let each = actors.iter().zip(said).map(|(actor, said)| (actor, said, actor.look()));
+        each.filter(|(_, said, seen)| !agrees(said.verdict, *seen, stopped))
+            .map(|(actor, said, seen)| {
+                format!("{} to {}: said {said:?}, seen {seen:?}", actor.signal.name(), actor.name)
+            })
+            .collect()
+    };
+    std::thread::sleep(Duration::from_millis(150));
+    loop {
+        let now = wrong();
+        if now.is_empty() || Instant::now() > until {
+            return now;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn signal(name: &str) -> Signal {
+    Signal::parse(name).expect("a signal of the list")
+}
+
+/// One container, with a child for each signal.
+fn children(words: &str, state: State) -> Outcome {
+    let mut lines = "init".to_owned();
+    for (at, name) in SIGNALS.iter().enumerate() {
+        lines.push_str(&format!("\n> c{at} {}", words.replace('@', name)));
+    }
+    let container = cast(&lines)?;
+    let host = host_pids(&container)?;
+    let actors: Vec<Actor<'_>> = SIGNALS
+        .iter()
+        .enumerate()
+        .map(|(at, name)| {
+            let own = format!("c{at}");
+            let pid = host.get(&container.inside[&own]).copied().unwrap_or(0);
+            Actor { container: &container, name: own, pid, signal: signal(name) }
+        })
+        .collect();
+    play(&container, &actors, state)
+}
+
+/// A container for each signal, whose init is the actor.
+fn inits(words: &str, state: State) -> Outcome {
+    let outcomes: Vec<Outcome> = std::thread::scope(|scope| {
+        let running: Vec<_> = SIGNALS
+            .iter()
+            .map(|name| {
+                scope.spawn(move || {
+                    let container = cast(&format!("init {}", words.replace('@', name)))?;
+                    let actor = Actor {
+                        container: &container,
+                        name: "init".into(),
+                        pid: container.init,
+                        signal: signal(name),
+                    };
+                    play(&container, &[actor], state)
+                })
+            })
+            .collect();
+        let died = || Err("it panicked".into());
+        running.into_iter().map(|thread| thread.join().unwrap_or_else(|_| died())).collect()
+    });
+    let wrong: Vec<String> = outcomes
+        .into_iter()
+        .filter_map(|outcome| outcome.err()?.message().map(str::to_owned))
+        .collect();
+    check(wrong.is_empty(), wrong.join("\n"))
+}
+
+/// PIDs on the host by PIDs inside.
+fn host_pids(container: &Container) -> Result<HashMap<i32, i32>, Failed> {
+    let word = format!("pid:{}", container.init);
+    let rows = crate::support::run(&["--json", "ps", &word]).expect(0)?.objects();
+    let pair = |row: &serde_json::Value| {
+        Some((row["pid"].as_i64()? as i32, row["host_pid"].as_i64()? as i32))
+    };
+    Ok(rows.iter().filter_map(pair).collect())
+}
+
+/// A zombie takes nothing; a process whose main thread has left takes what its other threads take.
+fn ended() -> Outcome {
+    let container = cast("init\n> keeper\n> > gone exit\n> left main-leaves\n> heir main-leaves")?;
+    let host = host_pids(&container)?;
+    let actor = |name: &str, signal: Signal| Actor {
+        container: &container,
+        name: name.into(),
+        pid: host[&container.inside[name]],
+        signal,
+    };
+    let zombie = actor("gone", Signal::TERM);
+    let said = predict(&container, std::slice::from_ref(&zombie))?;
+    crate::support::same(said[0].verdict, Verdict::None)?;
+    kill(zombie.pid, Signal::TERM.number())?;
+    play(&container, &[actor("left", Signal::TERM), actor("heir", Signal::STOP)], State::Running)
+}
+
+/// The init of a namespace in a container is shielded from its outer container and from the host.
+fn nested() -> Outcome {
+    let mut wrong = Vec::new();
+    for name in SIGNALS {
+        let container = cast("init\n> maker nested\n> > inner\n> > > leaf")?;
+        let word = format!("pid:{}", container.init);
+        let rows = crate::support::run(&["--json", "ps", &word]).expect(0)?.objects();
+        let inner = rows.iter().find(|row| row["comm"] == "inner").ok_or("no inner")?;
+        let actor = Actor {
+            container: &container,
+            name: "inner".into(),
+            pid: inner["host_pid"].as_i64().unwrap_or(0) as i32,
+            signal: signal(name),
+        };
+        if let Err(error) = play(&container, &[actor], State::Running) {
+            wrong.push(error.message().unwrap_or_default().to_owned());
+        }
+    }
+    check(wrong.is_empty(), wrong.join("\n"))
+}
