@@ -19,6 +19,9 @@ _cinspect() {
             cinspect,completions)
                 cmd="cinspect__subcmd__completions"
                 ;;
+            cinspect,doctor)
+                cmd="cinspect__subcmd__doctor"
+                ;;
             cinspect,help)
                 cmd="cinspect__subcmd__help"
                 ;;
@@ -46,6 +49,9 @@ _cinspect() {
             cinspect__subcmd__help,completions)
                 cmd="cinspect__subcmd__help__subcmd__completions"
                 ;;
+            cinspect__subcmd__help,doctor)
+                cmd="cinspect__subcmd__help__subcmd__doctor"
+                ;;
             cinspect__subcmd__help,help)
                 cmd="cinspect__subcmd__help__subcmd__help"
                 ;;
@@ -71,7 +77,7 @@ _cinspect() {
 
     case "${cmd}" in
         cinspect)
-            opts="-v -h -V --json --color --host-root --verbose --help --version ls list ps signal kill signals stop completions help"
+            opts="-v -h -V --json --color --host-root --verbose --help --version ls list ps signal kill signals stop doctor completions help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -114,8 +120,30 @@ _cinspect() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        cinspect__subcmd__doctor)
+            opts="-v -h --json --color --host-root --verbose --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                --host-root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         cinspect__subcmd__help)
-            opts="ls ps signal signals stop completions help"
+            opts="ls ps signal signals stop doctor completions help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -129,6 +157,20 @@ _cinspect() {
             return 0
             ;;
         cinspect__subcmd__help__subcmd__completions)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        cinspect__subcmd__help__subcmd__doctor)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )

@@ -34,6 +34,7 @@ set edit:completion:arg-completer[cinspect] = {|@words|
             cand kill 'Send a signal to processes of a container: its init, or those that are chosen'
             cand signals 'Show signal by signal what each process does with it, who blocks it, who waits for it, and what it would do'
             cand stop 'Stop containers as their engines do, and say as it goes who was told, who left when and who was killed'
+            cand doctor 'Say why a stop would not be graceful, and what helps'
             cand completions 'Print the completion script for a shell'
             cand help 'Print this message or the help of the given subcommand(s)'
         }
@@ -176,6 +177,15 @@ set edit:completion:arg-completer[cinspect] = {|@words|
             cand -h 'Print help (see more with ''--help'')'
             cand --help 'Print help (see more with ''--help'')'
         }
+        &'cinspect;doctor'= {
+            cand --color 'When to colour'
+            cand --host-root 'The host''s file system, as mounted there: inside a privileged container'
+            cand --json 'Print NDJSON: one object a line, with stable names and exact strings'
+            cand -v 'Tell each step of finding the container, on stderr'
+            cand --verbose 'Tell each step of finding the container, on stderr'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+        }
         &'cinspect;completions'= {
             cand --color 'When to colour'
             cand --host-root 'The host''s file system, as mounted there: inside a privileged container'
@@ -191,6 +201,7 @@ set edit:completion:arg-completer[cinspect] = {|@words|
             cand signal 'Send a signal to processes of a container: its init, or those that are chosen'
             cand signals 'Show signal by signal what each process does with it, who blocks it, who waits for it, and what it would do'
             cand stop 'Stop containers as their engines do, and say as it goes who was told, who left when and who was killed'
+            cand doctor 'Say why a stop would not be graceful, and what helps'
             cand completions 'Print the completion script for a shell'
             cand help 'Print this message or the help of the given subcommand(s)'
         }
@@ -203,6 +214,8 @@ set edit:completion:arg-completer[cinspect] = {|@words|
         &'cinspect;help;signals'= {
         }
         &'cinspect;help;stop'= {
+        }
+        &'cinspect;help;doctor'= {
         }
         &'cinspect;help;completions'= {
         }

@@ -213,6 +213,8 @@ impl Stop<'_> {
                 Ok(view) => {
                     self.watch(&view, first && !begun)?;
                     let late = half.is_some_and(|half| Instant::now() >= half);
+                    // First who has left, then who is told because of that.
+                    self.note_ends();
                     self.tell_those(&view, step.signal, late);
                 }
                 // It has ended, or what is left of it is not to be seen.

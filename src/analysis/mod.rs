@@ -1,6 +1,8 @@
 //! Pure answers: facts in, answer out. No file, no syscall, no printing, so that each has its tests
 //! right under it and none needs a container.
 
+pub mod diagnosis;
 pub mod membership;
+pub mod runtimes;
 pub mod selection;
 pub mod verdict;

@@ -2,6 +2,7 @@
 //! one file and two lines here.
 
 mod completions;
+mod doctor;
 mod ls;
 mod manual;
 mod ps;
@@ -44,6 +45,7 @@ pub static COMMANDS: &[Command] = &[
     signal::COMMAND,
     signals::COMMAND,
     stop::COMMAND,
+    doctor::COMMAND,
     completions::COMMAND,
 ];
 

@@ -321,14 +321,14 @@ impl Work {
         let handle = Handle::new_with_root(self.handles.proc.join(pid.to_string()))?;
         let stat = stat(&handle, buffer)?;
         let status = status(&handle, "status", buffer)?;
-        let exe = if self.facts.exe { exe(&handle) } else { Fact::Absent };
+        let asked = !self.facts.waits.is_empty();
+        let exe = if self.facts.exe || asked { exe(&handle) } else { Fact::Absent };
         let threads = match self.facts.threads {
             ThreadsToo::No => Vec::new(),
             ThreadsToo::Yes => self.threads(&handle, buffer),
         };
         let id = ProcessId { pid, start: stat.start };
         let times = self.times(&stat);
-        let asked = !self.facts.waits.is_empty();
         let wchan = (asked && stat.state.is_uninterruptible())
             .then(|| read_at_once(handle.open_relative("wchan").ok()?, buffer, 256).ok())
             .flatten()

@@ -4,10 +4,12 @@ use std::rc::Rc;
 
 use super::Found;
 use crate::analysis::membership::{Labels, Member, Users, place};
+use crate::analysis::runtimes;
 use crate::analysis::verdict::{Judgement, Scene, Subject, To, judge};
 use crate::error::{Error, Exit};
 use crate::model::idmap::IdMap;
 use crate::model::signal::{Signal, SignalSet};
+use crate::model::verdict::Verdict;
 use crate::proc::{Facts, Host, ReadError};
 use crate::runtime::take;
 
@@ -92,6 +94,15 @@ fn scene(host: &Host, found: &Found, members: &[Member], signals: SignalSet) -> 
 impl View {
     /// What a signal would do to a member, or to a thread of it.
     pub fn judge(&self, member: &Member, signal: Signal, to: To) -> Judgement {
-        judge(&Subject::of(&member.process, &self.scene), signal, to)
+        let mut judgement = judge(&Subject::of(&member.process, &self.scene), signal, to);
+        // What the program's runtime makes of it says more than what the kernel does; where the kernel
+        // itself has something to say, both.
+        if let Some(own) = runtimes::note(&member.process, signal, &judgement) {
+            judgement.note = Some(match judgement.note {
+                Some(note) if judgement.verdict != Verdict::Discarded => format!("{note}; {own}"),
+                _ => own.to_owned(),
+            });
+        }
+        judgement
     }
 }

@@ -5,10 +5,12 @@
 mod attacks;
 mod bad_times;
 mod docs;
+mod doctor;
 mod engines;
 mod hosts;
 mod house;
 mod ls;
+mod programs;
 mod ps;
 mod signal;
 mod stop;
@@ -30,10 +32,12 @@ fn main() -> ExitCode {
     trials.extend(attacks::trials());
     trials.extend(truth::trials());
     trials.extend(docs::trials());
+    trials.extend(doctor::trials());
     trials.extend(engines::trials());
     trials.extend(hosts::trials());
     trials.extend(house::trials());
     trials.extend(ls::trials());
+    trials.extend(programs::trials());
     trials.extend(ps::trials());
     trials.extend(signal::trials());
     trials.extend(stop::trials());

@@ -1,0 +1,383 @@
+//! Why a stop would not be graceful, and what helps: from what the stop signal would do to each
+//! process, who is whose child, and what the engine recorded. Pure; what hurts most comes first.
+
+use std::time::Duration;
+
+use super::membership::Member;
+use super::verdict::Judgement;
+use crate::model::container::{Container, Runtime, State};
+use crate::model::pid::ContainerPid;
+use crate::model::signal::Signal;
+use crate::model::stop::StopPlan;
+use crate::model::verdict::Verdict;
+use crate::model::waits::Waits;
+
+/// How bad it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// A stop is not graceful.
+    Problem,
+    /// It may not be.
+    Warning,
+    /// Worth knowing.
+    Info,
+    /// As it should be.
+    Ok,
+}
+
+impl Severity {
+    /// As it is printed.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Problem => "problem",
+            Self::Warning => "warning",
+            Self::Info => "info",
+            Self::Ok => "ok",
+        }
+    }
+}
+
+/// One finding.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// How bad.
+    pub severity: Severity,
+    /// What kind, in a word that stays.
+    pub code: &'static str,
+    /// The process, by its number inside.
+    pub pid: Option<ContainerPid>,
+    /// Its name.
+    pub comm: Option<Vec<u8>>,
+    /// What is so, and why, in a sentence.
+    pub message: String,
+    /// What helps, in a sentence.
+    pub remedy: Option<String>,
+}
+
+/// What is known of the container.
+pub struct Case<'a> {
+    /// The container.
+    pub container: &'a Container,
+    /// How its engine stops it.
+    pub plan: &'a StopPlan,
+    /// Its processes.
+    pub members: &'a [Member],
+    /// What the stop signal would do to each of them.
+    pub judged: &'a [Judgement],
+    /// Other signals that would reach the init, of those that programs leave on.
+    pub others: &'a [(Signal, Judgement)],
+}
+
+/// Programs that are there to be PID 1, and pass on what they get: tini (Docker's docker-init),
+/// catatonit (Podman's), dumb-init.
+const INITS: &[&[u8]] = &[b"tini", b"docker-init", b"catatonit", b"podman-init", b"dumb-init"];
+/// Shells that do not tell their children.
+const SHELLS: &[&[u8]] = &[b"sh", b"bash", b"dash", b"ash", b"zsh", b"ksh", b"busybox"];
+
+/// Finds what is wrong; never nothing.
+pub fn diagnose(case: &Case<'_>) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let signal = case.plan.signal_of(case.container.runtime);
+    let grace = case.plan.grace_of(case.container.runtime);
+    if case.container.state == State::Paused {
+        findings.push(Finding {
+            severity: Severity::Problem,
+            code: "frozen",
+            pid: None,
+            comm: None,
+            message: "the container is paused: no signal takes effect before it is thawed".into(),
+            remedy: Some("resume it, or `cinspect stop --thaw`".into()),
+        });
+    }
+    let init =
+        case.members.iter().position(|member| Some(member.process.id) == case.container.init);
+    if let Some(init) = init {
+        of_init(case, init, signal, grace, &mut findings);
+    }
+    of_others(case, init, signal, &mut findings);
+    zombies(case, &mut findings);
+    if let Some(why) = case.plan.comes_back(case.container.runtime) {
+        findings.push(Finding {
+            severity: Severity::Info,
+            code: "restart",
+            pid: None,
+            comm: None,
+            message: format!("a stop that the engine is not told of does not last: {why}"),
+            remedy: Some(match case.container.runtime {
+                Runtime::Docker => {
+                    "`docker stop` keeps it down, or `docker update --restart=no` first".into()
+                }
+                _ => "stop it by its engine to keep it down".into(),
+            }),
+        });
+    }
+    findings.sort_by_key(|finding| finding.severity);
+    if findings.iter().all(|finding| finding.severity == Severity::Info) {
+        findings.insert(0, fine(case, init, signal, grace));
+    }
+    findings
+}
+
+fn finding(
+    severity: Severity,
+    code: &'static str,
+    member: &Member,
+    message: impl Into<String>,
+    remedy: impl Into<String>,
+) -> Finding {
+    Finding {
+        severity,
+        code,
+        pid: member.pid,
+        comm: Some(member.process.stat.comm.clone()),
+        message: message.into(),
+        remedy: Some(remedy.into()),
+    }
+}
+
+/// What the stop signal makes of the init decides most.
+fn of_init(
+    case: &Case<'_>,
+    at: usize,
+    signal: Signal,
+    grace: Duration,
+    findings: &mut Vec<Finding>,
+) {
+    let member = &case.members[at];
+    let judgement = &case.judged[at];
+    let time = said(grace);
+    let children = children(case, at);
+    let shell = is_shell(member);
+    let after = format!("a stop waits {time} and then kills everything");
+    let heard: Vec<&Signal> =
+        case.others.iter().filter(|(_, judgement)| judgement.is_heard()).map(|(s, _)| s).collect();
+    // (A shell catches INT for itself and does not leave on it.)
+    let heard = heard.into_iter().find(|other| !shell || **other != Signal::INT);
+    if let Some(other) = heard.filter(|_| is_deaf(judgement)) {
+        findings.push(finding(
+            Severity::Problem,
+            "stop-signal",
+            member,
+            format!("PID 1 does nothing on {signal}, the stop signal, but has a handler for {other}: {after}"),
+            format!("if it leaves on {other}, set `STOPSIGNAL SIG{other}` in the image, or `--stop-signal SIG{other}`"),
+        ));
+        return;
+    }
+    match judgement.verdict {
+        Verdict::Discarded if shell && !children.is_empty() => findings.push(finding(
+            Severity::Problem,
+            "shell-form",
+            member,
+            format!("PID 1 is a shell without a trap for {signal}: the kernel discards it, its children are not told, and {after}"),
+            "write the command in exec form (`CMD [\"program\"]`), put `exec` before the last command, or trap the signal and pass it on",
+        )),
+        Verdict::Discarded => findings.push(finding(
+            Severity::Problem,
+            "init-without-handler",
+            member,
+            format!("PID 1 has no handler for {signal}: the kernel discards it, and {after}"),
+            "run it below an init (`--init`, `init: true`, tini), or let it handle the signal",
+        )),
+        Verdict::Ignored => findings.push(finding(
+            Severity::Problem,
+            "init-ignores",
+            member,
+            format!("PID 1 ignores {signal}: {after}"),
+            "let it handle the signal, or choose one that it handles as stop signal",
+        )),
+        Verdict::Pending => findings.push(finding(
+            Severity::Problem,
+            "init-blocks",
+            member,
+            format!("every thread of PID 1 blocks {signal} and nobody waits for it: {after}"),
+            "unblock it, or wait for it with sigwait or a signalfd",
+        )),
+        Verdict::Delayed if case.container.state == State::Paused => {}
+        Verdict::Delayed => findings.push(delayed(Severity::Problem, member, judgement, signal)),
+        Verdict::Unknown | Verdict::None => findings.push(finding(
+            Severity::Warning,
+            "unknown",
+            member,
+            format!(
+                "what {signal} does to PID 1 is not known: {}",
+                judgement.note.as_deref().unwrap_or("a fact is missing")
+            ),
+            "look as root",
+        )),
+        _ => unheard(case, at, signal, findings),
+    }
+}
+
+/// The init leaves; whoever it has not told and waited for is killed with it.
+fn unheard(case: &Case<'_>, at: usize, signal: Signal, findings: &mut Vec<Finding>) {
+    let member = &case.members[at];
+    let below: Vec<&Member> = case
+        .members
+        .iter()
+        .enumerate()
+        .filter(|(other, m)| *other != at && m.inside && !m.process.stat.state.is_zombie())
+        .map(|(_, member)| member)
+        .collect();
+    if below.is_empty() || !case.container.owns_pid_ns {
+        return;
+    }
+    let passes_on = is_init_program(member);
+    let deeper = below.iter().filter(|m| m.parent != Some(at)).count();
+    if is_shell(member) {
+        findings.push(finding(
+            Severity::Warning,
+            "children-unheard",
+            member,
+            format!("PID 1 is a shell with a trap for {signal}: unless the trap passes it on and waits, {} killed unheard when it leaves", count(below.len())),
+            "in the trap, `kill -TERM` the children and `wait` for them; or `cinspect stop --order leaves`",
+        ));
+    } else if passes_on && deeper > 0 {
+        findings.push(finding(
+            Severity::Info,
+            "grandchildren",
+            member,
+            format!(
+                "PID 1 passes {signal} on to its own child: {} only from there",
+                if deeper == 1 {
+                    "1 process further down hears of it".into()
+                } else {
+                    format!("{deeper} processes further down hear of it")
+                }
+            ),
+            "`tini -g` tells the whole process group; or `cinspect stop --order leaves`",
+        ));
+    } else if !passes_on {
+        findings.push(finding(
+            Severity::Info,
+            "children",
+            member,
+            format!("PID 1 handles {signal}; whether it tells {} others before it leaves is its own affair, and who is left then is killed unheard", below.len()),
+            "`cinspect stop --order leaves` tells children before their parents",
+        ));
+    }
+}
+
+/// What hinders processes beside the init.
+fn of_others(case: &Case<'_>, init: Option<usize>, signal: Signal, findings: &mut Vec<Finding>) {
+    if case.container.state == State::Paused {
+        return;
+    }
+    for (at, (member, judgement)) in case.members.iter().zip(case.judged).enumerate() {
+        if Some(at) == init || !member.inside {
+            continue;
+        }
+        match judgement.verdict {
+            Verdict::Delayed => {
+                findings.push(delayed(Severity::Warning, member, judgement, signal));
+            }
+            Verdict::Pending => findings.push(finding(
+                Severity::Info,
+                "blocks",
+                member,
+                format!("it blocks {signal} in every thread and nobody waits for it"),
+                "only KILL ends it",
+            )),
+            _ => {}
+        }
+    }
+}
+
+fn delayed(severity: Severity, member: &Member, judgement: &Judgement, signal: Signal) -> Finding {
+    let state = member.process.stat.state;
+    let why = judgement.note.as_deref().unwrap_or("it does not run");
+    let (code, remedy) = match () {
+        () if state.is_stopped() => ("stopped", "`cinspect signal … CONT` lets it run"),
+        () if state.is_traced() || member.process.status.tracer_pid != 0 => {
+            ("traced", "let the tracer detach")
+        }
+        () if state.is_uninterruptible() => (
+            "uninterruptible",
+            "it waits for a device or a network file system: look at what it waits for",
+        ),
+        () => ("frozen", "thaw its cgroup"),
+    };
+    finding(severity, code, member, format!("{signal} takes no effect: {why}"), remedy)
+}
+
+/// Zombies, by who does not reap them.
+fn zombies(case: &Case<'_>, findings: &mut Vec<Finding>) {
+    let ended = |m: &Member| m.process.stat.state.is_zombie() && m.process.stat.num_threads <= 1;
+    let mut parents: Vec<(usize, usize)> = Vec::new();
+    for parent in case.members.iter().filter(|member| ended(member)).filter_map(|m| m.parent) {
+        match parents.iter_mut().find(|(known, _)| *known == parent) {
+            Some((_, many)) => *many += 1,
+            None => parents.push((parent, 1)),
+        }
+    }
+    for (parent, many) in parents {
+        let zombies = if many == 1 { "1 zombie".into() } else { format!("{many} zombies") };
+        findings.push(finding(
+            Severity::Warning,
+            "zombies",
+            &case.members[parent],
+            format!("it does not reap its children: {zombies}"),
+            "let it wait for them, or run it below an init (`--init`, tini)",
+        ));
+    }
+}
+
+/// Nothing is wrong: what a stop will do, in order.
+fn fine(case: &Case<'_>, init: Option<usize>, signal: Signal, grace: Duration) -> Finding {
+    let time = said(grace);
+    let what = init.map(|at| (&case.members[at], &case.judged[at]));
+    let message = match what {
+        Some((_, judgement)) if judgement.verdict.is_end() => {
+            format!("{signal} ends PID 1 at once")
+        }
+        Some(_) => {
+            format!("{signal} reaches PID 1, which has {time} to leave; KILL follows only then")
+        }
+        None => format!("{signal} is sent, and KILL follows after {time}"),
+    };
+    Finding {
+        severity: Severity::Ok,
+        code: "ok",
+        pid: what.and_then(|(member, _)| member.pid),
+        comm: what.map(|(member, _)| member.process.stat.comm.clone()),
+        message,
+        remedy: None,
+    }
+}
+
+/// Whether nothing at all comes of the stop signal.
+fn is_deaf(judgement: &Judgement) -> bool {
+    matches!(judgement.verdict, Verdict::Discarded | Verdict::Ignored)
+}
+
+fn children(case: &Case<'_>, of: usize) -> Vec<usize> {
+    (0..case.members.len()).filter(|at| case.members[*at].parent == Some(of)).collect()
+}
+
+/// The name it was called by.
+fn called(member: &Member) -> Option<&[u8]> {
+    let first = member.process.command.known()?.argv().next()?;
+    let name = first.rsplit(|b| *b == b'/').next().unwrap_or(first);
+    Some(name.strip_prefix(b"-").unwrap_or(name))
+}
+
+fn is_shell(member: &Member) -> bool {
+    called(member).is_some_and(|name| SHELLS.contains(&name))
+}
+
+/// By its name, and because it listens to about everything.
+fn is_init_program(member: &Member) -> bool {
+    let listens = |waits: &Waits| {
+        let caught = member.process.status.sig_cgt;
+        waits.waited().union(caught).contains(Signal::TERM)
+    };
+    called(member).is_some_and(|name| INITS.contains(&name))
+        && member.process.waits.known().is_some_and(listens)
+}
+
+fn said(time: Duration) -> String {
+    if time == Duration::MAX { "for ever".into() } else { crate::model::stop::seconds(time) }
+}
+
+fn count(processes: usize) -> String {
+    if processes == 1 { "1 process is".into() } else { format!("{processes} processes are") }
+}

@@ -1,0 +1,102 @@
+//! `doctor`: why a stop would not be graceful, and what helps.
+
+use clap::{ArgMatches, Args};
+use serde_json::{Map, Value as Json, json};
+
+use super::{Command, account, arguments, command};
+use crate::analysis::diagnosis::{Case, Finding, diagnose};
+use crate::analysis::verdict::{Judgement, To};
+use crate::cli::Context;
+use crate::error::{Error, Exit};
+use crate::model::signal::{Signal, SignalSet};
+use crate::proc::{CommandLimit, Facts};
+use crate::render::json;
+use crate::render::text::{bytes_to_json, safe, safe_str};
+use crate::runtime::stop_plan;
+use crate::target::{Purpose, resolve};
+
+/// Say why a stop would not be graceful, and what helps
+///
+/// Looks at what the container's stop signal would do to each of its processes, who is whose child, who
+/// is not reaped, frozen, stopped or traced, and what the engine does afterwards. What hurts most comes
+/// first. Nothing is sent.
+#[derive(Args)]
+pub struct Doctor {
+    /// The container
+    #[arg(value_name = "CTR")]
+    container: String,
+}
+
+pub const COMMAND: Command = command::<Doctor>(
+    "doctor",
+    &[],
+    &[
+        ("cinspect doctor web", "why stopping web takes ten seconds"),
+        ("cinspect --json doctor web", "one finding a line"),
+    ],
+    run,
+);
+
+/// What programs are told to leave by.
+const LEAVE: [Signal; 4] = [Signal::TERM, Signal::INT, Signal::QUIT, Signal::HUP];
+
+fn run(context: &Context, matches: &ArgMatches) -> Result<Exit, Error> {
+    let arguments: Doctor = arguments(matches)?;
+    let host = context.host()?;
+    let found = resolve(&host, &arguments.container, Purpose::Read)?;
+    let container = &found.container;
+    account(context, container, &found.inventory);
+    let plan = stop_plan(&host, container);
+    let signal = plan.signal_of(container.runtime);
+    let waits =
+        LEAVE.iter().fold(SignalSet::of(signal), |all, other| all.union(SignalSet::of(*other)));
+    let facts = Facts { command: CommandLimit::SCREEN, waits, ..Facts::BARE };
+    let view = found.look(&host, facts)?;
+    let judged: Vec<Judgement> =
+        view.members.iter().map(|member| view.judge(member, signal, To::Process)).collect();
+    let init = view.members.iter().find(|member| Some(member.process.id) == container.init);
+    let others: Vec<(Signal, Judgement)> = init
+        .into_iter()
+        .flat_map(|init| {
+            let others = LEAVE.into_iter().filter(|other| *other != signal);
+            others.map(|other| (other, view.judge(init, other, To::Process)))
+        })
+        .collect();
+    let case =
+        Case { container, plan: &plan, members: &view.members, judged: &judged, others: &others };
+    let findings = diagnose(&case);
+    let name = container.qualified();
+    let text: String = if context.ui.json {
+        findings.iter().map(|found| json::line(&object(&host.name, &name, found))).collect()
+    } else {
+        findings.iter().map(|finding| line(finding, context.ui.unicode)).collect()
+    };
+    context.print(&text)?;
+    Ok(Exit::Done)
+}
+
+fn line(finding: &Finding, unicode: bool) -> String {
+    let pid = finding.pid.map_or_else(String::new, |pid| format!("{pid} "));
+    let who =
+        finding.comm.as_ref().map_or_else(String::new, |comm| format!("{pid}{}: ", safe(comm)));
+    let mut text = format!("{:<8} {who}{}\n", finding.severity.name(), safe_str(&finding.message));
+    if let Some(remedy) = &finding.remedy {
+        let arrow = if unicode { "→" } else { "->" };
+        text.push_str(&format!("         {arrow} {remedy}\n"));
+    }
+    text
+}
+
+fn object(host: &str, container: &str, finding: &Finding) -> Json {
+    let mut object = Map::new();
+    object.insert("host".into(), json!(host));
+    object.insert("container".into(), json!(container));
+    object.insert("severity".into(), json!(finding.severity.name()));
+    object.insert("code".into(), json!(finding.code));
+    object.insert("pid".into(), json!(finding.pid.map(|pid| pid.get())));
+    let comm = finding.comm.as_ref().map_or(Json::Null, |comm| bytes_to_json(comm));
+    object.insert("comm".into(), comm);
+    object.insert("message".into(), json!(finding.message));
+    object.insert("remedy".into(), json!(finding.remedy));
+    Json::Object(object)
+}

@@ -1,0 +1,231 @@
+//! What real programs make of a signal, as the init of a PID namespace and as a child, beside what is
+//! said of them: each row of the table of runtimes, as far as its program is installed.
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use cinspect::analysis::runtimes;
+use cinspect::analysis::verdict::To;
+use cinspect::model::pid::HostPid;
+use cinspect::model::signal::{Signal, SignalSet};
+use cinspect::model::verdict::Verdict;
+use cinspect::proc::{Facts, Host};
+use cinspect::sys::pidfd::{self, Task};
+use cinspect::target::{Purpose, resolve};
+use libtest_mimic::{Failed, Trial};
+
+use crate::support::{Need, Outcome, check, not_applicable, same, test_with, wait_until};
+
+/// A program, and what becomes of it.
+struct Row {
+    name: &'static str,
+    /// The file it runs as, for which `comm` has to be waited.
+    argv: &'static [&'static str],
+    /// How long it takes to be ready.
+    ready: u64,
+    /// As which runtime it is known.
+    runtime: Option<&'static str>,
+    signal: &'static str,
+    /// Verdict as init, and whether it ends.
+    init: (Verdict, bool),
+    /// As a child.
+    child: (Verdict, bool),
+}
+
+const ROWS: &[Row] = &[
+    Row {
+        name: "sleep",
+        argv: &["sleep", "1000"],
+        ready: 100,
+        runtime: None,
+        signal: "TERM",
+        init: (Verdict::Discarded, false),
+        child: (Verdict::Terminates, true),
+    },
+    Row {
+        name: "dash",
+        argv: &["dash", "-c", "sleep 1000; true"],
+        ready: 200,
+        runtime: Some("shell"),
+        signal: "TERM",
+        init: (Verdict::Discarded, false),
+        child: (Verdict::Terminates, true),
+    },
+    Row {
+        name: "bash",
+        argv: &["bash", "-c", "sleep 1000; true"],
+        ready: 200,
+        runtime: Some("shell"),
+        signal: "TERM",
+        init: (Verdict::Discarded, false),
+        child: (Verdict::Terminates, true),
+    },
+    Row {
+        name: "bash_with_a_trap",
+        argv: &["bash", "-c", "trap 'exit 0' TERM; sleep 1000 & wait"],
+        ready: 200,
+        runtime: Some("shell"),
+        signal: "TERM",
+        init: (Verdict::Handled, true),
+        child: (Verdict::Handled, true),
+    },
+    Row {
+        name: "bash_with_a_trap_behind_a_command",
+        argv: &["bash", "-c", "trap 'exit 0' TERM; sleep 1000; true"],
+        ready: 200,
+        runtime: Some("shell"),
+        signal: "TERM",
+        init: (Verdict::Handled, false),
+        child: (Verdict::Handled, false),
+    },
+    Row {
+        name: "busybox",
+        argv: &["busybox", "sh", "-c", "sleep 1000; true"],
+        ready: 200,
+        runtime: None,
+        signal: "TERM",
+        init: (Verdict::Discarded, false),
+        child: (Verdict::Terminates, true),
+    },
+    Row {
+        name: "tini",
+        argv: &["tini", "-s", "--", "sleep", "1000"],
+        ready: 200,
+        runtime: Some("init"),
+        signal: "TERM",
+        init: (Verdict::Accepted, true),
+        child: (Verdict::Accepted, true),
+    },
+    Row {
+        name: "python",
+        argv: &["/usr/bin/python3", "-c", "import time; time.sleep(1000)"],
+        ready: 1000,
+        runtime: Some("CPython"),
+        signal: "TERM",
+        init: (Verdict::Discarded, false),
+        child: (Verdict::Terminates, true),
+    },
+    Row {
+        name: "python_interrupted",
+        argv: &["/usr/bin/python3", "-c", "import time; time.sleep(1000)"],
+        ready: 1000,
+        runtime: Some("CPython"),
+        signal: "INT",
+        init: (Verdict::Handled, true),
+        // A shell starts what it does not wait for with INT ignored.
+        child: (Verdict::Ignored, false),
+    },
+    Row {
+        name: "node",
+        argv: &["node", "-e", "setInterval(() => {}, 1000)"],
+        ready: 2500,
+        runtime: Some("Node"),
+        signal: "TERM",
+        init: (Verdict::Handled, false),
+        child: (Verdict::Handled, true),
+    },
+    Row {
+        name: "java",
+        argv: &["java", "-XX:+UseSerialGC", "-cp", ".", "Sleeper"],
+        ready: 2500,
+        runtime: Some("JVM"),
+        signal: "TERM",
+        init: (Verdict::Handled, true),
+        child: (Verdict::Handled, true),
+    },
+];
+
+pub fn trials() -> Vec<Trial> {
+    let mut trials = Vec::new();
+    for row in ROWS {
+        for (who, init) in [("init", true), ("child", false)] {
+            let name = format!("programs::{}_as_{who}", row.name);
+            if !installed(row.argv[0]) {
+                trials.push(not_applicable(&name, &format!("{} is not installed", row.argv[0])));
+                continue;
+            }
+            trials.push(test_with(Need::Root, name.leak(), move || play(row, init)));
+        }
+    }
+    trials
+}
+
+fn installed(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = |dir: std::path::PathBuf| dir.join(program).is_file();
+    let jdk = || program != "java" || installed("javac");
+    (Path::new(program).is_file() || std::env::split_paths(&path).any(found)) && jdk()
+}
+
+/// Ends with the test.
+struct Running {
+    monitor: Child,
+    _dir: tempfile::TempDir,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.monitor.kill();
+        let _ = self.monitor.wait();
+    }
+}
+
+/// The program in a PID namespace of its own, as PID 1 or below one that tells nobody.
+fn start(row: &Row, init: bool) -> Result<(Running, i32), Failed> {
+    let error = |error: std::io::Error| Failed::from(error.to_string());
+    let dir = tempfile::tempdir().map_err(error)?;
+    if row.argv[0] == "java" {
+        let source = "class Sleeper { public static void main(String[] a) throws Exception { Thread.sleep(1000000); } }";
+        std::fs::write(dir.path().join("Sleeper.java"), source).map_err(error)?;
+        let mut javac = Command::new("javac");
+        javac.arg("Sleeper.java").current_dir(dir.path());
+        check(javac.status().is_ok_and(|status| status.success()), "javac")?;
+    }
+    let mut unshare = Command::new("unshare");
+    unshare.args(["--pid", "--fork", "--mount-proc", "--kill-child", "--"]);
+    if !init {
+        // An init that is not in the way: it reaps, and ignores what is sent to its child.
+        unshare.args(["busybox", "sh", "-c", "\"$@\" & wait; sleep 1000", "sh"]);
+    }
+    unshare.args(row.argv).current_dir(dir.path());
+    let child = unshare.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    let running = Running { monitor: child.map_err(error)?, _dir: dir };
+    std::thread::sleep(Duration::from_millis(row.ready));
+    let child_of = |pid: i32| {
+        let path = format!("/proc/{pid}/task/{pid}/children");
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        text.split_whitespace().next().and_then(|pid| pid.parse::<i32>().ok())
+    };
+    let mut pid = child_of(running.monitor.id() as i32).ok_or("no init")?;
+    if !init {
+        pid = child_of(pid).ok_or("no child")?;
+    }
+    Ok((running, pid))
+}
+
+fn play(row: &Row, init: bool) -> Outcome {
+    let (_running, pid) = start(row, init)?;
+    let signal = Signal::parse(row.signal).expect("a signal");
+    let error = |error: cinspect::error::Error| Failed::from(error.message());
+    let host = Host::new(Path::new("/")).map_err(|error| error.to_string())?;
+    let found = resolve(&host, &format!("pid:{pid}"), Purpose::Act).map_err(error)?;
+    let facts = Facts { waits: SignalSet::of(signal), ..Facts::BARE };
+    let view = found.look(&host, facts).map_err(error)?;
+    let own = HostPid::new(pid);
+    let member = view.members.iter().find(|member| Some(member.process.id.pid) == own);
+    let member = member.ok_or("the program is not there")?;
+    let runtime = runtimes::of(&member.process).map(|runtime| runtime.name);
+    same(runtime, row.runtime)?;
+    let (verdict, ends) = if init { row.init } else { row.child };
+    let judgement = view.judge(member, signal, To::Process);
+    same(judgement.verdict, verdict)?;
+    let process = pidfd::open(pid, Task::Process).map_err(|errno| errno.to_string())?;
+    pidfd::send(&process, signal.number(), None, Task::Process).map_err(|e| e.to_string())?;
+    let ended = || pidfd::alive(&process) == Ok(false);
+    if ends {
+        return check(wait_until(ended), format!("it lives: {judgement:?}"));
+    }
+    std::thread::sleep(Duration::from_millis(1500));
+    check(!ended(), format!("it has ended: {judgement:?}"))
+}
