@@ -274,7 +274,7 @@ main() {
   esac
   case $sub in
     exec) local name=$1; shift; [ "${1:-}" = -- ] && shift; enter "$name" "$@" ;;
-    packages | install | check | up | down | version | run | id | init | qualified | top | pause | unpause | rm | daemons | as_user)
+    packages | install | check | up | down | version | run | id | init | qualified | top | pause | unpause | policy | rm | daemons | as_user)
       "do_$sub" "$@" ;;
     *) die "no subcommand $sub" ;;
   esac
@@ -299,6 +299,7 @@ do_qualified() { qualified "$@"; }
 do_top() { top "$@"; }
 do_pause() { pause "$@"; }
 do_unpause() { unpause "$@"; }
+do_policy() { policy "$@"; }
 do_rm() { remove "$@"; }
 do_daemons() { daemons; }
 do_as_user() { as_user; }

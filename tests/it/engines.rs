@@ -48,6 +48,7 @@ const CHECKS: &[Check] = &[
     ("looks_at_no_process_outside_where_there_is_a_cgroup", no_survey),
     ("shares_a_pid_namespace_with_another", shared),
     ("shares_the_pid_namespace_of_the_host", hosts_namespace),
+    ("is_stopped_with_an_account_of_it", stopped),
     ("is_no_more_once_it_has_ended", ended),
 ];
 
@@ -56,6 +57,10 @@ const OWN: &[(&str, Check)] = &[
     ("runc", ("is_found_by_the_root_that_only_its_argv_tells", other_root)),
     ("nspawn", ("is_told_from_another_in_the_same_cgroup", same_cgroup)),
     ("docker", ("shows_a_namespace_made_inside_as_its_own_container_too", nested)),
+    ("docker", ("story_of_a_handler_in_pid_1", story_handler)),
+    ("docker", ("story_of_a_pid_1_without_one", story_deaf)),
+    ("docker", ("story_of_a_child_that_nobody_tells", story_child)),
+    ("docker", ("comes_back_where_its_restart_policy_says_so", comes_back)),
 ];
 
 /// What an engine has no way to do: no test of ours can be failed by that, or passed.
@@ -498,6 +503,93 @@ fn shared(engine: &Engine) -> Outcome {
     let outcome = work();
     let _ = engine.script(&["rm", other]);
     outcome
+}
+
+/// Its init handles TERM and stays: time goes over, and KILL ends all of it.
+fn stopped(engine: &Engine) -> Outcome {
+    let name = engine.qualified()?;
+    let findings = run(&["--json", "doctor", &name]).expect(0)?.objects();
+    check(!findings.is_empty(), "nothing is found")?;
+    let plan = run(&["stop", "-n", "-s", "TERM", &name]).expect(0)?;
+    check(plan.out.contains("would send TERM"), &plan.out)?;
+    let events = run(&["--json", "stop", "-s", "TERM", "-t", "1s", &name]).expect(0)?.objects();
+    check(events.iter().any(|event| event["event"] == json!("grace-over")), format!("{events:?}"))?;
+    let last = events.last().cloned().unwrap_or_default();
+    same((last["event"].clone(), last["graceful"].clone()), (json!("stopped"), json!(false)))?;
+    check(wait_until(|| run(&["ps", &name]).code == 3), "something of it is left")
+}
+
+/// Runs a container for a story, and stops it; what was said, and the events.
+fn story(
+    engine: &Engine,
+    options: &[&str],
+    program: &[&str],
+    stop: &[&str],
+) -> Result<(Vec<Value>, Vec<Value>), Failed> {
+    let other = &format!("cit-{}-story", engine.name);
+    let _ = engine.script(&["rm", other]);
+    let mut all = vec!["run", other.as_str()];
+    all.extend(options);
+    all.push("--");
+    all.extend(program);
+    engine.script(&all)?;
+    // Its shells have set their traps by then.
+    std::thread::sleep(std::time::Duration::from_millis(700));
+    let name = engine.script(&["qualified", other])?;
+    let findings = run(&["--json", "doctor", &name]).expect(0)?.objects();
+    let mut all = vec!["--json", "stop", name.as_str()];
+    all.extend(stop);
+    let events = run(&all).expect(0)?.objects();
+    let _ = engine.script(&["rm", other]);
+    Ok((findings, events))
+}
+
+fn graceful(events: &[Value]) -> Value {
+    events.last().cloned().unwrap_or_default()["graceful"].clone()
+}
+
+fn story_handler(engine: &Engine) -> Outcome {
+    let program = ["sh", "-c", "trap 'exit 0' TERM; sleep 1000 & wait"];
+    let (_, events) = story(engine, &[], &program, &["--order", "leaves"])?;
+    same(graceful(&events), json!(true))
+}
+
+fn story_deaf(engine: &Engine) -> Outcome {
+    let (findings, events) = story(engine, &[], &["sleep", "1000"], &["-t", "1s"])?;
+    same(findings[0]["code"].clone(), json!("init-without-handler"))?;
+    check(events.iter().any(|event| event["event"] == json!("grace-over")), "it left")?;
+    same(graceful(&events), json!(false))
+}
+
+/// The parent leaves as it is told, and its child, which would leave as well, never hears of it; told
+/// first, it does.
+fn story_child(engine: &Engine) -> Outcome {
+    let program =
+        ["sh", "-c", "trap 'exit 0' TERM; sh -c \"trap 'exit 3' TERM; sleep 1000 & wait\" & wait"];
+    let (findings, events) = story(engine, &[], &program, &[])?;
+    same(findings[0]["code"].clone(), json!("children-unheard"))?;
+    same(graceful(&events), json!(false))?;
+    let unheard = events.iter().filter(|event| event["event"] == json!("killed")).count();
+    same(unheard, 2)?;
+    let (_, events) = story(engine, &[], &program, &["--order", "leaves"])?;
+    same(graceful(&events), json!(true))
+}
+
+fn comes_back(engine: &Engine) -> Outcome {
+    let other = &format!("cit-{}-back", engine.name);
+    let _ = engine.script(&["rm", other]);
+    // The script takes only its own options; the policy is set afterwards.
+    engine.script(&["run", other, "--", "sh", "-c", "trap 'exit 0' TERM; sleep 1000 & wait"])?;
+    engine.script(&["policy", other, "always"])?;
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    let name = engine.script(&["qualified", other])?;
+    let findings = run(&["--json", "doctor", &name]).expect(0)?.objects();
+    let restart = findings.iter().any(|row| row["code"] == json!("restart"));
+    let stopped = run(&["stop", &name]).expect(0)?;
+    let _ = engine.script(&["rm", other]);
+    check(restart, "doctor does not tell of the policy")?;
+    check(stopped.err.contains("it comes back at once"), &stopped.err)?;
+    check(stopped.err.contains("it is running again"), &stopped.err)
 }
 
 fn hosts_namespace(engine: &Engine) -> Outcome {
