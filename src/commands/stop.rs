@@ -1,5 +1,7 @@
 //! `stop`: the container's stop signal, a grace time, then KILL, and an account of who left when.
 
+use std::cell::RefCell;
+use std::collections::HashSet;
 use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
@@ -14,6 +16,7 @@ use crate::analysis::verdict::{Judgement, To};
 use crate::cli::Context;
 use crate::error::{Error, Exit};
 use crate::model::container::State;
+use crate::model::pid::HostPid;
 use crate::model::signal::{Signal, SignalSet};
 use crate::model::stop::StopPlan;
 use crate::proc::{Facts, Host};
@@ -193,6 +196,7 @@ fn one(
         json: context.ui.json,
         arrow: if context.ui.unicode { "→" } else { "->" },
         several: arguments.containers.len() > 1,
+        killed: RefCell::default(),
         lines,
     };
     if arguments.dry_run {
@@ -270,6 +274,8 @@ struct Teller<'a> {
     json: bool,
     arrow: &'static str,
     several: bool,
+    /// Who was killed, and so ends by KILL as said.
+    killed: RefCell<HashSet<HostPid>>,
     lines: &'a Sender<Line>,
 }
 
@@ -279,6 +285,15 @@ impl Teller<'_> {
             let rest = rest.map_or_else(String::new, |rest| format!(", {} left", age(rest)));
             let text = format!("{}waiting for {}{rest}", self.prefix(), processes(*left));
             let _ = self.lines.send(Line::Progress(text));
+            return;
+        }
+        let who = event.who.as_ref().map(|who| who.host_pid);
+        if let (What::Killed { .. }, Some(who)) = (&event.what, who) {
+            self.killed.borrow_mut().insert(who);
+        }
+        let is_said = matches!(event.what, What::Exited(_))
+            && who.is_some_and(|who| self.killed.borrow().contains(&who));
+        if is_said && !self.json {
             return;
         }
         let line = if self.json { json::line(&self.object(event)) } else { self.text(event) };

@@ -20,7 +20,6 @@ use crate::support::{Need, Outcome, check, not_applicable, same, test_with, wait
 /// A program, and what becomes of it.
 struct Row {
     name: &'static str,
-    /// The file it runs as, for which `comm` has to be waited.
     argv: &'static [&'static str],
     /// How long it takes to be ready.
     ready: u64,
@@ -115,6 +114,16 @@ const ROWS: &[Row] = &[
         init: (Verdict::Handled, true),
         // A shell starts what it does not wait for with INT ignored.
         child: (Verdict::Ignored, false),
+    },
+    // A client of containerd that waits for a daemon which is not there, and has asked for no signal.
+    Row {
+        name: "go",
+        argv: &["ctr", "--connect-timeout", "100s", "--address", "/nonexistent", "version"],
+        ready: 700,
+        runtime: Some("Go"),
+        signal: "TERM",
+        init: (Verdict::Handled, true),
+        child: (Verdict::Handled, true),
     },
     Row {
         name: "node",

@@ -95,6 +95,7 @@ pub fn trials() -> Vec<Trial> {
     }
     trials.push(test_with(Need::Root, "truth::zombies_and_main_threads_that_left", ended));
     trials.push(test_with(Need::Root, "truth::inits_of_nested_namespaces", nested));
+    trials.push(test_with(Need::Root, "truth::what_a_tracer_does_is_not_known", traced));
     trials
 }
 
@@ -423,6 +424,36 @@ fn ended() -> Outcome {
     crate::support::same(said[0].verdict, Verdict::None)?;
     kill(zombie.pid, Signal::TERM.number())?;
     play(&container, &[actor("left", Signal::TERM), actor("heir", Signal::STOP)], State::Running)
+}
+
+/// A tracer sees every signal first, but KILL, and may swallow it.
+fn traced() -> Outcome {
+    let container = cast("init\n> handles handle=TERM\n> killed\n> blocks block=TERM")?;
+    let host = host_pids(&container)?;
+    let actor = |name: &str, signal: Signal| Actor {
+        container: &container,
+        name: name.into(),
+        pid: host[&container.inside[name]],
+        signal,
+    };
+    let actors = [
+        actor("handles", Signal::TERM),
+        actor("killed", Signal::KILL),
+        actor("blocks", Signal::TERM),
+    ];
+    for actor in &actors {
+        let pid = nix::unistd::Pid::from_raw(actor.pid);
+        nix::sys::ptrace::seize(pid, nix::sys::ptrace::Options::empty())
+            .map_err(|errno| errno.to_string())?;
+    }
+    let said = predict(&container, &actors)?;
+    crate::support::same(said[0].verdict, Verdict::Unknown)?;
+    let note = said[0].note.clone().unwrap_or_default();
+    check(note.contains("traces it"), note)?;
+    kill(actors[0].pid, Signal::TERM.number())?;
+    std::thread::sleep(Duration::from_millis(200));
+    check(actors[0].look() != Seen::Handled, "the tracer has let it through")?;
+    play(&container, &actors[1..], State::Running)
 }
 
 /// The init of a namespace in a container is shielded from its outer container and from the host.
