@@ -4,13 +4,13 @@
 use std::time::Duration;
 
 use super::membership::Member;
+use super::runtimes::{self, Tells};
 use super::verdict::Judgement;
 use crate::model::container::{Container, Runtime, State};
 use crate::model::pid::ContainerPid;
 use crate::model::signal::Signal;
 use crate::model::stop::StopPlan;
 use crate::model::verdict::Verdict;
-use crate::model::waits::Waits;
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -68,9 +68,6 @@ pub struct Case<'a> {
     pub others: &'a [(Signal, Judgement)],
 }
 
-/// Programs that are there to be PID 1, and pass on what they get: tini (Docker's docker-init),
-/// catatonit (Podman's), dumb-init.
-const INITS: &[&[u8]] = &[b"tini", b"docker-init", b"catatonit", b"podman-init", b"dumb-init"];
 /// Shells that do not tell their children.
 const SHELLS: &[&[u8]] = &[b"sh", b"bash", b"dash", b"ash", b"zsh", b"ksh", b"busybox"];
 
@@ -221,7 +218,7 @@ fn unheard(case: &Case<'_>, at: usize, signal: Signal, findings: &mut Vec<Findin
     if below.is_empty() || !case.container.owns_pid_ns {
         return;
     }
-    let passes_on = is_init_program(member);
+    let tells = runtimes::of(&member.process).map_or(Tells::Unknown, |runtime| runtime.tells);
     let deeper = below.iter().filter(|m| m.parent != Some(at)).count();
     if is_shell(member) {
         findings.push(finding(
@@ -231,7 +228,7 @@ fn unheard(case: &Case<'_>, at: usize, signal: Signal, findings: &mut Vec<Findin
             format!("PID 1 is a shell with a trap for {signal}: unless the trap passes it on and waits, {} killed unheard when it leaves", count(below.len())),
             "in the trap, `kill -TERM` the children and `wait` for them; or `cinspect stop --order leaves`",
         ));
-    } else if passes_on && deeper > 0 {
+    } else if tells == Tells::Child && deeper > 0 {
         findings.push(finding(
             Severity::Info,
             "grandchildren",
@@ -246,12 +243,15 @@ fn unheard(case: &Case<'_>, at: usize, signal: Signal, findings: &mut Vec<Findin
             ),
             "`tini -g` tells the whole process group; or `cinspect stop --order leaves`",
         ));
-    } else if !passes_on {
+    } else if tells == Tells::Unknown {
         findings.push(finding(
             Severity::Info,
             "children",
             member,
-            format!("PID 1 handles {signal}; whether it tells {} others before it leaves is its own affair, and who is left then is killed unheard", below.len()),
+            format!(
+                "PID 1 handles {signal}; whether it tells the {} before it leaves is its own affair, and who is left then is killed unheard",
+                if below.len() == 1 { "other process".into() } else { format!("{} others", below.len()) }
+            ),
             "`cinspect stop --order leaves` tells children before their parents",
         ));
     }
@@ -362,16 +362,6 @@ fn called(member: &Member) -> Option<&[u8]> {
 
 fn is_shell(member: &Member) -> bool {
     called(member).is_some_and(|name| SHELLS.contains(&name))
-}
-
-/// By its name, and because it listens to about everything.
-fn is_init_program(member: &Member) -> bool {
-    let listens = |waits: &Waits| {
-        let caught = member.process.status.sig_cgt;
-        waits.waited().union(caught).contains(Signal::TERM)
-    };
-    called(member).is_some_and(|name| INITS.contains(&name))
-        && member.process.waits.known().is_some_and(listens)
 }
 
 fn said(time: Duration) -> String {

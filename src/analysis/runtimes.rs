@@ -11,10 +11,23 @@ use crate::model::verdict::Verdict;
 pub struct Runtime {
     /// What people call it.
     pub name: &'static str,
+    /// Whether it is there to tell others, as PID 1.
+    pub tells: Tells,
     /// Whether a process is one.
     is: fn(&Process) -> bool,
     /// What it makes of a signal, where that is not plain.
     says: fn(&Case<'_>) -> Option<&'static str>,
+}
+
+/// Whom a program tells that it was told to leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tells {
+    /// Nobody, or it cannot be known.
+    Unknown,
+    /// Its child alone.
+    Child,
+    /// All that it has started.
+    All,
 }
 
 /// A signal to a process of that kind.
@@ -27,21 +40,42 @@ struct Case<'a> {
 
 /// THE TABLE: the first that fits decides.
 pub static RUNTIMES: &[Runtime] = &[
-    Runtime { name: "Go", is: is_go, says: go },
+    Runtime { name: "Go", tells: Tells::Unknown, is: is_go, says: go },
     Runtime {
         name: "Node",
+        tells: Tells::Unknown,
         is: |p| runs(p, &["node", "nodejs"]) && listens_like_node(p),
         says: node,
     },
-    Runtime { name: "JVM", is: is_jvm, says: jvm },
-    Runtime { name: "CPython", is: |p| runs_like(p, "python"), says: python },
+    Runtime { name: "JVM", tells: Tells::Unknown, is: is_jvm, says: jvm },
+    Runtime {
+        name: "supervisord",
+        tells: Tells::All,
+        is: |p| runs_like(p, "python") && p.stat.comm == b"supervisord",
+        says: supervisord,
+    },
+    Runtime {
+        name: "CPython",
+        tells: Tells::Unknown,
+        is: |p| runs_like(p, "python"),
+        says: python,
+    },
     Runtime {
         name: "init",
+        tells: Tells::Child,
         is: |p| runs(p, &["tini", "tini-static", "docker-init", "catatonit"]),
         says: init,
     },
     Runtime {
+        name: "dumb-init",
+        tells: Tells::All,
+        is: |p| runs(p, &["dumb-init"]),
+        says: dumb_init,
+    },
+    Runtime { name: "nginx", tells: Tells::All, is: |p| runs(p, &["nginx"]), says: nginx },
+    Runtime {
         name: "shell",
+        tells: Tells::Unknown,
         is: |p| {
             runs(p, &["dash", "bash", "sh", "ksh", "zsh"])
                 || (runs(p, &["busybox"]) && [&b"sh"[..], b"ash"].contains(&&*p.stat.comm))
@@ -140,7 +174,10 @@ fn is_jvm(process: &Process) -> bool {
         Signal::PIPE,
         Signal::XFSZ,
     ];
-    own.into_iter().all(|signal| caught.contains(signal)) && !is_go(process)
+    // (Who catches everything catches those too.)
+    let not = [Signal::TSTP, Signal::TTIN, Signal::WINCH];
+    own.into_iter().all(|signal| caught.contains(signal))
+        && !not.into_iter().any(|signal| caught.contains(signal))
 }
 
 fn jvm(case: &Case<'_>) -> Option<&'static str> {
@@ -164,6 +201,34 @@ fn python(case: &Case<'_>) -> Option<&'static str> {
 fn init(case: &Case<'_>) -> Option<&'static str> {
     (case.verdict == Verdict::Accepted && case.signal != Signal::CHLD)
         .then_some("it passes it on to its child, not to that one's children")
+}
+
+fn dumb_init(case: &Case<'_>) -> Option<&'static str> {
+    (case.verdict.is_heard() && case.signal != Signal::CHLD)
+        .then_some("it passes it on to the whole session of its child")
+}
+
+fn nginx(case: &Case<'_>) -> Option<&'static str> {
+    match case.signal {
+        _ if case.verdict != Verdict::Handled => None,
+        Signal::TERM | Signal::INT => {
+            Some("nginx leaves at once and drops open requests; QUIT is its graceful one")
+        }
+        Signal::QUIT => Some("nginx serves open requests to their end, and leaves then"),
+        Signal::HUP => Some("nginx reads its configuration again"),
+        _ => None,
+    }
+}
+
+fn supervisord(case: &Case<'_>) -> Option<&'static str> {
+    match case.signal {
+        _ if case.verdict != Verdict::Handled => None,
+        Signal::TERM | Signal::INT | Signal::QUIT => {
+            Some("supervisord stops its programs, each by its own stop signal, and leaves then")
+        }
+        Signal::HUP => Some("supervisord reads its configuration again and starts everything anew"),
+        _ => None,
+    }
 }
 
 fn shell(case: &Case<'_>) -> Option<&'static str> {

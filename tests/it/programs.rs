@@ -14,13 +14,16 @@ use cinspect::proc::{Facts, Host};
 use cinspect::sys::pidfd::{self, Task};
 use cinspect::target::{Purpose, resolve};
 use libtest_mimic::{Failed, Trial};
+use serde_json::json;
 
-use crate::support::{Need, Outcome, check, not_applicable, same, test_with, wait_until};
+use crate::support::{Need, Outcome, check, missing, run, same, test_with, wait_until};
 
 /// A program, and what becomes of it.
 struct Row {
     name: &'static str,
     argv: &'static [&'static str],
+    /// What it finds in its folder.
+    files: &'static [(&'static str, &'static str)],
     /// How long it takes to be ready.
     ready: u64,
     /// As which runtime it is known.
@@ -36,6 +39,7 @@ const ROWS: &[Row] = &[
     Row {
         name: "sleep",
         argv: &["sleep", "1000"],
+        files: &[],
         ready: 100,
         runtime: None,
         signal: "TERM",
@@ -45,6 +49,7 @@ const ROWS: &[Row] = &[
     Row {
         name: "dash",
         argv: &["dash", "-c", "sleep 1000; true"],
+        files: &[],
         ready: 200,
         runtime: Some("shell"),
         signal: "TERM",
@@ -54,6 +59,7 @@ const ROWS: &[Row] = &[
     Row {
         name: "bash",
         argv: &["bash", "-c", "sleep 1000; true"],
+        files: &[],
         ready: 200,
         runtime: Some("shell"),
         signal: "TERM",
@@ -63,6 +69,7 @@ const ROWS: &[Row] = &[
     Row {
         name: "bash_with_a_trap",
         argv: &["bash", "-c", "trap 'exit 0' TERM; sleep 1000 & wait"],
+        files: &[],
         ready: 200,
         runtime: Some("shell"),
         signal: "TERM",
@@ -72,6 +79,7 @@ const ROWS: &[Row] = &[
     Row {
         name: "bash_with_a_trap_behind_a_command",
         argv: &["bash", "-c", "trap 'exit 0' TERM; sleep 1000; true"],
+        files: &[],
         ready: 200,
         runtime: Some("shell"),
         signal: "TERM",
@@ -81,6 +89,7 @@ const ROWS: &[Row] = &[
     Row {
         name: "busybox",
         argv: &["busybox", "sh", "-c", "sleep 1000; true"],
+        files: &[],
         ready: 200,
         runtime: None,
         signal: "TERM",
@@ -90,6 +99,7 @@ const ROWS: &[Row] = &[
     Row {
         name: "tini",
         argv: &["tini", "-s", "--", "sleep", "1000"],
+        files: &[],
         ready: 200,
         runtime: Some("init"),
         signal: "TERM",
@@ -97,8 +107,46 @@ const ROWS: &[Row] = &[
         child: (Verdict::Accepted, true),
     },
     Row {
+        name: "dumb_init",
+        argv: &["dumb-init", "sleep", "1000"],
+        files: &[],
+        ready: 300,
+        runtime: Some("dumb-init"),
+        signal: "TERM",
+        init: (Verdict::Accepted, true),
+        child: (Verdict::Accepted, true),
+    },
+    Row {
+        name: "nginx",
+        argv: &["nginx", "-p", ".", "-c", "nginx.conf"],
+        files: &[(
+            "nginx.conf",
+            "daemon off; pid pid; error_log /dev/null; events {} http { access_log off; server { listen unix:sock; } }",
+        )],
+        ready: 700,
+        runtime: Some("nginx"),
+        signal: "TERM",
+        init: (Verdict::Handled, true),
+        child: (Verdict::Handled, true),
+    },
+    Row {
+        name: "supervisord",
+        argv: &["supervisord", "-c", "supervisord.conf"],
+        files: &[(
+            "supervisord.conf",
+            "[supervisord]\nnodaemon=true\nuser=root\nlogfile=/dev/null\nlogfile_maxbytes=0\npidfile=pid\n\
+             [program:a]\ncommand=sleep 1000\n[program:b]\ncommand=sleep 1001\nstopsignal=INT\n",
+        )],
+        ready: 2500,
+        runtime: Some("supervisord"),
+        signal: "TERM",
+        init: (Verdict::Handled, true),
+        child: (Verdict::Handled, true),
+    },
+    Row {
         name: "python",
         argv: &["/usr/bin/python3", "-c", "import time; time.sleep(1000)"],
+        files: &[],
         ready: 1000,
         runtime: Some("CPython"),
         signal: "TERM",
@@ -108,6 +156,7 @@ const ROWS: &[Row] = &[
     Row {
         name: "python_interrupted",
         argv: &["/usr/bin/python3", "-c", "import time; time.sleep(1000)"],
+        files: &[],
         ready: 1000,
         runtime: Some("CPython"),
         signal: "INT",
@@ -119,6 +168,7 @@ const ROWS: &[Row] = &[
     Row {
         name: "go",
         argv: &["ctr", "--connect-timeout", "100s", "--address", "/nonexistent", "version"],
+        files: &[],
         ready: 700,
         runtime: Some("Go"),
         signal: "TERM",
@@ -128,6 +178,7 @@ const ROWS: &[Row] = &[
     Row {
         name: "node",
         argv: &["node", "-e", "setInterval(() => {}, 1000)"],
+        files: &[],
         ready: 2500,
         runtime: Some("Node"),
         signal: "TERM",
@@ -137,6 +188,10 @@ const ROWS: &[Row] = &[
     Row {
         name: "java",
         argv: &["java", "-XX:+UseSerialGC", "-cp", ".", "Sleeper"],
+        files: &[(
+            "Sleeper.java",
+            "class Sleeper { public static void main(String[] a) throws Exception { Thread.sleep(1000000); } }",
+        )],
         ready: 2500,
         runtime: Some("JVM"),
         signal: "TERM",
@@ -151,13 +206,37 @@ pub fn trials() -> Vec<Trial> {
         for (who, init) in [("init", true), ("child", false)] {
             let name = format!("programs::{}_as_{who}", row.name);
             if !installed(row.argv[0]) {
-                trials.push(not_applicable(&name, &format!("{} is not installed", row.argv[0])));
+                let why = format!("{} is not installed", row.argv[0]);
+                trials.push(missing("programs", &name, &why));
                 continue;
             }
             trials.push(test_with(Need::Root, name.leak(), move || play(row, init)));
         }
     }
+    if installed("supervisord") {
+        let name = "programs::supervisord_tells_each_in_its_own_way";
+        trials.push(test_with(Need::Root, name, supervised));
+    }
     trials
+}
+
+/// Two programs with different stop signals: each ends by its own, and nobody is killed.
+fn supervised() -> Outcome {
+    let row = ROWS.iter().find(|row| row.name == "supervisord").ok_or("no such row")?;
+    let (_running, pid) = start(row, true)?;
+    let name = format!("pid:{pid}");
+    let findings = run(&["--json", "doctor", &name]).expect(0)?.objects();
+    same(findings[0]["code"].clone(), json!("ok"))?;
+    let events = run(&["--json", "stop", &name]).expect(0)?.objects();
+    let mut ended: Vec<String> = events
+        .iter()
+        .filter(|event| event["event"] == json!("exited") && event["comm"] == json!("sleep"))
+        .filter_map(|event| event["note"].as_str().map(str::to_owned))
+        .collect();
+    ended.sort();
+    // (Before Linux 6.15 the kernel does not tell how a process ended.)
+    check(ended.is_empty() || ended == ["signal INT", "signal TERM"], format!("{events:?}"))?;
+    same(events.last().cloned().unwrap_or_default()["graceful"].clone(), json!(true))
 }
 
 fn installed(program: &str) -> bool {
@@ -184,9 +263,10 @@ impl Drop for Running {
 fn start(row: &Row, init: bool) -> Result<(Running, i32), Failed> {
     let error = |error: std::io::Error| Failed::from(error.to_string());
     let dir = tempfile::tempdir().map_err(error)?;
+    for (name, text) in row.files {
+        std::fs::write(dir.path().join(name), text).map_err(error)?;
+    }
     if row.argv[0] == "java" {
-        let source = "class Sleeper { public static void main(String[] a) throws Exception { Thread.sleep(1000000); } }";
-        std::fs::write(dir.path().join("Sleeper.java"), source).map_err(error)?;
         let mut javac = Command::new("javac");
         javac.arg("Sleeper.java").current_dir(dir.path());
         check(javac.status().is_ok_and(|status| status.success()), "javac")?;
