@@ -133,6 +133,10 @@ pub struct Stop<'a> {
     tell: &'a mut dyn FnMut(Event),
     watched: Vec<Watched>,
     known: HashSet<ProcessId>,
+    /// Whether anybody was told.
+    sent: bool,
+    /// What was said when somebody could not be.
+    refused: Option<Refusal>,
 }
 
 /// Stops it. True when nobody is left.
@@ -148,7 +152,7 @@ pub fn stop(
     allow_many();
     let begun = Instant::now();
     let (watched, known) = (Vec::new(), HashSet::new());
-    Stop { host, found, way, begun, tell, watched, known }.run()
+    Stop { host, found, way, begun, tell, watched, known, sent: false, refused: None }.run()
 }
 
 impl Stop<'_> {
@@ -216,6 +220,12 @@ impl Stop<'_> {
                     // First who has left, then who is told because of that.
                     self.note_ends();
                     self.tell_those(&view, step.signal, late);
+                    // Not to wait for what nobody was told.
+                    if let (false, Some(Refusal::NotPermitted)) = (self.sent, &self.refused) {
+                        return Err(Error::new(Exit::NotPermitted, "nothing was sent")
+                            .because("it takes CAP_KILL, or the same user")
+                            .hint("run as root"));
+                    }
                 }
                 // It has ended, or what is left of it is not to be seen.
                 Err(error) if first && !begun && self.watched.is_empty() => return Err(error),
@@ -316,9 +326,16 @@ impl Stop<'_> {
             let sent = watched.held.send(order);
             let who = watched.who.clone();
             let what = match sent {
-                Ok(()) => What::Signalled,
+                Ok(()) => {
+                    self.sent = true;
+                    What::Signalled
+                }
                 Err(Refusal::Gone) => continue,
-                Err(refusal) => What::Refused(refusal.to_string()),
+                Err(refusal) => {
+                    let what = What::Refused(refusal.to_string());
+                    self.refused = Some(refusal);
+                    what
+                }
             };
             let killed = signal == Signal::KILL && what == What::Signalled;
             self.watched[index].killed |= killed;
@@ -359,7 +376,9 @@ impl Stop<'_> {
         for at in ended {
             let watched = &mut self.watched[at];
             watched.ended = true;
-            let ending = watched.held.ending();
+            // Reaped or not: it may be reaped between the two questions.
+            let unreaped = || self.host.wait_status(watched.id).and_then(Ending::of);
+            let ending = watched.held.ending().or_else(unreaped).or_else(|| watched.held.ending());
             let is_init = Some(watched.id) == init;
             // Where the kernel does not tell (before Linux 6.15), who ends in the same moment as the
             // init is taken for one that ended with it.

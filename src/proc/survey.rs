@@ -104,6 +104,17 @@ impl Host {
         stat(&self.process(pid)?, &mut Vec::new())
     }
 
+    /// How a process ended that its parent has not reaped yet, as wait(2) will tell: the last field of
+    /// `stat` (proc_pid_stat(5), since Linux 3.5); none once it is reaped. 0 as well for who may not
+    /// trace it.
+    pub fn wait_status(&self, id: ProcessId) -> Option<i32> {
+        let bytes = self.proc_file(id.pid, "stat", 1 << 14).ok()?;
+        let stat = Stat::parse(&bytes).ok()?;
+        let last = bytes.trim_ascii().rsplit(|b| *b == b' ').next()?;
+        let status = std::str::from_utf8(last).ok()?.parse().ok()?;
+        (stat.start == id.start && stat.state.is_zombie()).then_some(status)
+    }
+
     /// `/proc/PID/status` of one process.
     ///
     /// # Errors

@@ -114,7 +114,8 @@ pub enum Ending {
 }
 
 impl Ending {
-    fn of(status: i32) -> Option<Self> {
+    /// From a status as wait(2) gives it.
+    pub fn of(status: i32) -> Option<Self> {
         if libc::WIFEXITED(status) {
             return Some(Self::Status(libc::WEXITSTATUS(status)));
         }

@@ -186,6 +186,13 @@ fn not_root() -> Outcome {
     check([3, 5].contains(&refused.code), format!("{refused:?}"))?;
     is_well_formed(&refused)?;
     check(refused.err.contains("CAP_"), &refused.err)?;
+    // What may not be read is not guessed, and nobody waits for what was not sent.
+    let shown = as_nobody(&["--json", "ps", &container.init.to_string()]);
+    let unknown = |row: &serde_json::Value| row["on_signal"]["verdict"] == json!("unknown");
+    check(shown.code != 0 || shown.objects().iter().any(unknown), format!("{shown:?}"))?;
+    let stopped = as_nobody(&["stop", "-t", "60s", &name]);
+    check([3, 5].contains(&stopped.code), format!("{stopped:?}"))?;
+    check(stopped.took < Duration::from_secs(20), "the time was waited for nothing")?;
     same(container.heard(), Vec::new())
 }
 

@@ -522,20 +522,25 @@ fn stopped(engine: &Engine) -> Outcome {
 /// Runs a container for a story, and stops it; what was said, and the events.
 fn story(
     engine: &Engine,
-    options: &[&str],
     program: &[&str],
+    processes: usize,
     stop: &[&str],
 ) -> Result<(Vec<Value>, Vec<Value>), Failed> {
     let other = &format!("cit-{}-story", engine.name);
     let _ = engine.script(&["rm", other]);
-    let mut all = vec!["run", other.as_str()];
-    all.extend(options);
-    all.push("--");
+    let mut all = vec!["run", other.as_str(), "--"];
     all.extend(program);
     engine.script(&all)?;
-    // Its shells have set their traps by then.
-    std::thread::sleep(std::time::Duration::from_millis(700));
     let name = engine.script(&["qualified", other])?;
+    // Its shells have set their traps, and started what they start.
+    let ready = || {
+        let rows = run(&["--json", "ps", &name]).objects();
+        let set = |row: &Value| {
+            row["comm"] == json!("sleep") || row["on_signal"]["verdict"] == json!("handled")
+        };
+        rows.len() == processes && rows.iter().all(set)
+    };
+    check(wait_until(ready), "it is not ready")?;
     let findings = run(&["--json", "doctor", &name]).expect(0)?.objects();
     let mut all = vec!["--json", "stop", name.as_str()];
     all.extend(stop);
@@ -550,12 +555,12 @@ fn graceful(events: &[Value]) -> Value {
 
 fn story_handler(engine: &Engine) -> Outcome {
     let program = ["sh", "-c", "trap 'exit 0' TERM; sleep 1000 & wait"];
-    let (_, events) = story(engine, &[], &program, &["--order", "leaves"])?;
+    let (_, events) = story(engine, &program, 2, &["--order", "leaves"])?;
     same(graceful(&events), json!(true))
 }
 
 fn story_deaf(engine: &Engine) -> Outcome {
-    let (findings, events) = story(engine, &[], &["sleep", "1000"], &["-t", "1s"])?;
+    let (findings, events) = story(engine, &["sleep", "1000"], 1, &["-t", "1s"])?;
     same(findings[0]["code"].clone(), json!("init-without-handler"))?;
     check(events.iter().any(|event| event["event"] == json!("grace-over")), "it left")?;
     same(graceful(&events), json!(false))
@@ -566,12 +571,12 @@ fn story_deaf(engine: &Engine) -> Outcome {
 fn story_child(engine: &Engine) -> Outcome {
     let program =
         ["sh", "-c", "trap 'exit 0' TERM; sh -c \"trap 'exit 3' TERM; sleep 1000 & wait\" & wait"];
-    let (findings, events) = story(engine, &[], &program, &[])?;
+    let (findings, events) = story(engine, &program, 3, &[])?;
     same(findings[0]["code"].clone(), json!("children-unheard"))?;
     same(graceful(&events), json!(false))?;
     let unheard = events.iter().filter(|event| event["event"] == json!("killed")).count();
     same(unheard, 2)?;
-    let (_, events) = story(engine, &[], &program, &["--order", "leaves"])?;
+    let (_, events) = story(engine, &program, 3, &["--order", "leaves"])?;
     same(graceful(&events), json!(true))
 }
 

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use cinspect::analysis::runtimes;
-use cinspect::analysis::verdict::To;
+use cinspect::analysis::verdict::{Judgement, To};
 use cinspect::model::pid::HostPid;
 use cinspect::model::signal::{Signal, SignalSet};
 use cinspect::model::verdict::Verdict;
@@ -234,8 +234,7 @@ fn supervised() -> Outcome {
         .filter_map(|event| event["note"].as_str().map(str::to_owned))
         .collect();
     ended.sort();
-    // (Before Linux 6.15 the kernel does not tell how a process ended.)
-    check(ended.is_empty() || ended == ["signal INT", "signal TERM"], format!("{events:?}"))?;
+    check(ended == ["signal INT", "signal TERM"], format!("{events:?}"))?;
     same(events.last().cloned().unwrap_or_default()["graceful"].clone(), json!(true))
 }
 
@@ -293,9 +292,8 @@ fn start(row: &Row, init: bool) -> Result<(Running, i32), Failed> {
     Ok((running, pid))
 }
 
-fn play(row: &Row, init: bool) -> Outcome {
-    let (_running, pid) = start(row, init)?;
-    let signal = Signal::parse(row.signal).expect("a signal");
+/// What it is known as, and what the signal would do.
+fn look(pid: i32, signal: Signal) -> Result<(Option<&'static str>, Judgement), Failed> {
     let error = |error: cinspect::error::Error| Failed::from(error.message());
     let host = Host::new(Path::new("/")).map_err(|error| error.to_string())?;
     let found = resolve(&host, &format!("pid:{pid}"), Purpose::Act).map_err(error)?;
@@ -305,10 +303,22 @@ fn play(row: &Row, init: bool) -> Outcome {
     let member = view.members.iter().find(|member| Some(member.process.id.pid) == own);
     let member = member.ok_or("the program is not there")?;
     let runtime = runtimes::of(&member.process).map(|runtime| runtime.name);
-    same(runtime, row.runtime)?;
+    Ok((runtime, view.judge(member, signal, To::Process)))
+}
+
+fn play(row: &Row, init: bool) -> Outcome {
+    let (_running, pid) = start(row, init)?;
+    let signal = Signal::parse(row.signal).expect("a signal");
     let (verdict, ends) = if init { row.init } else { row.child };
-    let judgement = view.judge(member, signal, To::Process);
-    same(judgement.verdict, verdict)?;
+    // It may take its time to get there.
+    let mut last = look(pid, signal)?;
+    let ready = || {
+        last = look(pid, signal).unwrap_or((None, last.1.clone()));
+        (last.0, last.1.verdict) == (row.runtime, verdict)
+    };
+    let is_ready = wait_until(ready);
+    let (runtime, judgement) = last;
+    same((runtime, judgement.verdict, is_ready), (row.runtime, verdict, true))?;
     let process = pidfd::open(pid, Task::Process).map_err(|errno| errno.to_string())?;
     pidfd::send(&process, signal.number(), None, Task::Process).map_err(|e| e.to_string())?;
     let ended = || pidfd::alive(&process) == Ok(false);
