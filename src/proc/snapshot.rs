@@ -2,13 +2,14 @@
 //! line can be made to hang by its process (the kernel waits for that process's memory), so it is
 //! done by workers that are left behind when they do not come back.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 use procfs::process::Process as Handle;
-use rustix::fs::{CWD, OFlags, readlinkat};
+use rustix::fs::{CWD, readlinkat};
 
 use super::host::{Clock, read_at_once};
 use super::survey::{namespace, stat, status, thread_ids};
@@ -322,7 +323,7 @@ impl Work {
         let stat = stat(&handle, buffer)?;
         let status = status(&handle, "status", buffer)?;
         let asked = !self.facts.waits.is_empty();
-        let exe = if self.facts.exe || asked { exe(&handle) } else { Fact::Absent };
+        let exe = if self.facts.exe || asked { exe(&self.handles.proc, pid) } else { Fact::Absent };
         let threads = match self.facts.threads {
             ThreadsToo::No => Vec::new(),
             ThreadsToo::Yes => self.threads(&handle, buffer),
@@ -427,13 +428,9 @@ impl Work {
     }
 }
 
-fn exe(handle: &Handle) -> Fact<Vec<u8>> {
-    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let link = handle
-        .open_relative_flags("exe", flags)
-        .map_err(ReadError::from)
-        .and_then(|link| Ok(readlinkat(&link, c"", Vec::new())?));
-    match link {
+/// One call, by number; whose it was shows in what is read through the handle afterwards.
+fn exe(proc: &Path, pid: HostPid) -> Fact<Vec<u8>> {
+    match readlinkat(CWD, proc.join(format!("{pid}/exe")), Vec::new()).map_err(ReadError::from) {
         Ok(path) => Fact::Known(path.into_bytes()),
         Err(ReadError::Denied) => Fact::Denied,
         Err(_) => Fact::Absent,

@@ -37,8 +37,12 @@ pub(super) fn waits(
     buffer: &mut Vec<u8>,
 ) -> Result<Waits, ReadError> {
     let mut waits = Waits::default();
-    let first =
-        if main_is_dead { dead(main) } else { thread(handle, main.pid, main.sig_blk, of, buffer)? };
+    let first = if main_is_dead {
+        dead(main)
+    } else {
+        // (Its own file is the process's: the kernel need not look the thread up.)
+        thread(handle, "syscall", main.pid, main.sig_blk, of, buffer)?
+    };
     // Whoever does not block it in the main thread takes it there.
     let blocked = main_is_dead || every_thread || !first.blocked.intersection(of).is_empty();
     waits.threads.push(first);
@@ -54,7 +58,8 @@ pub(super) fn waits(
                 Err(ReadError::Gone) => continue,
                 Err(error) => return Err(error),
             };
-            match thread(handle, tid, own.sig_blk, of, buffer) {
+            let call = format!("task/{tid}/syscall");
+            match thread(handle, &call, tid, own.sig_blk, of, buffer) {
                 Ok(read) => waits.threads.push(read),
                 Err(ReadError::Gone) => {}
                 Err(error) => return Err(error),
@@ -78,6 +83,7 @@ fn dead(main: &Status) -> ThreadWaits {
 
 fn thread(
     handle: &Handle,
+    call: &str,
     tid: i32,
     blocked: SignalSet,
     of: SignalSet,
@@ -90,7 +96,7 @@ fn thread(
         awaited: SignalSet::EMPTY,
         on: Waiting::Elsewhere,
     };
-    read_at_once(handle.open_relative(format!("task/{tid}/syscall"))?, buffer, 4096)?;
+    read_at_once(handle.open_relative(call)?, buffer, 4096)?;
     let call = Call::parse(buffer).ok_or_else(|| ReadError::Broken("syscall".into()))?;
     match call {
         // Not in a call: in a fault, stopped, on its way somewhere.
