@@ -1,6 +1,6 @@
 //! The hands: they carry out what was decided, and confirm identity first.
 
 pub mod errand;
+pub mod freezer;
 pub mod signal;
 pub mod stop;
-pub mod thaw;

@@ -4,6 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
+use super::freezer::Still;
 use super::signal::{Held, Order, Refusal, allow_many, hold, kill_cgroup, wait};
 use crate::analysis::membership::Member;
 use crate::analysis::selection::WentBy;
@@ -359,8 +360,13 @@ impl Stop<'_> {
         let mut ended: Vec<usize> = (0..self.watched.len())
             .filter(|at| !self.watched[*at].ended && self.watched[*at].held.has_ended())
             .collect();
-        let init_ended = |watched: &Watched| Some(watched.id) == init && watched.held.has_ended();
-        let with_init = self.found.container.owns_pid_ns && self.watched.iter().any(init_ended);
+        // (While it is on its way out it still stands, and its children have been killed already.)
+        let leaves = |watched: &Watched| {
+            Some(watched.id) == init
+                && (watched.held.has_ended()
+                    || self.host.stat(watched.id.pid).is_ok_and(|stat| stat.is_exiting()))
+        };
+        let with_init = self.found.container.owns_pid_ns && self.watched.iter().any(leaves);
         if with_init {
             // All of them, in a moment.
             let until = Instant::now() + Duration::from_millis(500);
@@ -414,6 +420,15 @@ impl Stop<'_> {
         } else {
             // Where there is a namespace its init takes all of it; but it may not be ours to kill.
             let init = self.found.container.init;
+            // Where there is none, whoever is held still makes no new ones.
+            let still = (!self.found.container.owns_pid_ns)
+                .then(|| Still::hold(self.host, self.found))
+                .flatten();
+            if still.is_some()
+                && let Ok(view) = self.found.look(self.host, Facts::BARE)
+            {
+                let _ = self.watch(&view, false);
+            }
             let order = Order { signal: SignalNumber::Signal(Signal::KILL), value: None };
             let owns = self.found.container.owns_pid_ns;
             let mut turn: Vec<usize> =
@@ -438,6 +453,7 @@ impl Stop<'_> {
                     }
                 }
             }
+            drop(still);
         }
         while self.left() > 0 && Instant::now() < until {
             self.note_ends();

@@ -148,6 +148,24 @@ fn of_init(
     let after = format!("a stop waits {time} and then kills everything");
     let heard: Vec<&Signal> =
         case.others.iter().filter(|(_, judgement)| judgement.is_heard()).map(|(s, _)| s).collect();
+    let rather = runtimes::of(&member.process).and_then(|runtime| runtime.rather);
+    if let Some(rather) = rather.filter(|rather| rather.than == signal) {
+        let note = runtimes::note(&member.process, signal, judgement);
+        let severity = if rather.kills { Severity::Problem } else { Severity::Warning };
+        let by = rather.by;
+        findings.push(finding(
+            severity,
+            "stop-signal",
+            member,
+            format!("{signal} is not what stops it well: {}", note.unwrap_or("see its manual")),
+            format!(
+                "set `STOPSIGNAL SIG{by}` in the image, or `--stop-signal SIG{by}`; now, `cinspect stop -s {by}`"
+            ),
+        ));
+        if rather.kills {
+            return;
+        }
+    }
     // (A shell catches INT for itself and does not leave on it.)
     let heard = heard.into_iter().find(|other| !shell || **other != Signal::INT);
     if let Some(other) = heard.filter(|_| is_deaf(judgement)) {
@@ -227,6 +245,14 @@ fn unheard(case: &Case<'_>, at: usize, signal: Signal, findings: &mut Vec<Findin
             member,
             format!("PID 1 is a shell with a trap for {signal}: unless the trap passes it on and waits, {} killed unheard when it leaves", count(below.len())),
             "in the trap, `kill -TERM` the children and `wait` for them; or `cinspect stop --order leaves`",
+        ));
+    } else if tells == Tells::Nobody {
+        findings.push(finding(
+            Severity::Problem,
+            "children-unheard",
+            member,
+            format!("PID 1 leaves on {signal} and tells nobody: {} killed unheard when it does", count(below.len())),
+            "let PID 1 be a program that has the services stopped first and waits; or `cinspect stop --order leaves`",
         ));
     } else if tells == Tells::Child && deeper > 0 {
         findings.push(finding(

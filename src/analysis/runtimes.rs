@@ -13,6 +13,9 @@ pub struct Runtime {
     pub name: &'static str,
     /// Whether it is there to tell others, as PID 1.
     pub tells: Tells,
+    /// A signal that programs are told to leave by and that does not do it well, and the one that
+    /// does.
+    pub rather: Option<Rather>,
     /// Whether a process is one.
     is: fn(&Process) -> bool,
     /// What it makes of a signal, where that is not plain.
@@ -24,10 +27,23 @@ pub struct Runtime {
 pub enum Tells {
     /// Nobody, or it cannot be known.
     Unknown,
+    /// Nobody, and it does not wait either.
+    Nobody,
     /// Its child alone.
     Child,
     /// All that it has started.
     All,
+}
+
+/// Another signal than the usual one stops it well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rather {
+    /// The one that does not.
+    pub than: Signal,
+    /// The one that does.
+    pub by: Signal,
+    /// Whether it, or its children, are killed for it.
+    pub kills: bool,
 }
 
 /// A signal to a process of that kind.
@@ -40,42 +56,100 @@ struct Case<'a> {
 
 /// THE TABLE: the first that fits decides.
 pub static RUNTIMES: &[Runtime] = &[
-    Runtime { name: "Go", tells: Tells::Unknown, is: is_go, says: go },
+    Runtime { name: "Go", tells: Tells::Unknown, rather: None, is: is_go, says: go },
     Runtime {
         name: "Node",
         tells: Tells::Unknown,
+        rather: None,
         is: |p| runs(p, &["node", "nodejs"]) && listens_like_node(p),
         says: node,
     },
-    Runtime { name: "JVM", tells: Tells::Unknown, is: is_jvm, says: jvm },
+    Runtime { name: "JVM", tells: Tells::Unknown, rather: None, is: is_jvm, says: jvm },
     Runtime {
         name: "supervisord",
         tells: Tells::All,
+        rather: None,
         is: |p| runs_like(p, "python") && p.stat.comm == b"supervisord",
         says: supervisord,
     },
     Runtime {
         name: "CPython",
         tells: Tells::Unknown,
+        rather: None,
         is: |p| runs_like(p, "python"),
         says: python,
     },
     Runtime {
         name: "init",
         tells: Tells::Child,
-        is: |p| runs(p, &["tini", "tini-static", "docker-init", "catatonit"]),
+        rather: None,
+        // Podman's stands where it mounts it, by another name.
+        is: |p| {
+            runs(p, &["tini", "tini-static", "docker-init", "catatonit", "podman-init"])
+                || p.exe.known().is_some_and(|exe| exe == b"/dev/init")
+        },
         says: init,
     },
     Runtime {
         name: "dumb-init",
         tells: Tells::All,
+        rather: None,
         is: |p| runs(p, &["dumb-init"]),
         says: dumb_init,
     },
-    Runtime { name: "nginx", tells: Tells::All, is: |p| runs(p, &["nginx"]), says: nginx },
+    Runtime {
+        name: "nginx",
+        tells: Tells::All,
+        rather: Some(Rather { than: Signal::TERM, by: Signal::QUIT, kills: false }),
+        is: |p| runs(p, &["nginx"]),
+        says: nginx,
+    },
+    Runtime {
+        name: "systemd",
+        tells: Tells::All,
+        rather: Some(Rather { than: Signal::TERM, by: Signal::RTMIN_3, kills: true }),
+        is: |p| runs(p, &["systemd"]),
+        says: systemd,
+    },
+    Runtime {
+        name: "s6-svscan",
+        tells: Tells::All,
+        rather: None,
+        is: |p| runs(p, &["s6-svscan"]),
+        says: s6_svscan,
+    },
+    Runtime {
+        name: "s6-supervise",
+        tells: Tells::Child,
+        rather: None,
+        is: |p| runs(p, &["s6-supervise"]),
+        says: s6_supervise,
+    },
+    Runtime {
+        name: "runit",
+        tells: Tells::All,
+        rather: Some(Rather { than: Signal::TERM, by: Signal::CONT, kills: true }),
+        is: |p| runs(p, &["runit"]),
+        says: runit,
+    },
+    Runtime {
+        name: "runsvdir",
+        tells: Tells::Nobody,
+        rather: None,
+        is: |p| runs(p, &["runsvdir"]),
+        says: runsvdir,
+    },
+    Runtime {
+        name: "runsv",
+        tells: Tells::Child,
+        rather: None,
+        is: |p| runs(p, &["runsv"]),
+        says: runsv,
+    },
     Runtime {
         name: "shell",
         tells: Tells::Unknown,
+        rather: None,
         is: |p| {
             runs(p, &["dash", "bash", "sh", "ksh", "zsh"])
                 || (runs(p, &["busybox"]) && [&b"sh"[..], b"ash"].contains(&&*p.stat.comm))
@@ -218,6 +292,65 @@ fn nginx(case: &Case<'_>) -> Option<&'static str> {
         Signal::HUP => Some("nginx reads its configuration again"),
         _ => None,
     }
+}
+
+/// As PID 1 of a container or of a machine, and as the manager of a user's session (systemd(1),
+/// SIGNALS).
+fn systemd(case: &Case<'_>) -> Option<&'static str> {
+    match case.signal {
+        _ if !case.verdict.is_heard() => None,
+        Signal::RTMIN_3 => {
+            Some("systemd stops every unit, each by its own stop signal, and leaves then")
+        }
+        Signal::TERM if case.is_init => {
+            Some("systemd starts itself anew and stops nothing; RTMIN+3 makes it leave")
+        }
+        Signal::TERM => Some("systemd stops its units and leaves then"),
+        Signal::HUP => Some("systemd reads its units again"),
+        _ => None,
+    }
+}
+
+fn s6_svscan(case: &Case<'_>) -> Option<&'static str> {
+    (case.verdict.is_heard() && case.signal == Signal::TERM)
+        .then_some("s6-svscan has its services stopped, each by its own stop signal, and leaves")
+}
+
+fn s6_supervise(case: &Case<'_>) -> Option<&'static str> {
+    (case.verdict.is_heard() && case.signal == Signal::TERM)
+        .then_some("s6-supervise stops its service by that one's own stop signal, and leaves then")
+}
+
+/// runit(8): stage 3 follows on CONT where /etc/runit/stopit (Debian: /run/runit.stopit) may be
+/// executed.
+fn runit(case: &Case<'_>) -> Option<&'static str> {
+    match case.signal {
+        Signal::TERM | Signal::HUP if case.verdict == Verdict::Pending => Some(
+            "runit blocks it for ever; CONT makes it leave, where its file stopit may be executed",
+        ),
+        Signal::CONT if case.verdict == Verdict::Handled => Some(
+            "runit ends its stage 2, runs its stage 3 and leaves, where its file stopit may be executed",
+        ),
+        _ => None,
+    }
+}
+
+/// runsvdir(8).
+fn runsvdir(case: &Case<'_>) -> Option<&'static str> {
+    match case.signal {
+        _ if case.verdict != Verdict::Handled => None,
+        Signal::TERM => Some("runsvdir leaves at once and tells nobody"),
+        // Measured: as PID 1 it leaves before any of them has.
+        Signal::HUP => {
+            Some("runsvdir tells every runsv to stop its service, and leaves without waiting")
+        }
+        _ => None,
+    }
+}
+
+fn runsv(case: &Case<'_>) -> Option<&'static str> {
+    (case.verdict == Verdict::Handled && case.signal == Signal::TERM)
+        .then_some("runsv sends its service TERM and CONT, and leaves when that has ended")
 }
 
 fn supervisord(case: &Case<'_>) -> Option<&'static str> {

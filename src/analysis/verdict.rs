@@ -289,8 +289,15 @@ fn taker(subject: &Subject<'_>, signal: Signal, to: To) -> Taker {
     let Some(first) = fds.first() else { return Taker::Nobody(None) };
     // Reading one takes the signals of who reads: a thread of this very process, then.
     let reads = |thread: &ThreadWaits| !thread.dead && fds.iter().any(|fd| thread.on.may_read(*fd));
-    if those.into_iter().any(reads) {
+    if those.iter().copied().any(reads) {
         return Taker::Signalfd;
+    }
+    let might =
+        |thread: &ThreadWaits| !thread.dead && fds.iter().any(|fd| thread.on.might_read(*fd));
+    if those.into_iter().any(might) {
+        return Taker::Unknown(format!(
+            "it waits for its signalfd {first} by an epoll that is its parent's too: that takes it only if it put it there itself"
+        ));
     }
     Taker::Nobody(Some(format!("its signalfd {first} would take it, but no thread waits there")))
 }
@@ -301,10 +308,10 @@ fn terminal_stop(subject: &Subject<'_>, signal: Signal) -> Judgement {
     match subject.orphaned {
         Some(true) => {
             // It is asked when it is taken: until then it waits with whoever does not run.
-            let frozen = subject.frozen != Freezer::Thawed;
-            let verdict = if frozen { Verdict::Delayed } else { Verdict::Ignored };
+            let waits = subject.frozen != Freezer::Thawed || subject.state.is_uninterruptible();
+            let verdict = if waits { Verdict::Delayed } else { Verdict::Ignored };
             let note = "its process group is orphaned: STOP would stop it";
-            let later = frozen.then_some(Verdict::Ignored);
+            let later = waits.then_some(Verdict::Ignored);
             Judgement { later, ..Judgement::because(verdict, note) }
         }
         Some(false) => with_state(subject, signal, Verdict::Stops),

@@ -10,8 +10,8 @@ use serde_json::{Map, Value as Json, json};
 
 use super::signal::duration;
 use super::{Command, account, arguments, command, named_signal};
+use crate::act::freezer::thaw;
 use crate::act::stop::{Event, First, Step, Way, What, Who, stop};
-use crate::act::thaw::thaw;
 use crate::analysis::verdict::{Judgement, To};
 use crate::cli::Context;
 use crate::error::{Error, Exit};

@@ -126,6 +126,8 @@ const _: () = {
 impl Signal {
     /// The first real-time signal as glibc counts them; musl has 35.
     pub const RTMIN: Self = Self(34);
+    /// What stops systemd.
+    pub const RTMIN_3: Self = Self(37);
     /// The last real-time signal, and the last of all.
     pub const RTMAX: Self = Self(64);
     /// glibc's own, for cancelling threads (`SIGCANCEL`).

@@ -164,6 +164,12 @@ impl Stat {
         const PF_KTHREAD: u32 = 0x0020_0000;
         self.flags & PF_KTHREAD != 0
     }
+
+    /// Whether it is on its way out (`PF_EXITING`): all of it, not its main thread alone.
+    pub fn is_exiting(&self) -> bool {
+        const PF_EXITING: u32 = 0x0000_0004;
+        self.flags & PF_EXITING != 0 && !(self.state.is_zombie() && self.num_threads > 1)
+    }
 }
 
 /// Signals queued for the processes of one user, and how many may be (line `SigQ`).

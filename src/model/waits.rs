@@ -48,6 +48,10 @@ pub struct ThreadWaits {
 pub enum Waiting {
     /// For these, in read(2), poll(2), select(2) or epoll_wait(2).
     Descriptors(Vec<i32>),
+    /// For these, in epoll_wait(2) on an epoll that is its parent's too. The kernel wakes an epoll
+    /// for the signals of whoever put the signalfd there (`signalfd_poll`, fs/signalfd.c), and it
+    /// does not tell who that was.
+    Inherited(Vec<i32>),
     /// For none: it sleeps in another call.
     Elsewhere,
     /// It runs, or is in a call that may end in a read of any.
@@ -59,9 +63,14 @@ impl Waiting {
     pub fn may_read(&self, fd: i32) -> bool {
         match self {
             Self::Descriptors(fds) => fds.contains(&fd),
-            Self::Elsewhere => false,
+            Self::Elsewhere | Self::Inherited(_) => false,
             Self::Anything => true,
         }
+    }
+
+    /// Whether it may be that it reads this descriptor, and that cannot be told.
+    pub fn might_read(&self, fd: i32) -> bool {
+        matches!(self, Self::Inherited(fds) if fds.contains(&fd))
     }
 }
 

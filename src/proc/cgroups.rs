@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs::{File, Metadata};
+use std::io::Write as _;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -285,17 +286,17 @@ impl Host {
             .collect()
     }
 
-    /// The files that freeze a cgroup, open for writing, each with what thaws it.
-    pub fn freezer_files(&self, path: &[u8]) -> Vec<(File, &'static [u8])> {
+    /// The files that freeze a cgroup, open for writing, each with what freezes and what thaws it.
+    pub fn freezer_files(&self, path: &[u8]) -> Vec<FreezerFile> {
         let opened = self.hierarchies.iter().filter_map(|hierarchy| {
             let controllers = hierarchy.controllers.clone();
-            let (name, thawed): (_, &'static [u8]) = match Freezer::of(&controllers)? {
-                Freezer::V2 => ("cgroup.freeze", b"0"),
-                _ => ("freezer.state", b"THAWED"),
+            let (name, frozen, thawed) = match Freezer::of(&controllers)? {
+                Freezer::V2 => ("cgroup.freeze", "1", "0"),
+                _ => ("freezer.state", "FROZEN", "THAWED"),
             };
             let dir = self.cgroup_dir(&Cgroup { controllers, path: path.to_owned() })?;
             let file = std::fs::OpenOptions::new().write(true).open(dir.join(name)).ok()?;
-            Some((file, thawed))
+            Some(FreezerFile { file, frozen, thawed })
         });
         opened.collect()
     }
@@ -305,6 +306,24 @@ impl Host {
     pub fn cgroup_kill_file(&self, cgroup: &Cgroup) -> Option<File> {
         let dir = self.cgroup_dir(cgroup)?;
         std::fs::OpenOptions::new().write(true).open(dir.join("cgroup.kill")).ok()
+    }
+}
+
+/// What a freezer is set by.
+pub struct FreezerFile {
+    file: File,
+    frozen: &'static str,
+    thawed: &'static str,
+}
+
+impl FreezerFile {
+    /// Freezes or thaws. The kernel takes its time to freeze.
+    ///
+    /// # Errors
+    /// Those of write(2).
+    pub fn set(&mut self, frozen: bool) -> std::io::Result<()> {
+        let word = if frozen { self.frozen } else { self.thawed };
+        self.file.write_all(word.as_bytes())
     }
 }
 

@@ -9,7 +9,7 @@ mod snapshot;
 mod survey;
 mod waits;
 
-pub use cgroups::{CgroupTree, LiveCgroup};
+pub use cgroups::{CgroupTree, FreezerFile, LiveCgroup};
 pub use disk::{Owner, StateDir, StateFile};
 pub use host::Host;
 pub use inside::{Asked, Inside};

@@ -16,6 +16,7 @@ use crate::model::status::Status;
 use crate::model::waits::{
     Call, Signalfd, ThreadWaits, Waiting, Waits, epoll_targets, signalfd_set,
 };
+use crate::sys::kcmp;
 
 /// rt_sigtimedwait, also as a 32-bit program calls it: on x86 and Arm 177, and 421 with 64-bit times
 /// (arch/x86/entry/syscalls/syscall_32.tbl, arch/arm/tools/syscall.tbl). No native call of either
@@ -41,7 +42,7 @@ pub(super) fn waits(
         dead(main)
     } else {
         // (Its own file is the process's: the kernel need not look the thread up.)
-        thread(handle, "syscall", main.pid, main.sig_blk, of, buffer)?
+        thread(handle, "syscall", main.pid, main.sig_blk, of, main.ppid, buffer)?
     };
     // Whoever does not block it in the main thread takes it there.
     let blocked = main_is_dead || every_thread || !first.blocked.intersection(of).is_empty();
@@ -59,7 +60,7 @@ pub(super) fn waits(
                 Err(error) => return Err(error),
             };
             let call = format!("task/{tid}/syscall");
-            match thread(handle, &call, tid, own.sig_blk, of, buffer) {
+            match thread(handle, &call, tid, own.sig_blk, of, main.ppid, buffer) {
                 Ok(read) => waits.threads.push(read),
                 Err(ReadError::Gone) => {}
                 Err(error) => return Err(error),
@@ -87,6 +88,7 @@ fn thread(
     tid: i32,
     blocked: SignalSet,
     of: SignalSet,
+    parent: i32,
     buffer: &mut Vec<u8>,
 ) -> Result<ThreadWaits, ReadError> {
     let mut read = ThreadWaits {
@@ -108,13 +110,21 @@ fn thread(
         }
         // What it waits for matters only where something is blocked that a signalfd could take.
         Call::In(..) if blocked.intersection(of).is_empty() => {}
-        Call::In(number, arguments) => read.on = descriptors(handle, number, arguments, buffer),
+        Call::In(number, arguments) => {
+            read.on = descriptors(handle, number, arguments, parent, buffer);
+        }
     }
     Ok(read)
 }
 
 /// Which descriptors a system call waits for.
-fn descriptors(handle: &Handle, number: i64, arguments: [u64; 6], buffer: &mut Vec<u8>) -> Waiting {
+fn descriptors(
+    handle: &Handle,
+    number: i64,
+    arguments: [u64; 6],
+    parent: i32,
+    buffer: &mut Vec<u8>,
+) -> Waiting {
     let [first, second, ..] = arguments;
     if [libc::SYS_read, libc::SYS_readv].contains(&number) {
         return Waiting::Descriptors(vec![first as i32]);
@@ -141,6 +151,11 @@ fn descriptors(handle: &Handle, number: i64, arguments: [u64; 6], buffer: &mut V
         let info = handle.open_relative(format!("fdinfo/{}", first as i32));
         let read = info.map_err(ReadError::from).and_then(|info| read_into(info, buffer, 4 << 20));
         return match read {
+            Ok(())
+                if parent > 0 && kcmp::same_file(handle.pid, parent, first as i32) == Ok(true) =>
+            {
+                Waiting::Inherited(epoll_targets(buffer))
+            }
             Ok(()) => Waiting::Descriptors(epoll_targets(buffer)),
             Err(_) => Waiting::Anything,
         };

@@ -3,5 +3,6 @@
 //! its error names the call. Nothing here decides anything: confirming identity is `act`'s work.
 
 pub mod apart;
+pub mod kcmp;
 pub mod namespace;
 pub mod pidfd;

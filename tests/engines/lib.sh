@@ -14,6 +14,8 @@ run_dir=${CINSPECT_TEST_DIR:-/run/cinspect-test}
 data_dir=${CINSPECT_TEST_DATA:-/var/tmp/cinspect-test}
 cache_dir=${CINSPECT_TEST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/cinspect-test}
 rootfs=$data_dir/rootfs
+# Options of a story for the engine's own `run`.
+read -ra options <<< "${CIT_OPTIONS:-}"
 
 die() { echo "${engine:-engine}: $*" >&2; exit 1; }
 cannot() { echo "${engine:-engine}: $*" >&2; exit 77; }
@@ -241,6 +243,7 @@ up() { :; }
 down() { :; }
 daemons() { :; }
 as_user() { :; }
+stop() { cannot "cannot stop"; }
 pause() { cannot "cannot pause"; }
 unpause() { cannot "cannot unpause"; }
 
@@ -262,7 +265,12 @@ run() {
   # The engine may return while its own program is still the init.
   wait_for 50 runs "$name" || die "$name does not run its command"
 }
-runs() { in_busybox "$(init "$1")"; }
+runs() {
+  local pid
+  pid=$(init "$1")
+  # With options of its own its init may be another program, but it is not the runtime's.
+  if [ -z "${CIT_OPTIONS:-}" ]; then in_busybox "$pid"; else [ "$pid" -gt 0 ] && ! grep -qE '^runc' "/proc/$pid/comm"; fi
+}
 
 main() {
   local sub=${1:?which subcommand}
@@ -274,7 +282,7 @@ main() {
   esac
   case $sub in
     exec) local name=$1; shift; [ "${1:-}" = -- ] && shift; enter "$name" "$@" ;;
-    packages | install | check | up | down | version | run | id | init | qualified | top | pause | unpause | policy | rm | daemons | as_user)
+    packages | install | check | up | down | version | run | id | init | qualified | top | pause | unpause | policy | stop | rm | daemons | as_user)
       "do_$sub" "$@" ;;
     *) die "no subcommand $sub" ;;
   esac
@@ -299,6 +307,7 @@ do_qualified() { qualified "$@"; }
 do_top() { top "$@"; }
 do_pause() { pause "$@"; }
 do_unpause() { unpause "$@"; }
+do_stop() { stop "$@"; }
 do_policy() { policy "$@"; }
 do_rm() { remove "$@"; }
 do_daemons() { daemons; }

@@ -3,6 +3,7 @@
 
 use std::mem::{size_of, zeroed};
 use std::ptr::null_mut;
+use std::sync::atomic::{AtomicI32, Ordering};
 
 use nix::libc;
 
@@ -47,11 +48,18 @@ pub fn take(name: &str, word: &str) -> bool {
     let (what, list) = word.split_once('=').unwrap_or((word, ""));
     let set = set_of(list);
     match what {
+        "vforks" => vfork(),
         "sigwait" => wait(name, &set, false),
         // Ends when it has got one.
         "leaves-on" => wait(name, &set, true),
         "signalfd-read" | "signalfd-poll" | "signalfd-select" | "signalfd-epoll"
         | "signalfd-nobody" => signalfd(name, &set, &what[9..]),
+        "signalfd-childs" => signalfd_of_a_child(name, &set),
+        "signalfd-inherited-read" => serve(name, INHERITED.load(Ordering::Relaxed), 0, "read"),
+        "signalfd-inherited-epoll" => {
+            let [fd, epoll] = [&INHERITED, &INHERITED_EPOLL].map(|fd| fd.load(Ordering::Relaxed));
+            serve(name, fd, epoll, "epoll");
+        }
         _ => return false,
     }
     true
@@ -59,6 +67,10 @@ pub fn take(name: &str, word: &str) -> bool {
 
 /// The same in another thread, the main thread blocking the signals too.
 pub fn take_aside(name: &str, word: &str) -> bool {
+    if let Some(list) = word.strip_prefix("signalfd-inherited-").and_then(|w| w.split_once('=')) {
+        inherit(list.1);
+        return true;
+    }
     let Some(word) = word.strip_prefix("other-").map(str::to_owned) else { return false };
     let list = word.split_once('=').map_or("", |(_, list)| list).to_owned();
     if !["sigwait=", "signalfd-"].iter().any(|known| word.starts_with(known)) {
@@ -95,7 +107,8 @@ fn wait(name: &str, set: &libc::sigset_t, leave: bool) {
     }
 }
 
-fn signalfd(name: &str, set: &libc::sigset_t, how: &str) {
+/// A signalfd, and an epoll that watches it.
+fn open(set: &libc::sigset_t) -> (i32, i32) {
     mask(libc::SIG_BLOCK, set);
     // SAFETY: descriptors of our own, and memory that lives through each call.
     unsafe {
@@ -103,6 +116,68 @@ fn signalfd(name: &str, set: &libc::sigset_t, how: &str) {
         let epoll = libc::epoll_create1(0);
         let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: 0 };
         libc::epoll_ctl(epoll, libc::EPOLL_CTL_ADD, fd, &mut event);
+        (fd, epoll)
+    }
+}
+
+fn signalfd(name: &str, set: &libc::sigset_t, how: &str) {
+    let (fd, epoll) = open(set);
+    serve(name, fd, epoll, how);
+}
+
+static INHERITED: AtomicI32 = AtomicI32::new(-1);
+static INHERITED_EPOLL: AtomicI32 = AtomicI32::new(-1);
+
+/// Goes on as the child of a process that has opened the signalfd, and stays.
+fn inherit(list: &str) {
+    let (fd, epoll) = open(&set_of(list));
+    INHERITED.store(fd, Ordering::Relaxed);
+    INHERITED_EPOLL.store(epoll, Ordering::Relaxed);
+    if !fork() {
+        forever();
+    }
+}
+
+/// Its child reads: that takes the child's signals alone.
+fn signalfd_of_a_child(name: &str, set: &libc::sigset_t) {
+    let (fd, epoll) = open(set);
+    if fork() {
+        serve(name, fd, epoll, "read");
+    }
+    forever();
+}
+
+/// Whether we are the child, which does not outlive its parent.
+fn fork() -> bool {
+    // SAFETY: there is but one thread, so that the child may go on as it likes.
+    unsafe {
+        let child = libc::fork() == 0;
+        if child {
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+        }
+        child
+    }
+}
+
+/// Sleeps as the parent of a vfork(2) does: until a child that does nothing has left. (With memory of
+/// its own, or it could not go on in two places.)
+fn vfork() {
+    // SAFETY: as a fork.
+    let child = unsafe {
+        let flags = libc::CLONE_VFORK | libc::SIGCHLD;
+        libc::syscall(libc::SYS_clone, flags, 0usize, 0usize, 0usize, 0usize) == 0
+    };
+    if child {
+        // SAFETY: numbers only.
+        unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+    }
+    forever();
+}
+
+fn serve(name: &str, fd: i32, epoll: i32, how: &str) {
+    // SAFETY: descriptors of our own, and memory that lives through each call.
+    unsafe {
+        let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: 0 };
         loop {
             match how {
                 "poll" => {

@@ -59,6 +59,10 @@ const KINDS: &[(&str, &str)] = &[
     ("that_watch_a_signalfd_by_epoll", "signalfd-epoll=@"),
     ("whose_signalfd_nobody_reads", "signalfd-nobody=@"),
     ("with_a_second_thread_at_a_signalfd", "other-signalfd-poll=@"),
+    ("whose_signalfd_their_child_reads", "signalfd-childs=@"),
+    ("that_wait_for_a_vfork", "vforks"),
+    ("that_wait_for_a_vfork_with_a_handler", "handle=@ vforks"),
+    ("that_wait_for_a_vfork_and_block_it", "block=@ vforks"),
 ];
 
 /// Those whose answer changes with the state.
@@ -93,6 +97,15 @@ pub fn trials() -> Vec<Trial> {
             }
         }
     }
+    let words = "signalfd-inherited-read=@";
+    trials.push(trial(
+        "truth::children_with_a_signalfd_of_their_parents".into(),
+        words,
+        State::Running,
+        false,
+    ));
+    trials.push(test_with(Need::Root, "truth::an_epoll_that_is_the_parents_too", inherited));
+    trials.push(test_with(Need::Root, "truth::signals_for_one_thread_alone", threads));
     trials.push(test_with(Need::Root, "truth::zombies_and_main_threads_that_left", ended));
     trials.push(test_with(Need::Root, "truth::inits_of_nested_namespaces", nested));
     trials.push(test_with(Need::Root, "truth::what_a_tracer_does_is_not_known", traced));
@@ -454,6 +467,78 @@ fn traced() -> Outcome {
     std::thread::sleep(Duration::from_millis(200));
     check(actors[0].look() != Seen::Handled, "the tracer has let it through")?;
     play(&container, &actors[1..], State::Running)
+}
+
+/// Whoever has put a signalfd into an epoll is woken, and not who waits there after a fork.
+fn inherited() -> Outcome {
+    let container = cast("init\n> one signalfd-inherited-epoll=TERM")?;
+    let host = host_pids(&container)?;
+    let pid = host[&container.inside["one"]];
+    let actor = Actor { container: &container, name: "one".into(), pid, signal: Signal::TERM };
+    let said = predict(&container, std::slice::from_ref(&actor))?;
+    crate::support::same(said[0].verdict, Verdict::Unknown)?;
+    let note = said[0].note.clone().unwrap_or_default();
+    check(note.contains("its parent's too"), note)?;
+    kill(pid, Signal::TERM.number())?;
+    std::thread::sleep(Duration::from_millis(300));
+    crate::support::same(actor.look(), Seen::Pending)
+}
+
+/// A signal for a thread is that thread's, however the others stand to it.
+fn threads() -> Outcome {
+    type Said = (Verdict, Seen);
+    const ALL: &[(&str, &str, [Said; 2])] = &[
+        (
+            "one",
+            "thread-blocks=TERM",
+            [(Verdict::Terminates, Seen::Ended), (Verdict::Pending, Seen::Nothing)],
+        ),
+        (
+            "two",
+            "handle=TERM thread-blocks=TERM",
+            [(Verdict::Handled, Seen::Handled), (Verdict::Pending, Seen::Nothing)],
+        ),
+        (
+            "three",
+            "other-open=TERM",
+            [(Verdict::Pending, Seen::Pending), (Verdict::Terminates, Seen::Ended)],
+        ),
+        (
+            "four",
+            "other-sigwait=TERM",
+            [(Verdict::Pending, Seen::Pending), (Verdict::Accepted, Seen::Accepted)],
+        ),
+    ];
+    for (name, words, expected) in ALL {
+        for (at, (verdict, seen)) in expected.iter().enumerate() {
+            let container = cast(&format!("init\n> {name} {words}"))?;
+            let inside = container.inside[*name];
+            let pid = host_pids(&container)?[&inside];
+            // Where a handler is, a thread listens to it; the last one is that of the words.
+            let tasks =
+                std::fs::read_dir(format!("/proc/{pid}/task")).map_err(|e| e.to_string())?;
+            let mut tids: Vec<i32> =
+                tasks.flatten().filter_map(|t| t.file_name().to_str()?.parse().ok()).collect();
+            tids.sort_unstable();
+            let tid = if at == 0 { pid } else { *tids.last().ok_or("no thread")? };
+            let status = std::fs::read_to_string(format!("/proc/{pid}/task/{tid}/status"));
+            let status = status.map_err(|error| error.to_string())?;
+            let own = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+            let own = own.and_then(|line| line.split_whitespace().last()).ok_or("no NSpid")?;
+            let word = format!("pid:{}", container.init);
+            let rows = crate::support::run(&["--json", "signal", &word, "TERM", "--tid", own]);
+            let rows = rows.expect(0)?.objects();
+            let told = (rows[0]["verdict"].as_str().unwrap_or_default().to_owned(), *name, at);
+            crate::support::same(told, (verdict.name().to_owned(), *name, at))?;
+            MADE.fetch_add(1, Ordering::Relaxed);
+            let actor =
+                Actor { container: &container, name: (*name).into(), pid, signal: Signal::TERM };
+            let as_said = || actor.look() == *seen;
+            let ok = crate::support::wait_until(as_said);
+            check(ok, format!("{name} {at}: said {verdict:?}, seen {:?}", actor.look()))?;
+        }
+    }
+    Ok(())
 }
 
 /// The init of a namespace in a container is shielded from its outer container and from the host.
