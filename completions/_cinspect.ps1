@@ -38,6 +38,8 @@ Register-ArgumentCompleter -Native -CommandName 'cinspect' -ScriptBlock {
             [CompletionResult]::new('signals', 'signals', [CompletionResultType]::ParameterValue, 'Show signal by signal what each process does with it, who blocks it, who waits for it, and what it would do')
             [CompletionResult]::new('stop', 'stop', [CompletionResultType]::ParameterValue, 'Stop containers as their engines do, and say as it goes who was told, who left when and who was killed')
             [CompletionResult]::new('doctor', 'doctor', [CompletionResultType]::ParameterValue, 'Say why a stop would not be graceful, and what helps')
+            [CompletionResult]::new('exec', 'exec', [CompletionResultType]::ParameterValue, 'Run a command inside a container, or its user''s shell')
+            [CompletionResult]::new('enter', 'enter', [CompletionResultType]::ParameterValue, 'Run a command inside a container, or its user''s shell')
             [CompletionResult]::new('completions', 'completions', [CompletionResultType]::ParameterValue, 'Print the completion script for a shell')
             [CompletionResult]::new('help', 'help', [CompletionResultType]::ParameterValue, 'Print this message or the help of the given subcommand(s)')
             break
@@ -198,6 +200,68 @@ Register-ArgumentCompleter -Native -CommandName 'cinspect' -ScriptBlock {
             [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
             break
         }
+        'cinspect;exec' {
+            [CompletionResult]::new('-u', '-u', [CompletionResultType]::ParameterName, 'As this user, by name or number inside')
+            [CompletionResult]::new('--user', '--user', [CompletionResultType]::ParameterName, 'As this user, by name or number inside')
+            [CompletionResult]::new('-w', '-w', [CompletionResultType]::ParameterName, 'Begin in this folder, inside')
+            [CompletionResult]::new('--workdir', '--workdir', [CompletionResultType]::ParameterName, 'Begin in this folder, inside')
+            [CompletionResult]::new('-e', '-e', [CompletionResultType]::ParameterName, 'Set a variable; without a value, take ours')
+            [CompletionResult]::new('--env', '--env', [CompletionResultType]::ParameterName, 'Set a variable; without a value, take ours')
+            [CompletionResult]::new('--env-file', '--env-file', [CompletionResultType]::ParameterName, 'Set the variables of a file, one a line')
+            [CompletionResult]::new('--pid', '--pid', [CompletionResultType]::ParameterName, 'Beside the process with this number inside, in place of the init')
+            [CompletionResult]::new('--ns', '--ns', [CompletionResultType]::ParameterName, 'Join these namespaces alone: user, mnt, uts, ipc, net, pid, cgroup, time')
+            [CompletionResult]::new('--skip', '--skip', [CompletionResultType]::ParameterName, 'Join all but these; without mnt the command is the host''s own')
+            [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When to colour')
+            [CompletionResult]::new('--host-root', '--host-root', [CompletionResultType]::ParameterName, 'The host''s file system, as mounted there: inside a privileged container')
+            [CompletionResult]::new('-t', '-t', [CompletionResultType]::ParameterName, 'Make a terminal for it even where stdin or stdout is none')
+            [CompletionResult]::new('--tty', '--tty', [CompletionResultType]::ParameterName, 'Make a terminal for it even where stdin or stdout is none')
+            [CompletionResult]::new('-T', '-T ', [CompletionResultType]::ParameterName, 'Make none')
+            [CompletionResult]::new('--no-tty', '--no-tty', [CompletionResultType]::ParameterName, 'Make none')
+            [CompletionResult]::new('-i', '-i', [CompletionResultType]::ParameterName, 'Pass stdin on (it always is)')
+            [CompletionResult]::new('--interactive', '--interactive', [CompletionResultType]::ParameterName, 'Pass stdin on (it always is)')
+            [CompletionResult]::new('-d', '-d', [CompletionResultType]::ParameterName, 'Leave it running, and print its PIDs')
+            [CompletionResult]::new('--detach', '--detach', [CompletionResultType]::ParameterName, 'Leave it running, and print its PIDs')
+            [CompletionResult]::new('--privileged', '--privileged', [CompletionResultType]::ParameterName, 'Keep every capability, and go without the seccomp filter')
+            [CompletionResult]::new('--no-cgroup', '--no-cgroup', [CompletionResultType]::ParameterName, 'Stay in our own cgroups')
+            [CompletionResult]::new('--strict', '--strict', [CompletionResultType]::ParameterName, 'Fail where something cannot be carried over')
+            [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Print NDJSON: one object a line, with stable names and exact strings')
+            [CompletionResult]::new('-v', '-v', [CompletionResultType]::ParameterName, 'Tell each step of finding the container, on stderr')
+            [CompletionResult]::new('--verbose', '--verbose', [CompletionResultType]::ParameterName, 'Tell each step of finding the container, on stderr')
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
+            break
+        }
+        'cinspect;enter' {
+            [CompletionResult]::new('-u', '-u', [CompletionResultType]::ParameterName, 'As this user, by name or number inside')
+            [CompletionResult]::new('--user', '--user', [CompletionResultType]::ParameterName, 'As this user, by name or number inside')
+            [CompletionResult]::new('-w', '-w', [CompletionResultType]::ParameterName, 'Begin in this folder, inside')
+            [CompletionResult]::new('--workdir', '--workdir', [CompletionResultType]::ParameterName, 'Begin in this folder, inside')
+            [CompletionResult]::new('-e', '-e', [CompletionResultType]::ParameterName, 'Set a variable; without a value, take ours')
+            [CompletionResult]::new('--env', '--env', [CompletionResultType]::ParameterName, 'Set a variable; without a value, take ours')
+            [CompletionResult]::new('--env-file', '--env-file', [CompletionResultType]::ParameterName, 'Set the variables of a file, one a line')
+            [CompletionResult]::new('--pid', '--pid', [CompletionResultType]::ParameterName, 'Beside the process with this number inside, in place of the init')
+            [CompletionResult]::new('--ns', '--ns', [CompletionResultType]::ParameterName, 'Join these namespaces alone: user, mnt, uts, ipc, net, pid, cgroup, time')
+            [CompletionResult]::new('--skip', '--skip', [CompletionResultType]::ParameterName, 'Join all but these; without mnt the command is the host''s own')
+            [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When to colour')
+            [CompletionResult]::new('--host-root', '--host-root', [CompletionResultType]::ParameterName, 'The host''s file system, as mounted there: inside a privileged container')
+            [CompletionResult]::new('-t', '-t', [CompletionResultType]::ParameterName, 'Make a terminal for it even where stdin or stdout is none')
+            [CompletionResult]::new('--tty', '--tty', [CompletionResultType]::ParameterName, 'Make a terminal for it even where stdin or stdout is none')
+            [CompletionResult]::new('-T', '-T ', [CompletionResultType]::ParameterName, 'Make none')
+            [CompletionResult]::new('--no-tty', '--no-tty', [CompletionResultType]::ParameterName, 'Make none')
+            [CompletionResult]::new('-i', '-i', [CompletionResultType]::ParameterName, 'Pass stdin on (it always is)')
+            [CompletionResult]::new('--interactive', '--interactive', [CompletionResultType]::ParameterName, 'Pass stdin on (it always is)')
+            [CompletionResult]::new('-d', '-d', [CompletionResultType]::ParameterName, 'Leave it running, and print its PIDs')
+            [CompletionResult]::new('--detach', '--detach', [CompletionResultType]::ParameterName, 'Leave it running, and print its PIDs')
+            [CompletionResult]::new('--privileged', '--privileged', [CompletionResultType]::ParameterName, 'Keep every capability, and go without the seccomp filter')
+            [CompletionResult]::new('--no-cgroup', '--no-cgroup', [CompletionResultType]::ParameterName, 'Stay in our own cgroups')
+            [CompletionResult]::new('--strict', '--strict', [CompletionResultType]::ParameterName, 'Fail where something cannot be carried over')
+            [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Print NDJSON: one object a line, with stable names and exact strings')
+            [CompletionResult]::new('-v', '-v', [CompletionResultType]::ParameterName, 'Tell each step of finding the container, on stderr')
+            [CompletionResult]::new('--verbose', '--verbose', [CompletionResultType]::ParameterName, 'Tell each step of finding the container, on stderr')
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
+            break
+        }
         'cinspect;completions' {
             [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When to colour')
             [CompletionResult]::new('--host-root', '--host-root', [CompletionResultType]::ParameterName, 'The host''s file system, as mounted there: inside a privileged container')
@@ -215,6 +279,7 @@ Register-ArgumentCompleter -Native -CommandName 'cinspect' -ScriptBlock {
             [CompletionResult]::new('signals', 'signals', [CompletionResultType]::ParameterValue, 'Show signal by signal what each process does with it, who blocks it, who waits for it, and what it would do')
             [CompletionResult]::new('stop', 'stop', [CompletionResultType]::ParameterValue, 'Stop containers as their engines do, and say as it goes who was told, who left when and who was killed')
             [CompletionResult]::new('doctor', 'doctor', [CompletionResultType]::ParameterValue, 'Say why a stop would not be graceful, and what helps')
+            [CompletionResult]::new('exec', 'exec', [CompletionResultType]::ParameterValue, 'Run a command inside a container, or its user''s shell')
             [CompletionResult]::new('completions', 'completions', [CompletionResultType]::ParameterValue, 'Print the completion script for a shell')
             [CompletionResult]::new('help', 'help', [CompletionResultType]::ParameterValue, 'Print this message or the help of the given subcommand(s)')
             break
@@ -235,6 +300,9 @@ Register-ArgumentCompleter -Native -CommandName 'cinspect' -ScriptBlock {
             break
         }
         'cinspect;help;doctor' {
+            break
+        }
+        'cinspect;help;exec' {
             break
         }
         'cinspect;help;completions' {

@@ -22,6 +22,12 @@ _cinspect() {
             cinspect,doctor)
                 cmd="cinspect__subcmd__doctor"
                 ;;
+            cinspect,enter)
+                cmd="cinspect__subcmd__exec"
+                ;;
+            cinspect,exec)
+                cmd="cinspect__subcmd__exec"
+                ;;
             cinspect,help)
                 cmd="cinspect__subcmd__help"
                 ;;
@@ -52,6 +58,9 @@ _cinspect() {
             cinspect__subcmd__help,doctor)
                 cmd="cinspect__subcmd__help__subcmd__doctor"
                 ;;
+            cinspect__subcmd__help,exec)
+                cmd="cinspect__subcmd__help__subcmd__exec"
+                ;;
             cinspect__subcmd__help,help)
                 cmd="cinspect__subcmd__help__subcmd__help"
                 ;;
@@ -77,7 +86,7 @@ _cinspect() {
 
     case "${cmd}" in
         cinspect)
-            opts="-v -h -V --json --color --host-root --verbose --help --version ls list ps signal kill signals stop doctor completions help"
+            opts="-v -h -V --json --color --host-root --verbose --help --version ls list ps signal kill signals stop doctor exec enter completions help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -142,8 +151,70 @@ _cinspect() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        cinspect__subcmd__exec)
+            opts="-t -T -i -u -w -e -d -v -h --tty --no-tty --interactive --user --workdir --env --env-file --detach --pid --ns --skip --privileged --no-cgroup --strict --json --color --host-root --verbose --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --user)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -u)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --workdir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -w)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --env)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -e)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --env-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --pid)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ns)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --skip)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                --host-root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         cinspect__subcmd__help)
-            opts="ls ps signal signals stop doctor completions help"
+            opts="ls ps signal signals stop doctor exec completions help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -171,6 +242,20 @@ _cinspect() {
             return 0
             ;;
         cinspect__subcmd__help__subcmd__doctor)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        cinspect__subcmd__help__subcmd__exec)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )

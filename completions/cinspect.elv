@@ -35,6 +35,8 @@ set edit:completion:arg-completer[cinspect] = {|@words|
             cand signals 'Show signal by signal what each process does with it, who blocks it, who waits for it, and what it would do'
             cand stop 'Stop containers as their engines do, and say as it goes who was told, who left when and who was killed'
             cand doctor 'Say why a stop would not be graceful, and what helps'
+            cand exec 'Run a command inside a container, or its user''s shell'
+            cand enter 'Run a command inside a container, or its user''s shell'
             cand completions 'Print the completion script for a shell'
             cand help 'Print this message or the help of the given subcommand(s)'
         }
@@ -186,6 +188,66 @@ set edit:completion:arg-completer[cinspect] = {|@words|
             cand -h 'Print help (see more with ''--help'')'
             cand --help 'Print help (see more with ''--help'')'
         }
+        &'cinspect;exec'= {
+            cand -u 'As this user, by name or number inside'
+            cand --user 'As this user, by name or number inside'
+            cand -w 'Begin in this folder, inside'
+            cand --workdir 'Begin in this folder, inside'
+            cand -e 'Set a variable; without a value, take ours'
+            cand --env 'Set a variable; without a value, take ours'
+            cand --env-file 'Set the variables of a file, one a line'
+            cand --pid 'Beside the process with this number inside, in place of the init'
+            cand --ns 'Join these namespaces alone: user, mnt, uts, ipc, net, pid, cgroup, time'
+            cand --skip 'Join all but these; without mnt the command is the host''s own'
+            cand --color 'When to colour'
+            cand --host-root 'The host''s file system, as mounted there: inside a privileged container'
+            cand -t 'Make a terminal for it even where stdin or stdout is none'
+            cand --tty 'Make a terminal for it even where stdin or stdout is none'
+            cand -T 'Make none'
+            cand --no-tty 'Make none'
+            cand -i 'Pass stdin on (it always is)'
+            cand --interactive 'Pass stdin on (it always is)'
+            cand -d 'Leave it running, and print its PIDs'
+            cand --detach 'Leave it running, and print its PIDs'
+            cand --privileged 'Keep every capability, and go without the seccomp filter'
+            cand --no-cgroup 'Stay in our own cgroups'
+            cand --strict 'Fail where something cannot be carried over'
+            cand --json 'Print NDJSON: one object a line, with stable names and exact strings'
+            cand -v 'Tell each step of finding the container, on stderr'
+            cand --verbose 'Tell each step of finding the container, on stderr'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+        }
+        &'cinspect;enter'= {
+            cand -u 'As this user, by name or number inside'
+            cand --user 'As this user, by name or number inside'
+            cand -w 'Begin in this folder, inside'
+            cand --workdir 'Begin in this folder, inside'
+            cand -e 'Set a variable; without a value, take ours'
+            cand --env 'Set a variable; without a value, take ours'
+            cand --env-file 'Set the variables of a file, one a line'
+            cand --pid 'Beside the process with this number inside, in place of the init'
+            cand --ns 'Join these namespaces alone: user, mnt, uts, ipc, net, pid, cgroup, time'
+            cand --skip 'Join all but these; without mnt the command is the host''s own'
+            cand --color 'When to colour'
+            cand --host-root 'The host''s file system, as mounted there: inside a privileged container'
+            cand -t 'Make a terminal for it even where stdin or stdout is none'
+            cand --tty 'Make a terminal for it even where stdin or stdout is none'
+            cand -T 'Make none'
+            cand --no-tty 'Make none'
+            cand -i 'Pass stdin on (it always is)'
+            cand --interactive 'Pass stdin on (it always is)'
+            cand -d 'Leave it running, and print its PIDs'
+            cand --detach 'Leave it running, and print its PIDs'
+            cand --privileged 'Keep every capability, and go without the seccomp filter'
+            cand --no-cgroup 'Stay in our own cgroups'
+            cand --strict 'Fail where something cannot be carried over'
+            cand --json 'Print NDJSON: one object a line, with stable names and exact strings'
+            cand -v 'Tell each step of finding the container, on stderr'
+            cand --verbose 'Tell each step of finding the container, on stderr'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+        }
         &'cinspect;completions'= {
             cand --color 'When to colour'
             cand --host-root 'The host''s file system, as mounted there: inside a privileged container'
@@ -202,6 +264,7 @@ set edit:completion:arg-completer[cinspect] = {|@words|
             cand signals 'Show signal by signal what each process does with it, who blocks it, who waits for it, and what it would do'
             cand stop 'Stop containers as their engines do, and say as it goes who was told, who left when and who was killed'
             cand doctor 'Say why a stop would not be graceful, and what helps'
+            cand exec 'Run a command inside a container, or its user''s shell'
             cand completions 'Print the completion script for a shell'
             cand help 'Print this message or the help of the given subcommand(s)'
         }
@@ -216,6 +279,8 @@ set edit:completion:arg-completer[cinspect] = {|@words|
         &'cinspect;help;stop'= {
         }
         &'cinspect;help;doctor'= {
+        }
+        &'cinspect;help;exec'= {
         }
         &'cinspect;help;completions'= {
         }

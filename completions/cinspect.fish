@@ -40,6 +40,8 @@ complete -c cinspect -n "__fish_cinspect_needs_command" -f -a "kill" -d 'Send a 
 complete -c cinspect -n "__fish_cinspect_needs_command" -f -a "signals" -d 'Show signal by signal what each process does with it, who blocks it, who waits for it, and what it would do'
 complete -c cinspect -n "__fish_cinspect_needs_command" -f -a "stop" -d 'Stop containers as their engines do, and say as it goes who was told, who left when and who was killed'
 complete -c cinspect -n "__fish_cinspect_needs_command" -f -a "doctor" -d 'Say why a stop would not be graceful, and what helps'
+complete -c cinspect -n "__fish_cinspect_needs_command" -f -a "exec" -d 'Run a command inside a container, or its user\'s shell'
+complete -c cinspect -n "__fish_cinspect_needs_command" -f -a "enter" -d 'Run a command inside a container, or its user\'s shell'
 complete -c cinspect -n "__fish_cinspect_needs_command" -f -a "completions" -d 'Print the completion script for a shell'
 complete -c cinspect -n "__fish_cinspect_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c cinspect -n "__fish_cinspect_using_subcommand ls" -l runtime -d 'Only containers of this runtime: docker, podman, …, bare' -r
@@ -156,6 +158,48 @@ complete -c cinspect -n "__fish_cinspect_using_subcommand doctor" -l host-root -
 complete -c cinspect -n "__fish_cinspect_using_subcommand doctor" -l json -d 'Print NDJSON: one object a line, with stable names and exact strings'
 complete -c cinspect -n "__fish_cinspect_using_subcommand doctor" -s v -l verbose -d 'Tell each step of finding the container, on stderr'
 complete -c cinspect -n "__fish_cinspect_using_subcommand doctor" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c cinspect -n "__fish_cinspect_using_subcommand exec" -s u -l user -d 'As this user, by name or number inside' -r
+complete -c cinspect -n "__fish_cinspect_using_subcommand exec" -s w -l workdir -d 'Begin in this folder, inside' -r
+complete -c cinspect -n "__fish_cinspect_using_subcommand exec" -s e -l env -d 'Set a variable; without a value, take ours' -r
+complete -c cinspect -n "__fish_cinspect_using_subcommand exec" -l env-file -d 'Set the variables of a file, one a line' -r -F
+complete -c cinspect -n "__fish_cinspect_using_subcommand exec" -l pid -d 'Beside the process with this number inside, in place of the init' -r
+complete -c cinspect -n "__fish_cinspect_using_subcommand exec" -l ns -d 'Join these namespaces alone: user, mnt, uts, ipc, net, pid, cgroup, time' -r
+complete -c cinspect -n "__fish_cinspect_using_subcommand exec" -l skip -d 'Join all but these; without mnt the command is the host\'s own' -r
+complete -c cinspect -n "__fish_cinspect_using_subcommand exec" -l color -d 'When to colour' -r -f -a "auto\t'Where stdout is a terminal that can, and `NO_COLOR` is not set'
+always\t'Always'
+never\t'Never'"
+complete -c cinspect -n "__fish_cinspect_using_subcommand exec" -l host-root -d 'The host\'s file system, as mounted there: inside a privileged container' -r -F
+complete -c cinspect -n "__fish_cinspect_using_subcommand exec" -s t -l tty -d 'Make a terminal for it even where stdin or stdout is none'
+complete -c cinspect -n "__fish_cinspect_using_subcommand exec" -s T -l no-tty -d 'Make none'
+complete -c cinspect -n "__fish_cinspect_using_subcommand exec" -s i -l interactive -d 'Pass stdin on (it always is)'
+complete -c cinspect -n "__fish_cinspect_using_subcommand exec" -s d -l detach -d 'Leave it running, and print its PIDs'
+complete -c cinspect -n "__fish_cinspect_using_subcommand exec" -l privileged -d 'Keep every capability, and go without the seccomp filter'
+complete -c cinspect -n "__fish_cinspect_using_subcommand exec" -l no-cgroup -d 'Stay in our own cgroups'
+complete -c cinspect -n "__fish_cinspect_using_subcommand exec" -l strict -d 'Fail where something cannot be carried over'
+complete -c cinspect -n "__fish_cinspect_using_subcommand exec" -l json -d 'Print NDJSON: one object a line, with stable names and exact strings'
+complete -c cinspect -n "__fish_cinspect_using_subcommand exec" -s v -l verbose -d 'Tell each step of finding the container, on stderr'
+complete -c cinspect -n "__fish_cinspect_using_subcommand exec" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c cinspect -n "__fish_cinspect_using_subcommand enter" -s u -l user -d 'As this user, by name or number inside' -r
+complete -c cinspect -n "__fish_cinspect_using_subcommand enter" -s w -l workdir -d 'Begin in this folder, inside' -r
+complete -c cinspect -n "__fish_cinspect_using_subcommand enter" -s e -l env -d 'Set a variable; without a value, take ours' -r
+complete -c cinspect -n "__fish_cinspect_using_subcommand enter" -l env-file -d 'Set the variables of a file, one a line' -r -F
+complete -c cinspect -n "__fish_cinspect_using_subcommand enter" -l pid -d 'Beside the process with this number inside, in place of the init' -r
+complete -c cinspect -n "__fish_cinspect_using_subcommand enter" -l ns -d 'Join these namespaces alone: user, mnt, uts, ipc, net, pid, cgroup, time' -r
+complete -c cinspect -n "__fish_cinspect_using_subcommand enter" -l skip -d 'Join all but these; without mnt the command is the host\'s own' -r
+complete -c cinspect -n "__fish_cinspect_using_subcommand enter" -l color -d 'When to colour' -r -f -a "auto\t'Where stdout is a terminal that can, and `NO_COLOR` is not set'
+always\t'Always'
+never\t'Never'"
+complete -c cinspect -n "__fish_cinspect_using_subcommand enter" -l host-root -d 'The host\'s file system, as mounted there: inside a privileged container' -r -F
+complete -c cinspect -n "__fish_cinspect_using_subcommand enter" -s t -l tty -d 'Make a terminal for it even where stdin or stdout is none'
+complete -c cinspect -n "__fish_cinspect_using_subcommand enter" -s T -l no-tty -d 'Make none'
+complete -c cinspect -n "__fish_cinspect_using_subcommand enter" -s i -l interactive -d 'Pass stdin on (it always is)'
+complete -c cinspect -n "__fish_cinspect_using_subcommand enter" -s d -l detach -d 'Leave it running, and print its PIDs'
+complete -c cinspect -n "__fish_cinspect_using_subcommand enter" -l privileged -d 'Keep every capability, and go without the seccomp filter'
+complete -c cinspect -n "__fish_cinspect_using_subcommand enter" -l no-cgroup -d 'Stay in our own cgroups'
+complete -c cinspect -n "__fish_cinspect_using_subcommand enter" -l strict -d 'Fail where something cannot be carried over'
+complete -c cinspect -n "__fish_cinspect_using_subcommand enter" -l json -d 'Print NDJSON: one object a line, with stable names and exact strings'
+complete -c cinspect -n "__fish_cinspect_using_subcommand enter" -s v -l verbose -d 'Tell each step of finding the container, on stderr'
+complete -c cinspect -n "__fish_cinspect_using_subcommand enter" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c cinspect -n "__fish_cinspect_using_subcommand completions" -l color -d 'When to colour' -r -f -a "auto\t'Where stdout is a terminal that can, and `NO_COLOR` is not set'
 always\t'Always'
 never\t'Never'"
@@ -163,11 +207,12 @@ complete -c cinspect -n "__fish_cinspect_using_subcommand completions" -l host-r
 complete -c cinspect -n "__fish_cinspect_using_subcommand completions" -l json -d 'Print NDJSON: one object a line, with stable names and exact strings'
 complete -c cinspect -n "__fish_cinspect_using_subcommand completions" -s v -l verbose -d 'Tell each step of finding the container, on stderr'
 complete -c cinspect -n "__fish_cinspect_using_subcommand completions" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c cinspect -n "__fish_cinspect_using_subcommand help; and not __fish_seen_subcommand_from ls ps signal signals stop doctor completions help" -f -a "ls" -d 'List the containers on this host, of every engine'
-complete -c cinspect -n "__fish_cinspect_using_subcommand help; and not __fish_seen_subcommand_from ls ps signal signals stop doctor completions help" -f -a "ps" -d 'Show the process tree of containers, with each process\'s signal masks and handlers'
-complete -c cinspect -n "__fish_cinspect_using_subcommand help; and not __fish_seen_subcommand_from ls ps signal signals stop doctor completions help" -f -a "signal" -d 'Send a signal to processes of a container: its init, or those that are chosen'
-complete -c cinspect -n "__fish_cinspect_using_subcommand help; and not __fish_seen_subcommand_from ls ps signal signals stop doctor completions help" -f -a "signals" -d 'Show signal by signal what each process does with it, who blocks it, who waits for it, and what it would do'
-complete -c cinspect -n "__fish_cinspect_using_subcommand help; and not __fish_seen_subcommand_from ls ps signal signals stop doctor completions help" -f -a "stop" -d 'Stop containers as their engines do, and say as it goes who was told, who left when and who was killed'
-complete -c cinspect -n "__fish_cinspect_using_subcommand help; and not __fish_seen_subcommand_from ls ps signal signals stop doctor completions help" -f -a "doctor" -d 'Say why a stop would not be graceful, and what helps'
-complete -c cinspect -n "__fish_cinspect_using_subcommand help; and not __fish_seen_subcommand_from ls ps signal signals stop doctor completions help" -f -a "completions" -d 'Print the completion script for a shell'
-complete -c cinspect -n "__fish_cinspect_using_subcommand help; and not __fish_seen_subcommand_from ls ps signal signals stop doctor completions help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c cinspect -n "__fish_cinspect_using_subcommand help; and not __fish_seen_subcommand_from ls ps signal signals stop doctor exec completions help" -f -a "ls" -d 'List the containers on this host, of every engine'
+complete -c cinspect -n "__fish_cinspect_using_subcommand help; and not __fish_seen_subcommand_from ls ps signal signals stop doctor exec completions help" -f -a "ps" -d 'Show the process tree of containers, with each process\'s signal masks and handlers'
+complete -c cinspect -n "__fish_cinspect_using_subcommand help; and not __fish_seen_subcommand_from ls ps signal signals stop doctor exec completions help" -f -a "signal" -d 'Send a signal to processes of a container: its init, or those that are chosen'
+complete -c cinspect -n "__fish_cinspect_using_subcommand help; and not __fish_seen_subcommand_from ls ps signal signals stop doctor exec completions help" -f -a "signals" -d 'Show signal by signal what each process does with it, who blocks it, who waits for it, and what it would do'
+complete -c cinspect -n "__fish_cinspect_using_subcommand help; and not __fish_seen_subcommand_from ls ps signal signals stop doctor exec completions help" -f -a "stop" -d 'Stop containers as their engines do, and say as it goes who was told, who left when and who was killed'
+complete -c cinspect -n "__fish_cinspect_using_subcommand help; and not __fish_seen_subcommand_from ls ps signal signals stop doctor exec completions help" -f -a "doctor" -d 'Say why a stop would not be graceful, and what helps'
+complete -c cinspect -n "__fish_cinspect_using_subcommand help; and not __fish_seen_subcommand_from ls ps signal signals stop doctor exec completions help" -f -a "exec" -d 'Run a command inside a container, or its user\'s shell'
+complete -c cinspect -n "__fish_cinspect_using_subcommand help; and not __fish_seen_subcommand_from ls ps signal signals stop doctor exec completions help" -f -a "completions" -d 'Print the completion script for a shell'
+complete -c cinspect -n "__fish_cinspect_using_subcommand help; and not __fish_seen_subcommand_from ls ps signal signals stop doctor exec completions help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

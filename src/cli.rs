@@ -103,6 +103,8 @@ pub fn cli() -> Command {
 
 /// Runs a command line; the exit status is the one the manual lists.
 pub fn run(argv: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> ExitCode {
+    let argv: Vec<OsString> = argv.into_iter().map(Into::into).collect();
+    crate::act::enter::be_helper(argv.first().map(OsString::as_os_str));
     let matches = match cli().try_get_matches_from(argv) {
         Ok(matches) => matches,
         // Help and version are answers; help for want of a command is said on stderr.

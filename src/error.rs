@@ -3,15 +3,16 @@
 
 use std::process::ExitCode;
 
+/// An exit status; the manual's list is [`Exit::ALL`]. `exec` gives that of its command besides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exit(pub u8);
+
 macro_rules! exits {
     ($($name:ident = $number:literal, $means:literal;)*) => {
-        /// Exit statuses; the manual's list is this one.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum Exit {
-            $(#[doc = $means] $name = $number,)*
-        }
-
+        #[allow(non_upper_case_globals, reason = "they are the kinds of exit, each a number")]
         impl Exit {
+            $(#[doc = $means] pub const $name: Self = Self($number);)*
+
             /// Each with what it means.
             pub const ALL: &[(Self, &str)] = &[$((Self::$name, $means),)*];
         }
@@ -27,11 +28,14 @@ exits! {
     NotPermitted = 5, "Not permitted; the message names what is missing.";
     NothingSent = 6, "Nothing was sent, because --require-handler forbade it.";
     TimedOut = 124, "Time ran out (--wait, --kill-after).";
+    CannotEnter = 125, "exec: cinspect itself failed; all else is the status of the command.";
+    CannotRun = 126, "exec: the command was found and cannot be run.";
+    NotFound = 127, "exec: the command was not found.";
 }
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
-        Self::from(exit as u8)
+        Self::from(exit.0)
     }
 }
 

@@ -10,7 +10,7 @@
 //! 4. Send through the pidfd, never to a number.
 
 use std::io::Write;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -182,6 +182,11 @@ fn confirm(host: &Host, found: &Found, seen: &Process, went_by: WentBy) -> Resul
 }
 
 impl Held {
+    /// The process, as a descriptor.
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.process.as_fd()
+    }
+
     /// How it ended, where the kernel still tells.
     pub fn ending(&self) -> Option<Ending> {
         pidfd::ending(&self.process)

@@ -2,6 +2,7 @@
 //! right under it and none needs a container.
 
 pub mod diagnosis;
+pub mod entry;
 pub mod membership;
 pub mod runtimes;
 pub mod selection;

@@ -69,7 +69,7 @@ fn page(clap: clap::Command, name: &str, examples: &[Example]) -> io::Result<Vec
         rest.text([roman(*what)]);
     }
     let statuses: Vec<(String, &str)> =
-        Exit::ALL.iter().map(|(exit, means)| ((*exit as u8).to_string(), *means)).collect();
+        Exit::ALL.iter().map(|(exit, means)| (exit.0.to_string(), *means)).collect();
     list(&mut rest, "EXIT STATUS", &statuses);
     if name == "cinspect" {
         list(&mut rest, "FILES", FILES);

@@ -3,6 +3,7 @@
 
 mod completions;
 mod doctor;
+mod exec;
 mod ls;
 mod manual;
 mod ps;
@@ -46,6 +47,7 @@ pub static COMMANDS: &[Command] = &[
     signals::COMMAND,
     stop::COMMAND,
     doctor::COMMAND,
+    exec::COMMAND,
     completions::COMMAND,
 ];
 

@@ -5,6 +5,7 @@ pub mod capability;
 pub mod cgroup;
 pub mod container;
 pub mod idmap;
+pub mod limits;
 pub mod mount;
 pub mod namespace;
 pub mod passwd;

@@ -30,7 +30,7 @@ impl Names {
     /// ```
     pub fn parse(bytes: &[u8]) -> Self {
         let mut names = Self::default();
-        for (name, uid) in bytes.split(|b| *b == b'\n').filter_map(user) {
+        for Account { name, uid, .. } in accounts(bytes) {
             let name: Arc<[u8]> = name.into();
             names.by_uid.entry(uid).or_insert_with(|| Arc::clone(&name));
             names.by_name.entry(name).or_insert(uid);
@@ -49,16 +49,65 @@ impl Names {
     }
 }
 
-fn user(line: &[u8]) -> Option<(&[u8], u32)> {
-    if line.len() > MAX_LINE {
-        return None;
+/// A line of a passwd file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Account<'a> {
+    /// Its name.
+    pub name: &'a [u8],
+    /// Its number.
+    pub uid: u32,
+    /// Its group.
+    pub gid: u32,
+    /// Where it is at home: an absolute path of one line; none for what is not.
+    pub home: Option<&'a [u8]>,
+    /// Its shell, likewise.
+    pub shell: Option<&'a [u8]>,
+}
+
+/// The lines of a passwd file that are in form, as [`Names::parse`] says.
+pub fn accounts(bytes: &[u8]) -> impl Iterator<Item = Account<'_>> {
+    bytes.split(|b| *b == b'\n').filter_map(|line| {
+        let mut fields = (line.len() <= MAX_LINE).then(|| line.split(|b| *b == b':'))?;
+        let name = fields.next().filter(|name| is_sound(name))?;
+        let _password = fields.next()?;
+        let uid = decimal(fields.next()?).filter(|uid| *uid != NOBODY_AT_ALL)?;
+        let gid = decimal(fields.next()?).filter(|gid: &u32| *gid != NOBODY_AT_ALL)?;
+        let _gecos = fields.next();
+        let mut path = || fields.next().filter(|p| p.starts_with(b"/") && !p.contains(&0));
+        Some(Account { name, uid, gid, home: path(), shell: path() })
+    })
+}
+
+/// A line of a group file (group(5)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Group<'a> {
+    /// Its name.
+    pub name: &'a [u8],
+    /// Its number.
+    pub gid: u32,
+    members: &'a [u8],
+}
+
+impl Group<'_> {
+    /// Whether a user is listed in it.
+    pub fn has(&self, user: &[u8]) -> bool {
+        self.members.split(|b| *b == b',').any(|member| member == user)
     }
-    let mut fields = line.split(|b| *b == b':');
-    let name = fields.next().filter(|name| is_sound(name))?;
-    let _password = fields.next()?;
-    let uid = decimal(fields.next()?).filter(|uid| *uid != NOBODY_AT_ALL)?;
-    let _gid = decimal(fields.next()?).filter(|gid: &u32| *gid != NOBODY_AT_ALL)?;
-    Some((name, uid))
+}
+
+/// The lines of a group file that are in form.
+///
+/// ```text
+/// video:x:44:alice,bob
+/// ```
+pub fn groups(bytes: &[u8]) -> impl Iterator<Item = Group<'_>> {
+    bytes.split(|b| *b == b'\n').filter_map(|line| {
+        let mut fields = (line.len() <= MAX_LINE).then(|| line.split(|b| *b == b':'))?;
+        let name = fields.next().filter(|name| is_sound(name))?;
+        let _password = fields.next()?;
+        let gid = decimal(fields.next()?).filter(|gid| *gid != NOBODY_AT_ALL)?;
+        Some(Group { name, gid, members: fields.next().unwrap_or_default() })
+    })
 }
 
 fn is_sound(name: &[u8]) -> bool {

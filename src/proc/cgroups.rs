@@ -301,6 +301,20 @@ impl Host {
         opened.collect()
     }
 
+    /// The file that takes processes into a cgroup, open for writing.
+    ///
+    /// # Errors
+    /// When the hierarchy is not mounted here, or it is not ours to write.
+    pub fn cgroup_procs_file(&self, cgroup: &Cgroup) -> Result<File, ReadError> {
+        if cgroup.path.windows(3).any(|part| part == b"/..") {
+            return Err(ReadError::Broken("it lies outside of our cgroup namespace".into()));
+        }
+        let dir = self.cgroup_dir(cgroup);
+        let dir =
+            dir.ok_or_else(|| ReadError::Broken("its hierarchy is not mounted here".into()))?;
+        Ok(std::fs::OpenOptions::new().write(true).open(dir.join("cgroup.procs"))?)
+    }
+
     /// The file that kills a whole cgroup at once (`cgroup.kill`, v2 since Linux 5.14), open for
     /// writing, if this one has it.
     pub fn cgroup_kill_file(&self, cgroup: &Cgroup) -> Option<File> {

@@ -3,6 +3,7 @@
 
 mod cgroups;
 mod disk;
+mod entry;
 mod host;
 mod inside;
 mod snapshot;
@@ -11,6 +12,7 @@ mod waits;
 
 pub use cgroups::{CgroupTree, FreezerFile, LiveCgroup};
 pub use disk::{Owner, StateDir, StateFile};
+pub use entry::EntryFacts;
 pub use host::Host;
 pub use inside::{Asked, Inside};
 pub use snapshot::{CommandLimit, Facts, ThreadsToo};

@@ -6,3 +6,6 @@ pub mod apart;
 pub mod kcmp;
 pub mod namespace;
 pub mod pidfd;
+pub mod process;
+pub mod sealed;
+pub mod seccomp;

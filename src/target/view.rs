@@ -29,6 +29,21 @@ pub struct View {
 }
 
 impl Found {
+    /// The init alone, without whoever else there is.
+    ///
+    /// # Errors
+    /// [`ReadError`]; [`ReadError::Gone`] as well where it has none.
+    pub fn look_at_init(&self, host: &Host, facts: Facts) -> Result<Member, ReadError> {
+        let init = self.container.init.ok_or(ReadError::Gone)?;
+        let read = host.snapshot(&[init.pid], facts).pop().unwrap_or(Err(ReadError::Gone))?;
+        if read.id != init {
+            return Err(ReadError::Gone);
+        }
+        let users = Users { map: None, names: None };
+        let placed = place(vec![(read, true)], self.container.depth, &users).pop();
+        placed.ok_or(ReadError::Gone)
+    }
+
     /// Takes the snapshot.
     ///
     /// # Errors

@@ -7,6 +7,7 @@ mod bad_times;
 mod docs;
 mod doctor;
 mod engines;
+mod exec;
 mod hosts;
 mod house;
 mod ls;
@@ -15,6 +16,7 @@ mod ps;
 mod signal;
 mod stop;
 mod support;
+mod terminal;
 mod truth;
 
 #[path = "../harness/mod.rs"]
@@ -34,6 +36,7 @@ fn main() -> ExitCode {
     trials.extend(docs::trials());
     trials.extend(doctor::trials());
     trials.extend(engines::trials());
+    trials.extend(exec::trials());
     trials.extend(hosts::trials());
     trials.extend(house::trials());
     trials.extend(ls::trials());

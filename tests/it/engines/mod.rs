@@ -14,6 +14,7 @@ use crate::support::{
 };
 
 mod checks;
+mod entering;
 mod own;
 mod stories;
 
@@ -50,6 +51,11 @@ const CHECKS: &[Check] = &[
     ("looks_at_no_process_outside_where_there_is_a_cgroup", checks::no_survey),
     ("shares_a_pid_namespace_with_another", checks::shared),
     ("shares_the_pid_namespace_of_the_host", checks::hosts_namespace),
+    ("exec_has_what_the_init_has", entering::as_the_init),
+    ("exec_is_as_the_engines_own", entering::as_the_engines),
+    ("exec_is_used_as_people_do", entering::used),
+    ("exec_goes_in_beside_another_process", entering::beside),
+    ("exec_does_not_go_into_what_is_paused", entering::paused),
     ("is_stopped_with_an_account_of_it", checks::stopped),
     ("is_no_more_once_it_has_ended", checks::ended),
 ];
@@ -68,6 +74,7 @@ const OWN: &[(&str, Check)] = &[
     ("podman", ("leaves_gracefully_where_its_own_stop_does_not", stories::better)),
     ("docker", ("has_an_init_of_its_engine", stories::engines_init)),
     ("podman", ("has_an_init_of_its_engine", stories::engines_init)),
+    ("podman-rootless", ("exec_works_for_its_own_user", entering::by_its_own_user)),
     ("docker", ("comes_back_where_its_restart_policy_says_so", stories::comes_back)),
 ];
 
@@ -86,6 +93,12 @@ const LACKS: &[(&str, &str, &str)] = &[
     ("podman-rootless", "looks_at_no_process_outside_where_there_is_a_cgroup", "it has no cgroup"),
     ("crun", "looks_at_no_process_outside_where_there_is_a_cgroup", "it has no cgroup"),
     ("bwrap", "looks_at_no_process_outside_where_there_is_a_cgroup", "it has no cgroup"),
+    ("podman-rootless", "exec_does_not_go_into_what_is_paused", "without a cgroup it cannot pause"),
+    ("crun", "exec_does_not_go_into_what_is_paused", "without a cgroup it cannot pause"),
+    ("nspawn", "exec_does_not_go_into_what_is_paused", "it cannot pause"),
+    ("bwrap", "exec_does_not_go_into_what_is_paused", "it cannot pause"),
+    ("nspawn", "exec_is_as_the_engines_own", "it has no exec of its own"),
+    ("bwrap", "exec_is_as_the_engines_own", "it has no exec of its own"),
     ("nspawn", "is_seen_to_be_paused", "it cannot pause"),
     ("bwrap", "is_seen_to_be_paused", "it cannot pause"),
     ("nspawn", "shares_a_pid_namespace_with_another", "it has no such option"),

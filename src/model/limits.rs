@@ -1,0 +1,86 @@
+//! `/proc/PID/limits`: the resource limits of a process (proc_pid_limits(5), getrlimit(2)).
+
+use super::status::decimal;
+
+/// One limit; none for no limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Limit {
+    /// `RLIMIT_*`, as the kernel numbers it.
+    pub resource: u32,
+    /// What holds now.
+    pub soft: Option<u64>,
+    /// How far it may be raised.
+    pub hard: Option<u64>,
+}
+
+/// The kernel's names in this file, by the number of the resource
+/// (include/uapi/asm-generic/resource.h, fs/proc/base.c), and the names of getrlimit(2).
+const NAMES: &[(&str, &str)] = &[
+    ("Max cpu time", "CPU"),
+    ("Max file size", "FSIZE"),
+    ("Max data size", "DATA"),
+    ("Max stack size", "STACK"),
+    ("Max core file size", "CORE"),
+    ("Max resident set", "RSS"),
+    ("Max processes", "NPROC"),
+    ("Max open files", "NOFILE"),
+    ("Max locked memory", "MEMLOCK"),
+    ("Max address space", "AS"),
+    ("Max file locks", "LOCKS"),
+    ("Max pending signals", "SIGPENDING"),
+    ("Max msgqueue size", "MSGQUEUE"),
+    ("Max nice priority", "NICE"),
+    ("Max realtime priority", "RTPRIO"),
+    ("Max realtime timeout", "RTTIME"),
+];
+
+impl Limit {
+    /// As getrlimit(2) names it, without `RLIMIT_`.
+    pub fn name(&self) -> &'static str {
+        NAMES.get(self.resource as usize).map_or("?", |(_, name)| name)
+    }
+}
+
+/// Parses the file; lines that are not known are left out.
+///
+/// ```text
+/// Limit                     Soft Limit           Hard Limit           Units
+/// Max cpu time              unlimited            unlimited            seconds
+/// Max open files            1024                 524288               files
+/// ```
+pub fn parse(bytes: &[u8]) -> Vec<Limit> {
+    let value = |word: &[u8]| match word {
+        b"unlimited" => Some(None),
+        digits => decimal(digits).map(Some),
+    };
+    bytes
+        .split(|b| *b == b'\n')
+        .filter_map(|line| {
+            let number = NAMES.iter().position(|(name, _)| line.starts_with(name.as_bytes()))?;
+            let rest = &line[NAMES[number].0.len()..];
+            let mut words = rest.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
+            let (soft, hard) = (value(words.next()?)?, value(words.next()?)?);
+            Some(Limit { resource: u32::try_from(number).ok()?, soft, hard })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_are_read_by_their_names() {
+        let text = b"Limit   Soft Limit  Hard Limit  Units\n\
+            Max cpu time              unlimited            unlimited            seconds   \n\
+            Max open files            1024                 524288               files     \n\
+            Max nice priority         0                    0                    \nbad\n";
+        let limits = parse(text);
+        let open = Limit { resource: 7, soft: Some(1024), hard: Some(524_288) };
+        assert_eq!(limits[0], Limit { resource: 0, soft: None, hard: None });
+        assert_eq!((limits[1], limits[1].name(), limits.len()), (open, "NOFILE", 3));
+        // As many as we have ourselves.
+        let own = std::fs::read("/proc/self/limits").unwrap();
+        assert_eq!(parse(&own).len(), NAMES.len());
+    }
+}
