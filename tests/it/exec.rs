@@ -42,6 +42,7 @@ pub fn trials() -> Vec<Trial> {
         root("exec::a_file_system_that_hangs_is_given_up", hangs),
         root("exec::what_is_traced_keeps_its_tracer", traced),
         root("exec::too_few_descriptors_are_told", few),
+        root("exec::no_other_command_runs_a_program_or_goes_in", others),
     ]
 }
 
@@ -331,7 +332,7 @@ fn caller() -> Outcome {
     let container = cast("init")?;
     let script = "umask 000; trap '' PIPE INT USR1; export SECRET=1 LD_PRELOAD=; cd /tmp; exec 7< / 8< /etc/passwd; \
         exec nice -n 5 \"$1\" exec \"$2\" -- sh -c \
-        'umask; grep -E \"Sig(Blk|Ign)\" /proc/$$/status; nice; ls /proc/$$/fd; env; pwd; cat /proc/keys'";
+        'umask; grep -E \"Sig(Blk|Ign)\" /proc/self/status; nice; ls /proc/$$/fd; env; pwd; cat /proc/keys'";
     let mut command = Command::new("sh");
     command.args(["-c", script, "sh", env!("CARGO_BIN_EXE_cinspect"), &name(&container)]);
     command.stdin(Stdio::null());
@@ -345,6 +346,7 @@ fn caller() -> Outcome {
     same(lines[3], "0")?;
     // (The shell has its script nowhere, and lists itself by another process.)
     same(lines[4..7].to_vec(), vec!["0", "1", "2"])?;
+    check(!said.out.contains("cit-key"), "a key of the caller's is in there")?;
     check(!said.out.contains("SECRET") && lines[7].parse::<u8>().is_err(), &said.out)?;
     Ok(())
 }
@@ -429,8 +431,11 @@ fn covered() -> Outcome {
         .lines()
         .filter(|line| line.starts_with(helper))
         .skip_while(|line| !line.contains("setns("));
+    // Beneath its root the files of its users, and of ours what was held before.
+    let ours = ["\"etc/passwd\"", "\"etc/group\"", "\"self/"];
     let opened: Vec<&str> = after
-        .filter(|line| ["\"/proc", "\"/sys", "\"/dev"].iter().any(|path| line.contains(path)))
+        .filter(|line| line.contains("openat"))
+        .filter(|line| !ours.iter().any(|path| line.contains(path)))
         .collect();
     check(opened.is_empty(), format!("{opened:?}"))
 }
@@ -501,6 +506,30 @@ fn traced() -> Outcome {
     exec(&container, &["--strict", "--", "true"]).expect(0)?;
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     check(!status.contains("TracerPid:\t0\n"), "its tracer has gone")
+}
+
+/// Who only looks or signals starts no program, joins no namespace (CVE-2022-1227).
+fn others() -> Outcome {
+    let container = cast("init leaves-on=TERM")?;
+    let name = name(&container);
+    for words in [
+        &["ls"][..],
+        &["ps", &name],
+        &["signals", &name],
+        &["doctor", &name],
+        &["signal", &name, "0"],
+        &["stop", &name],
+    ] {
+        let log = tempfile::NamedTempFile::new().map_err(|error| error.to_string())?;
+        let mut traced = Command::new("strace");
+        traced.args(["-f", "-qq", "-e", "trace=execve,execveat,setns,chroot", "-o"]);
+        traced.arg(log.path()).arg(env!("CARGO_BIN_EXE_cinspect")).args(words);
+        finish(traced).expect(0)?;
+        let text = std::fs::read_to_string(log.path()).unwrap_or_default();
+        let calls: Vec<&str> = text.lines().filter(|line| line.contains('(')).collect();
+        check(calls.len() == 1 && calls[0].contains("execve("), format!("{words:?}: {text}"))?;
+    }
+    Ok(())
 }
 
 fn few() -> Outcome {

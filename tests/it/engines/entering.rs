@@ -248,3 +248,53 @@ pub fn by_its_own_user(engine: &Engine) -> Outcome {
     let tools = exec(&["--skip", "mnt", &name, "--", "ps", "-e", "-o", "pid"]).expect(0)?;
     check(tools.out.lines().any(|line| line.trim() == "1"), &tools.out)
 }
+
+/// Whatever a container shares with the host, the command shares with it, and nothing more.
+pub fn with_options(engine: &Engine) -> Outcome {
+    let other = &format!("cit-{}-shares", engine.name);
+    for options in [
+        "--net=host --ipc=host",
+        "--uts=host --pid=host",
+        "--cgroupns=private",
+        "--user 1000:100 --cap-add=NET_ADMIN --security-opt=no-new-privileges",
+        "--security-opt=seccomp=unconfined --cap-drop=ALL --oom-score-adj=7 --ulimit=nofile=99:100",
+    ] {
+        let _ = engine.script(&["rm", other]);
+        engine.script_with(options, &["run", other, "--", "sleep", "1000"])?;
+        let work = || -> Outcome {
+            let name = engine.script(&["qualified", other])?;
+            let pid = ours(&name, &["--strict"], &["sleep", "5454"])?;
+            let (init, own) = (facts(i64::from(engine.init_of(other)?))?, facts(pid)?);
+            let wrong = differing(&init, &own, &["fds", "SigIgn", "SigCgt", "SigBlk"]);
+            check(wrong.is_empty(), format!("{options}: {}", wrong.join("\n")))?;
+            // What is paused or not, the command leaves nothing behind.
+            end(&name, "5454");
+            Ok(())
+        };
+        let outcome = work();
+        let _ = engine.script(&["rm", other]);
+        outcome?;
+    }
+    Ok(())
+}
+
+/// Its filter cannot be read while somebody else traces the init: that is said, or refused, and the
+/// tracer stays.
+pub fn traced(engine: &Engine) -> Outcome {
+    let name = engine.qualified()?;
+    let init = engine.init()?;
+    let pid = nix::unistd::Pid::from_raw(init);
+    // A thread is the tracer: what it does ends with it.
+    nix::sys::ptrace::seize(pid, nix::sys::ptrace::Options::empty())
+        .map_err(|errno| errno.to_string())?;
+    let strict = run(&["exec", "--strict", &name, "true"]);
+    let told = run(&["exec", &name, "true"]);
+    let status = std::fs::read_to_string(format!("/proc/{init}/status")).unwrap_or_default();
+    nix::sys::ptrace::interrupt(pid).map_err(|errno| errno.to_string())?;
+    let _ = nix::sys::wait::waitpid(pid, Some(nix::sys::wait::WaitPidFlag::__WALL));
+    let _ = nix::sys::ptrace::detach(pid, None);
+    check(strict.expect(125)?.err.contains("seccomp"), "strict")?;
+    check(told.expect(0)?.err.contains("somebody else traces"), "not told")?;
+    check(!status.contains("TracerPid:\t0\n"), "the tracer has gone")?;
+    run(&["exec", "--strict", &name, "true"]).expect(0).map(drop)
+}

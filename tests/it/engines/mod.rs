@@ -75,6 +75,8 @@ const OWN: &[(&str, Check)] = &[
     ("docker", ("has_an_init_of_its_engine", stories::engines_init)),
     ("podman", ("has_an_init_of_its_engine", stories::engines_init)),
     ("podman-rootless", ("exec_works_for_its_own_user", entering::by_its_own_user)),
+    ("docker", ("exec_shares_what_the_container_shares", entering::with_options)),
+    ("docker", ("exec_disturbs_no_tracer", entering::traced)),
     ("docker", ("comes_back_where_its_restart_policy_says_so", stories::comes_back)),
 ];
 

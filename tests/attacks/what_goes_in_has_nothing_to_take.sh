@@ -1,0 +1,55 @@
+#!/bin/bash
+# A container that may trace, and looks at whoever appears in its sight from the first instant on: at
+# descriptors, capabilities, environment and program (CVE-2016-9962).
+. "${0%/*}/lib.sh"
+command -v python3 >/dev/null || fail "no python3"
+cat >"$work/watch.py" <<'EOF'
+import ctypes, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
+SEIZE, INTERRUPT, DETACH = 0x4206, 0x4207, 17
+known = {1, os.getpid()}
+log = open(sys.argv[1], "w", buffering=1)
+print("ready", file=log)
+while True:
+    for pid in [int(name) for name in os.listdir("/proc") if name.isdigit()]:
+        if pid in known:
+            continue
+        known.add(pid)
+        try:
+            traced = libc.ptrace(SEIZE, pid, None, None) == 0
+            if traced:
+                libc.ptrace(INTERRUPT, pid, None, None)
+            fds = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
+            caps = [line.split()[1] for line in open(f"/proc/{pid}/status") if line.startswith("CapEff")]
+            exe = os.readlink(f"/proc/{pid}/exe")
+            env = "SECRET" in open(f"/proc/{pid}/environ").read()
+            cwd = os.readlink(f"/proc/{pid}/cwd")
+            print("seen", traced, caps[0], exe, env, cwd, *fds, sep="\t", file=log)
+        except OSError:
+            pass
+        if traced:
+            os.waitpid(pid, 0x40000000)
+            libc.ptrace(DETACH, pid, None, None)
+EOF
+cgroup /web
+start /web unshare -mpf --mount-proc --kill-child setpriv --bounding-set=-all,+sys_ptrace,+chown,+setuid \
+    python3 "$work/watch.py" "$work/log"
+init=$(child "$started")
+for _ in $(seq 100); do grep -q ready "$work/log" 2>/dev/null && break; sleep 0.1; done
+SECRET=1 && export SECRET
+exec 7</ 8</root
+for _ in $(seq 150); do
+    "$CINSPECT" exec --no-cgroup "pid:$init" true </dev/null >/dev/null 2>"$work/err" || fail "$(cat "$work/err")"
+done
+exec 7<&- 8<&-
+# Whoever is not the command yet is ours.
+helpers=$(awk -F '\t' '$1 == "seen" && $2 == "True" && $4 !~ /true$/ { n++ } END { print n + 0 }' "$work/log")
+[ "$helpers" -gt 20 ] || fail "it saw next to nothing: $(tail -n 3 "$work/log")"
+own=$(sed -n 's/^CapEff:\t//p' "/proc/$init/status")
+awk -F '\t' -v own="$own" '
+    $1 != "seen" { next }
+    $3 != own && $3 != "0000000000000000" { print "capabilities: " $0; bad = 1 }
+    $5 == "True" { print "an environment: " $0; bad = 1 }
+    { for (at = 7; at <= NF; at++) if ($at !~ /^(pipe:|\/dev\/null|\/dev\/pts\/|anon_inode:\[pidfd\])/) { print "a descriptor: " $0; bad = 1 } }
+    END { exit bad }' "$work/log" || fail "it got hold of that"
