@@ -19,6 +19,9 @@ _cinspect() {
             cinspect,completions)
                 cmd="cinspect__subcmd__completions"
                 ;;
+            cinspect,cp)
+                cmd="cinspect__subcmd__cp"
+                ;;
             cinspect,doctor)
                 cmd="cinspect__subcmd__doctor"
                 ;;
@@ -55,6 +58,9 @@ _cinspect() {
             cinspect__subcmd__help,completions)
                 cmd="cinspect__subcmd__help__subcmd__completions"
                 ;;
+            cinspect__subcmd__help,cp)
+                cmd="cinspect__subcmd__help__subcmd__cp"
+                ;;
             cinspect__subcmd__help,doctor)
                 cmd="cinspect__subcmd__help__subcmd__doctor"
                 ;;
@@ -86,7 +92,7 @@ _cinspect() {
 
     case "${cmd}" in
         cinspect)
-            opts="-v -h -V --json --color --host-root --verbose --help --version ls list ps signal kill signals stop doctor exec enter completions help"
+            opts="-v -h -V --json --color --host-root --verbose --help --version ls list ps signal kill signals stop doctor exec enter cp completions help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -114,6 +120,36 @@ _cinspect() {
                 return 0
             fi
             case "${prev}" in
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                --host-root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        cinspect__subcmd__cp)
+            opts="-a -L -n -q -v -h --archive --follow-link --chown --no-clobber --strict --no-progress --quiet --pid --json --color --host-root --verbose --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --chown)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --pid)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --color)
                     COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
                     return 0
@@ -214,7 +250,7 @@ _cinspect() {
             return 0
             ;;
         cinspect__subcmd__help)
-            opts="ls ps signal signals stop doctor exec completions help"
+            opts="ls ps signal signals stop doctor exec cp completions help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -228,6 +264,20 @@ _cinspect() {
             return 0
             ;;
         cinspect__subcmd__help__subcmd__completions)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        cinspect__subcmd__help__subcmd__cp)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )

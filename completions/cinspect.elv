@@ -37,6 +37,7 @@ set edit:completion:arg-completer[cinspect] = {|@words|
             cand doctor 'Say why a stop would not be graceful, and what helps'
             cand exec 'Run a command inside a container, or its user''s shell'
             cand enter 'Run a command inside a container, or its user''s shell'
+            cand cp 'Copy files into a container, out of one, or from one to another'
             cand completions 'Print the completion script for a shell'
             cand help 'Print this message or the help of the given subcommand(s)'
         }
@@ -248,6 +249,27 @@ set edit:completion:arg-completer[cinspect] = {|@words|
             cand -h 'Print help (see more with ''--help'')'
             cand --help 'Print help (see more with ''--help'')'
         }
+        &'cinspect;cp'= {
+            cand --chown 'Whom the files are to belong to, by name or number inside'
+            cand --pid 'As the process with this number inside sees its files, in place of the init'
+            cand --color 'When to colour'
+            cand --host-root 'The host''s file system, as mounted there: inside a privileged container'
+            cand -a 'Keep owners, all permission bits and extended attributes'
+            cand --archive 'Keep owners, all permission bits and extended attributes'
+            cand -L 'Copy what links lead to, in their place'
+            cand --follow-link 'Copy what links lead to, in their place'
+            cand -n 'Leave what is there'
+            cand --no-clobber 'Leave what is there'
+            cand --strict 'Fail where something cannot be kept'
+            cand --no-progress 'Show no progress'
+            cand -q 'Say nothing but errors'
+            cand --quiet 'Say nothing but errors'
+            cand --json 'Print NDJSON: one object a line, with stable names and exact strings'
+            cand -v 'Tell each step of finding the container, on stderr'
+            cand --verbose 'Tell each step of finding the container, on stderr'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+        }
         &'cinspect;completions'= {
             cand --color 'When to colour'
             cand --host-root 'The host''s file system, as mounted there: inside a privileged container'
@@ -265,6 +287,7 @@ set edit:completion:arg-completer[cinspect] = {|@words|
             cand stop 'Stop containers as their engines do, and say as it goes who was told, who left when and who was killed'
             cand doctor 'Say why a stop would not be graceful, and what helps'
             cand exec 'Run a command inside a container, or its user''s shell'
+            cand cp 'Copy files into a container, out of one, or from one to another'
             cand completions 'Print the completion script for a shell'
             cand help 'Print this message or the help of the given subcommand(s)'
         }
@@ -281,6 +304,8 @@ set edit:completion:arg-completer[cinspect] = {|@words|
         &'cinspect;help;doctor'= {
         }
         &'cinspect;help;exec'= {
+        }
+        &'cinspect;help;cp'= {
         }
         &'cinspect;help;completions'= {
         }

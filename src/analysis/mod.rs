@@ -6,4 +6,5 @@ pub mod entry;
 pub mod membership;
 pub mod runtimes;
 pub mod selection;
+pub mod transfer;
 pub mod verdict;

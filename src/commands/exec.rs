@@ -128,7 +128,7 @@ fn go_in(context: &Context, arguments: &Exec) -> Result<Exit, Error> {
         Error::new(Exit::NotPermitted, "cannot enter a container from here").because(why)
     })?;
     let name = found.container.qualified();
-    let member = &beside(&host, &found, arguments.pid)?;
+    let member = &found.member(&host, arguments.pid, Facts::BARE)?;
     let pid = member.process.id.pid;
     let cannot = |why: &dyn std::fmt::Display| {
         Error::new(Exit::CannotEnter, format!("cannot enter `{name}`")).because(why)
@@ -169,20 +169,6 @@ fn go_in(context: &Context, arguments: &Exec) -> Result<Exit, Error> {
             Ok(Exit::Done)
         }
     }
-}
-
-/// The init, or the process that was asked for.
-fn beside(host: &Host, found: &Found, pid: Option<ContainerPid>) -> Result<Member, Error> {
-    let name = found.container.qualified();
-    let Some(pid) = pid else {
-        return found.look_at_init(host, Facts::BARE).map_err(Error::from);
-    };
-    let view = found.look(host, Facts::BARE)?;
-    let is_it = |member: &Member| member.inside && member.pid == Some(pid);
-    view.members.into_iter().find(is_it).ok_or_else(|| {
-        Error::new(Exit::NoProcess, format!("no process {pid} in `{name}`"))
-            .hint(format!("`cinspect ps {name}` lists them"))
-    })
 }
 
 fn is_frozen(host: &Host, found: &Found, member: &Member) -> bool {

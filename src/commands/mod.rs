@@ -2,6 +2,7 @@
 //! one file and two lines here.
 
 mod completions;
+mod cp;
 mod doctor;
 mod exec;
 mod ls;
@@ -48,6 +49,7 @@ pub static COMMANDS: &[Command] = &[
     stop::COMMAND,
     doctor::COMMAND,
     exec::COMMAND,
+    cp::COMMAND,
     completions::COMMAND,
 ];
 

@@ -8,6 +8,7 @@ use crate::analysis::runtimes;
 use crate::analysis::verdict::{Judgement, Scene, Subject, To, judge};
 use crate::error::{Error, Exit};
 use crate::model::idmap::IdMap;
+use crate::model::pid::ContainerPid;
 use crate::model::signal::{Signal, SignalSet};
 use crate::model::verdict::Verdict;
 use crate::proc::{Facts, Host, ReadError};
@@ -29,11 +30,30 @@ pub struct View {
 }
 
 impl Found {
-    /// The init alone, without whoever else there is.
+    /// The init, or the process of this number inside.
     ///
     /// # Errors
-    /// [`ReadError`]; [`ReadError::Gone`] as well where it has none.
-    pub fn look_at_init(&self, host: &Host, facts: Facts) -> Result<Member, ReadError> {
+    /// When there is none, or it may not be read.
+    pub fn member(
+        &self,
+        host: &Host,
+        pid: Option<ContainerPid>,
+        facts: Facts,
+    ) -> Result<Member, Error> {
+        let name = self.container.qualified();
+        let Some(pid) = pid else {
+            return self.look_at_init(host, facts).map_err(Error::from);
+        };
+        let view = self.look(host, facts)?;
+        let is_it = |member: &Member| member.inside && member.pid == Some(pid);
+        view.members.into_iter().find(is_it).ok_or_else(|| {
+            Error::new(Exit::NoProcess, format!("no process {pid} in `{name}`"))
+                .hint(format!("`cinspect ps {name}` lists them"))
+        })
+    }
+
+    /// The init alone, without whoever else there is.
+    fn look_at_init(&self, host: &Host, facts: Facts) -> Result<Member, ReadError> {
         let init = self.container.init.ok_or(ReadError::Gone)?;
         let read = host.snapshot(&[init.pid], facts).pop().unwrap_or(Err(ReadError::Gone))?;
         if read.id != init {

@@ -11,7 +11,7 @@ use libtest_mimic::{Failed, Trial};
 
 use crate::harness::Container;
 use crate::support::{
-    Need, Outcome, Run, cast, check, cinspect, finish, run, same, test_with, wait_until,
+    Need, Outcome, Run, cast, check, cinspect, finish, run, same, test_with, wait_until, within,
 };
 use crate::terminal::Terminal;
 
@@ -400,13 +400,6 @@ fn folder() -> Outcome {
         finish(command).expect(125)?;
     }
     Ok(())
-}
-
-/// In the container's mounts, from the host.
-fn within(container: &Container, script: &str) -> Outcome {
-    let mut command = Command::new("nsenter");
-    command.args(["-t", &container.init.to_string(), "-m", "--", "sh", "-c", script]);
-    finish(command).expect(0).map(drop)
 }
 
 /// Once it has joined the mounts, nothing of ours opens a path below `/proc`, `/sys` or `/dev`.

@@ -4,6 +4,7 @@
 
 mod attacks;
 mod bad_times;
+mod cp;
 mod docs;
 mod doctor;
 mod engines;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
     trials.extend(docs::trials());
     trials.extend(doctor::trials());
     trials.extend(engines::trials());
+    trials.extend(cp::trials());
     trials.extend(exec::trials());
     trials.extend(hosts::trials());
     trials.extend(house::trials());

@@ -176,6 +176,13 @@ pub fn cast(lines: &str) -> Result<Container, Failed> {
     Container::start(&me, lines).map_err(|error| error.to_string().into())
 }
 
+/// Runs a script in the container's mounts, from the host.
+pub fn within(container: &Container, script: &str) -> Outcome {
+    let mut command = Command::new("nsenter");
+    command.args(["-t", &container.init.to_string(), "-m", "-p", "--", "sh", "-c", script]);
+    finish(command).expect(0).map(drop)
+}
+
 /// Fails with a message unless something holds.
 pub fn check(holds: bool, message: impl ToString) -> Outcome {
     if holds { Ok(()) } else { Err(message.to_string().into()) }

@@ -14,6 +14,7 @@ use crate::support::{
 };
 
 mod checks;
+mod copying;
 mod entering;
 mod own;
 mod stories;
@@ -51,6 +52,7 @@ const CHECKS: &[Check] = &[
     ("looks_at_no_process_outside_where_there_is_a_cgroup", checks::no_survey),
     ("shares_a_pid_namespace_with_another", checks::shared),
     ("shares_the_pid_namespace_of_the_host", checks::hosts_namespace),
+    ("cp_goes_in_and_out", copying::round_trip),
     ("exec_has_what_the_init_has", entering::as_the_init),
     ("exec_is_as_the_engines_own", entering::as_the_engines),
     ("exec_is_used_as_people_do", entering::used),
@@ -77,6 +79,8 @@ const OWN: &[(&str, Check)] = &[
     ("podman-rootless", ("exec_works_for_its_own_user", entering::by_its_own_user)),
     ("docker", ("exec_shares_what_the_container_shares", entering::with_options)),
     ("docker", ("exec_disturbs_no_tracer", entering::traced)),
+    ("docker", ("cp_follows_the_rules_of_its_own", copying::table)),
+    ("docker", ("cp_is_not_led_out_by_swapped_links", copying::race)),
     ("docker", ("comes_back_where_its_restart_policy_says_so", stories::comes_back)),
 ];
 

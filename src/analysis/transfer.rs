@@ -1,0 +1,264 @@
+//! Where a copy goes: `docker cp`'s rules about what exists and what ends in a slash, as one table.
+//! Pure.
+
+/// What is copied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A file, or a link that is copied as such.
+    File,
+    /// A folder.
+    Folder,
+    /// What is in a folder: its name ended in `/.`.
+    Contents,
+}
+
+/// What there is where it is to go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// Nothing; the name did not end in a slash.
+    Missing,
+    /// Nothing; it did.
+    MissingFolder,
+    /// A file, or anything else that is no folder.
+    File,
+    /// A folder.
+    Folder,
+}
+
+/// Where it goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Put {
+    /// To that name itself.
+    There,
+    /// Into the folder, under its own name.
+    Into,
+    /// What is in it goes into the folder.
+    Merged,
+}
+
+/// THE TABLE of `docker cp`.
+///
+/// # Errors
+/// Says what does not go together.
+pub fn place(source: Source, target: Target, several: bool) -> Result<Put, &'static str> {
+    match (source, target) {
+        (Source::File | Source::Folder, Target::Folder) => Ok(Put::Into),
+        (Source::Contents, Target::Folder) => Ok(Put::Merged),
+        _ if several => Err("several sources need a folder that exists"),
+        (Source::File, Target::Missing | Target::File) => Ok(Put::There),
+        (Source::File, Target::MissingFolder) => Err("there is no such folder"),
+        (_, Target::Missing | Target::MissingFolder) => Ok(Put::There),
+        (_, Target::File) => Err("it is no folder"),
+    }
+}
+
+/// A side of a copy as it was typed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// A tar stream on stdin or stdout.
+    Stream,
+    /// A path here.
+    Here(Vec<u8>),
+    /// A container and a path inside, from its root on.
+    Inside(String, Vec<u8>),
+}
+
+/// Names of engines and kinds that stand before a colon in a qualified name.
+const SCHEMES: &[&str] = &[
+    "docker",
+    "podman",
+    "containerd",
+    "cri",
+    "crio",
+    "lxc",
+    "lxd",
+    "incus",
+    "nspawn",
+    "runc",
+    "crun",
+    "youki",
+    "pid",
+    "cgroup",
+];
+
+impl Side {
+    /// Reads `FILE`, `CTR:PATH` and `-`. What begins with `/` or `.` is here; so is what has no colon.
+    /// A qualified container has one colon more: `docker:web:/etc`.
+    pub fn parse(word: &[u8]) -> Self {
+        if word == b"-" {
+            return Self::Stream;
+        }
+        let colon = word.iter().position(|b| *b == b':');
+        let here = matches!(word.first(), None | Some(b'/' | b'.'));
+        let Some(first) = colon.filter(|colon| !here && *colon > 0) else {
+            return Self::Here(word.to_owned());
+        };
+        let is_scheme = SCHEMES.iter().any(|scheme| scheme.as_bytes() == &word[..first]);
+        let second = word[first + 1..].iter().position(|b| *b == b':').map(|at| first + 1 + at);
+        let end = second.filter(|_| is_scheme).unwrap_or(first);
+        match std::str::from_utf8(&word[..end]) {
+            Ok(name) => Self::Inside(name.to_owned(), word[end + 1..].to_owned()),
+            Err(_) => Self::Here(word.to_owned()),
+        }
+    }
+}
+
+/// The last name of a path, without what a slash or a dot at its end says; none for a root.
+pub fn last_name(path: &[u8]) -> Option<&[u8]> {
+    path.split(|b| *b == b'/').rfind(|part| !part.is_empty() && *part != b"." && *part != b"..")
+}
+
+/// Whether a path ends in `/.`, or is one dot: what is in it is meant.
+pub fn is_contents(path: &[u8]) -> bool {
+    path == b"." || path.ends_with(b"/.")
+}
+
+/// Whether a name has something in it that a shell would expand.
+pub fn is_pattern(name: &[u8]) -> bool {
+    name.iter().any(|b| b"*?[".contains(b))
+}
+
+/// Whether a name fits a pattern of `*`, `?`, `[a-z]`, `[!a-z]` and `\` before any of them (glob(7)).
+/// A dot at the beginning has to be written.
+pub fn fits(name: &[u8], pattern: &[u8]) -> bool {
+    if name.first() == Some(&b'.') && pattern.first() != Some(&b'.') {
+        return false;
+    }
+    matches(name, pattern)
+}
+
+fn matches(name: &[u8], pattern: &[u8]) -> bool {
+    // Back to the last star when something does not fit: never exponential.
+    let (mut at, mut in_pattern) = (0, 0);
+    let mut star: Option<(usize, usize)> = None;
+    while at < name.len() {
+        match one(name[at], &pattern[in_pattern..]) {
+            One::Fits(length) => {
+                at += 1;
+                in_pattern += length;
+                continue;
+            }
+            One::Star => {
+                star = Some((at, in_pattern + 1));
+                in_pattern += 1;
+                continue;
+            }
+            One::Not => {}
+        }
+        let Some((from, after)) = star else { return false };
+        star = Some((from + 1, after));
+        (at, in_pattern) = (from + 1, after);
+    }
+    pattern[in_pattern..].iter().all(|b| *b == b'*')
+}
+
+enum One {
+    Fits(usize),
+    Star,
+    Not,
+}
+
+fn one(byte: u8, pattern: &[u8]) -> One {
+    match pattern {
+        [b'*', ..] => One::Star,
+        [b'?', ..] => One::Fits(1),
+        [b'\\', wanted, ..] if *wanted == byte => One::Fits(2),
+        [b'[', rest @ ..] => {
+            let not = matches!(rest.first(), Some(b'!' | b'^'));
+            let begin = usize::from(not);
+            // A bracket that comes first is one of the set.
+            let end = rest.iter().skip(begin + 1).position(|b| *b == b']');
+            let Some(end) = end.map(|end| end + begin + 1) else {
+                return if byte == b'[' { One::Fits(1) } else { One::Not };
+            };
+            let set = &rest[begin..end];
+            let mut has = false;
+            let mut at = 0;
+            while at < set.len() {
+                if at + 2 < set.len() && set[at + 1] == b'-' {
+                    has |= (set[at]..=set[at + 2]).contains(&byte);
+                    at += 3;
+                } else {
+                    has |= set[at] == byte;
+                    at += 1;
+                }
+            }
+            if has == not { One::Not } else { One::Fits(end + 2) }
+        }
+        [wanted, ..] if *wanted == byte => One::Fits(1),
+        _ => One::Not,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn docker_cps_rules() {
+        use Source::{Contents, File, Folder};
+        use Target::{Missing, MissingFolder};
+        for (source, target, put) in [
+            (File, Missing, Some(Put::There)),
+            (File, MissingFolder, None),
+            (File, Target::File, Some(Put::There)),
+            (File, Target::Folder, Some(Put::Into)),
+            (Folder, Missing, Some(Put::There)),
+            (Folder, MissingFolder, Some(Put::There)),
+            (Folder, Target::File, None),
+            (Folder, Target::Folder, Some(Put::Into)),
+            (Contents, Missing, Some(Put::There)),
+            (Contents, Target::File, None),
+            (Contents, Target::Folder, Some(Put::Merged)),
+        ] {
+            assert_eq!(place(source, target, false).ok(), put, "{source:?} to {target:?}");
+        }
+        assert!(place(File, Target::File, true).is_err());
+        assert_eq!(place(File, Target::Folder, true), Ok(Put::Into));
+    }
+
+    #[test]
+    fn sides_are_told_by_their_colon() {
+        let inside = |ctr: &str, path: &str| Side::Inside(ctr.into(), path.into());
+        assert_eq!(Side::parse(b"web:/etc/a:b"), inside("web", "/etc/a:b"));
+        assert_eq!(Side::parse(b"docker:web:/etc"), inside("docker:web", "/etc"));
+        assert_eq!(Side::parse(b"cri:ns/pod/c:x"), inside("cri:ns/pod/c", "x"));
+        assert_eq!(Side::parse(b"pid:12:/etc"), inside("pid:12", "/etc"));
+        assert_eq!(Side::parse(b"web:"), inside("web", ""));
+        for here in ["./a:b", "/a:b", "a", "../a:b", ":a"] {
+            assert_eq!(Side::parse(here.as_bytes()), Side::Here(here.into()), "{here}");
+        }
+        assert_eq!(Side::parse(b"-"), Side::Stream);
+    }
+
+    #[test]
+    fn patterns_are_a_shells() {
+        for (pattern, yes, no) in [
+            ("*.log", "a.log", "a.txt"),
+            ("a?c", "abc", "ac"),
+            ("[a-c]x", "bx", "dx"),
+            ("[!a-c]x", "dx", "bx"),
+            ("[]]", "]", "a"),
+            ("\\*", "*", "a"),
+            ("*a*b*c", "xaxbxc", "xaxbx"),
+            (".*", ".x", "x"),
+            ("*", "x", ".x"),
+            ("[", "[", "a"),
+        ] {
+            assert!(fits(yes.as_bytes(), pattern.as_bytes()), "{yes} {pattern}");
+            assert!(!fits(no.as_bytes(), pattern.as_bytes()), "{no} {pattern}");
+        }
+        let long = "a".repeat(5000);
+        assert!(!fits(long.as_bytes(), b"*a*a*a*a*a*a*a*b"));
+    }
+
+    #[test]
+    fn last_names_are_without_slashes_and_dots() {
+        assert_eq!(last_name(b"/a/b/"), Some(&b"b"[..]));
+        assert_eq!(last_name(b"/a/b/."), Some(&b"b"[..]));
+        assert_eq!(
+            (last_name(b"/"), is_contents(b"/a/."), is_contents(b"a.")),
+            (None, true, false)
+        );
+    }
+}

@@ -1,0 +1,458 @@
+//! `cp` with the harness's containers, whose `/mnt` is a tmpfs of their own: what goes where, what it is
+//! there, and what a container or a full disk may do to it.
+
+use std::fs::{File, Permissions};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use libtest_mimic::{Failed, Trial};
+use serde_json::json;
+
+use crate::harness::Container;
+use crate::support::{
+    Need, Outcome, Run, cast, check, cinspect, finish, run, same, test, test_with, wait_until,
+    within,
+};
+
+pub fn trials() -> Vec<Trial> {
+    let root = |name, run: fn() -> Outcome| test_with(Need::Root, name, run);
+    vec![
+        root("cp::a_tree_goes_in_and_out_as_it_is", tree),
+        root("cp::across_and_as_a_stream", across),
+        root("cp::a_running_program_is_replaced", running),
+        root("cp::what_is_mounted_by_itself_is_written_in_place", mounted),
+        root("cp::without_space_the_old_file_stays", space),
+        root("cp::what_is_read_only_is_told", read_only),
+        root("cp::what_is_no_file_is_refused_or_left_out", special),
+        root("cp::patterns_are_expanded_inside", patterns),
+        root("cp::killed_at_any_moment_it_leaves_the_old_file_or_the_new", killed),
+        root("cp::a_stream_does_not_lead_out", evil_stream),
+        root("cp::a_link_in_the_way_is_not_followed", link_in_the_way),
+        root("cp::a_file_system_that_hangs_is_given_up", hangs),
+        root("cp::the_kernels_own_files_are_read_when_asked_for", pseudo),
+        root("cp::options_do_what_they_say", options),
+        test("cp::wrong_words_are_told", usage),
+    ]
+}
+
+fn container() -> Result<Container, Failed> {
+    let container = cast("init")?;
+    within(&container, "mount -t tmpfs -o size=200m none /mnt")?;
+    Ok(container)
+}
+
+fn at(container: &Container, path: &str) -> String {
+    format!("pid:{}:{path}", container.init)
+}
+
+/// The same path as the host sees it.
+fn seen(container: &Container, path: &str) -> PathBuf {
+    PathBuf::from(format!("/proc/{}/root{path}", container.init))
+}
+
+fn cp(arguments: &[&str]) -> Run {
+    let mut all = vec!["cp"];
+    all.extend(arguments);
+    run(&all)
+}
+
+fn io<T>(done: std::io::Result<T>) -> Result<T, Failed> {
+    done.map_err(|error| error.to_string().into())
+}
+
+/// Everything below a folder: path, kind and bits, content or target, time, and how many names.
+pub fn listing(top: &Path) -> Result<Vec<String>, Failed> {
+    let mut lines = Vec::new();
+    let mut folders = vec![top.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in io(std::fs::read_dir(&folder))? {
+            let path = io(entry)?.path();
+            let meta = io(path.symlink_metadata())?;
+            let what = if meta.is_dir() {
+                folders.push(path.clone());
+                String::new()
+            } else if meta.is_symlink() {
+                format!("{:?}", io(path.read_link())?)
+            } else {
+                let bytes = io(std::fs::read(&path))?;
+                let sum = bytes.iter().fold(7u64, |sum, b| sum.wrapping_mul(31) + u64::from(*b));
+                format!(
+                    "{} {sum} names {} at {}.{}",
+                    bytes.len(),
+                    meta.nlink(),
+                    meta.mtime(),
+                    meta.mtime_nsec()
+                )
+            };
+            let own = path.strip_prefix(top).unwrap_or(&path);
+            let bits = if meta.is_symlink() { 0 } else { meta.mode() & 0o7777 };
+            lines.push(format!("{own:?} {bits:o} {what}"));
+        }
+    }
+    lines.sort();
+    Ok(lines)
+}
+
+/// Strange names, bits, links, holes, empty folders, two names of one file.
+fn make_tree(top: &Path) -> Outcome {
+    use std::os::unix::ffi::OsStrExt;
+    io(std::fs::create_dir_all(top.join("empty/deeper")))?;
+    for (at, name) in [
+        &b"plain"[..],
+        b"with space",
+        b"new\nline",
+        b"not\xffutf8",
+        b"-dash",
+        b"*",
+        b"..dots",
+        "\u{202e}".as_bytes(),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let path = top.join(std::ffi::OsStr::from_bytes(name));
+        io(std::fs::write(&path, vec![b'x'; at * 40_000]))?;
+        io(std::fs::set_permissions(
+            &path,
+            Permissions::from_mode([0o600, 0o755, 0o444, 0o000][at % 4]),
+        ))?;
+    }
+    io(symlink("plain", top.join("link")))?;
+    io(symlink("/nowhere/at all", top.join("dangling")))?;
+    io(std::fs::hard_link(top.join("plain"), top.join("empty/other name")))?;
+    let sparse = io(File::create(top.join("sparse")))?;
+    io(sparse.set_len(50_000_000))?;
+    io(std::os::unix::fs::FileExt::write_all_at(&sparse, b"in the middle", 20_000_000))?;
+    io(std::fs::set_permissions(top.join("empty/deeper"), Permissions::from_mode(0o511)))
+}
+
+fn tree() -> Outcome {
+    let (container, dir) = (container()?, io(tempfile::tempdir())?);
+    let (there, back) = (dir.path().join("there"), dir.path().join("back"));
+    make_tree(&there)?;
+    let text = |path: &Path| path.display().to_string();
+    cp(&[&text(&there), &at(&container, "/mnt/tree")]).expect(0)?;
+    same(listing(&seen(&container, "/mnt/tree"))?, listing(&there)?)?;
+    let held = io(seen(&container, "/mnt/tree/sparse").metadata())?.blocks() * 512;
+    check(held < 5_000_000, format!("a file with holes takes {held} bytes"))?;
+    cp(&[&at(&container, "/mnt/tree"), &text(&back)]).expect(0)?;
+    same(listing(&back)?, listing(&there)?)?;
+    // Once more, into what is there already.
+    cp(&[&at(&container, "/mnt/tree/."), &text(&back)]).expect(0)?;
+    same(listing(&back)?, listing(&there)?)
+}
+
+fn across() -> Outcome {
+    let (one, other, dir) = (container()?, container()?, io(tempfile::tempdir())?);
+    make_tree(&seen(&one, "/mnt/tree"))?;
+    cp(&["-a", &at(&one, "/mnt/tree"), &at(&other, "/mnt/")]).expect(0)?;
+    same(listing(&seen(&other, "/mnt/tree"))?, listing(&seen(&one, "/mnt/tree"))?)?;
+    // A stream, as tar reads and writes it; holes and second names are not in it.
+    let script =
+        "\"$1\" cp \"$2\" - | tar -x -C \"$3\" && tar -c -C \"$3\" tree | \"$1\" cp - \"$4\"";
+    let mut shell = Command::new("sh");
+    let (from, to) = (at(&one, "/mnt/tree"), at(&other, "/mnt/"));
+    io(std::fs::remove_dir_all(seen(&other, "/mnt/tree")))?;
+    shell
+        .args(["-c", script, "sh", env!("CARGO_BIN_EXE_cinspect"), &from])
+        .arg(dir.path())
+        .arg(&to);
+    finish(shell).expect(0)?;
+    let without = |lines: Vec<String>| -> Vec<String> {
+        let cut = |line: String| line.split(" names").next().unwrap_or_default().to_owned();
+        lines.into_iter().map(cut).collect()
+    };
+    let wanted = without(listing(&seen(&one, "/mnt/tree"))?);
+    same(without(listing(&seen(&other, "/mnt/tree"))?), wanted.clone())?;
+    same(without(listing(&dir.path().join("tree"))?), wanted)
+}
+
+fn running() -> Outcome {
+    let container = container()?;
+    cp(&["/bin/sleep", &at(&container, "/mnt/app")]).expect(0)?;
+    let name = format!("pid:{}", container.init);
+    run(&["exec", "-d", &name, "--", "/mnt/app", "300"]).expect(0)?;
+    // In place it could not be written to.
+    let busy = File::options().write(true).open(seen(&container, "/mnt/app"));
+    same(busy.err().and_then(|error| error.raw_os_error()), Some(nix::libc::ETXTBSY))?;
+    cp(&["/bin/true", &at(&container, "/mnt/app")]).expect(0)?;
+    run(&["exec", &name, "--", "/mnt/app"]).expect(0)?;
+    let rows = run(&["--json", "ps", &name]).expect(0)?.objects();
+    check(rows.iter().any(|row| row["command"] == json!(["/mnt/app", "300"])), "it has ended")
+}
+
+fn mounted() -> Outcome {
+    let (container, file) = (container()?, io(tempfile::NamedTempFile::new())?);
+    within(
+        &container,
+        "echo below > /mnt/hosts; echo from > /mnt/source; mount --bind /mnt/source /mnt/hosts",
+    )?;
+    io(std::fs::write(file.path(), "new\n"))?;
+    let path = file.path().display().to_string();
+    let done = cp(&[&path, &at(&container, "/mnt/hosts")]).expect(0)?;
+    check(done.err.contains("written in place"), &done.err)?;
+    within(
+        &container,
+        "[ \"$(cat /mnt/source)\" = new ] && grep -q ' /mnt/hosts ' /proc/1/mountinfo",
+    )?;
+    cp(&["--strict", &path, &at(&container, "/mnt/hosts")]).expect(1)?;
+    within(&container, "umount /mnt/hosts && [ \"$(cat /mnt/hosts)\" = below ]")
+}
+
+fn litter(container: &Container, folder: &str) -> Outcome {
+    let names: Vec<_> = io(std::fs::read_dir(seen(container, folder)))?
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .filter(|name| name.contains("cinspect"))
+        .collect();
+    check(names.is_empty(), format!("left behind: {names:?}"))
+}
+
+fn space() -> Outcome {
+    let (container, dir) = (container()?, io(tempfile::tempdir())?);
+    within(
+        &container,
+        "mkdir /mnt/small; mount -t tmpfs -o size=1m none /mnt/small; echo old > /mnt/small/f",
+    )?;
+    let big = dir.path().join("big");
+    io(std::fs::write(&big, vec![1; 3_000_000]))?;
+    let failed = cp(&[&big.display().to_string(), &at(&container, "/mnt/small/f")]).expect(1)?;
+    check(failed.err.contains("no space is left"), &failed.err)?;
+    same(io(std::fs::read_to_string(seen(&container, "/mnt/small/f")))?.as_str(), "old\n")?;
+    litter(&container, "/mnt/small")
+}
+
+fn read_only() -> Outcome {
+    let container = container()?;
+    within(
+        &container,
+        "mkdir /mnt/ro; mount -t tmpfs none /mnt/ro; echo old > /mnt/ro/f; mount -o remount,ro /mnt/ro",
+    )?;
+    let failed = cp(&["/etc/passwd", &at(&container, "/mnt/ro/f")]).expect(1)?;
+    check(failed.err.contains("read-only"), &failed.err)?;
+    for (to, why) in [("/mnt/none/x", "no such file or folder"), ("/mnt/none/", "no such folder")] {
+        let failed = cp(&["/etc/passwd", &at(&container, to)]).expect(1)?;
+        check(failed.err.contains(why), &failed.err)?;
+    }
+    let failed = cp(&["/etc", &at(&container, "/mnt/ro/f")]).expect(1)?;
+    check(failed.err.contains("it is no folder"), &failed.err)
+}
+
+fn special() -> Outcome {
+    let (container, dir) = (container()?, io(tempfile::tempdir())?);
+    within(
+        &container,
+        "mkdir /mnt/d; mkfifo /mnt/d/fifo; mknod /mnt/d/null c 1 3; mknod /mnt/d/disk b 7 0; echo x > /mnt/d/file; ln -s fifo /mnt/d/link",
+    )?;
+    let to = dir.path().display().to_string();
+    let begun = Instant::now();
+    for name in ["fifo", "null", "disk"] {
+        let failed = cp(&[&at(&container, &format!("/mnt/d/{name}")), &to]).expect(1)?;
+        check(failed.err.contains("it is a "), &failed.err)?;
+    }
+    let done = cp(&[&at(&container, "/mnt/d"), &to]).expect(0)?;
+    check(done.err.contains("is a fifo: left out"), &done.err)?;
+    check(done.err.contains("is a device: left out"), &done.err)?;
+    cp(&["--strict", &at(&container, "/mnt/d"), &to]).expect(1)?;
+    cp(&["-L", &at(&container, "/mnt/d/link"), &to]).expect(1)?;
+    for entry in io(std::fs::read_dir(dir.path().join("d")))?.flatten() {
+        let kind = io(entry.file_type())?;
+        check(
+            !kind.is_fifo() && !kind.is_char_device() && !kind.is_block_device(),
+            entry.path().display(),
+        )?;
+    }
+    check(begun.elapsed() < Duration::from_secs(10), "something was opened")
+}
+
+fn patterns() -> Outcome {
+    let (container, dir) = (container()?, io(tempfile::tempdir())?);
+    within(
+        &container,
+        "mkdir /mnt/a /mnt/b; touch /mnt/a/x.log /mnt/b/y.log /mnt/b/z.txt '/mnt/b/[n]' /mnt/b/.hidden.log",
+    )?;
+    let to = dir.path().display().to_string();
+    cp(&[&at(&container, "/mnt/*/*.log"), &to]).expect(0)?;
+    let names = || -> Result<Vec<String>, Failed> {
+        let mut names: Vec<String> = io(std::fs::read_dir(dir.path()))?
+            .flatten()
+            .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .collect();
+        names.sort();
+        Ok(names)
+    };
+    same(names()?, vec!["x.log".to_owned(), "y.log".into()])?;
+    // A name that looks like one and is there means itself.
+    cp(&[&at(&container, "/mnt/b/[n]"), &to]).expect(0)?;
+    check(names()?.contains(&"[n]".to_owned()), "the name itself")?;
+    let none = cp(&[&at(&container, "/mnt/*.nothing"), &to]).expect(1)?;
+    check(none.err.contains("no such file"), none.err)
+}
+
+fn killed() -> Outcome {
+    let (container, dir) = (container()?, io(tempfile::tempdir())?);
+    let (one, two) = (dir.path().join("one"), dir.path().join("two"));
+    let all = [vec![b'1'; 20_000_000], vec![b'2'; 20_000_000]];
+    io(std::fs::write(&one, &all[0]))?;
+    io(std::fs::write(&two, &all[1]))?;
+    let target = at(&container, "/mnt/f");
+    cp(&[&one.display().to_string(), &target]).expect(0)?;
+    let seen_as = seen(&container, "/mnt/f");
+    let mut random = 12345u64;
+    let mut new = 0;
+    for round in 0..200 {
+        let source = if round % 2 == 0 { &two } else { &one };
+        let mut command = cinspect(&["cp", "-q", &source.display().to_string(), &target]);
+        let mut child = io(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn())?;
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        std::thread::sleep(Duration::from_micros(random >> 33 & 0x7fff));
+        let _ = child.kill();
+        let _ = child.wait();
+        let bytes = io(std::fs::read(&seen_as))?;
+        check(all.contains(&bytes), format!("round {round}: half of it: {} bytes", bytes.len()))?;
+        new += usize::from(bytes[0] == if round % 2 == 0 { b'2' } else { b'1' });
+    }
+    check(new > 0, "not one of them got through")?;
+    // (The last ones may still be ending.)
+    let clean = || {
+        let _ = cp(&["-q", &one.display().to_string(), &target]);
+        litter(&container, "/mnt").is_ok()
+    };
+    check(wait_until(clean), "litter")
+}
+
+fn evil_stream() -> Outcome {
+    let (container, dir) = (container()?, io(tempfile::tempdir())?);
+    let outside = dir.path().join("outside");
+    let victim = outside.display().to_string();
+    let script = "import tarfile,io,sys
+def add(t,name,data=b'x',**k):
+    i=tarfile.TarInfo(name); i.size=len(data) if not k else 0
+    for key,value in k.items(): setattr(i,key,value)
+    t.addfile(i, io.BytesIO(data) if not k else None)
+kind,out=sys.argv[1:3]
+t=tarfile.open(fileobj=sys.stdout.buffer, mode='w|')
+if kind=='up': add(t,'../../../../../../'+out)
+if kind=='link':
+    add(t,'l',type=tarfile.SYMTYPE,linkname='/')
+    add(t,'l/'+out)
+if kind=='absolute': add(t,out)
+if kind=='hard':
+    add(t,'h',type=tarfile.LNKTYPE,linkname='../../../../../etc/passwd')
+if kind=='fifo': add(t,'f',type=tarfile.FIFOTYPE)
+t.close()
+";
+    let file = io(tempfile::NamedTempFile::new())?;
+    io(std::fs::write(file.path(), script))?;
+    within(&container, "mkdir /mnt/to")?;
+    for (kind, status) in [("up", 1), ("link", 1), ("absolute", 0), ("hard", 1), ("fifo", 0)] {
+        let mut shell = Command::new("sh");
+        let line = "python3 \"$1\" \"$2\" \"$3\" | \"$4\" cp - \"$5\"";
+        shell.args(["-c", line, "sh"]).arg(file.path()).args([
+            kind,
+            &victim,
+            env!("CARGO_BIN_EXE_cinspect"),
+        ]);
+        shell.arg(at(&container, "/mnt/to"));
+        let done = finish(shell);
+        same((kind, done.code), (kind, status))?;
+        check(!outside.exists(), format!("{kind}: written outside: {}", done.err))?;
+    }
+    // What is absolute is below the folder.
+    check(seen(&container, &format!("/mnt/to{victim}")).exists(), "not below the folder")
+}
+
+/// The folder here has a link where the container has a folder.
+fn link_in_the_way() -> Outcome {
+    let (container, dir) = (container()?, io(tempfile::tempdir())?);
+    within(&container, "mkdir -p /mnt/d/sub; echo evil > /mnt/d/sub/file")?;
+    let victim = dir.path().join("victim");
+    io(std::fs::create_dir_all(&victim))?;
+    io(std::fs::create_dir_all(dir.path().join("to/d")))?;
+    io(symlink(&victim, dir.path().join("to/d/sub")))?;
+    let to = dir.path().join("to").display().to_string();
+    let failed = cp(&[&at(&container, "/mnt/d"), &to]).expect(1)?;
+    check(failed.err.contains("no folder stands there"), &failed.err)?;
+    check(!victim.join("file").exists(), "written where a link led")
+}
+
+fn hangs() -> Outcome {
+    let (container, dir) = (cast("init etc-hangs")?, io(tempfile::tempdir())?);
+    let begun = Instant::now();
+    let failed =
+        cp(&[&at(&container, "/etc/passwd"), &dir.path().display().to_string()]).expect(1)?;
+    check(failed.err.contains("does not answer"), &failed.err)?;
+    check(begun.elapsed() < Duration::from_secs(40), "it took too long")
+}
+
+fn pseudo() -> Outcome {
+    let (container, dir) = (container()?, io(tempfile::tempdir())?);
+    within(
+        &container,
+        "mkdir -p /mnt/d/proc; mount -t proc none /mnt/d/proc; echo x > /mnt/d/file",
+    )?;
+    let to = dir.path().display().to_string();
+    let done = cp(&[&at(&container, "/mnt/d"), &to]).expect(0)?;
+    check(done.err.contains("is proc: left out"), &done.err)?;
+    check(
+        dir.path().join("d/file").exists() && !dir.path().join("d/proc/1").exists(),
+        "its files",
+    )?;
+    cp(&[&at(&container, "/mnt/d/proc/version"), &to]).expect(0)?;
+    same(io(std::fs::read(dir.path().join("version")))?, io(std::fs::read("/proc/version"))?)
+}
+
+fn options() -> Outcome {
+    let (container, dir) = (container()?, io(tempfile::tempdir())?);
+    let file = dir.path().join("f");
+    io(std::fs::write(&file, "new"))?;
+    io(std::fs::set_permissions(&file, Permissions::from_mode(0o4755)))?;
+    io(std::os::unix::fs::chown(&file, Some(1234), Some(4321)))?;
+    io(std::fs::set_permissions(&file, Permissions::from_mode(0o4755)))?;
+    let (from, to) = (file.display().to_string(), at(&container, "/mnt/f"));
+    let got =
+        || io(seen(&container, "/mnt/f").metadata()).map(|m| (m.mode() & 0o7777, m.uid(), m.gid()));
+    cp(&[&from, &to]).expect(0)?;
+    same(got()?, (0o755, 0, 0))?;
+    cp(&["-a", &from, &to]).expect(0)?;
+    same(got()?, (0o4755, 1234, 4321))?;
+    cp(&["--chown", "7:8", &from, &to]).expect(0)?;
+    same(got()?, (0o755, 7, 8))?;
+    cp(&["--chown", "daemon", &from, &to]).expect(0)?;
+    same(got()?.1, 1)?;
+    cp(&["--chown", "nobody-of-this-name", &from, &to]).expect(1)?;
+    io(std::fs::write(&file, "newer"))?;
+    let kept = cp(&["-n", &from, &to]).expect(0)?;
+    check(kept.err.contains("there already: kept"), &kept.err)?;
+    same(io(std::fs::read_to_string(seen(&container, "/mnt/f")))?.as_str(), "new")?;
+    // Links as such, or what they lead to.
+    io(symlink("f", dir.path().join("l")))?;
+    let link = dir.path().join("l").display().to_string();
+    cp(&[&link, &at(&container, "/mnt/l")]).expect(0)?;
+    check(io(seen(&container, "/mnt/l").symlink_metadata())?.is_symlink(), "a link")?;
+    cp(&["-L", &link, &at(&container, "/mnt/l2")]).expect(0)?;
+    check(io(seen(&container, "/mnt/l2").symlink_metadata())?.is_file(), "a file")?;
+    // Several, into a folder alone.
+    within(&container, "mkdir /mnt/d")?;
+    cp(&[&from, &link, &at(&container, "/mnt/d")]).expect(0)?;
+    cp(&[&from, &link, &at(&container, "/mnt/e")]).expect(1)?;
+    let told = run(&["--json", "cp", &from, &to]).expect(0)?.objects();
+    same((told[0]["files"].clone(), told[0]["bytes"].clone()), (json!(1), json!(5)))?;
+    same(cp(&["-q", &from, &to]).expect(0)?.out.as_str(), "")
+}
+
+fn usage() -> Outcome {
+    for (words, why) in [
+        (&["a", "b"][..], "neither side is in a container"),
+        (&["-", "-"], "a stream is a source alone"),
+        (&["./x:y", "/tmp"], "neither side"),
+        (&["a", "-", "web:/x"], "a stream is a source alone"),
+    ] {
+        let failed = cp(words).expect(2)?;
+        check(failed.err.contains(why), format!("{words:?}: {}", failed.err))?;
+    }
+    cp(&["/etc/passwd", "no-such-container:/x"]).expect(3)?;
+    cp(&["one"]).expect(2).map(drop)
+}
