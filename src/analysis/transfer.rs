@@ -36,20 +36,59 @@ pub enum Put {
     Merged,
 }
 
-/// THE TABLE of `docker cp`.
+/// THE TABLE of `docker cp`: what goes where, or why not.
+pub const RULES: &[(Source, Target, Result<Put, &str>)] = &[
+    (Source::File, Target::Missing, Ok(Put::There)),
+    (Source::File, Target::MissingFolder, Err("there is no such folder")),
+    (Source::File, Target::File, Ok(Put::There)),
+    (Source::File, Target::Folder, Ok(Put::Into)),
+    (Source::Folder, Target::Missing, Ok(Put::There)),
+    (Source::Folder, Target::MissingFolder, Ok(Put::There)),
+    (Source::Folder, Target::File, Err("it is no folder")),
+    (Source::Folder, Target::Folder, Ok(Put::Into)),
+    (Source::Contents, Target::Missing, Ok(Put::There)),
+    (Source::Contents, Target::MissingFolder, Ok(Put::There)),
+    (Source::Contents, Target::File, Err("it is no folder")),
+    (Source::Contents, Target::Folder, Ok(Put::Merged)),
+];
+
+/// What the table says; several sources need a folder that is there.
 ///
 /// # Errors
 /// Says what does not go together.
 pub fn place(source: Source, target: Target, several: bool) -> Result<Put, &'static str> {
-    match (source, target) {
-        (Source::File | Source::Folder, Target::Folder) => Ok(Put::Into),
-        (Source::Contents, Target::Folder) => Ok(Put::Merged),
-        _ if several => Err("several sources need a folder that exists"),
-        (Source::File, Target::Missing | Target::File) => Ok(Put::There),
-        (Source::File, Target::MissingFolder) => Err("there is no such folder"),
-        (_, Target::Missing | Target::MissingFolder) => Ok(Put::There),
-        (_, Target::File) => Err("it is no folder"),
+    if several && target != Target::Folder {
+        return Err("several sources need a folder that exists");
     }
+    let rule = RULES.iter().find(|(from, to, _)| (*from, *to) == (source, target));
+    rule.map_or(Err("there is no rule for it"), |(_, _, put)| *put)
+}
+
+/// The table in words, for the manual: what and where to, and what becomes of it.
+pub fn rules() -> Vec<(String, &'static str)> {
+    let source = |source| match source {
+        Source::File => "a file or link",
+        Source::Folder => "a folder",
+        Source::Contents => "a folder with /. at its end",
+    };
+    let target = |target| match target {
+        Target::Missing => "to nothing",
+        Target::MissingFolder => "to nothing, with a slash at its end",
+        Target::File => "to a file",
+        Target::Folder => "to a folder",
+    };
+    let line = |(from, to, put): &(Source, Target, Result<Put, &'static str>)| {
+        let becomes = match put {
+            Ok(Put::There) if *from == Source::File && *to == Target::File => "It takes its place.",
+            Ok(Put::There) if *from == Source::File => "It gets that name.",
+            Ok(Put::There) => "A folder of that name is made, and what is in the source goes in.",
+            Ok(Put::Into) => "It goes into that folder under its own name.",
+            Ok(Put::Merged) => "What is in the source goes into that folder.",
+            Err(_) => "An error; nothing is copied.",
+        };
+        (format!("{} {}", source(*from), target(*to)), becomes)
+    };
+    RULES.iter().map(line).collect()
 }
 
 /// A side of a copy as it was typed.

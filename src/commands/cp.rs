@@ -183,6 +183,8 @@ fn open(
     };
     host.may_act().map_err(|why| cannot(&why))?;
     let member = found.member(host, pid, Facts::BARE)?;
+    // Held first; what is opened then is of the process that was meant, as long as that lives.
+    let held = hold(host, &found, &member, None, WentBy::default()).map_err(|why| cannot(&why))?;
     let facts = host.entry_facts(member.process.id.pid).map_err(|error| match error {
         ReadError::Denied => {
             let mut error = cannot(&"its root is not yours to open")
@@ -192,8 +194,9 @@ fn open(
         }
         error => cannot(&error),
     })?;
-    // What was opened is of the process that was meant.
-    hold(host, &found, &member, None, WentBy::default()).map_err(|why| cannot(&why))?;
+    if held.has_ended() {
+        return Err(cannot(&"it has just ended"));
+    }
     let status = &facts.status;
     Ok(Place {
         owner: Some((status.uid[1], status.gid[1])),

@@ -133,13 +133,16 @@ fn go_in(context: &Context, arguments: &Exec) -> Result<Exit, Error> {
     let cannot = |why: &dyn std::fmt::Display| {
         Error::new(Exit::CannotEnter, format!("cannot enter `{name}`")).because(why)
     };
-    // Held first, then read, then confirmed: what was read is of the process that was meant.
+    // Held first; what is read then is of the process that was meant, as long as that lives.
+    let held = hold(&host, &found, member, None, WentBy::default()).map_err(|why| cannot(&why))?;
     let facts = host.entry_facts(pid).map_err(|error| match error {
         ReadError::Denied => cannot(&"its root and namespaces are not yours to open")
             .hint("run as root, or with CAP_SYS_PTRACE and CAP_SYS_ADMIN"),
         error => cannot(&error),
     })?;
-    let held = hold(&host, &found, member, None, WentBy::default()).map_err(|why| cannot(&why))?;
+    if held.has_ended() {
+        return Err(cannot(&"it has just ended"));
+    }
     if !arguments.no_cgroup && is_frozen(&host, &found, member) {
         return Err(cannot(&"it is paused, and what is started in its cgroups would be too")
             .hint("resume it, or enter with `--no-cgroup`"));

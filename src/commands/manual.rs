@@ -68,6 +68,9 @@ fn page(clap: clap::Command, name: &str, examples: &[Example]) -> io::Result<Vec
         rest.text([bold(*line)]);
         rest.text([roman(*what)]);
     }
+    if name == "cinspect-cp" {
+        list(&mut rest, "WHERE IT GOES", &crate::analysis::transfer::rules());
+    }
     let statuses: Vec<(String, &str)> =
         Exit::ALL.iter().map(|(exit, means)| (exit.0.to_string(), *means)).collect();
     list(&mut rest, "EXIT STATUS", &statuses);

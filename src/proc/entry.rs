@@ -52,7 +52,7 @@ pub struct EntryFacts {
 }
 
 impl Host {
-    /// Reads it. Confirm afterwards that the process is the one that was meant.
+    /// Reads it. It is of the process that was meant if that is held, and alive afterwards.
     ///
     /// # Errors
     /// [`ReadError::Denied`] when it is not ours to look into, [`ReadError::Gone`].

@@ -378,9 +378,9 @@ for fd in 0,1,2:
         terminal.wait_for("out-end")?;
         // A shell outside would run what was typed for it.
         let mut outer = Terminal::start(&["sh", "-i"])?;
-        outer.wait_for("out> ").or_else(|_| outer.wait_for("# "))?;
+        outer.wait_for("out> ")?;
         outer.type_in(&format!("{program} exec {option} {name} python3 {file}\r"))?;
-        std::thread::sleep(Duration::from_millis(700));
+        outer.wait_for("out> ")?;
         outer.type_in("echo the-\"\"end\r")?;
         let said = outer.wait_for("the-end")?;
         check(!said.lines().any(|line| line.trim() == "TYPED-BY-IT"), said)?;
