@@ -127,7 +127,7 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<Exit, Error> {
                     && shown.elapsed() > Duration::from_millis(200) =>
             {
                 shown = Instant::now();
-                context.ui.progress(&said(done, begun.elapsed()));
+                context.ui.progress(&progress(done, begun.elapsed(), context.ui.unicode));
             }
             _ => {}
         });
@@ -147,6 +147,19 @@ fn said(done: Done, took: Duration) -> String {
     let rate = done.bytes as f64 / took.as_secs_f64().max(0.001);
     let files = if done.files == 1 { "1 file".into() } else { format!("{} files", done.files) };
     format!("{files}, {}, {:.1} s, {}/s", size(done.bytes), took.as_secs_f64(), size(rate as u64))
+}
+
+/// The same while it goes: with a bar and the time that is left where the whole is known.
+fn progress(done: Done, took: Duration, unicode: bool) -> String {
+    const WIDTH: u64 = 20;
+    let text = said(done, took);
+    let Some(total) = done.total.filter(|total| *total > 0 && done.bytes > 0) else { return text };
+    let part = done.bytes.min(total);
+    let full = usize::try_from(part * WIDTH / total).unwrap_or(0);
+    let (on, off) = if unicode { ("█", "░") } else { ("#", ".") };
+    let bar = format!("{}{}", on.repeat(full), off.repeat(WIDTH as usize - full));
+    let left = took.as_secs_f64() * (total - part) as f64 / part as f64;
+    format!("{bar} {}% of {}, {left:.0} s left, {text}", part * 100 / total, size(total))
 }
 
 fn tell(context: &Context, arguments: &Cp, done: Done, took: Duration) -> Result<(), Error> {
@@ -269,6 +282,17 @@ impl Job<'_> {
             }
         }
         let several = all.len() > 1;
+        // Files alone are known to their end without a walk.
+        let sizes: Option<Vec<u64>> = all
+            .iter()
+            .map(|(from, path)| {
+                let node = from.find(path, options.follow).ok()?.found?;
+                (node.kind() == FileType::RegularFile).then_some(node.stat.stx_size)
+            })
+            .collect();
+        if let Some(sizes) = sizes {
+            tell(News::Total(sizes.iter().sum()));
+        }
         for (from, source) in all {
             let slash = source.ends_with(b"/") || is_contents(&source);
             let spot = from.find(&source, options.follow || slash);
@@ -401,4 +425,20 @@ fn expand(from: &Place, path: &[u8]) -> Result<Vec<Vec<u8>>, rustix::io::Errno> 
     }
     all.retain(|path| from.find(path, false).is_ok_and(|spot| spot.found.is_some()));
     if all.is_empty() { Err(rustix::io::Errno::NOENT) } else { Ok(all) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_tells_what_is_left_where_that_is_known() {
+        let took = Duration::from_secs(2);
+        let done = Done { files: 1, bytes: 50 << 20, total: Some(200 << 20) };
+        assert_eq!(
+            progress(done, took, false),
+            "#####............... 25% of 200M, 6 s left, 1 file, 50M, 2.0 s, 25M/s"
+        );
+        assert_eq!(progress(Done { total: None, ..done }, took, true), "1 file, 50M, 2.0 s, 25M/s");
+    }
 }

@@ -20,6 +20,7 @@ pub fn trials() -> Vec<Trial> {
     let root = |name, run: fn() -> Outcome| test_with(Need::Root, name, run);
     vec![
         root("cp::a_tree_goes_in_and_out_as_it_is", tree),
+        root("cp::ten_thousand_files_and_their_attributes", many),
         root("cp::across_and_as_a_stream", across),
         root("cp::a_running_program_is_replaced", running),
         root("cp::what_is_mounted_by_itself_is_written_in_place", mounted),
@@ -142,6 +143,50 @@ fn tree() -> Outcome {
     // Once more, into what is there already.
     cp(&[&at(&container, "/mnt/tree/."), &text(&back)]).expect(0)?;
     same(listing(&back)?, listing(&there)?)
+}
+
+/// Extended attributes, file capabilities among them, are kept when that is asked for and dropped else.
+fn many() -> Outcome {
+    let (one, other) = (container()?, container()?);
+    let dir = io(tempfile::tempdir_in("/dev/shm"))?;
+    let top = dir.path().join("many");
+    for folder in 0..100 {
+        let folder = top.join(format!("folder {folder}/deeper"));
+        io(std::fs::create_dir_all(&folder))?;
+        for file in 0..100 {
+            io(std::fs::write(folder.join(format!("{file}")), format!("{file}")))?;
+        }
+    }
+    let text = |path: &Path| path.display().to_string();
+    let there = seen(&one, "/mnt/many");
+    cp(&[&text(&top), &at(&one, "/mnt/many")]).expect(0)?;
+    same(listing(&there)? == listing(&top)?, true)?;
+    let none = rustix::fs::XattrFlags::empty();
+    let file = there.join("folder 7/deeper/7");
+    // cap_net_raw+ep, as the kernel keeps it (include/uapi/linux/capability.h, VFS_CAP_REVISION_2).
+    let mut capability = vec![1, 0, 0, 2, 0, 0x20];
+    capability.resize(20, 0);
+    for (name, value) in [("user.note", b"kept".to_vec()), ("security.capability", capability)] {
+        rustix::fs::setxattr(&file, name, &value, none).map_err(|e| format!("{name}: {e}"))?;
+    }
+    let attributes = |path: &Path| {
+        let mut names = vec![0u8; 4096];
+        let length = rustix::fs::listxattr(path, names.as_mut_slice()).unwrap_or(0);
+        names.truncate(length);
+        let mut names: Vec<String> = names
+            .split(|b| *b == 0)
+            .filter(|name| !name.is_empty())
+            .map(|name| String::from_utf8_lossy(name).into_owned())
+            .collect();
+        names.sort();
+        names
+    };
+    let wanted = vec!["security.capability".to_owned(), "user.note".into()];
+    cp(&["-a", "--strict", &at(&one, "/mnt/many"), &at(&other, "/mnt/")]).expect(0)?;
+    same(listing(&seen(&other, "/mnt/many"))? == listing(&there)?, true)?;
+    same(attributes(&seen(&other, "/mnt/many/folder 7/deeper/7")), wanted)?;
+    cp(&[&at(&one, "/mnt/many/folder 7/deeper/7"), &text(&dir.path().join("out"))]).expect(0)?;
+    same(attributes(&dir.path().join("out")), Vec::new())
 }
 
 fn across() -> Outcome {

@@ -31,6 +31,8 @@ pub struct Done {
     pub files: u64,
     /// Bytes of files.
     pub bytes: u64,
+    /// How many there will be, where that is known.
+    pub total: Option<u64>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -153,6 +155,7 @@ fn be_child(writer: OwnedFd, work: impl FnOnce(&mut dyn FnMut(News)) -> Result<(
         match news {
             News::Bytes(bytes) => done.bytes += bytes,
             News::One => done.files += 1,
+            News::Total(bytes) => done.total = Some(bytes),
             News::Warning(text) => say(&Line::Warning(text)),
         }
         if last.elapsed() > BEAT {

@@ -35,6 +35,8 @@ pub enum News {
     Bytes(u64),
     /// One file, link or folder more.
     One,
+    /// So many bytes there will be, where that is known before.
+    Total(u64),
     /// Something is not as it was asked for; said once of each kind.
     Warning(String),
 }

@@ -245,6 +245,18 @@ pub fn by_its_own_user(engine: &Engine) -> Outcome {
     check(ids.err.contains("seccomp"), &ids.err)?;
     exec(&["--strict", &name, "id"]).expect(125)?;
     same(exec(&["-u", "web", &name, "--", "id", "-un"]).expect(0)?.out.as_str(), "web\n")?;
+    // And files, with the rights that are theirs.
+    let copy = |from: &str, to: &str| {
+        let mut command = std::process::Command::new("setpriv");
+        command.args(["--reuid", &id, "--regid", &id, "--clear-groups", "env"]);
+        command.arg(format!("XDG_RUNTIME_DIR=/run/user/{id}")).arg(&program);
+        command.args(["cp", from, to]).stdin(std::process::Stdio::null());
+        crate::support::finish(command)
+    };
+    copy("/etc/hostname", &format!("{name}:/tmp/copied")).expect(0)?;
+    let owner = exec(&[&name, "--", "stat", "-c", "%U", "/tmp/copied"]).expect(0)?;
+    same(owner.out.as_str(), "root\n")?;
+    copy(&format!("{name}:/tmp/copied"), &format!("/run/user/{id}/out")).expect(0)?;
     let tools = exec(&["--skip", "mnt", &name, "--", "ps", "-e", "-o", "pid"]).expect(0)?;
     check(tools.out.lines().any(|line| line.trim() == "1"), &tools.out)
 }
