@@ -1,6 +1,6 @@
 //! cinspect finds any Linux container from kernel state and files on disk, shows its processes with
-//! their signal masks and handlers, and signals exactly the right one. No engine's daemon or client
-//! is asked, so it works while they hang.
+//! their signal masks and handlers, signals exactly the right one, enters and copies files. No engine's
+//! daemon or client is asked, so it works while they hang.
 //!
 //! # The map of the house
 //!
