@@ -1,7 +1,6 @@
 //! `cp`: copies files in, out and across. What goes where is `analysis`' table, going there is `act`'s;
 //! here the sides are read and the outcome is told.
 
-use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
@@ -41,7 +40,7 @@ use crate::target::{Purpose, resolve};
 #[command(override_usage = "cinspect cp [OPTIONS] <SRC>... <DST>")]
 pub struct Cp {
     /// What to copy, and last where to: FILE, CTR:PATH, or `-`
-    #[arg(value_name = "SRC", required = true, num_args = 2..)]
+    #[arg(value_name = "PATH", required = true, num_args = 2..)]
     paths: Vec<OsString>,
     /// Keep owners, all permission bits and extended attributes
     #[arg(short, long)]
@@ -101,15 +100,14 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<Exit, Error> {
             .hint("`CTR:PATH` is; for what is only here there is cp(1)"));
     }
     let host = context.host()?;
-    let places = RefCell::new(HashMap::new());
+    let mut places = HashMap::new();
     for (at, side) in sides.iter().chain([&target]).enumerate() {
         let purpose = if at == sides.len() { Purpose::Act } else { Purpose::Read };
         if let Side::Inside(name, _) = side {
             let place = open(context, &host, name, purpose, arguments.pid)?;
-            places.borrow_mut().insert(name.clone(), place);
+            places.insert(name.clone(), place);
         }
     }
-    let places = places.into_inner();
     let job = Job { arguments: &arguments, places: &places, here: Place::here() };
     let begun = Instant::now();
     let mut shown = Instant::now();
@@ -260,7 +258,9 @@ impl Job<'_> {
                 spot.found.ok_or_else(|| failed(from, path, reason(rustix::io::Errno::NOENT)))?;
             let name = last_name(path).unwrap_or(b".").to_owned();
             let mut out = std::io::BufWriter::with_capacity(1 << 20, std::io::stdout().lock());
-            pack(&node, &name, is_contents(path), &mut out, tell)?;
+            let options = self.options(to)?;
+            let mut copier = Copier::new(from, to, options, tell);
+            pack(&node, &name, is_contents(path), &mut out, &mut copier)?;
             return std::io::Write::flush(&mut out).map_err(|e| failed(from, path, e.to_string()));
         }
         let options = self.options(to)?;
@@ -272,7 +272,8 @@ impl Job<'_> {
                 failed(to, path, "a stream goes into a folder that is there".into())
             })?;
             let folder = node.open_to_read().map_err(|errno| failed(to, path, reason(errno)))?;
-            return unpack(std::io::stdin().lock(), &folder, to, options, tell);
+            let mut copier = Copier::new(&self.here, to, options, tell);
+            return unpack(std::io::stdin().lock(), &folder, &mut copier);
         }
         let mut all = Vec::new();
         for source in sources {
@@ -313,11 +314,7 @@ impl Job<'_> {
             let own = last_name(&source).map_or_else(|| spot.name.clone(), <[u8]>::to_vec);
             let mut copier = Copier::new(from, to, options, tell);
             copier.put(&source, &node, put, &target, &own).map_err(|error| Failed {
-                path: if error.path.starts_with(&to.name) && !to.name.is_empty() {
-                    error.path
-                } else {
-                    format!("{}{}", from.name, error.path)
-                },
+                path: format!("{}{}", from.name, error.path),
                 why: error.why,
             })?;
             // What is not there now, as the container sees it, was not copied.

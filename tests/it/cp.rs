@@ -33,6 +33,7 @@ pub fn trials() -> Vec<Trial> {
         root("cp::a_link_in_the_way_is_not_followed", link_in_the_way),
         root("cp::a_file_system_that_hangs_is_given_up", hangs),
         root("cp::the_kernels_own_files_are_read_when_asked_for", pseudo),
+        root("cp::nothing_is_copied_into_itself", itself),
         root("cp::options_do_what_they_say", options),
         test("cp::wrong_words_are_told", usage),
     ]
@@ -445,8 +446,28 @@ fn pseudo() -> Outcome {
         dir.path().join("d/file").exists() && !dir.path().join("d/proc/1").exists(),
         "its files",
     )?;
+    // In a stream neither, where a file of no end would be one.
+    let stream = cp(&[&at(&container, "/mnt/d"), "-"]).expect(0)?;
+    check(stream.err.contains("is proc: left out"), &stream.err)?;
     cp(&[&at(&container, "/mnt/d/proc/version"), &to]).expect(0)?;
     same(io(std::fs::read(dir.path().join("version")))?, io(std::fs::read("/proc/version"))?)
+}
+
+/// A folder into itself would have no end; a mounted file onto itself would be cut before it is read.
+fn itself() -> Outcome {
+    let container = container()?;
+    within(
+        &container,
+        "mkdir -p /mnt/a/b; echo x > /mnt/a/f; echo kept > /mnt/s; touch /mnt/m; mount --bind /mnt/s /mnt/m",
+    )?;
+    for (from, to) in [("/mnt/a", "/mnt/a/new"), ("/mnt/a", "/mnt/a/b"), ("/mnt/a/.", "/mnt/a/b")] {
+        let failed = cp(&[&at(&container, from), &at(&container, to)]).expect(1)?;
+        check(failed.err.contains("into itself"), &failed.err)?;
+    }
+    let failed = cp(&[&at(&container, "/mnt/s"), &at(&container, "/mnt/m")]).expect(1)?;
+    check(failed.err.contains("are one file"), &failed.err)?;
+    same(io(std::fs::read_to_string(seen(&container, "/mnt/s")))?.as_str(), "kept\n")?;
+    same(io(std::fs::read_dir(seen(&container, "/mnt/a/b")))?.count(), 0)
 }
 
 fn options() -> Outcome {

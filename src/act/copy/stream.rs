@@ -9,8 +9,8 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, linkat, mkdirat, openat};
 use rustix::io::Errno;
 use tar::{EntryType, Header};
 
-use super::place::{Node, Place};
-use super::tree::{Failed, News, Options, reason};
+use super::place::Node;
+use super::tree::{Copier, Failed, News, Options, reason};
 use super::write::{self, Content, Traits};
 
 fn failed(path: &[u8], why: impl ToString) -> Failed {
@@ -26,11 +26,11 @@ pub fn pack(
     name: &[u8],
     contents: bool,
     out: &mut dyn Write,
-    tell: &mut dyn FnMut(News),
+    copier: &mut Copier<'_>,
 ) -> Result<(), Failed> {
     let mut builder = tar::Builder::new(out);
     let at = if contents { b"." } else { name };
-    pack_one(&mut builder, node, at, tell)?;
+    pack_one(&mut builder, node, at, copier)?;
     builder.finish().map_err(|error| failed(name, error))
 }
 
@@ -38,7 +38,7 @@ fn pack_one(
     builder: &mut tar::Builder<&mut dyn Write>,
     node: &Node,
     path: &[u8],
-    tell: &mut dyn FnMut(News),
+    copier: &mut Copier<'_>,
 ) -> Result<(), Failed> {
     let errno = |errno: Errno| failed(path, reason(errno));
     let io = |error: std::io::Error| failed(path, error);
@@ -47,10 +47,13 @@ fn pack_one(
     );
     let stat = &node.stat;
     let mut header = Header::new_gnu();
-    header.set_mode(u32::from(stat.stx_mode) & 0o777);
+    let bits = if copier.options.archive { 0o7777 } else { 0o777 };
+    header.set_mode(u32::from(stat.stx_mode) & bits);
     header.set_mtime(u64::try_from(stat.stx_mtime.tv_sec).unwrap_or(0));
-    header.set_uid(u64::from(stat.stx_uid));
-    header.set_gid(u64::from(stat.stx_gid));
+    // As the container numbers them; who is nobody there is nobody in the stream.
+    let (uid, gid) = copier.from.inner(stat.stx_uid, stat.stx_gid).unwrap_or((65534, 65534));
+    header.set_uid(u64::from(uid));
+    header.set_gid(u64::from(gid));
     header.set_size(0);
     match node.kind() {
         FileType::RegularFile => {
@@ -61,20 +64,20 @@ fn pack_one(
             // A file that changes meanwhile still has the length that was said.
             let padded = (&file).chain(std::io::repeat(0)).take(size);
             builder.append_data(&mut header, &as_path, padded).map_err(io)?;
-            tell(News::Bytes(size));
-            tell(News::One);
+            (copier.tell)(News::Bytes(size));
+            (copier.tell)(News::One);
         }
         FileType::Symlink => {
             header.set_entry_type(EntryType::Symlink);
             let target = node.link().map_err(errno)?;
             let target: &std::ffi::OsStr = std::os::unix::ffi::OsStrExt::from_bytes(&target);
             builder.append_link(&mut header, &as_path, target).map_err(io)?;
-            tell(News::One);
+            (copier.tell)(News::One);
         }
         FileType::Directory => {
             header.set_entry_type(EntryType::Directory);
             builder.append_data(&mut header, as_path.join(""), std::io::empty()).map_err(io)?;
-            tell(News::One);
+            (copier.tell)(News::One);
             let opened = node.open_to_read().map_err(errno)?;
             let mut names: Vec<Vec<u8>> = Vec::new();
             for entry in rustix::fs::Dir::new(opened).map_err(errno)? {
@@ -89,13 +92,17 @@ fn pack_one(
                     Err(Errno::NOENT) => continue,
                     Err(e) => return Err(errno(e)),
                 };
-                pack_one(builder, &inner, &[path, b"/", &name].concat(), tell)?;
+                let path = [path, b"/", &name].concat();
+                if inner.stat.stx_mnt_id != stat.stx_mnt_id && copier.is_pseudo(&inner, &path)? {
+                    continue;
+                }
+                pack_one(builder, &inner, &path, copier)?;
             }
         }
-        _ => tell(News::Warning(format!(
-            "`{}` is no file, folder or link: left out",
-            String::from_utf8_lossy(path)
-        ))),
+        _ => copier.warn(
+            "special",
+            format!("`{}` is no file, folder or link: left out", String::from_utf8_lossy(path)),
+        )?,
     }
     Ok(())
 }
@@ -104,13 +111,8 @@ fn pack_one(
 ///
 /// # Errors
 /// At the first member that leads out of it, or cannot be written.
-pub fn unpack(
-    stream: impl Read,
-    folder: &OwnedFd,
-    place: &Place,
-    options: Options,
-    tell: &mut dyn FnMut(News),
-) -> Result<(), Failed> {
+pub fn unpack(stream: impl Read, folder: &OwnedFd, copier: &mut Copier<'_>) -> Result<(), Failed> {
+    let (place, options) = (copier.to, copier.options);
     let mut archive = tar::Archive::new(stream);
     for entry in archive.entries().map_err(|error| failed(b"-", error))? {
         let mut entry = entry.map_err(|error| failed(b"-", format!("no tar stream: {error}")))?;
@@ -141,10 +143,13 @@ pub fn unpack(
         let keep = options.no_clobber;
         match header.entry_type() {
             EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
-                let mut more = |bytes| tell(News::Bytes(bytes));
+                let mut more = |bytes| (copier.tell)(News::Bytes(bytes));
                 let content = &mut Content::Stream(&mut entry);
-                write::file(above.as_fd(), &name, content, &traits, keep, false, &mut more)
-                    .map_err(errno)?;
+                let (written, lost) =
+                    write::file(above.as_fd(), &name, content, &traits, keep, &mut more)
+                        .map_err(errno)?;
+                copier.told(&lost, written, &name)?;
+                continue;
             }
             EntryType::Directory => {
                 match mkdirat(&above, &*name, Mode::from_raw_mode(0o700)) {
@@ -158,7 +163,10 @@ pub fn unpack(
             }
             EntryType::Symlink => {
                 let target = entry.link_name_bytes().unwrap_or_default().into_owned();
-                write::link(above.as_fd(), &name, &target, &traits, keep).map_err(errno)?;
+                let (written, lost) =
+                    write::link(above.as_fd(), &name, &target, &traits, keep).map_err(errno)?;
+                copier.told(&lost, written, &name)?;
+                continue;
             }
             EntryType::Link => {
                 let target = entry.link_name_bytes().unwrap_or_default().into_owned();
@@ -170,14 +178,15 @@ pub fn unpack(
                 }
             }
             kind => {
-                tell(News::Warning(format!(
-                    "`{}` is no file, folder or link ({kind:?}): left out",
-                    String::from_utf8_lossy(&path)
-                )));
+                let text = String::from_utf8_lossy(&path);
+                copier.warn(
+                    "special",
+                    format!("`{text}` is no file, folder or link ({kind:?}): left out"),
+                )?;
                 continue;
             }
         }
-        tell(News::One);
+        (copier.tell)(News::One);
     }
     Ok(())
 }

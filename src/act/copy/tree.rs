@@ -66,6 +66,7 @@ pub fn reason(errno: Errno) -> String {
         Errno::ROFS => "the file system is read-only there".into(),
         Errno::NOSPC => "no space is left".into(),
         Errno::BUSY => "something is mounted there".into(),
+        Errno::EXIST => "source and target are one file".into(),
         Errno::DQUOT => "the quota is used up".into(),
         Errno::NOTSUP => "it is no file, folder or link".into(),
         Errno::OVERFLOW => "its owner has no number in the container's user namespace".into(),
@@ -73,8 +74,37 @@ pub fn reason(errno: Errno) -> String {
     }
 }
 
+/// The same as an error at a path.
+fn failed_at(path: &[u8]) -> impl Fn(Errno) -> Failed {
+    move |errno| Failed { path: text(path), why: reason(errno) }
+}
+
+/// And where it is the target that does not take it.
+fn not_written(path: &[u8], errno: Errno) -> Failed {
+    Failed { path: text(path), why: format!("at the target, {}", reason(errno)) }
+}
+
 /// A file, whatever its names: its device and inode.
 type FileId = (u32, u32, u64);
+
+fn id(node: &Node) -> FileId {
+    (node.stat.stx_dev_major, node.stat.stx_dev_minor, node.stat.stx_ino)
+}
+
+/// Whether a folder is this one, or lies somewhere below it.
+fn is_within(folder: &OwnedFd, wanted: FileId) -> Result<bool, Errno> {
+    let mut at = Node::of(folder.try_clone().map_err(|_| Errno::MFILE)?)?;
+    loop {
+        if id(&at) == wanted {
+            return Ok(true);
+        }
+        let above = Node::open(&at.fd, b"..")?;
+        if id(&above) == id(&at) {
+            return Ok(false);
+        }
+        at = above;
+    }
+}
 
 /// A copy under way.
 pub struct Copier<'a> {
@@ -121,7 +151,7 @@ impl<'a> Copier<'a> {
         Self { from, to, options, tell, links, warned, above }
     }
 
-    fn warn(&mut self, kind: &str, what: impl Into<String>) -> Result<(), Failed> {
+    pub(super) fn warn(&mut self, kind: &str, what: impl Into<String>) -> Result<(), Failed> {
         let what = what.into();
         if self.options.strict {
             return Err(Failed { path: what, why: "with --strict that is an error".into() });
@@ -144,17 +174,22 @@ impl<'a> Copier<'a> {
         target: &Spot,
         own_name: &[u8],
     ) -> Result<(), Failed> {
-        let at = |errno: Errno| Failed { path: text(path), why: reason(errno) };
+        let at = failed_at(path);
         let into = target.found.as_ref().filter(|_| put != Put::There);
-        write::sweep(into.map_or(&target.folder, |found| &found.fd));
+        let folder = into.map_or(&target.folder, |found| &found.fd);
+        // What is made in it would be found in it, and so on.
+        if node.kind() == FileType::Directory && is_within(folder, id(node)).map_err(&at)? {
+            return Err(Failed { path: text(path), why: "it would be copied into itself".into() });
+        }
+        write::sweep(folder);
         match put {
             Put::There => self.one(path, node, &target.folder, &target.name),
             Put::Into => {
-                let found = target.found.as_ref().ok_or(Errno::NOENT).map_err(at)?;
+                let found = target.found.as_ref().ok_or(Errno::NOENT).map_err(&at)?;
                 self.one(path, node, &found.fd, own_name)
             }
             Put::Merged => {
-                let found = target.found.as_ref().ok_or(Errno::NOENT).map_err(at)?;
+                let found = target.found.as_ref().ok_or(Errno::NOENT).map_err(&at)?;
                 self.contents(path, node, &found.fd)
             }
         }
@@ -172,7 +207,7 @@ impl<'a> Copier<'a> {
             FileType::Directory => self.folder(path, node, folder, name),
             FileType::RegularFile => self.file(path, node, folder, name),
             FileType::Symlink if self.options.follow => {
-                let at = |errno: Errno| Failed { path: text(path), why: reason(errno) };
+                let at = failed_at(path);
                 let found = self.from.find(path, true).map_err(at)?.found;
                 match found {
                     Some(node) if node.kind() != FileType::Symlink => {
@@ -183,12 +218,12 @@ impl<'a> Copier<'a> {
                 }
             }
             FileType::Symlink => {
-                let at = |errno: Errno| Failed { path: text(path), why: reason(errno) };
+                let at = failed_at(path);
                 let target = node.link().map_err(at)?;
                 let (traits, mut lost) = self.traits(node, None);
                 let (written, more) =
                     write::link(folder.as_fd(), name, &target, &traits, self.options.no_clobber)
-                        .map_err(|errno| self.not_written(name, errno))?;
+                        .map_err(|errno| not_written(path, errno))?;
                 lost.extend(more);
                 self.told(&lost, written, name)
             }
@@ -210,11 +245,12 @@ impl<'a> Copier<'a> {
         }
     }
 
-    fn not_written(&self, name: &[u8], errno: Errno) -> Failed {
-        Failed { path: format!("{}…/{}", self.to.name, text(name)), why: reason(errno) }
-    }
-
-    fn told(&mut self, lost: &[Lost], written: Written, name: &[u8]) -> Result<(), Failed> {
+    pub(super) fn told(
+        &mut self,
+        lost: &[Lost],
+        written: Written,
+        name: &[u8],
+    ) -> Result<(), Failed> {
         (self.tell)(News::One);
         for one in lost {
             self.warn(
@@ -243,7 +279,7 @@ impl<'a> Copier<'a> {
         name: &[u8],
     ) -> Result<(), Failed> {
         let stat = &node.stat;
-        let id = (stat.stx_dev_major, stat.stx_dev_minor, stat.stx_ino);
+        let id = id(node);
         if stat.stx_nlink > 1
             && let Some((first, own)) = self.links.get(&id)
             && write::another_name((first, own), folder.as_fd(), name, self.options.no_clobber)
@@ -252,7 +288,7 @@ impl<'a> Copier<'a> {
             (self.tell)(News::One);
             return Ok(());
         }
-        let at = |errno: Errno| Failed { path: text(path), why: reason(errno) };
+        let at = failed_at(path);
         let opened = File::from(node.open_to_read().map_err(at)?);
         let (traits, mut lost) = self.traits(node, Some(&opened));
         let keep = self.options.no_clobber;
@@ -264,10 +300,9 @@ impl<'a> Copier<'a> {
             &mut Content::File(&opened),
             &traits,
             keep,
-            false,
             &mut more,
         )
-        .map_err(|errno| self.not_written(name, errno))?;
+        .map_err(|errno| not_written(path, errno))?;
         lost.extend(others);
         if stat.stx_nlink > 1
             && let Ok(folder) = folder.try_clone()
@@ -287,16 +322,15 @@ impl<'a> Copier<'a> {
         let made = match mkdirat(folder, name, Mode::from_raw_mode(0o700)) {
             Ok(()) => true,
             Err(Errno::EXIST) => false,
-            Err(errno) => return Err(self.not_written(name, errno)),
+            Err(errno) => return Err(not_written(path, errno)),
         };
         // A link that stands there is not followed: what it leads to may be anywhere.
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let own = openat(folder, name, flags, Mode::empty()).map_err(|errno| match errno {
-            Errno::NOTDIR | Errno::LOOP => Failed {
-                path: format!("{}…/{}", self.to.name, text(name)),
-                why: "something that is no folder stands there".into(),
-            },
-            errno => self.not_written(name, errno),
+            Errno::NOTDIR | Errno::LOOP => {
+                Failed { path: text(path), why: "something that is no folder stands there".into() }
+            }
+            errno => not_written(path, errno),
         })?;
         self.contents(path, node, &own)?;
         (self.tell)(News::One);
@@ -316,18 +350,18 @@ impl<'a> Copier<'a> {
 
     /// What is in a folder, into another one.
     fn contents(&mut self, path: &[u8], node: &Node, into: &OwnedFd) -> Result<(), Failed> {
-        let at = |errno: Errno| Failed { path: text(path), why: reason(errno) };
-        let id = (node.stat.stx_dev_major, node.stat.stx_dev_minor, node.stat.stx_ino);
+        let at = failed_at(path);
+        let id = id(node);
         if self.above.contains(&id) {
             return self
                 .warn("loop", format!("`{}` leads back to where it is: left out", text(path)));
         }
-        let opened = node.open_to_read().map_err(at)?;
+        let opened = node.open_to_read().map_err(&at)?;
         write::sweep(into);
         self.above.push(id);
         let mut names: Vec<Vec<u8>> = Vec::new();
-        for entry in rustix::fs::Dir::new(opened).map_err(at)? {
-            let name = entry.map_err(at)?.file_name().to_bytes().to_owned();
+        for entry in rustix::fs::Dir::new(opened).map_err(&at)? {
+            let name = entry.map_err(&at)?.file_name().to_bytes().to_owned();
             if name != b"." && name != b".." {
                 names.push(name);
             }
@@ -350,7 +384,7 @@ impl<'a> Copier<'a> {
     }
 
     /// A mount of the kernel's own files is read only when it is asked for by its path.
-    fn is_pseudo(&mut self, node: &Node, path: &[u8]) -> Result<bool, Failed> {
+    pub(super) fn is_pseudo(&mut self, node: &Node, path: &[u8]) -> Result<bool, Failed> {
         let Ok(fs) = rustix::fs::fstatfs(&node.fd) else { return Ok(false) };
         let kind = PSEUDO.iter().find(|(magic, _)| i128::from(*magic) == i128::from(fs.f_type));
         let Some((_, name)) = kind else { return Ok(false) };
@@ -388,7 +422,7 @@ impl<'a> Copier<'a> {
 
 impl Place {
     /// A user and group of a file, as the container numbers them.
-    fn inner(&self, uid: u32, gid: u32) -> Option<(u32, u32)> {
+    pub(super) fn inner(&self, uid: u32, gid: u32) -> Option<(u32, u32)> {
         match self.root {
             None => Some((uid, gid)),
             Some(_) => Some((self.users.to_inside(uid)?, self.groups.to_inside(gid)?)),

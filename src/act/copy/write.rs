@@ -7,8 +7,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{
     AtFlags, CWD, Mode, OFlags, SeekFrom, Timespec, Timestamps, XattrFlags, chownat, fchmod,
-    fchown, fsetxattr, fsync, ftruncate, futimens, linkat, openat, renameat, seek, symlinkat,
-    unlinkat, utimensat,
+    fchown, fsetxattr, ftruncate, futimens, linkat, openat, renameat, seek, symlinkat, unlinkat,
+    utimensat,
 };
 use rustix::io::Errno;
 
@@ -157,17 +157,7 @@ impl<'a> Draft<'a> {
             self.name = Some(name);
         }
         let Some(name) = self.name.take() else { return Err(Errno::IO) };
-        let flags = if keep {
-            rustix::fs::RenameFlags::NOREPLACE
-        } else {
-            rustix::fs::RenameFlags::empty()
-        };
-        let moved = if keep {
-            rustix::fs::renameat_with(self.folder, &*name, self.folder, to, flags)
-        } else {
-            renameat(self.folder, &*name, self.folder, to)
-        };
-        match moved {
+        match rename(self.folder, &name, to, keep) {
             Ok(()) => Ok(Written::Renamed),
             Err(errno) => {
                 // Its name goes with it.
@@ -196,7 +186,6 @@ pub fn file(
     content: &mut Content<'_>,
     traits: &Traits,
     keep: bool,
-    sync: bool,
     more: &mut dyn FnMut(u64),
 ) -> Result<(Written, Vec<Lost>), Errno> {
     // What is mounted there is seen by its mount: renamed over from outside of the container's mount
@@ -210,10 +199,17 @@ pub fn file(
     let draft = Draft::new(folder)?;
     pour(content, &draft.file, more)?;
     let lost = dress(draft.file.as_fd(), traits);
-    if sync {
-        fsync(&draft.file)?;
-    }
     Ok((draft.settle(name, keep)?, lost))
+}
+
+fn rename(folder: BorrowedFd<'_>, from: &[u8], to: &[u8], keep: bool) -> Result<(), Errno> {
+    match keep {
+        true => {
+            let only_new = rustix::fs::RenameFlags::NOREPLACE;
+            rustix::fs::renameat_with(folder, from, folder, to, only_new)
+        }
+        false => renameat(folder, from, folder, to),
+    }
 }
 
 /// What is mounted over a name; none where nothing is.
@@ -231,6 +227,14 @@ fn in_place(
 ) -> Result<(Written, Vec<Lost>), Errno> {
     if !node.kind().is_file() {
         return Err(Errno::ISDIR);
+    }
+    // It is cut to nothing before it is written.
+    if let Content::File(from) = content {
+        let own = rustix::fs::fstat(from)?;
+        let there = rustix::fs::fstat(&node.fd)?;
+        if (own.st_dev, own.st_ino) == (there.st_dev, there.st_ino) {
+            return Err(Errno::EXIST);
+        }
     }
     let path = format!("/proc/self/fd/{}", node.fd.as_raw_fd());
     let flags = OFlags::WRONLY | OFlags::TRUNC | OFlags::NOCTTY | OFlags::CLOEXEC;
@@ -412,13 +416,7 @@ pub fn link(
     if let Some(times) = traits.modified.map(stamps) {
         let _ = utimensat(folder, &*beside, &times, AtFlags::SYMLINK_NOFOLLOW);
     }
-    let moved = if keep {
-        let only_new = rustix::fs::RenameFlags::NOREPLACE;
-        rustix::fs::renameat_with(folder, &*beside, folder, name, only_new)
-    } else {
-        renameat(folder, &*beside, folder, name)
-    };
-    match moved {
+    match rename(folder, &beside, name, keep) {
         Ok(()) => Ok((Written::Renamed, lost)),
         Err(errno) => {
             let _ = unlinkat(folder, &*beside, AtFlags::empty());

@@ -127,20 +127,18 @@ pub fn enter(
     if let Some((_, slave)) = &terminals {
         fds.push(slave.as_fd());
     }
-    // The guardian of our terminal comes first: it has nothing of what follows.
+    // Our terminal is made raw once there is something to type to.
     let interactive = plan.terminal.is_some() && terminal_size().is_some();
-    // (Raw once there is something to type to.)
     let signals = Signals::new().map_err(|errno| failed("cannot hear signals")(errno.into()))?;
     let name = CString::new(wire::HELPER).unwrap_or_default();
     let pid = process::start(program.as_fd(), &[name], &fds)
         .map_err(|errno| failed("cannot start the helper")(errno.into()))?;
-    let helper = Helper { pid, ended: None };
+    let mut helper = Helper { pid, ended: None };
     drop(fds);
     drop((theirs, report_in, release_out, plan_file, program));
     let Streams { given, mut pumps } = streams;
     drop(given);
     let until = Instant::now() + PATIENCE;
-    let mut helper = helper;
     let mut master = terminals.map(|(master, _)| master);
     // What it tells on its way.
     loop {
