@@ -114,6 +114,13 @@ const LACKS: &[(&str, &str, &str)] = &[
     ("bwrap", "shares_the_pid_namespace_of_the_host", "it is no container then"),
 ];
 
+/// What a check needs of this machine: where that is missing there is nothing to be checked.
+const NEEDS: &[(&str, &str, &str)] = &[(
+    "is_held_still_and_killed_where_no_cgroup_can_be_killed",
+    "/sys/fs/cgroup/freezer",
+    "all of it is v2 here, and has cgroup.kill",
+)];
+
 pub fn trials() -> Vec<Trial> {
     let up = std::env::var("CINSPECT_TEST_ENGINES").unwrap_or_default();
     let up: Vec<&str> = up.split_whitespace().collect();
@@ -123,7 +130,10 @@ pub fn trials() -> Vec<Trial> {
         for (what, check) in CHECKS.iter().copied().chain(own) {
             let title = format!("{name}::{what}");
             let lack = LACKS.iter().find(|(engine, check, _)| engine == name && *check == what);
-            if let Some((_, _, why)) = lack {
+            let need = NEEDS
+                .iter()
+                .find(|(check, path, _)| *check == what && !std::path::Path::new(path).exists());
+            if let Some((_, _, why)) = lack.or(need) {
                 if up.contains(name) {
                     note(name, what, "could-not", why);
                 }
