@@ -25,6 +25,7 @@ pub fn trials() -> Vec<Trial> {
         with("exec::without_us_the_command_is_told_to_go", orphan),
         with("exec::what_stays_in_the_background_is_not_waited_for", background),
         with("exec::who_reads_no_more_is_noticed", reader_gone),
+        with("exec::who_reads_slowly_gets_all_of_it", slow_reader),
         with("exec::what_is_not_read_of_a_file_is_left_to_others", loops),
         with("exec::namespaces_are_chosen", namespaces),
         with("exec::has_a_terminal_of_its_own", terminal),
@@ -178,6 +179,18 @@ fn loops() -> Outcome {
     });
     // (head itself reads more than it shows, of a pipe.)
     same(said.expect(0)?.out.as_str(), "a\nb\nc\na\n")
+}
+
+/// Whoever reads slowly gets all of it, though the command has long ended.
+fn slow_reader() -> Outcome {
+    let container = cast("init")?;
+    let script = "\"$1\" exec \"$2\" -- head -c 120000 /dev/zero | { sleep 2.5; wc -c; }";
+    for _ in 0..3 {
+        let mut piped = Command::new("sh");
+        piped.args(["-c", script, "sh", env!("CARGO_BIN_EXE_cinspect"), &name(&container)]);
+        same(finish(piped).expect(0)?.out.trim(), "120000")?;
+    }
+    Ok(())
 }
 
 fn reader_gone() -> Outcome {

@@ -15,7 +15,7 @@ use crate::sys::pidfd::{self, Task};
 const CHUNK: usize = 64 << 10;
 /// How long is waited for output that is still on its way through a terminal.
 const LAST_WORDS: Duration = Duration::from_millis(60);
-/// And altogether, once the command has ended: others may go on writing for ever.
+/// And altogether, once the command has ended: others may go on writing to it for ever.
 const DRAIN: Duration = Duration::from_secs(1);
 
 /// One direction.
@@ -29,13 +29,23 @@ pub struct Pump {
     inward: bool,
     /// A file that is read, and the command's end of the pipe: what is left there was not taken.
     file: Option<(OwnedFd, OwnedFd)>,
+    /// How much is still to be read once the command has ended: what it left in its pipe.
+    owed: Option<u64>,
 }
 
 impl Pump {
     /// From the one to the other.
     pub fn new(from: OwnedFd, to: OwnedFd, inward: bool) -> Self {
         let buffer = Vec::new();
-        Self { from: Some(from), to: Some(to), buffer, at_end: None, inward, file: None }
+        Self {
+            from: Some(from),
+            to: Some(to),
+            buffer,
+            at_end: None,
+            inward,
+            file: None,
+            owed: None,
+        }
     }
 
     /// The same, where what is not taken of a file is given back: `theirs` is the command's end.
@@ -70,17 +80,42 @@ impl Pump {
 
     fn read(&mut self) {
         let Some(from) = &self.from else { return };
-        let mut chunk = vec![0; CHUNK];
+        let most = self.owed.unwrap_or(u64::MAX).min(CHUNK as u64);
+        let mut chunk = vec![0; usize::try_from(most).unwrap_or(CHUNK)];
         match rustix::io::read(from, chunk.as_mut_slice()) {
             Ok(0) => self.end(),
             Ok(many) => {
                 chunk.truncate(many);
                 self.buffer = chunk;
+                if let Some(owed) = &mut self.owed {
+                    *owed = owed.saturating_sub(many as u64);
+                    if *owed == 0 {
+                        self.from = None;
+                    }
+                }
             }
             Err(Errno::INTR | Errno::AGAIN) => {}
             // A terminal whose other end nobody has any more answers EIO.
             Err(_) => self.end(),
         }
+    }
+
+    /// The command has ended: what it wrote before that is in the pipe, however slowly it is taken from
+    /// us; what others write there later is not its.
+    fn settle(&mut self) {
+        let left = self.from.as_ref().and_then(|from| rustix::io::ioctl_fionread(from).ok());
+        self.owed = Some(left.unwrap_or(0));
+        if self.owed == Some(0) {
+            self.from = None;
+            if self.buffer.is_empty() {
+                self.to = None;
+            }
+        }
+    }
+
+    /// Whether something is still to be written to us.
+    fn is_pending(&self) -> bool {
+        !self.inward && self.to.is_some() && !self.buffer.is_empty()
     }
 
     fn end(&mut self) {
@@ -171,27 +206,36 @@ impl Relay<'_> {
             if draining && !self.pumps.iter().any(|pump| !pump.inward && pump.to.is_some()) {
                 return;
             }
-            if ended.is_some_and(|ended| ended.elapsed() > DRAIN) {
+            let pending = self.pumps.iter().any(Pump::is_pending);
+            let over = ended.is_some_and(|ended| ended.elapsed() > DRAIN);
+            if over && !pending && self.terminal.is_some() {
                 return;
             }
-            let last = if self.terminal.is_some() { LAST_WORDS } else { Duration::ZERO };
-            match self.turn(draining.then_some(last)) {
-                Turn::Ended => ended = ended.or(Some(Instant::now())),
+            match self.turn(draining, pending) {
+                Turn::Ended => {
+                    ended = Some(Instant::now());
+                    // A terminal may have more on its way than can be asked for.
+                    if self.terminal.is_none() {
+                        self.pumps.iter_mut().filter(|pump| !pump.inward).for_each(Pump::settle);
+                    }
+                }
                 // All that was on its way has come.
-                Turn::Nothing if draining => return,
+                Turn::Nothing if draining && !pending => return,
                 Turn::Nothing | Turn::Something => {}
             }
         }
     }
 
-    fn turn(&mut self, timeout: Option<Duration>) -> Turn {
+    fn turn(&mut self, draining: bool, pending: bool) -> Turn {
+        // Nobody waits for more than what is there, but for what is there as long as it takes.
+        let idle = draining && !pending && self.terminal.is_some();
         let signals = self.signals.0.as_fd();
         let mut fds: Vec<PollFd<'_>> = vec![PollFd::from_borrowed_fd(signals, PollFlags::IN)];
         let mut whose = Vec::new();
         for (at, pump) in self.pumps.iter().enumerate() {
             match (&pump.from, &pump.to) {
                 // Once it has ended nobody reads what we would write.
-                _ if pump.inward && timeout.is_some() => {}
+                _ if pump.inward && draining => {}
                 (_, Some(to)) if !pump.buffer.is_empty() => {
                     fds.push(PollFd::new(to, PollFlags::OUT));
                     whose.push(at);
@@ -203,11 +247,11 @@ impl Relay<'_> {
                 _ => {}
             }
         }
-        if timeout.is_none() {
+        if !draining {
             fds.push(PollFd::new(self.helper, PollFlags::IN));
         }
-        let timespec = timeout
-            .map(|timeout| Timespec { tv_sec: 0, tv_nsec: i64::from(timeout.subsec_nanos()) });
+        let last = Timespec { tv_sec: 0, tv_nsec: i64::from(LAST_WORDS.subsec_nanos()) };
+        let timespec = idle.then_some(last);
         match poll(&mut fds, timespec.as_ref()) {
             Err(Errno::INTR) => return Turn::Something,
             Err(_) => return Turn::Nothing,
