@@ -36,19 +36,28 @@ pub enum Put {
     Merged,
 }
 
+/// Why it does not go there, and what would.
+pub type Refused = (&'static str, &'static str);
+
+const NO_FOLDER: Refused =
+    ("there is no such folder", "make it first; without the slash that is the file's new name");
+const IS_FILE: Refused = ("it is no folder", "give a folder that is there, or a new name");
+const ONE_TARGET: Refused =
+    ("several sources need a folder that exists", "make it first, and give its name last");
+
 /// THE TABLE of `docker cp`: what goes where, or why not.
-pub const RULES: &[(Source, Target, Result<Put, &str>)] = &[
+pub const RULES: &[(Source, Target, Result<Put, Refused>)] = &[
     (Source::File, Target::Missing, Ok(Put::There)),
-    (Source::File, Target::MissingFolder, Err("there is no such folder")),
+    (Source::File, Target::MissingFolder, Err(NO_FOLDER)),
     (Source::File, Target::File, Ok(Put::There)),
     (Source::File, Target::Folder, Ok(Put::Into)),
     (Source::Folder, Target::Missing, Ok(Put::There)),
     (Source::Folder, Target::MissingFolder, Ok(Put::There)),
-    (Source::Folder, Target::File, Err("it is no folder")),
+    (Source::Folder, Target::File, Err(IS_FILE)),
     (Source::Folder, Target::Folder, Ok(Put::Into)),
     (Source::Contents, Target::Missing, Ok(Put::There)),
     (Source::Contents, Target::MissingFolder, Ok(Put::There)),
-    (Source::Contents, Target::File, Err("it is no folder")),
+    (Source::Contents, Target::File, Err(IS_FILE)),
     (Source::Contents, Target::Folder, Ok(Put::Merged)),
 ];
 
@@ -56,12 +65,12 @@ pub const RULES: &[(Source, Target, Result<Put, &str>)] = &[
 ///
 /// # Errors
 /// Says what does not go together.
-pub fn place(source: Source, target: Target, several: bool) -> Result<Put, &'static str> {
+pub fn place(source: Source, target: Target, several: bool) -> Result<Put, Refused> {
     if several && target != Target::Folder {
-        return Err("several sources need a folder that exists");
+        return Err(ONE_TARGET);
     }
     let rule = RULES.iter().find(|(from, to, _)| (*from, *to) == (source, target));
-    rule.map_or(Err("there is no rule for it"), |(_, _, put)| *put)
+    rule.map_or(Err(("there is no rule for it", "copy it to a new name")), |(_, _, put)| *put)
 }
 
 /// The table in words, for the manual: what and where to, and what becomes of it.
@@ -77,7 +86,7 @@ pub fn rules() -> Vec<(String, &'static str)> {
         Target::File => "to a file",
         Target::Folder => "to a folder",
     };
-    let line = |(from, to, put): &(Source, Target, Result<Put, &'static str>)| {
+    let line = |(from, to, put): &(Source, Target, Result<Put, Refused>)| {
         let becomes = match put {
             Ok(Put::There) if *from == Source::File && *to == Target::File => "It takes its place.",
             Ok(Put::There) if *from == Source::File => "It gets that name.",
@@ -102,28 +111,10 @@ pub enum Side {
     Inside(String, Vec<u8>),
 }
 
-/// Names of engines and kinds that stand before a colon in a qualified name.
-const SCHEMES: &[&str] = &[
-    "docker",
-    "podman",
-    "containerd",
-    "cri",
-    "crio",
-    "lxc",
-    "lxd",
-    "incus",
-    "nspawn",
-    "runc",
-    "crun",
-    "youki",
-    "pid",
-    "cgroup",
-];
-
 impl Side {
     /// Reads `FILE`, `CTR:PATH` and `-`. What begins with `/` or `.` is here; so is what has no colon.
-    /// A qualified container has one colon more: `docker:web:/etc`.
-    pub fn parse(word: &[u8]) -> Self {
+    /// A qualified container has one colon more, after what is a kind: `docker:web:/etc`.
+    pub fn parse(word: &[u8], is_kind: impl Fn(&str) -> bool) -> Self {
         if word == b"-" {
             return Self::Stream;
         }
@@ -132,9 +123,9 @@ impl Side {
         let Some(first) = colon.filter(|colon| !here && *colon > 0) else {
             return Self::Here(word.to_owned());
         };
-        let is_scheme = SCHEMES.iter().any(|scheme| scheme.as_bytes() == &word[..first]);
+        let is_kind = std::str::from_utf8(&word[..first]).is_ok_and(is_kind);
         let second = word[first + 1..].iter().position(|b| *b == b':').map(|at| first + 1 + at);
-        let end = second.filter(|_| is_scheme).unwrap_or(first);
+        let end = second.filter(|_| is_kind).unwrap_or(first);
         match std::str::from_utf8(&word[..end]) {
             Ok(name) => Self::Inside(name.to_owned(), word[end + 1..].to_owned()),
             Err(_) => Self::Here(word.to_owned()),
@@ -259,15 +250,16 @@ mod tests {
     #[test]
     fn sides_are_told_by_their_colon() {
         let inside = |ctr: &str, path: &str| Side::Inside(ctr.into(), path.into());
-        assert_eq!(Side::parse(b"web:/etc/a:b"), inside("web", "/etc/a:b"));
-        assert_eq!(Side::parse(b"docker:web:/etc"), inside("docker:web", "/etc"));
-        assert_eq!(Side::parse(b"cri:ns/pod/c:x"), inside("cri:ns/pod/c", "x"));
-        assert_eq!(Side::parse(b"pid:12:/etc"), inside("pid:12", "/etc"));
-        assert_eq!(Side::parse(b"web:"), inside("web", ""));
+        let parse = |word| Side::parse(word, |kind| ["docker", "cri", "pid"].contains(&kind));
+        assert_eq!(parse(b"web:/etc/a:b"), inside("web", "/etc/a:b"));
+        assert_eq!(parse(b"docker:web:/etc"), inside("docker:web", "/etc"));
+        assert_eq!(parse(b"cri:ns/pod/c:x"), inside("cri:ns/pod/c", "x"));
+        assert_eq!(parse(b"pid:12:/etc"), inside("pid:12", "/etc"));
+        assert_eq!(parse(b"web:"), inside("web", ""));
         for here in ["./a:b", "/a:b", "a", "../a:b", ":a"] {
-            assert_eq!(Side::parse(here.as_bytes()), Side::Here(here.into()), "{here}");
+            assert_eq!(parse(here.as_bytes()), Side::Here(here.into()), "{here}");
         }
-        assert_eq!(Side::parse(b"-"), Side::Stream);
+        assert_eq!(parse(b"-"), Side::Stream);
     }
 
     #[test]

@@ -7,25 +7,22 @@ use std::os::unix::ffi::OsStrExt;
 use std::time::{Duration, Instant};
 
 use clap::{ArgMatches, Args};
-use rustix::fs::FileType;
+use rustix::fs::OFlags;
 use serde_json::json;
 
 use super::{Command, account, arguments, command};
-use crate::act::copy::place::{Place, Spot};
-use crate::act::copy::stream::{pack, unpack};
-use crate::act::copy::tree::reason;
-use crate::act::copy::{Copier, Done, Failed, Heard, News, Options, apart};
-use crate::act::signal::{allow_many, hold};
-use crate::analysis::entry::{Ids, UserSpec, identify};
+use crate::act::copy::job::Job;
+use crate::act::copy::place::Place;
+use crate::act::copy::{Done, Failed, Heard, Options, apart};
+use crate::act::signal::hold;
 use crate::analysis::selection::WentBy;
-use crate::analysis::transfer::{
-    Side, Source, Target, fits, is_contents, is_pattern, last_name, place,
-};
+use crate::analysis::transfer::Side;
 use crate::cli::Context;
 use crate::error::{Error, Exit};
 use crate::model::pid::ContainerPid;
 use crate::proc::{Facts, Host, ReadError};
 use crate::render::text::{bytes_to_json, safe, safe_str, size};
+use crate::target::spelling::is_kind;
 use crate::target::{Purpose, resolve};
 
 /// Copy files into a container, out of one, or from one to another
@@ -85,7 +82,7 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<Exit, Error> {
     let arguments: Cp = arguments(matches)?;
     let usage = |why: &str| Error::new(Exit::Usage, why.to_owned());
     let mut sides: Vec<Side> =
-        arguments.paths.iter().map(|path| Side::parse(path.as_bytes())).collect();
+        arguments.paths.iter().map(|path| Side::parse(path.as_bytes(), is_kind)).collect();
     let Some(target) = sides.pop() else { return Err(usage("cp takes a source and a target")) };
     let streams = sides.iter().filter(|side| **side == Side::Stream).count();
     if streams > 0 && (sides.len() > 1 || target == Side::Stream) {
@@ -108,34 +105,42 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<Exit, Error> {
             places.insert(name.clone(), place);
         }
     }
-    let job = Job { arguments: &arguments, places: &places, here: Place::here() };
     let begun = Instant::now();
     let mut shown = Instant::now();
     let live = !arguments.no_progress && !arguments.quiet && target != Side::Stream;
     let streams = target == Side::Stream || streams > 0;
-    let outcome =
-        apart(streams, |tell| job.work(&sides, &target, tell), &mut |heard| match heard {
-            Heard::Warning(text) if !arguments.quiet => {
-                context.ui.clear_progress();
-                context.ui.warn(&safe_str(&text));
-            }
-            Heard::Beat(done)
-                if live
-                    && begun.elapsed() > Duration::from_secs(1)
-                    && shown.elapsed() > Duration::from_millis(200) =>
-            {
-                shown = Instant::now();
-                context.ui.progress(&progress(done, begun.elapsed(), context.ui.unicode));
-            }
-            _ => {}
-        });
+    let options = Options {
+        archive: arguments.archive,
+        follow: arguments.follow_link,
+        chown: None,
+        no_clobber: arguments.no_clobber,
+        strict: arguments.strict,
+    };
+    let chown = arguments.chown.as_ref().map(|word| word.as_bytes().to_owned());
+    let (sources, here) = (sides, Place::here());
+    let job = Job { sources, target, places, here, options, chown, measured: live };
+    let outcome = apart(streams, |tell| job.work(tell), &mut |heard| match heard {
+        Heard::Warning(text) if !arguments.quiet => {
+            context.ui.clear_progress();
+            context.ui.warn(&safe_str(&text));
+        }
+        Heard::Beat(done)
+            if live
+                && begun.elapsed() > Duration::from_secs(1)
+                && shown.elapsed() > Duration::from_millis(200) =>
+        {
+            shown = Instant::now();
+            context.ui.progress(&progress(done, begun.elapsed(), context.ui.unicode));
+        }
+        _ => {}
+    });
     context.ui.clear_progress();
-    let done = outcome.map_err(|Failed { path, why }| {
+    let done = outcome.map_err(|Failed { path, why, hint, denied }| {
         let what =
             if path.is_empty() { "cannot copy".into() } else { format!("cannot copy `{path}`") };
-        let permission = why == reason(rustix::io::Errno::PERM);
-        let exit = if permission { Exit::NotPermitted } else { Exit::Failed };
-        Error::new(exit, what).because(why)
+        let exit = if denied { Exit::NotPermitted } else { Exit::Failed };
+        let error = Error::new(exit, what).because(why);
+        hint.into_iter().fold(error, Error::hint)
     })?;
     tell(context, &arguments, done, begun.elapsed())?;
     Ok(Exit::Done)
@@ -209,219 +214,20 @@ fn open(
         return Err(cannot(&"it has just ended"));
     }
     let status = &facts.status;
+    let read = OFlags::RDONLY | OFlags::CLOEXEC;
+    let namespace = facts
+        .apart
+        .contains(&"user")
+        .then(|| rustix::fs::openat(&facts.process, "ns/user", read, rustix::fs::Mode::empty()));
     Ok(Place {
+        namespace: namespace.and_then(Result::ok),
+        seen_as: None,
         owner: Some((status.uid[1], status.gid[1])),
         root: Some(facts.root),
         users: facts.users,
         groups: facts.groups,
         name: format!("{name}:"),
     })
-}
-
-/// What is done in the child.
-struct Job<'a> {
-    arguments: &'a Cp,
-    places: &'a HashMap<String, Place>,
-    here: Place,
-}
-
-impl Job<'_> {
-    fn place<'b>(&'b self, side: &'b Side) -> (&'b Place, &'b [u8]) {
-        match side {
-            Side::Inside(name, path) => (
-                self.places.get(name).unwrap_or(&self.here),
-                if path.is_empty() { b"/" } else { path },
-            ),
-            Side::Here(path) => (&self.here, path),
-            Side::Stream => (&self.here, b"."),
-        }
-    }
-
-    fn work(
-        &self,
-        sources: &[Side],
-        target: &Side,
-        tell: &mut dyn FnMut(News),
-    ) -> Result<(), Failed> {
-        allow_many();
-        rustix::process::umask(rustix::fs::Mode::empty());
-        let (to, path) = self.place(target);
-        let failed = |place: &Place, path: &[u8], why: String| Failed {
-            path: format!("{}{}", place.name, String::from_utf8_lossy(path)),
-            why,
-        };
-        if *target == Side::Stream {
-            let (from, path) = self.place(&sources[0]);
-            let spot = from.find(path, self.arguments.follow_link || is_contents(path));
-            let spot = spot.map_err(|errno| failed(from, path, reason(errno)))?;
-            let node =
-                spot.found.ok_or_else(|| failed(from, path, reason(rustix::io::Errno::NOENT)))?;
-            let name = last_name(path).unwrap_or(b".").to_owned();
-            let mut out = std::io::BufWriter::with_capacity(1 << 20, std::io::stdout().lock());
-            let options = self.options(to)?;
-            let mut copier = Copier::new(from, to, options, tell);
-            pack(&node, &name, is_contents(path), &mut out, &mut copier)?;
-            return std::io::Write::flush(&mut out).map_err(|e| failed(from, path, e.to_string()));
-        }
-        let options = self.options(to)?;
-        become_owner(to);
-        if sources == [Side::Stream] {
-            let spot = to.find(path, true).map_err(|errno| failed(to, path, reason(errno)))?;
-            let node = spot.found.filter(|node| node.kind() == FileType::Directory);
-            let node = node.ok_or_else(|| {
-                failed(to, path, "a stream goes into a folder that is there".into())
-            })?;
-            let folder = node.open_to_read().map_err(|errno| failed(to, path, reason(errno)))?;
-            let mut copier = Copier::new(&self.here, to, options, tell);
-            return unpack(std::io::stdin().lock(), &folder, &mut copier);
-        }
-        let mut all = Vec::new();
-        for source in sources {
-            let (from, path) = self.place(source);
-            for path in expand(from, path).map_err(|errno| failed(from, path, reason(errno)))? {
-                all.push((from, path));
-            }
-        }
-        let several = all.len() > 1;
-        // Files alone are known to their end without a walk.
-        let sizes: Option<Vec<u64>> = all
-            .iter()
-            .map(|(from, path)| {
-                let node = from.find(path, options.follow).ok()?.found?;
-                (node.kind() == FileType::RegularFile).then_some(node.stat.stx_size)
-            })
-            .collect();
-        if let Some(sizes) = sizes {
-            tell(News::Total(sizes.iter().sum()));
-        }
-        for (from, source) in all {
-            let slash = source.ends_with(b"/") || is_contents(&source);
-            let spot = from.find(&source, options.follow || slash);
-            let spot = spot.map_err(|errno| failed(from, &source, reason(errno)))?;
-            let node = spot
-                .found
-                .ok_or_else(|| failed(from, &source, reason(rustix::io::Errno::NOENT)))?;
-            let kind = match node.kind() {
-                FileType::Directory if is_contents(&source) => Source::Contents,
-                FileType::Directory => Source::Folder,
-                // (What a link leads to is followed where that was asked for.)
-                _ => Source::File,
-            };
-            let target = to.find(path, true).map_err(|errno| failed(to, path, reason(errno)))?;
-            let there = kind_of(&target, path);
-            let put = place(kind, there, several).map_err(|why| failed(to, path, why.into()))?;
-            // The name of what a root or a dot stands for is not in what was typed.
-            let own = last_name(&source).map_or_else(|| spot.name.clone(), <[u8]>::to_vec);
-            let mut copier = Copier::new(from, to, options, tell);
-            copier.put(&source, &node, put, &target, &own).map_err(|error| Failed {
-                path: format!("{}{}", from.name, error.path),
-                why: error.why,
-            })?;
-            // What is not there now, as the container sees it, was not copied.
-            // (A link may lead to nothing, and is there.)
-            let is_there = |follow| to.find(path, follow).is_ok_and(|spot| spot.found.is_some());
-            if !is_there(true) && !is_there(false) {
-                return Err(failed(to, path, "it is not there after the copy".into()));
-            }
-        }
-        Ok(())
-    }
-
-    fn options(&self, to: &Place) -> Result<Options, Failed> {
-        let mut options = Options {
-            archive: self.arguments.archive,
-            follow: self.arguments.follow_link,
-            chown: None,
-            no_clobber: self.arguments.no_clobber,
-            strict: self.arguments.strict,
-        };
-        if let Some(word) = &self.arguments.chown {
-            let failed = |why: String| Failed { path: "--chown".into(), why };
-            let spec = UserSpec::parse(word.as_bytes()).map_err(failed)?;
-            let file = |path: &[u8]| -> Vec<u8> {
-                let read = || -> std::io::Result<Vec<u8>> {
-                    let node = to.find(path, true)?.found.ok_or(rustix::io::Errno::NOENT)?;
-                    let mut bytes = Vec::new();
-                    let file = std::fs::File::from(node.open_to_read()?);
-                    std::io::Read::read_to_end(
-                        &mut std::io::Read::take(file, 1 << 20),
-                        &mut bytes,
-                    )?;
-                    Ok(bytes)
-                };
-                read().unwrap_or_default()
-            };
-            let known =
-                identify(Some(&spec), &Ids::default(), &file(b"/etc/passwd"), &file(b"/etc/group"));
-            let ids = known.map_err(failed)?.ids;
-            let owner = to.outer(ids.uid, ids.gid);
-            options.chown =
-                Some(owner.ok_or_else(|| {
-                    failed("the container's user namespace has no such id".into())
-                })?);
-        }
-        Ok(options)
-    }
-}
-
-/// A file system that was mounted in a user namespace takes files only of users it knows. The right to
-/// write everywhere stays.
-fn become_owner(to: &Place) {
-    let Some((uid, gid)) = to.owner.filter(|_| !to.users.is_identity()) else { return };
-    if !nix::unistd::geteuid().is_root() {
-        return;
-    }
-    nix::unistd::setfsgid(gid.into());
-    nix::unistd::setfsuid(uid.into());
-    if let Ok(all) = rustix::thread::capabilities(None) {
-        let all = rustix::thread::CapabilitySets { effective: all.permitted, ..all };
-        let _ = rustix::thread::set_capabilities(None, all);
-    }
-}
-
-fn kind_of(target: &Spot, path: &[u8]) -> Target {
-    match &target.found {
-        Some(node) if node.kind() == FileType::Directory => Target::Folder,
-        Some(_) => Target::File,
-        None if path.ends_with(b"/") => Target::MissingFolder,
-        None => Target::Missing,
-    }
-}
-
-/// The paths that a pattern stands for; only in a container, for here that is the shell's.
-fn expand(from: &Place, path: &[u8]) -> Result<Vec<Vec<u8>>, rustix::io::Errno> {
-    let parts: Vec<&[u8]> = path.split(|b| *b == b'/').collect();
-    let Some(first) = parts.iter().position(|part| is_pattern(part)) else {
-        return Ok(vec![path.to_owned()]);
-    };
-    // A name that has such a character is meant itself, where there is one.
-    if from.root.is_none() || from.find(path, false).is_ok_and(|spot| spot.found.is_some()) {
-        return Ok(vec![path.to_owned()]);
-    }
-    let above = [parts[..first].join(&b'/'), b"/".to_vec()].concat();
-    let node = from.find(&above, true)?.found.ok_or(rustix::io::Errno::NOENT)?;
-    let mut names = Vec::new();
-    for entry in rustix::fs::Dir::new(node.open_to_read()?)? {
-        let name = entry?.file_name().to_bytes().to_owned();
-        if name != b"." && name != b".." && fits(&name, parts[first]) {
-            names.push(name);
-        }
-    }
-    names.sort();
-    let rest = &parts[first + 1..];
-    let mut all = Vec::new();
-    for name in names {
-        let mut next = [above.clone(), name].concat();
-        for part in rest {
-            next = [next, b"/".to_vec(), part.to_vec()].concat();
-        }
-        match rest.is_empty() {
-            true => all.push(next),
-            false => all.extend(expand(from, &next).unwrap_or_default()),
-        }
-    }
-    all.retain(|path| from.find(path, false).is_ok_and(|spot| spot.found.is_some()));
-    if all.is_empty() { Err(rustix::io::Errno::NOENT) } else { Ok(all) }
 }
 
 #[cfg(test)]

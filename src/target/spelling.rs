@@ -18,6 +18,11 @@ pub enum Target {
     Word(String),
 }
 
+/// Whether a word is what qualifies others: a runtime's name, `pid` or `cgroup`.
+pub fn is_kind(word: &str) -> bool {
+    matches!(word, "pid" | "cgroup") || ENGINES.iter().any(|e| e.runtime().name() == word)
+}
+
 impl Target {
     /// Parses a word.
     ///

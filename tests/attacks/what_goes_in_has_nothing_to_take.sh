@@ -49,7 +49,8 @@ helpers=$(awk -F '\t' '$1 == "seen" && $2 == "True" && $4 !~ /true$/ { n++ } END
 own=$(sed -n 's/^CapEff:\t//p' "/proc/$init/status")
 awk -F '\t' -v own="$own" '
     $1 != "seen" { next }
+    # (The command itself has its libraries open for a moment.)
     $3 != own && $3 != "0000000000000000" { print "capabilities: " $0; bad = 1 }
     $5 == "True" { print "an environment: " $0; bad = 1 }
-    { for (at = 7; at <= NF; at++) if ($at !~ /^(pipe:|\/dev\/null|\/dev\/pts\/|anon_inode:\[pidfd\])/) { print "a descriptor: " $0; bad = 1 } }
+    { for (at = 7; at <= NF; at++) if ($at !~ /^(pipe:|\/dev\/null|\/dev\/pts\/|anon_inode:\[pidfd\])/ && !($4 ~ /true$/ && $at ~ /\.so(\.|$)|\/ld\.so\.cache$/)) { print "a descriptor: " $0; bad = 1 } }
     END { exit bad }' "$work/log" || fail "it got hold of that"

@@ -1,9 +1,13 @@
 //! Copies files in, out and across. All of it happens in a child: a file system of the container may
 //! keep whoever asks it waiting for ever, and a child can be left behind.
 
+mod flight;
+pub mod job;
 pub mod place;
-pub mod stream;
-pub mod tree;
+mod pour;
+mod stream;
+mod tree;
+mod why;
 mod write;
 
 use std::io::{BufRead, BufReader, Write};
@@ -17,7 +21,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::{Deserialize, Serialize};
 
 use crate::sys::process;
-pub use tree::{Copier, Failed, News, Options};
+pub use tree::{News, Options};
+pub use why::Failed;
 
 /// How long nothing may be heard of the child.
 const SILENCE: Duration = Duration::from_secs(15);
@@ -39,7 +44,7 @@ pub struct Done {
 enum Line {
     Beat(Done),
     Warning(String),
-    Failed(String, String),
+    Failed(Failed),
     Done(Done),
 }
 
@@ -61,7 +66,7 @@ pub fn apart(
     work: impl FnOnce(&mut dyn FnMut(News)) -> Result<(), Failed>,
     hear: &mut dyn FnMut(Heard),
 ) -> Result<Done, Failed> {
-    let here = |why: &dyn ToString| Failed { path: String::new(), why: why.to_string() };
+    let here = |why: &dyn ToString| Failed::new(b"", why.to_string());
     let (reader, writer) = pipe().map_err(|errno| here(&errno))?;
     let child = match process::fork().map_err(|errno| here(&errno))? {
         Some(child) => Child(child),
@@ -80,8 +85,9 @@ pub fn apart(
         // (What is buffered already is not waited for.)
         if lines.buffer().is_empty() && !ready(lines.get_ref(), Duration::from_millis(500)) {
             if last.elapsed() > SILENCE {
-                return Err(here(
-                    &"a file system does not answer; what was written so far is whole",
+                return Err(here(&"a file system does not answer").hint(
+                    "what was written so far is whole; mounts of FUSE and of the network in the \
+                     container are served by somebody",
                 ));
             }
             continue;
@@ -94,7 +100,7 @@ pub fn apart(
         match serde_json::from_str(&line) {
             Ok(Line::Beat(done)) => hear(Heard::Beat(done)),
             Ok(Line::Warning(text)) => hear(Heard::Warning(text)),
-            Ok(Line::Failed(path, why)) => return Err(Failed { path, why }),
+            Ok(Line::Failed(failed)) => return Err(failed),
             Ok(Line::Done(done)) => return Ok(done),
             Err(error) => return Err(here(&error)),
         }
@@ -165,7 +171,7 @@ fn be_child(writer: OwnedFd, work: impl FnOnce(&mut dyn FnMut(News)) -> Result<(
     });
     say(&match outcome {
         Ok(()) => Line::Done(done),
-        Err(failed) => Line::Failed(failed.path, failed.why),
+        Err(failed) => Line::Failed(failed),
     });
     process::leave(0)
 }

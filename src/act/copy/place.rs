@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 
 use rustix::fs::{
     AtFlags, CWD, FileType, Mode, OFlags, Statx, StatxFlags, openat, readlinkat, statx,
@@ -16,6 +17,33 @@ use crate::model::idmap::IdMap;
 /// As the kernel does (MAXSYMLINKS).
 const MAX_LINKS: usize = 40;
 
+/// File systems of the kernel's own that hold no files in the sense of a copy: `statfs` f_type
+/// (include/uapi/linux/magic.h), and what they are called.
+const PSEUDO: &[(u64, &str)] = &[
+    (0x9fa0, "proc"),
+    (0x6265_6572, "sysfs"),
+    (0x1cd1, "devpts"),
+    (0x0027_e0eb, "cgroup"),
+    (0x6367_7270, "cgroup2"),
+    (0x6462_6720, "debugfs"),
+    (0x7472_6163, "tracefs"),
+    (0x7363_6673, "securityfs"),
+    (0xcafe_4a11, "bpf"),
+    (0x1980_0202, "mqueue"),
+    (0x6265_6570, "configfs"),
+    (0x6165_676c, "pstore"),
+    (0xde5e_81e4, "efivarfs"),
+];
+
+/// Which of them something is on, if on any.
+pub fn pseudo(fd: impl AsFd) -> Option<&'static str> {
+    let kind = rustix::fs::fstatfs(fd).ok()?.f_type;
+    PSEUDO.iter().find(|(magic, _)| i128::from(*magic) == i128::from(kind)).map(|(_, name)| *name)
+}
+
+/// A file, whatever its names: its device and inode.
+pub type FileId = (u32, u32, u64);
+
 /// A side.
 #[derive(Debug)]
 pub struct Place {
@@ -25,8 +53,12 @@ pub struct Place {
     pub users: IdMap,
     /// And its groups.
     pub groups: IdMap,
-    /// Whom a file belongs to that is made there, as we number users: the container's init.
+    /// Whom a file belongs to that is made there, as the host numbers users: the container's init.
     pub owner: Option<(u32, u32)>,
+    /// Its user namespace, where that is another one than ours.
+    pub namespace: Option<OwnedFd>,
+    /// How the users of the namespace that we have joined are numbered on the host.
+    pub seen_as: Option<Arc<(IdMap, IdMap)>>,
     /// What it is called, with the colon.
     pub name: String,
 }
@@ -72,6 +104,25 @@ impl Node {
         Ok(Self { fd, stat })
     }
 
+    /// The mount that it is on, by its number: statx(2) tells it since Linux 5.8, `fdinfo` since 3.15.
+    pub fn mount(&self) -> Option<u64> {
+        if self.stat.stx_mask & StatxFlags::MNT_ID.bits() != 0 {
+            return Some(self.stat.stx_mnt_id);
+        }
+        self.mount_by_fdinfo()
+    }
+
+    fn mount_by_fdinfo(&self) -> Option<u64> {
+        let path = format!("/proc/self/fdinfo/{}", std::os::fd::AsRawFd::as_raw_fd(&self.fd));
+        let text = std::fs::read_to_string(path).ok()?;
+        text.lines().find_map(|line| line.strip_prefix("mnt_id:"))?.trim().parse().ok()
+    }
+
+    /// Its device and inode, which are the same by whatever name.
+    pub fn id(&self) -> FileId {
+        (self.stat.stx_dev_major, self.stat.stx_dev_minor, self.stat.stx_ino)
+    }
+
     /// What it is.
     pub fn kind(&self) -> FileType {
         FileType::from_raw_mode(self.stat.stx_mode.into())
@@ -107,7 +158,41 @@ impl Place {
     /// This host.
     pub fn here() -> Self {
         let (users, groups) = (IdMap::default(), IdMap::default());
-        Self { root: None, users, groups, owner: None, name: String::new() }
+        let name = String::new();
+        Self { root: None, users, groups, owner: None, namespace: None, seen_as: None, name }
+    }
+
+    /// The user and group that a file of it has, as we see them, as it numbers them itself.
+    pub fn inner(&self, uid: u32, gid: u32) -> Option<(u32, u32)> {
+        let (uid, gid) = match self.seen_as.as_deref() {
+            None => (uid, gid),
+            Some((users, groups)) => (users.to_outside(uid)?, groups.to_outside(gid)?),
+        };
+        match self.root {
+            None => Some((uid, gid)),
+            Some(_) => Some((self.users.to_inside(uid)?, self.groups.to_inside(gid)?)),
+        }
+    }
+
+    /// And back.
+    pub fn outer(&self, uid: u32, gid: u32) -> Option<(u32, u32)> {
+        let own = match self.root {
+            None => (uid, gid),
+            Some(_) => (self.users.to_outside(uid)?, self.groups.to_outside(gid)?),
+        };
+        self.as_seen(own)
+    }
+
+    /// Whom a file belongs to that is made there, as we number users now.
+    pub fn init_user(&self) -> Option<(u32, u32)> {
+        self.owner.and_then(|own| self.as_seen(own))
+    }
+
+    fn as_seen(&self, (uid, gid): (u32, u32)) -> Option<(u32, u32)> {
+        match self.seen_as.as_deref() {
+            None => Some((uid, gid)),
+            Some((users, groups)) => Some((users.to_inside(uid)?, groups.to_inside(gid)?)),
+        }
     }
 
     /// Where a path leads. A link at its end is followed if that is wanted, or where a slash follows.
@@ -235,6 +320,35 @@ mod tests {
         let link = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&node.fd));
         let path = std::fs::read_link(link).unwrap();
         Ok(path.strip_prefix(top).map_or_else(|_| "outside".into(), |p| p.display().to_string()))
+    }
+
+    #[test]
+    fn both_ways_to_know_a_mount_agree() {
+        for path in ["/", "/proc/self/status", "/sys"] {
+            let node = Node::of(openat(CWD, path, OFlags::PATH, Mode::empty()).unwrap()).unwrap();
+            assert!(node.mount().is_some());
+            assert_eq!(node.mount(), node.mount_by_fdinfo());
+        }
+    }
+
+    #[test]
+    fn users_are_told_apart_through_a_namespace_that_was_joined() {
+        // The user 1000 here is root inside, and 1 there is 100000 here.
+        let map = IdMap::parse(b"0 1000 1\n1 100000 65536\n").unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let mut inside = place(dir.path());
+        (inside.users, inside.groups, inside.owner) =
+            (map.clone(), map.clone(), Some((1000, 1000)));
+        assert_eq!(inside.inner(100_004, 1000), Some((5, 0)));
+        assert_eq!((inside.outer(5, 0), inside.outer(70_000, 0)), (Some((100_004, 1000)), None));
+        let joined = Some(Arc::new((map.clone(), map)));
+        inside.seen_as.clone_from(&joined);
+        assert_eq!((inside.inner(5, 0), inside.outer(5, 0)), (Some((5, 0)), Some((5, 0))));
+        assert_eq!(inside.init_user(), Some((0, 0)));
+        // Here a file of ours is seen as root's, and is user 1000's.
+        let here = Place { seen_as: joined, ..Place::here() };
+        assert_eq!((here.inner(0, 0), here.outer(1000, 1000)), (Some((1000, 1000)), Some((0, 0))));
+        assert_eq!(here.outer(0, 0), None);
     }
 
     #[test]

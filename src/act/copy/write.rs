@@ -2,17 +2,45 @@
 //! reads it sees the old or the new one, and a running program's file can be replaced.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{
-    AtFlags, CWD, Mode, OFlags, SeekFrom, Timespec, Timestamps, XattrFlags, chownat, fchmod,
-    fchown, fsetxattr, ftruncate, futimens, linkat, openat, renameat, seek, symlinkat, unlinkat,
-    utimensat,
+    AtFlags, CWD, FileType, Mode, OFlags, Timespec, Timestamps, XattrFlags, chownat, fchmod,
+    fchown, fsetxattr, futimens, linkat, openat, renameat, symlinkat, unlinkat, utimensat,
 };
 use rustix::io::Errno;
 
 use super::place::Node;
+use super::pour::{Content, pour};
+
+/// A folder that is written to.
+#[derive(Debug)]
+pub struct Folder {
+    /// It.
+    pub fd: OwnedFd,
+    mount: Option<u64>,
+}
+
+impl Folder {
+    /// Of what is open.
+    ///
+    /// # Errors
+    /// Those of statx(2).
+    pub fn new(fd: OwnedFd) -> Result<Self, Errno> {
+        let node = Node::of(fd)?;
+        let mount = node.mount();
+        Ok(Self { fd: node.fd, mount })
+    }
+
+    /// The same folder, held once more.
+    ///
+    /// # Errors
+    /// EMFILE.
+    pub fn same(fd: &OwnedFd) -> Result<Self, Errno> {
+        Self::new(rustix::io::fcntl_dupfd_cloexec(fd, 0)?)
+    }
+}
 
 /// What becomes of a file beside its bytes.
 #[derive(Clone, Debug, Default)]
@@ -63,19 +91,9 @@ impl Lost {
     }
 }
 
-/// Bytes from anywhere.
-pub enum Content<'a> {
-    /// A file, of which holes stay holes.
-    File(&'a File),
-    /// A stream of so many bytes.
-    Stream(&'a mut dyn Read),
-}
-
 /// Prefix and suffix of the names that files have for a moment.
 const BEFORE: &str = ".cinspect-";
 const AFTER: &str = "~";
-const CHUNK: usize = 1 << 20;
-const SMALL: u64 = 64 << 10;
 
 fn guess() -> Result<Vec<u8>, Errno> {
     let mut bytes = [0u8; 12];
@@ -93,18 +111,28 @@ fn is_ours(name: &[u8]) -> bool {
     middle.is_some_and(|digits| digits.len() == 24 && digits.iter().all(u8::is_ascii_hexdigit))
 }
 
+/// After this long a link of such a name is nobody's: it has it for two system calls.
+const STALE: i64 = 60;
+
 /// Takes away what a copy that was killed has left in a folder: files of such a name that nobody who
-/// copies holds (flock(2)).
+/// copies holds (flock(2)), and old links.
 pub fn sweep(folder: &OwnedFd) {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime).tv_sec;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let Ok(listed) = openat(folder, c".", flags, Mode::empty()) else { return };
     let Ok(entries) = rustix::fs::Dir::new(listed) else { return };
     for entry in entries.flatten().filter(|entry| is_ours(entry.file_name().to_bytes())) {
         let name = entry.file_name();
         let Ok(node) = Node::open(folder, name.to_bytes()) else { continue };
-        let Ok(file) = node.open_to_read() else { continue };
         let lock = rustix::fs::FlockOperation::NonBlockingLockExclusive;
-        if node.kind().is_file() && rustix::fs::flock(&file, lock).is_ok() {
+        let is_left = match node.kind() {
+            FileType::RegularFile => {
+                node.open_to_read().is_ok_and(|file| rustix::fs::flock(file, lock).is_ok())
+            }
+            FileType::Symlink => now - node.stat.stx_ctime.tv_sec > STALE,
+            _ => false,
+        };
+        if is_left {
             let _ = unlinkat(folder, name, AtFlags::empty());
         }
     }
@@ -179,9 +207,10 @@ impl Drop for Draft<'_> {
 /// Writes a file. `more` is told of bytes as they go.
 ///
 /// # Errors
-/// Those of the file system; the old file is as it was then, unless it is written in place.
+/// Those of the file system, the old file being as it was then, unless it is written in place; NOTSUP
+/// where something stands that is no file, link or folder.
 pub fn file(
-    folder: BorrowedFd<'_>,
+    folder: &Folder,
     name: &[u8],
     content: &mut Content<'_>,
     traits: &Traits,
@@ -196,7 +225,7 @@ pub fn file(
             false => in_place(&mounted, content, more),
         };
     }
-    let draft = Draft::new(folder)?;
+    let draft = Draft::new(folder.fd.as_fd())?;
     pour(content, &draft.file, more)?;
     let lost = dress(draft.file.as_fd(), traits);
     Ok((draft.settle(name, keep)?, lost))
@@ -212,11 +241,15 @@ fn rename(folder: BorrowedFd<'_>, from: &[u8], to: &[u8], keep: bool) -> Result<
     }
 }
 
-/// What is mounted over a name; none where nothing is.
-fn mounted(folder: BorrowedFd<'_>, name: &[u8]) -> Result<Option<Node>, Errno> {
-    let Ok(node) = Node::open(folder, name) else { return Ok(None) };
-    let above = Node::of(rustix::io::fcntl_dupfd_cloexec(folder, 0)?)?;
-    Ok((node.stat.stx_mnt_id != above.stat.stx_mnt_id).then_some(node))
+/// What is mounted over a name; none where nothing is. A device, fifo or socket there is somebody's
+/// way to be reached: what takes its place ends it (`/dev/null` is one).
+fn mounted(folder: &Folder, name: &[u8]) -> Result<Option<Node>, Errno> {
+    let Ok(node) = Node::open(&folder.fd, name) else { return Ok(None) };
+    match node.kind() {
+        FileType::RegularFile | FileType::Symlink | FileType::Directory => {}
+        _ => return Err(Errno::NOTSUP),
+    }
+    Ok((node.mount() != folder.mount).then_some(node))
 }
 
 /// Into the file itself, which keeps its owner and bits.
@@ -241,115 +274,6 @@ fn in_place(
     let file = File::from(openat(CWD, path, flags, Mode::empty())?);
     pour(content, &file, more)?;
     Ok((Written::InPlace, Vec::new()))
-}
-
-fn errno(error: &std::io::Error) -> Errno {
-    Errno::from_io_error(error).unwrap_or(Errno::IO)
-}
-
-/// Bytes, by the kernel where it can (reflinks among them), and holes as holes.
-fn pour(content: &mut Content<'_>, to: &File, more: &mut dyn FnMut(u64)) -> Result<(), Errno> {
-    let from = match content {
-        Content::Stream(stream) => {
-            let mut chunk = vec![0; CHUNK];
-            let mut to = to;
-            loop {
-                let read = match stream.read(&mut chunk) {
-                    Ok(0) => return Ok(()),
-                    Ok(read) => read,
-                    Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-                    Err(error) => return Err(errno(&error)),
-                };
-                to.write_all(&chunk[..read]).map_err(|error| errno(&error))?;
-                more(read as u64);
-            }
-        }
-        Content::File(file) => *file,
-    };
-    let size = from.metadata().map_err(|error| errno(&error))?.len();
-    // What says that it is empty may be a file of the kernel's, which has to be read to know; and a
-    // small one has no hole that is worth the asking.
-    if size == 0 {
-        return read_and_write(from, to, u64::MAX, more).map(drop);
-    }
-    if size <= SMALL {
-        return read_and_write(from, to, size, more).map(drop);
-    }
-    // What it becomes longer by meanwhile is not part of this copy.
-    let mut at = 0;
-    while at < size {
-        let data = match seek(from, SeekFrom::Data(at)) {
-            Ok(data) => data,
-            // Nothing but a hole is left.
-            Err(Errno::NXIO) => size,
-            Err(_) => at,
-        };
-        if data >= size {
-            break;
-        }
-        let end = seek(from, SeekFrom::Hole(data)).unwrap_or(size).clamp(data + 1, size);
-        seek(from, SeekFrom::Start(data))?;
-        seek(to, SeekFrom::Start(data))?;
-        let gone = by_kernel(from, to, end - data, more)?;
-        if gone < end - data {
-            // It was cut while we read.
-            return ftruncate(to, data + gone);
-        }
-        at = end;
-    }
-    ftruncate(to, size)
-}
-
-fn by_kernel(from: &File, to: &File, length: u64, more: &mut dyn FnMut(u64)) -> Result<u64, Errno> {
-    let mut gone = 0;
-    while gone < length {
-        let many = usize::try_from((length - gone).min(128 << 20)).unwrap_or(CHUNK);
-        match rustix::fs::copy_file_range(from, None, to, None, many) {
-            Ok(0) => return Ok(gone),
-            Ok(copied) => {
-                gone += copied as u64;
-                more(copied as u64);
-            }
-            Err(Errno::INTR) => {}
-            Err(
-                Errno::XDEV
-                | Errno::INVAL
-                | Errno::NOSYS
-                | Errno::OPNOTSUPP
-                | Errno::PERM
-                | Errno::BADF,
-            ) => {
-                return Ok(gone + read_and_write(from, to, length - gone, more)?);
-            }
-            Err(errno) => return Err(errno),
-        }
-    }
-    Ok(gone)
-}
-
-fn read_and_write(
-    mut from: &File,
-    mut to: &File,
-    length: u64,
-    more: &mut dyn FnMut(u64),
-) -> Result<u64, Errno> {
-    let most = usize::try_from(length.clamp(1, CHUNK as u64)).unwrap_or(CHUNK);
-    let mut chunk = vec![0; if length == u64::MAX { SMALL as usize } else { most }];
-    let mut gone = 0;
-    while gone < length {
-        let many = usize::try_from((length - gone).min(chunk.len() as u64)).unwrap_or(CHUNK);
-        match from.read(&mut chunk[..many]) {
-            Ok(0) => break,
-            Ok(read) => {
-                to.write_all(&chunk[..read]).map_err(|error| errno(&error))?;
-                gone += read as u64;
-                more(read as u64);
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(errno(&error)),
-        }
-    }
-    Ok(gone)
 }
 
 /// Owner first: changing it takes setuid bits and capabilities away.
@@ -390,12 +314,17 @@ fn stamps((seconds, nanos): (i64, u32)) -> Timestamps {
     Timestamps { last_access: time, last_modification: time }
 }
 
+/// Sets the time of what has this name; of a link, its own.
+pub fn set_time(folder: BorrowedFd<'_>, name: &[u8], time: (i64, u32)) {
+    let _ = utimensat(folder, name, &stamps(time), AtFlags::SYMLINK_NOFOLLOW);
+}
+
 /// Makes a link, in the place of a file or link that is there.
 ///
 /// # Errors
 /// Those of the file system.
 pub fn link(
-    folder: BorrowedFd<'_>,
+    folder: &Folder,
     name: &[u8],
     target: &[u8],
     traits: &Traits,
@@ -404,6 +333,7 @@ pub fn link(
     if mounted(folder, name)?.is_some() {
         return Err(Errno::BUSY);
     }
+    let folder = folder.fd.as_fd();
     let beside = guess()?;
     symlinkat(target, folder, &*beside)?;
     let mut lost = Vec::new();
@@ -413,8 +343,8 @@ pub fn link(
             lost.push(Lost::Owner);
         }
     }
-    if let Some(times) = traits.modified.map(stamps) {
-        let _ = utimensat(folder, &*beside, &times, AtFlags::SYMLINK_NOFOLLOW);
+    if let Some(time) = traits.modified {
+        set_time(folder, &beside, time);
     }
     match rename(folder, &beside, name, keep) {
         Ok(()) => Ok((Written::Renamed, lost)),
@@ -431,12 +361,13 @@ pub fn link(
 /// Those of the file system: EXDEV where it is another one.
 pub fn another_name(
     (from, old): (&OwnedFd, &[u8]),
-    folder: BorrowedFd<'_>,
+    to: &Folder,
     name: &[u8],
     keep: bool,
 ) -> Result<(), Errno> {
+    let folder = to.fd.as_fd();
     match linkat(from, old, folder, name, AtFlags::empty()) {
-        Err(Errno::EXIST) if !keep && mounted(folder, name)?.is_none() => {}
+        Err(Errno::EXIST) if !keep && mounted(to, name)?.is_none() => {}
         other => return other,
     }
     let beside = guess()?;
