@@ -295,7 +295,7 @@ fn nothing(
                 .hint(format!("`{path}`: {why}; `cinspect ls` shows what runs"));
         }
         return error(format!("{} knows it, but it is not running", stopped.runtime.name()))
-            .hint(format!("its record is `{path}`"));
+            .hint(format!("{}its record is `{path}`", ways_to_start(stopped)));
     }
     if purpose == Purpose::Act && name.parse::<HostPid>().is_ok() && of.is_none() {
         return error("a bare number is no name for what changes something".into())
@@ -332,6 +332,20 @@ pub fn blind(inventory: &Inventory) -> Option<String> {
             "{denied} processes of other users keep their namespaces from you; as root, or with CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH, you see the names of their containers too"
         )
     })
+}
+
+/// What makes it run again, and what reads its files as it is, where its engine has that.
+fn ways_to_start(stopped: &Stopped) -> String {
+    let name = stopped.name.as_deref().unwrap_or(&stopped.id);
+    match stopped.runtime {
+        Runtime::Docker | Runtime::Podman => {
+            let engine = stopped.runtime.name();
+            format!("`{engine} start {name}` starts it, `{engine} cp` reaches its files; ")
+        }
+        Runtime::Lxc => format!("`lxc-start {name}` starts it, or the client that made it; "),
+        Runtime::Nspawn => format!("`machinectl start {name}` starts it; "),
+        _ => String::new(),
+    }
 }
 
 /// The name closest to what was typed, if any is close.

@@ -243,6 +243,7 @@ up() { :; }
 down() { :; }
 daemons() { :; }
 as_user() { :; }
+client() { cannot "has no client"; }
 stop() { cannot "cannot stop"; }
 pause() { cannot "cannot pause"; }
 unpause() { cannot "cannot unpause"; }
@@ -282,7 +283,7 @@ main() {
   esac
   case $sub in
     exec) local name=$1; shift; [ "${1:-}" = -- ] && shift; enter "$name" "$@" ;;
-    packages | install | check | up | down | version | run | id | init | qualified | top | pause | unpause | policy | stop | rm | daemons | as_user)
+    packages | install | check | up | down | version | run | id | init | qualified | top | pause | unpause | policy | stop | rm | daemons | as_user | client)
       "do_$sub" "$@" ;;
     *) die "no subcommand $sub" ;;
   esac
@@ -296,6 +297,8 @@ do_up() { (down) || true; sweep; make_rootfs; mkdir -p "$run_dir/$engine" "$data
 do_down() { (down) || true; sweep; clear_shared; }
 do_version() { version; }
 do_run() { run "$@"; }
+# The engine's own client as a line of a shell, for benchmarks.
+do_client() { client; }
 do_id() { full_id "$@"; }
 do_init() {
   local pid

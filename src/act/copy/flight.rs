@@ -12,8 +12,12 @@ use super::tree::Sides;
 use super::why::Failed;
 use super::write::{self, Folder, Lost, Traits, Written};
 
-/// How many files may wait for a thread; each is held open.
-pub const WAITING: usize = 64;
+/// How many batches may wait for a thread; each file in them is held open.
+pub const WAITING: usize = 4;
+/// How many files one thread is given at a time, or how many bytes: small files cost less than the
+/// handing over.
+const BATCH: usize = 32;
+const BATCH_BYTES: u64 = 1 << 20;
 
 /// How many threads write: more than four gained nothing where it was measured.
 pub fn threads() -> usize {
@@ -30,6 +34,27 @@ pub struct Task {
     pub into: Arc<Filling>,
     /// And under which name.
     pub name: Vec<u8>,
+}
+
+/// Files for one thread.
+#[derive(Default)]
+pub struct Batch {
+    tasks: Vec<Task>,
+    bytes: u64,
+}
+
+impl Batch {
+    /// One more; gives all of them when that is enough.
+    pub fn add(&mut self, task: Task) -> Option<Self> {
+        self.bytes += task.node.stat.stx_size;
+        self.tasks.push(task);
+        (self.tasks.len() >= BATCH || self.bytes >= BATCH_BYTES).then(|| std::mem::take(self))
+    }
+
+    /// What there is, if anything.
+    pub fn rest(&mut self) -> Option<Self> {
+        (!self.tasks.is_empty()).then(|| std::mem::take(self))
+    }
 }
 
 /// What is heard of them.
@@ -52,7 +77,7 @@ pub struct Filling {
     /// How it is told, unless it is where all of it goes.
     pub told: Option<Told>,
     /// Who hears of it.
-    pub reports: Sender<Report>,
+    pub reports: Sender<Vec<Report>>,
 }
 
 /// A folder as it is told when it is full.
@@ -71,29 +96,40 @@ impl Drop for Filling {
         if let Some(traits) = traits {
             lost.extend(write::dress(self.folder.fd.as_fd(), &traits));
         }
-        let _ = self.reports.send(Report::Folder(name, lost));
+        let _ = self.reports.send(vec![Report::Folder(name, lost)]);
     }
 }
 
 /// What a thread does: one file after the other, until there are no more, or one has failed.
 pub fn work(
     sides: Sides<'_>,
-    tasks: &Mutex<Receiver<Task>>,
+    batches: &Mutex<Receiver<Batch>>,
     stop: &AtomicBool,
-    reports: &Sender<Report>,
+    reports: &Sender<Vec<Report>>,
 ) {
     loop {
-        let next = tasks.lock().map(|tasks| tasks.recv());
-        let Ok(Ok(Task { path, node, into, name })) = next else { return };
-        if stop.load(Ordering::Relaxed) {
-            continue;
+        let next = batches.lock().map(|batches| batches.recv());
+        let Ok(Ok(batch)) = next else { return };
+        let (mut said, mut unsaid) = (Vec::new(), 0);
+        for Task { path, node, into, name } in batch.tasks {
+            if stop.load(Ordering::Relaxed) {
+                break;
+            }
+            let outcome = sides.file(&path, &node, &into.folder, &name, &mut |report| {
+                if let Report::Bytes(bytes) = report {
+                    unsaid += bytes;
+                }
+                said.push(report);
+                if unsaid >= BATCH_BYTES {
+                    unsaid = 0;
+                    let _ = reports.send(std::mem::take(&mut said));
+                }
+            });
+            if let Err(failed) = outcome {
+                stop.store(true, Ordering::Relaxed);
+                said.push(Report::Failed(failed));
+            }
         }
-        let mut tell = |report| {
-            let _ = reports.send(report);
-        };
-        if let Err(failed) = sides.file(&path, &node, &into.folder, &name, &mut tell) {
-            stop.store(true, Ordering::Relaxed);
-            tell(Report::Failed(failed));
-        }
+        let _ = reports.send(said);
     }
 }

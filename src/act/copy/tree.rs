@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use rustix::fs::{Dir, FileType, Mode, OFlags, fgetxattr, flistxattr, mkdirat, openat};
 use rustix::io::Errno;
 
-use super::flight::{self, Filling, Report, Task, Told};
+use super::flight::{self, Batch, Filling, Report, Task, Told};
 use super::place::{FileId, Node, Place, Spot, pseudo};
 use super::pour::Content;
 use super::why::{Failed, text};
@@ -231,7 +231,7 @@ impl<'a> Copier<'a> {
         into: Folder,
         name: Option<&[u8]>,
     ) -> Result<(), Failed> {
-        let (tasks, taken) = sync_channel(flight::WAITING);
+        let (batches, taken) = sync_channel(flight::WAITING);
         let (reports, heard) = channel();
         let (taken, stop) = (Mutex::new(taken), AtomicBool::new(false));
         let sides = self.sides;
@@ -241,18 +241,29 @@ impl<'a> Copier<'a> {
                 let (taken, stop) = (&taken, &stop);
                 scope.spawn(move || flight::work(sides, taken, stop, &reports));
             }
-            let mut walk = Walk { copier: self, tasks, heard: &heard, reports, levels: Vec::new() };
+            let mut walk = Walk {
+                copier: self,
+                batch: Batch::default(),
+                batches,
+                heard: &heard,
+                reports,
+                levels: Vec::new(),
+            };
             let mut outcome = walk.start(path, node, into, name).and_then(|()| walk.go());
             stop.store(outcome.is_err(), Ordering::Relaxed);
             // Nobody waits for more, and the folders are let go of.
             drop(walk);
             for report in heard {
                 if outcome.is_ok() {
-                    outcome = self.hear(report);
+                    outcome = self.hear_all(report);
                 }
             }
             outcome
         })
+    }
+
+    fn hear_all(&mut self, reports: Vec<Report>) -> Result<(), Failed> {
+        reports.into_iter().try_for_each(|report| self.hear(report))
     }
 
     /// What a thread says.
@@ -309,9 +320,10 @@ struct Level {
 /// A walk through a folder. What is deep is no deeper for us: the folders are a list.
 struct Walk<'w, 'c> {
     copier: &'w mut Copier<'c>,
-    tasks: SyncSender<Task>,
-    heard: &'w Receiver<Report>,
-    reports: Sender<Report>,
+    batch: Batch,
+    batches: SyncSender<Batch>,
+    heard: &'w Receiver<Vec<Report>>,
+    reports: Sender<Vec<Report>>,
     levels: Vec<Level>,
 }
 
@@ -338,7 +350,7 @@ impl Walk<'_, '_> {
     fn go(&mut self) -> Result<(), Failed> {
         while let Some(level) = self.levels.last_mut() {
             while let Ok(report) = self.heard.try_recv() {
-                self.copier.hear(report)?;
+                self.copier.hear_all(report)?;
             }
             let failed = |errno| Failed::at(&level.path, errno);
             let name = match level.entries.next() {
@@ -364,7 +376,8 @@ impl Walk<'_, '_> {
             }
             self.one(path, node, into, name)?;
         }
-        Ok(())
+        let rest = self.batch.rest();
+        self.send(rest)
     }
 
     /// One file, link or folder on the way.
@@ -381,7 +394,10 @@ impl Walk<'_, '_> {
             FileType::RegularFile if node.stat.stx_nlink > 1 => {
                 self.linked(&path, node, &into, &name)
             }
-            FileType::RegularFile => self.send(Task { path, node, into, name }),
+            FileType::RegularFile => {
+                let batch = self.batch.add(Task { path, node, into, name });
+                self.send(batch)
+            }
             FileType::Symlink if copier.sides.options.follow => {
                 let found = copier.sides.from.find(&path, true);
                 match found.map_err(|errno| Failed::at(&path, errno))?.found {
@@ -435,16 +451,16 @@ impl Walk<'_, '_> {
         copier.warn("links", "files of several names are too many: some are copied once for each")
     }
 
-    /// Gives a file to a thread; while all are busy, what they say is heard.
-    fn send(&mut self, task: Task) -> Result<(), Failed> {
-        let mut task = task;
+    /// Gives files to a thread; while all are busy, what they say is heard.
+    fn send(&mut self, batch: Option<Batch>) -> Result<(), Failed> {
+        let Some(mut batch) = batch else { return Ok(()) };
         loop {
-            match self.tasks.try_send(task) {
+            match self.batches.try_send(batch) {
                 Ok(()) | Err(TrySendError::Disconnected(_)) => return Ok(()),
-                Err(TrySendError::Full(back)) => task = back,
+                Err(TrySendError::Full(back)) => batch = back,
             }
             if let Ok(report) = self.heard.recv() {
-                self.copier.hear(report)?;
+                self.copier.hear_all(report)?;
             }
         }
     }

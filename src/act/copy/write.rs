@@ -169,11 +169,21 @@ impl<'a> Draft<'a> {
         Ok(Self { folder, file: file.into(), name })
     }
 
+    /// Gives it its first name. By itself takes CAP_DAC_READ_SEARCH (before Linux 6.10).
+    fn name_it(&self, name: &[u8]) -> Result<(), Errno> {
+        match linkat(&self.file, c"", self.folder, name, AtFlags::EMPTY_PATH) {
+            Err(Errno::NOENT | Errno::PERM | Errno::INVAL) => {
+                let own = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+                linkat(CWD, own, self.folder, name, AtFlags::SYMLINK_FOLLOW)
+            }
+            done => done,
+        }
+    }
+
     /// Puts it where it belongs.
     fn settle(mut self, to: &[u8], keep: bool) -> Result<Written, Errno> {
         if self.name.is_none() {
-            let own = format!("/proc/self/fd/{}", self.file.as_raw_fd());
-            match linkat(CWD, &*own, self.folder, to, AtFlags::SYMLINK_FOLLOW) {
+            match self.name_it(to) {
                 Ok(()) => return Ok(Written::Renamed),
                 Err(Errno::EXIST) if keep => return Ok(Written::Kept),
                 Err(Errno::EXIST) => {}
@@ -181,7 +191,7 @@ impl<'a> Draft<'a> {
             }
             let name = guess()?;
             claim(&self.file);
-            linkat(CWD, &*own, self.folder, &*name, AtFlags::SYMLINK_FOLLOW)?;
+            self.name_it(&name)?;
             self.name = Some(name);
         }
         let Some(name) = self.name.take() else { return Err(Errno::IO) };

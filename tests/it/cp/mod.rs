@@ -167,7 +167,19 @@ fn many() -> Outcome {
     // cap_net_raw+ep, as the kernel keeps it (include/uapi/linux/capability.h, VFS_CAP_REVISION_2).
     let mut capability = vec![1, 0, 0, 2, 0, 0x20];
     capability.resize(20, 0);
-    for (name, value) in [("user.note", b"kept".to_vec()), ("security.capability", capability)] {
+    // And for one user more: version 2, then tag, rights and user of each entry (acl(5)).
+    let mut list = vec![2, 0, 0, 0];
+    for (tag, rights, id) in
+        [(1u16, 6u16, -1), (2, 7, 1234), (4, 4, -1), (0x10, 7, -1), (0x20, 4, -1)]
+    {
+        list.extend([tag.to_le_bytes(), rights.to_le_bytes()].concat());
+        list.extend(i32::to_le_bytes(id));
+    }
+    for (name, value) in [
+        ("user.note", b"kept".to_vec()),
+        ("security.capability", capability),
+        ("system.posix_acl_access", list),
+    ] {
         rustix::fs::setxattr(&file, name, &value, none).map_err(|e| format!("{name}: {e}"))?;
     }
     let attributes = |path: &Path| {
@@ -182,7 +194,8 @@ fn many() -> Outcome {
         names.sort();
         names
     };
-    let wanted = vec!["security.capability".to_owned(), "user.note".into()];
+    let wanted = ["security.capability", "system.posix_acl_access", "user.note"];
+    let wanted = wanted.map(str::to_owned).to_vec();
     cp(&["-a", "--strict", &at(&one, "/mnt/many"), &at(&other, "/mnt/")]).expect(0)?;
     same(listing(&seen(&other, "/mnt/many"))? == listing(&there)?, true)?;
     same(attributes(&seen(&other, "/mnt/many/folder 7/deeper/7")), wanted)?;

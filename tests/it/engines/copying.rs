@@ -9,7 +9,7 @@ use libtest_mimic::Failed;
 
 use super::Engine;
 use crate::cp::listing;
-use crate::support::{Outcome, check, finish, run, same};
+use crate::support::{Outcome, check, finish, run, same, wait_until};
 
 fn io<T>(done: std::io::Result<T>) -> Result<T, Failed> {
     done.map_err(|error| error.to_string().into())
@@ -53,6 +53,42 @@ pub fn round_trip(engine: &Engine) -> Outcome {
         same(owner.out.trim(), "web")?;
     }
     Ok(())
+}
+
+/// The article's program is exchanged while it runs, and runs on; what is started then is the new one.
+/// A container that has ended says what would work.
+pub fn replaced(engine: &Engine) -> Outcome {
+    let (name, dir) = (engine.qualified()?, io(tempfile::tempdir())?);
+    let app = dir.path().join("dockerapp1");
+    let program = |says: &str| -> Outcome {
+        let source = dir.path().join("app.c");
+        let text = format!(
+            "#include <stdio.h>\n#include <unistd.h>\nint main(void){{puts(\"{says}\");fflush(stdout);sleep(600);return 0;}}"
+        );
+        io(std::fs::write(&source, text))?;
+        let mut cc = Command::new("cc");
+        cc.args(["-static", "-o"]).arg(&app).arg(&source);
+        finish(cc).expect(0).map(drop)
+    };
+    let target = format!("{name}:/dockerapp1");
+    program("one")?;
+    run(&["cp", &text(&app), &target]).expect(0)?;
+    run(&["exec", "-d", &name, "--", "sh", "-c", "/dockerapp1 > /tmp/says"]).expect(0)?;
+    let says = |wanted: &str| {
+        wait_until(|| run(&["exec", &name, "cat", "/tmp/says"]).out.trim() == wanted)
+    };
+    check(says("one"), "it does not run")?;
+    program("two")?;
+    // (Its own engine's way writes into the file that runs, or not at all.)
+    run(&["cp", &text(&app), &target]).expect(0)?;
+    let rows = run(&["--json", "ps", &name]).expect(0)?.objects();
+    check(rows.iter().any(|row| row["comm"] == serde_json::json!("dockerapp1")), "it runs on")?;
+    run(&["signal", &name, "KILL", "--comm", "dockerapp1"]).expect(0)?;
+    run(&["exec", "-d", &name, "--", "sh", "-c", "/dockerapp1 > /tmp/says"]).expect(0)?;
+    check(says("two"), "the new one does not run")?;
+    engine.script(&["stop", &engine.container])?;
+    let failed = run(&["cp", &text(&app), &target]).expect(3)?;
+    check(failed.err.contains("docker start") && failed.err.contains("docker cp"), &failed.err)
 }
 
 /// Each source with each target, ours and Docker's own, in folders of their own.

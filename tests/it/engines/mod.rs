@@ -80,6 +80,7 @@ const OWN: &[(&str, Check)] = &[
     ("docker", ("exec_shares_what_the_container_shares", entering::with_options)),
     ("docker", ("exec_disturbs_no_tracer", entering::traced)),
     ("docker", ("cp_follows_the_rules_of_its_own", copying::table)),
+    ("docker", ("cp_replaces_a_program_that_runs", copying::replaced)),
     ("docker", ("cp_is_not_led_out_by_swapped_links", copying::race)),
     ("docker", ("comes_back_where_its_restart_policy_says_so", stories::comes_back)),
 ];
