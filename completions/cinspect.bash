@@ -136,7 +136,7 @@ _cinspect() {
             return 0
             ;;
         cinspect__subcmd__cp)
-            opts="-a -L -n -q -v -h --archive --follow-link --chown --no-clobber --strict --no-progress --quiet --pid --json --color --host-root --verbose --help"
+            opts="-a -L -n -q -v -h --archive --follow-link --chown --no-clobber --strict --sync --no-progress --quiet --pid --json --color --host-root --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -261,6 +261,7 @@ set edit:completion:arg-completer[cinspect] = {|@words|
             cand -n 'Leave what is there'
             cand --no-clobber 'Leave what is there'
             cand --strict 'Fail where something cannot be kept'
+            cand --sync 'Have each file on the disk before it takes its name'
             cand --no-progress 'Show no progress'
             cand -q 'Say nothing but errors'
             cand --quiet 'Say nothing but errors'

@@ -211,6 +211,7 @@ complete -c cinspect -n "__fish_cinspect_using_subcommand cp" -s a -l archive -d
 complete -c cinspect -n "__fish_cinspect_using_subcommand cp" -s L -l follow-link -d 'Copy what links lead to, in their place'
 complete -c cinspect -n "__fish_cinspect_using_subcommand cp" -s n -l no-clobber -d 'Leave what is there'
 complete -c cinspect -n "__fish_cinspect_using_subcommand cp" -l strict -d 'Fail where something cannot be kept'
+complete -c cinspect -n "__fish_cinspect_using_subcommand cp" -l sync -d 'Have each file on the disk before it takes its name'
 complete -c cinspect -n "__fish_cinspect_using_subcommand cp" -l no-progress -d 'Show no progress'
 complete -c cinspect -n "__fish_cinspect_using_subcommand cp" -s q -l quiet -d 'Say nothing but errors'
 complete -c cinspect -n "__fish_cinspect_using_subcommand cp" -l json -d 'Print NDJSON: one object a line, with stable names and exact strings'

@@ -54,6 +54,9 @@ pub struct Cp {
     /// Fail where something cannot be kept
     #[arg(long)]
     strict: bool,
+    /// Have each file on the disk before it takes its name
+    #[arg(long)]
+    sync: bool,
     /// Show no progress
     #[arg(long)]
     no_progress: bool,
@@ -115,6 +118,7 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<Exit, Error> {
         chown: None,
         no_clobber: arguments.no_clobber,
         strict: arguments.strict,
+        sync: arguments.sync,
     };
     let chown = arguments.chown.as_ref().map(|word| word.as_bytes().to_owned());
     let (sources, here) = (sides, Place::here());

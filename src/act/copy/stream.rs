@@ -312,6 +312,7 @@ pub fn unpack(stream: impl Read, folder: &OwnedFd, copier: &mut Copier<'_>) -> R
             },
             modified: header.mtime().ok().and_then(|time| Some((i64::try_from(time).ok()?, 0))),
             xattrs: Vec::new(),
+            sync: options.sync,
         };
         let errno = |errno| Failed::at_target(&path, errno);
         let keep = options.no_clobber;

@@ -37,6 +37,8 @@ pub struct Options {
     pub no_clobber: bool,
     /// What cannot be kept ends it.
     pub strict: bool,
+    /// Files are on the disk before they have their names.
+    pub sync: bool,
 }
 
 /// What is told on the way.
@@ -109,6 +111,7 @@ impl Sides<'_> {
             owner,
             modified: Some((stat.stx_mtime.tv_sec, stat.stx_mtime.tv_nsec)),
             xattrs,
+            sync: self.options.sync,
         };
         (traits, lost)
     }

@@ -53,6 +53,8 @@ pub struct Traits {
     pub modified: Option<(i64, u32)>,
     /// Extended attributes.
     pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Whether it is on the disk before it has its name, and its name after that.
+    pub sync: bool,
 }
 
 /// How it went.
@@ -232,13 +234,21 @@ pub fn file(
     if let Some(mounted) = mounted(folder, name)? {
         return match keep {
             true => Ok((Written::Kept, Vec::new())),
-            false => in_place(&mounted, content, more),
+            false => in_place(&mounted, content, traits.sync, more),
         };
     }
     let draft = Draft::new(folder.fd.as_fd())?;
     pour(content, &draft.file, more)?;
     let lost = dress(draft.file.as_fd(), traits);
-    Ok((draft.settle(name, keep)?, lost))
+    if traits.sync {
+        rustix::fs::fsync(&draft.file)?;
+    }
+    let written = draft.settle(name, keep)?;
+    if traits.sync {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        rustix::fs::fsync(openat(&folder.fd, c".", flags, Mode::empty())?)?;
+    }
+    Ok((written, lost))
 }
 
 fn rename(folder: BorrowedFd<'_>, from: &[u8], to: &[u8], keep: bool) -> Result<(), Errno> {
@@ -266,6 +276,7 @@ fn mounted(folder: &Folder, name: &[u8]) -> Result<Option<Node>, Errno> {
 fn in_place(
     node: &Node,
     content: &mut Content<'_>,
+    sync: bool,
     more: &mut dyn FnMut(u64),
 ) -> Result<(Written, Vec<Lost>), Errno> {
     if !node.kind().is_file() {
@@ -283,6 +294,9 @@ fn in_place(
     let flags = OFlags::WRONLY | OFlags::TRUNC | OFlags::NOCTTY | OFlags::CLOEXEC;
     let file = File::from(openat(CWD, path, flags, Mode::empty())?);
     pour(content, &file, more)?;
+    if sync {
+        rustix::fs::fsync(&file)?;
+    }
     Ok((Written::InPlace, Vec::new()))
 }
 

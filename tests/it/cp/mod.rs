@@ -432,6 +432,20 @@ fn options() -> Outcome {
     let kept = cp(&["-n", &from, &to]).expect(0)?;
     check(kept.err.contains("there already: kept"), &kept.err)?;
     same(io(std::fs::read_to_string(seen(&container, "/mnt/f")))?.as_str(), "new")?;
+    // On the disk before it has its name.
+    let mut traced = Command::new("strace");
+    traced.args(["-f", "-e", "trace=fsync,linkat,renameat,renameat2"]);
+    traced.args([env!("CARGO_BIN_EXE_cinspect"), "cp", "--sync", &from, &to]);
+    let calls = finish(traced).expect(0)?.err;
+    let order: Vec<_> = ["fsync(", "renameat(", "fsync("]
+        .into_iter()
+        .scan(0, |at, call| {
+            let found = calls[*at..].find(call)?;
+            *at += found + 1;
+            Some(call)
+        })
+        .collect();
+    check(order.len() == 3, calls)?;
     // Links as such, or what they lead to.
     io(symlink("f", dir.path().join("l")))?;
     let link = dir.path().join("l").display().to_string();
