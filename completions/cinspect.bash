@@ -34,6 +34,9 @@ _cinspect() {
             cinspect,help)
                 cmd="cinspect__subcmd__help"
                 ;;
+            cinspect,inspect)
+                cmd="cinspect__subcmd__inspect"
+                ;;
             cinspect,kill)
                 cmd="cinspect__subcmd__signal"
                 ;;
@@ -70,6 +73,9 @@ _cinspect() {
             cinspect__subcmd__help,help)
                 cmd="cinspect__subcmd__help__subcmd__help"
                 ;;
+            cinspect__subcmd__help,inspect)
+                cmd="cinspect__subcmd__help__subcmd__inspect"
+                ;;
             cinspect__subcmd__help,ls)
                 cmd="cinspect__subcmd__help__subcmd__ls"
                 ;;
@@ -92,7 +98,7 @@ _cinspect() {
 
     case "${cmd}" in
         cinspect)
-            opts="-v -h -V --json --color --host-root --verbose --help --version ls list ps signal kill signals stop doctor exec enter cp completions help"
+            opts="-v -h -V --json --color --host-root --verbose --help --version ls list ps signal kill signals stop doctor exec enter cp inspect completions help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -250,7 +256,7 @@ _cinspect() {
             return 0
             ;;
         cinspect__subcmd__help)
-            opts="ls ps signal signals stop doctor exec cp completions help"
+            opts="ls ps signal signals stop doctor exec cp inspect completions help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -333,6 +339,20 @@ _cinspect() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        cinspect__subcmd__help__subcmd__inspect)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         cinspect__subcmd__help__subcmd__ls)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -396,6 +416,32 @@ _cinspect() {
                 return 0
             fi
             case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        cinspect__subcmd__inspect)
+            opts="-v -h --pid --json --color --host-root --verbose --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --pid)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                --host-root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;

@@ -38,6 +38,7 @@ set edit:completion:arg-completer[cinspect] = {|@words|
             cand exec 'Run a command inside a container, or its user''s shell'
             cand enter 'Run a command inside a container, or its user''s shell'
             cand cp 'Copy files into a container, out of one, or from one to another'
+            cand inspect 'Show one page on a container: what it is, shares, may do, uses and mounts'
             cand completions 'Print the completion script for a shell'
             cand help 'Print this message or the help of the given subcommand(s)'
         }
@@ -271,6 +272,16 @@ set edit:completion:arg-completer[cinspect] = {|@words|
             cand -h 'Print help (see more with ''--help'')'
             cand --help 'Print help (see more with ''--help'')'
         }
+        &'cinspect;inspect'= {
+            cand --pid 'Look at this process, by its PID inside, instead of the init'
+            cand --color 'When to colour'
+            cand --host-root 'The host''s file system, as mounted there: inside a privileged container'
+            cand --json 'Print NDJSON: one object a line, with stable names and exact strings'
+            cand -v 'Tell each step of finding the container, on stderr'
+            cand --verbose 'Tell each step of finding the container, on stderr'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+        }
         &'cinspect;completions'= {
             cand --color 'When to colour'
             cand --host-root 'The host''s file system, as mounted there: inside a privileged container'
@@ -289,6 +300,7 @@ set edit:completion:arg-completer[cinspect] = {|@words|
             cand doctor 'Say why a stop would not be graceful, and what helps'
             cand exec 'Run a command inside a container, or its user''s shell'
             cand cp 'Copy files into a container, out of one, or from one to another'
+            cand inspect 'Show one page on a container: what it is, shares, may do, uses and mounts'
             cand completions 'Print the completion script for a shell'
             cand help 'Print this message or the help of the given subcommand(s)'
         }
@@ -307,6 +319,8 @@ set edit:completion:arg-completer[cinspect] = {|@words|
         &'cinspect;help;exec'= {
         }
         &'cinspect;help;cp'= {
+        }
+        &'cinspect;help;inspect'= {
         }
         &'cinspect;help;completions'= {
         }

@@ -4,6 +4,7 @@
 pub mod diagnosis;
 pub mod entry;
 pub mod membership;
+pub mod portrait;
 pub mod runtimes;
 pub mod selection;
 pub mod transfer;

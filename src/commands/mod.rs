@@ -5,6 +5,7 @@ mod completions;
 mod cp;
 mod doctor;
 mod exec;
+mod inspect;
 mod ls;
 mod manual;
 mod ps;
@@ -50,6 +51,7 @@ pub static COMMANDS: &[Command] = &[
     doctor::COMMAND,
     exec::COMMAND,
     cp::COMMAND,
+    inspect::COMMAND,
     completions::COMMAND,
 ];
 

@@ -3,6 +3,7 @@
 
 pub mod capability;
 pub mod cgroup;
+pub mod configured;
 pub mod container;
 pub mod idmap;
 pub mod limits;

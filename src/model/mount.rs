@@ -13,6 +13,10 @@ pub struct Mount<'a> {
     pub id: u32,
     /// The mount it stands on; of the topmost its own or one that is not listed.
     pub parent: u32,
+    /// The device it is on, `major:minor`.
+    pub device: &'a [u8],
+    /// Whether nothing can be written through it.
+    pub read_only: bool,
     /// The directory of the file system that is seen there.
     pub root: Cow<'a, [u8]>,
     /// Where it is mounted, from the root of the process.
@@ -66,10 +70,10 @@ impl<'a> Mount<'a> {
         let mut fields = line.split(|b| *b == b' ');
         let id = decimal(fields.next()?)?;
         let parent = decimal(fields.next()?)?;
-        let _device = fields.next()?;
+        let device = fields.next()?;
         let root = unescape(fields.next()?);
         let point = unescape(fields.next()?);
-        let _options = fields.next()?;
+        let read_only = fields.next()?.split(|b| *b == b',').any(|option| option == b"ro");
         fields.find(|field| *field == b"-")?;
         let fstype = unescape(fields.next()?);
         let source = unescape(fields.next()?);
@@ -77,7 +81,7 @@ impl<'a> Mount<'a> {
         let first = fields.next()?;
         let after: usize = fields.map(|field| field.len() + 1).sum();
         let super_options = &line[line.len() - after - first.len()..];
-        Some(Self { id, parent, root, point, fstype, source, super_options })
+        Some(Self { id, parent, device, read_only, root, point, fstype, source, super_options })
     }
 }
 

@@ -161,13 +161,21 @@ impl Host {
 
     /// The directory of a cgroup; none when its hierarchy is not mounted here, or when it lies
     /// outside what a cgroup namespace lets us see (`/../…`).
-    fn cgroup_dir(&self, cgroup: &Cgroup) -> Option<PathBuf> {
+    pub(super) fn cgroup_dir(&self, cgroup: &Cgroup) -> Option<PathBuf> {
         let below = cgroup.path.strip_prefix(b"/")?;
         if cgroup::components(below).any(|part| part == b"..") {
             return None;
         }
         let found = self.hierarchies.iter().find(|h| h.controllers == cgroup.controllers)?;
         Some(found.dir.join(std::ffi::OsStr::from_bytes(below)))
+    }
+
+    /// What a file of a cgroup says, of at most a page.
+    pub fn cgroup_value(&self, cgroup: &Cgroup, name: &str) -> Option<String> {
+        let file = File::open(self.cgroup_dir(cgroup)?.join(name)).ok()?;
+        let mut buffer = Vec::new();
+        read_into(file, &mut buffer, 4096).ok()?;
+        String::from_utf8(buffer).ok()
     }
 
     /// The processes of a cgroup and of all below it: `cgroup.procs`, so the cost is theirs alone.

@@ -6,6 +6,7 @@ mod disk;
 mod entry;
 mod host;
 mod inside;
+mod sheet;
 mod snapshot;
 mod survey;
 mod waits;
@@ -15,6 +16,7 @@ pub use disk::{Owner, StateDir, StateFile};
 pub use entry::EntryFacts;
 pub use host::Host;
 pub use inside::{Asked, Inside};
+pub use sheet::{Limited, Sheet, Usage};
 pub use snapshot::{CommandLimit, Facts, ThreadsToo};
 pub use survey::{Resident, Survey};
 

@@ -186,6 +186,19 @@ pub enum Tint {
     Dim,
 }
 
+impl Tint {
+    /// The colour of it: of the sixteen that every theme chooses.
+    pub fn code(self) -> Option<&'static str> {
+        match self {
+            Self::None => None,
+            Self::Good => Some("32"),
+            Self::Warn => Some("33"),
+            Self::Bad => Some("31"),
+            Self::Dim => Some("2"),
+        }
+    }
+}
+
 /// One column over rows of type `R`. Written as one line of a `static` table:
 ///
 /// ```text

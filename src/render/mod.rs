@@ -2,8 +2,10 @@
 //! is made safe here, on its way out, and nowhere else.
 
 pub mod column;
+pub mod inspect_facts;
 pub mod json;
 pub mod ls_columns;
+pub mod page;
 pub mod ps_columns;
 pub mod signal_columns;
 pub mod signals_columns;

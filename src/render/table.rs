@@ -214,7 +214,7 @@ fn write_line(
             out.extend(std::iter::repeat_n(' ', spaces));
             spaces = 0;
             out.push_str(&cell.prefix);
-            paint(out, text, if header { Paint::Header } else { Paint::Cell(cell.tint) }, style);
+            paint(out, text, if header { Some("1") } else { cell.tint.code() }, style);
         }
         spaces += after + GAP;
     }
@@ -223,23 +223,9 @@ fn write_line(
     out.push('\n');
 }
 
-enum Paint {
-    Header,
-    Cell(Tint),
-}
-
-/// Writes text in its colour (SGR, console_codes(4)); the sixteen colours every theme chooses.
-fn paint(out: &mut String, text: &str, paint: Paint, style: &Style) {
-    let code = match paint {
-        _ if !style.color || text.is_empty() => None,
-        Paint::Header => Some("1"),
-        Paint::Cell(Tint::None) => None,
-        Paint::Cell(Tint::Good) => Some("32"),
-        Paint::Cell(Tint::Warn) => Some("33"),
-        Paint::Cell(Tint::Bad) => Some("31"),
-        Paint::Cell(Tint::Dim) => Some("2"),
-    };
-    match code {
+/// Writes text in its colour (SGR, console_codes(4)), where there is one and colours are wanted.
+pub fn paint(out: &mut String, text: &str, code: Option<&str>, style: &Style) {
+    match code.filter(|_| style.color && !text.is_empty()) {
         None => out.push_str(text),
         Some(code) => out.extend(["\x1b[", code, "m", text, "\x1b[0m"]),
     }

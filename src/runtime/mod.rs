@@ -2,6 +2,7 @@
 //! names look like (pure) and reads the records it keeps; `discover` holds both against the kernel.
 //! No engine's daemon or client is ever asked.
 
+mod configured;
 mod confirm;
 mod containerd;
 mod discover;
@@ -14,6 +15,7 @@ mod oci;
 mod record;
 mod storage;
 
+pub use configured::configured;
 pub use confirm::frozen_state;
 pub use discover::{Depth, Inventory, Stopped, container_at, discover, discover_of};
 pub use members::{Belonging, Crowd, count, take};

@@ -11,6 +11,7 @@ mod engines;
 mod exec;
 mod hosts;
 mod house;
+mod inspect;
 mod ls;
 mod programs;
 mod ps;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
     trials.extend(exec::trials());
     trials.extend(hosts::trials());
     trials.extend(house::trials());
+    trials.extend(inspect::trials());
     trials.extend(ls::trials());
     trials.extend(programs::trials());
     trials.extend(ps::trials());

@@ -16,6 +16,7 @@ use crate::support::{
 mod checks;
 mod copying;
 mod entering;
+mod inspecting;
 mod own;
 mod stories;
 
@@ -52,6 +53,7 @@ const CHECKS: &[Check] = &[
     ("looks_at_no_process_outside_where_there_is_a_cgroup", checks::no_survey),
     ("shares_a_pid_namespace_with_another", checks::shared),
     ("shares_the_pid_namespace_of_the_host", checks::hosts_namespace),
+    ("inspect_says_what_the_kernel_says", inspecting::facts),
     ("cp_goes_in_and_out", copying::round_trip),
     ("exec_has_what_the_init_has", entering::as_the_init),
     ("exec_is_as_the_engines_own", entering::as_the_engines),
@@ -78,6 +80,7 @@ const OWN: &[(&str, Check)] = &[
     ("podman", ("has_an_init_of_its_engine", stories::engines_init)),
     ("podman-rootless", ("exec_works_for_its_own_user", entering::by_its_own_user)),
     ("docker", ("exec_shares_what_the_container_shares", entering::with_options)),
+    ("docker", ("inspect_marks_what_is_dangerous", inspecting::dangers)),
     ("docker", ("exec_disturbs_no_tracer", entering::traced)),
     ("docker", ("cp_follows_the_rules_of_its_own", copying::table)),
     ("docker", ("cp_replaces_a_program_that_runs", copying::replaced)),

@@ -1,0 +1,117 @@
+//! `inspect` of the containers of every engine, beside the kernel's own word; and what it marks.
+
+use serde_json::{Value, json};
+
+use super::Engine;
+use crate::support::{Outcome, check, run, same};
+
+fn told(name: &str) -> Result<Value, libtest_mimic::Failed> {
+    let objects = run(&["--json", "inspect", name]).expect(0)?.objects();
+    same(objects.len(), 1)?;
+    Ok(objects[0].clone())
+}
+
+pub fn facts(engine: &Engine) -> Outcome {
+    let (init, name) = (engine.init()?, engine.qualified()?);
+    let told = told(&name)?;
+    same(told["container"].clone(), json!(name))?;
+    same(told["process"]["host_pid"].clone(), json!(init))?;
+    same(told["verified"].clone(), json!(true))?;
+    if engine.has_names() {
+        same(told["id"].clone(), json!(engine.id()?))?;
+    }
+    let status = std::fs::read_to_string(format!("/proc/{init}/status"))?;
+    let line = |key: &str| {
+        let found = status.lines().find_map(|line| line.strip_prefix(&format!("{key}:\t")));
+        found.unwrap_or_default().to_owned()
+    };
+    let mask = u64::from_str_radix(&line("CapEff"), 16)?;
+    let many = told["capabilities"]["effective"].as_array().map_or(0, Vec::len);
+    same(many, mask.count_ones() as usize)?;
+    same(told["no_new_privs"].clone(), json!(line("NoNewPrivs") == "1"))?;
+    same(told["seccomp"] == json!("filter"), line("Seccomp") == "2")?;
+    for namespace in told["namespaces"].as_array().ok_or("no namespaces")? {
+        let kind = namespace["type"].as_str().unwrap_or_default();
+        let link = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/{kind}"));
+        let hosts = link(&init.to_string())? == link("self")?;
+        same((kind, namespace["whose"] == json!("host")), (kind, hosts))?;
+    }
+    let mounts = told["mounts"].as_array().cloned().unwrap_or_default();
+    let points: Vec<&Value> = mounts.iter().map(|mount| &mount["point"]).collect();
+    check(points.contains(&&json!("/")) && points.contains(&&json!("/proc")), &told["mounts"])?;
+    // Not every engine puts it into a cgroup of its own in each hierarchy.
+    let memberships = std::fs::read_to_string(format!("/proc/{init}/cgroup"))?;
+    let own = told["cgroup"].as_str().unwrap_or("none");
+    let counts = |controller: &str| {
+        memberships.lines().any(|line| line.contains(controller) && line.contains(own))
+    };
+    if counts(":memory:") && counts(":pids:") {
+        check(told["memory"]["used"].as_u64().is_some_and(|used| used > 0), &told["memory"])?;
+        check(told["pids"]["used"].as_u64().is_some_and(|used| used >= 3), &told["pids"])?;
+    }
+    // What nothing was done to is as it was configured.
+    let differs = |warning: &&Value| warning["code"] == json!("differs");
+    let warnings = told["warnings"].as_array().cloned().unwrap_or_default();
+    same(warnings.iter().find(differs), None)
+}
+
+/// A container that is given too much, and one that shares a network with another.
+pub fn dangers(engine: &Engine) -> Outcome {
+    let name = &format!("cit-{}-bold", engine.name);
+    let side = &format!("cit-{}-side", engine.name);
+    let folder = tempfile::tempdir()?;
+    let socket = folder.path().join("docker.sock");
+    std::fs::write(&socket, "")?;
+    let bold = format!(
+        "--net=host --pid=host --ipc=host --security-opt=seccomp=unconfined --cap-add=SYS_PTRACE \
+         -v /:/host:ro -v {}:/var/run/docker.sock",
+        socket.display()
+    );
+    let work = || -> Outcome {
+        let _ = engine.script(&["rm", name]);
+        engine.script_with(&bold, &["run", name, "--", "sleep", "1000"])?;
+        let bold = told(&engine.script(&["qualified", name])?)?;
+        let mut codes: Vec<String> = bold["warnings"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|one| format!("{} {}", one["about"], one["code"]).replace('"', ""))
+            .collect();
+        codes.sort();
+        let wanted = [
+            "capabilities strong-capability",
+            "mounts engine-socket",
+            "mounts host-root",
+            "namespaces host-namespace",
+            "namespaces host-namespace",
+            "namespaces host-namespace",
+            "seccomp no-seccomp",
+        ];
+        same(codes, wanted.map(str::to_owned).to_vec())?;
+        let _ = engine.script(&["rm", side]);
+        let options = format!("--net=container:{} --memory=64m --pids-limit=33", engine.container);
+        engine.script_with(&options, &["run", side, "--", "sleep", "1000"])?;
+        let named = engine.script(&["qualified", side])?;
+        let shares = told(&named)?;
+        let net = |told: &Value| {
+            let all = told["namespaces"].as_array().cloned().unwrap_or_default();
+            all.into_iter().find(|one| one["type"] == json!("net")).map(|one| one["with"].clone())
+        };
+        same(net(&shares), Some(json!([engine.qualified()?])))?;
+        same(net(&told(&engine.qualified()?)?), Some(json!([named])))?;
+        same(shares["memory"]["limit"].clone(), json!(64 << 20))?;
+        same(shares["memory"]["configured"].clone(), json!(64 << 20))?;
+        same(shares["pids"]["limit"].clone(), json!(33))?;
+        // Somebody changes the limit behind the engine's back.
+        let source = shares["sources"]["memory"].as_str().ok_or("no source")?.to_owned();
+        std::fs::write(&source, (128 << 20).to_string())?;
+        let changed = told(&named)?;
+        same(changed["memory"]["limit"].clone(), json!(128 << 20))?;
+        let page = run(&["inspect", &named]).expect(0)?.out;
+        check(page.contains("configured is 64M ("), &page)
+    };
+    let outcome = work();
+    let _ = engine.script(&["rm", name]);
+    let _ = engine.script(&["rm", side]);
+    outcome
+}
