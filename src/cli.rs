@@ -105,6 +105,9 @@ pub fn cli() -> Command {
 pub fn run(argv: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> ExitCode {
     let argv: Vec<OsString> = argv.into_iter().map(Into::into).collect();
     crate::act::enter::be_helper(argv.first().map(OsString::as_os_str));
+    if crate::completion::answer(&argv) {
+        return Exit::Done.into();
+    }
     let matches = match cli().try_get_matches_from(argv) {
         Ok(matches) => matches,
         // Help and version are answers; help for want of a command is said on stderr.

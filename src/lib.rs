@@ -14,6 +14,7 @@
 //! ```
 //!
 //! - [`commands`]: one file a command, and the command table.
+//! - [`completion`]: what a shell is told could come next, by the command table and what runs now.
 //! - [`target`]: from what was typed to one container, and its processes in their places.
 //! - [`runtime`]: who made it: one file an engine, the runtime table, and how records are confirmed.
 //! - [`proc`]: the only reader of `/proc`, the cgroup tree and the engines' files.
@@ -23,7 +24,7 @@
 //! - [`model`]: the nouns, and how the kernel spells them.
 //! - [`sys`]: the fence around every `unsafe` and every syscall that changes something.
 //!
-//! Rooms from top to bottom: `commands`, `target` `act` `render`, `runtime`, `analysis` `proc`,
+//! Rooms from top to bottom: `commands` `completion`, `target` `act` `render`, `runtime`, `analysis` `proc`,
 //! `model` `sys`. Imports point downward only; a test keeps that so.
 
 #[cfg(not(target_os = "linux"))]
@@ -35,6 +36,7 @@ pub mod act;
 pub mod analysis;
 pub mod cli;
 pub mod commands;
+pub mod completion;
 pub mod error;
 pub mod model;
 pub mod proc;

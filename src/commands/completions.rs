@@ -8,6 +8,10 @@ use crate::cli::{Context, cli};
 use crate::error::{Error, Exit};
 
 /// Print the completion script for a shell
+///
+/// In bash, zsh and fish it completes what runs now, too: containers, processes, users, and paths
+/// inside of containers. Put it where the shell looks for such scripts, or load it at its start:
+/// `source <(cinspect completions bash)`.
 #[derive(Args)]
 pub struct Completions {
     /// The shell
@@ -18,10 +22,20 @@ pub struct Completions {
 pub const COMMAND: Command = command::<Completions>(
     "completions",
     &[],
-    &[(
-        "cinspect completions bash > /etc/bash_completion.d/cinspect",
-        "complete commands and options in bash",
-    )],
+    &[
+        (
+            "cinspect completions bash > /etc/bash_completion.d/cinspect",
+            "for everybody who uses bash here",
+        ),
+        (
+            "cinspect completions zsh > /usr/local/share/zsh/site-functions/_cinspect",
+            "for everybody who uses zsh",
+        ),
+        (
+            "cinspect completions fish > ~/.config/fish/completions/cinspect.fish",
+            "for you, in fish",
+        ),
+    ],
     run,
 );
 
@@ -33,6 +47,10 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<Exit, Error> {
 
 /// The script, as it also lies in `completions/`.
 pub fn script(shell: Shell) -> String {
+    // What asks us for live values, where we know how; elsewhere what the command table alone tells.
+    if let Some(script) = crate::completion::script(shell) {
+        return script.to_owned();
+    }
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut cli(), "cinspect", &mut script);
     String::from_utf8_lossy(&script).into_owned()

@@ -43,6 +43,14 @@ impl Names {
         self.by_uid.get(&uid).map(|name| &**name)
     }
 
+    /// Every number with its name, in order.
+    pub fn all(&self) -> impl Iterator<Item = (u32, &[u8])> {
+        let mut all: Vec<(u32, &[u8])> =
+            self.by_uid.iter().map(|(uid, name)| (*uid, &**name)).collect();
+        all.sort_unstable();
+        all.into_iter()
+    }
+
     /// The number of a name. What is all digits is a number already, and no name here.
     pub fn uid(&self, name: &[u8]) -> Option<u32> {
         self.by_name.get(name).copied()

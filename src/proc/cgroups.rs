@@ -9,7 +9,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::disk::Owner;
-use super::host::read_into;
+use super::host::{read_at_once, read_into};
 use super::{Host, ReadError};
 use crate::model::cgroup::{self, Freezer, FreezerState, Memberships};
 use crate::model::container::Cgroup;
@@ -363,7 +363,11 @@ impl LiveCgroup {
 
 fn is_frozen(dir: &Path, freezer: Freezer) -> bool {
     let file = if freezer == Freezer::V2 { "cgroup.events" } else { "freezer.state" };
-    std::fs::read(dir.join(file)).is_ok_and(|text| FreezerState::parse(&text).is_frozen())
+    // (Asked of every container: three calls, and not the seven of std::fs::read.)
+    let mut text = Vec::new();
+    let read = File::open(dir.join(file)).map_err(ReadError::from);
+    let read = read.and_then(|file| read_at_once(file, &mut text, 4096));
+    read.is_ok() && FreezerState::parse(&text).is_frozen()
 }
 
 /// A cgroup directory has a link from each one below it and two of its own (fs/kernfs/inode.c), so

@@ -10,6 +10,7 @@ use rustix::fs::{Mode, OFlags, openat, readlinkat};
 
 use super::host::{read_at_once, read_into};
 use super::{Host, ReadError};
+use crate::model::cgroup::Memberships;
 use crate::model::namespace::NamespaceId;
 use crate::model::pid::{HostPid, ProcessId};
 use crate::model::status::{Stat, Status};
@@ -102,6 +103,17 @@ impl Host {
     /// [`ReadError`].
     pub fn stat(&self, pid: HostPid) -> Result<Stat, ReadError> {
         stat(&self.process(pid)?, &mut Vec::new())
+    }
+
+    /// `stat`, `status` and `cgroup` of one process that is held.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn first_facts(&self, handle: &Handle) -> Result<(Stat, Status, Memberships), ReadError> {
+        let mut buffer = Vec::new();
+        let (stat, status) = (stat(handle, &mut buffer)?, status(handle, "status", &mut buffer)?);
+        read_at_once(handle.open_relative("cgroup")?, &mut buffer, 1 << 20)?;
+        Ok((stat, status, Memberships::parse(&buffer)))
     }
 
     /// How a process ended that its parent has not reaped yet, as wait(2) will tell: the last field of

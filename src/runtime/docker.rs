@@ -166,6 +166,9 @@ fn configured(look: &Look<'_>, file: &Path) -> Option<PathBuf> {
 /// of a process of it gives the path below that file system's root, and the host's own `mountinfo`
 /// where that file system is mounted. What is found is only a place to look for a record.
 fn mounted_from(look: &Look<'_>, id: &str, pid: HostPid) -> Vec<PathBuf> {
+    if !super::is_long_id(id) {
+        return Vec::new();
+    }
     let needle = format!("/containers/{id}/");
     let Ok(inside) = look.host.proc_file(pid, "mountinfo", 1 << 20) else { return Vec::new() };
     let found = Mounts::new(&inside).find_map(|mount| {

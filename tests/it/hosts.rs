@@ -40,6 +40,12 @@ pub fn trials() -> Vec<Trial> {
     trials
 }
 
+/// Makes the host of this name below `root`.
+pub fn unpack(name: &str, root: &Path) -> Outcome {
+    let machine = Machine::read(&repository().join(format!("tests/hosts/{name}.host")))?;
+    Ok(machine.unpack(root)?)
+}
+
 fn files() -> Vec<PathBuf> {
     let dir = std::fs::read_dir(repository().join("tests/hosts")).expect("tests/hosts");
     let mut files: Vec<PathBuf> = dir.map(|entry| entry.expect("an entry").path()).collect();

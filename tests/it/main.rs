@@ -4,6 +4,7 @@
 
 mod attacks;
 mod bad_times;
+mod completion;
 mod cp;
 mod docs;
 mod doctor;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
     let mut trials = Vec::new();
     trials.extend(bad_times::trials());
     trials.extend(attacks::trials());
+    trials.extend(completion::trials());
     trials.extend(truth::trials());
     trials.extend(docs::trials());
     trials.extend(doctor::trials());

@@ -19,6 +19,8 @@ pub enum Need {
     Namespaces,
     /// uid 0 with the capabilities to make mounts and namespaces.
     Root,
+    /// The shells that completion is for.
+    Shells,
 }
 
 impl Need {
@@ -27,6 +29,7 @@ impl Need {
         match self {
             Self::Namespaces => "namespaces",
             Self::Root => "root",
+            Self::Shells => "shells",
         }
     }
 
@@ -35,6 +38,7 @@ impl Need {
         let root = nix::unistd::geteuid().is_root();
         match self {
             Self::Root => root,
+            Self::Shells => ["bash", "zsh", "fish"].iter().all(|s| works(&[s, "-c", "true"])),
             Self::Namespaces => root || works(&["unshare", "-Urpf", "--mount-proc", "true"]),
         }
     }

@@ -3,6 +3,7 @@
 
 mod flight;
 pub mod job;
+mod names;
 pub mod place;
 mod pour;
 mod stream;
@@ -21,6 +22,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::{Deserialize, Serialize};
 
 use crate::sys::process;
+pub use names::names_inside;
 pub use tree::{News, Options};
 pub use why::Failed;
 

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::Engine;
+use crate::completion::{SHELLS, shell as at_prompt, words};
 use crate::support::{Outcome, check, run, same};
 
 fn told(name: &str) -> Result<Value, libtest_mimic::Failed> {
@@ -114,4 +115,51 @@ pub fn dangers(engine: &Engine) -> Outcome {
     let _ = engine.script(&["rm", name]);
     let _ = engine.script(&["rm", side]);
     outcome
+}
+
+/// At a prompt, in each shell: names, processes and paths of a container that runs.
+pub fn completed(engine: &Engine) -> Outcome {
+    let name = engine.container.clone();
+    let folder = tempfile::tempdir()?;
+    run(&["exec", &name, "--", "touch", "/tmp/my file", "/tmp/it's"]).expect(0)?;
+    for (shell, argv, load) in SHELLS {
+        let mut terminal = at_prompt(shell, argv, load, folder.path())?;
+        for (typed, wanted) in [
+            (format!("p\t{}\t", &name[..name.len() - 2]), vec!["ps".to_owned(), name.clone()]),
+            (
+                format!("cp {name}:/etc/pas\t."),
+                vec!["cp".into(), format!("{name}:/etc/passwd"), ".".into()],
+            ),
+            (
+                format!("cp docker:{name}:/etc/pas\t."),
+                vec!["cp".into(), format!("docker:{name}:/etc/passwd"), ".".into()],
+            ),
+            (
+                format!("cp {name}:/tmp/my\t."),
+                vec!["cp".into(), format!("{name}:/tmp/my file"), ".".into()],
+            ),
+            (
+                format!("cp '{name}:/tmp/my\t."),
+                vec!["cp".into(), format!("{name}:/tmp/my file"), ".".into()],
+            ),
+            (
+                format!("cp {name}:/tmp/it\t."),
+                vec!["cp".into(), format!("{name}:/tmp/it's"), ".".into()],
+            ),
+            (
+                format!("exec {name} -u we\t-w /et\t"),
+                vec![
+                    "exec".into(),
+                    name.clone(),
+                    "-u".into(),
+                    "web".into(),
+                    "-w".into(),
+                    "/etc/".into(),
+                ],
+            ),
+        ] {
+            same((shell, &typed, words(&mut terminal, &typed)?), (shell, &typed, wanted))?;
+        }
+    }
+    Ok(())
 }

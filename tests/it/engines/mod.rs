@@ -81,6 +81,7 @@ const OWN: &[(&str, Check)] = &[
     ("podman-rootless", ("exec_works_for_its_own_user", entering::by_its_own_user)),
     ("docker", ("exec_shares_what_the_container_shares", entering::with_options)),
     ("docker", ("inspect_marks_what_is_dangerous", inspecting::dangers)),
+    ("docker", ("completes_at_a_prompt", inspecting::completed)),
     ("docker", ("exec_disturbs_no_tracer", entering::traced)),
     ("docker", ("cp_follows_the_rules_of_its_own", copying::table)),
     ("docker", ("cp_replaces_a_program_that_runs", copying::replaced)),
