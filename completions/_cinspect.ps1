@@ -83,6 +83,8 @@ Register-ArgumentCompleter -Native -CommandName 'cinspect' -ScriptBlock {
             [CompletionResult]::new('--columns', '--columns', [CompletionResultType]::ParameterName, 'Columns to show, or `help` for what there is; `+` before the first adds to the usual ones')
             [CompletionResult]::new('--sort', '--sort', [CompletionResultType]::ParameterName, 'Sort by a column, `-` before it for the largest first; in the tree, brothers are sorted')
             [CompletionResult]::new('--signal', '--signal', [CompletionResultType]::ParameterName, 'Show what this signal would do, not the container''s stop signal')
+            [CompletionResult]::new('-w', '-w', [CompletionResultType]::ParameterName, 'Look again every so many seconds; what appears, leaves or changes is marked `+`, `-`, `*`')
+            [CompletionResult]::new('--watch', '--watch', [CompletionResultType]::ParameterName, 'Look again every so many seconds; what appears, leaves or changes is marked `+`, `-`, `*`')
             [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When to colour')
             [CompletionResult]::new('--host-root', '--host-root', [CompletionResultType]::ParameterName, 'The host''s file system, as mounted there: inside a privileged container')
             [CompletionResult]::new('--flat', '--flat', [CompletionResultType]::ParameterName, 'List processes without the tree')

@@ -77,6 +77,8 @@ set edit:completion:arg-completer[cinspect] = {|@words|
             cand --columns 'Columns to show, or `help` for what there is; `+` before the first adds to the usual ones'
             cand --sort 'Sort by a column, `-` before it for the largest first; in the tree, brothers are sorted'
             cand --signal 'Show what this signal would do, not the container''s stop signal'
+            cand -w 'Look again every so many seconds; what appears, leaves or changes is marked `+`, `-`, `*`'
+            cand --watch 'Look again every so many seconds; what appears, leaves or changes is marked `+`, `-`, `*`'
             cand --color 'When to colour'
             cand --host-root 'The host''s file system, as mounted there: inside a privileged container'
             cand --flat 'List processes without the tree'

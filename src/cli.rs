@@ -72,6 +72,12 @@ impl Context {
         Ok(host)
     }
 
+    /// The same for who looks again and again: what was said once is not said again.
+    #[must_use]
+    pub fn hushed(&self) -> Self {
+        Self { ui: Ui { hushed: true, ..self.ui.clone() }, host_root: self.host_root.clone() }
+    }
+
     /// Writes the answer.
     ///
     /// # Errors

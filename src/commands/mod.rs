@@ -12,6 +12,7 @@ mod ps;
 mod signal;
 mod signals;
 mod stop;
+mod watch;
 
 pub use completions::script;
 pub use manual::manual;

@@ -1,10 +1,14 @@
 //! `ps`: the process tree of a container, with what each process does with signals.
 
+use std::collections::HashMap;
 use std::rc::Rc;
+use std::time::Duration;
 
 use clap::{ArgMatches, Args};
 use serde_json::Value as Json;
 
+use super::signal::duration;
+use super::watch::{self, Sight};
 use super::{Command, account, arguments, command, named_signal};
 use crate::analysis::verdict::To;
 use crate::cli::Context;
@@ -16,7 +20,7 @@ use crate::render::column::{
 };
 use crate::render::json;
 use crate::render::ps_columns::{PS_COLUMNS, PsRow};
-use crate::render::table::{Line, draw};
+use crate::render::table::{Line, Mark, draw_again};
 use crate::render::text::safe_str;
 use crate::render::tree::{Place, order, prefixes};
 use crate::runtime::stop_plan;
@@ -52,6 +56,17 @@ pub struct Ps {
     /// Show masks in hexadecimal, as the kernel does
     #[arg(long)]
     raw: bool,
+    /// Look again every so many seconds; what appears, leaves or changes is marked `+`, `-`, `*`
+    #[arg(
+        short = 'w',
+        long,
+        value_name = "SECS",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = watch::EVERY,
+        value_parser = duration
+    )]
+    watch: Option<Duration>,
 }
 
 pub const COMMAND: Command = command::<Ps>(
@@ -62,6 +77,7 @@ pub const COMMAND: Command = command::<Ps>(
         ("cinspect ps web -o +pending,nnp", "with two more columns"),
         ("cinspect ps -T docker:web", "with threads, each with its own masks"),
         ("cinspect ps --flat --sort -rss web db", "two containers, the largest process first"),
+        ("cinspect ps --watch web", "again and again, through restarts, with what is new marked"),
         ("cinspect --json ps 3f2a", "one JSON object a process"),
     ],
     run,
@@ -80,12 +96,23 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<Exit, Error> {
             Error::new(Exit::Usage, "ps takes a container").hint("`cinspect ls` lists them")
         );
     }
+    if let Some(every) = arguments.watch {
+        return watch::watch(
+            context,
+            &arguments.containers,
+            every,
+            &|context, word| arguments.sight(context, &context.host()?, word, signal),
+            &|rows, marks, style, widths| {
+                arguments.text(context, &looks, rows, Some((marks, widths)), style)
+            },
+        );
+    }
     let host = context.host()?;
     let mut failed = None;
     let mut rows = Vec::new();
     for word in &arguments.containers {
-        match arguments.rows(context, &host, word, signal) {
-            Ok(found) => rows.push(found),
+        match arguments.sight(context, &host, word, signal) {
+            Ok(found) => rows.push(found.rows),
             // The others are shown all the same; the status is the first failure's.
             Err(error) if arguments.containers.len() > 1 => {
                 context.ui.warn(error.message().trim_start_matches("cinspect: ").trim_end());
@@ -94,9 +121,21 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<Exit, Error> {
             Err(error) => return Err(error),
         }
     }
-    context.print(&arguments.text(context, &looks, &rows))?;
+    let ui = &context.ui;
+    let style = Style {
+        width: ui.width,
+        color: ui.color,
+        unicode: ui.unicode,
+        now: jiff::Timestamp::now(),
+        header: true,
+        ..Style::default()
+    };
+    context.print(&arguments.text(context, &looks, &rows, None, style))?;
     Ok(failed.unwrap_or(Exit::Done))
 }
+
+/// What is new of each row, and how wide the columns were.
+type Again<'a> = (&'a [Vec<Mark>], &'a mut HashMap<&'static str, usize>);
 
 /// How the answer is to look, checked before anything is looked at.
 struct Looks {
@@ -127,13 +166,13 @@ impl Ps {
         Ok(Looks { columns, sort: sort.map_err(unknown)? })
     }
 
-    fn rows(
+    fn sight(
         &self,
         context: &Context,
         host: &Host,
         word: &str,
         signal: Option<Signal>,
-    ) -> Result<Vec<PsRow>, Error> {
+    ) -> Result<Sight, Error> {
         let ui = &context.ui;
         let found = resolve(host, word, Purpose::Read)?;
         account(context, &found.container, &found.inventory);
@@ -162,7 +201,7 @@ impl Ps {
                 safe_str(word)
             ));
         }
-        Ok(self.lay_out(&view, container.depth, signal))
+        Ok(Sight { rows: self.lay_out(&view, container.depth, signal), init: container.init })
     }
 
     fn facts(&self, context: &Context, signal: Signal) -> Facts {
@@ -203,31 +242,36 @@ impl Ps {
         rows
     }
 
-    fn text(&self, context: &Context, looks: &Looks, containers: &[Vec<PsRow>]) -> String {
+    fn text(
+        &self,
+        context: &Context,
+        looks: &Looks,
+        containers: &[Vec<PsRow>],
+        again: Option<Again<'_>>,
+        style: Style,
+    ) -> String {
         let ui = &context.ui;
-        let style = Style {
-            width: ui.width,
-            color: ui.color,
-            unicode: ui.unicode,
-            raw: self.raw,
-            now: jiff::Timestamp::now(),
-            header: true,
-            chosen: self.columns.is_some(),
-            signal: same_signal(containers),
+        let signal = same_signal(containers);
+        let style = Style { raw: self.raw, chosen: self.columns.is_some(), signal, ..style };
+        let (marks, widths) = match again {
+            Some((marks, widths)) => (marks, widths),
+            None => (&[][..], &mut HashMap::new()),
         };
         let mut lines: Vec<Line<'_, PsRow>> = Vec::new();
-        for rows in containers {
+        for (which, rows) in containers.iter().enumerate() {
+            let mark = |at: usize| marks.get(which)?.get(at).cloned();
             let places = places(rows, self.flat, looks.sort.as_ref());
             let drawn = if self.flat { Vec::new() } else { prefixes(&places, ui.unicode) };
             for (at, place) in places.iter().enumerate() {
                 let prefix = drawn.get(at).cloned().unwrap_or_default();
-                lines.push(Line { row: &rows[place.index], prefix });
+                let mark = mark(place.index).unwrap_or_default();
+                lines.push(Line { row: &rows[place.index], prefix, mark });
             }
         }
         if ui.json {
             return lines.iter().map(|line| json::line(&self.json_of(line.row))).collect();
         }
-        draw(&looks.columns, &lines, &style)
+        draw_again(&looks.columns, &lines, &style, widths)
     }
 
     /// Threads have two keys more.

@@ -32,6 +32,8 @@ pub struct Style {
     pub chosen: bool,
     /// The signal that the table is about.
     pub signal: Option<Signal>,
+    /// Whether there is a margin for what has changed.
+    pub margin: bool,
 }
 
 /// What a column shows of a row.
@@ -184,6 +186,8 @@ pub enum Tint {
     Bad,
     /// Of little interest.
     Dim,
+    /// Another than a moment ago.
+    Changed,
 }
 
 impl Tint {
@@ -195,6 +199,7 @@ impl Tint {
             Self::Warn => Some("33"),
             Self::Bad => Some("31"),
             Self::Dim => Some("2"),
+            Self::Changed => Some("1;7"),
         }
     }
 }
@@ -224,6 +229,8 @@ pub struct Column<R: 'static> {
     pub grows: bool,
     /// What the value means.
     pub tint: Option<fn(&R) -> Tint>,
+    /// What of it is looked at by who watches for changes.
+    pub watched: Option<fn(&R) -> Value>,
     /// The value.
     pub value: fn(&R) -> Value,
 }
@@ -261,6 +268,7 @@ impl<R> Column<R> {
             json: None,
             grows: false,
             tint: None,
+            watched: None,
             value,
         }
     }
@@ -292,6 +300,18 @@ impl<R> Column<R> {
     /// Takes the rest of the line.
     pub const fn grows(mut self) -> Self {
         self.grows = true;
+        self
+    }
+
+    /// Who watches is told when it changes.
+    pub const fn watched(mut self) -> Self {
+        self.watched = Some(self.value);
+        self
+    }
+
+    /// Who watches is told when this changes.
+    pub const fn watched_by(mut self, what: fn(&R) -> Value) -> Self {
+        self.watched = Some(what);
         self
     }
 

@@ -12,3 +12,4 @@ pub mod signals_columns;
 pub mod table;
 pub mod text;
 pub mod tree;
+pub mod watch;

@@ -13,7 +13,7 @@ use crate::model::status::{Stat, Status};
 use crate::model::verdict::Verdict;
 
 /// A line of `ps`: a process, or one thread of it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct PsRow {
     /// The container.
     pub labels: Rc<Labels>,
@@ -99,8 +99,13 @@ pub static PS_COLUMNS: &[Column<PsRow>] = &[
     })
     .json("host_uid")
     .right()
+    .watched()
     .worth(50),
-    Of::new("user", "USER", "real user as named inside", user).json("user").shown().worth(70),
+    Of::new("user", "USER", "real user as named inside", user)
+        .json("user")
+        .shown()
+        .watched()
+        .worth(70),
     Of::new(
         "s",
         "S",
@@ -109,6 +114,11 @@ pub static PS_COLUMNS: &[Column<PsRow>] = &[
     )
     .json("state")
     .shown()
+    .watched_by(|r| match r.stat().state.letter() {
+        // Whether it happens to run changes all the time.
+        'R' | 'S' | 'D' | 'I' => Value::Char('S'),
+        other => Value::Char(other),
+    })
     .worth(230)
     .tint(state_tint),
     Of::new("thr", "THR", "number of threads", |r| {
@@ -138,9 +148,11 @@ pub static PS_COLUMNS: &[Column<PsRow>] = &[
         .worth(20),
     Of::new("comm", "COMM", "name of the thread", |r| Value::Bytes(r.stat().comm.clone()))
         .json("comm")
+        .watched()
         .worth(60),
     Of::new("exe", "EXE", "the program's file, as its own mount namespace names it", exe)
         .json("exe")
+        .watched()
         .worth(40),
     Of::new("argv", "ARGV", "the arguments as they are, without a stand-in for none", argv)
         .json("command")
@@ -153,6 +165,7 @@ pub static PS_COLUMNS: &[Column<PsRow>] = &[
     })
     .json("on_signal.verdict")
     .shown()
+    .watched()
     .worth(225)
     .tint(on_tint),
     Of::new("why", "WHY", "why it would do that, where that is not plain", |r| {
@@ -165,21 +178,25 @@ pub static PS_COLUMNS: &[Column<PsRow>] = &[
     })
     .json("signals.blocked")
     .shown()
+    .watched()
     .worth(110),
     Of::new("ignored", "IGNORED", "signals it ignores", |r| Value::Signals(r.status().sig_ign))
         .json("signals.ignored")
         .shown()
+        .watched()
         .worth(105),
     Of::new("caught", "CAUGHT", "signals it has a handler for", |r| {
         Value::Signals(r.status().sig_cgt)
     })
     .json("signals.caught")
     .shown()
+    .watched()
     .worth(120),
     Of::new("pending", "PENDING", "signals pending for the whole process", |r| {
         Value::Signals(r.status().shd_pnd)
     })
     .json("signals.pending")
+    .watched()
     .worth(90)
     .tint(pending_tint),
     Of::new(
@@ -189,9 +206,11 @@ pub static PS_COLUMNS: &[Column<PsRow>] = &[
         |r| Value::Signals(r.status().sig_pnd),
     )
     .json("signals.thread_pending")
+    .watched()
     .worth(85),
     Of::new("waited", "WAITED", "signals that a thread or a signalfd waits for", waited)
         .json("signals.waited")
+        .watched()
         .worth(100),
     Of::new("group", "PGRP", "process group, inside", |r| at(&r.status().nspgid, r.depth))
         .right()
@@ -204,6 +223,7 @@ pub static PS_COLUMNS: &[Column<PsRow>] = &[
         r.status().tracer_pid_value()
     })
     .right()
+    .watched()
     .worth(30),
     Of::new("caps", "CAPS", "effective capabilities", |r| {
         text(&capability::summary(r.status().cap_eff))
@@ -212,14 +232,16 @@ pub static PS_COLUMNS: &[Column<PsRow>] = &[
     Of::new("nnp", "NNP", "no_new_privs", |r| {
         r.status().no_new_privs.map_or(Value::Absent, Value::Bool)
     })
+    .watched()
     .worth(20),
-    Of::new("seccomp", "SECCOMP", "seccomp mode: off, strict, filter", seccomp).worth(20),
+    Of::new("seccomp", "SECCOMP", "seccomp mode: off, strict, filter", seccomp).watched().worth(20),
     Of::new(
         "command",
         "COMMAND",
         "command line; (comm) where a process has none, [comm] for a kernel thread or zombie",
         command,
     )
+    .watched()
     .grows()
     .shown()
     .worth(255),

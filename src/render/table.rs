@@ -3,7 +3,11 @@
 //! do (drop columns, cut a cell within its line, colour without crossterm, hold more than 65,535
 //! characters) is done around it. Nothing here prints.
 
-use comfy_table::{Cell as Set, CellAlignment, Row as SetRow, Table, presets};
+use std::collections::HashMap;
+
+use comfy_table::{
+    Cell as Set, CellAlignment, ColumnConstraint, Row as SetRow, Table, Width, presets,
+};
 
 use crate::model::signal::Signal;
 pub use crate::render::column::Style;
@@ -18,6 +22,9 @@ const GROWN: usize = 20;
 /// comes near: a path has 4095 bytes, each at most four columns wide when escaped.
 const STILL: usize = 32_768;
 
+/// A sign and a space.
+const MARGIN: usize = 2;
+
 /// Between two columns.
 const GAP: usize = 2;
 
@@ -28,12 +35,49 @@ pub struct Line<'a, R> {
     pub row: &'a R,
     /// The lines of the tree; empty where there is none.
     pub prefix: String,
+    /// What is new about it.
+    pub mark: Mark,
+}
+
+/// What is new about a row, for who watches.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Mark {
+    /// Nothing.
+    #[default]
+    None,
+    /// It was not there before.
+    New,
+    /// It is not there any more.
+    Left,
+    /// These columns of it, by name.
+    Changed(Vec<&'static str>),
+}
+
+impl Mark {
+    /// What stands in the margin.
+    fn sign(&self) -> (&'static str, Tint) {
+        match self {
+            Self::None => (" ", Tint::None),
+            Self::New => ("+", Tint::Good),
+            Self::Left => ("-", Tint::Bad),
+            Self::Changed(_) => ("*", Tint::Changed),
+        }
+    }
+
+    /// How a cell of the row looks that has this tint otherwise.
+    fn tint(&self, column: &str, own: Tint) -> Tint {
+        match self {
+            Self::Left => Tint::Dim,
+            Self::Changed(columns) if columns.contains(&column) => Tint::Changed,
+            _ => own,
+        }
+    }
 }
 
 impl<'a, R> Line<'a, R> {
     /// A row outside any tree.
     pub fn flat(row: &'a R) -> Self {
-        Self { row, prefix: String::new() }
+        Self { row, prefix: String::new(), mark: Mark::None }
     }
 }
 
@@ -89,6 +133,17 @@ impl Strip {
 /// The mark of a cut is `…`, in ASCII `+` as in top(1): `>` would read as a redirection in a
 /// command line, and `...` take three columns of it.
 pub fn draw<R>(columns: &[&Column<R>], rows: &[Line<'_, R>], style: &Style) -> String {
+    draw_again(columns, rows, style, &mut HashMap::new())
+}
+
+/// Draws what was drawn before: no column becomes narrower than it was, so that nothing moves that
+/// need not. `widths` remembers that, by the names of the columns.
+pub fn draw_again<R>(
+    columns: &[&Column<R>],
+    rows: &[Line<'_, R>],
+    style: &Style,
+    widths: &mut HashMap<&'static str, usize>,
+) -> String {
     let ellipsis = if style.unicode { "…" } else { "+" };
     let grows = columns.iter().position(|column| column.grows);
     let mut strips: Vec<Strip> = columns
@@ -96,7 +151,13 @@ pub fn draw<R>(columns: &[&Column<R>], rows: &[Line<'_, R>], style: &Style) -> S
         .enumerate()
         .map(|(at, column)| strip(column, grows == Some(at), rows, style, ellipsis))
         .collect();
+    for (strip, column) in strips.iter_mut().zip(columns).filter(|(strip, _)| !strip.grows) {
+        let before = widths.entry(column.name).or_default();
+        *before = strip.width.max(*before);
+        strip.width = *before;
+    }
     if let Some(width) = style.width {
+        let width = width.saturating_sub(if style.margin { MARGIN } else { 0 });
         fit(&mut strips, width, style.chosen, ellipsis);
     }
 
@@ -105,6 +166,12 @@ pub fn draw<R>(columns: &[&Column<R>], rows: &[Line<'_, R>], style: &Style) -> S
     let mut out = String::new();
     for (line, still) in still.iter().enumerate() {
         let header = style.header && line == 0;
+        if style.margin {
+            let row = line.checked_sub(usize::from(style.header)).and_then(|at| rows.get(at));
+            let (sign, tint) = row.map_or((" ", Tint::None), |row| row.mark.sign());
+            paint(&mut out, sign, tint.code(), style);
+            out.push(' ');
+        }
         write_line(&mut out, &strips, line, still, header, style);
     }
     out
@@ -126,6 +193,7 @@ fn strip<R>(
     cells.extend(rows.iter().map(|line| {
         let prefix = if grows { line.prefix.clone() } else { String::new() };
         let tint = column.tint.filter(|_| style.color).map_or(Tint::None, |tint| tint(line.row));
+        let tint = if style.color { line.mark.tint(column.name, tint) } else { tint };
         let mut cell = Cell::new(prefix, (column.value)(line.row).text(style), tint);
         if !grows {
             cell.cut(STILL, ellipsis);
@@ -177,6 +245,11 @@ fn set(strips: &[Strip], count: usize, header: bool) -> Vec<String> {
     table.add_rows(rows);
     for (column, strip) in table.column_iter_mut().zip(strips.iter().filter(|s| !s.grows)) {
         column.set_padding((0, 0));
+        // (Only a column that is to be wider than what is in it has to be told.)
+        let width = u16::try_from(strip.width).unwrap_or(u16::MAX);
+        if strip.cells.iter().all(|cell| cell.width < strip.width) {
+            column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(width)));
+        }
         column.set_cell_alignment(match strip.right {
             true => CellAlignment::Right,
             false => CellAlignment::Left,
@@ -348,7 +421,7 @@ mod tests {
         let rows_in_tree: Vec<_> = rows
             .iter()
             .zip(["", "└─ ", "   └─ "])
-            .map(|(row, prefix)| Line { row, prefix: prefix.into() })
+            .map(|(row, prefix)| Line { row, prefix: prefix.into(), mark: Mark::None })
             .collect();
         let whole =
             ["PID  COMMAND", "  1  init", "  2  └─ sshd -D", "  3     └─ bash with arguments"];
@@ -374,8 +447,11 @@ mod tests {
         let parents: Vec<_> = (0..rows.len()).map(|at| (at > 0).then_some(at / 3)).collect();
         let places = tree::order(&parents, |a, b| a.cmp(&b));
         let prefixes = tree::prefixes(&places, true);
-        let line =
-            |(place, prefix): (&tree::Place, String)| Line { row: &rows[place.index], prefix };
+        let line = |(place, prefix): (&tree::Place, String)| Line {
+            row: &rows[place.index],
+            prefix,
+            mark: Mark::None,
+        };
         let lines: Vec<_> = places.iter().zip(prefixes).map(line).collect();
         let started = std::time::Instant::now();
         let drawn = draw(&columns(&[0, 1, 2, 0, 1, 2, 0, 1, 2, 3]), &lines, &wide(80));
@@ -400,7 +476,7 @@ mod tests {
                 .map(|(pid, user, command)| Row { pid: pid.into(), user: user.into(), command })
                 .collect();
             let lines: Vec<_> =
-                rows.iter().map(|row| Line { row, prefix: "│  ".repeat(depth) }).collect();
+                rows.iter().map(|row| Line { row, prefix: "│  ".repeat(depth), mark: Mark::None }).collect();
             let columns = columns(&order[..take]);
             for width in [None, Some(cols)] {
                 let style = Style { chosen, width, ..wide(0) };

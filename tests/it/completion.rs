@@ -166,7 +166,7 @@ fn silent() -> Outcome {
 }
 
 /// Values that nobody can list.
-const FREE: &[&str] = &["DUR", "REGEX", "INT", "HEX", "STEPS", "NAME[=VALUE]", "CMD"];
+const FREE: &[&str] = &["DUR", "REGEX", "INT", "HEX", "STEPS", "SECS", "NAME[=VALUE]", "CMD"];
 
 fn covered() -> Outcome {
     let root = cinspect::cli::cli();

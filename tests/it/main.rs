@@ -21,6 +21,7 @@ mod stop;
 mod support;
 mod terminal;
 mod truth;
+mod watch;
 
 #[path = "../harness/mod.rs"]
 mod harness;
@@ -50,5 +51,6 @@ fn main() -> ExitCode {
     trials.extend(ps::trials());
     trials.extend(signal::trials());
     trials.extend(stop::trials());
+    trials.extend(watch::trials());
     libtest_mimic::run(&arguments, trials).exit_code()
 }

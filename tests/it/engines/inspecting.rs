@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::Engine;
 use crate::completion::{SHELLS, shell as at_prompt, words};
 use crate::support::{Outcome, check, run, same};
+use crate::terminal::Terminal;
 
 fn told(name: &str) -> Result<Value, libtest_mimic::Failed> {
     let objects = run(&["--json", "inspect", name]).expect(0)?.objects();
@@ -162,4 +163,22 @@ pub fn completed(engine: &Engine) -> Outcome {
         }
     }
     Ok(())
+}
+
+/// Watched by its name, a container is followed when its engine starts it again.
+pub fn watched(engine: &Engine) -> Outcome {
+    let program = env!("CARGO_BIN_EXE_cinspect");
+    let mut terminal =
+        Terminal::start(&["env", "LC_ALL=C.UTF-8", program, "ps", "-w=0.3", &engine.container])?;
+    terminal.wait_for("every 0.3s")?;
+    terminal.wait_for("sleep 1000")?;
+    let client = engine.script(&["client"])?;
+    let mut words = client.split_whitespace();
+    let mut restart = std::process::Command::new(words.next().unwrap_or_default());
+    restart.args(words).args(["restart", "-t", "1", &engine.container]);
+    check(restart.output()?.status.success(), "it does not restart")?;
+    terminal.wait_for("started again")?;
+    terminal.type_in("q")?;
+    terminal.wait_for("\u{1b}[?1049l")?;
+    check(terminal.is_sane(), "the terminal is not as it was")
 }

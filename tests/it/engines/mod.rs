@@ -82,6 +82,7 @@ const OWN: &[(&str, Check)] = &[
     ("docker", ("exec_shares_what_the_container_shares", entering::with_options)),
     ("docker", ("inspect_marks_what_is_dangerous", inspecting::dangers)),
     ("docker", ("completes_at_a_prompt", inspecting::completed)),
+    ("docker", ("is_watched_through_a_restart", inspecting::watched)),
     ("docker", ("exec_disturbs_no_tracer", entering::traced)),
     ("docker", ("cp_follows_the_rules_of_its_own", copying::table)),
     ("docker", ("cp_replaces_a_program_that_runs", copying::replaced)),

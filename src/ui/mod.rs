@@ -2,6 +2,8 @@
 //! terminal behind them can show. Text comes here finished, foreign parts made safe by `render`.
 //! Nothing here panics when a stream is closed, and nothing exits.
 
+pub mod screen;
+
 use std::env;
 use std::io::{self, IsTerminal, Write};
 
@@ -34,6 +36,8 @@ pub struct Ui {
     pub json: bool,
     /// Whether a person sees stderr change.
     pub live: bool,
+    /// Whether nothing is said on stderr: while a screen is drawn that it would spoil.
+    pub hushed: bool,
 }
 
 /// What [`Ui`] is decided from; taken together once, so that deciding is a plain function.
@@ -86,7 +90,8 @@ impl Ui {
         let width = around.terminal.filter(|_| !json);
         let width = width.map(|columns| asked.unwrap_or(if columns == 0 { 80 } else { columns }));
         let live = around.stderr && !json && !dumb;
-        Self { color, width, unicode: is_utf8(&around.locale), verbose, json, live }
+        let unicode = is_utf8(&around.locale);
+        Self { color, width, unicode, verbose, json, live, hushed: false }
     }
 
     /// Shows on stderr what is waited for, in place of what was shown there before; where that is a
@@ -114,17 +119,21 @@ impl Ui {
 
     /// Says on stderr what the user should know before trusting the answer.
     pub fn warn(&self, text: &str) {
-        say(&format!("cinspect: warning: {text}\n"));
+        if !self.hushed {
+            say(&format!("cinspect: warning: {text}\n"));
+        }
     }
 
     /// Says on stderr what may be of use.
     pub fn note(&self, text: &str) {
-        say(&format!("cinspect: note: {text}\n"));
+        if !self.hushed {
+            say(&format!("cinspect: note: {text}\n"));
+        }
     }
 
     /// Tells a step on stderr, if steps are wanted.
     pub fn step(&self, text: &str) {
-        if self.verbose {
+        if self.verbose && !self.hushed {
             say(&format!("cinspect: {text}\n"));
         }
     }

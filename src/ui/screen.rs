@@ -1,0 +1,253 @@
+//! A terminal taken over for a while: each picture is drawn over the one before in one piece, keys and
+//! signals are told, and the terminal is left as it was, whatever ends us.
+
+use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{SigSet, Signal, raise};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios};
+use rustix::termios::{tcgetattr, tcgetwinsize, tcsetattr};
+
+/// Another page beside what was there (xterm's 1049), no cursor, and no wrapping at the edge.
+const ENTER: &str = "\x1b[?1049h\x1b[?25l\x1b[?7l";
+const LEAVE: &str = "\x1b[?7h\x1b[?25h\x1b[?1049l";
+/// A picture shown in one piece, by terminals that know the mode 2026; others pass it over.
+const BEGIN: &str = "\x1b[?2026h\x1b[H";
+const END: &str = "\x1b[J\x1b[?2026l";
+
+/// What ends us, and has to find the terminal as it was; and what it tells.
+const HEARD: [Signal; 6] = [
+    Signal::SIGINT,
+    Signal::SIGTERM,
+    Signal::SIGHUP,
+    Signal::SIGQUIT,
+    Signal::SIGTSTP,
+    Signal::SIGWINCH,
+];
+
+/// What came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The time is over.
+    Time,
+    /// The terminal may have another size, or has to be drawn anew.
+    Redraw,
+    /// A key.
+    Key(Key),
+    /// A signal that ends us; the terminal is as it was.
+    Ended(Signal),
+}
+
+/// A key that means something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Key {
+    /// `q`.
+    Quit,
+    /// A line up or down.
+    Line(i32),
+    /// A page.
+    Page(i32),
+    /// The first line, or the last.
+    End(bool),
+}
+
+/// The terminal, as long as it is ours.
+#[derive(Debug)]
+pub struct Screen {
+    signals: SignalFd,
+    before: SigSet,
+    keys: Option<Termios>,
+}
+
+impl Screen {
+    /// Takes it.
+    ///
+    /// # Errors
+    /// When signals cannot be had as something to be read.
+    pub fn open() -> io::Result<Self> {
+        let mut set = SigSet::empty();
+        HEARD.into_iter().for_each(|signal| set.add(signal));
+        let before = SigSet::thread_get_mask()?;
+        set.thread_block()?;
+        let signals = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+        let mut screen = Self { signals, before, keys: None };
+        screen.take();
+        Ok(screen)
+    }
+
+    /// Rows and columns.
+    pub fn size(&self) -> (usize, usize) {
+        let size = tcgetwinsize(io::stdout()).ok().filter(|s| s.ws_row > 0 && s.ws_col > 0);
+        size.map_or((24, 80), |size| (size.ws_row.into(), size.ws_col.into()))
+    }
+
+    /// Draws a picture: lines from the top, as many as there is room for.
+    ///
+    /// # Errors
+    /// Those of writing to stdout.
+    pub fn draw(&self, lines: &[String]) -> io::Result<()> {
+        let (rows, _) = self.size();
+        let mut text = BEGIN.to_owned();
+        for (at, line) in lines.iter().take(rows).enumerate() {
+            text.push_str(if at == 0 { "" } else { "\r\n" });
+            text.push_str(line);
+            text.push_str("\x1b[K");
+        }
+        text.push_str(END);
+        write(&text)
+    }
+
+    /// Waits for something to come.
+    pub fn wait(&mut self, time: Duration) -> Event {
+        let until = Instant::now() + time;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let timeout = Timespec {
+                tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+                tv_nsec: i64::from(left.subsec_nanos()),
+            };
+            let stdin = io::stdin();
+            let signals = self.signals.as_fd();
+            let mut fds = vec![PollFd::new(&signals, PollFlags::IN)];
+            if self.keys.is_some() {
+                fds.push(PollFd::new(&stdin, PollFlags::IN));
+            }
+            match poll(&mut fds, Some(&timeout)) {
+                Ok(0) => return Event::Time,
+                Err(rustix::io::Errno::INTR) => continue,
+                Err(_) => return Event::Ended(Signal::SIGHUP),
+                Ok(_) => {}
+            }
+            let (signalled, typed) =
+                (!fds[0].revents().is_empty(), fds.get(1).map(PollFd::revents));
+            if signalled && let Some(event) = self.hear() {
+                return event;
+            }
+            match typed {
+                Some(came) if came.contains(PollFlags::IN) => match read_key() {
+                    Ok(Some(key)) => return Event::Key(key),
+                    Ok(None) => {}
+                    // Its end: nobody types any more.
+                    Err(()) => self.give_keys_back(),
+                },
+                Some(came) if !came.is_empty() => self.give_keys_back(),
+                _ => {}
+            }
+        }
+    }
+
+    fn hear(&mut self) -> Option<Event> {
+        let heard = self.signals.read_signal().ok().flatten()?;
+        match Signal::try_from(i32::try_from(heard.ssi_signo).ok()?).ok()? {
+            Signal::SIGWINCH => Some(Event::Redraw),
+            Signal::SIGTSTP => {
+                // Stopped as the terminal finds it, and taken over again when that is over.
+                self.leave();
+                let _ = raise(Signal::SIGSTOP);
+                self.take();
+                Some(Event::Redraw)
+            }
+            signal => {
+                self.leave();
+                Some(Event::Ended(signal))
+            }
+        }
+    }
+
+    fn take(&mut self) {
+        let stdin = io::stdin();
+        // Keys come one by one and are not shown; Ctrl-C and Ctrl-Z stay what they are.
+        if stdin.is_terminal()
+            && let Ok(before) = tcgetattr(&stdin)
+        {
+            let mut keys = before.clone();
+            keys.local_modes.remove(LocalModes::ICANON | LocalModes::ECHO);
+            keys.special_codes[SpecialCodeIndex::VMIN] = 0;
+            keys.special_codes[SpecialCodeIndex::VTIME] = 0;
+            if tcsetattr(&stdin, OptionalActions::Now, &keys).is_ok() {
+                self.keys = Some(before);
+            }
+        }
+        let _ = write(ENTER);
+    }
+
+    fn give_keys_back(&mut self) {
+        if let Some(before) = self.keys.take() {
+            let _ = tcsetattr(io::stdin(), OptionalActions::Now, &before);
+        }
+    }
+
+    fn leave(&mut self) {
+        self.give_keys_back();
+        let _ = write(LEAVE);
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        self.leave();
+        let _ = self.before.thread_set_mask();
+    }
+}
+
+fn write(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes())?;
+    stdout.flush()
+}
+
+/// What was typed, if it means something; an error at the end of the input.
+fn read_key() -> Result<Option<Key>, ()> {
+    let mut bytes = [0; 64];
+    match rustix::io::read(io::stdin(), &mut bytes) {
+        Ok(0) => Err(()),
+        Ok(many) => Ok(key(&bytes[..many])),
+        Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => Ok(None),
+        Err(_) => Err(()),
+    }
+}
+
+/// The last of the keys in these bytes that means something.
+fn key(bytes: &[u8]) -> Option<Key> {
+    const KEYS: &[(&[u8], Key)] = &[
+        (b"q", Key::Quit),
+        (b"Q", Key::Quit),
+        (b"k", Key::Line(-1)),
+        (b"j", Key::Line(1)),
+        (b"\x1b[A", Key::Line(-1)),
+        (b"\x1b[B", Key::Line(1)),
+        (b"\x1bOA", Key::Line(-1)),
+        (b"\x1bOB", Key::Line(1)),
+        (b"\x1b[5~", Key::Page(-1)),
+        (b"\x1b[6~", Key::Page(1)),
+        (b" ", Key::Page(1)),
+        (b"g", Key::End(false)),
+        (b"G", Key::End(true)),
+        (b"\x1b[H", Key::End(false)),
+        (b"\x1b[F", Key::End(true)),
+    ];
+    KEYS.iter().find(|(typed, _)| bytes.ends_with(typed)).map(|(_, key)| *key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_told_from_the_escapes_that_terminals_send() {
+        for (bytes, wanted) in [
+            (&b"q"[..], Some(Key::Quit)),
+            (b"\x1b[A", Some(Key::Line(-1))),
+            (b"\x1bOB", Some(Key::Line(1))),
+            (b"\x1b[6~", Some(Key::Page(1))),
+            (b"\x1b", None),
+            (b"x", None),
+            (b"", None),
+        ] {
+            assert_eq!(key(bytes), wanted, "{bytes:?}");
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! `ps --watch`, at a terminal and into a pipe.
+
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, Command, Stdio};
+
+use libtest_mimic::{Failed, Trial};
+use serde_json::json;
+
+use crate::support::{Need, Outcome, check, cinspect, finish, run, same, test_with, wait_until};
+use crate::terminal::Terminal;
+
+pub fn trials() -> Vec<Trial> {
+    let test = |name, run: fn() -> Outcome| test_with(Need::Root, name, run);
+    vec![
+        test("watch::marks_what_appears_leaves_and_changes", marks),
+        test("watch::leaves_the_terminal_as_it_was_on_ctrl_c", interrupted),
+        test("watch::stops_and_comes_back_on_ctrl_z", suspended),
+        test("watch::fits_a_smaller_terminal_and_scrolls", small),
+        test("watch::into_a_pipe_it_is_the_plain_answer_each_time", piped),
+        test("watch::a_number_is_not_watched_beyond_its_container", numbered),
+        test("watch::what_is_wrong_from_the_start_is_an_error", wrong),
+    ]
+}
+
+/// A shell as PID 1 of a namespace of its own: on USR1 it gets a handler for TERM, on USR2 a child.
+struct Inner {
+    outer: Child,
+    init: i32,
+}
+
+const SCRIPT: &str = "trap 'trap : TERM' USR1; trap 'sleep 7777 &' USR2; \
+    while :; do sleep 0.1; done";
+
+impl Inner {
+    fn start() -> Result<Self, Failed> {
+        let mut command = Command::new("unshare");
+        command.args(["--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", SCRIPT]);
+        let outer = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn()?;
+        let children = format!("/proc/{0}/task/{0}/children", outer.id());
+        let mut init = None;
+        let found = wait_until(|| {
+            let text = std::fs::read_to_string(&children).unwrap_or_default();
+            init = text.split_whitespace().next().and_then(|pid| pid.parse().ok());
+            // Both traps are set.
+            init.is_some_and(|init: i32| {
+                let status = std::fs::read_to_string(format!("/proc/{init}/status"));
+                status.is_ok_and(|text| {
+                    let caught = text.lines().find_map(|line| line.strip_prefix("SigCgt:\t"));
+                    let caught = caught.and_then(|hex| u64::from_str_radix(hex, 16).ok());
+                    caught.is_some_and(|caught| caught >> 9 & 1 == 1 && caught >> 11 & 1 == 1)
+                })
+            })
+        });
+        match (found, init) {
+            (true, Some(init)) => Ok(Self { outer, init }),
+            _ => Err("no namespace of our own".into()),
+        }
+    }
+
+    fn send(&self, signal: &str) -> Outcome {
+        let told = Command::new("kill").args(["-s", signal, &self.init.to_string()]).status()?;
+        check(told.success(), signal)
+    }
+
+    fn watch(&self) -> Result<Terminal, Failed> {
+        let name = format!("pid:{}", self.init);
+        let program = env!("CARGO_BIN_EXE_cinspect");
+        let mut terminal =
+            Terminal::start(&["env", "LC_ALL=C.UTF-8", program, "ps", "--watch=0.3", &name])?;
+        terminal.wait_for(&name)?;
+        terminal.wait_for("discarded")?;
+        Ok(terminal)
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let _ = self.outer.kill();
+        let _ = self.outer.wait();
+    }
+}
+
+fn marks() -> Outcome {
+    let inner = Inner::start()?;
+    let mut terminal = inner.watch()?;
+    inner.send("USR1")?;
+    // (vt100 has colours for us: the sign is followed by their end.)
+    terminal.wait_for("1 sh: ON TERM discarded, now handled; CAUGHT +TERM")?;
+    inner.send("USR2")?;
+    terminal.wait_for("sleep: appeared")?;
+    let picture = terminal.wait_for("sleep 7777")?;
+    check(picture.contains("\u{1b}[32m+"), picture)?;
+    let name = format!("pid:{}", inner.init);
+    run(&["signal", &name, "KILL", "--match", "^sleep 7777"]).expect(0)?;
+    terminal.wait_for("sleep: left")?;
+    terminal.type_in("q")?;
+    terminal.wait_for("\u{1b}[?1049l")?;
+    check(wait_until(|| terminal.child.try_wait().is_ok_and(|s| s.is_some())), "it does not end")?;
+    let status = terminal.child.try_wait()?.and_then(|status| status.code());
+    same(status, Some(0))?;
+    check(terminal.is_sane(), "the terminal is not as it was")
+}
+
+fn interrupted() -> Outcome {
+    let inner = Inner::start()?;
+    let mut terminal = inner.watch()?;
+    check(!terminal.is_sane(), "keys are not told one by one")?;
+    terminal.type_in("\u{3}")?;
+    let seen = terminal.wait_for("\u{1b}[?1049l")?;
+    check(seen.contains("\u{1b}[?25h"), "the cursor is not shown again")?;
+    check(wait_until(|| terminal.is_sane()), "the terminal is not as it was")?;
+    check(wait_until(|| terminal.child.try_wait().is_ok_and(|s| s.is_some())), "it does not end")?;
+    // (What waits for it in the terminal passes its end on.)
+    let ended = terminal.child.try_wait()?;
+    same(ended.and_then(|status| status.signal()), Some(2))
+}
+
+fn suspended() -> Outcome {
+    let inner = Inner::start()?;
+    let name = format!("pid:{}", inner.init);
+    let program = env!("CARGO_BIN_EXE_cinspect");
+    let mut terminal = Terminal::start(&["bash", "--norc", "--noprofile", "-i"])?;
+    terminal.type_in(&format!("LC_ALL=C.UTF-8 {program} ps --watch=0.3 {name}\r"))?;
+    terminal.wait_for("discarded")?;
+    terminal.type_in("\u{1a}")?;
+    terminal.wait_for("\u{1b}[?1049l")?;
+    terminal.wait_for("Stopped")?;
+    terminal.type_in("echo ech''oed; fg\r")?;
+    terminal.wait_for("echoed")?;
+    terminal.wait_for("\u{1b}[?1049h")?;
+    terminal.wait_for("discarded")?;
+    terminal.type_in("q")?;
+    terminal.wait_for("\u{1b}[?1049l")?;
+    terminal.type_in("echo status=$?\r")?;
+    terminal.wait_for("status=0").map(drop)
+}
+
+fn small() -> Outcome {
+    let inner = Inner::start()?;
+    for _ in 0..12 {
+        inner.send("USR2")?;
+        std::thread::sleep(std::time::Duration::from_millis(150));
+    }
+    let mut terminal = inner.watch()?;
+    terminal.resize(8, 60);
+    terminal.wait_for("more below")?;
+    terminal.type_in("G")?;
+    terminal.wait_for("└─ sleep 0.1")?;
+    // Nothing is wider than the terminal: what is drawn from here on, without what colours it.
+    terminal.wait_for("\u{1b}[?2026h")?;
+    let picture = terminal.wait_for("\u{1b}[?2026l")?;
+    for line in picture.split("\r\n") {
+        let mut bare = String::new();
+        let mut rest = line;
+        while let Some(at) = rest.find('\u{1b}') {
+            bare.push_str(&rest[..at]);
+            let end = rest[at..].find(|c: char| c.is_ascii_alphabetic()).unwrap_or(0);
+            rest = &rest[at + end + 1..];
+        }
+        bare.push_str(rest);
+        check(bare.chars().count() <= 60, format!("{} columns: {bare:?}", bare.chars().count()))?;
+    }
+    terminal.type_in("q")?;
+    terminal.wait_for("\u{1b}[?1049l").map(drop)
+}
+
+fn piped() -> Outcome {
+    let inner = Inner::start()?;
+    let name = format!("pid:{}", inner.init);
+    let program = env!("CARGO_BIN_EXE_cinspect");
+    let line =
+        format!("{program} ps --watch=0.1 {name} -o pid,comm | head -n 7; echo ${{PIPESTATUS[0]}}");
+    let mut command = Command::new("bash");
+    command.args(["-c", &line]).stdin(Stdio::null());
+    let told = finish(command).expect(0)?;
+    let lines: Vec<&str> = told.out.lines().collect();
+    let headers = lines.iter().filter(|line| line.starts_with("PID")).count();
+    check(headers >= 2 && lines.contains(&"") && !told.out.contains('\u{1b}'), &told.out)?;
+    same((lines.last().copied(), told.err.as_str()), (Some("0"), ""))?;
+    let line = format!("{program} --json ps --watch=0.1 {name} | head -n 3");
+    let mut command = Command::new("bash");
+    command.args(["-c", &line]).stdin(Stdio::null());
+    let rows = finish(command).expect(0)?.objects();
+    same((rows.len(), rows[0]["pid"].clone()), (3, json!(1)))
+}
+
+fn numbered() -> Outcome {
+    let inner = Inner::start()?;
+    let name = format!("pid:{}", inner.init);
+    let mut command = cinspect(&["ps", "--watch=0.1", &name]);
+    let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    drop(inner);
+    let told = child.wait_with_output()?;
+    let said = String::from_utf8_lossy(&told.stderr);
+    same(told.status.code(), Some(3))?;
+    check(said.contains("has ended") && said.contains("hint: name it"), said)
+}
+
+fn wrong() -> Outcome {
+    run(&["ps", "--watch", "nosuch"]).expect(3)?;
+    let told = run(&["ps", "--watch=often", "nosuch"]).expect(2)?;
+    check(told.err.contains("often"), told.err)
+}
