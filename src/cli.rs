@@ -125,19 +125,32 @@ pub fn run(argv: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> ExitC
             let _ = error.print();
             return Exit::Done.into();
         }
-        Err(error) => return fail(&usage(&error)),
+        Err(error) => {
+            let error = usage(&error);
+            Ui::new(When::Auto, false, false).fail(&error);
+            return error.exit.into();
+        }
     };
-    match dispatch(&matches) {
+    let Some((name, inner)) = matches.subcommand() else { return Exit::Usage.into() };
+    let (context, done) = match Global::from_arg_matches(inner) {
+        Ok(global) => {
+            let ui = Ui::new(global.color, global.json, global.verbose);
+            let context = Context { ui, host_root: global.host_root };
+            let done = dispatch(&context, name, inner);
+            (context, done)
+        }
+        Err(error) => {
+            let ui = Ui::new(When::Auto, false, false);
+            (Context { ui, host_root: PathBuf::new() }, Err(usage(&error)))
+        }
+    };
+    match done {
         Ok(exit) => exit.into(),
-        Err(error) => fail(&error),
+        Err(error) => {
+            context.ui.fail(&error);
+            error.exit.into()
+        }
     }
-}
-
-/// Says what failed, on stderr, and gives the exit status.
-fn fail(error: &Error) -> ExitCode {
-    use std::io::Write;
-    let _ = std::io::stderr().lock().write_all(error.message().as_bytes());
-    error.exit.into()
 }
 
 /// The parser's error in the form of all others: its first paragraph, and its tip as the hint.
@@ -156,17 +169,9 @@ fn usage(error: &clap::Error) -> Error {
         .hint(tip.unwrap_or_else(|| "`--help` after the command tells how it is used".into()))
 }
 
-fn dispatch(matches: &ArgMatches) -> Result<Exit, Error> {
-    let Some((name, inner)) = matches.subcommand() else {
-        return Err(Error::new(Exit::Usage, "no command").hint("`cinspect --help` lists them"));
-    };
-    let global = Global::from_arg_matches(inner).map_err(|error| usage(&error))?;
-    let context = Context {
-        ui: Ui::new(global.color, global.json, global.verbose),
-        host_root: global.host_root,
-    };
+fn dispatch(context: &Context, name: &str, inner: &ArgMatches) -> Result<Exit, Error> {
     match COMMANDS.iter().find(|command| command.name == name) {
-        Some(command) => (command.run)(&context, inner),
+        Some(command) => (command.run)(context, inner),
         None => Err(Error::new(Exit::Usage, format!("no command `{name}`"))),
     }
 }

@@ -4,16 +4,19 @@ use clap::{ArgMatches, Args};
 use serde_json::{Map, Value as Json, json};
 
 use super::{Command, account, arguments, command};
-use crate::analysis::diagnosis::{Case, Finding, diagnose};
+use crate::analysis::diagnosis::{Case, Finding, Severity, diagnose};
 use crate::analysis::verdict::{Judgement, To};
 use crate::cli::Context;
 use crate::error::{Error, Exit};
 use crate::model::signal::{Signal, SignalSet};
 use crate::proc::{CommandLimit, Facts};
+use crate::render::column::{Style, Tint};
 use crate::render::json;
-use crate::render::text::{bytes_to_json, safe, safe_str};
+use crate::render::table::paint;
+use crate::render::text::{bytes_to_json, safe, safe_str, wrap};
 use crate::runtime::stop_plan;
 use crate::target::{Purpose, resolve};
+use crate::ui::Ui;
 
 /// Say why a stop would not be graceful, and what helps
 ///
@@ -69,20 +72,41 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<Exit, Error> {
     let text: String = if context.ui.json {
         findings.iter().map(|found| json::line(&object(&host.name, &name, found))).collect()
     } else {
-        findings.iter().map(|finding| line(finding, context.ui.unicode)).collect()
+        findings.iter().map(|finding| lines(finding, &context.ui)).collect()
     };
     context.print(&text)?;
     Ok(Exit::Done)
 }
 
-fn line(finding: &Finding, unicode: bool) -> String {
+/// Where the texts of findings begin.
+const INDENT: usize = 9;
+
+fn lines(finding: &Finding, ui: &Ui) -> String {
+    let style = Style { color: ui.color, ..Style::default() };
     let pid = finding.pid.map_or_else(String::new, |pid| format!("{pid} "));
     let who =
         finding.comm.as_ref().map_or_else(String::new, |comm| format!("{pid}{}: ", safe(comm)));
-    let mut text = format!("{:<8} {who}{}\n", finding.severity.name(), safe_str(&finding.message));
+    let room = ui.width.map(|columns| columns.saturating_sub(INDENT).max(20));
+    let mut text = String::new();
+    let severity = finding.severity;
+    let code = match severity {
+        Severity::Problem => Tint::Alarm,
+        Severity::Warning => Tint::Warn,
+        Severity::Info => Tint::None,
+        Severity::Ok => Tint::Good,
+    };
+    paint(&mut text, severity.name(), code.code(), &style);
+    text.push_str(&" ".repeat(INDENT - severity.name().len()));
+    let message = format!("{who}{}", safe_str(&finding.message));
+    text.push_str(&wrap(&message, room).join(&format!("\n{}", " ".repeat(INDENT))));
+    text.push('\n');
     if let Some(remedy) = &finding.remedy {
-        let arrow = if unicode { "→" } else { "->" };
-        text.push_str(&format!("         {arrow} {remedy}\n"));
+        let arrow = if ui.unicode { "→" } else { "->" };
+        let hang = INDENT + arrow.chars().count() + 1;
+        let room = ui.width.map(|columns| columns.saturating_sub(hang).max(20));
+        text.push_str(&format!("{}{arrow} ", " ".repeat(INDENT)));
+        text.push_str(&wrap(&safe_str(remedy), room).join(&format!("\n{}", " ".repeat(hang))));
+        text.push('\n');
     }
     text
 }

@@ -20,7 +20,9 @@ use crate::model::pid::HostPid;
 use crate::model::signal::{Signal, SignalSet};
 use crate::model::stop::StopPlan;
 use crate::proc::{Facts, Host};
+use crate::render::column::{Style, Tint};
 use crate::render::json;
+use crate::render::table::paint;
 use crate::render::text::{age, safe, safe_str};
 use crate::runtime::stop_plan;
 use crate::sys::pidfd::Ending;
@@ -194,6 +196,7 @@ fn one(
         host: host.name.clone(),
         name: found.container.qualified(),
         json: context.ui.json,
+        color: context.ui.color,
         arrow: if context.ui.unicode { "→" } else { "->" },
         several: arguments.containers.len() > 1,
         killed: RefCell::default(),
@@ -272,6 +275,7 @@ struct Teller<'a> {
     host: String,
     name: String,
     json: bool,
+    color: bool,
     arrow: &'static str,
     several: bool,
     /// Who was killed, and so ends by KILL as said.
@@ -330,7 +334,17 @@ impl Teller<'_> {
             What::Left(left) => format!("not stopped: {} left", processes(*left)),
             What::Waiting { .. } => String::new(),
         };
-        format!("{}{:>6.1}s  {says}\n", self.prefix(), event.at.as_secs_f64())
+        let tint = match &event.what {
+            What::Refused(_) | What::Killed { .. } | What::Left(_) => Tint::Bad,
+            What::GraceOver(_) | What::Stopped { graceful: false, .. } => Tint::Warn,
+            What::Stopped { graceful: true, .. } => Tint::Good,
+            _ => Tint::None,
+        };
+        let mut text = format!("{}{:>6.1}s  ", self.prefix(), event.at.as_secs_f64());
+        let style = Style { color: self.color, ..Style::default() };
+        paint(&mut text, &says, tint.code(), &style);
+        text.push('\n');
+        text
     }
 
     fn object(&self, event: &Event) -> Json {

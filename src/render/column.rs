@@ -184,6 +184,8 @@ pub enum Tint {
     Warn,
     /// Trouble.
     Bad,
+    /// Trouble that has to catch the eye.
+    Alarm,
     /// Of little interest.
     Dim,
     /// Another than a moment ago.
@@ -198,6 +200,7 @@ impl Tint {
             Self::Good => Some("32"),
             Self::Warn => Some("33"),
             Self::Bad => Some("31"),
+            Self::Alarm => Some("1;31"),
             Self::Dim => Some("2"),
             Self::Changed => Some("1;7"),
         }

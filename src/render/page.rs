@@ -8,7 +8,7 @@ use serde_json::{Map, Value as Json};
 
 use crate::render::column::{Style, Tint};
 use crate::render::table::paint;
-use crate::render::text::{safe_str, width};
+use crate::render::text::{safe_str, width, wrap};
 
 /// A fact about an `S`: once in a table, and it is on the page, in JSON and among the sources.
 pub struct Fact<S> {
@@ -153,13 +153,13 @@ impl Page<'_> {
     fn line(&mut self, mark: &str, label: &str, text: &str, tint: Tint) {
         let indent = LABEL + 3;
         let room = self.style.width.map(|columns| columns.saturating_sub(indent).max(20));
-        let mut parts = broken(text, room).into_iter();
+        let mut parts = wrap(text, room).into_iter();
         if width(label) > LABEL {
             self.out.push_str(&format!("  {label}\n"));
         } else if mark == " " {
             self.out.push_str(&format!("  {label}{}", " ".repeat(LABEL + 1 - width(label))));
         } else {
-            paint(&mut self.out, mark, Tint::Bad.code(), self.style);
+            paint(&mut self.out, mark, Tint::Alarm.code(), self.style);
             self.out.push_str(&" ".repeat(indent - 1));
         }
         let mut first = width(label) <= LABEL;
@@ -174,33 +174,9 @@ impl Page<'_> {
     }
 }
 
-/// Breaks a text at spaces into lines of at most so many columns; a word that is longer stays whole.
-fn broken(text: &str, room: Option<usize>) -> Vec<String> {
-    let Some(room) = room else { return vec![text.to_owned()] };
-    let mut lines: Vec<String> = Vec::new();
-    for word in text.split(' ') {
-        match lines.last_mut() {
-            Some(last) if width(last) + 1 + width(word) <= room => {
-                last.push(' ');
-                last.push_str(word);
-            }
-            _ => lines.push(word.to_owned()),
-        }
-    }
-    lines
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn texts_are_broken_at_words() {
-        assert_eq!(broken("a bc def", Some(4)), ["a bc", "def"]);
-        assert_eq!(broken("abcdef g", Some(4)), ["abcdef", "g"]);
-        assert_eq!(broken("a bc def", None), ["a bc def"]);
-        assert_eq!(broken("", Some(4)), [""]);
-    }
 
     #[test]
     fn a_page_marks_what_is_said_of_a_fact() {

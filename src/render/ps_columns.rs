@@ -343,7 +343,7 @@ fn waited(row: &PsRow) -> Value {
 
 fn on_tint(row: &PsRow) -> Tint {
     match row.judgement.as_ref().map(|judgement| judgement.verdict) {
-        Some(Verdict::Discarded | Verdict::Pending) => Tint::Bad,
+        Some(Verdict::Discarded | Verdict::Pending) => Tint::Alarm,
         Some(Verdict::Ignored | Verdict::Delayed | Verdict::Unknown) => Tint::Warn,
         Some(Verdict::Handled | Verdict::Accepted) => Tint::Good,
         _ => Tint::None,

@@ -217,6 +217,22 @@ pub fn cut(text: &str, cols: usize, ellipsis: &str) -> String {
     kept
 }
 
+/// Breaks a text at spaces into lines of at most so many columns; a word that is longer stays whole.
+pub fn wrap(text: &str, room: Option<usize>) -> Vec<String> {
+    let Some(room) = room else { return vec![text.to_owned()] };
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(last) if width(last) + 1 + width(word) <= room => {
+                last.push(' ');
+                last.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
 /// What is wrong with a duration.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DurationError {
@@ -275,6 +291,14 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn texts_are_broken_at_words() {
+        assert_eq!(wrap("a bc def", Some(4)), ["a bc", "def"]);
+        assert_eq!(wrap("abcdef g", Some(4)), ["abcdef", "g"]);
+        assert_eq!(wrap("a bc def", None), ["a bc def"]);
+        assert_eq!(wrap("", Some(4)), [""]);
+    }
 
     #[test]
     fn plain_text_is_borrowed_and_left_alone() {

@@ -301,12 +301,15 @@ fn nothing(
         return error("a bare number is no name for what changes something".into())
             .hint(format!("for the container that process {name} is in, say `pid:{name}`"));
     }
-    let searched = inventory.containers.len();
+    let searched = match inventory.containers.len() {
+        1 => "1 running container".to_owned(),
+        many => format!("{many} running containers"),
+    };
     let error = match name.parse::<HostPid>() {
-        Ok(pid) if of.is_none() && host.stat(pid).is_err() => error(format!(
-            "no name or id of {searched} running containers begins so, and there is no process {pid}"
-        )),
-        _ => error(format!("searched {searched} running containers, by name and id")),
+        Ok(pid) if of.is_none() && host.stat(pid).is_err() => {
+            error(format!("no name or id of {searched} begins so, and there is no process {pid}"))
+        }
+        _ => error(format!("searched {searched}, by name and id")),
     };
     let error = match nearest(inventory, name) {
         Some(near) => error.hint(format!("did you mean `{near}`?")),

@@ -6,8 +6,12 @@ pub mod screen;
 
 use std::env;
 use std::io::{self, IsTerminal, Write};
+use std::os::fd::{AsFd, BorrowedFd};
 
 use clap::ValueEnum;
+
+use crate::error::Error;
+use crate::render::text::wrap;
 
 /// When to colour.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -36,6 +40,8 @@ pub struct Ui {
     pub json: bool,
     /// Whether a person sees stderr change.
     pub live: bool,
+    /// Columns of stderr's terminal, and whether to colour there; `None` where stderr is none.
+    pub stderr: Option<(usize, bool)>,
     /// Whether nothing is said on stderr: while a screen is drawn that it would spoil.
     pub hushed: bool,
 }
@@ -49,22 +55,24 @@ struct Surroundings {
     no_color: Option<String>,
     term: Option<String>,
     locale: [Option<String>; 3],
-    stderr: bool,
+    /// Stderr's columns, as stdout's.
+    stderr: Option<usize>,
 }
 
 impl Surroundings {
     fn take() -> Self {
         let stdout = io::stdout();
-        let size = || rustix::termios::tcgetwinsize(&stdout).map_or(0, |size| size.ws_col.into());
+        let size =
+            |fd: BorrowedFd<'_>| rustix::termios::tcgetwinsize(fd).map_or(0, |s| s.ws_col.into());
         // What is not UTF-8 counts as set, and as nothing we know.
         let variable = |name| env::var_os(name).map(|value| value.to_string_lossy().into_owned());
         Self {
-            terminal: stdout.is_terminal().then(size),
+            terminal: stdout.is_terminal().then(|| size(stdout.as_fd())),
             columns: variable("COLUMNS"),
             no_color: variable("NO_COLOR"),
             term: variable("TERM"),
             locale: ["LC_ALL", "LC_CTYPE", "LANG"].map(variable),
-            stderr: io::stderr().is_terminal(),
+            stderr: io::stderr().is_terminal().then(|| size(io::stderr().as_fd())),
         }
     }
 }
@@ -78,20 +86,23 @@ impl Ui {
     fn decide(color: When, json: bool, verbose: bool, around: &Surroundings) -> Self {
         let refused = around.no_color.as_ref().is_some_and(|value| !value.is_empty());
         let dumb = around.term.as_deref() == Some("dumb");
-        let color = match color {
-            When::Always => !json,
+        let colored = |terminal: Option<usize>| match color {
+            When::Always => true,
             When::Never => false,
-            When::Auto => around.terminal.is_some() && !json && !refused && !dumb,
+            When::Auto => terminal.is_some() && !refused && !dumb,
         };
+        let color = !json && colored(around.terminal);
         // COLUMNS may be left over from another terminal or be a joke; what is narrower than a pid
         // and a word, or wider than any screen, is not believed.
         let asked = around.columns.as_ref().and_then(|columns| columns.parse().ok());
         let asked = asked.filter(|columns| (10..=10_000).contains(columns));
         let width = around.terminal.filter(|_| !json);
-        let width = width.map(|columns| asked.unwrap_or(if columns == 0 { 80 } else { columns }));
-        let live = around.stderr && !json && !dumb;
+        let believed = |columns| asked.unwrap_or(if columns == 0 { 80 } else { columns });
+        let width = width.map(believed);
+        let live = around.stderr.is_some() && !json && !dumb;
+        let stderr = around.stderr.map(|columns| (believed(columns), colored(around.stderr)));
         let unicode = is_utf8(&around.locale);
-        Self { color, width, unicode, verbose, json, live, hushed: false }
+        Self { color, width, unicode, verbose, json, live, stderr, hushed: false }
     }
 
     /// Shows on stderr what is waited for, in place of what was shown there before; where that is a
@@ -119,23 +130,49 @@ impl Ui {
 
     /// Says on stderr what the user should know before trusting the answer.
     pub fn warn(&self, text: &str) {
-        if !self.hushed {
-            say(&format!("cinspect: warning: {text}\n"));
-        }
+        self.tell("cinspect: ", ("warning:", Some("33")), text);
     }
 
     /// Says on stderr what may be of use.
     pub fn note(&self, text: &str) {
-        if !self.hushed {
-            say(&format!("cinspect: note: {text}\n"));
-        }
+        self.tell("cinspect: ", ("note:", Some("1")), text);
     }
 
     /// Tells a step on stderr, if steps are wanted.
     pub fn step(&self, text: &str) {
-        if self.verbose && !self.hushed {
-            say(&format!("cinspect: {text}\n"));
+        if self.verbose {
+            self.tell("", ("cinspect:", None), text);
         }
+    }
+
+    /// Says what failed, and what to do about it.
+    pub fn fail(&self, error: &Error) {
+        for (at, line) in error.message().lines().enumerate() {
+            match line.split_once(' ') {
+                Some((word, rest)) if at == 0 => self.tell("", (word, Some("1;31")), rest),
+                Some(("hint:", rest)) => self.tell("", ("hint:", Some("1")), rest),
+                _ => say(&format!("{line}\n")),
+            }
+        }
+    }
+
+    /// A line with a word that says what it is. At a terminal it is broken at words, and that word has
+    /// a colour.
+    fn tell(&self, before: &str, (word, code): (&str, Option<&str>), text: &str) {
+        if self.hushed {
+            return;
+        }
+        let Some((columns, color)) = self.stderr else {
+            return say(&format!("{before}{word} {text}\n"));
+        };
+        let lines =
+            wrap(&format!("{before}{word} {text}"), Some(columns.saturating_sub(2).max(20)));
+        let mut all = lines.join("\n  ");
+        if let Some(code) = code.filter(|_| color) {
+            let at = before.len();
+            all.replace_range(at..at + word.len(), &format!("\x1b[{code}m{word}\x1b[0m"));
+        }
+        say(&format!("{all}\n"));
     }
 }
 

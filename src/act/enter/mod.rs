@@ -182,11 +182,22 @@ pub fn enter(
     }
     let command = pidfd::open(child.get(), Task::Process)
         .map_err(|errno| failed("cannot hold the command")(errno.into()))?;
+    // One line for each path: on v1 it is that of most hierarchies.
+    let mut joined: Vec<(String, Vec<String>)> = Vec::new();
     for (path, mut file) in groups {
         match file.write_all(child.to_string().as_bytes()) {
-            Ok(()) => say(Say::Step(format!("cgroup {path}"))),
+            Ok(()) => {
+                let (kind, path) = path.split_once(':').unwrap_or(("", &path));
+                match joined.iter_mut().find(|(known, _)| known == path) {
+                    Some((_, kinds)) => kinds.push(kind.to_owned()),
+                    None => joined.push((path.to_owned(), vec![kind.to_owned()])),
+                }
+            }
             Err(error) => lacks(plan, say, &format!("its cgroup {path}"), error)?,
         }
+    }
+    for (path, kinds) in joined {
+        say(Say::Step(format!("cgroup {path} ({})", kinds.join(", "))));
     }
     let raw = match (&master, interactive) {
         (Some(master), true) => {

@@ -86,7 +86,8 @@ impl Helper {
         let _ = rustix::thread::set_capabilities(None, held);
         let mut late = strange.filters;
         if !late.is_empty() {
-            self.done(format!("{} seccomp filters", late.len()));
+            let plural = if late.len() == 1 { "" } else { "s" };
+            self.done(format!("{} seccomp filter{plural}", late.len()));
         }
         if !rights.no_new_privs {
             // Without no_new_privs loading takes a right that is given up below: that, and what
@@ -134,8 +135,8 @@ impl Helper {
         }
         self.done(format!(
             "capabilities {}, at most {}{}",
-            capability::summary(rights.effective),
-            capability::summary(rights.bounding),
+            capability::summary(rights.effective).replace(',', " "),
+            capability::summary(rights.bounding).replace(',', " "),
             if rights.no_new_privs { ", no_new_privs" } else { "" }
         ));
         Ok(())
