@@ -155,6 +155,50 @@ pub fn run(argv: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> ExitC
 
 /// The parser's error in the form of all others: its first paragraph, and its tip as the hint.
 fn usage(error: &clap::Error) -> Error {
+    use clap::error::{ContextKind, ContextValue};
+    let help = "`--help` after the command tells how it is used";
+    if error.kind() == ErrorKind::MissingRequiredArgument
+        && let Some(ContextValue::Strings(missing)) = error.get(ContextKind::InvalidArg)
+    {
+        let missing: Vec<&str> = missing.iter().map(|one| one.trim_end_matches("...")).collect();
+        let are = if missing.len() == 1 { "is" } else { "are" };
+        return Error::new(Exit::Usage, format!("{} {are} missing", missing.join(" and ")))
+            .hint(help);
+    }
+    let context = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.as_str()),
+        _ => None,
+    };
+    if let Some(name) = context(ContextKind::InvalidSubcommand) {
+        let near = match error.get(ContextKind::SuggestedSubcommand) {
+            Some(ContextValue::Strings(near)) => near.first(),
+            _ => None,
+        };
+        let hint = near.map_or_else(
+            || "`cinspect --help` lists them".into(),
+            |near| format!("did you mean `{near}`? `cinspect --help` lists them"),
+        );
+        return Error::new(Exit::Usage, format!("no command `{name}`")).hint(hint);
+    }
+    if let (Some(arg), Some(value)) =
+        (context(ContextKind::InvalidArg), context(ContextKind::InvalidValue))
+        && !value.is_empty()
+    {
+        let bad = Error::new(Exit::Usage, format!("`{value}` does not fit `{arg}`"));
+        // (What our own parsers say has the way forward behind a semicolon.)
+        let why = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+        if let Some(ContextValue::Strings(valid)) = error.get(ContextKind::ValidValue)
+            && !valid.is_empty()
+        {
+            return bad.hint(format!("one of {}", valid.join(", ")));
+        }
+        return match why.split_once("; ") {
+            Some((why, hint)) => bad.because(why).hint(hint),
+            None if why.starts_with("there are ") => bad.hint(why),
+            None if why.is_empty() => bad.hint(help),
+            None => bad.because(why).hint(help),
+        };
+    }
     let text = error.render().to_string();
     let words: Vec<&str> = text
         .lines()
@@ -165,8 +209,7 @@ fn usage(error: &clap::Error) -> Error {
     let what = what.strip_prefix("error: ").unwrap_or(&what).to_owned();
     let tip = text.lines().find_map(|line| line.trim().strip_prefix("tip: "));
     let tip = tip.map(|tip| tip.replace('\'', "`"));
-    Error::new(Exit::Usage, what)
-        .hint(tip.unwrap_or_else(|| "`--help` after the command tells how it is used".into()))
+    Error::new(Exit::Usage, what).hint(tip.unwrap_or_else(|| help.into()))
 }
 
 fn dispatch(context: &Context, name: &str, inner: &ArgMatches) -> Result<Exit, Error> {

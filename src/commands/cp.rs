@@ -10,7 +10,7 @@ use clap::{ArgMatches, Args};
 use rustix::fs::OFlags;
 use serde_json::json;
 
-use super::{Command, account, arguments, command};
+use super::{Command, account, arguments, command, may_act};
 use crate::act::copy::job::Job;
 use crate::act::copy::place::Place;
 use crate::act::copy::{Done, Failed, Heard, Options, apart};
@@ -37,7 +37,7 @@ use crate::target::{Purpose, resolve};
 #[command(override_usage = "cinspect cp [OPTIONS] <SRC>... <DST>")]
 pub struct Cp {
     /// What to copy, and last where to: FILE, CTR:PATH, or `-`
-    #[arg(value_name = "PATH", required = true, num_args = 2..)]
+    #[arg(value_name = "PATH", required = true)]
     paths: Vec<OsString>,
     /// Keep owners, all permission bits and extended attributes
     #[arg(short, long)]
@@ -86,13 +86,19 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<Exit, Error> {
     let usage = |why: &str| Error::new(Exit::Usage, why.to_owned());
     let mut sides: Vec<Side> =
         arguments.paths.iter().map(|path| Side::parse(path.as_bytes(), is_kind)).collect();
-    let Some(target) = sides.pop() else { return Err(usage("cp takes a source and a target")) };
+    let target = sides.pop().filter(|_| !sides.is_empty());
+    let Some(target) = target else {
+        return Err(usage("cp takes a source and a target")
+            .hint("`cinspect cp web:/etc/hosts .` copies out, `cp app web:/bin/` in"));
+    };
     let streams = sides.iter().filter(|side| **side == Side::Stream).count();
     if streams > 0 && (sides.len() > 1 || target == Side::Stream) {
-        return Err(usage("a stream is a source alone, and of a folder"));
+        return Err(usage("a stream is a source alone, and of a folder")
+            .hint("`cinspect cp - web:/folder/` unpacks a tar stream from stdin"));
     }
     if target == Side::Stream && sides.len() > 1 {
-        return Err(usage("a stream takes one source"));
+        return Err(usage("a stream takes one source")
+            .hint("copy a folder that holds them all, or one after the other"));
     }
     let inside = |side: &Side| matches!(side, Side::Inside(..));
     if !inside(&target) && !sides.iter().any(inside) {
@@ -201,7 +207,7 @@ fn open(
     let cannot = |why: &dyn std::fmt::Display| {
         Error::new(Exit::Failed, format!("cannot open the files of `{name}`")).because(why)
     };
-    host.may_act().map_err(|why| cannot(&why))?;
+    may_act(host, &format!("open the files of `{name}`"), Exit::Failed)?;
     let member = found.member(host, pid, Facts::BARE)?;
     // Held first; what is opened then is of the process that was meant, as long as that lives.
     let held = hold(host, &found, &member, None, WentBy::default()).map_err(|why| cannot(&why))?;

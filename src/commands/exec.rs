@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use clap::{ArgMatches, Args};
 use serde_json::json;
 
-use super::{Command, account, arguments, command};
+use super::{Command, account, arguments, command, may_act};
 use crate::act::enter::{Entered, Say, enter, terminal_size};
 use crate::act::signal::hold;
 use crate::analysis::entry::{EntryPlan, UserSpec, Wishes};
@@ -124,9 +124,7 @@ fn go_in(context: &Context, arguments: &Exec) -> Result<Exit, Error> {
     let host = context.host()?;
     let found = resolve(&host, &arguments.container, Purpose::Act)?;
     account(context, &found.container, &found.inventory);
-    host.may_act().map_err(|why| {
-        Error::new(Exit::NotPermitted, "cannot enter a container from here").because(why)
-    })?;
+    may_act(&host, "enter a container", Exit::NotPermitted)?;
     let name = found.container.qualified();
     let member = &found.member(&host, arguments.pid, Facts::BARE)?;
     let pid = member.process.id.pid;
@@ -190,7 +188,9 @@ impl Exec {
         let mut set = Vec::new();
         for file in &self.env_file {
             let bytes = std::fs::read(file).map_err(|error| {
-                usage(format!("cannot read `{}`", file.display())).because(error)
+                usage(format!("cannot read `{}`", file.display()))
+                    .because(crate::proc::ReadError::from(error))
+                    .hint("a file with `NAME=VALUE` on each line; a name alone takes our value")
             })?;
             for line in bytes.split(|b| *b == b'\n').map(<[u8]>::trim_ascii_start) {
                 if !line.is_empty() && !line.starts_with(b"#") {

@@ -23,6 +23,7 @@ use crate::cli::Context;
 use crate::error::{Error, Exit};
 use crate::model::container::Container;
 use crate::model::signal::{Signal, SignalNumber};
+use crate::proc::Host;
 use crate::render::text::safe_str;
 use crate::runtime::Inventory;
 
@@ -73,6 +74,15 @@ const fn command<A: Args + FromArgMatches>(
     run: fn(&Context, &ArgMatches) -> Result<Exit, Error>,
 ) -> Command {
     Command { name, aliases, examples, augment: A::augment_args, run }
+}
+
+/// Whether this host's processes can be acted on from here, or why not and what to do.
+fn may_act(host: &Host, what: &str, exit: Exit) -> Result<(), Error> {
+    host.may_act().map_err(|why| {
+        Error::new(exit, format!("cannot {what} from here"))
+            .because(why)
+            .hint("run cinspect in the host's PID namespace (`--pid=host`, `hostPID: true`)")
+    })
 }
 
 /// A signal that was typed where it has to be one.

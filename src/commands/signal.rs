@@ -7,7 +7,7 @@ use clap::{ArgMatches, Args};
 use regex::bytes::Regex;
 use serde_json::Value as Json;
 
-use super::{Command, account, arguments, command, signal_number};
+use super::{Command, account, arguments, command, may_act, signal_number};
 use crate::act::errand::{CaughtUp, Errand, MAX_ROUNDS, choose, facts};
 use crate::act::signal::Order;
 use crate::analysis::membership::Member;
@@ -154,11 +154,7 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<Exit, Error> {
         errand.rehearse(&view, &chosen);
         return tell(context, &errand);
     }
-    host.may_act().map_err(|why| {
-        Error::new(Exit::NotPermitted, "cannot send a signal from here")
-            .because(why)
-            .hint("run cinspect in the host's PID namespace (`--pid=host`, `hostPID: true`)")
-    })?;
+    may_act(&host, "send a signal", Exit::NotPermitted)?;
     errand.send(&view, &chosen, arguments.all && !arguments.except_init)?;
     if arguments.all {
         let came_to = errand.catch_up(&selectors, arguments.except_init, arguments.require_handler);

@@ -9,7 +9,7 @@ use clap::{ArgMatches, Args, ValueEnum};
 use serde_json::{Map, Value as Json, json};
 
 use super::signal::duration;
-use super::{Command, account, arguments, command, named_signal};
+use super::{Command, account, arguments, command, may_act, named_signal};
 use crate::act::freezer::thaw;
 use crate::act::stop::{Event, First, Step, Way, What, Who, stop};
 use crate::analysis::verdict::{Judgement, To};
@@ -23,7 +23,7 @@ use crate::proc::{Facts, Host};
 use crate::render::column::{Style, Tint};
 use crate::render::json;
 use crate::render::table::paint;
-use crate::render::text::{age, safe, safe_str};
+use crate::render::text::{age, safe, safe_str, width, wrap};
 use crate::runtime::stop_plan;
 use crate::sys::pidfd::Ending;
 use crate::target::view::View;
@@ -197,6 +197,7 @@ fn one(
         name: found.container.qualified(),
         json: context.ui.json,
         color: context.ui.color,
+        width: context.ui.width,
         arrow: if context.ui.unicode { "→" } else { "->" },
         several: arguments.containers.len() > 1,
         killed: RefCell::default(),
@@ -205,11 +206,7 @@ fn one(
     if arguments.dry_run {
         return rehearse(&host, &found, &way, &teller);
     }
-    host.may_act().map_err(|why| {
-        Error::new(Exit::NotPermitted, "cannot stop a container from here")
-            .because(why)
-            .hint("run cinspect in the host's PID namespace (`--pid=host`, `hostPID: true`)")
-    })?;
+    may_act(&host, "stop a container", Exit::NotPermitted)?;
     wake(&host, &found, arguments.thaw)?;
     let back = plan.comes_back(runtime);
     if let Some(why) = &back {
@@ -276,6 +273,7 @@ struct Teller<'a> {
     name: String,
     json: bool,
     color: bool,
+    width: Option<usize>,
     arrow: &'static str,
     several: bool,
     /// Who was killed, and so ends by KILL as said.
@@ -342,7 +340,14 @@ impl Teller<'_> {
         };
         let mut text = format!("{}{:>6.1}s  ", self.prefix(), event.at.as_secs_f64());
         let style = Style { color: self.color, ..Style::default() };
-        paint(&mut text, &says, tint.code(), &style);
+        let hang = width(&text);
+        let room = self.width.map(|columns| columns.saturating_sub(hang).max(20));
+        for (at, part) in wrap(&says, room).iter().enumerate() {
+            if at > 0 {
+                text.push_str(&format!("\n{}", " ".repeat(hang)));
+            }
+            paint(&mut text, part, tint.code(), &style);
+        }
         text.push('\n');
         text
     }

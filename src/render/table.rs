@@ -127,8 +127,8 @@ impl Strip {
 
 /// Draws rows as a table, every line ended by a newline: no borders, two spaces between columns,
 /// none at the end of a line. Where `style.width` is set no line is wider: columns of least worth
-/// are dropped until the growing one has 20 columns or all it needs, then that one is cut. Columns
-/// the user chose (`style.chosen`) are never dropped; what does not fit ends at the edge.
+/// are dropped until the growing one has 20 columns or all it needs, and those that fit beside the
+/// rest come back; then that one is cut. Columns the user chose (`style.chosen`) are never dropped; what does not fit ends at the edge.
 ///
 /// The mark of a cut is `…`, in ASCII `+` as in top(1): `>` would read as a redirection in a
 /// command line, and `...` take three columns of it.
@@ -213,12 +213,24 @@ fn fit(strips: &mut Vec<Strip>, width: usize, chosen: bool, ellipsis: &str) {
         columns + GAP * strips.len().saturating_sub(1)
     };
     let grown = strips.iter().find(|s| s.grows).map_or(0, |s| s.width.min(GROWN));
+    let mut order: Vec<usize> = (0..strips.len()).collect();
+    let mut dropped = Vec::new();
     while !chosen && fixed(strips) + grown > width {
         let droppable = strips.iter().enumerate().filter(|(_, s)| !s.grows && s.worth < 255);
         let Some((least, _)) = droppable.min_by_key(|(at, s)| (s.worth, usize::MAX - at)) else {
             break;
         };
-        strips.remove(least);
+        let back = strips.remove(least);
+        dropped.push((order.remove(least), back));
+    }
+    // What made the others go may have gone itself: those of most worth that fit come back.
+    dropped.sort_by_key(|(at, strip)| (u8::MAX - strip.worth, *at));
+    for (at, strip) in dropped {
+        if fixed(strips) + GAP + strip.width + grown <= width {
+            let place = order.partition_point(|before| *before < at);
+            order.insert(place, at);
+            strips.insert(place, strip);
+        }
     }
 
     let grown = width.saturating_sub(fixed(strips)).max(1);

@@ -13,6 +13,7 @@ mod exec;
 mod hosts;
 mod house;
 mod inspect;
+mod look;
 mod ls;
 mod programs;
 mod ps;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
     trials.extend(hosts::trials());
     trials.extend(house::trials());
     trials.extend(inspect::trials());
+    trials.extend(look::trials());
     trials.extend(ls::trials());
     trials.extend(programs::trials());
     trials.extend(ps::trials());

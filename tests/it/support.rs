@@ -21,6 +21,8 @@ pub enum Need {
     Root,
     /// The shells that completion is for.
     Shells,
+    /// A terminal that can be captured, and root for the namespaces in it.
+    Tmux,
 }
 
 impl Need {
@@ -30,6 +32,7 @@ impl Need {
             Self::Namespaces => "namespaces",
             Self::Root => "root",
             Self::Shells => "shells",
+            Self::Tmux => "tmux",
         }
     }
 
@@ -38,6 +41,7 @@ impl Need {
         let root = nix::unistd::geteuid().is_root();
         match self {
             Self::Root => root,
+            Self::Tmux => root && works(&["tmux", "-V"]),
             Self::Shells => ["bash", "zsh", "fish"].iter().all(|s| works(&[s, "-c", "true"])),
             Self::Namespaces => root || works(&["unshare", "-Urpf", "--mount-proc", "true"]),
         }

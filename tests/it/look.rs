@@ -1,0 +1,218 @@
+//! How it looks: captures of a terminal, as tmux sees it, at 80 and 160 columns; and every error, with
+//! what failed, why, and what to do. `UPDATE=1 cargo test --test it -- look::` writes them anew, to be
+//! read before they are committed.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use libtest_mimic::{Failed, Trial};
+
+use crate::hosts::unpack;
+use crate::support::{Need, Outcome, check, cinspect, finish, repository, same, test, test_with};
+
+/// On a recorded host.
+const RECORDED: &[(&str, &str)] = &[
+    ("ls", "ls"),
+    ("ps", "ps web"),
+    ("ps-several", "ps web db --signal HUP"),
+    ("ps-columns", "ps -o help"),
+    ("signals", "signals web TERM QUIT HUP"),
+    ("signal-list", "signal -l"),
+    ("doctor", "doctor web"),
+    ("doctor-paused", "doctor db"),
+    ("inspect", "inspect web"),
+    ("help", "--help"),
+    ("help-signal", "help signal"),
+];
+
+/// On a container made for it, process 3 of a PID namespace of its own, so that all numbers are known.
+const LIVE: &[(&str, &str)] = &[
+    ("live-ps", "ps -o pid,hpid,user,s,on,blocked,caught,command pid:3"),
+    ("live-signal", "signal pid:3 TERM"),
+    ("live-signal-dry-run", "signal -n pid:3 --all TERM"),
+    ("live-stop-dry-run", "stop -n pid:3"),
+    ("live-exec", "exec pid:3 -- sh -c 'echo inside'"),
+    ("live-cp", "cp /etc/passwd pid:3:/tmp/nosuch/"),
+];
+
+pub fn trials() -> Vec<Trial> {
+    let mut trials = vec![test("look::every_error_says_what_why_and_what_next", errors)];
+    for columns in [80, 160] {
+        for (name, line) in RECORDED {
+            let title = format!("look::{name}_at_{columns}").leak();
+            trials.push(test_with(Need::Tmux, title, move || recorded(name, line, columns)));
+        }
+        for (name, line) in LIVE {
+            let title = format!("look::{name}_at_{columns}").leak();
+            trials.push(test_with(Need::Tmux, title, move || live(name, line, columns)));
+        }
+    }
+    trials
+}
+
+/// What a terminal shows of a shell's line, run in this folder.
+fn capture(line: &str, folder: &Path, columns: usize) -> Result<String, Failed> {
+    let socket = folder.join("tmux").display().to_string();
+    let tmux = |arguments: &[&str]| {
+        let mut command = Command::new("tmux");
+        command.args(["-S", &socket, "-f", "/dev/null"]).args(arguments).current_dir(folder);
+        command.env("LC_ALL", "C.UTF-8").env_remove("TMUX").env_remove("NO_COLOR");
+        command.env_remove("COLUMNS").stdin(Stdio::null());
+        finish(command)
+    };
+    let program = Path::new(env!("CARGO_BIN_EXE_cinspect"));
+    let path = program.parent().unwrap_or(program).display();
+    let shell = format!(
+        "PATH={path}:$PATH; export LC_ALL=C.UTF-8; {line}; echo; echo =end=; exec sleep 60"
+    );
+    let columns = columns.to_string();
+    tmux(&["new-session", "-d", "-x", &columns, "-y", "150", "sh", "-c", &shell]).expect(0)?;
+    let mut seen = String::new();
+    let done = crate::support::wait_until(|| {
+        seen = tmux(&["capture-pane", "-p"]).out;
+        seen.contains("=end=")
+    });
+    tmux(&["kill-server"]);
+    check(done, format!("it did not end: {seen}"))?;
+    let shown = seen.split("\n=end=").next().unwrap_or_default();
+    let lines: Vec<&str> = shown.lines().map(str::trim_end).collect();
+    Ok(lines.join("\n").trim_end().to_owned() + "\n")
+}
+
+fn recorded(name: &str, line: &str, columns: usize) -> Outcome {
+    let folder = tempfile::tempdir()?;
+    std::fs::create_dir(folder.path().join("h"))?;
+    unpack("docker-systemd-v2", &folder.path().join("h"))?;
+    // Booted so long ago that no age changes while we look.
+    let boot = jiff::Timestamp::now().as_second() - (3 * 86400 + 4 * 3600 + 30 * 60);
+    std::fs::write(folder.path().join("h/proc/stat"), format!("btime {boot}\n"))?;
+    let said = capture(&format!("cinspect --host-root h {line}"), folder.path(), columns)?;
+    let date = jiff::Timestamp::from_second(boot + 42).map_err(|e| e.to_string())?.to_string();
+    compare(name, columns, &said.replace(&date, "2026-01-01T00:00:42Z"))
+}
+
+fn live(name: &str, line: &str, columns: usize) -> Outcome {
+    let folder = tempfile::tempdir()?;
+    // 1 the shell, 2 unshare, 3 its init, 4 the init's child; then cinspect.
+    let inner = "trap : USR1; sleep 1000 & wait";
+    // (Nothing of the loop takes a number.)
+    let script = format!(
+        "unshare --pid --fork --mount-proc sh -c '{inner}' &\n\
+         while [ \"$comm\" != sleep ]; do read -r comm < /proc/4/comm; done 2> /dev/null\n\
+         cinspect {line}"
+    );
+    std::fs::write(folder.path().join("script"), script)?;
+    let said = capture(
+        "unshare --pid --fork --kill-child --mount-proc sh ./script 2>&1",
+        folder.path(),
+        columns,
+    )?;
+    compare(name, columns, &said)
+}
+
+fn compare(name: &str, columns: usize, said: &str) -> Outcome {
+    let path = repository().join(format!("tests/look/{name}.{columns}"));
+    let wide = said.lines().find(|line| line.chars().count() > columns);
+    check(wide.is_none(), format!("wider than the terminal: {wide:?}"))?;
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::create_dir_all(repository().join("tests/look"))?;
+        std::fs::write(&path, said)?;
+    }
+    let wanted = std::fs::read_to_string(&path).unwrap_or_default();
+    if said != wanted {
+        return Err(format!("{}:\n{said}\n--- wanted ---\n{wanted}", path.display()).into());
+    }
+    Ok(())
+}
+
+/// Command lines that fail, on the recorded host, and their messages: the page of them is
+/// `tests/look/errors`.
+const ERRORS: &[&str] = &[
+    "",
+    "nosuch",
+    "ps",
+    "ps nosuch",
+    "ps wbe",
+    "ps old",
+    "ps docker:",
+    "ps dokcer:web",
+    "ps pid:0",
+    "ps pid:999",
+    "ps cgroup:docker",
+    "ps cgroup:/nosuch",
+    "ps 3f",
+    "ps web -o nosuch",
+    "ps web --sort blokced",
+    "ps web --signal TREM",
+    "ps web --watch=soon",
+    "ls --runtime doker",
+    "ls -o nmae",
+    "signals web TREM",
+    "signals --decode xyz",
+    "signal web",
+    "signal web TREM",
+    "signal web TERM",
+    "signal 812 TERM",
+    "signal web TERM --wait=often",
+    "stop web --order some",
+    "stop web --ladder TERM",
+    "stop web --ladder TERM:5s,TREM:1s",
+    "doctor nosuch",
+    "inspect web --pid 99",
+    "inspect web --pid 0",
+    "exec web --ns nosuch -- true",
+    "exec web --env-file /nosuch -- true",
+    "exec web -- true",
+    "cp one two",
+    "cp - -",
+    "cp web:/x",
+    "cp nosuch:/etc/passwd .",
+    "cp web:/etc/passwd .",
+    "completions tcsh",
+    "--color sometimes ls",
+    "--host-root /nosuch ls",
+];
+
+fn errors() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    unpack("docker-systemd-v2", folder.path())?;
+    let (mut page, mut wrong) = (String::new(), String::new());
+    for line in ERRORS {
+        let root = folder.path().display().to_string();
+        let mut arguments = Vec::new();
+        if !line.is_empty() && !line.contains("--host-root") {
+            arguments.extend(["--host-root", &root]);
+        }
+        arguments.extend(line.split_whitespace());
+        let mut command = cinspect(&arguments);
+        command.current_dir(folder.path());
+        let run = finish(command);
+        check(run.code != 0, format!("`{line}` does not fail"))?;
+        same((line, run.out.as_str()), (line, ""))?;
+        let said = run.err.replace(&root, "ROOT");
+        // (Without any argument the whole help is said.)
+        let said =
+            if line.is_empty() { said.lines().next().unwrap_or_default().into() } else { said };
+        page.push_str(&format!("$ cinspect {line}\n{}\nstatus {}\n\n", said.trim_end(), run.code));
+        if line.is_empty() {
+            continue;
+        }
+        let first = said.lines().next().unwrap_or_default();
+        if !first.starts_with("cinspect: ") || first.ends_with('.') || !said.contains("\nhint: ") {
+            wrong.push_str(&format!("$ cinspect {line}\n{said}"));
+        }
+    }
+    let shown = &page;
+    check(wrong.is_empty(), format!("{shown}\nnot what, why and what next:\n{wrong}"))?;
+    let path = repository().join("tests/look/errors");
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::create_dir_all(repository().join("tests/look"))?;
+        std::fs::write(&path, &page)?;
+    }
+    let wanted = std::fs::read_to_string(&path).unwrap_or_default();
+    if page == wanted {
+        return Ok(());
+    }
+    let differs = page.lines().zip(wanted.lines()).find(|(is, was)| is != was);
+    Err(format!("{} is not as it was: {differs:?}", path.display()).into())
+}
