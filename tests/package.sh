@@ -1,0 +1,210 @@
+#!/bin/sh
+# What is installed, as it is installed: builds the Debian package and the static program, and runs both
+# where there is nothing else. As root; needs binutils busybox-static dpkg-dev file gcc lintian.
+set -eu
+cd "$(dirname "$0")/.."
+
+# Mounts stay ours.
+if [ "${1:-}" != apart ]; then
+    [ "$(id -u)" = 0 ] || { echo "tests/package.sh: it takes root" >&2; exit 77; }
+    exec unshare -m -- sh "$0" apart
+fi
+mount --make-rprivate /
+work=$(mktemp -d)
+chmod 755 "$work"
+inner=''
+
+leave() {
+    status=$?
+    set +e
+    # Our own child's child.
+    [ -z "$inner" ] || kill -9 "$inner"
+    [ "$status" = 0 ] || note failed
+    umount -l "$work"/*/proc "$work"/*/sys 2> /dev/null
+    rm -rf --one-file-system "$work"
+    exit "$status"
+}
+trap leave EXIT
+trap 'exit 130' INT TERM
+
+step=start
+fail() {
+    printf 'package: %s: %.2000s\n' "$step" "$*" >&2
+    exit 1
+}
+
+# For the count of tests/run.
+note() {
+    [ -z "${CINSPECT_TEST_REPORT:-}" ] || printf 'package\t%s\t%s\t\n' "$step" "$1" >> "$CINSPECT_TEST_REPORT"
+}
+
+# Names what comes next; what came before held.
+begin() {
+    [ "$step" = start ] || { note ok; echo "ok $step"; }
+    step=$1
+}
+
+# Runs a command, which has to leave with this status; what it said is in `out`.
+expect() {
+    wanted=$1 status=0
+    shift
+    out=$("$@" 2>&1) || status=$?
+    [ "$status" = "$wanted" ] || fail "$* left with $status, not $wanted: $out"
+}
+
+says() {
+    case $out in *"$1"*) ;; *) fail "it does not say '$1': $out" ;; esac
+}
+
+version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+target=${CARGO_TARGET_DIR:-target}
+
+begin "cargo-deb is here"
+cache=${CINSPECT_TEST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/cinspect-test}/cargo-deb
+PATH=$cache/bin:$PATH
+if ! command -v cargo-deb > /dev/null; then
+    CARGO_TARGET_DIR=$work/cargo-deb cargo install cargo-deb --version '^3' --locked --quiet --root "$cache" ||
+        fail "cargo-deb is not here and cannot be installed; is the registry reachable?"
+fi
+
+begin "the package is built"
+deb=$work/cinspect.deb
+cargo deb --locked --quiet --output "$deb" > "$work/log" 2>&1 || fail "$(cat "$work/log")"
+
+begin "the package has no error"
+expect 0 lintian --allow-root --fail-on error --tag-display-limit 0 "$deb"
+[ -z "$out" ] || echo "$out"
+
+begin "the package holds what it should"
+mkdir "$work/x"
+dpkg-deb -x "$deb" "$work/x"
+# A path in the package, gzipped where it ends in .gz, and the file here that it has to be.
+same() {
+    [ -f "$work/x/$1" ] || fail "no $1"
+    case $1 in
+        *.gz) gzip -dc "$work/x/$1" ;;
+        *) cat "$work/x/$1" ;;
+    esac | cmp -s - "$2" || fail "$1 is not $2"
+}
+share=usr/share
+same usr/bin/cinspect "$target/release/cinspect"
+same $share/bash-completion/completions/cinspect completions/cinspect.bash
+same $share/zsh/vendor-completions/_cinspect completions/_cinspect
+same $share/fish/vendor_completions.d/cinspect.fish completions/cinspect.fish
+same $share/doc/cinspect/changelog.gz CHANGELOG.md
+same $share/doc/cinspect/changelog.Debian.gz contrib/debian/changelog
+same $share/doc/cinspect/copyright contrib/debian/copyright
+if [ -f "$work/x/$share/doc/cinspect/README.md" ]; then
+    same $share/doc/cinspect/README.md README.md
+else
+    same $share/doc/cinspect/README.md.gz README.md
+fi
+for page in man/*.[1-8]; do
+    same "$share/man/man${page##*.}/${page##*/}.gz" "$page"
+done
+for field in Package:cinspect Version:"$version-1" Section:admin Priority:optional; do
+    [ "$(dpkg-deb -f "$deb" "${field%%:*}")" = "${field#*:}" ] || fail "its ${field%%:*} is not ${field#*:}"
+done
+head -n 1 contrib/debian/changelog | grep -qF "($version-1)" || fail "contrib/debian/changelog is not of $version"
+
+begin "the package runs in a clean root"
+root=$work/root
+mkdir -p "$root/usr/bin" "$root/usr/sbin" "$root/usr/lib" "$root/usr/lib64"
+for folder in bin sbin lib lib64; do ln -s "usr/$folder" "$root/$folder"; done
+mkdir -p "$root/var/lib/dpkg/info" "$root/var/lib/dpkg/updates" "$root/proc"
+: > "$root/var/lib/dpkg/status"
+# Nothing is in it but what the package depends on, as it is installed here.
+names() { tr ',' '\n' | sed 's/|.*//; s/(.*//; s/:.*//; s/ //g' | sort -u; }
+todo=$(dpkg-deb -f "$deb" Depends | names)
+[ -n "$todo" ] || fail "it depends on nothing"
+known=' '
+while [ -n "$todo" ]; do
+    next=''
+    for package in $todo; do
+        case $known in *" $package "*) continue ;; esac
+        known="$known$package "
+        dpkg-query -s "$package" > "$work/stanza" 2> /dev/null || fail "it depends on $package, which is not here"
+        { cat "$work/stanza"; echo; } >> "$root/var/lib/dpkg/status"
+        # Folders come by themselves: /lib is a link.
+        dpkg-query -L "$package" | while read -r path; do
+            [ -d "$path" ] && [ ! -L "$path" ] || echo "$path"
+        done | tar -c --no-recursion -T - 2> /dev/null | tar -x --keep-directory-symlink -C "$root"
+        next="$next $(dpkg-query -W -f '${Depends}' "$package" | names | tr '\n' ' ')"
+    done
+    todo=$(echo "$next" | tr ' ' '\n' | sed '/^$/d' | sort -u)
+done
+expect 0 dpkg --root="$root" --install "$deb"
+expect 0 chroot "$root" /usr/bin/cinspect --version
+says "cinspect $version"
+mount --bind /proc "$root/proc"
+expect 0 chroot "$root" /usr/bin/cinspect ls
+umount "$root/proc"
+expect 0 dpkg --root="$root" --purge cinspect
+[ -z "$(find "$root" -name '*cinspect*' ! -path '*/log/*')" ] || fail "something is left: $(find "$root" -name '*cinspect*')"
+
+begin "the static program is built"
+static=$(contrib/static --quiet 2> "$work/log") || fail "$(cat "$work/log")"
+static=${static%% *}
+expect 0 file -b "$static"
+case $out in *"static-pie linked"* | *"statically linked"*) ;; *) fail "$out" ;; esac
+# ldd says it of a static one, and leaves with 1 where it is not position-independent.
+out=$(ldd "$static" 2>&1) || true
+case $out in *"statically linked"* | *"not a dynamic"*) ;; *) fail "$out" ;; esac
+
+begin "the static program runs where nothing is"
+mkdir -p "$work/empty/proc"
+cp "$static" "$work/empty/cinspect"
+expect 0 chroot "$work/empty" /cinspect --version
+says "cinspect $version"
+unshare --pid --fork --mount-proc sleep 600 > /dev/null 2>&1 &
+outer=$!
+for _ in 1 2 3 4 5 6 7 8 9 10; do
+    read -r inner _ < "/proc/$outer/task/$outer/children" || true
+    [ -z "$inner" ] || break
+    sleep 0.2
+done
+[ -n "$inner" ] || fail "unshare has no child"
+mount --bind /proc "$work/empty/proc"
+expect 0 chroot "$work/empty" /cinspect ls
+says "$inner"
+umount "$work/empty/proc"
+
+begin "the static program runs in a busybox container"
+box=$work/box
+mkdir -p "$box/bin" "$box/proc" "$box/sys" "$box/tmp"
+cp /bin/busybox "$box/bin/busybox"
+ln -s busybox "$box/bin/sh"
+cp "$static" "$box/bin/cinspect"
+mount --rbind /proc "$box/proc"
+mount --rbind /sys "$box/sys"
+expect 0 chroot "$box" /bin/sh -c "/bin/cinspect ps pid:$inner"
+says "sleep 600"
+expect 0 chroot "$box" /bin/sh -c "/bin/cinspect signal pid:$inner CONT --dry-run"
+
+# Where the newest system calls are missing. 332 and 291 is statx of Linux 4.11, so that this is 4.9;
+# 436 is close_range, and pidfd_open is the 434 of Linux 5.3.
+${CC:-cc} -O1 -o "$work/nosys" tests/nosys.c
+case $(uname -m) in x86_64) statx=332 ;; *) statx=291 ;; esac
+for since in "4.9 $statx" "5.3 436"; do
+    kernel=${since% *}
+    begin "the static program runs on Linux $kernel"
+    for program in "$static" "$target/release/cinspect"; do
+        expect 0 "$work/nosys" "${since#* }" "$program" ls
+        says "$inner"
+        expect 0 "$work/nosys" "${since#* }" "$program" ps "pid:$inner"
+        says "sleep 600"
+        expect 0 "$work/nosys" "${since#* }" "$program" inspect "pid:$inner"
+        expect 0 "$work/nosys" "${since#* }" "$program" doctor "pid:$inner"
+        says "no handler for TERM"
+    done
+done
+expect 0 "$work/nosys" 436 "$static" signal "pid:$inner" CONT
+expect 0 "$work/nosys" 436 "$static" exec "pid:$inner" -- true
+# Without pidfd nothing is sent, and it says which kernel it takes.
+status=0
+out=$("$work/nosys" "$statx" "$static" signal "pid:$inner" KILL 2>&1) || status=$?
+[ "$status" != 0 ] || fail "a signal without pidfd: $out"
+[ -d "/proc/$inner" ] || fail "a signal was sent without pidfd"
+says "5.3"
+begin end
+echo "package: $(wc -c < "$deb") bytes; program: $(wc -c < "$target/release/cinspect"); static: $(wc -c < "$static")"
