@@ -192,12 +192,14 @@ pub fn judge(subject: &Subject<'_>, signal: Signal, to: To) -> Judgement {
     match taker(subject, signal, to) {
         Taker::Thread if act == Verdict::Stops => terminal_stop(subject, signal),
         // The shield of an init is asked when a signal is sent, of the main thread, and when it is
-        // taken. What ends a process without a core is carried out in between (complete_signal,
-        // since Linux 4.15): where the main thread blocks it and another does not, it kills.
-        Taker::Thread if act == Verdict::Discarded && kills_at_once(subject, signal) => {
-            let judged = with_state(subject, signal, Verdict::Terminates);
-            let why = "PID 1, but its main thread blocks it and another does not: the shield fails";
-            Judgement { note: judged.note.or(Some(why.into())), ..judged }
+        // taken. Where the main thread blocks it and another does not, complete_signal comes in
+        // between: since Linux 4.15 it carries out there what ends a process without a core, shield
+        // or not. On some kernels of 6.18 that was seen, on others (6.18.44) nothing happens.
+        Taker::Thread if act == Verdict::Discarded && ends_at_once(subject, signal) => {
+            Judgement::because(
+                Verdict::Unknown,
+                "PID 1, but its main thread blocks it and another does not: some kernels end it, others do nothing",
+            )
         }
         Taker::Thread if act.is_lost() => lost(subject, act),
         Taker::Thread => with_state(subject, signal, act),
@@ -218,8 +220,9 @@ pub fn judge(subject: &Subject<'_>, signal: Signal, to: To) -> Judgement {
     }
 }
 
-/// Whether it is carried out as soon as a thread is found that takes it: not where it writes a core.
-fn kills_at_once(subject: &Subject<'_>, signal: Signal) -> bool {
+/// Whether it may be carried out as soon as a thread is found that takes it: not where it writes a
+/// core.
+fn ends_at_once(subject: &Subject<'_>, signal: Signal) -> bool {
     signal.default_action() == DefaultAction::Terminate && !subject.state.is_stopped()
 }
 
