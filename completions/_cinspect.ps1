@@ -21,13 +21,13 @@ Register-ArgumentCompleter -Native -CommandName 'cinspect' -ScriptBlock {
 
     $completions = @(switch ($command) {
         'cinspect' {
-            [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When to colour')
+            [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When to colour: auto (at a terminal, unless `NO_COLOR` is set), always, never')
             [CompletionResult]::new('--host-root', '--host-root', [CompletionResultType]::ParameterName, 'The host''s file system, as mounted there: inside a privileged container')
             [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Print NDJSON: one object a line, with stable names and exact strings')
             [CompletionResult]::new('-v', '-v', [CompletionResultType]::ParameterName, 'Tell each step of finding the container, on stderr')
             [CompletionResult]::new('--verbose', '--verbose', [CompletionResultType]::ParameterName, 'Tell each step of finding the container, on stderr')
-            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
-            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print this; `cinspect help CMD` tells more')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print this; `cinspect help CMD` tells more')
             [CompletionResult]::new('-V', '-V ', [CompletionResultType]::ParameterName, 'Print version')
             [CompletionResult]::new('--version', '--version', [CompletionResultType]::ParameterName, 'Print version')
             [CompletionResult]::new('ls', 'ls', [CompletionResultType]::ParameterValue, 'List the containers on this host, of every engine')
@@ -50,32 +50,32 @@ Register-ArgumentCompleter -Native -CommandName 'cinspect' -ScriptBlock {
             [CompletionResult]::new('--runtime', '--runtime', [CompletionResultType]::ParameterName, 'Only containers of this runtime: docker, podman, …, bare')
             [CompletionResult]::new('-o', '-o', [CompletionResultType]::ParameterName, 'Columns to show, or `help` for what there is; `+` before the first adds to the usual ones')
             [CompletionResult]::new('--columns', '--columns', [CompletionResultType]::ParameterName, 'Columns to show, or `help` for what there is; `+` before the first adds to the usual ones')
-            [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When to colour')
+            [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When to colour: auto (at a terminal, unless `NO_COLOR` is set), always, never')
             [CompletionResult]::new('--host-root', '--host-root', [CompletionResultType]::ParameterName, 'The host''s file system, as mounted there: inside a privileged container')
             [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Print ids only')
             [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Print ids only')
             [CompletionResult]::new('--no-trunc', '--no-trunc', [CompletionResultType]::ParameterName, 'Do not shorten ids and images')
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print this; `cinspect help ls` tells more')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print this; `cinspect help ls` tells more')
             [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Print NDJSON: one object a line, with stable names and exact strings')
             [CompletionResult]::new('-v', '-v', [CompletionResultType]::ParameterName, 'Tell each step of finding the container, on stderr')
             [CompletionResult]::new('--verbose', '--verbose', [CompletionResultType]::ParameterName, 'Tell each step of finding the container, on stderr')
-            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
-            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
             break
         }
         'cinspect;list' {
             [CompletionResult]::new('--runtime', '--runtime', [CompletionResultType]::ParameterName, 'Only containers of this runtime: docker, podman, …, bare')
             [CompletionResult]::new('-o', '-o', [CompletionResultType]::ParameterName, 'Columns to show, or `help` for what there is; `+` before the first adds to the usual ones')
             [CompletionResult]::new('--columns', '--columns', [CompletionResultType]::ParameterName, 'Columns to show, or `help` for what there is; `+` before the first adds to the usual ones')
-            [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When to colour')
+            [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When to colour: auto (at a terminal, unless `NO_COLOR` is set), always, never')
             [CompletionResult]::new('--host-root', '--host-root', [CompletionResultType]::ParameterName, 'The host''s file system, as mounted there: inside a privileged container')
             [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Print ids only')
             [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Print ids only')
             [CompletionResult]::new('--no-trunc', '--no-trunc', [CompletionResultType]::ParameterName, 'Do not shorten ids and images')
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print this; `cinspect help ls` tells more')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print this; `cinspect help ls` tells more')
             [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Print NDJSON: one object a line, with stable names and exact strings')
             [CompletionResult]::new('-v', '-v', [CompletionResultType]::ParameterName, 'Tell each step of finding the container, on stderr')
             [CompletionResult]::new('--verbose', '--verbose', [CompletionResultType]::ParameterName, 'Tell each step of finding the container, on stderr')
-            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
-            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
             break
         }
         'cinspect;ps' {
@@ -85,17 +85,17 @@ Register-ArgumentCompleter -Native -CommandName 'cinspect' -ScriptBlock {
             [CompletionResult]::new('--signal', '--signal', [CompletionResultType]::ParameterName, 'Show what this signal would do, not the container''s stop signal')
             [CompletionResult]::new('-w', '-w', [CompletionResultType]::ParameterName, 'Look again every so many seconds; what appears, leaves or changes is marked `+`, `-`, `*`')
             [CompletionResult]::new('--watch', '--watch', [CompletionResultType]::ParameterName, 'Look again every so many seconds; what appears, leaves or changes is marked `+`, `-`, `*`')
-            [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When to colour')
+            [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When to colour: auto (at a terminal, unless `NO_COLOR` is set), always, never')
             [CompletionResult]::new('--host-root', '--host-root', [CompletionResultType]::ParameterName, 'The host''s file system, as mounted there: inside a privileged container')
             [CompletionResult]::new('--flat', '--flat', [CompletionResultType]::ParameterName, 'List processes without the tree')
             [CompletionResult]::new('-T', '-T ', [CompletionResultType]::ParameterName, 'Show threads too, each with its own masks')
             [CompletionResult]::new('--threads', '--threads', [CompletionResultType]::ParameterName, 'Show threads too, each with its own masks')
             [CompletionResult]::new('--raw', '--raw', [CompletionResultType]::ParameterName, 'Show masks in hexadecimal, as the kernel does')
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print this; `cinspect help ps` tells more')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print this; `cinspect help ps` tells more')
             [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Print NDJSON: one object a line, with stable names and exact strings')
             [CompletionResult]::new('-v', '-v', [CompletionResultType]::ParameterName, 'Tell each step of finding the container, on stderr')
             [CompletionResult]::new('--verbose', '--verbose', [CompletionResultType]::ParameterName, 'Tell each step of finding the container, on stderr')
-            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
-            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
             break
         }
         'cinspect;signal' {
@@ -112,7 +112,7 @@ Register-ArgumentCompleter -Native -CommandName 'cinspect' -ScriptBlock {
             [CompletionResult]::new('--wait', '--wait', [CompletionResultType]::ParameterName, 'Wait until the targets have ended, at most this long')
             [CompletionResult]::new('-k', '-k', [CompletionResultType]::ParameterName, 'KILL what is left after this time')
             [CompletionResult]::new('--kill-after', '--kill-after', [CompletionResultType]::ParameterName, 'KILL what is left after this time')
-            [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When to colour')
+            [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When to colour: auto (at a terminal, unless `NO_COLOR` is set), always, never')
             [CompletionResult]::new('--host-root', '--host-root', [CompletionResultType]::ParameterName, 'The host''s file system, as mounted there: inside a privileged container')
             [CompletionResult]::new('--all', '--all', [CompletionResultType]::ParameterName, 'Every process of the container, those that appear meanwhile too')
             [CompletionResult]::new('--except-init', '--except-init', [CompletionResultType]::ParameterName, 'Leave the init out of what is chosen')
@@ -122,11 +122,11 @@ Register-ArgumentCompleter -Native -CommandName 'cinspect' -ScriptBlock {
             [CompletionResult]::new('--require-handler', '--require-handler', [CompletionResultType]::ParameterName, 'Send nothing unless every target has a handler for the signal')
             [CompletionResult]::new('-l', '-l', [CompletionResultType]::ParameterName, 'List the signals')
             [CompletionResult]::new('--list', '--list', [CompletionResultType]::ParameterName, 'List the signals')
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print this; `cinspect help signal` tells more')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print this; `cinspect help signal` tells more')
             [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Print NDJSON: one object a line, with stable names and exact strings')
             [CompletionResult]::new('-v', '-v', [CompletionResultType]::ParameterName, 'Tell each step of finding the container, on stderr')
             [CompletionResult]::new('--verbose', '--verbose', [CompletionResultType]::ParameterName, 'Tell each step of finding the container, on stderr')
-            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
-            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
             break
         }
         'cinspect;kill' {
@@ -143,7 +143,7 @@ Register-ArgumentCompleter -Native -CommandName 'cinspect' -ScriptBlock {
             [CompletionResult]::new('--wait', '--wait', [CompletionResultType]::ParameterName, 'Wait until the targets have ended, at most this long')
             [CompletionResult]::new('-k', '-k', [CompletionResultType]::ParameterName, 'KILL what is left after this time')
             [CompletionResult]::new('--kill-after', '--kill-after', [CompletionResultType]::ParameterName, 'KILL what is left after this time')
-            [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When to colour')
+            [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When to colour: auto (at a terminal, unless `NO_COLOR` is set), always, never')
             [CompletionResult]::new('--host-root', '--host-root', [CompletionResultType]::ParameterName, 'The host''s file system, as mounted there: inside a privileged container')
             [CompletionResult]::new('--all', '--all', [CompletionResultType]::ParameterName, 'Every process of the container, those that appear meanwhile too')
             [CompletionResult]::new('--except-init', '--except-init', [CompletionResultType]::ParameterName, 'Leave the init out of what is chosen')
@@ -153,11 +153,11 @@ Register-ArgumentCompleter -Native -CommandName 'cinspect' -ScriptBlock {
             [CompletionResult]::new('--require-handler', '--require-handler', [CompletionResultType]::ParameterName, 'Send nothing unless every target has a handler for the signal')
             [CompletionResult]::new('-l', '-l', [CompletionResultType]::ParameterName, 'List the signals')
             [CompletionResult]::new('--list', '--list', [CompletionResultType]::ParameterName, 'List the signals')
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print this; `cinspect help signal` tells more')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print this; `cinspect help signal` tells more')
             [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Print NDJSON: one object a line, with stable names and exact strings')
             [CompletionResult]::new('-v', '-v', [CompletionResultType]::ParameterName, 'Tell each step of finding the container, on stderr')
             [CompletionResult]::new('--verbose', '--verbose', [CompletionResultType]::ParameterName, 'Tell each step of finding the container, on stderr')
-            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
-            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
             break
         }
         'cinspect;signals' {
@@ -165,13 +165,13 @@ Register-ArgumentCompleter -Native -CommandName 'cinspect' -ScriptBlock {
             [CompletionResult]::new('--decode', '--decode', [CompletionResultType]::ParameterName, 'Say which signals are in a mask, as `/proc/PID/status` shows it')
             [CompletionResult]::new('-o', '-o', [CompletionResultType]::ParameterName, 'Columns to show, or `help` for what there is; `+` before the first adds to the usual ones')
             [CompletionResult]::new('--columns', '--columns', [CompletionResultType]::ParameterName, 'Columns to show, or `help` for what there is; `+` before the first adds to the usual ones')
-            [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When to colour')
+            [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When to colour: auto (at a terminal, unless `NO_COLOR` is set), always, never')
             [CompletionResult]::new('--host-root', '--host-root', [CompletionResultType]::ParameterName, 'The host''s file system, as mounted there: inside a privileged container')
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print this; `cinspect help signals` tells more')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print this; `cinspect help signals` tells more')
             [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Print NDJSON: one object a line, with stable names and exact strings')
             [CompletionResult]::new('-v', '-v', [CompletionResultType]::ParameterName, 'Tell each step of finding the container, on stderr')
             [CompletionResult]::new('--verbose', '--verbose', [CompletionResultType]::ParameterName, 'Tell each step of finding the container, on stderr')
-            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
-            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
             break
         }
         'cinspect;stop' {
@@ -181,27 +181,27 @@ Register-ArgumentCompleter -Native -CommandName 'cinspect' -ScriptBlock {
             [CompletionResult]::new('--time', '--time', [CompletionResultType]::ParameterName, 'Time until KILL')
             [CompletionResult]::new('--order', '--order', [CompletionResultType]::ParameterName, 'Who is told first')
             [CompletionResult]::new('--ladder', '--ladder', [CompletionResultType]::ParameterName, 'Steps, each with its time, instead of signal, time and KILL: `QUIT:5s,TERM:10s,KILL`')
-            [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When to colour')
+            [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When to colour: auto (at a terminal, unless `NO_COLOR` is set), always, never')
             [CompletionResult]::new('--host-root', '--host-root', [CompletionResultType]::ParameterName, 'The host''s file system, as mounted there: inside a privileged container')
             [CompletionResult]::new('--no-kill', '--no-kill', [CompletionResultType]::ParameterName, 'Do not KILL what is left; leave with status 124')
             [CompletionResult]::new('--thaw', '--thaw', [CompletionResultType]::ParameterName, 'Wake a paused container first')
             [CompletionResult]::new('-n', '-n', [CompletionResultType]::ParameterName, 'Say what would happen, and do nothing')
             [CompletionResult]::new('--dry-run', '--dry-run', [CompletionResultType]::ParameterName, 'Say what would happen, and do nothing')
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print this; `cinspect help stop` tells more')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print this; `cinspect help stop` tells more')
             [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Print NDJSON: one object a line, with stable names and exact strings')
             [CompletionResult]::new('-v', '-v', [CompletionResultType]::ParameterName, 'Tell each step of finding the container, on stderr')
             [CompletionResult]::new('--verbose', '--verbose', [CompletionResultType]::ParameterName, 'Tell each step of finding the container, on stderr')
-            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
-            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
             break
         }
         'cinspect;doctor' {
-            [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When to colour')
+            [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When to colour: auto (at a terminal, unless `NO_COLOR` is set), always, never')
             [CompletionResult]::new('--host-root', '--host-root', [CompletionResultType]::ParameterName, 'The host''s file system, as mounted there: inside a privileged container')
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print this; `cinspect help doctor` tells more')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print this; `cinspect help doctor` tells more')
             [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Print NDJSON: one object a line, with stable names and exact strings')
             [CompletionResult]::new('-v', '-v', [CompletionResultType]::ParameterName, 'Tell each step of finding the container, on stderr')
             [CompletionResult]::new('--verbose', '--verbose', [CompletionResultType]::ParameterName, 'Tell each step of finding the container, on stderr')
-            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
-            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
             break
         }
         'cinspect;exec' {
@@ -215,7 +215,7 @@ Register-ArgumentCompleter -Native -CommandName 'cinspect' -ScriptBlock {
             [CompletionResult]::new('--pid', '--pid', [CompletionResultType]::ParameterName, 'Beside the process with this number inside, in place of the init')
             [CompletionResult]::new('--ns', '--ns', [CompletionResultType]::ParameterName, 'Join these namespaces alone: user, mnt, uts, ipc, net, pid, cgroup, time')
             [CompletionResult]::new('--skip', '--skip', [CompletionResultType]::ParameterName, 'Join all but these; without mnt the command is the host''s own')
-            [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When to colour')
+            [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When to colour: auto (at a terminal, unless `NO_COLOR` is set), always, never')
             [CompletionResult]::new('--host-root', '--host-root', [CompletionResultType]::ParameterName, 'The host''s file system, as mounted there: inside a privileged container')
             [CompletionResult]::new('-t', '-t', [CompletionResultType]::ParameterName, 'Make a terminal for it even where stdin or stdout is none')
             [CompletionResult]::new('--tty', '--tty', [CompletionResultType]::ParameterName, 'Make a terminal for it even where stdin or stdout is none')
@@ -228,11 +228,11 @@ Register-ArgumentCompleter -Native -CommandName 'cinspect' -ScriptBlock {
             [CompletionResult]::new('--privileged', '--privileged', [CompletionResultType]::ParameterName, 'Keep every capability, and go without the seccomp filter')
             [CompletionResult]::new('--no-cgroup', '--no-cgroup', [CompletionResultType]::ParameterName, 'Stay in our own cgroups')
             [CompletionResult]::new('--strict', '--strict', [CompletionResultType]::ParameterName, 'Fail where something cannot be carried over')
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print this; `cinspect help exec` tells more')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print this; `cinspect help exec` tells more')
             [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Print NDJSON: one object a line, with stable names and exact strings')
             [CompletionResult]::new('-v', '-v', [CompletionResultType]::ParameterName, 'Tell each step of finding the container, on stderr')
             [CompletionResult]::new('--verbose', '--verbose', [CompletionResultType]::ParameterName, 'Tell each step of finding the container, on stderr')
-            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
-            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
             break
         }
         'cinspect;enter' {
@@ -246,7 +246,7 @@ Register-ArgumentCompleter -Native -CommandName 'cinspect' -ScriptBlock {
             [CompletionResult]::new('--pid', '--pid', [CompletionResultType]::ParameterName, 'Beside the process with this number inside, in place of the init')
             [CompletionResult]::new('--ns', '--ns', [CompletionResultType]::ParameterName, 'Join these namespaces alone: user, mnt, uts, ipc, net, pid, cgroup, time')
             [CompletionResult]::new('--skip', '--skip', [CompletionResultType]::ParameterName, 'Join all but these; without mnt the command is the host''s own')
-            [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When to colour')
+            [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When to colour: auto (at a terminal, unless `NO_COLOR` is set), always, never')
             [CompletionResult]::new('--host-root', '--host-root', [CompletionResultType]::ParameterName, 'The host''s file system, as mounted there: inside a privileged container')
             [CompletionResult]::new('-t', '-t', [CompletionResultType]::ParameterName, 'Make a terminal for it even where stdin or stdout is none')
             [CompletionResult]::new('--tty', '--tty', [CompletionResultType]::ParameterName, 'Make a terminal for it even where stdin or stdout is none')
@@ -259,17 +259,17 @@ Register-ArgumentCompleter -Native -CommandName 'cinspect' -ScriptBlock {
             [CompletionResult]::new('--privileged', '--privileged', [CompletionResultType]::ParameterName, 'Keep every capability, and go without the seccomp filter')
             [CompletionResult]::new('--no-cgroup', '--no-cgroup', [CompletionResultType]::ParameterName, 'Stay in our own cgroups')
             [CompletionResult]::new('--strict', '--strict', [CompletionResultType]::ParameterName, 'Fail where something cannot be carried over')
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print this; `cinspect help exec` tells more')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print this; `cinspect help exec` tells more')
             [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Print NDJSON: one object a line, with stable names and exact strings')
             [CompletionResult]::new('-v', '-v', [CompletionResultType]::ParameterName, 'Tell each step of finding the container, on stderr')
             [CompletionResult]::new('--verbose', '--verbose', [CompletionResultType]::ParameterName, 'Tell each step of finding the container, on stderr')
-            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
-            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
             break
         }
         'cinspect;cp' {
             [CompletionResult]::new('--chown', '--chown', [CompletionResultType]::ParameterName, 'Whom the files are to belong to, by name or number inside')
             [CompletionResult]::new('--pid', '--pid', [CompletionResultType]::ParameterName, 'As the process with this number inside sees its files, in place of the init')
-            [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When to colour')
+            [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When to colour: auto (at a terminal, unless `NO_COLOR` is set), always, never')
             [CompletionResult]::new('--host-root', '--host-root', [CompletionResultType]::ParameterName, 'The host''s file system, as mounted there: inside a privileged container')
             [CompletionResult]::new('-a', '-a', [CompletionResultType]::ParameterName, 'Keep owners, all permission bits and extended attributes')
             [CompletionResult]::new('--archive', '--archive', [CompletionResultType]::ParameterName, 'Keep owners, all permission bits and extended attributes')
@@ -282,32 +282,32 @@ Register-ArgumentCompleter -Native -CommandName 'cinspect' -ScriptBlock {
             [CompletionResult]::new('--no-progress', '--no-progress', [CompletionResultType]::ParameterName, 'Show no progress')
             [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Say nothing but errors')
             [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Say nothing but errors')
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print this; `cinspect help cp` tells more')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print this; `cinspect help cp` tells more')
             [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Print NDJSON: one object a line, with stable names and exact strings')
             [CompletionResult]::new('-v', '-v', [CompletionResultType]::ParameterName, 'Tell each step of finding the container, on stderr')
             [CompletionResult]::new('--verbose', '--verbose', [CompletionResultType]::ParameterName, 'Tell each step of finding the container, on stderr')
-            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
-            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
             break
         }
         'cinspect;inspect' {
             [CompletionResult]::new('--pid', '--pid', [CompletionResultType]::ParameterName, 'Look at this process, by its PID inside, instead of the init')
-            [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When to colour')
+            [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When to colour: auto (at a terminal, unless `NO_COLOR` is set), always, never')
             [CompletionResult]::new('--host-root', '--host-root', [CompletionResultType]::ParameterName, 'The host''s file system, as mounted there: inside a privileged container')
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print this; `cinspect help inspect` tells more')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print this; `cinspect help inspect` tells more')
             [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Print NDJSON: one object a line, with stable names and exact strings')
             [CompletionResult]::new('-v', '-v', [CompletionResultType]::ParameterName, 'Tell each step of finding the container, on stderr')
             [CompletionResult]::new('--verbose', '--verbose', [CompletionResultType]::ParameterName, 'Tell each step of finding the container, on stderr')
-            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
-            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
             break
         }
         'cinspect;completions' {
-            [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When to colour')
+            [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When to colour: auto (at a terminal, unless `NO_COLOR` is set), always, never')
             [CompletionResult]::new('--host-root', '--host-root', [CompletionResultType]::ParameterName, 'The host''s file system, as mounted there: inside a privileged container')
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print this; `cinspect help completions` tells more')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print this; `cinspect help completions` tells more')
             [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Print NDJSON: one object a line, with stable names and exact strings')
             [CompletionResult]::new('-v', '-v', [CompletionResultType]::ParameterName, 'Tell each step of finding the container, on stderr')
             [CompletionResult]::new('--verbose', '--verbose', [CompletionResultType]::ParameterName, 'Tell each step of finding the container, on stderr')
-            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
-            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
             break
         }
         'cinspect;help' {

@@ -19,7 +19,7 @@ pub struct Global {
     /// Print NDJSON: one object a line, with stable names and exact strings
     #[arg(long, global = true, help_heading = "Global options")]
     pub json: bool,
-    /// When to colour
+    /// When to colour: auto (at a terminal, unless `NO_COLOR` is set), always, never
     #[arg(
         long,
         global = true,
@@ -27,6 +27,7 @@ pub struct Global {
         value_enum,
         default_value_t,
         hide_default_value = true,
+        hide_possible_values = true,
         help_heading = "Global options"
     )]
     pub color: When,
@@ -102,8 +103,8 @@ pub fn cli() -> Command {
         .subcommand_required(true)
         .arg_required_else_help(true)
         .disable_help_subcommand(false)
-        .after_help(commands::examples_text(&commands::overview()))
         .max_term_width(100);
+    let root = commands::arranged(root, &commands::overview());
     COMMANDS.iter().fold(root, |root, command| root.subcommand(command.clap()))
 }
 

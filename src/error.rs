@@ -8,29 +8,42 @@ use std::process::ExitCode;
 pub struct Exit(pub u8);
 
 macro_rules! exits {
-    ($($name:ident = $number:literal, $means:literal;)*) => {
+    ($($name:ident = $number:literal, $commands:literal, $means:literal;)*) => {
         #[allow(non_upper_case_globals, reason = "they are the kinds of exit, each a number")]
         impl Exit {
             $(#[doc = $means] pub const $name: Self = Self($number);)*
 
-            /// Each with what it means.
-            pub const ALL: &[(Self, &str)] = &[$((Self::$name, $means),)*];
+            /// Each with the commands that leave by it (all where none is named, but for `exec`,
+            /// whose command has statuses of its own), and what it means.
+            pub const ALL: &[(Self, &str, &str)] = &[$((Self::$name, $commands, $means),)*];
         }
     };
 }
 
 exits! {
-    Done = 0, "Done.";
-    Failed = 1, "Failed.";
-    Usage = 2, "The command line is wrong.";
-    NoContainer = 3, "No such container, or more than one fits.";
-    NoProcess = 4, "No such process in it.";
-    NotPermitted = 5, "Not permitted; the message names what is missing.";
-    NothingSent = 6, "Nothing was sent, because --require-handler forbade it.";
-    TimedOut = 124, "Time ran out (--wait, --kill-after).";
-    CannotEnter = 125, "exec: cinspect itself failed; all else is the status of the command.";
-    CannotRun = 126, "exec: the command was found and cannot be run.";
-    NotFound = 127, "exec: the command was not found.";
+    Done = 0, "", "Done.";
+    Failed = 1, "", "Failed; the message says what and why.";
+    Usage = 2, "ls ps signal signals stop doctor exec cp inspect completions", "The command line is wrong.";
+    NoContainer = 3, "ps signal signals stop doctor cp inspect", "No such container, or more than one fits.";
+    NoProcess = 4, "signal signals cp inspect", "No such process in it.";
+    NotPermitted = 5, "ps signal signals stop doctor cp inspect", "Not permitted; the message names what is missing.";
+    NothingSent = 6, "signal", "Nothing was sent, because --require-handler forbade it.";
+    TimedOut = 124, "signal stop", "Time ran out (signal --wait, stop --no-kill).";
+    CannotEnter = 125, "exec", "cinspect itself failed, before the command ran.";
+    CannotRun = 126, "exec", "The command was found and cannot be run.";
+    NotFound = 127, "exec", "The command was not found.";
+}
+
+impl Exit {
+    /// What a command leaves by, and what each means.
+    pub fn of(command: &str) -> impl Iterator<Item = (Self, &'static str)> {
+        let leaves = move |commands: &str| match commands {
+            "" => command != "exec",
+            some => some.split(' ').any(|one| one == command),
+        };
+        let all = Self::ALL.iter().filter(move |(_, commands, _)| leaves(commands));
+        all.map(|(exit, _, means)| (*exit, *means))
+    }
 }
 
 impl From<Exit> for ExitCode {

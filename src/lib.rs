@@ -15,6 +15,7 @@
 //!
 //! - [`commands`]: one file a command, and the command table.
 //! - [`completion`]: what a shell is told could come next, by the command table and what runs now.
+//! - [`manual`]: the manual pages, made of the same tables as the help.
 //! - [`target`]: from what was typed to one container, and its processes in their places.
 //! - [`runtime`]: who made it: one file an engine, the runtime table, and how records are confirmed.
 //! - [`proc`]: the only reader of `/proc`, the cgroup tree and the engines' files.
@@ -24,7 +25,7 @@
 //! - [`model`]: the nouns, and how the kernel spells them.
 //! - [`sys`]: the fence around every `unsafe` and every syscall that changes something.
 //!
-//! Rooms from top to bottom: `commands` `completion`, `target` `act` `render`, `runtime`, `analysis` `proc`,
+//! Rooms from top to bottom: `manual`, `commands` `completion`, `target` `act` `render`, `runtime`, `analysis` `proc`,
 //! `model` `sys`. Imports point downward only; a test keeps that so.
 
 #[cfg(not(target_os = "linux"))]
@@ -38,6 +39,7 @@ pub mod cli;
 pub mod commands;
 pub mod completion;
 pub mod error;
+pub mod manual;
 pub mod model;
 pub mod proc;
 pub mod render;

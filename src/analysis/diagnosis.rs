@@ -54,6 +54,33 @@ pub struct Finding {
     pub remedy: Option<String>,
 }
 
+macro_rules! codes {
+    ($($name:ident = $code:literal, $about:literal;)*) => {
+        /// What kinds of findings there are, in words that stay.
+        pub mod code {
+            $(#[doc = $about] pub const $name: &str = $code;)*
+
+            /// Each, and when it is found.
+            pub const ALL: &[(&str, &str)] = &[$(($code, $about),)*];
+        }
+    };
+}
+
+codes! {
+    SHELL_FORM = "shell-form", "PID 1 is a shell without a trap, with the program as its child: `CMD` in shell form.";
+    INIT_WITHOUT_HANDLER = "init-without-handler", "PID 1 has no handler for the stop signal, which is discarded.";
+    INIT_IGNORES = "init-ignores", "PID 1 ignores the stop signal.";
+    INIT_BLOCKS = "init-blocks", "PID 1 blocks the stop signal, and nobody waits for it.";
+    STOP_SIGNAL = "stop-signal", "Another signal than the one that is sent stops it, or stops it better.";
+    CHILDREN_UNHEARD = "children-unheard", "Others are killed when PID 1 leaves, and nobody is known to tell them before.";
+    FROZEN = "frozen", "It is paused: nothing acts on a signal before it is thawed.";
+    STOPPED = "stopped", "A process is stopped, and acts on a signal after CONT.";
+    TRACED = "traced", "A process is traced: a signal is the tracer's first.";
+    ZOMBIES = "zombies", "Processes have ended, and their parent does not reap them.";
+    RESTART = "restart", "Its engine starts it again when it is stopped by somebody else.";
+    OK = "ok", "Nothing of the kind.";
+}
+
 /// What is known of the container.
 pub struct Case<'a> {
     /// The container.
@@ -79,7 +106,7 @@ pub fn diagnose(case: &Case<'_>) -> Vec<Finding> {
     if case.container.state == State::Paused {
         findings.push(Finding {
             severity: Severity::Problem,
-            code: "frozen",
+            code: code::FROZEN,
             pid: None,
             comm: None,
             message: "the container is paused: no signal takes effect before it is thawed".into(),
@@ -96,7 +123,7 @@ pub fn diagnose(case: &Case<'_>) -> Vec<Finding> {
     if let Some(why) = case.plan.comes_back(case.container.runtime) {
         findings.push(Finding {
             severity: Severity::Info,
-            code: "restart",
+            code: code::RESTART,
             pid: None,
             comm: None,
             message: format!("a stop that the engine is not told of does not last: {why}"),
@@ -155,7 +182,7 @@ fn of_init(
         let by = rather.by;
         findings.push(finding(
             severity,
-            "stop-signal",
+            code::STOP_SIGNAL,
             member,
             format!("{signal} is not what stops it well: {}", note.unwrap_or("see its manual")),
             format!(
@@ -171,7 +198,7 @@ fn of_init(
     if let Some(other) = heard.filter(|_| is_deaf(judgement)) {
         findings.push(finding(
             Severity::Problem,
-            "stop-signal",
+            code::STOP_SIGNAL,
             member,
             format!("PID 1 does nothing on {signal}, the stop signal, but has a handler for {other}: {after}"),
             format!("if it leaves on {other}, set `STOPSIGNAL SIG{other}` in the image, or `--stop-signal SIG{other}`"),
@@ -181,28 +208,28 @@ fn of_init(
     match judgement.verdict {
         Verdict::Discarded if shell && !children.is_empty() => findings.push(finding(
             Severity::Problem,
-            "shell-form",
+            code::SHELL_FORM,
             member,
             format!("PID 1 is a shell without a trap for {signal}: the kernel discards it, its children are not told, and {after}"),
             "write the command in exec form (`CMD [\"program\"]`), put `exec` before the last command, or trap the signal and pass it on",
         )),
         Verdict::Discarded => findings.push(finding(
             Severity::Problem,
-            "init-without-handler",
+            code::INIT_WITHOUT_HANDLER,
             member,
             format!("PID 1 has no handler for {signal}: the kernel discards it, and {after}"),
             "run it below an init (`--init`, `init: true`, tini), or let it handle the signal",
         )),
         Verdict::Ignored => findings.push(finding(
             Severity::Problem,
-            "init-ignores",
+            code::INIT_IGNORES,
             member,
             format!("PID 1 ignores {signal}: {after}"),
             "let it handle the signal, or choose one that it handles as stop signal",
         )),
         Verdict::Pending => findings.push(finding(
             Severity::Problem,
-            "init-blocks",
+            code::INIT_BLOCKS,
             member,
             format!("every thread of PID 1 blocks {signal} and nobody waits for it: {after}"),
             "unblock it, or wait for it with sigwait or a signalfd",
@@ -241,7 +268,7 @@ fn unheard(case: &Case<'_>, at: usize, signal: Signal, findings: &mut Vec<Findin
     if is_shell(member) {
         findings.push(finding(
             Severity::Warning,
-            "children-unheard",
+            code::CHILDREN_UNHEARD,
             member,
             format!("PID 1 is a shell with a trap for {signal}: unless the trap passes it on and waits, {} killed unheard when it leaves", count(below.len())),
             "in the trap, `kill -TERM` the children and `wait` for them; or `cinspect stop --order leaves`",
@@ -249,7 +276,7 @@ fn unheard(case: &Case<'_>, at: usize, signal: Signal, findings: &mut Vec<Findin
     } else if tells == Tells::Nobody {
         findings.push(finding(
             Severity::Problem,
-            "children-unheard",
+            code::CHILDREN_UNHEARD,
             member,
             format!("PID 1 leaves on {signal} and tells nobody: {} killed unheard when it does", count(below.len())),
             "let PID 1 be a program that has the services stopped first and waits; or `cinspect stop --order leaves`",
@@ -312,15 +339,15 @@ fn delayed(severity: Severity, member: &Member, judgement: &Judgement, signal: S
     let state = member.process.stat.state;
     let why = judgement.note.as_deref().unwrap_or("it does not run");
     let (code, remedy) = match () {
-        () if state.is_stopped() => ("stopped", "`cinspect signal … CONT` lets it run"),
+        () if state.is_stopped() => (code::STOPPED, "`cinspect signal … CONT` lets it run"),
         () if state.is_traced() || member.process.status.tracer_pid != 0 => {
-            ("traced", "let the tracer detach")
+            (code::TRACED, "let the tracer detach")
         }
         () if state.is_uninterruptible() => (
             "uninterruptible",
             "it waits for a device or a network file system: look at what it waits for",
         ),
-        () => ("frozen", "thaw its cgroup"),
+        () => (code::FROZEN, "thaw its cgroup"),
     };
     finding(severity, code, member, format!("{signal} takes no effect: {why}"), remedy)
 }
@@ -339,7 +366,7 @@ fn zombies(case: &Case<'_>, findings: &mut Vec<Finding>) {
         let zombies = if many == 1 { "1 zombie".into() } else { format!("{many} zombies") };
         findings.push(finding(
             Severity::Warning,
-            "zombies",
+            code::ZOMBIES,
             &case.members[parent],
             format!("it does not reap its children: {zombies}"),
             "let it wait for them, or run it below an init (`--init`, tini)",
@@ -362,7 +389,7 @@ fn fine(case: &Case<'_>, init: Option<usize>, signal: Signal, grace: Duration) -
     };
     Finding {
         severity: Severity::Ok,
-        code: "ok",
+        code: code::OK,
         pid: what.and_then(|(member, _)| member.pid),
         comm: what.map(|(member, _)| member.process.stat.comm.clone()),
         message,

@@ -11,6 +11,8 @@ use crate::model::verdict::Verdict;
 pub struct Runtime {
     /// What people call it.
     pub name: &'static str,
+    /// What it makes of a signal, as the manual says it behind its name.
+    pub about: &'static str,
     /// Whether it is there to tell others, as PID 1.
     pub tells: Tells,
     /// A signal that programs are told to leave by and that does not do it well, and the one that
@@ -56,17 +58,33 @@ struct Case<'a> {
 
 /// THE TABLE: the first that fits decides.
 pub static RUNTIMES: &[Runtime] = &[
-    Runtime { name: "Go", tells: Tells::Unknown, rather: None, is: is_go, says: go },
+    Runtime {
+        name: "Go",
+        about: "catches nearly everything for itself, whether the program asked for it or not. A program that did not (signal.Notify) exits with status 2 on TERM, and the mask cannot tell. It sends itself URG all the time.",
+        tells: Tells::Unknown,
+        rather: None,
+        is: is_go,
+        says: go,
+    },
     Runtime {
         name: "Node",
+        about: "has handlers of its own for INT and TERM that put the terminal back and raise the default again: as PID 1 it survives them, elsewhere it ends, unless the program listens (process.on). USR1 starts its inspector.",
         tells: Tells::Unknown,
         rather: None,
         is: |p| runs(p, &["node", "nodejs"]) && listens_like_node(p),
         says: node,
     },
-    Runtime { name: "JVM", tells: Tells::Unknown, rather: None, is: is_jvm, says: jvm },
+    Runtime {
+        name: "JVM",
+        about: "runs its shutdown hooks on TERM, INT and HUP and exits with 128 and the signal; QUIT prints a thread dump.",
+        tells: Tells::Unknown,
+        rather: None,
+        is: is_jvm,
+        says: jvm,
+    },
     Runtime {
         name: "supervisord",
+        about: "stops each of its programs by that one's own stop signal, and leaves then; HUP starts everything anew.",
         tells: Tells::All,
         rather: None,
         is: |p| runs_like(p, "python") && p.stat.comm == b"supervisord",
@@ -74,6 +92,7 @@ pub static RUNTIMES: &[Runtime] = &[
     },
     Runtime {
         name: "CPython",
+        about: "catches INT alone, and raises KeyboardInterrupt; TERM has the default unless the program sets a handler.",
         tells: Tells::Unknown,
         rather: None,
         is: |p| runs_like(p, "python"),
@@ -81,6 +100,7 @@ pub static RUNTIMES: &[Runtime] = &[
     },
     Runtime {
         name: "init",
+        about: "tini, docker-init and catatonit wait for every signal and pass it on to their one child, not to that one's children.",
         tells: Tells::Child,
         rather: None,
         // Podman's stands where it mounts it, by another name.
@@ -92,6 +112,7 @@ pub static RUNTIMES: &[Runtime] = &[
     },
     Runtime {
         name: "dumb-init",
+        about: "passes it on to the whole session of its child.",
         tells: Tells::All,
         rather: None,
         is: |p| runs(p, &["dumb-init"]),
@@ -99,6 +120,7 @@ pub static RUNTIMES: &[Runtime] = &[
     },
     Runtime {
         name: "nginx",
+        about: "leaves at once on TERM and drops open requests; QUIT lets them end; HUP reads the configuration again.",
         tells: Tells::All,
         rather: Some(Rather { than: Signal::TERM, by: Signal::QUIT, kills: false }),
         is: |p| runs(p, &["nginx"]),
@@ -106,6 +128,7 @@ pub static RUNTIMES: &[Runtime] = &[
     },
     Runtime {
         name: "systemd",
+        about: "as PID 1 starts itself anew on TERM and stops nothing; RTMIN+3 stops its units and leaves.",
         tells: Tells::All,
         rather: Some(Rather { than: Signal::TERM, by: Signal::RTMIN_3, kills: true }),
         is: |p| runs(p, &["systemd"]),
@@ -113,6 +136,7 @@ pub static RUNTIMES: &[Runtime] = &[
     },
     Runtime {
         name: "s6-svscan",
+        about: "has its services stopped, each by its own signal, and leaves.",
         tells: Tells::All,
         rather: None,
         is: |p| runs(p, &["s6-svscan"]),
@@ -120,6 +144,7 @@ pub static RUNTIMES: &[Runtime] = &[
     },
     Runtime {
         name: "s6-supervise",
+        about: "stops its one service by that one's own signal, and leaves then.",
         tells: Tells::Child,
         rather: None,
         is: |p| runs(p, &["s6-supervise"]),
@@ -127,6 +152,7 @@ pub static RUNTIMES: &[Runtime] = &[
     },
     Runtime {
         name: "runit",
+        about: "blocks TERM for ever; CONT makes it leave, where its file stopit may be executed.",
         tells: Tells::All,
         rather: Some(Rather { than: Signal::TERM, by: Signal::CONT, kills: true }),
         is: |p| runs(p, &["runit"]),
@@ -134,6 +160,7 @@ pub static RUNTIMES: &[Runtime] = &[
     },
     Runtime {
         name: "runsvdir",
+        about: "leaves at once on TERM and tells nobody; HUP tells every runsv, and does not wait.",
         tells: Tells::Nobody,
         rather: None,
         is: |p| runs(p, &["runsvdir"]),
@@ -141,6 +168,7 @@ pub static RUNTIMES: &[Runtime] = &[
     },
     Runtime {
         name: "runsv",
+        about: "sends its service TERM and CONT, and leaves when that has ended.",
         tells: Tells::Child,
         rather: None,
         is: |p| runs(p, &["runsv"]),
@@ -148,6 +176,7 @@ pub static RUNTIMES: &[Runtime] = &[
     },
     Runtime {
         name: "shell",
+        about: "tells none of its children. Without a trap it is discarded as PID 1, and ends it elsewhere; INT is caught by every shell and is no trap for sure. A trap runs when the command in the foreground has ended.",
         tells: Tells::Unknown,
         rather: None,
         is: |p| {

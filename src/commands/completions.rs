@@ -25,7 +25,7 @@ pub const COMMAND: Command = command::<Completions>(
     &[
         (
             "cinspect completions bash > /etc/bash_completion.d/cinspect",
-            "for everybody who uses bash here",
+            "for whoever uses bash here",
         ),
         (
             "cinspect completions zsh > /usr/local/share/zsh/site-functions/_cinspect",
@@ -37,7 +37,18 @@ pub const COMMAND: Command = command::<Completions>(
         ),
     ],
     run,
-);
+)
+.files(&[
+    (
+        "/etc/bash_completion.d, /usr/share/bash-completion/completions",
+        "Where bash looks, as `cinspect`.",
+    ),
+    (
+        "/usr/local/share/zsh/site-functions, or any folder in $fpath",
+        "Where zsh looks, as `_cinspect`.",
+    ),
+    ("~/.config/fish/completions", "Where fish looks, as `cinspect.fish`."),
+]);
 
 fn run(context: &Context, matches: &ArgMatches) -> Result<Exit, Error> {
     let arguments: Completions = arguments(matches)?;

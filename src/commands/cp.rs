@@ -10,13 +10,13 @@ use clap::{ArgMatches, Args};
 use rustix::fs::OFlags;
 use serde_json::json;
 
-use super::{Command, account, arguments, command, may_act};
+use super::{Command, Section, account, arguments, command, may_act};
 use crate::act::copy::job::Job;
 use crate::act::copy::place::Place;
 use crate::act::copy::{Done, Failed, Heard, Options, apart};
 use crate::act::signal::hold;
 use crate::analysis::selection::WentBy;
-use crate::analysis::transfer::Side;
+use crate::analysis::transfer::{Side, rules};
 use crate::cli::Context;
 use crate::error::{Error, Exit};
 use crate::model::pid::ContainerPid;
@@ -75,11 +75,23 @@ pub const COMMAND: Command = command::<Cp>(
         ("cinspect cp app web:/usr/local/bin/", "replace a program while it runs"),
         ("cinspect cp web:/var/log/app.log .", "a file out"),
         ("cinspect cp 'web:/var/log/*.log' logs/", "several, by a pattern inside"),
-        ("cinspect cp -a web:/data/. db:/data", "what is in a folder, with owners, across"),
+        ("cinspect cp -a web:/data/. db:/data", "a folder with owners, across"),
         ("cinspect cp web:/etc - | tar -t", "as a tar stream"),
     ],
     run,
-);
+)
+.files(&[
+    ("/proc/PID/root", "The container's files, with every mount that it sees."),
+    ("/proc/PID/mountinfo", "What is mounted where, so that a mounted file is not renamed over."),
+    (".cinspect-*", "A file while it is written, beside its target; what a killed copy left is removed by the next one."),
+])
+.sections(|| {
+    vec![Section {
+        title: "Where it goes",
+        intro: "By what the source is, and what is at the target.",
+        items: rules().into_iter().map(|(case, becomes)| (case, becomes.to_owned())).collect(),
+    }]
+});
 
 fn run(context: &Context, matches: &ArgMatches) -> Result<Exit, Error> {
     let arguments: Cp = arguments(matches)?;
@@ -152,7 +164,7 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<Exit, Error> {
         let error = Error::new(exit, what).because(why);
         hint.into_iter().fold(error, Error::hint)
     })?;
-    tell(context, &arguments, done, begun.elapsed())?;
+    tell(context, &host.name, &arguments, done, begun.elapsed())?;
     Ok(Exit::Done)
 }
 
@@ -175,7 +187,13 @@ fn progress(done: Done, took: Duration, unicode: bool) -> String {
     format!("{bar} {}% of {}, {left:.0} s left, {text}", part * 100 / total, size(total))
 }
 
-fn tell(context: &Context, arguments: &Cp, done: Done, took: Duration) -> Result<(), Error> {
+fn tell(
+    context: &Context,
+    host: &str,
+    arguments: &Cp,
+    done: Done,
+    took: Duration,
+) -> Result<(), Error> {
     let Some((target, sources)) = arguments.paths.split_last() else { return Ok(()) };
     if target == "-" || arguments.quiet {
         return Ok(());
@@ -187,7 +205,7 @@ fn tell(context: &Context, arguments: &Cp, done: Done, took: Duration) -> Result
     let sources: Vec<_> = sources.iter().map(|source| bytes_to_json(source.as_bytes())).collect();
     let source = if sources.len() == 1 { sources[0].clone() } else { sources.into() };
     let object = json!({
-        "source": source, "destination": bytes_to_json(target.as_bytes()), "files": done.files,
+        "host": host, "source": source, "destination": bytes_to_json(target.as_bytes()), "files": done.files,
         "bytes": done.bytes, "seconds": took.as_secs_f64(),
     });
     context.print(&format!("{object}\n"))

@@ -3,8 +3,8 @@
 use clap::{ArgMatches, Args};
 use serde_json::{Map, Value as Json, json};
 
-use super::{Command, account, arguments, command};
-use crate::analysis::diagnosis::{Case, Finding, Severity, diagnose};
+use super::{Command, Section, account, arguments, command};
+use crate::analysis::diagnosis::{Case, Finding, Severity, code, diagnose};
 use crate::analysis::verdict::{Judgement, To};
 use crate::cli::Context;
 use crate::error::{Error, Exit};
@@ -38,10 +38,24 @@ pub const COMMAND: Command = command::<Doctor>(
         ("cinspect --json doctor web", "one finding a line"),
     ],
     run,
-);
+)
+.files(&[
+    ("/proc/PID/status, /proc/PID/task/TID/status", "Masks, dispositions and states."),
+    ("/proc/PID/cmdline, /proc/PID/exe", "Which program it is."),
+    ("cgroup.events, freezer.state", "Whether it is frozen."),
+])
+.sections(|| vec![findings()]);
 
 /// What programs are told to leave by.
 const LEAVE: [Signal; 4] = [Signal::TERM, Signal::INT, Signal::QUIT, Signal::HUP];
+
+fn findings() -> Section {
+    Section {
+        title: "Findings",
+        intro: "A line each, what hurts most first, a `problem`, a `warning` or an `info`, with what helps below it. In JSON each is told by its `code`:",
+        items: code::ALL.iter().map(|(code, about)| ((*code).into(), (*about).into())).collect(),
+    }
+}
 
 fn run(context: &Context, matches: &ArgMatches) -> Result<Exit, Error> {
     let arguments: Doctor = arguments(matches)?;

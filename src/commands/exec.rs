@@ -92,15 +92,21 @@ pub const COMMAND: Command = command::<Exec>(
         ("cinspect exec web", "the user's shell inside"),
         ("cinspect exec web -- ls -l /proc/1/fd", "one command; its status is ours"),
         ("cinspect exec -u www-data -w /srv web -- id", "as a user of the container's"),
-        ("cinspect exec web --ns net -- ss -ltn", "the host's ss in the container's network"),
-        (
-            "cinspect exec web --skip mnt -- strace -p 13",
-            "the host's strace, with PIDs as seen inside",
-        ),
-        ("cinspect -v exec --strict web true", "what is carried over, and that all of it is"),
+        ("cinspect exec web --ns net -- ss -ltn", "the host's ss in its network"),
+        ("cinspect exec web --skip mnt -- strace -p 13", "the host's strace, PIDs as inside"),
+        ("cinspect -v exec --strict web true", "what is carried over: all of it"),
     ],
     run,
-);
+)
+.files(&[
+    ("/proc/PID/ns, /proc/PID/root, /proc/PID/cwd", "What is joined and entered."),
+    (
+        "/proc/PID/environ, /proc/PID/status, /proc/PID/limits, /proc/PID/attr/current",
+        "What is taken over from the init.",
+    ),
+    ("cgroup.procs", "Where the command goes before it runs."),
+    ("/etc/passwd, /etc/group", "Those inside: users, their groups, their shell."),
+]);
 
 fn kind(name: &str) -> Result<&'static str, String> {
     let all: Vec<&str> = KINDS.iter().map(|kind| kind.name).collect();

@@ -43,17 +43,22 @@ pub const COMMAND: Command = command::<Inspect>(
     "inspect",
     &[],
     &[
-        ("cinspect inspect web", "one page on web; `!` marks what is dangerous"),
-        (
-            "cinspect inspect 4711",
-            "which container the host's process 4711 is in, and what it may do",
-        ),
+        ("cinspect inspect web", "one page on it; `!` marks dangers"),
+        ("cinspect inspect 4711", "in which container a process of the host is"),
         ("cinspect -v inspect web", "all of it, and where each fact is from"),
         ("cinspect inspect web --pid 7", "the same of one process inside"),
         ("cinspect --json inspect web", "as one JSON object"),
     ],
     run,
-);
+)
+.files(&[
+    ("/proc/PID/status, /proc/PID/ns, /proc/PID/uid_map", "Rights, namespaces and users."),
+    ("/proc/PID/mountinfo, /proc/PID/attr/current", "Mounts and the security label."),
+    (
+        "memory.max, cpu.max, pids.max and their v1 counterparts",
+        "Limits and usage, of its cgroup and those above.",
+    ),
+]);
 
 fn run(context: &Context, matches: &ArgMatches) -> Result<Exit, Error> {
     let arguments: Inspect = arguments(matches)?;

@@ -3,7 +3,7 @@
 use clap::{ArgMatches, Args};
 use serde_json::Value as Json;
 
-use super::{Command, arguments, command};
+use super::{Command, arguments, columns_section, command};
 use crate::cli::Context;
 use crate::error::{Error, Exit};
 use crate::model::container::{Container, Runtime};
@@ -49,7 +49,12 @@ pub const COMMAND: Command = command::<Ls>(
         ("cinspect ls -o name,cgroup", "where each one is in the cgroup tree"),
     ],
     run,
-);
+)
+.files(&[
+    ("/proc/PID/status, /proc/PID/stat", "How many processes there are, and since when."),
+    ("/proc/PID/cgroup, /proc/PID/ns/pid", "Whose each is, where no record says so."),
+])
+.sections(|| vec![columns_section(LS_COLUMNS)]);
 
 fn runtime(name: &str) -> Result<Runtime, String> {
     let all = ENGINES.iter().map(|engine| engine.runtime()).chain([Runtime::Bare]);

@@ -5,9 +5,9 @@ mod completions;
 mod cp;
 mod doctor;
 mod exec;
+mod help;
 mod inspect;
 mod ls;
-mod manual;
 mod ps;
 mod signal;
 mod signals;
@@ -15,7 +15,7 @@ mod stop;
 mod watch;
 
 pub use completions::script;
-pub use manual::manual;
+pub use help::arranged;
 
 use clap::{ArgMatches, Args, FromArgMatches};
 
@@ -24,11 +24,22 @@ use crate::error::{Error, Exit};
 use crate::model::container::Container;
 use crate::model::signal::{Signal, SignalNumber};
 use crate::proc::Host;
+use crate::render::column::Column;
 use crate::render::text::safe_str;
 use crate::runtime::Inventory;
 
 /// A command line and what it is for.
 pub type Example = (&'static str, &'static str);
+
+/// A part of a manual page that belongs to one command.
+pub struct Section {
+    /// Its heading.
+    pub title: &'static str,
+    /// What stands above the list.
+    pub intro: &'static str,
+    /// Terms, and what each means.
+    pub items: Vec<(String, String)>,
+}
 
 /// A command.
 pub struct Command {
@@ -38,6 +49,10 @@ pub struct Command {
     pub aliases: &'static [&'static str],
     /// What to type, and what it does.
     pub examples: &'static [Example],
+    /// What it reads or writes besides the records that find containers, and for what.
+    pub files: &'static [(&'static str, &'static str)],
+    /// What else its manual page has.
+    pub sections: fn() -> Vec<Section>,
     augment: fn(clap::Command) -> clap::Command,
     /// Carries it out.
     pub run: fn(&Context, &ArgMatches) -> Result<Exit, Error>,
@@ -58,11 +73,24 @@ pub static COMMANDS: &[Command] = &[
 ];
 
 impl Command {
-    /// The command for the parser, with its examples below its help.
+    /// The command for the parser, with its help.
     pub fn clap(&self) -> clap::Command {
-        (self.augment)(clap::Command::new(self.name))
-            .visible_aliases(self.aliases.iter().copied())
-            .after_help(examples_text(self.examples))
+        arranged(self.parser(), self.examples)
+    }
+
+    /// The command for the parser, with its doc comment as it stands.
+    pub fn parser(&self) -> clap::Command {
+        (self.augment)(clap::Command::new(self.name)).visible_aliases(self.aliases.iter().copied())
+    }
+
+    const fn files(mut self, files: &'static [(&'static str, &'static str)]) -> Self {
+        self.files = files;
+        self
+    }
+
+    const fn sections(mut self, sections: fn() -> Vec<Section>) -> Self {
+        self.sections = sections;
+        self
     }
 }
 
@@ -73,7 +101,15 @@ const fn command<A: Args + FromArgMatches>(
     examples: &'static [Example],
     run: fn(&Context, &ArgMatches) -> Result<Exit, Error>,
 ) -> Command {
-    Command { name, aliases, examples, augment: A::augment_args, run }
+    Command {
+        name,
+        aliases,
+        examples,
+        files: &[],
+        sections: Vec::new,
+        augment: A::augment_args,
+        run,
+    }
 }
 
 /// Whether this host's processes can be acted on from here, or why not and what to do.
@@ -115,12 +151,27 @@ pub fn overview() -> Vec<Example> {
     COMMANDS.iter().filter_map(|command| command.examples.first().copied()).collect()
 }
 
-/// Examples as they stand in a help text.
-pub fn examples_text(examples: &[Example]) -> String {
-    let widest = examples.iter().map(|(line, _)| line.len()).max().unwrap_or(0);
-    let lines: Vec<String> =
-        examples.iter().map(|(line, what)| format!("  {line:widest$}  {what}")).collect();
-    format!("Examples:\n{}", lines.join("\n"))
+/// The part of a manual page that tells a table's columns.
+fn columns_section<R>(table: &'static [Column<R>]) -> Section {
+    let item = |column: &Column<R>| {
+        let usual = if column.default { "; shown by default" } else { "" };
+        let json = match column.json {
+            Some(key) if key != column.name => format!("; `{key}` in JSON"),
+            Some(_) => String::new(),
+            None => "; not in JSON".into(),
+        };
+        (column.name.to_owned(), format!("{}{usual}{json}.", capitalized(column.about)))
+    };
+    Section {
+        title: "Columns",
+        intro: "For `-o`: a list with commas, which takes the place of the usual columns, or with `+` before it goes behind them. All of them are in the answer with `--json`, but for those of which it is said.",
+        items: table.iter().map(item).collect(),
+    }
+}
+
+fn capitalized(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
 
 /// Tells how a container was found, with `-v`, and what every user of it should know.

@@ -9,7 +9,7 @@ use serde_json::Value as Json;
 
 use super::signal::duration;
 use super::watch::{self, Sight};
-use super::{Command, account, arguments, command, named_signal};
+use super::{Command, account, arguments, columns_section, command, named_signal};
 use crate::analysis::verdict::To;
 use crate::cli::Context;
 use crate::error::{Error, Exit};
@@ -73,15 +73,25 @@ pub const COMMAND: Command = command::<Ps>(
     "ps",
     &[],
     &[
-        ("cinspect ps web", "the process tree of the container called web"),
+        ("cinspect ps web", "the processes of the container web"),
         ("cinspect ps web -o +pending,nnp", "with two more columns"),
         ("cinspect ps -T docker:web", "with threads, each with its own masks"),
-        ("cinspect ps --flat --sort -rss web db", "two containers, the largest process first"),
-        ("cinspect ps --watch web", "again and again, through restarts, with what is new marked"),
+        ("cinspect ps --flat --sort -rss web db", "two of them, the largest process first"),
+        ("cinspect ps --watch web", "again and again, what is new marked"),
         ("cinspect --json ps 3f2a", "one JSON object a process"),
     ],
     run,
-);
+)
+.files(&[
+    ("/proc/PID/status, /proc/PID/stat, /proc/PID/cmdline", "What each process is, and its masks."),
+    (
+        "/proc/PID/task/TID/status, /proc/PID/task/TID/syscall",
+        "The masks of threads, and who waits in sigtimedwait(2).",
+    ),
+    ("/proc/PID/fdinfo/FD", "The sets of signalfds."),
+    ("/proc/PID/root/etc/passwd", "The names of users, as the container has them."),
+])
+.sections(|| vec![columns_section(PS_COLUMNS)]);
 
 fn run(context: &Context, matches: &ArgMatches) -> Result<Exit, Error> {
     let arguments: Ps = arguments(matches)?;

@@ -116,7 +116,14 @@ pub const COMMAND: Command = command::<Send>(
         ("cinspect signal -l", "the signals and what they do by default"),
     ],
     run,
-);
+)
+.files(&[
+    (
+        "/proc/PID/status, /proc/PID/task/TID/status",
+        "What is set for the signal, before it is sent.",
+    ),
+    ("/proc/PID/stat", "When a process began: with its number, that is who it is."),
+]);
 
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     parse_duration(text).map_err(|error| format!("{error}; {}", error.hint()))

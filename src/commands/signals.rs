@@ -5,7 +5,7 @@ use std::rc::Rc;
 use clap::{ArgMatches, Args};
 use serde_json::Value as Json;
 
-use super::{Command, account, arguments, command, named_signal};
+use super::{Command, account, arguments, columns_section, command, named_signal};
 use crate::analysis::verdict::To;
 use crate::cli::Context;
 use crate::error::{Error, Exit};
@@ -51,13 +51,21 @@ pub const COMMAND: Command = command::<Signals>(
     "signals",
     &[],
     &[
-        ("cinspect signals web TERM", "what TERM would do to each process, and why"),
+        ("cinspect signals web TERM", "what TERM would do to each, and why"),
         ("cinspect signals web --pid 1", "everything about the signals of the init"),
         ("cinspect --json signals web", "every signal of every process"),
         ("cinspect signals --decode 0000000000014002", "the signals in a mask"),
     ],
     run,
-);
+)
+.files(&[
+    (
+        "/proc/PID/task/TID/status, /proc/PID/task/TID/syscall",
+        "The masks of threads, and who waits in sigtimedwait(2).",
+    ),
+    ("/proc/PID/fdinfo/FD", "The sets of signalfds."),
+])
+.sections(|| vec![columns_section(SIGNALS_COLUMNS)]);
 
 /// What people stop things with.
 const USUAL: [Signal; 5] = [Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT, Signal::KILL];

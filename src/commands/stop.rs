@@ -80,14 +80,18 @@ pub const COMMAND: Command = command::<Stop>(
     "stop",
     &[],
     &[
-        ("cinspect stop web", "the recorded signal, the recorded time, then KILL"),
+        ("cinspect stop web", "its stop signal, its time, then KILL"),
         ("cinspect stop -n web", "say what would happen"),
-        ("cinspect stop --order leaves web", "children before their parents, the init last"),
+        ("cinspect stop --order leaves web", "children first, the init last"),
         ("cinspect stop --ladder QUIT:30s,TERM:5s,KILL web", "step by step"),
         ("cinspect stop --no-kill -t 1m web db", "two containers, and nobody is killed"),
     ],
     run,
-);
+)
+.files(&[
+    ("/proc/PID/status, /proc/PID/task/TID/status", "What is set for the signal, before it is sent."),
+    ("cgroup.kill, cgroup.freeze, freezer.state", "How all that is left is killed at once, also while it forks; and how a paused container is woken."),
+]);
 
 fn run(context: &Context, matches: &ArgMatches) -> Result<Exit, Error> {
     let arguments: Stop = arguments(matches)?;

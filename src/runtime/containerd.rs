@@ -30,6 +30,13 @@ impl Engine for Cri {
         scope_id(component, "cri-containerd").or_else(plain)
     }
 
+    fn files(&self) -> (&'static str, &'static str) {
+        (
+            "/run/containerd/io.containerd.runtime.v2.task/k8s.io",
+            "Kubernetes on containerd: pods and containers, by the annotations of their bundles.",
+        )
+    }
+
     fn records(&self, look: &Look<'_>, found: &mut Vec<Record>) {
         records(look, Runtime::Cri, found);
     }
@@ -42,6 +49,10 @@ impl Engine for Containerd {
 
     fn recognise(&self, component: &str, _parent: &[&str]) -> Option<String> {
         scope_id(component, "nerdctl")
+    }
+
+    fn files(&self) -> (&'static str, &'static str) {
+        ("/run/containerd/io.containerd.runtime.v2.task", "containerd: what ctr and nerdctl made.")
     }
 
     fn records(&self, look: &Look<'_>, found: &mut Vec<Record>) {

@@ -77,6 +77,13 @@ impl Engine for Docker {
         scope_id(component, "docker")
     }
 
+    fn files(&self) -> (&'static str, &'static str) {
+        (
+            "/var/lib/docker/containers/*/config.v2.json",
+            "Docker, below the data root its daemon was given (/etc/docker/daemon.json, --data-root); ~/.local/share/docker of users.",
+        )
+    }
+
     fn records(&self, look: &Look<'_>, found: &mut Vec<Record>) {
         for place in roots(look) {
             let Some(dir) = look.read(look.host.state_dir(place.path.join("containers"))) else {

@@ -53,6 +53,13 @@ impl Engine for Lxc {
         StopPlan { signal: read(), ..StopPlan::default() }
     }
 
+    fn files(&self) -> (&'static str, &'static str) {
+        (
+            "/var/lib/lxc/*/config, /run/incus, /var/log/incus, /var/log/lxd",
+            "LXC, Incus and LXD; ~/.local/share/lxc of users.",
+        )
+    }
+
     fn records(&self, look: &Look<'_>, found: &mut Vec<Record>) {
         if look.defaults {
             for (place, file) in PLACES {

@@ -40,6 +40,9 @@ pub trait Engine: Sync {
         false
     }
 
+    /// Where it writes them, and what for, as the manual lists it.
+    fn files(&self) -> (&'static str, &'static str);
+
     /// Reads its records.
     fn records(&self, look: &Look<'_>, found: &mut Vec<Record>);
 

@@ -35,6 +35,10 @@ impl Engine for Nspawn {
         true
     }
 
+    fn files(&self) -> (&'static str, &'static str) {
+        ("/run/systemd/machines", "systemd-nspawn.")
+    }
+
     fn records(&self, look: &Look<'_>, found: &mut Vec<Record>) {
         if look.defaults
             && let Some(dir) = look.read(look.host.state_dir(MACHINES))

@@ -20,17 +20,34 @@ pub struct Oci {
     runtime: Runtime,
     program: &'static str,
     file: &'static str,
+    files: (&'static str, &'static str),
     parse: fn(&Look<'_>, &StateFile, &mut Record) -> Option<()>,
 }
 
 /// runc, the reference.
-pub static RUNC: Oci =
-    Oci { runtime: Runtime::Runc, program: "runc", file: "state.json", parse: runc };
+pub static RUNC: Oci = Oci {
+    runtime: Runtime::Runc,
+    program: "runc",
+    file: "state.json",
+    files: ("/run/runc/*/state.json", "runc; $XDG_RUNTIME_DIR/runc of users, or what --root says."),
+    parse: runc,
+};
 /// crun.
-pub static CRUN: Oci = Oci { runtime: Runtime::Crun, program: "crun", file: "status", parse: crun };
+pub static CRUN: Oci = Oci {
+    runtime: Runtime::Crun,
+    program: "crun",
+    file: "status",
+    files: ("/run/crun/*/status", "crun, likewise."),
+    parse: crun,
+};
 /// youki.
-pub static YOUKI: Oci =
-    Oci { runtime: Runtime::Youki, program: "youki", file: "state.json", parse: youki };
+pub static YOUKI: Oci = Oci {
+    runtime: Runtime::Youki,
+    program: "youki",
+    file: "state.json",
+    files: ("/run/youki/*/state.json", "youki, likewise."),
+    parse: youki,
+};
 
 impl Engine for Oci {
     fn runtime(&self) -> Runtime {
@@ -48,6 +65,10 @@ impl Engine for Oci {
             _ => return None,
         };
         (!id.is_empty()).then(|| id.to_owned())
+    }
+
+    fn files(&self) -> (&'static str, &'static str) {
+        self.files
     }
 
     fn records(&self, look: &Look<'_>, found: &mut Vec<Record>) {

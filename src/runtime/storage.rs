@@ -31,6 +31,13 @@ impl Engine for Podman {
         is_long_id(id).then(|| id.to_owned())
     }
 
+    fn files(&self) -> (&'static str, &'static str) {
+        (
+            "/var/lib/containers/storage, /run/containers/storage",
+            "Podman; ~/.local/share/containers/storage of users.",
+        )
+    }
+
     fn records(&self, look: &Look<'_>, found: &mut Vec<Record>) {
         records(look, Runtime::Podman, found);
     }
@@ -53,6 +60,10 @@ impl Engine for Crio {
             (placed && is_long_id(id)).then(|| id.to_owned())
         };
         scope_id(component, "crio").or_else(plain)
+    }
+
+    fn files(&self) -> (&'static str, &'static str) {
+        ("/var/lib/containers/storage, /run/containers/storage", "CRI-O, pods among it.")
     }
 
     fn records(&self, look: &Look<'_>, found: &mut Vec<Record>) {

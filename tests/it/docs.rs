@@ -2,13 +2,17 @@
 //! the README names what there is. `UPDATE=1 cargo test` writes pages and scripts anew.
 
 use std::path::Path;
+use std::process::{Command, Stdio};
 
-use cinspect::commands::{COMMANDS, manual, script};
+use cinspect::commands::{COMMANDS, script};
+use cinspect::manual;
 use clap::ValueEnum;
 use clap_complete::{Generator, Shell};
 use libtest_mimic::Trial;
 
-use crate::support::{Outcome, check, repository, run, test};
+use crate::support::{
+    Need, Outcome, check, cinspect, finish, repository, run, same, test, test_with,
+};
 
 pub fn trials() -> Vec<Trial> {
     vec![
@@ -17,7 +21,8 @@ pub fn trials() -> Vec<Trial> {
         test("docs::every_command_and_option_is_described_and_has_an_example", described),
         test("docs::completions_are_printed_for_every_shell", printed),
         test("docs::the_readme_names_every_command", readme),
-        test("docs::help_fits_eighty_columns_and_shows_examples", help),
+        test("docs::help_is_short_with_examples_first_and_help_cmd_tells_all", help),
+        test_with(Need::Manual, "docs::manual_pages_are_clean_for_mandoc_and_man", clean),
     ]
 }
 
@@ -48,7 +53,7 @@ fn compare(folder: &str, wanted: &[(String, Vec<u8>)]) -> Outcome {
 }
 
 fn pages() -> Outcome {
-    let pages = manual().map_err(|error| error.to_string())?;
+    let pages = manual::pages().map_err(|error| error.to_string())?;
     compare("man", &pages)
 }
 
@@ -110,11 +115,55 @@ fn readme() -> Outcome {
 }
 
 fn help() -> Outcome {
-    for command in COMMANDS {
-        let mut of = crate::support::cinspect(&[command.name, "--help"]);
-        of.env("COLUMNS", "80");
-        let out = crate::support::finish(of).expect(0)?.out;
-        check(out.contains("Examples:"), format!("no examples in the help of {}", command.name))?;
+    let said = |arguments: &[&str]| -> Result<String, libtest_mimic::Failed> {
+        let mut command = cinspect(arguments);
+        command.env("COLUMNS", "80");
+        Ok(finish(command).expect(0)?.out)
+    };
+    for command in COMMANDS.iter().map(|command| command.name) {
+        let (short, long) = (said(&[command, "--help"])?, said(&["help", command])?);
+        let place = |text: &str, word: &str| text.find(word).unwrap_or(usize::MAX);
+        for text in [&short, &long] {
+            let (examples, usage) =
+                (place(text, "\nExamples:\n  cinspect "), place(text, "\nUsage:"));
+            check(examples < usage && usage < place(text, "\nOptions:"), text)?;
+        }
+        same((command, said(&[command, "-h"])?), (command, short.clone()))?;
+        check(short.lines().count() < long.lines().count(), &short)?;
+        check(short.contains(&format!("`cinspect help {command}` tells more")), short)?;
     }
     Ok(())
+}
+
+/// No warning of either formatter, and no remark on style; the pages name each other's files.
+fn clean() -> Outcome {
+    let mut said = String::new();
+    let pages = std::fs::read_dir(repository().join("man"))?;
+    let mut count = 0;
+    for page in pages.flatten().map(|entry| entry.path()) {
+        count += 1;
+        let mut lint = Command::new("mandoc");
+        let lint = finish({
+            lint.args(["-Tlint"]).arg(&page);
+            lint
+        });
+        let mut man = Command::new("man");
+        let man = finish({
+            man.args(["--warnings", "-l"]).arg(&page);
+            man.env("LC_ALL", "C.UTF-8").env("MANWIDTH", "80").stdin(Stdio::null());
+            man
+        });
+        said.push_str(&format!("{}{}{}", lint.out, lint.err, man.err));
+        let name = page.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        check(man.code == 0 && man.out.contains("SEE ALSO"), format!("man does not show {name}"))?;
+        check(!man.out.contains("is no list"), &man.out)?;
+        for section in ["NAME", "SYNOPSIS", "EXIT STATUS", "FILES", "EXAMPLES"] {
+            let is_text = page.extension().is_some_and(|number| number == "7");
+            let wanted = !(is_text && ["SYNOPSIS", "EXIT STATUS"].contains(&section));
+            let has = man.out.lines().any(|line| line == section);
+            check(has || !wanted, format!("{name} has no {section}"))?;
+        }
+    }
+    same(count, COMMANDS.len() + 2)?;
+    check(said.is_empty(), said)
 }

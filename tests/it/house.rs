@@ -9,6 +9,7 @@ use crate::support::{Outcome, check, repository, test};
 /// The rooms from top to bottom; those on one line are neighbours. `error` and `ui` are the hall
 /// that every room above `model` may step into.
 const FLOORS: &[&[&str]] = &[
+    &["manual"],
     &["commands", "completion", "cli"],
     &["target", "act"],
     &["render"],

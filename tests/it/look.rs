@@ -23,6 +23,8 @@ const RECORDED: &[(&str, &str)] = &[
     ("inspect", "inspect web"),
     ("help", "--help"),
     ("help-signal", "help signal"),
+    ("help-ps", "ps --help"),
+    ("completions", "completions fish"),
 ];
 
 /// On a container made for it, process 3 of a PID namespace of its own, so that all numbers are known.

@@ -23,6 +23,8 @@ pub enum Need {
     Shells,
     /// A terminal that can be captured, and root for the namespaces in it.
     Tmux,
+    /// Who reads manual pages: man(1) with groff, and mandoc.
+    Manual,
 }
 
 impl Need {
@@ -33,6 +35,7 @@ impl Need {
             Self::Root => "root",
             Self::Shells => "shells",
             Self::Tmux => "tmux",
+            Self::Manual => "manual",
         }
     }
 
@@ -42,6 +45,9 @@ impl Need {
         match self {
             Self::Root => root,
             Self::Tmux => root && works(&["tmux", "-V"]),
+            Self::Manual => {
+                works(&["man", "--version"]) && works(&["sh", "-c", "command -v mandoc"])
+            }
             Self::Shells => ["bash", "zsh", "fish"].iter().all(|s| works(&[s, "-c", "true"])),
             Self::Namespaces => root || works(&["unshare", "-Urpf", "--mount-proc", "true"]),
         }
