@@ -18,6 +18,8 @@ mod copying;
 mod entering;
 mod inspecting;
 mod own;
+mod recipes;
+mod stage;
 mod stories;
 
 /// The engines there are scripts for.
@@ -87,6 +89,8 @@ const OWN: &[(&str, Check)] = &[
     ("docker", ("cp_follows_the_rules_of_its_own", copying::table)),
     ("docker", ("cp_replaces_a_program_that_runs", copying::replaced)),
     ("docker", ("cp_is_not_led_out_by_swapped_links", copying::race)),
+    ("docker", ("runs_every_example_of_the_manual", recipes::examples)),
+    ("docker", ("runs_every_recipe_of_the_readme", recipes::recipes)),
     ("docker", ("comes_back_where_its_restart_policy_says_so", stories::comes_back)),
 ];
 
