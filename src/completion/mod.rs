@@ -6,7 +6,7 @@
 mod live;
 mod words;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::mpsc;
@@ -76,9 +76,14 @@ fn candidates(words: Vec<OsString>, at: usize) -> String {
     let line = Line::new(&words, at);
     let mut root = live::attach(cli(), &line);
     let here = std::env::current_dir().ok();
+    let typed = words.get(at).cloned().unwrap_or_default();
     let found = complete(&mut root, words, at, here.as_deref()).unwrap_or_default();
+    let shown = || found.iter().filter(|one| !one.is_hide_set());
+    // Options are for who begins one, or where nothing else can stand.
+    let is_option = |one: &&CompletionCandidate| one.get_value().as_bytes().starts_with(b"-");
+    let bare = !begins(typed.as_bytes(), OsStr::new("-")) && !shown().all(|one| is_option(&one));
     let mut text = String::new();
-    for candidate in found.iter().filter(|one| !one.is_hide_set()).take(MOST) {
+    for candidate in shown().filter(|one| !bare || !is_option(one)).take(MOST) {
         // What cannot be typed back is not offered.
         let Some(value) = candidate.get_value().to_str() else { continue };
         if value.chars().any(unprintable) {

@@ -38,6 +38,7 @@ pub fn trials() -> Vec<Trial> {
     let mut trials = vec![
         test_with(Need::Namespaces, "completion::offers_nothing_that_paints", hostile),
         test("completion::says_nothing_of_errors", silent),
+        test("completion::options_are_for_who_begins_one", options),
         test("completion::every_value_is_completed_or_free", covered),
     ];
     for (shell, argv, load) in SHELLS {
@@ -163,6 +164,24 @@ fn silent() -> Outcome {
     let mut command = cinspect(&["ls"]);
     command.env("CINSPECT_COMPLETE", "1");
     check(finish(command).expect(0)?.out.contains("NAME"), "what is no question is a command")
+}
+
+/// Where containers are wanted a tab gives no `--all`; with a hyphen, or where nothing else can stand,
+/// it does.
+fn options() -> Outcome {
+    let folder = host()?;
+    let root = folder.path().join("h").display().to_string();
+    let given = |typed: &[&str]| -> Result<Vec<String>, Failed> {
+        let words: Vec<&str> = ["--host-root", &root].iter().chain(typed).copied().collect();
+        Ok(ask(&words).expect(0)?.out.lines().map(str::to_owned).collect())
+    };
+    let begins = |lines: &[String], text: &str| lines.iter().any(|line| line.starts_with(text));
+    let containers = given(&["signal", ""])?;
+    check(begins(&containers, "web\t") && !begins(&containers, "-"), format!("{containers:?}"))?;
+    let options = given(&["signal", "-"])?;
+    check(begins(&options, "--all\t") && !begins(&options, "web"), format!("{options:?}"))?;
+    let further = given(&["signal", "web", "TERM", ""])?;
+    check(begins(&further, "--all\t"), format!("{further:?}"))
 }
 
 /// Values that nobody can list.
