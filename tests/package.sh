@@ -1,6 +1,7 @@
 #!/bin/sh
 # What is installed, as it is installed: builds the Debian package and the static program, and runs both
-# where there is nothing else. As root; needs binutils busybox-static dpkg-dev file gcc lintian.
+# where there is nothing else. As root; needs binutils busybox-static dpkg-dev file gcc jq lintian runc
+# and the shells and tmux with bash-completion.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -19,6 +20,8 @@ leave() {
     set +e
     # Our own child's child.
     [ -z "$inner" ] || kill -9 "$inner"
+    [ ! -e "$work/tmux" ] || tmux -S "$work/tmux" kill-server 2> /dev/null
+    [ ! -d "${bundle:-}" ] || runc delete --force web 2> /dev/null
     [ "$status" = 0 ] || note failed
     umount -l "$work"/*/proc "$work"/*/sys 2> /dev/null
     rm -rf --one-file-system "$work"
@@ -106,6 +109,44 @@ for field in Package:cinspect Version:"$version-1" Section:admin Priority:option
     [ "$(dpkg-deb -f "$deb" "${field%%:*}")" = "${field#*:}" ] || fail "its ${field%%:*} is not ${field#*:}"
 done
 head -n 1 contrib/debian/changelog | grep -qF "($version-1)" || fail "contrib/debian/changelog is not of $version"
+
+# What a shell makes of `p`, a tab, `w` and a tab, where all it has of us is what the package brings.
+begin "the package completes in bash, zsh and fish"
+mkdir "$work/home"
+printf 'autoload -Uz compinit; compinit -u\n' > "$work/home/.zshrc"
+bundle=$work/bundle
+mkdir -p "$bundle/rootfs/bin"
+cp /bin/busybox "$bundle/rootfs/bin/busybox"
+(cd "$bundle" && runc spec && jq '.process.terminal = false | .process.args = ["/bin/busybox", "sleep", "600"]
+    | del(.process.rlimits) | .mounts |= map(select(.type != "cgroup"))' config.json > new && mv new config.json)
+runc run --bundle "$bundle" --detach web < /dev/null > "$work/log" 2>&1 || fail "runc: $(cat "$work/log")"
+terminal() { tmux -S "$work/tmux" -f /dev/null "$@"; }
+for shell in bash zsh fish; do
+    case $shell in
+        bash) start="bash --norc -i" ;;
+        zsh) start="zsh -i" ;;
+        fish) start="fish -i" ;;
+    esac
+    terminal new-session -d -x 80 -y 24 env -i HOME="$work/home" TERM=xterm LC_ALL=C.UTF-8 \
+        PATH="$work/x/usr/bin:/usr/bin:/bin" XDG_DATA_DIRS="$work/x/usr/share:/usr/share" \
+        FPATH="$work/x/usr/share/zsh/vendor-completions:$(zsh -c 'echo "$FPATH"')" $start
+    [ "$shell" != bash ] || terminal send-keys '. /usr/share/bash-completion/bash_completion' Enter
+    terminal send-keys 'echo rea''dy' Enter
+    awaits() {
+        for _ in $(seq 50); do
+            ! terminal capture-pane -p | grep -q "$1" || return 0
+            sleep 0.2
+        done
+        fail "$shell does not show '$1': $(terminal capture-pane -p)"
+    }
+    awaits '^ready'
+    terminal send-keys 'cinspect p' Tab
+    awaits 'cinspect ps'
+    terminal send-keys 'w' Tab
+    awaits 'cinspect ps web'
+    terminal kill-server
+done
+runc delete --force web
 
 begin "the package runs in a clean root"
 root=$work/root
