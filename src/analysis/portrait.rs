@@ -114,8 +114,10 @@ pub enum MountKind {
     Storage,
     /// What comes with a folder of the host's that is mounted above it.
     Inner,
-    /// The kernel's own files, devices, and what every engine puts there.
+    /// The kernel's own files, and devices.
     Kernel,
+    /// What every engine puts there.
+    Engine,
 }
 
 impl MountKind {
@@ -127,6 +129,7 @@ impl MountKind {
             Self::Storage => "storage",
             Self::Inner => "inner",
             Self::Kernel => "kernel",
+            Self::Engine => "engine",
         }
     }
 }
@@ -148,6 +151,8 @@ pub struct Seen {
     pub volume: Option<Vec<u8>>,
     /// Whether nothing can be written through it.
     pub read_only: bool,
+    /// Whether what is mounted has been removed on the host.
+    pub removed: bool,
 }
 
 /// File systems whose files the kernel makes up.
@@ -219,14 +224,16 @@ pub fn mounts(own: &[u8], hosts: &[u8]) -> Vec<Seen> {
 fn see(mount: &Mount<'_>, hosts: &[Mount<'_>]) -> Seen {
     let point = mount.point.to_vec();
     let below = |top: &[u8]| is_below(&point, top);
-    let from = on_host(mount, hosts);
+    // (As `d_path` ends the path of what has been removed, fs/d_path.c.)
+    let removed = mount.root.strip_suffix(b"//deleted");
+    let from = on_host(mount.device, removed.unwrap_or(&mount.root), hosts);
     let is_root = point == b"/";
     let kernel = KERNEL.contains(&&*mount.fstype)
-        || [&b"/proc"[..], b"/sys", b"/dev"].into_iter().any(below)
-        || ENGINES_OWN.contains(&point.as_slice());
+        || [&b"/proc"[..], b"/sys", b"/dev"].into_iter().any(below);
     let kind = match () {
         () if is_root => MountKind::Root,
         () if kernel => MountKind::Kernel,
+        () if ENGINES_OWN.contains(&point.as_slice()) => MountKind::Engine,
         () if from.is_some() => MountKind::Bind,
         () => MountKind::Storage,
     };
@@ -239,18 +246,28 @@ fn see(mount: &Mount<'_>, hosts: &[Mount<'_>]) -> Seen {
         from,
         volume,
         read_only: mount.read_only,
+        removed: removed.is_some(),
     }
 }
 
-/// Where on the host the files of a mount are: through the host's mount of the same device that
-/// shows the nearest folder above it. None for a file system that the host has not mounted.
-fn on_host(mount: &Mount<'_>, hosts: &[Mount<'_>]) -> Option<Vec<u8>> {
-    let shows =
-        |host: &&Mount<'_>| host.device == mount.device && is_below(&mount.root, &host.root);
-    let host = hosts.iter().filter(shows).max_by_key(|host| host.root.len())?;
-    let rest = mount.root.get(host.root.len()..).unwrap_or_default();
-    let path = [trimmed(&host.point), b"/", trimmed_start(rest)].concat();
-    Some(if path.len() > 1 { trimmed(&path).to_vec() } else { path })
+/// Where on the host the files of a mount are: the shortest path by which the host's mounts of the same
+/// device lead there, of those that nothing is mounted over. (Whoever has mounted the root once more
+/// somewhere else has not moved it.) None for a file system that the host has not mounted.
+fn on_host(device: &[u8], root: &[u8], hosts: &[Mount<'_>]) -> Option<Vec<u8>> {
+    let path = |host: &Mount<'_>| {
+        let rest = root.get(host.root.len()..).unwrap_or_default();
+        let path = [trimmed(&host.point), b"/", trimmed_start(rest)].concat();
+        if path.len() > 1 { trimmed(&path).to_vec() } else { path }
+    };
+    let shows = |host: &&Mount<'_>| host.device == device && is_below(root, &host.root);
+    let leads = |path: &[u8], by: &Mount<'_>| {
+        let above = hosts.iter().filter(|host| is_below(path, &host.point));
+        // Of several at the longest point the last is on top.
+        above.max_by_key(|host| trimmed(&host.point).len()).is_some_and(|top| top.id == by.id)
+    };
+    let all = || hosts.iter().filter(shows).map(|host| (path(host), host));
+    let free = all().filter(|(path, host)| leads(path, host)).min_by_key(|(path, _)| path.len());
+    free.or_else(|| all().min_by_key(|(path, _)| path.len())).map(|(path, _)| path)
 }
 
 /// `…/volumes/NAME/_data`, as Docker and Podman lay volumes out.
@@ -300,7 +317,7 @@ const STRONG: &[(&str, &str)] = &[
     ("sys_rawio", "reaches memory and disks below the kernel"),
     ("sys_ptrace", "reads and writes every process it sees"),
     ("dac_read_search", "opens any file of a mounted file system by its handle"),
-    ("sys_boot", "restarts the machine"),
+    ("sys_boot", "loads another kernel (kexec)"),
     ("bpf", "loads programs into the kernel"),
     ("perfmon", "watches the kernel"),
     ("sys_time", "sets the host's clock"),
@@ -447,6 +464,9 @@ fn reach(portrait: &Portrait<'_>, remarks: &mut Vec<Remark>) {
         let name = from.rsplit(|b| *b == b'/').next().unwrap_or_default();
         let point = shown(&mount.point);
         let how = if mount.read_only { ", read-only" } else { "" };
+        if mount.removed {
+            continue;
+        }
         if SOCKETS.contains(&name) {
             let message =
                 format!("{point} is an engine's socket: who may write to it rules the host");
@@ -558,11 +578,27 @@ mod tests {
                 ("/run/docker.sock", "bind", Some("/run/docker.sock")),
                 ("/cache", "storage", None),
                 ("/proc", "kernel", None),
-                ("/etc/hosts", "kernel", Some("/var/lib/x/hosts")),
+                ("/etc/hosts", "engine", Some("/var/lib/x/hosts")),
             ]
         );
         assert_eq!(seen[3].volume.as_deref(), Some(&b"data"[..]));
         assert!(seen[1].read_only && seen[5].read_only && !seen[0].read_only);
+    }
+
+    #[test]
+    fn the_host_is_told_by_the_shortest_way_that_leads_there() {
+        let hosts = b"1 0 8:1 / / rw - ext4 /dev/sda1 rw\n\
+            2 1 8:1 / /tmp/x rw - ext4 /dev/sda1 rw\n\
+            3 1 8:1 /var/lib /tmp/fresh/var/lib rw - ext4 /dev/sda1 rw\n\
+            4 1 8:3 / /data rw - ext4 /dev/sdc1 rw\n";
+        let own = b"10 9 8:1 / /host rw - ext4 /dev/sda1 rw\n\
+            11 9 8:1 /var/lib/y /y rw - ext4 /dev/sda1 rw\n\
+            12 9 8:1 /data/z /z rw - ext4 /dev/sda1 rw\n\
+            13 9 8:1 /run/docker.sock//deleted /s rw - ext4 /dev/sda1 rw\n";
+        let from: Vec<_> =
+            mounts(own, hosts).into_iter().map(|mount| mount.from.unwrap()).collect();
+        // (/data is mounted over: the files below it are seen through the other mount alone.)
+        assert_eq!(from, [&b"/"[..], b"/var/lib/y", b"/tmp/x/data/z", b"/run/docker.sock"]);
     }
 
     #[test]

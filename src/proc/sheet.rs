@@ -90,7 +90,11 @@ impl Host {
             users: map("uid_map"),
             groups: map("gid_map"),
             mounts: fact(self.proc_file(pid, "mountinfo", MAX_MOUNTINFO)),
-            host_mounts: std::fs::read(self.proc_path("self/mountinfo")).unwrap_or_default(),
+            // Ours may be another's view: that of a container from where the host is looked at.
+            host_mounts: ["1/mountinfo", "self/mountinfo"]
+                .iter()
+                .find_map(|file| std::fs::read(self.proc_path(file)).ok())
+                .unwrap_or_default(),
             label: fact(self.proc_file(pid, "attr/current", 4096)),
             usage: self.usage(pid, own),
         }
@@ -173,7 +177,7 @@ impl Host {
             cpu_limit: tightest(cpu.as_ref(), &at(cpu_file), &cpus),
             pids: number(&pids, "pids.current", "pids.current"),
             pids_limit: tightest(pids.as_ref(), &at("pids.max"), &whole("pids.max")),
-            oom_kills: memory.as_ref().map_or(Fact::Denied, |held| {
+            oom_kills: memory.as_ref().filter(|held| held.own).map_or(Fact::Absent, |held| {
                 let name = if held.old { "memory.oom_control" } else { "memory.events" };
                 let text = self.cgroup_value(&held.cgroup, name).unwrap_or_default();
                 let line = text.lines().find_map(|line| line.strip_prefix("oom_kill "));

@@ -444,7 +444,10 @@ fn uid_json(p: &Portrait<'_>) -> Json {
 
 fn capabilities(p: &Portrait<'_>) -> Vec<Line> {
     let status = &p.member.process.status;
-    let shown = |mask: u64| capability::summary(mask).replace(',', " ");
+    let shown = |mask: u64| {
+        let text = capability::summary(mask).replace(',', " ");
+        text.strip_prefix('~').map_or(text.clone(), |missing| format!("all but {missing}"))
+    };
     let mut all = vec![line("may", shown(status.cap_eff))];
     // Where nothing lies beyond what it has now, the bounds say nothing new.
     if status.cap_bnd != status.cap_eff {
@@ -617,7 +620,7 @@ fn mounts(p: &Portrait<'_>) -> Vec<Line> {
         let point = safe(&mount.point).into_owned();
         let told = Line::new(point, about(mount));
         all.push(match mount.kind {
-            MountKind::Kernel | MountKind::Inner => {
+            MountKind::Kernel | MountKind::Engine | MountKind::Inner => {
                 rest += 1;
                 told.detail()
             }
@@ -645,6 +648,9 @@ fn about(mount: &Seen) -> String {
     if mount.read_only {
         text.push_str(", read-only");
     }
+    if mount.removed {
+        text.push_str(", removed there");
+    }
     text
 }
 
@@ -663,6 +669,7 @@ fn mounts_json(p: &Portrait<'_>) -> Json {
             "host_path": bytes(&mount.from),
             "volume": bytes(&mount.volume),
             "read_only": mount.read_only,
+            "removed": mount.removed,
         })
     });
     each.collect()
