@@ -99,6 +99,8 @@ Register-ArgumentCompleter -Native -CommandName 'cinspect' -ScriptBlock {
             break
         }
         'cinspect;signal' {
+            [CompletionResult]::new('-s', '-s', [CompletionResultType]::ParameterName, 'The signal, as kill(1) takes it')
+            [CompletionResult]::new('--signal', '--signal', [CompletionResultType]::ParameterName, 'The signal, as kill(1) takes it')
             [CompletionResult]::new('--pid', '--pid', [CompletionResultType]::ParameterName, 'The process with this number inside the container')
             [CompletionResult]::new('--host-pid', '--host-pid', [CompletionResultType]::ParameterName, 'The process with this number on the host')
             [CompletionResult]::new('--tid', '--tid', [CompletionResultType]::ParameterName, 'One thread, by its number inside')
@@ -130,6 +132,8 @@ Register-ArgumentCompleter -Native -CommandName 'cinspect' -ScriptBlock {
             break
         }
         'cinspect;kill' {
+            [CompletionResult]::new('-s', '-s', [CompletionResultType]::ParameterName, 'The signal, as kill(1) takes it')
+            [CompletionResult]::new('--signal', '--signal', [CompletionResultType]::ParameterName, 'The signal, as kill(1) takes it')
             [CompletionResult]::new('--pid', '--pid', [CompletionResultType]::ParameterName, 'The process with this number inside the container')
             [CompletionResult]::new('--host-pid', '--host-pid', [CompletionResultType]::ParameterName, 'The process with this number on the host')
             [CompletionResult]::new('--tid', '--tid', [CompletionResultType]::ParameterName, 'One thread, by its number inside')

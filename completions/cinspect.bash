@@ -28,7 +28,8 @@ _cinspect() {
     while IFS=$'\t' read -r value about; do
         [[ -n $value ]] || continue
         [[ $value == "$before"* ]] && value=${value#"$before"}
-        [[ -z $quote ]] || printf -v value %q "$value"
+        # (A comma is quoted for braces, and stands in none.)
+        [[ -z $quote ]] || { printf -v value %q "$value" && value=${value//\\,/,}; }
         values+=("$value") abouts+=("$about")
     done < <(CINSPECT_COMPLETE=q$index "$1" -- "${words[@]}" 2> /dev/null)
 

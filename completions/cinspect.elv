@@ -92,6 +92,8 @@ set edit:completion:arg-completer[cinspect] = {|@words|
             cand --verbose 'Tell each step of finding the container, on stderr'
         }
         &'cinspect;signal'= {
+            cand -s 'The signal, as kill(1) takes it'
+            cand --signal 'The signal, as kill(1) takes it'
             cand --pid 'The process with this number inside the container'
             cand --host-pid 'The process with this number on the host'
             cand --tid 'One thread, by its number inside'
@@ -122,6 +124,8 @@ set edit:completion:arg-completer[cinspect] = {|@words|
             cand --verbose 'Tell each step of finding the container, on stderr'
         }
         &'cinspect;kill'= {
+            cand -s 'The signal, as kill(1) takes it'
+            cand --signal 'The signal, as kill(1) takes it'
             cand --pid 'The process with this number inside the container'
             cand --host-pid 'The process with this number on the host'
             cand --tid 'One thread, by its number inside'

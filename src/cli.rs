@@ -10,6 +10,7 @@ use clap::{ArgMatches, Args, Command, FromArgMatches};
 
 use crate::commands::{self, COMMANDS};
 use crate::error::{Error, Exit};
+use crate::model::signal::SignalNumber;
 use crate::proc::Host;
 use crate::ui::{Ui, When, is_broken_pipe};
 
@@ -115,6 +116,10 @@ pub fn run(argv: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> ExitC
     if crate::completion::answer(&argv) {
         return Exit::Done.into();
     }
+    let as_signal = argv.iter().skip(1).find_map(|word| {
+        let word = word.to_str()?.strip_prefix('-')?;
+        SignalNumber::parse(word).ok().map(|_| word.to_owned())
+    });
     let matches = match cli().try_get_matches_from(argv) {
         Ok(matches) => matches,
         // Help and version are answers; help for want of a command is said on stderr.
@@ -127,7 +132,13 @@ pub fn run(argv: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> ExitC
             return Exit::Done.into();
         }
         Err(error) => {
-            let error = usage(&error);
+            let is_unknown = error.kind() == ErrorKind::UnknownArgument;
+            let error = match as_signal.filter(|_| is_unknown) {
+                // As fingers have learnt from kill(1).
+                Some(signal) => Error::new(Exit::Usage, format!("`-{signal}` is no option"))
+                    .hint(format!("the container comes first, then the signal without a hyphen: `cinspect kill web {signal}`; or `-s {signal}`")),
+                None => usage(&error),
+            };
             Ui::new(When::Auto, false, false).fail(&error);
             return error.exit.into();
         }
@@ -188,6 +199,9 @@ fn usage(error: &clap::Error) -> Error {
         let bad = Error::new(Exit::Usage, format!("`{value}` does not fit `{arg}`"));
         // (What our own parsers say has the way forward behind a semicolon.)
         let why = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+        // (A regular expression's is drawn over several lines, the last of which says it.)
+        let last = why.lines().last().unwrap_or_default();
+        let why = last.strip_prefix("error: ").unwrap_or(last).to_owned();
         if let Some(ContextValue::Strings(valid)) = error.get(ContextKind::ValidValue)
             && !valid.is_empty()
         {
@@ -209,7 +223,8 @@ fn usage(error: &clap::Error) -> Error {
     let what = words.join(" ").replace('\'', "`");
     let what = what.strip_prefix("error: ").unwrap_or(&what).to_owned();
     let tip = text.lines().find_map(|line| line.trim().strip_prefix("tip: "));
-    let tip = tip.map(|tip| tip.replace('\'', "`"));
+    // (How to pass a value that begins with a hyphen is not what whoever mistyped an option asks.)
+    let tip = tip.filter(|tip| !tip.starts_with("to pass")).map(|tip| tip.replace('\'', "`"));
     Error::new(Exit::Usage, what).hint(tip.unwrap_or_else(|| help.into()))
 }
 

@@ -194,7 +194,7 @@ pub fn judge(subject: &Subject<'_>, signal: Signal, to: To) -> Judgement {
         // The shield of an init is asked when a signal is sent, of the main thread, and when it is
         // taken. Where the main thread blocks it and another does not, complete_signal comes in
         // between: since Linux 4.15 it carries out there what ends a process without a core, shield
-        // or not. On some kernels of 6.18 that was seen, on others (6.18.44) nothing happens.
+        // or not. On 5.10 and 6.1 it was seen to end, on 6.18.44 nothing happens.
         Taker::Thread if act == Verdict::Discarded && ends_at_once(subject, signal) => {
             Judgement::because(
                 Verdict::Unknown,

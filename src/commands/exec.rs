@@ -195,7 +195,10 @@ impl Exec {
         for file in &self.env_file {
             let bytes = std::fs::read(file).map_err(|error| {
                 usage(format!("cannot read `{}`", file.display()))
-                    .because(crate::proc::ReadError::from(error))
+                    .because(match error.kind() {
+                        std::io::ErrorKind::NotFound => "no such file".into(),
+                        _ => error.to_string(),
+                    })
                     .hint("a file with `NAME=VALUE` on each line; a name alone takes our value")
             })?;
             for line in bytes.split(|b| *b == b'\n').map(<[u8]>::trim_ascii_start) {

@@ -42,8 +42,17 @@ pub struct Send {
     #[arg(value_name = "CTR", required_unless_present = "list")]
     container: Option<String>,
     /// TERM, SIGTERM, 15, RTMIN+3; 0 only asks whether one could be sent
-    #[arg(value_name = "SIG", required_unless_present = "list", allow_hyphen_values = true)]
+    #[arg(value_name = "SIG", required_unless_present_any = ["list", "by_option"])]
     signal: Option<String>,
+    /// The signal, as kill(1) takes it
+    #[arg(
+        short = 's',
+        long = "signal",
+        id = "by_option",
+        value_name = "SIG",
+        conflicts_with = "signal"
+    )]
+    by_option: Option<String>,
     /// The process with this number inside the container
     #[arg(long, value_name = "N", help_heading = "Which processes (default: the init)")]
     pid: Vec<ContainerPid>,
@@ -135,10 +144,16 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<Exit, Error> {
         context.print(&list())?;
         return Ok(Exit::Done);
     }
-    let (Some(word), Some(signal)) = (&arguments.container, &arguments.signal) else {
+    let signal = arguments.signal.as_ref().or(arguments.by_option.as_ref());
+    let (Some(word), Some(signal)) = (&arguments.container, signal) else {
         return Err(Error::new(Exit::Usage, "signal takes a container and a signal"));
     };
-    let order = Order { signal: signal_number(signal)?, value: arguments.queue };
+    let number = signal_number(signal).map_err(|error| match SignalNumber::parse(word) {
+        Ok(_) => Error::new(Exit::Usage, format!("`{signal}` is no signal"))
+            .hint(format!("the container comes first: `cinspect signal {signal} {word}`")),
+        Err(_) => error,
+    })?;
+    let order = Order { signal: number, value: arguments.queue };
     let selectors = arguments.selectors()?;
     let host = context.host()?;
     let found = resolve(&host, word, Purpose::Act)?;
@@ -298,12 +313,13 @@ fn warn_of_nothing(
         let what = match judgement.verdict {
             Verdict::Ignored => "ignores it",
             Verdict::Discarded => "is not told",
-            Verdict::None => "has ended",
+            Verdict::None => "has ended already, and its parent has not reaped it",
             Verdict::Pending => "blocks it, and nobody waits for it",
             Verdict::Delayed => "does not get it yet",
             _ => "may or may not get it",
         };
-        let why = judgement.note.as_ref().map_or_else(String::new, |note| format!(": {note}"));
+        let note = judgement.note.as_ref().filter(|_| judgement.verdict != Verdict::None);
+        let why = note.map_or_else(String::new, |note| format!(": {note}"));
         let remedy = match judgement.verdict {
             Verdict::Discarded => "; KILL would end it, and `--all --except-init` tells the others",
             Verdict::Ignored | Verdict::Pending => "; KILL would end it",

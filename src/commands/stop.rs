@@ -97,17 +97,40 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<Exit, Error> {
     let arguments: Stop = arguments(matches)?;
     let signal = arguments.signal.as_deref().map(named_signal).transpose()?;
     let ladder = arguments.ladder.as_deref().map(ladder).transpose()?;
-    let several = arguments.containers.len() > 1;
+    let host = context.host()?;
+    // Whoever names one twice means it once: two stops of it would race.
+    let mut known = HashSet::new();
+    let targets: Vec<(&str, Result<Found, Error>)> = arguments
+        .containers
+        .iter()
+        .map(|word| (word.as_str(), resolve(&host, word, Purpose::Act)))
+        .filter(|(_, found)| {
+            found.as_ref().map_or(true, |found| known.insert(found.container.qualified()))
+        })
+        .collect();
+    let several = targets.len() > 1;
     let (sender, events) = channel();
     let outcomes: Vec<Result<Exit, Error>> = std::thread::scope(|scope| {
-        let each: Vec<_> = arguments
-            .containers
-            .iter()
-            .map(|word| {
-                let (sender, arguments, ladder) = (sender.clone(), &arguments, &ladder);
-                scope.spawn(move || one(context, arguments, word, signal, ladder.as_ref(), &sender))
-            })
-            .collect();
+        let stopping = |(word, found): (&str, Result<Found, Error>), sender: Sender<Line>| {
+            let order = Told { word, several, signal, ladder: ladder.as_ref() };
+            one(context, &arguments, &found?, &order, &sender)
+        };
+        let each: Vec<_> = match arguments.dry_run {
+            // In their order, as nothing is waited for.
+            true => {
+                let sender = sender.clone();
+                vec![scope.spawn(move || {
+                    targets.into_iter().map(|target| stopping(target, sender.clone())).collect()
+                })]
+            }
+            false => targets
+                .into_iter()
+                .map(|target| {
+                    let sender = sender.clone();
+                    scope.spawn(move || vec![stopping(target, sender)])
+                })
+                .collect(),
+        };
         drop(sender);
         let mut broken = false;
         for line in events {
@@ -123,7 +146,8 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<Exit, Error> {
         }
         context.ui.clear_progress();
         let died = || Err(Error::new(Exit::Failed, "a thread of ours died"));
-        each.into_iter().map(|thread| thread.join().unwrap_or_else(|_| died())).collect()
+        let ended = each.into_iter().map(|thread| thread.join().unwrap_or_else(|_| vec![died()]));
+        ended.flatten().collect()
     });
     let mut exit = Exit::Done;
     for outcome in outcomes {
@@ -170,18 +194,26 @@ fn ladder(text: &str) -> Result<Way, Error> {
     Ok(Way { steps, first: First::Init, kill })
 }
 
+/// What was asked for, of one of them.
+struct Told<'a> {
+    word: &'a str,
+    /// Whether there are others.
+    several: bool,
+    signal: Option<Signal>,
+    ladder: Option<&'a Way>,
+}
+
 fn one(
     context: &Context,
     arguments: &Stop,
-    word: &str,
-    signal: Option<Signal>,
-    ladder: Option<&Way>,
+    found: &Found,
+    told: &Told<'_>,
     lines: &Sender<Line>,
 ) -> Result<Exit, Error> {
-    let host = context.host()?;
-    let found = resolve(&host, word, Purpose::Act)?;
+    let host = &context.host()?;
+    let Told { word, several, signal, ladder } = *told;
     account(context, &found.container, &found.inventory);
-    let plan = stop_plan(&host, &found.container);
+    let plan = stop_plan(host, &found.container);
     let runtime = found.container.runtime;
     let mut way = ladder.cloned().unwrap_or_else(|| Way {
         steps: vec![Step {
@@ -203,22 +235,31 @@ fn one(
         color: context.ui.color,
         width: context.ui.width,
         arrow: if context.ui.unicode { "→" } else { "->" },
-        several: arguments.containers.len() > 1,
+        several,
         killed: RefCell::default(),
         lines,
     };
-    if arguments.dry_run {
-        return rehearse(&host, &found, &way, &teller);
-    }
-    may_act(&host, "stop a container", Exit::NotPermitted)?;
-    wake(&host, &found, arguments.thaw)?;
     let back = plan.comes_back(runtime);
     if let Some(why) = &back {
         context.ui.note(&format!("{}: {why}", safe_str(&teller.name)));
     }
-    let gone = stop(&host, &found, &way, &mut |event| teller.tell(&event))?;
+    if arguments.dry_run {
+        let thawing = may_be_stopped(found, arguments.thaw)?;
+        if thawing {
+            context.ui.note(&format!("{}: it would be thawed first", safe_str(&teller.name)));
+        }
+        return rehearse(host, found, &way, &teller);
+    }
+    may_act(host, "stop a container", Exit::NotPermitted)?;
+    if may_be_stopped(found, arguments.thaw)? {
+        let name = &teller.name;
+        thaw(host, found).map_err(|why| {
+            Error::new(Exit::Failed, format!("`{name}` cannot be thawed")).because(why)
+        })?;
+    }
+    let gone = stop(host, found, &way, &mut |event| teller.tell(&event))?;
     if back.is_some() && gone {
-        tell_of_return(context, &host, word, &found, &plan);
+        tell_of_return(context, host, word, found, &plan);
     }
     match (gone, way.kill) {
         (true, _) => Ok(Exit::Done),
@@ -232,20 +273,16 @@ fn one(
     }
 }
 
-/// A paused container takes no signal before it is thawed.
-fn wake(host: &Host, found: &Found, thawing: bool) -> Result<(), Error> {
+/// A paused container takes no signal before it is thawed: whether that has to be done, or what to do
+/// where it may not.
+fn may_be_stopped(found: &Found, thawing: bool) -> Result<bool, Error> {
     let container = &found.container;
-    if container.state != State::Paused {
-        return Ok(());
+    if container.state != State::Paused || thawing {
+        return Ok(container.state == State::Paused);
     }
-    let name = container.qualified();
-    if !thawing {
-        return Err(Error::new(Exit::Failed, format!("`{name}` is paused"))
-            .because("a frozen process takes a signal only when it is thawed")
-            .hint("`--thaw` wakes it first, or let its engine resume it"));
-    }
-    thaw(host, found)
-        .map_err(|why| Error::new(Exit::Failed, format!("`{name}` cannot be thawed")).because(why))
+    Err(Error::new(Exit::Failed, format!("`{}` is paused", container.qualified()))
+        .because("a frozen process takes a signal only when it is thawed")
+        .hint("`--thaw` wakes it first, or let its engine resume it"))
 }
 
 /// Whether the engine has started it again already.
@@ -442,7 +479,9 @@ fn rehearse(host: &Host, found: &Found, way: &Way, teller: &Teller<'_>) -> Resul
     }
     if !teller.json {
         for line in outlook(&view, found, way) {
-            let _ = teller.lines.send(Line::Text(format!("{}{line}\n", teller.prefix())));
+            let text = format!("{}{line}", teller.prefix());
+            let text = wrap(&text, teller.width).join("\n");
+            let _ = teller.lines.send(Line::Text(format!("{text}\n")));
         }
     }
     Ok(Exit::Done)

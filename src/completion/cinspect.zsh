@@ -23,8 +23,8 @@ _cinspect() {
     done
     local -a as_list
     [[ -z $about ]] || as_list=(-l)
-    (( ! $#open )) || compadd $as_list -S '' -d open_shown -a open
-    (( ! $#done )) || compadd $as_list -d done_shown -a done
+    (( ! $#open )) || compadd $as_list -V open -S '' -d open_shown -a open
+    (( ! $#done )) || compadd $as_list -V done -d done_shown -a done
 }
 # As a file in fpath it is the function's body; sourced, it has to be made known.
 if [[ $funcstack[1] == _cinspect ]]; then

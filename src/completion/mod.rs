@@ -15,7 +15,7 @@ use std::time::Duration;
 use clap_complete::engine::{CompletionCandidate, complete};
 
 use crate::cli::cli;
-use crate::render::text::{safe_str, unprintable};
+use crate::render::text::{cut, safe_str, unprintable};
 use live::Line;
 
 /// Set by the scripts: which word the cursor is in, counted from 0; after a `q`, the words are as they
@@ -24,6 +24,9 @@ const ASKED: &str = "CINSPECT_COMPLETE";
 
 /// Nobody waits longer for a prompt; on a healthy host it takes some milliseconds.
 const PATIENCE: Duration = Duration::from_millis(400);
+
+/// What is said of a candidate, in columns; the shells do not know how wide letters are.
+const WIDEST: usize = 60;
 
 /// More than anybody reads.
 const MOST: usize = 2000;
@@ -85,13 +88,18 @@ fn candidates(words: Vec<OsString>, at: usize) -> String {
     let mut text = String::new();
     for candidate in shown().filter(|one| !bare || !is_option(one)).take(MOST) {
         // What cannot be typed back is not offered.
-        let Some(value) = candidate.get_value().to_str() else { continue };
+        let Some(mut value) = candidate.get_value().to_str() else { continue };
+        // Of a command's names the engine keeps the last, which is an alias.
+        let command = candidate.get_id().and_then(|id| id.strip_prefix("command::"));
+        if let Some(name) = command.filter(|name| begins(name.as_bytes(), &typed)) {
+            value = name;
+        }
         if value.chars().any(unprintable) {
             continue;
         }
         let about = candidate.get_help().map(ToString::to_string).unwrap_or_default();
         let about = about.lines().next().unwrap_or_default();
-        text.push_str(&format!("{value}\t{}\n", safe_str(about)));
+        text.push_str(&format!("{value}\t{}\n", cut(&safe_str(about), WIDEST, "...")));
     }
     text
 }

@@ -311,11 +311,17 @@ fn nothing(
         }
         _ => error(format!("searched {searched}, by name and id")),
     };
-    let error = match nearest(inventory, name) {
+    let blind = blind(inventory);
+    // To whom names are hidden the nearest of the others is hardly ever what was meant.
+    let far = if blind.is_some() { 1 } else { 1 + name.chars().count() / 4 };
+    let error = match nearest(inventory, name, far) {
         Some(near) => error.hint(format!("did you mean `{near}`?")),
+        None if blind.is_some() => {
+            error.hint("as root its name may be known; `pid:N` names it by a host PID")
+        }
         None => error.hint("`cinspect ls` lists them"),
     };
-    match blind(inventory) {
+    match blind {
         Some(note) => error.line(format!("note: {note}")),
         None => error,
     }
@@ -352,11 +358,11 @@ fn ways_to_start(stopped: &Stopped) -> String {
 }
 
 /// The name closest to what was typed, if any is close.
-fn nearest(inventory: &Inventory, word: &str) -> Option<String> {
+fn nearest(inventory: &Inventory, word: &str, most: usize) -> Option<String> {
     let names = inventory.containers.iter().filter_map(|c| Some((c.name.as_deref()?, c)));
     let near = names
         .map(|(name, container)| (distance(name, word), container))
-        .filter(|(far, _)| *far <= 1 + word.chars().count() / 4);
+        .filter(|(far, _)| *far <= most);
     near.min_by_key(|(far, _)| *far).map(|(_, container)| container.qualified())
 }
 

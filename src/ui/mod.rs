@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use clap::ValueEnum;
 
 use crate::error::Error;
-use crate::render::text::wrap;
+use crate::render::text::{cut, wrap};
 
 /// When to colour.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -109,7 +109,10 @@ impl Ui {
     /// terminal that a person looks at.
     pub fn progress(&self, text: &str) {
         if self.live {
-            say(&format!("\r\x1b[K{text}"));
+            // What wraps could not be taken away again.
+            let room = self.stderr.map_or(80, |(columns, _)| columns).saturating_sub(1);
+            let ellipsis = if self.unicode { "…" } else { "..." };
+            say(&format!("\r\x1b[K{}", cut(text, room, ellipsis)));
         }
     }
 

@@ -19,6 +19,8 @@ pub const SHELLS: &[(&str, &[&str], &str)] = &[
 /// What is typed, a tab for each `\t`, and the words that the shell has then.
 const TYPED: &[(&str, &[&str])] = &[
     ("p\tw\t", &["ps", "web"]),
+    ("l\tweb", &["ls", "web"]),
+    ("ki\tweb", &["kill", "web"]),
     ("ps docker:d\t", &["ps", "docker:db"]),
     ("signal web TE\t", &["signal", "web", "TERM"]),
     ("signal web SIGTE\t", &["signal", "web", "SIGTERM"]),

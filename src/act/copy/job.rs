@@ -162,7 +162,8 @@ impl Job {
     fn with_owner(&self, to: &Place) -> Result<Options, Failed> {
         let Some(word) = &self.chown else { return Ok(self.options) };
         let failed = |why: String| {
-            Failed::new(b"--chown", why).hint("USER[:GROUP], by name or number inside")
+            Failed::new(b"", format!("--chown: {why}"))
+                .hint("USER[:GROUP], by name or number inside")
         };
         let spec = UserSpec::parse(word).map_err(failed)?;
         let file = |path: &[u8]| -> Vec<u8> {

@@ -89,7 +89,9 @@ pub fn enter(
         Seal::Copy => "the helper runs from a sealed copy in memory".into(),
     }));
     let terminals = plan.terminal.map(|_| terminal::of_the_host());
-    let terminals = terminals.transpose().map_err(failed("cannot make a terminal"))?;
+    let terminals = terminals.transpose().map_err(|error| {
+        failed("cannot make a terminal")(error).hint("`-T` runs the command without one")
+    })?;
     let streams = Streams::new(plan).map_err(failed("cannot make pipes"))?;
     let pair =
         || socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None);
