@@ -3,7 +3,7 @@
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::{HashMap, HashSet};
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
@@ -68,6 +68,9 @@ impl Clock {
     }
 }
 
+/// The variable that says what the host is called.
+const NAME: &str = "CINSPECT_HOST";
+
 /// capabilities(7).
 const CAP_SYS_ADMIN: u32 = 21;
 
@@ -124,7 +127,7 @@ impl Host {
             silent: RefCell::default(),
             proc,
         };
-        host.name = host.read_name();
+        host.name = host.read_name(std::env::var_os(NAME));
         host.clock.boot = if is_proc { boot_time() } else { host.recorded_boot_time() };
         host.pid_ns = host.read_own_ns("pid");
         host.user_ns = host.read_own_ns("user");
@@ -196,17 +199,24 @@ impl Host {
         })
     }
 
-    fn read_name(&self) -> String {
-        let recorded = (self.root != Path::new("/"))
-            .then(|| std::fs::read(self.root.join("etc/hostname")).ok())
-            .flatten()
-            .map(|bytes| String::from_utf8_lossy(bytes.trim_ascii()).into_owned());
-        recorded.filter(|name| !name.is_empty()).unwrap_or_else(|| {
-            nix::unistd::gethostname().map_or_else(
-                |_| "localhost".into(),
-                |name: std::ffi::OsString| name.to_string_lossy().into_owned(),
-            )
-        })
+    /// Inside a container the kernel tells the container's name for ours, unless it was made with the
+    /// host's UTS namespace. So whoever started it may say ([`NAME`]), and then the host's own file does.
+    fn read_name(&self, told: Option<OsString>) -> String {
+        let told = told.filter(|name| !name.is_empty());
+        let recorded = || {
+            let file = self.state_file("/etc/hostname").ok()?;
+            written_name(&file.bytes).map(|name| OsStr::from_bytes(name).to_owned())
+        };
+        told.or_else(|| if self.names_us() { None } else { recorded() })
+            .or_else(|| nix::unistd::gethostname().ok())
+            .map_or_else(|| "localhost".into(), |name| name.to_string_lossy().into_owned())
+    }
+
+    /// Whether what the kernel tells us is this host's name (uts_namespaces(7)).
+    fn names_us(&self) -> bool {
+        let uts = |who| readlinkat(CWD, self.proc.join(who).join("ns/uts"), Vec::new()).ok();
+        self.root == Path::new("/")
+            || (self.acts.is_ok() && uts("1").is_some_and(|host| uts("self") == Some(host)))
     }
 
     /// The namespace of our own process is the one `/proc` numbers when we are in it under our own
@@ -331,6 +341,44 @@ fn has_processes(proc: &Path) -> bool {
     })
 }
 
+/// The name in a hostname(5): its first line that is neither empty nor a comment.
+fn written_name(file: &[u8]) -> Option<&[u8]> {
+    let mut lines = file.split(|b| *b == b'\n').map(<[u8]>::trim_ascii);
+    lines.find(|line| !line.is_empty() && !line.starts_with(b"#"))
+}
+
 fn is_number(name: &OsStr) -> bool {
     !name.is_empty() && name.as_bytes().iter().all(u8::is_ascii_digit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn a_hosts_name_is_what_we_are_told_then_what_is_written_below_its_root() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("proc/1")).unwrap();
+        std::fs::create_dir_all(dir.path().join("etc/static")).unwrap();
+        std::fs::write(dir.path().join("etc/static/hostname"), "# by hand\n\n node-7 \n").unwrap();
+        // An absolute link is the host's, not ours: NixOS has one.
+        symlink("/etc/static/hostname", dir.path().join("etc/hostname")).unwrap();
+        let host = Host::new(dir.path()).unwrap();
+        assert_eq!(host.read_name(None), "node-7");
+        assert_eq!(host.read_name(Some("".into())), "node-7");
+        assert_eq!(host.read_name(Some("worker-1".into())), "worker-1");
+    }
+
+    #[test]
+    fn a_host_without_a_written_name_has_the_kernels() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("proc/1")).unwrap();
+        std::fs::create_dir_all(dir.path().join("etc")).unwrap();
+        std::fs::write(dir.path().join("etc/hostname"), "# nothing\n").unwrap();
+        let host = Host::new(dir.path()).unwrap();
+        let kernels = nix::unistd::gethostname().unwrap();
+        assert_eq!(host.read_name(None), kernels.to_string_lossy());
+        assert_eq!(Host::new(Path::new("/")).unwrap().read_name(None), kernels.to_string_lossy());
+    }
 }
