@@ -11,7 +11,7 @@ use clap::{ArgMatches, Args, Command, FromArgMatches};
 use crate::commands::{self, COMMANDS};
 use crate::error::{Error, Exit};
 use crate::model::signal::SignalNumber;
-use crate::proc::Host;
+use crate::proc::{Host, NotOurs};
 use crate::ui::{Ui, When, is_broken_pipe};
 
 /// Options that every command has, before or after its own.
@@ -70,6 +70,10 @@ impl Context {
             self.ui.warn(
                 "no cgroup hierarchy is mounted at /sys/fs/cgroup: containers are told by their PID namespaces alone",
             );
+        }
+        // What the kernel tells of cgroups is in the reader's numbers, and `/proc` here in others.
+        if let Err(why @ NotOurs::OtherNamespace(_)) = host.may_act() {
+            self.ui.warn(&format!("{why}: containers may be missed, or shown with another's processes; run it in the host's (`--pid=host`, `hostPID: true`)"));
         }
         Ok(host)
     }

@@ -102,6 +102,11 @@ if [ -f "$work/x/$share/doc/cinspect/README.md" ]; then
 else
     same $share/doc/cinspect/README.md.gz README.md
 fi
+for file in contrib/fleet/*; do
+    path=$share/doc/cinspect/examples/fleet/${file##*/}
+    [ -f "$work/x/$path" ] || path=$path.gz
+    same "$path" "$file"
+done
 for page in man/*.[1-8]; do
     same "$share/man/man${page##*.}/${page##*/}.gz" "$page"
 done

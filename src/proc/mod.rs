@@ -14,7 +14,7 @@ mod waits;
 pub use cgroups::{CgroupTree, FreezerFile, LiveCgroup};
 pub use disk::{Owner, StateDir, StateFile};
 pub use entry::EntryFacts;
-pub use host::Host;
+pub use host::{Host, NotOurs};
 pub use inside::{Asked, Inside};
 pub use sheet::{Limited, Sheet, Usage};
 pub use snapshot::{CommandLimit, Facts, ThreadsToo};
