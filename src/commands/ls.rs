@@ -8,7 +8,7 @@ use crate::cli::Context;
 use crate::error::{Error, Exit};
 use crate::model::container::{Container, Runtime};
 use crate::proc::Host;
-use crate::render::column::{Column, Style, choose, defaults, help, object};
+use crate::render::column::{Column, Style, choose, defaults, help, is_whole, object};
 use crate::render::json;
 use crate::render::ls_columns::{LS_COLUMNS, LsRow};
 use crate::render::table::{Line, draw};
@@ -162,7 +162,7 @@ impl Ls {
             unicode: ui.unicode,
             now: jiff::Timestamp::now(),
             header: true,
-            chosen: self.columns.is_some(),
+            chosen: is_whole(self.columns.as_deref()),
             ..Style::default()
         };
         let lines: Vec<Line<'_, LsRow>> = rows.iter().map(Line::flat).collect();

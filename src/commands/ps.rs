@@ -16,7 +16,7 @@ use crate::error::{Error, Exit};
 use crate::model::signal::{Signal, SignalSet};
 use crate::proc::{CommandLimit, Facts, Host, ThreadsToo};
 use crate::render::column::{
-    Column, Sort, Style, Value, choose, compare, defaults, help, object, parse_sort,
+    Column, Sort, Style, Value, choose, compare, defaults, help, is_whole, object, parse_sort,
 };
 use crate::render::json;
 use crate::render::ps_columns::{PS_COLUMNS, PsRow};
@@ -262,7 +262,8 @@ impl Ps {
     ) -> String {
         let ui = &context.ui;
         let signal = same_signal(containers);
-        let style = Style { raw: self.raw, chosen: self.columns.is_some(), signal, ..style };
+        let style =
+            Style { raw: self.raw, chosen: is_whole(self.columns.as_deref()), signal, ..style };
         let (marks, widths) = match again {
             Some((marks, widths)) => (marks, widths),
             None => (&[][..], &mut HashMap::new()),

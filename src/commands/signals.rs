@@ -12,7 +12,7 @@ use crate::error::{Error, Exit};
 use crate::model::pid::ContainerPid;
 use crate::model::signal::{Signal, SignalSet};
 use crate::proc::{Facts, ThreadsToo};
-use crate::render::column::{Column, Style, choose, defaults, help, object};
+use crate::render::column::{Column, Style, choose, defaults, help, is_whole, object};
 use crate::render::json;
 use crate::render::signals_columns::{SIGNALS_COLUMNS, SignalsRow};
 use crate::render::table::{Line, draw};
@@ -128,7 +128,7 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<Exit, Error> {
         }
     }
     rows.sort_by_key(|row| (row.member.pid, row.member.process.id.pid, row.signal.number()));
-    context.print(&text(context, &columns, &rows, arguments.columns.is_some()))?;
+    context.print(&text(context, &columns, &rows, is_whole(arguments.columns.as_deref())))?;
     Ok(Exit::Done)
 }
 

@@ -366,11 +366,18 @@ pub fn choose<R>(
         let name = name.trim();
         let column = find(table, name.strip_prefix('+').unwrap_or(name))?;
         if !chosen.iter().chain(&tail).any(|known| known.name == column.name) {
-            chosen.push(column);
+            // What was asked for is not left out where it is narrow. (Once for each word typed.)
+            chosen.push(Box::leak(Box::new(Column { worth: 255, ..*column })));
         }
     }
     chosen.extend(tail);
     Ok(chosen)
+}
+
+/// Whether a list says all of the columns, and not what is added to the usual ones: then none of them
+/// is left out where it is narrow.
+pub fn is_whole(list: Option<&str>) -> bool {
+    list.is_some_and(|list| !list.trim_start().starts_with('+'))
 }
 
 /// The column of a name.

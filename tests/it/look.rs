@@ -16,6 +16,7 @@ const RECORDED: &[(&str, &str)] = &[
     ("ps", "ps web"),
     ("ps-several", "ps web db --signal HUP"),
     ("ps-columns", "ps -o help"),
+    ("ps-added", "ps web -o +comm,why"),
     ("signals", "signals web TERM QUIT HUP"),
     ("signal-list", "signal -l"),
     ("doctor", "doctor web"),
