@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{SigSet, Signal, raise};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios};
-use rustix::termios::{tcgetattr, tcgetwinsize, tcsetattr};
+use rustix::termios::{Action, LocalModes, OptionalActions, SpecialCodeIndex, Termios};
+use rustix::termios::{tcflow, tcgetattr, tcgetpgrp, tcgetwinsize, tcsetattr};
 
 /// Another page beside what was there (xterm's 1049), no cursor, and no wrapping at the edge.
 const ENTER: &str = "\x1b[?1049h\x1b[?25l\x1b[?7l";
@@ -68,13 +68,12 @@ impl Screen {
     /// # Errors
     /// When signals cannot be had as something to be read.
     pub fn open() -> io::Result<Self> {
-        let mut set = SigSet::empty();
-        HEARD.into_iter().for_each(|signal| set.add(signal));
         let before = SigSet::thread_get_mask()?;
-        set.thread_block()?;
+        held().thread_block()?;
+        let set = HEARD.into_iter().collect();
         let signals = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
         let mut screen = Self { signals, before, keys: None };
-        screen.take();
+        screen.take()?;
         Ok(screen)
     }
 
@@ -88,7 +87,12 @@ impl Screen {
     ///
     /// # Errors
     /// Those of writing to stdout.
-    pub fn draw(&self, lines: &[String]) -> io::Result<()> {
+    pub fn draw(&mut self, lines: &[String]) -> io::Result<()> {
+        if !is_ours() {
+            // Stopped by somebody (STOP cannot be heard), and running again behind a shell.
+            self.leave();
+            self.take()?;
+        }
         let (rows, _) = self.size();
         let mut text = BEGIN.to_owned();
         for (at, line) in lines.iter().take(rows).enumerate() {
@@ -127,6 +131,8 @@ impl Screen {
                 return event;
             }
             match typed {
+                // What is typed is for the shell then, and reading it would stop us.
+                Some(came) if !came.is_empty() && !is_ours() => return Event::Redraw,
                 Some(came) if came.contains(PollFlags::IN) => match read_key() {
                     Ok(Some(key)) => return Event::Key(key),
                     Ok(None) => {}
@@ -147,8 +153,10 @@ impl Screen {
                 // Stopped as the terminal finds it, and taken over again when that is over.
                 self.leave();
                 let _ = raise(Signal::SIGSTOP);
-                self.take();
-                Some(Event::Redraw)
+                Some(match self.take() {
+                    Ok(()) => Event::Redraw,
+                    Err(_) => Event::Ended(Signal::SIGHUP),
+                })
             }
             signal => {
                 self.leave();
@@ -157,7 +165,9 @@ impl Screen {
         }
     }
 
-    fn take(&mut self) {
+    /// Takes the terminal over, once it is ours: until then the kernel stops us.
+    fn take(&mut self) -> io::Result<()> {
+        self.wait_for_our_turn()?;
         let stdin = io::stdin();
         // Keys come one by one and are not shown; Ctrl-C and Ctrl-Z stay what they are.
         if stdin.is_terminal()
@@ -171,11 +181,27 @@ impl Screen {
                 self.keys = Some(before);
             }
         }
-        let _ = write(ENTER);
+        write(ENTER)
+    }
+
+    /// Started with `&`, or sent there by `bg`, we are stopped until `fg`, as who wants the terminal
+    /// from behind is: by SIGTTOU, which asking anything of the terminal brings.
+    /// Signals are let through meanwhile, for `kill %1` is to end us: they find the terminal as it
+    /// was, and behind a signalfd they would wait for a reader that is stopped again first.
+    fn wait_for_our_turn(&self) -> io::Result<()> {
+        let stdout = io::stdout();
+        self.before.thread_set_mask()?;
+        // Output that Ctrl-S did not stop goes on: the least that can be asked of it.
+        let asked = if is_ours() { Ok(()) } else { tcflow(stdout, Action::OOn) };
+        held().thread_block()?;
+        Ok(asked?)
     }
 
     fn give_keys_back(&mut self) {
-        if let Some(before) = self.keys.take() {
+        // (Where a shell has taken the terminal back they are as it wants them.)
+        if let Some(before) = self.keys.take()
+            && is_ours()
+        {
             let _ = tcsetattr(io::stdin(), OptionalActions::Now, &before);
         }
     }
@@ -191,6 +217,18 @@ impl Drop for Screen {
         self.leave();
         let _ = self.before.thread_set_mask();
     }
+}
+
+/// What is kept from acting on us: the signals that are heard; and SIGTTOU, so that leaving the
+/// terminal never stops us halfway.
+fn held() -> SigSet {
+    HEARD.into_iter().chain([Signal::SIGTTOU]).collect()
+}
+
+/// Whether the terminal is ours to use: a shell gives it to one of its jobs at a time. (Where it is
+/// not the one that we are controlled by, everybody may.)
+fn is_ours() -> bool {
+    tcgetpgrp(io::stdout()).map_or(true, |group| group == rustix::process::getpgrp())
 }
 
 fn write(text: &str) -> io::Result<()> {
