@@ -247,6 +247,7 @@ impl Ps {
                 depth,
                 signal,
                 judgement: Some(judgement.clone()),
+                until: None,
             }));
         }
         rows

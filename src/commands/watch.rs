@@ -245,7 +245,8 @@ impl Watched<'_> {
             }
         };
         let stay = STAY.max(every * 2);
-        let (rows, marks, changes) = self.memory.take(PS_COLUMNS, rows, now, stay);
+        let (rows, marks, changes) =
+            self.memory.take(PS_COLUMNS, rows, (now, jiff::Timestamp::now()), stay);
         // Where all of it is another, that is what is to be said.
         if news.is_empty() {
             news = changes;

@@ -55,6 +55,8 @@ pub enum Value {
     Span(Duration),
     /// A moment: its age, in JSON RFC 3339.
     Time(Timestamp),
+    /// A moment, and when what began then was seen last: it grows no older.
+    TimeUntil(Timestamp, Timestamp),
     /// A set of signals.
     Signals(SignalSet),
     /// One letter, as a process state.
@@ -79,10 +81,8 @@ impl Value {
             Self::Argv(argv) => text::command_line(argv),
             Self::Size(bytes) => text::size(*bytes),
             Self::Span(span) => text::age(*span),
-            // A moment that is still to come (the clock was set back) has no age yet.
-            Self::Time(time) => {
-                text::age(style.now.duration_since(*time).try_into().unwrap_or_default())
-            }
+            Self::Time(time) => age(*time, style.now),
+            Self::TimeUntil(time, until) => age(*time, *until),
             Self::Signals(set) if style.raw => set.to_hex(),
             Self::Signals(set) => set.short(),
             Self::Char(letter) => text::safe_str(letter.encode_utf8(&mut [0; 4])).into_owned(),
@@ -107,7 +107,7 @@ impl Value {
             Self::Size(bytes) => (*bytes).into(),
             Self::Span(span) if span.subsec_nanos() == 0 => span.as_secs().into(),
             Self::Span(span) => span.as_secs_f64().into(),
-            Self::Time(time) => time.to_string().into(),
+            Self::Time(time) | Self::TimeUntil(time, _) => time.to_string().into(),
             Self::Signals(set) => set.names().into(),
             Self::Char(letter) => letter.to_string().into(),
             Self::Bool(yes) => (*yes).into(),
@@ -120,7 +120,7 @@ impl Value {
         match self {
             Self::Int(_) | Self::Size(_) => 0,
             Self::Span(_) => 1,
-            Self::Time(_) => 2,
+            Self::Time(_) | Self::TimeUntil(..) => 2,
             Self::Signals(_) => 3,
             Self::Bool(_) => 4,
             Self::Char(_) | Self::Bytes(_) | Self::Text(_) | Self::Argv(_) | Self::List(_) => 5,
@@ -149,12 +149,19 @@ impl Value {
     }
 }
 
+/// A moment that is still to come (the clock was set back) has no age yet.
+fn age(time: Timestamp, now: Timestamp) -> String {
+    text::age(now.duration_since(time).try_into().unwrap_or_default())
+}
+
 /// The order of two values: numbers as numbers, text by its bytes, what is not known last. It is
 /// total, whatever kinds meet, as sorting requires.
 pub fn compare(a: &Value, b: &Value) -> Ordering {
     match (a, b) {
         (Value::Span(a), Value::Span(b)) => a.cmp(b),
-        (Value::Time(a), Value::Time(b)) => a.cmp(b),
+        (Value::Time(a) | Value::TimeUntil(a, _), Value::Time(b) | Value::TimeUntil(b, _)) => {
+            a.cmp(b)
+        }
         (Value::Signals(a), Value::Signals(b)) => a.0.cmp(&b.0),
         (Value::Bool(a), Value::Bool(b)) => a.cmp(b),
         _ => (a.rank().cmp(&b.rank()))
@@ -676,6 +683,7 @@ mod tests {
             (Value::Span(Duration::from_secs(90)), "1m30s", json!(90)),
             (Value::Span(Duration::from_millis(1500)), "1s", json!(1.5)),
             (Value::Time(then), "2h04m", json!("2026-01-01T00:00:00.5Z")),
+            (Value::TimeUntil(then, then), "0s", json!("2026-01-01T00:00:00.5Z")),
             (Value::Time(Timestamp::MAX), "0s", json!(Timestamp::MAX.to_string())),
             (Value::Signals(SignalSet(1 << 14)), "TERM", json!(["TERM"])),
             (Value::Char('S'), "S", json!("S")),

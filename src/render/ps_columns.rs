@@ -27,6 +27,8 @@ pub struct PsRow {
     pub signal: Signal,
     /// What it would do; none where that was not looked at.
     pub judgement: Option<Judgement>,
+    /// When it was seen last, where it has left since.
+    pub until: Option<jiff::Timestamp>,
 }
 
 impl PsRow {
@@ -139,10 +141,13 @@ pub static PS_COLUMNS: &[Column<PsRow>] = &[
         .json("cpu_time")
         .right()
         .worth(20),
-    Of::new("elapsed", "ELAPSED", "time since it started", |r| Value::Time(r.times().started))
-        .right()
-        .shown()
-        .worth(40),
+    Of::new("elapsed", "ELAPSED", "time since it started", |r| {
+        let started = r.times().started;
+        r.until.map_or(Value::Time(started), |until| Value::TimeUntil(started, until))
+    })
+    .right()
+    .shown()
+    .worth(40),
     Of::new("started", "STARTED", "when it started, UTC", |r| text(&r.times().started.to_string()))
         .json("started")
         .worth(20),

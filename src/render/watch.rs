@@ -4,6 +4,8 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
+
 use crate::model::pid::ProcessId;
 use crate::render::column::{Column, Style, Value};
 use crate::render::ps_columns::PsRow;
@@ -16,7 +18,8 @@ type Key = (ProcessId, i32);
 #[derive(Debug, Default)]
 pub struct Memory {
     seen: HashMap<Key, Seen>,
-    looked: bool,
+    /// When that was.
+    looked: Option<Timestamp>,
 }
 
 #[derive(Debug)]
@@ -42,12 +45,13 @@ impl Memory {
         &mut self,
         table: &'static [Column<PsRow>],
         mut rows: Vec<PsRow>,
-        now: Instant,
+        (now, clock): (Instant, Timestamp),
         stay: Duration,
     ) -> (Vec<PsRow>, Vec<Mark>, Vec<String>) {
         let mut changes = Vec::new();
         let ids = processes(&rows);
-        let first = !std::mem::replace(&mut self.looked, true);
+        let before = self.looked.replace(clock);
+        let first = before.is_none();
         for row in &rows {
             let parent = row.member.parent.and_then(|at| ids.get(at).copied());
             let watched = table.iter().filter_map(|column| Some((column, column.watched?)));
@@ -85,6 +89,8 @@ impl Memory {
         for (id, seen) in self.seen.iter_mut().filter(|(id, _)| !here.contains(id)) {
             if seen.left.is_none() {
                 seen.left = Some(now);
+                // What is told of it is what was seen, its age too.
+                seen.row.until = before;
                 if id.0.pid.get() == id.1 || seen.row.thread.is_none() {
                     changes.push(told(&seen.row, "left"));
                 }

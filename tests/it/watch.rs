@@ -13,8 +13,10 @@ pub fn trials() -> Vec<Trial> {
     let test = |name, run: fn() -> Outcome| test_with(Need::Root, name, run);
     vec![
         test("watch::marks_what_appears_leaves_and_changes", marks),
+        test("watch::who_left_grows_no_older", aged),
         test("watch::leaves_the_terminal_as_it_was_on_ctrl_c", interrupted),
         test("watch::stops_and_comes_back_on_ctrl_z", suspended),
+        test("watch::behind_a_shell_it_waits_for_the_terminal_and_can_be_ended", behind),
         test("watch::fits_a_smaller_terminal_and_scrolls", small),
         test("watch::into_a_pipe_it_is_the_plain_answer_each_time", piped),
         test("watch::a_number_is_not_watched_beyond_its_container", numbered),
@@ -62,15 +64,42 @@ impl Inner {
         check(told.success(), signal)
     }
 
+    fn name(&self) -> String {
+        format!("pid:{}", self.init)
+    }
+
     fn watch(&self) -> Result<Terminal, Failed> {
-        let name = format!("pid:{}", self.init);
-        let program = env!("CARGO_BIN_EXE_cinspect");
-        let mut terminal =
-            Terminal::start(&["env", "LC_ALL=C.UTF-8", program, "ps", "--watch=0.3", &name])?;
-        terminal.wait_for(&name)?;
+        let mut terminal = watch(&[&self.name()])?;
+        terminal.wait_for(&self.name())?;
         terminal.wait_for("discarded")?;
         Ok(terminal)
     }
+}
+
+/// Watches at a terminal, often.
+fn watch(arguments: &[&str]) -> Result<Terminal, Failed> {
+    let program = env!("CARGO_BIN_EXE_cinspect");
+    let begin = ["env", "LC_ALL=C.UTF-8", program, "ps", "--watch=0.3"];
+    Terminal::start(&[&begin[..], arguments].concat())
+}
+
+/// The lines of the next picture that is drawn whole, without what colours them.
+fn picture(terminal: &mut Terminal) -> Result<Vec<String>, Failed> {
+    terminal.wait_for("\u{1b}[?2026h")?;
+    let picture = terminal.wait_for("\u{1b}[?2026l")?;
+    Ok(picture.split("\r\n").map(bare).collect())
+}
+
+fn bare(line: &str) -> String {
+    let mut bare = String::new();
+    let mut rest = line;
+    while let Some(at) = rest.find('\u{1b}') {
+        bare.push_str(&rest[..at]);
+        let end = rest[at..].find(|c: char| c.is_ascii_alphabetic()).unwrap_or(0);
+        rest = &rest[at + end + 1..];
+    }
+    bare.push_str(rest);
+    bare
 }
 
 impl Drop for Inner {
@@ -99,6 +128,32 @@ fn marks() -> Outcome {
     let status = terminal.child.try_wait()?.and_then(|status| status.code());
     same(status, Some(0))?;
     check(terminal.is_sane(), "the terminal is not as it was")
+}
+
+fn aged() -> Outcome {
+    let inner = Inner::start()?;
+    let name = inner.name();
+    let mut terminal = watch(&[&name, "-o", "pid,elapsed,comm"])?;
+    terminal.wait_for("ELAPSED")?;
+    inner.send("USR2")?;
+    terminal.wait_for("sleep: appeared")?;
+    std::thread::sleep(std::time::Duration::from_millis(1200));
+    let older = run(&["--json", "ps", &name]).expect(0)?.objects();
+    let older = older.iter().find(|row| row["command"] == json!(["sleep", "7777"]));
+    let pid = older.ok_or("no child")?["host_pid"].to_string();
+    run(&["signal", &name, "KILL", "--host-pid", &pid]).expect(0)?;
+    let mut ages = Vec::new();
+    for _ in 0..80 {
+        // (Others come and go: it is the one that lived for more than a moment.)
+        let left = |line: &String| line.starts_with('-') && !line.contains(" 0s ");
+        ages.extend(picture(&mut terminal)?.into_iter().find(left));
+        if ages.len() == 4 {
+            break;
+        }
+    }
+    check(ages.len() == 4, format!("{ages:?}"))?;
+    ages.dedup();
+    check(ages.len() == 1, format!("{ages:?}"))
 }
 
 fn interrupted() -> Outcome {
@@ -135,6 +190,42 @@ fn suspended() -> Outcome {
     terminal.wait_for("status=0").map(drop)
 }
 
+/// As a job of a shell, started with `&` and sent behind later: it draws nothing there, and `kill %1`
+/// ends it.
+fn behind() -> Outcome {
+    let inner = Inner::start()?;
+    let line = format!(
+        "LC_ALL=C.UTF-8 {} ps --watch=0.3 pid:{}",
+        env!("CARGO_BIN_EXE_cinspect"),
+        inner.init
+    );
+    let mut terminal = Terminal::start(&["bash", "--norc", "--noprofile", "-i"])?;
+    terminal.type_in(&format!("{line} &\r"))?;
+    std::thread::sleep(std::time::Duration::from_millis(1500));
+    terminal.type_in("jobs; echo job''s\r")?;
+    let seen = terminal.wait_for("jobs\r\n")?;
+    check(seen.contains("Stopped") && !seen.contains("\u{1b}[?1049h"), seen)?;
+    terminal.type_in("kill %1; wait -f %1; echo end''ed=$?\r")?;
+    terminal.wait_for("ended=143")?;
+    terminal.type_in(&format!("{line}\r"))?;
+    terminal.wait_for("discarded")?;
+    terminal.type_in("\u{1a}")?;
+    terminal.wait_for("\u{1b}[?1049l")?;
+    terminal.wait_for("Stopped")?;
+    terminal.type_in("bg\r")?;
+    std::thread::sleep(std::time::Duration::from_millis(1000));
+    terminal.type_in("fg\r")?;
+    terminal.wait_for("\u{1b}[?1049h")?;
+    terminal.wait_for("discarded")?;
+    terminal.type_in("\u{1a}")?;
+    terminal.wait_for("Stopped")?;
+    terminal.type_in("bg\r")?;
+    std::thread::sleep(std::time::Duration::from_millis(1000));
+    terminal.type_in("kill %1; wait -f %1; echo end''ed=$?\r")?;
+    let seen = terminal.wait_for("ended=143")?;
+    check(!seen.contains("\u{1b}[?1049h"), seen)
+}
+
 fn small() -> Outcome {
     let inner = Inner::start()?;
     for _ in 0..12 {
@@ -147,18 +238,8 @@ fn small() -> Outcome {
     terminal.type_in("G")?;
     terminal.wait_for("└─ sleep 0.1")?;
     // Nothing is wider than the terminal: what is drawn from here on, without what colours it.
-    terminal.wait_for("\u{1b}[?2026h")?;
-    let picture = terminal.wait_for("\u{1b}[?2026l")?;
-    for line in picture.split("\r\n") {
-        let mut bare = String::new();
-        let mut rest = line;
-        while let Some(at) = rest.find('\u{1b}') {
-            bare.push_str(&rest[..at]);
-            let end = rest[at..].find(|c: char| c.is_ascii_alphabetic()).unwrap_or(0);
-            rest = &rest[at + end + 1..];
-        }
-        bare.push_str(rest);
-        check(bare.chars().count() <= 60, format!("{} columns: {bare:?}", bare.chars().count()))?;
+    for line in picture(&mut terminal)? {
+        check(line.chars().count() <= 60, format!("{} columns: {line:?}", line.chars().count()))?;
     }
     terminal.type_in("q")?;
     terminal.wait_for("\u{1b}[?1049l").map(drop)
@@ -188,8 +269,10 @@ fn numbered() -> Outcome {
     let inner = Inner::start()?;
     let name = format!("pid:{}", inner.init);
     let mut command = cinspect(&["ps", "--watch=0.1", &name]);
-    let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
-    std::thread::sleep(std::time::Duration::from_millis(300));
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let mut first = [0];
+    let stdout = child.stdout.as_mut().ok_or("no stdout")?;
+    std::io::Read::read_exact(stdout, &mut first)?;
     drop(inner);
     let told = child.wait_with_output()?;
     let said = String::from_utf8_lossy(&told.stderr);
