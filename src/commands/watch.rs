@@ -95,9 +95,12 @@ pub fn watch(
         let (mut rows, mut marks) = (Vec::new(), Vec::new());
         for (one, sight) in watched.iter_mut().zip(sights) {
             let (shown, signs, news) = one.take(sight, now, every);
-            for text in news {
-                said.push_back(format!("{}  {text}", clock()));
-            }
+            let whose =
+                if words.len() > 1 { format!("{}: ", safe_str(one.word)) } else { String::new() };
+            said.extend(news.into_iter().map(|text| match text {
+                News::Of(text) => format!("{}  {}: {text}", clock(), safe_str(one.word)),
+                News::Within(text) => format!("{}  {whose}{text}", clock()),
+            }));
             rows.push(shown);
             marks.push(signs);
         }
@@ -208,13 +211,21 @@ fn ended(word: &str) -> Option<Error> {
     })
 }
 
+/// What is new in words.
+enum News {
+    /// Of the container.
+    Of(&'static str),
+    /// Of a process in it, which is named.
+    Within(String),
+}
+
 impl Watched<'_> {
     fn take(
         &mut self,
         sight: Result<Sight, Error>,
         now: Instant,
         every: Duration,
-    ) -> (Vec<PsRow>, Vec<Mark>, Vec<String>) {
+    ) -> (Vec<PsRow>, Vec<Mark>, Vec<News>) {
         let mut news = Vec::new();
         let another = |sight: &Sight| self.init.is_some() && sight.init != self.init;
         let sight = match ended(self.word) {
@@ -226,9 +237,9 @@ impl Watched<'_> {
                 let again = self.init.is_some() && sight.init != self.init;
                 if again {
                     self.restarts += 1;
-                    news.push(format!("{}: started again", safe_str(self.word)));
+                    news.push(News::Of("started again"));
                 } else if self.missing.is_some() {
-                    news.push(format!("{}: is back", safe_str(self.word)));
+                    news.push(News::Of("is back"));
                 }
                 self.missing = None;
                 self.init = sight.init.or(self.init);
@@ -236,7 +247,7 @@ impl Watched<'_> {
             }
             Err(error) => {
                 if self.missing.is_none() {
-                    news.push(format!("{}: is gone", safe_str(self.word)));
+                    news.push(News::Of("is gone"));
                     let text = error.message();
                     let why = text.lines().next().unwrap_or_default();
                     self.missing = Some((why.trim_start_matches("cinspect: ").to_owned(), now));
@@ -249,7 +260,7 @@ impl Watched<'_> {
             self.memory.take(PS_COLUMNS, rows, (now, jiff::Timestamp::now()), stay);
         // Where all of it is another, that is what is to be said.
         if news.is_empty() {
-            news = changes;
+            news = changes.into_iter().map(News::Within).collect();
         }
         (rows, marks, news)
     }
@@ -319,9 +330,7 @@ fn picture(
         let ellipsis = if style.unicode { "…" } else { "+" };
         lines.extend(said.iter().map(|text| {
             debug_assert!(width(text) < 10_000);
-            let mut line = String::new();
-            paint(&mut line, &cut(text, columns, ellipsis), Some("2"), style);
-            line
+            cut(text, columns, ellipsis)
         }));
     }
     lines

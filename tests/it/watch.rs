@@ -14,6 +14,7 @@ pub fn trials() -> Vec<Trial> {
     vec![
         test("watch::marks_what_appears_leaves_and_changes", marks),
         test("watch::who_left_grows_no_older", aged),
+        test("watch::what_is_new_of_several_says_whose_it_is", several),
         test("watch::leaves_the_terminal_as_it_was_on_ctrl_c", interrupted),
         test("watch::stops_and_comes_back_on_ctrl_z", suspended),
         test("watch::behind_a_shell_it_waits_for_the_terminal_and_can_be_ended", behind),
@@ -130,6 +131,21 @@ fn marks() -> Outcome {
     check(terminal.is_sane(), "the terminal is not as it was")
 }
 
+fn several() -> Outcome {
+    let (one, other) = (Inner::start()?, Inner::start()?);
+    let mut terminal = watch(&[&one.name(), &other.name(), "-o", "pid,comm"])?;
+    terminal.wait_for("every 0.3s")?;
+    other.send("USR2")?;
+    let news = format!("{}: ", other.name());
+    terminal.wait_for(&news)?;
+    let drawn = terminal.wait_for("sleep: appeared")?;
+    // It is no aside.
+    let line = drawn.rsplit("\r\n").next().unwrap_or_default();
+    check(!line.contains('\u{1b}'), line)?;
+    drop(one);
+    terminal.wait_for(": is gone").map(drop)
+}
+
 fn aged() -> Outcome {
     let inner = Inner::start()?;
     let name = inner.name();
@@ -201,10 +217,7 @@ fn behind() -> Outcome {
     );
     let mut terminal = Terminal::start(&["bash", "--norc", "--noprofile", "-i"])?;
     terminal.type_in(&format!("{line} &\r"))?;
-    std::thread::sleep(std::time::Duration::from_millis(1500));
-    terminal.type_in("jobs; echo job''s\r")?;
-    let seen = terminal.wait_for("jobs\r\n")?;
-    check(seen.contains("Stopped") && !seen.contains("\u{1b}[?1049h"), seen)?;
+    stopped(&mut terminal)?;
     terminal.type_in("kill %1; wait -f %1; echo end''ed=$?\r")?;
     terminal.wait_for("ended=143")?;
     terminal.type_in(&format!("{line}\r"))?;
@@ -213,17 +226,31 @@ fn behind() -> Outcome {
     terminal.wait_for("\u{1b}[?1049l")?;
     terminal.wait_for("Stopped")?;
     terminal.type_in("bg\r")?;
-    std::thread::sleep(std::time::Duration::from_millis(1000));
+    stopped(&mut terminal)?;
     terminal.type_in("fg\r")?;
     terminal.wait_for("\u{1b}[?1049h")?;
     terminal.wait_for("discarded")?;
     terminal.type_in("\u{1a}")?;
     terminal.wait_for("Stopped")?;
     terminal.type_in("bg\r")?;
-    std::thread::sleep(std::time::Duration::from_millis(1000));
+    stopped(&mut terminal)?;
     terminal.type_in("kill %1; wait -f %1; echo end''ed=$?\r")?;
     let seen = terminal.wait_for("ended=143")?;
     check(!seen.contains("\u{1b}[?1049h"), seen)
+}
+
+/// Waits until the shell knows that its job has stopped, which drew nothing.
+fn stopped(terminal: &mut Terminal) -> Outcome {
+    for _ in 0..30 {
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        terminal.type_in("jobs %1; echo job''s\r")?;
+        let seen = terminal.wait_for("jobs\r\n")?;
+        check(!seen.contains("\u{1b}[?1049h"), &seen)?;
+        if seen.contains("Stopped") {
+            return Ok(());
+        }
+    }
+    Err("it does not stop".into())
 }
 
 fn small() -> Outcome {
