@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{SigSet, SigmaskHow};
 use procfs::process::Process as Handle;
 use rustix::fs::{CWD, readlinkat};
 
@@ -187,8 +188,12 @@ impl Collector {
 
     fn hire(&mut self) {
         let (work, sender, me) = (self.work.clone(), self.sender.clone(), self.busy.len());
+        // Signals are for those who know what has to be put in order first: one that came to a
+        // worker would stop or end us with the terminal as a screen left it.
+        let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK);
         let spawned =
             std::thread::Builder::new().stack_size(128 << 10).spawn(move || work.run(me, &sender));
+        let _ = before.map(|before| before.thread_set_mask());
         if spawned.is_ok() {
             self.busy.push(None);
             self.lost.push(false);
