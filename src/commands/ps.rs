@@ -262,7 +262,7 @@ impl Ps {
         style: Style,
     ) -> String {
         let ui = &context.ui;
-        let signal = same_signal(containers);
+        let signal = same_signal(containers).or(style.signal);
         let style =
             Style { raw: self.raw, chosen: is_whole(self.columns.as_deref()), signal, ..style };
         let (marks, widths) = match again {
@@ -302,7 +302,7 @@ impl Ps {
 }
 
 /// The signal that all rows are about, if it is one.
-fn same_signal(containers: &[Vec<PsRow>]) -> Option<Signal> {
+pub(super) fn same_signal(containers: &[Vec<PsRow>]) -> Option<Signal> {
     let mut signals = containers.iter().flatten().map(|row| row.signal);
     let first = signals.next()?;
     signals.all(|signal| signal == first).then_some(first)

@@ -4,6 +4,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
+use super::ps::same_signal;
 use crate::cli::Context;
 use crate::error::{Error, Exit};
 use crate::model::pid::ProcessId;
@@ -83,6 +84,7 @@ pub fn watch(
     let mut sights: Vec<Result<Sight, Error>> = first.into_iter().map(Ok).collect();
     let mut said: VecDeque<String> = VecDeque::new();
     let mut widths = HashMap::new();
+    let mut signal = None;
     let mut forgotten = Instant::now();
     let mut top = 0;
     loop {
@@ -104,6 +106,10 @@ pub fn watch(
             rows.push(shown);
             marks.push(signs);
         }
+        // Where nobody is left the column stays what it was.
+        if rows.iter().any(|rows| !rows.is_empty()) {
+            signal = same_signal(&rows);
+        }
         while said.len() > WORDS {
             said.pop_front();
         }
@@ -117,6 +123,7 @@ pub fn watch(
                 now: jiff::Timestamp::now(),
                 header: true,
                 margin: true,
+                signal,
                 ..Style::default()
             };
             let table = draw(&rows, &marks, style.clone(), &mut widths);
@@ -168,7 +175,7 @@ fn repeat(
     let hushed = context.hushed();
     let mut sights: Vec<Result<Sight, Error>> = first.into_iter().map(Ok).collect();
     let mut missing = vec![false; words.len()];
-    let mut begun = false;
+    let (mut begun, mut signal) = (false, None);
     loop {
         let mut rows = Vec::new();
         for ((sight, missing), word) in sights.into_iter().zip(&mut missing).zip(words) {
@@ -187,7 +194,10 @@ fn repeat(
             }
         }
         let marks: Vec<Vec<Mark>> = rows.iter().map(|rows| vec![Mark::None; rows.len()]).collect();
-        let style = Style { header: true, now: jiff::Timestamp::now(), ..Style::default() };
+        if !rows.is_empty() {
+            signal = same_signal(&rows);
+        }
+        let style = Style { header: true, now: jiff::Timestamp::now(), signal, ..Style::default() };
         let text = draw(&rows, &marks, style, &mut HashMap::new());
         let between = if begun && !context.ui.json { "\n" } else { "" };
         if let Err(error) = context.ui.out(&format!("{between}{text}")) {
@@ -274,7 +284,12 @@ fn clock() -> String {
 /// Who is watched, and whether they are there.
 fn title(watched: &[Watched<'_>], rows: &[Vec<PsRow>], every: Duration, style: &Style) -> String {
     let each = watched.iter().zip(rows).map(|(one, rows)| match &one.missing {
-        Some((why, since)) => format!("{why} ({}s)", since.elapsed().as_secs()),
+        Some((why, since)) => {
+            // How long stands before the reason, which is what may be cut.
+            let (what, reason) = why.split_once(": ").unwrap_or((why, ""));
+            let colon = if reason.is_empty() { "" } else { ": " };
+            format!("{what} ({}s){colon}{reason}", since.elapsed().as_secs())
+        }
         None => {
             let name = rows.first().map_or(one.word, |row| row.labels.container.as_str());
             let restarts = match one.restarts {
@@ -287,9 +302,19 @@ fn title(watched: &[Watched<'_>], rows: &[Vec<PsRow>], every: Duration, style: &
     });
     let each: Vec<String> = each.collect();
     let every = crate::model::stop::seconds(every);
-    let text = format!("{}   every {every}   {}   q quits", each.join("   "), clock());
+    let (each, every, clock) = (each.join("   "), format!("every {every}"), clock());
+    let columns = style.width.unwrap_or(80);
+    // Where it is narrow, it is the way out that has to be seen.
+    let rests = [
+        format!("   {every}   {clock}   q quits"),
+        format!("   {clock}   q quits"),
+        "   q quits".to_owned(),
+    ];
+    let fits = rests.iter().find(|rest| width(&each) + width(rest) <= columns);
+    let rest = fits.unwrap_or(&rests[2]);
     let ellipsis = if style.unicode { "…" } else { "+" };
-    cut(&text, style.width.unwrap_or(80), ellipsis)
+    let text = format!("{}{rest}", cut(&each, columns.saturating_sub(width(rest)), ellipsis));
+    cut(&text, columns, ellipsis)
 }
 
 /// The lines of the picture: a title, the table from line `top` on, and what is new in words, as far
@@ -312,16 +337,22 @@ fn picture(
     let words = if said.is_empty() { 0 } else { said.len() + 1 };
     let words = if height > words + 8 { words } else { 0 };
     let room = height.saturating_sub(lines.len() + words).max(1);
+    // What does not fit is told in the last line there is for the table.
+    let told = rest.len() > room && room > 1;
+    let room = if told { room - 1 } else { room };
     *top = (*top).min(rest.len().saturating_sub(room));
     let shown = rest.iter().skip(*top).take(room);
     lines.extend(shown.map(|line| (*line).to_owned()));
-    let hidden = rest.len().saturating_sub(*top + room);
-    if hidden > 0
-        && let Some(last) = lines.last_mut()
-    {
-        let mut text = String::new();
-        paint(&mut text, &format!("  {} more below", hidden + 1), Some("2"), style);
-        *last = text;
+    if told {
+        let below = rest.len().saturating_sub(*top + room);
+        let where_to = match (*top, below) {
+            (0, below) => format!("  {below} more below"),
+            (above, 0) => format!("  {above} more above"),
+            (above, below) => format!("  {above} more above, {below} below"),
+        };
+        let mut line = String::new();
+        paint(&mut line, &where_to, Some("2"), style);
+        lines.push(line);
     }
     if words > 0 {
         lines.resize(lines.len().max(height - words), String::new());

@@ -19,6 +19,7 @@ pub fn trials() -> Vec<Trial> {
         test("watch::stops_and_comes_back_on_ctrl_z", suspended),
         test("watch::behind_a_shell_it_waits_for_the_terminal_and_can_be_ended", behind),
         test("watch::fits_a_smaller_terminal_and_scrolls", small),
+        test("watch::says_how_to_end_it_and_for_how_long_nobody_is_there", narrow),
         test("watch::into_a_pipe_it_is_the_plain_answer_each_time", piped),
         test("watch::a_number_is_not_watched_beyond_its_container", numbered),
         test("watch::what_is_wrong_from_the_start_is_an_error", wrong),
@@ -217,40 +218,39 @@ fn behind() -> Outcome {
     );
     let mut terminal = Terminal::start(&["bash", "--norc", "--noprofile", "-i"])?;
     terminal.type_in(&format!("{line} &\r"))?;
-    stopped(&mut terminal)?;
-    terminal.type_in("kill %1; wait -f %1; echo end''ed=$?\r")?;
-    terminal.wait_for("ended=143")?;
+    job_is(&mut terminal, "Stopped")?;
+    terminal.type_in("kill %1\r")?;
+    job_is(&mut terminal, "Terminated")?;
     terminal.type_in(&format!("{line}\r"))?;
     terminal.wait_for("discarded")?;
     terminal.type_in("\u{1a}")?;
     terminal.wait_for("\u{1b}[?1049l")?;
     terminal.wait_for("Stopped")?;
     terminal.type_in("bg\r")?;
-    stopped(&mut terminal)?;
+    job_is(&mut terminal, "Stopped")?;
     terminal.type_in("fg\r")?;
     terminal.wait_for("\u{1b}[?1049h")?;
     terminal.wait_for("discarded")?;
     terminal.type_in("\u{1a}")?;
     terminal.wait_for("Stopped")?;
     terminal.type_in("bg\r")?;
-    stopped(&mut terminal)?;
-    terminal.type_in("kill %1; wait -f %1; echo end''ed=$?\r")?;
-    let seen = terminal.wait_for("ended=143")?;
-    check(!seen.contains("\u{1b}[?1049h"), seen)
+    job_is(&mut terminal, "Stopped")?;
+    terminal.type_in("kill %1\r")?;
+    job_is(&mut terminal, "Terminated")
 }
 
-/// Waits until the shell knows that its job has stopped, which drew nothing.
-fn stopped(terminal: &mut Terminal) -> Outcome {
+/// Waits until the shell knows this of its job, which draws nothing.
+fn job_is(terminal: &mut Terminal, state: &str) -> Outcome {
     for _ in 0..30 {
         std::thread::sleep(std::time::Duration::from_millis(300));
-        terminal.type_in("jobs %1; echo job''s\r")?;
+        terminal.type_in("jobs; echo job''s\r")?;
         let seen = terminal.wait_for("jobs\r\n")?;
         check(!seen.contains("\u{1b}[?1049h"), &seen)?;
-        if seen.contains("Stopped") {
+        if seen.contains(state) {
             return Ok(());
         }
     }
-    Err("it does not stop".into())
+    Err(format!("it is not {state}").into())
 }
 
 fn small() -> Outcome {
@@ -262,14 +262,44 @@ fn small() -> Outcome {
     let mut terminal = inner.watch()?;
     terminal.resize(8, 60);
     terminal.wait_for("more below")?;
+    terminal.type_in("j")?;
+    terminal.wait_for("  1 more above, ")?;
+    terminal.wait_for(" below")?;
     terminal.type_in("G")?;
     terminal.wait_for("└─ sleep 0.1")?;
+    let end = (0..20).any(|_| {
+        // (More of it may have come since.)
+        let _ = terminal.type_in("G");
+        let lines = picture(&mut terminal).unwrap_or_default();
+        lines.len() == 8 && lines[7].trim_end().ends_with("more above")
+    });
+    check(end, "nothing tells what is hidden above")?;
     // Nothing is wider than the terminal: what is drawn from here on, without what colours it.
     for line in picture(&mut terminal)? {
         check(line.chars().count() <= 60, format!("{} columns: {line:?}", line.chars().count()))?;
     }
     terminal.type_in("q")?;
     terminal.wait_for("\u{1b}[?1049l").map(drop)
+}
+
+fn narrow() -> Outcome {
+    let inner = Inner::start()?;
+    let mut terminal = watch(&[&inner.name(), "-o", "pid,on,comm"])?;
+    terminal.resize(24, 50);
+    terminal.wait_for("ON TERM")?;
+    drop(inner);
+    terminal.wait_for(" (1s): ")?;
+    // Long after the last row has gone too.
+    for _ in 0..60 {
+        let lines = picture(&mut terminal)?;
+        let (title, header) = (lines[0].trim_end(), lines[1].trim_end());
+        check(title.ends_with("   q quits") && title.chars().count() <= 50, title)?;
+        check(header.contains("ON TERM"), header)?;
+        if lines[2].trim_end().is_empty() {
+            return Ok(());
+        }
+    }
+    Err("rows stay".into())
 }
 
 fn piped() -> Outcome {
