@@ -1,5 +1,5 @@
 //! `ps --watch`: looks again and again. At a terminal the picture is drawn in place, with what is new
-//! marked; into a pipe it is the plain answer each time.
+//! marked; into a pipe, or at a terminal that cannot do that, it is the plain answer each time.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -63,7 +63,7 @@ pub fn watch(
     let first: Vec<Sight> =
         words.iter().map(|word| look(context, word)).collect::<Result<_, _>>()?;
     let ui = &context.ui;
-    if ui.width.is_none() {
+    if !ui.draws {
         return repeat(context, words, every, first, look, draw);
     }
     let hushed = context.hushed();
@@ -197,7 +197,16 @@ fn repeat(
         if !rows.is_empty() {
             signal = same_signal(&rows);
         }
-        let style = Style { header: true, now: jiff::Timestamp::now(), signal, ..Style::default() };
+        let ui = &context.ui;
+        let style = Style {
+            width: ui.width,
+            color: ui.color,
+            unicode: ui.unicode,
+            now: jiff::Timestamp::now(),
+            header: true,
+            signal,
+            ..Style::default()
+        };
         let text = draw(&rows, &marks, style, &mut HashMap::new());
         let between = if begun && !context.ui.json { "\n" } else { "" };
         if let Err(error) = context.ui.out(&format!("{between}{text}")) {

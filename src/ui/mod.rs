@@ -32,6 +32,8 @@ pub struct Ui {
     pub color: bool,
     /// Columns of the terminal; `None` where stdout is none, or JSON was asked for.
     pub width: Option<usize>,
+    /// Whether the terminal of stdout can be drawn on: moves its cursor, and clears what it shows.
+    pub draws: bool,
     /// Whether the locale is one of UTF-8.
     pub unicode: bool,
     /// Whether steps are told.
@@ -102,7 +104,8 @@ impl Ui {
         let live = around.stderr.is_some() && !json && !dumb;
         let stderr = around.stderr.map(|columns| (believed(columns), colored(around.stderr)));
         let unicode = is_utf8(&around.locale);
-        Self { color, width, unicode, verbose, json, live, stderr, hushed: false }
+        let draws = width.is_some() && !dumb;
+        Self { color, width, draws, unicode, verbose, json, live, stderr, hushed: false }
     }
 
     /// Shows on stderr what is waited for, in place of what was shown there before; where that is a
@@ -246,6 +249,15 @@ mod tests {
         assert_eq!(width(&Surroundings { terminal: Some(0), ..Surroundings::default() }), Some(80));
         assert_eq!(width(&Surroundings { terminal: None, ..with("60") }), None);
         assert_eq!(Ui::decide(When::Auto, true, false, &at_terminal()).width, None);
+    }
+
+    #[test]
+    fn what_is_no_terminal_or_a_dumb_one_is_not_drawn_on() {
+        let dumb = Surroundings { term: Some("dumb".into()), ..at_terminal() };
+        let draws =
+            |json, around: &Surroundings| Ui::decide(When::Always, json, false, around).draws;
+        assert!(draws(false, &at_terminal()) && !draws(true, &at_terminal()));
+        assert!(!draws(false, &dumb) && !draws(false, &Surroundings::default()));
     }
 
     #[test]

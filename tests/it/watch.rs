@@ -21,6 +21,7 @@ pub fn trials() -> Vec<Trial> {
         test("watch::fits_a_smaller_terminal_and_scrolls", small),
         test("watch::says_how_to_end_it_and_for_how_long_nobody_is_there", narrow),
         test("watch::into_a_pipe_it_is_the_plain_answer_each_time", piped),
+        test("watch::at_a_dumb_terminal_it_is_that_too", dumb),
         test("watch::a_number_is_not_watched_beyond_its_container", numbered),
         test("watch::what_is_wrong_from_the_start_is_an_error", wrong),
     ]
@@ -320,6 +321,20 @@ fn piped() -> Outcome {
     command.args(["-c", &line]).stdin(Stdio::null());
     let rows = finish(command).expect(0)?.objects();
     same((rows.len(), rows[0]["pid"].clone()), (3, json!(1)))
+}
+
+fn dumb() -> Outcome {
+    let inner = Inner::start()?;
+    let program = env!("CARGO_BIN_EXE_cinspect");
+    let begin = ["env", "LC_ALL=C.UTF-8", "TERM=dumb", program, "ps", "-w=0.3"];
+    let mut terminal = Terminal::start(&[&begin[..], &[inner.name().as_str()]].concat())?;
+    terminal.wait_for("ON TERM")?;
+    let seen = terminal.wait_for("ON TERM")?;
+    check(!seen.contains('\u{1b}'), &seen)?;
+    let wide = seen.lines().find(|line| line.chars().count() > 80);
+    check(wide.is_none(), format!("{wide:?}"))?;
+    terminal.type_in("\u{3}")?;
+    check(wait_until(|| terminal.child.try_wait().is_ok_and(|s| s.is_some())), "it does not end")
 }
 
 fn numbered() -> Outcome {
