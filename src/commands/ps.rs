@@ -13,6 +13,7 @@ use super::{Command, account, arguments, columns_section, command, named_signal}
 use crate::analysis::verdict::To;
 use crate::cli::Context;
 use crate::error::{Error, Exit};
+use crate::model::pid::HostPid;
 use crate::model::signal::{Signal, SignalSet};
 use crate::proc::{CommandLimit, Facts, Host, ThreadsToo};
 use crate::render::column::{
@@ -63,10 +64,9 @@ pub struct Ps {
         value_name = "SECS",
         num_args = 0..=1,
         require_equals = true,
-        default_missing_value = watch::EVERY,
         value_parser = duration
     )]
-    watch: Option<Duration>,
+    watch: Option<Option<Duration>>,
 }
 
 pub const COMMAND: Command = command::<Ps>(
@@ -107,10 +107,13 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<Exit, Error> {
         );
     }
     if let Some(every) = arguments.watch {
+        if every.is_none() {
+            refuse_seconds(&arguments.containers[0])?;
+        }
         return watch::watch(
             context,
             &arguments.containers,
-            every,
+            every.unwrap_or(watch::EVERY),
             &|context, word| arguments.sight(context, &context.host()?, word, signal),
             &|rows, marks, style, widths| {
                 arguments.text(context, &looks, rows, Some((marks, widths)), style)
@@ -299,6 +302,27 @@ impl Ps {
         }
         Json::Object(object)
     }
+}
+
+/// `watch -n 1` has taught fingers to put the seconds behind a space: here they would stand for the
+/// container that process 1 is in, and the whole host would be watched. (A longer number is an id.)
+fn refuse_seconds(word: &str) -> Result<(), Error> {
+    let digits = |c: char| c.is_ascii_digit();
+    let fraction = word.contains('.') && word.chars().all(|c| digits(c) || c == '.');
+    let whole = word.parse::<HostPid>().is_ok();
+    if !(whole || fraction && duration(word).is_ok()) {
+        return Ok(());
+    }
+    let every = if word == "1" { "every second".into() } else { format!("every {word} seconds") };
+    let looks = format!("`-w={word}` looks {every}");
+    let error = Error::new(Exit::Usage, format!("`{word}` is no container to watch"))
+        .because("seconds are joined to `-w` with `=`");
+    Err(match whole {
+        true => {
+            error.hint(format!("{looks}; for the container of process {word} say `pid:{word}`"))
+        }
+        false => error.hint(looks),
+    })
 }
 
 /// The signal that all rows are about, if it is one.

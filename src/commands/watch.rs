@@ -17,7 +17,7 @@ use crate::ui::is_broken_pipe;
 use crate::ui::screen::{Event, Key, Screen};
 
 /// How often, where nothing is said.
-pub const EVERY: &str = "2";
+pub const EVERY: Duration = Duration::from_secs(2);
 /// Shorter would only look at itself.
 const SHORTEST: Duration = Duration::from_millis(100);
 /// A mark has to be seen by who looks away for a moment.

@@ -23,6 +23,7 @@ pub fn trials() -> Vec<Trial> {
         test("watch::into_a_pipe_it_is_the_plain_answer_each_time", piped),
         test("watch::at_a_dumb_terminal_it_is_that_too", dumb),
         test("watch::a_number_is_not_watched_beyond_its_container", numbered),
+        test("watch::seconds_behind_a_space_are_not_taken_for_a_container", seconds),
         test("watch::what_is_wrong_from_the_start_is_an_error", wrong),
     ]
 }
@@ -266,15 +267,14 @@ fn small() -> Outcome {
     terminal.type_in("j")?;
     terminal.wait_for("  1 more above, ")?;
     terminal.wait_for(" below")?;
-    terminal.type_in("G")?;
-    terminal.wait_for("└─ sleep 0.1")?;
     let end = (0..20).any(|_| {
         // (More of it may have come since.)
         let _ = terminal.type_in("G");
         let lines = picture(&mut terminal).unwrap_or_default();
-        lines.len() == 8 && lines[7].trim_end().ends_with("more above")
+        let last = lines.get(6).is_some_and(|line| line.contains("└─ sleep"));
+        last && lines.len() == 8 && lines[7].trim_end().ends_with("more above")
     });
-    check(end, "nothing tells what is hidden above")?;
+    check(end, "the last line, and what tells how many are hidden above it")?;
     // Nothing is wider than the terminal: what is drawn from here on, without what colours it.
     for line in picture(&mut terminal)? {
         check(line.chars().count() <= 60, format!("{} columns: {line:?}", line.chars().count()))?;
@@ -350,6 +350,29 @@ fn numbered() -> Outcome {
     let said = String::from_utf8_lossy(&told.stderr);
     same(told.status.code(), Some(3))?;
     check(said.contains("has ended") && said.contains("hint: name it"), said)
+}
+
+fn seconds() -> Outcome {
+    for (arguments, hint) in [
+        (
+            &["ps", "-w", "1", "web"][..],
+            "hint: `-w=1` looks every second; for the container of process 1 say `pid:1`\n",
+        ),
+        (
+            &["ps", "--watch", "30", "-T"],
+            "hint: `-w=30` looks every 30 seconds; for the container of process 30 say `pid:30`\n",
+        ),
+        (&["ps", "-w", "0.5", "web"], "hint: `-w=0.5` looks every 0.5 seconds\n"),
+    ] {
+        let told = run(arguments).expect(2)?;
+        check(told.err.ends_with(hint) && told.out.is_empty(), &told.err)?;
+    }
+    // Who says how often is asked nothing, nor who does not watch.
+    let free = "2147483646";
+    for arguments in [&["ps", "-w=1", free][..], &["ps", free], &["ps", "-w", "pid:2147483646"]] {
+        run(arguments).expect(3)?;
+    }
+    Ok(())
 }
 
 fn wrong() -> Outcome {
