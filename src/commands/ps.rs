@@ -13,6 +13,7 @@ use super::{Command, account, arguments, columns_section, command, named_signal}
 use crate::analysis::verdict::To;
 use crate::cli::Context;
 use crate::error::{Error, Exit};
+use crate::model::container::State;
 use crate::model::pid::HostPid;
 use crate::model::signal::{Signal, SignalSet};
 use crate::proc::{CommandLimit, Facts, Host, ThreadsToo};
@@ -193,6 +194,14 @@ impl Ps {
         let signal =
             signal.unwrap_or_else(|| stop_plan(host, container).signal_of(container.runtime));
         let view = found.look(host, self.facts(context, signal))?;
+        let paused = container.state == State::Paused;
+        if paused {
+            let name = container.qualified();
+            ui.note(&format!(
+                "{} is paused: no signal is handled before it is thawed",
+                safe_str(&name)
+            ));
+        }
         if view.hidden > 0 {
             ui.warn(&format!(
                 "{}: {} of its processes are hidden from you (hidepid)",
@@ -214,7 +223,8 @@ impl Ps {
                 safe_str(word)
             ));
         }
-        Ok(Sight { rows: self.lay_out(&view, container.depth, signal), init: container.init })
+        let rows = self.lay_out(&view, container.depth, signal);
+        Ok(Sight { rows, init: container.init, paused })
     }
 
     fn facts(&self, context: &Context, signal: Signal) -> Facts {

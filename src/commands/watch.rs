@@ -31,6 +31,8 @@ pub struct Sight {
     pub rows: Vec<PsRow>,
     /// By which a container that was started again is told from the one before.
     pub init: Option<ProcessId>,
+    /// Whether it is paused.
+    pub paused: bool,
 }
 
 /// What draws rows with their marks: the columns' widths stay what they were.
@@ -48,6 +50,7 @@ struct Watched<'a> {
     /// Why it cannot be seen, and since when.
     missing: Option<(String, Instant)>,
     restarts: usize,
+    paused: bool,
 }
 
 /// Watches until whoever looks has had enough.
@@ -75,6 +78,7 @@ pub fn watch(
             init: None,
             missing: None,
             restarts: 0,
+            paused: false,
         })
         .collect();
     let failed = |error: std::io::Error| {
@@ -175,13 +179,21 @@ fn repeat(
     let hushed = context.hushed();
     let mut sights: Vec<Result<Sight, Error>> = first.into_iter().map(Ok).collect();
     let mut missing = vec![false; words.len()];
+    let mut paused: Vec<Option<bool>> = vec![None; words.len()];
     let (mut begun, mut signal) = (false, None);
     loop {
         let mut rows = Vec::new();
-        for ((sight, missing), word) in sights.into_iter().zip(&mut missing).zip(words) {
+        let states = missing.iter_mut().zip(&mut paused);
+        for ((sight, (missing, paused)), word) in sights.into_iter().zip(states).zip(words) {
             let was = std::mem::replace(missing, sight.is_err());
             match sight {
-                Ok(sight) => rows.push(sight.rows),
+                Ok(sight) => {
+                    let before = paused.replace(sight.paused);
+                    if before.is_some_and(|before| before != sight.paused) {
+                        context.ui.note(&format!("{}: {}", safe_str(word), freezing(sight.paused)));
+                    }
+                    rows.push(sight.rows);
+                }
                 Err(error) if !was => {
                     let why = error.message();
                     let why = why.lines().next().unwrap_or_default();
@@ -230,6 +242,10 @@ fn ended(word: &str) -> Option<Error> {
     })
 }
 
+fn freezing(paused: bool) -> &'static str {
+    if paused { "is paused" } else { "runs again" }
+}
+
 /// What is new in words.
 enum News {
     /// Of the container.
@@ -259,6 +275,11 @@ impl Watched<'_> {
                     news.push(News::Of("started again"));
                 } else if self.missing.is_some() {
                     news.push(News::Of("is back"));
+                }
+                let paused = std::mem::replace(&mut self.paused, sight.paused);
+                // (Of what is seen the first time the title says it.)
+                if paused != sight.paused && self.init.is_some() {
+                    news.push(News::Of(freezing(sight.paused)));
                 }
                 self.missing = None;
                 self.init = sight.init.or(self.init);
@@ -306,7 +327,8 @@ fn title(watched: &[Watched<'_>], rows: &[Vec<PsRow>], every: Duration, style: &
                 1 => ", started again".into(),
                 many => format!(", started again {many} times"),
             };
-            format!("{}{restarts}", safe_str(name))
+            let paused = if one.paused { ", paused" } else { "" };
+            format!("{}{restarts}{paused}", safe_str(name))
         }
     });
     let each: Vec<String> = each.collect();

@@ -165,13 +165,23 @@ pub fn completed(engine: &Engine) -> Outcome {
     Ok(())
 }
 
-/// Watched by its name, a container is followed when its engine starts it again.
+/// Watched by its name, a container is followed when its engine pauses it, and starts it again.
 pub fn watched(engine: &Engine) -> Outcome {
     let program = env!("CARGO_BIN_EXE_cinspect");
     let mut terminal =
         Terminal::start(&["env", "LC_ALL=C.UTF-8", program, "ps", "-w=0.3", &engine.container])?;
     terminal.wait_for("every 0.3s")?;
     terminal.wait_for("sleep 1000")?;
+    engine.script(&["pause", &engine.container])?;
+    terminal.wait_for(&format!("docker:{}, paused ", engine.container))?;
+    terminal.wait_for(&format!("{}: is paused", engine.container))?;
+    let told = run(&["ps", &engine.container]).expect(0)?;
+    let note = format!("docker:{} is paused: no signal is handled", engine.container);
+    check(told.err.contains(&note), told.err)?;
+    engine.script(&["unpause", &engine.container])?;
+    terminal.wait_for(&format!("{}: runs again", engine.container))?;
+    let told = run(&["ps", &engine.container]).expect(0)?;
+    same(told.err.as_str(), "")?;
     let client = engine.script(&["client"])?;
     let mut words = client.split_whitespace();
     let mut restart = std::process::Command::new(words.next().unwrap_or_default());
