@@ -35,6 +35,13 @@ use crate::target::{Purpose, resolve};
 /// `docker:web`, `podman:web`, `containerd:NS/ID`, `cri:NS/POD/CONTAINER`, `lxc:web`, `pid:1234`,
 /// `cgroup:/some/path`. Processes that joined later (docker exec, nsenter) are further roots of the
 /// tree. What may not be read is `?`, what does not apply is `-`.
+///
+/// With `--watch` the picture is drawn in place. A mark stays for 6 seconds, or for two looks where
+/// those are further apart; the last changes stand below in words. A container that is started again
+/// is followed, if it was named and not given by a process number. The arrow keys or `j` and `k`
+/// scroll by a line, PgUp, PgDn and the space bar by a page, `g` and `G` go to the first line and the
+/// last; `q` or Ctrl-C ends it. Into a pipe, and at a dumb terminal, the plain answer is written each
+/// time.
 #[derive(Args)]
 pub struct Ps {
     /// The containers
