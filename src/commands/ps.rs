@@ -16,7 +16,7 @@ use crate::error::{Error, Exit};
 use crate::model::container::State;
 use crate::model::pid::HostPid;
 use crate::model::signal::{Signal, SignalSet};
-use crate::proc::{CommandLimit, Facts, Host, ThreadsToo};
+use crate::proc::{CommandLimit, Facts, ThreadsToo};
 use crate::render::column::{
     Column, Sort, Style, Value, choose, compare, defaults, help, is_whole, object, parse_sort,
 };
@@ -27,7 +27,7 @@ use crate::render::text::safe_str;
 use crate::render::tree::{Place, order, prefixes};
 use crate::runtime::stop_plan;
 use crate::target::view::View;
-use crate::target::{Purpose, resolve};
+use crate::target::{Finder, Purpose};
 
 /// Show the process tree of containers, with each process's signal masks and handlers
 ///
@@ -122,17 +122,27 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<Exit, Error> {
             context,
             &arguments.containers,
             every.unwrap_or(watch::EVERY),
-            &|context, word| arguments.sight(context, &context.host()?, word, signal),
+            &|context, words| match context.host() {
+                Ok(host) => {
+                    let finder = Finder::new(&host);
+                    words
+                        .iter()
+                        .map(|word| arguments.sight(context, &finder, word, signal))
+                        .collect()
+                }
+                Err(error) => words.iter().map(|_| Err(error.clone())).collect(),
+            },
             &|rows, marks, style, widths| {
                 arguments.text(context, &looks, rows, Some((marks, widths)), style)
             },
         );
     }
     let host = context.host()?;
+    let finder = Finder::new(&host);
     let mut failed = None;
     let mut rows = Vec::new();
     for word in &arguments.containers {
-        match arguments.sight(context, &host, word, signal) {
+        match arguments.sight(context, &finder, word, signal) {
             Ok(found) => rows.push(found.rows),
             // The others are shown all the same; the status is the first failure's.
             Err(error) if arguments.containers.len() > 1 => {
@@ -190,12 +200,12 @@ impl Ps {
     fn sight(
         &self,
         context: &Context,
-        host: &Host,
+        finder: &Finder<'_>,
         word: &str,
         signal: Option<Signal>,
     ) -> Result<Sight, Error> {
-        let ui = &context.ui;
-        let found = resolve(host, word, Purpose::Read)?;
+        let (ui, host) = (&context.ui, finder.host);
+        let found = finder.resolve(word, Purpose::Read)?;
         account(context, &found.container, &found.inventory);
         let container = &found.container;
         let signal =

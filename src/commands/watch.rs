@@ -39,8 +39,8 @@ pub struct Sight {
 pub type Draw<'a> =
     &'a dyn Fn(&[Vec<PsRow>], &[Vec<Mark>], Style, &mut HashMap<&'static str, usize>) -> String;
 
-/// What looks at the container that a word stands for.
-pub type Look<'a> = &'a dyn Fn(&Context, &str) -> Result<Sight, Error>;
+/// What looks at the containers that words stand for, all at one moment: a sight of each.
+pub type Look<'a> = &'a dyn Fn(&Context, &[&str]) -> Vec<Result<Sight, Error>>;
 
 /// How one container has been doing.
 struct Watched<'a> {
@@ -62,12 +62,12 @@ pub fn watch(
     draw: Draw<'_>,
 ) -> Result<Exit, Error> {
     let every = every.max(SHORTEST);
+    let all: Vec<&str> = words.iter().map(String::as_str).collect();
     // What is wrong from the start is said and is the end; what goes wrong later may come back.
-    let first: Vec<Sight> =
-        words.iter().map(|word| look(context, word)).collect::<Result<_, _>>()?;
+    let first: Vec<Sight> = look(context, &all).into_iter().collect::<Result<_, _>>()?;
     let ui = &context.ui;
     if !ui.draws {
-        return repeat(context, words, every, first, look, draw);
+        return repeat(context, &all, every, first, look, draw);
     }
     let hushed = context.hushed();
     let mut watched: Vec<Watched<'_>> = words
@@ -153,12 +153,12 @@ pub fn watch(
                 }
             }
         }
-        let again = |one: &Watched<'_>| match ended(one.word) {
-            // A number that is free may become somebody else's.
-            Some(over) if one.missing.is_some() => Err(over),
-            _ => look(&hushed, one.word),
-        };
-        sights = watched.iter().map(again).collect();
+        // A number that is free may become somebody else's.
+        let over = |one: &Watched<'_>| ended(one.word).filter(|_| one.missing.is_some());
+        let there = watched.iter().filter(|one| over(one).is_none()).map(|one| one.word);
+        let mut seen = look(&hushed, &there.collect::<Vec<_>>()).into_iter();
+        let again = |one| over(one).map(Err).or_else(|| seen.next());
+        sights = watched.iter().filter_map(again).collect();
     }
 }
 
@@ -170,7 +170,7 @@ fn moved(top: usize, by: i64) -> usize {
 /// The plain answer, again and again, with an empty line between.
 fn repeat(
     context: &Context,
-    words: &[String],
+    words: &[&str],
     every: Duration,
     first: Vec<Sight>,
     look: Look<'_>,
@@ -229,7 +229,7 @@ fn repeat(
         }
         begun = true;
         std::thread::sleep(every);
-        sights = words.iter().map(|word| look(&hushed, word)).collect();
+        sights = look(&hushed, words);
     }
 }
 

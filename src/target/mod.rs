@@ -4,6 +4,9 @@
 pub mod spelling;
 pub mod view;
 
+use std::cell::RefCell;
+use std::rc::Rc;
+
 use crate::error::{Error, Exit};
 use crate::model::container::{Container, Runtime};
 use crate::model::pid::HostPid;
@@ -26,7 +29,55 @@ pub struct Found {
     /// The container.
     pub container: Container,
     /// Everything that was seen while it was looked for.
-    pub inventory: Inventory,
+    pub inventory: Rc<Inventory>,
+}
+
+/// Finds several containers at one moment: what was seen for one word is not looked at again for the
+/// next.
+#[derive(Debug)]
+pub struct Finder<'a> {
+    /// Where.
+    pub host: &'a Host,
+    seen: RefCell<Vec<(Reach, Rc<Inventory>)>>,
+}
+
+/// How far to look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reach {
+    Engine(Runtime),
+    All(Depth),
+}
+
+impl<'a> Finder<'a> {
+    /// One that has seen nothing yet.
+    pub fn new(host: &'a Host) -> Self {
+        Self { host, seen: RefCell::default() }
+    }
+
+    /// Finds the one container that `word` stands for, as [`resolve`] does.
+    ///
+    /// # Errors
+    /// Those of [`resolve`].
+    pub fn resolve(&self, word: &str, purpose: Purpose) -> Result<Found, Error> {
+        find(self, word, purpose)
+    }
+
+    fn look(&self, reach: Reach) -> Rc<Inventory> {
+        // Where all of them were asked one is not asked again.
+        let serves = |seen: Reach| match reach {
+            Reach::Engine(_) => seen == reach || seen == Reach::All(Depth::Cgroups),
+            Reach::All(_) => seen == reach,
+        };
+        let known = self.seen.borrow().iter().find(|(seen, _)| serves(*seen)).map(|s| s.1.clone());
+        known.unwrap_or_else(|| {
+            let inventory = Rc::new(match reach {
+                Reach::Engine(runtime) => discover_of(self.host, runtime),
+                Reach::All(depth) => discover(self.host, depth),
+            });
+            self.seen.borrow_mut().push((reach, Rc::clone(&inventory)));
+            inventory
+        })
+    }
 }
 
 /// Finds the one container that `word` stands for.
@@ -35,18 +86,23 @@ pub struct Found {
 /// None, more than one, one that is not running or whose name nothing confirms; or a spelling that
 /// cannot be a container.
 pub fn resolve(host: &Host, word: &str, purpose: Purpose) -> Result<Found, Error> {
+    Finder::new(host).resolve(word, purpose)
+}
+
+fn find(finder: &Finder<'_>, word: &str, purpose: Purpose) -> Result<Found, Error> {
+    let host = finder.host;
     let target = Target::parse(word)?;
     // Further only where nearer told nothing: all processes of the host are the last resort.
     // Who only looks may stop at one engine's records; who acts wants to know of a second container
     // that is called so.
     let mut inventory = match &target {
-        Target::Of(runtime, _) if purpose == Purpose::Read => discover_of(host, *runtime),
-        _ => discover(host, Depth::Cgroups),
+        Target::Of(runtime, _) if purpose == Purpose::Read => finder.look(Reach::Engine(*runtime)),
+        _ => finder.look(Reach::All(Depth::Cgroups)),
     };
     let mut chosen = choose(host, &inventory, &target, purpose);
     for depth in [Depth::Cgroups, Depth::Everything] {
         if matches!(chosen, Choice::None) && (inventory.partial || depth == Depth::Everything) {
-            inventory = discover(host, depth);
+            inventory = finder.look(Reach::All(depth));
             chosen = choose(host, &inventory, &target, purpose);
         }
     }
@@ -390,6 +446,19 @@ fn distance(a: &str, b: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_seen_for_one_word_is_not_looked_at_again_for_the_next() {
+        let host = Host::new(std::path::Path::new("/")).unwrap();
+        let finder = Finder::new(&host);
+        let docker = Reach::Engine(Runtime::Docker);
+        let one = finder.look(docker);
+        assert!(Rc::ptr_eq(&one, &finder.look(docker)));
+        let all = finder.look(Reach::All(Depth::Cgroups));
+        assert!(!Rc::ptr_eq(&one, &all));
+        assert!(Rc::ptr_eq(&all, &finder.look(Reach::All(Depth::Cgroups))));
+        assert!(Rc::ptr_eq(&all, &finder.look(Reach::Engine(Runtime::Podman))));
+    }
 
     #[test]
     fn a_slip_of_the_finger_is_one_edit() {
