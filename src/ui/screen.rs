@@ -16,7 +16,7 @@ const ENTER: &str = "\x1b[?1049h\x1b[?25l\x1b[?7l";
 const LEAVE: &str = "\x1b[?7h\x1b[?25h\x1b[?1049l";
 /// A picture shown in one piece, by terminals that know the mode 2026; others pass it over.
 const BEGIN: &str = "\x1b[?2026h\x1b[H";
-const END: &str = "\x1b[J\x1b[?2026l";
+const END: &str = "\x1b[?2026l";
 
 /// What ends us, and has to find the terminal as it was; and what it tells.
 const HEARD: [Signal; 6] = [
@@ -93,15 +93,7 @@ impl Screen {
             self.leave();
             self.take()?;
         }
-        let (rows, _) = self.size();
-        let mut text = BEGIN.to_owned();
-        for (at, line) in lines.iter().take(rows).enumerate() {
-            text.push_str(if at == 0 { "" } else { "\r\n" });
-            text.push_str(line);
-            text.push_str("\x1b[K");
-        }
-        text.push_str(END);
-        write(&text)
+        write(&drawn(lines, self.size().0))
     }
 
     /// Waits for something to come.
@@ -231,6 +223,21 @@ fn is_ours() -> bool {
     tcgetpgrp(io::stdout()).map_or(true, |group| group == rustix::process::getpgrp())
 }
 
+/// A picture as it is written. What was there is cleared before a line and not behind it: behind one
+/// that is as wide as the terminal the cursor still stands on its last letter.
+fn drawn(lines: &[String], rows: usize) -> String {
+    let mut text = BEGIN.to_owned();
+    for (at, line) in lines.iter().take(rows).enumerate() {
+        text.push_str(if at == 0 { "\x1b[K" } else { "\r\n\x1b[K" });
+        text.push_str(line);
+    }
+    if lines.len() < rows {
+        text.push_str("\r\n\x1b[J");
+    }
+    text.push_str(END);
+    text
+}
+
 fn write(text: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     stdout.write_all(text.as_bytes())?;
@@ -273,6 +280,15 @@ fn key(bytes: &[u8]) -> Option<Key> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_as_wide_as_the_terminal_keeps_its_last_letter() {
+        let lines = ["one".to_owned(), "two".to_owned()];
+        let clear = "\x1b[?2026h\x1b[H\x1b[Kone\r\n\x1b[Ktwo";
+        assert_eq!(drawn(&lines, 2), format!("{clear}\x1b[?2026l"));
+        assert_eq!(drawn(&lines, 3), format!("{clear}\r\n\x1b[J\x1b[?2026l"));
+        assert_eq!(drawn(&lines, 1), "\x1b[?2026h\x1b[H\x1b[Kone\x1b[?2026l");
+    }
 
     #[test]
     fn keys_are_told_from_the_escapes_that_terminals_send() {

@@ -143,7 +143,7 @@ fn several() -> Outcome {
     terminal.wait_for(&news)?;
     let drawn = terminal.wait_for("sleep: appeared")?;
     // It is no aside.
-    let line = drawn.rsplit("\r\n").next().unwrap_or_default();
+    let line = drawn.rsplit("\r\n").next().unwrap_or_default().trim_start_matches("\u{1b}[K");
     check(!line.contains('\u{1b}'), line)?;
     drop(one);
     terminal.wait_for(": is gone").map(drop)
