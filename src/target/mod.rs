@@ -5,7 +5,7 @@ pub mod spelling;
 pub mod view;
 
 use std::cell::RefCell;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::error::{Error, Exit};
 use crate::model::container::{Container, Runtime};
@@ -29,7 +29,7 @@ pub struct Found {
     /// The container.
     pub container: Container,
     /// Everything that was seen while it was looked for.
-    pub inventory: Rc<Inventory>,
+    pub inventory: Arc<Inventory>,
 }
 
 /// Finds several containers at one moment: what was seen for one word is not looked at again for the
@@ -38,7 +38,7 @@ pub struct Found {
 pub struct Finder<'a> {
     /// Where.
     pub host: &'a Host,
-    seen: RefCell<Vec<(Reach, Rc<Inventory>)>>,
+    seen: RefCell<Vec<(Reach, Arc<Inventory>)>>,
 }
 
 /// How far to look.
@@ -62,7 +62,7 @@ impl<'a> Finder<'a> {
         find(self, word, purpose)
     }
 
-    fn look(&self, reach: Reach) -> Rc<Inventory> {
+    fn look(&self, reach: Reach) -> Arc<Inventory> {
         // Where all of them were asked one is not asked again.
         let serves = |seen: Reach| match reach {
             Reach::Engine(_) => seen == reach || seen == Reach::All(Depth::Cgroups),
@@ -70,11 +70,11 @@ impl<'a> Finder<'a> {
         };
         let known = self.seen.borrow().iter().find(|(seen, _)| serves(*seen)).map(|s| s.1.clone());
         known.unwrap_or_else(|| {
-            let inventory = Rc::new(match reach {
+            let inventory = Arc::new(match reach {
                 Reach::Engine(runtime) => discover_of(self.host, runtime),
                 Reach::All(depth) => discover(self.host, depth),
             });
-            self.seen.borrow_mut().push((reach, Rc::clone(&inventory)));
+            self.seen.borrow_mut().push((reach, Arc::clone(&inventory)));
             inventory
         })
     }
@@ -453,11 +453,11 @@ mod tests {
         let finder = Finder::new(&host);
         let docker = Reach::Engine(Runtime::Docker);
         let one = finder.look(docker);
-        assert!(Rc::ptr_eq(&one, &finder.look(docker)));
+        assert!(Arc::ptr_eq(&one, &finder.look(docker)));
         let all = finder.look(Reach::All(Depth::Cgroups));
-        assert!(!Rc::ptr_eq(&one, &all));
-        assert!(Rc::ptr_eq(&all, &finder.look(Reach::All(Depth::Cgroups))));
-        assert!(Rc::ptr_eq(&all, &finder.look(Reach::Engine(Runtime::Podman))));
+        assert!(!Arc::ptr_eq(&one, &all));
+        assert!(Arc::ptr_eq(&all, &finder.look(Reach::All(Depth::Cgroups))));
+        assert!(Arc::ptr_eq(&all, &finder.look(Reach::Engine(Runtime::Podman))));
     }
 
     #[test]
