@@ -5,7 +5,9 @@
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
+use super::census::Census;
 use super::confirm::{Doubt, Init, confirm, frozen_state, read_init, says};
 use super::monitors::{monitors_above, monitors_in};
 use super::record::{Complaints, Home, Look, Monitor, Record};
@@ -60,6 +62,7 @@ pub struct Inventory {
     pub partial: bool,
     /// Every process of the host, where all of them were looked at.
     pub survey: Option<Survey>,
+    census: OnceLock<Census>,
 }
 
 /// Reads the records of one engine and looks no further: for a qualified name of one that keeps
@@ -559,6 +562,11 @@ fn homes(host: &Host) -> Vec<Home> {
 }
 
 impl Inventory {
+    /// The survey put in order, for counting.
+    pub(super) fn census(&self, host: &Host) -> &Census {
+        self.census.get_or_init(|| Census::new(host, self))
+    }
+
     /// The innermost container that a process is in: by its cgroup, else by its PID namespace, else
     /// by one of the namespaces above that.
     pub fn containing(&self, host: &Host, pid: HostPid) -> Option<&Container> {

@@ -7,7 +7,9 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use procfs::process::Process as Handle;
 
+use super::census::Census;
 use super::{Depth, Inventory, discover};
+use crate::model::cgroup::Memberships;
 use crate::model::container::Container;
 use crate::model::namespace::NamespaceId;
 use crate::model::passwd::Names;
@@ -37,6 +39,8 @@ pub struct Belonging<'a> {
     others: Vec<&'a Container>,
     /// What is known of other namespaces: whether they lie below the container's.
     below: RefCell<HashMap<NamespaceId, bool>>,
+    /// What all processes were asked once, where they are only counted.
+    census: Option<&'a Census>,
 }
 
 impl<'a> Belonging<'a> {
@@ -47,7 +51,47 @@ impl<'a> Belonging<'a> {
                 && other.pid_ns.is_some()
                 && other.pid_ns == container.pid_ns
         });
-        Self { host, container, others: others.collect(), below: RefCell::default() }
+        let others = others.collect();
+        Self { host, container, others, below: RefCell::default(), census: None }
+    }
+
+    /// The same by what was seen of all processes before, for counting.
+    fn by_census(
+        host: &'a Host,
+        container: &'a Container,
+        all: &'a Inventory,
+        census: &'a Census,
+    ) -> Self {
+        Self { census: Some(census), ..Self::new(host, container, all) }
+    }
+
+    fn memberships(&self, pid: HostPid) -> Result<Memberships, ReadError> {
+        match self.census {
+            Some(census) => census.memberships(self.host, pid),
+            None => self.host.memberships(pid),
+        }
+    }
+
+    fn levels(&self, pid: HostPid) -> Result<usize, ReadError> {
+        match self.census {
+            Some(census) => census.levels(self.host, pid),
+            None => Ok(self.host.status(pid)?.nspid.len()),
+        }
+    }
+
+    fn descends(&self, mut pid: HostPid, from: HostPid) -> bool {
+        for _ in 0..4096 {
+            if pid == from {
+                return true;
+            }
+            let parent = match self.census {
+                Some(census) => census.parent(pid),
+                None => self.host.stat(pid).ok().and_then(|stat| HostPid::new(stat.ppid)),
+            };
+            let Some(parent) = parent else { return false };
+            pid = parent;
+        }
+        false
     }
 
     /// Whether a process is in the container.
@@ -79,10 +123,10 @@ impl<'a> Belonging<'a> {
         }
         let Some(cgroup) = &container.cgroup else {
             // (Of PID 1, with which the whole host is looked at, everything descends.)
-            let of = |init: ProcessId| init.pid.get() == 1 || descends(self.host, pid, init.pid);
+            let of = |init: ProcessId| init.pid.get() == 1 || self.descends(pid, init.pid);
             return Ok(container.init.is_some_and(of));
         };
-        if !cgroup.holds(&self.host.memberships(pid)?) {
+        if !cgroup.holds(&self.memberships(pid)?) {
             return Ok(false);
         }
         match container.user {
@@ -104,14 +148,17 @@ impl<'a> Belonging<'a> {
         match (namespace, container.pid_ns) {
             (Some(namespace), Some(own)) if namespace == own => return Ok(true),
             (Some(namespace), _) if Some(namespace) == self.host.pid_ns => return Ok(false),
-            (Some(namespace), Some(_)) => {
+            (Some(namespace), Some(own)) => {
+                if let Some(census) = self.census.filter(|_| !self.host.is_recorded()) {
+                    return Ok(census.is_below(namespace, own));
+                }
                 if let Some(known) = self.below.borrow().get(&namespace) {
                     return Ok(*known);
                 }
             }
             _ => {}
         }
-        let levels = self.host.status(pid)?.nspid.len();
+        let levels = self.levels(pid)?;
         let deeper = levels.saturating_sub(container.depth + 1);
         match (namespace, container.pid_ns) {
             (Some(namespace), Some(own)) => {
@@ -119,7 +166,7 @@ impl<'a> Belonging<'a> {
                     _ if deeper == 0 => false,
                     // Of a recorded host the namespaces are names alone.
                     _ if self.host.is_recorded() => {
-                        container.init.is_some_and(|init| descends(self.host, pid, init.pid))
+                        container.init.is_some_and(|init| self.descends(pid, init.pid))
                     }
                     handle => is_below(self.host, &handle?, own, deeper)?,
                 };
@@ -127,7 +174,7 @@ impl<'a> Belonging<'a> {
                 Ok(is)
             }
             _ if levels <= container.depth => Ok(false),
-            _ => Ok(container.init.is_some_and(|init| descends(self.host, pid, init.pid))),
+            _ => Ok(container.init.is_some_and(|init| self.descends(pid, init.pid))),
         }
     }
 
@@ -137,12 +184,12 @@ impl<'a> Belonging<'a> {
         if self.others.is_empty() || self.container.init_pid() == Some(pid) {
             return Ok(false);
         }
-        let memberships = self.host.memberships(pid)?;
+        let memberships = self.memberships(pid)?;
         Ok(self.others.iter().any(|other| match (&other.cgroup, other.init) {
             (Some(cgroup), _) => {
                 cgroup.holds(&memberships) && !self.is_narrower_than(cgroup, &memberships)
             }
-            (None, Some(init)) => !other.owns_pid_ns && descends(self.host, pid, init.pid),
+            (None, Some(init)) => !other.owns_pid_ns && self.descends(pid, init.pid),
             (None, None) => false,
         }))
     }
@@ -151,7 +198,7 @@ impl<'a> Belonging<'a> {
     fn is_narrower_than(
         &self,
         other: &crate::model::container::Cgroup,
-        memberships: &crate::model::cgroup::Memberships,
+        memberships: &Memberships,
     ) -> bool {
         self.container
             .cgroup
@@ -240,13 +287,11 @@ pub fn count(host: &Host, container: &Container, all: &Inventory) -> Result<usiz
     let cgroup = by_cgroup(host, container, all)?;
     let mut own = cgroup.clone().unwrap_or_default();
     if cgroup.is_none() || container.owns_pid_ns {
-        let belonging = Belonging::new(host, container, all);
-        let residents = all.survey.iter().flat_map(|survey| &survey.residents);
-        for resident in residents {
-            if !own.contains(&resident.id.pid)
-                && belonging.holds_in(resident.id.pid, resident.pid_ns) == Ok(true)
-            {
-                own.insert(resident.id.pid);
+        let census = all.census(host);
+        let belonging = Belonging::by_census(host, container, all, census);
+        for (pid, namespace) in census.candidates(host, container) {
+            if !own.contains(&pid) && belonging.holds_in(pid, namespace) == Ok(true) {
+                own.insert(pid);
             }
         }
     }
@@ -360,17 +405,4 @@ fn is_below(
         namespace = file.into();
     }
     Ok(false)
-}
-
-fn descends(host: &Host, mut pid: HostPid, from: HostPid) -> bool {
-    for _ in 0..4096 {
-        if pid == from {
-            return true;
-        }
-        let Some(parent) = host.stat(pid).ok().and_then(|stat| HostPid::new(stat.ppid)) else {
-            return false;
-        };
-        pid = parent;
-    }
-    false
 }

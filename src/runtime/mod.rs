@@ -2,6 +2,7 @@
 //! names look like (pure) and reads the records it keeps; `discover` holds both against the kernel.
 //! No engine's daemon or client is ever asked.
 
+mod census;
 mod configured;
 mod confirm;
 mod containerd;
