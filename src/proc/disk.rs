@@ -11,7 +11,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, Stat, fstat, openat, readlinkat};
-use rustix::io::Errno;
 
 use super::host::read_into;
 use super::{Host, ReadError};
@@ -91,6 +90,15 @@ pub struct StateDir<'a> {
     fd: OwnedFd,
     path: PathBuf,
     owner: Owner,
+}
+
+/// Where a walk has come to.
+struct Step {
+    fd: OwnedFd,
+    owner: Owner,
+    kind: FileType,
+    /// In bytes.
+    size: u64,
 }
 
 impl Host {
@@ -183,7 +191,7 @@ impl StateDir<'_> {
     /// # Errors
     /// As [`Host::state_dir`].
     pub fn dir(&self, below: impl AsRef<Path>) -> Result<Self, ReadError> {
-        let (fd, owner) = self.walk(below.as_ref(), FileType::Directory)?;
+        let Step { fd, owner, .. } = self.walk(below.as_ref(), FileType::Directory)?;
         let path = self.path.join(below.as_ref());
         Ok(Self { host: self.host, fd, path, owner })
     }
@@ -224,15 +232,16 @@ impl StateDir<'_> {
     /// file, too large, or nobody's to trust.
     pub fn read(&self, below: impl AsRef<Path>) -> Result<StateFile, ReadError> {
         let path = self.path.join(below.as_ref());
-        let (fd, owner) = self.walk(below.as_ref(), FileType::RegularFile)?;
+        let Step { fd, owner, size, .. } = self.walk(below.as_ref(), FileType::RegularFile)?;
         // The O_PATH descriptor is of a regular file; opening it again by descriptor cannot land
         // on anything else, nor block.
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let again = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&fd));
         let file = File::from(openat(CWD, again, flags, Mode::empty())?);
-        let size = file.metadata().map_or(0, |meta| meta.len()).min(MAX_FILE as u64);
+        let size = size.min(MAX_FILE as u64);
         self.host.charge(owner, size)?;
-        let mut bytes = Vec::new();
+        // (Room for all of it and one byte more: two reads tell that it was all.)
+        let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(MAX_FILE) + 1);
         read_into(file, &mut bytes, MAX_FILE + 1)?;
         if bytes.len() > MAX_FILE {
             let path = path.display();
@@ -243,7 +252,7 @@ impl StateDir<'_> {
 
     /// Follows `below` one name at a time, from this directory. Links that root made in root's
     /// directories are followed, from the host's root when they are absolute; others are refused.
-    fn walk(&self, below: &Path, want: FileType) -> Result<(OwnedFd, Owner), ReadError> {
+    fn walk(&self, below: &Path, want: FileType) -> Result<Step, ReadError> {
         let refuse = |why: &str| {
             let path = self.path.join(below);
             Err(ReadError::Broken(format!("`{}` is not believed: {why}", path.display())))
@@ -251,17 +260,19 @@ impl StateDir<'_> {
         self.host.charge(self.owner, STEP_COST)?;
         let mut todo: Vec<Vec<u8>> = parts(below.as_os_str().as_bytes());
         todo.reverse();
-        // (A copy of the descriptor, which `..` may leave and come back to.)
-        let mut stack = vec![(self.fd.as_fd().try_clone_to_owned()?, self.owner)];
+        // What was gone through from this directory on, which `..` may leave and come back to.
+        let mut stack: Vec<Step> = Vec::new();
         let mut at = self.path.clone();
         let mut links = 0;
         while let Some(part) = todo.pop() {
             let (dir, owner) = match stack.last() {
-                Some((dir, owner)) => (dir, *owner),
-                None => return refuse("it leads out of its folder"),
+                Some(step) => (step.fd.as_fd(), step.owner),
+                None => (self.fd.as_fd(), self.owner),
             };
             if part == b".." {
-                stack.pop();
+                if stack.pop().is_none() {
+                    return refuse("it leads out of its folder");
+                }
                 at.pop();
                 continue;
             }
@@ -286,7 +297,7 @@ impl StateDir<'_> {
                     if self.path != Path::new("/") {
                         return refuse("it leads through an absolute link");
                     }
-                    stack.truncate(1);
+                    stack.clear();
                     at = PathBuf::from("/");
                 }
                 todo.extend(parts(to).into_iter().rev());
@@ -301,13 +312,13 @@ impl StateDir<'_> {
             if !todo.is_empty() && kind != FileType::Directory {
                 return Err(ReadError::Gone);
             }
-            stack.push((fd, owner));
+            let size = u64::try_from(stat.st_size).unwrap_or(0);
+            stack.push(Step { fd, owner, kind, size });
         }
         match stack.pop() {
-            Some((fd, owner)) => {
-                let kind = FileType::from_raw_mode(fstat(&fd)?.st_mode);
-                if kind == want {
-                    return Ok((fd, owner));
+            Some(step) => {
+                if step.kind == want {
+                    return Ok(step);
                 }
                 refuse(if want == FileType::Directory {
                     "it is not a directory"
@@ -315,7 +326,12 @@ impl StateDir<'_> {
                     "it is not a regular file"
                 })
             }
-            None => Err(Errno::NOENT.into()),
+            // It came back to where it began.
+            None if want == FileType::Directory => {
+                let (fd, kind) = (self.fd.try_clone()?, FileType::Directory);
+                Ok(Step { fd, owner: self.owner, kind, size: 0 })
+            }
+            None => refuse("it is not a regular file"),
         }
     }
 }
