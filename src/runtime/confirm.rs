@@ -35,9 +35,7 @@ pub(super) enum Doubt {
 
 /// Reads everything about an init that decides which container it is.
 pub(super) fn read_init(host: &Host, pid: HostPid) -> Result<Init, ReadError> {
-    let handle = host.process(pid)?;
-    let (stat, status, memberships) = host.first_facts(&handle)?;
-    let pid_ns = host.pid_ns_of(&handle).ok();
+    let (stat, status, memberships, pid_ns) = host.first_facts(pid)?;
     // A zombie with no other thread has ended; one with threads is a main thread that left early.
     if stat.state.is_zombie() && stat.num_threads <= 1 {
         return Err(ReadError::Gone);

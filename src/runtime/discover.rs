@@ -11,7 +11,7 @@ use super::census::Census;
 use super::confirm::{Doubt, Init, confirm, frozen_state, read_init, says};
 use super::monitors::{monitors_above, monitors_in};
 use super::record::{Complaints, Home, Look, Monitor, Record};
-use super::{ENGINES, engine, recognise};
+use super::{ENGINES, engine, is_long_id, own_name};
 use crate::model::cgroup;
 use crate::model::container::{Cgroup, Container, Evidence, Runtime};
 use crate::model::namespace::NamespaceId;
@@ -132,6 +132,8 @@ struct Search<'a> {
     inventory: Inventory,
     /// Where the container of an init stands in the list.
     by_init: HashMap<HostPid, usize>,
+    /// Inits whose parent is the host's own: no monitor is above them.
+    orphans: HashSet<HostPid>,
     seen: HashSet<(PathBuf, String, Owner, Option<HostPid>)>,
     complaints: RefCell<Complaints>,
 }
@@ -144,6 +146,7 @@ impl<'a> Search<'a> {
             homes: homes(host),
             inventory: Inventory::default(),
             by_init: HashMap::new(),
+            orphans: HashSet::new(),
             seen: HashSet::new(),
             complaints: RefCell::default(),
         }
@@ -220,6 +223,9 @@ impl<'a> Search<'a> {
         let Some(pid) = record.pid else { return self.add_stopped(&record, None) };
         match confirm(self.host, &record, pid) {
             Ok((init, cgroup, evidence)) => {
+                if init.parent <= 1 {
+                    self.orphans.insert(pid);
+                }
                 if let Some(at) = self.by_init.get(&pid) {
                     let known = &mut self.inventory.containers[*at];
                     known.evidence.extend(evidence);
@@ -265,32 +271,27 @@ impl<'a> Search<'a> {
         self.inventory.containers.push(container);
     }
 
-    /// Whether the cgroup is one of a container that is known, or lies below one and is spelt like
-    /// no container of its own.
-    fn explained(&self, live: &LiveCgroup) -> bool {
-        let own = own_name(&live.cgroup.path);
-        self.inventory.containers.iter().any(|container| {
-            container.cgroup.as_ref().is_some_and(|cgroup| match &own {
-                Some(_) => cgroup.path == live.cgroup.path,
-                None => cgroup::is_at_or_below(&live.cgroup.path, &cgroup.path),
-            })
-        })
-    }
-
     /// Cgroups that hold a container nobody has told of: spelt like one, or with a process in
     /// another PID namespace than ours. Id (empty when unknown) and one process each.
     fn unexplained(&self, live: &[LiveCgroup]) -> Vec<(String, HostPid)> {
         let mut namespaces: HashSet<NamespaceId> =
             self.inventory.containers.iter().filter_map(|container| container.pid_ns).collect();
         namespaces.extend(self.host.pid_ns);
-        // What a runtime under an engine knows may have a name that only the engine's monitor leads to.
+        // What a runtime under an engine knows may have a name that only the engine's monitor leads to,
+        // or what the engine mounted; most have neither.
         let by_runtimes = self.inventory.containers.iter().filter(|c| is_under_engines(c.runtime));
         let by_runtimes: Vec<(String, HostPid)> = by_runtimes
             .filter_map(|c| Some((c.id.clone().unwrap_or_default(), c.init?.pid)))
+            .filter(|(id, init)| is_long_id(id) || !self.orphans.contains(init))
             .collect();
+        let known = Cgroups::of(&self.inventory.containers);
         let mut found = Vec::new();
-        for live in live.iter().filter(|live| !self.explained(live)) {
-            if let Some((_, id)) = own_name(&live.cgroup.path) {
+        for live in live {
+            let own = own_name(&live.cgroup.path);
+            if known.explain(live, own.is_some()) {
+                continue;
+            }
+            if let Some((_, id)) = own {
                 // It may be that only cgroups below it have processes (systemd inside).
                 let below = || self.host.cgroup_pids(&live.cgroup).ok()?.first().copied();
                 found.extend(live.any_pid().or_else(below).map(|pid| (id, pid)));
@@ -323,9 +324,10 @@ impl<'a> Search<'a> {
 
     /// Containers that only their cgroup tells of.
     fn add_recognised(&mut self, live: &[LiveCgroup]) {
+        let mut explained = Cgroups::of(&self.inventory.containers);
         for live in live {
             let Some((runtime, id)) = own_name(&live.cgroup.path) else { continue };
-            if self.explained(live) {
+            if explained.explain(live, true) {
                 continue;
             }
             let Some(init) = self.init_of(&live.cgroup) else { continue };
@@ -376,6 +378,7 @@ impl<'a> Search<'a> {
             }
             container.id = Some(id);
             container.verified = verified;
+            explained.0.insert(live.cgroup.path.clone());
             self.push(container);
         }
     }
@@ -459,15 +462,26 @@ impl<'a> Search<'a> {
     }
 }
 
+/// The cgroups of containers, by their paths.
+struct Cgroups(HashSet<Vec<u8>>);
+
+impl Cgroups {
+    fn of(containers: &[Container]) -> Self {
+        let cgroups = containers.iter().filter_map(|container| container.cgroup.as_ref());
+        Self(cgroups.map(|cgroup| cgroup.path.clone()).collect())
+    }
+
+    /// Whether a cgroup is one of them, or lies below one and is not itself spelt like a container's.
+    fn explain(&self, live: &LiveCgroup, is_spelt: bool) -> bool {
+        let path = &live.cgroup.path;
+        let mut above = (1..path.len()).filter(|at| path[*at] == b'/');
+        self.0.contains(path) || (!is_spelt && above.any(|at| self.0.contains(&path[..at])))
+    }
+}
+
 /// Runtimes that other engines start their containers with.
 fn is_under_engines(runtime: Runtime) -> bool {
     matches!(runtime, Runtime::Runc | Runtime::Crun | Runtime::Youki)
-}
-
-/// What the last component of a cgroup path says of itself.
-fn own_name(path: &[u8]) -> Option<(Runtime, String)> {
-    let found = recognise(path)?;
-    (found.length == cgroup::components(path).count()).then_some((found.runtime, found.id))
 }
 
 /// The runtime under an engine keeps the start time that the engine's own record lacks.

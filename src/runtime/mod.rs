@@ -95,11 +95,21 @@ pub struct Recognised {
 pub fn recognise(path: &[u8]) -> Option<Recognised> {
     let parts: Vec<&str> =
         std::str::from_utf8(path).ok()?.split('/').filter(|p| !p.is_empty()).collect();
-    (0..parts.len()).rev().find_map(|at| {
-        ENGINES.iter().find_map(|engine| {
-            let id = engine.recognise(parts[at], &parts[..at])?;
-            Some(Recognised { runtime: engine.runtime(), id, length: at + 1 })
-        })
+    (0..parts.len()).rev().find_map(|at| recognise_at(&parts, at))
+}
+
+/// The same of a cgroup itself, whatever it lies in: whose spelling its own name is, and the id in it.
+fn own_name(path: &[u8]) -> Option<(Runtime, String)> {
+    let parts: Vec<&str> =
+        std::str::from_utf8(path).ok()?.split('/').filter(|p| !p.is_empty()).collect();
+    let found = recognise_at(&parts, parts.len().checked_sub(1)?)?;
+    Some((found.runtime, found.id))
+}
+
+fn recognise_at(parts: &[&str], at: usize) -> Option<Recognised> {
+    ENGINES.iter().find_map(|engine| {
+        let id = engine.recognise(parts[at], &parts[..at])?;
+        Some(Recognised { runtime: engine.runtime(), id, length: at + 1 })
     })
 }
 
