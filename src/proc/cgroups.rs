@@ -2,11 +2,14 @@
 //! directories, `cgroup.procs` and the freezers; writes nothing.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::fs::{File, Metadata};
+use std::ffi::OsStr;
+use std::fs::File;
 use std::io::Write as _;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, openat, statat};
 
 use super::disk::Owner;
 use super::host::{read_at_once, read_into};
@@ -29,6 +32,15 @@ pub struct LiveCgroup {
     /// Which one.
     pub cgroup: Cgroup,
     dir: PathBuf,
+}
+
+/// A directory that the walk has still to look into.
+struct Dir {
+    dir: PathBuf,
+    path: Vec<u8>,
+    depth: usize,
+    owner: Owner,
+    is_leaf: bool,
 }
 
 /// The cgroup tree as it was walked.
@@ -109,38 +121,43 @@ impl Host {
         let (mut too_many, mut too_deep) = (false, false);
         for hierarchy in self.hierarchies.iter().filter(|h| cgroup::preference(&h.controllers) < 4)
         {
-            let mut todo = vec![(hierarchy.dir.clone(), Vec::new(), 0)];
-            while let Some((dir, path, depth)) = todo.pop() {
+            let root = std::fs::metadata(&hierarchy.dir).ok().map(|meta| Dir {
+                dir: hierarchy.dir.clone(),
+                path: Vec::new(),
+                depth: 0,
+                owner: Owner::of(meta.uid(), self.root_uid),
+                is_leaf: has_no_directory(meta.nlink()),
+            });
+            let mut todo = Vec::from_iter(root);
+            while let Some(Dir { dir, path, depth, owner, is_leaf }) = todo.pop() {
                 if tree.cgroups.len() >= MAX_CGROUPS {
                     too_many = true;
                     break;
                 }
-                let Ok(meta) = std::fs::metadata(&dir) else { continue };
-                if let Owner::User(uid) = Owner::of(meta.uid(), self.root_uid) {
+                if let Owner::User(uid) = owner {
                     let many = of_user.entry(uid).or_default();
                     *many += 1;
                     if *many > MAX_OF_A_USER {
                         continue;
                     }
                 }
-                if depth > 0 && seen.insert(path.clone()) {
+                let below = if is_leaf || depth == MAX_DEPTH {
+                    too_deep |= !is_leaf;
+                    Vec::new()
+                } else {
+                    self.directories(&dir).unwrap_or_default()
+                };
+                todo.extend(below.into_iter().map(|(name, stat)| Dir {
+                    dir: dir.join(OsStr::from_bytes(&name)),
+                    path: [path.as_slice(), b"/", &name].concat(),
+                    depth: depth + 1,
+                    owner: Owner::of(stat.st_uid, self.root_uid),
+                    is_leaf: has_no_directory(stat.st_nlink.into()),
+                }));
+                if depth > 0 && !seen.contains(&path) {
+                    seen.insert(path.clone());
                     let controllers = hierarchy.controllers.clone();
-                    let cgroup = Cgroup { controllers, path: path.clone() };
-                    tree.cgroups.push(LiveCgroup { cgroup, dir: dir.clone() });
-                }
-                if has_no_directory(&meta) {
-                    continue;
-                }
-                if depth == MAX_DEPTH {
-                    too_deep = true;
-                    continue;
-                }
-                for entry in std::fs::read_dir(&dir).into_iter().flatten().flatten() {
-                    if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                        let name = entry.file_name();
-                        let below = [path.as_slice(), b"/", name.as_bytes()].concat();
-                        todo.push((entry.path(), below, depth + 1));
-                    }
+                    tree.cgroups.push(LiveCgroup { cgroup: Cgroup { controllers, path }, dir });
                 }
             }
         }
@@ -159,6 +176,28 @@ impl Host {
         tree
     }
 
+    /// The directories in one: each is asked by its name from there, for in a long path every part
+    /// is looked up anew.
+    fn directories(&self, dir: &Path) -> rustix::io::Result<Vec<(Vec<u8>, rustix::fs::Stat)>> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let dir = openat(CWD, dir, flags, Mode::empty())?;
+        let mut found = Vec::new();
+        for entry in rustix::fs::Dir::read_from(&dir)? {
+            let Ok(entry) = entry else { break };
+            let name = entry.file_name();
+            let may_be = matches!(entry.file_type(), FileType::Directory | FileType::Unknown);
+            if !may_be || matches!(name.to_bytes(), b"." | b"..") {
+                continue;
+            }
+            // One that has been removed by now is none.
+            let Ok(stat) = statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
+            if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+                found.push((name.to_bytes().to_vec(), stat));
+            }
+        }
+        Ok(found)
+    }
+
     /// The directory of a cgroup; none when its hierarchy is not mounted here, or when it lies
     /// outside what a cgroup namespace lets us see (`/../…`).
     pub(super) fn cgroup_dir(&self, cgroup: &Cgroup) -> Option<PathBuf> {
@@ -167,7 +206,7 @@ impl Host {
             return None;
         }
         let found = self.hierarchies.iter().find(|h| h.controllers == cgroup.controllers)?;
-        Some(found.dir.join(std::ffi::OsStr::from_bytes(below)))
+        Some(found.dir.join(OsStr::from_bytes(below)))
     }
 
     /// What a file of a cgroup says, of at most a page.
@@ -287,7 +326,7 @@ impl Host {
             self.hierarchies.iter().find(|h| h.controllers == cgroup.controllers)?.dir.clone();
         cgroup::components(&cgroup.path)
             .map(|part| {
-                dir.push(std::ffi::OsStr::from_bytes(part));
+                dir.push(OsStr::from_bytes(part));
                 let meta = std::fs::symlink_metadata(&dir).ok()?;
                 Some(Owner::of(meta.uid(), self.root_uid))
             })
@@ -373,12 +412,12 @@ fn is_frozen(dir: &Path, freezer: Freezer) -> bool {
 /// A cgroup directory has a link from each one below it and two of its own (fs/kernfs/inode.c), so
 /// that of most it is known without listing their dozens of control files that there is none. Other
 /// file systems count otherwise, and never 2 with a directory inside.
-fn has_no_directory(meta: &Metadata) -> bool {
-    meta.nlink() == 2
+fn has_no_directory(links: u64) -> bool {
+    links == 2
 }
 
 fn is_leaf(dir: &Path) -> bool {
-    std::fs::metadata(dir).is_ok_and(|meta| has_no_directory(&meta))
+    std::fs::metadata(dir).is_ok_and(|meta| has_no_directory(meta.nlink()))
 }
 
 fn read_pids(dir: &Path, buffer: &mut Vec<u8>) -> Result<Vec<HostPid>, ReadError> {

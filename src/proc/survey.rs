@@ -13,7 +13,7 @@ use super::{Host, ReadError};
 use crate::model::cgroup::Memberships;
 use crate::model::namespace::NamespaceId;
 use crate::model::pid::{HostPid, ProcessId};
-use crate::model::status::{Stat, Status};
+use crate::model::status::{Broken, Stat, Status};
 use crate::sys;
 
 /// A process as the survey sees it.
@@ -105,15 +105,40 @@ impl Host {
         stat(&self.process(pid)?, &mut Vec::new())
     }
 
-    /// `stat`, `status` and `cgroup` of one process that is held.
+    /// `stat`, `status`, `cgroup` and the PID namespace, where it is not closed to us, of one and the
+    /// same process, in as few calls as that takes: asked of the init of every container.
     ///
     /// # Errors
     /// [`ReadError`].
-    pub fn first_facts(&self, handle: &Handle) -> Result<(Stat, Status, Memberships), ReadError> {
+    pub fn first_facts(
+        &self,
+        pid: HostPid,
+    ) -> Result<(Stat, Status, Memberships, Option<NamespaceId>), ReadError> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let held = openat(rustix::fs::CWD, self.proc_path(pid.to_string()), flags, Mode::empty())?;
+        let open = |name: &str| -> Result<File, ReadError> {
+            Ok(openat(&held, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?.into())
+        };
+        let broken = |broken: Broken| ReadError::Broken(broken.to_string());
         let mut buffer = Vec::new();
-        let (stat, status) = (stat(handle, &mut buffer)?, status(handle, "status", &mut buffer)?);
-        read_at_once(handle.open_relative("cgroup")?, &mut buffer, 1 << 20)?;
-        Ok((stat, status, Memberships::parse(&buffer)))
+        read_at_once(open("stat")?, &mut buffer, 1 << 14)?;
+        let stat = Stat::parse(&buffer).map_err(broken)?;
+        read_at_once(open("status")?, &mut buffer, 1 << 20)?;
+        let status = Status::parse(&buffer).map_err(broken)?;
+        read_at_once(open("cgroup")?, &mut buffer, 1 << 20)?;
+        let memberships = Memberships::parse(&buffer);
+        let link = readlinkat(&held, "ns/pid", Vec::with_capacity(32)).map_err(ReadError::from);
+        let namespace = match link {
+            Ok(link) => NamespaceId::parse(link.as_bytes()),
+            // As in `pid_ns_of`: one number means the namespace of this very /proc.
+            Err(ReadError::Denied) => self.pid_ns.filter(|_| status.nspid.len() == 1),
+            // Its threads may tell, by another handle: of the same process?
+            Err(_) => self.process(pid).ok().and_then(|handle| {
+                let again = self::stat(&handle, &mut buffer).ok()?;
+                (again.start == stat.start).then(|| namespace(&handle, "pid").ok())?
+            }),
+        };
+        Ok((stat, status, memberships, namespace))
     }
 
     /// How a process ended that its parent has not reaped yet, as wait(2) will tell: the last field of
