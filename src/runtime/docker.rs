@@ -1,6 +1,7 @@
 //! Docker Engine: `<data root>/containers/ID/config.v2.json`, readable by root alone. Cgroups are
 //! `/docker/ID`, or `docker-ID.scope` with the systemd driver.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -142,9 +143,11 @@ fn roots(look: &Look<'_>) -> Vec<Place> {
         let told = given.into_iter().chain(file.and_then(|file| configured(look, file)));
         roots.extend(told.map(|path| Place::told_by(daemon, path)));
     }
-    for (id, pid) in look.unexplained {
+    // All of one daemon lead to the same place, which is looked for once.
+    let leads = look.unexplained.iter().filter_map(|(id, pid)| mounted_from(look, id, *pid));
+    for (below, source) in leads.collect::<BTreeSet<_>>() {
         // Whoever mounted it has led us there: only what root alone could have written counts.
-        roots.extend(mounted_from(look, id, *pid).into_iter().map(Place::usual));
+        roots.extend(mounted_at(look, &below, &source).into_iter().map(Place::usual));
     }
     let mut roots = places(roots);
     // With userns-remap everything is one level further down, in `<uid>.<gid>`.
@@ -170,20 +173,23 @@ fn configured(look: &Look<'_>, file: &Path) -> Option<PathBuf> {
 }
 
 /// Docker mounts `<data root>/containers/ID/hostname` and its like into each container: `mountinfo`
-/// of a process of it gives the path below that file system's root, and the host's own `mountinfo`
-/// where that file system is mounted. What is found is only a place to look for a record.
-fn mounted_from(look: &Look<'_>, id: &str, pid: HostPid) -> Vec<PathBuf> {
-    if !super::is_long_id(id) {
-        return Vec::new();
+/// of a process of it gives the path below that file system's root, and what is mounted.
+fn mounted_from(look: &Look<'_>, id: &str, pid: HostPid) -> Option<(String, Vec<u8>)> {
+    if !is_long_id(id) {
+        return None;
     }
     let needle = format!("/containers/{id}/");
-    let Ok(inside) = look.host.proc_file(pid, "mountinfo", 1 << 20) else { return Vec::new() };
-    let found = Mounts::new(&inside).find_map(|mount| {
+    let inside = look.host.proc_file(pid, "mountinfo", 1 << 20).ok()?;
+    Mounts::new(&inside).find_map(|mount| {
         let root = std::str::from_utf8(&mount.root).ok()?;
         let at = root.find(&needle)?;
         Some((root[..at].to_owned(), mount.source.to_vec()))
-    });
-    let Some((below, source)) = found else { return Vec::new() };
+    })
+}
+
+/// Where that is on the host, as its own `mountinfo` tells. What is found is only a place to look for
+/// a record.
+fn mounted_at(look: &Look<'_>, below: &str, source: &[u8]) -> Vec<PathBuf> {
     let Ok(outside) = std::fs::read(look.host.proc_path("self/mountinfo")) else {
         return vec![below.into()];
     };
@@ -192,7 +198,7 @@ fn mounted_from(look: &Look<'_>, id: &str, pid: HostPid) -> Vec<PathBuf> {
         .filter_map(|mount| {
             let root = std::str::from_utf8(&mount.root).ok()?;
             let point = std::str::from_utf8(&mount.point).ok()?;
-            let rest = Path::new(&below).strip_prefix(root).ok()?;
+            let rest = Path::new(below).strip_prefix(root).ok()?;
             Some(Path::new(point).join(rest))
         })
         .collect()
