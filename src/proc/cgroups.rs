@@ -152,6 +152,7 @@ impl Host {
                     path: [path.as_slice(), b"/", &name].concat(),
                     depth: depth + 1,
                     owner: Owner::of(stat.st_uid, self.root_uid),
+                    #[allow(clippy::useless_conversion, reason = "32 bits on other architectures")]
                     is_leaf: has_no_directory(stat.st_nlink.into()),
                 }));
                 if depth > 0 && !seen.contains(&path) {
