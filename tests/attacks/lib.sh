@@ -3,6 +3,9 @@
 # places of the engines' records, and with cgroups of its own that are gone afterwards.
 set -euo pipefail
 
+# Whoever runs one by itself keeps /run and /var/lib as they are.
+[ "${CINSPECT_APART:-}" = yes ] || CINSPECT_APART=yes exec unshare -m -- bash "$0" "$@"
+
 mount --make-rprivate /
 mount -t tmpfs -o mode=755 none /run
 mount -t tmpfs -o mode=755 none /var/lib
