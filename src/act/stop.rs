@@ -115,6 +115,8 @@ struct Watched {
     who: Who,
     id: ProcessId,
     held: Held,
+    /// Whether it was there at the first look.
+    early: bool,
     told: bool,
     ended: bool,
     killed: bool,
@@ -271,6 +273,7 @@ impl Stop<'_> {
                         who: who(member),
                         id: member.process.id,
                         held,
+                        early: first,
                         told: false,
                         ended: false,
                         killed: false,
@@ -294,10 +297,15 @@ impl Stop<'_> {
         let init = self.found.container.init;
         let at: HashMap<ProcessId, usize> =
             view.members.iter().enumerate().map(|(at, m)| (m.process.id, at)).collect();
-        // Parents of whoever is still there.
-        let lives = |member: &Member| !member.process.stat.state.is_zombie();
+        // Parents of whoever is still there of the first ones: who starts children all the time, as a
+        // loop in a shell does, would never be told before time is short.
+        let early: HashSet<ProcessId> =
+            self.watched.iter().filter(|w| w.early && !w.ended).map(|w| w.id).collect();
+        let lives = |member: &&Member| {
+            !member.process.stat.state.is_zombie() && early.contains(&member.process.id)
+        };
         let parents: HashSet<usize> =
-            view.members.iter().filter(|m| lives(m)).filter_map(|m| m.parent).collect();
+            view.members.iter().filter(lives).filter_map(|member| member.parent).collect();
         let others = self.watched.iter().any(|w| !w.ended && Some(w.id) != init);
         let mut turn: Vec<(usize, usize)> = Vec::new();
         for (index, watched) in self.watched.iter().enumerate() {
