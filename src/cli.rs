@@ -120,10 +120,7 @@ pub fn run(argv: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> ExitC
     if crate::completion::answer(&argv) {
         return Exit::Done.into();
     }
-    let as_signal = argv.iter().skip(1).find_map(|word| {
-        let word = word.to_str()?.strip_prefix('-')?;
-        SignalNumber::parse(word).ok().map(|_| word.to_owned())
-    });
+    let as_signal = hyphened_signal(&argv);
     let matches = match cli().try_get_matches_from(argv) {
         Ok(matches) => matches,
         // Help and version are answers; help for want of a command is said on stderr.
@@ -138,7 +135,6 @@ pub fn run(argv: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> ExitC
         Err(error) => {
             let is_unknown = error.kind() == ErrorKind::UnknownArgument;
             let error = match as_signal.filter(|_| is_unknown) {
-                // As fingers have learnt from kill(1).
                 Some(signal) => Error::new(Exit::Usage, format!("`-{signal}` is no option"))
                     .hint(format!("the container comes first, then the signal without a hyphen: `cinspect kill web {signal}`; or `-s {signal}`")),
                 None => usage(&error),
@@ -167,6 +163,16 @@ pub fn run(argv: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> ExitC
             error.exit.into()
         }
     }
+}
+
+/// The signal in `kill -9 web`, as fingers have learnt it from kill(1); for no other command.
+fn hyphened_signal(argv: &[OsString]) -> Option<String> {
+    let mut words = argv.iter().skip(1).filter_map(|word| word.to_str());
+    words.find(|word| ["signal", "kill"].contains(word))?;
+    words.find_map(|word| {
+        let word = word.strip_prefix('-')?;
+        SignalNumber::parse(word).ok().map(|_| word.to_owned())
+    })
 }
 
 /// The parser's error in the form of all others: its first paragraph, and its tip as the hint.

@@ -13,7 +13,7 @@ macro_rules! exits {
         impl Exit {
             $(#[doc = $means] pub const $name: Self = Self($number);)*
 
-            /// Each with the commands that leave by it (all where none is named, but for `exec`,
+            /// Each with the commands that leave by it (`*` for all; none named for all but `exec`,
             /// whose command has statuses of its own), and what it means.
             pub const ALL: &[(Self, &str, &str)] = &[$((Self::$name, $commands, $means),)*];
         }
@@ -23,7 +23,7 @@ macro_rules! exits {
 exits! {
     Done = 0, "", "Done.";
     Failed = 1, "", "Failed; the message says what and why.";
-    Usage = 2, "ls ps signal signals stop doctor exec cp inspect completions", "The command line is wrong.";
+    Usage = 2, "*", "The command line is wrong.";
     NoContainer = 3, "ps signal signals stop doctor cp inspect", "No such container, or more than one fits.";
     NoProcess = 4, "signal signals cp inspect", "No such process in it.";
     NotPermitted = 5, "ps signal signals stop doctor cp inspect", "Not permitted; the message names what is missing.";
@@ -38,6 +38,7 @@ impl Exit {
     /// What a command leaves by, and what each means.
     pub fn of(command: &str) -> impl Iterator<Item = (Self, &'static str)> {
         let leaves = move |commands: &str| match commands {
+            "*" => true,
             "" => command != "exec",
             some => some.split(' ').any(|one| one == command),
         };

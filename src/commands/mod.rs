@@ -160,18 +160,13 @@ fn columns_section<R>(table: &'static [Column<R>]) -> Section {
             Some(_) => String::new(),
             None => "; not in JSON".into(),
         };
-        (column.name.to_owned(), format!("{}{usual}{json}.", capitalized(column.about)))
+        (column.name.to_owned(), format!("{}{usual}{json}", column.about))
     };
     Section {
         title: "Columns",
         intro: "For `-o`: a list with commas, which takes the place of the usual columns, or with `+` before it goes behind them. All of them are in the answer with `--json`, but for those of which it is said.",
         items: table.iter().map(item).collect(),
     }
-}
-
-fn capitalized(text: &str) -> String {
-    let mut letters = text.chars();
-    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
 
 /// Tells how a container was found, with `-v`, and what every user of it should know.

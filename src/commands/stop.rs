@@ -210,7 +210,8 @@ fn one(
     told: &Told<'_>,
     lines: &Sender<Line>,
 ) -> Result<Exit, Error> {
-    let host = &context.host()?;
+    // (What there is to warn of was said as the containers were looked for.)
+    let host = &context.hushed().host()?;
     let Told { word, several, signal, ladder } = *told;
     account(context, &found.container, &found.inventory);
     let plan = stop_plan(host, &found.container);

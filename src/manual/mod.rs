@@ -85,7 +85,7 @@ fn tool(date: &str) -> io::Result<Vec<u8>> {
         "options" => options(page, &root),
         "statuses" => {
             for (exit, commands, means) in Exit::ALL {
-                let some = commands.split(' ').count() < COMMANDS.len() && !commands.is_empty();
+                let some = !["", "*"].contains(commands);
                 let of = if some {
                     format!(" ({})", commands.replace(' ', ", "))
                 } else {
@@ -143,7 +143,7 @@ fn of_command(command: &Command, date: &str) -> io::Result<Vec<u8>> {
         page.section(section.title);
         page.prose(section.intro);
         for (term, what) in &section.items {
-            page.item(term, what);
+            page.item(term, &sentence(what));
         }
     }
     page.section("Exit status");

@@ -162,6 +162,7 @@ const ERRORS: &[&str] = &[
     "kill web HUP -s TERM",
     "signal web TERM --match [",
     "ps -aux",
+    "ls -1",
     "signal web TERM --wait=often",
     "stop web --order some",
     "stop web --ladder TERM",
