@@ -333,6 +333,15 @@ pub fn rights(own: &Confinement, same_user: bool, uid: u32) -> Confinement {
     rights
 }
 
+/// The part of a security label that is written to `attr/exec`. AppArmor appends the mode of the profile
+/// (`NAME (enforce)`, and since AppArmor 4 `NAME (unconfined)` for profiles with that flag; a stack of
+/// profiles in several modes is `(mixed)`), whatever modes the kernel knows: the last ` (…)` is cut off.
+/// A profile's own name may contain parentheses. SELinux contexts have none and stay as they are.
+pub fn label_name(label: &[u8]) -> &[u8] {
+    let mode = label.windows(2).rposition(|pair| pair == b" (");
+    mode.filter(|_| label.ends_with(b")")).map_or(label, |mode| &label[..mode])
+}
+
 /// PATH where the container has none, as Docker's.
 pub const PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -388,6 +397,24 @@ mod tests {
     const PASSWD: &[u8] = b"root:x:0:0:root:/root:/bin/sh\nweb:x:1000:100::/home/web:/bin/ash\n\
         1000:x:0:0::/root:/bin/sh\nbig:x:4294967296:0::/:/bin/sh\nn:x:5:5::relative:/bin/sh\n";
     const GROUP: &[u8] = b"root:x:0:\nusers:x:100:\nvideo:x:44:alice,web\naudio:x:29:web\n";
+
+    #[test]
+    fn label_name_cuts_off_the_mode_whatever_it_is() {
+        for (label, name) in [
+            ("docker-default (enforce)", "docker-default"),
+            ("lxc-default (complain)", "lxc-default"),
+            ("crun (unconfined)", "crun"),
+            ("a (kill)", "a"),
+            ("a (user)", "a"),
+            ("a//&:lxc-b:unconfined (mixed)", "a//&:lxc-b:unconfined"),
+            ("/opt/my app (x86) (enforce)", "/opt/my app (x86)"),
+            ("/opt/my app (x86)/bin", "/opt/my app (x86)/bin"),
+            ("unconfined", "unconfined"),
+            ("system_u:system_r:container_t:s0:c1,c2", "system_u:system_r:container_t:s0:c1,c2"),
+        ] {
+            assert_eq!(label_name(label.as_bytes()), name.as_bytes(), "{label}");
+        }
+    }
 
     fn of(word: &str) -> Result<Ids, String> {
         let spec = UserSpec::parse(word.as_bytes())?;

@@ -11,7 +11,7 @@ use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use super::super::wire::Failure;
 use super::{Helper, Strange, joins_users, read_only};
-use crate::analysis::entry::{Confinement, EntryPlan, Identity, Surroundings, rights};
+use crate::analysis::entry::{Confinement, EntryPlan, Identity, Surroundings, label_name, rights};
 use crate::model::{capability, limits};
 use crate::sys::{process, seccomp};
 
@@ -50,13 +50,13 @@ impl Helper {
         if let (Some(label), Some(mut file)) =
             (plan.confine.as_ref().and_then(|confine| confine.label.as_ref()), strange.label)
         {
-            // AppArmor shows `NAME (enforce)`; a label of SELinux is written as it is read.
-            let name = label.strip_suffix(b" (enforce)").unwrap_or(label);
-            let name = name.strip_suffix(b" (complain)").unwrap_or(name);
+            let name = label_name(label);
             let is_selinux = name.iter().filter(|b| **b == b':').count() >= 3;
             let text = if is_selinux { name.to_vec() } else { [b"exec ", name].concat() };
-            file.write_all(&text)
-                .map_err(|error| Failure::new("cannot take over its security label", error))?;
+            file.write_all(&text).map_err(|error| {
+                Failure::new("cannot take over its security label", error)
+                    .hint("`--privileged` goes without")
+            })?;
             self.done(format!("security label {}", String::from_utf8_lossy(name)));
         } else if plan.confine.as_ref().is_some_and(|confine| confine.label.is_some()) {
             return Err(Failure::new(
