@@ -93,7 +93,7 @@ impl Error {
 
     /// The message as it is printed.
     pub fn message(&self) -> String {
-        use crate::render::text::safe_str;
+        use crate::output::text::safe_str;
         let mut message = format!("cinspect: {}", safe_str(&self.what));
         if let Some(because) = &self.because {
             message.push_str(": ");

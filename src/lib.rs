@@ -4,49 +4,48 @@
 //!
 //! # The map of the house
 //!
-//! The user's **word** finds a **target**; we take a **snapshot**; **analysis** answers; we
-//! **render** the answer or **act** on it.
+//! A typed **reference** is resolved to a **container**; we take a **snapshot** of its processes;
+//! **analysis** answers; **output** prints the answer or an **action** carries it out.
 //!
 //! ```text
-//! argv ─► commands ─► target ─► proc (snapshot) ─► analysis ─┬─► render ─► ui
-//!                        │                                   └─► act ─► sys ─► kernel
-//!                     runtime                        model is the language all of them speak
+//! argv ─► command ─► resolve ─► proc (snapshot) ─► analysis ─┬─► output ─► terminal
+//!                       │                                    └─► action ─► sys ─► kernel
+//!                     engine                        model: the types all of them share
 //! ```
 //!
-//! - [`commands`]: one file a command, and the command table.
-//! - [`completion`]: what a shell is told could come next, by the command table and what runs now.
+//! - [`command`]: one file a command, and the command table.
+//! - [`completion`]: shell completion, from the command table and the running containers.
 //! - [`manual`]: the manual pages, made of the same tables as the help.
-//! - [`target`]: from what was typed to one container, and its processes in their places.
-//! - [`runtime`]: who made it: one file an engine, the runtime table, and how records are confirmed.
+//! - [`resolve`]: from a reference to one container, and its processes.
+//! - [`engine`]: one file an engine, the engine table, and how records are verified.
 //! - [`proc`]: the only reader of `/proc`, the cgroup tree and the engines' files.
 //! - [`analysis`]: pure answers.
-//! - [`act`]: the hands; they confirm identity first.
-//! - [`render`]: the voice: column tables, safe text, trees, JSON.
+//! - [`action`]: changes to processes and files; identity is verified first.
+//! - [`output`]: column tables, escaped text, trees, JSON.
 //! - [`model`]: the nouns, and how the kernel spells them.
-//! - [`sys`]: the fence around every `unsafe` and every syscall that changes something.
+//! - [`sys`]: every `unsafe` and the wrappers of raw system calls.
 //!
-//! Rooms from top to bottom: `manual`, `commands` `completion`, `target` `act` `render`, `runtime`, `analysis` `proc`,
-//! `model` `sys`. Imports point downward only; a test keeps that so.
+//! Floors from top to bottom: `manual`, `command` `completion`, `resolve` `action`, `output`, `engine`,
+//! `analysis` `proc`, `model` `sys`. Imports point downward only; a test keeps that so.
 
 #[cfg(not(target_os = "linux"))]
 compile_error!(
     "cinspect reads Linux's /proc and cgroups and sends signals through pidfds: it builds and runs on Linux only"
 );
 
-pub mod act;
+pub mod action;
 pub mod analysis;
 pub mod cli;
-pub mod commands;
+pub mod command;
 pub mod completion;
+pub mod engine;
 pub mod error;
 pub mod manual;
 pub mod model;
+pub mod output;
 pub mod proc;
-pub mod render;
-pub mod runtime;
+pub mod resolve;
 #[allow(unsafe_code, reason = "the fence: every unsafe of the project is in here")]
 pub mod sys;
-pub mod target;
-pub mod ui;
 
 pub use cli::run;

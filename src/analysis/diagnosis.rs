@@ -3,13 +3,13 @@
 
 use std::time::Duration;
 
-use super::membership::Member;
-use super::runtimes::{self, Tells};
-use super::verdict::Judgement;
+use super::container_process::Member;
+use super::delivery::Judgement;
+use super::programs::{self, Tells};
 use crate::model::container::{Container, Runtime, State};
 use crate::model::pid::ContainerPid;
 use crate::model::signal::Signal;
-use crate::model::stop::StopPlan;
+use crate::model::stop_policy::StopPlan;
 use crate::model::verdict::Verdict;
 
 /// How bad it is.
@@ -175,9 +175,9 @@ fn of_init(
     let after = format!("a stop waits {time} and then kills everything");
     let heard: Vec<&Signal> =
         case.others.iter().filter(|(_, judgement)| judgement.is_heard()).map(|(s, _)| s).collect();
-    let rather = runtimes::of(&member.process).and_then(|runtime| runtime.rather);
+    let rather = programs::of(&member.process).and_then(|runtime| runtime.rather);
     if let Some(rather) = rather.filter(|rather| rather.than == signal) {
-        let note = runtimes::note(&member.process, signal, judgement);
+        let note = programs::note(&member.process, signal, judgement);
         let severity = if rather.kills { Severity::Problem } else { Severity::Warning };
         let by = rather.by;
         findings.push(finding(
@@ -263,7 +263,7 @@ fn unheard(case: &Case<'_>, at: usize, signal: Signal, findings: &mut Vec<Findin
     if below.is_empty() || !case.container.owns_pid_ns {
         return;
     }
-    let tells = runtimes::of(&member.process).map_or(Tells::Unknown, |runtime| runtime.tells);
+    let tells = programs::of(&member.process).map_or(Tells::Unknown, |runtime| runtime.tells);
     let deeper = below.iter().filter(|m| m.parent != Some(at)).count();
     if is_shell(member) {
         findings.push(finding(
@@ -418,7 +418,7 @@ fn is_shell(member: &Member) -> bool {
 }
 
 fn said(time: Duration) -> String {
-    if time == Duration::MAX { "for ever".into() } else { crate::model::stop::seconds(time) }
+    if time == Duration::MAX { "for ever".into() } else { crate::model::stop_policy::seconds(time) }
 }
 
 fn count(processes: usize) -> String {

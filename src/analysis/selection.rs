@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use regex::bytes::Regex;
 
-use super::membership::Member;
+use super::container_process::Member;
 use crate::model::pid::{ContainerPid, HostPid};
 use crate::model::process::Process;
 
@@ -242,7 +242,7 @@ fn depths(members: &[Member]) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::analysis::membership::{Users, place};
+    use crate::analysis::container_process::{Users, place};
     use crate::model::pid::ProcessId;
     use crate::model::process::{CommandLine, Fact, Times};
     use crate::model::status::{Stat, Status};

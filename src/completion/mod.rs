@@ -3,8 +3,8 @@
 //! fits is decided here, by the command table and by what runs now. It answers soon or not at all,
 //! says nothing of errors, and prints no control characters.
 
-mod live;
-mod words;
+mod candidates;
+mod shell_words;
 
 use std::ffi::{OsStr, OsString};
 use std::io::Write;
@@ -15,8 +15,8 @@ use std::time::Duration;
 use clap_complete::engine::{CompletionCandidate, complete};
 
 use crate::cli::cli;
-use crate::render::text::{cut, safe_str, unprintable};
-use live::Line;
+use crate::output::text::{cut, safe_str, unprintable};
+use candidates::Line;
 
 /// Set by the scripts: which word the cursor is in, counted from 0; after a `q`, the words are as they
 /// were typed, with quotes and backslashes.
@@ -44,7 +44,7 @@ pub fn script(shell: clap_complete::Shell) -> Option<&'static str> {
 
 /// Whether something is offered for the values of an argument.
 pub fn is_completed(arg: &clap::Arg) -> bool {
-    live::source(arg).is_some()
+    candidates::source(arg).is_some()
 }
 
 /// Answers where a shell asks: `cinspect -- WORD…`. Whether it did.
@@ -60,7 +60,7 @@ pub fn answer(argv: &[OsString]) -> bool {
     };
     let mut words: Vec<OsString> = argv.get(2..).unwrap_or_default().to_vec();
     if quoted {
-        words = words.iter().map(|word| words::unquoted(word)).collect();
+        words = words.iter().map(|word| shell_words::unquoted(word)).collect();
     }
     words.resize(words.len().max(at + 1), OsString::new());
     // Only a process that is left can be left behind: the thread may hang in what it reads.
@@ -77,7 +77,7 @@ pub fn answer(argv: &[OsString]) -> bool {
 /// A line for each candidate: value, tab, what it is.
 fn candidates(words: Vec<OsString>, at: usize) -> String {
     let line = Line::new(&words, at);
-    let mut root = live::attach(cli(), &line);
+    let mut root = candidates::attach(cli(), &line);
     let here = std::env::current_dir().ok();
     let typed = words.get(at).cloned().unwrap_or_default();
     let found = complete(&mut root, words, at, here.as_deref()).unwrap_or_default();

@@ -5,12 +5,12 @@ mod page;
 
 use std::io;
 
-use crate::analysis::runtimes::RUNTIMES;
+use crate::analysis::programs::RUNTIMES;
 use crate::cli::cli;
-use crate::commands::{self, COMMANDS, Command, Example};
+use crate::command::{self, COMMANDS, Command, Example};
+use crate::engine::ENGINES;
 use crate::error::Exit;
 use crate::model::verdict::Verdict;
-use crate::runtime::ENGINES;
 use page::{Page, Title, sentence};
 
 /// The page on the tool, and that on signals, for [`Page::written`].
@@ -101,7 +101,7 @@ fn tool(date: &str) -> io::Result<Vec<u8>> {
             }
         }
         "examples" => {
-            for (line, what) in commands::overview() {
+            for (line, what) in command::overview() {
                 page.example(line, what);
             }
         }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use crate::model::cgroup::{Memberships, is_at_or_below};
 use crate::model::namespace::NamespaceId;
 use crate::model::pid::{HostPid, ProcessId};
-use crate::model::stop::StopPlan;
+use crate::model::stop_policy::StopPlan;
 
 /// Who made a container. The order is the order of precedence: where two own the same processes
 /// (Podman runs them through runc), the earlier one is what a user calls it.

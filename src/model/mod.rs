@@ -3,7 +3,6 @@
 
 pub mod capability;
 pub mod cgroup;
-pub mod configured;
 pub mod container;
 pub mod idmap;
 pub mod limits;
@@ -12,8 +11,9 @@ pub mod namespace;
 pub mod passwd;
 pub mod pid;
 pub mod process;
+pub mod resource_config;
 pub mod signal;
+pub mod signal_waiters;
 pub mod status;
-pub mod stop;
+pub mod stop_policy;
 pub mod verdict;
-pub mod waits;

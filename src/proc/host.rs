@@ -38,7 +38,7 @@ pub struct Host {
     /// The user namespace of its root user, when that can be told.
     user_ns: Option<NamespaceId>,
     acts: Result<(), NotOurs>,
-    pub(super) hierarchies: Vec<super::cgroups::Hierarchy>,
+    pub(super) hierarchies: Vec<super::cgroup::Hierarchy>,
     /// Mount points of file systems that may keep us waiting; looked up once users' folders are.
     pub(super) remote: OnceCell<HashSet<PathBuf>>,
     /// How much of each user's records was read, in bytes.
@@ -121,7 +121,7 @@ impl Host {
             pid_ns: None,
             user_ns: None,
             acts,
-            hierarchies: super::cgroups::hierarchies(&root.join("sys/fs/cgroup")),
+            hierarchies: super::cgroup::hierarchies(&root.join("sys/fs/cgroup")),
             remote: OnceCell::new(),
             spent: RefCell::default(),
             silent: RefCell::default(),

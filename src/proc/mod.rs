@@ -1,24 +1,24 @@
 //! The only reader of `/proc`, the cgroup tree and the engines' files. What it returns is owned and
 //! stays still: nobody goes back to the kernel for a second look but `act`, to confirm.
 
-mod cgroups;
-mod disk;
-mod entry;
+mod cgroup;
+mod container_fs;
+mod exec_facts;
 mod host;
-mod inside;
-mod sheet;
+mod inspect;
+mod signal_waiters;
 mod snapshot;
 mod survey;
-mod waits;
+mod trusted_fs;
 
-pub use cgroups::{CgroupTree, FreezerFile, LiveCgroup};
-pub use disk::{Owner, StateDir, StateFile};
-pub use entry::EntryFacts;
+pub use cgroup::{CgroupTree, FreezerFile, LiveCgroup};
+pub use container_fs::{Asked, Inside};
+pub use exec_facts::EntryFacts;
 pub use host::{Host, NotOurs};
-pub use inside::{Asked, Inside};
-pub use sheet::{Limited, Sheet, Usage};
+pub use inspect::{Limited, Sheet, Usage};
 pub use snapshot::{CommandLimit, Facts, ThreadsToo};
 pub use survey::{Resident, Survey};
+pub use trusted_fs::{Owner, StateDir, StateFile};
 
 /// Why a fact could not be had. They are never mixed: only `Gone` removes a row.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

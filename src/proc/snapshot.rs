@@ -13,15 +13,15 @@ use procfs::process::Process as Handle;
 use rustix::fs::{CWD, readlinkat};
 
 use super::host::{Clock, read_at_once};
+use super::signal_waiters::waits;
 use super::survey::{namespace, stat, status, thread_ids};
-use super::waits::waits;
 use super::{Host, ReadError};
 use crate::model::namespace::NamespaceId;
 use crate::model::pid::{HostPid, ProcessId};
 use crate::model::process::{CommandLine, Fact, Process, Thread, Times};
 use crate::model::signal::SignalSet;
+use crate::model::signal_waiters::Waits;
 use crate::model::status::{Stat, State, Status};
-use crate::model::waits::Waits;
 
 /// How much of each command line is wanted, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

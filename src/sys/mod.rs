@@ -2,10 +2,10 @@
 //! process, one small wrapper each. A wrapper takes borrowed descriptors, returns owned ones, and
 //! its error names the call. Nothing here decides anything: confirming identity is `act`'s work.
 
-pub mod apart;
+pub mod isolated;
 pub mod kcmp;
 pub mod namespace;
 pub mod pidfd;
 pub mod process;
-pub mod sealed;
 pub mod seccomp;
+pub mod self_exe;

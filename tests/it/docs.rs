@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use cinspect::commands::{COMMANDS, script};
+use cinspect::command::{COMMANDS, script};
 use cinspect::manual;
 use clap::ValueEnum;
 use clap_complete::{Generator, Shell};

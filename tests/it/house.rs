@@ -10,10 +10,10 @@ use crate::support::{Outcome, check, repository, test};
 /// that every room above `model` may step into.
 const FLOORS: &[&[&str]] = &[
     &["manual"],
-    &["commands", "completion", "cli"],
-    &["target", "act"],
-    &["render"],
-    &["runtime"],
+    &["command", "completion", "cli"],
+    &["resolve", "action"],
+    &["output"],
+    &["engine"],
     &["analysis", "proc"],
     &["model", "sys"],
 ];

@@ -6,14 +6,14 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use cinspect::analysis::runtimes;
-use cinspect::analysis::verdict::{Judgement, To};
+use cinspect::analysis::delivery::{Judgement, To};
+use cinspect::analysis::programs;
 use cinspect::model::pid::HostPid;
 use cinspect::model::signal::{Signal, SignalSet};
 use cinspect::model::verdict::Verdict;
 use cinspect::proc::{Facts, Host};
+use cinspect::resolve::{Purpose, resolve};
 use cinspect::sys::pidfd::{self, Task};
-use cinspect::target::{Purpose, resolve};
 use libtest_mimic::{Failed, Trial};
 use serde_json::json;
 
@@ -512,7 +512,7 @@ fn look(pid: i32, signal: Signal) -> Result<(Option<&'static str>, Judgement), F
     let own = HostPid::new(pid);
     let member = view.members.iter().find(|member| Some(member.process.id.pid) == own);
     let member = member.ok_or("the program is not there")?;
-    let runtime = runtimes::of(&member.process).map(|runtime| runtime.name);
+    let runtime = programs::of(&member.process).map(|runtime| runtime.name);
     Ok((runtime, view.judge(member, signal, To::Process)))
 }
 

@@ -297,8 +297,8 @@ fn kill_all() -> Outcome {
 /// A container as the library finds it.
 fn resolved(
     container: &Container,
-) -> Result<(cinspect::proc::Host, cinspect::target::Found), Failed> {
-    use cinspect::target::{Purpose, resolve};
+) -> Result<(cinspect::proc::Host, cinspect::resolve::Found), Failed> {
+    use cinspect::resolve::{Purpose, resolve};
     let host = cinspect::proc::Host::new(std::path::Path::new("/")).map_err(|e| e.to_string())?;
     let found = resolve(&host, &name(container), Purpose::Act);
     Ok((host, found.map_err(|error| Failed::from(error.message()))?))
@@ -307,7 +307,7 @@ fn resolved(
 /// What was seen and what has the number now are compared before anything is sent: another start
 /// time, a process outside of the container, one that has ended.
 fn reused() -> Outcome {
-    use cinspect::act::signal::hold;
+    use cinspect::action::send::hold;
     use cinspect::analysis::selection::WentBy;
     use cinspect::proc::Facts;
     let container = cast("init\n> victim")?;
@@ -352,7 +352,7 @@ fn reused() -> Outcome {
 
 /// A second process takes the number, inside and on the host.
 fn successor() -> Outcome {
-    use cinspect::act::signal::hold;
+    use cinspect::action::send::hold;
     use cinspect::analysis::selection::WentBy;
     let container = cast("init\n> keeper twins")?;
     let (host, found) = resolved(&container)?;

@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use cinspect::analysis::verdict::{Judgement, To};
+use cinspect::analysis::delivery::{Judgement, To};
 use cinspect::model::signal::{Signal, SignalSet};
 use cinspect::model::verdict::Verdict;
 use cinspect::proc::{Facts, Host};
+use cinspect::resolve::{Purpose, resolve};
 use cinspect::sys::pidfd::{self, Task};
-use cinspect::target::{Purpose, resolve};
 use libtest_mimic::{Failed, Trial};
 
 use crate::harness::Container;

@@ -1,0 +1,140 @@
+//! `doctor`: why a stop would not be graceful, and what helps.
+
+use clap::{ArgMatches, Args};
+use serde_json::{Map, Value as Json, json};
+
+use super::{Command, Section, account, arguments, command};
+use crate::analysis::delivery::{Judgement, To};
+use crate::analysis::diagnosis::{Case, Finding, Severity, code, diagnose};
+use crate::cli::Context;
+use crate::engine::stop_plan;
+use crate::error::{Error, Exit};
+use crate::model::signal::{Signal, SignalSet};
+use crate::output::column::{Style, Tint};
+use crate::output::json;
+use crate::output::table::paint;
+use crate::output::terminal::Ui;
+use crate::output::text::{bytes_to_json, safe, safe_str, wrap};
+use crate::proc::{CommandLimit, Facts};
+use crate::resolve::{Purpose, resolve};
+
+/// Say why a stop would not be graceful, and what helps
+///
+/// Looks at what the container's stop signal would do to each of its processes, who is whose child, who
+/// is not reaped, frozen, stopped or traced, and what the engine does afterwards. What hurts most comes
+/// first. Nothing is sent.
+#[derive(Args)]
+pub struct Doctor {
+    /// The container
+    #[arg(value_name = "CTR")]
+    container: String,
+}
+
+pub const COMMAND: Command = command::<Doctor>(
+    "doctor",
+    &[],
+    &[
+        ("cinspect doctor web", "why stopping web takes ten seconds"),
+        ("cinspect --json doctor web", "one finding a line"),
+    ],
+    run,
+)
+.files(&[
+    ("/proc/PID/status, /proc/PID/task/TID/status", "Masks, dispositions and states."),
+    ("/proc/PID/cmdline, /proc/PID/exe", "Which program it is."),
+    ("cgroup.events, freezer.state", "Whether it is frozen."),
+])
+.sections(|| vec![findings()]);
+
+/// What programs are told to leave by.
+const LEAVE: [Signal; 4] = [Signal::TERM, Signal::INT, Signal::QUIT, Signal::HUP];
+
+fn findings() -> Section {
+    Section {
+        title: "Findings",
+        intro: "A line each, what hurts most first, a `problem`, a `warning` or an `info`, with what helps below it. In JSON each is told by its `code`:",
+        items: code::ALL.iter().map(|(code, about)| ((*code).into(), (*about).into())).collect(),
+    }
+}
+
+fn run(context: &Context, matches: &ArgMatches) -> Result<Exit, Error> {
+    let arguments: Doctor = arguments(matches)?;
+    let host = context.host()?;
+    let found = resolve(&host, &arguments.container, Purpose::Read)?;
+    let container = &found.container;
+    account(context, container, &found.inventory);
+    let plan = stop_plan(&host, container);
+    let signal = plan.signal_of(container.runtime);
+    let waits =
+        LEAVE.iter().fold(SignalSet::of(signal), |all, other| all.union(SignalSet::of(*other)));
+    let facts = Facts { command: CommandLimit::SCREEN, waits, ..Facts::BARE };
+    let view = found.look(&host, facts)?;
+    let judged: Vec<Judgement> =
+        view.members.iter().map(|member| view.judge(member, signal, To::Process)).collect();
+    let init = view.members.iter().find(|member| Some(member.process.id) == container.init);
+    let others: Vec<(Signal, Judgement)> = init
+        .into_iter()
+        .flat_map(|init| {
+            let others = LEAVE.into_iter().filter(|other| *other != signal);
+            others.map(|other| (other, view.judge(init, other, To::Process)))
+        })
+        .collect();
+    let case =
+        Case { container, plan: &plan, members: &view.members, judged: &judged, others: &others };
+    let findings = diagnose(&case);
+    let name = container.qualified();
+    let text: String = if context.ui.json {
+        findings.iter().map(|found| json::line(&object(&host.name, &name, found))).collect()
+    } else {
+        findings.iter().map(|finding| lines(finding, &context.ui)).collect()
+    };
+    context.print(&text)?;
+    Ok(Exit::Done)
+}
+
+/// Where the texts of findings begin.
+const INDENT: usize = 9;
+
+fn lines(finding: &Finding, ui: &Ui) -> String {
+    let style = Style { color: ui.color, ..Style::default() };
+    let pid = finding.pid.map_or_else(String::new, |pid| format!("{pid} "));
+    let who =
+        finding.comm.as_ref().map_or_else(String::new, |comm| format!("{pid}{}: ", safe(comm)));
+    let room = ui.width.map(|columns| columns.saturating_sub(INDENT).max(20));
+    let mut text = String::new();
+    let severity = finding.severity;
+    let code = match severity {
+        Severity::Problem => Tint::Alarm,
+        Severity::Warning => Tint::Warn,
+        Severity::Info => Tint::None,
+        Severity::Ok => Tint::Good,
+    };
+    paint(&mut text, severity.name(), code.code(), &style);
+    text.push_str(&" ".repeat(INDENT - severity.name().len()));
+    let message = format!("{who}{}", safe_str(&finding.message));
+    text.push_str(&wrap(&message, room).join(&format!("\n{}", " ".repeat(INDENT))));
+    text.push('\n');
+    if let Some(remedy) = &finding.remedy {
+        let arrow = if ui.unicode { "→" } else { "->" };
+        let hang = INDENT + arrow.chars().count() + 1;
+        let room = ui.width.map(|columns| columns.saturating_sub(hang).max(20));
+        text.push_str(&format!("{}{arrow} ", " ".repeat(INDENT)));
+        text.push_str(&wrap(&safe_str(remedy), room).join(&format!("\n{}", " ".repeat(hang))));
+        text.push('\n');
+    }
+    text
+}
+
+fn object(host: &str, container: &str, finding: &Finding) -> Json {
+    let mut object = Map::new();
+    object.insert("host".into(), json!(host));
+    object.insert("container".into(), json!(container));
+    object.insert("severity".into(), json!(finding.severity.name()));
+    object.insert("code".into(), json!(finding.code));
+    object.insert("pid".into(), json!(finding.pid.map(|pid| pid.get())));
+    let comm = finding.comm.as_ref().map_or(Json::Null, |comm| bytes_to_json(comm));
+    object.insert("comm".into(), comm);
+    object.insert("message".into(), json!(finding.message));
+    object.insert("remedy".into(), json!(finding.remedy));
+    Json::Object(object)
+}

@@ -1,0 +1,193 @@
+//! `inspect`: one page on a container.
+
+use clap::{ArgMatches, Args};
+use serde_json::{Value as Json, json};
+
+use super::{Command, account, arguments, command};
+use crate::analysis::container_process::Member;
+use crate::analysis::delivery::To;
+use crate::analysis::inspection::{Neighbour, Portrait, mounts, namespaces, remarks};
+use crate::cli::Context;
+use crate::engine::{Depth, configured, discover, stop_plan};
+use crate::error::{Error, Exit};
+use crate::model::container::Runtime;
+use crate::model::pid::{ContainerPid, HostPid};
+use crate::model::process::Fact;
+use crate::model::signal::SignalSet;
+use crate::output::column::Style;
+use crate::output::inspect::facts;
+use crate::output::json::line;
+use crate::output::sections::{draw, object};
+use crate::output::text::{safe, safe_str};
+use crate::proc::{CommandLimit, Facts, Host, ReadError};
+use crate::resolve::processes::View;
+use crate::resolve::reference::Target;
+use crate::resolve::{Found, Purpose, resolve};
+
+/// Show one page on a container: what it is, shares, may do, uses and mounts
+///
+/// Everything comes from the kernel and from the files of its engine; `-v` says where each fact is
+/// from. What is dangerous, and what is not as it was configured, is marked with `!`. A plain number
+/// looks the other way: which container, pod and inside PID a process of the host is.
+#[derive(Args)]
+pub struct Inspect {
+    /// The container, or the number of a process on the host
+    #[arg(value_name = "CTR")]
+    container: String,
+    /// Look at this process, by its PID inside, instead of the init
+    #[arg(long, value_name = "N")]
+    pid: Option<ContainerPid>,
+}
+
+pub const COMMAND: Command = command::<Inspect>(
+    "inspect",
+    &[],
+    &[
+        ("cinspect inspect web", "one page on it; `!` marks dangers"),
+        ("cinspect inspect 4711", "in which container a process of the host is"),
+        ("cinspect -v inspect web", "all of it, and where each fact is from"),
+        ("cinspect inspect web --pid 7", "the same of one process inside"),
+        ("cinspect --json inspect web", "as one JSON object"),
+    ],
+    run,
+)
+.files(&[
+    ("/proc/PID/status, /proc/PID/ns, /proc/PID/uid_map", "Rights, namespaces and users."),
+    ("/proc/PID/mountinfo, /proc/PID/attr/current", "Mounts and the security label."),
+    (
+        "memory.max, cpu.max, pids.max and their v1 counterparts",
+        "Limits and usage, of its cgroup and those above.",
+    ),
+]);
+
+fn run(context: &Context, matches: &ArgMatches) -> Result<Exit, Error> {
+    let arguments: Inspect = arguments(matches)?;
+    let host = context.host()?;
+    let found = resolve(&host, &arguments.container, Purpose::Read)?;
+    let container = &found.container;
+    account(context, container, &found.inventory);
+    let plan = stop_plan(&host, container);
+    let signal = plan.signal_of(container.runtime);
+    let facts_wanted =
+        Facts { command: CommandLimit::SCREEN, waits: SignalSet::of(signal), ..Facts::BARE };
+    let view = found.look(&host, facts_wanted)?;
+    let member = arguments.member(&found, &view)?;
+    let id = member.process.id;
+    let judgement = view.judge(member, signal, To::Process);
+    let own_cgroup = container.cgroup.as_ref();
+    let sheet = host.sheet(id.pid, own_cgroup);
+    // Read by number: it has to be the same process still.
+    if host.stat(id.pid).map(|stat| stat.start) != Ok(id.start) {
+        return Err(ReadError::Gone.into());
+    }
+    let configured = configured(&host, container);
+    let portrait = Portrait {
+        host: &host.name,
+        container,
+        member,
+        is_init: Some(id) == container.init,
+        is_host: container.runtime == Runtime::Bare && container.pid_ns == host.pid_ns,
+        now: jiff::Timestamp::now(),
+        processes: (view.hidden == 0).then_some(view.members.len()),
+        plan: &plan,
+        on_stop: (signal, &judgement),
+        sheet: &sheet,
+        configured: configured.as_ref(),
+        namespaces: namespaces(&sheet, &neighbours(&host, &found)),
+        mounts: mounts(sheet.mounts.known().map_or(&[], Vec::as_slice), &sheet.host_mounts),
+    };
+    context.print(&text(context, &portrait))?;
+    Ok(Exit::Done)
+}
+
+impl Inspect {
+    /// Whom to look at: the process that was named, else the init, else the first there is.
+    fn member<'a>(&self, found: &Found, view: &'a View) -> Result<&'a Member, Error> {
+        let name = found.container.qualified();
+        if let Some(pid) = self.pid {
+            let is_it = |member: &&Member| member.inside && member.pid == Some(pid);
+            return view.members.iter().find(is_it).ok_or_else(|| {
+                Error::new(Exit::NoProcess, format!("no process {pid} in `{name}`"))
+                    .hint(format!("`cinspect ps {name}` lists them"))
+            });
+        }
+        let on_host = self.on_host(found);
+        let named = on_host.and_then(|pid| view.members.iter().find(|m| m.process.id.pid == pid));
+        let init = || view.members.iter().find(|m| Some(m.process.id) == found.container.init);
+        named.or_else(init).or(view.members.first()).ok_or_else(|| ReadError::Gone.into())
+    }
+
+    /// The process of the host that was typed, where it is what found the container.
+    fn on_host(&self, found: &Found) -> Option<HostPid> {
+        match Target::parse(&self.container).ok()? {
+            Target::Pid(pid) => Some(pid),
+            Target::Word(word) => {
+                let container = &found.container;
+                let is = |text: &Option<String>| text.as_deref() == Some(word.as_str());
+                let begins = |id: &String| id.starts_with(&word);
+                let named = is(&container.name)
+                    || container.aliases.contains(&word)
+                    || container.id.as_ref().is_some_and(begins);
+                word.parse().ok().filter(|_| !named)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Whose init is in which namespaces, of all other containers there are.
+fn neighbours(host: &Host, found: &Found) -> Vec<Neighbour> {
+    let partial = found.inventory.partial;
+    let all = partial.then(|| discover(host, Depth::Cgroups));
+    let containers = all.as_ref().map_or(&found.inventory.containers, |all| &all.containers);
+    let own = &found.container;
+    let others = containers.iter().filter(|other| other.init != own.init);
+    others
+        .filter_map(|other| {
+            let namespaces: Vec<_> = host.namespaces(other.init?.pid);
+            let is_known = |fact: &Fact<_>| fact.known().is_some();
+            let name = other.qualified();
+            namespaces.iter().any(is_known).then_some(Neighbour { name, namespaces })
+        })
+        .collect()
+}
+
+fn text(context: &Context, portrait: &Portrait<'_>) -> String {
+    let ui = &context.ui;
+    let remarks = remarks(portrait);
+    if ui.json {
+        return line(&json_of(portrait, &remarks));
+    }
+    let style = Style {
+        width: ui.width,
+        color: ui.color,
+        unicode: ui.unicode,
+        now: portrait.now,
+        ..Style::default()
+    };
+    let marks: Vec<(&'static str, String)> = remarks
+        .iter()
+        .map(|remark| (remark.about, safe(remark.message.as_bytes()).into_owned()))
+        .collect();
+    let title = portrait.container.qualified();
+    draw(&safe_str(&title), &facts(), portrait, &marks, ui.verbose, &style)
+}
+
+fn json_of(portrait: &Portrait<'_>, remarks: &[crate::analysis::inspection::Remark]) -> Json {
+    let container = portrait.container;
+    let mut all = serde_json::Map::new();
+    all.insert("host".into(), json!(portrait.host));
+    all.insert("container".into(), json!(container.qualified()));
+    let (values, sources) = object(&facts(), portrait);
+    all.extend(values);
+    let marks = remarks.iter().map(
+        |remark| json!({"about": remark.about, "code": remark.code, "message": remark.message}),
+    );
+    all.insert("warnings".into(), marks.collect());
+    all.insert("sources".into(), Json::Object(sources));
+    let evidence = container.evidence.iter().map(|evidence| {
+        json!({"source": evidence.source, "says": evidence.says, "holds": evidence.holds})
+    });
+    all.insert("evidence".into(), evidence.collect());
+    Json::Object(all)
+}

@@ -1,0 +1,191 @@
+//! `ls`: the containers on this host, of every engine.
+
+use clap::{ArgMatches, Args};
+use serde_json::Value as Json;
+
+use super::{Command, arguments, columns_section, command};
+use crate::cli::Context;
+use crate::engine::{Depth, ENGINES, count, discover};
+use crate::error::{Error, Exit};
+use crate::model::container::{Container, Runtime};
+use crate::output::column::{Column, Style, choose, defaults, help, is_whole, object};
+use crate::output::columns::ls::{LS_COLUMNS, LsRow};
+use crate::output::json;
+use crate::output::table::{Line, draw};
+use crate::output::text::safe_str;
+use crate::proc::Host;
+use crate::resolve::blind;
+
+/// List the containers on this host, of every engine
+///
+/// Rootless containers of other users, nested ones and bare PID namespaces are among them. A
+/// container whose name nothing but a cgroup's name confirms is marked `unverified`.
+#[derive(Args)]
+pub struct Ls {
+    /// Only containers whose name or id contains this
+    #[arg(value_name = "NAME")]
+    names: Vec<String>,
+    /// Print ids only
+    #[arg(short, long)]
+    quiet: bool,
+    /// Do not shorten ids and images
+    #[arg(long)]
+    no_trunc: bool,
+    /// Only containers of this runtime: docker, podman, …, bare
+    #[arg(long, value_name = "NAME", value_parser = runtime)]
+    runtime: Vec<Runtime>,
+    /// Columns to show, or `help` for what there is; `+` before the first adds to the usual ones
+    #[arg(short = 'o', long, value_name = "LIST")]
+    columns: Option<String>,
+}
+
+pub const COMMAND: Command = command::<Ls>(
+    "ls",
+    &["list"],
+    &[
+        ("cinspect ls", "every container on this host"),
+        ("cinspect ls --runtime podman", "those that Podman made, of every user"),
+        ("cinspect --json ls web", "those called web…, one JSON object a line"),
+        ("cinspect ls -o name,cgroup", "where each one is in the cgroup tree"),
+    ],
+    run,
+)
+.files(&[
+    ("/proc/PID/status, /proc/PID/stat", "How many processes there are, and since when."),
+    ("/proc/PID/cgroup, /proc/PID/ns/pid", "Whose each is, where no record says so."),
+])
+.sections(|| vec![columns_section(LS_COLUMNS)]);
+
+fn runtime(name: &str) -> Result<Runtime, String> {
+    let all = ENGINES.iter().map(|engine| engine.runtime()).chain([Runtime::Bare]);
+    let names: Vec<Runtime> = all.collect();
+    names.iter().copied().find(|runtime| runtime.name() == name).ok_or_else(|| {
+        let known: Vec<&str> = names.iter().map(|runtime| runtime.name()).collect();
+        format!("there are {}", known.join(", "))
+    })
+}
+
+fn run(context: &Context, matches: &ArgMatches) -> Result<Exit, Error> {
+    let arguments: Ls = arguments(matches)?;
+    let ui = &context.ui;
+    if arguments.columns.as_deref() == Some("help") {
+        context.print(&help(LS_COLUMNS))?;
+        return Ok(Exit::Done);
+    }
+    let host = context.host()?;
+    let inventory = discover(&host, Depth::Everything);
+    let rows: Vec<LsRow> = inventory
+        .containers
+        .iter()
+        .filter(|container| arguments.wants(container))
+        .filter_map(|container| {
+            // One that ended while we looked is not there any more.
+            let processes = count(&host, container, &inventory);
+            let gone = matches!(processes, Err(crate::proc::ReadError::Gone));
+            (!gone).then(|| row(&host, container, processes.ok(), !arguments.no_trunc))
+        })
+        .collect();
+    // Who asks for some containers does not ask what is wrong with others.
+    if arguments.names.is_empty() {
+        for complaint in &inventory.complaints {
+            ui.warn(&safe_str(complaint));
+        }
+    }
+    for row in rows.iter().filter(|row| row.container.remark.is_some()) {
+        let remark = row.container.remark.as_deref().unwrap_or_default();
+        ui.note(&format!("{}: {}", safe_str(&row.container.qualified()), safe_str(remark)));
+    }
+    if let Some(note) = blind(&inventory) {
+        ui.note(&note);
+    }
+    for container in inventory.containers.iter().filter(|container| arguments.wants(container)) {
+        for evidence in &container.evidence {
+            ui.step(&format!(
+                "{}: {}: {}",
+                safe_str(&container.qualified()),
+                safe_str(&evidence.source),
+                safe_str(&evidence.says)
+            ));
+        }
+    }
+    let text = arguments.text(context, &rows)?;
+    context.print(&text)?;
+    Ok(Exit::Done)
+}
+
+fn row(host: &Host, container: &Container, processes: Option<usize>, short: bool) -> LsRow {
+    LsRow {
+        host: host.name.clone(),
+        started: container.init.map(|init| host.started(init.start)),
+        container: container.clone(),
+        processes,
+        short,
+    }
+}
+
+impl Ls {
+    fn wants(&self, container: &Container) -> bool {
+        let has = |text: &str| {
+            container.id.as_deref().is_some_and(|id| id.contains(text))
+                || container.qualified().contains(text)
+                || container.name.as_deref().is_some_and(|name| name.contains(text))
+        };
+        (self.runtime.is_empty() || self.runtime.contains(&container.runtime))
+            && (self.names.is_empty() || self.names.iter().any(|name| has(name)))
+    }
+
+    fn text(&self, context: &Context, rows: &[LsRow]) -> Result<String, Error> {
+        let ui = &context.ui;
+        if ui.json {
+            let objects: Vec<Json> = rows.iter().map(json_of).collect();
+            return Ok(json::lines(&objects));
+        }
+        if self.quiet {
+            let lines = rows.iter().map(|row| {
+                let id = row.container.id.as_deref().filter(|_| row.container.verified);
+                let short =
+                    id.filter(|id| !self.no_trunc && id.len() == 64).and_then(|id| id.get(..12));
+                let by_pid = row.container.by_pid();
+                format!("{}\n", safe_str(short.or(id).unwrap_or(&by_pid)))
+            });
+            return Ok(lines.collect());
+        }
+        let columns = match &self.columns {
+            Some(list) => choose(LS_COLUMNS, list).map_err(|unknown| {
+                Error::new(Exit::Usage, unknown.to_string()).hint(unknown.hint())
+            })?,
+            None => usual(rows),
+        };
+        let style = Style {
+            width: ui.width.filter(|_| !self.no_trunc),
+            color: ui.color,
+            unicode: ui.unicode,
+            now: jiff::Timestamp::now(),
+            header: true,
+            chosen: is_whole(self.columns.as_deref()),
+            ..Style::default()
+        };
+        let lines: Vec<Line<'_, LsRow>> = rows.iter().map(Line::flat).collect();
+        Ok(draw(&columns, &lines, &style))
+    }
+}
+
+/// The usual columns; whose containers they are is worth one only where somebody has any.
+fn usual(rows: &[LsRow]) -> Vec<&'static Column<LsRow>> {
+    let mut columns = defaults(LS_COLUMNS);
+    if rows.iter().any(|row| row.container.user.is_some())
+        && let Some(user) = LS_COLUMNS.iter().find(|column| column.name == "user")
+    {
+        columns.insert(columns.len().saturating_sub(1), user);
+    }
+    columns
+}
+
+/// A container outside of any pod has none, not one of which nothing is known.
+fn json_of(row: &LsRow) -> Json {
+    let mut object = object(LS_COLUMNS, row);
+    if row.container.pod.is_none() {
+        object.insert("pod".into(), Json::Null);
+    }
+    Json::Object(object)
+}

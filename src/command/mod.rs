@@ -1,0 +1,193 @@
+//! THE COMMAND TABLE. Parsing, help, manual pages and completions all come out of it; a command is
+//! one file and two lines here.
+
+mod completions;
+mod cp;
+mod doctor;
+mod exec;
+mod help;
+mod inspect;
+mod ls;
+mod ps;
+mod signal;
+mod signals;
+mod stop;
+
+pub use completions::script;
+pub use help::arranged;
+
+use clap::{ArgMatches, Args, FromArgMatches};
+
+use crate::cli::Context;
+use crate::engine::Inventory;
+use crate::error::{Error, Exit};
+use crate::model::container::Container;
+use crate::model::signal::{Signal, SignalNumber};
+use crate::output::column::Column;
+use crate::output::text::safe_str;
+use crate::proc::Host;
+
+/// A command line and what it is for.
+pub type Example = (&'static str, &'static str);
+
+/// A part of a manual page that belongs to one command.
+pub struct Section {
+    /// Its heading.
+    pub title: &'static str,
+    /// What stands above the list.
+    pub intro: &'static str,
+    /// Terms, and what each means.
+    pub items: Vec<(String, String)>,
+}
+
+/// A command.
+pub struct Command {
+    /// As it is typed.
+    pub name: &'static str,
+    /// Other names for it.
+    pub aliases: &'static [&'static str],
+    /// What to type, and what it does.
+    pub examples: &'static [Example],
+    /// What it reads or writes besides the records that find containers, and for what.
+    pub files: &'static [(&'static str, &'static str)],
+    /// What else its manual page has.
+    pub sections: fn() -> Vec<Section>,
+    augment: fn(clap::Command) -> clap::Command,
+    /// Carries it out.
+    pub run: fn(&Context, &ArgMatches) -> Result<Exit, Error>,
+}
+
+/// THE TABLE.
+pub static COMMANDS: &[Command] = &[
+    ls::COMMAND,
+    ps::COMMAND,
+    signal::COMMAND,
+    signals::COMMAND,
+    stop::COMMAND,
+    doctor::COMMAND,
+    exec::COMMAND,
+    cp::COMMAND,
+    inspect::COMMAND,
+    completions::COMMAND,
+];
+
+impl Command {
+    /// The command for the parser, with its help.
+    pub fn clap(&self) -> clap::Command {
+        arranged(self.parser(), self.examples)
+    }
+
+    /// The command for the parser, with its doc comment as it stands.
+    pub fn parser(&self) -> clap::Command {
+        (self.augment)(clap::Command::new(self.name)).visible_aliases(self.aliases.iter().copied())
+    }
+
+    const fn files(mut self, files: &'static [(&'static str, &'static str)]) -> Self {
+        self.files = files;
+        self
+    }
+
+    const fn sections(mut self, sections: fn() -> Vec<Section>) -> Self {
+        self.sections = sections;
+        self
+    }
+}
+
+/// Builds a row of the table from a command's arguments, whose doc comment is the help.
+const fn command<A: Args + FromArgMatches>(
+    name: &'static str,
+    aliases: &'static [&'static str],
+    examples: &'static [Example],
+    run: fn(&Context, &ArgMatches) -> Result<Exit, Error>,
+) -> Command {
+    Command {
+        name,
+        aliases,
+        examples,
+        files: &[],
+        sections: Vec::new,
+        augment: A::augment_args,
+        run,
+    }
+}
+
+/// Whether this host's processes can be acted on from here, or why not and what to do.
+fn may_act(host: &Host, what: &str, exit: Exit) -> Result<(), Error> {
+    host.may_act().map_err(|why| {
+        Error::new(exit, format!("cannot {what} from here"))
+            .because(why)
+            .hint("run cinspect in the host's PID namespace (`--pid=host`, `hostPID: true`)")
+    })
+}
+
+/// A signal that was typed where it has to be one.
+fn named_signal(text: &str) -> Result<Signal, Error> {
+    let unknown = || Error::new(Exit::Usage, format!("`{text}` is no signal that a process gets"));
+    signal_number(text)?.signal().ok_or_else(unknown)
+}
+
+/// A signal that was typed, or 0.
+fn signal_number(text: &str) -> Result<SignalNumber, Error> {
+    SignalNumber::parse(text).map_err(|unknown| {
+        let error = Error::new(Exit::Usage, unknown.to_string());
+        match unknown.suggestion {
+            Some(near) => {
+                error.hint(format!("did you mean `{near}`? `cinspect signal -l` lists them"))
+            }
+            None => error.hint("`cinspect signal -l` lists them"),
+        }
+    })
+}
+
+/// The arguments of a command as its own type.
+fn arguments<A: FromArgMatches>(matches: &ArgMatches) -> Result<A, Error> {
+    A::from_arg_matches(matches)
+        .map_err(|error| Error::new(Exit::Usage, "bad command line").because(error))
+}
+
+/// The first example of each command, for the tool's own help.
+pub fn overview() -> Vec<Example> {
+    COMMANDS.iter().filter_map(|command| command.examples.first().copied()).collect()
+}
+
+/// The part of a manual page that tells a table's columns.
+fn columns_section<R>(table: &'static [Column<R>]) -> Section {
+    let item = |column: &Column<R>| {
+        let usual = if column.default { "; shown by default" } else { "" };
+        let json = match column.json {
+            Some(key) if key != column.name => format!("; `{key}` in JSON"),
+            Some(_) => String::new(),
+            None => "; not in JSON".into(),
+        };
+        (column.name.to_owned(), format!("{}{usual}{json}", column.about))
+    };
+    Section {
+        title: "Columns",
+        intro: "For `-o`: a list with commas, which takes the place of the usual columns, or with `+` before it goes behind them. All of them are in the answer with `--json`, but for those of which it is said.",
+        items: table.iter().map(item).collect(),
+    }
+}
+
+/// Tells how a container was found, with `-v`, and what every user of it should know.
+fn account(context: &Context, container: &Container, inventory: &Inventory) {
+    let ui = &context.ui;
+    let name = container.qualified();
+    for complaint in &inventory.complaints {
+        ui.step(&format!("not believed: {}", safe_str(complaint)));
+    }
+    for evidence in &container.evidence {
+        let mark = if evidence.holds { "evidence" } else { "but" };
+        ui.step(&format!("{mark}: {}: {}", safe_str(&evidence.source), safe_str(&evidence.says)));
+    }
+    let sure = if container.verified { "verified" } else { "unverified" };
+    ui.step(&format!("found {} ({sure})", safe_str(&name)));
+    if !container.verified {
+        ui.warn(&format!(
+            "{}: unverified: nothing but the name of a cgroup says which container this is",
+            safe_str(&name)
+        ));
+    }
+    if let Some(remark) = &container.remark {
+        ui.note(&format!("{}: {}", safe_str(&name), safe_str(remark)));
+    }
+}

@@ -1,0 +1,407 @@
+//! `ps`: the process tree of a container, with what each process does with signals.
+
+mod watch;
+
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use clap::{ArgMatches, Args};
+use serde_json::Value as Json;
+
+use self::watch::Sight;
+use super::signal::duration;
+use super::{Command, account, arguments, columns_section, command, named_signal};
+use crate::analysis::delivery::To;
+use crate::cli::Context;
+use crate::engine::stop_plan;
+use crate::error::{Error, Exit};
+use crate::model::container::State;
+use crate::model::pid::HostPid;
+use crate::model::signal::{Signal, SignalSet};
+use crate::output::column::{
+    Column, Sort, Style, Value, choose, compare, defaults, help, is_whole, object, parse_sort,
+};
+use crate::output::columns::ps::{PS_COLUMNS, PsRow};
+use crate::output::json;
+use crate::output::table::{Line, Mark, draw_again};
+use crate::output::text::safe_str;
+use crate::output::tree::{Place, order, prefixes};
+use crate::proc::{CommandLimit, Facts, ThreadsToo};
+use crate::resolve::processes::View;
+use crate::resolve::{Finder, Purpose};
+
+/// Show the process tree of containers, with each process's signal masks and handlers
+///
+/// A container is named by its name, its id or the beginning of one, or in a qualified form:
+/// `docker:web`, `podman:web`, `containerd:NS/ID`, `cri:NS/POD/CONTAINER`, `lxc:web`, `pid:1234`,
+/// `cgroup:/some/path`. Processes that joined later (docker exec, nsenter) are further roots of the
+/// tree. What may not be read is `?`, what does not apply is `-`.
+///
+/// With `--watch` the picture is drawn in place. A mark stays for 6 seconds, or for two looks where
+/// those are further apart; the last changes stand below in words. A container that is started again
+/// is followed, if it was named and not given by a process number. The arrow keys or `j` and `k`
+/// scroll by a line, PgUp, PgDn and the space bar by a page, `g` and `G` go to the first line and the
+/// last; `q` or Ctrl-C ends it. Into a pipe, and at a dumb terminal, the plain answer is written each
+/// time.
+#[derive(Args)]
+pub struct Ps {
+    /// The containers
+    #[arg(value_name = "CTR", required_unless_present = "columns")]
+    containers: Vec<String>,
+    /// Columns to show, or `help` for what there is; `+` before the first adds to the usual ones
+    #[arg(short = 'o', long, value_name = "LIST")]
+    columns: Option<String>,
+    /// List processes without the tree
+    #[arg(long)]
+    flat: bool,
+    /// Sort by a column, `-` before it for the largest first; in the tree, brothers are sorted
+    #[arg(long, value_name = "COL", allow_hyphen_values = true)]
+    sort: Option<String>,
+    /// Show what this signal would do, not the container's stop signal
+    #[arg(long, value_name = "SIG")]
+    signal: Option<String>,
+    /// Show threads too, each with its own masks
+    #[arg(short = 'T', long)]
+    threads: bool,
+    /// Show masks in hexadecimal, as the kernel does
+    #[arg(long)]
+    raw: bool,
+    /// Look again every so many seconds; what appears, leaves or changes is marked `+`, `-`, `*`
+    #[arg(
+        short = 'w',
+        long,
+        value_name = "SECS",
+        num_args = 0..=1,
+        require_equals = true,
+        value_parser = duration
+    )]
+    watch: Option<Option<Duration>>,
+}
+
+pub const COMMAND: Command = command::<Ps>(
+    "ps",
+    &[],
+    &[
+        ("cinspect ps web", "the processes of the container web"),
+        ("cinspect ps web -o +pending,nnp", "with two more columns"),
+        ("cinspect ps -T docker:web", "with threads, each with its own masks"),
+        ("cinspect ps --flat --sort -rss web db", "two of them, the largest process first"),
+        ("cinspect ps --watch web", "again and again, what is new marked"),
+        ("cinspect --json ps 3f2a", "one JSON object a process"),
+    ],
+    run,
+)
+.files(&[
+    ("/proc/PID/status, /proc/PID/stat, /proc/PID/cmdline", "What each process is, and its masks."),
+    (
+        "/proc/PID/task/TID/status, /proc/PID/task/TID/syscall",
+        "The masks of threads, and who waits in sigtimedwait(2).",
+    ),
+    ("/proc/PID/fdinfo/FD", "The sets of signalfds."),
+    ("/proc/PID/root/etc/passwd", "The names of users, as the container has them."),
+])
+.sections(|| vec![columns_section(PS_COLUMNS)]);
+
+fn run(context: &Context, matches: &ArgMatches) -> Result<Exit, Error> {
+    let arguments: Ps = arguments(matches)?;
+    if arguments.columns.as_deref() == Some("help") {
+        context.print(&help(PS_COLUMNS))?;
+        return Ok(Exit::Done);
+    }
+    let looks = arguments.looks()?;
+    let signal = arguments.signal.as_deref().map(named_signal).transpose()?;
+    if arguments.containers.is_empty() {
+        return Err(
+            Error::new(Exit::Usage, "ps takes a container").hint("`cinspect ls` lists them")
+        );
+    }
+    if let Some(every) = arguments.watch {
+        if every.is_none() {
+            refuse_seconds(&arguments.containers[0])?;
+        }
+        return watch::watch(
+            context,
+            &arguments.containers,
+            every.unwrap_or(watch::EVERY),
+            &|context, words| match context.host() {
+                Ok(host) => {
+                    let finder = Finder::new(&host);
+                    words
+                        .iter()
+                        .map(|word| arguments.sight(context, &finder, word, signal))
+                        .collect()
+                }
+                Err(error) => words.iter().map(|_| Err(error.clone())).collect(),
+            },
+            &|rows, marks, style, widths| {
+                arguments.text(context, &looks, rows, Some((marks, widths)), style)
+            },
+        );
+    }
+    let host = context.host()?;
+    let finder = Finder::new(&host);
+    let mut failed = None;
+    let mut rows = Vec::new();
+    for word in &arguments.containers {
+        match arguments.sight(context, &finder, word, signal) {
+            Ok(found) => rows.push(found.rows),
+            // The others are shown all the same; the status is the first failure's.
+            Err(error) if arguments.containers.len() > 1 => {
+                context.ui.warn(error.message().trim_start_matches("cinspect: ").trim_end());
+                failed.get_or_insert(error.exit);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    let ui = &context.ui;
+    let style = Style {
+        width: ui.width,
+        color: ui.color,
+        unicode: ui.unicode,
+        now: jiff::Timestamp::now(),
+        header: true,
+        ..Style::default()
+    };
+    context.print(&arguments.text(context, &looks, &rows, None, style))?;
+    Ok(failed.unwrap_or(Exit::Done))
+}
+
+/// What is new of each row, and how wide the columns were.
+type Again<'a> = (&'a [Vec<Mark>], &'a mut HashMap<&'static str, usize>);
+
+/// How the answer is to look, checked before anything is looked at.
+struct Looks {
+    columns: Vec<&'static Column<PsRow>>,
+    sort: Option<Sort<PsRow>>,
+}
+
+impl Ps {
+    fn looks(&self) -> Result<Looks, Error> {
+        let unknown = |unknown: crate::output::column::UnknownColumn| {
+            Error::new(Exit::Usage, unknown.to_string()).hint(unknown.hint())
+        };
+        let named = |name: &str| PS_COLUMNS.iter().find(|column| column.name == name);
+        let mut columns = match &self.columns {
+            Some(list) => choose(PS_COLUMNS, list).map_err(unknown)?,
+            None => defaults(PS_COLUMNS),
+        };
+        if self.columns.is_none() {
+            if self.threads {
+                let after = columns.iter().position(|c| c.name == "pid").map_or(0, |at| at + 1);
+                columns.splice(after..after, named("tid"));
+            }
+            if self.containers.len() > 1 {
+                columns.splice(0..0, named("container"));
+            }
+        }
+        let sort = self.sort.as_deref().map(|key| parse_sort(PS_COLUMNS, key)).transpose();
+        Ok(Looks { columns, sort: sort.map_err(unknown)? })
+    }
+
+    fn sight(
+        &self,
+        context: &Context,
+        finder: &Finder<'_>,
+        word: &str,
+        signal: Option<Signal>,
+    ) -> Result<Sight, Error> {
+        let (ui, host) = (&context.ui, finder.host);
+        let found = finder.resolve(word, Purpose::Read)?;
+        account(context, &found.container, &found.inventory);
+        let container = &found.container;
+        let signal =
+            signal.unwrap_or_else(|| stop_plan(host, container).signal_of(container.runtime));
+        let view = found.look(host, self.facts(context, signal))?;
+        let paused = container.state == State::Paused;
+        if paused {
+            let name = container.qualified();
+            ui.note(&format!(
+                "{} is paused: no signal is handled before it is thawed",
+                safe_str(&name)
+            ));
+        }
+        if view.hidden > 0 {
+            ui.warn(&format!(
+                "{}: {} of its processes are hidden from you (hidepid)",
+                safe_str(word),
+                view.hidden
+            ));
+        }
+        if let Some(why) = &view.nameless {
+            ui.step(&format!("users have numbers only: the names inside: {why}"));
+        }
+        let unread = view
+            .members
+            .iter()
+            .filter(|m| m.process.command == crate::model::process::Fact::Denied)
+            .count();
+        if unread > 0 {
+            ui.warn(&format!(
+                "{}: {unread} command lines could not be read in time and are shown as `?`",
+                safe_str(word)
+            ));
+        }
+        let rows = self.lay_out(&view, container.depth, signal);
+        Ok(Sight { rows, init: container.init, paused })
+    }
+
+    fn facts(&self, context: &Context, signal: Signal) -> Facts {
+        let chosen = |name: &str| {
+            let list = self.columns.as_deref().unwrap_or_default();
+            list.split(',').any(|column| column.trim_start_matches('+').eq_ignore_ascii_case(name))
+        };
+        let command =
+            if context.ui.width.is_some() { CommandLimit::SCREEN } else { CommandLimit::WHOLE };
+        Facts {
+            command,
+            exe: context.ui.json
+                || chosen("exe")
+                || self.sort.as_deref().is_some_and(|s| s.ends_with("exe")),
+            threads: if self.threads { ThreadsToo::Yes } else { ThreadsToo::No },
+            waits: SignalSet::of(signal),
+        }
+    }
+
+    /// One row a process, or one a thread.
+    fn lay_out(&self, view: &View, depth: usize, signal: Signal) -> Vec<PsRow> {
+        let mut rows = Vec::new();
+        for member in &view.members {
+            let threads = member.process.threads.len();
+            // A process whose threads could not be read keeps its row.
+            let each: Vec<Option<usize>> =
+                if threads == 0 { vec![None] } else { (0..threads).map(Some).collect() };
+            let judgement = view.judge(member, signal, To::Process);
+            rows.extend(each.into_iter().map(|thread| PsRow {
+                labels: Rc::clone(&view.labels),
+                member: member.clone(),
+                thread,
+                depth,
+                signal,
+                judgement: Some(judgement.clone()),
+                until: None,
+            }));
+        }
+        rows
+    }
+
+    fn text(
+        &self,
+        context: &Context,
+        looks: &Looks,
+        containers: &[Vec<PsRow>],
+        again: Option<Again<'_>>,
+        style: Style,
+    ) -> String {
+        let ui = &context.ui;
+        let signal = same_signal(containers).or(style.signal);
+        let style =
+            Style { raw: self.raw, chosen: is_whole(self.columns.as_deref()), signal, ..style };
+        let (marks, widths) = match again {
+            Some((marks, widths)) => (marks, widths),
+            None => (&[][..], &mut HashMap::new()),
+        };
+        let mut lines: Vec<Line<'_, PsRow>> = Vec::new();
+        for (which, rows) in containers.iter().enumerate() {
+            let mark = |at: usize| marks.get(which)?.get(at).cloned();
+            let places = places(rows, self.flat, looks.sort.as_ref());
+            let drawn = if self.flat { Vec::new() } else { prefixes(&places, ui.unicode) };
+            for (at, place) in places.iter().enumerate() {
+                let prefix = drawn.get(at).cloned().unwrap_or_default();
+                let mark = mark(place.index).unwrap_or_default();
+                lines.push(Line { row: &rows[place.index], prefix, mark });
+            }
+        }
+        if ui.json {
+            return lines.iter().map(|line| json::line(&self.json_of(line.row))).collect();
+        }
+        draw_again(&looks.columns, &lines, &style, widths)
+    }
+
+    /// Threads have two keys more.
+    fn json_of(&self, row: &PsRow) -> Json {
+        let mut object = object(PS_COLUMNS, row);
+        if !self.threads {
+            object.shift_remove("tid");
+            object.shift_remove("host_tid");
+        }
+        // What follows from the masks stands after them.
+        if let Some(on_signal) = object.shift_remove("on_signal") {
+            object.insert("on_signal".into(), on_signal);
+        }
+        Json::Object(object)
+    }
+}
+
+/// `watch -n 1` has taught fingers to put the seconds behind a space: here they would stand for the
+/// container that process 1 is in, and the whole host would be watched. (A longer number is an id.)
+fn refuse_seconds(word: &str) -> Result<(), Error> {
+    let digits = |c: char| c.is_ascii_digit();
+    let fraction = word.contains('.') && word.chars().all(|c| digits(c) || c == '.');
+    let whole = word.parse::<HostPid>().is_ok();
+    if !(whole || fraction && duration(word).is_ok()) {
+        return Ok(());
+    }
+    let every = if word == "1" { "every second".into() } else { format!("every {word} seconds") };
+    let looks = format!("`-w={word}` looks {every}");
+    let error = Error::new(Exit::Usage, format!("`{word}` is no container to watch"))
+        .because("seconds are joined to `-w` with `=`");
+    Err(match whole {
+        true => {
+            error.hint(format!("{looks}; for the container of process {word} say `pid:{word}`"))
+        }
+        false => error.hint(looks),
+    })
+}
+
+/// The signal that all rows are about, if it is one.
+pub(super) fn same_signal(containers: &[Vec<PsRow>]) -> Option<Signal> {
+    let mut signals = containers.iter().flatten().map(|row| row.signal);
+    let first = signals.next()?;
+    signals.all(|signal| signal == first).then_some(first)
+}
+
+/// The order of the rows: as a tree, brothers by number inside or as `--sort` says; or flat.
+fn places(rows: &[PsRow], flat: bool, sort: Option<&Sort<PsRow>>) -> Vec<Place> {
+    let keys: Vec<Value> = sort.map(|sort| sort.keys(rows)).unwrap_or_default();
+    let numbers: Vec<(Value, i32, Option<usize>)> = rows
+        .iter()
+        .map(|row| {
+            let inside = row.member.pid.map_or(Value::Absent, |pid| Value::Int(pid.get().into()));
+            (inside, row.member.process.id.pid.get(), row.thread)
+        })
+        .collect();
+    let by = |a: usize, b: usize| {
+        let first = sort.map(|sort| sort.compare(&keys[a], &keys[b]));
+        let (one, two) = (&numbers[a], &numbers[b]);
+        first
+            .unwrap_or(std::cmp::Ordering::Equal)
+            .then_with(|| compare(&one.0, &two.0))
+            .then_with(|| (one.1, one.2).cmp(&(two.1, two.2)))
+    };
+    if flat {
+        return order(&vec![None; rows.len()], by);
+    }
+    // The first row of a process stands for it; its further threads hang below that.
+    let mut first_of = std::collections::HashMap::new();
+    for (at, row) in rows.iter().enumerate() {
+        first_of.entry(row.member.process.id).or_insert(at);
+    }
+    let ids: Vec<_> = {
+        let mut ids: Vec<_> = rows.iter().map(|row| row.member.process.id).collect();
+        ids.dedup();
+        ids
+    };
+    let parents: Vec<Option<usize>> = rows
+        .iter()
+        .enumerate()
+        .map(|(at, row)| {
+            let own = first_of.get(&row.member.process.id).copied();
+            if own != Some(at) {
+                return own;
+            }
+            first_of.get(ids.get(row.member.parent?)?).copied()
+        })
+        .collect();
+    order(&parents, by)
+}

@@ -1,0 +1,411 @@
+//! `signal`: sends a signal to exactly the processes that are meant. Choosing is `analysis`' work,
+//! confirming and sending is `act`'s; here it is decided what is done in which order, and told.
+
+use std::time::{Duration, Instant};
+
+use clap::{ArgMatches, Args};
+use regex::bytes::Regex;
+use serde_json::Value as Json;
+
+use super::{Command, account, arguments, command, may_act, signal_number};
+use crate::action::send::Order;
+use crate::action::signal_many::{CaughtUp, Errand, MAX_ROUNDS, choose, facts};
+use crate::analysis::container_process::Member;
+use crate::analysis::delivery::Judgement;
+use crate::analysis::selection::Selector;
+use crate::cli::Context;
+use crate::engine::stop_plan;
+use crate::error::{Error, Exit};
+use crate::model::capability;
+use crate::model::container::{Container, Runtime};
+use crate::model::pid::{ContainerPid, HostPid};
+use crate::model::signal::{DefaultAction, Signal, SignalNumber};
+use crate::model::stop_policy::StopPlan;
+use crate::model::verdict::Verdict;
+use crate::output::column::{Style, defaults, object};
+use crate::output::columns::signal::{SIGNAL_COLUMNS, SignalRow};
+use crate::output::json;
+use crate::output::table::{Line, draw};
+use crate::output::text::{parse_duration, safe, safe_str};
+use crate::resolve::{Purpose, resolve};
+
+/// Send a signal to processes of a container: its init, or those that are chosen
+///
+/// Selectors may be repeated and mixed; every process that one of them chooses gets the signal once,
+/// children before their parents, the init last. Each process is held by a pidfd and confirmed to be
+/// the one that was seen before anything is sent, so a process number that was used again meanwhile
+/// is never hit.
+#[derive(Args)]
+#[command(override_usage = "cinspect signal [OPTIONS] <CTR> <SIG>\n       cinspect signal --list")]
+pub struct Send {
+    /// The container
+    #[arg(value_name = "CTR", required_unless_present = "list")]
+    container: Option<String>,
+    /// TERM, SIGTERM, 15, RTMIN+3; 0 only asks whether one could be sent
+    #[arg(value_name = "SIG", required_unless_present_any = ["list", "by_option"])]
+    signal: Option<String>,
+    /// The signal, as kill(1) takes it
+    #[arg(
+        short = 's',
+        long = "signal",
+        id = "by_option",
+        value_name = "SIG",
+        conflicts_with = "signal"
+    )]
+    by_option: Option<String>,
+    /// The process with this number inside the container
+    #[arg(long, value_name = "N", help_heading = "Which processes (default: the init)")]
+    pid: Vec<ContainerPid>,
+    /// The process with this number on the host
+    #[arg(long, value_name = "N", help_heading = "Which processes (default: the init)")]
+    host_pid: Vec<HostPid>,
+    /// One thread, by its number inside
+    #[arg(long, value_name = "N", help_heading = "Which processes (default: the init)")]
+    tid: Vec<ContainerPid>,
+    /// Processes with exactly this name
+    #[arg(long, value_name = "NAME", help_heading = "Which processes (default: the init)")]
+    comm: Vec<std::ffi::OsString>,
+    /// Processes whose whole command line this regular expression matches
+    #[arg(
+        long = "match",
+        value_name = "REGEX",
+        help_heading = "Which processes (default: the init)"
+    )]
+    matching: Vec<Regex>,
+    /// Processes of this user, by name or number inside
+    #[arg(long, value_name = "U", help_heading = "Which processes (default: the init)")]
+    user: Vec<String>,
+    /// A process and all that descend from it
+    #[arg(long, value_name = "N", help_heading = "Which processes (default: the init)")]
+    tree: Vec<ContainerPid>,
+    /// The processes of a process group, by its number inside
+    #[arg(long, value_name = "N", help_heading = "Which processes (default: the init)")]
+    group: Vec<ContainerPid>,
+    /// Every process of the container, those that appear meanwhile too
+    #[arg(long, help_heading = "Which processes (default: the init)")]
+    all: bool,
+    /// Leave the init out of what is chosen
+    #[arg(long, help_heading = "Which processes (default: the init)")]
+    except_init: bool,
+    /// Show what would be hit, and send nothing
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+    /// Send this value along, as sigqueue(3) does
+    #[arg(short = 'q', long, value_name = "INT", allow_hyphen_values = true)]
+    queue: Option<i32>,
+    /// Send nothing unless every target has a handler for the signal
+    #[arg(short = 'r', long)]
+    require_handler: bool,
+    /// Wait until the targets have ended, at most this long
+    #[arg(
+        long,
+        value_name = "DUR",
+        num_args = 0..=1,
+        require_equals = true,
+        value_parser = duration
+    )]
+    wait: Option<Option<Duration>>,
+    /// KILL what is left after this time
+    #[arg(short = 'k', long, value_name = "DUR", value_parser = duration)]
+    kill_after: Option<Duration>,
+    /// List the signals
+    #[arg(short, long)]
+    list: bool,
+}
+
+pub const COMMAND: Command = command::<Send>(
+    "signal",
+    &["kill"],
+    &[
+        ("cinspect signal web TERM --pid 13", "TERM to the process that is 13 inside"),
+        ("cinspect signal web HUP", "HUP to the init"),
+        ("cinspect signal -n web TERM --all --except-init", "show whom TERM would reach"),
+        ("cinspect signal web TERM --tree 7 --kill-after 10s", "end a process and all below it"),
+        ("cinspect signal web USR1 --comm nginx --user www-data", "by name, and by user"),
+        ("cinspect signal -l", "the signals and what they do by default"),
+    ],
+    run,
+)
+.files(&[
+    (
+        "/proc/PID/status, /proc/PID/task/TID/status",
+        "What is set for the signal, before it is sent.",
+    ),
+    ("/proc/PID/stat", "When a process began: with its number, that is who it is."),
+]);
+
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    parse_duration(text).map_err(|error| format!("{error}; {}", error.hint()))
+}
+
+fn run(context: &Context, matches: &ArgMatches) -> Result<Exit, Error> {
+    let arguments: Send = arguments(matches)?;
+    if arguments.list {
+        context.print(&list())?;
+        return Ok(Exit::Done);
+    }
+    let signal = arguments.signal.as_ref().or(arguments.by_option.as_ref());
+    let (Some(word), Some(signal)) = (&arguments.container, signal) else {
+        return Err(Error::new(Exit::Usage, "signal takes a container and a signal"));
+    };
+    let number = signal_number(signal).map_err(|error| match SignalNumber::parse(word) {
+        Ok(_) => Error::new(Exit::Usage, format!("`{signal}` is no signal"))
+            .hint(format!("the container comes first: `cinspect signal {signal} {word}`")),
+        Err(_) => error,
+    })?;
+    let order = Order { signal: number, value: arguments.queue };
+    let selectors = arguments.selectors()?;
+    let host = context.host()?;
+    let found = resolve(&host, word, Purpose::Act)?;
+    account(context, &found.container, &found.inventory);
+    let view = found.look(&host, facts(&selectors, order.signal))?;
+    let chosen = choose(&found, &view, &selectors, arguments.except_init)?;
+    let mut errand = Errand::new(&host, &found, order, &selectors);
+    let judged: Vec<(&Member, Judgement)> = chosen
+        .iter()
+        .filter_map(|at| Some((&view.members[at.member], errand.judge(&view, *at)?)))
+        .collect();
+    if arguments.require_handler {
+        refuse_without_handler(&judged, order.signal)?;
+    }
+    let container = &found.container;
+    warn_of_nothing(context, container, &judged, order.signal);
+    let plan = stop_plan(&host, container);
+    warn_of_return(context, container, &plan, &judged, order.signal);
+    if arguments.dry_run {
+        errand.rehearse(&view, &chosen);
+        return tell(context, &errand);
+    }
+    may_act(&host, "send a signal", Exit::NotPermitted)?;
+    errand.send(&view, &chosen, arguments.all && !arguments.except_init)?;
+    if arguments.all {
+        let came_to = errand.catch_up(&selectors, arguments.except_init, arguments.require_handler);
+        let name = found.container.qualified();
+        let name = safe_str(&name);
+        match came_to {
+            CaughtUp::All => {}
+            CaughtUp::StillGrowing => context.ui.warn(&format!(
+                "{name}: still making new processes after {MAX_ROUNDS} rounds; those of the last moment were not told"
+            )),
+            CaughtUp::WithoutInit(left) => context.ui.warn(&format!(
+                "{name}: its init has ended, and the {left} processes that appeared since were not told: they may be of the container that its engine has started anew"
+            )),
+        }
+    }
+    if arguments.wait.is_none() && arguments.kill_after.is_none() {
+        errand.look_after();
+    }
+    let waited = arguments.finish(&mut errand)?;
+    let exit = tell(context, &errand)?;
+    Ok(if exit == Exit::Done { waited } else { exit })
+}
+
+fn list() -> String {
+    let mut text = String::new();
+    for signal in Signal::all() {
+        let default = format!("{:?}", signal.default_action()).to_lowercase();
+        text.push_str(&format!(
+            "{:>2}  {:<9}  {default:<9}  {}\n",
+            signal.number(),
+            signal.name(),
+            signal.describe()
+        ));
+    }
+    text
+}
+
+impl Send {
+    fn selectors(&self) -> Result<Vec<Selector>, Error> {
+        use std::os::unix::ffi::OsStrExt;
+        let mut selectors: Vec<Selector> = Vec::new();
+        selectors.extend(self.pid.iter().copied().map(Selector::Pid));
+        selectors.extend(self.host_pid.iter().copied().map(Selector::HostPid));
+        selectors.extend(self.tid.iter().copied().map(Selector::Tid));
+        selectors.extend(self.comm.iter().map(|name| Selector::Comm(name.as_bytes().to_vec())));
+        selectors.extend(self.matching.iter().cloned().map(Selector::Match));
+        selectors.extend(self.user.iter().cloned().map(Selector::User));
+        selectors.extend(self.tree.iter().copied().map(Selector::Tree));
+        selectors.extend(self.group.iter().copied().map(Selector::Group));
+        selectors.extend(self.all.then_some(Selector::All));
+        if selectors.is_empty() {
+            if self.except_init {
+                return Err(Error::new(Exit::Usage, "`--except-init` leaves nothing to signal")
+                    .because("without a selector the init alone is meant")
+                    .hint("for every process but the init, say `--all --except-init`"));
+            }
+            selectors.push(Selector::Init);
+        }
+        Ok(selectors)
+    }
+
+    /// Waits and kills as asked; the exit status that comes of it.
+    fn finish(&self, errand: &mut Errand<'_>) -> Result<Exit, Error> {
+        if self.wait.is_none() && self.kill_after.is_none() {
+            return Ok(Exit::Done);
+        }
+        let begun = Instant::now();
+        let limit = self.wait.flatten().and_then(|limit| begun.checked_add(limit));
+        let kill = self.kill_after.and_then(|after| begun.checked_add(after));
+        let first = [limit, kill].into_iter().flatten().min();
+        let mut ended = errand.wait(first)?;
+        let mut killed = Vec::new();
+        if let Some(kill) = kill
+            && ended.contains(&Some(false))
+            && limit.is_none_or(|limit| limit > kill)
+        {
+            killed = errand.kill(&ended);
+            // KILL cannot be refused, only be late (a frozen cgroup, uninterruptible sleep).
+            let patience = Instant::now() + Duration::from_secs(10);
+            ended = errand.wait(Some(limit.map_or(patience, |limit| limit.min(patience))))?;
+        }
+        errand.note_outcomes(&ended, &killed);
+        Ok(if ended.contains(&Some(false)) { Exit::TimedOut } else { Exit::Done })
+    }
+}
+
+fn refuse_without_handler(
+    judged: &[(&Member, Judgement)],
+    signal: SignalNumber,
+) -> Result<(), Error> {
+    let without: Vec<String> = judged
+        .iter()
+        .filter(|(_, judgement)| !judgement.is_heard())
+        .map(|(member, judgement)| format!("{} ({})", who(member), judgement.verdict.name()))
+        .collect();
+    if without.is_empty() {
+        return Ok(());
+    }
+    Err(Error::new(Exit::NothingSent, "nothing was sent")
+        .because(format!("no handler for {signal} in {}", without.join(", ")))
+        .hint("leave out `--require-handler` to send it all the same"))
+}
+
+/// A process as messages name it: `13 nginx`.
+fn who(member: &Member) -> String {
+    let pid = member.pid.map_or_else(|| "-".into(), |pid| pid.to_string());
+    format!("{pid} {}", safe(&member.process.stat.comm))
+}
+
+/// Says of each target that nothing comes of it, why, and what would.
+fn warn_of_nothing(
+    context: &Context,
+    container: &Container,
+    judged: &[(&Member, Judgement)],
+    signal: SignalNumber,
+) {
+    const MOST: usize = 5;
+    let name = container.qualified();
+    let name = safe_str(&name);
+    let is_nothing = |verdict: Verdict| {
+        verdict.is_lost()
+            || [Verdict::Pending, Verdict::Delayed, Verdict::Unknown].contains(&verdict)
+    };
+    let nothing: Vec<_> = judged.iter().filter(|(_, j)| is_nothing(j.verdict)).collect();
+    // What every program ignores by default is sent to be ignored by most.
+    let by_default = |judgement: &Judgement| {
+        judgement.verdict == Verdict::Ignored
+            && signal.signal().is_some_and(|signal| {
+                matches!(signal.default_action(), DefaultAction::Ignore | DefaultAction::Continue)
+            })
+    };
+    let nothing: Vec<_> = nothing.into_iter().filter(|(_, j)| !by_default(j)).collect();
+    for (member, judgement) in nothing.iter().take(MOST) {
+        let what = match judgement.verdict {
+            Verdict::Ignored => "ignores it",
+            Verdict::Discarded => "is not told",
+            Verdict::None => "has ended already, and its parent has not reaped it",
+            Verdict::Pending => "blocks it, and nobody waits for it",
+            Verdict::Delayed => "does not get it yet",
+            _ => "may or may not get it",
+        };
+        let note = judgement.note.as_ref().filter(|_| judgement.verdict != Verdict::None);
+        let why = note.map_or_else(String::new, |note| format!(": {note}"));
+        let remedy = match judgement.verdict {
+            Verdict::Discarded => "; KILL would end it, and `--all --except-init` tells the others",
+            Verdict::Ignored | Verdict::Pending => "; KILL would end it",
+            Verdict::Delayed if member.process.stat.state.is_stopped() => "; CONT lets it run",
+            _ => "",
+        };
+        context.ui.warn(&format!("{name}: {signal}: {} {what}{why}{remedy}", who(member)));
+    }
+    if nothing.len() > MOST {
+        context.ui.warn(&format!("{name}: {signal}: and {} more", nothing.len() - MOST));
+    }
+}
+
+/// Says that the engine would start the container again if this ends it: it is not told that a user
+/// wants that.
+fn warn_of_return(
+    context: &Context,
+    container: &Container,
+    plan: &StopPlan,
+    judged: &[(&Member, Judgement)],
+    signal: SignalNumber,
+) {
+    // Of what a handler does only that much is known: by these a program is told to leave.
+    let leave = [Signal::TERM, Signal::INT, Signal::QUIT, plan.signal_of(container.runtime)];
+    let told_to_leave = signal.signal().is_some_and(|signal| leave.contains(&signal));
+    let may_end = |(member, judgement): &(&Member, Judgement)| {
+        Some(member.process.id) == container.init
+            && (judgement.verdict.is_end() || (judgement.is_heard() && told_to_leave))
+    };
+    if !judged.iter().any(may_end) {
+        return;
+    }
+    if let Some(why) = plan.comes_back(container.runtime) {
+        let name = container.qualified();
+        let hidden = match container.runtime {
+            Runtime::Docker => " (`docker stop` would note that it was by hand; a signal does not)",
+            _ => "",
+        };
+        context.ui.note(&format!("{}: if this ends it: {why}{hidden}", safe_str(&name)));
+    }
+}
+
+/// Prints what was done; the exit status that says the same.
+fn tell(context: &Context, errand: &Errand<'_>) -> Result<Exit, Error> {
+    let ui = &context.ui;
+    if ui.json {
+        let objects: Vec<Json> =
+            errand.rows.iter().map(|row| Json::Object(object(SIGNAL_COLUMNS, row))).collect();
+        context.print(&json::lines(&objects))?;
+    } else {
+        let mut columns = defaults(SIGNAL_COLUMNS);
+        let tid = SIGNAL_COLUMNS.iter().find(|column| column.name == "tid");
+        if errand.rows.iter().any(|row| row.tid.is_some()) {
+            columns.splice(1..1, tid);
+        }
+        let style = Style {
+            width: ui.width,
+            color: ui.color,
+            unicode: ui.unicode,
+            now: jiff::Timestamp::now(),
+            header: true,
+            ..Style::default()
+        };
+        let lines: Vec<Line<'_, SignalRow>> = errand.rows.iter().map(Line::flat).collect();
+        context.print(&draw(&columns, &lines, &style))?;
+    }
+    if errand.forbidden {
+        let error = Error::new(Exit::NotPermitted, "not every signal was sent");
+        let have = capability::have(caps::Capability::CAP_KILL);
+        return Err(if have {
+            error.because("the kernel forbids it (EPERM), though we have CAP_KILL")
+        } else {
+            error.because("it takes CAP_KILL, or the same user").hint("run as root")
+        });
+    }
+    let sent = errand.rows.iter().any(|row| row.sent != Some(false));
+    if sent && errand.refused > 0 {
+        let (refused, all) = (errand.refused, errand.rows.len());
+        return Err(Error::new(Exit::Failed, "not every signal was sent")
+            .because(format!("{refused} of {all} processes live and were not told"))
+            .hint("the lines above say why each"));
+    }
+    if sent {
+        return Ok(Exit::Done);
+    }
+    Err(Error::new(Exit::NoProcess, "nothing was sent")
+        .because("every process that was meant had ended or changed")
+        .hint("look again with `cinspect ps`"))
+}

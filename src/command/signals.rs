@@ -1,0 +1,179 @@
+//! `signals`: signal by signal, process by process, what is set for it and what it would do.
+
+use std::rc::Rc;
+
+use clap::{ArgMatches, Args};
+use serde_json::Value as Json;
+
+use super::{Command, account, arguments, columns_section, command, named_signal};
+use crate::analysis::delivery::To;
+use crate::cli::Context;
+use crate::engine::stop_plan;
+use crate::error::{Error, Exit};
+use crate::model::pid::ContainerPid;
+use crate::model::signal::{Signal, SignalSet};
+use crate::output::column::{Column, Style, choose, defaults, help, is_whole, object};
+use crate::output::columns::signals::{SIGNALS_COLUMNS, SignalsRow};
+use crate::output::json;
+use crate::output::table::{Line, draw};
+use crate::proc::{Facts, ThreadsToo};
+use crate::resolve::{Purpose, resolve};
+
+/// Show signal by signal what each process does with it, who blocks it, who waits for it, and what it
+/// would do
+///
+/// Without SIG: those that a process handles, ignores, blocks or waits for, or that are pending, and
+/// TERM, INT, HUP, QUIT, KILL and the container's stop signal; with `--json` all. With --decode no
+/// container is looked at.
+#[derive(Args)]
+#[command(
+    override_usage = "cinspect signals [OPTIONS] <CTR> [SIG]...\n       cinspect signals --decode <HEX>"
+)]
+pub struct Signals {
+    /// The container
+    #[arg(value_name = "CTR", required_unless_present_any = ["decode", "columns"])]
+    container: Option<String>,
+    /// The signals
+    #[arg(value_name = "SIG")]
+    signals: Vec<String>,
+    /// Only the process with this number inside
+    #[arg(long, value_name = "N")]
+    pid: Vec<ContainerPid>,
+    /// Say which signals are in a mask, as `/proc/PID/status` shows it
+    #[arg(long, value_name = "HEX")]
+    decode: Option<String>,
+    /// Columns to show, or `help` for what there is; `+` before the first adds to the usual ones
+    #[arg(short = 'o', long, value_name = "LIST")]
+    columns: Option<String>,
+}
+
+pub const COMMAND: Command = command::<Signals>(
+    "signals",
+    &[],
+    &[
+        ("cinspect signals web TERM", "what TERM would do to each, and why"),
+        ("cinspect signals web --pid 1", "everything about the signals of the init"),
+        ("cinspect --json signals web", "every signal of every process"),
+        ("cinspect signals --decode 0000000000014002", "the signals in a mask"),
+    ],
+    run,
+)
+.files(&[
+    (
+        "/proc/PID/task/TID/status, /proc/PID/task/TID/syscall",
+        "The masks of threads, and who waits in sigtimedwait(2).",
+    ),
+    ("/proc/PID/fdinfo/FD", "The sets of signalfds."),
+])
+.sections(|| vec![columns_section(SIGNALS_COLUMNS)]);
+
+/// What people stop things with.
+const USUAL: [Signal; 5] = [Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT, Signal::KILL];
+
+fn run(context: &Context, matches: &ArgMatches) -> Result<Exit, Error> {
+    let arguments: Signals = arguments(matches)?;
+    if let Some(hex) = &arguments.decode {
+        return decode(context, hex);
+    }
+    if arguments.columns.as_deref() == Some("help") {
+        context.print(&help(SIGNALS_COLUMNS))?;
+        return Ok(Exit::Done);
+    }
+    let columns = match &arguments.columns {
+        Some(list) => choose(SIGNALS_COLUMNS, list)
+            .map_err(|unknown| Error::new(Exit::Usage, unknown.to_string()).hint(unknown.hint()))?,
+        None => defaults(SIGNALS_COLUMNS),
+    };
+    let Some(word) = &arguments.container else {
+        return Err(Error::new(Exit::Usage, "signals takes a container"));
+    };
+    let asked: Vec<Signal> =
+        arguments.signals.iter().map(|text| named_signal(text)).collect::<Result<_, _>>()?;
+    let host = context.host()?;
+    let found = resolve(&host, word, Purpose::Read)?;
+    account(context, &found.container, &found.inventory);
+    let waits = match asked.is_empty() {
+        true => SignalSet::ALL,
+        false => {
+            asked.iter().fold(SignalSet::EMPTY, |set, signal| set.union(SignalSet::of(*signal)))
+        }
+    };
+    let facts = Facts { threads: ThreadsToo::Yes, waits, ..Facts::BARE };
+    let view = found.look(&host, facts)?;
+    for pid in &arguments.pid {
+        if !view.members.iter().any(|member| member.pid == Some(*pid)) {
+            let name = found.container.qualified();
+            return Err(Error::new(Exit::NoProcess, format!("no process {pid} in `{name}`"))
+                .hint(format!("`cinspect ps {name}` shows them")));
+        }
+    }
+    let stop = stop_plan(&host, &found.container).signal_of(found.container.runtime);
+    let usual = |signal: Signal| USUAL.contains(&signal) || signal == stop;
+    let wanted = |pid: Option<ContainerPid>| {
+        arguments.pid.is_empty() || pid.is_some_and(|pid| arguments.pid.contains(&pid))
+    };
+    let mut rows: Vec<SignalsRow> = Vec::new();
+    for member in view.members.iter().filter(|member| wanted(member.pid)) {
+        let signals = if asked.is_empty() { Signal::all().collect() } else { asked.clone() };
+        for signal in signals {
+            let row = SignalsRow {
+                labels: Rc::clone(&view.labels),
+                member: member.clone(),
+                signal,
+                judgement: view.judge(member, signal, To::Process),
+            };
+            if !asked.is_empty() || context.ui.json || usual(signal) || row.is_of_note() {
+                rows.push(row);
+            }
+        }
+    }
+    rows.sort_by_key(|row| (row.member.pid, row.member.process.id.pid, row.signal.number()));
+    context.print(&text(context, &columns, &rows, is_whole(arguments.columns.as_deref())))?;
+    Ok(Exit::Done)
+}
+
+fn text(
+    context: &Context,
+    columns: &[&'static Column<SignalsRow>],
+    rows: &[SignalsRow],
+    chosen: bool,
+) -> String {
+    let ui = &context.ui;
+    if ui.json {
+        return rows
+            .iter()
+            .map(|row| json::line(&Json::Object(object(SIGNALS_COLUMNS, row))))
+            .collect();
+    }
+    let style = Style {
+        width: ui.width,
+        color: ui.color,
+        unicode: ui.unicode,
+        now: jiff::Timestamp::now(),
+        header: true,
+        chosen,
+        ..Style::default()
+    };
+    let lines: Vec<Line<'_, SignalsRow>> = rows.iter().map(Line::flat).collect();
+    draw(columns, &lines, &style)
+}
+
+/// A mask as the kernel prints it, with or without what stands before it there.
+fn decode(context: &Context, given: &str) -> Result<Exit, Error> {
+    let digits = given.rsplit([':', '\t', ' ']).next().unwrap_or(given);
+    let digits = digits.strip_prefix("0x").or(digits.strip_prefix("0X")).unwrap_or(digits);
+    let set = SignalSet::from_hex(digits.as_bytes()).ok_or_else(|| {
+        Error::new(Exit::Usage, format!("`{given}` is no mask"))
+            .because("a mask is at most 16 hexadecimal digits")
+            .hint("they stand in `/proc/PID/status`: SigBlk, SigIgn, SigCgt, SigPnd, ShdPnd")
+    })?;
+    if context.ui.json {
+        context.print(&json::line(&Json::from(set.names())))?;
+        return Ok(Exit::Done);
+    }
+    let lines = set.iter().map(|signal| {
+        format!("{:>2}  {:<9}  {}\n", signal.number(), signal.name(), signal.describe())
+    });
+    context.print(&lines.collect::<String>())?;
+    Ok(Exit::Done)
+}
