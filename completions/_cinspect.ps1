@@ -47,7 +47,7 @@ Register-ArgumentCompleter -Native -CommandName 'cinspect' -ScriptBlock {
             break
         }
         'cinspect;ls' {
-            [CompletionResult]::new('--runtime', '--runtime', [CompletionResultType]::ParameterName, 'Only containers of this runtime: docker, podman, …, bare')
+            [CompletionResult]::new('--engine', '--engine', [CompletionResultType]::ParameterName, 'Only containers of this engine: docker, podman, …, bare')
             [CompletionResult]::new('-o', '-o', [CompletionResultType]::ParameterName, 'Columns to show, or `help` for what there is; `+` before the first adds to the usual ones')
             [CompletionResult]::new('--columns', '--columns', [CompletionResultType]::ParameterName, 'Columns to show, or `help` for what there is; `+` before the first adds to the usual ones')
             [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When to colour: auto (at a terminal, unless `NO_COLOR` is set), always, never')
@@ -63,7 +63,7 @@ Register-ArgumentCompleter -Native -CommandName 'cinspect' -ScriptBlock {
             break
         }
         'cinspect;list' {
-            [CompletionResult]::new('--runtime', '--runtime', [CompletionResultType]::ParameterName, 'Only containers of this runtime: docker, podman, …, bare')
+            [CompletionResult]::new('--engine', '--engine', [CompletionResultType]::ParameterName, 'Only containers of this engine: docker, podman, …, bare')
             [CompletionResult]::new('-o', '-o', [CompletionResultType]::ParameterName, 'Columns to show, or `help` for what there is; `+` before the first adds to the usual ones')
             [CompletionResult]::new('--columns', '--columns', [CompletionResultType]::ParameterName, 'Columns to show, or `help` for what there is; `+` before the first adds to the usual ones')
             [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When to colour: auto (at a terminal, unless `NO_COLOR` is set), always, never')
@@ -108,7 +108,7 @@ Register-ArgumentCompleter -Native -CommandName 'cinspect' -ScriptBlock {
             [CompletionResult]::new('--match', '--match', [CompletionResultType]::ParameterName, 'Processes whose whole command line this regular expression matches')
             [CompletionResult]::new('--user', '--user', [CompletionResultType]::ParameterName, 'Processes of this user, by name or number inside')
             [CompletionResult]::new('--tree', '--tree', [CompletionResultType]::ParameterName, 'A process and all that descend from it')
-            [CompletionResult]::new('--group', '--group', [CompletionResultType]::ParameterName, 'The processes of a process group, by its number inside')
+            [CompletionResult]::new('--pgroup', '--pgroup', [CompletionResultType]::ParameterName, 'The processes of a process group, by its number inside')
             [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Send this value along, as sigqueue(3) does')
             [CompletionResult]::new('--queue', '--queue', [CompletionResultType]::ParameterName, 'Send this value along, as sigqueue(3) does')
             [CompletionResult]::new('--wait', '--wait', [CompletionResultType]::ParameterName, 'Wait until the targets have ended, at most this long')
@@ -141,7 +141,7 @@ Register-ArgumentCompleter -Native -CommandName 'cinspect' -ScriptBlock {
             [CompletionResult]::new('--match', '--match', [CompletionResultType]::ParameterName, 'Processes whose whole command line this regular expression matches')
             [CompletionResult]::new('--user', '--user', [CompletionResultType]::ParameterName, 'Processes of this user, by name or number inside')
             [CompletionResult]::new('--tree', '--tree', [CompletionResultType]::ParameterName, 'A process and all that descend from it')
-            [CompletionResult]::new('--group', '--group', [CompletionResultType]::ParameterName, 'The processes of a process group, by its number inside')
+            [CompletionResult]::new('--pgroup', '--pgroup', [CompletionResultType]::ParameterName, 'The processes of a process group, by its number inside')
             [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Send this value along, as sigqueue(3) does')
             [CompletionResult]::new('--queue', '--queue', [CompletionResultType]::ParameterName, 'Send this value along, as sigqueue(3) does')
             [CompletionResult]::new('--wait', '--wait', [CompletionResultType]::ParameterName, 'Wait until the targets have ended, at most this long')
@@ -184,11 +184,11 @@ Register-ArgumentCompleter -Native -CommandName 'cinspect' -ScriptBlock {
             [CompletionResult]::new('-t', '-t', [CompletionResultType]::ParameterName, 'Time until KILL')
             [CompletionResult]::new('--time', '--time', [CompletionResultType]::ParameterName, 'Time until KILL')
             [CompletionResult]::new('--order', '--order', [CompletionResultType]::ParameterName, 'Who is told first')
-            [CompletionResult]::new('--ladder', '--ladder', [CompletionResultType]::ParameterName, 'Steps, each with its time, instead of signal, time and KILL: `QUIT:5s,TERM:10s,KILL`')
+            [CompletionResult]::new('--schedule', '--schedule', [CompletionResultType]::ParameterName, 'Steps, each with its time, instead of signal, time and KILL: `QUIT:5s,TERM:10s,KILL`')
             [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When to colour: auto (at a terminal, unless `NO_COLOR` is set), always, never')
             [CompletionResult]::new('--host-root', '--host-root', [CompletionResultType]::ParameterName, 'The host''s file system, as mounted there: inside a privileged container')
             [CompletionResult]::new('--no-kill', '--no-kill', [CompletionResultType]::ParameterName, 'Do not KILL what is left; leave with status 124')
-            [CompletionResult]::new('--thaw', '--thaw', [CompletionResultType]::ParameterName, 'Wake a paused container first')
+            [CompletionResult]::new('--unpause', '--unpause', [CompletionResultType]::ParameterName, 'Wake a paused container first')
             [CompletionResult]::new('-n', '-n', [CompletionResultType]::ParameterName, 'Say what would happen, and do nothing')
             [CompletionResult]::new('--dry-run', '--dry-run', [CompletionResultType]::ParameterName, 'Say what would happen, and do nothing')
             [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print this; `cinspect help stop` tells more')

@@ -3,14 +3,14 @@
 
 use std::process::ExitCode;
 
-/// An exit status; the manual's list is [`Exit::ALL`]. `exec` gives that of its command besides.
+/// An exit status; the manual's list is [`ExitStatus::ALL`]. `exec` gives that of its command besides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Exit(pub u8);
+pub struct ExitStatus(pub u8);
 
 macro_rules! exits {
     ($($name:ident = $number:literal, $commands:literal, $means:literal;)*) => {
         #[allow(non_upper_case_globals, reason = "they are the kinds of exit, each a number")]
-        impl Exit {
+        impl ExitStatus {
             $(#[doc = $means] pub const $name: Self = Self($number);)*
 
             /// Each with the commands that leave by it (`*` for all; none named for all but `exec`,
@@ -34,7 +34,7 @@ exits! {
     NotFound = 127, "exec", "The command was not found.";
 }
 
-impl Exit {
+impl ExitStatus {
     /// What a command leaves by, and what each means.
     pub fn of(command: &str) -> impl Iterator<Item = (Self, &'static str)> {
         let leaves = move |commands: &str| match commands {
@@ -47,8 +47,8 @@ impl Exit {
     }
 }
 
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> Self {
+impl From<ExitStatus> for ExitCode {
+    fn from(exit: ExitStatus) -> Self {
         Self::from(exit.0)
     }
 }
@@ -57,7 +57,7 @@ impl From<Exit> for ExitCode {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Error {
     /// Exit status.
-    pub exit: Exit,
+    pub status: ExitStatus,
     what: String,
     because: Option<String>,
     hint: Option<String>,
@@ -66,13 +66,13 @@ pub struct Error {
 
 impl Error {
     /// What failed: lower case, no full stop, user words in backticks.
-    pub fn new(exit: Exit, what: impl Into<String>) -> Self {
-        Self { exit, what: what.into(), because: None, hint: None, lines: Vec::new() }
+    pub fn new(status: ExitStatus, what: impl Into<String>) -> Self {
+        Self { status, what: what.into(), because: None, hint: None, lines: Vec::new() }
     }
 
     /// Why.
     #[must_use]
-    pub fn because(mut self, why: impl ToString) -> Self {
+    pub fn cause(mut self, why: impl ToString) -> Self {
         self.because = Some(why.to_string());
         self
     }
@@ -116,12 +116,14 @@ impl From<crate::proc::ReadError> for Error {
     fn from(error: crate::proc::ReadError) -> Self {
         use crate::proc::ReadError;
         match error {
-            ReadError::Gone => Self::new(Exit::NoContainer, "the container has ended")
-                .because("its processes are gone"),
-            ReadError::Denied => Self::new(Exit::NotPermitted, "cannot look at the container")
-                .because("permission denied")
-                .hint("run as root, or with CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH"),
-            other => Self::new(Exit::Failed, "cannot look at the container").because(other),
+            ReadError::Gone => Self::new(ExitStatus::NoContainer, "the container has ended")
+                .cause("its processes are gone"),
+            ReadError::Denied => {
+                Self::new(ExitStatus::NotPermitted, "cannot look at the container")
+                    .cause("permission denied")
+                    .hint("run as root, or with CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH")
+            }
+            other => Self::new(ExitStatus::Failed, "cannot look at the container").cause(other),
         }
     }
 }
@@ -132,8 +134,8 @@ mod tests {
 
     #[test]
     fn a_message_says_what_why_and_what_next_and_paints_no_terminal() {
-        let error = Error::new(Exit::NoContainer, "no container `\x1b[2Jw`")
-            .because("searched\n3")
+        let error = Error::new(ExitStatus::NoContainer, "no container `\x1b[2Jw`")
+            .cause("searched\n3")
             .hint("`cinspect ls`")
             .line("  docker:web");
         assert_eq!(

@@ -255,9 +255,9 @@ recipe 0 table
 holds "$work/here/ls.ndjson" 'map(.host) | sort == ["h1", "h2"]'
 
 begin "what a container chose paints no terminal"
-printf '%s\n' '{"host":"h1","runtime":"lxc","name":"a\u001b[31m\u202eb\tc","id":null,"pid":1}' \
-    '{"host":"h1","runtime":"lxc","name":{"bytes":"/w=="},"id":null,"pid":2}' \
-    '{"host":"h1","runtime":"bare","name":null,"id":null,"pid":3}' > "$work/here/ls.ndjson"
+printf '%s\n' '{"host":"h1","engine":"lxc","name":"a\u001b[31m\u202eb\tc","id":null,"pid":1}' \
+    '{"host":"h1","engine":"lxc","name":{"bytes":"/w=="},"id":null,"pid":2}' \
+    '{"host":"h1","engine":"bare","name":null,"id":null,"pid":3}' > "$work/here/ls.ndjson"
 block table | sed '/^clush/d' > "$work/jq-only"
 expect 0 sh -euc 'cd "$1" && . "$2"' sh "$work/here" "$work/jq-only"
 [ "$(echo "$out" | cut -f 3 | tr '\n' ';')" = '-;a?[31m?b?c;{"bytes":"/w=="};' ] || fail "$out"
@@ -465,7 +465,7 @@ PATH=$work/bin:$PATH
 
 begin "kubectl's recipe for all nodes"
 recipe 0 kubectl-all
-holds "$work/here/ls.ndjson" 'map(select(.name == "web" and .runtime == "docker")) | map(.host) | sort == ["node-1", "node-2"]'
+holds "$work/here/ls.ndjson" 'map(select(.name == "web" and .engine == "docker")) | map(.host) | sort == ["node-1", "node-2"]'
 holds "$work/here/ls.ndjson" 'map(.host) | unique == ["node-1", "node-2"]'
 
 # Not handed over, it is what the host's own file says, which a machine need not have; never the pod's.

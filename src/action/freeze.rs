@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{SigSet, Signal};
 
 use crate::proc::{FreezerFile, Host};
-use crate::resolve::Found;
+use crate::resolve::ResolvedContainer;
 
 /// How long freezing may take; what does not by then is killed as it runs.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -15,7 +15,7 @@ const PATIENCE: Duration = Duration::from_millis(500);
 ///
 /// # Errors
 /// Says what hinders.
-pub fn thaw(host: &Host, found: &Found) -> Result<(), String> {
+pub fn thaw(host: &Host, found: &ResolvedContainer) -> Result<(), String> {
     let Some(cgroup) = found.container.cgroup.as_ref().filter(|_| found.container.init.is_some())
     else {
         return Err("it has no cgroup of its own: what froze it has to thaw it".into());
@@ -33,7 +33,7 @@ pub fn thaw(host: &Host, found: &Found) -> Result<(), String> {
 }
 
 /// The files of its cgroup, opened first: what is confirmed then is whose they are.
-fn own_files(host: &Host, found: &Found) -> Option<Vec<FreezerFile>> {
+fn own_files(host: &Host, found: &ResolvedContainer) -> Option<Vec<FreezerFile>> {
     let cgroup = found.container.cgroup.as_ref()?;
     let init = found.container.init?;
     let files = host.freezer_files(&cgroup.path);
@@ -44,15 +44,15 @@ fn own_files(host: &Host, found: &Found) -> Option<Vec<FreezerFile>> {
 
 /// A container that we have frozen. Dropped, it is thawed; until then nothing that would end us by
 /// the way is let through, so that it does not stay frozen.
-pub struct Still {
+pub struct FreezeGuard {
     files: Vec<FreezerFile>,
     mask: Option<SigSet>,
 }
 
-impl Still {
+impl FreezeGuard {
     /// Freezes a container, so that nobody in it makes new processes. None where that cannot be done,
     /// takes too long, or was done by somebody else: it would not be ours to thaw.
-    pub fn hold(host: &Host, found: &Found) -> Option<Self> {
+    pub fn hold(host: &Host, found: &ResolvedContainer) -> Option<Self> {
         let cgroup = found.container.cgroup.as_ref()?;
         if found.container.user.is_some() || host.is_frozen_within(&cgroup.path) {
             return None;
@@ -77,7 +77,7 @@ impl Still {
     }
 }
 
-impl Drop for Still {
+impl Drop for FreezeGuard {
     fn drop(&mut self) {
         for file in &mut self.files {
             let _ = file.set(false);

@@ -16,20 +16,20 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use crate::analysis::container_process::Member;
-use crate::analysis::selection::WentBy;
-use crate::engine::Belonging;
+use crate::analysis::container_process::ContainerProcess;
+use crate::analysis::selection::Criteria;
+use crate::engine::MembershipRule;
 use crate::model::container::{Cgroup, Container};
 use crate::model::pid::HostPid;
 use crate::model::process::Process;
 use crate::model::signal::SignalNumber;
-use crate::proc::{CommandLimit, Facts, Host, ReadError};
-use crate::resolve::Found;
-use crate::sys::pidfd::{self, Ending, Task};
+use crate::proc::{CommandLimit, Host, ReadError, SnapshotOptions};
+use crate::resolve::ResolvedContainer;
+use crate::sys::pidfd::{self, Ending, SignalScope};
 
 /// What is sent.
 #[derive(Clone, Copy, Debug)]
-pub struct Order {
+pub struct SignalRequest {
     /// The signal, or the mere question whether one could be sent.
     pub signal: SignalNumber,
     /// With this value, as sigqueue(3) does.
@@ -38,7 +38,7 @@ pub struct Order {
 
 /// A process or thread that is held and confirmed.
 #[derive(Debug)]
-pub struct Held {
+pub struct HeldProcess {
     pid: HostPid,
     process: OwnedFd,
     /// Number of the thread's process, and the thread.
@@ -47,7 +47,7 @@ pub struct Held {
 
 /// Why a process cannot be held, or a signal not be sent.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum SendError {
     /// It has ended since it was seen.
     #[error("it has ended")]
     Gone,
@@ -81,7 +81,7 @@ pub enum Refusal {
     Kernel(Errno),
 }
 
-impl From<Errno> for Refusal {
+impl From<Errno> for SendError {
     fn from(errno: Errno) -> Self {
         match errno {
             Errno::ESRCH => Self::Gone,
@@ -94,7 +94,7 @@ impl From<Errno> for Refusal {
     }
 }
 
-impl From<ReadError> for Refusal {
+impl From<ReadError> for SendError {
     fn from(error: ReadError) -> Self {
         match error {
             ReadError::Gone => Self::Gone,
@@ -105,7 +105,7 @@ impl From<ReadError> for Refusal {
     }
 }
 
-impl Refusal {
+impl SendError {
     fn too_many() -> Self {
         Self::TooMany(getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft))
     }
@@ -127,17 +127,17 @@ pub fn allow_many() {
 /// When it is not the one that was seen any more, or cannot be held.
 pub fn hold(
     host: &Host,
-    found: &Found,
-    member: &Member,
+    found: &ResolvedContainer,
+    member: &ContainerProcess,
     thread: Option<i32>,
-    went_by: WentBy,
-) -> Result<Held, Refusal> {
-    let pid = member.process.id.pid;
-    let process = pidfd::open(pid.get(), Task::Process)?;
+    went_by: Criteria,
+) -> Result<HeldProcess, SendError> {
+    let pid = member.facts.id.pid;
+    let process = pidfd::open(pid.get(), SignalScope::Process)?;
     let held = match thread {
         None => None,
         Some(tid) => {
-            let fd = match pidfd::open(tid, Task::Thread) {
+            let fd = match pidfd::open(tid, SignalScope::Thread) {
                 Ok(fd) => Some(fd),
                 // Before Linux 6.9 threads have no descriptors; tgkill(2) checks the process.
                 Err(Errno::EINVAL) => None,
@@ -146,7 +146,7 @@ pub fn hold(
             Some((pid, tid, fd))
         }
     };
-    confirm(host, found, &member.process, went_by)?;
+    confirm(host, found, &member.facts, went_by)?;
     if let Some((_, tid, _)) = &held {
         let task = host.proc_path(format!("{pid}/task/{tid}"));
         std::fs::symlink_metadata(task).map_err(ReadError::from)?;
@@ -154,17 +154,22 @@ pub fn hold(
     if !pidfd::alive(&process)? {
         // A zombie has ended, but a main thread that left before its threads is no dead process:
         // its descriptor stays silent until the last of them has gone.
-        return Err(Refusal::Gone);
+        return Err(SendError::Gone);
     }
-    Ok(Held { pid, process, thread: held })
+    Ok(HeldProcess { pid, process, thread: held })
 }
 
-fn confirm(host: &Host, found: &Found, seen: &Process, went_by: WentBy) -> Result<(), Refusal> {
+fn confirm(
+    host: &Host,
+    found: &ResolvedContainer,
+    seen: &Process,
+    went_by: Criteria,
+) -> Result<(), SendError> {
     let container = &found.container;
     let pid = seen.id.pid;
-    let changed = |what: &str| Err(Refusal::Changed(format!("process {pid} {what}")));
+    let changed = |what: &str| Err(SendError::Changed(format!("process {pid} {what}")));
     let command = if went_by.command { CommandLimit::WHOLE } else { CommandLimit::Nothing };
-    let facts = Facts { command, ..Facts::BARE };
+    let facts = SnapshotOptions { command, ..SnapshotOptions::BARE };
     let now = host.snapshot(&[pid], facts).pop().unwrap_or(Err(ReadError::Gone))?;
     if now.id != seen.id {
         return changed("is another one now");
@@ -175,13 +180,13 @@ fn confirm(host: &Host, found: &Found, seen: &Process, went_by: WentBy) -> Resul
     if !went_by.still_holds(seen, &now) {
         return changed("is no longer what it was chosen by");
     }
-    if !Belonging::new(host, container, &found.inventory).holds(pid)? {
-        return Err(Refusal::Left);
+    if !MembershipRule::new(host, container, &found.inventory).holds(pid)? {
+        return Err(SendError::Left);
     }
     Ok(())
 }
 
-impl Held {
+impl HeldProcess {
     /// The process, as a descriptor.
     pub fn as_fd(&self) -> BorrowedFd<'_> {
         self.process.as_fd()
@@ -200,16 +205,18 @@ impl Held {
     /// Sends.
     ///
     /// # Errors
-    /// [`Refusal`].
-    pub fn send(&self, order: Order) -> Result<(), Refusal> {
+    /// [`SendError`].
+    pub fn send(&self, order: SignalRequest) -> Result<(), SendError> {
         let signal = order.signal.number();
         match &self.thread {
-            None => pidfd::send(&self.process, signal, order.value, Task::Process)?,
-            Some((_, _, Some(thread))) => pidfd::send(thread, signal, order.value, Task::Thread)?,
+            None => pidfd::send(&self.process, signal, order.value, SignalScope::Process)?,
+            Some((_, _, Some(thread))) => {
+                pidfd::send(thread, signal, order.value, SignalScope::Thread)?
+            }
             Some((process, tid, None)) if order.value.is_none() => {
                 pidfd::send_to_thread(process.get(), *tid, signal)?;
             }
-            Some(_) => return Err(Refusal::Kernel(Errno::ENOSYS)),
+            Some(_) => return Err(SendError::Kernel(Errno::ENOSYS)),
         }
         Ok(())
     }
@@ -219,7 +226,7 @@ impl Held {
 ///
 /// # Errors
 /// Those of poll(2).
-pub fn wait(held: &[&Held], until: Option<Instant>) -> Result<Vec<bool>, Errno> {
+pub fn wait(held: &[&HeldProcess], until: Option<Instant>) -> Result<Vec<bool>, Errno> {
     let mut ended = vec![false; held.len()];
     loop {
         let waiting: Vec<usize> = (0..held.len()).filter(|index| !ended[*index]).collect();
@@ -249,7 +256,7 @@ pub fn wait(held: &[&Held], until: Option<Instant>) -> Result<Vec<bool>, Errno> 
 ///
 /// # Errors
 /// Those of poll(2).
-pub fn wait_for_one(held: &[&Held], until: Instant) -> Result<(), Errno> {
+pub fn wait_for_one(held: &[&HeldProcess], until: Instant) -> Result<(), Errno> {
     let fds: Vec<&OwnedFd> = held.iter().map(|held| &held.process).collect();
     loop {
         let left = until.saturating_duration_since(Instant::now());
@@ -266,7 +273,7 @@ pub fn wait_for_one(held: &[&Held], until: Instant) -> Result<(), Errno> {
 /// file is opened
 /// first; then one of those held must still be alive and in that cgroup, which proves whose file it
 /// is. False where it cannot be done.
-pub fn kill_cgroup(host: &Host, container: &Container, held: &[&Held]) -> bool {
+pub fn kill_cgroup(host: &Host, container: &Container, held: &[&HeldProcess]) -> bool {
     let alone = !container.owns_pid_ns && container.user.is_none();
     let Some(own) = container.cgroup.as_ref().filter(|_| alone) else { return false };
     let v2 = Cgroup { controllers: Vec::new(), path: own.path.clone() };

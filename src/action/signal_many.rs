@@ -4,18 +4,18 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use super::send::{Held, Order, Refusal, allow_many, hold, kill_cgroup, wait};
-use crate::analysis::delivery::{Judgement, To};
-use crate::analysis::selection::{Chosen, Selector, WentBy, select};
-use crate::error::{Error, Exit};
+use super::send::{HeldProcess, SendError, SignalRequest, allow_many, hold, kill_cgroup, wait};
+use crate::analysis::delivery::{Prediction, Recipient};
+use crate::analysis::selection::{Criteria, Selected, Selector, select};
+use crate::error::{Error, ExitStatus};
 use crate::model::capability;
 use crate::model::pid::ProcessId;
 use crate::model::process::Process;
 use crate::model::signal::{Signal, SignalNumber, SignalSet};
-use crate::output::columns::signal::{Aftermath, Outcome, SignalRow};
-use crate::proc::{CommandLimit, Facts, Host, ThreadsToo};
-use crate::resolve::Found;
-use crate::resolve::processes::View;
+use crate::output::columns::signal::{Observation, Outcome, SignalRow};
+use crate::proc::{CommandLimit, Host, SnapshotOptions, ThreadsToo};
+use crate::resolve::ResolvedContainer;
+use crate::resolve::processes::ContainerSnapshot;
 
 /// Rounds after which a container that forks faster than it is told is left to itself.
 pub const MAX_ROUNDS: usize = 32;
@@ -24,15 +24,15 @@ pub const MAX_ROUNDS: usize = 32;
 const A_MOMENT: Duration = Duration::from_millis(100);
 
 /// A signal on its way to its targets.
-pub struct Errand<'a> {
+pub struct SignalBatch<'a> {
     host: &'a Host,
-    found: &'a Found,
-    order: Order,
-    went_by: WentBy,
+    found: &'a ResolvedContainer,
+    order: SignalRequest,
+    went_by: Criteria,
     /// What became of each, in the order in which they were told.
     pub rows: Vec<SignalRow>,
     /// For each row what we have of the process it is about.
-    slots: Vec<Slot>,
+    slots: Vec<SendState>,
     /// Whether the kernel forbade us one.
     pub forbidden: bool,
     /// How many were not told though they live.
@@ -40,9 +40,9 @@ pub struct Errand<'a> {
 }
 
 /// A target after it was told, or not.
-enum Slot {
+enum SendState {
     /// It was told, and is held.
-    Held(Held),
+    Held(HeldProcess),
     /// It had ended.
     Gone,
     /// It was not told, and what becomes of it is not ours to say.
@@ -51,7 +51,7 @@ enum Slot {
 
 /// What the rounds came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CaughtUp {
+pub enum RescanOutcome {
     /// Nobody is left who has not been told.
     All,
     /// It still makes new processes, after [`MAX_ROUNDS`].
@@ -61,16 +61,21 @@ pub enum CaughtUp {
     WithoutInit(usize),
 }
 
-impl<'a> Errand<'a> {
+impl<'a> SignalBatch<'a> {
     /// Nobody told yet.
-    pub fn new(host: &'a Host, found: &'a Found, order: Order, selectors: &[Selector]) -> Self {
+    pub fn new(
+        host: &'a Host,
+        found: &'a ResolvedContainer,
+        order: SignalRequest,
+        selectors: &[Selector],
+    ) -> Self {
         let (rows, slots) = (Vec::new(), Vec::new());
-        let went_by = WentBy::of(selectors);
+        let went_by = Criteria::of(selectors);
         Self { host, found, order, went_by, rows, slots, forbidden: false, refused: 0 }
     }
 
     /// Notes who would be told, each held and confirmed for a moment as if it were, and tells nobody.
-    pub fn rehearse(&mut self, view: &View, chosen: &[Chosen]) {
+    pub fn rehearse(&mut self, view: &ContainerSnapshot, chosen: &[Selected]) {
         for chosen in chosen {
             let mut row = self.row(view, *chosen, None);
             // Through another host's /proc nobody can be held, and looking is all there is.
@@ -81,31 +86,36 @@ impl<'a> Errand<'a> {
         }
     }
 
-    fn hold(&self, view: &View, chosen: Chosen) -> Result<Held, Refusal> {
-        let member = &view.members[chosen.member];
+    fn hold(&self, view: &ContainerSnapshot, chosen: Selected) -> Result<HeldProcess, SendError> {
+        let member = &view.processes[chosen.member];
         hold(self.host, self.found, member, chosen.thread, self.went_by)
     }
 
     /// What the signal does to a target; nothing for 0.
-    pub fn judge(&self, view: &View, chosen: Chosen) -> Option<Judgement> {
-        let to = chosen.thread.map_or(To::Process, To::Thread);
-        Some(view.judge(&view.members[chosen.member], self.order.signal.signal()?, to))
+    pub fn judge(&self, view: &ContainerSnapshot, chosen: Selected) -> Option<Prediction> {
+        let to = chosen.thread.map_or(Recipient::Process, Recipient::Thread);
+        Some(view.predict(&view.processes[chosen.member], self.order.signal.signal()?, to))
     }
 
-    fn row(&self, view: &View, chosen: Chosen, refusal: Option<Option<&Refusal>>) -> SignalRow {
-        let member = view.members[chosen.member].clone();
+    fn row(
+        &self,
+        view: &ContainerSnapshot,
+        chosen: Selected,
+        refusal: Option<Option<&SendError>>,
+    ) -> SignalRow {
+        let process = view.processes[chosen.member].clone();
         let depth = self.found.container.depth;
         let tid = chosen.thread.and_then(|tid| {
-            let thread = member.process.threads.iter().find(|thread| thread.stat.pid == tid)?;
+            let thread = process.facts.threads.iter().find(|thread| thread.stat.pid == tid)?;
             thread.status.nspid.get(depth).copied()
         });
         SignalRow {
-            labels: view.labels.clone(),
-            member,
+            context: view.context.clone(),
+            process,
             tid,
             signal: self.order.signal.to_string(),
             sent: refusal.map(|refusal| refusal.is_none()),
-            judgement: self.judge(view, chosen),
+            prediction: self.judge(view, chosen),
             seen: None,
             outcome: None,
             refusal: refusal.flatten().map(ToString::to_string),
@@ -117,16 +127,21 @@ impl<'a> Errand<'a> {
     ///
     /// # Errors
     /// What stops us before anybody is told.
-    pub fn send(&mut self, view: &View, chosen: &[Chosen], whole: bool) -> Result<(), Error> {
+    pub fn send(
+        &mut self,
+        view: &ContainerSnapshot,
+        chosen: &[Selected],
+        whole: bool,
+    ) -> Result<(), Error> {
         allow_many();
-        let held: Vec<Result<Held, Refusal>> =
+        let held: Vec<Result<HeldProcess, SendError>> =
             chosen.iter().map(|chosen| self.hold(view, *chosen)).collect();
         for refusal in held.iter().filter_map(|held| held.as_ref().err()) {
             if let Some(error) = stopping(refusal) {
                 return Err(error);
             }
         }
-        let all: Vec<&Held> = held.iter().flatten().collect();
+        let all: Vec<&HeldProcess> = held.iter().flatten().collect();
         let kill = whole && self.order.signal.signal() == Some(Signal::KILL);
         if kill && kill_cgroup(self.host, &self.found.container, &all) {
             // They have it already; a second one could find them gone.
@@ -139,22 +154,32 @@ impl<'a> Errand<'a> {
         Ok(())
     }
 
-    fn deliver(&mut self, view: &View, chosen: &[Chosen], held: Vec<Result<Held, Refusal>>) {
+    fn deliver(
+        &mut self,
+        view: &ContainerSnapshot,
+        chosen: &[Selected],
+        held: Vec<Result<HeldProcess, SendError>>,
+    ) {
         for (chosen, held) in chosen.iter().zip(held) {
             let sent = held.and_then(|held| held.send(self.order).map(|()| held));
             self.note(view, *chosen, sent);
         }
     }
 
-    fn note(&mut self, view: &View, chosen: Chosen, sent: Result<Held, Refusal>) {
+    fn note(
+        &mut self,
+        view: &ContainerSnapshot,
+        chosen: Selected,
+        sent: Result<HeldProcess, SendError>,
+    ) {
         self.rows.push(self.row(view, chosen, Some(sent.as_ref().err())));
-        self.forbidden |= matches!(sent, Err(Refusal::NotPermitted));
-        let others = |refusal: &Refusal| !matches!(refusal, Refusal::Gone | Refusal::Left);
+        self.forbidden |= matches!(sent, Err(SendError::NotPermitted));
+        let others = |refusal: &SendError| !matches!(refusal, SendError::Gone | SendError::Left);
         self.refused += usize::from(sent.as_ref().is_err_and(others));
         self.slots.push(match sent {
-            Ok(held) => Slot::Held(held),
-            Err(Refusal::Gone) => Slot::Gone,
-            Err(_) => Slot::Refused,
+            Ok(held) => SendState::Held(held),
+            Err(SendError::Gone) => SendState::Gone,
+            Err(_) => SendState::Refused,
         });
     }
 
@@ -165,50 +190,54 @@ impl<'a> Errand<'a> {
         selectors: &[Selector],
         except_init: bool,
         only_handled: bool,
-    ) -> CaughtUp {
+    ) -> RescanOutcome {
         let container = &self.found.container;
         let mut told: HashSet<ProcessId> =
-            self.rows.iter().map(|row| row.member.process.id).collect();
+            self.rows.iter().map(|row| row.process.facts.id).collect();
         for _ in 0..MAX_ROUNDS {
             let facts = facts(selectors, self.order.signal);
-            let Ok(view) = self.found.look(self.host, facts) else {
-                return CaughtUp::All;
+            let Ok(view) = self.found.snapshot(self.host, facts) else {
+                return RescanOutcome::All;
             };
             let Ok(chosen) = choose(self.found, &view, selectors, except_init) else {
-                return CaughtUp::All;
+                return RescanOutcome::All;
             };
             // Asked after the look, so that whoever was seen before it ended is its own.
             let lives = container.init.is_some_and(|init| {
                 self.host.stat(init.pid).is_ok_and(|stat| stat.start == init.start)
             });
-            let new: Vec<Chosen> = chosen
+            let new: Vec<Selected> = chosen
                 .into_iter()
                 .filter(|chosen| {
-                    let process = &view.members[chosen.member].process;
+                    let process = &view.processes[chosen.member].facts;
                     !process.stat.state.is_zombie() && told.insert(process.id)
                 })
                 .collect();
             if new.is_empty() {
-                return CaughtUp::All;
+                return RescanOutcome::All;
             }
             if !lives {
                 // The kernel ends what is left in a PID namespace itself (pid_namespaces(7)).
                 let left = if container.owns_pid_ns { 0 } else { new.len() };
-                return if left == 0 { CaughtUp::All } else { CaughtUp::WithoutInit(left) };
+                return if left == 0 {
+                    RescanOutcome::All
+                } else {
+                    RescanOutcome::WithoutInit(left)
+                };
             }
             let held = new
                 .iter()
                 .map(|chosen| {
-                    let heard = |judgement: Judgement| judgement.is_heard();
+                    let heard = |judgement: Prediction| judgement.is_received();
                     if only_handled && !self.judge(&view, *chosen).is_none_or(heard) {
-                        return Err(Refusal::NoHandler);
+                        return Err(SendError::NoHandler);
                     }
                     self.hold(&view, *chosen)
                 })
                 .collect();
             self.deliver(&view, &new, held);
         }
-        CaughtUp::StillGrowing
+        RescanOutcome::StillGrowing
     }
 
     /// Looks, for a moment, what has come of it: whoever is to end ends in microseconds, and a
@@ -219,14 +248,16 @@ impl<'a> Errand<'a> {
         loop {
             let mut settled = true;
             for (row, slot) in self.rows.iter_mut().zip(&self.slots) {
-                let (Slot::Held(held), Some(judgement)) = (slot, &row.judgement) else { continue };
-                row.seen = aftermath(self.host, held, row.member.process.as_ref(), signal);
+                let (SendState::Held(held), Some(judgement)) = (slot, &row.prediction) else {
+                    continue;
+                };
+                row.seen = aftermath(self.host, held, row.process.facts.as_ref(), signal);
                 settled &= match judgement.verdict {
-                    verdict if verdict.is_end() => row.seen == Some(Aftermath::Ended),
-                    verdict if verdict.is_heard() => row.seen != Some(Aftermath::Pending),
+                    verdict if verdict.is_end() => row.seen == Some(Observation::Ended),
+                    verdict if verdict.is_received() => row.seen != Some(Observation::Pending),
                     _ => {
                         // Nothing is to be seen of these but that it waits, or that it was wrong.
-                        row.seen = row.seen.filter(|seen| *seen != Aftermath::Taken);
+                        row.seen = row.seen.filter(|seen| *seen != Observation::Taken);
                         true
                     }
                 };
@@ -245,25 +276,25 @@ impl<'a> Errand<'a> {
     /// When poll(2) fails.
     pub fn wait(&self, until: Option<Instant>) -> Result<Vec<Option<bool>>, Error> {
         let held = self.slots.iter().filter_map(|slot| match slot {
-            Slot::Held(held) => Some(held),
+            SendState::Held(held) => Some(held),
             _ => None,
         });
         let mut ended = wait(&held.collect::<Vec<_>>(), until)
-            .map_err(|errno| Error::new(Exit::Failed, "cannot wait").because(errno))?
+            .map_err(|errno| Error::new(ExitStatus::Failed, "cannot wait").cause(errno))?
             .into_iter();
         let each = self.slots.iter().map(|slot| match slot {
-            Slot::Held(_) => ended.next(),
-            Slot::Gone => Some(true),
-            Slot::Refused => None,
+            SendState::Held(_) => ended.next(),
+            SendState::Gone => Some(true),
+            SendState::Refused => None,
         });
         Ok(each.collect())
     }
 
     /// KILLs those that were told and have not ended; tells which.
     pub fn kill(&self, ended: &[Option<bool>]) -> Vec<bool> {
-        let order = Order { signal: SignalNumber::Signal(Signal::KILL), value: None };
-        let lives = |(slot, ended): (&Slot, &Option<bool>)| match slot {
-            Slot::Held(held) => *ended == Some(false) && held.send(order).is_ok(),
+        let order = SignalRequest { signal: SignalNumber::Signal(Signal::KILL), value: None };
+        let lives = |(slot, ended): (&SendState, &Option<bool>)| match slot {
+            SendState::Held(held) => *ended == Some(false) && held.send(order).is_ok(),
             _ => false,
         };
         self.slots.iter().zip(ended).map(lives).collect()
@@ -282,29 +313,34 @@ impl<'a> Errand<'a> {
     }
 }
 
-fn aftermath(host: &Host, held: &Held, before: &Process, signal: Signal) -> Option<Aftermath> {
+fn aftermath(
+    host: &Host,
+    held: &HeldProcess,
+    before: &Process,
+    signal: Signal,
+) -> Option<Observation> {
     if held.has_ended() {
-        return Some(Aftermath::Ended);
+        return Some(Observation::Ended);
     }
     let status = host.status(before.id.pid).ok()?;
     let pending = status.shd_pnd.union(status.sig_pnd).contains(signal);
     // What was read is its own if it lives still.
     if held.has_ended() {
-        return Some(Aftermath::Ended);
+        return Some(Observation::Ended);
     }
     let handled = |status: &crate::model::status::Status| status.sig_cgt.contains(signal);
     Some(match pending {
-        true => Aftermath::Pending,
-        false if handled(&before.status) && !handled(&status) => Aftermath::HandlerGone,
-        false => Aftermath::Taken,
+        true => Observation::Pending,
+        false if handled(&before.status) && !handled(&status) => Observation::HandlerGone,
+        false => Observation::Taken,
     })
 }
 
 /// The facts that these selectors need.
-pub fn facts(selectors: &[Selector], signal: SignalNumber) -> Facts {
+pub fn facts(selectors: &[Selector], signal: SignalNumber) -> SnapshotOptions {
     let commands = selectors.iter().any(Selector::needs_commands);
     let threads = selectors.iter().any(Selector::needs_threads);
-    Facts {
+    SnapshotOptions {
         // A signal must not depend on a command line that may never come, unless it is asked for.
         command: if commands { CommandLimit::WHOLE } else { CommandLimit::Nothing },
         threads: if threads { ThreadsToo::Yes } else { ThreadsToo::No },
@@ -318,41 +354,41 @@ pub fn facts(selectors: &[Selector], signal: SignalNumber) -> Facts {
 /// # Errors
 /// The selector that means nobody.
 pub fn choose(
-    found: &Found,
-    view: &View,
+    found: &ResolvedContainer,
+    view: &ContainerSnapshot,
     selectors: &[Selector],
     except_init: bool,
-) -> Result<Vec<Chosen>, Error> {
+) -> Result<Vec<Selected>, Error> {
     let container = &found.container;
     let chosen =
-        select(&view.members, container.init_pid(), container.depth, selectors, except_init);
+        select(&view.processes, container.init_pid(), container.depth, selectors, except_init);
     let name = container.qualified();
     let chosen = chosen.map_err(|selector| {
-        Error::new(Exit::NoProcess, format!("no such process in `{name}`"))
-            .because(format!(
+        Error::new(ExitStatus::NoProcess, format!("no such process in `{name}`"))
+            .cause(format!(
                 "`{}` fits none of its {} processes",
                 selector.typed(),
-                view.members.len()
+                view.processes.len()
             ))
             .hint(format!("`cinspect ps {name}` shows them"))
     })?;
     if chosen.is_empty() {
-        return Err(Error::new(Exit::NoProcess, format!("no such process in `{name}`"))
-            .because("what was chosen is the init alone, and `--except-init` leaves it out"));
+        return Err(Error::new(ExitStatus::NoProcess, format!("no such process in `{name}`"))
+            .cause("what was chosen is the init alone, and `--except-init` leaves it out"));
     }
     Ok(chosen)
 }
 
 /// A refusal that is no target's own affair and stops everything before anything is sent.
-fn stopping(refusal: &Refusal) -> Option<Error> {
-    let error = |exit| Error::new(exit, "nothing was sent").because(refusal);
+fn stopping(refusal: &SendError) -> Option<Error> {
+    let error = |exit| Error::new(exit, "nothing was sent").cause(refusal);
     match refusal {
-        Refusal::TooMany(_) => Some(error(Exit::Failed).hint("raise it with `ulimit -n`")),
-        Refusal::NoPidfd => {
-            Some(error(Exit::Failed).hint("cinspect sends signals on Linux 5.3 and later"))
+        SendError::TooMany(_) => Some(error(ExitStatus::Failed).hint("raise it with `ulimit -n`")),
+        SendError::NoPidfd => {
+            Some(error(ExitStatus::Failed).hint("cinspect sends signals on Linux 5.3 and later"))
         }
-        Refusal::NotPermitted if !capability::have(caps::Capability::CAP_KILL) => {
-            Some(error(Exit::NotPermitted).hint("run as root, or with CAP_KILL"))
+        SendError::NotPermitted if !capability::have(caps::Capability::CAP_KILL) => {
+            Some(error(ExitStatus::NotPermitted).hint("run as root, or with CAP_KILL"))
         }
         _ => None,
     }

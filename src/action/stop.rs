@@ -4,33 +4,33 @@
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
-use super::freeze::Still;
-use super::send::{Held, Order, Refusal, allow_many, hold, kill_cgroup, wait};
-use crate::analysis::container_process::Member;
-use crate::analysis::delivery::{Judgement, To};
-use crate::analysis::selection::WentBy;
-use crate::error::{Error, Exit};
+use super::freeze::FreezeGuard;
+use super::send::{HeldProcess, SendError, SignalRequest, allow_many, hold, kill_cgroup, wait};
+use crate::analysis::container_process::ContainerProcess;
+use crate::analysis::delivery::{Prediction, Recipient};
+use crate::analysis::selection::Criteria;
+use crate::error::{Error, ExitStatus};
 use crate::model::pid::{ContainerPid, HostPid, ProcessId};
 use crate::model::signal::{Signal, SignalNumber, SignalSet};
-use crate::proc::{Facts, Host};
-use crate::resolve::Found;
-use crate::resolve::processes::View;
+use crate::proc::{Host, SnapshotOptions};
+use crate::resolve::ResolvedContainer;
+use crate::resolve::processes::ContainerSnapshot;
 use crate::sys::pidfd::Ending;
 
 /// Who is told first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum First {
+pub enum StopOrder {
     /// The init alone, as the engines do.
     Init,
     /// All at once.
     All,
     /// Whoever has no children, then their parents, the init last.
-    Leaves,
+    ChildrenFirst,
 }
 
 /// A signal, and how long whoever got it has to leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Step {
+pub struct StopStep {
     /// The signal.
     pub signal: Signal,
     /// Until the next step.
@@ -39,33 +39,33 @@ pub struct Step {
 
 /// How a container is to be stopped.
 #[derive(Clone, Debug)]
-pub struct Way {
+pub struct StopProcedure {
     /// One after the other.
-    pub steps: Vec<Step>,
+    pub steps: Vec<StopStep>,
     /// To whom.
-    pub first: First,
+    pub first: StopOrder,
     /// Whether KILL comes in the end.
     pub kill: bool,
 }
 
 /// Something that happened.
 #[derive(Clone, Debug)]
-pub struct Event {
+pub struct StopEvent {
     /// Since the start.
     pub at: Duration,
     /// What.
-    pub what: What,
+    pub what: StopEventKind,
     /// To which process; none for what is about the whole.
-    pub who: Option<Who>,
+    pub who: Option<ProcessRef>,
     /// The signal, where it is about one.
     pub signal: Option<Signal>,
     /// What the signal was judged to do.
-    pub judgement: Option<Judgement>,
+    pub judgement: Option<Prediction>,
 }
 
 /// A process in an event.
 #[derive(Clone, Debug)]
-pub struct Who {
+pub struct ProcessRef {
     /// Its number inside.
     pub pid: Option<ContainerPid>,
     /// And on the host.
@@ -76,7 +76,7 @@ pub struct Who {
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum What {
+pub enum StopEventKind {
     /// A signal was sent.
     Signalled,
     /// A signal could not be sent, and why.
@@ -111,10 +111,10 @@ pub enum What {
 }
 
 /// A process that is watched.
-struct Watched {
-    who: Who,
+struct WatchedProcess {
+    who: ProcessRef,
     id: ProcessId,
-    held: Held,
+    held: HeldProcess,
     /// Whether it was there at the first look.
     early: bool,
     told: bool,
@@ -128,18 +128,18 @@ const LOOK: Duration = Duration::from_millis(200);
 const KILL_PATIENCE: Duration = Duration::from_secs(10);
 
 /// A stop under way.
-pub struct Stop<'a> {
+pub struct StopRun<'a> {
     host: &'a Host,
-    found: &'a Found,
-    way: &'a Way,
+    found: &'a ResolvedContainer,
+    way: &'a StopProcedure,
     begun: Instant,
-    tell: &'a mut dyn FnMut(Event),
-    watched: Vec<Watched>,
+    tell: &'a mut dyn FnMut(StopEvent),
+    watched: Vec<WatchedProcess>,
     known: HashSet<ProcessId>,
     /// Whether anybody was told.
     sent: bool,
     /// What was said when somebody could not be.
-    refused: Option<Refusal>,
+    refused: Option<SendError>,
 }
 
 /// Stops it. True when nobody is left.
@@ -148,17 +148,17 @@ pub struct Stop<'a> {
 /// What keeps us from beginning; nothing was sent then.
 pub fn stop(
     host: &Host,
-    found: &Found,
-    way: &Way,
-    tell: &mut dyn FnMut(Event),
+    found: &ResolvedContainer,
+    way: &StopProcedure,
+    tell: &mut dyn FnMut(StopEvent),
 ) -> Result<bool, Error> {
     allow_many();
     let begun = Instant::now();
     let (watched, known) = (Vec::new(), HashSet::new());
-    Stop { host, found, way, begun, tell, watched, known, sent: false, refused: None }.run()
+    StopRun { host, found, way, begun, tell, watched, known, sent: false, refused: None }.run()
 }
 
-impl Stop<'_> {
+impl StopRun<'_> {
     fn run(mut self) -> Result<bool, Error> {
         for (at, step) in self.way.steps.iter().enumerate() {
             for watched in &mut self.watched {
@@ -171,7 +171,7 @@ impl Stop<'_> {
                 return Ok(self.finish());
             }
             let left = self.left();
-            self.event(What::GraceOver(left), None, None, None);
+            self.event(StopEventKind::GraceOver(left), None, None, None);
         }
         if self.way.kill {
             self.kill();
@@ -180,13 +180,13 @@ impl Stop<'_> {
             }
         }
         let left = self.left();
-        self.event(What::Left(left), None, None, None);
+        self.event(StopEventKind::Left(left), None, None, None);
         Ok(false)
     }
 
     fn finish(&mut self) -> bool {
         let killed = self.watched.iter().filter(|watched| watched.killed).count();
-        self.event(What::Stopped { graceful: killed == 0, killed }, None, None, None);
+        self.event(StopEventKind::Stopped { graceful: killed == 0, killed }, None, None, None);
         true
     }
 
@@ -196,27 +196,27 @@ impl Stop<'_> {
 
     fn event(
         &mut self,
-        what: What,
-        who: Option<Who>,
+        what: StopEventKind,
+        who: Option<ProcessRef>,
         signal: Option<Signal>,
-        judgement: Option<Judgement>,
+        judgement: Option<Prediction>,
     ) {
         let at = self.begun.elapsed();
-        (self.tell)(Event { at, what, who, signal, judgement });
+        (self.tell)(StopEvent { at, what, who, signal, judgement });
     }
 
     /// One step: tells whoever is to be told, again and again, until all have left or time is over.
     fn step(
         &mut self,
-        step: Step,
+        step: StopStep,
         until: Option<Instant>,
         half: Option<Instant>,
         first: bool,
     ) -> Result<(), Error> {
-        let facts = Facts { waits: SignalSet::of(step.signal), ..Facts::BARE };
+        let facts = SnapshotOptions { waits: SignalSet::of(step.signal), ..SnapshotOptions::BARE };
         let mut begun = false;
         loop {
-            match self.found.look(self.host, facts) {
+            match self.found.snapshot(self.host, facts) {
                 Ok(view) => {
                     self.watch(&view, first && !begun)?;
                     let late = half.is_some_and(|half| Instant::now() >= half);
@@ -224,9 +224,9 @@ impl Stop<'_> {
                     self.note_ends();
                     self.tell_those(&view, step.signal, late);
                     // Not to wait for what nobody was told.
-                    if let (false, Some(Refusal::NotPermitted)) = (self.sent, &self.refused) {
-                        return Err(Error::new(Exit::NotPermitted, "nothing was sent")
-                            .because("it takes CAP_KILL, or the same user")
+                    if let (false, Some(SendError::NotPermitted)) = (self.sent, &self.refused) {
+                        return Err(Error::new(ExitStatus::NotPermitted, "nothing was sent")
+                            .cause("it takes CAP_KILL, or the same user")
                             .hint("run as root"));
                     }
                 }
@@ -241,7 +241,7 @@ impl Stop<'_> {
                 return Ok(());
             }
             let (left, rest) = (self.left(), until.map(|until| until - now));
-            self.event(What::Waiting { left, rest }, None, None, None);
+            self.event(StopEventKind::Waiting { left, rest }, None, None, None);
             let next = now + LOOK;
             self.sleep(until.map_or(next, |until| until.min(next)));
         }
@@ -257,21 +257,21 @@ impl Stop<'_> {
     }
 
     /// Holds whoever is there and not held yet.
-    fn watch(&mut self, view: &View, first: bool) -> Result<(), Error> {
+    fn watch(&mut self, view: &ContainerSnapshot, first: bool) -> Result<(), Error> {
         let lives = first || self.init_lives();
-        for member in view.members.iter().filter(|member| member.inside && lives) {
-            let zombie = member.process.stat.state.is_zombie();
-            if (zombie && member.process.stat.num_threads <= 1)
-                || self.known.contains(&member.process.id)
+        for member in view.processes.iter().filter(|member| member.in_container && lives) {
+            let zombie = member.facts.stat.state.is_zombie();
+            if (zombie && member.facts.stat.num_threads <= 1)
+                || self.known.contains(&member.facts.id)
             {
                 continue;
             }
-            match hold(self.host, self.found, member, None, WentBy::default()) {
+            match hold(self.host, self.found, member, None, Criteria::default()) {
                 Ok(held) => {
-                    self.known.insert(member.process.id);
-                    self.watched.push(Watched {
+                    self.known.insert(member.facts.id);
+                    self.watched.push(WatchedProcess {
                         who: who(member),
-                        id: member.process.id,
+                        id: member.facts.id,
                         held,
                         early: first,
                         told: false,
@@ -279,13 +279,20 @@ impl Stop<'_> {
                         killed: false,
                     });
                 }
-                Err(Refusal::Gone | Refusal::Left | Refusal::Changed(_)) => {}
+                Err(SendError::Gone | SendError::Left | SendError::Changed(_)) => {}
                 Err(refusal) if first => {
-                    return Err(Error::new(Exit::NotPermitted, "nothing was sent").because(refusal));
+                    return Err(
+                        Error::new(ExitStatus::NotPermitted, "nothing was sent").cause(refusal)
+                    );
                 }
                 Err(refusal) => {
-                    self.known.insert(member.process.id);
-                    self.event(What::Refused(refusal.to_string()), Some(who(member)), None, None);
+                    self.known.insert(member.facts.id);
+                    self.event(
+                        StopEventKind::Refused(refusal.to_string()),
+                        Some(who(member)),
+                        None,
+                        None,
+                    );
                 }
             }
         }
@@ -293,19 +300,19 @@ impl Stop<'_> {
     }
 
     /// Tells those whose turn it is.
-    fn tell_those(&mut self, view: &View, signal: Signal, late: bool) {
+    fn tell_those(&mut self, view: &ContainerSnapshot, signal: Signal, late: bool) {
         let init = self.found.container.init;
         let at: HashMap<ProcessId, usize> =
-            view.members.iter().enumerate().map(|(at, m)| (m.process.id, at)).collect();
+            view.processes.iter().enumerate().map(|(at, m)| (m.facts.id, at)).collect();
         // Parents of whoever is still there of the first ones: who starts children all the time, as a
         // loop in a shell does, would never be told before time is short.
         let early: HashSet<ProcessId> =
             self.watched.iter().filter(|w| w.early && !w.ended).map(|w| w.id).collect();
-        let lives = |member: &&Member| {
-            !member.process.stat.state.is_zombie() && early.contains(&member.process.id)
+        let lives = |member: &&ContainerProcess| {
+            !member.facts.stat.state.is_zombie() && early.contains(&member.facts.id)
         };
         let parents: HashSet<usize> =
-            view.members.iter().filter(lives).filter_map(|member| member.parent).collect();
+            view.processes.iter().filter(lives).filter_map(|member| member.parent).collect();
         let others = self.watched.iter().any(|w| !w.ended && Some(w.id) != init);
         let mut turn: Vec<(usize, usize)> = Vec::new();
         for (index, watched) in self.watched.iter().enumerate() {
@@ -315,11 +322,11 @@ impl Stop<'_> {
             };
             let is_init = Some(watched.id) == init;
             let is_turn = match self.way.first {
-                First::Init => is_init || init.is_none(),
-                First::All => true,
-                First::Leaves if late => true,
-                First::Leaves if is_init => !others,
-                First::Leaves => !parents.contains(member),
+                StopOrder::Init => is_init || init.is_none(),
+                StopOrder::All => true,
+                StopOrder::ChildrenFirst if late => true,
+                StopOrder::ChildrenFirst if is_init => !others,
+                StopOrder::ChildrenFirst => !parents.contains(member),
             };
             if is_turn {
                 turn.push((index, *member));
@@ -328,8 +335,8 @@ impl Stop<'_> {
         // The init last: it may take the others with it.
         turn.sort_by_key(|(index, _)| Some(self.watched[*index].id) == init);
         for (index, member) in turn {
-            let judgement = view.judge(&view.members[member], signal, To::Process);
-            let order = Order { signal: SignalNumber::Signal(signal), value: None };
+            let judgement = view.predict(&view.processes[member], signal, Recipient::Process);
+            let order = SignalRequest { signal: SignalNumber::Signal(signal), value: None };
             let watched = &mut self.watched[index];
             watched.told = true;
             let sent = watched.held.send(order);
@@ -337,25 +344,25 @@ impl Stop<'_> {
             let what = match sent {
                 Ok(()) => {
                     self.sent = true;
-                    What::Signalled
+                    StopEventKind::Signalled
                 }
-                Err(Refusal::Gone) => continue,
+                Err(SendError::Gone) => continue,
                 Err(refusal) => {
-                    let what = What::Refused(refusal.to_string());
+                    let what = StopEventKind::Refused(refusal.to_string());
                     self.refused = Some(refusal);
                     what
                 }
             };
-            let killed = signal == Signal::KILL && what == What::Signalled;
+            let killed = signal == Signal::KILL && what == StopEventKind::Signalled;
             self.watched[index].killed |= killed;
-            let what = if killed { What::Killed { unheard: false } } else { what };
+            let what = if killed { StopEventKind::Killed { unheard: false } } else { what };
             self.event(what, Some(who), Some(signal), Some(judgement));
         }
     }
 
     /// Sleeps until somebody leaves, at most until then.
     fn sleep(&self, until: Instant) {
-        let living: Vec<&Held> =
+        let living: Vec<&HeldProcess> =
             self.watched.iter().filter(|w| !w.ended).map(|w| &w.held).collect();
         // Returns as soon as one has ended; who goes on is waited for in the next round.
         let _ = crate::action::send::wait_for_one(&living, until);
@@ -369,7 +376,7 @@ impl Stop<'_> {
             .filter(|at| !self.watched[*at].ended && self.watched[*at].held.has_ended())
             .collect();
         // (While it is on its way out it still stands, and its children have been killed already.)
-        let leaves = |watched: &Watched| {
+        let leaves = |watched: &WatchedProcess| {
             Some(watched.id) == init
                 && (watched.held.has_ended()
                     || self.host.stat(watched.id.pid).is_ok_and(|stat| stat.is_exiting()))
@@ -378,7 +385,7 @@ impl Stop<'_> {
         if with_init {
             // All of them, in a moment.
             let until = Instant::now() + Duration::from_millis(500);
-            let rest: Vec<&Held> =
+            let rest: Vec<&HeldProcess> =
                 self.watched.iter().filter(|w| !w.ended).map(|w| &w.held).collect();
             let _ = wait(&rest, Some(until));
             ended = (0..self.watched.len())
@@ -401,10 +408,10 @@ impl Stop<'_> {
             let who = watched.who.clone();
             if unheard {
                 watched.killed = true;
-                let what = What::Killed { unheard: true };
+                let what = StopEventKind::Killed { unheard: true };
                 self.event(what, Some(who), Some(Signal::KILL), None);
             } else {
-                self.event(What::Exited(ending), Some(who), None, None);
+                self.event(StopEventKind::Exited(ending), Some(who), None, None);
             }
         }
     }
@@ -413,31 +420,36 @@ impl Stop<'_> {
     /// makes new ones.
     fn kill(&mut self) {
         let until = Instant::now() + KILL_PATIENCE;
-        let living: Vec<&Held> =
+        let living: Vec<&HeldProcess> =
             self.watched.iter().filter(|w| !w.ended).map(|w| &w.held).collect();
         if self.init_lives() && kill_cgroup(self.host, &self.found.container, &living) {
-            let killed: Vec<Who> =
+            let killed: Vec<ProcessRef> =
                 self.watched.iter().filter(|w| !w.ended).map(|w| w.who.clone()).collect();
             for watched in self.watched.iter_mut().filter(|w| !w.ended) {
                 watched.killed = true;
                 watched.told = true;
             }
             for who in killed {
-                self.event(What::Killed { unheard: false }, Some(who), Some(Signal::KILL), None);
+                self.event(
+                    StopEventKind::Killed { unheard: false },
+                    Some(who),
+                    Some(Signal::KILL),
+                    None,
+                );
             }
         } else {
             // Where there is a namespace its init takes all of it; but it may not be ours to kill.
             let init = self.found.container.init;
             // Where there is none, whoever is held still makes no new ones.
             let still = (!self.found.container.owns_pid_ns)
-                .then(|| Still::hold(self.host, self.found))
+                .then(|| FreezeGuard::hold(self.host, self.found))
                 .flatten();
             if still.is_some()
-                && let Ok(view) = self.found.look(self.host, Facts::BARE)
+                && let Ok(view) = self.found.snapshot(self.host, SnapshotOptions::BARE)
             {
                 let _ = self.watch(&view, false);
             }
-            let order = Order { signal: SignalNumber::Signal(Signal::KILL), value: None };
+            let order = SignalRequest { signal: SignalNumber::Signal(Signal::KILL), value: None };
             let owns = self.found.container.owns_pid_ns;
             let mut turn: Vec<usize> =
                 (0..self.watched.len()).filter(|at| !self.watched[*at].ended).collect();
@@ -449,15 +461,20 @@ impl Stop<'_> {
                     Ok(()) => {
                         self.watched[at].killed = true;
                         self.event(
-                            What::Killed { unheard: false },
+                            StopEventKind::Killed { unheard: false },
                             Some(who),
                             Some(Signal::KILL),
                             None,
                         );
                     }
-                    Err(Refusal::Gone) => {}
+                    Err(SendError::Gone) => {}
                     Err(refusal) => {
-                        self.event(What::Refused(refusal.to_string()), Some(who), None, None);
+                        self.event(
+                            StopEventKind::Refused(refusal.to_string()),
+                            Some(who),
+                            None,
+                            None,
+                        );
                     }
                 }
             }
@@ -469,7 +486,7 @@ impl Stop<'_> {
                 break;
             }
             // Who was made meanwhile, in a container without a namespace that dies with its init.
-            if let Ok(view) = self.found.look(self.host, Facts::BARE)
+            if let Ok(view) = self.found.snapshot(self.host, SnapshotOptions::BARE)
                 && self.watch(&view, false).is_ok()
             {
                 self.kill_new();
@@ -480,19 +497,28 @@ impl Stop<'_> {
     }
 
     fn kill_new(&mut self) {
-        let order = Order { signal: SignalNumber::Signal(Signal::KILL), value: None };
+        let order = SignalRequest { signal: SignalNumber::Signal(Signal::KILL), value: None };
         for at in 0..self.watched.len() {
             let watched = &mut self.watched[at];
             if !watched.ended && !watched.killed && watched.held.send(order).is_ok() {
                 watched.killed = true;
                 let who = watched.who.clone();
-                self.event(What::Killed { unheard: false }, Some(who), Some(Signal::KILL), None);
+                self.event(
+                    StopEventKind::Killed { unheard: false },
+                    Some(who),
+                    Some(Signal::KILL),
+                    None,
+                );
             }
         }
     }
 }
 
 /// A member as an event names it.
-pub fn who(member: &Member) -> Who {
-    Who { pid: member.pid, host_pid: member.process.id.pid, comm: member.process.stat.comm.clone() }
+pub fn who(member: &ContainerProcess) -> ProcessRef {
+    ProcessRef {
+        pid: member.pid,
+        host_pid: member.facts.id.pid,
+        comm: member.facts.stat.comm.clone(),
+    }
 }

@@ -5,13 +5,13 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use crate::model::idmap::IdMap;
-use crate::model::passwd::Names;
+use crate::model::passwd::UserNames;
 use crate::model::pid::{ContainerPid, HostPid};
 use crate::model::process::Process;
 
 /// What every line about a container says of where it is from.
 #[derive(Debug)]
-pub struct Labels {
+pub struct RowContext {
     /// The host's name.
     pub host: String,
     /// The container, qualified.
@@ -22,12 +22,12 @@ pub struct Labels {
 
 /// A process in its container.
 #[derive(Clone, Debug)]
-pub struct Member {
+pub struct ContainerProcess {
     /// All its facts.
-    pub process: Rc<Process>,
+    pub facts: Rc<Process>,
     /// Whether it is in the container; not when it is in its cgroup alone, and in the PID namespace of
     /// somebody else.
-    pub inside: bool,
+    pub in_container: bool,
     /// Its PID inside; none for a process of the cgroup that is not in the PID namespace.
     pub pid: Option<ContainerPid>,
     /// Its parent's place in the list; none when that is outside.
@@ -42,14 +42,14 @@ pub struct Member {
 
 /// How a container numbers its users.
 #[derive(Debug, Default)]
-pub struct Users {
+pub struct UserTable {
     /// Outside to inside; none when it could not be read.
     pub map: Option<IdMap>,
     /// Number to name.
-    pub names: Option<Names>,
+    pub names: Option<UserNames>,
 }
 
-impl Users {
+impl UserTable {
     /// A user's number inside.
     pub fn inside(&self, uid: u32) -> Option<u32> {
         self.map.as_ref().and_then(|map| map.to_inside(uid))
@@ -57,7 +57,11 @@ impl Users {
 }
 
 /// Gives each process, with whether it is inside, its place. `depth` is the container's place in the NSpid lines.
-pub fn place(processes: Vec<(Process, bool)>, depth: usize, users: &Users) -> Vec<Member> {
+pub fn place(
+    processes: Vec<(Process, bool)>,
+    depth: usize,
+    users: &UserTable,
+) -> Vec<ContainerProcess> {
     let at: HashMap<HostPid, usize> =
         processes.iter().enumerate().map(|(index, (process, _))| (process.id.pid, index)).collect();
     let inside: Vec<Option<ContainerPid>> = processes
@@ -78,14 +82,14 @@ pub fn place(processes: Vec<(Process, bool)>, depth: usize, users: &Users) -> Ve
             let parent = parents[index].filter(|parent| *parent != index);
             let uid = users.inside(process.status.uid[0]);
             let name = uid.and_then(|uid| users.names.as_ref()?.name(uid));
-            Member {
-                inside: is_inside,
+            ContainerProcess {
+                in_container: is_inside,
                 pid: inside[index],
                 parent,
                 ppid: parent.and_then(|parent| inside[parent]).map_or(0, ContainerPid::get),
                 uid,
                 user: name.map(<[u8]>::to_vec),
-                process: Rc::new(process),
+                facts: Rc::new(process),
             }
         })
         .collect()

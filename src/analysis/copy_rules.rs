@@ -3,7 +3,7 @@
 
 /// What is copied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Source {
+pub enum SourceKind {
     /// A file, or a link that is copied as such.
     File,
     /// A folder.
@@ -14,7 +14,7 @@ pub enum Source {
 
 /// What there is where it is to go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Target {
+pub enum TargetKind {
     /// Nothing; the name did not end in a slash.
     Missing,
     /// Nothing; it did.
@@ -27,7 +27,7 @@ pub enum Target {
 
 /// Where it goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Put {
+pub enum Placement {
     /// To that name itself.
     There,
     /// Into the folder, under its own name.
@@ -37,36 +37,40 @@ pub enum Put {
 }
 
 /// Why it does not go there, and what would.
-pub type Refused = (&'static str, &'static str);
+pub type RuleError = (&'static str, &'static str);
 
-const NO_FOLDER: Refused =
+const NO_FOLDER: RuleError =
     ("there is no such folder", "make it first; without the slash that is the file's new name");
-const IS_FILE: Refused = ("it is no folder", "give a folder that is there, or a new name");
-const ONE_TARGET: Refused =
+const IS_FILE: RuleError = ("it is no folder", "give a folder that is there, or a new name");
+const ONE_TARGET: RuleError =
     ("several sources need a folder that exists", "make it first, and give its name last");
 
 /// THE TABLE of `docker cp`: what goes where, or why not.
-pub const RULES: &[(Source, Target, Result<Put, Refused>)] = &[
-    (Source::File, Target::Missing, Ok(Put::There)),
-    (Source::File, Target::MissingFolder, Err(NO_FOLDER)),
-    (Source::File, Target::File, Ok(Put::There)),
-    (Source::File, Target::Folder, Ok(Put::Into)),
-    (Source::Folder, Target::Missing, Ok(Put::There)),
-    (Source::Folder, Target::MissingFolder, Ok(Put::There)),
-    (Source::Folder, Target::File, Err(IS_FILE)),
-    (Source::Folder, Target::Folder, Ok(Put::Into)),
-    (Source::Contents, Target::Missing, Ok(Put::There)),
-    (Source::Contents, Target::MissingFolder, Ok(Put::There)),
-    (Source::Contents, Target::File, Err(IS_FILE)),
-    (Source::Contents, Target::Folder, Ok(Put::Merged)),
+pub const RULES: &[(SourceKind, TargetKind, Result<Placement, RuleError>)] = &[
+    (SourceKind::File, TargetKind::Missing, Ok(Placement::There)),
+    (SourceKind::File, TargetKind::MissingFolder, Err(NO_FOLDER)),
+    (SourceKind::File, TargetKind::File, Ok(Placement::There)),
+    (SourceKind::File, TargetKind::Folder, Ok(Placement::Into)),
+    (SourceKind::Folder, TargetKind::Missing, Ok(Placement::There)),
+    (SourceKind::Folder, TargetKind::MissingFolder, Ok(Placement::There)),
+    (SourceKind::Folder, TargetKind::File, Err(IS_FILE)),
+    (SourceKind::Folder, TargetKind::Folder, Ok(Placement::Into)),
+    (SourceKind::Contents, TargetKind::Missing, Ok(Placement::There)),
+    (SourceKind::Contents, TargetKind::MissingFolder, Ok(Placement::There)),
+    (SourceKind::Contents, TargetKind::File, Err(IS_FILE)),
+    (SourceKind::Contents, TargetKind::Folder, Ok(Placement::Merged)),
 ];
 
 /// What the table says; several sources need a folder that is there.
 ///
 /// # Errors
 /// Says what does not go together.
-pub fn place(source: Source, target: Target, several: bool) -> Result<Put, Refused> {
-    if several && target != Target::Folder {
+pub fn place(
+    source: SourceKind,
+    target: TargetKind,
+    several: bool,
+) -> Result<Placement, RuleError> {
+    if several && target != TargetKind::Folder {
         return Err(ONE_TARGET);
     }
     let rule = RULES.iter().find(|(from, to, _)| (*from, *to) == (source, target));
@@ -76,23 +80,27 @@ pub fn place(source: Source, target: Target, several: bool) -> Result<Put, Refus
 /// The table in words, for the manual: what and where to, and what becomes of it.
 pub fn rules() -> Vec<(String, &'static str)> {
     let source = |source| match source {
-        Source::File => "a file or link",
-        Source::Folder => "a folder",
-        Source::Contents => "a folder with /. at its end",
+        SourceKind::File => "a file or link",
+        SourceKind::Folder => "a folder",
+        SourceKind::Contents => "a folder with /. at its end",
     };
     let target = |target| match target {
-        Target::Missing => "to nothing",
-        Target::MissingFolder => "to nothing, with a slash at its end",
-        Target::File => "to a file",
-        Target::Folder => "to a folder",
+        TargetKind::Missing => "to nothing",
+        TargetKind::MissingFolder => "to nothing, with a slash at its end",
+        TargetKind::File => "to a file",
+        TargetKind::Folder => "to a folder",
     };
-    let line = |(from, to, put): &(Source, Target, Result<Put, Refused>)| {
+    let line = |(from, to, put): &(SourceKind, TargetKind, Result<Placement, RuleError>)| {
         let becomes = match put {
-            Ok(Put::There) if *from == Source::File && *to == Target::File => "It takes its place.",
-            Ok(Put::There) if *from == Source::File => "It gets that name.",
-            Ok(Put::There) => "A folder of that name is made, and what is in the source goes in.",
-            Ok(Put::Into) => "It goes into that folder under its own name.",
-            Ok(Put::Merged) => "What is in the source goes into that folder.",
+            Ok(Placement::There) if *from == SourceKind::File && *to == TargetKind::File => {
+                "It takes its place."
+            }
+            Ok(Placement::There) if *from == SourceKind::File => "It gets that name.",
+            Ok(Placement::There) => {
+                "A folder of that name is made, and what is in the source goes in."
+            }
+            Ok(Placement::Into) => "It goes into that folder under its own name.",
+            Ok(Placement::Merged) => "What is in the source goes into that folder.",
             Err(_) => "An error; nothing is copied.",
         };
         (format!("{} {}", source(*from), target(*to)), becomes)
@@ -102,7 +110,7 @@ pub fn rules() -> Vec<(String, &'static str)> {
 
 /// A side of a copy as it was typed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Side {
+pub enum Endpoint {
     /// A tar stream on stdin or stdout.
     Stream,
     /// A path here.
@@ -111,7 +119,7 @@ pub enum Side {
     Inside(String, Vec<u8>),
 }
 
-impl Side {
+impl Endpoint {
     /// Reads `FILE`, `CTR:PATH` and `-`. What begins with `/` or `.` is here; so is what has no colon.
     /// A qualified container has one colon more, after what is a kind: `docker:web:/etc`.
     pub fn parse(word: &[u8], is_kind: impl Fn(&str) -> bool) -> Self {
@@ -163,17 +171,17 @@ fn matches(name: &[u8], pattern: &[u8]) -> bool {
     let mut star: Option<(usize, usize)> = None;
     while at < name.len() {
         match one(name[at], &pattern[in_pattern..]) {
-            One::Fits(length) => {
+            GlobToken::Fits(length) => {
                 at += 1;
                 in_pattern += length;
                 continue;
             }
-            One::Star => {
+            GlobToken::Star => {
                 star = Some((at, in_pattern + 1));
                 in_pattern += 1;
                 continue;
             }
-            One::Not => {}
+            GlobToken::Not => {}
         }
         let Some((from, after)) = star else { return false };
         star = Some((from + 1, after));
@@ -182,24 +190,24 @@ fn matches(name: &[u8], pattern: &[u8]) -> bool {
     pattern[in_pattern..].iter().all(|b| *b == b'*')
 }
 
-enum One {
+enum GlobToken {
     Fits(usize),
     Star,
     Not,
 }
 
-fn one(byte: u8, pattern: &[u8]) -> One {
+fn one(byte: u8, pattern: &[u8]) -> GlobToken {
     match pattern {
-        [b'*', ..] => One::Star,
-        [b'?', ..] => One::Fits(1),
-        [b'\\', wanted, ..] if *wanted == byte => One::Fits(2),
+        [b'*', ..] => GlobToken::Star,
+        [b'?', ..] => GlobToken::Fits(1),
+        [b'\\', wanted, ..] if *wanted == byte => GlobToken::Fits(2),
         [b'[', rest @ ..] => {
             let not = matches!(rest.first(), Some(b'!' | b'^'));
             let begin = usize::from(not);
             // A bracket that comes first is one of the set.
             let end = rest.iter().skip(begin + 1).position(|b| *b == b']');
             let Some(end) = end.map(|end| end + begin + 1) else {
-                return if byte == b'[' { One::Fits(1) } else { One::Not };
+                return if byte == b'[' { GlobToken::Fits(1) } else { GlobToken::Not };
             };
             let set = &rest[begin..end];
             let mut has = false;
@@ -213,10 +221,10 @@ fn one(byte: u8, pattern: &[u8]) -> One {
                     at += 1;
                 }
             }
-            if has == not { One::Not } else { One::Fits(end + 2) }
+            if has == not { GlobToken::Not } else { GlobToken::Fits(end + 2) }
         }
-        [wanted, ..] if *wanted == byte => One::Fits(1),
-        _ => One::Not,
+        [wanted, ..] if *wanted == byte => GlobToken::Fits(1),
+        _ => GlobToken::Not,
     }
 }
 
@@ -226,40 +234,40 @@ mod tests {
 
     #[test]
     fn docker_cps_rules() {
-        use Source::{Contents, File, Folder};
-        use Target::{Missing, MissingFolder};
+        use SourceKind::{Contents, File, Folder};
+        use TargetKind::{Missing, MissingFolder};
         for (source, target, put) in [
-            (File, Missing, Some(Put::There)),
+            (File, Missing, Some(Placement::There)),
             (File, MissingFolder, None),
-            (File, Target::File, Some(Put::There)),
-            (File, Target::Folder, Some(Put::Into)),
-            (Folder, Missing, Some(Put::There)),
-            (Folder, MissingFolder, Some(Put::There)),
-            (Folder, Target::File, None),
-            (Folder, Target::Folder, Some(Put::Into)),
-            (Contents, Missing, Some(Put::There)),
-            (Contents, Target::File, None),
-            (Contents, Target::Folder, Some(Put::Merged)),
+            (File, TargetKind::File, Some(Placement::There)),
+            (File, TargetKind::Folder, Some(Placement::Into)),
+            (Folder, Missing, Some(Placement::There)),
+            (Folder, MissingFolder, Some(Placement::There)),
+            (Folder, TargetKind::File, None),
+            (Folder, TargetKind::Folder, Some(Placement::Into)),
+            (Contents, Missing, Some(Placement::There)),
+            (Contents, TargetKind::File, None),
+            (Contents, TargetKind::Folder, Some(Placement::Merged)),
         ] {
             assert_eq!(place(source, target, false).ok(), put, "{source:?} to {target:?}");
         }
-        assert!(place(File, Target::File, true).is_err());
-        assert_eq!(place(File, Target::Folder, true), Ok(Put::Into));
+        assert!(place(File, TargetKind::File, true).is_err());
+        assert_eq!(place(File, TargetKind::Folder, true), Ok(Placement::Into));
     }
 
     #[test]
     fn sides_are_told_by_their_colon() {
-        let inside = |ctr: &str, path: &str| Side::Inside(ctr.into(), path.into());
-        let parse = |word| Side::parse(word, |kind| ["docker", "cri", "pid"].contains(&kind));
+        let inside = |ctr: &str, path: &str| Endpoint::Inside(ctr.into(), path.into());
+        let parse = |word| Endpoint::parse(word, |kind| ["docker", "cri", "pid"].contains(&kind));
         assert_eq!(parse(b"web:/etc/a:b"), inside("web", "/etc/a:b"));
         assert_eq!(parse(b"docker:web:/etc"), inside("docker:web", "/etc"));
         assert_eq!(parse(b"cri:ns/pod/c:x"), inside("cri:ns/pod/c", "x"));
         assert_eq!(parse(b"pid:12:/etc"), inside("pid:12", "/etc"));
         assert_eq!(parse(b"web:"), inside("web", ""));
         for here in ["./a:b", "/a:b", "a", "../a:b", ":a"] {
-            assert_eq!(parse(here.as_bytes()), Side::Here(here.into()), "{here}");
+            assert_eq!(parse(here.as_bytes()), Endpoint::Here(here.into()), "{here}");
         }
-        assert_eq!(parse(b"-"), Side::Stream);
+        assert_eq!(parse(b"-"), Endpoint::Stream);
     }
 
     #[test]

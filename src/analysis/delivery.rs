@@ -8,14 +8,14 @@ use crate::model::pid::HostPid;
 use crate::model::process::{Fact, Process};
 use crate::model::signal::{DefaultAction, Signal, SignalSet};
 use crate::model::signal_waiters::{ThreadWaits, Waits};
-use crate::model::status::State;
+use crate::model::status::ProcessState;
 use crate::model::verdict::Verdict;
 
 /// What decides about the signals of one process.
 #[derive(Clone, Debug)]
-pub struct Subject<'a> {
+pub struct SignalState<'a> {
     /// What its main thread does.
-    pub state: State,
+    pub state: ProcessState,
     /// Whether threads of it live: not in a zombie that has ended, as in one whose main thread has.
     pub lives: bool,
     /// What it ignores.
@@ -29,7 +29,7 @@ pub struct Subject<'a> {
     /// Who takes what is blocked.
     pub waits: &'a Fact<Waits>,
     /// Whether it is the init of a PID namespace, and from where we would send.
-    pub init: Option<Seen>,
+    pub init: Option<InitView>,
     /// Who traces it; 0 when nobody does.
     pub tracer: i32,
     /// Whether its cgroup is frozen.
@@ -42,7 +42,7 @@ pub struct Subject<'a> {
 
 /// What decides about several processes at once.
 #[derive(Clone, Debug, Default)]
-pub struct Scene {
+pub struct DeliveryContext {
     /// Those that are frozen.
     pub frozen: HashMap<HostPid, Freezer>,
     /// Process groups that are orphaned; none when that was not looked at.
@@ -53,9 +53,9 @@ pub struct Scene {
 /// (`wait_for_vfork_done`, kernel/fork.c).
 const KILLABLE: &[&[u8]] = &[b"kernel_clone", b"wait_for_vfork_done", b"_do_fork", b"do_fork"];
 
-impl<'a> Subject<'a> {
+impl<'a> SignalState<'a> {
     /// The facts of one process.
-    pub fn of(process: &'a Process, scene: &Scene) -> Self {
+    pub fn of(process: &'a Process, scene: &DeliveryContext) -> Self {
         let status = &process.status;
         Self {
             state: process.stat.state,
@@ -67,8 +67,8 @@ impl<'a> Subject<'a> {
             waits: &process.waits,
             // The last of its numbers is that in its own namespace; one alone is that in ours.
             init: (status.nspid.last() == Some(&1)).then_some(match status.nspid.len() {
-                1 => Seen::FromInside,
-                _ => Seen::FromAbove,
+                1 => InitView::FromInside,
+                _ => InitView::FromAbove,
             }),
             tracer: status.tracer_pid,
             frozen: scene.frozen.get(&process.id.pid).copied().unwrap_or(Freezer::Thawed),
@@ -80,7 +80,7 @@ impl<'a> Subject<'a> {
 
 /// From where an init is seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Seen {
+pub enum InitView {
     /// From a PID namespace above its own: KILL and STOP reach it.
     FromAbove,
     /// From its own: nothing does that it has no handler for.
@@ -89,7 +89,7 @@ pub enum Seen {
 
 /// Whom the signal is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum To {
+pub enum Recipient {
     /// The process: whichever thread takes it.
     Process,
     /// This thread alone.
@@ -98,7 +98,7 @@ pub enum To {
 
 /// A verdict, and what else is to be said.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Judgement {
+pub struct Prediction {
     /// What will happen.
     pub verdict: Verdict,
     /// Why, where the verdict alone leaves that open.
@@ -107,23 +107,23 @@ pub struct Judgement {
     pub later: Option<Verdict>,
 }
 
-impl Judgement {
+impl Prediction {
     /// Whether the program gets to know of it, now or once it runs again.
-    pub fn is_heard(&self) -> bool {
-        self.verdict.is_heard() || self.later.is_some_and(Verdict::is_heard)
+    pub fn is_received(&self) -> bool {
+        self.verdict.is_received() || self.later.is_some_and(Verdict::is_received)
     }
 
     fn new(verdict: Verdict) -> Self {
         Self { verdict, note: None, later: None }
     }
 
-    fn because(verdict: Verdict, note: impl Into<String>) -> Self {
+    fn with_note(verdict: Verdict, note: impl Into<String>) -> Self {
         Self { verdict, note: Some(note.into()), later: None }
     }
 }
 
 /// Who takes a signal that was queued.
-enum Taker {
+enum Consumer {
     /// A thread that does not block it, by its disposition.
     Thread,
     /// A thread in sigwait.
@@ -137,9 +137,12 @@ enum Taker {
 }
 
 /// Says what will happen.
-pub fn judge(subject: &Subject<'_>, signal: Signal, to: To) -> Judgement {
+pub fn predict(subject: &SignalState<'_>, signal: Signal, to: Recipient) -> Prediction {
     if !subject.lives {
-        return Judgement::because(Verdict::None, "it has ended; its parent has not reaped it");
+        return Prediction::with_note(
+            Verdict::NoEffect,
+            "it has ended; its parent has not reaped it",
+        );
     }
     let only_kernels = signal == Signal::KILL || signal == Signal::STOP;
     let caught = !only_kernels && subject.caught.contains(signal);
@@ -147,8 +150,8 @@ pub fn judge(subject: &Subject<'_>, signal: Signal, to: To) -> Judgement {
     let shielded = !caught
         && !ignored
         && match subject.init {
-            Some(Seen::FromAbove) => !only_kernels,
-            Some(Seen::FromInside) => true,
+            Some(InitView::FromAbove) => !only_kernels,
+            Some(InitView::FromInside) => true,
             None => false,
         };
     let stopped = subject.state.is_stopped();
@@ -156,7 +159,7 @@ pub fn judge(subject: &Subject<'_>, signal: Signal, to: To) -> Judgement {
     if signal == Signal::CONT && stopped {
         let handler = caught.then_some("and its handler runs, unless it is blocked");
         let note = handler.map(str::to_owned);
-        return Judgement { verdict: Verdict::Continues, note, later: None };
+        return Prediction { verdict: Verdict::Continues, note, later: None };
     }
     // What follows once somebody takes it by its disposition.
     let act = match signal.default_action() {
@@ -171,7 +174,7 @@ pub fn judge(subject: &Subject<'_>, signal: Signal, to: To) -> Judgement {
     };
     if only_kernels {
         return match act {
-            Verdict::Discarded => Judgement::because(
+            Verdict::Discarded => Prediction::with_note(
                 Verdict::Discarded,
                 "PID 1 is shielded from whoever is in its own PID namespace",
             ),
@@ -190,23 +193,23 @@ pub fn judge(subject: &Subject<'_>, signal: Signal, to: To) -> Judgement {
         return lost(subject, act);
     }
     match taker(subject, signal, to) {
-        Taker::Thread if act == Verdict::Stops => terminal_stop(subject, signal),
+        Consumer::Thread if act == Verdict::Stops => terminal_stop(subject, signal),
         // The shield of an init is asked when a signal is sent, of the main thread, and when it is
         // taken. Where the main thread blocks it and another does not, complete_signal comes in
         // between: since Linux 4.15 it carries out there what ends a process without a core, shield
         // or not. On 5.10 and 6.1 it was seen to end, on 6.18.44 nothing happens.
-        Taker::Thread if act == Verdict::Discarded && ends_at_once(subject, signal) => {
-            Judgement::because(
+        Consumer::Thread if act == Verdict::Discarded && ends_at_once(subject, signal) => {
+            Prediction::with_note(
                 Verdict::Unknown,
                 "PID 1, but its main thread blocks it and another does not: some kernels end it, others do nothing",
             )
         }
-        Taker::Thread if act.is_lost() => lost(subject, act),
-        Taker::Thread => with_state(subject, signal, act),
-        Taker::Waiting => with_state(subject, signal, Verdict::Accepted),
-        Taker::Signalfd => with_state(subject, signal, Verdict::Accepted),
-        Taker::Unknown(why) => Judgement::because(Verdict::Unknown, why),
-        Taker::Nobody(why) => {
+        Consumer::Thread if act.is_lost() => lost(subject, act),
+        Consumer::Thread => with_state(subject, signal, act),
+        Consumer::Waiting => with_state(subject, signal, Verdict::Accepted),
+        Consumer::Signalfd => with_state(subject, signal, Verdict::Accepted),
+        Consumer::Unknown(why) => Prediction::with_note(Verdict::Unknown, why),
+        Consumer::Nobody(why) => {
             let then = match act {
                 Verdict::Discarded => {
                     Some("and dropped once it is not blocked, if there is no handler then")
@@ -215,40 +218,42 @@ pub fn judge(subject: &Subject<'_>, signal: Signal, to: To) -> Judgement {
                 _ => None,
             };
             let note = why.or(then.map(str::to_owned));
-            Judgement { verdict: Verdict::Pending, note, later: None }
+            Prediction { verdict: Verdict::Pending, note, later: None }
         }
     }
 }
 
 /// Whether it may be carried out as soon as a thread is found that takes it: not where it writes a
 /// core.
-fn ends_at_once(subject: &Subject<'_>, signal: Signal) -> bool {
+fn ends_at_once(subject: &SignalState<'_>, signal: Signal) -> bool {
     signal.default_action() == DefaultAction::Terminate && !subject.state.is_stopped()
 }
 
-fn lost(subject: &Subject<'_>, act: Verdict) -> Judgement {
+fn lost(subject: &SignalState<'_>, act: Verdict) -> Prediction {
     match (act, subject.init) {
         (Verdict::Discarded, _) => {
-            Judgement::because(act, "PID 1 of a PID namespace, without a handler")
+            Prediction::with_note(act, "PID 1 of a PID namespace, without a handler")
         }
-        _ => Judgement::new(act),
+        _ => Prediction::new(act),
     }
 }
 
 /// Whether the thread that a signal is sent to blocks it, or is waiting for it with its mask lifted;
 /// none when that could not be read.
-fn blocks(subject: &Subject<'_>, to: To, signal: Signal) -> Option<bool> {
+fn blocks(subject: &SignalState<'_>, to: Recipient, signal: Signal) -> Option<bool> {
     let thread = match (subject.waits, to) {
-        (Fact::Known(waits), To::Process) => waits.threads.first()?,
-        (Fact::Known(waits), To::Thread(tid)) => waits.threads.iter().find(|t| t.tid == tid)?,
-        _ if subject.blocked.contains(signal) && to == To::Process => return Some(true),
+        (Fact::Known(waits), Recipient::Process) => waits.threads.first()?,
+        (Fact::Known(waits), Recipient::Thread(tid)) => {
+            waits.threads.iter().find(|t| t.tid == tid)?
+        }
+        _ if subject.blocked.contains(signal) && to == Recipient::Process => return Some(true),
         _ => return None,
     };
     Some(thread.blocked.contains(signal) || thread.awaited.contains(signal))
 }
 
-fn missing(subject: &Subject<'_>) -> Judgement {
-    Judgement::because(
+fn missing(subject: &SignalState<'_>) -> Prediction {
+    Prediction::with_note(
         Verdict::Unknown,
         match subject.waits {
             Fact::Denied => {
@@ -261,14 +266,14 @@ fn missing(subject: &Subject<'_>) -> Judgement {
 
 /// Who takes it: the main thread if it can, else any that can (complete_signal); of those that all
 /// block it, whoever reads a signalfd.
-fn taker(subject: &Subject<'_>, signal: Signal, to: To) -> Taker {
+fn taker(subject: &SignalState<'_>, signal: Signal, to: Recipient) -> Consumer {
     let Fact::Known(waits) = subject.waits else {
-        return Taker::Unknown("who waits for it may not be read (CAP_SYS_PTRACE)".into());
+        return Consumer::Unknown("who waits for it may not be read (CAP_SYS_PTRACE)".into());
     };
     let wants = |thread: &&ThreadWaits| !thread.dead && !thread.blocked.contains(signal);
     let those: Vec<&ThreadWaits> = match to {
-        To::Thread(tid) => waits.threads.iter().filter(|t| t.tid == tid).collect(),
-        To::Process => match waits.threads.first().filter(wants) {
+        Recipient::Thread(tid) => waits.threads.iter().filter(|t| t.tid == tid).collect(),
+        Recipient::Process => match waits.threads.first().filter(wants) {
             Some(main) => vec![main],
             None => waits.threads.iter().collect(),
         },
@@ -277,37 +282,37 @@ fn taker(subject: &Subject<'_>, signal: Signal, to: To) -> Taker {
     let waiting = able.iter().filter(|thread| thread.awaited.contains(signal)).count();
     if !able.is_empty() {
         return match waiting {
-            0 => Taker::Thread,
-            all if all == able.len() => Taker::Waiting,
-            _ => Taker::Unknown(
+            0 => Consumer::Thread,
+            all if all == able.len() => Consumer::Waiting,
+            _ => Consumer::Unknown(
                 "one thread waits for it and another does not block it: either may take it".into(),
             ),
         };
     }
-    if to == To::Process && !waits.all_threads {
-        return Taker::Unknown("its threads could not be read".into());
+    if to == Recipient::Process && !waits.all_threads {
+        return Consumer::Unknown("its threads could not be read".into());
     }
     let fds: Vec<i32> =
         waits.signalfds.iter().filter(|fd| fd.set.contains(signal)).map(|fd| fd.fd).collect();
-    let Some(first) = fds.first() else { return Taker::Nobody(None) };
+    let Some(first) = fds.first() else { return Consumer::Nobody(None) };
     // Reading one takes the signals of who reads: a thread of this very process, then.
     let reads = |thread: &ThreadWaits| !thread.dead && fds.iter().any(|fd| thread.on.may_read(*fd));
     if those.iter().copied().any(reads) {
-        return Taker::Signalfd;
+        return Consumer::Signalfd;
     }
     let might =
         |thread: &ThreadWaits| !thread.dead && fds.iter().any(|fd| thread.on.might_read(*fd));
     if those.into_iter().any(might) {
-        return Taker::Unknown(format!(
+        return Consumer::Unknown(format!(
             "it waits for its signalfd {first} by an epoll that is its parent's too: that takes it only if it put it there itself"
         ));
     }
-    Taker::Nobody(Some(format!("its signalfd {first} would take it, but no thread waits there")))
+    Consumer::Nobody(Some(format!("its signalfd {first} would take it, but no thread waits there")))
 }
 
 /// TSTP, TTIN and TTOU do nothing to a process group that nobody could continue; seen as the signal
 /// is taken.
-fn terminal_stop(subject: &Subject<'_>, signal: Signal) -> Judgement {
+fn terminal_stop(subject: &SignalState<'_>, signal: Signal) -> Prediction {
     match subject.orphaned {
         Some(true) => {
             // It is asked when it is taken: until then it waits with whoever does not run.
@@ -315,10 +320,10 @@ fn terminal_stop(subject: &Subject<'_>, signal: Signal) -> Judgement {
             let verdict = if waits { Verdict::Delayed } else { Verdict::Ignored };
             let note = "its process group is orphaned: STOP would stop it";
             let later = waits.then_some(Verdict::Ignored);
-            Judgement { later, ..Judgement::because(verdict, note) }
+            Prediction { later, ..Prediction::with_note(verdict, note) }
         }
         Some(false) => with_state(subject, signal, Verdict::Stops),
-        None => Judgement::because(
+        None => Prediction::with_note(
             Verdict::Unknown,
             "whether its process group is orphaned could not be read",
         ),
@@ -326,15 +331,18 @@ fn terminal_stop(subject: &Subject<'_>, signal: Signal) -> Judgement {
 }
 
 /// Somebody traces it: every signal but KILL is shown to the tracer first, which may swallow it.
-fn traced(subject: &Subject<'_>, signal: Signal, to: To) -> Judgement {
+fn traced(subject: &SignalState<'_>, signal: Signal, to: Recipient) -> Prediction {
     let tracer = subject.tracer;
     if subject.state.is_traced() {
-        return Judgement::because(Verdict::Delayed, format!("process {tracer} holds it, tracing"));
+        return Prediction::with_note(
+            Verdict::Delayed,
+            format!("process {tracer} holds it, tracing"),
+        );
     }
     match taker(subject, signal, to) {
-        Taker::Waiting | Taker::Signalfd => with_state(subject, signal, Verdict::Accepted),
-        Taker::Nobody(why) => Judgement { verdict: Verdict::Pending, note: why, later: None },
-        _ => Judgement::because(
+        Consumer::Waiting | Consumer::Signalfd => with_state(subject, signal, Verdict::Accepted),
+        Consumer::Nobody(why) => Prediction { verdict: Verdict::Pending, note: why, later: None },
+        _ => Prediction::with_note(
             Verdict::Unknown,
             format!("process {tracer} traces it, sees the signal first and may swallow it"),
         ),
@@ -342,8 +350,8 @@ fn traced(subject: &Subject<'_>, signal: Signal, to: To) -> Judgement {
 }
 
 /// What is to happen, held against what the process can do now.
-fn with_state(subject: &Subject<'_>, signal: Signal, act: Verdict) -> Judgement {
-    let later = |why: &str| Judgement {
+fn with_state(subject: &SignalState<'_>, signal: Signal, act: Verdict) -> Prediction {
+    let later = |why: &str| Prediction {
         verdict: Verdict::Delayed,
         note: Some(why.to_owned()),
         later: Some(act),
@@ -362,14 +370,14 @@ fn with_state(subject: &Subject<'_>, signal: Signal, act: Verdict) -> Judgement 
         {
             return later("in uninterruptible sleep, which may be one that KILL ends");
         }
-        return Judgement::new(act);
+        return Prediction::new(act);
     }
     if subject.state.is_stopped() {
         if act == Verdict::Stops {
-            return Judgement::because(Verdict::Stops, "it is stopped already");
+            return Prediction::with_note(Verdict::Stops, "it is stopped already");
         }
         if signal.default_action() == DefaultAction::Stop {
-            return Judgement::because(
+            return Prediction::with_note(
                 Verdict::Ignored,
                 "stopped, and CONT takes stop signals away that came before it",
             );
@@ -381,14 +389,14 @@ fn with_state(subject: &Subject<'_>, signal: Signal, act: Verdict) -> Judgement 
     }
     if subject.state.is_uninterruptible() && subject.frozen == Freezer::Thawed {
         if subject.killable && act == Verdict::Terminates {
-            return Judgement::new(act);
+            return Prediction::new(act);
         }
         return later("in uninterruptible sleep");
     }
     if act == Verdict::Handled && subject.pending.contains(signal) && !is_queued(signal) {
-        return Judgement::because(act, "one is pending already: the two become one");
+        return Prediction::with_note(act, "one is pending already: the two become one");
     }
-    Judgement::new(act)
+    Prediction::new(act)
 }
 
 /// Whether each of several is kept: real-time signals are (signal(7)).

@@ -3,13 +3,13 @@
 
 use std::time::Duration;
 
-use super::container_process::Member;
-use super::delivery::Judgement;
-use super::programs::{self, Tells};
-use crate::model::container::{Container, Runtime, State};
+use super::container_process::ContainerProcess;
+use super::delivery::Prediction;
+use super::programs::{self, Forwarding};
+use crate::model::container::{Container, ContainerState, EngineKind};
 use crate::model::pid::ContainerPid;
 use crate::model::signal::Signal;
-use crate::model::stop_policy::StopPlan;
+use crate::model::stop_policy::StopPolicy;
 use crate::model::verdict::Verdict;
 
 /// How bad it is.
@@ -72,7 +72,7 @@ codes! {
     INIT_IGNORES = "init-ignores", "PID 1 ignores the stop signal.";
     INIT_BLOCKS = "init-blocks", "PID 1 blocks the stop signal, and nobody waits for it.";
     STOP_SIGNAL = "stop-signal", "Another signal than the one that is sent stops it, or stops it better.";
-    CHILDREN_UNHEARD = "children-unheard", "Others are killed when PID 1 leaves, and nobody is known to tell them before.";
+    CHILDREN_NOT_SIGNALLED = "children-not-signalled", "Others are killed when PID 1 leaves, and nobody is known to tell them before.";
     FROZEN = "frozen", "It is paused: nothing acts on a signal before it is thawed.";
     STOPPED = "stopped", "A process is stopped, and acts on a signal after CONT.";
     TRACED = "traced", "A process is traced: a signal is the tracer's first.";
@@ -82,53 +82,52 @@ codes! {
 }
 
 /// What is known of the container.
-pub struct Case<'a> {
+pub struct DiagnosisInput<'a> {
     /// The container.
     pub container: &'a Container,
     /// How its engine stops it.
-    pub plan: &'a StopPlan,
+    pub plan: &'a StopPolicy,
     /// Its processes.
-    pub members: &'a [Member],
+    pub members: &'a [ContainerProcess],
     /// What the stop signal would do to each of them.
-    pub judged: &'a [Judgement],
+    pub judged: &'a [Prediction],
     /// Other signals that would reach the init, of those that programs leave on.
-    pub others: &'a [(Signal, Judgement)],
+    pub others: &'a [(Signal, Prediction)],
 }
 
 /// Shells that do not tell their children.
 const SHELLS: &[&[u8]] = &[b"sh", b"bash", b"dash", b"ash", b"zsh", b"ksh", b"busybox"];
 
 /// Finds what is wrong; never nothing.
-pub fn diagnose(case: &Case<'_>) -> Vec<Finding> {
+pub fn diagnose(case: &DiagnosisInput<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let signal = case.plan.signal_of(case.container.runtime);
-    let grace = case.plan.grace_of(case.container.runtime);
-    if case.container.state == State::Paused {
+    let signal = case.plan.signal_of(case.container.engine);
+    let grace = case.plan.grace_of(case.container.engine);
+    if case.container.state == ContainerState::Paused {
         findings.push(Finding {
             severity: Severity::Problem,
             code: code::FROZEN,
             pid: None,
             comm: None,
             message: "the container is paused: no signal takes effect before it is thawed".into(),
-            remedy: Some("resume it, or `cinspect stop --thaw`".into()),
+            remedy: Some("resume it, or `cinspect stop --unpause`".into()),
         });
     }
-    let init =
-        case.members.iter().position(|member| Some(member.process.id) == case.container.init);
+    let init = case.members.iter().position(|member| Some(member.facts.id) == case.container.init);
     if let Some(init) = init {
         of_init(case, init, signal, grace, &mut findings);
     }
     of_others(case, init, signal, &mut findings);
     zombies(case, &mut findings);
-    if let Some(why) = case.plan.comes_back(case.container.runtime) {
+    if let Some(why) = case.plan.comes_back(case.container.engine) {
         findings.push(Finding {
             severity: Severity::Info,
             code: code::RESTART,
             pid: None,
             comm: None,
             message: format!("a stop that the engine is not told of does not last: {why}"),
-            remedy: Some(match case.container.runtime {
-                Runtime::Docker => {
+            remedy: Some(match case.container.engine {
+                EngineKind::Docker => {
                     "`docker stop` keeps it down, or `docker update --restart=no` first".into()
                 }
                 _ => "stop it by its engine to keep it down".into(),
@@ -145,7 +144,7 @@ pub fn diagnose(case: &Case<'_>) -> Vec<Finding> {
 fn finding(
     severity: Severity,
     code: &'static str,
-    member: &Member,
+    member: &ContainerProcess,
     message: impl Into<String>,
     remedy: impl Into<String>,
 ) -> Finding {
@@ -153,7 +152,7 @@ fn finding(
         severity,
         code,
         pid: member.pid,
-        comm: Some(member.process.stat.comm.clone()),
+        comm: Some(member.facts.stat.comm.clone()),
         message: message.into(),
         remedy: Some(remedy.into()),
     }
@@ -161,7 +160,7 @@ fn finding(
 
 /// What the stop signal makes of the init decides most.
 fn of_init(
-    case: &Case<'_>,
+    case: &DiagnosisInput<'_>,
     at: usize,
     signal: Signal,
     grace: Duration,
@@ -173,11 +172,15 @@ fn of_init(
     let children = children(case, at);
     let shell = is_shell(member);
     let after = format!("a stop waits {time} and then kills everything");
-    let heard: Vec<&Signal> =
-        case.others.iter().filter(|(_, judgement)| judgement.is_heard()).map(|(s, _)| s).collect();
-    let rather = programs::of(&member.process).and_then(|runtime| runtime.rather);
+    let heard: Vec<&Signal> = case
+        .others
+        .iter()
+        .filter(|(_, judgement)| judgement.is_received())
+        .map(|(s, _)| s)
+        .collect();
+    let rather = programs::of(&member.facts).and_then(|runtime| runtime.rather);
     if let Some(rather) = rather.filter(|rather| rather.than == signal) {
-        let note = programs::note(&member.process, signal, judgement);
+        let note = programs::note(&member.facts, signal, judgement);
         let severity = if rather.kills { Severity::Problem } else { Severity::Warning };
         let by = rather.by;
         findings.push(finding(
@@ -234,9 +237,9 @@ fn of_init(
             format!("every thread of PID 1 blocks {signal} and nobody waits for it: {after}"),
             "unblock it, or wait for it with sigwait or a signalfd",
         )),
-        Verdict::Delayed if case.container.state == State::Paused => {}
+        Verdict::Delayed if case.container.state == ContainerState::Paused => {}
         Verdict::Delayed => findings.push(delayed(Severity::Problem, member, judgement, signal)),
-        Verdict::Unknown | Verdict::None => findings.push(finding(
+        Verdict::Unknown | Verdict::NoEffect => findings.push(finding(
             Severity::Warning,
             "unknown",
             member,
@@ -251,37 +254,37 @@ fn of_init(
 }
 
 /// The init leaves; whoever it has not told and waited for is killed with it.
-fn unheard(case: &Case<'_>, at: usize, signal: Signal, findings: &mut Vec<Finding>) {
+fn unheard(case: &DiagnosisInput<'_>, at: usize, signal: Signal, findings: &mut Vec<Finding>) {
     let member = &case.members[at];
-    let below: Vec<&Member> = case
+    let below: Vec<&ContainerProcess> = case
         .members
         .iter()
         .enumerate()
-        .filter(|(other, m)| *other != at && m.inside && !m.process.stat.state.is_zombie())
+        .filter(|(other, m)| *other != at && m.in_container && !m.facts.stat.state.is_zombie())
         .map(|(_, member)| member)
         .collect();
     if below.is_empty() || !case.container.owns_pid_ns {
         return;
     }
-    let tells = programs::of(&member.process).map_or(Tells::Unknown, |runtime| runtime.tells);
+    let tells = programs::of(&member.facts).map_or(Forwarding::Unknown, |runtime| runtime.tells);
     let deeper = below.iter().filter(|m| m.parent != Some(at)).count();
     if is_shell(member) {
         findings.push(finding(
             Severity::Warning,
-            code::CHILDREN_UNHEARD,
+            code::CHILDREN_NOT_SIGNALLED,
             member,
             format!("PID 1 is a shell with a trap for {signal}: unless the trap passes it on and waits, {} killed unheard when it leaves", count(below.len())),
-            "in the trap, `kill -TERM` the children and `wait` for them; or `cinspect stop --order leaves`",
+            "in the trap, `kill -TERM` the children and `wait` for them; or `cinspect stop --order children-first`",
         ));
-    } else if tells == Tells::Nobody {
+    } else if tells == Forwarding::Nobody {
         findings.push(finding(
             Severity::Problem,
-            code::CHILDREN_UNHEARD,
+            code::CHILDREN_NOT_SIGNALLED,
             member,
             format!("PID 1 leaves on {signal} and tells nobody: {} killed unheard when it does", count(below.len())),
-            "let PID 1 be a program that has the services stopped first and waits; or `cinspect stop --order leaves`",
+            "let PID 1 be a program that has the services stopped first and waits; or `cinspect stop --order children-first`",
         ));
-    } else if tells == Tells::Child && deeper > 0 {
+    } else if tells == Forwarding::Child && deeper > 0 {
         findings.push(finding(
             Severity::Info,
             "grandchildren",
@@ -294,9 +297,9 @@ fn unheard(case: &Case<'_>, at: usize, signal: Signal, findings: &mut Vec<Findin
                     format!("{deeper} processes further down hear of it")
                 }
             ),
-            "`tini -g` tells the whole process group; or `cinspect stop --order leaves`",
+            "`tini -g` tells the whole process group; or `cinspect stop --order children-first`",
         ));
-    } else if tells == Tells::Unknown {
+    } else if tells == Forwarding::Unknown {
         findings.push(finding(
             Severity::Info,
             "children",
@@ -305,18 +308,23 @@ fn unheard(case: &Case<'_>, at: usize, signal: Signal, findings: &mut Vec<Findin
                 "PID 1 handles {signal}; whether it tells the {} before it leaves is its own affair, and who is left then is killed unheard",
                 if below.len() == 1 { "other process".into() } else { format!("{} others", below.len()) }
             ),
-            "`cinspect stop --order leaves` tells children before their parents",
+            "`cinspect stop --order children-first` tells children before their parents",
         ));
     }
 }
 
 /// What hinders processes beside the init.
-fn of_others(case: &Case<'_>, init: Option<usize>, signal: Signal, findings: &mut Vec<Finding>) {
-    if case.container.state == State::Paused {
+fn of_others(
+    case: &DiagnosisInput<'_>,
+    init: Option<usize>,
+    signal: Signal,
+    findings: &mut Vec<Finding>,
+) {
+    if case.container.state == ContainerState::Paused {
         return;
     }
     for (at, (member, judgement)) in case.members.iter().zip(case.judged).enumerate() {
-        if Some(at) == init || !member.inside {
+        if Some(at) == init || !member.in_container {
             continue;
         }
         match judgement.verdict {
@@ -335,12 +343,17 @@ fn of_others(case: &Case<'_>, init: Option<usize>, signal: Signal, findings: &mu
     }
 }
 
-fn delayed(severity: Severity, member: &Member, judgement: &Judgement, signal: Signal) -> Finding {
-    let state = member.process.stat.state;
+fn delayed(
+    severity: Severity,
+    member: &ContainerProcess,
+    judgement: &Prediction,
+    signal: Signal,
+) -> Finding {
+    let state = member.facts.stat.state;
     let why = judgement.note.as_deref().unwrap_or("it does not run");
     let (code, remedy) = match () {
         () if state.is_stopped() => (code::STOPPED, "`cinspect signal … CONT` lets it run"),
-        () if state.is_traced() || member.process.status.tracer_pid != 0 => {
+        () if state.is_traced() || member.facts.status.tracer_pid != 0 => {
             (code::TRACED, "let the tracer detach")
         }
         () if state.is_uninterruptible() => (
@@ -353,8 +366,9 @@ fn delayed(severity: Severity, member: &Member, judgement: &Judgement, signal: S
 }
 
 /// Zombies, by who does not reap them.
-fn zombies(case: &Case<'_>, findings: &mut Vec<Finding>) {
-    let ended = |m: &Member| m.process.stat.state.is_zombie() && m.process.stat.num_threads <= 1;
+fn zombies(case: &DiagnosisInput<'_>, findings: &mut Vec<Finding>) {
+    let ended =
+        |m: &ContainerProcess| m.facts.stat.state.is_zombie() && m.facts.stat.num_threads <= 1;
     let mut parents: Vec<(usize, usize)> = Vec::new();
     for parent in case.members.iter().filter(|member| ended(member)).filter_map(|m| m.parent) {
         match parents.iter_mut().find(|(known, _)| *known == parent) {
@@ -375,7 +389,12 @@ fn zombies(case: &Case<'_>, findings: &mut Vec<Finding>) {
 }
 
 /// Nothing is wrong: what a stop will do, in order.
-fn fine(case: &Case<'_>, init: Option<usize>, signal: Signal, grace: Duration) -> Finding {
+fn fine(
+    case: &DiagnosisInput<'_>,
+    init: Option<usize>,
+    signal: Signal,
+    grace: Duration,
+) -> Finding {
     let time = said(grace);
     let what = init.map(|at| (&case.members[at], &case.judged[at]));
     let message = match what {
@@ -391,29 +410,29 @@ fn fine(case: &Case<'_>, init: Option<usize>, signal: Signal, grace: Duration) -
         severity: Severity::Ok,
         code: code::OK,
         pid: what.and_then(|(member, _)| member.pid),
-        comm: what.map(|(member, _)| member.process.stat.comm.clone()),
+        comm: what.map(|(member, _)| member.facts.stat.comm.clone()),
         message,
         remedy: None,
     }
 }
 
 /// Whether nothing at all comes of the stop signal.
-fn is_deaf(judgement: &Judgement) -> bool {
+fn is_deaf(judgement: &Prediction) -> bool {
     matches!(judgement.verdict, Verdict::Discarded | Verdict::Ignored)
 }
 
-fn children(case: &Case<'_>, of: usize) -> Vec<usize> {
+fn children(case: &DiagnosisInput<'_>, of: usize) -> Vec<usize> {
     (0..case.members.len()).filter(|at| case.members[*at].parent == Some(of)).collect()
 }
 
 /// The name it was called by.
-fn called(member: &Member) -> Option<&[u8]> {
-    let first = member.process.command.known()?.argv().next()?;
+fn called(member: &ContainerProcess) -> Option<&[u8]> {
+    let first = member.facts.command.known()?.argv().next()?;
     let name = first.rsplit(|b| *b == b'/').next().unwrap_or(first);
     Some(name.strip_prefix(b"-").unwrap_or(name))
 }
 
-fn is_shell(member: &Member) -> bool {
+fn is_shell(member: &ContainerProcess) -> bool {
     called(member).is_some_and(|name| SHELLS.contains(&name))
 }
 

@@ -4,13 +4,13 @@
 use serde::{Deserialize, Serialize};
 
 use crate::model::idmap::IdMap;
-use crate::model::limits::Limit;
+use crate::model::limits::ResourceLimit;
 use crate::model::passwd::{accounts, groups};
-use crate::proc::EntryFacts;
+use crate::proc::ExecFacts;
 
 /// Everything that is decided before anything is done.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct EntryPlan {
+pub struct ExecPlan {
     /// The process that is entered beside, by its number in our `/proc`; the thread of it that lives.
     pub beside: i32,
     /// Who we are ourselves, by our own number.
@@ -29,9 +29,9 @@ pub struct EntryPlan {
     /// Its groups as we number them.
     pub outer_groups: Vec<u32>,
     /// What it is confined by; none where the command is not to be.
-    pub confine: Option<Confinement>,
+    pub confine: Option<SecurityContext>,
     /// How it is surrounded; none where the command keeps what we have.
-    pub surround: Option<Surroundings>,
+    pub surround: Option<ProcessAttributes>,
     /// The working directory that was asked for.
     pub workdir: Option<Vec<u8>>,
     /// Variables for the environment: first these, `NAME=VALUE` each, in place of the process's own
@@ -53,7 +53,7 @@ pub struct EntryPlan {
 
 /// What was asked for.
 #[derive(Clone, Debug, Default)]
-pub struct Wishes {
+pub struct ExecOptions {
     /// These namespaces alone; all when it is empty.
     pub only: Vec<&'static str>,
     /// Not these.
@@ -81,13 +81,13 @@ pub struct Wishes {
 /// capabilities(7).
 const SYS_PTRACE: u64 = 1 << 19;
 
-impl EntryPlan {
+impl ExecPlan {
     /// Decides. Without the mounts of the container the command is the host's own: it keeps our
     /// environment, user and rights.
     ///
     /// # Errors
     /// Says what does not go together.
-    pub fn new(wishes: &Wishes, facts: &EntryFacts) -> Result<Self, String> {
+    pub fn new(wishes: &ExecOptions, facts: &ExecFacts) -> Result<Self, String> {
         let wanted = |name| {
             (wishes.only.is_empty() || wishes.only.contains(&name)) && !wishes.skip.contains(&name)
         };
@@ -102,12 +102,13 @@ impl EntryPlan {
         };
         if !inside
             && let Some(
-                UserSpec { user: Who::Name(_), .. } | UserSpec { group: Some(Who::Name(_)), .. },
+                UserSpec { user: UserOrGroup::Name(_), .. }
+                | UserSpec { group: Some(UserOrGroup::Name(_)), .. },
             ) = &wishes.user
         {
             return Err("without its mounts a user is a number: names are looked up inside".into());
         }
-        let confine = (inside && !wishes.privileged).then(|| Confinement {
+        let confine = (inside && !wishes.privileged).then(|| SecurityContext {
             bounding: status.cap_bnd,
             permitted: status.cap_prm,
             effective: status.cap_eff,
@@ -117,7 +118,7 @@ impl EntryPlan {
             filtered: status.seccomp == Some(2),
             label: facts.label.clone(),
         });
-        let surround = inside.then(|| Surroundings {
+        let surround = inside.then(|| ProcessAttributes {
             limits: facts.limits.clone(),
             umask: status.umask,
             oom_score_adj: facts.oom_score_adj,
@@ -157,7 +158,7 @@ impl EntryPlan {
     }
 
     /// Whether the container can trace what we run in its sight with more rights than it has.
-    pub fn is_exposed(&self, facts: &EntryFacts) -> bool {
+    pub fn is_exposed(&self, facts: &ExecFacts) -> bool {
         let sees = self.join.iter().any(|name| name == "pid");
         let apart = facts.apart.contains(&"user");
         self.confine.is_none() && sees && !apart && facts.status.cap_bnd & SYS_PTRACE != 0
@@ -177,7 +178,7 @@ pub struct Ids {
 
 /// Rights.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Confinement {
+pub struct SecurityContext {
     /// The bounding set, and the others, as `status` has them.
     pub bounding: u64,
     /// Permitted.
@@ -198,9 +199,9 @@ pub struct Confinement {
 
 /// What a process has around it beside rights.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Surroundings {
+pub struct ProcessAttributes {
     /// Limits.
-    pub limits: Vec<Limit>,
+    pub limits: Vec<ResourceLimit>,
     /// The umask; none where the kernel does not tell (before Linux 4.7).
     pub umask: Option<u32>,
     /// How willingly it is killed when memory runs out.
@@ -215,21 +216,21 @@ pub struct Surroundings {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UserSpec {
     /// The user.
-    pub user: Who,
+    pub user: UserOrGroup,
     /// The group.
-    pub group: Option<Who>,
+    pub group: Option<UserOrGroup>,
 }
 
 /// A user or a group as it was typed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Who {
+pub enum UserOrGroup {
     /// What is all digits is a number, and never looked up.
     Number(u32),
     /// Anything else is a name.
     Name(Vec<u8>),
 }
 
-impl Who {
+impl UserOrGroup {
     fn parse(word: &[u8]) -> Result<Self, String> {
         let text = String::from_utf8_lossy(word);
         if word.is_empty() {
@@ -250,8 +251,8 @@ impl UserSpec {
     /// Says what is wrong.
     pub fn parse(word: &[u8]) -> Result<Self, String> {
         let mut parts = word.splitn(2, |b| *b == b':');
-        let user = Who::parse(parts.next().unwrap_or_default())?;
-        Ok(Self { user, group: parts.next().map(Who::parse).transpose()? })
+        let user = UserOrGroup::parse(parts.next().unwrap_or_default())?;
+        Ok(Self { user, group: parts.next().map(UserOrGroup::parse).transpose()? })
     }
 }
 
@@ -288,20 +289,20 @@ pub fn identify(
         });
     };
     let account = match &spec.user {
-        Who::Number(uid) => of(*uid),
-        Who::Name(name) => {
+        UserOrGroup::Number(uid) => of(*uid),
+        UserOrGroup::Name(name) => {
             let account = accounts(passwd).find(|account| account.name == *name);
             Some(account.ok_or_else(|| format!("no user `{}` in its /etc/passwd", text(name)))?)
         }
     };
     let uid = match (&spec.user, account) {
-        (Who::Number(uid), _) => *uid,
+        (UserOrGroup::Number(uid), _) => *uid,
         (_, Some(account)) => account.uid,
         _ => return Err("nobody".into()),
     };
     let gid = match &spec.group {
-        Some(Who::Number(gid)) => *gid,
-        Some(Who::Name(name)) => groups(group)
+        Some(UserOrGroup::Number(gid)) => *gid,
+        Some(UserOrGroup::Name(name)) => groups(group)
             .find(|group| group.name == *name)
             .map(|group| group.gid)
             .ok_or_else(|| format!("no group `{}` in its /etc/group", text(name)))?,
@@ -324,7 +325,7 @@ pub fn identify(
 
 /// The rights of a command that runs as somebody: those of the process itself where they are the
 /// same, else those that an engine gives: root what the bounding set allows, others none.
-pub fn rights(own: &Confinement, same_user: bool, uid: u32) -> Confinement {
+pub fn rights(own: &SecurityContext, same_user: bool, uid: u32) -> SecurityContext {
     let mut rights = own.clone();
     if !same_user {
         let all = if uid == 0 { own.bounding } else { 0 };
@@ -347,7 +348,7 @@ pub const PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbi
 
 /// The environment: a process's own as it was started, without what is no variable, each name once
 /// and the last of it; then where somebody is at home, the terminal, and what was asked for.
-pub fn environment(plan: &EntryPlan, own: &[u8], identity: &Identity) -> Vec<Vec<u8>> {
+pub fn environment(plan: &ExecPlan, own: &[u8], identity: &Identity) -> Vec<Vec<u8>> {
     let mut all: Vec<Vec<u8>> = Vec::new();
     let mut set = |variable: &[u8], over: bool| {
         let Some(end) = variable.iter().position(|b| *b == b'=').filter(|end| *end > 0) else {
@@ -444,8 +445,8 @@ mod tests {
         }
     }
 
-    fn plan() -> EntryPlan {
-        EntryPlan {
+    fn plan() -> ExecPlan {
+        ExecPlan {
             beside: 1,
             parent: 1,
             join: Vec::new(),
@@ -480,7 +481,7 @@ mod tests {
         let own = b"A=1\0NOEQ\0=x\0PATH=/evil\0A=2\0N=a\nb\0";
         let got = environment(&plan(), own, &somebody(Some(b"/root")));
         assert_eq!(texts(&got), ["A=2", "PATH=/evil", "N=a\nb", "HOME=/root"]);
-        let asked = EntryPlan {
+        let asked = ExecPlan {
             user: UserSpec::parse(b"5").ok(),
             set: vec![b"A=".to_vec(), b"B=3".to_vec()],
             term: Some(b"xterm".to_vec()),
@@ -501,7 +502,7 @@ mod tests {
 
     #[test]
     fn another_user_has_an_engines_rights() {
-        let own = Confinement {
+        let own = SecurityContext {
             bounding: 7,
             permitted: 1,
             effective: 1,

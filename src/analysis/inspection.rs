@@ -5,27 +5,27 @@ use std::borrow::Cow;
 
 use jiff::Timestamp;
 
-use super::container_process::Member;
-use super::delivery::Judgement;
+use super::container_process::ContainerProcess;
+use super::delivery::Prediction;
 use crate::model::capability;
 use crate::model::container::Container;
 use crate::model::mount::{Mount, Mounts};
-use crate::model::namespace::{Kind, NamespaceId};
+use crate::model::namespace::{NamespaceId, NamespaceKind};
 use crate::model::process::Fact;
-use crate::model::resource_config::Configured;
+use crate::model::resource_config::ResourceConfig;
 use crate::model::signal::Signal;
-use crate::model::stop_policy::StopPlan;
-use crate::proc::{Limited, Sheet};
+use crate::model::stop_policy::StopPolicy;
+use crate::proc::{InspectFacts, LimitedValue};
 
 /// Everything that is known of one container, by way of one process of it.
 #[derive(Debug)]
-pub struct Portrait<'a> {
+pub struct Inspection<'a> {
     /// The host's name.
     pub host: &'a str,
     /// The container.
     pub container: &'a Container,
     /// The process that was read: its init, or the one that was asked for.
-    pub member: &'a Member,
+    pub member: &'a ContainerProcess,
     /// Whether that is the init.
     pub is_init: bool,
     /// Whether it is no container at all, but the host itself.
@@ -35,22 +35,22 @@ pub struct Portrait<'a> {
     /// How many processes there are; none when they could not be counted.
     pub processes: Option<usize>,
     /// How it is stopped.
-    pub plan: &'a StopPlan,
+    pub plan: &'a StopPolicy,
     /// The stop signal and what it would do to the process.
-    pub on_stop: (Signal, &'a Judgement),
+    pub on_stop: (Signal, &'a Prediction),
     /// What was read of the process.
-    pub sheet: &'a Sheet,
+    pub sheet: &'a InspectFacts,
     /// What was configured, where that is written down.
-    pub configured: Option<&'a Configured>,
+    pub configured: Option<&'a ResourceConfig>,
     /// Its namespaces.
     pub namespaces: Vec<Namespace>,
     /// Its mounts.
-    pub mounts: Vec<Seen>,
+    pub mounts: Vec<InspectedMount>,
 }
 
 /// Whose a namespace is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Whose {
+pub enum NamespaceSharing {
     /// Its own.
     Own,
     /// The host's.
@@ -65,16 +65,16 @@ pub enum Whose {
 #[derive(Clone, Debug)]
 pub struct Namespace {
     /// Of what.
-    pub kind: Kind,
+    pub kind: NamespaceKind,
     /// Which.
     pub id: Fact<NamespaceId>,
     /// Whose.
-    pub whose: Whose,
+    pub whose: NamespaceSharing,
 }
 
 /// The namespaces of another container's init.
 #[derive(Clone, Debug)]
-pub struct Neighbour {
+pub struct OtherContainer {
     /// Its qualified name.
     pub name: String,
     /// In the order of the table.
@@ -82,21 +82,21 @@ pub struct Neighbour {
 }
 
 /// Tells whose each namespace is.
-pub fn namespaces(sheet: &Sheet, neighbours: &[Neighbour]) -> Vec<Namespace> {
+pub fn namespaces(sheet: &InspectFacts, neighbours: &[OtherContainer]) -> Vec<Namespace> {
     let each = sheet.namespaces.iter().enumerate();
     each.filter(|(_, (_, id, _))| *id != Fact::Absent)
         .map(|(at, (kind, id, host))| {
             let shared = || -> Vec<String> {
-                let is_in = |other: &&Neighbour| other.namespaces.get(at) == Some(id);
+                let is_in = |other: &&OtherContainer| other.namespaces.get(at) == Some(id);
                 neighbours.iter().filter(is_in).map(|other| other.name.clone()).collect()
             };
             let whose = match (id, host) {
-                (Fact::Known(own), Fact::Known(host)) if own == host => Whose::Hosts,
+                (Fact::Known(own), Fact::Known(host)) if own == host => NamespaceSharing::Hosts,
                 (Fact::Known(_), Fact::Known(_)) => match shared() {
-                    none if none.is_empty() => Whose::Own,
-                    names => Whose::With(names),
+                    none if none.is_empty() => NamespaceSharing::Own,
+                    names => NamespaceSharing::With(names),
                 },
-                _ => Whose::Unknown,
+                _ => NamespaceSharing::Unknown,
             };
             Namespace { kind: *kind, id: id.clone(), whose }
         })
@@ -136,7 +136,7 @@ impl MountKind {
 
 /// A mount of the container.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Seen {
+pub struct InspectedMount {
     /// Where.
     pub point: Vec<u8>,
     /// What it is.
@@ -184,9 +184,9 @@ const ENGINES_OWN: &[&[u8]] =
     &[b"/etc/hosts", b"/etc/hostname", b"/etc/resolv.conf", b"/run/.containerenv", b"/.dockerenv"];
 
 /// The mounts of a container, the topmost at each point, as the host knows them.
-pub fn mounts(own: &[u8], hosts: &[u8]) -> Vec<Seen> {
+pub fn mounts(own: &[u8], hosts: &[u8]) -> Vec<InspectedMount> {
     let hosts: Vec<Mount<'_>> = Mounts::new(hosts).collect();
-    let mut seen: Vec<Seen> = Vec::new();
+    let mut seen: Vec<InspectedMount> = Vec::new();
     let mut at = std::collections::HashMap::new();
     for mount in Mounts::new(own) {
         let one = see(&mount, &hosts);
@@ -221,7 +221,7 @@ pub fn mounts(own: &[u8], hosts: &[u8]) -> Vec<Seen> {
     seen
 }
 
-fn see(mount: &Mount<'_>, hosts: &[Mount<'_>]) -> Seen {
+fn see(mount: &Mount<'_>, hosts: &[Mount<'_>]) -> InspectedMount {
     let point = mount.point.to_vec();
     let below = |top: &[u8]| is_below(&point, top);
     // (As `d_path` ends the path of what has been removed, fs/d_path.c.)
@@ -238,7 +238,7 @@ fn see(mount: &Mount<'_>, hosts: &[Mount<'_>]) -> Seen {
         () => MountKind::Storage,
     };
     let volume = from.as_deref().filter(|_| kind == MountKind::Bind).and_then(volume);
-    Seen {
+    InspectedMount {
         point,
         kind,
         fstype: mount.fstype.to_vec(),
@@ -351,7 +351,7 @@ const HOSTS_OWN: &[&[u8]] = &[
 ];
 
 /// What is dangerous in it, and what is not as it was configured.
-pub fn remarks(portrait: &Portrait<'_>) -> Vec<Remark> {
+pub fn remarks(portrait: &Inspection<'_>) -> Vec<Remark> {
     let mut remarks = Vec::new();
     if portrait.is_host {
         return remarks;
@@ -367,11 +367,14 @@ fn remark(about: &'static str, code: &'static str, message: impl Into<String>) -
     Remark { about, code, message: message.into() }
 }
 
-fn is_hosts(portrait: &Portrait<'_>, kind: &str) -> bool {
-    portrait.namespaces.iter().any(|one| one.kind.name == kind && one.whose == Whose::Hosts)
+fn is_hosts(portrait: &Inspection<'_>, kind: &str) -> bool {
+    portrait
+        .namespaces
+        .iter()
+        .any(|one| one.kind.name == kind && one.whose == NamespaceSharing::Hosts)
 }
 
-fn shared(portrait: &Portrait<'_>, remarks: &mut Vec<Remark>) {
+fn shared(portrait: &Inspection<'_>, remarks: &mut Vec<Remark>) {
     for (kind, message) in SHARED {
         if is_hosts(portrait, kind) {
             remarks.push(remark("namespaces", "host-namespace", format!("{kind}: {message}")));
@@ -379,8 +382,8 @@ fn shared(portrait: &Portrait<'_>, remarks: &mut Vec<Remark>) {
     }
 }
 
-fn rights(portrait: &Portrait<'_>, remarks: &mut Vec<Remark>) {
-    let status = &portrait.member.process.status;
+fn rights(portrait: &Inspection<'_>, remarks: &mut Vec<Remark>) {
+    let status = &portrait.member.facts.status;
     // Within a user namespace of its own they do not reach the host.
     if is_hosts(portrait, "user") {
         let names = capability::names(status.cap_eff);
@@ -410,11 +413,11 @@ fn rights(portrait: &Portrait<'_>, remarks: &mut Vec<Remark>) {
     }
 }
 
-fn differs(about: &'static str, wanted: &str, configured: &Configured) -> Remark {
+fn differs(about: &'static str, wanted: &str, configured: &ResourceConfig) -> Remark {
     remark(about, "differs", format!("configured is {wanted} ({})", configured.source))
 }
 
-fn resources(portrait: &Portrait<'_>, remarks: &mut Vec<Remark>) {
+fn resources(portrait: &Inspection<'_>, remarks: &mut Vec<Remark>) {
     let usage = &portrait.sheet.usage;
     if let Fact::Known(kills @ 1..) = usage.oom_kills {
         let times = if kills == 1 { "once".into() } else { format!("{kills} times") };
@@ -441,7 +444,7 @@ fn resources(portrait: &Portrait<'_>, remarks: &mut Vec<Remark>) {
 
 /// What was configured, where that is not what is in force.
 fn unlike<T: Copy + PartialOrd>(
-    live: &Fact<Limited<T>>,
+    live: &Fact<LimitedValue<T>>,
     wanted: Option<T>,
     same: impl Fn(T, T) -> bool,
 ) -> Option<T> {
@@ -452,7 +455,7 @@ fn unlike<T: Copy + PartialOrd>(
     }
 }
 
-fn reach(portrait: &Portrait<'_>, remarks: &mut Vec<Remark>) {
+fn reach(portrait: &Inspection<'_>, remarks: &mut Vec<Remark>) {
     if is_hosts(portrait, "mnt") {
         return;
     }
@@ -476,7 +479,7 @@ fn reach(portrait: &Portrait<'_>, remarks: &mut Vec<Remark>) {
             remarks.push(remark("mounts", "host-root", message));
         } else if !whole && mount.kind == MountKind::Bind && HOSTS_OWN.contains(&from) {
             let message = format!("{point} is the host's {}{how}", shown(from));
-            remarks.push(remark("mounts", "host-folder", message));
+            remarks.push(remark("mounts", "host-directory", message));
         }
     }
     for mount in portrait.mounts.iter().filter(|mount| mount.point == b"/sys") {
@@ -503,10 +506,10 @@ fn shown(path: &[u8]) -> Cow<'_, str> {
 mod tests {
     use super::*;
     use crate::model::namespace::KINDS;
-    use crate::proc::Usage;
+    use crate::proc::ResourceUsage;
 
-    fn usage() -> Usage {
-        Usage {
+    fn usage() -> ResourceUsage {
+        ResourceUsage {
             memory: Fact::Denied,
             memory_limit: Fact::Denied,
             cpu_limit: Fact::Denied,
@@ -527,7 +530,7 @@ mod tests {
             (KINDS[4], known(5), Fact::Denied),
             (KINDS[5], Fact::Absent, Fact::Absent),
         ];
-        let sheet = Sheet {
+        let sheet = InspectFacts {
             namespaces: read.to_vec(),
             users: Fact::Absent,
             groups: Fact::Absent,
@@ -536,14 +539,23 @@ mod tests {
             label: Fact::Absent,
             usage: usage(),
         };
-        let other = Neighbour {
+        let other = OtherContainer {
             name: "docker:db".into(),
             namespaces: vec![known(1), known(7), known(3), Fact::Denied],
         };
-        let whose: Vec<Whose> =
+        let whose: Vec<NamespaceSharing> =
             namespaces(&sheet, &[other]).into_iter().map(|one| one.whose).collect();
-        let with = Whose::With(vec!["docker:db".into()]);
-        assert_eq!(whose, [Whose::Hosts, Whose::Own, with, Whose::Unknown, Whose::Unknown]);
+        let with = NamespaceSharing::With(vec!["docker:db".into()]);
+        assert_eq!(
+            whose,
+            [
+                NamespaceSharing::Hosts,
+                NamespaceSharing::Own,
+                with,
+                NamespaceSharing::Unknown,
+                NamespaceSharing::Unknown
+            ]
+        );
     }
 
     #[test]
@@ -603,7 +615,7 @@ mod tests {
 
     #[test]
     fn a_limit_is_unlike_what_was_configured_when_it_is_not_the_same() {
-        let live = |most| Fact::Known(Limited { most, source: String::new() });
+        let live = |most| Fact::Known(LimitedValue { most, source: String::new() });
         let same = |a, b| a == b;
         assert_eq!(unlike(&live(5), Some(5), same), None);
         assert_eq!(unlike(&live(5), None, same), None);

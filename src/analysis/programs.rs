@@ -2,31 +2,31 @@
 //! RUNTIMES, one entry each. Programs are told by the handlers they install and the file they run,
 //! not by what they call themselves.
 
-use super::delivery::Judgement;
+use super::delivery::Prediction;
 use crate::model::process::{Fact, Process};
 use crate::model::signal::{Signal, SignalSet};
 use crate::model::verdict::Verdict;
 
 /// A kind of program.
-pub struct Runtime {
+pub struct Program {
     /// What people call it.
     pub name: &'static str,
     /// What it makes of a signal, as the manual says it behind its name.
     pub about: &'static str,
     /// Whether it is there to tell others, as PID 1.
-    pub tells: Tells,
+    pub tells: Forwarding,
     /// A signal that programs are told to leave by and that does not do it well, and the one that
     /// does.
-    pub rather: Option<Rather>,
+    pub rather: Option<PreferredSignal>,
     /// Whether a process is one.
     is: fn(&Process) -> bool,
     /// What it makes of a signal, where that is not plain.
-    says: fn(&Case<'_>) -> Option<&'static str>,
+    says: fn(&ProgramCase<'_>) -> Option<&'static str>,
 }
 
 /// Whom a program tells that it was told to leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tells {
+pub enum Forwarding {
     /// Nobody, or it cannot be known.
     Unknown,
     /// Nobody, and it does not wait either.
@@ -39,7 +39,7 @@ pub enum Tells {
 
 /// Another signal than the usual one stops it well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rather {
+pub struct PreferredSignal {
     /// The one that does not.
     pub than: Signal,
     /// The one that does.
@@ -49,7 +49,7 @@ pub struct Rather {
 }
 
 /// A signal to a process of that kind.
-struct Case<'a> {
+struct ProgramCase<'a> {
     process: &'a Process,
     signal: Signal,
     verdict: Verdict,
@@ -57,51 +57,51 @@ struct Case<'a> {
 }
 
 /// THE TABLE: the first that fits decides.
-pub static RUNTIMES: &[Runtime] = &[
-    Runtime {
+pub static RUNTIMES: &[Program] = &[
+    Program {
         name: "Go",
         about: "catches nearly everything for itself, whether the program asked for it or not. A program that did not (signal.Notify) exits with status 2 on TERM, and the mask cannot tell. It sends itself URG all the time.",
-        tells: Tells::Unknown,
+        tells: Forwarding::Unknown,
         rather: None,
         is: is_go,
         says: go,
     },
-    Runtime {
+    Program {
         name: "Node",
         about: "has handlers of its own for INT and TERM that put the terminal back and raise the default again: as PID 1 it survives them, elsewhere it ends, unless the program listens (process.on). USR1 starts its inspector.",
-        tells: Tells::Unknown,
+        tells: Forwarding::Unknown,
         rather: None,
         is: |p| runs(p, &["node", "nodejs"]) && listens_like_node(p),
         says: node,
     },
-    Runtime {
+    Program {
         name: "JVM",
         about: "runs its shutdown hooks on TERM, INT and HUP and exits with 128 and the signal; QUIT prints a thread dump.",
-        tells: Tells::Unknown,
+        tells: Forwarding::Unknown,
         rather: None,
         is: is_jvm,
         says: jvm,
     },
-    Runtime {
+    Program {
         name: "supervisord",
         about: "stops each of its programs by that one's own stop signal, and leaves then; HUP starts everything anew.",
-        tells: Tells::All,
+        tells: Forwarding::All,
         rather: None,
         is: |p| runs_like(p, "python") && p.stat.comm == b"supervisord",
         says: supervisord,
     },
-    Runtime {
+    Program {
         name: "CPython",
         about: "catches INT alone, and raises KeyboardInterrupt; TERM has the default unless the program sets a handler.",
-        tells: Tells::Unknown,
+        tells: Forwarding::Unknown,
         rather: None,
         is: |p| runs_like(p, "python"),
         says: python,
     },
-    Runtime {
+    Program {
         name: "init",
         about: "tini, docker-init and catatonit wait for every signal and pass it on to their one child, not to that one's children.",
-        tells: Tells::Child,
+        tells: Forwarding::Child,
         rather: None,
         // Podman's stands where it mounts it, by another name.
         is: |p| {
@@ -110,74 +110,74 @@ pub static RUNTIMES: &[Runtime] = &[
         },
         says: init,
     },
-    Runtime {
+    Program {
         name: "dumb-init",
         about: "passes it on to the whole session of its child.",
-        tells: Tells::All,
+        tells: Forwarding::All,
         rather: None,
         is: |p| runs(p, &["dumb-init"]),
         says: dumb_init,
     },
-    Runtime {
+    Program {
         name: "nginx",
         about: "leaves at once on TERM and drops open requests; QUIT lets them end; HUP reads the configuration again.",
-        tells: Tells::All,
-        rather: Some(Rather { than: Signal::TERM, by: Signal::QUIT, kills: false }),
+        tells: Forwarding::All,
+        rather: Some(PreferredSignal { than: Signal::TERM, by: Signal::QUIT, kills: false }),
         is: |p| runs(p, &["nginx"]),
         says: nginx,
     },
-    Runtime {
+    Program {
         name: "systemd",
         about: "as PID 1 starts itself anew on TERM and stops nothing; RTMIN+3 stops its units and leaves.",
-        tells: Tells::All,
-        rather: Some(Rather { than: Signal::TERM, by: Signal::RTMIN_3, kills: true }),
+        tells: Forwarding::All,
+        rather: Some(PreferredSignal { than: Signal::TERM, by: Signal::RTMIN_3, kills: true }),
         is: |p| runs(p, &["systemd"]),
         says: systemd,
     },
-    Runtime {
+    Program {
         name: "s6-svscan",
         about: "has its services stopped, each by its own signal, and leaves.",
-        tells: Tells::All,
+        tells: Forwarding::All,
         rather: None,
         is: |p| runs(p, &["s6-svscan"]),
         says: s6_svscan,
     },
-    Runtime {
+    Program {
         name: "s6-supervise",
         about: "stops its one service by that one's own signal, and leaves then.",
-        tells: Tells::Child,
+        tells: Forwarding::Child,
         rather: None,
         is: |p| runs(p, &["s6-supervise"]),
         says: s6_supervise,
     },
-    Runtime {
+    Program {
         name: "runit",
         about: "blocks TERM for ever; CONT makes it leave, where its file stopit may be executed.",
-        tells: Tells::All,
-        rather: Some(Rather { than: Signal::TERM, by: Signal::CONT, kills: true }),
+        tells: Forwarding::All,
+        rather: Some(PreferredSignal { than: Signal::TERM, by: Signal::CONT, kills: true }),
         is: |p| runs(p, &["runit"]),
         says: runit,
     },
-    Runtime {
+    Program {
         name: "runsvdir",
         about: "leaves at once on TERM and tells nobody; HUP tells every runsv, and does not wait.",
-        tells: Tells::Nobody,
+        tells: Forwarding::Nobody,
         rather: None,
         is: |p| runs(p, &["runsvdir"]),
         says: runsvdir,
     },
-    Runtime {
+    Program {
         name: "runsv",
         about: "sends its service TERM and CONT, and leaves when that has ended.",
-        tells: Tells::Child,
+        tells: Forwarding::Child,
         rather: None,
         is: |p| runs(p, &["runsv"]),
         says: runsv,
     },
-    Runtime {
+    Program {
         name: "shell",
         about: "tells none of its children. Without a trap it is discarded as PID 1, and ends it elsewhere; INT is caught by every shell and is no trap for sure. A trap runs when the command in the foreground has ended.",
-        tells: Tells::Unknown,
+        tells: Forwarding::Unknown,
         rather: None,
         is: |p| {
             runs(p, &["dash", "bash", "sh", "ksh", "zsh"])
@@ -188,15 +188,15 @@ pub static RUNTIMES: &[Runtime] = &[
 ];
 
 /// What a process's runtime makes of a signal that has been judged.
-pub fn note(process: &Process, signal: Signal, judgement: &Judgement) -> Option<&'static str> {
+pub fn note(process: &Process, signal: Signal, judgement: &Prediction) -> Option<&'static str> {
     let runtime = of(process)?;
     let is_init = process.status.nspid.last() == Some(&1);
     let verdict = judgement.later.unwrap_or(judgement.verdict);
-    (runtime.says)(&Case { process, signal, verdict, is_init })
+    (runtime.says)(&ProgramCase { process, signal, verdict, is_init })
 }
 
 /// Which runtime a process is of.
-pub fn of(process: &Process) -> Option<&'static Runtime> {
+pub fn of(process: &Process) -> Option<&'static Program> {
     RUNTIMES.iter().find(|runtime| (runtime.is)(process))
 }
 
@@ -228,7 +228,7 @@ fn is_go(process: &Process) -> bool {
             .all(|signal| caught.contains(signal))
 }
 
-fn go(case: &Case<'_>) -> Option<&'static str> {
+fn go(case: &ProgramCase<'_>) -> Option<&'static str> {
     let asked = [Signal::TERM, Signal::INT, Signal::HUP].contains(&case.signal);
     match case.verdict {
         Verdict::Handled if asked && case.is_init => Some(
@@ -249,7 +249,7 @@ fn listens_like_node(process: &Process) -> bool {
     process.status.sig_ign.contains(Signal::PIPE) && process.status.sig_cgt.contains(Signal::USR1)
 }
 
-fn node(case: &Case<'_>) -> Option<&'static str> {
+fn node(case: &ProgramCase<'_>) -> Option<&'static str> {
     let own = [Signal::TERM, Signal::INT].contains(&case.signal);
     match case.verdict {
         Verdict::Handled if own && case.is_init => Some(
@@ -283,7 +283,7 @@ fn is_jvm(process: &Process) -> bool {
         && !not.into_iter().any(|signal| caught.contains(signal))
 }
 
-fn jvm(case: &Case<'_>) -> Option<&'static str> {
+fn jvm(case: &ProgramCase<'_>) -> Option<&'static str> {
     let leave = [Signal::TERM, Signal::INT, Signal::HUP].contains(&case.signal);
     match case.verdict {
         Verdict::Handled if leave => {
@@ -296,22 +296,22 @@ fn jvm(case: &Case<'_>) -> Option<&'static str> {
     }
 }
 
-fn python(case: &Case<'_>) -> Option<&'static str> {
+fn python(case: &ProgramCase<'_>) -> Option<&'static str> {
     (case.verdict == Verdict::Handled && case.signal == Signal::INT)
         .then_some("Python raises KeyboardInterrupt in its main thread, unless the program has a handler of its own")
 }
 
-fn init(case: &Case<'_>) -> Option<&'static str> {
+fn init(case: &ProgramCase<'_>) -> Option<&'static str> {
     (case.verdict == Verdict::Accepted && case.signal != Signal::CHLD)
         .then_some("it passes it on to its child, not to that one's children")
 }
 
-fn dumb_init(case: &Case<'_>) -> Option<&'static str> {
-    (case.verdict.is_heard() && case.signal != Signal::CHLD)
+fn dumb_init(case: &ProgramCase<'_>) -> Option<&'static str> {
+    (case.verdict.is_received() && case.signal != Signal::CHLD)
         .then_some("it passes it on to the whole session of its child")
 }
 
-fn nginx(case: &Case<'_>) -> Option<&'static str> {
+fn nginx(case: &ProgramCase<'_>) -> Option<&'static str> {
     match case.signal {
         _ if case.verdict != Verdict::Handled => None,
         Signal::TERM | Signal::INT => {
@@ -325,9 +325,9 @@ fn nginx(case: &Case<'_>) -> Option<&'static str> {
 
 /// As PID 1 of a container or of a machine, and as the manager of a user's session (systemd(1),
 /// SIGNALS).
-fn systemd(case: &Case<'_>) -> Option<&'static str> {
+fn systemd(case: &ProgramCase<'_>) -> Option<&'static str> {
     match case.signal {
-        _ if !case.verdict.is_heard() => None,
+        _ if !case.verdict.is_received() => None,
         Signal::RTMIN_3 => {
             Some("systemd stops every unit, each by its own stop signal, and leaves then")
         }
@@ -340,19 +340,19 @@ fn systemd(case: &Case<'_>) -> Option<&'static str> {
     }
 }
 
-fn s6_svscan(case: &Case<'_>) -> Option<&'static str> {
-    (case.verdict.is_heard() && case.signal == Signal::TERM)
+fn s6_svscan(case: &ProgramCase<'_>) -> Option<&'static str> {
+    (case.verdict.is_received() && case.signal == Signal::TERM)
         .then_some("s6-svscan has its services stopped, each by its own stop signal, and leaves")
 }
 
-fn s6_supervise(case: &Case<'_>) -> Option<&'static str> {
-    (case.verdict.is_heard() && case.signal == Signal::TERM)
+fn s6_supervise(case: &ProgramCase<'_>) -> Option<&'static str> {
+    (case.verdict.is_received() && case.signal == Signal::TERM)
         .then_some("s6-supervise stops its service by that one's own stop signal, and leaves then")
 }
 
 /// runit(8): stage 3 follows on CONT where /etc/runit/stopit (Debian: /run/runit.stopit) may be
 /// executed.
-fn runit(case: &Case<'_>) -> Option<&'static str> {
+fn runit(case: &ProgramCase<'_>) -> Option<&'static str> {
     match case.signal {
         Signal::TERM | Signal::HUP if case.verdict == Verdict::Pending => Some(
             "runit blocks it for ever; CONT makes it leave, where its file stopit may be executed",
@@ -365,7 +365,7 @@ fn runit(case: &Case<'_>) -> Option<&'static str> {
 }
 
 /// runsvdir(8).
-fn runsvdir(case: &Case<'_>) -> Option<&'static str> {
+fn runsvdir(case: &ProgramCase<'_>) -> Option<&'static str> {
     match case.signal {
         _ if case.verdict != Verdict::Handled => None,
         Signal::TERM => Some("runsvdir leaves at once and tells nobody"),
@@ -377,12 +377,12 @@ fn runsvdir(case: &Case<'_>) -> Option<&'static str> {
     }
 }
 
-fn runsv(case: &Case<'_>) -> Option<&'static str> {
+fn runsv(case: &ProgramCase<'_>) -> Option<&'static str> {
     (case.verdict == Verdict::Handled && case.signal == Signal::TERM)
         .then_some("runsv sends its service TERM and CONT, and leaves when that has ended")
 }
 
-fn supervisord(case: &Case<'_>) -> Option<&'static str> {
+fn supervisord(case: &ProgramCase<'_>) -> Option<&'static str> {
     match case.signal {
         _ if case.verdict != Verdict::Handled => None,
         Signal::TERM | Signal::INT | Signal::QUIT => {
@@ -393,7 +393,7 @@ fn supervisord(case: &Case<'_>) -> Option<&'static str> {
     }
 }
 
-fn shell(case: &Case<'_>) -> Option<&'static str> {
+fn shell(case: &ProgramCase<'_>) -> Option<&'static str> {
     let caught = case.process.status.sig_cgt.contains(case.signal);
     match case.verdict {
         Verdict::Handled if case.signal == Signal::INT => {

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use regex::bytes::Regex;
 
-use super::container_process::Member;
+use super::container_process::ContainerProcess;
 use crate::model::pid::{ContainerPid, HostPid};
 use crate::model::process::Process;
 
@@ -28,7 +28,7 @@ pub enum Selector {
     User(String),
     /// `--tree`: a process and all that descend from it.
     Tree(ContainerPid),
-    /// `--group`: a process group, by number inside.
+    /// `--pgroup`: a process group, by number inside.
     Group(ContainerPid),
     /// `--all`.
     All,
@@ -46,7 +46,7 @@ impl Selector {
             Self::Match(pattern) => format!("--match {pattern}"),
             Self::User(user) => format!("--user {user}"),
             Self::Tree(pid) => format!("--tree {pid}"),
-            Self::Group(group) => format!("--group {group}"),
+            Self::Group(group) => format!("--pgroup {group}"),
             Self::All => "--all".into(),
         }
     }
@@ -66,7 +66,7 @@ impl Selector {
 /// that process is held. Numbers can change hands within the hundredth of a second that start times
 /// tell apart.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct WentBy {
+pub struct Criteria {
     comm: bool,
     /// The command line, which has to be read for it.
     pub command: bool,
@@ -75,7 +75,7 @@ pub struct WentBy {
     parent: bool,
 }
 
-impl WentBy {
+impl Criteria {
     /// What these selectors go by.
     pub fn of(selectors: &[Selector]) -> Self {
         let any = |test: fn(&Selector) -> bool| selectors.iter().any(test);
@@ -100,7 +100,7 @@ impl WentBy {
 
 /// A process, or one thread of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Chosen {
+pub struct Selected {
     /// Its place in the list of members.
     pub member: usize,
     /// The thread's number on the host, where only that is meant.
@@ -113,17 +113,17 @@ pub struct Chosen {
 /// # Errors
 /// The first selector that chooses nothing.
 pub fn select<'a>(
-    members: &[Member],
+    members: &[ContainerProcess],
     init: Option<HostPid>,
     depth: usize,
     selectors: &'a [Selector],
     except_init: bool,
-) -> Result<Vec<Chosen>, &'a Selector> {
-    let is_init = |member: &Member| match init {
-        Some(init) => member.process.id.pid == init,
+) -> Result<Vec<Selected>, &'a Selector> {
+    let is_init = |member: &ContainerProcess| match init {
+        Some(init) => member.facts.id.pid == init,
         None => member.pid.is_some_and(|pid| pid.get() == 1),
     };
-    let mut chosen: BTreeSet<Chosen> = BTreeSet::new();
+    let mut chosen: BTreeSet<Selected> = BTreeSet::new();
     for selector in selectors {
         let found = of_one(members, depth, selector, &is_init);
         if found.is_empty() {
@@ -139,7 +139,7 @@ pub fn select<'a>(
         chosen.iter().filter(|c| c.thread.is_none()).map(|c| c.member).collect();
     chosen.retain(|chosen| chosen.thread.is_none() || !whole.contains(&chosen.member));
     let depths = depths(members);
-    let mut chosen: Vec<Chosen> = chosen.into_iter().collect();
+    let mut chosen: Vec<Selected> = chosen.into_iter().collect();
     chosen.sort_by_key(|chosen| {
         let member = &members[chosen.member];
         (is_init(member), std::cmp::Reverse(depths[chosen.member]), *chosen)
@@ -148,15 +148,15 @@ pub fn select<'a>(
 }
 
 fn of_one(
-    members: &[Member],
+    members: &[ContainerProcess],
     depth: usize,
     selector: &Selector,
-    is_init: &dyn Fn(&Member) -> bool,
-) -> Vec<Chosen> {
-    let whole = |member| Chosen { member, thread: None };
+    is_init: &dyn Fn(&ContainerProcess) -> bool,
+) -> Vec<Selected> {
+    let whole = |member| Selected { member, thread: None };
     // Who is in the cgroup alone is not meant by anything that is said about the container.
-    let filter = |test: &dyn Fn(&Member) -> bool| {
-        let fits = |index: &usize| members[*index].inside && test(&members[*index]);
+    let filter = |test: &dyn Fn(&ContainerProcess) -> bool| {
+        let fits = |index: &usize| members[*index].in_container && test(&members[*index]);
         (0..members.len()).filter(fits).map(whole).collect()
     };
     match selector {
@@ -168,10 +168,10 @@ fn of_one(
         }
         Selector::All => filter(&|_| true),
         Selector::Pid(pid) => filter(&|member| member.pid == Some(*pid)),
-        Selector::HostPid(pid) => filter(&|member| member.process.id.pid == *pid),
-        Selector::Comm(name) => filter(&|member| member.process.stat.comm == *name),
+        Selector::HostPid(pid) => filter(&|member| member.facts.id.pid == *pid),
+        Selector::Comm(name) => filter(&|member| member.facts.stat.comm == *name),
         Selector::Match(pattern) => filter(&|member| {
-            let command = member.process.command.known();
+            let command = member.facts.command.known();
             command.is_some_and(|command| pattern.is_match(&command.joined()))
         }),
         Selector::User(user) => filter(&|member| {
@@ -179,21 +179,22 @@ fn of_one(
                 || member.uid.is_some_and(|uid| uid.to_string() == *user)
         }),
         Selector::Group(group) => {
-            filter(&|member| member.process.status.nspgid.get(depth) == Some(&group.get()))
+            filter(&|member| member.facts.status.nspgid.get(depth) == Some(&group.get()))
         }
         Selector::Tree(top) => {
             let Some(top) = members.iter().position(|member| member.pid == Some(*top)) else {
                 return Vec::new();
             };
-            let below = |index: &usize| members[*index].inside && descends(members, *index, top);
+            let below =
+                |index: &usize| members[*index].in_container && descends(members, *index, top);
             (0..members.len()).filter(below).map(whole).collect()
         }
         Selector::Tid(tid) => {
-            let inside = members.iter().enumerate().filter(|(_, member)| member.inside);
+            let inside = members.iter().enumerate().filter(|(_, member)| member.in_container);
             let threads = inside.flat_map(|(member, of)| {
-                of.process.threads.iter().filter_map(move |thread| {
+                of.facts.threads.iter().filter_map(move |thread| {
                     (thread.status.nspid.get(depth) == Some(&tid.get()))
-                        .then_some(Chosen { member, thread: Some(thread.stat.pid) })
+                        .then_some(Selected { member, thread: Some(thread.stat.pid) })
                 })
             });
             threads.collect()
@@ -202,7 +203,7 @@ fn of_one(
 }
 
 /// Parents come from a list that was not read at one instant: a circle in it must not hold us.
-fn descends(members: &[Member], mut index: usize, from: usize) -> bool {
+fn descends(members: &[ContainerProcess], mut index: usize, from: usize) -> bool {
     for _ in 0..=members.len() {
         if index == from {
             return true;
@@ -215,7 +216,7 @@ fn descends(members: &[Member], mut index: usize, from: usize) -> bool {
     false
 }
 
-fn depths(members: &[Member]) -> Vec<usize> {
+fn depths(members: &[ContainerProcess]) -> Vec<usize> {
     let mut known: HashMap<usize, usize> = HashMap::new();
     (0..members.len())
         .map(|start| {
@@ -242,7 +243,7 @@ fn depths(members: &[Member]) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::analysis::container_process::{Users, place};
+    use crate::analysis::container_process::{UserTable, place};
     use crate::model::pid::ProcessId;
     use crate::model::process::{CommandLine, Fact, Times};
     use crate::model::status::{Stat, Status};
@@ -271,7 +272,7 @@ mod tests {
         }
     }
 
-    fn members() -> Vec<Member> {
+    fn members() -> Vec<ContainerProcess> {
         let processes = vec![
             process(100, 50, 1, "init", 0),
             process(101, 100, 7, "web", 33),
@@ -283,7 +284,7 @@ mod tests {
             processes.into_iter().map(|p| (p, true)).collect();
         // In the cgroup alone: it has the number of another namespace.
         processes.push((process(104, 100, 7, "web", 33), false));
-        place(processes, 1, &Users { map: map.ok(), names: None })
+        place(processes, 1, &UserTable { map: map.ok(), names: None })
     }
 
     fn pick(selectors: &[Selector], except_init: bool) -> Vec<i32> {
@@ -321,7 +322,7 @@ mod tests {
     #[test]
     fn what_a_selector_went_by_has_to_be_so_still() {
         let (before, now) = (process(101, 100, 7, "web", 33), process(101, 99, 7, "db", 34));
-        let holds = |selector| WentBy::of(&[selector]).still_holds(&before, &now);
+        let holds = |selector| Criteria::of(&[selector]).still_holds(&before, &now);
         assert!(holds(Selector::All) && holds(Selector::Pid(pid(7))) && holds(Selector::Init));
         assert!(holds(Selector::Group(pid(7))));
         assert!(!holds(Selector::Comm(b"web".to_vec())));

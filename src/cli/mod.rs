@@ -9,10 +9,10 @@ use clap::error::ErrorKind;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
 use crate::command::{self, COMMANDS};
-use crate::error::{Error, Exit};
+use crate::error::{Error, ExitStatus};
 use crate::model::signal::SignalNumber;
-use crate::output::terminal::{Ui, When, is_broken_pipe};
-use crate::proc::{Host, NotOurs};
+use crate::output::terminal::{ColorMode, Ui, is_broken_pipe};
+use crate::proc::{ForeignProcfs, Host};
 
 /// Options that every command has, before or after its own.
 #[derive(Args, Debug)]
@@ -31,7 +31,7 @@ pub struct Global {
         hide_possible_values = true,
         help_heading = "Global options"
     )]
-    pub color: When,
+    pub color: ColorMode,
     /// The host's file system, as mounted there: inside a privileged container
     #[arg(
         long,
@@ -62,8 +62,8 @@ impl Context {
     pub fn host(&self) -> Result<Host, Error> {
         let host = Host::new(&self.host_root).map_err(|error| {
             let what = format!("cannot look at the host below `{}`", self.host_root.display());
-            Error::new(Exit::Failed, what)
-                .because(error)
+            Error::new(ExitStatus::Failed, what)
+                .cause(error)
                 .hint("a proc file system has to be mounted at its `proc` directory")
         })?;
         if !host.has_cgroups() {
@@ -72,7 +72,7 @@ impl Context {
             );
         }
         // What the kernel tells of cgroups is in the reader's numbers, and `/proc` here in others.
-        if let Err(why @ NotOurs::OtherNamespace(_)) = host.may_act() {
+        if let Err(why @ ForeignProcfs::OtherNamespace(_)) = host.may_act() {
             self.ui.warn(&format!("{why}: containers may be missed, or shown with another's processes; run it in the host's (`--pid=host`, `hostPID: true`)"));
         }
         Ok(host)
@@ -80,8 +80,8 @@ impl Context {
 
     /// The same for who looks again and again: what was said once is not said again.
     #[must_use]
-    pub fn hushed(&self) -> Self {
-        Self { ui: Ui { hushed: true, ..self.ui.clone() }, host_root: self.host_root.clone() }
+    pub fn quiet(&self) -> Self {
+        Self { ui: Ui { quiet: true, ..self.ui.clone() }, host_root: self.host_root.clone() }
     }
 
     /// Writes the answer.
@@ -91,7 +91,7 @@ impl Context {
     pub fn print(&self, text: &str) -> Result<(), Error> {
         match self.ui.out(text) {
             Err(error) if !is_broken_pipe(&error) => {
-                Err(Error::new(Exit::Failed, "cannot write the answer").because(error))
+                Err(Error::new(ExitStatus::Failed, "cannot write the answer").cause(error))
             }
             _ => Ok(()),
         }
@@ -118,7 +118,7 @@ pub fn run(argv: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> ExitC
     let argv: Vec<OsString> = argv.into_iter().map(Into::into).collect();
     crate::action::exec::be_helper(argv.first().map(OsString::as_os_str));
     if crate::completion::answer(&argv) {
-        return Exit::Done.into();
+        return ExitStatus::Done.into();
     }
     let as_signal = hyphened_signal(&argv);
     let matches = match cli().try_get_matches_from(argv) {
@@ -126,24 +126,24 @@ pub fn run(argv: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> ExitC
         // Help and version are answers; help for want of a command is said on stderr.
         Err(error) if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
             let _ = error.print();
-            return Exit::Usage.into();
+            return ExitStatus::Usage.into();
         }
         Err(error) if !error.use_stderr() => {
             let _ = error.print();
-            return Exit::Done.into();
+            return ExitStatus::Done.into();
         }
         Err(error) => {
             let is_unknown = error.kind() == ErrorKind::UnknownArgument;
             let error = match as_signal.filter(|_| is_unknown) {
-                Some(signal) => Error::new(Exit::Usage, format!("`-{signal}` is no option"))
+                Some(signal) => Error::new(ExitStatus::Usage, format!("`-{signal}` is no option"))
                     .hint(format!("the container comes first, then the signal without a hyphen: `cinspect kill web {signal}`; or `-s {signal}`")),
                 None => usage(&error),
             };
-            Ui::new(When::Auto, false, false).fail(&error);
-            return error.exit.into();
+            Ui::new(ColorMode::Auto, false, false).fail(&error);
+            return error.status.into();
         }
     };
-    let Some((name, inner)) = matches.subcommand() else { return Exit::Usage.into() };
+    let Some((name, inner)) = matches.subcommand() else { return ExitStatus::Usage.into() };
     let (context, done) = match Global::from_arg_matches(inner) {
         Ok(global) => {
             let ui = Ui::new(global.color, global.json, global.verbose);
@@ -152,7 +152,7 @@ pub fn run(argv: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> ExitC
             (context, done)
         }
         Err(error) => {
-            let ui = Ui::new(When::Auto, false, false);
+            let ui = Ui::new(ColorMode::Auto, false, false);
             (Context { ui, host_root: PathBuf::new() }, Err(usage(&error)))
         }
     };
@@ -160,7 +160,7 @@ pub fn run(argv: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> ExitC
         Ok(exit) => exit.into(),
         Err(error) => {
             context.ui.fail(&error);
-            error.exit.into()
+            error.status.into()
         }
     }
 }
@@ -184,7 +184,7 @@ fn usage(error: &clap::Error) -> Error {
     {
         let missing: Vec<&str> = missing.iter().map(|one| one.trim_end_matches("...")).collect();
         let are = if missing.len() == 1 { "is" } else { "are" };
-        return Error::new(Exit::Usage, format!("{} {are} missing", missing.join(" and ")))
+        return Error::new(ExitStatus::Usage, format!("{} {are} missing", missing.join(" and ")))
             .hint(help);
     }
     let context = |kind| match error.get(kind) {
@@ -200,13 +200,13 @@ fn usage(error: &clap::Error) -> Error {
             || "`cinspect --help` lists them".into(),
             |near| format!("did you mean `{near}`? `cinspect --help` lists them"),
         );
-        return Error::new(Exit::Usage, format!("no command `{name}`")).hint(hint);
+        return Error::new(ExitStatus::Usage, format!("no command `{name}`")).hint(hint);
     }
     if let (Some(arg), Some(value)) =
         (context(ContextKind::InvalidArg), context(ContextKind::InvalidValue))
         && !value.is_empty()
     {
-        let bad = Error::new(Exit::Usage, format!("`{value}` does not fit `{arg}`"));
+        let bad = Error::new(ExitStatus::Usage, format!("`{value}` does not fit `{arg}`"));
         // (What our own parsers say has the way forward behind a semicolon.)
         let why = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
         // (A regular expression's is drawn over several lines, the last of which says it.)
@@ -218,10 +218,10 @@ fn usage(error: &clap::Error) -> Error {
             return bad.hint(format!("one of {}", valid.join(", ")));
         }
         return match why.split_once("; ") {
-            Some((why, hint)) => bad.because(why).hint(hint),
+            Some((why, hint)) => bad.cause(why).hint(hint),
             None if why.starts_with("there are ") => bad.hint(why),
             None if why.is_empty() => bad.hint(help),
-            None => bad.because(why).hint(help),
+            None => bad.cause(why).hint(help),
         };
     }
     let text = error.render().to_string();
@@ -235,12 +235,12 @@ fn usage(error: &clap::Error) -> Error {
     let tip = text.lines().find_map(|line| line.trim().strip_prefix("tip: "));
     // (How to pass a value that begins with a hyphen is not what whoever mistyped an option asks.)
     let tip = tip.filter(|tip| !tip.starts_with("to pass")).map(|tip| tip.replace('\'', "`"));
-    Error::new(Exit::Usage, what).hint(tip.unwrap_or_else(|| help.into()))
+    Error::new(ExitStatus::Usage, what).hint(tip.unwrap_or_else(|| help.into()))
 }
 
-fn dispatch(context: &Context, name: &str, inner: &ArgMatches) -> Result<Exit, Error> {
+fn dispatch(context: &Context, name: &str, inner: &ArgMatches) -> Result<ExitStatus, Error> {
     match COMMANDS.iter().find(|command| command.name == name) {
         Some(command) => (command.run)(context, inner),
-        None => Err(Error::new(Exit::Usage, format!("no command `{name}`"))),
+        None => Err(Error::new(ExitStatus::Usage, format!("no command `{name}`"))),
     }
 }

@@ -5,7 +5,7 @@ use clap_complete::Shell;
 
 use super::{Command, arguments, command};
 use crate::cli::{Context, cli};
-use crate::error::{Error, Exit};
+use crate::error::{Error, ExitStatus};
 
 /// Print the completion script for a shell
 ///
@@ -50,10 +50,10 @@ pub const COMMAND: Command = command::<Completions>(
     ("~/.config/fish/completions", "Where fish looks, as `cinspect.fish`."),
 ]);
 
-fn run(context: &Context, matches: &ArgMatches) -> Result<Exit, Error> {
+fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
     let arguments: Completions = arguments(matches)?;
     context.print(&script(arguments.shell))?;
-    Ok(Exit::Done)
+    Ok(ExitStatus::Done)
 }
 
 /// The script, as it also lies in `completions/`.

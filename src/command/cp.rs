@@ -10,20 +10,20 @@ use clap::{ArgMatches, Args};
 use rustix::fs::OFlags;
 use serde_json::json;
 
-use super::{Command, Section, account, arguments, command, may_act};
-use crate::action::copy::job::Job;
-use crate::action::copy::rootfs::Place;
-use crate::action::copy::{Done, Failed, Heard, Options, apart};
+use super::{Command, Section, arguments, command, may_act, report_resolution};
+use crate::action::copy::job::CopyJob;
+use crate::action::copy::rootfs::Rootfs;
+use crate::action::copy::{CopyError, CopyMessage, CopyOptions, CopySummary, apart};
 use crate::action::send::hold;
-use crate::analysis::copy_rules::{Side, rules};
-use crate::analysis::selection::WentBy;
+use crate::analysis::copy_rules::{Endpoint, rules};
+use crate::analysis::selection::Criteria;
 use crate::cli::Context;
-use crate::error::{Error, Exit};
+use crate::error::{Error, ExitStatus};
 use crate::model::pid::ContainerPid;
 use crate::output::text::{bytes_to_json, safe, safe_str, size};
-use crate::proc::{Facts, Host, ReadError};
+use crate::proc::{Host, ReadError, SnapshotOptions};
 use crate::resolve::reference::is_kind;
-use crate::resolve::{Purpose, resolve};
+use crate::resolve::{Access, resolve};
 
 /// Copy files into a container, out of one, or from one to another
 ///
@@ -93,26 +93,26 @@ pub const COMMAND: Command = command::<Cp>(
     }]
 });
 
-fn run(context: &Context, matches: &ArgMatches) -> Result<Exit, Error> {
+fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
     let arguments: Cp = arguments(matches)?;
-    let usage = |why: &str| Error::new(Exit::Usage, why.to_owned());
-    let mut sides: Vec<Side> =
-        arguments.paths.iter().map(|path| Side::parse(path.as_bytes(), is_kind)).collect();
+    let usage = |why: &str| Error::new(ExitStatus::Usage, why.to_owned());
+    let mut sides: Vec<Endpoint> =
+        arguments.paths.iter().map(|path| Endpoint::parse(path.as_bytes(), is_kind)).collect();
     let target = sides.pop().filter(|_| !sides.is_empty());
     let Some(target) = target else {
         return Err(usage("cp takes a source and a target")
             .hint("`cinspect cp web:/etc/hosts .` copies out, `cp app web:/bin/` in"));
     };
-    let streams = sides.iter().filter(|side| **side == Side::Stream).count();
-    if streams > 0 && (sides.len() > 1 || target == Side::Stream) {
+    let streams = sides.iter().filter(|side| **side == Endpoint::Stream).count();
+    if streams > 0 && (sides.len() > 1 || target == Endpoint::Stream) {
         return Err(usage("a stream is a source alone, and of a folder")
             .hint("`cinspect cp - web:/folder/` unpacks a tar stream from stdin"));
     }
-    if target == Side::Stream && sides.len() > 1 {
+    if target == Endpoint::Stream && sides.len() > 1 {
         return Err(usage("a stream takes one source")
             .hint("copy a folder that holds them all, or one after the other"));
     }
-    let inside = |side: &Side| matches!(side, Side::Inside(..));
+    let inside = |side: &Endpoint| matches!(side, Endpoint::Inside(..));
     if !inside(&target) && !sides.iter().any(inside) {
         return Err(usage("neither side is in a container")
             .hint("`CTR:PATH` is; for what is only here there is cp(1)"));
@@ -120,17 +120,17 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<Exit, Error> {
     let host = context.host()?;
     let mut places = HashMap::new();
     for (at, side) in sides.iter().chain([&target]).enumerate() {
-        let purpose = if at == sides.len() { Purpose::Act } else { Purpose::Read };
-        if let Side::Inside(name, _) = side {
+        let purpose = if at == sides.len() { Access::Act } else { Access::Read };
+        if let Endpoint::Inside(name, _) = side {
             let place = open(context, &host, name, purpose, arguments.pid)?;
             places.insert(name.clone(), place);
         }
     }
     let begun = Instant::now();
     let mut shown = Instant::now();
-    let live = !arguments.no_progress && !arguments.quiet && target != Side::Stream;
-    let streams = target == Side::Stream || streams > 0;
-    let options = Options {
+    let live = !arguments.no_progress && !arguments.quiet && target != Endpoint::Stream;
+    let streams = target == Endpoint::Stream || streams > 0;
+    let options = CopyOptions {
         archive: arguments.archive,
         follow: arguments.follow_link,
         chown: None,
@@ -139,14 +139,14 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<Exit, Error> {
         sync: arguments.sync,
     };
     let chown = arguments.chown.as_ref().map(|word| word.as_bytes().to_owned());
-    let (sources, here) = (sides, Place::here());
-    let job = Job { sources, target, places, here, options, chown, measured: live };
+    let (sources, here) = (sides, Rootfs::here());
+    let job = CopyJob { sources, target, places, here, options, chown, measured: live };
     let outcome = apart(streams, |tell| job.work(tell), &mut |heard| match heard {
-        Heard::Warning(text) if !arguments.quiet => {
+        CopyMessage::Warning(text) if !arguments.quiet => {
             context.ui.clear_progress();
             context.ui.warn(&safe_str(&text));
         }
-        Heard::Beat(done)
+        CopyMessage::Beat(done)
             if live
                 && begun.elapsed() > Duration::from_secs(1)
                 && shown.elapsed() > Duration::from_millis(200) =>
@@ -157,25 +157,25 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<Exit, Error> {
         _ => {}
     });
     context.ui.clear_progress();
-    let done = outcome.map_err(|Failed { path, why, hint, denied }| {
+    let done = outcome.map_err(|CopyError { path, why, hint, denied }| {
         let what =
             if path.is_empty() { "cannot copy".into() } else { format!("cannot copy `{path}`") };
-        let exit = if denied { Exit::NotPermitted } else { Exit::Failed };
-        let error = Error::new(exit, what).because(why);
+        let exit = if denied { ExitStatus::NotPermitted } else { ExitStatus::Failed };
+        let error = Error::new(exit, what).cause(why);
         hint.into_iter().fold(error, Error::hint)
     })?;
     tell(context, &host.name, &arguments, done, begun.elapsed())?;
-    Ok(Exit::Done)
+    Ok(ExitStatus::Done)
 }
 
-fn said(done: Done, took: Duration) -> String {
+fn said(done: CopySummary, took: Duration) -> String {
     let rate = done.bytes as f64 / took.as_secs_f64().max(0.001);
     let files = if done.files == 1 { "1 file".into() } else { format!("{} files", done.files) };
     format!("{files}, {}, {:.1} s, {}/s", size(done.bytes), took.as_secs_f64(), size(rate as u64))
 }
 
 /// The same while it goes: with a bar and the time that is left where the whole is known.
-fn progress(done: Done, took: Duration, unicode: bool) -> String {
+fn progress(done: CopySummary, took: Duration, unicode: bool) -> String {
     const WIDTH: u64 = 20;
     let text = said(done, took);
     let Some(total) = done.total.filter(|total| *total > 0 && done.bytes > 0) else { return text };
@@ -191,7 +191,7 @@ fn tell(
     context: &Context,
     host: &str,
     arguments: &Cp,
-    done: Done,
+    done: CopySummary,
     took: Duration,
 ) -> Result<(), Error> {
     let Some((target, sources)) = arguments.paths.split_last() else { return Ok(()) };
@@ -216,24 +216,25 @@ fn open(
     context: &Context,
     host: &Host,
     word: &str,
-    purpose: Purpose,
+    purpose: Access,
     pid: Option<ContainerPid>,
-) -> Result<Place, Error> {
+) -> Result<Rootfs, Error> {
     let found = resolve(host, word, purpose)?;
-    account(context, &found.container, &found.inventory);
+    report_resolution(context, &found.container, &found.inventory);
     let name = found.container.qualified();
     let cannot = |why: &dyn std::fmt::Display| {
-        Error::new(Exit::Failed, format!("cannot open the files of `{name}`")).because(why)
+        Error::new(ExitStatus::Failed, format!("cannot open the files of `{name}`")).cause(why)
     };
-    may_act(host, &format!("open the files of `{name}`"), Exit::Failed)?;
-    let member = found.member(host, pid, Facts::BARE)?;
+    may_act(host, &format!("open the files of `{name}`"), ExitStatus::Failed)?;
+    let member = found.process(host, pid, SnapshotOptions::BARE)?;
     // Held first; what is opened then is of the process that was meant, as long as that lives.
-    let held = hold(host, &found, &member, None, WentBy::default()).map_err(|why| cannot(&why))?;
-    let facts = host.entry_facts(member.process.id.pid).map_err(|error| match error {
+    let held =
+        hold(host, &found, &member, None, Criteria::default()).map_err(|why| cannot(&why))?;
+    let facts = host.entry_facts(member.facts.id.pid).map_err(|error| match error {
         ReadError::Denied => {
             let mut error = cannot(&"its root is not yours to open")
                 .hint("run as root, or with CAP_SYS_PTRACE and CAP_DAC_OVERRIDE");
-            error.exit = Exit::NotPermitted;
+            error.status = ExitStatus::NotPermitted;
             error
         }
         error => cannot(&error),
@@ -247,7 +248,7 @@ fn open(
         .apart
         .contains(&"user")
         .then(|| rustix::fs::openat(&facts.process, "ns/user", read, rustix::fs::Mode::empty()));
-    Ok(Place {
+    Ok(Rootfs {
         namespace: namespace.and_then(Result::ok),
         seen_as: None,
         owner: Some((status.uid[1], status.gid[1])),
@@ -265,11 +266,14 @@ mod tests {
     #[test]
     fn progress_tells_what_is_left_where_that_is_known() {
         let took = Duration::from_secs(2);
-        let done = Done { files: 1, bytes: 50 << 20, total: Some(200 << 20) };
+        let done = CopySummary { files: 1, bytes: 50 << 20, total: Some(200 << 20) };
         assert_eq!(
             progress(done, took, false),
             "#####............... 25% of 200M, 6 s left, 1 file, 50M, 2.0 s, 25M/s"
         );
-        assert_eq!(progress(Done { total: None, ..done }, took, true), "1 file, 50M, 2.0 s, 25M/s");
+        assert_eq!(
+            progress(CopySummary { total: None, ..done }, took, true),
+            "1 file, 50M, 2.0 s, 25M/s"
+        );
     }
 }

@@ -3,20 +3,20 @@
 use clap::{ArgMatches, Args};
 use serde_json::{Map, Value as Json, json};
 
-use super::{Command, Section, account, arguments, command};
-use crate::analysis::delivery::{Judgement, To};
-use crate::analysis::diagnosis::{Case, Finding, Severity, code, diagnose};
+use super::{Command, Section, arguments, command, report_resolution};
+use crate::analysis::delivery::{Prediction, Recipient};
+use crate::analysis::diagnosis::{DiagnosisInput, Finding, Severity, code, diagnose};
 use crate::cli::Context;
 use crate::engine::stop_plan;
-use crate::error::{Error, Exit};
+use crate::error::{Error, ExitStatus};
 use crate::model::signal::{Signal, SignalSet};
-use crate::output::column::{Style, Tint};
+use crate::output::column::{TableStyle, Tint};
 use crate::output::json;
 use crate::output::table::paint;
 use crate::output::terminal::Ui;
 use crate::output::text::{bytes_to_json, safe, safe_str, wrap};
-use crate::proc::{CommandLimit, Facts};
-use crate::resolve::{Purpose, resolve};
+use crate::proc::{CommandLimit, SnapshotOptions};
+use crate::resolve::{Access, resolve};
 
 /// Say why a stop would not be graceful, and what helps
 ///
@@ -57,30 +57,38 @@ fn findings() -> Section {
     }
 }
 
-fn run(context: &Context, matches: &ArgMatches) -> Result<Exit, Error> {
+fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
     let arguments: Doctor = arguments(matches)?;
     let host = context.host()?;
-    let found = resolve(&host, &arguments.container, Purpose::Read)?;
+    let found = resolve(&host, &arguments.container, Access::Read)?;
     let container = &found.container;
-    account(context, container, &found.inventory);
+    report_resolution(context, container, &found.inventory);
     let plan = stop_plan(&host, container);
-    let signal = plan.signal_of(container.runtime);
+    let signal = plan.signal_of(container.engine);
     let waits =
         LEAVE.iter().fold(SignalSet::of(signal), |all, other| all.union(SignalSet::of(*other)));
-    let facts = Facts { command: CommandLimit::SCREEN, waits, ..Facts::BARE };
-    let view = found.look(&host, facts)?;
-    let judged: Vec<Judgement> =
-        view.members.iter().map(|member| view.judge(member, signal, To::Process)).collect();
-    let init = view.members.iter().find(|member| Some(member.process.id) == container.init);
-    let others: Vec<(Signal, Judgement)> = init
+    let facts = SnapshotOptions { command: CommandLimit::SCREEN, waits, ..SnapshotOptions::BARE };
+    let view = found.snapshot(&host, facts)?;
+    let judged: Vec<Prediction> = view
+        .processes
+        .iter()
+        .map(|member| view.predict(member, signal, Recipient::Process))
+        .collect();
+    let init = view.processes.iter().find(|member| Some(member.facts.id) == container.init);
+    let others: Vec<(Signal, Prediction)> = init
         .into_iter()
         .flat_map(|init| {
             let others = LEAVE.into_iter().filter(|other| *other != signal);
-            others.map(|other| (other, view.judge(init, other, To::Process)))
+            others.map(|other| (other, view.predict(init, other, Recipient::Process)))
         })
         .collect();
-    let case =
-        Case { container, plan: &plan, members: &view.members, judged: &judged, others: &others };
+    let case = DiagnosisInput {
+        container,
+        plan: &plan,
+        members: &view.processes,
+        judged: &judged,
+        others: &others,
+    };
     let findings = diagnose(&case);
     let name = container.qualified();
     let text: String = if context.ui.json {
@@ -89,14 +97,14 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<Exit, Error> {
         findings.iter().map(|finding| lines(finding, &context.ui)).collect()
     };
     context.print(&text)?;
-    Ok(Exit::Done)
+    Ok(ExitStatus::Done)
 }
 
 /// Where the texts of findings begin.
 const INDENT: usize = 9;
 
 fn lines(finding: &Finding, ui: &Ui) -> String {
-    let style = Style { color: ui.color, ..Style::default() };
+    let style = TableStyle { color: ui.color, ..TableStyle::default() };
     let pid = finding.pid.map_or_else(String::new, |pid| format!("{pid} "));
     let who =
         finding.comm.as_ref().map_or_else(String::new, |comm| format!("{pid}{}: ", safe(comm)));

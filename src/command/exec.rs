@@ -9,21 +9,21 @@ use std::path::PathBuf;
 use clap::{ArgMatches, Args};
 use serde_json::json;
 
-use super::{Command, account, arguments, command, may_act};
-use crate::action::exec::{Entered, Say, enter, terminal_size};
+use super::{Command, arguments, command, may_act, report_resolution};
+use crate::action::exec::{ExecEvent, ExecOutcome, enter, terminal_size};
 use crate::action::send::hold;
-use crate::analysis::container_process::Member;
-use crate::analysis::exec_plan::{EntryPlan, UserSpec, Wishes};
-use crate::analysis::selection::WentBy;
+use crate::analysis::container_process::ContainerProcess;
+use crate::analysis::exec_plan::{ExecOptions, ExecPlan, UserSpec};
+use crate::analysis::selection::Criteria;
 use crate::cli::Context;
-use crate::error::{Error, Exit};
+use crate::error::{Error, ExitStatus};
 use crate::model::cgroup::Freezer;
-use crate::model::container::State;
-use crate::model::namespace::{KINDS, Kind};
+use crate::model::container::ContainerState;
+use crate::model::namespace::{KINDS, NamespaceKind};
 use crate::model::pid::ContainerPid;
 use crate::output::text::safe_str;
-use crate::proc::{Facts, Host, ReadError};
-use crate::resolve::{Found, Purpose, resolve};
+use crate::proc::{Host, ReadError, SnapshotOptions};
+use crate::resolve::{Access, ResolvedContainer, resolve};
 
 /// Run a command inside a container, or its user's shell
 ///
@@ -110,35 +110,38 @@ pub const COMMAND: Command = command::<Exec>(
 
 fn kind(name: &str) -> Result<&'static str, String> {
     let all: Vec<&str> = KINDS.iter().map(|kind| kind.name).collect();
-    Kind::named(name).map(|kind| kind.name).ok_or_else(|| format!("there are {}", all.join(", ")))
+    NamespaceKind::named(name)
+        .map(|kind| kind.name)
+        .ok_or_else(|| format!("there are {}", all.join(", ")))
 }
 
-fn run(context: &Context, matches: &ArgMatches) -> Result<Exit, Error> {
+fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
     let arguments: Exec = arguments(matches)?;
     // Whatever fails before the command runs has one status, which scripts can tell from its own.
     go_in(context, &arguments).map_err(|mut error| {
-        let own = [Exit::Usage, Exit::CannotRun, Exit::NotFound];
-        if !own.contains(&error.exit) {
-            error.exit = Exit::CannotEnter;
+        let own = [ExitStatus::Usage, ExitStatus::CannotRun, ExitStatus::NotFound];
+        if !own.contains(&error.status) {
+            error.status = ExitStatus::CannotEnter;
         }
         error
     })
 }
 
-fn go_in(context: &Context, arguments: &Exec) -> Result<Exit, Error> {
+fn go_in(context: &Context, arguments: &Exec) -> Result<ExitStatus, Error> {
     let wishes = arguments.wishes()?;
     let host = context.host()?;
-    let found = resolve(&host, &arguments.container, Purpose::Act)?;
-    account(context, &found.container, &found.inventory);
-    may_act(&host, "enter a container", Exit::NotPermitted)?;
+    let found = resolve(&host, &arguments.container, Access::Act)?;
+    report_resolution(context, &found.container, &found.inventory);
+    may_act(&host, "enter a container", ExitStatus::NotPermitted)?;
     let name = found.container.qualified();
-    let member = &found.member(&host, arguments.pid, Facts::BARE)?;
-    let pid = member.process.id.pid;
+    let member = &found.process(&host, arguments.pid, SnapshotOptions::BARE)?;
+    let pid = member.facts.id.pid;
     let cannot = |why: &dyn std::fmt::Display| {
-        Error::new(Exit::CannotEnter, format!("cannot enter `{name}`")).because(why)
+        Error::new(ExitStatus::CannotEnter, format!("cannot enter `{name}`")).cause(why)
     };
     // Held first; what is read then is of the process that was meant, as long as that lives.
-    let held = hold(&host, &found, member, None, WentBy::default()).map_err(|why| cannot(&why))?;
+    let held =
+        hold(&host, &found, member, None, Criteria::default()).map_err(|why| cannot(&why))?;
     let facts = host.entry_facts(pid).map_err(|error| match error {
         ReadError::Denied => cannot(&"its root and namespaces are not yours to open")
             .hint("run as root, or with CAP_SYS_PTRACE and CAP_SYS_ADMIN"),
@@ -151,17 +154,17 @@ fn go_in(context: &Context, arguments: &Exec) -> Result<Exit, Error> {
         return Err(cannot(&"it is paused, and what is started in its cgroups would be too")
             .hint("resume it, or enter with `--no-cgroup`"));
     }
-    let plan = EntryPlan::new(&wishes, &facts).map_err(|why| cannot(&why))?;
+    let plan = ExecPlan::new(&wishes, &facts).map_err(|why| cannot(&why))?;
     if plan.is_exposed(&facts) {
         context.ui.warn("the container has CAP_SYS_PTRACE: it can trace what runs in its PID namespace with your rights; `--skip mnt,pid` stays out of its sight");
     }
-    let mut say = |say: Say| match say {
-        Say::Step(text) => context.ui.step(&safe_str(&text)),
-        Say::Warn(text) => context.ui.warn(&safe_str(&text)),
+    let mut say = |say: ExecEvent| match say {
+        ExecEvent::Step(text) => context.ui.step(&safe_str(&text)),
+        ExecEvent::Warn(text) => context.ui.warn(&safe_str(&text)),
     };
     match enter(&host, &held, &facts, &plan, !arguments.no_cgroup, &mut say)? {
-        Entered::Ended(status) => Ok(Exit(status)),
-        Entered::Left(pid, host_pid) => {
+        ExecOutcome::Ended(status) => Ok(ExitStatus(status)),
+        ExecOutcome::Left(pid, host_pid) => {
             let inside = pid.map(|pid| pid.get());
             let line = if context.ui.json {
                 let object = json!({
@@ -173,20 +176,20 @@ fn go_in(context: &Context, arguments: &Exec) -> Result<Exit, Error> {
                 format!("{inside} (on the host {host_pid})\n")
             };
             context.print(&line)?;
-            Ok(Exit::Done)
+            Ok(ExitStatus::Done)
         }
     }
 }
 
-fn is_frozen(host: &Host, found: &Found, member: &Member) -> bool {
-    let memberships = host.memberships(member.process.id.pid);
-    found.container.state == State::Paused
+fn is_frozen(host: &Host, found: &ResolvedContainer, member: &ContainerProcess) -> bool {
+    let memberships = host.memberships(member.facts.id.pid);
+    found.container.state == ContainerState::Paused
         || memberships.is_ok_and(|own| host.frozen(&own) != Freezer::Thawed)
 }
 
 impl Exec {
-    fn wishes(&self) -> Result<Wishes, Error> {
-        let usage = |why: String| Error::new(Exit::Usage, why);
+    fn wishes(&self) -> Result<ExecOptions, Error> {
+        let usage = |why: String| Error::new(ExitStatus::Usage, why);
         let user = self.user.as_ref().map(|user| UserSpec::parse(user.as_bytes())).transpose();
         let (stdin, stdout) = (std::io::stdin(), std::io::stdout());
         let at_terminal = stdin.is_terminal() && stdout.is_terminal();
@@ -195,7 +198,7 @@ impl Exec {
         for file in &self.env_file {
             let bytes = std::fs::read(file).map_err(|error| {
                 usage(format!("cannot read `{}`", file.display()))
-                    .because(match error.kind() {
+                    .cause(match error.kind() {
                         std::io::ErrorKind::NotFound => "no such file".into(),
                         _ => error.to_string(),
                     })
@@ -209,7 +212,7 @@ impl Exec {
         }
         set.extend(self.env.iter().filter_map(|one| variable(one.as_bytes())));
         let bytes = |word: &OsString| word.as_bytes().to_vec();
-        Ok(Wishes {
+        Ok(ExecOptions {
             only: self.ns.clone(),
             skip: self.skip.clone(),
             user: user.map_err(|why| usage(format!("-u: {why}")))?,

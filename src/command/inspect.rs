@@ -3,26 +3,26 @@
 use clap::{ArgMatches, Args};
 use serde_json::{Value as Json, json};
 
-use super::{Command, account, arguments, command};
-use crate::analysis::container_process::Member;
-use crate::analysis::delivery::To;
-use crate::analysis::inspection::{Neighbour, Portrait, mounts, namespaces, remarks};
+use super::{Command, arguments, command, report_resolution};
+use crate::analysis::container_process::ContainerProcess;
+use crate::analysis::delivery::Recipient;
+use crate::analysis::inspection::{Inspection, OtherContainer, mounts, namespaces, remarks};
 use crate::cli::Context;
-use crate::engine::{Depth, configured, discover, stop_plan};
-use crate::error::{Error, Exit};
-use crate::model::container::Runtime;
+use crate::engine::{SearchDepth, configured, discover, stop_plan};
+use crate::error::{Error, ExitStatus};
+use crate::model::container::EngineKind;
 use crate::model::pid::{ContainerPid, HostPid};
 use crate::model::process::Fact;
 use crate::model::signal::SignalSet;
-use crate::output::column::Style;
+use crate::output::column::TableStyle;
 use crate::output::inspect::facts;
 use crate::output::json::line;
 use crate::output::sections::{draw, object};
 use crate::output::text::{safe, safe_str};
-use crate::proc::{CommandLimit, Facts, Host, ReadError};
-use crate::resolve::processes::View;
-use crate::resolve::reference::Target;
-use crate::resolve::{Found, Purpose, resolve};
+use crate::proc::{CommandLimit, Host, ReadError, SnapshotOptions};
+use crate::resolve::processes::ContainerSnapshot;
+use crate::resolve::reference::ContainerRef;
+use crate::resolve::{Access, ResolvedContainer, resolve};
 
 /// Show one page on a container: what it is, shares, may do, uses and mounts
 ///
@@ -60,20 +60,23 @@ pub const COMMAND: Command = command::<Inspect>(
     ),
 ]);
 
-fn run(context: &Context, matches: &ArgMatches) -> Result<Exit, Error> {
+fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
     let arguments: Inspect = arguments(matches)?;
     let host = context.host()?;
-    let found = resolve(&host, &arguments.container, Purpose::Read)?;
+    let found = resolve(&host, &arguments.container, Access::Read)?;
     let container = &found.container;
-    account(context, container, &found.inventory);
+    report_resolution(context, container, &found.inventory);
     let plan = stop_plan(&host, container);
-    let signal = plan.signal_of(container.runtime);
-    let facts_wanted =
-        Facts { command: CommandLimit::SCREEN, waits: SignalSet::of(signal), ..Facts::BARE };
-    let view = found.look(&host, facts_wanted)?;
+    let signal = plan.signal_of(container.engine);
+    let facts_wanted = SnapshotOptions {
+        command: CommandLimit::SCREEN,
+        waits: SignalSet::of(signal),
+        ..SnapshotOptions::BARE
+    };
+    let view = found.snapshot(&host, facts_wanted)?;
     let member = arguments.member(&found, &view)?;
-    let id = member.process.id;
-    let judgement = view.judge(member, signal, To::Process);
+    let id = member.facts.id;
+    let judgement = view.predict(member, signal, Recipient::Process);
     let own_cgroup = container.cgroup.as_ref();
     let sheet = host.sheet(id.pid, own_cgroup);
     // Read by number: it has to be the same process still.
@@ -81,14 +84,14 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<Exit, Error> {
         return Err(ReadError::Gone.into());
     }
     let configured = configured(&host, container);
-    let portrait = Portrait {
+    let portrait = Inspection {
         host: &host.name,
         container,
         member,
         is_init: Some(id) == container.init,
-        is_host: container.runtime == Runtime::Bare && container.pid_ns == host.pid_ns,
+        is_host: container.engine == EngineKind::Bare && container.pid_ns == host.pid_ns,
         now: jiff::Timestamp::now(),
-        processes: (view.hidden == 0).then_some(view.members.len()),
+        processes: (view.hidden == 0).then_some(view.processes.len()),
         plan: &plan,
         on_stop: (signal, &judgement),
         sheet: &sheet,
@@ -97,31 +100,35 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<Exit, Error> {
         mounts: mounts(sheet.mounts.known().map_or(&[], Vec::as_slice), &sheet.host_mounts),
     };
     context.print(&text(context, &portrait))?;
-    Ok(Exit::Done)
+    Ok(ExitStatus::Done)
 }
 
 impl Inspect {
     /// Whom to look at: the process that was named, else the init, else the first there is.
-    fn member<'a>(&self, found: &Found, view: &'a View) -> Result<&'a Member, Error> {
+    fn member<'a>(
+        &self,
+        found: &ResolvedContainer,
+        view: &'a ContainerSnapshot,
+    ) -> Result<&'a ContainerProcess, Error> {
         let name = found.container.qualified();
         if let Some(pid) = self.pid {
-            let is_it = |member: &&Member| member.inside && member.pid == Some(pid);
-            return view.members.iter().find(is_it).ok_or_else(|| {
-                Error::new(Exit::NoProcess, format!("no process {pid} in `{name}`"))
+            let is_it = |member: &&ContainerProcess| member.in_container && member.pid == Some(pid);
+            return view.processes.iter().find(is_it).ok_or_else(|| {
+                Error::new(ExitStatus::NoProcess, format!("no process {pid} in `{name}`"))
                     .hint(format!("`cinspect ps {name}` lists them"))
             });
         }
         let on_host = self.on_host(found);
-        let named = on_host.and_then(|pid| view.members.iter().find(|m| m.process.id.pid == pid));
-        let init = || view.members.iter().find(|m| Some(m.process.id) == found.container.init);
-        named.or_else(init).or(view.members.first()).ok_or_else(|| ReadError::Gone.into())
+        let named = on_host.and_then(|pid| view.processes.iter().find(|m| m.facts.id.pid == pid));
+        let init = || view.processes.iter().find(|m| Some(m.facts.id) == found.container.init);
+        named.or_else(init).or(view.processes.first()).ok_or_else(|| ReadError::Gone.into())
     }
 
     /// The process of the host that was typed, where it is what found the container.
-    fn on_host(&self, found: &Found) -> Option<HostPid> {
-        match Target::parse(&self.container).ok()? {
-            Target::Pid(pid) => Some(pid),
-            Target::Word(word) => {
+    fn on_host(&self, found: &ResolvedContainer) -> Option<HostPid> {
+        match ContainerRef::parse(&self.container).ok()? {
+            ContainerRef::Pid(pid) => Some(pid),
+            ContainerRef::Word(word) => {
                 let container = &found.container;
                 let is = |text: &Option<String>| text.as_deref() == Some(word.as_str());
                 let begins = |id: &String| id.starts_with(&word);
@@ -136,9 +143,9 @@ impl Inspect {
 }
 
 /// Whose init is in which namespaces, of all other containers there are.
-fn neighbours(host: &Host, found: &Found) -> Vec<Neighbour> {
+fn neighbours(host: &Host, found: &ResolvedContainer) -> Vec<OtherContainer> {
     let partial = found.inventory.partial;
-    let all = partial.then(|| discover(host, Depth::Cgroups));
+    let all = partial.then(|| discover(host, SearchDepth::Cgroups));
     let containers = all.as_ref().map_or(&found.inventory.containers, |all| &all.containers);
     let own = &found.container;
     let others = containers.iter().filter(|other| other.init != own.init);
@@ -147,23 +154,23 @@ fn neighbours(host: &Host, found: &Found) -> Vec<Neighbour> {
             let namespaces: Vec<_> = host.namespaces(other.init?.pid);
             let is_known = |fact: &Fact<_>| fact.known().is_some();
             let name = other.qualified();
-            namespaces.iter().any(is_known).then_some(Neighbour { name, namespaces })
+            namespaces.iter().any(is_known).then_some(OtherContainer { name, namespaces })
         })
         .collect()
 }
 
-fn text(context: &Context, portrait: &Portrait<'_>) -> String {
+fn text(context: &Context, portrait: &Inspection<'_>) -> String {
     let ui = &context.ui;
     let remarks = remarks(portrait);
     if ui.json {
         return line(&json_of(portrait, &remarks));
     }
-    let style = Style {
+    let style = TableStyle {
         width: ui.width,
         color: ui.color,
         unicode: ui.unicode,
         now: portrait.now,
-        ..Style::default()
+        ..TableStyle::default()
     };
     let marks: Vec<(&'static str, String)> = remarks
         .iter()
@@ -173,7 +180,7 @@ fn text(context: &Context, portrait: &Portrait<'_>) -> String {
     draw(&safe_str(&title), &facts(), portrait, &marks, ui.verbose, &style)
 }
 
-fn json_of(portrait: &Portrait<'_>, remarks: &[crate::analysis::inspection::Remark]) -> Json {
+fn json_of(portrait: &Inspection<'_>, remarks: &[crate::analysis::inspection::Remark]) -> Json {
     let container = portrait.container;
     let mut all = serde_json::Map::new();
     all.insert("host".into(), json!(portrait.host));

@@ -5,13 +5,13 @@ use serde_json::Value as Json;
 
 use super::{Command, arguments, columns_section, command};
 use crate::cli::Context;
-use crate::engine::{Depth, ENGINES, count, discover};
-use crate::error::{Error, Exit};
-use crate::model::container::{Container, Runtime};
-use crate::output::column::{Column, Style, choose, defaults, help, is_whole, object};
+use crate::engine::{ENGINES, SearchDepth, count, discover};
+use crate::error::{Error, ExitStatus};
+use crate::model::container::{Container, EngineKind};
+use crate::output::column::{Column, TableStyle, choose, defaults, help, is_whole, object};
 use crate::output::columns::ls::{LS_COLUMNS, LsRow};
 use crate::output::json;
-use crate::output::table::{Line, draw};
+use crate::output::table::{TableLine, draw};
 use crate::output::text::safe_str;
 use crate::proc::Host;
 use crate::resolve::blind;
@@ -31,9 +31,9 @@ pub struct Ls {
     /// Do not shorten ids and images
     #[arg(long)]
     no_trunc: bool,
-    /// Only containers of this runtime: docker, podman, …, bare
-    #[arg(long, value_name = "NAME", value_parser = runtime)]
-    runtime: Vec<Runtime>,
+    /// Only containers of this engine: docker, podman, …, bare
+    #[arg(long, value_name = "NAME", value_parser = engine)]
+    engine: Vec<EngineKind>,
     /// Columns to show, or `help` for what there is; `+` before the first adds to the usual ones
     #[arg(short = 'o', long, value_name = "LIST")]
     columns: Option<String>,
@@ -44,7 +44,7 @@ pub const COMMAND: Command = command::<Ls>(
     &["list"],
     &[
         ("cinspect ls", "every container on this host"),
-        ("cinspect ls --runtime podman", "those that Podman made, of every user"),
+        ("cinspect ls --engine podman", "those that Podman made, of every user"),
         ("cinspect --json ls web", "those called web…, one JSON object a line"),
         ("cinspect ls -o name,cgroup", "where each one is in the cgroup tree"),
     ],
@@ -56,24 +56,24 @@ pub const COMMAND: Command = command::<Ls>(
 ])
 .sections(|| vec![columns_section(LS_COLUMNS)]);
 
-fn runtime(name: &str) -> Result<Runtime, String> {
-    let all = ENGINES.iter().map(|engine| engine.runtime()).chain([Runtime::Bare]);
-    let names: Vec<Runtime> = all.collect();
+fn engine(name: &str) -> Result<EngineKind, String> {
+    let all = ENGINES.iter().map(|engine| engine.kind()).chain([EngineKind::Bare]);
+    let names: Vec<EngineKind> = all.collect();
     names.iter().copied().find(|runtime| runtime.name() == name).ok_or_else(|| {
         let known: Vec<&str> = names.iter().map(|runtime| runtime.name()).collect();
         format!("there are {}", known.join(", "))
     })
 }
 
-fn run(context: &Context, matches: &ArgMatches) -> Result<Exit, Error> {
+fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
     let arguments: Ls = arguments(matches)?;
     let ui = &context.ui;
     if arguments.columns.as_deref() == Some("help") {
         context.print(&help(LS_COLUMNS))?;
-        return Ok(Exit::Done);
+        return Ok(ExitStatus::Done);
     }
     let host = context.host()?;
-    let inventory = discover(&host, Depth::Everything);
+    let inventory = discover(&host, SearchDepth::Everything);
     let rows: Vec<LsRow> = inventory
         .containers
         .iter()
@@ -87,7 +87,7 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<Exit, Error> {
         .collect();
     // Who asks for some containers does not ask what is wrong with others.
     if arguments.names.is_empty() {
-        for complaint in &inventory.complaints {
+        for complaint in &inventory.diagnostics {
             ui.warn(&safe_str(complaint));
         }
     }
@@ -110,7 +110,7 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<Exit, Error> {
     }
     let text = arguments.text(context, &rows)?;
     context.print(&text)?;
-    Ok(Exit::Done)
+    Ok(ExitStatus::Done)
 }
 
 fn row(host: &Host, container: &Container, processes: Option<usize>, short: bool) -> LsRow {
@@ -130,7 +130,7 @@ impl Ls {
                 || container.qualified().contains(text)
                 || container.name.as_deref().is_some_and(|name| name.contains(text))
         };
-        (self.runtime.is_empty() || self.runtime.contains(&container.runtime))
+        (self.engine.is_empty() || self.engine.contains(&container.engine))
             && (self.names.is_empty() || self.names.iter().any(|name| has(name)))
     }
 
@@ -152,20 +152,20 @@ impl Ls {
         }
         let columns = match &self.columns {
             Some(list) => choose(LS_COLUMNS, list).map_err(|unknown| {
-                Error::new(Exit::Usage, unknown.to_string()).hint(unknown.hint())
+                Error::new(ExitStatus::Usage, unknown.to_string()).hint(unknown.hint())
             })?,
             None => usual(rows),
         };
-        let style = Style {
+        let style = TableStyle {
             width: ui.width.filter(|_| !self.no_trunc),
             color: ui.color,
             unicode: ui.unicode,
             now: jiff::Timestamp::now(),
             header: true,
             chosen: is_whole(self.columns.as_deref()),
-            ..Style::default()
+            ..TableStyle::default()
         };
-        let lines: Vec<Line<'_, LsRow>> = rows.iter().map(Line::flat).collect();
+        let lines: Vec<TableLine<'_, LsRow>> = rows.iter().map(TableLine::flat).collect();
         Ok(draw(&columns, &lines, &style))
     }
 }

@@ -20,7 +20,7 @@ use clap::{ArgMatches, Args, FromArgMatches};
 
 use crate::cli::Context;
 use crate::engine::Inventory;
-use crate::error::{Error, Exit};
+use crate::error::{Error, ExitStatus};
 use crate::model::container::Container;
 use crate::model::signal::{Signal, SignalNumber};
 use crate::output::column::Column;
@@ -54,7 +54,7 @@ pub struct Command {
     pub sections: fn() -> Vec<Section>,
     augment: fn(clap::Command) -> clap::Command,
     /// Carries it out.
-    pub run: fn(&Context, &ArgMatches) -> Result<Exit, Error>,
+    pub run: fn(&Context, &ArgMatches) -> Result<ExitStatus, Error>,
 }
 
 /// THE TABLE.
@@ -98,7 +98,7 @@ const fn command<A: Args + FromArgMatches>(
     name: &'static str,
     aliases: &'static [&'static str],
     examples: &'static [Example],
-    run: fn(&Context, &ArgMatches) -> Result<Exit, Error>,
+    run: fn(&Context, &ArgMatches) -> Result<ExitStatus, Error>,
 ) -> Command {
     Command {
         name,
@@ -112,24 +112,25 @@ const fn command<A: Args + FromArgMatches>(
 }
 
 /// Whether this host's processes can be acted on from here, or why not and what to do.
-fn may_act(host: &Host, what: &str, exit: Exit) -> Result<(), Error> {
+fn may_act(host: &Host, what: &str, exit: ExitStatus) -> Result<(), Error> {
     host.may_act().map_err(|why| {
         Error::new(exit, format!("cannot {what} from here"))
-            .because(why)
+            .cause(why)
             .hint("run cinspect in the host's PID namespace (`--pid=host`, `hostPID: true`)")
     })
 }
 
 /// A signal that was typed where it has to be one.
 fn named_signal(text: &str) -> Result<Signal, Error> {
-    let unknown = || Error::new(Exit::Usage, format!("`{text}` is no signal that a process gets"));
+    let unknown =
+        || Error::new(ExitStatus::Usage, format!("`{text}` is no signal that a process gets"));
     signal_number(text)?.signal().ok_or_else(unknown)
 }
 
 /// A signal that was typed, or 0.
 fn signal_number(text: &str) -> Result<SignalNumber, Error> {
     SignalNumber::parse(text).map_err(|unknown| {
-        let error = Error::new(Exit::Usage, unknown.to_string());
+        let error = Error::new(ExitStatus::Usage, unknown.to_string());
         match unknown.suggestion {
             Some(near) => {
                 error.hint(format!("did you mean `{near}`? `cinspect signal -l` lists them"))
@@ -142,7 +143,7 @@ fn signal_number(text: &str) -> Result<SignalNumber, Error> {
 /// The arguments of a command as its own type.
 fn arguments<A: FromArgMatches>(matches: &ArgMatches) -> Result<A, Error> {
     A::from_arg_matches(matches)
-        .map_err(|error| Error::new(Exit::Usage, "bad command line").because(error))
+        .map_err(|error| Error::new(ExitStatus::Usage, "bad command line").cause(error))
 }
 
 /// The first example of each command, for the tool's own help.
@@ -169,10 +170,10 @@ fn columns_section<R>(table: &'static [Column<R>]) -> Section {
 }
 
 /// Tells how a container was found, with `-v`, and what every user of it should know.
-fn account(context: &Context, container: &Container, inventory: &Inventory) {
+fn report_resolution(context: &Context, container: &Container, inventory: &Inventory) {
     let ui = &context.ui;
     let name = container.qualified();
-    for complaint in &inventory.complaints {
+    for complaint in &inventory.diagnostics {
         ui.step(&format!("not believed: {}", safe_str(complaint)));
     }
     for evidence in &container.evidence {

@@ -7,27 +7,27 @@ use clap::{ArgMatches, Args};
 use regex::bytes::Regex;
 use serde_json::Value as Json;
 
-use super::{Command, account, arguments, command, may_act, signal_number};
-use crate::action::send::Order;
-use crate::action::signal_many::{CaughtUp, Errand, MAX_ROUNDS, choose, facts};
-use crate::analysis::container_process::Member;
-use crate::analysis::delivery::Judgement;
+use super::{Command, arguments, command, may_act, report_resolution, signal_number};
+use crate::action::send::SignalRequest;
+use crate::action::signal_many::{MAX_ROUNDS, RescanOutcome, SignalBatch, choose, facts};
+use crate::analysis::container_process::ContainerProcess;
+use crate::analysis::delivery::Prediction;
 use crate::analysis::selection::Selector;
 use crate::cli::Context;
 use crate::engine::stop_plan;
-use crate::error::{Error, Exit};
+use crate::error::{Error, ExitStatus};
 use crate::model::capability;
-use crate::model::container::{Container, Runtime};
+use crate::model::container::{Container, EngineKind};
 use crate::model::pid::{ContainerPid, HostPid};
 use crate::model::signal::{DefaultAction, Signal, SignalNumber};
-use crate::model::stop_policy::StopPlan;
+use crate::model::stop_policy::StopPolicy;
 use crate::model::verdict::Verdict;
-use crate::output::column::{Style, defaults, object};
+use crate::output::column::{TableStyle, defaults, object};
 use crate::output::columns::signal::{SIGNAL_COLUMNS, SignalRow};
 use crate::output::json;
-use crate::output::table::{Line, draw};
+use crate::output::table::{TableLine, draw};
 use crate::output::text::{parse_duration, safe, safe_str};
-use crate::resolve::{Purpose, resolve};
+use crate::resolve::{Access, resolve};
 
 /// Send a signal to processes of a container: its init, or those that are chosen
 ///
@@ -80,7 +80,7 @@ pub struct Send {
     tree: Vec<ContainerPid>,
     /// The processes of a process group, by its number inside
     #[arg(long, value_name = "N", help_heading = "Which processes (default: the init)")]
-    group: Vec<ContainerPid>,
+    pgroup: Vec<ContainerPid>,
     /// Every process of the container, those that appear meanwhile too
     #[arg(long, help_heading = "Which processes (default: the init)")]
     all: bool,
@@ -138,32 +138,32 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     parse_duration(text).map_err(|error| format!("{error}; {}", error.hint()))
 }
 
-fn run(context: &Context, matches: &ArgMatches) -> Result<Exit, Error> {
+fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
     let arguments: Send = arguments(matches)?;
     if arguments.list {
         context.print(&list())?;
-        return Ok(Exit::Done);
+        return Ok(ExitStatus::Done);
     }
     let signal = arguments.signal.as_ref().or(arguments.by_option.as_ref());
     let (Some(word), Some(signal)) = (&arguments.container, signal) else {
-        return Err(Error::new(Exit::Usage, "signal takes a container and a signal"));
+        return Err(Error::new(ExitStatus::Usage, "signal takes a container and a signal"));
     };
     let number = signal_number(signal).map_err(|error| match SignalNumber::parse(word) {
-        Ok(_) => Error::new(Exit::Usage, format!("`{signal}` is no signal"))
+        Ok(_) => Error::new(ExitStatus::Usage, format!("`{signal}` is no signal"))
             .hint(format!("the container comes first: `cinspect signal {signal} {word}`")),
         Err(_) => error,
     })?;
-    let order = Order { signal: number, value: arguments.queue };
+    let order = SignalRequest { signal: number, value: arguments.queue };
     let selectors = arguments.selectors()?;
     let host = context.host()?;
-    let found = resolve(&host, word, Purpose::Act)?;
-    account(context, &found.container, &found.inventory);
-    let view = found.look(&host, facts(&selectors, order.signal))?;
+    let found = resolve(&host, word, Access::Act)?;
+    report_resolution(context, &found.container, &found.inventory);
+    let view = found.snapshot(&host, facts(&selectors, order.signal))?;
     let chosen = choose(&found, &view, &selectors, arguments.except_init)?;
-    let mut errand = Errand::new(&host, &found, order, &selectors);
-    let judged: Vec<(&Member, Judgement)> = chosen
+    let mut errand = SignalBatch::new(&host, &found, order, &selectors);
+    let judged: Vec<(&ContainerProcess, Prediction)> = chosen
         .iter()
-        .filter_map(|at| Some((&view.members[at.member], errand.judge(&view, *at)?)))
+        .filter_map(|at| Some((&view.processes[at.member], errand.judge(&view, *at)?)))
         .collect();
     if arguments.require_handler {
         refuse_without_handler(&judged, order.signal)?;
@@ -176,18 +176,18 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<Exit, Error> {
         errand.rehearse(&view, &chosen);
         return tell(context, &errand);
     }
-    may_act(&host, "send a signal", Exit::NotPermitted)?;
+    may_act(&host, "send a signal", ExitStatus::NotPermitted)?;
     errand.send(&view, &chosen, arguments.all && !arguments.except_init)?;
     if arguments.all {
         let came_to = errand.catch_up(&selectors, arguments.except_init, arguments.require_handler);
         let name = found.container.qualified();
         let name = safe_str(&name);
         match came_to {
-            CaughtUp::All => {}
-            CaughtUp::StillGrowing => context.ui.warn(&format!(
+            RescanOutcome::All => {}
+            RescanOutcome::StillGrowing => context.ui.warn(&format!(
                 "{name}: still making new processes after {MAX_ROUNDS} rounds; those of the last moment were not told"
             )),
-            CaughtUp::WithoutInit(left) => context.ui.warn(&format!(
+            RescanOutcome::WithoutInit(left) => context.ui.warn(&format!(
                 "{name}: its init has ended, and the {left} processes that appeared since were not told: they may be of the container that its engine has started anew"
             )),
         }
@@ -197,7 +197,7 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<Exit, Error> {
     }
     let waited = arguments.finish(&mut errand)?;
     let exit = tell(context, &errand)?;
-    Ok(if exit == Exit::Done { waited } else { exit })
+    Ok(if exit == ExitStatus::Done { waited } else { exit })
 }
 
 fn list() -> String {
@@ -225,13 +225,16 @@ impl Send {
         selectors.extend(self.matching.iter().cloned().map(Selector::Match));
         selectors.extend(self.user.iter().cloned().map(Selector::User));
         selectors.extend(self.tree.iter().copied().map(Selector::Tree));
-        selectors.extend(self.group.iter().copied().map(Selector::Group));
+        selectors.extend(self.pgroup.iter().copied().map(Selector::Group));
         selectors.extend(self.all.then_some(Selector::All));
         if selectors.is_empty() {
             if self.except_init {
-                return Err(Error::new(Exit::Usage, "`--except-init` leaves nothing to signal")
-                    .because("without a selector the init alone is meant")
-                    .hint("for every process but the init, say `--all --except-init`"));
+                return Err(Error::new(
+                    ExitStatus::Usage,
+                    "`--except-init` leaves nothing to signal",
+                )
+                .cause("without a selector the init alone is meant")
+                .hint("for every process but the init, say `--all --except-init`"));
             }
             selectors.push(Selector::Init);
         }
@@ -239,9 +242,9 @@ impl Send {
     }
 
     /// Waits and kills as asked; the exit status that comes of it.
-    fn finish(&self, errand: &mut Errand<'_>) -> Result<Exit, Error> {
+    fn finish(&self, errand: &mut SignalBatch<'_>) -> Result<ExitStatus, Error> {
         if self.wait.is_none() && self.kill_after.is_none() {
-            return Ok(Exit::Done);
+            return Ok(ExitStatus::Done);
         }
         let begun = Instant::now();
         let limit = self.wait.flatten().and_then(|limit| begun.checked_add(limit));
@@ -259,38 +262,38 @@ impl Send {
             ended = errand.wait(Some(limit.map_or(patience, |limit| limit.min(patience))))?;
         }
         errand.note_outcomes(&ended, &killed);
-        Ok(if ended.contains(&Some(false)) { Exit::TimedOut } else { Exit::Done })
+        Ok(if ended.contains(&Some(false)) { ExitStatus::TimedOut } else { ExitStatus::Done })
     }
 }
 
 fn refuse_without_handler(
-    judged: &[(&Member, Judgement)],
+    judged: &[(&ContainerProcess, Prediction)],
     signal: SignalNumber,
 ) -> Result<(), Error> {
     let without: Vec<String> = judged
         .iter()
-        .filter(|(_, judgement)| !judgement.is_heard())
+        .filter(|(_, judgement)| !judgement.is_received())
         .map(|(member, judgement)| format!("{} ({})", who(member), judgement.verdict.name()))
         .collect();
     if without.is_empty() {
         return Ok(());
     }
-    Err(Error::new(Exit::NothingSent, "nothing was sent")
-        .because(format!("no handler for {signal} in {}", without.join(", ")))
+    Err(Error::new(ExitStatus::NothingSent, "nothing was sent")
+        .cause(format!("no handler for {signal} in {}", without.join(", ")))
         .hint("leave out `--require-handler` to send it all the same"))
 }
 
 /// A process as messages name it: `13 nginx`.
-fn who(member: &Member) -> String {
+fn who(member: &ContainerProcess) -> String {
     let pid = member.pid.map_or_else(|| "-".into(), |pid| pid.to_string());
-    format!("{pid} {}", safe(&member.process.stat.comm))
+    format!("{pid} {}", safe(&member.facts.stat.comm))
 }
 
 /// Says of each target that nothing comes of it, why, and what would.
 fn warn_of_nothing(
     context: &Context,
     container: &Container,
-    judged: &[(&Member, Judgement)],
+    judged: &[(&ContainerProcess, Prediction)],
     signal: SignalNumber,
 ) {
     const MOST: usize = 5;
@@ -302,7 +305,7 @@ fn warn_of_nothing(
     };
     let nothing: Vec<_> = judged.iter().filter(|(_, j)| is_nothing(j.verdict)).collect();
     // What every program ignores by default is sent to be ignored by most.
-    let by_default = |judgement: &Judgement| {
+    let by_default = |judgement: &Prediction| {
         judgement.verdict == Verdict::Ignored
             && signal.signal().is_some_and(|signal| {
                 matches!(signal.default_action(), DefaultAction::Ignore | DefaultAction::Continue)
@@ -313,17 +316,17 @@ fn warn_of_nothing(
         let what = match judgement.verdict {
             Verdict::Ignored => "ignores it",
             Verdict::Discarded => "is not told",
-            Verdict::None => "has ended already, and its parent has not reaped it",
+            Verdict::NoEffect => "has ended already, and its parent has not reaped it",
             Verdict::Pending => "blocks it, and nobody waits for it",
             Verdict::Delayed => "does not get it yet",
             _ => "may or may not get it",
         };
-        let note = judgement.note.as_ref().filter(|_| judgement.verdict != Verdict::None);
+        let note = judgement.note.as_ref().filter(|_| judgement.verdict != Verdict::NoEffect);
         let why = note.map_or_else(String::new, |note| format!(": {note}"));
         let remedy = match judgement.verdict {
             Verdict::Discarded => "; KILL would end it, and `--all --except-init` tells the others",
             Verdict::Ignored | Verdict::Pending => "; KILL would end it",
-            Verdict::Delayed if member.process.stat.state.is_stopped() => "; CONT lets it run",
+            Verdict::Delayed if member.facts.stat.state.is_stopped() => "; CONT lets it run",
             _ => "",
         };
         context.ui.warn(&format!("{name}: {signal}: {} {what}{why}{remedy}", who(member)));
@@ -338,24 +341,26 @@ fn warn_of_nothing(
 fn warn_of_return(
     context: &Context,
     container: &Container,
-    plan: &StopPlan,
-    judged: &[(&Member, Judgement)],
+    plan: &StopPolicy,
+    judged: &[(&ContainerProcess, Prediction)],
     signal: SignalNumber,
 ) {
     // Of what a handler does only that much is known: by these a program is told to leave.
-    let leave = [Signal::TERM, Signal::INT, Signal::QUIT, plan.signal_of(container.runtime)];
+    let leave = [Signal::TERM, Signal::INT, Signal::QUIT, plan.signal_of(container.engine)];
     let told_to_leave = signal.signal().is_some_and(|signal| leave.contains(&signal));
-    let may_end = |(member, judgement): &(&Member, Judgement)| {
-        Some(member.process.id) == container.init
-            && (judgement.verdict.is_end() || (judgement.is_heard() && told_to_leave))
+    let may_end = |(member, judgement): &(&ContainerProcess, Prediction)| {
+        Some(member.facts.id) == container.init
+            && (judgement.verdict.is_end() || (judgement.is_received() && told_to_leave))
     };
     if !judged.iter().any(may_end) {
         return;
     }
-    if let Some(why) = plan.comes_back(container.runtime) {
+    if let Some(why) = plan.comes_back(container.engine) {
         let name = container.qualified();
-        let hidden = match container.runtime {
-            Runtime::Docker => " (`docker stop` would note that it was by hand; a signal does not)",
+        let hidden = match container.engine {
+            EngineKind::Docker => {
+                " (`docker stop` would note that it was by hand; a signal does not)"
+            }
             _ => "",
         };
         context.ui.note(&format!("{}: if this ends it: {why}{hidden}", safe_str(&name)));
@@ -363,7 +368,7 @@ fn warn_of_return(
 }
 
 /// Prints what was done; the exit status that says the same.
-fn tell(context: &Context, errand: &Errand<'_>) -> Result<Exit, Error> {
+fn tell(context: &Context, errand: &SignalBatch<'_>) -> Result<ExitStatus, Error> {
     let ui = &context.ui;
     if ui.json {
         let objects: Vec<Json> =
@@ -375,37 +380,38 @@ fn tell(context: &Context, errand: &Errand<'_>) -> Result<Exit, Error> {
         if errand.rows.iter().any(|row| row.tid.is_some()) {
             columns.splice(1..1, tid);
         }
-        let style = Style {
+        let style = TableStyle {
             width: ui.width,
             color: ui.color,
             unicode: ui.unicode,
             now: jiff::Timestamp::now(),
             header: true,
-            ..Style::default()
+            ..TableStyle::default()
         };
-        let lines: Vec<Line<'_, SignalRow>> = errand.rows.iter().map(Line::flat).collect();
+        let lines: Vec<TableLine<'_, SignalRow>> =
+            errand.rows.iter().map(TableLine::flat).collect();
         context.print(&draw(&columns, &lines, &style))?;
     }
     if errand.forbidden {
-        let error = Error::new(Exit::NotPermitted, "not every signal was sent");
+        let error = Error::new(ExitStatus::NotPermitted, "not every signal was sent");
         let have = capability::have(caps::Capability::CAP_KILL);
         return Err(if have {
-            error.because("the kernel forbids it (EPERM), though we have CAP_KILL")
+            error.cause("the kernel forbids it (EPERM), though we have CAP_KILL")
         } else {
-            error.because("it takes CAP_KILL, or the same user").hint("run as root")
+            error.cause("it takes CAP_KILL, or the same user").hint("run as root")
         });
     }
     let sent = errand.rows.iter().any(|row| row.sent != Some(false));
     if sent && errand.refused > 0 {
         let (refused, all) = (errand.refused, errand.rows.len());
-        return Err(Error::new(Exit::Failed, "not every signal was sent")
-            .because(format!("{refused} of {all} processes live and were not told"))
+        return Err(Error::new(ExitStatus::Failed, "not every signal was sent")
+            .cause(format!("{refused} of {all} processes live and were not told"))
             .hint("the lines above say why each"));
     }
     if sent {
-        return Ok(Exit::Done);
+        return Ok(ExitStatus::Done);
     }
-    Err(Error::new(Exit::NoProcess, "nothing was sent")
-        .because("every process that was meant had ended or changed")
+    Err(Error::new(ExitStatus::NoProcess, "nothing was sent")
+        .cause("every process that was meant had ended or changed")
         .hint("look again with `cinspect ps`"))
 }

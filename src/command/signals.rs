@@ -5,19 +5,19 @@ use std::rc::Rc;
 use clap::{ArgMatches, Args};
 use serde_json::Value as Json;
 
-use super::{Command, account, arguments, columns_section, command, named_signal};
-use crate::analysis::delivery::To;
+use super::{Command, arguments, columns_section, command, named_signal, report_resolution};
+use crate::analysis::delivery::Recipient;
 use crate::cli::Context;
 use crate::engine::stop_plan;
-use crate::error::{Error, Exit};
+use crate::error::{Error, ExitStatus};
 use crate::model::pid::ContainerPid;
 use crate::model::signal::{Signal, SignalSet};
-use crate::output::column::{Column, Style, choose, defaults, help, is_whole, object};
+use crate::output::column::{Column, TableStyle, choose, defaults, help, is_whole, object};
 use crate::output::columns::signals::{SIGNALS_COLUMNS, SignalsRow};
 use crate::output::json;
-use crate::output::table::{Line, draw};
-use crate::proc::{Facts, ThreadsToo};
-use crate::resolve::{Purpose, resolve};
+use crate::output::table::{TableLine, draw};
+use crate::proc::{SnapshotOptions, ThreadsToo};
+use crate::resolve::{Access, resolve};
 
 /// Show signal by signal what each process does with it, who blocks it, who waits for it, and what it
 /// would do
@@ -70,66 +70,67 @@ pub const COMMAND: Command = command::<Signals>(
 /// What people stop things with.
 const USUAL: [Signal; 5] = [Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT, Signal::KILL];
 
-fn run(context: &Context, matches: &ArgMatches) -> Result<Exit, Error> {
+fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
     let arguments: Signals = arguments(matches)?;
     if let Some(hex) = &arguments.decode {
         return decode(context, hex);
     }
     if arguments.columns.as_deref() == Some("help") {
         context.print(&help(SIGNALS_COLUMNS))?;
-        return Ok(Exit::Done);
+        return Ok(ExitStatus::Done);
     }
     let columns = match &arguments.columns {
-        Some(list) => choose(SIGNALS_COLUMNS, list)
-            .map_err(|unknown| Error::new(Exit::Usage, unknown.to_string()).hint(unknown.hint()))?,
+        Some(list) => choose(SIGNALS_COLUMNS, list).map_err(|unknown| {
+            Error::new(ExitStatus::Usage, unknown.to_string()).hint(unknown.hint())
+        })?,
         None => defaults(SIGNALS_COLUMNS),
     };
     let Some(word) = &arguments.container else {
-        return Err(Error::new(Exit::Usage, "signals takes a container"));
+        return Err(Error::new(ExitStatus::Usage, "signals takes a container"));
     };
     let asked: Vec<Signal> =
         arguments.signals.iter().map(|text| named_signal(text)).collect::<Result<_, _>>()?;
     let host = context.host()?;
-    let found = resolve(&host, word, Purpose::Read)?;
-    account(context, &found.container, &found.inventory);
+    let found = resolve(&host, word, Access::Read)?;
+    report_resolution(context, &found.container, &found.inventory);
     let waits = match asked.is_empty() {
         true => SignalSet::ALL,
         false => {
             asked.iter().fold(SignalSet::EMPTY, |set, signal| set.union(SignalSet::of(*signal)))
         }
     };
-    let facts = Facts { threads: ThreadsToo::Yes, waits, ..Facts::BARE };
-    let view = found.look(&host, facts)?;
+    let facts = SnapshotOptions { threads: ThreadsToo::Yes, waits, ..SnapshotOptions::BARE };
+    let view = found.snapshot(&host, facts)?;
     for pid in &arguments.pid {
-        if !view.members.iter().any(|member| member.pid == Some(*pid)) {
+        if !view.processes.iter().any(|member| member.pid == Some(*pid)) {
             let name = found.container.qualified();
-            return Err(Error::new(Exit::NoProcess, format!("no process {pid} in `{name}`"))
+            return Err(Error::new(ExitStatus::NoProcess, format!("no process {pid} in `{name}`"))
                 .hint(format!("`cinspect ps {name}` shows them")));
         }
     }
-    let stop = stop_plan(&host, &found.container).signal_of(found.container.runtime);
+    let stop = stop_plan(&host, &found.container).signal_of(found.container.engine);
     let usual = |signal: Signal| USUAL.contains(&signal) || signal == stop;
     let wanted = |pid: Option<ContainerPid>| {
         arguments.pid.is_empty() || pid.is_some_and(|pid| arguments.pid.contains(&pid))
     };
     let mut rows: Vec<SignalsRow> = Vec::new();
-    for member in view.members.iter().filter(|member| wanted(member.pid)) {
+    for member in view.processes.iter().filter(|member| wanted(member.pid)) {
         let signals = if asked.is_empty() { Signal::all().collect() } else { asked.clone() };
         for signal in signals {
             let row = SignalsRow {
-                labels: Rc::clone(&view.labels),
-                member: member.clone(),
+                context: Rc::clone(&view.context),
+                process: member.clone(),
                 signal,
-                judgement: view.judge(member, signal, To::Process),
+                prediction: view.predict(member, signal, Recipient::Process),
             };
             if !asked.is_empty() || context.ui.json || usual(signal) || row.is_of_note() {
                 rows.push(row);
             }
         }
     }
-    rows.sort_by_key(|row| (row.member.pid, row.member.process.id.pid, row.signal.number()));
+    rows.sort_by_key(|row| (row.process.pid, row.process.facts.id.pid, row.signal.number()));
     context.print(&text(context, &columns, &rows, is_whole(arguments.columns.as_deref())))?;
-    Ok(Exit::Done)
+    Ok(ExitStatus::Done)
 }
 
 fn text(
@@ -145,35 +146,35 @@ fn text(
             .map(|row| json::line(&Json::Object(object(SIGNALS_COLUMNS, row))))
             .collect();
     }
-    let style = Style {
+    let style = TableStyle {
         width: ui.width,
         color: ui.color,
         unicode: ui.unicode,
         now: jiff::Timestamp::now(),
         header: true,
         chosen,
-        ..Style::default()
+        ..TableStyle::default()
     };
-    let lines: Vec<Line<'_, SignalsRow>> = rows.iter().map(Line::flat).collect();
+    let lines: Vec<TableLine<'_, SignalsRow>> = rows.iter().map(TableLine::flat).collect();
     draw(columns, &lines, &style)
 }
 
 /// A mask as the kernel prints it, with or without what stands before it there.
-fn decode(context: &Context, given: &str) -> Result<Exit, Error> {
+fn decode(context: &Context, given: &str) -> Result<ExitStatus, Error> {
     let digits = given.rsplit([':', '\t', ' ']).next().unwrap_or(given);
     let digits = digits.strip_prefix("0x").or(digits.strip_prefix("0X")).unwrap_or(digits);
     let set = SignalSet::from_hex(digits.as_bytes()).ok_or_else(|| {
-        Error::new(Exit::Usage, format!("`{given}` is no mask"))
-            .because("a mask is at most 16 hexadecimal digits")
+        Error::new(ExitStatus::Usage, format!("`{given}` is no mask"))
+            .cause("a mask is at most 16 hexadecimal digits")
             .hint("they stand in `/proc/PID/status`: SigBlk, SigIgn, SigCgt, SigPnd, ShdPnd")
     })?;
     if context.ui.json {
         context.print(&json::line(&Json::from(set.names())))?;
-        return Ok(Exit::Done);
+        return Ok(ExitStatus::Done);
     }
     let lines = set.iter().map(|signal| {
         format!("{:>2}  {:<9}  {}\n", signal.number(), signal.name(), signal.describe())
     });
     context.print(&lines.collect::<String>())?;
-    Ok(Exit::Done)
+    Ok(ExitStatus::Done)
 }

@@ -12,10 +12,10 @@ use clap_complete::engine::{
 
 use super::{begins, candidate};
 use crate::action::copy::names_inside;
-use crate::analysis::copy_rules::Side;
+use crate::analysis::copy_rules::Endpoint;
 use crate::cli::cli;
-use crate::engine::{Depth, ENGINES, discover};
-use crate::model::container::{Container, Runtime};
+use crate::engine::{ENGINES, SearchDepth, discover};
+use crate::model::container::{Container, EngineKind};
 use crate::model::namespace::KINDS;
 use crate::model::signal::Signal;
 use crate::output::column::Column;
@@ -23,19 +23,19 @@ use crate::output::columns::ls::LS_COLUMNS;
 use crate::output::columns::ps::PS_COLUMNS;
 use crate::output::columns::signals::SIGNALS_COLUMNS;
 use crate::output::text::safe;
-use crate::proc::{CommandLimit, Facts, Host, ThreadsToo};
-use crate::resolve::processes::View;
+use crate::proc::{CommandLimit, Host, SnapshotOptions, ThreadsToo};
+use crate::resolve::processes::ContainerSnapshot;
 use crate::resolve::reference::is_kind;
-use crate::resolve::{Found, Purpose, resolve};
+use crate::resolve::{Access, ResolvedContainer, resolve};
 
 /// The line that is completed: what stands in it apart from the word under the cursor.
 #[derive(Clone, Debug)]
-pub struct Line {
+pub struct CompletionLine {
     host_root: PathBuf,
     container: Option<String>,
 }
 
-impl Line {
+impl CompletionLine {
     /// Reads what is there, however unfinished.
     pub fn new(words: &[OsString], at: usize) -> Self {
         let mut others: Vec<OsString> = words.get(..at).unwrap_or_default().to_vec();
@@ -55,10 +55,12 @@ impl Line {
         // `cp` names its containers with a path behind.
         let of_path = || -> Option<String> {
             let paths = inner?.try_get_raw("paths").ok()??;
-            paths.map(|path| Side::parse(path.as_bytes(), is_kind)).find_map(|side| match side {
-                Side::Inside(name, _) => Some(name),
-                _ => None,
-            })
+            paths.map(|path| Endpoint::parse(path.as_bytes(), is_kind)).find_map(
+                |side| match side {
+                    Endpoint::Inside(name, _) => Some(name),
+                    _ => None,
+                },
+            )
         };
         let container = first("container").or_else(|| first("containers")).or_else(of_path);
         Self { host_root, container }
@@ -68,16 +70,17 @@ impl Line {
         Host::new(&self.host_root).ok()
     }
 
-    fn found(&self) -> Option<(Host, Found)> {
+    fn found(&self) -> Option<(Host, ResolvedContainer)> {
         let host = self.host()?;
-        let found = resolve(&host, self.container.as_deref()?, Purpose::Read).ok()?;
+        let found = resolve(&host, self.container.as_deref()?, Access::Read).ok()?;
         Some((host, found))
     }
 
-    fn view(&self, threads: ThreadsToo) -> Option<(View, usize)> {
+    fn view(&self, threads: ThreadsToo) -> Option<(ContainerSnapshot, usize)> {
         let (host, found) = self.found()?;
-        let facts = Facts { command: CommandLimit::SCREEN, threads, ..Facts::BARE };
-        Some((found.look(&host, facts).ok()?, found.container.depth))
+        let facts =
+            SnapshotOptions { command: CommandLimit::SCREEN, threads, ..SnapshotOptions::BARE };
+        Some((found.snapshot(&host, facts).ok()?, found.container.depth))
     }
 }
 
@@ -92,7 +95,7 @@ pub(super) enum Source {
     Tids,
     Comms,
     Users,
-    Runtimes,
+    Engines,
     Namespaces,
     Columns,
     SortKeys,
@@ -113,7 +116,7 @@ pub(super) fn source(arg: &Arg) -> Option<Source> {
         ("N", "tid") => Source::Tids,
         ("N", _) => Source::Pids,
         ("NAME", "comm") => Source::Comms,
-        ("NAME", "runtime") => Source::Runtimes,
+        ("NAME", "engine") => Source::Engines,
         ("NAME", _) => Source::Names,
         ("U" | "USER[:GROUP]", _) => Source::Users,
         ("LIST", "columns") => Source::Columns,
@@ -128,7 +131,7 @@ pub(super) fn source(arg: &Arg) -> Option<Source> {
 }
 
 /// Gives each argument of the command line its source.
-pub(super) fn attach(root: Command, line: &Line) -> Command {
+pub(super) fn attach(root: Command, line: &CompletionLine) -> Command {
     let names: Vec<String> = root.get_subcommands().map(|c| c.get_name().to_owned()).collect();
     let root = with_sources(root, line);
     names
@@ -136,7 +139,7 @@ pub(super) fn attach(root: Command, line: &Line) -> Command {
         .fold(root, |root, name| root.mut_subcommand(name, |command| with_sources(command, line)))
 }
 
-fn with_sources(command: Command, line: &Line) -> Command {
+fn with_sources(command: Command, line: &CompletionLine) -> Command {
     let name = command.get_name().to_owned();
     command.mut_args(|arg| match source(&arg) {
         Some(source) => {
@@ -149,7 +152,12 @@ fn with_sources(command: Command, line: &Line) -> Command {
     })
 }
 
-fn values(source: Source, line: &Line, command: &str, typed: &OsStr) -> Vec<CompletionCandidate> {
+fn values(
+    source: Source,
+    line: &CompletionLine,
+    command: &str,
+    typed: &OsStr,
+) -> Vec<CompletionCandidate> {
     match source {
         Source::Containers | Source::Names => containers(line, typed),
         Source::Signals => signals(typed),
@@ -157,14 +165,14 @@ fn values(source: Source, line: &Line, command: &str, typed: &OsStr) -> Vec<Comp
             processes(line, typed, ThreadsToo::No, |member, _| member.pid.map(|p| p.get()))
         }
         Source::HostPids => {
-            processes(line, typed, ThreadsToo::No, |m, _| Some(m.process.id.pid.get()))
+            processes(line, typed, ThreadsToo::No, |m, _| Some(m.facts.id.pid.get()))
         }
         Source::Tids => tids(line, typed),
         Source::Comms => comms(line, typed),
         Source::Users => users(line, typed),
-        Source::Runtimes => {
-            let all = ENGINES.iter().map(|engine| engine.runtime()).chain([Runtime::Bare]);
-            plain(all.map(Runtime::name), typed)
+        Source::Engines => {
+            let all = ENGINES.iter().map(|engine| engine.kind()).chain([EngineKind::Bare]);
+            plain(all.map(EngineKind::name), typed)
         }
         Source::Namespaces => {
             let all = KINDS.iter().map(|kind| (kind.name, kind.about));
@@ -187,11 +195,14 @@ fn plain<'a>(all: impl Iterator<Item = &'a str>, typed: &OsStr) -> Vec<Completio
 }
 
 /// Those that run now, each by the shortest word that finds it and no other.
-fn containers(line: &Line, typed: &OsStr) -> Vec<CompletionCandidate> {
+fn containers(line: &CompletionLine, typed: &OsStr) -> Vec<CompletionCandidate> {
     let Some(host) = line.host() else { return Vec::new() };
     // Namespaces that nobody claims are found by all processes alone, and named by their PIDs.
-    let depth =
-        if typed.as_bytes().starts_with(b"pid:") { Depth::Everything } else { Depth::Cgroups };
+    let depth = if typed.as_bytes().starts_with(b"pid:") {
+        SearchDepth::Everything
+    } else {
+        SearchDepth::Cgroups
+    };
     let all = discover(&host, depth).containers;
     let mut found = Vec::new();
     for container in &all {
@@ -216,12 +227,12 @@ fn name_of(container: &Container) -> Option<&String> {
 }
 
 fn about(container: &Container) -> String {
-    let mut parts = vec![container.runtime.name().to_owned()];
+    let mut parts = vec![container.engine.name().to_owned()];
     parts.extend(container.image.clone());
-    if container.state != crate::model::container::State::Running {
+    if container.state != crate::model::container::ContainerState::Running {
         parts.push(container.state.name().to_owned());
     }
-    if let (Runtime::Bare, Some(init)) = (container.runtime, container.init) {
+    if let (EngineKind::Bare, Some(init)) = (container.engine, container.init) {
         parts.push(format!("PID {}", init.pid));
     }
     if !container.verified {
@@ -244,22 +255,22 @@ fn signals(typed: &OsStr) -> Vec<CompletionCandidate> {
         .collect()
 }
 
-type Number = fn(&crate::analysis::container_process::Member, usize) -> Option<i32>;
+type Number = fn(&crate::analysis::container_process::ContainerProcess, usize) -> Option<i32>;
 
 fn processes(
-    line: &Line,
+    line: &CompletionLine,
     typed: &OsStr,
     threads: ThreadsToo,
     number: Number,
 ) -> Vec<CompletionCandidate> {
     let Some((view, depth)) = line.view(threads) else { return Vec::new() };
     let mut rows: Vec<(i32, String)> = view
-        .members
+        .processes
         .iter()
         .filter_map(|member| {
-            let command = match member.process.command.known() {
+            let command = match member.facts.command.known() {
                 Some(command) if !command.is_empty() => command.joined(),
-                _ => member.process.stat.comm.clone(),
+                _ => member.facts.stat.comm.clone(),
             };
             Some((number(member, depth)?, safe(&command).into_owned()))
         })
@@ -272,9 +283,9 @@ fn processes(
         .collect()
 }
 
-fn tids(line: &Line, typed: &OsStr) -> Vec<CompletionCandidate> {
+fn tids(line: &CompletionLine, typed: &OsStr) -> Vec<CompletionCandidate> {
     let Some((view, depth)) = line.view(ThreadsToo::Yes) else { return Vec::new() };
-    let threads = view.members.iter().flat_map(|member| &member.process.threads);
+    let threads = view.processes.iter().flat_map(|member| &member.facts.threads);
     let mut rows: Vec<(i32, String)> = threads
         .filter_map(|thread| {
             Some((*thread.status.nspid.get(depth)?, safe(&thread.stat.comm).into_owned()))
@@ -287,9 +298,9 @@ fn tids(line: &Line, typed: &OsStr) -> Vec<CompletionCandidate> {
         .collect()
 }
 
-fn comms(line: &Line, typed: &OsStr) -> Vec<CompletionCandidate> {
+fn comms(line: &CompletionLine, typed: &OsStr) -> Vec<CompletionCandidate> {
     let Some((view, _)) = line.view(ThreadsToo::No) else { return Vec::new() };
-    let mut all: Vec<&[u8]> = view.members.iter().map(|m| m.process.stat.comm.as_slice()).collect();
+    let mut all: Vec<&[u8]> = view.processes.iter().map(|m| m.facts.stat.comm.as_slice()).collect();
     all.sort_unstable();
     all.dedup();
     let fitting = all.into_iter().filter(|comm| begins(comm, typed));
@@ -297,7 +308,7 @@ fn comms(line: &Line, typed: &OsStr) -> Vec<CompletionCandidate> {
 }
 
 /// The users that the container's own `/etc/passwd` names.
-fn users(line: &Line, typed: &OsStr) -> Vec<CompletionCandidate> {
+fn users(line: &CompletionLine, typed: &OsStr) -> Vec<CompletionCandidate> {
     let Some((host, found)) = line.found() else { return Vec::new() };
     let Some(init) = found.container.init else { return Vec::new() };
     let Ok(names) = host.ask_inside(init, None).hear(&host).names else { return Vec::new() };
@@ -339,8 +350,8 @@ fn columns(command: &str, typed: &OsStr, signs: &[u8]) -> Vec<CompletionCandidat
 }
 
 /// A container with a colon, a path inside one, or a path here.
-fn copy_paths(line: &Line, typed: &OsStr) -> Vec<CompletionCandidate> {
-    if let Side::Inside(name, path) = Side::parse(typed.as_bytes(), is_kind)
+fn copy_paths(line: &CompletionLine, typed: &OsStr) -> Vec<CompletionCandidate> {
+    if let Endpoint::Inside(name, path) = Endpoint::parse(typed.as_bytes(), is_kind)
         && !(path.is_empty() && is_kind(&name))
     {
         let before = [name.as_bytes(), b":"].concat();
@@ -363,13 +374,13 @@ fn copy_paths(line: &Line, typed: &OsStr) -> Vec<CompletionCandidate> {
 
 /// The names that go on from a path inside; folders end in a slash.
 fn paths_inside(
-    line: &Line,
+    line: &CompletionLine,
     container: &str,
     path: &[u8],
     before: &[u8],
     folders: bool,
 ) -> Vec<CompletionCandidate> {
-    let named = Line { container: Some(container.to_owned()), ..line.clone() };
+    let named = CompletionLine { container: Some(container.to_owned()), ..line.clone() };
     let Some((host, found)) = named.found() else { return Vec::new() };
     let Some(init) = found.container.init else { return Vec::new() };
     let path = if path.is_empty() { b"/" } else { path };

@@ -16,7 +16,7 @@ use clap_complete::engine::{CompletionCandidate, complete};
 
 use crate::cli::cli;
 use crate::output::text::{cut, safe_str, unprintable};
-use candidates::Line;
+use candidates::CompletionLine;
 
 /// Set by the scripts: which word the cursor is in, counted from 0; after a `q`, the words are as they
 /// were typed, with quotes and backslashes.
@@ -76,7 +76,7 @@ pub fn answer(argv: &[OsString]) -> bool {
 
 /// A line for each candidate: value, tab, what it is.
 fn candidates(words: Vec<OsString>, at: usize) -> String {
-    let line = Line::new(&words, at);
+    let line = CompletionLine::new(&words, at);
     let mut root = candidates::attach(cli(), &line);
     let here = std::env::current_dir().ok();
     let typed = words.get(at).cloned().unwrap_or_default();

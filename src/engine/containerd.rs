@@ -5,9 +5,9 @@
 use std::path::{Path, PathBuf};
 
 use super::oci::{Spec, pod_of};
-use super::record::{Look, Place, Record, places};
+use super::record::{Record, RecordReader, SearchPath, places};
 use super::{Engine, below_a_pod, is_long_id, scope_id};
-use crate::model::container::Runtime;
+use crate::model::container::EngineKind;
 use crate::model::pid::HostPid;
 use crate::proc::{StateDir, StateFile};
 
@@ -21,8 +21,8 @@ const TASKS: &str = "io.containerd.runtime.v2.task";
 const MOBY: &str = "moby";
 
 impl Engine for Cri {
-    fn runtime(&self) -> Runtime {
-        Runtime::Cri
+    fn kind(&self) -> EngineKind {
+        EngineKind::Cri
     }
 
     fn recognise(&self, component: &str, parent: &[&str]) -> Option<String> {
@@ -37,14 +37,14 @@ impl Engine for Cri {
         )
     }
 
-    fn records(&self, look: &Look<'_>, found: &mut Vec<Record>) {
-        records(look, Runtime::Cri, found);
+    fn records(&self, look: &RecordReader<'_>, found: &mut Vec<Record>) {
+        records(look, EngineKind::Cri, found);
     }
 }
 
 impl Engine for Containerd {
-    fn runtime(&self) -> Runtime {
-        Runtime::Containerd
+    fn kind(&self) -> EngineKind {
+        EngineKind::Containerd
     }
 
     fn recognise(&self, component: &str, _parent: &[&str]) -> Option<String> {
@@ -55,12 +55,12 @@ impl Engine for Containerd {
         ("/run/containerd/io.containerd.runtime.v2.task", "containerd: what ctr and nerdctl made.")
     }
 
-    fn records(&self, look: &Look<'_>, found: &mut Vec<Record>) {
-        records(look, Runtime::Containerd, found);
+    fn records(&self, look: &RecordReader<'_>, found: &mut Vec<Record>) {
+        records(look, EngineKind::Containerd, found);
     }
 }
 
-fn records(look: &Look<'_>, wanted: Runtime, found: &mut Vec<Record>) {
+fn records(look: &RecordReader<'_>, wanted: EngineKind, found: &mut Vec<Record>) {
     for place in roots(look) {
         let Some(tasks) = look.read(look.host.state_dir(place.path.join(TASKS))) else { continue };
         for namespace in look.read(tasks.names()).unwrap_or_default() {
@@ -78,8 +78,8 @@ fn records(look: &Look<'_>, wanted: Runtime, found: &mut Vec<Record>) {
 }
 
 fn record(
-    look: &Look<'_>,
-    wanted: Runtime,
+    look: &RecordReader<'_>,
+    wanted: EngineKind,
     namespace: &str,
     dir: &StateDir<'_>,
     id: &str,
@@ -87,7 +87,7 @@ fn record(
 ) -> Option<Record> {
     let spec: Spec = look.read(file.json())?;
     let kind = spec.annotations.get("io.kubernetes.cri.container-type");
-    let runtime = if kind.is_some() { Runtime::Cri } else { Runtime::Containerd };
+    let runtime = if kind.is_some() { EngineKind::Cri } else { EngineKind::Containerd };
     if runtime != wanted {
         return None;
     }
@@ -119,33 +119,33 @@ fn record(
     Some(record)
 }
 
-fn roots(look: &Look<'_>) -> Vec<Place> {
-    let mut roots: Vec<Place> = Vec::new();
+fn roots(look: &RecordReader<'_>) -> Vec<SearchPath> {
+    let mut roots: Vec<SearchPath> = Vec::new();
     if look.defaults {
-        roots.push(Place::usual("/run/containerd"));
-        roots.push(Place::usual("/run/k3s/containerd"));
+        roots.push(SearchPath::usual("/run/containerd"));
+        roots.push(SearchPath::usual("/run/k3s/containerd"));
         // Rootless: RootlessKit mounts its own /run over the user's.
         roots.extend(
-            look.homes.iter().map(|home| Place::usual(home.runtime_dir.join("containerd"))),
+            look.homes.iter().map(|home| SearchPath::usual(home.runtime_dir.join("containerd"))),
         );
     }
     for daemon in look.running(&["containerd"]) {
         let given = daemon.option("--state").map(PathBuf::from);
         let config = daemon.option("--config").or(daemon.option("-c")).map(Path::new);
         let told = given.into_iter().chain(config.and_then(|file| configured(look, file)));
-        roots.extend(told.map(|path| Place::told_by(daemon, path)));
+        roots.extend(told.map(|path| SearchPath::told_by(daemon, path)));
     }
     // A shim's working directory is the bundle: <state>/<tasks>/NAMESPACE/ID.
     let shims = look.monitors.iter().filter(|m| m.program().starts_with("containerd-shim"));
     roots.extend(shims.filter_map(|shim| {
         let state = shim.cwd.as_deref()?.ancestors().nth(3)?;
-        Some(Place::told_by(shim, state))
+        Some(SearchPath::told_by(shim, state))
     }));
     places(roots)
 }
 
 /// `state = "/run/containerd"` at the top of containerd's configuration, before any table.
-fn configured(look: &Look<'_>, file: &Path) -> Option<PathBuf> {
+fn configured(look: &RecordReader<'_>, file: &Path) -> Option<PathBuf> {
     let file = look.read(look.host.state_file(file))?;
     let text = String::from_utf8_lossy(&file.bytes).into_owned();
     text.lines().take_while(|line| !line.trim_start().starts_with('[')).find_map(|line| {

@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::oci::{Spec, pod_of};
-use super::record::{Look, Monitor, Place, Record, places};
+use super::record::{Record, RecordReader, SearchPath, Shim, places};
 use super::{Engine, below_a_pod, is_long_id, scope_id};
-use crate::model::container::{Container, Runtime};
+use crate::model::container::{Container, EngineKind};
 use crate::model::pid::{HostPid, Ticks};
-use crate::model::stop_policy::StopPlan;
+use crate::model::stop_policy::StopPolicy;
 use crate::proc::{Host, StateDir};
 
 /// Podman, of root or of a user.
@@ -20,8 +20,8 @@ pub struct Podman;
 pub struct Crio;
 
 impl Engine for Podman {
-    fn runtime(&self) -> Runtime {
-        Runtime::Podman
+    fn kind(&self) -> EngineKind {
+        EngineKind::Podman
     }
 
     fn recognise(&self, component: &str, _parent: &[&str]) -> Option<String> {
@@ -38,19 +38,19 @@ impl Engine for Podman {
         )
     }
 
-    fn records(&self, look: &Look<'_>, found: &mut Vec<Record>) {
-        records(look, Runtime::Podman, found);
+    fn records(&self, look: &RecordReader<'_>, found: &mut Vec<Record>) {
+        records(look, EngineKind::Podman, found);
     }
 
     /// The specification lies beside the list of names, and has both among its annotations.
-    fn stop_plan(&self, host: &Host, container: &Container) -> StopPlan {
-        specification(host, container).map_or_else(StopPlan::default, |spec| spec.stop_plan())
+    fn stop_plan(&self, host: &Host, container: &Container) -> StopPolicy {
+        specification(host, container).map_or_else(StopPolicy::default, |spec| spec.stop_plan())
     }
 }
 
 impl Engine for Crio {
-    fn runtime(&self) -> Runtime {
-        Runtime::Crio
+    fn kind(&self) -> EngineKind {
+        EngineKind::Crio
     }
 
     fn recognise(&self, component: &str, parent: &[&str]) -> Option<String> {
@@ -66,12 +66,12 @@ impl Engine for Crio {
         ("/var/lib/containers/storage, /run/containers/storage", "CRI-O, pods among it.")
     }
 
-    fn records(&self, look: &Look<'_>, found: &mut Vec<Record>) {
-        records(look, Runtime::Crio, found);
+    fn records(&self, look: &RecordReader<'_>, found: &mut Vec<Record>) {
+        records(look, EngineKind::Crio, found);
     }
 
-    fn stop_plan(&self, host: &Host, container: &Container) -> StopPlan {
-        specification(host, container).map_or_else(StopPlan::default, |spec| spec.stop_plan())
+    fn stop_plan(&self, host: &Host, container: &Container) -> StopPolicy {
+        specification(host, container).map_or_else(StopPolicy::default, |spec| spec.stop_plan())
     }
 }
 
@@ -112,7 +112,7 @@ fn specification(host: &Host, container: &Container) -> Option<Spec> {
 /// Graph root and run root.
 type Roots = (PathBuf, PathBuf);
 
-fn records(look: &Look<'_>, wanted: Runtime, found: &mut Vec<Record>) {
+fn records(look: &RecordReader<'_>, wanted: EngineKind, found: &mut Vec<Record>) {
     for place in roots(look) {
         let (graph, run) = &place.path;
         let Some(top) = look.read(look.host.state_dir(graph)) else { continue };
@@ -125,8 +125,11 @@ fn records(look: &Look<'_>, wanted: Runtime, found: &mut Vec<Record>) {
                 for entry in look.read(file.json::<Vec<Entry>>()).unwrap_or_default() {
                     let metadata: Metadata =
                         serde_json::from_str(&entry.metadata).unwrap_or_default();
-                    let runtime =
-                        if metadata.pod_id.is_some() { Runtime::Crio } else { Runtime::Podman };
+                    let runtime = if metadata.pod_id.is_some() {
+                        EngineKind::Crio
+                    } else {
+                        EngineKind::Podman
+                    };
                     if runtime != wanted || !is_long_id(&entry.id) {
                         continue;
                     }
@@ -137,7 +140,7 @@ fn records(look: &Look<'_>, wanted: Runtime, found: &mut Vec<Record>) {
                     if let Some(run) = &run {
                         live(look, run, &entry.id, &mut record);
                     }
-                    if wanted == Runtime::Crio {
+                    if wanted == EngineKind::Crio {
                         crio(look, &dir, run.as_ref(), &mut record);
                     }
                     found.push(record);
@@ -148,14 +151,19 @@ fn records(look: &Look<'_>, wanted: Runtime, found: &mut Vec<Record>) {
 }
 
 /// The pidfile, as trusted as itself and the list it belongs to.
-fn live(look: &Look<'_>, run: &StateDir<'_>, id: &str, record: &mut Record) {
+fn live(look: &RecordReader<'_>, run: &StateDir<'_>, id: &str, record: &mut Record) {
     let Some(file) = look.read(run.read(format!("{id}/userdata/pidfile"))) else { return };
     record.owner = record.owner.and(file.owner);
     let text = std::str::from_utf8(&file.bytes).unwrap_or_default();
     record.pid = text.trim().parse::<HostPid>().ok();
 }
 
-fn crio(look: &Look<'_>, graph: &StateDir<'_>, run: Option<&StateDir<'_>>, record: &mut Record) {
+fn crio(
+    look: &RecordReader<'_>,
+    graph: &StateDir<'_>,
+    run: Option<&StateDir<'_>>,
+    record: &mut Record,
+) {
     let spec = format!("{}/userdata/config.json", record.id);
     let spec = run
         .and_then(|run| look.read(run.read(&spec)))
@@ -181,26 +189,28 @@ fn crio(look: &Look<'_>, graph: &StateDir<'_>, run: Option<&StateDir<'_>>, recor
     }
 }
 
-fn roots(look: &Look<'_>) -> Vec<Place<Roots>> {
-    let mut roots: Vec<Place<Roots>> = Vec::new();
+fn roots(look: &RecordReader<'_>) -> Vec<SearchPath<Roots>> {
+    let mut roots: Vec<SearchPath<Roots>> = Vec::new();
     if look.defaults {
         let (graph, run) = ("/var/lib/containers/storage", "/run/containers/storage");
-        roots.push(Place::usual((graph.into(), run.into())));
+        roots.push(SearchPath::usual((graph.into(), run.into())));
         for home in look.homes {
             if let Some(folder) = &home.home {
                 let graph = folder.join(".local/share/containers/storage");
-                roots.push(Place::usual((graph, home.runtime_dir.join("containers"))));
+                roots.push(SearchPath::usual((graph, home.runtime_dir.join("containers"))));
             }
         }
     }
     let conmons = look.running(&["conmon", "conmonrs"]);
-    roots.extend(conmons.filter_map(|conmon| Some(Place::told_by(conmon, conmon_roots(conmon)?))));
+    roots.extend(
+        conmons.filter_map(|conmon| Some(SearchPath::told_by(conmon, conmon_roots(conmon)?))),
+    );
     places(roots)
 }
 
 /// The graph root from `-b <graph root>/<driver>-containers/ID/userdata`, the run root from
 /// `-p <run root>/<driver>-containers/ID/userdata/pidfile`.
-fn conmon_roots(conmon: &Monitor) -> Option<Roots> {
+fn conmon_roots(conmon: &Shim) -> Option<Roots> {
     let bundle = conmon.option("-b").or(conmon.option("--bundle"))?;
     let pidfile = conmon.option("-p").or(conmon.option("--container-pidfile"))?;
     let graph = Path::new(bundle).ancestors().nth(3)?;

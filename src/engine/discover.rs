@@ -7,21 +7,21 @@ use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
-use super::process_index::Census;
-use super::record::{Complaints, Home, Look, Monitor, Record};
+use super::process_index::ProcessIndex;
+use super::record::{Diagnostics, Record, RecordReader, Shim, UserDirs};
 use super::shims::{monitors_above, monitors_in};
-use super::verify::{Doubt, Init, confirm, frozen_state, read_init, says};
+use super::verify::{Init, VerifyError, confirm, frozen_state, read_init, says};
 use super::{ENGINES, engine, is_long_id, own_name};
 use crate::model::cgroup;
-use crate::model::container::{Cgroup, Container, Evidence, Runtime};
+use crate::model::container::{Cgroup, Container, EngineKind, Evidence};
 use crate::model::namespace::NamespaceId;
 use crate::model::pid::{HostPid, Ticks};
-use crate::model::stop_policy::StopPlan;
-use crate::proc::{Host, LiveCgroup, Owner, Survey};
+use crate::model::stop_policy::StopPolicy;
+use crate::proc::{Host, LiveCgroup, Survey, Trust};
 
 /// How far to look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Depth {
+pub enum SearchDepth {
     /// Records and the cgroup tree: no process outside of containers is looked at.
     Cgroups,
     /// Every process of the host as well.
@@ -30,9 +30,9 @@ pub enum Depth {
 
 /// A container that an engine knows and that does not run.
 #[derive(Clone, Debug)]
-pub struct Stopped {
+pub struct StoppedContainer {
     /// Whose it is.
-    pub runtime: Runtime,
+    pub engine: EngineKind,
     /// Its id.
     pub id: String,
     /// Its name.
@@ -51,9 +51,9 @@ pub struct Inventory {
     /// Alive, in the order of the runtime table.
     pub containers: Vec<Container>,
     /// Known to an engine, not running.
-    pub stopped: Vec<Stopped>,
+    pub stopped: Vec<StoppedContainer>,
     /// Records that were not believed and files that could not be read, and why: to be told.
-    pub complaints: Vec<String>,
+    pub diagnostics: Vec<String>,
     /// How many processes would not tell us their PID namespace (we are not root).
     pub denied: usize,
     /// Whether `/proc` hides other users' processes from us altogether.
@@ -62,18 +62,20 @@ pub struct Inventory {
     pub partial: bool,
     /// Every process of the host, where all of them were looked at.
     pub survey: Option<Survey>,
-    census: OnceLock<Census>,
+    census: OnceLock<ProcessIndex>,
 }
 
 /// Reads the records of one engine and looks no further: for a qualified name of one that keeps
 /// good records and that no other engine's name could stand before.
-pub fn discover_of(host: &Host, runtime: Runtime) -> Inventory {
+pub fn discover_of(host: &Host, runtime: EngineKind) -> Inventory {
     let mut search = Search::new(host);
     search.only = match runtime {
-        Runtime::Docker | Runtime::Cri | Runtime::Crio | Runtime::Containerd => vec![runtime],
+        EngineKind::Docker | EngineKind::Cri | EngineKind::Crio | EngineKind::Containerd => {
+            vec![runtime]
+        }
         // The start times are in its runtime's records.
-        Runtime::Podman => vec![runtime, Runtime::Runc, Runtime::Crun],
-        _ => return discover(host, Depth::Cgroups),
+        EngineKind::Podman => vec![runtime, EngineKind::Runc, EngineKind::Crun],
+        _ => return discover(host, SearchDepth::Cgroups),
     };
     search.read_records(true, &[], &[]);
     let mut inventory = search.finish();
@@ -82,17 +84,17 @@ pub fn discover_of(host: &Host, runtime: Runtime) -> Inventory {
 }
 
 /// Finds containers.
-pub fn discover(host: &Host, depth: Depth) -> Inventory {
+pub fn discover(host: &Host, depth: SearchDepth) -> Inventory {
     let survey = match depth {
-        Depth::Cgroups => None,
-        Depth::Everything => host.survey().ok(),
+        SearchDepth::Cgroups => None,
+        SearchDepth::Everything => host.survey().ok(),
     };
     let monitors = survey.as_ref().map(|survey| monitors_in(host, survey)).unwrap_or_default();
     let mut search = Search::new(host);
     search.read_records(true, &monitors, &[]);
     let tree = host.walk_cgroups();
     for cut in tree.cut {
-        search.complaints.borrow_mut().note(Owner::Root, cut);
+        search.complaints.borrow_mut().note(Trust::Root, cut);
     }
     let live = tree.cgroups;
     let unexplained = search.unexplained(&live);
@@ -119,7 +121,7 @@ pub fn container_at(host: &Host, pid: HostPid, cgroup: Option<Cgroup>) -> Option
     let init = read_init(host, pid).ok()?;
     let source = format!("/proc/{pid}/ns/pid");
     let evidence = vec![says(source, "no engine claims it".into(), true)];
-    let mut container = assemble(host, Runtime::Bare, &init, cgroup, evidence);
+    let mut container = assemble(host, EngineKind::Bare, &init, cgroup, evidence);
     container.verified = true;
     Some(container)
 }
@@ -127,15 +129,15 @@ pub fn container_at(host: &Host, pid: HostPid, cgroup: Option<Cgroup>) -> Option
 struct Search<'a> {
     host: &'a Host,
     /// Engines to ask; all when empty.
-    only: Vec<Runtime>,
-    homes: Vec<Home>,
+    only: Vec<EngineKind>,
+    homes: Vec<UserDirs>,
     inventory: Inventory,
     /// Where the container of an init stands in the list.
     by_init: HashMap<HostPid, usize>,
     /// Inits whose parent is the host's own: no monitor is above them.
     orphans: HashSet<HostPid>,
-    seen: HashSet<(PathBuf, String, Owner, Option<HostPid>)>,
-    complaints: RefCell<Complaints>,
+    seen: HashSet<(PathBuf, String, Trust, Option<HostPid>)>,
+    complaints: RefCell<Diagnostics>,
 }
 
 impl<'a> Search<'a> {
@@ -155,11 +157,11 @@ impl<'a> Search<'a> {
     fn read_records(
         &mut self,
         defaults: bool,
-        monitors: &[Monitor],
+        monitors: &[Shim],
         unexplained: &[(String, HostPid)],
     ) {
         let mut records = Vec::new();
-        let look = Look {
+        let look = RecordReader {
             host: self.host,
             defaults,
             monitors,
@@ -168,14 +170,14 @@ impl<'a> Search<'a> {
             complaints: &self.complaints,
         };
         for engine in ENGINES {
-            if self.only.is_empty() || self.only.contains(&engine.runtime()) {
+            if self.only.is_empty() || self.only.contains(&engine.kind()) {
                 engine.records(&look, &mut records);
             }
         }
         // The same list of containers may be read with other folders for what runs of them.
         records.retain(|record| {
             let Record { path, id, owner, pid, .. } = record;
-            *owner != Owner::Mixed && self.seen.insert((path.clone(), id.clone(), *owner, *pid))
+            *owner != Trust::Untrusted && self.seen.insert((path.clone(), id.clone(), *owner, *pid))
         });
         lend_start_times(&mut records);
         let (sandboxed, plain): (Vec<Record>, Vec<Record>) =
@@ -230,21 +232,21 @@ impl<'a> Search<'a> {
                     let known = &mut self.inventory.containers[*at];
                     known.evidence.extend(evidence);
                     // The earlier in the table names them; the other bears it out.
-                    if record.runtime < known.runtime {
-                        known.runtime = record.runtime;
+                    if record.engine < known.engine {
+                        known.engine = record.engine;
                         known.cgroup = cgroup.or(known.cgroup.take());
                         describe(known, record);
                     }
                     return;
                 }
-                let mut container = assemble(self.host, record.runtime, &init, cgroup, evidence);
+                let mut container = assemble(self.host, record.engine, &init, cgroup, evidence);
                 describe(&mut container, record);
                 container.verified = true;
                 self.push(container);
             }
-            Err(Doubt::Ended) => self.add_stopped(&record, None),
-            Err(Doubt::Unreadable) => {}
-            Err(Doubt::Refuted(why)) => {
+            Err(VerifyError::Ended) => self.add_stopped(&record, None),
+            Err(VerifyError::Unreadable) => {}
+            Err(VerifyError::Refuted(why)) => {
                 let path = record.path.display();
                 let text = format!("the record `{path}` is not believed: {why}");
                 self.complaints.borrow_mut().note(record.owner, text);
@@ -254,8 +256,8 @@ impl<'a> Search<'a> {
     }
 
     fn add_stopped(&mut self, record: &Record, doubt: Option<String>) {
-        self.inventory.stopped.push(Stopped {
-            runtime: record.runtime,
+        self.inventory.stopped.push(StoppedContainer {
+            engine: record.engine,
             id: record.id.clone(),
             name: record.name.clone(),
             path: record.path.clone(),
@@ -279,7 +281,7 @@ impl<'a> Search<'a> {
         namespaces.extend(self.host.pid_ns);
         // What a runtime under an engine knows may have a name that only the engine's monitor leads to,
         // or what the engine mounted; most have neither.
-        let by_runtimes = self.inventory.containers.iter().filter(|c| is_under_engines(c.runtime));
+        let by_runtimes = self.inventory.containers.iter().filter(|c| is_under_engines(c.engine));
         let by_runtimes: Vec<(String, HostPid)> = by_runtimes
             .filter_map(|c| Some((c.id.clone().unwrap_or_default(), c.init?.pid)))
             .filter(|(id, init)| is_long_id(id) || !self.orphans.contains(init))
@@ -336,7 +338,7 @@ impl<'a> Search<'a> {
             }
             let stopped = &mut self.inventory.stopped;
             let known =
-                stopped.iter().position(|stopped| stopped.runtime == runtime && stopped.id == id);
+                stopped.iter().position(|stopped| stopped.engine == runtime && stopped.id == id);
             let owner = self.host.cgroup_maker(&live.cgroup);
             // What is made inside of a container is named by that container.
             let nested = self.inventory.containers.iter().any(|outer| {
@@ -349,13 +351,13 @@ impl<'a> Search<'a> {
             let keeps_no_record = engine(runtime).is_some_and(|engine| engine.keeps_no_record());
             let mut evidence =
                 vec![says("cgroup tree", format!("{path} is spelt as {}'s", runtime.name()), true)];
-            let verified = keeps_no_record && owner == Owner::Root && !nested;
+            let verified = keeps_no_record && owner == Trust::Root && !nested;
             evidence.push(match owner {
-                Owner::Root if verified => {
+                Trust::Root if verified => {
                     says(&path, "every directory above it is root's".into(), true)
                 }
                 _ if nested => says(&path, "it was made inside of a container".into(), false),
-                Owner::Root => says(&path, "no record confirms the name".into(), false),
+                Trust::Root => says(&path, "no record confirms the name".into(), false),
                 _ => says(&path, "a user could have made it".into(), false),
             });
             let cgroup = Some(live.cgroup.clone());
@@ -419,9 +421,9 @@ impl<'a> Search<'a> {
             let evidence =
                 vec![says(source, "PID 1 of a namespace that no engine claims".into(), true)];
             let cgroup = self.lone_cgroup(&init);
-            let mut container = assemble(self.host, Runtime::Bare, &init, cgroup, evidence);
+            let mut container = assemble(self.host, EngineKind::Bare, &init, cgroup, evidence);
             container.user = match self.host.user(init.uid) {
-                Owner::User(uid) => Some(uid),
+                Trust::User(uid) => Some(uid),
                 _ => None,
             };
             container.verified = true;
@@ -449,7 +451,7 @@ impl<'a> Search<'a> {
     fn finish(mut self) -> Inventory {
         let containers = &mut self.inventory.containers;
         containers.sort_by(|a, b| {
-            let key = |c: &Container| (c.runtime, c.name.clone(), c.id.clone(), c.init);
+            let key = |c: &Container| (c.engine, c.name.clone(), c.id.clone(), c.init);
             key(a).cmp(&key(b))
         });
         // A container that one engine knows as running is not stopped because another's record of
@@ -457,7 +459,7 @@ impl<'a> Search<'a> {
         let alive: HashSet<&str> =
             containers.iter().filter_map(|container| container.id.as_deref()).collect();
         self.inventory.stopped.retain(|stopped| !alive.contains(stopped.id.as_str()));
-        self.inventory.complaints = self.complaints.into_inner().into_texts();
+        self.inventory.diagnostics = self.complaints.into_inner().into_texts();
         self.inventory
     }
 }
@@ -480,30 +482,30 @@ impl Cgroups {
 }
 
 /// Runtimes that other engines start their containers with.
-fn is_under_engines(runtime: Runtime) -> bool {
-    matches!(runtime, Runtime::Runc | Runtime::Crun | Runtime::Youki)
+fn is_under_engines(runtime: EngineKind) -> bool {
+    matches!(runtime, EngineKind::Runc | EngineKind::Crun | EngineKind::Youki)
 }
 
 /// The runtime under an engine keeps the start time that the engine's own record lacks.
 fn lend_start_times(records: &mut [Record]) {
-    let starts: HashMap<(String, HostPid, Owner), Ticks> =
+    let starts: HashMap<(String, HostPid, Trust), Ticks> =
         records.iter().filter_map(|r| Some(((r.id.clone(), r.pid?, r.owner), r.start?))).collect();
     for record in records.iter_mut().filter(|record| record.start.is_none()) {
         let Some(pid) = record.pid else { continue };
         let told_by = |owner| starts.get(&(record.id.clone(), pid, owner));
-        record.start = told_by(record.owner).or_else(|| told_by(Owner::Root)).copied();
+        record.start = told_by(record.owner).or_else(|| told_by(Trust::Root)).copied();
     }
 }
 
 fn assemble(
     host: &Host,
-    runtime: Runtime,
+    engine: EngineKind,
     init: &Init,
     cgroup: Option<Cgroup>,
     evidence: Vec<Evidence>,
 ) -> Container {
     Container {
-        runtime,
+        engine,
         id: None,
         name: None,
         aliases: Vec::new(),
@@ -518,7 +520,7 @@ fn assemble(
         state: frozen_state(host, &init.memberships),
         user: None,
         verified: false,
-        stop: StopPlan::default(),
+        stop: StopPolicy::default(),
         record: None,
         remark: None,
         evidence,
@@ -535,7 +537,7 @@ fn describe(container: &mut Container, record: Record) {
     container.stop = record.stop;
     container.record = Some(record.path);
     container.user = match record.owner {
-        Owner::User(uid) => Some(uid),
+        Trust::User(uid) => Some(uid),
         _ => None,
     };
     container.remark = record.sandbox.map(|sandbox| {
@@ -545,19 +547,19 @@ fn describe(container: &mut Container, record: Record) {
 
 /// Users with a runtime directory, and our own when we are not root (root's environment may be a
 /// user's, by sudo -E, and is not asked).
-fn homes(host: &Host) -> Vec<Home> {
-    let mut homes: Vec<Home> = Vec::new();
+fn homes(host: &Host) -> Vec<UserDirs> {
+    let mut homes: Vec<UserDirs> = Vec::new();
     let users = host.state_dir("/run/user").and_then(|dir| dir.names()).unwrap_or_default();
     for uid in users.iter().filter_map(|name| name.parse::<u32>().ok()) {
         let runtime_dir = PathBuf::from(format!("/run/user/{uid}"));
-        homes.push(Home { uid, home: None, runtime_dir });
+        homes.push(UserDirs { uid, home: None, runtime_dir });
     }
     let me = nix::unistd::geteuid();
     if !me.is_root()
         && let Some(dir) = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from)
         && homes.iter().all(|home| home.runtime_dir != dir)
     {
-        homes.push(Home { uid: me.as_raw(), home: None, runtime_dir: dir });
+        homes.push(UserDirs { uid: me.as_raw(), home: None, runtime_dir: dir });
     }
     if homes.is_empty() {
         return homes;
@@ -577,8 +579,8 @@ fn homes(host: &Host) -> Vec<Home> {
 
 impl Inventory {
     /// The survey put in order, for counting.
-    pub(super) fn census(&self, host: &Host) -> &Census {
-        self.census.get_or_init(|| Census::new(host, self))
+    pub(super) fn census(&self, host: &Host) -> &ProcessIndex {
+        self.census.get_or_init(|| ProcessIndex::new(host, self))
     }
 
     /// The innermost container that a process is in: by its cgroup, else by its PID namespace, else

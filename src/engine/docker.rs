@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::record::{Look, Place, Record, places};
+use super::record::{Record, RecordReader, SearchPath, places};
 use super::{Engine, is_long_id, recorded_signal, scope_id};
-use crate::model::container::Runtime;
+use crate::model::container::EngineKind;
 use crate::model::mount::Mounts;
 use crate::model::pid::HostPid;
-use crate::model::stop_policy::StopPlan;
+use crate::model::stop_policy::StopPolicy;
 
 /// Docker Engine.
 pub struct Docker;
@@ -25,14 +25,14 @@ struct Config {
     id: String,
     /// With a leading slash.
     name: String,
-    state: State,
+    state: DockerState,
     config: Image,
     has_been_manually_stopped: bool,
 }
 
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "PascalCase", default)]
-struct State {
+struct DockerState {
     running: bool,
     pid: i32,
 }
@@ -67,8 +67,8 @@ struct DaemonConfig {
 }
 
 impl Engine for Docker {
-    fn runtime(&self) -> Runtime {
-        Runtime::Docker
+    fn kind(&self) -> EngineKind {
+        EngineKind::Docker
     }
 
     fn recognise(&self, component: &str, parent: &[&str]) -> Option<String> {
@@ -85,7 +85,7 @@ impl Engine for Docker {
         )
     }
 
-    fn records(&self, look: &Look<'_>, found: &mut Vec<Record>) {
+    fn records(&self, look: &RecordReader<'_>, found: &mut Vec<Record>) {
         for place in roots(look) {
             let Some(dir) = look.read(look.host.state_dir(place.path.join("containers"))) else {
                 continue;
@@ -101,11 +101,11 @@ impl Engine for Docker {
                 if config.id != id {
                     continue;
                 }
-                let mut record = Record::new(Runtime::Docker, id, &file).found_at(&place);
+                let mut record = Record::new(EngineKind::Docker, id, &file).found_at(&place);
                 record.name = config.name.strip_prefix('/').map(str::to_owned);
                 record.image = config.config.image;
                 record.pid = config.state.running.then(|| HostPid::new(config.state.pid)).flatten();
-                record.stop = StopPlan {
+                record.stop = StopPolicy {
                     signal: config.config.stop_signal.as_deref().and_then(recorded_signal),
                     // Less than none is none: it waits for ever.
                     grace: config.config.stop_timeout.map(|seconds| {
@@ -129,29 +129,29 @@ impl Engine for Docker {
     }
 }
 
-fn roots(look: &Look<'_>) -> Vec<Place> {
-    let mut roots: Vec<Place> = Vec::new();
+fn roots(look: &RecordReader<'_>) -> Vec<SearchPath> {
+    let mut roots: Vec<SearchPath> = Vec::new();
     if look.defaults {
-        roots.push(Place::usual("/var/lib/docker"));
-        roots.extend(configured(look, Path::new("/etc/docker/daemon.json")).map(Place::usual));
+        roots.push(SearchPath::usual("/var/lib/docker"));
+        roots.extend(configured(look, Path::new("/etc/docker/daemon.json")).map(SearchPath::usual));
         let homes = look.homes.iter().filter_map(|home| home.home.as_ref());
-        roots.extend(homes.map(|home| Place::usual(home.join(".local/share/docker"))));
+        roots.extend(homes.map(|home| SearchPath::usual(home.join(".local/share/docker"))));
     }
     for daemon in look.running(&["dockerd"]) {
         let given = daemon.option("--data-root").or(daemon.option("-g")).map(PathBuf::from);
         let file = daemon.option("--config-file").map(Path::new);
         let told = given.into_iter().chain(file.and_then(|file| configured(look, file)));
-        roots.extend(told.map(|path| Place::told_by(daemon, path)));
+        roots.extend(told.map(|path| SearchPath::told_by(daemon, path)));
     }
     // All of one daemon lead to the same place, which is looked for once.
     let leads = look.unexplained.iter().filter_map(|(id, pid)| mounted_from(look, id, *pid));
     for (below, source) in leads.collect::<BTreeSet<_>>() {
         // Whoever mounted it has led us there: only what root alone could have written counts.
-        roots.extend(mounted_at(look, &below, &source).into_iter().map(Place::usual));
+        roots.extend(mounted_at(look, &below, &source).into_iter().map(SearchPath::usual));
     }
     let mut roots = places(roots);
     // With userns-remap everything is one level further down, in `<uid>.<gid>`.
-    let remapped: Vec<Place> = roots
+    let remapped: Vec<SearchPath> = roots
         .iter()
         .flat_map(|root| {
             let names = look.names(&root.path).into_iter();
@@ -160,7 +160,7 @@ fn roots(look: &Look<'_>) -> Vec<Place> {
                     uid.parse::<u32>().is_ok() && gid.parse::<u32>().is_ok()
                 })
             });
-            ids.map(|name| Place { path: root.path.join(name), owner: root.owner })
+            ids.map(|name| SearchPath { path: root.path.join(name), owner: root.owner })
                 .collect::<Vec<_>>()
         })
         .collect();
@@ -168,13 +168,13 @@ fn roots(look: &Look<'_>) -> Vec<Place> {
     roots
 }
 
-fn configured(look: &Look<'_>, file: &Path) -> Option<PathBuf> {
+fn configured(look: &RecordReader<'_>, file: &Path) -> Option<PathBuf> {
     look.read(look.read(look.host.state_file(file))?.json::<DaemonConfig>())?.data_root
 }
 
 /// Docker mounts `<data root>/containers/ID/hostname` and its like into each container: `mountinfo`
 /// of a process of it gives the path below that file system's root, and what is mounted.
-fn mounted_from(look: &Look<'_>, id: &str, pid: HostPid) -> Option<(String, Vec<u8>)> {
+fn mounted_from(look: &RecordReader<'_>, id: &str, pid: HostPid) -> Option<(String, Vec<u8>)> {
     if !is_long_id(id) {
         return None;
     }
@@ -189,7 +189,7 @@ fn mounted_from(look: &Look<'_>, id: &str, pid: HostPid) -> Option<(String, Vec<
 
 /// Where that is on the host, as its own `mountinfo` tells. What is found is only a place to look for
 /// a record.
-fn mounted_at(look: &Look<'_>, below: &str, source: &[u8]) -> Vec<PathBuf> {
+fn mounted_at(look: &RecordReader<'_>, below: &str, source: &[u8]) -> Vec<PathBuf> {
     let Ok(outside) = std::fs::read(look.host.proc_path("self/mountinfo")) else {
         return vec![below.into()];
     };

@@ -4,12 +4,12 @@
 
 use std::path::Path;
 
-use super::record::{Look, Record};
+use super::record::{Record, RecordReader};
 use super::{Engine, recorded_signal};
 use crate::model::cgroup;
-use crate::model::container::{Container, Runtime};
+use crate::model::container::{Container, EngineKind};
 use crate::model::pid::HostPid;
-use crate::model::stop_policy::StopPlan;
+use crate::model::stop_policy::StopPolicy;
 use crate::proc::Host;
 
 /// LXC and what stands on it.
@@ -25,8 +25,8 @@ const PLACES: &[(&str, &str)] = &[
 ];
 
 impl Engine for Lxc {
-    fn runtime(&self) -> Runtime {
-        Runtime::Lxc
+    fn kind(&self) -> EngineKind {
+        EngineKind::Lxc
     }
 
     fn recognise(&self, component: &str, parent: &[&str]) -> Option<String> {
@@ -40,7 +40,7 @@ impl Engine for Lxc {
     }
 
     /// `lxc.signal.halt` of the configuration (lxc.container.conf(5)).
-    fn stop_plan(&self, host: &Host, container: &Container) -> StopPlan {
+    fn stop_plan(&self, host: &Host, container: &Container) -> StopPolicy {
         let read = || {
             let usual = || Some(format!("/var/lib/lxc/{}/config", container.name.as_ref()?).into());
             let named = container.record.clone().filter(|path| !path.starts_with("/proc"));
@@ -50,7 +50,7 @@ impl Engine for Lxc {
             let (_, signal) = lines.find(|(key, _)| key.trim() == "lxc.signal.halt")?;
             recorded_signal(signal.trim())
         };
-        StopPlan { signal: read(), ..StopPlan::default() }
+        StopPolicy { signal: read(), ..StopPolicy::default() }
     }
 
     fn files(&self) -> (&'static str, &'static str) {
@@ -60,7 +60,7 @@ impl Engine for Lxc {
         )
     }
 
-    fn records(&self, look: &Look<'_>, found: &mut Vec<Record>) {
+    fn records(&self, look: &RecordReader<'_>, found: &mut Vec<Record>) {
         if look.defaults {
             for (place, file) in PLACES {
                 configured(look, Path::new(place), file, found);
@@ -73,7 +73,7 @@ impl Engine for Lxc {
             let Some(title) = monitor.argv.first() else { continue };
             let Some(rest) = title.strip_prefix("[lxc monitor] ") else { continue };
             let Some((path, name)) = rest.rsplit_once(' ') else { continue };
-            let mut record = Record::of_monitor(Runtime::Lxc, name, monitor);
+            let mut record = Record::of_monitor(EngineKind::Lxc, name, monitor);
             record.cgroup = monitor.child.and_then(|init| payload(look, init, name));
             named(&mut record, path);
             found.push(record);
@@ -83,7 +83,7 @@ impl Engine for Lxc {
 
 /// The cgroup of a monitor's child: `lxc.payload.NAME`, with `-1` and so on behind it where that was
 /// there already (lxc.container.conf(5)), wherever the caller was allowed to make it.
-fn payload(look: &Look<'_>, init: HostPid, name: &str) -> Option<Vec<u8>> {
+fn payload(look: &RecordReader<'_>, init: HostPid, name: &str) -> Option<Vec<u8>> {
     let memberships = look.host.memberships(init).ok()?;
     memberships.by_preference().find_map(|membership| {
         let at = cgroup::components(&membership.path).position(|part| {
@@ -98,11 +98,11 @@ fn payload(look: &Look<'_>, init: HostPid, name: &str) -> Option<Vec<u8>> {
     })
 }
 
-fn configured(look: &Look<'_>, place: &Path, file: &str, found: &mut Vec<Record>) {
+fn configured(look: &RecordReader<'_>, place: &Path, file: &str, found: &mut Vec<Record>) {
     let Some(dir) = look.read(look.host.state_dir(place)) else { return };
     for name in look.read(dir.names()).unwrap_or_default() {
         if let Some(file) = look.read(dir.read(format!("{name}/{file}"))) {
-            let mut record = Record::new(Runtime::Lxc, &name, &file);
+            let mut record = Record::new(EngineKind::Lxc, &name, &file);
             record.cgroup = Some(format!("/lxc.payload.{name}").into_bytes());
             named(&mut record, &place.to_string_lossy());
             found.push(record);

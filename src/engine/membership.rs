@@ -7,32 +7,32 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use procfs::process::Process as Handle;
 
-use super::process_index::Census;
-use super::{Depth, Inventory, discover};
+use super::process_index::ProcessIndex;
+use super::{Inventory, SearchDepth, discover};
 use crate::model::cgroup::Memberships;
 use crate::model::container::Container;
 use crate::model::namespace::NamespaceId;
-use crate::model::passwd::Names;
+use crate::model::passwd::UserNames;
 use crate::model::pid::{HostPid, ProcessId};
 use crate::model::process::Process;
-use crate::proc::{Facts, Host, Inside, ReadError};
+use crate::proc::{ContainerFs, Host, ReadError, SnapshotOptions};
 
 /// A container's processes, as far as they may be seen.
 #[derive(Debug)]
-pub struct Crowd {
+pub struct MemberProcesses {
     /// In the order of their numbers on the host; whether each is in the container, or only in its
     /// cgroup: one of another PID namespace, which has no number inside and gets no signal.
     pub processes: Vec<(Process, bool)>,
     /// How many there are that we were not allowed to read.
     pub hidden: usize,
     /// The container's users.
-    pub names: Result<Names, ReadError>,
+    pub names: Result<UserNames, ReadError>,
 }
 
 /// THE RULE of who is in a container. With a PID namespace of its own, those in it or in one below;
 /// else those in its cgroup, and of a user's container only that user's; else what descends from its
 /// init. Never a process that another container in the same namespace has.
-pub struct Belonging<'a> {
+pub struct MembershipRule<'a> {
     host: &'a Host,
     container: &'a Container,
     /// Other containers of the same PID namespace.
@@ -40,10 +40,10 @@ pub struct Belonging<'a> {
     /// What is known of other namespaces: whether they lie below the container's.
     below: RefCell<HashMap<NamespaceId, bool>>,
     /// What all processes were asked once, where they are only counted.
-    census: Option<&'a Census>,
+    census: Option<&'a ProcessIndex>,
 }
 
-impl<'a> Belonging<'a> {
+impl<'a> MembershipRule<'a> {
     /// The rule for one container among all.
     pub fn new(host: &'a Host, container: &'a Container, all: &'a Inventory) -> Self {
         let others = all.containers.iter().filter(|other| {
@@ -60,7 +60,7 @@ impl<'a> Belonging<'a> {
         host: &'a Host,
         container: &'a Container,
         all: &'a Inventory,
-        census: &'a Census,
+        census: &'a ProcessIndex,
     ) -> Self {
         Self { census: Some(census), ..Self::new(host, container, all) }
     }
@@ -215,11 +215,11 @@ pub fn take(
     host: &Host,
     container: &Container,
     all: &Inventory,
-    facts: Facts,
-) -> Result<Crowd, ReadError> {
+    facts: SnapshotOptions,
+) -> Result<MemberProcesses, ReadError> {
     let Some(init) = container.init else {
         let nobody = Err(ReadError::Broken("its processes are not on this host".into()));
-        return Ok(Crowd { processes: Vec::new(), hidden: 0, names: nobody });
+        return Ok(MemberProcesses { processes: Vec::new(), hidden: 0, names: nobody });
     };
     let namespace = container.pid_ns.filter(|_| container.owns_pid_ns);
     // Its own file system answers while we read on.
@@ -250,7 +250,7 @@ fn joined(
     host: &Host,
     container: &Container,
     all: &Inventory,
-    inside: &Inside,
+    inside: &ContainerFs,
     has_cgroup: bool,
     known: &HashSet<i32>,
 ) -> Result<Vec<HostPid>, ReadError> {
@@ -266,12 +266,12 @@ fn joined(
     // Whose they are, if another container shares the namespace, takes knowing all containers.
     let every;
     let all = if all.partial {
-        every = discover(host, Depth::Cgroups);
+        every = discover(host, SearchDepth::Cgroups);
         &every
     } else {
         all
     };
-    let belonging = Belonging::new(host, container, all);
+    let belonging = MembershipRule::new(host, container, all);
     Ok(found.into_iter().filter(|pid| belonging.holds(*pid) == Ok(true)).collect())
 }
 
@@ -288,7 +288,7 @@ pub fn count(host: &Host, container: &Container, all: &Inventory) -> Result<usiz
     let mut own = cgroup.clone().unwrap_or_default();
     if cgroup.is_none() || container.owns_pid_ns {
         let census = all.census(host);
-        let belonging = Belonging::by_census(host, container, all, census);
+        let belonging = MembershipRule::by_census(host, container, all, census);
         for (pid, namespace) in census.candidates(host, container) {
             if !own.contains(&pid) && belonging.holds_in(pid, namespace) == Ok(true) {
                 own.insert(pid);
@@ -305,7 +305,7 @@ fn is_elsewhere(container: &Container) -> bool {
 
 struct Reader<'a> {
     host: &'a Host,
-    facts: Facts,
+    facts: SnapshotOptions,
     processes: Vec<Process>,
     hidden: usize,
 }
@@ -332,13 +332,13 @@ impl Reader<'_> {
         mut self,
         container: &Container,
         all: &Inventory,
-        names: Result<Names, ReadError>,
-    ) -> Result<Crowd, ReadError> {
+        names: Result<UserNames, ReadError>,
+    ) -> Result<MemberProcesses, ReadError> {
         if self.processes.is_empty() {
             return Err(if self.hidden > 0 { ReadError::Denied } else { ReadError::Gone });
         }
         self.processes.sort_by_key(|process| process.id.pid);
-        let belonging = Belonging::new(self.host, container, all);
+        let belonging = MembershipRule::new(self.host, container, all);
         let is_inside = |process: &Process| {
             // (Most are in the very namespace: that alone settles what number they have.)
             match process.pid_ns {
@@ -356,7 +356,7 @@ impl Reader<'_> {
             let inside = is_inside(&process);
             (process, inside)
         });
-        Ok(Crowd { processes: processes.collect(), hidden: self.hidden, names })
+        Ok(MemberProcesses { processes: processes.collect(), hidden: self.hidden, names })
     }
 }
 

@@ -16,21 +16,21 @@ mod record;
 mod shims;
 mod verify;
 
-pub use discover::{Depth, Inventory, Stopped, container_at, discover, discover_of};
-pub use membership::{Belonging, Crowd, count, take};
+pub use discover::{Inventory, SearchDepth, StoppedContainer, container_at, discover, discover_of};
+pub use membership::{MemberProcesses, MembershipRule, count, take};
 pub use oci_config::configured;
-pub use record::{Look, Monitor, Place, Record};
+pub use record::{Record, RecordReader, SearchPath, Shim};
 pub use verify::frozen_state;
 
-use crate::model::container::{Container, Runtime};
+use crate::model::container::{Container, EngineKind};
 use crate::model::signal::Signal;
-use crate::model::stop_policy::StopPlan;
+use crate::model::stop_policy::StopPolicy;
 use crate::proc::Host;
 
 /// An engine: how its containers are recognised and where it writes them down.
 pub trait Engine: Sync {
     /// Which it is.
-    fn runtime(&self) -> Runtime;
+    fn kind(&self) -> EngineKind;
 
     /// The id or name that a cgroup component gives, when it is spelt as this engine spells it;
     /// `parent` is the path above. Pure: a name proves nothing, it only says where to look.
@@ -45,19 +45,19 @@ pub trait Engine: Sync {
     fn files(&self) -> (&'static str, &'static str);
 
     /// Reads its records.
-    fn records(&self, look: &Look<'_>, found: &mut Vec<Record>);
+    fn records(&self, look: &RecordReader<'_>, found: &mut Vec<Record>);
 
     /// How it stops this container of its own, where that is not in the record that names it.
-    fn stop_plan(&self, _host: &Host, container: &Container) -> StopPlan {
+    fn stop_plan(&self, _host: &Host, container: &Container) -> StopPolicy {
         container.stop.clone()
     }
 }
 
 /// How a container's engine stops it.
-pub fn stop_plan(host: &Host, container: &Container) -> StopPlan {
-    engine(container.runtime)
+pub fn stop_plan(host: &Host, container: &Container) -> StopPolicy {
+    engine(container.engine)
         .filter(|_| container.verified)
-        .map_or_else(StopPlan::default, |engine| engine.stop_plan(host, container))
+        .map_or_else(StopPolicy::default, |engine| engine.stop_plan(host, container))
 }
 
 /// A signal as engines write it: by name or number.
@@ -82,9 +82,9 @@ pub static ENGINES: &[&dyn Engine] = &[
 
 /// What a cgroup path says of itself: the innermost component that some engine would have written.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Recognised {
+pub struct CgroupMatch {
     /// Whose spelling it is.
-    pub runtime: Runtime,
+    pub engine: EngineKind,
     /// The id or name in it.
     pub id: String,
     /// How many components of the path belong to the container's own cgroup.
@@ -92,30 +92,30 @@ pub struct Recognised {
 }
 
 /// Looks for the last component of a cgroup path that is spelt as an engine spells it.
-pub fn recognise(path: &[u8]) -> Option<Recognised> {
+pub fn recognise(path: &[u8]) -> Option<CgroupMatch> {
     let parts: Vec<&str> =
         std::str::from_utf8(path).ok()?.split('/').filter(|p| !p.is_empty()).collect();
     (0..parts.len()).rev().find_map(|at| recognise_at(&parts, at))
 }
 
 /// The same of a cgroup itself, whatever it lies in: whose spelling its own name is, and the id in it.
-fn own_name(path: &[u8]) -> Option<(Runtime, String)> {
+fn own_name(path: &[u8]) -> Option<(EngineKind, String)> {
     let parts: Vec<&str> =
         std::str::from_utf8(path).ok()?.split('/').filter(|p| !p.is_empty()).collect();
     let found = recognise_at(&parts, parts.len().checked_sub(1)?)?;
-    Some((found.runtime, found.id))
+    Some((found.engine, found.id))
 }
 
-fn recognise_at(parts: &[&str], at: usize) -> Option<Recognised> {
+fn recognise_at(parts: &[&str], at: usize) -> Option<CgroupMatch> {
     ENGINES.iter().find_map(|engine| {
         let id = engine.recognise(parts[at], &parts[..at])?;
-        Some(Recognised { runtime: engine.runtime(), id, length: at + 1 })
+        Some(CgroupMatch { engine: engine.kind(), id, length: at + 1 })
     })
 }
 
 /// The engine of a runtime; none for bare namespaces.
-pub fn engine(runtime: Runtime) -> Option<&'static dyn Engine> {
-    ENGINES.iter().copied().find(|engine| engine.runtime() == runtime)
+pub fn engine(runtime: EngineKind) -> Option<&'static dyn Engine> {
+    ENGINES.iter().copied().find(|engine| engine.kind() == runtime)
 }
 
 /// 64 hexadecimal digits: an id of Docker, Podman and the CRI engines.
@@ -145,37 +145,42 @@ mod tests {
 
     const ID: &str = "3f2a9c0d1e4b5a69788796a5b4c3d2e1f00f1e2d3c4b5a69788796a5b4c3d2e1";
 
-    fn seen(path: &str) -> Option<(Runtime, String, usize)> {
-        recognise(path.as_bytes()).map(|found| (found.runtime, found.id, found.length))
+    fn seen(path: &str) -> Option<(EngineKind, String, usize)> {
+        recognise(path.as_bytes()).map(|found| (found.engine, found.id, found.length))
     }
 
     #[test]
     fn every_engines_spelling() {
         let pod = "kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod1_2.slice";
         for (path, runtime, id, length) in [
-            (format!("/docker/{ID}"), Runtime::Docker, ID, 2),
-            (format!("/system.slice/docker-{ID}.scope"), Runtime::Docker, ID, 2),
-            (format!("/system.slice/docker-{ID}.scope/init.scope"), Runtime::Docker, ID, 2),
-            (format!("/machine.slice/libpod-{ID}.scope/container"), Runtime::Podman, ID, 2),
-            (format!("/libpod_parent/libpod-{ID}"), Runtime::Podman, ID, 2),
-            (format!("/a.service/libpod-payload-{ID}"), Runtime::Podman, ID, 2),
-            (format!("/{pod}/cri-containerd-{ID}.scope"), Runtime::Cri, ID, 4),
-            (format!("/kubepods/burstable/pod1-2/{ID}"), Runtime::Cri, ID, 4),
-            (format!("/{pod}/crio-{ID}.scope"), Runtime::Crio, ID, 4),
-            (format!("/kubepods/pod1-2/crio-{ID}"), Runtime::Crio, ID, 3),
-            (format!("/{pod}/docker-{ID}.scope"), Runtime::Docker, ID, 4),
-            ("/lxc.payload.web".into(), Runtime::Lxc, "web", 1),
-            ("/lxc.payload.web/system.slice/x.service".into(), Runtime::Lxc, "web", 1),
-            ("/machine.slice/systemd-nspawn@web.service/payload".into(), Runtime::Nspawn, "web", 3),
+            (format!("/docker/{ID}"), EngineKind::Docker, ID, 2),
+            (format!("/system.slice/docker-{ID}.scope"), EngineKind::Docker, ID, 2),
+            (format!("/system.slice/docker-{ID}.scope/init.scope"), EngineKind::Docker, ID, 2),
+            (format!("/machine.slice/libpod-{ID}.scope/container"), EngineKind::Podman, ID, 2),
+            (format!("/libpod_parent/libpod-{ID}"), EngineKind::Podman, ID, 2),
+            (format!("/a.service/libpod-payload-{ID}"), EngineKind::Podman, ID, 2),
+            (format!("/{pod}/cri-containerd-{ID}.scope"), EngineKind::Cri, ID, 4),
+            (format!("/kubepods/burstable/pod1-2/{ID}"), EngineKind::Cri, ID, 4),
+            (format!("/{pod}/crio-{ID}.scope"), EngineKind::Crio, ID, 4),
+            (format!("/kubepods/pod1-2/crio-{ID}"), EngineKind::Crio, ID, 3),
+            (format!("/{pod}/docker-{ID}.scope"), EngineKind::Docker, ID, 4),
+            ("/lxc.payload.web".into(), EngineKind::Lxc, "web", 1),
+            ("/lxc.payload.web/system.slice/x.service".into(), EngineKind::Lxc, "web", 1),
+            (
+                "/machine.slice/systemd-nspawn@web.service/payload".into(),
+                EngineKind::Nspawn,
+                "web",
+                3,
+            ),
             (
                 "/machine.slice/machine-my\\x2dweb.scope/payload".into(),
-                Runtime::Nspawn,
+                EngineKind::Nspawn,
                 "my-web",
                 3,
             ),
             (
                 format!("/docker/{ID}/docker/{}", ID.replace('3', "4")),
-                Runtime::Docker,
+                EngineKind::Docker,
                 &ID.replace('3', "4"),
                 4,
             ),
@@ -202,7 +207,7 @@ mod tests {
 
     #[test]
     fn each_runtime_stands_in_the_table_once_and_in_order() {
-        let order: Vec<Runtime> = ENGINES.iter().map(|engine| engine.runtime()).collect();
+        let order: Vec<EngineKind> = ENGINES.iter().map(|engine| engine.kind()).collect();
         let mut sorted = order.clone();
         sorted.sort();
         sorted.dedup();

@@ -4,10 +4,10 @@
 
 use std::path::Path;
 
-use super::record::{Look, Monitor, Record};
+use super::record::{Record, RecordReader, Shim};
 use super::{Engine, recorded_signal};
 use crate::model::cgroup;
-use crate::model::container::Runtime;
+use crate::model::container::EngineKind;
 use crate::model::pid::HostPid;
 use crate::model::signal::Signal;
 
@@ -17,8 +17,8 @@ pub struct Nspawn;
 const MACHINES: &str = "/run/systemd/machines";
 
 impl Engine for Nspawn {
-    fn runtime(&self) -> Runtime {
-        Runtime::Nspawn
+    fn kind(&self) -> EngineKind {
+        EngineKind::Nspawn
     }
 
     fn recognise(&self, component: &str, parent: &[&str]) -> Option<String> {
@@ -39,7 +39,7 @@ impl Engine for Nspawn {
         ("/run/systemd/machines", "systemd-nspawn.")
     }
 
-    fn records(&self, look: &Look<'_>, found: &mut Vec<Record>) {
+    fn records(&self, look: &RecordReader<'_>, found: &mut Vec<Record>) {
         if look.defaults
             && let Some(dir) = look.read(look.host.state_dir(MACHINES))
         {
@@ -60,7 +60,7 @@ impl Engine for Nspawn {
                 {
                     continue;
                 }
-                let mut record = Record::new(Runtime::Nspawn, &name, &file);
+                let mut record = Record::new(EngineKind::Nspawn, &name, &file);
                 record.name = Some(name.clone());
                 record.pid = get("LEADER").and_then(|pid| pid.parse::<HostPid>().ok());
                 record.image = get("ROOT").filter(|root| !root.is_empty()).map(str::to_owned);
@@ -75,7 +75,7 @@ impl Engine for Nspawn {
         for monitor in look.running(&["systemd-nspawn"]) {
             let Some(child) = monitor.child else { continue };
             let Some(name) = machine(monitor) else { continue };
-            let mut record = Record::of_monitor(Runtime::Nspawn, &name, monitor);
+            let mut record = Record::of_monitor(EngineKind::Nspawn, &name, monitor);
             record.name = Some(name);
             record.image = root(monitor).map(str::to_owned);
             record.stop.signal = kill_signal(monitor);
@@ -85,12 +85,12 @@ impl Engine for Nspawn {
     }
 }
 
-fn root(monitor: &Monitor) -> Option<&str> {
+fn root(monitor: &Shim) -> Option<&str> {
     ["-D", "--directory", "-i", "--image"].iter().find_map(|option| monitor.option(option))
 }
 
 /// `--kill-signal=`; with `--boot` the system inside expects RTMIN+3 (systemd-nspawn(1)).
-fn kill_signal(monitor: &Monitor) -> Option<Signal> {
+fn kill_signal(monitor: &Shim) -> Option<Signal> {
     let boots = || {
         let boots = monitor.argv.iter().any(|word| word == "-b" || word == "--boot");
         boots.then(|| Signal::new(37)).flatten()
@@ -99,7 +99,7 @@ fn kill_signal(monitor: &Monitor) -> Option<Signal> {
 }
 
 /// The name nspawn gives: `-M`, else the last part of the directory or image (systemd-nspawn(1)).
-fn machine(monitor: &Monitor) -> Option<String> {
+fn machine(monitor: &Shim) -> Option<String> {
     let given = monitor.option("-M").or(monitor.option("--machine"));
     given.map(str::to_owned).or_else(|| {
         let name = Path::new(root(monitor)?).file_name()?.to_str()?;
@@ -109,7 +109,7 @@ fn machine(monitor: &Monitor) -> Option<String> {
 
 /// The cgroup of a unit that a process is in or below: its `payload`, beside which nspawn itself is
 /// in `supervisor`; on v1 there are no such parts, and a scope is the machine's alone.
-fn within(look: &Look<'_>, pid: HostPid, unit: &str) -> Option<Vec<u8>> {
+fn within(look: &RecordReader<'_>, pid: HostPid, unit: &str) -> Option<Vec<u8>> {
     let memberships = look.host.memberships(pid).ok()?;
     memberships.by_preference().find_map(|membership| {
         let parts: Vec<&[u8]> = cgroup::components(&membership.path).collect();
@@ -124,7 +124,7 @@ fn within(look: &Look<'_>, pid: HostPid, unit: &str) -> Option<Vec<u8>> {
 }
 
 /// The cgroup called `payload` that a process is in or below.
-fn payload(look: &Look<'_>, pid: HostPid) -> Option<Vec<u8>> {
+fn payload(look: &RecordReader<'_>, pid: HostPid) -> Option<Vec<u8>> {
     let memberships = look.host.memberships(pid).ok()?;
     memberships.by_preference().find_map(|membership| {
         let at = cgroup::components(&membership.path).position(|part| part == b"payload")?;

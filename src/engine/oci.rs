@@ -8,25 +8,25 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::record::{Look, Place, Record, expand_cgroups_path, places};
+use super::record::{Record, RecordReader, SearchPath, expand_cgroups_path, places};
 use super::{Engine, recorded_signal};
-use crate::model::container::{Pod, Runtime};
+use crate::model::container::{EngineKind, Pod};
 use crate::model::pid::{HostPid, Ticks};
-use crate::model::stop_policy::StopPlan;
+use crate::model::stop_policy::StopPolicy;
 use crate::proc::StateFile;
 
 /// One of the three: they differ in names and in the shape of one file.
 pub struct Oci {
-    runtime: Runtime,
+    runtime: EngineKind,
     program: &'static str,
     file: &'static str,
     files: (&'static str, &'static str),
-    parse: fn(&Look<'_>, &StateFile, &mut Record) -> Option<()>,
+    parse: fn(&RecordReader<'_>, &StateFile, &mut Record) -> Option<()>,
 }
 
 /// runc, the reference.
 pub static RUNC: Oci = Oci {
-    runtime: Runtime::Runc,
+    runtime: EngineKind::Runc,
     program: "runc",
     file: "state.json",
     files: ("/run/runc/*/state.json", "runc; $XDG_RUNTIME_DIR/runc of users, or what --root says."),
@@ -34,7 +34,7 @@ pub static RUNC: Oci = Oci {
 };
 /// crun.
 pub static CRUN: Oci = Oci {
-    runtime: Runtime::Crun,
+    runtime: EngineKind::Crun,
     program: "crun",
     file: "status",
     files: ("/run/crun/*/status", "crun, likewise."),
@@ -42,7 +42,7 @@ pub static CRUN: Oci = Oci {
 };
 /// youki.
 pub static YOUKI: Oci = Oci {
-    runtime: Runtime::Youki,
+    runtime: EngineKind::Youki,
     program: "youki",
     file: "state.json",
     files: ("/run/youki/*/state.json", "youki, likewise."),
@@ -50,7 +50,7 @@ pub static YOUKI: Oci = Oci {
 };
 
 impl Engine for Oci {
-    fn runtime(&self) -> Runtime {
+    fn kind(&self) -> EngineKind {
         self.runtime
     }
 
@@ -58,7 +58,9 @@ impl Engine for Oci {
         let id = component.strip_suffix(".scope").unwrap_or(component);
         let id = match self.runtime {
             // youki's default path is this very text, colons and all.
-            Runtime::Youki => id.strip_prefix(":youki:").or_else(|| id.strip_prefix("youki-"))?,
+            EngineKind::Youki => {
+                id.strip_prefix(":youki:").or_else(|| id.strip_prefix("youki-"))?
+            }
             _ if component.ends_with(".scope") => {
                 id.strip_prefix(self.program)?.strip_prefix('-')?
             }
@@ -71,23 +73,23 @@ impl Engine for Oci {
         self.files
     }
 
-    fn records(&self, look: &Look<'_>, found: &mut Vec<Record>) {
-        let mut roots: Vec<Place> = Vec::new();
+    fn records(&self, look: &RecordReader<'_>, found: &mut Vec<Record>) {
+        let mut roots: Vec<SearchPath> = Vec::new();
         if look.defaults {
-            roots.push(Place::usual(Path::new("/run").join(self.program)));
+            roots.push(SearchPath::usual(Path::new("/run").join(self.program)));
             let homes = look.homes.iter().map(|home| home.runtime_dir.join(self.program));
-            roots.extend(homes.map(Place::usual));
+            roots.extend(homes.map(SearchPath::usual));
         }
         for runtime in look.running(&[self.program]) {
             let given = runtime.option("--root").or(runtime.option("-r"));
-            roots.extend(given.map(|path| Place::told_by(runtime, path)));
+            roots.extend(given.map(|path| SearchPath::told_by(runtime, path)));
         }
         // A user's Podman keeps its runtime's state beside its run root, in XDG_RUNTIME_DIR.
         for conmon in look.running(&["conmon"]) {
             let pidfile = conmon.option("-p").unwrap_or_default();
             let runtime_dir = Path::new(pidfile).ancestors().nth(5);
             let root = runtime_dir.map(|dir| dir.join(self.program));
-            roots.extend(root.map(|root| Place::told_by(conmon, root)));
+            roots.extend(root.map(|root| SearchPath::told_by(conmon, root)));
         }
         for place in places(roots) {
             let Some(dir) = look.read(look.host.state_dir(&place.path)) else { continue };
@@ -117,7 +119,7 @@ struct RuncState {
     cgroup_paths: HashMap<String, String>,
 }
 
-fn runc(look: &Look<'_>, file: &StateFile, record: &mut Record) -> Option<()> {
+fn runc(look: &RecordReader<'_>, file: &StateFile, record: &mut Record) -> Option<()> {
     let state: RuncState = look.read(file.json())?;
     (state.id == record.id).then_some(())?;
     record.pid = HostPid::new(state.init_process_pid);
@@ -145,7 +147,7 @@ struct CrunStatus {
     cgroup: Option<String>,
 }
 
-fn crun(look: &Look<'_>, file: &StateFile, record: &mut Record) -> Option<()> {
+fn crun(look: &RecordReader<'_>, file: &StateFile, record: &mut Record) -> Option<()> {
     let status: CrunStatus = look.read(file.json())?;
     record.pid = HostPid::new(status.pid);
     // Files of old versions have 0, which is not a start time but the lack of one.
@@ -169,7 +171,7 @@ struct YoukiConfig {
     cgroup_path: Option<String>,
 }
 
-fn youki(look: &Look<'_>, file: &StateFile, record: &mut Record) -> Option<()> {
+fn youki(look: &RecordReader<'_>, file: &StateFile, record: &mut Record) -> Option<()> {
     let state: YoukiState = look.read(file.json())?;
     (state.id == record.id).then_some(())?;
     record.pid = state.pid.and_then(HostPid::new).filter(|_| state.status != "stopped");
@@ -199,7 +201,7 @@ struct Linux {
 
 impl Spec {
     /// What Podman, CRI-O and nerdctl put there about stopping.
-    pub(super) fn stop_plan(&self) -> StopPlan {
+    pub(super) fn stop_plan(&self) -> StopPolicy {
         let get = |key: &str| self.annotations.get(key).map(String::as_str);
         // systemd's own form of a D-Bus value: `uint64 10000000`.
         let micros = get("org.systemd.property.TimeoutStopUSec")
@@ -207,10 +209,10 @@ impl Spec {
             .map(Duration::from_micros);
         let seconds =
             get("nerdctl/stop-timeout").and_then(|text| text.parse().ok()).map(Duration::from_secs);
-        StopPlan {
+        StopPolicy {
             signal: get("org.opencontainers.image.stopSignal").and_then(recorded_signal),
             grace: seconds.or(micros),
-            ..StopPlan::default()
+            ..StopPolicy::default()
         }
     }
 

@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use crate::model::container::{Container, Runtime};
-use crate::model::resource_config::Configured;
+use crate::model::container::{Container, EngineKind};
+use crate::model::resource_config::ResourceConfig;
 use crate::proc::Host;
 
 #[derive(Deserialize, Default)]
 #[serde(default, rename_all = "PascalCase")]
-struct HostConfig {
+struct DockerResources {
     memory: i64,
     nano_cpus: i64,
     cpu_quota: i64,
@@ -25,26 +25,26 @@ struct HostConfig {
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct Bundle {
-    root: Root,
-    process: Process,
-    linux: Linux,
+    root: OciRoot,
+    process: OciProcess,
+    linux: OciLinux,
 }
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
-struct Root {
+struct OciRoot {
     readonly: bool,
 }
 
 #[derive(Deserialize, Default)]
 #[serde(default, rename_all = "camelCase")]
-struct Process {
+struct OciProcess {
     no_new_privileges: bool,
 }
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
-struct Linux {
+struct OciLinux {
     resources: Resources,
     seccomp: Option<serde_json::Value>,
 }
@@ -52,14 +52,14 @@ struct Linux {
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct Resources {
-    memory: Limit,
+    memory: OciLimit,
     cpu: Cpu,
-    pids: Limit,
+    pids: OciLimit,
 }
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
-struct Limit {
+struct OciLimit {
     limit: Option<i64>,
 }
 
@@ -86,20 +86,20 @@ struct Inner {
 }
 
 /// What was configured, where that can be read.
-pub fn configured(host: &Host, container: &Container) -> Option<Configured> {
+pub fn configured(host: &Host, container: &Container) -> Option<ResourceConfig> {
     let record = container.record.as_deref().filter(|_| container.verified)?;
     let folder = record.parent()?;
-    match container.runtime {
-        Runtime::Docker => of_docker(host, &folder.join("hostconfig.json")),
-        Runtime::Runc | Runtime::Crun | Runtime::Youki => {
+    match container.engine {
+        EngineKind::Docker => of_docker(host, &folder.join("hostconfig.json")),
+        EngineKind::Runc | EngineKind::Crun | EngineKind::Youki => {
             let pointer: Pointer = host.state_file(record).ok()?.json().ok()?;
             let labels = pointer.config.labels.iter().chain(&pointer.labels);
             let labelled = labels.filter_map(|label| label.strip_prefix("bundle=")).next();
             let bundle = pointer.bundle.or_else(|| labelled.map(PathBuf::from))?;
             of_bundle(host, &bundle.join("config.json"))
         }
-        Runtime::Containerd | Runtime::Cri => of_bundle(host, &folder.join("config.json")),
-        Runtime::Podman | Runtime::Crio => {
+        EngineKind::Containerd | EngineKind::Cri => of_bundle(host, &folder.join("config.json")),
+        EngineKind::Podman | EngineKind::Crio => {
             // The list of all containers stands above the folder that each has.
             let own = folder.join(container.id.as_deref()?).join("userdata/config.json");
             of_bundle(host, &own).or_else(|| of_bundle(host, &folder.join("config.json")))
@@ -117,11 +117,11 @@ fn cpus(quota: i64, period: i64) -> Option<f64> {
     above_zero(quota).map(|quota| quota as f64 / period as f64)
 }
 
-fn of_docker(host: &Host, path: &Path) -> Option<Configured> {
-    let config: HostConfig = host.state_file(path).ok()?.json().ok()?;
+fn of_docker(host: &Host, path: &Path) -> Option<ResourceConfig> {
+    let config: DockerResources = host.state_file(path).ok()?.json().ok()?;
     let options = config.security_opt.unwrap_or_default();
     let unconfined = options.iter().any(|option| option.replace(':', "=") == "seccomp=unconfined");
-    Some(Configured {
+    Some(ResourceConfig {
         source: path.display().to_string(),
         memory: above_zero(config.memory),
         cpus: above_zero(config.nano_cpus)
@@ -135,10 +135,10 @@ fn of_docker(host: &Host, path: &Path) -> Option<Configured> {
     })
 }
 
-fn of_bundle(host: &Host, path: &Path) -> Option<Configured> {
+fn of_bundle(host: &Host, path: &Path) -> Option<ResourceConfig> {
     let bundle: Bundle = host.state_file(path).ok()?.json().ok()?;
     let resources = bundle.linux.resources;
-    Some(Configured {
+    Some(ResourceConfig {
         source: path.display().to_string(),
         memory: resources.memory.limit.and_then(above_zero),
         cpus: cpus(resources.cpu.quota.unwrap_or(0), resources.cpu.period.unwrap_or(0)),

@@ -13,11 +13,11 @@ use crate::model::pid::HostPid;
 use crate::proc::{Host, ReadError};
 
 /// What was asked of processes, one by one.
-type Asked<T> = Mutex<HashMap<HostPid, Result<T, ReadError>>>;
+type Answers<T> = Mutex<HashMap<HostPid, Result<T, ReadError>>>;
 
 /// The processes of a survey, in order.
 #[derive(Debug, Default)]
-pub struct Census {
+pub struct ProcessIndex {
     /// The parent of each.
     parents: HashMap<HostPid, i32>,
     /// Those of each namespace; under none those that keep theirs from us.
@@ -25,11 +25,11 @@ pub struct Census {
     /// The namespaces below each, at whatever depth.
     below: HashMap<NamespaceId, Vec<NamespaceId>>,
     /// Asked for only where a namespace does not tell.
-    levels: Asked<usize>,
-    memberships: Asked<Memberships>,
+    levels: Answers<usize>,
+    memberships: Answers<Memberships>,
 }
 
-impl Census {
+impl ProcessIndex {
     /// Puts the inventory's survey in order; where it has none, there is nobody.
     pub(super) fn new(host: &Host, all: &Inventory) -> Self {
         let mut census = Self::default();
@@ -98,7 +98,7 @@ impl Census {
 }
 
 fn once<T: Clone>(
-    asked: &Asked<T>,
+    asked: &Answers<T>,
     pid: HostPid,
     ask: impl FnOnce() -> Result<T, ReadError>,
 ) -> Result<T, ReadError> {

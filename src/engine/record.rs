@@ -4,16 +4,16 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use crate::model::container::{Pod, Runtime};
+use crate::model::container::{EngineKind, Pod};
 use crate::model::pid::{HostPid, Ticks};
-use crate::model::stop_policy::StopPlan;
-use crate::proc::{Host, Owner, ReadError, StateFile};
+use crate::model::stop_policy::StopPolicy;
+use crate::proc::{Host, ReadError, StateFile, Trust};
 
 /// One container as a record tells it. Everything here is a claim.
 #[derive(Clone, Debug)]
 pub struct Record {
     /// Whose record.
-    pub runtime: Runtime,
+    pub engine: EngineKind,
     /// The engine's id.
     pub id: String,
     /// The engine's name.
@@ -35,20 +35,20 @@ pub struct Record {
     /// The monitor whose child the init has to be, where the record is that monitor's argv.
     pub parent: Option<HostPid>,
     /// How the engine stops it.
-    pub stop: StopPlan,
+    pub stop: StopPolicy,
     /// What keeps its processes from being the host's (gVisor, Kata).
     pub sandbox: Option<&'static str>,
     /// The file.
     pub path: PathBuf,
     /// Whose word it is.
-    pub owner: Owner,
+    pub owner: Trust,
 }
 
 impl Record {
     /// A record that says nothing yet but which container it is about.
-    pub fn new(runtime: Runtime, id: impl Into<String>, file: &StateFile) -> Self {
+    pub fn new(engine: EngineKind, id: impl Into<String>, file: &StateFile) -> Self {
         Self {
-            runtime,
+            engine,
             id: id.into(),
             name: None,
             aliases: Vec::new(),
@@ -59,7 +59,7 @@ impl Record {
             start: None,
             cgroup: None,
             parent: None,
-            stop: StopPlan::default(),
+            stop: StopPolicy::default(),
             sandbox: None,
             path: file.path.clone(),
             owner: file.owner,
@@ -68,7 +68,7 @@ impl Record {
 
     /// The same, found where `place` has led: then it is also the word of whoever led there.
     #[must_use]
-    pub fn found_at<P>(mut self, place: &Place<P>) -> Self {
+    pub fn found_at<P>(mut self, place: &SearchPath<P>) -> Self {
         self.owner = self.owner.and(place.owner);
         self
     }
@@ -80,7 +80,7 @@ impl Record {
 
     /// What the argv of a monitor says of the process it watches over. That is the word of whoever
     /// runs the monitor.
-    pub fn of_monitor(runtime: Runtime, id: impl Into<String>, monitor: &Monitor) -> Self {
+    pub fn of_monitor(runtime: EngineKind, id: impl Into<String>, monitor: &Shim) -> Self {
         let path = PathBuf::from(format!("/proc/{}/cmdline", monitor.pid));
         let mut record =
             Self::new(runtime, id, &StateFile { path, bytes: Vec::new(), owner: monitor.owner });
@@ -92,30 +92,30 @@ impl Record {
 
 /// Where records may lie, and on whose word they are looked for there.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place<P = PathBuf> {
+pub struct SearchPath<P = PathBuf> {
     /// The folder, or the folders.
     pub path: P,
     /// Who says so: root for the places every engine has by default.
-    pub owner: Owner,
+    pub owner: Trust,
 }
 
-impl<P> Place<P> {
+impl<P> SearchPath<P> {
     /// A place that an engine uses by default.
     pub fn usual(path: impl Into<P>) -> Self {
-        Self { path: path.into(), owner: Owner::Root }
+        Self { path: path.into(), owner: Trust::Root }
     }
 
     /// A place that a monitor's argv or working directory leads to.
-    pub fn told_by(monitor: &Monitor, path: impl Into<P>) -> Self {
+    pub fn told_by(monitor: &Shim, path: impl Into<P>) -> Self {
         Self { path: path.into(), owner: monitor.owner }
     }
 }
 
 /// Each place once, on the best word there is for it.
-pub fn places<P: Ord>(mut all: Vec<Place<P>>) -> Vec<Place<P>> {
-    all.sort_by(|a, b| (&a.path, a.owner != Owner::Root).cmp(&(&b.path, b.owner != Owner::Root)));
+pub fn places<P: Ord>(mut all: Vec<SearchPath<P>>) -> Vec<SearchPath<P>> {
+    all.sort_by(|a, b| (&a.path, a.owner != Trust::Root).cmp(&(&b.path, b.owner != Trust::Root)));
     all.dedup_by(|next, kept| {
-        next.path == kept.path && (kept.owner == Owner::Root || kept.owner == next.owner)
+        next.path == kept.path && (kept.owner == Trust::Root || kept.owner == next.owner)
     });
     all
 }
@@ -123,11 +123,11 @@ pub fn places<P: Ord>(mut all: Vec<Place<P>>) -> Vec<Place<P>> {
 /// A process whose argument vector or working directory leads to records: dockerd, containerd and
 /// its shims, conmon, a runtime in the foreground, systemd-nspawn, the LXC monitor.
 #[derive(Clone, Debug)]
-pub struct Monitor {
+pub struct Shim {
     /// Its number.
     pub pid: HostPid,
     /// Who runs it, whose word its argv is.
-    pub owner: Owner,
+    pub owner: Trust,
     /// Its command line as text; an argument that is not UTF-8 leads nowhere.
     pub argv: Vec<String>,
     /// Its working directory (a shim's is its bundle).
@@ -136,7 +136,7 @@ pub struct Monitor {
     pub child: Option<HostPid>,
 }
 
-impl Monitor {
+impl Shim {
     /// The last part of the program's path.
     pub fn program(&self) -> &str {
         let first = self.argv.first().map_or("", String::as_str);
@@ -161,7 +161,7 @@ impl Monitor {
 
 /// A user whose own folders may hold records.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Home {
+pub struct UserDirs {
     /// The user.
     pub uid: u32,
     /// `$HOME`, if it is known.
@@ -173,20 +173,20 @@ pub struct Home {
 /// Records that are not believed or cannot be read, and why. Of one user's only the first few are
 /// kept: there may be thousands.
 #[derive(Debug, Default)]
-pub struct Complaints {
+pub struct Diagnostics {
     texts: Vec<String>,
     of_user: HashMap<u32, usize>,
 }
 
 const MAX_OF_A_USER: usize = 10;
 
-impl Complaints {
+impl Diagnostics {
     /// Notes one, about something that is this owner's.
-    pub fn note(&mut self, owner: Owner, text: String) {
+    pub fn note(&mut self, owner: Trust, text: String) {
         if self.texts.contains(&text) {
             return;
         }
-        if let Owner::User(uid) = owner {
+        if let Trust::User(uid) = owner {
             let many = self.of_user.entry(uid).or_default();
             *many += 1;
             if *many > MAX_OF_A_USER {
@@ -210,22 +210,22 @@ impl Complaints {
 
 /// Where an engine is to look.
 #[derive(Debug)]
-pub struct Look<'a> {
+pub struct RecordReader<'a> {
     /// The machine.
     pub host: &'a Host,
     /// Whether to look in the places every engine has by default.
     pub defaults: bool,
     /// Processes that lead to other places.
-    pub monitors: &'a [Monitor],
+    pub monitors: &'a [Shim],
     /// Containers seen in the cgroup tree that no record has explained: id and a process of theirs.
     pub unexplained: &'a [(String, HostPid)],
     /// Users who have a runtime directory.
-    pub homes: &'a [Home],
+    pub homes: &'a [UserDirs],
     /// Records that could not be read, with the reason, to be told.
-    pub complaints: &'a std::cell::RefCell<Complaints>,
+    pub complaints: &'a std::cell::RefCell<Diagnostics>,
 }
 
-impl Look<'_> {
+impl RecordReader<'_> {
     /// Turns a failed read into a complaint, unless the file is simply not there or not ours.
     pub fn read<T>(&self, result: Result<T, ReadError>) -> Option<T> {
         match result {
@@ -233,13 +233,13 @@ impl Look<'_> {
             Err(ReadError::Gone | ReadError::Denied) => None,
             Err(error @ (ReadError::Broken(_) | ReadError::Exhausted)) => {
                 let why = error.to_string();
-                let about = |home: &&Home| {
+                let about = |home: &&UserDirs| {
                     let folders = [home.home.as_ref(), Some(&home.runtime_dir)];
                     let mut folders = folders.into_iter().flatten().filter_map(|dir| dir.to_str());
                     folders.any(|dir| why.contains(&format!("`{dir}/")))
                 };
-                let user = self.homes.iter().find(about).map(|home| Owner::User(home.uid));
-                self.complaints.borrow_mut().note(user.unwrap_or(Owner::Root), why);
+                let user = self.homes.iter().find(about).map(|home| Trust::User(home.uid));
+                self.complaints.borrow_mut().note(user.unwrap_or(Trust::Root), why);
                 None
             }
         }
@@ -251,7 +251,7 @@ impl Look<'_> {
     }
 
     /// Monitors that run one of these programs.
-    pub fn running<'a>(&'a self, programs: &'a [&str]) -> impl Iterator<Item = &'a Monitor> {
+    pub fn running<'a>(&'a self, programs: &'a [&str]) -> impl Iterator<Item = &'a Shim> {
         self.monitors.iter().filter(|monitor| programs.contains(&monitor.program()))
     }
 }
@@ -318,7 +318,7 @@ mod tests {
         let argv = ["/usr/bin/dockerd", "--data-root", "/a", "--exec-root=/b", "-g"];
         let argv = argv.map(str::to_owned).to_vec();
         let pid = HostPid::new(1).unwrap();
-        let monitor = Monitor { pid, owner: Owner::Root, argv, cwd: None, child: None };
+        let monitor = Shim { pid, owner: Trust::Root, argv, cwd: None, child: None };
         assert_eq!(monitor.program(), "dockerd");
         assert_eq!(monitor.option("--data-root"), Some("/a"));
         assert_eq!(monitor.option("--exec-root"), Some("/b"));

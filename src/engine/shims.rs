@@ -4,10 +4,10 @@
 
 use std::path::PathBuf;
 
-use super::record::Monitor;
+use super::record::Shim;
 use crate::model::pid::HostPid;
 use crate::model::process::Fact;
-use crate::proc::{CommandLimit, Facts, Host, Owner, Survey};
+use crate::proc::{CommandLimit, Host, SnapshotOptions, Survey, Trust};
 
 /// Names of the programs whose argv leads to records, as far as comm has room for them.
 const MONITORS: &[&str] = &[
@@ -31,7 +31,7 @@ fn is_monitor(comm: &[u8]) -> bool {
 }
 
 /// The monitors among all processes.
-pub(super) fn monitors_in(host: &Host, survey: &Survey) -> Vec<Monitor> {
+pub(super) fn monitors_in(host: &Host, survey: &Survey) -> Vec<Shim> {
     let chosen: Vec<HostPid> = survey
         .residents
         .iter()
@@ -52,7 +52,7 @@ pub(super) fn monitors_in(host: &Host, survey: &Survey) -> Vec<Monitor> {
 
 /// The parents of these processes, and theirs: a shim, conmon, nspawn or the LXC monitor is one step
 /// away, a runtime in the foreground two.
-pub(super) fn monitors_above(host: &Host, inits: &[HostPid]) -> Vec<Monitor> {
+pub(super) fn monitors_above(host: &Host, inits: &[HostPid]) -> Vec<Shim> {
     let mut above: Vec<(HostPid, HostPid)> = Vec::new();
     for init in inits {
         let mut child = *init;
@@ -76,20 +76,20 @@ pub(super) fn monitors_above(host: &Host, inits: &[HostPid]) -> Vec<Monitor> {
     monitors
 }
 
-fn read_monitors(host: &Host, pids: &[HostPid]) -> Vec<Monitor> {
-    let facts = Facts { command: CommandLimit::SCREEN, ..Facts::BARE };
+fn read_monitors(host: &Host, pids: &[HostPid]) -> Vec<Shim> {
+    let facts = SnapshotOptions { command: CommandLimit::SCREEN, ..SnapshotOptions::BARE };
     host.snapshot(pids, facts)
         .into_iter()
         .flatten()
         .filter_map(|process| {
             let Fact::Known(command) = process.command else { return None };
             let pid = process.id.pid;
-            let owner = host.speaker(pid);
-            if owner == Owner::Mixed {
+            let owner = host.trust_of_process(pid);
+            if owner == Trust::Untrusted {
                 return None;
             }
             let cwd = host.link(pid, "cwd").ok().and_then(|path| String::from_utf8(path).ok());
-            Some(Monitor {
+            Some(Shim {
                 pid,
                 owner,
                 argv: command

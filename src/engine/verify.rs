@@ -4,11 +4,11 @@
 
 use super::record::Record;
 use crate::model::cgroup::{self, Freezer, Memberships};
-use crate::model::container::{Cgroup, Evidence, State};
+use crate::model::container::{Cgroup, ContainerState, Evidence};
 use crate::model::mount::Mounts;
 use crate::model::namespace::NamespaceId;
 use crate::model::pid::{HostPid, ProcessId};
-use crate::proc::{Host, Owner, ReadError};
+use crate::proc::{Host, ReadError, Trust};
 
 /// What the kernel says of a container's init.
 #[derive(Debug)]
@@ -24,7 +24,7 @@ pub(super) struct Init {
 
 /// Why a record is not believed.
 #[derive(Debug)]
-pub(super) enum Doubt {
+pub(super) enum VerifyError {
     /// There is no such process: the container has ended and its record is left over.
     Ended,
     /// It does not fit; the text says what.
@@ -57,27 +57,29 @@ pub(super) fn confirm(
     host: &Host,
     record: &Record,
     pid: HostPid,
-) -> Result<(Init, Option<Cgroup>, Vec<Evidence>), Doubt> {
+) -> Result<(Init, Option<Cgroup>, Vec<Evidence>), VerifyError> {
     let init = match read_init(host, pid) {
         Ok(init) => init,
-        Err(ReadError::Gone) => return Err(Doubt::Ended),
-        Err(_) => return Err(Doubt::Unreadable),
+        Err(ReadError::Gone) => return Err(VerifyError::Ended),
+        Err(_) => return Err(VerifyError::Unreadable),
     };
     let mut evidence = vec![says(record.path.display(), format!("init is {pid}"), true)];
     match record.owner {
-        Owner::Root => {}
-        Owner::User(owner) if host.is_users(pid, owner) == Ok(true) => {}
-        Owner::User(owner) => {
-            return Err(Doubt::Refuted(format!(
+        Trust::Root => {}
+        Trust::User(owner) if host.is_users(pid, owner) == Ok(true) => {}
+        Trust::User(owner) => {
+            return Err(VerifyError::Refuted(format!(
                 "it is user {owner}'s word, and process {pid} is not that user's"
             )));
         }
-        Owner::Mixed => return Err(Doubt::Refuted("it is more than one user's word".into())),
+        Trust::Untrusted => {
+            return Err(VerifyError::Refuted("it is more than one user's word".into()));
+        }
     }
     let mut sure = false;
     if let Some(start) = record.start {
         if start != init.id.start {
-            return Err(Doubt::Refuted(format!(
+            return Err(VerifyError::Refuted(format!(
                 "process {pid} is another one now (it started at tick {}, not {})",
                 init.id.start.0, start.0
             )));
@@ -88,7 +90,9 @@ pub(super) fn confirm(
     }
     if let Some(parent) = record.parent {
         if init.parent != parent.get() {
-            return Err(Doubt::Refuted(format!("process {pid} is no longer the monitor's child")));
+            return Err(VerifyError::Refuted(format!(
+                "process {pid} is no longer the monitor's child"
+            )));
         }
         sure = true;
         evidence.push(says(format!("/proc/{pid}/stat"), format!("its parent is {parent}"), true));
@@ -96,7 +100,7 @@ pub(super) fn confirm(
     // Root's record is borne out by a cgroup that only root could have made. A user may not speak of
     // one that others' processes can be in: one that is root's.
     let cgroup = own_cgroup(record, &init.memberships).filter(|cgroup| match record.owner {
-        Owner::Root => host.cgroup_maker(cgroup) == Owner::Root,
+        Trust::Root => host.cgroup_maker(cgroup) == Trust::Root,
         owner => host.cgroup_owner(cgroup) == owner,
     });
     if let Some(cgroup) = &cgroup {
@@ -117,16 +121,16 @@ pub(super) fn confirm(
         return Ok((init, cgroup, evidence));
     }
     if init.pid_ns.is_none() {
-        return Err(Doubt::Unreadable);
+        return Err(VerifyError::Unreadable);
     }
     // Without a start time, a cgroup or a mount that carries the id, a PID namespace of its own
     // with this process as PID 1 is the least that a container's init has to show.
-    if init.owns_pid_ns && record.owner != Owner::Root {
+    if init.owns_pid_ns && record.owner != Trust::Root {
         let what = "PID 1 of a PID namespace; nothing else confirms it";
         evidence.push(says(format!("/proc/{pid}/status"), what.into(), true));
         return Ok((init, cgroup, evidence));
     }
-    Err(Doubt::Refuted(format!("nothing about process {pid} confirms it")))
+    Err(VerifyError::Refuted(format!("nothing about process {pid} confirms it")))
 }
 
 /// The container's own cgroup: where the record put it, or the part of the path that is spelt with
@@ -167,7 +171,7 @@ fn mounts_count(host: &Host, record: &Record, init: &Init) -> bool {
         paths.all(|m| cgroup::components(&m.path).any(|part| part == b".."))
     };
     match record.owner {
-        Owner::Root => {
+        Trust::Root => {
             (!host.has_cgroups() || outside()) && host.is_users(init.id.pid, 0) == Ok(true)
         }
         _ => true,
@@ -196,8 +200,12 @@ fn mounts_mention(host: &Host, pid: HostPid, id: &str) -> bool {
 }
 
 /// Whether a container with this init is paused.
-pub fn frozen_state(host: &Host, memberships: &Memberships) -> State {
-    if host.frozen(memberships) == Freezer::Thawed { State::Running } else { State::Paused }
+pub fn frozen_state(host: &Host, memberships: &Memberships) -> ContainerState {
+    if host.frozen(memberships) == Freezer::Thawed {
+        ContainerState::Running
+    } else {
+        ContainerState::Paused
+    }
 }
 
 pub(super) fn says(source: impl ToString, says: String, holds: bool) -> Evidence {

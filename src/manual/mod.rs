@@ -9,11 +9,11 @@ use crate::analysis::programs::RUNTIMES;
 use crate::cli::cli;
 use crate::command::{self, COMMANDS, Command, Example};
 use crate::engine::ENGINES;
-use crate::error::Exit;
+use crate::error::ExitStatus;
 use crate::model::verdict::Verdict;
 use page::{Page, Title, sentence};
 
-/// The page on the tool, and that on signals, for [`Page::written`].
+/// The page on the tool, and that on signals, for [`SectionPage::written`].
 const TOOL: &str = include_str!("cinspect.txt");
 const SIGNALS: &str = include_str!("cinspect-signals.txt");
 
@@ -84,7 +84,7 @@ fn tool(date: &str) -> io::Result<Vec<u8>> {
         }
         "options" => options(page, &root),
         "statuses" => {
-            for (exit, commands, means) in Exit::ALL {
+            for (exit, commands, means) in ExitStatus::ALL {
                 let some = !["", "*"].contains(commands);
                 let of = if some {
                     format!(" ({})", commands.replace(' ', ", "))
@@ -151,7 +151,7 @@ fn of_command(command: &Command, date: &str) -> io::Result<Vec<u8>> {
         page.item("N", "The command's own status.");
         page.item("128+N", "Signal N ended the command.");
     }
-    for (exit, means) in Exit::of(command.name) {
+    for (exit, means) in ExitStatus::of(command.name) {
         page.item(&exit.0.to_string(), means);
     }
     page.section("Files");

@@ -6,12 +6,12 @@ use std::path::PathBuf;
 use crate::model::cgroup::{Memberships, is_at_or_below};
 use crate::model::namespace::NamespaceId;
 use crate::model::pid::{HostPid, ProcessId};
-use crate::model::stop_policy::StopPlan;
+use crate::model::stop_policy::StopPolicy;
 
 /// Who made a container. The order is the order of precedence: where two own the same processes
 /// (Podman runs them through runc), the earlier one is what a user calls it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Runtime {
+pub enum EngineKind {
     /// Docker Engine.
     Docker,
     /// Podman, of root or of a user.
@@ -36,7 +36,7 @@ pub enum Runtime {
     Bare,
 }
 
-impl Runtime {
+impl EngineKind {
     /// How it is spelt in a qualified name, in a table and in JSON.
     pub fn name(self) -> &'static str {
         match self {
@@ -76,14 +76,14 @@ impl Cgroup {
 
 /// Whether a container's processes run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum ContainerState {
     /// They do.
     Running,
     /// Its cgroup, or one above it, is frozen.
     Paused,
 }
 
-impl State {
+impl ContainerState {
     /// The word users know.
     pub fn name(self) -> &'static str {
         match self {
@@ -121,7 +121,7 @@ pub struct Evidence {
 #[derive(Clone, Debug)]
 pub struct Container {
     /// Who made it.
-    pub runtime: Runtime,
+    pub engine: EngineKind,
     /// The id its engine gave it; none for a bare namespace.
     pub id: Option<String>,
     /// The name its engine gave it.
@@ -147,14 +147,14 @@ pub struct Container {
     /// The container's own cgroup; none where the engine made none.
     pub cgroup: Option<Cgroup>,
     /// Running or paused.
-    pub state: State,
+    pub state: ContainerState,
     /// The uid of the user who runs it, when that is not root.
     pub user: Option<u32>,
     /// Whether a trusted record or the ownership of the cgroup confirms what it is called.
     pub verified: bool,
     /// How its engine stops it, as far as the record that names it tells; the rest is read when it is
     /// wanted.
-    pub stop: StopPlan,
+    pub stop: StopPolicy,
     /// The record that names it.
     pub record: Option<PathBuf>,
     /// A remark for the list: gVisor and Kata processes are not on this host.
@@ -166,19 +166,19 @@ pub struct Container {
 impl Container {
     /// The form that names this container and no other, ready to paste: `docker:web`, `pid:812`.
     pub fn qualified(&self) -> String {
-        let engine = self.runtime.name();
+        let engine = self.engine.name();
         let id = self.id.as_deref().unwrap_or_default();
-        match self.runtime {
+        match self.engine {
             _ if !self.verified => self.by_pid(),
-            Runtime::Bare => self.by_pid(),
-            Runtime::Cri | Runtime::Crio => match &self.pod {
+            EngineKind::Bare => self.by_pid(),
+            EngineKind::Cri | EngineKind::Crio => match &self.pod {
                 Some(pod) if !pod.name.is_empty() => {
                     let container = pod.container.as_deref().unwrap_or("POD");
                     format!("{engine}:{}/{}/{container}", pod.namespace, pod.name)
                 }
                 _ => format!("{engine}:{id}"),
             },
-            Runtime::Containerd => {
+            EngineKind::Containerd => {
                 let name = self.name.as_deref().unwrap_or(id);
                 format!("{engine}:{}/{name}", self.namespace.as_deref().unwrap_or("default"))
             }
@@ -189,11 +189,11 @@ impl Container {
     /// The same by id, for when two containers of one engine have one name (two users' Podmans).
     pub fn qualified_by_id(&self) -> String {
         match &self.id {
-            Some(id) if self.verified && self.runtime != Runtime::Bare => match &self.namespace {
-                Some(namespace) if self.runtime == Runtime::Containerd => {
-                    format!("{}:{namespace}/{id}", self.runtime.name())
+            Some(id) if self.verified && self.engine != EngineKind::Bare => match &self.namespace {
+                Some(namespace) if self.engine == EngineKind::Containerd => {
+                    format!("{}:{namespace}/{id}", self.engine.name())
                 }
-                _ => format!("{}:{id}", self.runtime.name()),
+                _ => format!("{}:{id}", self.engine.name()),
             },
             _ => self.by_pid(),
         }
@@ -203,7 +203,7 @@ impl Container {
     pub fn by_pid(&self) -> String {
         match self.init {
             Some(init) => format!("pid:{}", init.pid),
-            None => format!("{}:{}", self.runtime.name(), self.id.as_deref().unwrap_or("?")),
+            None => format!("{}:{}", self.engine.name(), self.id.as_deref().unwrap_or("?")),
         }
     }
 

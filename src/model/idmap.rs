@@ -1,7 +1,7 @@
 //! `/proc/PID/uid_map` and `gid_map`: how the numbers of users inside a user namespace and outside
 //! translate (user_namespaces(7)). Answers from the map alone; never asks who a user is.
 
-use super::status::{Broken, decimal, words};
+use super::status::{ParseError, decimal, words};
 
 /// The map of a user namespace. "Outside" is the user namespace of the one who opened the file. An
 /// id that is not in it has no counterpart: the kernel shows 65534 for it.
@@ -31,11 +31,11 @@ impl IdMap {
     /// ```
     ///
     /// # Errors
-    /// [`Broken`] when a line is not three numbers, or a range ends beyond `u32`.
-    pub fn parse(bytes: &[u8]) -> Result<Self, Broken> {
+    /// [`ParseError`] when a line is not three numbers, or a range ends beyond `u32`.
+    pub fn parse(bytes: &[u8]) -> Result<Self, ParseError> {
         let lines = bytes.split(|b| *b == b'\n').filter(|line| !line.trim_ascii().is_empty());
         let ranges = lines.map(IdRange::parse).collect::<Option<_>>();
-        Ok(Self { ranges: ranges.ok_or(Broken { file: "uid_map", field: "range" })? })
+        Ok(Self { ranges: ranges.ok_or(ParseError { file: "uid_map", field: "range" })? })
     }
 
     /// The id inside that an id outside is.

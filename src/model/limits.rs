@@ -4,7 +4,7 @@ use super::status::decimal;
 
 /// One limit; none for no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Limit {
+pub struct ResourceLimit {
     /// `RLIMIT_*`, as the kernel numbers it.
     pub resource: u32,
     /// What holds now.
@@ -34,7 +34,7 @@ const NAMES: &[(&str, &str)] = &[
     ("Max realtime timeout", "RTTIME"),
 ];
 
-impl Limit {
+impl ResourceLimit {
     /// As getrlimit(2) names it, without `RLIMIT_`.
     pub fn name(&self) -> &'static str {
         NAMES.get(self.resource as usize).map_or("?", |(_, name)| name)
@@ -48,7 +48,7 @@ impl Limit {
 /// Max cpu time              unlimited            unlimited            seconds
 /// Max open files            1024                 524288               files
 /// ```
-pub fn parse(bytes: &[u8]) -> Vec<Limit> {
+pub fn parse(bytes: &[u8]) -> Vec<ResourceLimit> {
     let value = |word: &[u8]| match word {
         b"unlimited" => Some(None),
         digits => decimal(digits).map(Some),
@@ -60,7 +60,7 @@ pub fn parse(bytes: &[u8]) -> Vec<Limit> {
             let rest = &line[NAMES[number].0.len()..];
             let mut words = rest.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
             let (soft, hard) = (value(words.next()?)?, value(words.next()?)?);
-            Some(Limit { resource: u32::try_from(number).ok()?, soft, hard })
+            Some(ResourceLimit { resource: u32::try_from(number).ok()?, soft, hard })
         })
         .collect()
 }
@@ -76,8 +76,8 @@ mod tests {
             Max open files            1024                 524288               files     \n\
             Max nice priority         0                    0                    \nbad\n";
         let limits = parse(text);
-        let open = Limit { resource: 7, soft: Some(1024), hard: Some(524_288) };
-        assert_eq!(limits[0], Limit { resource: 0, soft: None, hard: None });
+        let open = ResourceLimit { resource: 7, soft: Some(1024), hard: Some(524_288) };
+        assert_eq!(limits[0], ResourceLimit { resource: 0, soft: None, hard: None });
         assert_eq!((limits[1], limits[1].name(), limits.len()), (open, "NOFILE", 3));
         // As many as we have ourselves.
         let own = std::fs::read("/proc/self/limits").unwrap();

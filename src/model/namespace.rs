@@ -25,7 +25,7 @@ impl NamespaceId {
 
 /// A kind of namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Kind {
+pub struct NamespaceKind {
     /// Its name, and that of its link below `/proc/PID/ns`.
     pub name: &'static str,
     /// `CLONE_NEW*`, namespaces(7).
@@ -35,18 +35,18 @@ pub struct Kind {
 }
 
 /// THE TABLE of namespaces.
-pub const KINDS: &[Kind] = &[
-    Kind { name: "user", flag: 0x1000_0000, about: "users and capabilities" },
-    Kind { name: "mnt", flag: 0x0002_0000, about: "mounts" },
-    Kind { name: "uts", flag: 0x0400_0000, about: "host name" },
-    Kind { name: "ipc", flag: 0x0800_0000, about: "System V IPC and message queues" },
-    Kind { name: "net", flag: 0x4000_0000, about: "network" },
-    Kind { name: "pid", flag: 0x2000_0000, about: "process numbers" },
-    Kind { name: "cgroup", flag: 0x0200_0000, about: "root of the cgroups" },
-    Kind { name: "time", flag: 0x0000_0080, about: "boot and monotonic clocks" },
+pub const KINDS: &[NamespaceKind] = &[
+    NamespaceKind { name: "user", flag: 0x1000_0000, about: "users and capabilities" },
+    NamespaceKind { name: "mnt", flag: 0x0002_0000, about: "mounts" },
+    NamespaceKind { name: "uts", flag: 0x0400_0000, about: "host name" },
+    NamespaceKind { name: "ipc", flag: 0x0800_0000, about: "System V IPC and message queues" },
+    NamespaceKind { name: "net", flag: 0x4000_0000, about: "network" },
+    NamespaceKind { name: "pid", flag: 0x2000_0000, about: "process numbers" },
+    NamespaceKind { name: "cgroup", flag: 0x0200_0000, about: "root of the cgroups" },
+    NamespaceKind { name: "time", flag: 0x0000_0080, about: "boot and monotonic clocks" },
 ];
 
-impl Kind {
+impl NamespaceKind {
     /// The kind of this name; `mount` and `network` are understood.
     pub fn named(name: &str) -> Option<Self> {
         let name = match name {

@@ -14,12 +14,12 @@ const NOBODY_AT_ALL: u32 = u32::MAX;
 
 /// Users of a passwd file by number and by name (passwd(5)).
 #[derive(Clone, Debug, Default)]
-pub struct Names {
+pub struct UserNames {
     by_uid: HashMap<u32, Arc<[u8]>>,
     by_name: HashMap<Arc<[u8]>, u32>,
 }
 
-impl Names {
+impl UserNames {
     /// Parses the file. The first line with a number gives it its name, and the first with a name
     /// its number. Left out are lines whose uid or gid is no number below 4294967295, and those
     /// whose name is empty, holds a control character, begins with `#`, or is all digits: that
@@ -72,7 +72,7 @@ pub struct Account<'a> {
     pub shell: Option<&'a [u8]>,
 }
 
-/// The lines of a passwd file that are in form, as [`Names::parse`] says.
+/// The lines of a passwd file that are in form, as [`UserNames::parse`] says.
 pub fn accounts(bytes: &[u8]) -> impl Iterator<Item = Account<'_>> {
     bytes.split(|b| *b == b'\n').filter_map(|line| {
         let mut fields = (line.len() <= MAX_LINE).then(|| line.split(|b| *b == b':'))?;
@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn names_and_numbers_are_found() {
-        let names = Names::parse(
+        let names = UserNames::parse(
             b"root:x:0:0:root:/root:/bin/sh\nwww-data:x:33:33::/var/www:\nb\xfcro:x:5:5\n",
         );
         assert_eq!((names.name(0), names.uid(b"www-data")), (Some(&b"root"[..]), Some(33)));
@@ -144,7 +144,7 @@ mod tests {
 
     #[test]
     fn the_first_line_wins() {
-        let names = Names::parse(b"root:x:0:0:::\ntoor:x:0:0:::\nroot:x:7:7:::\n");
+        let names = UserNames::parse(b"root:x:0:0:::\ntoor:x:0:0:::\nroot:x:7:7:::\n");
         assert_eq!((names.name(0), names.name(7)), (Some(&b"root"[..]), Some(&b"root"[..])));
         assert_eq!((names.uid(b"root"), names.uid(b"toor")), (Some(0), Some(0)));
     }
@@ -177,7 +177,7 @@ mod tests {
         let mut bytes = lines.join(&b'\n');
         bytes.extend(b"long:x:0:0:");
         bytes.extend(vec![b'a'; MAX_LINE]);
-        let names = Names::parse(&bytes);
+        let names = UserNames::parse(&bytes);
         assert!(names.by_uid.is_empty() && names.by_name.is_empty(), "{names:?}");
     }
 
@@ -185,18 +185,18 @@ mod tests {
     fn a_line_after_a_strange_one_is_read() {
         let mut bytes = vec![b'x'; 1 << 20];
         bytes.extend(b"\n\0\nroot:x:0:0");
-        assert_eq!(Names::parse(&bytes).name(0), Some(&b"root"[..]));
+        assert_eq!(UserNames::parse(&bytes).name(0), Some(&b"root"[..]));
     }
 
     proptest! {
         #[test]
         fn no_bytes_panic(bytes: Vec<u8>, text in "[a0-9:\n]{0,80}") {
-            let _ = (Names::parse(&bytes), Names::parse(text.as_bytes()));
+            let _ = (UserNames::parse(&bytes), UserNames::parse(text.as_bytes()));
         }
 
         #[test]
         fn a_line_in_form_is_read_back(name in "[a-z_][a-z0-9_-]{0,30}", uid in 0..u32::MAX) {
-            let names = Names::parse(format!("{name}:x:{uid}:{uid}:::\n").as_bytes());
+            let names = UserNames::parse(format!("{name}:x:{uid}:{uid}:::\n").as_bytes());
             prop_assert_eq!(names.name(uid), Some(name.as_bytes()));
             prop_assert_eq!(names.uid(name.as_bytes()), Some(uid));
         }

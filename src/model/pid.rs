@@ -9,7 +9,7 @@ use super::status::decimal;
 /// Text that is no process number: something else than decimal digits, 0, or more than `i32` holds.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not a process number")]
-pub struct NotAPid(pub String);
+pub struct InvalidPid(pub String);
 
 macro_rules! pid {
     ($(#[$doc:meta])* $name:ident) => {
@@ -36,10 +36,10 @@ macro_rules! pid {
         }
 
         impl FromStr for $name {
-            type Err = NotAPid;
+            type Err = InvalidPid;
 
-            fn from_str(text: &str) -> Result<Self, NotAPid> {
-                decimal(text.as_bytes()).and_then(Self::new).ok_or_else(|| NotAPid(text.into()))
+            fn from_str(text: &str) -> Result<Self, InvalidPid> {
+                decimal(text.as_bytes()).and_then(Self::new).ok_or_else(|| InvalidPid(text.into()))
             }
         }
     };
@@ -93,7 +93,7 @@ mod tests {
         for bad in
             ["", "0", "-1", "+1", " 1", "1 ", "0x1", "1.0", "2147483648", "18446744073709551617"]
         {
-            assert_eq!(bad.parse::<HostPid>(), Err(NotAPid(bad.into())));
+            assert_eq!(bad.parse::<HostPid>(), Err(InvalidPid(bad.into())));
         }
         assert_eq!("x".parse::<HostPid>().unwrap_err().to_string(), "`x` is not a process number");
     }

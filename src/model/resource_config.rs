@@ -2,7 +2,7 @@
 
 /// Limits and rights as they were configured; none where nothing was said.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Configured {
+pub struct ResourceConfig {
     /// The file that says so.
     pub source: String,
     /// Memory, bytes.

@@ -51,7 +51,7 @@ pub struct UnknownSignal {
 }
 
 /// All that is to be said about one standard signal.
-struct Row {
+struct SignalEntry {
     name: &'static str,
     number: i32,
     aliases: &'static [&'static str],
@@ -69,7 +69,7 @@ macro_rules! signals {
             )*
         }
 
-        static SIGNALS: &[Row] = &[$(Row {
+        static SIGNALS: &[SignalEntry] = &[$(SignalEntry {
             name: stringify!($name),
             number: libc::$number,
             aliases: &[$($alias),*],
@@ -204,7 +204,7 @@ impl Signal {
         }
     }
 
-    fn row(self) -> Option<&'static Row> {
+    fn row(self) -> Option<&'static SignalEntry> {
         SIGNALS.get(usize::from(self.0) - 1)
     }
 
@@ -224,7 +224,7 @@ impl fmt::Display for Signal {
     }
 }
 
-impl Row {
+impl SignalEntry {
     fn spellings(&self) -> impl Iterator<Item = &'static str> {
         std::iter::once(self.name).chain(self.aliases.iter().copied())
     }
@@ -498,7 +498,7 @@ fn suggest(given: &str) -> Option<Signal> {
     let name = plain_name(trimmed)?;
     let real_time = [("RTMIN", Signal::RTMIN), ("RTMAX", Signal::RTMAX)];
     let standard = Signal::all().flat_map(|signal| {
-        signal.row().into_iter().flat_map(Row::spellings).map(move |name| (name, signal))
+        signal.row().into_iter().flat_map(SignalEntry::spellings).map(move |name| (name, signal))
     });
     let mut best = None;
     let mut least = 1 + (name.len() / 3).max(1);
@@ -550,7 +550,7 @@ mod tests {
 
     #[test]
     fn the_table_is_in_order_and_its_names_are_unique() {
-        let mut spellings: Vec<_> = SIGNALS.iter().flat_map(Row::spellings).collect();
+        let mut spellings: Vec<_> = SIGNALS.iter().flat_map(SignalEntry::spellings).collect();
         let all = spellings.len();
         spellings.sort_unstable();
         spellings.dedup();

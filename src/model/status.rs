@@ -8,7 +8,7 @@ use super::signal::SignalSet;
 /// A kernel file that is not as the kernel writes it: cut off, or of a kernel we do not know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no readable `{field}` in `{file}`")]
-pub struct Broken {
+pub struct ParseError {
     /// The file, without its directory: `status`.
     pub file: &'static str,
     /// The field, as the kernel or its man page calls it: `SigCgt`.
@@ -18,9 +18,9 @@ pub struct Broken {
 /// What a process or thread is doing, as a letter (proc_pid_stat(5)): R running, S sleeping, D
 /// waiting uninterruptibly, T stopped, t traced, Z zombie, X dead, P parked, I idle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct State(u8);
+pub struct ProcessState(u8);
 
-impl State {
+impl ProcessState {
     fn parse(field: &[u8]) -> Option<Self> {
         match *field {
             [letter] if letter.is_ascii_alphabetic() => Some(Self(letter)),
@@ -65,7 +65,7 @@ pub struct Stat {
     /// thread's may be longer than 15 bytes.
     pub comm: Vec<u8>,
     /// What it is doing.
-    pub state: State,
+    pub state: ProcessState,
     /// Its parent; 0 when that is outside the namespace.
     pub ppid: i32,
     /// Its process group; 0 when that was made outside the namespace.
@@ -101,10 +101,10 @@ impl Stat {
     /// ```
     ///
     /// # Errors
-    /// [`Broken`], with the name of the field as in proc_pid_stat(5).
-    pub fn parse(bytes: &[u8]) -> Result<Self, Broken> {
-        const fn broken(field: &'static str) -> Broken {
-            Broken { file: "stat", field }
+    /// [`ParseError`], with the name of the field as in proc_pid_stat(5).
+    pub fn parse(bytes: &[u8]) -> Result<Self, ParseError> {
+        const fn broken(field: &'static str) -> ParseError {
+            ParseError { file: "stat", field }
         }
         let open = bytes.iter().position(|b| *b == b'(').ok_or(broken("comm"))?;
         let close = bytes.iter().rposition(|b| *b == b')').ok_or(broken("comm"))?;
@@ -118,7 +118,7 @@ impl Stat {
             rest = after.get(1..).unwrap_or_default();
             field
         };
-        let state = State::parse(next()).ok_or(broken("state"))?;
+        let state = ProcessState::parse(next()).ok_or(broken("state"))?;
         let ppid = signed(next()).ok_or(broken("ppid"))?;
         let pgrp = signed(next()).ok_or(broken("pgrp"))?;
         let session = signed(next()).ok_or(broken("session"))?;
@@ -186,7 +186,7 @@ pub struct SignalQueue {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Status {
     /// What it is doing.
-    pub state: State,
+    pub state: ProcessState,
     /// The process, which is the number of its main thread.
     pub tgid: i32,
     /// The thread; the process in the process's own file.
@@ -264,11 +264,11 @@ impl Status {
     /// ```
     ///
     /// # Errors
-    /// [`Broken`] when a line that every kernel writes is missing, or a list cannot be read. Other
+    /// [`ParseError`] when a line that every kernel writes is missing, or a list cannot be read. Other
     /// lines that cannot be read count as not there.
-    pub fn parse(bytes: &[u8]) -> Result<Self, Broken> {
-        const fn broken(field: &'static str) -> Broken {
-            Broken { file: "status", field }
+    pub fn parse(bytes: &[u8]) -> Result<Self, ParseError> {
+        const fn broken(field: &'static str) -> ParseError {
+            ParseError { file: "status", field }
         }
         let mut state = None;
         let (mut tgid, mut pid, mut ppid, mut tracer_pid) = (None, None, None, None);
@@ -286,7 +286,7 @@ impl Status {
             let Some(colon) = line.iter().position(|b| *b == b':') else { continue };
             let value = line[colon + 1..].trim_ascii();
             match &line[..colon] {
-                b"State" => state = value.get(..1).and_then(State::parse),
+                b"State" => state = value.get(..1).and_then(ProcessState::parse),
                 b"Tgid" => tgid = decimal(value),
                 b"Pid" => pid = decimal(value),
                 b"PPid" => ppid = decimal(value),
@@ -490,9 +490,9 @@ mod tests {
             ("1 (a) S", "ppid"),
             ("1 (a) S 1 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 ", "starttime"),
         ] {
-            assert_eq!(Stat::parse(bytes.as_bytes()), Err(Broken { file: "stat", field }));
+            assert_eq!(Stat::parse(bytes.as_bytes()), Err(ParseError { file: "stat", field }));
         }
-        let broken = Broken { file: "stat", field: "comm" };
+        let broken = ParseError { file: "stat", field: "comm" };
         assert_eq!(broken.to_string(), "no readable `comm` in `stat`");
     }
 
@@ -568,7 +568,7 @@ mod tests {
             "CapEff",
             "CapBnd",
         ] {
-            let broken = Broken { file: "status", field };
+            let broken = ParseError { file: "status", field };
             let without = STATUS.replace(&format!("\n{field}:"), "\nOther:");
             assert_eq!(Status::parse(without.as_bytes()), Err(broken));
             let odd = STATUS.replace(&format!("\n{field}:\t"), &format!("\n{field}:\t?"));

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use super::container::Runtime;
+use super::container::EngineKind;
 use super::signal::Signal;
 
 /// What an engine recorded about stopping a container; what it did not is none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct StopPlan {
+pub struct StopPolicy {
     /// The signal.
     pub signal: Option<Signal>,
     /// How long until KILL.
@@ -18,31 +18,31 @@ pub struct StopPlan {
     pub stopped_by_hand: bool,
 }
 
-impl StopPlan {
+impl StopPolicy {
     /// The signal that an engine sends: the recorded one, else the engine's own default.
-    pub fn signal_of(&self, runtime: Runtime) -> Signal {
+    pub fn signal_of(&self, runtime: EngineKind) -> Signal {
         self.signal.unwrap_or(match runtime {
             // lxc.container.conf(5), lxc.signal.halt.
-            Runtime::Lxc => Signal::PWR,
+            EngineKind::Lxc => Signal::PWR,
             _ => Signal::TERM,
         })
     }
 
     /// The time until KILL: the recorded one, else ten seconds, as most engines have it.
-    pub fn grace_of(&self, runtime: Runtime) -> Duration {
+    pub fn grace_of(&self, runtime: EngineKind) -> Duration {
         self.grace.unwrap_or(match runtime {
             // lxc-stop(1), systemd's DefaultTimeoutStopSec, Kubernetes' terminationGracePeriodSeconds.
-            Runtime::Lxc => Duration::from_secs(60),
-            Runtime::Nspawn => Duration::from_secs(90),
-            Runtime::Cri | Runtime::Crio => Duration::from_secs(30),
+            EngineKind::Lxc => Duration::from_secs(60),
+            EngineKind::Nspawn => Duration::from_secs(90),
+            EngineKind::Cri | EngineKind::Crio => Duration::from_secs(30),
             _ => Duration::from_secs(10),
         })
     }
 
     /// Why the engine would start it again after it was stopped without the engine's knowledge, if it
     /// would.
-    pub fn comes_back(&self, runtime: Runtime) -> Option<String> {
-        if matches!(runtime, Runtime::Cri | Runtime::Crio) {
+    pub fn comes_back(&self, runtime: EngineKind) -> Option<String> {
+        if matches!(runtime, EngineKind::Cri | EngineKind::Crio) {
             return Some("the kubelet starts it again as its pod's restart policy says".into());
         }
         match self.restart.as_deref()? {
@@ -72,12 +72,12 @@ mod tests {
 
     #[test]
     fn what_is_not_recorded_is_the_engines_default() {
-        let plan = StopPlan::default();
-        assert_eq!(plan.signal_of(Runtime::Docker), Signal::TERM);
-        assert_eq!(plan.signal_of(Runtime::Lxc), Signal::PWR);
-        assert_eq!(plan.grace_of(Runtime::Podman), Duration::from_secs(10));
-        assert_eq!(plan.comes_back(Runtime::Docker), None);
-        let plan = StopPlan { restart: Some("always".into()), ..StopPlan::default() };
-        assert!(plan.comes_back(Runtime::Docker).is_some());
+        let plan = StopPolicy::default();
+        assert_eq!(plan.signal_of(EngineKind::Docker), Signal::TERM);
+        assert_eq!(plan.signal_of(EngineKind::Lxc), Signal::PWR);
+        assert_eq!(plan.grace_of(EngineKind::Podman), Duration::from_secs(10));
+        assert_eq!(plan.comes_back(EngineKind::Docker), None);
+        let plan = StopPolicy { restart: Some("always".into()), ..StopPolicy::default() };
+        assert!(plan.comes_back(EngineKind::Docker).is_some());
     }
 }

@@ -24,7 +24,7 @@ pub enum Verdict {
     /// Nothing before it runs again: it is stopped or frozen, or in a sleep that no signal ends.
     Delayed,
     /// Nothing, ever: it has ended already.
-    None,
+    NoEffect,
     /// A fact that decides could not be read.
     Unknown,
 }
@@ -42,7 +42,7 @@ impl Verdict {
         (Self::Discarded, "discarded", "nothing: it is PID 1 and has no handler"),
         (Self::Pending, "pending", "nothing yet: blocked, and nobody waits for it"),
         (Self::Delayed, "delayed", "nothing until it runs again: stopped, frozen or in deep sleep"),
-        (Self::None, "none", "nothing: it has ended already"),
+        (Self::NoEffect, "no-effect", "nothing: it has ended already"),
         (Self::Unknown, "unknown", "a fact that decides could not be read"),
     ];
 
@@ -52,7 +52,7 @@ impl Verdict {
     }
 
     /// Whether the program gets to know of it.
-    pub fn is_heard(self) -> bool {
+    pub fn is_received(self) -> bool {
         matches!(self, Self::Handled | Self::Accepted)
     }
 
@@ -63,7 +63,7 @@ impl Verdict {
 
     /// Whether nothing comes of it at all.
     pub fn is_lost(self) -> bool {
-        matches!(self, Self::Ignored | Self::Discarded | Self::None)
+        matches!(self, Self::Ignored | Self::Discarded | Self::NoEffect)
     }
 }
 

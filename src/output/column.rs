@@ -15,7 +15,7 @@ use crate::output::text;
 
 /// How a table is shown.
 #[derive(Clone, Debug, Default)]
-pub struct Style {
+pub struct TableStyle {
     /// Columns of the terminal; `None` where nothing is cut and nothing dropped, as in a pipe.
     pub width: Option<usize>,
     /// Whether to colour.
@@ -71,7 +71,7 @@ pub enum Value {
 
 impl Value {
     /// The value as one line of safe text.
-    pub fn text(&self, style: &Style) -> String {
+    pub fn text(&self, style: &TableStyle) -> String {
         match self {
             Self::Absent => "-".into(),
             Self::Denied => "?".into(),
@@ -470,35 +470,35 @@ impl<R> Sort<R> {
 
     /// Sorts rows; equals stay as they were.
     pub fn sort(&self, rows: &mut [R]) {
-        rows.sort_by_cached_key(|row| Key { value: (self.column.value)(row), by: *self });
+        rows.sort_by_cached_key(|row| SortKey { value: (self.column.value)(row), by: *self });
     }
 }
 
 /// A value with the order it is sorted in, for sort_by_cached_key().
-struct Key<R: 'static> {
+struct SortKey<R: 'static> {
     value: Value,
     by: Sort<R>,
 }
 
-impl<R> Ord for Key<R> {
+impl<R> Ord for SortKey<R> {
     fn cmp(&self, other: &Self) -> Ordering {
         self.by.compare(&self.value, &other.value)
     }
 }
 
-impl<R> PartialOrd for Key<R> {
+impl<R> PartialOrd for SortKey<R> {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl<R> PartialEq for Key<R> {
+impl<R> PartialEq for SortKey<R> {
     fn eq(&self, other: &Self) -> bool {
         self.cmp(other).is_eq()
     }
 }
 
-impl<R> Eq for Key<R> {}
+impl<R> Eq for SortKey<R> {}
 
 /// Reads a sorting key: `rss` or `+rss` upwards, `-rss` downwards, as `ps --sort` has it.
 pub fn parse_sort<R>(table: &'static [Column<R>], key: &str) -> Result<Sort<R>, UnknownColumn> {
@@ -576,20 +576,22 @@ mod tests {
 
     use super::*;
 
-    struct Row {
+    struct TestRow {
         pid: i64,
         comm: &'static [u8],
         rss: Option<u64>,
     }
 
-    static TABLE: &[Column<Row>] = &[
-        Column::new("pid", "pid", "the pid", |r: &Row| Value::Int(r.pid)).shown().json("pid"),
-        Column::new("rss", "rss", "the memory", |r: &Row| r.rss.map_or(Value::Absent, Value::Size))
-            .right()
-            .json("memory.rss"),
+    static TABLE: &[Column<TestRow>] = &[
+        Column::new("pid", "pid", "the pid", |r: &TestRow| Value::Int(r.pid)).shown().json("pid"),
+        Column::new("rss", "rss", "the memory", |r: &TestRow| {
+            r.rss.map_or(Value::Absent, Value::Size)
+        })
+        .right()
+        .json("memory.rss"),
         Column::new("blocked", "blocked", "the mask", |_| Value::Signals(SignalSet(1 << 14)))
             .json("memory.x.blocked"),
-        Column::new("comm", "comm", "the name", |r: &Row| Value::Bytes(r.comm.to_vec()))
+        Column::new("comm", "comm", "the name", |r: &TestRow| Value::Bytes(r.comm.to_vec()))
             .shown()
             .grows()
             .json("comm"),
@@ -628,7 +630,7 @@ mod tests {
 
     #[test]
     fn rows_are_sorted_with_the_unknown_last() {
-        let row = |pid, rss| Row { pid, comm: b"", rss };
+        let row = |pid, rss| TestRow { pid, comm: b"", rss };
         let mut rows = [row(1, Some(9)), row(2, None), row(3, Some(10)), row(4, Some(9))];
         let mut sorted = |key: &str| {
             parse_sort(TABLE, key).unwrap().sort(&mut rows);
@@ -642,7 +644,7 @@ mod tests {
 
     #[test]
     fn json_is_nested_and_exact() {
-        let row = Row { pid: 7, comm: b"a\xff", rss: None };
+        let row = TestRow { pid: 7, comm: b"a\xff", rss: None };
         let expected =
             r#"{"pid":7,"memory":{"rss":null,"x":{"blocked":["TERM"]}},"comm":{"bytes":"Yf8="}}"#;
         assert_eq!(Json::Object(object(TABLE, &row)).to_string(), expected);
@@ -650,11 +652,11 @@ mod tests {
 
     #[test]
     fn a_table_with_faults_is_found_out() {
-        static BAD: &[Column<Row>] = &[
+        static BAD: &[Column<TestRow>] = &[
             Column::new("a", "A", "x", |_| Value::Absent).json("a"),
             Column::new("a", "B", "", |_| Value::Absent).json("a.b"),
         ];
-        let row = Row { pid: 0, comm: b"", rss: None };
+        let row = TestRow { pid: 0, comm: b"", rss: None };
         assert_eq!(Json::Object(object(BAD, &row)), json!({"a": null}));
         let wrong = [
             "`a`: its about",
@@ -668,7 +670,7 @@ mod tests {
     #[test]
     fn each_kind_of_value_has_its_text_and_its_json() {
         let now: Timestamp = "2026-01-01T02:05:00Z".parse().unwrap();
-        let style = Style { now, ..Style::default() };
+        let style = TableStyle { now, ..TableStyle::default() };
         let then: Timestamp = "2026-01-01T00:00:00.5Z".parse().unwrap();
         let words = vec![b"a\n".to_vec(), b"b\xff".to_vec()];
         let cases = [
@@ -694,7 +696,7 @@ mod tests {
         for (value, text, json) in cases {
             assert_eq!((value.text(&style).as_str(), value.json()), (text, json), "{value:?}");
         }
-        let raw = Style { raw: true, ..style };
+        let raw = TableStyle { raw: true, ..style };
         assert_eq!(Value::Signals(SignalSet(1 << 14)).text(&raw), "0000000000004000");
     }
 
@@ -725,7 +727,7 @@ mod tests {
 
         #[test]
         fn any_value_is_one_safe_line(value in any_value(), name: String) {
-            let shown = value.text(&Style::default());
+            let shown = value.text(&TableStyle::default());
             prop_assert!(!shown.chars().any(text::unprintable));
             let _ = (value.json(), choose(TABLE, &name), parse_sort(TABLE, &name));
         }

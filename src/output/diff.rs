@@ -7,23 +7,23 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use crate::model::pid::ProcessId;
-use crate::output::column::{Column, Style, Value};
+use crate::output::column::{Column, TableStyle, Value};
 use crate::output::columns::ps::PsRow;
 use crate::output::table::Mark;
 
 /// A process, or a thread of it.
-type Key = (ProcessId, i32);
+type RowKey = (ProcessId, i32);
 
 /// What was seen, and since when it is so.
 #[derive(Debug, Default)]
-pub struct Memory {
-    seen: HashMap<Key, Seen>,
+pub struct RowHistory {
+    seen: HashMap<RowKey, RowState>,
     /// When that was.
     looked: Option<Timestamp>,
 }
 
 #[derive(Debug)]
-struct Seen {
+struct RowState {
     row: PsRow,
     parent: Option<ProcessId>,
     values: Vec<Value>,
@@ -32,13 +32,13 @@ struct Seen {
     left: Option<Instant>,
 }
 
-fn key(row: &PsRow) -> Key {
-    let process = &row.member.process;
+fn key(row: &PsRow) -> RowKey {
+    let process = &row.process.facts;
     let thread = row.thread.and_then(|at| process.threads.get(at));
     (process.id, thread.map_or(process.id.pid.get(), |thread| thread.stat.pid))
 }
 
-impl Memory {
+impl RowHistory {
     /// Takes in what is there now: the rows to show, each with its mark, and what is new in words.
     /// Marks stay for `stay`; what is seen the first time is not new.
     pub fn take(
@@ -53,7 +53,7 @@ impl Memory {
         let before = self.looked.replace(clock);
         let first = before.is_none();
         for row in &rows {
-            let parent = row.member.parent.and_then(|at| ids.get(at).copied());
+            let parent = row.process.parent.and_then(|at| ids.get(at).copied());
             let watched = table.iter().filter_map(|column| Some((column, column.watched?)));
             let values: Vec<Value> = watched.clone().map(|(_, value)| value(row)).collect();
             match self.seen.get_mut(&key(row)) {
@@ -79,13 +79,13 @@ impl Memory {
                         changes.push(told(row, "appeared"));
                     }
                     let (row, changed) = (row.clone(), Vec::new());
-                    let seen = Seen { row, parent, values, appeared, changed, left: None };
+                    let seen = RowState { row, parent, values, appeared, changed, left: None };
                     let id = key(&seen.row);
                     self.seen.insert(id, seen);
                 }
             }
         }
-        let here: std::collections::HashSet<Key> = rows.iter().map(key).collect();
+        let here: std::collections::HashSet<RowKey> = rows.iter().map(key).collect();
         for (id, seen) in self.seen.iter_mut().filter(|(id, _)| !here.contains(id)) {
             if seen.left.is_none() {
                 seen.left = Some(now);
@@ -105,7 +105,7 @@ impl Memory {
             let Some(seen) = self.seen.get(&key(row)).filter(|seen| seen.left.is_some()) else {
                 continue;
             };
-            row.member.parent = seen.parent.and_then(|id| ids.iter().position(|own| *own == id));
+            row.process.parent = seen.parent.and_then(|id| ids.iter().position(|own| *own == id));
         }
         let marks = rows.iter().map(|row| self.mark(&key(row), &over)).collect();
         (rows, marks, changes)
@@ -113,13 +113,13 @@ impl Memory {
 
     /// Who left, processes together.
     fn left(&self) -> Vec<PsRow> {
-        let mut left: Vec<(&Key, &Seen)> =
+        let mut left: Vec<(&RowKey, &RowState)> =
             self.seen.iter().filter(|(_, seen)| seen.left.is_some()).collect();
         left.sort_by_key(|(id, _)| (id.0.pid, id.0.start, id.1));
         left.into_iter().map(|(_, seen)| seen.row.clone()).collect()
     }
 
-    fn mark(&self, id: &Key, over: &dyn Fn(Instant) -> bool) -> Mark {
+    fn mark(&self, id: &RowKey, over: &dyn Fn(Instant) -> bool) -> Mark {
         let Some(seen) = self.seen.get(id) else { return Mark::None };
         let changed: Vec<&'static str> =
             seen.changed.iter().filter(|(_, at)| !over(*at)).map(|(name, _)| *name).collect();
@@ -134,14 +134,14 @@ impl Memory {
 
 /// The processes of rows that lie together.
 fn processes(rows: &[PsRow]) -> Vec<ProcessId> {
-    let mut ids: Vec<ProcessId> = rows.iter().map(|row| row.member.process.id).collect();
+    let mut ids: Vec<ProcessId> = rows.iter().map(|row| row.process.facts.id).collect();
     ids.dedup();
     ids
 }
 
 fn told(row: &PsRow, what: &str) -> String {
-    let process = &row.member.process;
-    let pid = row.member.pid.map_or_else(|| "-".into(), |pid| pid.to_string());
+    let process = &row.process.facts;
+    let pid = row.process.pid.map_or_else(|| "-".into(), |pid| pid.to_string());
     let comm = crate::output::text::safe(&process.stat.comm);
     format!("{pid} {comm}: {what}")
 }
@@ -158,6 +158,6 @@ fn in_words(row: &PsRow, column: &Column<PsRow>, old: &Value, new: &Value) -> St
         let all: Vec<String> = signs("+", more).chain(signs("-", less)).take(6).collect();
         return format!("{header} {}", all.join(" "));
     }
-    let style = Style::default();
+    let style = TableStyle::default();
     format!("{header} {}, now {}", old.text(&style), new.text(&style))
 }

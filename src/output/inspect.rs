@@ -2,193 +2,199 @@
 
 use serde_json::{Value as Json, json};
 
-use crate::analysis::inspection::{MountKind, Portrait, Seen, Whose};
+use crate::analysis::inspection::{InspectedMount, Inspection, MountKind, NamespaceSharing};
 use crate::model::capability;
-use crate::model::container::Runtime;
+use crate::model::container::EngineKind;
 use crate::model::idmap::IdMap;
 use crate::model::process::Fact as Known;
 use crate::model::stop_policy::seconds;
-use crate::output::sections::{Fact, Line, line, lines};
+use crate::output::sections::{SectionFact, SectionLine, line, lines};
 use crate::output::text::{age, bytes_to_json, safe, size};
-use crate::proc::Limited;
+use crate::proc::LimitedValue;
 
 /// A fact of a container.
-type Of<'a> = Fact<Portrait<'a>>;
+type Of<'a> = SectionFact<Inspection<'a>>;
 
 /// THE TABLE, in the order of the page.
 pub fn facts<'a>() -> Vec<Of<'a>> {
     vec![
-        Fact {
+        SectionFact {
             section: "",
             key: "process",
             source: |p| proc(p, "status"),
             json: process_json,
             lines: process,
         },
-        Fact {
+        SectionFact {
             section: "",
             key: "image",
             source: record,
             json: |p| json!(p.container.image),
             lines: |p| text("image", p.container.image.as_deref()),
         },
-        Fact {
+        SectionFact {
             section: "",
             key: "id",
             source: record,
             json: |p| json!(p.container.id),
             lines: |p| text("id", p.container.id.as_deref()),
         },
-        Fact {
+        SectionFact {
             section: "",
             key: "name",
             source: record,
             json: |p| json!(p.container.name),
             lines: |_| Vec::new(),
         },
-        Fact {
+        SectionFact {
             section: "",
-            key: "runtime",
+            key: "engine",
             source: record,
-            json: |p| json!(p.container.runtime.name()),
+            json: |p| json!(p.container.engine.name()),
             lines: |_| Vec::new(),
         },
-        Fact { section: "", key: "pod", source: record, json: pod_json, lines: pod },
-        Fact {
+        SectionFact { section: "", key: "pod", source: record, json: pod_json, lines: pod },
+        SectionFact {
             section: "",
             key: "user",
             source: record,
             json: |p| json!(p.container.user),
             lines: owner,
         },
-        Fact {
+        SectionFact {
             section: "",
             key: "state",
             source: |p| proc(p, "cgroup"),
             json: |p| json!(p.container.state.name()),
             lines: state,
         },
-        Fact {
+        SectionFact {
             section: "",
             key: "processes",
             source: |_| "cgroup.procs, /proc/*/status NSpid".into(),
             json: |p| json!(p.processes),
             lines: |_| Vec::new(),
         },
-        Fact {
+        SectionFact {
             section: "",
             key: "started",
             source: |p| proc(p, "stat"),
-            json: |p| json!(p.member.process.times.started.to_string()),
+            json: |p| json!(p.member.facts.times.started.to_string()),
             lines: started,
         },
-        Fact {
+        SectionFact {
             section: "",
             key: "cgroup",
             source: |p| proc(p, "cgroup"),
             json: |p| p.container.cgroup.as_ref().map_or(Json::Null, |c| bytes_to_json(&c.path)),
             lines: cgroup,
         },
-        Fact {
+        SectionFact {
             section: "",
             key: "verified",
             source: record,
             json: |p| json!(p.container.verified),
             lines: verified,
         },
-        Fact {
+        SectionFact {
             section: "Stop",
             key: "stop_signal",
             source: record,
             json: |p| json!({"signal": p.on_stop.0.name(), "recorded": p.plan.signal.is_some(), "verdict": p.on_stop.1.verdict.name(), "note": p.on_stop.1.note}),
             lines: stop_signal,
         },
-        Fact { section: "Stop", key: "grace", source: record, json: grace_json, lines: grace },
-        Fact {
+        SectionFact {
+            section: "Stop",
+            key: "grace",
+            source: record,
+            json: grace_json,
+            lines: grace,
+        },
+        SectionFact {
             section: "Stop",
             key: "restart",
             source: restart_source,
-            json: |p| json!({"policy": p.plan.restart, "comes_back": p.plan.comes_back(p.container.runtime).is_some()}),
+            json: |p| json!({"policy": p.plan.restart, "comes_back": p.plan.comes_back(p.container.engine).is_some()}),
             lines: restart,
         },
-        Fact {
+        SectionFact {
             section: "Namespaces",
             key: "namespaces",
             source: |p| proc(p, "ns/"),
             json: namespaces_json,
             lines: namespaces,
         },
-        Fact {
+        SectionFact {
             section: "Namespaces",
             key: "users",
             source: |p| proc(p, "uid_map"),
             json: |p| map_json(&p.sheet.users),
             lines: |p| map("users", &p.sheet.users),
         },
-        Fact {
+        SectionFact {
             section: "Namespaces",
             key: "groups",
             source: |p| proc(p, "gid_map"),
             json: |p| map_json(&p.sheet.groups),
             lines: groups,
         },
-        Fact {
+        SectionFact {
             section: "Rights",
             key: "uid",
             source: |p| proc(p, "status"),
             json: uid_json,
             lines: uid,
         },
-        Fact {
+        SectionFact {
             section: "Rights",
             key: "capabilities",
             source: |p| proc(p, "status"),
             json: capabilities_json,
             lines: capabilities,
         },
-        Fact {
+        SectionFact {
             section: "Rights",
             key: "seccomp",
             source: |p| proc(p, "status"),
             json: |p| seccomp_name(p).map_or(Json::Null, Json::from),
             lines: seccomp,
         },
-        Fact {
+        SectionFact {
             section: "Rights",
             key: "no_new_privs",
             source: |p| proc(p, "status"),
-            json: |p| json!(p.member.process.status.no_new_privs),
+            json: |p| json!(p.member.facts.status.no_new_privs),
             lines: no_new_privs,
         },
-        Fact {
+        SectionFact {
             section: "Rights",
             key: "label",
             source: |p| proc(p, "attr/current"),
             json: |p| label_of(p).map_or(Json::Null, |l| bytes_to_json(&l)),
             lines: label,
         },
-        Fact {
+        SectionFact {
             section: "Resources",
             key: "memory",
             source: |p| limit_source(p, &p.sheet.usage.memory_limit, "memory"),
             json: memory_json,
             lines: memory,
         },
-        Fact {
+        SectionFact {
             section: "Resources",
             key: "cpus",
             source: |p| limit_source(p, &p.sheet.usage.cpu_limit, "cpu"),
             json: cpus_json,
             lines: cpus,
         },
-        Fact {
+        SectionFact {
             section: "Resources",
             key: "pids",
             source: |p| limit_source(p, &p.sheet.usage.pids_limit, "pids"),
             json: pids_json,
             lines: pids,
         },
-        Fact {
+        SectionFact {
             section: "Mounts",
             key: "mounts",
             source: |p| proc(p, "mountinfo"),
@@ -198,12 +204,12 @@ pub fn facts<'a>() -> Vec<Of<'a>> {
     ]
 }
 
-fn proc(portrait: &Portrait<'_>, file: &str) -> String {
-    format!("/proc/{}/{file}", portrait.member.process.id.pid)
+fn proc(portrait: &Inspection<'_>, file: &str) -> String {
+    format!("/proc/{}/{file}", portrait.member.facts.id.pid)
 }
 
 /// The record that names it; where there is none, the kernel alone speaks.
-fn record(portrait: &Portrait<'_>) -> String {
+fn record(portrait: &Inspection<'_>) -> String {
     match &portrait.container.record {
         Some(path) => path.display().to_string(),
         None => "no record".into(),
@@ -211,22 +217,22 @@ fn record(portrait: &Portrait<'_>) -> String {
 }
 
 /// Docker keeps it beside what else its host was told.
-fn restart_source(portrait: &Portrait<'_>) -> String {
+fn restart_source(portrait: &Inspection<'_>) -> String {
     match portrait.configured {
-        Some(told) if portrait.container.runtime == Runtime::Docker => told.source.clone(),
+        Some(told) if portrait.container.engine == EngineKind::Docker => told.source.clone(),
         _ => record(portrait),
     }
 }
 
-fn text(label: &'static str, value: Option<&str>) -> Vec<Line> {
+fn text(label: &'static str, value: Option<&str>) -> Vec<SectionLine> {
     value.map(|value| line(label, safe(value.as_bytes()))).into_iter().collect()
 }
 
-fn process(p: &Portrait<'_>) -> Vec<Line> {
-    let host = p.member.process.id.pid;
-    let what = match p.member.process.command.known() {
+fn process(p: &Inspection<'_>) -> Vec<SectionLine> {
+    let host = p.member.facts.id.pid;
+    let what = match p.member.facts.command.known() {
         Some(command) if !command.is_empty() => command.joined(),
-        _ => p.member.process.stat.comm.clone(),
+        _ => p.member.facts.stat.comm.clone(),
     };
     let label = if p.is_init { "init" } else { "process" };
     let inside =
@@ -234,36 +240,36 @@ fn process(p: &Portrait<'_>) -> Vec<Line> {
     lines(label, [format!("{inside}, {host} on the host"), safe(&what).into_owned()])
 }
 
-fn process_json(p: &Portrait<'_>) -> Json {
-    let command = p.member.process.command.known();
+fn process_json(p: &Inspection<'_>) -> Json {
+    let command = p.member.facts.command.known();
     json!({
         "pid": p.member.pid.map(|pid| pid.get()),
-        "host_pid": p.member.process.id.pid.get(),
+        "host_pid": p.member.facts.id.pid.get(),
         "is_init": p.is_init,
-        "comm": bytes_to_json(&p.member.process.stat.comm),
+        "comm": bytes_to_json(&p.member.facts.stat.comm),
         "command": command.map(|command| command.argv().map(bytes_to_json).collect::<Vec<_>>()),
     })
 }
 
-fn pod(p: &Portrait<'_>) -> Vec<Line> {
+fn pod(p: &Inspection<'_>) -> Vec<SectionLine> {
     let Some(pod) = &p.container.pod else { return Vec::new() };
     let container = pod.container.as_deref().unwrap_or("the sandbox");
     let name = format!("{}/{}, container {container}", pod.namespace, pod.name);
     vec![line("pod", safe(name.as_bytes()))]
 }
 
-fn pod_json(p: &Portrait<'_>) -> Json {
+fn pod_json(p: &Inspection<'_>) -> Json {
     p.container.pod.as_ref().map_or(Json::Null, |pod| {
         json!({"namespace": pod.namespace, "name": pod.name, "uid": pod.uid, "container": pod.container})
     })
 }
 
-fn owner(p: &Portrait<'_>) -> Vec<Line> {
+fn owner(p: &Inspection<'_>) -> Vec<SectionLine> {
     let of = |uid| line("of user", format!("{uid} (rootless)"));
     p.container.user.map(of).into_iter().collect()
 }
 
-fn state(p: &Portrait<'_>) -> Vec<Line> {
+fn state(p: &Inspection<'_>) -> Vec<SectionLine> {
     let count = match p.processes {
         Some(1) => ", 1 process".to_owned(),
         Some(many) => format!(", {many} processes"),
@@ -272,21 +278,21 @@ fn state(p: &Portrait<'_>) -> Vec<Line> {
     vec![line("state", format!("{}{count}", p.container.state.name()))]
 }
 
-fn started(p: &Portrait<'_>) -> Vec<Line> {
-    let started = p.member.process.times.started;
+fn started(p: &Inspection<'_>) -> Vec<SectionLine> {
+    let started = p.member.facts.times.started;
     let age = age(p.now.duration_since(started).try_into().unwrap_or_default());
     let moment = started.round(jiff::Unit::Second).unwrap_or(started);
     vec![line("started", format!("{age} ago, {moment}"))]
 }
 
-fn cgroup(p: &Portrait<'_>) -> Vec<Line> {
+fn cgroup(p: &Inspection<'_>) -> Vec<SectionLine> {
     vec![match &p.container.cgroup {
         Some(cgroup) => line("cgroup", safe(&cgroup.path)),
         None => line("cgroup", "none of its own"),
     }]
 }
 
-fn verified(p: &Portrait<'_>) -> Vec<Line> {
+fn verified(p: &Inspection<'_>) -> Vec<SectionLine> {
     let mut told = Vec::new();
     if let Some(record) = &p.container.record {
         told.push(line("named by", safe(record.as_os_str().as_encoded_bytes())));
@@ -300,7 +306,7 @@ fn verified(p: &Portrait<'_>) -> Vec<Line> {
     told
 }
 
-fn stop_signal(p: &Portrait<'_>) -> Vec<Line> {
+fn stop_signal(p: &Inspection<'_>) -> Vec<SectionLine> {
     if p.is_host {
         return Vec::new();
     }
@@ -311,11 +317,11 @@ fn stop_signal(p: &Portrait<'_>) -> Vec<Line> {
     lines("signal", said)
 }
 
-fn grace(p: &Portrait<'_>) -> Vec<Line> {
+fn grace(p: &Inspection<'_>) -> Vec<SectionLine> {
     if p.is_host {
         return Vec::new();
     }
-    let time = p.plan.grace_of(p.container.runtime);
+    let time = p.plan.grace_of(p.container.engine);
     let default = if p.plan.grace.is_some() { "" } else { " (its engine's default)" };
     vec![match time {
         std::time::Duration::MAX => line("grace", "without end"),
@@ -323,49 +329,49 @@ fn grace(p: &Portrait<'_>) -> Vec<Line> {
     }]
 }
 
-fn grace_json(p: &Portrait<'_>) -> Json {
-    let time = p.plan.grace_of(p.container.runtime);
+fn grace_json(p: &Inspection<'_>) -> Json {
+    let time = p.plan.grace_of(p.container.engine);
     let seconds = (time != std::time::Duration::MAX).then_some(time.as_secs_f64());
     json!({"seconds": seconds, "recorded": p.plan.grace.is_some()})
 }
 
-fn restart(p: &Portrait<'_>) -> Vec<Line> {
+fn restart(p: &Inspection<'_>) -> Vec<SectionLine> {
     if p.is_host {
         return Vec::new();
     }
-    vec![match p.plan.comes_back(p.container.runtime) {
+    vec![match p.plan.comes_back(p.container.engine) {
         Some(why) => line("restart", safe(why.as_bytes())),
         None => line("restart", "nothing is known to start it again"),
     }]
 }
 
-fn namespaces(p: &Portrait<'_>) -> Vec<Line> {
-    let mut groups: Vec<(&Whose, Vec<&str>)> = Vec::new();
+fn namespaces(p: &Inspection<'_>) -> Vec<SectionLine> {
+    let mut groups: Vec<(&NamespaceSharing, Vec<&str>)> = Vec::new();
     for one in &p.namespaces {
         match groups.iter_mut().find(|(whose, _)| *whose == &one.whose) {
             Some((_, names)) => names.push(one.kind.name),
             None => groups.push((&one.whose, vec![one.kind.name])),
         }
     }
-    let order = |whose: &Whose| match whose {
-        Whose::Own => 0,
-        Whose::With(_) => 1,
-        Whose::Hosts => 2,
-        Whose::Unknown => 3,
+    let order = |whose: &NamespaceSharing| match whose {
+        NamespaceSharing::Own => 0,
+        NamespaceSharing::With(_) => 1,
+        NamespaceSharing::Hosts => 2,
+        NamespaceSharing::Unknown => 3,
     };
     groups.sort_by_key(|(whose, _)| order(whose));
     let shown = groups.into_iter().map(|(whose, names)| match whose {
-        Whose::Own => line("its own", names.join(" ")),
-        Whose::Hosts => line("the host's", names.join(" ")),
-        Whose::Unknown => line("unread", names.join(" ")),
-        Whose::With(others) => {
+        NamespaceSharing::Own => line("its own", names.join(" ")),
+        NamespaceSharing::Hosts => line("the host's", names.join(" ")),
+        NamespaceSharing::Unknown => line("unread", names.join(" ")),
+        NamespaceSharing::With(others) => {
             let first: Vec<_> = others.iter().take(3).map(|name| safe(name.as_bytes())).collect();
             let rest = others.len() - first.len();
             let more = if rest > 0 { format!(" and {rest} more") } else { String::new() };
             line("shared", format!("{} with {}{more}", names.join(" "), first.join(", ")))
         }
     });
-    let mut shown: Vec<Line> = shown.collect();
+    let mut shown: Vec<SectionLine> = shown.collect();
     let ids = p.namespaces.iter().filter_map(|one| {
         let id = one.id.known()?;
         Some(line("", format!("{} {id}: {}", one.kind.name, one.kind.about)).detail())
@@ -374,20 +380,20 @@ fn namespaces(p: &Portrait<'_>) -> Vec<Line> {
     shown
 }
 
-fn namespaces_json(p: &Portrait<'_>) -> Json {
+fn namespaces_json(p: &Inspection<'_>) -> Json {
     let each = p.namespaces.iter().map(|one| {
         let (whose, with) = match &one.whose {
-            Whose::Own => (Some("own"), Vec::new()),
-            Whose::Hosts => (Some("host"), Vec::new()),
-            Whose::With(names) => (Some("shared"), names.clone()),
-            Whose::Unknown => (None, Vec::new()),
+            NamespaceSharing::Own => (Some("own"), Vec::new()),
+            NamespaceSharing::Hosts => (Some("host"), Vec::new()),
+            NamespaceSharing::With(names) => (Some("shared"), names.clone()),
+            NamespaceSharing::Unknown => (None, Vec::new()),
         };
         json!({"type": one.kind.name, "id": one.id.known().map(|id| id.0), "whose": whose, "with": with})
     });
     each.collect()
 }
 
-fn map(label: &'static str, map: &Known<IdMap>) -> Vec<Line> {
+fn map(label: &'static str, map: &Known<IdMap>) -> Vec<SectionLine> {
     let Known::Known(map) = map else { return vec![line(label, "?")] };
     if map.is_identity() {
         return vec![line(label, "as on the host")];
@@ -396,7 +402,7 @@ fn map(label: &'static str, map: &Known<IdMap>) -> Vec<Line> {
         1 => first.to_string(),
         count => format!("{first}-{}", u64::from(first) + u64::from(count) - 1),
     };
-    let mut all: Vec<Line> = Vec::new();
+    let mut all: Vec<SectionLine> = Vec::new();
     for (at, one) in map.ranges.iter().enumerate() {
         let (inside, outside) = (range(one.inside, one.count), range(one.outside, one.count));
         let next =
@@ -418,12 +424,12 @@ fn map_json(map: &Known<IdMap>) -> Json {
 }
 
 /// They are nearly always as the users are.
-fn groups(p: &Portrait<'_>) -> Vec<Line> {
+fn groups(p: &Inspection<'_>) -> Vec<SectionLine> {
     if p.sheet.groups == p.sheet.users { Vec::new() } else { map("groups", &p.sheet.groups) }
 }
 
-fn uid(p: &Portrait<'_>) -> Vec<Line> {
-    let host = p.member.process.status.uid[1];
+fn uid(p: &Inspection<'_>) -> Vec<SectionLine> {
+    let host = p.member.facts.status.uid[1];
     let name = p.member.user.as_ref().map_or_else(String::new, |name| format!(" ({})", safe(name)));
     let users = p.sheet.users.known();
     let inside =
@@ -435,15 +441,15 @@ fn uid(p: &Portrait<'_>) -> Vec<Line> {
     vec![line("user", format!("{inside}{name}, {on_host}"))]
 }
 
-fn uid_json(p: &Portrait<'_>) -> Json {
-    let host = p.member.process.status.uid[1];
+fn uid_json(p: &Inspection<'_>) -> Json {
+    let host = p.member.facts.status.uid[1];
     let inside = p.sheet.users.known().and_then(|map| map.to_inside(host));
     let name = p.member.user.as_ref().map_or(Json::Null, |name| bytes_to_json(name));
     json!({"inside": inside, "host": host, "name": name})
 }
 
-fn capabilities(p: &Portrait<'_>) -> Vec<Line> {
-    let status = &p.member.process.status;
+fn capabilities(p: &Inspection<'_>) -> Vec<SectionLine> {
+    let status = &p.member.facts.status;
     let shown = |mask: u64| {
         let text = capability::summary(mask).replace(',', " ");
         text.strip_prefix('~').map_or(text.clone(), |missing| format!("all but {missing}"))
@@ -461,8 +467,8 @@ fn capabilities(p: &Portrait<'_>) -> Vec<Line> {
     all
 }
 
-fn capabilities_json(p: &Portrait<'_>) -> Json {
-    let status = &p.member.process.status;
+fn capabilities_json(p: &Inspection<'_>) -> Json {
+    let status = &p.member.facts.status;
     json!({
         "effective": capability::names(status.cap_eff),
         "permitted": capability::names(status.cap_prm),
@@ -472,16 +478,16 @@ fn capabilities_json(p: &Portrait<'_>) -> Json {
     })
 }
 
-fn seccomp_name(p: &Portrait<'_>) -> Option<&'static str> {
-    Some(match p.member.process.status.seccomp? {
+fn seccomp_name(p: &Inspection<'_>) -> Option<&'static str> {
+    Some(match p.member.facts.status.seccomp? {
         0 => "none",
         1 => "strict",
         _ => "filter",
     })
 }
 
-fn seccomp(p: &Portrait<'_>) -> Vec<Line> {
-    let many = p.member.process.status.seccomp_filters;
+fn seccomp(p: &Inspection<'_>) -> Vec<SectionLine> {
+    let many = p.member.facts.status.seccomp_filters;
     vec![line(
         "seccomp",
         match (seccomp_name(p), many) {
@@ -492,10 +498,10 @@ fn seccomp(p: &Portrait<'_>) -> Vec<Line> {
     )]
 }
 
-fn no_new_privs(p: &Portrait<'_>) -> Vec<Line> {
+fn no_new_privs(p: &Inspection<'_>) -> Vec<SectionLine> {
     vec![line(
         "set-user-id",
-        match p.member.process.status.no_new_privs {
+        match p.member.facts.status.no_new_privs {
             Some(true) => "gives no rights (no_new_privs)",
             Some(false) => "programs may raise its rights (no no_new_privs)",
             None => "?",
@@ -504,13 +510,13 @@ fn no_new_privs(p: &Portrait<'_>) -> Vec<Line> {
 }
 
 /// Without the NUL or newline that some modules end it with.
-fn label_of(p: &Portrait<'_>) -> Option<Vec<u8>> {
+fn label_of(p: &Inspection<'_>) -> Option<Vec<u8>> {
     let label = p.sheet.label.known()?;
     let end = label.iter().rposition(|b| !matches!(b, 0 | b'\n'))?;
     Some(label[..=end].to_vec())
 }
 
-fn label(p: &Portrait<'_>) -> Vec<Line> {
+fn label(p: &Inspection<'_>) -> Vec<SectionLine> {
     vec![match label_of(p) {
         Some(label) => line("label", safe(&label)),
         None if p.sheet.label == Known::Denied => line("label", "?"),
@@ -519,7 +525,7 @@ fn label(p: &Portrait<'_>) -> Vec<Line> {
 }
 
 /// Where a limit stands; where there is none, in whose files it was looked for.
-fn limit_source<T>(p: &Portrait<'_>, limit: &Known<Limited<T>>, controller: &str) -> String {
+fn limit_source<T>(p: &Inspection<'_>, limit: &Known<LimitedValue<T>>, controller: &str) -> String {
     match (limit, &p.container.cgroup) {
         (Known::Known(limit), _) => limit.source.clone(),
         (_, Some(cgroup)) => format!("{controller}.* of {}", safe(&cgroup.path)),
@@ -527,7 +533,7 @@ fn limit_source<T>(p: &Portrait<'_>, limit: &Known<Limited<T>>, controller: &str
     }
 }
 
-fn used_of(label: &'static str, used: Known<String>, most: Known<String>) -> Vec<Line> {
+fn used_of(label: &'static str, used: Known<String>, most: Known<String>) -> Vec<SectionLine> {
     let used = match used {
         Known::Known(used) => format!("{used} used"),
         Known::Absent => "not counted for it alone".into(),
@@ -543,7 +549,7 @@ fn used_of(label: &'static str, used: Known<String>, most: Known<String>) -> Vec
     )]
 }
 
-fn each<T, U>(fact: &Known<Limited<T>>, show: impl Fn(&T) -> U) -> Known<U> {
+fn each<T, U>(fact: &Known<LimitedValue<T>>, show: impl Fn(&T) -> U) -> Known<U> {
     shown(fact, |limit| show(&limit.most))
 }
 
@@ -555,12 +561,12 @@ fn shown<T, U>(fact: &Known<T>, show: impl Fn(&T) -> U) -> Known<U> {
     }
 }
 
-fn memory(p: &Portrait<'_>) -> Vec<Line> {
+fn memory(p: &Inspection<'_>) -> Vec<SectionLine> {
     let usage = &p.sheet.usage;
     used_of("memory", shown(&usage.memory, |b| size(*b)), each(&usage.memory_limit, |b| size(*b)))
 }
 
-fn memory_json(p: &Portrait<'_>) -> Json {
+fn memory_json(p: &Inspection<'_>) -> Json {
     let usage = &p.sheet.usage;
     json!({
         "used": usage.memory.known(),
@@ -570,7 +576,7 @@ fn memory_json(p: &Portrait<'_>) -> Json {
     })
 }
 
-fn cpus(p: &Portrait<'_>) -> Vec<Line> {
+fn cpus(p: &Inspection<'_>) -> Vec<SectionLine> {
     vec![line(
         "processors",
         match each(&p.sheet.usage.cpu_limit, |cpus| format!("{cpus:.2}")) {
@@ -583,20 +589,20 @@ fn cpus(p: &Portrait<'_>) -> Vec<Line> {
     )]
 }
 
-fn cpus_json(p: &Portrait<'_>) -> Json {
+fn cpus_json(p: &Inspection<'_>) -> Json {
     json!({
         "limit": p.sheet.usage.cpu_limit.known().map(|limit| limit.most),
         "configured": p.configured.and_then(|configured| configured.cpus),
     })
 }
 
-fn pids(p: &Portrait<'_>) -> Vec<Line> {
+fn pids(p: &Inspection<'_>) -> Vec<SectionLine> {
     let usage = &p.sheet.usage;
     let most = each(&usage.pids_limit, u64::to_string);
     used_of("tasks", shown(&usage.pids, u64::to_string), most)
 }
 
-fn pids_json(p: &Portrait<'_>) -> Json {
+fn pids_json(p: &Inspection<'_>) -> Json {
     let usage = &p.sheet.usage;
     json!({
         "used": usage.pids.known(),
@@ -605,20 +611,23 @@ fn pids_json(p: &Portrait<'_>) -> Json {
     })
 }
 
-fn mounts(p: &Portrait<'_>) -> Vec<Line> {
+fn mounts(p: &Inspection<'_>) -> Vec<SectionLine> {
     if p.sheet.mounts == Known::Denied {
         return vec![line("mounts", "?")];
     }
-    if p.namespaces.iter().any(|one| one.kind.name == "mnt" && one.whose == Whose::Hosts) {
-        let all =
-            p.mounts.iter().map(|m| Line::new(safe(&m.point).into_owned(), about(m)).detail());
+    if p.namespaces.iter().any(|one| one.kind.name == "mnt" && one.whose == NamespaceSharing::Hosts)
+    {
+        let all = p
+            .mounts
+            .iter()
+            .map(|m| SectionLine::new(safe(&m.point).into_owned(), about(m)).detail());
         return all.chain([line("mounts", "those of the host").summary()]).collect();
     }
-    let mut all: Vec<Line> = Vec::new();
+    let mut all: Vec<SectionLine> = Vec::new();
     let mut rest = 0;
     for mount in &p.mounts {
         let point = safe(&mount.point).into_owned();
-        let told = Line::new(point, about(mount));
+        let told = SectionLine::new(point, about(mount));
         all.push(match mount.kind {
             MountKind::Kernel | MountKind::Engine | MountKind::Inner => {
                 rest += 1;
@@ -634,7 +643,7 @@ fn mounts(p: &Portrait<'_>) -> Vec<Line> {
     all
 }
 
-fn about(mount: &Seen) -> String {
+fn about(mount: &InspectedMount) -> String {
     let fstype = safe(&mount.fstype);
     let mut text = match (mount.kind, &mount.volume, &mount.from) {
         (MountKind::Bind, Some(volume), Some(from)) => {
@@ -654,7 +663,7 @@ fn about(mount: &Seen) -> String {
     text
 }
 
-fn mounts_json(p: &Portrait<'_>) -> Json {
+fn mounts_json(p: &Inspection<'_>) -> Json {
     if p.sheet.mounts.known().is_none() {
         return Json::Null;
     }

@@ -30,20 +30,20 @@ const HEARD: [Signal; 6] = [
 
 /// What came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
+pub enum ScreenEvent {
     /// The time is over.
     Time,
     /// The terminal may have another size, or has to be drawn anew.
     Redraw,
     /// A key.
-    Key(Key),
+    Key(KeyPress),
     /// A signal that ends us; the terminal is as it was.
     Ended(Signal),
 }
 
 /// A key that means something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Key {
+pub enum KeyPress {
     /// `q`.
     Quit,
     /// A line up or down.
@@ -97,7 +97,7 @@ impl Screen {
     }
 
     /// Waits for something to come.
-    pub fn wait(&mut self, time: Duration) -> Event {
+    pub fn wait(&mut self, time: Duration) -> ScreenEvent {
         let until = Instant::now() + time;
         loop {
             let left = until.saturating_duration_since(Instant::now());
@@ -112,9 +112,9 @@ impl Screen {
                 fds.push(PollFd::new(&stdin, PollFlags::IN));
             }
             match poll(&mut fds, Some(&timeout)) {
-                Ok(0) => return Event::Time,
+                Ok(0) => return ScreenEvent::Time,
                 Err(rustix::io::Errno::INTR) => continue,
-                Err(_) => return Event::Ended(Signal::SIGHUP),
+                Err(_) => return ScreenEvent::Ended(Signal::SIGHUP),
                 Ok(_) => {}
             }
             let (signalled, typed) =
@@ -124,9 +124,9 @@ impl Screen {
             }
             match typed {
                 // What is typed is for the shell then, and reading it would stop us.
-                Some(came) if !came.is_empty() && !is_ours() => return Event::Redraw,
+                Some(came) if !came.is_empty() && !is_ours() => return ScreenEvent::Redraw,
                 Some(came) if came.contains(PollFlags::IN) => match read_key() {
-                    Ok(Some(key)) => return Event::Key(key),
+                    Ok(Some(key)) => return ScreenEvent::Key(key),
                     Ok(None) => {}
                     // Its end: nobody types any more.
                     Err(()) => self.give_keys_back(),
@@ -137,22 +137,22 @@ impl Screen {
         }
     }
 
-    fn hear(&mut self) -> Option<Event> {
+    fn hear(&mut self) -> Option<ScreenEvent> {
         let heard = self.signals.read_signal().ok().flatten()?;
         match Signal::try_from(i32::try_from(heard.ssi_signo).ok()?).ok()? {
-            Signal::SIGWINCH => Some(Event::Redraw),
+            Signal::SIGWINCH => Some(ScreenEvent::Redraw),
             Signal::SIGTSTP => {
                 // Stopped as the terminal finds it, and taken over again when that is over.
                 self.leave();
                 let _ = raise(Signal::SIGSTOP);
                 Some(match self.take() {
-                    Ok(()) => Event::Redraw,
-                    Err(_) => Event::Ended(Signal::SIGHUP),
+                    Ok(()) => ScreenEvent::Redraw,
+                    Err(_) => ScreenEvent::Ended(Signal::SIGHUP),
                 })
             }
             signal => {
                 self.leave();
-                Some(Event::Ended(signal))
+                Some(ScreenEvent::Ended(signal))
             }
         }
     }
@@ -245,7 +245,7 @@ fn write(text: &str) -> io::Result<()> {
 }
 
 /// What was typed, if it means something; an error at the end of the input.
-fn read_key() -> Result<Option<Key>, ()> {
+fn read_key() -> Result<Option<KeyPress>, ()> {
     let mut bytes = [0; 64];
     match rustix::io::read(io::stdin(), &mut bytes) {
         Ok(0) => Err(()),
@@ -256,23 +256,23 @@ fn read_key() -> Result<Option<Key>, ()> {
 }
 
 /// The last of the keys in these bytes that means something.
-fn key(bytes: &[u8]) -> Option<Key> {
-    const KEYS: &[(&[u8], Key)] = &[
-        (b"q", Key::Quit),
-        (b"Q", Key::Quit),
-        (b"k", Key::Line(-1)),
-        (b"j", Key::Line(1)),
-        (b"\x1b[A", Key::Line(-1)),
-        (b"\x1b[B", Key::Line(1)),
-        (b"\x1bOA", Key::Line(-1)),
-        (b"\x1bOB", Key::Line(1)),
-        (b"\x1b[5~", Key::Page(-1)),
-        (b"\x1b[6~", Key::Page(1)),
-        (b" ", Key::Page(1)),
-        (b"g", Key::End(false)),
-        (b"G", Key::End(true)),
-        (b"\x1b[H", Key::End(false)),
-        (b"\x1b[F", Key::End(true)),
+fn key(bytes: &[u8]) -> Option<KeyPress> {
+    const KEYS: &[(&[u8], KeyPress)] = &[
+        (b"q", KeyPress::Quit),
+        (b"Q", KeyPress::Quit),
+        (b"k", KeyPress::Line(-1)),
+        (b"j", KeyPress::Line(1)),
+        (b"\x1b[A", KeyPress::Line(-1)),
+        (b"\x1b[B", KeyPress::Line(1)),
+        (b"\x1bOA", KeyPress::Line(-1)),
+        (b"\x1bOB", KeyPress::Line(1)),
+        (b"\x1b[5~", KeyPress::Page(-1)),
+        (b"\x1b[6~", KeyPress::Page(1)),
+        (b" ", KeyPress::Page(1)),
+        (b"g", KeyPress::End(false)),
+        (b"G", KeyPress::End(true)),
+        (b"\x1b[H", KeyPress::End(false)),
+        (b"\x1b[F", KeyPress::End(true)),
     ];
     KEYS.iter().find(|(typed, _)| bytes.ends_with(typed)).map(|(_, key)| *key)
 }
@@ -293,10 +293,10 @@ mod tests {
     #[test]
     fn keys_are_told_from_the_escapes_that_terminals_send() {
         for (bytes, wanted) in [
-            (&b"q"[..], Some(Key::Quit)),
-            (b"\x1b[A", Some(Key::Line(-1))),
-            (b"\x1bOB", Some(Key::Line(1))),
-            (b"\x1b[6~", Some(Key::Page(1))),
+            (&b"q"[..], Some(KeyPress::Quit)),
+            (b"\x1b[A", Some(KeyPress::Line(-1))),
+            (b"\x1bOB", Some(KeyPress::Line(1))),
+            (b"\x1b[6~", Some(KeyPress::Page(1))),
             (b"\x1b", None),
             (b"x", None),
             (b"", None),

@@ -6,12 +6,12 @@ use std::borrow::Cow;
 
 use serde_json::{Map, Value as Json};
 
-use crate::output::column::{Style, Tint};
+use crate::output::column::{TableStyle, Tint};
 use crate::output::table::paint;
 use crate::output::text::{safe_str, width, wrap};
 
 /// A fact about an `S`: once in a table, and it is on the page, in JSON and among the sources.
-pub struct Fact<S> {
+pub struct SectionFact<S> {
     /// The part of the page that it is in; empty for the first, which has no title.
     pub section: &'static str,
     /// Its name in JSON.
@@ -21,20 +21,20 @@ pub struct Fact<S> {
     /// Exactly.
     pub json: fn(&S) -> Json,
     /// For people; none where it is not worth a line.
-    pub lines: fn(&S) -> Vec<Line>,
+    pub lines: fn(&S) -> Vec<SectionLine>,
 }
 
 /// A line of a page, safe to print.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Line {
+pub struct SectionLine {
     label: Cow<'static, str>,
     text: String,
-    when: When,
+    when: Visibility,
 }
 
 /// When a line is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum When {
+enum Visibility {
     Always,
     /// With all details.
     Detailed,
@@ -42,34 +42,34 @@ enum When {
     Brief,
 }
 
-impl Line {
+impl SectionLine {
     /// A line.
     pub fn new(label: impl Into<Cow<'static, str>>, text: impl Into<String>) -> Self {
-        Self { label: label.into(), text: text.into(), when: When::Always }
+        Self { label: label.into(), text: text.into(), when: Visibility::Always }
     }
 
     /// Only where everything is wanted.
     #[must_use]
     pub fn detail(mut self) -> Self {
-        self.when = When::Detailed;
+        self.when = Visibility::Detailed;
         self
     }
 
     /// Only where not everything is.
     #[must_use]
     pub fn summary(mut self) -> Self {
-        self.when = When::Brief;
+        self.when = Visibility::Brief;
         self
     }
 }
 
 /// A line.
-pub fn line(label: &'static str, text: impl Into<String>) -> Line {
-    Line::new(label, text)
+pub fn line(label: &'static str, text: impl Into<String>) -> SectionLine {
+    SectionLine::new(label, text)
 }
 
 /// A line and others below it, without label.
-pub fn lines(label: &'static str, texts: impl IntoIterator<Item = String>) -> Vec<Line> {
+pub fn lines(label: &'static str, texts: impl IntoIterator<Item = String>) -> Vec<SectionLine> {
     let labels = std::iter::once(label).chain(std::iter::repeat(""));
     labels.zip(texts).map(|(label, text)| line(label, text)).collect()
 }
@@ -83,19 +83,19 @@ const LABEL: usize = 12;
 /// Draws the page; with `detailed`, everything, and below each fact where it is from.
 pub fn draw<S>(
     title: &str,
-    facts: &[Fact<S>],
+    facts: &[SectionFact<S>],
     subject: &S,
     remarks: Remarks<'_>,
     detailed: bool,
-    style: &Style,
+    style: &TableStyle,
 ) -> String {
-    let mut page = Page { out: String::new(), style };
+    let mut page = SectionPage { out: String::new(), style };
     page.title(title);
     let mut section = "";
     // What comes from one file is said to once, below the last of it.
     let mut pending: Option<String> = None;
     for fact in facts {
-        let hidden = if detailed { When::Brief } else { When::Detailed };
+        let hidden = if detailed { Visibility::Brief } else { Visibility::Detailed };
         let mut shown = (fact.lines)(subject);
         shown.retain(|line| line.when != hidden);
         let said: Vec<&String> =
@@ -128,18 +128,18 @@ pub fn draw<S>(
 }
 
 /// All of it in one object, and where each is from.
-pub fn object<S>(facts: &[Fact<S>], subject: &S) -> (Map<String, Json>, Map<String, Json>) {
+pub fn object<S>(facts: &[SectionFact<S>], subject: &S) -> (Map<String, Json>, Map<String, Json>) {
     let values = facts.iter().map(|fact| (fact.key.to_owned(), (fact.json)(subject)));
     let sources = facts.iter().map(|fact| (fact.key.to_owned(), (fact.source)(subject).into()));
     (values.collect(), sources.collect())
 }
 
-struct Page<'a> {
+struct SectionPage<'a> {
     out: String,
-    style: &'a Style,
+    style: &'a TableStyle,
 }
 
-impl Page<'_> {
+impl SectionPage<'_> {
     fn title(&mut self, title: &str) {
         paint(&mut self.out, title, Some("1"), self.style);
         self.out.push('\n');
@@ -180,15 +180,15 @@ mod tests {
 
     #[test]
     fn a_page_marks_what_is_said_of_a_fact() {
-        let facts: &[Fact<u8>] = &[
-            Fact {
+        let facts: &[SectionFact<u8>] = &[
+            SectionFact {
                 section: "",
                 key: "one",
                 source: |_| "/proc".into(),
                 json: |n| (*n).into(),
                 lines: |n| vec![line("one", n.to_string()), line("", "more").detail()],
             },
-            Fact {
+            SectionFact {
                 section: "Two",
                 key: "two",
                 source: |_| "x".into(),
@@ -196,7 +196,7 @@ mod tests {
                 lines: |_| Vec::new(),
             },
         ];
-        let style = Style::default();
+        let style = TableStyle::default();
         let remarks = [("two", "look here".to_owned())];
         let page = draw("web", facts, &7, &remarks, false, &style);
         assert_eq!(page, "web\n  one          7\n\nTwo\n!              look here\n");

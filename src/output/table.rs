@@ -10,7 +10,7 @@ use comfy_table::{
 };
 
 use crate::model::signal::Signal;
-pub use crate::output::column::Style;
+pub use crate::output::column::TableStyle;
 use crate::output::column::{Align, Column, Tint};
 use crate::output::text;
 
@@ -30,7 +30,7 @@ const GAP: usize = 2;
 
 /// A row with what is drawn before its growing column.
 #[derive(Debug)]
-pub struct Line<'a, R> {
+pub struct TableLine<'a, R> {
     /// The row.
     pub row: &'a R,
     /// The lines of the tree; empty where there is none.
@@ -74,7 +74,7 @@ impl Mark {
     }
 }
 
-impl<'a, R> Line<'a, R> {
+impl<'a, R> TableLine<'a, R> {
     /// A row outside any tree.
     pub fn flat(row: &'a R) -> Self {
         Self { row, prefix: String::new(), mark: Mark::None }
@@ -108,7 +108,7 @@ impl Cell {
 }
 
 /// A column as it is about to be drawn: the cell of its header, if wanted, then one for each line.
-struct Strip {
+struct ColumnLayout {
     cells: Vec<Cell>,
     width: usize,
     right: bool,
@@ -116,7 +116,7 @@ struct Strip {
     grows: bool,
 }
 
-impl Strip {
+impl ColumnLayout {
     fn narrow(&mut self, cols: usize, ellipsis: &str) {
         if self.width > cols {
             self.width = cols;
@@ -132,7 +132,7 @@ impl Strip {
 ///
 /// The mark of a cut is `…`, in ASCII `+` as in top(1): `>` would read as a redirection in a
 /// command line, and `...` take three columns of it.
-pub fn draw<R>(columns: &[&Column<R>], rows: &[Line<'_, R>], style: &Style) -> String {
+pub fn draw<R>(columns: &[&Column<R>], rows: &[TableLine<'_, R>], style: &TableStyle) -> String {
     draw_again(columns, rows, style, &mut HashMap::new())
 }
 
@@ -140,13 +140,13 @@ pub fn draw<R>(columns: &[&Column<R>], rows: &[Line<'_, R>], style: &Style) -> S
 /// need not. `widths` remembers that, by the names of the columns.
 pub fn draw_again<R>(
     columns: &[&Column<R>],
-    rows: &[Line<'_, R>],
-    style: &Style,
+    rows: &[TableLine<'_, R>],
+    style: &TableStyle,
     widths: &mut HashMap<&'static str, usize>,
 ) -> String {
     let ellipsis = if style.unicode { "…" } else { "+" };
     let grows = columns.iter().position(|column| column.grows);
-    let mut strips: Vec<Strip> = columns
+    let mut strips: Vec<ColumnLayout> = columns
         .iter()
         .enumerate()
         .map(|(at, column)| strip(column, grows == Some(at), rows, style, ellipsis))
@@ -180,10 +180,10 @@ pub fn draw_again<R>(
 fn strip<R>(
     column: &Column<R>,
     grows: bool,
-    rows: &[Line<'_, R>],
-    style: &Style,
+    rows: &[TableLine<'_, R>],
+    style: &TableStyle,
     ellipsis: &str,
-) -> Strip {
+) -> ColumnLayout {
     let mut cells = Vec::with_capacity(rows.len() + 1);
     if style.header {
         let signal = style.signal.map_or_else(|| "STOP".into(), Signal::name);
@@ -201,14 +201,14 @@ fn strip<R>(
         cell
     }));
     let width = cells.iter().map(|cell| cell.width).max().unwrap_or(0);
-    Strip { cells, width, right: column.align == Align::Right, worth: column.worth, grows }
+    ColumnLayout { cells, width, right: column.align == Align::Right, worth: column.worth, grows }
 }
 
 /// Drops columns until the rest fits, of equal worth the one further right, then gives the growing
 /// one what is left. Where even columns that may not be dropped are too wide, the line ends at the
 /// terminal's edge: the column there is cut, and those beyond it are not shown.
-fn fit(strips: &mut Vec<Strip>, width: usize, chosen: bool, ellipsis: &str) {
-    let fixed = |strips: &[Strip]| {
+fn fit(strips: &mut Vec<ColumnLayout>, width: usize, chosen: bool, ellipsis: &str) {
+    let fixed = |strips: &[ColumnLayout]| {
         let columns: usize = strips.iter().filter(|s| !s.grows).map(|s| s.width).sum();
         columns + GAP * strips.len().saturating_sub(1)
     };
@@ -244,7 +244,7 @@ fn fit(strips: &mut Vec<Strip>, width: usize, chosen: bool, ellipsis: &str) {
 }
 
 /// Has comfy-table set the columns that stand still, side by side; the growing one it never sees.
-fn set(strips: &[Strip], count: usize, header: bool) -> Vec<String> {
+fn set(strips: &[ColumnLayout], count: usize, header: bool) -> Vec<String> {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     let mut rows = (0..count).map(|line| {
@@ -276,11 +276,11 @@ fn set(strips: &[Strip], count: usize, header: bool) -> Vec<String> {
 /// growing one in its place, the colour around the text, and leaves out what nobody sees.
 fn write_line(
     out: &mut String,
-    strips: &[Strip],
+    strips: &[ColumnLayout],
     line: usize,
     still: &str,
     header: bool,
-    style: &Style,
+    style: &TableStyle,
 ) {
     let mut from = 0; // in `still`
     let mut spaces = 0; // not written until something comes after them
@@ -309,7 +309,7 @@ fn write_line(
 }
 
 /// Writes text in its colour (SGR, console_codes(4)), where there is one and colours are wanted.
-pub fn paint(out: &mut String, text: &str, code: Option<&str>, style: &Style) {
+pub fn paint(out: &mut String, text: &str, code: Option<&str>, style: &TableStyle) {
     match code.filter(|_| style.color && !text.is_empty()) {
         None => out.push_str(text),
         Some(code) => out.extend(["\x1b[", code, "m", text, "\x1b[0m"]),
@@ -325,47 +325,50 @@ mod tests {
     use crate::output::tree;
 
     #[derive(Clone)]
-    struct Row {
+    struct TestRow {
         pid: i64,
         user: Vec<u8>,
         command: Vec<u8>,
     }
 
-    static TABLE: &[Column<Row>] = &[
-        Column::new("pid", "pid", "the pid", |r: &Row| Value::Int(r.pid)).right().worth(255),
-        Column::new("user", "user", "the user", |r: &Row| Value::Bytes(r.user.clone())).worth(50),
+    static TABLE: &[Column<TestRow>] = &[
+        Column::new("pid", "pid", "the pid", |r: &TestRow| Value::Int(r.pid)).right().worth(255),
+        Column::new("user", "user", "the user", |r: &TestRow| Value::Bytes(r.user.clone()))
+            .worth(50),
         Column::new("state", "s", "the state", |_| Value::Char('S'))
             .tint(|r| if r.pid == 1 { Tint::Bad } else { Tint::None }),
-        Column::new("command", "command", "the command", |r: &Row| Value::Bytes(r.command.clone()))
-            .grows(),
+        Column::new("command", "command", "the command", |r: &TestRow| {
+            Value::Bytes(r.command.clone())
+        })
+        .grows(),
     ];
 
-    fn row(pid: i64, user: &str, command: &str) -> Row {
-        Row { pid, user: user.into(), command: command.into() }
+    fn row(pid: i64, user: &str, command: &str) -> TestRow {
+        TestRow { pid, user: user.into(), command: command.into() }
     }
 
-    fn columns(order: &[usize]) -> Vec<&'static Column<Row>> {
+    fn columns(order: &[usize]) -> Vec<&'static Column<TestRow>> {
         order.iter().map(|at| &TABLE[*at]).collect()
     }
 
-    fn wide(width: usize) -> Style {
-        Style { width: Some(width), unicode: true, header: true, ..Style::default() }
+    fn wide(width: usize) -> TableStyle {
+        TableStyle { width: Some(width), unicode: true, header: true, ..TableStyle::default() }
     }
 
-    fn piped() -> Style {
-        Style { header: true, ..Style::default() }
+    fn piped() -> TableStyle {
+        TableStyle { header: true, ..TableStyle::default() }
     }
 
-    fn sample() -> Vec<Row> {
+    fn sample() -> Vec<TestRow> {
         vec![
             row(1, "root", "nginx: master process /usr/sbin/nginx -g daemon off;"),
             row(1234, "größe", "a\nb"),
         ]
     }
 
-    fn draw_sample(order: &[usize], style: &Style) -> String {
+    fn draw_sample(order: &[usize], style: &TableStyle) -> String {
         let rows = sample();
-        draw(&columns(order), &rows.iter().map(Line::flat).collect::<Vec<_>>(), style)
+        draw(&columns(order), &rows.iter().map(TableLine::flat).collect::<Vec<_>>(), style)
     }
 
     fn lines(lines: &[&str]) -> String {
@@ -380,7 +383,7 @@ mod tests {
             r"1234  größe  S  a\nb",
         ];
         assert_eq!(draw_sample(&[0, 1, 2, 3], &piped()), lines(&expected));
-        let bare = Style { header: false, ..piped() };
+        let bare = TableStyle { header: false, ..piped() };
         assert_eq!(draw_sample(&[0, 1, 2, 3], &bare), lines(&expected[1..]));
     }
 
@@ -395,13 +398,13 @@ mod tests {
         let pid_alone = [" PID  COMMA+", "   1  nginx+", r"1234  a\nb"];
         assert_eq!(draw_sample(&[0, 1, 2, 3], &wide(42)), lines(&all));
         assert_eq!(draw_sample(&[0, 1, 2, 3], &wide(35)), lines(&no_user));
-        let ascii = Style { unicode: false, ..wide(12) };
+        let ascii = TableStyle { unicode: false, ..wide(12) };
         assert_eq!(draw_sample(&[0, 1, 2, 3], &ascii), lines(&pid_alone));
     }
 
     #[test]
     fn columns_the_user_chose_are_cut_at_the_edge_instead() {
-        let chosen = Style { chosen: true, ..wide(10) };
+        let chosen = TableStyle { chosen: true, ..wide(10) };
         assert_eq!(
             draw_sample(&[0, 1, 2], &chosen),
             lines(&[" PID  USER", "   1  root", "1234  grö…"])
@@ -412,7 +415,7 @@ mod tests {
 
     #[test]
     fn the_growing_column_may_stand_anywhere_or_alone() {
-        let chosen = Style { chosen: true, ..wide(14) };
+        let chosen = TableStyle { chosen: true, ..wide(14) };
         let middle = ["COMM…   PID  S", "ngin…     1  S", r"a\nb   1234  S"];
         assert_eq!(draw_sample(&[3, 0, 2], &chosen), lines(&middle));
         let alone = ["COMMAND", "nginx: master…", r"a\nb"];
@@ -422,7 +425,7 @@ mod tests {
 
     #[test]
     fn colour_is_laid_around_text_only() {
-        let style = Style { color: true, ..piped() };
+        let style = TableStyle { color: true, ..piped() };
         let drawn = draw_sample(&[0, 2], &style);
         assert_eq!(drawn, " \x1b[1mPID\x1b[0m  \x1b[1mS\x1b[0m\n   1  \x1b[31mS\x1b[0m\n1234  S\n");
     }
@@ -433,7 +436,7 @@ mod tests {
         let rows_in_tree: Vec<_> = rows
             .iter()
             .zip(["", "└─ ", "   └─ "])
-            .map(|(row, prefix)| Line { row, prefix: prefix.into(), mark: Mark::None })
+            .map(|(row, prefix)| TableLine { row, prefix: prefix.into(), mark: Mark::None })
             .collect();
         let whole =
             ["PID  COMMAND", "  1  init", "  2  └─ sshd -D", "  3     └─ bash with arguments"];
@@ -445,7 +448,7 @@ mod tests {
     #[test]
     fn a_name_longer_than_16_bits_is_one_line() {
         let rows = [row(1, &"x".repeat(100_000), &"y ".repeat(100_000)), row(2, "a", "b")];
-        let lines: Vec<_> = rows.iter().map(Line::flat).collect();
+        let lines: Vec<_> = rows.iter().map(TableLine::flat).collect();
         let drawn = draw(&columns(&[3, 1, 0]), &lines, &piped());
         assert_eq!(drawn.lines().count(), 3);
         assert!(drawn.lines().nth(1).unwrap().ends_with("x+    1"));
@@ -459,7 +462,7 @@ mod tests {
         let parents: Vec<_> = (0..rows.len()).map(|at| (at > 0).then_some(at / 3)).collect();
         let places = tree::order(&parents, |a, b| a.cmp(&b));
         let prefixes = tree::prefixes(&places, true);
-        let line = |(place, prefix): (&tree::Place, String)| Line {
+        let line = |(place, prefix): (&tree::TreePosition, String)| TableLine {
             row: &rows[place.index],
             prefix,
             mark: Mark::None,
@@ -485,20 +488,20 @@ mod tests {
         ) {
             let rows: Vec<_> = names
                 .into_iter()
-                .map(|(pid, user, command)| Row { pid: pid.into(), user: user.into(), command })
+                .map(|(pid, user, command)| TestRow { pid: pid.into(), user: user.into(), command })
                 .collect();
             let lines: Vec<_> =
-                rows.iter().map(|row| Line { row, prefix: "│  ".repeat(depth), mark: Mark::None }).collect();
+                rows.iter().map(|row| TableLine { row, prefix: "│  ".repeat(depth), mark: Mark::None }).collect();
             let columns = columns(&order[..take]);
             for width in [None, Some(cols)] {
-                let style = Style { chosen, width, ..wide(0) };
+                let style = TableStyle { chosen, width, ..wide(0) };
                 let drawn = draw(&columns, &lines, &style);
                 prop_assert_eq!(drawn.matches('\n').count(), rows.len() + 1);
                 for line in drawn.lines() {
                     prop_assert!(text::width(line) <= width.unwrap_or(usize::MAX));
                     prop_assert!(!line.ends_with(' '));
                 }
-                let colored = draw(&columns, &lines, &Style { color: true, ..style });
+                let colored = draw(&columns, &lines, &TableStyle { color: true, ..style });
                 let codes = ["\x1b[1m", "\x1b[31m", "\x1b[0m"];
                 let bare = codes.iter().fold(colored, |text, code| text.replace(code, ""));
                 prop_assert_eq!(bare, drawn);

@@ -13,7 +13,7 @@ use crate::output::text::{cut, wrap};
 
 /// When to colour.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum When {
+pub enum ColorMode {
     /// Where stdout is a terminal that can, and `NO_COLOR` is not set.
     #[default]
     Auto,
@@ -43,12 +43,12 @@ pub struct Ui {
     /// Columns of stderr's terminal, and whether to colour there; `None` where stderr is none.
     pub stderr: Option<(usize, bool)>,
     /// Whether nothing is said on stderr: while a screen is drawn that it would spoil.
-    pub hushed: bool,
+    pub quiet: bool,
 }
 
 /// What [`Ui`] is decided from; taken together once, so that deciding is a plain function.
 #[derive(Clone, Debug, Default)]
-struct Surroundings {
+struct TerminalEnv {
     /// Stdout's columns if it is a terminal; 0 where the terminal does not know.
     terminal: Option<usize>,
     columns: Option<String>,
@@ -59,7 +59,7 @@ struct Surroundings {
     stderr: Option<usize>,
 }
 
-impl Surroundings {
+impl TerminalEnv {
     fn take() -> Self {
         let stdout = io::stdout();
         let size =
@@ -79,17 +79,17 @@ impl Surroundings {
 
 impl Ui {
     /// Looks at the streams and the environment.
-    pub fn new(color: When, json: bool, verbose: bool) -> Self {
-        Self::decide(color, json, verbose, &Surroundings::take())
+    pub fn new(color: ColorMode, json: bool, verbose: bool) -> Self {
+        Self::decide(color, json, verbose, &TerminalEnv::take())
     }
 
-    fn decide(color: When, json: bool, verbose: bool, around: &Surroundings) -> Self {
+    fn decide(color: ColorMode, json: bool, verbose: bool, around: &TerminalEnv) -> Self {
         let refused = around.no_color.as_ref().is_some_and(|value| !value.is_empty());
         let dumb = around.term.as_deref() == Some("dumb");
         let colored = |terminal: Option<usize>| match color {
-            When::Always => true,
-            When::Never => false,
-            When::Auto => terminal.is_some() && !refused && !dumb,
+            ColorMode::Always => true,
+            ColorMode::Never => false,
+            ColorMode::Auto => terminal.is_some() && !refused && !dumb,
         };
         let color = !json && colored(around.terminal);
         // COLUMNS may be left over from another terminal or be a joke; what is narrower than a pid
@@ -103,7 +103,7 @@ impl Ui {
         let stderr = around.stderr.map(|columns| (believed(columns), colored(around.stderr)));
         let unicode = is_utf8(&around.locale);
         let draws = width.is_some() && !dumb;
-        Self { color, width, draws, unicode, verbose, json, live, stderr, hushed: false }
+        Self { color, width, draws, unicode, verbose, json, live, stderr, quiet: false }
     }
 
     /// Shows on stderr what is waited for, in place of what was shown there before; where that is a
@@ -163,7 +163,7 @@ impl Ui {
     /// A line with a word that says what it is. At a terminal it is broken at words, and that word has
     /// a colour.
     fn tell(&self, before: &str, (word, code): (&str, Option<&str>), text: &str) {
-        if self.hushed {
+        if self.quiet {
             return;
         }
         let Some((columns, color)) = self.stderr else {
@@ -210,52 +210,52 @@ fn is_utf8(locale: &[Option<String>]) -> bool {
 mod tests {
     use super::*;
 
-    fn at_terminal() -> Surroundings {
-        Surroundings { terminal: Some(132), ..Surroundings::default() }
+    fn at_terminal() -> TerminalEnv {
+        TerminalEnv { terminal: Some(132), ..TerminalEnv::default() }
     }
 
-    fn color(when: When, around: &Surroundings) -> bool {
+    fn color(when: ColorMode, around: &TerminalEnv) -> bool {
         Ui::decide(when, false, false, around).color
     }
 
-    fn width(around: &Surroundings) -> Option<usize> {
-        Ui::decide(When::Auto, false, false, around).width
+    fn width(around: &TerminalEnv) -> Option<usize> {
+        Ui::decide(ColorMode::Auto, false, false, around).width
     }
 
     #[test]
     fn colour_is_for_terminals_that_want_it() {
-        let pipe = Surroundings::default();
-        let refused = Surroundings { no_color: Some("1".into()), ..at_terminal() };
-        let empty = Surroundings { no_color: Some(String::new()), ..at_terminal() };
-        let dumb = Surroundings { term: Some("dumb".into()), ..at_terminal() };
-        assert!(color(When::Auto, &at_terminal()) && color(When::Auto, &empty));
+        let pipe = TerminalEnv::default();
+        let refused = TerminalEnv { no_color: Some("1".into()), ..at_terminal() };
+        let empty = TerminalEnv { no_color: Some(String::new()), ..at_terminal() };
+        let dumb = TerminalEnv { term: Some("dumb".into()), ..at_terminal() };
+        assert!(color(ColorMode::Auto, &at_terminal()) && color(ColorMode::Auto, &empty));
         for around in [&pipe, &refused, &dumb] {
-            assert!(!color(When::Auto, around) && color(When::Always, around));
+            assert!(!color(ColorMode::Auto, around) && color(ColorMode::Always, around));
         }
-        assert!(!color(When::Never, &at_terminal()));
-        assert!(!Ui::decide(When::Always, true, false, &at_terminal()).color);
+        assert!(!color(ColorMode::Never, &at_terminal()));
+        assert!(!Ui::decide(ColorMode::Always, true, false, &at_terminal()).color);
     }
 
     #[test]
     fn the_width_is_the_terminals_or_what_columns_says() {
-        let with = |columns: &str| Surroundings { columns: Some(columns.into()), ..at_terminal() };
+        let with = |columns: &str| TerminalEnv { columns: Some(columns.into()), ..at_terminal() };
         assert_eq!(width(&at_terminal()), Some(132));
         assert_eq!(width(&with("60")), Some(60));
         for joke in ["", "0", "-1", "3", "99999999999999999999", "wide"] {
             assert_eq!(width(&with(joke)), Some(132), "{joke}");
         }
-        assert_eq!(width(&Surroundings { terminal: Some(0), ..Surroundings::default() }), Some(80));
-        assert_eq!(width(&Surroundings { terminal: None, ..with("60") }), None);
-        assert_eq!(Ui::decide(When::Auto, true, false, &at_terminal()).width, None);
+        assert_eq!(width(&TerminalEnv { terminal: Some(0), ..TerminalEnv::default() }), Some(80));
+        assert_eq!(width(&TerminalEnv { terminal: None, ..with("60") }), None);
+        assert_eq!(Ui::decide(ColorMode::Auto, true, false, &at_terminal()).width, None);
     }
 
     #[test]
     fn what_is_no_terminal_or_a_dumb_one_is_not_drawn_on() {
-        let dumb = Surroundings { term: Some("dumb".into()), ..at_terminal() };
+        let dumb = TerminalEnv { term: Some("dumb".into()), ..at_terminal() };
         let draws =
-            |json, around: &Surroundings| Ui::decide(When::Always, json, false, around).draws;
+            |json, around: &TerminalEnv| Ui::decide(ColorMode::Always, json, false, around).draws;
         assert!(draws(false, &at_terminal()) && !draws(true, &at_terminal()));
-        assert!(!draws(false, &dumb) && !draws(false, &Surroundings::default()));
+        assert!(!draws(false, &dumb) && !draws(false, &TerminalEnv::default()));
     }
 
     #[test]

@@ -8,7 +8,7 @@ const LEVELS: usize = 64;
 
 /// Where a row stands in the tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct TreePosition {
     /// Its index in the list that was ordered.
     pub index: usize,
     /// How many parents it has; 0 for a root.
@@ -24,7 +24,7 @@ pub struct Place {
 pub fn order(
     parents: &[Option<usize>],
     mut compare: impl FnMut(usize, usize) -> Ordering,
-) -> Vec<Place> {
+) -> Vec<TreePosition> {
     let mut sorted: Vec<usize> = (0..parents.len()).collect();
     sorted.sort_by(|a, b| compare(*a, *b));
 
@@ -49,8 +49,8 @@ pub fn order(
 }
 
 /// Puts siblings on the stack so that the first comes off first.
-fn push(waiting: &mut Vec<Place>, siblings: &[usize], depth: usize) {
-    let places = siblings.iter().enumerate().map(|(at, index)| Place {
+fn push(waiting: &mut Vec<TreePosition>, siblings: &[usize], depth: usize) {
+    let places = siblings.iter().enumerate().map(|(at, index)| TreePosition {
         index: *index,
         depth,
         last: at + 1 == siblings.len(),
@@ -102,7 +102,7 @@ fn without_cycles(parents: &[Option<usize>], sorted: &[usize]) -> Vec<Option<usi
 ///
 /// Beyond 64 levels the lines would fill any terminal (and a prefix as long as the tree is deep
 /// costs the square of it), so the row stands at that level behind `…`, in ASCII `+`.
-pub fn prefixes(places: &[Place], unicode: bool) -> Vec<String> {
+pub fn prefixes(places: &[TreePosition], unicode: bool) -> Vec<String> {
     let (tee, corner, trunk, deeper) = if unicode {
         ("├─ ", "└─ ", "│  ", "…  ")
     } else {
@@ -187,7 +187,7 @@ mod tests {
 
     #[test]
     fn depths_that_make_no_tree_are_drawn_all_the_same() {
-        let place = |depth| Place { index: 0, depth, last: false };
+        let place = |depth| TreePosition { index: 0, depth, last: false };
         let drawn = prefixes(&[place(3), place(usize::MAX), place(0), place(2)], true);
         assert_eq!(drawn, ["├─ ", "│  …  ├─ ", "", "├─ "]);
     }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, openat, statat};
 
 use super::host::{read_at_once, read_into};
-use super::trusted_fs::Owner;
+use super::trusted_fs::Trust;
 use super::{Host, ReadError};
 use crate::model::cgroup::{self, Freezer, FreezerState, Memberships};
 use crate::model::container::Cgroup;
@@ -39,7 +39,7 @@ struct Dir {
     dir: PathBuf,
     path: Vec<u8>,
     depth: usize,
-    owner: Owner,
+    owner: Trust,
     is_leaf: bool,
 }
 
@@ -125,7 +125,7 @@ impl Host {
                 dir: hierarchy.dir.clone(),
                 path: Vec::new(),
                 depth: 0,
-                owner: Owner::of(meta.uid(), self.root_uid),
+                owner: Trust::of(meta.uid(), self.root_uid),
                 is_leaf: has_no_directory(meta.nlink()),
             });
             let mut todo = Vec::from_iter(root);
@@ -134,7 +134,7 @@ impl Host {
                     too_many = true;
                     break;
                 }
-                if let Owner::User(uid) = owner {
+                if let Trust::User(uid) = owner {
                     let many = of_user.entry(uid).or_default();
                     *many += 1;
                     if *many > MAX_OF_A_USER {
@@ -151,7 +151,7 @@ impl Host {
                     dir: dir.join(OsStr::from_bytes(&name)),
                     path: [path.as_slice(), b"/", &name].concat(),
                     depth: depth + 1,
-                    owner: Owner::of(stat.st_uid, self.root_uid),
+                    owner: Trust::of(stat.st_uid, self.root_uid),
                     #[allow(clippy::useless_conversion, reason = "32 bits on other architectures")]
                     is_leaf: has_no_directory(stat.st_nlink.into()),
                 }));
@@ -307,21 +307,21 @@ impl Host {
     /// Who could have made this cgroup: root when every directory above it is root's (the cgroup
     /// itself may have been given away since), a user when one is that user's, nobody to trust when
     /// it cannot be told.
-    pub fn cgroup_maker(&self, cgroup: &Cgroup) -> Owner {
-        self.cgroup_owners(cgroup).map_or(Owner::Mixed, |owners| {
+    pub fn cgroup_maker(&self, cgroup: &Cgroup) -> Trust {
+        self.cgroup_owners(cgroup).map_or(Trust::Untrusted, |owners| {
             let above = owners.len().saturating_sub(1);
-            owners[..above].iter().fold(Owner::Root, |all, owner| all.and(*owner))
+            owners[..above].iter().fold(Trust::Root, |all, owner| all.and(*owner))
         })
     }
 
     /// Who could have put a process into this cgroup: all of its directories are this user's or
     /// root's.
-    pub fn cgroup_owner(&self, cgroup: &Cgroup) -> Owner {
+    pub fn cgroup_owner(&self, cgroup: &Cgroup) -> Trust {
         self.cgroup_owners(cgroup)
-            .map_or(Owner::Mixed, |owners| owners.into_iter().fold(Owner::Root, Owner::and))
+            .map_or(Trust::Untrusted, |owners| owners.into_iter().fold(Trust::Root, Trust::and))
     }
 
-    fn cgroup_owners(&self, cgroup: &Cgroup) -> Option<Vec<Owner>> {
+    fn cgroup_owners(&self, cgroup: &Cgroup) -> Option<Vec<Trust>> {
         self.cgroup_dir(cgroup)?;
         let mut dir =
             self.hierarchies.iter().find(|h| h.controllers == cgroup.controllers)?.dir.clone();
@@ -329,7 +329,7 @@ impl Host {
             .map(|part| {
                 dir.push(OsStr::from_bytes(part));
                 let meta = std::fs::symlink_metadata(&dir).ok()?;
-                Some(Owner::of(meta.uid(), self.root_uid))
+                Some(Trust::of(meta.uid(), self.root_uid))
             })
             .collect()
     }

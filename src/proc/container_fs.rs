@@ -18,10 +18,10 @@ use super::survey::{stat, thread_ids};
 use super::{Host, ReadError};
 use crate::model::mount::Mounts;
 use crate::model::namespace::NamespaceId;
-use crate::model::passwd::Names;
+use crate::model::passwd::UserNames;
 use crate::model::pid::{HostPid, ProcessId};
 use crate::sys;
-use crate::sys::isolated::Apart;
+use crate::sys::isolated::IsolatedChild;
 
 /// File systems of the kernel's own, on which a lookup does not wait for another process by nature.
 /// (An overlay may have anything below it.)
@@ -38,27 +38,27 @@ const PATIENCE: Duration = Duration::from_millis(700);
 
 /// A container's own file system, asked and not heard yet.
 #[derive(Debug)]
-pub struct Asked {
+pub struct ContainerQuery {
     init: ProcessId,
     namespace: Option<NamespaceId>,
-    child: Result<Apart, ReadError>,
+    child: Result<IsolatedChild, ReadError>,
     until: Instant,
 }
 
 /// What it said.
 #[derive(Debug)]
-pub struct Inside {
+pub struct ContainerFs {
     namespace: Option<(HostPid, NamespaceId)>,
     /// The numbers in its `/proc`, of its own PID namespace.
     pids: Result<Vec<i32>, ReadError>,
     /// The users of the container as its own `/etc/passwd` names them.
-    pub names: Result<Names, ReadError>,
+    pub names: Result<UserNames, ReadError>,
 }
 
 impl Host {
     /// Asks the file system that an init sees: for the processes of its PID namespace, when that is
     /// given, and for the names of its users. The answer can be waited for after other work.
-    pub fn ask_inside(&self, init: ProcessId, namespace: Option<NamespaceId>) -> Asked {
+    pub fn ask_inside(&self, init: ProcessId, namespace: Option<NamespaceId>) -> ContainerQuery {
         let until = Instant::now() + PATIENCE;
         let proc = self.proc_path("");
         let child = if self.is_silent(init) {
@@ -67,14 +67,14 @@ impl Host {
             sys::isolated::start(move || answer(&proc, init, namespace))
                 .map_err(|errno| ReadError::Broken(format!("cannot look inside: {errno}")))
         };
-        Asked { init, namespace, child, until }
+        ContainerQuery { init, namespace, child, until }
     }
 }
 
-impl Asked {
+impl ContainerQuery {
     /// Waits for the answer, a fraction of a second at the most; a container whose file system did
     /// not answer is not asked again.
-    pub fn hear(self, host: &Host) -> Inside {
+    pub fn hear(self, host: &Host) -> ContainerFs {
         let namespace = self.namespace.map(|namespace| (self.init.pid, namespace));
         let heard = self.child.and_then(|child| {
             child.finish(self.until, MAX_ANSWER).ok_or_else(|| {
@@ -83,26 +83,26 @@ impl Asked {
             })
         });
         match heard {
-            Err(error) => Inside { namespace, pids: Err(error.clone()), names: Err(error) },
+            Err(error) => ContainerFs { namespace, pids: Err(error.clone()), names: Err(error) },
             Ok(bytes) => {
                 let mut rest = bytes.as_slice();
                 let pids = unpack(&mut rest).map(|bytes| {
                     let numbers = bytes.chunks_exact(4);
                     numbers.map(|n| i32::from_le_bytes([n[0], n[1], n[2], n[3]])).collect()
                 });
-                let names = unpack(&mut rest).map(Names::parse);
-                Inside { namespace, pids, names }
+                let names = unpack(&mut rest).map(UserNames::parse);
+                ContainerFs { namespace, pids, names }
             }
         }
     }
 }
 
-impl Inside {
+impl ContainerFs {
     /// The processes of the PID namespace by their numbers in our `/proc`, but for those that are
     /// `known` by their number inside.
     ///
     /// # Errors
-    /// [`ReadError::Denied`] when we may not look inside; [`ReadError::Broken`] when that `/proc` is
+    /// [`ReadError::Denied`] when we may not look inside; [`ReadError::ParseError`] when that `/proc` is
     /// covered or another namespace's, or when the kernel cannot translate (before Linux 6.11): then
     /// only a survey of the host tells.
     pub fn pids(
@@ -168,8 +168,8 @@ fn silent() -> ReadError {
 /// The child's whole work: both answers, each with its length before it and how it went.
 fn answer(proc: &Path, init: ProcessId, namespace: Option<NamespaceId>) -> Vec<u8> {
     let mut out = Vec::new();
-    let view = View::open(proc, init);
-    let of_view = |read: &dyn Fn(&View) -> Result<Vec<u8>, ReadError>| match &view {
+    let view = ContainerAnswer::open(proc, init);
+    let of_view = |read: &dyn Fn(&ContainerAnswer) -> Result<Vec<u8>, ReadError>| match &view {
         Ok(view) => read(view),
         Err(error) => Err(error.clone()),
     };
@@ -178,7 +178,7 @@ fn answer(proc: &Path, init: ProcessId, namespace: Option<NamespaceId>) -> Vec<u
         None => Ok(Vec::new()),
     };
     pack(pids, &mut out);
-    pack(of_view(&View::passwd), &mut out);
+    pack(of_view(&ContainerAnswer::passwd), &mut out);
     out
 }
 
@@ -211,12 +211,12 @@ fn unpack<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], ReadError> {
 }
 
 /// The root directory of a process and the file systems mounted there.
-struct View {
+struct ContainerAnswer {
     root: OwnedFd,
     mountinfo: Vec<u8>,
 }
 
-impl View {
+impl ContainerAnswer {
     /// # Errors
     /// [`ReadError::Denied`] when we may not look inside at all: it is from here alone.
     fn open(proc: &Path, init: ProcessId) -> Result<Self, ReadError> {

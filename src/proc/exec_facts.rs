@@ -12,7 +12,7 @@ use super::{Host, ReadError};
 use crate::model::cgroup::Memberships;
 use crate::model::container::Cgroup;
 use crate::model::idmap::IdMap;
-use crate::model::limits::{self, Limit};
+use crate::model::limits::{self, ResourceLimit};
 use crate::model::namespace::KINDS;
 use crate::model::pid::HostPid;
 use crate::model::status::Status;
@@ -20,7 +20,7 @@ use crate::model::status::Status;
 /// A process that another one is to be started beside. What is open is of this process, whoever has
 /// its number later.
 #[derive(Debug)]
-pub struct EntryFacts {
+pub struct ExecFacts {
     /// Its folder in `/proc`; that of a thread where the main one has exited.
     pub process: OwnedFd,
     /// That thread.
@@ -38,7 +38,7 @@ pub struct EntryFacts {
     /// And of groups.
     pub groups: IdMap,
     /// Its limits.
-    pub limits: Vec<Limit>,
+    pub limits: Vec<ResourceLimit>,
     /// How willingly it is killed when memory runs out.
     pub oom_score_adj: Option<i32>,
     /// Its niceness.
@@ -56,7 +56,7 @@ impl Host {
     ///
     /// # Errors
     /// [`ReadError::Denied`] when it is not ours to look into, [`ReadError::Gone`].
-    pub fn entry_facts(&self, pid: HostPid) -> Result<EntryFacts, ReadError> {
+    pub fn entry_facts(&self, pid: HostPid) -> Result<ExecFacts, ReadError> {
         let handle = self.process(pid)?;
         let mut buffer = Vec::new();
         let own = stat(&handle, &mut buffer)?;
@@ -102,7 +102,7 @@ impl Host {
             // What the kernel does not have, neither has.
             link.is_ok() && link.ok() != own.ok()
         });
-        Ok(EntryFacts {
+        Ok(ExecFacts {
             apart: apart.map(|kind| kind.name).collect(),
             root: openat(&process, "root", folder, Mode::empty())?,
             workdir: openat(&process, "cwd", folder, Mode::empty()).ok(),

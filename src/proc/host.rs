@@ -16,7 +16,7 @@ use nix::time::{ClockId, clock_gettime};
 use procfs::process::Process;
 use rustix::fs::{CWD, PROC_SUPER_MAGIC, readlinkat, statfs};
 
-use super::{Owner, ReadError};
+use super::{ReadError, Trust};
 use crate::model::namespace::NamespaceId;
 use crate::model::pid::{HostPid, ProcessId, Ticks};
 
@@ -37,7 +37,7 @@ pub struct Host {
     pub pid_ns: Option<NamespaceId>,
     /// The user namespace of its root user, when that can be told.
     user_ns: Option<NamespaceId>,
-    acts: Result<(), NotOurs>,
+    acts: Result<(), ForeignProcfs>,
     pub(super) hierarchies: Vec<super::cgroup::Hierarchy>,
     /// Mount points of file systems that may keep us waiting; looked up once users' folders are.
     pub(super) remote: OnceCell<HashSet<PathBuf>>,
@@ -76,7 +76,7 @@ const CAP_SYS_ADMIN: u32 = 21;
 
 /// Why nothing may be signalled through this `/proc`: its numbers are not the ones our syscalls take.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NotOurs {
+pub enum ForeignProcfs {
     /// No procfs is mounted there.
     #[error("`{0}` is not a mounted proc file system")]
     NotProc(String),
@@ -98,11 +98,11 @@ impl Host {
             return Err(ReadError::Broken(format!("no processes are listed in `{shown}`")));
         }
         let acts = if !is_proc {
-            Err(NotOurs::NotProc(shown))
+            Err(ForeignProcfs::NotProc(shown))
         } else if own_numbers(&proc) != [std::process::id()] {
             // Our own number there differs, or we are not there at all, or have another one further
             // down: its PIDs are another namespace's, and pidfd_open(2) would take them for ours.
-            Err(NotOurs::OtherNamespace(shown))
+            Err(ForeignProcfs::OtherNamespace(shown))
         } else {
             Ok(())
         };
@@ -138,13 +138,13 @@ impl Host {
     ///
     /// # Errors
     /// Says why not.
-    pub fn may_act(&self) -> Result<(), NotOurs> {
+    pub fn may_act(&self) -> Result<(), ForeignProcfs> {
         self.acts.clone()
     }
 
     /// Whether it is a folder that a host was recorded in, without a kernel behind it.
     pub fn is_recorded(&self) -> bool {
-        matches!(self.acts, Err(NotOurs::NotProc(_)))
+        matches!(self.acts, Err(ForeignProcfs::NotProc(_)))
     }
 
     /// The directory that stands for `/`.
@@ -229,22 +229,22 @@ impl Host {
 
     /// Whose word a process is: only who holds all of the host in its hands speaks for root. Root
     /// inside a container has the same uid, and may share the host's PID namespace.
-    pub fn speaker(&self, pid: HostPid) -> Owner {
-        let read = || -> Result<Owner, ReadError> {
+    pub fn trust_of_process(&self, pid: HostPid) -> Trust {
+        let read = || -> Result<Trust, ReadError> {
             let handle = self.process(pid)?;
             if self.pid_ns.is_none() || Some(self.pid_ns_of(&handle)?) != self.pid_ns {
-                return Ok(Owner::Mixed);
+                return Ok(Trust::Untrusted);
             }
             let status = super::survey::status(&handle, "status", &mut Vec::new())?;
-            let owner = Owner::of(status.uid[0], self.root_uid);
-            if owner != Owner::Root {
+            let owner = Trust::of(status.uid[0], self.root_uid);
+            if owner != Trust::Root {
                 return Ok(owner);
             }
             let mighty = status.cap_eff & (1 << CAP_SYS_ADMIN) != 0;
             let ours = Some(super::survey::namespace(&handle, "user")?) == self.user_ns;
-            Ok(if mighty && ours { Owner::Root } else { Owner::Mixed })
+            Ok(if mighty && ours { Trust::Root } else { Trust::Untrusted })
         };
-        read().unwrap_or(Owner::Mixed)
+        read().unwrap_or(Trust::Untrusted)
     }
 
     pub(super) fn is_silent(&self, init: ProcessId) -> bool {

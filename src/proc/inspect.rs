@@ -7,7 +7,7 @@ use super::{Host, ReadError};
 use crate::model::cgroup::{Memberships, is_at_or_below};
 use crate::model::container::Cgroup;
 use crate::model::idmap::IdMap;
-use crate::model::namespace::{KINDS, Kind, NamespaceId};
+use crate::model::namespace::{KINDS, NamespaceId, NamespaceKind};
 use crate::model::pid::HostPid;
 use crate::model::process::Fact;
 
@@ -16,9 +16,9 @@ const MAX_MOUNTINFO: usize = 16 << 20;
 
 /// What was read.
 #[derive(Clone, Debug)]
-pub struct Sheet {
+pub struct InspectFacts {
     /// Of each kind: the one it is in, and the host's.
-    pub namespaces: Vec<(Kind, Fact<NamespaceId>, Fact<NamespaceId>)>,
+    pub namespaces: Vec<(NamespaceKind, Fact<NamespaceId>, Fact<NamespaceId>)>,
     /// Its users inside.
     pub users: Fact<IdMap>,
     /// And groups.
@@ -30,31 +30,31 @@ pub struct Sheet {
     /// The label of a security module.
     pub label: Fact<Vec<u8>>,
     /// What it may use and uses.
-    pub usage: Usage,
+    pub usage: ResourceUsage,
 }
 
 /// What a cgroup gives and what is taken of it. A limit is the tightest of its own and of those above;
 /// absent where there is none, denied where that could not be read. What is used is absent where the
 /// container has no cgroup of its own that counts it.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Usage {
+pub struct ResourceUsage {
     /// Bytes of memory in use.
     pub memory: Fact<u64>,
     /// The most there may be.
-    pub memory_limit: Fact<Limited<u64>>,
+    pub memory_limit: Fact<LimitedValue<u64>>,
     /// Processors' worth of time.
-    pub cpu_limit: Fact<Limited<f64>>,
+    pub cpu_limit: Fact<LimitedValue<f64>>,
     /// Processes and threads.
     pub pids: Fact<u64>,
     /// The most there may be.
-    pub pids_limit: Fact<Limited<u64>>,
+    pub pids_limit: Fact<LimitedValue<u64>>,
     /// How often something was killed because memory ran out (memory.events, memory.oom_control).
     pub oom_kills: Fact<u64>,
 }
 
 /// A limit, and the file that says so, below the root of its hierarchy.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Limited<T> {
+pub struct LimitedValue<T> {
     /// The most there may be.
     pub most: T,
     /// Where that stands.
@@ -62,7 +62,7 @@ pub struct Limited<T> {
 }
 
 /// A cgroup of a process, and whether its hierarchy is one of v1.
-struct Held {
+struct MembershipPaths {
     cgroup: Cgroup,
     old: bool,
     /// Whether it is the container's own.
@@ -71,7 +71,7 @@ struct Held {
 
 impl Host {
     /// Reads it.
-    pub fn sheet(&self, pid: HostPid, own: Option<&Cgroup>) -> Sheet {
+    pub fn sheet(&self, pid: HostPid, own: Option<&Cgroup>) -> InspectFacts {
         // PID 1 of the host's own /proc is in its namespaces; who may not look goes by their own.
         let first = HostPid::new(1).map(|first| self.namespaces(first)).unwrap_or_default();
         let hosts = first.into_iter().zip(self.own_namespaces()).map(|pair| match pair {
@@ -85,7 +85,7 @@ impl Host {
                 IdMap::parse(&bytes).map_err(|error| ReadError::Broken(error.to_string()))
             }))
         };
-        Sheet {
+        InspectFacts {
             namespaces: namespaces.map(|((kind, id), host)| (*kind, id, host)).collect(),
             users: map("uid_map"),
             groups: map("gid_map"),
@@ -110,7 +110,7 @@ impl Host {
     }
 
     fn links(&self, process: &str) -> Vec<Fact<NamespaceId>> {
-        let link = |kind: &Kind| {
+        let link = |kind: &NamespaceKind| {
             let path = self.proc_path(format!("{process}/ns/{}", kind.name));
             match std::fs::read_link(path).map_err(ReadError::from) {
                 Ok(link) => NamespaceId::parse(link.as_os_str().as_bytes())
@@ -123,9 +123,9 @@ impl Host {
     }
 
     /// Of its container's own cgroup, where it has one; else of the one that the process is in.
-    fn usage(&self, pid: HostPid, own: Option<&Cgroup>) -> Usage {
+    fn usage(&self, pid: HostPid, own: Option<&Cgroup>) -> ResourceUsage {
         let memberships = self.memberships(pid).ok();
-        let find = |controller: &str| -> Option<Held> {
+        let find = |controller: &str| -> Option<MembershipPaths> {
             let has = |list: &[u8]| list.split(|b| *b == b',').any(|c| c == controller.as_bytes());
             let each: Vec<_> = memberships.as_ref()?.by_preference().collect();
             let old = each.iter().find(|one| has(&one.controllers));
@@ -134,10 +134,10 @@ impl Host {
             let own = own.and_then(|own| own_in(all, &one.path, own));
             let path = own.unwrap_or(&one.path).to_vec();
             let cgroup = Cgroup { controllers: one.controllers.to_vec(), path };
-            Some(Held { cgroup, old: old.is_some(), own: own.is_some() })
+            Some(MembershipPaths { cgroup, old: old.is_some(), own: own.is_some() })
         };
         let (memory, cpu, pids) = (find("memory"), find("cpu"), find("pids"));
-        let number = |held: &Option<Held>, new, old| -> Fact<u64> {
+        let number = |held: &Option<MembershipPaths>, new, old| -> Fact<u64> {
             if !held.as_ref().is_some_and(|held| held.own) {
                 return Fact::Absent;
             }
@@ -168,10 +168,10 @@ impl Host {
         let at = |file: &'static str| {
             move |cgroup: &Cgroup| Some(self.cgroup_dir(cgroup)?.join(file).display().to_string())
         };
-        let is_old = |held: &Option<Held>| held.as_ref().is_some_and(|held| held.old);
+        let is_old = |held: &Option<MembershipPaths>| held.as_ref().is_some_and(|held| held.old);
         let memory_file = if is_old(&memory) { "memory.limit_in_bytes" } else { "memory.max" };
         let cpu_file = if is_old(&cpu) { "cpu.cfs_quota_us" } else { "cpu.max" };
-        Usage {
+        ResourceUsage {
             memory: number(&memory, "memory.current", "memory.usage_in_bytes"),
             memory_limit: tightest(memory.as_ref(), &at(memory_file), &whole(memory_file)),
             cpu_limit: tightest(cpu.as_ref(), &at(cpu_file), &cpus),
@@ -201,20 +201,20 @@ fn own_in<'a>(all: &Memberships, path: &'a [u8], own: &Cgroup) -> Option<&'a [u8
 /// The tightest limit of a cgroup and of those above it. A cgroup without the file has no limit of its
 /// own; where none has it, nothing is known.
 fn tightest<T: PartialOrd + Copy>(
-    held: Option<&Held>,
+    held: Option<&MembershipPaths>,
     path: &dyn Fn(&Cgroup) -> Option<String>,
     read: &dyn Fn(&Cgroup, bool) -> Option<Option<T>>,
-) -> Fact<Limited<T>> {
+) -> Fact<LimitedValue<T>> {
     let Some(held) = held else { return Fact::Denied };
     let mut cgroup = held.cgroup.clone();
     let mut found = Fact::Denied;
     loop {
         match read(&cgroup, held.old) {
             Some(Some(most)) => {
-                let looser = |known: &Limited<T>| known.most <= most;
+                let looser = |known: &LimitedValue<T>| known.most <= most;
                 if !found.known().is_some_and(looser) {
                     let source = path(&cgroup).unwrap_or_default();
-                    found = Fact::Known(Limited { most, source });
+                    found = Fact::Known(LimitedValue { most, source });
                 }
             }
             Some(None) if found == Fact::Denied => found = Fact::Absent,

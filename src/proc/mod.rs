@@ -12,13 +12,13 @@ mod survey;
 mod trusted_fs;
 
 pub use cgroup::{CgroupTree, FreezerFile, LiveCgroup};
-pub use container_fs::{Asked, Inside};
-pub use exec_facts::EntryFacts;
-pub use host::{Host, NotOurs};
-pub use inspect::{Limited, Sheet, Usage};
-pub use snapshot::{CommandLimit, Facts, ThreadsToo};
-pub use survey::{Resident, Survey};
-pub use trusted_fs::{Owner, StateDir, StateFile};
+pub use container_fs::{ContainerFs, ContainerQuery};
+pub use exec_facts::ExecFacts;
+pub use host::{ForeignProcfs, Host};
+pub use inspect::{InspectFacts, LimitedValue, ResourceUsage};
+pub use snapshot::{CommandLimit, SnapshotOptions, ThreadsToo};
+pub use survey::{ProcessSummary, Survey};
+pub use trusted_fs::{StateDir, StateFile, Trust};
 
 /// Why a fact could not be had. They are never mixed: only `Gone` removes a row.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

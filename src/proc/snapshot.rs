@@ -21,7 +21,7 @@ use crate::model::pid::{HostPid, ProcessId};
 use crate::model::process::{CommandLine, Fact, Process, Thread, Times};
 use crate::model::signal::SignalSet;
 use crate::model::signal_waiters::Waits;
-use crate::model::status::{Stat, State, Status};
+use crate::model::status::{ProcessState, Stat, Status};
 
 /// How much of each command line is wanted, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +53,7 @@ pub enum ThreadsToo {
 
 /// Which facts a snapshot has beside `stat` and `status`.
 #[derive(Clone, Copy, Debug)]
-pub struct Facts {
+pub struct SnapshotOptions {
     /// `cmdline`.
     pub command: CommandLimit,
     /// `exe`.
@@ -64,7 +64,7 @@ pub struct Facts {
     pub waits: SignalSet,
 }
 
-impl Facts {
+impl SnapshotOptions {
     /// `stat` and `status` alone.
     pub const BARE: Self = Self {
         command: CommandLimit::Nothing,
@@ -95,7 +95,7 @@ const PURSE: usize = 16 << 20;
 const MAX_WORKERS: usize = 4;
 const FEW_LOST: usize = 2;
 
-enum News {
+enum WorkerResult {
     /// A process without its command line and waits, which are being read now.
     Begun(usize, usize, Box<Process>),
     Waits(usize, Fact<Waits>),
@@ -106,7 +106,7 @@ enum News {
 
 struct Work {
     handles: Handles,
-    facts: Facts,
+    facts: SnapshotOptions,
     next: AtomicUsize,
     /// Bytes of command lines read so far.
     spent: AtomicUsize,
@@ -124,8 +124,12 @@ struct Handles {
 
 impl Host {
     /// Takes a snapshot of these processes, in their order. Those that are gone give
-    /// [`ReadError::Gone`]; a command line that does not come in time is [`Fact::Denied`].
-    pub fn snapshot(&self, pids: &[HostPid], facts: Facts) -> Vec<Result<Process, ReadError>> {
+    /// [`ReadError::Gone`]; a command line that does not come in time is [`SectionFact::Denied`].
+    pub fn snapshot(
+        &self,
+        pids: &[HostPid],
+        facts: SnapshotOptions,
+    ) -> Vec<Result<Process, ReadError>> {
         // (std's count of cores reads a dozen files; where there are fewer, these take turns.)
         let workers = MAX_WORKERS.min(1 + pids.len() / 32);
         let work = Arc::new(Work {
@@ -153,8 +157,8 @@ impl Host {
 /// Gathers what the workers report and replaces those that hang.
 struct Collector {
     work: Arc<Work>,
-    sender: Sender<News>,
-    news: Receiver<News>,
+    sender: Sender<WorkerResult>,
+    news: Receiver<WorkerResult>,
     rows: Vec<Option<Result<Process, ReadError>>>,
     /// For each worker the row whose command line it is reading, and since when.
     busy: Vec<Option<(usize, Instant)>>,
@@ -231,18 +235,18 @@ impl Collector {
             .collect()
     }
 
-    fn note(&mut self, news: News) {
+    fn note(&mut self, news: WorkerResult) {
         match news {
-            News::Begun(worker, row, process) => {
+            WorkerResult::Begun(worker, row, process) => {
                 self.rows[row] = Some(Ok(*process));
                 self.busy[worker] = Some((row, Instant::now()));
             }
-            News::Waits(row, waits) => {
+            WorkerResult::Waits(row, waits) => {
                 if let Some(Ok(process)) = &mut self.rows[row] {
                     process.waits = waits;
                 }
             }
-            News::Command(worker, row, command) => {
+            WorkerResult::Command(worker, row, command) => {
                 if let Some(Ok(process)) = &mut self.rows[row] {
                     process.command = command;
                 }
@@ -256,11 +260,11 @@ impl Collector {
                     self.unsettled -= 1;
                 }
             }
-            News::Failed(row, error) => {
+            WorkerResult::Failed(row, error) => {
                 self.rows[row] = Some(Err(error));
                 self.unsettled -= 1;
             }
-            News::Finished => self.working -= 1,
+            WorkerResult::Finished => self.working -= 1,
         }
     }
 
@@ -293,7 +297,7 @@ impl Collector {
 }
 
 impl Work {
-    fn run(&self, me: usize, sender: &Sender<News>) {
+    fn run(&self, me: usize, sender: &Sender<WorkerResult>) {
         let mut buffer = Vec::with_capacity(4096);
         loop {
             let index = self.next.fetch_add(1, Ordering::Relaxed);
@@ -304,20 +308,20 @@ impl Work {
                 Ok((process, handle)) => {
                     let alone = process.stat.num_threads <= 1;
                     let main = (process.status.clone(), process.stat.state);
-                    let begun = sender.send(News::Begun(me, index, Box::new(process)));
+                    let begun = sender.send(WorkerResult::Begun(me, index, Box::new(process)));
                     // Told first, so that one that hangs in its command line has this at least.
                     let waits = self.waits(&handle, &main, &mut buffer);
-                    let told = begun.and_then(|()| sender.send(News::Waits(index, waits)));
+                    let told = begun.and_then(|()| sender.send(WorkerResult::Waits(index, waits)));
                     let command = self.command(&handle, alone, &mut buffer);
-                    told.and_then(|()| sender.send(News::Command(me, index, command)))
+                    told.and_then(|()| sender.send(WorkerResult::Command(me, index, command)))
                 }
-                Err(error) => sender.send(News::Failed(index, error)),
+                Err(error) => sender.send(WorkerResult::Failed(index, error)),
             };
             if sent.is_err() {
                 return;
             }
         }
-        let _ = sender.send(News::Finished);
+        let _ = sender.send(WorkerResult::Finished);
     }
 
     /// Everything that cannot block. The start time, read first, and the held handle make all of it
@@ -383,7 +387,7 @@ impl Work {
     fn waits(
         &self,
         handle: &Handle,
-        (main, state): &(Status, State),
+        (main, state): &(Status, ProcessState),
         buffer: &mut Vec<u8>,
     ) -> Fact<Waits> {
         if self.facts.waits.is_empty() {

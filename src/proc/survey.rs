@@ -13,12 +13,12 @@ use super::{Host, ReadError};
 use crate::model::cgroup::Memberships;
 use crate::model::namespace::NamespaceId;
 use crate::model::pid::{HostPid, ProcessId};
-use crate::model::status::{Broken, Stat, Status};
+use crate::model::status::{ParseError, Stat, Status};
 use crate::sys;
 
 /// A process as the survey sees it.
 #[derive(Clone, Debug)]
-pub struct Resident {
+pub struct ProcessSummary {
     /// Which one.
     pub id: ProcessId,
     /// Its parent, as seen from here; 0 when that is outside.
@@ -35,7 +35,7 @@ pub struct Resident {
 #[derive(Clone, Debug, Default)]
 pub struct Survey {
     /// In the order of their numbers.
-    pub residents: Vec<Resident>,
+    pub residents: Vec<ProcessSummary>,
     /// How many would not tell their PID namespace to us.
     pub denied: usize,
 }
@@ -60,7 +60,7 @@ impl Host {
             let pid_ns = self.pid_ns_by_number(pid).or_else(|_| self.pid_ns_of(&handle));
             survey.denied += usize::from(pid_ns == Err(ReadError::Denied));
             let pid_ns = pid_ns.ok();
-            survey.residents.push(Resident {
+            survey.residents.push(ProcessSummary {
                 id: ProcessId { pid, start: stat.start },
                 parent: stat.ppid,
                 zombie: stat.state.is_zombie(),
@@ -119,7 +119,7 @@ impl Host {
         let open = |name: &str| -> Result<File, ReadError> {
             Ok(openat(&held, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?.into())
         };
-        let broken = |broken: Broken| ReadError::Broken(broken.to_string());
+        let broken = |broken: ParseError| ReadError::Broken(broken.to_string());
         let mut buffer = Vec::new();
         read_at_once(open("stat")?, &mut buffer, 1 << 14)?;
         let stat = Stat::parse(&buffer).map_err(broken)?;

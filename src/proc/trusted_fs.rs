@@ -30,16 +30,16 @@ const MAX_LINKS: usize = 40;
 
 /// Whose word a path is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Owner {
+pub enum Trust {
     /// Only root could have written it.
     Root,
     /// This user could have.
     User(u32),
     /// More than one user could have, or anyone: not to be believed.
-    Mixed,
+    Untrusted,
 }
 
-impl Owner {
+impl Trust {
     pub(super) fn of(uid: u32, root: u32) -> Self {
         if uid == root || uid == 0 { Self::Root } else { Self::User(uid) }
     }
@@ -50,7 +50,7 @@ impl Owner {
         match (self, next) {
             (Self::Root, other) | (other, Self::Root) => other,
             (one, other) if one == other => one,
-            _ => Self::Mixed,
+            _ => Self::Untrusted,
         }
     }
 }
@@ -63,14 +63,14 @@ pub struct StateFile {
     /// Its bytes.
     pub bytes: Vec<u8>,
     /// Who could have written them.
-    pub owner: Owner,
+    pub owner: Trust,
 }
 
 impl StateFile {
     /// Parses JSON, without ever quoting its content in an error. Depth is limited to 128.
     ///
     /// # Errors
-    /// [`ReadError::Broken`] with file and place.
+    /// [`ReadError::ParseError`] with file and place.
     pub fn json<T: serde::de::DeserializeOwned>(&self) -> Result<T, ReadError> {
         serde_json::from_slice(&self.bytes).map_err(|error| {
             let path = self.path.display();
@@ -89,13 +89,13 @@ pub struct StateDir<'a> {
     host: &'a Host,
     fd: OwnedFd,
     path: PathBuf,
-    owner: Owner,
+    owner: Trust,
 }
 
 /// Where a walk has come to.
-struct Step {
+struct PathStep {
     fd: OwnedFd,
-    owner: Owner,
+    owner: Trust,
     kind: FileType,
     /// In bytes.
     size: u64,
@@ -103,19 +103,19 @@ struct Step {
 
 impl Host {
     /// Whose word a process of this user is.
-    pub fn user(&self, uid: u32) -> Owner {
-        Owner::of(uid, self.root_uid)
+    pub fn user(&self, uid: u32) -> Trust {
+        Trust::of(uid, self.root_uid)
     }
 
     /// Opens a directory of an engine's records; `path` is absolute as on the host.
     ///
     /// # Errors
-    /// [`ReadError::Gone`] when it is not there, [`ReadError::Broken`] when its path is nobody's to
+    /// [`ReadError::Gone`] when it is not there, [`ReadError::ParseError`] when its path is nobody's to
     /// trust.
     pub fn state_dir(&self, path: impl AsRef<Path>) -> Result<StateDir<'_>, ReadError> {
         let path = path.as_ref();
         let root = openat(CWD, self.root(), DIRECTORY, Mode::empty())?;
-        let top = StateDir { host: self, fd: root, path: PathBuf::from("/"), owner: Owner::Root };
+        let top = StateDir { host: self, fd: root, path: PathBuf::from("/"), owner: Trust::Root };
         let relative = path.strip_prefix("/").unwrap_or(path);
         if relative.as_os_str().is_empty() { Ok(top) } else { top.dir(relative) }
     }
@@ -133,8 +133,8 @@ impl Host {
     }
 
     /// Takes from the purse of the user whose files are looked at.
-    fn charge(&self, owner: Owner, bytes: u64) -> Result<(), ReadError> {
-        let Owner::User(uid) = owner else { return Ok(()) };
+    fn charge(&self, owner: Trust, bytes: u64) -> Result<(), ReadError> {
+        let Trust::User(uid) = owner else { return Ok(()) };
         let mut spent = self.spent.borrow_mut();
         let spent = spent.entry(uid).or_default();
         *spent = spent.saturating_add(bytes);
@@ -191,7 +191,7 @@ impl StateDir<'_> {
     /// # Errors
     /// As [`Host::state_dir`].
     pub fn dir(&self, below: impl AsRef<Path>) -> Result<Self, ReadError> {
-        let Step { fd, owner, .. } = self.walk(below.as_ref(), FileType::Directory)?;
+        let PathStep { fd, owner, .. } = self.walk(below.as_ref(), FileType::Directory)?;
         let path = self.path.join(below.as_ref());
         Ok(Self { host: self.host, fd, path, owner })
     }
@@ -199,7 +199,7 @@ impl StateDir<'_> {
     /// Names of its entries, sorted.
     ///
     /// # Errors
-    /// [`ReadError`]; [`ReadError::Broken`] when there are more than anybody's records can be.
+    /// [`ReadError`]; [`ReadError::ParseError`] when there are more than anybody's records can be.
     pub fn names(&self) -> Result<Vec<String>, ReadError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = openat(&self.fd, ".", flags, Mode::empty())?;
@@ -228,11 +228,11 @@ impl StateDir<'_> {
     /// Reads a record below it.
     ///
     /// # Errors
-    /// [`ReadError::Gone`], [`ReadError::Denied`], or [`ReadError::Broken`] when it is not a regular
+    /// [`ReadError::Gone`], [`ReadError::Denied`], or [`ReadError::ParseError`] when it is not a regular
     /// file, too large, or nobody's to trust.
     pub fn read(&self, below: impl AsRef<Path>) -> Result<StateFile, ReadError> {
         let path = self.path.join(below.as_ref());
-        let Step { fd, owner, size, .. } = self.walk(below.as_ref(), FileType::RegularFile)?;
+        let PathStep { fd, owner, size, .. } = self.walk(below.as_ref(), FileType::RegularFile)?;
         // The O_PATH descriptor is of a regular file; opening it again by descriptor cannot land
         // on anything else, nor block.
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
@@ -252,7 +252,7 @@ impl StateDir<'_> {
 
     /// Follows `below` one name at a time, from this directory. Links that root made in root's
     /// directories are followed, from the host's root when they are absolute; others are refused.
-    fn walk(&self, below: &Path, want: FileType) -> Result<Step, ReadError> {
+    fn walk(&self, below: &Path, want: FileType) -> Result<PathStep, ReadError> {
         let refuse = |why: &str| {
             let path = self.path.join(below);
             Err(ReadError::Broken(format!("`{}` is not believed: {why}", path.display())))
@@ -261,7 +261,7 @@ impl StateDir<'_> {
         let mut todo: Vec<Vec<u8>> = parts(below.as_os_str().as_bytes());
         todo.reverse();
         // What was gone through from this directory on, which `..` may leave and come back to.
-        let mut stack: Vec<Step> = Vec::new();
+        let mut stack: Vec<PathStep> = Vec::new();
         let mut at = self.path.clone();
         let mut links = 0;
         while let Some(part) = todo.pop() {
@@ -283,10 +283,10 @@ impl StateDir<'_> {
             let fd = openat(dir, part.as_slice(), STEP, Mode::empty())?;
             let stat = fstat(&fd)?;
             let kind = FileType::from_raw_mode(stat.st_mode);
-            let mut owner = owner.and(Owner::of(stat.st_uid, self.host.root_uid));
+            let mut owner = owner.and(Trust::of(stat.st_uid, self.host.root_uid));
             if kind == FileType::Symlink {
                 links += 1;
-                if owner != Owner::Root || links > MAX_LINKS {
+                if owner != Trust::Root || links > MAX_LINKS {
                     return refuse("it leads through a link that is not root's");
                 }
                 let to = readlinkat(&fd, c"", Vec::new())?;
@@ -304,16 +304,16 @@ impl StateDir<'_> {
                 continue;
             }
             if anyone_may_replace(&stat, kind) {
-                owner = Owner::Mixed;
+                owner = Trust::Untrusted;
             }
-            if owner == Owner::Mixed {
+            if owner == Trust::Untrusted {
                 return refuse("others than its owner could have written it");
             }
             if !todo.is_empty() && kind != FileType::Directory {
                 return Err(ReadError::Gone);
             }
             let size = u64::try_from(stat.st_size).unwrap_or(0);
-            stack.push(Step { fd, owner, kind, size });
+            stack.push(PathStep { fd, owner, kind, size });
         }
         match stack.pop() {
             Some(step) => {
@@ -329,7 +329,7 @@ impl StateDir<'_> {
             // It came back to where it began.
             None if want == FileType::Directory => {
                 let (fd, kind) = (self.fd.try_clone()?, FileType::Directory);
-                Ok(Step { fd, owner: self.owner, kind, size: 0 })
+                Ok(PathStep { fd, owner: self.owner, kind, size: 0 })
             }
             None => refuse("it is not a regular file"),
         }
@@ -366,7 +366,7 @@ mod tests {
     fn reads_a_plain_record() {
         let (_dir, host) = host();
         let file = host.state_file("/run/eng/a.json").unwrap();
-        assert_eq!(file.owner, Owner::Root);
+        assert_eq!(file.owner, Trust::Root);
         assert_eq!(file.json::<Vec<i32>>().unwrap(), [1]);
         assert_eq!(host.state_file("/run/eng/none").unwrap_err(), ReadError::Gone);
     }
@@ -401,10 +401,10 @@ mod tests {
 
     #[test]
     fn a_path_is_one_users_word_at_most() {
-        let (one, two) = (Owner::User(1000), Owner::User(1001));
-        assert_eq!(Owner::Root.and(one), one);
-        assert_eq!(one.and(Owner::Root), one);
-        assert_eq!(one.and(two), Owner::Mixed);
-        assert_eq!(Owner::Mixed.and(Owner::Mixed), Owner::Mixed);
+        let (one, two) = (Trust::User(1000), Trust::User(1001));
+        assert_eq!(Trust::Root.and(one), one);
+        assert_eq!(one.and(Trust::Root), one);
+        assert_eq!(one.and(two), Trust::Untrusted);
+        assert_eq!(Trust::Untrusted.and(Trust::Untrusted), Trust::Untrusted);
     }
 }

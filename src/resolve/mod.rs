@@ -7,16 +7,18 @@ pub mod reference;
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use crate::engine::{Depth, Inventory, Stopped, container_at, discover, discover_of};
-use crate::error::{Error, Exit};
-use crate::model::container::{Container, Runtime};
+use crate::engine::{
+    Inventory, SearchDepth, StoppedContainer, container_at, discover, discover_of,
+};
+use crate::error::{Error, ExitStatus};
+use crate::model::container::{Container, EngineKind};
 use crate::model::pid::HostPid;
 use crate::proc::Host;
-use reference::Target;
+use reference::ContainerRef;
 
 /// What a command is going to do with the container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Purpose {
+pub enum Access {
     /// Only look.
     Read,
     /// Change something.
@@ -25,7 +27,7 @@ pub enum Purpose {
 
 /// A container that was found, with the others there are.
 #[derive(Debug)]
-pub struct Found {
+pub struct ResolvedContainer {
     /// The container.
     pub container: Container,
     /// Everything that was seen while it was looked for.
@@ -35,20 +37,20 @@ pub struct Found {
 /// Finds several containers at one moment: what was seen for one word is not looked at again for the
 /// next.
 #[derive(Debug)]
-pub struct Finder<'a> {
+pub struct Resolver<'a> {
     /// Where.
     pub host: &'a Host,
-    seen: RefCell<Vec<(Reach, Arc<Inventory>)>>,
+    seen: RefCell<Vec<(SearchScope, Arc<Inventory>)>>,
 }
 
 /// How far to look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Reach {
-    Engine(Runtime),
-    All(Depth),
+enum SearchScope {
+    Engine(EngineKind),
+    All(SearchDepth),
 }
 
-impl<'a> Finder<'a> {
+impl<'a> Resolver<'a> {
     /// One that has seen nothing yet.
     pub fn new(host: &'a Host) -> Self {
         Self { host, seen: RefCell::default() }
@@ -58,21 +60,23 @@ impl<'a> Finder<'a> {
     ///
     /// # Errors
     /// Those of [`resolve`].
-    pub fn resolve(&self, word: &str, purpose: Purpose) -> Result<Found, Error> {
+    pub fn resolve(&self, word: &str, purpose: Access) -> Result<ResolvedContainer, Error> {
         find(self, word, purpose)
     }
 
-    fn look(&self, reach: Reach) -> Arc<Inventory> {
+    fn look(&self, reach: SearchScope) -> Arc<Inventory> {
         // Where all of them were asked one is not asked again.
-        let serves = |seen: Reach| match reach {
-            Reach::Engine(_) => seen == reach || seen == Reach::All(Depth::Cgroups),
-            Reach::All(_) => seen == reach,
+        let serves = |seen: SearchScope| match reach {
+            SearchScope::Engine(_) => {
+                seen == reach || seen == SearchScope::All(SearchDepth::Cgroups)
+            }
+            SearchScope::All(_) => seen == reach,
         };
         let known = self.seen.borrow().iter().find(|(seen, _)| serves(*seen)).map(|s| s.1.clone());
         known.unwrap_or_else(|| {
             let inventory = Arc::new(match reach {
-                Reach::Engine(runtime) => discover_of(self.host, runtime),
-                Reach::All(depth) => discover(self.host, depth),
+                SearchScope::Engine(runtime) => discover_of(self.host, runtime),
+                SearchScope::All(depth) => discover(self.host, depth),
             });
             self.seen.borrow_mut().push((reach, Arc::clone(&inventory)));
             inventory
@@ -85,63 +89,66 @@ impl<'a> Finder<'a> {
 /// # Errors
 /// None, more than one, one that is not running or whose name nothing confirms; or a spelling that
 /// cannot be a container.
-pub fn resolve(host: &Host, word: &str, purpose: Purpose) -> Result<Found, Error> {
-    Finder::new(host).resolve(word, purpose)
+pub fn resolve(host: &Host, word: &str, purpose: Access) -> Result<ResolvedContainer, Error> {
+    Resolver::new(host).resolve(word, purpose)
 }
 
-fn find(finder: &Finder<'_>, word: &str, purpose: Purpose) -> Result<Found, Error> {
+fn find(finder: &Resolver<'_>, word: &str, purpose: Access) -> Result<ResolvedContainer, Error> {
     let host = finder.host;
-    let target = Target::parse(word)?;
+    let target = ContainerRef::parse(word)?;
     // Further only where nearer told nothing: all processes of the host are the last resort.
     // Who only looks may stop at one engine's records; who acts wants to know of a second container
     // that is called so.
     let mut inventory = match &target {
-        Target::Of(runtime, _) if purpose == Purpose::Read => finder.look(Reach::Engine(*runtime)),
-        _ => finder.look(Reach::All(Depth::Cgroups)),
+        ContainerRef::Of(runtime, _) if purpose == Access::Read => {
+            finder.look(SearchScope::Engine(*runtime))
+        }
+        _ => finder.look(SearchScope::All(SearchDepth::Cgroups)),
     };
     let mut chosen = choose(host, &inventory, &target, purpose);
-    for depth in [Depth::Cgroups, Depth::Everything] {
-        if matches!(chosen, Choice::None) && (inventory.partial || depth == Depth::Everything) {
-            inventory = finder.look(Reach::All(depth));
+    for depth in [SearchDepth::Cgroups, SearchDepth::Everything] {
+        if matches!(chosen, Match::None) && (inventory.partial || depth == SearchDepth::Everything)
+        {
+            inventory = finder.look(SearchScope::All(depth));
             chosen = choose(host, &inventory, &target, purpose);
         }
     }
     let container = match chosen {
-        Choice::One(container) => *container,
-        Choice::Many(candidates) => return Err(ambiguous(word, &candidates)),
-        Choice::None => return Err(nothing(host, &inventory, word, &target, purpose)),
+        Match::One(container) => *container,
+        Match::Many(candidates) => return Err(ambiguous(word, &candidates)),
+        Match::None => return Err(nothing(host, &inventory, word, &target, purpose)),
     };
-    if purpose == Purpose::Act
+    if purpose == Access::Act
         && let Some(remark) = &container.remark
-        && !matches!(target, Target::Pid(_))
+        && !matches!(target, ContainerRef::Pid(_))
     {
         // What would be changed is the sandbox, and with it everything that runs inside.
-        let error = Error::new(Exit::NoContainer, format!("`{word}` is out of reach"));
+        let error = Error::new(ExitStatus::NoContainer, format!("`{word}` is out of reach"));
         return Err(match container.init {
             Some(init) => error
-                .because(remark)
+                .cause(remark)
                 .hint(format!("the sandbox itself, with all that is in it, is `pid:{}`", init.pid)),
-            None => error.because(remark),
+            None => error.cause(remark),
         });
     }
-    if purpose == Purpose::Act && !container.verified && !matches!(target, Target::Pid(_)) {
-        return Err(Error::new(Exit::NoContainer, format!("`{word}` is not verified"))
-            .because("nothing but the name of a cgroup says that this is the container")
+    if purpose == Access::Act && !container.verified && !matches!(target, ContainerRef::Pid(_)) {
+        return Err(Error::new(ExitStatus::NoContainer, format!("`{word}` is not verified"))
+            .cause("nothing but the name of a cgroup says that this is the container")
             .hint(format!(
                 "look at it with `cinspect -v ps {word}`, then use `{}`",
                 container.by_pid()
             )));
     }
-    Ok(Found { container, inventory })
+    Ok(ResolvedContainer { container, inventory })
 }
 
-enum Choice {
+enum Match {
     None,
     One(Box<Container>),
     Many(Vec<Container>),
 }
 
-impl Choice {
+impl Match {
     fn of(found: Vec<&Container>) -> Self {
         // Where a verified container answers, one that only claims the name is not in question.
         let verified: Vec<&Container> = found.iter().copied().filter(|c| c.verified).collect();
@@ -155,33 +162,33 @@ impl Choice {
 }
 
 /// The rules of "Naming a container", in their order: the first that matches anything decides.
-fn choose(host: &Host, inventory: &Inventory, target: &Target, purpose: Purpose) -> Choice {
+fn choose(host: &Host, inventory: &Inventory, target: &ContainerRef, purpose: Access) -> Match {
     let all = &inventory.containers;
     let word = match target {
-        Target::Pid(pid) => return at_pid(host, inventory, *pid, purpose),
-        Target::Cgroup(path) => return at_cgroup(host, inventory, path, purpose),
-        Target::Of(runtime, name) => {
-            let own: Vec<&Container> = all.iter().filter(|c| c.runtime == *runtime).collect();
+        ContainerRef::Pid(pid) => return at_pid(host, inventory, *pid, purpose),
+        ContainerRef::Cgroup(path) => return at_cgroup(host, inventory, path, purpose),
+        ContainerRef::Of(runtime, name) => {
+            let own: Vec<&Container> = all.iter().filter(|c| c.engine == *runtime).collect();
             return by_word(&own, inventory, Some(*runtime), name);
         }
-        Target::Word(word) => word,
+        ContainerRef::Word(word) => word,
     };
     match by_word(&all.iter().collect::<Vec<_>>(), inventory, None, word) {
-        Choice::None => {}
+        Match::None => {}
         found => return found,
     }
     match word.parse::<HostPid>() {
-        Ok(pid) if purpose == Purpose::Read => at_pid(host, inventory, pid, purpose),
-        _ => Choice::None,
+        Ok(pid) if purpose == Access::Read => at_pid(host, inventory, pid, purpose),
+        _ => Match::None,
     }
 }
 
 fn by_word(
     among: &[&Container],
     inventory: &Inventory,
-    runtime: Option<Runtime>,
+    runtime: Option<EngineKind>,
     word: &str,
-) -> Choice {
+) -> Match {
     let rules: [&dyn Fn(&Container) -> bool; 3] = [
         &|container| is_named(container, word),
         // After every name: `lxc:web` is the one called so, not also a project's `shop_web`.
@@ -191,15 +198,15 @@ fn by_word(
     for rule in rules {
         let found: Vec<&Container> = among.iter().copied().filter(|c| rule(c)).collect();
         if !found.is_empty() {
-            return Choice::of(found);
+            return Match::of(found);
         }
     }
     // The whole name of one that does not run is not the beginning of another's id.
     if stopped(inventory, runtime, word).is_some() {
-        return Choice::None;
+        return Match::None;
     }
     let begins = |c: &&Container| c.id.as_deref().is_some_and(|id| is_prefix(word, id));
-    Choice::of(among.iter().copied().filter(begins).collect())
+    Match::of(among.iter().copied().filter(begins).collect())
 }
 
 /// Whether a word stands for the id that begins so: only of those that nobody writes out in full.
@@ -211,11 +218,11 @@ fn is_prefix(word: &str, id: &str) -> bool {
 /// The container of that name or id that does not run.
 fn stopped<'a>(
     inventory: &'a Inventory,
-    runtime: Option<Runtime>,
+    runtime: Option<EngineKind>,
     word: &str,
-) -> Option<&'a Stopped> {
+) -> Option<&'a StoppedContainer> {
     inventory.stopped.iter().find(|stopped| {
-        runtime.is_none_or(|runtime| runtime == stopped.runtime)
+        runtime.is_none_or(|runtime| runtime == stopped.engine)
             && (stopped.name.as_deref() == Some(word) || stopped.id == word)
     })
 }
@@ -228,7 +235,7 @@ fn is_named(container: &Container, word: &str) -> bool {
     }
     let within = container.qualified();
     let within = within.split_once(':').map_or("", |(_, rest)| rest);
-    if within == word && container.runtime != Runtime::Bare && container.verified {
+    if within == word && container.engine != EngineKind::Bare && container.verified {
         return true;
     }
     match (&container.namespace, word.split_once('/')) {
@@ -240,7 +247,7 @@ fn is_named(container: &Container, word: &str) -> bool {
     }
 }
 
-fn at_pid(host: &Host, inventory: &Inventory, pid: HostPid, purpose: Purpose) -> Choice {
+fn at_pid(host: &Host, inventory: &Inventory, pid: HostPid, purpose: Access) -> Match {
     let own = host.process(pid).and_then(|handle| host.pid_ns_of(&handle)).ok();
     if let Some(container) = inventory.containing(host, pid) {
         // One made inside of it is a container of its own, which only a survey finds. Where even
@@ -250,34 +257,34 @@ fn at_pid(host: &Host, inventory: &Inventory, pid: HostPid, purpose: Purpose) ->
             Some(own) => Some(own) != container.pid_ns && Some(own) != host.pid_ns,
             None => deeper(),
         };
-        if !inner || (inventory.survey.is_some() && purpose == Purpose::Read) {
-            return Choice::One(Box::new(container.clone()));
+        if !inner || (inventory.survey.is_some() && purpose == Access::Read) {
+            return Match::One(Box::new(container.clone()));
         }
-        return Choice::None;
+        return Match::None;
     }
     let hosts = own.is_some() && own == host.pid_ns;
     match HostPid::new(1) {
-        Some(first) if hosts && purpose == Purpose::Read => {
-            container_at(host, first, None).map_or(Choice::None, |c| Choice::One(Box::new(c)))
+        Some(first) if hosts && purpose == Access::Read => {
+            container_at(host, first, None).map_or(Match::None, |c| Match::One(Box::new(c)))
         }
-        _ => Choice::None,
+        _ => Match::None,
     }
 }
 
-fn at_cgroup(host: &Host, inventory: &Inventory, path: &str, purpose: Purpose) -> Choice {
+fn at_cgroup(host: &Host, inventory: &Inventory, path: &str, purpose: Access) -> Match {
     let known = inventory.containers.iter().filter(|container| {
         container.cgroup.as_ref().is_some_and(|cgroup| cgroup.path == path.as_bytes())
     });
     let known: Vec<&Container> = known.collect();
     if !known.is_empty() {
-        return Choice::of(known);
+        return Match::of(known);
     }
-    let Some((cgroup, pids)) = host.find_cgroup(path.as_bytes()) else { return Choice::None };
+    let Some((cgroup, pids)) = host.find_cgroup(path.as_bytes()) else { return Match::None };
     let first = pids.into_iter().find_map(|pid| container_at(host, pid, Some(cgroup.clone())));
     // What nothing confirms may be looked at: to act, it has to be a known container's own cgroup.
-    let first = first.filter(|_| purpose == Purpose::Read);
-    first.map_or(Choice::None, |container| {
-        Choice::One(Box::new(Container { owns_pid_ns: false, ..container }))
+    let first = first.filter(|_| purpose == Access::Read);
+    first.map_or(Match::None, |container| {
+        Match::One(Box::new(Container { owns_pid_ns: false, ..container }))
     })
 }
 
@@ -288,8 +295,8 @@ fn ambiguous(word: &str, candidates: &[Container]) -> Error {
     if names.iter().any(repeated) {
         names = candidates.iter().map(Container::qualified_by_id).collect();
     }
-    let mut error = Error::new(Exit::NoContainer, format!("`{word}` is ambiguous"))
-        .because(format!("it fits {} containers", names.len()))
+    let mut error = Error::new(ExitStatus::NoContainer, format!("`{word}` is ambiguous"))
+        .cause(format!("it fits {} containers", names.len()))
         .hint("name one of these:");
     for (container, name) in candidates.iter().zip(names) {
         let image = container.image.as_deref().unwrap_or("-");
@@ -308,13 +315,13 @@ fn nothing(
     host: &Host,
     inventory: &Inventory,
     word: &str,
-    target: &Target,
-    purpose: Purpose,
+    target: &ContainerRef,
+    purpose: Access,
 ) -> Error {
     let error = |because: String| {
-        Error::new(Exit::NoContainer, format!("no running container `{word}`")).because(because)
+        Error::new(ExitStatus::NoContainer, format!("no running container `{word}`")).cause(because)
     };
-    if let Target::Pid(pid) = target {
+    if let ContainerRef::Pid(pid) = target {
         return match host.stat(*pid) {
             Err(_) => error(format!("there is no process {pid}"))
                 .hint("`cinspect ls` lists what runs, with the host PID of each init"),
@@ -322,7 +329,7 @@ fn nothing(
                 .hint("what changes something acts only inside of containers"),
         };
     }
-    if let Target::Cgroup(path) = target {
+    if let ContainerRef::Cgroup(path) = target {
         if host.find_cgroup(path.as_bytes()).is_some() {
             return error(format!("cgroup `{path}` is no container's own"))
                 .hint("name the container, or `pid:N` for the one that a process is in");
@@ -331,15 +338,15 @@ fn nothing(
             .hint("paths are those of `/proc/PID/cgroup`, as `/system.slice/docker-….scope`");
     }
     let name = match target {
-        Target::Of(_, name) | Target::Word(name) => name.as_str(),
+        ContainerRef::Of(_, name) | ContainerRef::Word(name) => name.as_str(),
         _ => word,
     };
     let of = match target {
-        Target::Of(runtime, _) => Some(*runtime),
+        ContainerRef::Of(runtime, _) => Some(*runtime),
         _ => None,
     };
-    let begins = |stopped: &&Stopped| {
-        of.is_none_or(|runtime| runtime == stopped.runtime)
+    let begins = |stopped: &&StoppedContainer| {
+        of.is_none_or(|runtime| runtime == stopped.engine)
             && name.len() >= 4
             && is_prefix(name, &stopped.id)
     };
@@ -347,13 +354,13 @@ fn nothing(
     if let Some(stopped) = known {
         let path = stopped.path.display();
         if let Some(why) = &stopped.doubt {
-            return error(format!("{}'s record of it is not believed", stopped.runtime.name()))
+            return error(format!("{}'s record of it is not believed", stopped.engine.name()))
                 .hint(format!("`{path}`: {why}; `cinspect ls` shows what runs"));
         }
-        return error(format!("{} knows it, but it is not running", stopped.runtime.name()))
+        return error(format!("{} knows it, but it is not running", stopped.engine.name()))
             .hint(format!("{}its record is `{path}`", ways_to_start(stopped)));
     }
-    if purpose == Purpose::Act && name.parse::<HostPid>().is_ok() && of.is_none() {
+    if purpose == Access::Act && name.parse::<HostPid>().is_ok() && of.is_none() {
         return error("a bare number is no name for what changes something".into())
             .hint(format!("for the container that process {name} is in, say `pid:{name}`"));
     }
@@ -400,15 +407,15 @@ pub fn blind(inventory: &Inventory) -> Option<String> {
 }
 
 /// What makes it run again, and what reads its files as it is, where its engine has that.
-fn ways_to_start(stopped: &Stopped) -> String {
+fn ways_to_start(stopped: &StoppedContainer) -> String {
     let name = stopped.name.as_deref().unwrap_or(&stopped.id);
-    match stopped.runtime {
-        Runtime::Docker | Runtime::Podman => {
-            let engine = stopped.runtime.name();
+    match stopped.engine {
+        EngineKind::Docker | EngineKind::Podman => {
+            let engine = stopped.engine.name();
             format!("`{engine} start {name}` starts it, `{engine} cp` reaches its files; ")
         }
-        Runtime::Lxc => format!("`lxc-start {name}` starts it, or the client that made it; "),
-        Runtime::Nspawn => format!("`machinectl start {name}` starts it; "),
+        EngineKind::Lxc => format!("`lxc-start {name}` starts it, or the client that made it; "),
+        EngineKind::Nspawn => format!("`machinectl start {name}` starts it; "),
         _ => String::new(),
     }
 }
@@ -450,14 +457,14 @@ mod tests {
     #[test]
     fn what_was_seen_for_one_word_is_not_looked_at_again_for_the_next() {
         let host = Host::new(std::path::Path::new("/")).unwrap();
-        let finder = Finder::new(&host);
-        let docker = Reach::Engine(Runtime::Docker);
+        let finder = Resolver::new(&host);
+        let docker = SearchScope::Engine(EngineKind::Docker);
         let one = finder.look(docker);
         assert!(Arc::ptr_eq(&one, &finder.look(docker)));
-        let all = finder.look(Reach::All(Depth::Cgroups));
+        let all = finder.look(SearchScope::All(SearchDepth::Cgroups));
         assert!(!Arc::ptr_eq(&one, &all));
-        assert!(Arc::ptr_eq(&all, &finder.look(Reach::All(Depth::Cgroups))));
-        assert!(Arc::ptr_eq(&all, &finder.look(Reach::Engine(Runtime::Podman))));
+        assert!(Arc::ptr_eq(&all, &finder.look(SearchScope::All(SearchDepth::Cgroups))));
+        assert!(Arc::ptr_eq(&all, &finder.look(SearchScope::Engine(EngineKind::Podman))));
     }
 
     #[test]

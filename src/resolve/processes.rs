@@ -2,64 +2,68 @@
 
 use std::rc::Rc;
 
-use super::Found;
-use crate::analysis::container_process::{Labels, Member, Users, place};
-use crate::analysis::delivery::{Judgement, Scene, Subject, To, judge};
+use super::ResolvedContainer;
+use crate::analysis::container_process::{ContainerProcess, RowContext, UserTable, place};
+use crate::analysis::delivery::{DeliveryContext, Prediction, Recipient, SignalState, predict};
 use crate::analysis::programs;
 use crate::engine::take;
-use crate::error::{Error, Exit};
+use crate::error::{Error, ExitStatus};
 use crate::model::idmap::IdMap;
 use crate::model::pid::ContainerPid;
 use crate::model::signal::{Signal, SignalSet};
 use crate::model::verdict::Verdict;
-use crate::proc::{Facts, Host, ReadError};
+use crate::proc::{Host, ReadError, SnapshotOptions};
 
 /// The processes of a container.
 #[derive(Debug)]
-pub struct View {
+pub struct ContainerSnapshot {
     /// Whose they are.
-    pub labels: Rc<Labels>,
+    pub context: Rc<RowContext>,
     /// The processes, by number on the host.
-    pub members: Vec<Member>,
+    pub processes: Vec<ContainerProcess>,
     /// How many we were not allowed to read.
     pub hidden: usize,
     /// What else decides about their signals, where those were asked about.
-    pub scene: Scene,
+    pub delivery: DeliveryContext,
     /// Why users have no names, where that is so.
-    pub nameless: Option<ReadError>,
+    pub user_names_error: Option<ReadError>,
 }
 
-impl Found {
+impl ResolvedContainer {
     /// The init, or the process of this number inside.
     ///
     /// # Errors
     /// When there is none, or it may not be read.
-    pub fn member(
+    pub fn process(
         &self,
         host: &Host,
         pid: Option<ContainerPid>,
-        facts: Facts,
-    ) -> Result<Member, Error> {
+        facts: SnapshotOptions,
+    ) -> Result<ContainerProcess, Error> {
         let name = self.container.qualified();
         let Some(pid) = pid else {
-            return self.look_at_init(host, facts).map_err(Error::from);
+            return self.snapshot_init(host, facts).map_err(Error::from);
         };
-        let view = self.look(host, facts)?;
-        let is_it = |member: &Member| member.inside && member.pid == Some(pid);
-        view.members.into_iter().find(is_it).ok_or_else(|| {
-            Error::new(Exit::NoProcess, format!("no process {pid} in `{name}`"))
+        let view = self.snapshot(host, facts)?;
+        let is_it = |member: &ContainerProcess| member.in_container && member.pid == Some(pid);
+        view.processes.into_iter().find(is_it).ok_or_else(|| {
+            Error::new(ExitStatus::NoProcess, format!("no process {pid} in `{name}`"))
                 .hint(format!("`cinspect ps {name}` lists them"))
         })
     }
 
     /// The init alone, without whoever else there is.
-    fn look_at_init(&self, host: &Host, facts: Facts) -> Result<Member, ReadError> {
+    fn snapshot_init(
+        &self,
+        host: &Host,
+        facts: SnapshotOptions,
+    ) -> Result<ContainerProcess, ReadError> {
         let init = self.container.init.ok_or(ReadError::Gone)?;
         let read = host.snapshot(&[init.pid], facts).pop().unwrap_or(Err(ReadError::Gone))?;
         if read.id != init {
             return Err(ReadError::Gone);
         }
-        let users = Users { map: None, names: None };
+        let users = UserTable { map: None, names: None };
         let placed = place(vec![(read, true)], self.container.depth, &users).pop();
         placed.ok_or(ReadError::Gone)
     }
@@ -68,71 +72,86 @@ impl Found {
     ///
     /// # Errors
     /// When the container has ended, or nothing of it may be read.
-    pub fn look(&self, host: &Host, facts: Facts) -> Result<View, Error> {
+    pub fn snapshot(
+        &self,
+        host: &Host,
+        facts: SnapshotOptions,
+    ) -> Result<ContainerSnapshot, Error> {
         let container = &self.container;
         let crowd = take(host, container, &self.inventory, facts).map_err(|error| match error {
             ReadError::Gone => Error::new(
-                Exit::NoContainer,
+                ExitStatus::NoContainer,
                 format!("container `{}` has just ended", container.qualified()),
             )
-            .because("no process of it is left"),
+            .cause("no process of it is left"),
             ReadError::Denied => Error::new(
-                Exit::NotPermitted,
+                ExitStatus::NotPermitted,
                 format!("cannot see the processes of `{}`", container.qualified()),
             )
-            .because("/proc hides them from you (hidepid)")
+            .cause("/proc hides them from you (hidepid)")
             .hint("run as root, or as a member of the group that the mount option gid= names"),
             ReadError::Exhausted | ReadError::Broken(_) => Error::new(
-                Exit::Failed,
+                ExitStatus::Failed,
                 format!("cannot list the processes of `{}`", container.qualified()),
             )
-            .because(error),
+            .cause(error),
         })?;
         let map = container.init.and_then(|init| {
             IdMap::parse(&host.proc_file(init.pid, "uid_map", 1 << 16).ok()?).ok()
         });
-        let nameless = crowd.names.as_ref().err().cloned();
-        let users = Users { map, names: crowd.names.ok() };
-        let labels = Rc::new(Labels {
+        let user_names_error = crowd.names.as_ref().err().cloned();
+        let users = UserTable { map, names: crowd.names.ok() };
+        let context = Rc::new(RowContext {
             host: host.name.clone(),
             container: container.qualified(),
             id: container.id.clone(),
         });
-        let members = place(crowd.processes, container.depth, &users);
-        let scene = scene(host, self, &members, facts.waits);
-        Ok(View { labels, members, hidden: crowd.hidden, scene, nameless })
+        let processes = place(crowd.processes, container.depth, &users);
+        let delivery = delivery_context(host, self, &processes, facts.waits);
+        Ok(ContainerSnapshot {
+            context,
+            processes,
+            hidden: crowd.hidden,
+            delivery,
+            user_names_error,
+        })
     }
 }
 
 /// What decides about these signals beside what is in the processes themselves.
-fn scene(host: &Host, found: &Found, members: &[Member], signals: SignalSet) -> Scene {
-    let mut scene = Scene::default();
+fn delivery_context(
+    host: &Host,
+    found: &ResolvedContainer,
+    members: &[ContainerProcess],
+    signals: SignalSet,
+) -> DeliveryContext {
+    let mut scene = DeliveryContext::default();
     if signals.is_empty() {
         return scene;
     }
     // Most containers have nothing frozen in them, which a few files tell.
     let cgroup = found.container.cgroup.as_ref();
     if cgroup.is_none_or(|cgroup| host.is_frozen_within(&cgroup.path)) {
-        for pid in members.iter().map(|member| member.process.id.pid) {
+        for pid in members.iter().map(|member| member.facts.id.pid) {
             let freezer = host.memberships(pid).map(|memberships| host.frozen(&memberships));
             scene.frozen.extend(freezer.ok().map(|freezer| (pid, freezer)));
         }
     }
     let groups = [Signal::TSTP, Signal::TTIN, Signal::TTOU];
     if groups.into_iter().any(|signal| signals.contains(signal)) {
-        let own = members.iter().map(|member| member.process.stat.pgrp).collect();
+        let own = members.iter().map(|member| member.facts.stat.pgrp).collect();
         scene.orphaned = host.orphaned_groups(&own).ok();
     }
     scene
 }
 
-impl View {
+impl ContainerSnapshot {
     /// What a signal would do to a member, or to a thread of it.
-    pub fn judge(&self, member: &Member, signal: Signal, to: To) -> Judgement {
-        let mut judgement = judge(&Subject::of(&member.process, &self.scene), signal, to);
+    pub fn predict(&self, member: &ContainerProcess, signal: Signal, to: Recipient) -> Prediction {
+        let mut judgement = predict(&SignalState::of(&member.facts, &self.delivery), signal, to);
         // What the program's runtime makes of it says more than what the kernel does; where the kernel
         // itself has something to say, both.
-        if let Some(own) = programs::note(&member.process, signal, &judgement) {
+        if let Some(own) = programs::note(&member.facts, signal, &judgement) {
             judgement.note = Some(match judgement.note {
                 Some(note) if judgement.verdict != Verdict::Discarded => format!("{note}; {own}"),
                 _ => own.to_owned(),

@@ -1,15 +1,15 @@
 //! What a word for a container can mean, told by its spelling alone. Pure.
 
 use crate::engine::ENGINES;
-use crate::error::{Error, Exit};
-use crate::model::container::Runtime;
+use crate::error::{Error, ExitStatus};
+use crate::model::container::EngineKind;
 use crate::model::pid::HostPid;
 
 /// What was typed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Target {
+pub enum ContainerRef {
     /// `docker:web`, `containerd:default/web`, `cri:shop/web-0/app`.
-    Of(Runtime, String),
+    Of(EngineKind, String),
     /// `pid:812`: the container that this process of the host is in.
     Pid(HostPid),
     /// `cgroup:/some/path`.
@@ -20,17 +20,17 @@ pub enum Target {
 
 /// Whether a word is what qualifies others: a runtime's name, `pid` or `cgroup`.
 pub fn is_kind(word: &str) -> bool {
-    matches!(word, "pid" | "cgroup") || ENGINES.iter().any(|e| e.runtime().name() == word)
+    matches!(word, "pid" | "cgroup") || ENGINES.iter().any(|e| e.kind().name() == word)
 }
 
-impl Target {
+impl ContainerRef {
     /// Parses a word.
     ///
     /// # Errors
     /// When it is empty or qualified by something that is no runtime.
     pub fn parse(word: &str) -> Result<Self, Error> {
         let wrong = |because: String| {
-            Error::new(Exit::Usage, format!("`{word}` names no container")).because(because)
+            Error::new(ExitStatus::Usage, format!("`{word}` names no container")).cause(because)
         };
         if word.is_empty() {
             return Err(wrong("it is empty".into()).hint("`cinspect ls` lists containers"));
@@ -47,15 +47,14 @@ impl Target {
             "cgroup" => Err(wrong("a cgroup path begins with `/`".into())
                 .hint("as the lines of `/proc/PID/cgroup` end")),
             _ => {
-                let runtime =
-                    ENGINES.iter().map(|engine| engine.runtime()).find(|r| r.name() == kind);
+                let runtime = ENGINES.iter().map(|engine| engine.kind()).find(|r| r.name() == kind);
                 match runtime {
                     Some(_) if rest.is_empty() => Err(wrong("no name follows the colon".into())
                         .hint(format!("as in `{kind}:web`"))),
                     Some(runtime) => Ok(Self::Of(runtime, rest.into())),
                     None => Err(wrong(format!("`{kind}` is not a runtime")).hint(format!(
                         "one of {}, pid, cgroup",
-                        ENGINES.iter().map(|e| e.runtime().name()).collect::<Vec<_>>().join(", ")
+                        ENGINES.iter().map(|e| e.kind().name()).collect::<Vec<_>>().join(", ")
                     ))),
                 }
             }
@@ -71,16 +70,16 @@ mod tests {
     #[test]
     fn every_spelling() {
         for (word, target) in [
-            ("web", Target::Word("web".into())),
-            ("3f2a", Target::Word("3f2a".into())),
-            ("812", Target::Word("812".into())),
-            ("-9", Target::Word("-9".into())),
-            ("docker:web", Target::Of(Runtime::Docker, "web".into())),
-            ("cri:shop/web-0/app", Target::Of(Runtime::Cri, "shop/web-0/app".into())),
-            ("pid:812", Target::Pid(HostPid::new(812).unwrap())),
-            ("cgroup:/docker/3f/", Target::Cgroup("/docker/3f".into())),
+            ("web", ContainerRef::Word("web".into())),
+            ("3f2a", ContainerRef::Word("3f2a".into())),
+            ("812", ContainerRef::Word("812".into())),
+            ("-9", ContainerRef::Word("-9".into())),
+            ("docker:web", ContainerRef::Of(EngineKind::Docker, "web".into())),
+            ("cri:shop/web-0/app", ContainerRef::Of(EngineKind::Cri, "shop/web-0/app".into())),
+            ("pid:812", ContainerRef::Pid(HostPid::new(812).unwrap())),
+            ("cgroup:/docker/3f/", ContainerRef::Cgroup("/docker/3f".into())),
         ] {
-            assert_eq!(Target::parse(word).unwrap(), target);
+            assert_eq!(ContainerRef::parse(word).unwrap(), target);
         }
     }
 
@@ -97,14 +96,14 @@ mod tests {
             "dokcer:web",
             "docker:",
         ] {
-            assert!(Target::parse(word).is_err(), "{word}");
+            assert!(ContainerRef::parse(word).is_err(), "{word}");
         }
     }
 
     proptest! {
         #[test]
         fn no_word_makes_it_panic(word: String) {
-            let _ = Target::parse(&word);
+            let _ = ContainerRef::parse(&word);
         }
     }
 }

@@ -16,7 +16,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// A child at work.
 #[derive(Debug)]
-pub struct Apart {
+pub struct IsolatedChild {
     child: Pid,
     pipe: File,
 }
@@ -26,12 +26,12 @@ pub struct Apart {
 ///
 /// # Errors
 /// Those of pipe(2) and fork(2).
-pub fn start(work: impl FnOnce() -> Vec<u8>) -> Result<Apart, Errno> {
+pub fn start(work: impl FnOnce() -> Vec<u8>) -> Result<IsolatedChild, Errno> {
     let (reader, writer) = pipe()?;
     // SAFETY: the child runs only this thread's code. It allocates, which the C library keeps sound
     // across fork(2) in a program with threads, and leaves by _exit(2).
     match unsafe { fork()? } {
-        ForkResult::Parent { child } => Ok(Apart { child, pipe: reader.into() }),
+        ForkResult::Parent { child } => Ok(IsolatedChild { child, pipe: reader.into() }),
         ForkResult::Child => {
             let sent = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
                 let mut out = keep_only(writer);
@@ -65,7 +65,7 @@ fn keep_only(pipe: OwnedFd) -> File {
     }
 }
 
-impl Apart {
+impl IsolatedChild {
     /// What the child wrote, at most `limit` bytes; none when it has not finished by `until`, and
     /// then it is killed and left to itself.
     pub fn finish(mut self, until: Instant, limit: usize) -> Option<Vec<u8>> {
@@ -101,7 +101,7 @@ impl Apart {
     }
 }
 
-impl Drop for Apart {
+impl Drop for IsolatedChild {
     fn drop(&mut self) {
         // Our own child, not waited for: its number cannot be anybody else's.
         if self.child.as_raw() > 0 {

@@ -17,7 +17,7 @@ const PIDFD_SIGNAL_THREAD: libc::c_uint = 1;
 
 /// What kind of task a descriptor is opened for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Task {
+pub enum SignalScope {
     /// A whole process, by its thread group id.
     Process,
     /// One thread (since Linux 6.9).
@@ -28,10 +28,10 @@ pub enum Task {
 ///
 /// # Errors
 /// ESRCH when nobody has it, EINVAL for a thread on a kernel before 6.9, ENOSYS before 5.3.
-pub fn open(id: i32, task: Task) -> Result<OwnedFd, Errno> {
+pub fn open(id: i32, task: SignalScope) -> Result<OwnedFd, Errno> {
     let flags = match task {
-        Task::Process => 0,
-        Task::Thread => PIDFD_THREAD,
+        SignalScope::Process => 0,
+        SignalScope::Thread => PIDFD_THREAD,
     };
     // SAFETY: no pointers; a result that is not negative is a fresh descriptor (always O_CLOEXEC).
     unsafe {
@@ -61,7 +61,12 @@ const _: () = assert!(size_of::<QueuedInfo>() == 128 || cfg!(not(target_pointer_
 /// # Errors
 /// ESRCH when the process is gone, EPERM, EAGAIN when the queue of its user is full, ENOSYS before
 /// Linux 5.1.
-pub fn send(pidfd: impl AsFd, signal: i32, value: Option<i32>, task: Task) -> Result<(), Errno> {
+pub fn send(
+    pidfd: impl AsFd,
+    signal: i32,
+    value: Option<i32>,
+    task: SignalScope,
+) -> Result<(), Errno> {
     let info = value.map(|value| QueuedInfo {
         signo: signal,
         errno: 0,
@@ -75,8 +80,8 @@ pub fn send(pidfd: impl AsFd, signal: i32, value: Option<i32>, task: Task) -> Re
     });
     let pointer = info.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
     let flags = match task {
-        Task::Process => 0,
-        Task::Thread => PIDFD_SIGNAL_THREAD,
+        SignalScope::Process => 0,
+        SignalScope::Thread => PIDFD_SIGNAL_THREAD,
     };
     // SAFETY: the pointer is null or refers to 128 initialised bytes that outlive the call.
     unsafe {
@@ -135,7 +140,7 @@ impl Ending {
 /// The head of struct pidfd_info, include/uapi/linux/pidfd.h.
 #[repr(C)]
 #[derive(Default)]
-struct Info {
+struct PidfdInfo {
     mask: u64,
     cgroup: u64,
     ids: [u32; 11],
@@ -145,12 +150,12 @@ struct Info {
 /// PIDFD_GET_INFO, `_IOWR(0xFF, 11, struct pidfd_info)` of the first version, and PIDFD_INFO_EXIT.
 const GET_INFO: libc::c_ulong = 0xc040_ff0b;
 const INFO_EXIT: u64 = 1 << 3;
-const _: () = assert!(size_of::<Info>() == 64);
+const _: () = assert!(size_of::<PidfdInfo>() == 64);
 
 /// How the process ended, once its parent has reaped it (since Linux 6.15); none before, and where
 /// the kernel does not tell.
 pub fn ending(pidfd: impl AsFd) -> Option<Ending> {
-    let mut info = Info { mask: INFO_EXIT, ..Info::default() };
+    let mut info = PidfdInfo { mask: INFO_EXIT, ..PidfdInfo::default() };
     // SAFETY: the kernel writes at most the 64 bytes that the request's number says.
     let done = unsafe { libc::ioctl(pidfd.as_fd().as_raw_fd(), GET_INFO as _, &mut info) };
     (done == 0 && info.mask & INFO_EXIT != 0).then(|| Ending::of(info.exit_code)).flatten()

@@ -11,7 +11,7 @@ use rustix::mount::{OpenTreeFlags, open_tree};
 
 /// How it was sealed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Seal {
+pub enum SelfExe {
     /// The file itself on a mount of its own that is read-only and in no mount namespace, so that
     /// nobody can make it writable (open_tree(2), since Linux 5.2; mount_setattr(2), since 5.12).
     Mount,
@@ -23,10 +23,10 @@ pub enum Seal {
 ///
 /// # Errors
 /// When neither way is open to us.
-pub fn own_program() -> std::io::Result<(OwnedFd, Seal)> {
+pub fn own_program() -> std::io::Result<(OwnedFd, SelfExe)> {
     match mounted() {
-        Ok(program) => Ok((program, Seal::Mount)),
-        Err(_) => Ok((copied()?, Seal::Copy)),
+        Ok(program) => Ok((program, SelfExe::Mount)),
+        Err(_) => Ok((copied()?, SelfExe::Copy)),
     }
 }
 

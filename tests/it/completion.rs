@@ -29,7 +29,7 @@ const TYPED: &[(&str, &[&str])] = &[
     ("signal web TERM --com\tsl\t", &["signal", "web", "TERM", "--comm", "sleep"]),
     ("ps web -o pid,us\t", &["ps", "web", "-o", "pid,user"]),
     ("ps --sort -rs\tweb", &["ps", "--sort", "-rss", "web"]),
-    ("ls --runtime pod\t", &["ls", "--runtime", "podman"]),
+    ("ls --engine pod	", &["ls", "--engine", "podman"]),
     ("exec web --skip mnt,ne\t", &["exec", "web", "--skip", "mnt,net"]),
     ("inspect 3f2\t", &["inspect", "3f2a9c0d1e4b"]),
     ("stop nosuch\t", &["stop", "nosuch"]),

@@ -37,7 +37,7 @@ fn whole() -> Outcome {
         "image",
         "id",
         "name",
-        "runtime",
+        "engine",
         "pod",
         "user",
         "state",

@@ -20,7 +20,7 @@ fn bare() -> Outcome {
     let rows = run(&["--json", "ls"]).expect(0)?.objects();
     let row =
         rows.iter().find(|row| row["pid"] == json!(container.init)).cloned().unwrap_or_default();
-    same(row["runtime"].clone(), json!("bare"))?;
+    same(row["engine"].clone(), json!("bare"))?;
     same(row["processes"].clone(), json!(3))?;
     same(row["pod"].clone(), json!(null))
 }

@@ -6,14 +6,14 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use cinspect::analysis::delivery::{Judgement, To};
+use cinspect::analysis::delivery::{Prediction, Recipient};
 use cinspect::analysis::programs;
 use cinspect::model::pid::HostPid;
 use cinspect::model::signal::{Signal, SignalSet};
 use cinspect::model::verdict::Verdict;
-use cinspect::proc::{Facts, Host};
-use cinspect::resolve::{Purpose, resolve};
-use cinspect::sys::pidfd::{self, Task};
+use cinspect::proc::{Host, SnapshotOptions};
+use cinspect::resolve::{Access, resolve};
+use cinspect::sys::pidfd::{self, SignalScope};
 use libtest_mimic::{Failed, Trial};
 use serde_json::json;
 
@@ -356,7 +356,7 @@ fn runsvdir() -> Outcome {
     let (_running, pid) = start(row("runsvdir")?, true)?;
     let word = format!("pid:{pid}");
     check(wait_until(|| run(&["--json", "ps", &word]).objects().len() == 3), "no service")?;
-    let arguments = ["--json", "stop", "--order", "leaves", "-t", "6s", word.as_str()];
+    let arguments = ["--json", "stop", "--order", "children-first", "-t", "6s", word.as_str()];
     let events = run(&arguments).expect(0)?.objects();
     let last = events.last().cloned().unwrap_or_default();
     check(last["graceful"] == json!(true), format!("{events:?}"))
@@ -503,17 +503,17 @@ fn start(row: &Row, init: bool) -> Result<(Running, i32), Failed> {
 }
 
 /// What it is known as, and what the signal would do.
-fn look(pid: i32, signal: Signal) -> Result<(Option<&'static str>, Judgement), Failed> {
+fn look(pid: i32, signal: Signal) -> Result<(Option<&'static str>, Prediction), Failed> {
     let error = |error: cinspect::error::Error| Failed::from(error.message());
     let host = Host::new(Path::new("/")).map_err(|error| error.to_string())?;
-    let found = resolve(&host, &format!("pid:{pid}"), Purpose::Act).map_err(error)?;
-    let facts = Facts { waits: SignalSet::of(signal), ..Facts::BARE };
-    let view = found.look(&host, facts).map_err(error)?;
+    let found = resolve(&host, &format!("pid:{pid}"), Access::Act).map_err(error)?;
+    let facts = SnapshotOptions { waits: SignalSet::of(signal), ..SnapshotOptions::BARE };
+    let view = found.snapshot(&host, facts).map_err(error)?;
     let own = HostPid::new(pid);
-    let member = view.members.iter().find(|member| Some(member.process.id.pid) == own);
+    let member = view.processes.iter().find(|member| Some(member.facts.id.pid) == own);
     let member = member.ok_or("the program is not there")?;
-    let runtime = programs::of(&member.process).map(|runtime| runtime.name);
-    Ok((runtime, view.judge(member, signal, To::Process)))
+    let runtime = programs::of(&member.facts).map(|runtime| runtime.name);
+    Ok((runtime, view.predict(member, signal, Recipient::Process)))
 }
 
 fn play(row: &Row, init: bool) -> Outcome {
@@ -529,8 +529,9 @@ fn play(row: &Row, init: bool) -> Outcome {
     let is_ready = wait_until(ready);
     let (runtime, judgement) = last;
     same((runtime, judgement.verdict, is_ready), (row.runtime, verdict, true))?;
-    let process = pidfd::open(pid, Task::Process).map_err(|errno| errno.to_string())?;
-    pidfd::send(&process, signal.number(), None, Task::Process).map_err(|e| e.to_string())?;
+    let process = pidfd::open(pid, SignalScope::Process).map_err(|errno| errno.to_string())?;
+    pidfd::send(&process, signal.number(), None, SignalScope::Process)
+        .map_err(|e| e.to_string())?;
     let ended = || pidfd::alive(&process) == Ok(false);
     if ends {
         return check(wait_until(ended), format!("it lives: {judgement:?}"));

@@ -153,7 +153,7 @@ fn selectors() -> Outcome {
         )?;
     }
     // All of the cast are of one process group, that of who started them: it has no number inside.
-    run(&["signal", "-n", &name(&container), "TERM", "--group", "4000000"]).expect(4)?;
+    run(&["signal", "-n", &name(&container), "TERM", "--pgroup", "4000000"]).expect(4)?;
     Ok(())
 }
 
@@ -297,10 +297,10 @@ fn kill_all() -> Outcome {
 /// A container as the library finds it.
 fn resolved(
     container: &Container,
-) -> Result<(cinspect::proc::Host, cinspect::resolve::Found), Failed> {
-    use cinspect::resolve::{Purpose, resolve};
+) -> Result<(cinspect::proc::Host, cinspect::resolve::ResolvedContainer), Failed> {
+    use cinspect::resolve::{Access, resolve};
     let host = cinspect::proc::Host::new(std::path::Path::new("/")).map_err(|e| e.to_string())?;
-    let found = resolve(&host, &name(container), Purpose::Act);
+    let found = resolve(&host, &name(container), Access::Act);
     Ok((host, found.map_err(|error| Failed::from(error.message()))?))
 }
 
@@ -308,26 +308,26 @@ fn resolved(
 /// time, a process outside of the container, one that has ended.
 fn reused() -> Outcome {
     use cinspect::action::send::hold;
-    use cinspect::analysis::selection::WentBy;
-    use cinspect::proc::Facts;
+    use cinspect::analysis::selection::Criteria;
+    use cinspect::proc::SnapshotOptions;
     let container = cast("init\n> victim")?;
     let pid = container.inside["victim"];
     let error = |error: cinspect::error::Error| Failed::from(error.message());
     let (host, found) = resolved(&container)?;
-    let view = found.look(&host, Facts::BARE).map_err(error)?;
-    let seen = view.members.iter().find(|member| member.pid.is_some_and(|p| p.get() == pid));
+    let view = found.snapshot(&host, SnapshotOptions::BARE).map_err(error)?;
+    let seen = view.processes.iter().find(|member| member.pid.is_some_and(|p| p.get() == pid));
     let seen = seen.ok_or("no victim")?.clone();
     check(
-        hold(&host, &found, &seen, None, WentBy::default()).is_ok(),
+        hold(&host, &found, &seen, None, Criteria::default()).is_ok(),
         "the living one can be held",
     )?;
     // Somebody who looks like another: the number inside differs, the start time differs.
     let mut other = seen.clone();
-    let mut process = (*other.process).clone();
+    let mut process = (*other.facts).clone();
     process.id.start.0 += 1;
-    other.process = process.into();
+    other.facts = process.into();
     check(
-        hold(&host, &found, &other, None, WentBy::default()).is_err(),
+        hold(&host, &found, &other, None, Criteria::default()).is_err(),
         "another start time is another process",
     )?;
     // A process of the host is never one of the container's, whatever the list says.
@@ -335,17 +335,18 @@ fn reused() -> Outcome {
         Command::new("sleep").arg("60").stdin(Stdio::null()).spawn().map_err(|e| e.to_string())?;
     let number = i32::try_from(stranger.id()).map_err(|e| e.to_string())?;
     let number = cinspect::model::pid::HostPid::new(number).ok_or("no number")?;
-    let read = host.snapshot(&[number], Facts::BARE).remove(0).map_err(|e| e.to_string())?;
+    let read =
+        host.snapshot(&[number], SnapshotOptions::BARE).remove(0).map_err(|e| e.to_string())?;
     let mut moved = seen.clone();
-    moved.process = read.into();
-    let refused = hold(&host, &found, &moved, None, WentBy::default()).is_err();
+    moved.facts = read.into();
+    let refused = hold(&host, &found, &moved, None, Criteria::default()).is_err();
     let _ = stranger.kill();
     let _ = stranger.wait();
     check(refused, "a stranger can be held as a member")?;
     run(&["signal", &name(&container), "KILL", "--pid", &pid.to_string(), "--wait=5s"])
         .expect(0)?;
     check(
-        hold(&host, &found, &seen, None, WentBy::default()).is_err(),
+        hold(&host, &found, &seen, None, Criteria::default()).is_err(),
         "one that has ended can be held",
     )
 }
@@ -353,27 +354,27 @@ fn reused() -> Outcome {
 /// A second process takes the number, inside and on the host.
 fn successor() -> Outcome {
     use cinspect::action::send::hold;
-    use cinspect::analysis::selection::WentBy;
+    use cinspect::analysis::selection::Criteria;
     let container = cast("init\n> keeper twins")?;
     let (host, found) = resolved(&container)?;
-    let look = || found.look(&host, cinspect::proc::Facts::BARE).ok();
+    let look = || found.snapshot(&host, cinspect::proc::SnapshotOptions::BARE).ok();
     let called = |comm: &str| {
-        let members = look().map(|view| view.members).unwrap_or_default();
-        members.into_iter().find(|member| member.process.stat.comm == comm.as_bytes())
+        let members = look().map(|view| view.processes).unwrap_or_default();
+        members.into_iter().find(|member| member.facts.stat.comm == comm.as_bytes())
     };
     check(wait_until(|| called("meant").is_some()), "the first does not run")?;
     let seen = called("meant").ok_or("it has gone")?;
-    check(hold(&host, &found, &seen, None, WentBy::default()).is_ok(), "the first can be held")?;
-    let keeper = called("keeper").ok_or("no keeper")?.process.id.pid.get();
+    check(hold(&host, &found, &seen, None, Criteria::default()).is_ok(), "the first can be held")?;
+    let keeper = called("keeper").ok_or("no keeper")?.facts.id.pid.get();
     // Start times count in hundredths of a second.
     std::thread::sleep(std::time::Duration::from_millis(50));
     let next = nix::sys::signal::Signal::SIGUSR2;
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(keeper), next).map_err(|e| e.to_string())?;
     check(wait_until(|| called("other").is_some()), "the second does not run")?;
     let other = called("other").ok_or("it has gone")?;
-    same((other.process.id.pid, other.pid), (seen.process.id.pid, seen.pid))?;
+    same((other.facts.id.pid, other.pid), (seen.facts.id.pid, seen.pid))?;
     check(
-        hold(&host, &found, &seen, None, WentBy::default()).is_err(),
+        hold(&host, &found, &seen, None, Criteria::default()).is_err(),
         "the second was taken for the first",
     )
 }

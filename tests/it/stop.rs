@@ -83,7 +83,7 @@ fn unheard() -> Outcome {
 
 fn leaves() -> Outcome {
     let container = cast("init leaves-on=TERM\n> parent leaves-on=TERM\n> > child leaves-on=TERM")?;
-    let events = events(&stop(&container, &["--order", "leaves", "-t", "30s"]).expect(0)?);
+    let events = events(&stop(&container, &["--order", "children-first", "-t", "30s"]).expect(0)?);
     same(of(&events, "signalled"), vec!["child", "parent", "init"])?;
     same(of(&events, "exited"), vec!["child", "parent", "init"])?;
     same(last(&events)["graceful"].clone(), json!(true))?;
@@ -112,7 +112,7 @@ fn no_kill() -> Outcome {
 
 fn ladder() -> Outcome {
     let container = cast("init handle=USR1 leaves-on=TERM")?;
-    let stopped = stop(&container, &["--ladder", "USR1:300ms,TERM:20s,KILL"]).expect(0)?;
+    let stopped = stop(&container, &["--schedule", "USR1:300ms,TERM:20s,KILL"]).expect(0)?;
     let events = events(&stopped);
     let signals: Vec<Value> = events
         .iter()
@@ -154,8 +154,8 @@ fn several() -> Outcome {
 
 fn usage() -> Outcome {
     for ladder in ["", "TERM", "TERM:", "KILL,TERM:1s", "TREM:1s", "TERM:1x"] {
-        run(&["stop", "web", "--ladder", ladder]).expect(2)?;
+        run(&["stop", "web", "--schedule", ladder]).expect(2)?;
     }
-    run(&["stop", "web", "--ladder", "TERM:1s", "--no-kill"]).expect(2)?;
+    run(&["stop", "web", "--schedule", "TERM:1s", "--no-kill"]).expect(2)?;
     run(&["stop"]).expect(2).map(drop)
 }

@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use cinspect::analysis::delivery::{Judgement, To};
+use cinspect::analysis::delivery::{Prediction, Recipient};
 use cinspect::model::signal::{Signal, SignalSet};
 use cinspect::model::verdict::Verdict;
-use cinspect::proc::{Facts, Host};
-use cinspect::resolve::{Purpose, resolve};
-use cinspect::sys::pidfd::{self, Task};
+use cinspect::proc::{Host, SnapshotOptions};
+use cinspect::resolve::{Access, resolve};
+use cinspect::sys::pidfd::{self, SignalScope};
 use libtest_mimic::{Failed, Trial};
 
 use crate::harness::Container;
@@ -185,33 +185,34 @@ impl Actor<'_> {
 
 fn kill(pid: i32, signal: i32) -> Outcome {
     let send = || {
-        let process = pidfd::open(pid, Task::Process)?;
-        pidfd::send(process, signal, None, Task::Process)
+        let process = pidfd::open(pid, SignalScope::Process)?;
+        pidfd::send(process, signal, None, SignalScope::Process)
     };
     send().map_err(|errno| format!("kill: {errno}").into())
 }
 
 /// Predicts for all of a container's actors at one look.
-fn predict(container: &Container, actors: &[Actor<'_>]) -> Result<Vec<Judgement>, Failed> {
+fn predict(container: &Container, actors: &[Actor<'_>]) -> Result<Vec<Prediction>, Failed> {
     let error = |error: cinspect::error::Error| Failed::from(error.message());
     let host = Host::new(Path::new("/")).map_err(|error| error.to_string())?;
-    let found = resolve(&host, &format!("pid:{}", container.init), Purpose::Act).map_err(error)?;
+    let found = resolve(&host, &format!("pid:{}", container.init), Access::Act).map_err(error)?;
     let mut waits = SignalSet::EMPTY;
     actors.iter().for_each(|actor| waits.insert(actor.signal));
-    let view = found.look(&host, Facts { waits, ..Facts::BARE }).map_err(error)?;
+    let view =
+        found.snapshot(&host, SnapshotOptions { waits, ..SnapshotOptions::BARE }).map_err(error)?;
     let members: HashMap<i32, _> =
-        view.members.iter().map(|member| (member.process.id.pid.get(), member)).collect();
+        view.processes.iter().map(|member| (member.facts.id.pid.get(), member)).collect();
     actors
         .iter()
         .map(|actor| {
             let member = members.get(&actor.pid).ok_or("an actor is not shown")?;
-            Ok(view.judge(member, actor.signal, To::Process))
+            Ok(view.predict(member, actor.signal, Recipient::Process))
         })
         .collect()
 }
 
 /// Whether what was seen is what was said; `stopped` before it was sent.
-fn agrees(said: &Judgement, seen: Seen, stopped: bool) -> bool {
+fn agrees(said: &Prediction, seen: Seen, stopped: bool) -> bool {
     match said.verdict {
         Verdict::Handled => seen == Seen::Handled,
         Verdict::Accepted => seen == Seen::Accepted,
@@ -228,7 +229,7 @@ fn agrees(said: &Judgement, seen: Seen, stopped: bool) -> bool {
             said.note.as_ref().is_some_and(|note| note.contains("some kernels end it"))
                 && [Seen::Ended, Seen::Nothing].contains(&seen)
         }
-        Verdict::None => false,
+        Verdict::NoEffect => false,
     }
 }
 
@@ -327,15 +328,15 @@ fn play(container: &Container, actors: &[Actor<'_>], state: State) -> Outcome {
         for actor in actors.iter().filter(|_| stopped) {
             let _ = kill(actor.pid, Signal::CONT.number());
         }
-        let later: Vec<Judgement> = said
+        let later: Vec<Prediction> = said
             .iter()
-            .map(|said| Judgement { verdict: said.later.unwrap_or(said.verdict), ..said.clone() })
+            .map(|said| Prediction { verdict: said.later.unwrap_or(said.verdict), ..said.clone() })
             .collect();
         let due: Vec<usize> =
             (0..actors.len()).filter(|at| said[*at].verdict == Verdict::Delayed).collect();
         let those: Vec<Actor<'_>> =
             due.iter().map(|at| Actor { name: actors[*at].name.clone(), ..actors[*at] }).collect();
-        let later: Vec<Judgement> = due.iter().map(|at| later[*at].clone()).collect();
+        let later: Vec<Prediction> = due.iter().map(|at| later[*at].clone()).collect();
         check(
             later.iter().all(|later| later.verdict != Verdict::Delayed),
             "nothing is said of later",
@@ -347,7 +348,7 @@ fn play(container: &Container, actors: &[Actor<'_>], state: State) -> Outcome {
 
 /// Looks until all is as it was said, or for long enough to know that it is not; and then once more,
 /// for what was said to be nothing.
-fn compare(actors: &[Actor<'_>], said: &[Judgement], stopped: bool) -> Vec<String> {
+fn compare(actors: &[Actor<'_>], said: &[Prediction], stopped: bool) -> Vec<String> {
     let until = Instant::now() + Duration::from_secs(5);
     let wrong = || -> Vec<String> {
         let each = actors.iter().zip(said).map(|(actor, said)| (actor, said, actor.look()));
@@ -441,7 +442,7 @@ fn ended() -> Outcome {
     };
     let zombie = actor("gone", Signal::TERM);
     let said = predict(&container, std::slice::from_ref(&zombie))?;
-    crate::support::same(said[0].verdict, Verdict::None)?;
+    crate::support::same(said[0].verdict, Verdict::NoEffect)?;
     kill(zombie.pid, Signal::TERM.number())?;
     play(&container, &[actor("left", Signal::TERM), actor("heir", Signal::STOP)], State::Running)
 }

@@ -3,11 +3,11 @@
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use super::rootfs::Place;
+use super::rootfs::Rootfs;
 
 /// Why a copy ends.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Failed {
+pub struct CopyError {
     /// At what; empty where it is no path's fault.
     pub path: String,
     /// Why.
@@ -23,7 +23,7 @@ pub fn text(path: &[u8]) -> String {
     String::from_utf8_lossy(path).into_owned()
 }
 
-impl Failed {
+impl CopyError {
     /// At a path, for a reason in words.
     pub fn new(path: &[u8], why: impl ToString) -> Self {
         Self { path: text(path), why: why.to_string(), hint: None, denied: false }
@@ -92,7 +92,7 @@ impl Failed {
     }
 
     /// What the kernel said of a path of one side; of one that is missing, how far it is there.
-    pub fn of(place: &Place, path: &[u8], errno: Errno) -> Self {
+    pub fn of(place: &Rootfs, path: &[u8], errno: Errno) -> Self {
         let failed = Self::at(path, errno).named(place);
         if errno != Errno::NOENT {
             return failed;
@@ -117,7 +117,7 @@ impl Failed {
 
     /// With the side that the path is of before it.
     #[must_use]
-    pub fn named(mut self, place: &Place) -> Self {
+    pub fn named(mut self, place: &Rootfs) -> Self {
         self.path.insert_str(0, &place.name);
         self
     }

@@ -10,29 +10,29 @@ use std::time::Duration;
 use rustix::fs::{Dir, FileType, Mode};
 use rustix::io::Errno;
 
-use super::error::Failed;
-use super::rootfs::{FileId, Node, Place, Spot, pseudo};
+use super::error::CopyError;
+use super::rootfs::{FileId, Node, ResolvedPath, Rootfs, pseudo};
 use super::tar::{pack, unpack};
-use super::walk::{Copier, MAX_DEPTH, News, Options, Sides};
+use super::walk::{Copier, CopyEvent, CopyOptions, MAX_DEPTH, Sides};
 use crate::action::send::allow_many;
 use crate::analysis::copy_rules::{
-    Side, Source, Target, fits, is_contents, is_pattern, last_name, place,
+    Endpoint, SourceKind, TargetKind, fits, is_contents, is_pattern, last_name, place,
 };
 use crate::analysis::exec_plan::{Ids, UserSpec, identify};
 
 /// What is to be copied, where to, and how.
 #[derive(Debug)]
-pub struct Job {
+pub struct CopyJob {
     /// What.
-    pub sources: Vec<Side>,
+    pub sources: Vec<Endpoint>,
     /// Where to.
-    pub target: Side,
+    pub target: Endpoint,
     /// The containers of either, as they were typed.
-    pub places: HashMap<String, Place>,
+    pub places: HashMap<String, Rootfs>,
     /// This side.
-    pub here: Place,
+    pub here: Rootfs,
     /// How.
-    pub options: Options,
+    pub options: CopyOptions,
     /// Whom it is to belong to, as it was typed.
     pub chown: Option<Vec<u8>>,
     /// Whether somebody wants to know how much is left.
@@ -42,15 +42,15 @@ pub struct Job {
 /// How long a copy takes before it is asked how much there is of it.
 const PATIENCE: Duration = Duration::from_millis(800);
 
-impl Job {
-    fn side<'b>(&'b self, side: &'b Side) -> (&'b Place, &'b [u8]) {
+impl CopyJob {
+    fn side<'b>(&'b self, side: &'b Endpoint) -> (&'b Rootfs, &'b [u8]) {
         match side {
-            Side::Inside(name, path) => (
+            Endpoint::Inside(name, path) => (
                 self.places.get(name).unwrap_or(&self.here),
                 if path.is_empty() { b"/" } else { path },
             ),
-            Side::Here(path) => (&self.here, path),
-            Side::Stream => (&self.here, b"."),
+            Endpoint::Here(path) => (&self.here, path),
+            Endpoint::Stream => (&self.here, b"."),
         }
     }
 
@@ -58,25 +58,26 @@ impl Job {
     ///
     /// # Errors
     /// At the first file that cannot be copied.
-    pub fn work(mut self, tell: &mut dyn FnMut(News)) -> Result<(), Failed> {
+    pub fn work(mut self, tell: &mut dyn FnMut(CopyEvent)) -> Result<(), CopyError> {
         allow_many();
         rustix::process::umask(Mode::empty());
         self.join();
         let (to, path) = self.side(&self.target);
         let options = self.with_owner(to)?;
-        if self.target == Side::Stream {
+        if self.target == Endpoint::Stream {
             return self.out(options, tell);
         }
         become_owner(to);
-        if self.sources == [Side::Stream] {
+        if self.sources == [Endpoint::Stream] {
             let spot = find(to, path, true)?;
             let node = spot.found.filter(|node| node.kind() == FileType::Directory);
             let node = node.ok_or_else(|| {
-                Failed::new(path, "a stream goes into a folder that is there")
+                CopyError::new(path, "a stream goes into a folder that is there")
                     .named(to)
                     .hint("give such a folder; `tar -xO` takes one file out of a stream")
             })?;
-            let folder = node.open_to_read().map_err(|errno| Failed::at(path, errno).named(to))?;
+            let folder =
+                node.open_to_read().map_err(|errno| CopyError::at(path, errno).named(to))?;
             let sides = Sides { from: &self.here, to, options };
             return unpack(std::io::stdin().lock(), &folder, &mut Copier::new(sides, tell))
                 .map_err(|failed| failed.named(to));
@@ -84,7 +85,7 @@ impl Job {
         let mut all = Vec::new();
         for source in &self.sources {
             let (from, path) = self.side(source);
-            let paths = expand(from, path).map_err(|errno| Failed::of(from, path, errno))?;
+            let paths = expand(from, path).map_err(|errno| CopyError::of(from, path, errno))?;
             all.extend(paths.into_iter().map(|path| (from, path)));
         }
         let total = self.measure(&all, tell);
@@ -93,7 +94,7 @@ impl Job {
             let now = total.load(Ordering::Relaxed);
             if now != known {
                 known = now;
-                tell(News::Total(now));
+                tell(CopyEvent::Total(now));
             }
             tell(news);
         };
@@ -102,22 +103,22 @@ impl Job {
             let node = node(from, &source, options.follow)?;
             let (own, node) = node;
             let kind = match node.kind() {
-                FileType::Directory if is_contents(&source) => Source::Contents,
-                FileType::Directory => Source::Folder,
+                FileType::Directory if is_contents(&source) => SourceKind::Contents,
+                FileType::Directory => SourceKind::Folder,
                 // (What a link leads to is followed where that was asked for.)
-                _ => Source::File,
+                _ => SourceKind::File,
             };
             let target = find(to, path, true)?;
             let there = kind_of(&target, path);
             let put = place(kind, there, several)
-                .map_err(|(why, hint)| Failed::new(path, why).named(to).hint(hint))?;
+                .map_err(|(why, hint)| CopyError::new(path, why).named(to).hint(hint))?;
             let mut copier = Copier::new(Sides { from, to, options }, &mut tell);
             copier.put(&source, node, put, &target, &own).map_err(|failed| failed.named(from))?;
             // What is not there now, as the container sees it, was not copied.
             // (A link may lead to nothing, and is there.)
             let is_there = |follow| to.find(path, follow).is_ok_and(|spot| spot.found.is_some());
             if !is_there(true) && !is_there(false) {
-                return Err(Failed::new(path, "it is not there after the copy")
+                return Err(CopyError::new(path, "it is not there after the copy")
                     .named(to)
                     .hint("somebody took it away, or put another folder in its place"));
             }
@@ -126,14 +127,14 @@ impl Job {
     }
 
     /// As a stream.
-    fn out(&self, options: Options, tell: &mut dyn FnMut(News)) -> Result<(), Failed> {
+    fn out(&self, options: CopyOptions, tell: &mut dyn FnMut(CopyEvent)) -> Result<(), CopyError> {
         let (from, path) = self.side(&self.sources[0]);
         let (own, node) = node(from, path, options.follow)?;
         let mut out = std::io::BufWriter::with_capacity(1 << 20, std::io::stdout().lock());
         let mut copier = Copier::new(Sides { from, to: &self.here, options }, tell);
         let name = if is_contents(path) { b"." } else { &*own };
         pack(&node, path, name, &mut out, &mut copier).map_err(|failed| failed.named(from))?;
-        std::io::Write::flush(&mut out).map_err(|error| Failed::new(b"-", error))
+        std::io::Write::flush(&mut out).map_err(|error| CopyError::new(b"-", error))
     }
 
     /// Who may not give files to others here may in a user namespace of their own: a rootless
@@ -159,10 +160,10 @@ impl Job {
     }
 
     /// With the owner that was typed, by name or number inside.
-    fn with_owner(&self, to: &Place) -> Result<Options, Failed> {
+    fn with_owner(&self, to: &Rootfs) -> Result<CopyOptions, CopyError> {
         let Some(word) = &self.chown else { return Ok(self.options) };
         let failed = |why: String| {
-            Failed::new(b"", format!("--chown: {why}"))
+            CopyError::new(b"", format!("--chown: {why}"))
                 .hint("USER[:GROUP], by name or number inside")
         };
         let spec = UserSpec::parse(word).map_err(failed)?;
@@ -182,12 +183,16 @@ impl Job {
         let owner = to.outer(ids.uid, ids.gid);
         let owner =
             owner.ok_or_else(|| failed("the container's user namespace has no such id".into()))?;
-        Ok(Options { chown: Some(owner), ..self.options })
+        Ok(CopyOptions { chown: Some(owner), ..self.options })
     }
 
     /// How many bytes there are: of files alone at once; of folders by a thread of its own, when it
     /// takes longer.
-    fn measure(&self, all: &[(&Place, Vec<u8>)], tell: &mut dyn FnMut(News)) -> Arc<AtomicU64> {
+    fn measure(
+        &self,
+        all: &[(&Rootfs, Vec<u8>)],
+        tell: &mut dyn FnMut(CopyEvent),
+    ) -> Arc<AtomicU64> {
         let total = Arc::new(AtomicU64::new(0));
         if !self.measured {
             return total;
@@ -199,7 +204,7 @@ impl Job {
         // (What is missing is told by whoever copies it.)
         let Some(nodes) = nodes else { return total };
         if nodes.iter().all(|node| node.kind() == FileType::RegularFile) {
-            tell(News::Total(nodes.iter().map(|node| node.stat.stx_size).sum()));
+            tell(CopyEvent::Total(nodes.iter().map(|node| node.stat.stx_size).sum()));
             return total;
         }
         let known = total.clone();
@@ -253,22 +258,22 @@ fn size(node: Node) -> Result<u64, Errno> {
     }
 }
 
-fn find(place: &Place, path: &[u8], follow: bool) -> Result<Spot, Failed> {
-    place.find(path, follow).map_err(|errno| Failed::of(place, path, errno))
+fn find(place: &Rootfs, path: &[u8], follow: bool) -> Result<ResolvedPath, CopyError> {
+    place.find(path, follow).map_err(|errno| CopyError::of(place, path, errno))
 }
 
 /// A source: what is there, and its own name, which may not be in what was typed (a root, a dot).
-fn node(from: &Place, path: &[u8], follow: bool) -> Result<(Vec<u8>, Node), Failed> {
+fn node(from: &Rootfs, path: &[u8], follow: bool) -> Result<(Vec<u8>, Node), CopyError> {
     let slash = path.ends_with(b"/") || is_contents(path);
     let spot = find(from, path, follow || slash)?;
     let name = last_name(path).map_or(spot.name, <[u8]>::to_vec);
-    let node = spot.found.ok_or_else(|| Failed::of(from, path, Errno::NOENT))?;
+    let node = spot.found.ok_or_else(|| CopyError::of(from, path, Errno::NOENT))?;
     Ok((name, node))
 }
 
 /// A file system that was mounted in a user namespace takes files only of users it knows. The right to
 /// write everywhere stays.
-fn become_owner(to: &Place) {
+fn become_owner(to: &Rootfs) {
     let Some((uid, gid)) = to.owner.filter(|_| !to.users.is_identity()) else { return };
     if !nix::unistd::geteuid().is_root() || to.seen_as.is_some() {
         return;
@@ -281,17 +286,17 @@ fn become_owner(to: &Place) {
     }
 }
 
-fn kind_of(target: &Spot, path: &[u8]) -> Target {
+fn kind_of(target: &ResolvedPath, path: &[u8]) -> TargetKind {
     match &target.found {
-        Some(node) if node.kind() == FileType::Directory => Target::Folder,
-        Some(_) => Target::File,
-        None if path.ends_with(b"/") => Target::MissingFolder,
-        None => Target::Missing,
+        Some(node) if node.kind() == FileType::Directory => TargetKind::Folder,
+        Some(_) => TargetKind::File,
+        None if path.ends_with(b"/") => TargetKind::MissingFolder,
+        None => TargetKind::Missing,
     }
 }
 
 /// The paths that a pattern stands for; only in a container, for here that is the shell's.
-fn expand(from: &Place, path: &[u8]) -> Result<Vec<Vec<u8>>, Errno> {
+fn expand(from: &Rootfs, path: &[u8]) -> Result<Vec<Vec<u8>>, Errno> {
     let parts: Vec<&[u8]> = path.split(|b| *b == b'/').collect();
     let Some(first) = parts.iter().position(|part| is_pattern(part)) else {
         return Ok(vec![path.to_owned()]);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{CWD, Dir, FileType, Mode, OFlags, openat};
 use rustix::io::Errno;
 
-use super::rootfs::Place;
+use super::rootfs::Rootfs;
 use crate::model::pid::ProcessId;
 use crate::proc::Host;
 use crate::sys::isolated;
@@ -49,7 +49,7 @@ fn read(host: &Host, init: ProcessId, folder: &[u8], begins: &[u8]) -> Result<Ve
     if host.stat(init.pid).map(|stat| stat.start) != Ok(init.start) {
         return Err(Errno::SRCH);
     }
-    let place = Place { root: Some(root), ..Place::here() };
+    let place = Rootfs { root: Some(root), ..Rootfs::here() };
     let spot = place.find(&[folder, b"/"].concat(), true)?;
     let Some(found) = spot.found else { return Err(Errno::NOENT) };
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;

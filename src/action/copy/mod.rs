@@ -22,9 +22,9 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::{Deserialize, Serialize};
 
 use crate::sys::process;
-pub use error::Failed;
+pub use error::CopyError;
 pub use list_dir::names_inside;
-pub use walk::{News, Options};
+pub use walk::{CopyEvent, CopyOptions};
 
 /// How long nothing may be heard of the child.
 const SILENCE: Duration = Duration::from_secs(15);
@@ -33,7 +33,7 @@ const BEAT: Duration = Duration::from_millis(100);
 
 /// What was copied.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Done {
+pub struct CopySummary {
     /// Files, links and folders.
     pub files: u64,
     /// Bytes of files.
@@ -43,17 +43,17 @@ pub struct Done {
 }
 
 #[derive(Serialize, Deserialize)]
-enum Line {
-    Beat(Done),
+enum WorkerLine {
+    Beat(CopySummary),
     Warning(String),
-    Failed(Failed),
-    Done(Done),
+    Failed(CopyError),
+    Done(CopySummary),
 }
 
 /// What is heard of a copy.
-pub enum Heard {
+pub enum CopyMessage {
     /// How far it is.
-    Beat(Done),
+    Beat(CopySummary),
     /// What is to be said.
     Warning(String),
 }
@@ -65,10 +65,10 @@ pub enum Heard {
 /// Of the work; or that it did not answer any more.
 pub fn apart(
     streams: bool,
-    work: impl FnOnce(&mut dyn FnMut(News)) -> Result<(), Failed>,
-    hear: &mut dyn FnMut(Heard),
-) -> Result<Done, Failed> {
-    let here = |why: &dyn ToString| Failed::new(b"", why.to_string());
+    work: impl FnOnce(&mut dyn FnMut(CopyEvent)) -> Result<(), CopyError>,
+    hear: &mut dyn FnMut(CopyMessage),
+) -> Result<CopySummary, CopyError> {
+    let here = |why: &dyn ToString| CopyError::new(b"", why.to_string());
     let (reader, writer) = pipe().map_err(|errno| here(&errno))?;
     let child = match process::fork().map_err(|errno| here(&errno))? {
         Some(child) => Child(child),
@@ -100,10 +100,10 @@ pub fn apart(
             return Err(here(&child.died()));
         }
         match serde_json::from_str(&line) {
-            Ok(Line::Beat(done)) => hear(Heard::Beat(done)),
-            Ok(Line::Warning(text)) => hear(Heard::Warning(text)),
-            Ok(Line::Failed(failed)) => return Err(failed),
-            Ok(Line::Done(done)) => return Ok(done),
+            Ok(WorkerLine::Beat(done)) => hear(CopyMessage::Beat(done)),
+            Ok(WorkerLine::Warning(text)) => hear(CopyMessage::Warning(text)),
+            Ok(WorkerLine::Failed(failed)) => return Err(failed),
+            Ok(WorkerLine::Done(done)) => return Ok(done),
             Err(error) => return Err(here(&error)),
         }
     }
@@ -149,31 +149,34 @@ fn forget_streams() {
     }
 }
 
-fn be_child(writer: OwnedFd, work: impl FnOnce(&mut dyn FnMut(News)) -> Result<(), Failed>) -> ! {
+fn be_child(
+    writer: OwnedFd,
+    work: impl FnOnce(&mut dyn FnMut(CopyEvent)) -> Result<(), CopyError>,
+) -> ! {
     let death = Some(rustix::process::Signal::KILL);
     let _ = rustix::process::set_parent_process_death_signal(death);
     let mut out = std::fs::File::from(writer);
-    let mut say = |line: &Line| {
+    let mut say = |line: &WorkerLine| {
         let mut text = serde_json::to_vec(line).unwrap_or_default();
         text.push(b'\n');
         let _ = out.write_all(&text);
     };
-    let (mut done, mut last) = (Done::default(), Instant::now());
+    let (mut done, mut last) = (CopySummary::default(), Instant::now());
     let outcome = work(&mut |news| {
         match news {
-            News::Bytes(bytes) => done.bytes += bytes,
-            News::One => done.files += 1,
-            News::Total(bytes) => done.total = Some(bytes),
-            News::Warning(text) => say(&Line::Warning(text)),
+            CopyEvent::Bytes(bytes) => done.bytes += bytes,
+            CopyEvent::One => done.files += 1,
+            CopyEvent::Total(bytes) => done.total = Some(bytes),
+            CopyEvent::Warning(text) => say(&WorkerLine::Warning(text)),
         }
         if last.elapsed() > BEAT {
             last = Instant::now();
-            say(&Line::Beat(done));
+            say(&WorkerLine::Beat(done));
         }
     });
     say(&match outcome {
-        Ok(()) => Line::Done(done),
-        Err(failed) => Line::Failed(failed),
+        Ok(()) => WorkerLine::Done(done),
+        Err(failed) => WorkerLine::Failed(failed),
     });
     process::leave(0)
 }

@@ -46,7 +46,7 @@ pub type FileId = (u32, u32, u64);
 
 /// A side.
 #[derive(Debug)]
-pub struct Place {
+pub struct Rootfs {
     /// The container's root; none for this host.
     pub root: Option<OwnedFd>,
     /// How its users are numbered here.
@@ -65,7 +65,7 @@ pub struct Place {
 
 /// Where a path leads.
 #[derive(Debug)]
-pub struct Spot {
+pub struct ResolvedPath {
     /// The folder that it is in.
     pub folder: OwnedFd,
     /// Its name there; `.` for a root.
@@ -154,7 +154,7 @@ impl Node {
     }
 }
 
-impl Place {
+impl Rootfs {
     /// This host.
     pub fn here() -> Self {
         let (users, groups) = (IdMap::default(), IdMap::default());
@@ -199,7 +199,7 @@ impl Place {
     ///
     /// # Errors
     /// ENOENT where a folder on the way is missing, ENOTDIR, ELOOP, EACCES.
-    pub fn find(&self, path: &[u8], follow: bool) -> Result<Spot, Errno> {
+    pub fn find(&self, path: &[u8], follow: bool) -> Result<ResolvedPath, Errno> {
         match &self.root {
             Some(root) => beneath(root, path, follow),
             None => on_host(path, follow),
@@ -216,7 +216,7 @@ fn same(fd: &OwnedFd) -> Result<OwnedFd, Errno> {
 }
 
 /// On the host the operator's own paths are the kernel's to resolve.
-fn on_host(path: &[u8], follow: bool) -> Result<Spot, Errno> {
+fn on_host(path: &[u8], follow: bool) -> Result<ResolvedPath, Errno> {
     let trimmed = path.iter().rposition(|b| *b != b'/').map_or(&b""[..], |end| &path[..=end]);
     let slash = trimmed.len() < path.len();
     let cut = trimmed.iter().rposition(|b| *b == b'/');
@@ -227,7 +227,11 @@ fn on_host(path: &[u8], follow: bool) -> Result<Spot, Errno> {
     if name.is_empty() || name == b"." || name == b".." {
         let path = if path.is_empty() { &b"."[..] } else { path };
         let fd = openat(CWD, path, folder(), Mode::empty())?;
-        return Ok(Spot { folder: same(&fd)?, name: b".".to_vec(), found: Some(Node::of(fd)?) });
+        return Ok(ResolvedPath {
+            folder: same(&fd)?,
+            name: b".".to_vec(),
+            found: Some(Node::of(fd)?),
+        });
     }
     let folder_fd = openat(CWD, above, folder(), Mode::empty())?;
     let found = match Node::open(&folder_fd, name) {
@@ -249,10 +253,10 @@ fn on_host(path: &[u8], follow: bool) -> Result<Spot, Errno> {
         Err(Errno::NOENT) => None,
         Err(errno) => return Err(errno),
     };
-    Ok(Spot { folder: folder_fd, name: name.to_owned(), found })
+    Ok(ResolvedPath { folder: folder_fd, name: name.to_owned(), found })
 }
 
-fn beneath(root: &OwnedFd, path: &[u8], follow: bool) -> Result<Spot, Errno> {
+fn beneath(root: &OwnedFd, path: &[u8], follow: bool) -> Result<ResolvedPath, Errno> {
     // The folders above where we are, the root first: `..` is the one before, and above the root there
     // is none.
     let mut stack = vec![same(root)?];
@@ -269,7 +273,9 @@ fn beneath(root: &OwnedFd, path: &[u8], follow: bool) -> Result<Spot, Errno> {
         let last = left.is_empty();
         let node = match Node::open(at, &name) {
             Ok(node) => node,
-            Err(Errno::NOENT) if last => return Ok(Spot { folder: same(at)?, name, found: None }),
+            Err(Errno::NOENT) if last => {
+                return Ok(ResolvedPath { folder: same(at)?, name, found: None });
+            }
             Err(errno) => return Err(errno),
         };
         match node.kind() {
@@ -288,13 +294,13 @@ fn beneath(root: &OwnedFd, path: &[u8], follow: bool) -> Result<Spot, Errno> {
                 }
             }
             FileType::Directory => stack.push(node.fd),
-            _ if last => return Ok(Spot { folder: same(at)?, name, found: Some(node) }),
+            _ if last => return Ok(ResolvedPath { folder: same(at)?, name, found: Some(node) }),
             _ => return Err(Errno::NOTDIR),
         }
     }
     // A folder: itself, by its name in the one above where that is known.
     let own = stack.pop().ok_or(Errno::NOENT)?;
-    Ok(Spot { folder: same(&own)?, name: b".".to_vec(), found: Some(Node::of(own)?) })
+    Ok(ResolvedPath { folder: same(&own)?, name: b".".to_vec(), found: Some(Node::of(own)?) })
 }
 
 fn parts(path: &[u8]) -> impl Iterator<Item = Vec<u8>> {
@@ -308,13 +314,13 @@ mod tests {
 
     use super::*;
 
-    fn place(root: &Path) -> Place {
+    fn place(root: &Path) -> Rootfs {
         let root = openat(CWD, root, folder(), Mode::empty()).unwrap();
-        Place { root: Some(root), ..Place::here() }
+        Rootfs { root: Some(root), ..Rootfs::here() }
     }
 
     /// The path of what was found, from the folder of the test on.
-    fn lead(place: &Place, top: &Path, path: &str) -> Result<String, Errno> {
+    fn lead(place: &Rootfs, top: &Path, path: &str) -> Result<String, Errno> {
         let spot = place.find(path.as_bytes(), true)?;
         let node = spot.found.ok_or(Errno::NOENT)?;
         let link = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&node.fd));
@@ -346,7 +352,7 @@ mod tests {
         assert_eq!((inside.inner(5, 0), inside.outer(5, 0)), (Some((5, 0)), Some((5, 0))));
         assert_eq!(inside.init_user(), Some((0, 0)));
         // Here a file of ours is seen as root's, and is user 1000's.
-        let here = Place { seen_as: joined, ..Place::here() };
+        let here = Rootfs { seen_as: joined, ..Rootfs::here() };
         assert_eq!((here.inner(0, 0), here.outer(1000, 1000)), (Some((1000, 1000)), Some((0, 0))));
         assert_eq!(here.outer(0, 0), None);
     }

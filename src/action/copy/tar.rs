@@ -14,10 +14,10 @@ use rustix::io::Errno;
 use tar::{EntryType, GnuExtSparseHeader, Header};
 
 use super::copy_data::Content;
-use super::error::{Failed, text};
+use super::error::{CopyError, text};
 use super::rootfs::{FileId, Node};
-use super::walk::{Copier, MAX_DEPTH, News, Options};
-use super::write::{self, Folder, Traits};
+use super::walk::{Copier, CopyEvent, CopyOptions, MAX_DEPTH};
+use super::write::{self, Metadata, TargetDir};
 
 /// Writes what was found at a path as a stream, under this name.
 ///
@@ -29,12 +29,12 @@ pub fn pack(
     name: &[u8],
     out: impl Write,
     copier: &mut Copier<'_>,
-) -> Result<(), Failed> {
+) -> Result<(), CopyError> {
     let builder = tar::Builder::new(out);
     let mut packer = Packer { builder, copier, links: HashMap::new(), levels: Vec::new() };
     packer.one(node, path.strip_suffix(b"/").unwrap_or(path), name)?;
     packer.go()?;
-    packer.builder.finish().map_err(|error| Failed::new(b"-", error))
+    packer.builder.finish().map_err(|error| CopyError::new(b"-", error))
 }
 
 struct Packer<'p, 'c, W: Write> {
@@ -43,11 +43,11 @@ struct Packer<'p, 'c, W: Write> {
     /// Files of several names, and the first of them.
     links: HashMap<FileId, Vec<u8>>,
     /// The folders that we are in.
-    levels: Vec<Level>,
+    levels: Vec<TarLevel>,
 }
 
 /// A folder that is being read, and what it is called in the stream.
-struct Level {
+struct TarLevel {
     id: FileId,
     mount: Option<u64>,
     entries: Dir,
@@ -61,9 +61,9 @@ fn as_path(bytes: &[u8]) -> &Path {
 
 impl<W: Write> Packer<'_, '_, W> {
     /// What is at a path, under a name in the stream.
-    fn one(&mut self, node: &Node, path: &[u8], name: &[u8]) -> Result<(), Failed> {
-        let io = |error: std::io::Error| Failed::new(path, error);
-        let errno = |errno| Failed::at(path, errno);
+    fn one(&mut self, node: &Node, path: &[u8], name: &[u8]) -> Result<(), CopyError> {
+        let io = |error: std::io::Error| CopyError::new(path, error);
+        let errno = |errno| CopyError::at(path, errno);
         let mut header = self.header(node);
         match node.kind() {
             FileType::RegularFile => {
@@ -101,7 +101,7 @@ impl<W: Write> Packer<'_, '_, W> {
                 return self.copier.warn("special", what);
             }
         }
-        (self.copier.tell)(News::One);
+        (self.copier.tell)(CopyEvent::One);
         Ok(())
     }
 
@@ -125,29 +125,32 @@ impl<W: Write> Packer<'_, '_, W> {
         node: &Node,
         path: &[u8],
         name: &[u8],
-    ) -> Result<(), Failed> {
-        let io = |error: std::io::Error| Failed::new(path, error);
-        let errno = |errno| Failed::at(path, errno);
+    ) -> Result<(), CopyError> {
+        let io = |error: std::io::Error| CopyError::new(path, error);
+        let errno = |errno| CopyError::at(path, errno);
         if self.levels.iter().any(|level| level.id == node.id()) {
             let what = format!("`{}` leads back to where it is: left out", text(path));
             return self.copier.warn("loop", what);
         }
         if self.levels.len() >= MAX_DEPTH {
-            return Err(Failed::new(&path[..path.len().min(80)], "folders are nested without end"));
+            return Err(CopyError::new(
+                &path[..path.len().min(80)],
+                "folders are nested without end",
+            ));
         }
         header.set_entry_type(EntryType::Directory);
         self.builder.append_data(header, as_path(name).join(""), std::io::empty()).map_err(io)?;
-        (self.copier.tell)(News::One);
+        (self.copier.tell)(CopyEvent::One);
         let entries = node.open_to_read().and_then(Dir::new).map_err(errno)?;
         let (path, name) = (path.to_owned(), name.to_owned());
-        self.levels.push(Level { id: node.id(), mount: node.mount(), entries, path, name });
+        self.levels.push(TarLevel { id: node.id(), mount: node.mount(), entries, path, name });
         Ok(())
     }
 
     /// What is in the folders, one name after the other.
-    fn go(&mut self) -> Result<(), Failed> {
+    fn go(&mut self) -> Result<(), CopyError> {
         while let Some(level) = self.levels.last_mut() {
-            let errno = |errno| Failed::at(&level.path, errno);
+            let errno = |errno| CopyError::at(&level.path, errno);
             let own = match level.entries.next() {
                 None => {
                     self.levels.pop();
@@ -163,7 +166,7 @@ impl<W: Write> Packer<'_, '_, W> {
             let inner = match Node::open(level.entries.fd().map_err(errno)?, &own) {
                 Ok(inner) => inner,
                 Err(Errno::NOENT) => continue,
-                Err(errno) => return Err(Failed::at(&path, errno)),
+                Err(errno) => return Err(CopyError::at(&path, errno)),
             };
             if inner.mount() != level.mount && self.copier.is_pseudo(&inner, &path)? {
                 continue;
@@ -179,9 +182,9 @@ impl<W: Write> Packer<'_, '_, W> {
         node: &Node,
         path: &[u8],
         name: &[u8],
-    ) -> Result<(), Failed> {
-        let errno = |errno| Failed::at(path, errno);
-        let io = |error: std::io::Error| Failed::new(path, error);
+    ) -> Result<(), CopyError> {
+        let errno = |errno| CopyError::at(path, errno);
+        let io = |error: std::io::Error| CopyError::new(path, error);
         let file = File::from(node.open_to_read().map_err(errno)?);
         let size = file.metadata().map_err(io)?.len();
         let extents = extents(&file, size).map_err(errno)?;
@@ -193,7 +196,7 @@ impl<W: Write> Packer<'_, '_, W> {
         };
         let data = Extents { file: &file, extents: &extents, left: 0 };
         self.builder.append_data(header, as_path(name), (&*further).chain(data)).map_err(io)?;
-        (self.copier.tell)(News::Bytes(size));
+        (self.copier.tell)(CopyEvent::Bytes(size));
         Ok(())
     }
 }
@@ -280,12 +283,16 @@ fn sparse(header: &mut Header, extents: &[(u64, u64)], size: u64) -> Vec<u8> {
 ///
 /// # Errors
 /// At the first member that leads out of it, or cannot be written.
-pub fn unpack(stream: impl Read, folder: &OwnedFd, copier: &mut Copier<'_>) -> Result<(), Failed> {
+pub fn unpack(
+    stream: impl Read,
+    folder: &OwnedFd,
+    copier: &mut Copier<'_>,
+) -> Result<(), CopyError> {
     let (place, options) = (copier.sides.to, copier.sides.options);
     let mut archive = tar::Archive::new(stream);
     let mut folders: Vec<(Vec<u8>, (i64, u32))> = Vec::new();
     let broken = |error: std::io::Error| {
-        Failed::new(b"-", format!("no tar stream: {error}"))
+        CopyError::new(b"-", format!("no tar stream: {error}"))
             .hint("a compressed one is to be taken apart first, by `gzip -d` or its like")
     };
     for entry in archive.entries().map_err(broken)? {
@@ -301,11 +308,11 @@ pub fn unpack(stream: impl Read, folder: &OwnedFd, copier: &mut Copier<'_>) -> R
         let own = header.uid().ok().zip(header.gid().ok());
         let own =
             own.and_then(|(uid, gid)| Some((u32::try_from(uid).ok()?, u32::try_from(gid).ok()?)));
-        let traits = Traits {
+        let traits = Metadata {
             mode: header.mode().unwrap_or(0o644) & bits,
             owner: match options {
-                Options { chown: Some(owner), .. } => Some(owner),
-                Options { archive: true, .. } => {
+                CopyOptions { chown: Some(owner), .. } => Some(owner),
+                CopyOptions { archive: true, .. } => {
                     own.and_then(|(uid, gid)| place.outer(uid, gid)).or(place.init_user())
                 }
                 _ => place.init_user(),
@@ -314,12 +321,12 @@ pub fn unpack(stream: impl Read, folder: &OwnedFd, copier: &mut Copier<'_>) -> R
             xattrs: Vec::new(),
             sync: options.sync,
         };
-        let errno = |errno| Failed::at_target(&path, errno);
+        let errno = |errno| CopyError::at_target(&path, errno);
         let keep = options.no_clobber;
         let is_sparse = entry.header().entry_type() == EntryType::GNUSparse;
         match header.entry_type() {
             EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
-                let mut more = |bytes| (copier.tell)(News::Bytes(bytes));
+                let mut more = |bytes| (copier.tell)(CopyEvent::Bytes(bytes));
                 let content = &mut match is_sparse {
                     true => Content::Sparse(&mut entry),
                     false => Content::Stream(&mut entry),
@@ -338,7 +345,7 @@ pub fn unpack(stream: impl Read, folder: &OwnedFd, copier: &mut Copier<'_>) -> R
                 let own = openat(&above.fd, &*name, flags, Mode::empty()).map_err(errno)?;
                 // Times would not last: more is to come into it.
                 folders.extend(traits.modified.map(|time| (path.clone(), time)));
-                write::dress(own.as_fd(), &Traits { modified: None, ..traits });
+                write::dress(own.as_fd(), &Metadata { modified: None, ..traits });
             }
             EntryType::Symlink => {
                 let target = entry.link_name_bytes().unwrap_or_default().into_owned();
@@ -349,8 +356,8 @@ pub fn unpack(stream: impl Read, folder: &OwnedFd, copier: &mut Copier<'_>) -> R
             }
             EntryType::Link => {
                 let target = entry.link_name_bytes().unwrap_or_default().into_owned();
-                let found =
-                    way(folder, &target)?.ok_or_else(|| Failed::new(&path, "a link to nothing"))?;
+                let found = way(folder, &target)?
+                    .ok_or_else(|| CopyError::new(&path, "a link to nothing"))?;
                 let made = linkat(&found.0.fd, &*found.1, &above.fd, &*name, AtFlags::empty());
                 if made != Err(Errno::EXIST) {
                     made.map_err(errno)?;
@@ -365,7 +372,7 @@ pub fn unpack(stream: impl Read, folder: &OwnedFd, copier: &mut Copier<'_>) -> R
                 continue;
             }
         }
-        (copier.tell)(News::One);
+        (copier.tell)(CopyEvent::One);
     }
     for (path, time) in folders.into_iter().rev() {
         if let Ok(Some((above, name))) = way(folder, &path) {
@@ -377,20 +384,20 @@ pub fn unpack(stream: impl Read, folder: &OwnedFd, copier: &mut Copier<'_>) -> R
 
 /// The folder and the name of a member, folders on the way made where they are missing. No link is
 /// followed and no `..` taken.
-fn way(folder: &OwnedFd, path: &[u8]) -> Result<Option<(Folder, Vec<u8>)>, Failed> {
+fn way(folder: &OwnedFd, path: &[u8]) -> Result<Option<(TargetDir, Vec<u8>)>, CopyError> {
     let parts: Vec<&[u8]> =
         path.split(|b| *b == b'/').filter(|part| !part.is_empty() && *part != b".").collect();
     if parts.contains(&&b".."[..]) || parts.iter().any(|part| part.contains(&0)) {
-        return Err(Failed::new(path, "it leads out of the folder")
+        return Err(CopyError::new(path, "it leads out of the folder")
             .hint("what was unpacked before it is there; look at the stream with `tar -t`"));
     }
     let Some((name, above)) = parts.split_last() else { return Ok(None) };
     let errno = |e: Errno| match e {
         Errno::NOTDIR | Errno::LOOP => {
-            Failed::new(path, "something that is no folder stands in its way")
+            CopyError::new(path, "something that is no folder stands in its way")
                 .hint("a link is not followed; take it away, or give another folder")
         }
-        e => Failed::at_target(path, e),
+        e => CopyError::at_target(path, e),
     };
     let mut at = rustix::io::fcntl_dupfd_cloexec(folder, 0).map_err(errno)?;
     for part in above {
@@ -404,5 +411,5 @@ fn way(folder: &OwnedFd, path: &[u8]) -> Result<Option<(Folder, Vec<u8>)>, Faile
             Err(e) => return Err(errno(e)),
         };
     }
-    Ok(Some((Folder::new(at).map_err(errno)?, name.to_vec())))
+    Ok(Some((TargetDir::new(at).map_err(errno)?, name.to_vec())))
 }

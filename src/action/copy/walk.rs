@@ -12,11 +12,11 @@ use rustix::fs::{Dir, FileType, Mode, OFlags, fgetxattr, flistxattr, mkdirat, op
 use rustix::io::Errno;
 
 use super::copy_data::Content;
-use super::error::{Failed, text};
-use super::rootfs::{FileId, Node, Place, Spot, pseudo};
-use super::workers::{self, Batch, Filling, Report, Task, Told};
-use super::write::{self, Folder, Lost, Traits, Written};
-use crate::analysis::copy_rules::Put;
+use super::error::{CopyError, text};
+use super::rootfs::{FileId, Node, ResolvedPath, Rootfs, pseudo};
+use super::workers::{self, Batch, DirProgress, FileTask, PendingDir, WorkerReport};
+use super::write::{self, DroppedAttribute, Metadata, TargetDir, WriteOutcome};
+use crate::analysis::copy_rules::Placement;
 
 /// How deep folders may be nested: a path of more names than that is longer than any path may be
 /// (PATH_MAX, 4096 with its slashes).
@@ -26,7 +26,7 @@ const MAX_LINKED: usize = 1 << 14;
 
 /// What was asked for.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Options {
+pub struct CopyOptions {
     /// Owners, all permission bits and extended attributes are kept.
     pub archive: bool,
     /// What links lead to is copied in their place.
@@ -43,7 +43,7 @@ pub struct Options {
 
 /// What is told on the way.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum News {
+pub enum CopyEvent {
     /// So many bytes more.
     Bytes(u64),
     /// One file, link or folder more.
@@ -58,11 +58,11 @@ pub enum News {
 #[derive(Clone, Copy, Debug)]
 pub struct Sides<'a> {
     /// From here.
-    pub from: &'a Place,
+    pub from: &'a Rootfs,
     /// To there.
-    pub to: &'a Place,
+    pub to: &'a Rootfs,
     /// How.
-    pub options: Options,
+    pub options: CopyOptions,
 }
 
 impl Sides<'_> {
@@ -71,34 +71,34 @@ impl Sides<'_> {
         &self,
         path: &[u8],
         node: &Node,
-        folder: &Folder,
+        folder: &TargetDir,
         name: &[u8],
-        tell: &mut dyn FnMut(Report),
-    ) -> Result<(), Failed> {
-        let opened = node.open_to_read().map_err(|errno| Failed::at(path, errno))?;
+        tell: &mut dyn FnMut(WorkerReport),
+    ) -> Result<(), CopyError> {
+        let opened = node.open_to_read().map_err(|errno| CopyError::at(path, errno))?;
         let opened = File::from(opened);
         let (traits, mut lost) = self.traits(node, Some(&opened));
         let content = &mut Content::File(&opened);
-        let more = &mut |bytes| tell(Report::Bytes(bytes));
+        let more = &mut |bytes| tell(WorkerReport::Bytes(bytes));
         let (written, others) =
             write::file(folder, name, content, &traits, self.options.no_clobber, more)
-                .map_err(|errno| Failed::at_target(path, errno))?;
+                .map_err(|errno| CopyError::at_target(path, errno))?;
         lost.extend(others);
-        tell(Report::Written(name.to_owned(), written, lost));
+        tell(WorkerReport::Written(name.to_owned(), written, lost));
         Ok(())
     }
 
     /// What the copy of a file is to be, and what of it cannot be said in the other place.
-    fn traits(&self, node: &Node, opened: Option<&File>) -> (Traits, Vec<Lost>) {
+    fn traits(&self, node: &Node, opened: Option<&File>) -> (Metadata, Vec<DroppedAttribute>) {
         let stat = &node.stat;
         let mut lost = Vec::new();
         let owner = match self.options {
-            Options { chown: Some(owner), .. } => Some(owner),
-            Options { archive: true, .. } => {
+            CopyOptions { chown: Some(owner), .. } => Some(owner),
+            CopyOptions { archive: true, .. } => {
                 let own = self.from.inner(stat.stx_uid, stat.stx_gid);
                 let there = own.and_then(|(uid, gid)| self.to.outer(uid, gid));
                 if there.is_none() {
-                    lost.push(Lost::Owner);
+                    lost.push(DroppedAttribute::Owner);
                 }
                 there.or(self.to.init_user())
             }
@@ -106,7 +106,7 @@ impl Sides<'_> {
         };
         let bits = if self.options.archive { 0o7777 } else { 0o777 };
         let xattrs = opened.filter(|_| self.options.archive).map(xattrs).unwrap_or_default();
-        let traits = Traits {
+        let traits = Metadata {
             mode: u32::from(stat.stx_mode) & bits,
             owner,
             modified: Some((stat.stx_mtime.tv_sec, stat.stx_mtime.tv_nsec)),
@@ -119,7 +119,7 @@ impl Sides<'_> {
 
 /// A file of several names that was copied: where its first name is now, and how many are to come.
 struct Linked {
-    folder: Arc<Folder>,
+    folder: Arc<TargetDir>,
     name: Vec<u8>,
     left: u32,
 }
@@ -129,25 +129,25 @@ pub struct Copier<'a> {
     /// From where, to where and how.
     pub sides: Sides<'a>,
     /// Who hears of it.
-    pub tell: &'a mut dyn FnMut(News),
+    pub tell: &'a mut dyn FnMut(CopyEvent),
     links: HashMap<FileId, Linked>,
     warned: BTreeSet<String>,
 }
 
 impl<'a> Copier<'a> {
     /// One that has copied nothing yet.
-    pub fn new(sides: Sides<'a>, tell: &'a mut dyn FnMut(News)) -> Self {
+    pub fn new(sides: Sides<'a>, tell: &'a mut dyn FnMut(CopyEvent)) -> Self {
         Self { sides, tell, links: HashMap::new(), warned: BTreeSet::new() }
     }
 
-    pub(super) fn warn(&mut self, kind: &str, what: impl Into<String>) -> Result<(), Failed> {
+    pub(super) fn warn(&mut self, kind: &str, what: impl Into<String>) -> Result<(), CopyError> {
         let what = what.into();
         if self.sides.options.strict {
-            return Err(Failed::new(what.as_bytes(), "with --strict that is an error")
+            return Err(CopyError::new(what.as_bytes(), "with --strict that is an error")
                 .hint("without it that is a warning, and the rest is copied"));
         }
         if self.warned.insert(kind.to_owned()) {
-            (self.tell)(News::Warning(what));
+            (self.tell)(CopyEvent::Warning(what));
         }
         Ok(())
     }
@@ -160,24 +160,24 @@ impl<'a> Copier<'a> {
         &mut self,
         path: &[u8],
         node: Node,
-        put: Put,
-        target: &Spot,
+        put: Placement,
+        target: &ResolvedPath,
         own_name: &[u8],
-    ) -> Result<(), Failed> {
-        let at = |errno| Failed::at(path, errno);
-        let into = target.found.as_ref().filter(|_| put != Put::There);
+    ) -> Result<(), CopyError> {
+        let at = |errno| CopyError::at(path, errno);
+        let into = target.found.as_ref().filter(|_| put != Placement::There);
         let folder = into.map_or(&target.folder, |found| &found.fd);
-        let name = if put == Put::There { &target.name } else { own_name };
+        let name = if put == Placement::There { &target.name } else { own_name };
         let is_folder = node.kind() == FileType::Directory;
         // What is made in it would be found in it, and so on.
         if is_folder && is_within(folder, node.id()).map_err(at)? {
-            return Err(Failed::new(path, "it would be copied into itself")
+            return Err(CopyError::new(path, "it would be copied into itself")
                 .hint("give a target that is outside of it"));
         }
         write::sweep(folder);
-        let folder = Folder::same(folder).map_err(at)?;
+        let folder = TargetDir::same(folder).map_err(at)?;
         if is_folder {
-            return self.tree(path, node, folder, (put != Put::Merged).then_some(name));
+            return self.tree(path, node, folder, (put != Placement::Merged).then_some(name));
         }
         self.leaf(path, node, Arc::new(folder), name)
     }
@@ -187,9 +187,9 @@ impl<'a> Copier<'a> {
         &mut self,
         path: &[u8],
         node: Node,
-        folder: Arc<Folder>,
+        folder: Arc<TargetDir>,
         name: &[u8],
-    ) -> Result<(), Failed> {
+    ) -> Result<(), CopyError> {
         match node.kind() {
             FileType::RegularFile => {
                 let sides = self.sides;
@@ -205,7 +205,7 @@ impl<'a> Copier<'a> {
             kind => {
                 let what = special(kind);
                 let hint = "`cinspect exec` with cat(1) reads what can be read of it";
-                Err(Failed::new(path, format!("it is {what}")).hint(hint))
+                Err(CopyError::new(path, format!("it is {what}")).hint(hint))
             }
         }
     }
@@ -214,14 +214,14 @@ impl<'a> Copier<'a> {
         &mut self,
         path: &[u8],
         node: &Node,
-        folder: &Folder,
+        folder: &TargetDir,
         name: &[u8],
-    ) -> Result<(), Failed> {
-        let target = node.link().map_err(|errno| Failed::at(path, errno))?;
+    ) -> Result<(), CopyError> {
+        let target = node.link().map_err(|errno| CopyError::at(path, errno))?;
         let (traits, mut lost) = self.sides.traits(node, None);
         let (written, more) =
             write::link(folder, name, &target, &traits, self.sides.options.no_clobber)
-                .map_err(|errno| Failed::at_target(path, errno))?;
+                .map_err(|errno| CopyError::at_target(path, errno))?;
         lost.extend(more);
         self.told(&lost, written, name)
     }
@@ -231,9 +231,9 @@ impl<'a> Copier<'a> {
         &mut self,
         path: &[u8],
         node: Node,
-        into: Folder,
+        into: TargetDir,
         name: Option<&[u8]>,
-    ) -> Result<(), Failed> {
+    ) -> Result<(), CopyError> {
         let (batches, taken) = sync_channel(workers::WAITING);
         let (reports, heard) = channel();
         let (taken, stop) = (Mutex::new(taken), AtomicBool::new(false));
@@ -265,28 +265,30 @@ impl<'a> Copier<'a> {
         })
     }
 
-    fn hear_all(&mut self, reports: Vec<Report>) -> Result<(), Failed> {
+    fn hear_all(&mut self, reports: Vec<WorkerReport>) -> Result<(), CopyError> {
         reports.into_iter().try_for_each(|report| self.hear(report))
     }
 
     /// What a thread says.
-    fn hear(&mut self, report: Report) -> Result<(), Failed> {
+    fn hear(&mut self, report: WorkerReport) -> Result<(), CopyError> {
         match report {
-            Report::Bytes(bytes) => (self.tell)(News::Bytes(bytes)),
-            Report::Written(name, written, lost) => return self.told(&lost, written, &name),
-            Report::Folder(name, lost) => return self.told(&lost, Written::Renamed, &name),
-            Report::Failed(failed) => return Err(failed),
+            WorkerReport::Bytes(bytes) => (self.tell)(CopyEvent::Bytes(bytes)),
+            WorkerReport::Written(name, written, lost) => return self.told(&lost, written, &name),
+            WorkerReport::Folder(name, lost) => {
+                return self.told(&lost, WriteOutcome::Renamed, &name);
+            }
+            WorkerReport::Failed(failed) => return Err(failed),
         }
         Ok(())
     }
 
     pub(super) fn told(
         &mut self,
-        lost: &[Lost],
-        written: Written,
+        lost: &[DroppedAttribute],
+        written: WriteOutcome,
         name: &[u8],
-    ) -> Result<(), Failed> {
-        (self.tell)(News::One);
+    ) -> Result<(), CopyError> {
+        (self.tell)(CopyEvent::One);
         for one in lost {
             let what = one.name();
             let first = format!("{what} could not be kept, at first of `{}`", text(name));
@@ -294,17 +296,17 @@ impl<'a> Copier<'a> {
         }
         let name = text(name);
         match written {
-            Written::InPlace => self.warn(
+            WriteOutcome::InPlace => self.warn(
                 "in place",
                 format!("`{name}` is mounted by itself: written in place, not renamed over"),
             ),
-            Written::Kept => self.warn("kept", format!("`{name}` is there already: kept")),
-            Written::Renamed => Ok(()),
+            WriteOutcome::Kept => self.warn("kept", format!("`{name}` is there already: kept")),
+            WriteOutcome::Renamed => Ok(()),
         }
     }
 
     /// A mount of the kernel's own files is read only when it is asked for by its path.
-    pub(super) fn is_pseudo(&mut self, node: &Node, path: &[u8]) -> Result<bool, Failed> {
+    pub(super) fn is_pseudo(&mut self, node: &Node, path: &[u8]) -> Result<bool, CopyError> {
         let Some(name) = pseudo(&node.fd) else { return Ok(false) };
         self.warn(name, format!("`{}` is {name}: left out", text(path)))?;
         Ok(true)
@@ -312,12 +314,12 @@ impl<'a> Copier<'a> {
 }
 
 /// A folder that is being read, and where what is in it goes.
-struct Level {
+struct DirLevel {
     id: FileId,
     mount: Option<u64>,
     entries: Dir,
     path: Vec<u8>,
-    into: Arc<Filling>,
+    into: Arc<PendingDir>,
 }
 
 /// A walk through a folder. What is deep is no deeper for us: the folders are a list.
@@ -325,9 +327,9 @@ struct Walk<'w, 'c> {
     copier: &'w mut Copier<'c>,
     batch: Batch,
     batches: SyncSender<Batch>,
-    heard: &'w Receiver<Vec<Report>>,
-    reports: Sender<Vec<Report>>,
-    levels: Vec<Level>,
+    heard: &'w Receiver<Vec<WorkerReport>>,
+    reports: Sender<Vec<WorkerReport>>,
+    levels: Vec<DirLevel>,
 }
 
 impl Walk<'_, '_> {
@@ -335,12 +337,12 @@ impl Walk<'_, '_> {
         &mut self,
         path: &[u8],
         node: Node,
-        into: Folder,
+        into: TargetDir,
         name: Option<&[u8]>,
-    ) -> Result<(), Failed> {
+    ) -> Result<(), CopyError> {
         let path = path.strip_suffix(b"/").unwrap_or(path).to_owned();
         let (folder, reports) = (Arc::new(into), self.reports.clone());
-        let filling = Filling { folder, told: None, reports };
+        let filling = PendingDir { folder, told: None, reports };
         match name {
             Some(name) => self.enter(path, &node, &filling, name),
             None => {
@@ -350,12 +352,12 @@ impl Walk<'_, '_> {
         }
     }
 
-    fn go(&mut self) -> Result<(), Failed> {
+    fn go(&mut self) -> Result<(), CopyError> {
         while let Some(level) = self.levels.last_mut() {
             while let Ok(report) = self.heard.try_recv() {
                 self.copier.hear_all(report)?;
             }
-            let failed = |errno| Failed::at(&level.path, errno);
+            let failed = |errno| CopyError::at(&level.path, errno);
             let name = match level.entries.next() {
                 None => {
                     self.levels.pop();
@@ -371,7 +373,7 @@ impl Walk<'_, '_> {
                 Ok(node) => node,
                 // It was there a moment ago.
                 Err(Errno::NOENT) => continue,
-                Err(errno) => return Err(Failed::at(&path, errno)),
+                Err(errno) => return Err(CopyError::at(&path, errno)),
             };
             let (into, mount) = (level.into.clone(), level.mount);
             if node.mount() != mount && self.copier.is_pseudo(&node, &path)? {
@@ -388,9 +390,9 @@ impl Walk<'_, '_> {
         &mut self,
         path: Vec<u8>,
         node: Node,
-        into: Arc<Filling>,
+        into: Arc<PendingDir>,
         name: Vec<u8>,
-    ) -> Result<(), Failed> {
+    ) -> Result<(), CopyError> {
         let copier = &mut *self.copier;
         match node.kind() {
             FileType::Directory => self.enter(path, &node, &into, &name),
@@ -398,12 +400,12 @@ impl Walk<'_, '_> {
                 self.linked(&path, node, &into, &name)
             }
             FileType::RegularFile => {
-                let batch = self.batch.add(Task { path, node, into, name });
+                let batch = self.batch.add(FileTask { path, node, into, name });
                 self.send(batch)
             }
             FileType::Symlink if copier.sides.options.follow => {
                 let found = copier.sides.from.find(&path, true);
-                match found.map_err(|errno| Failed::at(&path, errno))?.found {
+                match found.map_err(|errno| CopyError::at(&path, errno))?.found {
                     Some(node) if node.kind() != FileType::Symlink => {
                         self.one(path, node, into, name)
                     }
@@ -426,9 +428,9 @@ impl Walk<'_, '_> {
         &mut self,
         path: &[u8],
         node: Node,
-        into: &Filling,
+        into: &PendingDir,
         name: &[u8],
-    ) -> Result<(), Failed> {
+    ) -> Result<(), CopyError> {
         let (id, names) = (node.id(), node.stat.stx_nlink);
         let copier = &mut *self.copier;
         if let Some(first) = copier.links.get_mut(&id) {
@@ -440,7 +442,7 @@ impl Walk<'_, '_> {
                 copier.links.remove(&id);
             }
             if made {
-                (copier.tell)(News::One);
+                (copier.tell)(CopyEvent::One);
                 return Ok(());
             }
         }
@@ -455,7 +457,7 @@ impl Walk<'_, '_> {
     }
 
     /// Gives files to a thread; while all are busy, what they say is heard.
-    fn send(&mut self, batch: Option<Batch>) -> Result<(), Failed> {
+    fn send(&mut self, batch: Option<Batch>) -> Result<(), CopyError> {
         let Some(mut batch) = batch else { return Ok(()) };
         loop {
             match self.batches.try_send(batch) {
@@ -473,52 +475,55 @@ impl Walk<'_, '_> {
         &mut self,
         path: Vec<u8>,
         node: &Node,
-        into: &Filling,
+        into: &PendingDir,
         name: &[u8],
-    ) -> Result<(), Failed> {
+    ) -> Result<(), CopyError> {
         let folder = &into.folder.fd;
         let made = match mkdirat(folder, name, Mode::from_raw_mode(0o700)) {
             Ok(()) => true,
             Err(Errno::EXIST) => false,
-            Err(errno) => return Err(Failed::at_target(&path, errno)),
+            Err(errno) => return Err(CopyError::at_target(&path, errno)),
         };
         // A link that stands there is not followed: what it leads to may be anywhere.
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let own = openat(folder, name, flags, Mode::empty()).map_err(|errno| match errno {
             Errno::NOTDIR | Errno::LOOP => {
-                Failed::new(&path, "something that is no folder stands there")
+                CopyError::new(&path, "something that is no folder stands there")
                     .hint("take it away at the target first, or give another target")
             }
-            errno => Failed::at_target(&path, errno),
+            errno => CopyError::at_target(&path, errno),
         })?;
         if !made {
             write::sweep(&own);
         }
-        let folder = Folder::new(own).map_err(|errno| Failed::at_target(&path, errno))?;
-        let mut told = Told { name: name.to_owned(), traits: None, lost: Vec::new() };
+        let folder = TargetDir::new(own).map_err(|errno| CopyError::at_target(&path, errno))?;
+        let mut told = DirProgress { name: name.to_owned(), traits: None, lost: Vec::new() };
         if made {
             let opened = node.open_to_read().ok().map(File::from);
             let (traits, lost) = self.copier.sides.traits(node, opened.as_ref());
-            told = Told { traits: Some(traits), lost, ..told };
+            told = DirProgress { traits: Some(traits), lost, ..told };
         }
         let (folder, reports) = (Arc::new(folder), self.reports.clone());
-        self.push(path, node, Filling { folder, told: Some(told), reports })
+        self.push(path, node, PendingDir { folder, told: Some(told), reports })
     }
 
-    fn push(&mut self, path: Vec<u8>, node: &Node, into: Filling) -> Result<(), Failed> {
+    fn push(&mut self, path: Vec<u8>, node: &Node, into: PendingDir) -> Result<(), CopyError> {
         let id = node.id();
         if self.levels.iter().any(|level| level.id == id) {
             let what = format!("`{}` leads back to where it is: left out", text(&path));
             return self.copier.warn("loop", what);
         }
         if self.levels.len() >= MAX_DEPTH {
-            return Err(Failed::new(&path[..path.len().min(80)], "folders are nested without end")
-                .hint("no path is as long as that; give a folder that is not above it"));
+            return Err(CopyError::new(
+                &path[..path.len().min(80)],
+                "folders are nested without end",
+            )
+            .hint("no path is as long as that; give a folder that is not above it"));
         }
         let opened = node.open_to_read().and_then(Dir::new);
-        let entries = opened.map_err(|errno| Failed::at(&path, errno))?;
+        let entries = opened.map_err(|errno| CopyError::at(&path, errno))?;
         let into = Arc::new(into);
-        self.levels.push(Level { id, mount: node.mount(), entries, path, into });
+        self.levels.push(DirLevel { id, mount: node.mount(), entries, path, into });
         Ok(())
     }
 }

@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex};
 
 use rustix::fd::AsFd;
 
-use super::error::Failed;
+use super::error::CopyError;
 use super::rootfs::Node;
 use super::walk::Sides;
-use super::write::{self, Folder, Lost, Traits, Written};
+use super::write::{self, DroppedAttribute, Metadata, TargetDir, WriteOutcome};
 
 /// How many batches may wait for a thread; each file in them is held open.
 pub const WAITING: usize = 4;
@@ -25,13 +25,13 @@ pub fn threads() -> usize {
 }
 
 /// One file that is to be copied.
-pub struct Task {
+pub struct FileTask {
     /// Where it is, as it is told.
     pub path: Vec<u8>,
     /// It.
     pub node: Node,
     /// Where to.
-    pub into: Arc<Filling>,
+    pub into: Arc<PendingDir>,
     /// And under which name.
     pub name: Vec<u8>,
 }
@@ -39,13 +39,13 @@ pub struct Task {
 /// Files for one thread.
 #[derive(Default)]
 pub struct Batch {
-    tasks: Vec<Task>,
+    tasks: Vec<FileTask>,
     bytes: u64,
 }
 
 impl Batch {
     /// One more; gives all of them when that is enough.
-    pub fn add(&mut self, task: Task) -> Option<Self> {
+    pub fn add(&mut self, task: FileTask) -> Option<Self> {
         self.bytes += task.node.stat.stx_size;
         self.tasks.push(task);
         (self.tasks.len() >= BATCH || self.bytes >= BATCH_BYTES).then(|| std::mem::take(self))
@@ -58,45 +58,45 @@ impl Batch {
 }
 
 /// What is heard of them.
-pub enum Report {
+pub enum WorkerReport {
     /// So many bytes more.
     Bytes(u64),
     /// Something is there now under this name.
-    Written(Vec<u8>, Written, Vec<Lost>),
+    Written(Vec<u8>, WriteOutcome, Vec<DroppedAttribute>),
     /// This folder is as it is to be.
-    Folder(Vec<u8>, Vec<Lost>),
+    Folder(Vec<u8>, Vec<DroppedAttribute>),
     /// It ends here.
-    Failed(Failed),
+    Failed(CopyError),
 }
 
 /// A folder that is being filled. It gets its owner, bits and times when the last one who writes into
 /// it lets go of it.
-pub struct Filling {
+pub struct PendingDir {
     /// It.
-    pub folder: Arc<Folder>,
+    pub folder: Arc<TargetDir>,
     /// How it is told, unless it is where all of it goes.
-    pub told: Option<Told>,
+    pub told: Option<DirProgress>,
     /// Who hears of it.
-    pub reports: Sender<Vec<Report>>,
+    pub reports: Sender<Vec<WorkerReport>>,
 }
 
 /// A folder as it is told when it is full.
-pub struct Told {
+pub struct DirProgress {
     /// Its name.
     pub name: Vec<u8>,
     /// What it is to be; none for one that was there before.
-    pub traits: Option<Traits>,
+    pub traits: Option<Metadata>,
     /// What is lost already.
-    pub lost: Vec<Lost>,
+    pub lost: Vec<DroppedAttribute>,
 }
 
-impl Drop for Filling {
+impl Drop for PendingDir {
     fn drop(&mut self) {
-        let Some(Told { name, traits, mut lost }) = self.told.take() else { return };
+        let Some(DirProgress { name, traits, mut lost }) = self.told.take() else { return };
         if let Some(traits) = traits {
             lost.extend(write::dress(self.folder.fd.as_fd(), &traits));
         }
-        let _ = self.reports.send(vec![Report::Folder(name, lost)]);
+        let _ = self.reports.send(vec![WorkerReport::Folder(name, lost)]);
     }
 }
 
@@ -105,18 +105,18 @@ pub fn work(
     sides: Sides<'_>,
     batches: &Mutex<Receiver<Batch>>,
     stop: &AtomicBool,
-    reports: &Sender<Vec<Report>>,
+    reports: &Sender<Vec<WorkerReport>>,
 ) {
     loop {
         let next = batches.lock().map(|batches| batches.recv());
         let Ok(Ok(batch)) = next else { return };
         let (mut said, mut unsaid) = (Vec::new(), 0);
-        for Task { path, node, into, name } in batch.tasks {
+        for FileTask { path, node, into, name } in batch.tasks {
             if stop.load(Ordering::Relaxed) {
                 break;
             }
             let outcome = sides.file(&path, &node, &into.folder, &name, &mut |report| {
-                if let Report::Bytes(bytes) = report {
+                if let WorkerReport::Bytes(bytes) = report {
                     unsaid += bytes;
                 }
                 said.push(report);
@@ -127,7 +127,7 @@ pub fn work(
             });
             if let Err(failed) = outcome {
                 stop.store(true, Ordering::Relaxed);
-                said.push(Report::Failed(failed));
+                said.push(WorkerReport::Failed(failed));
             }
         }
         let _ = reports.send(said);

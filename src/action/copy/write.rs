@@ -16,13 +16,13 @@ use super::rootfs::Node;
 
 /// A folder that is written to.
 #[derive(Debug)]
-pub struct Folder {
+pub struct TargetDir {
     /// It.
     pub fd: OwnedFd,
     mount: Option<u64>,
 }
 
-impl Folder {
+impl TargetDir {
     /// Of what is open.
     ///
     /// # Errors
@@ -44,7 +44,7 @@ impl Folder {
 
 /// What becomes of a file beside its bytes.
 #[derive(Clone, Debug, Default)]
-pub struct Traits {
+pub struct Metadata {
     /// Permission bits.
     pub mode: u32,
     /// User and group as we number them; none to leave what the file is made with.
@@ -59,7 +59,7 @@ pub struct Traits {
 
 /// How it went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Written {
+pub enum WriteOutcome {
     /// Beside, and renamed over.
     Renamed,
     /// Into the file itself: something is mounted there, or it cannot be renamed over.
@@ -70,7 +70,7 @@ pub enum Written {
 
 /// What could not be kept, by kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Lost {
+pub enum DroppedAttribute {
     /// Owner and group.
     Owner,
     /// Permission bits.
@@ -81,7 +81,7 @@ pub enum Lost {
     Xattrs,
 }
 
-impl Lost {
+impl DroppedAttribute {
     /// As it is said.
     pub fn name(self) -> &'static str {
         match self {
@@ -146,13 +146,13 @@ fn claim(file: impl AsFd) {
 }
 
 /// A file that has no name yet, or one that nobody guesses; what is left of it goes with it.
-struct Draft<'a> {
+struct TempFile<'a> {
     folder: BorrowedFd<'a>,
     file: File,
     name: Option<Vec<u8>>,
 }
 
-impl<'a> Draft<'a> {
+impl<'a> TempFile<'a> {
     fn new(folder: BorrowedFd<'a>) -> Result<Self, Errno> {
         let mode = Mode::from_raw_mode(0o600);
         let nameless = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
@@ -183,11 +183,11 @@ impl<'a> Draft<'a> {
     }
 
     /// Puts it where it belongs.
-    fn settle(mut self, to: &[u8], keep: bool) -> Result<Written, Errno> {
+    fn settle(mut self, to: &[u8], keep: bool) -> Result<WriteOutcome, Errno> {
         if self.name.is_none() {
             match self.name_it(to) {
-                Ok(()) => return Ok(Written::Renamed),
-                Err(Errno::EXIST) if keep => return Ok(Written::Kept),
+                Ok(()) => return Ok(WriteOutcome::Renamed),
+                Err(Errno::EXIST) if keep => return Ok(WriteOutcome::Kept),
                 Err(Errno::EXIST) => {}
                 Err(errno) => return Err(errno),
             }
@@ -198,17 +198,17 @@ impl<'a> Draft<'a> {
         }
         let Some(name) = self.name.take() else { return Err(Errno::IO) };
         match rename(self.folder, &name, to, keep) {
-            Ok(()) => Ok(Written::Renamed),
+            Ok(()) => Ok(WriteOutcome::Renamed),
             Err(errno) => {
                 // Its name goes with it.
                 self.name = Some(name);
-                if keep && errno == Errno::EXIST { Ok(Written::Kept) } else { Err(errno) }
+                if keep && errno == Errno::EXIST { Ok(WriteOutcome::Kept) } else { Err(errno) }
             }
         }
     }
 }
 
-impl Drop for Draft<'_> {
+impl Drop for TempFile<'_> {
     fn drop(&mut self) {
         if let Some(name) = &self.name {
             let _ = unlinkat(self.folder, &**name, AtFlags::empty());
@@ -222,22 +222,22 @@ impl Drop for Draft<'_> {
 /// Those of the file system, the old file being as it was then, unless it is written in place; NOTSUP
 /// where something stands that is no file, link or folder.
 pub fn file(
-    folder: &Folder,
+    folder: &TargetDir,
     name: &[u8],
     content: &mut Content<'_>,
-    traits: &Traits,
+    traits: &Metadata,
     keep: bool,
     more: &mut dyn FnMut(u64),
-) -> Result<(Written, Vec<Lost>), Errno> {
+) -> Result<(WriteOutcome, Vec<DroppedAttribute>), Errno> {
     // What is mounted there is seen by its mount: renamed over from outside of the container's mount
     // namespace, the kernel would take the mount away and leave what it was mounted from as it is.
     if let Some(mounted) = mounted(folder, name)? {
         return match keep {
-            true => Ok((Written::Kept, Vec::new())),
+            true => Ok((WriteOutcome::Kept, Vec::new())),
             false => in_place(&mounted, content, traits.sync, more),
         };
     }
-    let draft = Draft::new(folder.fd.as_fd())?;
+    let draft = TempFile::new(folder.fd.as_fd())?;
     pour(content, &draft.file, more)?;
     let lost = dress(draft.file.as_fd(), traits);
     if traits.sync {
@@ -263,7 +263,7 @@ fn rename(folder: BorrowedFd<'_>, from: &[u8], to: &[u8], keep: bool) -> Result<
 
 /// What is mounted over a name; none where nothing is. A device, fifo or socket there is somebody's
 /// way to be reached: what takes its place ends it (`/dev/null` is one).
-fn mounted(folder: &Folder, name: &[u8]) -> Result<Option<Node>, Errno> {
+fn mounted(folder: &TargetDir, name: &[u8]) -> Result<Option<Node>, Errno> {
     let Ok(node) = Node::open(&folder.fd, name) else { return Ok(None) };
     match node.kind() {
         FileType::RegularFile | FileType::Symlink | FileType::Directory => {}
@@ -278,7 +278,7 @@ fn in_place(
     content: &mut Content<'_>,
     sync: bool,
     more: &mut dyn FnMut(u64),
-) -> Result<(Written, Vec<Lost>), Errno> {
+) -> Result<(WriteOutcome, Vec<DroppedAttribute>), Errno> {
     if !node.kind().is_file() {
         return Err(Errno::ISDIR);
     }
@@ -297,33 +297,33 @@ fn in_place(
     if sync {
         rustix::fs::fsync(&file)?;
     }
-    Ok((Written::InPlace, Vec::new()))
+    Ok((WriteOutcome::InPlace, Vec::new()))
 }
 
 /// Owner first: changing it takes setuid bits and capabilities away.
-pub fn dress(file: BorrowedFd<'_>, traits: &Traits) -> Vec<Lost> {
+pub fn dress(file: BorrowedFd<'_>, traits: &Metadata) -> Vec<DroppedAttribute> {
     let mut lost = Vec::new();
     if let Some((uid, gid)) = traits.owner {
         let (uid, gid) = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
         if fchown(file, Some(uid), Some(gid)).is_err() && !is_owner(file, uid, gid) {
-            lost.push(Lost::Owner);
+            lost.push(DroppedAttribute::Owner);
         }
     }
     // A setuid bit is for the owner that was meant.
     let mode = if lost.is_empty() { traits.mode } else { traits.mode & 0o777 };
     if fchmod(file, Mode::from_raw_mode(mode)).is_err() {
-        lost.push(Lost::Mode);
+        lost.push(DroppedAttribute::Mode);
     }
     for (name, value) in &traits.xattrs {
         if fsetxattr(file, &**name, value, XattrFlags::empty()).is_err() {
-            lost.push(Lost::Xattrs);
+            lost.push(DroppedAttribute::Xattrs);
             break;
         }
     }
     if let Some(times) = traits.modified.map(stamps)
         && futimens(file, &times).is_err()
     {
-        lost.push(Lost::Times);
+        lost.push(DroppedAttribute::Times);
     }
     lost
 }
@@ -348,12 +348,12 @@ pub fn set_time(folder: BorrowedFd<'_>, name: &[u8], time: (i64, u32)) {
 /// # Errors
 /// Those of the file system.
 pub fn link(
-    folder: &Folder,
+    folder: &TargetDir,
     name: &[u8],
     target: &[u8],
-    traits: &Traits,
+    traits: &Metadata,
     keep: bool,
-) -> Result<(Written, Vec<Lost>), Errno> {
+) -> Result<(WriteOutcome, Vec<DroppedAttribute>), Errno> {
     if mounted(folder, name)?.is_some() {
         return Err(Errno::BUSY);
     }
@@ -364,17 +364,17 @@ pub fn link(
     if let Some((uid, gid)) = traits.owner {
         let (uid, gid) = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
         if chownat(folder, &*beside, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW).is_err() {
-            lost.push(Lost::Owner);
+            lost.push(DroppedAttribute::Owner);
         }
     }
     if let Some(time) = traits.modified {
         set_time(folder, &beside, time);
     }
     match rename(folder, &beside, name, keep) {
-        Ok(()) => Ok((Written::Renamed, lost)),
+        Ok(()) => Ok((WriteOutcome::Renamed, lost)),
         Err(errno) => {
             let _ = unlinkat(folder, &*beside, AtFlags::empty());
-            if keep && errno == Errno::EXIST { Ok((Written::Kept, lost)) } else { Err(errno) }
+            if keep && errno == Errno::EXIST { Ok((WriteOutcome::Kept, lost)) } else { Err(errno) }
         }
     }
 }
@@ -385,7 +385,7 @@ pub fn link(
 /// Those of the file system: EXDEV where it is another one.
 pub fn another_name(
     (from, old): (&OwnedFd, &[u8]),
-    to: &Folder,
+    to: &TargetDir,
     name: &[u8],
     keep: bool,
 ) -> Result<(), Errno> {

@@ -20,17 +20,17 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags, openat};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
-use super::send::Held;
-use crate::analysis::exec_plan::EntryPlan;
-use crate::error::{Error, Exit};
+use super::send::HeldProcess;
+use crate::analysis::exec_plan::ExecPlan;
+use crate::error::{Error, ExitStatus};
 use crate::model::pid::{ContainerPid, HostPid};
-use crate::proc::{EntryFacts, Host};
-use crate::sys::pidfd::{self, Task};
+use crate::proc::{ExecFacts, Host};
+use crate::sys::pidfd::{self, SignalScope};
 use crate::sys::process;
-use crate::sys::self_exe::{self, Seal};
-use protocol::{Step, Told};
-use relay::{Pump, Relay, Signals, may_have};
-use terminal::Raw;
+use crate::sys::self_exe::{self, SelfExe};
+use protocol::{HelperMessage, HelperStep};
+use relay::{Pump, Relay, SignalForwarder, may_have};
+use terminal::RawMode;
 
 /// How long it may take to get in. What lies inside may keep whoever looks at it waiting for ever.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -48,7 +48,7 @@ pub fn terminal_size() -> Option<(u16, u16)> {
 }
 
 /// What is said on the way.
-pub enum Say {
+pub enum ExecEvent {
     /// A step, for who wants to know.
     Step(String),
     /// Something is not as in the container.
@@ -57,7 +57,7 @@ pub enum Say {
 
 /// What became of the command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Entered {
+pub enum ExecOutcome {
     /// It ended: the status that stands for that.
     Ended(u8),
     /// It goes on without us.
@@ -70,23 +70,23 @@ pub enum Entered {
 /// What hinders it; the command has not run then.
 pub fn enter(
     host: &Host,
-    held: &Held,
-    facts: &EntryFacts,
-    plan: &EntryPlan,
+    held: &HeldProcess,
+    facts: &ExecFacts,
+    plan: &ExecPlan,
     cgroups: bool,
-    say: &mut dyn FnMut(Say),
-) -> Result<Entered, Error> {
+    say: &mut dyn FnMut(ExecEvent),
+) -> Result<ExecOutcome, Error> {
     let failed = |what: &str| {
         let what = what.to_owned();
-        move |error: std::io::Error| Error::new(Exit::CannotEnter, what).because(error)
+        move |error: std::io::Error| Error::new(ExitStatus::CannotEnter, what).cause(error)
     };
     // Before anything is started: what cannot be opened cannot be entered.
     let groups = if cgroups { open_cgroups(host, facts, plan, say)? } else { Vec::new() };
     let (program, seal) =
         self_exe::own_program().map_err(failed("cannot make a sealed copy of cinspect"))?;
-    say(Say::Step(match seal {
-        Seal::Mount => "the helper runs from a read-only mount of its own".into(),
-        Seal::Copy => "the helper runs from a sealed copy in memory".into(),
+    say(ExecEvent::Step(match seal {
+        SelfExe::Mount => "the helper runs from a read-only mount of its own".into(),
+        SelfExe::Copy => "the helper runs from a sealed copy in memory".into(),
     }));
     let terminals = plan.terminal.map(|_| terminal::of_the_host());
     let terminals = terminals.transpose().map_err(|error| {
@@ -109,12 +109,12 @@ pub fn enter(
     let pidfd = match facts.thread {
         // The others of a process whose main thread has left have what it no longer has.
         Some(tid) => Some(
-            pidfd::open(tid, Task::Thread)
+            pidfd::open(tid, SignalScope::Thread)
                 .map_err(|errno| failed("cannot hold a thread")(errno.into()))?,
         ),
         None => None,
     };
-    let mut fds: Vec<BorrowedFd<'_>> = streams.given.iter().map(Given::fd).collect();
+    let mut fds: Vec<BorrowedFd<'_>> = streams.given.iter().map(StreamSource::fd).collect();
     fds.extend([
         plan_file.as_fd(),
         theirs.as_fd(),
@@ -131,11 +131,12 @@ pub fn enter(
     }
     // Our terminal is made raw once there is something to type to.
     let interactive = plan.terminal.is_some() && terminal_size().is_some();
-    let signals = Signals::new().map_err(|errno| failed("cannot hear signals")(errno.into()))?;
+    let signals =
+        SignalForwarder::new().map_err(|errno| failed("cannot hear signals")(errno.into()))?;
     let name = CString::new(protocol::HELPER).unwrap_or_default();
     let pid = process::start(program.as_fd(), &[name], &fds)
         .map_err(|errno| failed("cannot start the helper")(errno.into()))?;
-    let mut helper = Helper { pid, ended: None };
+    let mut helper = HelperProcess { pid, ended: None };
     drop(fds);
     drop((theirs, report_in, release_out, plan_file, program));
     let Streams { given, mut pumps } = streams;
@@ -145,22 +146,22 @@ pub fn enter(
     // What it tells on its way.
     loop {
         if !ready(&socket, until) {
-            return Err(Error::new(Exit::CannotEnter, "cannot enter the container")
-                .because("its file system does not answer")
+            return Err(Error::new(ExitStatus::CannotEnter, "cannot enter the container")
+                .cause("its file system does not answer")
                 .hint(
                     "`--skip mnt` uses the host's tools in the container's network and processes",
                 ));
         }
         match protocol::hear(&socket) {
-            Ok(Some((Told::Terminal, fd))) => master = fd.or(master),
-            Ok(Some((Told::Ready(steps), _))) => {
+            Ok(Some((HelperMessage::Terminal, fd))) => master = fd.or(master),
+            Ok(Some((HelperMessage::Ready(steps), _))) => {
                 steps.into_iter().for_each(|step| tell(say, step));
                 break;
             }
-            Ok(Some((Told::Failed(steps, failure), _))) => {
+            Ok(Some((HelperMessage::Failed(steps, failure), _))) => {
                 steps.into_iter().for_each(|step| tell(say, step));
-                let mut error = Error::new(Exit::CannotEnter, failure.what);
-                error = failure.because.into_iter().fold(error, Error::because);
+                let mut error = Error::new(ExitStatus::CannotEnter, failure.what);
+                error = failure.because.into_iter().fold(error, Error::cause);
                 return Err(failure.hint.into_iter().fold(error, Error::hint));
             }
             Ok(None) | Err(_) => return Err(helper.died()),
@@ -168,10 +169,10 @@ pub fn enter(
     }
     drop(socket);
     let child = match first_report(&report, until) {
-        Some(Report::Child(child)) => child,
-        Some(Report::Failed(errno, _)) => {
-            return Err(Error::new(Exit::CannotEnter, "cannot make a process inside")
-                .because(errno)
+        Some(ChildReport::Child(child)) => child,
+        Some(ChildReport::Failed(errno, _)) => {
+            return Err(Error::new(ExitStatus::CannotEnter, "cannot make a process inside")
+                .cause(errno)
                 .hint("the container may be at its limit of processes"));
         }
         None => return Err(helper.died()),
@@ -179,10 +180,10 @@ pub fn enter(
     // Its word is checked: only the helper has children of the helper's.
     let own = host.status(child).map_err(|_| helper.died())?;
     if own.ppid != pid {
-        return Err(Error::new(Exit::CannotEnter, "cannot enter the container")
-            .because("what says to be the command's process is none of ours"));
+        return Err(Error::new(ExitStatus::CannotEnter, "cannot enter the container")
+            .cause("what says to be the command's process is none of ours"));
     }
-    let command = pidfd::open(child.get(), Task::Process)
+    let command = pidfd::open(child.get(), SignalScope::Process)
         .map_err(|errno| failed("cannot hold the command")(errno.into()))?;
     // One line for each path: on v1 it is that of most hierarchies.
     let mut joined: Vec<(String, Vec<String>)> = Vec::new();
@@ -199,12 +200,12 @@ pub fn enter(
         }
     }
     for (path, kinds) in joined {
-        say(Say::Step(format!("cgroup {path} ({})", kinds.join(", "))));
+        say(ExecEvent::Step(format!("cgroup {path} ({})", kinds.join(", "))));
     }
     let raw = match (&master, interactive) {
         (Some(master), true) => {
             let raw =
-                Raw::new(rustix::stdio::stdin()).map_err(failed("cannot use the terminal"))?;
+                RawMode::new(rustix::stdio::stdin()).map_err(failed("cannot use the terminal"))?;
             terminal::set_size(master, terminal_size().unwrap_or((24, 80)));
             Some(raw)
         }
@@ -220,14 +221,17 @@ pub fn enter(
     File::from(release).write_all(b"g").map_err(|_| helper.died())?;
     if plan.detach {
         return match first_report(&report, until) {
-            Some(Report::Failed(errno, there)) => Err(not_run(plan, errno, there)),
+            Some(ChildReport::Failed(errno, there)) => Err(not_run(plan, errno, there)),
             _ => {
                 helper.ended = Some(0);
-                Ok(Entered::Left(own.nspid.last().and_then(|pid| ContainerPid::new(*pid)), child))
+                Ok(ExecOutcome::Left(
+                    own.nspid.last().and_then(|pid| ContainerPid::new(*pid)),
+                    child,
+                ))
             }
         };
     }
-    let watched = pidfd::open(pid, Task::Process)
+    let watched = pidfd::open(pid, SignalScope::Process)
         .map_err(|errno| failed("cannot hold the helper")(errno.into()))?;
     Relay {
         command: &command,
@@ -240,25 +244,25 @@ pub fn enter(
     drop(raw);
     let status = helper.wait();
     match first_report(&report, Instant::now()) {
-        Some(Report::Failed(errno, there)) => Err(not_run(plan, errno, there)),
-        _ => Ok(Entered::Ended(status)),
+        Some(ChildReport::Failed(errno, there)) => Err(not_run(plan, errno, there)),
+        _ => Ok(ExecOutcome::Ended(status)),
     }
 }
 
-fn tell(say: &mut dyn FnMut(Say), step: Step) {
+fn tell(say: &mut dyn FnMut(ExecEvent), step: HelperStep) {
     say(match step {
-        Step::Done(text) => Say::Step(text),
-        Step::Lacks(text) => Say::Warn(text),
+        HelperStep::Done(text) => ExecEvent::Step(text),
+        HelperStep::Lacks(text) => ExecEvent::Warn(text),
     });
 }
 
 /// The helper, our child.
-struct Helper {
+struct HelperProcess {
     pid: i32,
     ended: Option<u8>,
 }
 
-impl Helper {
+impl HelperProcess {
     fn wait(&mut self) -> u8 {
         loop {
             let status = match waitpid(Pid::from_raw(self.pid), None) {
@@ -276,20 +280,20 @@ impl Helper {
 
     /// It has said nothing and is gone.
     fn died(&self) -> Error {
-        let error = Error::new(Exit::CannotEnter, "cannot enter the container");
+        let error = Error::new(ExitStatus::CannotEnter, "cannot enter the container");
         match waitpid(Pid::from_raw(self.pid), Some(WaitPidFlag::WNOHANG)) {
             Ok(WaitStatus::Signaled(_, nix::sys::signal::Signal::SIGSYS, _)) => error
-                .because("its seccomp filter does not let through what that takes")
+                .cause("its seccomp filter does not let through what that takes")
                 .hint("`--privileged` goes without the filter"),
             Ok(WaitStatus::Signaled(_, signal, _)) => {
-                error.because(format!("the helper was ended by {signal}"))
+                error.cause(format!("the helper was ended by {signal}"))
             }
-            _ => error.because("the helper has gone"),
+            _ => error.cause("the helper has gone"),
         }
     }
 }
 
-impl Drop for Helper {
+impl Drop for HelperProcess {
     fn drop(&mut self) {
         // Our own child, not waited for: its number is nobody else's. Where it hangs it is left.
         if self.ended.is_none() {
@@ -302,19 +306,19 @@ impl Drop for Helper {
 
 /// What the command's streams are.
 struct Streams {
-    given: [Given; 3],
+    given: [StreamSource; 3],
     pumps: Vec<Pump>,
 }
 
 /// A stream of the command.
-enum Given {
+enum StreamSource {
     /// One of ours.
     Ours(BorrowedFd<'static>),
     /// An end of a pipe, or the null device.
     Theirs(OwnedFd),
 }
 
-impl Given {
+impl StreamSource {
     fn fd(&self) -> BorrowedFd<'_> {
         match self {
             Self::Ours(fd) => *fd,
@@ -324,33 +328,34 @@ impl Given {
 }
 
 impl Streams {
-    fn new(plan: &EntryPlan) -> std::io::Result<Self> {
+    fn new(plan: &ExecPlan) -> std::io::Result<Self> {
         use rustix::stdio::{stderr, stdin, stdout};
-        let null = || -> std::io::Result<Given> {
+        let null = || -> std::io::Result<StreamSource> {
             let null = File::options().read(true).write(true).open("/dev/null")?;
-            Ok(Given::Theirs(null.into()))
+            Ok(StreamSource::Theirs(null.into()))
         };
         // With a terminal that is what they are.
         if plan.detach || plan.terminal.is_some() {
             return Ok(Self { given: [null()?, null()?, null()?], pumps: Vec::new() });
         }
         let mut pumps = Vec::new();
-        let mut stream = |ours: BorrowedFd<'static>, inward: bool| -> std::io::Result<Given> {
-            if inward && may_have(ours) {
-                return Ok(Given::Ours(ours));
-            }
-            let (out, into) = pipe()?;
-            let own = ours.try_clone_to_owned()?;
-            let (theirs, pump) = if inward {
-                nonblocking(&into)?;
-                let pump = Pump::new(own, into, true).giving_back(&out);
-                (out, pump)
-            } else {
-                (into, Pump::new(out, own, false))
+        let mut stream =
+            |ours: BorrowedFd<'static>, inward: bool| -> std::io::Result<StreamSource> {
+                if inward && may_have(ours) {
+                    return Ok(StreamSource::Ours(ours));
+                }
+                let (out, into) = pipe()?;
+                let own = ours.try_clone_to_owned()?;
+                let (theirs, pump) = if inward {
+                    nonblocking(&into)?;
+                    let pump = Pump::new(own, into, true).giving_back(&out);
+                    (out, pump)
+                } else {
+                    (into, Pump::new(out, own, false))
+                };
+                pumps.push(pump);
+                Ok(StreamSource::Theirs(theirs))
             };
-            pumps.push(pump);
-            Ok(Given::Theirs(theirs))
-        };
         let given = [stream(stdin(), true)?, stream(stdout(), false)?, stream(stderr(), false)?];
         Ok(Self { given, pumps })
     }
@@ -379,7 +384,7 @@ fn pipe() -> std::io::Result<(OwnedFd, OwnedFd)> {
 }
 
 /// What the command's process, or the helper, reports.
-enum Report {
+enum ChildReport {
     Child(HostPid),
     Failed(Errno, bool),
 }
@@ -400,7 +405,7 @@ fn ready(fd: &OwnedFd, until: Instant) -> bool {
 }
 
 /// The next report; none at the end of them.
-fn first_report(report: &OwnedFd, until: Instant) -> Option<Report> {
+fn first_report(report: &OwnedFd, until: Instant) -> Option<ChildReport> {
     if !ready(report, until) {
         return None;
     }
@@ -409,22 +414,22 @@ fn first_report(report: &OwnedFd, until: Instant) -> Option<Report> {
     file.read_exact(&mut head).ok()?;
     let number = i32::from_ne_bytes([head[1], head[2], head[3], head[4]]);
     match head[0] {
-        b'P' => Some(Report::Child(HostPid::new(number)?)),
+        b'P' => Some(ChildReport::Child(HostPid::new(number)?)),
         b'E' => {
             let mut there = [0];
             file.read_exact(&mut there).ok()?;
-            Some(Report::Failed(Errno::from_raw(number), there[0] == 1))
+            Some(ChildReport::Failed(Errno::from_raw(number), there[0] == 1))
         }
         _ => None,
     }
 }
 
 /// Why the command did not run, and what was looked up where.
-fn not_run(plan: &EntryPlan, errno: Errno, there: bool) -> Error {
+fn not_run(plan: &ExecPlan, errno: Errno, there: bool) -> Error {
     let text = String::from_utf8_lossy;
     let Some(name) = plan.command.first() else {
-        return Error::new(Exit::NotFound, "there is no shell inside")
-            .because("neither the user's nor /bin/sh can be run")
+        return Error::new(ExitStatus::NotFound, "there is no shell inside")
+            .cause("neither the user's nor /bin/sh can be run")
             .hint("name a command, or use the host's tools in its network and processes: `cinspect exec --skip mnt CTR -- sh`");
     };
     let what = format!("cannot run `{}`", text(name));
@@ -436,40 +441,40 @@ fn not_run(plan: &EntryPlan, errno: Errno, there: bool) -> Error {
         "in the PATH inside"
     };
     match errno {
-        Errno::ENOENT if !there => Error::new(Exit::NotFound, what)
-            .because(format!("it was not found {place}"))
+        Errno::ENOENT if !there => Error::new(ExitStatus::NotFound, what)
+            .cause(format!("it was not found {place}"))
             .hint(if plan.inside {
                 "`--skip mnt` runs the host's own, in the container's network and processes"
             } else {
                 "the host's own tools are used without the container's mounts"
             }),
         Errno::ENOTDIR if !there => {
-            Error::new(Exit::NotFound, what).because(format!("it was not found {place}"))
+            Error::new(ExitStatus::NotFound, what).cause(format!("it was not found {place}"))
         }
-        Errno::ENOENT => Error::new(Exit::CannotRun, what)
-            .because("it is there, but the interpreter or loader that it names is not"),
-        Errno::ENOEXEC => Error::new(Exit::CannotRun, what).because(
+        Errno::ENOENT => Error::new(ExitStatus::CannotRun, what)
+            .cause("it is there, but the interpreter or loader that it names is not"),
+        Errno::ENOEXEC => Error::new(ExitStatus::CannotRun, what).cause(
             "it is no program for this machine: another architecture, or a script without `#!`",
         ),
-        Errno::EACCES => Error::new(Exit::CannotRun, what).because(
+        Errno::EACCES => Error::new(ExitStatus::CannotRun, what).cause(
             "its permissions do not allow it, it is no file, or its file system is mounted noexec",
         ),
-        errno => Error::new(Exit::CannotRun, what).because(errno),
+        errno => Error::new(ExitStatus::CannotRun, what).cause(errno),
     }
 }
 
 fn lacks(
-    plan: &EntryPlan,
-    say: &mut dyn FnMut(Say),
+    plan: &ExecPlan,
+    say: &mut dyn FnMut(ExecEvent),
     what: &str,
     why: impl ToString,
 ) -> Result<(), Error> {
     if plan.strict {
-        return Err(Error::new(Exit::CannotEnter, format!("{what} cannot be carried over"))
-            .because(why)
+        return Err(Error::new(ExitStatus::CannotEnter, format!("{what} cannot be carried over"))
+            .cause(why)
             .hint("without `--strict` it is a warning"));
     }
-    say(Say::Warn(format!("{what} not carried over: {}", why.to_string())));
+    say(ExecEvent::Warn(format!("{what} not carried over: {}", why.to_string())));
     Ok(())
 }
 
@@ -477,9 +482,9 @@ fn lacks(
 /// are not.
 fn open_cgroups(
     host: &Host,
-    facts: &EntryFacts,
-    plan: &EntryPlan,
-    say: &mut dyn FnMut(Say),
+    facts: &ExecFacts,
+    plan: &ExecPlan,
+    say: &mut dyn FnMut(ExecEvent),
 ) -> Result<Vec<(String, File)>, Error> {
     let mut files = Vec::new();
     for cgroup in &facts.cgroups {

@@ -12,7 +12,7 @@ use rustix::net::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::analysis::exec_plan::EntryPlan;
+use crate::analysis::exec_plan::ExecPlan;
 
 /// The name under which the helper runs: our own program, sealed.
 pub const HELPER: &str = "cinspect-enter";
@@ -41,18 +41,18 @@ pub const TERMINAL: RawFd = 12;
 
 /// What the helper tells.
 #[derive(Debug, Serialize, Deserialize)]
-pub enum Told {
+pub enum HelperMessage {
     /// A terminal was made inside; its other end comes along.
     Terminal,
     /// It cannot go on.
-    Failed(Vec<Step>, Failure),
+    Failed(Vec<HelperStep>, HelperError),
     /// All is ready: the command's process is made now.
-    Ready(Vec<Step>),
+    Ready(Vec<HelperStep>),
 }
 
 /// A step of the way.
 #[derive(Debug, Serialize, Deserialize)]
-pub enum Step {
+pub enum HelperStep {
     /// A thing that was done.
     Done(String),
     /// A thing that could not be carried over.
@@ -61,7 +61,7 @@ pub enum Step {
 
 /// Why it cannot go on.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Failure {
+pub struct HelperError {
     /// What failed.
     pub what: String,
     /// Why.
@@ -70,7 +70,7 @@ pub struct Failure {
     pub hint: Option<String>,
 }
 
-impl Failure {
+impl HelperError {
     /// One with a reason.
     pub fn new(what: impl Into<String>, because: impl ToString) -> Self {
         Self { what: what.into(), because: Some(because.to_string()), hint: None }
@@ -88,7 +88,7 @@ impl Failure {
 ///
 /// # Errors
 /// Those of memfd_create(2) and write(2).
-pub fn plan_file(plan: &EntryPlan) -> std::io::Result<OwnedFd> {
+pub fn plan_file(plan: &ExecPlan) -> std::io::Result<OwnedFd> {
     let mut file = std::fs::File::from(memfd_create(c"plan", MemfdFlags::CLOEXEC)?);
     file.write_all(&serde_json::to_vec(plan)?)?;
     file.rewind()?;
@@ -99,7 +99,7 @@ pub fn plan_file(plan: &EntryPlan) -> std::io::Result<OwnedFd> {
 ///
 /// # Errors
 /// When it is none.
-pub fn read_plan(file: OwnedFd) -> std::io::Result<EntryPlan> {
+pub fn read_plan(file: OwnedFd) -> std::io::Result<ExecPlan> {
     let mut bytes = Vec::new();
     std::fs::File::from(file).read_to_end(&mut bytes)?;
     Ok(serde_json::from_slice(&bytes)?)
@@ -109,7 +109,11 @@ pub fn read_plan(file: OwnedFd) -> std::io::Result<EntryPlan> {
 ///
 /// # Errors
 /// Those of sendmsg(2).
-pub fn tell(socket: impl AsFd, told: &Told, fd: Option<BorrowedFd<'_>>) -> std::io::Result<()> {
+pub fn tell(
+    socket: impl AsFd,
+    told: &HelperMessage,
+    fd: Option<BorrowedFd<'_>>,
+) -> std::io::Result<()> {
     let bytes = serde_json::to_vec(told)?;
     let fds: Vec<BorrowedFd<'_>> = fd.into_iter().collect();
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
@@ -125,7 +129,7 @@ pub fn tell(socket: impl AsFd, told: &Told, fd: Option<BorrowedFd<'_>>) -> std::
 ///
 /// # Errors
 /// Those of recvmsg(2), and what is no message.
-pub fn hear(socket: impl AsFd) -> std::io::Result<Option<(Told, Option<OwnedFd>)>> {
+pub fn hear(socket: impl AsFd) -> std::io::Result<Option<(HelperMessage, Option<OwnedFd>)>> {
     let mut bytes = vec![0; 1 << 16];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);

@@ -8,8 +8,8 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
-use super::terminal::{self, Raw};
-use crate::sys::pidfd::{self, Task};
+use super::terminal::{self, RawMode};
+use crate::sys::pidfd::{self, SignalScope};
 
 /// What is carried at once, each way.
 const CHUNK: usize = 64 << 10;
@@ -160,9 +160,9 @@ const PASSED: [Signal; 8] = [
 ];
 
 /// Signals as something to be read.
-pub struct Signals(SignalFd);
+pub struct SignalForwarder(SignalFd);
 
-impl Signals {
+impl SignalForwarder {
     /// From here on they come this way.
     ///
     /// # Errors
@@ -187,9 +187,9 @@ pub struct Relay<'a> {
     /// The streams.
     pub pumps: Vec<Pump>,
     /// Our end of its terminal, and our own.
-    pub terminal: Option<(&'a OwnedFd, Option<&'a Raw>)>,
+    pub terminal: Option<(&'a OwnedFd, Option<&'a RawMode>)>,
     /// Signals to us.
-    pub signals: Signals,
+    pub signals: SignalForwarder,
 }
 
 impl Relay<'_> {
@@ -294,7 +294,7 @@ impl Relay<'_> {
         } else if number == Signal::SIGTSTP as i32 {
             self.pause();
         } else {
-            let _ = pidfd::send(self.command, number, None, Task::Process);
+            let _ = pidfd::send(self.command, number, None, SignalScope::Process);
         }
     }
 

@@ -11,7 +11,7 @@ use rustix::termios::{OptionalActions, Termios, Winsize, tcgetattr, tcgetwinsize
 use crate::sys::process;
 
 /// Our terminal in raw mode.
-pub struct Raw {
+pub struct RawMode {
     terminal: OwnedFd,
     before: Termios,
     /// A byte before it is closed means that all is well.
@@ -19,7 +19,7 @@ pub struct Raw {
     guardian: i32,
 }
 
-impl Raw {
+impl RawMode {
     /// Makes it raw, and has a child keep watch that does nothing else: should we be killed, it puts
     /// the terminal back. Only while we have no threads.
     ///
@@ -56,7 +56,7 @@ impl Raw {
     }
 }
 
-impl Drop for Raw {
+impl Drop for RawMode {
     fn drop(&mut self) {
         self.restore();
         if let Some(mut guard) = self.guard.take() {

@@ -9,27 +9,27 @@ use std::time::Duration;
 use clap::{ArgMatches, Args};
 use serde_json::Value as Json;
 
-use self::watch::Sight;
+use self::watch::PsRows;
 use super::signal::duration;
-use super::{Command, account, arguments, columns_section, command, named_signal};
-use crate::analysis::delivery::To;
+use super::{Command, arguments, columns_section, command, named_signal, report_resolution};
+use crate::analysis::delivery::Recipient;
 use crate::cli::Context;
 use crate::engine::stop_plan;
-use crate::error::{Error, Exit};
-use crate::model::container::State;
+use crate::error::{Error, ExitStatus};
+use crate::model::container::ContainerState;
 use crate::model::pid::HostPid;
 use crate::model::signal::{Signal, SignalSet};
 use crate::output::column::{
-    Column, Sort, Style, Value, choose, compare, defaults, help, is_whole, object, parse_sort,
+    Column, Sort, TableStyle, Value, choose, compare, defaults, help, is_whole, object, parse_sort,
 };
 use crate::output::columns::ps::{PS_COLUMNS, PsRow};
 use crate::output::json;
-use crate::output::table::{Line, Mark, draw_again};
+use crate::output::table::{Mark, TableLine, draw_again};
 use crate::output::text::safe_str;
-use crate::output::tree::{Place, order, prefixes};
-use crate::proc::{CommandLimit, Facts, ThreadsToo};
-use crate::resolve::processes::View;
-use crate::resolve::{Finder, Purpose};
+use crate::output::tree::{TreePosition, order, prefixes};
+use crate::proc::{CommandLimit, SnapshotOptions, ThreadsToo};
+use crate::resolve::processes::ContainerSnapshot;
+use crate::resolve::{Access, Resolver};
 
 /// Show the process tree of containers, with each process's signal masks and handlers
 ///
@@ -103,17 +103,17 @@ pub const COMMAND: Command = command::<Ps>(
 ])
 .sections(|| vec![columns_section(PS_COLUMNS)]);
 
-fn run(context: &Context, matches: &ArgMatches) -> Result<Exit, Error> {
+fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
     let arguments: Ps = arguments(matches)?;
     if arguments.columns.as_deref() == Some("help") {
         context.print(&help(PS_COLUMNS))?;
-        return Ok(Exit::Done);
+        return Ok(ExitStatus::Done);
     }
     let looks = arguments.looks()?;
     let signal = arguments.signal.as_deref().map(named_signal).transpose()?;
     if arguments.containers.is_empty() {
         return Err(
-            Error::new(Exit::Usage, "ps takes a container").hint("`cinspect ls` lists them")
+            Error::new(ExitStatus::Usage, "ps takes a container").hint("`cinspect ls` lists them")
         );
     }
     if let Some(every) = arguments.watch {
@@ -126,7 +126,7 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<Exit, Error> {
             every.unwrap_or(watch::EVERY),
             &|context, words| match context.host() {
                 Ok(host) => {
-                    let finder = Finder::new(&host);
+                    let finder = Resolver::new(&host);
                     words
                         .iter()
                         .map(|word| arguments.sight(context, &finder, word, signal))
@@ -140,7 +140,7 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<Exit, Error> {
         );
     }
     let host = context.host()?;
-    let finder = Finder::new(&host);
+    let finder = Resolver::new(&host);
     let mut failed = None;
     let mut rows = Vec::new();
     for word in &arguments.containers {
@@ -149,37 +149,37 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<Exit, Error> {
             // The others are shown all the same; the status is the first failure's.
             Err(error) if arguments.containers.len() > 1 => {
                 context.ui.warn(error.message().trim_start_matches("cinspect: ").trim_end());
-                failed.get_or_insert(error.exit);
+                failed.get_or_insert(error.status);
             }
             Err(error) => return Err(error),
         }
     }
     let ui = &context.ui;
-    let style = Style {
+    let style = TableStyle {
         width: ui.width,
         color: ui.color,
         unicode: ui.unicode,
         now: jiff::Timestamp::now(),
         header: true,
-        ..Style::default()
+        ..TableStyle::default()
     };
     context.print(&arguments.text(context, &looks, &rows, None, style))?;
-    Ok(failed.unwrap_or(Exit::Done))
+    Ok(failed.unwrap_or(ExitStatus::Done))
 }
 
 /// What is new of each row, and how wide the columns were.
 type Again<'a> = (&'a [Vec<Mark>], &'a mut HashMap<&'static str, usize>);
 
 /// How the answer is to look, checked before anything is looked at.
-struct Looks {
+struct TableOptions {
     columns: Vec<&'static Column<PsRow>>,
     sort: Option<Sort<PsRow>>,
 }
 
 impl Ps {
-    fn looks(&self) -> Result<Looks, Error> {
+    fn looks(&self) -> Result<TableOptions, Error> {
         let unknown = |unknown: crate::output::column::UnknownColumn| {
-            Error::new(Exit::Usage, unknown.to_string()).hint(unknown.hint())
+            Error::new(ExitStatus::Usage, unknown.to_string()).hint(unknown.hint())
         };
         let named = |name: &str| PS_COLUMNS.iter().find(|column| column.name == name);
         let mut columns = match &self.columns {
@@ -196,24 +196,24 @@ impl Ps {
             }
         }
         let sort = self.sort.as_deref().map(|key| parse_sort(PS_COLUMNS, key)).transpose();
-        Ok(Looks { columns, sort: sort.map_err(unknown)? })
+        Ok(TableOptions { columns, sort: sort.map_err(unknown)? })
     }
 
     fn sight(
         &self,
         context: &Context,
-        finder: &Finder<'_>,
+        finder: &Resolver<'_>,
         word: &str,
         signal: Option<Signal>,
-    ) -> Result<Sight, Error> {
+    ) -> Result<PsRows, Error> {
         let (ui, host) = (&context.ui, finder.host);
-        let found = finder.resolve(word, Purpose::Read)?;
-        account(context, &found.container, &found.inventory);
+        let found = finder.resolve(word, Access::Read)?;
+        report_resolution(context, &found.container, &found.inventory);
         let container = &found.container;
         let signal =
-            signal.unwrap_or_else(|| stop_plan(host, container).signal_of(container.runtime));
-        let view = found.look(host, self.facts(context, signal))?;
-        let paused = container.state == State::Paused;
+            signal.unwrap_or_else(|| stop_plan(host, container).signal_of(container.engine));
+        let view = found.snapshot(host, self.facts(context, signal))?;
+        let paused = container.state == ContainerState::Paused;
         if paused {
             let name = container.qualified();
             ui.note(&format!(
@@ -228,13 +228,13 @@ impl Ps {
                 view.hidden
             ));
         }
-        if let Some(why) = &view.nameless {
+        if let Some(why) = &view.user_names_error {
             ui.step(&format!("users have numbers only: the names inside: {why}"));
         }
         let unread = view
-            .members
+            .processes
             .iter()
-            .filter(|m| m.process.command == crate::model::process::Fact::Denied)
+            .filter(|m| m.facts.command == crate::model::process::Fact::Denied)
             .count();
         if unread > 0 {
             ui.warn(&format!(
@@ -243,17 +243,17 @@ impl Ps {
             ));
         }
         let rows = self.lay_out(&view, container.depth, signal);
-        Ok(Sight { rows, init: container.init, paused })
+        Ok(PsRows { rows, init: container.init, paused })
     }
 
-    fn facts(&self, context: &Context, signal: Signal) -> Facts {
+    fn facts(&self, context: &Context, signal: Signal) -> SnapshotOptions {
         let chosen = |name: &str| {
             let list = self.columns.as_deref().unwrap_or_default();
             list.split(',').any(|column| column.trim_start_matches('+').eq_ignore_ascii_case(name))
         };
         let command =
             if context.ui.width.is_some() { CommandLimit::SCREEN } else { CommandLimit::WHOLE };
-        Facts {
+        SnapshotOptions {
             command,
             exe: context.ui.json
                 || chosen("exe")
@@ -264,21 +264,21 @@ impl Ps {
     }
 
     /// One row a process, or one a thread.
-    fn lay_out(&self, view: &View, depth: usize, signal: Signal) -> Vec<PsRow> {
+    fn lay_out(&self, view: &ContainerSnapshot, depth: usize, signal: Signal) -> Vec<PsRow> {
         let mut rows = Vec::new();
-        for member in &view.members {
-            let threads = member.process.threads.len();
+        for member in &view.processes {
+            let threads = member.facts.threads.len();
             // A process whose threads could not be read keeps its row.
             let each: Vec<Option<usize>> =
                 if threads == 0 { vec![None] } else { (0..threads).map(Some).collect() };
-            let judgement = view.judge(member, signal, To::Process);
+            let judgement = view.predict(member, signal, Recipient::Process);
             rows.extend(each.into_iter().map(|thread| PsRow {
-                labels: Rc::clone(&view.labels),
-                member: member.clone(),
+                context: Rc::clone(&view.context),
+                process: member.clone(),
                 thread,
                 depth,
                 signal,
-                judgement: Some(judgement.clone()),
+                prediction: Some(judgement.clone()),
                 until: None,
             }));
         }
@@ -288,20 +288,24 @@ impl Ps {
     fn text(
         &self,
         context: &Context,
-        looks: &Looks,
+        looks: &TableOptions,
         containers: &[Vec<PsRow>],
         again: Option<Again<'_>>,
-        style: Style,
+        style: TableStyle,
     ) -> String {
         let ui = &context.ui;
         let signal = same_signal(containers).or(style.signal);
-        let style =
-            Style { raw: self.raw, chosen: is_whole(self.columns.as_deref()), signal, ..style };
+        let style = TableStyle {
+            raw: self.raw,
+            chosen: is_whole(self.columns.as_deref()),
+            signal,
+            ..style
+        };
         let (marks, widths) = match again {
             Some((marks, widths)) => (marks, widths),
             None => (&[][..], &mut HashMap::new()),
         };
-        let mut lines: Vec<Line<'_, PsRow>> = Vec::new();
+        let mut lines: Vec<TableLine<'_, PsRow>> = Vec::new();
         for (which, rows) in containers.iter().enumerate() {
             let mark = |at: usize| marks.get(which)?.get(at).cloned();
             let places = places(rows, self.flat, looks.sort.as_ref());
@@ -309,7 +313,7 @@ impl Ps {
             for (at, place) in places.iter().enumerate() {
                 let prefix = drawn.get(at).cloned().unwrap_or_default();
                 let mark = mark(place.index).unwrap_or_default();
-                lines.push(Line { row: &rows[place.index], prefix, mark });
+                lines.push(TableLine { row: &rows[place.index], prefix, mark });
             }
         }
         if ui.json {
@@ -344,8 +348,8 @@ fn refuse_seconds(word: &str) -> Result<(), Error> {
     }
     let every = if word == "1" { "every second".into() } else { format!("every {word} seconds") };
     let looks = format!("`-w={word}` looks {every}");
-    let error = Error::new(Exit::Usage, format!("`{word}` is no container to watch"))
-        .because("seconds are joined to `-w` with `=`");
+    let error = Error::new(ExitStatus::Usage, format!("`{word}` is no container to watch"))
+        .cause("seconds are joined to `-w` with `=`");
     Err(match whole {
         true => {
             error.hint(format!("{looks}; for the container of process {word} say `pid:{word}`"))
@@ -362,13 +366,13 @@ pub(super) fn same_signal(containers: &[Vec<PsRow>]) -> Option<Signal> {
 }
 
 /// The order of the rows: as a tree, brothers by number inside or as `--sort` says; or flat.
-fn places(rows: &[PsRow], flat: bool, sort: Option<&Sort<PsRow>>) -> Vec<Place> {
+fn places(rows: &[PsRow], flat: bool, sort: Option<&Sort<PsRow>>) -> Vec<TreePosition> {
     let keys: Vec<Value> = sort.map(|sort| sort.keys(rows)).unwrap_or_default();
     let numbers: Vec<(Value, i32, Option<usize>)> = rows
         .iter()
         .map(|row| {
-            let inside = row.member.pid.map_or(Value::Absent, |pid| Value::Int(pid.get().into()));
-            (inside, row.member.process.id.pid.get(), row.thread)
+            let inside = row.process.pid.map_or(Value::Absent, |pid| Value::Int(pid.get().into()));
+            (inside, row.process.facts.id.pid.get(), row.thread)
         })
         .collect();
     let by = |a: usize, b: usize| {
@@ -385,10 +389,10 @@ fn places(rows: &[PsRow], flat: bool, sort: Option<&Sort<PsRow>>) -> Vec<Place> 
     // The first row of a process stands for it; its further threads hang below that.
     let mut first_of = std::collections::HashMap::new();
     for (at, row) in rows.iter().enumerate() {
-        first_of.entry(row.member.process.id).or_insert(at);
+        first_of.entry(row.process.facts.id).or_insert(at);
     }
     let ids: Vec<_> = {
-        let mut ids: Vec<_> = rows.iter().map(|row| row.member.process.id).collect();
+        let mut ids: Vec<_> = rows.iter().map(|row| row.process.facts.id).collect();
         ids.dedup();
         ids
     };
@@ -396,11 +400,11 @@ fn places(rows: &[PsRow], flat: bool, sort: Option<&Sort<PsRow>>) -> Vec<Place> 
         .iter()
         .enumerate()
         .map(|(at, row)| {
-            let own = first_of.get(&row.member.process.id).copied();
+            let own = first_of.get(&row.process.facts.id).copied();
             if own != Some(at) {
                 return own;
             }
-            first_of.get(ids.get(row.member.parent?)?).copied()
+            first_of.get(ids.get(row.process.parent?)?).copied()
         })
         .collect();
     order(&parents, by)

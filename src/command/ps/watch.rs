@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use super::same_signal;
 use crate::cli::Context;
-use crate::error::{Error, Exit};
+use crate::error::{Error, ExitStatus};
 use crate::model::pid::ProcessId;
-use crate::output::column::Style;
+use crate::output::column::TableStyle;
 use crate::output::columns::ps::{PS_COLUMNS, PsRow};
-use crate::output::diff::Memory;
-use crate::output::screen::{Event, Key, Screen};
+use crate::output::diff::RowHistory;
+use crate::output::screen::{KeyPress, Screen, ScreenEvent};
 use crate::output::table::{Mark, paint};
 use crate::output::terminal::is_broken_pipe;
 use crate::output::text::{cut, safe_str, width};
@@ -26,7 +26,7 @@ const STAY: Duration = Duration::from_secs(6);
 const WORDS: usize = 5;
 
 /// A container as it was found: its processes, and its init.
-pub struct Sight {
+pub struct PsRows {
     /// One a process or thread.
     pub rows: Vec<PsRow>,
     /// By which a container that was started again is told from the one before.
@@ -36,16 +36,20 @@ pub struct Sight {
 }
 
 /// What draws rows with their marks: the columns' widths stay what they were.
-pub type Draw<'a> =
-    &'a dyn Fn(&[Vec<PsRow>], &[Vec<Mark>], Style, &mut HashMap<&'static str, usize>) -> String;
+pub type DrawFn<'a> = &'a dyn Fn(
+    &[Vec<PsRow>],
+    &[Vec<Mark>],
+    TableStyle,
+    &mut HashMap<&'static str, usize>,
+) -> String;
 
 /// What looks at the containers that words stand for, all at one moment: a sight of each.
-pub type Look<'a> = &'a dyn Fn(&Context, &[&str]) -> Vec<Result<Sight, Error>>;
+pub type RefreshFn<'a> = &'a dyn Fn(&Context, &[&str]) -> Vec<Result<PsRows, Error>>;
 
 /// How one container has been doing.
-struct Watched<'a> {
+struct WatchedContainer<'a> {
     word: &'a str,
-    memory: Memory,
+    memory: RowHistory,
     init: Option<ProcessId>,
     /// Why it cannot be seen, and since when.
     missing: Option<(String, Instant)>,
@@ -58,23 +62,23 @@ pub fn watch(
     context: &Context,
     words: &[String],
     every: Duration,
-    look: Look<'_>,
-    draw: Draw<'_>,
-) -> Result<Exit, Error> {
+    look: RefreshFn<'_>,
+    draw: DrawFn<'_>,
+) -> Result<ExitStatus, Error> {
     let every = every.max(SHORTEST);
     let all: Vec<&str> = words.iter().map(String::as_str).collect();
     // What is wrong from the start is said and is the end; what goes wrong later may come back.
-    let first: Vec<Sight> = look(context, &all).into_iter().collect::<Result<_, _>>()?;
+    let first: Vec<PsRows> = look(context, &all).into_iter().collect::<Result<_, _>>()?;
     let ui = &context.ui;
     if !ui.draws {
         return repeat(context, &all, every, first, look, draw);
     }
-    let hushed = context.hushed();
-    let mut watched: Vec<Watched<'_>> = words
+    let hushed = context.quiet();
+    let mut watched: Vec<WatchedContainer<'_>> = words
         .iter()
-        .map(|word| Watched {
+        .map(|word| WatchedContainer {
             word,
-            memory: Memory::default(),
+            memory: RowHistory::default(),
             init: None,
             missing: None,
             restarts: 0,
@@ -82,10 +86,10 @@ pub fn watch(
         })
         .collect();
     let failed = |error: std::io::Error| {
-        Error::new(Exit::Failed, "cannot draw on the terminal").because(error)
+        Error::new(ExitStatus::Failed, "cannot draw on the terminal").cause(error)
     };
     let mut screen = Screen::open().map_err(failed)?;
-    let mut sights: Vec<Result<Sight, Error>> = first.into_iter().map(Ok).collect();
+    let mut sights: Vec<Result<PsRows, Error>> = first.into_iter().map(Ok).collect();
     let mut said: VecDeque<String> = VecDeque::new();
     let mut widths = HashMap::new();
     let mut signal = None;
@@ -104,8 +108,8 @@ pub fn watch(
             let whose =
                 if words.len() > 1 { format!("{}: ", safe_str(one.word)) } else { String::new() };
             said.extend(news.into_iter().map(|text| match text {
-                News::Of(text) => format!("{}  {}: {text}", clock(), safe_str(one.word)),
-                News::Within(text) => format!("{}  {whose}{text}", clock()),
+                Change::Of(text) => format!("{}  {}: {text}", clock(), safe_str(one.word)),
+                Change::Within(text) => format!("{}  {whose}{text}", clock()),
             }));
             rows.push(shown);
             marks.push(signs);
@@ -120,7 +124,7 @@ pub fn watch(
         let next = now + every;
         loop {
             let (height, columns) = screen.size();
-            let style = Style {
+            let style = TableStyle {
                 width: Some(columns),
                 color: ui.color,
                 unicode: ui.unicode,
@@ -128,33 +132,33 @@ pub fn watch(
                 header: true,
                 margin: true,
                 signal,
-                ..Style::default()
+                ..TableStyle::default()
             };
             let table = draw(&rows, &marks, style.clone(), &mut widths);
             let title = title(&watched, &rows, every, &style);
             let picture = picture(&title, &table, &said, &mut top, height, &style);
             screen.draw(&picture).map_err(failed)?;
             match screen.wait(next.saturating_duration_since(Instant::now())) {
-                Event::Time => break,
-                Event::Redraw => {}
-                Event::Key(Key::Quit) => return Ok(Exit::Done),
-                Event::Key(Key::Line(by)) => top = moved(top, by.into()),
-                Event::Key(Key::Page(by)) => {
+                ScreenEvent::Time => break,
+                ScreenEvent::Redraw => {}
+                ScreenEvent::Key(KeyPress::Quit) => return Ok(ExitStatus::Done),
+                ScreenEvent::Key(KeyPress::Line(by)) => top = moved(top, by.into()),
+                ScreenEvent::Key(KeyPress::Page(by)) => {
                     let page = i64::try_from(height).unwrap_or(24) - 3;
                     top = moved(top, i64::from(by) * page.max(1));
                 }
-                Event::Key(Key::End(last)) => top = if last { usize::MAX } else { 0 },
-                Event::Ended(signal) => {
+                ScreenEvent::Key(KeyPress::End(last)) => top = if last { usize::MAX } else { 0 },
+                ScreenEvent::Ended(signal) => {
                     drop(screen);
                     // As if we had not heard it: whoever started us sees what ended us.
                     crate::sys::process::default_signals();
                     let _ = nix::sys::signal::raise(signal);
-                    return Ok(Exit(128 + signal as u8));
+                    return Ok(ExitStatus(128 + signal as u8));
                 }
             }
         }
         // A number that is free may become somebody else's.
-        let over = |one: &Watched<'_>| ended(one.word).filter(|_| one.missing.is_some());
+        let over = |one: &WatchedContainer<'_>| ended(one.word).filter(|_| one.missing.is_some());
         let there = watched.iter().filter(|one| over(one).is_none()).map(|one| one.word);
         let mut seen = look(&hushed, &there.collect::<Vec<_>>()).into_iter();
         let again = |one| over(one).map(Err).or_else(|| seen.next());
@@ -172,12 +176,12 @@ fn repeat(
     context: &Context,
     words: &[&str],
     every: Duration,
-    first: Vec<Sight>,
-    look: Look<'_>,
-    draw: Draw<'_>,
-) -> Result<Exit, Error> {
-    let hushed = context.hushed();
-    let mut sights: Vec<Result<Sight, Error>> = first.into_iter().map(Ok).collect();
+    first: Vec<PsRows>,
+    look: RefreshFn<'_>,
+    draw: DrawFn<'_>,
+) -> Result<ExitStatus, Error> {
+    let hushed = context.quiet();
+    let mut sights: Vec<Result<PsRows, Error>> = first.into_iter().map(Ok).collect();
     let mut missing = vec![false; words.len()];
     let mut paused: Vec<Option<bool>> = vec![None; words.len()];
     let (mut begun, mut signal) = (false, None);
@@ -210,22 +214,22 @@ fn repeat(
             signal = same_signal(&rows);
         }
         let ui = &context.ui;
-        let style = Style {
+        let style = TableStyle {
             width: ui.width,
             color: ui.color,
             unicode: ui.unicode,
             now: jiff::Timestamp::now(),
             header: true,
             signal,
-            ..Style::default()
+            ..TableStyle::default()
         };
         let text = draw(&rows, &marks, style, &mut HashMap::new());
         let between = if begun && !context.ui.json { "\n" } else { "" };
         if let Err(error) = context.ui.out(&format!("{between}{text}")) {
             if is_broken_pipe(&error) {
-                return Ok(Exit::Done);
+                return Ok(ExitStatus::Done);
             }
-            return Err(Error::new(Exit::Failed, "cannot write the answer").because(error));
+            return Err(Error::new(ExitStatus::Failed, "cannot write the answer").cause(error));
         }
         begun = true;
         std::thread::sleep(every);
@@ -237,7 +241,7 @@ fn repeat(
 fn ended(word: &str) -> Option<Error> {
     let number = word.strip_prefix("pid:").unwrap_or(word);
     number.bytes().all(|b| b.is_ascii_digit()).then(|| {
-        Error::new(Exit::NoContainer, format!("container `{word}` has ended"))
+        Error::new(ExitStatus::NoContainer, format!("container `{word}` has ended"))
             .hint("name it, and it is watched through restarts")
     })
 }
@@ -247,22 +251,22 @@ fn freezing(paused: bool) -> &'static str {
 }
 
 /// What is new in words.
-enum News {
+enum Change {
     /// Of the container.
     Of(&'static str),
     /// Of a process in it, which is named.
     Within(String),
 }
 
-impl Watched<'_> {
+impl WatchedContainer<'_> {
     fn take(
         &mut self,
-        sight: Result<Sight, Error>,
+        sight: Result<PsRows, Error>,
         now: Instant,
         every: Duration,
-    ) -> (Vec<PsRow>, Vec<Mark>, Vec<News>) {
+    ) -> (Vec<PsRow>, Vec<Mark>, Vec<Change>) {
         let mut news = Vec::new();
-        let another = |sight: &Sight| self.init.is_some() && sight.init != self.init;
+        let another = |sight: &PsRows| self.init.is_some() && sight.init != self.init;
         let sight = match ended(self.word) {
             Some(over) if sight.as_ref().is_ok_and(another) => Err(over),
             _ => sight,
@@ -272,14 +276,14 @@ impl Watched<'_> {
                 let again = self.init.is_some() && sight.init != self.init;
                 if again {
                     self.restarts += 1;
-                    news.push(News::Of("started again"));
+                    news.push(Change::Of("started again"));
                 } else if self.missing.is_some() {
-                    news.push(News::Of("is back"));
+                    news.push(Change::Of("is back"));
                 }
                 let paused = std::mem::replace(&mut self.paused, sight.paused);
                 // (Of what is seen the first time the title says it.)
                 if paused != sight.paused && self.init.is_some() {
-                    news.push(News::Of(freezing(sight.paused)));
+                    news.push(Change::Of(freezing(sight.paused)));
                 }
                 self.missing = None;
                 self.init = sight.init.or(self.init);
@@ -287,7 +291,7 @@ impl Watched<'_> {
             }
             Err(error) => {
                 if self.missing.is_none() {
-                    news.push(News::Of("is gone"));
+                    news.push(Change::Of("is gone"));
                     let text = error.message();
                     let why = text.lines().next().unwrap_or_default();
                     self.missing = Some((why.trim_start_matches("cinspect: ").to_owned(), now));
@@ -300,7 +304,7 @@ impl Watched<'_> {
             self.memory.take(PS_COLUMNS, rows, (now, jiff::Timestamp::now()), stay);
         // Where all of it is another, that is what is to be said.
         if news.is_empty() {
-            news = changes.into_iter().map(News::Within).collect();
+            news = changes.into_iter().map(Change::Within).collect();
         }
         (rows, marks, news)
     }
@@ -312,7 +316,12 @@ fn clock() -> String {
 }
 
 /// Who is watched, and whether they are there.
-fn title(watched: &[Watched<'_>], rows: &[Vec<PsRow>], every: Duration, style: &Style) -> String {
+fn title(
+    watched: &[WatchedContainer<'_>],
+    rows: &[Vec<PsRow>],
+    every: Duration,
+    style: &TableStyle,
+) -> String {
     let each = watched.iter().zip(rows).map(|(one, rows)| match &one.missing {
         Some((why, since)) => {
             // How long stands before the reason, which is what may be cut.
@@ -321,7 +330,7 @@ fn title(watched: &[Watched<'_>], rows: &[Vec<PsRow>], every: Duration, style: &
             format!("{what} ({}s){colon}{reason}", since.elapsed().as_secs())
         }
         None => {
-            let name = rows.first().map_or(one.word, |row| row.labels.container.as_str());
+            let name = rows.first().map_or(one.word, |row| row.context.container.as_str());
             let restarts = match one.restarts {
                 0 => String::new(),
                 1 => ", started again".into(),
@@ -356,7 +365,7 @@ fn picture(
     said: &VecDeque<String>,
     top: &mut usize,
     height: usize,
-    style: &Style,
+    style: &TableStyle,
 ) -> Vec<String> {
     let mut lines = Vec::new();
     let mut first = String::new();

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use crate::model::container::{Container, Runtime, State};
+use crate::model::container::{Container, ContainerState, EngineKind};
 use crate::output::column::{Column, Tint, Value};
 
 /// A line of `ls`.
@@ -27,12 +27,10 @@ pub static LS_COLUMNS: &[Column<LsRow>] = &[
     Of::new("host", "HOST", "name of the host", |r| some(Some(&r.host))).json("host"),
     Of::new("name", "NAME", "the name its engine gave it", name).shown().worth(255),
     Of::new("id", "ID", "its id", id).shown().worth(60),
-    Of::new("runtime", "RUNTIME", "who made it", |r| {
-        Value::Text(r.container.runtime.name().into())
-    })
-    .json("runtime")
-    .shown()
-    .worth(200),
+    Of::new("engine", "ENGINE", "who made it", |r| Value::Text(r.container.engine.name().into()))
+        .json("engine")
+        .shown()
+        .worth(200),
     Of::new("fullid", "FULLID", "its id, whole", |r| some(r.container.id.as_deref())).json("id"),
     Of::new("plain", "PLAIN", "its name alone, without namespace and pod", |r| {
         some(r.container.name.as_deref())
@@ -58,7 +56,7 @@ pub static LS_COLUMNS: &[Column<LsRow>] = &[
         .tint(state_tint),
     Of::new("live", "LIVE", "running or paused", |r| Value::Text(r.container.state.name().into()))
         .json("state"),
-    Of::new("age", "STARTED", "how long ago its init started", |r| {
+    Of::new("age", "AGE", "how long ago its init started", |r| {
         r.started.map_or(Value::Absent, Value::Time)
     })
     .right()
@@ -126,7 +124,7 @@ fn name(row: &LsRow) -> Value {
             let inside = pod.container.as_deref().unwrap_or("POD");
             some(Some(&format!("{}/{}/{inside}", pod.namespace, pod.name)))
         }
-        (None, Some(namespace)) if container.runtime == Runtime::Containerd => {
+        (None, Some(namespace)) if container.engine == EngineKind::Containerd => {
             some(container.name.as_ref().map(|name| format!("{namespace}/{name}")).as_deref())
         }
         _ => some(container.name.as_deref()),
@@ -152,7 +150,7 @@ fn state(row: &LsRow) -> Value {
 fn state_tint(row: &LsRow) -> Tint {
     match (row.container.verified, row.container.state) {
         (false, _) => Tint::Bad,
-        (true, State::Paused) => Tint::Warn,
+        (true, ContainerState::Paused) => Tint::Warn,
         _ => Tint::None,
     }
 }

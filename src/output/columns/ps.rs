@@ -3,8 +3,8 @@
 
 use std::rc::Rc;
 
-use crate::analysis::container_process::{Labels, Member};
-use crate::analysis::delivery::Judgement;
+use crate::analysis::container_process::{ContainerProcess, RowContext};
+use crate::analysis::delivery::Prediction;
 use crate::model::capability;
 use crate::model::process::{Fact, Times};
 use crate::model::signal::Signal;
@@ -16,9 +16,9 @@ use crate::output::column::{Column, Tint, Value};
 #[derive(Clone, Debug)]
 pub struct PsRow {
     /// The container.
-    pub labels: Rc<Labels>,
+    pub context: Rc<RowContext>,
     /// The process.
-    pub member: Member,
+    pub process: ContainerProcess,
     /// The thread's place among the process's, when the line is a thread's.
     pub thread: Option<usize>,
     /// Where its number inside stands in the NSpid lines.
@@ -26,26 +26,26 @@ pub struct PsRow {
     /// The signal that is asked about.
     pub signal: Signal,
     /// What it would do; none where that was not looked at.
-    pub judgement: Option<Judgement>,
+    pub prediction: Option<Prediction>,
     /// When it was seen last, where it has left since.
     pub until: Option<jiff::Timestamp>,
 }
 
 impl PsRow {
     fn thread(&self) -> Option<&crate::model::process::Thread> {
-        self.member.process.threads.get(self.thread?)
+        self.process.facts.threads.get(self.thread?)
     }
 
     fn status(&self) -> &Status {
-        self.thread().map_or(&self.member.process.status, |thread| &thread.status)
+        self.thread().map_or(&self.process.facts.status, |thread| &thread.status)
     }
 
     fn stat(&self) -> &Stat {
-        self.thread().map_or(&self.member.process.stat, |thread| &thread.stat)
+        self.thread().map_or(&self.process.facts.stat, |thread| &thread.stat)
     }
 
     fn times(&self) -> Times {
-        self.thread().map_or(self.member.process.times, |thread| thread.times)
+        self.thread().map_or(self.process.facts.times, |thread| thread.times)
     }
 }
 
@@ -53,33 +53,33 @@ type Of = Column<PsRow>;
 
 /// THE TABLE. Worth: the column of least worth goes first when the terminal is narrow.
 pub static PS_COLUMNS: &[Column<PsRow>] = &[
-    Of::new("host", "HOST", "name of the host", |r| text(&r.labels.host)).json("host"),
-    Of::new("container", "CONTAINER", "the container, qualified", |r| text(&r.labels.container))
+    Of::new("host", "HOST", "name of the host", |r| text(&r.context.host)).json("host"),
+    Of::new("container", "CONTAINER", "the container, qualified", |r| text(&r.context.container))
         .json("container")
         .worth(200),
     Of::new("id", "ID", "the container's id", |r| {
-        r.labels.id.as_deref().map_or(Value::Absent, text)
+        r.context.id.as_deref().map_or(Value::Absent, text)
     })
     .json("id"),
     Of::new("pid", "PID", "process number inside the container", |r| {
-        r.member.pid.map_or(Value::Absent, |p| int(p.get()))
+        r.process.pid.map_or(Value::Absent, |p| int(p.get()))
     })
     .json("pid")
     .right()
     .shown()
     .worth(255),
-    Of::new("hpid", "HPID", "process number on the host", |r| int(r.member.process.id.pid.get()))
+    Of::new("hpid", "HPID", "process number on the host", |r| int(r.process.facts.id.pid.get()))
         .json("host_pid")
         .right()
         .shown()
         .worth(90),
     Of::new("ppid", "PPID", "parent's number inside; 0 when that is outside", |r| {
-        int(r.member.ppid)
+        int(r.process.ppid)
     })
     .json("ppid")
     .right()
     .worth(60),
-    Of::new("hppid", "HPPID", "parent's number on the host", |r| int(r.member.process.stat.ppid))
+    Of::new("hppid", "HPPID", "parent's number on the host", |r| int(r.process.facts.stat.ppid))
         .json("host_ppid")
         .right()
         .worth(50),
@@ -91,7 +91,7 @@ pub static PS_COLUMNS: &[Column<PsRow>] = &[
     .right()
     .worth(80),
     Of::new("uid", "UID", "real user, number inside", |r| {
-        r.member.uid.map_or(Value::Absent, |uid| Value::Int(uid.into()))
+        r.process.uid.map_or(Value::Absent, |uid| Value::Int(uid.into()))
     })
     .json("uid")
     .right()
@@ -124,7 +124,7 @@ pub static PS_COLUMNS: &[Column<PsRow>] = &[
     .worth(230)
     .tint(state_tint),
     Of::new("thr", "THR", "number of threads", |r| {
-        Value::Int(r.member.process.stat.num_threads.into())
+        Value::Int(r.process.facts.stat.num_threads.into())
     })
     .json("threads")
     .right()
@@ -166,7 +166,7 @@ pub static PS_COLUMNS: &[Column<PsRow>] = &[
         .json("on_signal.signal")
         .worth(20),
     Of::new("on", "ON @", "what the container's stop signal (or that of --signal) would do", |r| {
-        r.judgement.as_ref().map_or(Value::Absent, |j| Value::Text(j.verdict.name().into()))
+        r.prediction.as_ref().map_or(Value::Absent, |j| Value::Text(j.verdict.name().into()))
     })
     .json("on_signal.verdict")
     .shown()
@@ -174,7 +174,7 @@ pub static PS_COLUMNS: &[Column<PsRow>] = &[
     .worth(225)
     .tint(on_tint),
     Of::new("why", "WHY", "why it would do that, where that is not plain", |r| {
-        r.judgement.as_ref().and_then(|j| j.note.as_deref()).map_or(Value::Absent, text)
+        r.prediction.as_ref().and_then(|j| j.note.as_deref()).map_or(Value::Absent, text)
     })
     .json("on_signal.note")
     .worth(100),
@@ -276,7 +276,7 @@ fn tid(row: &PsRow) -> Value {
 }
 
 fn user(row: &PsRow) -> Value {
-    match (&row.member.user, row.member.uid) {
+    match (&row.process.user, row.process.uid) {
         (Some(name), _) => Value::Bytes(name.clone()),
         (None, Some(uid)) => text(&uid.to_string()),
         (None, None) => Value::Absent,
@@ -284,7 +284,7 @@ fn user(row: &PsRow) -> Value {
 }
 
 fn exe(row: &PsRow) -> Value {
-    match &row.member.process.exe {
+    match &row.process.facts.exe {
         Fact::Known(path) => Value::Bytes(path.clone()),
         Fact::Denied => Value::Denied,
         Fact::Absent => Value::Absent,
@@ -292,7 +292,7 @@ fn exe(row: &PsRow) -> Value {
 }
 
 fn argv(row: &PsRow) -> Value {
-    match &row.member.process.command {
+    match &row.process.facts.command {
         Fact::Known(command) => Value::Argv(command.argv().map(<[u8]>::to_vec).collect()),
         Fact::Denied => Value::Denied,
         Fact::Absent => Value::Absent,
@@ -302,11 +302,11 @@ fn argv(row: &PsRow) -> Value {
 fn command(row: &PsRow) -> Value {
     // The main thread's line is the process's.
     if let Some(thread) = row.thread()
-        && thread.stat.pid != row.member.process.stat.pid
+        && thread.stat.pid != row.process.facts.stat.pid
     {
         return Value::Bytes([b"{", thread.stat.comm.as_slice(), b"}"].concat());
     }
-    let process = &row.member.process;
+    let process = &row.process.facts;
     let stand_in = |before: &[u8], after: &[u8]| {
         Value::Bytes([before, process.stat.comm.as_slice(), after].concat())
     };
@@ -339,7 +339,7 @@ fn seccomp(row: &PsRow) -> Value {
 }
 
 fn waited(row: &PsRow) -> Value {
-    match &row.member.process.waits {
+    match &row.process.facts.waits {
         Fact::Known(waits) => Value::Signals(waits.waited()),
         Fact::Denied => Value::Denied,
         Fact::Absent => Value::Absent,
@@ -347,7 +347,7 @@ fn waited(row: &PsRow) -> Value {
 }
 
 fn on_tint(row: &PsRow) -> Tint {
-    match row.judgement.as_ref().map(|judgement| judgement.verdict) {
+    match row.prediction.as_ref().map(|judgement| judgement.verdict) {
         Some(Verdict::Discarded | Verdict::Pending) => Tint::Alarm,
         Some(Verdict::Ignored | Verdict::Delayed | Verdict::Unknown) => Tint::Warn,
         Some(Verdict::Handled | Verdict::Accepted) => Tint::Good,

@@ -2,8 +2,8 @@
 
 use std::rc::Rc;
 
-use crate::analysis::container_process::{Labels, Member};
-use crate::analysis::delivery::Judgement;
+use crate::analysis::container_process::{ContainerProcess, RowContext};
+use crate::analysis::delivery::Prediction;
 use crate::model::verdict::Verdict;
 use crate::output::column::{Column, Tint, Value};
 
@@ -32,9 +32,9 @@ impl Outcome {
 #[derive(Debug)]
 pub struct SignalRow {
     /// The container.
-    pub labels: Rc<Labels>,
+    pub context: Rc<RowContext>,
     /// The process.
-    pub member: Member,
+    pub process: ContainerProcess,
     /// The thread inside, when only that was meant.
     pub tid: Option<i32>,
     /// The signal's name.
@@ -42,9 +42,9 @@ pub struct SignalRow {
     /// Whether it was sent; none when it only would be (`--dry-run`).
     pub sent: Option<bool>,
     /// What the kernel does with it; none for 0.
-    pub judgement: Option<Judgement>,
+    pub prediction: Option<Prediction>,
     /// What was seen to have come of it shortly after.
-    pub seen: Option<Aftermath>,
+    pub seen: Option<Observation>,
     /// With `--wait`.
     pub outcome: Option<Outcome>,
     /// Why it was not sent.
@@ -53,7 +53,7 @@ pub struct SignalRow {
 
 /// What was seen shortly after a signal was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Aftermath {
+pub enum Observation {
     /// The process has ended.
     Ended,
     /// The signal is no longer pending: a handler, a signalfd or sigwait has it.
@@ -64,7 +64,7 @@ pub enum Aftermath {
     HandlerGone,
 }
 
-impl Aftermath {
+impl Observation {
     fn says(self) -> &'static str {
         match self {
             Self::Ended => "it has ended",
@@ -79,20 +79,20 @@ type Of = Column<SignalRow>;
 
 /// THE TABLE.
 pub static SIGNAL_COLUMNS: &[Column<SignalRow>] = &[
-    Of::new("host", "HOST", "name of the host", |r| some(Some(&r.labels.host))).json("host"),
+    Of::new("host", "HOST", "name of the host", |r| some(Some(&r.context.host))).json("host"),
     Of::new("container", "CONTAINER", "the container, qualified", |r| {
-        some(Some(&r.labels.container))
+        some(Some(&r.context.container))
     })
     .json("container"),
     Of::new("pid", "PID", "process number inside", |r| {
-        r.member.pid.map_or(Value::Absent, |p| Value::Int(p.get().into()))
+        r.process.pid.map_or(Value::Absent, |p| Value::Int(p.get().into()))
     })
     .json("pid")
     .right()
     .shown()
     .worth(255),
     Of::new("hpid", "HPID", "process number on the host", |r| {
-        Value::Int(r.member.process.id.pid.get().into())
+        Value::Int(r.process.facts.id.pid.get().into())
     })
     .json("host_pid")
     .right()
@@ -104,7 +104,7 @@ pub static SIGNAL_COLUMNS: &[Column<SignalRow>] = &[
     .right()
     .worth(200),
     Of::new("comm", "COMM", "name of the process", |r| {
-        Value::Bytes(r.member.process.stat.comm.clone())
+        Value::Bytes(r.process.facts.stat.comm.clone())
     })
     .json("comm")
     .shown()
@@ -116,7 +116,7 @@ pub static SIGNAL_COLUMNS: &[Column<SignalRow>] = &[
     Of::new("sent", "SENT", "whether it was sent", |r| Value::Bool(r.sent == Some(true)))
         .json("sent"),
     Of::new("verdict", "VERDICT", "what the kernel does with it", |r| {
-        r.judgement.as_ref().map_or(Value::Absent, |j| Value::Text(j.verdict.name().into()))
+        r.prediction.as_ref().map_or(Value::Absent, |j| Value::Text(j.verdict.name().into()))
     })
     .json("verdict"),
     Of::new("outcome", "OUTCOME", "with --wait: what became of the process", |r| {
@@ -129,7 +129,7 @@ pub static SIGNAL_COLUMNS: &[Column<SignalRow>] = &[
         .worth(255)
         .tint(result_tint),
     Of::new("note", "NOTE", "why not, or what else is to be said", |r| {
-        let judged = r.judgement.as_ref().and_then(|judgement| judgement.note.as_deref());
+        let judged = r.prediction.as_ref().and_then(|judgement| judgement.note.as_deref());
         some(r.refusal.as_deref().or(judged))
     })
     .json("note"),
@@ -154,7 +154,7 @@ fn result(row: &SignalRow) -> String {
         return text;
     }
     // Whoever waited sees the end of it.
-    if let Some(judgement) = row.judgement.as_ref().filter(|_| row.outcome.is_none()) {
+    if let Some(judgement) = row.prediction.as_ref().filter(|_| row.outcome.is_none()) {
         text.push_str(&format!(": {}", judgement.verdict.name()));
         if let Some(seen) = row.seen {
             text.push_str(&format!("; {}", seen.says()));
@@ -170,7 +170,7 @@ fn result_tint(row: &SignalRow) -> Tint {
     match (row.sent, row.outcome) {
         (Some(false), _) => Tint::Bad,
         (_, Some(Outcome::Running)) => Tint::Warn,
-        _ => match row.judgement.as_ref().map(|judgement| judgement.verdict) {
+        _ => match row.prediction.as_ref().map(|judgement| judgement.verdict) {
             Some(verdict) if verdict.is_lost() => Tint::Warn,
             Some(Verdict::Pending | Verdict::Delayed | Verdict::Unknown) => Tint::Warn,
             _ => Tint::None,

@@ -2,8 +2,8 @@
 
 use std::rc::Rc;
 
-use crate::analysis::container_process::{Labels, Member};
-use crate::analysis::delivery::Judgement;
+use crate::analysis::container_process::{ContainerProcess, RowContext};
+use crate::analysis::delivery::Prediction;
 use crate::model::process::Fact;
 use crate::model::signal::Signal;
 use crate::model::verdict::Verdict;
@@ -13,19 +13,19 @@ use crate::output::column::{Column, Tint, Value};
 #[derive(Debug)]
 pub struct SignalsRow {
     /// The container.
-    pub labels: Rc<Labels>,
+    pub context: Rc<RowContext>,
     /// The process.
-    pub member: Member,
+    pub process: ContainerProcess,
     /// The signal.
     pub signal: Signal,
     /// What it would do.
-    pub judgement: Judgement,
+    pub prediction: Prediction,
 }
 
 impl SignalsRow {
     /// Which threads block it; a thread that waits for it does not (`status` shows it so).
     pub fn blocked(&self) -> Option<Blocked> {
-        let process = &self.member.process;
+        let process = &self.process.facts;
         let main = process.status.sig_blk.contains(self.signal);
         let threads = &process.threads;
         if threads.len() < 2 {
@@ -41,7 +41,7 @@ impl SignalsRow {
 
     /// `signalfd` or `sigwait`, where one of them waits for it.
     pub fn waited(&self) -> Option<&'static str> {
-        let Fact::Known(waits) = &self.member.process.waits else { return None };
+        let Fact::Known(waits) = &self.process.facts.waits else { return None };
         if waits.threads.iter().any(|thread| thread.awaited.contains(self.signal)) {
             return Some("sigwait");
         }
@@ -50,7 +50,7 @@ impl SignalsRow {
 
     /// `default`, `ignored` or `caught`.
     pub fn disposition(&self) -> &'static str {
-        let status = &self.member.process.status;
+        let status = &self.process.facts.status;
         match () {
             () if status.sig_cgt.contains(self.signal) => "caught",
             () if status.sig_ign.contains(self.signal) => "ignored",
@@ -60,7 +60,7 @@ impl SignalsRow {
 
     /// Whether it is pending for the process or a thread of it.
     pub fn pending(&self) -> bool {
-        let process = &self.member.process;
+        let process = &self.process.facts;
         let own = process.status.shd_pnd.union(process.status.sig_pnd);
         let threads = process.threads.iter().map(|thread| thread.status.sig_pnd);
         threads.fold(own, crate::model::signal::SignalSet::union).contains(self.signal)
@@ -68,9 +68,9 @@ impl SignalsRow {
 
     /// Which thread alone it is pending for, by its number on the host.
     fn pending_thread(&self) -> Option<i32> {
-        let mut threads = self.member.process.threads.iter();
+        let mut threads = self.process.facts.threads.iter();
         let found = threads.find(|thread| thread.status.sig_pnd.contains(self.signal))?;
-        (!self.member.process.status.shd_pnd.contains(self.signal)).then_some(found.stat.pid)
+        (!self.process.facts.status.shd_pnd.contains(self.signal)).then_some(found.stat.pid)
     }
 
     /// Whether there is anything to say of it but what every program does.
@@ -97,24 +97,24 @@ type Of = Column<SignalsRow>;
 
 /// THE TABLE.
 pub static SIGNALS_COLUMNS: &[Column<SignalsRow>] = &[
-    Of::new("host", "HOST", "name of the host", |r| text(&r.labels.host)).json("host"),
-    Of::new("container", "CONTAINER", "the container, qualified", |r| text(&r.labels.container))
+    Of::new("host", "HOST", "name of the host", |r| text(&r.context.host)).json("host"),
+    Of::new("container", "CONTAINER", "the container, qualified", |r| text(&r.context.container))
         .json("container"),
     Of::new("pid", "PID", "process number inside", |r| {
-        r.member.pid.map_or(Value::Absent, |p| Value::Int(p.get().into()))
+        r.process.pid.map_or(Value::Absent, |p| Value::Int(p.get().into()))
     })
     .json("pid")
     .right()
     .shown()
     .worth(255),
     Of::new("hpid", "HPID", "process number on the host", |r| {
-        Value::Int(r.member.process.id.pid.get().into())
+        Value::Int(r.process.facts.id.pid.get().into())
     })
     .json("host_pid")
     .right()
     .worth(80),
     Of::new("comm", "COMM", "name of the process", |r| {
-        Value::Bytes(r.member.process.stat.comm.clone())
+        Value::Bytes(r.process.facts.stat.comm.clone())
     })
     .json("comm")
     .shown()
@@ -168,14 +168,14 @@ pub static SIGNALS_COLUMNS: &[Column<SignalsRow>] = &[
     .shown()
     .worth(105),
     Of::new("verdict", "VERDICT", "what it would do", |r| {
-        Value::Text(r.judgement.verdict.name().into())
+        Value::Text(r.prediction.verdict.name().into())
     })
     .json("verdict")
     .shown()
     .worth(250)
     .tint(tint),
     Of::new("note", "NOTE", "why, where that is not plain", |r| {
-        r.judgement.note.as_deref().map_or(Value::Absent, text)
+        r.prediction.note.as_deref().map_or(Value::Absent, text)
     })
     .json("note")
     .grows()
@@ -188,7 +188,7 @@ fn text(text: &str) -> Value {
 }
 
 fn tint(row: &SignalsRow) -> Tint {
-    match row.judgement.verdict {
+    match row.prediction.verdict {
         Verdict::Discarded | Verdict::Pending => Tint::Bad,
         Verdict::Delayed | Verdict::Unknown => Tint::Warn,
         Verdict::Handled | Verdict::Accepted => Tint::Good,

@@ -36,7 +36,7 @@ pub fn listed(engine: &Engine) -> Outcome {
         "bwrap" => "bare",
         name => name,
     };
-    same(row["runtime"].clone(), json!(runtime))?;
+    same(row["engine"].clone(), json!(runtime))?;
     if engine.has_names() {
         same(row["name"].clone(), json!(engine.container))?;
         same(row["id"].clone(), json!(engine.id()?))?;

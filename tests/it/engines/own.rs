@@ -74,7 +74,7 @@ pub fn nested(engine: &Engine) -> Outcome {
         check(
             listed
                 .iter()
-                .any(|ctr| ctr["pid"] == row["host_pid"] && ctr["runtime"] == json!("bare")),
+                .any(|ctr| ctr["pid"] == row["host_pid"] && ctr["engine"] == json!("bare")),
             "it is not in the list",
         )
     };

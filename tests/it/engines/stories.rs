@@ -44,7 +44,7 @@ fn graceful(events: &[Value]) -> Value {
 
 pub fn handler(engine: &Engine) -> Outcome {
     let program = ["sh", "-c", "trap 'exit 0' TERM; sleep 1000 & wait"];
-    let (_, events) = story(engine, &program, 2, &["--order", "leaves"])?;
+    let (_, events) = story(engine, &program, 2, &["--order", "children-first"])?;
     same(graceful(&events), json!(true))
 }
 
@@ -61,11 +61,11 @@ pub fn child(engine: &Engine) -> Outcome {
     let program =
         ["sh", "-c", "trap 'exit 0' TERM; sh -c \"trap 'exit 3' TERM; sleep 1000 & wait\" & wait"];
     let (findings, events) = story(engine, &program, 3, &[])?;
-    same(findings[0]["code"].clone(), json!("children-unheard"))?;
+    same(findings[0]["code"].clone(), json!("children-not-signalled"))?;
     same(graceful(&events), json!(false))?;
     let unheard = events.iter().filter(|event| event["event"] == json!("killed")).count();
     same(unheard, 2)?;
-    let (_, events) = story(engine, &program, 3, &["--order", "leaves"])?;
+    let (_, events) = story(engine, &program, 3, &["--order", "children-first"])?;
     same(graceful(&events), json!(true))
 }
 
@@ -126,7 +126,8 @@ pub fn better(engine: &Engine) -> Outcome {
         engine.script(&["stop", other])?;
         check(!shared.has("heard"), "the engine's own stop told the child")?;
         let name = begin()?;
-        let events = run(&["--json", "stop", "--order", "leaves", &name]).expect(0)?.objects();
+        let events =
+            run(&["--json", "stop", "--order", "children-first", &name]).expect(0)?.objects();
         check(shared.has("heard"), format!("the child was not told: {events:?}"))?;
         // Its loop starts a child all the time, which keeps nobody from being told.
         let took = events.last().and_then(|event| event["t"].as_f64());

@@ -13,11 +13,11 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 use rustix::fs::Mode;
 
-use crate::analysis::exec_plan::EntryPlan;
+use crate::analysis::exec_plan::ExecPlan;
 use crate::sys::{process, seccomp};
 
 /// What the child needs.
-pub(super) struct Ready {
+pub(super) struct PreparedCommand {
     pub(super) command: Vec<Vec<u8>>,
     pub(super) places: Vec<Vec<u8>>,
     pub(super) environment: Vec<Vec<u8>>,
@@ -32,9 +32,9 @@ pub(super) fn failed(errno: Errno, there: bool) -> Vec<u8> {
     line
 }
 
-impl Ready {
+impl PreparedCommand {
     /// The child, in the container's sight now.
-    pub(super) fn become_it(&self, plan: &EntryPlan, mut report: File, mut release: File) -> ! {
+    pub(super) fn become_it(&self, plan: &ExecPlan, mut report: File, mut release: File) -> ! {
         if release.read_exact(&mut [0]).is_err() {
             // Nobody is there any more to say so.
             process::leave(125);

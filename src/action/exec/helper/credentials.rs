@@ -9,16 +9,20 @@ use nix::unistd::{Gid, Uid};
 use rustix::fs::{Mode, openat};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
-use super::super::protocol::Failure;
-use super::{Helper, Strange, joins_users, read_only};
+use super::super::protocol::HelperError;
+use super::{Helper, HostState, joins_users, read_only};
 use crate::analysis::exec_plan::{
-    Confinement, EntryPlan, Identity, Surroundings, label_name, rights,
+    ExecPlan, Identity, ProcessAttributes, SecurityContext, label_name, rights,
 };
 use crate::model::{capability, limits};
 use crate::sys::{process, seccomp};
 
 impl Helper {
-    pub(super) fn limits(&self, plan: &EntryPlan, around: &Surroundings) -> Result<(), Failure> {
+    pub(super) fn limits(
+        &self,
+        plan: &ExecPlan,
+        around: &ProcessAttributes,
+    ) -> Result<(), HelperError> {
         let own = limits::parse(
             &openat(&self.proc, "self/limits", read_only(), Mode::empty())
                 .ok()
@@ -44,11 +48,12 @@ impl Helper {
     /// Becomes who the command is to be. Gives the filters that are to be loaded last of all.
     pub(super) fn give_up(
         &self,
-        plan: &EntryPlan,
+        plan: &ExecPlan,
         identity: &Identity,
-        strange: Strange,
-    ) -> Result<Vec<seccomp::Filter>, Failure> {
-        let failed = |what: &'static str| move |errno: rustix::io::Errno| Failure::new(what, errno);
+        strange: HostState,
+    ) -> Result<Vec<seccomp::Filter>, HelperError> {
+        let failed =
+            |what: &'static str| move |errno: rustix::io::Errno| HelperError::new(what, errno);
         if let (Some(label), Some(mut file)) =
             (plan.confine.as_ref().and_then(|confine| confine.label.as_ref()), strange.label)
         {
@@ -56,12 +61,12 @@ impl Helper {
             let is_selinux = name.iter().filter(|b| **b == b':').count() >= 3;
             let text = if is_selinux { name.to_vec() } else { [b"exec ", name].concat() };
             file.write_all(&text).map_err(|error| {
-                Failure::new("cannot take over its security label", error)
+                HelperError::new("cannot take over its security label", error)
                     .hint("`--privileged` goes without")
             })?;
             self.done(format!("security label {}", String::from_utf8_lossy(name)));
         } else if plan.confine.as_ref().is_some_and(|confine| confine.label.is_some()) {
-            return Err(Failure::new(
+            return Err(HelperError::new(
                 "cannot take over its security label",
                 "no attr/exec in /proc",
             )
@@ -95,8 +100,9 @@ impl Helper {
             // Without no_new_privs loading takes a right that is given up below: that, and what
             // follows, has to be within what the filters let through, as with every runtime.
             for filter in std::mem::take(&mut late) {
-                seccomp::load(&filter)
-                    .map_err(|errno| Failure::new("cannot take over its seccomp filter", errno))?;
+                seccomp::load(&filter).map_err(|errno| {
+                    HelperError::new("cannot take over its seccomp filter", errno)
+                })?;
             }
         }
         self.set_rights(plan, &rights, all)?;
@@ -105,10 +111,10 @@ impl Helper {
 
     pub(super) fn set_rights(
         &self,
-        plan: &EntryPlan,
-        rights: &Confinement,
+        plan: &ExecPlan,
+        rights: &SecurityContext,
         have: CapabilitySets,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), HelperError> {
         let set = |bits: u64| CapabilitySet::from_bits_retain(bits) & have.permitted;
         let lacking = CapabilitySet::from_bits_retain(rights.permitted) - have.permitted;
         if !lacking.is_empty() {
@@ -121,7 +127,7 @@ impl Helper {
             inheritable: set(rights.inheritable),
         };
         rustix::thread::set_capabilities(None, sets)
-            .map_err(|errno| Failure::new("cannot give up our rights", errno))?;
+            .map_err(|errno| HelperError::new("cannot give up our rights", errno))?;
         let _ = rustix::thread::clear_ambient_capability_set();
         for bit in (0..64).filter(|bit| rights.ambient & (1 << bit) != 0) {
             let one = CapabilitySet::from_bits_retain(1 << bit);
@@ -133,7 +139,7 @@ impl Helper {
         }
         if rights.no_new_privs {
             rustix::thread::set_no_new_privs(true)
-                .map_err(|errno| Failure::new("cannot set no_new_privs", errno))?;
+                .map_err(|errno| HelperError::new("cannot set no_new_privs", errno))?;
         }
         self.done(format!(
             "capabilities {}, at most {}{}",
@@ -144,7 +150,11 @@ impl Helper {
         Ok(())
     }
 
-    pub(super) fn become_user(&self, plan: &EntryPlan, identity: &Identity) -> Result<(), Failure> {
+    pub(super) fn become_user(
+        &self,
+        plan: &ExecPlan,
+        identity: &Identity,
+    ) -> Result<(), HelperError> {
         if !plan.inside && plan.user.is_none() && !joins_users(plan) {
             return Ok(());
         }
@@ -172,9 +182,9 @@ impl Helper {
             .map_err(|errno| {
                 let what = format!("cannot become user {uid} of group {gid}");
                 match errno {
-                    Errno::EINVAL => Failure::new(what, "its user namespace has no such id"),
-                    Errno::EPERM => Failure::new(what, "not permitted").hint("run as root"),
-                    errno => Failure::new(what, errno),
+                    Errno::EINVAL => HelperError::new(what, "its user namespace has no such id"),
+                    Errno::EPERM => HelperError::new(what, "not permitted").hint("run as root"),
+                    errno => HelperError::new(what, errno),
                 }
             })?;
         self.done(format!("user {uid}, group {gid}"));

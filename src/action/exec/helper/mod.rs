@@ -27,11 +27,11 @@ use nix::unistd::{Gid, Pid};
 use rustix::fs::{Mode, OFlags, openat, readlinkat};
 use rustix::thread::ThreadNameSpaceType;
 
-use super::protocol::{self, Failure, Step, Told};
-use crate::analysis::exec_plan::{EntryPlan, Surroundings, candidates, environment};
-use crate::model::namespace::{Kind, NamespaceId};
+use super::protocol::{self, HelperError, HelperMessage, HelperStep};
+use crate::analysis::exec_plan::{ExecPlan, ProcessAttributes, candidates, environment};
+use crate::model::namespace::{NamespaceId, NamespaceKind};
 use crate::sys::{process, seccomp};
-use command::{Ready, failed, wait_as};
+use command::{PreparedCommand, failed, wait_as};
 
 /// More of an environment is not read.
 const MAX_ENVIRONMENT: u64 = 256 << 10;
@@ -45,7 +45,7 @@ pub fn main() -> i32 {
         Ok(Some(child)) => wait_as(child),
         Ok(None) => 125,
         Err((socket, steps, failure)) => {
-            let _ = protocol::tell(socket, &Told::Failed(steps, failure), None);
+            let _ = protocol::tell(socket, &HelperMessage::Failed(steps, failure), None);
             125
         }
     }
@@ -63,19 +63,19 @@ struct Helper {
     proc: OwnedFd,
     terminal: Option<OwnedFd>,
     /// What is told at the end: one message costs less than many.
-    steps: RefCell<Vec<Step>>,
+    steps: RefCell<Vec<HelperStep>>,
 }
 
 /// What was read before anything was joined.
-struct Strange {
+struct HostState {
     environment: Vec<u8>,
     filters: Vec<seccomp::Filter>,
     label: Option<File>,
     /// Our own namespaces' links, and what they have to be.
     own: OwnedFd,
-    wanted: Vec<(Kind, NamespaceId)>,
+    wanted: Vec<(NamespaceKind, NamespaceId)>,
     /// Files of the namespaces, for kernels that join them one by one.
-    files: Vec<(Kind, OwnedFd)>,
+    files: Vec<(NamespaceKind, OwnedFd)>,
 }
 
 fn folder() -> OFlags {
@@ -87,7 +87,7 @@ fn read_only() -> OFlags {
 }
 
 impl Helper {
-    fn take() -> Option<(EntryPlan, Self)> {
+    fn take() -> Option<(ExecPlan, Self)> {
         let plan = protocol::read_plan(process::inherited(protocol::PLAN)?).ok()?;
         let helper = Self {
             socket: process::inherited(protocol::SOCKET)?,
@@ -105,28 +105,31 @@ impl Helper {
     }
 
     fn done(&self, text: impl Into<String>) {
-        self.steps.borrow_mut().push(Step::Done(text.into()));
+        self.steps.borrow_mut().push(HelperStep::Done(text.into()));
     }
 
     /// What cannot be carried over is told, or ends it.
-    fn lacks(&self, plan: &EntryPlan, what: &str, why: impl ToString) -> Result<(), Failure> {
+    fn lacks(&self, plan: &ExecPlan, what: &str, why: impl ToString) -> Result<(), HelperError> {
         if plan.strict {
-            return Err(Failure::new(format!("{what} cannot be carried over"), why)
+            return Err(HelperError::new(format!("{what} cannot be carried over"), why)
                 .hint("without `--strict` it is a warning"));
         }
         let text = format!("{what} not carried over: {}", why.to_string());
-        self.steps.borrow_mut().push(Step::Lacks(text));
+        self.steps.borrow_mut().push(HelperStep::Lacks(text));
         Ok(())
     }
 
-    fn enter(self, plan: &EntryPlan) -> Result<Option<Pid>, (OwnedFd, Vec<Step>, Failure)> {
+    fn enter(
+        self,
+        plan: &ExecPlan,
+    ) -> Result<Option<Pid>, (OwnedFd, Vec<HelperStep>, HelperError)> {
         match self.prepare(plan) {
             Ok(ready) => Ok(self.begin(plan, &ready)),
             Err(failure) => Err((self.socket, self.steps.take(), failure)),
         }
     }
 
-    fn prepare(&self, plan: &EntryPlan) -> Result<Ready, Failure> {
+    fn prepare(&self, plan: &ExecPlan) -> Result<PreparedCommand, HelperError> {
         // Nobody is left to report to when who started us has gone.
         let death = Some(rustix::process::Signal::KILL);
         let _ = rustix::process::set_parent_process_death_signal(death);
@@ -152,7 +155,7 @@ impl Helper {
         if plan.inside {
             rustix::process::fchdir(&self.root)
                 .and_then(|()| rustix::process::chroot("."))
-                .map_err(|errno| Failure::new("cannot make its root ours", errno))?;
+                .map_err(|errno| HelperError::new("cannot make its root ours", errno))?;
         }
         // 3. What lies inside.
         let identity = self.identity(plan)?;
@@ -170,13 +173,18 @@ impl Helper {
             self.limits(plan, around)?;
         }
         let late = self.give_up(plan, &identity, strange)?;
-        Ok(Ready { places: candidates(&command[0], &environment), command, environment, late })
+        Ok(PreparedCommand {
+            places: candidates(&command[0], &environment),
+            command,
+            environment,
+            late,
+        })
     }
 
-    fn read(&self, plan: &EntryPlan) -> Result<Strange, Failure> {
-        let gone = |errno: rustix::io::Errno| Failure::new("cannot look at the process", errno);
+    fn read(&self, plan: &ExecPlan) -> Result<HostState, HelperError> {
+        let gone = |errno: rustix::io::Errno| HelperError::new("cannot look at the process", errno);
         let own = openat(&self.proc, "self/ns", folder(), Mode::empty()).map_err(gone)?;
-        let kinds = plan.join.iter().filter_map(|name| Kind::named(name));
+        let kinds = plan.join.iter().filter_map(|name| NamespaceKind::named(name));
         let (mut wanted, mut files) = (Vec::new(), Vec::new());
         for kind in kinds {
             let path = format!("ns/{}", kind.name);
@@ -229,11 +237,11 @@ impl Helper {
                     .map(File::from);
             }
         }
-        Ok(Strange { environment, filters, label, own, wanted, files })
+        Ok(HostState { environment, filters, label, own, wanted, files })
     }
 
     /// What takes the host's files to set, or rights that are not the container's.
-    fn surround(&self, plan: &EntryPlan, around: &Surroundings) -> Result<(), Failure> {
+    fn surround(&self, plan: &ExecPlan, around: &ProcessAttributes) -> Result<(), HelperError> {
         if let Some(score) = around.oom_score_adj {
             let flags = OFlags::WRONLY | OFlags::CLOEXEC;
             let set = openat(&self.proc, "self/oom_score_adj", flags, Mode::empty())
@@ -256,7 +264,7 @@ impl Helper {
         Ok(())
     }
 
-    fn join(&self, plan: &EntryPlan, strange: &Strange) -> Result<(), Failure> {
+    fn join(&self, plan: &ExecPlan, strange: &HostState) -> Result<(), HelperError> {
         let flags = strange.files.iter().fold(0, |all, (kind, _)| all | kind.flag);
         if flags != 0 {
             let types = ThreadNameSpaceType::from_bits_retain(flags);
@@ -265,7 +273,10 @@ impl Helper {
                 // Before Linux 5.8 a pidfd is no way to join.
                 Err(rustix::io::Errno::INVAL | rustix::io::Errno::BADF) => one_by_one(strange)?,
                 Err(rustix::io::Errno::SRCH) => {
-                    return Err(Failure::new("cannot enter the container", "it has just ended"));
+                    return Err(HelperError::new(
+                        "cannot enter the container",
+                        "it has just ended",
+                    ));
                 }
                 Err(errno) => return Err(not_joined(&plan.join.join(", "), errno)),
             }
@@ -277,7 +288,7 @@ impl Helper {
             let now = link.ok().and_then(|link| NamespaceId::parse(link.as_bytes()));
             // (Before the first child is made the kernel shows no PID namespace for children.)
             if now != Some(*id) && !(now.is_none() && kind.name == "pid") {
-                return Err(Failure::new(
+                return Err(HelperError::new(
                     format!("cannot join its {} namespace", kind.name),
                     "the process has left it meanwhile",
                 ));
@@ -290,8 +301,8 @@ impl Helper {
     }
 
     /// 5. The child. Whatever the container could take from it has been closed before.
-    fn begin(self, plan: &EntryPlan, ready: &Ready) -> Option<Pid> {
-        if protocol::tell(&self.socket, &Told::Ready(self.steps.take()), None).is_err() {
+    fn begin(self, plan: &ExecPlan, ready: &PreparedCommand) -> Option<Pid> {
+        if protocol::tell(&self.socket, &HelperMessage::Ready(self.steps.take()), None).is_err() {
             return None;
         }
         let (Ok(report), Ok(release)) = (self.report.try_clone(), self.release.try_clone()) else {
@@ -318,14 +329,14 @@ impl Helper {
     }
 }
 
-fn joins_users(plan: &EntryPlan) -> bool {
+fn joins_users(plan: &ExecPlan) -> bool {
     plan.join.iter().any(|name| name == "user")
 }
 
 /// Before Linux 5.8: what may be joined with the rights we have, then the user namespace, then what
 /// takes rights in there. The mounts go last of each round.
-fn one_by_one(strange: &Strange) -> Result<(), Failure> {
-    let mut left: Vec<&(Kind, OwnedFd)> = strange.files.iter().collect();
+fn one_by_one(strange: &HostState) -> Result<(), HelperError> {
+    let mut left: Vec<&(NamespaceKind, OwnedFd)> = strange.files.iter().collect();
     left.sort_by_key(|(kind, _)| kind.name == "mnt");
     for round in 0..3 {
         let mut next = Vec::new();
@@ -347,8 +358,8 @@ fn one_by_one(strange: &Strange) -> Result<(), Failure> {
     Ok(())
 }
 
-fn not_joined(what: &str, errno: rustix::io::Errno) -> Failure {
-    let failure = Failure::new(format!("cannot join the namespaces {what}"), errno);
+fn not_joined(what: &str, errno: rustix::io::Errno) -> HelperError {
+    let failure = HelperError::new(format!("cannot join the namespaces {what}"), errno);
     match errno {
         rustix::io::Errno::PERM => failure
             .hint("it takes CAP_SYS_ADMIN over them: run as root, or join its user namespace too, where it is yours (`--ns user,net`)"),

@@ -8,9 +8,9 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use nix::unistd::{Uid, dup2_stderr, dup2_stdin, dup2_stdout};
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, openat, openat2};
 
-use super::super::protocol::{self, Failure, Told};
+use super::super::protocol::{self, HelperError, HelperMessage};
 use super::{Helper, read_only};
-use crate::analysis::exec_plan::{EntryPlan, Identity, identify};
+use crate::analysis::exec_plan::{ExecPlan, Identity, identify};
 
 /// Larger files of users are not read.
 const MAX_ACCOUNTS: u64 = 1 << 20;
@@ -66,26 +66,26 @@ impl Helper {
         read().unwrap_or_default()
     }
 
-    pub(super) fn identity(&self, plan: &EntryPlan) -> Result<Identity, Failure> {
+    pub(super) fn identity(&self, plan: &ExecPlan) -> Result<Identity, HelperError> {
         let (mut passwd, mut group) = (Vec::new(), Vec::new());
         if plan.inside {
             passwd = self.accounts("etc/passwd");
             group = if plan.user.is_some() { self.accounts("etc/group") } else { Vec::new() };
         }
         identify(plan.user.as_ref(), &plan.ids, &passwd, &group)
-            .map_err(|why| Failure::new("no such user", why).hint("a number needs no file"))
+            .map_err(|why| HelperError::new("no such user", why).hint("a number needs no file"))
     }
 
-    pub(super) fn workdir(&self, plan: &EntryPlan) -> Result<(), Failure> {
+    pub(super) fn workdir(&self, plan: &ExecPlan) -> Result<(), HelperError> {
         let Some(asked) = &plan.workdir else {
             if !plan.inside {
                 // The host's tools begin at the host's root.
-                return rustix::process::chdir("/").map_err(|e| Failure::new("no root", e));
+                return rustix::process::chdir("/").map_err(|e| HelperError::new("no root", e));
             }
             let set = rustix::process::fchdir(&self.workdir).and_then(|()| within());
             if set.is_err() {
                 self.lacks(plan, "its working directory", "it lies outside of its root")?;
-                rustix::process::chdir("/").map_err(|e| Failure::new("no root", e))?;
+                rustix::process::chdir("/").map_err(|e| HelperError::new("no root", e))?;
             }
             return Ok(());
         };
@@ -97,18 +97,18 @@ impl Helper {
             rustix::process::chdir(asked.as_slice())
         };
         set.map_err(|errno| match errno {
-            rustix::io::Errno::NOTSUP => Failure::new(what(), "it is no directory"),
-            errno => Failure::new(what(), errno),
+            rustix::io::Errno::NOTSUP => HelperError::new(what(), "it is no directory"),
+            errno => HelperError::new(what(), errno),
         })
     }
 
     /// A terminal of the container's own, so that it has a name there; the host's where it has none.
-    pub(super) fn terminal(&self, plan: &EntryPlan, identity: &Identity) -> Result<(), Failure> {
+    pub(super) fn terminal(&self, plan: &ExecPlan, identity: &Identity) -> Result<(), HelperError> {
         let made = if plan.inside { self.inside_terminal() } else { Err(rustix::io::Errno::NOENT) };
         let slave = match made {
             Ok((master, slave)) => {
-                protocol::tell(&self.socket, &Told::Terminal, Some(master.as_fd()))
-                    .map_err(|error| Failure::new("cannot hand over the terminal", error))?;
+                protocol::tell(&self.socket, &HelperMessage::Terminal, Some(master.as_fd()))
+                    .map_err(|error| HelperError::new("cannot hand over the terminal", error))?;
                 slave
             }
             Err(errno) => {
@@ -122,7 +122,7 @@ impl Helper {
                     )?;
                 }
                 let own = self.terminal.as_ref().map(OwnedFd::try_clone).and_then(Result::ok);
-                own.ok_or_else(|| Failure::new("no terminal", errno))?
+                own.ok_or_else(|| HelperError::new("no terminal", errno))?
             }
         };
         let (uid, mode) = (Uid::from_raw(identity.ids.uid), Mode::from_raw_mode(0o620));
@@ -132,7 +132,7 @@ impl Helper {
         dup2_stdin(&slave)
             .and_then(|()| dup2_stdout(&slave))
             .and_then(|()| dup2_stderr(&slave))
-            .map_err(|errno| Failure::new("no terminal", errno))
+            .map_err(|errno| HelperError::new("no terminal", errno))
     }
 
     /// By its `/dev/pts/ptmx`, which has to be the kernel's.
