@@ -110,7 +110,7 @@ const PARENT_AND_CHILD: &[&str] = &[
 /// THE TABLE, in the order of the README.
 const RECIPES: &[Recipe] = &[
     Recipe {
-        heading: "A stop takes its whole ten seconds",
+        heading: "A stop takes the full ten seconds",
         web: SHELL_IN_FRONT,
         processes: 4,
         pids: &[7, 8],
@@ -126,7 +126,7 @@ const RECIPES: &[Recipe] = &[
         },
     },
     Recipe {
-        heading: "A shell stands in front, and it has to leave well now",
+        heading: "PID 1 is a shell, and it has to stop cleanly now",
         web: SHELL_IN_FRONT,
         processes: 4,
         pids: &[7, 8],
@@ -137,7 +137,7 @@ const RECIPES: &[Recipe] = &[
         },
     },
     Recipe {
-        heading: "Children are killed unheard",
+        heading: "Children are killed without warning",
         web: PARENT_AND_CHILD,
         processes: 3,
         pids: &[],
@@ -171,7 +171,7 @@ const RECIPES: &[Recipe] = &[
         },
     },
     Recipe {
-        heading: "A new configuration, if anybody listens",
+        heading: "Reload, only if there is a handler",
         web: SHELL_IN_FRONT,
         processes: 4,
         pids: &[7, 8],
@@ -196,7 +196,7 @@ const RECIPES: &[Recipe] = &[
         },
     },
     Recipe {
-        heading: "No shell and no tools inside",
+        heading: "No shell and no tools in the image",
         web: SHELL_IN_FRONT,
         processes: 4,
         pids: &[7, 8],
@@ -206,7 +206,7 @@ const RECIPES: &[Recipe] = &[
         },
     },
     Recipe {
-        heading: "A new program into a running container, its logs out",
+        heading: "Replace a program in a running container, copy logs out",
         web: &[
             "sh",
             "-c",
@@ -220,7 +220,7 @@ const RECIPES: &[Recipe] = &[
         },
     },
     Recipe {
-        heading: "A process on the host burns: whose is it?",
+        heading: "A host process eats CPU: which container?",
         web: SHELL_IN_FRONT,
         processes: 4,
         pids: &[7, 8],
