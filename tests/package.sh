@@ -102,6 +102,11 @@ if [ -f "$work/x/$share/doc/cinspect/README.md" ]; then
 else
     same $share/doc/cinspect/README.md.gz README.md
 fi
+for file in docs/*.md; do
+    path=$share/doc/cinspect/$file
+    [ -f "$work/x/$path" ] || path=$path.gz
+    same "$path" "$file"
+done
 for file in contrib/fleet/*; do
     path=$share/doc/cinspect/examples/fleet/${file##*/}
     [ -f "$work/x/$path" ] || path=$path.gz
