@@ -24,7 +24,7 @@ init handle=TERM,CHLD
 > busy block=TERM";
 
 fn main() -> ExitCode {
-    harness::play();
+    harness::run_helper();
     let arguments: Vec<String> = std::env::args().collect();
     // The library is in this program: as `cinspect …` it is the tool itself.
     if arguments.get(1).map(String::as_str) == Some("cinspect") {

@@ -15,10 +15,10 @@
 
 #[path = "hang.rs"]
 mod hang;
-#[path = "takes.rs"]
-mod takes;
-#[path = "twins.rs"]
-mod twins;
+#[path = "pid_reuse.rs"]
+mod pid_reuse;
+#[path = "signal_consumers.rs"]
+mod signal_consumers;
 
 use std::collections::HashMap;
 use std::ffi::CString;
@@ -123,7 +123,7 @@ fn name_of(line: &str) -> Option<&str> {
 
 /// Plays a role if the environment says so; does not come back then. (Not the arguments: those are
 /// what the role shows as its command line.)
-pub fn play() {
+pub fn run_helper() {
     let (Ok(role), Ok(cast)) = (std::env::var("CINSPECT_ROLE"), std::env::var("CINSPECT_CAST"))
     else {
         return;
@@ -227,13 +227,13 @@ fn act(cast: &str, reap: bool) -> std::io::Result<()> {
         children.push(spawn("child", &part.join("\n"))?);
     }
     for word in &words {
-        if !takes::take_aside(&name, word) {
+        if !signal_consumers::take_aside(&name, word) {
             behave(&name, word)?;
         }
     }
     println!("{name} {}", std::process::id());
     for word in &words {
-        takes::take(&name, word);
+        signal_consumers::take(&name, word);
     }
     if reap {
         // As an init should; a role called `zombie` below another one stays one.
@@ -297,10 +297,10 @@ fn behave(name: &str, word: &str) -> std::io::Result<()> {
             }
         }
         "block" => {
-            takes::block(list);
+            signal_consumers::block(list);
         }
         // The main thread blocks what a second one does not.
-        "other-open" => takes::other_open(list),
+        "other-open" => signal_consumers::other_open(list),
         // A second thread that blocks what the main thread does not.
         "thread-blocks" => {
             let set: SigSet = signals().collect();
@@ -354,7 +354,7 @@ fn behave(name: &str, word: &str) -> std::io::Result<()> {
             pthread_sigmask(SigmaskHow::SIG_BLOCK, Some(&set), None)?;
             let restless = what == "flips";
             std::thread::spawn(move || {
-                if let Err(error) = twins::keep(restless, write_down) {
+                if let Err(error) = pid_reuse::keep(restless, write_down) {
                     eprintln!("twins: {error}");
                 }
             });

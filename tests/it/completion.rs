@@ -132,7 +132,7 @@ fn ask(words: &[&str]) -> crate::support::Run {
 }
 
 fn hostile() -> Outcome {
-    let container = crate::support::cast("init")?;
+    let container = crate::support::fixture("init")?;
     let folder = tempfile::tempdir()?;
     for name in ["plain", "b\u{1b}[31mad", "new\nline", "ta\tb", "r\u{202e}tl"] {
         std::fs::write(folder.path().join(name), "")?;

@@ -3,9 +3,9 @@
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
-use crate::support::{Need, Outcome, cast, check, run, same, test_with};
+use crate::support::{Need, Outcome, check, fixture, run, same, test_with};
 
-/// A cast, what is found first, and whether a stop then waits until its time is over.
+/// A fixture, what is found first, and whether a stop then waits until its time is over.
 const CASES: &[(&str, &str, &str, bool)] = &[
     ("that_handles_it", "init leaves-on=TERM", "ok", false),
     ("without_a_handler", "init", "init-without-handler", true),
@@ -19,9 +19,9 @@ const CASES: &[(&str, &str, &str, bool)] = &[
 ];
 
 pub fn trials() -> Vec<Trial> {
-    let each = CASES.iter().map(|(name, cast, code, waits)| {
+    let each = CASES.iter().map(|(name, fixture, code, waits)| {
         let name = format!("doctor::an_init_{name}");
-        test_with(Need::Namespaces, name.leak(), move || agrees(cast, code, *waits))
+        test_with(Need::Namespaces, name.leak(), move || agrees(fixture, code, *waits))
     });
     let mut trials: Vec<Trial> = each.collect();
     trials.push(test_with(Need::Namespaces, "doctor::says_it_in_words_and_remedies", words));
@@ -29,7 +29,7 @@ pub fn trials() -> Vec<Trial> {
 }
 
 fn agrees(lines: &str, code: &str, waits: bool) -> Outcome {
-    let container = cast(lines)?;
+    let container = fixture(lines)?;
     let name = format!("pid:{}", container.init);
     let findings = run(&["--json", "doctor", &name]).expect(0)?.objects();
     same((findings[0]["code"].clone(), lines), (json!(code), lines))?;
@@ -44,7 +44,7 @@ fn agrees(lines: &str, code: &str, waits: bool) -> Outcome {
 }
 
 fn words() -> Outcome {
-    let container = cast("init")?;
+    let container = fixture("init")?;
     let said = run(&["doctor", &format!("pid:{}", container.init)]).expect(0)?;
     check(said.out.starts_with("problem  1 init: PID 1 has no handler for TERM"), &said.out)?;
     check(said.out.contains("→ run it below an init"), &said.out)?;

@@ -11,7 +11,7 @@ use libtest_mimic::{Failed, Trial};
 
 use crate::harness::Container;
 use crate::support::{
-    Need, Outcome, Run, cast, check, cinspect, finish, run, same, test_with, wait_until, within,
+    Need, Outcome, Run, check, cinspect, finish, fixture, run, same, test_with, wait_until, within,
 };
 use crate::terminal::Terminal;
 
@@ -67,7 +67,7 @@ fn sh(container: &Container, script: &str) -> Run {
 }
 
 fn plain() -> Outcome {
-    let container = cast("init")?;
+    let container = fixture("init")?;
     let done = sh(&container, "echo out; echo err >&2; exit 3").expect(3)?;
     same((done.out.as_str(), done.err.ends_with("err\n")), ("out\n", true))?;
     sh(&container, "kill -KILL $$").expect(137)?;
@@ -87,7 +87,7 @@ fn plain() -> Outcome {
 }
 
 fn bytes() -> Outcome {
-    let container = cast("init")?;
+    let container = fixture("init")?;
     let dir = tempfile::tempdir().map_err(|error| error.to_string())?;
     let (there, back) = (dir.path().join("there"), dir.path().join("back"));
     // Every byte, and no order that a terminal would like.
@@ -130,7 +130,7 @@ fn kill(pid: u32, signal: &str) -> Outcome {
 }
 
 fn signals() -> Outcome {
-    let container = cast("init")?;
+    let container = fixture("init")?;
     for (signal, status) in [("TERM", 9), ("HUP", 9), ("USR1", 9), ("INT", 9), ("QUIT", 9)] {
         let script = format!("trap 'exit 9' {signal}; echo ready; while :; do sleep 0.05; done");
         let (mut child, _) = begin(&container, &script)?;
@@ -147,7 +147,7 @@ fn signals() -> Outcome {
 }
 
 fn orphan() -> Outcome {
-    let container = cast("init")?;
+    let container = fixture("init")?;
     let (mut child, pid) = begin(&container, "echo $$; exec sleep 100")?;
     kill(child.id(), "-KILL")?;
     let _ = child.wait();
@@ -159,7 +159,7 @@ fn orphan() -> Outcome {
 }
 
 fn background() -> Outcome {
-    let container = cast("init")?;
+    let container = fixture("init")?;
     let done = sh(&container, "sleep 1000 & echo said; exit 3").expect(3)?;
     same(done.out.as_str(), "said\n")?;
     check(done.took < Duration::from_secs(5), "the background was waited for")
@@ -167,7 +167,7 @@ fn background() -> Outcome {
 
 /// A loop over the lines of a file, with a command in it that does not read.
 fn loops() -> Outcome {
-    let container = cast("init")?;
+    let container = fixture("init")?;
     let script = "printf 'a\\nb\\nc\\n' > \"$3\"; while read -r line; do \"$1\" exec \"$2\" echo \"$line\"; done < \"$3\"; \
         { \"$1\" exec \"$2\" head -n 1; cat; } < \"$3\"";
     let file = tempfile::NamedTempFile::new().map_err(|error| error.to_string())?;
@@ -183,7 +183,7 @@ fn loops() -> Outcome {
 
 /// Whoever reads slowly gets all of it, though the command has long ended.
 fn slow_reader() -> Outcome {
-    let container = cast("init")?;
+    let container = fixture("init")?;
     let script = "\"$1\" exec \"$2\" -- head -c 120000 /dev/zero | { sleep 2.5; wc -c; }";
     for _ in 0..3 {
         let mut piped = Command::new("sh");
@@ -194,7 +194,7 @@ fn slow_reader() -> Outcome {
 }
 
 fn reader_gone() -> Outcome {
-    let container = cast("init")?;
+    let container = fixture("init")?;
     let script = "\"$1\" exec \"$2\" yes | head -n 1; echo \"${PIPESTATUS[0]}\"";
     let mut piped = Command::new("bash");
     piped.args(["-c", script, "bash", env!("CARGO_BIN_EXE_cinspect"), &name(&container)]);
@@ -202,7 +202,7 @@ fn reader_gone() -> Outcome {
 }
 
 fn namespaces() -> Outcome {
-    let container = cast("init")?;
+    let container = fixture("init")?;
     let link = |pid: &str, kind: &str| {
         let link = std::fs::read_link(format!("/proc/{pid}/ns/{kind}"));
         link.map(|link| link.to_string_lossy().into_owned()).unwrap_or_default()
@@ -232,7 +232,7 @@ fn namespaces() -> Outcome {
 }
 
 fn terminal() -> Outcome {
-    let container = cast("init")?;
+    let container = fixture("init")?;
     let program = env!("CARGO_BIN_EXE_cinspect");
     let mut terminal = Terminal::start(&[program, "exec", &name(&container), "sh", "-i"])?;
     // (Inside everybody is root.)
@@ -269,7 +269,7 @@ fn terminal() -> Outcome {
 }
 
 fn guarded() -> Outcome {
-    let container = cast("init")?;
+    let container = fixture("init")?;
     let program = env!("CARGO_BIN_EXE_cinspect");
     // A shell that puts nothing back by itself is outside.
     let script = format!("{program} exec {} sh -i; echo after; sleep 60", name(&container));
@@ -285,7 +285,7 @@ fn guarded() -> Outcome {
 }
 
 fn forced() -> Outcome {
-    let container = cast("init")?;
+    let container = fixture("init")?;
     let tty = exec(&container, &["-t", "--", "tty"]).expect(0)?;
     check(tty.out.contains("/dev/pts/"), &tty.out)?;
     let program = env!("CARGO_BIN_EXE_cinspect");
@@ -296,7 +296,7 @@ fn forced() -> Outcome {
 }
 
 fn usage() -> Outcome {
-    let container = cast("init")?;
+    let container = fixture("init")?;
     for (words, status, hint) in [
         (&["-t", "-d", "--", "id"][..], 2, "cannot be used with"),
         (&["--ns", "nonsense", "--", "id"], 2, "user, mnt, uts"),
@@ -320,7 +320,7 @@ fn usage() -> Outcome {
 }
 
 fn stopped() -> Outcome {
-    let container = cast("init")?;
+    let container = fixture("init")?;
     kill(container.init.unsigned_abs(), "-STOP")?;
     let done = exec(&container, &["--strict", "--", "echo", "in"]);
     kill(container.init.unsigned_abs(), "-CONT")?;
@@ -328,7 +328,7 @@ fn stopped() -> Outcome {
 }
 
 fn left() -> Outcome {
-    let container = cast("init main-leaves")?;
+    let container = fixture("init main-leaves")?;
     let done = sh(&container, "readlink /proc/self/ns/uts").expect(0)?;
     let tasks = std::fs::read_dir(format!("/proc/{}/task", container.init));
     let tasks = tasks.map_err(|error| error.to_string())?;
@@ -342,7 +342,7 @@ fn left() -> Outcome {
 
 /// What a caller's session may have: a umask, limits, ignored signals, descriptors, variables, keys.
 fn caller() -> Outcome {
-    let container = cast("init")?;
+    let container = fixture("init")?;
     let script = "umask 000; trap '' PIPE INT USR1; export SECRET=1 LD_PRELOAD=; cd /tmp; exec 7< / 8< /etc/passwd; \
         exec nice -n 5 \"$1\" exec \"$2\" -- sh -c \
         'umask; grep -E \"Sig(Blk|Ign)\" /proc/self/status; nice; ls /proc/$$/fd; env; pwd'";
@@ -381,7 +381,7 @@ print(ctypes.CDLL(None).syscall(KEYCTL, 10, -3, b'user', b'cit-key', 0) > 0)";
 /// What it has for a terminal is another one than ours, and without one it has pipes: nothing it does
 /// to its own reaches us (TIOCSTI).
 fn not_ours() -> Outcome {
-    let container = cast("init")?;
+    let container = fixture("init")?;
     let program = env!("CARGO_BIN_EXE_cinspect");
     let stuff = "import fcntl,sys
 for fd in 0,1,2:
@@ -417,7 +417,7 @@ for fd in 0,1,2:
 
 /// CVE-2024-21626: a descriptor that stayed open, as working directory.
 fn folder() -> Outcome {
-    let container = cast("init")?;
+    let container = fixture("init")?;
     for way in ["/proc/self/fd/7", "/proc/self/cwd", "/proc/1/cwd/../../..", "/proc/self/fd/8"] {
         let script = "exec 7< / 8< /root; exec \"$1\" exec -w \"$3\" \"$2\" -- pwd -P";
         let mut command = Command::new("sh");
@@ -431,7 +431,7 @@ fn folder() -> Outcome {
 
 /// Once it has joined the mounts, nothing of ours opens a path below `/proc`, `/sys` or `/dev`.
 fn covered() -> Outcome {
-    let container = cast("init")?;
+    let container = fixture("init")?;
     within(
         &container,
         "mount -t tmpfs none /proc; mkdir -p /proc/self/attr /proc/self/fd; echo fake > /proc/self/status; : > /proc/self/attr/exec",
@@ -461,7 +461,7 @@ fn covered() -> Outcome {
 }
 
 fn no_devpts() -> Outcome {
-    let container = cast("init")?;
+    let container = fixture("init")?;
     within(
         &container,
         "mount -t tmpfs none /dev/pts; ln -s /tmp/cinspect-nothing-there /dev/pts/ptmx",
@@ -486,7 +486,7 @@ fn accounts() -> Outcome {
         ),
     ];
     for (make, is_none) in files {
-        let container = cast("init")?;
+        let container = fixture("init")?;
         // Over the folder, since not everything can be mounted over a file.
         let script = format!(
             "mount -t tmpfs none /run; {make}; cp -a /etc /run/etc; rm /run/etc/passwd; mv /run/p /run/etc/passwd; mount --bind /run/etc /etc"
@@ -510,7 +510,7 @@ fn accounts() -> Outcome {
 }
 
 fn hangs() -> Outcome {
-    let container = cast("init etc-hangs")?;
+    let container = fixture("init etc-hangs")?;
     let begun = Instant::now();
     let done = exec(&container, &["-u", "web", "--", "id"]).expect(125)?;
     check(done.err.contains("does not answer"), &done.err)?;
@@ -519,7 +519,7 @@ fn hangs() -> Outcome {
 
 /// A filter is read by tracing: where somebody else traces, that is said, and nothing is disturbed.
 fn traced() -> Outcome {
-    let container = cast("init")?;
+    let container = fixture("init")?;
     let pid = nix::unistd::Pid::from_raw(container.init);
     nix::sys::ptrace::seize(pid, nix::sys::ptrace::Options::empty())
         .map_err(|errno| errno.to_string())?;
@@ -530,7 +530,7 @@ fn traced() -> Outcome {
 
 /// Who only looks or signals starts no program, joins no namespace (CVE-2022-1227).
 fn others() -> Outcome {
-    let container = cast("init leaves-on=TERM")?;
+    let container = fixture("init leaves-on=TERM")?;
     let name = name(&container);
     for words in [
         &["ls"][..],
@@ -553,7 +553,7 @@ fn others() -> Outcome {
 }
 
 fn few() -> Outcome {
-    let container = cast("init")?;
+    let container = fixture("init")?;
     for many in ["6", "8", "12", "16", "20", "24"] {
         let script = "ulimit -n \"$3\"; exec \"$1\" exec \"$2\" echo in";
         let mut command = Command::new("sh");

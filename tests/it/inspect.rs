@@ -3,7 +3,7 @@
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
-use crate::support::{Need, Outcome, Run, cast, check, paints, run, same, test_with};
+use crate::support::{Need, Outcome, Run, check, fixture, paints, run, same, test_with};
 
 pub fn trials() -> Vec<Trial> {
     let test = |name, run: fn() -> Outcome| test_with(Need::Namespaces, name, run);
@@ -30,7 +30,7 @@ fn status(pid: i32, key: &str) -> String {
 }
 
 fn whole() -> Outcome {
-    let container = cast("init\n> child handle=TERM")?;
+    let container = fixture("init\n> child handle=TERM")?;
     let told = only(&run(&["--json", "inspect", &format!("pid:{}", container.init)]).expect(0)?)?;
     let facts = [
         "process",
@@ -93,7 +93,7 @@ fn whole() -> Outcome {
 }
 
 fn other_way() -> Outcome {
-    let container = cast("init\n> child handle=TERM")?;
+    let container = fixture("init\n> child handle=TERM")?;
     let ps = run(&["--json", "ps", &format!("pid:{}", container.init)]).expect(0)?.objects();
     let child = ps.iter().find(|row| row["pid"] != json!(1)).cloned().unwrap_or_default();
     let told = only(&run(&["--json", "inspect", &child["host_pid"].to_string()]).expect(0)?)?;
@@ -104,7 +104,7 @@ fn other_way() -> Outcome {
 }
 
 fn one_process() -> Outcome {
-    let container = cast("init\n> child handle=TERM")?;
+    let container = fixture("init\n> child handle=TERM")?;
     let name = format!("pid:{}", container.init);
     let ps = run(&["--json", "ps", &name]).expect(0)?.objects();
     let child = ps.iter().find(|row| row["pid"] != json!(1)).cloned().unwrap_or_default();
@@ -115,7 +115,7 @@ fn one_process() -> Outcome {
 }
 
 fn page() -> Outcome {
-    let container = cast("init\n> child handle=TERM")?;
+    let container = fixture("init\n> child handle=TERM")?;
     let name = format!("pid:{}", container.init);
     let page = run(&["inspect", &name]).expect(0)?.out;
     for part in ["\nStop\n", "\nNamespaces\n", "\nRights\n", "\nResources\n", "\nMounts\n"] {

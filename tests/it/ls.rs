@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use libtest_mimic::Trial;
 use serde_json::json;
 
-use crate::support::{Need, Outcome, cast, check, finish, run, same, test_with, wait_until};
+use crate::support::{Need, Outcome, check, finish, fixture, run, same, test_with, wait_until};
 
 pub fn trials() -> Vec<Trial> {
     vec![
@@ -16,7 +16,7 @@ pub fn trials() -> Vec<Trial> {
 }
 
 fn bare() -> Outcome {
-    let container = cast("init\n> a\n> b")?;
+    let container = fixture("init\n> a\n> b")?;
     let rows = run(&["--json", "ls"]).expect(0)?.objects();
     let row =
         rows.iter().find(|row| row["pid"] == json!(container.init)).cloned().unwrap_or_default();
@@ -28,7 +28,7 @@ fn bare() -> Outcome {
 /// What listing costs grows with the containers, not with their square: each process is opened a few
 /// times, as strace sees, however many containers there are.
 fn linear() -> Outcome {
-    let containers = (0..16).map(|_| cast("init\n> a")).collect::<Result<Vec<_>, _>>()?;
+    let containers = (0..16).map(|_| fixture("init\n> a")).collect::<Result<Vec<_>, _>>()?;
     let log = tempfile::NamedTempFile::new().map_err(|error| error.to_string())?;
     let mut traced = Command::new("strace");
     traced.args(["-f", "-qq", "-e", "trace=open,openat,openat2", "-o"]).arg(log.path());
@@ -49,7 +49,7 @@ fn linear() -> Outcome {
 
 /// Who made a namespace of their own inside is counted still.
 fn nested() -> Outcome {
-    let container = cast("init")?;
+    let container = fixture("init")?;
     let mut inner = Command::new("nsenter");
     inner.args(["-t", &container.init.to_string(), "-p", "--"]);
     inner.args(["unshare", "-pf", "--kill-child", "sleep", "60"]).stdin(Stdio::null());

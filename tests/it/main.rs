@@ -3,25 +3,25 @@
 //! name; where it must run (`CINSPECT_TEST_REQUIRE=docker,root,…`, as CI sets) its absence fails.
 
 mod attacks;
-mod bad_times;
 mod completion;
 mod cp;
 mod docs;
 mod doctor;
 mod engines;
 mod exec;
+mod golden;
 mod hosts;
-mod house;
 mod inspect;
-mod look;
+mod kernel_agreement;
+mod layering;
 mod ls;
 mod programs;
 mod ps;
+mod robustness;
 mod signal;
 mod stop;
 mod support;
 mod terminal;
-mod truth;
 mod watch;
 
 #[path = "../harness/mod.rs"]
@@ -32,22 +32,22 @@ use std::process::ExitCode;
 use libtest_mimic::Arguments;
 
 fn main() -> ExitCode {
-    harness::play();
+    harness::run_helper();
     let arguments = Arguments::from_args();
     let mut trials = Vec::new();
-    trials.extend(bad_times::trials());
+    trials.extend(robustness::trials());
     trials.extend(attacks::trials());
     trials.extend(completion::trials());
-    trials.extend(truth::trials());
+    trials.extend(kernel_agreement::trials());
     trials.extend(docs::trials());
     trials.extend(doctor::trials());
     trials.extend(engines::trials());
     trials.extend(cp::trials());
     trials.extend(exec::trials());
     trials.extend(hosts::trials());
-    trials.extend(house::trials());
+    trials.extend(layering::trials());
     trials.extend(inspect::trials());
-    trials.extend(look::trials());
+    trials.extend(golden::trials());
     trials.extend(ls::trials());
     trials.extend(programs::trials());
     trials.extend(ps::trials());

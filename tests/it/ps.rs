@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::harness::Container;
 use crate::support::{
-    Need, Outcome, cast, check, cinspect, finish, paints, run, same, test, test_with, wait_until,
+    Need, Outcome, check, cinspect, finish, fixture, paints, run, same, test, test_with, wait_until,
 };
 
 pub fn trials() -> Vec<Trial> {
@@ -60,7 +60,7 @@ fn row(rows: &[Value], comm: &str) -> Value {
 }
 
 fn each_process() -> Outcome {
-    let container = cast(CAST)?;
+    let container = fixture(CAST)?;
     let rows = rows(&container, &[])?;
     same(rows.len(), 5)?;
     for (name, inside) in &container.inside {
@@ -78,7 +78,7 @@ fn each_process() -> Outcome {
 }
 
 fn keys() -> Outcome {
-    let container = cast("init")?;
+    let container = fixture("init")?;
     let keys = |value: &Value| {
         let object = value.as_object().cloned().unwrap_or_default();
         object.keys().cloned().collect::<Vec<String>>().join(" ")
@@ -105,7 +105,7 @@ fn keys() -> Outcome {
 }
 
 fn tree() -> Outcome {
-    let container = cast(CAST)?;
+    let container = fixture(CAST)?;
     let name = name(&container);
     let drawn = |locale: &str| {
         let mut ps = cinspect(&["ps", &name, "-o", "pid,command"]);
@@ -127,7 +127,7 @@ fn tree() -> Outcome {
 }
 
 fn several() -> Outcome {
-    let (one, two) = (cast("init\n> a")?, cast("init\n> b")?);
+    let (one, two) = (fixture("init\n> a")?, fixture("init\n> b")?);
     let shown = run(&["ps", &name(&one), "no-such-container", &name(&two)]).expect(3)?;
     check(shown.out.starts_with("CONTAINER"), &shown.out)?;
     same(shown.out.lines().filter(|line| line.contains(&name(&one))).count(), 2)?;
@@ -136,7 +136,7 @@ fn several() -> Outcome {
 }
 
 fn threads() -> Outcome {
-    let container = cast("init\n> many thread-blocks=USR1")?;
+    let container = fixture("init\n> many thread-blocks=USR1")?;
     let all = rows(&container, &["-T"])?;
     let many: Vec<&Value> =
         all.iter().filter(|row| row["pid"] == json!(container.inside["many"])).collect();
@@ -152,7 +152,7 @@ fn threads() -> Outcome {
 }
 
 fn columns() -> Outcome {
-    let container = cast(CAST)?;
+    let container = fixture(CAST)?;
     let name = name(&container);
     let text = run(&["ps", &name, "-o", "COMM,pid", "--flat", "--sort", "-pid"]).expect(0)?.out;
     let order: Vec<&str> =
@@ -167,7 +167,7 @@ fn columns() -> Outcome {
 }
 
 fn raw() -> Outcome {
-    let container = cast("init\n> busy block=TERM")?;
+    let container = fixture("init\n> busy block=TERM")?;
     let text = run(&["ps", &name(&container), "--raw", "-o", "blocked,comm"]).expect(0)?.out;
     check(text.contains("0000000000004000  busy"), text)
 }
@@ -206,7 +206,7 @@ fn read_to_end(master: OwnedFd) -> Vec<u8> {
 
 fn widths() -> Outcome {
     let long = format!("init\n> {} handle=TERM,HUP,INT,USR1,USR2,ALRM", "x".repeat(300));
-    let container = cast(&long)?;
+    let container = fixture(&long)?;
     let name = name(&container);
     for columns in [40, 80, 160] {
         let text = on_terminal(columns, &["ps", &name], true)?;
@@ -226,7 +226,7 @@ fn widths() -> Outcome {
 }
 
 fn colour() -> Outcome {
-    let container = cast("init\n> z exit")?;
+    let container = fixture("init\n> z exit")?;
     let name = name(&container);
     let plain = run(&["ps", &name]).expect(0)?.out;
     let asked = run(&["--color", "always", "ps", &name]).expect(0)?.out;
@@ -240,7 +240,7 @@ fn colour() -> Outcome {
 }
 
 fn stand_ins() -> Outcome {
-    let container = cast("init\n> parent\n> > dead exit\n> blank no-argv")?;
+    let container = fixture("init\n> parent\n> > dead exit\n> blank no-argv")?;
     let name = name(&container);
     let show = || run(&["ps", &name, "-o", "s,command"]).out;
     check(wait_until(|| show().contains("<defunct>")), show())?;
@@ -254,7 +254,7 @@ fn stand_ins() -> Outcome {
 }
 
 fn left_main() -> Outcome {
-    let container = cast("init main-leaves")?;
+    let container = fixture("init main-leaves")?;
     let word = name(&container);
     let listed = run(&["--json", "ls"]).expect(0)?.objects();
     check(listed.iter().any(|row| row["pid"] == json!(container.init)), "ls does not list it")?;
@@ -277,7 +277,7 @@ fn hostile() -> Outcome {
         let hex: String = name.iter().map(|byte| format!("{byte:02x}")).collect();
         lines.push_str(&format!("\n> h{at} comm={hex}"));
     }
-    let container = cast(&lines)?;
+    let container = fixture(&lines)?;
     let text = run(&["ps", &name(&container), "-o", "+comm"]).expect(0)?;
     same(paints(&text.out), None)?;
     same(text.out.lines().count(), 2 + HOSTILE.len())?;
@@ -302,7 +302,7 @@ fn hostile() -> Outcome {
 
 fn huge() -> Outcome {
     // One argument may have 128 KiB (MAX_ARG_STRLEN), all together three quarters of 8 MiB.
-    let container = cast("init\n> long argv=4200000")?;
+    let container = fixture("init\n> long argv=4200000")?;
     let rows = rows(&container, &[])?;
     let long = row(&rows, "long");
     let length: usize = long["command"]

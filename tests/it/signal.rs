@@ -7,7 +7,7 @@ use libtest_mimic::{Failed, Trial};
 use serde_json::{Value, json};
 
 use crate::harness::Container;
-use crate::support::{Need, Outcome, cast, check, run, same, test, test_with, wait_until};
+use crate::support::{Need, Outcome, check, fixture, run, same, test, test_with, wait_until};
 
 pub fn trials() -> Vec<Trial> {
     vec![
@@ -90,7 +90,7 @@ fn heard(container: &Container) -> Vec<String> {
 }
 
 fn exactly_one() -> Outcome {
-    let container = cast(CAST)?;
+    let container = fixture(CAST)?;
     let rows = signal(&container, &["USR1", "--pid", &container.inside["worker"].to_string()])?;
     same(rows.len(), 1)?;
     let keys: Vec<&String> = rows[0].as_object().map(|o| o.keys().collect()).unwrap_or_default();
@@ -118,13 +118,13 @@ fn exactly_one() -> Outcome {
 }
 
 fn init_by_default() -> Outcome {
-    let container = cast(CAST)?;
+    let container = fixture(CAST)?;
     same(who(&signal(&container, &["USR1"])?), vec!["init".to_owned()])?;
     check(container.wait_to_hear("init USR1 0"), "the init did not hear it")
 }
 
 fn selectors() -> Outcome {
-    let container = cast(CAST)?;
+    let container = fixture(CAST)?;
     let pid = |name: &str| container.inside[name].to_string();
     let rows = signal(&container, &["-n", "0", "--all"])?;
     let host_pid = |comm: &str| {
@@ -158,7 +158,7 @@ fn selectors() -> Outcome {
 }
 
 fn union() -> Outcome {
-    let container = cast(CAST)?;
+    let container = fixture(CAST)?;
     let web = container.inside["web"].to_string();
     signal(
         &container,
@@ -170,7 +170,7 @@ fn union() -> Outcome {
 }
 
 fn nothing_fits() -> Outcome {
-    let container = cast(CAST)?;
+    let container = fixture(CAST)?;
     let error =
         run(&["signal", &name(&container), "USR1", "--all", "--comm", "nobody"]).expect(4)?;
     check(error.err.contains("`--comm nobody` fits none of its 4 processes"), &error.err)?;
@@ -181,7 +181,7 @@ fn nothing_fits() -> Outcome {
 }
 
 fn dry_run() -> Outcome {
-    let container = cast(CAST)?;
+    let container = fixture(CAST)?;
     let rows = signal(&container, &["USR1", "--all", "--dry-run"])?;
     check(
         rows.iter().all(|row| row["sent"] == json!(false)) && rows.len() == 4,
@@ -194,7 +194,7 @@ fn dry_run() -> Outcome {
 
 fn one_thread() -> Outcome {
     // A signal to a thread that blocks it stays pending there, and only there.
-    let container = cast("init\n> many thread-blocks=USR2")?;
+    let container = fixture("init\n> many thread-blocks=USR2")?;
     let threads = run(&["--json", "ps", "-T", &name(&container)]).expect(0)?.objects();
     let many = || threads.iter().filter(|row| row["pid"] == json!(container.inside["many"]));
     let second = many().nth(1).cloned().unwrap_or_default();
@@ -209,13 +209,13 @@ fn one_thread() -> Outcome {
 }
 
 fn queued() -> Outcome {
-    let container = cast(CAST)?;
+    let container = fixture(CAST)?;
     signal(&container, &["USR1", "--comm", "web", "--queue", "-42"])?;
     check(container.wait_to_hear("web USR1 -42"), format!("{:?}", container.heard()))
 }
 
 fn spellings() -> Outcome {
-    let container = cast(CAST)?;
+    let container = fixture(CAST)?;
     for (typed, name) in [
         ("usr1", "USR1"),
         ("SIGUSR1", "USR1"),
@@ -236,7 +236,7 @@ fn spellings() -> Outcome {
 }
 
 fn require_handler() -> Outcome {
-    let container = cast(CAST)?;
+    let container = fixture(CAST)?;
     let error = run(&["signal", "-r", &name(&container), "TERM", "--all"]).expect(6)?;
     check(error.err.contains("no handler for TERM") && error.err.contains("deaf"), &error.err)?;
     same(heard(&container), Vec::new())?;
@@ -245,7 +245,7 @@ fn require_handler() -> Outcome {
 }
 
 fn waits() -> Outcome {
-    let container = cast(CAST)?;
+    let container = fixture(CAST)?;
     let late =
         run(&["--json", "signal", &name(&container), "USR1", "--comm", "web", "--wait=150ms"])
             .expect(124)?;
@@ -257,7 +257,7 @@ fn waits() -> Outcome {
 }
 
 fn kill_after() -> Outcome {
-    let container = cast(CAST)?;
+    let container = fixture(CAST)?;
     let rows = signal(
         &container,
         &["USR1", "--tree", &container.inside["web"].to_string(), "-k", "200ms"],
@@ -271,7 +271,7 @@ fn kill_after() -> Outcome {
 }
 
 fn order() -> Outcome {
-    let container = cast(CAST)?;
+    let container = fixture(CAST)?;
     same(
         who(&signal(&container, &["-n", "TERM", "--all"])?).join(" "),
         "worker web deaf init".into(),
@@ -279,7 +279,7 @@ fn order() -> Outcome {
 }
 
 fn forking() -> Outcome {
-    let container = cast("init handle=USR1\n> maker forks\n> web handle=USR1")?;
+    let container = fixture("init handle=USR1\n> maker forks\n> web handle=USR1")?;
     let result = run(&["--json", "signal", &name(&container), "USR1", "--all", "--except-init"]);
     // The sleeps it makes have no handler and end; who stays has heard it once.
     check(result.code == 0, format!("{result:?}"))?;
@@ -288,7 +288,7 @@ fn forking() -> Outcome {
 }
 
 fn kill_all() -> Outcome {
-    let container = cast("init\n> maker forks\n> web")?;
+    let container = fixture("init\n> maker forks\n> web")?;
     let name = name(&container);
     run(&["signal", &name, "KILL", "--all", "--wait=5s"]).expect(0)?;
     check(wait_until(|| run(&["ps", &name]).code == 3), "something is left")
@@ -310,7 +310,7 @@ fn reused() -> Outcome {
     use cinspect::action::send::hold;
     use cinspect::analysis::selection::Criteria;
     use cinspect::proc::SnapshotOptions;
-    let container = cast("init\n> victim")?;
+    let container = fixture("init\n> victim")?;
     let pid = container.inside["victim"];
     let error = |error: cinspect::error::Error| Failed::from(error.message());
     let (host, found) = resolved(&container)?;
@@ -355,7 +355,7 @@ fn reused() -> Outcome {
 fn successor() -> Outcome {
     use cinspect::action::send::hold;
     use cinspect::analysis::selection::Criteria;
-    let container = cast("init\n> keeper twins")?;
+    let container = fixture("init\n> keeper twins")?;
     let (host, found) = resolved(&container)?;
     let look = || found.snapshot(&host, cinspect::proc::SnapshotOptions::BARE).ok();
     let called = |comm: &str| {
@@ -381,7 +381,7 @@ fn successor() -> Outcome {
 
 /// Two processes change places all the time; what is meant for one never reaches the other.
 fn number_taken() -> Outcome {
-    let container = cast("init\n> keeper flips")?;
+    let container = fixture("init\n> keeper flips")?;
     let mut sent = 0;
     for _ in 0..150 {
         let run = run(&["signal", &name(&container), "USR1", "--comm", "meant"]);

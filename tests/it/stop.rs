@@ -6,7 +6,7 @@ use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
 use crate::harness::Container;
-use crate::support::{Need, Outcome, Run, cast, check, run, same, test, test_with};
+use crate::support::{Need, Outcome, Run, check, fixture, run, same, test, test_with};
 
 pub fn trials() -> Vec<Trial> {
     let with = |name, run: fn() -> Outcome| test_with(Need::Namespaces, name, run);
@@ -51,7 +51,7 @@ fn last(events: &[(String, Value)]) -> Value {
 }
 
 fn graceful() -> Outcome {
-    let container = cast("init leaves-on=TERM")?;
+    let container = fixture("init leaves-on=TERM")?;
     let stopped = stop(&container, &["-t", "20s"]).expect(0)?;
     let events = events(&stopped);
     same(of(&events, "signalled"), vec!["init"])?;
@@ -62,7 +62,7 @@ fn graceful() -> Outcome {
 }
 
 fn in_vain() -> Outcome {
-    let container = cast("init\n> child ignore=TERM")?;
+    let container = fixture("init\n> child ignore=TERM")?;
     let events = events(&stop(&container, &["-t", "300ms"]).expect(0)?);
     same(events[0].1["verdict"].clone(), json!("discarded"))?;
     same(of(&events, "signalled"), vec!["init"])?;
@@ -73,7 +73,7 @@ fn in_vain() -> Outcome {
 }
 
 fn unheard() -> Outcome {
-    let container = cast("init leaves-on=TERM\n> child leaves-on=TERM")?;
+    let container = fixture("init leaves-on=TERM\n> child leaves-on=TERM")?;
     let events = events(&stop(&container, &[]).expect(0)?);
     same(of(&events, "signalled"), vec!["init"])?;
     same(of(&events, "killed"), vec!["child"])?;
@@ -82,7 +82,8 @@ fn unheard() -> Outcome {
 }
 
 fn leaves() -> Outcome {
-    let container = cast("init leaves-on=TERM\n> parent leaves-on=TERM\n> > child leaves-on=TERM")?;
+    let container =
+        fixture("init leaves-on=TERM\n> parent leaves-on=TERM\n> > child leaves-on=TERM")?;
     let events = events(&stop(&container, &["--order", "children-first", "-t", "30s"]).expect(0)?);
     same(of(&events, "signalled"), vec!["child", "parent", "init"])?;
     same(of(&events, "exited"), vec!["child", "parent", "init"])?;
@@ -93,7 +94,7 @@ fn leaves() -> Outcome {
 }
 
 fn all() -> Outcome {
-    let container = cast("init handle=TERM\n> a leaves-on=TERM\n> b ignore=TERM")?;
+    let container = fixture("init handle=TERM\n> a leaves-on=TERM\n> b ignore=TERM")?;
     let events = events(&stop(&container, &["--order", "all", "-t", "500ms"]).expect(0)?);
     let mut told = of(&events, "signalled");
     told.sort_unstable();
@@ -103,7 +104,7 @@ fn all() -> Outcome {
 }
 
 fn no_kill() -> Outcome {
-    let container = cast("init")?;
+    let container = fixture("init")?;
     let events = events(&stop(&container, &["--no-kill", "-t", "200ms"]).expect(124)?);
     same(of(&events, "killed"), Vec::<&str>::new())?;
     same(last(&events)["left"].clone(), json!(1))?;
@@ -111,7 +112,7 @@ fn no_kill() -> Outcome {
 }
 
 fn ladder() -> Outcome {
-    let container = cast("init handle=USR1 leaves-on=TERM")?;
+    let container = fixture("init handle=USR1 leaves-on=TERM")?;
     let stopped = stop(&container, &["--schedule", "USR1:300ms,TERM:20s,KILL"]).expect(0)?;
     let events = events(&stopped);
     let signals: Vec<Value> = events
@@ -124,7 +125,7 @@ fn ladder() -> Outcome {
 }
 
 fn dry_run() -> Outcome {
-    let container = cast("init handle=TERM\n> child handle=TERM")?;
+    let container = fixture("init handle=TERM\n> child handle=TERM")?;
     let plan = run(&["stop", "-n", &name(&container)]).expect(0)?;
     check(plan.out.contains("would send TERM"), &plan.out)?;
     check(plan.out.contains("1 process may go unheard"), &plan.out)?;
@@ -133,14 +134,14 @@ fn dry_run() -> Outcome {
 }
 
 fn forks() -> Outcome {
-    let container = cast("init handle=TERM forks\n> other forks")?;
+    let container = fixture("init handle=TERM forks\n> other forks")?;
     let events = events(&stop(&container, &["--order", "all", "-t", "700ms"]).expect(0)?);
     same(last(&events)["event"].clone(), json!("stopped"))?;
     run(&["ps", &name(&container)]).expect(3).map(drop)
 }
 
 fn several() -> Outcome {
-    let (one, two) = (cast("init")?, cast("init leaves-on=TERM")?);
+    let (one, two) = (fixture("init")?, fixture("init leaves-on=TERM")?);
     let stopped = run(&["--json", "stop", "-t", "1s", &name(&one), &name(&two), "nobody"]);
     let stopped = stopped.expect(3)?;
     let graceful = |container: &Container| {

@@ -185,7 +185,7 @@ impl Run {
 }
 
 /// A container of the harness, played by this very program.
-pub fn cast(lines: &str) -> Result<Container, Failed> {
+pub fn fixture(lines: &str) -> Result<Container, Failed> {
     let me = std::env::current_exe().map_err(|error| error.to_string())?;
     Container::start(&me, lines).map_err(|error| error.to_string().into())
 }

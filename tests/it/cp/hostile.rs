@@ -193,7 +193,7 @@ fn link_in_the_way() -> Outcome {
 }
 
 fn hangs() -> Outcome {
-    let (container, dir) = (cast("init etc-hangs")?, io(tempfile::tempdir())?);
+    let (container, dir) = (fixture("init etc-hangs")?, io(tempfile::tempdir())?);
     let begun = Instant::now();
     let failed =
         cp(&[&at(&container, "/etc/passwd"), &dir.path().display().to_string()]).expect(1)?;

@@ -14,7 +14,7 @@ use serde_json::json;
 
 use crate::harness::Container;
 use crate::support::{
-    Need, Outcome, Run, cast, check, cinspect, finish, run, same, test, test_with, wait_until,
+    Need, Outcome, Run, check, cinspect, finish, fixture, run, same, test, test_with, wait_until,
     within,
 };
 
@@ -40,7 +40,7 @@ pub fn trials() -> Vec<Trial> {
 }
 
 fn container() -> Result<Container, Failed> {
-    let container = cast("init")?;
+    let container = fixture("init")?;
     within(&container, "mount -t tmpfs -o size=200m none /mnt")?;
     Ok(container)
 }

@@ -14,13 +14,13 @@ use crate::support::{
 };
 
 mod checks;
-mod copying;
-mod entering;
-mod inspecting;
-mod own;
+mod cp;
+mod exec;
+mod inspect;
 mod recipes;
-mod stage;
-mod stories;
+mod scenarios;
+mod setup;
+mod standalone;
 
 /// The engines there are scripts for.
 const ENGINES: &[&str] = &[
@@ -55,43 +55,43 @@ const CHECKS: &[Check] = &[
     ("looks_at_no_process_outside_where_there_is_a_cgroup", checks::no_survey),
     ("shares_a_pid_namespace_with_another", checks::shared),
     ("shares_the_pid_namespace_of_the_host", checks::hosts_namespace),
-    ("inspect_says_what_the_kernel_says", inspecting::facts),
-    ("cp_goes_in_and_out", copying::round_trip),
-    ("exec_has_what_the_init_has", entering::as_the_init),
-    ("exec_is_as_the_engines_own", entering::as_the_engines),
-    ("exec_is_used_as_people_do", entering::used),
-    ("exec_goes_in_beside_another_process", entering::beside),
-    ("exec_does_not_go_into_what_is_paused", entering::paused),
+    ("inspect_says_what_the_kernel_says", inspect::facts),
+    ("cp_goes_in_and_out", cp::round_trip),
+    ("exec_has_what_the_init_has", exec::as_the_init),
+    ("exec_is_as_the_engines_own", exec::as_the_engines),
+    ("exec_is_used_as_people_do", exec::used),
+    ("exec_goes_in_beside_another_process", exec::beside),
+    ("exec_does_not_go_into_what_is_paused", exec::paused),
     ("is_stopped_with_an_account_of_it", checks::stopped),
     ("is_no_more_once_it_has_ended", checks::ended),
 ];
 
 /// Checks of one engine alone.
 const OWN: &[(&str, Check)] = &[
-    ("runc", ("is_found_by_the_root_that_only_its_argv_tells", own::other_root)),
-    ("nspawn", ("is_told_from_another_in_the_same_cgroup", own::same_cgroup)),
-    ("docker", ("shows_a_namespace_made_inside_as_its_own_container_too", own::nested)),
-    ("docker", ("is_held_still_and_killed_where_no_cgroup_can_be_killed", own::held_still)),
-    ("docker", ("story_of_a_handler_in_pid_1", stories::handler)),
-    ("docker", ("story_of_a_pid_1_without_one", stories::deaf)),
-    ("docker", ("story_of_a_child_that_nobody_tells", stories::child)),
-    ("docker", ("story_of_supervisord_with_two_stop_signals", stories::supervisord)),
-    ("docker", ("leaves_gracefully_where_its_own_stop_does_not", stories::better)),
-    ("podman", ("leaves_gracefully_where_its_own_stop_does_not", stories::better)),
-    ("docker", ("has_an_init_of_its_engine", stories::engines_init)),
-    ("podman", ("has_an_init_of_its_engine", stories::engines_init)),
-    ("podman-rootless", ("exec_works_for_its_own_user", entering::by_its_own_user)),
-    ("docker", ("exec_shares_what_the_container_shares", entering::with_options)),
-    ("docker", ("inspect_marks_what_is_dangerous", inspecting::dangers)),
-    ("docker", ("completes_at_a_prompt", inspecting::completed)),
-    ("docker", ("is_watched_through_a_restart", inspecting::watched)),
-    ("docker", ("exec_disturbs_no_tracer", entering::traced)),
-    ("docker", ("cp_follows_the_rules_of_its_own", copying::table)),
-    ("docker", ("cp_replaces_a_program_that_runs", copying::replaced)),
-    ("docker", ("cp_is_not_led_out_by_swapped_links", copying::race)),
+    ("runc", ("is_found_by_the_root_that_only_its_argv_tells", standalone::other_root)),
+    ("nspawn", ("is_told_from_another_in_the_same_cgroup", standalone::same_cgroup)),
+    ("docker", ("shows_a_namespace_made_inside_as_its_own_container_too", standalone::nested)),
+    ("docker", ("is_held_still_and_killed_where_no_cgroup_can_be_killed", standalone::held_still)),
+    ("docker", ("story_of_a_handler_in_pid_1", scenarios::handler)),
+    ("docker", ("story_of_a_pid_1_without_one", scenarios::deaf)),
+    ("docker", ("story_of_a_child_that_nobody_tells", scenarios::child)),
+    ("docker", ("story_of_supervisord_with_two_stop_signals", scenarios::supervisord)),
+    ("docker", ("leaves_gracefully_where_its_own_stop_does_not", scenarios::better)),
+    ("podman", ("leaves_gracefully_where_its_own_stop_does_not", scenarios::better)),
+    ("docker", ("has_an_init_of_its_engine", scenarios::engines_init)),
+    ("podman", ("has_an_init_of_its_engine", scenarios::engines_init)),
+    ("podman-rootless", ("exec_works_for_its_own_user", exec::by_its_own_user)),
+    ("docker", ("exec_shares_what_the_container_shares", exec::with_options)),
+    ("docker", ("inspect_marks_what_is_dangerous", inspect::dangers)),
+    ("docker", ("completes_at_a_prompt", inspect::completed)),
+    ("docker", ("is_watched_through_a_restart", inspect::watched)),
+    ("docker", ("exec_disturbs_no_tracer", exec::traced)),
+    ("docker", ("cp_follows_the_rules_of_its_own", cp::table)),
+    ("docker", ("cp_replaces_a_program_that_runs", cp::replaced)),
+    ("docker", ("cp_is_not_led_out_by_swapped_links", cp::race)),
     ("docker", ("runs_every_example_of_the_manual", recipes::examples)),
     ("docker", ("runs_every_recipe_of_the_readme", recipes::recipes)),
-    ("docker", ("comes_back_where_its_restart_policy_says_so", stories::comes_back)),
+    ("docker", ("comes_back_where_its_restart_policy_says_so", scenarios::comes_back)),
 ];
 
 /// What an engine has no way to do: no test of ours can be failed by that, or passed.

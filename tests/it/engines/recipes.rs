@@ -7,7 +7,7 @@ use libtest_mimic::Failed;
 use serde_json::json;
 
 use super::Engine;
-use super::stage::Stage;
+use super::setup::Stage;
 use crate::support::{Outcome, Run, check, repository, same, wait_until};
 
 /// What is another here than in an example, and what it is here.

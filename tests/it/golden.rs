@@ -1,5 +1,5 @@
 //! How it looks: captures of a terminal, as tmux sees it, at 80 and 160 columns; and every error, with
-//! what failed, why, and what to do. `UPDATE=1 cargo test --test it -- look::` writes them anew, to be
+//! what failed, why, and what to do. `UPDATE=1 cargo test --test it -- golden::` writes them anew, to be
 //! read before they are committed.
 
 use std::path::Path;
@@ -39,14 +39,14 @@ const LIVE: &[(&str, &str)] = &[
 ];
 
 pub fn trials() -> Vec<Trial> {
-    let mut trials = vec![test("look::every_error_says_what_why_and_what_next", errors)];
+    let mut trials = vec![test("golden::every_error_says_what_why_and_what_next", errors)];
     for columns in [80, 160] {
         for (name, line) in RECORDED {
-            let title = format!("look::{name}_at_{columns}").leak();
+            let title = format!("golden::{name}_at_{columns}").leak();
             trials.push(test_with(Need::Tmux, title, move || recorded(name, line, columns)));
         }
         for (name, line) in LIVE {
-            let title = format!("look::{name}_at_{columns}").leak();
+            let title = format!("golden::{name}_at_{columns}").leak();
             trials.push(test_with(Need::Tmux, title, move || live(name, line, columns)));
         }
     }
@@ -114,11 +114,11 @@ fn live(name: &str, line: &str, columns: usize) -> Outcome {
 }
 
 fn compare(name: &str, columns: usize, said: &str) -> Outcome {
-    let path = repository().join(format!("tests/look/{name}.{columns}"));
+    let path = repository().join(format!("tests/golden/{name}.{columns}"));
     let wide = said.lines().find(|line| line.chars().count() > columns);
     check(wide.is_none(), format!("wider than the terminal: {wide:?}"))?;
     if std::env::var_os("UPDATE").is_some() {
-        std::fs::create_dir_all(repository().join("tests/look"))?;
+        std::fs::create_dir_all(repository().join("tests/golden"))?;
         std::fs::write(&path, said)?;
     }
     let wanted = std::fs::read_to_string(&path).unwrap_or_default();
@@ -129,7 +129,7 @@ fn compare(name: &str, columns: usize, said: &str) -> Outcome {
 }
 
 /// Command lines that fail, on the recorded host, and their messages: the page of them is
-/// `tests/look/errors`.
+/// `tests/golden/errors`.
 const ERRORS: &[&str] = &[
     "",
     "nosuch",
@@ -214,9 +214,9 @@ fn errors() -> Outcome {
     }
     let shown = &page;
     check(wrong.is_empty(), format!("{shown}\nnot what, why and what next:\n{wrong}"))?;
-    let path = repository().join("tests/look/errors");
+    let path = repository().join("tests/golden/errors");
     if std::env::var_os("UPDATE").is_some() {
-        std::fs::create_dir_all(repository().join("tests/look"))?;
+        std::fs::create_dir_all(repository().join("tests/golden"))?;
         std::fs::write(&path, &page)?;
     }
     let wanted = std::fs::read_to_string(&path).unwrap_or_default();

@@ -12,49 +12,53 @@ use serde_json::json;
 
 use crate::harness::Container;
 use crate::support::{
-    Need, Outcome, Run, cast, check, cinspect, finish, paints, run, same, test, test_with,
+    Need, Outcome, Run, check, cinspect, finish, fixture, paints, run, same, test, test_with,
     wait_until,
 };
 
 pub fn trials() -> Vec<Trial> {
     vec![
-        test("bad_times::words_that_name_no_container", words),
-        test("bad_times::a_word_that_is_not_utf8", not_utf8),
+        test("robustness::words_that_name_no_container", words),
+        test("robustness::a_word_that_is_not_utf8", not_utf8),
         test_with(
             Need::Namespaces,
-            "bad_times::a_bare_number_is_no_name_for_what_changes_something",
+            "robustness::a_bare_number_is_no_name_for_what_changes_something",
             bare_number,
         ),
-        test_with(Need::Root, "bad_times::a_process_in_no_container", no_container),
-        test_with(Need::Namespaces, "bad_times::streams_that_are_closed_or_full", streams),
-        test_with(Need::Root, "bad_times::not_root", not_root),
-        test_with(Need::Root, "bad_times::proc_that_hides_processes", hidepid),
-        test_with(Need::Root, "bad_times::no_proc_no_cgroups_and_another_namespaces_proc", mounts),
+        test_with(Need::Root, "robustness::a_process_in_no_container", no_container),
+        test_with(Need::Namespaces, "robustness::streams_that_are_closed_or_full", streams),
+        test_with(Need::Root, "robustness::not_root", not_root),
+        test_with(Need::Root, "robustness::proc_that_hides_processes", hidepid),
+        test_with(Need::Root, "robustness::no_proc_no_cgroups_and_another_namespaces_proc", mounts),
         test_with(
             Need::Root,
-            "bad_times::a_users_forged_records_are_told_and_not_believed",
+            "robustness::a_users_forged_records_are_told_and_not_believed",
             forged,
         ),
-        test_with(Need::Root, "bad_times::roots_environment_leads_nowhere", environment),
+        test_with(Need::Root, "robustness::roots_environment_leads_nowhere", environment),
         test_with(
             Need::Root,
-            "bad_times::a_command_line_that_hangs_is_a_question_mark_within_a_second",
+            "robustness::a_command_line_that_hangs_is_a_question_mark_within_a_second",
             hangs,
         ),
         test_with(
             Need::Root,
-            "bad_times::a_file_system_that_never_answers_costs_the_names_of_users",
+            "robustness::a_file_system_that_never_answers_costs_the_names_of_users",
             etc_hangs,
         ),
         test_with(
             Need::Root,
-            "bad_times::a_container_that_covers_its_proc_is_seen_whole",
+            "robustness::a_container_that_covers_its_proc_is_seen_whole",
             covered_proc,
         ),
-        test_with(Need::Namespaces, "bad_times::a_container_that_ends_while_it_is_looked_at", ends),
         test_with(
             Need::Namespaces,
-            "bad_times::few_open_files_are_enough_or_nothing_is_sent",
+            "robustness::a_container_that_ends_while_it_is_looked_at",
+            ends,
+        ),
+        test_with(
+            Need::Namespaces,
+            "robustness::few_open_files_are_enough_or_nothing_is_sent",
             few_files,
         ),
     ]
@@ -108,7 +112,7 @@ fn not_utf8() -> Outcome {
 }
 
 fn bare_number() -> Outcome {
-    let container = cast("init")?;
+    let container = fixture("init")?;
     let number = container.init.to_string();
     run(&["ps", &number]).expect(0)?;
     let error = run(&["signal", &number, "0"]).expect(3)?;
@@ -134,7 +138,7 @@ fn no_container() -> Outcome {
 }
 
 fn streams() -> Outcome {
-    let container = cast("init\n> a\n> b")?;
+    let container = fixture("init\n> a\n> b")?;
     let name = name(&container);
     let program = env!("CARGO_BIN_EXE_cinspect");
     let shell = |script: &str| {
@@ -177,7 +181,7 @@ fn as_nobody(arguments: &[&str]) -> Run {
 }
 
 fn not_root() -> Outcome {
-    let container = cast("init\n> web handle=TERM")?;
+    let container = fixture("init\n> web handle=TERM")?;
     let name = name(&container);
     let ls = as_nobody(&["ls"]).expect(0)?;
     check(ls.err.contains("CAP_SYS_PTRACE"), &ls.err)?;
@@ -205,7 +209,7 @@ fn apart(script: &str, name: &str) -> Run {
 }
 
 fn hidepid() -> Outcome {
-    let container = cast("init\n> web")?;
+    let container = fixture("init\n> web")?;
     let nobody = "setpriv --reuid 65534 --regid 65534 --clear-groups";
     let copy = "cp \"$1\" /tmp/cinspect-hidepid-$$; chmod 755 /tmp/cinspect-hidepid-$$; trap 'rm /tmp/cinspect-hidepid-$$' EXIT;";
     let mount = "mount -t proc -o hidepid=2 proc /proc";
@@ -219,7 +223,7 @@ fn hidepid() -> Outcome {
 }
 
 fn mounts() -> Outcome {
-    let container = cast("init\n> web handle=TERM")?;
+    let container = fixture("init\n> web handle=TERM")?;
     let name = name(&container);
     let none = apart("mount -t tmpfs none /proc && \"$1\" ps \"$2\"", &name).expect(1)?;
     check(none.err.contains("/proc") && none.err.contains("hint: "), &none.err)?;
@@ -266,7 +270,7 @@ impl Drop for Records {
 }
 
 fn forged() -> Outcome {
-    let container = cast("init handle=TERM")?;
+    let container = fixture("init handle=TERM")?;
     let records = Records::new()?;
     let file = |name: &str| format!("{}/runc/{name}/state.json", records.0);
     let state = json!({"id": "liar", "init_process_pid": container.init, "init_process_start": 0, "cgroup_paths": {}});
@@ -301,7 +305,7 @@ fn forged() -> Outcome {
 
 fn environment() -> Outcome {
     let evil = std::env::temp_dir().join(format!("cinspect-evil-{}", std::process::id()));
-    let container = cast("init")?;
+    let container = fixture("init")?;
     std::fs::create_dir_all(evil.join("runc/evil")).map_err(|e| e.to_string())?;
     let state = json!({"id": "evil", "init_process_pid": container.init, "init_process_start": 0, "cgroup_paths": {}});
     std::fs::write(evil.join("runc/evil/state.json"), state.to_string())
@@ -317,7 +321,7 @@ fn hangs() -> Outcome {
     if !Path::new("/dev/fuse").exists() {
         return Err("needs /dev/fuse".into());
     }
-    let container = cast("init\n> web\n> stuck cmdline-hangs")?;
+    let container = fixture("init\n> web\n> stuck cmdline-hangs")?;
     let name = name(&container);
     let show = || run(&["ps", &name, "-o", "pid,comm,command"]);
     check(wait_until(|| show().err.contains("could not be read in time")), show().err)?;
@@ -336,7 +340,7 @@ fn hangs() -> Outcome {
 
 /// The lookup sleeps where no signal ends it: who waited for it could not be killed.
 fn etc_hangs() -> Outcome {
-    let container = cast("init etc-hangs\n> web handle=USR1")?;
+    let container = fixture("init etc-hangs\n> web handle=USR1")?;
     let word = name(&container);
     for _ in 0..2 {
         let shown = run(&["--json", "ps", &word]).expect(0)?;
@@ -350,7 +354,7 @@ fn etc_hangs() -> Outcome {
 }
 
 fn covered_proc() -> Outcome {
-    let container = cast("init\n> web\n> > worker")?;
+    let container = fixture("init\n> web\n> > worker")?;
     let pid = container.init.to_string();
     let mut mount = Command::new("nsenter");
     mount.args(["-t", &pid, "-m", "--", "mount", "-t", "tmpfs", "none", "/proc"]);
@@ -361,7 +365,7 @@ fn covered_proc() -> Outcome {
 fn ends() -> Outcome {
     // Started and ended over and over while it is looked at: every answer is one of two.
     for round in 0..20 {
-        let container = cast("init\n> a\n> b")?;
+        let container = fixture("init\n> a\n> b")?;
         let word = name(&container);
         let ended = std::thread::spawn(move || {
             std::thread::sleep(Duration::from_millis(round));
@@ -376,7 +380,7 @@ fn ends() -> Outcome {
 }
 
 fn few_files() -> Outcome {
-    let container = cast("init handle=USR1\n> a handle=USR1\n> b handle=USR1\n> c\n> d")?;
+    let container = fixture("init handle=USR1\n> a handle=USR1\n> b handle=USR1\n> c\n> d")?;
     let word = name(&container);
     for limit in [8, 10, 12, 16] {
         let mut sh = Command::new("sh");

@@ -15,7 +15,7 @@ use cinspect::sys::pidfd::{self, SignalScope};
 use libtest_mimic::{Failed, Trial};
 
 use crate::harness::Container;
-use crate::support::{Need, Outcome, cast, check, not_applicable, test, test_with};
+use crate::support::{Need, Outcome, check, fixture, not_applicable, test, test_with};
 
 /// One of every default action, and those that the kernel treats apart.
 const SIGNALS: &[&str] = &[
@@ -73,8 +73,13 @@ const IN_STATES: &[(&str, &str)] = &[
 pub fn trials() -> Vec<Trial> {
     let mut trials = Vec::new();
     for (name, words) in KINDS {
-        trials.push(trial(format!("truth::children_{name}"), words, State::Running, false));
-        trials.push(trial(format!("truth::inits_{name}"), words, State::Running, true));
+        trials.push(trial(
+            format!("kernel_agreement::children_{name}"),
+            words,
+            State::Running,
+            false,
+        ));
+        trials.push(trial(format!("kernel_agreement::inits_{name}"), words, State::Running, true));
     }
     for (name, words) in IN_STATES {
         let states = [
@@ -84,7 +89,7 @@ pub fn trials() -> Vec<Trial> {
         ];
         for (state, what) in states {
             for (init, who) in [(false, "children"), (true, "inits")] {
-                let name = format!("truth::{what}_{who}_{name}");
+                let name = format!("kernel_agreement::{what}_{who}_{name}");
                 trials.push(match freezer(state) {
                     None if state != State::Stopped => {
                         not_applicable(&name, "no such freezer here")
@@ -94,19 +99,27 @@ pub fn trials() -> Vec<Trial> {
             }
         }
     }
-    trials.push(test("truth::the_tables_make_more_than_a_thousand_predictions", enough));
+    trials.push(test("kernel_agreement::the_tables_make_more_than_a_thousand_predictions", enough));
     let words = "signalfd-inherited-read=@";
     trials.push(trial(
-        "truth::children_with_a_signalfd_of_their_parents".into(),
+        "kernel_agreement::children_with_a_signalfd_of_their_parents".into(),
         words,
         State::Running,
         false,
     ));
-    trials.push(test_with(Need::Root, "truth::an_epoll_that_is_the_parents_too", inherited));
-    trials.push(test_with(Need::Root, "truth::signals_for_one_thread_alone", threads));
-    trials.push(test_with(Need::Root, "truth::zombies_and_main_threads_that_left", ended));
-    trials.push(test_with(Need::Root, "truth::inits_of_nested_namespaces", nested));
-    trials.push(test_with(Need::Root, "truth::what_a_tracer_does_is_not_known", traced));
+    trials.push(test_with(
+        Need::Root,
+        "kernel_agreement::an_epoll_that_is_the_parents_too",
+        inherited,
+    ));
+    trials.push(test_with(Need::Root, "kernel_agreement::signals_for_one_thread_alone", threads));
+    trials.push(test_with(
+        Need::Root,
+        "kernel_agreement::zombies_and_main_threads_that_left",
+        ended,
+    ));
+    trials.push(test_with(Need::Root, "kernel_agreement::inits_of_nested_namespaces", nested));
+    trials.push(test_with(Need::Root, "kernel_agreement::what_a_tracer_does_is_not_known", traced));
     trials
 }
 
@@ -378,7 +391,7 @@ fn children(words: &str, state: State) -> Outcome {
     for (at, name) in SIGNALS.iter().enumerate() {
         lines.push_str(&format!("\n> c{at} {}", words.replace('@', name)));
     }
-    let container = cast(&lines)?;
+    let container = fixture(&lines)?;
     let host = host_pids(&container)?;
     let actors: Vec<Actor<'_>> = SIGNALS
         .iter()
@@ -399,7 +412,7 @@ fn inits(words: &str, state: State) -> Outcome {
             .iter()
             .map(|name| {
                 scope.spawn(move || {
-                    let container = cast(&format!("init {}", words.replace('@', name)))?;
+                    let container = fixture(&format!("init {}", words.replace('@', name)))?;
                     let actor = Actor {
                         container: &container,
                         name: "init".into(),
@@ -432,7 +445,8 @@ fn host_pids(container: &Container) -> Result<HashMap<i32, i32>, Failed> {
 
 /// A zombie takes nothing; a process whose main thread has left takes what its other threads take.
 fn ended() -> Outcome {
-    let container = cast("init\n> keeper\n> > gone exit\n> left main-leaves\n> heir main-leaves")?;
+    let container =
+        fixture("init\n> keeper\n> > gone exit\n> left main-leaves\n> heir main-leaves")?;
     let host = host_pids(&container)?;
     let actor = |name: &str, signal: Signal| Actor {
         container: &container,
@@ -449,7 +463,7 @@ fn ended() -> Outcome {
 
 /// A tracer sees every signal first, but KILL, and may swallow it.
 fn traced() -> Outcome {
-    let container = cast("init\n> handles handle=TERM\n> killed\n> blocks block=TERM")?;
+    let container = fixture("init\n> handles handle=TERM\n> killed\n> blocks block=TERM")?;
     let host = host_pids(&container)?;
     let actor = |name: &str, signal: Signal| Actor {
         container: &container,
@@ -479,7 +493,7 @@ fn traced() -> Outcome {
 
 /// Whoever has put a signalfd into an epoll is woken, and not who waits there after a fork.
 fn inherited() -> Outcome {
-    let container = cast("init\n> one signalfd-inherited-epoll=TERM")?;
+    let container = fixture("init\n> one signalfd-inherited-epoll=TERM")?;
     let host = host_pids(&container)?;
     let pid = host[&container.inside["one"]];
     let actor = Actor { container: &container, name: "one".into(), pid, signal: Signal::TERM };
@@ -519,7 +533,7 @@ fn threads() -> Outcome {
     ];
     for (name, words, expected) in ALL {
         for (at, (verdict, seen)) in expected.iter().enumerate() {
-            let container = cast(&format!("init\n> {name} {words}"))?;
+            let container = fixture(&format!("init\n> {name} {words}"))?;
             let inside = container.inside[*name];
             let pid = host_pids(&container)?[&inside];
             // Where a handler is, a thread listens to it; the last one is that of the words.
@@ -552,7 +566,7 @@ fn threads() -> Outcome {
 fn nested() -> Outcome {
     let mut wrong = Vec::new();
     for name in SIGNALS {
-        let container = cast("init\n> maker nested\n> > inner\n> > > leaf")?;
+        let container = fixture("init\n> maker nested\n> > inner\n> > > leaf")?;
         let word = format!("pid:{}", container.init);
         let rows = crate::support::run(&["--json", "ps", &word]).expect(0)?.objects();
         let inner = rows.iter().find(|row| row["comm"] == "inner").ok_or("no inner")?;

@@ -19,7 +19,7 @@ const FLOORS: &[&[&str]] = &[
 ];
 
 pub fn trials() -> Vec<Trial> {
-    vec![test("house::imports_point_downward", downward)]
+    vec![test("layering::imports_point_downward", downward)]
 }
 
 fn floor(room: &str) -> Option<usize> {
