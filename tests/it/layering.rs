@@ -1,64 +1,464 @@
-//! The house keeps its order: imports point downward only.
+//! The structure of the source, read with syn: imports point downward and never in a circle, each file
+//! is known, types have names of their own, and files and functions stay within their limits.
 
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
 use libtest_mimic::Trial;
+use proc_macro2::TokenStream;
+use syn::spanned::Spanned;
+use syn::visit::{self, Visit};
 
 use crate::support::{Outcome, check, repository, test};
 
-/// The rooms from top to bottom; those on one line are neighbours. `error` and `ui` are the hall
-/// that every room above `model` may step into.
+/// The floors from top to bottom; imports within a floor are allowed as long as they make no circle.
 const FLOORS: &[&[&str]] = &[
-    &["manual"],
-    &["command", "completion", "cli"],
-    &["resolve", "action"],
-    &["output"],
+    &["cli", "command", "completion", "manual"],
+    &["resolve", "action", "output"],
     &["engine"],
     &["analysis", "proc"],
+    &["error", "exit"],
     &["model", "sys"],
 ];
 
+/// Lines of a source file, with its tests.
+const FILE_LINES: usize = 500;
+/// Lines of a function.
+const FUNCTION_LINES: usize = 60;
+/// Lines of a command's `run`.
+const RUN_LINES: usize = 40;
+
+/// Files of `tests/it` without tests of their own.
+const TEST_HELPERS: &[&str] = &["main", "support", "terminal"];
+
 pub fn trials() -> Vec<Trial> {
-    vec![test("layering::imports_point_downward", downward)]
+    vec![
+        test("layering::imports_point_downward", imports_point_downward),
+        test("layering::imports_make_no_circle", imports_make_no_circle),
+        test("layering::circles_are_seen", circles_are_seen),
+        test("layering::every_file_is_a_module_on_a_floor", every_file_is_known),
+        test("layering::every_test_file_is_registered", every_test_file_is_registered),
+        test("layering::no_two_types_share_a_name", type_names_are_unique),
+        test("layering::files_and_functions_are_short", sizes_are_within_limits),
+    ]
 }
 
-fn floor(room: &str) -> Option<usize> {
-    FLOORS.iter().position(|rooms| rooms.contains(&room))
+/// A module path, such as `["engine", "docker"]`; empty for `lib.rs`.
+type ModulePath = Vec<String>;
+
+/// One source file.
+struct SourceFile {
+    path: PathBuf,
+    module: ModulePath,
+    lines: usize,
+    facts: FileFacts,
 }
 
-fn downward() -> Outcome {
-    let mut wrong = Vec::new();
-    let source = repository().join("src");
-    for (at, rooms) in FLOORS.iter().enumerate() {
-        for room in *rooms {
-            visit(&source.join(room), &mut |file, text| {
-                let imports = text.split("crate::").skip(1).map(|rest| {
-                    let end =
-                        rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
-                    &rest[..end]
-                });
-                for to in imports {
-                    if floor(to).is_some_and(|to| to < at) {
-                        wrong.push(format!("{} imports from {to}", file.display()));
-                    }
+/// The facts of one file that the tests are about; test modules are left out.
+#[derive(Default)]
+struct FileFacts {
+    /// Absolute paths that are imported or used, without `crate`.
+    paths: BTreeSet<Vec<String>>,
+    /// `pub use` names of this file, with the absolute path each stands for.
+    reexports: BTreeMap<String, Vec<String>>,
+    /// Child modules that are declared.
+    children: Vec<String>,
+    /// Types and traits that are defined.
+    types: Vec<String>,
+    /// Functions and their numbers of lines.
+    functions: Vec<(String, usize)>,
+}
+
+/// Collects [`FileFacts`] of the module at `module`.
+struct Collector {
+    module: ModulePath,
+    facts: FileFacts,
+}
+
+impl Collector {
+    /// Makes a path absolute. Paths of other crates and of local names give `None`.
+    fn absolute(&self, segments: &[String]) -> Option<Vec<String>> {
+        match segments.first()?.as_str() {
+            "crate" => Some(segments[1..].to_vec()),
+            "self" => Some([&self.module[..], &segments[1..]].concat()),
+            "super" => {
+                let up = segments.iter().take_while(|segment| *segment == "super").count();
+                let base = &self.module[..self.module.len().checked_sub(up)?];
+                Some([base, &segments[up..]].concat())
+            }
+            child if self.facts.children.iter().any(|known| known == child) => {
+                Some([&self.module[..], segments].concat())
+            }
+            _ => None,
+        }
+    }
+
+    fn use_tree(&mut self, tree: &syn::UseTree, prefix: &[String], public: bool) {
+        let extended = |ident: &syn::Ident| [prefix, &[ident.to_string()]].concat();
+        match tree {
+            syn::UseTree::Path(path) => {
+                self.use_tree(&path.tree, &extended(&path.ident), public);
+            }
+            syn::UseTree::Group(group) => {
+                for item in &group.items {
+                    self.use_tree(item, prefix, public);
                 }
-            });
+            }
+            syn::UseTree::Name(name) if name.ident == "self" => self.import(prefix, None, public),
+            syn::UseTree::Name(name) => {
+                self.import(&extended(&name.ident), Some(name.ident.to_string()), public);
+            }
+            syn::UseTree::Rename(rename) => {
+                self.import(&extended(&rename.ident), Some(rename.rename.to_string()), public);
+            }
+            syn::UseTree::Glob(_) => self.import(prefix, None, public),
+        }
+    }
+
+    fn import(&mut self, segments: &[String], name: Option<String>, public: bool) {
+        let Some(path) = self.absolute(segments) else { return };
+        if let Some(name) = name.filter(|_| public) {
+            self.facts.reexports.insert(name, path);
+        } else {
+            self.facts.paths.insert(path);
+        }
+    }
+
+    /// Finds `crate::…` and `super::…` in the arguments of a macro, which syn does not parse.
+    fn tokens(&mut self, tokens: &TokenStream) {
+        let text = tokens.to_string().replace(' ', "");
+        for start in ["crate::", "super::"] {
+            for (index, _) in text.match_indices(start) {
+                let path = &text[index..];
+                let end = path
+                    .find(|c: char| !c.is_alphanumeric() && c != '_' && c != ':')
+                    .unwrap_or(path.len());
+                let segments: Vec<String> =
+                    path[..end].split("::").filter(|s| !s.is_empty()).map(str::to_owned).collect();
+                self.facts.paths.extend(self.absolute(&segments));
+            }
+        }
+    }
+
+    fn function(&mut self, signature: &syn::Signature, body: &syn::Block) {
+        let lines = body.span().end().line + 1 - signature.span().start().line;
+        self.facts.functions.push((signature.ident.to_string(), lines));
+    }
+}
+
+fn is_test(attributes: &[syn::Attribute]) -> bool {
+    attributes.iter().any(|attribute| {
+        attribute.path().is_ident("test")
+            || attribute.path().is_ident("cfg")
+                && matches!(&attribute.meta, syn::Meta::List(list) if list.tokens.to_string() == "test")
+    })
+}
+
+impl<'ast> Visit<'ast> for Collector {
+    fn visit_item_mod(&mut self, item: &'ast syn::ItemMod) {
+        if !is_test(&item.attrs) {
+            visit::visit_item_mod(self, item);
+        }
+    }
+
+    fn visit_item_use(&mut self, item: &'ast syn::ItemUse) {
+        let public = !matches!(item.vis, syn::Visibility::Inherited);
+        self.use_tree(&item.tree, &[], public);
+    }
+
+    fn visit_path(&mut self, path: &'ast syn::Path) {
+        let segments: Vec<String> = path.segments.iter().map(|s| s.ident.to_string()).collect();
+        self.facts.paths.extend(self.absolute(&segments).filter(|_| segments.len() > 1));
+        visit::visit_path(self, path);
+    }
+
+    fn visit_macro(&mut self, item: &'ast syn::Macro) {
+        self.tokens(&item.tokens);
+        visit::visit_macro(self, item);
+    }
+
+    fn visit_item_struct(&mut self, item: &'ast syn::ItemStruct) {
+        self.facts.types.push(item.ident.to_string());
+        visit::visit_item_struct(self, item);
+    }
+
+    fn visit_item_enum(&mut self, item: &'ast syn::ItemEnum) {
+        self.facts.types.push(item.ident.to_string());
+        visit::visit_item_enum(self, item);
+    }
+
+    fn visit_item_trait(&mut self, item: &'ast syn::ItemTrait) {
+        self.facts.types.push(item.ident.to_string());
+        visit::visit_item_trait(self, item);
+    }
+
+    fn visit_item_type(&mut self, item: &'ast syn::ItemType) {
+        self.facts.types.push(item.ident.to_string());
+        visit::visit_item_type(self, item);
+    }
+
+    fn visit_item_fn(&mut self, item: &'ast syn::ItemFn) {
+        if !is_test(&item.attrs) {
+            self.function(&item.sig, &item.block);
+            visit::visit_item_fn(self, item);
+        }
+    }
+
+    fn visit_impl_item_fn(&mut self, item: &'ast syn::ImplItemFn) {
+        self.function(&item.sig, &item.block);
+        visit::visit_impl_item_fn(self, item);
+    }
+}
+
+fn facts_of(module: ModulePath, text: &str) -> Result<FileFacts, syn::Error> {
+    let file = syn::parse_file(text)?;
+    let mut collector = Collector { module, facts: FileFacts::default() };
+    collector.facts.children = file
+        .items
+        .iter()
+        .filter_map(|item| match item {
+            syn::Item::Mod(item) if item.content.is_none() => Some(item.ident.to_string()),
+            _ => None,
+        })
+        .collect();
+    collector.visit_file(&file);
+    Ok(collector.facts)
+}
+
+/// The module that a file of `src` is.
+fn module_of(path: &Path) -> ModulePath {
+    let parts = path.with_extension("");
+    let mut module: ModulePath =
+        parts.iter().map(|part| part.to_string_lossy().into_owned()).collect();
+    if module.last().is_some_and(|last| matches!(last.as_str(), "mod" | "lib" | "main")) {
+        module.pop();
+    }
+    module
+}
+
+fn rust_files(directory: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            files.extend(rust_files(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    files
+}
+
+/// The source files but `main.rs`.
+fn source() -> Result<Vec<SourceFile>, String> {
+    let root = repository().join("src");
+    let paths = rust_files(&root).into_iter().filter(|path| !path.ends_with("src/main.rs"));
+    paths
+        .map(|path| {
+            let text = std::fs::read_to_string(&path).map_err(|e| e.to_string())?;
+            let relative = path.strip_prefix(&root).map_err(|e| e.to_string())?.to_owned();
+            let module = module_of(&relative);
+            let facts = facts_of(module.clone(), &text)
+                .map_err(|error| format!("{}: {error}", relative.display()))?;
+            Ok(SourceFile { path: relative, module, lines: text.lines().count(), facts })
+        })
+        .collect()
+}
+
+/// The index of the file that defines what a path names: the longest prefix that is a module, and from
+/// there through `pub use`.
+fn defining_file(files: &[SourceFile], path: &[String]) -> Option<usize> {
+    let mut path = path.to_vec();
+    // (A chain of `pub use` is shorter than this.)
+    for _ in 0..8 {
+        let length = (0..=path.len())
+            .rev()
+            .find(|length| files.iter().any(|file| file.module == path[..*length]))?;
+        let index = files.iter().position(|file| file.module == path[..length])?;
+        let Some(target) = path.get(length).and_then(|name| files[index].facts.reexports.get(name))
+        else {
+            return Some(index);
+        };
+        path = [&target[..], &path[length + 1..]].concat();
+    }
+    None
+}
+
+/// The imports between files. A module's use of its own descendants is left out: it declares them, and
+/// tables of them (commands, engines) stand in it.
+fn imports(files: &[SourceFile]) -> Vec<BTreeSet<usize>> {
+    let targets = |(index, file): (usize, &SourceFile)| {
+        let defined = file.facts.paths.iter().filter_map(|path| defining_file(files, path));
+        defined
+            .filter(|target| *target != index && !files[*target].module.starts_with(&file.module))
+            .collect()
+    };
+    files.iter().enumerate().map(targets).collect()
+}
+
+fn floor(module: &[String]) -> Option<usize> {
+    let name = module.first()?;
+    FLOORS.iter().position(|modules| modules.contains(&name.as_str()))
+}
+
+fn imports_point_downward() -> Outcome {
+    let files = source()?;
+    let mut wrong = Vec::new();
+    for (file, targets) in files.iter().zip(imports(&files)) {
+        for target in targets.into_iter().map(|target| &files[target]) {
+            let upward = floor(&file.module).zip(floor(&target.module)).is_some_and(|(f, t)| t < f);
+            let unnamed = target.module.is_empty() && !file.module.is_empty();
+            if upward || unnamed {
+                wrong.push(format!("{} imports {}", file.path.display(), target.path.display()));
+            }
         }
     }
     check(wrong.is_empty(), wrong.join("\n"))
 }
 
-fn visit(path: &Path, see: &mut dyn FnMut(&Path, &str)) {
-    let file = path.with_extension("rs");
-    if let Ok(text) = std::fs::read_to_string(&file) {
-        see(&file, &text);
-    }
-    for entry in std::fs::read_dir(path).into_iter().flatten().flatten() {
-        let inner = entry.path();
-        if inner.is_dir() {
-            visit(&inner, see);
-        } else if let Ok(text) = std::fs::read_to_string(&inner) {
-            see(&inner, &text);
+/// The circles of a graph: each strongly connected set of more than one node.
+fn circles(edges: &[BTreeSet<usize>]) -> Vec<Vec<usize>> {
+    let reachable = |from: usize| {
+        let mut seen = BTreeSet::new();
+        let mut next = vec![from];
+        while let Some(node) = next.pop() {
+            next.extend(edges[node].iter().filter(|target| seen.insert(**target)));
+        }
+        seen
+    };
+    let reached: Vec<BTreeSet<usize>> = (0..edges.len()).map(reachable).collect();
+    let mut found: Vec<Vec<usize>> = Vec::new();
+    for node in 0..edges.len() {
+        let circle: Vec<usize> =
+            reached[node].iter().copied().filter(|other| reached[*other].contains(&node)).collect();
+        if circle.len() > 1 && !found.contains(&circle) {
+            found.push(circle);
         }
     }
+    found
+}
+
+fn imports_make_no_circle() -> Outcome {
+    let files = source()?;
+    let edges = imports(&files);
+    let text: Vec<String> = circles(&edges)
+        .iter()
+        .map(|circle| {
+            let within = circle.iter().flat_map(|node| {
+                edges[*node].iter().filter(|target| circle.contains(target)).map(|target| {
+                    format!("{} → {}", files[*node].path.display(), files[*target].path.display())
+                })
+            });
+            within.collect::<Vec<_>>().join("\n")
+        })
+        .collect();
+    check(text.is_empty(), text.join("\n\n"))
+}
+
+/// The other tests of this file pass on a clean tree: this one shows that they can fail.
+fn circles_are_seen() -> Outcome {
+    let file = |path: &str, text: &str| {
+        let module = module_of(Path::new(path));
+        let facts = facts_of(module.clone(), text).expect("Rust");
+        SourceFile { path: path.into(), module, lines: 1, facts }
+    };
+    let files = [
+        file("lib.rs", "mod engine; mod model;"),
+        file("engine/mod.rs", "mod a; mod b; pub use a::A; static TABLE: &[A] = &[b::B];"),
+        file("engine/a.rs", "pub struct A; fn f() { vec![super::b::g()]; }"),
+        file("engine/b.rs", "use super::A; pub const B: A = A; pub fn g() {}"),
+        file("model/mod.rs", "#[cfg(test)] mod tests { use crate::engine::A; }"),
+    ];
+    let edges = imports(&files);
+    check(edges[1].is_empty(), "a module's own children count")?;
+    check(edges[2] == BTreeSet::from([3]), "super:: in a macro is not seen")?;
+    check(edges[3] == BTreeSet::from([2]), "a re-export is not followed")?;
+    check(edges[4].is_empty(), "tests count")?;
+    check(circles(&edges) == [[2, 3]], format!("{:?}", circles(&edges)))
+}
+
+fn every_file_is_known() -> Outcome {
+    let files = source()?;
+    let mut wrong = Vec::new();
+    for file in &files {
+        let Some((name, parent)) = file.module.split_last() else { continue };
+        let declared = files.iter().any(|other| {
+            other.module == parent && other.facts.children.iter().any(|child| child == name)
+        });
+        if !declared {
+            wrong.push(format!("{} belongs to no module", file.path.display()));
+        }
+        if floor(&file.module).is_none() {
+            wrong.push(format!("{} is on no floor", file.path.display()));
+        }
+    }
+    for name in FLOORS.iter().copied().flatten() {
+        if !files.iter().any(|file| file.module == [*name]) {
+            wrong.push(format!("there is no module {name}"));
+        }
+    }
+    check(wrong.is_empty(), wrong.join("\n"))
+}
+
+fn every_test_file_is_registered() -> Outcome {
+    let root = repository().join("tests/it");
+    let main = std::fs::read_to_string(root.join("main.rs"))?;
+    let facts = facts_of(Vec::new(), &main)?;
+    let mut wrong = Vec::new();
+    for path in rust_files(&root) {
+        let module = module_of(path.strip_prefix(&root)?);
+        match &module[..] {
+            [] => {}
+            [name] => {
+                if !facts.children.contains(name) {
+                    wrong.push(format!("{name} is not a module of tests/it/main.rs"));
+                }
+                let registered = main.contains(&format!("{name}::trials()"));
+                if !registered && !TEST_HELPERS.contains(&name.as_str()) {
+                    wrong.push(format!("the trials of {name} are not run"));
+                }
+            }
+            [parent, name, ..] => {
+                let text = std::fs::read_to_string(root.join(parent).join("mod.rs"))
+                    .or_else(|_| std::fs::read_to_string(root.join(parent).with_extension("rs")))?;
+                if !facts_of(vec![parent.clone()], &text)?.children.contains(name) {
+                    wrong.push(format!("{} belongs to no module", path.display()));
+                }
+            }
+        }
+    }
+    check(wrong.is_empty(), wrong.join("\n"))
+}
+
+fn type_names_are_unique() -> Outcome {
+    let files = source()?;
+    let mut known: BTreeMap<&str, &Path> = BTreeMap::new();
+    let mut wrong = Vec::new();
+    for file in &files {
+        for name in &file.facts.types {
+            if let Some(other) = known.insert(name, &file.path) {
+                wrong.push(format!("{name}: {} and {}", other.display(), file.path.display()));
+            }
+        }
+    }
+    check(wrong.is_empty(), wrong.join("\n"))
+}
+
+fn sizes_are_within_limits() -> Outcome {
+    let mut wrong = Vec::new();
+    for file in source()? {
+        let path = file.path.display();
+        if file.lines > FILE_LINES {
+            wrong.push(format!("{path} has {} lines", file.lines));
+        }
+        let is_command = file.module.first().is_some_and(|module| module == "command");
+        for (name, lines) in &file.facts.functions {
+            let limit = if is_command && name == "run" { RUN_LINES } else { FUNCTION_LINES };
+            if *lines > limit {
+                wrong.push(format!("{path}: {name} has {lines} lines"));
+            }
+        }
+    }
+    check(wrong.is_empty(), wrong.join("\n"))
 }
