@@ -1,130 +1,75 @@
-//! What failed, why, and what to do about it; the exit status that says the same to a script; and
-//! the only printer of errors. Foreign text in a message is made safe here, at the door.
+//! The error type of the whole program: what failed, why, and what to do about it. It is serialised
+//! across worker pipes as it is. Text is kept raw here; whatever prints it escapes it.
 
-use std::process::ExitCode;
+use std::fmt;
+use std::io;
 
-/// An exit status; the manual's list is [`ExitStatus::ALL`]. `exec` gives that of its command besides.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ExitStatus(pub u8);
+use nix::errno::Errno;
+use serde::{Deserialize, Serialize};
 
-macro_rules! exits {
-    ($($name:ident = $number:literal, $commands:literal, $means:literal;)*) => {
-        #[allow(non_upper_case_globals, reason = "they are the kinds of exit, each a number")]
-        impl ExitStatus {
-            $(#[doc = $means] pub const $name: Self = Self($number);)*
+pub use crate::exit::ExitStatus;
 
-            /// Each with the commands that leave by it (`*` for all; none named for all but `exec`,
-            /// whose command has statuses of its own), and what it means.
-            pub const ALL: &[(Self, &str, &str)] = &[$((Self::$name, $commands, $means),)*];
-        }
-    };
-}
-
-exits! {
-    Done = 0, "", "Done.";
-    Failed = 1, "", "Failed; the message says what and why.";
-    Usage = 2, "*", "The command line is wrong.";
-    NoContainer = 3, "ps signal signals stop doctor cp inspect", "No such container, or more than one fits.";
-    NoProcess = 4, "signal signals cp inspect", "No such process in it.";
-    NotPermitted = 5, "ps signal signals stop doctor cp inspect", "Not permitted; the message names what is missing.";
-    NothingSent = 6, "signal", "Nothing was sent, because --require-handler forbade it.";
-    TimedOut = 124, "signal stop", "Time ran out (signal --wait, stop --no-kill).";
-    CannotEnter = 125, "exec", "cinspect itself failed, before the command ran.";
-    CannotRun = 126, "exec", "The command was found and cannot be run.";
-    NotFound = 127, "exec", "The command was not found.";
-}
-
-impl ExitStatus {
-    /// What a command leaves by, and what each means.
-    pub fn of(command: &str) -> impl Iterator<Item = (Self, &'static str)> {
-        let leaves = move |commands: &str| match commands {
-            "*" => true,
-            "" => command != "exec",
-            some => some.split(' ').any(|one| one == command),
-        };
-        let all = Self::ALL.iter().filter(move |(_, commands, _)| leaves(commands));
-        all.map(|(exit, _, means)| (*exit, *means))
-    }
-}
-
-impl From<ExitStatus> for ExitCode {
-    fn from(exit: ExitStatus) -> Self {
-        Self::from(exit.0)
-    }
-}
-
-/// A failure as the user reads it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A failure, with the exit status that says the same to a script.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Error {
     /// Exit status.
     pub status: ExitStatus,
-    what: String,
-    because: Option<String>,
-    hint: Option<String>,
-    lines: Vec<String>,
+    /// What failed: lower case, no full stop, literals in backticks.
+    pub message: String,
+    /// Why.
+    pub cause: Option<String>,
+    /// What to do. One that begins with a blank is an item of a list that the hint before it opens.
+    pub hints: Vec<String>,
 }
 
 impl Error {
-    /// What failed: lower case, no full stop, user words in backticks.
-    pub fn new(status: ExitStatus, what: impl Into<String>) -> Self {
-        Self { status, what: what.into(), because: None, hint: None, lines: Vec::new() }
+    /// Creates an error from what failed.
+    pub fn new(status: ExitStatus, message: impl Into<String>) -> Self {
+        Self { status, message: message.into(), cause: None, hints: Vec::new() }
     }
 
-    /// Why.
+    /// Sets the cause. (An operating system error is passed through [`os_error`].)
     #[must_use]
-    pub fn cause(mut self, why: impl ToString) -> Self {
-        self.because = Some(why.to_string());
+    pub fn cause(mut self, cause: impl Into<String>) -> Self {
+        self.cause = Some(cause.into());
         self
     }
 
-    /// What to do.
+    /// Adds a hint.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
+        self.hints.push(hint.into());
         self
     }
 
-    /// A further line below the hint.
-    #[must_use]
-    pub fn line(mut self, line: impl Into<String>) -> Self {
-        self.lines.push(line.into());
-        self
-    }
-
-    /// The message as it is printed.
-    pub fn message(&self) -> String {
-        use crate::output::text::safe_str;
-        let mut message = format!("cinspect: {}", safe_str(&self.what));
-        if let Some(because) = &self.because {
-            message.push_str(": ");
-            message.push_str(&safe_str(because));
-        }
-        if let Some(hint) = &self.hint {
-            message.push_str("\nhint: ");
-            message.push_str(&safe_str(hint));
-        }
-        for line in &self.lines {
-            message.push('\n');
-            message.push_str(&safe_str(line));
-        }
-        message.push('\n');
-        message
+    /// Returns the lines to print, unescaped and without the program's name: the message with its
+    /// cause, then each hint.
+    pub fn lines(&self) -> impl Iterator<Item = String> {
+        let hints = self.hints.iter().map(|hint| match hint.starts_with(' ') {
+            true => hint.clone(),
+            false => format!("hint: {hint}"),
+        });
+        std::iter::once(self.to_string()).chain(hints)
     }
 }
 
-impl From<crate::proc::ReadError> for Error {
-    fn from(error: crate::proc::ReadError) -> Self {
-        use crate::proc::ReadError;
-        match error {
-            ReadError::Gone => Self::new(ExitStatus::NoContainer, "the container has ended")
-                .cause("its processes are gone"),
-            ReadError::Denied => {
-                Self::new(ExitStatus::NotPermitted, "cannot look at the container")
-                    .cause("permission denied")
-                    .hint("run as root, or with CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH")
-            }
-            other => Self::new(ExitStatus::Failed, "cannot look at the container").cause(other),
-        }
+/// The message and its cause on one line, unescaped.
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        self.cause.iter().try_for_each(|cause| write!(f, ": {cause}"))
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// Returns errno's own words (`No such file or directory`): `std::io::Error` and rustix append
+/// `(os error 2)`, nix prepends `ENOENT: `. An error without a number keeps its text.
+pub fn os_error(error: impl Into<io::Error>) -> String {
+    let error = error.into();
+    match error.raw_os_error().map(Errno::from_raw) {
+        None | Some(Errno::UnknownErrno) => error.to_string(),
+        Some(errno) => errno.desc().to_owned(),
     }
 }
 
@@ -133,14 +78,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_message_says_what_why_and_what_next_and_paints_no_terminal() {
-        let error = Error::new(ExitStatus::NoContainer, "no container `\x1b[2Jw`")
-            .cause("searched\n3")
-            .hint("`cinspect ls`")
-            .line("  docker:web");
+    fn prints_message_cause_and_hints_line_by_line() {
+        let error = Error::new(ExitStatus::NoContainer, "no container `web`")
+            .cause("searched 3")
+            .hint("one of these:")
+            .hint("  docker:web2");
+        let lines: Vec<String> = error.lines().collect();
         assert_eq!(
-            error.message(),
-            "cinspect: no container `\\x1b[2Jw`: searched\\n3\nhint: `cinspect ls`\n  docker:web\n"
+            lines,
+            ["no container `web`: searched 3", "hint: one of these:", "  docker:web2"]
         );
+    }
+
+    #[test]
+    fn errno_speaks_in_its_own_words() {
+        let words = "No such file or directory";
+        assert_eq!(os_error(Errno::ENOENT), words);
+        assert_eq!(os_error(rustix::io::Errno::NOENT), words);
+        assert_eq!(os_error(io::Error::from_raw_os_error(2)), words);
+        assert_eq!(os_error(io::Error::other("no answer")), "no answer");
+    }
+
+    #[test]
+    fn survives_a_pipe() {
+        let error = Error::new(ExitStatus::Other(7), "a").cause("b").hint("c");
+        let json = serde_json::to_vec(&error).unwrap();
+        assert_eq!(serde_json::from_slice::<Error>(&json).unwrap(), error);
     }
 }

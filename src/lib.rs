@@ -40,6 +40,7 @@ pub mod command;
 pub mod completion;
 pub mod engine;
 pub mod error;
+pub mod exit;
 pub mod manual;
 pub mod model;
 pub mod output;

@@ -77,7 +77,7 @@ pub enum SendError {
     #[error("the queue for signals of its user is full (RLIMIT_SIGPENDING)")]
     QueueFull,
     /// Anything else the kernel says.
-    #[error("{0}")]
+    #[error("{}", .0.desc())]
     Kernel(Errno),
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::send::{HeldProcess, SendError, SignalRequest, allow_many, hold, kill_cgroup, wait};
 use crate::analysis::delivery::{Prediction, Recipient};
 use crate::analysis::selection::{Criteria, Selected, Selector, select};
-use crate::error::{Error, ExitStatus};
+use crate::error::{Error, ExitStatus, os_error};
 use crate::model::capability;
 use crate::model::pid::ProcessId;
 use crate::model::process::Process;
@@ -280,7 +280,7 @@ impl<'a> SignalBatch<'a> {
             _ => None,
         });
         let mut ended = wait(&held.collect::<Vec<_>>(), until)
-            .map_err(|errno| Error::new(ExitStatus::Failed, "cannot wait").cause(errno))?
+            .map_err(|errno| Error::new(ExitStatus::Failed, "cannot wait").cause(os_error(errno)))?
             .into_iter();
         let each = self.slots.iter().map(|slot| match slot {
             SendState::Held(_) => ended.next(),
@@ -381,7 +381,7 @@ pub fn choose(
 
 /// A refusal that is no target's own affair and stops everything before anything is sent.
 fn stopping(refusal: &SendError) -> Option<Error> {
-    let error = |exit| Error::new(exit, "nothing was sent").cause(refusal);
+    let error = |exit| Error::new(exit, "nothing was sent").cause(refusal.to_string());
     match refusal {
         SendError::TooMany(_) => Some(error(ExitStatus::Failed).hint("raise it with `ulimit -n`")),
         SendError::NoPidfd => {

@@ -281,9 +281,8 @@ impl StopRun<'_> {
                 }
                 Err(SendError::Gone | SendError::Left | SendError::Changed(_)) => {}
                 Err(refusal) if first => {
-                    return Err(
-                        Error::new(ExitStatus::NotPermitted, "nothing was sent").cause(refusal)
-                    );
+                    return Err(Error::new(ExitStatus::NotPermitted, "nothing was sent")
+                        .cause(refusal.to_string()));
                 }
                 Err(refusal) => {
                     self.known.insert(member.facts.id);

@@ -9,7 +9,7 @@ use clap::error::ErrorKind;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
 use crate::command::{self, COMMANDS};
-use crate::error::{Error, ExitStatus};
+use crate::error::{Error, ExitStatus, os_error};
 use crate::model::signal::SignalNumber;
 use crate::output::terminal::{ColorMode, Ui, is_broken_pipe};
 use crate::proc::{ForeignProcfs, Host};
@@ -63,7 +63,7 @@ impl Context {
         let host = Host::new(&self.host_root).map_err(|error| {
             let what = format!("cannot look at the host below `{}`", self.host_root.display());
             Error::new(ExitStatus::Failed, what)
-                .cause(error)
+                .cause(error.to_string())
                 .hint("a proc file system has to be mounted at its `proc` directory")
         })?;
         if !host.has_cgroups() {
@@ -91,7 +91,8 @@ impl Context {
     pub fn print(&self, text: &str) -> Result<(), Error> {
         match self.ui.out(text) {
             Err(error) if !is_broken_pipe(&error) => {
-                Err(Error::new(ExitStatus::Failed, "cannot write the answer").cause(error))
+                Err(Error::new(ExitStatus::Failed, "cannot write the answer")
+                    .cause(os_error(error)))
             }
             _ => Ok(()),
         }

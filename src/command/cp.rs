@@ -80,6 +80,7 @@ pub const COMMAND: Command = command::<Cp>(
     ],
     run,
 )
+.statuses(&[ExitStatus::Done, ExitStatus::Failed, ExitStatus::Usage, ExitStatus::NoContainer, ExitStatus::NoProcess, ExitStatus::NotPermitted])
 .files(&[
     ("/proc/PID/root", "The container's files, with every mount that it sees."),
     ("/proc/PID/mountinfo", "What is mounted where, so that a mounted file is not renamed over."),
@@ -223,7 +224,8 @@ fn open(
     report_resolution(context, &found.container, &found.inventory);
     let name = found.container.qualified();
     let cannot = |why: &dyn std::fmt::Display| {
-        Error::new(ExitStatus::Failed, format!("cannot open the files of `{name}`")).cause(why)
+        Error::new(ExitStatus::Failed, format!("cannot open the files of `{name}`"))
+            .cause(why.to_string())
     };
     may_act(host, &format!("open the files of `{name}`"), ExitStatus::Failed)?;
     let member = found.process(host, pid, SnapshotOptions::BARE)?;

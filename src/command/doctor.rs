@@ -39,6 +39,13 @@ pub const COMMAND: Command = command::<Doctor>(
     ],
     run,
 )
+.statuses(&[
+    ExitStatus::Done,
+    ExitStatus::Failed,
+    ExitStatus::Usage,
+    ExitStatus::NoContainer,
+    ExitStatus::NotPermitted,
+])
 .files(&[
     ("/proc/PID/status, /proc/PID/task/TID/status", "Masks, dispositions and states."),
     ("/proc/PID/cmdline, /proc/PID/exe", "Which program it is."),

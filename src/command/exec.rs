@@ -98,6 +98,12 @@ pub const COMMAND: Command = command::<Exec>(
     ],
     run,
 )
+.statuses(&[
+    ExitStatus::Usage,
+    ExitStatus::CannotEnter,
+    ExitStatus::CannotRun,
+    ExitStatus::NotFound,
+])
 .files(&[
     ("/proc/PID/ns, /proc/PID/root, /proc/PID/cwd", "What is joined and entered."),
     (
@@ -137,7 +143,7 @@ fn go_in(context: &Context, arguments: &Exec) -> Result<ExitStatus, Error> {
     let member = &found.process(&host, arguments.pid, SnapshotOptions::BARE)?;
     let pid = member.facts.id.pid;
     let cannot = |why: &dyn std::fmt::Display| {
-        Error::new(ExitStatus::CannotEnter, format!("cannot enter `{name}`")).cause(why)
+        Error::new(ExitStatus::CannotEnter, format!("cannot enter `{name}`")).cause(why.to_string())
     };
     // Held first; what is read then is of the process that was meant, as long as that lives.
     let held =
@@ -163,7 +169,7 @@ fn go_in(context: &Context, arguments: &Exec) -> Result<ExitStatus, Error> {
         ExecEvent::Warn(text) => context.ui.warn(&safe_str(&text)),
     };
     match enter(&host, &held, &facts, &plan, !arguments.no_cgroup, &mut say)? {
-        ExecOutcome::Ended(status) => Ok(ExitStatus(status)),
+        ExecOutcome::Ended(status) => Ok(ExitStatus::Other(status)),
         ExecOutcome::Left(pid, host_pid) => {
             let inside = pid.map(|pid| pid.get());
             let line = if context.ui.json {

@@ -51,6 +51,14 @@ pub const COMMAND: Command = command::<Inspect>(
     ],
     run,
 )
+.statuses(&[
+    ExitStatus::Done,
+    ExitStatus::Failed,
+    ExitStatus::Usage,
+    ExitStatus::NoContainer,
+    ExitStatus::NoProcess,
+    ExitStatus::NotPermitted,
+])
 .files(&[
     ("/proc/PID/status, /proc/PID/ns, /proc/PID/uid_map", "Rights, namespaces and users."),
     ("/proc/PID/mountinfo, /proc/PID/attr/current", "Mounts and the security label."),

@@ -20,7 +20,8 @@ use clap::{ArgMatches, Args, FromArgMatches};
 
 use crate::cli::Context;
 use crate::engine::Inventory;
-use crate::error::{Error, ExitStatus};
+use crate::error::Error;
+use crate::exit::ExitStatus;
 use crate::model::container::Container;
 use crate::model::signal::{Signal, SignalNumber};
 use crate::output::column::Column;
@@ -50,6 +51,8 @@ pub struct Command {
     pub examples: &'static [Example],
     /// What it reads or writes besides the records that find containers, and for what.
     pub files: &'static [(&'static str, &'static str)],
+    /// The exit statuses that it uses.
+    pub statuses: &'static [ExitStatus],
     /// What else its manual page has.
     pub sections: fn() -> Vec<Section>,
     augment: fn(clap::Command) -> clap::Command,
@@ -87,6 +90,11 @@ impl Command {
         self
     }
 
+    const fn statuses(mut self, statuses: &'static [ExitStatus]) -> Self {
+        self.statuses = statuses;
+        self
+    }
+
     const fn sections(mut self, sections: fn() -> Vec<Section>) -> Self {
         self.sections = sections;
         self
@@ -105,6 +113,7 @@ const fn command<A: Args + FromArgMatches>(
         aliases,
         examples,
         files: &[],
+        statuses: ExitStatus::DEFAULT,
         sections: Vec::new,
         augment: A::augment_args,
         run,
@@ -115,7 +124,7 @@ const fn command<A: Args + FromArgMatches>(
 fn may_act(host: &Host, what: &str, exit: ExitStatus) -> Result<(), Error> {
     host.may_act().map_err(|why| {
         Error::new(exit, format!("cannot {what} from here"))
-            .cause(why)
+            .cause(why.to_string())
             .hint("run cinspect in the host's PID namespace (`--pid=host`, `hostPID: true`)")
     })
 }
@@ -143,7 +152,7 @@ fn signal_number(text: &str) -> Result<SignalNumber, Error> {
 /// The arguments of a command as its own type.
 fn arguments<A: FromArgMatches>(matches: &ArgMatches) -> Result<A, Error> {
     A::from_arg_matches(matches)
-        .map_err(|error| Error::new(ExitStatus::Usage, "bad command line").cause(error))
+        .map_err(|error| Error::new(ExitStatus::Usage, "bad command line").cause(error.to_string()))
 }
 
 /// The first example of each command, for the tool's own help.

@@ -126,6 +126,16 @@ pub const COMMAND: Command = command::<Send>(
     ],
     run,
 )
+.statuses(&[
+    ExitStatus::Done,
+    ExitStatus::Failed,
+    ExitStatus::Usage,
+    ExitStatus::NoContainer,
+    ExitStatus::NoProcess,
+    ExitStatus::NotPermitted,
+    ExitStatus::NothingSent,
+    ExitStatus::TimedOut,
+])
 .files(&[
     (
         "/proc/PID/status, /proc/PID/task/TID/status",

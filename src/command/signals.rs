@@ -58,6 +58,14 @@ pub const COMMAND: Command = command::<Signals>(
     ],
     run,
 )
+.statuses(&[
+    ExitStatus::Done,
+    ExitStatus::Failed,
+    ExitStatus::Usage,
+    ExitStatus::NoContainer,
+    ExitStatus::NoProcess,
+    ExitStatus::NotPermitted,
+])
 .files(&[
     (
         "/proc/PID/task/TID/status, /proc/PID/task/TID/syscall",

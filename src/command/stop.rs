@@ -90,6 +90,7 @@ pub const COMMAND: Command = command::<Stop>(
     ],
     run,
 )
+.statuses(&[ExitStatus::Done, ExitStatus::Failed, ExitStatus::Usage, ExitStatus::NoContainer, ExitStatus::NotPermitted, ExitStatus::TimedOut])
 .files(&[
     ("/proc/PID/status, /proc/PID/task/TID/status", "What is set for the signal, before it is sent."),
     ("cgroup.kill, cgroup.freeze, freezer.state", "How all that is left is killed at once, also while it forks; and how a paused container is woken."),
@@ -159,7 +160,7 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
             Ok(_) => {}
             Err(error) if !several => return Err(error),
             Err(error) => {
-                context.ui.warn(error.message().trim_start_matches("cinspect: ").trim_end());
+                context.ui.warn_error(&error);
                 exit = if exit == ExitStatus::Done { error.status } else { exit };
             }
         }

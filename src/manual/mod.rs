@@ -9,7 +9,7 @@ use crate::analysis::programs::RUNTIMES;
 use crate::cli::cli;
 use crate::command::{self, COMMANDS, Command, Example};
 use crate::engine::ENGINES;
-use crate::error::ExitStatus;
+use crate::exit::ExitStatus;
 use crate::model::verdict::Verdict;
 use page::{Page, Title, sentence};
 
@@ -84,14 +84,14 @@ fn tool(date: &str) -> io::Result<Vec<u8>> {
         }
         "options" => options(page, &root),
         "statuses" => {
-            for (exit, commands, means) in ExitStatus::ALL {
-                let some = !["", "*"].contains(commands);
-                let of = if some {
-                    format!(" ({})", commands.replace(' ', ", "))
-                } else {
-                    String::new()
+            for status in ExitStatus::ALL {
+                let users = COMMANDS.iter().filter(|command| command.statuses.contains(&status));
+                let users: Vec<&str> = users.map(|command| command.name).collect();
+                let users = match ExitStatus::DEFAULT.contains(&status) {
+                    true => String::new(),
+                    false => format!(" ({})", users.join(", ")),
                 };
-                page.item(&exit.0.to_string(), &format!("{means}{of}"));
+                page.item(&status.code().to_string(), &format!("{}{users}", status.meaning()));
             }
         }
         "records" => {
@@ -151,8 +151,8 @@ fn of_command(command: &Command, date: &str) -> io::Result<Vec<u8>> {
         page.item("N", "The command's own status.");
         page.item("128+N", "Signal N ended the command.");
     }
-    for (exit, means) in ExitStatus::of(command.name) {
-        page.item(&exit.0.to_string(), means);
+    for status in ExitStatus::ALL.iter().filter(|status| command.statuses.contains(status)) {
+        page.item(&status.code().to_string(), status.meaning());
     }
     page.section("Files");
     for (name, what) in command.files {

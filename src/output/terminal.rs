@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use clap::ValueEnum;
 
 use crate::error::Error;
-use crate::output::text::{cut, wrap};
+use crate::output::text::{cut, safe_str, wrap};
 
 /// When to colour.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -151,11 +151,25 @@ impl Ui {
 
     /// Says what failed, and what to do about it.
     pub fn fail(&self, error: &Error) {
-        for (at, line) in error.message().lines().enumerate() {
-            match line.split_once(' ') {
-                Some((word, rest)) if at == 0 => self.tell("", (word, Some("1;31")), rest),
+        let mut lines = error.lines();
+        let what = lines.next().unwrap_or_default();
+        self.tell("", ("cinspect:", Some("1;31")), &safe_str(&what));
+        self.hints(lines);
+    }
+
+    /// Prints an error after which the command goes on, as a warning.
+    pub fn warn_error(&self, error: &Error) {
+        let mut lines = error.lines();
+        self.warn(&safe_str(&lines.next().unwrap_or_default()));
+        self.hints(lines);
+    }
+
+    fn hints(&self, lines: impl Iterator<Item = String>) {
+        for line in lines {
+            match safe_str(&line).split_once(' ') {
                 Some(("hint:", rest)) => self.tell("", ("hint:", Some("1")), rest),
-                _ => say(&format!("{line}\n")),
+                _ if self.quiet => {}
+                _ => say(&format!("{}\n", safe_str(&line))),
             }
         }
     }

@@ -44,7 +44,7 @@ impl From<std::io::Error> for ReadError {
             Some(ENOENT | ESRCH | ENOTDIR) => Self::Gone,
             Some(EACCES | EPERM) => Self::Denied,
             Some(EMFILE | ENFILE) => Self::Exhausted,
-            _ => Self::Broken(error.to_string()),
+            _ => Self::Broken(crate::error::os_error(error)),
         }
     }
 }

@@ -303,7 +303,7 @@ fn ambiguous(word: &str, candidates: &[Container]) -> Error {
         let id = container.id.as_deref().unwrap_or("-");
         let id = id.get(..12).unwrap_or(id);
         let user = container.user.map_or_else(String::new, |uid| format!(", of user {uid}"));
-        error = error.line(format!(
+        error = error.hint(format!(
             "  {name}  (id {id}, image {image}, pid {}{user})",
             container.by_pid().trim_start_matches("pid:")
         ));
@@ -385,7 +385,7 @@ fn nothing(
         None => error.hint("`cinspect ls` lists them"),
     };
     match blind {
-        Some(note) => error.line(format!("note: {note}")),
+        Some(note) => error.hint(note),
         None => error,
     }
 }

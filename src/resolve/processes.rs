@@ -94,7 +94,7 @@ impl ResolvedContainer {
                 ExitStatus::Failed,
                 format!("cannot list the processes of `{}`", container.qualified()),
             )
-            .cause(error),
+            .cause(error.to_string()),
         })?;
         let map = container.init.and_then(|init| {
             IdMap::parse(&host.proc_file(init.pid, "uid_map", 1 << 16).ok()?).ok()
@@ -158,5 +158,20 @@ impl ContainerSnapshot {
             });
         }
         judgement
+    }
+}
+
+impl From<ReadError> for Error {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Gone => Self::new(ExitStatus::NoContainer, "the container has ended")
+                .cause("its processes are gone"),
+            ReadError::Denied => Self::new(ExitStatus::NotPermitted, "cannot read the container")
+                .cause("permission denied")
+                .hint("run as root, or with CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH"),
+            other => {
+                Self::new(ExitStatus::Failed, "cannot read the container").cause(other.to_string())
+            }
+        }
     }
 }

@@ -206,7 +206,7 @@ fn kill(pid: i32, signal: i32) -> Outcome {
 
 /// Predicts for all of a container's actors at one look.
 fn predict(container: &Container, actors: &[Actor<'_>]) -> Result<Vec<Prediction>, Failed> {
-    let error = |error: cinspect::error::Error| Failed::from(error.message());
+    let error = |error: cinspect::error::Error| Failed::from(error.to_string());
     let host = Host::new(Path::new("/")).map_err(|error| error.to_string())?;
     let found = resolve(&host, &format!("pid:{}", container.init), Access::Act).map_err(error)?;
     let mut waits = SignalSet::EMPTY;

@@ -504,7 +504,7 @@ fn start(row: &Row, init: bool) -> Result<(Running, i32), Failed> {
 
 /// What it is known as, and what the signal would do.
 fn look(pid: i32, signal: Signal) -> Result<(Option<&'static str>, Prediction), Failed> {
-    let error = |error: cinspect::error::Error| Failed::from(error.message());
+    let error = |error: cinspect::error::Error| Failed::from(error.to_string());
     let host = Host::new(Path::new("/")).map_err(|error| error.to_string())?;
     let found = resolve(&host, &format!("pid:{pid}"), Access::Act).map_err(error)?;
     let facts = SnapshotOptions { waits: SignalSet::of(signal), ..SnapshotOptions::BARE };

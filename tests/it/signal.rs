@@ -301,7 +301,7 @@ fn resolved(
     use cinspect::resolve::{Access, resolve};
     let host = cinspect::proc::Host::new(std::path::Path::new("/")).map_err(|e| e.to_string())?;
     let found = resolve(&host, &name(container), Access::Act);
-    Ok((host, found.map_err(|error| Failed::from(error.message()))?))
+    Ok((host, found.map_err(|error| Failed::from(error.to_string()))?))
 }
 
 /// What was seen and what has the number now are compared before anything is sent: another start
@@ -312,7 +312,7 @@ fn reused() -> Outcome {
     use cinspect::proc::SnapshotOptions;
     let container = fixture("init\n> victim")?;
     let pid = container.inside["victim"];
-    let error = |error: cinspect::error::Error| Failed::from(error.message());
+    let error = |error: cinspect::error::Error| Failed::from(error.to_string());
     let (host, found) = resolved(&container)?;
     let view = found.snapshot(&host, SnapshotOptions::BARE).map_err(error)?;
     let seen = view.processes.iter().find(|member| member.pid.is_some_and(|p| p.get() == pid));

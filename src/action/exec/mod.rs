@@ -22,7 +22,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
 use super::send::HeldProcess;
 use crate::analysis::exec_plan::ExecPlan;
-use crate::error::{Error, ExitStatus};
+use crate::error::{Error, ExitStatus, os_error};
 use crate::model::pid::{ContainerPid, HostPid};
 use crate::proc::{ExecFacts, Host};
 use crate::sys::pidfd::{self, SignalScope};
@@ -78,7 +78,9 @@ pub fn enter(
 ) -> Result<ExecOutcome, Error> {
     let failed = |what: &str| {
         let what = what.to_owned();
-        move |error: std::io::Error| Error::new(ExitStatus::CannotEnter, what).cause(error)
+        move |error: std::io::Error| {
+            Error::new(ExitStatus::CannotEnter, what).cause(os_error(error))
+        }
     };
     // Before anything is started: what cannot be opened cannot be entered.
     let groups = if cgroups { open_cgroups(host, facts, plan, say)? } else { Vec::new() };
@@ -172,7 +174,7 @@ pub fn enter(
         Some(ChildReport::Child(child)) => child,
         Some(ChildReport::Failed(errno, _)) => {
             return Err(Error::new(ExitStatus::CannotEnter, "cannot make a process inside")
-                .cause(errno)
+                .cause(os_error(errno))
                 .hint("the container may be at its limit of processes"));
         }
         None => return Err(helper.died()),
@@ -459,7 +461,7 @@ fn not_run(plan: &ExecPlan, errno: Errno, there: bool) -> Error {
         Errno::EACCES => Error::new(ExitStatus::CannotRun, what).cause(
             "its permissions do not allow it, it is no file, or its file system is mounted noexec",
         ),
-        errno => Error::new(ExitStatus::CannotRun, what).cause(errno),
+        errno => Error::new(ExitStatus::CannotRun, what).cause(os_error(errno)),
     }
 }
 
@@ -471,7 +473,7 @@ fn lacks(
 ) -> Result<(), Error> {
     if plan.strict {
         return Err(Error::new(ExitStatus::CannotEnter, format!("{what} cannot be carried over"))
-            .cause(why)
+            .cause(why.to_string())
             .hint("without `--strict` it is a warning"));
     }
     say(ExecEvent::Warn(format!("{what} not carried over: {}", why.to_string())));

@@ -92,6 +92,13 @@ pub const COMMAND: Command = command::<Ps>(
     ],
     run,
 )
+.statuses(&[
+    ExitStatus::Done,
+    ExitStatus::Failed,
+    ExitStatus::Usage,
+    ExitStatus::NoContainer,
+    ExitStatus::NotPermitted,
+])
 .files(&[
     ("/proc/PID/status, /proc/PID/stat, /proc/PID/cmdline", "What each process is, and its masks."),
     (
@@ -148,7 +155,7 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
             Ok(found) => rows.push(found.rows),
             // The others are shown all the same; the status is the first failure's.
             Err(error) if arguments.containers.len() > 1 => {
-                context.ui.warn(error.message().trim_start_matches("cinspect: ").trim_end());
+                context.ui.warn_error(&error);
                 failed.get_or_insert(error.status);
             }
             Err(error) => return Err(error),

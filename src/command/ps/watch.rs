@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::same_signal;
 use crate::cli::Context;
-use crate::error::{Error, ExitStatus};
+use crate::error::{Error, ExitStatus, os_error};
 use crate::model::pid::ProcessId;
 use crate::output::column::TableStyle;
 use crate::output::columns::ps::{PS_COLUMNS, PsRow};
@@ -86,7 +86,7 @@ pub fn watch(
         })
         .collect();
     let failed = |error: std::io::Error| {
-        Error::new(ExitStatus::Failed, "cannot draw on the terminal").cause(error)
+        Error::new(ExitStatus::Failed, "cannot draw on the terminal").cause(os_error(error))
     };
     let mut screen = Screen::open().map_err(failed)?;
     let mut sights: Vec<Result<PsRows, Error>> = first.into_iter().map(Ok).collect();
@@ -153,7 +153,7 @@ pub fn watch(
                     // As if we had not heard it: whoever started us sees what ended us.
                     crate::sys::process::default_signals();
                     let _ = nix::sys::signal::raise(signal);
-                    return Ok(ExitStatus(128 + signal as u8));
+                    return Ok(ExitStatus::Other(128 + signal as u8));
                 }
             }
         }
@@ -199,9 +199,7 @@ fn repeat(
                     rows.push(sight.rows);
                 }
                 Err(error) if !was => {
-                    let why = error.message();
-                    let why = why.lines().next().unwrap_or_default();
-                    context.ui.note(why.trim_start_matches("cinspect: "));
+                    context.ui.note(&safe_str(&error.to_string()));
                     if let Some(over) = ended(word) {
                         return Err(over);
                     }
@@ -229,7 +227,9 @@ fn repeat(
             if is_broken_pipe(&error) {
                 return Ok(ExitStatus::Done);
             }
-            return Err(Error::new(ExitStatus::Failed, "cannot write the answer").cause(error));
+            return Err(
+                Error::new(ExitStatus::Failed, "cannot write the answer").cause(os_error(error))
+            );
         }
         begun = true;
         std::thread::sleep(every);
@@ -292,9 +292,7 @@ impl WatchedContainer<'_> {
             Err(error) => {
                 if self.missing.is_none() {
                     news.push(Change::Of("is gone"));
-                    let text = error.message();
-                    let why = text.lines().next().unwrap_or_default();
-                    self.missing = Some((why.trim_start_matches("cinspect: ").to_owned(), now));
+                    self.missing = Some((safe_str(&error.to_string()).into_owned(), now));
                 }
                 Vec::new()
             }
