@@ -344,7 +344,7 @@ pub fn facts(selectors: &[Selector], signal: SignalNumber) -> SnapshotOptions {
         // A signal must not depend on a command line that may never come, unless it is asked for.
         command: if commands { CommandLimit::WHOLE } else { CommandLimit::Nothing },
         threads: if threads { ThreadsToo::Yes } else { ThreadsToo::No },
-        waits: signal.signal().map_or(SignalSet::EMPTY, SignalSet::of),
+        waits: signal.signal().map_or(SignalSet::EMPTY, SignalSet::from),
         exe: false,
     }
 }

@@ -213,7 +213,8 @@ impl StopRun<'_> {
         half: Option<Instant>,
         first: bool,
     ) -> Result<(), Error> {
-        let facts = SnapshotOptions { waits: SignalSet::of(step.signal), ..SnapshotOptions::BARE };
+        let facts =
+            SnapshotOptions { waits: SignalSet::from(step.signal), ..SnapshotOptions::BARE };
         let mut begun = false;
         loop {
             match self.found.snapshot(self.host, facts) {

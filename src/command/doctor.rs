@@ -73,7 +73,7 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
     let plan = stop_plan(&host, container);
     let signal = plan.signal_of(container.engine);
     let waits =
-        LEAVE.iter().fold(SignalSet::of(signal), |all, other| all.union(SignalSet::of(*other)));
+        LEAVE.iter().fold(SignalSet::from(signal), |all, other| all.union(SignalSet::from(*other)));
     let facts = SnapshotOptions { command: CommandLimit::SCREEN, waits, ..SnapshotOptions::BARE };
     let view = found.snapshot(&host, facts)?;
     let judged: Vec<Prediction> = view

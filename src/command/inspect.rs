@@ -78,7 +78,7 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
     let signal = plan.signal_of(container.engine);
     let facts_wanted = SnapshotOptions {
         command: CommandLimit::SCREEN,
-        waits: SignalSet::of(signal),
+        waits: SignalSet::from(signal),
         ..SnapshotOptions::BARE
     };
     let view = found.snapshot(&host, facts_wanted)?;

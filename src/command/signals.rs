@@ -104,7 +104,7 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
     let waits = match asked.is_empty() {
         true => SignalSet::ALL,
         false => {
-            asked.iter().fold(SignalSet::EMPTY, |set, signal| set.union(SignalSet::of(*signal)))
+            asked.iter().fold(SignalSet::EMPTY, |set, signal| set.union(SignalSet::from(*signal)))
         }
     };
     let facts = SnapshotOptions { threads: ThreadsToo::Yes, waits, ..SnapshotOptions::BARE };

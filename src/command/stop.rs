@@ -485,8 +485,10 @@ fn rehearse(
     way: &StopProcedure,
     teller: &StopReporter<'_>,
 ) -> Result<ExitStatus, Error> {
-    let signals =
-        way.steps.iter().fold(SignalSet::EMPTY, |all, step| all.union(SignalSet::of(step.signal)));
+    let signals = way
+        .steps
+        .iter()
+        .fold(SignalSet::EMPTY, |all, step| all.union(SignalSet::from(step.signal)));
     let view = found.snapshot(host, SnapshotOptions { waits: signals, ..SnapshotOptions::BARE })?;
     let mut at = Duration::ZERO;
     for step in &way.steps {

@@ -507,7 +507,7 @@ fn look(pid: i32, signal: Signal) -> Result<(Option<&'static str>, Prediction), 
     let error = |error: cinspect::error::Error| Failed::from(error.to_string());
     let host = Host::new(Path::new("/")).map_err(|error| error.to_string())?;
     let found = resolve(&host, &format!("pid:{pid}"), Access::Act).map_err(error)?;
-    let facts = SnapshotOptions { waits: SignalSet::of(signal), ..SnapshotOptions::BARE };
+    let facts = SnapshotOptions { waits: SignalSet::from(signal), ..SnapshotOptions::BARE };
     let view = found.snapshot(&host, facts).map_err(error)?;
     let own = HostPid::new(pid);
     let member = view.processes.iter().find(|member| Some(member.facts.id.pid) == own);

@@ -266,7 +266,7 @@ impl Ps {
                 || chosen("exe")
                 || self.sort.as_deref().is_some_and(|s| s.ends_with("exe")),
             threads: if self.threads { ThreadsToo::Yes } else { ThreadsToo::No },
-            waits: SignalSet::of(signal),
+            waits: SignalSet::from(signal),
         }
     }
 
