@@ -2,6 +2,7 @@
 //! process, one small wrapper each. A wrapper takes borrowed descriptors, returns owned ones, and
 //! its error names the call. Nothing here decides anything: confirming identity is `act`'s work.
 
+pub mod capability;
 pub mod isolated;
 pub mod kcmp;
 pub mod namespace;
@@ -9,3 +10,5 @@ pub mod pidfd;
 pub mod process;
 pub mod seccomp;
 pub mod self_exe;
+pub mod socket;
+pub mod terminal;

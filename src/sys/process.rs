@@ -2,9 +2,10 @@
 //! and the fork after which there are two.
 
 use std::ffi::CString;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, PosixSpawnFlags};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal};
@@ -37,8 +38,11 @@ pub fn start(
     cloexec_from(3);
     // Above the numbers they are to have, first: one would take the place of another.
     let above = RawFd::try_from(fds.len()).map_err(|_| Errno::EMFILE)? + 1;
-    let errno = |errno: rustix::io::Errno| Errno::from_raw(errno.raw_os_error());
-    let high = |fd: BorrowedFd<'_>| rustix::io::fcntl_dupfd_cloexec(fd, above).map_err(errno);
+    let high = |fd: BorrowedFd<'_>| -> Result<OwnedFd, Errno> {
+        let copy = fcntl(fd, FcntlArg::F_DUPFD_CLOEXEC(above))?;
+        // SAFETY: the kernel has just opened it; nothing else owns it.
+        Ok(unsafe { OwnedFd::from_raw_fd(copy) })
+    };
     let sources: Vec<OwnedFd> = fds.iter().map(|fd| high(*fd)).collect::<Result<_, Errno>>()?;
     let mut actions = PosixSpawnFileActions::init()?;
     for (at, fd) in (0..).zip(&sources) {
@@ -138,9 +142,38 @@ pub fn new_session_keyring() -> Result<(), Errno> {
 }
 
 /// Ends this process now, without running what is registered for its exit.
-pub fn leave(status: i32) -> ! {
+pub fn exit_now(status: i32) -> ! {
     // SAFETY: does not come back.
     unsafe { libc::_exit(status) }
+}
+
+/// Sets the nice value of this process, setpriority(2).
+///
+/// # Errors
+/// EACCES when it would be lower without CAP_SYS_NICE.
+pub fn set_nice(nice: i32) -> Result<(), Errno> {
+    // SAFETY: numbers only.
+    Errno::result(unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) }).map(drop)
+}
+
+/// Whether the working directory is below this process's root. By the system call itself, which puts
+/// `(unreachable)` before the path of any other; the C library would go on and search for a path.
+pub fn has_reachable_cwd() -> bool {
+    let mut path = [0u8; libc::PATH_MAX as usize];
+    // SAFETY: the kernel writes at most as many bytes as there is room for.
+    let length = unsafe { libc::syscall(libc::SYS_getcwd, path.as_mut_ptr(), path.len()) };
+    length > 0 && path[0] == b'/'
+}
+
+/// Returns how many bytes of a pipe or terminal can be read now, FIONREAD in ioctl_tty(2).
+///
+/// # Errors
+/// ENOTTY for a descriptor without such a count.
+pub fn readable_bytes(fd: impl AsFd) -> Result<u64, Errno> {
+    let mut count: libc::c_int = 0;
+    // SAFETY: the kernel writes one int, which lives until the call returns.
+    let done = unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), libc::FIONREAD as _, &raw mut count) };
+    Errno::result(done).map(|_| u64::try_from(count).unwrap_or(0))
 }
 
 /// Sets a resource limit by the kernel's number; none for no limit (prlimit(2)).

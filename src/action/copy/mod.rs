@@ -178,5 +178,5 @@ fn be_child(
         Ok(()) => WorkerLine::Done(done),
         Err(failed) => WorkerLine::Failed(failed),
     });
-    process::leave(0)
+    process::exit_now(0)
 }

@@ -38,7 +38,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Runs as the helper, if it is as that we were started; does not come back then.
 pub fn be_helper(name: Option<&std::ffi::OsStr>) {
     if name.is_some_and(|name| name == protocol::HELPER) {
-        process::leave(helper::main());
+        process::exit_now(helper::main());
     }
 }
 

@@ -77,7 +77,7 @@ fn watch(terminal: &OwnedFd, before: &Termios, pipe: OwnedFd) -> ! {
         // (With TTOU ignored also from the background.)
         let _ = tcsetattr(terminal, OptionalActions::Now, before);
     }
-    process::leave(0)
+    process::exit_now(0)
 }
 
 /// Rows and columns.

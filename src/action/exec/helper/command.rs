@@ -37,7 +37,7 @@ impl PreparedCommand {
     pub(super) fn become_it(&self, plan: &ExecPlan, mut report: File, mut release: File) -> ! {
         if release.read_exact(&mut [0]).is_err() {
             // Nobody is there any more to say so.
-            process::leave(125);
+            process::exit_now(125);
         }
         let _ = rustix::process::setsid();
         if plan.terminal.is_some() {
@@ -56,12 +56,12 @@ impl PreparedCommand {
         for filter in &self.late {
             if let Err(errno) = seccomp::load(filter) {
                 let _ = report.write_all(&failed(errno, true));
-                process::leave(125);
+                process::exit_now(125);
             }
         }
         let (errno, there) = self.exec();
         let _ = report.write_all(&failed(errno, there));
-        process::leave(127)
+        process::exit_now(127)
     }
 
     /// Why none of the places has it: that of one which is there goes before all others.

@@ -134,7 +134,7 @@ impl Helper {
         let death = Some(rustix::process::Signal::KILL);
         let _ = rustix::process::set_parent_process_death_signal(death);
         if rustix::process::getppid().is_none_or(|parent| parent.as_raw_pid() != plan.parent) {
-            process::leave(125);
+            process::exit_now(125);
         }
         // 1. What the host tells, of it and of us.
         let strange = self.read(plan)?;
