@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{SigSet, Signal};
 
-use crate::proc::{FreezerFile, Host};
+use crate::proc::FreezerFile;
 use crate::resolve::ResolvedContainer;
 
 /// How long freezing may take; what does not by then is killed as it runs.
@@ -15,12 +15,13 @@ const PATIENCE: Duration = Duration::from_millis(500);
 ///
 /// # Errors
 /// Says what hinders.
-pub fn thaw(host: &Host, found: &ResolvedContainer) -> Result<(), String> {
+pub fn thaw(found: &ResolvedContainer<'_>) -> Result<(), String> {
+    let host = found.host;
     let Some(cgroup) = found.container.cgroup.as_ref().filter(|_| found.container.init.is_some())
     else {
         return Err("it has no cgroup of its own: what froze it has to thaw it".into());
     };
-    let Some(files) = own_files(host, found) else {
+    let Some(files) = own_files(found) else {
         return Err("its init has ended, or has left its cgroup".into());
     };
     for mut file in files {
@@ -33,7 +34,8 @@ pub fn thaw(host: &Host, found: &ResolvedContainer) -> Result<(), String> {
 }
 
 /// The files of its cgroup, opened first: what is confirmed then is whose they are.
-fn own_files(host: &Host, found: &ResolvedContainer) -> Option<Vec<FreezerFile>> {
+fn own_files(found: &ResolvedContainer<'_>) -> Option<Vec<FreezerFile>> {
+    let host = found.host;
     let cgroup = found.container.cgroup.as_ref()?;
     let init = found.container.init?;
     let files = host.freezer_files(&cgroup.path);
@@ -52,12 +54,13 @@ pub struct FreezeGuard {
 impl FreezeGuard {
     /// Freezes a container, so that nobody in it makes new processes. None where that cannot be done,
     /// takes too long, or was done by somebody else: it would not be ours to thaw.
-    pub fn hold(host: &Host, found: &ResolvedContainer) -> Option<Self> {
+    pub fn hold(found: &ResolvedContainer<'_>) -> Option<Self> {
+        let host = found.host;
         let cgroup = found.container.cgroup.as_ref()?;
         if found.container.user.is_some() || host.is_frozen_within(&cgroup.path) {
             return None;
         }
-        let files = own_files(host, found).filter(|files| !files.is_empty())?;
+        let files = own_files(found).filter(|files| !files.is_empty())?;
         let mut ends = SigSet::empty();
         [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGTSTP]
             .into_iter()

@@ -126,8 +126,7 @@ pub fn allow_many() {
 /// # Errors
 /// When it is not the one that was seen any more, or cannot be held.
 pub fn hold(
-    host: &Host,
-    found: &ResolvedContainer,
+    found: &ResolvedContainer<'_>,
     member: &ContainerProcess,
     thread: Option<i32>,
     went_by: Criteria,
@@ -146,9 +145,9 @@ pub fn hold(
             Some((pid, tid, fd))
         }
     };
-    confirm(host, found, &member.facts, went_by)?;
+    confirm(found, &member.facts, went_by)?;
     if let Some((_, tid, _)) = &held {
-        let task = host.proc_path(format!("{pid}/task/{tid}"));
+        let task = found.host.proc_path(format!("{pid}/task/{tid}"));
         std::fs::symlink_metadata(task).map_err(ReadError::from)?;
     }
     if !pidfd::alive(&process)? {
@@ -160,12 +159,11 @@ pub fn hold(
 }
 
 fn confirm(
-    host: &Host,
-    found: &ResolvedContainer,
+    found: &ResolvedContainer<'_>,
     seen: &Process,
     went_by: Criteria,
 ) -> Result<(), SendError> {
-    let container = &found.container;
+    let (host, container) = (found.host, &found.container);
     let pid = seen.id.pid;
     let changed = |what: &str| Err(SendError::Changed(format!("process {pid} {what}")));
     let command = if went_by.command { CommandLimit::WHOLE } else { CommandLimit::Nothing };

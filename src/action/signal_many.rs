@@ -25,8 +25,7 @@ const A_MOMENT: Duration = Duration::from_millis(100);
 
 /// A signal on its way to its targets.
 pub struct SignalBatch<'a> {
-    host: &'a Host,
-    found: &'a ResolvedContainer,
+    found: &'a ResolvedContainer<'a>,
     order: SignalRequest,
     went_by: Criteria,
     /// What became of each, in the order in which they were told.
@@ -64,14 +63,13 @@ pub enum RescanOutcome {
 impl<'a> SignalBatch<'a> {
     /// Nobody told yet.
     pub fn new(
-        host: &'a Host,
-        found: &'a ResolvedContainer,
+        found: &'a ResolvedContainer<'a>,
         order: SignalRequest,
         selectors: &[Selector],
     ) -> Self {
         let (rows, slots) = (Vec::new(), Vec::new());
         let went_by = Criteria::of(selectors);
-        Self { host, found, order, went_by, rows, slots, forbidden: false, refused: 0 }
+        Self { found, order, went_by, rows, slots, forbidden: false, refused: 0 }
     }
 
     /// Notes who would be told, each held and confirmed for a moment as if it were, and tells nobody.
@@ -79,7 +77,7 @@ impl<'a> SignalBatch<'a> {
         for chosen in chosen {
             let mut row = self.row(view, *chosen, None);
             // Through another host's /proc nobody can be held, and looking is all there is.
-            if self.host.may_act().is_ok() {
+            if self.found.host.may_act().is_ok() {
                 row.refusal = self.hold(view, *chosen).err().map(|refusal| refusal.to_string());
             }
             self.rows.push(row);
@@ -88,7 +86,7 @@ impl<'a> SignalBatch<'a> {
 
     fn hold(&self, view: &ContainerSnapshot, chosen: Selected) -> Result<HeldProcess, SendError> {
         let member = &view.processes[chosen.member];
-        hold(self.host, self.found, member, chosen.thread, self.went_by)
+        hold(self.found, member, chosen.thread, self.went_by)
     }
 
     /// What the signal does to a target; nothing for 0.
@@ -143,7 +141,7 @@ impl<'a> SignalBatch<'a> {
         }
         let all: Vec<&HeldProcess> = held.iter().flatten().collect();
         let kill = whole && self.order.signal.signal() == Some(Signal::KILL);
-        if kill && kill_cgroup(self.host, &self.found.container, &all) {
+        if kill && kill_cgroup(self.found.host, &self.found.container, &all) {
             // They have it already; a second one could find them gone.
             for (chosen, held) in chosen.iter().zip(held) {
                 self.note(view, *chosen, held);
@@ -196,7 +194,7 @@ impl<'a> SignalBatch<'a> {
             self.rows.iter().map(|row| row.process.facts.id).collect();
         for _ in 0..MAX_ROUNDS {
             let facts = facts(selectors, self.order.signal);
-            let Ok(view) = self.found.snapshot(self.host, facts) else {
+            let Ok(view) = self.found.snapshot(facts) else {
                 return RescanOutcome::All;
             };
             let Ok(chosen) = choose(self.found, &view, selectors, except_init) else {
@@ -204,7 +202,7 @@ impl<'a> SignalBatch<'a> {
             };
             // Asked after the look, so that whoever was seen before it ended is its own.
             let lives = container.init.is_some_and(|init| {
-                self.host.stat(init.pid).is_ok_and(|stat| stat.start == init.start)
+                self.found.host.stat(init.pid).is_ok_and(|stat| stat.start == init.start)
             });
             let new: Vec<Selected> = chosen
                 .into_iter()
@@ -251,7 +249,7 @@ impl<'a> SignalBatch<'a> {
                 let (SendState::Held(held), Some(judgement)) = (slot, &row.prediction) else {
                     continue;
                 };
-                row.seen = aftermath(self.host, held, row.process.facts.as_ref(), signal);
+                row.seen = aftermath(self.found.host, held, row.process.facts.as_ref(), signal);
                 settled &= match judgement.verdict {
                     verdict if verdict.is_end() => row.seen == Some(Observation::Ended),
                     verdict if verdict.is_received() => row.seen != Some(Observation::Pending),
@@ -354,7 +352,7 @@ pub fn facts(selectors: &[Selector], signal: SignalNumber) -> SnapshotOptions {
 /// # Errors
 /// The selector that means nobody.
 pub fn choose(
-    found: &ResolvedContainer,
+    found: &ResolvedContainer<'_>,
     view: &ContainerSnapshot,
     selectors: &[Selector],
     except_init: bool,

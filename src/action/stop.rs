@@ -12,7 +12,7 @@ use crate::analysis::selection::Criteria;
 use crate::error::{Error, ExitStatus};
 use crate::model::pid::{ContainerPid, HostPid, ProcessId};
 use crate::model::signal::{Signal, SignalNumber, SignalSet};
-use crate::proc::{Host, SnapshotOptions};
+use crate::proc::SnapshotOptions;
 use crate::resolve::ResolvedContainer;
 use crate::resolve::processes::ContainerSnapshot;
 use crate::sys::pidfd::Ending;
@@ -129,8 +129,7 @@ const KILL_PATIENCE: Duration = Duration::from_secs(10);
 
 /// A stop under way.
 pub struct StopRun<'a> {
-    host: &'a Host,
-    found: &'a ResolvedContainer,
+    found: &'a ResolvedContainer<'a>,
     way: &'a StopProcedure,
     begun: Instant,
     tell: &'a mut dyn FnMut(StopEvent),
@@ -147,15 +146,14 @@ pub struct StopRun<'a> {
 /// # Errors
 /// What keeps us from beginning; nothing was sent then.
 pub fn stop(
-    host: &Host,
-    found: &ResolvedContainer,
+    found: &ResolvedContainer<'_>,
     way: &StopProcedure,
     tell: &mut dyn FnMut(StopEvent),
 ) -> Result<bool, Error> {
     allow_many();
     let begun = Instant::now();
     let (watched, known) = (Vec::new(), HashSet::new());
-    StopRun { host, found, way, begun, tell, watched, known, sent: false, refused: None }.run()
+    StopRun { found, way, begun, tell, watched, known, sent: false, refused: None }.run()
 }
 
 impl StopRun<'_> {
@@ -217,7 +215,7 @@ impl StopRun<'_> {
             SnapshotOptions { waits: SignalSet::from(step.signal), ..SnapshotOptions::BARE };
         let mut begun = false;
         loop {
-            match self.found.snapshot(self.host, facts) {
+            match self.found.snapshot(facts) {
                 Ok(view) => {
                     self.watch(&view, first && !begun)?;
                     let late = half.is_some_and(|half| Instant::now() >= half);
@@ -251,10 +249,9 @@ impl StopRun<'_> {
     /// Whether its init lives; when it does not, who appears now may be of the next container that
     /// the engine has started in its place.
     fn init_lives(&self) -> bool {
-        self.found
-            .container
-            .init
-            .is_some_and(|init| self.host.stat(init.pid).is_ok_and(|stat| stat.start == init.start))
+        self.found.container.init.is_some_and(|init| {
+            self.found.host.stat(init.pid).is_ok_and(|stat| stat.start == init.start)
+        })
     }
 
     /// Holds whoever is there and not held yet.
@@ -267,7 +264,7 @@ impl StopRun<'_> {
             {
                 continue;
             }
-            match hold(self.host, self.found, member, None, Criteria::default()) {
+            match hold(self.found, member, None, Criteria::default()) {
                 Ok(held) => {
                     self.known.insert(member.facts.id);
                     self.watched.push(WatchedProcess {
@@ -379,7 +376,7 @@ impl StopRun<'_> {
         let leaves = |watched: &WatchedProcess| {
             Some(watched.id) == init
                 && (watched.held.has_ended()
-                    || self.host.stat(watched.id.pid).is_ok_and(|stat| stat.is_exiting()))
+                    || self.found.host.stat(watched.id.pid).is_ok_and(|stat| stat.is_exiting()))
         };
         let with_init = self.found.container.owns_pid_ns && self.watched.iter().any(leaves);
         if with_init {
@@ -398,7 +395,7 @@ impl StopRun<'_> {
             let watched = &mut self.watched[at];
             watched.ended = true;
             // Reaped or not: it may be reaped between the two questions.
-            let unreaped = || self.host.wait_status(watched.id).and_then(Ending::of);
+            let unreaped = || self.found.host.wait_status(watched.id).and_then(Ending::of);
             let ending = watched.held.ending().or_else(unreaped).or_else(|| watched.held.ending());
             let is_init = Some(watched.id) == init;
             // Where the kernel does not tell (before Linux 6.15), who ends in the same moment as the
@@ -422,7 +419,7 @@ impl StopRun<'_> {
         let until = Instant::now() + KILL_PATIENCE;
         let living: Vec<&HeldProcess> =
             self.watched.iter().filter(|w| !w.ended).map(|w| &w.held).collect();
-        if self.init_lives() && kill_cgroup(self.host, &self.found.container, &living) {
+        if self.init_lives() && kill_cgroup(self.found.host, &self.found.container, &living) {
             let killed: Vec<ProcessRef> =
                 self.watched.iter().filter(|w| !w.ended).map(|w| w.who.clone()).collect();
             for watched in self.watched.iter_mut().filter(|w| !w.ended) {
@@ -442,10 +439,10 @@ impl StopRun<'_> {
             let init = self.found.container.init;
             // Where there is none, whoever is held still makes no new ones.
             let still = (!self.found.container.owns_pid_ns)
-                .then(|| FreezeGuard::hold(self.host, self.found))
+                .then(|| FreezeGuard::hold(self.found))
                 .flatten();
             if still.is_some()
-                && let Ok(view) = self.found.snapshot(self.host, SnapshotOptions::BARE)
+                && let Ok(view) = self.found.snapshot(SnapshotOptions::BARE)
             {
                 let _ = self.watch(&view, false);
             }
@@ -486,7 +483,7 @@ impl StopRun<'_> {
                 break;
             }
             // Who was made meanwhile, in a container without a namespace that dies with its init.
-            if let Ok(view) = self.found.snapshot(self.host, SnapshotOptions::BARE)
+            if let Ok(view) = self.found.snapshot(SnapshotOptions::BARE)
                 && self.watch(&view, false).is_ok()
             {
                 self.kill_new();

@@ -23,7 +23,7 @@ use crate::model::pid::ContainerPid;
 use crate::output::text::{bytes_to_json, safe, safe_str, size};
 use crate::proc::{Host, ReadError, SnapshotOptions};
 use crate::resolve::reference::is_kind;
-use crate::resolve::{Access, resolve};
+use crate::resolve::{Access, Resolver};
 
 /// Copy files into a container, out of one, or from one to another
 ///
@@ -220,7 +220,7 @@ fn open(
     purpose: Access,
     pid: Option<ContainerPid>,
 ) -> Result<Rootfs, Error> {
-    let found = resolve(host, word, purpose)?;
+    let found = Resolver::new(host).resolve(word, purpose)?;
     report_resolution(context, &found.container, &found.inventory);
     let name = found.container.qualified();
     let cannot = |why: &dyn std::fmt::Display| {
@@ -228,10 +228,9 @@ fn open(
             .cause(why.to_string())
     };
     may_act(host, &format!("open the files of `{name}`"), ExitStatus::Failed)?;
-    let member = found.process(host, pid, SnapshotOptions::BARE)?;
+    let member = found.process(pid, SnapshotOptions::BARE)?;
     // Held first; what is opened then is of the process that was meant, as long as that lives.
-    let held =
-        hold(host, &found, &member, None, Criteria::default()).map_err(|why| cannot(&why))?;
+    let held = hold(&found, &member, None, Criteria::default()).map_err(|why| cannot(&why))?;
     let facts = host.entry_facts(member.facts.id.pid).map_err(|error| match error {
         ReadError::Denied => {
             let mut error = cannot(&"its root is not yours to open")

@@ -16,7 +16,7 @@ use crate::output::table::paint;
 use crate::output::terminal::Ui;
 use crate::output::text::{bytes_to_json, safe, safe_str, wrap};
 use crate::proc::{CommandLimit, SnapshotOptions};
-use crate::resolve::{Access, resolve};
+use crate::resolve::{Access, Resolver};
 
 /// Say why a stop would not be graceful, and what helps
 ///
@@ -67,7 +67,7 @@ fn findings() -> Section {
 fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
     let arguments: Doctor = arguments(matches)?;
     let host = context.host()?;
-    let found = resolve(&host, &arguments.container, Access::Read)?;
+    let found = Resolver::new(&host).resolve(&arguments.container, Access::Read)?;
     let container = &found.container;
     report_resolution(context, container, &found.inventory);
     let plan = stop_plan(&host, container);
@@ -75,7 +75,7 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
     let waits =
         LEAVE.iter().fold(SignalSet::from(signal), |all, other| all.union(SignalSet::from(*other)));
     let facts = SnapshotOptions { command: CommandLimit::SCREEN, waits, ..SnapshotOptions::BARE };
-    let view = found.snapshot(&host, facts)?;
+    let view = found.snapshot(facts)?;
     let judged: Vec<Prediction> = view
         .processes
         .iter()

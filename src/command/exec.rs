@@ -23,7 +23,7 @@ use crate::model::namespace::{KINDS, NamespaceKind};
 use crate::model::pid::ContainerPid;
 use crate::output::text::safe_str;
 use crate::proc::{Host, ReadError, SnapshotOptions};
-use crate::resolve::{Access, ResolvedContainer, resolve};
+use crate::resolve::{Access, ResolvedContainer, Resolver};
 
 /// Run a command inside a container, or its user's shell
 ///
@@ -136,18 +136,17 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
 fn go_in(context: &Context, arguments: &Exec) -> Result<ExitStatus, Error> {
     let wishes = arguments.wishes()?;
     let host = context.host()?;
-    let found = resolve(&host, &arguments.container, Access::Act)?;
+    let found = Resolver::new(&host).resolve(&arguments.container, Access::Act)?;
     report_resolution(context, &found.container, &found.inventory);
     may_act(&host, "enter a container", ExitStatus::NotPermitted)?;
     let name = found.container.qualified();
-    let member = &found.process(&host, arguments.pid, SnapshotOptions::BARE)?;
+    let member = &found.process(arguments.pid, SnapshotOptions::BARE)?;
     let pid = member.facts.id.pid;
     let cannot = |why: &dyn std::fmt::Display| {
         Error::new(ExitStatus::CannotEnter, format!("cannot enter `{name}`")).cause(why.to_string())
     };
     // Held first; what is read then is of the process that was meant, as long as that lives.
-    let held =
-        hold(&host, &found, member, None, Criteria::default()).map_err(|why| cannot(&why))?;
+    let held = hold(&found, member, None, Criteria::default()).map_err(|why| cannot(&why))?;
     let facts = host.entry_facts(pid).map_err(|error| match error {
         ReadError::Denied => cannot(&"its root and namespaces are not yours to open")
             .hint("run as root, or with CAP_SYS_PTRACE and CAP_SYS_ADMIN"),
@@ -187,7 +186,7 @@ fn go_in(context: &Context, arguments: &Exec) -> Result<ExitStatus, Error> {
     }
 }
 
-fn is_frozen(host: &Host, found: &ResolvedContainer, member: &ContainerProcess) -> bool {
+fn is_frozen(host: &Host, found: &ResolvedContainer<'_>, member: &ContainerProcess) -> bool {
     let memberships = host.memberships(member.facts.id.pid);
     found.container.state == ContainerState::Paused
         || memberships.is_ok_and(|own| host.frozen(&own) != Freezer::Thawed)

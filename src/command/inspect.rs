@@ -11,7 +11,7 @@ use crate::cli::Context;
 use crate::engine::{SearchDepth, configured, discover, stop_plan};
 use crate::error::{Error, ExitStatus};
 use crate::model::container::EngineKind;
-use crate::model::pid::{ContainerPid, HostPid};
+use crate::model::pid::ContainerPid;
 use crate::model::process::Fact;
 use crate::model::signal::SignalSet;
 use crate::output::column::TableStyle;
@@ -19,10 +19,9 @@ use crate::output::inspect::facts;
 use crate::output::json::line;
 use crate::output::sections::{draw, object};
 use crate::output::text::{safe, safe_str};
-use crate::proc::{CommandLimit, Host, ReadError, SnapshotOptions};
+use crate::proc::{CommandLimit, ReadError, SnapshotOptions};
 use crate::resolve::processes::ContainerSnapshot;
-use crate::resolve::reference::ContainerRef;
-use crate::resolve::{Access, ResolvedContainer, resolve};
+use crate::resolve::{Access, MatchRule, ResolvedContainer, Resolver};
 
 /// Show one page on a container: what it is, shares, may do, uses and mounts
 ///
@@ -71,7 +70,7 @@ pub const COMMAND: Command = command::<Inspect>(
 fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
     let arguments: Inspect = arguments(matches)?;
     let host = context.host()?;
-    let found = resolve(&host, &arguments.container, Access::Read)?;
+    let found = Resolver::new(&host).resolve(&arguments.container, Access::Read)?;
     let container = &found.container;
     report_resolution(context, container, &found.inventory);
     let plan = stop_plan(&host, container);
@@ -81,7 +80,7 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
         waits: SignalSet::from(signal),
         ..SnapshotOptions::BARE
     };
-    let view = found.snapshot(&host, facts_wanted)?;
+    let view = found.snapshot(facts_wanted)?;
     let member = arguments.member(&found, &view)?;
     let id = member.facts.id;
     let judgement = view.predict(member, signal, Recipient::Process);
@@ -104,7 +103,7 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
         on_stop: (signal, &judgement),
         sheet: &sheet,
         configured: configured.as_ref(),
-        namespaces: namespaces(&sheet, &neighbours(&host, &found)),
+        namespaces: namespaces(&sheet, &neighbours(&found)),
         mounts: mounts(sheet.mounts.known().map_or(&[], Vec::as_slice), &sheet.host_mounts),
     };
     context.print(&text(context, &portrait))?;
@@ -115,7 +114,7 @@ impl Inspect {
     /// Whom to look at: the process that was named, else the init, else the first there is.
     fn member<'a>(
         &self,
-        found: &ResolvedContainer,
+        found: &ResolvedContainer<'_>,
         view: &'a ContainerSnapshot,
     ) -> Result<&'a ContainerProcess, Error> {
         let name = found.container.qualified();
@@ -126,32 +125,19 @@ impl Inspect {
                     .hint(format!("`cinspect ps {name}` lists them"))
             });
         }
-        let on_host = self.on_host(found);
+        let on_host = match found.matched_by {
+            MatchRule::Pid(pid) => Some(pid),
+            _ => None,
+        };
         let named = on_host.and_then(|pid| view.processes.iter().find(|m| m.facts.id.pid == pid));
         let init = || view.processes.iter().find(|m| Some(m.facts.id) == found.container.init);
         named.or_else(init).or(view.processes.first()).ok_or_else(|| ReadError::Gone.into())
     }
-
-    /// The process of the host that was typed, where it is what found the container.
-    fn on_host(&self, found: &ResolvedContainer) -> Option<HostPid> {
-        match ContainerRef::parse(&self.container).ok()? {
-            ContainerRef::Pid(pid) => Some(pid),
-            ContainerRef::Word(word) => {
-                let container = &found.container;
-                let is = |text: &Option<String>| text.as_deref() == Some(word.as_str());
-                let begins = |id: &String| id.starts_with(&word);
-                let named = is(&container.name)
-                    || container.aliases.contains(&word)
-                    || container.id.as_ref().is_some_and(begins);
-                word.parse().ok().filter(|_| !named)
-            }
-            _ => None,
-        }
-    }
 }
 
 /// Whose init is in which namespaces, of all other containers there are.
-fn neighbours(host: &Host, found: &ResolvedContainer) -> Vec<OtherContainer> {
+fn neighbours(found: &ResolvedContainer<'_>) -> Vec<OtherContainer> {
+    let host = found.host;
     let partial = found.inventory.partial;
     let all = partial.then(|| discover(host, SearchDepth::Cgroups));
     let containers = all.as_ref().map_or(&found.inventory.containers, |all| &all.containers);

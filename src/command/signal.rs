@@ -27,7 +27,7 @@ use crate::output::columns::signal::{SIGNAL_COLUMNS, SignalRow};
 use crate::output::json;
 use crate::output::table::{TableLine, draw};
 use crate::output::text::{parse_duration, safe, safe_str};
-use crate::resolve::{Access, resolve};
+use crate::resolve::{Access, Resolver};
 
 /// Send a signal to processes of a container: its init, or those that are chosen
 ///
@@ -166,11 +166,11 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
     let order = SignalRequest { signal: number, value: arguments.queue };
     let selectors = arguments.selectors()?;
     let host = context.host()?;
-    let found = resolve(&host, word, Access::Act)?;
+    let found = Resolver::new(&host).resolve(word, Access::Act)?;
     report_resolution(context, &found.container, &found.inventory);
-    let view = found.snapshot(&host, facts(&selectors, order.signal))?;
+    let view = found.snapshot(facts(&selectors, order.signal))?;
     let chosen = choose(&found, &view, &selectors, arguments.except_init)?;
-    let mut errand = SignalBatch::new(&host, &found, order, &selectors);
+    let mut errand = SignalBatch::new(&found, order, &selectors);
     let judged: Vec<(&ContainerProcess, Prediction)> = chosen
         .iter()
         .filter_map(|at| Some((&view.processes[at.member], errand.judge(&view, *at)?)))

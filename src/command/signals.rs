@@ -17,7 +17,7 @@ use crate::output::columns::signals::{SIGNALS_COLUMNS, SignalsRow};
 use crate::output::json;
 use crate::output::table::{TableLine, draw};
 use crate::proc::{SnapshotOptions, ThreadsToo};
-use crate::resolve::{Access, resolve};
+use crate::resolve::{Access, Resolver};
 
 /// Show signal by signal what each process does with it, who blocks it, who waits for it, and what it
 /// would do
@@ -99,7 +99,7 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
     let asked: Vec<Signal> =
         arguments.signals.iter().map(|text| named_signal(text)).collect::<Result<_, _>>()?;
     let host = context.host()?;
-    let found = resolve(&host, word, Access::Read)?;
+    let found = Resolver::new(&host).resolve(word, Access::Read)?;
     report_resolution(context, &found.container, &found.inventory);
     let waits = match asked.is_empty() {
         true => SignalSet::ALL,
@@ -108,7 +108,7 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
         }
     };
     let facts = SnapshotOptions { threads: ThreadsToo::Yes, waits, ..SnapshotOptions::BARE };
-    let view = found.snapshot(&host, facts)?;
+    let view = found.snapshot(facts)?;
     for pid in &arguments.pid {
         if !view.processes.iter().any(|member| member.pid == Some(*pid)) {
             let name = found.container.qualified();

@@ -26,9 +26,9 @@ use crate::output::column::{TableStyle, Tint};
 use crate::output::json;
 use crate::output::table::paint;
 use crate::output::text::{age, safe, safe_str, width, wrap};
-use crate::proc::{Host, SnapshotOptions};
+use crate::proc::SnapshotOptions;
 use crate::resolve::processes::ContainerSnapshot;
-use crate::resolve::{Access, ResolvedContainer, resolve};
+use crate::resolve::{Access, ResolvedContainer, Resolver};
 use crate::sys::pidfd::Ending;
 
 /// Stop containers as their engines do, and say as it goes who was told, who left when and who was
@@ -103,10 +103,10 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
     let host = context.host()?;
     // Whoever names one twice means it once: two stops of it would race.
     let mut known = HashSet::new();
-    let targets: Vec<(&str, Result<ResolvedContainer, Error>)> = arguments
+    let targets: Vec<(&str, Result<ResolvedContainer<'_>, Error>)> = arguments
         .containers
         .iter()
-        .map(|word| (word.as_str(), resolve(&host, word, Access::Act)))
+        .map(|word| (word.as_str(), Resolver::new(&host).resolve(word, Access::Act)))
         .filter(|(_, found)| {
             found.as_ref().map_or(true, |found| known.insert(found.container.qualified()))
         })
@@ -114,7 +114,7 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
     let several = targets.len() > 1;
     let (sender, events) = channel();
     let outcomes: Vec<Result<ExitStatus, Error>> = std::thread::scope(|scope| {
-        let stopping = |(word, found): (&str, Result<ResolvedContainer, Error>),
+        let stopping = |(word, found): (&str, Result<ResolvedContainer<'_>, Error>),
                         sender: Sender<ReportLine>| {
             let order = StopRequest { word, several, signal, schedule: schedule.as_ref() };
             one(context, &arguments, &found?, &order, &sender)
@@ -210,12 +210,11 @@ struct StopRequest<'a> {
 fn one(
     context: &Context,
     arguments: &Stop,
-    found: &ResolvedContainer,
+    found: &ResolvedContainer<'_>,
     told: &StopRequest<'_>,
     lines: &Sender<ReportLine>,
 ) -> Result<ExitStatus, Error> {
-    // (What there is to warn of was said as the containers were looked for.)
-    let host = &context.quiet().host()?;
+    let host = found.host;
     let StopRequest { word, several, signal, schedule } = *told;
     report_resolution(context, &found.container, &found.inventory);
     let plan = stop_plan(host, &found.container);
@@ -253,18 +252,18 @@ fn one(
         if thawing {
             context.ui.note(&format!("{}: it would be thawed first", safe_str(&teller.name)));
         }
-        return rehearse(host, found, &way, &teller);
+        return rehearse(found, &way, &teller);
     }
     may_act(host, "stop a container", ExitStatus::NotPermitted)?;
     if may_be_stopped(found, arguments.unpause)? {
         let name = &teller.name;
-        thaw(host, found).map_err(|why| {
+        thaw(found).map_err(|why| {
             Error::new(ExitStatus::Failed, format!("`{name}` cannot be thawed")).cause(why)
         })?;
     }
-    let gone = stop(host, found, &way, &mut |event| teller.tell(&event))?;
+    let gone = stop(found, &way, &mut |event| teller.tell(&event))?;
     if back.is_some() && gone {
-        tell_of_return(context, host, word, found, &plan);
+        tell_of_return(context, word, found, &plan);
     }
     match (gone, way.kill) {
         (true, _) => Ok(ExitStatus::Done),
@@ -280,7 +279,7 @@ fn one(
 
 /// A paused container takes no signal before it is thawed: whether that has to be done, or what to do
 /// where it may not.
-fn may_be_stopped(found: &ResolvedContainer, thawing: bool) -> Result<bool, Error> {
+fn may_be_stopped(found: &ResolvedContainer<'_>, thawing: bool) -> Result<bool, Error> {
     let container = &found.container;
     if container.state != ContainerState::Paused || thawing {
         return Ok(container.state == ContainerState::Paused);
@@ -291,18 +290,12 @@ fn may_be_stopped(found: &ResolvedContainer, thawing: bool) -> Result<bool, Erro
 }
 
 /// Whether the engine has started it again already.
-fn tell_of_return(
-    context: &Context,
-    host: &Host,
-    word: &str,
-    found: &ResolvedContainer,
-    plan: &StopPolicy,
-) {
+fn tell_of_return(context: &Context, word: &str, found: &ResolvedContainer<'_>, plan: &StopPolicy) {
     let name = found.container.qualified();
     let until = Instant::now() + Duration::from_millis(1500);
     while Instant::now() < until {
         std::thread::sleep(Duration::from_millis(150));
-        let Ok(again) = resolve(host, word, Access::Read) else { continue };
+        let Ok(again) = Resolver::new(found.host).resolve(word, Access::Read) else { continue };
         if let Some(init) = again.container.init.filter(|init| Some(*init) != found.container.init)
         {
             let stop = match plan.restart {
@@ -480,8 +473,7 @@ fn processes(count: usize) -> String {
 
 /// Who would be told first, what that would do, and what follows.
 fn rehearse(
-    host: &Host,
-    found: &ResolvedContainer,
+    found: &ResolvedContainer<'_>,
     way: &StopProcedure,
     teller: &StopReporter<'_>,
 ) -> Result<ExitStatus, Error> {
@@ -489,7 +481,7 @@ fn rehearse(
         .steps
         .iter()
         .fold(SignalSet::EMPTY, |all, step| all.union(SignalSet::from(step.signal)));
-    let view = found.snapshot(host, SnapshotOptions { waits: signals, ..SnapshotOptions::BARE })?;
+    let view = found.snapshot(SnapshotOptions { waits: signals, ..SnapshotOptions::BARE })?;
     let mut at = Duration::ZERO;
     for step in &way.steps {
         for member in view.processes.iter().filter(|member| member.in_container) {
@@ -520,7 +512,7 @@ fn rehearse(
 /// What follows from that, in words.
 fn outlook(
     view: &ContainerSnapshot,
-    found: &ResolvedContainer,
+    found: &ResolvedContainer<'_>,
     way: &StopProcedure,
 ) -> Vec<String> {
     let mut lines = Vec::new();

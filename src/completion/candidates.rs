@@ -4,6 +4,7 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
 
 use clap::{Arg, ArgMatches, Command};
 use clap_complete::engine::{
@@ -26,12 +27,13 @@ use crate::output::text::safe;
 use crate::proc::{CommandLimit, Host, SnapshotOptions, ThreadsToo};
 use crate::resolve::processes::ContainerSnapshot;
 use crate::resolve::reference::is_kind;
-use crate::resolve::{Access, ResolvedContainer, resolve};
+use crate::resolve::{Access, ResolvedContainer, Resolver};
 
 /// The line that is completed: what stands in it apart from the word under the cursor.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct CompletionLine {
     host_root: PathBuf,
+    host: OnceLock<Option<Host>>,
     container: Option<String>,
 }
 
@@ -63,24 +65,26 @@ impl CompletionLine {
             )
         };
         let container = first("container").or_else(|| first("containers")).or_else(of_path);
-        Self { host_root, container }
+        Self { host_root, host: OnceLock::new(), container }
     }
 
-    fn host(&self) -> Option<Host> {
-        Host::new(&self.host_root).ok()
+    fn host(&self) -> Option<&Host> {
+        self.host.get_or_init(|| Host::new(&self.host_root).ok()).as_ref()
     }
 
-    fn found(&self) -> Option<(Host, ResolvedContainer)> {
-        let host = self.host()?;
-        let found = resolve(&host, self.container.as_deref()?, Access::Read).ok()?;
-        Some((host, found))
+    fn found(&self) -> Option<ResolvedContainer<'_>> {
+        self.resolve(self.container.as_deref()?)
+    }
+
+    fn resolve(&self, word: &str) -> Option<ResolvedContainer<'_>> {
+        Resolver::new(self.host()?).resolve(word, Access::Read).ok()
     }
 
     fn view(&self, threads: ThreadsToo) -> Option<(ContainerSnapshot, usize)> {
-        let (host, found) = self.found()?;
+        let found = self.found()?;
         let facts =
             SnapshotOptions { command: CommandLimit::SCREEN, threads, ..SnapshotOptions::BARE };
-        Some((found.snapshot(&host, facts).ok()?, found.container.depth))
+        Some((found.snapshot(facts).ok()?, found.container.depth))
     }
 }
 
@@ -131,7 +135,7 @@ pub(super) fn source(arg: &Arg) -> Option<Source> {
 }
 
 /// Gives each argument of the command line its source.
-pub(super) fn attach(root: Command, line: &CompletionLine) -> Command {
+pub(super) fn attach(root: Command, line: &Arc<CompletionLine>) -> Command {
     let names: Vec<String> = root.get_subcommands().map(|c| c.get_name().to_owned()).collect();
     let root = with_sources(root, line);
     names
@@ -139,11 +143,11 @@ pub(super) fn attach(root: Command, line: &CompletionLine) -> Command {
         .fold(root, |root, name| root.mut_subcommand(name, |command| with_sources(command, line)))
 }
 
-fn with_sources(command: Command, line: &CompletionLine) -> Command {
+fn with_sources(command: Command, line: &Arc<CompletionLine>) -> Command {
     let name = command.get_name().to_owned();
     command.mut_args(|arg| match source(&arg) {
         Some(source) => {
-            let (line, name) = (line.clone(), name.clone());
+            let (line, name) = (Arc::clone(line), name.clone());
             arg.add(ArgValueCompleter::new(move |typed: &OsStr| {
                 values(source, &line, &name, typed)
             }))
@@ -203,7 +207,7 @@ fn containers(line: &CompletionLine, typed: &OsStr) -> Vec<CompletionCandidate> 
     } else {
         SearchDepth::Cgroups
     };
-    let all = discover(&host, depth).containers;
+    let all = discover(host, depth).containers;
     let mut found = Vec::new();
     for container in &all {
         let (name, qualified) = (name_of(container), container.qualified());
@@ -309,9 +313,11 @@ fn comms(line: &CompletionLine, typed: &OsStr) -> Vec<CompletionCandidate> {
 
 /// The users that the container's own `/etc/passwd` names.
 fn users(line: &CompletionLine, typed: &OsStr) -> Vec<CompletionCandidate> {
-    let Some((host, found)) = line.found() else { return Vec::new() };
+    let Some(found) = line.found() else { return Vec::new() };
     let Some(init) = found.container.init else { return Vec::new() };
-    let Ok(names) = host.ask_inside(init, None).hear(&host).names else { return Vec::new() };
+    let Ok(names) = found.host.ask_inside(init, None).hear(found.host).names else {
+        return Vec::new();
+    };
     let all = names.all().filter(|(_, name)| begins(name, typed));
     all.map(|(uid, name)| candidate(OsString::from_vec(name.to_vec()), format!("uid {uid}")))
         .collect()
@@ -380,13 +386,12 @@ fn paths_inside(
     before: &[u8],
     folders: bool,
 ) -> Vec<CompletionCandidate> {
-    let named = CompletionLine { container: Some(container.to_owned()), ..line.clone() };
-    let Some((host, found)) = named.found() else { return Vec::new() };
+    let Some(found) = line.resolve(container) else { return Vec::new() };
     let Some(init) = found.container.init else { return Vec::new() };
     let path = if path.is_empty() { b"/" } else { path };
     let cut = path.iter().rposition(|b| *b == b'/').map_or(0, |at| at + 1);
     let (folder, last) = path.split_at(cut);
-    let names = names_inside(&host, init, folder, last);
+    let names = names_inside(found.host, init, folder, last);
     let fitting = names.into_iter().filter(|(_, is_folder)| *is_folder || !folders);
     fitting
         .map(|(name, is_folder)| {

@@ -9,7 +9,7 @@ mod shell_words;
 use std::ffi::{OsStr, OsString};
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use clap_complete::engine::{CompletionCandidate, complete};
@@ -76,7 +76,7 @@ pub fn answer(argv: &[OsString]) -> bool {
 
 /// A line for each candidate: value, tab, what it is.
 fn candidates(words: Vec<OsString>, at: usize) -> String {
-    let line = CompletionLine::new(&words, at);
+    let line = Arc::new(CompletionLine::new(&words, at));
     let mut root = candidates::attach(cli(), &line);
     let here = std::env::current_dir().ok();
     let typed = words.get(at).cloned().unwrap_or_default();

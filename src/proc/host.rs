@@ -1,7 +1,6 @@
 //! The host: the machine as roots that everything is read below (`--host-root`), its clock, and
 //! whether its `/proc` is alive and our own, without which nothing may be signalled.
 
-use std::cell::{OnceCell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -9,6 +8,7 @@ use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -40,11 +40,11 @@ pub struct Host {
     acts: Result<(), ForeignProcfs>,
     pub(super) hierarchies: Vec<super::cgroup::Hierarchy>,
     /// Mount points of file systems that may keep us waiting; looked up once users' folders are.
-    pub(super) remote: OnceCell<HashSet<PathBuf>>,
+    pub(super) remote: OnceLock<HashSet<PathBuf>>,
     /// How much of each user's records was read, in bytes.
-    pub(super) spent: RefCell<HashMap<u32, u64>>,
+    pub(super) spent: Mutex<HashMap<u32, u64>>,
     /// Inits whose file system did not answer.
-    silent: RefCell<HashSet<ProcessId>>,
+    silent: Mutex<HashSet<ProcessId>>,
 }
 
 /// Turns the kernel's ticks into times.
@@ -122,9 +122,9 @@ impl Host {
             user_ns: None,
             acts,
             hierarchies: super::cgroup::hierarchies(&root.join("sys/fs/cgroup")),
-            remote: OnceCell::new(),
-            spent: RefCell::default(),
-            silent: RefCell::default(),
+            remote: OnceLock::new(),
+            spent: Mutex::default(),
+            silent: Mutex::default(),
             proc,
         };
         host.name = host.read_name(std::env::var_os(NAME));
@@ -248,11 +248,11 @@ impl Host {
     }
 
     pub(super) fn is_silent(&self, init: ProcessId) -> bool {
-        self.silent.borrow().contains(&init)
+        self.silent.lock().unwrap_or_else(PoisonError::into_inner).contains(&init)
     }
 
     pub(super) fn note_silent(&self, init: ProcessId) {
-        self.silent.borrow_mut().insert(init);
+        self.silent.lock().unwrap_or_else(PoisonError::into_inner).insert(init);
     }
 
     fn recorded_boot_time(&self) -> Timestamp {

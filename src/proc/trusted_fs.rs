@@ -9,6 +9,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, Stat, fstat, openat, readlinkat};
 
@@ -135,7 +136,7 @@ impl Host {
     /// Takes from the purse of the user whose files are looked at.
     fn charge(&self, owner: Trust, bytes: u64) -> Result<(), ReadError> {
         let Trust::User(uid) = owner else { return Ok(()) };
-        let mut spent = self.spent.borrow_mut();
+        let mut spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
         let spent = spent.entry(uid).or_default();
         *spent = spent.saturating_add(bytes);
         if *spent <= PURSE {

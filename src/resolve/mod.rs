@@ -25,13 +25,32 @@ pub enum Access {
     Act,
 }
 
-/// A container that was found, with the others there are.
-#[derive(Debug)]
-pub struct ResolvedContainer {
+/// The rule of "Naming a container" that a reference matched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MatchRule {
+    /// A name or an alias.
+    Name,
+    /// The whole ID.
+    Id,
+    /// A process in the container, as `pid:N` or a bare number.
+    Pid(HostPid),
+    /// The first digits of the ID.
+    IdPrefix,
+    /// `cgroup:PATH`.
+    Cgroup,
+}
+
+/// A container that a reference was resolved to.
+#[derive(Clone, Debug)]
+pub struct ResolvedContainer<'a> {
+    /// The host that it runs on.
+    pub host: &'a Host,
     /// The container.
     pub container: Container,
-    /// Everything that was seen while it was looked for.
+    /// Everything that was found during the search, shared by all references of a command.
     pub inventory: Arc<Inventory>,
+    /// The rule that matched.
+    pub matched_by: MatchRule,
 }
 
 /// Finds several containers at one moment: what was seen for one word is not looked at again for the
@@ -56,11 +75,12 @@ impl<'a> Resolver<'a> {
         Self { host, seen: RefCell::default() }
     }
 
-    /// Finds the one container that `word` stands for, as [`resolve`] does.
+    /// Finds the one container that `word` refers to.
     ///
     /// # Errors
-    /// Those of [`resolve`].
-    pub fn resolve(&self, word: &str, purpose: Access) -> Result<ResolvedContainer, Error> {
+    /// None or several match, the one that does is not running or (to act on it) not verified, or
+    /// `word` cannot be a container.
+    pub fn resolve(&self, word: &str, purpose: Access) -> Result<ResolvedContainer<'a>, Error> {
         find(self, word, purpose)
     }
 
@@ -84,16 +104,11 @@ impl<'a> Resolver<'a> {
     }
 }
 
-/// Finds the one container that `word` stands for.
-///
-/// # Errors
-/// None, more than one, one that is not running or whose name nothing confirms; or a spelling that
-/// cannot be a container.
-pub fn resolve(host: &Host, word: &str, purpose: Access) -> Result<ResolvedContainer, Error> {
-    Resolver::new(host).resolve(word, purpose)
-}
-
-fn find(finder: &Resolver<'_>, word: &str, purpose: Access) -> Result<ResolvedContainer, Error> {
+fn find<'a>(
+    finder: &Resolver<'a>,
+    word: &str,
+    purpose: Access,
+) -> Result<ResolvedContainer<'a>, Error> {
     let host = finder.host;
     let target = ContainerRef::parse(word)?;
     // Further only where nearer told nothing: all processes of the host are the last resort.
@@ -113,8 +128,8 @@ fn find(finder: &Resolver<'_>, word: &str, purpose: Access) -> Result<ResolvedCo
             chosen = choose(host, &inventory, &target, purpose);
         }
     }
-    let container = match chosen {
-        Match::One(container) => *container,
+    let (container, matched_by) = match chosen {
+        Match::One(container, rule) => (*container, rule),
         Match::Many(candidates) => return Err(ambiguous(word, &candidates)),
         Match::None => return Err(nothing(host, &inventory, word, &target, purpose)),
     };
@@ -139,23 +154,23 @@ fn find(finder: &Resolver<'_>, word: &str, purpose: Access) -> Result<ResolvedCo
                 container.by_pid()
             )));
     }
-    Ok(ResolvedContainer { container, inventory })
+    Ok(ResolvedContainer { host, container, inventory, matched_by })
 }
 
 enum Match {
     None,
-    One(Box<Container>),
+    One(Box<Container>, MatchRule),
     Many(Vec<Container>),
 }
 
 impl Match {
-    fn of(found: Vec<&Container>) -> Self {
+    fn of(found: Vec<&Container>, rule: MatchRule) -> Self {
         // Where a verified container answers, one that only claims the name is not in question.
         let verified: Vec<&Container> = found.iter().copied().filter(|c| c.verified).collect();
         let found = if verified.is_empty() { found } else { verified };
         match found[..] {
             [] => Self::None,
-            [one] => Self::One(Box::new(one.clone())),
+            [one] => Self::One(Box::new(one.clone()), rule),
             _ => Self::Many(found.into_iter().cloned().collect()),
         }
     }
@@ -189,16 +204,16 @@ fn by_word(
     runtime: Option<EngineKind>,
     word: &str,
 ) -> Match {
-    let rules: [&dyn Fn(&Container) -> bool; 3] = [
-        &|container| is_named(container, word),
+    let rules: [(MatchRule, &dyn Fn(&Container) -> bool); 3] = [
+        (MatchRule::Name, &|container| is_named(container, word)),
         // After every name: `lxc:web` is the one called so, not also a project's `shop_web`.
-        &|container| container.aliases.iter().any(|alias| alias == word),
-        &|container| container.id.as_deref() == Some(word),
+        (MatchRule::Name, &|container| container.aliases.iter().any(|alias| alias == word)),
+        (MatchRule::Id, &|container| container.id.as_deref() == Some(word)),
     ];
-    for rule in rules {
-        let found: Vec<&Container> = among.iter().copied().filter(|c| rule(c)).collect();
+    for (rule, matches) in rules {
+        let found: Vec<&Container> = among.iter().copied().filter(|c| matches(c)).collect();
         if !found.is_empty() {
-            return Match::of(found);
+            return Match::of(found, rule);
         }
     }
     // The whole name of one that does not run is not the beginning of another's id.
@@ -206,7 +221,7 @@ fn by_word(
         return Match::None;
     }
     let begins = |c: &&Container| c.id.as_deref().is_some_and(|id| is_prefix(word, id));
-    Match::of(among.iter().copied().filter(begins).collect())
+    Match::of(among.iter().copied().filter(begins).collect(), MatchRule::IdPrefix)
 }
 
 /// Whether a word stands for the id that begins so: only of those that nobody writes out in full.
@@ -258,15 +273,14 @@ fn at_pid(host: &Host, inventory: &Inventory, pid: HostPid, purpose: Access) -> 
             None => deeper(),
         };
         if !inner || (inventory.survey.is_some() && purpose == Access::Read) {
-            return Match::One(Box::new(container.clone()));
+            return Match::One(Box::new(container.clone()), MatchRule::Pid(pid));
         }
         return Match::None;
     }
     let hosts = own.is_some() && own == host.pid_ns;
     match HostPid::new(1) {
-        Some(first) if hosts && purpose == Access::Read => {
-            container_at(host, first, None).map_or(Match::None, |c| Match::One(Box::new(c)))
-        }
+        Some(first) if hosts && purpose == Access::Read => container_at(host, first, None)
+            .map_or(Match::None, |c| Match::One(Box::new(c), MatchRule::Pid(pid))),
         _ => Match::None,
     }
 }
@@ -277,14 +291,14 @@ fn at_cgroup(host: &Host, inventory: &Inventory, path: &str, purpose: Access) ->
     });
     let known: Vec<&Container> = known.collect();
     if !known.is_empty() {
-        return Match::of(known);
+        return Match::of(known, MatchRule::Cgroup);
     }
     let Some((cgroup, pids)) = host.find_cgroup(path.as_bytes()) else { return Match::None };
     let first = pids.into_iter().find_map(|pid| container_at(host, pid, Some(cgroup.clone())));
     // What nothing confirms may be looked at: to act, it has to be a known container's own cgroup.
     let first = first.filter(|_| purpose == Access::Read);
     first.map_or(Match::None, |container| {
-        Match::One(Box::new(Container { owns_pid_ns: false, ..container }))
+        Match::One(Box::new(Container { owns_pid_ns: false, ..container }), MatchRule::Cgroup)
     })
 }
 

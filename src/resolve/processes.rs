@@ -12,7 +12,7 @@ use crate::model::idmap::IdMap;
 use crate::model::pid::ContainerPid;
 use crate::model::signal::{Signal, SignalSet};
 use crate::model::verdict::Verdict;
-use crate::proc::{Host, ReadError, SnapshotOptions};
+use crate::proc::{ReadError, SnapshotOptions};
 
 /// The processes of a container.
 #[derive(Debug)]
@@ -29,22 +29,21 @@ pub struct ContainerSnapshot {
     pub user_names_error: Option<ReadError>,
 }
 
-impl ResolvedContainer {
+impl ResolvedContainer<'_> {
     /// The init, or the process of this number inside.
     ///
     /// # Errors
     /// When there is none, or it may not be read.
     pub fn process(
         &self,
-        host: &Host,
         pid: Option<ContainerPid>,
         facts: SnapshotOptions,
     ) -> Result<ContainerProcess, Error> {
         let name = self.container.qualified();
         let Some(pid) = pid else {
-            return self.snapshot_init(host, facts).map_err(Error::from);
+            return self.snapshot_init(facts).map_err(Error::from);
         };
-        let view = self.snapshot(host, facts)?;
+        let view = self.snapshot(facts)?;
         let is_it = |member: &ContainerProcess| member.in_container && member.pid == Some(pid);
         view.processes.into_iter().find(is_it).ok_or_else(|| {
             Error::new(ExitStatus::NoProcess, format!("no process {pid} in `{name}`"))
@@ -53,13 +52,9 @@ impl ResolvedContainer {
     }
 
     /// The init alone, without whoever else there is.
-    fn snapshot_init(
-        &self,
-        host: &Host,
-        facts: SnapshotOptions,
-    ) -> Result<ContainerProcess, ReadError> {
+    fn snapshot_init(&self, facts: SnapshotOptions) -> Result<ContainerProcess, ReadError> {
         let init = self.container.init.ok_or(ReadError::Gone)?;
-        let read = host.snapshot(&[init.pid], facts).pop().unwrap_or(Err(ReadError::Gone))?;
+        let read = self.host.snapshot(&[init.pid], facts).pop().unwrap_or(Err(ReadError::Gone))?;
         if read.id != init {
             return Err(ReadError::Gone);
         }
@@ -72,12 +67,8 @@ impl ResolvedContainer {
     ///
     /// # Errors
     /// When the container has ended, or nothing of it may be read.
-    pub fn snapshot(
-        &self,
-        host: &Host,
-        facts: SnapshotOptions,
-    ) -> Result<ContainerSnapshot, Error> {
-        let container = &self.container;
+    pub fn snapshot(&self, facts: SnapshotOptions) -> Result<ContainerSnapshot, Error> {
+        let (host, container) = (self.host, &self.container);
         let crowd = take(host, container, &self.inventory, facts).map_err(|error| match error {
             ReadError::Gone => Error::new(
                 ExitStatus::NoContainer,
@@ -107,7 +98,7 @@ impl ResolvedContainer {
             id: container.id.clone(),
         });
         let processes = place(crowd.processes, container.depth, &users);
-        let delivery = delivery_context(host, self, &processes, facts.waits);
+        let delivery = delivery_context(self, &processes, facts.waits);
         Ok(ContainerSnapshot {
             context,
             processes,
@@ -120,11 +111,11 @@ impl ResolvedContainer {
 
 /// What decides about these signals beside what is in the processes themselves.
 fn delivery_context(
-    host: &Host,
-    found: &ResolvedContainer,
+    found: &ResolvedContainer<'_>,
     members: &[ContainerProcess],
     signals: SignalSet,
 ) -> DeliveryContext {
+    let host = found.host;
     let mut scene = DeliveryContext::default();
     if signals.is_empty() {
         return scene;

@@ -10,7 +10,7 @@ use cinspect::analysis::delivery::{Prediction, Recipient};
 use cinspect::model::signal::{Signal, SignalSet};
 use cinspect::model::verdict::Verdict;
 use cinspect::proc::{Host, SnapshotOptions};
-use cinspect::resolve::{Access, resolve};
+use cinspect::resolve::{Access, Resolver};
 use cinspect::sys::pidfd::{self, SignalScope};
 use libtest_mimic::{Failed, Trial};
 
@@ -208,11 +208,12 @@ fn kill(pid: i32, signal: i32) -> Outcome {
 fn predict(container: &Container, actors: &[Actor<'_>]) -> Result<Vec<Prediction>, Failed> {
     let error = |error: cinspect::error::Error| Failed::from(error.to_string());
     let host = Host::new(Path::new("/")).map_err(|error| error.to_string())?;
-    let found = resolve(&host, &format!("pid:{}", container.init), Access::Act).map_err(error)?;
+    let found = Resolver::new(&host)
+        .resolve(&format!("pid:{}", container.init), Access::Act)
+        .map_err(error)?;
     let mut waits = SignalSet::EMPTY;
     actors.iter().for_each(|actor| waits.insert(actor.signal));
-    let view =
-        found.snapshot(&host, SnapshotOptions { waits, ..SnapshotOptions::BARE }).map_err(error)?;
+    let view = found.snapshot(SnapshotOptions { waits, ..SnapshotOptions::BARE }).map_err(error)?;
     let members: HashMap<i32, _> =
         view.processes.iter().map(|member| (member.facts.id.pid.get(), member)).collect();
     actors

@@ -12,7 +12,7 @@ use cinspect::model::pid::HostPid;
 use cinspect::model::signal::{Signal, SignalSet};
 use cinspect::model::verdict::Verdict;
 use cinspect::proc::{Host, SnapshotOptions};
-use cinspect::resolve::{Access, resolve};
+use cinspect::resolve::{Access, Resolver};
 use cinspect::sys::pidfd::{self, SignalScope};
 use libtest_mimic::{Failed, Trial};
 use serde_json::json;
@@ -506,9 +506,9 @@ fn start(row: &Row, init: bool) -> Result<(Running, i32), Failed> {
 fn look(pid: i32, signal: Signal) -> Result<(Option<&'static str>, Prediction), Failed> {
     let error = |error: cinspect::error::Error| Failed::from(error.to_string());
     let host = Host::new(Path::new("/")).map_err(|error| error.to_string())?;
-    let found = resolve(&host, &format!("pid:{pid}"), Access::Act).map_err(error)?;
+    let found = Resolver::new(&host).resolve(&format!("pid:{pid}"), Access::Act).map_err(error)?;
     let facts = SnapshotOptions { waits: SignalSet::from(signal), ..SnapshotOptions::BARE };
-    let view = found.snapshot(&host, facts).map_err(error)?;
+    let view = found.snapshot(facts).map_err(error)?;
     let own = HostPid::new(pid);
     let member = view.processes.iter().find(|member| Some(member.facts.id.pid) == own);
     let member = member.ok_or("the program is not there")?;

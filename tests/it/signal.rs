@@ -294,14 +294,18 @@ fn kill_all() -> Outcome {
     check(wait_until(|| run(&["ps", &name]).code == 3), "something is left")
 }
 
-/// A container as the library finds it.
-fn resolved(
+fn local_host() -> Result<cinspect::proc::Host, Failed> {
+    Ok(cinspect::proc::Host::new(std::path::Path::new("/")).map_err(|e| e.to_string())?)
+}
+
+/// Returns a container as the library resolves it.
+fn resolved<'a>(
+    host: &'a cinspect::proc::Host,
     container: &Container,
-) -> Result<(cinspect::proc::Host, cinspect::resolve::ResolvedContainer), Failed> {
-    use cinspect::resolve::{Access, resolve};
-    let host = cinspect::proc::Host::new(std::path::Path::new("/")).map_err(|e| e.to_string())?;
-    let found = resolve(&host, &name(container), Access::Act);
-    Ok((host, found.map_err(|error| Failed::from(error.to_string()))?))
+) -> Result<cinspect::resolve::ResolvedContainer<'a>, Failed> {
+    use cinspect::resolve::{Access, Resolver};
+    let found = Resolver::new(host).resolve(&name(container), Access::Act);
+    found.map_err(|error| Failed::from(error.to_string()))
 }
 
 /// What was seen and what has the number now are compared before anything is sent: another start
@@ -313,21 +317,19 @@ fn reused() -> Outcome {
     let container = fixture("init\n> victim")?;
     let pid = container.inside["victim"];
     let error = |error: cinspect::error::Error| Failed::from(error.to_string());
-    let (host, found) = resolved(&container)?;
-    let view = found.snapshot(&host, SnapshotOptions::BARE).map_err(error)?;
+    let host = local_host()?;
+    let found = resolved(&host, &container)?;
+    let view = found.snapshot(SnapshotOptions::BARE).map_err(error)?;
     let seen = view.processes.iter().find(|member| member.pid.is_some_and(|p| p.get() == pid));
     let seen = seen.ok_or("no victim")?.clone();
-    check(
-        hold(&host, &found, &seen, None, Criteria::default()).is_ok(),
-        "the living one can be held",
-    )?;
+    check(hold(&found, &seen, None, Criteria::default()).is_ok(), "the living one can be held")?;
     // Somebody who looks like another: the number inside differs, the start time differs.
     let mut other = seen.clone();
     let mut process = (*other.facts).clone();
     process.id.start.0 += 1;
     other.facts = process.into();
     check(
-        hold(&host, &found, &other, None, Criteria::default()).is_err(),
+        hold(&found, &other, None, Criteria::default()).is_err(),
         "another start time is another process",
     )?;
     // A process of the host is never one of the container's, whatever the list says.
@@ -339,16 +341,13 @@ fn reused() -> Outcome {
         host.snapshot(&[number], SnapshotOptions::BARE).remove(0).map_err(|e| e.to_string())?;
     let mut moved = seen.clone();
     moved.facts = read.into();
-    let refused = hold(&host, &found, &moved, None, Criteria::default()).is_err();
+    let refused = hold(&found, &moved, None, Criteria::default()).is_err();
     let _ = stranger.kill();
     let _ = stranger.wait();
     check(refused, "a stranger can be held as a member")?;
     run(&["signal", &name(&container), "KILL", "--pid", &pid.to_string(), "--wait=5s"])
         .expect(0)?;
-    check(
-        hold(&host, &found, &seen, None, Criteria::default()).is_err(),
-        "one that has ended can be held",
-    )
+    check(hold(&found, &seen, None, Criteria::default()).is_err(), "one that has ended can be held")
 }
 
 /// A second process takes the number, inside and on the host.
@@ -356,15 +355,16 @@ fn successor() -> Outcome {
     use cinspect::action::send::hold;
     use cinspect::analysis::selection::Criteria;
     let container = fixture("init\n> keeper twins")?;
-    let (host, found) = resolved(&container)?;
-    let look = || found.snapshot(&host, cinspect::proc::SnapshotOptions::BARE).ok();
+    let host = local_host()?;
+    let found = resolved(&host, &container)?;
+    let look = || found.snapshot(cinspect::proc::SnapshotOptions::BARE).ok();
     let called = |comm: &str| {
         let members = look().map(|view| view.processes).unwrap_or_default();
         members.into_iter().find(|member| member.facts.stat.comm == comm.as_bytes())
     };
     check(wait_until(|| called("meant").is_some()), "the first does not run")?;
     let seen = called("meant").ok_or("it has gone")?;
-    check(hold(&host, &found, &seen, None, Criteria::default()).is_ok(), "the first can be held")?;
+    check(hold(&found, &seen, None, Criteria::default()).is_ok(), "the first can be held")?;
     let keeper = called("keeper").ok_or("no keeper")?.facts.id.pid.get();
     // Start times count in hundredths of a second.
     std::thread::sleep(std::time::Duration::from_millis(50));
@@ -374,7 +374,7 @@ fn successor() -> Outcome {
     let other = called("other").ok_or("it has gone")?;
     same((other.facts.id.pid, other.pid), (seen.facts.id.pid, seen.pid))?;
     check(
-        hold(&host, &found, &seen, None, Criteria::default()).is_err(),
+        hold(&found, &seen, None, Criteria::default()).is_err(),
         "the second was taken for the first",
     )
 }

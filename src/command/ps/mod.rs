@@ -29,7 +29,7 @@ use crate::output::text::safe_str;
 use crate::output::tree::{TreePosition, order, prefixes};
 use crate::proc::{CommandLimit, SnapshotOptions, ThreadsToo};
 use crate::resolve::processes::ContainerSnapshot;
-use crate::resolve::{Access, Resolver};
+use crate::resolve::{Access, MatchRule, Resolver};
 
 /// Show the process tree of containers, with each process's signal masks and handlers
 ///
@@ -219,7 +219,7 @@ impl Ps {
         let container = &found.container;
         let signal =
             signal.unwrap_or_else(|| stop_plan(host, container).signal_of(container.engine));
-        let view = found.snapshot(host, self.facts(context, signal))?;
+        let view = found.snapshot(self.facts(context, signal))?;
         let paused = container.state == ContainerState::Paused;
         if paused {
             let name = container.qualified();
@@ -250,7 +250,8 @@ impl Ps {
             ));
         }
         let rows = self.lay_out(&view, container.depth, signal);
-        Ok(PsRows { rows, init: container.init, paused })
+        let by_pid = matches!(found.matched_by, MatchRule::Pid(_));
+        Ok(PsRows { rows, init: container.init, paused, by_pid })
     }
 
     fn facts(&self, context: &Context, signal: Signal) -> SnapshotOptions {

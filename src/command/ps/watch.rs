@@ -33,6 +33,8 @@ pub struct PsRows {
     pub init: Option<ProcessId>,
     /// Whether it is paused.
     pub paused: bool,
+    /// Whether it was found by a PID, which does not find its successor.
+    pub by_pid: bool,
 }
 
 /// What draws rows with their marks: the columns' widths stay what they were.
@@ -49,6 +51,7 @@ pub type RefreshFn<'a> = &'a dyn Fn(&Context, &[&str]) -> Vec<Result<PsRows, Err
 /// How one container has been doing.
 struct WatchedContainer<'a> {
     word: &'a str,
+    by_pid: bool,
     memory: RowHistory,
     init: Option<ProcessId>,
     /// Why it cannot be seen, and since when.
@@ -76,8 +79,10 @@ pub fn watch(
     let hushed = context.quiet();
     let mut watched: Vec<WatchedContainer<'_>> = words
         .iter()
-        .map(|word| WatchedContainer {
+        .zip(&first)
+        .map(|(word, found)| WatchedContainer {
             word,
+            by_pid: found.by_pid,
             memory: RowHistory::default(),
             init: None,
             missing: None,
@@ -158,7 +163,7 @@ pub fn watch(
             }
         }
         // A number that is free may become somebody else's.
-        let over = |one: &WatchedContainer<'_>| ended(one.word).filter(|_| one.missing.is_some());
+        let over = |one: &WatchedContainer<'_>| one.ended().filter(|_| one.missing.is_some());
         let there = watched.iter().filter(|one| over(one).is_none()).map(|one| one.word);
         let mut seen = look(&hushed, &there.collect::<Vec<_>>()).into_iter();
         let again = |one| over(one).map(Err).or_else(|| seen.next());
@@ -181,6 +186,7 @@ fn repeat(
     draw: DrawFn<'_>,
 ) -> Result<ExitStatus, Error> {
     let hushed = context.quiet();
+    let by_pid: Vec<bool> = first.iter().map(|found| found.by_pid).collect();
     let mut sights: Vec<Result<PsRows, Error>> = first.into_iter().map(Ok).collect();
     let mut missing = vec![false; words.len()];
     let mut paused: Vec<Option<bool>> = vec![None; words.len()];
@@ -188,7 +194,10 @@ fn repeat(
     loop {
         let mut rows = Vec::new();
         let states = missing.iter_mut().zip(&mut paused);
-        for ((sight, (missing, paused)), word) in sights.into_iter().zip(states).zip(words) {
+        let names = words.iter().zip(&by_pid);
+        for ((sight, (missing, paused)), (word, by_pid)) in
+            sights.into_iter().zip(states).zip(names)
+        {
             let was = std::mem::replace(missing, sight.is_err());
             match sight {
                 Ok(sight) => {
@@ -200,8 +209,8 @@ fn repeat(
                 }
                 Err(error) if !was => {
                     context.ui.note(&safe_str(&error.to_string()));
-                    if let Some(over) = ended(word) {
-                        return Err(over);
+                    if *by_pid {
+                        return Err(ended(word));
                     }
                 }
                 Err(_) => {}
@@ -237,13 +246,10 @@ fn repeat(
     }
 }
 
-/// A process number does not come back as the same container.
-fn ended(word: &str) -> Option<Error> {
-    let number = word.strip_prefix("pid:").unwrap_or(word);
-    number.bytes().all(|b| b.is_ascii_digit()).then(|| {
-        Error::new(ExitStatus::NoContainer, format!("container `{word}` has ended"))
-            .hint("name it, and it is watched through restarts")
-    })
+/// The error for a container given by a PID: the PID does not come back as the same container.
+fn ended(word: &str) -> Error {
+    Error::new(ExitStatus::NoContainer, format!("container `{word}` has ended"))
+        .hint("name it, and it is watched through restarts")
 }
 
 fn freezing(paused: bool) -> &'static str {
@@ -259,6 +265,10 @@ enum Change {
 }
 
 impl WatchedContainer<'_> {
+    fn ended(&self) -> Option<Error> {
+        self.by_pid.then(|| ended(self.word))
+    }
+
     fn take(
         &mut self,
         sight: Result<PsRows, Error>,
@@ -267,7 +277,7 @@ impl WatchedContainer<'_> {
     ) -> (Vec<PsRow>, Vec<Mark>, Vec<Change>) {
         let mut news = Vec::new();
         let another = |sight: &PsRows| self.init.is_some() && sight.init != self.init;
-        let sight = match ended(self.word) {
+        let sight = match self.ended() {
             Some(over) if sight.as_ref().is_ok_and(another) => Err(over),
             _ => sight,
         };
