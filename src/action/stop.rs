@@ -258,10 +258,7 @@ impl StopRun<'_> {
     fn watch(&mut self, view: &ContainerSnapshot, first: bool) -> Result<(), Error> {
         let lives = first || self.init_lives();
         for member in view.processes.iter().filter(|member| member.in_container && lives) {
-            let zombie = member.facts.stat.state.is_zombie();
-            if (zombie && member.facts.stat.num_threads <= 1)
-                || self.known.contains(&member.facts.id)
-            {
+            if member.facts.stat.has_exited() || self.known.contains(&member.facts.id) {
                 continue;
             }
             match hold(self.found, member, None, Criteria::default()) {

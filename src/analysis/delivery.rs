@@ -8,7 +8,7 @@ use crate::model::pid::HostPid;
 use crate::model::process::{Fact, Process};
 use crate::model::signal::{DefaultAction, Signal, SignalSet};
 use crate::model::signal_waiters::{ThreadWaits, Waits};
-use crate::model::status::ProcessState;
+use crate::model::stat::ProcessState;
 use crate::model::verdict::Verdict;
 
 /// What decides about the signals of one process.
@@ -59,7 +59,7 @@ impl<'a> SignalState<'a> {
         let status = &process.status;
         Self {
             state: process.stat.state,
-            lives: !process.stat.state.is_zombie() || process.stat.num_threads > 1,
+            lives: !process.stat.has_exited(),
             ignored: status.sig_ign,
             caught: status.sig_cgt,
             blocked: status.sig_blk,

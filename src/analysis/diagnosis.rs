@@ -367,10 +367,9 @@ fn delayed(
 
 /// Zombies, by who does not reap them.
 fn zombies(case: &DiagnosisInput<'_>, findings: &mut Vec<Finding>) {
-    let ended =
-        |m: &ContainerProcess| m.facts.stat.state.is_zombie() && m.facts.stat.num_threads <= 1;
     let mut parents: Vec<(usize, usize)> = Vec::new();
-    for parent in case.members.iter().filter(|member| ended(member)).filter_map(|m| m.parent) {
+    for parent in case.members.iter().filter(|m| m.facts.stat.has_exited()).filter_map(|m| m.parent)
+    {
         match parents.iter_mut().find(|(known, _)| *known == parent) {
             Some((_, many)) => *many += 1,
             None => parents.push((parent, 1)),

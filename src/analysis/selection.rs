@@ -246,7 +246,8 @@ mod tests {
     use crate::analysis::container_process::{UserTable, place};
     use crate::model::pid::ProcessId;
     use crate::model::process::{CommandLine, Fact, Times};
-    use crate::model::status::{Stat, Status};
+    use crate::model::stat::Stat;
+    use crate::model::status::Status;
 
     /// A process of a container at depth 1: host pid, parent, pid inside, comm, uid.
     fn process(pid: i32, ppid: i32, inside: i32, comm: &str, uid: u32) -> Process {

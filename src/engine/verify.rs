@@ -36,8 +36,7 @@ pub(super) enum VerifyError {
 /// Reads everything about an init that decides which container it is.
 pub(super) fn read_init(host: &Host, pid: HostPid) -> Result<Init, ReadError> {
     let (stat, status, memberships, pid_ns) = host.first_facts(pid)?;
-    // A zombie with no other thread has ended; one with threads is a main thread that left early.
-    if stat.state.is_zombie() && stat.num_threads <= 1 {
+    if stat.has_exited() {
         return Err(ReadError::Gone);
     }
     let levels = status.nspid.len();

@@ -2,7 +2,7 @@
 //! files: who is in it and whether it is frozen. A cgroup's name proves nothing about who made it.
 //! Never reads the tree.
 
-use super::status::{decimal, words};
+use super::bytes::{decimal, words};
 
 /// The cgroups of one process, one in each hierarchy: `/proc/PID/cgroup` (cgroups(7)).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

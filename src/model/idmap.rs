@@ -1,7 +1,7 @@
 //! `/proc/PID/uid_map` and `gid_map`: how the numbers of users inside a user namespace and outside
 //! translate (user_namespaces(7)). Answers from the map alone; never asks who a user is.
 
-use super::status::{ParseError, decimal, words};
+use super::bytes::{ParseError, decimal, words};
 
 /// The map of a user namespace. "Outside" is the user namespace of the one who opened the file. An
 /// id that is not in it has no counterpart: the kernel shows 65534 for it.

@@ -1,6 +1,6 @@
 //! `/proc/PID/limits`: the resource limits of a process (proc_pid_limits(5), getrlimit(2)).
 
-use super::status::decimal;
+use super::bytes::decimal;
 
 /// One limit; none for no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

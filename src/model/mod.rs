@@ -1,6 +1,7 @@
 //! The nouns, and how the kernel spells them. Pure: bytes of a kernel file in, owned values out.
 //! Nothing here opens a file, calls the kernel or prints.
 
+pub mod bytes;
 pub mod capability;
 pub mod cgroup;
 pub mod container;
@@ -14,6 +15,7 @@ pub mod process;
 pub mod resource_config;
 pub mod signal;
 pub mod signal_waiters;
+pub mod stat;
 pub mod status;
 pub mod stop_policy;
 pub mod verdict;

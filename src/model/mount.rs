@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 
-use super::status::decimal;
+use super::bytes::decimal;
 
 /// One mount, as a line of mountinfo has it (proc_pid_mountinfo(5)).
 #[derive(Clone, Debug, PartialEq, Eq)]

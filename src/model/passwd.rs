@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::status::decimal;
+use super::bytes::decimal;
 
 /// Longer lines are left out.
 const MAX_LINE: usize = 64 << 10;

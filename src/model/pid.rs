@@ -4,7 +4,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::status::decimal;
+use super::bytes::decimal;
 
 /// Text that is no process number: something else than decimal digits, 0, or more than `i32` holds.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

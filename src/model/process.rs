@@ -3,7 +3,8 @@
 use crate::model::namespace::NamespaceId;
 use crate::model::pid::ProcessId;
 use crate::model::signal_waiters::Waits;
-use crate::model::status::{Stat, Status};
+use crate::model::stat::Stat;
+use crate::model::status::Status;
 
 /// What became of a fact that was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]

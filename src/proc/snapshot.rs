@@ -21,7 +21,8 @@ use crate::model::pid::{HostPid, ProcessId};
 use crate::model::process::{CommandLine, Fact, Process, Thread, Times};
 use crate::model::signal::SignalSet;
 use crate::model::signal_waiters::Waits;
-use crate::model::status::{ProcessState, Stat, Status};
+use crate::model::stat::{ProcessState, Stat};
+use crate::model::status::Status;
 
 /// How much of each command line is wanted, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,10 +10,12 @@ use rustix::fs::{Mode, OFlags, openat, readlinkat};
 
 use super::host::{read_at_once, read_into};
 use super::{Host, ReadError};
+use crate::model::bytes::ParseError;
 use crate::model::cgroup::Memberships;
 use crate::model::namespace::NamespaceId;
 use crate::model::pid::{HostPid, ProcessId};
-use crate::model::status::{ParseError, Stat, Status};
+use crate::model::stat::Stat;
+use crate::model::status::Status;
 use crate::sys;
 
 /// A process as the survey sees it.
@@ -86,8 +88,8 @@ impl Host {
         }
         let mut orphaned = groups.clone();
         for process in all.values().filter(|process| groups.contains(&process.pgrp)) {
-            let ended = process.state.is_zombie() && process.num_threads <= 1;
-            let parent = all.get(&process.ppid).filter(|parent| parent.pid != 1 && !ended);
+            let exited = process.has_exited();
+            let parent = all.get(&process.ppid).filter(|parent| parent.pid != 1 && !exited);
             if parent.is_some_and(|parent| {
                 parent.pgrp != process.pgrp && parent.session == process.session
             }) {

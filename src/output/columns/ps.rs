@@ -8,7 +8,8 @@ use crate::analysis::delivery::Prediction;
 use crate::model::capability;
 use crate::model::process::{Fact, Times};
 use crate::model::signal::Signal;
-use crate::model::status::{Stat, Status};
+use crate::model::stat::Stat;
+use crate::model::status::Status;
 use crate::model::verdict::Verdict;
 use crate::output::column::{Column, Tint, Value};
 
