@@ -1,9 +1,7 @@
-//! The manual: a page for the tool and one for each command, made of the same tables as the help, and
-//! one on signals. What is prose stands in the text files here; what is a list is the program's own.
+//! The manual: cinspect(1), a page for each command and cinspect-signals(7). Prose is in the text
+//! files here; options, columns, verdicts and other lists come from the tables of the program.
 
-mod page;
-
-use std::io;
+mod sections;
 
 use crate::analysis::programs::RUNTIMES;
 use crate::cli::cli;
@@ -11,25 +9,29 @@ use crate::command::{self, COMMANDS, Command, Example};
 use crate::engine::ENGINES;
 use crate::exit::ExitStatus;
 use crate::model::verdict::Verdict;
-use page::{Page, Title, sentence};
+use sections::ManualPage;
 
-/// The page on the tool, and that on signals, for [`SectionPage::written`].
-const TOOL: &str = include_str!("cinspect.txt");
-const SIGNALS: &str = include_str!("cinspect-signals.txt");
+/// The text of the pages. A line `@NAME` stands for a list from the tables.
+const OVERVIEW_PAGE: &str = include_str!("cinspect.txt");
+const COMMAND_PAGE: &str = include_str!("cinspect-command.txt");
+const SIGNALS_PAGE: &str = include_str!("cinspect-signals.txt");
 
-/// The examples of the page on signals.
+/// The examples in cinspect-signals(7).
 pub const ON_SIGNALS: &[Example] = &[
-    ("cinspect signals web TERM", "what TERM would do to each process of web, and why"),
-    ("cinspect signals web --pid 1", "everything that is set for the signals of its init"),
-    ("cinspect ps web --signal QUIT -o +why", "the tree, with what QUIT would do and why"),
-    ("cinspect ps -T web", "with threads, each with its own mask"),
-    ("cinspect signals --decode 0000000000014002", "the signals in a mask of /proc"),
-    ("cinspect doctor web", "what stands in the way of a graceful stop, and what helps"),
-    ("cinspect stop -n web", "what a stop would do, without doing it"),
+    ("cinspect signals web TERM", "show what TERM would do to each process of web, and why"),
+    ("cinspect signals web --pid 1", "show what PID 1 does with each signal"),
+    (
+        "cinspect ps web --signal QUIT -o +why",
+        "show what QUIT would do in the process tree, and why",
+    ),
+    ("cinspect ps -T web", "show threads too, each with its own mask"),
+    ("cinspect signals --decode 0000000000014002", "list the signals in a mask from /proc"),
+    ("cinspect doctor web", "show what prevents a graceful stop, and the remedy"),
+    ("cinspect stop -n web", "show what a stop would do, and do nothing"),
 ];
 
-/// What is worth reading besides.
-const OTHERS: &[&str] = &[
+/// Related pages of other packages.
+const SEE_ALSO: &[&str] = &[
     "cgroups(7)",
     "kill(1)",
     "namespaces(7)",
@@ -40,220 +42,204 @@ const OTHERS: &[&str] = &[
     "signal(7)",
 ];
 
-/// File name and content of each page.
-///
-/// # Errors
-/// Those of writing into memory, which do not happen.
-pub fn pages() -> io::Result<Vec<(String, Vec<u8>)>> {
-    let date = date();
-    let mut all = vec![("cinspect.1".to_owned(), tool(&date)?)];
-    for command in COMMANDS {
-        all.push((format!("cinspect-{}.1", command.name), of_command(command, &date)?));
-    }
-    all.push(("cinspect-signals.7".to_owned(), signals(&date)?));
-    Ok(all)
-}
-
-/// The day of this version, as Debian's changelog has it.
-fn date() -> String {
-    let log = include_str!("../../contrib/debian/changelog");
-    let line = log.lines().find(|line| line.starts_with(" -- ")).unwrap_or_default();
-    let when = line.split_once("  ").map_or("", |(_, when)| when);
-    let zoned = jiff::fmt::rfc2822::parse(when);
-    zoned.map_or_else(|_| String::new(), |zoned| zoned.date().to_string())
-}
-
-fn title<'a>(name: &'a str, section: &'a str, date: &'a str) -> Title<'a> {
-    Title { name, section, date, source: concat!("cinspect ", env!("CARGO_PKG_VERSION")) }
-}
-
-fn tool(date: &str) -> io::Result<Vec<u8>> {
-    let mut page = Page::new(&title("cinspect", "1", date));
-    let mut root = cli();
-    root.build();
-    page.name("cinspect", &uncapitalized(&about(&root)));
-    page.written(TOOL, &mut |page, list| match list {
-        "commands" => {
-            for command in COMMANDS {
-                let names: Vec<&str> =
-                    [command.name].iter().chain(command.aliases).copied().collect();
-                let see =
-                    format!("{}. See cinspect-{}(1).", about(&command.parser()), command.name);
-                page.item(&names.join(", "), &see);
-            }
-        }
-        "options" => options(page, &root),
-        "statuses" => {
-            for status in ExitStatus::ALL {
-                let users = COMMANDS.iter().filter(|command| command.statuses.contains(&status));
-                let users: Vec<&str> = users.map(|command| command.name).collect();
-                let users = match ExitStatus::DEFAULT.contains(&status) {
-                    true => String::new(),
-                    false => format!(" ({})", users.join(", ")),
-                };
-                page.item(&status.code().to_string(), &format!("{}{users}", status.meaning()));
-            }
-        }
-        "records" => {
-            for engine in ENGINES {
-                let (places, what) = engine.files();
-                page.item(places, what);
-            }
-        }
-        "examples" => {
-            for (line, what) in command::overview() {
-                page.example(line, what);
-            }
-        }
-        unknown => page.more(&format!("({unknown} is no list)")),
-    });
-    see_also(&mut page, "cinspect(1)");
-    page.finish()
-}
-
-fn of_command(command: &Command, date: &str) -> io::Result<Vec<u8>> {
-    let name = format!("cinspect-{}", command.name);
-    let mut page = Page::new(&title(&name, "1", date));
-    // Built within the whole, so that it has the global options.
+/// Returns the file name and the source of each page.
+pub fn pages() -> Vec<(String, Vec<u8>)> {
+    // Without the examples that `--help` prints first; built, so that commands have global options.
     let mut root = COMMANDS
         .iter()
-        .fold(cli(), |root, known| root.mut_subcommand(known.name, |_| known.parser()));
+        .fold(cli(), |root, command| root.mut_subcommand(command.name, |_| command.parser()));
     root.build();
-    let found = root.find_subcommand_mut(command.name);
-    let clap = found.ok_or_else(|| io::Error::other("a command that is not in the table"))?;
-    page.name(&name, &uncapitalized(&about(clap)));
-    page.section("Synopsis");
-    let usage = clap.render_usage().to_string();
-    let whole = format!("cinspect {}", command.name);
-    for (at, line) in usage.trim_start_matches("Usage:").trim().lines().enumerate() {
-        let rest = line.trim().strip_prefix(&whole).unwrap_or_default().replace(['<', '>'], "");
-        page.synopsis(&whole, rest.trim(), at > 0);
-    }
-    page.section("Description");
-    let long = clap.get_long_about().or(clap.get_about()).map(ToString::to_string);
-    let long = long.unwrap_or_default();
-    let (first, rest) = long.split_once("\n\n").unwrap_or((&long, ""));
-    page.prose(&format!("{}\n\n{rest}", sentence(first)));
-    for alias in command.aliases {
-        page.more(&format!("`cinspect {alias}` is the same."));
-    }
-    page.section("Options");
-    options(&mut page, clap);
-    for section in (command.sections)() {
-        page.section(section.title);
-        page.prose(section.intro);
-        for (term, what) in &section.items {
-            page.item(term, &sentence(what));
-        }
-    }
-    page.section("Exit status");
-    if command.name == "exec" {
-        page.item("N", "The command's own status.");
-        page.item("128+N", "Signal N ended the command.");
-    }
-    for status in ExitStatus::ALL.iter().filter(|status| command.statuses.contains(status)) {
-        page.item(&status.code().to_string(), status.meaning());
-    }
-    page.section("Files");
-    for (name, what) in command.files {
-        page.item(name, what);
-    }
-    page.more("The records that containers are found by are listed in cinspect(1).");
-    page.section("Examples");
-    for (line, what) in command.examples {
-        page.example(line, what);
-    }
-    see_also(&mut page, &format!("{name}(1)"));
-    page.finish()
-}
-
-fn signals(date: &str) -> io::Result<Vec<u8>> {
-    let mut page = Page::new(&title("cinspect-signals", "7", date));
-    page.name(
-        "cinspect-signals",
-        "what becomes of a signal that is sent to a process in a container",
-    );
-    page.written(SIGNALS, &mut |page, list| match list {
-        "verdicts" => {
-            for (_, name, means) in Verdict::ALL {
-                page.item(name, &sentence(means));
-            }
-        }
-        "runtimes" => {
-            for runtime in RUNTIMES {
-                page.item(runtime.name, &sentence(runtime.about));
-            }
-        }
-        "examples" => {
-            for (line, what) in ON_SIGNALS {
-                page.example(line, what);
-            }
-        }
-        unknown => page.more(&format!("({unknown} is no list)")),
+    let commands = COMMANDS.iter().filter_map(|command| {
+        root.find_subcommand(command.name).map(|parser| command_page(command, parser))
     });
-    see_also(&mut page, "cinspect-signals(7)");
-    page.finish()
+    let date = release_date();
+    commands
+        .chain([overview_page(&root), signals_page()])
+        .map(|page| (format!("{}.{}", page.name, page.section), page.render(&date)))
+        .collect()
 }
 
-fn about(clap: &clap::Command) -> String {
-    clap.get_about().map(ToString::to_string).unwrap_or_default()
+/// Returns the date of this version, from Debian's changelog.
+fn release_date() -> String {
+    let log = include_str!("../../contrib/debian/changelog");
+    let line = log.lines().find(|line| line.starts_with(" -- ")).unwrap_or_default();
+    let time = line.split_once("  ").map_or("", |(_, time)| time);
+    jiff::fmt::rfc2822::parse(time).map_or_else(|_| String::new(), |time| time.date().to_string())
 }
 
-/// Arguments and options, in the groups of the help.
-fn options(page: &mut Page, clap: &clap::Command) {
-    let shown: Vec<&clap::Arg> = clap.get_arguments().filter(|arg| !arg.is_hide_set()).collect();
-    let mut headings: Vec<Option<&str>> = vec![None];
-    for arg in &shown {
-        if !headings.contains(&arg.get_help_heading()) {
-            headings.push(arg.get_help_heading());
+fn overview_page(root: &clap::Command) -> ManualPage {
+    let commands = COMMANDS.iter().map(|command| {
+        let names = [&[command.name], command.aliases].concat().join(", ");
+        let about = about(&command.parser());
+        item(&names, &format!("{about}. See cinspect-{}(1).", command.name))
+    });
+    let statuses = ExitStatus::ALL.iter().map(|status| {
+        let users = COMMANDS.iter().filter(|command| command.statuses.contains(status));
+        let users: Vec<&str> = users.map(|command| command.name).collect();
+        let users = match ExitStatus::DEFAULT.contains(status) {
+            true => String::new(),
+            false => format!(" ({})", users.join(", ")),
+        };
+        item(&status.code().to_string(), &format!("{}{users}", status.meaning()))
+    });
+    let records = ENGINES.iter().map(|engine| {
+        let (paths, about) = engine.files();
+        item(paths, about)
+    });
+    let text = OVERVIEW_PAGE
+        .replace("@commands", &commands.collect::<String>())
+        .replace("@options", &options(root))
+        .replace("@statuses", &statuses.collect::<String>())
+        .replace("@records", &records.collect::<String>())
+        .replace("@examples", &examples(&command::overview()))
+        .replace("@see-also", &see_also("cinspect(1)"));
+    ManualPage { name: "cinspect".into(), section: "1", about: uncapitalized(&about(root)), text }
+}
+
+fn command_page(command: &Command, parser: &clap::Command) -> ManualPage {
+    let name = format!("cinspect-{}", command.name);
+    let statuses = ExitStatus::ALL.iter().filter(|status| command.statuses.contains(status));
+    let statuses = statuses.map(|status| item(&status.code().to_string(), status.meaning()));
+    let from_command = match command.name {
+        "exec" => {
+            "* N\n  The status of the command.\n* 128+N\n  Signal N terminated the command.\n"
         }
-    }
-    for heading in headings {
+        _ => "",
+    };
+    let sections = (command.sections)().into_iter().map(|section| {
+        let items = section.items.iter().map(|(term, meaning)| item(term, &sentence(meaning)));
+        format!("# {}\n{}\n{}", section.title, section.intro, items.collect::<String>())
+    });
+    let files = command.files.iter().map(|(path, purpose)| item(path, purpose));
+    let text = COMMAND_PAGE
+        .replace("@synopsis", &synopsis(command, parser))
+        .replace("@description", &description(command, parser))
+        .replace("@options", &options(parser))
+        .replace("@sections", &sections.collect::<String>())
+        .replace("@statuses", &(from_command.to_owned() + &statuses.collect::<String>()))
+        .replace("@files", &files.collect::<String>())
+        .replace("@examples", &examples(command.examples))
+        .replace("@see-also", &see_also(&format!("{name}(1)")));
+    ManualPage { name, section: "1", about: uncapitalized(&about(parser)), text }
+}
+
+fn signals_page() -> ManualPage {
+    let verdicts = Verdict::ALL.iter().map(|(_, name, meaning)| item(name, &sentence(meaning)));
+    let programs = RUNTIMES.iter().map(|program| item(program.name, &sentence(program.about)));
+    let text = SIGNALS_PAGE
+        .replace("@verdicts", &verdicts.collect::<String>())
+        .replace("@programs", &programs.collect::<String>())
+        .replace("@examples", &examples(ON_SIGNALS))
+        .replace("@see-also", &see_also("cinspect-signals(7)"));
+    let about = "how signals act on processes in containers".into();
+    ManualPage { name: "cinspect-signals".into(), section: "7", about, text }
+}
+
+fn about(parser: &clap::Command) -> String {
+    parser.get_about().map(ToString::to_string).unwrap_or_default()
+}
+
+fn item(term: &str, text: &str) -> String {
+    format!("* {term}\n  {}\n", text.replace('\n', " "))
+}
+
+fn examples(examples: &[Example]) -> String {
+    examples.iter().map(|(line, purpose)| item(line, &sentence(purpose))).collect()
+}
+
+fn synopsis(command: &Command, parser: &clap::Command) -> String {
+    let usage = parser.clone().render_usage().to_string();
+    let words = format!("cinspect {}", command.name);
+    let lines = usage.trim_start_matches("Usage:").lines();
+    lines
+        .map(|line| format!("> {}\n", line.trim().replacen(&words, &format!("`{words}`"), 1)))
+        .collect()
+}
+
+fn description(command: &Command, parser: &clap::Command) -> String {
+    let text = parser.get_long_about().map_or_else(|| about(parser), ToString::to_string);
+    let (summary, details) = text.split_once('\n').unwrap_or((&text, ""));
+    let aliases = command.aliases.iter().map(|alias| format!("\n`cinspect {alias}` is an alias."));
+    format!("{}\n{details}{}", sentence(summary), aliases.collect::<String>())
+}
+
+/// Returns arguments and options under the headings of the help, those without a heading first.
+fn options(parser: &clap::Command) -> String {
+    let mut args: Vec<&clap::Arg> =
+        parser.get_arguments().filter(|arg| !arg.is_hide_set()).collect();
+    args.sort_by_key(|arg| (arg.get_help_heading().is_some(), !arg.is_positional()));
+    let mut text = String::new();
+    while let Some(heading) = args.first().map(|arg| arg.get_help_heading()) {
         if let Some(heading) = heading {
-            page.subsection(heading);
+            text.push_str(&format!("## {heading}\n"));
         }
-        let (positional, named): (Vec<&clap::Arg>, Vec<&clap::Arg>) = shown
-            .iter()
-            .copied()
-            .filter(|arg| arg.get_help_heading() == heading)
-            .partition(|arg| arg.is_positional());
-        for arg in positional.into_iter().chain(named) {
-            let help = arg.get_long_help().or(arg.get_help()).map(ToString::to_string);
-            let mut help = sentence(&help.unwrap_or_default());
-            if arg.get_id() == "help" {
-                help =
-                    "Print the help in short; `cinspect help` and the command tells more.".into();
-            }
-            let possible: Vec<String> = arg
-                .get_possible_values()
-                .iter()
-                .filter(|_| !arg.is_hide_possible_values_set())
-                .map(|value| value.get_name().to_owned())
-                .collect();
-            if !possible.is_empty() && arg.get_action().takes_values() {
-                help.push_str(&format!(" One of {}.", possible.join(", ")));
-            }
-            page.option(arg, &help);
-        }
+        let (group, rest): (Vec<_>, Vec<_>) =
+            args.into_iter().partition(|arg| arg.get_help_heading() == heading);
+        text.extend(group.iter().map(|arg| format!("- {}\n  {}\n", spelling(arg), meaning(arg))));
+        args = rest;
     }
+    text
 }
 
-fn see_also(page: &mut Page, own: &str) {
-    page.section("See also");
-    let mut ours: Vec<String> = COMMANDS
-        .iter()
-        .map(|command| format!("cinspect-{}(1)", command.name))
-        .chain(["cinspect(1)".to_owned(), "cinspect-signals(7)".to_owned()])
-        .filter(|name| name != own)
-        .collect();
-    ours.sort();
-    let others = OTHERS.iter().map(|name| (*name).to_owned());
-    let all: Vec<String> = ours.into_iter().chain(others).collect();
-    page.prose(&all.join(", "));
+/// Returns an argument as the user types it, from what clap prints: `[CTR]...`, `--wait[=<DUR>]`.
+fn spelling(arg: &clap::Arg) -> String {
+    let usage = arg.to_string();
+    let Some(long) = arg.get_long() else {
+        return usage.replace('[', "<").replace(']', ">");
+    };
+    let short = arg.get_short().map_or_else(String::new, |short| format!("`-{short}`, "));
+    format!("{short}`--{long}`{}", usage.trim_start_matches("--").trim_start_matches(long))
 }
 
-/// As what follows a page's name begins.
+/// Returns the help of an argument, with its possible values and its default.
+fn meaning(arg: &clap::Arg) -> String {
+    if arg.get_id() == "help" {
+        return "Print a short help. `cinspect help` and a command prints all of it.".into();
+    }
+    let help = arg.get_long_help().or(arg.get_help()).map(ToString::to_string);
+    let mut text = sentence(&help.unwrap_or_default()).replace('\n', " ");
+    if !arg.get_action().takes_values() {
+        return text;
+    }
+    let value = |value: &clap::builder::PossibleValue| match value.get_help() {
+        Some(help) => format!("`{}` ({})", value.get_name(), uncapitalized(&help.to_string())),
+        None => format!("`{}`", value.get_name()),
+    };
+    let values: Vec<String> = arg.get_possible_values().iter().map(value).collect();
+    if !values.is_empty() && !arg.is_hide_possible_values_set() {
+        text.push_str(&format!(" One of {}.", values.join(", ")));
+    }
+    for value in arg.get_default_values().iter().filter(|_| !arg.is_hide_default_value_set()) {
+        text.push_str(&format!(" The default is `{}`.", value.display()));
+    }
+    text
+}
+
+fn see_also(own: &str) -> String {
+    let commands = COMMANDS.iter().map(|command| format!("cinspect-{}(1)", command.name));
+    let mut pages: Vec<String> =
+        commands.chain(["cinspect(1)".into(), "cinspect-signals(7)".into()]).collect();
+    pages.retain(|page| page != own);
+    pages.sort();
+    pages.extend(SEE_ALSO.iter().map(|page| (*page).to_owned()));
+    pages.join(", ")
+}
+
+/// Returns the text with a capital and a full stop.
+fn sentence(text: &str) -> String {
+    let mut letters = text.chars();
+    let first: String = letters.next().map(|c| c.to_uppercase().collect()).unwrap_or_default();
+    let end = if text.ends_with(['.', '?', ':']) { "" } else { "." };
+    format!("{first}{}{end}", letters.as_str())
+}
+
+/// Returns the text without its capital, unless it begins with an acronym.
 fn uncapitalized(text: &str) -> String {
     let mut letters = text.chars();
-    letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
+    match letters.next() {
+        Some(first) if letters.as_str().starts_with(char::is_lowercase) => {
+            first.to_lowercase().chain(letters).collect()
+        }
+        _ => text.to_owned(),
+    }
 }

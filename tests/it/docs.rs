@@ -53,7 +53,7 @@ fn compare(folder: &str, wanted: &[(String, Vec<u8>)]) -> Outcome {
 }
 
 fn pages() -> Outcome {
-    let pages = manual::pages().map_err(|error| error.to_string())?;
+    let pages = manual::pages();
     compare("man", &pages)
 }
 
@@ -156,7 +156,7 @@ fn clean() -> Outcome {
         said.push_str(&format!("{}{}{}", lint.out, lint.err, man.err));
         let name = page.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         check(man.code == 0 && man.out.contains("SEE ALSO"), format!("man does not show {name}"))?;
-        check(!man.out.contains("is no list"), &man.out)?;
+        check(!man.out.lines().any(|line| line.trim_start().starts_with('@')), &man.out)?;
         for section in ["NAME", "SYNOPSIS", "EXIT STATUS", "FILES", "EXAMPLES"] {
             let is_text = page.extension().is_some_and(|number| number == "7");
             let wanted = !(is_text && ["SYNOPSIS", "EXIT STATUS"].contains(&section));
