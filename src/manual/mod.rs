@@ -225,10 +225,14 @@ fn see_also(own: &str) -> String {
     pages.join(", ")
 }
 
-/// Returns the text with a capital and a full stop.
+/// Returns the text with a full stop, and with a capital unless it begins with a kernel's name such
+/// as `no_new_privs`.
 fn sentence(text: &str) -> String {
     let mut letters = text.chars();
-    let first: String = letters.next().map(|c| c.to_uppercase().collect()).unwrap_or_default();
+    let first: String = match text.split(' ').next() {
+        Some(word) if word.contains('_') => letters.next().into_iter().collect(),
+        _ => letters.next().into_iter().flat_map(char::to_uppercase).collect(),
+    };
     let end = if text.ends_with(['.', '?', ':']) { "" } else { "." };
     format!("{first}{}{end}", letters.as_str())
 }
