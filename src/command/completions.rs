@@ -4,7 +4,8 @@ use clap::{ArgMatches, Args};
 use clap_complete::Shell;
 
 use super::{Command, arguments, command};
-use crate::cli::{Context, cli};
+use crate::cli::context::Context;
+use crate::cli::root::root_command;
 use crate::error::{Error, ExitStatus};
 
 /// Print the completion script for a shell
@@ -63,6 +64,6 @@ pub fn script(shell: Shell) -> String {
         return script.to_owned();
     }
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut cli(), "cinspect", &mut script);
+    clap_complete::generate(shell, &mut root_command(), "cinspect", &mut script);
     String::from_utf8_lossy(&script).into_owned()
 }

@@ -17,7 +17,7 @@ use crate::action::copy::{CopyError, CopyMessage, CopyOptions, CopySummary, apar
 use crate::action::send::hold;
 use crate::analysis::copy_rules::{Endpoint, rules};
 use crate::analysis::selection::Criteria;
-use crate::cli::Context;
+use crate::cli::context::Context;
 use crate::error::{Error, ExitStatus};
 use crate::model::pid::ContainerPid;
 use crate::output::text::{bytes_to_json, safe, safe_str, size};
@@ -80,6 +80,7 @@ pub const COMMAND: Command = command::<Cp>(
     ],
     run,
 )
+.modifies()
 .statuses(&[ExitStatus::Done, ExitStatus::Failed, ExitStatus::Usage, ExitStatus::NoContainer, ExitStatus::NoProcess, ExitStatus::NotPermitted])
 .files(&[
     ("/proc/PID/root", "The container's files, with every mount that it sees."),

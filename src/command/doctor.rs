@@ -6,7 +6,7 @@ use serde_json::{Map, Value as Json, json};
 use super::{Command, Section, arguments, command, report_resolution};
 use crate::analysis::delivery::{Prediction, Recipient};
 use crate::analysis::diagnosis::{DiagnosisInput, Finding, Severity, code, diagnose};
-use crate::cli::Context;
+use crate::cli::context::Context;
 use crate::engine::stop_plan;
 use crate::error::{Error, ExitStatus};
 use crate::model::signal::{Signal, SignalSet};

@@ -15,7 +15,7 @@ use crate::action::send::hold;
 use crate::analysis::container_process::ContainerProcess;
 use crate::analysis::exec_plan::{ExecOptions, ExecPlan, UserSpec};
 use crate::analysis::selection::Criteria;
-use crate::cli::Context;
+use crate::cli::context::Context;
 use crate::error::{Error, ExitStatus};
 use crate::model::cgroup::Freezer;
 use crate::model::container::ContainerState;
@@ -98,6 +98,7 @@ pub const COMMAND: Command = command::<Exec>(
     ],
     run,
 )
+.modifies()
 .statuses(&[
     ExitStatus::Usage,
     ExitStatus::CannotEnter,
@@ -118,7 +119,7 @@ fn kind(name: &str) -> Result<&'static str, String> {
     let all: Vec<&str> = KINDS.iter().map(|kind| kind.name).collect();
     NamespaceKind::named(name)
         .map(|kind| kind.name)
-        .ok_or_else(|| format!("there are {}", all.join(", ")))
+        .ok_or_else(|| format!("valid values: {}", all.join(", ")))
 }
 
 fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {

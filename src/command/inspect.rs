@@ -7,7 +7,7 @@ use super::{Command, arguments, command, report_resolution};
 use crate::analysis::container_process::ContainerProcess;
 use crate::analysis::delivery::Recipient;
 use crate::analysis::inspection::{Inspection, OtherContainer, mounts, namespaces, remarks};
-use crate::cli::Context;
+use crate::cli::context::Context;
 use crate::engine::{SearchDepth, configured, discover, stop_plan};
 use crate::error::{Error, ExitStatus};
 use crate::model::container::EngineKind;

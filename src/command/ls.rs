@@ -4,7 +4,7 @@ use clap::{ArgMatches, Args};
 use serde_json::Value as Json;
 
 use super::{Command, arguments, columns_section, command};
-use crate::cli::Context;
+use crate::cli::context::Context;
 use crate::engine::{ENGINES, SearchDepth, count, discover};
 use crate::error::{Error, ExitStatus};
 use crate::model::container::{Container, EngineKind};
@@ -61,7 +61,7 @@ fn engine(name: &str) -> Result<EngineKind, String> {
     let names: Vec<EngineKind> = all.collect();
     names.iter().copied().find(|runtime| runtime.name() == name).ok_or_else(|| {
         let known: Vec<&str> = names.iter().map(|runtime| runtime.name()).collect();
-        format!("there are {}", known.join(", "))
+        format!("valid values: {}", known.join(", "))
     })
 }
 

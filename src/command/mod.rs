@@ -18,12 +18,11 @@ pub use help::arranged;
 
 use clap::{ArgMatches, Args, FromArgMatches};
 
-use crate::cli::Context;
+use crate::cli::context::Context;
 use crate::engine::Inventory;
 use crate::error::Error;
 use crate::exit::ExitStatus;
 use crate::model::container::Container;
-use crate::model::signal::{Signal, SignalNumber};
 use crate::output::column::Column;
 use crate::output::text::safe_str;
 use crate::proc::Host;
@@ -55,6 +54,9 @@ pub struct Command {
     pub statuses: &'static [ExitStatus],
     /// What else its manual page has.
     pub sections: fn() -> Vec<Section>,
+    /// Whether it modifies a container. (The misspelling of a command is never answered with one that
+    /// does if one that does not is as near.)
+    pub modifies: bool,
     augment: fn(clap::Command) -> clap::Command,
     /// Carries it out.
     pub run: fn(&Context, &ArgMatches) -> Result<ExitStatus, Error>,
@@ -95,6 +97,11 @@ impl Command {
         self
     }
 
+    const fn modifies(mut self) -> Self {
+        self.modifies = true;
+        self
+    }
+
     const fn sections(mut self, sections: fn() -> Vec<Section>) -> Self {
         self.sections = sections;
         self
@@ -115,6 +122,7 @@ const fn command<A: Args + FromArgMatches>(
         files: &[],
         statuses: ExitStatus::DEFAULT,
         sections: Vec::new,
+        modifies: false,
         augment: A::augment_args,
         run,
     }
@@ -126,26 +134,6 @@ fn may_act(host: &Host, what: &str, exit: ExitStatus) -> Result<(), Error> {
         Error::new(exit, format!("cannot {what} from here"))
             .cause(why.to_string())
             .hint("run cinspect in the host's PID namespace (`--pid=host`, `hostPID: true`)")
-    })
-}
-
-/// A signal that was typed where it has to be one.
-fn named_signal(text: &str) -> Result<Signal, Error> {
-    let unknown =
-        || Error::new(ExitStatus::Usage, format!("`{text}` is no signal that a process gets"));
-    signal_number(text)?.signal().ok_or_else(unknown)
-}
-
-/// A signal that was typed, or 0.
-fn signal_number(text: &str) -> Result<SignalNumber, Error> {
-    SignalNumber::parse(text).map_err(|unknown| {
-        let error = Error::new(ExitStatus::Usage, unknown.to_string());
-        match unknown.suggestion {
-            Some(near) => {
-                error.hint(format!("did you mean `{near}`? `cinspect signal -l` lists them"))
-            }
-            None => error.hint("`cinspect signal -l` lists them"),
-        }
     })
 }
 

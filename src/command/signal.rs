@@ -7,13 +7,15 @@ use clap::{ArgMatches, Args};
 use regex::bytes::Regex;
 use serde_json::Value as Json;
 
-use super::{Command, arguments, command, may_act, report_resolution, signal_number};
+use super::{Command, arguments, command, may_act, report_resolution};
 use crate::action::send::SignalRequest;
 use crate::action::signal_many::{MAX_ROUNDS, RescanOutcome, SignalBatch, choose, facts};
 use crate::analysis::container_process::ContainerProcess;
 use crate::analysis::delivery::Prediction;
 use crate::analysis::selection::Selector;
-use crate::cli::Context;
+use crate::cli::args;
+use crate::cli::context::Context;
+use crate::cli::usage::swapped_arguments;
 use crate::engine::stop_plan;
 use crate::error::{Error, ExitStatus};
 use crate::model::capability;
@@ -26,7 +28,7 @@ use crate::output::column::{TableStyle, defaults, object};
 use crate::output::columns::signal::{SIGNAL_COLUMNS, SignalRow};
 use crate::output::json;
 use crate::output::table::{TableLine, draw};
-use crate::output::text::{parse_duration, safe, safe_str};
+use crate::output::text::{safe, safe_str};
 use crate::resolve::{Access, Resolver};
 
 /// Send a signal to processes of a container: its init, or those that are chosen
@@ -102,11 +104,11 @@ pub struct Send {
         value_name = "DUR",
         num_args = 0..=1,
         require_equals = true,
-        value_parser = duration
+        value_parser = args::duration
     )]
     wait: Option<Option<Duration>>,
     /// KILL what is left after this time
-    #[arg(short = 'k', long, value_name = "DUR", value_parser = duration)]
+    #[arg(short = 'k', long, value_name = "DUR", value_parser = args::duration)]
     kill_after: Option<Duration>,
     /// List the signals
     #[arg(short, long)]
@@ -126,6 +128,7 @@ pub const COMMAND: Command = command::<Send>(
     ],
     run,
 )
+.modifies()
 .statuses(&[
     ExitStatus::Done,
     ExitStatus::Failed,
@@ -144,10 +147,6 @@ pub const COMMAND: Command = command::<Send>(
     ("/proc/PID/stat", "When a process began: with its number, that is who it is."),
 ]);
 
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    parse_duration(text).map_err(|error| format!("{error}; {}", error.hint()))
-}
-
 fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
     let arguments: Send = arguments(matches)?;
     if arguments.list {
@@ -158,11 +157,8 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
     let (Some(word), Some(signal)) = (&arguments.container, signal) else {
         return Err(Error::new(ExitStatus::Usage, "signal takes a container and a signal"));
     };
-    let number = signal_number(signal).map_err(|error| match SignalNumber::parse(word) {
-        Ok(_) => Error::new(ExitStatus::Usage, format!("`{signal}` is no signal"))
-            .hint(format!("the container comes first: `cinspect signal {signal} {word}`")),
-        Err(_) => error,
-    })?;
+    let number = args::signal_number(signal)
+        .map_err(|error| swapped_arguments(word, signal).unwrap_or(error))?;
     let order = SignalRequest { signal: number, value: arguments.queue };
     let selectors = arguments.selectors()?;
     let host = context.host()?;

@@ -5,9 +5,10 @@ use std::rc::Rc;
 use clap::{ArgMatches, Args};
 use serde_json::Value as Json;
 
-use super::{Command, arguments, columns_section, command, named_signal, report_resolution};
+use super::{Command, arguments, columns_section, command, report_resolution};
 use crate::analysis::delivery::Recipient;
-use crate::cli::Context;
+use crate::cli::args;
+use crate::cli::context::Context;
 use crate::engine::stop_plan;
 use crate::error::{Error, ExitStatus};
 use crate::model::pid::ContainerPid;
@@ -97,7 +98,7 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
         return Err(Error::new(ExitStatus::Usage, "signals takes a container"));
     };
     let asked: Vec<Signal> =
-        arguments.signals.iter().map(|text| named_signal(text)).collect::<Result<_, _>>()?;
+        arguments.signals.iter().map(|text| args::signal(text)).collect::<Result<_, _>>()?;
     let host = context.host()?;
     let found = Resolver::new(&host).resolve(word, Access::Read)?;
     report_resolution(context, &found.container, &found.inventory);

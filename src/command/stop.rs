@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 use clap::{ArgMatches, Args, ValueEnum};
 use serde_json::{Map, Value as Json, json};
 
-use super::signal::duration;
-use super::{Command, arguments, command, may_act, named_signal, report_resolution};
+use super::{Command, arguments, command, may_act, report_resolution};
 use crate::action::freeze::thaw;
 use crate::action::stop::{
     ProcessRef, StopEvent, StopEventKind, StopOrder, StopProcedure, StopStep, stop,
 };
 use crate::analysis::delivery::{Prediction, Recipient};
-use crate::cli::Context;
+use crate::cli::args;
+use crate::cli::context::Context;
 use crate::engine::stop_plan;
 use crate::error::{Error, ExitStatus};
 use crate::model::container::ContainerState;
@@ -48,7 +48,7 @@ pub struct Stop {
     #[arg(short, long, value_name = "SIG")]
     signal: Option<String>,
     /// Time until KILL
-    #[arg(short, long, value_name = "DUR", value_parser = duration)]
+    #[arg(short, long, value_name = "DUR", value_parser = args::duration)]
     time: Option<Duration>,
     /// Who is told first
     #[arg(long, value_name = "WHO", default_value = "init")]
@@ -90,6 +90,7 @@ pub const COMMAND: Command = command::<Stop>(
     ],
     run,
 )
+.modifies()
 .statuses(&[ExitStatus::Done, ExitStatus::Failed, ExitStatus::Usage, ExitStatus::NoContainer, ExitStatus::NotPermitted, ExitStatus::TimedOut])
 .files(&[
     ("/proc/PID/status, /proc/PID/task/TID/status", "What is set for the signal, before it is sent."),
@@ -98,7 +99,7 @@ pub const COMMAND: Command = command::<Stop>(
 
 fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
     let arguments: Stop = arguments(matches)?;
-    let signal = arguments.signal.as_deref().map(named_signal).transpose()?;
+    let signal = arguments.signal.as_deref().map(args::signal).transpose()?;
     let schedule = arguments.schedule.as_deref().map(schedule).transpose()?;
     let host = context.host()?;
     // Whoever names one twice means it once: two stops of it would race.
@@ -188,10 +189,10 @@ fn schedule(text: &str) -> Result<StopProcedure, Error> {
         }
         match step.split_once(':') {
             Some((signal, time)) => {
-                let grace = duration(time).map_err(wrong)?;
-                steps.push(StopStep { signal: named_signal(signal)?, grace });
+                let grace = args::duration(time).map_err(wrong)?;
+                steps.push(StopStep { signal: args::signal(signal)?, grace });
             }
-            None if named_signal(step)? == Signal::KILL => kill = true,
+            None if args::signal(step)? == Signal::KILL => kill = true,
             None => return Err(wrong(format!("`{step}` has no time"))),
         }
     }

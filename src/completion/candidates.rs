@@ -14,7 +14,7 @@ use clap_complete::engine::{
 use super::{begins, candidate};
 use crate::action::copy::names_inside;
 use crate::analysis::copy_rules::Endpoint;
-use crate::cli::cli;
+use crate::cli::root::root_command;
 use crate::engine::{ENGINES, SearchDepth, discover};
 use crate::model::container::{Container, EngineKind};
 use crate::model::namespace::KINDS;
@@ -47,7 +47,7 @@ impl CompletionLine {
             others.pop();
         }
         others.extend(words.get(at + 1..).unwrap_or_default().iter().cloned());
-        let matches = cli().ignore_errors(true).try_get_matches_from(others).ok();
+        let matches = root_command().ignore_errors(true).try_get_matches_from(others).ok();
         let inner = matches.as_ref().and_then(ArgMatches::subcommand).map(|(_, inner)| inner);
         let first = |id: &str| -> Option<String> {
             let mut raw = inner?.try_get_raw(id).ok()??;

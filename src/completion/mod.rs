@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use clap_complete::engine::{CompletionCandidate, complete};
 
-use crate::cli::cli;
+use crate::cli::root::root_command;
 use crate::output::text::{cut, safe_str, unprintable};
 use candidates::CompletionLine;
 
@@ -77,7 +77,7 @@ pub fn answer(argv: &[OsString]) -> bool {
 /// A line for each candidate: value, tab, what it is.
 fn candidates(words: Vec<OsString>, at: usize) -> String {
     let line = Arc::new(CompletionLine::new(&words, at));
-    let mut root = candidates::attach(cli(), &line);
+    let mut root = candidates::attach(root_command(), &line);
     let here = std::env::current_dir().ok();
     let typed = words.get(at).cloned().unwrap_or_default();
     let found = complete(&mut root, words, at, here.as_deref()).unwrap_or_default();

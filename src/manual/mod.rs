@@ -4,7 +4,7 @@
 mod sections;
 
 use crate::analysis::programs::RUNTIMES;
-use crate::cli::cli;
+use crate::cli::root::root_command;
 use crate::command::{self, COMMANDS, Command, Example};
 use crate::engine::ENGINES;
 use crate::exit::ExitStatus;
@@ -45,9 +45,9 @@ const SEE_ALSO: &[&str] = &[
 /// Returns the file name and the source of each page.
 pub fn pages() -> Vec<(String, Vec<u8>)> {
     // Without the examples that `--help` prints first; built, so that commands have global options.
-    let mut root = COMMANDS
-        .iter()
-        .fold(cli(), |root, command| root.mut_subcommand(command.name, |_| command.parser()));
+    let mut root = COMMANDS.iter().fold(root_command(), |root, command| {
+        root.mut_subcommand(command.name, |_| command.parser())
+    });
     root.build();
     let commands = COMMANDS.iter().filter_map(|command| {
         root.find_subcommand(command.name).map(|parser| command_page(command, parser))

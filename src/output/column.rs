@@ -349,8 +349,8 @@ impl UnknownColumn {
     pub fn hint(&self) -> String {
         let choices = self.choices.join(", ");
         match self.nearest {
-            Some(nearest) => format!("did you mean `{nearest}`? there are {choices}"),
-            None => format!("there are {choices}"),
+            Some(nearest) => format!("did you mean `{nearest}`? valid values: {choices}"),
+            None => format!("valid values: {choices}"),
         }
     }
 }
@@ -614,7 +614,7 @@ mod tests {
     fn an_unknown_column_names_the_nearest() {
         let error = choose(TABLE, "pid,blokced").unwrap_err();
         assert_eq!(error.to_string(), "no column `blokced`");
-        assert_eq!(error.hint(), "did you mean `blocked`? there are pid, rss, blocked, comm");
+        assert_eq!(error.hint(), "did you mean `blocked`? valid values: pid, rss, blocked, comm");
         assert_eq!(choose(TABLE, "xyzzy\x1b").unwrap_err().to_string(), r"no column `xyzzy\x1b`");
         for none in ["", "pid,", "a-long-name-that-is-nothing-like-any-column"] {
             assert_eq!(choose(TABLE, none).unwrap_err().nearest, None, "{none}");

@@ -233,59 +233,6 @@ pub fn wrap(text: &str, room: Option<usize>) -> Vec<String> {
     lines
 }
 
-/// What is wrong with a duration.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum DurationError {
-    /// It is not a number with a unit.
-    #[error("`{}` is not a duration", safe_str(.0))]
-    Malformed(String),
-    /// It is longer than a hundred years, and clocks do not count that far without care.
-    #[error("`{}` is longer than 100 years", safe_str(.0))]
-    TooLong(String),
-}
-
-impl DurationError {
-    /// What to type instead.
-    pub fn hint(&self) -> &'static str {
-        "a number and a unit, as `500ms`, `10s`, `1.5m`, `2h`, `1d`; without a unit, seconds"
-    }
-}
-
-/// Reads a duration as timeout(1) does: a decimal number and `s`, `m`, `h`, `d` or none (seconds),
-/// here also `ms`. No sign, no space, no exponent. Anything finer than a nanosecond is dropped.
-pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
-    const LONGEST: u128 = 100 * 365 * 86_400 * 1_000_000_000;
-    let malformed = || DurationError::Malformed(text.into());
-    let too_long = || DurationError::TooLong(text.into());
-
-    let unit_at = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    let (number, unit) = text.split_at(unit_at);
-    let unit: u128 = match unit {
-        "ms" => 1_000_000,
-        "" | "s" => 1_000_000_000,
-        "m" => 60_000_000_000,
-        "h" => 3_600_000_000_000,
-        "d" => 86_400_000_000_000,
-        _ => return Err(malformed()),
-    };
-    let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
-    if whole.is_empty() || fraction.is_empty() || fraction.contains('.') {
-        return Err(malformed());
-    }
-    // Only digits are left, so the one thing parse() can find wrong is their number.
-    let whole: u64 = whole.parse().map_err(|_| too_long())?;
-    let mut nanos = u128::from(whole) * unit;
-    let mut place = unit;
-    for digit in fraction.bytes() {
-        place /= 10;
-        nanos += u128::from(digit.saturating_sub(b'0')) * place;
-    }
-    if nanos > LONGEST {
-        return Err(too_long());
-    }
-    u64::try_from(nanos).map(Duration::from_nanos).map_err(|_| too_long())
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -398,33 +345,6 @@ mod tests {
         assert_eq!(cut("abc", 0, "…"), "");
     }
 
-    #[test]
-    fn durations_are_read_as_timeout_does() {
-        let cases = [
-            ("10", 10_000),
-            ("0", 0),
-            ("10s", 10_000),
-            ("1.5s", 1_500),
-            ("500ms", 500),
-            ("2m", 120_000),
-            ("0.5h", 1_800_000),
-            ("1d", 86_400_000),
-        ];
-        for (text, millis) in cases {
-            assert_eq!(parse_duration(text), Ok(Duration::from_millis(millis)));
-        }
-        for bad in [
-            "", "s", ".5", "5.", "1.2.3", "-1", "+1", "1 s", "1S", "1e3", "inf", "1ss", "٣s",
-            "5x\x1b",
-        ] {
-            assert!(matches!(parse_duration(bad), Err(DurationError::Malformed(_))), "{bad}");
-        }
-        for long in ["40000d", "99999999999999999999", "18446744073709551615d"] {
-            assert!(matches!(parse_duration(long), Err(DurationError::TooLong(_))), "{long}");
-        }
-        assert_eq!(parse_duration("5\x1b").unwrap_err().to_string(), r"`5\x1b` is not a duration");
-    }
-
     proptest! {
         #[test]
         fn whatever_comes_in_one_printable_line_goes_out(bytes: Vec<u8>, text: String) {
@@ -448,12 +368,6 @@ mod tests {
         fn sizes_and_ages_keep_their_width(n: u64) {
             prop_assert!(size(n).len() <= 5);
             prop_assert!(age(Duration::from_secs(n)).len() <= 6);
-        }
-
-        #[test]
-        fn no_text_breaks_the_duration_parser(text: String, digits in "[0-9.]{0,30}(s|ms|d)?") {
-            let _ = parse_duration(&text);
-            let _ = parse_duration(&digits);
         }
     }
 }

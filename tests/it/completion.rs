@@ -190,7 +190,7 @@ fn options() -> Outcome {
 const FREE: &[&str] = &["DUR", "REGEX", "INT", "HEX", "STEPS", "SECS", "NAME[=VALUE]", "CMD"];
 
 fn covered() -> Outcome {
-    let root = cinspect::cli::cli();
+    let root = cinspect::cli::root::root_command();
     for command in root.get_subcommands() {
         for arg in command.get_arguments().filter(|arg| arg.get_action().takes_values()) {
             let known = cinspect::completion::is_completed(arg)

@@ -23,6 +23,7 @@ const RECORDED: &[(&str, &str)] = &[
     ("doctor-paused", "doctor db"),
     ("inspect", "inspect web"),
     ("help", "--help"),
+    ("help-full", "help"),
     ("help-signal", "help signal"),
     ("help-ps", "ps --help"),
     ("completions", "completions fish"),

@@ -10,10 +10,10 @@ use clap::{ArgMatches, Args};
 use serde_json::Value as Json;
 
 use self::watch::PsRows;
-use super::signal::duration;
-use super::{Command, arguments, columns_section, command, named_signal, report_resolution};
+use super::{Command, arguments, columns_section, command, report_resolution};
 use crate::analysis::delivery::Recipient;
-use crate::cli::Context;
+use crate::cli::args;
+use crate::cli::context::Context;
 use crate::engine::stop_plan;
 use crate::error::{Error, ExitStatus};
 use crate::model::container::ContainerState;
@@ -74,7 +74,7 @@ pub struct Ps {
         value_name = "SECS",
         num_args = 0..=1,
         require_equals = true,
-        value_parser = duration
+        value_parser = args::duration
     )]
     watch: Option<Option<Duration>>,
 }
@@ -117,7 +117,7 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
         return Ok(ExitStatus::Done);
     }
     let looks = arguments.looks()?;
-    let signal = arguments.signal.as_deref().map(named_signal).transpose()?;
+    let signal = arguments.signal.as_deref().map(args::signal).transpose()?;
     if arguments.containers.is_empty() {
         return Err(
             Error::new(ExitStatus::Usage, "ps takes a container").hint("`cinspect ls` lists them")
@@ -351,7 +351,7 @@ fn refuse_seconds(word: &str) -> Result<(), Error> {
     let digits = |c: char| c.is_ascii_digit();
     let fraction = word.contains('.') && word.chars().all(|c| digits(c) || c == '.');
     let whole = word.parse::<HostPid>().is_ok();
-    if !(whole || fraction && duration(word).is_ok()) {
+    if !(whole || fraction && args::duration(word).is_ok()) {
         return Ok(());
     }
     let every = if word == "1" { "every second".into() } else { format!("every {word} seconds") };

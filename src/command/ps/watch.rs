@@ -5,7 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use super::same_signal;
-use crate::cli::Context;
+use crate::cli::context::Context;
 use crate::error::{Error, ExitStatus, os_error};
 use crate::model::pid::ProcessId;
 use crate::output::column::TableStyle;

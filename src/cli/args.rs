@@ -1,0 +1,117 @@
+//! Parsers of option values that several commands have. Pure.
+
+use std::time::Duration;
+
+use jiff::{Span, SpanRelativeTo};
+
+use crate::error::{Error, ExitStatus};
+use crate::model::signal::{Signal, SignalNumber};
+
+/// Longest duration that is accepted; one that is longer is a typing error.
+const LONGEST: Duration = Duration::from_secs(100 * 365 * 86_400);
+
+/// Parses a duration: a number of seconds (`5`, `1.5`), or numbers with units (`500ms`, `5s`, `5m30s`,
+/// `1d`).
+///
+/// # Errors
+/// Says what is accepted.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let expected = || "expected a duration such as `5`, `5s`, `1m30s`".to_owned();
+    // jiff reads signs, `ago` and ISO 8601 (`PT5S`) too, which are not for timeouts.
+    if !text.starts_with(|c: char| c.is_ascii_digit()) {
+        return Err(expected());
+    }
+    let is_number = text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    let text = if is_number { format!("{text}s") } else { text.to_owned() };
+    let span: Span = text.parse().map_err(|_| expected())?;
+    let duration = span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|_| expected())?;
+    let duration = Duration::try_from(duration).map_err(|_| expected())?;
+    if duration > LONGEST {
+        return Err("longer than 100 years".into());
+    }
+    Ok(duration)
+}
+
+/// Parses a signal that a process can get.
+///
+/// # Errors
+/// Not a signal, or 0; the hint has the signal that was probably meant.
+pub fn signal(text: &str) -> Result<Signal, Error> {
+    let probe = || {
+        Error::new(ExitStatus::Usage, "invalid signal `0`")
+            .cause("it only probes, and no process gets it")
+            .hint("`cinspect signal -l` lists the signals")
+    };
+    signal_number(text)?.signal().ok_or_else(probe)
+}
+
+/// Parses a signal, or 0.
+///
+/// # Errors
+/// Not a signal; the hint has the signal that was probably meant.
+pub fn signal_number(text: &str) -> Result<SignalNumber, Error> {
+    SignalNumber::parse(text).map_err(|unknown| {
+        let error = Error::new(ExitStatus::Usage, unknown.to_string());
+        let list = "`cinspect signal -l` lists the signals";
+        match unknown.suggestion {
+            Some(nearest) => error.hint(format!("did you mean `{nearest}`? {list}")),
+            None => error.hint(list),
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn parses_numbers_and_units() {
+        for (text, millis) in [
+            ("0", 0),
+            ("5", 5_000),
+            ("1.5", 1_500),
+            ("5s", 5_000),
+            ("1.5s", 1_500),
+            ("500ms", 500),
+            ("2m", 120_000),
+            ("5m30s", 330_000),
+            ("1h30m", 5_400_000),
+            ("0.5h", 1_800_000),
+            ("1d", 86_400_000),
+            ("1d12h", 129_600_000),
+        ] {
+            assert_eq!(duration(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+    }
+
+    #[test]
+    fn refuses_everything_else_and_says_what_is_accepted() {
+        for text in [
+            "", "s", ".5", "5.", "1.2.3", "-1", "+1", "1S", "1e3", "inf", "1ss", "٣s", "5x",
+            "5s ago", "PT5S", "1y",
+        ] {
+            let error = duration(text).unwrap_err();
+            assert!(error.starts_with("expected a duration such as"), "{text}: {error}");
+        }
+        for text in ["40000d", "99999999999999999999", "18446744073709551615d"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn refuses_signal_zero_where_a_process_has_to_get_it() {
+        assert_eq!(signal("term"), Ok(Signal::TERM));
+        assert_eq!(signal("0").unwrap_err().message, "invalid signal `0`");
+        assert!(signal_number("0").is_ok());
+        assert!(signal_number("TREM").unwrap_err().hints[0].starts_with("did you mean `TERM`?"));
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_duration_or_an_error(text: String, digits in "[0-9.]{0,30}(s|ms|d)?") {
+            let _ = duration(&text);
+            let _ = duration(&digits);
+        }
+    }
+}
