@@ -10,11 +10,11 @@ use crate::cli::context::Context;
 use crate::engine::stop_plan;
 use crate::error::{Error, ExitStatus};
 use crate::model::signal::{Signal, SignalSet};
-use crate::output::column::{TableStyle, Tint};
-use crate::output::json;
-use crate::output::table::paint;
+use crate::output::escape::{safe, safe_str};
+use crate::output::json::{self, bytes_to_json};
+use crate::output::style::{Emphasis, Style};
 use crate::output::terminal::Ui;
-use crate::output::text::{bytes_to_json, safe, safe_str, wrap};
+use crate::output::width::wrap;
 use crate::proc::{CommandLimit, SnapshotOptions};
 use crate::resolve::{Access, Resolver};
 
@@ -111,20 +111,20 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
 const INDENT: usize = 9;
 
 fn lines(finding: &Finding, ui: &Ui) -> String {
-    let style = TableStyle { color: ui.color, ..TableStyle::default() };
+    let style = Style::from(ui);
     let pid = finding.pid.map_or_else(String::new, |pid| format!("{pid} "));
     let who =
         finding.comm.as_ref().map_or_else(String::new, |comm| format!("{pid}{}: ", safe(comm)));
     let room = ui.width.map(|columns| columns.saturating_sub(INDENT).max(20));
     let mut text = String::new();
     let severity = finding.severity;
-    let code = match severity {
-        Severity::Problem => Tint::Alarm,
-        Severity::Warning => Tint::Warn,
-        Severity::Info => Tint::None,
-        Severity::Ok => Tint::Good,
+    let emphasis = match severity {
+        Severity::Problem => Emphasis::Alarm,
+        Severity::Warning => Emphasis::Warning,
+        Severity::Info => Emphasis::None,
+        Severity::Ok => Emphasis::Good,
     };
-    paint(&mut text, severity.name(), code.code(), &style);
+    style.paint(&mut text, severity.name(), emphasis);
     text.push_str(&" ".repeat(INDENT - severity.name().len()));
     let message = format!("{who}{}", safe_str(&finding.message));
     text.push_str(&wrap(&message, room).join(&format!("\n{}", " ".repeat(INDENT))));

@@ -21,7 +21,7 @@ use crate::model::cgroup::Freezer;
 use crate::model::container::ContainerState;
 use crate::model::namespace::{KINDS, NamespaceKind};
 use crate::model::pid::ContainerPid;
-use crate::output::text::safe_str;
+use crate::output::escape::safe_str;
 use crate::proc::{Host, ReadError, SnapshotOptions};
 use crate::resolve::{Access, ResolvedContainer, Resolver};
 

@@ -14,11 +14,11 @@ use crate::model::container::EngineKind;
 use crate::model::pid::ContainerPid;
 use crate::model::process::Fact;
 use crate::model::signal::SignalSet;
-use crate::output::column::TableStyle;
+use crate::output::escape::{safe, safe_str};
 use crate::output::inspect::facts;
 use crate::output::json::line;
 use crate::output::sections::{draw, object};
-use crate::output::text::{safe, safe_str};
+use crate::output::style::Style;
 use crate::proc::{CommandLimit, ReadError, SnapshotOptions};
 use crate::resolve::processes::ContainerSnapshot;
 use crate::resolve::{Access, MatchRule, ResolvedContainer, Resolver};
@@ -159,19 +159,12 @@ fn text(context: &Context, portrait: &Inspection<'_>) -> String {
     if ui.json {
         return line(&json_of(portrait, &remarks));
     }
-    let style = TableStyle {
-        width: ui.width,
-        color: ui.color,
-        unicode: ui.unicode,
-        now: portrait.now,
-        ..TableStyle::default()
-    };
     let marks: Vec<(&'static str, String)> = remarks
         .iter()
         .map(|remark| (remark.about, safe(remark.message.as_bytes()).into_owned()))
         .collect();
     let title = portrait.container.qualified();
-    draw(&safe_str(&title), &facts(), portrait, &marks, ui.verbose, &style)
+    draw(&safe_str(&title), &facts(), portrait, &marks, ui.verbose, &Style::from(ui))
 }
 
 fn json_of(portrait: &Inspection<'_>, remarks: &[crate::analysis::inspection::Remark]) -> Json {

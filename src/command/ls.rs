@@ -8,11 +8,12 @@ use crate::cli::context::Context;
 use crate::engine::{ENGINES, SearchDepth, count, discover};
 use crate::error::{Error, ExitStatus};
 use crate::model::container::{Container, EngineKind};
-use crate::output::column::{Column, TableStyle, choose, defaults, help, is_whole, object};
 use crate::output::columns::ls::{LS_COLUMNS, LsRow};
-use crate::output::json;
+use crate::output::escape::safe_str;
+use crate::output::json::{self, object};
+use crate::output::select::{Selection, find, help};
+use crate::output::style::{Style, TableOptions};
 use crate::output::table::{TableLine, draw};
-use crate::output::text::safe_str;
 use crate::proc::Host;
 use crate::resolve::blind;
 
@@ -150,35 +151,16 @@ impl Ls {
             });
             return Ok(lines.collect());
         }
-        let columns = match &self.columns {
-            Some(list) => choose(LS_COLUMNS, list).map_err(|unknown| {
-                Error::new(ExitStatus::Usage, unknown.to_string()).hint(unknown.hint())
-            })?,
-            None => usual(rows),
-        };
-        let style = TableStyle {
-            width: ui.width.filter(|_| !self.no_trunc),
-            color: ui.color,
-            unicode: ui.unicode,
-            now: jiff::Timestamp::now(),
-            header: true,
-            chosen: is_whole(self.columns.as_deref()),
-            ..TableStyle::default()
-        };
+        let mut selection = Selection::parse(LS_COLUMNS, self.columns.as_deref())?;
+        // The USER column is shown only if a container belongs to a user other than root.
+        if self.columns.is_none() && rows.iter().any(|row| row.container.user.is_some()) {
+            let before_last = selection.columns.len().saturating_sub(1);
+            selection.columns.insert(before_last, find(LS_COLUMNS, "user")?);
+        }
+        let style = Style { width: ui.width.filter(|_| !self.no_trunc), ..Style::from(ui) };
         let lines: Vec<TableLine<'_, LsRow>> = rows.iter().map(TableLine::flat).collect();
-        Ok(draw(&columns, &lines, &style))
+        Ok(draw(&selection, &lines, &style, &TableOptions::with_header()))
     }
-}
-
-/// The usual columns; whose containers they are is worth one only where somebody has any.
-fn usual(rows: &[LsRow]) -> Vec<&'static Column<LsRow>> {
-    let mut columns = defaults(LS_COLUMNS);
-    if rows.iter().any(|row| row.container.user.is_some())
-        && let Some(user) = LS_COLUMNS.iter().find(|column| column.name == "user")
-    {
-        columns.insert(columns.len().saturating_sub(1), user);
-    }
-    columns
 }
 
 /// A container outside of any pod has none, not one of which nothing is known.

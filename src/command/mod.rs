@@ -24,7 +24,7 @@ use crate::error::Error;
 use crate::exit::ExitStatus;
 use crate::model::container::Container;
 use crate::output::column::Column;
-use crate::output::text::safe_str;
+use crate::output::escape::safe_str;
 use crate::proc::Host;
 
 /// A command line and what it is for.
@@ -157,7 +157,7 @@ fn columns_section<R>(table: &'static [Column<R>]) -> Section {
             Some(_) => String::new(),
             None => "; not in JSON".into(),
         };
-        (column.name.to_owned(), format!("{}{usual}{json}", column.about))
+        (column.name.to_owned(), format!("{}{usual}{json}", column.description))
     };
     Section {
         title: "Columns",

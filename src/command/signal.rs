@@ -24,11 +24,12 @@ use crate::model::pid::{ContainerPid, HostPid};
 use crate::model::signal::{DefaultAction, Signal, SignalNumber};
 use crate::model::stop_policy::StopPolicy;
 use crate::model::verdict::Verdict;
-use crate::output::column::{TableStyle, defaults, object};
 use crate::output::columns::signal::{SIGNAL_COLUMNS, SignalRow};
-use crate::output::json;
+use crate::output::escape::{safe, safe_str};
+use crate::output::json::{self, object};
+use crate::output::select::Selection;
+use crate::output::style::{Style, TableOptions};
 use crate::output::table::{TableLine, draw};
-use crate::output::text::{safe, safe_str};
 use crate::resolve::{Access, Resolver};
 
 /// Send a signal to processes of a container: its init, or those that are chosen
@@ -381,22 +382,14 @@ fn tell(context: &Context, errand: &SignalBatch<'_>) -> Result<ExitStatus, Error
             errand.rows.iter().map(|row| Json::Object(object(SIGNAL_COLUMNS, row))).collect();
         context.print(&json::lines(&objects))?;
     } else {
-        let mut columns = defaults(SIGNAL_COLUMNS);
+        let mut selection = Selection::default_of(SIGNAL_COLUMNS);
         let tid = SIGNAL_COLUMNS.iter().find(|column| column.name == "tid");
         if errand.rows.iter().any(|row| row.tid.is_some()) {
-            columns.splice(1..1, tid);
+            selection.columns.splice(1..1, tid.copied());
         }
-        let style = TableStyle {
-            width: ui.width,
-            color: ui.color,
-            unicode: ui.unicode,
-            now: jiff::Timestamp::now(),
-            header: true,
-            ..TableStyle::default()
-        };
         let lines: Vec<TableLine<'_, SignalRow>> =
             errand.rows.iter().map(TableLine::flat).collect();
-        context.print(&draw(&columns, &lines, &style))?;
+        context.print(&draw(&selection, &lines, &Style::from(ui), &TableOptions::with_header()))?;
     }
     if errand.forbidden {
         let error = Error::new(ExitStatus::NotPermitted, "not every signal was sent");

@@ -13,9 +13,10 @@ use crate::engine::stop_plan;
 use crate::error::{Error, ExitStatus};
 use crate::model::pid::ContainerPid;
 use crate::model::signal::{Signal, SignalSet};
-use crate::output::column::{Column, TableStyle, choose, defaults, help, is_whole, object};
 use crate::output::columns::signals::{SIGNALS_COLUMNS, SignalsRow};
-use crate::output::json;
+use crate::output::json::{self, object};
+use crate::output::select::{Selection, help};
+use crate::output::style::{Style, TableOptions};
 use crate::output::table::{TableLine, draw};
 use crate::proc::{SnapshotOptions, ThreadsToo};
 use crate::resolve::{Access, Resolver};
@@ -88,12 +89,7 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
         context.print(&help(SIGNALS_COLUMNS))?;
         return Ok(ExitStatus::Done);
     }
-    let columns = match &arguments.columns {
-        Some(list) => choose(SIGNALS_COLUMNS, list).map_err(|unknown| {
-            Error::new(ExitStatus::Usage, unknown.to_string()).hint(unknown.hint())
-        })?,
-        None => defaults(SIGNALS_COLUMNS),
-    };
+    let selection = Selection::parse(SIGNALS_COLUMNS, arguments.columns.as_deref())?;
     let Some(word) = &arguments.container else {
         return Err(Error::new(ExitStatus::Usage, "signals takes a container"));
     };
@@ -138,16 +134,11 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
         }
     }
     rows.sort_by_key(|row| (row.process.pid, row.process.facts.id.pid, row.signal.number()));
-    context.print(&text(context, &columns, &rows, is_whole(arguments.columns.as_deref())))?;
+    context.print(&text(context, &selection, &rows))?;
     Ok(ExitStatus::Done)
 }
 
-fn text(
-    context: &Context,
-    columns: &[&'static Column<SignalsRow>],
-    rows: &[SignalsRow],
-    chosen: bool,
-) -> String {
+fn text(context: &Context, selection: &Selection<SignalsRow>, rows: &[SignalsRow]) -> String {
     let ui = &context.ui;
     if ui.json {
         return rows
@@ -155,17 +146,8 @@ fn text(
             .map(|row| json::line(&Json::Object(object(SIGNALS_COLUMNS, row))))
             .collect();
     }
-    let style = TableStyle {
-        width: ui.width,
-        color: ui.color,
-        unicode: ui.unicode,
-        now: jiff::Timestamp::now(),
-        header: true,
-        chosen,
-        ..TableStyle::default()
-    };
     let lines: Vec<TableLine<'_, SignalsRow>> = rows.iter().map(TableLine::flat).collect();
-    draw(columns, &lines, &style)
+    draw(selection, &lines, &Style::from(ui), &TableOptions::with_header())
 }
 
 /// A mask as the kernel prints it, with or without what stands before it there.

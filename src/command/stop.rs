@@ -22,10 +22,11 @@ use crate::model::container::ContainerState;
 use crate::model::pid::HostPid;
 use crate::model::signal::{Signal, SignalSet};
 use crate::model::stop_policy::StopPolicy;
-use crate::output::column::{TableStyle, Tint};
+use crate::output::escape::{safe, safe_str};
 use crate::output::json;
-use crate::output::table::paint;
-use crate::output::text::{age, safe, safe_str, width, wrap};
+use crate::output::style::{Emphasis, Style};
+use crate::output::units::age;
+use crate::output::width::{width, wrap};
 use crate::proc::SnapshotOptions;
 use crate::resolve::processes::ContainerSnapshot;
 use crate::resolve::{Access, ResolvedContainer, Resolver};
@@ -384,23 +385,23 @@ impl StopReporter<'_> {
         };
         let tint = match &event.what {
             StopEventKind::Refused(_) | StopEventKind::Killed { .. } | StopEventKind::Left(_) => {
-                Tint::Bad
+                Emphasis::Bad
             }
             StopEventKind::GraceOver(_) | StopEventKind::Stopped { graceful: false, .. } => {
-                Tint::Warn
+                Emphasis::Warning
             }
-            StopEventKind::Stopped { graceful: true, .. } => Tint::Good,
-            _ => Tint::None,
+            StopEventKind::Stopped { graceful: true, .. } => Emphasis::Good,
+            _ => Emphasis::None,
         };
         let mut text = format!("{}{:>6.1}s  ", self.prefix(), event.at.as_secs_f64());
-        let style = TableStyle { color: self.color, ..TableStyle::default() };
+        let style = Style { color: self.color, ..Style::default() };
         let hang = width(&text);
         let room = self.width.map(|columns| columns.saturating_sub(hang).max(20));
         for (at, part) in wrap(&says, room).iter().enumerate() {
             if at > 0 {
                 text.push_str(&format!("\n{}", " ".repeat(hang)));
             }
-            paint(&mut text, part, tint.code(), &style);
+            style.paint(&mut text, part, tint);
         }
         text.push('\n');
         text
@@ -424,7 +425,7 @@ impl StopReporter<'_> {
         object.insert("event".into(), json!(name));
         object.insert("pid".into(), json!(who.and_then(|who| who.pid).map(|pid| pid.get())));
         object.insert("host_pid".into(), json!(who.map(|who| who.host_pid.get())));
-        let comm = who.map(|who| crate::output::text::bytes_to_json(&who.comm));
+        let comm = who.map(|who| crate::output::json::bytes_to_json(&who.comm));
         object.insert("comm".into(), comm.unwrap_or(Json::Null));
         object.insert("signal".into(), json!(event.signal.map(Signal::name)));
         let verdict = event.judgement.as_ref().map(|judgement| judgement.verdict.name());

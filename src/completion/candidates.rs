@@ -23,7 +23,7 @@ use crate::output::column::Column;
 use crate::output::columns::ls::LS_COLUMNS;
 use crate::output::columns::ps::PS_COLUMNS;
 use crate::output::columns::signals::SIGNALS_COLUMNS;
-use crate::output::text::safe;
+use crate::output::escape::safe;
 use crate::proc::{CommandLimit, Host, SnapshotOptions, ThreadsToo};
 use crate::resolve::processes::ContainerSnapshot;
 use crate::resolve::reference::is_kind;
@@ -344,7 +344,7 @@ fn list<'a>(
 
 fn columns(command: &str, typed: &OsStr, signs: &[u8]) -> Vec<CompletionCandidate> {
     fn of<R>(table: &'static [Column<R>]) -> Vec<(&'static str, &'static str)> {
-        table.iter().map(|column| (column.name, column.about)).collect()
+        table.iter().map(|column| (column.name, column.description)).collect()
     }
     let all = match command {
         "ps" => of(PS_COLUMNS),

@@ -15,7 +15,8 @@ use std::time::Duration;
 use clap_complete::engine::{CompletionCandidate, complete};
 
 use crate::cli::root::root_command;
-use crate::output::text::{cut, safe_str, unprintable};
+use crate::output::escape::{safe_str, unprintable};
+use crate::output::width::cut;
 use candidates::CompletionLine;
 
 /// Set by the scripts: which word the cursor is in, counted from 0; after a `q`, the words are as they

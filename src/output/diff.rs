@@ -7,9 +7,11 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use crate::model::pid::ProcessId;
-use crate::output::column::{Column, TableStyle, Value};
+use crate::output::column::Column;
 use crate::output::columns::ps::PsRow;
+use crate::output::style::TableOptions;
 use crate::output::table::Mark;
+use crate::output::value::Value;
 
 /// A process, or a thread of it.
 type RowKey = (ProcessId, i32);
@@ -124,8 +126,8 @@ impl RowHistory {
         let changed: Vec<&'static str> =
             seen.changed.iter().filter(|(_, at)| !over(*at)).map(|(name, _)| *name).collect();
         match () {
-            () if seen.left.is_some() => Mark::Left,
-            () if seen.appeared.is_some_and(|at| !over(at)) => Mark::New,
+            () if seen.left.is_some() => Mark::Removed,
+            () if seen.appeared.is_some_and(|at| !over(at)) => Mark::Added,
             () if !changed.is_empty() => Mark::Changed(changed),
             () => Mark::None,
         }
@@ -142,7 +144,7 @@ fn processes(rows: &[PsRow]) -> Vec<ProcessId> {
 fn told(row: &PsRow, what: &str) -> String {
     let process = &row.process.facts;
     let pid = row.process.pid.map_or_else(|| "-".into(), |pid| pid.to_string());
-    let comm = crate::output::text::safe(&process.stat.comm);
+    let comm = crate::output::escape::safe(&process.stat.comm);
     format!("{pid} {comm}: {what}")
 }
 
@@ -158,6 +160,6 @@ fn in_words(row: &PsRow, column: &Column<PsRow>, old: &Value, new: &Value) -> St
         let all: Vec<String> = signs("+", more).chain(signs("-", less)).take(6).collect();
         return format!("{header} {}", all.join(" "));
     }
-    let style = TableStyle::default();
-    format!("{header} {}, now {}", old.text(&style), new.text(&style))
+    let options = TableOptions::default();
+    format!("{header} {}, now {}", old.to_text(&options), new.to_text(&options))
 }

@@ -8,8 +8,10 @@ use crate::model::container::EngineKind;
 use crate::model::idmap::IdMap;
 use crate::model::process::Fact as Known;
 use crate::model::stop_policy::seconds;
+use crate::output::escape::safe;
+use crate::output::json::bytes_to_json;
 use crate::output::sections::{SectionFact, SectionLine, line, lines};
-use crate::output::text::{age, bytes_to_json, safe, size};
+use crate::output::units::{age, size};
 use crate::proc::LimitedValue;
 
 /// A fact of a container.

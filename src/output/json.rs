@@ -1,21 +1,23 @@
-//! The only file that writes JSON: one object a line (NDJSON), exact to the byte. It adds no field
-//! of its own, and does not print.
+//! JSON: one object a line (NDJSON), exact to the byte, made from a table of columns. Nothing here
+//! prints, and no key is added that is not in the table.
 
 use std::fmt::Write;
 
-use serde_json::Value;
+use data_encoding::BASE64;
+use serde_json::{Map, Value as Json, json};
 
-use crate::output::text;
+use super::column::Column;
+use super::escape::unprintable;
 
-/// A value on a line of its own, newline included. Characters that a terminal would act on or hide
-/// are written as `\uXXXX`: the same string to every parser, and safe where a person looks at it
-/// (JSON itself asks this only for those below U+0020).
-pub fn line(value: &Value) -> String {
+/// Returns a value on a line of its own, newline included. Characters that a terminal would act on or
+/// hide are written as `\uXXXX`: the same string to every parser, and safe on a screen (JSON itself
+/// requires this only below U+0020).
+pub fn line(value: &Json) -> String {
     let plain = value.to_string();
     let mut out = String::with_capacity(plain.len() + 1);
-    // Outside its strings JSON is printable ASCII, so what is found here stands within one.
+    // Outside strings JSON is printable ASCII, so an unprintable character stands within one.
     for c in plain.chars() {
-        if text::unprintable(c) {
+        if unprintable(c) {
             for unit in c.encode_utf16(&mut [0; 2]) {
                 let _ = write!(out, "\\u{unit:04x}"); // writing to a String does not fail
             }
@@ -27,20 +29,55 @@ pub fn line(value: &Value) -> String {
     out
 }
 
-/// Many values, each on its line.
-pub fn lines<'a>(values: impl IntoIterator<Item = &'a Value>) -> String {
+/// Returns values, each on a line of its own.
+pub fn lines<'a>(values: impl IntoIterator<Item = &'a Json>) -> String {
     values.into_iter().map(line).collect()
+}
+
+/// Returns bytes exactly: a string, or `{"bytes": "<base64>"}` if they are not UTF-8.
+pub fn bytes_to_json(bytes: &[u8]) -> Json {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => text.into(),
+        Err(_) => json!({ "bytes": BASE64.encode(bytes) }),
+    }
+}
+
+/// Returns a row as an object: every column that has a path, in the order of the table, shown or not.
+pub fn object<R>(table: &'static [Column<R>], row: &R) -> Map<String, Json> {
+    let mut object = Map::new();
+    for column in table {
+        if let Some(path) = column.json {
+            put(&mut object, path, (column.value)(row).to_json());
+        }
+    }
+    object
+}
+
+/// Puts a value at a dotted path. If a part of the path is taken by something other than an object, the
+/// value is lost; the audit of each table finds those.
+fn put(object: &mut Map<String, Json>, path: &str, value: Json) {
+    match path.split_once('.') {
+        None => {
+            object.insert(path.into(), value);
+        }
+        Some((first, rest)) => {
+            let inner = object.entry(first).or_insert_with(|| Json::Object(Map::new()));
+            if let Json::Object(inner) = inner {
+                put(inner, rest, value);
+            }
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use serde_json::json;
 
     use super::*;
+    use crate::output::column::tests::{TABLE, TestRow};
 
     #[test]
-    fn one_value_is_one_line_in_the_order_given() {
+    fn one_value_is_one_line_in_the_given_order() {
         let value = json!({"pid": 1, "comm": "a\nb", "exe": null});
         assert_eq!(line(&value), "{\"pid\":1,\"comm\":\"a\\nb\",\"exe\":null}\n");
         assert_eq!(lines([&json!(1), &json!([])]), "1\n[]\n");
@@ -48,17 +85,31 @@ mod tests {
     }
 
     #[test]
-    fn a_terminal_is_safe_from_it() {
+    fn a_row_is_nested_and_exact() {
+        let row = TestRow { pid: 7, comm: b"a\xff", rss: None };
+        let expected =
+            r#"{"pid":7,"memory":{"rss":null,"x":{"blocked":["TERM"]}},"comm":{"bytes":"Yf8="}}"#;
+        assert_eq!(Json::Object(object(TABLE, &row)).to_string(), expected);
+    }
+
+    #[test]
+    fn bytes_are_kept_exactly() {
+        assert_eq!(bytes_to_json(b"a\x1b"), json!("a\u{1b}"));
+        assert_eq!(bytes_to_json(b"bad\xff"), json!({"bytes": "YmFk/w=="}));
+    }
+
+    #[test]
+    fn escapes_are_safe_on_a_terminal() {
         let value = json!("\u{1b}\u{7f}\u{9b}\u{202e}\u{e0041}é");
         assert_eq!(line(&value), "\"\\u001b\\u007f\\u009b\\u202e\\udb40\\udc41é\"\n");
     }
 
     proptest! {
         #[test]
-        fn any_string_comes_back(text: String) {
+        fn any_string_survives_the_round_trip(text: String) {
             let written = line(&json!({ &text: &text }));
-            prop_assert!(!written.trim_end_matches('\n').chars().any(text::unprintable));
-            let read: Value = serde_json::from_str(&written).unwrap();
+            prop_assert!(!written.trim_end_matches('\n').chars().any(unprintable));
+            let read: Json = serde_json::from_str(&written).unwrap();
             prop_assert_eq!(read, json!({ &text: &text }));
         }
     }

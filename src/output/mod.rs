@@ -1,14 +1,21 @@
-//! The voice: how answers look. Column tables, trees, safe text, JSON. What comes from a container
-//! is made safe here, on its way out, and nowhere else.
+//! Output: columns, tables, trees, pages, JSON, and the terminal they go to. Bytes from a container are
+//! escaped here, on their way out, and nowhere else. Only `terminal` and `screen` write.
 
 pub mod column;
 pub mod columns;
 pub mod diff;
+pub mod escape;
 pub mod inspect;
 pub mod json;
+mod layout;
 pub mod screen;
 pub mod sections;
+pub mod select;
+pub mod sort;
+pub mod style;
 pub mod table;
 pub mod terminal;
-pub mod text;
 pub mod tree;
+pub mod units;
+pub mod value;
+pub mod width;

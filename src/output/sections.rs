@@ -6,9 +6,9 @@ use std::borrow::Cow;
 
 use serde_json::{Map, Value as Json};
 
-use crate::output::column::{TableStyle, Tint};
-use crate::output::table::paint;
-use crate::output::text::{safe_str, width, wrap};
+use crate::output::escape::safe_str;
+use crate::output::style::{Emphasis, Style};
+use crate::output::width::{width, wrap};
 
 /// A fact about an `S`: once in a table, and it is on the page, in JSON and among the sources.
 pub struct SectionFact<S> {
@@ -87,7 +87,7 @@ pub fn draw<S>(
     subject: &S,
     remarks: Remarks<'_>,
     detailed: bool,
-    style: &TableStyle,
+    style: &Style,
 ) -> String {
     let mut page = SectionPage { out: String::new(), style };
     page.title(title);
@@ -115,10 +115,10 @@ pub fn draw<S>(
             page.title(section);
         }
         for line in &shown {
-            page.line(" ", &line.label, &line.text, Tint::None);
+            page.line(" ", &line.label, &line.text, Emphasis::None);
         }
         for text in said {
-            page.line("!", "", text, Tint::Bad);
+            page.line("!", "", text, Emphasis::Bad);
         }
     }
     if let Some(told) = pending {
@@ -136,21 +136,21 @@ pub fn object<S>(facts: &[SectionFact<S>], subject: &S) -> (Map<String, Json>, M
 
 struct SectionPage<'a> {
     out: String,
-    style: &'a TableStyle,
+    style: &'a Style,
 }
 
 impl SectionPage<'_> {
     fn title(&mut self, title: &str) {
-        paint(&mut self.out, title, Some("1"), self.style);
+        self.style.paint(&mut self.out, title, Emphasis::Heading);
         self.out.push('\n');
     }
 
     fn source(&mut self, told: &str) {
         let arrow = if self.style.unicode { "←" } else { "<-" };
-        self.line(" ", "", &format!("{arrow} {}", safe_str(told)), Tint::Dim);
+        self.line(" ", "", &format!("{arrow} {}", safe_str(told)), Emphasis::Dim);
     }
 
-    fn line(&mut self, mark: &str, label: &str, text: &str, tint: Tint) {
+    fn line(&mut self, mark: &str, label: &str, text: &str, tint: Emphasis) {
         let indent = LABEL + 3;
         let room = self.style.width.map(|columns| columns.saturating_sub(indent).max(20));
         let mut parts = wrap(text, room).into_iter();
@@ -159,7 +159,7 @@ impl SectionPage<'_> {
         } else if mark == " " {
             self.out.push_str(&format!("  {label}{}", " ".repeat(LABEL + 1 - width(label))));
         } else {
-            paint(&mut self.out, mark, Tint::Alarm.code(), self.style);
+            self.style.paint(&mut self.out, mark, Emphasis::Alarm);
             self.out.push_str(&" ".repeat(indent - 1));
         }
         let mut first = width(label) <= LABEL;
@@ -168,7 +168,7 @@ impl SectionPage<'_> {
                 self.out.push_str(&" ".repeat(indent));
             }
             first = false;
-            paint(&mut self.out, &part, tint.code(), self.style);
+            self.style.paint(&mut self.out, &part, tint);
             self.out.push('\n');
         }
     }
@@ -196,7 +196,7 @@ mod tests {
                 lines: |_| Vec::new(),
             },
         ];
-        let style = TableStyle::default();
+        let style = Style::default();
         let remarks = [("two", "look here".to_owned())];
         let page = draw("web", facts, &7, &remarks, false, &style);
         assert_eq!(page, "web\n  one          7\n\nTwo\n!              look here\n");

@@ -9,7 +9,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 use clap::ValueEnum;
 
 use crate::error::Error;
-use crate::output::text::{cut, safe_str, wrap};
+use crate::output::escape::safe_str;
+use crate::output::style::{Emphasis, Style};
+use crate::output::width::{cut, wrap};
 
 /// When to colour.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -134,18 +136,18 @@ impl Ui {
 
     /// Says on stderr what the user should know before trusting the answer.
     pub fn warn(&self, text: &str) {
-        self.tell("cinspect: ", ("warning:", Some("33")), text);
+        self.tell("cinspect: ", ("warning:", Emphasis::Warning), text);
     }
 
     /// Says on stderr what may be of use.
     pub fn note(&self, text: &str) {
-        self.tell("cinspect: ", ("note:", Some("1")), text);
+        self.tell("cinspect: ", ("note:", Emphasis::Heading), text);
     }
 
     /// Tells a step on stderr, if steps are wanted.
     pub fn step(&self, text: &str) {
         if self.verbose {
-            self.tell("", ("cinspect:", None), text);
+            self.tell("", ("cinspect:", Emphasis::None), text);
         }
     }
 
@@ -153,7 +155,7 @@ impl Ui {
     pub fn fail(&self, error: &Error) {
         let mut lines = error.lines();
         let what = lines.next().unwrap_or_default();
-        self.tell("", ("cinspect:", Some("1;31")), &safe_str(&what));
+        self.tell("", ("cinspect:", Emphasis::Alarm), &safe_str(&what));
         self.hints(lines);
     }
 
@@ -167,7 +169,7 @@ impl Ui {
     fn hints(&self, lines: impl Iterator<Item = String>) {
         for line in lines {
             match safe_str(&line).split_once(' ') {
-                Some(("hint:", rest)) => self.tell("", ("hint:", Some("1")), rest),
+                Some(("hint:", rest)) => self.tell("", ("hint:", Emphasis::Heading), rest),
                 _ if self.quiet => {}
                 _ => say(&format!("{}\n", safe_str(&line))),
             }
@@ -176,7 +178,7 @@ impl Ui {
 
     /// A line with a word that says what it is. At a terminal it is broken at words, and that word has
     /// a colour.
-    fn tell(&self, before: &str, (word, code): (&str, Option<&str>), text: &str) {
+    fn tell(&self, before: &str, (word, emphasis): (&str, Emphasis), text: &str) {
         if self.quiet {
             return;
         }
@@ -186,10 +188,9 @@ impl Ui {
         let lines =
             wrap(&format!("{before}{word} {text}"), Some(columns.saturating_sub(2).max(20)));
         let mut all = lines.join("\n  ");
-        if let Some(code) = code.filter(|_| color) {
-            let at = before.len();
-            all.replace_range(at..at + word.len(), &format!("\x1b[{code}m{word}\x1b[0m"));
-        }
+        let mut painted = String::new();
+        Style { color, ..Style::default() }.paint(&mut painted, word, emphasis);
+        all.replace_range(before.len()..before.len() + word.len(), &painted);
         say(&format!("{all}\n"));
     }
 }

@@ -2,7 +2,6 @@
 
 mod watch;
 
-use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -19,14 +18,15 @@ use crate::error::{Error, ExitStatus};
 use crate::model::container::ContainerState;
 use crate::model::pid::HostPid;
 use crate::model::signal::{Signal, SignalSet};
-use crate::output::column::{
-    Column, Sort, TableStyle, Value, choose, compare, defaults, help, is_whole, object, parse_sort,
-};
 use crate::output::columns::ps::{PS_COLUMNS, PsRow};
-use crate::output::json;
-use crate::output::table::{Mark, TableLine, draw_again};
-use crate::output::text::safe_str;
+use crate::output::escape::safe_str;
+use crate::output::json::{self, object};
+use crate::output::select::{Selection, find, help};
+use crate::output::sort::Sort;
+use crate::output::style::{Style, TableOptions};
+use crate::output::table::{ColumnWidths, Mark, TableLine, draw_again};
 use crate::output::tree::{TreePosition, order, prefixes};
+use crate::output::value::{Value, compare};
 use crate::proc::{CommandLimit, SnapshotOptions, ThreadsToo};
 use crate::resolve::processes::ContainerSnapshot;
 use crate::resolve::{Access, MatchRule, Resolver};
@@ -141,8 +141,8 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
                 }
                 Err(error) => words.iter().map(|_| Err(error.clone())).collect(),
             },
-            &|rows, marks, style, widths| {
-                arguments.text(context, &looks, rows, Some((marks, widths)), style)
+            &|rows, marks, style, options, widths| {
+                arguments.text(context, &looks, rows, Some((marks, widths)), style, options)
             },
         );
     }
@@ -161,49 +161,36 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
             Err(error) => return Err(error),
         }
     }
-    let ui = &context.ui;
-    let style = TableStyle {
-        width: ui.width,
-        color: ui.color,
-        unicode: ui.unicode,
-        now: jiff::Timestamp::now(),
-        header: true,
-        ..TableStyle::default()
-    };
-    context.print(&arguments.text(context, &looks, &rows, None, style))?;
+    let style = Style::from(&context.ui);
+    let options = TableOptions::with_header();
+    context.print(&arguments.text(context, &looks, &rows, None, &style, options))?;
     Ok(failed.unwrap_or(ExitStatus::Done))
 }
 
 /// What is new of each row, and how wide the columns were.
-type Again<'a> = (&'a [Vec<Mark>], &'a mut HashMap<&'static str, usize>);
+type Again<'a> = (&'a [Vec<Mark>], &'a mut ColumnWidths);
 
 /// How the answer is to look, checked before anything is looked at.
-struct TableOptions {
-    columns: Vec<&'static Column<PsRow>>,
+struct PsTable {
+    selection: Selection<PsRow>,
     sort: Option<Sort<PsRow>>,
 }
 
 impl Ps {
-    fn looks(&self) -> Result<TableOptions, Error> {
-        let unknown = |unknown: crate::output::column::UnknownColumn| {
-            Error::new(ExitStatus::Usage, unknown.to_string()).hint(unknown.hint())
-        };
-        let named = |name: &str| PS_COLUMNS.iter().find(|column| column.name == name);
-        let mut columns = match &self.columns {
-            Some(list) => choose(PS_COLUMNS, list).map_err(unknown)?,
-            None => defaults(PS_COLUMNS),
-        };
+    fn looks(&self) -> Result<PsTable, Error> {
+        let mut selection = Selection::parse(PS_COLUMNS, self.columns.as_deref())?;
+        let columns = &mut selection.columns;
         if self.columns.is_none() {
             if self.threads {
                 let after = columns.iter().position(|c| c.name == "pid").map_or(0, |at| at + 1);
-                columns.splice(after..after, named("tid"));
+                columns.insert(after, find(PS_COLUMNS, "tid")?);
             }
             if self.containers.len() > 1 {
-                columns.splice(0..0, named("container"));
+                columns.insert(0, find(PS_COLUMNS, "container")?);
             }
         }
-        let sort = self.sort.as_deref().map(|key| parse_sort(PS_COLUMNS, key)).transpose();
-        Ok(TableOptions { columns, sort: sort.map_err(unknown)? })
+        let sort = self.sort.as_deref().map(|key| Sort::parse(PS_COLUMNS, key)).transpose()?;
+        Ok(PsTable { selection, sort })
     }
 
     fn sight(
@@ -296,22 +283,18 @@ impl Ps {
     fn text(
         &self,
         context: &Context,
-        looks: &TableOptions,
+        looks: &PsTable,
         containers: &[Vec<PsRow>],
         again: Option<Again<'_>>,
-        style: TableStyle,
+        style: &Style,
+        options: TableOptions,
     ) -> String {
         let ui = &context.ui;
-        let signal = same_signal(containers).or(style.signal);
-        let style = TableStyle {
-            raw: self.raw,
-            chosen: is_whole(self.columns.as_deref()),
-            signal,
-            ..style
-        };
+        let signal = same_signal(containers).or(options.signal);
+        let options = TableOptions { raw: self.raw, signal, ..options };
         let (marks, widths) = match again {
             Some((marks, widths)) => (marks, widths),
-            None => (&[][..], &mut HashMap::new()),
+            None => (&[][..], &mut ColumnWidths::new()),
         };
         let mut lines: Vec<TableLine<'_, PsRow>> = Vec::new();
         for (which, rows) in containers.iter().enumerate() {
@@ -327,7 +310,7 @@ impl Ps {
         if ui.json {
             return lines.iter().map(|line| json::line(&self.json_of(line.row))).collect();
         }
-        draw_again(&looks.columns, &lines, &style, widths)
+        draw_again(&looks.selection, &lines, style, &options, widths).text
     }
 
     /// Threads have two keys more.

@@ -1,20 +1,21 @@
 //! `ps --watch`: looks again and again. At a terminal the picture is drawn in place, with what is new
 //! marked; into a pipe, or at a terminal that cannot do that, it is the plain answer each time.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::same_signal;
 use crate::cli::context::Context;
 use crate::error::{Error, ExitStatus, os_error};
 use crate::model::pid::ProcessId;
-use crate::output::column::TableStyle;
 use crate::output::columns::ps::{PS_COLUMNS, PsRow};
 use crate::output::diff::RowHistory;
+use crate::output::escape::safe_str;
 use crate::output::screen::{KeyPress, Screen, ScreenEvent};
-use crate::output::table::{Mark, paint};
+use crate::output::style::{Emphasis, Style, TableOptions};
+use crate::output::table::{ColumnWidths, Mark};
 use crate::output::terminal::is_broken_pipe;
-use crate::output::text::{cut, safe_str, width};
+use crate::output::width::{cut, width};
 
 /// How often, where nothing is said.
 pub const EVERY: Duration = Duration::from_secs(2);
@@ -38,12 +39,8 @@ pub struct PsRows {
 }
 
 /// What draws rows with their marks: the columns' widths stay what they were.
-pub type DrawFn<'a> = &'a dyn Fn(
-    &[Vec<PsRow>],
-    &[Vec<Mark>],
-    TableStyle,
-    &mut HashMap<&'static str, usize>,
-) -> String;
+pub type DrawFn<'a> =
+    &'a dyn Fn(&[Vec<PsRow>], &[Vec<Mark>], &Style, TableOptions, &mut ColumnWidths) -> String;
 
 /// What looks at the containers that words stand for, all at one moment: a sight of each.
 pub type RefreshFn<'a> = &'a dyn Fn(&Context, &[&str]) -> Vec<Result<PsRows, Error>>;
@@ -96,7 +93,7 @@ pub fn watch(
     let mut screen = Screen::open().map_err(failed)?;
     let mut sights: Vec<Result<PsRows, Error>> = first.into_iter().map(Ok).collect();
     let mut said: VecDeque<String> = VecDeque::new();
-    let mut widths = HashMap::new();
+    let mut widths = ColumnWidths::new();
     let mut signal = None;
     let mut forgotten = Instant::now();
     let mut top = 0;
@@ -129,17 +126,9 @@ pub fn watch(
         let next = now + every;
         loop {
             let (height, columns) = screen.size();
-            let style = TableStyle {
-                width: Some(columns),
-                color: ui.color,
-                unicode: ui.unicode,
-                now: jiff::Timestamp::now(),
-                header: true,
-                margin: true,
-                signal,
-                ..TableStyle::default()
-            };
-            let table = draw(&rows, &marks, style.clone(), &mut widths);
+            let style = Style { width: Some(columns), ..Style::from(ui) };
+            let options = TableOptions { margin: true, signal, ..TableOptions::with_header() };
+            let table = draw(&rows, &marks, &style, options, &mut widths);
             let title = title(&watched, &rows, every, &style);
             let picture = picture(&title, &table, &said, &mut top, height, &style);
             screen.draw(&picture).map_err(failed)?;
@@ -220,17 +209,9 @@ fn repeat(
         if !rows.is_empty() {
             signal = same_signal(&rows);
         }
-        let ui = &context.ui;
-        let style = TableStyle {
-            width: ui.width,
-            color: ui.color,
-            unicode: ui.unicode,
-            now: jiff::Timestamp::now(),
-            header: true,
-            signal,
-            ..TableStyle::default()
-        };
-        let text = draw(&rows, &marks, style, &mut HashMap::new());
+        let style = Style::from(&context.ui);
+        let options = TableOptions { signal, ..TableOptions::with_header() };
+        let text = draw(&rows, &marks, &style, options, &mut ColumnWidths::new());
         let between = if begun && !context.ui.json { "\n" } else { "" };
         if let Err(error) = context.ui.out(&format!("{between}{text}")) {
             if is_broken_pipe(&error) {
@@ -328,7 +309,7 @@ fn title(
     watched: &[WatchedContainer<'_>],
     rows: &[Vec<PsRow>],
     every: Duration,
-    style: &TableStyle,
+    style: &Style,
 ) -> String {
     let each = watched.iter().zip(rows).map(|(one, rows)| match &one.missing {
         Some((why, since)) => {
@@ -360,7 +341,7 @@ fn title(
     ];
     let fits = rests.iter().find(|rest| width(&each) + width(rest) <= columns);
     let rest = fits.unwrap_or(&rests[2]);
-    let ellipsis = if style.unicode { "…" } else { "+" };
+    let ellipsis = style.ellipsis();
     let text = format!("{}{rest}", cut(&each, columns.saturating_sub(width(rest)), ellipsis));
     cut(&text, columns, ellipsis)
 }
@@ -373,11 +354,11 @@ fn picture(
     said: &VecDeque<String>,
     top: &mut usize,
     height: usize,
-    style: &TableStyle,
+    style: &Style,
 ) -> Vec<String> {
     let mut lines = Vec::new();
     let mut first = String::new();
-    paint(&mut first, title, Some("7"), style);
+    style.paint(&mut first, title, Emphasis::Title);
     lines.push(first);
     let mut rest = table.lines();
     lines.extend(rest.next().map(str::to_owned));
@@ -399,14 +380,14 @@ fn picture(
             (above, below) => format!("  {above} more above, {below} below"),
         };
         let mut line = String::new();
-        paint(&mut line, &where_to, Some("2"), style);
+        style.paint(&mut line, &where_to, Emphasis::Dim);
         lines.push(line);
     }
     if words > 0 {
         lines.resize(lines.len().max(height - words), String::new());
         lines.push(String::new());
         let columns = style.width.unwrap_or(80);
-        let ellipsis = if style.unicode { "…" } else { "+" };
+        let ellipsis = style.ellipsis();
         lines.extend(said.iter().map(|text| {
             debug_assert!(width(text) < 10_000);
             cut(text, columns, ellipsis)

@@ -3,7 +3,9 @@
 use jiff::Timestamp;
 
 use crate::model::container::{Container, ContainerState, EngineKind};
-use crate::output::column::{Column, Tint, Value};
+use crate::output::column::Column;
+use crate::output::style::Emphasis;
+use crate::output::value::Value;
 
 /// A line of `ls`.
 #[derive(Debug)]
@@ -25,12 +27,12 @@ type Of = Column<LsRow>;
 /// THE TABLE.
 pub static LS_COLUMNS: &[Column<LsRow>] = &[
     Of::new("host", "HOST", "name of the host", |r| some(Some(&r.host))).json("host"),
-    Of::new("name", "NAME", "the name its engine gave it", name).shown().worth(255),
-    Of::new("id", "ID", "its id", id).shown().worth(60),
+    Of::new("name", "NAME", "the name its engine gave it", name).shown().priority(255),
+    Of::new("id", "ID", "its id", id).shown().priority(60),
     Of::new("engine", "ENGINE", "who made it", |r| Value::Text(r.container.engine.name().into()))
         .json("engine")
         .shown()
-        .worth(200),
+        .priority(200),
     Of::new("fullid", "FULLID", "its id, whole", |r| some(r.container.id.as_deref())).json("id"),
     Of::new("plain", "PLAIN", "its name alone, without namespace and pod", |r| {
         some(r.container.name.as_deref())
@@ -42,18 +44,18 @@ pub static LS_COLUMNS: &[Column<LsRow>] = &[
     .json("pid")
     .right()
     .shown()
-    .worth(220),
+    .priority(220),
     Of::new("procs", "PROCS", "how many processes it has", |r| {
         r.processes.map_or(Value::Denied, |n| Value::Int(n as i64))
     })
     .json("processes")
     .right()
     .shown()
-    .worth(80),
+    .priority(80),
     Of::new("state", "STATE", "running or paused; and whether nothing confirms its name", state)
         .shown()
-        .worth(120)
-        .tint(state_tint),
+        .priority(120)
+        .emphasis(state_tint),
     Of::new("live", "LIVE", "running or paused", |r| Value::Text(r.container.state.name().into()))
         .json("state"),
     Of::new("age", "AGE", "how long ago its init started", |r| {
@@ -61,7 +63,7 @@ pub static LS_COLUMNS: &[Column<LsRow>] = &[
     })
     .right()
     .shown()
-    .worth(40),
+    .priority(40),
     Of::new("started", "SINCE", "when its init started, UTC", |r| {
         r.started.map_or(Value::Absent, |t| Value::Text(t.to_string().into()))
     })
@@ -71,12 +73,12 @@ pub static LS_COLUMNS: &[Column<LsRow>] = &[
     })
     .json("user")
     .right()
-    .worth(70),
+    .priority(70),
     Of::new("image", "IMAGE", "what was started", |r| some(r.container.image.as_deref()))
         .json("image")
-        .grows()
+        .flexible()
         .shown()
-        .worth(50),
+        .priority(50),
     Of::new("cgroup", "CGROUP", "its cgroup", |r| {
         r.container.cgroup.as_ref().map_or(Value::Absent, |c| Value::Bytes(c.path.clone()))
     })
@@ -147,11 +149,11 @@ fn state(row: &LsRow) -> Value {
     }
 }
 
-fn state_tint(row: &LsRow) -> Tint {
+fn state_tint(row: &LsRow) -> Emphasis {
     match (row.container.verified, row.container.state) {
-        (false, _) => Tint::Bad,
-        (true, ContainerState::Paused) => Tint::Warn,
-        _ => Tint::None,
+        (false, _) => Emphasis::Bad,
+        (true, ContainerState::Paused) => Emphasis::Warning,
+        _ => Emphasis::None,
     }
 }
 

@@ -11,7 +11,9 @@ use crate::model::signal::Signal;
 use crate::model::stat::Stat;
 use crate::model::status::Status;
 use crate::model::verdict::Verdict;
-use crate::output::column::{Column, Tint, Value};
+use crate::output::column::Column;
+use crate::output::style::Emphasis;
+use crate::output::value::Value;
 
 /// A line of `ps`: a process, or one thread of it.
 #[derive(Clone, Debug)]
@@ -57,7 +59,7 @@ pub static PS_COLUMNS: &[Column<PsRow>] = &[
     Of::new("host", "HOST", "name of the host", |r| text(&r.context.host)).json("host"),
     Of::new("container", "CONTAINER", "the container, qualified", |r| text(&r.context.container))
         .json("container")
-        .worth(200),
+        .priority(200),
     Of::new("id", "ID", "the container's id", |r| {
         r.context.id.as_deref().map_or(Value::Absent, text)
     })
@@ -68,47 +70,47 @@ pub static PS_COLUMNS: &[Column<PsRow>] = &[
     .json("pid")
     .right()
     .shown()
-    .worth(255),
+    .priority(255),
     Of::new("hpid", "HPID", "process number on the host", |r| int(r.process.facts.id.pid.get()))
         .json("host_pid")
         .right()
         .shown()
-        .worth(90),
+        .priority(90),
     Of::new("ppid", "PPID", "parent's number inside; 0 when that is outside", |r| {
         int(r.process.ppid)
     })
     .json("ppid")
     .right()
-    .worth(60),
+    .priority(60),
     Of::new("hppid", "HPPID", "parent's number on the host", |r| int(r.process.facts.stat.ppid))
         .json("host_ppid")
         .right()
-        .worth(50),
-    Of::new("tid", "TID", "thread number inside", tid).json("tid").right().worth(240),
+        .priority(50),
+    Of::new("tid", "TID", "thread number inside", tid).json("tid").right().priority(240),
     Of::new("htid", "HTID", "thread number on the host", |r| {
         r.thread().map_or(Value::Absent, |t| int(t.stat.pid))
     })
     .json("host_tid")
     .right()
-    .worth(80),
+    .priority(80),
     Of::new("uid", "UID", "real user, number inside", |r| {
         r.process.uid.map_or(Value::Absent, |uid| Value::Int(uid.into()))
     })
     .json("uid")
     .right()
-    .worth(60),
+    .priority(60),
     Of::new("huid", "HUID", "real user, number on the host", |r| {
         Value::Int(r.status().uid[0].into())
     })
     .json("host_uid")
     .right()
     .watched()
-    .worth(50),
+    .priority(50),
     Of::new("user", "USER", "real user as named inside", user)
         .json("user")
         .shown()
         .watched()
-        .worth(70),
+        .priority(70),
     Of::new(
         "s",
         "S",
@@ -122,89 +124,89 @@ pub static PS_COLUMNS: &[Column<PsRow>] = &[
         'R' | 'S' | 'D' | 'I' => Value::Char('S'),
         other => Value::Char(other),
     })
-    .worth(230)
-    .tint(state_tint),
+    .priority(230)
+    .emphasis(state_tint),
     Of::new("thr", "THR", "number of threads", |r| {
         Value::Int(r.process.facts.stat.num_threads.into())
     })
     .json("threads")
     .right()
     .shown()
-    .worth(30),
+    .priority(30),
     Of::new("rss", "RSS", "resident memory", |r| {
         r.status().vm_rss.map_or(Value::Absent, Value::Size)
     })
     .json("rss")
     .right()
     .shown()
-    .worth(20),
+    .priority(20),
     Of::new("time", "TIME", "processor time used, user and system", |r| Value::Span(r.times().cpu))
         .json("cpu_time")
         .right()
-        .worth(20),
+        .priority(20),
     Of::new("elapsed", "ELAPSED", "time since it started", |r| {
         let started = r.times().started;
         r.until.map_or(Value::Time(started), |until| Value::TimeUntil(started, until))
     })
     .right()
     .shown()
-    .worth(40),
+    .priority(40),
     Of::new("started", "STARTED", "when it started, UTC", |r| text(&r.times().started.to_string()))
         .json("started")
-        .worth(20),
+        .priority(20),
     Of::new("comm", "COMM", "name of the thread", |r| Value::Bytes(r.stat().comm.clone()))
         .json("comm")
         .watched()
-        .worth(60),
+        .priority(60),
     Of::new("exe", "EXE", "the program's file, as its own mount namespace names it", exe)
         .json("exe")
         .watched()
-        .worth(40),
+        .priority(40),
     Of::new("argv", "ARGV", "the arguments as they are, without a stand-in for none", argv)
         .json("command")
-        .worth(40),
+        .priority(40),
     Of::new("onsignal", "ON SIGNAL", "which signal that is", |r| text(&r.signal.name()))
         .json("on_signal.signal")
-        .worth(20),
+        .priority(20),
     Of::new("on", "ON @", "what the container's stop signal (or that of --signal) would do", |r| {
         r.prediction.as_ref().map_or(Value::Absent, |j| Value::Text(j.verdict.name().into()))
     })
     .json("on_signal.verdict")
     .shown()
     .watched()
-    .worth(225)
-    .tint(on_tint),
+    .priority(225)
+    .emphasis(on_tint),
     Of::new("why", "WHY", "why it would do that, where that is not plain", |r| {
         r.prediction.as_ref().and_then(|j| j.note.as_deref()).map_or(Value::Absent, text)
     })
     .json("on_signal.note")
-    .worth(100),
+    .priority(100),
     Of::new("blocked", "BLOCKED", "signals its main thread (with -T: the thread) blocks", |r| {
         Value::Signals(r.status().sig_blk)
     })
     .json("signals.blocked")
     .shown()
     .watched()
-    .worth(110),
+    .priority(110),
     Of::new("ignored", "IGNORED", "signals it ignores", |r| Value::Signals(r.status().sig_ign))
         .json("signals.ignored")
         .shown()
         .watched()
-        .worth(105),
+        .priority(105),
     Of::new("caught", "CAUGHT", "signals it has a handler for", |r| {
         Value::Signals(r.status().sig_cgt)
     })
     .json("signals.caught")
     .shown()
     .watched()
-    .worth(120),
+    .priority(120),
     Of::new("pending", "PENDING", "signals pending for the whole process", |r| {
         Value::Signals(r.status().shd_pnd)
     })
     .json("signals.pending")
     .watched()
-    .worth(90)
-    .tint(pending_tint),
+    .priority(90)
+    .emphasis(pending_tint),
     Of::new(
         "tpending",
         "TPENDING",
@@ -213,34 +215,36 @@ pub static PS_COLUMNS: &[Column<PsRow>] = &[
     )
     .json("signals.thread_pending")
     .watched()
-    .worth(85),
+    .priority(85),
     Of::new("waited", "WAITED", "signals that a thread or a signalfd waits for", waited)
         .json("signals.waited")
         .watched()
-        .worth(100),
+        .priority(100),
     Of::new("group", "PGRP", "process group, inside", |r| at(&r.status().nspgid, r.depth))
         .right()
-        .worth(30),
+        .priority(30),
     Of::new("session", "SID", "session, inside", |r| at(&r.status().nssid, r.depth))
         .right()
-        .worth(30),
-    Of::new("nice", "NI", "nice value", |r| Value::Int(r.stat().nice.into())).right().worth(10),
+        .priority(30),
+    Of::new("nice", "NI", "nice value", |r| Value::Int(r.stat().nice.into())).right().priority(10),
     Of::new("tracer", "TRACER", "host PID of the process that traces it", |r| {
         r.status().tracer_pid_value()
     })
     .right()
     .watched()
-    .worth(30),
+    .priority(30),
     Of::new("caps", "CAPS", "effective capabilities", |r| {
         text(&capability::summary(r.status().cap_eff))
     })
-    .worth(30),
+    .priority(30),
     Of::new("nnp", "NNP", "no_new_privs", |r| {
         r.status().no_new_privs.map_or(Value::Absent, Value::Bool)
     })
     .watched()
-    .worth(20),
-    Of::new("seccomp", "SECCOMP", "seccomp mode: off, strict, filter", seccomp).watched().worth(20),
+    .priority(20),
+    Of::new("seccomp", "SECCOMP", "seccomp mode: off, strict, filter", seccomp)
+        .watched()
+        .priority(20),
     Of::new(
         "command",
         "COMMAND",
@@ -248,9 +252,9 @@ pub static PS_COLUMNS: &[Column<PsRow>] = &[
         command,
     )
     .watched()
-    .grows()
+    .flexible()
     .shown()
-    .worth(255),
+    .priority(255),
 ];
 
 /// What stands for a thread's or process's place in the tree column.
@@ -347,25 +351,25 @@ fn waited(row: &PsRow) -> Value {
     }
 }
 
-fn on_tint(row: &PsRow) -> Tint {
+fn on_tint(row: &PsRow) -> Emphasis {
     match row.prediction.as_ref().map(|judgement| judgement.verdict) {
-        Some(Verdict::Discarded | Verdict::Pending) => Tint::Alarm,
-        Some(Verdict::Ignored | Verdict::Delayed | Verdict::Unknown) => Tint::Warn,
-        Some(Verdict::Handled | Verdict::Accepted) => Tint::Good,
-        _ => Tint::None,
+        Some(Verdict::Discarded | Verdict::Pending) => Emphasis::Alarm,
+        Some(Verdict::Ignored | Verdict::Delayed | Verdict::Unknown) => Emphasis::Warning,
+        Some(Verdict::Handled | Verdict::Accepted) => Emphasis::Good,
+        _ => Emphasis::None,
     }
 }
 
-fn state_tint(row: &PsRow) -> Tint {
+fn state_tint(row: &PsRow) -> Emphasis {
     match row.stat().state.letter() {
-        'Z' | 'X' => Tint::Bad,
-        'T' | 't' | 'D' => Tint::Warn,
-        _ => Tint::None,
+        'Z' | 'X' => Emphasis::Bad,
+        'T' | 't' | 'D' => Emphasis::Warning,
+        _ => Emphasis::None,
     }
 }
 
-fn pending_tint(row: &PsRow) -> Tint {
-    if row.status().shd_pnd.is_empty() { Tint::None } else { Tint::Warn }
+fn pending_tint(row: &PsRow) -> Emphasis {
+    if row.status().shd_pnd.is_empty() { Emphasis::None } else { Emphasis::Warning }
 }
 
 #[cfg(test)]

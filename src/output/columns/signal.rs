@@ -5,7 +5,9 @@ use std::rc::Rc;
 use crate::analysis::container_process::{ContainerProcess, RowContext};
 use crate::analysis::delivery::Prediction;
 use crate::model::verdict::Verdict;
-use crate::output::column::{Column, Tint, Value};
+use crate::output::column::Column;
+use crate::output::style::Emphasis;
+use crate::output::value::Value;
 
 /// What became of a target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,29 +92,29 @@ pub static SIGNAL_COLUMNS: &[Column<SignalRow>] = &[
     .json("pid")
     .right()
     .shown()
-    .worth(255),
+    .priority(255),
     Of::new("hpid", "HPID", "process number on the host", |r| {
         Value::Int(r.process.facts.id.pid.get().into())
     })
     .json("host_pid")
     .right()
     .shown()
-    .worth(80),
+    .priority(80),
     Of::new("tid", "TID", "thread number inside", |r| {
         r.tid.map_or(Value::Absent, |tid| Value::Int(tid.into()))
     })
     .right()
-    .worth(200),
+    .priority(200),
     Of::new("comm", "COMM", "name of the process", |r| {
         Value::Bytes(r.process.facts.stat.comm.clone())
     })
     .json("comm")
     .shown()
-    .worth(200),
+    .priority(200),
     Of::new("signal", "SIGNAL", "what was sent", |r| some(Some(&r.signal)))
         .json("signal")
         .shown()
-        .worth(100),
+        .priority(100),
     Of::new("sent", "SENT", "whether it was sent", |r| Value::Bool(r.sent == Some(true)))
         .json("sent"),
     Of::new("verdict", "VERDICT", "what the kernel does with it", |r| {
@@ -124,10 +126,10 @@ pub static SIGNAL_COLUMNS: &[Column<SignalRow>] = &[
     })
     .json("outcome"),
     Of::new("result", "RESULT", "what was done", |r| some(Some(&result(r))))
-        .grows()
+        .flexible()
         .shown()
-        .worth(255)
-        .tint(result_tint),
+        .priority(255)
+        .emphasis(result_tint),
     Of::new("note", "NOTE", "why not, or what else is to be said", |r| {
         let judged = r.prediction.as_ref().and_then(|judgement| judgement.note.as_deref());
         some(r.refusal.as_deref().or(judged))
@@ -166,14 +168,14 @@ fn result(row: &SignalRow) -> String {
     text
 }
 
-fn result_tint(row: &SignalRow) -> Tint {
+fn result_tint(row: &SignalRow) -> Emphasis {
     match (row.sent, row.outcome) {
-        (Some(false), _) => Tint::Bad,
-        (_, Some(Outcome::Running)) => Tint::Warn,
+        (Some(false), _) => Emphasis::Bad,
+        (_, Some(Outcome::Running)) => Emphasis::Warning,
         _ => match row.prediction.as_ref().map(|judgement| judgement.verdict) {
-            Some(verdict) if verdict.is_lost() => Tint::Warn,
-            Some(Verdict::Pending | Verdict::Delayed | Verdict::Unknown) => Tint::Warn,
-            _ => Tint::None,
+            Some(verdict) if verdict.is_lost() => Emphasis::Warning,
+            Some(Verdict::Pending | Verdict::Delayed | Verdict::Unknown) => Emphasis::Warning,
+            _ => Emphasis::None,
         },
     }
 }

@@ -7,7 +7,9 @@ use crate::analysis::delivery::Prediction;
 use crate::model::process::Fact;
 use crate::model::signal::Signal;
 use crate::model::verdict::Verdict;
-use crate::output::column::{Column, Tint, Value};
+use crate::output::column::Column;
+use crate::output::style::Emphasis;
+use crate::output::value::Value;
 
 /// A line of `signals`.
 #[derive(Debug)]
@@ -106,35 +108,35 @@ pub static SIGNALS_COLUMNS: &[Column<SignalsRow>] = &[
     .json("pid")
     .right()
     .shown()
-    .worth(255),
+    .priority(255),
     Of::new("hpid", "HPID", "process number on the host", |r| {
         Value::Int(r.process.facts.id.pid.get().into())
     })
     .json("host_pid")
     .right()
-    .worth(80),
+    .priority(80),
     Of::new("comm", "COMM", "name of the process", |r| {
         Value::Bytes(r.process.facts.stat.comm.clone())
     })
     .json("comm")
     .shown()
-    .worth(150),
+    .priority(150),
     Of::new("signal", "SIGNAL", "the signal", |r| text(&r.signal.name()))
         .json("signal")
         .shown()
-        .worth(255),
+        .priority(255),
     Of::new("disposition", "DISPOSITION", "default, ignored or caught", |r| {
         Value::Text(r.disposition().into())
     })
     .json("disposition")
     .shown()
-    .worth(120),
+    .priority(120),
     Of::new("default", "DEFAULT", "what it does to who does nothing about it", |r| {
         text(r.signal.default_action().name())
     })
     .json("default_action")
     .shown()
-    .worth(40),
+    .priority(40),
     Of::new("blocked", "BLOCKED", "by none, some or all of its threads", |r| match r.blocked() {
         Some(Blocked::None) => Value::Text("none".into()),
         Some(Blocked::All) => Value::Text("all".into()),
@@ -149,7 +151,7 @@ pub static SIGNALS_COLUMNS: &[Column<SignalsRow>] = &[
         None => Value::Denied,
     })
     .shown()
-    .worth(110),
+    .priority(110),
     Of::new("pending", "PENDING", "whether one waits to be taken", |r| Value::Bool(r.pending()))
         .json("pending"),
     Of::new("queued", "QUEUED", "for whom one waits: the process, or one thread", |r| {
@@ -160,39 +162,39 @@ pub static SIGNALS_COLUMNS: &[Column<SignalsRow>] = &[
         }
     })
     .shown()
-    .worth(100),
+    .priority(100),
     Of::new("waited", "WAITED", "who waits for it: signalfd, sigwait", |r| {
         r.waited().map_or(Value::Absent, |who| Value::Text(who.into()))
     })
     .json("waited")
     .shown()
-    .worth(105),
+    .priority(105),
     Of::new("verdict", "VERDICT", "what it would do", |r| {
         Value::Text(r.prediction.verdict.name().into())
     })
     .json("verdict")
     .shown()
-    .worth(250)
-    .tint(tint),
+    .priority(250)
+    .emphasis(tint),
     Of::new("note", "NOTE", "why, where that is not plain", |r| {
         r.prediction.note.as_deref().map_or(Value::Absent, text)
     })
     .json("note")
-    .grows()
+    .flexible()
     .shown()
-    .worth(90),
+    .priority(90),
 ];
 
 fn text(text: &str) -> Value {
     Value::Text(text.to_owned().into())
 }
 
-fn tint(row: &SignalsRow) -> Tint {
+fn tint(row: &SignalsRow) -> Emphasis {
     match row.prediction.verdict {
-        Verdict::Discarded | Verdict::Pending => Tint::Bad,
-        Verdict::Delayed | Verdict::Unknown => Tint::Warn,
-        Verdict::Handled | Verdict::Accepted => Tint::Good,
-        _ => Tint::None,
+        Verdict::Discarded | Verdict::Pending => Emphasis::Bad,
+        Verdict::Delayed | Verdict::Unknown => Emphasis::Warning,
+        Verdict::Handled | Verdict::Accepted => Emphasis::Good,
+        _ => Emphasis::None,
     }
 }
 

@@ -1,0 +1,91 @@
+//! Sizes and ages in short form.
+
+use std::time::Duration;
+
+/// Formats an amount of bytes in at most five characters, in steps of 1024: `0`, `812K`, `1.2M`,
+/// `1023G`.
+pub fn size(bytes: u64) -> String {
+    const UNITS: [char; 7] = ['B', 'K', 'M', 'G', 'T', 'P', 'E'];
+    if bytes == 0 {
+        return "0".into();
+    }
+    let mut scale: u128 = 1;
+    for (step, unit) in UNITS.into_iter().enumerate() {
+        let tenths = (u128::from(bytes) * 10 + scale / 2) / scale;
+        let whole = (u128::from(bytes) + scale / 2) / scale;
+        if step > 0 && tenths < 100 {
+            return format!("{}.{}{unit}", tenths / 10, tenths % 10);
+        }
+        if whole < 1024 {
+            return format!("{whole}{unit}");
+        }
+        scale *= 1024;
+    }
+    format!("{bytes}") // not reached: 2^64 is 16E
+}
+
+/// Formats a time span in at most six characters, by its two largest units: `12s`, `3m20s`, `2h05m`,
+/// `3d04h`, `412d`. Rounded down, as ages are; more than 99999 days are shown as 99999.
+pub fn age(span: Duration) -> String {
+    let seconds = span.as_secs();
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86400);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds}s"),
+        (0, 0, _) => format!("{minutes}m{:02}s", seconds % 60),
+        (0, _, _) => format!("{hours}h{:02}m", minutes % 60),
+        (1..100, _, _) => format!("{days}d{:02}h", hours % 24),
+        _ => format!("{}d", days.min(99_999)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn sizes_are_short() {
+        const M: u64 = 1 << 20;
+        let cases = [
+            (0, "0"),
+            (1, "1B"),
+            (1023, "1023B"),
+            (1024, "1.0K"),
+            (812 * 1024, "812K"),
+            (M + M / 5, "1.2M"),
+            (M - 1, "1.0M"),
+            (10 * M - 1, "10M"),
+            (u64::MAX, "16E"),
+        ];
+        for (bytes, text) in cases {
+            assert_eq!(size(bytes), text);
+        }
+    }
+
+    #[test]
+    fn ages_are_short() {
+        let cases = [
+            (0, "0s"),
+            (12, "12s"),
+            (60, "1m00s"),
+            (200, "3m20s"),
+            (7500, "2h05m"),
+            (86399, "23h59m"),
+            (3 * 86400 + 4 * 3600, "3d04h"),
+            (412 * 86400 + 9, "412d"),
+            (u64::MAX, "99999d"),
+        ];
+        for (seconds, text) in cases {
+            assert_eq!(age(Duration::from_secs(seconds)), text);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn sizes_and_ages_keep_their_width(n: u64) {
+            prop_assert!(size(n).len() <= 5);
+            prop_assert!(age(Duration::from_secs(n)).len() <= 6);
+        }
+    }
+}
