@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::container_process::ContainerProcess;
 use super::delivery::Prediction;
 use super::programs::{self, Forwarding};
-use crate::model::container::{Container, ContainerState, EngineKind};
+use crate::model::container::{Container, ContainerState};
 use crate::model::pid::ContainerPid;
 use crate::model::signal::Signal;
 use crate::model::stop_policy::StopPolicy;
@@ -126,12 +126,7 @@ pub fn diagnose(case: &DiagnosisInput<'_>) -> Vec<Finding> {
             pid: None,
             comm: None,
             message: format!("a stop that the engine is not told of does not last: {why}"),
-            remedy: Some(match case.container.engine {
-                EngineKind::Docker => {
-                    "`docker stop` keeps it down, or `docker update --restart=no` first".into()
-                }
-                _ => "stop it by its engine to keep it down".into(),
-            }),
+            remedy: Some(case.container.engine.keep_stopped.into()),
         });
     }
     findings.sort_by_key(|finding| finding.severity);

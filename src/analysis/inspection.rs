@@ -46,6 +46,8 @@ pub struct Inspection<'a> {
     pub namespaces: Vec<Namespace>,
     /// Its mounts.
     pub mounts: Vec<InspectedMount>,
+    /// File names of the sockets through which engines take commands.
+    pub engine_sockets: Vec<&'static str>,
 }
 
 /// Whose a namespace is.
@@ -324,16 +326,6 @@ const STRONG: &[(&str, &str)] = &[
     ("mac_admin", "changes what security modules allow"),
 ];
 
-/// Sockets by which an engine is told what to do.
-const SOCKETS: &[&[u8]] = &[
-    b"docker.sock",
-    b"podman.sock",
-    b"containerd.sock",
-    b"crio.sock",
-    b"cri-dockerd.sock",
-    b"unix.socket",
-];
-
 /// Folders of the host's in which it keeps itself.
 const HOSTS_OWN: &[&[u8]] = &[
     b"/boot",
@@ -470,7 +462,7 @@ fn reach(portrait: &Inspection<'_>, remarks: &mut Vec<Remark>) {
         if mount.removed {
             continue;
         }
-        if SOCKETS.contains(&name) {
+        if portrait.engine_sockets.iter().any(|socket| socket.as_bytes() == name) {
             let message =
                 format!("{point} is an engine's socket: who may write to it rules the host");
             remarks.push(remark("mounts", "engine-socket", message));

@@ -7,7 +7,7 @@ use super::{Command, Section, arguments, command, report_resolution};
 use crate::analysis::delivery::{Prediction, Recipient};
 use crate::analysis::diagnosis::{DiagnosisInput, Finding, Severity, code, diagnose};
 use crate::cli::context::Context;
-use crate::engine::stop_plan;
+use crate::engine::stop_policy;
 use crate::error::{Error, ExitStatus};
 use crate::model::signal::{Signal, SignalSet};
 use crate::output::escape::{safe, safe_str};
@@ -70,7 +70,7 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
     let found = Resolver::new(&host).resolve(&arguments.container, Access::Read)?;
     let container = &found.container;
     report_resolution(context, container, &found.inventory);
-    let plan = stop_plan(&host, container);
+    let plan = stop_policy(&host, container);
     let signal = plan.signal_of(container.engine);
     let waits =
         LEAVE.iter().fold(SignalSet::from(signal), |all, other| all.union(SignalSet::from(*other)));

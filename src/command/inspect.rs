@@ -8,9 +8,8 @@ use crate::analysis::container_process::ContainerProcess;
 use crate::analysis::delivery::Recipient;
 use crate::analysis::inspection::{Inspection, OtherContainer, mounts, namespaces, remarks};
 use crate::cli::context::Context;
-use crate::engine::{SearchDepth, configured, discover, stop_plan};
+use crate::engine::{SearchDepth, discover, engine_infos, resource_config, stop_policy};
 use crate::error::{Error, ExitStatus};
-use crate::model::container::EngineKind;
 use crate::model::pid::ContainerPid;
 use crate::model::process::Fact;
 use crate::model::signal::SignalSet;
@@ -73,7 +72,7 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
     let found = Resolver::new(&host).resolve(&arguments.container, Access::Read)?;
     let container = &found.container;
     report_resolution(context, container, &found.inventory);
-    let plan = stop_plan(&host, container);
+    let plan = stop_policy(&host, container);
     let signal = plan.signal_of(container.engine);
     let facts_wanted = SnapshotOptions {
         command: CommandLimit::SCREEN,
@@ -90,13 +89,13 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
     if host.stat(id.pid).map(|stat| stat.start) != Ok(id.start) {
         return Err(ReadError::Gone.into());
     }
-    let configured = configured(&host, container);
+    let configured = resource_config(&host, container);
     let portrait = Inspection {
         host: &host.name,
         container,
         member,
         is_init: Some(id) == container.init,
-        is_host: container.engine == EngineKind::Bare && container.pid_ns == host.pid_ns,
+        is_host: !container.engine.names_containers() && container.pid_ns == host.pid_ns,
         now: jiff::Timestamp::now(),
         processes: (view.hidden == 0).then_some(view.processes.len()),
         plan: &plan,
@@ -105,6 +104,7 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
         configured: configured.as_ref(),
         namespaces: namespaces(&sheet, &neighbours(&found)),
         mounts: mounts(sheet.mounts.known().map_or(&[], Vec::as_slice), &sheet.host_mounts),
+        engine_sockets: engine_infos().flat_map(|engine| engine.sockets).copied().collect(),
     };
     context.print(&text(context, &portrait))?;
     Ok(ExitStatus::Done)

@@ -5,9 +5,10 @@ use serde_json::Value as Json;
 
 use super::{Command, arguments, columns_section, command};
 use crate::cli::context::Context;
-use crate::engine::{ENGINES, SearchDepth, count, discover};
+use crate::engine::{SearchDepth, count, discover, engine_infos};
 use crate::error::{Error, ExitStatus};
-use crate::model::container::{Container, EngineKind};
+use crate::model::container::Container;
+use crate::model::engine::EngineInfo;
 use crate::output::columns::ls::{LS_COLUMNS, LsRow};
 use crate::output::escape::safe_str;
 use crate::output::json::{self, object};
@@ -34,7 +35,7 @@ pub struct Ls {
     no_trunc: bool,
     /// Only containers of this engine: docker, podman, …, bare
     #[arg(long, value_name = "NAME", value_parser = engine)]
-    engine: Vec<EngineKind>,
+    engine: Vec<&'static EngineInfo>,
     /// Columns to show, or `help` for what there is; `+` before the first adds to the usual ones
     #[arg(short = 'o', long, value_name = "LIST")]
     columns: Option<String>,
@@ -57,11 +58,9 @@ pub const COMMAND: Command = command::<Ls>(
 ])
 .sections(|| vec![columns_section(LS_COLUMNS)]);
 
-fn engine(name: &str) -> Result<EngineKind, String> {
-    let all = ENGINES.iter().map(|engine| engine.kind()).chain([EngineKind::Bare]);
-    let names: Vec<EngineKind> = all.collect();
-    names.iter().copied().find(|runtime| runtime.name() == name).ok_or_else(|| {
-        let known: Vec<&str> = names.iter().map(|runtime| runtime.name()).collect();
+fn engine(name: &str) -> Result<&'static EngineInfo, String> {
+    engine_infos().find(|engine| engine.name == name).ok_or_else(|| {
+        let known: Vec<&str> = engine_infos().map(|engine| engine.name).collect();
         format!("valid values: {}", known.join(", "))
     })
 }

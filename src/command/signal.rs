@@ -16,10 +16,10 @@ use crate::analysis::selection::Selector;
 use crate::cli::args;
 use crate::cli::context::Context;
 use crate::cli::usage::swapped_arguments;
-use crate::engine::stop_plan;
+use crate::engine::stop_policy;
 use crate::error::{Error, ExitStatus};
 use crate::model::capability;
-use crate::model::container::{Container, EngineKind};
+use crate::model::container::Container;
 use crate::model::pid::{ContainerPid, HostPid};
 use crate::model::signal::{DefaultAction, Signal, SignalNumber};
 use crate::model::stop_policy::StopPolicy;
@@ -177,7 +177,7 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
     }
     let container = &found.container;
     warn_of_nothing(context, container, &judged, order.signal);
-    let plan = stop_plan(&host, container);
+    let plan = stop_policy(&host, container);
     warn_of_return(context, container, &plan, &judged, order.signal);
     if arguments.dry_run {
         errand.rehearse(&view, &chosen);
@@ -364,13 +364,9 @@ fn warn_of_return(
     }
     if let Some(why) = plan.comes_back(container.engine) {
         let name = container.qualified();
-        let hidden = match container.engine {
-            EngineKind::Docker => {
-                " (`docker stop` would note that it was by hand; a signal does not)"
-            }
-            _ => "",
-        };
-        context.ui.note(&format!("{}: if this ends it: {why}{hidden}", safe_str(&name)));
+        let remark = container.engine.signal_remark;
+        let remark = remark.map_or_else(String::new, |remark| format!(" ({remark})"));
+        context.ui.note(&format!("{}: if this ends it: {why}{remark}", safe_str(&name)));
     }
 }
 

@@ -9,7 +9,7 @@ use super::{Command, arguments, columns_section, command, report_resolution};
 use crate::analysis::delivery::Recipient;
 use crate::cli::args;
 use crate::cli::context::Context;
-use crate::engine::stop_plan;
+use crate::engine::stop_policy;
 use crate::error::{Error, ExitStatus};
 use crate::model::pid::ContainerPid;
 use crate::model::signal::{Signal, SignalSet};
@@ -113,7 +113,7 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
                 .hint(format!("`cinspect ps {name}` shows them")));
         }
     }
-    let stop = stop_plan(&host, &found.container).signal_of(found.container.engine);
+    let stop = stop_policy(&host, &found.container).signal_of(found.container.engine);
     let usual = |signal: Signal| USUAL.contains(&signal) || signal == stop;
     let wanted = |pid: Option<ContainerPid>| {
         arguments.pid.is_empty() || pid.is_some_and(|pid| arguments.pid.contains(&pid))

@@ -16,7 +16,7 @@ use crate::action::stop::{
 use crate::analysis::delivery::{Prediction, Recipient};
 use crate::cli::args;
 use crate::cli::context::Context;
-use crate::engine::stop_plan;
+use crate::engine::stop_policy;
 use crate::error::{Error, ExitStatus};
 use crate::model::container::ContainerState;
 use crate::model::pid::HostPid;
@@ -219,7 +219,7 @@ fn one(
     let host = found.host;
     let StopRequest { word, several, signal, schedule } = *told;
     report_resolution(context, &found.container, &found.inventory);
-    let plan = stop_plan(host, &found.container);
+    let plan = stop_policy(host, &found.container);
     let runtime = found.container.engine;
     let mut way = schedule.cloned().unwrap_or_else(|| StopProcedure {
         steps: vec![StopStep {

@@ -15,8 +15,8 @@ use super::{begins, candidate};
 use crate::action::copy::names_inside;
 use crate::analysis::copy_rules::Endpoint;
 use crate::cli::root::root_command;
-use crate::engine::{ENGINES, SearchDepth, discover};
-use crate::model::container::{Container, EngineKind};
+use crate::engine::{SearchDepth, discover, engine_infos};
+use crate::model::container::Container;
 use crate::model::namespace::KINDS;
 use crate::model::signal::Signal;
 use crate::output::column::Column;
@@ -174,10 +174,7 @@ fn values(
         Source::Tids => tids(line, typed),
         Source::Comms => comms(line, typed),
         Source::Users => users(line, typed),
-        Source::Engines => {
-            let all = ENGINES.iter().map(|engine| engine.kind()).chain([EngineKind::Bare]);
-            plain(all.map(EngineKind::name), typed)
-        }
+        Source::Engines => plain(engine_infos().map(|engine| engine.name), typed),
         Source::Namespaces => {
             let all = KINDS.iter().map(|kind| (kind.name, kind.about));
             list(all, typed, b"")
@@ -231,12 +228,12 @@ fn name_of(container: &Container) -> Option<&String> {
 }
 
 fn about(container: &Container) -> String {
-    let mut parts = vec![container.engine.name().to_owned()];
+    let mut parts = vec![container.engine.name.to_owned()];
     parts.extend(container.image.clone());
     if container.state != crate::model::container::ContainerState::Running {
         parts.push(container.state.name().to_owned());
     }
-    if let (EngineKind::Bare, Some(init)) = (container.engine, container.init) {
+    if let (false, Some(init)) = (container.engine.names_containers(), container.init) {
         parts.push(format!("PID {}", init.pid));
     }
     if !container.verified {

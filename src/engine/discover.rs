@@ -7,13 +7,16 @@ use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
+use super::bare::BARE;
+use super::cgroup_name::is_long_id;
 use super::process_index::ProcessIndex;
 use super::record::{Diagnostics, Record, RecordReader, Shim, UserDirs};
-use super::shims::{monitors_above, monitors_in};
+use super::shims::{shims_above, shims_in};
 use super::verify::{Init, VerifyError, confirm, frozen_state, read_init, says};
-use super::{ENGINES, engine, is_long_id, own_name};
+use super::{ENGINES, precedence, recognise};
 use crate::model::cgroup;
-use crate::model::container::{Cgroup, Container, EngineKind, Evidence};
+use crate::model::container::{Cgroup, Container, Evidence};
+use crate::model::engine::EngineInfo;
 use crate::model::namespace::NamespaceId;
 use crate::model::pid::{HostPid, Ticks};
 use crate::model::stop_policy::StopPolicy;
@@ -32,7 +35,7 @@ pub enum SearchDepth {
 #[derive(Clone, Debug)]
 pub struct StoppedContainer {
     /// Whose it is.
-    pub engine: EngineKind,
+    pub engine: &'static EngineInfo,
     /// Its id.
     pub id: String,
     /// Its name.
@@ -67,16 +70,12 @@ pub struct Inventory {
 
 /// Reads the records of one engine and looks no further: for a qualified name of one that keeps
 /// good records and that no other engine's name could stand before.
-pub fn discover_of(host: &Host, runtime: EngineKind) -> Inventory {
+pub fn discover_of(host: &Host, engine: &'static EngineInfo) -> Inventory {
+    if !engine.has_complete_records() {
+        return discover(host, SearchDepth::Cgroups);
+    }
     let mut search = Search::new(host);
-    search.only = match runtime {
-        EngineKind::Docker | EngineKind::Cri | EngineKind::Crio | EngineKind::Containerd => {
-            vec![runtime]
-        }
-        // The start times are in its runtime's records.
-        EngineKind::Podman => vec![runtime, EngineKind::Runc, EngineKind::Crun],
-        _ => return discover(host, SearchDepth::Cgroups),
-    };
+    search.only = engine.start_times_from.iter().copied().chain([engine]).collect();
     search.read_records(true, &[], &[]);
     let mut inventory = search.finish();
     inventory.partial = true;
@@ -89,18 +88,18 @@ pub fn discover(host: &Host, depth: SearchDepth) -> Inventory {
         SearchDepth::Cgroups => None,
         SearchDepth::Everything => host.survey().ok(),
     };
-    let monitors = survey.as_ref().map(|survey| monitors_in(host, survey)).unwrap_or_default();
+    let monitors = survey.as_ref().map(|survey| shims_in(host, survey)).unwrap_or_default();
     let mut search = Search::new(host);
     search.read_records(true, &monitors, &[]);
     let tree = host.walk_cgroups();
     for cut in tree.cut {
-        search.complaints.borrow_mut().note(Trust::Root, cut);
+        search.complaints.borrow_mut().add(Trust::Root, cut);
     }
     let live = tree.cgroups;
     let unexplained = search.unexplained(&live);
     if !unexplained.is_empty() && survey.is_none() {
         let inits: Vec<HostPid> = unexplained.iter().map(|(_, pid)| *pid).collect();
-        let monitors = monitors_above(host, &inits);
+        let monitors = shims_above(host, &inits);
         search.read_records(false, &monitors, &unexplained);
     } else if !unexplained.is_empty() {
         search.read_records(false, &[], &unexplained);
@@ -121,7 +120,7 @@ pub fn container_at(host: &Host, pid: HostPid, cgroup: Option<Cgroup>) -> Option
     let init = read_init(host, pid).ok()?;
     let source = format!("/proc/{pid}/ns/pid");
     let evidence = vec![says(source, "no engine claims it".into(), true)];
-    let mut container = assemble(host, EngineKind::Bare, &init, cgroup, evidence);
+    let mut container = assemble(host, &BARE, &init, cgroup, evidence);
     container.verified = true;
     Some(container)
 }
@@ -129,7 +128,7 @@ pub fn container_at(host: &Host, pid: HostPid, cgroup: Option<Cgroup>) -> Option
 struct Search<'a> {
     host: &'a Host,
     /// Engines to ask; all when empty.
-    only: Vec<EngineKind>,
+    only: Vec<&'static EngineInfo>,
     homes: Vec<UserDirs>,
     inventory: Inventory,
     /// Where the container of an init stands in the list.
@@ -164,14 +163,14 @@ impl<'a> Search<'a> {
         let look = RecordReader {
             host: self.host,
             defaults,
-            monitors,
+            shims: monitors,
             unexplained,
-            homes: &self.homes,
-            complaints: &self.complaints,
+            users: &self.homes,
+            diagnostics: &self.complaints,
         };
         for engine in ENGINES {
-            if self.only.is_empty() || self.only.contains(&engine.kind()) {
-                engine.records(&look, &mut records);
+            if self.only.is_empty() || self.only.contains(&engine.info()) {
+                engine.read_records(&look, &mut records);
             }
         }
         // The same list of containers may be read with other folders for what runs of them.
@@ -181,7 +180,7 @@ impl<'a> Search<'a> {
         });
         lend_start_times(&mut records);
         let (sandboxed, plain): (Vec<Record>, Vec<Record>) =
-            records.into_iter().partition(Record::is_in_its_pods_sandbox);
+            records.into_iter().partition(Record::is_in_pod_sandbox);
         for record in plain {
             self.add(record);
         }
@@ -232,7 +231,7 @@ impl<'a> Search<'a> {
                     let known = &mut self.inventory.containers[*at];
                     known.evidence.extend(evidence);
                     // The earlier in the table names them; the other bears it out.
-                    if record.engine < known.engine {
+                    if precedence(record.engine) < precedence(known.engine) {
                         known.engine = record.engine;
                         known.cgroup = cgroup.or(known.cgroup.take());
                         describe(known, record);
@@ -249,7 +248,7 @@ impl<'a> Search<'a> {
             Err(VerifyError::Refuted(why)) => {
                 let path = record.path.display();
                 let text = format!("the record `{path}` is not believed: {why}");
-                self.complaints.borrow_mut().note(record.owner, text);
+                self.complaints.borrow_mut().add(record.owner, text);
                 self.add_stopped(&record, Some(why));
             }
         }
@@ -281,7 +280,7 @@ impl<'a> Search<'a> {
         namespaces.extend(self.host.pid_ns);
         // What a runtime under an engine knows may have a name that only the engine's monitor leads to,
         // or what the engine mounted; most have neither.
-        let by_runtimes = self.inventory.containers.iter().filter(|c| is_under_engines(c.engine));
+        let by_runtimes = self.inventory.containers.iter().filter(|c| c.engine.low_level);
         let by_runtimes: Vec<(String, HostPid)> = by_runtimes
             .filter_map(|c| Some((c.id.clone().unwrap_or_default(), c.init?.pid)))
             .filter(|(id, init)| is_long_id(id) || !self.orphans.contains(init))
@@ -289,7 +288,7 @@ impl<'a> Search<'a> {
         let known = Cgroups::of(&self.inventory.containers);
         let mut found = Vec::new();
         for live in live {
-            let own = own_name(&live.cgroup.path);
+            let own = recognise(&live.cgroup.path);
             if known.explain(live, own.is_some()) {
                 continue;
             }
@@ -328,7 +327,7 @@ impl<'a> Search<'a> {
     fn add_recognised(&mut self, live: &[LiveCgroup]) {
         let mut explained = Cgroups::of(&self.inventory.containers);
         for live in live {
-            let Some((runtime, id)) = own_name(&live.cgroup.path) else { continue };
+            let Some((engine, id)) = recognise(&live.cgroup.path) else { continue };
             if explained.explain(live, true) {
                 continue;
             }
@@ -338,7 +337,7 @@ impl<'a> Search<'a> {
             }
             let stopped = &mut self.inventory.stopped;
             let known =
-                stopped.iter().position(|stopped| stopped.engine == runtime && stopped.id == id);
+                stopped.iter().position(|stopped| stopped.engine == engine && stopped.id == id);
             let owner = self.host.cgroup_maker(&live.cgroup);
             // What is made inside of a container is named by that container.
             let nested = self.inventory.containers.iter().any(|outer| {
@@ -348,9 +347,9 @@ impl<'a> Search<'a> {
                     .is_some_and(|outer| cgroup::is_at_or_below(&live.cgroup.path, &outer.path))
             });
             let path = String::from_utf8_lossy(&live.cgroup.path).into_owned();
-            let keeps_no_record = engine(runtime).is_some_and(|engine| engine.keeps_no_record());
+            let keeps_no_record = !engine.keeps_records;
             let mut evidence =
-                vec![says("cgroup tree", format!("{path} is spelt as {}'s", runtime.name()), true)];
+                vec![says("cgroup tree", format!("{path} is spelt as {}'s", engine.name), true)];
             let verified = keeps_no_record && owner == Trust::Root && !nested;
             evidence.push(match owner {
                 Trust::Root if verified => {
@@ -361,7 +360,7 @@ impl<'a> Search<'a> {
                 _ => says(&path, "a user could have made it".into(), false),
             });
             let cgroup = Some(live.cgroup.clone());
-            let mut container = assemble(self.host, runtime, &init, cgroup, evidence);
+            let mut container = assemble(self.host, engine, &init, cgroup, evidence);
             let its = |at: &usize| {
                 let claimed = stopped[*at].cgroup.as_deref();
                 claimed.is_none_or(|claimed| claimed == live.cgroup.path)
@@ -421,7 +420,7 @@ impl<'a> Search<'a> {
             let evidence =
                 vec![says(source, "PID 1 of a namespace that no engine claims".into(), true)];
             let cgroup = self.lone_cgroup(&init);
-            let mut container = assemble(self.host, EngineKind::Bare, &init, cgroup, evidence);
+            let mut container = assemble(self.host, &BARE, &init, cgroup, evidence);
             container.user = match self.host.user(init.uid) {
                 Trust::User(uid) => Some(uid),
                 _ => None,
@@ -451,7 +450,7 @@ impl<'a> Search<'a> {
     fn finish(mut self) -> Inventory {
         let containers = &mut self.inventory.containers;
         containers.sort_by(|a, b| {
-            let key = |c: &Container| (c.engine, c.name.clone(), c.id.clone(), c.init);
+            let key = |c: &Container| (precedence(c.engine), c.name.clone(), c.id.clone(), c.init);
             key(a).cmp(&key(b))
         });
         // A container that one engine knows as running is not stopped because another's record of
@@ -459,7 +458,7 @@ impl<'a> Search<'a> {
         let alive: HashSet<&str> =
             containers.iter().filter_map(|container| container.id.as_deref()).collect();
         self.inventory.stopped.retain(|stopped| !alive.contains(stopped.id.as_str()));
-        self.inventory.diagnostics = self.complaints.into_inner().into_texts();
+        self.inventory.diagnostics = self.complaints.into_inner().into_messages();
         self.inventory
     }
 }
@@ -481,11 +480,6 @@ impl Cgroups {
     }
 }
 
-/// Runtimes that other engines start their containers with.
-fn is_under_engines(runtime: EngineKind) -> bool {
-    matches!(runtime, EngineKind::Runc | EngineKind::Crun | EngineKind::Youki)
-}
-
 /// The runtime under an engine keeps the start time that the engine's own record lacks.
 fn lend_start_times(records: &mut [Record]) {
     let starts: HashMap<(String, HostPid, Trust), Ticks> =
@@ -499,7 +493,7 @@ fn lend_start_times(records: &mut [Record]) {
 
 fn assemble(
     host: &Host,
-    engine: EngineKind,
+    engine: &'static EngineInfo,
     init: &Init,
     cgroup: Option<Cgroup>,
     evidence: Vec<Evidence>,

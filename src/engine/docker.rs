@@ -7,27 +7,95 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::record::{Record, RecordReader, SearchPath, places};
-use super::{Engine, is_long_id, recorded_signal, scope_id};
-use crate::model::container::EngineKind;
+use super::Engine;
+use super::cgroup_name::{is_long_id, scope_id};
+use super::oci_config::{cpus, positive};
+use super::record::{Record, RecordReader, SearchPath, parse_signal, unique_paths};
+use super::shims::sandbox_of;
+use crate::model::container::Container;
+use crate::model::engine::EngineInfo;
 use crate::model::mount::Mounts;
 use crate::model::pid::HostPid;
+use crate::model::resource_config::ResourceConfig;
 use crate::model::stop_policy::StopPolicy;
+use crate::proc::{Host, StateDir};
+
+/// The descriptor of Docker.
+pub static DOCKER: EngineInfo = EngineInfo {
+    name: "docker",
+    display_name: "Docker",
+    shims: &["dockerd"],
+    files: (
+        "/var/lib/docker/containers/*/config.v2.json",
+        "Docker, below the data root of its daemon (/etc/docker/daemon.json, --data-root); ~/.local/share/docker of users.",
+    ),
+    sockets: &["docker.sock", "cri-dockerd.sock"],
+    keep_stopped: "`docker stop` keeps it down, or `docker update --restart=no` first",
+    signal_remark: Some("`docker stop` would note that it was by hand; a signal does not"),
+    start_hint: Some("`docker start NAME` starts it, `docker cp` reaches its files"),
+    ..EngineInfo::DEFAULT
+};
 
 /// Docker Engine.
 pub struct Docker;
 
-#[derive(Deserialize)]
+impl Engine for Docker {
+    fn info(&self) -> &'static EngineInfo {
+        &DOCKER
+    }
+
+    fn recognise(&self, component: &str, parent: &[&str]) -> Option<String> {
+        if parent.last() == Some(&"docker") && is_long_id(component) {
+            return Some(component.to_owned());
+        }
+        scope_id(component, "docker")
+    }
+
+    fn read_records(&self, reader: &RecordReader<'_>, records: &mut Vec<Record>) {
+        for root in roots(reader) {
+            let path = root.path.join("containers");
+            let Some(dir) = reader.read(reader.host.state_dir(path)) else { continue };
+            let ids = reader.read(dir.names()).unwrap_or_default();
+            for id in ids.iter().filter(|id| is_long_id(id)) {
+                let record = record(reader, &dir, id);
+                records.extend(record.map(|record| record.found_at(&root)));
+            }
+        }
+    }
+
+    fn resource_config(&self, host: &Host, container: &Container) -> Option<ResourceConfig> {
+        let path = container.record.as_ref()?.with_file_name("hostconfig.json");
+        let config: DockerResources = host.state_file(&path).ok()?.json().ok()?;
+        let options = config.security_opt.unwrap_or_default();
+        let unconfined =
+            options.iter().any(|option| option.replace(':', "=") == "seccomp=unconfined");
+        Some(ResourceConfig {
+            source: path.display().to_string(),
+            memory: positive(config.memory),
+            cpus: positive(config.nano_cpus)
+                .map(|nano| nano as f64 / 1e9)
+                .or_else(|| cpus(config.cpu_quota, config.cpu_period)),
+            pids: config.pids_limit.and_then(positive),
+            read_only: Some(config.readonly_rootfs),
+            no_new_privs: Some(
+                options.iter().any(|option| option.starts_with("no-new-privileges")),
+            ),
+            // (The default depends on how the daemon was built.)
+            seccomp: (config.privileged || unconfined).then_some(false),
+        })
+    }
+}
+
+/// `config.v2.json`.
+#[derive(Deserialize, Default)]
 #[serde(rename_all = "PascalCase", default)]
-#[derive(Default)]
-struct Config {
+struct DockerContainer {
     #[serde(rename = "ID")]
     id: String,
     /// With a leading slash.
     name: String,
     state: DockerState,
-    config: Image,
-    has_been_manually_stopped: bool,
+    config: DockerConfig,
 }
 
 #[derive(Deserialize, Default)]
@@ -39,166 +107,148 @@ struct DockerState {
 
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "PascalCase", default)]
-struct Image {
+struct DockerConfig {
     image: Option<String>,
     stop_signal: Option<String>,
     /// Seconds.
     stop_timeout: Option<i64>,
 }
 
+/// `hostconfig.json`, as far as a listing needs it.
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "PascalCase", default)]
-struct HostConfig {
+struct DockerHostConfig {
     runtime: Option<String>,
-    restart_policy: RestartPolicy,
+    restart_policy: DockerRestartPolicy,
 }
 
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "PascalCase", default)]
-struct RestartPolicy {
+struct DockerRestartPolicy {
     name: Option<String>,
 }
 
+/// `hostconfig.json`, its limits and rights.
+#[derive(Deserialize, Default)]
+#[serde(default, rename_all = "PascalCase")]
+struct DockerResources {
+    memory: i64,
+    nano_cpus: i64,
+    cpu_quota: i64,
+    cpu_period: i64,
+    pids_limit: Option<i64>,
+    readonly_rootfs: bool,
+    privileged: bool,
+    security_opt: Option<Vec<String>>,
+}
+
+/// `daemon.json`.
 #[derive(Deserialize, Default)]
 #[serde(default)]
-struct DaemonConfig {
+struct DockerDaemonConfig {
     #[serde(rename = "data-root")]
     data_root: Option<PathBuf>,
 }
 
-impl Engine for Docker {
-    fn kind(&self) -> EngineKind {
-        EngineKind::Docker
+fn record(reader: &RecordReader<'_>, dir: &StateDir<'_>, id: &str) -> Option<Record> {
+    let file = reader.read(dir.read(format!("{id}/config.v2.json")))?;
+    let container: DockerContainer = reader.read(file.json())?;
+    (container.id == id).then_some(())?;
+    let mut record = Record::new(&DOCKER, id, &file);
+    record.name = container.name.strip_prefix('/').map(str::to_owned);
+    record.pid = container.state.running.then(|| HostPid::new(container.state.pid)).flatten();
+    let config = container.config;
+    record.image = config.image;
+    record.stop = StopPolicy {
+        signal: config.stop_signal.as_deref().and_then(parse_signal),
+        // A negative timeout waits forever.
+        grace: config
+            .stop_timeout
+            .map(|seconds| u64::try_from(seconds).map_or(Duration::MAX, Duration::from_secs)),
+        ..StopPolicy::default()
+    };
+    // Only a running container is worth a second file.
+    if record.pid.is_some()
+        && let Some(file) = reader.read(dir.read(format!("{id}/hostconfig.json")))
+        && let Some(host_config) = reader.read(file.json::<DockerHostConfig>())
+    {
+        record.stop.restart = host_config.restart_policy.name;
+        record.stop.restart_source = Some(file.path);
+        record.sandbox = sandbox_of(&host_config.runtime.unwrap_or_default());
     }
-
-    fn recognise(&self, component: &str, parent: &[&str]) -> Option<String> {
-        if parent.last() == Some(&"docker") && is_long_id(component) {
-            return Some(component.to_owned());
-        }
-        scope_id(component, "docker")
-    }
-
-    fn files(&self) -> (&'static str, &'static str) {
-        (
-            "/var/lib/docker/containers/*/config.v2.json",
-            "Docker, below the data root its daemon was given (/etc/docker/daemon.json, --data-root); ~/.local/share/docker of users.",
-        )
-    }
-
-    fn records(&self, look: &RecordReader<'_>, found: &mut Vec<Record>) {
-        for place in roots(look) {
-            let Some(dir) = look.read(look.host.state_dir(place.path.join("containers"))) else {
-                continue;
-            };
-            for id in look.read(dir.names()).unwrap_or_default() {
-                if !is_long_id(&id) {
-                    continue;
-                }
-                let Some(file) = look.read(dir.read(format!("{id}/config.v2.json"))) else {
-                    continue;
-                };
-                let Some(config) = look.read(file.json::<Config>()) else { continue };
-                if config.id != id {
-                    continue;
-                }
-                let mut record = Record::new(EngineKind::Docker, id, &file).found_at(&place);
-                record.name = config.name.strip_prefix('/').map(str::to_owned);
-                record.image = config.config.image;
-                record.pid = config.state.running.then(|| HostPid::new(config.state.pid)).flatten();
-                record.stop = StopPolicy {
-                    signal: config.config.stop_signal.as_deref().and_then(recorded_signal),
-                    // Less than none is none: it waits for ever.
-                    grace: config.config.stop_timeout.map(|seconds| {
-                        u64::try_from(seconds).map_or(Duration::MAX, Duration::from_secs)
-                    }),
-                    restart: None,
-                    stopped_by_hand: config.has_been_manually_stopped,
-                };
-                // Only of what runs is it worth a look.
-                let host = record.pid.and_then(|_| {
-                    look.read(dir.read(format!("{}/hostconfig.json", record.id)))
-                        .and_then(|file| look.read(file.json::<HostConfig>()))
-                });
-                if let Some(host) = host {
-                    record.stop.restart = host.restart_policy.name;
-                    record.sandbox = super::containerd::sandbox(&host.runtime.unwrap_or_default());
-                }
-                found.push(record);
-            }
-        }
-    }
+    Some(record)
 }
 
-fn roots(look: &RecordReader<'_>) -> Vec<SearchPath> {
+fn roots(reader: &RecordReader<'_>) -> Vec<SearchPath> {
     let mut roots: Vec<SearchPath> = Vec::new();
-    if look.defaults {
-        roots.push(SearchPath::usual("/var/lib/docker"));
-        roots.extend(configured(look, Path::new("/etc/docker/daemon.json")).map(SearchPath::usual));
-        let homes = look.homes.iter().filter_map(|home| home.home.as_ref());
-        roots.extend(homes.map(|home| SearchPath::usual(home.join(".local/share/docker"))));
+    if reader.defaults {
+        roots.push(SearchPath::default_path("/var/lib/docker"));
+        let configured = data_root(reader, Path::new("/etc/docker/daemon.json"));
+        roots.extend(configured.map(SearchPath::default_path));
+        let homes = reader.users.iter().filter_map(|user| user.home.as_ref());
+        roots.extend(homes.map(|home| SearchPath::default_path(home.join(".local/share/docker"))));
     }
-    for daemon in look.running(&["dockerd"]) {
-        let given = daemon.option("--data-root").or(daemon.option("-g")).map(PathBuf::from);
+    for daemon in reader.shims_named(&["dockerd"]) {
+        let option = daemon.option("--data-root").or(daemon.option("-g")).map(PathBuf::from);
         let file = daemon.option("--config-file").map(Path::new);
-        let told = given.into_iter().chain(file.and_then(|file| configured(look, file)));
-        roots.extend(told.map(|path| SearchPath::told_by(daemon, path)));
+        let paths = option.into_iter().chain(file.and_then(|file| data_root(reader, file)));
+        roots.extend(paths.map(|path| SearchPath::from_shim(daemon, path)));
     }
-    // All of one daemon lead to the same place, which is looked for once.
-    let leads = look.unexplained.iter().filter_map(|(id, pid)| mounted_from(look, id, *pid));
-    for (below, source) in leads.collect::<BTreeSet<_>>() {
-        // Whoever mounted it has led us there: only what root alone could have written counts.
-        roots.extend(mounted_at(look, &below, &source).into_iter().map(SearchPath::usual));
+    // All containers of one daemon lead to the same directory, which is searched for once.
+    let mounts = reader.unexplained.iter().filter_map(|(id, pid)| mounted_root(reader, id, *pid));
+    for (path, source) in mounts.collect::<BTreeSet<_>>() {
+        // A container's mount led here: only files that root alone could have written count.
+        roots.extend(mounted_at(reader, &path, &source).into_iter().map(SearchPath::default_path));
     }
-    let mut roots = places(roots);
-    // With userns-remap everything is one level further down, in `<uid>.<gid>`.
-    let remapped: Vec<SearchPath> = roots
-        .iter()
-        .flat_map(|root| {
-            let names = look.names(&root.path).into_iter();
-            let ids = names.filter(|name| {
-                name.split_once('.').is_some_and(|(uid, gid)| {
-                    uid.parse::<u32>().is_ok() && gid.parse::<u32>().is_ok()
-                })
-            });
-            ids.map(|name| SearchPath { path: root.path.join(name), owner: root.owner })
-                .collect::<Vec<_>>()
-        })
-        .collect();
+    let mut roots = unique_paths(roots);
+    let remapped: Vec<SearchPath> =
+        roots.iter().flat_map(|root| remapped_roots(reader, root)).collect();
     roots.extend(remapped);
     roots
 }
 
-fn configured(look: &RecordReader<'_>, file: &Path) -> Option<PathBuf> {
-    look.read(look.read(look.host.state_file(file))?.json::<DaemonConfig>())?.data_root
+/// Returns the data roots one level further down, `<uid>.<gid>`, that userns-remap uses.
+fn remapped_roots(reader: &RecordReader<'_>, root: &SearchPath) -> Vec<SearchPath> {
+    let is_remapped = |name: &String| {
+        name.split_once('.')
+            .is_some_and(|(uid, gid)| uid.parse::<u32>().is_ok() && gid.parse::<u32>().is_ok())
+    };
+    let names = reader.names(&root.path).into_iter().filter(is_remapped);
+    names.map(|name| SearchPath { path: root.path.join(name), owner: root.owner }).collect()
 }
 
-/// Docker mounts `<data root>/containers/ID/hostname` and its like into each container: `mountinfo`
-/// of a process of it gives the path below that file system's root, and what is mounted.
-fn mounted_from(look: &RecordReader<'_>, id: &str, pid: HostPid) -> Option<(String, Vec<u8>)> {
+fn data_root(reader: &RecordReader<'_>, file: &Path) -> Option<PathBuf> {
+    reader.read(reader.read(reader.host.state_file(file))?.json::<DockerDaemonConfig>())?.data_root
+}
+
+/// Docker mounts `<data root>/containers/ID/hostname` and the like into each container. Returns the
+/// data root below the root of its file system, and that file system's source, from the `mountinfo` of
+/// a process in the container.
+fn mounted_root(reader: &RecordReader<'_>, id: &str, pid: HostPid) -> Option<(String, Vec<u8>)> {
     if !is_long_id(id) {
         return None;
     }
     let needle = format!("/containers/{id}/");
-    let inside = look.host.proc_file(pid, "mountinfo", 1 << 20).ok()?;
-    Mounts::new(&inside).find_map(|mount| {
+    let mountinfo = reader.host.proc_file(pid, "mountinfo", 1 << 20).ok()?;
+    Mounts::new(&mountinfo).find_map(|mount| {
         let root = std::str::from_utf8(&mount.root).ok()?;
-        let at = root.find(&needle)?;
-        Some((root[..at].to_owned(), mount.source.to_vec()))
+        let index = root.find(&needle)?;
+        Some((root[..index].to_owned(), mount.source.to_vec()))
     })
 }
 
-/// Where that is on the host, as its own `mountinfo` tells. What is found is only a place to look for
-/// a record.
-fn mounted_at(look: &RecordReader<'_>, below: &str, source: &[u8]) -> Vec<PathBuf> {
-    let Ok(outside) = std::fs::read(look.host.proc_path("self/mountinfo")) else {
-        return vec![below.into()];
+/// Returns the paths of that data root on the host, from the host's own `mountinfo`. They are only
+/// places to look for a record.
+fn mounted_at(reader: &RecordReader<'_>, path: &str, source: &[u8]) -> Vec<PathBuf> {
+    let Ok(mountinfo) = std::fs::read(reader.host.proc_path("self/mountinfo")) else {
+        return vec![path.into()];
     };
-    Mounts::new(&outside)
+    Mounts::new(&mountinfo)
         .filter(|mount| *mount.source == *source)
         .filter_map(|mount| {
             let root = std::str::from_utf8(&mount.root).ok()?;
             let point = std::str::from_utf8(&mount.point).ok()?;
-            let rest = Path::new(below).strip_prefix(root).ok()?;
+            let rest = Path::new(path).strip_prefix(root).ok()?;
             Some(Path::new(point).join(rest))
         })
         .collect()

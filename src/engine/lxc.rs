@@ -1,22 +1,42 @@
-//! LXC, LXD and Incus: the cgroup is `lxc.payload.NAME`, the monitor calls itself
-//! `[lxc monitor] PATH NAME` and its child is the init. No file holds the PID, and the command
-//! socket is not asked: anybody can listen on that abstract name.
+//! LXC, LXD and Incus: the cgroup is `lxc.payload.NAME`, the monitor's title is
+//! `[lxc monitor] PATH NAME`, and its child is the init. No file holds the PID, and the command
+//! socket is not asked: any process can listen on that abstract name.
 
 use std::path::Path;
+use std::time::Duration;
 
-use super::record::{Record, RecordReader};
-use super::{Engine, recorded_signal};
+use super::Engine;
+use super::record::{Record, RecordReader, parse_signal};
 use crate::model::cgroup;
-use crate::model::container::{Container, EngineKind};
+use crate::model::container::Container;
+use crate::model::engine::EngineInfo;
 use crate::model::pid::HostPid;
+use crate::model::signal::Signal;
 use crate::model::stop_policy::StopPolicy;
 use crate::proc::Host;
 
-/// LXC and what stands on it.
-pub struct Lxc;
+/// The descriptor of LXC, and of LXD and Incus, which use it.
+pub static LXC: EngineInfo = EngineInfo {
+    name: "lxc",
+    display_name: "LXC",
+    keeps_records: false,
+    shims: &["lxc-start", "lxd", "incusd", "[lxc monitor]*"],
+    files: (
+        "/var/lib/lxc/*/config, /run/incus, /var/log/incus, /var/log/lxd",
+        "LXC, Incus and LXD; ~/.local/share/lxc of users.",
+    ),
+    // LXD's and Incus'.
+    sockets: &["unix.socket"],
+    // lxc.container.conf(5), lxc.signal.halt.
+    stop_signal: Signal::PWR,
+    // lxc-stop(1).
+    grace_time: Duration::from_secs(60),
+    start_hint: Some("`lxc-start NAME` starts it, or the client that made it"),
+    ..EngineInfo::DEFAULT
+};
 
-/// Where a container's configuration lies, and who put it there.
-const PLACES: &[(&str, &str)] = &[
+/// Directories with a container's configuration, and the name of its file.
+const CONFIGURATIONS: &[(&str, &str)] = &[
     ("/var/lib/lxc", "config"),
     ("/run/incus", "lxc.conf"),
     ("/var/log/incus", "lxc.conf"),
@@ -24,69 +44,62 @@ const PLACES: &[(&str, &str)] = &[
     ("/var/snap/lxd/common/lxd/logs", "lxc.conf"),
 ];
 
+/// LXC, LXD and Incus.
+pub struct Lxc;
+
 impl Engine for Lxc {
-    fn kind(&self) -> EngineKind {
-        EngineKind::Lxc
+    fn info(&self) -> &'static EngineInfo {
+        &LXC
     }
 
     fn recognise(&self, component: &str, parent: &[&str]) -> Option<String> {
-        let old = || (parent == ["lxc"]).then_some(component);
-        let name = component.strip_prefix("lxc.payload.").or_else(old)?;
+        let old_style = || (parent == ["lxc"]).then_some(component);
+        let name = component.strip_prefix("lxc.payload.").or_else(old_style)?;
         (!name.is_empty()).then(|| name.to_owned())
     }
 
-    fn keeps_no_record(&self) -> bool {
-        true
-    }
-
-    /// `lxc.signal.halt` of the configuration (lxc.container.conf(5)).
-    fn stop_plan(&self, host: &Host, container: &Container) -> StopPolicy {
-        let read = || {
-            let usual = || Some(format!("/var/lib/lxc/{}/config", container.name.as_ref()?).into());
-            let named = container.record.clone().filter(|path| !path.starts_with("/proc"));
-            let file = host.state_file(named.or_else(usual)?).ok()?;
-            let text = String::from_utf8_lossy(&file.bytes).into_owned();
-            let mut lines = text.lines().filter_map(|line| line.split_once('='));
-            let (_, signal) = lines.find(|(key, _)| key.trim() == "lxc.signal.halt")?;
-            recorded_signal(signal.trim())
-        };
-        StopPolicy { signal: read(), ..StopPolicy::default() }
-    }
-
-    fn files(&self) -> (&'static str, &'static str) {
-        (
-            "/var/lib/lxc/*/config, /run/incus, /var/log/incus, /var/log/lxd",
-            "LXC, Incus and LXD; ~/.local/share/lxc of users.",
-        )
-    }
-
-    fn records(&self, look: &RecordReader<'_>, found: &mut Vec<Record>) {
-        if look.defaults {
-            for (place, file) in PLACES {
-                configured(look, Path::new(place), file, found);
+    fn read_records(&self, reader: &RecordReader<'_>, records: &mut Vec<Record>) {
+        if reader.defaults {
+            for (directory, file_name) in CONFIGURATIONS {
+                read_configurations(reader, Path::new(directory), file_name, records);
             }
-            for home in look.homes.iter().filter_map(|home| home.home.as_ref()) {
-                configured(look, &home.join(".local/share/lxc"), "config", found);
+            for home in reader.users.iter().filter_map(|user| user.home.as_ref()) {
+                read_configurations(reader, &home.join(".local/share/lxc"), "config", records);
             }
         }
-        for monitor in look.monitors {
+        for monitor in reader.shims {
             let Some(title) = monitor.argv.first() else { continue };
             let Some(rest) = title.strip_prefix("[lxc monitor] ") else { continue };
             let Some((path, name)) = rest.rsplit_once(' ') else { continue };
-            let mut record = Record::of_monitor(EngineKind::Lxc, name, monitor);
-            record.cgroup = monitor.child.and_then(|init| payload(look, init, name));
-            named(&mut record, path);
-            found.push(record);
+            let mut record = Record::of_child(&LXC, name, monitor);
+            record.cgroup = monitor.child.and_then(|init| payload(reader, init, name));
+            set_names(&mut record, path);
+            records.push(record);
         }
+    }
+
+    /// Reads `lxc.signal.halt` of the configuration (lxc.container.conf(5)).
+    fn stop_policy(&self, host: &Host, container: &Container) -> StopPolicy {
+        let read = || {
+            let default =
+                || Some(format!("/var/lib/lxc/{}/config", container.name.as_ref()?).into());
+            let record = container.record.clone().filter(|path| !path.starts_with("/proc"));
+            let file = host.state_file(record.or_else(default)?).ok()?;
+            let text = String::from_utf8_lossy(&file.bytes).into_owned();
+            let mut lines = text.lines().filter_map(|line| line.split_once('='));
+            let (_, signal) = lines.find(|(key, _)| key.trim() == "lxc.signal.halt")?;
+            parse_signal(signal.trim())
+        };
+        StopPolicy { signal: read(), ..StopPolicy::default() }
     }
 }
 
-/// The cgroup of a monitor's child: `lxc.payload.NAME`, with `-1` and so on behind it where that was
-/// there already (lxc.container.conf(5)), wherever the caller was allowed to make it.
-fn payload(look: &RecordReader<'_>, init: HostPid, name: &str) -> Option<Vec<u8>> {
-    let memberships = look.host.memberships(init).ok()?;
+/// Returns the cgroup of a monitor's child: `lxc.payload.NAME`, with `-1` and so on appended if that
+/// existed already (lxc.container.conf(5)), wherever the caller was allowed to create it.
+fn payload(reader: &RecordReader<'_>, init: HostPid, name: &str) -> Option<Vec<u8>> {
+    let memberships = reader.host.memberships(init).ok()?;
     memberships.by_preference().find_map(|membership| {
-        let at = cgroup::components(&membership.path).position(|part| {
+        let index = cgroup::components(&membership.path).position(|part| {
             let part = std::str::from_utf8(part).unwrap_or_default();
             let rest = part.strip_prefix("lxc.payload.").and_then(|part| part.strip_prefix(name));
             rest.is_some_and(|rest| {
@@ -94,27 +107,33 @@ fn payload(look: &RecordReader<'_>, init: HostPid, name: &str) -> Option<Vec<u8>
                     || rest.strip_prefix('-').is_some_and(|number| number.parse::<u32>().is_ok())
             })
         })?;
-        Some(cgroup::prefix_through(&membership.path, at).to_vec())
+        Some(cgroup::prefix_through(&membership.path, index).to_vec())
     })
 }
 
-fn configured(look: &RecordReader<'_>, place: &Path, file: &str, found: &mut Vec<Record>) {
-    let Some(dir) = look.read(look.host.state_dir(place)) else { return };
-    for name in look.read(dir.names()).unwrap_or_default() {
-        if let Some(file) = look.read(dir.read(format!("{name}/{file}"))) {
-            let mut record = Record::new(EngineKind::Lxc, &name, &file);
+fn read_configurations(
+    reader: &RecordReader<'_>,
+    directory: &Path,
+    file_name: &str,
+    records: &mut Vec<Record>,
+) {
+    let Some(dir) = reader.read(reader.host.state_dir(directory)) else { return };
+    for name in reader.read(dir.names()).unwrap_or_default() {
+        if let Some(file) = reader.read(dir.read(format!("{name}/{file_name}"))) {
+            let mut record = Record::new(&LXC, &name, &file);
             record.cgroup = Some(format!("/lxc.payload.{name}").into_bytes());
-            named(&mut record, &place.to_string_lossy());
-            found.push(record);
+            set_names(&mut record, &directory.to_string_lossy());
+            records.push(record);
         }
     }
 }
 
-/// LXD and Incus put `PROJECT_` before the names of containers outside their default project.
-fn named(record: &mut Record, place: &str) {
+/// Sets name and alias. LXD and Incus put `PROJECT_` before the names of containers outside their
+/// default project.
+fn set_names(record: &mut Record, directory: &str) {
     record.name = Some(record.id.clone());
-    if place.contains("lxd") || place.contains("incus") {
-        let within = record.id.split_once('_').map(|(_, name)| name.to_owned());
-        record.aliases.extend(within);
+    if directory.contains("lxd") || directory.contains("incus") {
+        let in_project = record.id.split_once('_').map(|(_, name)| name.to_owned());
+        record.aliases.extend(in_project);
     }
 }

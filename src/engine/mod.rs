@@ -1,222 +1,194 @@
-//! Who made this container: THE RUNTIME TABLE, one file an engine. An engine tells what its cgroup
-//! names look like (pure) and reads the records it keeps; `discover` holds both against the kernel.
-//! No engine's daemon or client is ever asked.
+//! Container engines: THE ENGINE TABLE. One file an engine has everything known about it: its
+//! descriptor, the cgroup names it makes (pure) and the records it keeps. `discover` finds containers
+//! with them, and `verify` compares each record with the kernel. No engine's daemon or client is asked.
 
+mod bare;
+mod cgroup_name;
 mod containerd;
 mod containers_storage;
+mod cri;
+mod crio;
+mod crun;
 mod discover;
 mod docker;
 mod lxc;
 mod membership;
 mod nspawn;
-mod oci;
 mod oci_config;
+mod oci_state;
+mod podman;
 mod process_index;
 mod record;
+mod runc;
 mod shims;
 mod verify;
+mod youki;
 
 pub use discover::{Inventory, SearchDepth, StoppedContainer, container_at, discover, discover_of};
 pub use membership::{MemberProcesses, MembershipRule, count, take};
-pub use oci_config::configured;
 pub use record::{Record, RecordReader, SearchPath, Shim};
 pub use verify::frozen_state;
 
-use crate::model::container::{Container, EngineKind};
-use crate::model::signal::Signal;
+use crate::model::container::Container;
+use crate::model::engine::EngineInfo;
+use crate::model::resource_config::ResourceConfig;
 use crate::model::stop_policy::StopPolicy;
 use crate::proc::Host;
 
-/// An engine: how its containers are recognised and where it writes them down.
-pub trait Engine: Sync {
-    /// Which it is.
-    fn kind(&self) -> EngineKind;
-
-    /// The id or name that a cgroup component gives, when it is spelt as this engine spells it;
-    /// `parent` is the path above. Pure: a name proves nothing, it only says where to look.
-    fn recognise(&self, component: &str, parent: &[&str]) -> Option<String>;
-
-    /// Whether it keeps no record of what runs, so that the ownership of the cgroup has to do.
-    fn keeps_no_record(&self) -> bool {
-        false
-    }
-
-    /// Where it writes them, and what for, as the manual lists it.
-    fn files(&self) -> (&'static str, &'static str);
-
-    /// Reads its records.
-    fn records(&self, look: &RecordReader<'_>, found: &mut Vec<Record>);
-
-    /// How it stops this container of its own, where that is not in the record that names it.
-    fn stop_plan(&self, _host: &Host, container: &Container) -> StopPolicy {
-        container.stop.clone()
-    }
-}
-
-/// How a container's engine stops it.
-pub fn stop_plan(host: &Host, container: &Container) -> StopPolicy {
-    engine(container.engine)
-        .filter(|_| container.verified)
-        .map_or_else(StopPolicy::default, |engine| engine.stop_plan(host, container))
-}
-
-/// A signal as engines write it: by name or number.
-fn recorded_signal(text: &str) -> Option<Signal> {
-    Signal::parse(text).ok()
-}
-
-/// THE RUNTIME TABLE, in order of precedence: where two know the same processes, the earlier names
-/// them. Bare PID namespaces are what is left over.
+/// THE ENGINE TABLE, in order of precedence: where two know the same processes (Podman runs them
+/// through runc), the earlier one names them.
 pub static ENGINES: &[&dyn Engine] = &[
     &docker::Docker,
-    &containers_storage::Podman,
-    &containerd::Cri,
-    &containers_storage::Crio,
+    &podman::Podman,
+    &cri::Cri,
+    &crio::Crio,
     &containerd::Containerd,
     &lxc::Lxc,
     &nspawn::Nspawn,
-    &oci::RUNC,
-    &oci::CRUN,
-    &oci::YOUKI,
+    &runc::Runc,
+    &crun::Crun,
+    &youki::Youki,
 ];
 
-/// What a cgroup path says of itself: the innermost component that some engine would have written.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CgroupMatch {
-    /// Whose spelling it is.
-    pub engine: EngineKind,
-    /// The id or name in it.
-    pub id: String,
-    /// How many components of the path belong to the container's own cgroup.
-    pub length: usize,
+/// An engine: its descriptor, how its containers are recognised, and its records.
+pub trait Engine: Sync {
+    /// Returns the descriptor.
+    fn info(&self) -> &'static EngineInfo;
+
+    /// Returns the ID or name in a cgroup component, if it is spelt as this engine spells it; `parent`
+    /// is the path above. Pure: a name proves nothing, it only says where to look for a record.
+    fn recognise(&self, component: &str, parent: &[&str]) -> Option<String>;
+
+    /// Reads its records.
+    fn read_records(&self, reader: &RecordReader<'_>, records: &mut Vec<Record>);
+
+    /// Returns how it stops a verified container, where that is not in the record that names it.
+    fn stop_policy(&self, _host: &Host, container: &Container) -> StopPolicy {
+        container.stop.clone()
+    }
+
+    /// Reads the limits and rights that a verified container was configured with.
+    fn resource_config(&self, _host: &Host, _container: &Container) -> Option<ResourceConfig> {
+        None
+    }
 }
 
-/// Looks for the last component of a cgroup path that is spelt as an engine spells it.
-pub fn recognise(path: &[u8]) -> Option<CgroupMatch> {
+/// Returns the descriptors in order of precedence; the last is that of bare PID namespaces, which are
+/// left over.
+pub fn engine_infos() -> impl Iterator<Item = &'static EngineInfo> {
+    ENGINES.iter().map(|engine| engine.info()).chain([&bare::BARE])
+}
+
+/// Returns how a container's engine stops it.
+pub fn stop_policy(host: &Host, container: &Container) -> StopPolicy {
+    engine_of(container)
+        .map_or_else(StopPolicy::default, |engine| engine.stop_policy(host, container))
+}
+
+/// Reads the limits and rights that a container was configured with, where they could be read.
+pub fn resource_config(host: &Host, container: &Container) -> Option<ResourceConfig> {
+    engine_of(container)?.resource_config(host, container)
+}
+
+/// Returns the engine whose records are believed for this container.
+fn engine_of(container: &Container) -> Option<&'static dyn Engine> {
+    ENGINES
+        .iter()
+        .copied()
+        .find(|engine| engine.info() == container.engine)
+        .filter(|_| container.verified)
+}
+
+/// Returns the place of an engine in the order of precedence.
+fn precedence(engine: &EngineInfo) -> usize {
+    ENGINES.iter().position(|other| other.info() == engine).unwrap_or(ENGINES.len())
+}
+
+/// Returns the engine that would have made a cgroup of this name, whatever it lies in, and the ID or
+/// name in it.
+fn recognise(path: &[u8]) -> Option<(&'static EngineInfo, String)> {
     let parts: Vec<&str> =
-        std::str::from_utf8(path).ok()?.split('/').filter(|p| !p.is_empty()).collect();
-    (0..parts.len()).rev().find_map(|at| recognise_at(&parts, at))
-}
-
-/// The same of a cgroup itself, whatever it lies in: whose spelling its own name is, and the id in it.
-fn own_name(path: &[u8]) -> Option<(EngineKind, String)> {
-    let parts: Vec<&str> =
-        std::str::from_utf8(path).ok()?.split('/').filter(|p| !p.is_empty()).collect();
-    let found = recognise_at(&parts, parts.len().checked_sub(1)?)?;
-    Some((found.engine, found.id))
-}
-
-fn recognise_at(parts: &[&str], at: usize) -> Option<CgroupMatch> {
-    ENGINES.iter().find_map(|engine| {
-        let id = engine.recognise(parts[at], &parts[..at])?;
-        Some(CgroupMatch { engine: engine.kind(), id, length: at + 1 })
-    })
-}
-
-/// The engine of a runtime; none for bare namespaces.
-pub fn engine(runtime: EngineKind) -> Option<&'static dyn Engine> {
-    ENGINES.iter().copied().find(|engine| engine.kind() == runtime)
-}
-
-/// 64 hexadecimal digits: an id of Docker, Podman and the CRI engines.
-fn is_long_id(text: &str) -> bool {
-    text.len() == 64 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
-}
-
-/// `PREFIX-<long id>.scope`, as the systemd driver spells it.
-fn scope_id(component: &str, prefix: &str) -> Option<String> {
-    let id = component.strip_suffix(".scope")?.strip_prefix(prefix)?.strip_prefix('-')?;
-    is_long_id(id).then(|| id.to_owned())
-}
-
-/// Whether a path above a component is a Kubernetes pod's: `…/kubepods/burstable/pod<uid>`, or with
-/// the systemd driver `…/kubepods-burstable-pod<uid>.slice`.
-fn below_a_pod(parent: &[&str]) -> bool {
-    parent.last().is_some_and(|last| {
-        (last.starts_with("kubepods") && last.contains("-pod") && last.ends_with(".slice"))
-            || (last.starts_with("pod") && parent.iter().any(|part| part.starts_with("kubepods")))
-    })
+        std::str::from_utf8(path).ok()?.split('/').filter(|part| !part.is_empty()).collect();
+    let (name, parent) = parts.split_last()?;
+    ENGINES.iter().find_map(|engine| Some((engine.info(), engine.recognise(name, parent)?)))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::collections::HashSet;
+
     use proptest::prelude::*;
+
+    use super::*;
 
     const ID: &str = "3f2a9c0d1e4b5a69788796a5b4c3d2e1f00f1e2d3c4b5a69788796a5b4c3d2e1";
 
-    fn seen(path: &str) -> Option<(EngineKind, String, usize)> {
-        recognise(path.as_bytes()).map(|found| (found.engine, found.id, found.length))
+    fn recognised(path: &str) -> Option<(&'static str, String)> {
+        recognise(path.as_bytes()).map(|(engine, id)| (engine.name, id))
     }
 
     #[test]
-    fn every_engines_spelling() {
+    fn recognises_the_cgroup_names_of_every_engine() {
         let pod = "kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod1_2.slice";
-        for (path, runtime, id, length) in [
-            (format!("/docker/{ID}"), EngineKind::Docker, ID, 2),
-            (format!("/system.slice/docker-{ID}.scope"), EngineKind::Docker, ID, 2),
-            (format!("/system.slice/docker-{ID}.scope/init.scope"), EngineKind::Docker, ID, 2),
-            (format!("/machine.slice/libpod-{ID}.scope/container"), EngineKind::Podman, ID, 2),
-            (format!("/libpod_parent/libpod-{ID}"), EngineKind::Podman, ID, 2),
-            (format!("/a.service/libpod-payload-{ID}"), EngineKind::Podman, ID, 2),
-            (format!("/{pod}/cri-containerd-{ID}.scope"), EngineKind::Cri, ID, 4),
-            (format!("/kubepods/burstable/pod1-2/{ID}"), EngineKind::Cri, ID, 4),
-            (format!("/{pod}/crio-{ID}.scope"), EngineKind::Crio, ID, 4),
-            (format!("/kubepods/pod1-2/crio-{ID}"), EngineKind::Crio, ID, 3),
-            (format!("/{pod}/docker-{ID}.scope"), EngineKind::Docker, ID, 4),
-            ("/lxc.payload.web".into(), EngineKind::Lxc, "web", 1),
-            ("/lxc.payload.web/system.slice/x.service".into(), EngineKind::Lxc, "web", 1),
-            (
-                "/machine.slice/systemd-nspawn@web.service/payload".into(),
-                EngineKind::Nspawn,
-                "web",
-                3,
-            ),
-            (
-                "/machine.slice/machine-my\\x2dweb.scope/payload".into(),
-                EngineKind::Nspawn,
-                "my-web",
-                3,
-            ),
-            (
-                format!("/docker/{ID}/docker/{}", ID.replace('3', "4")),
-                EngineKind::Docker,
-                &ID.replace('3', "4"),
-                4,
-            ),
+        let nested_id = ID.replace('3', "4");
+        for (path, engine, id) in [
+            (format!("/docker/{ID}"), "docker", ID),
+            (format!("/system.slice/docker-{ID}.scope"), "docker", ID),
+            (format!("/{pod}/docker-{ID}.scope"), "docker", ID),
+            (format!("/docker/{ID}/docker/{nested_id}"), "docker", &nested_id),
+            (format!("/machine.slice/libpod-{ID}.scope"), "podman", ID),
+            (format!("/libpod_parent/libpod-{ID}"), "podman", ID),
+            (format!("/a.service/libpod-payload-{ID}"), "podman", ID),
+            (format!("/{pod}/cri-containerd-{ID}.scope"), "cri", ID),
+            (format!("/kubepods/burstable/pod1-2/{ID}"), "cri", ID),
+            (format!("/{pod}/crio-{ID}.scope"), "crio", ID),
+            (format!("/kubepods/pod1-2/crio-{ID}"), "crio", ID),
+            (format!("/system.slice/nerdctl-{ID}.scope"), "containerd", ID),
+            ("/lxc.payload.web".into(), "lxc", "web"),
+            ("/lxc/web".into(), "lxc", "web"),
+            ("/machine.slice/systemd-nspawn@web.service/payload".into(), "nspawn", "web"),
+            ("/machine.slice/machine-my\\x2dweb.scope/payload".into(), "nspawn", "my-web"),
+            ("/user.slice/runc-web.scope".into(), "runc", "web"),
+            ("/user.slice/crun-web.scope".into(), "crun", "web"),
+            ("/:youki:web".into(), "youki", "web"),
+            ("/user.slice/youki-web.scope".into(), "youki", "web"),
         ] {
-            assert_eq!(seen(&path), Some((runtime, id.to_owned(), length)), "{path}");
+            assert_eq!(recognised(&path), Some((engine, id.to_owned())), "{path}");
         }
     }
 
     #[test]
-    fn monitors_and_plain_units_are_no_containers() {
+    fn other_cgroups_are_not_recognised() {
         for path in [
             "/".to_owned(),
             "/system.slice/docker.service".into(),
+            format!("/system.slice/docker-{ID}.scope/init.scope"),
+            format!("/machine.slice/libpod-{ID}.scope/container"),
             format!("/machine.slice/libpod-conmon-{ID}.scope"),
             format!("/kubepods.slice/crio-conmon-{ID}.scope"),
+            "/lxc.payload.web/system.slice/x.service".into(),
             "/lxc.monitor.web".into(),
             "/machine.slice/systemd-nspawn@web.service/supervisor".into(),
             "/docker/short".into(),
             "/user.slice/user-1000.slice/session-1.scope".into(),
         ] {
-            assert_eq!(seen(&path), None, "{path}");
+            assert_eq!(recognised(&path), None, "{path}");
         }
     }
 
     #[test]
-    fn each_runtime_stands_in_the_table_once_and_in_order() {
-        let order: Vec<EngineKind> = ENGINES.iter().map(|engine| engine.kind()).collect();
-        let mut sorted = order.clone();
-        sorted.sort();
-        sorted.dedup();
-        assert_eq!(order, sorted);
+    fn each_engine_has_a_descriptor_of_its_own() {
+        let names: HashSet<&str> = engine_infos().map(|engine| engine.name).collect();
+        assert_eq!(names.len(), ENGINES.len() + 1);
+        for engine in ENGINES.iter().map(|engine| engine.info()) {
+            assert!(!engine.display_name.is_empty() && engine.names_containers(), "{engine:?}");
+            assert!(!engine.files.0.is_empty() && !engine.files.1.is_empty(), "{engine:?}");
+        }
     }
 
     proptest! {
         #[test]
-        fn no_path_makes_it_panic(path: Vec<u8>) {
+        fn any_path_is_recognised_without_a_panic(path: Vec<u8>) {
             recognise(&path);
         }
     }

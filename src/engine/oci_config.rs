@@ -1,30 +1,85 @@
-//! What a container was configured to be: Docker's `hostconfig.json`, or the `config.json` of an OCI
-//! bundle (runtime-spec, config.md). Read only for containers whose record is believed.
+//! `config.json` of an OCI bundle (runtime-spec, config.md): annotations, cgroup, stop settings and
+//! limits, for the engines that keep one. Nothing here decides whether a record is believed.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::model::container::{Container, EngineKind};
+use super::record::{expand_cgroups_path, parse_signal};
+use crate::model::container::{Container, Pod};
 use crate::model::resource_config::ResourceConfig;
+use crate::model::stop_policy::StopPolicy;
 use crate::proc::Host;
 
+/// The part of an OCI specification that identifies a container.
 #[derive(Deserialize, Default)]
-#[serde(default, rename_all = "PascalCase")]
-struct DockerResources {
-    memory: i64,
-    nano_cpus: i64,
-    cpu_quota: i64,
-    cpu_period: i64,
-    pids_limit: Option<i64>,
-    readonly_rootfs: bool,
-    privileged: bool,
-    security_opt: Option<Vec<String>>,
+#[serde(default)]
+pub(super) struct OciSpec {
+    /// Names, pods and stop settings, by each client's own keys.
+    pub annotations: BTreeMap<String, String>,
+    linux: Option<OciPlacement>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct OciPlacement {
+    cgroups_path: Option<String>,
+}
+
+impl OciSpec {
+    /// Returns the stop settings that Podman, CRI-O and nerdctl keep in annotations.
+    pub(super) fn stop_policy(&self) -> StopPolicy {
+        let get = |key: &str| self.annotations.get(key).map(String::as_str);
+        // systemd's own form of a D-Bus value: `uint64 10000000`.
+        let micros = get("org.systemd.property.TimeoutStopUSec")
+            .and_then(|text| text.rsplit(' ').next()?.parse().ok())
+            .map(Duration::from_micros);
+        let seconds =
+            get("nerdctl/stop-timeout").and_then(|text| text.parse().ok()).map(Duration::from_secs);
+        StopPolicy {
+            signal: get("org.opencontainers.image.stopSignal").and_then(parse_signal),
+            grace: seconds.or(micros),
+            ..StopPolicy::default()
+        }
+    }
+
+    /// Returns the requested cgroup path, below a hierarchy's root.
+    pub(super) fn cgroup(&self) -> Option<Vec<u8>> {
+        let path = self.linux.as_ref()?.cgroups_path.as_deref()?;
+        expand_cgroups_path(path).map(String::into_bytes)
+    }
+
+    /// Returns the pod in the annotations of containerd's CRI service, of CRI-O or of the kubelet.
+    pub(super) fn pod(&self) -> Option<Pod> {
+        let get = |keys: &[&str]| keys.iter().find_map(|key| self.annotations.get(*key)).cloned();
+        let is_sandbox =
+            get(&["io.kubernetes.cri.container-type", "io.kubernetes.cri-o.ContainerType"])
+                .is_some_and(|kind| kind == "sandbox");
+        let name = get(&[
+            "io.kubernetes.cri.sandbox-name",
+            "io.kubernetes.pod.name",
+            "io.kubernetes.cri-o.KubeName",
+        ])?;
+        let container = get(&["io.kubernetes.cri.container-name", "io.kubernetes.container.name"]);
+        Some(Pod {
+            namespace: get(&[
+                "io.kubernetes.cri.sandbox-namespace",
+                "io.kubernetes.pod.namespace",
+                "io.kubernetes.cri-o.Namespace",
+            ])
+            .unwrap_or_default(),
+            name,
+            uid: get(&["io.kubernetes.cri.sandbox-uid", "io.kubernetes.pod.uid"]),
+            container: container.filter(|_| !is_sandbox),
+        })
+    }
 }
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
-struct Bundle {
+struct OciBundle {
     root: OciRoot,
     process: OciProcess,
     linux: OciLinux,
@@ -45,15 +100,15 @@ struct OciProcess {
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct OciLinux {
-    resources: Resources,
+    resources: OciResources,
     seccomp: Option<serde_json::Value>,
 }
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
-struct Resources {
+struct OciResources {
     memory: OciLimit,
-    cpu: Cpu,
+    cpu: OciCpu,
     pids: OciLimit,
 }
 
@@ -65,88 +120,60 @@ struct OciLimit {
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
-struct Cpu {
+struct OciCpu {
     quota: Option<i64>,
     period: Option<i64>,
 }
 
-/// A record that says where its bundle is: crun and youki in a field, runc among its labels.
+/// The place of the bundle in a runtime's state: crun and youki have a field, runc a label.
 #[derive(Deserialize, Default)]
 #[serde(default)]
-struct Pointer {
+struct BundlePointer {
     bundle: Option<PathBuf>,
     labels: Vec<String>,
-    config: Inner,
+    config: RuncConfig,
 }
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
-struct Inner {
+struct RuncConfig {
     labels: Vec<String>,
 }
 
-/// What was configured, where that can be read.
-pub fn configured(host: &Host, container: &Container) -> Option<ResourceConfig> {
-    let record = container.record.as_deref().filter(|_| container.verified)?;
-    let folder = record.parent()?;
-    match container.engine {
-        EngineKind::Docker => of_docker(host, &folder.join("hostconfig.json")),
-        EngineKind::Runc | EngineKind::Crun | EngineKind::Youki => {
-            let pointer: Pointer = host.state_file(record).ok()?.json().ok()?;
-            let labels = pointer.config.labels.iter().chain(&pointer.labels);
-            let labelled = labels.filter_map(|label| label.strip_prefix("bundle=")).next();
-            let bundle = pointer.bundle.or_else(|| labelled.map(PathBuf::from))?;
-            of_bundle(host, &bundle.join("config.json"))
-        }
-        EngineKind::Containerd | EngineKind::Cri => of_bundle(host, &folder.join("config.json")),
-        EngineKind::Podman | EngineKind::Crio => {
-            // The list of all containers stands above the folder that each has.
-            let own = folder.join(container.id.as_deref()?).join("userdata/config.json");
-            of_bundle(host, &own).or_else(|| of_bundle(host, &folder.join("config.json")))
-        }
-        _ => None,
-    }
+/// Reads the limits of a container whose record is a runtime's state, which says where the bundle is.
+pub(super) fn resources_of_state(host: &Host, container: &Container) -> Option<ResourceConfig> {
+    let state: BundlePointer = host.state_file(container.record.as_ref()?).ok()?.json().ok()?;
+    let labels = state.config.labels.iter().chain(&state.labels);
+    let label = labels.filter_map(|label| label.strip_prefix("bundle=")).next();
+    let bundle = state.bundle.or_else(|| label.map(PathBuf::from))?;
+    resources_of_bundle(host, &bundle)
 }
 
-fn above_zero(number: i64) -> Option<u64> {
-    u64::try_from(number).ok().filter(|number| *number > 0)
-}
-
-fn cpus(quota: i64, period: i64) -> Option<f64> {
-    let period = above_zero(period).unwrap_or(100_000);
-    above_zero(quota).map(|quota| quota as f64 / period as f64)
-}
-
-fn of_docker(host: &Host, path: &Path) -> Option<ResourceConfig> {
-    let config: DockerResources = host.state_file(path).ok()?.json().ok()?;
-    let options = config.security_opt.unwrap_or_default();
-    let unconfined = options.iter().any(|option| option.replace(':', "=") == "seccomp=unconfined");
-    Some(ResourceConfig {
-        source: path.display().to_string(),
-        memory: above_zero(config.memory),
-        cpus: above_zero(config.nano_cpus)
-            .map(|nano| nano as f64 / 1e9)
-            .or_else(|| cpus(config.cpu_quota, config.cpu_period)),
-        pids: config.pids_limit.and_then(above_zero),
-        read_only: Some(config.readonly_rootfs),
-        no_new_privs: Some(options.iter().any(|option| option.starts_with("no-new-privileges"))),
-        // (What it is without being told depends on how the daemon was built.)
-        seccomp: (config.privileged || unconfined).then_some(false),
-    })
-}
-
-fn of_bundle(host: &Host, path: &Path) -> Option<ResourceConfig> {
-    let bundle: Bundle = host.state_file(path).ok()?.json().ok()?;
+/// Reads the limits in a bundle's `config.json`.
+pub(super) fn resources_of_bundle(host: &Host, directory: &Path) -> Option<ResourceConfig> {
+    let path = directory.join("config.json");
+    let bundle: OciBundle = host.state_file(&path).ok()?.json().ok()?;
     let resources = bundle.linux.resources;
     Some(ResourceConfig {
         source: path.display().to_string(),
-        memory: resources.memory.limit.and_then(above_zero),
+        memory: resources.memory.limit.and_then(positive),
         cpus: cpus(resources.cpu.quota.unwrap_or(0), resources.cpu.period.unwrap_or(0)),
-        pids: resources.pids.limit.and_then(above_zero),
+        pids: resources.pids.limit.and_then(positive),
         read_only: Some(bundle.root.readonly),
         no_new_privs: Some(bundle.process.no_new_privileges),
         seccomp: Some(bundle.linux.seccomp.is_some()),
     })
+}
+
+/// Returns a limit, which is unlimited if it is zero or negative.
+pub(super) fn positive(limit: i64) -> Option<u64> {
+    u64::try_from(limit).ok().filter(|limit| *limit > 0)
+}
+
+/// Returns the CPUs that a quota per period amounts to; the kernel's default period is 100 ms.
+pub(super) fn cpus(quota: i64, period: i64) -> Option<f64> {
+    let period = positive(period).unwrap_or(100_000);
+    positive(quota).map(|quota| quota as f64 / period as f64)
 }
 
 #[cfg(test)]
@@ -154,8 +181,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_limit_is_said_in_several_ways() {
-        assert_eq!((above_zero(-1), above_zero(0), above_zero(7)), (None, None, Some(7)));
+    fn zero_and_negative_limits_are_unlimited() {
+        assert_eq!((positive(-1), positive(0), positive(7)), (None, None, Some(7)));
         assert_eq!((cpus(150_000, 100_000), cpus(0, 0)), (Some(1.5), None));
         assert_eq!(cpus(50_000, 0), Some(0.5));
     }

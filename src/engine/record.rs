@@ -1,52 +1,55 @@
-//! What an engine wrote down about one container, before anybody has asked the kernel whether it is
-//! still so; and the places and processes that lead to such records.
+//! Records: the claims of engines' files about containers, before the kernel has been asked; and the
+//! paths and shims that lead to them. `verify` decides whether a record is believed.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use crate::model::container::{EngineKind, Pod};
+use crate::model::container::Pod;
+use crate::model::engine::EngineInfo;
 use crate::model::pid::{HostPid, Ticks};
+use crate::model::signal::Signal;
 use crate::model::stop_policy::StopPolicy;
 use crate::proc::{Host, ReadError, StateFile, Trust};
 
-/// One container as a record tells it. Everything here is a claim.
+/// One container according to a record. Every field is a claim.
 #[derive(Clone, Debug)]
 pub struct Record {
-    /// Whose record.
-    pub engine: EngineKind,
-    /// The engine's id.
+    /// The engine that wrote it.
+    pub engine: &'static EngineInfo,
+    /// The engine's ID.
     pub id: String,
     /// The engine's name.
     pub name: Option<String>,
-    /// Other names it may be asked for by.
+    /// Other names that find it.
     pub aliases: Vec<String>,
-    /// containerd's namespace.
+    /// Its namespace in containerd.
     pub namespace: Option<String>,
     /// The pod.
     pub pod: Option<Pod>,
     /// The image.
     pub image: Option<String>,
-    /// The init, if the record says that it runs.
+    /// The init, if the record says that the container runs.
     pub pid: Option<HostPid>,
-    /// When that process started.
+    /// Start time of the init.
     pub start: Option<Ticks>,
-    /// The cgroup path it was put into, below the hierarchy's root.
+    /// The cgroup path of the container, below the hierarchy's root.
     pub cgroup: Option<Vec<u8>>,
-    /// The monitor whose child the init has to be, where the record is that monitor's argv.
+    /// The monitor that has to be the parent of the init, if the record is that monitor's argv.
     pub parent: Option<HostPid>,
     /// How the engine stops it.
     pub stop: StopPolicy,
-    /// What keeps its processes from being the host's (gVisor, Kata).
+    /// The sandbox that keeps its processes off this host (gVisor, Kata).
     pub sandbox: Option<&'static str>,
     /// The file.
     pub path: PathBuf,
-    /// Whose word it is.
+    /// The user who could have written it, and any file or process that led to it.
     pub owner: Trust,
 }
 
 impl Record {
-    /// A record that says nothing yet but which container it is about.
-    pub fn new(engine: EngineKind, id: impl Into<String>, file: &StateFile) -> Self {
+    /// Creates a record that has only an ID.
+    pub fn new(engine: &'static EngineInfo, id: impl Into<String>, file: &StateFile) -> Self {
         Self {
             engine,
             id: id.into(),
@@ -66,84 +69,84 @@ impl Record {
         }
     }
 
-    /// The same, found where `place` has led: then it is also the word of whoever led there.
-    #[must_use]
-    pub fn found_at<P>(mut self, place: &SearchPath<P>) -> Self {
-        self.owner = self.owner.and(place.owner);
-        self
-    }
-
-    /// Whether it is of a container, not the sandbox itself, in a sandboxed pod.
-    pub fn is_in_its_pods_sandbox(&self) -> bool {
-        self.sandbox.is_some() && self.pod.as_ref().is_some_and(|pod| pod.container.is_some())
-    }
-
-    /// What the argv of a monitor says of the process it watches over. That is the word of whoever
-    /// runs the monitor.
-    pub fn of_monitor(runtime: EngineKind, id: impl Into<String>, monitor: &Shim) -> Self {
+    /// Creates a record of a monitor's child from the monitor's argv, which is trusted as far as the
+    /// user who runs the monitor.
+    pub fn of_child(engine: &'static EngineInfo, id: impl Into<String>, monitor: &Shim) -> Self {
         let path = PathBuf::from(format!("/proc/{}/cmdline", monitor.pid));
-        let mut record =
-            Self::new(runtime, id, &StateFile { path, bytes: Vec::new(), owner: monitor.owner });
+        let file = StateFile { path, bytes: Vec::new(), owner: monitor.owner };
+        let mut record = Self::new(engine, id, &file);
         record.pid = monitor.child;
         record.parent = Some(monitor.pid);
         record
     }
+
+    /// Returns the record trusted only as far as the path that led to it, too.
+    #[must_use]
+    pub fn found_at<P>(mut self, path: &SearchPath<P>) -> Self {
+        self.owner = self.owner.and(path.owner);
+        self
+    }
+
+    /// Whether it is of a container in a sandboxed pod, and not of the sandbox itself.
+    pub fn is_in_pod_sandbox(&self) -> bool {
+        self.sandbox.is_some() && self.pod.as_ref().is_some_and(|pod| pod.container.is_some())
+    }
 }
 
-/// Where records may lie, and on whose word they are looked for there.
+/// A directory, or a pair of them, to search for records, and how far it is trusted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SearchPath<P = PathBuf> {
-    /// The folder, or the folders.
+    /// The directory or directories.
     pub path: P,
-    /// Who says so: root for the places every engine has by default.
+    /// The user who led to it; root for the default directories of an engine.
     pub owner: Trust,
 }
 
 impl<P> SearchPath<P> {
-    /// A place that an engine uses by default.
-    pub fn usual(path: impl Into<P>) -> Self {
+    /// Creates the path of a directory that an engine uses by default.
+    pub fn default_path(path: impl Into<P>) -> Self {
         Self { path: path.into(), owner: Trust::Root }
     }
 
-    /// A place that a monitor's argv or working directory leads to.
-    pub fn told_by(monitor: &Shim, path: impl Into<P>) -> Self {
-        Self { path: path.into(), owner: monitor.owner }
+    /// Creates the path of a directory that a shim's argv or working directory leads to.
+    pub fn from_shim(shim: &Shim, path: impl Into<P>) -> Self {
+        Self { path: path.into(), owner: shim.owner }
     }
 }
 
-/// Each place once, on the best word there is for it.
-pub fn places<P: Ord>(mut all: Vec<SearchPath<P>>) -> Vec<SearchPath<P>> {
-    all.sort_by(|a, b| (&a.path, a.owner != Trust::Root).cmp(&(&b.path, b.owner != Trust::Root)));
-    all.dedup_by(|next, kept| {
+/// Returns each path once: as root's if root led to it.
+pub fn unique_paths<P: Ord>(mut paths: Vec<SearchPath<P>>) -> Vec<SearchPath<P>> {
+    paths.sort_by(|a, b| (&a.path, a.owner != Trust::Root).cmp(&(&b.path, b.owner != Trust::Root)));
+    paths.dedup_by(|next, kept| {
         next.path == kept.path && (kept.owner == Trust::Root || kept.owner == next.owner)
     });
-    all
+    paths
 }
 
-/// A process whose argument vector or working directory leads to records: dockerd, containerd and
-/// its shims, conmon, a runtime in the foreground, systemd-nspawn, the LXC monitor.
+/// A process whose argv or working directory leads to records: dockerd, containerd and its shims,
+/// conmon, a runtime in the foreground, systemd-nspawn, the LXC monitor.
 #[derive(Clone, Debug)]
 pub struct Shim {
-    /// Its number.
+    /// Its PID.
     pub pid: HostPid,
-    /// Who runs it, whose word its argv is.
+    /// The user who runs it.
     pub owner: Trust,
-    /// Its command line as text; an argument that is not UTF-8 leads nowhere.
+    /// Its command line as text; an argument that is not UTF-8 is empty, and leads nowhere.
     pub argv: Vec<String>,
-    /// Its working directory (a shim's is its bundle).
+    /// Its working directory (that of a containerd shim is the bundle).
     pub cwd: Option<PathBuf>,
-    /// A process it watches over, where that is how it was found.
+    /// The init below it, if known.
     pub child: Option<HostPid>,
 }
 
 impl Shim {
-    /// The last part of the program's path.
+    /// Returns the last part of the program's path.
     pub fn program(&self) -> &str {
-        let first = self.argv.first().map_or("", String::as_str);
-        first.rsplit('/').next().unwrap_or(first)
+        let path = self.argv.first().map_or("", String::as_str);
+        path.rsplit('/').next().unwrap_or(path)
     }
 
-    /// The value of an option given as `--name value` or `--name=value`.
+    /// Returns the value of an option given as `--name value` or `--name=value`.
     pub fn option(&self, name: &str) -> Option<&str> {
         let mut arguments = self.argv.iter();
         while let Some(argument) = arguments.next() {
@@ -159,105 +162,113 @@ impl Shim {
     }
 }
 
-/// A user whose own folders may hold records.
+/// The directories of a user that may hold records.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UserDirs {
     /// The user.
     pub uid: u32,
-    /// `$HOME`, if it is known.
+    /// `$HOME`, if known.
     pub home: Option<PathBuf>,
     /// `$XDG_RUNTIME_DIR`.
     pub runtime_dir: PathBuf,
 }
 
-/// Records that are not believed or cannot be read, and why. Of one user's only the first few are
-/// kept: there may be thousands.
+/// Messages about records that are not believed or could not be read. Only the first few of a user
+/// are kept: there may be thousands.
 #[derive(Debug, Default)]
 pub struct Diagnostics {
-    texts: Vec<String>,
-    of_user: HashMap<u32, usize>,
+    messages: Vec<String>,
+    count_by_user: HashMap<u32, usize>,
 }
 
 const MAX_OF_A_USER: usize = 10;
 
 impl Diagnostics {
-    /// Notes one, about something that is this owner's.
-    pub fn note(&mut self, owner: Trust, text: String) {
-        if self.texts.contains(&text) {
+    /// Adds a message about a file of this owner.
+    pub fn add(&mut self, owner: Trust, message: String) {
+        if self.messages.contains(&message) {
             return;
         }
         if let Trust::User(uid) = owner {
-            let many = self.of_user.entry(uid).or_default();
-            *many += 1;
-            if *many > MAX_OF_A_USER {
+            let count = self.count_by_user.entry(uid).or_default();
+            *count += 1;
+            if *count > MAX_OF_A_USER {
                 return;
             }
         }
-        self.texts.push(text);
+        self.messages.push(message);
     }
 
-    /// All of them, to be told.
-    pub fn into_texts(self) -> Vec<String> {
-        let mut users: Vec<(u32, usize)> = self.of_user.into_iter().collect();
+    /// Returns the messages, and one for each user with more than were kept.
+    pub fn into_messages(self) -> Vec<String> {
+        let mut users: Vec<(u32, usize)> = self.count_by_user.into_iter().collect();
         users.sort_unstable();
-        let more = users.into_iter().filter_map(|(uid, many)| {
-            let more = many.checked_sub(MAX_OF_A_USER).filter(|more| *more > 0)?;
+        let omitted = users.into_iter().filter_map(|(uid, count)| {
+            let more = count.checked_sub(MAX_OF_A_USER).filter(|more| *more > 0)?;
             Some(format!("{more} more records of user {uid} are not believed or cannot be read"))
         });
-        self.texts.into_iter().chain(more).collect()
+        self.messages.into_iter().chain(omitted).collect()
     }
 }
 
-/// Where an engine is to look.
+/// The places where engines look for records, and the reading of them.
 #[derive(Debug)]
 pub struct RecordReader<'a> {
-    /// The machine.
+    /// The host.
     pub host: &'a Host,
-    /// Whether to look in the places every engine has by default.
+    /// Whether to read the engines' default directories.
     pub defaults: bool,
-    /// Processes that lead to other places.
-    pub monitors: &'a [Shim],
-    /// Containers seen in the cgroup tree that no record has explained: id and a process of theirs.
+    /// Processes that lead to other directories.
+    pub shims: &'a [Shim],
+    /// Containers in the cgroup tree that no record explains: ID, and one of their processes.
     pub unexplained: &'a [(String, HostPid)],
-    /// Users who have a runtime directory.
-    pub homes: &'a [UserDirs],
-    /// Records that could not be read, with the reason, to be told.
-    pub complaints: &'a std::cell::RefCell<Diagnostics>,
+    /// Users with a runtime directory.
+    pub users: &'a [UserDirs],
+    /// Collects the reasons why records could not be read.
+    pub diagnostics: &'a RefCell<Diagnostics>,
 }
 
-impl RecordReader<'_> {
-    /// Turns a failed read into a complaint, unless the file is simply not there or not ours.
+impl<'a> RecordReader<'a> {
+    /// Returns the value read. An error becomes a diagnostic, unless the file does not exist or is
+    /// not accessible to us.
     pub fn read<T>(&self, result: Result<T, ReadError>) -> Option<T> {
         match result {
             Ok(value) => Some(value),
             Err(ReadError::Gone | ReadError::Denied) => None,
             Err(error @ (ReadError::Broken(_) | ReadError::Exhausted)) => {
-                let why = error.to_string();
-                let about = |home: &&UserDirs| {
-                    let folders = [home.home.as_ref(), Some(&home.runtime_dir)];
-                    let mut folders = folders.into_iter().flatten().filter_map(|dir| dir.to_str());
-                    folders.any(|dir| why.contains(&format!("`{dir}/")))
+                let message = error.to_string();
+                let names_directory_of = |user: &&UserDirs| {
+                    let directories = [user.home.as_ref(), Some(&user.runtime_dir)];
+                    let mut names =
+                        directories.into_iter().flatten().filter_map(|dir| dir.to_str());
+                    names.any(|dir| message.contains(&format!("`{dir}/")))
                 };
-                let user = self.homes.iter().find(about).map(|home| Trust::User(home.uid));
-                self.complaints.borrow_mut().note(user.unwrap_or(Trust::Root), why);
+                let user = self.users.iter().find(names_directory_of);
+                let owner = user.map_or(Trust::Root, |user| Trust::User(user.uid));
+                self.diagnostics.borrow_mut().add(owner, message);
                 None
             }
         }
     }
 
-    /// The names in a directory of records; none when there is no such directory.
-    pub fn names(&self, dir: &Path) -> Vec<String> {
-        self.read(self.host.state_dir(dir).and_then(|dir| dir.names())).unwrap_or_default()
+    /// Returns the names in a directory of records; none if there is no such directory.
+    pub fn names(&self, directory: &Path) -> Vec<String> {
+        self.read(self.host.state_dir(directory).and_then(|dir| dir.names())).unwrap_or_default()
     }
 
-    /// Monitors that run one of these programs.
-    pub fn running<'a>(&'a self, programs: &'a [&str]) -> impl Iterator<Item = &'a Shim> {
-        self.monitors.iter().filter(|monitor| programs.contains(&monitor.program()))
+    /// Returns the shims that run one of these programs.
+    pub fn shims_named(&self, programs: &[&str]) -> impl Iterator<Item = &'a Shim> {
+        self.shims.iter().filter(|shim| programs.contains(&shim.program()))
     }
 }
 
-/// A cgroup path as the systemd driver writes it in a specification, `slice:prefix:name`, turned
-/// into the path that systemd makes of it: slices nest by the dashes in their names.
+/// Parses a signal as engines write it: by name or number.
+pub fn parse_signal(text: &str) -> Option<Signal> {
+    Signal::parse(text).ok()
+}
+
+/// Expands a cgroup path as a specification has it for the systemd driver, `slice:prefix:name`, to the
+/// path that systemd makes of it: slices nest by the dashes in their names.
 pub fn expand_cgroups_path(path: &str) -> Option<String> {
     let mut fields = path.split(':');
     let (Some(slice), Some(prefix), Some(name), None) =
@@ -269,16 +280,16 @@ pub fn expand_cgroups_path(path: &str) -> Option<String> {
     let stem = slice.strip_suffix(".slice")?;
     let mut expanded = String::new();
     if stem != "-" {
-        let mut upto = String::new();
+        let mut ancestor = String::new();
         for part in stem.split('-') {
             if part.is_empty() {
                 return None;
             }
-            if !upto.is_empty() {
-                upto.push('-');
+            if !ancestor.is_empty() {
+                ancestor.push('-');
             }
-            upto.push_str(part);
-            expanded.push_str(&format!("/{upto}.slice"));
+            ancestor.push_str(part);
+            expanded.push_str(&format!("/{ancestor}.slice"));
         }
     }
     let unit = match (prefix, name) {
@@ -294,8 +305,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn slices_nest_by_their_dashes() {
-        for (given, expanded) in [
+    fn slices_nest_by_the_dashes_in_their_names() {
+        for (path, expanded) in [
             ("/docker/x", Some("/docker/x")),
             ("system.slice:docker:x", Some("/system.slice/docker-x.scope")),
             (
@@ -309,7 +320,7 @@ mod tests {
             ("a--b.slice:p:x", None),
             ("", None),
         ] {
-            assert_eq!(expand_cgroups_path(given).as_deref(), expanded, "{given}");
+            assert_eq!(expand_cgroups_path(path).as_deref(), expanded, "{path}");
         }
     }
 
@@ -318,17 +329,17 @@ mod tests {
         let argv = ["/usr/bin/dockerd", "--data-root", "/a", "--exec-root=/b", "-g"];
         let argv = argv.map(str::to_owned).to_vec();
         let pid = HostPid::new(1).unwrap();
-        let monitor = Shim { pid, owner: Trust::Root, argv, cwd: None, child: None };
-        assert_eq!(monitor.program(), "dockerd");
-        assert_eq!(monitor.option("--data-root"), Some("/a"));
-        assert_eq!(monitor.option("--exec-root"), Some("/b"));
-        assert_eq!(monitor.option("-g"), None);
-        assert_eq!(monitor.option("--data"), None);
+        let shim = Shim { pid, owner: Trust::Root, argv, cwd: None, child: None };
+        assert_eq!(shim.program(), "dockerd");
+        assert_eq!(shim.option("--data-root"), Some("/a"));
+        assert_eq!(shim.option("--exec-root"), Some("/b"));
+        assert_eq!(shim.option("-g"), None);
+        assert_eq!(shim.option("--data"), None);
     }
 
     proptest::proptest! {
         #[test]
-        fn no_path_makes_it_panic(path: String) {
+        fn any_path_is_expanded_without_a_panic(path: String) {
             expand_cgroups_path(&path);
         }
     }

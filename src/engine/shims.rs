@@ -1,62 +1,54 @@
-//! The processes whose argument vector or working directory leads to records in places no engine has
-//! by default: among all processes, or above an init that nothing explains. A process inside of a
-//! container is nobody's monitor to us, whatever it calls itself.
+//! Shims: daemons, monitors and runtimes in the foreground, whose arguments or working directory lead
+//! to records outside the engines' default directories. Found among all processes, or above an init
+//! that no record explains. A process in a container is never a shim, whatever its name.
 
 use std::path::PathBuf;
 
+use super::ENGINES;
 use super::record::Shim;
 use crate::model::pid::HostPid;
 use crate::model::process::Fact;
 use crate::proc::{CommandLimit, Host, SnapshotOptions, Survey, Trust};
 
-/// Names of the programs whose argv leads to records, as far as comm has room for them.
-const MONITORS: &[&str] = &[
-    "conmon",
-    "containerd",
-    "crun",
-    "dockerd",
-    "lxc-start",
-    "lxd",
-    "incusd",
-    "runc",
-    "runc:[2:INIT]",
-    "systemd-nspawn",
-    "youki",
-];
+/// Generations above an init that are searched: a shim, conmon, nspawn or the LXC monitor is its
+/// parent, a runtime in the foreground its grandparent.
+const GENERATIONS: usize = 3;
 
-fn is_monitor(comm: &[u8]) -> bool {
-    comm.starts_with(b"containerd-shim")
-        || comm.starts_with(b"[lxc monitor]")
-        || MONITORS.iter().any(|name| name.as_bytes() == comm)
+/// Whether a process with this name (`comm`) is an engine's shim.
+fn is_shim(comm: &[u8]) -> bool {
+    let matches = |name: &str| match name.strip_suffix('*') {
+        Some(prefix) => comm.starts_with(prefix.as_bytes()),
+        None => comm == name.as_bytes(),
+    };
+    ENGINES.iter().any(|engine| engine.info().shims.iter().any(|name| matches(name)))
 }
 
-/// The monitors among all processes.
-pub(super) fn monitors_in(host: &Host, survey: &Survey) -> Vec<Shim> {
-    let chosen: Vec<HostPid> = survey
+/// Finds the shims among all processes.
+pub(super) fn shims_in(host: &Host, survey: &Survey) -> Vec<Shim> {
+    let pids: Vec<HostPid> = survey
         .residents
         .iter()
-        .filter(|resident| is_monitor(&resident.comm))
-        .map(|resident| resident.id.pid)
+        .filter(|process| is_shim(&process.comm))
+        .map(|process| process.id.pid)
         .collect();
-    let mut monitors = read_monitors(host, &chosen);
-    for monitor in &mut monitors {
-        let own = survey.residents.iter().find(|resident| resident.id.pid == monitor.pid);
-        let own = own.and_then(|resident| resident.pid_ns);
-        let child = survey.residents.iter().find(|resident| {
-            resident.parent == monitor.pid.get() && resident.pid_ns != own && !resident.zombie
+    let mut shims = read_shims(host, &pids);
+    for shim in &mut shims {
+        let this = survey.residents.iter().find(|process| process.id.pid == shim.pid);
+        let pid_ns = this.and_then(|process| process.pid_ns);
+        let child = survey.residents.iter().find(|process| {
+            process.parent == shim.pid.get() && process.pid_ns != pid_ns && !process.zombie
         });
-        monitor.child = child.map(|resident| resident.id.pid);
+        shim.child = child.map(|process| process.id.pid);
     }
-    monitors
+    shims
 }
 
-/// The parents of these processes, and theirs: a shim, conmon, nspawn or the LXC monitor is one step
-/// away, a runtime in the foreground two.
-pub(super) fn monitors_above(host: &Host, inits: &[HostPid]) -> Vec<Shim> {
+/// Reads the ancestors of these processes as shims, whatever their names.
+pub(super) fn shims_above(host: &Host, inits: &[HostPid]) -> Vec<Shim> {
     let mut above: Vec<(HostPid, HostPid)> = Vec::new();
     for init in inits {
         let mut child = *init;
-        for _ in 0..3 {
+        for _ in 0..GENERATIONS {
             let Ok(stat) = host.stat(child) else { break };
             let Some(parent) = HostPid::new(stat.ppid).filter(|parent| parent.get() > 1) else {
                 break;
@@ -68,17 +60,16 @@ pub(super) fn monitors_above(host: &Host, inits: &[HostPid]) -> Vec<Shim> {
         }
     }
     let parents: Vec<HostPid> = above.iter().map(|(parent, _)| *parent).collect();
-    let mut monitors = read_monitors(host, &parents);
-    for monitor in &mut monitors {
-        monitor.child =
-            above.iter().find(|(parent, _)| *parent == monitor.pid).map(|(_, child)| *child);
+    let mut shims = read_shims(host, &parents);
+    for shim in &mut shims {
+        shim.child = above.iter().find(|(parent, _)| *parent == shim.pid).map(|(_, child)| *child);
     }
-    monitors
+    shims
 }
 
-fn read_monitors(host: &Host, pids: &[HostPid]) -> Vec<Shim> {
-    let facts = SnapshotOptions { command: CommandLimit::SCREEN, ..SnapshotOptions::BARE };
-    host.snapshot(pids, facts)
+fn read_shims(host: &Host, pids: &[HostPid]) -> Vec<Shim> {
+    let options = SnapshotOptions { command: CommandLimit::SCREEN, ..SnapshotOptions::BARE };
+    host.snapshot(pids, options)
         .into_iter()
         .flatten()
         .filter_map(|process| {
@@ -89,16 +80,27 @@ fn read_monitors(host: &Host, pids: &[HostPid]) -> Vec<Shim> {
                 return None;
             }
             let cwd = host.link(pid, "cwd").ok().and_then(|path| String::from_utf8(path).ok());
+            let argv = command.argv();
             Some(Shim {
                 pid,
                 owner,
-                argv: command
-                    .argv()
-                    .map(|argument| String::from_utf8(argument.to_vec()).unwrap_or_default())
-                    .collect(),
+                argv: argv.map(|arg| String::from_utf8(arg.to_vec()).unwrap_or_default()).collect(),
                 cwd: cwd.map(PathBuf::from),
                 child: None,
             })
         })
         .collect()
+}
+
+/// Returns the sandbox that a runtime or shim of this name or path starts: gVisor's kernel, Kata's
+/// virtual machine.
+pub(super) fn sandbox_of(name: &str) -> Option<&'static str> {
+    let name = name.rsplit('/').next().unwrap_or(name);
+    if name.contains("runsc") || name.contains("gvisor") {
+        Some("gVisor")
+    } else if name.contains("kata") {
+        Some("Kata")
+    } else {
+        None
+    }
 }

@@ -83,7 +83,7 @@ fn overview_page(root: &clap::Command) -> ManualPage {
         item(&status.code().to_string(), &format!("{}{users}", status.meaning()))
     });
     let records = ENGINES.iter().map(|engine| {
-        let (paths, about) = engine.files();
+        let (paths, about) = engine.info().files;
         item(paths, about)
     });
     let text = OVERVIEW_PAGE

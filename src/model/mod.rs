@@ -5,6 +5,7 @@ pub mod bytes;
 pub mod capability;
 pub mod cgroup;
 pub mod container;
+pub mod engine;
 pub mod idmap;
 pub mod limits;
 pub mod mount;

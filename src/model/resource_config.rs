@@ -1,20 +1,21 @@
-//! What an engine was told to give a container, as far as the kernel can be asked whether it has it.
+//! The limits and rights that a container was configured with, as far as the kernel can be asked
+//! whether it has them.
 
-/// Limits and rights as they were configured; none where nothing was said.
+/// Configured limits and rights; `None` for one that was not configured.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ResourceConfig {
-    /// The file that says so.
+    /// The file that they were read from.
     pub source: String,
-    /// Memory, bytes.
+    /// Memory limit in bytes.
     pub memory: Option<u64>,
-    /// Processors' worth of time.
+    /// CPU limit, in CPUs.
     pub cpus: Option<f64>,
-    /// Processes and threads.
+    /// Maximum number of processes and threads.
     pub pids: Option<u64>,
     /// Whether the root file system is read-only.
     pub read_only: Option<bool>,
-    /// Whether execve(2) may give no rights.
+    /// Whether execve(2) cannot gain privileges.
     pub no_new_privs: Option<bool>,
-    /// Whether there is a filter of system calls.
+    /// Whether there is a system call filter.
     pub seccomp: Option<bool>,
 }

@@ -1,49 +1,41 @@
-//! How a container is to be stopped, as its engine wrote it down.
+//! How a container is to be stopped, as its engine recorded it, with the engine's defaults for the
+//! rest.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
-use super::container::EngineKind;
+use super::engine::EngineInfo;
 use super::signal::Signal;
 
-/// What an engine recorded about stopping a container; what it did not is none.
+/// The settings that an engine recorded about stopping a container; `None` for one that it did not.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StopPolicy {
-    /// The signal.
+    /// The stop signal.
     pub signal: Option<Signal>,
-    /// How long until KILL.
+    /// The time between the stop signal and KILL.
     pub grace: Option<Duration>,
     /// The restart policy as the engine spells it: `always`, `on-failure`, ….
     pub restart: Option<String>,
-    /// Whether a user has stopped it by hand before, which `unless-stopped` goes by.
-    pub stopped_by_hand: bool,
+    /// The file with the restart policy, where that is not the record that names the container.
+    pub restart_source: Option<PathBuf>,
 }
 
 impl StopPolicy {
-    /// The signal that an engine sends: the recorded one, else the engine's own default.
-    pub fn signal_of(&self, runtime: EngineKind) -> Signal {
-        self.signal.unwrap_or(match runtime {
-            // lxc.container.conf(5), lxc.signal.halt.
-            EngineKind::Lxc => Signal::PWR,
-            _ => Signal::TERM,
-        })
+    /// Returns the stop signal: the recorded one, or the engine's default.
+    pub fn signal_of(&self, engine: &EngineInfo) -> Signal {
+        self.signal.unwrap_or(engine.stop_signal)
     }
 
-    /// The time until KILL: the recorded one, else ten seconds, as most engines have it.
-    pub fn grace_of(&self, runtime: EngineKind) -> Duration {
-        self.grace.unwrap_or(match runtime {
-            // lxc-stop(1), systemd's DefaultTimeoutStopSec, Kubernetes' terminationGracePeriodSeconds.
-            EngineKind::Lxc => Duration::from_secs(60),
-            EngineKind::Nspawn => Duration::from_secs(90),
-            EngineKind::Cri | EngineKind::Crio => Duration::from_secs(30),
-            _ => Duration::from_secs(10),
-        })
+    /// Returns the time between the stop signal and KILL: the recorded one, or the engine's default.
+    pub fn grace_of(&self, engine: &EngineInfo) -> Duration {
+        self.grace.unwrap_or(engine.grace_time)
     }
 
-    /// Why the engine would start it again after it was stopped without the engine's knowledge, if it
-    /// would.
-    pub fn comes_back(&self, runtime: EngineKind) -> Option<String> {
-        if matches!(runtime, EngineKind::Cri | EngineKind::Crio) {
-            return Some("the kubelet starts it again as its pod's restart policy says".into());
+    /// Returns the reason why the engine would start the container again after a stop that was not
+    /// the engine's own, if it would.
+    pub fn comes_back(&self, engine: &EngineInfo) -> Option<String> {
+        if let Some(reason) = engine.always_restarts {
+            return Some(reason.into());
         }
         match self.restart.as_deref()? {
             "" | "no" => None,
@@ -56,7 +48,7 @@ impl StopPolicy {
     }
 }
 
-/// A grace time as people say it: `10s`, `1.5s`, `2m`.
+/// Formats a grace time for a sentence: `10s`, `1.5s`, `2m`.
 pub fn seconds(time: Duration) -> String {
     let seconds = time.as_secs_f64();
     if seconds >= 120.0 && time.as_secs().is_multiple_of(60) {
@@ -70,14 +62,37 @@ pub fn seconds(time: Duration) -> String {
 mod tests {
     use super::*;
 
+    static ENGINE: EngineInfo = EngineInfo {
+        stop_signal: Signal::PWR,
+        grace_time: Duration::from_secs(60),
+        ..EngineInfo::DEFAULT
+    };
+    static RESTARTING: EngineInfo =
+        EngineInfo { always_restarts: Some("it does"), ..EngineInfo::DEFAULT };
+
     #[test]
-    fn what_is_not_recorded_is_the_engines_default() {
-        let plan = StopPolicy::default();
-        assert_eq!(plan.signal_of(EngineKind::Docker), Signal::TERM);
-        assert_eq!(plan.signal_of(EngineKind::Lxc), Signal::PWR);
-        assert_eq!(plan.grace_of(EngineKind::Podman), Duration::from_secs(10));
-        assert_eq!(plan.comes_back(EngineKind::Docker), None);
-        let plan = StopPolicy { restart: Some("always".into()), ..StopPolicy::default() };
-        assert!(plan.comes_back(EngineKind::Docker).is_some());
+    fn defaults_are_the_engines() {
+        let policy = StopPolicy::default();
+        assert_eq!(policy.signal_of(&ENGINE), Signal::PWR);
+        assert_eq!(policy.grace_of(&ENGINE), Duration::from_secs(60));
+        let policy = StopPolicy {
+            signal: Some(Signal::INT),
+            grace: Some(Duration::ZERO),
+            ..StopPolicy::default()
+        };
+        assert_eq!(policy.signal_of(&ENGINE), Signal::INT);
+        assert_eq!(policy.grace_of(&ENGINE), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_policy_or_the_engine_restarts_it() {
+        let policy = |restart: Option<&str>| StopPolicy {
+            restart: restart.map(str::to_owned),
+            ..StopPolicy::default()
+        };
+        assert_eq!(policy(None).comes_back(&ENGINE), None);
+        assert_eq!(policy(Some("no")).comes_back(&ENGINE), None);
+        assert!(policy(Some("always")).comes_back(&ENGINE).is_some());
+        assert_eq!(policy(None).comes_back(&RESTARTING).as_deref(), Some("it does"));
     }
 }

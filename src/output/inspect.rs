@@ -4,7 +4,6 @@ use serde_json::{Value as Json, json};
 
 use crate::analysis::inspection::{InspectedMount, Inspection, MountKind, NamespaceSharing};
 use crate::model::capability;
-use crate::model::container::EngineKind;
 use crate::model::idmap::IdMap;
 use crate::model::process::Fact as Known;
 use crate::model::stop_policy::seconds;
@@ -52,7 +51,7 @@ pub fn facts<'a>() -> Vec<Of<'a>> {
             section: "",
             key: "engine",
             source: record,
-            json: |p| json!(p.container.engine.name()),
+            json: |p| json!(p.container.engine.name),
             lines: |_| Vec::new(),
         },
         SectionFact { section: "", key: "pod", source: record, json: pod_json, lines: pod },
@@ -218,11 +217,11 @@ fn record(portrait: &Inspection<'_>) -> String {
     }
 }
 
-/// Docker keeps it beside what else its host was told.
+/// The file with the restart policy.
 fn restart_source(portrait: &Inspection<'_>) -> String {
-    match portrait.configured {
-        Some(told) if portrait.container.engine == EngineKind::Docker => told.source.clone(),
-        _ => record(portrait),
+    match &portrait.plan.restart_source {
+        Some(path) => path.display().to_string(),
+        None => record(portrait),
     }
 }
 

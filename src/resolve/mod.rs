@@ -11,7 +11,8 @@ use crate::engine::{
     Inventory, SearchDepth, StoppedContainer, container_at, discover, discover_of,
 };
 use crate::error::{Error, ExitStatus};
-use crate::model::container::{Container, EngineKind};
+use crate::model::container::Container;
+use crate::model::engine::EngineInfo;
 use crate::model::pid::HostPid;
 use crate::proc::Host;
 use reference::ContainerRef;
@@ -65,7 +66,7 @@ pub struct Resolver<'a> {
 /// How far to look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SearchScope {
-    Engine(EngineKind),
+    Engine(&'static EngineInfo),
     All(SearchDepth),
 }
 
@@ -201,7 +202,7 @@ fn choose(host: &Host, inventory: &Inventory, target: &ContainerRef, purpose: Ac
 fn by_word(
     among: &[&Container],
     inventory: &Inventory,
-    runtime: Option<EngineKind>,
+    runtime: Option<&'static EngineInfo>,
     word: &str,
 ) -> Match {
     let rules: [(MatchRule, &dyn Fn(&Container) -> bool); 3] = [
@@ -233,7 +234,7 @@ fn is_prefix(word: &str, id: &str) -> bool {
 /// The container of that name or id that does not run.
 fn stopped<'a>(
     inventory: &'a Inventory,
-    runtime: Option<EngineKind>,
+    runtime: Option<&'static EngineInfo>,
     word: &str,
 ) -> Option<&'a StoppedContainer> {
     inventory.stopped.iter().find(|stopped| {
@@ -250,7 +251,7 @@ fn is_named(container: &Container, word: &str) -> bool {
     }
     let within = container.qualified();
     let within = within.split_once(':').map_or("", |(_, rest)| rest);
-    if within == word && container.engine != EngineKind::Bare && container.verified {
+    if within == word && container.engine.names_containers() && container.verified {
         return true;
     }
     match (&container.namespace, word.split_once('/')) {
@@ -368,10 +369,10 @@ fn nothing(
     if let Some(stopped) = known {
         let path = stopped.path.display();
         if let Some(why) = &stopped.doubt {
-            return error(format!("{}'s record of it is not believed", stopped.engine.name()))
+            return error(format!("{}'s record of it is not believed", stopped.engine.name))
                 .hint(format!("`{path}`: {why}; `cinspect ls` shows what runs"));
         }
-        return error(format!("{} knows it, but it is not running", stopped.engine.name()))
+        return error(format!("{} knows it, but it is not running", stopped.engine.name))
             .hint(format!("{}its record is `{path}`", ways_to_start(stopped)));
     }
     if purpose == Access::Act && name.parse::<HostPid>().is_ok() && of.is_none() {
@@ -423,15 +424,8 @@ pub fn blind(inventory: &Inventory) -> Option<String> {
 /// What makes it run again, and what reads its files as it is, where its engine has that.
 fn ways_to_start(stopped: &StoppedContainer) -> String {
     let name = stopped.name.as_deref().unwrap_or(&stopped.id);
-    match stopped.engine {
-        EngineKind::Docker | EngineKind::Podman => {
-            let engine = stopped.engine.name();
-            format!("`{engine} start {name}` starts it, `{engine} cp` reaches its files; ")
-        }
-        EngineKind::Lxc => format!("`lxc-start {name}` starts it, or the client that made it; "),
-        EngineKind::Nspawn => format!("`machinectl start {name}` starts it; "),
-        _ => String::new(),
-    }
+    let hint = stopped.engine.start_hint.map(|hint| hint.replace("NAME", name));
+    hint.map_or_else(String::new, |hint| format!("{hint}; "))
 }
 
 /// The name closest to what was typed, if any is close.
@@ -472,13 +466,14 @@ mod tests {
     fn what_was_seen_for_one_word_is_not_looked_at_again_for_the_next() {
         let host = Host::new(std::path::Path::new("/")).unwrap();
         let finder = Resolver::new(&host);
-        let docker = SearchScope::Engine(EngineKind::Docker);
+        let mut engines = crate::engine::engine_infos().map(SearchScope::Engine);
+        let docker = engines.next().unwrap();
         let one = finder.look(docker);
         assert!(Arc::ptr_eq(&one, &finder.look(docker)));
         let all = finder.look(SearchScope::All(SearchDepth::Cgroups));
         assert!(!Arc::ptr_eq(&one, &all));
         assert!(Arc::ptr_eq(&all, &finder.look(SearchScope::All(SearchDepth::Cgroups))));
-        assert!(Arc::ptr_eq(&all, &finder.look(SearchScope::Engine(EngineKind::Podman))));
+        assert!(Arc::ptr_eq(&all, &finder.look(engines.next().unwrap())));
     }
 
     #[test]

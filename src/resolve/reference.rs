@@ -1,15 +1,15 @@
 //! What a word for a container can mean, told by its spelling alone. Pure.
 
-use crate::engine::ENGINES;
+use crate::engine::engine_infos;
 use crate::error::{Error, ExitStatus};
-use crate::model::container::EngineKind;
+use crate::model::engine::EngineInfo;
 use crate::model::pid::HostPid;
 
 /// What was typed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ContainerRef {
     /// `docker:web`, `containerd:default/web`, `cri:shop/web-0/app`.
-    Of(EngineKind, String),
+    Of(&'static EngineInfo, String),
     /// `pid:812`: the container that this process of the host is in.
     Pid(HostPid),
     /// `cgroup:/some/path`.
@@ -20,7 +20,12 @@ pub enum ContainerRef {
 
 /// Whether a word is what qualifies others: a runtime's name, `pid` or `cgroup`.
 pub fn is_kind(word: &str) -> bool {
-    matches!(word, "pid" | "cgroup") || ENGINES.iter().any(|e| e.kind().name() == word)
+    matches!(word, "pid" | "cgroup") || engines().any(|engine| engine.name == word)
+}
+
+/// The engines by which a container can be named.
+fn engines() -> impl Iterator<Item = &'static EngineInfo> {
+    engine_infos().filter(|engine| engine.names_containers())
 }
 
 impl ContainerRef {
@@ -47,14 +52,14 @@ impl ContainerRef {
             "cgroup" => Err(wrong("a cgroup path begins with `/`".into())
                 .hint("as the lines of `/proc/PID/cgroup` end")),
             _ => {
-                let runtime = ENGINES.iter().map(|engine| engine.kind()).find(|r| r.name() == kind);
+                let runtime = engines().find(|engine| engine.name == kind);
                 match runtime {
                     Some(_) if rest.is_empty() => Err(wrong("no name follows the colon".into())
                         .hint(format!("as in `{kind}:web`"))),
                     Some(runtime) => Ok(Self::Of(runtime, rest.into())),
                     None => Err(wrong(format!("`{kind}` is not a runtime")).hint(format!(
                         "one of {}, pid, cgroup",
-                        ENGINES.iter().map(|e| e.kind().name()).collect::<Vec<_>>().join(", ")
+                        engines().map(|engine| engine.name).collect::<Vec<_>>().join(", ")
                     ))),
                 }
             }
@@ -69,13 +74,14 @@ mod tests {
 
     #[test]
     fn every_spelling() {
+        let engine = |name: &str| engines().find(|engine| engine.name == name).unwrap();
         for (word, target) in [
             ("web", ContainerRef::Word("web".into())),
             ("3f2a", ContainerRef::Word("3f2a".into())),
             ("812", ContainerRef::Word("812".into())),
             ("-9", ContainerRef::Word("-9".into())),
-            ("docker:web", ContainerRef::Of(EngineKind::Docker, "web".into())),
-            ("cri:shop/web-0/app", ContainerRef::Of(EngineKind::Cri, "shop/web-0/app".into())),
+            ("docker:web", ContainerRef::Of(engine("docker"), "web".into())),
+            ("cri:shop/web-0/app", ContainerRef::Of(engine("cri"), "shop/web-0/app".into())),
             ("pid:812", ContainerRef::Pid(HostPid::new(812).unwrap())),
             ("cgroup:/docker/3f/", ContainerRef::Cgroup("/docker/3f".into())),
         ] {

@@ -13,7 +13,7 @@ use super::{Command, arguments, columns_section, command, report_resolution};
 use crate::analysis::delivery::Recipient;
 use crate::cli::args;
 use crate::cli::context::Context;
-use crate::engine::stop_plan;
+use crate::engine::stop_policy;
 use crate::error::{Error, ExitStatus};
 use crate::model::container::ContainerState;
 use crate::model::pid::HostPid;
@@ -205,7 +205,7 @@ impl Ps {
         report_resolution(context, &found.container, &found.inventory);
         let container = &found.container;
         let signal =
-            signal.unwrap_or_else(|| stop_plan(host, container).signal_of(container.engine));
+            signal.unwrap_or_else(|| stop_policy(host, container).signal_of(container.engine));
         let view = found.snapshot(self.facts(context, signal))?;
         let paused = container.state == ContainerState::Paused;
         if paused {

@@ -2,7 +2,8 @@
 
 use jiff::Timestamp;
 
-use crate::model::container::{Container, ContainerState, EngineKind};
+use crate::model::container::{Container, ContainerState};
+use crate::model::engine::ReferenceForm;
 use crate::output::column::Column;
 use crate::output::style::Emphasis;
 use crate::output::value::Value;
@@ -29,7 +30,7 @@ pub static LS_COLUMNS: &[Column<LsRow>] = &[
     Of::new("host", "HOST", "name of the host", |r| some(Some(&r.host))).json("host"),
     Of::new("name", "NAME", "the name its engine gave it", name).shown().priority(255),
     Of::new("id", "ID", "its id", id).shown().priority(60),
-    Of::new("engine", "ENGINE", "who made it", |r| Value::Text(r.container.engine.name().into()))
+    Of::new("engine", "ENGINE", "who made it", |r| Value::Text(r.container.engine.name.into()))
         .json("engine")
         .shown()
         .priority(200),
@@ -126,7 +127,7 @@ fn name(row: &LsRow) -> Value {
             let inside = pod.container.as_deref().unwrap_or("POD");
             some(Some(&format!("{}/{}/{inside}", pod.namespace, pod.name)))
         }
-        (None, Some(namespace)) if container.engine == EngineKind::Containerd => {
+        (None, Some(namespace)) if container.engine.reference == ReferenceForm::Namespaced => {
             some(container.name.as_ref().map(|name| format!("{namespace}/{name}")).as_deref())
         }
         _ => some(container.name.as_deref()),

@@ -1,0 +1,13 @@
+//! PID namespaces that no engine claims: bubblewrap, unshare(1) and others. Not in the engine table:
+//! there are no records, and a container of it is whatever the engines leave over.
+
+use crate::model::engine::{EngineInfo, ReferenceForm};
+
+/// The descriptor of a bare PID namespace.
+pub static BARE: EngineInfo = EngineInfo {
+    name: "bare",
+    display_name: "no engine",
+    reference: ReferenceForm::Pid,
+    keeps_records: false,
+    ..EngineInfo::DEFAULT
+};

@@ -1,0 +1,28 @@
+//! Cgroup names as several engines spell them. Pure: a name proves nothing, it only says where to
+//! look for a record.
+
+/// Whether this is an ID of 64 hexadecimal digits, as Docker, Podman and the CRI engines make them.
+pub(super) fn is_long_id(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+}
+
+/// Returns the ID in `PREFIX-<64 digits>.scope`, as the systemd driver spells it.
+pub(super) fn scope_id(component: &str, prefix: &str) -> Option<String> {
+    let id = component.strip_suffix(".scope")?.strip_prefix(prefix)?.strip_prefix('-')?;
+    is_long_id(id).then(|| id.to_owned())
+}
+
+/// Returns the name in `PREFIX-NAME.scope`, for engines whose IDs are names.
+pub(super) fn scope_name(component: &str, prefix: &str) -> Option<String> {
+    let name = component.strip_suffix(".scope")?.strip_prefix(prefix)?.strip_prefix('-')?;
+    (!name.is_empty()).then(|| name.to_owned())
+}
+
+/// Whether the path above a component is that of a Kubernetes pod: `…/kubepods/burstable/pod<uid>`,
+/// or with the systemd driver `…/kubepods-burstable-pod<uid>.slice`.
+pub(super) fn is_below_a_pod(parent: &[&str]) -> bool {
+    parent.last().is_some_and(|last| {
+        (last.starts_with("kubepods") && last.contains("-pod") && last.ends_with(".slice"))
+            || (last.starts_with("pod") && parent.iter().any(|part| part.starts_with("kubepods")))
+    })
+}

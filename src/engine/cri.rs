@@ -1,0 +1,52 @@
+//! Kubernetes on containerd: the tasks of containerd's CRI service, whose annotations name the pod and
+//! the container in it.
+
+use std::time::Duration;
+
+use super::Engine;
+use super::cgroup_name::{is_below_a_pod, is_long_id, scope_id};
+use super::containerd::{Client, read_tasks};
+use super::oci_config::resources_of_bundle;
+use super::record::{Record, RecordReader};
+use crate::model::container::Container;
+use crate::model::engine::{EngineInfo, ReferenceForm};
+use crate::model::resource_config::ResourceConfig;
+use crate::proc::Host;
+
+/// The descriptor of containerd's CRI service.
+pub static CRI: EngineInfo = EngineInfo {
+    name: "cri",
+    display_name: "Kubernetes (containerd)",
+    reference: ReferenceForm::Pod,
+    files: (
+        "/run/containerd/io.containerd.runtime.v2.task/k8s.io",
+        "Kubernetes on containerd: pods and containers, from the annotations of their bundles.",
+    ),
+    // Kubernetes' default terminationGracePeriodSeconds.
+    grace_time: Duration::from_secs(30),
+    always_restarts: Some("the kubelet starts it again as its pod's restart policy says"),
+    ..EngineInfo::DEFAULT
+};
+
+/// containerd's CRI service.
+pub struct Cri;
+
+impl Engine for Cri {
+    fn info(&self) -> &'static EngineInfo {
+        &CRI
+    }
+
+    fn recognise(&self, component: &str, parent: &[&str]) -> Option<String> {
+        let cgroupfs =
+            || (is_below_a_pod(parent) && is_long_id(component)).then(|| component.to_owned());
+        scope_id(component, "cri-containerd").or_else(cgroupfs)
+    }
+
+    fn read_records(&self, reader: &RecordReader<'_>, records: &mut Vec<Record>) {
+        read_tasks(reader, &CRI, Client::Kubernetes, records);
+    }
+
+    fn resource_config(&self, host: &Host, container: &Container) -> Option<ResourceConfig> {
+        resources_of_bundle(host, container.record.as_ref()?.parent()?)
+    }
+}

@@ -1,0 +1,104 @@
+//! CRI-O: records of containers/storage, with pod, cgroup and image in each container's OCI
+//! specification and the start time in CRI-O's own `state.json`.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::Engine;
+use super::cgroup_name::{is_below_a_pod, is_long_id, scope_id};
+use super::containers_storage::{self, StorageDirs, Writer};
+use super::oci_config::OciSpec;
+use super::record::{Record, RecordReader};
+use crate::model::container::Container;
+use crate::model::engine::{EngineInfo, ReferenceForm};
+use crate::model::pid::{HostPid, Ticks};
+use crate::model::resource_config::ResourceConfig;
+use crate::model::stop_policy::StopPolicy;
+use crate::proc::Host;
+
+/// The descriptor of CRI-O.
+pub static CRIO: EngineInfo = EngineInfo {
+    name: "crio",
+    display_name: "CRI-O",
+    reference: ReferenceForm::Pod,
+    shims: &["conmon"],
+    files: ("/var/lib/containers/storage, /run/containers/storage", "CRI-O, with its pods."),
+    sockets: &["crio.sock"],
+    // Kubernetes' default terminationGracePeriodSeconds.
+    grace_time: Duration::from_secs(30),
+    always_restarts: Some("the kubelet starts it again as its pod's restart policy says"),
+    ..EngineInfo::DEFAULT
+};
+
+/// CRI-O.
+pub struct Crio;
+
+impl Engine for Crio {
+    fn info(&self) -> &'static EngineInfo {
+        &CRIO
+    }
+
+    fn recognise(&self, component: &str, parent: &[&str]) -> Option<String> {
+        let cgroupfs = || {
+            let id = component.strip_prefix("crio-")?;
+            let is_placed = is_below_a_pod(parent) || parent.last() == Some(&"crio");
+            (is_placed && is_long_id(id)).then(|| id.to_owned())
+        };
+        scope_id(component, "crio").or_else(cgroupfs)
+    }
+
+    fn read_records(&self, reader: &RecordReader<'_>, records: &mut Vec<Record>) {
+        containers_storage::read_records(reader, &CRIO, Writer::Crio, |dirs, mut record| {
+            read_spec(reader, dirs, &mut record);
+            read_state(reader, dirs, &mut record);
+            records.push(record);
+        });
+    }
+
+    fn stop_policy(&self, host: &Host, container: &Container) -> StopPolicy {
+        containers_storage::stop_policy(host, container)
+    }
+
+    fn resource_config(&self, host: &Host, container: &Container) -> Option<ResourceConfig> {
+        containers_storage::resource_config(host, container)
+    }
+}
+
+/// CRI-O's own state, next to the specification.
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct CrioState {
+    init_pid: Option<i32>,
+    /// Ticks since boot, as text.
+    init_start_time: Option<String>,
+}
+
+fn read_spec(reader: &RecordReader<'_>, dirs: &StorageDirs<'_>, record: &mut Record) {
+    let path = format!("{}/userdata/config.json", record.id);
+    let in_run_root = dirs.run.as_ref().and_then(|run| reader.read(run.read(&path)));
+    let Some(spec) = in_run_root
+        .or_else(|| reader.read(dirs.graph.read(&path)))
+        .and_then(|file| reader.read(file.json::<OciSpec>()))
+    else {
+        return;
+    };
+    record.pod = spec.pod();
+    if let Some(pod) = &record.pod {
+        // Its name is the one in the pod; CRI-O's own, `k8s_app_web-0_…`, finds it too.
+        let name = pod.container.clone().unwrap_or_else(|| "POD".into());
+        record.aliases.extend(record.name.replace(name));
+    }
+    record.cgroup = spec.cgroup();
+    let image = spec.annotations.get("io.kubernetes.cri-o.ImageName");
+    record.image = image.or(spec.annotations.get("io.kubernetes.cri-o.Image")).cloned();
+}
+
+fn read_state(reader: &RecordReader<'_>, dirs: &StorageDirs<'_>, record: &mut Record) {
+    let path = format!("{}/userdata/state.json", record.id);
+    let state =
+        reader.read(dirs.graph.read(path)).and_then(|file| reader.read(file.json::<CrioState>()));
+    let Some(state) = state else { return };
+    record.pid = record.pid.or(state.init_pid.and_then(HostPid::new));
+    record.start = state.init_start_time.and_then(|ticks| ticks.parse().ok()).map(Ticks);
+}

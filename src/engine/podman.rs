@@ -1,0 +1,59 @@
+//! Podman, of root or of a user. Its records are those of containers/storage; the start times of its
+//! inits are in the records of the OCI runtime that it runs.
+
+use super::Engine;
+use super::cgroup_name::is_long_id;
+use super::containers_storage::{self, Writer};
+use super::crun::CRUN;
+use super::record::{Record, RecordReader};
+use super::runc::RUNC;
+use crate::model::container::Container;
+use crate::model::engine::EngineInfo;
+use crate::model::resource_config::ResourceConfig;
+use crate::model::stop_policy::StopPolicy;
+use crate::proc::Host;
+
+/// The descriptor of Podman.
+pub static PODMAN: EngineInfo = EngineInfo {
+    name: "podman",
+    display_name: "Podman",
+    start_times_from: &[&RUNC, &CRUN],
+    shims: &["conmon"],
+    files: (
+        "/var/lib/containers/storage, /run/containers/storage",
+        "Podman; ~/.local/share/containers/storage of users.",
+    ),
+    sockets: &["podman.sock"],
+    start_hint: Some("`podman start NAME` starts it, `podman cp` reaches its files"),
+    ..EngineInfo::DEFAULT
+};
+
+/// Podman.
+pub struct Podman;
+
+impl Engine for Podman {
+    fn info(&self) -> &'static EngineInfo {
+        &PODMAN
+    }
+
+    fn recognise(&self, component: &str, _parent: &[&str]) -> Option<String> {
+        let name = component.strip_suffix(".scope").unwrap_or(component);
+        let id = name.strip_prefix("libpod-")?;
+        let id = id.strip_prefix("payload-").unwrap_or(id);
+        is_long_id(id).then(|| id.to_owned())
+    }
+
+    fn read_records(&self, reader: &RecordReader<'_>, records: &mut Vec<Record>) {
+        containers_storage::read_records(reader, &PODMAN, Writer::Podman, |_, record| {
+            records.push(record);
+        });
+    }
+
+    fn stop_policy(&self, host: &Host, container: &Container) -> StopPolicy {
+        containers_storage::stop_policy(host, container)
+    }
+
+    fn resource_config(&self, host: &Host, container: &Container) -> Option<ResourceConfig> {
+        containers_storage::resource_config(host, container)
+    }
+}

@@ -1,0 +1,103 @@
+//! The plain facts about a container engine that the rest of the program reads: names, defaults and
+//! texts. One descriptor an engine, in the engine's own file in `engine`; nothing is looked up here.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::signal::Signal;
+
+/// An engine, as data. Two descriptors are equal if they have one name.
+pub struct EngineInfo {
+    /// Name in a qualified reference, in a table and in JSON: `docker`.
+    pub name: &'static str,
+    /// Name in a sentence: `Docker`.
+    pub display_name: &'static str,
+    /// Form of a qualified reference to one of its containers.
+    pub reference: ReferenceForm,
+    /// Whether it keeps records of running containers. Where it keeps none, the owner of a cgroup
+    /// has to confirm the name that the cgroup carries.
+    pub keeps_records: bool,
+    /// Whether other engines run their containers through it and then name them.
+    pub low_level: bool,
+    /// Engines whose records have the start times that its own records lack.
+    pub start_times_from: &'static [&'static EngineInfo],
+    /// Names (`comm`, at most 15 bytes) of the daemons, shims and monitors whose arguments lead to
+    /// its records. A `*` at the end stands for any rest.
+    pub shims: &'static [&'static str],
+    /// Its files, and their description for the manual page.
+    pub files: (&'static str, &'static str),
+    /// File names of the sockets through which it takes commands.
+    pub sockets: &'static [&'static str],
+    /// Stop signal of a container for which none is configured.
+    pub stop_signal: Signal,
+    /// Time between the stop signal and KILL if none is configured.
+    pub grace_time: Duration,
+    /// The reason why it starts a container again that something else has stopped, where that does
+    /// not depend on a restart policy in its records.
+    pub always_restarts: Option<&'static str>,
+    /// Advice on how to keep a container stopped.
+    pub keep_stopped: &'static str,
+    /// Remark on a signal that may end a container which the engine then starts again.
+    pub signal_remark: Option<&'static str>,
+    /// Advice on a container that is not running, with `NAME` for its name.
+    pub start_hint: Option<&'static str>,
+}
+
+/// Form of a qualified reference: what stands behind the engine's name and a colon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReferenceForm {
+    /// The container's name, or its ID.
+    Name,
+    /// `NAMESPACE/NAME`.
+    Namespaced,
+    /// `POD_NAMESPACE/POD/CONTAINER`.
+    Pod,
+    /// None: its containers have no name, and `pid:N` refers to them.
+    Pid,
+}
+
+impl EngineInfo {
+    /// The values that most engines share.
+    pub const DEFAULT: Self = Self {
+        name: "",
+        display_name: "",
+        reference: ReferenceForm::Name,
+        keeps_records: true,
+        low_level: false,
+        start_times_from: &[],
+        shims: &[],
+        files: ("", ""),
+        sockets: &[],
+        stop_signal: Signal::TERM,
+        grace_time: Duration::from_secs(10),
+        always_restarts: None,
+        keep_stopped: "stop it with its engine to keep it stopped",
+        signal_remark: None,
+        start_hint: None,
+    };
+
+    /// Whether its containers have names, so that `ENGINE:NAME` refers to one.
+    pub fn names_containers(&self) -> bool {
+        self.reference != ReferenceForm::Pid
+    }
+
+    /// Whether its records alone tell which of its containers run: no other engine's record could
+    /// name the same processes first.
+    pub fn has_complete_records(&self) -> bool {
+        self.keeps_records && !self.low_level
+    }
+}
+
+impl PartialEq for EngineInfo {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for EngineInfo {}
+
+impl fmt::Debug for EngineInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
+}
