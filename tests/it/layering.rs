@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use libtest_mimic::Trial;
-use proc_macro2::TokenStream;
+use proc_macro2::{TokenStream, TokenTree};
 use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
 
@@ -39,6 +39,7 @@ pub fn trials() -> Vec<Trial> {
         test("layering::every_file_is_a_module_on_a_floor", every_file_is_known),
         test("layering::every_test_file_is_registered", every_test_file_is_registered),
         test("layering::no_two_types_share_a_name", type_names_are_unique),
+        test("layering::only_the_engines_files_name_an_engine", engines_are_named_by_their_files),
         test("layering::files_and_functions_are_short", sizes_are_within_limits),
     ]
 }
@@ -458,6 +459,98 @@ fn sizes_are_within_limits() -> Outcome {
             if *lines > limit {
                 wrong.push(format!("{path}: {name} has {lines} lines"));
             }
+        }
+    }
+    check(wrong.is_empty(), wrong.join("\n"))
+}
+
+/// Collects the places in which a file names an engine. Comments and tests do not count, nor does a
+/// text that mentions an engine, such as an example in the help.
+struct EngineNames<'a> {
+    engines: &'a [String],
+    found: Vec<String>,
+}
+
+impl EngineNames<'_> {
+    /// An identifier, in any case: `docker::`, `Docker`, `DOCKER`.
+    fn identifier(&mut self, identifier: &str) {
+        if self.engines.contains(&identifier.to_lowercase()) {
+            self.found.push(identifier.to_owned());
+        }
+    }
+
+    /// A string that is an engine's name or socket, or that quotes a command of the engine.
+    fn string(&mut self, literal: &str) {
+        // (In a macro it still has its quotes.)
+        let text = literal.trim_start_matches('b').trim_matches('"');
+        let names = |engine: &String| {
+            text == engine
+                || text == format!("{engine}.sock")
+                || text.contains(&format!("`{engine} "))
+        };
+        if self.engines.iter().any(names) {
+            self.found.push(text.to_owned());
+        }
+    }
+
+    fn tokens(&mut self, tokens: TokenStream) {
+        for token in tokens {
+            match token {
+                TokenTree::Ident(identifier) => self.identifier(&identifier.to_string()),
+                TokenTree::Literal(literal) => self.string(&literal.to_string()),
+                TokenTree::Group(group) => self.tokens(group.stream()),
+                TokenTree::Punct(_) => {}
+            }
+        }
+    }
+}
+
+impl<'ast> Visit<'ast> for EngineNames<'_> {
+    fn visit_attribute(&mut self, _: &'ast syn::Attribute) {}
+
+    fn visit_item_mod(&mut self, item: &'ast syn::ItemMod) {
+        if !is_test(&item.attrs) {
+            visit::visit_item_mod(self, item);
+        }
+    }
+
+    fn visit_ident(&mut self, identifier: &'ast syn::Ident) {
+        self.identifier(&identifier.to_string());
+    }
+
+    fn visit_lit_str(&mut self, literal: &'ast syn::LitStr) {
+        self.string(&literal.value());
+    }
+
+    fn visit_lit_byte_str(&mut self, literal: &'ast syn::LitByteStr) {
+        self.string(&String::from_utf8_lossy(&literal.value()));
+    }
+
+    fn visit_macro(&mut self, item: &'ast syn::Macro) {
+        self.tokens(item.tokens.clone());
+    }
+}
+
+fn engines_are_named_by_their_files() -> Outcome {
+    let root = repository().join("src");
+    let table = std::fs::read_to_string(root.join("engine/mod.rs"))?;
+    // An entry of the table is `&docker::Docker,`.
+    let entries = table.lines().filter_map(|line| line.trim().strip_prefix('&')?.split_once("::"));
+    let engines: Vec<String> = entries.map(|(module, _)| module.to_owned()).collect();
+    check(engines.len() >= 10, format!("{engines:?}"))?;
+    let names_in = |text: &str| -> Result<Vec<String>, syn::Error> {
+        let mut names = EngineNames { engines: &engines, found: Vec::new() };
+        names.visit_file(&syn::parse_file(text)?);
+        Ok(names.found)
+    };
+    let named =
+        "/// docker\nfn f() { if x == \"docker\" { p!(Docker, \"try `docker ps`\", \"lxc: x\") } }";
+    check(names_in(named)?.len() == 3, "an engine's name is not seen")?;
+    let mut wrong = Vec::new();
+    for path in rust_files(&root) {
+        if !path.starts_with(root.join("engine")) {
+            let found = names_in(&std::fs::read_to_string(&path)?)?;
+            wrong.extend(found.iter().map(|name| format!("{}: {name}", path.display())));
         }
     }
     check(wrong.is_empty(), wrong.join("\n"))
