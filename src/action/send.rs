@@ -1,13 +1,13 @@
-//! Sends a signal to exactly the process that was meant. The order is the proof:
+//! Sends a signal to exactly the intended process. The order is the proof:
 //!
-//! 1. `pidfd_open` on the number: from here on we hold one process, whichever it is.
-//! 2. Read through the number what makes it the one that was meant: start time, its number inside,
-//!    PID namespace or cgroup, and whatever else it was chosen by. Before 1 this would prove nothing:
-//!    the number could change hands.
-//! 3. Ask whether the held process is still alive. A number is not given away while its process is,
-//!    so what 2 read was this process. (Start times alone are no proof: they count in 10 ms, and one
-//!    number can be had twice in that time.)
-//! 4. Send through the pidfd, never to a number.
+//! 1. `pidfd_open` on the PID: from here on we hold one process, whichever it is.
+//! 2. Read through the PID the facts that identify the intended process: start time, PID in the
+//!    container, PID namespace or cgroup, and the attributes it was selected by. Before 1 this would
+//!    prove nothing: the PID could be reused.
+//! 3. Check that the held process is still running. A PID is not reused while its process exists, so
+//!    step 2 read this process. (Start times alone prove nothing: they count in 10 ms, and one PID can
+//!    be used twice in that time.)
+//! 4. Send through the pidfd, never to a PID.
 
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -22,61 +22,68 @@ use crate::engine::MembershipRule;
 use crate::model::container::{Cgroup, Container};
 use crate::model::pid::HostPid;
 use crate::model::process::Process;
-use crate::model::signal::SignalNumber;
+use crate::model::signal::{Signal, SignalNumber};
 use crate::proc::{CommandLimit, Host, ReadError, SnapshotOptions};
 use crate::resolve::ResolvedContainer;
 use crate::sys::pidfd::{self, Ending, SignalScope};
 
-/// What is sent.
+/// A signal to send.
 #[derive(Clone, Copy, Debug)]
 pub struct SignalRequest {
-    /// The signal, or the mere question whether one could be sent.
+    /// The signal; 0 only checks whether one could be sent.
     pub signal: SignalNumber,
-    /// With this value, as sigqueue(3) does.
+    /// A value that goes with it, as with sigqueue(3).
     pub value: Option<i32>,
 }
 
-/// A process or thread that is held and confirmed.
+impl SignalRequest {
+    /// The KILL signal.
+    pub const KILL: Self = Self { signal: SignalNumber::Signal(Signal::KILL), value: None };
+}
+
+/// A process, or one thread of it, that is held by a pidfd and verified.
 #[derive(Debug)]
 pub struct HeldProcess {
     pid: HostPid,
     process: OwnedFd,
-    /// Number of the thread's process, and the thread.
-    thread: Option<(HostPid, i32, Option<OwnedFd>)>,
+    /// The thread, if only one is meant: its TID on the host, and its pidfd.
+    thread: Option<(i32, Option<OwnedFd>)>,
 }
 
-/// Why a process cannot be held, or a signal not be sent.
+/// A process cannot be held, or a signal cannot be sent.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SendError {
-    /// It has ended since it was seen.
-    #[error("it has ended")]
+    /// The process has exited since the snapshot.
+    #[error("it has exited")]
     Gone,
-    /// Its number is another process's now.
+    /// The PID belongs to another process now, or the process is not the one that was selected.
     #[error("{0}")]
     Changed(String),
-    /// It lives, but not in this container any more: whoever starts a process in a container is in
-    /// its cgroup for a moment.
+    /// The process is running, but no longer in this container: a process that starts another one in
+    /// the container is in its cgroup for a moment.
     #[error("it has left the container")]
-    Left,
-    /// It cannot be confirmed to be the one that was seen.
-    #[error("it cannot be confirmed to be the one that was seen: {0}")]
-    Unconfirmed(String),
+    LeftContainer,
+    /// The process may not be the one of the snapshot.
+    #[error("its identity could not be verified: {0}")]
+    Unverified(String),
     /// `--require-handler` forbids it.
     #[error("it has no handler")]
     NoHandler,
     /// EPERM.
-    #[error("not permitted")]
+    #[error("Operation not permitted")]
     NotPermitted,
-    /// EMFILE: we cannot hold so many.
-    #[error("too many processes for the limit of open files ({0})")]
+    /// EMFILE: this many descriptors are allowed.
+    #[error("too many processes for the open file limit ({0})")]
     TooMany(u64),
-    /// ENOSYS: no pidfd, so that nothing could be sent safely.
-    #[error("this kernel has no pidfd (Linux 5.3), without which a signal could hit a stranger")]
+    /// ENOSYS: without pidfds nothing can be sent safely.
+    #[error(
+        "this kernel has no pidfds (Linux 5.3): a process that reuses the PID could get the signal"
+    )]
     NoPidfd,
-    /// EAGAIN: the target's user has too many signals queued.
-    #[error("the queue for signals of its user is full (RLIMIT_SIGPENDING)")]
+    /// EAGAIN: the target's user has too many queued signals.
+    #[error("the signal queue of its user is full (RLIMIT_SIGPENDING)")]
     QueueFull,
-    /// Anything else the kernel says.
+    /// Any other error of the kernel.
     #[error("{}", .0.desc())]
     Kernel(Errno),
 }
@@ -100,7 +107,7 @@ impl From<ReadError> for SendError {
             ReadError::Gone => Self::Gone,
             ReadError::Denied => Self::NotPermitted,
             ReadError::Exhausted => Self::too_many(),
-            ReadError::Broken(why) => Self::Unconfirmed(why),
+            ReadError::Broken(why) => Self::Unverified(why),
         }
     }
 }
@@ -111,108 +118,104 @@ impl SendError {
     }
 }
 
-/// Lets us hold as many processes as the hard limit allows.
-pub fn allow_many() {
+/// Raises the limit of open files to the hard limit: each held process takes a descriptor.
+pub fn raise_fd_limit() {
     if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
         && soft < hard
     {
-        // Without it we hold fewer at once, and say so where that is too few.
+        // If this fails, fewer can be held at once; too few is an error of `hold`.
         let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
     }
 }
 
-/// Holds a member of a container, and one thread of it if only that is meant.
+/// Opens a pidfd of a container's process (and of the thread with TID `thread` on the host, if only
+/// that is meant), and verifies that it is the process of the snapshot.
 ///
 /// # Errors
-/// When it is not the one that was seen any more, or cannot be held.
+/// If it is not, or no pidfd can be opened.
 pub fn hold(
     found: &ResolvedContainer<'_>,
-    member: &ContainerProcess,
+    process: &ContainerProcess,
     thread: Option<i32>,
-    went_by: Criteria,
+    criteria: Criteria,
 ) -> Result<HeldProcess, SendError> {
-    let pid = member.facts.id.pid;
-    let process = pidfd::open(pid.get(), SignalScope::Process)?;
-    let held = match thread {
-        None => None,
-        Some(tid) => {
-            let fd = match pidfd::open(tid, SignalScope::Thread) {
-                Ok(fd) => Some(fd),
-                // Before Linux 6.9 threads have no descriptors; tgkill(2) checks the process.
-                Err(Errno::EINVAL) => None,
-                Err(errno) => return Err(errno.into()),
-            };
-            Some((pid, tid, fd))
-        }
+    let pid = process.facts.id.pid;
+    let pidfd = pidfd::open(pid.get(), SignalScope::Process)?;
+    let open_thread = |tid| match pidfd::open(tid, SignalScope::Thread) {
+        Ok(pidfd) => Ok((tid, Some(pidfd))),
+        // Before Linux 6.9 there are no pidfds of threads; tgkill(2) checks the process.
+        Err(Errno::EINVAL) => Ok((tid, None)),
+        Err(errno) => Err(SendError::from(errno)),
     };
-    confirm(found, &member.facts, went_by)?;
-    if let Some((_, tid, _)) = &held {
+    let thread = thread.map(open_thread).transpose()?;
+    verify(found, &process.facts, criteria)?;
+    if let Some((tid, _)) = &thread {
         let task = found.host.proc_path(format!("{pid}/task/{tid}"));
         std::fs::symlink_metadata(task).map_err(ReadError::from)?;
     }
-    if !pidfd::alive(&process)? {
-        // A zombie has ended, but a main thread that left before its threads is no dead process:
-        // its descriptor stays silent until the last of them has gone.
+    if !pidfd::alive(&pidfd)? {
+        // A zombie has exited. A process whose main thread has exited before the others has not: its
+        // pidfd becomes readable only when the last thread has exited.
         return Err(SendError::Gone);
     }
-    Ok(HeldProcess { pid, process, thread: held })
+    Ok(HeldProcess { pid, process: pidfd, thread })
 }
 
-fn confirm(
+fn verify(
     found: &ResolvedContainer<'_>,
-    seen: &Process,
-    went_by: Criteria,
+    before: &Process,
+    criteria: Criteria,
 ) -> Result<(), SendError> {
     let (host, container) = (found.host, &found.container);
-    let pid = seen.id.pid;
-    let changed = |what: &str| Err(SendError::Changed(format!("process {pid} {what}")));
-    let command = if went_by.command { CommandLimit::WHOLE } else { CommandLimit::Nothing };
-    let facts = SnapshotOptions { command, ..SnapshotOptions::BARE };
-    let now = host.snapshot(&[pid], facts).pop().unwrap_or(Err(ReadError::Gone))?;
-    if now.id != seen.id {
-        return changed("is another one now");
+    let pid = before.id.pid;
+    let changed = |change: &str| Err(SendError::Changed(format!("process {pid} {change}")));
+    let command = if criteria.command { CommandLimit::WHOLE } else { CommandLimit::Nothing };
+    let options = SnapshotOptions { command, ..SnapshotOptions::BARE };
+    let now = host.snapshot(&[pid], options).pop().unwrap_or(Err(ReadError::Gone))?;
+    if now.id != before.id {
+        return changed("is a different process now");
     }
-    if now.status.nspid.get(container.depth) != seen.status.nspid.get(container.depth) {
-        return changed("is in another PID namespace now");
+    if now.status.nspid.get(container.depth) != before.status.nspid.get(container.depth) {
+        return changed("is in a different PID namespace now");
     }
-    if !went_by.still_holds(seen, &now) {
-        return changed("is no longer what it was chosen by");
+    if !criteria.still_hold(before, &now) {
+        return changed("no longer matches the selectors");
     }
     if !MembershipRule::new(host, container, &found.inventory).holds(pid)? {
-        return Err(SendError::Left);
+        return Err(SendError::LeftContainer);
     }
     Ok(())
 }
 
 impl HeldProcess {
-    /// The process, as a descriptor.
+    /// Returns the pidfd of the process.
     pub fn as_fd(&self) -> BorrowedFd<'_> {
         self.process.as_fd()
     }
 
-    /// How it ended, where the kernel still tells.
+    /// Returns how the process ended, if the kernel still knows.
     pub fn ending(&self) -> Option<Ending> {
         pidfd::ending(&self.process)
     }
 
-    /// Whether the process has ended.
-    pub fn has_ended(&self) -> bool {
+    /// Whether the process has exited.
+    pub fn has_exited(&self) -> bool {
         pidfd::alive(&self.process) == Ok(false)
     }
 
-    /// Sends.
+    /// Sends a signal.
     ///
     /// # Errors
     /// [`SendError`].
-    pub fn send(&self, order: SignalRequest) -> Result<(), SendError> {
-        let signal = order.signal.number();
+    pub fn send(&self, request: SignalRequest) -> Result<(), SendError> {
+        let signal = request.signal.number();
         match &self.thread {
-            None => pidfd::send(&self.process, signal, order.value, SignalScope::Process)?,
-            Some((_, _, Some(thread))) => {
-                pidfd::send(thread, signal, order.value, SignalScope::Thread)?
+            None => pidfd::send(&self.process, signal, request.value, SignalScope::Process)?,
+            Some((_, Some(thread))) => {
+                pidfd::send(thread, signal, request.value, SignalScope::Thread)?;
             }
-            Some((process, tid, None)) if order.value.is_none() => {
-                pidfd::send_to_thread(process.get(), *tid, signal)?;
+            Some((tid, None)) if request.value.is_none() => {
+                pidfd::send_to_thread(self.pid.get(), *tid, signal)?;
             }
             Some(_) => return Err(SendError::Kernel(Errno::ENOSYS)),
         }
@@ -220,65 +223,68 @@ impl HeldProcess {
     }
 }
 
-/// Waits until all of them have ended, at most until `until`; tells for each whether it has.
+/// Waits until all processes have exited, at most until `deadline`. Returns for each whether it has.
 ///
 /// # Errors
 /// Those of poll(2).
-pub fn wait(held: &[&HeldProcess], until: Option<Instant>) -> Result<Vec<bool>, Errno> {
-    let mut ended = vec![false; held.len()];
+pub fn wait_for_all(held: &[&HeldProcess], deadline: Option<Instant>) -> Result<Vec<bool>, Errno> {
+    let mut exited = vec![false; held.len()];
     loop {
-        let waiting: Vec<usize> = (0..held.len()).filter(|index| !ended[*index]).collect();
-        if waiting.is_empty() {
-            return Ok(ended);
+        let running: Vec<usize> = (0..held.len()).filter(|index| !exited[*index]).collect();
+        if running.is_empty() {
+            return Ok(exited);
         }
-        let left = until.map_or(Duration::from_secs(3600), |until| {
-            until.saturating_duration_since(Instant::now())
+        let timeout = deadline.map_or(Duration::from_secs(3600), |deadline| {
+            deadline.saturating_duration_since(Instant::now())
         });
-        let fds: Vec<&OwnedFd> = waiting.iter().map(|index| &held[*index].process).collect();
-        match pidfd::wait_any(&fds, left) {
-            Ok(now) => {
-                for (index, has) in waiting.iter().zip(now) {
-                    ended[*index] = has;
+        let fds: Vec<&OwnedFd> = running.iter().map(|index| &held[*index].process).collect();
+        match pidfd::wait_any(&fds, timeout) {
+            Ok(ready) => {
+                for (index, ready) in running.iter().zip(ready) {
+                    exited[*index] = ready;
                 }
             }
             Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno),
         }
-        if until.is_some_and(|until| Instant::now() >= until) {
-            return Ok(ended);
+        if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            return Ok(exited);
         }
     }
 }
 
-/// Waits until one of them has ended, at most until then.
+/// Waits until one process has exited, at most until `deadline`.
 ///
 /// # Errors
 /// Those of poll(2).
-pub fn wait_for_one(held: &[&HeldProcess], until: Instant) -> Result<(), Errno> {
+pub fn wait_for_any(held: &[&HeldProcess], deadline: Instant) -> Result<(), Errno> {
     let fds: Vec<&OwnedFd> = held.iter().map(|held| &held.process).collect();
     loop {
-        let left = until.saturating_duration_since(Instant::now());
-        match pidfd::wait_any(&fds, left) {
+        let timeout = deadline.saturating_duration_since(Instant::now());
+        match pidfd::wait_any(&fds, timeout) {
             Err(Errno::EINTR) => {}
             other => return other.map(drop),
         }
     }
 }
 
-/// Kills a whole cgroup at once by `cgroup.kill` (v2, since Linux 5.14): exact even while it forks.
-/// Only for a container without a PID namespace of its own, which its cgroup alone makes: where there
-/// is one, the init's KILL takes all of it, and a cgroup may hold others too, as a user's may. The
-/// file is opened
-/// first; then one of those held must still be alive and in that cgroup, which proves whose file it
-/// is. False where it cannot be done.
+/// Kills a whole cgroup at once through `cgroup.kill` (v2, since Linux 5.14), which is exact even while
+/// it forks. Returns false if that cannot be done.
+///
+/// Only for a container without a PID namespace of its own, which its cgroup alone defines: where
+/// there is a PID namespace, KILL to its init kills all of it, and a cgroup may hold other processes
+/// too, as that of a user can. The file is opened first; then one of the held processes has to be
+/// running and in that cgroup, which proves that the file is the right one.
 pub fn kill_cgroup(host: &Host, container: &Container, held: &[&HeldProcess]) -> bool {
-    let alone = !container.owns_pid_ns && container.user.is_none();
-    let Some(own) = container.cgroup.as_ref().filter(|_| alone) else { return false };
-    let v2 = Cgroup { controllers: Vec::new(), path: own.path.clone() };
+    let is_defined_by_cgroup = !container.owns_pid_ns && container.user.is_none();
+    let Some(cgroup) = container.cgroup.as_ref().filter(|_| is_defined_by_cgroup) else {
+        return false;
+    };
+    let v2 = Cgroup { controllers: Vec::new(), path: cgroup.path.clone() };
     let Some(mut file) = host.cgroup_kill_file(&v2) else { return false };
     let proven = held.iter().any(|held| {
-        let inside = host.memberships(held.pid).is_ok_and(|memberships| v2.holds(&memberships));
-        inside && pidfd::alive(&held.process).unwrap_or(false)
+        let is_member = host.memberships(held.pid).is_ok_and(|memberships| v2.holds(&memberships));
+        is_member && pidfd::alive(&held.process).unwrap_or(false)
     });
     proven && file.write_all(b"1").is_ok()
 }

@@ -1,10 +1,16 @@
-//! A signal to many: held all before the first is told, told in order, and again until nobody is left
-//! who has not been; waited for, and killed where that is wanted. Who is meant is decided before.
+//! Sends one signal to many processes. Every process is held by a pidfd before the first signal is
+//! sent, so that a limit that stops us does so before anything has happened; then the container is
+//! scanned again until no new process appears. `analysis::selection` decides which processes are
+//! meant; nothing here prints, or makes text of a result.
 
 use std::collections::HashSet;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::send::{HeldProcess, SendError, SignalRequest, allow_many, hold, kill_cgroup, wait};
+use super::send::{
+    HeldProcess, SendError, SignalRequest, hold, kill_cgroup, raise_fd_limit, wait_for_all,
+};
+use crate::analysis::container_process::{ContainerProcess, RowContext};
 use crate::analysis::delivery::{Prediction, Recipient};
 use crate::analysis::selection::{Criteria, Selected, Selector, select};
 use crate::error::{Error, ExitStatus, os_error};
@@ -12,378 +18,452 @@ use crate::model::capability;
 use crate::model::pid::ProcessId;
 use crate::model::process::Process;
 use crate::model::signal::{Signal, SignalNumber, SignalSet};
-use crate::output::columns::signal::{Observation, Outcome, SignalRow};
+use crate::model::status::Status;
 use crate::proc::{CommandLimit, Host, SnapshotOptions, ThreadsToo};
 use crate::resolve::ResolvedContainer;
 use crate::resolve::processes::ContainerSnapshot;
 
-/// Rounds after which a container that forks faster than it is told is left to itself.
-pub const MAX_ROUNDS: usize = 32;
+/// Scans after which a container that forks faster than it is signalled is left alone.
+pub const MAX_RESCANS: usize = 32;
 
-/// How long it is looked what comes of a signal, where nobody asked to wait.
-const A_MOMENT: Duration = Duration::from_millis(100);
+/// How long the effect of a signal is watched if the user did not ask to wait.
+const OBSERVATION_TIME: Duration = Duration::from_millis(100);
 
-/// A signal on its way to its targets.
-pub struct SignalBatch<'a> {
-    found: &'a ResolvedContainer<'a>,
-    order: SignalRequest,
-    went_by: Criteria,
-    /// What became of each, in the order in which they were told.
-    pub rows: Vec<SignalRow>,
-    /// For each row what we have of the process it is about.
-    slots: Vec<SendState>,
-    /// Whether the kernel forbade us one.
-    pub forbidden: bool,
-    /// How many were not told though they live.
-    pub refused: usize,
+/// How long processes may take to exit after KILL, which is not refused but can be late (a frozen
+/// cgroup, uninterruptible sleep).
+const KILL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A process, or one thread of it, that a signal is meant for.
+#[derive(Clone, Debug)]
+pub struct SignalTarget {
+    /// The process.
+    pub process: ContainerProcess,
+    /// The thread's TID on the host, if only one thread is meant.
+    pub thread: Option<i32>,
+    /// The thread's TID in the container.
+    pub tid: Option<i32>,
+    /// The effect of the signal; none for signal 0.
+    pub prediction: Option<Prediction>,
 }
 
-/// A target after it was told, or not.
-enum SendState {
-    /// It was told, and is held.
-    Held(HeldProcess),
-    /// It had ended.
-    Gone,
-    /// It was not told, and what becomes of it is not ours to say.
-    Refused,
+/// The result of sending to one target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// A dry run: nothing was sent.
+    NotSent,
+    /// The kernel accepted the signal.
+    Sent,
+    /// The process could not be held, or the kernel refused the signal.
+    Failed(SendError),
 }
 
-/// What the rounds came to.
+/// The state of a target shortly after the signal was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Observation {
+    /// The process has exited.
+    Exited,
+    /// The signal is no longer pending: a handler, a signalfd or sigwait has taken it.
+    Taken,
+    /// The signal is still pending.
+    Pending,
+    /// The signal was taken, and the process no longer has a handler for it.
+    HandlerRemoved,
+}
+
+/// The fate of a target that was waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WaitOutcome {
+    /// It exited.
+    Exited,
+    /// It exited after the KILL of `--kill-after`.
+    Killed,
+    /// It is still running.
+    Running,
+}
+
+/// A target, and everything that is known about the signal to it.
+#[derive(Clone, Debug)]
+pub struct SignalResult {
+    /// The target.
+    pub target: SignalTarget,
+    /// Whether the signal was sent.
+    pub delivery: Delivery,
+    /// What was observed shortly after it was sent.
+    pub observation: Option<Observation>,
+    /// The fate of the process; none if it was not waited for.
+    pub outcome: Option<WaitOutcome>,
+}
+
+/// What a rescan came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RescanOutcome {
-    /// Nobody is left who has not been told.
-    All,
-    /// It still makes new processes, after [`MAX_ROUNDS`].
+    /// Every process was signalled.
+    Complete,
+    /// The container still forks after [`MAX_RESCANS`] scans.
     StillGrowing,
-    /// Its init has ended, and so many have appeared since: whether they are of this container, or
-    /// of the next that its engine has started in its place, cannot be told.
+    /// The init has exited and this many processes have appeared since. They may belong to this
+    /// container, or to the one that its engine has started in its place: that cannot be told apart.
     WithoutInit(usize),
 }
 
-impl<'a> SignalBatch<'a> {
-    /// Nobody told yet.
-    pub fn new(
-        found: &'a ResolvedContainer<'a>,
-        order: SignalRequest,
-        selectors: &[Selector],
-    ) -> Self {
-        let (rows, slots) = (Vec::new(), Vec::new());
-        let went_by = Criteria::of(selectors);
-        Self { found, order, went_by, rows, slots, forbidden: false, refused: 0 }
-    }
+/// Which processes a signal is meant for, as the user chose them.
+#[derive(Clone, Copy, Debug)]
+pub struct ProcessSelection<'a> {
+    /// Their union is meant.
+    pub selectors: &'a [Selector],
+    /// Whether the init is left out.
+    pub except_init: bool,
+}
 
-    /// Notes who would be told, each held and confirmed for a moment as if it were, and tells nobody.
-    pub fn rehearse(&mut self, view: &ContainerSnapshot, chosen: &[Selected]) {
-        for chosen in chosen {
-            let mut row = self.row(view, *chosen, None);
-            // Through another host's /proc nobody can be held, and looking is all there is.
-            if self.found.host.may_act().is_ok() {
-                row.refusal = self.hold(view, *chosen).err().map(|refusal| refusal.to_string());
-            }
-            self.rows.push(row);
+impl ProcessSelection<'_> {
+    /// Returns the facts that the selectors and the prediction need.
+    pub fn snapshot_options(&self, signal: SignalNumber) -> SnapshotOptions {
+        let commands = self.selectors.iter().any(Selector::needs_commands);
+        let threads = self.selectors.iter().any(Selector::needs_threads);
+        SnapshotOptions {
+            // Reading a command line may block; a signal must not depend on it unless it was asked for.
+            command: if commands { CommandLimit::WHOLE } else { CommandLimit::Nothing },
+            threads: if threads { ThreadsToo::Yes } else { ThreadsToo::No },
+            waits: signal.signal().map_or(SignalSet::EMPTY, SignalSet::from),
+            exe: false,
         }
     }
 
-    fn hold(&self, view: &ContainerSnapshot, chosen: Selected) -> Result<HeldProcess, SendError> {
-        let member = &view.processes[chosen.member];
-        hold(self.found, member, chosen.thread, self.went_by)
-    }
-
-    /// What the signal does to a target; nothing for 0.
-    pub fn judge(&self, view: &ContainerSnapshot, chosen: Selected) -> Option<Prediction> {
-        let to = chosen.thread.map_or(Recipient::Process, Recipient::Thread);
-        Some(view.predict(&view.processes[chosen.member], self.order.signal.signal()?, to))
-    }
-
-    fn row(
-        &self,
-        view: &ContainerSnapshot,
-        chosen: Selected,
-        refusal: Option<Option<&SendError>>,
-    ) -> SignalRow {
-        let process = view.processes[chosen.member].clone();
-        let depth = self.found.container.depth;
-        let tid = chosen.thread.and_then(|tid| {
-            let thread = process.facts.threads.iter().find(|thread| thread.stat.pid == tid)?;
-            thread.status.nspid.get(depth).copied()
-        });
-        SignalRow {
-            context: view.context.clone(),
-            process,
-            tid,
-            signal: self.order.signal.to_string(),
-            sent: refusal.map(|refusal| refusal.is_none()),
-            prediction: self.judge(view, chosen),
-            seen: None,
-            outcome: None,
-            refusal: refusal.flatten().map(ToString::to_string),
-        }
-    }
-
-    /// Tells them, all held before the first is, so that a limit that stops us stops us early. With
-    /// `whole` they are the whole container: then KILL goes to its cgroup at once where it can.
+    /// Selects processes of a snapshot.
     ///
     /// # Errors
-    /// What stops us before anybody is told.
-    pub fn send(
-        &mut self,
-        view: &ContainerSnapshot,
-        chosen: &[Selected],
-        whole: bool,
-    ) -> Result<(), Error> {
-        allow_many();
-        let held: Vec<Result<HeldProcess, SendError>> =
-            chosen.iter().map(|chosen| self.hold(view, *chosen)).collect();
-        for refusal in held.iter().filter_map(|held| held.as_ref().err()) {
-            if let Some(error) = stopping(refusal) {
-                return Err(error);
-            }
+    /// If a selector matches nothing, or nothing is left without the init.
+    fn apply(
+        &self,
+        found: &ResolvedContainer<'_>,
+        snapshot: &ContainerSnapshot,
+    ) -> Result<Vec<Selected>, Error> {
+        let container = &found.container;
+        let name = container.qualified();
+        let error = || Error::new(ExitStatus::NoProcess, format!("no such process in `{name}`"));
+        let selected = select(
+            &snapshot.processes,
+            container.init_pid(),
+            container.depth,
+            self.selectors,
+            self.except_init,
+        );
+        let selected = selected.map_err(|selector| {
+            let (typed, count) = (selector.typed(), snapshot.processes.len());
+            let matches = match count {
+                1 => "does not match its only process".into(),
+                _ => format!("matches none of its {count} processes"),
+            };
+            error()
+                .cause(format!("`{typed}` {matches}"))
+                .hint(format!("`cinspect ps {name}` lists them"))
+        })?;
+        if selected.is_empty() {
+            return Err(
+                error().cause("the selectors match only the init, which `--except-init` excludes")
+            );
         }
-        let all: Vec<&HeldProcess> = held.iter().flatten().collect();
-        let kill = whole && self.order.signal.signal() == Some(Signal::KILL);
-        if kill && kill_cgroup(self.found.host, &self.found.container, &all) {
-            // They have it already; a second one could find them gone.
-            for (chosen, held) in chosen.iter().zip(held) {
-                self.note(view, *chosen, held);
+        Ok(selected)
+    }
+}
+
+/// A target with what is kept of it while the batch runs.
+struct BatchEntry {
+    result: SignalResult,
+    /// The process, if the signal was sent to it.
+    held: Option<HeldProcess>,
+    /// Whether it got KILL as well.
+    killed: bool,
+}
+
+/// One signal on its way to the processes of one container.
+pub struct SignalBatch<'a> {
+    found: &'a ResolvedContainer<'a>,
+    request: SignalRequest,
+    selection: ProcessSelection<'a>,
+    entries: Vec<BatchEntry>,
+}
+
+impl<'a> SignalBatch<'a> {
+    /// Returns a batch that has sent nothing yet.
+    pub fn new(
+        found: &'a ResolvedContainer<'a>,
+        request: SignalRequest,
+        selection: ProcessSelection<'a>,
+    ) -> Self {
+        Self { found, request, selection, entries: Vec::new() }
+    }
+
+    /// Takes a snapshot, and returns the selected targets in sending order: children before their
+    /// parents, the init last.
+    ///
+    /// # Errors
+    /// If the snapshot fails, or a selector matches nothing.
+    pub fn targets(&self) -> Result<(Rc<RowContext>, Vec<SignalTarget>), Error> {
+        let options = self.selection.snapshot_options(self.request.signal);
+        let snapshot = self.found.snapshot(options)?;
+        let selected = self.selection.apply(self.found, &snapshot)?;
+        let targets = selected.into_iter().map(|selected| self.target(&snapshot, selected));
+        let targets = targets.collect();
+        Ok((snapshot.context, targets))
+    }
+
+    fn target(&self, snapshot: &ContainerSnapshot, selected: Selected) -> SignalTarget {
+        let process = &snapshot.processes[selected.index];
+        let recipient = selected.thread.map_or(Recipient::Process, Recipient::Thread);
+        let signal = self.request.signal.signal();
+        let tid = selected.thread.and_then(|tid| {
+            let thread = process.facts.threads.iter().find(|thread| thread.stat.pid == tid)?;
+            thread.status.nspid.get(self.found.container.depth).copied()
+        });
+        SignalTarget {
+            process: process.clone(),
+            thread: selected.thread,
+            tid,
+            prediction: signal.map(|signal| snapshot.predict(process, signal, recipient)),
+        }
+    }
+
+    /// Returns the results so far, in sending order.
+    pub fn results(&self) -> impl Iterator<Item = &SignalResult> {
+        self.entries.iter().map(|entry| &entry.result)
+    }
+
+    /// Records the targets without sending anything. Each is held and verified for a moment, as it
+    /// would be for sending.
+    pub fn rehearse(&mut self, targets: Vec<SignalTarget>) {
+        // Through another host's /proc no process can be held; its facts are all there is.
+        let can_hold = self.found.host.may_act().is_ok();
+        for target in targets {
+            let error = if can_hold { self.open(&target).err() } else { None };
+            let delivery = error.map_or(Delivery::NotSent, Delivery::Failed);
+            self.record(target, delivery, None);
+        }
+    }
+
+    fn open(&self, target: &SignalTarget) -> Result<HeldProcess, SendError> {
+        let criteria = Criteria::of(self.selection.selectors);
+        hold(self.found, &target.process, target.thread, criteria)
+    }
+
+    fn record(&mut self, target: SignalTarget, delivery: Delivery, held: Option<HeldProcess>) {
+        let result = SignalResult { target, delivery, observation: None, outcome: None };
+        self.entries.push(BatchEntry { result, held, killed: false });
+    }
+
+    fn record_sent(&mut self, target: SignalTarget, sent: Result<HeldProcess, SendError>) {
+        match sent {
+            Ok(held) => self.record(target, Delivery::Sent, Some(held)),
+            Err(error) => self.record(target, Delivery::Failed(error), None),
+        }
+    }
+
+    /// Sends the signal to the targets. If `whole` they are the whole container, and KILL goes to its
+    /// cgroup at once if it can.
+    ///
+    /// # Errors
+    /// If something stops us before the first signal is sent.
+    pub fn send(&mut self, targets: Vec<SignalTarget>, whole: bool) -> Result<(), Error> {
+        raise_fd_limit();
+        let held: Vec<Result<HeldProcess, SendError>> =
+            targets.iter().map(|target| self.open(target)).collect();
+        let errors = held.iter().filter_map(|held| held.as_ref().err());
+        if let Some(error) = errors.filter_map(fatal_error).next() {
+            return Err(error);
+        }
+        let open: Vec<&HeldProcess> = held.iter().flatten().collect();
+        let kill = whole && self.request.signal.signal() == Some(Signal::KILL);
+        if kill && kill_cgroup(self.found.host, &self.found.container, &open) {
+            // Sending it to each of them as well could find them gone.
+            for (target, held) in targets.into_iter().zip(held) {
+                self.record_sent(target, held);
             }
             return Ok(());
         }
-        self.deliver(view, chosen, held);
+        for (target, held) in targets.into_iter().zip(held) {
+            self.send_one(target, held);
+        }
         Ok(())
     }
 
-    fn deliver(
-        &mut self,
-        view: &ContainerSnapshot,
-        chosen: &[Selected],
-        held: Vec<Result<HeldProcess, SendError>>,
-    ) {
-        for (chosen, held) in chosen.iter().zip(held) {
-            let sent = held.and_then(|held| held.send(self.order).map(|()| held));
-            self.note(view, *chosen, sent);
-        }
+    fn send_one(&mut self, target: SignalTarget, held: Result<HeldProcess, SendError>) {
+        let sent = held.and_then(|held| held.send(self.request).map(|()| held));
+        self.record_sent(target, sent);
     }
 
-    fn note(
-        &mut self,
-        view: &ContainerSnapshot,
-        chosen: Selected,
-        sent: Result<HeldProcess, SendError>,
-    ) {
-        self.rows.push(self.row(view, chosen, Some(sent.as_ref().err())));
-        self.forbidden |= matches!(sent, Err(SendError::NotPermitted));
-        let others = |refusal: &SendError| !matches!(refusal, SendError::Gone | SendError::Left);
-        self.refused += usize::from(sent.as_ref().is_err_and(others));
-        self.slots.push(match sent {
-            Ok(held) => SendState::Held(held),
-            Err(SendError::Gone) => SendState::Gone,
-            Err(_) => SendState::Refused,
-        });
-    }
-
-    /// Goes round until a look at the container finds nobody who has not been told. With
-    /// `only_handled` those that have no handler are noted, not told.
-    pub fn catch_up(
-        &mut self,
-        selectors: &[Selector],
-        except_init: bool,
-        only_handled: bool,
-    ) -> RescanOutcome {
+    /// Scans again and signals new processes, until a scan finds none. With `only_handled`, new
+    /// processes without a handler are recorded as failed and get nothing.
+    pub fn rescan(&mut self, only_handled: bool) -> RescanOutcome {
         let container = &self.found.container;
-        let mut told: HashSet<ProcessId> =
-            self.rows.iter().map(|row| row.process.facts.id).collect();
-        for _ in 0..MAX_ROUNDS {
-            let facts = facts(selectors, self.order.signal);
-            let Ok(view) = self.found.snapshot(facts) else {
-                return RescanOutcome::All;
+        let targets = self.results().map(|result| result.target.process.facts.id);
+        let mut known: HashSet<ProcessId> = targets.collect();
+        let options = self.selection.snapshot_options(self.request.signal);
+        for _ in 0..MAX_RESCANS {
+            let Ok(snapshot) = self.found.snapshot(options) else {
+                return RescanOutcome::Complete;
             };
-            let Ok(chosen) = choose(self.found, &view, selectors, except_init) else {
-                return RescanOutcome::All;
+            let Ok(selected) = self.selection.apply(self.found, &snapshot) else {
+                return RescanOutcome::Complete;
             };
-            // Asked after the look, so that whoever was seen before it ended is its own.
-            let lives = container.init.is_some_and(|init| {
-                self.found.host.stat(init.pid).is_ok_and(|stat| stat.start == init.start)
-            });
-            let new: Vec<Selected> = chosen
-                .into_iter()
-                .filter(|chosen| {
-                    let process = &view.processes[chosen.member].facts;
-                    !process.stat.state.is_zombie() && told.insert(process.id)
-                })
-                .collect();
-            if new.is_empty() {
-                return RescanOutcome::All;
+            // Asked after the snapshot: if the init runs now, its container is the one in there.
+            let init_is_running = container.init.is_some_and(|init| self.is_running(init));
+            let is_new = |selected: &Selected| {
+                let process = &snapshot.processes[selected.index].facts;
+                !process.stat.state.is_zombie() && known.insert(process.id)
+            };
+            let new: Vec<Selected> = selected.into_iter().filter(is_new).collect();
+            match new.len() {
+                0 => return RescanOutcome::Complete,
+                // The kernel itself kills what is left in a PID namespace (pid_namespaces(7)).
+                _ if !init_is_running && container.owns_pid_ns => return RescanOutcome::Complete,
+                count if !init_is_running => return RescanOutcome::WithoutInit(count),
+                _ => self.send_new(&snapshot, &new, only_handled),
             }
-            if !lives {
-                // The kernel ends what is left in a PID namespace itself (pid_namespaces(7)).
-                let left = if container.owns_pid_ns { 0 } else { new.len() };
-                return if left == 0 {
-                    RescanOutcome::All
-                } else {
-                    RescanOutcome::WithoutInit(left)
-                };
-            }
-            let held = new
-                .iter()
-                .map(|chosen| {
-                    let heard = |judgement: Prediction| judgement.is_received();
-                    if only_handled && !self.judge(&view, *chosen).is_none_or(heard) {
-                        return Err(SendError::NoHandler);
-                    }
-                    self.hold(&view, *chosen)
-                })
-                .collect();
-            self.deliver(&view, &new, held);
         }
         RescanOutcome::StillGrowing
     }
 
-    /// Looks, for a moment, what has come of it: whoever is to end ends in microseconds, and a
-    /// handler begins as soon as its process is given a processor.
-    pub fn look_after(&mut self) {
-        let Some(signal) = self.order.signal.signal() else { return };
-        let until = Instant::now() + A_MOMENT;
+    fn is_running(&self, process: ProcessId) -> bool {
+        self.found.host.stat(process.pid).is_ok_and(|stat| stat.start == process.start)
+    }
+
+    fn send_new(&mut self, snapshot: &ContainerSnapshot, new: &[Selected], only_handled: bool) {
+        let open = |selected: &Selected| {
+            let target = self.target(snapshot, *selected);
+            let is_received = target.prediction.as_ref().is_none_or(Prediction::is_received);
+            let held = match only_handled && !is_received {
+                true => Err(SendError::NoHandler),
+                false => self.open(&target),
+            };
+            (target, held)
+        };
+        // Held first, all of them, as in `send`.
+        let held: Vec<_> = new.iter().map(open).collect();
+        for (target, held) in held {
+            self.send_one(target, held);
+        }
+    }
+
+    /// Observes for a moment what the signal does: a process that it terminates exits within
+    /// microseconds, and a handler starts as soon as its process is scheduled.
+    pub fn observe(&mut self) {
+        let Some(signal) = self.request.signal.signal() else { return };
+        let deadline = Instant::now() + OBSERVATION_TIME;
         loop {
             let mut settled = true;
-            for (row, slot) in self.rows.iter_mut().zip(&self.slots) {
-                let (SendState::Held(held), Some(judgement)) = (slot, &row.prediction) else {
-                    continue;
-                };
-                row.seen = aftermath(self.found.host, held, row.process.facts.as_ref(), signal);
-                settled &= match judgement.verdict {
-                    verdict if verdict.is_end() => row.seen == Some(Observation::Ended),
-                    verdict if verdict.is_received() => row.seen != Some(Observation::Pending),
-                    _ => {
-                        // Nothing is to be seen of these but that it waits, or that it was wrong.
-                        row.seen = row.seen.filter(|seen| *seen != Observation::Taken);
-                        true
-                    }
-                };
+            for entry in &mut self.entries {
+                settled &= entry.observe(self.found.host, signal);
             }
-            if settled || Instant::now() > until {
+            if settled || Instant::now() > deadline {
                 return;
             }
             std::thread::sleep(Duration::from_millis(2));
         }
     }
 
-    /// Waits until all who were told have ended, at most until `until`; tells for each whether it
-    /// has, and nothing of who was not told and lives.
+    /// Waits until every process that was signalled has exited, at most until `deadline`, and records
+    /// the outcomes. Returns whether none of them is running.
     ///
     /// # Errors
-    /// When poll(2) fails.
-    pub fn wait(&self, until: Option<Instant>) -> Result<Vec<Option<bool>>, Error> {
-        let held = self.slots.iter().filter_map(|slot| match slot {
-            SendState::Held(held) => Some(held),
-            _ => None,
-        });
-        let mut ended = wait(&held.collect::<Vec<_>>(), until)
-            .map_err(|errno| Error::new(ExitStatus::Failed, "cannot wait").cause(os_error(errno)))?
-            .into_iter();
-        let each = self.slots.iter().map(|slot| match slot {
-            SendState::Held(_) => ended.next(),
-            SendState::Gone => Some(true),
-            SendState::Refused => None,
-        });
-        Ok(each.collect())
+    /// If poll(2) fails.
+    pub fn wait(&mut self, deadline: Option<Instant>) -> Result<bool, Error> {
+        let held: Vec<&HeldProcess> =
+            self.entries.iter().filter_map(|entry| entry.held.as_ref()).collect();
+        let exited = wait_for_all(&held, deadline).map_err(|errno| {
+            Error::new(ExitStatus::Failed, "cannot wait").cause(os_error(errno))
+        })?;
+        let mut exited = exited.into_iter();
+        for entry in &mut self.entries {
+            entry.result.outcome = match (&entry.held, &entry.result.delivery) {
+                (Some(_), _) => exited.next().map(|exited| match (exited, entry.killed) {
+                    (true, true) => WaitOutcome::Killed,
+                    (true, false) => WaitOutcome::Exited,
+                    (false, _) => WaitOutcome::Running,
+                }),
+                (None, Delivery::Failed(SendError::Gone)) => Some(WaitOutcome::Exited),
+                // It got no signal, and its fate says nothing about one.
+                (None, _) => None,
+            };
+        }
+        Ok(self.results().all(|result| result.outcome != Some(WaitOutcome::Running)))
     }
 
-    /// KILLs those that were told and have not ended; tells which.
-    pub fn kill(&self, ended: &[Option<bool>]) -> Vec<bool> {
-        let order = SignalRequest { signal: SignalNumber::Signal(Signal::KILL), value: None };
-        let lives = |(slot, ended): (&SendState, &Option<bool>)| match slot {
-            SendState::Held(held) => *ended == Some(false) && held.send(order).is_ok(),
-            _ => false,
+    /// Sends KILL to the processes that are still running, and waits for them as [`wait`](Self::wait)
+    /// does, at most until `deadline` or a fixed time.
+    ///
+    /// # Errors
+    /// If poll(2) fails.
+    pub fn kill(&mut self, deadline: Option<Instant>) -> Result<bool, Error> {
+        for entry in &mut self.entries {
+            if entry.result.outcome == Some(WaitOutcome::Running)
+                && let Some(held) = &entry.held
+            {
+                entry.killed = held.send(SignalRequest::KILL).is_ok();
+            }
+        }
+        let latest = Instant::now() + KILL_TIMEOUT;
+        self.wait(Some(deadline.map_or(latest, |deadline| deadline.min(latest))))
+    }
+}
+
+impl BatchEntry {
+    /// Records what can be observed now. Returns whether nothing more is to be expected.
+    fn observe(&mut self, host: &Host, signal: Signal) -> bool {
+        let target = &self.result.target;
+        let (Some(held), Some(prediction)) = (&self.held, &target.prediction) else {
+            return true;
         };
-        self.slots.iter().zip(ended).map(lives).collect()
-    }
-
-    /// Notes what became of each.
-    pub fn note_outcomes(&mut self, ended: &[Option<bool>], killed: &[bool]) {
-        for (at, row) in self.rows.iter_mut().enumerate() {
-            let killed = killed.get(at).copied().unwrap_or(false);
-            row.outcome = ended.get(at).copied().flatten().map(|ended| match (ended, killed) {
-                (true, true) => Outcome::Killed,
-                (true, false) => Outcome::Exited,
-                (false, _) => Outcome::Running,
-            });
+        let observation = observation(host, held, target.process.facts.as_ref(), signal);
+        self.result.observation = observation;
+        match prediction.verdict {
+            verdict if verdict.is_end() => observation == Some(Observation::Exited),
+            verdict if verdict.is_received() => observation != Some(Observation::Pending),
+            _ => {
+                // Of these only two things can be seen: that it is pending, or that the verdict was
+                // wrong.
+                self.result.observation =
+                    observation.filter(|observation| *observation != Observation::Taken);
+                true
+            }
         }
     }
 }
 
-fn aftermath(
+fn observation(
     host: &Host,
     held: &HeldProcess,
     before: &Process,
     signal: Signal,
 ) -> Option<Observation> {
-    if held.has_ended() {
-        return Some(Observation::Ended);
+    if held.has_exited() {
+        return Some(Observation::Exited);
     }
     let status = host.status(before.id.pid).ok()?;
     let pending = status.shd_pnd.union(status.sig_pnd).contains(signal);
-    // What was read is its own if it lives still.
-    if held.has_ended() {
-        return Some(Observation::Ended);
+    // If the process still runs, the PID was its own all the time, and so was the status.
+    if held.has_exited() {
+        return Some(Observation::Exited);
     }
-    let handled = |status: &crate::model::status::Status| status.sig_cgt.contains(signal);
+    let has_handler = |status: &Status| status.sig_cgt.contains(signal);
     Some(match pending {
         true => Observation::Pending,
-        false if handled(&before.status) && !handled(&status) => Observation::HandlerGone,
+        false if has_handler(&before.status) && !has_handler(&status) => {
+            Observation::HandlerRemoved
+        }
         false => Observation::Taken,
     })
 }
 
-/// The facts that these selectors need.
-pub fn facts(selectors: &[Selector], signal: SignalNumber) -> SnapshotOptions {
-    let commands = selectors.iter().any(Selector::needs_commands);
-    let threads = selectors.iter().any(Selector::needs_threads);
-    SnapshotOptions {
-        // A signal must not depend on a command line that may never come, unless it is asked for.
-        command: if commands { CommandLimit::WHOLE } else { CommandLimit::Nothing },
-        threads: if threads { ThreadsToo::Yes } else { ThreadsToo::No },
-        waits: signal.signal().map_or(SignalSet::EMPTY, SignalSet::from),
-        exe: false,
-    }
-}
-
-/// Whom the selectors mean.
-///
-/// # Errors
-/// The selector that means nobody.
-pub fn choose(
-    found: &ResolvedContainer<'_>,
-    view: &ContainerSnapshot,
-    selectors: &[Selector],
-    except_init: bool,
-) -> Result<Vec<Selected>, Error> {
-    let container = &found.container;
-    let chosen =
-        select(&view.processes, container.init_pid(), container.depth, selectors, except_init);
-    let name = container.qualified();
-    let chosen = chosen.map_err(|selector| {
-        Error::new(ExitStatus::NoProcess, format!("no such process in `{name}`"))
-            .cause(format!(
-                "`{}` fits none of its {} processes",
-                selector.typed(),
-                view.processes.len()
-            ))
-            .hint(format!("`cinspect ps {name}` shows them"))
-    })?;
-    if chosen.is_empty() {
-        return Err(Error::new(ExitStatus::NoProcess, format!("no such process in `{name}`"))
-            .cause("what was chosen is the init alone, and `--except-init` leaves it out"));
-    }
-    Ok(chosen)
-}
-
-/// A refusal that is no target's own affair and stops everything before anything is sent.
-fn stopping(refusal: &SendError) -> Option<Error> {
-    let error = |exit| Error::new(exit, "nothing was sent").cause(refusal.to_string());
-    match refusal {
-        SendError::TooMany(_) => Some(error(ExitStatus::Failed).hint("raise it with `ulimit -n`")),
+/// Returns the error for a failure that does not concern one target alone: it stops the batch before
+/// anything is sent.
+fn fatal_error(failure: &SendError) -> Option<Error> {
+    let error = |status| Error::new(status, "nothing was sent").cause(failure.to_string());
+    match failure {
+        SendError::TooMany(_) => {
+            Some(error(ExitStatus::Failed).hint("raise the limit with `ulimit -n`"))
+        }
         SendError::NoPidfd => {
-            Some(error(ExitStatus::Failed).hint("cinspect sends signals on Linux 5.3 and later"))
+            Some(error(ExitStatus::Failed).hint("sending signals needs Linux 5.3 or later"))
         }
         SendError::NotPermitted if !capability::have(caps::Capability::CAP_KILL) => {
             Some(error(ExitStatus::NotPermitted).hint("run as root, or with CAP_KILL"))

@@ -5,7 +5,9 @@ use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use super::freeze::FreezeGuard;
-use super::send::{HeldProcess, SendError, SignalRequest, allow_many, hold, kill_cgroup, wait};
+use super::send::{
+    HeldProcess, SendError, SignalRequest, hold, kill_cgroup, raise_fd_limit, wait_for_all,
+};
 use crate::analysis::container_process::ContainerProcess;
 use crate::analysis::delivery::{Prediction, Recipient};
 use crate::analysis::selection::Criteria;
@@ -150,7 +152,7 @@ pub fn stop(
     way: &StopProcedure,
     tell: &mut dyn FnMut(StopEvent),
 ) -> Result<bool, Error> {
-    allow_many();
+    raise_fd_limit();
     let begun = Instant::now();
     let (watched, known) = (Vec::new(), HashSet::new());
     StopRun { found, way, begun, tell, watched, known, sent: false, refused: None }.run()
@@ -274,7 +276,7 @@ impl StopRun<'_> {
                         killed: false,
                     });
                 }
-                Err(SendError::Gone | SendError::Left | SendError::Changed(_)) => {}
+                Err(SendError::Gone | SendError::LeftContainer | SendError::Changed(_)) => {}
                 Err(refusal) if first => {
                     return Err(Error::new(ExitStatus::NotPermitted, "nothing was sent")
                         .cause(refusal.to_string()));
@@ -359,7 +361,7 @@ impl StopRun<'_> {
         let living: Vec<&HeldProcess> =
             self.watched.iter().filter(|w| !w.ended).map(|w| &w.held).collect();
         // Returns as soon as one has ended; who goes on is waited for in the next round.
-        let _ = crate::action::send::wait_for_one(&living, until);
+        let _ = crate::action::send::wait_for_any(&living, until);
     }
 
     /// Notes who has left. When the init leaves, the kernel ends what is left in its namespace: those
@@ -367,12 +369,12 @@ impl StopRun<'_> {
     fn note_ends(&mut self) {
         let init = self.found.container.init;
         let mut ended: Vec<usize> = (0..self.watched.len())
-            .filter(|at| !self.watched[*at].ended && self.watched[*at].held.has_ended())
+            .filter(|at| !self.watched[*at].ended && self.watched[*at].held.has_exited())
             .collect();
         // (While it is on its way out it still stands, and its children have been killed already.)
         let leaves = |watched: &WatchedProcess| {
             Some(watched.id) == init
-                && (watched.held.has_ended()
+                && (watched.held.has_exited()
                     || self.found.host.stat(watched.id.pid).is_ok_and(|stat| stat.is_exiting()))
         };
         let with_init = self.found.container.owns_pid_ns && self.watched.iter().any(leaves);
@@ -381,9 +383,9 @@ impl StopRun<'_> {
             let until = Instant::now() + Duration::from_millis(500);
             let rest: Vec<&HeldProcess> =
                 self.watched.iter().filter(|w| !w.ended).map(|w| &w.held).collect();
-            let _ = wait(&rest, Some(until));
+            let _ = wait_for_all(&rest, Some(until));
             ended = (0..self.watched.len())
-                .filter(|at| !self.watched[*at].ended && self.watched[*at].held.has_ended())
+                .filter(|at| !self.watched[*at].ended && self.watched[*at].held.has_exited())
                 .collect();
         }
         // In the order of their leaving, as far as that can be told: the init after its children.

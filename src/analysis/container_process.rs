@@ -1,5 +1,5 @@
-//! A snapshot as the container sees itself: each process with its PID, parent and user inside. The
-//! processes of a nested container are the outer one's too, with their numbers as seen there.
+//! A snapshot in the container's own terms: each process with its PID, parent and user in the
+//! container. The processes of a nested container belong to the outer one too, with their PIDs there.
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -9,84 +9,85 @@ use crate::model::passwd::UserNames;
 use crate::model::pid::{ContainerPid, HostPid};
 use crate::model::process::Process;
 
-/// What every line about a container says of where it is from.
+/// The host and container that a row of a table is about.
 #[derive(Debug)]
 pub struct RowContext {
     /// The host's name.
     pub host: String,
-    /// The container, qualified.
+    /// The container, in qualified form.
     pub container: String,
-    /// Its id.
+    /// The container's ID.
     pub id: Option<String>,
 }
 
 /// A process in its container.
 #[derive(Clone, Debug)]
 pub struct ContainerProcess {
-    /// All its facts.
+    /// The facts.
     pub facts: Rc<Process>,
-    /// Whether it is in the container; not when it is in its cgroup alone, and in the PID namespace of
-    /// somebody else.
+    /// Whether it is in the container; false if it is in the container's cgroup only, and in another
+    /// PID namespace.
     pub in_container: bool,
-    /// Its PID inside; none for a process of the cgroup that is not in the PID namespace.
+    /// Its PID in the container; none if `in_container` is false.
     pub pid: Option<ContainerPid>,
-    /// Its parent's place in the list; none when that is outside.
+    /// The index of its parent in the list; none if that is outside the container.
     pub parent: Option<usize>,
-    /// Its parent's PID inside, 0 when that is outside, as the kernel itself tells those inside.
+    /// Its parent's PID in the container; 0 if that is outside, as getppid(2) has it.
     pub ppid: i32,
-    /// Its real user inside; none when the user has no number there.
+    /// Its real UID in the container; none if the user is not mapped there.
     pub uid: Option<u32>,
-    /// That user's name inside, where there is one.
+    /// The name of that user in the container, if it has one.
     pub user: Option<Vec<u8>>,
 }
 
-/// How a container numbers its users.
+/// The users of a container.
 #[derive(Debug, Default)]
 pub struct UserTable {
-    /// Outside to inside; none when it could not be read.
+    /// From host UIDs to UIDs in the container; none if it could not be read.
     pub map: Option<IdMap>,
-    /// Number to name.
+    /// From UIDs in the container to names.
     pub names: Option<UserNames>,
 }
 
 impl UserTable {
-    /// A user's number inside.
-    pub fn inside(&self, uid: u32) -> Option<u32> {
+    /// Returns the UID in the container of a UID on the host.
+    pub fn container_uid(&self, uid: u32) -> Option<u32> {
         self.map.as_ref().and_then(|map| map.to_inside(uid))
     }
 }
 
-/// Gives each process, with whether it is inside, its place. `depth` is the container's place in the NSpid lines.
-pub fn place(
+/// Converts processes, each with whether it is in the container. `depth` is the container's index in the
+/// NSpid lines.
+pub fn arrange(
     processes: Vec<(Process, bool)>,
     depth: usize,
     users: &UserTable,
 ) -> Vec<ContainerProcess> {
-    let at: HashMap<HostPid, usize> =
+    let indices: HashMap<HostPid, usize> =
         processes.iter().enumerate().map(|(index, (process, _))| (process.id.pid, index)).collect();
-    let inside: Vec<Option<ContainerPid>> = processes
+    let pids: Vec<Option<ContainerPid>> = processes
         .iter()
-        .map(|(process, inside)| {
-            let number = process.status.nspid.get(depth).filter(|_| *inside);
-            number.copied().and_then(ContainerPid::new)
+        .map(|(process, in_container)| {
+            let pid = process.status.nspid.get(depth).filter(|_| *in_container);
+            pid.copied().and_then(ContainerPid::new)
         })
         .collect();
     let parents: Vec<Option<usize>> = processes
         .iter()
-        .map(|(process, _)| at.get(&HostPid::new(process.stat.ppid)?).copied())
+        .map(|(process, _)| indices.get(&HostPid::new(process.stat.ppid)?).copied())
         .collect();
     processes
         .into_iter()
         .enumerate()
-        .map(|(index, (process, is_inside))| {
+        .map(|(index, (process, in_container))| {
             let parent = parents[index].filter(|parent| *parent != index);
-            let uid = users.inside(process.status.uid[0]);
+            let uid = users.container_uid(process.status.uid[0]);
             let name = uid.and_then(|uid| users.names.as_ref()?.name(uid));
             ContainerProcess {
-                in_container: is_inside,
-                pid: inside[index],
+                in_container,
+                pid: pids[index],
                 parent,
-                ppid: parent.and_then(|parent| inside[parent]).map_or(0, ContainerPid::get),
+                ppid: parent.and_then(|parent| pids[parent]).map_or(0, ContainerPid::get),
                 uid,
                 user: name.map(<[u8]>::to_vec),
                 facts: Rc::new(process),

@@ -1,6 +1,7 @@
-//! Which processes of a container a signal is meant for: every selector of the command line, their
-//! union taken, and a selector that selects nothing named. Pure.
+//! Selects the processes of a container that a signal is meant for: the union of all selectors of the
+//! command line. A selector that matches nothing is an error. Nothing here reads a file.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
 
 use regex::bytes::Regex;
@@ -9,33 +10,33 @@ use super::container_process::ContainerProcess;
 use crate::model::pid::{ContainerPid, HostPid};
 use crate::model::process::Process;
 
-/// One way of choosing processes.
+/// One way to select processes.
 #[derive(Clone, Debug)]
 pub enum Selector {
     /// The container's init.
     Init,
-    /// `--pid`: by number inside.
+    /// `--pid`: by PID in the container.
     Pid(ContainerPid),
-    /// `--host-pid`.
+    /// `--host-pid`: by PID on the host.
     HostPid(HostPid),
-    /// `--tid`: one thread, by number inside.
+    /// `--tid`: one thread, by TID in the container.
     Tid(ContainerPid),
-    /// `--comm`: by the name of the main thread, exactly.
+    /// `--comm`: by the exact name of the main thread.
     Comm(Vec<u8>),
     /// `--match`: by the whole command line.
     Match(Regex),
-    /// `--user`: by name or number inside.
+    /// `--user`: by user name or UID in the container.
     User(String),
-    /// `--tree`: a process and all that descend from it.
+    /// `--tree`: a process and its descendants.
     Tree(ContainerPid),
-    /// `--pgroup`: a process group, by number inside.
+    /// `--pgroup`: a process group, by PGID in the container.
     Group(ContainerPid),
     /// `--all`.
     All,
 }
 
 impl Selector {
-    /// As it was typed.
+    /// Returns the option that the user typed.
     pub fn typed(&self) -> String {
         match self {
             Self::Init => "the container's init".into(),
@@ -62,13 +63,12 @@ impl Selector {
     }
 }
 
-/// What selectors went by, beside the number, when they chose a process: it has to be so still when
-/// that process is held. Numbers can change hands within the hundredth of a second that start times
-/// tell apart.
+/// The attributes, besides the PID, that selectors matched on. They are checked again after the process
+/// is held: a PID can be reused within the hundredth of a second that start times resolve.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Criteria {
     comm: bool,
-    /// The command line, which has to be read for it.
+    /// The command line, which has to be read again.
     pub command: bool,
     user: bool,
     group: bool,
@@ -76,7 +76,7 @@ pub struct Criteria {
 }
 
 impl Criteria {
-    /// What these selectors go by.
+    /// Returns the attributes that these selectors match on.
     pub fn of(selectors: &[Selector]) -> Self {
         let any = |test: fn(&Selector) -> bool| selectors.iter().any(test);
         Self {
@@ -88,8 +88,8 @@ impl Criteria {
         }
     }
 
-    /// Whether all of that is as it was.
-    pub fn still_holds(self, before: &Process, now: &Process) -> bool {
+    /// Whether none of them has changed.
+    pub fn still_hold(self, before: &Process, now: &Process) -> bool {
         (!self.comm || before.stat.comm == now.stat.comm)
             && (!self.command || before.command == now.command)
             && (!self.user || before.status.uid == now.status.uid)
@@ -98,117 +98,117 @@ impl Criteria {
     }
 }
 
-/// A process, or one thread of it.
+/// A selected process, or one thread of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Selected {
-    /// Its place in the list of members.
-    pub member: usize,
-    /// The thread's number on the host, where only that is meant.
+    /// Index of the process in the list that was selected from.
+    pub index: usize,
+    /// The thread's TID on the host, if only that is meant.
     pub thread: Option<i32>,
 }
 
-/// The union of what the selectors choose, deepest descendants first and the init last, so that who
-/// is told last is who would take the others with it.
+/// Returns the union of what the selectors match, deepest descendants first and the init last: the last
+/// one is the one whose exit would kill the others. `depth` is the container's index in the NSpid lines.
 ///
 /// # Errors
-/// The first selector that chooses nothing.
+/// The first selector that matches nothing.
 pub fn select<'a>(
-    members: &[ContainerProcess],
+    processes: &[ContainerProcess],
     init: Option<HostPid>,
     depth: usize,
     selectors: &'a [Selector],
     except_init: bool,
 ) -> Result<Vec<Selected>, &'a Selector> {
-    let is_init = |member: &ContainerProcess| match init {
-        Some(init) => member.facts.id.pid == init,
-        None => member.pid.is_some_and(|pid| pid.get() == 1),
+    let is_init = |process: &ContainerProcess| match init {
+        Some(init) => process.facts.id.pid == init,
+        None => process.pid.is_some_and(|pid| pid.get() == 1),
     };
-    let mut chosen: BTreeSet<Selected> = BTreeSet::new();
+    let mut selected: BTreeSet<Selected> = BTreeSet::new();
     for selector in selectors {
-        let found = of_one(members, depth, selector, &is_init);
-        if found.is_empty() {
+        let matches = matches(processes, depth, selector, &is_init);
+        if matches.is_empty() {
             return Err(selector);
         }
-        chosen.extend(found);
+        selected.extend(matches);
     }
     if except_init {
-        chosen.retain(|chosen| !is_init(&members[chosen.member]));
+        selected.retain(|selected| !is_init(&processes[selected.index]));
     }
-    // A thread of a process that is chosen as a whole would get the signal twice.
+    // A thread of a process that is selected as a whole would get the signal twice.
     let whole: BTreeSet<usize> =
-        chosen.iter().filter(|c| c.thread.is_none()).map(|c| c.member).collect();
-    chosen.retain(|chosen| chosen.thread.is_none() || !whole.contains(&chosen.member));
-    let depths = depths(members);
-    let mut chosen: Vec<Selected> = chosen.into_iter().collect();
-    chosen.sort_by_key(|chosen| {
-        let member = &members[chosen.member];
-        (is_init(member), std::cmp::Reverse(depths[chosen.member]), *chosen)
+        selected.iter().filter(|s| s.thread.is_none()).map(|s| s.index).collect();
+    selected.retain(|selected| selected.thread.is_none() || !whole.contains(&selected.index));
+    let depths = tree_depths(processes);
+    let mut ordered: Vec<Selected> = selected.into_iter().collect();
+    ordered.sort_by_key(|selected| {
+        let process = &processes[selected.index];
+        (is_init(process), Reverse(depths[selected.index]), *selected)
     });
-    Ok(chosen)
+    Ok(ordered)
 }
 
-fn of_one(
-    members: &[ContainerProcess],
+/// Returns what one selector matches.
+fn matches(
+    processes: &[ContainerProcess],
     depth: usize,
     selector: &Selector,
     is_init: &dyn Fn(&ContainerProcess) -> bool,
 ) -> Vec<Selected> {
-    let whole = |member| Selected { member, thread: None };
-    // Who is in the cgroup alone is not meant by anything that is said about the container.
+    let whole = |index| Selected { index, thread: None };
+    // No selector means a process that is in the container's cgroup only.
     let filter = |test: &dyn Fn(&ContainerProcess) -> bool| {
-        let fits = |index: &usize| members[*index].in_container && test(&members[*index]);
-        (0..members.len()).filter(fits).map(whole).collect()
+        let matches = |index: &usize| processes[*index].in_container && test(&processes[*index]);
+        (0..processes.len()).filter(matches).map(whole).collect()
     };
     match selector {
-        Selector::Init => {
-            let mut inits: Vec<usize> =
-                (0..members.len()).filter(|index| is_init(&members[*index])).collect();
-            inits.truncate(1);
-            inits.into_iter().map(whole).collect()
-        }
+        Selector::Init => processes.iter().position(is_init).map(whole).into_iter().collect(),
         Selector::All => filter(&|_| true),
-        Selector::Pid(pid) => filter(&|member| member.pid == Some(*pid)),
-        Selector::HostPid(pid) => filter(&|member| member.facts.id.pid == *pid),
-        Selector::Comm(name) => filter(&|member| member.facts.stat.comm == *name),
-        Selector::Match(pattern) => filter(&|member| {
-            let command = member.facts.command.known();
+        Selector::Pid(pid) => filter(&|process| process.pid == Some(*pid)),
+        Selector::HostPid(pid) => filter(&|process| process.facts.id.pid == *pid),
+        Selector::Comm(name) => filter(&|process| process.facts.stat.comm == *name),
+        Selector::Match(pattern) => filter(&|process| {
+            let command = process.facts.command.known();
             command.is_some_and(|command| pattern.is_match(&command.joined()))
         }),
-        Selector::User(user) => filter(&|member| {
-            member.user.as_deref() == Some(user.as_bytes())
-                || member.uid.is_some_and(|uid| uid.to_string() == *user)
+        Selector::User(user) => filter(&|process| {
+            process.user.as_deref() == Some(user.as_bytes())
+                || process.uid.is_some_and(|uid| uid.to_string() == *user)
         }),
         Selector::Group(group) => {
-            filter(&|member| member.facts.status.nspgid.get(depth) == Some(&group.get()))
+            filter(&|process| process.facts.status.nspgid.get(depth) == Some(&group.get()))
         }
-        Selector::Tree(top) => {
-            let Some(top) = members.iter().position(|member| member.pid == Some(*top)) else {
+        Selector::Tree(root) => {
+            let Some(root) = processes.iter().position(|process| process.pid == Some(*root)) else {
                 return Vec::new();
             };
-            let below =
-                |index: &usize| members[*index].in_container && descends(members, *index, top);
-            (0..members.len()).filter(below).map(whole).collect()
+            let is_below =
+                |index: &usize| processes[*index].in_container && descends(processes, *index, root);
+            (0..processes.len()).filter(is_below).map(whole).collect()
         }
-        Selector::Tid(tid) => {
-            let inside = members.iter().enumerate().filter(|(_, member)| member.in_container);
-            let threads = inside.flat_map(|(member, of)| {
-                of.facts.threads.iter().filter_map(move |thread| {
-                    (thread.status.nspid.get(depth) == Some(&tid.get()))
-                        .then_some(Selected { member, thread: Some(thread.stat.pid) })
-                })
-            });
-            threads.collect()
-        }
+        Selector::Tid(tid) => threads(processes, depth, *tid),
     }
 }
 
-/// Parents come from a list that was not read at one instant: a circle in it must not hold us.
-fn descends(members: &[ContainerProcess], mut index: usize, from: usize) -> bool {
-    for _ in 0..=members.len() {
-        if index == from {
+/// Returns the threads with this TID in the container.
+fn threads(processes: &[ContainerProcess], depth: usize, tid: ContainerPid) -> Vec<Selected> {
+    let processes = processes.iter().enumerate().filter(|(_, process)| process.in_container);
+    let threads = processes.flat_map(|(index, process)| {
+        process.facts.threads.iter().filter_map(move |thread| {
+            (thread.status.nspid.get(depth) == Some(&tid.get()))
+                .then_some(Selected { index, thread: Some(thread.stat.pid) })
+        })
+    });
+    threads.collect()
+}
+
+/// Whether a process is another one or a descendant of it. The parents were not read at one instant; a
+/// circle among them must not keep us here.
+fn descends(processes: &[ContainerProcess], mut index: usize, ancestor: usize) -> bool {
+    for _ in 0..=processes.len() {
+        if index == ancestor {
             return true;
         }
-        match members[index].parent {
+        match processes[index].parent {
             Some(parent) => index = parent,
             None => return false,
         }
@@ -216,24 +216,25 @@ fn descends(members: &[ContainerProcess], mut index: usize, from: usize) -> bool
     false
 }
 
-fn depths(members: &[ContainerProcess]) -> Vec<usize> {
+/// Returns the distance of each process from the root of its tree.
+fn tree_depths(processes: &[ContainerProcess]) -> Vec<usize> {
     let mut known: HashMap<usize, usize> = HashMap::new();
-    (0..members.len())
+    (0..processes.len())
         .map(|start| {
             let mut path = Vec::new();
-            let mut at = start;
+            let mut index = start;
             let base = loop {
-                if let Some(depth) = known.get(&at) {
+                if let Some(depth) = known.get(&index) {
                     break *depth + 1;
                 }
-                path.push(at);
-                match members[at].parent {
-                    Some(parent) if path.len() <= members.len() => at = parent,
+                path.push(index);
+                match processes[index].parent {
+                    Some(parent) if path.len() <= processes.len() => index = parent,
                     _ => break 0,
                 }
             };
-            for (above, index) in path.iter().rev().enumerate() {
-                known.insert(*index, base + above);
+            for (offset, index) in path.iter().rev().enumerate() {
+                known.insert(*index, base + offset);
             }
             known[&start]
         })
@@ -243,19 +244,19 @@ fn depths(members: &[ContainerProcess]) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::analysis::container_process::{UserTable, place};
+    use crate::analysis::container_process::{UserTable, arrange};
     use crate::model::pid::ProcessId;
     use crate::model::process::{CommandLine, Fact, Times};
     use crate::model::stat::Stat;
     use crate::model::status::Status;
 
-    /// A process of a container at depth 1: host pid, parent, pid inside, comm, uid.
-    fn process(pid: i32, ppid: i32, inside: i32, comm: &str, uid: u32) -> Process {
+    /// Returns a process of a container at depth 1.
+    fn process(pid: i32, ppid: i32, container_pid: i32, comm: &str, uid: u32) -> Process {
         let stat = format!(
             "{pid} ({comm}) S {ppid} {pid} {pid} 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 {pid} 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 17 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0"
         );
         let status = format!(
-            "Name:\t{comm}\nState:\tS (sleeping)\nTgid:\t{pid}\nPid:\t{pid}\nPPid:\t{ppid}\nTracerPid:\t0\nUid:\t{uid}\t{uid}\t{uid}\t{uid}\nGid:\t0\t0\t0\t0\nGroups:\t\nNStgid:\t{pid}\t{inside}\nNSpid:\t{pid}\t{inside}\nNSpgid:\t{pid}\t{inside}\nNSsid:\t{pid}\t{inside}\nThreads:\t1\nSigQ:\t0/1\nSigPnd:\t0\nShdPnd:\t0\nSigBlk:\t0\nSigIgn:\t0\nSigCgt:\t0\nCapInh:\t0\nCapPrm:\t0\nCapEff:\t0\nCapBnd:\t0\nCapAmb:\t0\n"
+            "Name:\t{comm}\nState:\tS (sleeping)\nTgid:\t{pid}\nPid:\t{pid}\nPPid:\t{ppid}\nTracerPid:\t0\nUid:\t{uid}\t{uid}\t{uid}\t{uid}\nGid:\t0\t0\t0\t0\nGroups:\t\nNStgid:\t{pid}\t{container_pid}\nNSpid:\t{pid}\t{container_pid}\nNSpgid:\t{pid}\t{container_pid}\nNSsid:\t{pid}\t{container_pid}\nThreads:\t1\nSigQ:\t0/1\nSigPnd:\t0\nShdPnd:\t0\nSigBlk:\t0\nSigIgn:\t0\nSigCgt:\t0\nCapInh:\t0\nCapPrm:\t0\nCapEff:\t0\nCapBnd:\t0\nCapAmb:\t0\n"
         );
         let stat = Stat::parse(stat.as_bytes()).unwrap();
         let argv = [comm.as_bytes(), b"\0--worker\0"].concat();
@@ -273,7 +274,7 @@ mod tests {
         }
     }
 
-    fn members() -> Vec<ContainerProcess> {
+    fn processes() -> Vec<ContainerProcess> {
         let processes = vec![
             process(100, 50, 1, "init", 0),
             process(101, 100, 7, "web", 33),
@@ -283,15 +284,15 @@ mod tests {
         let map = crate::model::idmap::IdMap::parse(b"0 0 4294967295\n");
         let mut processes: Vec<(Process, bool)> =
             processes.into_iter().map(|p| (p, true)).collect();
-        // In the cgroup alone: it has the number of another namespace.
+        // In the cgroup only: its PID is one of another namespace.
         processes.push((process(104, 100, 7, "web", 33), false));
-        place(processes, 1, &UserTable { map: map.ok(), names: None })
+        arrange(processes, 1, &UserTable { map: map.ok(), names: None })
     }
 
     fn pick(selectors: &[Selector], except_init: bool) -> Vec<i32> {
-        let members = members();
-        let chosen = select(&members, HostPid::new(100), 1, selectors, except_init).unwrap();
-        chosen.iter().map(|c| members[c.member].pid.unwrap().get()).collect()
+        let processes = processes();
+        let selected = select(&processes, HostPid::new(100), 1, selectors, except_init).unwrap();
+        selected.iter().map(|s| processes[s.index].pid.unwrap().get()).collect()
     }
 
     fn pid(number: i32) -> ContainerPid {
@@ -299,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn each_selector() {
+    fn each_selector_matches_its_attribute() {
         assert_eq!(pick(&[Selector::Init], false), [1]);
         assert_eq!(pick(&[Selector::Pid(pid(7))], false), [7]);
         assert_eq!(pick(&[Selector::HostPid(HostPid::new(102).unwrap())], false), [8]);
@@ -311,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn the_union_is_told_leaves_first_and_init_last() {
+    fn returns_the_union_children_first_and_the_init_last() {
         assert_eq!(pick(&[Selector::All], false), [8, 7, 20, 1]);
         assert_eq!(pick(&[Selector::All], true), [8, 7, 20]);
         assert_eq!(
@@ -321,9 +322,9 @@ mod tests {
     }
 
     #[test]
-    fn what_a_selector_went_by_has_to_be_so_still() {
+    fn criteria_notice_a_changed_attribute() {
         let (before, now) = (process(101, 100, 7, "web", 33), process(101, 99, 7, "db", 34));
-        let holds = |selector| Criteria::of(&[selector]).still_holds(&before, &now);
+        let holds = |selector| Criteria::of(&[selector]).still_hold(&before, &now);
         assert!(holds(Selector::All) && holds(Selector::Pid(pid(7))) && holds(Selector::Init));
         assert!(holds(Selector::Group(pid(7))));
         assert!(!holds(Selector::Comm(b"web".to_vec())));
@@ -333,17 +334,17 @@ mod tests {
     }
 
     #[test]
-    fn a_selector_that_selects_nothing_is_named() {
-        let members = members();
+    fn names_the_selector_that_matches_nothing() {
+        let processes = processes();
         let selectors = [Selector::All, Selector::Pid(pid(99))];
-        let error = select(&members, None, 1, &selectors, false).unwrap_err();
+        let error = select(&processes, None, 1, &selectors, false).unwrap_err();
         assert_eq!(error.typed(), "--pid 99");
     }
 
     #[test]
-    fn processes_that_joined_have_no_parent_inside() {
-        let members = members();
-        assert_eq!((members[3].ppid, members[3].parent), (0, None));
-        assert_eq!((members[2].ppid, members[2].parent), (7, Some(1)));
+    fn a_process_that_joined_has_no_parent_in_the_container() {
+        let processes = processes();
+        assert_eq!((processes[3].ppid, processes[3].parent), (0, None));
+        assert_eq!((processes[2].ppid, processes[2].parent), (7, Some(1)));
     }
 }

@@ -243,7 +243,7 @@ fn open(
         }
         error => cannot(&error),
     })?;
-    if held.has_ended() {
+    if held.has_exited() {
         return Err(cannot(&"it has just ended"));
     }
     let status = &facts.status;

@@ -153,7 +153,7 @@ fn go_in(context: &Context, arguments: &Exec) -> Result<ExitStatus, Error> {
             .hint("run as root, or with CAP_SYS_PTRACE and CAP_SYS_ADMIN"),
         error => cannot(&error),
     })?;
-    if held.has_ended() {
+    if held.has_exited() {
         return Err(cannot(&"it has just ended"));
     }
     if !arguments.no_cgroup && is_frozen(&host, &found, member) {

@@ -1,6 +1,9 @@
-//! `signal`: sends a signal to exactly the processes that are meant. Choosing is `analysis`' work,
-//! confirming and sending is `act`'s; here it is decided what is done in which order, and told.
+//! `signal`: sends a signal to exactly the selected processes. `analysis::selection` selects them and
+//! `action::signal_many` verifies and sends; this file decides in which order that is done, and
+//! prints the result.
 
+use std::collections::HashSet;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use clap::{ArgMatches, Args};
@@ -8,9 +11,11 @@ use regex::bytes::Regex;
 use serde_json::Value as Json;
 
 use super::{Command, arguments, command, may_act, report_resolution};
-use crate::action::send::SignalRequest;
-use crate::action::signal_many::{MAX_ROUNDS, RescanOutcome, SignalBatch, choose, facts};
-use crate::analysis::container_process::ContainerProcess;
+use crate::action::send::{SendError, SignalRequest};
+use crate::action::signal_many::{
+    Delivery, MAX_RESCANS, ProcessSelection, RescanOutcome, SignalBatch, SignalTarget,
+};
+use crate::analysis::container_process::RowContext;
 use crate::analysis::delivery::Prediction;
 use crate::analysis::selection::Selector;
 use crate::cli::args;
@@ -19,10 +24,8 @@ use crate::cli::usage::swapped_arguments;
 use crate::engine::stop_policy;
 use crate::error::{Error, ExitStatus};
 use crate::model::capability;
-use crate::model::container::Container;
 use crate::model::pid::{ContainerPid, HostPid};
 use crate::model::signal::{DefaultAction, Signal, SignalNumber};
-use crate::model::stop_policy::StopPolicy;
 use crate::model::verdict::Verdict;
 use crate::output::columns::signal::{SIGNAL_COLUMNS, SignalRow};
 use crate::output::escape::{safe, safe_str};
@@ -30,24 +33,24 @@ use crate::output::json::{self, object};
 use crate::output::select::Selection;
 use crate::output::style::{Style, TableOptions};
 use crate::output::table::{TableLine, draw};
-use crate::resolve::{Access, Resolver};
+use crate::resolve::{Access, ResolvedContainer, Resolver};
 
-/// Send a signal to processes of a container: its init, or those that are chosen
+/// Send a signal to processes of a container: its init, or those that are selected
 ///
-/// Selectors may be repeated and mixed; every process that one of them chooses gets the signal once,
-/// children before their parents, the init last. Each process is held by a pidfd and confirmed to be
-/// the one that was seen before anything is sent, so a process number that was used again meanwhile
-/// is never hit.
+/// Selectors can be repeated and combined. Every process that matches one of them gets the signal once,
+/// children before their parents and the init last. Before anything is sent, cinspect opens a pidfd of
+/// each process and verifies that it is the process that was selected, so a PID that was reused in the
+/// meantime is never signalled.
 #[derive(Args)]
 #[command(override_usage = "cinspect signal [OPTIONS] <CTR> <SIG>\n       cinspect signal --list")]
-pub struct Send {
+pub struct SignalArgs {
     /// The container
     #[arg(value_name = "CTR", required_unless_present = "list")]
     container: Option<String>,
-    /// TERM, SIGTERM, 15, RTMIN+3; 0 only asks whether one could be sent
+    /// TERM, SIGTERM, 15, RTMIN+3; 0 only checks whether a signal could be sent
     #[arg(value_name = "SIG", required_unless_present_any = ["list", "by_option"])]
     signal: Option<String>,
-    /// The signal, as kill(1) takes it
+    /// The signal, as in kill(1)
     #[arg(
         short = 's',
         long = "signal",
@@ -56,50 +59,46 @@ pub struct Send {
         conflicts_with = "signal"
     )]
     by_option: Option<String>,
-    /// The process with this number inside the container
-    #[arg(long, value_name = "N", help_heading = "Which processes (default: the init)")]
+    /// The process with this PID in the container
+    #[arg(long, value_name = "N", help_heading = SELECTORS)]
     pid: Vec<ContainerPid>,
-    /// The process with this number on the host
-    #[arg(long, value_name = "N", help_heading = "Which processes (default: the init)")]
+    /// The process with this PID on the host
+    #[arg(long, value_name = "N", help_heading = SELECTORS)]
     host_pid: Vec<HostPid>,
-    /// One thread, by its number inside
-    #[arg(long, value_name = "N", help_heading = "Which processes (default: the init)")]
+    /// One thread, by its TID in the container
+    #[arg(long, value_name = "N", help_heading = SELECTORS)]
     tid: Vec<ContainerPid>,
     /// Processes with exactly this name
-    #[arg(long, value_name = "NAME", help_heading = "Which processes (default: the init)")]
+    #[arg(long, value_name = "NAME", help_heading = SELECTORS)]
     comm: Vec<std::ffi::OsString>,
-    /// Processes whose whole command line this regular expression matches
-    #[arg(
-        long = "match",
-        value_name = "REGEX",
-        help_heading = "Which processes (default: the init)"
-    )]
+    /// Processes whose full command line matches this regular expression
+    #[arg(long = "match", value_name = "REGEX", help_heading = SELECTORS)]
     matching: Vec<Regex>,
-    /// Processes of this user, by name or number inside
-    #[arg(long, value_name = "U", help_heading = "Which processes (default: the init)")]
+    /// Processes of this user (name or UID in the container)
+    #[arg(long, value_name = "U", help_heading = SELECTORS)]
     user: Vec<String>,
-    /// A process and all that descend from it
-    #[arg(long, value_name = "N", help_heading = "Which processes (default: the init)")]
+    /// The process with this PID in the container, and all its descendants
+    #[arg(long, value_name = "N", help_heading = SELECTORS)]
     tree: Vec<ContainerPid>,
-    /// The processes of a process group, by its number inside
-    #[arg(long, value_name = "N", help_heading = "Which processes (default: the init)")]
+    /// The processes of this process group (PGID in the container)
+    #[arg(long, value_name = "N", help_heading = SELECTORS)]
     pgroup: Vec<ContainerPid>,
-    /// Every process of the container, those that appear meanwhile too
-    #[arg(long, help_heading = "Which processes (default: the init)")]
+    /// Every process of the container, including those that start meanwhile
+    #[arg(long, help_heading = SELECTORS)]
     all: bool,
-    /// Leave the init out of what is chosen
-    #[arg(long, help_heading = "Which processes (default: the init)")]
+    /// Exclude the init from the selected processes
+    #[arg(long, help_heading = SELECTORS)]
     except_init: bool,
-    /// Show what would be hit, and send nothing
+    /// Show which processes would get the signal, and send nothing
     #[arg(short = 'n', long)]
     dry_run: bool,
-    /// Send this value along, as sigqueue(3) does
+    /// Send this value with the signal, as sigqueue(3) does
     #[arg(short = 'q', long, value_name = "INT", allow_hyphen_values = true)]
     queue: Option<i32>,
-    /// Send nothing unless every target has a handler for the signal
+    /// Send nothing unless every selected process has a handler for the signal
     #[arg(short = 'r', long)]
     require_handler: bool,
-    /// Wait until the targets have ended, at most this long
+    /// Wait until the processes have exited, at most this long
     #[arg(
         long,
         value_name = "DUR",
@@ -108,24 +107,29 @@ pub struct Send {
         value_parser = args::duration
     )]
     wait: Option<Option<Duration>>,
-    /// KILL what is left after this time
+    /// Send KILL to processes that are still running after this time
     #[arg(short = 'k', long, value_name = "DUR", value_parser = args::duration)]
     kill_after: Option<Duration>,
-    /// List the signals
+    /// List all signals
     #[arg(short, long)]
     list: bool,
 }
 
-pub const COMMAND: Command = command::<Send>(
+const SELECTORS: &str = "Which processes (default: the init)";
+
+pub const COMMAND: Command = command::<SignalArgs>(
     "signal",
     &["kill"],
     &[
-        ("cinspect signal web TERM --pid 13", "TERM to the process that is 13 inside"),
+        ("cinspect signal web TERM --pid 13", "TERM to PID 13 in the container"),
         ("cinspect signal web HUP", "HUP to the init"),
-        ("cinspect signal -n web TERM --all --except-init", "show whom TERM would reach"),
-        ("cinspect signal web TERM --tree 7 --kill-after 10s", "end a process and all below it"),
-        ("cinspect signal web USR1 --comm nginx --user www-data", "by name, and by user"),
-        ("cinspect signal -l", "the signals and what they do by default"),
+        ("cinspect signal -n web TERM --all --except-init", "show which processes would get TERM"),
+        (
+            "cinspect signal web TERM --tree 7 --kill-after 10s",
+            "stop a process and its descendants",
+        ),
+        ("cinspect signal web USR1 --comm nginx --user www-data", "select by name and by user"),
+        ("cinspect signal -l", "list the signals and their default actions"),
     ],
     run,
 )
@@ -143,70 +147,49 @@ pub const COMMAND: Command = command::<Send>(
 .files(&[
     (
         "/proc/PID/status, /proc/PID/task/TID/status",
-        "What is set for the signal, before it is sent.",
+        "Signal masks and dispositions, read before the signal is sent.",
     ),
-    ("/proc/PID/stat", "When a process began: with its number, that is who it is."),
+    ("/proc/PID/stat", "The start time of a process, which identifies it together with its PID."),
 ]);
 
 fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
-    let arguments: Send = arguments(matches)?;
+    let arguments: SignalArgs = arguments(matches)?;
     if arguments.list {
         context.print(&list())?;
         return Ok(ExitStatus::Done);
     }
-    let signal = arguments.signal.as_ref().or(arguments.by_option.as_ref());
-    let (Some(word), Some(signal)) = (&arguments.container, signal) else {
-        return Err(Error::new(ExitStatus::Usage, "signal takes a container and a signal"));
-    };
-    let number = args::signal_number(signal)
-        .map_err(|error| swapped_arguments(word, signal).unwrap_or(error))?;
-    let order = SignalRequest { signal: number, value: arguments.queue };
+    let (reference, signal) = arguments.reference_and_signal()?;
     let selectors = arguments.selectors()?;
     let host = context.host()?;
-    let found = Resolver::new(&host).resolve(word, Access::Act)?;
+    let found = Resolver::new(&host).resolve(reference, Access::Act)?;
     report_resolution(context, &found.container, &found.inventory);
-    let view = found.snapshot(facts(&selectors, order.signal))?;
-    let chosen = choose(&found, &view, &selectors, arguments.except_init)?;
-    let mut errand = SignalBatch::new(&found, order, &selectors);
-    let judged: Vec<(&ContainerProcess, Prediction)> = chosen
-        .iter()
-        .filter_map(|at| Some((&view.processes[at.member], errand.judge(&view, *at)?)))
-        .collect();
+    let request = SignalRequest { signal, value: arguments.queue };
+    let selection = ProcessSelection { selectors: &selectors, except_init: arguments.except_init };
+    let mut batch = SignalBatch::new(&found, request, selection);
+    let (rows, targets) = batch.targets()?;
     if arguments.require_handler {
-        refuse_without_handler(&judged, order.signal)?;
+        require_handlers(&targets, signal)?;
     }
-    let container = &found.container;
-    warn_of_nothing(context, container, &judged, order.signal);
-    let plan = stop_policy(&host, container);
-    warn_of_return(context, container, &plan, &judged, order.signal);
+    let explained = warn_if_no_effect(context, &rows.container, &targets, signal);
+    note_restart(context, &found, &targets, signal);
+    let report = SignalReport { context, rows, signal, explained, dry_run: arguments.dry_run };
     if arguments.dry_run {
-        errand.rehearse(&view, &chosen);
-        return tell(context, &errand);
+        batch.rehearse(targets);
+        report.print(&batch)?;
+        return Ok(ExitStatus::Done);
     }
     may_act(&host, "send a signal", ExitStatus::NotPermitted)?;
-    errand.send(&view, &chosen, arguments.all && !arguments.except_init)?;
+    batch.send(targets, arguments.all && !arguments.except_init)?;
     if arguments.all {
-        let came_to = errand.catch_up(&selectors, arguments.except_init, arguments.require_handler);
-        let name = found.container.qualified();
-        let name = safe_str(&name);
-        match came_to {
-            RescanOutcome::All => {}
-            RescanOutcome::StillGrowing => context.ui.warn(&format!(
-                "{name}: still making new processes after {MAX_ROUNDS} rounds; those of the last moment were not told"
-            )),
-            RescanOutcome::WithoutInit(left) => context.ui.warn(&format!(
-                "{name}: its init has ended, and the {left} processes that appeared since were not told: they may be of the container that its engine has started anew"
-            )),
-        }
+        warn_of_rescan(context, &found, batch.rescan(arguments.require_handler));
     }
-    if arguments.wait.is_none() && arguments.kill_after.is_none() {
-        errand.look_after();
-    }
-    let waited = arguments.finish(&mut errand)?;
-    let exit = tell(context, &errand)?;
-    Ok(if exit == ExitStatus::Done { waited } else { exit })
+    let status = arguments.wait(&mut batch)?;
+    report.print(&batch)?;
+    check_sent(&batch)?;
+    Ok(status)
 }
 
+/// Returns the table of all signals.
 fn list() -> String {
     let mut text = String::new();
     for signal in Signal::all() {
@@ -221,7 +204,17 @@ fn list() -> String {
     text
 }
 
-impl Send {
+impl SignalArgs {
+    fn reference_and_signal(&self) -> Result<(&str, SignalNumber), Error> {
+        let signal = self.signal.as_ref().or(self.by_option.as_ref());
+        let (Some(reference), Some(signal)) = (&self.container, signal) else {
+            return Err(Error::new(ExitStatus::Usage, "signal takes a container and a signal"));
+        };
+        let number = args::signal_number(signal)
+            .map_err(|error| swapped_arguments(reference, signal).unwrap_or(error))?;
+        Ok((reference, number))
+    }
+
     fn selectors(&self) -> Result<Vec<Selector>, Error> {
         use std::os::unix::ffi::OsStrExt;
         let mut selectors: Vec<Selector> = Vec::new();
@@ -238,131 +231,144 @@ impl Send {
             if self.except_init {
                 return Err(Error::new(
                     ExitStatus::Usage,
-                    "`--except-init` leaves nothing to signal",
+                    "`--except-init` leaves no process to signal",
                 )
-                .cause("without a selector the init alone is meant")
-                .hint("for every process but the init, say `--all --except-init`"));
+                .cause("without a selector, only the init is selected")
+                .hint("`--all --except-init` selects every process except the init"));
             }
             selectors.push(Selector::Init);
         }
         Ok(selectors)
     }
 
-    /// Waits and kills as asked; the exit status that comes of it.
-    fn finish(&self, errand: &mut SignalBatch<'_>) -> Result<ExitStatus, Error> {
+    /// Waits for the processes and kills them as the user asked, or else observes what the signal does.
+    fn wait(&self, batch: &mut SignalBatch<'_>) -> Result<ExitStatus, Error> {
         if self.wait.is_none() && self.kill_after.is_none() {
+            batch.observe();
             return Ok(ExitStatus::Done);
         }
-        let begun = Instant::now();
-        let limit = self.wait.flatten().and_then(|limit| begun.checked_add(limit));
-        let kill = self.kill_after.and_then(|after| begun.checked_add(after));
-        let first = [limit, kill].into_iter().flatten().min();
-        let mut ended = errand.wait(first)?;
-        let mut killed = Vec::new();
+        let start = Instant::now();
+        let deadline = self.wait.flatten().and_then(|limit| start.checked_add(limit));
+        let kill = self.kill_after.and_then(|after| start.checked_add(after));
+        let mut all_exited = batch.wait([deadline, kill].into_iter().flatten().min())?;
         if let Some(kill) = kill
-            && ended.contains(&Some(false))
-            && limit.is_none_or(|limit| limit > kill)
+            && !all_exited
+            && deadline.is_none_or(|deadline| deadline > kill)
         {
-            killed = errand.kill(&ended);
-            // KILL cannot be refused, only be late (a frozen cgroup, uninterruptible sleep).
-            let patience = Instant::now() + Duration::from_secs(10);
-            ended = errand.wait(Some(limit.map_or(patience, |limit| limit.min(patience))))?;
+            all_exited = batch.kill(deadline)?;
         }
-        errand.note_outcomes(&ended, &killed);
-        Ok(if ended.contains(&Some(false)) { ExitStatus::TimedOut } else { ExitStatus::Done })
+        Ok(if all_exited { ExitStatus::Done } else { ExitStatus::TimedOut })
     }
 }
 
-fn refuse_without_handler(
-    judged: &[(&ContainerProcess, Prediction)],
-    signal: SignalNumber,
-) -> Result<(), Error> {
-    let without: Vec<String> = judged
-        .iter()
-        .filter(|(_, judgement)| !judgement.is_received())
-        .map(|(member, judgement)| format!("{} ({})", who(member), judgement.verdict.name()))
+fn require_handlers(targets: &[SignalTarget], signal: SignalNumber) -> Result<(), Error> {
+    let predictions = targets.iter().filter_map(|t| Some((t, t.prediction.as_ref()?)));
+    let without: Vec<String> = predictions
+        .filter(|(_, prediction)| !prediction.is_received())
+        .map(|(target, prediction)| format!("{} ({})", name(target), prediction.verdict.name()))
         .collect();
     if without.is_empty() {
         return Ok(());
     }
     Err(Error::new(ExitStatus::NothingSent, "nothing was sent")
         .cause(format!("no handler for {signal} in {}", without.join(", ")))
-        .hint("leave out `--require-handler` to send it all the same"))
+        .hint("without `--require-handler` it is sent anyway"))
 }
 
-/// A process as messages name it: `13 nginx`.
-fn who(member: &ContainerProcess) -> String {
-    let pid = member.pid.map_or_else(|| "-".into(), |pid| pid.to_string());
-    format!("{pid} {}", safe(&member.facts.stat.comm))
+/// Names a process in messages: `13 nginx`.
+fn name(target: &SignalTarget) -> String {
+    let pid = target.process.pid.map_or_else(|| "-".into(), |pid| pid.to_string());
+    format!("{pid} {}", safe(&target.process.facts.stat.comm))
 }
 
-/// Says of each target that nothing comes of it, why, and what would.
-fn warn_of_nothing(
+/// Warns of each target on which the signal has no effect, or an uncertain one, with the reason and the
+/// remedy. Returns those that were warned of.
+fn warn_if_no_effect(
     context: &Context,
-    container: &Container,
-    judged: &[(&ContainerProcess, Prediction)],
+    container: &str,
+    targets: &[SignalTarget],
+    signal: SignalNumber,
+) -> HashSet<(HostPid, Option<i32>)> {
+    const MOST: usize = 5;
+    let container = safe_str(container);
+    // A program that does not handle these ignores them by default, which is no surprise.
+    let is_ignored_by_default = signal.signal().is_some_and(|signal| {
+        matches!(signal.default_action(), DefaultAction::Ignore | DefaultAction::Continue)
+    });
+    let has_no_effect = |prediction: &Prediction| match prediction.verdict {
+        Verdict::Ignored => !is_ignored_by_default,
+        Verdict::Pending | Verdict::Delayed | Verdict::Unknown => true,
+        verdict => verdict.is_lost(),
+    };
+    let affected: Vec<(&SignalTarget, &Prediction)> = targets
+        .iter()
+        .filter_map(|target| Some((target, target.prediction.as_ref()?)))
+        .filter(|(_, prediction)| has_no_effect(prediction))
+        .collect();
+    for (target, prediction) in affected.iter().take(MOST) {
+        let text = no_effect(target, prediction, signal);
+        context.ui.warn(&format!("{container}: {text}"));
+    }
+    if affected.len() > MOST {
+        let rest = affected.len() - MOST;
+        context.ui.warn(&format!("{container}: the same holds for {rest} more processes"));
+    }
+    affected.iter().take(MOST).map(|(target, _)| key(target)).collect()
+}
+
+fn key(target: &SignalTarget) -> (HostPid, Option<i32>) {
+    (target.process.facts.id.pid, target.thread)
+}
+
+/// Says what becomes of a signal that has no effect, why, and what would have one.
+fn no_effect(target: &SignalTarget, prediction: &Prediction, signal: SignalNumber) -> String {
+    let name = name(target);
+    let effect = match prediction.verdict {
+        Verdict::Ignored => format!("{name} ignores {signal}"),
+        Verdict::Pending => {
+            format!("{signal} stays pending: {name} blocks it, and no thread is waiting for it")
+        }
+        Verdict::Delayed => format!("{signal} has no effect on {name} yet"),
+        Verdict::Unknown => format!("cannot tell what {signal} does to {name}"),
+        _ => format!("{signal} has no effect on {name}"),
+    };
+    let note = prediction.note.as_ref().map_or_else(String::new, |note| format!(": {note}"));
+    let remedy = match prediction.verdict {
+        Verdict::Discarded => {
+            "; KILL would terminate it, `--all --except-init` signals the other processes"
+        }
+        Verdict::Ignored | Verdict::Pending => "; KILL would terminate it",
+        Verdict::Delayed if target.process.facts.stat.state.is_stopped() => {
+            "; CONT would resume it"
+        }
+        _ => "",
+    };
+    format!("{effect}{note}{remedy}")
+}
+
+/// Notes that the engine restarts the container if the signal ends it: the engine does not know that a
+/// user wants that.
+fn note_restart(
+    context: &Context,
+    found: &ResolvedContainer<'_>,
+    targets: &[SignalTarget],
     signal: SignalNumber,
 ) {
-    const MOST: usize = 5;
-    let name = container.qualified();
-    let name = safe_str(&name);
-    let is_nothing = |verdict: Verdict| {
-        verdict.is_lost()
-            || [Verdict::Pending, Verdict::Delayed, Verdict::Unknown].contains(&verdict)
-    };
-    let nothing: Vec<_> = judged.iter().filter(|(_, j)| is_nothing(j.verdict)).collect();
-    // What every program ignores by default is sent to be ignored by most.
-    let by_default = |judgement: &Prediction| {
-        judgement.verdict == Verdict::Ignored
-            && signal.signal().is_some_and(|signal| {
-                matches!(signal.default_action(), DefaultAction::Ignore | DefaultAction::Continue)
+    let container = &found.container;
+    let policy = stop_policy(found.host, container);
+    // A handler's effect is unknown, except that these signals conventionally request termination.
+    let terminating = [Signal::TERM, Signal::INT, Signal::QUIT, policy.signal_of(container.engine)];
+    let requests_exit = signal.signal().is_some_and(|signal| terminating.contains(&signal));
+    let may_end = |target: &SignalTarget| {
+        Some(target.process.facts.id) == container.init
+            && target.prediction.as_ref().is_some_and(|prediction| {
+                prediction.verdict.is_end() || (prediction.is_received() && requests_exit)
             })
     };
-    let nothing: Vec<_> = nothing.into_iter().filter(|(_, j)| !by_default(j)).collect();
-    for (member, judgement) in nothing.iter().take(MOST) {
-        let what = match judgement.verdict {
-            Verdict::Ignored => "ignores it",
-            Verdict::Discarded => "is not told",
-            Verdict::NoEffect => "has ended already, and its parent has not reaped it",
-            Verdict::Pending => "blocks it, and nobody waits for it",
-            Verdict::Delayed => "does not get it yet",
-            _ => "may or may not get it",
-        };
-        let note = judgement.note.as_ref().filter(|_| judgement.verdict != Verdict::NoEffect);
-        let why = note.map_or_else(String::new, |note| format!(": {note}"));
-        let remedy = match judgement.verdict {
-            Verdict::Discarded => "; KILL would end it, and `--all --except-init` tells the others",
-            Verdict::Ignored | Verdict::Pending => "; KILL would end it",
-            Verdict::Delayed if member.facts.stat.state.is_stopped() => "; CONT lets it run",
-            _ => "",
-        };
-        context.ui.warn(&format!("{name}: {signal}: {} {what}{why}{remedy}", who(member)));
-    }
-    if nothing.len() > MOST {
-        context.ui.warn(&format!("{name}: {signal}: and {} more", nothing.len() - MOST));
-    }
-}
-
-/// Says that the engine would start the container again if this ends it: it is not told that a user
-/// wants that.
-fn warn_of_return(
-    context: &Context,
-    container: &Container,
-    plan: &StopPolicy,
-    judged: &[(&ContainerProcess, Prediction)],
-    signal: SignalNumber,
-) {
-    // Of what a handler does only that much is known: by these a program is told to leave.
-    let leave = [Signal::TERM, Signal::INT, Signal::QUIT, plan.signal_of(container.engine)];
-    let told_to_leave = signal.signal().is_some_and(|signal| leave.contains(&signal));
-    let may_end = |(member, judgement): &(&ContainerProcess, Prediction)| {
-        Some(member.facts.id) == container.init
-            && (judgement.verdict.is_end() || (judgement.is_received() && told_to_leave))
-    };
-    if !judged.iter().any(may_end) {
+    if !targets.iter().any(may_end) {
         return;
     }
-    if let Some(why) = plan.comes_back(container.engine) {
+    if let Some(why) = policy.comes_back(container.engine) {
         let name = container.qualified();
         let remark = container.engine.signal_remark;
         let remark = remark.map_or_else(String::new, |remark| format!(" ({remark})"));
@@ -370,43 +376,92 @@ fn warn_of_return(
     }
 }
 
-/// Prints what was done; the exit status that says the same.
-fn tell(context: &Context, errand: &SignalBatch<'_>) -> Result<ExitStatus, Error> {
-    let ui = &context.ui;
-    if ui.json {
-        let objects: Vec<Json> =
-            errand.rows.iter().map(|row| Json::Object(object(SIGNAL_COLUMNS, row))).collect();
-        context.print(&json::lines(&objects))?;
-    } else {
-        let mut selection = Selection::default_of(SIGNAL_COLUMNS);
-        let tid = SIGNAL_COLUMNS.iter().find(|column| column.name == "tid");
-        if errand.rows.iter().any(|row| row.tid.is_some()) {
-            selection.columns.splice(1..1, tid.copied());
+fn warn_of_rescan(context: &Context, found: &ResolvedContainer<'_>, outcome: RescanOutcome) {
+    let text = match outcome {
+        RescanOutcome::Complete => return,
+        RescanOutcome::StillGrowing => format!(
+            "still forking after {MAX_RESCANS} passes; the newest processes were not signalled"
+        ),
+        RescanOutcome::WithoutInit(count) => format!(
+            "its init has exited, and {count} newer processes were not signalled: they may belong to the container that its engine has started in its place"
+        ),
+    };
+    context.ui.warn(&format!("{}: {text}", safe_str(&found.container.qualified())));
+}
+
+/// Prints the results of a batch.
+struct SignalReport<'a> {
+    context: &'a Context,
+    rows: Rc<RowContext>,
+    signal: SignalNumber,
+    /// The targets whose note was printed as a warning: the table does not repeat it.
+    explained: HashSet<(HostPid, Option<i32>)>,
+    dry_run: bool,
+}
+
+impl SignalReport<'_> {
+    fn print(&self, batch: &SignalBatch<'_>) -> Result<(), Error> {
+        let mut rows: Vec<SignalRow> = batch
+            .results()
+            .map(|result| SignalRow {
+                context: Rc::clone(&self.rows),
+                signal: self.signal,
+                result: result.clone(),
+                dry_run: self.dry_run,
+            })
+            .collect();
+        let ui = &self.context.ui;
+        if ui.json {
+            let objects = rows.iter().map(|row| Json::Object(object(SIGNAL_COLUMNS, row)));
+            return self.context.print(&json::lines(&objects.collect::<Vec<_>>()));
         }
-        let lines: Vec<TableLine<'_, SignalRow>> =
-            errand.rows.iter().map(TableLine::flat).collect();
-        context.print(&draw(&selection, &lines, &Style::from(ui), &TableOptions::with_header()))?;
+        for row in &mut rows {
+            if self.explained.contains(&key(&row.result.target))
+                && let Some(prediction) = &mut row.result.target.prediction
+            {
+                prediction.note = None;
+            }
+        }
+        let mut selection = Selection::default_of(SIGNAL_COLUMNS);
+        let is_shown = |name: &str| match name {
+            "tid" => rows.iter().any(|row| row.result.target.tid.is_some()),
+            "note" => rows.iter().any(|row| row.note().is_some()),
+            _ => true,
+        };
+        selection.columns.retain(|column| is_shown(column.name));
+        let lines: Vec<TableLine<'_, SignalRow>> = rows.iter().map(TableLine::flat).collect();
+        let options = TableOptions::with_header();
+        self.context.print(&draw(&selection, &lines, &Style::from(ui), &options))
     }
-    if errand.forbidden {
+}
+
+/// Fails if a signal was not sent to a process that is still running.
+fn check_sent(batch: &SignalBatch<'_>) -> Result<(), Error> {
+    let failures = || {
+        batch.results().filter_map(|result| match &result.delivery {
+            Delivery::Failed(error) => Some(error),
+            _ => None,
+        })
+    };
+    if failures().any(|error| *error == SendError::NotPermitted) {
         let error = Error::new(ExitStatus::NotPermitted, "not every signal was sent");
-        let have = capability::have(caps::Capability::CAP_KILL);
-        return Err(if have {
-            error.cause("the kernel forbids it (EPERM), though we have CAP_KILL")
-        } else {
-            error.cause("it takes CAP_KILL, or the same user").hint("run as root")
+        return Err(match capability::have(caps::Capability::CAP_KILL) {
+            true => error.cause("the kernel refuses it (EPERM) despite CAP_KILL"),
+            false => error.cause("it needs CAP_KILL or the same user").hint("run as root"),
         });
     }
-    let sent = errand.rows.iter().any(|row| row.sent != Some(false));
-    if sent && errand.refused > 0 {
-        let (refused, all) = (errand.refused, errand.rows.len());
+    let total = batch.results().count();
+    if failures().count() == total {
+        return Err(Error::new(ExitStatus::NoProcess, "nothing was sent")
+            .cause("every selected process had exited or changed")
+            .hint("`cinspect ps` shows the processes that run now"));
+    }
+    let has_gone = |error: &&SendError| matches!(error, SendError::Gone | SendError::LeftContainer);
+    let refused = failures().filter(|error| !has_gone(error)).count();
+    if refused > 0 {
         return Err(Error::new(ExitStatus::Failed, "not every signal was sent")
-            .cause(format!("{refused} of {all} processes live and were not told"))
-            .hint("the lines above say why each"));
+            .cause(format!("{refused} of {total} processes are running and were not signalled"))
+            .hint("the table above gives the reason for each"));
     }
-    if sent {
-        return Ok(ExitStatus::Done);
-    }
-    Err(Error::new(ExitStatus::NoProcess, "nothing was sent")
-        .cause("every process that was meant had ended or changed")
-        .hint("look again with `cinspect ps`"))
+    Ok(())
 }

@@ -31,7 +31,7 @@ pub static DOCKER: EngineInfo = EngineInfo {
     ),
     sockets: &["docker.sock", "cri-dockerd.sock"],
     keep_stopped: "`docker stop` keeps it down, or `docker update --restart=no` first",
-    signal_remark: Some("`docker stop` would note that it was by hand; a signal does not"),
+    signal_remark: Some("only `docker stop` marks the container as stopped manually"),
     start_hint: Some("`docker start NAME` starts it, `docker cp` reaches its files"),
     ..EngineInfo::DEFAULT
 };

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::ResolvedContainer;
-use crate::analysis::container_process::{ContainerProcess, RowContext, UserTable, place};
+use crate::analysis::container_process::{ContainerProcess, RowContext, UserTable, arrange};
 use crate::analysis::delivery::{DeliveryContext, Prediction, Recipient, SignalState, predict};
 use crate::analysis::programs;
 use crate::engine::take;
@@ -59,7 +59,7 @@ impl ResolvedContainer<'_> {
             return Err(ReadError::Gone);
         }
         let users = UserTable { map: None, names: None };
-        let placed = place(vec![(read, true)], self.container.depth, &users).pop();
+        let placed = arrange(vec![(read, true)], self.container.depth, &users).pop();
         placed.ok_or(ReadError::Gone)
     }
 
@@ -97,7 +97,7 @@ impl ResolvedContainer<'_> {
             container: container.qualified(),
             id: container.id.clone(),
         });
-        let processes = place(crowd.processes, container.depth, &users);
+        let processes = arrange(crowd.processes, container.depth, &users);
         let delivery = delivery_context(self, &processes, facts.waits);
         Ok(ContainerSnapshot {
             context,

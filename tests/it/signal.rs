@@ -173,7 +173,7 @@ fn nothing_fits() -> Outcome {
     let container = fixture(CAST)?;
     let error =
         run(&["signal", &name(&container), "USR1", "--all", "--comm", "nobody"]).expect(4)?;
-    check(error.err.contains("`--comm nobody` fits none of its 4 processes"), &error.err)?;
+    check(error.err.contains("`--comm nobody` matches none of its 4 processes"), &error.err)?;
     check(error.err.contains("hint: "), &error.err)?;
     run(&["signal", &name(&container), "USR1", "--pid", "1", "--except-init"]).expect(4)?;
     run(&["signal", &name(&container), "USR1", "--except-init"]).expect(2)?;

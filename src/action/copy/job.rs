@@ -14,7 +14,7 @@ use super::error::CopyError;
 use super::rootfs::{FileId, Node, ResolvedPath, Rootfs, pseudo};
 use super::tar::{pack, unpack};
 use super::walk::{Copier, CopyEvent, CopyOptions, MAX_DEPTH, Sides};
-use crate::action::send::allow_many;
+use crate::action::send::raise_fd_limit;
 use crate::analysis::copy_rules::{
     Endpoint, SourceKind, TargetKind, fits, is_contents, is_pattern, last_name, place,
 };
@@ -59,7 +59,7 @@ impl CopyJob {
     /// # Errors
     /// At the first file that cannot be copied.
     pub fn work(mut self, tell: &mut dyn FnMut(CopyEvent)) -> Result<(), CopyError> {
-        allow_many();
+        raise_fd_limit();
         rustix::process::umask(Mode::empty());
         self.join();
         let (to, path) = self.side(&self.target);

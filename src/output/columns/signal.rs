@@ -1,182 +1,160 @@
-//! THE COLUMN TABLE of `signal`: one line for each process or thread that was meant.
+//! THE COLUMN TABLE of `signal`: one row per process or thread that was selected. The only place where
+//! a result of `action::signal_many` becomes text.
 
 use std::rc::Rc;
 
-use crate::analysis::container_process::{ContainerProcess, RowContext};
-use crate::analysis::delivery::Prediction;
+use crate::action::signal_many::{Delivery, Observation, SignalResult, WaitOutcome};
+use crate::analysis::container_process::RowContext;
+use crate::model::signal::SignalNumber;
 use crate::model::verdict::Verdict;
 use crate::output::column::Column;
 use crate::output::style::Emphasis;
 use crate::output::value::Value;
 
-/// What became of a target.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// It has ended.
-    Exited,
-    /// `--kill-after` ended it.
-    Killed,
-    /// It is still there.
-    Running,
-}
-
-impl Outcome {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Exited => "exited",
-            Self::Killed => "killed",
-            Self::Running => "running",
-        }
-    }
-}
-
-/// A line of `signal`.
+/// A row of `signal`.
 #[derive(Debug)]
 pub struct SignalRow {
     /// The container.
     pub context: Rc<RowContext>,
-    /// The process.
-    pub process: ContainerProcess,
-    /// The thread inside, when only that was meant.
-    pub tid: Option<i32>,
-    /// The signal's name.
-    pub signal: String,
-    /// Whether it was sent; none when it only would be (`--dry-run`).
-    pub sent: Option<bool>,
-    /// What the kernel does with it; none for 0.
-    pub prediction: Option<Prediction>,
-    /// What was seen to have come of it shortly after.
-    pub seen: Option<Observation>,
-    /// With `--wait`.
-    pub outcome: Option<Outcome>,
-    /// Why it was not sent.
-    pub refusal: Option<String>,
+    /// The signal.
+    pub signal: SignalNumber,
+    /// The result.
+    pub result: SignalResult,
+    /// Whether nothing was to be sent.
+    pub dry_run: bool,
 }
 
-/// What was seen shortly after a signal was sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Observation {
-    /// The process has ended.
-    Ended,
-    /// The signal is no longer pending: a handler, a signalfd or sigwait has it.
-    Taken,
-    /// It is still pending.
-    Pending,
-    /// The process has no handler for it any more.
-    HandlerGone,
-}
-
-impl Observation {
-    fn says(self) -> &'static str {
-        match self {
-            Self::Ended => "it has ended",
-            Self::Taken => "taken",
-            Self::Pending => "still pending",
-            Self::HandlerGone => "taken, and its handler is gone",
+impl SignalRow {
+    /// Returns why nothing was sent, or the note of the prediction.
+    pub fn note(&self) -> Option<String> {
+        match (&self.result.delivery, &self.result.target.prediction) {
+            (Delivery::Failed(error), _) => Some(error.to_string()),
+            (_, Some(prediction)) => prediction.note.clone(),
+            (_, None) => None,
         }
     }
 }
 
-type Of = Column<SignalRow>;
+type SignalColumn = Column<SignalRow>;
 
 /// THE TABLE.
-pub static SIGNAL_COLUMNS: &[Column<SignalRow>] = &[
-    Of::new("host", "HOST", "name of the host", |r| some(Some(&r.context.host))).json("host"),
-    Of::new("container", "CONTAINER", "the container, qualified", |r| {
-        some(Some(&r.context.container))
+pub static SIGNAL_COLUMNS: &[SignalColumn] = &[
+    SignalColumn::new("host", "HOST", "name of the host", |r| text(&r.context.host)).json("host"),
+    SignalColumn::new("container", "CONTAINER", "the container, in qualified form", |r| {
+        text(&r.context.container)
     })
     .json("container"),
-    Of::new("pid", "PID", "process number inside", |r| {
-        r.process.pid.map_or(Value::Absent, |p| Value::Int(p.get().into()))
+    SignalColumn::new("pid", "PID", "PID in the container", |r| {
+        r.result.target.process.pid.map_or(Value::Absent, |pid| Value::Int(pid.get().into()))
     })
     .json("pid")
     .right()
     .shown()
     .priority(255),
-    Of::new("hpid", "HPID", "process number on the host", |r| {
-        Value::Int(r.process.facts.id.pid.get().into())
+    SignalColumn::new("tid", "TID", "TID in the container", |r| {
+        r.result.target.tid.map_or(Value::Absent, |tid| Value::Int(tid.into()))
+    })
+    .right()
+    .shown()
+    .priority(200),
+    SignalColumn::new("hpid", "HPID", "PID on the host", |r| {
+        Value::Int(r.result.target.process.facts.id.pid.get().into())
     })
     .json("host_pid")
     .right()
     .shown()
     .priority(80),
-    Of::new("tid", "TID", "thread number inside", |r| {
-        r.tid.map_or(Value::Absent, |tid| Value::Int(tid.into()))
-    })
-    .right()
-    .priority(200),
-    Of::new("comm", "COMM", "name of the process", |r| {
-        Value::Bytes(r.process.facts.stat.comm.clone())
+    SignalColumn::new("comm", "COMM", "name of the process", |r| {
+        Value::Bytes(r.result.target.process.facts.stat.comm.clone())
     })
     .json("comm")
     .shown()
     .priority(200),
-    Of::new("signal", "SIGNAL", "what was sent", |r| some(Some(&r.signal)))
+    SignalColumn::new("signal", "SIGNAL", "the signal", |r| text(&r.signal.to_string()))
         .json("signal")
         .shown()
         .priority(100),
-    Of::new("sent", "SENT", "whether it was sent", |r| Value::Bool(r.sent == Some(true)))
-        .json("sent"),
-    Of::new("verdict", "VERDICT", "what the kernel does with it", |r| {
-        r.prediction.as_ref().map_or(Value::Absent, |j| Value::Text(j.verdict.name().into()))
+    SignalColumn::new("sent", "SENT", "whether it was sent", |r| {
+        Value::Bool(r.result.delivery == Delivery::Sent)
     })
-    .json("verdict"),
-    Of::new("outcome", "OUTCOME", "with --wait: what became of the process", |r| {
-        some(r.outcome.map(Outcome::name))
+    .json("sent"),
+    SignalColumn::new("verdict", "VERDICT", "what the kernel does with it", |r| {
+        optional(verdict(r).map(Verdict::name))
+    })
+    .json("verdict")
+    .shown()
+    .priority(250)
+    .emphasis(verdict_emphasis),
+    SignalColumn::new("outcome", "OUTCOME", "with --wait: exited, killed or running", |r| {
+        optional(r.result.outcome.map(outcome_name))
     })
     .json("outcome"),
-    Of::new("result", "RESULT", "what was done", |r| some(Some(&result(r))))
-        .flexible()
-        .shown()
-        .priority(255)
-        .emphasis(result_tint),
-    Of::new("note", "NOTE", "why not, or what else is to be said", |r| {
-        let judged = r.prediction.as_ref().and_then(|judgement| judgement.note.as_deref());
-        some(r.refusal.as_deref().or(judged))
+    SignalColumn::new("result", "RESULT", "what was done, and what was observed", |r| {
+        text(result(r))
     })
-    .json("note"),
+    .shown()
+    .priority(255)
+    .emphasis(result_emphasis),
+    SignalColumn::new("note", "NOTE", "the reason, or further explanation", |r| {
+        r.note().map_or(Value::Absent, |note| text(&note))
+    })
+    .json("note")
+    .flexible()
+    .shown()
+    .priority(90),
 ];
 
-fn some(text: Option<&str>) -> Value {
-    text.map_or(Value::Absent, |text| Value::Text(text.to_owned().into()))
+fn text(text: &str) -> Value {
+    Value::Text(text.to_owned().into())
 }
 
-fn result(row: &SignalRow) -> String {
-    let done = match (row.sent, row.outcome) {
-        (None, _) => "would be sent",
-        (Some(true), None) => "sent",
-        (Some(false), _) => "not sent",
-        (Some(true), Some(Outcome::Exited)) => "sent, it has ended",
-        (Some(true), Some(Outcome::Killed)) => "sent, then killed",
-        (Some(true), Some(Outcome::Running)) => "sent, still running",
-    };
-    let mut text = done.to_owned();
-    if let Some(refusal) = &row.refusal {
-        text.push_str(&format!(": {refusal}"));
-        return text;
-    }
-    // Whoever waited sees the end of it.
-    if let Some(judgement) = row.prediction.as_ref().filter(|_| row.outcome.is_none()) {
-        text.push_str(&format!(": {}", judgement.verdict.name()));
-        if let Some(seen) = row.seen {
-            text.push_str(&format!("; {}", seen.says()));
-        }
-        if let Some(note) = &judgement.note {
-            text.push_str(&format!(" ({note})"));
-        }
-    }
-    text
+fn optional(text: Option<&'static str>) -> Value {
+    text.map_or(Value::Absent, |text| Value::Text(text.into()))
 }
 
-fn result_tint(row: &SignalRow) -> Emphasis {
-    match (row.sent, row.outcome) {
-        (Some(false), _) => Emphasis::Bad,
-        (_, Some(Outcome::Running)) => Emphasis::Warning,
-        _ => match row.prediction.as_ref().map(|judgement| judgement.verdict) {
-            Some(verdict) if verdict.is_lost() => Emphasis::Warning,
-            Some(Verdict::Pending | Verdict::Delayed | Verdict::Unknown) => Emphasis::Warning,
-            _ => Emphasis::None,
+fn verdict(row: &SignalRow) -> Option<Verdict> {
+    row.result.target.prediction.as_ref().map(|prediction| prediction.verdict)
+}
+
+fn outcome_name(outcome: WaitOutcome) -> &'static str {
+    match outcome {
+        WaitOutcome::Exited => "exited",
+        WaitOutcome::Killed => "killed",
+        WaitOutcome::Running => "running",
+    }
+}
+
+fn result(row: &SignalRow) -> &'static str {
+    match (&row.result.delivery, row.result.outcome, row.result.observation) {
+        (Delivery::NotSent, ..) => "would be sent",
+        (Delivery::Failed(_), ..) if row.dry_run => "would not be sent",
+        (Delivery::Failed(_), ..) => "not sent",
+        (Delivery::Sent, Some(WaitOutcome::Running), _) => "still running",
+        (Delivery::Sent, Some(outcome), _) => outcome_name(outcome),
+        (Delivery::Sent, None, None) => "sent",
+        (Delivery::Sent, None, Some(Observation::Exited)) => "exited",
+        (Delivery::Sent, None, Some(Observation::Pending)) => "still pending",
+        (Delivery::Sent, None, Some(Observation::Taken)) => match verdict(row) {
+            Some(Verdict::Handled) => "delivered to handler",
+            _ => "delivered",
         },
+        (Delivery::Sent, None, Some(Observation::HandlerRemoved)) => "delivered, handler removed",
+    }
+}
+
+fn result_emphasis(row: &SignalRow) -> Emphasis {
+    match (&row.result.delivery, row.result.outcome) {
+        (Delivery::Failed(_), _) => Emphasis::Bad,
+        (_, Some(WaitOutcome::Running)) => Emphasis::Warning,
+        _ => Emphasis::None,
+    }
+}
+
+fn verdict_emphasis(row: &SignalRow) -> Emphasis {
+    match verdict(row) {
+        Some(verdict) if verdict.is_lost() => Emphasis::Warning,
+        Some(Verdict::Pending | Verdict::Delayed | Verdict::Unknown) => Emphasis::Warning,
+        _ => Emphasis::None,
     }
 }
 
@@ -185,7 +163,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_table_is_whole() {
+    fn the_table_is_consistent() {
         assert_eq!(crate::output::column::audit(SIGNAL_COLUMNS), Vec::<String>::new());
     }
 }

@@ -132,7 +132,7 @@ const RECIPES: &[Recipe] = &[
         pids: &[7, 8],
         holds: |stage, runs| {
             check(runs[0].out.contains("nginx") && !runs[0].out.contains(" sh "), &runs[0].out)?;
-            check(runs[1].out.contains("it has ended"), &runs[1].out)?;
+            check(runs[1].out.contains("exited"), &runs[1].out)?;
             check(wait_until(|| stage.processes("web").is_empty()), "the shell has not left")
         },
     },
@@ -160,7 +160,7 @@ const RECIPES: &[Recipe] = &[
         processes: 4,
         pids: &[7, 8],
         holds: |stage, runs| {
-            check(runs[0].out.contains("it has ended"), &runs[0].out)?;
+            check(runs[0].out.contains("exited"), &runs[0].out)?;
             // nginx starts another in its place.
             let pids =
                 || -> Vec<_> { stage.processes("web").iter().map(|p| p["pid"].clone()).collect() };
