@@ -50,7 +50,7 @@ pub struct Container {
 }
 
 impl Container {
-    /// Starts a cast with `program`, which hands its arguments to [`play`].
+    /// Starts a cast with `program`, which hands over to [`run_helper`].
     pub fn start(program: &Path, cast: &str) -> std::io::Result<Self> {
         static NEXT: AtomicI32 = AtomicI32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -95,6 +95,48 @@ impl Container {
         text.lines().map(str::to_owned).collect()
     }
 
+    /// What its processes have written down once every signal sent so far has been delivered and every
+    /// handler has run: sorted, and complete, so that a line that is missing proves a negative.
+    pub fn settled(&self) -> Vec<String> {
+        let hosts = self.host_pids();
+        let until = Instant::now() + Duration::from_secs(10);
+        while Instant::now() < until && !hosts.values().all(|pid| is_settled(*pid)) {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        // Handlers block all signals, and the log is written in order: when a marker that is sent now has
+        // been written down, so has everything before it.
+        let markers: Vec<String> =
+            hosts.iter().filter_map(|(name, pid)| mark(name, *pid)).collect();
+        for marker in markers {
+            assert!(self.wait_to_hear(&marker), "no marker arrived: {marker}");
+        }
+        let is_marker = |line: &String| line.ends_with(&format!(" {MARKER}"));
+        let mut lines: Vec<String> = self.heard().into_iter().filter(|l| !is_marker(l)).collect();
+        lines.sort();
+        lines
+    }
+
+    /// The host PIDs of its named processes that run.
+    fn host_pids(&self) -> HashMap<String, i32> {
+        let namespace = std::fs::read_link(format!("/proc/{}/ns/pid", self.init)).ok();
+        let mut by_pid = HashMap::new();
+        for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+            let path = entry.path();
+            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+                continue;
+            };
+            if namespace.is_none() || std::fs::read_link(path.join("ns/pid")).ok() != namespace {
+                continue;
+            }
+            let status = std::fs::read_to_string(path.join("status")).unwrap_or_default();
+            let inner = status.lines().find(|line| line.starts_with("NSpid:"));
+            let inner = inner.and_then(|line| line.split_whitespace().last()?.parse::<i32>().ok());
+            by_pid.extend(inner.map(|inner| (inner, pid)));
+        }
+        let named = self.inside.iter();
+        named.filter_map(|(name, inner)| Some((name.clone(), *by_pid.get(inner)?))).collect()
+    }
+
     /// Waits until `line` has been heard.
     pub fn wait_to_hear(&self, line: &str) -> bool {
         let until = Instant::now() + Duration::from_secs(10);
@@ -115,6 +157,46 @@ impl Drop for Container {
         let _ = self.monitor.wait();
         let _ = std::fs::remove_file(&self.log);
     }
+}
+
+/// The value of the signal that [`Container::settled`] sends; no test sends it.
+const MARKER: i32 = 987_654;
+
+/// The four signal sets of a `status` file that decide what is delivered.
+fn sets(status: &str) -> [u64; 4] {
+    ["SigPnd:", "ShdPnd:", "SigBlk:", "SigCgt:"].map(|key| {
+        let line = status.lines().find_map(|line| line.strip_prefix(key));
+        line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0)
+    })
+}
+
+/// Whether a process has no signal pending that any of its threads could take now.
+pub fn is_settled(pid: i32) -> bool {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task"));
+    tasks.into_iter().flatten().flatten().all(|task| {
+        let status = std::fs::read_to_string(task.path().join("status")).unwrap_or_default();
+        let [thread, process, blocked, _] = sets(&status);
+        (thread | process) & !blocked == 0
+    })
+}
+
+/// Sends a process the marker, by a signal that it handles and does not block; gives the line it will
+/// write down. None for a process without such a handler, or one that is stopped.
+fn mark(name: &str, pid: i32) -> Option<String> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let [_, _, blocked, caught] = sets(&status);
+    let runs = status.lines().any(|line| line.starts_with("State:") && line.contains("(sleeping)"));
+    let signal = Signal::iterator().find(|signal| {
+        let bit = 1 << (*signal as i32 - 1);
+        runs && caught & bit != 0 && blocked & bit == 0
+    })?;
+    // SAFETY: sigqueue(3) takes two integers and a union of integers.
+    let sent = unsafe {
+        let value = libc::sigval { sival_ptr: MARKER as usize as *mut libc::c_void };
+        libc::sigqueue(pid, signal as i32, value)
+    };
+    let line = format!("{name} {} {MARKER}", signal.as_str().trim_start_matches("SIG"));
+    (sent == 0).then_some(line)
 }
 
 fn name_of(line: &str) -> Option<&str> {
@@ -286,6 +368,8 @@ fn behave(name: &str, word: &str) -> std::io::Result<()> {
                     let mut action: libc::sigaction = std::mem::zeroed();
                     action.sa_sigaction = note as *const () as usize;
                     action.sa_flags = libc::SA_SIGINFO | libc::SA_RESTART;
+                    // One after the other: `settled` counts on that.
+                    libc::sigfillset(&raw mut action.sa_mask);
                     libc::sigaction(signal, &action, std::ptr::null_mut());
                 }
             }

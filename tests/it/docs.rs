@@ -19,7 +19,7 @@ pub fn trials() -> Vec<Trial> {
         test("docs::manual_pages_are_those_of_the_command_table", pages),
         test("docs::completion_scripts_are_those_of_the_command_table", scripts),
         test("docs::every_command_and_option_is_described_and_has_an_example", described),
-        test("docs::completions_are_printed_for_every_shell", printed),
+        test_with(Need::Shells, "docs::completions_are_printed_for_every_shell", printed),
         test("docs::the_readme_names_every_command", readme),
         test("docs::help_is_short_with_examples_first_and_help_cmd_tells_all", help),
         test_with(Need::Manual, "docs::manual_pages_are_clean_for_mandoc_and_man", clean),
@@ -96,22 +96,61 @@ fn described() -> Outcome {
 fn printed() -> Outcome {
     for shell in Shell::value_variants() {
         let out = run(&["completions", &shell.to_string()]).expect(0)?.out;
-        // They ask us, or know the commands themselves.
-        let asks = out.contains("CINSPECT_COMPLETE") || out.contains("signal");
-        check(out.contains("cinspect") && asks, format!("nothing for {shell}"))?;
+        // Scripts for shells with live values call the program; the others name every command.
+        let calls = matches!(shell, Shell::Bash | Shell::Zsh | Shell::Fish);
+        same((shell, out.contains("CINSPECT_COMPLETE")), (shell, calls))?;
+        let missing: Vec<&str> =
+            COMMANDS.iter().map(|c| c.name).filter(|name| !calls && !out.contains(name)).collect();
+        check(missing.is_empty(), format!("{shell} does not know {missing:?}"))?;
+        if calls {
+            let syntax = finish({
+                let mut check = Command::new(shell.to_string());
+                check.args(["-n", "/dev/stdin"]).stdin(pipe_with(&out)?);
+                check
+            });
+            same((shell, syntax.code, syntax.err.as_str()), (shell, 0, ""))?;
+        }
     }
     Ok(())
 }
 
+/// A file to read `text` from.
+fn pipe_with(text: &str) -> std::io::Result<Stdio> {
+    let mut file = tempfile::tempfile()?;
+    std::io::Write::write_all(&mut file, text.as_bytes())?;
+    std::io::Seek::rewind(&mut file)?;
+    Ok(file.into())
+}
+
+/// Every command is named in the README, and every option in its code blocks is one of its command.
 fn readme() -> Outcome {
-    let text =
-        std::fs::read_to_string(repository().join("README.md")).map_err(|e| e.to_string())?;
-    let missing: Vec<&str> = COMMANDS
-        .iter()
-        .map(|command| command.name)
-        .filter(|name| !text.contains(&format!("cinspect {name}")))
-        .collect();
-    check(missing.is_empty(), format!("the README does not show {missing:?}"))
+    let text = std::fs::read_to_string(repository().join("README.md"))?;
+    let code: Vec<&str> = text.split("```").skip(1).step_by(2).flat_map(str::lines).collect();
+    let names = COMMANDS.iter().map(|command| command.name);
+    let missing: Vec<&str> =
+        names.filter(|name| !text.contains(&format!("cinspect {name}"))).collect();
+    let mut wrong = Vec::new();
+    for line in code {
+        let line = line.trim_start_matches("# ");
+        let Some((_, call)) = line.split_once("cinspect ") else { continue };
+        let words: Vec<&str> = call.split_whitespace().take_while(|word| *word != "--").collect();
+        let Some(command) = COMMANDS.iter().find(|command| words.contains(&command.name)) else {
+            continue;
+        };
+        let parser = command.clap();
+        let known: Vec<String> =
+            parser.get_arguments().filter_map(|a| a.get_long()).map(|l| format!("--{l}")).collect();
+        for word in words.iter().filter(|word| word.starts_with("--")) {
+            let option = word.split('=').next().unwrap_or(word);
+            if !known.iter().any(|known| known == option)
+                && !["--json", "--verbose", "--color", "--host-root"].contains(&option)
+            {
+                wrong.push(format!("`{line}`: no option {option}"));
+            }
+        }
+    }
+    check(missing.is_empty(), format!("the README does not show {missing:?}"))?;
+    check(wrong.is_empty(), wrong.join("\n"))
 }
 
 fn help() -> Outcome {

@@ -335,7 +335,7 @@ fn play(container: &Container, actors: &[Actor<'_>], state: State) -> Outcome {
     for actor in actors {
         kill(actor.pid, actor.signal.number())?;
     }
-    let mut wrong = compare(actors, &said, stopped);
+    let mut wrong = compare(actors, &said, state);
     // What was delayed comes true when they run again.
     if state != State::Running {
         drop(ice);
@@ -355,14 +355,15 @@ fn play(container: &Container, actors: &[Actor<'_>], state: State) -> Outcome {
             later.iter().all(|later| later.verdict != Verdict::Delayed),
             "nothing is said of later",
         )?;
-        wrong.extend(compare(&those, &later, false));
+        wrong.extend(compare(&those, &later, State::Running));
     }
     check(wrong.is_empty(), wrong.join("\n"))
 }
 
 /// Looks until all is as it was said, or for long enough to know that it is not; and then once more,
 /// for what was said to be nothing.
-fn compare(actors: &[Actor<'_>], said: &[Prediction], stopped: bool) -> Vec<String> {
+fn compare(actors: &[Actor<'_>], said: &[Prediction], state: State) -> Vec<String> {
+    let stopped = state == State::Stopped;
     let until = Instant::now() + Duration::from_secs(5);
     let wrong = || -> Vec<String> {
         let each = actors.iter().zip(said).map(|(actor, said)| (actor, said, actor.look()));
@@ -372,7 +373,12 @@ fn compare(actors: &[Actor<'_>], said: &[Prediction], stopped: bool) -> Vec<Stri
             })
             .collect()
     };
-    std::thread::sleep(Duration::from_millis(150));
+    // What a running process does not have pending any more has been acted on. (One that is stopped,
+    // frozen or blocked keeps it.)
+    let settled = |actor: &Actor<'_>| crate::harness::is_settled(actor.pid);
+    while state == State::Running && !actors.iter().all(settled) && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(2));
+    }
     loop {
         let now = wrong();
         if now.is_empty() || Instant::now() > until {
@@ -487,7 +493,12 @@ fn traced() -> Outcome {
     let note = said[0].note.clone().unwrap_or_default();
     check(note.contains("traces it"), note)?;
     kill(actors[0].pid, Signal::TERM.number())?;
-    std::thread::sleep(Duration::from_millis(200));
+    // It has stopped for its tracer: the signal was taken and no handler has run.
+    let traced = || {
+        std::fs::read_to_string(format!("/proc/{}/status", actors[0].pid))
+            .is_ok_and(|status| status.contains("(tracing stop)"))
+    };
+    check(crate::support::wait_until(traced), "no signal-delivery-stop")?;
     check(actors[0].look() != Seen::Handled, "the tracer has let it through")?;
     play(&container, &actors[1..], State::Running)
 }

@@ -10,7 +10,7 @@ use crate::support::{Need, Outcome, check, finish, fixture, run, same, test_with
 pub fn trials() -> Vec<Trial> {
     vec![
         test_with(Need::Namespaces, "ls::a_bare_namespace_is_listed", bare),
-        test_with(Need::Namespaces, "ls::opens_a_process_as_often_among_many_as_among_few", linear),
+        test_with(Need::Strace, "ls::opens_a_process_as_often_among_many_as_among_few", linear),
         test_with(Need::Namespaces, "ls::counts_what_is_in_a_namespace_below", nested),
     ]
 }

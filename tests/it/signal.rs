@@ -1,7 +1,6 @@
 //! `signal` on containers of the harness, whose processes write down what they hear.
 
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use libtest_mimic::{Failed, Trial};
 use serde_json::{Value, json};
@@ -81,12 +80,9 @@ fn who(rows: &[Value]) -> Vec<String> {
     rows.iter().map(|row| row["comm"].as_str().unwrap_or("?").to_owned()).collect()
 }
 
-/// What has been heard once everybody had the time to.
+/// The signals that handlers have run for, complete.
 fn heard(container: &Container) -> Vec<String> {
-    std::thread::sleep(Duration::from_millis(200));
-    let mut heard = container.heard();
-    heard.sort();
-    heard
+    container.settled()
 }
 
 fn exactly_one() -> Outcome {

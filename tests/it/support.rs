@@ -23,8 +23,12 @@ pub enum Need {
     Shells,
     /// A terminal that can be captured, and root for the namespaces in it.
     Tmux,
-    /// Who reads manual pages: man(1) with groff, and mandoc.
+    /// The readers of manual pages: man(1) with groff, and mandoc.
     Manual,
+    /// strace(1), and containers for it to look at.
+    Strace,
+    /// A FUSE device, and root to mount it.
+    Fuse,
 }
 
 impl Need {
@@ -36,6 +40,8 @@ impl Need {
             Self::Shells => "shells",
             Self::Tmux => "tmux",
             Self::Manual => "manual",
+            Self::Strace => "strace",
+            Self::Fuse => "fuse",
         }
     }
 
@@ -44,6 +50,8 @@ impl Need {
         let root = nix::unistd::geteuid().is_root();
         match self {
             Self::Root => root,
+            Self::Strace => root && works(&["strace", "-V"]),
+            Self::Fuse => root && Path::new("/dev/fuse").exists(),
             Self::Tmux => root && works(&["tmux", "-V"]),
             Self::Manual => {
                 works(&["man", "--version"]) && works(&["sh", "-c", "command -v mandoc"])
