@@ -9,3 +9,4 @@ pub mod exec_plan;
 pub mod inspection;
 pub mod programs;
 pub mod selection;
+pub mod user;

@@ -234,7 +234,7 @@ fn open(
     let member = found.process(pid, SnapshotOptions::BARE)?;
     // Held first; what is opened then is of the process that was meant, as long as that lives.
     let held = hold(&found, &member, None, Criteria::default()).map_err(|why| cannot(&why))?;
-    let facts = host.entry_facts(member.facts.id.pid).map_err(|error| match error {
+    let facts = host.exec_facts(member.facts.id.pid).map_err(|error| match error {
         ReadError::Denied => {
             let mut error = cannot(&"its root is not yours to open")
                 .hint("run as root, or with CAP_SYS_PTRACE and CAP_DAC_OVERRIDE");
@@ -249,7 +249,7 @@ fn open(
     let status = &facts.status;
     let read = OFlags::RDONLY | OFlags::CLOEXEC;
     let namespace = facts
-        .apart
+        .private_namespaces
         .contains(&"user")
         .then(|| rustix::fs::openat(&facts.process, "ns/user", read, rustix::fs::Mode::empty()));
     Ok(Rootfs {
@@ -257,8 +257,8 @@ fn open(
         seen_as: None,
         owner: Some((status.uid[1], status.gid[1])),
         root: Some(facts.root),
-        users: facts.users,
-        groups: facts.groups,
+        users: facts.uid_map,
+        groups: facts.gid_map,
         name: format!("{name}:"),
     })
 }

@@ -1,5 +1,5 @@
-//! `exec`: runs a command inside a container. What is joined and carried over is `analysis`' plan,
-//! going in is `act`'s; here the wishes are read and the outcome is told.
+//! `exec`: runs a command in a container. `analysis::exec_plan` decides how, `action::exec` does it; here
+//! options are parsed, and events and the outcome are printed.
 
 use std::ffi::OsString;
 use std::io::IsTerminal;
@@ -10,20 +10,23 @@ use clap::{ArgMatches, Args};
 use serde_json::json;
 
 use super::{Command, arguments, command, may_act, report_resolution};
-use crate::action::exec::{ExecEvent, ExecOutcome, enter, terminal_size};
+use crate::action::exec::{ExecEvent, ExecOutcome, ExecRequest, Session, terminal_size};
 use crate::action::send::hold;
 use crate::analysis::container_process::ContainerProcess;
-use crate::analysis::exec_plan::{ExecOptions, ExecPlan, UserSpec};
+use crate::analysis::exec_plan::{ExecOptions, ExecPlan};
 use crate::analysis::selection::Criteria;
+use crate::analysis::user::UserSpec;
 use crate::cli::context::Context;
-use crate::error::{Error, ExitStatus};
+use crate::error::{Error, ExitStatus, os_error};
+use crate::model::capability;
 use crate::model::cgroup::Freezer;
 use crate::model::container::ContainerState;
 use crate::model::namespace::{KINDS, NamespaceKind};
-use crate::model::pid::ContainerPid;
+use crate::model::pid::{ContainerPid, HostPid};
 use crate::output::escape::safe_str;
-use crate::proc::{Host, ReadError, SnapshotOptions};
+use crate::proc::{ExecFacts, Host, ReadError, SnapshotOptions};
 use crate::resolve::{Access, ResolvedContainer, Resolver};
+use crate::sys::self_exe::SelfExe;
 
 /// Run a command inside a container, or its user's shell
 ///
@@ -116,127 +119,177 @@ pub const COMMAND: Command = command::<Exec>(
 ]);
 
 fn kind(name: &str) -> Result<&'static str, String> {
-    let all: Vec<&str> = KINDS.iter().map(|kind| kind.name).collect();
+    let names: Vec<&str> = KINDS.iter().map(|kind| kind.name).collect();
     NamespaceKind::named(name)
         .map(|kind| kind.name)
-        .ok_or_else(|| format!("valid values: {}", all.join(", ")))
+        .ok_or_else(|| format!("valid values: {}", names.join(", ")))
 }
 
 fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
     let arguments: Exec = arguments(matches)?;
-    // Whatever fails before the command runs has one status, which scripts can tell from its own.
-    go_in(context, &arguments).map_err(|mut error| {
-        let own = [ExitStatus::Usage, ExitStatus::CannotRun, ExitStatus::NotFound];
-        if !own.contains(&error.status) {
+    // Every failure before the command runs has one status, which scripts can tell from the command's.
+    exec(context, &arguments).map_err(|mut error| {
+        let kept = [ExitStatus::Usage, ExitStatus::CannotRun, ExitStatus::NotFound];
+        if !kept.contains(&error.status) {
             error.status = ExitStatus::CannotEnter;
         }
         error
     })
 }
 
-fn go_in(context: &Context, arguments: &Exec) -> Result<ExitStatus, Error> {
-    let wishes = arguments.wishes()?;
+fn exec(context: &Context, arguments: &Exec) -> Result<ExitStatus, Error> {
+    let options = arguments.options()?;
     let host = context.host()?;
     let found = Resolver::new(&host).resolve(&arguments.container, Access::Act)?;
     report_resolution(context, &found.container, &found.inventory);
     may_act(&host, "enter a container", ExitStatus::NotPermitted)?;
     let name = found.container.qualified();
     let member = &found.process(arguments.pid, SnapshotOptions::BARE)?;
-    let pid = member.facts.id.pid;
-    let cannot = |why: &dyn std::fmt::Display| {
-        Error::new(ExitStatus::CannotEnter, format!("cannot enter `{name}`")).cause(why.to_string())
-    };
-    // Held first; what is read then is of the process that was meant, as long as that lives.
-    let held = hold(&found, member, None, Criteria::default()).map_err(|why| cannot(&why))?;
-    let facts = host.entry_facts(pid).map_err(|error| match error {
-        ReadError::Denied => cannot(&"its root and namespaces are not yours to open")
-            .hint("run as root, or with CAP_SYS_PTRACE and CAP_SYS_ADMIN"),
-        error => cannot(&error),
-    })?;
-    if held.has_exited() {
-        return Err(cannot(&"it has just ended"));
+    // Held first: the facts that are read then are of this process, as long as it is alive afterwards.
+    let target = hold(&found, member, None, Criteria::default())
+        .map_err(|error| cannot_enter(&name, error.to_string()))?;
+    let facts = read_facts(&host, &name, member.facts.id.pid)?;
+    if target.has_exited() {
+        return Err(cannot_enter(&name, "it has just exited"));
     }
     if !arguments.no_cgroup && is_frozen(&host, &found, member) {
-        return Err(cannot(&"it is paused, and what is started in its cgroups would be too")
-            .hint("resume it, or enter with `--no-cgroup`"));
+        return Err(cannot_enter(&name, "it is paused, and the command would be paused with it")
+            .hint("unpause it, or use `--no-cgroup`"));
     }
-    let plan = ExecPlan::new(&wishes, &facts).map_err(|why| cannot(&why))?;
+    let plan = ExecPlan::new(&options, &facts).map_err(|cause| cannot_enter(&name, cause))?;
     if plan.is_exposed(&facts) {
-        context.ui.warn("the container has CAP_SYS_PTRACE: it can trace what runs in its PID namespace with your rights; `--skip mnt,pid` stays out of its sight");
+        context.ui.warn(EXPOSED);
     }
-    let mut say = |say: ExecEvent| match say {
-        ExecEvent::Step(text) => context.ui.step(&safe_str(&text)),
-        ExecEvent::Warn(text) => context.ui.warn(&safe_str(&text)),
-    };
-    match enter(&host, &held, &facts, &plan, !arguments.no_cgroup, &mut say)? {
-        ExecOutcome::Ended(status) => Ok(ExitStatus::Other(status)),
-        ExecOutcome::Left(pid, host_pid) => {
-            let inside = pid.map(|pid| pid.get());
-            let line = if context.ui.json {
-                let object = json!({
-                    "host": host.name, "container": name, "pid": inside, "host_pid": host_pid.get()
-                });
-                format!("{object}\n")
-            } else {
-                let inside = inside.map_or_else(|| "?".into(), |pid| pid.to_string());
-                format!("{inside} (on the host {host_pid})\n")
-            };
-            context.print(&line)?;
-            Ok(ExitStatus::Done)
+    let mut report = |event| print_event(context, &event);
+    let joins_cgroups = !arguments.no_cgroup;
+    let request =
+        ExecRequest { host: &host, target: &target, facts: &facts, plan: &plan, joins_cgroups };
+    match Session::new(request, &mut report).run()? {
+        ExecOutcome::Exited(status) => Ok(ExitStatus::Other(status)),
+        ExecOutcome::Detached(pid, host_pid) => {
+            print_pids(context, &host, &name, pid, host_pid).map(|()| ExitStatus::Done)
         }
     }
+}
+
+const EXPOSED: &str = "the container has CAP_SYS_PTRACE: its processes can trace the command, which has \
+    more privileges; `--skip mnt,pid` keeps it out of their PID namespace";
+
+fn cannot_enter(name: &str, cause: impl Into<String>) -> Error {
+    Error::new(ExitStatus::CannotEnter, format!("cannot enter `{name}`")).cause(cause)
+}
+
+fn read_facts(host: &Host, name: &str, pid: HostPid) -> Result<ExecFacts, Error> {
+    host.exec_facts(pid).map_err(|error| match error {
+        ReadError::Denied => cannot_enter(name, "permission denied")
+            .hint("run as root, or with CAP_SYS_PTRACE and CAP_SYS_ADMIN"),
+        error => cannot_enter(name, error.to_string()),
+    })
 }
 
 fn is_frozen(host: &Host, found: &ResolvedContainer<'_>, member: &ContainerProcess) -> bool {
     let memberships = host.memberships(member.facts.id.pid);
     found.container.state == ContainerState::Paused
-        || memberships.is_ok_and(|own| host.frozen(&own) != Freezer::Thawed)
+        || memberships.is_ok_and(|memberships| host.frozen(&memberships) != Freezer::Thawed)
+}
+
+/// Prints steps with `--verbose`, and warnings.
+fn print_event(context: &Context, event: &ExecEvent) {
+    let names = |mask: u64| capability::summary(mask).replace(',', " ");
+    let step = match event {
+        ExecEvent::NotApplied(attribute, cause) => {
+            return context.ui.warn(&safe_str(&format!("{attribute} not applied: {cause}")));
+        }
+        ExecEvent::HelperProgram(SelfExe::Mount) => {
+            "the helper runs from a read-only mount of its own".into()
+        }
+        ExecEvent::HelperProgram(SelfExe::Copy) => {
+            "the helper runs from a sealed copy in memory".into()
+        }
+        ExecEvent::Joined(names) => format!("joined namespaces: {}", names.join(", ")),
+        ExecEvent::Cgroup { path, hierarchies } => {
+            format!("cgroup {path} ({})", hierarchies.join(", "))
+        }
+        ExecEvent::SecurityLabel(label) => format!("security label {label}"),
+        ExecEvent::User { uid, gid } => format!("user {uid}, group {gid}"),
+        ExecEvent::SeccompFilters(1) => "1 seccomp filter".into(),
+        ExecEvent::SeccompFilters(count) => format!("{count} seccomp filters"),
+        ExecEvent::Capabilities { effective, bounding, no_new_privs } => format!(
+            "capabilities {}, bounding set {}{}",
+            names(*effective),
+            names(*bounding),
+            if *no_new_privs { ", no_new_privs" } else { "" }
+        ),
+    };
+    context.ui.step(&safe_str(&step));
+}
+
+fn print_pids(
+    context: &Context,
+    host: &Host,
+    name: &str,
+    pid: Option<ContainerPid>,
+    host_pid: HostPid,
+) -> Result<(), Error> {
+    let pid = pid.map(ContainerPid::get);
+    context.print(&if context.ui.json {
+        let object = json!({
+            "host": host.name, "container": name, "pid": pid, "host_pid": host_pid.get()
+        });
+        format!("{object}\n")
+    } else {
+        let pid = pid.map_or_else(|| "?".into(), |pid| pid.to_string());
+        format!("{pid} (on the host {host_pid})\n")
+    })
 }
 
 impl Exec {
-    fn wishes(&self) -> Result<ExecOptions, Error> {
-        let usage = |why: String| Error::new(ExitStatus::Usage, why);
+    fn options(&self) -> Result<ExecOptions, Error> {
         let user = self.user.as_ref().map(|user| UserSpec::parse(user.as_bytes())).transpose();
-        let (stdin, stdout) = (std::io::stdin(), std::io::stdout());
-        let at_terminal = stdin.is_terminal() && stdout.is_terminal();
-        let terminal = self.tty || (at_terminal && !self.no_tty && !self.detach);
-        let mut set = Vec::new();
-        for file in &self.env_file {
-            let bytes = std::fs::read(file).map_err(|error| {
-                usage(format!("cannot read `{}`", file.display()))
-                    .cause(match error.kind() {
-                        std::io::ErrorKind::NotFound => "no such file".into(),
-                        _ => error.to_string(),
-                    })
-                    .hint("a file with `NAME=VALUE` on each line; a name alone takes our value")
-            })?;
-            for line in bytes.split(|b| *b == b'\n').map(<[u8]>::trim_ascii_start) {
-                if !line.is_empty() && !line.starts_with(b"#") {
-                    set.extend(variable(line));
-                }
-            }
-        }
-        set.extend(self.env.iter().filter_map(|one| variable(one.as_bytes())));
+        let user = user.map_err(|cause| {
+            Error::new(ExitStatus::Usage, "invalid value for --user").cause(cause)
+        })?;
+        let is_at_terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+        let wants_terminal = self.tty || (is_at_terminal && !self.no_tty && !self.detach);
         let bytes = |word: &OsString| word.as_bytes().to_vec();
         Ok(ExecOptions {
             only: self.ns.clone(),
             skip: self.skip.clone(),
-            user: user.map_err(|why| usage(format!("-u: {why}")))?,
+            user,
             workdir: self.workdir.as_ref().map(bytes),
             environment: std::env::vars_os()
                 .map(|(name, value)| [name.as_bytes(), b"=", value.as_bytes()].concat())
                 .collect(),
-            set,
+            variables: self.variables()?,
             command: self.command.iter().map(bytes).collect(),
-            terminal: terminal.then(|| terminal_size().unwrap_or((24, 80))),
+            terminal: wants_terminal.then(|| terminal_size().unwrap_or((24, 80))),
             privileged: self.privileged,
             detach: self.detach,
             strict: self.strict,
         })
     }
+
+    /// Returns the variables of `--env-file`, then those of `--env`, which win.
+    fn variables(&self) -> Result<Vec<Vec<u8>>, Error> {
+        let mut variables = Vec::new();
+        for file in &self.env_file {
+            let bytes = std::fs::read(file).map_err(|error| {
+                Error::new(ExitStatus::Usage, format!("cannot read `{}`", file.display()))
+                    .cause(os_error(error))
+                    .hint("a file with one `NAME=VALUE` a line; NAME alone copies your value")
+            })?;
+            for line in bytes.split(|b| *b == b'\n').map(<[u8]>::trim_ascii_start) {
+                if !line.is_empty() && !line.starts_with(b"#") {
+                    variables.extend(variable(line));
+                }
+            }
+        }
+        variables.extend(self.env.iter().filter_map(|word| variable(word.as_bytes())));
+        Ok(variables)
+    }
 }
 
-/// `NAME=VALUE`, or NAME with our own value, if we have it.
+/// Returns `NAME=VALUE` as it is; for NAME alone the value of cinspect's own variable, if it is set.
 fn variable(word: &[u8]) -> Option<Vec<u8>> {
     if word.contains(&b'=') {
         return Some(word.to_vec());

@@ -1,10 +1,13 @@
-//! What is to be known of a process in order to start another one beside it, and what has to be held
-//! of it before that.
+//! The facts about a process that `exec` takes over from it, and the descriptors of it that are opened
+//! before anything is started. Reads only.
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
 
-use rustix::fs::{CWD, Mode, OFlags, openat, readlinkat};
+use nix::fcntl::{AT_FDCWD, OFlag, open, openat, readlinkat};
+use nix::sched::{CpuSet, sched_getaffinity};
+use nix::sys::stat::Mode;
+use nix::unistd::Pid;
 
 use super::host::read_into;
 use super::survey::{stat, status, thread_ids};
@@ -17,137 +20,137 @@ use crate::model::namespace::KINDS;
 use crate::model::pid::HostPid;
 use crate::model::status::Status;
 
-/// A process that another one is to be started beside. What is open is of this process, whoever has
-/// its number later.
+/// A file of `/proc/PID` that is larger is refused.
+const MAX_FILE: usize = 1 << 20;
+
+/// The facts about one process. The descriptors stay those of this process when its PID is reused.
 #[derive(Debug)]
 pub struct ExecFacts {
-    /// Its folder in `/proc`; that of a thread where the main one has exited.
+    /// Its directory in `/proc`; that of a live thread if the main thread has exited.
     pub process: OwnedFd,
-    /// That thread.
+    /// TID of that thread.
     pub thread: Option<i32>,
-    /// Its root.
+    /// Its root directory.
     pub root: OwnedFd,
-    /// Its working directory; none where it may not be opened.
+    /// Its working directory; `None` if it could not be opened.
     pub workdir: Option<OwnedFd>,
-    /// What `status` says.
+    /// `/proc/PID/status`.
     pub status: Status,
-    /// Names of the namespaces in which it differs from us.
-    pub apart: Vec<&'static str>,
-    /// The numbers of users inside its user namespace.
-    pub users: IdMap,
-    /// And of groups.
-    pub groups: IdMap,
-    /// Its limits.
+    /// Names of the namespaces that it does not share with cinspect.
+    pub private_namespaces: Vec<&'static str>,
+    /// User IDs of its user namespace.
+    pub uid_map: IdMap,
+    /// Group IDs of its user namespace.
+    pub gid_map: IdMap,
+    /// Resource limits.
     pub limits: Vec<ResourceLimit>,
-    /// How willingly it is killed when memory runs out.
+    /// `oom_score_adj`.
     pub oom_score_adj: Option<i32>,
-    /// Its niceness.
+    /// The nice value.
     pub nice: i32,
-    /// The processors it may run on, as bits.
+    /// The CPU affinity as a bit mask.
     pub cpus: Vec<u8>,
-    /// The label that a security module gave it, where one confines it.
+    /// The label of a security module, if it confines the process.
     pub label: Option<Vec<u8>>,
-    /// The cgroups that it is in and we are not.
+    /// The cgroups that it is in and cinspect is not.
     pub cgroups: Vec<Cgroup>,
 }
 
 impl Host {
-    /// Reads it. It is of the process that was meant if that is held, and alive afterwards.
+    /// Reads the facts. They are about the process that was meant if that one is held (as a pidfd) and
+    /// still alive afterwards.
     ///
     /// # Errors
-    /// [`ReadError::Denied`] when it is not ours to look into, [`ReadError::Gone`].
-    pub fn entry_facts(&self, pid: HostPid) -> Result<ExecFacts, ReadError> {
+    /// [`ReadError::Denied`] without the right to look into it, [`ReadError::Gone`].
+    pub fn exec_facts(&self, pid: HostPid) -> Result<ExecFacts, ReadError> {
         let handle = self.process(pid)?;
         let mut buffer = Vec::new();
-        let own = stat(&handle, &mut buffer)?;
-        // A main thread that has exited has no root and no namespaces; the others have.
-        let dead = own.state.is_zombie();
-        let thread = match dead {
-            false => None,
-            true => Some(
-                thread_ids(&handle)?
-                    .into_iter()
-                    .find(|tid| {
-                        let base = format!("task/{tid}/");
-                        status(&handle, &format!("{base}status"), &mut Vec::new())
-                            .is_ok_and(|status| !status.state.is_zombie())
-                    })
-                    .ok_or(ReadError::Gone)?,
-            ),
-        };
+        let stat = stat(&handle, &mut buffer)?;
+        // A main thread that has exited has no root and no namespaces any more; the others have.
+        let thread = if stat.state.is_zombie() { Some(live_thread(&handle)?) } else { None };
         let base = thread.map_or_else(|| format!("{pid}"), |tid| format!("{pid}/task/{tid}"));
-        let folder = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let process = openat(CWD, self.proc_path(base), folder, Mode::empty())?;
+        let directory = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let process = open(&self.proc_path(base), directory, Mode::empty())?;
         let mut read = |name: &str| -> Result<Vec<u8>, ReadError> {
-            let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-            let file = File::from(openat(&process, name, flags, Mode::empty())?);
-            read_into(file, &mut buffer, 1 << 20)?;
+            let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+            let file = openat(&process, name, flags, Mode::empty())?;
+            read_into(File::from(file), &mut buffer, MAX_FILE)?;
             Ok(buffer.clone())
         };
-        let status =
-            Status::parse(&read("status")?).map_err(|e| ReadError::Broken(e.to_string()))?;
-        let map = |bytes: Vec<u8>| {
-            IdMap::parse(&bytes).map_err(|error| ReadError::Broken(error.to_string()))
-        };
-        let (users, groups) = (map(read("uid_map")?)?, map(read("gid_map")?)?);
-        let limits = limits::parse(&read("limits")?);
+        let broken = |error: &dyn std::fmt::Display| ReadError::Broken(error.to_string());
+        let id_map = |bytes: Vec<u8>| IdMap::parse(&bytes).map_err(|error| broken(&error));
         let number = |bytes: Vec<u8>| std::str::from_utf8(&bytes).ok()?.trim().parse().ok();
-        let oom_score_adj = read("oom_score_adj").ok().and_then(number);
-        let label = read("attr/current").ok().and_then(|bytes| confining(&bytes));
         let memberships = Memberships::parse(&read("cgroup")?);
         let ours = Memberships::parse(&std::fs::read(self.proc_path("self/cgroup"))?);
-        let apart = KINDS.iter().filter(|kind| {
-            let own = readlinkat(CWD, self.proc_path(format!("self/ns/{}", kind.name)), Vec::new());
-            let link = readlinkat(&process, format!("ns/{}", kind.name), Vec::new());
-            // What the kernel does not have, neither has.
-            link.is_ok() && link.ok() != own.ok()
-        });
         Ok(ExecFacts {
-            apart: apart.map(|kind| kind.name).collect(),
-            root: openat(&process, "root", folder, Mode::empty())?,
-            workdir: openat(&process, "cwd", folder, Mode::empty()).ok(),
+            status: Status::parse(&read("status")?).map_err(|error| broken(&error))?,
+            uid_map: id_map(read("uid_map")?)?,
+            gid_map: id_map(read("gid_map")?)?,
+            limits: limits::parse(&read("limits")?),
+            oom_score_adj: read("oom_score_adj").ok().and_then(number),
+            label: read("attr/current").ok().and_then(|bytes| confining_label(&bytes)),
+            private_namespaces: self.private_namespaces(&process),
+            root: openat(&process, "root", directory, Mode::empty())?,
+            workdir: openat(&process, "cwd", directory, Mode::empty()).ok(),
+            nice: stat.nice,
+            cpus: affinity(thread.unwrap_or(pid.get())),
+            cgroups: cgroups_only_in(&memberships, &ours),
             thread,
-            users,
-            groups,
-            limits,
-            oom_score_adj,
-            nice: own.nice,
-            cpus: self.cpus(thread.unwrap_or(pid.get())),
-            label,
-            cgroups: differing(&memberships, &ours),
-            status,
             process,
         })
     }
 
-    fn cpus(&self, tid: i32) -> Vec<u8> {
-        let pid = rustix::process::Pid::from_raw(tid);
-        let Ok(set) = rustix::thread::sched_getaffinity(pid) else { return Vec::new() };
-        let mut bits = vec![0u8; rustix::thread::CpuSet::MAX_CPU / 8];
-        (0..rustix::thread::CpuSet::MAX_CPU)
-            .filter(|cpu| set.is_set(*cpu))
-            .for_each(|cpu| bits[cpu / 8] |= 1 << (cpu % 8));
-        while bits.last() == Some(&0) {
-            bits.pop();
-        }
-        bits
+    fn private_namespaces(&self, process: &OwnedFd) -> Vec<&'static str> {
+        let is_private = |name: &str| {
+            let ours = readlinkat(AT_FDCWD, &self.proc_path(format!("self/ns/{name}")));
+            // A kind that the kernel does not have has no link.
+            readlinkat(process, format!("ns/{name}").as_str())
+                .is_ok_and(|link| Some(link) != ours.ok())
+        };
+        KINDS.iter().map(|kind| kind.name).filter(|name| is_private(name)).collect()
     }
 }
 
-/// The cgroups of the first that are not the second's.
-fn differing(of: &Memberships, ours: &Memberships) -> Vec<Cgroup> {
-    of.by_preference()
-        .filter(|one| {
+fn live_thread(process: &procfs::process::Process) -> Result<i32, ReadError> {
+    let is_live = |tid: &i32| {
+        status(process, &format!("task/{tid}/status"), &mut Vec::new())
+            .is_ok_and(|status| !status.state.is_zombie())
+    };
+    thread_ids(process)?.into_iter().find(is_live).ok_or(ReadError::Gone)
+}
+
+/// Returns the CPUs that a thread may run on, as a bit mask without trailing zero bytes; empty if they
+/// could not be read.
+fn affinity(tid: i32) -> Vec<u8> {
+    let Ok(set) = sched_getaffinity(Pid::from_raw(tid)) else { return Vec::new() };
+    let mut mask = vec![0u8; CpuSet::count() / 8];
+    (0..CpuSet::count())
+        .filter(|cpu| set.is_set(*cpu) == Ok(true))
+        .for_each(|cpu| mask[cpu / 8] |= 1 << (cpu % 8));
+    while mask.last() == Some(&0) {
+        mask.pop();
+    }
+    mask
+}
+
+fn cgroups_only_in(memberships: &Memberships, ours: &Memberships) -> Vec<Cgroup> {
+    memberships
+        .by_preference()
+        .filter(|theirs| {
             !ours
                 .by_preference()
-                .any(|own| own.controllers == one.controllers && own.path == one.path)
+                .any(|our| our.controllers == theirs.controllers && our.path == theirs.path)
         })
-        .map(|one| Cgroup { controllers: one.controllers.to_vec(), path: one.path.to_vec() })
+        .map(|theirs| Cgroup {
+            controllers: theirs.controllers.to_vec(),
+            path: theirs.path.to_vec(),
+        })
         .collect()
 }
 
-/// A label that confines: AppArmor's `unconfined` does not, nor does SELinux where it is not there.
-fn confining(bytes: &[u8]) -> Option<Vec<u8>> {
+/// Returns the label if it confines: AppArmor's `unconfined` does not, nor `kernel`, which the file shows
+/// where SELinux is compiled in and not in use.
+fn confining_label(bytes: &[u8]) -> Option<Vec<u8>> {
     let text = bytes.split(|b| *b == 0 || *b == b'\n').next().unwrap_or_default();
     (!text.is_empty() && text != b"unconfined" && text != b"kernel").then(|| text.to_owned())
 }

@@ -49,6 +49,12 @@ impl From<std::io::Error> for ReadError {
     }
 }
 
+impl From<nix::errno::Errno> for ReadError {
+    fn from(errno: nix::errno::Errno) -> Self {
+        std::io::Error::from(errno).into()
+    }
+}
+
 impl From<rustix::io::Errno> for ReadError {
     fn from(error: rustix::io::Errno) -> Self {
         std::io::Error::from(error).into()

@@ -8,9 +8,10 @@ use nix::errno::Errno;
 use nix::libc;
 use rustix::fs::{CWD, MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::mount::{OpenTreeFlags, open_tree};
+use serde::{Deserialize, Serialize};
 
 /// How it was sealed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SelfExe {
     /// The file itself on a mount of its own that is read-only and in no mount namespace, so that
     /// nobody can make it writable (open_tree(2), since Linux 5.2; mount_setattr(2), since 5.12).

@@ -300,18 +300,18 @@ fn usage() -> Outcome {
     for (words, status, hint) in [
         (&["-t", "-d", "--", "id"][..], 2, "cannot be used with"),
         (&["--ns", "nonsense", "--", "id"], 2, "user, mnt, uts"),
-        (&["-u", "", "--", "id"], 2, "without a name"),
-        (&["-u", "4294967296", "--", "id"], 2, "beyond"),
+        (&["-u", "", "--", "id"], 2, "empty user or group name"),
+        (&["-u", "4294967296", "--", "id"], 2, "out of range"),
         (&["-u", "+0", "--", "id"], 125, "no user `+0`"),
         (&["-u", "0x0", "--", "id"], 125, "no user `0x0`"),
         (&["-u", "root:nogroup-of-that-name", "--", "id"], 125, "no group"),
-        (&["--skip", "mnt", "-u", "root", "--", "id"], 125, "is a number"),
+        (&["--skip", "mnt", "-u", "root", "--", "id"], 125, "IDs only"),
         (&["--pid", "4000000", "--", "id"], 125, "no process"),
         (&["--env-file", "/nonexistent", "--", "id"], 2, "cannot read"),
-        (&["-w", "/etc/passwd", "--", "id"], 125, "no directory"),
-        (&["--", "nosuch-program"], 127, "not found"),
-        (&["--", "/nosuch/program"], 127, "not found inside"),
-        (&["--", "/etc"], 126, "permissions"),
+        (&["-w", "/etc/passwd", "--", "id"], 125, "Not a directory"),
+        (&["--", "nosuch-program"], 127, "not found in the container's PATH"),
+        (&["--", "/nosuch/program"], 127, "not found in the container"),
+        (&["--", "/etc"], 126, "Permission denied"),
     ] {
         let said = exec(&container, words).expect(status)?;
         check(said.err.contains(hint), format!("{words:?}: {}", said.err))?;
@@ -513,7 +513,7 @@ fn hangs() -> Outcome {
     let container = fixture("init etc-hangs")?;
     let begun = Instant::now();
     let done = exec(&container, &["-u", "web", "--", "id"]).expect(125)?;
-    check(done.err.contains("does not answer"), &done.err)?;
+    check(done.err.contains("does not respond"), &done.err)?;
     check(begun.elapsed() < Duration::from_secs(20), "it took too long")
 }
 

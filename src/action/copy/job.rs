@@ -18,7 +18,7 @@ use crate::action::send::raise_fd_limit;
 use crate::analysis::copy_rules::{
     Endpoint, SourceKind, TargetKind, fits, is_contents, is_pattern, last_name, place,
 };
-use crate::analysis::exec_plan::{Ids, UserSpec, identify};
+use crate::analysis::user::{Ids, UserSpec, identify};
 
 /// What is to be copied, where to, and how.
 #[derive(Debug)]

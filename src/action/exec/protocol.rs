@@ -1,105 +1,73 @@
-//! What we and the helper tell each other: descriptors by agreed numbers, the plan in a file, and one
-//! message a packet.
+//! The protocol between cinspect and its helper: descriptors by fixed numbers, the plan in a file, one
+//! message a packet from the helper, and reports of its child through a pipe.
 
-use std::io::{IoSlice, IoSliceMut, Read, Seek, Write};
-use std::mem::MaybeUninit;
+use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 
-use rustix::fs::{MemfdFlags, memfd_create};
-use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
-};
+use nix::errno::Errno;
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use serde::{Deserialize, Serialize};
 
+use super::events::ExecEvent;
 use crate::analysis::exec_plan::ExecPlan;
+use crate::error::Error;
+use crate::model::pid::HostPid;
+use crate::sys::socket;
 
-/// The name under which the helper runs: our own program, sealed.
+/// The name the helper runs under: cinspect itself, from a sealed file.
 pub const HELPER: &str = "cinspect-enter";
 
-/// Numbers of the descriptors that the helper is started with, after the standard streams of the
-/// command.
+/// The descriptors that the helper is started with, after the standard streams of the command: the plan.
 pub const PLAN: RawFd = 3;
-/// Messages to us.
+/// The socket for messages to cinspect.
 pub const SOCKET: RawFd = 4;
-/// The command's PID, and what hindered it from being run.
+/// The pipe for reports: the command's PID, and why it could not be run.
 pub const REPORT: RawFd = 5;
-/// A byte once the command may begin.
+/// A pipe that yields a byte once the command may start.
 pub const RELEASE: RawFd = 6;
-/// The process that is entered beside.
+/// A pidfd of the target.
 pub const PIDFD: RawFd = 7;
-/// Its folder in the host's `/proc`.
+/// The target's directory in the host's `/proc`.
 pub const PROCESS: RawFd = 8;
-/// Its root.
+/// The target's root directory.
 pub const ROOT: RawFd = 9;
-/// Its working directory.
+/// The target's working directory.
 pub const WORKDIR: RawFd = 10;
 /// The host's `/proc`.
 pub const PROC: RawFd = 11;
-/// A terminal of the host's, for a container without any.
+/// A terminal of the host, for a container that has none.
 pub const TERMINAL: RawFd = 12;
 
-/// What the helper tells.
+/// Events and errors are short; a longer message is a broken one.
+const MAX_MESSAGE: usize = 1 << 16;
+
+/// A message of the helper.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum HelperMessage {
-    /// A terminal was made inside; its other end comes along.
+    /// A terminal was made in the container; its master comes with the message.
     Terminal,
-    /// It cannot go on.
-    Failed(Vec<HelperStep>, HelperError),
-    /// All is ready: the command's process is made now.
-    Ready(Vec<HelperStep>),
+    /// The helper could not prepare the command.
+    Failed(Vec<ExecEvent>, Error),
+    /// Everything is ready: the command's process is created next.
+    Ready(Vec<ExecEvent>),
 }
 
-/// A step of the way.
-#[derive(Debug, Serialize, Deserialize)]
-pub enum HelperStep {
-    /// A thing that was done.
-    Done(String),
-    /// A thing that could not be carried over.
-    Lacks(String),
-}
-
-/// Why it cannot go on.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct HelperError {
-    /// What failed.
-    pub what: String,
-    /// Why.
-    pub because: Option<String>,
-    /// What to do.
-    pub hint: Option<String>,
-}
-
-impl HelperError {
-    /// One with a reason.
-    pub fn new(what: impl Into<String>, because: impl ToString) -> Self {
-        Self { what: what.into(), because: Some(because.to_string()), hint: None }
-    }
-
-    /// And with a way forward.
-    #[must_use]
-    pub fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
-        self
-    }
-}
-
-/// The plan as a file.
+/// Writes the plan, and the PID of this process as the helper's parent, into a file in memory.
 ///
 /// # Errors
 /// Those of memfd_create(2) and write(2).
-pub fn plan_file(plan: &ExecPlan) -> std::io::Result<OwnedFd> {
-    let mut file = std::fs::File::from(memfd_create(c"plan", MemfdFlags::CLOEXEC)?);
-    file.write_all(&serde_json::to_vec(plan)?)?;
+pub fn plan_file(plan: &ExecPlan) -> io::Result<OwnedFd> {
+    let mut file = std::fs::File::from(memfd_create(c"plan", MFdFlags::MFD_CLOEXEC)?);
+    file.write_all(&serde_json::to_vec(&(std::process::id(), plan))?)?;
     file.rewind()?;
     Ok(file.into())
 }
 
-/// And back.
+/// Reads the plan, and the PID of the parent before it.
 ///
 /// # Errors
-/// When it is none.
-pub fn read_plan(file: OwnedFd) -> std::io::Result<ExecPlan> {
+/// When the file is not a plan.
+pub fn read_plan(file: OwnedFd) -> io::Result<(i32, ExecPlan)> {
     let mut bytes = Vec::new();
     std::fs::File::from(file).read_to_end(&mut bytes)?;
     Ok(serde_json::from_slice(&bytes)?)
@@ -109,38 +77,81 @@ pub fn read_plan(file: OwnedFd) -> std::io::Result<ExecPlan> {
 ///
 /// # Errors
 /// Those of sendmsg(2).
-pub fn tell(
+pub fn send(
     socket: impl AsFd,
-    told: &HelperMessage,
+    message: &HelperMessage,
     fd: Option<BorrowedFd<'_>>,
-) -> std::io::Result<()> {
-    let bytes = serde_json::to_vec(told)?;
-    let fds: Vec<BorrowedFd<'_>> = fd.into_iter().collect();
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut control = SendAncillaryBuffer::new(&mut space);
-    if !fds.is_empty() {
-        control.push(SendAncillaryMessage::ScmRights(&fds));
-    }
-    sendmsg(socket, &[IoSlice::new(&bytes)], &mut control, SendFlags::NOSIGNAL)?;
-    Ok(())
+) -> io::Result<()> {
+    Ok(socket::send(socket, &serde_json::to_vec(message)?, fd)?)
 }
 
-/// Receives a message; none when the other end was closed.
+/// Receives a message; `None` when the other end is closed.
 ///
 /// # Errors
-/// Those of recvmsg(2), and what is no message.
-pub fn hear(socket: impl AsFd) -> std::io::Result<Option<(HelperMessage, Option<OwnedFd>)>> {
-    let mut bytes = vec![0; 1 << 16];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut control = RecvAncillaryBuffer::new(&mut space);
-    let got =
-        recvmsg(socket, &mut [IoSliceMut::new(&mut bytes)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
-    if got.bytes == 0 {
+/// Those of recvmsg(2), and for bytes that are not a message.
+pub fn receive(socket: impl AsFd) -> io::Result<Option<(HelperMessage, Option<OwnedFd>)>> {
+    let (bytes, fd) = socket::receive(socket, MAX_MESSAGE)?;
+    if bytes.is_empty() {
         return Ok(None);
     }
-    let fd = control.drain().find_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
-        _ => None,
-    });
-    Ok(Some((serde_json::from_slice(&bytes[..got.bytes])?, fd)))
+    Ok(Some((serde_json::from_slice(&bytes)?, fd)))
+}
+
+/// A report about the command's process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChildReport {
+    /// It was created, with this host PID.
+    Created(HostPid),
+    /// It could not be created, or could not become the command.
+    Failed {
+        /// The error of fork(2), seccomp(2) or execve(2).
+        errno: Errno,
+        /// Whether the command's file exists.
+        found: bool,
+    },
+}
+
+impl ChildReport {
+    /// Writes it. (Errors are ignored: without a reader nobody waits for the report.)
+    pub fn write(self, mut pipe: impl Write) {
+        let (kind, number, found) = match self {
+            Self::Created(pid) => (b'P', pid.get(), false),
+            Self::Failed { errno, found } => (b'E', errno as i32, found),
+        };
+        let mut bytes = vec![kind];
+        bytes.extend(number.to_ne_bytes());
+        bytes.push(u8::from(found));
+        let _ = pipe.write_all(&bytes);
+    }
+
+    /// Reads the next one; `None` at the end of the pipe.
+    pub fn read(mut pipe: impl Read) -> Option<Self> {
+        let mut bytes = [0; 6];
+        pipe.read_exact(&mut bytes).ok()?;
+        let number = i32::from_ne_bytes([bytes[1], bytes[2], bytes[3], bytes[4]]);
+        match bytes[0] {
+            b'P' => HostPid::new(number).map(Self::Created),
+            b'E' => Some(Self::Failed { errno: Errno::from_raw(number), found: bytes[5] == 1 }),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn child_reports_survive_the_pipe() {
+        let mut pipe = Vec::new();
+        let reports = [
+            ChildReport::Created(HostPid::new(4711).unwrap()),
+            ChildReport::Failed { errno: Errno::EACCES, found: true },
+        ];
+        reports.iter().for_each(|report| report.write(&mut pipe));
+        let mut pipe = pipe.as_slice();
+        assert_eq!(ChildReport::read(&mut pipe), Some(reports[0]));
+        assert_eq!(ChildReport::read(&mut pipe), Some(reports[1]));
+        assert_eq!(ChildReport::read(&mut pipe), None);
+    }
 }

@@ -1,154 +1,27 @@
-//! Carries bytes between us and the command, and signals to it, until it ends.
+//! The relay between cinspect and a running command: bytes by the pumps, and signals to cinspect on to the
+//! command, until the helper exits as the command did.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{SigSet, Signal};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal, raise};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
 
-use super::terminal::{self, RawMode};
+use super::streams::Pump;
+use super::terminal::{RawMode, terminal_size};
 use crate::sys::pidfd::{self, SignalScope};
+use crate::sys::terminal::set_size;
 
-/// What is carried at once, each way.
-const CHUNK: usize = 64 << 10;
-/// How long is waited for output that is still on its way through a terminal.
-const LAST_WORDS: Duration = Duration::from_millis(60);
-/// And altogether, once the command has ended: others may go on writing to it for ever.
+/// How long to wait for output that is still on its way through a terminal, in milliseconds.
+const TERMINAL_DELAY: u8 = 60;
+/// How long to relay a terminal's output after the command has exited: other processes may write to it for
+/// ever.
 const DRAIN: Duration = Duration::from_secs(1);
 
-/// One direction.
-pub struct Pump {
-    from: Option<OwnedFd>,
-    to: Option<OwnedFd>,
-    buffer: Vec<u8>,
-    /// What is written where it ends, to a terminal that cannot be closed.
-    at_end: Option<u8>,
-    /// Whether it goes to the command.
-    inward: bool,
-    /// A file that is read, and the command's end of the pipe: what is left there was not taken.
-    file: Option<(OwnedFd, OwnedFd)>,
-    /// How much is still to be read once the command has ended: what it left in its pipe.
-    owed: Option<u64>,
-}
-
-impl Pump {
-    /// From the one to the other.
-    pub fn new(from: OwnedFd, to: OwnedFd, inward: bool) -> Self {
-        let buffer = Vec::new();
-        Self {
-            from: Some(from),
-            to: Some(to),
-            buffer,
-            at_end: None,
-            inward,
-            file: None,
-            owed: None,
-        }
-    }
-
-    /// The same, where what is not taken of a file is given back: `theirs` is the command's end.
-    #[must_use]
-    pub fn giving_back(mut self, theirs: &OwnedFd) -> Self {
-        let is_file = |fd: &&OwnedFd| {
-            let stat = rustix::fs::fstat(fd);
-            stat.is_ok_and(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file())
-        };
-        let file = self.from.as_ref().filter(is_file);
-        self.file = file.and_then(|file| Some((file.try_clone().ok()?, theirs.try_clone().ok()?)));
-        self
-    }
-
-    /// Gives back what the command has not taken of a file, as if it had read by itself: whoever
-    /// called us in a loop over the lines of one goes on with the next.
-    fn give_back(&self) {
-        let Some((file, theirs)) = &self.file else { return };
-        let in_pipe = rustix::io::ioctl_fionread(theirs).unwrap_or(0);
-        let left = i64::try_from(self.buffer.len() as u64 + in_pipe).unwrap_or(0);
-        if left > 0 {
-            let _ = rustix::fs::seek(file, rustix::fs::SeekFrom::Current(-left));
-        }
-    }
-
-    /// The same, where the end has to be said.
-    #[must_use]
-    pub fn ending_with(mut self, byte: u8) -> Self {
-        self.at_end = Some(byte);
-        self
-    }
-
-    fn read(&mut self) {
-        let Some(from) = &self.from else { return };
-        let most = self.owed.unwrap_or(u64::MAX).min(CHUNK as u64);
-        let mut chunk = vec![0; usize::try_from(most).unwrap_or(CHUNK)];
-        match rustix::io::read(from, chunk.as_mut_slice()) {
-            Ok(0) => self.end(),
-            Ok(many) => {
-                chunk.truncate(many);
-                self.buffer = chunk;
-                if let Some(owed) = &mut self.owed {
-                    *owed = owed.saturating_sub(many as u64);
-                    if *owed == 0 {
-                        self.from = None;
-                    }
-                }
-            }
-            Err(Errno::INTR | Errno::AGAIN) => {}
-            // A terminal whose other end nobody has any more answers EIO.
-            Err(_) => self.end(),
-        }
-    }
-
-    /// The command has ended: what it wrote before that is in the pipe, however slowly it is taken from
-    /// us; what others write there later is not its.
-    fn settle(&mut self) {
-        let left = self.from.as_ref().and_then(|from| rustix::io::ioctl_fionread(from).ok());
-        self.owed = Some(left.unwrap_or(0));
-        if self.owed == Some(0) {
-            self.from = None;
-            if self.buffer.is_empty() {
-                self.to = None;
-            }
-        }
-    }
-
-    /// Whether something is still to be written to us.
-    fn is_pending(&self) -> bool {
-        !self.inward && self.to.is_some() && !self.buffer.is_empty()
-    }
-
-    fn end(&mut self) {
-        self.from = None;
-        match self.at_end.take() {
-            Some(byte) => self.buffer.push(byte),
-            None => self.to = None,
-        }
-    }
-
-    fn write(&mut self) {
-        let Some(to) = &self.to else { return };
-        // A pipe that is ready takes so many without keeping us waiting.
-        let many = self.buffer.len().min(4096);
-        match rustix::io::write(to, &self.buffer[..many]) {
-            Ok(written) => {
-                self.buffer.drain(..written);
-            }
-            Err(Errno::INTR | Errno::AGAIN) => {}
-            Err(_) => {
-                // Nobody reads it: whoever writes is to know.
-                (self.from, self.to) = (None, None);
-                self.buffer.clear();
-            }
-        }
-        if self.buffer.is_empty() && self.from.is_none() {
-            self.to = None;
-        }
-    }
-}
-
-/// What is passed on to the command, but for the terminal's own.
-const PASSED: [Signal; 8] = [
+/// Signals that are passed on to the command.
+const FORWARDED: [Signal; 8] = [
     Signal::SIGINT,
     Signal::SIGTERM,
     Signal::SIGHUP,
@@ -159,17 +32,17 @@ const PASSED: [Signal; 8] = [
     Signal::SIGCONT,
 ];
 
-/// Signals as something to be read.
+/// Signals to cinspect as a descriptor to read.
 pub struct SignalForwarder(SignalFd);
 
 impl SignalForwarder {
-    /// From here on they come this way.
+    /// Blocks the signals that are forwarded, SIGWINCH and SIGTSTP, which are read from here on.
     ///
     /// # Errors
     /// Those of signalfd(2).
-    pub fn new() -> Result<Self, nix::errno::Errno> {
+    pub fn new() -> Result<Self, Errno> {
         let mut set = SigSet::empty();
-        PASSED.into_iter().for_each(|signal| set.add(signal));
+        FORWARDED.into_iter().for_each(|signal| set.add(signal));
         set.add(Signal::SIGWINCH);
         set.add(Signal::SIGTSTP);
         set.thread_block()?;
@@ -178,160 +51,158 @@ impl SignalForwarder {
     }
 }
 
-/// A command that runs.
+/// A running command and its connections.
 pub struct Relay<'a> {
-    /// It.
+    /// A pidfd of the command.
     pub command: &'a OwnedFd,
-    /// Who waits for it, and ends as it does.
+    /// A pidfd of the helper, which waits for the command and exits as it does.
     pub helper: &'a OwnedFd,
     /// The streams.
     pub pumps: Vec<Pump>,
-    /// Our end of its terminal, and our own.
+    /// The master of the command's terminal, and cinspect's own terminal if that is in raw mode.
     pub terminal: Option<(&'a OwnedFd, Option<&'a RawMode>)>,
-    /// Signals to us.
+    /// Signals to cinspect.
     pub signals: SignalForwarder,
 }
 
+/// The result of one poll(2).
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    /// The helper has exited.
+    Exited,
+    /// Bytes or signals were relayed.
+    Relayed,
+    /// Nothing happened in time.
+    Idle,
+}
+
 impl Relay<'_> {
-    /// Carries until the helper has ended, and what the command said before that.
+    /// Relays until the helper has exited and the command's output up to then is written.
     pub fn run(mut self) {
-        self.carry();
-        self.pumps.iter().for_each(Pump::give_back);
+        self.relay();
+        self.pumps.iter().for_each(Pump::return_unread);
     }
 
-    fn carry(&mut self) {
-        let mut ended: Option<Instant> = None;
+    fn relay(&mut self) {
+        let mut exited: Option<Instant> = None;
         loop {
-            let draining = ended.is_some();
-            if draining && !self.pumps.iter().any(|pump| !pump.inward && pump.to.is_some()) {
+            let is_draining = exited.is_some();
+            let is_open = |pump: &Pump| !pump.is_input && pump.sink.is_some();
+            if is_draining && !self.pumps.iter().any(is_open) {
                 return;
             }
-            let pending = self.pumps.iter().any(Pump::is_pending);
-            let over = ended.is_some_and(|ended| ended.elapsed() > DRAIN);
-            if over && !pending && self.terminal.is_some() {
+            let has_pending = self.pumps.iter().any(Pump::has_pending_output);
+            let is_over = exited.is_some_and(|exited| exited.elapsed() > DRAIN);
+            if is_over && !has_pending && self.terminal.is_some() {
                 return;
             }
-            match self.turn(draining, pending) {
-                Turn::Ended => {
-                    ended = Some(Instant::now());
-                    // A terminal may have more on its way than can be asked for.
+            match self.relay_once(is_draining, has_pending) {
+                Progress::Exited => {
+                    exited = Some(Instant::now());
+                    // A terminal may hold back more than FIONREAD counts.
                     if self.terminal.is_none() {
-                        self.pumps.iter_mut().filter(|pump| !pump.inward).for_each(Pump::settle);
+                        let outputs = self.pumps.iter_mut().filter(|pump| !pump.is_input);
+                        outputs.for_each(Pump::limit_to_pending);
                     }
                 }
-                // All that was on its way has come.
-                Turn::Nothing if draining && !pending => return,
-                Turn::Nothing | Turn::Something => {}
+                Progress::Idle if is_draining && !has_pending => return,
+                Progress::Idle | Progress::Relayed => {}
             }
         }
     }
 
-    fn turn(&mut self, draining: bool, pending: bool) -> Turn {
-        // Nobody waits for more than what is there, but for what is there as long as it takes.
-        let idle = draining && !pending && self.terminal.is_some();
-        let signals = self.signals.0.as_fd();
-        let mut fds: Vec<PollFd<'_>> = vec![PollFd::from_borrowed_fd(signals, PollFlags::IN)];
-        let mut whose = Vec::new();
-        for (at, pump) in self.pumps.iter().enumerate() {
-            match (&pump.from, &pump.to) {
-                // Once it has ended nobody reads what we would write.
-                _ if pump.inward && draining => {}
-                (_, Some(to)) if !pump.buffer.is_empty() => {
-                    fds.push(PollFd::new(to, PollFlags::OUT));
-                    whose.push(at);
-                }
-                (Some(from), _) => {
-                    fds.push(PollFd::new(from, PollFlags::IN));
-                    whose.push(at);
-                }
-                _ => {}
-            }
-        }
-        if !draining {
-            fds.push(PollFd::new(self.helper, PollFlags::IN));
-        }
-        let last = Timespec { tv_sec: 0, tv_nsec: i64::from(LAST_WORDS.subsec_nanos()) };
-        let timespec = idle.then_some(last);
-        match poll(&mut fds, timespec.as_ref()) {
-            Err(Errno::INTR) => return Turn::Something,
-            Err(_) => return Turn::Nothing,
+    fn relay_once(&mut self, is_draining: bool, has_pending: bool) -> Progress {
+        // Only output that may not come has a time limit; pending output waits for its reader.
+        let may_not_come = is_draining && !has_pending && self.terminal.is_some();
+        let timeout =
+            if may_not_come { PollTimeout::from(TERMINAL_DELAY) } else { PollTimeout::NONE };
+        let (mut fds, polled) = self.poll_set(is_draining);
+        match poll(&mut fds, timeout) {
+            Err(Errno::EINTR) => return Progress::Relayed,
+            Err(_) => return Progress::Idle,
             Ok(_) => {}
         }
-        let events: Vec<PollFlags> = fds.iter().map(PollFd::revents).collect();
+        let events: Vec<PollFlags> =
+            fds.iter().map(|fd| fd.revents().unwrap_or(PollFlags::POLLERR)).collect();
         drop(fds);
-        let mut any = false;
-        for (at, events) in whose.iter().copied().zip(&events[1..]).filter(|(_, e)| !e.is_empty()) {
-            any = true;
-            let pump = &mut self.pumps[at];
+        let mut progress = Progress::Idle;
+        let ready = polled.iter().copied().zip(&events[1..]);
+        for (index, events) in ready.filter(|(_, events)| !events.is_empty()) {
+            progress = Progress::Relayed;
+            let pump = &mut self.pumps[index];
             if pump.buffer.is_empty() {
                 pump.read();
-            } else if events.contains(PollFlags::OUT) {
+            } else if events.contains(PollFlags::POLLOUT) {
                 pump.write();
             } else {
-                (pump.from, pump.to) = (None, None);
+                pump.close();
             }
         }
         if !events[0].is_empty() {
-            any = true;
+            progress = Progress::Relayed;
             while let Ok(Some(info)) = self.signals.0.read_signal() {
-                self.pass_on(info.ssi_signo);
+                self.forward(info.ssi_signo);
             }
         }
-        if events.get(1 + whose.len()).is_some_and(|events| !events.is_empty()) {
-            return Turn::Ended;
+        match events.get(1 + polled.len()) {
+            Some(helper) if !helper.is_empty() => Progress::Exited,
+            _ => progress,
         }
-        if any { Turn::Something } else { Turn::Nothing }
     }
 
-    fn pass_on(&self, number: u32) {
+    /// Returns the descriptors to poll: the signals, then one for each of the pumps in the second list,
+    /// then the helper while it runs.
+    fn poll_set(&self, is_draining: bool) -> (Vec<PollFd<'_>>, Vec<usize>) {
+        let mut fds = vec![PollFd::new(self.signals.0.as_fd(), PollFlags::POLLIN)];
+        let mut polled = Vec::new();
+        for (index, pump) in self.pumps.iter().enumerate() {
+            let fd = match (&pump.source, &pump.sink) {
+                // The command has exited and reads nothing any more.
+                _ if pump.is_input && is_draining => continue,
+                (_, Some(sink)) if !pump.buffer.is_empty() => {
+                    PollFd::new(sink.as_fd(), PollFlags::POLLOUT)
+                }
+                (Some(source), _) => PollFd::new(source.as_fd(), PollFlags::POLLIN),
+                _ => continue,
+            };
+            fds.push(fd);
+            polled.push(index);
+        }
+        if !is_draining {
+            fds.push(PollFd::new(self.helper.as_fd(), PollFlags::POLLIN));
+        }
+        (fds, polled)
+    }
+
+    fn forward(&self, number: u32) {
         let number = i32::try_from(number).unwrap_or(0);
         if number == Signal::SIGWINCH as i32 {
-            if let Some((own, _)) = self.terminal
-                && let Some(size) = terminal::size(rustix::stdio::stdin())
-            {
-                terminal::set_size(own, size);
-            }
+            self.resize();
         } else if number == Signal::SIGTSTP as i32 {
-            self.pause();
+            self.suspend();
         } else {
             let _ = pidfd::send(self.command, number, None, SignalScope::Process);
         }
     }
 
-    /// Somebody stops us: with the terminal as it was, and raw again when we go on.
-    fn pause(&self) {
+    fn resize(&self) {
+        if let Some((master, _)) = self.terminal
+            && let Some(size) = terminal_size()
+        {
+            let _ = set_size(master, size);
+        }
+    }
+
+    /// Stops cinspect, with its terminal restored until it is continued.
+    fn suspend(&self) {
         let raw = self.terminal.and_then(|(_, raw)| raw);
         if let Some(raw) = raw {
             raw.restore();
         }
-        let _ = nix::sys::signal::raise(Signal::SIGSTOP);
-        if let Some((own, Some(raw))) = self.terminal {
-            let _ = raw.again();
-            if let Some(size) = terminal::size(rustix::stdio::stdin()) {
-                terminal::set_size(own, size);
-            }
+        let _ = raise(Signal::SIGSTOP);
+        if let Some(raw) = raw {
+            let _ = raw.set();
+            self.resize();
         }
-    }
-}
-
-enum Turn {
-    /// The helper has ended.
-    Ended,
-    /// Something was carried.
-    Something,
-    /// Nothing was.
-    Nothing,
-}
-
-/// Whether the command may have this very descriptor for its stdin: a pipe, of which it then takes no
-/// more than it reads. By anything else (a file, a terminal, a socket, a device) it could reach more
-/// than it was given: `/proc/self/fd` opens it anew.
-pub fn may_have(stdin: BorrowedFd<'_>) -> bool {
-    let Ok(stat) = rustix::fs::fstat(stdin) else { return false };
-    let null = rustix::fs::makedev(1, 3);
-    match rustix::fs::FileType::from_raw_mode(stat.st_mode) {
-        rustix::fs::FileType::Fifo => true,
-        rustix::fs::FileType::CharacterDevice => stat.st_rdev == null,
-        _ => false,
     }
 }

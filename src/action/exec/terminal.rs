@@ -1,58 +1,67 @@
-//! Our own terminal while a command inside has one: raw, and as it was again afterwards, whatever
-//! becomes of us. It is never handed over: what is typed goes through us (CVE-2016-2568 and its kin).
+//! cinspect's own terminal while the command has one: in raw mode, and restored afterwards even if
+//! cinspect is killed. The command never gets it: input passes through cinspect (CVE-2016-2568 and
+//! similar attacks by TIOCSTI).
 
 use std::fs::File;
-use std::io::Read;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::io::{Read, Write, stdin};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-use nix::unistd::pipe;
-use rustix::termios::{OptionalActions, Termios, Winsize, tcgetattr, tcgetwinsize, tcsetattr};
+use nix::fcntl::OFlag;
+use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
+use nix::sys::wait::waitpid;
+use nix::unistd::{Pid, pipe2};
 
 use crate::sys::process;
+use crate::sys::terminal;
 
-/// Our terminal in raw mode.
+/// Rows and columns of the terminal on stdin; `None` if stdin is not a terminal.
+pub fn terminal_size() -> Option<(u16, u16)> {
+    terminal::size(stdin()).ok()
+}
+
+/// cinspect's terminal in raw mode; restored when dropped.
 pub struct RawMode {
     terminal: OwnedFd,
-    before: Termios,
-    /// A byte before it is closed means that all is well.
+    saved: Termios,
+    /// A byte written here before it is closed tells the guardian that the terminal is restored.
     guard: Option<File>,
     guardian: i32,
 }
 
 impl RawMode {
-    /// Makes it raw, and has a child keep watch that does nothing else: should we be killed, it puts
-    /// the terminal back. Only while we have no threads.
+    /// Sets the terminal on stdin to raw mode, and starts a child that restores it if cinspect is
+    /// killed. Only while cinspect has no threads.
     ///
     /// # Errors
-    /// When it is no terminal, or cannot be set.
-    pub fn new(terminal: BorrowedFd<'_>) -> std::io::Result<Self> {
-        let terminal = terminal.try_clone_to_owned()?;
-        let before = tcgetattr(&terminal)?;
-        let (reader, writer) = pipe()?;
+    /// When stdin is not a terminal, or fork(2) fails.
+    pub fn new() -> std::io::Result<Self> {
+        let terminal = stdin().as_fd().try_clone_to_owned()?;
+        let saved = tcgetattr(&terminal)?;
+        let (reader, writer) = pipe2(OFlag::O_CLOEXEC)?;
         let guardian = match process::fork()? {
             Some(child) => child,
-            None => watch(&terminal, &before, reader),
+            None => guard_terminal(&terminal, &saved, reader),
         };
         drop(reader);
-        let raw = Self { terminal, before, guard: Some(writer.into()), guardian };
-        raw.again()?;
+        let raw = Self { terminal, saved, guard: Some(writer.into()), guardian };
+        raw.set()?;
         Ok(raw)
     }
 
-    /// Makes it raw once more, after a pause.
+    /// Sets raw mode (again, after a suspend).
     ///
     /// # Errors
     /// Those of tcsetattr(3).
-    pub fn again(&self) -> std::io::Result<()> {
-        let mut raw = self.before.clone();
-        raw.make_raw();
-        // What has been typed already is not to be lost.
-        Ok(tcsetattr(&self.terminal, OptionalActions::Drain, &raw)?)
+    pub fn set(&self) -> std::io::Result<()> {
+        let mut raw = self.saved.clone();
+        cfmakeraw(&mut raw);
+        // Not TCSAFLUSH: keys that were typed already are kept.
+        Ok(tcsetattr(&self.terminal, SetArg::TCSADRAIN, &raw)?)
     }
 
-    /// As it was.
+    /// Restores the saved mode.
     pub fn restore(&self) {
-        let _ = tcsetattr(&self.terminal, OptionalActions::Drain, &self.before);
+        let _ = tcsetattr(&self.terminal, SetArg::TCSADRAIN, &self.saved);
     }
 }
 
@@ -60,46 +69,22 @@ impl Drop for RawMode {
     fn drop(&mut self) {
         self.restore();
         if let Some(mut guard) = self.guard.take() {
-            let _ = std::io::Write::write_all(&mut guard, b"w");
+            let _ = guard.write_all(b"w");
         }
-        let _ = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(self.guardian), None);
+        let _ = waitpid(Pid::from_raw(self.guardian), None);
     }
 }
 
-/// The guardian. It has the terminal and its end of the pipe, and hears no signal but KILL.
-fn watch(terminal: &OwnedFd, before: &Termios, pipe: OwnedFd) -> ! {
-    use std::os::fd::AsRawFd;
+/// The guardian process. It has only the terminal and the pipe open, and ignores every signal but KILL
+/// and STOP.
+fn guard_terminal(terminal: &OwnedFd, saved: &Termios, pipe: OwnedFd) -> ! {
     process::ignore_signals();
     let mut pipe = File::from(pipe);
     process::close_all_but(&[terminal.as_raw_fd(), pipe.as_raw_fd()]);
-    let well = pipe.read(&mut [0]).is_ok_and(|read| read == 1);
-    if !well {
-        // (With TTOU ignored also from the background.)
-        let _ = tcsetattr(terminal, OptionalActions::Now, before);
+    let is_restored = pipe.read(&mut [0]).is_ok_and(|count| count == 1);
+    if !is_restored {
+        // With SIGTTOU ignored this works from the background too.
+        let _ = tcsetattr(terminal, SetArg::TCSANOW, saved);
     }
     process::exit_now(0)
-}
-
-/// Rows and columns.
-pub fn size(terminal: impl AsFd) -> Option<(u16, u16)> {
-    tcgetwinsize(terminal).ok().map(|size| (size.ws_row, size.ws_col))
-}
-
-/// Sets them.
-pub fn set_size(terminal: impl AsFd, (rows, columns): (u16, u16)) {
-    let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
-    let _ = rustix::termios::tcsetwinsize(terminal, size);
-}
-
-/// A terminal of the host's: our end, and the command's.
-///
-/// # Errors
-/// When there is no `/dev/ptmx`.
-pub fn of_the_host() -> std::io::Result<(OwnedFd, OwnedFd)> {
-    use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
-    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
-    let master = openpt(flags)?;
-    unlockpt(&master)?;
-    let slave = ioctl_tiocgptpeer(&master, flags)?;
-    Ok((master, slave))
 }

@@ -1,193 +1,254 @@
-//! Rights: limits, capabilities, the user, the filters and the label, taken over from the process that
-//! is entered beside, and whatever goes beyond that given up.
+//! The target's confinement: security label, user, capability sets, seccomp filters and no_new_privs,
+//! taken over for the command; privileges beyond it are dropped. The caps crate reads and sets the
+//! capability sets of this (the only) thread. It knows capabilities by name, so it clears newer ones from
+//! every set but the bounding set; `sys::capability` drops them from that.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Write;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
 
+use caps::errors::CapsError;
+use caps::{CapSet, Capability, CapsHashSet};
 use nix::errno::Errno;
-use nix::unistd::{Gid, Uid};
-use rustix::fs::{Mode, openat};
-use rustix::thread::{CapabilitySet, CapabilitySets};
+use nix::fcntl::{OFlag, openat};
+use nix::sys::prctl;
+use nix::sys::stat::Mode;
+use nix::unistd::{Gid, Uid, getgroups, setgroups, setresgid, setresuid};
 
-use super::super::protocol::HelperError;
-use super::{Helper, HostState, joins_users, read_only};
-use crate::analysis::exec_plan::{
-    ExecPlan, Identity, ProcessAttributes, SecurityContext, label_name, rights,
-};
-use crate::model::{capability, limits};
-use crate::sys::{process, seccomp};
+use crate::action::exec::events::{Attribute, ExecEvent, ExecReporter};
+use crate::analysis::exec_plan::{ExecPlan, SecurityContext, label_name};
+use crate::analysis::user::Ids;
+use crate::error::{Error, ExitStatus, os_error};
+use crate::sys::{capability, seccomp};
 
-impl Helper {
-    pub(super) fn limits(
-        &self,
+/// How long the target's thread may take to stop, so that its filters can be read.
+const STOP_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The parts of the confinement that are read or opened before anything is joined.
+pub struct Confinement {
+    filters: Vec<seccomp::Filter>,
+    /// The helper's own `attr/exec`.
+    label_file: Option<File>,
+}
+
+impl Confinement {
+    /// Reads the target's filters and opens the file for the label, if the plan has a confinement.
+    ///
+    /// # Errors
+    /// With `--strict`, if the filters could not be read.
+    pub fn read(
+        proc: &OwnedFd,
         plan: &ExecPlan,
-        around: &ProcessAttributes,
-    ) -> Result<(), HelperError> {
-        let own = limits::parse(
-            &openat(&self.proc, "self/limits", read_only(), Mode::empty())
-                .ok()
-                .and_then(|file| {
-                    let mut bytes = Vec::new();
-                    File::from(file).read_to_end(&mut bytes).ok().map(|_| bytes)
-                })
-                .unwrap_or_default(),
-        );
-        for limit in around.limits.iter().filter(|limit| !own.contains(limit)) {
-            if let Err(errno) = process::set_limit(limit.resource, limit.soft, limit.hard) {
-                let why = if errno == Errno::EPERM {
-                    "raising it takes CAP_SYS_RESOURCE".into()
-                } else {
-                    errno.to_string()
-                };
-                self.lacks(plan, &format!("its limit RLIMIT_{}", limit.name()), why)?;
+        reporter: &mut ExecReporter<'_>,
+    ) -> Result<Self, Error> {
+        let mut confinement = Self { filters: Vec::new(), label_file: None };
+        let Some(context) = &plan.security else { return Ok(confinement) };
+        if context.has_filters {
+            match seccomp::filters(plan.target, STOP_TIMEOUT) {
+                Ok(filters) => confinement.filters = filters,
+                Err(errno) => {
+                    reporter.not_applied(Attribute::SeccompFilter, filter_cause(errno))?
+                }
             }
         }
-        Ok(())
+        if context.label.is_some() {
+            let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC;
+            confinement.label_file = ["self/attr/apparmor/exec", "self/attr/exec"]
+                .into_iter()
+                .find_map(|path| openat(proc, path, flags, Mode::empty()).ok())
+                .map(File::from);
+        }
+        Ok(confinement)
     }
 
-    /// Becomes who the command is to be. Gives the filters that are to be loaded last of all.
-    pub(super) fn give_up(
-        &self,
+    /// Becomes the command's user with the command's privileges. Returns the filters to load last of all.
+    ///
+    /// The order is what makes it safe, and possible:
+    /// 1. The label, before anything is dropped that setting it may require.
+    /// 2. The bounding set while this process has CAP_SETPCAP.
+    /// 3. The user, with the permitted set kept: setting the IDs would clear it.
+    /// 4. Filters, if loading them requires CAP_SYS_ADMIN, which the next step drops. So the steps after
+    ///    it have to be allowed by the filters, as with every engine.
+    /// 5. The capability sets; the ambient set last, which may hold only permitted and inheritable
+    ///    capabilities.
+    /// 6. no_new_privs; with it the filters can be loaded without a capability, right before the command.
+    pub fn apply(
+        mut self,
         plan: &ExecPlan,
-        identity: &Identity,
-        strange: HostState,
-    ) -> Result<Vec<seccomp::Filter>, HelperError> {
-        let failed =
-            |what: &'static str| move |errno: rustix::io::Errno| HelperError::new(what, errno);
-        if let (Some(label), Some(mut file)) =
-            (plan.confine.as_ref().and_then(|confine| confine.label.as_ref()), strange.label)
-        {
-            let name = label_name(label);
-            let is_selinux = name.iter().filter(|b| **b == b':').count() >= 3;
-            let text = if is_selinux { name.to_vec() } else { [b"exec ", name].concat() };
-            file.write_all(&text).map_err(|error| {
-                HelperError::new("cannot take over its security label", error)
-                    .hint("`--privileged` goes without")
-            })?;
-            self.done(format!("security label {}", String::from_utf8_lossy(name)));
-        } else if plan.confine.as_ref().is_some_and(|confine| confine.label.is_some()) {
-            return Err(HelperError::new(
-                "cannot take over its security label",
-                "no attr/exec in /proc",
-            )
-            .hint("`--privileged` goes without"));
-        }
-        let Some(confine) = &plan.confine else {
-            self.become_user(plan, identity)?;
+        ids: &Ids,
+        reporter: &mut ExecReporter<'_>,
+    ) -> Result<Vec<seccomp::Filter>, Error> {
+        let Some(context) = &plan.security else {
+            set_user(plan, ids, reporter)?;
             return Ok(Vec::new());
         };
-        let rights = rights(confine, identity.ids == plan.ids, identity.ids.uid);
-        let all = rustix::thread::capabilities(None).map_err(failed("cannot read our rights"))?;
-        for bit in (0..64).filter(|bit| rights.bounding & (1 << bit) == 0) {
-            let one = CapabilitySet::from_bits_retain(1 << bit);
-            match rustix::thread::remove_capability_from_bounding_set(one) {
-                // There are no more.
-                Err(rustix::io::Errno::INVAL) => break,
-                gone => gone.map_err(failed("cannot give up a capability"))?,
-            }
+        self.write_label(context, reporter)?;
+        let context = context.for_user(*ids == plan.ids, ids.uid);
+        let permitted = caps::read(None, CapSet::Permitted)
+            .map_err(caps_error("cannot read the capabilities of cinspect"))?;
+        drop_from_bounding_set(context.bounding)?;
+        caps::securebits::set_keepcaps(true).map_err(caps_error("cannot keep capabilities"))?;
+        set_user(plan, ids, reporter)?;
+        // Another user still has the permitted set, but no effective one.
+        let _ = caps::set(None, CapSet::Effective, &permitted);
+        let mut filters = self.filters;
+        if !filters.is_empty() {
+            reporter.report(ExecEvent::SeccompFilters(filters.len()));
         }
-        rustix::thread::set_keep_capabilities(true).map_err(failed("cannot keep our rights"))?;
-        self.become_user(plan, identity)?;
-        // Who has become another user has them still, but not at hand.
-        let held = CapabilitySets { effective: all.permitted, ..all };
-        let _ = rustix::thread::set_capabilities(None, held);
-        let mut late = strange.filters;
-        if !late.is_empty() {
-            let plural = if late.len() == 1 { "" } else { "s" };
-            self.done(format!("{} seccomp filter{plural}", late.len()));
-        }
-        if !rights.no_new_privs {
-            // Without no_new_privs loading takes a right that is given up below: that, and what
-            // follows, has to be within what the filters let through, as with every runtime.
-            for filter in std::mem::take(&mut late) {
+        if !context.no_new_privs {
+            for filter in std::mem::take(&mut filters) {
                 seccomp::load(&filter).map_err(|errno| {
-                    HelperError::new("cannot take over its seccomp filter", errno)
+                    failure("cannot apply the container's seccomp filter").cause(os_error(errno))
                 })?;
             }
         }
-        self.set_rights(plan, &rights, all)?;
-        Ok(late)
+        set_capabilities(&context, &permitted, reporter)?;
+        if context.no_new_privs {
+            prctl::set_no_new_privs()
+                .map_err(|errno| failure("cannot set no_new_privs").cause(os_error(errno)))?;
+        }
+        let SecurityContext { effective, bounding, no_new_privs, .. } = context;
+        reporter.report(ExecEvent::Capabilities { effective, bounding, no_new_privs });
+        Ok(filters)
     }
 
-    pub(super) fn set_rights(
-        &self,
-        plan: &ExecPlan,
-        rights: &SecurityContext,
-        have: CapabilitySets,
-    ) -> Result<(), HelperError> {
-        let set = |bits: u64| CapabilitySet::from_bits_retain(bits) & have.permitted;
-        let lacking = CapabilitySet::from_bits_retain(rights.permitted) - have.permitted;
-        if !lacking.is_empty() {
-            let names = capability::names(lacking.bits()).join(", ");
-            self.lacks(plan, &format!("its capabilities {names}"), "we do not have them")?;
-        }
-        let sets = CapabilitySets {
-            effective: set(rights.effective),
-            permitted: set(rights.permitted),
-            inheritable: set(rights.inheritable),
+    fn write_label(
+        &mut self,
+        context: &SecurityContext,
+        reporter: &mut ExecReporter<'_>,
+    ) -> Result<(), Error> {
+        let Some(label) = &context.label else { return Ok(()) };
+        let cannot_apply = |cause: String| {
+            failure("cannot apply the container's security label")
+                .cause(cause)
+                .hint("`--privileged` runs the command without it")
         };
-        rustix::thread::set_capabilities(None, sets)
-            .map_err(|errno| HelperError::new("cannot give up our rights", errno))?;
-        let _ = rustix::thread::clear_ambient_capability_set();
-        for bit in (0..64).filter(|bit| rights.ambient & (1 << bit) != 0) {
-            let one = CapabilitySet::from_bits_retain(1 << bit);
-            if !one.is_empty()
-                && let Err(errno) = rustix::thread::configure_capability_in_ambient_set(one, true)
-            {
-                self.lacks(plan, "an ambient capability", errno)?;
-            }
-        }
-        if rights.no_new_privs {
-            rustix::thread::set_no_new_privs(true)
-                .map_err(|errno| HelperError::new("cannot set no_new_privs", errno))?;
-        }
-        self.done(format!(
-            "capabilities {}, at most {}{}",
-            capability::summary(rights.effective).replace(',', " "),
-            capability::summary(rights.bounding).replace(',', " "),
-            if rights.no_new_privs { ", no_new_privs" } else { "" }
-        ));
+        let Some(mut file) = self.label_file.take() else {
+            return Err(cannot_apply("no attr/exec in /proc".into()));
+        };
+        let name = label_name(label);
+        // SELinux takes the context itself, AppArmor a command.
+        let is_selinux = name.iter().filter(|b| **b == b':').count() >= 3;
+        let text = if is_selinux { name.to_vec() } else { [b"exec ", name].concat() };
+        file.write_all(&text).map_err(|error| cannot_apply(os_error(error)))?;
+        let name = String::from_utf8_lossy(name).into_owned();
+        reporter.report(ExecEvent::SecurityLabel(name));
         Ok(())
     }
+}
 
-    pub(super) fn become_user(
-        &self,
-        plan: &ExecPlan,
-        identity: &Identity,
-    ) -> Result<(), HelperError> {
-        if !plan.inside && plan.user.is_none() && !joins_users(plan) {
-            return Ok(());
+fn failure(message: &str) -> Error {
+    Error::new(ExitStatus::CannotEnter, message)
+}
+
+fn caps_error(message: &str) -> impl FnOnce(CapsError) -> Error {
+    let error = failure(message);
+    move |cause| error.cause(caps_cause(&cause))
+}
+
+/// Returns the error without `(os error 1)`: the crate's errors are text that ends with it.
+fn caps_cause(error: &CapsError) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or_default().to_owned()
+}
+
+fn filter_cause(errno: Errno) -> String {
+    match errno {
+        Errno::EACCES => {
+            "reading it requires CAP_SYS_ADMIN and no seccomp filter on cinspect itself"
         }
-        let ids = &identity.ids;
-        let groups: Vec<Gid> = ids.groups.iter().copied().map(Gid::from_raw).collect();
-        let has = || {
-            let own = nix::unistd::getgroups().unwrap_or_default();
-            own.len() == groups.len() && groups.iter().all(|group| own.contains(group))
-        };
-        if let Err(errno) = nix::unistd::setgroups(&groups)
-            && !has()
-        {
-            self.lacks(
-                plan,
-                "its supplementary groups",
-                match errno {
-                    Errno::EPERM => "its user namespace does not allow setgroups(2)".into(),
-                    errno => errno.to_string(),
-                },
-            )?;
+        Errno::EPERM => {
+            "the process is being traced by another one, or may not be traced by cinspect"
         }
-        let (uid, gid) = (Uid::from_raw(ids.uid), Gid::from_raw(ids.gid));
-        nix::unistd::setresgid(gid, gid, gid)
-            .and_then(|()| nix::unistd::setresuid(uid, uid, uid))
-            .map_err(|errno| {
-                let what = format!("cannot become user {uid} of group {gid}");
-                match errno {
-                    Errno::EINVAL => HelperError::new(what, "its user namespace has no such id"),
-                    Errno::EPERM => HelperError::new(what, "not permitted").hint("run as root"),
-                    errno => HelperError::new(what, errno),
-                }
-            })?;
-        self.done(format!("user {uid}, group {gid}"));
-        Ok(())
+        Errno::ETIMEDOUT => "the process did not stop in time to read it",
+        Errno::EIO => "the kernel was built without CONFIG_CHECKPOINT_RESTORE",
+        errno => return os_error(errno),
     }
+    .into()
+}
+
+/// Drops every capability from the bounding set that is not in `keep`.
+fn drop_from_bounding_set(keep: u64) -> Result<(), Error> {
+    const MESSAGE: &str = "cannot drop capabilities from the bounding set";
+    // Empty if the kernel does not answer, and then nothing would be dropped.
+    let supported = caps::runtime::thread_all_supported();
+    if supported.is_empty() {
+        return Err(failure(MESSAGE).cause("it could not be read"));
+    }
+    for capability in supported.into_iter().filter(|capability| keep & capability.bitmask() == 0) {
+        caps::drop(None, CapSet::Bounding, capability).map_err(caps_error(MESSAGE))?;
+    }
+    let newest = caps::all().iter().map(Capability::index).max().unwrap_or(0);
+    capability::drop_from_bounding_set(newest + 1, keep)
+        .map_err(|errno| failure(MESSAGE).cause(os_error(errno)))
+}
+
+/// Sets all sets but the bounding set, as far as `permitted` allows.
+fn set_capabilities(
+    context: &SecurityContext,
+    permitted: &CapsHashSet,
+    reporter: &mut ExecReporter<'_>,
+) -> Result<(), Error> {
+    let available = permitted.iter().fold(0, |mask, capability| mask | capability.bitmask());
+    let missing = context.permitted & !available;
+    if missing != 0 {
+        let cause = "cinspect does not have them, or does not know them";
+        reporter.not_applied(Attribute::Capabilities(missing), cause)?;
+    }
+    let wanted = |mask: u64| -> CapsHashSet {
+        permitted.iter().copied().filter(|known| mask & known.bitmask() != 0).collect()
+    };
+    // The inheritable set may take only what is permitted (without CAP_SETPCAP), and the effective set
+    // must never exceed the permitted one.
+    for (set, mask) in [
+        (CapSet::Inheritable, context.inheritable),
+        (CapSet::Effective, context.effective),
+        (CapSet::Permitted, context.permitted),
+    ] {
+        caps::set(None, set, &wanted(mask)).map_err(caps_error("cannot drop capabilities"))?;
+    }
+    let _ = caps::clear(None, CapSet::Ambient);
+    let (mut failed, mut cause) = (0, String::new());
+    for capability in wanted(context.ambient) {
+        if let Err(error) = caps::raise(None, CapSet::Ambient, capability) {
+            failed |= capability.bitmask();
+            cause = caps_cause(&error);
+        }
+    }
+    match failed {
+        0 => Ok(()),
+        _ => reporter.not_applied(Attribute::AmbientCapabilities(failed), cause),
+    }
+}
+
+fn set_user(plan: &ExecPlan, ids: &Ids, reporter: &mut ExecReporter<'_>) -> Result<(), Error> {
+    if !plan.in_container_root && plan.user.is_none() && !plan.joins_user_namespace() {
+        return Ok(());
+    }
+    let groups: Vec<Gid> = ids.groups.iter().copied().map(Gid::from_raw).collect();
+    let has_groups = || {
+        let current = getgroups().unwrap_or_default();
+        current.len() == groups.len() && groups.iter().all(|group| current.contains(group))
+    };
+    if let Err(errno) = setgroups(&groups)
+        && !has_groups()
+    {
+        let cause = match errno {
+            Errno::EPERM => "its user namespace does not allow setgroups(2)".into(),
+            errno => os_error(errno),
+        };
+        reporter.not_applied(Attribute::Groups, cause)?;
+    }
+    let (uid, gid) = (Uid::from_raw(ids.uid), Gid::from_raw(ids.gid));
+    setresgid(gid, gid, gid).and_then(|()| setresuid(uid, uid, uid)).map_err(|errno| {
+        let error = failure(&format!("cannot become user {uid} of group {gid}"));
+        match errno {
+            Errno::EINVAL => error.cause("its user namespace does not map that ID"),
+            Errno::EPERM => error.cause(os_error(errno)).hint("run as root"),
+            errno => error.cause(os_error(errno)),
+        }
+    })?;
+    reporter.report(ExecEvent::User { uid: ids.uid, gid: ids.gid });
+    Ok(())
 }

@@ -1,0 +1,147 @@
+//! Joining the target's namespaces: by a pidfd in one call, or one by one on older kernels, and verified
+//! afterwards.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, openat, readlinkat};
+use nix::sched::{CloneFlags, setns};
+use nix::sys::stat::Mode;
+
+use crate::action::exec::events::{ExecEvent, ExecReporter};
+use crate::analysis::exec_plan::ExecPlan;
+use crate::error::{Error, ExitStatus, os_error};
+use crate::model::namespace::{NamespaceId, NamespaceKind};
+
+/// A namespace to join.
+struct TargetNamespace {
+    kind: NamespaceKind,
+    id: Option<NamespaceId>,
+    /// For kernels that join only one at a time.
+    file: OwnedFd,
+}
+
+/// The namespaces to join, read before any was joined.
+pub struct TargetNamespaces {
+    namespaces: Vec<TargetNamespace>,
+    /// The helper's own directory of namespace links.
+    own_links: OwnedFd,
+}
+
+impl TargetNamespaces {
+    /// Opens the namespaces of `process`, a directory of the host's `proc`.
+    ///
+    /// # Errors
+    /// When the process is gone, or not the caller's to look into.
+    pub fn open(proc: &OwnedFd, process: &OwnedFd, plan: &ExecPlan) -> Result<Self, Error> {
+        let cannot_read = |errno: Errno| {
+            Error::new(ExitStatus::CannotEnter, "cannot read the namespaces of its init")
+                .cause(os_error(errno))
+        };
+        let directory = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let own_links = openat(proc, "self/ns", directory, Mode::empty()).map_err(cannot_read)?;
+        let mut namespaces = Vec::new();
+        for kind in plan.join.iter().filter_map(|name| NamespaceKind::named(name)) {
+            let path = format!("ns/{}", kind.name);
+            let link = readlinkat(process, path.as_str()).map_err(cannot_read)?;
+            let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+            let file = openat(process, path.as_str(), flags, Mode::empty()).map_err(cannot_read)?;
+            namespaces.push(TargetNamespace {
+                kind,
+                id: NamespaceId::parse(link.as_bytes()),
+                file,
+            });
+        }
+        Ok(Self { namespaces, own_links })
+    }
+
+    /// Joins them.
+    ///
+    /// # Errors
+    /// EPERM without CAP_SYS_ADMIN over one; when the target has exited or changed its namespaces.
+    pub fn join(
+        &self,
+        pidfd: &OwnedFd,
+        plan: &ExecPlan,
+        reporter: &mut ExecReporter<'_>,
+    ) -> Result<(), Error> {
+        if self.namespaces.is_empty() {
+            return Ok(());
+        }
+        let flags = self.namespaces.iter().fold(0, |flags, namespace| flags | namespace.kind.flag);
+        match setns(pidfd, clone_flags(flags)) {
+            Ok(()) => {}
+            // Before Linux 5.8 setns(2) takes no pidfd.
+            Err(Errno::EINVAL | Errno::EBADF) => self.join_one_by_one()?,
+            Err(Errno::ESRCH) => {
+                return Err(Error::new(ExitStatus::CannotEnter, "cannot enter the container")
+                    .cause("it has just exited"));
+            }
+            Err(errno) => return Err(join_error(&plan.join.join(", "), errno)),
+        }
+        self.verify()?;
+        reporter.report(ExecEvent::Joined(plan.join.clone()));
+        Ok(())
+    }
+
+    /// Verifies that the helper is in the namespaces that were meant.
+    fn verify(&self) -> Result<(), Error> {
+        for TargetNamespace { kind, id, .. } in &self.namespaces {
+            let is_pid = kind.name == "pid";
+            let name = if is_pid { "pid_for_children" } else { kind.name };
+            let link = readlinkat(&self.own_links, name).ok();
+            let current = link.and_then(|link| NamespaceId::parse(link.as_bytes()));
+            // Until the first child exists, the kernel shows no PID namespace for children.
+            let is_not_shown = is_pid && current.is_none();
+            if id.is_some() && current != *id && !is_not_shown {
+                let message = format!("cannot join the {} namespace", kind.name);
+                return Err(Error::new(ExitStatus::CannotEnter, message)
+                    .cause("the container's process has just moved to another one"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Joins one namespace at a time (before Linux 5.8): first those that the present privileges allow,
+    /// then the user namespace, then those that require privileges in it. In each round the mounts go
+    /// last.
+    fn join_one_by_one(&self) -> Result<(), Error> {
+        let mut remaining: Vec<&TargetNamespace> = self.namespaces.iter().collect();
+        remaining.sort_by_key(|namespace| namespace.kind.name == "mnt");
+        for round in 0..3 {
+            let mut postponed = Vec::new();
+            for namespace in remaining {
+                let is_user = namespace.kind.name == "user";
+                if is_user != (round == 1) && round < 2 {
+                    postponed.push(namespace);
+                    continue;
+                }
+                match setns(namespace.file.as_fd(), CloneFlags::empty()) {
+                    Ok(()) => {}
+                    Err(Errno::EPERM) if round == 0 => postponed.push(namespace),
+                    Err(errno) => return Err(join_error(namespace.kind.name, errno)),
+                }
+            }
+            remaining = postponed;
+        }
+        Ok(())
+    }
+}
+
+fn clone_flags(flags: u32) -> CloneFlags {
+    // nix's list lacks CLONE_NEWTIME.
+    CloneFlags::from_bits_retain(flags.cast_signed())
+}
+
+fn join_error(names: &str, errno: Errno) -> Error {
+    let message = format!("cannot join the namespaces {names}");
+    let error = Error::new(ExitStatus::CannotEnter, message).cause(os_error(errno));
+    match errno {
+        Errno::EPERM => error.hint(
+            "this requires CAP_SYS_ADMIN over them: run as root, or also join its user namespace if \
+             that is yours (`--ns user,net`)",
+        ),
+        _ => error,
+    }
+}

@@ -1,0 +1,401 @@
+//! One `exec` from the outside, in four steps:
+//!
+//! 1. Prepare: open everything that is needed, so that nothing is started in vain.
+//! 2. Start the helper, and wait until it is in the container and has everything the command needs.
+//! 3. Admit its child: verify it, put it into the cgroups, connect the terminal, let it run the command.
+//!    It waits for that, so that the command never runs outside the container's limits.
+//! 4. Run: relay streams and signals until the command has exited, and return its status.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::stat::Mode;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{Pid, pipe2};
+
+use super::cgroups::{self, CgroupFile};
+use super::command_error::{SKIP_MNT, command_error};
+use super::events::{ExecEvent, ExecReporter};
+use super::protocol::{self, ChildReport, HelperMessage};
+use super::relay::{Relay, SignalForwarder};
+use super::streams::{Pump, Streams, terminal_pumps};
+use super::terminal::{RawMode, terminal_size};
+use crate::action::send::HeldProcess;
+use crate::analysis::exec_plan::ExecPlan;
+use crate::error::{Error, ExitStatus, os_error};
+use crate::model::pid::{ContainerPid, HostPid};
+use crate::proc::{ExecFacts, Host};
+use crate::sys::pidfd::{self, SignalScope};
+use crate::sys::{process, self_exe, socket, terminal};
+
+/// How long the helper may take: a file system in the container can block it for ever (FUSE, NFS).
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Everything that an `exec` is about.
+#[derive(Clone, Copy)]
+pub struct ExecRequest<'a> {
+    /// The host.
+    pub host: &'a Host,
+    /// The process to take over from.
+    pub target: &'a HeldProcess,
+    /// Its facts, read after it was held.
+    pub facts: &'a ExecFacts,
+    /// The plan.
+    pub plan: &'a ExecPlan,
+    /// Whether to join its cgroups.
+    pub joins_cgroups: bool,
+}
+
+/// The end of an `exec`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExecOutcome {
+    /// The command exited with this status (128 and more: killed by a signal).
+    Exited(u8),
+    /// The command runs in the background.
+    Detached(Option<ContainerPid>, HostPid),
+}
+
+/// One `exec`.
+pub struct Session<'a> {
+    request: ExecRequest<'a>,
+    reporter: ExecReporter<'a>,
+}
+
+/// The descriptors of step 1.
+struct PreparedSession {
+    cgroups: Vec<CgroupFile>,
+    program: OwnedFd,
+    /// Master and the command's end of a terminal of the host.
+    terminal: Option<(OwnedFd, OwnedFd)>,
+    streams: Streams,
+    plan: OwnedFd,
+    /// cinspect's end and the helper's; the same for the pipes.
+    socket: (OwnedFd, OwnedFd),
+    report: (OwnedFd, OwnedFd),
+    release: (OwnedFd, OwnedFd),
+    proc: OwnedFd,
+    /// The live thread of a target whose main thread has exited.
+    thread: Option<OwnedFd>,
+    signals: SignalForwarder,
+}
+
+/// A helper that is in the container.
+struct StartedSession {
+    helper: HelperProcess,
+    deadline: Instant,
+    cgroups: Vec<CgroupFile>,
+    /// The master of the command's terminal.
+    master: Option<OwnedFd>,
+    pumps: Vec<Pump>,
+    report: OwnedFd,
+    release: OwnedFd,
+    signals: SignalForwarder,
+}
+
+/// A child that is admitted and runs the command.
+struct AdmittedSession {
+    helper: HelperProcess,
+    deadline: Instant,
+    master: Option<OwnedFd>,
+    pumps: Vec<Pump>,
+    report: OwnedFd,
+    signals: SignalForwarder,
+    pid: HostPid,
+    container_pid: Option<ContainerPid>,
+    /// A pidfd of it.
+    command: OwnedFd,
+    raw_mode: Option<RawMode>,
+}
+
+impl PreparedSession {
+    /// Returns the helper's descriptors in the order of their numbers in [`protocol`].
+    fn helper_fds<'b>(&'b self, request: ExecRequest<'b>) -> Vec<BorrowedFd<'b>> {
+        let ExecRequest { target, facts, .. } = request;
+        let mut fds: Vec<BorrowedFd<'b>> = self.streams.given.iter().map(AsFd::as_fd).collect();
+        fds.extend([
+            self.plan.as_fd(),
+            self.socket.1.as_fd(),
+            self.report.1.as_fd(),
+            self.release.1.as_fd(),
+            self.thread.as_ref().map_or(target.as_fd(), OwnedFd::as_fd),
+            facts.process.as_fd(),
+            facts.root.as_fd(),
+            facts.workdir.as_ref().unwrap_or(&facts.root).as_fd(),
+            self.proc.as_fd(),
+        ]);
+        fds.extend(self.terminal.as_ref().map(|(_, peer)| peer.as_fd()));
+        fds
+    }
+
+    /// Keeps cinspect's ends for a helper that was started, and closes the helper's: the end of its
+    /// socket and pipes has to be seen when it exits.
+    fn into_started(self, pid: i32) -> (StartedSession, OwnedFd) {
+        let started = StartedSession {
+            helper: HelperProcess { pid, status: None },
+            deadline: Instant::now() + TIMEOUT,
+            cgroups: self.cgroups,
+            master: self.terminal.map(|(master, _)| master),
+            pumps: self.streams.pumps,
+            report: self.report.0,
+            release: self.release.0,
+            signals: self.signals,
+        };
+        (started, self.socket.0)
+    }
+}
+
+impl<'a> Session<'a> {
+    /// Creates a session that reports its events to `sink`.
+    pub fn new(request: ExecRequest<'a>, sink: &'a mut dyn FnMut(ExecEvent)) -> Self {
+        Self { request, reporter: ExecReporter::new(request.plan.strict, sink) }
+    }
+
+    /// Runs the command, and returns when it has exited or is in the background.
+    ///
+    /// # Errors
+    /// If the command did not run.
+    pub fn run(mut self) -> Result<ExecOutcome, Error> {
+        let prepared = self.prepare()?;
+        let started = self.start(prepared)?;
+        let admitted = self.admit(started)?;
+        if self.request.plan.detach { self.detach(admitted) } else { self.relay(admitted) }
+    }
+
+    fn prepare(&mut self) -> Result<PreparedSession, Error> {
+        let ExecRequest { host, facts, plan, joins_cgroups, .. } = self.request;
+        let wanted = if joins_cgroups { &facts.cgroups[..] } else { &[] };
+        let cgroups = cgroups::open(host, wanted, &mut self.reporter)?;
+        let (program, kind) =
+            self_exe::own_program().map_err(cannot("cannot make a sealed copy of cinspect"))?;
+        self.reporter.report(ExecEvent::HelperProgram(kind));
+        let terminal = plan.terminal.map(|_| terminal::open_pair()).transpose();
+        let terminal = terminal.map_err(|errno| {
+            cannot("cannot allocate a terminal")(errno)
+                .hint("`-T` runs the command without a terminal")
+        })?;
+        let pipe = || pipe2(OFlag::O_CLOEXEC).map_err(cannot("cannot create a pipe"));
+        let streams = Streams::new(plan).map_err(cannot("cannot create pipes"))?;
+        let socket = socket::pair().map_err(cannot("cannot create a socket"))?;
+        let report = pipe()?;
+        let (release_reader, release_writer) = pipe()?;
+        let plan = protocol::plan_file(plan).map_err(cannot("cannot write the plan"))?;
+        let directory = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let proc = open(&host.proc_path(""), directory, Mode::empty())
+            .map_err(cannot("cannot open /proc"))?;
+        let thread = facts.thread.map(|tid| pidfd::open(tid, SignalScope::Thread)).transpose();
+        let thread = thread.map_err(cannot("cannot open a pidfd of a thread"))?;
+        // From here on signals wait to be forwarded, also while the helper starts.
+        let signals = SignalForwarder::new().map_err(cannot("cannot read signals"))?;
+        let release = (release_writer, release_reader);
+        Ok(PreparedSession {
+            cgroups,
+            program,
+            terminal,
+            streams,
+            plan,
+            socket,
+            report,
+            release,
+            proc,
+            thread,
+            signals,
+        })
+    }
+
+    fn start(&mut self, prepared: PreparedSession) -> Result<StartedSession, Error> {
+        let name = CString::new(protocol::HELPER).unwrap_or_default();
+        let fds = prepared.helper_fds(self.request);
+        let pid = process::start(prepared.program.as_fd(), &[name], &fds)
+            .map_err(cannot("cannot start the helper"))?;
+        drop(fds);
+        let (mut started, socket) = prepared.into_started(pid);
+        let (events, outcome) = receive_until_ready(&mut started, &socket)?;
+        events.into_iter().for_each(|event| self.reporter.report(event));
+        outcome.map(|()| started)
+    }
+
+    fn admit(&mut self, started: StartedSession) -> Result<AdmittedSession, Error> {
+        let StartedSession { helper, deadline, cgroups, master, pumps, report, release, signals } =
+            started;
+        let pid = match next_report(&report, deadline) {
+            Some(ChildReport::Created(pid)) => pid,
+            Some(ChildReport::Failed { errno, .. }) => {
+                return Err(cannot("cannot create a process in the container")(errno)
+                    .hint("the container may have reached its limit of PIDs"));
+            }
+            None => return Err(helper.exit_error()),
+        };
+        // The report is verified: only the helper has children of the helper.
+        let status = self.request.host.status(pid).map_err(|_| helper.exit_error())?;
+        if status.ppid != helper.pid {
+            return Err(cannot_enter("the PID reported by the helper is not its child"));
+        }
+        let command = pidfd::open(pid.get(), SignalScope::Process)
+            .map_err(cannot("cannot open a pidfd of the command"))?;
+        cgroups::join(cgroups, pid, &mut self.reporter)?;
+        let (raw_mode, pumps) = match &master {
+            Some(master) => self.connect_terminal(master)?,
+            None => (None, pumps),
+        };
+        let container_pid = status.nspid.last().and_then(|pid| ContainerPid::new(*pid));
+        File::from(release).write_all(b"g").map_err(|_| helper.exit_error())?;
+        Ok(AdmittedSession {
+            helper,
+            deadline,
+            master,
+            pumps,
+            report,
+            signals,
+            pid,
+            container_pid,
+            command,
+            raw_mode,
+        })
+    }
+
+    /// Connects cinspect's stdin and stdout with the command's terminal. Only if stdin is a terminal
+    /// itself it is set to raw mode.
+    fn connect_terminal(&self, master: &OwnedFd) -> Result<(Option<RawMode>, Vec<Pump>), Error> {
+        let size = terminal_size();
+        let raw_mode = size.map(|_| RawMode::new()).transpose();
+        let raw_mode = raw_mode.map_err(cannot("cannot use the terminal"))?;
+        let _ = terminal::set_size(master, size.or(self.request.plan.terminal).unwrap_or((24, 80)));
+        let pumps =
+            terminal_pumps(master, size.is_some()).map_err(cannot("cannot use the terminal"))?;
+        Ok((raw_mode, pumps))
+    }
+
+    fn detach(&self, mut admitted: AdmittedSession) -> Result<ExecOutcome, Error> {
+        self.check_command(&admitted.report, admitted.deadline)?;
+        admitted.helper.status = Some(0);
+        Ok(ExecOutcome::Detached(admitted.container_pid, admitted.pid))
+    }
+
+    fn relay(&self, admitted: AdmittedSession) -> Result<ExecOutcome, Error> {
+        let AdmittedSession {
+            mut helper, master, pumps, report, signals, command, raw_mode, ..
+        } = admitted;
+        let helper_fd = pidfd::open(helper.pid, SignalScope::Process)
+            .map_err(cannot("cannot open a pidfd of the helper"))?;
+        let terminal = master.as_ref().map(|master| (master, raw_mode.as_ref()));
+        Relay { command: &command, helper: &helper_fd, pumps, terminal, signals }.run();
+        drop(raw_mode);
+        let status = helper.wait();
+        self.check_command(&report, Instant::now())?;
+        Ok(ExecOutcome::Exited(status))
+    }
+
+    /// Returns the error if the helper's child has reported that it could not become the command.
+    fn check_command(&self, report: &OwnedFd, deadline: Instant) -> Result<(), Error> {
+        match next_report(report, deadline) {
+            Some(ChildReport::Failed { errno, found }) => {
+                Err(command_error(self.request.plan, errno, found))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn cannot<E: Into<io::Error>>(message: &str) -> impl FnOnce(E) -> Error {
+    let error = Error::new(ExitStatus::CannotEnter, message);
+    move |cause| error.cause(os_error(cause))
+}
+
+fn cannot_enter(cause: &str) -> Error {
+    Error::new(ExitStatus::CannotEnter, "cannot enter the container").cause(cause)
+}
+
+/// Receives the helper's messages until it is ready or has failed: its events, and the outcome.
+fn receive_until_ready(
+    started: &mut StartedSession,
+    socket: &OwnedFd,
+) -> Result<(Vec<ExecEvent>, Result<(), Error>), Error> {
+    loop {
+        if !is_readable(socket, started.deadline) {
+            return Err(cannot_enter("its file system does not respond").hint(SKIP_MNT));
+        }
+        match protocol::receive(socket) {
+            Ok(Some((HelperMessage::Terminal, master))) => {
+                started.master = master.or(started.master.take());
+            }
+            Ok(Some((HelperMessage::Ready(events), _))) => return Ok((events, Ok(()))),
+            Ok(Some((HelperMessage::Failed(events, error), _))) => return Ok((events, Err(error))),
+            Ok(None) | Err(_) => return Err(started.helper.exit_error()),
+        }
+    }
+}
+
+/// Waits until a descriptor can be read; false when the deadline has passed.
+fn is_readable(fd: &OwnedFd, deadline: Instant) -> bool {
+    loop {
+        let remaining = deadline.saturating_duration_since(Instant::now());
+        let timeout = PollTimeout::try_from(remaining).unwrap_or(PollTimeout::MAX);
+        match poll(&mut [PollFd::new(fd.as_fd(), PollFlags::POLLIN)], timeout) {
+            Err(Errno::EINTR) => {}
+            result => return result.is_ok_and(|count| count > 0),
+        }
+    }
+}
+
+fn next_report(report: &OwnedFd, deadline: Instant) -> Option<ChildReport> {
+    if !is_readable(report, deadline) {
+        return None;
+    }
+    ChildReport::read(File::from(report.try_clone().ok()?))
+}
+
+/// The helper, a child of cinspect; killed when dropped before it has exited.
+struct HelperProcess {
+    pid: i32,
+    status: Option<u8>,
+}
+
+impl HelperProcess {
+    fn wait(&mut self) -> u8 {
+        let status = loop {
+            match waitpid(Pid::from_raw(self.pid), None) {
+                Ok(WaitStatus::Exited(_, status)) => break u8::try_from(status).unwrap_or(125),
+                Ok(WaitStatus::Signaled(_, signal, _)) => {
+                    break 128u8.saturating_add(u8::try_from(signal as i32).unwrap_or(0));
+                }
+                Err(Errno::EINTR) | Ok(_) => {}
+                Err(_) => break 125,
+            }
+        };
+        self.status = Some(status);
+        status
+    }
+
+    /// Returns the error for a helper that has closed its pipes without a message.
+    fn exit_error(&self) -> Error {
+        match waitpid(Pid::from_raw(self.pid), Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::Signaled(_, Signal::SIGSYS, _)) => {
+                cannot_enter("its seccomp filter forbids a system call that entering it requires")
+                    .hint("`--privileged` runs the command without the filter")
+            }
+            Ok(WaitStatus::Signaled(_, signal, _)) => {
+                cannot_enter(&format!("the helper was killed by {signal}"))
+            }
+            _ => cannot_enter("the helper exited unexpectedly"),
+        }
+    }
+}
+
+impl Drop for HelperProcess {
+    fn drop(&mut self) {
+        // It is this process's child and was not waited for, so its PID is not reused. If it hangs in the
+        // kernel it is left behind.
+        if self.status.is_none() {
+            let pid = Pid::from_raw(self.pid);
+            let _ = kill(pid, Signal::SIGKILL);
+            let _ = waitpid(pid, Some(WaitPidFlag::WNOHANG));
+        }
+    }
+}
