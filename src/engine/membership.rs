@@ -1,91 +1,93 @@
-//! Which processes are a container's. Those of its cgroup, which the kernel lists; those that joined
-//! its PID namespace without its cgroup (nsenter), which its own `/proc` lists; and only where
-//! neither tells, those that a look at every process of the host finds.
+//! The processes of a container: those of its cgroup, which the kernel lists; those that joined its PID
+//! namespace without its cgroup (nsenter), which its own `/proc` lists; and only where neither is
+//! available, those found among all processes of the host.
 
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::fs::File;
+use std::os::unix::fs::MetadataExt;
 
 use procfs::process::Process as Handle;
 
+use super::discover::{SearchDepth, discover};
+use super::inventory::Inventory;
 use super::process_index::ProcessIndex;
-use super::{Inventory, SearchDepth, discover};
 use crate::model::cgroup::Memberships;
-use crate::model::container::Container;
+use crate::model::container::{Cgroup, Container};
 use crate::model::namespace::NamespaceId;
 use crate::model::passwd::UserNames;
 use crate::model::pid::{HostPid, ProcessId};
 use crate::model::process::Process;
 use crate::proc::{ContainerFs, Host, ReadError, SnapshotOptions};
 
-/// A container's processes, as far as they may be seen.
+/// A chain of parents longer than this is not followed.
+const MAX_GENERATIONS: usize = 4096;
+
+/// The processes of a container, as far as they are visible to us.
 #[derive(Debug)]
 pub struct MemberProcesses {
-    /// In the order of their numbers on the host; whether each is in the container, or only in its
-    /// cgroup: one of another PID namespace, which has no number inside and gets no signal.
+    /// Ordered by host PID; whether each is in the container, or only in its cgroup: a process in
+    /// another PID namespace, which has no PID in the container and is not signalled.
     pub processes: Vec<(Process, bool)>,
-    /// How many there are that we were not allowed to read.
+    /// Number of processes that we were not allowed to read.
     pub hidden: usize,
     /// The container's users.
     pub names: Result<UserNames, ReadError>,
 }
 
-/// THE RULE of who is in a container. With a PID namespace of its own, those in it or in one below;
-/// else those in its cgroup, and of a user's container only that user's; else what descends from its
-/// init. Never a process that another container in the same namespace has.
+/// THE RULE of membership. With a private PID namespace, the processes in it or in one below; else
+/// those in its cgroup, and of a user's container only that user's; else the descendants of its init.
+/// Never a process of another container in the same namespace.
 pub struct MembershipRule<'a> {
     host: &'a Host,
     container: &'a Container,
-    /// Other containers of the same PID namespace.
+    /// Other containers in the same PID namespace.
     others: Vec<&'a Container>,
-    /// What is known of other namespaces: whether they lie below the container's.
-    below: RefCell<HashMap<NamespaceId, bool>>,
-    /// What all processes were asked once, where they are only counted.
-    census: Option<&'a ProcessIndex>,
+    /// Whether other namespaces are below the container's, where that is known.
+    is_below: RefCell<HashMap<NamespaceId, bool>>,
+    /// Facts about all processes, if processes are only counted.
+    index: Option<&'a ProcessIndex>,
 }
 
 impl<'a> MembershipRule<'a> {
-    /// The rule for one container among all.
-    pub fn new(host: &'a Host, container: &'a Container, all: &'a Inventory) -> Self {
-        let others = all.containers.iter().filter(|other| {
+    /// Creates the rule for one container of an inventory.
+    pub fn new(host: &'a Host, container: &'a Container, inventory: &'a Inventory) -> Self {
+        let others = inventory.containers.iter().filter(|other| {
             other.init != container.init
                 && other.pid_ns.is_some()
                 && other.pid_ns == container.pid_ns
         });
         let others = others.collect();
-        Self { host, container, others, below: RefCell::default(), census: None }
+        Self { host, container, others, is_below: RefCell::default(), index: None }
     }
 
-    /// The same by what was seen of all processes before, for counting.
-    fn by_census(
-        host: &'a Host,
-        container: &'a Container,
-        all: &'a Inventory,
-        census: &'a ProcessIndex,
-    ) -> Self {
-        Self { census: Some(census), ..Self::new(host, container, all) }
+    /// Creates the rule for counting, with facts from the index.
+    fn indexed(host: &'a Host, container: &'a Container, inventory: &'a Inventory) -> Self {
+        let index = Some(inventory.process_index(host));
+        Self { index, ..Self::new(host, container, inventory) }
     }
 
     fn memberships(&self, pid: HostPid) -> Result<Memberships, ReadError> {
-        match self.census {
-            Some(census) => census.memberships(self.host, pid),
+        match self.index {
+            Some(index) => index.memberships(self.host, pid),
             None => self.host.memberships(pid),
         }
     }
 
     fn levels(&self, pid: HostPid) -> Result<usize, ReadError> {
-        match self.census {
-            Some(census) => census.levels(self.host, pid),
+        match self.index {
+            Some(index) => index.levels(self.host, pid),
             None => Ok(self.host.status(pid)?.nspid.len()),
         }
     }
 
-    fn descends(&self, mut pid: HostPid, from: HostPid) -> bool {
-        for _ in 0..4096 {
-            if pid == from {
+    fn descends(&self, mut pid: HostPid, ancestor: HostPid) -> bool {
+        for _ in 0..MAX_GENERATIONS {
+            if pid == ancestor {
                 return true;
             }
-            let parent = match self.census {
-                Some(census) => census.parent(pid),
+            let parent = match self.index {
+                Some(index) => index.parent(pid),
                 None => self.host.stat(pid).ok().and_then(|stat| HostPid::new(stat.ppid)),
             };
             let Some(parent) = parent else { return false };
@@ -94,10 +96,14 @@ impl<'a> MembershipRule<'a> {
         false
     }
 
+    fn descends_from_init(&self, pid: HostPid) -> bool {
+        self.container.init.is_some_and(|init| self.descends(pid, init.pid))
+    }
+
     /// Whether a process is in the container.
     ///
     /// # Errors
-    /// When its files cannot be read; [`ReadError::Gone`] when it has ended.
+    /// Its files cannot be read; [`ReadError::Gone`] if it has ended.
     pub fn holds(&self, pid: HostPid) -> Result<bool, ReadError> {
         let handle = self.host.process(pid)?;
         let namespace = match self.host.pid_ns_of(&handle) {
@@ -108,7 +114,7 @@ impl<'a> MembershipRule<'a> {
         self.holds_in(pid, namespace)
     }
 
-    /// The same of a process whose PID namespace is known, or closed to us.
+    /// Whether a process is in the container; its PID namespace is `None` if we may not read it.
     ///
     /// # Errors
     /// As [`Self::holds`].
@@ -119,26 +125,26 @@ impl<'a> MembershipRule<'a> {
     ) -> Result<bool, ReadError> {
         let container = self.container;
         if container.owns_pid_ns {
-            return Ok(self.is_in_namespace(pid, namespace)? && !self.is_anothers(pid)?);
+            return Ok(self.is_in_namespace(pid, namespace)? && !self.is_in_another(pid)?);
         }
         let Some(cgroup) = &container.cgroup else {
-            // (Of PID 1, with which the whole host is looked at, everything descends.)
-            let of = |init: ProcessId| init.pid.get() == 1 || self.descends(pid, init.pid);
-            return Ok(container.init.is_some_and(of));
+            // (PID 1 stands for the whole host: everything descends from it.)
+            let is_host = container.init.is_some_and(|init| init.pid.get() == 1);
+            return Ok(is_host || self.descends_from_init(pid));
         };
         if !cgroup.holds(&self.memberships(pid)?) {
             return Ok(false);
         }
         match container.user {
-            // A program that runs as root, sudo say, may have been started in a user's cgroup.
+            // A program that runs as root, sudo for example, may have been started in a user's cgroup.
             Some(user) => self.host.is_users(pid, user),
             None => Ok(true),
         }
     }
 
-    /// Whether it is in the container's PID namespace or one below it. Where the namespaces are
-    /// closed to us the NSpid lines have to do: deeper than the container's, and the chain of
-    /// parents leads to its init.
+    /// Whether a process is in the container's PID namespace or one below it. Where we may not read
+    /// namespaces, the NSpid lines have to do: deeper than the container's, and the chain of parents
+    /// leads to its init.
     fn is_in_namespace(
         &self,
         pid: HostPid,
@@ -149,10 +155,10 @@ impl<'a> MembershipRule<'a> {
             (Some(namespace), Some(own)) if namespace == own => return Ok(true),
             (Some(namespace), _) if Some(namespace) == self.host.pid_ns => return Ok(false),
             (Some(namespace), Some(own)) => {
-                if let Some(census) = self.census.filter(|_| !self.host.is_recorded()) {
-                    return Ok(census.is_below(namespace, own));
+                if let Some(index) = self.index.filter(|_| !self.host.is_recorded()) {
+                    return Ok(index.is_below(namespace, own));
                 }
-                if let Some(known) = self.below.borrow().get(&namespace) {
+                if let Some(known) = self.is_below.borrow().get(&namespace) {
                     return Ok(*known);
                 }
             }
@@ -162,25 +168,23 @@ impl<'a> MembershipRule<'a> {
         let deeper = levels.saturating_sub(container.depth + 1);
         match (namespace, container.pid_ns) {
             (Some(namespace), Some(own)) => {
-                let is = match self.host.process(pid) {
+                let is_below = match self.host.process(pid) {
                     _ if deeper == 0 => false,
-                    // Of a recorded host the namespaces are names alone.
-                    _ if self.host.is_recorded() => {
-                        container.init.is_some_and(|init| self.descends(pid, init.pid))
-                    }
+                    // On a recorded host a namespace is only a name.
+                    _ if self.host.is_recorded() => self.descends_from_init(pid),
                     handle => is_below(self.host, &handle?, own, deeper)?,
                 };
-                self.below.borrow_mut().insert(namespace, is);
-                Ok(is)
+                self.is_below.borrow_mut().insert(namespace, is_below);
+                Ok(is_below)
             }
             _ if levels <= container.depth => Ok(false),
-            _ => Ok(container.init.is_some_and(|init| self.descends(pid, init.pid))),
+            _ => Ok(self.descends_from_init(pid)),
         }
     }
 
-    /// Whether it is another container's with the same namespace (a pod's, or one started with
-    /// `--pid=container:`): by its cgroup, or where that one has none, by descent from its init.
-    fn is_anothers(&self, pid: HostPid) -> Result<bool, ReadError> {
+    /// Whether a process is of another container in the same namespace (in a pod, or started with
+    /// `--pid=container:`): by its cgroup, or where that container has none, by descent from its init.
+    fn is_in_another(&self, pid: HostPid) -> Result<bool, ReadError> {
         if self.others.is_empty() || self.container.init_pid() == Some(pid) {
             return Ok(false);
         }
@@ -194,12 +198,8 @@ impl<'a> MembershipRule<'a> {
         }))
     }
 
-    /// Whether our container's cgroup lies inside the other's, and the process in ours.
-    fn is_narrower_than(
-        &self,
-        other: &crate::model::container::Cgroup,
-        memberships: &Memberships,
-    ) -> bool {
+    /// Whether our container's cgroup is inside another one, and the process in ours.
+    fn is_narrower_than(&self, other: &Cgroup, memberships: &Memberships) -> bool {
         self.container
             .cgroup
             .as_ref()
@@ -207,121 +207,122 @@ impl<'a> MembershipRule<'a> {
     }
 }
 
-/// Takes a snapshot of a container's processes as they are now.
+/// Takes a snapshot of a container's processes.
 ///
 /// # Errors
-/// [`ReadError::Gone`] when it has ended.
+/// [`ReadError::Gone`] if it has ended.
 pub fn take(
     host: &Host,
     container: &Container,
-    all: &Inventory,
-    facts: SnapshotOptions,
+    inventory: &Inventory,
+    options: SnapshotOptions,
 ) -> Result<MemberProcesses, ReadError> {
     let Some(init) = container.init else {
-        let nobody = Err(ReadError::Broken("its processes are not on this host".into()));
-        return Ok(MemberProcesses { processes: Vec::new(), hidden: 0, names: nobody });
+        let names = Err(ReadError::Broken("its processes are not on this host".into()));
+        return Ok(MemberProcesses { processes: Vec::new(), hidden: 0, names });
     };
     let namespace = container.pid_ns.filter(|_| container.owns_pid_ns);
-    // Its own file system answers while we read on.
-    let asked = host.ask_inside(init, namespace);
-    let mut reader = Reader { host, facts, processes: Vec::new(), hidden: 0 };
-    let cgroup = by_cgroup(host, container, all)?;
+    // A child reads the container's file system while we read its cgroup.
+    let request = host.ask_inside(init, namespace);
+    let mut reader = MemberReader { host, options, processes: Vec::new(), hidden: 0 };
+    let cgroup = cgroup_processes(host, container, inventory)?;
     if let Some(cgroup) = &cgroup {
         reader.read(&Vec::from_iter(cgroup.iter().copied()))?;
     }
-    let inside = asked.hear(host);
+    let container_fs = request.hear(host);
     if cgroup.is_none() || namespace.is_some() {
-        let at = container.depth;
-        let own = container.pid_ns;
         let known: HashSet<i32> = (reader.processes.iter())
-            .filter(|process| own.is_some() && process.pid_ns == own)
-            .filter_map(|process| process.status.nspid.get(at).copied())
+            .filter(|process| process.pid_ns.is_some() && process.pid_ns == container.pid_ns)
+            .filter_map(|process| process.status.nspid.get(container.depth).copied())
             .collect();
-        let new = joined(host, container, all, &inside, cgroup.is_some(), &known)?;
+        let joined = joined(host, container, inventory, &container_fs, cgroup.is_some(), &known)?;
         let read: HashSet<HostPid> = reader.processes.iter().map(|p| p.id.pid).collect();
-        let new: Vec<HostPid> = new.into_iter().filter(|pid| !read.contains(pid)).collect();
-        reader.read(&new)?;
+        let joined: Vec<HostPid> = joined.into_iter().filter(|pid| !read.contains(pid)).collect();
+        reader.read(&joined)?;
     }
-    reader.finish(container, all, inside.names)
+    reader.finish(container, inventory, container_fs.names)
 }
 
-/// Processes of the container beside those of its cgroup, as far as it has one.
+/// Returns processes of the container that are not in its cgroup, or all if it has none.
 fn joined(
     host: &Host,
     container: &Container,
-    all: &Inventory,
-    inside: &ContainerFs,
+    inventory: &Inventory,
+    container_fs: &ContainerFs,
     has_cgroup: bool,
     known: &HashSet<i32>,
 ) -> Result<Vec<HostPid>, ReadError> {
-    let found = match inside.pids(host, &|pid| known.contains(&pid)) {
-        Ok(found) if found.is_empty() => return Ok(found),
-        Ok(found) => found,
-        // Not ours to look into: what the cgroup lists is what anybody may know.
+    let pids = match container_fs.pids(host, &|pid| known.contains(&pid)) {
+        Ok(pids) if pids.is_empty() => return Ok(pids),
+        Ok(pids) => pids,
+        // Without permission to look inside, the cgroup's list has to do.
         Err(ReadError::Denied) if has_cgroup => return Ok(Vec::new()),
         Err(ReadError::Exhausted) => return Err(ReadError::Exhausted),
-        // Its /proc is covered, or of no use: only a look at the whole host tells.
+        // Its /proc is covered, or not usable: only the host's can tell.
         Err(_) => host.pids()?,
     };
-    // Whose they are, if another container shares the namespace, takes knowing all containers.
-    let every;
-    let all = if all.partial {
-        every = discover(host, SearchDepth::Cgroups);
-        &every
+    // If another container shares the namespace, all containers have to be known.
+    let complete;
+    let inventory = if inventory.partial {
+        complete = discover(host, SearchDepth::Cgroups);
+        &complete
     } else {
-        all
+        inventory
     };
-    let belonging = MembershipRule::new(host, container, all);
-    Ok(found.into_iter().filter(|pid| belonging.holds(*pid) == Ok(true)).collect())
+    let rule = MembershipRule::new(host, container, inventory);
+    Ok(pids.into_iter().filter(|pid| rule.holds(*pid) == Ok(true)).collect())
 }
 
-/// How many processes a container has, going by the survey, where every process of the host was
-/// looked at.
+/// Counts the processes of a container, in an inventory with a survey.
 ///
 /// # Errors
-/// [`ReadError::Gone`] when it has ended.
-pub fn count(host: &Host, container: &Container, all: &Inventory) -> Result<usize, ReadError> {
+/// [`ReadError::Gone`] if it has ended.
+pub fn count(
+    host: &Host,
+    container: &Container,
+    inventory: &Inventory,
+) -> Result<usize, ReadError> {
     if is_elsewhere(container) {
         return Ok(0);
     }
-    let cgroup = by_cgroup(host, container, all)?;
-    let mut own = cgroup.clone().unwrap_or_default();
+    let cgroup = cgroup_processes(host, container, inventory)?;
+    let mut pids = cgroup.clone().unwrap_or_default();
     if cgroup.is_none() || container.owns_pid_ns {
-        let census = all.census(host);
-        let belonging = MembershipRule::by_census(host, container, all, census);
-        for (pid, namespace) in census.candidates(host, container) {
-            if !own.contains(&pid) && belonging.holds_in(pid, namespace) == Ok(true) {
-                own.insert(pid);
+        let rule = MembershipRule::indexed(host, container, inventory);
+        for (pid, namespace) in inventory.process_index(host).candidates(host, container) {
+            if !pids.contains(&pid) && rule.holds_in(pid, namespace) == Ok(true) {
+                pids.insert(pid);
             }
         }
     }
-    if own.is_empty() { Err(ReadError::Gone) } else { Ok(own.len()) }
+    if pids.is_empty() { Err(ReadError::Gone) } else { Ok(pids.len()) }
 }
 
-/// Whether its processes are not on this host.
+/// Whether the container's processes are not on this host.
 fn is_elsewhere(container: &Container) -> bool {
     container.init.is_none() && container.cgroup.is_none()
 }
 
-struct Reader<'a> {
+/// The processes read so far.
+struct MemberReader<'a> {
     host: &'a Host,
-    facts: SnapshotOptions,
+    options: SnapshotOptions,
     processes: Vec<Process>,
     hidden: usize,
 }
 
-impl Reader<'_> {
+impl MemberReader<'_> {
     fn read(&mut self, pids: &[HostPid]) -> Result<(), ReadError> {
         let mut gone = 0;
-        for read in self.host.snapshot(pids, self.facts) {
-            match read {
+        for result in self.host.snapshot(pids, self.options) {
+            match result {
                 Ok(process) => self.processes.push(process),
                 Err(ReadError::Gone) => gone += 1,
                 Err(ReadError::Exhausted) => return Err(ReadError::Exhausted),
                 Err(_) => self.hidden += 1,
             }
         }
-        // Where /proc hides processes they look like ones that have left.
+        // If /proc hides processes, they look like ones that have exited.
         if gone > 0 && !nix::unistd::geteuid().is_root() && self.host.hides_processes() {
             self.hidden += gone;
         }
@@ -331,44 +332,44 @@ impl Reader<'_> {
     fn finish(
         mut self,
         container: &Container,
-        all: &Inventory,
+        inventory: &Inventory,
         names: Result<UserNames, ReadError>,
     ) -> Result<MemberProcesses, ReadError> {
         if self.processes.is_empty() {
             return Err(if self.hidden > 0 { ReadError::Denied } else { ReadError::Gone });
         }
         self.processes.sort_by_key(|process| process.id.pid);
-        let belonging = MembershipRule::new(self.host, container, all);
-        let is_inside = |process: &Process| {
-            // (Most are in the very namespace: that alone settles what number they have.)
+        let rule = MembershipRule::new(self.host, container, inventory);
+        let is_in_container = |process: &Process| {
+            // (Most are in the namespace itself: then nothing else has to be read.)
             match process.pid_ns {
                 _ if !container.owns_pid_ns && container.user.is_none() => true,
-                other if !container.owns_pid_ns => {
-                    belonging.holds_in(process.id.pid, other) == Ok(true)
+                namespace if !container.owns_pid_ns => {
+                    rule.holds_in(process.id.pid, namespace) == Ok(true)
                 }
-                // Closed to us: its cgroup and the depth of its numbers have to do for showing it.
+                // Not readable: to show it, its cgroup and the number of its PIDs have to do.
                 None => process.status.nspid.len() > container.depth,
-                own if own == container.pid_ns => true,
-                other => belonging.is_in_namespace(process.id.pid, other) == Ok(true),
+                namespace if namespace == container.pid_ns => true,
+                namespace => rule.is_in_namespace(process.id.pid, namespace) == Ok(true),
             }
         };
         let processes = self.processes.into_iter().map(|process| {
-            let inside = is_inside(&process);
-            (process, inside)
+            let is_in_container = is_in_container(&process);
+            (process, is_in_container)
         });
         Ok(MemberProcesses { processes: processes.collect(), hidden: self.hidden, names })
     }
 }
 
-/// The processes of the container's cgroup; none when it has none of its own, or none is mounted.
-/// (nspawn without a unit puts every container of one caller into one cgroup `payload`.)
-fn by_cgroup(
+/// Returns the processes of the container's cgroup; `None` if it has no cgroup of its own, or none is
+/// mounted. (nspawn without a unit puts all containers of one caller into one cgroup `payload`.)
+fn cgroup_processes(
     host: &Host,
     container: &Container,
-    all: &Inventory,
+    inventory: &Inventory,
 ) -> Result<Option<BTreeSet<HostPid>>, ReadError> {
     let Some(cgroup) = &container.cgroup else { return Ok(None) };
-    let is_shared = all
+    let is_shared = inventory
         .containers
         .iter()
         .any(|other| other.init != container.init && other.cgroup.as_ref() == Some(cgroup));
@@ -378,28 +379,28 @@ fn by_cgroup(
     match host.cgroup_pids(cgroup) {
         Ok(pids) => Ok(Some(pids)),
         Err(_) if !host.has_cgroups() => Ok(None),
-        // The last process takes the cgroup with it; or it was moved to another one.
+        // The cgroup is removed with the last process; or the processes were moved to another one.
         Err(ReadError::Gone) => {
-            let lives = |id: ProcessId| host.stat(id.pid).is_ok_and(|stat| stat.start == id.start);
-            if container.init.is_some_and(lives) { Ok(None) } else { Err(ReadError::Gone) }
+            let is_alive =
+                |id: ProcessId| host.stat(id.pid).is_ok_and(|stat| stat.start == id.start);
+            if container.init.is_some_and(is_alive) { Ok(None) } else { Err(ReadError::Gone) }
         }
         Err(error) => Err(error),
     }
 }
 
-/// Whether a process is in a namespace below `own`, at most so many levels.
+/// Whether a process is in a namespace below `ancestor`, at most `levels` levels.
 fn is_below(
     host: &Host,
     handle: &Handle,
-    own: NamespaceId,
+    ancestor: NamespaceId,
     levels: usize,
 ) -> Result<bool, ReadError> {
-    use std::os::unix::fs::MetadataExt;
     let mut namespace = host.namespace_file(handle, "pid")?;
     for _ in 0..levels {
         let Ok(parent) = crate::sys::namespace::parent(&namespace) else { return Ok(false) };
-        let file = std::fs::File::from(parent);
-        if file.metadata()?.ino() == own.0 {
+        let file = File::from(parent);
+        if file.metadata()?.ino() == ancestor.0 {
             return Ok(true);
         }
         namespace = file.into();

@@ -11,6 +11,7 @@ mod crio;
 mod crun;
 mod discover;
 mod docker;
+mod inventory;
 mod lxc;
 mod membership;
 mod nspawn;
@@ -24,7 +25,8 @@ mod shims;
 mod verify;
 mod youki;
 
-pub use discover::{Inventory, SearchDepth, StoppedContainer, container_at, discover, discover_of};
+pub use discover::{SearchDepth, container_at, discover, discover_of};
+pub use inventory::{Inventory, StoppedContainer};
 pub use membership::{MemberProcesses, MembershipRule, count, take};
 pub use record::{Record, RecordReader, SearchPath, Shim};
 pub use verify::frozen_state;

@@ -1,6 +1,5 @@
-//! A record against the kernel: is that process still the one that was written down, may the
-//! record's owner speak of it, and is it in the cgroup it was put into? Only what stands this test
-//! becomes a container with that name.
+//! Compares a record with the kernel: is the process still the one that was recorded, may the record's
+//! owner name it, and is it in the recorded cgroup? Only a record that passes names a container.
 
 use super::record::Record;
 use crate::model::cgroup::{self, Freezer, Memberships};
@@ -10,7 +9,7 @@ use crate::model::namespace::NamespaceId;
 use crate::model::pid::{HostPid, ProcessId};
 use crate::proc::{Host, ReadError, Trust};
 
-/// What the kernel says of a container's init.
+/// Facts of the kernel about a container's init.
 #[derive(Debug)]
 pub(super) struct Init {
     pub id: ProcessId,
@@ -22,21 +21,30 @@ pub(super) struct Init {
     pub uid: u32,
 }
 
-/// Why a record is not believed.
+/// A record that the kernel confirms.
+#[derive(Debug)]
+pub(super) struct Verified {
+    pub init: Init,
+    pub cgroup: Option<Cgroup>,
+    pub evidence: Vec<Evidence>,
+}
+
+/// The reason why a record is not believed.
 #[derive(Debug)]
 pub(super) enum VerifyError {
-    /// There is no such process: the container has ended and its record is left over.
+    /// There is no such process: the container has ended, and its record is left over.
     Ended,
-    /// It does not fit; the text says what.
+    /// A fact contradicts it, or none confirms it; the text says which.
     Refuted(String),
-    /// The kernel's side may not be read by us.
+    /// We may not read the facts.
     Unreadable,
 }
 
-/// Reads everything about an init that decides which container it is.
+/// Reads the facts about an init that decide which container it is of.
 pub(super) fn read_init(host: &Host, pid: HostPid) -> Result<Init, ReadError> {
     let (stat, status, memberships, pid_ns) = host.first_facts(pid)?;
-    if stat.has_exited() {
+    // A zombie with threads is a main thread that exited before the others; without, it has ended.
+    if stat.state.is_zombie() && stat.num_threads <= 1 {
         return Err(ReadError::Gone);
     }
     let levels = status.nspid.len();
@@ -51,102 +59,112 @@ pub(super) fn read_init(host: &Host, pid: HostPid) -> Result<Init, ReadError> {
     })
 }
 
-/// Confirms a record that claims a process.
-pub(super) fn confirm(
-    host: &Host,
-    record: &Record,
-    pid: HostPid,
-) -> Result<(Init, Option<Cgroup>, Vec<Evidence>), VerifyError> {
+/// Verifies a record that claims a process as its container's init.
+pub(super) fn verify(host: &Host, record: &Record, pid: HostPid) -> Result<Verified, VerifyError> {
     let init = match read_init(host, pid) {
         Ok(init) => init,
         Err(ReadError::Gone) => return Err(VerifyError::Ended),
         Err(_) => return Err(VerifyError::Unreadable),
     };
-    let mut evidence = vec![says(record.path.display(), format!("init is {pid}"), true)];
-    match record.owner {
-        Trust::Root => {}
-        Trust::User(owner) if host.is_users(pid, owner) == Ok(true) => {}
-        Trust::User(owner) => {
-            return Err(VerifyError::Refuted(format!(
-                "it is user {owner}'s word, and process {pid} is not that user's"
-            )));
-        }
-        Trust::Untrusted => {
-            return Err(VerifyError::Refuted("it is more than one user's word".into()));
-        }
-    }
-    let mut sure = false;
-    if let Some(start) = record.start {
-        if start != init.id.start {
-            return Err(VerifyError::Refuted(format!(
-                "process {pid} is another one now (it started at tick {}, not {})",
-                init.id.start.0, start.0
-            )));
-        }
-        sure = true;
-        let source = format!("/proc/{pid}/stat");
-        evidence.push(says(source, format!("started at tick {}, as recorded", start.0), true));
-    }
-    if let Some(parent) = record.parent {
-        if init.parent != parent.get() {
-            return Err(VerifyError::Refuted(format!(
-                "process {pid} is no longer the monitor's child"
-            )));
-        }
-        sure = true;
-        evidence.push(says(format!("/proc/{pid}/stat"), format!("its parent is {parent}"), true));
-    }
-    // Root's record is borne out by a cgroup that only root could have made. A user may not speak of
-    // one that others' processes can be in: one that is root's.
-    let cgroup = own_cgroup(record, &init.memberships).filter(|cgroup| match record.owner {
-        Trust::Root => host.cgroup_maker(cgroup) == Trust::Root,
-        owner => host.cgroup_owner(cgroup) == owner,
-    });
-    if let Some(cgroup) = &cgroup {
-        sure = true;
-        let path = String::from_utf8_lossy(&cgroup.path).into_owned();
-        evidence.push(says(format!("/proc/{pid}/cgroup"), format!("in {path}, as recorded"), true));
-    } else if let Some(recorded) = claimed(record) {
-        let path = String::from_utf8_lossy(recorded);
-        let what = format!("not in {path}, where the record has put it");
-        evidence.push(says(format!("/proc/{pid}/cgroup"), what, false));
-    }
-    if !sure && mounts_count(host, record, &init) && mounts_mention(host, pid, &record.id) {
-        sure = true;
+    verify_owner(host, record, pid)?;
+    let mut all = vec![evidence(record.path.display(), format!("the init is {pid}"), true)];
+    let start = verify_start(record, &init)?;
+    let parent = verify_parent(record, &init)?;
+    let (cgroup, membership) = compare_cgroup(host, record, &init);
+    let mut is_confirmed = start.is_some() || parent.is_some() || cgroup.is_some();
+    all.extend(start.into_iter().chain(parent).chain(membership));
+    if !is_confirmed && mounts_count(host, record, &init) && has_mounts_of(host, pid, &record.id) {
+        is_confirmed = true;
         let source = format!("/proc/{pid}/mountinfo");
-        evidence.push(says(source, "mounts from the container's own folder".into(), true));
+        all.push(evidence(source, "it has mounts from the container's directory".into(), true));
     }
-    if sure {
-        return Ok((init, cgroup, evidence));
+    if is_confirmed {
+        return Ok(Verified { init, cgroup, evidence: all });
     }
     if init.pid_ns.is_none() {
         return Err(VerifyError::Unreadable);
     }
-    // Without a start time, a cgroup or a mount that carries the id, a PID namespace of its own
-    // with this process as PID 1 is the least that a container's init has to show.
+    // Without a start time, or a cgroup or mount with the ID, the init of a user's container at least
+    // has to be PID 1 of a PID namespace. A record of root's needs more.
     if init.owns_pid_ns && record.owner != Trust::Root {
-        let what = "PID 1 of a PID namespace; nothing else confirms it";
-        evidence.push(says(format!("/proc/{pid}/status"), what.into(), true));
-        return Ok((init, cgroup, evidence));
+        let observation = "PID 1 of a PID namespace; nothing else confirms it";
+        all.push(evidence(format!("/proc/{pid}/status"), observation.into(), true));
+        return Ok(Verified { init, cgroup, evidence: all });
     }
     Err(VerifyError::Refuted(format!("nothing about process {pid} confirms it")))
 }
 
-/// The container's own cgroup: where the record put it, or the part of the path that is spelt with
-/// its id, in the first hierarchy that has it. The init may have moved further down.
+/// A user's record may name that user's processes only.
+fn verify_owner(host: &Host, record: &Record, pid: HostPid) -> Result<(), VerifyError> {
+    let reason = match record.owner {
+        Trust::Root => return Ok(()),
+        Trust::User(owner) if host.is_users(pid, owner) == Ok(true) => return Ok(()),
+        Trust::User(owner) => format!("it is user {owner}'s, and process {pid} is not"),
+        Trust::Untrusted => "more than one user could have written it".into(),
+    };
+    Err(VerifyError::Refuted(reason))
+}
+
+/// Compares the start time, if one was recorded.
+fn verify_start(record: &Record, init: &Init) -> Result<Option<Evidence>, VerifyError> {
+    let (Some(recorded), pid) = (record.start, init.id.pid) else { return Ok(None) };
+    if recorded != init.id.start {
+        return Err(VerifyError::Refuted(format!(
+            "PID {pid} has been reused (the process started at tick {}, not {})",
+            init.id.start.0, recorded.0
+        )));
+    }
+    let observation = format!("started at tick {}, as recorded", recorded.0);
+    Ok(Some(evidence(format!("/proc/{pid}/stat"), observation, true)))
+}
+
+/// Compares the parent, if the record is a monitor's argv.
+fn verify_parent(record: &Record, init: &Init) -> Result<Option<Evidence>, VerifyError> {
+    let (Some(parent), pid) = (record.parent, init.id.pid) else { return Ok(None) };
+    if init.parent != parent.get() {
+        let reason = format!("process {pid} is no longer a child of the monitor");
+        return Err(VerifyError::Refuted(reason));
+    }
+    Ok(Some(evidence(format!("/proc/{pid}/stat"), format!("its parent is {parent}"), true)))
+}
+
+/// Returns the container's own cgroup if it confirms the record, and the observation. It does if
+/// nobody but the record's owner could have put the process there: for root's record, root alone made
+/// the cgroup and those above it; for a user's, the cgroup is that user's, and not one of root's, in
+/// which there may be processes of other users.
+fn compare_cgroup(host: &Host, record: &Record, init: &Init) -> (Option<Cgroup>, Option<Evidence>) {
+    let cgroup = own_cgroup(record, &init.memberships).filter(|cgroup| match record.owner {
+        Trust::Root => host.cgroup_maker(cgroup) == Trust::Root,
+        owner => host.cgroup_owner(cgroup) == owner,
+    });
+    let observation = match (&cgroup, recorded_cgroup(record)) {
+        (Some(cgroup), _) => {
+            Some((format!("in {}, as recorded", String::from_utf8_lossy(&cgroup.path)), true))
+        }
+        (None, Some(path)) => {
+            Some((format!("not in {}, as recorded", String::from_utf8_lossy(path)), false))
+        }
+        (None, None) => None,
+    };
+    let source = || format!("/proc/{}/cgroup", init.id.pid);
+    (cgroup, observation.map(|(text, holds)| evidence(source(), text, holds)))
+}
+
+/// Returns the container's own cgroup: the recorded one, or the part of the path with its ID, in the
+/// first hierarchy that has it. The init may have moved further down.
 pub(super) fn own_cgroup(record: &Record, memberships: &Memberships) -> Option<Cgroup> {
     memberships.by_preference().find_map(|membership| {
         let path = &membership.path;
-        // Outside of our cgroup namespace (`/../…`) there is none that we could look into.
+        // A cgroup outside our cgroup namespace (`/../…`) cannot be looked up.
         if cgroup::components(path).any(|part| part == b"..") {
             return None;
         }
-        let length = match claimed(record) {
+        let length = match recorded_cgroup(record) {
             Some(recorded) if cgroup::is_at_or_below(path, recorded) => {
                 Some(cgroup::components(recorded).count())
             }
             _ => cgroup::components(path)
-                .position(|part| names(part, &record.id))
+                .position(|part| has_id(part, &record.id))
                 .map(|position| position + 1),
         }?;
         Some(Cgroup {
@@ -156,30 +174,30 @@ pub(super) fn own_cgroup(record: &Record, memberships: &Memberships) -> Option<C
     })
 }
 
-/// The cgroup that the record speaks of, unless that is the root, where everybody may be.
-fn claimed(record: &Record) -> Option<&[u8]> {
+/// Returns the recorded cgroup, unless that is the root, where every process may be.
+fn recorded_cgroup(record: &Record) -> Option<&[u8]> {
     record.cgroup.as_deref().filter(|path| cgroup::components(path).next().is_some())
 }
 
-/// Whether what is mounted in the init may count. A user's container lives in that user's namespace
-/// anyway. Root's stands in a cgroup that says more, unless there are none to be seen; and who made a
-/// namespace can mount anything in it.
+/// Whether the mounts of the init may confirm the record. A user's container is in the user's own
+/// namespace anyway. For root's, its cgroup says more, unless no cgroups can be seen; and the owner of
+/// a user namespace can mount anything in it.
 fn mounts_count(host: &Host, record: &Record, init: &Init) -> bool {
-    let outside = || {
-        let mut paths = init.memberships.by_preference();
-        paths.all(|m| cgroup::components(&m.path).any(|part| part == b".."))
+    let is_outside = || {
+        let mut memberships = init.memberships.by_preference();
+        memberships.all(|m| cgroup::components(&m.path).any(|part| part == b".."))
     };
     match record.owner {
         Trust::Root => {
-            (!host.has_cgroups() || outside()) && host.is_users(init.id.pid, 0) == Ok(true)
+            (!host.has_cgroups() || is_outside()) && host.is_users(init.id.pid, 0) == Ok(true)
         }
         _ => true,
     }
 }
 
-/// Whether a cgroup component is the id, or ends with it as systemd's scopes (`docker-ID.scope`) and
-/// Kata's (`kata_ID`) do. Only of long ids: a container may be called `user.slice`.
-fn names(component: &[u8], id: &str) -> bool {
+/// Whether a cgroup component is the ID, or ends with it as systemd's scopes (`docker-ID.scope`) and
+/// Kata's (`kata_ID`) do. Long IDs only: a container may be called `user.slice`.
+fn has_id(component: &[u8], id: &str) -> bool {
     let name = component.strip_suffix(b".scope").unwrap_or(component);
     id.len() >= 32
         && name.strip_suffix(id.as_bytes()).is_some_and(|prefix| {
@@ -187,9 +205,9 @@ fn names(component: &[u8], id: &str) -> bool {
         })
 }
 
-/// Whether something that the engine made for this container is mounted in it: a path with the
-/// whole id in it.
-fn mounts_mention(host: &Host, pid: HostPid, id: &str) -> bool {
+/// Whether a directory that the engine made for this container is mounted in it: a path with the whole
+/// ID as a component.
+fn has_mounts_of(host: &Host, pid: HostPid, id: &str) -> bool {
     let Ok(mountinfo) = host.proc_file(pid, "mountinfo", 1 << 20) else { return false };
     id.len() >= 32
         && Mounts::new(&mountinfo).any(|mount| {
@@ -198,7 +216,7 @@ fn mounts_mention(host: &Host, pid: HostPid, id: &str) -> bool {
         })
 }
 
-/// Whether a container with this init is paused.
+/// Returns the state of a container with this init.
 pub fn frozen_state(host: &Host, memberships: &Memberships) -> ContainerState {
     if host.frozen(memberships) == Freezer::Thawed {
         ContainerState::Running
@@ -207,6 +225,7 @@ pub fn frozen_state(host: &Host, memberships: &Memberships) -> ContainerState {
     }
 }
 
-pub(super) fn says(source: impl ToString, says: String, holds: bool) -> Evidence {
+/// Creates a piece of evidence.
+pub(super) fn evidence(source: impl ToString, says: String, holds: bool) -> Evidence {
     Evidence { source: source.to_string(), says, holds }
 }

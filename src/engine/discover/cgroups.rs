@@ -1,0 +1,225 @@
+//! The later steps of a search: cgroups and PID namespaces that no record explains. They lead to more
+//! records, and what remains becomes a container without a verified name.
+
+use std::collections::HashSet;
+
+use super::{Search, assemble};
+use crate::engine::bare::BARE;
+use crate::engine::cgroup_name::is_long_id;
+use crate::engine::recognise;
+use crate::engine::verify::{Init, evidence, read_init};
+use crate::model::cgroup;
+use crate::model::container::{Cgroup, Container, Evidence};
+use crate::model::namespace::NamespaceId;
+use crate::model::pid::HostPid;
+use crate::proc::{Host, LiveCgroup, Survey, Trust};
+
+/// More processes than this are not looked through in one cgroup.
+const MAX_PROCESSES: usize = 4096;
+
+impl Search<'_> {
+    /// Returns cgroups with a container that no record explains: they are named like one, or have a
+    /// process in another PID namespace than ours. ID (empty if unknown) and one process of each.
+    pub(super) fn unexplained(&self, cgroups: &[LiveCgroup]) -> Vec<(String, HostPid)> {
+        let mut namespaces: HashSet<NamespaceId> =
+            self.inventory.containers.iter().filter_map(|container| container.pid_ns).collect();
+        namespaces.extend(self.host.pid_ns);
+        let known = CgroupPaths::of(&self.inventory.containers);
+        let mut found = Vec::new();
+        for live in cgroups {
+            let name = recognise(&live.cgroup.path);
+            if known.explain(live, name.is_some()) {
+                continue;
+            }
+            if let Some((_, id)) = name {
+                // Only cgroups below it may have processes (systemd in the container).
+                let below = || self.host.cgroup_pids(&live.cgroup).ok()?.first().copied();
+                found.extend(live.any_pid().or_else(below).map(|pid| (id, pid)));
+                continue;
+            }
+            // To list a v1 cgroup the kernel sorts all that is in it, a login session for example; the
+            // cgroups of one hierarchy have to do. v2 lists as it is read.
+            let controllers = &live.cgroup.controllers;
+            if controllers.is_empty() || cgroup::preference(controllers) == 0 {
+                let pids = self.foreign_processes(live, &mut namespaces);
+                found.extend(pids.into_iter().map(|pid| (String::new(), pid)));
+            }
+        }
+        found.extend(self.named_by_runtimes());
+        found
+    }
+
+    /// Returns one process of each PID namespace in a cgroup that is not known, and adds those
+    /// namespaces: nspawn may have several containers in one cgroup.
+    fn foreign_processes(
+        &self,
+        live: &LiveCgroup,
+        known: &mut HashSet<NamespaceId>,
+    ) -> Vec<HostPid> {
+        let namespace = |pid: HostPid| self.host.pid_ns_of(&self.host.process(pid).ok()?).ok();
+        if !live.any_pid().and_then(namespace).is_some_and(|ns| !known.contains(&ns)) {
+            return Vec::new();
+        }
+        let pids = self.host.cgroup_pids(&live.cgroup).unwrap_or_default();
+        let pids = pids.into_iter().take(MAX_PROCESSES);
+        pids.filter(|pid| namespace(*pid).is_some_and(|ns| known.insert(ns))).collect()
+    }
+
+    /// Returns containers that so far only a low-level runtime names: an engine may have a name for
+    /// them that its shim leads to, or its mounts. Most have neither.
+    fn named_by_runtimes(&self) -> Vec<(String, HostPid)> {
+        let containers = self.inventory.containers.iter().filter(|c| c.engine.low_level);
+        containers
+            .filter_map(|c| Some((c.id.clone().unwrap_or_default(), c.init?.pid)))
+            .filter(|(id, init)| is_long_id(id) || !self.orphans.contains(init))
+            .collect()
+    }
+
+    /// Adds containers that only the name of their cgroup identifies.
+    pub(super) fn add_recognised(&mut self, cgroups: &[LiveCgroup]) {
+        let mut explained = CgroupPaths::of(&self.inventory.containers);
+        for live in cgroups {
+            let Some((engine, id)) = recognise(&live.cgroup.path) else { continue };
+            if explained.explain(live, true) {
+                continue;
+            }
+            let Some(init) = self.init_of(&live.cgroup) else { continue };
+            if self.by_init.contains_key(&init.id.pid) {
+                continue;
+            }
+            let path = String::from_utf8_lossy(&live.cgroup.path);
+            let spelling = format!("{path} is named like a cgroup of {}", engine.display_name);
+            let (verified, maker) = self.judge_name(&live.cgroup, engine.keeps_records);
+            let evidence = vec![evidence("cgroup tree", spelling, true), maker];
+            let cgroup = Some(live.cgroup.clone());
+            let mut container = assemble(self.host, engine, &init, cgroup, evidence);
+            container.id = Some(id);
+            container.verified = verified;
+            if !engine.keeps_records {
+                self.name_by_cgroup(&mut container);
+            }
+            explained.0.insert(live.cgroup.path.clone());
+            self.push(container);
+        }
+    }
+
+    /// Decides whether the name of a cgroup can be trusted: only that of an engine without records,
+    /// only if root alone could have made the cgroup, and not in a container, which names its own
+    /// cgroups.
+    fn judge_name(&self, cgroup: &Cgroup, keeps_records: bool) -> (bool, Evidence) {
+        let path = String::from_utf8_lossy(&cgroup.path).into_owned();
+        let is_nested = self.inventory.containers.iter().any(|outer| {
+            let outer = outer.cgroup.as_ref();
+            outer.is_some_and(|outer| cgroup::is_at_or_below(&cgroup.path, &outer.path))
+        });
+        let maker = self.host.cgroup_maker(cgroup);
+        let verified = !keeps_records && maker == Trust::Root && !is_nested;
+        let reason = match maker {
+            _ if verified => "every directory above it is root's",
+            _ if is_nested => "it was made in a container",
+            Trust::Root => "no record confirms the name",
+            _ => "a user could have made it",
+        };
+        (verified, evidence(path, reason.into(), verified))
+    }
+
+    /// Names a container of an engine without records by its cgroup; or, if it is verified, by its
+    /// configuration, which so far was one of a container that is not running.
+    fn name_by_cgroup(&mut self, container: &mut Container) {
+        let stopped = &mut self.inventory.stopped;
+        let path = container.cgroup.as_ref().map(|cgroup| &cgroup.path);
+        // (The first of that name counts, even if it has another cgroup.)
+        let index = stopped
+            .iter()
+            .position(|s| s.engine == container.engine && Some(&s.id) == container.id.as_ref())
+            .filter(|index| {
+                let claimed = stopped[*index].cgroup.as_ref();
+                container.verified && claimed.is_none_or(|claimed| Some(claimed) == path)
+            });
+        let Some(index) = index else {
+            container.name = container.id.clone();
+            return;
+        };
+        let configured = stopped.swap_remove(index);
+        let source = configured.path.display();
+        container.evidence.push(evidence(source, "its configuration".into(), true));
+        container.name = configured.name;
+        container.record = Some(configured.path);
+    }
+
+    /// Returns the init of a cgroup: PID 1 of the outermost PID namespace in it, else the first process
+    /// whose parent is not in it.
+    fn init_of(&self, cgroup: &Cgroup) -> Option<Init> {
+        let pids = self.host.cgroup_pids(cgroup).ok()?;
+        let inits = pids.iter().filter_map(|pid| read_init(self.host, *pid).ok());
+        inits.min_by_key(|init| {
+            let has_parent = HostPid::new(init.parent).is_some_and(|pid| pids.contains(&pid));
+            (!init.owns_pid_ns, has_parent, init.depth, init.id.start)
+        })
+    }
+
+    /// Adds PID namespaces that belong to no container so far.
+    pub(super) fn add_bare(&mut self, survey: &Survey) {
+        // A container that only joined a namespace does not account for it.
+        let owners = self.inventory.containers.iter().filter(|container| container.owns_pid_ns);
+        let mut known: HashSet<NamespaceId> = owners.filter_map(|owner| owner.pid_ns).collect();
+        known.extend(self.host.pid_ns);
+        for process in &survey.residents {
+            // A namespace that we may not read is distinguished from others by its PID 1 only.
+            let namespace = process.pid_ns;
+            if namespace.is_some_and(|namespace| known.contains(&namespace))
+                || self.by_init.contains_key(&process.id.pid)
+            {
+                continue;
+            }
+            let Ok(init) = read_init(self.host, process.id.pid) else { continue };
+            // PID 1 may come later in the list, and may have exited from a namespace in which other
+            // processes are still being killed.
+            if !init.owns_pid_ns || init.pid_ns != namespace {
+                continue;
+            }
+            known.extend(namespace);
+            let source = format!("/proc/{}/ns/pid", process.id.pid);
+            let observation = "PID 1 of a namespace that no engine claims";
+            let evidence = vec![evidence(source, observation.into(), true)];
+            let cgroup = private_cgroup(self.host, &init);
+            let mut container = assemble(self.host, &BARE, &init, cgroup, evidence);
+            container.user = match self.host.user(init.uid) {
+                Trust::User(uid) => Some(uid),
+                _ => None,
+            };
+            container.verified = true;
+            self.push(container);
+        }
+    }
+}
+
+/// Returns the cgroup of a bare namespace, if only its processes are in it.
+fn private_cgroup(host: &Host, init: &Init) -> Option<Cgroup> {
+    let membership = init.memberships.by_preference().find(|m| m.path != b"/")?;
+    let cgroup =
+        Cgroup { controllers: membership.controllers.clone(), path: membership.path.clone() };
+    let pids = host.cgroup_pids(&cgroup).ok()?;
+    let is_member = |pid: &HostPid| {
+        host.status(*pid).is_ok_and(|status| status.nspid.len() > init.depth)
+            && host.process(*pid).is_ok_and(|handle| host.pid_ns_of(&handle).ok() == init.pid_ns)
+    };
+    (pids.len() <= MAX_PROCESSES && pids.iter().all(is_member)).then_some(cgroup)
+}
+
+/// Paths of containers' cgroups.
+struct CgroupPaths(HashSet<Vec<u8>>);
+
+impl CgroupPaths {
+    fn of(containers: &[Container]) -> Self {
+        let cgroups = containers.iter().filter_map(|container| container.cgroup.as_ref());
+        Self(cgroups.map(|cgroup| cgroup.path.clone()).collect())
+    }
+
+    /// Whether a cgroup is one of them, or is below one and not named like a container's itself.
+    fn explain(&self, live: &LiveCgroup, is_named: bool) -> bool {
+        let path = &live.cgroup.path;
+        let mut ends = (1..path.len()).filter(|index| path[*index] == b'/');
+        self.0.contains(path) || (!is_named && ends.any(|end| self.0.contains(&path[..end])))
+    }
+}

@@ -1,0 +1,168 @@
+//! Finds the containers of a host. Records first, each verified with the kernel; then the cgroup tree,
+//! which leads to records in other directories and to containers without any; last, and only where
+//! everything is wanted, a survey of all processes for those with neither cgroup nor record.
+
+mod cgroups;
+mod records;
+mod users;
+
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
+
+use super::bare::BARE;
+use super::inventory::Inventory;
+use super::precedence;
+use super::record::{Diagnostics, UserDirs};
+use super::shims::{shims_above, shims_in};
+use super::verify::{Init, evidence, frozen_state, read_init};
+use crate::model::container::{Cgroup, Container, Evidence};
+use crate::model::engine::EngineInfo;
+use crate::model::pid::HostPid;
+use crate::model::stop_policy::StopPolicy;
+use crate::proc::{Host, Trust};
+
+/// How far a search goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SearchDepth {
+    /// Records and the cgroup tree: no process outside of containers is read.
+    Cgroups,
+    /// Every process of the host as well.
+    Everything,
+}
+
+/// Reads the records of one engine only, for a qualified reference, if they are complete; else finds
+/// all containers with a cgroup.
+pub fn discover_of(host: &Host, engine: &'static EngineInfo) -> Inventory {
+    if !engine.has_complete_records() {
+        return discover(host, SearchDepth::Cgroups);
+    }
+    let mut search = Search::new(host);
+    search.engines = engine.start_times_from.iter().copied().chain([engine]).collect();
+    search.read_records(true, &[], &[]);
+    let mut inventory = search.finish();
+    inventory.partial = true;
+    inventory
+}
+
+/// Finds all containers.
+pub fn discover(host: &Host, depth: SearchDepth) -> Inventory {
+    let survey = match depth {
+        SearchDepth::Cgroups => None,
+        SearchDepth::Everything => host.survey().ok(),
+    };
+    let shims = survey.as_ref().map(|survey| shims_in(host, survey)).unwrap_or_default();
+    let mut search = Search::new(host);
+    search.read_records(true, &shims, &[]);
+    let tree = host.walk_cgroups();
+    for message in tree.cut {
+        search.diagnostics.borrow_mut().add(Trust::Root, message);
+    }
+    let unexplained = search.unexplained(&tree.cgroups);
+    if !unexplained.is_empty() {
+        let pids: Vec<HostPid> = unexplained.iter().map(|(_, pid)| *pid).collect();
+        // A survey has had all shims.
+        let shims = if survey.is_none() { shims_above(host, &pids) } else { Vec::new() };
+        search.read_records(false, &shims, &unexplained);
+    }
+    search.add_recognised(&tree.cgroups);
+    if let Some(survey) = &survey {
+        search.add_bare(survey);
+        search.inventory.denied = survey.denied;
+        search.inventory.hidden = !nix::unistd::geteuid().is_root() && host.hides_processes();
+    }
+    search.inventory.survey = survey;
+    search.finish()
+}
+
+/// Returns the processes of a cgroup, or of the PID namespace of a process, as a container of their
+/// own, for which no other was found.
+pub fn container_at(host: &Host, pid: HostPid, cgroup: Option<Cgroup>) -> Option<Container> {
+    let init = read_init(host, pid).ok()?;
+    let source = format!("/proc/{pid}/ns/pid");
+    let evidence = vec![evidence(source, "no engine claims it".into(), true)];
+    let mut container = assemble(host, &BARE, &init, cgroup, evidence);
+    container.verified = true;
+    Some(container)
+}
+
+/// A search in progress. Its steps are in the modules below.
+struct Search<'a> {
+    host: &'a Host,
+    /// Engines whose records are read; all if empty.
+    engines: Vec<&'static EngineInfo>,
+    users: Vec<UserDirs>,
+    inventory: Inventory,
+    /// Index of the container of each init.
+    by_init: HashMap<HostPid, usize>,
+    /// Inits whose parent is the host's PID 1: there is no shim above them.
+    orphans: HashSet<HostPid>,
+    /// Records that were read already: path, ID, owner and PID.
+    read: HashSet<(PathBuf, String, Trust, Option<HostPid>)>,
+    diagnostics: RefCell<Diagnostics>,
+}
+
+impl<'a> Search<'a> {
+    fn new(host: &'a Host) -> Self {
+        Self {
+            host,
+            engines: Vec::new(),
+            users: users::user_dirs(host),
+            inventory: Inventory::default(),
+            by_init: HashMap::new(),
+            orphans: HashSet::new(),
+            read: HashSet::new(),
+            diagnostics: RefCell::default(),
+        }
+    }
+
+    fn push(&mut self, container: Container) {
+        if let Some(init) = container.init {
+            self.by_init.insert(init.pid, self.inventory.containers.len());
+        }
+        self.inventory.containers.push(container);
+    }
+
+    fn finish(mut self) -> Inventory {
+        let containers = &mut self.inventory.containers;
+        containers
+            .sort_by_cached_key(|c| (precedence(c.engine), c.name.clone(), c.id.clone(), c.init));
+        // A container that one engine knows as running is not stopped because another engine's record
+        // of it is old.
+        let alive: HashSet<&str> =
+            containers.iter().filter_map(|container| container.id.as_deref()).collect();
+        self.inventory.stopped.retain(|stopped| !alive.contains(stopped.id.as_str()));
+        self.inventory.diagnostics = self.diagnostics.into_inner().into_messages();
+        self.inventory
+    }
+}
+
+fn assemble(
+    host: &Host,
+    engine: &'static EngineInfo,
+    init: &Init,
+    cgroup: Option<Cgroup>,
+    evidence: Vec<Evidence>,
+) -> Container {
+    Container {
+        engine,
+        id: None,
+        name: None,
+        aliases: Vec::new(),
+        namespace: None,
+        pod: None,
+        image: None,
+        init: Some(init.id),
+        pid_ns: init.pid_ns,
+        depth: init.depth,
+        owns_pid_ns: init.owns_pid_ns,
+        cgroup,
+        state: frozen_state(host, &init.memberships),
+        user: None,
+        verified: false,
+        stop: StopPolicy::default(),
+        record: None,
+        remark: None,
+        evidence,
+    }
+}

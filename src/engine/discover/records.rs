@@ -1,0 +1,169 @@
+//! The first step of a search: records, each verified with the kernel before it names a container.
+
+use std::collections::HashMap;
+
+use super::{Search, assemble};
+use crate::engine::inventory::StoppedContainer;
+use crate::engine::record::{Record, RecordReader, Shim};
+use crate::engine::verify::{VerifyError, evidence, verify};
+use crate::engine::{ENGINES, precedence};
+use crate::model::container::Container;
+use crate::model::pid::{HostPid, Ticks};
+use crate::proc::Trust;
+
+impl Search<'_> {
+    /// Reads records in the engines' default directories, and where shims and unexplained containers
+    /// lead to; verifies them and adds their containers.
+    pub(super) fn read_records(
+        &mut self,
+        defaults: bool,
+        shims: &[Shim],
+        unexplained: &[(String, HostPid)],
+    ) {
+        let mut records = Vec::new();
+        let reader = RecordReader {
+            host: self.host,
+            defaults,
+            shims,
+            unexplained,
+            users: &self.users,
+            diagnostics: &self.diagnostics,
+        };
+        for engine in ENGINES {
+            if self.engines.is_empty() || self.engines.contains(&engine.info()) {
+                engine.read_records(&reader, &mut records);
+            }
+        }
+        // The same list of containers may be read with several directories of PID files.
+        records.retain(|record| {
+            let Record { path, id, owner, pid, .. } = record;
+            *owner != Trust::Untrusted && self.read.insert((path.clone(), id.clone(), *owner, *pid))
+        });
+        fill_start_times(&mut records);
+        // A sandbox is added before the containers in it.
+        let (sandboxed, others): (Vec<Record>, Vec<Record>) =
+            records.into_iter().partition(Record::is_in_pod_sandbox);
+        for record in others {
+            self.add(record);
+        }
+        for record in sandboxed {
+            self.add_sandboxed(record);
+        }
+    }
+
+    /// Adds a container in the sandbox of its pod, gVisor's kernel or Kata's virtual machine. Its
+    /// record has the sandbox's PID or none: it is alive as long as the sandbox, and has no process on
+    /// this host that could be signalled.
+    fn add_sandboxed(&mut self, record: Record) {
+        let is_sandbox = |container: &&Container| {
+            let pods = container.pod.as_ref().zip(record.pod.as_ref());
+            container.remark.is_some()
+                && pods.is_some_and(|(sandbox, pod)| {
+                    sandbox.container.is_none()
+                        && (&sandbox.namespace, &sandbox.name, &sandbox.uid)
+                            == (&pod.namespace, &pod.name, &pod.uid)
+                })
+        };
+        let Some(sandbox) = self.inventory.containers.iter().find(is_sandbox) else {
+            return self.add_stopped(&record, None);
+        };
+        let observation = format!("in the sandbox of {}", sandbox.by_pid());
+        let mut container = Container {
+            init: None,
+            pid_ns: None,
+            owns_pid_ns: false,
+            cgroup: None,
+            evidence: vec![evidence(record.path.display(), observation, true)],
+            ..sandbox.clone()
+        };
+        let remark = record.sandbox.map(|sandbox| {
+            format!("runs in the {sandbox} sandbox of its pod: its processes are not on this host")
+        });
+        describe(&mut container, record);
+        container.remark = remark;
+        self.push(container);
+    }
+
+    /// Adds the container of a record; or notes that it is not running, or that the record is not
+    /// believed.
+    fn add(&mut self, record: Record) {
+        let Some(pid) = record.pid else { return self.add_stopped(&record, None) };
+        match verify(self.host, &record, pid) {
+            Ok(verified) => {
+                if verified.init.parent <= 1 {
+                    self.orphans.insert(pid);
+                }
+                if let Some(index) = self.by_init.get(&pid) {
+                    let known = &mut self.inventory.containers[*index];
+                    known.evidence.extend(verified.evidence);
+                    // The earlier in the table names it; the other record supports it.
+                    if precedence(record.engine) < precedence(known.engine) {
+                        known.engine = record.engine;
+                        known.cgroup = verified.cgroup.or(known.cgroup.take());
+                        describe(known, record);
+                    }
+                    return;
+                }
+                let mut container = assemble(
+                    self.host,
+                    record.engine,
+                    &verified.init,
+                    verified.cgroup,
+                    verified.evidence,
+                );
+                describe(&mut container, record);
+                container.verified = true;
+                self.push(container);
+            }
+            Err(VerifyError::Ended) => self.add_stopped(&record, None),
+            Err(VerifyError::Unreadable) => {}
+            Err(VerifyError::Refuted(reason)) => {
+                let path = record.path.display();
+                let message = format!("the record `{path}` is not believed: {reason}");
+                self.diagnostics.borrow_mut().add(record.owner, message);
+                self.add_stopped(&record, Some(reason));
+            }
+        }
+    }
+
+    fn add_stopped(&mut self, record: &Record, doubt: Option<String>) {
+        self.inventory.stopped.push(StoppedContainer {
+            engine: record.engine,
+            id: record.id.clone(),
+            name: record.name.clone(),
+            path: record.path.clone(),
+            cgroup: record.cgroup.clone(),
+            doubt,
+        });
+    }
+}
+
+/// Fills in start times that an engine's own records lack, from those of the runtime below it.
+fn fill_start_times(records: &mut [Record]) {
+    let starts: HashMap<(String, HostPid, Trust), Ticks> =
+        records.iter().filter_map(|r| Some(((r.id.clone(), r.pid?, r.owner), r.start?))).collect();
+    for record in records.iter_mut().filter(|record| record.start.is_none()) {
+        let Some(pid) = record.pid else { continue };
+        let start_by = |owner| starts.get(&(record.id.clone(), pid, owner));
+        record.start = start_by(record.owner).or_else(|| start_by(Trust::Root)).copied();
+    }
+}
+
+/// Takes over what a record says about a container.
+fn describe(container: &mut Container, record: Record) {
+    container.id = Some(record.id);
+    container.name = record.name;
+    container.aliases = record.aliases;
+    container.namespace = record.namespace;
+    container.pod = record.pod;
+    container.image = record.image;
+    container.stop = record.stop;
+    container.record = Some(record.path);
+    container.user = match record.owner {
+        Trust::User(uid) => Some(uid),
+        _ => None,
+    };
+    container.remark = record.sandbox.map(|sandbox| {
+        format!("runs in a {sandbox} sandbox: its processes are not on this host, what is shown is the sandbox")
+    });
+}

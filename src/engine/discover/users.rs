@@ -1,0 +1,41 @@
+//! The users whose directories may hold records: those with a runtime directory.
+
+use std::path::PathBuf;
+
+use crate::engine::record::UserDirs;
+use crate::proc::Host;
+
+/// Finds the users with a runtime directory, and ourselves if we are not root. (Root's environment may
+/// be a user's, by `sudo -E`, and is not asked.)
+pub(super) fn user_dirs(host: &Host) -> Vec<UserDirs> {
+    let mut users: Vec<UserDirs> = Vec::new();
+    let names = host.state_dir("/run/user").and_then(|dir| dir.names()).unwrap_or_default();
+    for uid in names.iter().filter_map(|name| name.parse::<u32>().ok()) {
+        let runtime_dir = PathBuf::from(format!("/run/user/{uid}"));
+        users.push(UserDirs { uid, home: None, runtime_dir });
+    }
+    let euid = nix::unistd::geteuid();
+    if !euid.is_root()
+        && let Some(runtime_dir) = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from)
+        && users.iter().all(|user| user.runtime_dir != runtime_dir)
+    {
+        users.push(UserDirs { uid: euid.as_raw(), home: None, runtime_dir });
+    }
+    if !users.is_empty() {
+        host.beware_of_remote();
+        set_homes(host, &mut users);
+    }
+    users
+}
+
+fn set_homes(host: &Host, users: &mut [UserDirs]) {
+    let passwd = host.state_file("/etc/passwd").map(|file| file.bytes).unwrap_or_default();
+    for line in String::from_utf8_lossy(&passwd).lines() {
+        let fields: Vec<&str> = line.split(':').collect();
+        let [_, _, uid, _, _, home, ..] = fields[..] else { continue };
+        let Ok(uid) = uid.parse::<u32>() else { continue };
+        for user in users.iter_mut().filter(|user| user.uid == uid && user.home.is_none()) {
+            user.home = home.starts_with('/').then(|| home.into());
+        }
+    }
+}

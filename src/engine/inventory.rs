@@ -1,0 +1,87 @@
+//! The result of a search: containers that are alive, those that are not running, and everything that
+//! limits the view. Nothing here searches.
+
+use std::path::PathBuf;
+use std::sync::OnceLock;
+
+use super::process_index::ProcessIndex;
+use crate::model::container::Container;
+use crate::model::engine::EngineInfo;
+use crate::model::pid::HostPid;
+use crate::proc::{Host, Survey};
+
+/// A container that an engine has a record of and that is not running.
+#[derive(Clone, Debug)]
+pub struct StoppedContainer {
+    /// The engine.
+    pub engine: &'static EngineInfo,
+    /// Its ID.
+    pub id: String,
+    /// Its name.
+    pub name: Option<String>,
+    /// The record.
+    pub path: PathBuf,
+    /// The cgroup that it gets when it runs, if the record says so.
+    pub cgroup: Option<Vec<u8>>,
+    /// The reason why the kernel contradicts a record that says that it runs.
+    pub doubt: Option<String>,
+}
+
+/// The containers of a host.
+#[derive(Debug, Default)]
+pub struct Inventory {
+    /// Containers that are alive, in the order of the engine table.
+    pub containers: Vec<Container>,
+    /// Containers that are not running.
+    pub stopped: Vec<StoppedContainer>,
+    /// Messages about records that are not believed and files that could not be read.
+    pub diagnostics: Vec<String>,
+    /// Number of processes whose PID namespace we may not read (we are not root).
+    pub denied: usize,
+    /// Whether `/proc` hides other users' processes from us (hidepid).
+    pub hidden: bool,
+    /// Whether only one engine's records were read, so that other engines' containers are missing.
+    pub partial: bool,
+    /// Every process of the host, if they were surveyed.
+    pub survey: Option<Survey>,
+    process_index: OnceLock<ProcessIndex>,
+}
+
+impl Inventory {
+    /// Returns the index of the survey, for counting.
+    pub(super) fn process_index(&self, host: &Host) -> &ProcessIndex {
+        let survey = self.survey.as_ref();
+        self.process_index.get_or_init(|| ProcessIndex::new(host, survey, &self.containers))
+    }
+
+    /// Returns the innermost container that a process is in: by its cgroup, else by its PID namespace.
+    pub fn containing(&self, host: &Host, pid: HostPid) -> Option<&Container> {
+        if let Some(container) = self.containers.iter().find(|c| c.init_pid() == Some(pid)) {
+            return Some(container);
+        }
+        let memberships = host.memberships(pid).ok()?;
+        let namespace = host.process(pid).and_then(|handle| host.pid_ns_of(&handle)).ok();
+        let by_cgroup = self
+            .containers
+            .iter()
+            .filter(|container| {
+                container.cgroup.as_ref().is_some_and(|cgroup| cgroup.holds(&memberships))
+            })
+            .max_by_key(|container| container.cgroup.as_ref().map(|cgroup| cgroup.path.len()));
+        let by_namespace = || {
+            let namespace = namespace.filter(|namespace| Some(*namespace) != host.pid_ns)?;
+            self.containers.iter().find(|c| c.owns_pid_ns && c.pid_ns == Some(namespace))
+        };
+        match (by_cgroup, by_namespace()) {
+            // A namespace made in the container is a container of its own; and one next to it in the
+            // same cgroup (nspawn's `payload`) is another container's.
+            (Some(outer), Some(inner))
+                if inner.pid_ns != outer.pid_ns && inner.depth >= outer.depth =>
+            {
+                Some(inner)
+            }
+            (Some(container), _) | (None, Some(container)) => Some(container),
+            (None, None) => None,
+        }
+    }
+}
