@@ -10,7 +10,7 @@ use clap::{ArgMatches, Args};
 use rustix::fs::OFlags;
 use serde_json::json;
 
-use super::{Command, Section, arguments, command, may_act, report_resolution};
+use super::{Command, Section, arguments, command, may_act, resolve};
 use crate::action::copy::job::CopyJob;
 use crate::action::copy::rootfs::Rootfs;
 use crate::action::copy::{CopyError, CopyMessage, CopyOptions, CopySummary, apart};
@@ -24,7 +24,7 @@ use crate::output::escape::{safe, safe_str};
 use crate::output::json::bytes_to_json;
 use crate::output::units::size;
 use crate::proc::{Host, ReadError, SnapshotOptions};
-use crate::resolve::reference::is_kind;
+use crate::resolve::reference::is_qualifier;
 use crate::resolve::{Access, Resolver};
 
 /// Copy files into a container, out of one, or from one to another
@@ -101,7 +101,7 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
     let arguments: Cp = arguments(matches)?;
     let usage = |why: &str| Error::new(ExitStatus::Usage, why.to_owned());
     let mut sides: Vec<Endpoint> =
-        arguments.paths.iter().map(|path| Endpoint::parse(path.as_bytes(), is_kind)).collect();
+        arguments.paths.iter().map(|path| Endpoint::parse(path.as_bytes(), is_qualifier)).collect();
     let target = sides.pop().filter(|_| !sides.is_empty());
     let Some(target) = target else {
         return Err(usage("cp takes a source and a target")
@@ -223,8 +223,7 @@ fn open(
     purpose: Access,
     pid: Option<ContainerPid>,
 ) -> Result<Rootfs, Error> {
-    let found = Resolver::new(host).resolve(word, purpose)?;
-    report_resolution(context, &found.container, &found.inventory);
+    let found = resolve(context, &Resolver::new(host), word, purpose)?;
     let name = found.container.qualified();
     let cannot = |why: &dyn std::fmt::Display| {
         Error::new(ExitStatus::Failed, format!("cannot open the files of `{name}`"))

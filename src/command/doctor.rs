@@ -3,7 +3,7 @@
 use clap::{ArgMatches, Args};
 use serde_json::{Map, Value as Json, json};
 
-use super::{Command, Section, arguments, command, report_resolution};
+use super::{Command, Section, arguments, command, resolve};
 use crate::analysis::delivery::{Prediction, Recipient};
 use crate::analysis::diagnosis::{DiagnosisInput, Finding, Severity, code, diagnose};
 use crate::cli::context::Context;
@@ -67,9 +67,8 @@ fn findings() -> Section {
 fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
     let arguments: Doctor = arguments(matches)?;
     let host = context.host()?;
-    let found = Resolver::new(&host).resolve(&arguments.container, Access::Read)?;
+    let found = resolve(context, &Resolver::new(&host), &arguments.container, Access::Read)?;
     let container = &found.container;
-    report_resolution(context, container, &found.inventory);
     let plan = stop_policy(&host, container);
     let signal = plan.signal_of(container.engine);
     let waits =

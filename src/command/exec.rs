@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use clap::{ArgMatches, Args};
 use serde_json::json;
 
-use super::{Command, arguments, command, may_act, report_resolution};
+use super::{Command, arguments, command, may_act, resolve};
 use crate::action::exec::{ExecEvent, ExecOutcome, ExecRequest, Session, terminal_size};
 use crate::action::send::hold;
 use crate::analysis::container_process::ContainerProcess;
@@ -140,8 +140,7 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
 fn exec(context: &Context, arguments: &Exec) -> Result<ExitStatus, Error> {
     let options = arguments.options()?;
     let host = context.host()?;
-    let found = Resolver::new(&host).resolve(&arguments.container, Access::Act)?;
-    report_resolution(context, &found.container, &found.inventory);
+    let found = resolve(context, &Resolver::new(&host), &arguments.container, Access::Act)?;
     may_act(&host, "enter a container", ExitStatus::NotPermitted)?;
     let name = found.container.qualified();
     let member = &found.process(arguments.pid, SnapshotOptions::BARE)?;

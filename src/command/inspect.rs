@@ -3,7 +3,7 @@
 use clap::{ArgMatches, Args};
 use serde_json::{Value as Json, json};
 
-use super::{Command, arguments, command, report_resolution};
+use super::{Command, arguments, command, resolve};
 use crate::analysis::container_process::ContainerProcess;
 use crate::analysis::delivery::Recipient;
 use crate::analysis::inspection::{Inspection, OtherContainer, mounts, namespaces, remarks};
@@ -69,9 +69,8 @@ pub const COMMAND: Command = command::<Inspect>(
 fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
     let arguments: Inspect = arguments(matches)?;
     let host = context.host()?;
-    let found = Resolver::new(&host).resolve(&arguments.container, Access::Read)?;
+    let found = resolve(context, &Resolver::new(&host), &arguments.container, Access::Read)?;
     let container = &found.container;
-    report_resolution(context, container, &found.inventory);
     let plan = stop_policy(&host, container);
     let signal = plan.signal_of(container.engine);
     let facts_wanted = SnapshotOptions {

@@ -16,7 +16,7 @@ use crate::output::select::{Selection, find, help};
 use crate::output::style::{Style, TableOptions};
 use crate::output::table::{TableLine, draw};
 use crate::proc::Host;
-use crate::resolve::blind;
+use crate::resolve::hidden_names_note;
 
 /// List the containers on this host, of every engine
 ///
@@ -95,7 +95,7 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
         let remark = row.container.remark.as_deref().unwrap_or_default();
         ui.note(&format!("{}: {}", safe_str(&row.container.qualified()), safe_str(remark)));
     }
-    if let Some(note) = blind(&inventory) {
+    if let Some(note) = hidden_names_note(&inventory) {
         ui.note(&note);
     }
     for container in inventory.containers.iter().filter(|container| arguments.wants(container)) {

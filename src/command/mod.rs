@@ -19,13 +19,13 @@ pub use help::arranged;
 use clap::{ArgMatches, Args, FromArgMatches};
 
 use crate::cli::context::Context;
-use crate::engine::Inventory;
 use crate::error::Error;
 use crate::exit::ExitStatus;
-use crate::model::container::Container;
+use crate::model::container::Evidence;
 use crate::output::column::Column;
 use crate::output::escape::safe_str;
 use crate::proc::Host;
+use crate::resolve::{Access, ResolvedContainer, Resolver};
 
 /// A command line and what it is for.
 pub type Example = (&'static str, &'static str);
@@ -166,26 +166,36 @@ fn columns_section<R>(table: &'static [Column<R>]) -> Section {
     }
 }
 
-/// Tells how a container was found, with `-v`, and what every user of it should know.
-fn report_resolution(context: &Context, container: &Container, inventory: &Inventory) {
+/// Resolves a reference. With `-v` it prints the steps of the lookup, and always what a user of the
+/// container should know.
+fn resolve<'a>(
+    context: &Context,
+    resolver: &Resolver<'a>,
+    word: &str,
+    access: Access,
+) -> Result<ResolvedContainer<'a>, Error> {
     let ui = &context.ui;
+    let result = resolver.resolve(word, access);
+    for step in resolver.steps(word) {
+        ui.step(&safe_str(&step));
+    }
+    let resolved = result?;
+    let container = &resolved.container;
+    for Evidence { source, says, holds } in &container.evidence {
+        let mark = if *holds { "evidence" } else { "but" };
+        ui.step(&format!("{mark}: {}: {}", safe_str(source), safe_str(says)));
+    }
     let name = container.qualified();
-    for complaint in &inventory.diagnostics {
-        ui.step(&format!("not believed: {}", safe_str(complaint)));
-    }
-    for evidence in &container.evidence {
-        let mark = if evidence.holds { "evidence" } else { "but" };
-        ui.step(&format!("{mark}: {}: {}", safe_str(&evidence.source), safe_str(&evidence.says)));
-    }
-    let sure = if container.verified { "verified" } else { "unverified" };
-    ui.step(&format!("found {} ({sure})", safe_str(&name)));
+    let name = safe_str(&name);
+    let verified = if container.verified { "verified" } else { "unverified" };
+    ui.step(&format!("found {name} ({verified})"));
     if !container.verified {
         ui.warn(&format!(
-            "{}: unverified: nothing but the name of a cgroup says which container this is",
-            safe_str(&name)
+            "{name}: unverified: only the name of a cgroup says which container it is"
         ));
     }
     if let Some(remark) = &container.remark {
-        ui.note(&format!("{}: {}", safe_str(&name), safe_str(remark)));
+        ui.note(&format!("{name}: {}", safe_str(remark)));
     }
+    Ok(resolved)
 }

@@ -10,7 +10,7 @@ use clap::{ArgMatches, Args};
 use regex::bytes::Regex;
 use serde_json::Value as Json;
 
-use super::{Command, arguments, command, may_act, report_resolution};
+use super::{Command, arguments, command, may_act, resolve};
 use crate::action::send::{SendError, SignalRequest};
 use crate::action::signal_many::{
     Delivery, MAX_RESCANS, ProcessSelection, RescanOutcome, SignalBatch, SignalTarget,
@@ -161,8 +161,7 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
     let (reference, signal) = arguments.reference_and_signal()?;
     let selectors = arguments.selectors()?;
     let host = context.host()?;
-    let found = Resolver::new(&host).resolve(reference, Access::Act)?;
-    report_resolution(context, &found.container, &found.inventory);
+    let found = resolve(context, &Resolver::new(&host), reference, Access::Act)?;
     let request = SignalRequest { signal, value: arguments.queue };
     let selection = ProcessSelection { selectors: &selectors, except_init: arguments.except_init };
     let mut batch = SignalBatch::new(&found, request, selection);

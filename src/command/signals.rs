@@ -5,7 +5,7 @@ use std::rc::Rc;
 use clap::{ArgMatches, Args};
 use serde_json::Value as Json;
 
-use super::{Command, arguments, columns_section, command, report_resolution};
+use super::{Command, arguments, columns_section, command, resolve};
 use crate::analysis::delivery::Recipient;
 use crate::cli::args;
 use crate::cli::context::Context;
@@ -96,8 +96,7 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
     let asked: Vec<Signal> =
         arguments.signals.iter().map(|text| args::signal(text)).collect::<Result<_, _>>()?;
     let host = context.host()?;
-    let found = Resolver::new(&host).resolve(word, Access::Read)?;
-    report_resolution(context, &found.container, &found.inventory);
+    let found = resolve(context, &Resolver::new(&host), word, Access::Read)?;
     let waits = match asked.is_empty() {
         true => SignalSet::ALL,
         false => {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use clap::{ArgMatches, Args, ValueEnum};
 use serde_json::{Map, Value as Json, json};
 
-use super::{Command, arguments, command, may_act, report_resolution};
+use super::{Command, arguments, command, may_act, resolve};
 use crate::action::freeze::thaw;
 use crate::action::stop::{
     ProcessRef, StopEvent, StopEventKind, StopOrder, StopProcedure, StopStep, stop,
@@ -105,10 +105,11 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
     let host = context.host()?;
     // Whoever names one twice means it once: two stops of it would race.
     let mut known = HashSet::new();
+    let resolver = Resolver::new(&host);
     let targets: Vec<(&str, Result<ResolvedContainer<'_>, Error>)> = arguments
         .containers
         .iter()
-        .map(|word| (word.as_str(), Resolver::new(&host).resolve(word, Access::Act)))
+        .map(|word| (word.as_str(), resolve(context, &resolver, word, Access::Act)))
         .filter(|(_, found)| {
             found.as_ref().map_or(true, |found| known.insert(found.container.qualified()))
         })
@@ -218,7 +219,6 @@ fn one(
 ) -> Result<ExitStatus, Error> {
     let host = found.host;
     let StopRequest { word, several, signal, schedule } = *told;
-    report_resolution(context, &found.container, &found.inventory);
     let plan = stop_policy(host, &found.container);
     let runtime = found.container.engine;
     let mut way = schedule.cloned().unwrap_or_else(|| StopProcedure {

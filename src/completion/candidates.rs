@@ -26,7 +26,7 @@ use crate::output::columns::signals::SIGNALS_COLUMNS;
 use crate::output::escape::safe;
 use crate::proc::{CommandLimit, Host, SnapshotOptions, ThreadsToo};
 use crate::resolve::processes::ContainerSnapshot;
-use crate::resolve::reference::is_kind;
+use crate::resolve::reference::is_qualifier;
 use crate::resolve::{Access, ResolvedContainer, Resolver};
 
 /// The line that is completed: what stands in it apart from the word under the cursor.
@@ -57,12 +57,12 @@ impl CompletionLine {
         // `cp` names its containers with a path behind.
         let of_path = || -> Option<String> {
             let paths = inner?.try_get_raw("paths").ok()??;
-            paths.map(|path| Endpoint::parse(path.as_bytes(), is_kind)).find_map(
-                |side| match side {
+            paths.map(|path| Endpoint::parse(path.as_bytes(), is_qualifier)).find_map(|side| {
+                match side {
                     Endpoint::Inside(name, _) => Some(name),
                     _ => None,
-                },
-            )
+                }
+            })
         };
         let container = first("container").or_else(|| first("containers")).or_else(of_path);
         Self { host_root, host: OnceLock::new(), container }
@@ -354,8 +354,8 @@ fn columns(command: &str, typed: &OsStr, signs: &[u8]) -> Vec<CompletionCandidat
 
 /// A container with a colon, a path inside one, or a path here.
 fn copy_paths(line: &CompletionLine, typed: &OsStr) -> Vec<CompletionCandidate> {
-    if let Endpoint::Inside(name, path) = Endpoint::parse(typed.as_bytes(), is_kind)
-        && !(path.is_empty() && is_kind(&name))
+    if let Endpoint::Inside(name, path) = Endpoint::parse(typed.as_bytes(), is_qualifier)
+        && !(path.is_empty() && is_qualifier(&name))
     {
         let before = [name.as_bytes(), b":"].concat();
         let inside = paths_inside(line, &name, &path, &before, false);

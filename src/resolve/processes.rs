@@ -1,4 +1,5 @@
-//! A container's processes as it sees them itself: the snapshot, taken, and each put in its place.
+//! Snapshots of a resolved container: its processes with their PIDs and users as the container has
+//! them, and the facts that decide about their signals.
 
 use std::rc::Rc;
 
@@ -14,141 +15,155 @@ use crate::model::signal::{Signal, SignalSet};
 use crate::model::verdict::Verdict;
 use crate::proc::{ReadError, SnapshotOptions};
 
-/// The processes of a container.
+/// Limit of `/proc/PID/uid_map`: 340 lines of 36 bytes at most (user_namespaces(7)).
+const UID_MAP_LIMIT: usize = 1 << 16;
+
+/// The processes of a container at one moment.
 #[derive(Debug)]
 pub struct ContainerSnapshot {
-    /// Whose they are.
+    /// The container, as every row about it names it.
     pub context: Rc<RowContext>,
-    /// The processes, by number on the host.
+    /// The processes, by host PID.
     pub processes: Vec<ContainerProcess>,
-    /// How many we were not allowed to read.
+    /// Processes that could not be read for lack of permission.
     pub hidden: usize,
-    /// What else decides about their signals, where those were asked about.
+    /// Facts outside of the processes that decide about the signals of `SnapshotOptions::waits`.
     pub delivery: DeliveryContext,
-    /// Why users have no names, where that is so.
+    /// Why users have IDs only and no names.
     pub user_names_error: Option<ReadError>,
 }
 
 impl ResolvedContainer<'_> {
-    /// The init, or the process of this number inside.
+    /// Returns the process with this PID in the container, or its init.
     ///
     /// # Errors
-    /// When there is none, or it may not be read.
+    /// There is no such process, or it cannot be read.
     pub fn process(
         &self,
         pid: Option<ContainerPid>,
-        facts: SnapshotOptions,
+        options: SnapshotOptions,
     ) -> Result<ContainerProcess, Error> {
-        let name = self.container.qualified();
         let Some(pid) = pid else {
-            return self.snapshot_init(facts).map_err(Error::from);
+            return self.snapshot_init(options).map_err(Error::from);
         };
-        let view = self.snapshot(facts)?;
-        let is_it = |member: &ContainerProcess| member.in_container && member.pid == Some(pid);
-        view.processes.into_iter().find(is_it).ok_or_else(|| {
-            Error::new(ExitStatus::NoProcess, format!("no process {pid} in `{name}`"))
-                .hint(format!("`cinspect ps {name}` lists them"))
-        })
+        let snapshot = self.snapshot(options)?;
+        let is_it = |process: &ContainerProcess| process.in_container && process.pid == Some(pid);
+        snapshot.processes.into_iter().find(is_it).ok_or_else(|| self.no_process(pid))
     }
 
-    /// The init alone, without whoever else there is.
-    fn snapshot_init(&self, facts: SnapshotOptions) -> Result<ContainerProcess, ReadError> {
+    /// Returns the error for a PID that no process of the container has.
+    pub fn no_process(&self, pid: ContainerPid) -> Error {
+        let name = self.container.qualified();
+        Error::new(ExitStatus::NoProcess, format!("no process {pid} in `{name}`"))
+            .hint(format!("`cinspect ps {name}` lists its processes"))
+    }
+
+    /// Takes a snapshot of the init alone.
+    fn snapshot_init(&self, options: SnapshotOptions) -> Result<ContainerProcess, ReadError> {
         let init = self.container.init.ok_or(ReadError::Gone)?;
-        let read = self.host.snapshot(&[init.pid], facts).pop().unwrap_or(Err(ReadError::Gone))?;
-        if read.id != init {
+        let process =
+            self.host.snapshot(&[init.pid], options).pop().unwrap_or(Err(ReadError::Gone))?;
+        if process.id != init {
             return Err(ReadError::Gone);
         }
         let users = UserTable { map: None, names: None };
-        let placed = arrange(vec![(read, true)], self.container.depth, &users).pop();
+        let placed = arrange(vec![(process, true)], self.container.depth, &users).pop();
         placed.ok_or(ReadError::Gone)
     }
 
-    /// Takes the snapshot.
+    /// Takes a snapshot of all its processes.
     ///
     /// # Errors
-    /// When the container has ended, or nothing of it may be read.
-    pub fn snapshot(&self, facts: SnapshotOptions) -> Result<ContainerSnapshot, Error> {
+    /// The container has ended, or none of its processes can be read.
+    pub fn snapshot(&self, options: SnapshotOptions) -> Result<ContainerSnapshot, Error> {
         let (host, container) = (self.host, &self.container);
-        let crowd = take(host, container, &self.inventory, facts).map_err(|error| match error {
-            ReadError::Gone => Error::new(
-                ExitStatus::NoContainer,
-                format!("container `{}` has just ended", container.qualified()),
-            )
-            .cause("no process of it is left"),
-            ReadError::Denied => Error::new(
-                ExitStatus::NotPermitted,
-                format!("cannot see the processes of `{}`", container.qualified()),
-            )
-            .cause("/proc hides them from you (hidepid)")
-            .hint("run as root, or as a member of the group that the mount option gid= names"),
-            ReadError::Exhausted | ReadError::Broken(_) => Error::new(
-                ExitStatus::Failed,
-                format!("cannot list the processes of `{}`", container.qualified()),
-            )
-            .cause(error.to_string()),
-        })?;
+        let members = take(host, container, &self.inventory, options)
+            .map_err(|error| self.snapshot_error(&error))?;
         let map = container.init.and_then(|init| {
-            IdMap::parse(&host.proc_file(init.pid, "uid_map", 1 << 16).ok()?).ok()
+            IdMap::parse(&host.proc_file(init.pid, "uid_map", UID_MAP_LIMIT).ok()?).ok()
         });
-        let user_names_error = crowd.names.as_ref().err().cloned();
-        let users = UserTable { map, names: crowd.names.ok() };
+        let user_names_error = members.names.as_ref().err().cloned();
+        let users = UserTable { map, names: members.names.ok() };
         let context = Rc::new(RowContext {
             host: host.name.clone(),
             container: container.qualified(),
             id: container.id.clone(),
         });
-        let processes = arrange(crowd.processes, container.depth, &users);
-        let delivery = delivery_context(self, &processes, facts.waits);
-        Ok(ContainerSnapshot {
-            context,
-            processes,
-            hidden: crowd.hidden,
-            delivery,
-            user_names_error,
-        })
+        let processes = arrange(members.processes, container.depth, &users);
+        let delivery = self.delivery_context(&processes, options.waits);
+        let hidden = members.hidden;
+        Ok(ContainerSnapshot { context, processes, hidden, delivery, user_names_error })
     }
-}
 
-/// What decides about these signals beside what is in the processes themselves.
-fn delivery_context(
-    found: &ResolvedContainer<'_>,
-    members: &[ContainerProcess],
-    signals: SignalSet,
-) -> DeliveryContext {
-    let host = found.host;
-    let mut scene = DeliveryContext::default();
-    if signals.is_empty() {
-        return scene;
-    }
-    // Most containers have nothing frozen in them, which a few files tell.
-    let cgroup = found.container.cgroup.as_ref();
-    if cgroup.is_none_or(|cgroup| host.is_frozen_within(&cgroup.path)) {
-        for pid in members.iter().map(|member| member.facts.id.pid) {
-            let freezer = host.memberships(pid).map(|memberships| host.frozen(&memberships));
-            scene.frozen.extend(freezer.ok().map(|freezer| (pid, freezer)));
+    fn snapshot_error(&self, error: &ReadError) -> Error {
+        let name = self.container.qualified();
+        match error {
+            ReadError::Gone => {
+                Error::new(ExitStatus::NoContainer, format!("container `{name}` has just ended"))
+                    .cause("it has no processes any more")
+            }
+            ReadError::Denied => {
+                let message = format!("cannot see the processes of `{name}`");
+                Error::new(ExitStatus::NotPermitted, message)
+                    .cause("/proc hides other users' processes (hidepid)")
+                    .hint("run as root, or as a member of the group of its mount option gid=")
+            }
+            ReadError::Exhausted | ReadError::Broken(_) => {
+                let message = format!("cannot list the processes of `{name}`");
+                Error::new(ExitStatus::Failed, message).cause(error.to_string())
+            }
         }
     }
-    let groups = [Signal::TSTP, Signal::TTIN, Signal::TTOU];
-    if groups.into_iter().any(|signal| signals.contains(signal)) {
-        let own = members.iter().map(|member| member.facts.stat.pgrp).collect();
-        scene.orphaned = host.orphaned_groups(&own).ok();
+
+    /// Returns the facts outside of the processes that decide about these signals.
+    fn delivery_context(
+        &self,
+        processes: &[ContainerProcess],
+        signals: SignalSet,
+    ) -> DeliveryContext {
+        let host = self.host;
+        let mut context = DeliveryContext::default();
+        if signals.is_empty() {
+            return context;
+        }
+        // A few files of the cgroup say that nothing in it is frozen, as in most containers.
+        let cgroup = self.container.cgroup.as_ref();
+        if cgroup.is_none_or(|cgroup| host.is_frozen_within(&cgroup.path)) {
+            for pid in processes.iter().map(|process| process.facts.id.pid) {
+                let freezer = host.memberships(pid).map(|memberships| host.frozen(&memberships));
+                context.frozen.extend(freezer.ok().map(|freezer| (pid, freezer)));
+            }
+        }
+        let terminal_stops = [Signal::TSTP, Signal::TTIN, Signal::TTOU];
+        if terminal_stops.into_iter().any(|signal| signals.contains(signal)) {
+            let groups = processes.iter().map(|process| process.facts.stat.pgrp).collect();
+            context.orphaned = host.orphaned_groups(&groups).ok();
+        }
+        context
     }
-    scene
 }
 
 impl ContainerSnapshot {
-    /// What a signal would do to a member, or to a thread of it.
-    pub fn predict(&self, member: &ContainerProcess, signal: Signal, to: Recipient) -> Prediction {
-        let mut judgement = predict(&SignalState::of(&member.facts, &self.delivery), signal, to);
-        // What the program's runtime makes of it says more than what the kernel does; where the kernel
-        // itself has something to say, both.
-        if let Some(own) = programs::note(&member.facts, signal, &judgement) {
-            judgement.note = Some(match judgement.note {
-                Some(note) if judgement.verdict != Verdict::Discarded => format!("{note}; {own}"),
-                _ => own.to_owned(),
+    /// Predicts what a signal does to a process of the snapshot, or to a thread of it.
+    pub fn predict(
+        &self,
+        process: &ContainerProcess,
+        signal: Signal,
+        recipient: Recipient,
+    ) -> Prediction {
+        let state = SignalState::of(&process.facts, &self.delivery);
+        let mut prediction = predict(&state, signal, recipient);
+        // The note about the program says more than the kernel's action; where the kernel's note has
+        // something to add, both are kept.
+        if let Some(note) = programs::note(&process.facts, signal, &prediction) {
+            prediction.note = Some(match prediction.note {
+                Some(kernel) if prediction.verdict != Verdict::Discarded => {
+                    format!("{kernel}; {note}")
+                }
+                _ => note.to_owned(),
             });
         }
-        judgement
+        prediction
     }
 }
 

@@ -1,69 +1,84 @@
-//! What a word for a container can mean, told by its spelling alone. Pure.
+//! The parser of container references, as users type them. Pure: it decides by the spelling alone.
 
 use crate::engine::engine_infos;
 use crate::error::{Error, ExitStatus};
 use crate::model::engine::EngineInfo;
 use crate::model::pid::HostPid;
 
-/// What was typed.
+/// A reference to a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ContainerRef {
     /// `docker:web`, `containerd:default/web`, `cri:shop/web-0/app`.
-    Of(&'static EngineInfo, String),
-    /// `pid:812`: the container that this process of the host is in.
+    Qualified(&'static EngineInfo, String),
+    /// `pid:812`: the container that this host process is in.
     Pid(HostPid),
     /// `cgroup:/some/path`.
     Cgroup(String),
-    /// A name, an id or the beginning of one; or a number.
-    Word(String),
+    /// A name, an ID or a prefix of one, or a number.
+    Plain(String),
 }
 
-/// Whether a word is what qualifies others: a runtime's name, `pid` or `cgroup`.
-pub fn is_kind(word: &str) -> bool {
-    matches!(word, "pid" | "cgroup") || engines().any(|engine| engine.name == word)
+/// Whether a word may stand before the colon of a reference: an engine's name, `pid` or `cgroup`.
+pub fn is_qualifier(word: &str) -> bool {
+    matches!(word, "pid" | "cgroup") || engine_named(word).is_some()
 }
 
-/// The engines by which a container can be named.
+/// Returns the engines that a reference can name.
 fn engines() -> impl Iterator<Item = &'static EngineInfo> {
     engine_infos().filter(|engine| engine.names_containers())
 }
 
+fn engine_named(word: &str) -> Option<&'static EngineInfo> {
+    engines().find(|engine| engine.name == word)
+}
+
 impl ContainerRef {
-    /// Parses a word.
+    /// Parses a reference.
     ///
     /// # Errors
-    /// When it is empty or qualified by something that is no runtime.
+    /// It is empty, the part before the colon is not an engine, `pid` or `cgroup`, or the part after
+    /// it does not fit.
     pub fn parse(word: &str) -> Result<Self, Error> {
-        let wrong = |because: String| {
-            Error::new(ExitStatus::Usage, format!("`{word}` names no container")).cause(because)
-        };
         if word.is_empty() {
-            return Err(wrong("it is empty".into()).hint("`cinspect ls` lists containers"));
+            return Err(Error::new(ExitStatus::Usage, "the name of a container is empty")
+                .hint("`cinspect ls` lists the running containers"));
         }
-        let Some((kind, rest)) = word.split_once(':') else { return Ok(Self::Word(word.into())) };
-        match kind {
-            "pid" => rest.parse().map(Self::Pid).map_err(|_| {
-                wrong(format!("`{rest}` is not a process number")).hint("as in `pid:1234`")
+        let Some((qualifier, rest)) = word.split_once(':') else {
+            return Ok(Self::Plain(word.into()));
+        };
+        let invalid = |cause: String| {
+            Error::new(ExitStatus::Usage, format!("invalid container `{word}`")).cause(cause)
+        };
+        match (qualifier, engine_named(qualifier)) {
+            ("pid", _) => rest.parse().map(Self::Pid).map_err(|_| {
+                invalid(format!("`{rest}` is not a valid PID")).hint("for example `pid:1234`")
             }),
-            "cgroup" if rest.starts_with('/') => {
+            ("cgroup", _) if rest.starts_with('/') => {
                 let path = rest.trim_end_matches('/');
                 Ok(Self::Cgroup(if path.is_empty() { "/".into() } else { path.into() }))
             }
-            "cgroup" => Err(wrong("a cgroup path begins with `/`".into())
-                .hint("as the lines of `/proc/PID/cgroup` end")),
-            _ => {
-                let runtime = engines().find(|engine| engine.name == kind);
-                match runtime {
-                    Some(_) if rest.is_empty() => Err(wrong("no name follows the colon".into())
-                        .hint(format!("as in `{kind}:web`"))),
-                    Some(runtime) => Ok(Self::Of(runtime, rest.into())),
-                    None => Err(wrong(format!("`{kind}` is not a runtime")).hint(format!(
-                        "one of {}, pid, cgroup",
-                        engines().map(|engine| engine.name).collect::<Vec<_>>().join(", ")
-                    ))),
-                }
+            ("cgroup", _) => Err(invalid("a cgroup path begins with `/`".into())
+                .hint("take the path from `/proc/PID/cgroup`")),
+            (_, Some(_)) if rest.is_empty() => Err(invalid("no name after the colon".into())
+                .hint(format!("for example `{qualifier}:web`"))),
+            (_, Some(engine)) => Ok(Self::Qualified(engine, rest.into())),
+            (_, None) => {
+                Err(invalid(format!("unknown engine `{qualifier}`"))
+                    .hint(valid_qualifiers(qualifier)))
             }
         }
+    }
+}
+
+/// Returns the hint for a word that is not a qualifier.
+fn valid_qualifiers(word: &str) -> String {
+    let names = engines().map(|engine| engine.name);
+    let all: Vec<&str> = names.chain(["pid", "cgroup"]).collect();
+    let valid = format!("valid values: {}", all.join(", "));
+    let nearest = all.iter().min_by_key(|name| strsim::osa_distance(word, name));
+    match nearest.filter(|name| strsim::osa_distance(word, name) <= 2) {
+        Some(nearest) => format!("did you mean `{nearest}`? {valid}"),
+        None => valid,
     }
 }
 
@@ -73,24 +88,24 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn every_spelling() {
-        let engine = |name: &str| engines().find(|engine| engine.name == name).unwrap();
-        for (word, target) in [
-            ("web", ContainerRef::Word("web".into())),
-            ("3f2a", ContainerRef::Word("3f2a".into())),
-            ("812", ContainerRef::Word("812".into())),
-            ("-9", ContainerRef::Word("-9".into())),
-            ("docker:web", ContainerRef::Of(engine("docker"), "web".into())),
-            ("cri:shop/web-0/app", ContainerRef::Of(engine("cri"), "shop/web-0/app".into())),
+    fn parses_every_form() {
+        let engine = |name: &str| engine_named(name).unwrap();
+        for (word, reference) in [
+            ("web", ContainerRef::Plain("web".into())),
+            ("3f2a", ContainerRef::Plain("3f2a".into())),
+            ("812", ContainerRef::Plain("812".into())),
+            ("-9", ContainerRef::Plain("-9".into())),
+            ("docker:web", ContainerRef::Qualified(engine("docker"), "web".into())),
+            ("cri:shop/web-0/app", ContainerRef::Qualified(engine("cri"), "shop/web-0/app".into())),
             ("pid:812", ContainerRef::Pid(HostPid::new(812).unwrap())),
             ("cgroup:/docker/3f/", ContainerRef::Cgroup("/docker/3f".into())),
         ] {
-            assert_eq!(ContainerRef::parse(word).unwrap(), target);
+            assert_eq!(ContainerRef::parse(word).unwrap(), reference);
         }
     }
 
     #[test]
-    fn what_cannot_be_one_is_refused() {
+    fn refuses_what_cannot_be_a_container() {
         for word in [
             "",
             "pid:",
@@ -104,12 +119,18 @@ mod tests {
         ] {
             assert!(ContainerRef::parse(word).is_err(), "{word}");
         }
+        let error = ContainerRef::parse("dokcer:web").unwrap_err();
+        assert!(error.hints[0].starts_with("did you mean `docker`? valid values: "), "{error:?}");
     }
 
     proptest! {
         #[test]
-        fn no_word_makes_it_panic(word: String) {
-            let _ = ContainerRef::parse(&word);
+        fn any_word_parses_or_is_an_error(word: String) {
+            match ContainerRef::parse(&word) {
+                Ok(ContainerRef::Plain(plain)) => prop_assert_eq!(plain, word),
+                Ok(_) => prop_assert!(word.contains(':')),
+                Err(error) => prop_assert_eq!(error.status, ExitStatus::Usage),
+            }
         }
     }
 }

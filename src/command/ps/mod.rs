@@ -9,7 +9,7 @@ use clap::{ArgMatches, Args};
 use serde_json::Value as Json;
 
 use self::watch::PsRows;
-use super::{Command, arguments, columns_section, command, report_resolution};
+use super::{Command, arguments, columns_section, command, resolve};
 use crate::analysis::delivery::Recipient;
 use crate::cli::args;
 use crate::cli::context::Context;
@@ -201,8 +201,7 @@ impl Ps {
         signal: Option<Signal>,
     ) -> Result<PsRows, Error> {
         let (ui, host) = (&context.ui, finder.host);
-        let found = finder.resolve(word, Access::Read)?;
-        report_resolution(context, &found.container, &found.inventory);
+        let found = resolve(context, finder, word, Access::Read)?;
         let container = &found.container;
         let signal =
             signal.unwrap_or_else(|| stop_policy(host, container).signal_of(container.engine));

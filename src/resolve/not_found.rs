@@ -1,0 +1,216 @@
+//! The errors of a reference that matches no container, or several: what was searched, what is near,
+//! and whether a container of that name exists but is not running.
+
+use super::{Access, is_id_prefix, reference::ContainerRef, stopped};
+use crate::engine::{Inventory, StoppedContainer};
+use crate::error::{Error, ExitStatus};
+use crate::model::container::Container;
+use crate::model::engine::EngineInfo;
+use crate::model::pid::HostPid;
+use crate::proc::Host;
+
+/// Candidates that are listed; more of them do not help.
+const MOST_LISTED: usize = 8;
+/// Digits of an ID prefix from which a container that is not running is meant, and not a typing error.
+const MEANT_PREFIX: usize = 4;
+
+/// A reference that matched no container.
+pub(super) struct NotFound<'a> {
+    pub host: &'a Host,
+    pub inventory: &'a Inventory,
+    /// As it was typed.
+    pub word: &'a str,
+    pub reference: &'a ContainerRef,
+    pub access: Access,
+}
+
+impl NotFound<'_> {
+    /// Returns the error.
+    pub(super) fn error(&self) -> Error {
+        match self.reference {
+            ContainerRef::Pid(pid) => self.pid(*pid),
+            ContainerRef::Cgroup(path) => self.cgroup(path),
+            ContainerRef::Qualified(engine, name) => self.name(Some(*engine), name),
+            ContainerRef::Plain(name) => self.name(None, name),
+        }
+    }
+
+    fn because(&self, cause: impl Into<String>) -> Error {
+        let message = format!("no running container `{}`", self.word);
+        Error::new(ExitStatus::NoContainer, message).cause(cause)
+    }
+
+    fn pid(&self, pid: HostPid) -> Error {
+        if self.host.stat(pid).is_err() {
+            return self
+                .because(format!("PID {pid} does not exist"))
+                .hint("`cinspect ls` lists the running containers with the host PID of each init");
+        }
+        let error = self.because(format!("process {pid} is not in a container"));
+        match (self.access, hidden_names_note(self.inventory)) {
+            (Access::Act, _) => {
+                error.hint("commands that modify state act only on processes of containers")
+            }
+            (Access::Read, Some(note)) => error.hint(note),
+            (Access::Read, None) => error.hint("`cinspect ls` lists the running containers"),
+        }
+    }
+
+    fn cgroup(&self, path: &str) -> Error {
+        if self.host.find_cgroup(path.as_bytes()).is_some() {
+            return self
+                .because(format!("cgroup `{path}` does not belong to exactly one container"))
+                .hint("use the container's name, or `pid:N` for the container of a process");
+        }
+        self.because(format!("no cgroup `{path}` with processes in it"))
+            .hint("take the path from `/proc/PID/cgroup`, such as `/system.slice/docker-….scope`")
+    }
+
+    fn name(&self, engine: Option<&'static EngineInfo>, name: &str) -> Error {
+        if let Some(stopped) = self.stopped(engine, name) {
+            return self.not_running(stopped);
+        }
+        let pid = name.parse::<HostPid>().ok().filter(|_| engine.is_none());
+        let pid_exists = pid.is_some_and(|pid| self.host.stat(pid).is_ok());
+        if self.access == Access::Act && pid_exists {
+            return self
+                .because("PIDs need the `pid:` prefix here")
+                .hint(format!("`pid:{name}` is the container of process {name}"));
+        }
+        let searched = match self.inventory.containers.len() {
+            1 => "1 running container".to_owned(),
+            count => format!("{count} running containers"),
+        };
+        let error = match pid {
+            Some(pid) if !pid_exists => self.because(format!(
+                "no name or ID prefix of {searched} matches, and PID {pid} does not exist"
+            )),
+            _ => self.because(format!("searched {searched} by name and ID")),
+        };
+        self.suggest(error, name)
+    }
+
+    fn stopped(
+        &self,
+        engine: Option<&'static EngineInfo>,
+        name: &str,
+    ) -> Option<&StoppedContainer> {
+        let has_prefix = |stopped: &&StoppedContainer| {
+            engine.is_none_or(|engine| engine == stopped.engine)
+                && name.len() >= MEANT_PREFIX
+                && is_id_prefix(name, &stopped.id)
+        };
+        stopped(self.inventory, engine, name)
+            .or_else(|| self.inventory.stopped.iter().find(has_prefix))
+    }
+
+    fn not_running(&self, stopped: &StoppedContainer) -> Error {
+        let engine = stopped.engine.name;
+        if let Some(doubt) = &stopped.doubt {
+            return self
+                .because(format!("{engine}'s record of it could not be verified: {doubt}"))
+                .hint("`cinspect ls` lists what is running");
+        }
+        let error = self.because(format!("it exists in {engine} but is not running"));
+        let name = stopped.name.as_deref().unwrap_or(&stopped.id);
+        match stopped.engine.start_hint {
+            Some(hint) => error.hint(hint.replace("NAME", name)),
+            None => error.hint("`cinspect -v` prints the path of its record"),
+        }
+    }
+
+    /// Adds the names that were probably meant, and why more of them may be hidden.
+    fn suggest(&self, error: Error, name: &str) -> Error {
+        let note = hidden_names_note(self.inventory);
+        // If names are hidden, one that is only similar is hardly ever the one that was meant.
+        let edits = if note.is_some() { 1 } else { 1 + name.chars().count() / 4 };
+        let containers = self.inventory.containers.iter();
+        let names: Vec<(&str, String)> =
+            containers.filter_map(|c| Some((c.name.as_deref()?, c.qualified()))).collect();
+        let suggested = suggestions(&names, name, edits);
+        let error = match &suggested[..] {
+            [] if note.is_some() => error,
+            [] => error.hint("`cinspect ls` lists the running containers"),
+            [one] => error.hint(format!("did you mean `{one}`?")),
+            several => {
+                let listed = several.iter().take(MOST_LISTED);
+                let error = error.hint("did you mean one of these?");
+                let error = listed.fold(error, |error, name| error.hint(format!("  {name}")));
+                match several.len().saturating_sub(MOST_LISTED) {
+                    0 => error,
+                    more => error.hint(format!("  … and {more} more")),
+                }
+            }
+        };
+        note.into_iter().fold(error, Error::hint)
+    }
+}
+
+/// Returns the error for a reference that matches several containers, each in the form that selects
+/// only it.
+pub(super) fn ambiguous(word: &str, candidates: &[Container]) -> Error {
+    let mut names: Vec<String> = candidates.iter().map(Container::qualified).collect();
+    let is_repeated =
+        |name: &String| candidates.iter().filter(|c| c.qualified() == *name).count() > 1;
+    // Two users' Podmans may use one name; the IDs differ.
+    if names.iter().any(is_repeated) {
+        names = candidates.iter().map(Container::qualified_by_id).collect();
+    }
+    let error = Error::new(ExitStatus::NoContainer, format!("`{word}` is ambiguous"))
+        .cause(format!("it matches {} containers", names.len()))
+        .hint("use one of these:");
+    candidates.iter().zip(names).fold(error, |error, (container, name)| {
+        let image = container.image.as_deref().unwrap_or("-");
+        let id = container.id.as_deref().unwrap_or("-");
+        let id = id.get(..12).unwrap_or(id);
+        let pid = container.init.map_or_else(|| "-".into(), |init| init.pid.to_string());
+        let user = container.user.map_or_else(String::new, |uid| format!(", user {uid}"));
+        error.hint(format!("  {name}  (id {id}, image {image}, pid {pid}{user})"))
+    })
+}
+
+/// Returns the qualified names of the containers whose names contain the word, or else of the one
+/// whose name is nearest to it within `edits`. `names` are pairs of a name and its qualified form.
+fn suggestions(names: &[(&str, String)], word: &str, edits: usize) -> Vec<String> {
+    let contains = |name: &str| !word.is_empty() && name.contains(word);
+    let mut found: Vec<&String> =
+        names.iter().filter(|(name, _)| contains(name)).map(|(_, qualified)| qualified).collect();
+    if found.is_empty() {
+        let near = names.iter().map(|(name, form)| (strsim::osa_distance(name, word), form));
+        let nearest =
+            near.filter(|(distance, _)| *distance <= edits).min_by_key(|(distance, _)| *distance);
+        found.extend(nearest.map(|(_, form)| form));
+    }
+    found.sort_unstable();
+    found.into_iter().cloned().collect()
+}
+
+/// Returns why names may be missing for a user who is not root.
+pub fn hidden_names_note(inventory: &Inventory) -> Option<String> {
+    if inventory.hidden {
+        return Some(
+            "run with sudo: /proc hides other users' processes (hidepid), and with them their containers"
+                .into(),
+        );
+    }
+    (inventory.denied > 0).then(|| {
+        "run with sudo (or with CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH): without root you cannot see the names of other users' containers"
+            .into()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_contain_the_word_come_before_similar_ones() {
+        let names = ["shop-web-2", "shop-web-1", "wex", "db"];
+        let names = names.map(|name| (name, format!("docker:{name}")));
+        let near = |word| suggestions(&names, word, 1);
+        assert_eq!(near("web"), ["docker:shop-web-1", "docker:shop-web-2"]);
+        assert_eq!(near("wxe"), ["docker:wex"]);
+        assert_eq!(near("dbb"), ["docker:db"]);
+        assert!(near("nosuch").is_empty() && near("").is_empty());
+    }
+}
