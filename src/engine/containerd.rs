@@ -5,6 +5,8 @@
 use std::cell::Cell;
 use std::path::{Path, PathBuf};
 
+use serde::Deserialize;
+
 use super::Engine;
 use super::cgroup_name::scope_id;
 use super::oci_config::{OciSpec, resources_of_bundle};
@@ -146,13 +148,39 @@ fn roots(reader: &RecordReader<'_>) -> Vec<SearchPath> {
     unique_paths(roots)
 }
 
-/// Returns `state = "/run/containerd"` at the top of containerd's configuration, before any table.
+/// `config.toml`; its `imports` are not followed.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct ContainerdConfig {
+    state: Option<PathBuf>,
+}
+
 fn state_dir(reader: &RecordReader<'_>, file: &Path) -> Option<PathBuf> {
     let file = reader.read(reader.host.state_file(file))?;
-    let text = String::from_utf8_lossy(&file.bytes).into_owned();
-    text.lines().take_while(|line| !line.trim_start().starts_with('[')).find_map(|line| {
-        let (key, value) = line.split_once('=')?;
-        let value = value.trim().trim_matches(|quote| quote == '"' || quote == '\'');
-        (key.trim() == "state").then(|| PathBuf::from(value))
-    })
+    parse_state_dir(&String::from_utf8_lossy(&file.bytes))
+}
+
+/// Parses the state directory in containerd's configuration.
+fn parse_state_dir(config: &str) -> Option<PathBuf> {
+    toml::from_str::<ContainerdConfig>(config).ok()?.state
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parses_the_state_directory() {
+        for (config, state) in [
+            ("version = 2\nstate = \"/x\" # not the default\n", Some("/x")),
+            ("state='/x'\n[plugins]\nstate = \"/y\"", Some("/x")),
+            ("'state' = \"/\\u0078\"", Some("/x")),
+            ("[plugins]\nstate = \"/y\"", None),
+            ("[plugins.\"io.containerd.grpc.v1.cri\"]\nsandbox_image = \"pause\"", None),
+            ("state = /x", None),
+            ("", None),
+        ] {
+            assert_eq!(parse_state_dir(config).as_deref(), state.map(Path::new), "{config}");
+        }
+    }
 }

@@ -8,7 +8,7 @@ init=$(child "$started")
 record web "$init" /web
 outer=$(child "$init")
 inner=$(child "$outer")
-expect 0 ls -q --runtime bare
+expect 0 ls -q --engine bare
 says "pid:$inner"
 expect 0 signal "pid:$inner" KILL
 ended "$inner"

@@ -10,7 +10,7 @@ for limit in 20 30 40 60; do
     (
         ulimit -n $limit
         expect 1 signal many KILL --all --except-init
-        says "too many processes for the limit of open files"
+        says "too many processes for the open file limit"
     )
 done
 sleep 0.3

@@ -149,7 +149,7 @@ const ERRORS: &[&str] = &[
     "ps web --sort blokced",
     "ps web --signal TREM",
     "ps web --watch=soon",
-    "ls --runtime doker",
+    "ls --engine doker",
     "ls -o nmae",
     "signals web TREM",
     "signals --decode xyz",
