@@ -19,7 +19,7 @@ use crate::model::pid::ProcessId;
 use crate::model::process::Process;
 use crate::model::signal::{Signal, SignalNumber, SignalSet};
 use crate::model::status::Status;
-use crate::proc::{CommandLimit, Host, SnapshotOptions, ThreadsToo};
+use crate::proc::{CommandLimit, Host, SnapshotOptions};
 use crate::resolve::ResolvedContainer;
 use crate::resolve::processes::ContainerSnapshot;
 
@@ -123,7 +123,7 @@ impl ProcessSelection<'_> {
         SnapshotOptions {
             // Reading a command line may block; a signal must not depend on it unless it was asked for.
             command: if commands { CommandLimit::WHOLE } else { CommandLimit::Nothing },
-            threads: if threads { ThreadsToo::Yes } else { ThreadsToo::No },
+            threads,
             waits: signal.signal().map_or(SignalSet::EMPTY, SignalSet::from),
             exe: false,
         }

@@ -83,7 +83,7 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
     let id = member.facts.id;
     let judgement = view.predict(member, signal, Recipient::Process);
     let own_cgroup = container.cgroup.as_ref();
-    let sheet = host.sheet(id.pid, own_cgroup);
+    let sheet = host.inspect_facts(id.pid, own_cgroup);
     // Read by number: it has to be the same process still.
     if host.stat(id.pid).map(|stat| stat.start) != Ok(id.start) {
         return Err(ReadError::Gone.into());

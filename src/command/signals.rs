@@ -18,7 +18,7 @@ use crate::output::json::{self, object};
 use crate::output::select::{Selection, help};
 use crate::output::style::{Style, TableOptions};
 use crate::output::table::{TableLine, draw};
-use crate::proc::{SnapshotOptions, ThreadsToo};
+use crate::proc::SnapshotOptions;
 use crate::resolve::{Access, Resolver};
 
 /// Show signal by signal what each process does with it, who blocks it, who waits for it, and what it
@@ -103,7 +103,7 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
             asked.iter().fold(SignalSet::EMPTY, |set, signal| set.union(SignalSet::from(*signal)))
         }
     };
-    let facts = SnapshotOptions { threads: ThreadsToo::Yes, waits, ..SnapshotOptions::BARE };
+    let facts = SnapshotOptions { threads: true, waits, ..SnapshotOptions::BARE };
     let view = found.snapshot(facts)?;
     for pid in &arguments.pid {
         if !view.processes.iter().any(|member| member.pid == Some(*pid)) {

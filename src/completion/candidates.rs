@@ -24,7 +24,7 @@ use crate::output::columns::ls::LS_COLUMNS;
 use crate::output::columns::ps::PS_COLUMNS;
 use crate::output::columns::signals::SIGNALS_COLUMNS;
 use crate::output::escape::safe;
-use crate::proc::{CommandLimit, Host, SnapshotOptions, ThreadsToo};
+use crate::proc::{CommandLimit, Host, SnapshotOptions};
 use crate::resolve::processes::ContainerSnapshot;
 use crate::resolve::reference::is_qualifier;
 use crate::resolve::{Access, ResolvedContainer, Resolver};
@@ -80,7 +80,7 @@ impl CompletionLine {
         Resolver::new(self.host()?).resolve(word, Access::Read).ok()
     }
 
-    fn view(&self, threads: ThreadsToo) -> Option<(ContainerSnapshot, usize)> {
+    fn view(&self, threads: bool) -> Option<(ContainerSnapshot, usize)> {
         let found = self.found()?;
         let facts =
             SnapshotOptions { command: CommandLimit::SCREEN, threads, ..SnapshotOptions::BARE };
@@ -165,12 +165,8 @@ fn values(
     match source {
         Source::Containers | Source::Names => containers(line, typed),
         Source::Signals => signals(typed),
-        Source::Pids => {
-            processes(line, typed, ThreadsToo::No, |member, _| member.pid.map(|p| p.get()))
-        }
-        Source::HostPids => {
-            processes(line, typed, ThreadsToo::No, |m, _| Some(m.facts.id.pid.get()))
-        }
+        Source::Pids => processes(line, typed, false, |member, _| member.pid.map(|p| p.get())),
+        Source::HostPids => processes(line, typed, false, |m, _| Some(m.facts.id.pid.get())),
         Source::Tids => tids(line, typed),
         Source::Comms => comms(line, typed),
         Source::Users => users(line, typed),
@@ -261,7 +257,7 @@ type Number = fn(&crate::analysis::container_process::ContainerProcess, usize) -
 fn processes(
     line: &CompletionLine,
     typed: &OsStr,
-    threads: ThreadsToo,
+    threads: bool,
     number: Number,
 ) -> Vec<CompletionCandidate> {
     let Some((view, depth)) = line.view(threads) else { return Vec::new() };
@@ -285,7 +281,7 @@ fn processes(
 }
 
 fn tids(line: &CompletionLine, typed: &OsStr) -> Vec<CompletionCandidate> {
-    let Some((view, depth)) = line.view(ThreadsToo::Yes) else { return Vec::new() };
+    let Some((view, depth)) = line.view(true) else { return Vec::new() };
     let threads = view.processes.iter().flat_map(|member| &member.facts.threads);
     let mut rows: Vec<(i32, String)> = threads
         .filter_map(|thread| {
@@ -300,7 +296,7 @@ fn tids(line: &CompletionLine, typed: &OsStr) -> Vec<CompletionCandidate> {
 }
 
 fn comms(line: &CompletionLine, typed: &OsStr) -> Vec<CompletionCandidate> {
-    let Some((view, _)) = line.view(ThreadsToo::No) else { return Vec::new() };
+    let Some((view, _)) = line.view(false) else { return Vec::new() };
     let mut all: Vec<&[u8]> = view.processes.iter().map(|m| m.facts.stat.comm.as_slice()).collect();
     all.sort_unstable();
     all.dedup();
@@ -312,7 +308,7 @@ fn comms(line: &CompletionLine, typed: &OsStr) -> Vec<CompletionCandidate> {
 fn users(line: &CompletionLine, typed: &OsStr) -> Vec<CompletionCandidate> {
     let Some(found) = line.found() else { return Vec::new() };
     let Some(init) = found.container.init else { return Vec::new() };
-    let Ok(names) = found.host.ask_inside(init, None).hear(found.host).names else {
+    let Ok(names) = found.host.query_container_fs(init, None).receive(found.host).names else {
         return Vec::new();
     };
     let all = names.all().filter(|(_, name)| begins(name, typed));

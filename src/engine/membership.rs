@@ -223,13 +223,13 @@ pub fn take(
     };
     let namespace = container.pid_ns.filter(|_| container.owns_pid_ns);
     // A child reads the container's file system while we read its cgroup.
-    let request = host.ask_inside(init, namespace);
+    let request = host.query_container_fs(init, namespace);
     let mut reader = MemberReader { host, options, processes: Vec::new(), hidden: 0 };
     let cgroup = cgroup_processes(host, container, inventory)?;
     if let Some(cgroup) = &cgroup {
         reader.read(&Vec::from_iter(cgroup.iter().copied()))?;
     }
-    let container_fs = request.hear(host);
+    let container_fs = request.receive(host);
     if cgroup.is_none() || namespace.is_some() {
         let known: HashSet<i32> = (reader.processes.iter())
             .filter(|process| process.pid_ns.is_some() && process.pid_ns == container.pid_ns)

@@ -34,7 +34,7 @@ impl ProcessIndex {
     /// Builds the index of a survey; without one it is empty.
     pub(super) fn new(host: &Host, survey: Option<&Survey>, containers: &[Container]) -> Self {
         let mut index = Self::default();
-        for process in survey.into_iter().flat_map(|survey| &survey.residents) {
+        for process in survey.into_iter().flat_map(|survey| &survey.processes) {
             let pid = process.id.pid;
             index.parents.insert(pid, process.parent);
             index.by_namespace.entry(process.pid_ns).or_default().push(pid);

@@ -26,16 +26,16 @@ fn is_shim(comm: &[u8]) -> bool {
 /// Finds the shims among all processes.
 pub(super) fn shims_in(host: &Host, survey: &Survey) -> Vec<Shim> {
     let pids: Vec<HostPid> = survey
-        .residents
+        .processes
         .iter()
         .filter(|process| is_shim(&process.comm))
         .map(|process| process.id.pid)
         .collect();
     let mut shims = read_shims(host, &pids);
     for shim in &mut shims {
-        let this = survey.residents.iter().find(|process| process.id.pid == shim.pid);
+        let this = survey.processes.iter().find(|process| process.id.pid == shim.pid);
         let pid_ns = this.and_then(|process| process.pid_ns);
-        let child = survey.residents.iter().find(|process| {
+        let child = survey.processes.iter().find(|process| {
             process.parent == shim.pid.get() && process.pid_ns != pid_ns && !process.zombie
         });
         shim.child = child.map(|process| process.id.pid);

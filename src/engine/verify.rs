@@ -7,7 +7,7 @@ use crate::model::container::{Cgroup, ContainerState, Evidence};
 use crate::model::mount::Mounts;
 use crate::model::namespace::NamespaceId;
 use crate::model::pid::{HostPid, ProcessId};
-use crate::proc::{Host, ReadError, Trust};
+use crate::proc::{Host, InitFacts, ReadError, Trust};
 
 /// Facts of the kernel about a container's init.
 #[derive(Debug)]
@@ -42,7 +42,7 @@ pub(super) enum VerifyError {
 
 /// Reads the facts about an init that decide which container it is of.
 pub(super) fn read_init(host: &Host, pid: HostPid) -> Result<Init, ReadError> {
-    let (stat, status, memberships, pid_ns) = host.first_facts(pid)?;
+    let InitFacts { stat, status, memberships, pid_ns } = host.init_facts(pid)?;
     // A zombie with threads is a main thread that exited before the others; without, it has ended.
     if stat.state.is_zombie() && stat.num_threads <= 1 {
         return Err(ReadError::Gone);

@@ -66,7 +66,8 @@ impl Membership {
     }
 }
 
-const LEAST_PREFERRED: u8 = 4;
+/// The greatest [`preference`], of hierarchies in which no engine puts containers.
+pub const LEAST_PREFERRED: u8 = 4;
 
 /// The place of a hierarchy in the order of [`Memberships::by_preference`], by its controllers: 0
 /// for the most telling, 4 for the rest. Every engine makes a cgroup in the first ones; a v2 tree
@@ -124,8 +125,8 @@ pub enum Freezer {
 }
 
 impl Freezer {
-    /// The freezer of a hierarchy with these controllers, if it has one.
-    pub fn of(controllers: &[u8]) -> Option<Self> {
+    /// Returns the freezer of a hierarchy with these controllers, if it has one.
+    pub fn of_hierarchy(controllers: &[u8]) -> Option<Self> {
         let v1 = controllers.split(|b| *b == b',').any(|controller| controller == b"freezer");
         if controllers.is_empty() { Some(Self::V2) } else { v1.then_some(Self::V1) }
     }

@@ -1,29 +1,31 @@
-//! What only the container's own file system tells: the list of its PID namespace (its mounted
-//! `/proc`, so that the cost is the container's and not the host's) and the names of its users. All
-//! of it is the container's to forge or to make hang. So it is read in a child that is left behind
-//! when it does not come back, and each step is opened without reading, its file system looked up in
-//! `mountinfo`, and only then used.
+//! Facts that only a container's own file system has: the PIDs in its mounted `/proc` (so that the cost
+//! is the container's and not the host's) and the names of its users. The container can forge all of it,
+//! or make reading it hang. So it is read in a child that is left behind if it does not return, and each
+//! step is opened without reading, its file system looked up in `mountinfo`, and only then used.
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2, readlinkat};
+use nix::sys::stat::{SFlag, fstat};
 use procfs::process::Process as Handle;
-use rustix::fs::{
-    CWD, Dir, FileType, Mode, OFlags, ResolveFlags, fstat, openat, openat2, readlinkat,
-};
 
-use super::host::read_into;
-use super::survey::{stat, thread_ids};
-use super::{Host, ReadError};
+use super::host::Host;
+use super::read::{ReadError, read_into, stat, thread_ids};
 use crate::model::mount::Mounts;
 use crate::model::namespace::NamespaceId;
 use crate::model::passwd::UserNames;
 use crate::model::pid::{HostPid, ProcessId};
 use crate::sys;
 use crate::sys::isolated::IsolatedChild;
+use crate::sys::{fd, process_dir};
 
-/// File systems of the kernel's own, on which a lookup does not wait for another process by nature.
+/// File systems of the kernel itself, on which a lookup does not wait for another process by nature.
 /// (An overlay may have anything below it.)
 const LOCAL: &[&str] = &[
     "bcachefs", "btrfs", "erofs", "ext2", "ext3", "ext4", "f2fs", "overlay", "ramfs", "squashfs",
@@ -31,64 +33,69 @@ const LOCAL: &[&str] = &[
 ];
 const MAX_PASSWD: usize = 1 << 20;
 const MAX_MOUNTINFO: usize = 16 << 20;
-/// PID_MAX_LIMIT (include/linux/threads.h) numbers of four bytes, and the names.
+/// PID_MAX_LIMIT (include/linux/threads.h) PIDs of four bytes, and the names.
 const MAX_ANSWER: usize = (4 << 22) + MAX_PASSWD + 1024;
-/// How long the container's file system may take; on a healthy host it takes microseconds.
-const PATIENCE: Duration = Duration::from_millis(700);
+/// Time that the container's file system gets; on a healthy host it takes microseconds.
+const TIMEOUT: Duration = Duration::from_millis(700);
 
-/// A container's own file system, asked and not heard yet.
+/// A request to a container's file system.
 #[derive(Debug)]
 pub struct ContainerQuery {
     init: ProcessId,
     namespace: Option<NamespaceId>,
     child: Result<IsolatedChild, ReadError>,
-    until: Instant,
+    deadline: Instant,
 }
 
-/// What it said.
+/// The answer of a container's file system.
 #[derive(Debug)]
 pub struct ContainerFs {
     namespace: Option<(HostPid, NamespaceId)>,
-    /// The numbers in its `/proc`, of its own PID namespace.
+    /// PIDs in its `/proc`, of its own PID namespace.
     pids: Result<Vec<i32>, ReadError>,
-    /// The users of the container as its own `/etc/passwd` names them.
+    /// Users of the container as its own `/etc/passwd` names them.
     pub names: Result<UserNames, ReadError>,
 }
 
 impl Host {
-    /// Asks the file system that an init sees: for the processes of its PID namespace, when that is
-    /// given, and for the names of its users. The answer can be waited for after other work.
-    pub fn ask_inside(&self, init: ProcessId, namespace: Option<NamespaceId>) -> ContainerQuery {
-        let until = Instant::now() + PATIENCE;
+    /// Starts to read the file system that an init sees: the processes of its PID namespace, if that is
+    /// given, and the names of its users. The answer can be received after other work.
+    pub fn query_container_fs(
+        &self,
+        init: ProcessId,
+        namespace: Option<NamespaceId>,
+    ) -> ContainerQuery {
+        let deadline = Instant::now() + TIMEOUT;
         let proc = self.proc_path("");
-        let child = if self.is_silent(init) {
-            Err(silent())
+        let child = if self.is_unresponsive(init) {
+            Err(no_answer())
         } else {
-            sys::isolated::start(move || answer(&proc, init, namespace))
-                .map_err(|errno| ReadError::Broken(format!("cannot look inside: {errno}")))
+            sys::isolated::start(move || answer(&proc, init, namespace)).map_err(|errno| {
+                ReadError::Broken(format!("cannot read in the container: {}", errno.desc()))
+            })
         };
-        ContainerQuery { init, namespace, child, until }
+        ContainerQuery { init, namespace, child, deadline }
     }
 }
 
 impl ContainerQuery {
-    /// Waits for the answer, a fraction of a second at the most; a container whose file system did
-    /// not answer is not asked again.
-    pub fn hear(self, host: &Host) -> ContainerFs {
+    /// Waits for the answer, a fraction of a second at most. A container whose file system did not
+    /// answer is not asked again.
+    pub fn receive(self, host: &Host) -> ContainerFs {
         let namespace = self.namespace.map(|namespace| (self.init.pid, namespace));
-        let heard = self.child.and_then(|child| {
-            child.finish(self.until, MAX_ANSWER).ok_or_else(|| {
-                host.note_silent(self.init);
-                silent()
+        let received = self.child.and_then(|child| {
+            child.finish(self.deadline, MAX_ANSWER).ok_or_else(|| {
+                host.note_unresponsive(self.init);
+                no_answer()
             })
         });
-        match heard {
+        match received {
             Err(error) => ContainerFs { namespace, pids: Err(error.clone()), names: Err(error) },
             Ok(bytes) => {
                 let mut rest = bytes.as_slice();
                 let pids = unpack(&mut rest).map(|bytes| {
-                    let numbers = bytes.chunks_exact(4);
-                    numbers.map(|n| i32::from_le_bytes([n[0], n[1], n[2], n[3]])).collect()
+                    let pids = bytes.chunks_exact(4);
+                    pids.map(|n| i32::from_le_bytes([n[0], n[1], n[2], n[3]])).collect()
                 });
                 let names = unpack(&mut rest).map(UserNames::parse);
                 ContainerFs { namespace, pids, names }
@@ -98,47 +105,43 @@ impl ContainerQuery {
 }
 
 impl ContainerFs {
-    /// The processes of the PID namespace by their numbers in our `/proc`, but for those that are
-    /// `known` by their number inside.
+    /// Returns the host PIDs of the processes in the PID namespace, without those whose PID in the
+    /// container is `known`.
     ///
     /// # Errors
-    /// [`ReadError::Denied`] when we may not look inside; [`ReadError::ParseError`] when that `/proc` is
-    /// covered or another namespace's, or when the kernel cannot translate (before Linux 6.11): then
-    /// only a survey of the host tells.
+    /// [`ReadError::Denied`] without the right to read in the container; [`ReadError::Broken`] if its
+    /// `/proc` is hidden by a mount or another namespace's, or if the kernel cannot translate PIDs
+    /// (before Linux 6.11): then only a survey of the host has them.
     pub fn pids(
         &self,
         host: &Host,
         known: &dyn Fn(i32) -> bool,
     ) -> Result<Vec<HostPid>, ReadError> {
         if host.may_act().is_err() {
-            return Err(broken("the kernel would answer in another namespace's numbers"));
+            return Err(broken("the kernel would answer with PIDs of another namespace"));
         }
         let Some((init, namespace)) = self.namespace else {
-            return Err(broken("it has no PID namespace of its own"));
+            return Err(broken("its PID namespace is not private"));
         };
         let listed = self.pids.as_ref().map_err(Clone::clone)?;
         let mut new = listed.iter().filter(|pid| !known(**pid)).peekable();
         if new.peek().is_none() {
             return Ok(Vec::new());
         }
-        // Of the init that was asked, or of nobody: its number may have changed hands.
+        // In the namespace of the init that was asked, or not at all: its PID may have been reused.
         let handle = host.process(init)?;
-        let ns = namespace_of(host, &handle)?;
-        let is_it = std::fs::File::from(ns.try_clone()?)
-            .metadata()
-            .is_ok_and(|meta| std::os::unix::fs::MetadataExt::ino(&meta) == namespace.0);
-        if !is_it {
+        let ns = File::from(namespace_of(host, &handle)?);
+        if !ns.metadata().is_ok_and(|meta| meta.ino() == namespace.0) {
             return Err(ReadError::Gone);
         }
         let mut pids = Vec::new();
         for pid in new {
             match sys::namespace::pid_from(&ns, *pid) {
                 Ok(found) => pids.extend(HostPid::new(found)),
-                Err(nix::errno::Errno::ESRCH) => {}
-                Err(error) => {
-                    return Err(ReadError::Broken(format!(
-                        "ioctl(NS_GET_PID_FROM_PIDNS): {error}"
-                    )));
+                Err(Errno::ESRCH) => {}
+                Err(errno) => {
+                    let why = format!("ioctl(NS_GET_PID_FROM_PIDNS): {}", errno.desc());
+                    return Err(ReadError::Broken(why));
                 }
             }
         }
@@ -146,7 +149,7 @@ impl ContainerFs {
     }
 }
 
-/// A main thread that has exited has no namespaces; the others have.
+/// Opens the PID namespace of a process. A main thread that has exited has none; the others have.
 fn namespace_of(host: &Host, handle: &Handle) -> Result<OwnedFd, ReadError> {
     match host.namespace_file(handle, "pid") {
         Err(ReadError::Gone) => thread_ids(handle)?
@@ -161,24 +164,21 @@ fn broken(why: &str) -> ReadError {
     ReadError::Broken(why.into())
 }
 
-fn silent() -> ReadError {
+fn no_answer() -> ReadError {
     broken("its file system does not answer")
 }
 
-/// The child's whole work: both answers, each with its length before it and how it went.
+/// Reads both answers, in the child, and packs them.
 fn answer(proc: &Path, init: ProcessId, namespace: Option<NamespaceId>) -> Vec<u8> {
     let mut out = Vec::new();
-    let view = ContainerAnswer::open(proc, init);
-    let of_view = |read: &dyn Fn(&ContainerAnswer) -> Result<Vec<u8>, ReadError>| match &view {
-        Ok(view) => read(view),
-        Err(error) => Err(error.clone()),
-    };
+    let root = ContainerRoot::open(proc, init);
+    let root = root.as_ref().map_err(Clone::clone);
     let pids = match namespace {
-        Some(namespace) => of_view(&|view| view.pids(namespace)),
+        Some(namespace) => root.clone().and_then(|root| root.pids(namespace)),
         None => Ok(Vec::new()),
     };
     pack(pids, &mut out);
-    pack(of_view(&ContainerAnswer::passwd), &mut out);
+    pack(root.and_then(ContainerRoot::passwd), &mut out);
     out
 }
 
@@ -211,23 +211,21 @@ fn unpack<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], ReadError> {
 }
 
 /// The root directory of a process and the file systems mounted there.
-struct ContainerAnswer {
+struct ContainerRoot {
     root: OwnedFd,
     mountinfo: Vec<u8>,
 }
 
-impl ContainerAnswer {
+impl ContainerRoot {
     /// # Errors
-    /// [`ReadError::Denied`] when we may not look inside at all: it is from here alone.
+    /// [`ReadError::Denied`] without the right to read in the container: that comes from here alone.
     fn open(proc: &Path, init: ProcessId) -> Result<Self, ReadError> {
-        let path: PathBuf = proc.join(init.pid.to_string());
-        let handle = &Handle::new_with_root(path)?;
+        let handle = &Handle::new_with_root(proc.join(init.pid.to_string()))?;
         if stat(handle, &mut Vec::new())?.start != init.start {
             return Err(ReadError::Gone);
         }
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let open = |base: &str| -> Result<Self, ReadError> {
-            let root: OwnedFd = handle.open_relative_flags(format!("{base}root"), flags)?.into();
+            let root = process_dir::open_place(handle, format!("{base}root"))?;
             let mut mountinfo = Vec::new();
             let file = handle.open_relative(format!("{base}mountinfo"))?;
             read_into(file, &mut mountinfo, MAX_MOUNTINFO)?;
@@ -243,80 +241,74 @@ impl ContainerAnswer {
         }
     }
 
-    /// The numbers that its `/proc` lists, four bytes each.
+    /// Lists the PIDs in its `/proc`, four bytes each.
     fn pids(&self, namespace: NamespaceId) -> Result<Vec<u8>, ReadError> {
         let list = || -> Result<Vec<u8>, ReadError> {
-            let proc = self.step(&self.root, "proc", &["proc"], OFlags::DIRECTORY)?;
-            let link = readlinkat(&proc, "1/ns/pid", Vec::new())?;
+            let proc = self.step(&self.root, "proc", &["proc"], OFlag::O_DIRECTORY)?;
+            let link = readlinkat(&proc, "1/ns/pid")?;
             if NamespaceId::parse(link.as_bytes()) != Some(namespace) {
                 return Err(broken("its /proc is of another PID namespace"));
             }
-            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            let listed = openat(&proc, ".", flags, Mode::empty())?;
             let mut pids = Vec::new();
-            for entry in Dir::new(listed)? {
+            for entry in fd::list(&proc)?.iter() {
                 let entry = entry?;
-                let number = entry.file_name().to_str().ok().and_then(|n| n.parse::<i32>().ok());
-                pids.extend(number.iter().flat_map(|number| number.to_le_bytes()));
+                let pid = entry.file_name().to_str().ok().and_then(|name| name.parse::<i32>().ok());
+                pids.extend(pid.iter().flat_map(|pid| pid.to_le_bytes()));
             }
             Ok(pids)
         };
-        // What hinders us in there is the container's doing, and no word about our rights.
+        // An error in there is the container's doing, and says nothing about our rights.
         list().map_err(|error| match error {
-            ReadError::Gone | ReadError::Denied => broken("its /proc is covered"),
+            ReadError::Gone | ReadError::Denied => broken("its /proc is hidden by a mount"),
             other => other,
         })
     }
 
     fn passwd(&self) -> Result<Vec<u8>, ReadError> {
-        let etc = self.step(&self.root, "etc", LOCAL, OFlags::DIRECTORY)?;
-        let passwd = self.step(&etc, "passwd", LOCAL, OFlags::empty())?;
-        if FileType::from_raw_mode(fstat(&passwd)?.st_mode) != FileType::RegularFile {
-            return Err(broken("/etc/passwd inside is not a regular file"));
+        let etc = self.step(&self.root, "etc", LOCAL, OFlag::O_DIRECTORY)?;
+        let passwd = self.step(&etc, "passwd", LOCAL, OFlag::empty())?;
+        if fd::file_type(&fstat(&passwd)?) != SFlag::S_IFREG {
+            return Err(broken("/etc/passwd in the container is not a regular file"));
         }
-        let again = format!("/proc/self/fd/{}", passwd.as_raw_fd());
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let file = std::fs::File::from(openat(CWD, again, flags, Mode::empty())?);
+        let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
         let mut bytes = Vec::new();
-        read_into(file, &mut bytes, MAX_PASSWD + 1)?;
+        read_into(fd::reopen(&passwd, flags)?.into(), &mut bytes, MAX_PASSWD + 1)?;
         if bytes.len() > MAX_PASSWD {
-            return Err(broken("/etc/passwd inside is larger than 1 MiB"));
+            return Err(broken("/etc/passwd in the container is larger than 1 MiB"));
         }
         Ok(bytes)
     }
 
-    /// One name below a directory: no link, no way out, and on one of these file systems.
+    /// Opens one name below a directory: not a link, not above it, and on one of these file systems.
     fn step(
         &self,
         dir: &OwnedFd,
         name: &str,
-        on: &[&str],
-        flags: OFlags,
+        types: &[&str],
+        flags: OFlag,
     ) -> Result<OwnedFd, ReadError> {
-        if !self.is_on(dir, LOCAL) && !self.is_on(dir, on) {
-            return Err(broken("it lies on a file system that may not answer"));
+        if !self.is_on(dir, LOCAL) && !self.is_on(dir, types) {
+            return Err(broken("it is on a file system that may not answer"));
         }
-        let resolve =
-            ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-        let flags = flags | OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let found = openat2(dir, name, flags, Mode::empty(), resolve)?;
-        if self.is_on(&found, on) {
+        let how = OpenHow::new()
+            .flags(flags | OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC)
+            .resolve(
+                ResolveFlag::RESOLVE_BENEATH
+                    | ResolveFlag::RESOLVE_NO_SYMLINKS
+                    | ResolveFlag::RESOLVE_NO_MAGICLINKS,
+            );
+        let found = openat2(dir, name, how)?;
+        if self.is_on(&found, types) {
             return Ok(found);
         }
-        Err(ReadError::Broken(format!("`{name}` inside lies on an unexpected file system")))
+        Err(ReadError::Broken(format!("`{name}` in the container is on an unexpected file system")))
     }
 
-    /// The file system is looked up by mount id: asking the descriptor itself (fstatfs) would be a
-    /// request to the file system.
+    /// Whether a file is on a file system of one of these types, by its mount ID.
     fn is_on(&self, fd: impl AsFd, types: &[&str]) -> bool {
-        let info = format!("/proc/self/fdinfo/{}", fd.as_fd().as_raw_fd());
-        let Ok(info) = std::fs::read_to_string(info) else { return false };
-        let id = info
-            .lines()
-            .find_map(|line| line.strip_prefix("mnt_id:"))
-            .and_then(|id| id.trim().parse().ok());
+        let Some(id) = fd::mount_id(fd) else { return false };
         Mounts::new(&self.mountinfo).any(|mount| {
-            Some(mount.id) == id && types.iter().any(|known| known.as_bytes() == &*mount.fstype)
+            mount.id == id && types.iter().any(|known| known.as_bytes() == &*mount.fstype)
         })
     }
 }

@@ -9,9 +9,8 @@ use nix::sched::{CpuSet, sched_getaffinity};
 use nix::sys::stat::Mode;
 use nix::unistd::Pid;
 
-use super::host::read_into;
-use super::survey::{stat, status, thread_ids};
-use super::{Host, ReadError};
+use super::host::Host;
+use super::read::{ReadError, read_into, stat, status, thread_ids};
 use crate::model::cgroup::Memberships;
 use crate::model::container::Cgroup;
 use crate::model::idmap::IdMap;

@@ -1,53 +1,46 @@
-//! The host: the machine as roots that everything is read below (`--host-root`), its clock, and
-//! whether its `/proc` is alive and our own, without which nothing may be signalled.
+//! The host: the root that everything is read below (`--host-root`), its clock and its name, and whether
+//! its `/proc` is alive and numbers processes as our system calls do, without which nothing may be
+//! signalled.
 
-use std::collections::{HashMap, HashSet};
-use std::ffi::{OsStr, OsString};
-use std::fs::File;
-use std::io::Read;
+use std::collections::HashSet;
+use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use nix::sys::statfs::{PROC_SUPER_MAGIC, statfs};
 use nix::time::{ClockId, clock_gettime};
-use procfs::process::Process;
-use rustix::fs::{CWD, PROC_SUPER_MAGIC, readlinkat, statfs};
+use procfs::process::Process as Handle;
 
-use super::{ReadError, Trust};
+use super::cgroup::hierarchy::{self, Hierarchy};
+use super::read::ReadError;
+use super::trusted_fs::{StateDir, StateFile, Trust, TrustedFs};
+use crate::model::mount::Mounts;
 use crate::model::namespace::NamespaceId;
 use crate::model::pid::{HostPid, ProcessId, Ticks};
 
-/// The machine whose containers are looked at.
+/// The host that containers are looked up on.
 #[derive(Debug)]
 pub struct Host {
-    root: PathBuf,
     proc: PathBuf,
-    /// Its name.
+    /// Host name.
     pub name: String,
-    /// Whose word counts as root's: uid 0's, or of a host that is recorded in a folder the word of
-    /// whoever owns that.
-    pub(super) root_uid: u32,
+    pub(super) files: TrustedFs,
     pub(super) clock: Clock,
-    /// Bytes in a page of memory.
-    pub page_size: u64,
-    /// The PID namespace that its `/proc` numbers processes in, when that can be told.
+    /// The PID namespace of its `/proc`, if that is known.
     pub pid_ns: Option<NamespaceId>,
-    /// The user namespace of its root user, when that can be told.
-    user_ns: Option<NamespaceId>,
-    acts: Result<(), ForeignProcfs>,
-    pub(super) hierarchies: Vec<super::cgroup::Hierarchy>,
-    /// Mount points of file systems that may keep us waiting; looked up once users' folders are.
-    pub(super) remote: OnceLock<HashSet<PathBuf>>,
-    /// How much of each user's records was read, in bytes.
-    pub(super) spent: Mutex<HashMap<u32, u64>>,
+    /// The user namespace of its root user, if that is known.
+    pub(super) user_ns: Option<NamespaceId>,
+    procfs: Result<(), ForeignProcfs>,
+    pub(super) hierarchies: Vec<Hierarchy>,
     /// Inits whose file system did not answer.
-    silent: Mutex<HashSet<ProcessId>>,
+    unresponsive: Mutex<HashSet<ProcessId>>,
 }
 
-/// Turns the kernel's ticks into times.
+/// Converts the kernel's ticks to times.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Clock {
     boot: Timestamp,
@@ -55,26 +48,23 @@ pub(super) struct Clock {
 }
 
 impl Clock {
-    /// When a process started, from its start time in clock ticks since boot.
+    /// Returns when a process started, from its start time in clock ticks since boot.
     pub(super) fn started(self, start: Ticks) -> Timestamp {
         let nanos = u128::from(start.0) * 1_000_000_000 / u128::from(self.ticks_per_second.max(1));
         let since = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
         self.boot.checked_add(since).unwrap_or(self.boot)
     }
 
-    /// A number of clock ticks as a time.
+    /// Converts a number of clock ticks.
     pub(super) fn ticks(self, ticks: u64) -> Duration {
         Duration::from_millis(ticks.saturating_mul(1000) / self.ticks_per_second.max(1))
     }
 }
 
-/// The variable that says what the host is called.
+/// Environment variable with the name of the host.
 const NAME: &str = "CINSPECT_HOST";
 
-/// capabilities(7).
-const CAP_SYS_ADMIN: u32 = 21;
-
-/// Why nothing may be signalled through this `/proc`: its numbers are not the ones our syscalls take.
+/// Reason why nothing may be signalled through a `/proc`: its PIDs are not those of our system calls.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ForeignProcfs {
     /// No procfs is mounted there.
@@ -86,90 +76,87 @@ pub enum ForeignProcfs {
 }
 
 impl Host {
-    /// The host whose root directory is `root`.
+    /// Returns the host with this root directory.
     ///
     /// # Errors
-    /// When there is no `/proc` below it that lists processes.
+    /// [`ReadError::Broken`] if no `/proc` below it lists processes.
     pub fn new(root: &Path) -> Result<Self, ReadError> {
         let proc = root.join("proc");
         let shown = proc.display().to_string();
-        let is_proc = statfs(&proc).is_ok_and(|fs| fs.f_type == PROC_SUPER_MAGIC);
+        let is_proc = statfs(&proc).is_ok_and(|fs| fs.filesystem_type() == PROC_SUPER_MAGIC);
         if !is_proc && !has_processes(&proc) {
             return Err(ReadError::Broken(format!("no processes are listed in `{shown}`")));
         }
-        let acts = if !is_proc {
+        let procfs = if !is_proc {
             Err(ForeignProcfs::NotProc(shown))
-        } else if own_numbers(&proc) != [std::process::id()] {
-            // Our own number there differs, or we are not there at all, or have another one further
-            // down: its PIDs are another namespace's, and pidfd_open(2) would take them for ours.
+        } else if self_pids(&proc) != [std::process::id()] {
+            // Our PID there differs, or we are not there at all, or have another one in a namespace
+            // below: its PIDs are another namespace's, and pidfd_open(2) would take them for ours.
             Err(ForeignProcfs::OtherNamespace(shown))
         } else {
             Ok(())
         };
+        // On a recorded host the owner of its directory counts as root.
+        let root_uid = match std::fs::metadata(root) {
+            Ok(meta) if !is_proc => meta.uid(),
+            _ => 0,
+        };
         let mut host = Self {
-            root: root.to_owned(),
             name: String::new(),
-            root_uid: match std::fs::metadata(root) {
-                Ok(meta) if !is_proc => meta.uid(),
-                _ => 0,
-            },
+            files: TrustedFs::new(root.to_owned(), root_uid),
             clock: Clock {
-                boot: Timestamp::UNIX_EPOCH,
+                boot: if is_proc { boot_time() } else { recorded_boot_time(&proc) },
                 ticks_per_second: procfs::ticks_per_second(),
             },
-            page_size: procfs::page_size(),
             pid_ns: None,
             user_ns: None,
-            acts,
-            hierarchies: super::cgroup::hierarchies(&root.join("sys/fs/cgroup")),
-            remote: OnceLock::new(),
-            spent: Mutex::default(),
-            silent: Mutex::default(),
+            procfs,
+            hierarchies: hierarchy::mounted_below(&root.join("sys/fs/cgroup")),
+            unresponsive: Mutex::default(),
             proc,
         };
         host.name = host.read_name(std::env::var_os(NAME));
-        host.clock.boot = if is_proc { boot_time() } else { host.recorded_boot_time() };
-        host.pid_ns = host.read_own_ns("pid");
-        host.user_ns = host.read_own_ns("user");
+        host.pid_ns = host.read_host_ns("pid");
+        host.user_ns = host.read_host_ns("user");
         Ok(host)
     }
 
-    /// Whether its process numbers are those our syscalls take.
+    /// Checks that its PIDs are those of our system calls.
     ///
     /// # Errors
-    /// Says why not.
+    /// [`ForeignProcfs`].
     pub fn may_act(&self) -> Result<(), ForeignProcfs> {
-        self.acts.clone()
+        self.procfs.clone()
     }
 
-    /// Whether it is a folder that a host was recorded in, without a kernel behind it.
+    /// Whether it is a directory that a host was recorded in, without a kernel.
     pub fn is_recorded(&self) -> bool {
-        matches!(self.acts, Err(ForeignProcfs::NotProc(_)))
+        matches!(self.procfs, Err(ForeignProcfs::NotProc(_)))
     }
 
-    /// The directory that stands for `/`.
+    /// Returns the directory that stands for `/`.
     pub fn root(&self) -> &Path {
-        &self.root
+        self.files.root()
     }
 
-    /// A path below its `/proc`.
+    /// Returns a path below its `/proc`.
     pub fn proc_path(&self, below: impl AsRef<Path>) -> PathBuf {
         self.proc.join(below)
     }
 
-    /// A held handle on `/proc/PID`: what is read through it is of one process, and fails with ESRCH
-    /// once that has gone, whoever has its number then.
+    /// Opens `/proc/PID`. Everything read through the handle is of one process, and fails with ESRCH
+    /// once that has exited, even if its PID is reused.
     ///
     /// # Errors
-    /// [`ReadError::Gone`] when there is no such process.
-    pub fn process(&self, pid: HostPid) -> Result<Process, ReadError> {
-        Ok(Process::new_with_root(self.proc.join(pid.to_string()))?)
+    /// [`ReadError::Gone`] if there is no such process.
+    pub fn process(&self, pid: HostPid) -> Result<Handle, ReadError> {
+        Ok(Handle::new_with_root(self.proc.join(pid.to_string()))?)
     }
 
-    /// Every process number in `/proc` now, in no order.
+    /// Lists every PID in `/proc`, in no order.
     ///
     /// # Errors
-    /// When `/proc` cannot be listed.
+    /// If `/proc` cannot be listed.
     pub fn pids(&self) -> Result<Vec<HostPid>, ReadError> {
         let mut pids = Vec::new();
         for entry in std::fs::read_dir(&self.proc)? {
@@ -181,174 +168,130 @@ impl Host {
         Ok(pids)
     }
 
-    /// When a process started, from its start time in clock ticks since boot.
+    /// Returns when a process started, from its start time in clock ticks since boot.
     pub fn started(&self, start: Ticks) -> Timestamp {
         self.clock.started(start)
     }
 
     /// Whether this `/proc` hides other users' processes from some callers (`hidepid`, proc(5)).
     pub fn hides_processes(&self) -> bool {
-        let mountinfo = std::fs::read(self.proc.join("self/mountinfo")).unwrap_or_default();
+        let mountinfo = self.mountinfo();
         let proc = self.proc.as_os_str().as_bytes();
-        let last =
-            crate::model::mount::Mounts::new(&mountinfo).filter(|m| *m.point == *proc).last();
+        let last = Mounts::new(&mountinfo).filter(|mount| *mount.point == *proc).last();
         last.is_some_and(|mount| {
             mount.super_options.split(|b| *b == b',').any(|option| {
-                option.strip_prefix(b"hidepid=").is_some_and(|how| how != b"0" && how != b"off")
+                option.strip_prefix(b"hidepid=").is_some_and(|mode| mode != b"0" && mode != b"off")
             })
         })
     }
 
-    /// Inside a container the kernel tells the container's name for ours, unless it was made with the
-    /// host's UTS namespace. So whoever started it may say ([`NAME`]), and then the host's own file does.
-    fn read_name(&self, told: Option<OsString>) -> String {
-        let told = told.filter(|name| !name.is_empty());
+    /// Opens a directory of an engine's records; `path` is absolute as on the host.
+    ///
+    /// # Errors
+    /// [`ReadError::Gone`] if it does not exist, [`ReadError::Broken`] if its path is not trusted.
+    pub fn state_dir(&self, path: impl AsRef<Path>) -> Result<StateDir<'_>, ReadError> {
+        self.files.dir(path.as_ref())
+    }
+
+    /// Reads one record by its absolute path.
+    ///
+    /// # Errors
+    /// As [`StateDir::read`].
+    pub fn state_file(&self, path: impl AsRef<Path>) -> Result<StateFile, ReadError> {
+        self.state_dir("/")?.read(path)
+    }
+
+    /// Follows no path of a record onto a network file system from now on, which may not answer: call it
+    /// before users' directories are searched.
+    pub fn skip_network_mounts(&self) {
+        self.files.skip_network_mounts(|| self.mountinfo());
+    }
+
+    /// Returns the trust in files and processes of this user.
+    pub fn trust_of_user(&self, uid: u32) -> Trust {
+        self.files.trust_of_user(uid)
+    }
+
+    pub(super) fn is_unresponsive(&self, init: ProcessId) -> bool {
+        self.unresponsive.lock().unwrap_or_else(PoisonError::into_inner).contains(&init)
+    }
+
+    pub(super) fn note_unresponsive(&self, init: ProcessId) {
+        self.unresponsive.lock().unwrap_or_else(PoisonError::into_inner).insert(init);
+    }
+
+    fn mountinfo(&self) -> Vec<u8> {
+        std::fs::read(self.proc.join("self/mountinfo")).unwrap_or_default()
+    }
+
+    /// Returns the host's name. In a container the kernel returns the container's, unless it was made
+    /// with the host's UTS namespace. So the environment ([`NAME`]) comes first, then the host's file.
+    fn read_name(&self, variable: Option<OsString>) -> String {
+        let variable = variable.filter(|name| !name.is_empty());
+        let text = |name: OsString| name.to_string_lossy().into_owned();
         let recorded = || {
             let file = self.state_file("/etc/hostname").ok()?;
-            written_name(&file.bytes).map(|name| OsStr::from_bytes(name).to_owned())
+            hostname_in(&file.bytes).map(|name| String::from_utf8_lossy(name).into_owned())
         };
-        told.or_else(|| if self.names_us() { None } else { recorded() })
-            .or_else(|| nix::unistd::gethostname().ok())
-            .map_or_else(|| "localhost".into(), |name| name.to_string_lossy().into_owned())
+        variable
+            .map(text)
+            .or_else(|| if self.shares_uts_namespace() { None } else { recorded() })
+            .or_else(|| nix::unistd::gethostname().ok().map(text))
+            .unwrap_or_else(|| "localhost".into())
     }
 
-    /// Whether what the kernel tells us is this host's name (uts_namespaces(7)).
-    fn names_us(&self) -> bool {
-        let uts = |who| readlinkat(CWD, self.proc.join(who).join("ns/uts"), Vec::new()).ok();
-        self.root == Path::new("/")
-            || (self.acts.is_ok() && uts("1").is_some_and(|host| uts("self") == Some(host)))
+    /// Whether the kernel tells us this host's name (uts_namespaces(7)).
+    fn shares_uts_namespace(&self) -> bool {
+        let uts = |process| std::fs::read_link(self.proc.join(process).join("ns/uts")).ok();
+        self.root() == Path::new("/")
+            || (self.procfs.is_ok() && uts("1").is_some_and(|host| uts("self") == Some(host)))
     }
 
-    /// The namespace of our own process is the one `/proc` numbers when we are in it under our own
-    /// number; else PID 1 of that `/proc` tells, if we may ask.
-    fn read_own_ns(&self, ns: &str) -> Option<NamespaceId> {
-        let who = if self.acts.is_ok() { "self" } else { "1" };
-        let link = self.proc.join(who).join("ns").join(ns);
-        NamespaceId::parse(readlinkat(CWD, link, Vec::new()).ok()?.as_bytes())
-    }
-
-    /// Whose word a process is: only who holds all of the host in its hands speaks for root. Root
-    /// inside a container has the same uid, and may share the host's PID namespace.
-    pub fn trust_of_process(&self, pid: HostPid) -> Trust {
-        let read = || -> Result<Trust, ReadError> {
-            let handle = self.process(pid)?;
-            if self.pid_ns.is_none() || Some(self.pid_ns_of(&handle)?) != self.pid_ns {
-                return Ok(Trust::Untrusted);
-            }
-            let status = super::survey::status(&handle, "status", &mut Vec::new())?;
-            let owner = Trust::of(status.uid[0], self.root_uid);
-            if owner != Trust::Root {
-                return Ok(owner);
-            }
-            let mighty = status.cap_eff & (1 << CAP_SYS_ADMIN) != 0;
-            let ours = Some(super::survey::namespace(&handle, "user")?) == self.user_ns;
-            Ok(if mighty && ours { Trust::Root } else { Trust::Untrusted })
-        };
-        read().unwrap_or(Trust::Untrusted)
-    }
-
-    pub(super) fn is_silent(&self, init: ProcessId) -> bool {
-        self.silent.lock().unwrap_or_else(PoisonError::into_inner).contains(&init)
-    }
-
-    pub(super) fn note_silent(&self, init: ProcessId) {
-        self.silent.lock().unwrap_or_else(PoisonError::into_inner).insert(init);
-    }
-
-    fn recorded_boot_time(&self) -> Timestamp {
-        let stat = std::fs::read(self.proc.join("stat")).unwrap_or_default();
-        stat.split(|b| *b == b'\n')
-            .find_map(|line| line.strip_prefix(b"btime "))
-            .and_then(|seconds| std::str::from_utf8(seconds).ok()?.trim().parse().ok())
-            .and_then(|seconds| Timestamp::from_second(seconds).ok())
-            .unwrap_or(Timestamp::UNIX_EPOCH)
+    /// Reads the host's namespace: ours, if `/proc` has us under our own PID; else that of PID 1, if it
+    /// may be read.
+    fn read_host_ns(&self, ns: &str) -> Option<NamespaceId> {
+        let process = if self.procfs.is_ok() { "self" } else { "1" };
+        let link = std::fs::read_link(self.proc.join(process).join("ns").join(ns)).ok()?;
+        NamespaceId::parse(link.as_os_str().as_bytes())
     }
 }
 
-/// Reads a file of `/proc` or of the cgroup tree to its end, at most `limit` bytes; `buffer` is
-/// cleared first and its room used again.
-///
-/// # Errors
-/// [`ReadError`], a process that left while it was read being [`ReadError::Gone`].
-pub(super) fn read_into(file: File, buffer: &mut Vec<u8>, limit: usize) -> Result<(), ReadError> {
-    read(file, buffer, limit, false)
-}
-
-/// The same for a file that the kernel writes out in one piece (`stat`, `status`, `cmdline`): a
-/// read that does not fill the buffer was the whole of it, and a second one is saved.
-pub(super) fn read_at_once(
-    file: File,
-    buffer: &mut Vec<u8>,
-    limit: usize,
-) -> Result<(), ReadError> {
-    read(file, buffer, limit, true)
-}
-
-fn read(
-    mut file: File,
-    buffer: &mut Vec<u8>,
-    limit: usize,
-    at_once: bool,
-) -> Result<(), ReadError> {
-    buffer.clear();
-    buffer.resize(buffer.capacity().max(4096).min(limit.max(1)), 0);
-    let mut filled = 0;
-    loop {
-        if filled == buffer.len() {
-            if filled >= limit {
-                break;
-            }
-            buffer.resize((filled * 2).min(limit), 0);
-        }
-        match file.read(&mut buffer[filled..]) {
-            Ok(0) => break,
-            Ok(n) => {
-                filled += n;
-                if at_once && filled < buffer.len() {
-                    break;
-                }
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(error) => {
-                buffer.truncate(filled);
-                return Err(error.into());
-            }
-        }
-    }
-    buffer.truncate(filled);
-    Ok(())
-}
-
-/// Wall clock less time since boot: what `btime` of `/proc/stat` says, without reading that long file.
+/// Returns the boot time: wall clock less time since boot, as `btime` of `/proc/stat`, which is a long
+/// file.
 fn boot_time() -> Timestamp {
     let since = clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from);
     let now = Timestamp::now();
     now.checked_sub(since).unwrap_or(now)
 }
 
-/// Our own process in each PID namespace from that of this `/proc` downward.
-fn own_numbers(proc: &Path) -> Vec<u32> {
+fn recorded_boot_time(proc: &Path) -> Timestamp {
+    let stat = std::fs::read(proc.join("stat")).unwrap_or_default();
+    stat.split(|b| *b == b'\n')
+        .find_map(|line| line.strip_prefix(b"btime "))
+        .and_then(|seconds| std::str::from_utf8(seconds).ok()?.trim().parse().ok())
+        .and_then(|seconds| Timestamp::from_second(seconds).ok())
+        .unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+/// Reads our own PID in each PID namespace from that of this `/proc` inwards.
+fn self_pids(proc: &Path) -> Vec<u32> {
     let status = std::fs::read_to_string(proc.join("self/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
     line.map_or_else(Vec::new, |line| {
-        line.split_whitespace().filter_map(|number| number.parse().ok()).collect()
+        line.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
     })
 }
 
 fn has_processes(proc: &Path) -> bool {
-    std::fs::read_dir(proc).is_ok_and(|mut entries| {
-        entries.any(|entry| entry.is_ok_and(|entry| is_number(&entry.file_name())))
-    })
+    let is_pid = |name: OsString| name.to_str().is_some_and(|name| name.parse::<HostPid>().is_ok());
+    std::fs::read_dir(proc)
+        .is_ok_and(|mut entries| entries.any(|entry| entry.is_ok_and(|e| is_pid(e.file_name()))))
 }
 
-/// The name in a hostname(5): its first line that is neither empty nor a comment.
-fn written_name(file: &[u8]) -> Option<&[u8]> {
+/// Returns the name in a hostname(5) file: its first line that is neither empty nor a comment.
+fn hostname_in(file: &[u8]) -> Option<&[u8]> {
     let mut lines = file.split(|b| *b == b'\n').map(<[u8]>::trim_ascii);
     lines.find(|line| !line.is_empty() && !line.starts_with(b"#"))
-}
-
-fn is_number(name: &OsStr) -> bool {
-    !name.is_empty() && name.as_bytes().iter().all(u8::is_ascii_digit)
 }
 
 #[cfg(test)]
@@ -357,7 +300,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     #[test]
-    fn a_hosts_name_is_what_we_are_told_then_what_is_written_below_its_root() {
+    fn the_environment_names_the_host_before_its_file() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(dir.path().join("proc/1")).unwrap();
         std::fs::create_dir_all(dir.path().join("etc/static")).unwrap();
@@ -371,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_without_a_written_name_has_the_kernels() {
+    fn the_kernel_names_a_host_without_a_file() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(dir.path().join("proc/1")).unwrap();
         std::fs::create_dir_all(dir.path().join("etc")).unwrap();

@@ -1,22 +1,21 @@
-//! What takes the signals of a process: the system call that each thread sleeps in, the set of
-//! signals it waits for there, read from its memory, and the process's signalfds. Reading a strange
-//! process's memory can be made to hang: this is work for those who may be left behind.
+//! The threads and signalfds of a process that take signals: the system call that each thread sleeps in,
+//! the set of signals that it waits for there, read from its memory, and the process's signalfds. A
+//! process can make reading its memory hang, so this runs in threads that may be abandoned.
 
 use std::os::unix::fs::FileExt;
 
+use nix::dir::Dir;
+use nix::fcntl::readlinkat;
 use nix::libc;
 use procfs::process::Process as Handle;
-use rustix::fs::{Mode, OFlags, openat, readlinkat};
 
-use super::ReadError;
-use super::host::{read_at_once, read_into};
-use super::survey::{status, thread_ids};
+use super::read::{ReadError, read_at_once, read_into, status, thread_ids};
 use crate::model::signal::SignalSet;
 use crate::model::signal_waiters::{
     Call, Signalfd, ThreadWaits, Waiting, Waits, epoll_targets, signalfd_set,
 };
 use crate::model::status::Status;
-use crate::sys::kcmp;
+use crate::sys::{kcmp, process_dir};
 
 /// rt_sigtimedwait, also as a 32-bit program calls it: on x86 and Arm 177, and 421 with 64-bit times
 /// (arch/x86/entry/syscalls/syscall_32.tbl, arch/arm/tools/syscall.tbl). No native call of either
@@ -24,55 +23,55 @@ use crate::sys::kcmp;
 const SIGTIMEDWAIT: [libc::c_long; 3] = [libc::SYS_rt_sigtimedwait, 177, 421];
 /// A program may poll thousands of descriptors; no more of them are read.
 const MAX_POLLED: u64 = 65_536;
-/// Threads beyond so many are not asked one by one.
+/// Threads that are read one by one.
 const MAX_THREADS: usize = 10_000;
 const MAX_DESCRIPTORS: usize = 65_536;
 
-/// Reads it, as far as it matters for these signals.
+/// A process that is being read.
+struct WaitReader<'a> {
+    handle: &'a Handle,
+    /// The signals that are asked about.
+    signals: SignalSet,
+    /// PID of its parent.
+    parent: i32,
+    buffer: &'a mut Vec<u8>,
+}
+
+/// Reads the waits of a process, as far as they matter for these signals: of the main thread alone if it
+/// does not block them, unless `every_thread`.
 pub(super) fn waits(
     handle: &Handle,
     main: &Status,
-    main_is_dead: bool,
-    of: SignalSet,
+    main_has_exited: bool,
+    signals: SignalSet,
     every_thread: bool,
     buffer: &mut Vec<u8>,
 ) -> Result<Waits, ReadError> {
+    let mut reader = WaitReader { handle, signals, parent: main.ppid, buffer };
     let mut waits = Waits::default();
-    let first = if main_is_dead {
-        dead(main)
+    let first = if main_has_exited {
+        exited(main)
     } else {
         // (Its own file is the process's: the kernel need not look the thread up.)
-        thread(handle, "syscall", main.pid, main.sig_blk, of, main.ppid, buffer)?
+        reader.thread("syscall", main.pid, main.sig_blk)?
     };
-    // Whoever does not block it in the main thread takes it there.
-    let blocked = main_is_dead || every_thread || !first.blocked.intersection(of).is_empty();
+    // A signal that the main thread does not block is taken there.
+    let relevant =
+        main_has_exited || every_thread || !first.blocked.intersection(signals).is_empty();
     waits.threads.push(first);
     waits.all_threads = main.threads <= 1;
-    if !blocked {
+    if !relevant {
         return Ok(waits);
     }
     if main.threads > 1 {
-        for tid in thread_ids(handle)?.into_iter().filter(|tid| *tid != main.pid).take(MAX_THREADS)
-        {
-            let own = match status(handle, &format!("task/{tid}/status"), buffer) {
-                Ok(own) => own,
-                Err(ReadError::Gone) => continue,
-                Err(error) => return Err(error),
-            };
-            let call = format!("task/{tid}/syscall");
-            match thread(handle, &call, tid, own.sig_blk, of, main.ppid, buffer) {
-                Ok(read) => waits.threads.push(read),
-                Err(ReadError::Gone) => {}
-                Err(error) => return Err(error),
-            }
-        }
+        reader.other_threads(main.pid, &mut waits.threads)?;
         waits.all_threads = true;
     }
-    waits.signalfds = signalfds(handle, buffer)?;
+    waits.signalfds = reader.signalfds()?;
     Ok(waits)
 }
 
-fn dead(main: &Status) -> ThreadWaits {
+fn exited(main: &Status) -> ThreadWaits {
     ThreadWaits {
         tid: main.pid,
         dead: true,
@@ -82,92 +81,131 @@ fn dead(main: &Status) -> ThreadWaits {
     }
 }
 
-fn thread(
-    handle: &Handle,
-    call: &str,
-    tid: i32,
-    blocked: SignalSet,
-    of: SignalSet,
-    parent: i32,
-    buffer: &mut Vec<u8>,
-) -> Result<ThreadWaits, ReadError> {
-    let mut read = ThreadWaits {
-        tid,
-        dead: false,
-        blocked,
-        awaited: SignalSet::EMPTY,
-        on: Waiting::Elsewhere,
-    };
-    read_at_once(handle.open_relative(call)?, buffer, 4096)?;
-    let call = Call::parse(buffer).ok_or_else(|| ReadError::Broken("syscall".into()))?;
-    match call {
-        // Not in a call: in a fault, stopped, on its way somewhere.
-        Call::Running | Call::None => read.on = Waiting::Anything,
-        Call::In(number, arguments) if SIGTIMEDWAIT.contains(&number) => {
-            let set = memory(handle, arguments[0], 8)?;
-            let set = set.try_into().map(u64::from_ne_bytes).unwrap_or_default();
-            read.awaited = SignalSet(set);
+impl WaitReader<'_> {
+    fn other_threads(
+        &mut self,
+        main: i32,
+        threads: &mut Vec<ThreadWaits>,
+    ) -> Result<(), ReadError> {
+        let ids = thread_ids(self.handle)?;
+        for tid in ids.into_iter().filter(|tid| *tid != main).take(MAX_THREADS) {
+            let read = status(self.handle, &format!("task/{tid}/status"), self.buffer)
+                .and_then(|own| self.thread(&format!("task/{tid}/syscall"), tid, own.sig_blk));
+            match read {
+                Ok(thread) => threads.push(thread),
+                Err(ReadError::Gone) => {}
+                Err(error) => return Err(error),
+            }
         }
-        // What it waits for matters only where something is blocked that a signalfd could take.
-        Call::In(..) if blocked.intersection(of).is_empty() => {}
-        Call::In(number, arguments) => {
-            read.on = descriptors(handle, number, arguments, parent, buffer);
-        }
+        Ok(())
     }
-    Ok(read)
-}
 
-/// Which descriptors a system call waits for.
-fn descriptors(
-    handle: &Handle,
-    number: i64,
-    arguments: [u64; 6],
-    parent: i32,
-    buffer: &mut Vec<u8>,
-) -> Waiting {
-    let [first, second, ..] = arguments;
-    if [libc::SYS_read, libc::SYS_readv].contains(&number) {
-        return Waiting::Descriptors(vec![first as i32]);
+    fn thread(
+        &mut self,
+        call: &str,
+        tid: i32,
+        blocked: SignalSet,
+    ) -> Result<ThreadWaits, ReadError> {
+        let mut thread = ThreadWaits {
+            tid,
+            dead: false,
+            blocked,
+            awaited: SignalSet::EMPTY,
+            on: Waiting::Elsewhere,
+        };
+        read_at_once(self.handle.open_relative(call)?, self.buffer, 4096)?;
+        let call = Call::parse(self.buffer).ok_or_else(|| ReadError::Broken("syscall".into()))?;
+        match call {
+            // Not in a call: in a fault, stopped, or about to return.
+            Call::Running | Call::None => thread.on = Waiting::Anything,
+            Call::In(number, arguments) if SIGTIMEDWAIT.contains(&number) => {
+                let set = self.memory(arguments[0], 8)?;
+                let set = set.try_into().map(u64::from_ne_bytes).unwrap_or_default();
+                thread.awaited = SignalSet(set);
+            }
+            // Its descriptors matter only if a signal is blocked that a signalfd could take.
+            Call::In(..) if blocked.intersection(self.signals).is_empty() => {}
+            Call::In(number, arguments) => thread.on = self.descriptors(number, arguments),
+        }
+        Ok(thread)
     }
-    if is_one_of(number, POLL) {
-        let bytes = memory(handle, first, second.min(MAX_POLLED) * 8);
+
+    /// Returns the descriptors that a system call waits for.
+    fn descriptors(&mut self, number: libc::c_long, arguments: [u64; 6]) -> Waiting {
+        let [first, second, ..] = arguments;
+        match number {
+            libc::SYS_read | libc::SYS_readv => Waiting::Descriptors(vec![first as i32]),
+            libc::SYS_io_uring_enter => Waiting::Anything,
+            _ if POLL.contains(&number) => self.polled(first, second),
+            _ if SELECT.contains(&number) => self.selected(first, second),
+            _ if EPOLL.contains(&number) => self.epoll(first as i32),
+            _ => Waiting::Elsewhere,
+        }
+    }
+
+    fn polled(&self, address: u64, count: u64) -> Waiting {
+        let bytes = self.memory(address, count.min(MAX_POLLED) * 8);
         // struct pollfd: the descriptor, and two times 16 bits.
-        return bytes.map_or(Waiting::Anything, |bytes| {
+        bytes.map_or(Waiting::Anything, |bytes| {
             let fds = bytes.chunks_exact(8).map(|p| i32::from_ne_bytes([p[0], p[1], p[2], p[3]]));
             Waiting::Descriptors(fds.collect())
-        });
+        })
     }
-    if is_one_of(number, SELECT) {
-        if second == 0 {
+
+    fn selected(&self, count: u64, address: u64) -> Waiting {
+        if address == 0 {
             return Waiting::Elsewhere;
         }
-        let bytes = memory(handle, second, first.min(1 << 20).div_ceil(64) * 8);
-        return bytes.map_or(Waiting::Anything, |bytes| {
+        let bytes = self.memory(address, count.min(1 << 20).div_ceil(64) * 8);
+        bytes.map_or(Waiting::Anything, |bytes| {
             let bits = (0..bytes.len() * 8).filter(|bit| bytes[bit / 8] & (1 << (bit % 8)) != 0);
             Waiting::Descriptors(bits.filter_map(|bit| i32::try_from(bit).ok()).collect())
-        });
+        })
     }
-    if is_one_of(number, EPOLL) {
-        let info = handle.open_relative(format!("fdinfo/{}", first as i32));
-        let read = info.map_err(ReadError::from).and_then(|info| read_into(info, buffer, 4 << 20));
-        return match read {
-            Ok(())
-                if parent > 0 && kcmp::same_file(handle.pid, parent, first as i32) == Ok(true) =>
-            {
-                Waiting::Inherited(epoll_targets(buffer))
-            }
-            Ok(()) => Waiting::Descriptors(epoll_targets(buffer)),
-            Err(_) => Waiting::Anything,
-        };
-    }
-    if number == libc::SYS_io_uring_enter {
-        return Waiting::Anything;
-    }
-    Waiting::Elsewhere
-}
 
-fn is_one_of(number: libc::c_long, calls: &[libc::c_long]) -> bool {
-    calls.contains(&number)
+    fn epoll(&mut self, epoll: i32) -> Waiting {
+        let info = self.handle.open_relative(format!("fdinfo/{epoll}")).map_err(ReadError::from);
+        if info.and_then(|info| read_into(info, self.buffer, 4 << 20)).is_err() {
+            return Waiting::Anything;
+        }
+        let targets = epoll_targets(self.buffer);
+        let is_parents = || kcmp::same_file(self.handle.pid, self.parent, epoll) == Ok(true);
+        if self.parent > 0 && is_parents() {
+            Waiting::Inherited(targets)
+        } else {
+            Waiting::Descriptors(targets)
+        }
+    }
+
+    fn memory(&self, address: u64, length: u64) -> Result<Vec<u8>, ReadError> {
+        let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
+        self.handle.open_relative("mem")?.read_exact_at(&mut bytes, address)?;
+        Ok(bytes)
+    }
+
+    /// Lists the signalfds of the process: descriptors that link to `anon_inode:[signalfd]`.
+    fn signalfds(&mut self) -> Result<Vec<Signalfd>, ReadError> {
+        let mut listed = Dir::from_fd(process_dir::open_listing(self.handle, "fd")?)?;
+        let mut names = Vec::new();
+        for entry in listed.iter().take(MAX_DESCRIPTORS) {
+            names.push(entry?.file_name().to_owned());
+        }
+        let mut found = Vec::new();
+        for name in names {
+            let link = readlinkat(&listed, name.as_c_str());
+            if !link.is_ok_and(|link| link == "anon_inode:[signalfd]") {
+                continue;
+            }
+            let Some(fd) = name.to_str().ok().and_then(|fd| fd.parse().ok()) else { continue };
+            let info = self.handle.open_relative(format!("fdinfo/{fd}")).map_err(ReadError::from);
+            if info.and_then(|info| read_into(info, self.buffer, 4096)).is_ok()
+                && let Some(set) = signalfd_set(self.buffer)
+            {
+                found.push(Signalfd { fd, set });
+            }
+        }
+        Ok(found)
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -177,40 +215,10 @@ const SELECT: &[libc::c_long] = &[libc::SYS_select, libc::SYS_pselect6];
 #[cfg(target_arch = "x86_64")]
 const EPOLL: &[libc::c_long] =
     &[libc::SYS_epoll_wait, libc::SYS_epoll_pwait, libc::SYS_epoll_pwait2];
-// Newer machines have none but those with a mask.
+// Newer architectures have only the calls with a mask.
 #[cfg(not(target_arch = "x86_64"))]
 const POLL: &[libc::c_long] = &[libc::SYS_ppoll];
 #[cfg(not(target_arch = "x86_64"))]
 const SELECT: &[libc::c_long] = &[libc::SYS_pselect6];
 #[cfg(not(target_arch = "x86_64"))]
 const EPOLL: &[libc::c_long] = &[libc::SYS_epoll_pwait, libc::SYS_epoll_pwait2];
-
-fn memory(handle: &Handle, at: u64, length: u64) -> Result<Vec<u8>, ReadError> {
-    let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
-    handle.open_relative("mem")?.read_exact_at(&mut bytes, at)?;
-    Ok(bytes)
-}
-
-/// The signalfds of a process: descriptors that lead to `anon_inode:[signalfd]`.
-fn signalfds(handle: &Handle, buffer: &mut Vec<u8>) -> Result<Vec<Signalfd>, ReadError> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let dir = handle.open_relative_flags("fd", flags)?;
-    let listed = openat(&dir, ".", flags, Mode::empty())?;
-    let mut found = Vec::new();
-    for entry in rustix::fs::Dir::new(listed)?.take(MAX_DESCRIPTORS) {
-        let entry = entry?;
-        let name = entry.file_name();
-        let is_one = readlinkat(&dir, name, Vec::with_capacity(64))
-            .is_ok_and(|link| link.as_bytes() == b"anon_inode:[signalfd]");
-        let Some(fd) = name.to_str().ok().and_then(|fd| fd.parse().ok()).filter(|_| is_one) else {
-            continue;
-        };
-        let info = handle.open_relative(format!("fdinfo/{fd}")).map_err(ReadError::from);
-        if info.and_then(|info| read_into(info, buffer, 4096)).is_ok()
-            && let Some(set) = signalfd_set(buffer)
-        {
-            found.push(Signalfd { fd, set });
-        }
-    }
-    Ok(found)
-}

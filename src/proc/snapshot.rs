@@ -1,8 +1,9 @@
-//! Chosen processes, deeply, frozen in time: owned values and no open descriptor. Reading a command
-//! line can be made to hang by its process (the kernel waits for that process's memory), so it is
-//! done by workers that are left behind when they do not come back.
+//! Snapshot of chosen processes: owned values and no open descriptor. A process can make reading its
+//! command line hang (the kernel waits for that process's memory), so that is done by worker threads,
+//! which are abandoned if they do not return in time.
 
-use std::path::Path;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -10,12 +11,10 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{SigSet, SigmaskHow};
 use procfs::process::Process as Handle;
-use rustix::fs::{CWD, readlinkat};
 
-use super::host::{Clock, read_at_once};
+use super::host::{Clock, Host};
+use super::read::{ReadError, namespace, read_at_once, stat, status, thread_ids};
 use super::signal_waiters::waits;
-use super::survey::{namespace, stat, status, thread_ids};
-use super::{Host, ReadError};
 use crate::model::namespace::NamespaceId;
 use crate::model::pid::{HostPid, ProcessId};
 use crate::model::process::{CommandLine, Fact, Process, Thread, Times};
@@ -24,18 +23,18 @@ use crate::model::signal_waiters::Waits;
 use crate::model::stat::{ProcessState, Stat};
 use crate::model::status::Status;
 
-/// How much of each command line is wanted, in bytes.
+/// The part of each command line that is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CommandLimit {
-    /// None of it.
+    /// Nothing.
     Nothing,
-    /// At most this much.
+    /// At most this many bytes.
     Bytes(usize),
 }
 
 impl CommandLimit {
-    /// As much as execve(2) lets anybody pass (three quarters of `_STK_LIM`, fs/exec.c), so only a
-    /// process that moved its own bounds is cut.
+    /// As much as execve(2) accepts (three quarters of `_STK_LIM`, fs/exec.c), so that only a process
+    /// that moved its own bounds is cut.
     pub const WHOLE: Self = Self::Bytes(6 << 20);
     /// More than any terminal shows.
     pub const SCREEN: Self = Self::Bytes(SCREEN_BYTES);
@@ -43,16 +42,7 @@ impl CommandLimit {
 
 const SCREEN_BYTES: usize = 16 << 10;
 
-/// Whether threads are read too.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ThreadsToo {
-    /// They are not.
-    No,
-    /// They are.
-    Yes,
-}
-
-/// Which facts a snapshot has beside `stat` and `status`.
+/// Facts that a snapshot has in addition to `stat` and `status`.
 #[derive(Clone, Copy, Debug)]
 pub struct SnapshotOptions {
     /// `cmdline`.
@@ -60,8 +50,8 @@ pub struct SnapshotOptions {
     /// `exe`.
     pub exe: bool,
     /// `task/*`.
-    pub threads: ThreadsToo,
-    /// Who takes these signals.
+    pub threads: bool,
+    /// The threads and signalfds that wait for these signals.
     pub waits: SignalSet,
 }
 
@@ -70,34 +60,37 @@ impl SnapshotOptions {
     pub const BARE: Self = Self {
         command: CommandLimit::Nothing,
         exe: false,
-        threads: ThreadsToo::No,
+        threads: false,
         waits: SignalSet::EMPTY,
     };
 
-    /// Whether reading them may be made to hang.
+    /// Whether a process could make reading these facts hang.
     fn may_hang(self) -> bool {
         self.command != CommandLimit::Nothing || !self.waits.is_empty()
     }
 }
 
-/// How long one command line may take before its row gets `?`; the first few.
-const PATIENCE: Duration = Duration::from_millis(600);
-/// And after that many have not come back, so that a hundred of them cost no hundredfold.
-const PATIENCE_LOST: Duration = Duration::from_millis(30);
-const MAX_LOST: usize = 24;
-/// A reader takes microseconds for one: what takes this long was made to wait.
+/// Time for one command line, after which its row gets `?`.
+const TIMEOUT: Duration = Duration::from_millis(600);
+/// Number of hung workers after which the timeout is shorter, so that a hundred of them do not take a
+/// hundred times as long.
+const MAX_PATIENT_HANGS: usize = 2;
+const SHORT_TIMEOUT: Duration = Duration::from_millis(30);
+/// Number of hung workers after which no more are replaced.
+const MAX_HUNG: usize = 24;
+/// Reading one takes microseconds: if it takes this long, the process made it wait.
 const SLOW: Duration = Duration::from_millis(50);
-/// And this is what all that waiting may take, lest a container make us wait for each of thousands.
-const PATIENCE_IN_ALL: Duration = Duration::from_secs(2);
-/// What the command lines of one snapshot may take of memory, in bytes, before the rest is cut to
-/// what a screen shows.
-const PURSE: usize = 16 << 20;
-/// Readers at work; they mostly wait for the kernel.
+/// Limit of all that waiting together, in case a container makes it wait for each of thousands.
+const TOTAL_TIMEOUT: Duration = Duration::from_secs(2);
+/// Memory for the command lines of one snapshot, in bytes, beyond which the others are cut to what a
+/// screen shows.
+const BYTE_BUDGET: usize = 16 << 20;
+/// Workers; they mostly wait for the kernel.
 const MAX_WORKERS: usize = 4;
-const FEW_LOST: usize = 2;
 
+/// A message of a worker. Rows are indices into the list of PIDs.
 enum WorkerResult {
-    /// A process without its command line and waits, which are being read now.
+    /// A worker, its row, and the process without its command line and waits, which are read next.
     Begun(usize, usize, Box<Process>),
     Waits(usize, Fact<Waits>),
     Command(usize, usize, Fact<CommandLine>),
@@ -105,129 +98,125 @@ enum WorkerResult {
     Finished,
 }
 
-struct Work {
-    handles: Handles,
-    facts: SnapshotOptions,
-    next: AtomicUsize,
-    /// Bytes of command lines read so far.
-    spent: AtomicUsize,
-    /// No more command lines: too much time has gone into waiting for them.
-    hurry: AtomicBool,
-}
-
-/// What is needed to open `/proc/PID` in a worker that may outlive the host value.
-struct Handles {
-    proc: std::path::PathBuf,
+/// The work that all workers share. A worker may outlive the [`Host`], so it holds copies.
+struct SnapshotJob {
+    proc: PathBuf,
     clock: Clock,
     pid_ns: Option<NamespaceId>,
     pids: Vec<HostPid>,
+    options: SnapshotOptions,
+    next: AtomicUsize,
+    /// Bytes of command lines read so far.
+    bytes_read: AtomicUsize,
+    /// Whether too much time went into waiting, so that nothing that may hang is read any more.
+    out_of_time: AtomicBool,
 }
 
 impl Host {
-    /// Takes a snapshot of these processes, in their order. Those that are gone give
-    /// [`ReadError::Gone`]; a command line that does not come in time is [`SectionFact::Denied`].
+    /// Takes a snapshot of these processes, in their order. One that no longer exists is
+    /// [`ReadError::Gone`]; a command line that does not come in time is [`Fact::Denied`].
     pub fn snapshot(
         &self,
         pids: &[HostPid],
-        facts: SnapshotOptions,
+        options: SnapshotOptions,
     ) -> Vec<Result<Process, ReadError>> {
-        // (std's count of cores reads a dozen files; where there are fewer, these take turns.)
+        // (std's number of CPUs reads a dozen files; where there are fewer, these take turns.)
         let workers = MAX_WORKERS.min(1 + pids.len() / 32);
-        let work = Arc::new(Work {
-            handles: Handles {
-                proc: self.proc_path(""),
-                clock: self.clock,
-                pid_ns: self.pid_ns,
-                pids: pids.to_vec(),
-            },
-            facts,
+        let job = Arc::new(SnapshotJob {
+            proc: self.proc_path(""),
+            clock: self.clock,
+            pid_ns: self.pid_ns,
+            pids: pids.to_vec(),
+            options,
             next: AtomicUsize::new(0),
-            spent: AtomicUsize::new(0),
-            hurry: AtomicBool::new(false),
+            bytes_read: AtomicUsize::new(0),
+            out_of_time: AtomicBool::new(false),
         });
-        if !facts.may_hang() && workers == 1 {
+        if !options.may_hang() && workers == 1 {
             let mut buffer = Vec::new();
             return (0..pids.len())
-                .map(|index| work.begin(index, &mut buffer).map(|(process, _)| process))
+                .map(|row| job.begin(row, &mut buffer).map(|(process, _)| process))
                 .collect();
         }
-        Collector::new(work, workers).collect()
+        Collector::new(job, workers).collect()
     }
 }
 
-/// Gathers what the workers report and replaces those that hang.
+/// Collects the results of the workers and replaces those that hang.
 struct Collector {
-    work: Arc<Work>,
+    job: Arc<SnapshotJob>,
     sender: Sender<WorkerResult>,
-    news: Receiver<WorkerResult>,
+    results: Receiver<WorkerResult>,
     rows: Vec<Option<Result<Process, ReadError>>>,
     /// For each worker the row whose command line it is reading, and since when.
     busy: Vec<Option<(usize, Instant)>>,
-    lost: Vec<bool>,
+    /// For each worker whether it hangs.
+    hung: Vec<bool>,
     working: usize,
-    unsettled: usize,
-    /// How long we have waited for those that were slow.
+    pending: usize,
+    /// Time spent waiting for slow command lines.
     waited: Duration,
 }
 
 impl Collector {
-    fn new(work: Arc<Work>, workers: usize) -> Self {
-        let (sender, news) = channel();
-        let rows: Vec<_> = work.handles.pids.iter().map(|_| None).collect();
+    fn new(job: Arc<SnapshotJob>, workers: usize) -> Self {
+        let (sender, results) = channel();
+        let rows: Vec<_> = job.pids.iter().map(|_| None).collect();
         let mut collector = Self {
-            work,
+            job,
             sender,
-            news,
-            unsettled: rows.len(),
+            results,
+            pending: rows.len(),
             rows,
             busy: Vec::new(),
-            lost: Vec::new(),
+            hung: Vec::new(),
             working: 0,
             waited: Duration::ZERO,
         };
         for _ in 0..workers {
-            collector.hire();
+            collector.spawn_worker();
         }
         collector
     }
 
-    fn hire(&mut self) {
-        let (work, sender, me) = (self.work.clone(), self.sender.clone(), self.busy.len());
-        // Signals are for those who know what has to be put in order first: one that came to a
-        // worker would stop or end us with the terminal as a screen left it.
+    fn spawn_worker(&mut self) {
+        let (job, sender, worker) = (self.job.clone(), self.sender.clone(), self.busy.len());
+        // Signals must reach a thread that can first clean up: handled in a worker, one would stop or
+        // end us with the terminal as a screen left it.
         let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK);
-        let spawned =
-            std::thread::Builder::new().stack_size(128 << 10).spawn(move || work.run(me, &sender));
+        let spawned = std::thread::Builder::new()
+            .stack_size(128 << 10)
+            .spawn(move || job.run(worker, &sender));
         let _ = before.map(|before| before.thread_set_mask());
         if spawned.is_ok() {
             self.busy.push(None);
-            self.lost.push(false);
+            self.hung.push(false);
             self.working += 1;
         }
     }
 
     fn collect(mut self) -> Vec<Result<Process, ReadError>> {
         let mut checked = Instant::now();
-        while self.unsettled > 0 && self.working > 0 {
-            match self.news.recv_timeout(Duration::from_millis(10)) {
-                Ok(news) => self.note(news),
+        while self.pending > 0 && self.working > 0 {
+            match self.results.recv_timeout(Duration::from_millis(10)) {
+                Ok(result) => self.record(result),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
             if checked.elapsed() > Duration::from_millis(10) {
                 checked = Instant::now();
-                self.give_up_on_the_hanging();
+                self.replace_hung_workers();
             }
         }
-        // Whatever no worker came to is read without its command line, which cannot hang.
+        // A row that no worker came to is read without its command line, which cannot hang.
         let mut buffer = Vec::new();
-        let work = self.work.clone();
+        let job = self.job.clone();
         self.rows
             .into_iter()
             .enumerate()
-            .map(|(index, row)| {
-                row.unwrap_or_else(|| {
-                    work.begin(index, &mut buffer).map(|(mut process, _)| {
+            .map(|(row, result)| {
+                result.unwrap_or_else(|| {
+                    job.begin(row, &mut buffer).map(|(mut process, _)| {
                         process.command = Fact::Denied;
                         process
                     })
@@ -236,8 +225,8 @@ impl Collector {
             .collect()
     }
 
-    fn note(&mut self, news: WorkerResult) {
-        match news {
+    fn record(&mut self, result: WorkerResult) {
+        match result {
             WorkerResult::Begun(worker, row, process) => {
                 self.rows[row] = Some(Ok(*process));
                 self.busy[worker] = Some((row, Instant::now()));
@@ -252,71 +241,76 @@ impl Collector {
                     process.command = command;
                 }
                 let took = self.busy[worker].take().map_or(Duration::ZERO, |(_, s)| s.elapsed());
-                self.wait_for(took);
-                if self.lost[worker] {
-                    // It came back after all; its row was settled when it was given up.
-                    self.lost[worker] = false;
+                self.count_wait(took);
+                if self.hung[worker] {
+                    // It returned after all; its row no longer counted as pending.
+                    self.hung[worker] = false;
                     self.working += 1;
                 } else {
-                    self.unsettled -= 1;
+                    self.pending -= 1;
                 }
             }
             WorkerResult::Failed(row, error) => {
                 self.rows[row] = Some(Err(error));
-                self.unsettled -= 1;
+                self.pending -= 1;
             }
             WorkerResult::Finished => self.working -= 1,
         }
     }
 
-    fn wait_for(&mut self, took: Duration) {
+    fn count_wait(&mut self, took: Duration) {
         if took > SLOW {
             self.waited += took;
         }
-        if self.waited > PATIENCE_IN_ALL {
-            self.work.hurry.store(true, Ordering::Relaxed);
+        if self.waited > TOTAL_TIMEOUT {
+            self.job.out_of_time.store(true, Ordering::Relaxed);
         }
     }
 
-    fn give_up_on_the_hanging(&mut self) {
-        let lost = self.lost.iter().filter(|lost| **lost).count();
-        let hurry = self.work.hurry.load(Ordering::Relaxed);
-        let patience = if lost < FEW_LOST && !hurry { PATIENCE } else { PATIENCE_LOST };
+    fn hung_workers(&self) -> usize {
+        self.hung.iter().filter(|hung| **hung).count()
+    }
+
+    fn replace_hung_workers(&mut self) {
+        let out_of_time = self.job.out_of_time.load(Ordering::Relaxed);
+        let is_patient = self.hung_workers() < MAX_PATIENT_HANGS && !out_of_time;
+        let timeout = if is_patient { TIMEOUT } else { SHORT_TIMEOUT };
         for worker in 0..self.busy.len() {
-            let overdue = self.busy[worker].is_some_and(|(_, since)| since.elapsed() > patience);
-            if overdue && !self.lost[worker] {
-                self.lost[worker] = true;
+            let overdue = self.busy[worker].is_some_and(|(_, since)| since.elapsed() > timeout);
+            if overdue && !self.hung[worker] {
+                self.hung[worker] = true;
                 self.working -= 1;
-                self.unsettled -= 1;
-                self.wait_for(patience);
-                if self.lost.iter().filter(|lost| **lost).count() < MAX_LOST {
-                    self.hire();
+                self.pending -= 1;
+                self.count_wait(timeout);
+                if self.hung_workers() < MAX_HUNG {
+                    self.spawn_worker();
                 }
             }
         }
     }
 }
 
-impl Work {
-    fn run(&self, me: usize, sender: &Sender<WorkerResult>) {
+impl SnapshotJob {
+    fn run(&self, worker: usize, sender: &Sender<WorkerResult>) {
         let mut buffer = Vec::with_capacity(4096);
         loop {
-            let index = self.next.fetch_add(1, Ordering::Relaxed);
-            if index >= self.handles.pids.len() {
+            let row = self.next.fetch_add(1, Ordering::Relaxed);
+            if row >= self.pids.len() {
                 break;
             }
-            let sent = match self.begin(index, &mut buffer) {
+            let sent = match self.begin(row, &mut buffer) {
                 Ok((process, handle)) => {
                     let alone = process.stat.num_threads <= 1;
                     let main = (process.status.clone(), process.stat.state);
-                    let begun = sender.send(WorkerResult::Begun(me, index, Box::new(process)));
-                    // Told first, so that one that hangs in its command line has this at least.
+                    let begun = sender.send(WorkerResult::Begun(worker, row, Box::new(process)));
+                    // Sent before the command line, so that a process that makes that hang has its
+                    // waits at least.
                     let waits = self.waits(&handle, &main, &mut buffer);
-                    let told = begun.and_then(|()| sender.send(WorkerResult::Waits(index, waits)));
+                    let sent = begun.and_then(|()| sender.send(WorkerResult::Waits(row, waits)));
                     let command = self.command(&handle, alone, &mut buffer);
-                    told.and_then(|()| sender.send(WorkerResult::Command(me, index, command)))
+                    sent.and_then(|()| sender.send(WorkerResult::Command(worker, row, command)))
                 }
-                Err(error) => sender.send(WorkerResult::Failed(index, error)),
+                Err(error) => sender.send(WorkerResult::Failed(row, error)),
             };
             if sent.is_err() {
                 return;
@@ -325,59 +319,58 @@ impl Work {
         let _ = sender.send(WorkerResult::Finished);
     }
 
-    /// Everything that cannot block. The start time, read first, and the held handle make all of it
-    /// one process's.
-    fn begin(&self, index: usize, buffer: &mut Vec<u8>) -> Result<(Process, Handle), ReadError> {
-        let pid = self.handles.pids[index];
-        let handle = Handle::new_with_root(self.handles.proc.join(pid.to_string()))?;
+    /// Reads everything that cannot hang. The start time, read first, and the held handle ensure that
+    /// all of it is of one process.
+    fn begin(&self, row: usize, buffer: &mut Vec<u8>) -> Result<(Process, Handle), ReadError> {
+        let pid = self.pids[row];
+        let handle = Handle::new_with_root(self.proc.join(pid.to_string()))?;
         let stat = stat(&handle, buffer)?;
         let status = status(&handle, "status", buffer)?;
-        let asked = !self.facts.waits.is_empty();
-        let exe = if self.facts.exe || asked { exe(&self.handles.proc, pid) } else { Fact::Absent };
-        let threads = match self.facts.threads {
-            ThreadsToo::No => Vec::new(),
-            ThreadsToo::Yes => self.threads(&handle, buffer),
-        };
-        let id = ProcessId { pid, start: stat.start };
-        let times = self.times(&stat);
-        let wchan = (asked && stat.state.is_uninterruptible())
+        let with_waits = !self.options.waits.is_empty();
+        let exe = if self.options.exe || with_waits { exe(&self.proc, pid) } else { Fact::Absent };
+        let threads = if self.options.threads { self.threads(&handle, buffer) } else { Vec::new() };
+        let wchan = (with_waits && stat.state.is_uninterruptible())
             .then(|| read_at_once(handle.open_relative("wchan").ok()?, buffer, 256).ok())
             .flatten()
             .map(|()| buffer.clone());
-        let command =
-            if self.facts.command == CommandLimit::Nothing { Fact::Absent } else { Fact::Denied };
-        let waits = if asked { Fact::Denied } else { Fact::Absent };
-        let pid_ns = self.pid_ns(pid, &handle, &status);
-        let process =
-            Process { id, times, stat, status, pid_ns, command, exe, waits, wchan, threads };
+        let with_command = self.options.command != CommandLimit::Nothing;
+        let process = Process {
+            id: ProcessId { pid, start: stat.start },
+            times: self.times(&stat),
+            pid_ns: self.pid_ns(pid, &handle, &status),
+            stat,
+            status,
+            command: if with_command { Fact::Denied } else { Fact::Absent },
+            exe,
+            waits: if with_waits { Fact::Denied } else { Fact::Absent },
+            wchan,
+            threads,
+        };
         Ok((process, handle))
     }
 
-    /// The link by number is one call, and the number this process's own as long as the handle still
-    /// answers, which what is read through it afterwards shows.
+    /// Reads the link by PID, which is one call. It is this process's as long as the handle still
+    /// answers, which shows in everything that is read through it afterwards.
     fn pid_ns(&self, pid: HostPid, handle: &Handle, status: &Status) -> Option<NamespaceId> {
-        let handles = &self.handles;
-        let link = readlinkat(CWD, handles.proc.join(format!("{pid}/ns/pid")), Vec::new());
+        let link = std::fs::read_link(self.proc.join(format!("{pid}/ns/pid")));
         match link.map_err(ReadError::from) {
-            Ok(link) => NamespaceId::parse(link.as_bytes()),
-            Err(ReadError::Denied) => handles.pid_ns.filter(|_| status.nspid.len() == 1),
+            Ok(link) => NamespaceId::parse(link.as_os_str().as_bytes()),
+            Err(ReadError::Denied) => self.pid_ns.filter(|_| status.nspid.len() == 1),
             Err(_) => namespace(handle, "pid").ok(),
         }
     }
 
     fn times(&self, stat: &Stat) -> Times {
-        let clock = self.handles.clock;
         Times {
-            started: clock.started(stat.start),
-            cpu: clock.ticks(stat.utime.saturating_add(stat.stime)),
+            started: self.clock.started(stat.start),
+            cpu: self.clock.ticks(stat.utime.saturating_add(stat.stime)),
         }
     }
 
     fn threads(&self, handle: &Handle, buffer: &mut Vec<u8>) -> Vec<Thread> {
         let read = |tid: i32, buffer: &mut Vec<u8>| -> Result<Thread, ReadError> {
             read_at_once(handle.open_relative(format!("task/{tid}/stat"))?, buffer, 1 << 14)?;
-            let stat =
-                Stat::parse(buffer).map_err(|broken| ReadError::Broken(broken.to_string()))?;
+            let stat = Stat::parse(buffer)?;
             let status = status(handle, &format!("task/{tid}/status"), buffer)?;
             Ok(Thread { times: self.times(&stat), stat, status })
         };
@@ -391,26 +384,26 @@ impl Work {
         (main, state): &(Status, ProcessState),
         buffer: &mut Vec<u8>,
     ) -> Fact<Waits> {
-        if self.facts.waits.is_empty() {
+        if self.options.waits.is_empty() {
             return Fact::Absent;
         }
-        if self.hurry.load(Ordering::Relaxed) {
+        if self.out_of_time.load(Ordering::Relaxed) {
             return Fact::Denied;
         }
-        let every = self.facts.threads == ThreadsToo::Yes;
-        match waits(handle, main, state.is_zombie(), self.facts.waits, every, buffer) {
+        let SnapshotOptions { waits: signals, threads, .. } = self.options;
+        match waits(handle, main, state.is_zombie(), signals, threads, buffer) {
             Ok(waits) => Fact::Known(waits),
             Err(_) => Fact::Denied,
         }
     }
 
     fn command(&self, handle: &Handle, alone: bool, buffer: &mut Vec<u8>) -> Fact<CommandLine> {
-        let CommandLimit::Bytes(limit) = self.facts.command else { return Fact::Absent };
-        if self.hurry.load(Ordering::Relaxed) {
+        let CommandLimit::Bytes(limit) = self.options.command else { return Fact::Absent };
+        if self.out_of_time.load(Ordering::Relaxed) {
             return Fact::Denied;
         }
-        let poor = self.spent.load(Ordering::Relaxed) > PURSE;
-        let limit = if poor { limit.min(SCREEN_BYTES) } else { limit };
+        let over_budget = self.bytes_read.load(Ordering::Relaxed) > BYTE_BUDGET;
+        let limit = if over_budget { limit.min(SCREEN_BYTES) } else { limit };
         let read = |path: &str, buffer: &mut Vec<u8>| {
             read_at_once(handle.open_relative(path)?, buffer, limit.saturating_add(1))
         };
@@ -418,7 +411,7 @@ impl Work {
             return if error == ReadError::Denied { Fact::Denied } else { Fact::Absent };
         }
         if buffer.is_empty() && !alone {
-            // The main thread has gone, or never had a line; a living thread may still have it.
+            // The main thread has exited, or never had a line; a live thread may still have it.
             for tid in thread_ids(handle).unwrap_or_default().into_iter().skip(1).take(4) {
                 if read(&format!("task/{tid}/cmdline"), buffer).is_ok() && !buffer.is_empty() {
                     break;
@@ -427,8 +420,8 @@ impl Work {
         }
         let cut = buffer.len() > limit;
         buffer.truncate(limit);
-        self.spent.fetch_add(buffer.len(), Ordering::Relaxed);
-        // A long line must not stay behind in every worker.
+        self.bytes_read.fetch_add(buffer.len(), Ordering::Relaxed);
+        // The memory of a long line must not stay allocated in every worker.
         let bytes = if buffer.capacity() > 1 << 16 {
             std::mem::replace(buffer, Vec::with_capacity(4096))
         } else {
@@ -438,10 +431,10 @@ impl Work {
     }
 }
 
-/// One call, by number; whose it was shows in what is read through the handle afterwards.
+/// Reads the link by PID, which is one call; see [`SnapshotJob::pid_ns`].
 fn exe(proc: &Path, pid: HostPid) -> Fact<Vec<u8>> {
-    match readlinkat(CWD, proc.join(format!("{pid}/exe")), Vec::new()).map_err(ReadError::from) {
-        Ok(path) => Fact::Known(path.into_bytes()),
+    match std::fs::read_link(proc.join(format!("{pid}/exe"))).map_err(ReadError::from) {
+        Ok(path) => Fact::Known(path.into_os_string().into_vec()),
         Err(ReadError::Denied) => Fact::Denied,
         Err(_) => Fact::Absent,
     }

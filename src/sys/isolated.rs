@@ -1,58 +1,163 @@
-//! Work that may never come back, done in a process of its own. A file system can keep whoever asks
-//! it in a sleep that no signal ends (FUSE and NFS do), and a thread in it would keep the whole
-//! program from exiting: a child can be left behind.
+//! Work that may never return, done in a child process. A file system can keep a caller in a sleep that
+//! no signal ends (FUSE and NFS do); a thread in it would keep the whole program from exiting, but a
+//! child can be killed and left behind. What it sends comes back through a pipe.
+//!
+//! - [`run`] waits for the work, forwards typed messages while it runs, and gives up after a silence.
+//! - [`start`] and [`IsolatedChild::finish`] do other things in between, for bytes and with a deadline.
 
 use std::fs::File;
-use std::io::{Read, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::io::{ErrorKind, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use nix::libc;
+use nix::poll::{PollFd, PollFlags};
 use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::waitpid;
-use nix::unistd::{ForkResult, Pid, fork, pipe};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{ForkResult, Pid, fork, pipe2};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
-/// A child at work.
-#[derive(Debug)]
-pub struct IsolatedChild {
-    child: Pid,
-    pipe: File,
+use super::fd;
+
+/// The descriptors that a child keeps, beside its end of the pipe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Inherit {
+    /// None: not even a reader of our standard output has to wait for the child.
+    Nothing,
+    /// All but the standard streams, which become the null device.
+    AllButStreams,
+    /// All, for work that uses stdin or stdout.
+    Everything,
 }
 
-/// Starts `work` in a child that has none of our descriptors but its end of a pipe, and ends when it
-/// has written there what `work` gives. It may allocate, and must not print or wait for a thread.
+/// Reason why isolated work has no result. The child has been killed, unless it hangs in the kernel.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum IsolationError {
+    /// The child could not be started.
+    #[error("cannot start a child process: {}", .0.desc())]
+    NotStarted(Errno),
+    /// It sent nothing for too long.
+    #[error("the child process does not answer")]
+    TimedOut,
+    /// It exited without a result: it panicked, or was killed.
+    #[error("the child process {0}")]
+    Died(String),
+    /// It sent something else than messages and a result.
+    #[error("the child process sent a broken message")]
+    Broken,
+}
+
+/// A running child. Dropping it kills it.
+#[derive(Debug)]
+pub struct IsolatedChild {
+    pid: Pid,
+    pipe: File,
+    /// Bytes received and not returned yet.
+    received: Vec<u8>,
+    hangs: bool,
+}
+
+/// Kinds of messages on the pipe. Each has a byte for the kind, four for the length, and its bytes.
+const MESSAGE: u8 = 0;
+const RESULT: u8 = 1;
+const HEADER: usize = 5;
+/// No message of [`run`] comes near this length.
+const MAX_MESSAGE: usize = 1 << 24;
+/// Time that a child gets to disappear after it was killed.
+const REAP_TIMEOUT: Duration = Duration::from_millis(100);
+
+/// Runs `work` in a child and returns its result. The messages that it sends are passed to `on_message`
+/// as they come. If nothing comes for as long as `silence`, the child is killed.
+///
+/// The child is a copy of this process with this thread alone, so the process should have no others:
+/// `work` may then do anything, start threads included. It is killed if this thread exits.
 ///
 /// # Errors
-/// Those of pipe(2) and fork(2).
-pub fn start(work: impl FnOnce() -> Vec<u8>) -> Result<IsolatedChild, Errno> {
-    let (reader, writer) = pipe()?;
-    // SAFETY: the child runs only this thread's code. It allocates, which the C library keeps sound
-    // across fork(2) in a program with threads, and leaves by _exit(2).
-    match unsafe { fork()? } {
-        ForkResult::Parent { child } => Ok(IsolatedChild { child, pipe: reader.into() }),
-        ForkResult::Child => {
-            let sent = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                let mut out = keep_only(writer);
-                out.write_all(&work())
-            }));
-            // SAFETY: ends the child without running what is registered for the parent's exit.
-            unsafe { libc::_exit(i32::from(!matches!(sent, Ok(Ok(()))))) }
+/// [`IsolationError`]; an error of the work itself is part of its result.
+pub fn run<M: Serialize + DeserializeOwned, T: Serialize + DeserializeOwned>(
+    inherit: Inherit,
+    silence: Duration,
+    work: impl FnOnce(&mut dyn FnMut(&M)) -> T,
+    mut on_message: impl FnMut(M),
+) -> Result<T, IsolationError> {
+    let mut child = spawn(inherit, |pipe| {
+        nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
+        let result = work(&mut |message| {
+            // The parent notices a failed write by the missing result.
+            let _ = send(pipe, MESSAGE, &serde_json::to_vec(message).unwrap_or_default());
+        });
+        send(pipe, RESULT, &serde_json::to_vec(&result)?)
+    })
+    .map_err(IsolationError::NotStarted)?;
+    loop {
+        let (kind, bytes) = child.receive(Instant::now() + silence, MAX_MESSAGE)?;
+        match kind {
+            MESSAGE => on_message(parse(&bytes)?),
+            _ => return parse(&bytes),
         }
     }
 }
 
-/// Closes every descriptor but this one, which becomes number 3: a reader of our standard output
-/// must not wait for the child too.
-fn keep_only(pipe: OwnedFd) -> File {
-    // SAFETY: the child owns its table of descriptors; nothing in it is used again but 3. The null
-    // device in the places of 0 to 2 keeps what is opened later from landing there.
+/// Starts `work` in a child without descriptors of ours; it returns the bytes for
+/// [`IsolatedChild::finish`]. The process may have other threads: `work` may allocate, and must not
+/// print or wait for a thread.
+///
+/// # Errors
+/// Those of pipe(2) and fork(2).
+pub fn start(work: impl FnOnce() -> Vec<u8>) -> Result<IsolatedChild, Errno> {
+    spawn(Inherit::Nothing, |pipe| send(pipe, RESULT, &work()))
+}
+
+fn spawn(
+    inherit: Inherit,
+    work: impl FnOnce(&mut File) -> std::io::Result<()>,
+) -> Result<IsolatedChild, Errno> {
+    let (reader, writer) = pipe2(OFlag::O_CLOEXEC)?;
+    // SAFETY: the child runs only this thread's code. It allocates, which the C library keeps sound
+    // across fork(2) in a program with threads, and ends by _exit(2).
+    match unsafe { fork()? } {
+        ForkResult::Parent { child } => {
+            let pipe = reader.into();
+            Ok(IsolatedChild { pid: child, pipe, received: Vec::new(), hangs: false })
+        }
+        ForkResult::Child => {
+            let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                drop(reader);
+                let mut pipe = match inherit {
+                    Inherit::Nothing => keep_only(writer),
+                    Inherit::AllButStreams => {
+                        detach_stdio();
+                        writer.into()
+                    }
+                    Inherit::Everything => writer.into(),
+                };
+                work(&mut pipe)
+            }));
+            // SAFETY: ends the child without running what is registered for the parent's exit.
+            unsafe { libc::_exit(i32::from(!matches!(done, Ok(Ok(()))))) }
+        }
+    }
+}
+
+/// Puts the null device in the places of 0 to 2, which also keeps them free of what is opened later.
+fn detach_stdio() {
+    // SAFETY: the child owns its table of descriptors.
     unsafe {
         let null = libc::open(c"/dev/null".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC);
         for standard in 0..3 {
             libc::dup2(null, standard);
         }
+    }
+}
+
+/// Closes every descriptor but this one, which becomes number 3.
+fn keep_only(pipe: OwnedFd) -> File {
+    detach_stdio();
+    // SAFETY: the child owns its table of descriptors; nothing in it is used again but 3.
+    unsafe {
         let kept = libc::dup2(pipe.as_raw_fd(), 3);
         std::mem::forget(pipe);
         if libc::syscall(libc::SYS_close_range, 4u32, u32::MAX, 0u32) != 0 {
@@ -61,41 +166,99 @@ fn keep_only(pipe: OwnedFd) -> File {
                 libc::close(other as libc::c_int);
             }
         }
-        std::os::fd::FromRawFd::from_raw_fd(kept)
+        File::from_raw_fd(kept)
     }
 }
 
+fn send(pipe: &mut File, kind: u8, bytes: &[u8]) -> std::io::Result<()> {
+    let length = u32::try_from(bytes.len()).map_err(|_| Errno::EMSGSIZE)?;
+    let mut message = Vec::with_capacity(HEADER + bytes.len());
+    message.push(kind);
+    message.extend(length.to_le_bytes());
+    message.extend(bytes);
+    pipe.write_all(&message)
+}
+
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, IsolationError> {
+    serde_json::from_slice(bytes).map_err(|_| IsolationError::Broken)
+}
+
 impl IsolatedChild {
-    /// What the child wrote, at most `limit` bytes; none when it has not finished by `until`, and
-    /// then it is killed and left to itself.
-    pub fn finish(mut self, until: Instant, limit: usize) -> Option<Vec<u8>> {
-        let mut bytes = Vec::new();
+    /// Returns the bytes of the work; none if it has not finished by `deadline`, sent more than `limit`
+    /// bytes, or died.
+    pub fn finish(mut self, deadline: Instant, limit: usize) -> Option<Vec<u8>> {
+        self.receive(deadline, limit).ok().map(|(_, bytes)| bytes)
+    }
+
+    /// Receives the next message.
+    fn receive(
+        &mut self,
+        deadline: Instant,
+        limit: usize,
+    ) -> Result<(u8, Vec<u8>), IsolationError> {
         let mut part = vec![0; 1 << 16];
         loop {
-            let left = until.saturating_duration_since(Instant::now());
-            if left == Duration::ZERO || bytes.len() > limit {
-                return None;
+            if let Some(message) = self.next_message(limit)? {
+                return Ok(message);
             }
-            let timeout = Timespec {
-                tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
-                tv_nsec: i64::from(left.subsec_nanos()),
-            };
-            match poll(&mut [PollFd::new(&self.pipe, PollFlags::IN)], Some(&timeout)) {
-                Ok(0) | Err(rustix::io::Errno::INTR) => continue,
-                Ok(_) => {}
-                Err(_) => return None,
+            let timeout = deadline.saturating_duration_since(Instant::now());
+            let mut fds = [PollFd::new(self.pipe.as_fd(), PollFlags::POLLIN)];
+            match fd::poll(&mut fds, Some(timeout)) {
+                Ok(0) => {
+                    self.hangs = true;
+                    return Err(IsolationError::TimedOut);
+                }
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(errno) => return Err(IsolationError::Died(errno.desc().to_owned())),
+            }
+            if !fds[0].any().unwrap_or(false) {
+                continue;
             }
             match self.pipe.read(&mut part) {
-                Ok(0) => {
-                    // The end of the pipe is the child's: this does not wait.
-                    let ended = waitpid(self.child, None);
-                    self.child = Pid::from_raw(0);
-                    let well = matches!(ended, Ok(nix::sys::wait::WaitStatus::Exited(_, 0)));
-                    return well.then_some(bytes);
+                Ok(0) => return Err(IsolationError::Died(self.ending())),
+                Ok(count) => self.received.extend_from_slice(&part[..count]),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => return Err(IsolationError::Broken),
+            }
+        }
+    }
+
+    fn next_message(&mut self, limit: usize) -> Result<Option<(u8, Vec<u8>)>, IsolationError> {
+        let [kind, a, b, c, d, ..] = self.received[..] else { return Ok(None) };
+        let length = u32::from_le_bytes([a, b, c, d]) as usize;
+        if length > limit {
+            return Err(IsolationError::Broken);
+        }
+        if self.received.len() < HEADER + length {
+            return Ok(None);
+        }
+        let rest = self.received.split_off(HEADER + length);
+        let mut message = std::mem::replace(&mut self.received, rest);
+        message.drain(..HEADER);
+        Ok(Some((kind, message)))
+    }
+
+    /// Reaps the child, which has closed its end of the pipe, and says how it ended.
+    fn ending(&mut self) -> String {
+        match self.reap(REAP_TIMEOUT) {
+            Some(WaitStatus::Exited(_, status)) => format!("exited with status {status}"),
+            Some(WaitStatus::Signaled(_, signal, _)) => format!("was killed by {signal}"),
+            _ => "closed its pipe".to_owned(),
+        }
+    }
+
+    fn reap(&mut self, timeout: Duration) -> Option<WaitStatus> {
+        let deadline = Instant::now() + timeout;
+        loop {
+            match waitpid(self.pid, Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::StillAlive) if Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(1));
                 }
-                Ok(read) => bytes.extend_from_slice(&part[..read]),
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(_) => return None,
+                Ok(WaitStatus::StillAlive) | Err(Errno::EINTR) => return None,
+                reaped => {
+                    self.pid = Pid::from_raw(0);
+                    return reaped.ok();
+                }
             }
         }
     }
@@ -103,10 +266,11 @@ impl IsolatedChild {
 
 impl Drop for IsolatedChild {
     fn drop(&mut self) {
-        // Our own child, not waited for: its number cannot be anybody else's.
-        if self.child.as_raw() > 0 {
-            let _ = kill(self.child, Signal::SIGKILL);
-            let _ = waitpid(self.child, Some(nix::sys::wait::WaitPidFlag::WNOHANG));
+        // Our own child, not reaped: its PID cannot be another process's.
+        if self.pid.as_raw() > 0 {
+            let _ = kill(self.pid, Signal::SIGKILL);
+            // (One that hangs in the kernel is left: init reaps it after our exit.)
+            self.reap(if self.hangs { Duration::ZERO } else { REAP_TIMEOUT });
         }
     }
 }
@@ -120,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_child_gives_arrives() {
+    fn bytes_of_any_length_come_back() {
         let many = vec![7; 300_000];
         assert_eq!(start(|| many.clone()).unwrap().finish(soon(), 1 << 20), Some(many.clone()));
         assert_eq!(start(Vec::new).unwrap().finish(soon(), 0), Some(Vec::new()));
@@ -128,18 +292,22 @@ mod tests {
     }
 
     #[test]
-    fn one_that_does_not_come_back_is_left() {
+    fn a_child_that_hangs_is_killed_at_the_deadline() {
         let child = start(|| {
             loop {
                 std::thread::sleep(Duration::from_secs(1));
             }
-        });
-        let until = Instant::now() + Duration::from_millis(50);
-        assert_eq!(child.unwrap().finish(until, 10), None);
+        })
+        .unwrap();
+        let pid = child.pid;
+        let deadline = Instant::now() + Duration::from_millis(50);
+        assert_eq!(child.finish(deadline, 10), None);
+        // Killed, and reaped now or by this.
+        assert!(!matches!(waitpid(pid, None), Ok(WaitStatus::Exited(..))));
     }
 
     #[test]
-    fn it_has_none_of_our_descriptors() {
+    fn a_child_has_no_descriptors_of_ours() {
         let _held = File::open("/proc/self/stat").unwrap();
         let count = || {
             let open = std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
@@ -147,5 +315,43 @@ mod tests {
         };
         // 0 to 2, the pipe, and the directory while it is listed.
         assert_eq!(start(count).unwrap().finish(soon(), 10), Some(vec![5]));
+    }
+
+    #[test]
+    fn messages_come_in_order_and_before_the_result() {
+        let mut seen = Vec::new();
+        let work = |send: &mut dyn FnMut(&u32)| {
+            (0..1000).for_each(|n| send(&n));
+            Err::<(), _>("no space".to_owned())
+        };
+        let result = run(Inherit::AllButStreams, Duration::from_secs(20), work, |n| seen.push(n));
+        assert_eq!(result, Ok(Err("no space".to_owned())));
+        assert_eq!(seen, (0..1000).collect::<Vec<u32>>());
+    }
+
+    #[test]
+    fn silence_ends_the_work_and_messages_prolong_it() {
+        let silence = Duration::from_millis(300);
+        let work = |send: &mut dyn FnMut(&u32)| {
+            for n in 0..4 {
+                std::thread::sleep(Duration::from_millis(150));
+                send(&n);
+            }
+            std::thread::sleep(Duration::from_secs(60));
+        };
+        let mut count = 0;
+        let result = run(Inherit::AllButStreams, silence, work, |_| count += 1);
+        assert_eq!((result, count), (Err(IsolationError::TimedOut), 4));
+    }
+
+    #[test]
+    fn a_child_that_dies_says_how() {
+        let work = |_: &mut dyn FnMut(&u32)| {
+            let _ = kill(Pid::this(), Signal::SIGKILL);
+            1
+        };
+        let result = run(Inherit::AllButStreams, Duration::from_secs(20), work, |_: u32| {});
+        let died = IsolationError::Died("was killed by SIGKILL".to_owned());
+        assert_eq!(result, Err(died));
     }
 }

@@ -16,12 +16,20 @@ pub fn open_link(process: &Process, path: impl AsRef<Path>) -> ProcResult<OwnedF
     open(process, path, OFlags::PATH | OFlags::NOFOLLOW)
 }
 
-/// Opens a directory as a place to open from, without the right to list it.
+/// Opens a directory as a place to open from, which takes no right to list it.
 ///
 /// # Errors
 /// Those of openat(2), with the path.
-pub fn open_dir(process: &Process, path: impl AsRef<Path>) -> ProcResult<OwnedFd> {
+pub fn open_place(process: &Process, path: impl AsRef<Path>) -> ProcResult<OwnedFd> {
     open(process, path, OFlags::PATH | OFlags::DIRECTORY)
+}
+
+/// Opens a directory for listing.
+///
+/// # Errors
+/// Those of openat(2), with the path.
+pub fn open_listing(process: &Process, path: impl AsRef<Path>) -> ProcResult<OwnedFd> {
+    open(process, path, OFlags::RDONLY | OFlags::DIRECTORY)
 }
 
 fn open(process: &Process, path: impl AsRef<Path>, flags: OFlags) -> ProcResult<OwnedFd> {

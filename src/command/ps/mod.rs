@@ -27,7 +27,7 @@ use crate::output::style::{Style, TableOptions};
 use crate::output::table::{ColumnWidths, Mark, TableLine, draw_again};
 use crate::output::tree::{TreePosition, order, prefixes};
 use crate::output::value::{Value, compare};
-use crate::proc::{CommandLimit, SnapshotOptions, ThreadsToo};
+use crate::proc::{CommandLimit, SnapshotOptions};
 use crate::resolve::processes::ContainerSnapshot;
 use crate::resolve::{Access, MatchRule, Resolver};
 
@@ -252,7 +252,7 @@ impl Ps {
             exe: context.ui.json
                 || chosen("exe")
                 || self.sort.as_deref().is_some_and(|s| s.ends_with("exe")),
-            threads: if self.threads { ThreadsToo::Yes } else { ThreadsToo::No },
+            threads: self.threads,
             waits: SignalSet::from(signal),
         }
     }

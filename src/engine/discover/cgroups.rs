@@ -164,7 +164,7 @@ impl Search<'_> {
         let owners = self.inventory.containers.iter().filter(|container| container.owns_pid_ns);
         let mut known: HashSet<NamespaceId> = owners.filter_map(|owner| owner.pid_ns).collect();
         known.extend(self.host.pid_ns);
-        for process in &survey.residents {
+        for process in &survey.processes {
             // A namespace that we may not read is distinguished from others by its PID 1 only.
             let namespace = process.pid_ns;
             if namespace.is_some_and(|namespace| known.contains(&namespace))
@@ -184,7 +184,7 @@ impl Search<'_> {
             let evidence = vec![evidence(source, observation.into(), true)];
             let cgroup = private_cgroup(self.host, &init);
             let mut container = assemble(self.host, &BARE, &init, cgroup, evidence);
-            container.user = match self.host.user(init.uid) {
+            container.user = match self.host.trust_of_user(init.uid) {
                 Trust::User(uid) => Some(uid),
                 _ => None,
             };

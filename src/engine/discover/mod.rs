@@ -55,7 +55,7 @@ pub fn discover(host: &Host, depth: SearchDepth) -> Inventory {
     let mut search = Search::new(host);
     search.read_records(true, &shims, &[]);
     let tree = host.walk_cgroups();
-    for message in tree.cut {
+    for message in tree.skipped {
         search.diagnostics.borrow_mut().add(Trust::Root, message);
     }
     let unexplained = search.unexplained(&tree.cgroups);

@@ -22,7 +22,7 @@ pub(super) fn user_dirs(host: &Host) -> Vec<UserDirs> {
         users.push(UserDirs { uid: euid.as_raw(), home: None, runtime_dir });
     }
     if !users.is_empty() {
-        host.beware_of_remote();
+        host.skip_network_mounts();
         set_homes(host, &mut users);
     }
     users

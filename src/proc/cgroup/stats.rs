@@ -1,0 +1,242 @@
+//! Resource usage and limits of a container, from its cgroups of both versions.
+
+use crate::model::cgroup::{Memberships, is_at_or_below};
+use crate::model::container::Cgroup;
+use crate::model::pid::HostPid;
+use crate::model::process::Fact;
+use crate::proc::host::Host;
+
+/// Resources that a container may use, and uses. A limit is the tightest of its cgroup and of those above
+/// it; absent if there is none, denied if that could not be read. Usage is absent if no cgroup counts the
+/// container alone.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ResourceUsage {
+    /// Memory in use, bytes.
+    pub memory: Fact<u64>,
+    /// Memory limit, bytes.
+    pub memory_limit: Fact<LimitedValue<u64>>,
+    /// CPU time limit, CPUs.
+    pub cpu_limit: Fact<LimitedValue<f64>>,
+    /// Processes and threads.
+    pub pids: Fact<u64>,
+    /// Limit of processes and threads.
+    pub pids_limit: Fact<LimitedValue<u64>>,
+    /// Number of OOM kills (memory.events, memory.oom_control).
+    pub oom_kills: Fact<u64>,
+}
+
+/// A limit, and the file that sets it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LimitedValue<T> {
+    /// The limit.
+    pub most: T,
+    /// Path of the file.
+    pub source: String,
+}
+
+/// The cgroup that one controller applies to a process.
+struct ControllerCgroup {
+    cgroup: Cgroup,
+    /// Whether its hierarchy is one of v1.
+    is_v1: bool,
+    /// Whether it is the container's, and counts nothing else.
+    is_private: bool,
+}
+
+/// The names of a file in v2 and in v1.
+#[derive(Clone, Copy)]
+struct FileNames {
+    v2: &'static str,
+    v1: &'static str,
+}
+
+impl FileNames {
+    fn of(self, held: &ControllerCgroup) -> &'static str {
+        if held.is_v1 { self.v1 } else { self.v2 }
+    }
+}
+
+/// Reads a limit from a file of a cgroup: none if the file does not exist or cannot be parsed, and in it
+/// none for no limit.
+type ReadLimit<T> = fn(&Host, &Cgroup, &str) -> Option<Option<T>>;
+
+impl Host {
+    /// Reads the resources of the container's private cgroup, if it has one; else of the cgroup that the
+    /// process is in.
+    pub(in crate::proc) fn resource_usage(
+        &self,
+        pid: HostPid,
+        private: Option<&Cgroup>,
+    ) -> ResourceUsage {
+        const MEMORY: FileNames = FileNames { v2: "memory.current", v1: "memory.usage_in_bytes" };
+        const MEMORY_MAX: FileNames = FileNames { v2: "memory.max", v1: "memory.limit_in_bytes" };
+        const CPU_MAX: FileNames = FileNames { v2: "cpu.max", v1: "cpu.cfs_quota_us" };
+        const PIDS: FileNames = FileNames { v2: "pids.current", v1: "pids.current" };
+        const PIDS_MAX: FileNames = FileNames { v2: "pids.max", v1: "pids.max" };
+        const OOM: FileNames = FileNames { v2: "memory.events", v1: "memory.oom_control" };
+        let memberships = self.memberships(pid).ok();
+        let find = |controller: &str| {
+            ControllerCgroup::find(memberships.as_ref()?, controller.as_bytes(), private)
+        };
+        let (memory, cpu, pids) = (find("memory"), find("cpu"), find("pids"));
+        let (memory, cpu, pids) = (memory.as_ref(), cpu.as_ref(), pids.as_ref());
+        let number = |text: &str| text.trim().parse().ok();
+        let oom_kills =
+            |text: &str| number(text.lines().find_map(|line| line.strip_prefix("oom_kill "))?);
+        ResourceUsage {
+            memory: self.counter(memory, MEMORY, number),
+            memory_limit: self.tightest(memory, MEMORY_MAX, maximum),
+            cpu_limit: self.tightest(cpu, CPU_MAX, cpus),
+            pids: self.counter(pids, PIDS, number),
+            pids_limit: self.tightest(pids, PIDS_MAX, maximum),
+            oom_kills: self.counter(memory, OOM, oom_kills),
+        }
+    }
+
+    fn counter(
+        &self,
+        held: Option<&ControllerCgroup>,
+        names: FileNames,
+        parse: impl Fn(&str) -> Option<u64>,
+    ) -> Fact<u64> {
+        let Some(held) = held.filter(|held| held.is_private) else { return Fact::Absent };
+        let text = self.cgroup_value(&held.cgroup, names.of(held));
+        text.and_then(|text| parse(&text)).map_or(Fact::Denied, Fact::Known)
+    }
+
+    /// Returns the tightest limit of a cgroup and of those above it. A cgroup without the file has no
+    /// limit; if none has it, the limit is unknown.
+    fn tightest<T: PartialOrd + Copy>(
+        &self,
+        held: Option<&ControllerCgroup>,
+        names: FileNames,
+        read: ReadLimit<T>,
+    ) -> Fact<LimitedValue<T>> {
+        let Some(held) = held else { return Fact::Denied };
+        let file = names.of(held);
+        let mut cgroup = held.cgroup.clone();
+        let mut found = Fact::Denied;
+        loop {
+            match read(self, &cgroup, file) {
+                Some(Some(most)) => {
+                    let is_tighter = |known: &LimitedValue<T>| known.most <= most;
+                    if !found.known().is_some_and(is_tighter) {
+                        let path = self.cgroup_dir(&cgroup).unwrap_or_default().join(file);
+                        let source = path.display().to_string();
+                        found = Fact::Known(LimitedValue { most, source });
+                    }
+                }
+                Some(None) if found == Fact::Denied => found = Fact::Absent,
+                _ => {}
+            }
+            match cgroup.path.iter().rposition(|b| *b == b'/') {
+                Some(slash) if cgroup.path.len() > 1 => cgroup.path.truncate(slash.max(1)),
+                _ => return found,
+            }
+        }
+    }
+}
+
+/// Reads a number of bytes or processes.
+fn maximum(host: &Host, cgroup: &Cgroup, file: &str) -> Option<Option<u64>> {
+    let text = host.cgroup_value(cgroup, file)?;
+    // v1 has a number for "no limit": the greatest multiple of a page.
+    Some(text.trim().parse().ok().filter(|most| *most < 1 << 62))
+}
+
+/// Reads quota and period of CPU time, and returns the number of CPUs.
+fn cpus(host: &Host, cgroup: &Cgroup, file: &str) -> Option<Option<f64>> {
+    let mut text = host.cgroup_value(cgroup, file)?;
+    if file == "cpu.cfs_quota_us" {
+        text.push(' ');
+        text.push_str(&host.cgroup_value(cgroup, "cpu.cfs_period_us")?);
+    }
+    let words: Vec<f64> = text.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+    Some(match words[..] {
+        [quota, period] if quota > 0.0 && period > 0.0 => Some(quota / period),
+        _ => None,
+    })
+}
+
+impl ControllerCgroup {
+    /// Returns the cgroup of a controller: in its v1 hierarchy if it has one, else in v2.
+    fn find(
+        memberships: &Memberships,
+        controller: &[u8],
+        private: Option<&Cgroup>,
+    ) -> Option<Self> {
+        let has = |list: &[u8]| list.split(|b| *b == b',').any(|name| name == controller);
+        let mut found = memberships.by_preference();
+        let v1 = memberships.by_preference().find(|membership| has(&membership.controllers));
+        let membership =
+            v1.or_else(|| found.find(|membership| membership.controllers.is_empty()))?;
+        let private =
+            private.and_then(|private| private_path(memberships, &membership.path, private));
+        let path = private.unwrap_or(&membership.path).to_vec();
+        let cgroup = Cgroup { controllers: membership.controllers.clone(), path };
+        Some(Self { cgroup, is_v1: v1.is_some(), is_private: private.is_some() })
+    }
+}
+
+/// Returns the container's private cgroup in another hierarchy of v1, as a part of the path that the
+/// process has there. It may be elsewhere (below the engine's own cgroup), but has the same name and the
+/// same cgroups below it.
+fn private_path<'a>(
+    memberships: &Memberships,
+    path: &'a [u8],
+    private: &Cgroup,
+) -> Option<&'a [u8]> {
+    let known = memberships.by_preference().find(|membership| {
+        membership.controllers == private.controllers
+            && is_at_or_below(&membership.path, &private.path)
+    })?;
+    let found = path.strip_suffix(known.path.get(private.path.len()..)?)?;
+    let name = |path: &[u8]| path.rsplit(|b| *b == b'/').next().map(<[u8]>::to_vec);
+    (name(found) == name(&private.path) && found.len() > 1).then_some(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cgroup_may_be_elsewhere_in_another_hierarchy() {
+        let all =
+            Memberships::parse(b"9:name=systemd:/t1/x\n4:memory:/job/1/t1/x\n3:pids:/other\n");
+        let private = Cgroup { controllers: b"name=systemd".to_vec(), path: b"/t1".to_vec() };
+        assert_eq!(private_path(&all, b"/job/1/t1/x", &private), Some(&b"/job/1/t1"[..]));
+        assert_eq!(private_path(&all, b"/t1/x", &private), Some(&b"/t1"[..]));
+        assert_eq!(private_path(&all, b"/other", &private), None);
+        assert_eq!(private_path(&all, b"/", &private), None);
+    }
+
+    #[test]
+    fn the_tightest_limit_above_counts() {
+        let dir = tempfile::tempdir().unwrap();
+        let tree = dir.path().join("sys/fs/cgroup");
+        std::fs::create_dir_all(dir.path().join("proc/7")).unwrap();
+        std::fs::create_dir_all(tree.join("slice/job")).unwrap();
+        std::fs::write(dir.path().join("proc/7/cgroup"), "0::/slice/job\n").unwrap();
+        for (file, text) in [
+            ("cgroup.procs", ""),
+            ("slice/memory.max", "1000\n"),
+            ("slice/job/memory.max", "max\n"),
+            ("slice/job/memory.current", "500\n"),
+            ("slice/job/memory.events", "low 0\noom 3\noom_kill 2\n"),
+            ("slice/job/cpu.max", "50000 100000\n"),
+            ("slice/pids.max", "max\n"),
+        ] {
+            std::fs::write(tree.join(file), text).unwrap();
+        }
+        let host = Host::new(dir.path()).unwrap();
+        let private = Cgroup { controllers: Vec::new(), path: b"/slice/job".to_vec() };
+        let usage = host.resource_usage(HostPid::new(7).unwrap(), Some(&private));
+        assert_eq!((usage.memory, usage.oom_kills), (Fact::Known(500), Fact::Known(2)));
+        let limit = usage.memory_limit.known().unwrap();
+        assert_eq!((limit.most, limit.source.ends_with("/slice/memory.max")), (1000, true));
+        assert_eq!(usage.cpu_limit.known().unwrap().most, 0.5);
+        assert_eq!((usage.pids, usage.pids_limit), (Fact::Denied, Fact::Absent));
+        let shared = host.resource_usage(HostPid::new(7).unwrap(), None);
+        assert_eq!((shared.memory, shared.oom_kills), (Fact::Absent, Fact::Absent));
+    }
+}

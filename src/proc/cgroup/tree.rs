@@ -1,0 +1,319 @@
+//! The cgroups in the mounted hierarchies: walking the tree, the processes of a cgroup, its owner and its
+//! files. Bounded in depth and number, because a hostile user can make cgroups too.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::ffi::OsStr;
+use std::fs::File;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use nix::dir::{Dir, Type};
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag};
+use nix::sys::stat::{FileStat, SFlag, fstatat};
+
+use super::hierarchy::Hierarchy;
+use crate::model::cgroup;
+use crate::model::container::Cgroup;
+use crate::model::pid::HostPid;
+use crate::proc::host::Host;
+use crate::proc::read::{ReadError, read_into};
+use crate::proc::trusted_fs::Trust;
+use crate::sys::fd;
+
+/// No tree that an engine makes is nearly this deep or wide; a hostile one may be.
+pub(super) const MAX_DEPTH: usize = 64;
+const MAX_CGROUPS: usize = 100_000;
+/// No user's sessions and rootless containers make as many.
+const MAX_PER_USER: usize = 10_000;
+/// cgroup.procs of the largest possible container: 4 million PIDs of 8 bytes.
+const MAX_PROCS: usize = 32 << 20;
+
+/// A cgroup directory that was found by walking.
+#[derive(Clone, Debug)]
+pub struct LiveCgroup {
+    /// The cgroup.
+    pub cgroup: Cgroup,
+    dir: PathBuf,
+}
+
+/// The cgroup tree, as it was walked.
+#[derive(Debug, Default)]
+pub struct CgroupTree {
+    /// Parents before children.
+    pub cgroups: Vec<LiveCgroup>,
+    /// The parts of it that were skipped, and why.
+    pub skipped: Vec<String>,
+}
+
+/// A directory that is yet to be listed.
+struct PendingCgroup {
+    dir: PathBuf,
+    path: Vec<u8>,
+    depth: usize,
+    owner: Trust,
+    is_leaf: bool,
+}
+
+/// A walk through the tree.
+struct TreeWalk<'a> {
+    host: &'a Host,
+    seen: HashSet<Vec<u8>>,
+    tree: CgroupTree,
+    per_user: HashMap<u32, usize>,
+    too_deep: bool,
+}
+
+impl TreeWalk<'_> {
+    /// Walks one hierarchy; false if there are too many cgroups to go on.
+    fn hierarchy(&mut self, hierarchy: &Hierarchy) -> bool {
+        let Ok(meta) = std::fs::metadata(&hierarchy.dir) else { return true };
+        let mut todo = vec![PendingCgroup {
+            dir: hierarchy.dir.clone(),
+            path: Vec::new(),
+            depth: 0,
+            owner: self.host.trust_of_user(meta.uid()),
+            is_leaf: has_no_directory(meta.nlink()),
+        }];
+        while let Some(pending) = todo.pop() {
+            if self.tree.cgroups.len() >= MAX_CGROUPS {
+                return false;
+            }
+            if !self.is_within_share(pending.owner) {
+                continue;
+            }
+            todo.extend(self.children(&pending));
+            let PendingCgroup { dir, path, depth, .. } = pending;
+            if depth > 0 && !self.seen.contains(&path) {
+                self.seen.insert(path.clone());
+                self.tree.cgroups.push(LiveCgroup { cgroup: hierarchy.cgroup(&path), dir });
+            }
+        }
+        true
+    }
+
+    /// Counts a cgroup of this owner, and checks that it has no more than its share.
+    fn is_within_share(&mut self, owner: Trust) -> bool {
+        let Trust::User(uid) = owner else { return true };
+        let count = self.per_user.entry(uid).or_default();
+        *count += 1;
+        *count <= MAX_PER_USER
+    }
+
+    fn children(&mut self, parent: &PendingCgroup) -> Vec<PendingCgroup> {
+        if parent.is_leaf {
+            return Vec::new();
+        }
+        if parent.depth == MAX_DEPTH {
+            self.too_deep = true;
+            return Vec::new();
+        }
+        let entries = directories(&parent.dir).unwrap_or_default();
+        let pending = entries.into_iter().map(|(name, stat)| PendingCgroup {
+            dir: parent.dir.join(OsStr::from_bytes(&name)),
+            path: [parent.path.as_slice(), b"/", &name].concat(),
+            depth: parent.depth + 1,
+            owner: self.host.trust_of_user(stat.st_uid),
+            #[allow(clippy::useless_conversion, reason = "32 bits on other architectures")]
+            is_leaf: has_no_directory(stat.st_nlink.into()),
+        });
+        pending.collect()
+    }
+
+    fn finish(mut self, is_complete: bool) -> CgroupTree {
+        let skipped = &mut self.tree.skipped;
+        if !is_complete {
+            skipped.push(format!("more than {MAX_CGROUPS} cgroups: not all were searched"));
+        }
+        if self.too_deep {
+            skipped.push(format!("cgroups nested deeper than {MAX_DEPTH} were not searched"));
+        }
+        let excess = self.per_user.into_iter().filter(|(_, count)| *count > MAX_PER_USER);
+        let users: BTreeSet<u32> = excess.map(|(uid, _)| uid).collect();
+        skipped.extend(users.into_iter().map(|uid| {
+            format!("user {uid} has more than {MAX_PER_USER} cgroups: not all were searched")
+        }));
+        self.tree
+    }
+}
+
+impl Host {
+    /// Whether any cgroup hierarchy is mounted in `/sys/fs/cgroup`.
+    pub fn has_cgroups(&self) -> bool {
+        !self.hierarchies.is_empty()
+    }
+
+    /// Lists every cgroup below the roots of the hierarchies in which engines put containers, each path
+    /// once, parents before children. The roots themselves, which hold the host, are left out.
+    pub fn walk_cgroups(&self) -> CgroupTree {
+        let mut walk = TreeWalk {
+            host: self,
+            seen: HashSet::new(),
+            tree: CgroupTree::default(),
+            per_user: HashMap::new(),
+            too_deep: false,
+        };
+        let is_used = |h: &&Hierarchy| cgroup::preference(&h.controllers) < cgroup::LEAST_PREFERRED;
+        let is_complete = self.hierarchies.iter().filter(is_used).all(|h| walk.hierarchy(h));
+        walk.finish(is_complete)
+    }
+
+    /// Returns the directory of a cgroup; none if its hierarchy is not mounted here, or if it is outside
+    /// our cgroup namespace (`/../…`).
+    pub(in crate::proc) fn cgroup_dir(&self, cgroup: &Cgroup) -> Option<PathBuf> {
+        self.hierarchy_of(cgroup)?.dir_of(&cgroup.path)
+    }
+
+    fn hierarchy_of(&self, cgroup: &Cgroup) -> Option<&Hierarchy> {
+        self.hierarchies.iter().find(|known| known.controllers == cgroup.controllers)
+    }
+
+    /// Reads a file of a cgroup, up to a page.
+    pub fn cgroup_value(&self, cgroup: &Cgroup, name: &str) -> Option<String> {
+        let file = File::open(self.cgroup_dir(cgroup)?.join(name)).ok()?;
+        let mut buffer = Vec::new();
+        read_into(file, &mut buffer, 4096).ok()?;
+        String::from_utf8(buffer).ok()
+    }
+
+    /// Lists the processes of a cgroup and of all below it, from `cgroup.procs`, so that the cost is
+    /// theirs alone.
+    ///
+    /// # Errors
+    /// [`ReadError::Gone`] if there is no such cgroup directory.
+    pub fn cgroup_pids(&self, cgroup: &Cgroup) -> Result<BTreeSet<HostPid>, ReadError> {
+        let top = self.cgroup_dir(cgroup).ok_or(ReadError::Gone)?;
+        let mut pids = BTreeSet::new();
+        let mut buffer = Vec::new();
+        let mut todo = vec![(top, 0)];
+        while let Some((dir, depth)) = todo.pop() {
+            match read_pids(&dir, &mut buffer) {
+                Ok(found) => pids.extend(found),
+                // Those of a threaded cgroup (EOPNOTSUPP, cgroups(7)) are in its domain's list.
+                Err(ReadError::Broken(_)) => {}
+                Err(error) if depth == 0 => return Err(error),
+                Err(_) => {}
+            }
+            todo.extend(subdirectories(&dir, depth));
+        }
+        Ok(pids)
+    }
+
+    /// Returns the cgroup of this path that has processes, in any hierarchy.
+    pub fn find_cgroup(&self, path: &[u8]) -> Option<(Cgroup, BTreeSet<HostPid>)> {
+        self.hierarchies.iter().find_map(|hierarchy| {
+            let cgroup = hierarchy.cgroup(path);
+            let pids = self.cgroup_pids(&cgroup).ok().filter(|pids| !pids.is_empty())?;
+            Some((cgroup, pids))
+        })
+    }
+
+    /// Returns the user who could have made a cgroup: root if every directory above it is root's (the
+    /// cgroup itself may have been given away since), a user if one is that user's.
+    pub fn cgroup_maker(&self, cgroup: &Cgroup) -> Trust {
+        self.cgroup_owners(cgroup).map_or(Trust::Untrusted, |owners| {
+            let above = owners.len().saturating_sub(1);
+            owners[..above].iter().copied().fold(Trust::Root, Trust::and)
+        })
+    }
+
+    /// Returns the user who could have moved a process into a cgroup: all of its directories are this
+    /// user's or root's.
+    pub fn cgroup_owner(&self, cgroup: &Cgroup) -> Trust {
+        self.cgroup_owners(cgroup)
+            .map_or(Trust::Untrusted, |owners| owners.into_iter().fold(Trust::Root, Trust::and))
+    }
+
+    fn cgroup_owners(&self, cgroup: &Cgroup) -> Option<Vec<Trust>> {
+        self.cgroup_dir(cgroup)?;
+        let mut dir = self.hierarchy_of(cgroup)?.dir.clone();
+        cgroup::components(&cgroup.path)
+            .map(|name| {
+                dir.push(OsStr::from_bytes(name));
+                let meta = std::fs::symlink_metadata(&dir).ok()?;
+                Some(self.trust_of_user(meta.uid()))
+            })
+            .collect()
+    }
+
+    /// Opens `cgroup.procs` of a cgroup for writing.
+    ///
+    /// # Errors
+    /// If the hierarchy is not mounted here, or the file may not be written.
+    pub fn cgroup_procs_file(&self, cgroup: &Cgroup) -> Result<File, ReadError> {
+        let broken = |why: &str| ReadError::Broken(why.to_owned());
+        let hierarchy = self.hierarchy_of(cgroup);
+        let hierarchy = hierarchy.ok_or_else(|| broken("its hierarchy is not mounted here"))?;
+        let dir = hierarchy.dir_of(&cgroup.path);
+        let dir = dir.ok_or_else(|| broken("it is outside our cgroup namespace"))?;
+        Ok(std::fs::OpenOptions::new().write(true).open(dir.join("cgroup.procs"))?)
+    }
+
+    /// Opens `cgroup.kill` of a cgroup for writing, which kills all of its processes at once; none if it
+    /// has no such file (v2 since Linux 5.14 has).
+    pub fn cgroup_kill_file(&self, cgroup: &Cgroup) -> Option<File> {
+        let dir = self.cgroup_dir(cgroup)?;
+        std::fs::OpenOptions::new().write(true).open(dir.join("cgroup.kill")).ok()
+    }
+}
+
+impl LiveCgroup {
+    /// Returns one process that is directly in this cgroup. Reads no further than the first: on v2 the
+    /// kernel lists lazily.
+    pub fn any_pid(&self) -> Option<HostPid> {
+        let mut buffer = Vec::with_capacity(64);
+        let file = File::open(self.dir.join("cgroup.procs")).ok()?;
+        read_into(file, &mut buffer, 64).ok()?;
+        let last = buffer.iter().rposition(|b| *b == b'\n')?;
+        cgroup::parse_pids(&buffer[..last]).into_iter().find_map(HostPid::new)
+    }
+}
+
+/// Lists the directories in a cgroup directory that is `depth` levels down, if that is not too deep.
+pub(super) fn subdirectories(dir: &Path, depth: usize) -> Vec<(PathBuf, usize)> {
+    if depth == MAX_DEPTH || std::fs::metadata(dir).is_ok_and(|meta| has_no_directory(meta.nlink()))
+    {
+        return Vec::new();
+    }
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let dirs = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    dirs.map(|entry| (entry.path(), depth + 1)).collect()
+}
+
+/// Lists the directories in a directory with their attributes. Each is looked up by its name from there:
+/// in a long path the kernel would look up every part again.
+fn directories(dir: &Path) -> Result<Vec<(Vec<u8>, FileStat)>, Errno> {
+    let mut listed = Dir::from_fd(fd::open(dir, OFlag::O_RDONLY | OFlag::O_DIRECTORY)?)?;
+    let (mut names, mut found) = (Vec::new(), Vec::new());
+    for entry in listed.iter() {
+        let Ok(entry) = entry else { break };
+        let name = entry.file_name();
+        let is_candidate = matches!(entry.file_type(), Some(Type::Directory) | None);
+        if is_candidate && !matches!(name.to_bytes(), b"." | b"..") {
+            names.push(name.to_owned());
+        }
+    }
+    for name in names {
+        // One that has been removed meanwhile is left out.
+        let Ok(stat) = fstatat(&listed, name.as_c_str(), AtFlags::AT_SYMLINK_NOFOLLOW) else {
+            continue;
+        };
+        if fd::file_type(&stat) == SFlag::S_IFDIR {
+            found.push((name.into_bytes(), stat));
+        }
+    }
+    Ok(found)
+}
+
+/// A cgroup directory has a link from each one below it and two of its own (fs/kernfs/inode.c), so that
+/// most need no listing of their dozens of control files. Other file systems count differently, and
+/// never 2 with a directory inside.
+fn has_no_directory(links: u64) -> bool {
+    links == 2
+}
+
+fn read_pids(dir: &Path, buffer: &mut Vec<u8>) -> Result<Vec<HostPid>, ReadError> {
+    read_into(File::open(dir.join("cgroup.procs"))?, buffer, MAX_PROCS)?;
+    Ok(cgroup::parse_pids(buffer).into_iter().filter_map(HostPid::new).collect())
+}

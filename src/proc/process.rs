@@ -1,0 +1,194 @@
+//! Single facts of one process: its files below `/proc/PID`, its namespaces, its cgroups, and how far it
+//! is trusted. Everything about one process comes through one held handle, unless said otherwise.
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+
+use caps::Capability;
+use nix::fcntl::{AT_FDCWD, OFlag, readlinkat};
+use procfs::process::Process as Handle;
+
+use super::host::Host;
+use super::read::{ReadError, namespace, read_at_once, read_into, stat, status};
+use super::trusted_fs::Trust;
+use crate::model::cgroup::Memberships;
+use crate::model::namespace::NamespaceId;
+use crate::model::pid::{HostPid, ProcessId};
+use crate::model::stat::Stat;
+use crate::model::status::Status;
+use crate::sys;
+use crate::sys::fd;
+
+/// Facts that identify an init.
+pub struct InitFacts {
+    /// `/proc/PID/stat`.
+    pub stat: Stat,
+    /// `/proc/PID/status`.
+    pub status: Status,
+    /// `/proc/PID/cgroup`.
+    pub memberships: Memberships,
+    /// Its PID namespace; none if reading it is denied.
+    pub pid_ns: Option<NamespaceId>,
+}
+
+impl Host {
+    /// Reads `/proc/PID/stat`.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn stat(&self, pid: HostPid) -> Result<Stat, ReadError> {
+        stat(&self.process(pid)?, &mut Vec::new())
+    }
+
+    /// Reads `/proc/PID/status`.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn status(&self, pid: HostPid) -> Result<Status, ReadError> {
+        status(&self.process(pid)?, "status", &mut Vec::new())
+    }
+
+    /// Reads `/proc/PID/cgroup`.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn memberships(&self, pid: HostPid) -> Result<Memberships, ReadError> {
+        let mut buffer = Vec::new();
+        read_into(File::open(self.proc_path(format!("{pid}/cgroup")))?, &mut buffer, 1 << 20)?;
+        Ok(Memberships::parse(&buffer))
+    }
+
+    /// Reads a file of `/proc/PID` that cannot block (`cmdline`, `environ` and `smaps` can).
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn proc_file(&self, pid: HostPid, name: &str, limit: usize) -> Result<Vec<u8>, ReadError> {
+        let mut buffer = Vec::new();
+        read_into(self.process(pid)?.open_relative(name)?, &mut buffer, limit)?;
+        Ok(buffer)
+    }
+
+    /// Reads a link of `/proc/PID`: `cwd`, `exe`, `root`.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn link(&self, pid: HostPid, name: &str) -> Result<Vec<u8>, ReadError> {
+        let path = self.proc_path(format!("{pid}/{name}"));
+        Ok(readlinkat(AT_FDCWD, &path)?.as_bytes().to_vec())
+    }
+
+    /// Reads the facts that identify an init, all of one process, in as few system calls as possible:
+    /// this is done for the init of every container.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn init_facts(&self, pid: HostPid) -> Result<InitFacts, ReadError> {
+        let dir = fd::open(&self.proc_path(pid.to_string()), OFlag::O_PATH | OFlag::O_DIRECTORY)?;
+        let mut buffer = Vec::new();
+        let read = |name: &str, buffer: &mut Vec<u8>, limit| -> Result<(), ReadError> {
+            read_at_once(fd::open_at(&dir, name, OFlag::O_RDONLY)?.into(), buffer, limit)
+        };
+        read("stat", &mut buffer, 1 << 14)?;
+        let stat = Stat::parse(&buffer)?;
+        read("status", &mut buffer, 1 << 20)?;
+        let status = Status::parse(&buffer)?;
+        read("cgroup", &mut buffer, 1 << 20)?;
+        let memberships = Memberships::parse(&buffer);
+        let pid_ns = match readlinkat(&dir, "ns/pid").map_err(ReadError::from) {
+            Ok(link) => NamespaceId::parse(link.as_bytes()),
+            // As in `pid_ns_of`: a single PID means the namespace of this very /proc.
+            Err(ReadError::Denied) => self.pid_ns.filter(|_| status.nspid.len() == 1),
+            // Its threads may have it, through another handle: of the same process?
+            Err(_) => self.process(pid).ok().and_then(|handle| {
+                let again = self::stat(&handle, &mut buffer).ok()?;
+                (again.start == stat.start).then(|| namespace(&handle, "pid").ok())?
+            }),
+        };
+        Ok(InitFacts { stat, status, memberships, pid_ns })
+    }
+
+    /// Reads the wait status of a process that has exited and is not reaped yet: the last field of
+    /// `stat` (proc_pid_stat(5), since Linux 3.5). None once it is reaped. The kernel shows 0 instead to
+    /// a caller that may not trace the process.
+    pub fn wait_status(&self, id: ProcessId) -> Option<i32> {
+        let bytes = self.proc_file(id.pid, "stat", 1 << 14).ok()?;
+        let stat = Stat::parse(&bytes).ok()?;
+        let last = bytes.trim_ascii().rsplit(|b| *b == b' ').next()?;
+        let status = std::str::from_utf8(last).ok()?.parse().ok()?;
+        (stat.start == id.start && stat.state.is_zombie()).then_some(status)
+    }
+
+    /// Reads the PID namespace of a held process.
+    ///
+    /// # Errors
+    /// [`ReadError`]; reading it takes the right to trace the process (namespaces(7)).
+    pub fn pid_ns_of(&self, handle: &Handle) -> Result<NamespaceId, ReadError> {
+        let read = namespace(handle, "pid");
+        match (&read, self.pid_ns) {
+            // NSpid is readable by all; a single PID there means the namespace of this very /proc.
+            (Err(ReadError::Denied), Some(host)) => {
+                match status(handle, "status", &mut Vec::new()) {
+                    Ok(status) if status.nspid.len() == 1 => Ok(host),
+                    _ => read,
+                }
+            }
+            _ => read,
+        }
+    }
+
+    /// Reads the PID namespace by PID alone, for a survey, where a reused PID does no harm.
+    pub(super) fn pid_ns_by_pid(&self, pid: HostPid) -> Result<NamespaceId, ReadError> {
+        NamespaceId::parse(&self.link(pid, "ns/pid")?).ok_or(ReadError::Gone)
+    }
+
+    /// Opens a namespace file of a held process: `ns` is `pid`, `user` and so on.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn namespace_file(&self, handle: &Handle, ns: &str) -> Result<OwnedFd, ReadError> {
+        Ok(handle.open_relative(format!("ns/{ns}"))?.into())
+    }
+
+    /// Whether a process is in a user namespace that this user made. A process that merely runs under
+    /// the same UID may be in a container of root's. Only where reading the namespace is denied (then
+    /// we are not root, and may act on little) the UID has to do.
+    ///
+    /// # Errors
+    /// [`ReadError::Gone`].
+    pub fn is_users(&self, pid: HostPid, user: u32) -> Result<bool, ReadError> {
+        let handle = self.process(pid)?;
+        let owner = self.namespace_file(&handle, "user").and_then(|namespace| {
+            sys::namespace::owner_uid(namespace).map_err(|errno| {
+                ReadError::Broken(format!("ioctl(NS_GET_OWNER_UID): {}", errno.desc()))
+            })
+        });
+        match owner {
+            Ok(owner) => Ok(owner == user),
+            Err(error) if error == ReadError::Denied || self.is_recorded() => {
+                Ok(status(&handle, "status", &mut Vec::new())?.uid[0] == user)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Returns the trust in a process. Only one in the host's namespaces with CAP_SYS_ADMIN is trusted as
+    /// root: root in a container has the same UID, and may share the host's PID namespace.
+    pub fn trust_of_process(&self, pid: HostPid) -> Trust {
+        let read = || -> Result<Trust, ReadError> {
+            let handle = self.process(pid)?;
+            if self.pid_ns.is_none() || Some(self.pid_ns_of(&handle)?) != self.pid_ns {
+                return Ok(Trust::Untrusted);
+            }
+            let status = status(&handle, "status", &mut Vec::new())?;
+            let trust = self.trust_of_user(status.uid[0]);
+            if trust != Trust::Root {
+                return Ok(trust);
+            }
+            let has_admin = status.cap_eff & Capability::CAP_SYS_ADMIN.bitmask() != 0;
+            let in_host_ns = Some(namespace(&handle, "user")?) == self.user_ns;
+            Ok(if has_admin && in_host_ns { Trust::Root } else { Trust::Untrusted })
+        };
+        read().unwrap_or(Trust::Untrusted)
+    }
+}
