@@ -28,62 +28,62 @@ use crate::proc::{ExecFacts, Host, ReadError, SnapshotOptions};
 use crate::resolve::{Access, ResolvedContainer, Resolver};
 use crate::sys::self_exe::SelfExe;
 
-/// Run a command inside a container, or its user's shell
+/// Run a command in a container, or its user's shell
 ///
-/// The command is a child in all of the container's namespaces and in its cgroups, with its root, and
-/// with what its init has: environment, working directory, user, capabilities, no_new_privs, seccomp
-/// filter, security label, limits. What could not be carried over is a warning. Nothing of the host
-/// goes in: no descriptor but the streams, no environment, no terminal (the command has one of its
-/// own).
+/// The command joins the namespaces and cgroups of the container and takes over from its PID 1: root,
+/// environment, working directory, user, capabilities, no_new_privs, seccomp filters, security label and
+/// resource limits. A warning is printed for each attribute that could not be applied. Nothing of the
+/// host enters the container but the standard streams: no other descriptor, no environment, no terminal
+/// (the command gets its own).
 #[derive(Args)]
 #[command(override_usage = "cinspect exec [OPTIONS] <CTR> [--] [CMD]...")]
 pub struct Exec {
     /// The container
     #[arg(value_name = "CTR")]
     container: String,
-    /// The command and its arguments; everything after its first word is its own
+    /// The command and its arguments; everything after its first word belongs to it
     #[arg(value_name = "CMD", trailing_var_arg = true)]
     command: Vec<OsString>,
-    /// Make a terminal for it even where stdin or stdout is none
+    /// Allocate a terminal even if stdin or stdout is not one
     #[arg(short = 't', long, conflicts_with_all = ["no_tty", "detach"])]
     tty: bool,
-    /// Make none
+    /// Never allocate a terminal
     #[arg(short = 'T', long)]
     no_tty: bool,
-    /// Pass stdin on (it always is)
+    /// Keep stdin open (default)
     #[arg(short = 'i', long)]
     interactive: bool,
-    /// As this user, by name or number inside
+    /// Run as this user (name or ID as known in the container)
     #[arg(short, long, value_name = "USER[:GROUP]")]
     user: Option<OsString>,
-    /// Begin in this folder, inside
+    /// Working directory
     #[arg(short, long, value_name = "DIR")]
     workdir: Option<OsString>,
-    /// Set a variable; without a value, take ours
+    /// Set an environment variable; without =VALUE, copy it from your environment
     #[arg(short, long, value_name = "NAME[=VALUE]")]
     env: Vec<OsString>,
-    /// Set the variables of a file, one a line
+    /// Set the variables listed in a file, one a line
     #[arg(long, value_name = "FILE")]
     env_file: Vec<PathBuf>,
-    /// Leave it running, and print its PIDs
+    /// Run in the background and print the PIDs
     #[arg(short, long)]
     detach: bool,
-    /// Beside the process with this number inside, in place of the init
+    /// Join the namespaces of this PID (in the container) instead of PID 1
     #[arg(long, value_name = "N")]
     pid: Option<ContainerPid>,
-    /// Join these namespaces alone: user, mnt, uts, ipc, net, pid, cgroup, time
+    /// Join only these namespaces: user, mnt, uts, ipc, net, pid, cgroup, time
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = kind, conflicts_with = "skip")]
     ns: Vec<&'static str>,
-    /// Join all but these; without mnt the command is the host's own
+    /// Join all namespaces except these; without mnt the command is one of the host's tools
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = kind)]
     skip: Vec<&'static str>,
-    /// Keep every capability, and go without the seccomp filter
+    /// Keep all capabilities; skip seccomp filters and security label
     #[arg(long)]
     privileged: bool,
-    /// Stay in our own cgroups
+    /// Stay in your own cgroups
     #[arg(long)]
     no_cgroup: bool,
-    /// Fail where something cannot be carried over
+    /// Fail if an attribute cannot be applied
     #[arg(long)]
     strict: bool,
 }
@@ -92,12 +92,15 @@ pub const COMMAND: Command = command::<Exec>(
     "exec",
     &["enter"],
     &[
-        ("cinspect exec web", "the user's shell inside"),
-        ("cinspect exec web -- ls -l /proc/1/fd", "one command; its status is ours"),
-        ("cinspect exec -u www-data -w /srv web -- id", "as a user of the container's"),
+        ("cinspect exec web", "a shell in the container"),
+        ("cinspect exec web -- ls -l /proc/1/fd", "one command; exits with its status"),
+        ("cinspect exec -u www-data -w /srv web -- id", "as a user of the container, in /srv"),
         ("cinspect exec web --ns net -- ss -ltn", "the host's ss in its network"),
-        ("cinspect exec web --skip mnt -- strace -p 13", "the host's strace, PIDs as inside"),
-        ("cinspect -v exec --strict web true", "what is carried over: all of it"),
+        (
+            "cinspect exec web --skip mnt -- strace -p 13",
+            "the host's strace, with the container's PIDs",
+        ),
+        ("cinspect -v exec --strict web true", "lists every attribute that is taken over"),
     ],
     run,
 )
@@ -109,13 +112,16 @@ pub const COMMAND: Command = command::<Exec>(
     ExitStatus::NotFound,
 ])
 .files(&[
-    ("/proc/PID/ns, /proc/PID/root, /proc/PID/cwd", "What is joined and entered."),
+    (
+        "/proc/PID/ns, /proc/PID/root, /proc/PID/cwd",
+        "Namespaces, root and working directory of the container.",
+    ),
     (
         "/proc/PID/environ, /proc/PID/status, /proc/PID/limits, /proc/PID/attr/current",
-        "What is taken over from the init.",
+        "Attributes that the command takes over.",
     ),
-    ("cgroup.procs", "Where the command goes before it runs."),
-    ("/etc/passwd, /etc/group", "Those inside: users, their groups, their shell."),
+    ("cgroup.procs", "Written to move the command into the container's cgroups."),
+    ("/etc/passwd, /etc/group", "The container's users, their groups and shells."),
 ]);
 
 fn kind(name: &str) -> Result<&'static str, String> {

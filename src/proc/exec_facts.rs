@@ -4,9 +4,8 @@
 use std::fs::File;
 use std::os::fd::OwnedFd;
 
-use nix::fcntl::{AT_FDCWD, OFlag, open, openat, readlinkat};
+use nix::fcntl::{OFlag, readlink, readlinkat};
 use nix::sched::{CpuSet, sched_getaffinity};
-use nix::sys::stat::Mode;
 use nix::unistd::Pid;
 
 use super::host::Host;
@@ -18,6 +17,7 @@ use crate::model::limits::{self, ResourceLimit};
 use crate::model::namespace::KINDS;
 use crate::model::pid::HostPid;
 use crate::model::status::Status;
+use crate::sys::fd::{open, open_at};
 
 /// A file of `/proc/PID` that is larger is refused.
 const MAX_FILE: usize = 1 << 20;
@@ -68,11 +68,10 @@ impl Host {
         // A main thread that has exited has no root and no namespaces any more; the others have.
         let thread = if stat.state.is_zombie() { Some(live_thread(&handle)?) } else { None };
         let base = thread.map_or_else(|| format!("{pid}"), |tid| format!("{pid}/task/{tid}"));
-        let directory = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let process = open(&self.proc_path(base), directory, Mode::empty())?;
+        let directory = OFlag::O_PATH | OFlag::O_DIRECTORY;
+        let process = open(&self.proc_path(base), directory)?;
         let mut read = |name: &str| -> Result<Vec<u8>, ReadError> {
-            let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
-            let file = openat(&process, name, flags, Mode::empty())?;
+            let file = open_at(&process, name, OFlag::O_RDONLY)?;
             read_into(File::from(file), &mut buffer, MAX_FILE)?;
             Ok(buffer.clone())
         };
@@ -89,8 +88,8 @@ impl Host {
             oom_score_adj: read("oom_score_adj").ok().and_then(number),
             label: read("attr/current").ok().and_then(|bytes| confining_label(&bytes)),
             private_namespaces: self.private_namespaces(&process),
-            root: openat(&process, "root", directory, Mode::empty())?,
-            workdir: openat(&process, "cwd", directory, Mode::empty()).ok(),
+            root: open_at(&process, "root", directory)?,
+            workdir: open_at(&process, "cwd", directory).ok(),
             nice: stat.nice,
             cpus: affinity(thread.unwrap_or(pid.get())),
             cgroups: cgroups_only_in(&memberships, &ours),
@@ -101,7 +100,7 @@ impl Host {
 
     fn private_namespaces(&self, process: &OwnedFd) -> Vec<&'static str> {
         let is_private = |name: &str| {
-            let ours = readlinkat(AT_FDCWD, &self.proc_path(format!("self/ns/{name}")));
+            let ours = readlink(&self.proc_path(format!("self/ns/{name}")));
             // A kind that the kernel does not have has no link.
             readlinkat(process, format!("ns/{name}").as_str())
                 .is_ok_and(|link| Some(link) != ours.ok())

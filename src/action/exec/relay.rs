@@ -5,17 +5,18 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags};
 use nix::sys::signal::{SigSet, Signal, raise};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use super::streams::Pump;
 use super::terminal::{RawMode, terminal_size};
+use crate::sys::fd::poll;
 use crate::sys::pidfd::{self, SignalScope};
 use crate::sys::terminal::set_size;
 
-/// How long to wait for output that is still on its way through a terminal, in milliseconds.
-const TERMINAL_DELAY: u8 = 60;
+/// How long to wait for output that is still on its way through a terminal.
+const TERMINAL_DELAY: Duration = Duration::from_millis(60);
 /// How long to relay a terminal's output after the command has exited: other processes may write to it for
 /// ever.
 const DRAIN: Duration = Duration::from_secs(1);
@@ -114,10 +115,8 @@ impl Relay<'_> {
     fn relay_once(&mut self, is_draining: bool, has_pending: bool) -> Progress {
         // Only output that may not come has a time limit; pending output waits for its reader.
         let may_not_come = is_draining && !has_pending && self.terminal.is_some();
-        let timeout =
-            if may_not_come { PollTimeout::from(TERMINAL_DELAY) } else { PollTimeout::NONE };
         let (mut fds, polled) = self.poll_set(is_draining);
-        match poll(&mut fds, timeout) {
+        match poll(&mut fds, may_not_come.then_some(TERMINAL_DELAY)) {
             Err(Errno::EINTR) => return Progress::Relayed,
             Err(_) => return Progress::Idle,
             Ok(_) => {}

@@ -13,10 +13,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::fcntl::OFlag;
+use nix::poll::{PollFd, PollFlags};
 use nix::sys::signal::{Signal, kill};
-use nix::sys::stat::Mode;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, pipe2};
 
@@ -33,7 +32,7 @@ use crate::error::{Error, ExitStatus, os_error};
 use crate::model::pid::{ContainerPid, HostPid};
 use crate::proc::{ExecFacts, Host};
 use crate::sys::pidfd::{self, SignalScope};
-use crate::sys::{process, self_exe, socket, terminal};
+use crate::sys::{fd, process, self_exe, socket, terminal};
 
 /// How long the helper may take: a file system in the container can block it for ever (FUSE, NFS).
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -186,8 +185,7 @@ impl<'a> Session<'a> {
         let report = pipe()?;
         let (release_reader, release_writer) = pipe()?;
         let plan = protocol::plan_file(plan).map_err(cannot("cannot write the plan"))?;
-        let directory = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let proc = open(&host.proc_path(""), directory, Mode::empty())
+        let proc = fd::open(&host.proc_path(""), OFlag::O_PATH | OFlag::O_DIRECTORY)
             .map_err(cannot("cannot open /proc"))?;
         let thread = facts.thread.map(|tid| pidfd::open(tid, SignalScope::Thread)).transpose();
         let thread = thread.map_err(cannot("cannot open a pidfd of a thread"))?;
@@ -333,11 +331,10 @@ fn receive_until_ready(
 }
 
 /// Waits until a descriptor can be read; false when the deadline has passed.
-fn is_readable(fd: &OwnedFd, deadline: Instant) -> bool {
+fn is_readable(reader: &OwnedFd, deadline: Instant) -> bool {
     loop {
         let remaining = deadline.saturating_duration_since(Instant::now());
-        let timeout = PollTimeout::try_from(remaining).unwrap_or(PollTimeout::MAX);
-        match poll(&mut [PollFd::new(fd.as_fd(), PollFlags::POLLIN)], timeout) {
+        match fd::poll(&mut [PollFd::new(reader.as_fd(), PollFlags::POLLIN)], Some(remaining)) {
             Err(Errno::EINTR) => {}
             result => return result.is_ok_and(|count| count > 0),
         }

@@ -11,6 +11,7 @@ use nix::sys::stat::{SFlag, fstat, makedev};
 use nix::unistd::{Whence, lseek, pipe2, read, write};
 
 use crate::analysis::exec_plan::ExecPlan;
+use crate::sys::fd::file_type;
 use crate::sys::process::readable_bytes;
 
 /// Bytes that are read at once.
@@ -65,7 +66,7 @@ impl Streams {
 /// it more: `/proc/self/fd` can be opened again with other rights.
 fn may_be_given(stdin: impl AsFd) -> bool {
     let Ok(stat) = fstat(stdin) else { return false };
-    match SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) {
+    match file_type(&stat) {
         SFlag::S_IFIFO => true,
         SFlag::S_IFCHR => stat.st_rdev == makedev(1, 3),
         _ => false,
@@ -129,9 +130,8 @@ impl Pump {
     /// Remembers the command's end of the pipe if the source is a regular file, so that
     /// [`return_unread`](Self::return_unread) can count what is left there.
     fn returning_unread(mut self, command_end: &OwnedFd) -> Self {
-        let is_file = |fd: &&OwnedFd| {
-            fstat(fd).is_ok_and(|stat| stat.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFREG.bits())
-        };
+        let is_file =
+            |fd: &&OwnedFd| fstat(fd).is_ok_and(|stat| file_type(&stat) == SFlag::S_IFREG);
         self.file = self
             .source
             .as_ref()

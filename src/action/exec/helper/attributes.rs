@@ -5,22 +5,22 @@ use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, openat};
+use nix::fcntl::OFlag;
 use nix::sched::{CpuSet, sched_setaffinity};
-use nix::sys::stat::Mode;
 use nix::unistd::Pid;
 
 use crate::action::exec::events::{Attribute, ExecReporter};
 use crate::analysis::exec_plan::{ExecPlan, ProcessAttributes};
 use crate::error::{Error, os_error};
 use crate::model::limits;
+use crate::sys::fd::open_at;
 use crate::sys::process;
 
 /// Bytes of an environment that are read at most.
 const MAX_ENVIRONMENT: u64 = 256 << 10;
 
 fn open(directory: &OwnedFd, path: &str, flags: OFlag) -> io::Result<File> {
-    Ok(openat(directory, path, flags | OFlag::O_CLOEXEC, Mode::empty())?.into())
+    Ok(open_at(directory, path, flags)?.into())
 }
 
 fn read(directory: &OwnedFd, path: &str, limit: u64) -> io::Result<Vec<u8>> {

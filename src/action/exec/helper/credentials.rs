@@ -11,15 +11,15 @@ use std::time::Duration;
 use caps::errors::CapsError;
 use caps::{CapSet, Capability, CapsHashSet};
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, openat};
+use nix::fcntl::OFlag;
 use nix::sys::prctl;
-use nix::sys::stat::Mode;
 use nix::unistd::{Gid, Uid, getgroups, setgroups, setresgid, setresuid};
 
 use crate::action::exec::events::{Attribute, ExecEvent, ExecReporter};
 use crate::analysis::exec_plan::{ExecPlan, SecurityContext, label_name};
 use crate::analysis::user::Ids;
 use crate::error::{Error, ExitStatus, os_error};
+use crate::sys::fd::open_at;
 use crate::sys::{capability, seccomp};
 
 /// How long the target's thread may take to stop, so that its filters can be read.
@@ -53,10 +53,9 @@ impl Confinement {
             }
         }
         if context.label.is_some() {
-            let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC;
             confinement.label_file = ["self/attr/apparmor/exec", "self/attr/exec"]
                 .into_iter()
-                .find_map(|path| openat(proc, path, flags, Mode::empty()).ok())
+                .find_map(|path| open_at(proc, path, OFlag::O_WRONLY).ok())
                 .map(File::from);
         }
         Ok(confinement)

@@ -5,14 +5,14 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, openat, readlinkat};
+use nix::fcntl::{OFlag, readlinkat};
 use nix::sched::{CloneFlags, setns};
-use nix::sys::stat::Mode;
 
 use crate::action::exec::events::{ExecEvent, ExecReporter};
 use crate::analysis::exec_plan::ExecPlan;
 use crate::error::{Error, ExitStatus, os_error};
 use crate::model::namespace::{NamespaceId, NamespaceKind};
+use crate::sys::fd::open_at;
 
 /// A namespace to join.
 struct TargetNamespace {
@@ -39,14 +39,13 @@ impl TargetNamespaces {
             Error::new(ExitStatus::CannotEnter, "cannot read the namespaces of its init")
                 .cause(os_error(errno))
         };
-        let directory = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let own_links = openat(proc, "self/ns", directory, Mode::empty()).map_err(cannot_read)?;
+        let directory = OFlag::O_PATH | OFlag::O_DIRECTORY;
+        let own_links = open_at(proc, "self/ns", directory).map_err(cannot_read)?;
         let mut namespaces = Vec::new();
         for kind in plan.join.iter().filter_map(|name| NamespaceKind::named(name)) {
             let path = format!("ns/{}", kind.name);
             let link = readlinkat(process, path.as_str()).map_err(cannot_read)?;
-            let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
-            let file = openat(process, path.as_str(), flags, Mode::empty()).map_err(cannot_read)?;
+            let file = open_at(process, path.as_str(), OFlag::O_RDONLY).map_err(cannot_read)?;
             namespaces.push(TargetNamespace {
                 kind,
                 id: NamespaceId::parse(link.as_bytes()),

@@ -6,8 +6,8 @@ use std::io::Read;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat, openat2};
-use nix::sys::stat::{Mode, SFlag, fstat, major, minor};
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
+use nix::sys::stat::{SFlag, fstat, major, minor};
 use nix::sys::statfs::{FsType, fstatfs};
 use nix::unistd::{chdir, chroot, fchdir};
 
@@ -15,6 +15,7 @@ use crate::action::exec::events::{Attribute, ExecReporter};
 use crate::analysis::exec_plan::ExecPlan;
 use crate::analysis::user::{Identity, identify};
 use crate::error::{Error, ExitStatus, os_error};
+use crate::sys::fd::{file_type, open_at};
 use crate::sys::{process, terminal};
 
 /// Larger passwd and group files are not read.
@@ -61,12 +62,12 @@ impl ContainerRoot<'_> {
                 // Before Linux 5.6. This process's root is the container's: no path leads out of it.
                 Err(Errno::ENOSYS) => {
                     let relative = path.strip_prefix(b"/").unwrap_or(path);
-                    break openat(self.root, relative, flags | OFlag::O_NOFOLLOW, Mode::empty())?;
+                    break open_at(self.root, relative, flags | OFlag::O_NOFOLLOW)?;
                 }
                 result => break result?,
             }
         };
-        match fstat(&file)?.st_mode & SFlag::S_IFMT.bits() == kind.bits() {
+        match file_type(&fstat(&file)?) == kind {
             true => Ok(file),
             false if kind == SFlag::S_IFDIR => Err(Errno::ENOTDIR),
             false => Err(Errno::ENOTSUP),
@@ -76,7 +77,7 @@ impl ContainerRoot<'_> {
     /// Opens a file again that was opened as a path only.
     fn reopen(self, file: &OwnedFd, flags: OFlag) -> Result<OwnedFd, Errno> {
         let path = format!("self/fd/{}", file.as_raw_fd());
-        openat(self.proc, path.as_str(), flags | OFlag::O_CLOEXEC, Mode::empty())
+        open_at(self.proc, path.as_str(), flags)
     }
 
     /// Reads a file of users or groups; empty if there is none that can be used.
