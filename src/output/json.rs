@@ -8,6 +8,7 @@ use serde_json::{Map, Value as Json, json};
 
 use super::column::Column;
 use super::escape::unprintable;
+use super::value::Value;
 
 /// Returns a value on a line of its own, newline included. Characters that a terminal would act on or
 /// hide are written as `\uXXXX`: the same string to every parser, and safe on a screen (JSON itself
@@ -42,12 +43,32 @@ pub fn bytes_to_json(bytes: &[u8]) -> Json {
     }
 }
 
+/// Returns a value of a column, exactly.
+pub fn value_to_json(value: &Value) -> Json {
+    match value {
+        Value::Absent | Value::Denied => Json::Null,
+        Value::Int(number) => (*number).into(),
+        Value::Bytes(bytes) => bytes_to_json(bytes),
+        Value::Argv(items) | Value::List(items) => {
+            items.iter().map(|item| bytes_to_json(item)).collect()
+        }
+        Value::Size(bytes) => (*bytes).into(),
+        Value::Span(span) if span.subsec_nanos() == 0 => span.as_secs().into(),
+        Value::Span(span) => span.as_secs_f64().into(),
+        Value::Time(time) | Value::TimeUntil(time, _) => time.to_string().into(),
+        Value::Signals(set) => set.names().into(),
+        Value::Char(letter) => letter.to_string().into(),
+        Value::Bool(yes) => (*yes).into(),
+        Value::Text(text) => text.as_ref().into(),
+    }
+}
+
 /// Returns a row as an object: every column that has a path, in the order of the table, shown or not.
 pub fn object<R>(table: &'static [Column<R>], row: &R) -> Map<String, Json> {
     let mut object = Map::new();
     for column in table {
         if let Some(path) = column.json {
-            put(&mut object, path, (column.value)(row).to_json());
+            put(&mut object, path, value_to_json(&(column.value)(row)));
         }
     }
     object
@@ -75,6 +96,7 @@ mod tests {
 
     use super::*;
     use crate::output::column::tests::{TABLE, TestRow};
+    use crate::output::value::tests::cases;
 
     #[test]
     fn one_value_is_one_line_in_the_given_order() {
@@ -96,6 +118,13 @@ mod tests {
     fn bytes_are_kept_exactly() {
         assert_eq!(bytes_to_json(b"a\x1b"), json!("a\u{1b}"));
         assert_eq!(bytes_to_json(b"bad\xff"), json!({"bytes": "YmFk/w=="}));
+    }
+
+    #[test]
+    fn each_kind_of_value_has_its_json() {
+        for (value, _, json) in cases() {
+            assert_eq!(value_to_json(&value), json);
+        }
     }
 
     #[test]

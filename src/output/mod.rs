@@ -7,7 +7,6 @@ pub mod diff;
 pub mod escape;
 pub mod inspect;
 pub mod json;
-mod layout;
 pub mod screen;
 pub mod sections;
 pub mod select;

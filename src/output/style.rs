@@ -3,7 +3,6 @@
 
 use jiff::Timestamp;
 
-use super::terminal::Ui;
 use crate::model::signal::Signal;
 
 /// What stdout can show.
@@ -15,12 +14,6 @@ pub struct Style {
     pub color: bool,
     /// Whether the terminal shows more than ASCII.
     pub unicode: bool,
-}
-
-impl From<&Ui> for Style {
-    fn from(ui: &Ui) -> Self {
-        Self { width: ui.width, color: ui.color, unicode: ui.unicode }
-    }
 }
 
 impl Style {

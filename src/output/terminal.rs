@@ -48,6 +48,12 @@ pub struct Ui {
     pub quiet: bool,
 }
 
+impl From<&Ui> for Style {
+    fn from(ui: &Ui) -> Self {
+        Self { width: ui.width, color: ui.color, unicode: ui.unicode }
+    }
+}
+
 /// What [`Ui`] is decided from; taken together once, so that deciding is a plain function.
 #[derive(Clone, Debug, Default)]
 struct TerminalEnv {

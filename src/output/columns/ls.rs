@@ -23,94 +23,104 @@ pub struct LsRow {
     pub short: bool,
 }
 
-type Of = Column<LsRow>;
+type LsColumn = Column<LsRow>;
 
 /// THE TABLE.
-pub static LS_COLUMNS: &[Column<LsRow>] = &[
-    Of::new("host", "HOST", "name of the host", |r| some(Some(&r.host))).json("host"),
-    Of::new("name", "NAME", "the name its engine gave it", name).shown().priority(255),
-    Of::new("id", "ID", "its id", id).shown().priority(60),
-    Of::new("engine", "ENGINE", "who made it", |r| Value::Text(r.container.engine.name.into()))
-        .json("engine")
-        .shown()
-        .priority(200),
-    Of::new("fullid", "FULLID", "its id, whole", |r| some(r.container.id.as_deref())).json("id"),
-    Of::new("plain", "PLAIN", "its name alone, without namespace and pod", |r| {
+pub static LS_COLUMNS: &[LsColumn] = &[
+    LsColumn::new("host", "HOST", "name of the host", |r| some(Some(&r.host))).json("host"),
+    LsColumn::new("name", "NAME", "the name its engine gave it", name).shown().priority(255),
+    LsColumn::new("id", "ID", "its id", id).shown().priority(60),
+    LsColumn::new("engine", "ENGINE", "who made it", |r| {
+        Value::Text(r.container.engine.name.into())
+    })
+    .json("engine")
+    .shown()
+    .priority(200),
+    LsColumn::new("fullid", "FULLID", "its id, whole", |r| some(r.container.id.as_deref()))
+        .json("id"),
+    LsColumn::new("plain", "PLAIN", "its name alone, without namespace and pod", |r| {
         some(r.container.name.as_deref())
     })
     .json("name"),
-    Of::new("pid", "PID", "host PID of its init", |r| {
+    LsColumn::new("pid", "PID", "host PID of its init", |r| {
         r.container.init_pid().map_or(Value::Absent, |p| Value::Int(p.get().into()))
     })
     .json("pid")
     .right()
     .shown()
     .priority(220),
-    Of::new("procs", "PROCS", "how many processes it has", |r| {
+    LsColumn::new("procs", "PROCS", "how many processes it has", |r| {
         r.processes.map_or(Value::Denied, |n| Value::Int(n as i64))
     })
     .json("processes")
     .right()
     .shown()
     .priority(80),
-    Of::new("state", "STATE", "running or paused; and whether nothing confirms its name", state)
-        .shown()
-        .priority(120)
-        .emphasis(state_tint),
-    Of::new("live", "LIVE", "running or paused", |r| Value::Text(r.container.state.name().into()))
-        .json("state"),
-    Of::new("age", "AGE", "how long ago its init started", |r| {
+    LsColumn::new(
+        "state",
+        "STATE",
+        "running or paused; and whether nothing confirms its name",
+        state,
+    )
+    .shown()
+    .priority(120)
+    .emphasis(state_tint),
+    LsColumn::new("live", "LIVE", "running or paused", |r| {
+        Value::Text(r.container.state.name().into())
+    })
+    .json("state"),
+    LsColumn::new("age", "AGE", "how long ago its init started", |r| {
         r.started.map_or(Value::Absent, Value::Time)
     })
     .right()
     .shown()
     .priority(40),
-    Of::new("started", "SINCE", "when its init started, UTC", |r| {
+    LsColumn::new("started", "SINCE", "when its init started, UTC", |r| {
         r.started.map_or(Value::Absent, |t| Value::Text(t.to_string().into()))
     })
     .json("started"),
-    Of::new("user", "USER", "uid of the user who runs it, when that is not root", |r| {
+    LsColumn::new("user", "USER", "uid of the user who runs it, when that is not root", |r| {
         r.container.user.map_or(Value::Absent, |uid| Value::Int(uid.into()))
     })
     .json("user")
     .right()
     .priority(70),
-    Of::new("image", "IMAGE", "what was started", |r| some(r.container.image.as_deref()))
+    LsColumn::new("image", "IMAGE", "what was started", |r| some(r.container.image.as_deref()))
         .json("image")
         .flexible()
         .shown()
         .priority(50),
-    Of::new("cgroup", "CGROUP", "its cgroup", |r| {
+    LsColumn::new("cgroup", "CGROUP", "its cgroup", |r| {
         r.container.cgroup.as_ref().map_or(Value::Absent, |c| Value::Bytes(c.path.clone()))
     })
     .json("cgroup"),
-    Of::new(
+    LsColumn::new(
         "verified",
         "VERIFIED",
         "whether a trusted record or its cgroup's owner confirms its name",
         |r| Value::Bool(r.container.verified),
     )
     .json("verified"),
-    Of::new("qualified", "QUALIFIED", "the form that names it and no other", |r| {
+    LsColumn::new("qualified", "QUALIFIED", "the form that names it and no other", |r| {
         some(Some(&r.container.qualified()))
     }),
-    Of::new("podns", "PODNS", "namespace of its pod", |r| {
+    LsColumn::new("podns", "PODNS", "namespace of its pod", |r| {
         some(r.container.pod.as_ref().map(|p| p.namespace.as_str()))
     })
     .json("pod.namespace"),
-    Of::new("pod", "POD", "name of its pod", |r| {
+    LsColumn::new("pod", "POD", "name of its pod", |r| {
         some(r.container.pod.as_ref().map(|p| p.name.as_str()))
     })
     .json("pod.name"),
-    Of::new("poduid", "PODUID", "uid of its pod", |r| {
+    LsColumn::new("poduid", "PODUID", "uid of its pod", |r| {
         some(r.container.pod.as_ref().and_then(|p| p.uid.as_deref()))
     })
     .json("pod.uid"),
-    Of::new("podctr", "PODCTR", "its name in the pod", |r| {
+    LsColumn::new("podctr", "PODCTR", "its name in the pod", |r| {
         some(r.container.pod.as_ref().and_then(|p| p.container.as_deref()))
     })
     .json("pod.container"),
-    Of::new("remark", "REMARK", "what else is to be known", |r| {
+    LsColumn::new("remark", "REMARK", "what else is to be known", |r| {
         some(r.container.remark.as_deref())
     })
     .json("remark"),

@@ -52,66 +52,72 @@ impl PsRow {
     }
 }
 
-type Of = Column<PsRow>;
+type PsColumn = Column<PsRow>;
 
 /// THE TABLE. Worth: the column of least worth goes first when the terminal is narrow.
-pub static PS_COLUMNS: &[Column<PsRow>] = &[
-    Of::new("host", "HOST", "name of the host", |r| text(&r.context.host)).json("host"),
-    Of::new("container", "CONTAINER", "the container, qualified", |r| text(&r.context.container))
-        .json("container")
-        .priority(200),
-    Of::new("id", "ID", "the container's id", |r| {
+pub static PS_COLUMNS: &[PsColumn] = &[
+    PsColumn::new("host", "HOST", "name of the host", |r| text(&r.context.host)).json("host"),
+    PsColumn::new("container", "CONTAINER", "the container, qualified", |r| {
+        text(&r.context.container)
+    })
+    .json("container")
+    .priority(200),
+    PsColumn::new("id", "ID", "the container's id", |r| {
         r.context.id.as_deref().map_or(Value::Absent, text)
     })
     .json("id"),
-    Of::new("pid", "PID", "process number inside the container", |r| {
+    PsColumn::new("pid", "PID", "process number inside the container", |r| {
         r.process.pid.map_or(Value::Absent, |p| int(p.get()))
     })
     .json("pid")
     .right()
     .shown()
     .priority(255),
-    Of::new("hpid", "HPID", "process number on the host", |r| int(r.process.facts.id.pid.get()))
-        .json("host_pid")
-        .right()
-        .shown()
-        .priority(90),
-    Of::new("ppid", "PPID", "parent's number inside; 0 when that is outside", |r| {
+    PsColumn::new("hpid", "HPID", "process number on the host", |r| {
+        int(r.process.facts.id.pid.get())
+    })
+    .json("host_pid")
+    .right()
+    .shown()
+    .priority(90),
+    PsColumn::new("ppid", "PPID", "parent's number inside; 0 when that is outside", |r| {
         int(r.process.ppid)
     })
     .json("ppid")
     .right()
     .priority(60),
-    Of::new("hppid", "HPPID", "parent's number on the host", |r| int(r.process.facts.stat.ppid))
-        .json("host_ppid")
-        .right()
-        .priority(50),
-    Of::new("tid", "TID", "thread number inside", tid).json("tid").right().priority(240),
-    Of::new("htid", "HTID", "thread number on the host", |r| {
+    PsColumn::new("hppid", "HPPID", "parent's number on the host", |r| {
+        int(r.process.facts.stat.ppid)
+    })
+    .json("host_ppid")
+    .right()
+    .priority(50),
+    PsColumn::new("tid", "TID", "thread number inside", tid).json("tid").right().priority(240),
+    PsColumn::new("htid", "HTID", "thread number on the host", |r| {
         r.thread().map_or(Value::Absent, |t| int(t.stat.pid))
     })
     .json("host_tid")
     .right()
     .priority(80),
-    Of::new("uid", "UID", "real user, number inside", |r| {
+    PsColumn::new("uid", "UID", "real user, number inside", |r| {
         r.process.uid.map_or(Value::Absent, |uid| Value::Int(uid.into()))
     })
     .json("uid")
     .right()
     .priority(60),
-    Of::new("huid", "HUID", "real user, number on the host", |r| {
+    PsColumn::new("huid", "HUID", "real user, number on the host", |r| {
         Value::Int(r.status().uid[0].into())
     })
     .json("host_uid")
     .right()
     .watched()
     .priority(50),
-    Of::new("user", "USER", "real user as named inside", user)
+    PsColumn::new("user", "USER", "real user as named inside", user)
         .json("user")
         .shown()
         .watched()
         .priority(70),
-    Of::new(
+    PsColumn::new(
         "s",
         "S",
         "state: R running, S sleeping, D uninterruptible, T stopped, t traced, Z zombie, I idle",
@@ -126,88 +132,100 @@ pub static PS_COLUMNS: &[Column<PsRow>] = &[
     })
     .priority(230)
     .emphasis(state_tint),
-    Of::new("thr", "THR", "number of threads", |r| {
+    PsColumn::new("thr", "THR", "number of threads", |r| {
         Value::Int(r.process.facts.stat.num_threads.into())
     })
     .json("threads")
     .right()
     .shown()
     .priority(30),
-    Of::new("rss", "RSS", "resident memory", |r| {
+    PsColumn::new("rss", "RSS", "resident memory", |r| {
         r.status().vm_rss.map_or(Value::Absent, Value::Size)
     })
     .json("rss")
     .right()
     .shown()
     .priority(20),
-    Of::new("time", "TIME", "processor time used, user and system", |r| Value::Span(r.times().cpu))
-        .json("cpu_time")
-        .right()
-        .priority(20),
-    Of::new("elapsed", "ELAPSED", "time since it started", |r| {
+    PsColumn::new("time", "TIME", "processor time used, user and system", |r| {
+        Value::Span(r.times().cpu)
+    })
+    .json("cpu_time")
+    .right()
+    .priority(20),
+    PsColumn::new("elapsed", "ELAPSED", "time since it started", |r| {
         let started = r.times().started;
         r.until.map_or(Value::Time(started), |until| Value::TimeUntil(started, until))
     })
     .right()
     .shown()
     .priority(40),
-    Of::new("started", "STARTED", "when it started, UTC", |r| text(&r.times().started.to_string()))
-        .json("started")
-        .priority(20),
-    Of::new("comm", "COMM", "name of the thread", |r| Value::Bytes(r.stat().comm.clone()))
+    PsColumn::new("started", "STARTED", "when it started, UTC", |r| {
+        text(&r.times().started.to_string())
+    })
+    .json("started")
+    .priority(20),
+    PsColumn::new("comm", "COMM", "name of the thread", |r| Value::Bytes(r.stat().comm.clone()))
         .json("comm")
         .watched()
         .priority(60),
-    Of::new("exe", "EXE", "the program's file, as its own mount namespace names it", exe)
+    PsColumn::new("exe", "EXE", "the program's file, as its own mount namespace names it", exe)
         .json("exe")
         .watched()
         .priority(40),
-    Of::new("argv", "ARGV", "the arguments as they are, without a stand-in for none", argv)
+    PsColumn::new("argv", "ARGV", "the arguments as they are, without a stand-in for none", argv)
         .json("command")
         .priority(40),
-    Of::new("onsignal", "ON SIGNAL", "which signal that is", |r| text(&r.signal.name()))
+    PsColumn::new("onsignal", "ON SIGNAL", "which signal that is", |r| text(&r.signal.name()))
         .json("on_signal.signal")
         .priority(20),
-    Of::new("on", "ON @", "what the container's stop signal (or that of --signal) would do", |r| {
-        r.prediction.as_ref().map_or(Value::Absent, |j| Value::Text(j.verdict.name().into()))
-    })
+    PsColumn::new(
+        "on",
+        "ON @",
+        "what the container's stop signal (or that of --signal) would do",
+        |r| r.prediction.as_ref().map_or(Value::Absent, |j| Value::Text(j.verdict.name().into())),
+    )
     .json("on_signal.verdict")
     .shown()
     .watched()
     .priority(225)
     .emphasis(on_tint),
-    Of::new("why", "WHY", "why it would do that, where that is not plain", |r| {
+    PsColumn::new("why", "WHY", "why it would do that, where that is not plain", |r| {
         r.prediction.as_ref().and_then(|j| j.note.as_deref()).map_or(Value::Absent, text)
     })
     .json("on_signal.note")
     .priority(100),
-    Of::new("blocked", "BLOCKED", "signals its main thread (with -T: the thread) blocks", |r| {
-        Value::Signals(r.status().sig_blk)
-    })
+    PsColumn::new(
+        "blocked",
+        "BLOCKED",
+        "signals its main thread (with -T: the thread) blocks",
+        |r| Value::Signals(r.status().sig_blk),
+    )
     .json("signals.blocked")
     .shown()
     .watched()
     .priority(110),
-    Of::new("ignored", "IGNORED", "signals it ignores", |r| Value::Signals(r.status().sig_ign))
-        .json("signals.ignored")
-        .shown()
-        .watched()
-        .priority(105),
-    Of::new("caught", "CAUGHT", "signals it has a handler for", |r| {
+    PsColumn::new("ignored", "IGNORED", "signals it ignores", |r| {
+        Value::Signals(r.status().sig_ign)
+    })
+    .json("signals.ignored")
+    .shown()
+    .watched()
+    .priority(105),
+    PsColumn::new("caught", "CAUGHT", "signals it has a handler for", |r| {
         Value::Signals(r.status().sig_cgt)
     })
     .json("signals.caught")
     .shown()
     .watched()
     .priority(120),
-    Of::new("pending", "PENDING", "signals pending for the whole process", |r| {
+    PsColumn::new("pending", "PENDING", "signals pending for the whole process", |r| {
         Value::Signals(r.status().shd_pnd)
     })
     .json("signals.pending")
     .watched()
     .priority(90)
     .emphasis(pending_tint),
-    Of::new(
+    PsColumn::new(
         "tpending",
         "TPENDING",
         "signals pending for its main thread (with -T: the thread) alone",
@@ -216,36 +234,38 @@ pub static PS_COLUMNS: &[Column<PsRow>] = &[
     .json("signals.thread_pending")
     .watched()
     .priority(85),
-    Of::new("waited", "WAITED", "signals that a thread or a signalfd waits for", waited)
+    PsColumn::new("waited", "WAITED", "signals that a thread or a signalfd waits for", waited)
         .json("signals.waited")
         .watched()
         .priority(100),
-    Of::new("group", "PGRP", "process group, inside", |r| at(&r.status().nspgid, r.depth))
+    PsColumn::new("group", "PGRP", "process group, inside", |r| at(&r.status().nspgid, r.depth))
         .right()
         .priority(30),
-    Of::new("session", "SID", "session, inside", |r| at(&r.status().nssid, r.depth))
+    PsColumn::new("session", "SID", "session, inside", |r| at(&r.status().nssid, r.depth))
         .right()
         .priority(30),
-    Of::new("nice", "NI", "nice value", |r| Value::Int(r.stat().nice.into())).right().priority(10),
-    Of::new("tracer", "TRACER", "host PID of the process that traces it", |r| {
+    PsColumn::new("nice", "NI", "nice value", |r| Value::Int(r.stat().nice.into()))
+        .right()
+        .priority(10),
+    PsColumn::new("tracer", "TRACER", "host PID of the process that traces it", |r| {
         r.status().tracer_pid_value()
     })
     .right()
     .watched()
     .priority(30),
-    Of::new("caps", "CAPS", "effective capabilities", |r| {
+    PsColumn::new("caps", "CAPS", "effective capabilities", |r| {
         text(&capability::summary(r.status().cap_eff))
     })
     .priority(30),
-    Of::new("nnp", "NNP", "no_new_privs", |r| {
+    PsColumn::new("nnp", "NNP", "no_new_privs", |r| {
         r.status().no_new_privs.map_or(Value::Absent, Value::Bool)
     })
     .watched()
     .priority(20),
-    Of::new("seccomp", "SECCOMP", "seccomp mode: off, strict, filter", seccomp)
+    PsColumn::new("seccomp", "SECCOMP", "seccomp mode: off, strict, filter", seccomp)
         .watched()
         .priority(20),
-    Of::new(
+    PsColumn::new(
         "command",
         "COMMAND",
         "command line; (comm) where a process has none, [comm] for a kernel thread or zombie",

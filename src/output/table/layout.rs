@@ -1,11 +1,11 @@
-//! Which columns of a table fit on the terminal, and where cells are cut. Pure: `table` hands the result
-//! to comfy-table, which decides where each cell stands.
+//! Which columns of a table fit on the terminal, and where cells are cut. Pure: its parent hands the
+//! result to comfy-table.
 
 use std::cmp::Reverse;
 
-use super::column::Align;
-use super::style::Emphasis;
-use super::width::{cut, split_at, width};
+use crate::output::column::Align;
+use crate::output::style::Emphasis;
+use crate::output::width::{cut, split_at, width};
 
 /// Columns that the flexible column keeps before other columns are dropped for it.
 const MIN_FLEXIBLE: usize = 20;
