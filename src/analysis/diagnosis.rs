@@ -119,13 +119,13 @@ pub fn diagnose(case: &DiagnosisInput<'_>) -> Vec<Finding> {
     }
     of_others(case, init, signal, &mut findings);
     zombies(case, &mut findings);
-    if let Some(why) = case.plan.comes_back(case.container.engine) {
+    if let Some(why) = case.plan.restart_reason(case.container.engine) {
         findings.push(Finding {
             severity: Severity::Info,
             code: code::RESTART,
             pid: None,
             comm: None,
-            message: format!("a stop that the engine is not told of does not last: {why}"),
+            message: format!("after a stop that bypasses its engine, {why}"),
             remedy: Some(case.container.engine.keep_stopped.into()),
         });
     }

@@ -367,11 +367,11 @@ fn note_restart(
     if !targets.iter().any(may_end) {
         return;
     }
-    if let Some(why) = policy.comes_back(container.engine) {
+    if let Some(why) = policy.restart_reason(container.engine) {
         let name = container.qualified();
         let remark = container.engine.signal_remark;
-        let remark = remark.map_or_else(String::new, |remark| format!(" ({remark})"));
-        context.ui.note(&format!("{}: if this ends it: {why}{remark}", safe_str(&name)));
+        let remark = remark.map_or_else(String::new, |remark| format!("; {remark}"));
+        context.ui.note(&format!("{}: if it exits, {why}{remark}", safe_str(&name)));
     }
 }
 

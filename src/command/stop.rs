@@ -245,7 +245,7 @@ fn one(
         killed: RefCell::default(),
         lines,
     };
-    let back = plan.comes_back(runtime);
+    let back = plan.restart_reason(runtime);
     if let Some(why) = &back {
         context.ui.note(&format!("{}: {why}", safe_str(&teller.name)));
     }

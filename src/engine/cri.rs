@@ -24,7 +24,7 @@ pub static CRI: EngineInfo = EngineInfo {
     ),
     // Kubernetes' default terminationGracePeriodSeconds.
     grace_time: Duration::from_secs(30),
-    always_restarts: Some("the kubelet starts it again as its pod's restart policy says"),
+    always_restarts: Some("the kubelet restarts it according to the pod's restart policy"),
     ..EngineInfo::DEFAULT
 };
 

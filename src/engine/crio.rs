@@ -27,7 +27,7 @@ pub static CRIO: EngineInfo = EngineInfo {
     sockets: &["crio.sock"],
     // Kubernetes' default terminationGracePeriodSeconds.
     grace_time: Duration::from_secs(30),
-    always_restarts: Some("the kubelet starts it again as its pod's restart policy says"),
+    always_restarts: Some("the kubelet restarts it according to the pod's restart policy"),
     ..EngineInfo::DEFAULT
 };
 

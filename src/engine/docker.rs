@@ -30,9 +30,9 @@ pub static DOCKER: EngineInfo = EngineInfo {
         "Docker, below the data root of its daemon (/etc/docker/daemon.json, --data-root); ~/.local/share/docker of users.",
     ),
     sockets: &["docker.sock", "cri-dockerd.sock"],
-    keep_stopped: "`docker stop` keeps it down, or `docker update --restart=no` first",
+    keep_stopped: "use `docker stop`, or `docker update --restart=no` first",
     signal_remark: Some("only `docker stop` marks the container as stopped manually"),
-    start_hint: Some("`docker start NAME` starts it, `docker cp` reaches its files"),
+    start_hint: Some("`docker start NAME` starts it; `docker cp` copies its files"),
     ..EngineInfo::DEFAULT
 };
 

@@ -31,7 +31,7 @@ pub static LXC: EngineInfo = EngineInfo {
     stop_signal: Signal::PWR,
     // lxc-stop(1).
     grace_time: Duration::from_secs(60),
-    start_hint: Some("`lxc-start NAME` starts it, or the client that made it"),
+    start_hint: Some("`lxc-start NAME`, or the client that created it, starts it"),
     ..EngineInfo::DEFAULT
 };
 

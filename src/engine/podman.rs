@@ -24,7 +24,7 @@ pub static PODMAN: EngineInfo = EngineInfo {
         "Podman; ~/.local/share/containers/storage of users.",
     ),
     sockets: &["podman.sock"],
-    start_hint: Some("`podman start NAME` starts it, `podman cp` reaches its files"),
+    start_hint: Some("`podman start NAME` starts it; `podman cp` copies its files"),
     ..EngineInfo::DEFAULT
 };
 

@@ -32,8 +32,8 @@ pub struct EngineInfo {
     pub stop_signal: Signal,
     /// Time between the stop signal and KILL if none is configured.
     pub grace_time: Duration,
-    /// The reason why it starts a container again that something else has stopped, where that does
-    /// not depend on a restart policy in its records.
+    /// The reason why a container runs again after it was stopped by anything but its engine, where
+    /// that does not depend on a restart policy in the engine's records.
     pub always_restarts: Option<&'static str>,
     /// Advice on how to keep a container stopped.
     pub keep_stopped: &'static str,

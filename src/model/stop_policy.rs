@@ -31,19 +31,19 @@ impl StopPolicy {
         self.grace.unwrap_or(engine.grace_time)
     }
 
-    /// Returns the reason why the engine would start the container again after a stop that was not
-    /// the engine's own, if it would.
-    pub fn comes_back(&self, engine: &EngineInfo) -> Option<String> {
+    /// Returns the reason why the container would run again after a stop that was not its engine's
+    /// own, if it would.
+    pub fn restart_reason(&self, engine: &EngineInfo) -> Option<String> {
         if let Some(reason) = engine.always_restarts {
             return Some(reason.into());
         }
         match self.restart.as_deref()? {
             "" | "no" => None,
             "on-failure" => Some(
-                "its restart policy is `on-failure`: it comes back unless it leaves with status 0"
+                "the engine restarts it unless it exits with status 0 (restart policy `on-failure`)"
                     .into(),
             ),
-            policy => Some(format!("its restart policy is `{policy}`: it comes back at once")),
+            policy => Some(format!("the engine restarts it at once (restart policy `{policy}`)")),
         }
     }
 }
@@ -90,9 +90,9 @@ mod tests {
             restart: restart.map(str::to_owned),
             ..StopPolicy::default()
         };
-        assert_eq!(policy(None).comes_back(&ENGINE), None);
-        assert_eq!(policy(Some("no")).comes_back(&ENGINE), None);
-        assert!(policy(Some("always")).comes_back(&ENGINE).is_some());
-        assert_eq!(policy(None).comes_back(&RESTARTING).as_deref(), Some("it does"));
+        assert_eq!(policy(None).restart_reason(&ENGINE), None);
+        assert_eq!(policy(Some("no")).restart_reason(&ENGINE), None);
+        assert!(policy(Some("always")).restart_reason(&ENGINE).is_some());
+        assert_eq!(policy(None).restart_reason(&RESTARTING).as_deref(), Some("it does"));
     }
 }

@@ -115,7 +115,7 @@ pub fn facts<'a>() -> Vec<Of<'a>> {
             section: "Stop",
             key: "restart",
             source: restart_source,
-            json: |p| json!({"policy": p.plan.restart, "comes_back": p.plan.comes_back(p.container.engine).is_some()}),
+            json: |p| json!({"policy": p.plan.restart, "comes_back": p.plan.restart_reason(p.container.engine).is_some()}),
             lines: restart,
         },
         SectionFact {
@@ -340,7 +340,7 @@ fn restart(p: &Inspection<'_>) -> Vec<SectionLine> {
     if p.is_host {
         return Vec::new();
     }
-    vec![match p.plan.comes_back(p.container.engine) {
+    vec![match p.plan.restart_reason(p.container.engine) {
         Some(why) => line("restart", safe(why.as_bytes())),
         None => line("restart", "nothing is known to start it again"),
     }]

@@ -105,7 +105,7 @@ impl NotFound<'_> {
     }
 
     fn not_running(&self, stopped: &StoppedContainer) -> Error {
-        let engine = stopped.engine.name;
+        let engine = stopped.engine.display_name;
         if let Some(doubt) = &stopped.doubt {
             return self
                 .because(format!("{engine}'s record of it could not be verified: {doubt}"))

@@ -164,6 +164,8 @@ fn describe(container: &mut Container, record: Record) {
         _ => None,
     };
     container.remark = record.sandbox.map(|sandbox| {
-        format!("runs in a {sandbox} sandbox: its processes are not on this host, what is shown is the sandbox")
+        format!(
+            "runs in a {sandbox} sandbox: its processes are not on this host; the sandbox is shown in their place"
+        )
     });
 }

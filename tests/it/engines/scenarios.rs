@@ -82,7 +82,7 @@ pub fn comes_back(engine: &Engine) -> Outcome {
     let stopped = run(&["stop", &name]).expect(0)?;
     let _ = engine.script(&["rm", other]);
     check(restart, "doctor does not tell of the policy")?;
-    check(stopped.err.contains("it comes back at once"), &stopped.err)?;
+    check(stopped.err.contains("the engine restarts it at once"), &stopped.err)?;
     check(stopped.err.contains("it is running again"), &stopped.err)
 }
 
