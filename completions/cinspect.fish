@@ -1,8 +1,8 @@
-# fish completion for cinspect: it is asked with the words of the line, and gives what fits.
+# fish completion for cinspect, which is asked for the candidates each time.
 function __cinspect_complete
     set -l words (commandline -opc)
-    set -l at (count $words)
-    set -lx CINSPECT_COMPLETE q$at
+    set -l index (count $words)
+    set -lx CINSPECT_COMPLETE q$index
     command cinspect -- $words (commandline -ct) 2>/dev/null
 end
 complete -c cinspect -f -k -a '(__cinspect_complete)'

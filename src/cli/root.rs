@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Command};
+use clap::{Args, Command, ValueHint};
 
 use crate::command::{self, COMMANDS};
 use crate::output::terminal::ColorMode;
@@ -31,6 +31,7 @@ pub struct GlobalOptions {
         long,
         global = true,
         value_name = "DIR",
+        value_hint = ValueHint::DirPath,
         default_value = "/",
         hide_default_value = true,
         help_heading = "Global options"

@@ -18,6 +18,7 @@ use crate::action::send::hold;
 use crate::analysis::copy_rules::{Endpoint, rules};
 use crate::analysis::selection::Criteria;
 use crate::cli::context::Context;
+use crate::completion::source::CompletionSource;
 use crate::error::{Error, ExitStatus};
 use crate::model::pid::ContainerPid;
 use crate::output::escape::{safe, safe_str};
@@ -39,7 +40,7 @@ use crate::resolve::{Access, Resolver};
 #[command(override_usage = "cinspect cp [OPTIONS] <SRC>... <DST>")]
 pub struct Cp {
     /// What to copy, and last where to: FILE, CTR:PATH, or `-`
-    #[arg(value_name = "PATH", required = true)]
+    #[arg(value_name = "PATH", required = true, add = CompletionSource::CopyPaths)]
     paths: Vec<OsString>,
     /// Keep owners, all permission bits and extended attributes
     #[arg(short, long)]
@@ -48,7 +49,7 @@ pub struct Cp {
     #[arg(short = 'L', long)]
     follow_link: bool,
     /// Whom the files are to belong to, by name or number inside
-    #[arg(long, value_name = "USER[:GROUP]")]
+    #[arg(long, value_name = "USER[:GROUP]", add = CompletionSource::Users)]
     chown: Option<OsString>,
     /// Leave what is there
     #[arg(short, long)]
@@ -66,7 +67,7 @@ pub struct Cp {
     #[arg(short, long)]
     quiet: bool,
     /// As the process with this number inside sees its files, in place of the init
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", add = CompletionSource::Pids)]
     pid: Option<ContainerPid>,
 }
 

@@ -7,6 +7,7 @@ use super::{Command, Section, arguments, command, resolve};
 use crate::analysis::delivery::{Prediction, Recipient};
 use crate::analysis::diagnosis::{DiagnosisInput, Finding, Severity, code, diagnose};
 use crate::cli::context::Context;
+use crate::completion::source::CompletionSource;
 use crate::engine::stop_policy;
 use crate::error::{Error, ExitStatus};
 use crate::model::signal::{Signal, SignalSet};
@@ -26,7 +27,7 @@ use crate::resolve::{Access, Resolver};
 #[derive(Args)]
 pub struct Doctor {
     /// The container
-    #[arg(value_name = "CTR")]
+    #[arg(value_name = "CTR", add = CompletionSource::Containers)]
     container: String,
 }
 

@@ -17,6 +17,7 @@ use crate::analysis::exec_plan::{ExecOptions, ExecPlan};
 use crate::analysis::selection::Criteria;
 use crate::analysis::user::UserSpec;
 use crate::cli::context::Context;
+use crate::completion::source::CompletionSource;
 use crate::error::{Error, ExitStatus, os_error};
 use crate::model::capability;
 use crate::model::cgroup::Freezer;
@@ -39,10 +40,10 @@ use crate::sys::self_exe::SelfExe;
 #[command(override_usage = "cinspect exec [OPTIONS] <CTR> [--] [CMD]...")]
 pub struct Exec {
     /// The container
-    #[arg(value_name = "CTR")]
+    #[arg(value_name = "CTR", add = CompletionSource::Containers)]
     container: String,
     /// The command and its arguments; everything after its first word belongs to it
-    #[arg(value_name = "CMD", trailing_var_arg = true)]
+    #[arg(value_name = "CMD", trailing_var_arg = true, add = CompletionSource::Free)]
     command: Vec<OsString>,
     /// Allocate a terminal even if stdin or stdout is not one
     #[arg(short = 't', long, conflicts_with_all = ["no_tty", "detach"])]
@@ -54,13 +55,13 @@ pub struct Exec {
     #[arg(short = 'i', long)]
     interactive: bool,
     /// Run as this user (name or ID as known in the container)
-    #[arg(short, long, value_name = "USER[:GROUP]")]
+    #[arg(short, long, value_name = "USER[:GROUP]", add = CompletionSource::Users)]
     user: Option<OsString>,
     /// Working directory
-    #[arg(short, long, value_name = "DIR")]
+    #[arg(short, long, value_name = "DIR", add = CompletionSource::ContainerDirectories)]
     workdir: Option<OsString>,
     /// Set an environment variable; without =VALUE, copy it from your environment
-    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    #[arg(short, long, value_name = "NAME[=VALUE]", add = CompletionSource::Free)]
     env: Vec<OsString>,
     /// Set the variables listed in a file, one a line
     #[arg(long, value_name = "FILE")]
@@ -69,13 +70,13 @@ pub struct Exec {
     #[arg(short, long)]
     detach: bool,
     /// Join the namespaces of this PID (in the container) instead of PID 1
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", add = CompletionSource::Pids)]
     pid: Option<ContainerPid>,
     /// Join only these namespaces: user, mnt, uts, ipc, net, pid, cgroup, time
-    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = kind, conflicts_with = "skip")]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = kind, conflicts_with = "skip", add = CompletionSource::Namespaces)]
     ns: Vec<&'static str>,
     /// Join all namespaces except these; without mnt the command is one of the host's tools
-    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = kind)]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = kind, add = CompletionSource::Namespaces)]
     skip: Vec<&'static str>,
     /// Keep all capabilities; skip seccomp filters and security label
     #[arg(long)]

@@ -8,6 +8,7 @@ use crate::analysis::container_process::ContainerProcess;
 use crate::analysis::delivery::Recipient;
 use crate::analysis::inspection::{Inspection, OtherContainer, mounts, namespaces, remarks};
 use crate::cli::context::Context;
+use crate::completion::source::CompletionSource;
 use crate::engine::{SearchDepth, discover, engine_infos, resource_config, stop_policy};
 use crate::error::{Error, ExitStatus};
 use crate::model::pid::ContainerPid;
@@ -30,10 +31,10 @@ use crate::resolve::{Access, MatchRule, ResolvedContainer, Resolver};
 #[derive(Args)]
 pub struct Inspect {
     /// The container, or the number of a process on the host
-    #[arg(value_name = "CTR")]
+    #[arg(value_name = "CTR", add = CompletionSource::Containers)]
     container: String,
     /// Look at this process, by its PID inside, instead of the init
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", add = CompletionSource::Pids)]
     pid: Option<ContainerPid>,
 }
 

@@ -5,6 +5,7 @@ use serde_json::Value as Json;
 
 use super::{Command, arguments, columns_section, command};
 use crate::cli::context::Context;
+use crate::completion::source::{CompletionSource, column_names};
 use crate::engine::{SearchDepth, count, discover, engine_infos};
 use crate::error::{Error, ExitStatus};
 use crate::model::container::Container;
@@ -25,7 +26,7 @@ use crate::resolve::hidden_names_note;
 #[derive(Args)]
 pub struct Ls {
     /// Only containers whose name or id contains this
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", add = CompletionSource::Containers)]
     names: Vec<String>,
     /// Print ids only
     #[arg(short, long)]
@@ -34,10 +35,10 @@ pub struct Ls {
     #[arg(long)]
     no_trunc: bool,
     /// Only containers of this engine: docker, podman, …, bare
-    #[arg(long, value_name = "NAME", value_parser = engine)]
+    #[arg(long, value_name = "NAME", value_parser = engine, add = CompletionSource::Engines)]
     engine: Vec<&'static EngineInfo>,
     /// Columns to show, or `help` for what there is; `+` before the first adds to the usual ones
-    #[arg(short = 'o', long, value_name = "LIST")]
+    #[arg(short = 'o', long, value_name = "LIST", add = CompletionSource::Columns(|| column_names(LS_COLUMNS)))]
     columns: Option<String>,
 }
 

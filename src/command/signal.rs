@@ -21,6 +21,7 @@ use crate::analysis::selection::Selector;
 use crate::cli::args;
 use crate::cli::context::Context;
 use crate::cli::usage::swapped_arguments;
+use crate::completion::source::CompletionSource;
 use crate::engine::stop_policy;
 use crate::error::{Error, ExitStatus};
 use crate::model::capability;
@@ -45,10 +46,10 @@ use crate::resolve::{Access, ResolvedContainer, Resolver};
 #[command(override_usage = "cinspect signal [OPTIONS] <CTR> <SIG>\n       cinspect signal --list")]
 pub struct SignalArgs {
     /// The container
-    #[arg(value_name = "CTR", required_unless_present = "list")]
+    #[arg(value_name = "CTR", required_unless_present = "list", add = CompletionSource::Containers)]
     container: Option<String>,
     /// TERM, SIGTERM, 15, RTMIN+3; 0 only checks whether a signal could be sent
-    #[arg(value_name = "SIG", required_unless_present_any = ["list", "by_option"])]
+    #[arg(value_name = "SIG", required_unless_present_any = ["list", "by_option"], add = CompletionSource::Signals)]
     signal: Option<String>,
     /// The signal, as in kill(1)
     #[arg(
@@ -56,32 +57,33 @@ pub struct SignalArgs {
         long = "signal",
         id = "by_option",
         value_name = "SIG",
-        conflicts_with = "signal"
+        conflicts_with = "signal",
+        add = CompletionSource::Signals
     )]
     by_option: Option<String>,
     /// The process with this PID in the container
-    #[arg(long, value_name = "N", help_heading = SELECTORS)]
+    #[arg(long, value_name = "N", help_heading = SELECTORS, add = CompletionSource::Pids)]
     pid: Vec<ContainerPid>,
     /// The process with this PID on the host
-    #[arg(long, value_name = "N", help_heading = SELECTORS)]
+    #[arg(long, value_name = "N", help_heading = SELECTORS, add = CompletionSource::HostPids)]
     host_pid: Vec<HostPid>,
     /// One thread, by its TID in the container
-    #[arg(long, value_name = "N", help_heading = SELECTORS)]
+    #[arg(long, value_name = "N", help_heading = SELECTORS, add = CompletionSource::Tids)]
     tid: Vec<ContainerPid>,
     /// Processes with exactly this name
-    #[arg(long, value_name = "NAME", help_heading = SELECTORS)]
+    #[arg(long, value_name = "NAME", help_heading = SELECTORS, add = CompletionSource::Comms)]
     comm: Vec<std::ffi::OsString>,
     /// Processes whose full command line matches this regular expression
-    #[arg(long = "match", value_name = "REGEX", help_heading = SELECTORS)]
+    #[arg(long = "match", value_name = "REGEX", help_heading = SELECTORS, add = CompletionSource::Free)]
     matching: Vec<Regex>,
     /// Processes of this user (name or UID in the container)
-    #[arg(long, value_name = "U", help_heading = SELECTORS)]
+    #[arg(long, value_name = "U", help_heading = SELECTORS, add = CompletionSource::Users)]
     user: Vec<String>,
     /// The process with this PID in the container, and all its descendants
-    #[arg(long, value_name = "N", help_heading = SELECTORS)]
+    #[arg(long, value_name = "N", help_heading = SELECTORS, add = CompletionSource::Pids)]
     tree: Vec<ContainerPid>,
     /// The processes of this process group (PGID in the container)
-    #[arg(long, value_name = "N", help_heading = SELECTORS)]
+    #[arg(long, value_name = "N", help_heading = SELECTORS, add = CompletionSource::Pids)]
     pgroup: Vec<ContainerPid>,
     /// Every process of the container, including those that start meanwhile
     #[arg(long, help_heading = SELECTORS)]
@@ -93,7 +95,7 @@ pub struct SignalArgs {
     #[arg(short = 'n', long)]
     dry_run: bool,
     /// Send this value with the signal, as sigqueue(3) does
-    #[arg(short = 'q', long, value_name = "INT", allow_hyphen_values = true)]
+    #[arg(short = 'q', long, value_name = "INT", allow_hyphen_values = true, add = CompletionSource::Free)]
     queue: Option<i32>,
     /// Send nothing unless every selected process has a handler for the signal
     #[arg(short = 'r', long)]
@@ -104,11 +106,12 @@ pub struct SignalArgs {
         value_name = "DUR",
         num_args = 0..=1,
         require_equals = true,
-        value_parser = args::duration
+        value_parser = args::duration,
+        add = CompletionSource::Free
     )]
     wait: Option<Option<Duration>>,
     /// Send KILL to processes that are still running after this time
-    #[arg(short = 'k', long, value_name = "DUR", value_parser = args::duration)]
+    #[arg(short = 'k', long, value_name = "DUR", value_parser = args::duration, add = CompletionSource::Free)]
     kill_after: Option<Duration>,
     /// List all signals
     #[arg(short, long)]

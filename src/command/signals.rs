@@ -9,6 +9,7 @@ use super::{Command, arguments, columns_section, command, resolve};
 use crate::analysis::delivery::Recipient;
 use crate::cli::args;
 use crate::cli::context::Context;
+use crate::completion::source::{CompletionSource, column_names};
 use crate::engine::stop_policy;
 use crate::error::{Error, ExitStatus};
 use crate::model::pid::ContainerPid;
@@ -33,19 +34,19 @@ use crate::resolve::{Access, Resolver};
 )]
 pub struct Signals {
     /// The container
-    #[arg(value_name = "CTR", required_unless_present_any = ["decode", "columns"])]
+    #[arg(value_name = "CTR", required_unless_present_any = ["decode", "columns"], add = CompletionSource::Containers)]
     container: Option<String>,
     /// The signals
-    #[arg(value_name = "SIG")]
+    #[arg(value_name = "SIG", add = CompletionSource::Signals)]
     signals: Vec<String>,
     /// Only the process with this number inside
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", add = CompletionSource::Pids)]
     pid: Vec<ContainerPid>,
     /// Say which signals are in a mask, as `/proc/PID/status` shows it
-    #[arg(long, value_name = "HEX")]
+    #[arg(long, value_name = "HEX", add = CompletionSource::Free)]
     decode: Option<String>,
     /// Columns to show, or `help` for what there is; `+` before the first adds to the usual ones
-    #[arg(short = 'o', long, value_name = "LIST")]
+    #[arg(short = 'o', long, value_name = "LIST", add = CompletionSource::Columns(|| column_names(SIGNALS_COLUMNS)))]
     columns: Option<String>,
 }
 

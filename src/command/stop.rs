@@ -16,6 +16,7 @@ use crate::action::stop::{
 use crate::analysis::delivery::{Prediction, Recipient};
 use crate::cli::args;
 use crate::cli::context::Context;
+use crate::completion::source::CompletionSource;
 use crate::engine::stop_policy;
 use crate::error::{Error, ExitStatus};
 use crate::model::container::ContainerState;
@@ -43,19 +44,19 @@ use crate::sys::pidfd::Ending;
 #[derive(Args)]
 pub struct Stop {
     /// The containers
-    #[arg(value_name = "CTR", required = true)]
+    #[arg(value_name = "CTR", required = true, add = CompletionSource::Containers)]
     containers: Vec<String>,
     /// This signal, not the recorded one
-    #[arg(short, long, value_name = "SIG")]
+    #[arg(short, long, value_name = "SIG", add = CompletionSource::Signals)]
     signal: Option<String>,
     /// Time until KILL
-    #[arg(short, long, value_name = "DUR", value_parser = args::duration)]
+    #[arg(short, long, value_name = "DUR", value_parser = args::duration, add = CompletionSource::Free)]
     time: Option<Duration>,
     /// Who is told first
     #[arg(long, value_name = "WHO", default_value = "init")]
     order: OrderArg,
     /// Steps, each with its time, instead of signal, time and KILL: `QUIT:5s,TERM:10s,KILL`
-    #[arg(long, value_name = "STEPS", conflicts_with_all = ["signal", "time", "no_kill"])]
+    #[arg(long, value_name = "STEPS", conflicts_with_all = ["signal", "time", "no_kill"], add = CompletionSource::Free)]
     schedule: Option<String>,
     /// Do not KILL what is left; leave with status 124
     #[arg(long)]

@@ -1,32 +1,32 @@
 #compdef cinspect
-# zsh completion for cinspect: it is asked with the words of the line, and gives what fits.
+# zsh completion for cinspect, which is asked for the candidates each time.
 _cinspect() {
-    local line value about tab=$'\t'
-    local -a open open_shown done done_shown
-    local -i widest=0
+    local line value description tab=$'\t'
+    local -a partial partial_shown complete complete_shown
+    local -i width=0
     local -a lines=("${(@f)$(CINSPECT_COMPLETE=$((CURRENT - 1)) ${(Q)words[1]} -- \
         "${(@Q)words[1,CURRENT-1]}" "${(Q)PREFIX}" 2> /dev/null)}")
     for line in $lines; do
         value=${line%%$tab*}
-        (( $#value <= widest )) || widest=$#value
+        (( $#value <= width )) || width=$#value
     done
-    (( widest <= 32 )) || widest=32
+    (( width <= 32 )) || width=32
     for line in $lines; do
-        value=${line%%$tab*} about=${line#*$tab}
+        value=${line%%$tab*} description=${line#*$tab}
         [[ -n $value ]] || continue
-        [[ -z $about ]] || about="${(r:widest:)value}  -- $about"
-        # More follows a folder, or a container before its path.
+        [[ -z $description ]] || description="${(r:width:)value}  -- $description"
+        # A directory, or a container before its path, is not the end of the word.
         case $value in
-            *[:/=]) open+=("$value") open_shown+=("${about:-$value}") ;;
-            *) done+=("$value") done_shown+=("${about:-$value}") ;;
+            *[:/=]) partial+=("$value") partial_shown+=("${description:-$value}") ;;
+            *) complete+=("$value") complete_shown+=("${description:-$value}") ;;
         esac
     done
     local -a as_list
-    [[ -z $about ]] || as_list=(-l)
-    (( ! $#open )) || compadd $as_list -V open -S '' -d open_shown -a open
-    (( ! $#done )) || compadd $as_list -V done -d done_shown -a done
+    [[ -z $description ]] || as_list=(-l)
+    (( ! $#partial )) || compadd $as_list -V partial -S '' -d partial_shown -a partial
+    (( ! $#complete )) || compadd $as_list -V complete -d complete_shown -a complete
 }
-# As a file in fpath it is the function's body; sourced, it has to be made known.
+# As a file in fpath this is the body of the function; if it is sourced, it has to be registered.
 if [[ $funcstack[1] == _cinspect ]]; then
     _cinspect "$@"
 elif (( $+functions[compdef] )); then

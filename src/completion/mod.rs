@@ -1,10 +1,16 @@
-//! Completion: the shell asks with the words of the command line, and gets what could stand where the
-//! cursor is, a value and what it is on each line. The scripts of the shells only ask and show; what
-//! fits is decided here, by the command table and by what runs now. It answers soon or not at all,
-//! says nothing of errors, and prints no control characters.
+//! Shell completion. The shell's script passes the words of the command line, and this program prints
+//! what may stand at the cursor: a candidate and its description on each line. The scripts only ask
+//! and show; the command table and the running containers decide. An answer comes soon or not at all,
+//! errors are not printed, and control characters never are.
+//!
+//! The scripts are ours because those of clap_complete's `CompleteEnv` (4.6) do not fit references such
+//! as `docker:web` and `web:/etc`: in bash they take the parts around a colon for words of their own
+//! (COMP_WORDBREAKS) and show no descriptions, in zsh they cut a candidate at its first colon.
 
 mod candidates;
+mod line;
 mod shell_words;
+pub mod source;
 
 use std::ffi::{OsStr, OsString};
 use std::io::Write;
@@ -17,22 +23,22 @@ use clap_complete::engine::{CompletionCandidate, complete};
 use crate::cli::root::root_command;
 use crate::output::escape::{safe_str, unprintable};
 use crate::output::width::cut;
-use candidates::CompletionLine;
+use line::CompletionLine;
 
-/// Set by the scripts: which word the cursor is in, counted from 0; after a `q`, the words are as they
-/// were typed, with quotes and backslashes.
-const ASKED: &str = "CINSPECT_COMPLETE";
+/// The variable that the scripts set: the index of the word under the cursor, counted from 0. After a
+/// `q` the words are as they were typed, with quotes and backslashes.
+const INDEX_VARIABLE: &str = "CINSPECT_COMPLETE";
 
-/// Nobody waits longer for a prompt; on a healthy host it takes some milliseconds.
-const PATIENCE: Duration = Duration::from_millis(400);
+/// The longest that a user waits at a prompt. On a healthy host an answer takes some milliseconds.
+const TIMEOUT: Duration = Duration::from_millis(400);
 
-/// What is said of a candidate, in columns; the shells do not know how wide letters are.
-const WIDEST: usize = 60;
+/// Columns of a description: the shells do not know the width of letters, so that we cut it.
+const DESCRIPTION_WIDTH: usize = 60;
 
-/// More than anybody reads.
+/// Candidates that are printed at most.
 const MOST: usize = 2000;
 
-/// The script of a shell that asks us.
+/// Returns the script of a shell that we have one for.
 pub fn script(shell: clap_complete::Shell) -> Option<&'static str> {
     use clap_complete::Shell;
     match shell {
@@ -43,52 +49,48 @@ pub fn script(shell: clap_complete::Shell) -> Option<&'static str> {
     }
 }
 
-/// Whether something is offered for the values of an argument.
-pub fn is_completed(arg: &clap::Arg) -> bool {
-    candidates::source(arg).is_some()
-}
-
-/// Answers where a shell asks: `cinspect -- WORD…`. Whether it did.
+/// Answers a script's question (`cinspect -- WORD…`), and returns whether it was one.
 pub fn answer(argv: &[OsString]) -> bool {
-    let Some(asked) = std::env::var_os(ASKED) else { return false };
-    let asked = asked.to_string_lossy();
-    let (quoted, at) = match asked.strip_prefix('q') {
-        Some(at) => (true, at),
-        None => (false, &*asked),
+    let Some(question) = std::env::var_os(INDEX_VARIABLE) else { return false };
+    let question = question.to_string_lossy();
+    let (quoted, index) = match question.strip_prefix('q') {
+        Some(index) => (true, index),
+        None => (false, &*question),
     };
-    let (Ok(at), Some("--")) = (at.parse::<usize>(), argv.get(1).and_then(|a| a.to_str())) else {
-        return false;
-    };
+    let separator = argv.get(1).and_then(|word| word.to_str());
+    let (Ok(index), Some("--")) = (index.parse::<usize>(), separator) else { return false };
     let mut words: Vec<OsString> = argv.get(2..).unwrap_or_default().to_vec();
     if quoted {
         words = words.iter().map(|word| shell_words::unquoted(word)).collect();
     }
-    words.resize(words.len().max(at + 1), OsString::new());
-    // Only a process that is left can be left behind: the thread may hang in what it reads.
-    let (tell, told) = mpsc::channel();
-    let found = std::thread::Builder::new().spawn(move || tell.send(candidates(words, at)));
-    if found.is_ok()
-        && let Ok(text) = told.recv_timeout(PATIENCE)
+    words.resize(words.len().max(index + 1), OsString::new());
+    // A read may hang. The thread is left behind, and the exit of the process ends it.
+    let (sender, receiver) = mpsc::channel();
+    let thread = std::thread::Builder::new().spawn(move || sender.send(candidates(words, index)));
+    if thread.is_ok()
+        && let Ok(text) = receiver.recv_timeout(TIMEOUT)
     {
         let _ = std::io::stdout().lock().write_all(text.as_bytes());
     }
     true
 }
 
-/// A line for each candidate: value, tab, what it is.
-fn candidates(words: Vec<OsString>, at: usize) -> String {
-    let line = Arc::new(CompletionLine::new(&words, at));
+/// Returns a line for each candidate: the value, a tab and the description.
+fn candidates(words: Vec<OsString>, index: usize) -> String {
+    let line = Arc::new(CompletionLine::new(&words, index));
     let mut root = candidates::attach(root_command(), &line);
-    let here = std::env::current_dir().ok();
-    let typed = words.get(at).cloned().unwrap_or_default();
-    let found = complete(&mut root, words, at, here.as_deref()).unwrap_or_default();
-    let shown = || found.iter().filter(|one| !one.is_hide_set());
-    // Options are for who begins one, or where nothing else can stand.
-    let is_option = |one: &&CompletionCandidate| one.get_value().as_bytes().starts_with(b"-");
-    let bare = !begins(typed.as_bytes(), OsStr::new("-")) && !shown().all(|one| is_option(&one));
+    let directory = std::env::current_dir().ok();
+    let typed = words.get(index).cloned().unwrap_or_default();
+    let found = complete(&mut root, words, index, directory.as_deref()).unwrap_or_default();
+    let visible = || found.iter().filter(|candidate| !candidate.is_hide_set());
+    let is_option =
+        |candidate: &&CompletionCandidate| candidate.get_value().as_bytes().starts_with(b"-");
+    // Options are offered after a hyphen, and where nothing else is possible.
+    let hide_options =
+        !begins(typed.as_bytes(), OsStr::new("-")) && !visible().all(|c| is_option(&c));
     let mut text = String::new();
-    for candidate in shown().filter(|one| !bare || !is_option(one)).take(MOST) {
-        // What cannot be typed back is not offered.
+    for candidate in visible().filter(|c| !hide_options || !is_option(c)).take(MOST) {
+        // A value that is not UTF-8 cannot be typed back.
         let Some(mut value) = candidate.get_value().to_str() else { continue };
         // Of a command's names the engine keeps the last, which is an alias.
         let command = candidate.get_id().and_then(|id| id.strip_prefix("command::"));
@@ -98,19 +100,20 @@ fn candidates(words: Vec<OsString>, at: usize) -> String {
         if value.chars().any(unprintable) {
             continue;
         }
-        let about = candidate.get_help().map(ToString::to_string).unwrap_or_default();
-        let about = about.lines().next().unwrap_or_default();
-        text.push_str(&format!("{value}\t{}\n", cut(&safe_str(about), WIDEST, "...")));
+        let description = candidate.get_help().map(ToString::to_string).unwrap_or_default();
+        let description = description.lines().next().unwrap_or_default();
+        let description = safe_str(description);
+        text.push_str(&format!("{value}\t{}\n", cut(&description, DESCRIPTION_WIDTH, "...")));
     }
     text
 }
 
-/// A candidate of which something is said.
-fn candidate(value: impl Into<OsString>, about: impl Into<String>) -> CompletionCandidate {
-    CompletionCandidate::new(value).help(Some(about.into().into()))
+/// Creates a candidate with a description.
+fn candidate(value: impl Into<OsString>, description: impl Into<String>) -> CompletionCandidate {
+    CompletionCandidate::new(value).help(Some(description.into().into()))
 }
 
-/// Whether a candidate goes on from what was typed.
-fn begins(value: &[u8], typed: &std::ffi::OsStr) -> bool {
+/// Whether a candidate continues the typed text.
+fn begins(value: &[u8], typed: &OsStr) -> bool {
     value.starts_with(typed.as_bytes())
 }

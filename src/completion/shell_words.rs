@@ -1,9 +1,9 @@
-//! Words as a shell's line has them: what they say without their quotes. Nothing is expanded.
+//! Removes the quoting of words of a shell's command line. Nothing is expanded.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
-/// A word without its quotes and backslashes; a quote may be open.
+/// Returns a word without its quotes and backslashes; the last quote may be open.
 pub fn unquoted(word: &OsStr) -> OsString {
     let mut plain = Vec::new();
     let mut quote = None;
@@ -13,7 +13,7 @@ pub fn unquoted(word: &OsStr) -> OsString {
             (None, b'\'' | b'"') => quote = Some(byte),
             (Some(open), byte) if open == byte => quote = None,
             (None, b'\\') => plain.extend(bytes.next()),
-            // Between double quotes a backslash is one unless it stands before these.
+            // Between double quotes a backslash is literal except before these.
             (Some(b'"'), b'\\') => match bytes.peek() {
                 Some(b'"' | b'\\' | b'$' | b'`') => plain.extend(bytes.next()),
                 _ => plain.push(byte),
@@ -29,7 +29,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn quotes_and_backslashes_are_taken_away() {
+    fn quotes_and_backslashes_are_removed() {
         for (word, plain) in [
             ("web", "web"),
             ("my\\ file", "my file"),

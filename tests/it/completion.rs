@@ -1,28 +1,30 @@
-//! Completion in the shells themselves, at a terminal, with a recorded host's containers; and what
-//! the scripts are told, asked directly.
+//! Completion in the shells themselves, on a terminal, with the containers of a recorded host; and the
+//! answers that their scripts get.
 
 use std::path::Path;
 
+use cinspect::completion::source::CompletionSource;
 use libtest_mimic::{Failed, Trial};
 
 use crate::hosts::unpack;
 use crate::support::{Need, Outcome, check, cinspect, finish, repository, same, test, test_with};
 use crate::terminal::Terminal;
 
-/// The shells, how each is started without anybody's settings, and how it learns of the completion.
+/// The shells, their command lines without a user's settings, and how each loads the completion.
 pub const SHELLS: &[(&str, &[&str], &str)] = &[
     ("bash", &["bash", "--norc", "--noprofile", "-i"], "source SCRIPT"),
     ("zsh", &["zsh", "-f", "-i"], "autoload -Uz compinit; compinit -u -D; source SCRIPT"),
     ("fish", &["fish", "--no-config", "-i"], "source SCRIPT"),
 ];
 
-/// What is typed, a tab for each `\t`, and the words that the shell has then.
+/// Typed text, with a tab for each `\t`, and the words that the shell has then.
 const TYPED: &[(&str, &[&str])] = &[
     ("p\tw\t", &["ps", "web"]),
     ("l\tweb", &["ls", "web"]),
     ("ki\tweb", &["kill", "web"]),
     ("ps docker:d\t", &["ps", "docker:db"]),
     ("signal web TE\t", &["signal", "web", "TERM"]),
+    ("signal web RTMIN+1\t7", &["signal", "web", "RTMIN+17"]),
     ("signal web SIGTE\t", &["signal", "web", "SIGTERM"]),
     ("signal web TERM --pid 2\t", &["signal", "web", "TERM", "--pid", "29"]),
     ("signal web --host-pid 83\t", &["signal", "web", "--host-pid", "830"]),
@@ -38,22 +40,26 @@ const TYPED: &[(&str, &[&str])] = &[
 
 pub fn trials() -> Vec<Trial> {
     let mut trials = vec![
-        test_with(Need::Namespaces, "completion::offers_nothing_that_paints", hostile),
-        test("completion::says_nothing_of_errors", silent),
-        test("completion::options_are_for_who_begins_one", options),
-        test("completion::every_value_is_completed_or_free", covered),
+        test_with(
+            Need::Namespaces,
+            "completion::offers_no_control_characters",
+            offers_no_control_characters,
+        ),
+        test("completion::prints_no_errors", prints_no_errors),
+        test("completion::options_follow_a_hyphen", options_follow_a_hyphen),
+        test("completion::every_value_has_a_source", every_value_has_a_source),
     ];
     for (shell, argv, load) in SHELLS {
-        let name = format!("completion::in_{shell}").leak();
-        trials.push(test_with(Need::Shells, name, move || typed(shell, argv, load)));
-        let name = format!("completion::{shell}_shows_what_each_is").leak();
-        trials.push(test_with(Need::Shells, name, move || shown(shell, argv, load)));
+        let name = format!("completion::completes_in_{shell}").leak();
+        trials.push(test_with(Need::Shells, name, move || completes(shell, argv, load)));
+        let name = format!("completion::{shell}_shows_descriptions").leak();
+        trials.push(test_with(Need::Shells, name, move || shows_descriptions(shell, argv, load)));
     }
     trials
 }
 
-/// A shell with our program, its completion, and a host in the folder `h`.
-pub fn shell(name: &str, argv: &[&str], load: &str, folder: &Path) -> Result<Terminal, Failed> {
+/// Starts a shell with our program, its completion, and a host in the directory `h`.
+pub fn shell(name: &str, argv: &[&str], load: &str, directory: &Path) -> Result<Terminal, Failed> {
     let program = Path::new(env!("CARGO_BIN_EXE_cinspect"));
     let script = match name {
         "zsh" => "_cinspect".to_owned(),
@@ -61,29 +67,29 @@ pub fn shell(name: &str, argv: &[&str], load: &str, folder: &Path) -> Result<Ter
     };
     let script = repository().join("completions").join(script);
     let path = program.parent().unwrap_or(program).display().to_string();
-    let folder = folder.display().to_string();
+    let directory = directory.display().to_string();
     let environment = [
         format!("PATH={path}:/usr/bin:/bin"),
-        format!("HOME={folder}"),
-        format!("XDG_CONFIG_HOME={folder}"),
-        format!("XDG_DATA_HOME={folder}"),
+        format!("HOME={directory}"),
+        format!("XDG_CONFIG_HOME={directory}"),
+        format!("XDG_DATA_HOME={directory}"),
         "LC_ALL=C.UTF-8".into(),
         "TERM=xterm".into(),
         "PS1=> ".into(),
     ];
-    let chdir = format!("--chdir={folder}");
+    let chdir = format!("--chdir={directory}");
     let mut all = vec!["env", "-i", &chdir];
     all.extend(environment.iter().map(String::as_str));
     all.extend(argv);
     let mut terminal = Terminal::start(&all)?;
     let load = load.replace("SCRIPT", &script.display().to_string());
-    // (What is typed does not say `ready` itself.)
+    // The typed text must not contain `ready` itself.
     terminal.type_in(&format!("{load}; printf 'rea%s\\n' dy\r"))?;
     terminal.wait_for("ready")?;
     Ok(terminal)
 }
 
-/// The words of the line once this was typed: the shell prints each after a `<`.
+/// Types a line and returns its words: the shell prints each after a `<`.
 pub fn words(terminal: &mut Terminal, typed: &str) -> Result<Vec<String>, Failed> {
     terminal.type_in(&format!("cinspect {typed}"))?;
     terminal.type_in("\u{5} END\u{1}printf '<%s' \r")?;
@@ -96,15 +102,15 @@ pub fn words(terminal: &mut Terminal, typed: &str) -> Result<Vec<String>, Failed
 }
 
 fn host() -> Result<tempfile::TempDir, Failed> {
-    let folder = tempfile::tempdir()?;
-    std::fs::create_dir(folder.path().join("h"))?;
-    unpack("docker-systemd-v2", &folder.path().join("h"))?;
-    Ok(folder)
+    let directory = tempfile::tempdir()?;
+    std::fs::create_dir(directory.path().join("h"))?;
+    unpack("docker-systemd-v2", &directory.path().join("h"))?;
+    Ok(directory)
 }
 
-fn typed(name: &str, argv: &[&str], load: &str) -> Outcome {
-    let folder = host()?;
-    let mut terminal = shell(name, argv, load, folder.path())?;
+fn completes(name: &str, argv: &[&str], load: &str) -> Outcome {
+    let directory = host()?;
+    let mut terminal = shell(name, argv, load, directory.path())?;
     for (typed, wanted) in TYPED {
         let got = words(&mut terminal, &format!("--host-root h {typed}"))?;
         let wanted: Vec<String> =
@@ -114,15 +120,15 @@ fn typed(name: &str, argv: &[&str], load: &str) -> Outcome {
     Ok(())
 }
 
-fn shown(name: &str, argv: &[&str], load: &str) -> Outcome {
-    let folder = host()?;
-    let mut terminal = shell(name, argv, load, folder.path())?;
+fn shows_descriptions(name: &str, argv: &[&str], load: &str) -> Outcome {
+    let directory = host()?;
+    let mut terminal = shell(name, argv, load, directory.path())?;
     terminal.type_in("cinspect --host-root h ps \t\t")?;
     let seen = terminal.wait_for("nginx:1.25")?;
     check(seen.contains("docker"), seen)
 }
 
-/// Asked as the scripts ask.
+/// Asks as the scripts do.
 fn ask(words: &[&str]) -> crate::support::Run {
     let mut arguments = vec!["--", "cinspect"];
     arguments.extend(words);
@@ -131,26 +137,26 @@ fn ask(words: &[&str]) -> crate::support::Run {
     finish(command)
 }
 
-fn hostile() -> Outcome {
+fn offers_no_control_characters() -> Outcome {
     let container = crate::support::fixture("init")?;
-    let folder = tempfile::tempdir()?;
+    let directory = tempfile::tempdir()?;
     for name in ["plain", "b\u{1b}[31mad", "new\nline", "ta\tb", "r\u{202e}tl"] {
-        std::fs::write(folder.path().join(name), "")?;
+        std::fs::write(directory.path().join(name), "")?;
     }
-    std::fs::create_dir(folder.path().join("folder"))?;
-    std::os::unix::fs::symlink("folder", folder.path().join("link"))?;
-    let inside = format!("pid:{}:{}/", container.init, folder.path().display());
+    std::fs::create_dir(directory.path().join("directory"))?;
+    std::os::unix::fs::symlink("directory", directory.path().join("link"))?;
+    let inside = format!("pid:{}:{}/", container.init, directory.path().display());
     let given = ask(&["cp", &inside]).expect(0)?;
     let names: Vec<&str> = given
         .out
         .lines()
         .map(|line| line.strip_prefix(&inside).unwrap_or(line).trim_end())
         .collect();
-    same(names, vec!["folder/", "link/", "plain"])?;
+    same(names, vec!["directory/", "link/", "plain"])?;
     same(given.err.as_str(), "")
 }
 
-fn silent() -> Outcome {
+fn prints_no_errors() -> Outcome {
     for words in [
         &["--host-root", "/nowhere", "ps", ""][..],
         &["ps", "bad:word", "--pid", ""],
@@ -165,14 +171,14 @@ fn silent() -> Outcome {
     }
     let mut command = cinspect(&["ls"]);
     command.env("CINSPECT_COMPLETE", "1");
-    check(finish(command).expect(0)?.out.contains("NAME"), "what is no question is a command")
+    check(finish(command).expect(0)?.out.contains("NAME"), "a question without `--` is a command")
 }
 
-/// Where containers are wanted a tab gives no `--all`; with a hyphen, or where nothing else can stand,
-/// it does.
-fn options() -> Outcome {
-    let folder = host()?;
-    let root = folder.path().join("h").display().to_string();
+/// Where a container is expected a tab offers no `--all`; after a hyphen, or where nothing else is
+/// possible, it does.
+fn options_follow_a_hyphen() -> Outcome {
+    let directory = host()?;
+    let root = directory.path().join("h").display().to_string();
     let given = |typed: &[&str]| -> Result<Vec<String>, Failed> {
         let words: Vec<&str> = ["--host-root", &root].iter().chain(typed).copied().collect();
         Ok(ask(&words).expect(0)?.out.lines().map(str::to_owned).collect())
@@ -180,23 +186,25 @@ fn options() -> Outcome {
     let begins = |lines: &[String], text: &str| lines.iter().any(|line| line.starts_with(text));
     let containers = given(&["signal", ""])?;
     check(begins(&containers, "web\t") && !begins(&containers, "-"), format!("{containers:?}"))?;
+    let signals = given(&["signal", "web", ""])?;
+    check(begins(&signals[..1], "TERM\t") && !begins(&signals, "RTMIN"), format!("{signals:?}"))?;
     let options = given(&["signal", "-"])?;
     check(begins(&options, "--all\t") && !begins(&options, "web"), format!("{options:?}"))?;
     let further = given(&["signal", "web", "TERM", ""])?;
     check(begins(&further, "--all\t"), format!("{further:?}"))
 }
 
-/// Values that nobody can list.
-const FREE: &[&str] = &["DUR", "REGEX", "INT", "HEX", "STEPS", "SECS", "NAME[=VALUE]", "CMD"];
-
-fn covered() -> Outcome {
+fn every_value_has_a_source() -> Outcome {
     let root = cinspect::cli::root::root_command();
     for command in root.get_subcommands() {
         for arg in command.get_arguments().filter(|arg| arg.get_action().takes_values()) {
-            let known = cinspect::completion::is_completed(arg)
-                || !arg.get_possible_values().is_empty()
-                || arg.get_value_names().is_some_and(|names| FREE.contains(&names[0].as_str()));
-            check(known, format!("{} {}: nothing completes it", command.get_name(), arg.get_id()))?;
+            let known = arg.get::<CompletionSource>().is_some()
+                || arg.get_value_hint() != clap::ValueHint::Unknown
+                || !arg.get_possible_values().is_empty();
+            check(
+                known,
+                format!("{} {}: it has no completion source", command.get_name(), arg.get_id()),
+            )?;
         }
     }
     Ok(())

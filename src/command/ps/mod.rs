@@ -13,6 +13,7 @@ use super::{Command, arguments, columns_section, command, resolve};
 use crate::analysis::delivery::Recipient;
 use crate::cli::args;
 use crate::cli::context::Context;
+use crate::completion::source::{CompletionSource, column_names};
 use crate::engine::stop_policy;
 use crate::error::{Error, ExitStatus};
 use crate::model::container::ContainerState;
@@ -47,19 +48,19 @@ use crate::resolve::{Access, MatchRule, Resolver};
 #[derive(Args)]
 pub struct Ps {
     /// The containers
-    #[arg(value_name = "CTR", required_unless_present = "columns")]
+    #[arg(value_name = "CTR", required_unless_present = "columns", add = CompletionSource::Containers)]
     containers: Vec<String>,
     /// Columns to show, or `help` for what there is; `+` before the first adds to the usual ones
-    #[arg(short = 'o', long, value_name = "LIST")]
+    #[arg(short = 'o', long, value_name = "LIST", add = CompletionSource::Columns(|| column_names(PS_COLUMNS)))]
     columns: Option<String>,
     /// List processes without the tree
     #[arg(long)]
     flat: bool,
     /// Sort by a column, `-` before it for the largest first; in the tree, brothers are sorted
-    #[arg(long, value_name = "COL", allow_hyphen_values = true)]
+    #[arg(long, value_name = "COL", allow_hyphen_values = true, add = CompletionSource::SortKeys(|| column_names(PS_COLUMNS)))]
     sort: Option<String>,
     /// Show what this signal would do, not the container's stop signal
-    #[arg(long, value_name = "SIG")]
+    #[arg(long, value_name = "SIG", add = CompletionSource::Signals)]
     signal: Option<String>,
     /// Show threads too, each with its own masks
     #[arg(short = 'T', long)]
@@ -74,7 +75,8 @@ pub struct Ps {
         value_name = "SECS",
         num_args = 0..=1,
         require_equals = true,
-        value_parser = args::duration
+        value_parser = args::duration,
+        add = CompletionSource::Free
     )]
     watch: Option<Option<Duration>>,
 }
