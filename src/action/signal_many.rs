@@ -14,7 +14,6 @@ use crate::analysis::container_process::{ContainerProcess, RowContext};
 use crate::analysis::delivery::{Prediction, Recipient};
 use crate::analysis::selection::{Criteria, Selected, Selector, select};
 use crate::error::{Error, ExitStatus, os_error};
-use crate::model::capability;
 use crate::model::pid::ProcessId;
 use crate::model::process::Process;
 use crate::model::signal::{Signal, SignalNumber, SignalSet};
@@ -22,6 +21,7 @@ use crate::model::status::Status;
 use crate::proc::{CommandLimit, Host, SnapshotOptions};
 use crate::resolve::ResolvedContainer;
 use crate::resolve::processes::ContainerSnapshot;
+use crate::sys::capability;
 
 /// Scans after which a container that forks faster than it is signalled is left alone.
 pub const MAX_RESCANS: usize = 32;
@@ -465,7 +465,7 @@ fn fatal_error(failure: &SendError) -> Option<Error> {
         SendError::NoPidfd => {
             Some(error(ExitStatus::Failed).hint("sending signals needs Linux 5.3 or later"))
         }
-        SendError::NotPermitted if !capability::have(caps::Capability::CAP_KILL) => {
+        SendError::NotPermitted if !capability::has(caps::Capability::CAP_KILL) => {
             Some(error(ExitStatus::NotPermitted).hint("run as root, or with CAP_KILL"))
         }
         _ => None,

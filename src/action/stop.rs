@@ -394,7 +394,8 @@ impl StopRun<'_> {
             let watched = &mut self.watched[at];
             watched.ended = true;
             // Reaped or not: it may be reaped between the two questions.
-            let unreaped = || self.found.host.wait_status(watched.id).and_then(Ending::of);
+            let unreaped =
+                || self.found.host.wait_status(watched.id).and_then(Ending::from_wait_status);
             let ending = watched.held.ending().or_else(unreaped).or_else(|| watched.held.ending());
             let is_init = Some(watched.id) == init;
             // Where the kernel does not tell (before Linux 6.15), who ends in the same moment as the

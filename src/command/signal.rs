@@ -24,7 +24,6 @@ use crate::cli::usage::swapped_arguments;
 use crate::completion::source::CompletionSource;
 use crate::engine::stop_policy;
 use crate::error::{Error, ExitStatus};
-use crate::model::capability;
 use crate::model::pid::{ContainerPid, HostPid};
 use crate::model::signal::{DefaultAction, Signal, SignalNumber};
 use crate::model::verdict::Verdict;
@@ -35,6 +34,7 @@ use crate::output::select::Selection;
 use crate::output::style::{Style, TableOptions};
 use crate::output::table::{TableLine, draw};
 use crate::resolve::{Access, ResolvedContainer, Resolver};
+use crate::sys::capability;
 
 /// Send a signal to processes of a container: its init, or those that are selected
 ///
@@ -447,7 +447,7 @@ fn check_sent(batch: &SignalBatch<'_>) -> Result<(), Error> {
     };
     if failures().any(|error| *error == SendError::NotPermitted) {
         let error = Error::new(ExitStatus::NotPermitted, "not every signal was sent");
-        return Err(match capability::have(caps::Capability::CAP_KILL) {
+        return Err(match capability::has(caps::Capability::CAP_KILL) {
             true => error.cause("the kernel refuses it (EPERM) despite CAP_KILL"),
             false => error.cause("it needs CAP_KILL or the same user").hint("run as root"),
         });

@@ -1,7 +1,7 @@
 //! Capability sets as `status` prints them (CapEff and its kin, capabilities(7)), and which of our
 //! own a command lacks. Names come from the caps crate.
 
-use caps::{CapSet, Capability};
+use caps::Capability;
 
 /// Names of the capabilities in a mask, without `CAP_`, in lower case, in number order; bits that
 /// this build does not know are given by number.
@@ -32,11 +32,6 @@ pub fn summary(mask: u64) -> String {
     } else {
         names(mask).join(",")
     }
-}
-
-/// Whether this process may use a capability now; an unreadable set counts as no.
-pub fn have(capability: Capability) -> bool {
-    caps::has_cap(None, CapSet::Effective, capability).unwrap_or(false)
 }
 
 fn short(capability: Capability) -> String {

@@ -1,6 +1,7 @@
-//! The fence: every `unsafe` of the project and every syscall that changes state outside this
-//! process, one small wrapper each. A wrapper takes borrowed descriptors, returns owned ones, and
-//! its error names the call. Nothing here decides anything: confirming identity is `act`'s work.
+//! The fence: every `unsafe` of the project, and the system calls that nix, caps and procfs lack or give
+//! without an owner, one small wrapper each. A wrapper takes borrowed descriptors, returns owned ones,
+//! and documents the errors of its call. Nothing here decides anything: verifying identity is the work
+//! of `action`.
 
 pub mod capability;
 pub mod fd;

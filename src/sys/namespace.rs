@@ -1,5 +1,5 @@
-//! The ioctls of namespace files, ioctl_ns(2): who owns a namespace, which is its parent, and what
-//! a PID of one PID namespace is called in ours. They only read.
+//! The ioctls of namespace files, ioctl_ns(2): the owner and the parent of a namespace, and translating
+//! a PID to our namespace. They only read.
 
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
@@ -11,43 +11,43 @@ const NS_GET_PARENT: libc::c_ulong = 0xb702;
 const NS_GET_OWNER_UID: libc::c_ulong = 0xb704;
 const NS_GET_PID_FROM_PIDNS: libc::c_ulong = 0x8004_b706;
 
-/// The parent of a PID or user namespace, as an open namespace file (since Linux 4.9).
+/// Opens the parent of a PID or user namespace (since Linux 4.9).
 ///
 /// # Errors
-/// EPERM when the parent lies outside our own namespace's descendants.
+/// EPERM if the parent is not our namespace or one below it.
 pub fn parent(ns: impl AsFd) -> Result<OwnedFd, Errno> {
-    // SAFETY: the call takes no pointer; a result that is not negative is a descriptor that the
-    // kernel has just opened for us, with O_CLOEXEC, and that nobody else owns.
+    // SAFETY: takes no pointer; a result that is not negative is a descriptor that the kernel has just
+    // opened for us, with O_CLOEXEC, and that nothing else owns.
     unsafe {
         let fd = Errno::result(libc::ioctl(ns.as_fd().as_raw_fd(), NS_GET_PARENT as _))?;
         Ok(OwnedFd::from_raw_fd(fd))
     }
 }
 
-/// The uid that owns a **user** namespace, as seen from ours (since Linux 4.11).
+/// Returns the UID that owns a **user** namespace, as seen from ours (since Linux 4.11).
 ///
 /// # Errors
-/// EINVAL when the file is not a user namespace.
+/// EINVAL if the file is not a user namespace.
 pub fn owner_uid(user_ns: impl AsFd) -> Result<u32, Errno> {
     let mut uid: libc::uid_t = 0;
-    // SAFETY: the kernel writes one uid_t behind the pointer, which lives until the call returns.
+    // SAFETY: the kernel writes one uid_t, which lives until the call returns.
     unsafe {
         Errno::result(libc::ioctl(user_ns.as_fd().as_raw_fd(), NS_GET_OWNER_UID as _, &mut uid))?;
     }
     Ok(uid)
 }
 
-/// What the process `inside` of a PID namespace is called in ours (since Linux 6.11).
+/// Translates a PID of a PID namespace to ours (since Linux 6.11).
 ///
 /// # Errors
-/// ESRCH when there is no such process; ENOTTY or EINVAL where the kernel has no such call.
-pub fn pid_from(pid_ns: impl AsFd, inside: i32) -> Result<i32, Errno> {
+/// ESRCH if there is no such process; ENOTTY or EINVAL if the kernel has no such call.
+pub fn pid_from(pid_ns: impl AsFd, pid: i32) -> Result<i32, Errno> {
     // SAFETY: the argument is a number, not a pointer, although the request is spelt _IOR.
     unsafe {
         Errno::result(libc::ioctl(
             pid_ns.as_fd().as_raw_fd(),
             NS_GET_PID_FROM_PIDNS as _,
-            libc::c_ulong::from(inside.unsigned_abs()),
+            libc::c_ulong::from(pid.unsigned_abs()),
         ))
     }
 }

@@ -1,13 +1,15 @@
-//! Process descriptors, pidfd_open(2) and pidfd_send_signal(2): the only way a signal leaves this
-//! program. A pidfd refers to one process for as long as it is held, whatever becomes of its number.
+//! Process descriptors, pidfd_open(2) and pidfd_send_signal(2): with tgkill(2) for threads on kernels
+//! before 6.9, the only ways to signal processes of others. A pidfd refers to one process for as long as
+//! it is held, even if its PID is reused.
 
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::libc;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use nix::poll::{PollFd, PollFlags};
 
+use super::fd;
 use crate::model::signal::Signal;
 
 /// pidfd_open(2): `PIDFD_THREAD` is `O_EXCL` (since Linux 6.9).
@@ -15,25 +17,25 @@ const PIDFD_THREAD: libc::c_uint = libc::O_EXCL as libc::c_uint;
 /// pidfd_send_signal(2), since Linux 6.9.
 const PIDFD_SIGNAL_THREAD: libc::c_uint = 1;
 
-/// What kind of task a descriptor is opened for.
+/// Kind of task that a descriptor refers to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SignalScope {
-    /// A whole process, by its thread group id.
+    /// A whole process, by its thread group ID.
     Process,
     /// One thread (since Linux 6.9).
     Thread,
 }
 
-/// Opens a descriptor for the process or thread that has the number `id` now.
+/// Opens a descriptor for the process or thread that has this PID or TID now.
 ///
 /// # Errors
-/// ESRCH when nobody has it, EINVAL for a thread on a kernel before 6.9, ENOSYS before 5.3.
-pub fn open(id: i32, task: SignalScope) -> Result<OwnedFd, Errno> {
-    let flags = match task {
+/// ESRCH if there is none, EINVAL for a thread on a kernel before 6.9, ENOSYS before 5.3.
+pub fn open(id: i32, scope: SignalScope) -> Result<OwnedFd, Errno> {
+    let flags = match scope {
         SignalScope::Process => 0,
         SignalScope::Thread => PIDFD_THREAD,
     };
-    // SAFETY: no pointers; a result that is not negative is a fresh descriptor (always O_CLOEXEC).
+    // SAFETY: takes no pointer; a result that is not negative is a new descriptor (always O_CLOEXEC).
     unsafe {
         let fd = Errno::result(libc::syscall(libc::SYS_pidfd_open, id, flags))?;
         Ok(OwnedFd::from_raw_fd(fd as libc::c_int))
@@ -56,16 +58,16 @@ struct QueuedInfo {
 
 const _: () = assert!(size_of::<QueuedInfo>() == 128 || cfg!(not(target_pointer_width = "64")));
 
-/// Sends `signal` (0 only asks whether it could be sent); with `value` as sigqueue(3) does.
+/// Sends `signal` (0 only checks whether it could be sent); with `value`, as sigqueue(3) does.
 ///
 /// # Errors
-/// ESRCH when the process is gone, EPERM, EAGAIN when the queue of its user is full, ENOSYS before
+/// ESRCH if the process is reaped, EPERM, EAGAIN if the queue of its user is full, ENOSYS before
 /// Linux 5.1.
 pub fn send(
     pidfd: impl AsFd,
     signal: i32,
     value: Option<i32>,
-    task: SignalScope,
+    scope: SignalScope,
 ) -> Result<(), Errno> {
     let info = value.map(|value| QueuedInfo {
         signo: signal,
@@ -79,7 +81,7 @@ pub fn send(
         rest: [0; 96],
     });
     let pointer = info.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
-    let flags = match task {
+    let flags = match scope {
         SignalScope::Process => 0,
         SignalScope::Thread => PIDFD_SIGNAL_THREAD,
     };
@@ -96,31 +98,31 @@ pub fn send(
     Ok(())
 }
 
-/// tgkill(2): one thread by number, for kernels before 6.9. The caller holds the process and knows
-/// that the thread is its own.
+/// Sends a signal to one thread by its TID, tgkill(2), for kernels before 6.9. The caller holds the
+/// process and knows that it has that thread.
 ///
 /// # Errors
-/// ESRCH when the thread is gone or belongs to another process.
+/// ESRCH if the thread does not exist or belongs to another process.
 pub fn send_to_thread(process: i32, thread: i32, signal: i32) -> Result<(), Errno> {
-    // SAFETY: numbers only.
+    // SAFETY: takes no pointer.
     unsafe {
         Errno::result(libc::syscall(libc::SYS_tgkill, process, thread, signal))?;
     }
     Ok(())
 }
 
-/// How a process ended, as wait(2) tells its parent.
+/// End of a process, as wait(2) reports it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
-    /// By itself, with this status.
+    /// It exited with this status.
     Status(i32),
-    /// By this signal; whether it left a core.
+    /// This signal killed it; whether it dumped core.
     Signal(Signal, bool),
 }
 
 impl Ending {
-    /// From a status as wait(2) gives it.
-    pub fn of(status: i32) -> Option<Self> {
+    /// Parses a wait status.
+    pub fn from_wait_status(status: i32) -> Option<Self> {
         if libc::WIFEXITED(status) {
             return Some(Self::Status(libc::WEXITSTATUS(status)));
         }
@@ -128,7 +130,7 @@ impl Ending {
         Some(Self::Signal(signal, libc::WCOREDUMP(status)))
     }
 
-    /// The signal that ended it.
+    /// Returns the signal that killed it.
     pub fn signal(self) -> Option<Signal> {
         match self {
             Self::Signal(signal, _) => Some(signal),
@@ -152,38 +154,37 @@ const GET_INFO: libc::c_ulong = 0xc040_ff0b;
 const INFO_EXIT: u64 = 1 << 3;
 const _: () = assert!(size_of::<PidfdInfo>() == 64);
 
-/// How the process ended, once its parent has reaped it (since Linux 6.15); none before, and where
-/// the kernel does not tell.
+/// Returns how a process ended, once its parent has reaped it (since Linux 6.15); none before that, and
+/// on older kernels.
 pub fn ending(pidfd: impl AsFd) -> Option<Ending> {
     let mut info = PidfdInfo { mask: INFO_EXIT, ..PidfdInfo::default() };
-    // SAFETY: the kernel writes at most the 64 bytes that the request's number says.
+    // SAFETY: the kernel writes at most the 64 bytes that are encoded in the request.
     let done = unsafe { libc::ioctl(pidfd.as_fd().as_raw_fd(), GET_INFO as _, &mut info) };
-    (done == 0 && info.mask & INFO_EXIT != 0).then(|| Ending::of(info.exit_code)).flatten()
+    (done == 0 && info.mask & INFO_EXIT != 0)
+        .then(|| Ending::from_wait_status(info.exit_code))
+        .flatten()
 }
 
-/// Waits at most `timeout` for one of the processes to end; tells for each whether it has.
-/// A descriptor becomes readable when its process is a zombie or gone, pidfd_open(2).
+/// Waits until one of the processes exits, at most `timeout`, and returns for each whether it has. A
+/// descriptor becomes readable when its process is a zombie or reaped, pidfd_open(2).
 ///
 /// # Errors
-/// Those of poll(2), EINTR included: the caller looks at its clock and calls again.
+/// Those of ppoll(2), EINTR included: the caller checks its clock and calls again.
 pub fn wait_any(pidfds: &[impl AsFd], timeout: Duration) -> Result<Vec<bool>, Errno> {
-    let mut fds: Vec<PollFd<'_>> = pidfds.iter().map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
-    let timeout = Timespec {
-        tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
-        tv_nsec: i64::from(timeout.subsec_nanos()),
-    };
-    poll(&mut fds, Some(&timeout)).map_err(|e| Errno::from_raw(e.raw_os_error()))?;
-    Ok(fds.iter().map(|fd| !fd.revents().is_empty()).collect())
+    let mut fds: Vec<PollFd<'_>> =
+        pidfds.iter().map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN)).collect();
+    fd::poll(&mut fds, Some(timeout))?;
+    Ok(fds.iter().map(|fd| fd.any().unwrap_or(true)).collect())
 }
 
-/// Whether the process has not ended yet (a zombie has ended).
+/// Whether a process has not exited yet (a zombie has).
 ///
 /// # Errors
 /// Those of poll(2).
 pub fn alive(pidfd: impl AsFd) -> Result<bool, Errno> {
     loop {
         match wait_any(&[&pidfd.as_fd()], Duration::ZERO) {
-            Ok(ended) => return Ok(!ended[0]),
+            Ok(exited) => return Ok(!exited[0]),
             Err(Errno::EINTR) => {}
             Err(error) => return Err(error),
         }

@@ -1,29 +1,31 @@
-//! Our own program, in a form that nobody can write to: what runs inside a container shows as
-//! `/proc/PID/exe` there, and must not be a way to the file on the host (CVE-2019-5736).
+//! Our own program in a form that cannot be written to: a process in a container shows it as
+//! `/proc/PID/exe` there, which must not be a way to the file on the host (CVE-2019-5736).
 
+use std::ffi::CStr;
 use std::fs::File;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::libc;
-use rustix::fs::{CWD, MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
-use rustix::mount::{OpenTreeFlags, open_tree};
-use serde::{Deserialize, Serialize};
+use nix::sys::memfd::{MFdFlags, memfd_create};
 
-/// How it was sealed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Form in which the program cannot be written to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum SelfExe {
-    /// The file itself on a mount of its own that is read-only and in no mount namespace, so that
-    /// nobody can make it writable (open_tree(2), since Linux 5.2; mount_setattr(2), since 5.12).
+    /// The file itself on a private read-only mount that is in no mount namespace, so that nobody can
+    /// make it writable (open_tree(2), since Linux 5.2; mount_setattr(2), since 5.12).
     Mount,
     /// A copy in memory with seals (memfd_create(2), since Linux 3.17).
     Copy,
 }
 
-/// Our program as a file to run.
+const PATH: &CStr = c"/proc/self/exe";
+
+/// Opens our program as a file to execute.
 ///
 /// # Errors
-/// When neither way is open to us.
+/// If neither form is possible.
 pub fn own_program() -> std::io::Result<(OwnedFd, SelfExe)> {
     match mounted() {
         Ok(program) => Ok((program, SelfExe::Mount)),
@@ -44,9 +46,12 @@ const READ_ONLY: u64 = 1;
 const NO_SUID: u64 = 2;
 
 fn mounted() -> Result<OwnedFd, Errno> {
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    let errno = |errno: rustix::io::Errno| Errno::from_raw(errno.raw_os_error());
-    let tree = open_tree(CWD, "/proc/self/exe", flags).map_err(errno)?;
+    let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC;
+    // SAFETY: the path lives until the call returns; a result that is not negative is a new descriptor.
+    let tree = unsafe {
+        let fd = libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, PATH.as_ptr(), flags);
+        OwnedFd::from_raw_fd(Errno::result(fd)? as libc::c_int)
+    };
     let attributes = MountAttr { set: READ_ONLY | NO_SUID, clear: 0, propagation: 0, user_ns: 0 };
     // SAFETY: an open file, an empty path, and a structure that lives until the call returns.
     let done = unsafe {
@@ -64,16 +69,33 @@ fn mounted() -> Result<OwnedFd, Errno> {
 }
 
 fn copied() -> std::io::Result<OwnedFd> {
-    /// Where the kernel wants it said (since Linux 6.3).
-    const EXEC: MemfdFlags = MemfdFlags::from_bits_retain(0x10);
-    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    /// Required by kernels with `vm.memfd_noexec` (since Linux 6.3), unknown to older ones.
+    const EXEC: MFdFlags = MFdFlags::from_bits_retain(0x10);
+    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
     let memory =
         memfd_create(c"cinspect", flags | EXEC).or_else(|_| memfd_create(c"cinspect", flags))?;
     let mut memory = File::from(memory);
     std::io::copy(&mut File::open("/proc/self/exe")?, &mut memory)?;
-    fcntl_add_seals(
-        memory.as_fd(),
-        SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE,
-    )?;
+    let seals = SealFlag::F_SEAL_SEAL
+        | SealFlag::F_SEAL_SHRINK
+        | SealFlag::F_SEAL_GROW
+        | SealFlag::F_SEAL_WRITE;
+    fcntl(&memory, FcntlArg::F_ADD_SEALS(seals))?;
     Ok(memory.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sealed_copy_is_whole_and_cannot_be_written() {
+        use std::io::{Read, Seek, Write};
+        let mut file = File::from(copied().unwrap());
+        let mut bytes = Vec::new();
+        file.rewind().unwrap();
+        file.read_to_end(&mut bytes).unwrap();
+        assert!(bytes == std::fs::read("/proc/self/exe").unwrap());
+        assert!(file.write_all(b"x").is_err() && file.set_len(0).is_err());
+    }
 }
