@@ -180,7 +180,7 @@ fn json_of(portrait: &Inspection<'_>, remarks: &[crate::analysis::inspection::Re
     all.insert("warnings".into(), marks.collect());
     all.insert("sources".into(), Json::Object(sources));
     let evidence = container.evidence.iter().map(|evidence| {
-        json!({"source": evidence.source, "says": evidence.says, "holds": evidence.holds})
+        json!({"source": evidence.source, "says": evidence.observation, "holds": evidence.confirms})
     });
     all.insert("evidence".into(), evidence.collect());
     Json::Object(all)

@@ -6,7 +6,7 @@ use serde_json::Value as Json;
 use super::{Command, arguments, columns_section, command};
 use crate::cli::context::Context;
 use crate::completion::source::{CompletionSource, column_names};
-use crate::engine::{SearchDepth, count, discover, engine_infos};
+use crate::engine::{SearchDepth, count_members, discover, engine_infos};
 use crate::error::{Error, ExitStatus};
 use crate::model::container::Container;
 use crate::model::engine::EngineInfo;
@@ -81,7 +81,7 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
         .filter(|container| arguments.wants(container))
         .filter_map(|container| {
             // One that ended while we looked is not there any more.
-            let processes = count(&host, container, &inventory);
+            let processes = count_members(&host, container, &inventory);
             let gone = matches!(processes, Err(crate::proc::ReadError::Gone));
             (!gone).then(|| row(&host, container, processes.ok(), !arguments.no_trunc))
         })
@@ -105,7 +105,7 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
                 "{}: {}: {}",
                 safe_str(&container.qualified()),
                 safe_str(&evidence.source),
-                safe_str(&evidence.says)
+                safe_str(&evidence.observation)
             ));
         }
     }

@@ -181,9 +181,9 @@ fn resolve<'a>(
     }
     let resolved = result?;
     let container = &resolved.container;
-    for Evidence { source, says, holds } in &container.evidence {
-        let mark = if *holds { "evidence" } else { "but" };
-        ui.step(&format!("{mark}: {}: {}", safe_str(source), safe_str(says)));
+    for Evidence { source, observation, confirms } in &container.evidence {
+        let mark = if *confirms { "evidence" } else { "but" };
+        ui.step(&format!("{mark}: {}: {}", safe_str(source), safe_str(observation)));
     }
     let name = container.qualified();
     let name = safe_str(&name);

@@ -152,11 +152,11 @@ impl<'a> MembershipRule<'a> {
     ) -> Result<bool, ReadError> {
         let container = self.container;
         match (namespace, container.pid_ns) {
-            (Some(namespace), Some(own)) if namespace == own => return Ok(true),
+            (Some(namespace), Some(containers)) if namespace == containers => return Ok(true),
             (Some(namespace), _) if Some(namespace) == self.host.pid_ns => return Ok(false),
-            (Some(namespace), Some(own)) => {
+            (Some(namespace), Some(containers)) => {
                 if let Some(index) = self.index.filter(|_| !self.host.is_recorded()) {
-                    return Ok(index.is_below(namespace, own));
+                    return Ok(index.is_below(namespace, containers));
                 }
                 if let Some(known) = self.is_below.borrow().get(&namespace) {
                     return Ok(*known);
@@ -167,12 +167,12 @@ impl<'a> MembershipRule<'a> {
         let levels = self.levels(pid)?;
         let deeper = levels.saturating_sub(container.depth + 1);
         match (namespace, container.pid_ns) {
-            (Some(namespace), Some(own)) => {
+            (Some(namespace), Some(containers)) => {
                 let is_below = match self.host.process(pid) {
                     _ if deeper == 0 => false,
                     // On a recorded host a namespace is only a name.
                     _ if self.host.is_recorded() => self.descends_from_init(pid),
-                    handle => is_below(self.host, &handle?, own, deeper)?,
+                    handle => is_below(self.host, &handle?, containers, deeper)?,
                 };
                 self.is_below.borrow_mut().insert(namespace, is_below);
                 Ok(is_below)
@@ -198,12 +198,11 @@ impl<'a> MembershipRule<'a> {
         }))
     }
 
-    /// Whether our container's cgroup is inside another one, and the process in ours.
+    /// Whether the container's cgroup is the other one or below it, and the process is in it.
     fn is_narrower_than(&self, other: &Cgroup, memberships: &Memberships) -> bool {
-        self.container
-            .cgroup
-            .as_ref()
-            .is_some_and(|own| own.path.len() >= other.path.len() && own.holds(memberships))
+        self.container.cgroup.as_ref().is_some_and(|cgroup| {
+            cgroup.path.len() >= other.path.len() && cgroup.holds(memberships)
+        })
     }
 }
 
@@ -211,7 +210,7 @@ impl<'a> MembershipRule<'a> {
 ///
 /// # Errors
 /// [`ReadError::Gone`] if it has ended.
-pub fn take(
+pub fn read_members(
     host: &Host,
     container: &Container,
     inventory: &Inventory,
@@ -277,7 +276,7 @@ fn joined(
 ///
 /// # Errors
 /// [`ReadError::Gone`] if it has ended.
-pub fn count(
+pub fn count_members(
     host: &Host,
     container: &Container,
     inventory: &Inventory,

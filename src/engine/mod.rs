@@ -27,8 +27,7 @@ mod youki;
 
 pub use discover::{SearchDepth, container_at, discover, discover_of};
 pub use inventory::{Inventory, StoppedContainer};
-pub use membership::{MemberProcesses, MembershipRule, count, take};
-pub use record::{Record, RecordReader, SearchPath, Shim};
+pub use membership::{MemberProcesses, MembershipRule, count_members, read_members};
 pub use verify::frozen_state;
 
 use crate::model::container::Container;
@@ -36,6 +35,7 @@ use crate::model::engine::EngineInfo;
 use crate::model::resource_config::ResourceConfig;
 use crate::model::stop_policy::StopPolicy;
 use crate::proc::Host;
+use record::{Record, RecordReader};
 
 /// THE ENGINE TABLE, in order of precedence: where two know the same processes (Podman runs them
 /// through runc), the earlier one names them.

@@ -67,19 +67,24 @@ pub(super) fn verify(host: &Host, record: &Record, pid: HostPid) -> Result<Verif
         Err(_) => return Err(VerifyError::Unreadable),
     };
     verify_owner(host, record, pid)?;
-    let mut all = vec![evidence(record.path.display(), format!("the init is {pid}"), true)];
+    let mut observations =
+        vec![evidence(record.path.display(), format!("the init is {pid}"), true)];
     let start = verify_start(record, &init)?;
     let parent = verify_parent(record, &init)?;
     let (cgroup, membership) = compare_cgroup(host, record, &init);
     let mut is_confirmed = start.is_some() || parent.is_some() || cgroup.is_some();
-    all.extend(start.into_iter().chain(parent).chain(membership));
+    observations.extend(start.into_iter().chain(parent).chain(membership));
     if !is_confirmed && mounts_count(host, record, &init) && has_mounts_of(host, pid, &record.id) {
         is_confirmed = true;
         let source = format!("/proc/{pid}/mountinfo");
-        all.push(evidence(source, "it has mounts from the container's directory".into(), true));
+        observations.push(evidence(
+            source,
+            "it has mounts from the container's directory".into(),
+            true,
+        ));
     }
     if is_confirmed {
-        return Ok(Verified { init, cgroup, evidence: all });
+        return Ok(Verified { init, cgroup, evidence: observations });
     }
     if init.pid_ns.is_none() {
         return Err(VerifyError::Unreadable);
@@ -88,8 +93,8 @@ pub(super) fn verify(host: &Host, record: &Record, pid: HostPid) -> Result<Verif
     // has to be PID 1 of a PID namespace. A record of root's needs more.
     if init.owns_pid_ns && record.owner != Trust::Root {
         let observation = "PID 1 of a PID namespace; nothing else confirms it";
-        all.push(evidence(format!("/proc/{pid}/status"), observation.into(), true));
-        return Ok(Verified { init, cgroup, evidence: all });
+        observations.push(evidence(format!("/proc/{pid}/status"), observation.into(), true));
+        return Ok(Verified { init, cgroup, evidence: observations });
     }
     Err(VerifyError::Refuted(format!("nothing about process {pid} confirms it")))
 }
@@ -122,16 +127,16 @@ fn verify_start(record: &Record, init: &Init) -> Result<Option<Evidence>, Verify
 fn verify_parent(record: &Record, init: &Init) -> Result<Option<Evidence>, VerifyError> {
     let (Some(parent), pid) = (record.parent, init.id.pid) else { return Ok(None) };
     if init.parent != parent.get() {
-        let reason = format!("process {pid} is no longer a child of the monitor");
+        let reason = format!("process {pid} is not a child of the monitor any more");
         return Err(VerifyError::Refuted(reason));
     }
     Ok(Some(evidence(format!("/proc/{pid}/stat"), format!("its parent is {parent}"), true)))
 }
 
-/// Returns the container's own cgroup if it confirms the record, and the observation. It does if
-/// nobody but the record's owner could have put the process there: for root's record, root alone made
-/// the cgroup and those above it; for a user's, the cgroup is that user's, and not one of root's, in
-/// which there may be processes of other users.
+/// Returns the container's own cgroup if it confirms the record, and the observation. It does if only
+/// the record's owner could have put the process there: for root's record, root alone made the cgroup
+/// and those above it; a user's record is confirmed by a cgroup of that user only, because in one of
+/// root's there may be processes of other users.
 fn compare_cgroup(host: &Host, record: &Record, init: &Init) -> (Option<Cgroup>, Option<Evidence>) {
     let cgroup = own_cgroup(record, &init.memberships).filter(|cgroup| match record.owner {
         Trust::Root => host.cgroup_maker(cgroup) == Trust::Root,
@@ -147,7 +152,7 @@ fn compare_cgroup(host: &Host, record: &Record, init: &Init) -> (Option<Cgroup>,
         (None, None) => None,
     };
     let source = || format!("/proc/{}/cgroup", init.id.pid);
-    (cgroup, observation.map(|(text, holds)| evidence(source(), text, holds)))
+    (cgroup, observation.map(|(text, confirms)| evidence(source(), text, confirms)))
 }
 
 /// Returns the container's own cgroup: the recorded one, or the part of the path with its ID, in the
@@ -226,6 +231,6 @@ pub fn frozen_state(host: &Host, memberships: &Memberships) -> ContainerState {
 }
 
 /// Creates a piece of evidence.
-pub(super) fn evidence(source: impl ToString, says: String, holds: bool) -> Evidence {
-    Evidence { source: source.to_string(), says, holds }
+pub(super) fn evidence(source: impl ToString, observation: String, confirms: bool) -> Evidence {
+    Evidence { source: source.to_string(), observation, confirms }
 }

@@ -66,9 +66,9 @@ pub struct Evidence {
     /// The file or kernel object.
     pub source: String,
     /// The observation, in a few words.
-    pub says: String,
+    pub observation: String,
     /// Whether it supports the container's name.
-    pub holds: bool,
+    pub confirms: bool,
 }
 
 /// A container that is alive.

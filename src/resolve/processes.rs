@@ -7,7 +7,7 @@ use super::ResolvedContainer;
 use crate::analysis::container_process::{ContainerProcess, RowContext, UserTable, arrange};
 use crate::analysis::delivery::{DeliveryContext, Prediction, Recipient, SignalState, predict};
 use crate::analysis::programs;
-use crate::engine::take;
+use crate::engine::read_members;
 use crate::error::{Error, ExitStatus};
 use crate::model::idmap::IdMap;
 use crate::model::pid::ContainerPid;
@@ -77,7 +77,7 @@ impl ResolvedContainer<'_> {
     /// The container has ended, or none of its processes can be read.
     pub fn snapshot(&self, options: SnapshotOptions) -> Result<ContainerSnapshot, Error> {
         let (host, container) = (self.host, &self.container);
-        let members = take(host, container, &self.inventory, options)
+        let members = read_members(host, container, &self.inventory, options)
             .map_err(|error| self.snapshot_error(&error))?;
         let map = container.init.and_then(|init| {
             IdMap::parse(&host.proc_file(init.pid, "uid_map", UID_MAP_LIMIT).ok()?).ok()
