@@ -1,5 +1,6 @@
-//! What the kernel will do with a signal: one pure function from facts to a verdict. It asks what
-//! `send_signal_locked`, `complete_signal` and `get_signal` ask (kernel/signal.c), in their order.
+//! Predicts what the kernel does with a signal: one pure function from facts to a verdict. It asks
+//! what `send_signal_locked`, `complete_signal` and `get_signal` ask (kernel/signal.c), in their order.
+//! What the program makes of the signal is in `programs`.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -11,104 +12,105 @@ use crate::model::signal_waiters::{ThreadWaits, Waits};
 use crate::model::stat::ProcessState;
 use crate::model::verdict::Verdict;
 
-/// What decides about the signals of one process.
+/// The facts about one process that decide about its signals.
 #[derive(Clone, Debug)]
 pub struct SignalState<'a> {
-    /// What its main thread does.
+    /// The state of its main thread.
     pub state: ProcessState,
-    /// Whether threads of it live: not in a zombie that has ended, as in one whose main thread has.
-    pub lives: bool,
-    /// What it ignores.
+    /// Whether a thread of it is alive. A process whose main thread has exited before the others shows
+    /// the state of a zombie, too.
+    pub is_alive: bool,
+    /// The ignored signals.
     pub ignored: SignalSet,
-    /// What it has handlers for.
+    /// The signals with a handler.
     pub caught: SignalSet,
-    /// What its main thread blocks; where `waits` is known that is in there too.
+    /// The signals that its main thread blocks; `waits` has them too, if it is known.
     pub blocked: SignalSet,
-    /// What is pending for the process or its main thread.
+    /// The signals that are pending for the process or its main thread.
     pub pending: SignalSet,
-    /// Who takes what is blocked.
+    /// The threads and signalfds that accept blocked signals.
     pub waits: &'a Fact<Waits>,
-    /// Whether it is the init of a PID namespace, and from where we would send.
-    pub init: Option<InitView>,
-    /// Who traces it; 0 when nobody does.
+    /// Where the signal comes from, if the process is the init of a PID namespace.
+    pub init: Option<InitSender>,
+    /// PID of its tracer; 0 if it is not traced.
     pub tracer: i32,
     /// Whether its cgroup is frozen.
     pub frozen: Freezer,
-    /// Whether nobody in its session could continue its process group; none when not looked at.
+    /// Whether its process group is orphaned; none if that was not read.
     pub orphaned: Option<bool>,
-    /// Whether its uninterruptible sleep is one that a deadly signal ends all the same.
+    /// Whether its uninterruptible sleep is one that a fatal signal ends all the same.
     pub killable: bool,
 }
 
-/// What decides about several processes at once.
+/// The facts about a whole container that decide about the signals of its processes.
 #[derive(Clone, Debug, Default)]
 pub struct DeliveryContext {
-    /// Those that are frozen.
+    /// The frozen processes.
     pub frozen: HashMap<HostPid, Freezer>,
-    /// Process groups that are orphaned; none when that was not looked at.
+    /// The orphaned process groups; none if they were not read.
     pub orphaned: Option<BTreeSet<i32>>,
 }
 
-/// Kernel functions in which the parent of a vfork(2) sleeps: uninterruptibly, but for what ends it
+/// Kernel functions in which the parent of a vfork(2) sleeps: uninterruptibly, except for a fatal signal
 /// (`wait_for_vfork_done`, kernel/fork.c).
 const KILLABLE: &[&[u8]] = &[b"kernel_clone", b"wait_for_vfork_done", b"_do_fork", b"do_fork"];
 
 impl<'a> SignalState<'a> {
-    /// The facts of one process.
-    pub fn of(process: &'a Process, scene: &DeliveryContext) -> Self {
+    /// Returns the facts of one process.
+    pub fn of(process: &'a Process, context: &DeliveryContext) -> Self {
         let status = &process.status;
         Self {
             state: process.stat.state,
-            lives: !process.stat.has_exited(),
+            is_alive: !process.stat.state.is_zombie() || process.stat.num_threads > 1,
             ignored: status.sig_ign,
             caught: status.sig_cgt,
             blocked: status.sig_blk,
             pending: status.shd_pnd.union(status.sig_pnd),
             waits: &process.waits,
-            // The last of its numbers is that in its own namespace; one alone is that in ours.
+            // The last PID is the one in its own namespace. If it is the only one, that is ours too.
             init: (status.nspid.last() == Some(&1)).then_some(match status.nspid.len() {
-                1 => InitView::FromInside,
-                _ => InitView::FromAbove,
+                1 => InitSender::OwnNamespace,
+                _ => InitSender::AncestorNamespace,
             }),
             tracer: status.tracer_pid,
-            frozen: scene.frozen.get(&process.id.pid).copied().unwrap_or(Freezer::Thawed),
-            orphaned: scene.orphaned.as_ref().map(|groups| groups.contains(&process.stat.pgrp)),
-            killable: process.wchan.as_deref().is_some_and(|at| KILLABLE.contains(&at)),
+            frozen: context.frozen.get(&process.id.pid).copied().unwrap_or(Freezer::Thawed),
+            orphaned: context.orphaned.as_ref().map(|groups| groups.contains(&process.stat.pgrp)),
+            killable: process.wchan.as_deref().is_some_and(|wchan| KILLABLE.contains(&wchan)),
         }
     }
 }
 
-/// From where an init is seen.
+/// The PID namespace of the sender of a signal to an init.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum InitView {
-    /// From a PID namespace above its own: KILL and STOP reach it.
-    FromAbove,
-    /// From its own: nothing does that it has no handler for.
-    FromInside,
+pub enum InitSender {
+    /// One above the init's: KILL and STOP work.
+    AncestorNamespace,
+    /// The init's own: no signal works that it has no handler for.
+    OwnNamespace,
 }
 
-/// Whom the signal is for.
+/// The recipient of a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Recipient {
-    /// The process: whichever thread takes it.
+    /// The process: any thread may take it.
     Process,
-    /// This thread alone.
+    /// The thread with this TID on the host.
     Thread(i32),
 }
 
-/// A verdict, and what else is to be said.
+/// A verdict, with what explains it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Prediction {
-    /// What will happen.
+    /// The effect.
     pub verdict: Verdict,
-    /// Why, where the verdict alone leaves that open.
+    /// The reason, if the verdict alone leaves that open.
     pub note: Option<String>,
-    /// What happens once it runs again, where it is delayed.
+    /// The effect once the process runs again, if the verdict is `delayed`.
     pub later: Option<Verdict>,
 }
 
 impl Prediction {
-    /// Whether the program gets to know of it, now or once it runs again.
+    /// Whether the program receives it, now or once it runs again.
     pub fn is_received(&self) -> bool {
         self.verdict.is_received() || self.later.is_some_and(Verdict::is_received)
     }
@@ -122,284 +124,286 @@ impl Prediction {
     }
 }
 
-/// Who takes a signal that was queued.
+/// The thread or descriptor that takes a queued signal.
 enum Consumer {
-    /// A thread that does not block it, by its disposition.
+    /// A thread that does not block it, which acts by the disposition.
     Thread,
     /// A thread in sigwait.
-    Waiting,
+    Waiter,
     /// A signalfd.
     Signalfd,
-    /// Nobody now.
-    Nobody(Option<String>),
-    /// It cannot be told.
+    /// None at present; with the reason.
+    None(Option<String>),
+    /// Not known; with the missing fact.
     Unknown(String),
 }
 
-/// Says what will happen.
-pub fn predict(subject: &SignalState<'_>, signal: Signal, to: Recipient) -> Prediction {
-    if !subject.lives {
-        return Prediction::with_note(
-            Verdict::NoEffect,
-            "it has ended; its parent has not reaped it",
-        );
+/// Returns the effect of a signal.
+pub fn predict(process: &SignalState<'_>, signal: Signal, to: Recipient) -> Prediction {
+    if !process.is_alive {
+        let note = "it has exited, and its parent has not reaped it";
+        return Prediction::with_note(Verdict::NoEffect, note);
     }
-    let only_kernels = signal == Signal::KILL || signal == Signal::STOP;
-    let caught = !only_kernels && subject.caught.contains(signal);
-    let ignored = !only_kernels && !caught && subject.ignored.contains(signal);
-    let shielded = !caught
-        && !ignored
-        && match subject.init {
-            Some(InitView::FromAbove) => !only_kernels,
-            Some(InitView::FromInside) => true,
-            None => false,
-        };
-    let stopped = subject.state.is_stopped();
-    // CONT wakes whoever is stopped as it is sent, whatever becomes of it then.
-    if signal == Signal::CONT && stopped {
-        let handler = caught.then_some("and its handler runs, unless it is blocked");
-        let note = handler.map(str::to_owned);
+    let is_caught = !is_uncatchable(signal) && process.caught.contains(signal);
+    // CONT resumes a stopped process when it is sent, even if it is blocked or ignored.
+    if signal == Signal::CONT && process.state.is_stopped() {
+        let note =
+            is_caught.then(|| "its handler runs too, unless the signal is blocked".to_owned());
         return Prediction { verdict: Verdict::Continues, note, later: None };
     }
-    // What follows once somebody takes it by its disposition.
-    let act = match signal.default_action() {
-        _ if caught => Verdict::Handled,
-        _ if ignored => Verdict::Ignored,
-        // To do nothing is the default of nobody's alone.
-        DefaultAction::Ignore | DefaultAction::Continue => Verdict::Ignored,
-        _ if shielded => Verdict::Discarded,
-        DefaultAction::Terminate => Verdict::Terminates,
-        DefaultAction::Core => Verdict::Dumps,
-        DefaultAction::Stop => Verdict::Stops,
-    };
-    if only_kernels {
-        return match act {
+    let action = action(process, signal, is_caught);
+    if is_uncatchable(signal) {
+        return match action {
             Verdict::Discarded => Prediction::with_note(
                 Verdict::Discarded,
-                "PID 1 is shielded from whoever is in its own PID namespace",
+                "PID 1 is protected from signals sent from its own PID namespace",
             ),
-            act => with_state(subject, signal, act),
+            action => with_state(process, signal, action),
         };
     }
-    if subject.tracer != 0 {
-        return traced(subject, signal, to);
+    if process.tracer != 0 {
+        return traced(process, signal, to);
     }
-    let Some(blocked) = blocks(subject, to, signal) else {
-        return missing(subject);
+    let Some(is_blocked) = is_blocked(process, to, signal) else {
+        return Prediction::with_note(Verdict::Unknown, missing_threads(process));
     };
-    // A signal that nothing would come of is dropped as it is sent, unless the thread it is sent to
-    // blocks it (sig_task_ignored).
-    if !blocked && act.is_lost() {
-        return lost(subject, act);
+    // A signal without effect is dropped when it is sent, unless the thread that it is sent to blocks it
+    // (sig_task_ignored).
+    if !is_blocked && action.is_lost() {
+        return lost(action);
     }
-    match taker(subject, signal, to) {
-        Consumer::Thread if act == Verdict::Stops => terminal_stop(subject, signal),
-        // The shield of an init is asked when a signal is sent, of the main thread, and when it is
-        // taken. Where the main thread blocks it and another does not, complete_signal comes in
-        // between: since Linux 4.15 it carries out there what ends a process without a core, shield
-        // or not. On 5.10 and 6.1 it was seen to end, on 6.18.44 nothing happens.
-        Consumer::Thread if act == Verdict::Discarded && ends_at_once(subject, signal) => {
-            Prediction::with_note(
-                Verdict::Unknown,
-                "PID 1, but its main thread blocks it and another does not: some kernels end it, others do nothing",
-            )
-        }
-        Consumer::Thread if act.is_lost() => lost(subject, act),
-        Consumer::Thread => with_state(subject, signal, act),
-        Consumer::Waiting => with_state(subject, signal, Verdict::Accepted),
-        Consumer::Signalfd => with_state(subject, signal, Verdict::Accepted),
-        Consumer::Unknown(why) => Prediction::with_note(Verdict::Unknown, why),
-        Consumer::Nobody(why) => {
-            let then = match act {
+    match consumer(process, signal, to) {
+        Consumer::Thread => taken(process, signal, action),
+        Consumer::Waiter | Consumer::Signalfd => with_state(process, signal, Verdict::Accepted),
+        Consumer::Unknown(missing) => Prediction::with_note(Verdict::Unknown, missing),
+        Consumer::None(reason) => {
+            let then = match action {
                 Verdict::Discarded => {
-                    Some("and dropped once it is not blocked, if there is no handler then")
+                    Some("it will be discarded when unblocked, unless there is a handler by then")
                 }
-                Verdict::Ignored => Some("and dropped once it is not blocked"),
+                Verdict::Ignored => Some("it will be dropped when unblocked"),
                 _ => None,
             };
-            let note = why.or(then.map(str::to_owned));
+            let note = reason.or(then.map(str::to_owned));
             Prediction { verdict: Verdict::Pending, note, later: None }
         }
     }
 }
 
-/// Whether it may be carried out as soon as a thread is found that takes it: not where it writes a
-/// core.
-fn ends_at_once(subject: &SignalState<'_>, signal: Signal) -> bool {
-    signal.default_action() == DefaultAction::Terminate && !subject.state.is_stopped()
+/// Whether it is KILL or STOP, which no process can catch, block or ignore.
+fn is_uncatchable(signal: Signal) -> bool {
+    signal == Signal::KILL || signal == Signal::STOP
 }
 
-fn lost(subject: &SignalState<'_>, act: Verdict) -> Prediction {
-    match (act, subject.init) {
-        (Verdict::Discarded, _) => {
-            Prediction::with_note(act, "PID 1 of a PID namespace, without a handler")
-        }
-        _ => Prediction::new(act),
+/// Returns the effect once a thread takes the signal and acts by the disposition.
+fn action(process: &SignalState<'_>, signal: Signal, is_caught: bool) -> Verdict {
+    let is_ignored = !is_uncatchable(signal) && process.ignored.contains(signal);
+    let is_protected = match process.init {
+        Some(InitSender::AncestorNamespace) => !is_uncatchable(signal),
+        Some(InitSender::OwnNamespace) => true,
+        None => false,
+    };
+    match signal.default_action() {
+        _ if is_caught => Verdict::Handled,
+        _ if is_ignored => Verdict::Ignored,
+        // Not discarded for an init: the default is the same for every process.
+        DefaultAction::Ignore | DefaultAction::Continue => Verdict::Ignored,
+        _ if is_protected => Verdict::Discarded,
+        DefaultAction::Terminate => Verdict::Terminates,
+        DefaultAction::Core => Verdict::Dumps,
+        DefaultAction::Stop => Verdict::Stops,
     }
 }
 
-/// Whether the thread that a signal is sent to blocks it, or is waiting for it with its mask lifted;
-/// none when that could not be read.
-fn blocks(subject: &SignalState<'_>, to: Recipient, signal: Signal) -> Option<bool> {
-    let thread = match (subject.waits, to) {
+/// Returns the effect of a signal that a thread takes which does not block it.
+fn taken(process: &SignalState<'_>, signal: Signal, action: Verdict) -> Prediction {
+    // The protection of an init is checked when a signal is sent, against the mask of the main thread,
+    // and when it is taken. Where the main thread blocks it and another does not, complete_signal comes
+    // in between: since Linux 4.15 it terminates the process there if no core is to be written,
+    // protected or not. Linux 5.10 and 6.1 were seen to terminate it, 6.18.44 does nothing.
+    let is_fatal_at_once =
+        signal.default_action() == DefaultAction::Terminate && !process.state.is_stopped();
+    match action {
+        Verdict::Stops => terminal_stop(process, signal),
+        Verdict::Discarded if is_fatal_at_once => Prediction::with_note(
+            Verdict::Unknown,
+            "PID 1 blocks it in its main thread but not in another: some kernels terminate it, others discard the signal",
+        ),
+        action if action.is_lost() => lost(action),
+        action => with_state(process, signal, action),
+    }
+}
+
+fn lost(action: Verdict) -> Prediction {
+    match action {
+        Verdict::Discarded => Prediction::with_note(action, "it is PID 1 and has no handler"),
+        _ => Prediction::new(action),
+    }
+}
+
+/// Whether the thread that a signal is sent to blocks it, or would if it were not waiting for it; none if
+/// that could not be read.
+fn is_blocked(process: &SignalState<'_>, to: Recipient, signal: Signal) -> Option<bool> {
+    let thread = match (process.waits, to) {
         (Fact::Known(waits), Recipient::Process) => waits.threads.first()?,
         (Fact::Known(waits), Recipient::Thread(tid)) => {
             waits.threads.iter().find(|t| t.tid == tid)?
         }
-        _ if subject.blocked.contains(signal) && to == Recipient::Process => return Some(true),
+        _ if process.blocked.contains(signal) && to == Recipient::Process => return Some(true),
         _ => return None,
     };
     Some(thread.blocked.contains(signal) || thread.awaited.contains(signal))
 }
 
-fn missing(subject: &SignalState<'_>) -> Prediction {
-    Prediction::with_note(
-        Verdict::Unknown,
-        match subject.waits {
-            Fact::Denied => {
-                "whether a thread waits for it may not be read (CAP_SYS_PTRACE), or did not come in time"
-            }
-            _ => "its threads could not be read",
-        },
-    )
+/// Names the fact that is missing if it is not known which threads wait for a signal.
+fn missing_threads(process: &SignalState<'_>) -> &'static str {
+    match process.waits {
+        Fact::Denied => "reading its threads needs root (CAP_SYS_PTRACE), or timed out",
+        _ => "its threads could not be read",
+    }
 }
 
-/// Who takes it: the main thread if it can, else any that can (complete_signal); of those that all
-/// block it, whoever reads a signalfd.
-fn taker(subject: &SignalState<'_>, signal: Signal, to: Recipient) -> Consumer {
-    let Fact::Known(waits) = subject.waits else {
-        return Consumer::Unknown("who waits for it may not be read (CAP_SYS_PTRACE)".into());
+/// Returns the consumer of a signal: the main thread if it can take it, else any thread that can
+/// (complete_signal); if all block it, a signalfd that is being read.
+fn consumer(process: &SignalState<'_>, signal: Signal, to: Recipient) -> Consumer {
+    let Fact::Known(waits) = process.waits else {
+        return Consumer::Unknown(missing_threads(process).into());
     };
-    let wants = |thread: &&ThreadWaits| !thread.dead && !thread.blocked.contains(signal);
-    let those: Vec<&ThreadWaits> = match to {
+    let can_take = |thread: &&ThreadWaits| !thread.dead && !thread.blocked.contains(signal);
+    let candidates: Vec<&ThreadWaits> = match to {
         Recipient::Thread(tid) => waits.threads.iter().filter(|t| t.tid == tid).collect(),
-        Recipient::Process => match waits.threads.first().filter(wants) {
+        Recipient::Process => match waits.threads.first().filter(can_take) {
             Some(main) => vec![main],
             None => waits.threads.iter().collect(),
         },
     };
-    let able: Vec<&ThreadWaits> = those.iter().copied().filter(wants).collect();
-    let waiting = able.iter().filter(|thread| thread.awaited.contains(signal)).count();
-    if !able.is_empty() {
+    let takers: Vec<&ThreadWaits> = candidates.iter().copied().filter(can_take).collect();
+    let waiting = takers.iter().filter(|thread| thread.awaited.contains(signal)).count();
+    if !takers.is_empty() {
         return match waiting {
             0 => Consumer::Thread,
-            all if all == able.len() => Consumer::Waiting,
+            waiting if waiting == takers.len() => Consumer::Waiter,
             _ => Consumer::Unknown(
-                "one thread waits for it and another does not block it: either may take it".into(),
+                "one thread is waiting for it and another does not block it: either may take it"
+                    .into(),
             ),
         };
     }
     if to == Recipient::Process && !waits.all_threads {
         return Consumer::Unknown("its threads could not be read".into());
     }
+    signalfd_consumer(waits, signal, &candidates)
+}
+
+/// Returns the consumer of a signal that every thread blocks. Reading a signalfd takes signals of the
+/// reading process only, so a thread of this very process has to read it.
+fn signalfd_consumer(waits: &Waits, signal: Signal, candidates: &[&ThreadWaits]) -> Consumer {
     let fds: Vec<i32> =
         waits.signalfds.iter().filter(|fd| fd.set.contains(signal)).map(|fd| fd.fd).collect();
-    let Some(first) = fds.first() else { return Consumer::Nobody(None) };
-    // Reading one takes the signals of who reads: a thread of this very process, then.
-    let reads = |thread: &ThreadWaits| !thread.dead && fds.iter().any(|fd| thread.on.may_read(*fd));
-    if those.iter().copied().any(reads) {
+    let Some(fd) = fds.first() else { return Consumer::None(None) };
+    let reads =
+        |thread: &&ThreadWaits| !thread.dead && fds.iter().any(|fd| thread.on.may_read(*fd));
+    if candidates.iter().any(reads) {
         return Consumer::Signalfd;
     }
-    let might =
-        |thread: &ThreadWaits| !thread.dead && fds.iter().any(|fd| thread.on.might_read(*fd));
-    if those.into_iter().any(might) {
+    let might_read =
+        |thread: &&ThreadWaits| !thread.dead && fds.iter().any(|fd| thread.on.might_read(*fd));
+    if candidates.iter().any(might_read) {
         return Consumer::Unknown(format!(
-            "it waits for its signalfd {first} by an epoll that is its parent's too: that takes it only if it put it there itself"
+            "it polls its signalfd {fd} through an epoll that it shares with its parent: that accepts the signal only if the process itself added the signalfd"
         ));
     }
-    Consumer::Nobody(Some(format!("its signalfd {first} would take it, but no thread waits there")))
+    Consumer::None(Some(format!(
+        "its signalfd {fd} could accept it, but no thread is reading that"
+    )))
 }
 
-/// TSTP, TTIN and TTOU do nothing to a process group that nobody could continue; seen as the signal
-/// is taken.
-fn terminal_stop(subject: &SignalState<'_>, signal: Signal) -> Prediction {
-    match subject.orphaned {
+/// Returns the effect of TSTP, TTIN and TTOU, which do nothing to an orphaned process group. The kernel
+/// checks that when the signal is taken.
+fn terminal_stop(process: &SignalState<'_>, signal: Signal) -> Prediction {
+    match process.orphaned {
         Some(true) => {
-            // It is asked when it is taken: until then it waits with whoever does not run.
-            let waits = subject.frozen != Freezer::Thawed || subject.state.is_uninterruptible();
-            let verdict = if waits { Verdict::Delayed } else { Verdict::Ignored };
-            let note = "its process group is orphaned: STOP would stop it";
-            let later = waits.then_some(Verdict::Ignored);
+            let is_suspended =
+                process.frozen != Freezer::Thawed || process.state.is_uninterruptible();
+            let verdict = if is_suspended { Verdict::Delayed } else { Verdict::Ignored };
+            let note = "its process group is orphaned; STOP would stop it";
+            let later = is_suspended.then_some(Verdict::Ignored);
             Prediction { later, ..Prediction::with_note(verdict, note) }
         }
-        Some(false) => with_state(subject, signal, Verdict::Stops),
+        Some(false) => with_state(process, signal, Verdict::Stops),
         None => Prediction::with_note(
             Verdict::Unknown,
-            "whether its process group is orphaned could not be read",
+            "it could not be read whether its process group is orphaned",
         ),
     }
 }
 
-/// Somebody traces it: every signal but KILL is shown to the tracer first, which may swallow it.
-fn traced(subject: &SignalState<'_>, signal: Signal, to: Recipient) -> Prediction {
-    let tracer = subject.tracer;
-    if subject.state.is_traced() {
-        return Prediction::with_note(
-            Verdict::Delayed,
-            format!("process {tracer} holds it, tracing"),
-        );
+/// Returns the effect on a traced process: its tracer sees every signal but KILL first, and may suppress
+/// it.
+fn traced(process: &SignalState<'_>, signal: Signal, to: Recipient) -> Prediction {
+    let tracer = process.tracer;
+    if process.state.is_traced() {
+        let note = format!("its tracer, process {tracer}, has stopped it");
+        return Prediction::with_note(Verdict::Delayed, note);
     }
-    match taker(subject, signal, to) {
-        Consumer::Waiting | Consumer::Signalfd => with_state(subject, signal, Verdict::Accepted),
-        Consumer::Nobody(why) => Prediction { verdict: Verdict::Pending, note: why, later: None },
+    match consumer(process, signal, to) {
+        Consumer::Waiter | Consumer::Signalfd => with_state(process, signal, Verdict::Accepted),
+        Consumer::None(note) => Prediction { verdict: Verdict::Pending, note, later: None },
         _ => Prediction::with_note(
             Verdict::Unknown,
-            format!("process {tracer} traces it, sees the signal first and may swallow it"),
+            format!("its tracer, process {tracer}, sees the signal first and may suppress it"),
         ),
     }
 }
 
-/// What is to happen, held against what the process can do now.
-fn with_state(subject: &SignalState<'_>, signal: Signal, act: Verdict) -> Prediction {
-    let later = |why: &str| Prediction {
+/// Returns the effect of a signal that is going to have `action`, given the state of the process.
+fn with_state(process: &SignalState<'_>, signal: Signal, action: Verdict) -> Prediction {
+    let later = |reason: &str| Prediction {
         verdict: Verdict::Delayed,
-        note: Some(why.to_owned()),
-        later: Some(act),
+        note: Some(reason.to_owned()),
+        later: Some(action),
     };
-    let kill = signal == Signal::KILL;
-    match subject.frozen {
-        Freezer::V1 => return later("frozen: even KILL waits until it is thawed"),
-        // A deadly signal that writes no core is carried out as it is sent (complete_signal).
-        Freezer::V2 if act != Verdict::Terminates => return later("frozen"),
+    match process.frozen {
+        Freezer::V1 => {
+            return later("it is frozen (cgroup v1): even KILL waits until it is thawed");
+        }
+        // A fatal signal that writes no core acts when it is sent (complete_signal).
+        Freezer::V2 if action != Verdict::Terminates => return later("it is frozen"),
         Freezer::V2 | Freezer::Thawed => {}
     }
-    if kill {
-        if subject.state.is_uninterruptible()
-            && !subject.killable
-            && subject.frozen == Freezer::Thawed
-        {
-            return later("in uninterruptible sleep, which may be one that KILL ends");
+    let sleeps = process.state.is_uninterruptible() && process.frozen == Freezer::Thawed;
+    if signal == Signal::KILL {
+        if sleeps && !process.killable {
+            return later("it is in uninterruptible sleep, which KILL may or may not end");
         }
-        return Prediction::new(act);
+        return Prediction::new(action);
     }
-    if subject.state.is_stopped() {
-        if act == Verdict::Stops {
-            return Prediction::with_note(Verdict::Stops, "it is stopped already");
+    if process.state.is_stopped() {
+        if action == Verdict::Stops {
+            return Prediction::with_note(Verdict::Stops, "it is already stopped");
         }
         if signal.default_action() == DefaultAction::Stop {
-            return Prediction::with_note(
-                Verdict::Ignored,
-                "stopped, and CONT takes stop signals away that came before it",
-            );
+            let note = "it is stopped, and CONT discards pending stop signals";
+            return Prediction::with_note(Verdict::Ignored, note);
         }
-        return later("stopped: it takes effect on CONT");
+        return later("it is stopped; the signal takes effect on CONT");
     }
-    if subject.state.is_traced() {
-        return later("held by its tracer");
+    if process.state.is_traced() {
+        return later("its tracer has stopped it");
     }
-    if subject.state.is_uninterruptible() && subject.frozen == Freezer::Thawed {
-        if subject.killable && act == Verdict::Terminates {
-            return Prediction::new(act);
+    if sleeps {
+        if process.killable && action == Verdict::Terminates {
+            return Prediction::new(action);
         }
-        return later("in uninterruptible sleep");
+        return later("it is in uninterruptible sleep");
     }
-    if act == Verdict::Handled && subject.pending.contains(signal) && !is_queued(signal) {
-        return Prediction::with_note(act, "one is pending already: the two become one");
+    if action == Verdict::Handled && process.pending.contains(signal) && !is_queued(signal) {
+        return Prediction::with_note(action, "one is already pending, and the two become one");
     }
-    Prediction::new(act)
+    Prediction::new(action)
 }
 
-/// Whether each of several is kept: real-time signals are (signal(7)).
+/// Whether several signals of one number are kept: real-time signals are (signal(7)).
 fn is_queued(signal: Signal) -> bool {
     signal.number() >= Signal::RT32.number()
 }

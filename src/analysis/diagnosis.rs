@@ -1,439 +1,423 @@
-//! Why a stop would not be graceful, and what helps: from what the stop signal would do to each
-//! process, who is whose child, and what the engine recorded. Pure; what hurts most comes first.
+//! Finds the reasons why a stop would not be graceful, with remedies: from the effect of the stop signal
+//! on each process, the process tree, and the settings that the engine recorded. The kinds of findings
+//! are in `finding`. Nothing here reads a file.
 
 use std::time::Duration;
 
 use super::container_process::ContainerProcess;
 use super::delivery::Prediction;
-use super::programs::{self, Forwarding};
+use super::finding::{Finding, FindingCode, Severity};
+use super::programs::{Forwarding, program_note, program_of};
 use crate::model::container::{Container, ContainerState};
-use crate::model::pid::ContainerPid;
 use crate::model::signal::Signal;
-use crate::model::stop_policy::StopPolicy;
+use crate::model::stop_policy::{StopPolicy, seconds};
 use crate::model::verdict::Verdict;
 
-/// How bad it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Severity {
-    /// A stop is not graceful.
-    Problem,
-    /// It may not be.
-    Warning,
-    /// Worth knowing.
-    Info,
-    /// As it should be.
-    Ok,
-}
-
-impl Severity {
-    /// As it is printed.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Problem => "problem",
-            Self::Warning => "warning",
-            Self::Info => "info",
-            Self::Ok => "ok",
-        }
-    }
-}
-
-/// One finding.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
-    /// How bad.
-    pub severity: Severity,
-    /// What kind, in a word that stays.
-    pub code: &'static str,
-    /// The process, by its number inside.
-    pub pid: Option<ContainerPid>,
-    /// Its name.
-    pub comm: Option<Vec<u8>>,
-    /// What is so, and why, in a sentence.
-    pub message: String,
-    /// What helps, in a sentence.
-    pub remedy: Option<String>,
-}
-
-macro_rules! codes {
-    ($($name:ident = $code:literal, $about:literal;)*) => {
-        /// What kinds of findings there are, in words that stay.
-        pub mod code {
-            $(#[doc = $about] pub const $name: &str = $code;)*
-
-            /// Each, and when it is found.
-            pub const ALL: &[(&str, &str)] = &[$(($code, $about),)*];
-        }
-    };
-}
-
-codes! {
-    SHELL_FORM = "shell-form", "PID 1 is a shell without a trap, with the program as its child: `CMD` in shell form.";
-    INIT_WITHOUT_HANDLER = "init-without-handler", "PID 1 has no handler for the stop signal, which is discarded.";
-    INIT_IGNORES = "init-ignores", "PID 1 ignores the stop signal.";
-    INIT_BLOCKS = "init-blocks", "PID 1 blocks the stop signal, and nobody waits for it.";
-    STOP_SIGNAL = "stop-signal", "Another signal than the one that is sent stops it, or stops it better.";
-    CHILDREN_NOT_SIGNALLED = "children-not-signalled", "Others are killed when PID 1 leaves, and nobody is known to tell them before.";
-    FROZEN = "frozen", "It is paused: nothing acts on a signal before it is thawed.";
-    STOPPED = "stopped", "A process is stopped, and acts on a signal after CONT.";
-    TRACED = "traced", "A process is traced: a signal is the tracer's first.";
-    ZOMBIES = "zombies", "Processes have ended, and their parent does not reap them.";
-    RESTART = "restart", "Its engine starts it again when it is stopped by somebody else.";
-    OK = "ok", "Nothing of the kind.";
-}
-
-/// What is known of the container.
+/// The facts about a container that a diagnosis needs.
 pub struct DiagnosisInput<'a> {
     /// The container.
     pub container: &'a Container,
     /// How its engine stops it.
-    pub plan: &'a StopPolicy,
+    pub policy: &'a StopPolicy,
     /// Its processes.
-    pub members: &'a [ContainerProcess],
-    /// What the stop signal would do to each of them.
-    pub judged: &'a [Prediction],
-    /// Other signals that would reach the init, of those that programs leave on.
-    pub others: &'a [(Signal, Prediction)],
+    pub processes: &'a [ContainerProcess],
+    /// The effect of the stop signal on each of them.
+    pub predictions: &'a [Prediction],
+    /// The effect on the init of other signals that programs exit on.
+    pub alternatives: &'a [(Signal, Prediction)],
 }
 
-/// Shells that do not tell their children.
+/// Shells, by the name that they were started with.
 const SHELLS: &[&[u8]] = &[b"sh", b"bash", b"dash", b"ash", b"zsh", b"ksh", b"busybox"];
 
-/// Finds what is wrong; never nothing.
-pub fn diagnose(case: &DiagnosisInput<'_>) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    let signal = case.plan.signal_of(case.container.engine);
-    let grace = case.plan.grace_of(case.container.engine);
-    if case.container.state == ContainerState::Paused {
-        findings.push(Finding {
-            severity: Severity::Problem,
-            code: code::FROZEN,
-            pid: None,
-            comm: None,
-            message: "the container is paused: no signal takes effect before it is thawed".into(),
-            remedy: Some("resume it, or `cinspect stop --unpause`".into()),
-        });
-    }
-    let init = case.members.iter().position(|member| Some(member.facts.id) == case.container.init);
-    if let Some(init) = init {
-        of_init(case, init, signal, grace, &mut findings);
-    }
-    of_others(case, init, signal, &mut findings);
-    zombies(case, &mut findings);
-    if let Some(why) = case.plan.restart_reason(case.container.engine) {
-        findings.push(Finding {
-            severity: Severity::Info,
-            code: code::RESTART,
-            pid: None,
-            comm: None,
-            message: format!("after a stop that bypasses its engine, {why}"),
-            remedy: Some(case.container.engine.keep_stopped.into()),
-        });
-    }
+/// Returns the findings, most serious first; never none.
+pub fn diagnose(input: &DiagnosisInput<'_>) -> Vec<Finding> {
+    let engine = input.container.engine;
+    let signal = input.policy.signal_of(engine);
+    let grace = input.policy.grace_of(engine);
+    let init = input.processes.iter().position(|p| Some(p.facts.id) == input.container.init);
+    let mut diagnosis = Diagnosis {
+        input,
+        signal,
+        grace,
+        init,
+        is_paused: input.container.state == ContainerState::Paused,
+        findings: Vec::new(),
+    };
+    diagnosis.paused();
+    diagnosis.init();
+    diagnosis.other_processes();
+    diagnosis.zombies();
+    diagnosis.restart();
+    let mut findings = diagnosis.findings;
     findings.sort_by_key(|finding| finding.severity);
     if findings.iter().all(|finding| finding.severity == Severity::Info) {
-        findings.insert(0, fine(case, init, signal, grace));
+        findings.insert(0, no_problem(input, init, signal, grace));
     }
     findings
 }
 
-fn finding(
-    severity: Severity,
-    code: &'static str,
-    member: &ContainerProcess,
-    message: impl Into<String>,
-    remedy: impl Into<String>,
-) -> Finding {
-    Finding {
-        severity,
-        code,
-        pid: member.pid,
-        comm: Some(member.facts.stat.comm.clone()),
-        message: message.into(),
-        remedy: Some(remedy.into()),
-    }
-}
-
-/// What the stop signal makes of the init decides most.
-fn of_init(
-    case: &DiagnosisInput<'_>,
-    at: usize,
+/// A diagnosis under way.
+struct Diagnosis<'a> {
+    input: &'a DiagnosisInput<'a>,
+    /// The stop signal.
     signal: Signal,
     grace: Duration,
-    findings: &mut Vec<Finding>,
-) {
-    let member = &case.members[at];
-    let judgement = &case.judged[at];
-    let time = said(grace);
-    let children = children(case, at);
-    let shell = is_shell(member);
-    let after = format!("a stop waits {time} and then kills everything");
-    let heard: Vec<&Signal> = case
-        .others
-        .iter()
-        .filter(|(_, judgement)| judgement.is_received())
-        .map(|(s, _)| s)
-        .collect();
-    let rather = programs::of(&member.facts).and_then(|runtime| runtime.rather);
-    if let Some(rather) = rather.filter(|rather| rather.than == signal) {
-        let note = programs::note(&member.facts, signal, judgement);
-        let severity = if rather.kills { Severity::Problem } else { Severity::Warning };
-        let by = rather.by;
-        findings.push(finding(
+    /// The index of the init.
+    init: Option<usize>,
+    is_paused: bool,
+    findings: Vec<Finding>,
+}
+
+impl Diagnosis<'_> {
+    fn add(
+        &mut self,
+        severity: Severity,
+        code: FindingCode,
+        process: &ContainerProcess,
+        message: impl Into<String>,
+        remedy: impl Into<String>,
+    ) {
+        self.findings.push(Finding {
             severity,
-            code::STOP_SIGNAL,
-            member,
-            format!("{signal} is not what stops it well: {}", note.unwrap_or("see its manual")),
-            format!(
-                "set `STOPSIGNAL SIG{by}` in the image, or `--stop-signal SIG{by}`; now, `cinspect stop -s {by}`"
-            ),
-        ));
-        if rather.kills {
+            code,
+            pid: process.pid,
+            comm: Some(process.facts.stat.comm.clone()),
+            message: message.into(),
+            remedy: Some(remedy.into()),
+        });
+    }
+
+    fn add_for_container(
+        &mut self,
+        severity: Severity,
+        code: FindingCode,
+        message: String,
+        remedy: &str,
+    ) {
+        let remedy = Some(remedy.into());
+        self.findings.push(Finding { severity, code, pid: None, comm: None, message, remedy });
+    }
+
+    fn paused(&mut self) {
+        if self.is_paused {
+            self.add_for_container(
+                Severity::Problem,
+                FindingCode::Frozen,
+                "the container is paused: signals take effect only after it is unpaused".into(),
+                "unpause it with its engine, or use `cinspect stop --unpause`",
+            );
+        }
+    }
+
+    fn restart(&mut self) {
+        let engine = self.input.container.engine;
+        let Some(reason) = self.input.policy.restart_reason(engine) else { return };
+        let message = match engine.always_restarts {
+            // A kubelet restarts it even if the engine stops it.
+            Some(_) => reason,
+            None => format!("if anything but its engine stops it, {reason}"),
+        };
+        let code = FindingCode::Restart;
+        self.add_for_container(Severity::Info, code, message, engine.keep_stopped);
+    }
+
+    /// Adds the findings about the init, which decides most.
+    fn init(&mut self) {
+        let Some(index) = self.init else { return };
+        let input = self.input;
+        let (process, prediction) = (&input.processes[index], &input.predictions[index]);
+        let signal = self.signal;
+        let preferred = program_of(&process.facts).and_then(|program| program.preferred);
+        if let Some(preferred) = preferred.filter(|preferred| preferred.instead_of == signal) {
+            let severity = if preferred.kills { Severity::Problem } else { Severity::Warning };
+            let note = program_note(&process.facts, signal, prediction);
+            let by = preferred.signal;
+            self.add(
+                severity,
+                FindingCode::StopSignal,
+                process,
+                format!(
+                    "{signal} is not its graceful stop signal: {}",
+                    note.as_deref().unwrap_or("see its manual")
+                ),
+                format!(
+                    "set `STOPSIGNAL SIG{by}` in the image, or `--stop-signal SIG{by}`; for now, `cinspect stop -s {by}`"
+                ),
+            );
+            if preferred.kills {
+                return;
+            }
+        }
+        let is_lost = matches!(prediction.verdict, Verdict::Discarded | Verdict::Ignored);
+        if let Some(other) = self.alternative(process).filter(|_| is_lost) {
+            let why = match prediction.verdict {
+                Verdict::Ignored => format!("ignores {signal}"),
+                _ => format!("has no handler for {signal}"),
+            };
+            self.add(
+                Severity::Problem,
+                FindingCode::StopSignal,
+                process,
+                format!("PID 1 {why}, but handles {other}: {}", self.timeout()),
+                format!(
+                    "if it exits on {other}, set `STOPSIGNAL SIG{other}` in the image, or `--stop-signal SIG{other}`"
+                ),
+            );
             return;
         }
+        self.init_verdict(index);
     }
-    // (A shell catches INT for itself and does not leave on it.)
-    let heard = heard.into_iter().find(|other| !shell || **other != Signal::INT);
-    if let Some(other) = heard.filter(|_| is_deaf(judgement)) {
-        findings.push(finding(
-            Severity::Problem,
-            code::STOP_SIGNAL,
-            member,
-            format!("PID 1 does nothing on {signal}, the stop signal, but has a handler for {other}: {after}"),
-            format!("if it leaves on {other}, set `STOPSIGNAL SIG{other}` in the image, or `--stop-signal SIG{other}`"),
-        ));
-        return;
-    }
-    match judgement.verdict {
-        Verdict::Discarded if shell && !children.is_empty() => findings.push(finding(
-            Severity::Problem,
-            code::SHELL_FORM,
-            member,
-            format!("PID 1 is a shell without a trap for {signal}: the kernel discards it, its children are not told, and {after}"),
-            "write the command in exec form (`CMD [\"program\"]`), put `exec` before the last command, or trap the signal and pass it on",
-        )),
-        Verdict::Discarded => findings.push(finding(
-            Severity::Problem,
-            code::INIT_WITHOUT_HANDLER,
-            member,
-            format!("PID 1 has no handler for {signal}: the kernel discards it, and {after}"),
-            "run it below an init (`--init`, `init: true`, tini), or let it handle the signal",
-        )),
-        Verdict::Ignored => findings.push(finding(
-            Severity::Problem,
-            code::INIT_IGNORES,
-            member,
-            format!("PID 1 ignores {signal}: {after}"),
-            "let it handle the signal, or choose one that it handles as stop signal",
-        )),
-        Verdict::Pending => findings.push(finding(
-            Severity::Problem,
-            code::INIT_BLOCKS,
-            member,
-            format!("every thread of PID 1 blocks {signal} and nobody waits for it: {after}"),
-            "unblock it, or wait for it with sigwait or a signalfd",
-        )),
-        Verdict::Delayed if case.container.state == ContainerState::Paused => {}
-        Verdict::Delayed => findings.push(delayed(Severity::Problem, member, judgement, signal)),
-        Verdict::Unknown | Verdict::NoEffect => findings.push(finding(
-            Severity::Warning,
-            "unknown",
-            member,
-            format!(
-                "what {signal} does to PID 1 is not known: {}",
-                judgement.note.as_deref().unwrap_or("a fact is missing")
-            ),
-            "look as root",
-        )),
-        _ => unheard(case, at, signal, findings),
-    }
-}
 
-/// The init leaves; whoever it has not told and waited for is killed with it.
-fn unheard(case: &DiagnosisInput<'_>, at: usize, signal: Signal, findings: &mut Vec<Finding>) {
-    let member = &case.members[at];
-    let below: Vec<&ContainerProcess> = case
-        .members
-        .iter()
-        .enumerate()
-        .filter(|(other, m)| *other != at && m.in_container && !m.facts.stat.state.is_zombie())
-        .map(|(_, member)| member)
-        .collect();
-    if below.is_empty() || !case.container.owns_pid_ns {
-        return;
+    /// Returns another signal that the init receives.
+    fn alternative(&self, init: &ContainerProcess) -> Option<Signal> {
+        let received = self.input.alternatives.iter().filter(|(_, p)| p.is_received());
+        // A shell catches INT itself, and does not exit on it.
+        let is_of_use = |signal: &Signal| !is_shell(init) || *signal != Signal::INT;
+        received.map(|(signal, _)| *signal).find(is_of_use)
     }
-    let tells = programs::of(&member.facts).map_or(Forwarding::Unknown, |runtime| runtime.tells);
-    let deeper = below.iter().filter(|m| m.parent != Some(at)).count();
-    if is_shell(member) {
-        findings.push(finding(
-            Severity::Warning,
-            code::CHILDREN_NOT_SIGNALLED,
-            member,
-            format!("PID 1 is a shell with a trap for {signal}: unless the trap passes it on and waits, {} killed unheard when it leaves", count(below.len())),
-            "in the trap, `kill -TERM` the children and `wait` for them; or `cinspect stop --order children-first`",
-        ));
-    } else if tells == Forwarding::Nobody {
-        findings.push(finding(
-            Severity::Problem,
-            code::CHILDREN_NOT_SIGNALLED,
-            member,
-            format!("PID 1 leaves on {signal} and tells nobody: {} killed unheard when it does", count(below.len())),
-            "let PID 1 be a program that has the services stopped first and waits; or `cinspect stop --order children-first`",
-        ));
-    } else if tells == Forwarding::Child && deeper > 0 {
-        findings.push(finding(
-            Severity::Info,
-            "grandchildren",
-            member,
-            format!(
-                "PID 1 passes {signal} on to its own child: {} only from there",
-                if deeper == 1 {
-                    "1 process further down hears of it".into()
-                } else {
-                    format!("{deeper} processes further down hear of it")
-                }
-            ),
-            "`tini -g` tells the whole process group; or `cinspect stop --order children-first`",
-        ));
-    } else if tells == Forwarding::Unknown {
-        findings.push(finding(
-            Severity::Info,
-            "children",
-            member,
-            format!(
-                "PID 1 handles {signal}; whether it tells the {} before it leaves is its own affair, and who is left then is killed unheard",
-                if below.len() == 1 { "other process".into() } else { format!("{} others", below.len()) }
-            ),
-            "`cinspect stop --order children-first` tells children before their parents",
-        ));
-    }
-}
 
-/// What hinders processes beside the init.
-fn of_others(
-    case: &DiagnosisInput<'_>,
-    init: Option<usize>,
-    signal: Signal,
-    findings: &mut Vec<Finding>,
-) {
-    if case.container.state == ContainerState::Paused {
-        return;
-    }
-    for (at, (member, judgement)) in case.members.iter().zip(case.judged).enumerate() {
-        if Some(at) == init || !member.in_container {
-            continue;
+    /// Says what a stop does if the init does not exit on the signal.
+    fn timeout(&self) -> String {
+        match self.grace {
+            Duration::MAX => "a stop waits forever".into(),
+            grace => format!("a stop waits {} and then kills everything", seconds(grace)),
         }
-        match judgement.verdict {
-            Verdict::Delayed => {
-                findings.push(delayed(Severity::Warning, member, judgement, signal));
+    }
+
+    /// Adds the finding for the effect of the stop signal on the init.
+    fn init_verdict(&mut self, index: usize) {
+        let input = self.input;
+        let (process, prediction) = (&input.processes[index], &input.predictions[index]);
+        let (signal, timeout) = (self.signal, self.timeout());
+        let has_children = input.processes.iter().any(|other| other.parent == Some(index));
+        let mut problem = |code, message: String, remedy| {
+            self.add(Severity::Problem, code, process, message, remedy);
+        };
+        match prediction.verdict {
+            Verdict::Discarded if is_shell(process) && has_children => problem(
+                FindingCode::ShellForm,
+                format!(
+                    "PID 1 is a shell without a trap for {signal}: the kernel discards it, the signal is not forwarded to its children, and {timeout}"
+                ),
+                "write the command in exec form (`CMD [\"program\"]`), put `exec` before the last command, or trap the signal and forward it",
+            ),
+            Verdict::Discarded => problem(
+                FindingCode::InitWithoutHandler,
+                format!("PID 1 has no handler for {signal}: the kernel discards it, and {timeout}"),
+                "run it under an init (`--init`, `init: true`, tini), or add a handler for the signal",
+            ),
+            Verdict::Ignored => problem(
+                FindingCode::InitIgnores,
+                format!("PID 1 ignores {signal}: {timeout}"),
+                "add a handler for the signal, or set a stop signal that it handles",
+            ),
+            Verdict::Pending => problem(
+                FindingCode::InitBlocks,
+                format!(
+                    "every thread of PID 1 blocks {signal}, and none is waiting for it: {timeout}"
+                ),
+                "unblock it, or wait for it with sigwait(3) or a signalfd(2)",
+            ),
+            Verdict::Delayed if self.is_paused => {}
+            Verdict::Delayed => self.delayed(Severity::Problem, process, prediction),
+            Verdict::Unknown | Verdict::NoEffect => {
+                let note = prediction.note.as_deref().unwrap_or("a fact is missing");
+                self.add(
+                    Severity::Warning,
+                    FindingCode::Unknown,
+                    process,
+                    format!("cannot tell what {signal} does to PID 1: {note}"),
+                    "run as root",
+                );
             }
-            Verdict::Pending => findings.push(finding(
+            _ => self.remaining_processes(index),
+        }
+    }
+
+    /// Adds the finding for the processes that are killed when the init exits, unless it has stopped
+    /// them.
+    fn remaining_processes(&mut self, index: usize) {
+        let input = self.input;
+        let init = &input.processes[index];
+        let is_other = |(other, process): &(usize, &ContainerProcess)| {
+            *other != index && process.in_container && !process.facts.stat.state.is_zombie()
+        };
+        let others: Vec<&ContainerProcess> =
+            input.processes.iter().enumerate().filter(is_other).map(|(_, p)| p).collect();
+        if others.is_empty() || !input.container.owns_pid_ns {
+            return;
+        }
+        let signal = self.signal;
+        let indirect = others.iter().filter(|process| process.parent != Some(index)).count();
+        let forwards = program_of(&init.facts).map_or(Forwarding::Unknown, |p| p.forwards);
+        let (severity, code, message, remedy) = match forwards {
+            _ if is_shell(init) => (
+                Severity::Warning,
+                FindingCode::ChildrenNotSignalled,
+                format!(
+                    "PID 1 is a shell with a trap for {signal}: unless the trap forwards it and waits, {} SIGKILL without warning when PID 1 exits",
+                    get(others.len())
+                ),
+                "in the trap, `kill -TERM` the children and `wait` for them; or use `cinspect stop --order children-first`",
+            ),
+            Forwarding::None => (
+                Severity::Problem,
+                FindingCode::ChildrenNotSignalled,
+                format!(
+                    "PID 1 exits on {signal} without signalling its children: {} SIGKILL without warning",
+                    get(others.len())
+                ),
+                "use a PID 1 that stops its children first and waits for them; or use `cinspect stop --order children-first`",
+            ),
+            Forwarding::Child if indirect > 0 => (
                 Severity::Info,
-                "blocks",
-                member,
-                format!("it blocks {signal} in every thread and nobody waits for it"),
-                "only KILL ends it",
-            )),
-            _ => {}
+                FindingCode::Grandchildren,
+                format!(
+                    "PID 1 forwards {signal} to its direct child only: {} on that child",
+                    if indirect == 1 {
+                        "1 other process depends".into()
+                    } else {
+                        format!("{indirect} other processes depend")
+                    }
+                ),
+                "`tini -g` signals the whole process group; or use `cinspect stop --order children-first`",
+            ),
+            Forwarding::Unknown => (
+                Severity::Info,
+                FindingCode::Children,
+                format!(
+                    "PID 1 may or may not stop {} before it exits; any process still running then gets SIGKILL",
+                    if others.len() == 1 {
+                        "the other process".into()
+                    } else {
+                        format!("the {} other processes", others.len())
+                    }
+                ),
+                "`cinspect stop --order children-first` signals children before their parents",
+            ),
+            Forwarding::Child | Forwarding::All => return,
+        };
+        self.add(severity, code, init, message, remedy);
+    }
+
+    /// Adds findings about processes other than the init that do not act on the signal.
+    fn other_processes(&mut self) {
+        if self.is_paused {
+            return;
+        }
+        let input = self.input;
+        let all = input.processes.iter().zip(input.predictions).enumerate();
+        for (index, (process, prediction)) in all {
+            if Some(index) == self.init || !process.in_container {
+                continue;
+            }
+            match prediction.verdict {
+                Verdict::Delayed => self.delayed(Severity::Warning, process, prediction),
+                Verdict::Pending => self.add(
+                    Severity::Info,
+                    FindingCode::Blocks,
+                    process,
+                    format!("every thread blocks {}, and none is waiting for it", self.signal),
+                    "unblock it in the program; until then it has to be killed with SIGKILL",
+                ),
+                _ => {}
+            }
+        }
+    }
+
+    fn delayed(&mut self, severity: Severity, process: &ContainerProcess, prediction: &Prediction) {
+        let state = process.facts.stat.state;
+        let why = prediction.note.as_deref().unwrap_or("it does not run");
+        let (code, remedy) = match () {
+            () if state.is_stopped() => {
+                (FindingCode::Stopped, "`cinspect signal … CONT` resumes it")
+            }
+            () if state.is_traced() || process.facts.status.tracer_pid != 0 => {
+                (FindingCode::Traced, "detach the tracer")
+            }
+            () if state.is_uninterruptible() => (
+                FindingCode::Uninterruptible,
+                "check the device or network file system that it is waiting for",
+            ),
+            () => (FindingCode::Frozen, "thaw its cgroup"),
+        };
+        let message = format!("{} has no effect yet: {why}", self.signal);
+        self.add(severity, code, process, message, remedy);
+    }
+
+    /// Adds a finding for each parent that has not reaped its children.
+    fn zombies(&mut self) {
+        let input = self.input;
+        let mut counts: Vec<(usize, usize)> = Vec::new();
+        let zombies = input.processes.iter().filter(|process| process.facts.stat.has_exited());
+        for parent in zombies.filter_map(|zombie| zombie.parent) {
+            match counts.iter_mut().find(|(known, _)| *known == parent) {
+                Some((_, count)) => *count += 1,
+                None => counts.push((parent, 1)),
+            }
+        }
+        for (parent, count) in counts {
+            self.add(
+                Severity::Warning,
+                FindingCode::Zombies,
+                &input.processes[parent],
+                format!("it leaves {count} zombie{}", if count == 1 { "" } else { "s" }),
+                "make it reap its children with wait(2), or run it under an init (`--init`, tini)",
+            );
         }
     }
 }
 
-fn delayed(
-    severity: Severity,
-    member: &ContainerProcess,
-    judgement: &Prediction,
-    signal: Signal,
-) -> Finding {
-    let state = member.facts.stat.state;
-    let why = judgement.note.as_deref().unwrap_or("it does not run");
-    let (code, remedy) = match () {
-        () if state.is_stopped() => (code::STOPPED, "`cinspect signal … CONT` lets it run"),
-        () if state.is_traced() || member.facts.status.tracer_pid != 0 => {
-            (code::TRACED, "let the tracer detach")
-        }
-        () if state.is_uninterruptible() => (
-            "uninterruptible",
-            "it waits for a device or a network file system: look at what it waits for",
-        ),
-        () => (code::FROZEN, "thaw its cgroup"),
-    };
-    finding(severity, code, member, format!("{signal} takes no effect: {why}"), remedy)
-}
-
-/// Zombies, by who does not reap them.
-fn zombies(case: &DiagnosisInput<'_>, findings: &mut Vec<Finding>) {
-    let mut parents: Vec<(usize, usize)> = Vec::new();
-    for parent in case.members.iter().filter(|m| m.facts.stat.has_exited()).filter_map(|m| m.parent)
-    {
-        match parents.iter_mut().find(|(known, _)| *known == parent) {
-            Some((_, many)) => *many += 1,
-            None => parents.push((parent, 1)),
-        }
-    }
-    for (parent, many) in parents {
-        let zombies = if many == 1 { "1 zombie".into() } else { format!("{many} zombies") };
-        findings.push(finding(
-            Severity::Warning,
-            code::ZOMBIES,
-            &case.members[parent],
-            format!("it does not reap its children: {zombies}"),
-            "let it wait for them, or run it below an init (`--init`, tini)",
-        ));
-    }
-}
-
-/// Nothing is wrong: what a stop will do, in order.
-fn fine(
-    case: &DiagnosisInput<'_>,
+/// Returns the finding of a container without problems: what a stop does.
+fn no_problem(
+    input: &DiagnosisInput<'_>,
     init: Option<usize>,
     signal: Signal,
     grace: Duration,
 ) -> Finding {
-    let time = said(grace);
-    let what = init.map(|at| (&case.members[at], &case.judged[at]));
-    let message = match what {
-        Some((_, judgement)) if judgement.verdict.is_end() => {
-            format!("{signal} ends PID 1 at once")
+    let init = init.map(|index| (&input.processes[index], &input.predictions[index]));
+    let time = match grace {
+        Duration::MAX => "unlimited time to exit".into(),
+        grace => format!("{} to exit before SIGKILL", seconds(grace)),
+    };
+    let message = match init {
+        Some((_, prediction)) if prediction.verdict.is_end() => {
+            format!("{signal} terminates PID 1 at once")
         }
-        Some(_) => {
-            format!("{signal} reaches PID 1, which has {time} to leave; KILL follows only then")
+        Some((_, prediction)) => {
+            let verb = match prediction.verdict {
+                Verdict::Handled => "handles",
+                _ => "receives",
+            };
+            // The verdict is the kernel's part; the program may make nothing of the signal.
+            let note = prediction.note.as_ref().map_or_else(String::new, |n| format!("; {n}"));
+            format!("PID 1 {verb} {signal} and gets {time}{note}")
         }
-        None => format!("{signal} is sent, and KILL follows after {time}"),
+        None => format!("{signal} is sent, and the processes get {time}"),
     };
     Finding {
         severity: Severity::Ok,
-        code: code::OK,
-        pid: what.and_then(|(member, _)| member.pid),
-        comm: what.map(|(member, _)| member.facts.stat.comm.clone()),
+        code: FindingCode::Ok,
+        pid: init.and_then(|(process, _)| process.pid),
+        comm: init.map(|(process, _)| process.facts.stat.comm.clone()),
         message,
         remedy: None,
     }
 }
 
-/// Whether nothing at all comes of the stop signal.
-fn is_deaf(judgement: &Prediction) -> bool {
-    matches!(judgement.verdict, Verdict::Discarded | Verdict::Ignored)
-}
-
-fn children(case: &DiagnosisInput<'_>, of: usize) -> Vec<usize> {
-    (0..case.members.len()).filter(|at| case.members[*at].parent == Some(of)).collect()
-}
-
-/// The name it was called by.
-fn called(member: &ContainerProcess) -> Option<&[u8]> {
-    let first = member.facts.command.known()?.argv().next()?;
+/// Returns the name that a process was started with.
+fn started_as(process: &ContainerProcess) -> Option<&[u8]> {
+    let first = process.facts.command.known()?.argv().next()?;
     let name = first.rsplit(|b| *b == b'/').next().unwrap_or(first);
     Some(name.strip_prefix(b"-").unwrap_or(name))
 }
 
-fn is_shell(member: &ContainerProcess) -> bool {
-    called(member).is_some_and(|name| SHELLS.contains(&name))
+fn is_shell(process: &ContainerProcess) -> bool {
+    started_as(process).is_some_and(|name| SHELLS.contains(&name))
 }
 
-fn said(time: Duration) -> String {
-    if time == Duration::MAX { "for ever".into() } else { crate::model::stop_policy::seconds(time) }
-}
-
-fn count(processes: usize) -> String {
-    if processes == 1 { "1 process is".into() } else { format!("{processes} processes are") }
+/// Returns the subject and verb of "N processes get".
+fn get(count: usize) -> String {
+    if count == 1 { "1 process gets".into() } else { format!("{count} processes get") }
 }

@@ -1,11 +1,12 @@
-//! Pure answers: facts in, answer out. No file, no syscall, no printing, so that each has its tests
-//! right under it and none needs a container.
+//! Pure answers: facts in, answer out. Nothing here reads a file, makes a syscall or prints, so that
+//! tests need no container.
 
 pub mod container_process;
 pub mod copy_rules;
 pub mod delivery;
 pub mod diagnosis;
 pub mod exec_plan;
+pub mod finding;
 pub mod inspection;
 pub mod programs;
 pub mod selection;

@@ -1,6 +1,6 @@
-//! What a program's own runtime makes of a signal, beside what the kernel does: THE TABLE OF
-//! RUNTIMES, one entry each. Programs are told by the handlers they install and the file they run,
-//! not by what they call themselves.
+//! What programs make of a signal, beyond what the kernel does: THE TABLE OF PROGRAMS, one entry each.
+//! Programs are recognised by the handlers that they install and the executable that they run, never by
+//! the name that they give themselves. The manual page cinspect-signals(7) reads the same table.
 
 use super::delivery::Prediction;
 use crate::model::process::{Fact, Process};
@@ -9,216 +9,453 @@ use crate::model::verdict::Verdict;
 
 /// A kind of program.
 pub struct Program {
-    /// What people call it.
+    /// Its name.
     pub name: &'static str,
-    /// What it makes of a signal, as the manual says it behind its name.
-    pub about: &'static str,
-    /// Whether it is there to tell others, as PID 1.
-    pub tells: Forwarding,
-    /// A signal that programs are told to leave by and that does not do it well, and the one that
-    /// does.
-    pub rather: Option<PreferredSignal>,
-    /// Whether a process is one.
-    is: fn(&Process) -> bool,
-    /// What it makes of a signal, where that is not plain.
-    says: fn(&ProgramCase<'_>) -> Option<&'static str>,
+    /// How a note names it, if the name of the process does not say it; else empty.
+    label: &'static str,
+    /// Which processes get the signal from it, if it is PID 1.
+    pub forwards: Forwarding,
+    /// The signal that it exits on gracefully, if that is not the usual one.
+    pub preferred: Option<PreferredSignal>,
+    /// Whether a process runs it.
+    matches: fn(&Process) -> bool,
+    /// Its notes; the first that applies is used.
+    notes: &'static [ProgramNote],
+    /// What the manual page adds to the notes; a sentence, or empty.
+    remark: &'static str,
 }
 
-/// Whom a program tells that it was told to leave.
+/// The processes to which a program forwards the signal that asks it to exit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Forwarding {
-    /// Nobody, or it cannot be known.
+    /// Not known.
     Unknown,
-    /// Nobody, and it does not wait either.
-    Nobody,
-    /// Its child alone.
+    /// None, and it does not wait for any.
+    None,
+    /// Its direct child.
     Child,
-    /// All that it has started.
+    /// Every process that it started, or it stops them in another way.
     All,
 }
 
-/// Another signal than the usual one stops it well.
+/// A signal that stops a program more gracefully than another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PreferredSignal {
-    /// The one that does not.
-    pub than: Signal,
-    /// The one that does.
-    pub by: Signal,
-    /// Whether it, or its children, are killed for it.
+    /// The signal that does not stop it gracefully.
+    pub instead_of: Signal,
+    /// The signal that does.
+    pub signal: Signal,
+    /// Whether `instead_of` ends with it or its children being killed.
     pub kills: bool,
 }
 
-/// A signal to a process of that kind.
-struct ProgramCase<'a> {
-    process: &'a Process,
-    signal: Signal,
-    verdict: Verdict,
-    is_init: bool,
+/// What a program does with a signal, in one case.
+struct ProgramNote {
+    /// The signals; empty for every signal but CHLD.
+    signals: &'static [Signal],
+    effect: Effect,
+    role: Role,
+    /// A predicate whose subject is the program, or a whole clause.
+    text: &'static str,
 }
 
-/// THE TABLE: the first that fits decides.
-pub static RUNTIMES: &[Program] = &[
+/// The verdicts that a note applies to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Effect {
+    Handled,
+    Accepted,
+    /// Handled or accepted.
+    Received,
+    Pending,
+    Discarded,
+    Terminates,
+}
+
+/// The position of the process in its PID namespace.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Any,
+    Init,
+    NotInit,
+}
+
+const fn note(signals: &'static [Signal], effect: Effect, text: &'static str) -> ProgramNote {
+    ProgramNote { signals, effect, role: Role::Any, text }
+}
+
+impl ProgramNote {
+    const fn as_init(self) -> Self {
+        Self { role: Role::Init, ..self }
+    }
+
+    const fn otherwise(self) -> Self {
+        Self { role: Role::NotInit, ..self }
+    }
+
+    fn applies(&self, signal: Signal, verdict: Verdict, is_init: bool) -> bool {
+        let is_signal = match self.signals {
+            [] => signal != Signal::CHLD,
+            signals => signals.contains(&signal),
+        };
+        let is_effect = match self.effect {
+            Effect::Handled => verdict == Verdict::Handled,
+            Effect::Accepted => verdict == Verdict::Accepted,
+            Effect::Received => verdict.is_received(),
+            Effect::Pending => verdict == Verdict::Pending,
+            Effect::Discarded => verdict == Verdict::Discarded,
+            Effect::Terminates => verdict == Verdict::Terminates,
+        };
+        let is_role = match self.role {
+            Role::Any => true,
+            Role::Init => is_init,
+            Role::NotInit => !is_init,
+        };
+        is_signal && is_effect && is_role
+    }
+
+    /// Returns the note as a sentence of the manual page, with the signals that it is about.
+    fn sentence(&self) -> String {
+        let names: Vec<String> = self.signals.iter().map(|signal| signal.name()).collect();
+        let signals = match (self.signals, self.effect) {
+            ([], Effect::Handled) => "Any signal with a handler".into(),
+            ([], Effect::Discarded | Effect::Terminates) => "Any signal without a handler".into(),
+            ([], _) => "Any signal".into(),
+            _ => names.join(", "),
+        };
+        let role = match self.role {
+            Role::Any => "",
+            Role::Init => " (as PID 1)",
+            Role::NotInit => " (otherwise)",
+        };
+        format!("{signals}{role}: {}.", self.text)
+    }
+}
+
+/// THE TABLE: the first entry that matches is used.
+pub static PROGRAMS: &[Program] = &[
     Program {
         name: "Go",
-        about: "catches nearly everything for itself, whether the program asked for it or not. A program that did not (signal.Notify) exits with status 2 on TERM, and the mask cannot tell. It sends itself URG all the time.",
-        tells: Forwarding::Unknown,
-        rather: None,
-        is: is_go,
-        says: go,
+        label: "Go runtime",
+        matches: is_go,
+        notes: &[
+            note(
+                &[Signal::TERM, Signal::INT, Signal::HUP],
+                Effect::Handled,
+                "exits 2 unless the program uses signal.Notify (cannot be seen from outside)",
+            )
+            .as_init(),
+            note(
+                &[Signal::TERM, Signal::INT, Signal::HUP],
+                Effect::Handled,
+                "is terminated by it unless the program uses signal.Notify (cannot be seen from outside)",
+            )
+            .otherwise(),
+            note(
+                &[Signal::QUIT],
+                Effect::Handled,
+                "prints the stacks of all goroutines and exits 2 unless the program uses signal.Notify",
+            ),
+        ],
+        remark: "Go catches nearly every signal, and sends itself URG all the time.",
+        ..Program::DEFAULT
     },
     Program {
-        name: "Node",
-        about: "has handlers of its own for INT and TERM that put the terminal back and raise the default again: as PID 1 it survives them, elsewhere it ends, unless the program listens (process.on). USR1 starts its inspector.",
-        tells: Forwarding::Unknown,
-        rather: None,
-        is: |p| runs(p, &["node", "nodejs"]) && listens_like_node(p),
-        says: node,
+        name: "Node.js",
+        label: "Node.js",
+        matches: |p| runs(p, &["node", "nodejs"]) && has_libuv_handlers(p),
+        notes: &[
+            note(
+                &[Signal::TERM, Signal::INT],
+                Effect::Handled,
+                "ignores it unless the program calls process.on (cannot be seen from outside)",
+            )
+            .as_init(),
+            note(
+                &[Signal::TERM, Signal::INT],
+                Effect::Handled,
+                "is terminated by it unless the program calls process.on",
+            )
+            .otherwise(),
+            note(&[Signal::USR1], Effect::Handled, "starts its inspector"),
+        ],
+        remark: "Its handlers restore the terminal and raise the signal again with the default action, which the kernel discards for PID 1.",
+        ..Program::DEFAULT
     },
     Program {
         name: "JVM",
-        about: "runs its shutdown hooks on TERM, INT and HUP and exits with 128 and the signal; QUIT prints a thread dump.",
-        tells: Forwarding::Unknown,
-        rather: None,
-        is: is_jvm,
-        says: jvm,
+        label: "JVM",
+        matches: is_jvm,
+        notes: &[
+            note(
+                &[Signal::TERM, Signal::INT, Signal::HUP],
+                Effect::Handled,
+                "runs its shutdown hooks, then exits with 128 plus the signal number",
+            ),
+            note(&[Signal::QUIT], Effect::Handled, "prints a thread dump and continues"),
+        ],
+        ..Program::DEFAULT
     },
     Program {
         name: "supervisord",
-        about: "stops each of its programs by that one's own stop signal, and leaves then; HUP starts everything anew.",
-        tells: Forwarding::All,
-        rather: None,
-        is: |p| runs_like(p, "python") && p.stat.comm == b"supervisord",
-        says: supervisord,
+        forwards: Forwarding::All,
+        matches: |p| runs_version(p, "python") && p.stat.comm == b"supervisord",
+        notes: &[
+            note(
+                &[Signal::TERM, Signal::INT, Signal::QUIT],
+                Effect::Handled,
+                "stops its programs, each with its own stop signal, then exits",
+            ),
+            note(
+                &[Signal::HUP],
+                Effect::Handled,
+                "rereads its configuration and restarts all programs",
+            ),
+        ],
+        ..Program::DEFAULT
     },
     Program {
         name: "CPython",
-        about: "catches INT alone, and raises KeyboardInterrupt; TERM has the default unless the program sets a handler.",
-        tells: Forwarding::Unknown,
-        rather: None,
-        is: |p| runs_like(p, "python"),
-        says: python,
+        label: "Python",
+        matches: |p| runs_version(p, "python"),
+        notes: &[note(
+            &[Signal::INT],
+            Effect::Handled,
+            "raises KeyboardInterrupt in the main thread unless the program has its own handler",
+        )],
+        remark: "TERM has its default action unless the program sets a handler.",
+        ..Program::DEFAULT
     },
     Program {
-        name: "init",
-        about: "tini, docker-init and catatonit wait for every signal and pass it on to their one child, not to that one's children.",
-        tells: Forwarding::Child,
-        rather: None,
-        // Podman's stands where it mounts it, by another name.
-        is: |p| {
+        name: "tini, docker-init, catatonit",
+        forwards: Forwarding::Child,
+        // Podman's has another name where it is mounted.
+        matches: |p| {
             runs(p, &["tini", "tini-static", "docker-init", "catatonit", "podman-init"])
                 || p.exe.known().is_some_and(|exe| exe == b"/dev/init")
         },
-        says: init,
+        notes: &[note(&[], Effect::Accepted, "forwards it to its direct child only")],
+        ..Program::DEFAULT
     },
     Program {
         name: "dumb-init",
-        about: "passes it on to the whole session of its child.",
-        tells: Forwarding::All,
-        rather: None,
-        is: |p| runs(p, &["dumb-init"]),
-        says: dumb_init,
+        forwards: Forwarding::All,
+        matches: |p| runs(p, &["dumb-init"]),
+        notes: &[note(&[], Effect::Received, "forwards it to the whole session of its child")],
+        ..Program::DEFAULT
     },
     Program {
         name: "nginx",
-        about: "leaves at once on TERM and drops open requests; QUIT lets them end; HUP reads the configuration again.",
-        tells: Forwarding::All,
-        rather: Some(PreferredSignal { than: Signal::TERM, by: Signal::QUIT, kills: false }),
-        is: |p| runs(p, &["nginx"]),
-        says: nginx,
+        forwards: Forwarding::All,
+        preferred: Some(PreferredSignal {
+            instead_of: Signal::TERM,
+            signal: Signal::QUIT,
+            kills: false,
+        }),
+        matches: |p| runs(p, &["nginx"]),
+        notes: &[
+            note(
+                &[Signal::TERM, Signal::INT],
+                Effect::Handled,
+                "exits at once and drops open requests; use QUIT for a graceful stop",
+            ),
+            note(&[Signal::QUIT], Effect::Handled, "finishes open requests, then exits"),
+            note(&[Signal::HUP], Effect::Handled, "reloads its configuration"),
+        ],
+        ..Program::DEFAULT
     },
+    // As PID 1 of a container or of a machine, and as the manager of a user's session (systemd(1),
+    // SIGNALS).
     Program {
         name: "systemd",
-        about: "as PID 1 starts itself anew on TERM and stops nothing; RTMIN+3 stops its units and leaves.",
-        tells: Forwarding::All,
-        rather: Some(PreferredSignal { than: Signal::TERM, by: Signal::RTMIN_3, kills: true }),
-        is: |p| runs(p, &["systemd"]),
-        says: systemd,
+        forwards: Forwarding::All,
+        preferred: Some(PreferredSignal {
+            instead_of: Signal::TERM,
+            signal: Signal::RTMIN_3,
+            kills: true,
+        }),
+        matches: |p| runs(p, &["systemd"]),
+        notes: &[
+            note(
+                &[Signal::RTMIN_3],
+                Effect::Received,
+                "stops every unit, each with its own stop signal, then exits",
+            ),
+            note(
+                &[Signal::TERM],
+                Effect::Received,
+                "re-executes itself and stops nothing; use RTMIN+3 to stop it",
+            )
+            .as_init(),
+            note(&[Signal::TERM], Effect::Received, "stops its units, then exits").otherwise(),
+            note(&[Signal::HUP], Effect::Received, "reloads its units"),
+        ],
+        ..Program::DEFAULT
     },
     Program {
         name: "s6-svscan",
-        about: "has its services stopped, each by its own signal, and leaves.",
-        tells: Forwarding::All,
-        rather: None,
-        is: |p| runs(p, &["s6-svscan"]),
-        says: s6_svscan,
+        forwards: Forwarding::All,
+        matches: |p| runs(p, &["s6-svscan"]),
+        notes: &[note(
+            &[Signal::TERM],
+            Effect::Received,
+            "stops its services, each with its own stop signal, then exits",
+        )],
+        ..Program::DEFAULT
     },
     Program {
         name: "s6-supervise",
-        about: "stops its one service by that one's own signal, and leaves then.",
-        tells: Forwarding::Child,
-        rather: None,
-        is: |p| runs(p, &["s6-supervise"]),
-        says: s6_supervise,
+        forwards: Forwarding::Child,
+        matches: |p| runs(p, &["s6-supervise"]),
+        notes: &[note(
+            &[Signal::TERM],
+            Effect::Received,
+            "stops its service with the stop signal of that service, then exits",
+        )],
+        ..Program::DEFAULT
     },
+    // runit(8): stage 3 follows on CONT if /etc/runit/stopit (Debian: /run/runit.stopit) is executable.
     Program {
         name: "runit",
-        about: "blocks TERM for ever; CONT makes it leave, where its file stopit may be executed.",
-        tells: Forwarding::All,
-        rather: Some(PreferredSignal { than: Signal::TERM, by: Signal::CONT, kills: true }),
-        is: |p| runs(p, &["runit"]),
-        says: runit,
+        forwards: Forwarding::All,
+        preferred: Some(PreferredSignal {
+            instead_of: Signal::TERM,
+            signal: Signal::CONT,
+            kills: true,
+        }),
+        matches: |p| runs(p, &["runit"]),
+        notes: &[
+            note(
+                &[Signal::TERM, Signal::HUP],
+                Effect::Pending,
+                "blocks it permanently; CONT makes it exit if its file stopit is executable",
+            ),
+            note(
+                &[Signal::CONT],
+                Effect::Handled,
+                "ends its stage 2, runs its stage 3 and exits, if its file stopit is executable",
+            ),
+        ],
+        ..Program::DEFAULT
     },
+    // runsvdir(8). Measured: on HUP, as PID 1 it exits before any runsv has.
     Program {
         name: "runsvdir",
-        about: "leaves at once on TERM and tells nobody; HUP tells every runsv, and does not wait.",
-        tells: Forwarding::Nobody,
-        rather: None,
-        is: |p| runs(p, &["runsvdir"]),
-        says: runsvdir,
+        forwards: Forwarding::None,
+        matches: |p| runs(p, &["runsvdir"]),
+        notes: &[
+            note(
+                &[Signal::TERM],
+                Effect::Handled,
+                "exits at once, without signalling its services",
+            ),
+            note(
+                &[Signal::HUP],
+                Effect::Handled,
+                "makes every runsv stop its service, and exits without waiting",
+            ),
+        ],
+        ..Program::DEFAULT
     },
     Program {
         name: "runsv",
-        about: "sends its service TERM and CONT, and leaves when that has ended.",
-        tells: Forwarding::Child,
-        rather: None,
-        is: |p| runs(p, &["runsv"]),
-        says: runsv,
+        forwards: Forwarding::Child,
+        matches: |p| runs(p, &["runsv"]),
+        notes: &[note(
+            &[Signal::TERM],
+            Effect::Handled,
+            "sends TERM and CONT to its service, and exits when that has exited",
+        )],
+        ..Program::DEFAULT
     },
     Program {
         name: "shell",
-        about: "tells none of its children. Without a trap it is discarded as PID 1, and ends it elsewhere; INT is caught by every shell and is no trap for sure. A trap runs when the command in the foreground has ended.",
-        tells: Forwarding::Unknown,
-        rather: None,
-        is: |p| {
+        matches: |p| {
             runs(p, &["dash", "bash", "sh", "ksh", "zsh"])
                 || (runs(p, &["busybox"]) && [&b"sh"[..], b"ash"].contains(&&*p.stat.comm))
         },
-        says: shell,
+        notes: &[
+            note(
+                &[Signal::INT],
+                Effect::Handled,
+                "the shell catches INT itself, whether it has a trap or not",
+            ),
+            note(
+                &[],
+                Effect::Handled,
+                "the trap runs after the foreground command has exited; the shell itself does not forward the signal to its children",
+            ),
+            note(
+                &[],
+                Effect::Discarded,
+                "the shell has no trap, so the kernel discards the signal; it is not forwarded to its children",
+            )
+            .as_init(),
+            note(
+                &[],
+                Effect::Terminates,
+                "the shell is terminated; the signal is not forwarded to its children",
+            ),
+        ],
+        ..Program::DEFAULT
     },
 ];
 
-/// What a process's runtime makes of a signal that has been judged.
-pub fn note(process: &Process, signal: Signal, judgement: &Prediction) -> Option<&'static str> {
-    let runtime = of(process)?;
+impl Program {
+    const DEFAULT: Self = Self {
+        name: "",
+        label: "",
+        forwards: Forwarding::Unknown,
+        preferred: None,
+        matches: |_| false,
+        notes: &[],
+        remark: "",
+    };
+
+    /// Returns what it does with signals, as sentences of the manual page.
+    pub fn description(&self) -> String {
+        let notes = self.notes.iter().map(ProgramNote::sentence);
+        let remark = Some(self.remark).filter(|remark| !remark.is_empty()).map(str::to_owned);
+        notes.chain(remark).collect::<Vec<_>>().join(" ")
+    }
+}
+
+/// Returns what the program of a process makes of a signal, given the kernel's part of it.
+pub fn program_note(process: &Process, signal: Signal, prediction: &Prediction) -> Option<String> {
+    let program = program_of(process)?;
     let is_init = process.status.nspid.last() == Some(&1);
-    let verdict = judgement.later.unwrap_or(judgement.verdict);
-    (runtime.says)(&ProgramCase { process, signal, verdict, is_init })
+    let verdict = prediction.later.unwrap_or(prediction.verdict);
+    let note = program.notes.iter().find(|note| note.applies(signal, verdict, is_init))?;
+    Some(match (program.label, note.role) {
+        ("", _) => note.text.to_owned(),
+        (label, Role::Init) => format!("{label} as PID 1: {}", note.text),
+        (label, _) => format!("{label}: {}", note.text),
+    })
 }
 
-/// Which runtime a process is of.
-pub fn of(process: &Process) -> Option<&'static Program> {
-    RUNTIMES.iter().find(|runtime| (runtime.is)(process))
+/// Returns the known program that a process runs.
+pub fn program_of(process: &Process) -> Option<&'static Program> {
+    PROGRAMS.iter().find(|program| (program.matches)(process))
 }
 
-/// The file's name, as the process's own mount namespace has it.
-fn program(process: &Process) -> Option<&[u8]> {
+/// Returns the name of the executable, as it is in the mount namespace of the process.
+fn executable(process: &Process) -> Option<&[u8]> {
     let Fact::Known(path) = &process.exe else { return None };
     let path = path.strip_suffix(b" (deleted)").unwrap_or(path);
     path.rsplit(|b| *b == b'/').next()
 }
 
 fn runs(process: &Process, names: &[&str]) -> bool {
-    program(process).is_some_and(|program| names.iter().any(|name| name.as_bytes() == program))
+    executable(process).is_some_and(|name| names.iter().any(|known| known.as_bytes() == name))
 }
 
-/// `python3.11` and its like: the name, then digits and dots.
-fn runs_like(process: &Process, name: &str) -> bool {
-    let rest = program(process).and_then(|program| program.strip_prefix(name.as_bytes()));
-    rest.is_some_and(|rest| rest.iter().all(|b| b.is_ascii_digit() || *b == b'.'))
+/// Whether the executable is `name` and a version, such as `python3.11`.
+fn runs_version(process: &Process, name: &str) -> bool {
+    let version = executable(process).and_then(|found| found.strip_prefix(name.as_bytes()));
+    version.is_some_and(|version| version.iter().all(|b| b.is_ascii_digit() || *b == b'.'))
 }
 
-/// Go's runtime installs handlers for every signal that can have one, real-time ones too, but for a
-/// few (runtime/sigtab_linux_generic.go); nothing else does.
+/// Whether the handlers are those of Go's runtime: it installs one for every signal that can have one,
+/// also real-time ones, except a few (runtime/sigtab_linux_generic.go). Nothing else does.
 fn is_go(process: &Process) -> bool {
     const ALWAYS: u64 = 0xffff_fffc_0000_0000;
     let caught = process.status.sig_cgt;
@@ -228,46 +465,16 @@ fn is_go(process: &Process) -> bool {
             .all(|signal| caught.contains(signal))
 }
 
-fn go(case: &ProgramCase<'_>) -> Option<&'static str> {
-    let asked = [Signal::TERM, Signal::INT, Signal::HUP].contains(&case.signal);
-    match case.verdict {
-        Verdict::Handled if asked && case.is_init => Some(
-            "Go catches it for itself: a program that has not asked for it (signal.Notify) exits with status 2; the mask cannot tell",
-        ),
-        Verdict::Handled if asked => Some(
-            "Go catches it for itself: a program that has not asked for it (signal.Notify) ends by it; the mask cannot tell",
-        ),
-        Verdict::Handled if case.signal == Signal::QUIT => Some(
-            "Go: unless the program asked for it, it prints every goroutine's stack and exits with status 2",
-        ),
-        _ => None,
-    }
-}
-
-fn listens_like_node(process: &Process) -> bool {
-    // libuv's own handlers; PIPE is ignored.
+/// Whether the dispositions are those of libuv, which ignores PIPE.
+fn has_libuv_handlers(process: &Process) -> bool {
     process.status.sig_ign.contains(Signal::PIPE) && process.status.sig_cgt.contains(Signal::USR1)
 }
 
-fn node(case: &ProgramCase<'_>) -> Option<&'static str> {
-    let own = [Signal::TERM, Signal::INT].contains(&case.signal);
-    match case.verdict {
-        Verdict::Handled if own && case.is_init => Some(
-            "Node's own handler raises the default again, which PID 1 does not get: nothing happens, unless the program listens (process.on); the mask cannot tell",
-        ),
-        Verdict::Handled if own => Some(
-            "Node's own handler ends it by the signal, unless the program listens (process.on)",
-        ),
-        Verdict::Handled if case.signal == Signal::USR1 => Some("Node starts its inspector"),
-        _ => None,
-    }
-}
-
-/// HotSpot catches what its shutdown hooks and thread dumps need, every fault, and what it is woken
-/// and suspended by (os/posix/signals_posix.cpp).
+/// Whether the handlers are those of HotSpot: it catches the signals for its shutdown hooks and thread
+/// dumps, every fault, and those that suspend and resume its threads (os/posix/signals_posix.cpp).
 fn is_jvm(process: &Process) -> bool {
     let caught = process.status.sig_cgt;
-    let own = [
+    let always = [
         Signal::QUIT,
         Signal::ILL,
         Signal::BUS,
@@ -277,135 +484,8 @@ fn is_jvm(process: &Process) -> bool {
         Signal::PIPE,
         Signal::XFSZ,
     ];
-    // (Who catches everything catches those too.)
-    let not = [Signal::TSTP, Signal::TTIN, Signal::WINCH];
-    own.into_iter().all(|signal| caught.contains(signal))
-        && !not.into_iter().any(|signal| caught.contains(signal))
-}
-
-fn jvm(case: &ProgramCase<'_>) -> Option<&'static str> {
-    let leave = [Signal::TERM, Signal::INT, Signal::HUP].contains(&case.signal);
-    match case.verdict {
-        Verdict::Handled if leave => {
-            Some("the JVM runs its shutdown hooks and exits with 128 and the signal")
-        }
-        Verdict::Handled if case.signal == Signal::QUIT => {
-            Some("the JVM prints a thread dump and goes on")
-        }
-        _ => None,
-    }
-}
-
-fn python(case: &ProgramCase<'_>) -> Option<&'static str> {
-    (case.verdict == Verdict::Handled && case.signal == Signal::INT)
-        .then_some("Python raises KeyboardInterrupt in its main thread, unless the program has a handler of its own")
-}
-
-fn init(case: &ProgramCase<'_>) -> Option<&'static str> {
-    (case.verdict == Verdict::Accepted && case.signal != Signal::CHLD)
-        .then_some("it passes it on to its child, not to that one's children")
-}
-
-fn dumb_init(case: &ProgramCase<'_>) -> Option<&'static str> {
-    (case.verdict.is_received() && case.signal != Signal::CHLD)
-        .then_some("it passes it on to the whole session of its child")
-}
-
-fn nginx(case: &ProgramCase<'_>) -> Option<&'static str> {
-    match case.signal {
-        _ if case.verdict != Verdict::Handled => None,
-        Signal::TERM | Signal::INT => {
-            Some("nginx leaves at once and drops open requests; QUIT is its graceful one")
-        }
-        Signal::QUIT => Some("nginx serves open requests to their end, and leaves then"),
-        Signal::HUP => Some("nginx reads its configuration again"),
-        _ => None,
-    }
-}
-
-/// As PID 1 of a container or of a machine, and as the manager of a user's session (systemd(1),
-/// SIGNALS).
-fn systemd(case: &ProgramCase<'_>) -> Option<&'static str> {
-    match case.signal {
-        _ if !case.verdict.is_received() => None,
-        Signal::RTMIN_3 => {
-            Some("systemd stops every unit, each by its own stop signal, and leaves then")
-        }
-        Signal::TERM if case.is_init => {
-            Some("systemd starts itself anew and stops nothing; RTMIN+3 makes it leave")
-        }
-        Signal::TERM => Some("systemd stops its units and leaves then"),
-        Signal::HUP => Some("systemd reads its units again"),
-        _ => None,
-    }
-}
-
-fn s6_svscan(case: &ProgramCase<'_>) -> Option<&'static str> {
-    (case.verdict.is_received() && case.signal == Signal::TERM)
-        .then_some("s6-svscan has its services stopped, each by its own stop signal, and leaves")
-}
-
-fn s6_supervise(case: &ProgramCase<'_>) -> Option<&'static str> {
-    (case.verdict.is_received() && case.signal == Signal::TERM)
-        .then_some("s6-supervise stops its service by that one's own stop signal, and leaves then")
-}
-
-/// runit(8): stage 3 follows on CONT where /etc/runit/stopit (Debian: /run/runit.stopit) may be
-/// executed.
-fn runit(case: &ProgramCase<'_>) -> Option<&'static str> {
-    match case.signal {
-        Signal::TERM | Signal::HUP if case.verdict == Verdict::Pending => Some(
-            "runit blocks it for ever; CONT makes it leave, where its file stopit may be executed",
-        ),
-        Signal::CONT if case.verdict == Verdict::Handled => Some(
-            "runit ends its stage 2, runs its stage 3 and leaves, where its file stopit may be executed",
-        ),
-        _ => None,
-    }
-}
-
-/// runsvdir(8).
-fn runsvdir(case: &ProgramCase<'_>) -> Option<&'static str> {
-    match case.signal {
-        _ if case.verdict != Verdict::Handled => None,
-        Signal::TERM => Some("runsvdir leaves at once and tells nobody"),
-        // Measured: as PID 1 it leaves before any of them has.
-        Signal::HUP => {
-            Some("runsvdir tells every runsv to stop its service, and leaves without waiting")
-        }
-        _ => None,
-    }
-}
-
-fn runsv(case: &ProgramCase<'_>) -> Option<&'static str> {
-    (case.verdict == Verdict::Handled && case.signal == Signal::TERM)
-        .then_some("runsv sends its service TERM and CONT, and leaves when that has ended")
-}
-
-fn supervisord(case: &ProgramCase<'_>) -> Option<&'static str> {
-    match case.signal {
-        _ if case.verdict != Verdict::Handled => None,
-        Signal::TERM | Signal::INT | Signal::QUIT => {
-            Some("supervisord stops its programs, each by its own stop signal, and leaves then")
-        }
-        Signal::HUP => Some("supervisord reads its configuration again and starts everything anew"),
-        _ => None,
-    }
-}
-
-fn shell(case: &ProgramCase<'_>) -> Option<&'static str> {
-    let caught = case.process.status.sig_cgt.contains(case.signal);
-    match case.verdict {
-        Verdict::Handled if case.signal == Signal::INT => {
-            Some("every shell catches INT for itself: it is no trap for sure")
-        }
-        Verdict::Handled if caught && case.signal != Signal::CHLD => Some(
-            "the shell's trap runs when the command in its foreground has ended; its children are not told",
-        ),
-        Verdict::Discarded if case.is_init => Some(
-            "PID 1 is a shell without a trap: the signal is discarded, and its children are not told",
-        ),
-        Verdict::Terminates => Some("the shell ends, its children are not told"),
-        _ => None,
-    }
+    // A program that catches everything catches these, too.
+    let never = [Signal::TSTP, Signal::TTIN, Signal::WINCH];
+    always.into_iter().all(|signal| caught.contains(signal))
+        && !never.into_iter().any(|signal| caught.contains(signal))
 }

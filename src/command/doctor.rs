@@ -1,42 +1,46 @@
-//! `doctor`: why a stop would not be graceful, and what helps.
+//! `doctor`: says why a stop would not be graceful, and how to fix it. `analysis::diagnosis` finds out;
+//! this file takes the snapshot and prints. Nothing is sent.
 
 use clap::{ArgMatches, Args};
 use serde_json::{Map, Value as Json, json};
 
 use super::{Command, Section, arguments, command, resolve};
 use crate::analysis::delivery::{Prediction, Recipient};
-use crate::analysis::diagnosis::{DiagnosisInput, Finding, Severity, code, diagnose};
+use crate::analysis::diagnosis::{DiagnosisInput, diagnose};
+use crate::analysis::finding::{Finding, FindingCode, Severity};
 use crate::cli::context::Context;
 use crate::completion::source::CompletionSource;
 use crate::engine::stop_policy;
 use crate::error::{Error, ExitStatus};
 use crate::model::signal::{Signal, SignalSet};
+use crate::model::stop_policy::StopPolicy;
 use crate::output::escape::{safe, safe_str};
 use crate::output::json::{self, bytes_to_json};
 use crate::output::style::{Emphasis, Style};
 use crate::output::terminal::Ui;
 use crate::output::width::wrap;
 use crate::proc::{CommandLimit, SnapshotOptions};
-use crate::resolve::{Access, Resolver};
+use crate::resolve::processes::ContainerSnapshot;
+use crate::resolve::{Access, ResolvedContainer, Resolver};
 
-/// Say why a stop would not be graceful, and what helps
+/// Say why a stop would not be graceful, and how to fix it
 ///
-/// Looks at what the container's stop signal would do to each of its processes, who is whose child, who
-/// is not reaped, frozen, stopped or traced, and what the engine does afterwards. What hurts most comes
-/// first. Nothing is sent.
+/// Checks what the container's stop signal would do to each process, whether PID 1 forwards it, which
+/// processes are zombies, paused, stopped or traced, and whether the engine restarts the container. The
+/// most serious finding comes first. Nothing is sent.
 #[derive(Args)]
-pub struct Doctor {
+pub struct DoctorArgs {
     /// The container
     #[arg(value_name = "CTR", add = CompletionSource::Containers)]
     container: String,
 }
 
-pub const COMMAND: Command = command::<Doctor>(
+pub const COMMAND: Command = command::<DoctorArgs>(
     "doctor",
     &[],
     &[
         ("cinspect doctor web", "why stopping web takes ten seconds"),
-        ("cinspect --json doctor web", "one finding a line"),
+        ("cinspect --json doctor web", "one finding per line"),
     ],
     run,
 )
@@ -48,58 +52,39 @@ pub const COMMAND: Command = command::<Doctor>(
     ExitStatus::NotPermitted,
 ])
 .files(&[
-    ("/proc/PID/status, /proc/PID/task/TID/status", "Masks, dispositions and states."),
-    ("/proc/PID/cmdline, /proc/PID/exe", "Which program it is."),
-    ("cgroup.events, freezer.state", "Whether it is frozen."),
+    ("/proc/PID/status, /proc/PID/task/TID/status", "Signal masks, dispositions and states."),
+    ("/proc/PID/cmdline, /proc/PID/exe", "The program."),
+    ("cgroup.events, freezer.state", "Whether the container is paused."),
 ])
-.sections(|| vec![findings()]);
+.sections(|| vec![findings_section()]);
 
-/// What programs are told to leave by.
-const LEAVE: [Signal; 4] = [Signal::TERM, Signal::INT, Signal::QUIT, Signal::HUP];
+/// Signals that programs commonly exit on.
+const EXIT_SIGNALS: [Signal; 4] = [Signal::TERM, Signal::INT, Signal::QUIT, Signal::HUP];
 
-fn findings() -> Section {
+fn findings_section() -> Section {
+    let item = |(_, name, meaning): &(_, &str, &str)| ((*name).to_owned(), (*meaning).to_owned());
     Section {
         title: "Findings",
-        intro: "A line each, what hurts most first, a `problem`, a `warning` or an `info`, with what helps below it. In JSON each is told by its `code`:",
-        items: code::ALL.iter().map(|(code, about)| ((*code).into(), (*about).into())).collect(),
+        intro: "Each finding is a `problem`, a `warning`, an `info` or `ok`, and most have a remedy. In JSON, `code` is one of:",
+        items: FindingCode::ALL.iter().map(item).collect(),
     }
 }
 
 fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
-    let arguments: Doctor = arguments(matches)?;
+    let arguments: DoctorArgs = arguments(matches)?;
     let host = context.host()?;
     let found = resolve(context, &Resolver::new(&host), &arguments.container, Access::Read)?;
-    let container = &found.container;
-    let plan = stop_policy(&host, container);
-    let signal = plan.signal_of(container.engine);
-    let waits =
-        LEAVE.iter().fold(SignalSet::from(signal), |all, other| all.union(SignalSet::from(*other)));
-    let facts = SnapshotOptions { command: CommandLimit::SCREEN, waits, ..SnapshotOptions::BARE };
-    let view = found.snapshot(facts)?;
-    let judged: Vec<Prediction> = view
-        .processes
+    let policy = stop_policy(&host, &found.container);
+    let signal = policy.signal_of(found.container.engine);
+    let waits = EXIT_SIGNALS
         .iter()
-        .map(|member| view.predict(member, signal, Recipient::Process))
-        .collect();
-    let init = view.processes.iter().find(|member| Some(member.facts.id) == container.init);
-    let others: Vec<(Signal, Prediction)> = init
-        .into_iter()
-        .flat_map(|init| {
-            let others = LEAVE.into_iter().filter(|other| *other != signal);
-            others.map(|other| (other, view.predict(init, other, Recipient::Process)))
-        })
-        .collect();
-    let case = DiagnosisInput {
-        container,
-        plan: &plan,
-        members: &view.processes,
-        judged: &judged,
-        others: &others,
-    };
-    let findings = diagnose(&case);
-    let name = container.qualified();
+        .fold(SignalSet::from(signal), |set, exit| set.union(SignalSet::from(*exit)));
+    let options = SnapshotOptions { command: CommandLimit::SCREEN, waits, ..SnapshotOptions::BARE };
+    let snapshot = found.snapshot(options)?;
+    let findings = findings(&found, &snapshot, &policy);
+    let name = found.container.qualified();
     let text: String = if context.ui.json {
-        findings.iter().map(|found| json::line(&object(&host.name, &name, found))).collect()
+        findings.iter().map(|finding| json::line(&object(&host.name, &name, finding))).collect()
     } else {
         findings.iter().map(|finding| lines(finding, &context.ui)).collect()
     };
@@ -107,13 +92,37 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
     Ok(ExitStatus::Done)
 }
 
-/// Where the texts of findings begin.
+fn findings(
+    found: &ResolvedContainer<'_>,
+    snapshot: &ContainerSnapshot,
+    policy: &StopPolicy,
+) -> Vec<Finding> {
+    let container = &found.container;
+    let signal = policy.signal_of(container.engine);
+    let predict = |process, signal| snapshot.predict(process, signal, Recipient::Process);
+    let predictions: Vec<Prediction> =
+        snapshot.processes.iter().map(|process| predict(process, signal)).collect();
+    let init = snapshot.processes.iter().find(|p| Some(p.facts.id) == container.init);
+    let others = EXIT_SIGNALS.into_iter().filter(|exit| *exit != signal);
+    let alternatives: Vec<(Signal, Prediction)> = match init {
+        Some(init) => others.map(|signal| (signal, predict(init, signal))).collect(),
+        None => Vec::new(),
+    };
+    diagnose(&DiagnosisInput {
+        container,
+        policy,
+        processes: &snapshot.processes,
+        predictions: &predictions,
+        alternatives: &alternatives,
+    })
+}
+
+/// The column in which the texts of findings begin.
 const INDENT: usize = 9;
 
 fn lines(finding: &Finding, ui: &Ui) -> String {
-    let style = Style::from(ui);
     let pid = finding.pid.map_or_else(String::new, |pid| format!("{pid} "));
-    let who =
+    let process =
         finding.comm.as_ref().map_or_else(String::new, |comm| format!("{pid}{}: ", safe(comm)));
     let room = ui.width.map(|columns| columns.saturating_sub(INDENT).max(20));
     let mut text = String::new();
@@ -124,9 +133,9 @@ fn lines(finding: &Finding, ui: &Ui) -> String {
         Severity::Info => Emphasis::None,
         Severity::Ok => Emphasis::Good,
     };
-    style.paint(&mut text, severity.name(), emphasis);
+    Style::from(ui).paint(&mut text, severity.name(), emphasis);
     text.push_str(&" ".repeat(INDENT - severity.name().len()));
-    let message = format!("{who}{}", safe_str(&finding.message));
+    let message = format!("{process}{}", safe_str(&finding.message));
     text.push_str(&wrap(&message, room).join(&format!("\n{}", " ".repeat(INDENT))));
     text.push('\n');
     if let Some(remedy) = &finding.remedy {
@@ -145,7 +154,7 @@ fn object(host: &str, container: &str, finding: &Finding) -> Json {
     object.insert("host".into(), json!(host));
     object.insert("container".into(), json!(container));
     object.insert("severity".into(), json!(finding.severity.name()));
-    object.insert("code".into(), json!(finding.code));
+    object.insert("code".into(), json!(finding.code.name()));
     object.insert("pid".into(), json!(finding.pid.map(|pid| pid.get())));
     let comm = finding.comm.as_ref().map_or(Json::Null, |comm| bytes_to_json(comm));
     object.insert("comm".into(), comm);

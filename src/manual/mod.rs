@@ -3,7 +3,7 @@
 
 mod sections;
 
-use crate::analysis::programs::RUNTIMES;
+use crate::analysis::programs::PROGRAMS;
 use crate::cli::root::root_command;
 use crate::command::{self, COMMANDS, Command, Example};
 use crate::engine::ENGINES;
@@ -125,7 +125,7 @@ fn command_page(command: &Command, parser: &clap::Command) -> ManualPage {
 
 fn signals_page() -> ManualPage {
     let verdicts = Verdict::ALL.iter().map(|(_, name, meaning)| item(name, &sentence(meaning)));
-    let programs = RUNTIMES.iter().map(|program| item(program.name, &sentence(program.about)));
+    let programs = PROGRAMS.iter().map(|program| item(program.name, &program.description()));
     let text = SIGNALS_PAGE
         .replace("@verdicts", &verdicts.collect::<String>())
         .replace("@programs", &programs.collect::<String>())

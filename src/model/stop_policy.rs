@@ -48,14 +48,14 @@ impl StopPolicy {
     }
 }
 
-/// Formats a grace time for a sentence: `10s`, `1.5s`, `2m`.
+/// Formats a grace time for a sentence: `10 s`, `1.5 s`, `2 min`.
 pub fn seconds(time: Duration) -> String {
     let seconds = time.as_secs_f64();
     if seconds >= 120.0 && time.as_secs().is_multiple_of(60) {
-        return format!("{}m", time.as_secs() / 60);
+        return format!("{} min", time.as_secs() / 60);
     }
     let text = format!("{seconds:.1}");
-    format!("{}s", text.strip_suffix(".0").unwrap_or(&text))
+    format!("{} s", text.strip_suffix(".0").unwrap_or(&text))
 }
 
 #[cfg(test)]

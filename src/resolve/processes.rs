@@ -6,7 +6,7 @@ use std::rc::Rc;
 use super::ResolvedContainer;
 use crate::analysis::container_process::{ContainerProcess, RowContext, UserTable, arrange};
 use crate::analysis::delivery::{DeliveryContext, Prediction, Recipient, SignalState, predict};
-use crate::analysis::programs;
+use crate::analysis::programs::program_note;
 use crate::engine::read_members;
 use crate::error::{Error, ExitStatus};
 use crate::model::idmap::IdMap;
@@ -155,12 +155,12 @@ impl ContainerSnapshot {
         let mut prediction = predict(&state, signal, recipient);
         // The note about the program says more than the kernel's action; where the kernel's note has
         // something to add, both are kept.
-        if let Some(note) = programs::note(&process.facts, signal, &prediction) {
+        if let Some(note) = program_note(&process.facts, signal, &prediction) {
             prediction.note = Some(match prediction.note {
                 Some(kernel) if prediction.verdict != Verdict::Discarded => {
                     format!("{kernel}; {note}")
                 }
-                _ => note.to_owned(),
+                _ => note,
             });
         }
         prediction

@@ -47,6 +47,6 @@ fn words() -> Outcome {
     let container = fixture("init")?;
     let said = run(&["doctor", &format!("pid:{}", container.init)]).expect(0)?;
     check(said.out.starts_with("problem  1 init: PID 1 has no handler for TERM"), &said.out)?;
-    check(said.out.contains("→ run it below an init"), &said.out)?;
+    check(said.out.contains("→ run it under an init"), &said.out)?;
     run(&["doctor", "nobody"]).expect(3).map(drop)
 }

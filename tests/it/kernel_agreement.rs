@@ -240,7 +240,7 @@ fn agrees(said: &Prediction, seen: Seen, stopped: bool) -> bool {
         Verdict::Delayed => [Seen::Pending, Seen::Stopped].contains(&seen),
         // The one thing that depends on the kernel: it is one of the two that are said.
         Verdict::Unknown => {
-            said.note.as_ref().is_some_and(|note| note.contains("some kernels end it"))
+            said.note.as_ref().is_some_and(|note| note.contains("some kernels terminate it"))
                 && [Seen::Ended, Seen::Nothing].contains(&seen)
         }
         Verdict::NoEffect => false,
@@ -491,7 +491,7 @@ fn traced() -> Outcome {
     let said = predict(&container, &actors)?;
     crate::support::same(said[0].verdict, Verdict::Unknown)?;
     let note = said[0].note.clone().unwrap_or_default();
-    check(note.contains("traces it"), note)?;
+    check(note.contains("sees the signal first"), note)?;
     kill(actors[0].pid, Signal::TERM.number())?;
     // It has stopped for its tracer: the signal was taken and no handler has run.
     let traced = || {
@@ -512,7 +512,7 @@ fn inherited() -> Outcome {
     let said = predict(&container, std::slice::from_ref(&actor))?;
     crate::support::same(said[0].verdict, Verdict::Unknown)?;
     let note = said[0].note.clone().unwrap_or_default();
-    check(note.contains("its parent's too"), note)?;
+    check(note.contains("shares with its parent"), note)?;
     kill(pid, Signal::TERM.number())?;
     std::thread::sleep(Duration::from_millis(300));
     crate::support::same(actor.look(), Seen::Pending)

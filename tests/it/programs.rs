@@ -102,7 +102,7 @@ const ROWS: &[Row] = &[
         argv: &["tini", "-s", "--", "sleep", "1000"],
         files: &[],
         ready: 200,
-        runtime: Some("init"),
+        runtime: Some("tini, docker-init, catatonit"),
         signal: "TERM",
         init: (Verdict::Accepted, true),
         child: Some((Verdict::Accepted, true)),
@@ -170,7 +170,7 @@ const ROWS: &[Row] = &[
         argv: &["catatonit", "--", "sleep", "1000"],
         files: &[],
         ready: 200,
-        runtime: Some("init"),
+        runtime: Some("tini, docker-init, catatonit"),
         signal: "TERM",
         init: (Verdict::Accepted, true),
         child: None,
@@ -251,7 +251,7 @@ const ROWS: &[Row] = &[
         argv: &["node", "-e", "setInterval(() => {}, 1000)"],
         files: &[],
         ready: 2500,
-        runtime: Some("Node"),
+        runtime: Some("Node.js"),
         signal: "TERM",
         init: (Verdict::Handled, false),
         child: Some((Verdict::Handled, true)),
@@ -413,7 +413,7 @@ fn systemd() -> Outcome {
     let note = last.map(|(_, note)| note.to_string()).unwrap_or_default();
     check(note.contains("stops every unit"), note)?;
     let sent = run(&["--json", "signal", word, "TERM"]).expect(0)?.objects();
-    check(sent[0]["note"].to_string().contains("starts itself anew"), format!("{sent:?}"))?;
+    check(sent[0]["note"].to_string().contains("re-executes itself"), format!("{sent:?}"))?;
     std::thread::sleep(Duration::from_secs(1));
     let up_again = || verdict().is_some_and(|(verdict, _)| verdict == "accepted");
     check(wait_until(up_again), "TERM has ended it")?;
@@ -512,7 +512,7 @@ fn look(pid: i32, signal: Signal) -> Result<(Option<&'static str>, Prediction), 
     let own = HostPid::new(pid);
     let member = view.processes.iter().find(|member| Some(member.facts.id.pid) == own);
     let member = member.ok_or("the program is not there")?;
-    let runtime = programs::of(&member.facts).map(|runtime| runtime.name);
+    let runtime = programs::program_of(&member.facts).map(|runtime| runtime.name);
     Ok((runtime, view.predict(member, signal, Recipient::Process)))
 }
 

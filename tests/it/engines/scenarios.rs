@@ -83,7 +83,7 @@ pub fn comes_back(engine: &Engine) -> Outcome {
     let _ = engine.script(&["rm", other]);
     check(restart, "doctor does not tell of the policy")?;
     check(stopped.err.contains("the engine restarts it at once"), &stopped.err)?;
-    check(stopped.err.contains("it is running again"), &stopped.err)
+    check(stopped.err.contains("running again"), &stopped.err)
 }
 
 /// Its text in a file of a folder that the container sees as `/shared`.
@@ -205,7 +205,7 @@ pub fn engines_init(engine: &Engine) -> Outcome {
         )?;
         let rows = rows();
         let note = rows[0]["on_signal"]["note"].to_string();
-        check(note.contains("passes it on to its child"), note)?;
+        check(note.contains("forwards it to its direct child"), note)?;
         let findings = run(&["--json", "doctor", &name]).expect(0)?.objects();
         same(findings[0]["code"].clone(), json!("ok"))?;
         let events = run(&["--json", "stop", &name]).expect(0)?.objects();

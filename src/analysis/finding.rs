@@ -1,0 +1,151 @@
+//! The findings of `doctor`: how serious each is, what kind, and THE TABLE of kinds, which the manual page
+//! reads. `diagnosis` decides which of them apply.
+
+use crate::model::pid::ContainerPid;
+
+/// How serious a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// A stop is not graceful.
+    Problem,
+    /// A stop may not be graceful.
+    Warning,
+    /// Worth knowing.
+    Info,
+    /// As it should be.
+    Ok,
+}
+
+impl Severity {
+    /// Returns its name in the output.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Problem => "problem",
+            Self::Warning => "warning",
+            Self::Info => "info",
+            Self::Ok => "ok",
+        }
+    }
+}
+
+/// A kind of finding; its name is stable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "ALL describes each")]
+pub enum FindingCode {
+    ShellForm,
+    InitWithoutHandler,
+    InitIgnores,
+    InitBlocks,
+    StopSignal,
+    ChildrenNotSignalled,
+    Children,
+    Grandchildren,
+    Unknown,
+    Frozen,
+    Stopped,
+    Traced,
+    Uninterruptible,
+    Blocks,
+    Zombies,
+    Restart,
+    Ok,
+}
+
+impl FindingCode {
+    /// THE TABLE: each code with its name in JSON and its meaning, in the order of the variants.
+    pub const ALL: [(Self, &'static str, &'static str); 17] = [
+        (
+            Self::ShellForm,
+            "shell-form",
+            "PID 1 is a shell without a trap, and the program is its child: `CMD` in shell form.",
+        ),
+        (
+            Self::InitWithoutHandler,
+            "init-without-handler",
+            "PID 1 has no handler for the stop signal, so the kernel discards it.",
+        ),
+        (Self::InitIgnores, "init-ignores", "PID 1 ignores the stop signal."),
+        (
+            Self::InitBlocks,
+            "init-blocks",
+            "PID 1 blocks the stop signal, and no thread is waiting for it.",
+        ),
+        (
+            Self::StopSignal,
+            "stop-signal",
+            "A signal other than the stop signal stops the program, or stops it more gracefully.",
+        ),
+        (
+            Self::ChildrenNotSignalled,
+            "children-not-signalled",
+            "When PID 1 exits, the remaining processes get SIGKILL without an earlier signal, as far as is known.",
+        ),
+        (
+            Self::Children,
+            "children",
+            "PID 1 handles the stop signal; whether it stops its children first is not known.",
+        ),
+        (
+            Self::Grandchildren,
+            "grandchildren",
+            "PID 1 forwards the stop signal to its direct child only.",
+        ),
+        (Self::Unknown, "unknown", "The effect of the stop signal on PID 1 is not known."),
+        (
+            Self::Frozen,
+            "frozen",
+            "The container is paused, or a process is in a frozen cgroup: signals take effect once it is unpaused or thawed.",
+        ),
+        (Self::Stopped, "stopped", "A process is stopped: signals take effect after CONT."),
+        (
+            Self::Traced,
+            "traced",
+            "A process is traced: its tracer sees a signal first, and may suppress it.",
+        ),
+        (
+            Self::Uninterruptible,
+            "uninterruptible",
+            "A process is in uninterruptible sleep: signals take effect when it wakes up.",
+        ),
+        (
+            Self::Blocks,
+            "blocks",
+            "A process other than PID 1 blocks the stop signal, and no thread is waiting for it.",
+        ),
+        (Self::Zombies, "zombies", "Processes have exited, and their parent has not reaped them."),
+        (Self::Restart, "restart", "The engine restarts the container when it exits."),
+        (Self::Ok, "ok", "No problem or warning was found."),
+    ];
+
+    /// Returns its name in JSON.
+    pub const fn name(self) -> &'static str {
+        Self::ALL[self as usize].1
+    }
+}
+
+// Each variant has its row, in its place.
+const _: () = {
+    let mut index = 0;
+    while index < FindingCode::ALL.len() {
+        assert!(FindingCode::ALL[index].0 as usize == index);
+        index += 1;
+    }
+    assert!(FindingCode::Ok as usize + 1 == FindingCode::ALL.len());
+};
+
+/// A finding.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// How serious it is.
+    pub severity: Severity,
+    /// Its kind.
+    pub code: FindingCode,
+    /// The PID in the container of the process that it is about.
+    pub pid: Option<ContainerPid>,
+    /// The name of that process.
+    pub comm: Option<Vec<u8>>,
+    /// A sentence that says what was found, and why it matters.
+    pub message: String,
+    /// A sentence that says what to do.
+    pub remedy: Option<String>,
+}
