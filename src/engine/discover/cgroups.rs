@@ -57,7 +57,7 @@ impl Search<'_> {
         known: &mut HashSet<NamespaceId>,
     ) -> Vec<HostPid> {
         let namespace = |pid: HostPid| self.host.pid_ns_of(&self.host.process(pid).ok()?).ok();
-        if !live.any_pid().and_then(namespace).is_some_and(|ns| !known.contains(&ns)) {
+        if live.any_pid().and_then(namespace).is_none_or(|ns| known.contains(&ns)) {
             return Vec::new();
         }
         let pids = self.host.cgroup_pids(&live.cgroup).unwrap_or_default();
@@ -124,7 +124,7 @@ impl Search<'_> {
     }
 
     /// Names a container of an engine without records by its cgroup; or, if it is verified, by its
-    /// configuration, which so far was one of a container that is not running.
+    /// configuration, which so far counted as a container that is not running.
     fn name_by_cgroup(&mut self, container: &mut Container) {
         let stopped = &mut self.inventory.stopped;
         let path = container.cgroup.as_ref().map(|cgroup| &cgroup.path);

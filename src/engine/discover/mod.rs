@@ -22,7 +22,7 @@ use crate::model::pid::HostPid;
 use crate::model::stop_policy::StopPolicy;
 use crate::proc::{Host, Trust};
 
-/// How far a search goes.
+/// Extent of a search.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SearchDepth {
     /// Records and the cgroup tree: no process outside of containers is read.
@@ -75,8 +75,8 @@ pub fn discover(host: &Host, depth: SearchDepth) -> Inventory {
     search.finish()
 }
 
-/// Returns the processes of a cgroup, or of the PID namespace of a process, as a container of their
-/// own, for which no other was found.
+/// Makes a container of a cgroup, or of the PID namespace of a process, where no engine's container was
+/// found.
 pub fn container_at(host: &Host, pid: HostPid, cgroup: Option<Cgroup>) -> Option<Container> {
     let init = read_init(host, pid).ok()?;
     let source = format!("/proc/{pid}/ns/pid");
