@@ -1,5 +1,5 @@
-//! The error type of the whole program: what failed, why, and what to do about it. It is serialised
-//! across worker pipes as it is. Text is kept raw here; whatever prints it escapes it.
+//! The error type of the whole program: the failure, its cause and hints. It crosses worker pipes as
+//! it is. Its text is raw: the printer escapes it.
 
 use std::fmt;
 use std::io;
@@ -14,16 +14,16 @@ pub use crate::exit::ExitStatus;
 pub struct Error {
     /// Exit status.
     pub status: ExitStatus,
-    /// What failed: lower case, no full stop, literals in backticks.
+    /// The failure: lower case, no full stop, literals in backticks.
     pub message: String,
-    /// Why.
+    /// The reason.
     pub cause: Option<String>,
-    /// What to do. One that begins with a blank is an item of a list that the hint before it opens.
+    /// Advice. One that begins with a blank is an item of a list that the hint before it opens.
     pub hints: Vec<String>,
 }
 
 impl Error {
-    /// Creates an error from what failed.
+    /// Creates an error from the failure.
     pub fn new(status: ExitStatus, message: impl Into<String>) -> Self {
         Self { status, message: message.into(), cause: None, hints: Vec::new() }
     }

@@ -51,7 +51,7 @@ impl ExitStatus {
         Self::NotFound,
     ];
 
-    /// Those that a command uses if it does not say otherwise.
+    /// The statuses of a command that does not list its own.
     pub const DEFAULT: &[Self] = &[Self::Done, Self::Failed, Self::Usage];
 
     /// The number that the shell sees.

@@ -53,7 +53,7 @@ pub fn root_command() -> Command {
         .arg_required_else_help(true)
         .disable_help_subcommand(false)
         .max_term_width(100);
-    let root = command::arranged(root, &command::overview())
+    let root = command::with_help_layout(root, &command::overview())
         .help_template(
             "{about-with-newline}\n{before-help}{usage-heading} {usage}{after-help}",
         )

@@ -1,4 +1,4 @@
-//! `completions`: the completion script of a shell, on stdout.
+//! `completions`: prints the completion script of a shell.
 
 use clap::{ArgMatches, Args};
 use clap_complete::Shell;
@@ -10,8 +10,8 @@ use crate::error::{Error, ExitStatus};
 
 /// Print the completion script for a shell
 ///
-/// In bash, zsh and fish it completes what runs now, too: containers, processes, users, and paths
-/// inside of containers. Put it where the shell looks for such scripts, or load it at its start:
+/// In bash, zsh and fish, running containers, processes, users and paths in containers are completed
+/// too. Install the script where the shell looks for completions, or load it when the shell starts:
 /// `source <(cinspect completions bash)`.
 #[derive(Args)]
 pub struct Completions {
@@ -24,17 +24,14 @@ pub const COMMAND: Command = command::<Completions>(
     "completions",
     &[],
     &[
-        (
-            "cinspect completions bash > /etc/bash_completion.d/cinspect",
-            "for whoever uses bash here",
-        ),
+        ("cinspect completions bash > /etc/bash_completion.d/cinspect", "for all bash users"),
         (
             "cinspect completions zsh > /usr/local/share/zsh/site-functions/_cinspect",
-            "for everybody who uses zsh",
+            "for all zsh users",
         ),
         (
             "cinspect completions fish > ~/.config/fish/completions/cinspect.fish",
-            "for you, in fish",
+            "for your own fish",
         ),
     ],
     run,
@@ -42,13 +39,13 @@ pub const COMMAND: Command = command::<Completions>(
 .files(&[
     (
         "/etc/bash_completion.d, /usr/share/bash-completion/completions",
-        "Where bash looks, as `cinspect`.",
+        "Completions of bash; the file is named `cinspect`.",
     ),
     (
-        "/usr/local/share/zsh/site-functions, or any folder in $fpath",
-        "Where zsh looks, as `_cinspect`.",
+        "/usr/local/share/zsh/site-functions, or any directory in $fpath",
+        "Completions of zsh; the file is named `_cinspect`.",
     ),
-    ("~/.config/fish/completions", "Where fish looks, as `cinspect.fish`."),
+    ("~/.config/fish/completions", "Completions of fish; the file is named `cinspect.fish`."),
 ]);
 
 fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
@@ -57,9 +54,9 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
     Ok(ExitStatus::Done)
 }
 
-/// The script, as it also lies in `completions/`.
+/// Returns the script of a shell; the repository has it in `completions/`, too.
 pub fn script(shell: Shell) -> String {
-    // What asks us for live values, where we know how; elsewhere what the command table alone tells.
+    // For other shells clap_complete generates one that knows the command table only.
     if let Some(script) = crate::completion::script(shell) {
         return script.to_owned();
     }

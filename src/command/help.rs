@@ -1,15 +1,15 @@
-//! How a command's help is laid out: what it does, examples, usage, options. `--help` is short,
-//! `cinspect help CMD` tells all; both come from the command's own doc comments.
+//! The layout of a command's help: description, examples, usage, options. `--help` is short, and
+//! `cinspect help CMD` complete; both come from the command's doc comments.
 
 use clap::{Arg, ArgAction, Command};
 
 use super::Example;
 
-/// Where the words begin that say what an example does; longer ones have them on the next line.
-const WIDEST: usize = 40;
+/// Widest example with its purpose on the same line.
+const EXAMPLE_WIDTH: usize = 40;
 
-/// A command with its help in our order.
-pub fn arranged(command: Command, examples: &[Example]) -> Command {
+/// Returns a command with its help in our order.
+pub fn with_help_layout(command: Command, examples: &[Example]) -> Command {
     let more = command.get_long_about().map(ToString::to_string).unwrap_or_default();
     let more = more.split_once("\n\n").map_or("", |(_, more)| more).to_owned();
     let name = command.get_name();
@@ -19,26 +19,26 @@ pub fn arranged(command: Command, examples: &[Example]) -> Command {
         .short('h')
         .long("help")
         .action(ArgAction::HelpShort)
-        .help(format!("Print this; `{all}` tells more"));
+        .help(format!("Print this help (complete help: `{all}`)"));
     command
         .disable_help_flag(true)
         .arg(help)
         .long_about(None)
         .before_help(examples_text(examples))
         .after_long_help(more)
-        // Examples first: they are what most people look for.
+        // Examples come first because most readers look for one.
         .help_template(
             "{about-with-newline}\n{before-help}{usage-heading} {usage}{after-help}\n\n{all-args}",
         )
 }
 
-/// Examples as they stand in a help text.
+/// Returns examples as lines of a help text, their purposes aligned.
 fn examples_text(examples: &[Example]) -> String {
-    let short = examples.iter().map(|(line, _)| line.len()).filter(|width| *width <= WIDEST);
-    let edge = short.max().unwrap_or(0);
-    let line = |(line, what): &Example| match line.len() {
-        width if width <= edge => format!("  {line:edge$}  {what}"),
-        _ => format!("  {line}\n  {:edge$}  {what}", ""),
+    let short = examples.iter().map(|(line, _)| line.len()).filter(|width| *width <= EXAMPLE_WIDTH);
+    let column = short.max().unwrap_or(0);
+    let line = |(line, purpose): &Example| match line.len() {
+        width if width <= column => format!("  {line:column$}  {purpose}"),
+        _ => format!("  {line}\n  {:column$}  {purpose}", ""),
     };
     let lines: Vec<String> = examples.iter().map(line).collect();
     format!("Examples:\n{}", lines.join("\n"))
@@ -50,7 +50,7 @@ mod tests {
     use crate::command::{COMMANDS, overview};
 
     #[test]
-    fn examples_fit_into_eighty_columns_with_one_to_spare() {
+    fn examples_fit_79_columns() {
         let all = COMMANDS.iter().map(|command| command.examples.to_vec()).chain([overview()]);
         let texts: Vec<String> = all.map(|examples| examples_text(&examples)).collect();
         let wide: Vec<&str> =

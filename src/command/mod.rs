@@ -1,5 +1,5 @@
-//! THE COMMAND TABLE. Parsing, help, manual pages and completions all come out of it; a command is
-//! one file and two lines here.
+//! THE COMMAND TABLE, from which the parser, the help, the manual pages and the completions are made. A
+//! command is one file, and two lines here. Below it is what commands share.
 
 mod completions;
 mod cp;
@@ -14,7 +14,7 @@ mod signals;
 mod stop;
 
 pub use completions::script;
-pub use help::arranged;
+pub use help::with_help_layout;
 
 use clap::{ArgMatches, Args, FromArgMatches};
 
@@ -27,38 +27,37 @@ use crate::output::escape::safe_str;
 use crate::proc::Host;
 use crate::resolve::{Access, ResolvedContainer, Resolver};
 
-/// A command line and what it is for.
+/// A command line and its purpose.
 pub type Example = (&'static str, &'static str);
 
-/// A part of a manual page that belongs to one command.
+/// A section of a command's manual page.
 pub struct Section {
-    /// Its heading.
+    /// The heading.
     pub title: &'static str,
-    /// What stands above the list.
+    /// The paragraph above the list.
     pub intro: &'static str,
-    /// Terms, and what each means.
+    /// Terms and their meanings.
     pub items: Vec<(String, String)>,
 }
 
-/// A command.
+/// A command, as data.
 pub struct Command {
-    /// As it is typed.
+    /// The word that is typed.
     pub name: &'static str,
-    /// Other names for it.
+    /// Other words for it.
     pub aliases: &'static [&'static str],
-    /// What to type, and what it does.
+    /// Examples; the first one is on the first screen of `cinspect`.
     pub examples: &'static [Example],
-    /// What it reads or writes besides the records that find containers, and for what.
+    /// Files that it reads or writes, besides the records that containers are found by, and for what.
     pub files: &'static [(&'static str, &'static str)],
     /// The exit statuses that it uses.
     pub statuses: &'static [ExitStatus],
-    /// What else its manual page has.
+    /// Further sections of its manual page.
     pub sections: fn() -> Vec<Section>,
-    /// Whether it modifies a container. (The misspelling of a command is never answered with one that
-    /// does if one that does not is as near.)
+    /// Whether it modifies a container: then it is suggested only for a plain misspelling.
     pub modifies: bool,
     augment: fn(clap::Command) -> clap::Command,
-    /// Carries it out.
+    /// Runs it.
     pub run: fn(&Context, &ArgMatches) -> Result<ExitStatus, Error>,
 }
 
@@ -77,12 +76,12 @@ pub static COMMANDS: &[Command] = &[
 ];
 
 impl Command {
-    /// The command for the parser, with its help.
+    /// Returns the command for the parser, with its help.
     pub fn clap(&self) -> clap::Command {
-        arranged(self.parser(), self.examples)
+        with_help_layout(self.parser(), self.examples)
     }
 
-    /// The command for the parser, with its doc comment as it stands.
+    /// Returns the command for the parser, with its doc comment as it is.
     pub fn parser(&self) -> clap::Command {
         (self.augment)(clap::Command::new(self.name)).visible_aliases(self.aliases.iter().copied())
     }
@@ -108,7 +107,7 @@ impl Command {
     }
 }
 
-/// Builds a row of the table from a command's arguments, whose doc comment is the help.
+/// Creates a row of the table from a command's arguments, whose doc comment is the help.
 const fn command<A: Args + FromArgMatches>(
     name: &'static str,
     aliases: &'static [&'static str],
@@ -128,40 +127,44 @@ const fn command<A: Args + FromArgMatches>(
     }
 }
 
-/// Whether this host's processes can be acted on from here, or why not and what to do.
-fn may_act(host: &Host, what: &str, exit: ExitStatus) -> Result<(), Error> {
-    host.may_act().map_err(|why| {
-        Error::new(exit, format!("cannot {what} from here"))
-            .cause(why.to_string())
+/// Checks that this host's processes can be acted on from here.
+///
+/// # Errors
+/// `/proc` is another PID namespace's, or not mounted. `action` completes `cannot …`.
+fn may_act(host: &Host, action: &str, status: ExitStatus) -> Result<(), Error> {
+    host.may_act().map_err(|reason| {
+        Error::new(status, format!("cannot {action} from here"))
+            .cause(reason.to_string())
             .hint("run cinspect in the host's PID namespace (`--pid=host`, `hostPID: true`)")
     })
 }
 
-/// The arguments of a command as its own type.
+/// Returns the arguments of a command as its own type.
 fn arguments<A: FromArgMatches>(matches: &ArgMatches) -> Result<A, Error> {
-    A::from_arg_matches(matches)
-        .map_err(|error| Error::new(ExitStatus::Usage, "bad command line").cause(error.to_string()))
+    A::from_arg_matches(matches).map_err(|error| {
+        Error::new(ExitStatus::Usage, "invalid command line").cause(error.to_string())
+    })
 }
 
-/// The first example of each command, for the tool's own help.
+/// Returns the first example of each command, for the first screen.
 pub fn overview() -> Vec<Example> {
     COMMANDS.iter().filter_map(|command| command.examples.first().copied()).collect()
 }
 
-/// The part of a manual page that tells a table's columns.
+/// Returns the section of a manual page that lists the columns of a table.
 fn columns_section<R>(table: &'static [Column<R>]) -> Section {
     let item = |column: &Column<R>| {
-        let usual = if column.default { "; shown by default" } else { "" };
+        let default = if column.default { "; shown by default" } else { "" };
         let json = match column.json {
             Some(key) if key != column.name => format!("; `{key}` in JSON"),
             Some(_) => String::new(),
             None => "; not in JSON".into(),
         };
-        (column.name.to_owned(), format!("{}{usual}{json}", column.description))
+        (column.name.to_owned(), format!("{}{default}{json}", column.description))
     };
     Section {
         title: "Columns",
-        intro: "For `-o`: a list with commas, which takes the place of the usual columns, or with `+` before it goes behind them. All of them are in the answer with `--json`, but for those of which it is said.",
+        intro: "For `-o`, separated by commas: `LIST` replaces the default columns, `+LIST` appends to them. `--json` prints all of them unless noted.",
         items: table.iter().map(item).collect(),
     }
 }

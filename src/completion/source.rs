@@ -1,5 +1,5 @@
-//! What completes the value of an argument, attached to the argument itself as an extension. Renaming
-//! an option or its placeholder in the help changes nothing here. (Paths on the host need no source:
+//! The source of the candidates for an argument's value, attached to the argument as an extension, so
+//! that an option or its placeholder in the help can be renamed. (Paths on the host need no source:
 //! clap's own value hints complete them.)
 
 use clap::builder::ArgExt;

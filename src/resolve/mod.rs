@@ -20,7 +20,7 @@ use not_found::NotFound;
 pub use not_found::hidden_names_note;
 use reference::ContainerRef;
 
-/// What a command does with the container.
+/// The use that a command makes of the container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
     /// Reads only.
@@ -255,7 +255,7 @@ fn match_word(
     Match::of(found, MatchRule::IdPrefix)
 }
 
-/// Whether a word is a prefix of an ID of 64 digits, which nobody types in full. (Where the ID is a
+/// Whether a word is a prefix of an ID of 64 digits, which is too long to type. (Where the ID is a
 /// name, its prefix may be another container's whole name.)
 fn is_id_prefix(word: &str, id: &str) -> bool {
     id.len() == 64 && id.starts_with(word)
