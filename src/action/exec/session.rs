@@ -167,6 +167,7 @@ impl<'a> Session<'a> {
         if self.request.plan.detach { self.detach(admitted) } else { self.relay(admitted) }
     }
 
+    /// Step 1.
     fn prepare(&mut self) -> Result<PreparedSession, Error> {
         let ExecRequest { host, facts, plan, joins_cgroups, .. } = self.request;
         let wanted = if joins_cgroups { &facts.cgroups[..] } else { &[] };
@@ -207,6 +208,7 @@ impl<'a> Session<'a> {
         })
     }
 
+    /// Step 2.
     fn start(&mut self, prepared: PreparedSession) -> Result<StartedSession, Error> {
         let name = CString::new(protocol::HELPER).unwrap_or_default();
         let fds = prepared.helper_fds(self.request);
@@ -219,6 +221,7 @@ impl<'a> Session<'a> {
         outcome.map(|()| started)
     }
 
+    /// Step 3.
     fn admit(&mut self, started: StartedSession) -> Result<AdmittedSession, Error> {
         let StartedSession { helper, deadline, cgroups, master, pumps, report, release, signals } =
             started;
@@ -258,8 +261,8 @@ impl<'a> Session<'a> {
         })
     }
 
-    /// Connects cinspect's stdin and stdout with the command's terminal. Only if stdin is a terminal
-    /// itself it is set to raw mode.
+    /// Connects cinspect's stdin and stdout with the command's terminal. If stdin is a terminal
+    /// itself, it is set to raw mode.
     fn connect_terminal(&self, master: &OwnedFd) -> Result<(Option<RawMode>, Vec<Pump>), Error> {
         let size = terminal_size();
         let raw_mode = size.map(|_| RawMode::new()).transpose();
@@ -270,12 +273,14 @@ impl<'a> Session<'a> {
         Ok((raw_mode, pumps))
     }
 
+    /// Step 4 of a command in the background: leaves it running.
     fn detach(&self, mut admitted: AdmittedSession) -> Result<ExecOutcome, Error> {
         self.check_command(&admitted.report, admitted.deadline)?;
         admitted.helper.status = Some(0);
         Ok(ExecOutcome::Detached(admitted.container_pid, admitted.pid))
     }
 
+    /// Step 4.
     fn relay(&self, admitted: AdmittedSession) -> Result<ExecOutcome, Error> {
         let AdmittedSession {
             mut helper, master, pumps, report, signals, command, raw_mode, ..
