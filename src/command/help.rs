@@ -19,7 +19,7 @@ pub fn with_help_layout(command: Command, examples: &[Example]) -> Command {
         .short('h')
         .long("help")
         .action(ArgAction::HelpShort)
-        .help(format!("Print this help (complete help: `{all}`)"));
+        .help(format!("Print help; more: `{all}`"));
     command
         .disable_help_flag(true)
         .arg(help)

@@ -169,7 +169,7 @@ fn help() -> Outcome {
         }
         same((command, said(&[command, "-h"])?), (command, short.clone()))?;
         check(short.lines().count() < long.lines().count(), &short)?;
-        check(short.contains(&format!("(complete help: `cinspect help {command}`)")), short)?;
+        check(short.contains(&format!("more: `cinspect help {command}`")), short)?;
     }
     Ok(())
 }
