@@ -1,303 +1,294 @@
-//! Where a copy goes: `docker cp`'s rules about what exists and what ends in a slash, as one table.
-//! Pure.
+//! Where a copy goes: `docker cp`'s rules about what exists and what ends in a slash, as one table; and
+//! the patterns of file names. Pure.
+//!
+//! Patterns are translated for `regex::bytes`, which matches in linear time. `globset` takes a pattern
+//! as `str`, and names in a container need not be UTF-8.
 
-/// What is copied.
+use regex::bytes::{Regex, RegexBuilder};
+
+/// The kind of a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SourceKind {
-    /// A file, or a link that is copied as such.
+    /// A file, or a symlink that is copied as one.
     File,
-    /// A folder.
-    Folder,
-    /// What is in a folder: its name ended in `/.`.
+    /// A directory.
+    Directory,
+    /// The contents of a directory: the path ended in `/.`.
     Contents,
 }
 
-/// What there is where it is to go.
+/// The state of the destination before the copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TargetKind {
-    /// Nothing; the name did not end in a slash.
+pub enum DestinationKind {
+    /// It does not exist; the path does not end in a slash.
     Missing,
-    /// Nothing; it did.
-    MissingFolder,
-    /// A file, or anything else that is no folder.
+    /// It does not exist; the path ends in a slash.
+    MissingDirectory,
+    /// A file, or anything else that is not a directory.
     File,
-    /// A folder.
-    Folder,
+    /// A directory.
+    Directory,
 }
 
-/// Where it goes.
+/// The place of the copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Placement {
-    /// To that name itself.
-    There,
-    /// Into the folder, under its own name.
+    /// The destination path itself.
+    Exact,
+    /// In the destination directory, under the source's name.
     Into,
-    /// What is in it goes into the folder.
-    Merged,
+    /// The contents of the source go into the destination directory.
+    Merge,
 }
 
-/// Why it does not go there, and what would.
+/// The reason why a copy is refused, and a hint.
 pub type RuleError = (&'static str, &'static str);
 
-const NO_FOLDER: RuleError =
-    ("there is no such folder", "make it first; without the slash that is the file's new name");
-const IS_FILE: RuleError = ("it is no folder", "give a folder that is there, or a new name");
-const ONE_TARGET: RuleError =
-    ("several sources need a folder that exists", "make it first, and give its name last");
+const NO_DIRECTORY: RuleError =
+    ("no such directory", "create it first, or leave out the slash to copy to a file of that name");
+const NOT_DIRECTORY: RuleError =
+    ("not a directory", "a directory can be copied into a directory or to a new name");
+const SEVERAL_SOURCES: RuleError =
+    ("with several sources the destination must be an existing directory", "create it first");
+const NO_RULE: RuleError = ("no rule for this kind of source", "copy it to a new name");
 
-/// THE TABLE of `docker cp`: what goes where, or why not.
-pub const RULES: &[(SourceKind, TargetKind, Result<Placement, RuleError>)] = &[
-    (SourceKind::File, TargetKind::Missing, Ok(Placement::There)),
-    (SourceKind::File, TargetKind::MissingFolder, Err(NO_FOLDER)),
-    (SourceKind::File, TargetKind::File, Ok(Placement::There)),
-    (SourceKind::File, TargetKind::Folder, Ok(Placement::Into)),
-    (SourceKind::Folder, TargetKind::Missing, Ok(Placement::There)),
-    (SourceKind::Folder, TargetKind::MissingFolder, Ok(Placement::There)),
-    (SourceKind::Folder, TargetKind::File, Err(IS_FILE)),
-    (SourceKind::Folder, TargetKind::Folder, Ok(Placement::Into)),
-    (SourceKind::Contents, TargetKind::Missing, Ok(Placement::There)),
-    (SourceKind::Contents, TargetKind::MissingFolder, Ok(Placement::There)),
-    (SourceKind::Contents, TargetKind::File, Err(IS_FILE)),
-    (SourceKind::Contents, TargetKind::Folder, Ok(Placement::Merged)),
+/// THE TABLE of `docker cp`: the place of the copy, or why it is refused.
+pub const RULES: &[(SourceKind, DestinationKind, Result<Placement, RuleError>)] = &[
+    (SourceKind::File, DestinationKind::Missing, Ok(Placement::Exact)),
+    (SourceKind::File, DestinationKind::MissingDirectory, Err(NO_DIRECTORY)),
+    (SourceKind::File, DestinationKind::File, Ok(Placement::Exact)),
+    (SourceKind::File, DestinationKind::Directory, Ok(Placement::Into)),
+    (SourceKind::Directory, DestinationKind::Missing, Ok(Placement::Exact)),
+    (SourceKind::Directory, DestinationKind::MissingDirectory, Ok(Placement::Exact)),
+    (SourceKind::Directory, DestinationKind::File, Err(NOT_DIRECTORY)),
+    (SourceKind::Directory, DestinationKind::Directory, Ok(Placement::Into)),
+    (SourceKind::Contents, DestinationKind::Missing, Ok(Placement::Exact)),
+    (SourceKind::Contents, DestinationKind::MissingDirectory, Ok(Placement::Exact)),
+    (SourceKind::Contents, DestinationKind::File, Err(NOT_DIRECTORY)),
+    (SourceKind::Contents, DestinationKind::Directory, Ok(Placement::Merge)),
 ];
 
-/// What the table says; several sources need a folder that is there.
+/// Returns where the table puts a source. Several sources need a directory.
 ///
 /// # Errors
-/// Says what does not go together.
-pub fn place(
+/// The table refuses it.
+pub fn placement(
     source: SourceKind,
-    target: TargetKind,
+    destination: DestinationKind,
     several: bool,
 ) -> Result<Placement, RuleError> {
-    if several && target != TargetKind::Folder {
-        return Err(ONE_TARGET);
+    if several && destination != DestinationKind::Directory {
+        return Err(SEVERAL_SOURCES);
     }
-    let rule = RULES.iter().find(|(from, to, _)| (*from, *to) == (source, target));
-    rule.map_or(Err(("there is no rule for it", "copy it to a new name")), |(_, _, put)| *put)
+    let rule = RULES.iter().find(|(from, to, _)| (*from, *to) == (source, destination));
+    rule.map_or(Err(NO_RULE), |(_, _, placement)| *placement)
 }
 
-/// The table in words, for the manual: what and where to, and what becomes of it.
-pub fn rules() -> Vec<(String, &'static str)> {
-    let source = |source| match source {
-        SourceKind::File => "a file or link",
-        SourceKind::Folder => "a folder",
-        SourceKind::Contents => "a folder with /. at its end",
+/// Returns the table in words, for the manual: each case and its result.
+pub fn describe_rules() -> Vec<(String, &'static str)> {
+    let source = |kind| match kind {
+        SourceKind::File => "SRC is a file or symlink",
+        SourceKind::Directory => "SRC is a directory",
+        SourceKind::Contents => "SRC is a directory ending in /.",
     };
-    let target = |target| match target {
-        TargetKind::Missing => "to nothing",
-        TargetKind::MissingFolder => "to nothing, with a slash at its end",
-        TargetKind::File => "to a file",
-        TargetKind::Folder => "to a folder",
+    let destination = |kind| match kind {
+        DestinationKind::Missing => "DST does not exist",
+        DestinationKind::MissingDirectory => "DST, ending in /, does not exist",
+        DestinationKind::File => "DST is a file",
+        DestinationKind::Directory => "DST is a directory",
     };
-    let line = |(from, to, put): &(SourceKind, TargetKind, Result<Placement, RuleError>)| {
-        let becomes = match put {
-            Ok(Placement::There) if *from == SourceKind::File && *to == TargetKind::File => {
-                "It takes its place."
-            }
-            Ok(Placement::There) if *from == SourceKind::File => "It gets that name.",
-            Ok(Placement::There) => {
-                "A folder of that name is made, and what is in the source goes in."
-            }
-            Ok(Placement::Into) => "It goes into that folder under its own name.",
-            Ok(Placement::Merged) => "What is in the source goes into that folder.",
-            Err(_) => "An error; nothing is copied.",
-        };
-        (format!("{} {}", source(*from), target(*to)), becomes)
-    };
-    RULES.iter().map(line).collect()
-}
-
-/// A side of a copy as it was typed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Endpoint {
-    /// A tar stream on stdin or stdout.
-    Stream,
-    /// A path here.
-    Here(Vec<u8>),
-    /// A container and a path inside, from its root on.
-    Inside(String, Vec<u8>),
-}
-
-impl Endpoint {
-    /// Reads `FILE`, `CTR:PATH` and `-`. What begins with `/` or `.` is here; so is what has no colon.
-    /// A qualified container has one colon more, after what is a kind: `docker:web:/etc`.
-    pub fn parse(word: &[u8], is_kind: impl Fn(&str) -> bool) -> Self {
-        if word == b"-" {
-            return Self::Stream;
+    let result = |source, destination, placement| match placement {
+        Ok(Placement::Exact) if source != SourceKind::File => {
+            "DST is created, and the contents of SRC are copied into it."
         }
-        let colon = word.iter().position(|b| *b == b':');
-        let here = matches!(word.first(), None | Some(b'/' | b'.'));
-        let Some(first) = colon.filter(|colon| !here && *colon > 0) else {
-            return Self::Here(word.to_owned());
-        };
-        let is_kind = std::str::from_utf8(&word[..first]).is_ok_and(is_kind);
-        let second = word[first + 1..].iter().position(|b| *b == b':').map(|at| first + 1 + at);
-        let end = second.filter(|_| is_kind).unwrap_or(first);
-        match std::str::from_utf8(&word[..end]) {
-            Ok(name) => Self::Inside(name.to_owned(), word[end + 1..].to_owned()),
-            Err(_) => Self::Here(word.to_owned()),
-        }
-    }
+        Ok(Placement::Exact) if destination == DestinationKind::File => "DST is replaced by SRC.",
+        Ok(Placement::Exact) => "SRC is copied to DST.",
+        Ok(Placement::Into) => "SRC is copied into DST under its own name.",
+        Ok(Placement::Merge) => "The contents of SRC are copied into DST.",
+        Err(NO_DIRECTORY) => "Error: no such directory.",
+        Err(_) => "Error: a directory cannot be copied to a file.",
+    };
+    let rule = |(from, to, placement): &(_, _, _)| {
+        (format!("{} and {}", source(*from), destination(*to)), result(*from, *to, *placement))
+    };
+    RULES.iter().map(rule).collect()
 }
 
-/// The last name of a path, without what a slash or a dot at its end says; none for a root.
-pub fn last_name(path: &[u8]) -> Option<&[u8]> {
+/// Returns the file name of a path, without a slash or `/.` at its end; none for a root.
+pub fn file_name(path: &[u8]) -> Option<&[u8]> {
     path.split(|b| *b == b'/').rfind(|part| !part.is_empty() && *part != b"." && *part != b"..")
 }
 
-/// Whether a path ends in `/.`, or is one dot: what is in it is meant.
+/// Whether a path ends in `/.`, or is one dot: the contents of the directory are meant.
 pub fn is_contents(path: &[u8]) -> bool {
     path == b"." || path.ends_with(b"/.")
 }
 
-/// Whether a name has something in it that a shell would expand.
+/// Whether a name has a character that a shell would expand.
 pub fn is_pattern(name: &[u8]) -> bool {
     name.iter().any(|b| b"*?[".contains(b))
 }
 
-/// Whether a name fits a pattern of `*`, `?`, `[a-z]`, `[!a-z]` and `\` before any of them (glob(7)).
-/// A dot at the beginning has to be written.
-pub fn fits(name: &[u8], pattern: &[u8]) -> bool {
-    if name.first() == Some(&b'.') && pattern.first() != Some(&b'.') {
-        return false;
+/// A pattern of `*`, `?`, `[a-z]`, `[!a-z]` and `\` before any of them (glob(7)), for one file name.
+#[derive(Clone, Debug)]
+pub struct NamePattern {
+    /// The whole name; none for a pattern that is too long to compile, which no name matches.
+    regex: Option<Regex>,
+    /// Whether it begins with a dot: only then does it match a name that does.
+    has_dot: bool,
+}
+
+impl NamePattern {
+    /// Compiles a pattern.
+    pub fn new(pattern: &[u8]) -> Self {
+        let regex = RegexBuilder::new(&translate(pattern)).unicode(false).build().ok();
+        Self { regex, has_dot: pattern.starts_with(b".") }
     }
-    matches(name, pattern)
-}
 
-fn matches(name: &[u8], pattern: &[u8]) -> bool {
-    // Back to the last star when something does not fit: never exponential.
-    let (mut at, mut in_pattern) = (0, 0);
-    let mut star: Option<(usize, usize)> = None;
-    while at < name.len() {
-        match one(name[at], &pattern[in_pattern..]) {
-            GlobToken::Fits(length) => {
-                at += 1;
-                in_pattern += length;
-                continue;
-            }
-            GlobToken::Star => {
-                star = Some((at, in_pattern + 1));
-                in_pattern += 1;
-                continue;
-            }
-            GlobToken::Not => {}
-        }
-        let Some((from, after)) = star else { return false };
-        star = Some((from + 1, after));
-        (at, in_pattern) = (from + 1, after);
+    /// Whether a name matches.
+    pub fn matches(&self, name: &[u8]) -> bool {
+        (self.has_dot || !name.starts_with(b"."))
+            && self.regex.as_ref().is_some_and(|regex| regex.is_match(name))
     }
-    pattern[in_pattern..].iter().all(|b| *b == b'*')
 }
 
-enum GlobToken {
-    Fits(usize),
-    Star,
-    Not,
-}
-
-fn one(byte: u8, pattern: &[u8]) -> GlobToken {
-    match pattern {
-        [b'*', ..] => GlobToken::Star,
-        [b'?', ..] => GlobToken::Fits(1),
-        [b'\\', wanted, ..] if *wanted == byte => GlobToken::Fits(2),
-        [b'[', rest @ ..] => {
-            let not = matches!(rest.first(), Some(b'!' | b'^'));
-            let begin = usize::from(not);
-            // A bracket that comes first is one of the set.
-            let end = rest.iter().skip(begin + 1).position(|b| *b == b']');
-            let Some(end) = end.map(|end| end + begin + 1) else {
-                return if byte == b'[' { GlobToken::Fits(1) } else { GlobToken::Not };
-            };
-            let set = &rest[begin..end];
-            let mut has = false;
-            let mut at = 0;
-            while at < set.len() {
-                if at + 2 < set.len() && set[at + 1] == b'-' {
-                    has |= (set[at]..=set[at + 2]).contains(&byte);
-                    at += 3;
-                } else {
-                    has |= set[at] == byte;
-                    at += 1;
+/// Translates a glob(7) pattern to a regular expression over bytes.
+fn translate(pattern: &[u8]) -> String {
+    let literal = |byte: u8| format!(r"\x{byte:02x}");
+    let mut regex = String::from(r"(?s)\A");
+    let mut rest = pattern;
+    while let Some((first, tail)) = rest.split_first() {
+        rest = tail;
+        match (first, tail) {
+            (b'*', _) => regex.push_str(".*"),
+            (b'?', _) => regex.push('.'),
+            (b'\\', [quoted, after @ ..]) => {
+                regex.push_str(&literal(*quoted));
+                rest = after;
+            }
+            (b'[', _) => match split_set(tail) {
+                Some((negated, set, after)) => {
+                    regex.push_str(&byte_class(negated, set));
+                    rest = after;
                 }
-            }
-            if has == not { GlobToken::Not } else { GlobToken::Fits(end + 2) }
+                None => regex.push_str(&literal(b'[')),
+            },
+            (byte, _) => regex.push_str(&literal(*byte)),
         }
-        [wanted, ..] if *wanted == byte => GlobToken::Fits(1),
-        _ => GlobToken::Not,
+    }
+    regex + r"\z"
+}
+
+/// Splits the text after `[` into whether the set is negated, the set and the rest. None without a `]`:
+/// the bracket then stands for itself. A `]` that comes first is in the set.
+fn split_set(text: &[u8]) -> Option<(bool, &[u8], &[u8])> {
+    let negated = matches!(text.first(), Some(b'!' | b'^'));
+    let set = &text[usize::from(negated)..];
+    let end = set.iter().skip(1).position(|b| *b == b']')? + 1;
+    Some((negated, &set[..end], &set[end + 1..]))
+}
+
+fn byte_class(negated: bool, mut set: &[u8]) -> String {
+    let mut class = String::from(if negated { "[^" } else { "[" });
+    let mut is_empty = true;
+    while let [first, tail @ ..] = set {
+        let (last, after) = match tail {
+            [b'-', last, after @ ..] => (last, after),
+            _ => (first, tail),
+        };
+        // A range that runs backwards has nothing in it.
+        if first <= last {
+            class += &format!(r"\x{first:02x}-\x{last:02x}");
+            is_empty = false;
+        }
+        set = after;
+    }
+    match (is_empty, negated) {
+        (false, _) => class + "]",
+        (true, false) => r"[^\x00-\xff]".into(),
+        (true, true) => ".".into(),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
-    fn docker_cps_rules() {
-        use SourceKind::{Contents, File, Folder};
-        use TargetKind::{Missing, MissingFolder};
-        for (source, target, put) in [
-            (File, Missing, Some(Placement::There)),
-            (File, MissingFolder, None),
-            (File, TargetKind::File, Some(Placement::There)),
-            (File, TargetKind::Folder, Some(Placement::Into)),
-            (Folder, Missing, Some(Placement::There)),
-            (Folder, MissingFolder, Some(Placement::There)),
-            (Folder, TargetKind::File, None),
-            (Folder, TargetKind::Folder, Some(Placement::Into)),
-            (Contents, Missing, Some(Placement::There)),
-            (Contents, TargetKind::File, None),
-            (Contents, TargetKind::Folder, Some(Placement::Merged)),
+    fn places_copies_as_docker_cp_does() {
+        use DestinationKind::{Missing, MissingDirectory};
+        use SourceKind::{Contents, Directory, File};
+        for (source, destination, expected) in [
+            (File, Missing, Some(Placement::Exact)),
+            (File, MissingDirectory, None),
+            (File, DestinationKind::File, Some(Placement::Exact)),
+            (File, DestinationKind::Directory, Some(Placement::Into)),
+            (Directory, Missing, Some(Placement::Exact)),
+            (Directory, MissingDirectory, Some(Placement::Exact)),
+            (Directory, DestinationKind::File, None),
+            (Directory, DestinationKind::Directory, Some(Placement::Into)),
+            (Contents, Missing, Some(Placement::Exact)),
+            (Contents, MissingDirectory, Some(Placement::Exact)),
+            (Contents, DestinationKind::File, None),
+            (Contents, DestinationKind::Directory, Some(Placement::Merge)),
         ] {
-            assert_eq!(place(source, target, false).ok(), put, "{source:?} to {target:?}");
+            let actual = placement(source, destination, false).ok();
+            assert_eq!(actual, expected, "{source:?} to {destination:?}");
         }
-        assert!(place(File, TargetKind::File, true).is_err());
-        assert_eq!(place(File, TargetKind::Folder, true), Ok(Placement::Into));
+        assert!(placement(File, DestinationKind::File, true).is_err());
+        assert_eq!(placement(File, DestinationKind::Directory, true), Ok(Placement::Into));
     }
 
     #[test]
-    fn sides_are_told_by_their_colon() {
-        let inside = |ctr: &str, path: &str| Endpoint::Inside(ctr.into(), path.into());
-        let parse = |word| Endpoint::parse(word, |kind| ["docker", "cri", "pid"].contains(&kind));
-        assert_eq!(parse(b"web:/etc/a:b"), inside("web", "/etc/a:b"));
-        assert_eq!(parse(b"docker:web:/etc"), inside("docker:web", "/etc"));
-        assert_eq!(parse(b"cri:ns/pod/c:x"), inside("cri:ns/pod/c", "x"));
-        assert_eq!(parse(b"pid:12:/etc"), inside("pid:12", "/etc"));
-        assert_eq!(parse(b"web:"), inside("web", ""));
-        for here in ["./a:b", "/a:b", "a", "../a:b", ":a"] {
-            assert_eq!(parse(here.as_bytes()), Endpoint::Here(here.into()), "{here}");
-        }
-        assert_eq!(parse(b"-"), Endpoint::Stream);
-    }
-
-    #[test]
-    fn patterns_are_a_shells() {
-        for (pattern, yes, no) in [
+    fn patterns_are_those_of_a_shell() {
+        for (pattern, matching, other) in [
             ("*.log", "a.log", "a.txt"),
             ("a?c", "abc", "ac"),
             ("[a-c]x", "bx", "dx"),
             ("[!a-c]x", "dx", "bx"),
+            ("[^a-c]x", "dx", "bx"),
             ("[]]", "]", "a"),
+            ("[a-]", "-", "b"),
+            ("[]^a]", "^", "b"),
             ("\\*", "*", "a"),
             ("*a*b*c", "xaxbxc", "xaxbx"),
             (".*", ".x", "x"),
             ("*", "x", ".x"),
             ("[", "[", "a"),
+            ("[z-ac]", "c", "b"),
+            ("a.c", "a.c", "abc"),
+            ("*", "new\nline", ".new\nline"),
         ] {
-            assert!(fits(yes.as_bytes(), pattern.as_bytes()), "{yes} {pattern}");
-            assert!(!fits(no.as_bytes(), pattern.as_bytes()), "{no} {pattern}");
+            let compiled = NamePattern::new(pattern.as_bytes());
+            assert!(compiled.matches(matching.as_bytes()), "{matching} {pattern}");
+            assert!(!compiled.matches(other.as_bytes()), "{other} {pattern}");
         }
-        let long = "a".repeat(5000);
-        assert!(!fits(long.as_bytes(), b"*a*a*a*a*a*a*a*b"));
+        assert!(!NamePattern::new(b"[z-a]").matches(b"m"));
+        assert!(NamePattern::new(b"?\xff*").matches(b"\xfe\xff"));
+        assert!(!NamePattern::new(b"*a*a*a*a*a*a*a*b").matches("a".repeat(5000).as_bytes()));
     }
 
     #[test]
-    fn last_names_are_without_slashes_and_dots() {
-        assert_eq!(last_name(b"/a/b/"), Some(&b"b"[..]));
-        assert_eq!(last_name(b"/a/b/."), Some(&b"b"[..]));
-        assert_eq!(
-            (last_name(b"/"), is_contents(b"/a/."), is_contents(b"a.")),
-            (None, true, false)
-        );
+    fn file_names_have_no_slash_or_dot() {
+        assert_eq!(file_name(b"/a/b/"), Some(&b"b"[..]));
+        assert_eq!(file_name(b"/a/b/."), Some(&b"b"[..]));
+        assert_eq!(file_name(b"/"), None);
+        assert!(is_contents(b"/a/.") && !is_contents(b"a."));
+    }
+
+    proptest! {
+        #[test]
+        fn a_quoted_name_matches_itself_alone(name in prop::collection::vec(any::<u8>(), 1..12), other: Vec<u8>) {
+            let quoted: Vec<u8> = name.iter().flat_map(|byte| [b'\\', *byte]).collect();
+            let pattern = NamePattern::new(&quoted);
+            prop_assert_eq!(pattern.matches(&name), !name.starts_with(b"."));
+            prop_assert_eq!(pattern.matches(&other) && other != name, false);
+        }
+
+        #[test]
+        fn every_pattern_compiles(pattern in prop::collection::vec(prop_oneof![Just(b'['), Just(b']'), Just(b'-'), Just(b'!'), any::<u8>()], 0..20)) {
+            prop_assert!(NamePattern::new(&pattern).regex.is_some());
+        }
     }
 }

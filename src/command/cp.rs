@@ -1,21 +1,24 @@
-//! `cp`: copies files in, out and across. What goes where is `analysis`' table, going there is `act`'s;
-//! here the sides are read and the outcome is told.
+//! `cp`: copies files into, out of and between containers. Here the command line becomes a
+//! [`CopyJob`], and its events become text; the rules of what goes where are in
+//! `analysis::copy_rules`, the copying is in `action::copy`.
+//!
+//! The progress bar is not indicatif's: `Ui` already decides whether stderr is drawn on and in which
+//! characters, so that only the ten lines of [`progress_line`] would go.
 
-use std::collections::HashMap;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::time::{Duration, Instant};
 
 use clap::{ArgMatches, Args};
-use rustix::fs::OFlags;
+use nix::fcntl::OFlag;
 use serde_json::json;
 
 use super::{Command, Section, arguments, command, may_act, resolve};
-use crate::action::copy::job::CopyJob;
-use crate::action::copy::rootfs::Rootfs;
-use crate::action::copy::{CopyError, CopyMessage, CopyOptions, CopySummary, apart};
+use crate::action::copy::{
+    CopyEvent, CopyJob, CopyOptions, CopyProgress, Endpoint, Location, Rootfs, WriteOptions,
+};
 use crate::action::send::hold;
-use crate::analysis::copy_rules::{Endpoint, rules};
+use crate::analysis::copy_rules::describe_rules;
 use crate::analysis::selection::Criteria;
 use crate::cli::context::Context;
 use crate::completion::source::CompletionSource;
@@ -23,50 +26,56 @@ use crate::error::{Error, ExitStatus};
 use crate::model::pid::ContainerPid;
 use crate::output::escape::{safe, safe_str};
 use crate::output::json::bytes_to_json;
-use crate::output::units::size;
-use crate::proc::{Host, ReadError, SnapshotOptions};
-use crate::resolve::reference::is_qualifier;
+use crate::output::units::{age, size};
+use crate::proc::{ReadError, SnapshotOptions};
+use crate::resolve::path_ref::PathRef;
 use crate::resolve::{Access, Resolver};
+use crate::sys::fd::open_at;
 
-/// Copy files into a container, out of one, or from one to another
+/// A copy that takes longer shows its progress, and its duration and rate at the end.
+const LONG: Duration = Duration::from_secs(1);
+/// The interval between two updates of the progress line.
+const INTERVAL: Duration = Duration::from_millis(200);
+
+/// Copy files into, out of or between containers
 ///
 /// `CTR:PATH` is a path in a container, from its root on, as the container sees it: with its volumes,
-/// tmpfs and other mounts. `-` is a tar stream. A file goes to the name that is given, or into a folder
-/// that is there; a folder to a new name, or into a folder that is there; what ends in `/.` is what is
-/// in the folder. Each file is written beside its target and renamed over it: a running program's file
-/// can be replaced, and a copy that fails leaves the old one. In a container files belong to its init's
-/// user, here to you.
+/// tmpfs and other mounts. `-` is a tar stream on stdin or stdout. SRC ending in `/.` means the contents
+/// of that directory. Each file is written to a temporary file next to its destination and renamed over
+/// it: a running program's file can be replaced, and a copy that fails leaves the old file. In a container
+/// new files belong to its init's user, on the host to you. Devices, FIFOs and sockets are skipped with a
+/// warning.
 #[derive(Args)]
 #[command(override_usage = "cinspect cp [OPTIONS] <SRC>... <DST>")]
 pub struct Cp {
-    /// What to copy, and last where to: FILE, CTR:PATH, or `-`
+    /// One or more sources followed by the destination: FILE, CTR:PATH or `-`
     #[arg(value_name = "PATH", required = true, add = CompletionSource::CopyPaths)]
     paths: Vec<OsString>,
     /// Keep owners, all permission bits and extended attributes
     #[arg(short, long)]
     archive: bool,
-    /// Copy what links lead to, in their place
+    /// Copy the files that symlinks point to instead of the symlinks
     #[arg(short = 'L', long)]
     follow_link: bool,
-    /// Whom the files are to belong to, by name or number inside
+    /// Owner of the copied files (name or ID as known in the container)
     #[arg(long, value_name = "USER[:GROUP]", add = CompletionSource::Users)]
     chown: Option<OsString>,
-    /// Leave what is there
+    /// Do not overwrite existing files
     #[arg(short, long)]
     no_clobber: bool,
-    /// Fail where something cannot be kept
+    /// Fail if a file is skipped or an attribute cannot be kept
     #[arg(long)]
     strict: bool,
-    /// Have each file on the disk before it takes its name
+    /// fsync each file before renaming it into place
     #[arg(long)]
     sync: bool,
-    /// Show no progress
+    /// Do not show progress
     #[arg(long)]
     no_progress: bool,
-    /// Say nothing but errors
+    /// Print errors only
     #[arg(short, long)]
     quiet: bool,
-    /// As the process with this number inside sees its files, in place of the init
+    /// Use the mount namespace of this PID (in the container) instead of PID 1's
     #[arg(long, value_name = "N", add = CompletionSource::Pids)]
     pid: Option<ContainerPid>,
 }
@@ -76,190 +85,268 @@ pub const COMMAND: Command = command::<Cp>(
     &[],
     &[
         ("cinspect cp app web:/usr/local/bin/", "replace a program while it runs"),
-        ("cinspect cp web:/var/log/app.log .", "a file out"),
-        ("cinspect cp 'web:/var/log/*.log' logs/", "several, by a pattern inside"),
-        ("cinspect cp -a web:/data/. db:/data", "a folder with owners, across"),
-        ("cinspect cp web:/etc - | tar -t", "as a tar stream"),
+        ("cinspect cp web:/var/log/app.log .", "copy a log file out"),
+        ("cinspect cp 'web:/var/log/*.log' logs/", "copy all logs out, by a pattern in the container"),
+        ("cinspect cp -a web:/data/. db:/data", "copy between containers, keeping owners"),
+        ("cinspect cp web:/etc - | tar -t", "list a directory as a tar stream"),
     ],
     run,
 )
 .modifies()
-.statuses(&[ExitStatus::Done, ExitStatus::Failed, ExitStatus::Usage, ExitStatus::NoContainer, ExitStatus::NoProcess, ExitStatus::NotPermitted])
+.statuses(&[
+    ExitStatus::Done,
+    ExitStatus::Failed,
+    ExitStatus::Usage,
+    ExitStatus::NoContainer,
+    ExitStatus::NoProcess,
+    ExitStatus::NotPermitted,
+])
 .files(&[
-    ("/proc/PID/root", "The container's files, with every mount that it sees."),
-    ("/proc/PID/mountinfo", "What is mounted where, so that a mounted file is not renamed over."),
-    (".cinspect-*", "A file while it is written, beside its target; what a killed copy left is removed by the next one."),
+    ("/proc/PID/root", "The container's root, with its mounts."),
+    ("/proc/self/fdinfo/", "Mount IDs, which show files that are bind mounts (before Linux 5.8)."),
+    (
+        ".cinspect-*~",
+        "A temporary file, next to its destination. One that a killed copy left is removed by the next copy into that directory.",
+    ),
 ])
 .sections(|| {
     vec![Section {
         title: "Where it goes",
-        intro: "By what the source is, and what is at the target.",
-        items: rules().into_iter().map(|(case, becomes)| (case, becomes.to_owned())).collect(),
+        intro: "The rules are those of docker cp. With several sources DST must be an existing directory.",
+        items: describe_rules()
+            .into_iter()
+            .map(|(case, result)| (case, result.to_owned()))
+            .collect(),
     }]
 });
 
 fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
     let arguments: Cp = arguments(matches)?;
-    let usage = |why: &str| Error::new(ExitStatus::Usage, why.to_owned());
-    let mut sides: Vec<Endpoint> =
-        arguments.paths.iter().map(|path| Endpoint::parse(path.as_bytes(), is_qualifier)).collect();
-    let target = sides.pop().filter(|_| !sides.is_empty());
-    let Some(target) = target else {
-        return Err(usage("cp takes a source and a target")
-            .hint("`cinspect cp web:/etc/hosts .` copies out, `cp app web:/bin/` in"));
-    };
-    let streams = sides.iter().filter(|side| **side == Endpoint::Stream).count();
-    if streams > 0 && (sides.len() > 1 || target == Endpoint::Stream) {
-        return Err(usage("a stream is a source alone, and of a folder")
-            .hint("`cinspect cp - web:/folder/` unpacks a tar stream from stdin"));
-    }
-    if target == Endpoint::Stream && sides.len() > 1 {
-        return Err(usage("a stream takes one source")
-            .hint("copy a folder that holds them all, or one after the other"));
-    }
-    let inside = |side: &Endpoint| matches!(side, Endpoint::Inside(..));
-    if !inside(&target) && !sides.iter().any(inside) {
-        return Err(usage("neither side is in a container")
-            .hint("`CTR:PATH` is; for what is only here there is cp(1)"));
-    }
+    let (sources, destination) = parse_paths(&arguments.paths)?;
     let host = context.host()?;
-    let mut places = HashMap::new();
-    for (at, side) in sides.iter().chain([&target]).enumerate() {
-        let purpose = if at == sides.len() { Access::Act } else { Access::Read };
-        if let Endpoint::Inside(name, _) = side {
-            let place = open(context, &host, name, purpose, arguments.pid)?;
-            places.insert(name.clone(), place);
-        }
-    }
-    let begun = Instant::now();
-    let mut shown = Instant::now();
-    let live = !arguments.no_progress && !arguments.quiet && target != Endpoint::Stream;
-    let streams = target == Endpoint::Stream || streams > 0;
-    let options = CopyOptions {
-        archive: arguments.archive,
-        follow: arguments.follow_link,
-        chown: None,
-        no_clobber: arguments.no_clobber,
-        strict: arguments.strict,
-        sync: arguments.sync,
+    let resolver = Resolver::new(&host);
+    let references = references(&sources, &destination);
+    let containers = references
+        .iter()
+        .map(|(reference, access)| open_root(context, &resolver, reference, *access, arguments.pid))
+        .collect::<Result<Vec<Rootfs>, Error>>()?;
+    let names: Vec<&str> = references.iter().map(|(reference, _)| *reference).collect();
+    let shows_progress =
+        !arguments.no_progress && !arguments.quiet && destination != PathRef::Stream;
+    let job = CopyJob {
+        sources: sources.iter().map(|path| endpoint(path, &names)).collect(),
+        destination: endpoint(&destination, &names),
+        containers,
+        host: Rootfs::host(),
+        options: options(&arguments),
+        chown: arguments.chown.as_ref().map(|owner| owner.as_bytes().to_owned()),
+        count_bytes: shows_progress,
     };
-    let chown = arguments.chown.as_ref().map(|word| word.as_bytes().to_owned());
-    let (sources, here) = (sides, Rootfs::here());
-    let job = CopyJob { sources, target, places, here, options, chown, measured: live };
-    let outcome = apart(streams, |tell| job.work(tell), &mut |heard| match heard {
-        CopyMessage::Warning(text) if !arguments.quiet => {
-            context.ui.clear_progress();
-            context.ui.warn(&safe_str(&text));
-        }
-        CopyMessage::Beat(done)
-            if live
-                && begun.elapsed() > Duration::from_secs(1)
-                && shown.elapsed() > Duration::from_millis(200) =>
-        {
-            shown = Instant::now();
-            context.ui.progress(&progress(done, begun.elapsed(), context.ui.unicode));
-        }
-        _ => {}
-    });
+    let start = Instant::now();
+    let mut reporter =
+        ProgressReporter { context, quiet: arguments.quiet, shows_progress, start, shown: start };
+    let outcome = job.run(&mut |event| reporter.report(event));
     context.ui.clear_progress();
-    let done = outcome.map_err(|CopyError { path, why, hint, denied }| {
-        let what =
-            if path.is_empty() { "cannot copy".into() } else { format!("cannot copy `{path}`") };
-        let exit = if denied { ExitStatus::NotPermitted } else { ExitStatus::Failed };
-        let error = Error::new(exit, what).cause(why);
-        hint.into_iter().fold(error, Error::hint)
-    })?;
-    tell(context, &host.name, &arguments, done, begun.elapsed())?;
+    print_summary(context, &host.name, &arguments, outcome?, start.elapsed())?;
     Ok(ExitStatus::Done)
 }
 
-fn said(done: CopySummary, took: Duration) -> String {
-    let rate = done.bytes as f64 / took.as_secs_f64().max(0.001);
-    let files = if done.files == 1 { "1 file".into() } else { format!("{} files", done.files) };
-    format!("{files}, {}, {:.1} s, {}/s", size(done.bytes), took.as_secs_f64(), size(rate as u64))
+fn options(arguments: &Cp) -> CopyOptions {
+    CopyOptions {
+        archive: arguments.archive,
+        follow: arguments.follow_link,
+        owner: None,
+        strict: arguments.strict,
+        write: WriteOptions { no_clobber: arguments.no_clobber, sync: arguments.sync },
+    }
 }
 
-/// The same while it goes: with a bar and the time that is left where the whole is known.
-fn progress(done: CopySummary, took: Duration, unicode: bool) -> String {
+/// Parses the sources and the destination.
+fn parse_paths(paths: &[OsString]) -> Result<(Vec<PathRef>, PathRef), Error> {
+    let usage = |message: &str| Error::new(ExitStatus::Usage, message);
+    let mut sources: Vec<PathRef> =
+        paths.iter().map(|path| PathRef::parse(path.as_bytes())).collect();
+    let Some(destination) = sources.pop().filter(|_| !sources.is_empty()) else {
+        return Err(usage("cp needs a source and a destination").hint(
+            "`cinspect cp web:/etc/hosts .` copies out, `cinspect cp app web:/bin/` copies in",
+        ));
+    };
+    let has_stream = sources.contains(&PathRef::Stream);
+    if has_stream && (sources.len() > 1 || destination == PathRef::Stream) {
+        return Err(usage("`-` must be the only source, and the destination must be a directory")
+            .hint("`cinspect cp - web:/data/` unpacks a tar stream from stdin"));
+    }
+    if destination == PathRef::Stream && sources.len() > 1 {
+        return Err(usage("only one source can be written to a tar stream")
+            .hint("copy a directory that contains them all, or one after the other"));
+    }
+    let is_in_container = |path: &PathRef| matches!(path, PathRef::Container(..));
+    if !sources.iter().chain([&destination]).any(is_in_container) {
+        return Err(usage("neither the source nor the destination is in a container")
+            .hint("write container paths as `CTR:PATH`; for local copies use cp(1)"));
+    }
+    Ok((sources, destination))
+}
+
+/// Returns each reference once, with what is done with its container.
+fn references<'a>(sources: &'a [PathRef], destination: &'a PathRef) -> Vec<(&'a str, Access)> {
+    let mut references: Vec<(&str, Access)> = Vec::new();
+    let accesses = sources.iter().map(|path| (path, Access::Read));
+    for (path, access) in accesses.chain([(destination, Access::Act)]) {
+        let PathRef::Container(reference, _) = path else { continue };
+        match references.iter_mut().find(|(known, _)| known == reference) {
+            Some(known) => known.1 = access,
+            None => references.push((reference, access)),
+        }
+    }
+    references
+}
+
+fn endpoint(path: &PathRef, references: &[&str]) -> Endpoint {
+    let (location, path) = match path {
+        PathRef::Stream => (Location::Stream, Vec::new()),
+        PathRef::Host(path) => (Location::Host, path.clone()),
+        PathRef::Container(reference, path) => {
+            let index = references.iter().position(|known| known == reference).unwrap_or_default();
+            (Location::Container(index), path.clone())
+        }
+    };
+    Endpoint { location, path }
+}
+
+/// Prints the events of a copy.
+struct ProgressReporter<'a> {
+    context: &'a Context,
+    quiet: bool,
+    shows_progress: bool,
+    start: Instant,
+    shown: Instant,
+}
+
+impl ProgressReporter<'_> {
+    fn report(&mut self, event: CopyEvent) {
+        let ui = &self.context.ui;
+        match event {
+            CopyEvent::Warning(text) if !self.quiet => {
+                ui.clear_progress();
+                ui.warn(&safe_str(&text));
+            }
+            CopyEvent::Progress(progress)
+                if self.shows_progress
+                    && self.start.elapsed() > LONG
+                    && self.shown.elapsed() > INTERVAL =>
+            {
+                self.shown = Instant::now();
+                ui.progress(&progress_line(progress, self.start.elapsed(), ui.unicode));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Formats the progress so far: with a bar and the remaining time if the total is known.
+fn progress_line(progress: CopyProgress, elapsed: Duration, unicode: bool) -> String {
     const WIDTH: u64 = 20;
-    let text = said(done, took);
-    let Some(total) = done.total.filter(|total| *total > 0 && done.bytes > 0) else { return text };
-    let part = done.bytes.min(total);
-    let full = usize::try_from(part * WIDTH / total).unwrap_or(0);
-    let (on, off) = if unicode { ("█", "░") } else { ("#", ".") };
-    let bar = format!("{}{}", on.repeat(full), off.repeat(WIDTH as usize - full));
-    let left = took.as_secs_f64() * (total - part) as f64 / part as f64;
-    format!("{bar} {}% of {}, {left:.0} s left, {text}", part * 100 / total, size(total))
+    let rate = rate(progress.bytes, elapsed);
+    let total = progress.total.filter(|total| *total > 0 && progress.bytes > 0);
+    let Some(total) = total else {
+        return format!("{}, {}, {rate}", files(progress.files), bytes(progress.bytes));
+    };
+    let copied = progress.bytes.min(total);
+    let full = usize::try_from(copied * WIDTH / total).unwrap_or(0);
+    let (filled, empty) = if unicode { ("█", "░") } else { ("#", ".") };
+    let bar = format!("{}{}", filled.repeat(full), empty.repeat(WIDTH as usize - full));
+    let remaining = elapsed.as_secs_f64() * (total - copied) as f64 / copied as f64;
+    let remaining = age(Duration::try_from_secs_f64(remaining.ceil()).unwrap_or(Duration::MAX));
+    let percent = copied * 100 / total;
+    format!("{bar} {percent}% of {}, {rate}, {remaining} left", bytes(total))
 }
 
-fn tell(
+/// Formats the result. The duration and rate of a short copy say nothing.
+fn summary(progress: CopyProgress, elapsed: Duration) -> String {
+    let text = format!("{}, {}", files(progress.files), bytes(progress.bytes));
+    if elapsed < LONG {
+        return text;
+    }
+    format!("{text} in {} ({})", age(elapsed), rate(progress.bytes, elapsed))
+}
+
+fn files(count: u64) -> String {
+    if count == 1 { "1 file".into() } else { format!("{count} files") }
+}
+
+fn bytes(count: u64) -> String {
+    if count == 0 { "0B".into() } else { size(count) }
+}
+
+fn rate(count: u64, elapsed: Duration) -> String {
+    format!("{}/s", bytes((count as f64 / elapsed.as_secs_f64().max(0.001)) as u64))
+}
+
+fn print_summary(
     context: &Context,
     host: &str,
     arguments: &Cp,
-    done: CopySummary,
-    took: Duration,
+    progress: CopyProgress,
+    elapsed: Duration,
 ) -> Result<(), Error> {
-    let Some((target, sources)) = arguments.paths.split_last() else { return Ok(()) };
-    if target == "-" || arguments.quiet {
+    let Some((destination, sources)) = arguments.paths.split_last() else { return Ok(()) };
+    if destination == "-" || arguments.quiet {
         return Ok(());
     }
     if !context.ui.json {
-        let text = format!("{} to {}\n", said(done, took), safe(target.as_bytes()));
-        return context.print(&text);
+        let (summary, destination) = (summary(progress, elapsed), safe(destination.as_bytes()));
+        return context.print(&format!("copied to {destination}: {summary}\n"));
     }
     let sources: Vec<_> = sources.iter().map(|source| bytes_to_json(source.as_bytes())).collect();
     let source = if sources.len() == 1 { sources[0].clone() } else { sources.into() };
     let object = json!({
-        "host": host, "source": source, "destination": bytes_to_json(target.as_bytes()), "files": done.files,
-        "bytes": done.bytes, "seconds": took.as_secs_f64(),
+        "host": host, "source": source, "destination": bytes_to_json(destination.as_bytes()),
+        "files": progress.files, "bytes": progress.bytes, "seconds": elapsed.as_secs_f64(),
     });
     context.print(&format!("{object}\n"))
 }
 
-/// Opens a container's root, and makes sure whose it is.
-fn open(
+/// Opens the root of a container.
+fn open_root(
     context: &Context,
-    host: &Host,
-    word: &str,
-    purpose: Access,
+    resolver: &Resolver<'_>,
+    reference: &str,
+    access: Access,
     pid: Option<ContainerPid>,
 ) -> Result<Rootfs, Error> {
-    let found = resolve(context, &Resolver::new(host), word, purpose)?;
+    let host = resolver.host;
+    let found = resolve(context, resolver, reference, access)?;
     let name = found.container.qualified();
-    let cannot = |why: &dyn std::fmt::Display| {
+    let cannot = |cause: &dyn std::fmt::Display| {
         Error::new(ExitStatus::Failed, format!("cannot open the files of `{name}`"))
-            .cause(why.to_string())
+            .cause(cause.to_string())
     };
     may_act(host, &format!("open the files of `{name}`"), ExitStatus::Failed)?;
-    let member = found.process(pid, SnapshotOptions::BARE)?;
-    // Held first; what is opened then is of the process that was meant, as long as that lives.
-    let held = hold(&found, &member, None, Criteria::default()).map_err(|why| cannot(&why))?;
-    let facts = host.exec_facts(member.facts.id.pid).map_err(|error| match error {
+    let process = found.process(pid, SnapshotOptions::BARE)?;
+    // Held first: everything that is opened then is of this process, as long as it is alive afterwards.
+    let held = hold(&found, &process, None, Criteria::default()).map_err(|error| cannot(&error))?;
+    let facts = host.exec_facts(process.facts.id.pid).map_err(|error| match error {
         ReadError::Denied => {
-            let mut error = cannot(&"its root is not yours to open")
+            let error = cannot(&"permission denied")
                 .hint("run as root, or with CAP_SYS_PTRACE and CAP_DAC_OVERRIDE");
-            error.status = ExitStatus::NotPermitted;
-            error
+            Error { status: ExitStatus::NotPermitted, ..error }
         }
         error => cannot(&error),
     })?;
     if held.has_exited() {
-        return Err(cannot(&"it has just ended"));
+        return Err(cannot(&"its process has just exited"));
     }
-    let status = &facts.status;
-    let read = OFlags::RDONLY | OFlags::CLOEXEC;
-    let namespace = facts
-        .private_namespaces
-        .contains(&"user")
-        .then(|| rustix::fs::openat(&facts.process, "ns/user", read, rustix::fs::Mode::empty()));
+    let user_ns = facts.private_namespaces.contains(&"user");
+    let user_ns = user_ns.then(|| open_at(&facts.process, "ns/user", OFlag::O_RDONLY).ok());
     Ok(Rootfs {
-        namespace: namespace.and_then(Result::ok),
-        seen_as: None,
-        owner: Some((status.uid[1], status.gid[1])),
         root: Some(facts.root),
-        users: facts.uid_map,
-        groups: facts.gid_map,
-        name: format!("{name}:"),
+        uid_map: facts.uid_map,
+        gid_map: facts.gid_map,
+        owner: Some((facts.status.uid[1], facts.status.gid[1])),
+        user_ns: user_ns.flatten(),
+        joined: None,
+        prefix: format!("{name}:"),
     })
 }
 
@@ -267,17 +354,35 @@ fn open(
 mod tests {
     use super::*;
 
+    const M: u64 = 1 << 20;
+
     #[test]
-    fn progress_tells_what_is_left_where_that_is_known() {
-        let took = Duration::from_secs(2);
-        let done = CopySummary { files: 1, bytes: 50 << 20, total: Some(200 << 20) };
+    fn progress_has_a_bar_and_the_remaining_time_if_the_total_is_known() {
+        let elapsed = Duration::from_secs(2);
+        let progress = CopyProgress { files: 1, bytes: 50 * M, total: Some(200 * M) };
         assert_eq!(
-            progress(done, took, false),
-            "#####............... 25% of 200M, 6 s left, 1 file, 50M, 2.0 s, 25M/s"
+            progress_line(progress, elapsed, false),
+            "#####............... 25% of 200M, 25M/s, 6s left"
         );
-        assert_eq!(
-            progress(CopySummary { total: None, ..done }, took, true),
-            "1 file, 50M, 2.0 s, 25M/s"
-        );
+        let unknown = CopyProgress { total: None, ..progress };
+        assert_eq!(progress_line(unknown, elapsed, true), "1 file, 50M, 25M/s");
+    }
+
+    #[test]
+    fn the_summary_of_a_short_copy_has_no_rate() {
+        let progress = |files, bytes| CopyProgress { files, bytes, total: None };
+        let short = Duration::from_millis(20);
+        assert_eq!(summary(progress(1, 6), short), "1 file, 6B");
+        assert_eq!(summary(progress(0, 0), short), "0 files, 0B");
+        let long = Duration::from_secs(12);
+        assert_eq!(summary(progress(300, 600 * M), long), "300 files, 600M in 12s (50M/s)");
+    }
+
+    #[test]
+    fn each_reference_is_resolved_once_and_the_destination_to_act_on() {
+        let paths = ["web:/a", "db:/b", "web:/c", "f"].map(|path| PathRef::parse(path.as_bytes()));
+        let destination = PathRef::parse(b"web:/d");
+        let expected = [("web", Access::Act), ("db", Access::Read)];
+        assert_eq!(references(&paths, &destination), expected);
     }
 }

@@ -13,14 +13,14 @@ use clap_complete::engine::{
 use super::line::CompletionLine;
 use super::source::CompletionSource;
 use super::{begins, candidate};
-use crate::action::copy::names_inside;
+use crate::action::copy::names_in_container;
 use crate::analysis::container_process::ContainerProcess;
-use crate::analysis::copy_rules::Endpoint;
 use crate::engine::{SearchDepth, discover, engine_infos};
 use crate::model::container::{Container, ContainerState};
 use crate::model::namespace::KINDS;
 use crate::model::signal::Signal;
 use crate::output::escape::safe;
+use crate::resolve::path_ref::PathRef;
 use crate::resolve::reference::is_qualifier;
 
 /// Signals that are sent most, and are offered first.
@@ -245,7 +245,7 @@ fn list_items<'a>(
 
 /// Returns the containers with a colon, the paths in one, or the paths on the host.
 fn copy_paths(line: &CompletionLine, typed: &OsStr) -> Vec<CompletionCandidate> {
-    if let Endpoint::Inside(container, path) = Endpoint::parse(typed.as_bytes(), is_qualifier)
+    if let PathRef::Container(container, path) = PathRef::parse(typed.as_bytes())
         && !(path.is_empty() && is_qualifier(&container))
     {
         let before = [container.as_bytes(), b":"].concat();
@@ -280,7 +280,7 @@ fn container_paths(
     let path = if path.is_empty() { b"/" } else { path };
     let cut = path.iter().rposition(|b| *b == b'/').map_or(0, |slash| slash + 1);
     let (directory, prefix) = path.split_at(cut);
-    names_inside(resolved.host, init, directory, prefix)
+    names_in_container(resolved.host, init, directory, prefix)
         .into_iter()
         .filter(|(_, is_directory)| *is_directory || !directories_only)
         .map(|(name, is_directory)| {

@@ -9,11 +9,10 @@ use std::sync::OnceLock;
 use clap::{ArgMatches, FromArgMatches};
 
 use super::source::CompletionSource;
-use crate::analysis::copy_rules::Endpoint;
 use crate::cli::root::{GlobalOptions, root_command};
 use crate::proc::{CommandLimit, Host, SnapshotOptions};
+use crate::resolve::path_ref::PathRef;
 use crate::resolve::processes::ContainerSnapshot;
-use crate::resolve::reference::is_qualifier;
 use crate::resolve::{Access, ResolvedContainer, Resolver};
 
 /// A command line that is being completed.
@@ -88,8 +87,8 @@ fn container_of(command: &str, matches: &ArgMatches) -> Option<String> {
 }
 
 fn container_in_path(path: &OsStr) -> Option<String> {
-    match Endpoint::parse(path.as_bytes(), is_qualifier) {
-        Endpoint::Inside(container, _) => Some(container),
+    match PathRef::parse(path.as_bytes()) {
+        PathRef::Container(container, _) => Some(container),
         _ => None,
     }
 }

@@ -2,6 +2,7 @@
 //! different errors, and a name that nothing verifies never selects a container to act on.
 
 mod not_found;
+pub mod path_ref;
 pub mod processes;
 pub mod reference;
 

@@ -4,7 +4,9 @@
 //! of `action`.
 
 pub mod capability;
+pub mod directory;
 pub mod fd;
+pub mod file;
 pub mod isolated;
 pub mod kcmp;
 pub mod namespace;

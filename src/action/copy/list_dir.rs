@@ -1,39 +1,39 @@
-//! The names in a folder of a container, for who completes a path. Read in a child that is left behind
-//! when the file system does not answer.
+//! Lists a directory of a container for the completion of a path, in a child that is abandoned if the file
+//! system does not respond.
 
 use std::time::{Duration, Instant};
 
-use rustix::fs::{CWD, Dir, FileType, Mode, OFlags, openat};
-use rustix::io::Errno;
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
 
 use super::rootfs::Rootfs;
 use crate::model::pid::ProcessId;
 use crate::proc::Host;
-use crate::sys::isolated;
+use crate::sys::directory::DirEntries;
+use crate::sys::file::FileKind;
+use crate::sys::{fd, isolated};
 
-/// What one may wait for a prompt.
-const PATIENCE: Duration = Duration::from_millis(200);
-/// More entries than are looked through.
+/// The time that a user waits for a completion.
+const TIMEOUT: Duration = Duration::from_millis(200);
+/// The number of entries that are read.
 const MAX_ENTRIES: usize = 100_000;
-/// More than anybody chooses from.
+/// The number of names that are returned.
 const MAX_NAMES: usize = 1000;
-/// A name has at most 255 bytes (NAME_MAX).
+/// The size of the answer: a name has at most 255 bytes (NAME_MAX).
 const MAX_ANSWER: usize = MAX_NAMES * 258;
 
-/// The names in `folder`, beneath the root of a process, that begin so, sorted; and whether each is a
-/// folder or leads to one. None where nothing can be read.
-pub fn names_inside(
+/// Returns the names in a directory of a container that begin with `prefix`, sorted, each with whether it
+/// is a directory or leads to one. Empty if the directory cannot be read in time.
+pub fn names_in_container(
     host: &Host,
     init: ProcessId,
-    folder: &[u8],
-    begins: &[u8],
+    dir: &[u8],
+    prefix: &[u8],
 ) -> Vec<(Vec<u8>, bool)> {
-    let child = isolated::start(|| read(host, init, folder, begins).unwrap_or_default());
-    let Ok(child) = child else { return Vec::new() };
-    let Some(bytes) = child.finish(Instant::now() + PATIENCE, MAX_ANSWER) else {
-        return Vec::new();
-    };
-    let mut names: Vec<(Vec<u8>, bool)> = bytes
+    let child = isolated::start(|| list(host, init, dir, prefix).unwrap_or_default());
+    let answer = child.ok().and_then(|child| child.finish(Instant::now() + TIMEOUT, MAX_ANSWER));
+    let Some(answer) = answer else { return Vec::new() };
+    let mut names: Vec<(Vec<u8>, bool)> = answer
         .split(|b| *b == 0)
         .filter_map(|entry| Some((entry.get(1..)?.to_vec(), entry.first() == Some(&b'/'))))
         .collect();
@@ -41,44 +41,39 @@ pub fn names_inside(
     names
 }
 
-/// Each with a slash or a dot before it and a NUL behind. The root is opened before the process is
-/// confirmed: so it is of that one.
-fn read(host: &Host, init: ProcessId, folder: &[u8], begins: &[u8]) -> Result<Vec<u8>, Errno> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let root = openat(CWD, host.proc_path(format!("{}/root", init.pid)), flags, Mode::empty())?;
+/// Returns each name between a slash or dot and a NUL. The root is opened before the process is verified,
+/// so it is the root of that process.
+fn list(host: &Host, init: ProcessId, dir: &[u8], prefix: &[u8]) -> Result<Vec<u8>, Errno> {
+    let root = host.proc_path(format!("{}/root", init.pid));
+    let root = fd::open(&root, OFlag::O_PATH | OFlag::O_DIRECTORY)?;
     if host.stat(init.pid).map(|stat| stat.start) != Ok(init.start) {
-        return Err(Errno::SRCH);
+        return Err(Errno::ESRCH);
     }
-    let place = Rootfs { root: Some(root), ..Rootfs::here() };
-    let spot = place.find(&[folder, b"/"].concat(), true)?;
-    let Some(found) = spot.found else { return Err(Errno::NOENT) };
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let listed = openat(&found.fd, c".", flags, Mode::empty())?;
-    let mut out = Vec::new();
-    let mut names = 0;
-    for entry in Dir::new(listed)?.take(MAX_ENTRIES) {
+    let rootfs = Rootfs { root: Some(root), ..Rootfs::host() };
+    let is_directory = |name: &[u8]| {
+        let resolved = rootfs.resolve(&[dir, b"/", name].concat(), true).ok();
+        let node = resolved.and_then(|path| path.node);
+        node.is_some_and(|node| node.kind() == FileKind::Directory)
+    };
+    let found = rootfs.resolve(&[dir, b"/"].concat(), true)?.node.ok_or(Errno::ENOENT)?;
+    let (mut answer, mut count) = (Vec::new(), 0);
+    for entry in DirEntries::list(&found.fd)?.take(MAX_ENTRIES) {
         let entry = entry?;
-        let name = entry.file_name().to_bytes();
-        let hidden = name.starts_with(b".") && !begins.starts_with(b".");
-        if !name.starts_with(begins) || hidden || name == b"." || name == b".." {
+        let is_hidden = entry.name.starts_with(b".") && !prefix.starts_with(b".");
+        if !entry.name.starts_with(prefix) || is_hidden {
             continue;
         }
-        let is_folder = match entry.file_type() {
-            FileType::Directory => true,
-            FileType::Symlink | FileType::Unknown => {
-                let path = [folder, b"/", name].concat();
-                let led = place.find(&path, true).ok().and_then(|spot| spot.found);
-                led.is_some_and(|node| node.kind() == FileType::Directory)
-            }
-            _ => false,
+        let is_directory = match entry.kind {
+            Some(FileKind::Symlink) | None => is_directory(&entry.name),
+            kind => kind == Some(FileKind::Directory),
         };
-        out.push(if is_folder { b'/' } else { b'.' });
-        out.extend(name);
-        out.push(0);
-        names += 1;
-        if names == MAX_NAMES {
+        answer.push(if is_directory { b'/' } else { b'.' });
+        answer.extend(entry.name);
+        answer.push(0);
+        count += 1;
+        if count == MAX_NAMES {
             break;
         }
     }
-    Ok(out)
+    Ok(answer)
 }

@@ -1,182 +1,286 @@
-//! Copies files in, out and across. All of it happens in a child: a file system of the container may
-//! keep whoever asks it waiting for ever, and a child can be left behind.
+//! Copies files into, out of and between containers. All of it happens in a child process
+//! (`child.rs`), in this order:
+//!
+//! 1. Take on the user that may write there: join the user namespace of a rootless container, or take
+//!    its init's UID for file system access. No thread has started: both are properties of a thread.
+//! 2. Expand patterns and count bytes for the progress bar.
+//! 3. For each source: resolve it and the destination, ask `analysis::copy_rules` for the place, and
+//!    copy (`walk.rs`; `tar.rs` for a stream).
+//! 4. Look the destination up again: if it is not there, another process moved it while we wrote.
 
+mod child;
+mod context;
 mod copy_data;
 mod error;
-pub mod job;
+mod event;
 mod list_dir;
-pub mod rootfs;
+mod metadata;
+mod rootfs;
+mod sources;
 mod tar;
 mod walk;
 mod workers;
 mod write;
 
-use std::io::{BufRead, BufReader, Write};
-use std::os::fd::OwnedFd;
-use std::time::{Duration, Instant};
+use std::io::{BufWriter, Read, Write};
+use std::sync::Arc;
 
-use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::{WaitPidFlag, waitpid};
-use nix::unistd::{Pid, pipe};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use serde::{Deserialize, Serialize};
+use caps::{CapSet, Capability};
+use nix::errno::Errno;
+use nix::sched::{CloneFlags, setns};
+use nix::sys::stat::{Mode, umask};
+use nix::unistd::{geteuid, setfsgid, setfsuid};
 
-use crate::sys::process;
-pub use error::CopyError;
-pub use list_dir::names_inside;
-pub use walk::{CopyEvent, CopyOptions};
+use crate::action::send::raise_fd_limit;
+use crate::analysis::copy_rules::{DestinationKind, SourceKind, is_contents, placement};
+use crate::analysis::user::{Ids, UserSpec, identify};
+use crate::error::{Error, os_error};
+use crate::sys::file::FileKind;
+use context::CopyContext;
+pub use context::CopyOptions;
+use error::{because, because_unresolved, cannot_copy_to, failure};
+use event::EventSender;
+pub use event::{CopyEvent, CopyProgress};
+pub use list_dir::names_in_container;
+pub use rootfs::Rootfs;
+use rootfs::{ResolvedPath, to_errno};
+use sources::{CopySource, count_bytes, expand, find_source};
+pub use write::WriteOptions;
 
-/// How long nothing may be heard of the child.
-const SILENCE: Duration = Duration::from_secs(15);
-/// How often it says how far it is.
-const BEAT: Duration = Duration::from_millis(100);
+/// The size of the buffer before stdout.
+const STDOUT_BUFFER: usize = 1 << 20;
+/// The largest `/etc/passwd` that is read.
+const MAX_PASSWD: u64 = 1 << 20;
 
-/// What was copied.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CopySummary {
-    /// Files, links and folders.
-    pub files: u64,
-    /// Bytes of files.
-    pub bytes: u64,
-    /// How many there will be, where that is known.
-    pub total: Option<u64>,
+/// The location of one path of a copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Location {
+    /// A tar stream on stdin or stdout.
+    Stream,
+    /// The host.
+    Host,
+    /// A container, by its index in [`CopyJob::containers`].
+    Container(usize),
 }
 
-#[derive(Serialize, Deserialize)]
-enum WorkerLine {
-    Beat(CopySummary),
-    Warning(String),
-    Failed(CopyError),
-    Done(CopySummary),
+/// One path of a copy.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    /// Where it is.
+    pub location: Location,
+    /// The path; empty for the root of a container.
+    pub path: Vec<u8>,
 }
 
-/// What is heard of a copy.
-pub enum CopyMessage {
-    /// How far it is.
-    Beat(CopySummary),
-    /// What is to be said.
-    Warning(String),
+/// A copy that was asked for.
+#[derive(Debug)]
+pub struct CopyJob {
+    /// The sources. A stream is the only one.
+    pub sources: Vec<Endpoint>,
+    /// The destination.
+    pub destination: Endpoint,
+    /// The containers of all paths.
+    pub containers: Vec<Rootfs>,
+    /// The host.
+    pub host: Rootfs,
+    /// The options; the owner is taken from `chown`.
+    pub options: CopyOptions,
+    /// `USER[:GROUP]`, as the destination knows them.
+    pub chown: Option<Vec<u8>>,
+    /// Whether to count the bytes to copy.
+    pub count_bytes: bool,
 }
 
-/// Work in a child: it tells what it does, and gives an error at most. It has our stdin and stdout only
-/// where it needs these streams: should it hang, whoever reads what we say must not wait for it.
-///
-/// # Errors
-/// Of the work; or that it did not answer any more.
-pub fn apart(
-    streams: bool,
-    work: impl FnOnce(&mut dyn FnMut(CopyEvent)) -> Result<(), CopyError>,
-    hear: &mut dyn FnMut(CopyMessage),
-) -> Result<CopySummary, CopyError> {
-    let here = |why: &dyn ToString| CopyError::new(b"", why.to_string());
-    let (reader, writer) = pipe().map_err(|errno| here(&errno))?;
-    let child = match process::fork().map_err(|errno| here(&errno))? {
-        Some(child) => Child(child),
-        None => {
-            drop(reader);
-            if !streams {
-                forget_streams();
-            }
-            be_child(writer, work)
+impl CopyJob {
+    /// Carries it out.
+    ///
+    /// # Errors
+    /// At the first file that cannot be copied.
+    pub fn run(self, on_event: &mut dyn FnMut(CopyEvent)) -> Result<CopyProgress, Error> {
+        let uses_stdio = self.is_packed() || self.is_unpacked();
+        child::run(uses_stdio, |events| self.copy(events), on_event)
+    }
+
+    /// Copies, in the child.
+    fn copy(mut self, events: &Arc<EventSender>) -> Result<(), Error> {
+        raise_fd_limit();
+        umask(Mode::empty());
+        self.join_user_namespace();
+        let (to, _) = self.side(&self.destination);
+        let options = CopyOptions { owner: self.owner(to)?, ..self.options };
+        if self.is_packed() {
+            return self.pack(options, events);
         }
+        become_owner(to);
+        if self.is_unpacked() {
+            return self.unpack(options, events);
+        }
+        self.copy_sources(options, events)
+    }
+
+    fn is_packed(&self) -> bool {
+        self.destination.location == Location::Stream
+    }
+
+    fn is_unpacked(&self) -> bool {
+        self.sources.iter().any(|source| source.location == Location::Stream)
+    }
+
+    fn side<'a>(&'a self, endpoint: &'a Endpoint) -> (&'a Rootfs, &'a [u8]) {
+        match endpoint.location {
+            Location::Stream => (&self.host, b"."),
+            Location::Host => (&self.host, &endpoint.path),
+            Location::Container(index) if endpoint.path.is_empty() => {
+                (&self.containers[index], b"/")
+            }
+            Location::Container(index) => (&self.containers[index], &endpoint.path),
+        }
+    }
+
+    fn copy_sources(&self, options: CopyOptions, events: &Arc<EventSender>) -> Result<(), Error> {
+        let mut sources = Vec::new();
+        for source in &self.sources {
+            let (from, path) = self.side(source);
+            sources.extend(expand(from, path)?.into_iter().map(|path| (from, path)));
+        }
+        if self.count_bytes {
+            count_bytes(&sources, options.follow, events);
+        }
+        let several = sources.len() > 1;
+        let (to, path) = self.side(&self.destination);
+        for (from, source) in sources {
+            let source = find_source(from, &source, options.follow)?;
+            let destination = resolve_destination(to, path)?;
+            let kind = destination_kind(&destination, path);
+            let placement = placement(source_kind(&source), kind, several)
+                .map_err(|(cause, hint)| cannot_copy_to(to, path).cause(cause).hint(hint))?;
+            let context = CopyContext::new(from, to, options, events);
+            walk::copy_source(&context, source, placement, &destination)?;
+            verify_destination(to, path)?;
+        }
+        Ok(())
+    }
+
+    fn pack(&self, options: CopyOptions, events: &EventSender) -> Result<(), Error> {
+        let (from, path) = self.side(&self.sources[0]);
+        let mut source = find_source(from, path, options.follow)?;
+        if is_contents(path) {
+            source.name = b".".to_vec();
+        }
+        let mut stdout = BufWriter::with_capacity(STDOUT_BUFFER, std::io::stdout().lock());
+        tar::pack(&CopyContext::new(from, &self.host, options, events), &source, &mut stdout)?;
+        stdout.flush().map_err(|error| failure(tar::CANNOT_WRITE.into()).cause(os_error(error)))
+    }
+
+    fn unpack(&self, options: CopyOptions, events: &EventSender) -> Result<(), Error> {
+        let (to, path) = self.side(&self.destination);
+        let failed = |errno| because(cannot_copy_to(to, path), errno);
+        let directory = resolve_destination(to, path)?.node;
+        let directory = directory.filter(|node| node.kind() == FileKind::Directory);
+        let Some(directory) = directory else {
+            return Err(cannot_copy_to(to, path)
+                .cause("a tar stream is unpacked into an existing directory")
+                .hint("give such a directory; `tar -xO` takes one file out of a stream"));
+        };
+        let directory = directory.open_to_read().map_err(failed)?;
+        let context = CopyContext::new(&self.host, to, options, events);
+        tar::unpack(&context, std::io::stdin().lock(), &directory)
+    }
+
+    /// Joins the user namespace of a rootless container: without CAP_CHOWN, files can be given to other
+    /// users only there. From then on this process sees all IDs as that namespace does.
+    fn join_user_namespace(&mut self) {
+        let has = |capability| caps::has_cap(None, CapSet::Effective, capability).unwrap_or(false);
+        if has(Capability::CAP_CHOWN) && has(Capability::CAP_DAC_OVERRIDE) {
+            return;
+        }
+        let endpoints = std::iter::once(&self.destination).chain(&self.sources);
+        let container = endpoints
+            .map(|endpoint| self.side(endpoint).0)
+            .find_map(|rootfs| Some((rootfs, rootfs.user_ns.as_ref()?)));
+        let Some((rootfs, user_ns)) = container else { return };
+        if setns(user_ns, CloneFlags::CLONE_NEWUSER).is_err() {
+            return;
+        }
+        let joined = Arc::new((rootfs.uid_map.clone(), rootfs.gid_map.clone()));
+        for rootfs in self.containers.iter_mut().chain([&mut self.host]) {
+            rootfs.joined = Some(joined.clone());
+        }
+    }
+
+    /// Resolves `chown` with the destination's own `/etc/passwd` and `/etc/group`.
+    fn owner(&self, to: &Rootfs) -> Result<Option<(u32, u32)>, Error> {
+        let Some(word) = &self.chown else { return Ok(None) };
+        let failed = |cause: String| {
+            failure(format!("invalid owner `{}`", error::text(word)))
+                .cause(cause)
+                .hint("USER[:GROUP], by name or ID as the container knows them")
+        };
+        let spec = UserSpec::parse(word).map_err(failed)?;
+        let (passwd, group) = (read_file(to, b"/etc/passwd"), read_file(to, b"/etc/group"));
+        let identity = identify(Some(&spec), &Ids::default(), &passwd, &group).map_err(failed)?;
+        let owner = to.visible_ids(identity.ids.uid, identity.ids.gid);
+        let unmapped = || failed("the container's user namespace has no such ID".into());
+        owner.map(Some).ok_or_else(unmapped)
+    }
+}
+
+/// Returns a small file; nothing if it cannot be read.
+fn read_file(rootfs: &Rootfs, path: &[u8]) -> Vec<u8> {
+    let read = || -> Result<Vec<u8>, Errno> {
+        let node = rootfs.resolve(path, true)?.node.ok_or(Errno::ENOENT)?;
+        let file = std::fs::File::from(node.open_to_read()?);
+        let mut bytes = Vec::new();
+        file.take(MAX_PASSWD).read_to_end(&mut bytes).map_err(to_errno)?;
+        Ok(bytes)
     };
-    drop(writer);
-    let mut lines = BufReader::new(std::fs::File::from(reader));
-    let mut last = Instant::now();
-    loop {
-        // (What is buffered already is not waited for.)
-        if lines.buffer().is_empty() && !ready(lines.get_ref(), Duration::from_millis(500)) {
-            if last.elapsed() > SILENCE {
-                return Err(here(&"a file system does not answer").hint(
-                    "what was written so far is whole; mounts of FUSE and of the network in the \
-                     container are served by somebody",
-                ));
-            }
-            continue;
-        }
-        last = Instant::now();
-        let mut line = String::new();
-        if lines.read_line(&mut line).map_err(|error| here(&error))? == 0 {
-            return Err(here(&child.died()));
-        }
-        match serde_json::from_str(&line) {
-            Ok(WorkerLine::Beat(done)) => hear(CopyMessage::Beat(done)),
-            Ok(WorkerLine::Warning(text)) => hear(CopyMessage::Warning(text)),
-            Ok(WorkerLine::Failed(failed)) => return Err(failed),
-            Ok(WorkerLine::Done(done)) => return Ok(done),
-            Err(error) => return Err(here(&error)),
-        }
+    read().unwrap_or_default()
+}
+
+fn resolve_destination(to: &Rootfs, path: &[u8]) -> Result<ResolvedPath, Error> {
+    let failed = |errno| because_unresolved(cannot_copy_to(to, path), to, path, errno);
+    to.resolve(path, true).map_err(failed)
+}
+
+fn source_kind(source: &CopySource) -> SourceKind {
+    match source.node.kind() {
+        FileKind::Directory if is_contents(&source.path) => SourceKind::Contents,
+        FileKind::Directory => SourceKind::Directory,
+        _ => SourceKind::File,
     }
 }
 
-fn ready(fd: &std::fs::File, wait: Duration) -> bool {
-    let timeout = Timespec { tv_sec: 0, tv_nsec: i64::from(wait.subsec_nanos()) };
-    poll(&mut [PollFd::new(fd, PollFlags::IN)], Some(&timeout)).is_ok_and(|many| many > 0)
-}
-
-struct Child(i32);
-
-impl Child {
-    fn died(&self) -> String {
-        match waitpid(Pid::from_raw(self.0), None) {
-            Ok(status) => format!("the copying process has ended: {status:?}"),
-            Err(errno) => errno.to_string(),
-        }
+fn destination_kind(destination: &ResolvedPath, path: &[u8]) -> DestinationKind {
+    match &destination.node {
+        Some(node) if node.kind() == FileKind::Directory => DestinationKind::Directory,
+        Some(_) => DestinationKind::File,
+        None if path.ends_with(b"/") => DestinationKind::MissingDirectory,
+        None => DestinationKind::Missing,
     }
 }
 
-impl Drop for Child {
-    fn drop(&mut self) {
-        let pid = Pid::from_raw(self.0);
-        let _ = kill(pid, Signal::SIGKILL);
-        // One that hangs for ever is left.
-        for _ in 0..50 {
-            match waitpid(pid, Some(WaitPidFlag::WNOHANG)) {
-                Ok(nix::sys::wait::WaitStatus::StillAlive) => {
-                    std::thread::sleep(Duration::from_millis(2));
-                }
-                _ => return,
-            }
-        }
+/// Checks that the destination exists as the container sees it. (A dangling symlink exists.)
+fn verify_destination(to: &Rootfs, path: &[u8]) -> Result<(), Error> {
+    let exists = |follow| to.resolve(path, follow).is_ok_and(|path| path.node.is_some());
+    if exists(true) || exists(false) {
+        return Ok(());
     }
+    Err(cannot_copy_to(to, path)
+        .cause("it does not exist after the copy")
+        .hint("another process removed it, or replaced a directory of its path"))
 }
 
-fn forget_streams() {
-    if let Ok(null) = std::fs::File::options().read(true).write(true).open("/dev/null") {
-        let _ = nix::unistd::dup2_stdin(&null);
-        let _ = nix::unistd::dup2_stdout(&null);
-        let _ = nix::unistd::dup2_stderr(&null);
+/// Takes on the container's user for file system access: a file system that was mounted in a user
+/// namespace takes files only of users that it knows. The capabilities stay.
+fn become_owner(to: &Rootfs) {
+    let Some((uid, gid)) = to.owner.filter(|_| !to.uid_map.is_identity()) else { return };
+    if !geteuid().is_root() || to.joined.is_some() {
+        return;
     }
-}
-
-fn be_child(
-    writer: OwnedFd,
-    work: impl FnOnce(&mut dyn FnMut(CopyEvent)) -> Result<(), CopyError>,
-) -> ! {
-    let death = Some(rustix::process::Signal::KILL);
-    let _ = rustix::process::set_parent_process_death_signal(death);
-    let mut out = std::fs::File::from(writer);
-    let mut say = |line: &WorkerLine| {
-        let mut text = serde_json::to_vec(line).unwrap_or_default();
-        text.push(b'\n');
-        let _ = out.write_all(&text);
-    };
-    let (mut done, mut last) = (CopySummary::default(), Instant::now());
-    let outcome = work(&mut |news| {
-        match news {
-            CopyEvent::Bytes(bytes) => done.bytes += bytes,
-            CopyEvent::One => done.files += 1,
-            CopyEvent::Total(bytes) => done.total = Some(bytes),
-            CopyEvent::Warning(text) => say(&WorkerLine::Warning(text)),
-        }
-        if last.elapsed() > BEAT {
-            last = Instant::now();
-            say(&WorkerLine::Beat(done));
-        }
-    });
-    say(&match outcome {
-        Ok(()) => WorkerLine::Done(done),
-        Err(failed) => WorkerLine::Failed(failed),
-    });
-    process::exit_now(0)
+    setfsgid(gid.into());
+    setfsuid(uid.into());
+    // Leaving UID 0 cleared the effective capabilities that concern files.
+    if let Ok(permitted) = caps::read(None, CapSet::Permitted) {
+        let _ = caps::set(None, CapSet::Effective, &permitted);
+    }
 }

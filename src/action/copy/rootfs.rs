@@ -1,25 +1,27 @@
-//! A side of a copy: this host, or a container's root. Inside of a container every step of every path
-//! is taken by us, from one held folder to the next, and links are followed as text beneath its root:
-//! the kernel never resolves more than one name, so that no link, no `..` and no renaming leads out of
-//! it, on any kernel (CVE-2018-15664, CVE-2019-10152).
+//! One side of a copy: the host, or the root of a container. In a container each step of a path is taken
+//! here, from one open directory to the next, and symlinks are followed as text beneath the root: the
+//! kernel never resolves more than one name, so no link, `..` or rename leads out of the root, on any
+//! kernel version (CVE-2018-15664, CVE-2019-10152).
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
 use std::sync::Arc;
 
-use rustix::fs::{
-    AtFlags, CWD, FileType, Mode, OFlags, Statx, StatxFlags, openat, readlinkat, statx,
-};
-use rustix::io::Errno;
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, readlinkat};
+use nix::sys::statfs::fstatfs;
 
 use crate::model::idmap::IdMap;
+use crate::sys::fd;
+use crate::sys::file::{self, FileAttributes, FileId, FileKind};
 
-/// As the kernel does (MAXSYMLINKS).
-const MAX_LINKS: usize = 40;
+/// The kernel's own limit (MAXSYMLINKS).
+const MAX_SYMLINKS: usize = 40;
 
-/// File systems of the kernel's own that hold no files in the sense of a copy: `statfs` f_type
-/// (include/uapi/linux/magic.h), and what they are called.
-const PSEUDO: &[(u64, &str)] = &[
+/// File systems of the kernel, which hold no files worth copying: f_type of statfs(2)
+/// (include/uapi/linux/magic.h), and the name.
+const PSEUDO: &[(i128, &str)] = &[
     (0x9fa0, "proc"),
     (0x6265_6572, "sysfs"),
     (0x1cd1, "devpts"),
@@ -35,272 +37,258 @@ const PSEUDO: &[(u64, &str)] = &[
     (0xde5e_81e4, "efivarfs"),
 ];
 
-/// Which of them something is on, if on any.
-pub fn pseudo(fd: impl AsFd) -> Option<&'static str> {
-    let kind = rustix::fs::fstatfs(fd).ok()?.f_type;
-    PSEUDO.iter().find(|(magic, _)| i128::from(*magic) == i128::from(kind)).map(|(_, name)| *name)
+/// Returns the name of the kernel's file system that a file is on, if it is on one.
+pub fn pseudo_fs(fd: impl AsFd) -> Option<&'static str> {
+    let kind = i128::from(fstatfs(fd).ok()?.filesystem_type().0);
+    PSEUDO.iter().find(|(magic, _)| *magic == kind).map(|(_, name)| *name)
 }
 
-/// A file, whatever its names: its device and inode.
-pub type FileId = (u32, u32, u64);
-
-/// A side.
+/// One side of a copy.
 #[derive(Debug)]
 pub struct Rootfs {
-    /// The container's root; none for this host.
+    /// The root directory of the container; none for the host.
     pub root: Option<OwnedFd>,
-    /// How its users are numbered here.
-    pub users: IdMap,
-    /// And its groups.
-    pub groups: IdMap,
-    /// Whom a file belongs to that is made there, as the host numbers users: the container's init.
+    /// The user IDs of its user namespace.
+    pub uid_map: IdMap,
+    /// The group IDs of its user namespace.
+    pub gid_map: IdMap,
+    /// Owner and group of new files as host IDs: those of the container's init. None on the host.
     pub owner: Option<(u32, u32)>,
-    /// Its user namespace, where that is another one than ours.
-    pub namespace: Option<OwnedFd>,
-    /// How the users of the namespace that we have joined are numbered on the host.
-    pub seen_as: Option<Arc<(IdMap, IdMap)>>,
-    /// What it is called, with the colon.
-    pub name: String,
+    /// Its user namespace, if that is not ours.
+    pub user_ns: Option<OwnedFd>,
+    /// The user and group IDs of the user namespace that this process has joined.
+    pub joined: Option<Arc<(IdMap, IdMap)>>,
+    /// The text before its paths in messages: `docker:web:`, or nothing for the host.
+    pub prefix: String,
 }
 
-/// Where a path leads.
+/// A path that was resolved but for its last name, which need not exist.
 #[derive(Debug)]
 pub struct ResolvedPath {
-    /// The folder that it is in.
-    pub folder: OwnedFd,
+    /// The directory that it is in.
+    pub dir: OwnedFd,
     /// Its name there; `.` for a root.
     pub name: Vec<u8>,
-    /// It, held without being opened; none where there is nothing.
-    pub found: Option<Node>,
+    /// The file; none if it does not exist.
+    pub node: Option<Node>,
 }
 
-/// A file of any kind, held without being opened.
+/// A file of any type, held by an `O_PATH` descriptor: it has not been opened.
 #[derive(Debug)]
 pub struct Node {
-    /// It.
+    /// The descriptor.
     pub fd: OwnedFd,
-    /// What is known of it.
-    pub stat: Statx,
+    /// Its attributes.
+    pub attributes: FileAttributes,
 }
 
 impl Node {
-    /// Takes one name of a folder.
+    /// Takes one name of a directory, without following a symlink.
     ///
     /// # Errors
     /// Those of openat(2) and statx(2).
-    pub fn open(folder: impl AsFd, name: &[u8]) -> Result<Self, Errno> {
-        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = openat(folder, name, flags, Mode::empty())?;
-        Self::of(fd)
+    pub fn open(dir: impl AsFd, name: &[u8]) -> Result<Self, Errno> {
+        Self::from_fd(fd::open_at(dir, name, OFlag::O_PATH | OFlag::O_NOFOLLOW)?)
     }
 
-    /// Of what is held already.
+    /// Takes a file that is open.
     ///
     /// # Errors
     /// Those of statx(2).
-    pub fn of(fd: OwnedFd) -> Result<Self, Errno> {
-        let wanted = StatxFlags::BASIC_STATS | StatxFlags::MNT_ID;
-        let stat = statx(&fd, c"", AtFlags::EMPTY_PATH | AtFlags::NO_AUTOMOUNT, wanted)?;
-        Ok(Self { fd, stat })
+    pub fn from_fd(fd: OwnedFd) -> Result<Self, Errno> {
+        let attributes = file::attributes(&fd).map_err(to_errno)?;
+        Ok(Self { fd, attributes })
     }
 
-    /// The mount that it is on, by its number: statx(2) tells it since Linux 5.8, `fdinfo` since 3.15.
+    /// Returns its mount ID: statx(2) has it since Linux 5.8, `fdinfo` since 3.15.
     pub fn mount(&self) -> Option<u64> {
-        if self.stat.stx_mask & StatxFlags::MNT_ID.bits() != 0 {
-            return Some(self.stat.stx_mnt_id);
-        }
-        self.mount_by_fdinfo()
+        self.attributes.mount.or_else(|| fd::mount_id(&self.fd).map(u64::from))
     }
 
-    fn mount_by_fdinfo(&self) -> Option<u64> {
-        let path = format!("/proc/self/fdinfo/{}", std::os::fd::AsRawFd::as_raw_fd(&self.fd));
-        let text = std::fs::read_to_string(path).ok()?;
-        text.lines().find_map(|line| line.strip_prefix("mnt_id:"))?.trim().parse().ok()
-    }
-
-    /// Its device and inode, which are the same by whatever name.
+    /// Returns its device and inode.
     pub fn id(&self) -> FileId {
-        (self.stat.stx_dev_major, self.stat.stx_dev_minor, self.stat.stx_ino)
+        self.attributes.id
     }
 
-    /// What it is.
-    pub fn kind(&self) -> FileType {
-        FileType::from_raw_mode(self.stat.stx_mode.into())
+    /// Returns its type.
+    pub fn kind(&self) -> FileKind {
+        self.attributes.kind
     }
 
-    /// The same file, open for reading, which takes that it is one: what is no file or folder may keep
-    /// whoever opens it waiting, or do what a device does.
+    /// Opens it for reading. Only a regular file or directory: opening a FIFO may block, and opening a
+    /// device may do anything.
     ///
     /// # Errors
-    /// [`Errno::NOTSUP`] for what is neither.
+    /// ENOTSUP for another type; those of openat(2).
     pub fn open_to_read(&self) -> Result<OwnedFd, Errno> {
-        let flags = OFlags::RDONLY | OFlags::NOCTTY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let flags = OFlag::O_RDONLY | OFlag::O_NOCTTY | OFlag::O_NONBLOCK;
         match self.kind() {
-            FileType::Directory => openat(&self.fd, c".", flags | OFlags::DIRECTORY, Mode::empty()),
-            FileType::RegularFile => {
-                let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&self.fd));
-                openat(CWD, path, flags, Mode::empty())
-            }
-            _ => Err(Errno::NOTSUP),
+            FileKind::Directory => fd::open_at(&self.fd, ".", flags | OFlag::O_DIRECTORY),
+            FileKind::Regular => fd::reopen(&self.fd, flags),
+            _ => Err(Errno::ENOTSUP),
         }
     }
 
-    /// Where a link leads.
+    /// Returns the target of a symlink.
     ///
     /// # Errors
     /// Those of readlinkat(2).
-    pub fn link(&self) -> Result<Vec<u8>, Errno> {
-        Ok(readlinkat(&self.fd, c"", Vec::new())?.into_bytes())
+    pub fn read_link(&self) -> Result<Vec<u8>, Errno> {
+        Ok(readlinkat(&self.fd, "")?.into_vec())
     }
 }
 
 impl Rootfs {
-    /// This host.
-    pub fn here() -> Self {
-        let (users, groups) = (IdMap::default(), IdMap::default());
-        let name = String::new();
-        Self { root: None, users, groups, owner: None, namespace: None, seen_as: None, name }
+    /// The host.
+    pub fn host() -> Self {
+        let (uid_map, gid_map) = (IdMap::default(), IdMap::default());
+        let prefix = String::new();
+        Self { root: None, uid_map, gid_map, owner: None, user_ns: None, joined: None, prefix }
     }
 
-    /// The user and group that a file of it has, as we see them, as it numbers them itself.
-    pub fn inner(&self, uid: u32, gid: u32) -> Option<(u32, u32)> {
-        let (uid, gid) = match self.seen_as.as_deref() {
+    /// Translates the owner and group of a file from the IDs that this process sees to those of the
+    /// container (or host). None if they have none there.
+    pub fn container_ids(&self, uid: u32, gid: u32) -> Option<(u32, u32)> {
+        let (uid, gid) = match self.joined.as_deref() {
             None => (uid, gid),
-            Some((users, groups)) => (users.to_outside(uid)?, groups.to_outside(gid)?),
+            Some((uid_map, gid_map)) => (uid_map.to_outside(uid)?, gid_map.to_outside(gid)?),
         };
         match self.root {
             None => Some((uid, gid)),
-            Some(_) => Some((self.users.to_inside(uid)?, self.groups.to_inside(gid)?)),
+            Some(_) => Some((self.uid_map.to_inside(uid)?, self.gid_map.to_inside(gid)?)),
         }
     }
 
-    /// And back.
-    pub fn outer(&self, uid: u32, gid: u32) -> Option<(u32, u32)> {
-        let own = match self.root {
+    /// Translates IDs of the container (or host) to those that this process sees.
+    pub fn visible_ids(&self, uid: u32, gid: u32) -> Option<(u32, u32)> {
+        let host_ids = match self.root {
             None => (uid, gid),
-            Some(_) => (self.users.to_outside(uid)?, self.groups.to_outside(gid)?),
+            Some(_) => (self.uid_map.to_outside(uid)?, self.gid_map.to_outside(gid)?),
         };
-        self.as_seen(own)
+        self.visible_host_ids(host_ids)
     }
 
-    /// Whom a file belongs to that is made there, as we number users now.
-    pub fn init_user(&self) -> Option<(u32, u32)> {
-        self.owner.and_then(|own| self.as_seen(own))
+    /// Returns the owner and group of new files, as this process sees IDs.
+    pub fn default_owner(&self) -> Option<(u32, u32)> {
+        self.owner.and_then(|owner| self.visible_host_ids(owner))
     }
 
-    fn as_seen(&self, (uid, gid): (u32, u32)) -> Option<(u32, u32)> {
-        match self.seen_as.as_deref() {
+    fn visible_host_ids(&self, (uid, gid): (u32, u32)) -> Option<(u32, u32)> {
+        match self.joined.as_deref() {
             None => Some((uid, gid)),
-            Some((users, groups)) => Some((users.to_inside(uid)?, groups.to_inside(gid)?)),
+            Some((uid_map, gid_map)) => Some((uid_map.to_inside(uid)?, gid_map.to_inside(gid)?)),
         }
     }
 
-    /// Where a path leads. A link at its end is followed if that is wanted, or where a slash follows.
+    /// Resolves a path. A symlink at its end is followed if `follow` is set or a slash comes after it.
     ///
     /// # Errors
-    /// ENOENT where a folder on the way is missing, ENOTDIR, ELOOP, EACCES.
-    pub fn find(&self, path: &[u8], follow: bool) -> Result<ResolvedPath, Errno> {
+    /// ENOENT if a directory on the way is missing, ENOTDIR, ELOOP, EACCES.
+    pub fn resolve(&self, path: &[u8], follow: bool) -> Result<ResolvedPath, Errno> {
         match &self.root {
-            Some(root) => beneath(root, path, follow),
-            None => on_host(path, follow),
+            Some(root) => resolve_beneath(root, path, follow),
+            None => resolve_on_host(path, follow),
         }
     }
 }
 
-fn folder() -> OFlags {
-    OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC
+/// Converts an error of the operating system.
+pub fn to_errno(error: std::io::Error) -> Errno {
+    Errno::try_from(error).unwrap_or(Errno::EIO)
 }
 
-fn same(fd: &OwnedFd) -> Result<OwnedFd, Errno> {
-    rustix::io::fcntl_dupfd_cloexec(fd, 0)
+/// Duplicates a descriptor.
+///
+/// # Errors
+/// EMFILE.
+pub fn duplicate(fd: &OwnedFd) -> Result<OwnedFd, Errno> {
+    fd.try_clone().map_err(to_errno)
 }
 
-/// On the host the operator's own paths are the kernel's to resolve.
-fn on_host(path: &[u8], follow: bool) -> Result<ResolvedPath, Errno> {
-    let trimmed = path.iter().rposition(|b| *b != b'/').map_or(&b""[..], |end| &path[..=end]);
-    let slash = trimmed.len() < path.len();
-    let cut = trimmed.iter().rposition(|b| *b == b'/');
-    let (above, name) = match cut {
-        Some(at) => (&trimmed[..=at], &trimmed[at + 1..]),
+fn open_directory(path: &[u8]) -> Result<OwnedFd, Errno> {
+    fd::open(path, OFlag::O_PATH | OFlag::O_DIRECTORY)
+}
+
+/// On the host the kernel resolves the user's own paths.
+fn resolve_on_host(path: &[u8], follow: bool) -> Result<ResolvedPath, Errno> {
+    let length = path.iter().rposition(|b| *b != b'/').map_or(0, |last| last + 1);
+    let trimmed = &path[..length];
+    let has_slash = length < path.len();
+    let (parent, name) = match trimmed.iter().rposition(|b| *b == b'/') {
+        Some(slash) => trimmed.split_at(slash + 1),
         None => (&b"."[..], trimmed),
     };
     if name.is_empty() || name == b"." || name == b".." {
-        let path = if path.is_empty() { &b"."[..] } else { path };
-        let fd = openat(CWD, path, folder(), Mode::empty())?;
-        return Ok(ResolvedPath {
-            folder: same(&fd)?,
-            name: b".".to_vec(),
-            found: Some(Node::of(fd)?),
-        });
+        let fd = open_directory(if path.is_empty() { b"." } else { path })?;
+        let node = Some(Node::from_fd(duplicate(&fd)?)?);
+        return Ok(ResolvedPath { dir: fd, name: b".".to_vec(), node });
     }
-    let folder_fd = openat(CWD, above, folder(), Mode::empty())?;
-    let found = match Node::open(&folder_fd, name) {
-        Ok(node) if node.kind() == FileType::Symlink && (follow || slash) => {
-            let target = openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
-            match target {
-                // Beside the file that it leads to, or what is renamed over it would end the link.
-                Ok(_) => {
-                    let link = node.link()?;
-                    let next =
-                        if link.starts_with(b"/") { link } else { [above, b"/", &link].concat() };
-                    return on_host(&next, true);
-                }
-                Err(Errno::NOENT) => return Err(Errno::NOENT),
-                Err(errno) => return Err(errno),
-            }
+    let dir = open_directory(parent)?;
+    let node = match Node::open(&dir, name) {
+        Ok(node) if node.kind() == FileKind::Symlink && (follow || has_slash) => {
+            // The kernel decides whether the link leads to something.
+            fd::open(path, OFlag::O_PATH)?;
+            // The directory has to be that of the file it leads to: a rename there would else replace
+            // the link.
+            let target = node.read_link()?;
+            let is_absolute = target.starts_with(b"/");
+            let next = if is_absolute { target } else { [parent, b"/", &target].concat() };
+            return resolve_on_host(&next, true);
         }
         Ok(node) => Some(node),
-        Err(Errno::NOENT) => None,
+        Err(Errno::ENOENT) => None,
         Err(errno) => return Err(errno),
     };
-    Ok(ResolvedPath { folder: folder_fd, name: name.to_owned(), found })
+    Ok(ResolvedPath { dir, name: name.to_owned(), node })
 }
 
-fn beneath(root: &OwnedFd, path: &[u8], follow: bool) -> Result<ResolvedPath, Errno> {
-    // The folders above where we are, the root first: `..` is the one before, and above the root there
-    // is none.
-    let mut stack = vec![same(root)?];
-    let mut left: VecDeque<Vec<u8>> = parts(path).collect();
-    let (mut slash, mut links) = (path.ends_with(b"/"), 0);
-    while let Some(name) = left.pop_front() {
-        let Some(at) = stack.last() else { return Err(Errno::NOENT) };
+fn resolve_beneath(root: &OwnedFd, path: &[u8], follow: bool) -> Result<ResolvedPath, Errno> {
+    // The open directories from the root on: `..` is the one before. The root has none above it.
+    let mut stack = vec![duplicate(root)?];
+    let mut remaining: VecDeque<Vec<u8>> = parts(path).collect();
+    let (mut has_slash, mut symlinks) = (path.ends_with(b"/"), 0);
+    while let Some(name) = remaining.pop_front() {
+        let Some(dir) = stack.last() else { return Err(Errno::ENOENT) };
         if name == b".." {
             if stack.len() > 1 {
                 stack.pop();
             }
             continue;
         }
-        let last = left.is_empty();
-        let node = match Node::open(at, &name) {
+        let is_last = remaining.is_empty();
+        let node = match Node::open(dir, &name) {
             Ok(node) => node,
-            Err(Errno::NOENT) if last => {
-                return Ok(ResolvedPath { folder: same(at)?, name, found: None });
+            Err(Errno::ENOENT) if is_last => {
+                return Ok(ResolvedPath { dir: duplicate(dir)?, name, node: None });
             }
             Err(errno) => return Err(errno),
         };
         match node.kind() {
-            FileType::Symlink if !last || follow || slash => {
-                links += 1;
-                if links > MAX_LINKS {
-                    return Err(Errno::LOOP);
+            FileKind::Symlink if !is_last || follow || has_slash => {
+                symlinks += 1;
+                if symlinks > MAX_SYMLINKS {
+                    return Err(Errno::ELOOP);
                 }
-                let target = node.link()?;
+                let target = node.read_link()?;
                 if target.starts_with(b"/") {
                     stack.truncate(1);
                 }
-                slash |= last && target.ends_with(b"/");
+                has_slash |= is_last && target.ends_with(b"/");
                 for part in parts(&target).collect::<Vec<_>>().into_iter().rev() {
-                    left.push_front(part);
+                    remaining.push_front(part);
                 }
             }
-            FileType::Directory => stack.push(node.fd),
-            _ if last => return Ok(ResolvedPath { folder: same(at)?, name, found: Some(node) }),
-            _ => return Err(Errno::NOTDIR),
+            FileKind::Directory => stack.push(node.fd),
+            _ if is_last => {
+                return Ok(ResolvedPath { dir: duplicate(dir)?, name, node: Some(node) });
+            }
+            _ => return Err(Errno::ENOTDIR),
         }
     }
-    // A folder: itself, by its name in the one above where that is known.
-    let own = stack.pop().ok_or(Errno::NOENT)?;
-    Ok(ResolvedPath { folder: same(&own)?, name: b".".to_vec(), found: Some(Node::of(own)?) })
+    // A directory is returned as `.` of itself: it may be a root, which has no name.
+    let dir = stack.pop().ok_or(Errno::ENOENT)?;
+    let node = Some(Node::from_fd(duplicate(&dir)?)?);
+    Ok(ResolvedPath { dir, name: b".".to_vec(), node })
 }
 
 fn parts(path: &[u8]) -> impl Iterator<Item = Vec<u8>> {
@@ -314,47 +302,50 @@ mod tests {
 
     use super::*;
 
-    fn place(root: &Path) -> Rootfs {
-        let root = openat(CWD, root, folder(), Mode::empty()).unwrap();
-        Rootfs { root: Some(root), ..Rootfs::here() }
+    fn rootfs(root: &Path) -> Rootfs {
+        let root = fd::open(root, OFlag::O_PATH | OFlag::O_DIRECTORY).unwrap();
+        Rootfs { root: Some(root), ..Rootfs::host() }
     }
 
-    /// The path of what was found, from the folder of the test on.
-    fn lead(place: &Rootfs, top: &Path, path: &str) -> Result<String, Errno> {
-        let spot = place.find(path.as_bytes(), true)?;
-        let node = spot.found.ok_or(Errno::NOENT)?;
-        let link = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&node.fd));
-        let path = std::fs::read_link(link).unwrap();
+    /// Returns the path of the file that was found, relative to the directory of the test.
+    fn resolved(rootfs: &Rootfs, top: &Path, path: &str) -> Result<String, Errno> {
+        let node = rootfs.resolve(path.as_bytes(), true)?.node.ok_or(Errno::ENOENT)?;
+        let path = std::fs::read_link(fd::link(&node.fd)).unwrap();
         Ok(path.strip_prefix(top).map_or_else(|_| "outside".into(), |p| p.display().to_string()))
     }
 
     #[test]
-    fn both_ways_to_know_a_mount_agree() {
+    fn statx_and_fdinfo_agree_on_the_mount() {
         for path in ["/", "/proc/self/status", "/sys"] {
-            let node = Node::of(openat(CWD, path, OFlags::PATH, Mode::empty()).unwrap()).unwrap();
-            assert!(node.mount().is_some());
-            assert_eq!(node.mount(), node.mount_by_fdinfo());
+            let mut node = Node::from_fd(fd::open(path, OFlag::O_PATH).unwrap()).unwrap();
+            let mount = node.mount();
+            assert!(mount.is_some());
+            node.attributes.mount = None;
+            assert_eq!(node.mount(), mount);
         }
     }
 
     #[test]
-    fn users_are_told_apart_through_a_namespace_that_was_joined() {
-        // The user 1000 here is root inside, and 1 there is 100000 here.
+    fn ids_are_translated_with_and_without_a_joined_namespace() {
+        // Host user 1000 is root in the container, and user 1 there is 100000 on the host.
         let map = IdMap::parse(b"0 1000 1\n1 100000 65536\n").unwrap();
         let dir = tempfile::tempdir().unwrap();
-        let mut inside = place(dir.path());
-        (inside.users, inside.groups, inside.owner) =
-            (map.clone(), map.clone(), Some((1000, 1000)));
-        assert_eq!(inside.inner(100_004, 1000), Some((5, 0)));
-        assert_eq!((inside.outer(5, 0), inside.outer(70_000, 0)), (Some((100_004, 1000)), None));
+        let mut container = rootfs(dir.path());
+        (container.uid_map, container.gid_map) = (map.clone(), map.clone());
+        container.owner = Some((1000, 1000));
+        assert_eq!(container.container_ids(100_004, 1000), Some((5, 0)));
+        assert_eq!(container.visible_ids(5, 0), Some((100_004, 1000)));
+        assert_eq!(container.visible_ids(70_000, 0), None);
         let joined = Some(Arc::new((map.clone(), map)));
-        inside.seen_as.clone_from(&joined);
-        assert_eq!((inside.inner(5, 0), inside.outer(5, 0)), (Some((5, 0)), Some((5, 0))));
-        assert_eq!(inside.init_user(), Some((0, 0)));
-        // Here a file of ours is seen as root's, and is user 1000's.
-        let here = Rootfs { seen_as: joined, ..Rootfs::here() };
-        assert_eq!((here.inner(0, 0), here.outer(1000, 1000)), (Some((1000, 1000)), Some((0, 0))));
-        assert_eq!(here.outer(0, 0), None);
+        container.joined.clone_from(&joined);
+        assert_eq!(container.container_ids(5, 0), Some((5, 0)));
+        assert_eq!(container.visible_ids(5, 0), Some((5, 0)));
+        assert_eq!(container.default_owner(), Some((0, 0)));
+        // After joining, a file of host user 1000 looks like root's.
+        let host = Rootfs { joined, ..Rootfs::host() };
+        assert_eq!(host.container_ids(0, 0), Some((1000, 1000)));
+        assert_eq!(host.visible_ids(1000, 1000), Some((0, 0)));
+        assert_eq!(host.visible_ids(0, 0), None);
     }
 
     #[test]
@@ -363,28 +354,30 @@ mod tests {
         let top = dir.path().canonicalize().unwrap();
         let root = top.join("root");
         std::fs::create_dir_all(root.join("etc/deep")).unwrap();
-        std::fs::write(root.join("etc/passwd"), "inside").unwrap();
+        std::fs::write(root.join("etc/passwd"), "in the container").unwrap();
         std::fs::write(top.join("secret"), "outside").unwrap();
         symlink("/etc/passwd", root.join("absolute")).unwrap();
         symlink("../../../../etc", root.join("etc/deep/up")).unwrap();
         symlink("loop", root.join("loop")).unwrap();
         symlink("/proc/self/root/etc/passwd", root.join("magic")).unwrap();
         symlink("missing", root.join("dangling")).unwrap();
-        let place = place(&root);
-        let find = |path: &str| lead(&place, &top, path);
-        assert_eq!(find("absolute"), Ok("root/etc/passwd".into()));
-        assert_eq!(find("/etc/deep/up/passwd"), Ok("root/etc/passwd".into()));
-        assert_eq!(find("../../../secret"), Err(Errno::NOENT));
-        assert_eq!(find("../../.."), Ok("root".into()));
-        assert_eq!(find("loop"), Err(Errno::LOOP));
-        assert_eq!(find("magic"), Err(Errno::NOENT));
-        assert_eq!(find("etc/passwd/x"), Err(Errno::NOTDIR));
-        assert_eq!(find("nothing/x"), Err(Errno::NOENT));
-        // What does not exist yet is told by its folder and name, through a link too.
-        let spot = place.find(b"dangling", true).unwrap();
-        assert_eq!((spot.found.is_none(), spot.name), (true, b"missing".to_vec()));
-        // A link itself.
-        let spot = place.find(b"absolute", false).unwrap();
-        assert_eq!(spot.found.unwrap().kind(), FileType::Symlink);
+        let rootfs = rootfs(&root);
+        for (path, expected) in [
+            ("absolute", Ok("root/etc/passwd".into())),
+            ("/etc/deep/up/passwd", Ok("root/etc/passwd".into())),
+            ("../../../secret", Err(Errno::ENOENT)),
+            ("../../..", Ok("root".into())),
+            ("loop", Err(Errno::ELOOP)),
+            ("magic", Err(Errno::ENOENT)),
+            ("etc/passwd/x", Err(Errno::ENOTDIR)),
+            ("nothing/x", Err(Errno::ENOENT)),
+        ] {
+            assert_eq!(resolved(&rootfs, &top, path), expected, "{path}");
+        }
+        // A missing file is described by its directory and name, through a symlink too.
+        let missing = rootfs.resolve(b"dangling", true).unwrap();
+        assert_eq!((missing.node.is_none(), missing.name), (true, b"missing".to_vec()));
+        let link = rootfs.resolve(b"absolute", false).unwrap();
+        assert_eq!(link.node.unwrap().kind(), FileKind::Symlink);
     }
 }

@@ -1,5 +1,5 @@
-//! Tar streams: a folder of a place as one, and one into a folder of a place. What a stream says is no
-//! more trusted than a container: its members stay below the folder.
+//! Tar streams: a file or directory as a stream, and a stream into a directory. A stream is trusted no more
+//! than a container: its members stay below the directory.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -9,48 +9,56 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, SeekFrom, linkat, mkdirat, openat, seek};
-use rustix::io::Errno;
-use tar::{EntryType, GnuExtSparseHeader, Header};
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag};
+use nix::sys::stat::{Mode, mkdirat};
+use nix::unistd::{Whence, linkat};
+use tar::{Archive, Builder, Entry, EntryType, GnuExtSparseHeader, Header};
 
-use super::copy_data::Content;
-use super::error::{CopyError, text};
-use super::rootfs::{FileId, Node};
-use super::walk::{Copier, CopyEvent, CopyOptions, MAX_DEPTH};
-use super::write::{self, Metadata, TargetDir};
+use super::context::{CopyContext, MAX_DEPTH};
+use super::copy_data::{Content, next_extent, seek};
+use super::error::{because, failure, text};
+use super::metadata::{Metadata, apply_metadata, set_time};
+use super::rootfs::{Node, duplicate};
+use super::sources::CopySource;
+use super::write::{self, TargetDir};
+use crate::error::{Error, os_error};
+use crate::sys::directory::DirEntries;
+use crate::sys::fd;
+use crate::sys::file::{FileId, FileKind};
 
-/// Writes what was found at a path as a stream, under this name.
+/// The error for stdout.
+pub const CANNOT_WRITE: &str = "cannot write the tar stream";
+/// The owner of a file that has none in the container: `nobody`, which the kernel shows for it too.
+const NOBODY: u32 = 65534;
+
+/// Writes a source as a stream, under its name.
 ///
 /// # Errors
-/// At the first file that cannot be read, or when the stream cannot be written.
-pub fn pack(
-    node: &Node,
-    path: &[u8],
-    name: &[u8],
-    out: impl Write,
-    copier: &mut Copier<'_>,
-) -> Result<(), CopyError> {
-    let builder = tar::Builder::new(out);
-    let mut packer = Packer { builder, copier, links: HashMap::new(), levels: Vec::new() };
-    packer.one(node, path.strip_suffix(b"/").unwrap_or(path), name)?;
-    packer.go()?;
-    packer.builder.finish().map_err(|error| CopyError::new(b"-", error))
+/// At the first file that cannot be read, or the stream cannot be written.
+pub fn pack(context: &CopyContext<'_>, source: &CopySource, out: impl Write) -> Result<(), Error> {
+    let builder = Builder::new(out);
+    let mut packer = Packer { builder, context, links: HashMap::new(), levels: Vec::new() };
+    let path = source.path.strip_suffix(b"/").unwrap_or(&source.path);
+    packer.append(&source.node, path, &source.name)?;
+    packer.run()?;
+    packer.builder.finish().map_err(|error| failure(CANNOT_WRITE.into()).cause(os_error(error)))
 }
 
-struct Packer<'p, 'c, W: Write> {
-    builder: tar::Builder<W>,
-    copier: &'p mut Copier<'c>,
-    /// Files of several names, and the first of them.
+struct Packer<'p, W: Write> {
+    builder: Builder<W>,
+    context: &'p CopyContext<'p>,
+    /// Files with several names, and the first of them in the stream.
     links: HashMap<FileId, Vec<u8>>,
-    /// The folders that we are in.
+    /// The directories on the way; a list, so that depth costs no stack.
     levels: Vec<TarLevel>,
 }
 
-/// A folder that is being read, and what it is called in the stream.
+/// A directory that is being read, and its name in the stream.
 struct TarLevel {
     id: FileId,
     mount: Option<u64>,
-    entries: Dir,
+    entries: DirEntries,
     path: Vec<u8>,
     name: Vec<u8>,
 }
@@ -59,357 +67,359 @@ fn as_path(bytes: &[u8]) -> &Path {
     Path::new(OsStr::from_bytes(bytes))
 }
 
-impl<W: Write> Packer<'_, '_, W> {
-    /// What is at a path, under a name in the stream.
-    fn one(&mut self, node: &Node, path: &[u8], name: &[u8]) -> Result<(), CopyError> {
-        let io = |error: std::io::Error| CopyError::new(path, error);
-        let errno = |errno| CopyError::at(path, errno);
-        let mut header = self.header(node);
+impl<W: Write> Packer<'_, W> {
+    /// Appends a file; a directory without its contents, which [`Self::run`] appends.
+    fn append(&mut self, node: &Node, path: &[u8], name: &[u8]) -> Result<(), Error> {
         match node.kind() {
-            FileType::RegularFile => {
-                if node.stat.stx_nlink > 1
-                    && let Some(first) = self.links.get(&node.id())
-                {
-                    header.set_entry_type(EntryType::Link);
-                    let first = as_path(first);
-                    self.builder.append_link(&mut header, as_path(name), first).map_err(io)?;
-                } else {
-                    self.file(&mut header, node, path, name)?;
-                    if node.stat.stx_nlink > 1 {
-                        self.links.insert(node.id(), name.to_owned());
-                    }
-                }
+            FileKind::Regular => self.append_file(node, path, name),
+            FileKind::Symlink if self.context.options.follow => match self.context.follow(path)? {
+                Some(node) => self.append(&node, path, name),
+                None => self.context.skip_dangling(path),
+            },
+            FileKind::Symlink => {
+                let target = node.read_link().map_err(|e| self.context.source_error(path, e))?;
+                self.append_link(node, path, name, EntryType::Symlink, &target)
             }
-            FileType::Symlink if self.copier.sides.options.follow => {
-                let found = self.copier.sides.from.find(path, true).map_err(errno)?.found;
-                return match found {
-                    Some(node) if node.kind() != FileType::Symlink => self.one(&node, path, name),
-                    _ => self
-                        .copier
-                        .warn("dangling", format!("`{}` leads to nothing: left out", text(path))),
-                };
-            }
-            FileType::Symlink => {
-                header.set_entry_type(EntryType::Symlink);
-                let target = node.link().map_err(errno)?;
-                let target = as_path(&target);
-                self.builder.append_link(&mut header, as_path(name), target).map_err(io)?;
-            }
-            FileType::Directory => return self.folder(&mut header, node, path, name),
-            _ => {
-                let what = format!("`{}` is no file, folder or link: left out", text(path));
-                return self.copier.warn("special", what);
-            }
+            FileKind::Directory => self.append_directory(node, path, name),
+            _ => self.context.skip_special(node, path),
         }
-        (self.copier.tell)(CopyEvent::One);
+    }
+
+    /// Appends the contents of the directories on the way.
+    fn run(&mut self) -> Result<(), Error> {
+        while let Some(level) = self.levels.last_mut() {
+            let Some(entry) = level.entries.next() else {
+                self.levels.pop();
+                continue;
+            };
+            let entry = entry.map_err(|errno| self.context.source_error(&level.path, errno))?;
+            let path = [&*level.path, b"/", &*entry.name].concat();
+            let name = [&*level.name, b"/", &*entry.name].concat();
+            let node = match Node::open(&level.entries, &entry.name) {
+                Ok(node) => node,
+                // It was removed after it was listed.
+                Err(Errno::ENOENT) => continue,
+                Err(errno) => return Err(self.context.source_error(&path, errno)),
+            };
+            if node.mount() != level.mount && self.context.skip_pseudo(&node, &path)? {
+                continue;
+            }
+            self.append(&node, &path, &name)?;
+        }
         Ok(())
     }
 
-    /// Owners as the container numbers them; who is nobody there is nobody in the stream.
-    fn header(&self, node: &Node) -> Header {
-        let (stat, sides) = (&node.stat, &self.copier.sides);
+    fn append_link(
+        &mut self,
+        node: &Node,
+        path: &[u8],
+        name: &[u8],
+        kind: EntryType,
+        target: &[u8],
+    ) -> Result<(), Error> {
+        let mut header = self.header(node, kind);
+        self.builder
+            .append_link(&mut header, as_path(name), as_path(target))
+            .map_err(|error| self.io_error(path, error))?;
+        self.context.events.add(1, 0);
+        Ok(())
+    }
+
+    fn append_directory(&mut self, node: &Node, path: &[u8], name: &[u8]) -> Result<(), Error> {
+        let (id, mount) = (node.id(), node.mount());
+        if self.levels.iter().any(|level| level.id == id) {
+            return self.context.skip_loop(path);
+        }
+        if self.levels.len() >= MAX_DEPTH {
+            return Err(self.context.too_deep(path));
+        }
+        let mut header = self.header(node, EntryType::Directory);
+        self.builder
+            .append_data(&mut header, as_path(name).join(""), std::io::empty())
+            .map_err(|error| self.io_error(path, error))?;
+        self.context.events.add(1, 0);
+        let entries = node.open_to_read().and_then(DirEntries::new);
+        let entries = entries.map_err(|errno| self.context.source_error(path, errno))?;
+        let (path, name) = (path.to_owned(), name.to_owned());
+        self.levels.push(TarLevel { id, mount, entries, path, name });
+        Ok(())
+    }
+
+    fn append_file(&mut self, node: &Node, path: &[u8], name: &[u8]) -> Result<(), Error> {
+        let has_names = node.attributes.links > 1;
+        if let Some(first) = self.links.get(&node.id()).filter(|_| has_names).cloned() {
+            return self.append_link(node, path, name, EntryType::Link, &first);
+        }
+        let source_error = |errno| self.context.source_error(path, errno);
+        let file = File::from(node.open_to_read().map_err(source_error)?);
+        let size = file.metadata().map_err(|error| self.io_error(path, error))?.len();
+        let extents = extents(&file, size);
+        let mut header = self.header(node, EntryType::Regular);
+        header.set_size(size);
+        let more_headers = match &*extents {
+            [(0, length)] if *length == size => Vec::new(),
+            _ => make_sparse(&mut header, &extents, size),
+        };
+        let data = ExtentReader { file: &file, extents: &extents, remaining: 0 };
+        self.builder
+            .append_data(&mut header, as_path(name), (&*more_headers).chain(data))
+            .map_err(|error| self.io_error(path, error))?;
+        self.context.events.add(1, size);
+        if has_names {
+            self.links.insert(node.id(), name.to_owned());
+        }
+        Ok(())
+    }
+
+    /// Returns a header with the owner as the container knows it.
+    fn header(&self, node: &Node, kind: EntryType) -> Header {
+        let (attributes, from) = (&node.attributes, self.context.from);
+        let ids = from.container_ids(attributes.uid, attributes.gid);
+        let (uid, gid) = ids.unwrap_or((NOBODY, NOBODY));
         let mut header = Header::new_gnu();
-        let bits = if sides.options.archive { 0o7777 } else { 0o777 };
-        header.set_mode(u32::from(stat.stx_mode) & bits);
-        header.set_mtime(u64::try_from(stat.stx_mtime.tv_sec).unwrap_or(0));
-        let (uid, gid) = sides.from.inner(stat.stx_uid, stat.stx_gid).unwrap_or((65534, 65534));
+        header.set_entry_type(kind);
+        header.set_mode(attributes.mode & self.context.mode_mask());
+        header.set_mtime(u64::try_from(attributes.modified.0).unwrap_or(0));
         header.set_uid(u64::from(uid));
         header.set_gid(u64::from(gid));
         header.set_size(0);
         header
     }
 
-    fn folder(
-        &mut self,
-        header: &mut Header,
-        node: &Node,
-        path: &[u8],
-        name: &[u8],
-    ) -> Result<(), CopyError> {
-        let io = |error: std::io::Error| CopyError::new(path, error);
-        let errno = |errno| CopyError::at(path, errno);
-        if self.levels.iter().any(|level| level.id == node.id()) {
-            let what = format!("`{}` leads back to where it is: left out", text(path));
-            return self.copier.warn("loop", what);
-        }
-        if self.levels.len() >= MAX_DEPTH {
-            return Err(CopyError::new(
-                &path[..path.len().min(80)],
-                "folders are nested without end",
-            ));
-        }
-        header.set_entry_type(EntryType::Directory);
-        self.builder.append_data(header, as_path(name).join(""), std::io::empty()).map_err(io)?;
-        (self.copier.tell)(CopyEvent::One);
-        let entries = node.open_to_read().and_then(Dir::new).map_err(errno)?;
-        let (path, name) = (path.to_owned(), name.to_owned());
-        self.levels.push(TarLevel { id: node.id(), mount: node.mount(), entries, path, name });
-        Ok(())
-    }
-
-    /// What is in the folders, one name after the other.
-    fn go(&mut self) -> Result<(), CopyError> {
-        while let Some(level) = self.levels.last_mut() {
-            let errno = |errno| CopyError::at(&level.path, errno);
-            let own = match level.entries.next() {
-                None => {
-                    self.levels.pop();
-                    continue;
-                }
-                Some(entry) => entry.map_err(errno)?.file_name().to_bytes().to_owned(),
-            };
-            if own == b"." || own == b".." {
-                continue;
-            }
-            let path = [&*level.path, b"/", &own].concat();
-            let name = [&*level.name, b"/", &own].concat();
-            let inner = match Node::open(level.entries.fd().map_err(errno)?, &own) {
-                Ok(inner) => inner,
-                Err(Errno::NOENT) => continue,
-                Err(errno) => return Err(CopyError::at(&path, errno)),
-            };
-            if inner.mount() != level.mount && self.copier.is_pseudo(&inner, &path)? {
-                continue;
-            }
-            self.one(&inner, &path, &name)?;
-        }
-        Ok(())
-    }
-
-    fn file(
-        &mut self,
-        header: &mut Header,
-        node: &Node,
-        path: &[u8],
-        name: &[u8],
-    ) -> Result<(), CopyError> {
-        let errno = |errno| CopyError::at(path, errno);
-        let io = |error: std::io::Error| CopyError::new(path, error);
-        let file = File::from(node.open_to_read().map_err(errno)?);
-        let size = file.metadata().map_err(io)?.len();
-        let extents = extents(&file, size).map_err(errno)?;
-        header.set_entry_type(EntryType::Regular);
-        header.set_size(size);
-        let further = match &*extents {
-            [(0, length)] if *length == size => Vec::new(),
-            _ => sparse(header, &extents, size),
-        };
-        let data = Extents { file: &file, extents: &extents, left: 0 };
-        self.builder.append_data(header, as_path(name), (&*further).chain(data)).map_err(io)?;
-        (self.copier.tell)(CopyEvent::Bytes(size));
-        Ok(())
+    fn io_error(&self, path: &[u8], error: std::io::Error) -> Error {
+        super::error::cannot_copy(self.context.from, path).cause(os_error(error))
     }
 }
 
-/// Where a file has data: offsets and lengths. A hole at its end is an extent of no length there.
-fn extents(file: &File, size: u64) -> Result<Vec<(u64, u64)>, Errno> {
-    let (mut all, mut at) = (Vec::new(), 0);
-    while at < size {
-        let data = match seek(file, SeekFrom::Data(at)) {
-            Ok(data) => data.min(size),
-            Err(Errno::NXIO) => size,
-            Err(_) => at,
-        };
-        let end = if data == size {
-            size
-        } else {
-            seek(file, SeekFrom::Hole(data)).unwrap_or(size).clamp(data + 1, size)
-        };
-        all.push((data, end - data));
-        at = end;
+/// Returns the extents of a file that have data, as offsets and lengths. A hole at the end is an empty
+/// extent there.
+fn extents(file: &File, size: u64) -> Vec<(u64, u64)> {
+    let (mut extents, mut offset) = (Vec::new(), 0);
+    while offset < size {
+        let (start, end) = next_extent(file, offset, size).unwrap_or((size, size));
+        extents.push((start, end - start));
+        offset = end;
     }
-    if all.is_empty() {
-        all.push((0, 0));
+    if extents.is_empty() {
+        extents.push((0, 0));
     }
-    seek(file, SeekFrom::Start(0))?;
-    Ok(all)
+    extents
 }
 
-/// What is in the extents of a file, one after the other. One that changes meanwhile still has the
-/// length that was said.
-struct Extents<'f> {
+/// Reads the extents of a file. A file that is truncated meanwhile is padded with zeros to the size in
+/// its header.
+struct ExtentReader<'f> {
     file: &'f File,
     extents: &'f [(u64, u64)],
-    left: u64,
+    remaining: u64,
 }
 
-impl Read for Extents<'_> {
+impl Read for ExtentReader<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        while self.left == 0 {
+        while self.remaining == 0 {
             let Some(((offset, length), rest)) = self.extents.split_first() else { return Ok(0) };
-            seek(self.file, SeekFrom::Start(*offset))?;
-            (self.extents, self.left) = (rest, *length);
+            seek(self.file, *offset, Whence::SeekSet)?;
+            (self.extents, self.remaining) = (rest, *length);
         }
-        let many = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
-        let mut read = self.file.read(&mut buffer[..many])?;
+        let count = usize::try_from(self.remaining).unwrap_or(usize::MAX).min(buffer.len());
+        let mut read = self.file.read(&mut buffer[..count])?;
         if read == 0 {
-            buffer[..many].fill(0);
-            read = many;
+            buffer[..count].fill(0);
+            read = count;
         }
-        self.left -= read as u64;
+        self.remaining -= read as u64;
         Ok(read)
     }
 }
 
-/// Makes a header one of a sparse file (GNU tar, "Old GNU Format"), and gives the blocks that follow
-/// it where there are more extents than it has room for.
-fn sparse(header: &mut Header, extents: &[(u64, u64)], size: u64) -> Vec<u8> {
+/// Makes a header that of a sparse file (GNU tar, "Old GNU Format"); returns the extension headers for
+/// the extents that have no room in it.
+fn make_sparse(header: &mut Header, extents: &[(u64, u64)], size: u64) -> Vec<u8> {
     header.set_entry_type(EntryType::GNUSparse);
     header.set_size(extents.iter().map(|(_, length)| length).sum());
-    let mut left = extents.iter();
-    let mut blocks = Vec::new();
+    let mut remaining = extents.iter();
     if let Some(gnu) = header.as_gnu_mut() {
         gnu.set_real_size(size);
-        for (slot, (offset, length)) in gnu.sparse.iter_mut().zip(left.by_ref()) {
+        for (slot, (offset, length)) in gnu.sparse.iter_mut().zip(remaining.by_ref()) {
             slot.set_offset(*offset);
             slot.set_length(*length);
         }
-        gnu.set_is_extended(left.len() > 0);
+        gnu.set_is_extended(remaining.len() > 0);
     }
-    while left.len() > 0 {
+    let mut blocks = Vec::new();
+    while remaining.len() > 0 {
         let mut block = GnuExtSparseHeader::new();
         let room = block.sparse.len();
-        for (slot, (offset, length)) in block.sparse.iter_mut().zip(left.by_ref().take(room)) {
+        for (slot, (offset, length)) in block.sparse.iter_mut().zip(remaining.by_ref().take(room)) {
             slot.set_offset(*offset);
             slot.set_length(*length);
         }
-        block.set_is_extended(left.len() > 0);
+        block.set_is_extended(remaining.len() > 0);
         blocks.extend_from_slice(block.as_bytes());
     }
     blocks
 }
 
-/// Unpacks a stream into a folder.
+/// Unpacks a stream into a directory.
 ///
 /// # Errors
 /// At the first member that leads out of it, or cannot be written.
 pub fn unpack(
+    context: &CopyContext<'_>,
     stream: impl Read,
-    folder: &OwnedFd,
-    copier: &mut Copier<'_>,
-) -> Result<(), CopyError> {
-    let (place, options) = (copier.sides.to, copier.sides.options);
-    let mut archive = tar::Archive::new(stream);
-    let mut folders: Vec<(Vec<u8>, (i64, u32))> = Vec::new();
-    let broken = |error: std::io::Error| {
-        CopyError::new(b"-", format!("no tar stream: {error}"))
-            .hint("a compressed one is to be taken apart first, by `gzip -d` or its like")
+    directory: &OwnedFd,
+) -> Result<(), Error> {
+    let broken = |error| {
+        failure("cannot read the tar stream".into())
+            .cause(os_error(error))
+            .hint("a compressed stream has to be decompressed first, with `gzip -d` for example")
     };
-    for entry in archive.entries().map_err(broken)? {
-        let mut entry = entry.map_err(broken)?;
-        let path = entry.path_bytes().into_owned();
-        let (above, name) = match way(folder, &path)? {
-            Some(found) => found,
-            // The folder itself.
-            None => continue,
-        };
-        let header = entry.header();
-        let bits = if options.archive { 0o7777 } else { 0o777 };
-        let own = header.uid().ok().zip(header.gid().ok());
-        let own =
-            own.and_then(|(uid, gid)| Some((u32::try_from(uid).ok()?, u32::try_from(gid).ok()?)));
-        let traits = Metadata {
-            mode: header.mode().unwrap_or(0o644) & bits,
-            owner: match options {
-                CopyOptions { chown: Some(owner), .. } => Some(owner),
-                CopyOptions { archive: true, .. } => {
-                    own.and_then(|(uid, gid)| place.outer(uid, gid)).or(place.init_user())
-                }
-                _ => place.init_user(),
-            },
-            modified: header.mtime().ok().and_then(|time| Some((i64::try_from(time).ok()?, 0))),
-            xattrs: Vec::new(),
-            sync: options.sync,
-        };
-        let errno = |errno| CopyError::at_target(&path, errno);
-        let keep = options.no_clobber;
-        let is_sparse = entry.header().entry_type() == EntryType::GNUSparse;
-        match header.entry_type() {
-            EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
-                let mut more = |bytes| (copier.tell)(CopyEvent::Bytes(bytes));
-                let content = &mut match is_sparse {
-                    true => Content::Sparse(&mut entry),
-                    false => Content::Stream(&mut entry),
-                };
-                let (written, lost) =
-                    write::file(&above, &name, content, &traits, keep, &mut more).map_err(errno)?;
-                copier.told(&lost, written, &name)?;
-                continue;
-            }
-            EntryType::Directory => {
-                match mkdirat(&above.fd, &*name, Mode::from_raw_mode(0o700)) {
-                    Ok(()) | Err(Errno::EXIST) => {}
-                    Err(e) => return Err(errno(e)),
-                }
-                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                let own = openat(&above.fd, &*name, flags, Mode::empty()).map_err(errno)?;
-                // Times would not last: more is to come into it.
-                folders.extend(traits.modified.map(|time| (path.clone(), time)));
-                write::dress(own.as_fd(), &Metadata { modified: None, ..traits });
-            }
-            EntryType::Symlink => {
-                let target = entry.link_name_bytes().unwrap_or_default().into_owned();
-                let (written, lost) =
-                    write::link(&above, &name, &target, &traits, keep).map_err(errno)?;
-                copier.told(&lost, written, &name)?;
-                continue;
-            }
-            EntryType::Link => {
-                let target = entry.link_name_bytes().unwrap_or_default().into_owned();
-                let found = way(folder, &target)?
-                    .ok_or_else(|| CopyError::new(&path, "a link to nothing"))?;
-                let made = linkat(&found.0.fd, &*found.1, &above.fd, &*name, AtFlags::empty());
-                if made != Err(Errno::EXIST) {
-                    made.map_err(errno)?;
-                }
-            }
-            kind => {
-                let what = text(&path);
-                copier.warn(
-                    "special",
-                    format!("`{what}` is no file, folder or link ({kind:?}): left out"),
-                )?;
-                continue;
-            }
-        }
-        (copier.tell)(CopyEvent::One);
+    let mut unpacker = Unpacker { context, directory, times: Vec::new() };
+    for entry in Archive::new(stream).entries().map_err(broken)? {
+        unpacker.extract(&mut entry.map_err(broken)?)?;
     }
-    for (path, time) in folders.into_iter().rev() {
-        if let Ok(Some((above, name))) = way(folder, &path) {
-            write::set_time(above.fd.as_fd(), &name, time);
-        }
-    }
+    unpacker.set_times();
     Ok(())
 }
 
-/// The folder and the name of a member, folders on the way made where they are missing. No link is
-/// followed and no `..` taken.
-fn way(folder: &OwnedFd, path: &[u8]) -> Result<Option<(TargetDir, Vec<u8>)>, CopyError> {
-    let parts: Vec<&[u8]> =
-        path.split(|b| *b == b'/').filter(|part| !part.is_empty() && *part != b".").collect();
-    if parts.contains(&&b".."[..]) || parts.iter().any(|part| part.contains(&0)) {
-        return Err(CopyError::new(path, "it leads out of the folder")
-            .hint("what was unpacked before it is there; look at the stream with `tar -t`"));
-    }
-    let Some((name, above)) = parts.split_last() else { return Ok(None) };
-    let errno = |e: Errno| match e {
-        Errno::NOTDIR | Errno::LOOP => {
-            CopyError::new(path, "something that is no folder stands in its way")
-                .hint("a link is not followed; take it away, or give another folder")
-        }
-        e => CopyError::at_target(path, e),
-    };
-    let mut at = rustix::io::fcntl_dupfd_cloexec(folder, 0).map_err(errno)?;
-    for part in above {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        at = match openat(&at, *part, flags, Mode::empty()) {
-            Ok(next) => next,
-            Err(Errno::NOENT) => {
-                mkdirat(&at, *part, Mode::from_raw_mode(0o755)).map_err(errno)?;
-                openat(&at, *part, flags, Mode::empty()).map_err(errno)?
+struct Unpacker<'u> {
+    context: &'u CopyContext<'u>,
+    directory: &'u OwnedFd,
+    /// The times of directories: files that are created in them later would change them.
+    times: Vec<(Vec<u8>, (i64, u32))>,
+}
+
+impl Unpacker<'_> {
+    fn extract(&mut self, entry: &mut Entry<'_, impl Read>) -> Result<(), Error> {
+        let context = self.context;
+        let path = entry.path_bytes().into_owned();
+        // (The directory itself has no name.)
+        let Some((dir, name)) = self.locate(&path)? else { return Ok(()) };
+        let failed = |errno| member_error(&path, errno);
+        let (metadata, options) = (self.metadata(entry.header()), context.options.write);
+        let target = entry.link_name_bytes().unwrap_or_default().into_owned();
+        let on_bytes = &|bytes| context.events.add(0, bytes);
+        let (outcome, dropped) = match entry.header().entry_type() {
+            EntryType::Regular | EntryType::Continuous => {
+                let content = &mut Content::Stream(entry);
+                write::write_file(&dir, &name, content, &metadata, options, on_bytes)
             }
-            Err(e) => return Err(errno(e)),
-        };
+            EntryType::GNUSparse => {
+                let content = &mut Content::SparseStream(entry);
+                write::write_file(&dir, &name, content, &metadata, options, on_bytes)
+            }
+            EntryType::Symlink => {
+                write::write_symlink(&dir, &name, &target, &metadata, options.no_clobber)
+            }
+            EntryType::Directory => return self.extract_directory(&path, &dir, &name, metadata),
+            EntryType::Link => return self.extract_hard_link(&path, &dir, &name, &target),
+            kind => {
+                let text = text(&path);
+                let warning = format!("skipped `{text}`: not a file, directory or link ({kind:?})");
+                return context.warn("special", warning);
+            }
+        }
+        .map_err(failed)?;
+        context.written(&name, outcome, &dropped)
     }
-    Ok(Some((TargetDir::new(at).map_err(errno)?, name.to_vec())))
+
+    fn metadata(&self, header: &Header) -> Metadata {
+        let id = |id: std::io::Result<u64>| u32::try_from(id.ok()?).ok();
+        let (owner, _) = self.context.owner(id(header.uid()).zip(id(header.gid())));
+        let time = header.mtime().ok().and_then(|time| i64::try_from(time).ok());
+        Metadata {
+            mode: header.mode().unwrap_or(0o644) & self.context.mode_mask(),
+            owner,
+            modified: time.map(|seconds| (seconds, 0)),
+            xattrs: Vec::new(),
+        }
+    }
+
+    fn extract_directory(
+        &mut self,
+        path: &[u8],
+        dir: &TargetDir,
+        name: &[u8],
+        metadata: Metadata,
+    ) -> Result<(), Error> {
+        let failed = |errno| member_error(path, errno);
+        match mkdirat(&dir.fd, name, Mode::S_IRWXU) {
+            Ok(()) | Err(Errno::EEXIST) => {}
+            Err(errno) => return Err(failed(errno)),
+        }
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW;
+        let created = fd::open_at(&dir.fd, name, flags).map_err(failed)?;
+        self.times.extend(metadata.modified.map(|time| (path.to_owned(), time)));
+        apply_metadata(created.as_fd(), &Metadata { modified: None, ..metadata });
+        self.context.events.add(1, 0);
+        Ok(())
+    }
+
+    fn extract_hard_link(
+        &self,
+        path: &[u8],
+        dir: &TargetDir,
+        name: &[u8],
+        target: &[u8],
+    ) -> Result<(), Error> {
+        let Some((from, existing)) = self.locate(target)? else {
+            return Err(cannot_unpack(path).cause("a hard link to a directory"));
+        };
+        match linkat(&from.fd, &*existing, &dir.fd, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::EEXIST) => {}
+            Err(errno) => return Err(member_error(path, errno)),
+        }
+        self.context.events.add(1, 0);
+        Ok(())
+    }
+
+    /// Returns the directory and the name of a member; none for the directory itself. Missing directories
+    /// are created. No symlink is followed, and `..` is an error.
+    fn locate(&self, path: &[u8]) -> Result<Option<(TargetDir, Vec<u8>)>, Error> {
+        let parts = path.split(|b| *b == b'/').filter(|part| !part.is_empty() && *part != b".");
+        let parts: Vec<&[u8]> = parts.collect();
+        if parts.iter().any(|part| *part == b".." || part.contains(&0)) {
+            return Err(cannot_unpack(path)
+                .cause("the path leads out of the directory")
+                .hint("earlier members are unpacked; list the stream with `tar -t`"));
+        }
+        let Some((name, parents)) = parts.split_last() else { return Ok(None) };
+        let failed = |errno| match errno {
+            Errno::ENOTDIR | Errno::ELOOP => cannot_unpack(path)
+                .cause("a part of its path exists and is not a directory")
+                .hint("symlinks are not followed; remove it, or give another directory"),
+            errno => member_error(path, errno),
+        };
+        let mut dir = duplicate(self.directory).map_err(failed)?;
+        for part in parents {
+            let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW;
+            dir = match fd::open_at(&dir, *part, flags) {
+                Err(Errno::ENOENT) => {
+                    mkdirat(&dir, *part, Mode::from_bits_truncate(0o755)).map_err(failed)?;
+                    fd::open_at(&dir, *part, flags)
+                }
+                opened => opened,
+            }
+            .map_err(failed)?;
+        }
+        Ok(Some((TargetDir::new(dir).map_err(failed)?, name.to_vec())))
+    }
+
+    /// Sets the times of the directories, the deepest first.
+    fn set_times(&mut self) {
+        for (path, time) in std::mem::take(&mut self.times).into_iter().rev() {
+            if let Ok(Some((dir, name))) = self.locate(&path) {
+                // Best effort, as for all times.
+                let _ = set_time(&dir.fd, &name, time);
+            }
+        }
+    }
+}
+
+fn cannot_unpack(path: &[u8]) -> Error {
+    failure(format!("cannot unpack `{}`", text(path)))
+}
+
+fn member_error(path: &[u8], errno: Errno) -> Error {
+    because(cannot_unpack(path), errno)
 }

@@ -1,135 +1,155 @@
-//! Files in flight: while one is waited for, others are copied. The folders are walked by one thread,
-//! which alone speaks; what is in them is written by several.
+//! The worker pool. One thread walks the directories; several copy the files in them, since most of the
+//! time of a small file is spent waiting.
 
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, Sender};
-use std::sync::{Arc, Mutex};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use rustix::fd::AsFd;
-
-use super::error::CopyError;
+use super::context::CopyContext;
+use super::metadata::{DroppedAttribute, Metadata, apply_metadata};
 use super::rootfs::Node;
-use super::walk::Sides;
-use super::write::{self, DroppedAttribute, Metadata, TargetDir, WriteOutcome};
+use super::write::{TargetDir, WriteOutcome};
+use crate::error::Error;
 
-/// How many batches may wait for a thread; each file in them is held open.
-pub const WAITING: usize = 4;
-/// How many files one thread is given at a time, or how many bytes: small files cost less than the
-/// handing over.
-const BATCH: usize = 32;
+/// The number of batches that wait for a worker. Each file in them is open.
+const QUEUE: usize = 4;
+/// The number of files in a batch: small files cost less than handing them over.
+const BATCH_FILES: usize = 32;
+/// The number of bytes from which a batch is full.
 const BATCH_BYTES: u64 = 1 << 20;
+/// The number of workers: more gained nothing where it was measured.
+const MAX_WORKERS: usize = 4;
 
-/// How many threads write: more than four gained nothing where it was measured.
-pub fn threads() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from).min(4)
-}
-
-/// One file that is to be copied.
-pub struct FileTask {
-    /// Where it is, as it is told.
+/// A regular file to copy.
+pub struct FileTask<'a> {
+    /// Its path, for messages.
     pub path: Vec<u8>,
-    /// It.
+    /// The file.
     pub node: Node,
-    /// Where to.
-    pub into: Arc<PendingDir>,
-    /// And under which name.
+    /// The directory that the copy goes to.
+    pub dir: Arc<PendingDir<'a>>,
+    /// The name of the copy.
     pub name: Vec<u8>,
 }
 
-/// Files for one thread.
-#[derive(Default)]
-pub struct Batch {
-    tasks: Vec<FileTask>,
+/// Files for one worker.
+type Batch<'a> = Vec<FileTask<'a>>;
+
+/// The state that the threads of one copy share.
+pub struct WorkerPool<'a> {
+    context: &'a CopyContext<'a>,
+    failure: Mutex<Option<Error>>,
+    has_failed: AtomicBool,
+}
+
+impl WorkerPool<'_> {
+    /// Whether a thread has failed, so that the others stop.
+    pub fn has_failed(&self) -> bool {
+        self.has_failed.load(Ordering::Relaxed)
+    }
+
+    /// Remembers the first error.
+    fn record(&self, outcome: Result<(), Error>) {
+        if let Err(error) = outcome {
+            self.has_failed.store(true, Ordering::Relaxed);
+            self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+        }
+    }
+
+    /// Copies batch after batch until there are no more. After a failure the batches are only taken, so
+    /// that the walk does not wait for ever to hand one over.
+    fn work(&self, batches: &Mutex<Receiver<Batch<'_>>>) {
+        loop {
+            let next = batches.lock().map(|batches| batches.recv());
+            let Ok(Ok(batch)) = next else { return };
+            for FileTask { path, node, dir, name } in batch {
+                if self.has_failed() {
+                    break;
+                }
+                self.record(self.context.copy_file(&path, &node, &dir.target, &name));
+            }
+        }
+    }
+}
+
+/// The queue of the workers, which is filled by one thread.
+pub struct WorkQueue<'a> {
+    batch: Batch<'a>,
     bytes: u64,
+    batches: SyncSender<Batch<'a>>,
 }
 
-impl Batch {
-    /// One more; gives all of them when that is enough.
-    pub fn add(&mut self, task: FileTask) -> Option<Self> {
-        self.bytes += task.node.stat.stx_size;
-        self.tasks.push(task);
-        (self.tasks.len() >= BATCH || self.bytes >= BATCH_BYTES).then(|| std::mem::take(self))
+impl<'a> WorkQueue<'a> {
+    /// Adds a file; waits while the queue is full.
+    pub fn push(&mut self, task: FileTask<'a>) {
+        self.bytes += task.node.attributes.size;
+        self.batch.push(task);
+        if self.batch.len() >= BATCH_FILES || self.bytes >= BATCH_BYTES {
+            self.flush();
+        }
     }
 
-    /// What there is, if anything.
-    pub fn rest(&mut self) -> Option<Self> {
-        (!self.tasks.is_empty()).then(|| std::mem::take(self))
+    /// Hands over the files that are left.
+    pub fn flush(&mut self) {
+        self.bytes = 0;
+        // (The workers end only after this sender.)
+        let _ = self.batches.send(std::mem::take(&mut self.batch));
     }
 }
 
-/// What is heard of them.
-pub enum WorkerReport {
-    /// So many bytes more.
-    Bytes(u64),
-    /// Something is there now under this name.
-    Written(Vec<u8>, WriteOutcome, Vec<DroppedAttribute>),
-    /// This folder is as it is to be.
-    Folder(Vec<u8>, Vec<DroppedAttribute>),
-    /// It ends here.
-    Failed(CopyError),
+/// Runs `walk` in this thread with a queue that workers empty; returns after the last of them.
+///
+/// # Errors
+/// The first error of the walk or a worker.
+pub fn with_workers<'a>(
+    context: &'a CopyContext<'a>,
+    walk: impl for<'p> FnOnce(&'p WorkerPool<'a>, &mut WorkQueue<'p>) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let pool =
+        WorkerPool { context, failure: Mutex::default(), has_failed: AtomicBool::new(false) };
+    let (sender, receiver) = sync_channel(QUEUE);
+    let receiver = Mutex::new(receiver);
+    let count = std::thread::available_parallelism().map_or(1, usize::from).min(MAX_WORKERS);
+    std::thread::scope(|scope| {
+        for _ in 0..count {
+            scope.spawn(|| pool.work(&receiver));
+        }
+        let mut queue = WorkQueue { batch: Vec::new(), bytes: 0, batches: sender };
+        pool.record(walk(&pool, &mut queue));
+    });
+    drop(receiver);
+    pool.failure.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
 }
 
-/// A folder that is being filled. It gets its owner, bits and times when the last one who writes into
-/// it lets go of it.
-pub struct PendingDir {
-    /// It.
-    pub folder: Arc<TargetDir>,
-    /// How it is told, unless it is where all of it goes.
-    pub told: Option<DirProgress>,
-    /// Who hears of it.
-    pub reports: Sender<Vec<WorkerReport>>,
+/// A directory that is being filled. It gets its metadata when the last thread that writes into it drops
+/// it: files that come after would change its times.
+pub struct PendingDir<'a> {
+    /// The directory.
+    pub target: Arc<TargetDir>,
+    /// Its name and metadata; none for the destination itself, which is not part of the copy.
+    pub finish: Option<DirFinish>,
+    /// The pool that is told about it.
+    pub pool: &'a WorkerPool<'a>,
 }
 
-/// A folder as it is told when it is full.
-pub struct DirProgress {
-    /// Its name.
+/// The last step of a directory.
+pub struct DirFinish {
+    /// Its name, for messages.
     pub name: Vec<u8>,
-    /// What it is to be; none for one that was there before.
-    pub traits: Option<Metadata>,
-    /// What is lost already.
-    pub lost: Vec<DroppedAttribute>,
+    /// Its metadata; none if it existed before.
+    pub metadata: Option<Metadata>,
+    /// The attributes that are already known to be dropped.
+    pub dropped: Vec<DroppedAttribute>,
 }
 
-impl Drop for PendingDir {
+impl Drop for PendingDir<'_> {
     fn drop(&mut self) {
-        let Some(DirProgress { name, traits, mut lost }) = self.told.take() else { return };
-        if let Some(traits) = traits {
-            lost.extend(write::dress(self.folder.fd.as_fd(), &traits));
+        let Some(DirFinish { name, metadata, mut dropped }) = self.finish.take() else { return };
+        if let Some(metadata) = metadata {
+            dropped.extend(apply_metadata(self.target.fd.as_fd(), &metadata));
         }
-        let _ = self.reports.send(vec![WorkerReport::Folder(name, lost)]);
-    }
-}
-
-/// What a thread does: one file after the other, until there are no more, or one has failed.
-pub fn work(
-    sides: Sides<'_>,
-    batches: &Mutex<Receiver<Batch>>,
-    stop: &AtomicBool,
-    reports: &Sender<Vec<WorkerReport>>,
-) {
-    loop {
-        let next = batches.lock().map(|batches| batches.recv());
-        let Ok(Ok(batch)) = next else { return };
-        let (mut said, mut unsaid) = (Vec::new(), 0);
-        for FileTask { path, node, into, name } in batch.tasks {
-            if stop.load(Ordering::Relaxed) {
-                break;
-            }
-            let outcome = sides.file(&path, &node, &into.folder, &name, &mut |report| {
-                if let WorkerReport::Bytes(bytes) = report {
-                    unsaid += bytes;
-                }
-                said.push(report);
-                if unsaid >= BATCH_BYTES {
-                    unsaid = 0;
-                    let _ = reports.send(std::mem::take(&mut said));
-                }
-            });
-            if let Err(failed) = outcome {
-                stop.store(true, Ordering::Relaxed);
-                said.push(WorkerReport::Failed(failed));
-            }
-        }
-        let _ = reports.send(said);
+        let context = self.pool.context;
+        self.pool.record(context.written(&name, WriteOutcome::Renamed, &dropped));
     }
 }

@@ -1,403 +1,323 @@
-//! Writes one file, link or folder at a spot: beside its target and renamed over it, so that whoever
-//! reads it sees the old or the new one, and a running program's file can be replaced.
+//! Writes one file or symlink: to a temporary file next to its destination, which is then renamed over
+//! it. A reader sees the old or the new file, and a running program's file can be replaced.
 
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::SystemTime;
 
-use rustix::fs::{
-    AtFlags, CWD, FileType, Mode, OFlags, Timespec, Timestamps, XattrFlags, chownat, fchmod,
-    fchown, fsetxattr, futimens, linkat, openat, renameat, symlinkat, unlinkat, utimensat,
-};
-use rustix::io::Errno;
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat, renameat};
+use nix::sys::stat::{Mode, fstat};
+use nix::unistd::{UnlinkatFlags, fsync, linkat, symlinkat, unlinkat};
 
-use super::copy_data::{Content, pour};
-use super::rootfs::Node;
+use super::copy_data::{Content, OnBytes};
+use super::metadata::{DroppedAttribute, Metadata, apply_metadata, apply_symlink_metadata};
+use super::rootfs::{Node, duplicate, to_errno};
+use crate::sys::directory::DirEntries;
+use crate::sys::fd;
+use crate::sys::file::{FileKind, rename_no_replace, try_lock};
 
-/// A folder that is written to.
+/// A directory that is written to.
 #[derive(Debug)]
 pub struct TargetDir {
-    /// It.
+    /// The descriptor.
     pub fd: OwnedFd,
     mount: Option<u64>,
 }
 
 impl TargetDir {
-    /// Of what is open.
+    /// Takes an open directory.
     ///
     /// # Errors
     /// Those of statx(2).
     pub fn new(fd: OwnedFd) -> Result<Self, Errno> {
-        let node = Node::of(fd)?;
+        let node = Node::from_fd(fd)?;
         let mount = node.mount();
         Ok(Self { fd: node.fd, mount })
     }
 
-    /// The same folder, held once more.
+    /// Duplicates an open directory.
     ///
     /// # Errors
     /// EMFILE.
-    pub fn same(fd: &OwnedFd) -> Result<Self, Errno> {
-        Self::new(rustix::io::fcntl_dupfd_cloexec(fd, 0)?)
+    pub fn duplicate(fd: &OwnedFd) -> Result<Self, Errno> {
+        Self::new(duplicate(fd)?)
+    }
+
+    /// Returns the file that is mounted on a name, if there is a mount.
+    ///
+    /// # Errors
+    /// ENOTSUP for a device, FIFO or socket: other programs reach something by that name (`/dev/null` is
+    /// one), so nothing takes its place.
+    fn mounted(&self, name: &[u8]) -> Result<Option<Node>, Errno> {
+        let Ok(node) = Node::open(&self.fd, name) else { return Ok(None) };
+        match node.kind() {
+            FileKind::Regular | FileKind::Symlink | FileKind::Directory => {}
+            _ => return Err(Errno::ENOTSUP),
+        }
+        Ok((node.mount() != self.mount).then_some(node))
+    }
+
+    fn rename(&self, old: &[u8], new: &[u8], no_clobber: bool) -> Result<(), Errno> {
+        match no_clobber {
+            true => rename_no_replace(&self.fd, old, new).map_err(to_errno),
+            false => renameat(&self.fd, old, &self.fd, new),
+        }
+    }
+
+    fn remove(&self, name: &[u8]) {
+        let _ = unlinkat(&self.fd, name, UnlinkatFlags::NoRemoveDir);
     }
 }
 
-/// What becomes of a file beside its bytes.
-#[derive(Clone, Debug, Default)]
-pub struct Metadata {
-    /// Permission bits.
-    pub mode: u32,
-    /// User and group as we number them; none to leave what the file is made with.
-    pub owner: Option<(u32, u32)>,
-    /// When it was changed; none for now.
-    pub modified: Option<(i64, u32)>,
-    /// Extended attributes.
-    pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
-    /// Whether it is on the disk before it has its name, and its name after that.
+/// How a destination that exists is treated.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct WriteOptions {
+    /// Leave an existing file as it is.
+    pub no_clobber: bool,
+    /// Sync the file to disk before it is renamed, and its directory after.
     pub sync: bool,
 }
 
-/// How it went.
+/// The outcome of writing one file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WriteOutcome {
-    /// Beside, and renamed over.
+    /// It was created, or replaced by a rename.
     Renamed,
-    /// Into the file itself: something is mounted there, or it cannot be renamed over.
+    /// It is a mount point, and was overwritten in place.
     InPlace,
-    /// It was there already, and is to stay.
+    /// It exists and was left as it is.
     Kept,
 }
 
-/// What could not be kept, by kind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum DroppedAttribute {
-    /// Owner and group.
-    Owner,
-    /// Permission bits.
-    Mode,
-    /// Times.
-    Times,
-    /// Extended attributes, file capabilities among them.
-    Xattrs,
-}
+/// Prefix and suffix of temporary names.
+const PREFIX: &str = ".cinspect-";
+const SUFFIX: &str = "~";
 
-impl DroppedAttribute {
-    /// As it is said.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Owner => "owners",
-            Self::Mode => "permission bits",
-            Self::Times => "times",
-            Self::Xattrs => "extended attributes",
-        }
-    }
-}
-
-/// Prefix and suffix of the names that files have for a moment.
-const BEFORE: &str = ".cinspect-";
-const AFTER: &str = "~";
-
-fn guess() -> Result<Vec<u8>, Errno> {
+/// Returns a temporary name that cannot be guessed.
+fn temp_name() -> Result<Vec<u8>, Errno> {
     let mut bytes = [0u8; 12];
     File::open("/dev/urandom")
         .and_then(|mut file| file.read_exact(&mut bytes))
-        .map_err(|_| Errno::IO)?;
+        .map_err(|_| Errno::EIO)?;
     let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok(format!("{BEFORE}{digits}{AFTER}").into_bytes())
+    Ok(format!("{PREFIX}{digits}{SUFFIX}").into_bytes())
 }
 
-/// Whether a name is one of those.
-fn is_ours(name: &[u8]) -> bool {
-    let middle =
-        name.strip_prefix(BEFORE.as_bytes()).and_then(|rest| rest.strip_suffix(AFTER.as_bytes()));
-    middle.is_some_and(|digits| digits.len() == 24 && digits.iter().all(u8::is_ascii_hexdigit))
+fn is_temp_name(name: &[u8]) -> bool {
+    let digits =
+        name.strip_prefix(PREFIX.as_bytes()).and_then(|rest| rest.strip_suffix(SUFFIX.as_bytes()));
+    digits.is_some_and(|digits| digits.len() == 24 && digits.iter().all(u8::is_ascii_hexdigit))
 }
 
-/// After this long a link of such a name is nobody's: it has it for two system calls.
-const STALE: i64 = 60;
+/// The age in seconds from which a temporary symlink is stale: a running copy needs it for two system
+/// calls.
+const STALE_AFTER: i64 = 60;
 
-/// Takes away what a copy that was killed has left in a folder: files of such a name that nobody who
-/// copies holds (flock(2)), and old links.
-pub fn sweep(folder: &OwnedFd) {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime).tv_sec;
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let Ok(listed) = openat(folder, c".", flags, Mode::empty()) else { return };
-    let Ok(entries) = rustix::fs::Dir::new(listed) else { return };
-    for entry in entries.flatten().filter(|entry| is_ours(entry.file_name().to_bytes())) {
-        let name = entry.file_name();
-        let Ok(node) = Node::open(folder, name.to_bytes()) else { continue };
-        let lock = rustix::fs::FlockOperation::NonBlockingLockExclusive;
-        let is_left = match node.kind() {
-            FileType::RegularFile => {
-                node.open_to_read().is_ok_and(|file| rustix::fs::flock(file, lock).is_ok())
-            }
-            FileType::Symlink => now - node.stat.stx_ctime.tv_sec > STALE,
+/// Removes what killed copies left in a directory: temporary files that no copy has locked (flock(2)),
+/// and old temporary symlinks.
+pub fn remove_stale_temp_files(dir: &OwnedFd) {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let now = now.map_or(0, |now| i64::try_from(now.as_secs()).unwrap_or(i64::MAX));
+    let Ok(entries) = DirEntries::list(dir) else { return };
+    for entry in entries.flatten().filter(|entry| is_temp_name(&entry.name)) {
+        let Ok(node) = Node::open(dir, &entry.name) else { continue };
+        let is_stale = match node.kind() {
+            FileKind::Regular => node.open_to_read().is_ok_and(|file| try_lock(file).is_ok()),
+            FileKind::Symlink => now - node.attributes.changed > STALE_AFTER,
             _ => false,
         };
-        if is_left {
-            let _ = unlinkat(folder, name, AtFlags::empty());
+        if is_stale {
+            let _ = unlinkat(dir, &*entry.name, UnlinkatFlags::NoRemoveDir);
         }
     }
 }
 
-/// While somebody has this lock nobody takes the file for what a killed copy has left.
-fn claim(file: impl AsFd) {
-    let _ = rustix::fs::flock(file, rustix::fs::FlockOperation::NonBlockingLockExclusive);
-}
-
-/// A file that has no name yet, or one that nobody guesses; what is left of it goes with it.
+/// A file without a name, or with a temporary one that is removed when this is dropped.
 struct TempFile<'a> {
-    folder: BorrowedFd<'a>,
+    dir: &'a TargetDir,
     file: File,
     name: Option<Vec<u8>>,
 }
 
 impl<'a> TempFile<'a> {
-    fn new(folder: BorrowedFd<'a>) -> Result<Self, Errno> {
-        let mode = Mode::from_raw_mode(0o600);
-        let nameless = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
-        let (file, name) = match openat(folder, c".", nameless, mode) {
+    fn new(dir: &'a TargetDir) -> Result<Self, Errno> {
+        let mode = Mode::S_IRUSR | Mode::S_IWUSR;
+        let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC;
+        let (file, name) = match openat(&dir.fd, ".", flags | OFlag::O_TMPFILE, mode) {
             Ok(file) => (file, None),
             // Not every file system has files without a name.
-            Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL | Errno::NOENT) => {
-                let name = guess()?;
-                let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW;
-                let file = openat(folder, &*name, flags | OFlags::CLOEXEC, mode)?;
-                claim(&file);
+            Err(Errno::EOPNOTSUPP | Errno::EISDIR | Errno::EINVAL | Errno::ENOENT) => {
+                let name = temp_name()?;
+                let flags = flags | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW;
+                let file = openat(&dir.fd, &*name, flags, mode)?;
+                lock(&file);
                 (file, Some(name))
             }
             Err(errno) => return Err(errno),
         };
-        Ok(Self { folder, file: file.into(), name })
+        Ok(Self { dir, file: file.into(), name })
     }
 
-    /// Gives it its first name. By itself takes CAP_DAC_READ_SEARCH (before Linux 6.10).
-    fn name_it(&self, name: &[u8]) -> Result<(), Errno> {
-        match linkat(&self.file, c"", self.folder, name, AtFlags::EMPTY_PATH) {
-            Err(Errno::NOENT | Errno::PERM | Errno::INVAL) => {
-                let own = format!("/proc/self/fd/{}", self.file.as_raw_fd());
-                linkat(CWD, own, self.folder, name, AtFlags::SYMLINK_FOLLOW)
+    /// Gives the file a name. By its descriptor that takes CAP_DAC_READ_SEARCH (before Linux 6.10).
+    fn link(&self, name: &[u8]) -> Result<(), Errno> {
+        match linkat(&self.file, "", &self.dir.fd, name, AtFlags::AT_EMPTY_PATH) {
+            Err(Errno::ENOENT | Errno::EPERM | Errno::EINVAL) => {
+                let path = fd::link(&self.file);
+                linkat(AT_FDCWD, &*path, &self.dir.fd, name, AtFlags::AT_SYMLINK_FOLLOW)
             }
             done => done,
         }
     }
 
-    /// Puts it where it belongs.
-    fn settle(mut self, to: &[u8], keep: bool) -> Result<WriteOutcome, Errno> {
-        if self.name.is_none() {
-            match self.name_it(to) {
-                Ok(()) => return Ok(WriteOutcome::Renamed),
-                Err(Errno::EXIST) if keep => return Ok(WriteOutcome::Kept),
-                Err(Errno::EXIST) => {}
-                Err(errno) => return Err(errno),
+    /// Gives the file its final name, replacing another one.
+    fn commit(mut self, name: &[u8], no_clobber: bool) -> Result<WriteOutcome, Errno> {
+        let temporary = match self.name.take() {
+            Some(temporary) => temporary,
+            None => {
+                match self.link(name) {
+                    Ok(()) => return Ok(WriteOutcome::Renamed),
+                    Err(Errno::EEXIST) if no_clobber => return Ok(WriteOutcome::Kept),
+                    Err(Errno::EEXIST) => {}
+                    Err(errno) => return Err(errno),
+                }
+                let temporary = temp_name()?;
+                lock(&self.file);
+                self.link(&temporary)?;
+                temporary
             }
-            let name = guess()?;
-            claim(&self.file);
-            self.name_it(&name)?;
-            self.name = Some(name);
+        };
+        let renamed = self.dir.rename(&temporary, name, no_clobber);
+        if renamed.is_err() {
+            self.dir.remove(&temporary);
         }
-        let Some(name) = self.name.take() else { return Err(Errno::IO) };
-        match rename(self.folder, &name, to, keep) {
-            Ok(()) => Ok(WriteOutcome::Renamed),
-            Err(errno) => {
-                // Its name goes with it.
-                self.name = Some(name);
-                if keep && errno == Errno::EXIST { Ok(WriteOutcome::Kept) } else { Err(errno) }
-            }
-        }
+        kept_or(renamed, no_clobber)
     }
 }
 
 impl Drop for TempFile<'_> {
     fn drop(&mut self) {
         if let Some(name) = &self.name {
-            let _ = unlinkat(self.folder, &**name, AtFlags::empty());
+            self.dir.remove(name);
         }
     }
 }
 
-/// Writes a file. `more` is told of bytes as they go.
+/// Marks a temporary file as in use: another copy does not take it for stale.
+fn lock(file: impl AsFd) {
+    let _ = try_lock(file);
+}
+
+/// Returns the outcome of a rename: with `no_clobber` an existing file is not an error.
+fn kept_or(renamed: Result<(), Errno>, no_clobber: bool) -> Result<WriteOutcome, Errno> {
+    match renamed {
+        Ok(()) => Ok(WriteOutcome::Renamed),
+        Err(Errno::EEXIST) if no_clobber => Ok(WriteOutcome::Kept),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Writes a file.
 ///
 /// # Errors
-/// Those of the file system, the old file being as it was then, unless it is written in place; NOTSUP
-/// where something stands that is no file, link or folder.
-pub fn file(
-    folder: &TargetDir,
+/// Those of the file system; the old file is then unchanged, unless it is written in place. ENOTSUP if a
+/// device, FIFO or socket is there.
+pub fn write_file(
+    dir: &TargetDir,
     name: &[u8],
     content: &mut Content<'_>,
-    traits: &Metadata,
-    keep: bool,
-    more: &mut dyn FnMut(u64),
+    metadata: &Metadata,
+    options: WriteOptions,
+    on_bytes: OnBytes<'_>,
 ) -> Result<(WriteOutcome, Vec<DroppedAttribute>), Errno> {
-    // What is mounted there is seen by its mount: renamed over from outside of the container's mount
-    // namespace, the kernel would take the mount away and leave what it was mounted from as it is.
-    if let Some(mounted) = mounted(folder, name)? {
-        return match keep {
-            true => Ok((WriteOutcome::Kept, Vec::new())),
-            false => in_place(&mounted, content, traits.sync, more),
-        };
-    }
-    let draft = TempFile::new(folder.fd.as_fd())?;
-    pour(content, &draft.file, more)?;
-    let lost = dress(draft.file.as_fd(), traits);
-    if traits.sync {
-        rustix::fs::fsync(&draft.file)?;
-    }
-    let written = draft.settle(name, keep)?;
-    if traits.sync {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        rustix::fs::fsync(openat(&folder.fd, c".", flags, Mode::empty())?)?;
-    }
-    Ok((written, lost))
-}
-
-fn rename(folder: BorrowedFd<'_>, from: &[u8], to: &[u8], keep: bool) -> Result<(), Errno> {
-    match keep {
-        true => {
-            let only_new = rustix::fs::RenameFlags::NOREPLACE;
-            rustix::fs::renameat_with(folder, from, folder, to, only_new)
+    // From outside the container's mount namespace a rename over a mount point would detach the mount and
+    // leave the mounted file as it is.
+    if let Some(mounted) = dir.mounted(name)? {
+        if options.no_clobber {
+            return Ok((WriteOutcome::Kept, Vec::new()));
         }
-        false => renameat(folder, from, folder, to),
+        write_in_place(&mounted, content, options.sync, on_bytes)?;
+        return Ok((WriteOutcome::InPlace, Vec::new()));
     }
+    let temp = TempFile::new(dir)?;
+    content.copy_to(&temp.file, on_bytes)?;
+    let dropped = apply_metadata(temp.file.as_fd(), metadata);
+    if options.sync {
+        fsync(&temp.file)?;
+    }
+    let outcome = temp.commit(name, options.no_clobber)?;
+    if options.sync {
+        fsync(fd::open_at(&dir.fd, ".", OFlag::O_RDONLY | OFlag::O_DIRECTORY)?)?;
+    }
+    Ok((outcome, dropped))
 }
 
-/// What is mounted over a name; none where nothing is. A device, fifo or socket there is somebody's
-/// way to be reached: what takes its place ends it (`/dev/null` is one).
-fn mounted(folder: &TargetDir, name: &[u8]) -> Result<Option<Node>, Errno> {
-    let Ok(node) = Node::open(&folder.fd, name) else { return Ok(None) };
-    match node.kind() {
-        FileType::RegularFile | FileType::Symlink | FileType::Directory => {}
-        _ => return Err(Errno::NOTSUP),
-    }
-    Ok((node.mount() != folder.mount).then_some(node))
-}
-
-/// Into the file itself, which keeps its owner and bits.
-fn in_place(
+/// Overwrites a file, which keeps its owner and mode.
+fn write_in_place(
     node: &Node,
     content: &mut Content<'_>,
     sync: bool,
-    more: &mut dyn FnMut(u64),
-) -> Result<(WriteOutcome, Vec<DroppedAttribute>), Errno> {
-    if !node.kind().is_file() {
-        return Err(Errno::ISDIR);
+    on_bytes: OnBytes<'_>,
+) -> Result<(), Errno> {
+    if node.kind() != FileKind::Regular {
+        return Err(Errno::EISDIR);
     }
-    // It is cut to nothing before it is written.
+    // The file is truncated first: copied onto itself it would be lost.
     if let Content::File(from) = content {
-        let own = rustix::fs::fstat(from)?;
-        let there = rustix::fs::fstat(&node.fd)?;
-        if (own.st_dev, own.st_ino) == (there.st_dev, there.st_ino) {
-            return Err(Errno::EXIST);
+        let (from, to) = (fstat(from)?, fstat(&node.fd)?);
+        if (from.st_dev, from.st_ino) == (to.st_dev, to.st_ino) {
+            return Err(Errno::EEXIST);
         }
     }
-    let path = format!("/proc/self/fd/{}", node.fd.as_raw_fd());
-    let flags = OFlags::WRONLY | OFlags::TRUNC | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let file = File::from(openat(CWD, path, flags, Mode::empty())?);
-    pour(content, &file, more)?;
-    if sync {
-        rustix::fs::fsync(&file)?;
-    }
-    Ok((WriteOutcome::InPlace, Vec::new()))
+    let flags = OFlag::O_WRONLY | OFlag::O_TRUNC | OFlag::O_NOCTTY;
+    let file = File::from(fd::reopen(&node.fd, flags)?);
+    content.copy_to(&file, on_bytes)?;
+    if sync { fsync(&file) } else { Ok(()) }
 }
 
-/// Owner first: changing it takes setuid bits and capabilities away.
-pub fn dress(file: BorrowedFd<'_>, traits: &Metadata) -> Vec<DroppedAttribute> {
-    let mut lost = Vec::new();
-    if let Some((uid, gid)) = traits.owner {
-        let (uid, gid) = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
-        if fchown(file, Some(uid), Some(gid)).is_err() && !is_owner(file, uid, gid) {
-            lost.push(DroppedAttribute::Owner);
-        }
-    }
-    // A setuid bit is for the owner that was meant.
-    let mode = if lost.is_empty() { traits.mode } else { traits.mode & 0o777 };
-    if fchmod(file, Mode::from_raw_mode(mode)).is_err() {
-        lost.push(DroppedAttribute::Mode);
-    }
-    for (name, value) in &traits.xattrs {
-        if fsetxattr(file, &**name, value, XattrFlags::empty()).is_err() {
-            lost.push(DroppedAttribute::Xattrs);
-            break;
-        }
-    }
-    if let Some(times) = traits.modified.map(stamps)
-        && futimens(file, &times).is_err()
-    {
-        lost.push(DroppedAttribute::Times);
-    }
-    lost
-}
-
-fn is_owner(file: BorrowedFd<'_>, uid: rustix::fs::Uid, gid: rustix::fs::Gid) -> bool {
-    rustix::fs::fstat(file)
-        .is_ok_and(|stat| stat.st_uid == uid.as_raw() && stat.st_gid == gid.as_raw())
-}
-
-fn stamps((seconds, nanos): (i64, u32)) -> Timestamps {
-    let time = Timespec { tv_sec: seconds, tv_nsec: nanos.into() };
-    Timestamps { last_access: time, last_modification: time }
-}
-
-/// Sets the time of what has this name; of a link, its own.
-pub fn set_time(folder: BorrowedFd<'_>, name: &[u8], time: (i64, u32)) {
-    let _ = utimensat(folder, name, &stamps(time), AtFlags::SYMLINK_NOFOLLOW);
-}
-
-/// Makes a link, in the place of a file or link that is there.
+/// Writes a symlink, replacing a file or symlink.
 ///
 /// # Errors
-/// Those of the file system.
-pub fn link(
-    folder: &TargetDir,
+/// Those of the file system; EBUSY on a mount point.
+pub fn write_symlink(
+    dir: &TargetDir,
     name: &[u8],
     target: &[u8],
-    traits: &Metadata,
-    keep: bool,
+    metadata: &Metadata,
+    no_clobber: bool,
 ) -> Result<(WriteOutcome, Vec<DroppedAttribute>), Errno> {
-    if mounted(folder, name)?.is_some() {
-        return Err(Errno::BUSY);
+    if dir.mounted(name)?.is_some() {
+        return Err(Errno::EBUSY);
     }
-    let folder = folder.fd.as_fd();
-    let beside = guess()?;
-    symlinkat(target, folder, &*beside)?;
-    let mut lost = Vec::new();
-    if let Some((uid, gid)) = traits.owner {
-        let (uid, gid) = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
-        if chownat(folder, &*beside, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW).is_err() {
-            lost.push(DroppedAttribute::Owner);
-        }
+    let temporary = temp_name()?;
+    symlinkat(target, &dir.fd, &*temporary)?;
+    let dropped = apply_symlink_metadata(dir.fd.as_fd(), &temporary, metadata);
+    let renamed = dir.rename(&temporary, name, no_clobber);
+    if renamed.is_err() {
+        dir.remove(&temporary);
     }
-    if let Some(time) = traits.modified {
-        set_time(folder, &beside, time);
-    }
-    match rename(folder, &beside, name, keep) {
-        Ok(()) => Ok((WriteOutcome::Renamed, lost)),
-        Err(errno) => {
-            let _ = unlinkat(folder, &*beside, AtFlags::empty());
-            if keep && errno == Errno::EXIST { Ok((WriteOutcome::Kept, lost)) } else { Err(errno) }
-        }
-    }
+    Ok((kept_or(renamed, no_clobber)?, dropped))
 }
 
-/// Gives a file that was written before one more name, in the place of what is there.
+/// Gives a file one more name, replacing a file or symlink.
 ///
 /// # Errors
-/// Those of the file system: EXDEV where it is another one.
-pub fn another_name(
-    (from, old): (&OwnedFd, &[u8]),
-    to: &TargetDir,
+/// Those of the file system: EXDEV if it is another one.
+pub fn write_hard_link(
+    (from, existing): (BorrowedFd<'_>, &[u8]),
+    dir: &TargetDir,
     name: &[u8],
-    keep: bool,
+    no_clobber: bool,
 ) -> Result<(), Errno> {
-    let folder = to.fd.as_fd();
-    match linkat(from, old, folder, name, AtFlags::empty()) {
-        Err(Errno::EXIST) if !keep && mounted(to, name)?.is_none() => {}
-        other => return other,
+    match linkat(from, existing, &dir.fd, name, AtFlags::empty()) {
+        Err(Errno::EEXIST) if !no_clobber && dir.mounted(name)?.is_none() => {}
+        done => return done,
     }
-    let beside = guess()?;
-    linkat(from, old, folder, &*beside, AtFlags::empty())?;
-    let moved = renameat(folder, &*beside, folder, name);
-    // (Where both are names of one file already, rename(2) does nothing.)
-    let _ = unlinkat(folder, &*beside, AtFlags::empty());
-    moved
+    let temporary = temp_name()?;
+    linkat(from, existing, &dir.fd, &*temporary, AtFlags::empty())?;
+    let renamed = dir.rename(&temporary, name, false);
+    // rename(2) does nothing if both are names of one file.
+    dir.remove(&temporary);
+    renamed
 }

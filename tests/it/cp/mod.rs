@@ -1,9 +1,10 @@
-//! `cp` with the harness's containers, whose `/mnt` is a tmpfs of their own: what goes where, what it is
-//! there, and what a container or a full disk may do to it.
+//! `cp` with the harness's containers, each with a private tmpfs on `/mnt`: trees, attributes, options,
+//! patterns, streams and mount points. Hostile containers and streams are in `hostile.rs`.
 
 mod hostile;
 
 use std::fs::{File, Permissions};
+use std::io::ErrorKind;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -21,19 +22,19 @@ use crate::support::{
 pub fn trials() -> Vec<Trial> {
     let root = |name, run: fn() -> Outcome| test_with(Need::Root, name, run);
     let mut trials = vec![
-        root("cp::a_tree_goes_in_and_out_as_it_is", tree),
-        root("cp::ten_thousand_files_and_their_attributes", many),
-        root("cp::across_and_as_a_stream", across),
-        root("cp::a_running_program_is_replaced", running),
-        root("cp::what_is_mounted_by_itself_is_written_in_place", mounted),
-        root("cp::without_space_the_old_file_stays", space),
-        root("cp::what_is_read_only_is_told", read_only),
-        root("cp::patterns_are_expanded_inside", patterns),
-        root("cp::the_kernels_own_files_are_read_when_asked_for", pseudo),
-        root("cp::nothing_is_copied_into_itself", itself),
-        root("cp::options_do_what_they_say", options),
-        root("cp::a_stream_keeps_what_tar_knows", streams),
-        test("cp::wrong_words_are_told", usage),
+        root("cp::trees_are_copied_in_and_out_unchanged", trees),
+        root("cp::ten_thousand_files_keep_their_attributes", many_files),
+        root("cp::copies_between_containers_and_as_a_stream", across),
+        root("cp::replaces_a_running_program", running_program),
+        root("cp::overwrites_a_bind_mounted_file_in_place", bind_mount),
+        root("cp::keeps_the_old_file_when_the_disk_is_full", full_disk),
+        root("cp::explains_read_only_and_missing_destinations", bad_destinations),
+        root("cp::expands_patterns_in_the_container", patterns),
+        root("cp::skips_pseudo_file_systems_unless_named", pseudo_file_systems),
+        root("cp::refuses_to_copy_onto_itself", onto_itself),
+        root("cp::options_work_as_documented", options),
+        root("cp::streams_keep_holes_links_and_times", streams),
+        test("cp::explains_usage_errors", usage_errors),
     ];
     trials.extend(hostile::trials());
     trials
@@ -45,35 +46,35 @@ fn container() -> Result<Container, Failed> {
     Ok(container)
 }
 
-fn at(container: &Container, path: &str) -> String {
+/// Returns a path in a container as `cp` takes it.
+fn ctr_path(container: &Container, path: &str) -> String {
     format!("pid:{}:{path}", container.init)
 }
 
-/// The same path as the host sees it.
-fn seen(container: &Container, path: &str) -> PathBuf {
+/// Returns the same path as the host sees it.
+fn host_path(container: &Container, path: &str) -> PathBuf {
     PathBuf::from(format!("/proc/{}/root{path}", container.init))
 }
 
 fn cp(arguments: &[&str]) -> Run {
-    let mut all = vec!["cp"];
-    all.extend(arguments);
-    run(&all)
+    run(&[&["cp"], arguments].concat())
 }
 
-fn io<T>(done: std::io::Result<T>) -> Result<T, Failed> {
-    done.map_err(|error| error.to_string().into())
+fn io<T>(result: std::io::Result<T>) -> Result<T, Failed> {
+    result.map_err(|error| error.to_string().into())
 }
 
-/// Everything below a folder: path, kind and bits, content or target, time, and how many names.
+/// Lists everything below a directory: path, permission bits, content or link target, number of names
+/// and time.
 pub fn listing(top: &Path) -> Result<Vec<String>, Failed> {
     let mut lines = Vec::new();
-    let mut folders = vec![top.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in io(std::fs::read_dir(&folder))? {
+    let mut directories = vec![top.to_owned()];
+    while let Some(directory) = directories.pop() {
+        for entry in io(std::fs::read_dir(&directory))? {
             let path = io(entry)?.path();
             let meta = io(path.symlink_metadata())?;
-            let what = if meta.is_dir() {
-                folders.push(path.clone());
+            let content = if meta.is_dir() {
+                directories.push(path.clone());
                 String::new()
             } else if meta.is_symlink() {
                 format!("{:?}", io(path.read_link())?)
@@ -88,20 +89,21 @@ pub fn listing(top: &Path) -> Result<Vec<String>, Failed> {
                     meta.mtime_nsec()
                 )
             };
-            let own = path.strip_prefix(top).unwrap_or(&path);
+            let name = path.strip_prefix(top).unwrap_or(&path);
             let bits = if meta.is_symlink() { 0 } else { meta.mode() & 0o7777 };
-            lines.push(format!("{own:?} {bits:o} {what}"));
+            lines.push(format!("{name:?} {bits:o} {content}"));
         }
     }
     lines.sort();
     Ok(lines)
 }
 
-/// Strange names, bits, links, holes, empty folders, two names of one file.
+/// Creates a tree with unusual names and permission bits, symlinks, a sparse file, empty directories and a
+/// hard link.
 fn make_tree(top: &Path) -> Outcome {
     use std::os::unix::ffi::OsStrExt;
     io(std::fs::create_dir_all(top.join("empty/deeper")))?;
-    for (at, name) in [
+    for (index, name) in [
         &b"plain"[..],
         b"with space",
         b"new\nline",
@@ -115,10 +117,10 @@ fn make_tree(top: &Path) -> Outcome {
     .enumerate()
     {
         let path = top.join(std::ffi::OsStr::from_bytes(name));
-        io(std::fs::write(&path, vec![b'x'; at * 40_000]))?;
+        io(std::fs::write(&path, vec![b'x'; index * 40_000]))?;
         io(std::fs::set_permissions(
             &path,
-            Permissions::from_mode([0o600, 0o755, 0o444, 0o000][at % 4]),
+            Permissions::from_mode([0o600, 0o755, 0o444, 0o000][index % 4]),
         ))?;
     }
     io(symlink("plain", top.join("link")))?;
@@ -130,55 +132,55 @@ fn make_tree(top: &Path) -> Outcome {
     io(std::fs::set_permissions(top.join("empty/deeper"), Permissions::from_mode(0o511)))
 }
 
-fn tree() -> Outcome {
+fn trees() -> Outcome {
     let (container, dir) = (container()?, io(tempfile::tempdir())?);
-    let (there, back) = (dir.path().join("there"), dir.path().join("back"));
-    make_tree(&there)?;
+    let (source, back) = (dir.path().join("source"), dir.path().join("back"));
+    make_tree(&source)?;
     let text = |path: &Path| path.display().to_string();
-    cp(&[&text(&there), &at(&container, "/mnt/tree")]).expect(0)?;
-    same(listing(&seen(&container, "/mnt/tree"))?, listing(&there)?)?;
-    let held = io(seen(&container, "/mnt/tree/sparse").metadata())?.blocks() * 512;
-    check(held < 5_000_000, format!("a file with holes takes {held} bytes"))?;
-    cp(&[&at(&container, "/mnt/tree"), &text(&back)]).expect(0)?;
-    same(listing(&back)?, listing(&there)?)?;
-    // Once more, into what is there already.
-    cp(&[&at(&container, "/mnt/tree/."), &text(&back)]).expect(0)?;
-    same(listing(&back)?, listing(&there)?)
+    cp(&[&text(&source), &ctr_path(&container, "/mnt/tree")]).expect(0)?;
+    same(listing(&host_path(&container, "/mnt/tree"))?, listing(&source)?)?;
+    let allocated = io(host_path(&container, "/mnt/tree/sparse").metadata())?.blocks() * 512;
+    check(allocated < 5_000_000, format!("a sparse file takes {allocated} bytes"))?;
+    cp(&[&ctr_path(&container, "/mnt/tree"), &text(&back)]).expect(0)?;
+    same(listing(&back)?, listing(&source)?)?;
+    // Again, over the existing files.
+    cp(&[&ctr_path(&container, "/mnt/tree/."), &text(&back)]).expect(0)?;
+    same(listing(&back)?, listing(&source)?)
 }
 
-/// Extended attributes, file capabilities among them, are kept when that is asked for and dropped else.
-fn many() -> Outcome {
+/// Extended attributes, file capabilities among them, are kept with `--archive` only.
+fn many_files() -> Outcome {
     let (one, other) = (container()?, container()?);
     let dir = io(tempfile::tempdir_in("/dev/shm"))?;
     let top = dir.path().join("many");
-    for folder in 0..100 {
-        let folder = top.join(format!("folder {folder}/deeper"));
-        io(std::fs::create_dir_all(&folder))?;
+    for directory in 0..100 {
+        let directory = top.join(format!("directory {directory}/deeper"));
+        io(std::fs::create_dir_all(&directory))?;
         for file in 0..100 {
-            io(std::fs::write(folder.join(format!("{file}")), format!("{file}")))?;
+            io(std::fs::write(directory.join(format!("{file}")), format!("{file}")))?;
         }
     }
     let text = |path: &Path| path.display().to_string();
-    let there = seen(&one, "/mnt/many");
-    cp(&[&text(&top), &at(&one, "/mnt/many")]).expect(0)?;
+    let there = host_path(&one, "/mnt/many");
+    cp(&[&text(&top), &ctr_path(&one, "/mnt/many")]).expect(0)?;
     same(listing(&there)? == listing(&top)?, true)?;
     let none = rustix::fs::XattrFlags::empty();
-    let file = there.join("folder 7/deeper/7");
-    // cap_net_raw+ep, as the kernel keeps it (include/uapi/linux/capability.h, VFS_CAP_REVISION_2).
+    let file = there.join("directory 7/deeper/7");
+    // cap_net_raw+ep in the kernel's format (include/uapi/linux/capability.h, VFS_CAP_REVISION_2).
     let mut capability = vec![1, 0, 0, 2, 0, 0x20];
     capability.resize(20, 0);
-    // And for one user more: version 2, then tag, rights and user of each entry (acl(5)).
-    let mut list = vec![2, 0, 0, 0];
-    for (tag, rights, id) in
+    // An ACL with one more user: version 2, then tag, permissions and ID of each entry (acl(5)).
+    let mut acl = vec![2, 0, 0, 0];
+    for (tag, permissions, id) in
         [(1u16, 6u16, -1), (2, 7, 1234), (4, 4, -1), (0x10, 7, -1), (0x20, 4, -1)]
     {
-        list.extend([tag.to_le_bytes(), rights.to_le_bytes()].concat());
-        list.extend(i32::to_le_bytes(id));
+        acl.extend([tag.to_le_bytes(), permissions.to_le_bytes()].concat());
+        acl.extend(i32::to_le_bytes(id));
     }
     for (name, value) in [
         ("user.note", b"kept".to_vec()),
         ("security.capability", capability),
-        ("system.posix_acl_access", list),
+        ("system.posix_acl_access", acl),
     ] {
         rustix::fs::setxattr(&file, name, &value, none).map_err(|e| format!("{name}: {e}"))?;
     }
@@ -194,104 +196,105 @@ fn many() -> Outcome {
         names.sort();
         names
     };
-    let wanted = ["security.capability", "system.posix_acl_access", "user.note"];
-    let wanted = wanted.map(str::to_owned).to_vec();
-    cp(&["-a", "--strict", &at(&one, "/mnt/many"), &at(&other, "/mnt/")]).expect(0)?;
-    same(listing(&seen(&other, "/mnt/many"))? == listing(&there)?, true)?;
-    same(attributes(&seen(&other, "/mnt/many/folder 7/deeper/7")), wanted)?;
-    cp(&[&at(&one, "/mnt/many/folder 7/deeper/7"), &text(&dir.path().join("out"))]).expect(0)?;
+    let expected = ["security.capability", "system.posix_acl_access", "user.note"];
+    let expected = expected.map(str::to_owned).to_vec();
+    cp(&["-a", "--strict", &ctr_path(&one, "/mnt/many"), &ctr_path(&other, "/mnt/")]).expect(0)?;
+    same(listing(&host_path(&other, "/mnt/many"))? == listing(&there)?, true)?;
+    same(attributes(&host_path(&other, "/mnt/many/directory 7/deeper/7")), expected)?;
+    cp(&[&ctr_path(&one, "/mnt/many/directory 7/deeper/7"), &text(&dir.path().join("out"))])
+        .expect(0)?;
     same(attributes(&dir.path().join("out")), Vec::new())
 }
 
 fn across() -> Outcome {
     let (one, other, dir) = (container()?, container()?, io(tempfile::tempdir())?);
-    make_tree(&seen(&one, "/mnt/tree"))?;
-    cp(&["-a", &at(&one, "/mnt/tree"), &at(&other, "/mnt/")]).expect(0)?;
-    same(listing(&seen(&other, "/mnt/tree"))?, listing(&seen(&one, "/mnt/tree"))?)?;
-    // A stream, as tar reads and writes it.
+    make_tree(&host_path(&one, "/mnt/tree"))?;
+    cp(&["-a", &ctr_path(&one, "/mnt/tree"), &ctr_path(&other, "/mnt/")]).expect(0)?;
+    same(listing(&host_path(&other, "/mnt/tree"))?, listing(&host_path(&one, "/mnt/tree"))?)?;
+    // As a stream that tar(1) reads and writes.
     let script =
         "\"$1\" cp \"$2\" - | tar -x -C \"$3\" && tar -c -C \"$3\" tree | \"$1\" cp - \"$4\"";
     let mut shell = Command::new("sh");
-    let (from, to) = (at(&one, "/mnt/tree"), at(&other, "/mnt/"));
-    io(std::fs::remove_dir_all(seen(&other, "/mnt/tree")))?;
+    let (from, to) = (ctr_path(&one, "/mnt/tree"), ctr_path(&other, "/mnt/"));
+    io(std::fs::remove_dir_all(host_path(&other, "/mnt/tree")))?;
     shell
         .args(["-c", script, "sh", env!("CARGO_BIN_EXE_cinspect"), &from])
         .arg(dir.path())
         .arg(&to);
     finish(shell).expect(0)?;
-    // Seconds are all that a stream has of a time.
-    let without = |lines: Vec<String>| -> Vec<String> {
+    // A stream has times in seconds.
+    let without_nanoseconds = |lines: Vec<String>| -> Vec<String> {
         let cut = |line: String| line.rsplit_once('.').map(|(line, _)| line.to_owned());
         lines.into_iter().filter_map(cut).collect()
     };
-    let wanted = without(listing(&seen(&one, "/mnt/tree"))?);
-    same(without(listing(&seen(&other, "/mnt/tree"))?), wanted.clone())?;
-    same(without(listing(&dir.path().join("tree"))?), wanted)
+    let expected = without_nanoseconds(listing(&host_path(&one, "/mnt/tree"))?);
+    same(without_nanoseconds(listing(&host_path(&other, "/mnt/tree"))?), expected.clone())?;
+    same(without_nanoseconds(listing(&dir.path().join("tree"))?), expected)
 }
 
-/// Holes, second names, times of folders; what links lead to where that is asked for.
+/// Sparse files, symlinks and times of directories; the files that symlinks point to with `-L`.
 fn streams() -> Outcome {
     let (container, dir) = (container()?, io(tempfile::tempdir())?);
     within(
         &container,
         "mkdir -p /mnt/t/d; echo far > /mnt/far; ln -s ../../far /mnt/t/d/l; truncate -s 1G /mnt/t/holes
-         for at in 1 3 5 7 9 11 13 15 17 19 21 23 25 27 29 31; do
-             printf x$at | dd of=/mnt/t/holes bs=1M seek=$at conv=notrunc status=none; done
+         for offset in 1 3 5 7 9 11 13 15 17 19 21 23 25 27 29 31; do
+             printf x$offset | dd of=/mnt/t/holes bs=1M seek=$offset conv=notrunc status=none; done
          touch -d @1000000000 /mnt/t/d",
     )?;
-    let stream = |words: &[&str]| -> Result<PathBuf, Failed> {
+    let pack = |arguments: &[&str]| -> Result<PathBuf, Failed> {
         let path = dir.path().join("stream");
         let out = io(File::create(&path))?;
-        let mut command = cinspect(&[&["cp"], words].concat());
+        let mut command = cinspect(&[&["cp"], arguments].concat());
         check(io(command.stdout(out).stderr(Stdio::inherit()).status())?.success(), "a stream")?;
         Ok(path)
     };
-    let path = stream(&[&at(&container, "/mnt/t"), "-"])?;
+    let path = pack(&[&ctr_path(&container, "/mnt/t"), "-"])?;
     check(io(path.metadata())?.len() < 1 << 20, "holes were written out")?;
-    // As tar takes it, and as we do.
-    let there = dir.path().join("there");
-    io(std::fs::create_dir(&there))?;
+    // Unpacked by tar(1), and by cp.
+    let by_tar = dir.path().join("by_tar");
+    io(std::fs::create_dir(&by_tar))?;
     let mut tar = Command::new("tar");
-    tar.arg("-xf").arg(&path).arg("-C").arg(&there);
+    tar.arg("-xf").arg(&path).arg("-C").arg(&by_tar);
     finish(tar).expect(0)?;
     within(&container, "mkdir /mnt/back")?;
     let mut shell = Command::new("sh");
     shell.args(["-c", "\"$1\" cp - \"$2\" < \"$3\"", "sh", env!("CARGO_BIN_EXE_cinspect")]);
     finish({
-        shell.arg(at(&container, "/mnt/back")).arg(&path);
+        shell.arg(ctr_path(&container, "/mnt/back")).arg(&path);
         shell
     })
     .expect(0)?;
-    let source = seen(&container, "/mnt/t");
-    let wanted = io(std::fs::read(source.join("holes")))?;
-    for copy in [there.join("t"), seen(&container, "/mnt/back/t")] {
+    let source = host_path(&container, "/mnt/t");
+    let expected = io(std::fs::read(source.join("holes")))?;
+    for copy in [by_tar.join("t"), host_path(&container, "/mnt/back/t")] {
         let holes = copy.join("holes");
-        check(io(std::fs::read(&holes))? == wanted, "bytes of a sparse file")?;
+        check(io(std::fs::read(&holes))? == expected, "bytes of a sparse file")?;
         check(io(holes.metadata())?.blocks() < 4096, format!("holes of {}", holes.display()))?;
         same(io(copy.join("d").metadata())?.mtime(), 1_000_000_000)?;
         check(io(copy.join("d/l").symlink_metadata())?.is_symlink(), "a link")?;
     }
-    let path = stream(&["-L", &at(&container, "/mnt/t/d"), "-"])?;
+    let path = pack(&["-L", &ctr_path(&container, "/mnt/t/d"), "-"])?;
     let mut tar = Command::new("tar");
     tar.arg("-xOf").arg(&path).arg("d/l");
     same(finish(tar).expect(0)?.out.as_str(), "far\n")
 }
 
-fn running() -> Outcome {
+fn running_program() -> Outcome {
     let container = container()?;
-    cp(&["/bin/sleep", &at(&container, "/mnt/app")]).expect(0)?;
+    cp(&["/bin/sleep", &ctr_path(&container, "/mnt/app")]).expect(0)?;
     let name = format!("pid:{}", container.init);
     run(&["exec", "-d", &name, "--", "/mnt/app", "300"]).expect(0)?;
-    // In place it could not be written to.
-    let busy = File::options().write(true).open(seen(&container, "/mnt/app"));
-    same(busy.err().and_then(|error| error.raw_os_error()), Some(nix::libc::ETXTBSY))?;
-    cp(&["/bin/true", &at(&container, "/mnt/app")]).expect(0)?;
+    // It could not be overwritten in place.
+    let busy = File::options().write(true).open(host_path(&container, "/mnt/app"));
+    same(busy.err().map(|error| error.kind()), Some(ErrorKind::ExecutableFileBusy))?;
+    cp(&["/bin/true", &ctr_path(&container, "/mnt/app")]).expect(0)?;
     run(&["exec", &name, "--", "/mnt/app"]).expect(0)?;
     let rows = run(&["--json", "ps", &name]).expect(0)?.objects();
-    check(rows.iter().any(|row| row["command"] == json!(["/mnt/app", "300"])), "it has ended")
+    check(rows.iter().any(|row| row["command"] == json!(["/mnt/app", "300"])), "it has exited")
 }
 
-fn mounted() -> Outcome {
+fn bind_mount() -> Outcome {
     let (container, file) = (container()?, io(tempfile::NamedTempFile::new())?);
     within(
         &container,
@@ -299,18 +302,19 @@ fn mounted() -> Outcome {
     )?;
     io(std::fs::write(file.path(), "new\n"))?;
     let path = file.path().display().to_string();
-    let done = cp(&[&path, &at(&container, "/mnt/hosts")]).expect(0)?;
-    check(done.err.contains("written in place"), &done.err)?;
+    let done = cp(&[&path, &ctr_path(&container, "/mnt/hosts")]).expect(0)?;
+    check(done.err.contains("is a bind mount: overwritten in place"), &done.err)?;
     within(
         &container,
         "[ \"$(cat /mnt/source)\" = new ] && grep -q ' /mnt/hosts ' /proc/1/mountinfo",
     )?;
-    cp(&["--strict", &path, &at(&container, "/mnt/hosts")]).expect(1)?;
+    cp(&["--strict", &path, &ctr_path(&container, "/mnt/hosts")]).expect(1)?;
     within(&container, "umount /mnt/hosts && [ \"$(cat /mnt/hosts)\" = below ]")
 }
 
-fn litter(container: &Container, folder: &str) -> Outcome {
-    let names: Vec<_> = io(std::fs::read_dir(seen(container, folder)))?
+/// Checks that a directory in a container has no temporary files.
+fn no_temp_files(container: &Container, dir: &str) -> Outcome {
+    let names: Vec<_> = io(std::fs::read_dir(host_path(container, dir)))?
         .flatten()
         .map(|entry| entry.file_name().to_string_lossy().into_owned())
         .filter(|name| name.contains("cinspect"))
@@ -318,7 +322,7 @@ fn litter(container: &Container, folder: &str) -> Outcome {
     check(names.is_empty(), format!("left behind: {names:?}"))
 }
 
-fn space() -> Outcome {
+fn full_disk() -> Outcome {
     let (container, dir) = (container()?, io(tempfile::tempdir())?);
     within(
         &container,
@@ -326,26 +330,30 @@ fn space() -> Outcome {
     )?;
     let big = dir.path().join("big");
     io(std::fs::write(&big, vec![1; 3_000_000]))?;
-    let failed = cp(&[&big.display().to_string(), &at(&container, "/mnt/small/f")]).expect(1)?;
-    check(failed.err.contains("no space is left"), &failed.err)?;
-    same(io(std::fs::read_to_string(seen(&container, "/mnt/small/f")))?.as_str(), "old\n")?;
-    litter(&container, "/mnt/small")
+    let failed =
+        cp(&[&big.display().to_string(), &ctr_path(&container, "/mnt/small/f")]).expect(1)?;
+    check(failed.err.contains("No space left on device"), &failed.err)?;
+    same(io(std::fs::read_to_string(host_path(&container, "/mnt/small/f")))?.as_str(), "old\n")?;
+    no_temp_files(&container, "/mnt/small")
 }
 
-fn read_only() -> Outcome {
+fn bad_destinations() -> Outcome {
     let container = container()?;
     within(
         &container,
         "mkdir /mnt/ro; mount -t tmpfs none /mnt/ro; echo old > /mnt/ro/f; mount -o remount,ro /mnt/ro",
     )?;
-    let failed = cp(&["/etc/passwd", &at(&container, "/mnt/ro/f")]).expect(1)?;
-    check(failed.err.contains("read-only"), &failed.err)?;
-    for (to, why) in [("/mnt/none/x", "no such file or folder"), ("/mnt/none/", "no such folder")] {
-        let failed = cp(&["/etc/passwd", &at(&container, to)]).expect(1)?;
-        check(failed.err.contains(why), &failed.err)?;
+    let failed = cp(&["/etc/passwd", &ctr_path(&container, "/mnt/ro/f")]).expect(1)?;
+    check(failed.err.contains("Read-only file system"), &failed.err)?;
+    for (to, cause) in [
+        ("/mnt/none/x", "No such file or directory\nhint: "),
+        ("/mnt/none/", "no such directory\nhint: create it first"),
+    ] {
+        let failed = cp(&["/etc/passwd", &ctr_path(&container, to)]).expect(1)?;
+        check(failed.err.contains(cause), &failed.err)?;
     }
-    let failed = cp(&["/etc", &at(&container, "/mnt/ro/f")]).expect(1)?;
-    check(failed.err.contains("it is no folder"), &failed.err)
+    let failed = cp(&["/etc", &ctr_path(&container, "/mnt/ro/f")]).expect(1)?;
+    check(failed.err.contains("not a directory"), &failed.err)
 }
 
 fn patterns() -> Outcome {
@@ -355,7 +363,7 @@ fn patterns() -> Outcome {
         "mkdir /mnt/a /mnt/b; touch /mnt/a/x.log /mnt/b/y.log /mnt/b/z.txt '/mnt/b/[n]' /mnt/b/.hidden.log",
     )?;
     let to = dir.path().display().to_string();
-    cp(&[&at(&container, "/mnt/*/*.log"), &to]).expect(0)?;
+    cp(&[&ctr_path(&container, "/mnt/*/*.log"), &to]).expect(0)?;
     let names = || -> Result<Vec<String>, Failed> {
         let mut names: Vec<String> = io(std::fs::read_dir(dir.path()))?
             .flatten()
@@ -365,48 +373,50 @@ fn patterns() -> Outcome {
         Ok(names)
     };
     same(names()?, vec!["x.log".to_owned(), "y.log".into()])?;
-    // A name that looks like one and is there means itself.
-    cp(&[&at(&container, "/mnt/b/[n]"), &to]).expect(0)?;
+    // A file that exists is not a pattern, whatever its name looks like.
+    cp(&[&ctr_path(&container, "/mnt/b/[n]"), &to]).expect(0)?;
     check(names()?.contains(&"[n]".to_owned()), "the name itself")?;
-    let none = cp(&[&at(&container, "/mnt/*.nothing"), &to]).expect(1)?;
-    check(none.err.contains("no such file"), none.err)
+    let none = cp(&[&ctr_path(&container, "/mnt/*.nothing"), &to]).expect(1)?;
+    check(none.err.contains("No such file or directory"), none.err)
 }
 
-fn pseudo() -> Outcome {
+fn pseudo_file_systems() -> Outcome {
     let (container, dir) = (container()?, io(tempfile::tempdir())?);
     within(
         &container,
         "mkdir -p /mnt/d/proc; mount -t proc none /mnt/d/proc; echo x > /mnt/d/file",
     )?;
     let to = dir.path().display().to_string();
-    let done = cp(&[&at(&container, "/mnt/d"), &to]).expect(0)?;
-    check(done.err.contains("is proc: left out"), &done.err)?;
+    let done = cp(&[&ctr_path(&container, "/mnt/d"), &to]).expect(0)?;
+    check(done.err.contains("it is a proc file system"), &done.err)?;
     check(
         dir.path().join("d/file").exists() && !dir.path().join("d/proc/1").exists(),
         "its files",
     )?;
-    // In a stream neither, where a file of no end would be one.
-    let stream = cp(&[&at(&container, "/mnt/d"), "-"]).expect(0)?;
-    check(stream.err.contains("is proc: left out"), &stream.err)?;
-    cp(&[&at(&container, "/mnt/d/proc/version"), &to]).expect(0)?;
+    // A stream leaves it out too.
+    let stream = cp(&[&ctr_path(&container, "/mnt/d"), "-"]).expect(0)?;
+    check(stream.err.contains("it is a proc file system"), &stream.err)?;
+    cp(&[&ctr_path(&container, "/mnt/d/proc/version"), &to]).expect(0)?;
     same(io(std::fs::read(dir.path().join("version")))?, io(std::fs::read("/proc/version"))?)
 }
 
-/// A folder into itself would have no end; a mounted file onto itself would be cut before it is read.
-fn itself() -> Outcome {
+/// A directory copied into itself would have no end; a bind-mounted file copied onto itself would be
+/// truncated before it is read.
+fn onto_itself() -> Outcome {
     let container = container()?;
     within(
         &container,
         "mkdir -p /mnt/a/b; echo x > /mnt/a/f; echo kept > /mnt/s; touch /mnt/m; mount --bind /mnt/s /mnt/m",
     )?;
     for (from, to) in [("/mnt/a", "/mnt/a/new"), ("/mnt/a", "/mnt/a/b"), ("/mnt/a/.", "/mnt/a/b")] {
-        let failed = cp(&[&at(&container, from), &at(&container, to)]).expect(1)?;
+        let failed = cp(&[&ctr_path(&container, from), &ctr_path(&container, to)]).expect(1)?;
         check(failed.err.contains("into itself"), &failed.err)?;
     }
-    let failed = cp(&[&at(&container, "/mnt/s"), &at(&container, "/mnt/m")]).expect(1)?;
-    check(failed.err.contains("are one file"), &failed.err)?;
-    same(io(std::fs::read_to_string(seen(&container, "/mnt/s")))?.as_str(), "kept\n")?;
-    same(io(std::fs::read_dir(seen(&container, "/mnt/a/b")))?.count(), 0)
+    let failed =
+        cp(&[&ctr_path(&container, "/mnt/s"), &ctr_path(&container, "/mnt/m")]).expect(1)?;
+    check(failed.err.contains("are the same file"), &failed.err)?;
+    same(io(std::fs::read_to_string(host_path(&container, "/mnt/s")))?.as_str(), "kept\n")?;
+    same(io(std::fs::read_dir(host_path(&container, "/mnt/a/b")))?.count(), 0)
 }
 
 fn options() -> Outcome {
@@ -416,61 +426,62 @@ fn options() -> Outcome {
     io(std::fs::set_permissions(&file, Permissions::from_mode(0o4755)))?;
     io(std::os::unix::fs::chown(&file, Some(1234), Some(4321)))?;
     io(std::fs::set_permissions(&file, Permissions::from_mode(0o4755)))?;
-    let (from, to) = (file.display().to_string(), at(&container, "/mnt/f"));
-    let got =
-        || io(seen(&container, "/mnt/f").metadata()).map(|m| (m.mode() & 0o7777, m.uid(), m.gid()));
+    let (from, to) = (file.display().to_string(), ctr_path(&container, "/mnt/f"));
+    let metadata = || {
+        io(host_path(&container, "/mnt/f").metadata())
+            .map(|m| (m.mode() & 0o7777, m.uid(), m.gid()))
+    };
     cp(&[&from, &to]).expect(0)?;
-    same(got()?, (0o755, 0, 0))?;
+    same(metadata()?, (0o755, 0, 0))?;
     cp(&["-a", &from, &to]).expect(0)?;
-    same(got()?, (0o4755, 1234, 4321))?;
+    same(metadata()?, (0o4755, 1234, 4321))?;
     cp(&["--chown", "7:8", &from, &to]).expect(0)?;
-    same(got()?, (0o755, 7, 8))?;
+    same(metadata()?, (0o755, 7, 8))?;
     cp(&["--chown", "daemon", &from, &to]).expect(0)?;
-    same(got()?.1, 1)?;
-    cp(&["--chown", "nobody-of-this-name", &from, &to]).expect(1)?;
+    same(metadata()?.1, 1)?;
+    cp(&["--chown", "no-such-user", &from, &to]).expect(1)?;
     io(std::fs::write(&file, "newer"))?;
     let kept = cp(&["-n", &from, &to]).expect(0)?;
-    check(kept.err.contains("there already: kept"), &kept.err)?;
-    same(io(std::fs::read_to_string(seen(&container, "/mnt/f")))?.as_str(), "new")?;
-    // On the disk before it has its name.
+    check(kept.err.contains("exists: not overwritten"), &kept.err)?;
+    same(io(std::fs::read_to_string(host_path(&container, "/mnt/f")))?.as_str(), "new")?;
+    // Synced to disk before it is renamed.
     let mut traced = Command::new("strace");
     traced.args(["-f", "-e", "trace=fsync,linkat,renameat,renameat2"]);
     traced.args([env!("CARGO_BIN_EXE_cinspect"), "cp", "--sync", &from, &to]);
     let calls = finish(traced).expect(0)?.err;
     let order: Vec<_> = ["fsync(", "renameat(", "fsync("]
         .into_iter()
-        .scan(0, |at, call| {
-            let found = calls[*at..].find(call)?;
-            *at += found + 1;
+        .scan(0, |offset, call| {
+            *offset += calls[*offset..].find(call)? + 1;
             Some(call)
         })
         .collect();
     check(order.len() == 3, calls)?;
-    // Links as such, or what they lead to.
+    // Symlinks, or the files that they point to.
     io(symlink("f", dir.path().join("l")))?;
     let link = dir.path().join("l").display().to_string();
-    cp(&[&link, &at(&container, "/mnt/l")]).expect(0)?;
-    check(io(seen(&container, "/mnt/l").symlink_metadata())?.is_symlink(), "a link")?;
-    cp(&["-L", &link, &at(&container, "/mnt/l2")]).expect(0)?;
-    check(io(seen(&container, "/mnt/l2").symlink_metadata())?.is_file(), "a file")?;
-    // Several, into a folder alone.
+    cp(&[&link, &ctr_path(&container, "/mnt/l")]).expect(0)?;
+    check(io(host_path(&container, "/mnt/l").symlink_metadata())?.is_symlink(), "a link")?;
+    cp(&["-L", &link, &ctr_path(&container, "/mnt/l2")]).expect(0)?;
+    check(io(host_path(&container, "/mnt/l2").symlink_metadata())?.is_file(), "a file")?;
+    // Several sources need a directory.
     within(&container, "mkdir /mnt/d")?;
-    cp(&[&from, &link, &at(&container, "/mnt/d")]).expect(0)?;
-    cp(&[&from, &link, &at(&container, "/mnt/e")]).expect(1)?;
-    let told = run(&["--json", "cp", &from, &to]).expect(0)?.objects();
-    same((told[0]["files"].clone(), told[0]["bytes"].clone()), (json!(1), json!(5)))?;
+    cp(&[&from, &link, &ctr_path(&container, "/mnt/d")]).expect(0)?;
+    cp(&[&from, &link, &ctr_path(&container, "/mnt/e")]).expect(1)?;
+    let objects = run(&["--json", "cp", &from, &to]).expect(0)?.objects();
+    same((objects[0]["files"].clone(), objects[0]["bytes"].clone()), (json!(1), json!(5)))?;
     same(cp(&["-q", &from, &to]).expect(0)?.out.as_str(), "")
 }
 
-fn usage() -> Outcome {
-    for (words, why) in [
-        (&["a", "b"][..], "neither side is in a container"),
-        (&["-", "-"], "a stream is a source alone"),
-        (&["./x:y", "/tmp"], "neither side"),
-        (&["a", "-", "web:/x"], "a stream is a source alone"),
+fn usage_errors() -> Outcome {
+    for (arguments, message) in [
+        (&["a", "b"][..], "neither the source nor the destination is in a container"),
+        (&["-", "-"], "`-` must be the only source"),
+        (&["./x:y", "/tmp"], "neither the source nor the destination"),
+        (&["a", "-", "web:/x"], "`-` must be the only source"),
     ] {
-        let failed = cp(words).expect(2)?;
-        check(failed.err.contains(why), format!("{words:?}: {}", failed.err))?;
+        let failed = cp(arguments).expect(2)?;
+        check(failed.err.contains(message), format!("{arguments:?}: {}", failed.err))?;
     }
     cp(&["/etc/passwd", "no-such-container:/x"]).expect(3)?;
     cp(&["one"]).expect(2).map(drop)
