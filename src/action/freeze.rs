@@ -25,7 +25,7 @@ pub fn thaw(found: &ResolvedContainer<'_>) -> Result<(), String> {
         return Err("its init has ended, or has left its cgroup".into());
     };
     for mut file in files {
-        file.set(false).map_err(|error| error.to_string())?;
+        file.set(false).map_err(crate::error::os_error)?;
     }
     if host.is_frozen_within(&cgroup.path) {
         return Err("a cgroup above or below its own is frozen too".into());
