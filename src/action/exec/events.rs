@@ -5,7 +5,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, ExitStatus};
+use super::errors::failure;
+use crate::error::Error;
 use crate::model::capability;
 use crate::sys::self_exe::SelfExe;
 
@@ -121,9 +122,7 @@ impl<'a> ExecReporter<'a> {
     ) -> Result<(), Error> {
         if self.is_strict {
             let message = format!("cannot apply the container's {attribute}");
-            return Err(Error::new(ExitStatus::CannotEnter, message)
-                .cause(cause)
-                .hint("without `--strict` this is a warning"));
+            return Err(failure(message).cause(cause).hint("without `--strict` this is a warning"));
         }
         self.report(ExecEvent::NotApplied(attribute, cause.into()));
         Ok(())

@@ -3,7 +3,7 @@
 //! steps are in `session`, those of the helper in `helper`.
 
 mod cgroups;
-mod command_error;
+mod errors;
 mod events;
 mod helper;
 mod protocol;

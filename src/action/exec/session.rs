@@ -8,7 +8,7 @@
 
 use std::ffi::CString;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, pipe2};
 
 use super::cgroups::{self, CgroupFile};
-use super::command_error::{SKIP_MNT, command_error};
+use super::errors::{SKIP_MNT, cannot, command_error, failure};
 use super::events::{ExecEvent, ExecReporter};
 use super::protocol::{self, ChildReport, HelperMessage};
 use super::relay::{Relay, SignalForwarder};
@@ -28,7 +28,7 @@ use super::streams::{Pump, Streams, terminal_pumps};
 use super::terminal::{RawMode, terminal_size};
 use crate::action::send::HeldProcess;
 use crate::analysis::exec_plan::ExecPlan;
-use crate::error::{Error, ExitStatus, os_error};
+use crate::error::Error;
 use crate::model::pid::{ContainerPid, HostPid};
 use crate::proc::{ExecFacts, Host};
 use crate::sys::pidfd::{self, SignalScope};
@@ -306,13 +306,8 @@ impl<'a> Session<'a> {
     }
 }
 
-fn cannot<E: Into<io::Error>>(message: &str) -> impl FnOnce(E) -> Error {
-    let error = Error::new(ExitStatus::CannotEnter, message);
-    move |cause| error.cause(os_error(cause))
-}
-
 fn cannot_enter(cause: &str) -> Error {
-    Error::new(ExitStatus::CannotEnter, "cannot enter the container").cause(cause)
+    failure("cannot enter the container").cause(cause)
 }
 
 /// Receives the helper's messages until it is ready or has failed: its events, and the outcome.

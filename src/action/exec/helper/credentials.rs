@@ -15,10 +15,11 @@ use nix::fcntl::OFlag;
 use nix::sys::prctl;
 use nix::unistd::{Gid, Uid, getgroups, setgroups, setresgid, setresuid};
 
+use crate::action::exec::errors::{cannot, failure};
 use crate::action::exec::events::{Attribute, ExecEvent, ExecReporter};
 use crate::analysis::exec_plan::{ExecPlan, SecurityContext, label_name};
 use crate::analysis::user::Ids;
-use crate::error::{Error, ExitStatus, os_error};
+use crate::error::{Error, os_error};
 use crate::sys::fd::open_at;
 use crate::sys::{capability, seccomp};
 
@@ -97,15 +98,13 @@ impl Confinement {
         }
         if !context.no_new_privs {
             for filter in std::mem::take(&mut filters) {
-                seccomp::load(&filter).map_err(|errno| {
-                    failure("cannot apply the container's seccomp filter").cause(os_error(errno))
-                })?;
+                seccomp::load(&filter)
+                    .map_err(cannot("cannot apply the container's seccomp filter"))?;
             }
         }
         set_capabilities(&context, &permitted, reporter)?;
         if context.no_new_privs {
-            prctl::set_no_new_privs()
-                .map_err(|errno| failure("cannot set no_new_privs").cause(os_error(errno)))?;
+            prctl::set_no_new_privs().map_err(cannot("cannot set no_new_privs"))?;
         }
         let SecurityContext { effective, bounding, no_new_privs, .. } = context;
         reporter.report(ExecEvent::Capabilities { effective, bounding, no_new_privs });
@@ -135,10 +134,6 @@ impl Confinement {
         reporter.report(ExecEvent::SecurityLabel(name));
         Ok(())
     }
-}
-
-fn failure(message: &str) -> Error {
-    Error::new(ExitStatus::CannotEnter, message)
 }
 
 fn caps_error(message: &str) -> impl FnOnce(CapsError) -> Error {
@@ -179,8 +174,7 @@ fn drop_from_bounding_set(keep: u64) -> Result<(), Error> {
         caps::drop(None, CapSet::Bounding, capability).map_err(caps_error(MESSAGE))?;
     }
     let newest = caps::all().iter().map(Capability::index).max().unwrap_or(0);
-    capability::drop_from_bounding_set(newest + 1, keep)
-        .map_err(|errno| failure(MESSAGE).cause(os_error(errno)))
+    capability::drop_from_bounding_set(newest + 1, keep).map_err(cannot(MESSAGE))
 }
 
 /// Sets all sets but the bounding set, as far as `permitted` allows.
@@ -241,7 +235,7 @@ fn set_user(plan: &ExecPlan, ids: &Ids, reporter: &mut ExecReporter<'_>) -> Resu
     }
     let (uid, gid) = (Uid::from_raw(ids.uid), Gid::from_raw(ids.gid));
     setresgid(gid, gid, gid).and_then(|()| setresuid(uid, uid, uid)).map_err(|errno| {
-        let error = failure(&format!("cannot become user {uid} of group {gid}"));
+        let error = failure(format!("cannot become user {uid} of group {gid}"));
         match errno {
             Errno::EINVAL => error.cause("its user namespace does not map that ID"),
             Errno::EPERM => error.cause(os_error(errno)).hint("run as root"),

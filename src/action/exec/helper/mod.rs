@@ -28,10 +28,11 @@ use nix::unistd::{
     Gid, Pid, Uid, dup2_stderr, dup2_stdin, dup2_stdout, fchown, getppid, setgroups,
 };
 
+use super::errors::cannot;
 use super::events::{Attribute, ExecEvent, ExecReporter};
 use super::protocol::{self, ChildReport, HelperMessage};
 use crate::analysis::exec_plan::{ExecPlan, candidates, environment};
-use crate::error::{Error, ExitStatus, os_error};
+use crate::error::{Error, os_error};
 use crate::model::pid::HostPid;
 use crate::sys::process;
 use attributes::{apply_limits, apply_scheduling, read_environment};
@@ -177,11 +178,6 @@ fn open_terminal(
         .and_then(|()| dup2_stdout(&peer))
         .and_then(|()| dup2_stderr(&peer))
         .map_err(cannot("cannot use the terminal"))
-}
-
-fn cannot<E: Into<std::io::Error>>(message: &str) -> impl FnOnce(E) -> Error {
-    let error = Error::new(ExitStatus::CannotEnter, message);
-    move |cause| error.cause(os_error(cause))
 }
 
 /// Step 5: creates the child. Everything that the container could take from it is closed before.

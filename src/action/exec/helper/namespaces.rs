@@ -8,9 +8,10 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, readlinkat};
 use nix::sched::{CloneFlags, setns};
 
+use crate::action::exec::errors::{cannot, failure};
 use crate::action::exec::events::{ExecEvent, ExecReporter};
 use crate::analysis::exec_plan::ExecPlan;
-use crate::error::{Error, ExitStatus, os_error};
+use crate::error::Error;
 use crate::model::namespace::{NamespaceId, NamespaceKind};
 use crate::sys::fd::open_at;
 
@@ -35,10 +36,7 @@ impl TargetNamespaces {
     /// # Errors
     /// When the process is gone, or not the caller's to look into.
     pub fn open(proc: &OwnedFd, process: &OwnedFd, plan: &ExecPlan) -> Result<Self, Error> {
-        let cannot_read = |errno: Errno| {
-            Error::new(ExitStatus::CannotEnter, "cannot read the namespaces of its init")
-                .cause(os_error(errno))
-        };
+        let cannot_read = |errno: Errno| cannot("cannot read the namespaces of its init")(errno);
         let directory = OFlag::O_PATH | OFlag::O_DIRECTORY;
         let own_links = open_at(proc, "self/ns", directory).map_err(cannot_read)?;
         let mut namespaces = Vec::new();
@@ -74,8 +72,7 @@ impl TargetNamespaces {
             // Before Linux 5.8 setns(2) takes no pidfd.
             Err(Errno::EINVAL | Errno::EBADF) => self.join_one_by_one()?,
             Err(Errno::ESRCH) => {
-                return Err(Error::new(ExitStatus::CannotEnter, "cannot enter the container")
-                    .cause("it has just exited"));
+                return Err(failure("cannot enter the container").cause("it has just exited"));
             }
             Err(errno) => return Err(join_error(&plan.join.join(", "), errno)),
         }
@@ -95,8 +92,9 @@ impl TargetNamespaces {
             let is_not_shown = is_pid && current.is_none();
             if id.is_some() && current != *id && !is_not_shown {
                 let message = format!("cannot join the {} namespace", kind.name);
-                return Err(Error::new(ExitStatus::CannotEnter, message)
-                    .cause("the container's process has just moved to another one"));
+                return Err(
+                    failure(message).cause("the container's process has just moved to another one")
+                );
             }
         }
         Ok(())
@@ -135,7 +133,7 @@ fn clone_flags(flags: u32) -> CloneFlags {
 
 fn join_error(names: &str, errno: Errno) -> Error {
     let message = format!("cannot join the namespaces {names}");
-    let error = Error::new(ExitStatus::CannotEnter, message).cause(os_error(errno));
+    let error = cannot(message)(errno);
     match errno {
         Errno::EPERM => error.hint(
             "this requires CAP_SYS_ADMIN over them: run as root, or also join its user namespace if \

@@ -11,10 +11,11 @@ use nix::sys::stat::{SFlag, fstat, major, minor};
 use nix::sys::statfs::{FsType, fstatfs};
 use nix::unistd::{chdir, chroot, fchdir};
 
+use crate::action::exec::errors::{cannot, failure};
 use crate::action::exec::events::{Attribute, ExecReporter};
 use crate::analysis::exec_plan::ExecPlan;
 use crate::analysis::user::{Identity, identify};
-use crate::error::{Error, ExitStatus, os_error};
+use crate::error::Error;
 use crate::sys::fd::{file_type, open_at};
 use crate::sys::{process, terminal};
 
@@ -30,11 +31,6 @@ pub struct ContainerRoot<'a> {
     pub root: &'a OwnedFd,
     /// The host's `/proc`.
     pub proc: &'a OwnedFd,
-}
-
-fn cannot<E: Into<std::io::Error>>(message: impl Into<String>) -> impl FnOnce(E) -> Error {
-    let error = Error::new(ExitStatus::CannotEnter, message);
-    move |cause| error.cause(os_error(cause))
 }
 
 impl ContainerRoot<'_> {
@@ -103,9 +99,7 @@ impl ContainerRoot<'_> {
             group = if plan.user.is_some() { self.read_accounts("etc/group") } else { Vec::new() };
         }
         identify(plan.user.as_ref(), &plan.ids, &passwd, &group).map_err(|cause| {
-            Error::new(ExitStatus::CannotEnter, "no such user")
-                .cause(cause)
-                .hint("numeric IDs work without /etc/passwd")
+            failure("no such user").cause(cause).hint("numeric IDs work without /etc/passwd")
         })
     }
 

@@ -1,4 +1,5 @@
-//! Errors for a command that could not be run: exit status, cause and hint by errno.
+//! Errors of `exec`: with the status of a command that was not started (125), or, for a command that could
+//! not be run, with exit status, cause and hint by errno.
 
 use nix::errno::Errno;
 
@@ -8,6 +9,17 @@ use crate::error::{Error, ExitStatus, os_error};
 /// The hint for a file system that cannot be used.
 pub const SKIP_MNT: &str =
     "`--skip mnt` runs the host's tools in the container's network and PID namespace";
+
+/// Returns a constructor for an error of `exec` itself from an operating system error.
+pub fn cannot<E: Into<std::io::Error>>(message: impl Into<String>) -> impl FnOnce(E) -> Error {
+    let error = failure(message);
+    move |cause| error.cause(os_error(cause))
+}
+
+/// Returns an error of `exec` itself.
+pub fn failure(message: impl Into<String>) -> Error {
+    Error::new(ExitStatus::CannotEnter, message)
+}
 
 /// Returns the error for execve(2)'s `errno`; `found` is whether the command's file exists.
 pub fn command_error(plan: &ExecPlan, errno: Errno, found: bool) -> Error {
