@@ -13,8 +13,8 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 /// Form in which the program cannot be written to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum SelfExe {
-    /// The file itself on a private read-only mount that is in no mount namespace, so that nobody can
-    /// make it writable (open_tree(2), since Linux 5.2; mount_setattr(2), since 5.12).
+    /// The file itself on a private read-only mount that is in no mount namespace, so that it cannot
+    /// be made writable (open_tree(2), since Linux 5.2; mount_setattr(2), since 5.12).
     Mount,
     /// A copy in memory with seals (memfd_create(2), since Linux 3.17).
     Copy,

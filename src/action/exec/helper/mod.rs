@@ -39,7 +39,7 @@ use attributes::{apply_limits, apply_scheduling, read_environment};
 use command::{PreparedCommand, exit_like};
 use credentials::Confinement;
 use namespaces::TargetNamespaces;
-use rootfs::ContainerRoot;
+use rootfs::TargetRoot;
 
 /// Runs the helper; its exit status is the command's.
 pub fn main() -> i32 {
@@ -118,7 +118,7 @@ fn prepare(
     let _ = prctl::set_dumpable(false);
     // 2. The namespaces, and the root.
     namespaces.join(&inherited.pidfd, plan, reporter)?;
-    let root = ContainerRoot { root: &inherited.root, proc: &inherited.proc };
+    let root = TargetRoot { root: &inherited.root, proc: &inherited.proc };
     root.enter(plan)?;
     // 3. The container's files.
     let identity = root.identity(plan)?;
@@ -148,7 +148,7 @@ fn prepare(
 /// there; the host's if the container has no devpts.
 fn open_terminal(
     inherited: &Inherited,
-    root: ContainerRoot<'_>,
+    root: TargetRoot<'_>,
     plan: &ExecPlan,
     uid: u32,
     reporter: &mut ExecReporter<'_>,

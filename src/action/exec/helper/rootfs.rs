@@ -26,14 +26,14 @@ const DEVPTS: i64 = 0x1cd1;
 
 /// The container's root directory, and the host's `/proc`.
 #[derive(Clone, Copy)]
-pub struct ContainerRoot<'a> {
+pub struct TargetRoot<'a> {
     /// The root directory.
     pub root: &'a OwnedFd,
     /// The host's `/proc`.
     pub proc: &'a OwnedFd,
 }
 
-impl ContainerRoot<'_> {
+impl TargetRoot<'_> {
     /// Makes it this process's root, if the plan says so.
     pub fn enter(self, plan: &ExecPlan) -> Result<(), Error> {
         if !plan.in_container_root {
