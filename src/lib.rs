@@ -1,52 +1,77 @@
 //! cinspect finds any Linux container from kernel state and files on disk, shows its processes with
-//! their signal masks and handlers, signals exactly the right one, enters and copies files. No engine's
-//! daemon or client is asked, so it works while they hang.
+//! their signal masks and handlers, signals exactly the right one, runs commands in it and copies its
+//! files. It asks no engine's daemon or client, and works while they hang.
 //!
-//! # The map of the house
+//! # The map
 //!
 //! A typed **reference** is resolved to a **container**; we take a **snapshot** of its processes;
-//! **analysis** answers; **output** prints the answer or an **action** carries it out.
+//! **analysis** answers; **output** prints the answer, or an **action** carries it out.
 //!
 //! ```text
-//! argv ─► command ─► resolve ─► proc (snapshot) ─► analysis ─┬─► output ─► terminal
-//!                       │                                    └─► action ─► sys ─► kernel
-//!                     engine                        model: the types all of them share
+//! argv ─► cli ─► command ─► resolve ─► snapshot ─► analysis ─┬─► output ─► terminal
+//!                              │                             └─► action ─► sys ─► kernel
+//!                     engine, proc                   model: the types that all of them share
 //! ```
 //!
-//! - [`command`]: one file a command, and the command table.
-//! - [`completion`]: shell completion, from the command table and the running containers.
-//! - [`manual`]: the manual pages, made of the same tables as the help.
-//! - [`resolve`]: from a reference to one container, and its processes.
-//! - [`engine`]: one file an engine, the engine table, and how records are verified.
-//! - [`proc`]: the only reader of `/proc`, the cgroup tree and the engines' files.
-//! - [`analysis`]: pure answers.
-//! - [`action`]: changes to processes and files; identity is verified first.
-//! - [`output`]: column tables, escaped text, trees, JSON.
-//! - [`model`]: the nouns, and how the kernel spells them.
-//! - [`sys`]: every `unsafe` and the wrappers of raw system calls.
+//! `cli` parses the command line and runs one of the commands; `command` has a file for each of them
+//! and the command table, from which `completion` and `manual` are made as well.
 //!
-//! Floors from top to bottom: `manual`, `command` `completion`, `resolve` `action`, `output`, `engine`,
-//! `analysis` `proc`, `model` `sys`. Imports point downward only; a test keeps that so.
+//! `resolve` turns a reference into one container and takes snapshots of it. `engine` has a file for
+//! each engine, with everything known about it, and verifies what the engines' files claim. `proc` is
+//! the only reader of `/proc`, of the cgroup tree and of those files.
+//!
+//! `analysis` answers from a snapshot, without reading anything. `action` changes processes and files,
+//! and verifies the identity of a process first. `output` makes tables, trees, pages and JSON.
+//!
+//! `model` has the types of the field, and parses how the kernel spells them. `sys` has every `unsafe`
+//! and the wrappers of system calls that no library offers. `error` and `exit` are the one error type
+//! and its exit statuses.
+//!
+//! Imports point downward only, from floor to floor: `cli command completion manual` · `resolve action
+//! output` · `engine` · `analysis proc` · `error exit` · `model sys`. `tests/it/layering.rs` keeps it so.
+//!
+//! The crate is a program: its modules are private, and [`run`] is all that it offers. `testing` is for
+//! its own tests.
 
 #[cfg(not(target_os = "linux"))]
 compile_error!(
     "cinspect reads Linux's /proc and cgroups and sends signals through pidfds: it builds and runs on Linux only"
 );
 
-pub mod action;
-pub mod analysis;
-pub mod cli;
-pub mod command;
-pub mod completion;
-pub mod engine;
-pub mod error;
-pub mod exit;
-pub mod manual;
-pub mod model;
-pub mod output;
-pub mod proc;
-pub mod resolve;
-#[allow(unsafe_code, reason = "the fence: every unsafe of the project is in here")]
-pub mod sys;
+mod action;
+mod analysis;
+mod cli;
+mod command;
+mod completion;
+mod engine;
+mod error;
+mod exit;
+mod manual;
+mod model;
+mod output;
+mod proc;
+mod resolve;
+#[allow(unsafe_code, reason = "the only module that may; its wrappers are safe to call")]
+mod sys;
 
 pub use cli::run;
+
+/// Items for the tests of this package; they change without notice.
+#[doc(hidden)]
+pub mod testing {
+    pub use crate::action::send::hold;
+    pub use crate::analysis::delivery::{Prediction, Recipient};
+    pub use crate::analysis::programs::program_of;
+    pub use crate::analysis::selection::Criteria;
+    pub use crate::cli::root::root_command;
+    pub use crate::command::{COMMANDS, script};
+    pub use crate::completion::source::CompletionSource;
+    pub use crate::error::Error;
+    pub use crate::manual::{ON_SIGNALS, pages as manual_pages};
+    pub use crate::model::pid::HostPid;
+    pub use crate::model::signal::{Signal, SignalSet};
+    pub use crate::model::verdict::Verdict;
+    pub use crate::proc::{Host, SnapshotOptions};
+    pub use crate::resolve::{Access, ResolvedContainer, Resolver};
+    pub use crate::sys::pidfd;
+}

@@ -30,7 +30,6 @@ impl Severity {
 
 /// A kind of finding; its name is stable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "ALL describes each")]
 pub enum FindingCode {
     ShellForm,
     InitWithoutHandler,

@@ -27,8 +27,7 @@ mod youki;
 
 pub use discover::{SearchDepth, container_at, discover, discover_of};
 pub use inventory::{Inventory, StoppedContainer};
-pub use membership::{MemberProcesses, MembershipRule, count_members, read_members};
-pub use verify::frozen_state;
+pub use membership::{MembershipRule, count_members, read_members};
 
 use crate::model::container::Container;
 use crate::model::engine::EngineInfo;

@@ -19,13 +19,15 @@ mod snapshot;
 mod survey;
 mod trusted_fs;
 
-pub use cgroup::{CgroupTree, FreezerFile, LimitedValue, LiveCgroup, ResourceUsage};
-pub use container_fs::{ContainerFs, ContainerQuery};
+#[cfg(test)]
+pub use cgroup::ResourceUsage;
+pub use cgroup::{FreezerFile, LimitedValue, LiveCgroup};
+pub use container_fs::ContainerFs;
 pub use exec_facts::ExecFacts;
 pub use host::{ForeignProcfs, Host};
 pub use inspect::InspectFacts;
 pub use process::InitFacts;
 pub use read::ReadError;
 pub use snapshot::{CommandLimit, SnapshotOptions};
-pub use survey::{ProcessSummary, Survey};
+pub use survey::Survey;
 pub use trusted_fs::{StateDir, StateFile, Trust};

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use cinspect::completion::source::CompletionSource;
+use cinspect::testing::CompletionSource;
 use libtest_mimic::{Failed, Trial};
 
 use crate::hosts::unpack;
@@ -195,7 +195,7 @@ fn options_follow_a_hyphen() -> Outcome {
 }
 
 fn every_value_has_a_source() -> Outcome {
-    let root = cinspect::cli::root::root_command();
+    let root = cinspect::testing::root_command();
     for command in root.get_subcommands() {
         for arg in command.get_arguments().filter(|arg| arg.get_action().takes_values()) {
             let known = arg.get::<CompletionSource>().is_some()

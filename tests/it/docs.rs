@@ -4,8 +4,7 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use cinspect::command::{COMMANDS, script};
-use cinspect::manual;
+use cinspect::testing::{COMMANDS, manual_pages, script};
 use clap::ValueEnum;
 use clap_complete::{Generator, Shell};
 use libtest_mimic::Trial;
@@ -53,7 +52,7 @@ fn compare(folder: &str, wanted: &[(String, Vec<u8>)]) -> Outcome {
 }
 
 fn pages() -> Outcome {
-    let pages = manual::pages();
+    let pages = manual_pages();
     compare("man", &pages)
 }
 

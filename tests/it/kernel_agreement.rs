@@ -6,12 +6,10 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use cinspect::analysis::delivery::{Prediction, Recipient};
-use cinspect::model::signal::{Signal, SignalSet};
-use cinspect::model::verdict::Verdict;
-use cinspect::proc::{Host, SnapshotOptions};
-use cinspect::resolve::{Access, Resolver};
-use cinspect::sys::pidfd::{self, SignalScope};
+use cinspect::testing::{
+    Access, Host, Prediction, Recipient, Resolver, Signal, SignalSet, SnapshotOptions, Verdict,
+    pidfd,
+};
 use libtest_mimic::{Failed, Trial};
 
 use crate::harness::Container;
@@ -198,15 +196,15 @@ impl Actor<'_> {
 
 fn kill(pid: i32, signal: i32) -> Outcome {
     let send = || {
-        let process = pidfd::open(pid, SignalScope::Process)?;
-        pidfd::send(process, signal, None, SignalScope::Process)
+        let process = pidfd::open(pid, pidfd::SignalScope::Process)?;
+        pidfd::send(process, signal, None, pidfd::SignalScope::Process)
     };
     send().map_err(|errno| format!("kill: {errno}").into())
 }
 
 /// Predicts for all of a container's actors at one look.
 fn predict(container: &Container, actors: &[Actor<'_>]) -> Result<Vec<Prediction>, Failed> {
-    let error = |error: cinspect::error::Error| Failed::from(error.to_string());
+    let error = |error: cinspect::testing::Error| Failed::from(error.to_string());
     let host = Host::new(Path::new("/")).map_err(|error| error.to_string())?;
     let found = Resolver::new(&host)
         .resolve(&format!("pid:{}", container.init), Access::Act)

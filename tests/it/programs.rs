@@ -6,14 +6,10 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use cinspect::analysis::delivery::{Prediction, Recipient};
-use cinspect::analysis::programs;
-use cinspect::model::pid::HostPid;
-use cinspect::model::signal::{Signal, SignalSet};
-use cinspect::model::verdict::Verdict;
-use cinspect::proc::{Host, SnapshotOptions};
-use cinspect::resolve::{Access, Resolver};
-use cinspect::sys::pidfd::{self, SignalScope};
+use cinspect::testing::{
+    Access, Host, HostPid, Prediction, Recipient, Resolver, Signal, SignalSet, SnapshotOptions,
+    Verdict, pidfd, program_of,
+};
 use libtest_mimic::{Failed, Trial};
 use serde_json::json;
 
@@ -504,7 +500,7 @@ fn start(row: &Row, init: bool) -> Result<(Running, i32), Failed> {
 
 /// What it is known as, and what the signal would do.
 fn look(pid: i32, signal: Signal) -> Result<(Option<&'static str>, Prediction), Failed> {
-    let error = |error: cinspect::error::Error| Failed::from(error.to_string());
+    let error = |error: cinspect::testing::Error| Failed::from(error.to_string());
     let host = Host::new(Path::new("/")).map_err(|error| error.to_string())?;
     let found = Resolver::new(&host).resolve(&format!("pid:{pid}"), Access::Act).map_err(error)?;
     let facts = SnapshotOptions { waits: SignalSet::from(signal), ..SnapshotOptions::BARE };
@@ -512,7 +508,7 @@ fn look(pid: i32, signal: Signal) -> Result<(Option<&'static str>, Prediction), 
     let own = HostPid::new(pid);
     let member = view.processes.iter().find(|member| Some(member.facts.id.pid) == own);
     let member = member.ok_or("the program is not there")?;
-    let runtime = programs::program_of(&member.facts).map(|runtime| runtime.name);
+    let runtime = program_of(&member.facts).map(|runtime| runtime.name);
     Ok((runtime, view.predict(member, signal, Recipient::Process)))
 }
 
@@ -529,8 +525,9 @@ fn play(row: &Row, init: bool) -> Outcome {
     let is_ready = wait_until(ready);
     let (runtime, judgement) = last;
     same((runtime, judgement.verdict, is_ready), (row.runtime, verdict, true))?;
-    let process = pidfd::open(pid, SignalScope::Process).map_err(|errno| errno.to_string())?;
-    pidfd::send(&process, signal.number(), None, SignalScope::Process)
+    let process =
+        pidfd::open(pid, pidfd::SignalScope::Process).map_err(|errno| errno.to_string())?;
+    pidfd::send(&process, signal.number(), None, pidfd::SignalScope::Process)
         .map_err(|e| e.to_string())?;
     let ended = || pidfd::alive(&process) == Ok(false);
     if ends {

@@ -290,16 +290,16 @@ fn kill_all() -> Outcome {
     check(wait_until(|| run(&["ps", &name]).code == 3), "something is left")
 }
 
-fn local_host() -> Result<cinspect::proc::Host, Failed> {
-    Ok(cinspect::proc::Host::new(std::path::Path::new("/")).map_err(|e| e.to_string())?)
+fn local_host() -> Result<cinspect::testing::Host, Failed> {
+    Ok(cinspect::testing::Host::new(std::path::Path::new("/")).map_err(|e| e.to_string())?)
 }
 
 /// Returns a container as the library resolves it.
 fn resolved<'a>(
-    host: &'a cinspect::proc::Host,
+    host: &'a cinspect::testing::Host,
     container: &Container,
-) -> Result<cinspect::resolve::ResolvedContainer<'a>, Failed> {
-    use cinspect::resolve::{Access, Resolver};
+) -> Result<cinspect::testing::ResolvedContainer<'a>, Failed> {
+    use cinspect::testing::{Access, Resolver};
     let found = Resolver::new(host).resolve(&name(container), Access::Act);
     found.map_err(|error| Failed::from(error.to_string()))
 }
@@ -307,12 +307,12 @@ fn resolved<'a>(
 /// What was seen and what has the number now are compared before anything is sent: another start
 /// time, a process outside of the container, one that has ended.
 fn reused() -> Outcome {
-    use cinspect::action::send::hold;
-    use cinspect::analysis::selection::Criteria;
-    use cinspect::proc::SnapshotOptions;
+    use cinspect::testing::Criteria;
+    use cinspect::testing::SnapshotOptions;
+    use cinspect::testing::hold;
     let container = fixture("init\n> victim")?;
     let pid = container.inside["victim"];
-    let error = |error: cinspect::error::Error| Failed::from(error.to_string());
+    let error = |error: cinspect::testing::Error| Failed::from(error.to_string());
     let host = local_host()?;
     let found = resolved(&host, &container)?;
     let view = found.snapshot(SnapshotOptions::BARE).map_err(error)?;
@@ -332,7 +332,7 @@ fn reused() -> Outcome {
     let mut stranger =
         Command::new("sleep").arg("60").stdin(Stdio::null()).spawn().map_err(|e| e.to_string())?;
     let number = i32::try_from(stranger.id()).map_err(|e| e.to_string())?;
-    let number = cinspect::model::pid::HostPid::new(number).ok_or("no number")?;
+    let number = cinspect::testing::HostPid::new(number).ok_or("no number")?;
     let read =
         host.snapshot(&[number], SnapshotOptions::BARE).remove(0).map_err(|e| e.to_string())?;
     let mut moved = seen.clone();
@@ -348,12 +348,12 @@ fn reused() -> Outcome {
 
 /// A second process takes the number, inside and on the host.
 fn successor() -> Outcome {
-    use cinspect::action::send::hold;
-    use cinspect::analysis::selection::Criteria;
+    use cinspect::testing::Criteria;
+    use cinspect::testing::hold;
     let container = fixture("init\n> keeper twins")?;
     let host = local_host()?;
     let found = resolved(&host, &container)?;
-    let look = || found.snapshot(cinspect::proc::SnapshotOptions::BARE).ok();
+    let look = || found.snapshot(cinspect::testing::SnapshotOptions::BARE).ok();
     let called = |comm: &str| {
         let members = look().map(|view| view.processes).unwrap_or_default();
         members.into_iter().find(|member| member.facts.stat.comm == comm.as_bytes())

@@ -14,7 +14,7 @@ mod terminal;
 
 use std::ffi::OsStr;
 
-pub use events::{Attribute, ExecEvent};
+pub use events::ExecEvent;
 pub use session::{ExecOutcome, ExecRequest, Session};
 pub use terminal::terminal_size;
 

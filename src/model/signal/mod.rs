@@ -7,6 +7,5 @@ mod set;
 mod table;
 
 pub use number::{Signal, SignalNumber};
-pub use parse::UnknownSignal;
 pub use set::SignalSet;
 pub use table::DefaultAction;

@@ -1,8 +1,7 @@
 //! The manual's examples and the README's recipes, run as they are written, on Docker: what people copy
 //! from there does what is said of it.
 
-use cinspect::command::COMMANDS;
-use cinspect::manual::ON_SIGNALS;
+use cinspect::testing::{COMMANDS, ON_SIGNALS};
 use libtest_mimic::Failed;
 use serde_json::json;
 
