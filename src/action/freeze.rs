@@ -1,78 +1,82 @@
-//! Wakes a paused container, and holds one still while it is killed: its own cgroup's freezer, and no
-//! other's.
+//! Unpauses a paused container, and freezes one while it is killed. Only the freezer of the container's
+//! own cgroup is written, after it was verified that the cgroup still is the container's.
 
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{SigSet, Signal};
 
+use crate::error::os_error;
 use crate::proc::FreezerFile;
 use crate::resolve::ResolvedContainer;
 
-/// How long freezing may take; what does not by then is killed as it runs.
-const PATIENCE: Duration = Duration::from_millis(500);
+/// How long freezing may take; a container that takes longer is killed while it runs.
+const FREEZE_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Thaws it.
+/// Unpauses a container.
 ///
 /// # Errors
-/// Says what hinders.
-pub fn thaw(found: &ResolvedContainer<'_>) -> Result<(), String> {
+/// The reason, in a sentence.
+pub fn unpause(found: &ResolvedContainer<'_>) -> Result<(), String> {
     let host = found.host;
     let Some(cgroup) = found.container.cgroup.as_ref().filter(|_| found.container.init.is_some())
     else {
-        return Err("it has no cgroup of its own: what froze it has to thaw it".into());
+        return Err(
+            "it has no cgroup of its own; only the program that froze it can thaw it".into()
+        );
     };
-    let Some(files) = own_files(found) else {
-        return Err("its init has ended, or has left its cgroup".into());
+    let Some(files) = freezer_files(found) else {
+        return Err("its init has exited or left its cgroup".into());
     };
     for mut file in files {
-        file.set(false).map_err(crate::error::os_error)?;
+        file.set(false).map_err(os_error)?;
     }
     if host.is_frozen_within(&cgroup.path) {
-        return Err("a cgroup above or below its own is frozen too".into());
+        return Err("a cgroup above or below its own is frozen, too".into());
     }
     Ok(())
 }
 
-/// The files of its cgroup, opened first: what is confirmed then is whose they are.
-fn own_files(found: &ResolvedContainer<'_>) -> Option<Vec<FreezerFile>> {
+/// Opens the freezer files of the container's cgroup. They are opened first: the check of the init that
+/// follows proves that they are the right ones.
+fn freezer_files(found: &ResolvedContainer<'_>) -> Option<Vec<FreezerFile>> {
     let host = found.host;
     let cgroup = found.container.cgroup.as_ref()?;
     let init = found.container.init?;
     let files = host.freezer_files(&cgroup.path);
-    let lives = host.stat(init.pid).is_ok_and(|stat| stat.start == init.start);
-    let inside = host.memberships(init.pid).is_ok_and(|memberships| cgroup.holds(&memberships));
-    (lives && inside).then_some(files)
+    let is_running = host.stat(init.pid).is_ok_and(|stat| stat.start == init.start);
+    let is_member = host.memberships(init.pid).is_ok_and(|memberships| cgroup.holds(&memberships));
+    (is_running && is_member).then_some(files)
 }
 
-/// A container that we have frozen. Dropped, it is thawed; until then nothing that would end us by
-/// the way is let through, so that it does not stay frozen.
+/// A container that we have frozen, until this is dropped. Meanwhile signals that would end us are
+/// blocked, so that it does not stay frozen.
 pub struct FreezeGuard {
     files: Vec<FreezerFile>,
     mask: Option<SigSet>,
 }
 
 impl FreezeGuard {
-    /// Freezes a container, so that nobody in it makes new processes. None where that cannot be done,
-    /// takes too long, or was done by somebody else: it would not be ours to thaw.
-    pub fn hold(found: &ResolvedContainer<'_>) -> Option<Self> {
+    /// Freezes a container, so that its processes cannot fork. Returns `None` if that cannot be done,
+    /// takes too long, or something else has frozen it, which then has to thaw it as well.
+    pub fn freeze(found: &ResolvedContainer<'_>) -> Option<Self> {
         let host = found.host;
         let cgroup = found.container.cgroup.as_ref()?;
         if found.container.user.is_some() || host.is_frozen_within(&cgroup.path) {
             return None;
         }
-        let files = own_files(found).filter(|files| !files.is_empty())?;
-        let mut ends = SigSet::empty();
+        let files = freezer_files(found).filter(|files| !files.is_empty())?;
+        let mut blocked = SigSet::empty();
         [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGTSTP]
             .into_iter()
-            .for_each(|signal| ends.add(signal));
-        let mask = ends.thread_swap_mask(nix::sys::signal::SigmaskHow::SIG_BLOCK).ok();
-        let mut still = Self { files, mask };
-        // One freezer holds it as well as two.
-        let set = still.files.iter_mut().any(|file| file.set(true).is_ok());
-        let until = Instant::now() + PATIENCE;
-        while set && Instant::now() < until {
+            .for_each(|signal| blocked.add(signal));
+        let mask = blocked.thread_swap_mask(nix::sys::signal::SigmaskHow::SIG_BLOCK).ok();
+        let mut guard = Self { files, mask };
+        // Where there are two freezers, one is enough.
+        let is_freezing = guard.files.iter_mut().any(|file| file.set(true).is_ok());
+        let deadline = Instant::now() + FREEZE_TIMEOUT;
+        while is_freezing && Instant::now() < deadline {
             if host.is_frozen_within(&cgroup.path) {
-                return Some(still);
+                return Some(guard);
             }
             std::thread::sleep(Duration::from_millis(1));
         }

@@ -1,4 +1,5 @@
-//! The hands: they carry out what was decided, and confirm identity first.
+//! Actions: they carry out a decision, and verify first that their target still is the intended one.
+//! Results are typed; `output` makes text of them.
 
 pub mod copy;
 pub mod exec;

@@ -439,7 +439,7 @@ impl StopRun<'_> {
             let init = self.found.container.init;
             // Where there is none, whoever is held still makes no new ones.
             let still = (!self.found.container.owns_pid_ns)
-                .then(|| FreezeGuard::hold(self.found))
+                .then(|| FreezeGuard::freeze(self.found))
                 .flatten();
             if still.is_some()
                 && let Ok(view) = self.found.snapshot(SnapshotOptions::BARE)

@@ -257,7 +257,7 @@ impl Diagnosis<'_> {
                 FindingCode::ChildrenNotSignalled,
                 format!(
                     "PID 1 is a shell with a trap for {signal}: unless the trap forwards it and waits, {} SIGKILL without warning when PID 1 exits",
-                    get(others.len())
+                    plural(others.len(), "process gets", "processes get")
                 ),
                 "in the trap, `kill -TERM` the children and `wait` for them; or use `cinspect stop --order children-first`",
             ),
@@ -266,7 +266,7 @@ impl Diagnosis<'_> {
                 FindingCode::ChildrenNotSignalled,
                 format!(
                     "PID 1 exits on {signal} without signalling its children: {} SIGKILL without warning",
-                    get(others.len())
+                    plural(others.len(), "process gets", "processes get")
                 ),
                 "use a PID 1 that stops its children first and waits for them; or use `cinspect stop --order children-first`",
             ),
@@ -275,11 +275,7 @@ impl Diagnosis<'_> {
                 FindingCode::Grandchildren,
                 format!(
                     "PID 1 forwards {signal} to its direct child only: {} on that child",
-                    if indirect == 1 {
-                        "1 other process depends".into()
-                    } else {
-                        format!("{indirect} other processes depend")
-                    }
+                    plural(indirect, "other process depends", "other processes depend")
                 ),
                 "`tini -g` signals the whole process group; or use `cinspect stop --order children-first`",
             ),
@@ -287,11 +283,10 @@ impl Diagnosis<'_> {
                 Severity::Info,
                 FindingCode::Children,
                 format!(
-                    "PID 1 may or may not stop {} before it exits; any process still running then gets SIGKILL",
-                    if others.len() == 1 {
-                        "the other process".into()
-                    } else {
-                        format!("the {} other processes", others.len())
+                    "PID 1 may or may not stop the {} before it exits; any process still running then gets SIGKILL",
+                    match others.len() {
+                        1 => "other process".into(),
+                        count => format!("{count} other processes"),
                     }
                 ),
                 "`cinspect stop --order children-first` signals children before their parents",
@@ -362,7 +357,7 @@ impl Diagnosis<'_> {
                 Severity::Warning,
                 FindingCode::Zombies,
                 &input.processes[parent],
-                format!("it leaves {count} zombie{}", if count == 1 { "" } else { "s" }),
+                format!("it leaves {}", plural(count, "zombie", "zombies")),
                 "make it reap its children with wait(2), or run it under an init (`--init`, tini)",
             );
         }
@@ -417,7 +412,6 @@ fn is_shell(process: &ContainerProcess) -> bool {
     started_as(process).is_some_and(|name| SHELLS.contains(&name))
 }
 
-/// Returns the subject and verb of "N processes get".
-fn get(count: usize) -> String {
-    if count == 1 { "1 process gets".into() } else { format!("{count} processes get") }
+fn plural(count: usize, one: &str, several: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { several })
 }

@@ -1,4 +1,4 @@
-//! `signals`: signal by signal, process by process, what is set for it and what it would do.
+//! `signals`: shows signal by signal, process by process, the settings and the effect. Nothing is sent.
 
 use std::rc::Rc;
 
@@ -6,6 +6,7 @@ use clap::{ArgMatches, Args};
 use serde_json::Value as Json;
 
 use super::{Command, arguments, columns_section, command, resolve};
+use crate::analysis::container_process::ContainerProcess;
 use crate::analysis::delivery::Recipient;
 use crate::cli::args;
 use crate::cli::context::Context;
@@ -20,42 +21,43 @@ use crate::output::select::{Selection, help};
 use crate::output::style::{Style, TableOptions};
 use crate::output::table::{TableLine, draw};
 use crate::proc::SnapshotOptions;
+use crate::resolve::processes::ContainerSnapshot;
 use crate::resolve::{Access, Resolver};
 
-/// Show signal by signal what each process does with it, who blocks it, who waits for it, and what it
-/// would do
+/// Show signal by signal how each process handles it, and what it would do
 ///
-/// Without SIG: those that a process handles, ignores, blocks or waits for, or that are pending, and
-/// TERM, INT, HUP, QUIT, KILL and the container's stop signal; with `--json` all. With --decode no
-/// container is looked at.
+/// For each signal: its disposition, the threads that block it, what is waiting for it, and the effect
+/// that it would have. Without SIG, this lists signals that a process handles, ignores, blocks or waits
+/// for, pending signals, and TERM, INT, HUP, QUIT, KILL and the container's stop signal; with `--json`,
+/// it lists all. With `--decode`, no container is needed.
 #[derive(Args)]
 #[command(
     override_usage = "cinspect signals [OPTIONS] <CTR> [SIG]...\n       cinspect signals --decode <HEX>"
 )]
-pub struct Signals {
+pub struct SignalsArgs {
     /// The container
     #[arg(value_name = "CTR", required_unless_present_any = ["decode", "columns"], add = CompletionSource::Containers)]
     container: Option<String>,
     /// The signals
     #[arg(value_name = "SIG", add = CompletionSource::Signals)]
     signals: Vec<String>,
-    /// Only the process with this number inside
+    /// Only the process with this PID in the container
     #[arg(long, value_name = "N", add = CompletionSource::Pids)]
     pid: Vec<ContainerPid>,
-    /// Say which signals are in a mask, as `/proc/PID/status` shows it
+    /// List the signals in a mask of `/proc/PID/status`
     #[arg(long, value_name = "HEX", add = CompletionSource::Free)]
     decode: Option<String>,
-    /// Columns to show, or `help` for what there is; `+` before the first adds to the usual ones
+    /// Columns to show, `help` to list them; `+LIST` adds to the default ones
     #[arg(short = 'o', long, value_name = "LIST", add = CompletionSource::Columns(|| column_names(SIGNALS_COLUMNS)))]
     columns: Option<String>,
 }
 
-pub const COMMAND: Command = command::<Signals>(
+pub const COMMAND: Command = command::<SignalsArgs>(
     "signals",
     &[],
     &[
-        ("cinspect signals web TERM", "what TERM would do to each, and why"),
-        ("cinspect signals web --pid 1", "everything about the signals of the init"),
+        ("cinspect signals web TERM", "what TERM would do to each process"),
+        ("cinspect signals web --pid 1", "the signals of the init"),
         ("cinspect --json signals web", "every signal of every process"),
         ("cinspect signals --decode 0000000000014002", "the signals in a mask"),
     ],
@@ -72,17 +74,18 @@ pub const COMMAND: Command = command::<Signals>(
 .files(&[
     (
         "/proc/PID/task/TID/status, /proc/PID/task/TID/syscall",
-        "The masks of threads, and who waits in sigtimedwait(2).",
+        "The masks of threads, and the signals that they wait for in sigtimedwait(2).",
     ),
     ("/proc/PID/fdinfo/FD", "The sets of signalfds."),
 ])
 .sections(|| vec![columns_section(SIGNALS_COLUMNS)]);
 
-/// What people stop things with.
-const USUAL: [Signal; 5] = [Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT, Signal::KILL];
+/// Signals that are listed even if a process does nothing about them.
+const ALWAYS_LISTED: [Signal; 5] =
+    [Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT, Signal::KILL];
 
 fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
-    let arguments: Signals = arguments(matches)?;
+    let arguments: SignalsArgs = arguments(matches)?;
     if let Some(hex) = &arguments.decode {
         return decode(context, hex);
     }
@@ -91,51 +94,64 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
         return Ok(ExitStatus::Done);
     }
     let selection = Selection::parse(SIGNALS_COLUMNS, arguments.columns.as_deref())?;
-    let Some(word) = &arguments.container else {
+    let Some(reference) = &arguments.container else {
         return Err(Error::new(ExitStatus::Usage, "signals takes a container"));
     };
-    let asked: Vec<Signal> =
+    let signals: Vec<Signal> =
         arguments.signals.iter().map(|text| args::signal(text)).collect::<Result<_, _>>()?;
     let host = context.host()?;
-    let found = resolve(context, &Resolver::new(&host), word, Access::Read)?;
-    let waits = match asked.is_empty() {
+    let found = resolve(context, &Resolver::new(&host), reference, Access::Read)?;
+    let waits = match signals.is_empty() {
         true => SignalSet::ALL,
         false => {
-            asked.iter().fold(SignalSet::EMPTY, |set, signal| set.union(SignalSet::from(*signal)))
+            signals.iter().copied().map(SignalSet::from).fold(SignalSet::EMPTY, SignalSet::union)
         }
     };
-    let facts = SnapshotOptions { threads: true, waits, ..SnapshotOptions::BARE };
-    let view = found.snapshot(facts)?;
-    for pid in &arguments.pid {
-        if !view.processes.iter().any(|member| member.pid == Some(*pid)) {
-            let name = found.container.qualified();
-            return Err(Error::new(ExitStatus::NoProcess, format!("no process {pid} in `{name}`"))
-                .hint(format!("`cinspect ps {name}` shows them")));
-        }
+    let options = SnapshotOptions { threads: true, waits, ..SnapshotOptions::BARE };
+    let snapshot = found.snapshot(options)?;
+    let has = |pid: &ContainerPid| snapshot.processes.iter().any(|p| p.pid == Some(*pid));
+    if let Some(missing) = arguments.pid.iter().find(|pid| !has(pid)) {
+        return Err(found.no_process(*missing));
     }
-    let stop = stop_policy(&host, &found.container).signal_of(found.container.engine);
-    let usual = |signal: Signal| USUAL.contains(&signal) || signal == stop;
-    let wanted = |pid: Option<ContainerPid>| {
-        arguments.pid.is_empty() || pid.is_some_and(|pid| arguments.pid.contains(&pid))
+    let stop_signal = stop_policy(&host, &found.container).signal_of(found.container.engine);
+    let is_listed = |row: &SignalsRow| {
+        !signals.is_empty()
+            || context.ui.json
+            || ALWAYS_LISTED.contains(&row.signal)
+            || row.signal == stop_signal
+            || row.is_notable()
     };
-    let mut rows: Vec<SignalsRow> = Vec::new();
-    for member in view.processes.iter().filter(|member| wanted(member.pid)) {
-        let signals = if asked.is_empty() { Signal::all().collect() } else { asked.clone() };
-        for signal in signals {
-            let row = SignalsRow {
-                context: Rc::clone(&view.context),
-                process: member.clone(),
-                signal,
-                prediction: view.predict(member, signal, Recipient::Process),
-            };
-            if !asked.is_empty() || context.ui.json || usual(signal) || row.is_of_note() {
-                rows.push(row);
-            }
-        }
-    }
+    let rows = rows(&snapshot, &arguments.pid, &signals, &is_listed);
+    context.print(&text(context, &selection, &rows)).map(|()| ExitStatus::Done)
+}
+
+/// Returns the listed rows of all signals and processes, ordered by process; an empty list means all.
+fn rows(
+    snapshot: &ContainerSnapshot,
+    pids: &[ContainerPid],
+    signals: &[Signal],
+    is_listed: &dyn Fn(&SignalsRow) -> bool,
+) -> Vec<SignalsRow> {
+    let is_wanted = |process: &&ContainerProcess| {
+        pids.is_empty() || process.pid.is_some_and(|pid| pids.contains(&pid))
+    };
+    let signals = || match signals {
+        [] => Signal::all().collect(),
+        signals => signals.to_vec(),
+    };
+    let row = |process: &ContainerProcess, signal| SignalsRow {
+        context: Rc::clone(&snapshot.context),
+        process: process.clone(),
+        signal,
+        prediction: snapshot.predict(process, signal, Recipient::Process),
+    };
+    let processes = snapshot.processes.iter().filter(is_wanted);
+    let mut rows: Vec<SignalsRow> = processes
+        .flat_map(|process| signals().into_iter().map(move |signal| row(process, signal)))
+        .filter(is_listed)
+        .collect();
     rows.sort_by_key(|row| (row.process.pid, row.process.facts.id.pid, row.signal.number()));
-    context.print(&text(context, &selection, &rows))?;
-    Ok(ExitStatus::Done)
+    rows
 }
 
 fn text(context: &Context, selection: &Selection<SignalsRow>, rows: &[SignalsRow]) -> String {
@@ -150,14 +166,14 @@ fn text(context: &Context, selection: &Selection<SignalsRow>, rows: &[SignalsRow
     draw(selection, &lines, &Style::from(ui), &TableOptions::with_header())
 }
 
-/// A mask as the kernel prints it, with or without what stands before it there.
+/// Prints the signals in a mask: hexadecimal digits, or a whole line of `/proc/PID/status`.
 fn decode(context: &Context, given: &str) -> Result<ExitStatus, Error> {
     let digits = given.rsplit([':', '\t', ' ']).next().unwrap_or(given);
     let digits = digits.strip_prefix("0x").or(digits.strip_prefix("0X")).unwrap_or(digits);
     let set = SignalSet::from_hex(digits.as_bytes()).ok_or_else(|| {
-        Error::new(ExitStatus::Usage, format!("`{given}` is no mask"))
+        Error::new(ExitStatus::Usage, format!("`{given}` is not a valid mask"))
             .cause("a mask is at most 16 hexadecimal digits")
-            .hint("they stand in `/proc/PID/status`: SigBlk, SigIgn, SigCgt, SigPnd, ShdPnd")
+            .hint("`/proc/PID/status` has them in SigBlk, SigIgn, SigCgt, SigPnd and ShdPnd")
     })?;
     if context.ui.json {
         context.print(&json::line(&Json::from(set.names())))?;

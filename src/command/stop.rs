@@ -9,7 +9,7 @@ use clap::{ArgMatches, Args, ValueEnum};
 use serde_json::{Map, Value as Json, json};
 
 use super::{Command, arguments, command, may_act, resolve};
-use crate::action::freeze::thaw;
+use crate::action::freeze::unpause;
 use crate::action::stop::{
     ProcessRef, StopEvent, StopEventKind, StopOrder, StopProcedure, StopStep, stop,
 };
@@ -260,7 +260,7 @@ fn one(
     may_act(host, "stop a container", ExitStatus::NotPermitted)?;
     if may_be_stopped(found, arguments.unpause)? {
         let name = &teller.name;
-        thaw(found).map_err(|why| {
+        unpause(found).map_err(|why| {
             Error::new(ExitStatus::Failed, format!("`{name}` cannot be thawed")).cause(why)
         })?;
     }

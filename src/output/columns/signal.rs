@@ -39,26 +39,27 @@ type SignalColumn = Column<SignalRow>;
 
 /// THE TABLE.
 pub static SIGNAL_COLUMNS: &[SignalColumn] = &[
-    SignalColumn::new("host", "HOST", "name of the host", |r| text(&r.context.host)).json("host"),
+    SignalColumn::new("host", "HOST", "name of the host", |r| Value::text(&r.context.host))
+        .json("host"),
     SignalColumn::new("container", "CONTAINER", "the container, in qualified form", |r| {
-        text(&r.context.container)
+        Value::text(&r.context.container)
     })
     .json("container"),
     SignalColumn::new("pid", "PID", "PID in the container", |r| {
-        r.result.target.process.pid.map_or(Value::Absent, |pid| Value::Int(pid.get().into()))
+        Value::optional_int(r.result.target.process.pid.map(|pid| pid.get()))
     })
     .json("pid")
     .right()
     .shown()
     .priority(255),
     SignalColumn::new("tid", "TID", "TID in the container", |r| {
-        r.result.target.tid.map_or(Value::Absent, |tid| Value::Int(tid.into()))
+        Value::optional_int(r.result.target.tid)
     })
     .right()
     .shown()
     .priority(200),
     SignalColumn::new("hpid", "HPID", "PID on the host", |r| {
-        Value::Int(r.result.target.process.facts.id.pid.get().into())
+        Value::int(r.result.target.process.facts.id.pid.get())
     })
     .json("host_pid")
     .right()
@@ -70,7 +71,7 @@ pub static SIGNAL_COLUMNS: &[SignalColumn] = &[
     .json("comm")
     .shown()
     .priority(200),
-    SignalColumn::new("signal", "SIGNAL", "the signal", |r| text(&r.signal.to_string()))
+    SignalColumn::new("signal", "SIGNAL", "the signal", |r| Value::text(&r.signal.to_string()))
         .json("signal")
         .shown()
         .priority(100),
@@ -79,38 +80,30 @@ pub static SIGNAL_COLUMNS: &[SignalColumn] = &[
     })
     .json("sent"),
     SignalColumn::new("verdict", "VERDICT", "what the kernel does with it", |r| {
-        optional(verdict(r).map(Verdict::name))
+        Value::optional_text(verdict(r).map(Verdict::name))
     })
     .json("verdict")
     .shown()
     .priority(250)
     .emphasis(verdict_emphasis),
     SignalColumn::new("outcome", "OUTCOME", "with --wait: exited, killed or running", |r| {
-        optional(r.result.outcome.map(outcome_name))
+        Value::optional_text(r.result.outcome.map(outcome_name))
     })
     .json("outcome"),
     SignalColumn::new("result", "RESULT", "what was done, and what was observed", |r| {
-        text(result(r))
+        Value::text(result(r))
     })
     .shown()
     .priority(255)
     .emphasis(result_emphasis),
     SignalColumn::new("note", "NOTE", "the reason, or further explanation", |r| {
-        r.note().map_or(Value::Absent, |note| text(&note))
+        Value::optional_text(r.note().as_deref())
     })
     .json("note")
     .flexible()
     .shown()
     .priority(90),
 ];
-
-fn text(text: &str) -> Value {
-    Value::Text(text.to_owned().into())
-}
-
-fn optional(text: Option<&'static str>) -> Value {
-    text.map_or(Value::Absent, |text| Value::Text(text.into()))
-}
 
 fn verdict(row: &SignalRow) -> Option<Verdict> {
     row.result.target.prediction.as_ref().map(|prediction| prediction.verdict)
