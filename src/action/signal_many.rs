@@ -416,7 +416,7 @@ impl BatchEntry {
         let observation = observation(host, held, target.process.facts.as_ref(), signal);
         self.result.observation = observation;
         match prediction.verdict {
-            verdict if verdict.is_end() => observation == Some(Observation::Exited),
+            verdict if verdict.is_fatal() => observation == Some(Observation::Exited),
             verdict if verdict.is_received() => observation != Some(Observation::Pending),
             _ => {
                 // Of these only two things can be seen: that it is pending, or that the verdict was

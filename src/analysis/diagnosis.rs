@@ -377,7 +377,7 @@ fn no_problem(
         grace => format!("{} to exit before SIGKILL", seconds(grace)),
     };
     let message = match init {
-        Some((_, prediction)) if prediction.verdict.is_end() => {
+        Some((_, prediction)) if prediction.verdict.is_fatal() => {
             format!("{signal} terminates PID 1 at once")
         }
         Some((_, prediction)) => {

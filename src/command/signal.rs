@@ -364,7 +364,7 @@ fn note_restart(
     let may_end = |target: &SignalTarget| {
         Some(target.process.facts.id) == container.init
             && target.prediction.as_ref().is_some_and(|prediction| {
-                prediction.verdict.is_end() || (prediction.is_received() && requests_exit)
+                prediction.verdict.is_fatal() || (prediction.is_received() && requests_exit)
             })
     };
     if !targets.iter().any(may_end) {

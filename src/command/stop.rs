@@ -525,7 +525,7 @@ fn outlook(
     let first = way.steps.first();
     if let (Some(init), Some(step)) = (init, first) {
         let judgement = view.predict(init, step.signal, Recipient::Process);
-        let leaves = judgement.verdict.is_end() || judgement.is_received();
+        let leaves = judgement.verdict.is_fatal() || judgement.is_received();
         if !leaves {
             let then = if way.kill { ", then KILL ends all of it" } else { "" };
             lines.push(format!(

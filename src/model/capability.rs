@@ -1,26 +1,21 @@
-//! Capability sets as `status` prints them (CapEff and its kin, capabilities(7)), and which of our
-//! own a command lacks. Names come from the caps crate.
+//! Capability sets as `status` prints them (CapEff and others, capabilities(7)), formatted by name. The
+//! names come from the caps crate.
 
 use caps::Capability;
 
-/// Names of the capabilities in a mask, without `CAP_`, in lower case, in number order; bits that
-/// this build does not know are given by number.
+/// Returns the names of the capabilities in a mask, without `CAP_`, in lower case, in numeric order; bits
+/// without a name in the caps crate are numbers.
 pub fn names(mask: u64) -> Vec<String> {
-    let mut left = mask;
-    let mut known: Vec<(u8, String)> = Vec::new();
-    for capability in caps::all() {
-        if mask & capability.bitmask() != 0 {
-            left &= !capability.bitmask();
-            known.push((capability.index(), short(capability)));
-        }
-    }
-    known.extend((0..64).filter(|bit| left >> bit & 1 == 1).map(|bit| (bit, bit.to_string())));
-    known.sort();
-    known.into_iter().map(|(_, name)| name).collect()
+    let known = caps::all();
+    let name = |bit: u8| {
+        let capability = known.iter().find(|capability| capability.index() == bit);
+        capability.map_or_else(|| bit.to_string(), |capability| short_name(*capability))
+    };
+    (0..64).filter(|bit| mask >> bit & 1 == 1).map(name).collect()
 }
 
-/// A mask for people: `-` for none, `all` for every capability this build knows, `~x,y` when fewer
-/// are missing than present.
+/// Formats a mask for display: `-` for none, `all` for every capability with a name, `~x,y` if fewer are
+/// missing than present.
 pub fn summary(mask: u64) -> String {
     let every = caps::all().iter().fold(0, |all, c| all | c.bitmask());
     if mask == 0 {
@@ -34,7 +29,7 @@ pub fn summary(mask: u64) -> String {
     }
 }
 
-fn short(capability: Capability) -> String {
+fn short_name(capability: Capability) -> String {
     let name = capability.to_string();
     name.strip_prefix("CAP_").unwrap_or(&name).to_ascii_lowercase()
 }
@@ -44,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn masks_are_read_as_names() {
+    fn formats_masks_by_name() {
         assert_eq!(summary(0), "-");
         assert_eq!(names(1 << 5 | 1 << 0), ["chown", "kill"]);
         assert_eq!(names(1 << 63), ["63"]);

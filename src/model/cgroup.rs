@@ -1,33 +1,28 @@
-//! Where a process stands in the cgroup trees, how a cgroup's path is taken apart, and two of its
-//! files: who is in it and whether it is frozen. A cgroup's name proves nothing about who made it.
-//! Never reads the tree.
+//! The cgroups of a process, paths of cgroups, and two files of a cgroup: its processes and its freezer.
+//! The name of a cgroup does not prove which engine made it. Never reads the tree.
 
 use super::bytes::{decimal, words};
 
-/// The cgroups of one process, one in each hierarchy: `/proc/PID/cgroup` (cgroups(7)).
+/// The cgroups of a process, one in each hierarchy: `/proc/PID/cgroup` (cgroups(7)).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Memberships(pub Vec<Membership>);
 
 /// The cgroup of a process in one hierarchy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Membership {
-    /// The number of the hierarchy; 0 for v2.
-    pub hierarchy: u32,
-    /// The controllers as they stand there, with commas between; empty for v2, `name=…` for a
-    /// hierarchy without any.
+    /// The controllers as the file lists them, separated by commas; empty for v2, `name=…` for a
+    /// hierarchy without controllers.
     pub controllers: Vec<u8>,
-    /// The path from the root of the hierarchy, or of our cgroup namespace, and then `/..` leads to
-    /// what lies outside it. Any bytes but newline.
+    /// The path from the root of the hierarchy, or of our cgroup namespace, where `/..` leads to
+    /// cgroups outside it. Any bytes but newline. v2 marks a removed cgroup, in which only zombies
+    /// are left, by ` (deleted)` at the end, which is not part of the path here; but a live cgroup may
+    /// have a name that ends so.
     pub path: Vec<u8>,
-    /// Whether the cgroup has been removed since, which leaves zombies behind. Only v2 tells, by
-    /// ` (deleted)` at the end of the path, left out here. A living cgroup may have that for a
-    /// name, so `path` is no evidence where this is set.
-    pub deleted: bool,
 }
 
 impl Memberships {
-    /// Parses the file. The first two colons part a line, a name may hold more of them; newline is
-    /// refused by the kernel (`cgroup_mkdir`). Lines of another form are left out.
+    /// Parses the file. The first two colons of a line separate its fields, a name may contain more;
+    /// newline is refused by the kernel (`cgroup_mkdir`). Lines of another form are left out.
     ///
     /// ```text
     /// 9:name=systemd:/docker/3f2a…
@@ -38,11 +33,11 @@ impl Memberships {
         Self(bytes.split(|b| *b == b'\n').filter_map(Membership::parse).collect())
     }
 
-    /// The memberships with the most telling first: that of the hierarchy of pids, of memory, of
-    /// v2, of systemd's own, and the rest as they come.
+    /// Iterates over the memberships in the order of [`preference`]: the hierarchy of pids, of memory,
+    /// v2, systemd's, and the rest as listed.
     pub fn by_preference(&self) -> impl Iterator<Item = &Membership> {
-        (0..=LEAST_PREFERRED).flat_map(|place| {
-            self.0.iter().filter(move |membership| preference(&membership.controllers) == place)
+        (0..=LEAST_PREFERRED).flat_map(|rank| {
+            self.0.iter().filter(move |membership| preference(&membership.controllers) == rank)
         })
     }
 }
@@ -50,28 +45,21 @@ impl Memberships {
 impl Membership {
     fn parse(line: &[u8]) -> Option<Self> {
         let mut parts = line.splitn(3, |b| *b == b':');
-        let hierarchy = decimal(parts.next()?)?;
+        let hierarchy: u32 = decimal(parts.next()?)?;
         let controllers = parts.next()?.to_vec();
         let path = parts.next()?;
         // v1 never marks a removed cgroup (proc_cgroup_show, kernel/cgroup/cgroup.c).
-        let alive = if hierarchy == 0 { path.strip_suffix(b" (deleted)") } else { None };
-        let deleted = alive.is_some();
-        let path = alive.unwrap_or(path);
-        path.starts_with(b"/").then(|| Self {
-            hierarchy,
-            controllers,
-            path: path.to_vec(),
-            deleted,
-        })
+        let unmarked = path.strip_suffix(b" (deleted)").filter(|_| hierarchy == 0);
+        let path = unmarked.unwrap_or(path);
+        path.starts_with(b"/").then(|| Self { controllers, path: path.to_vec() })
     }
 }
 
 /// The greatest [`preference`], of hierarchies in which no engine puts containers.
 pub const LEAST_PREFERRED: u8 = 4;
 
-/// The place of a hierarchy in the order of [`Memberships::by_preference`], by its controllers: 0
-/// for the most telling, 4 for the rest. Every engine makes a cgroup in the first ones; a v2 tree
-/// that stands beside v1 hierarchies may be without.
+/// Returns the rank of a hierarchy by its controllers, 0 for the most informative. Every engine makes a
+/// cgroup in the first ones; a v2 tree next to v1 hierarchies may have none.
 pub fn preference(controllers: &[u8]) -> u8 {
     let has = |name: &[u8]| controllers.split(|b| *b == b',').any(|known| known == name);
     match controllers {
@@ -83,14 +71,14 @@ pub fn preference(controllers: &[u8]) -> u8 {
     }
 }
 
-/// The names in a path; there are none in `/`.
+/// Iterates over the names in a path; `/` has none.
 pub fn components(path: &[u8]) -> impl Iterator<Item = &[u8]> {
     path.split(|b| *b == b'/').filter(|name| !name.is_empty())
 }
 
-/// Whether a path is that of a cgroup or of one below it. Compares names, so `/a` is not above
-/// `/ab`; what leaves the ancestor by `..` is not below it. An ancestor without a leading slash is
-/// no path, and nothing is below it.
+/// Whether a path is that of a cgroup or of one below it. Compares names, so `/a` is not above `/ab`; a
+/// path that leaves the ancestor by `..` is not below it. Nothing is below an ancestor without a leading
+/// slash.
 pub fn is_at_or_below(path: &[u8], ancestor: &[u8]) -> bool {
     let mut names = components(path);
     path.starts_with(b"/")
@@ -99,28 +87,28 @@ pub fn is_at_or_below(path: &[u8], ancestor: &[u8]) -> bool {
         && names.all(|name| name != b"..")
 }
 
-/// The beginning of a path up to the end of the component with this index, counted from 0; the
-/// whole path when it has not so many.
+/// Returns the beginning of a path through the component with this index, counted from 0; the whole path
+/// if it has fewer.
 pub fn prefix_through(path: &[u8], component_index: usize) -> &[u8] {
     let mut seen = 0;
-    for (at, byte) in path.iter().enumerate() {
-        let ends = *byte != b'/' && path.get(at + 1).is_none_or(|next| *next == b'/');
-        seen += usize::from(ends);
+    for (index, byte) in path.iter().enumerate() {
+        let is_end = *byte != b'/' && path.get(index + 1).is_none_or(|next| *next == b'/');
+        seen += usize::from(is_end);
         if seen > component_index {
-            return &path[..=at];
+            return &path[..=index];
         }
     }
     path
 }
 
-/// Whether a process is frozen, and by which freezer: they differ in what a deadly signal does.
+/// The freezer that keeps a process frozen: they differ in the effect of a fatal signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Freezer {
-    /// It runs.
+    /// None: the process runs.
     Thawed,
-    /// By v2's: what is deadly by itself still kills.
+    /// v2's: a signal that terminates by default still kills.
     V2,
-    /// By the freezer controller of v1: everything waits, KILL too.
+    /// v1's freezer controller: every signal waits, KILL too.
     V1,
 }
 
@@ -132,19 +120,19 @@ impl Freezer {
     }
 }
 
-/// How far the freezer is with a cgroup, one above it being frozen included.
+/// State of a cgroup's freezer, including a frozen ancestor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FreezerState {
-    /// It runs.
+    /// Its processes run.
     Thawed,
-    /// v1: it was told to freeze, and some of its processes may not have yet.
+    /// v1: freezing, and some of its processes may still run.
     Freezing,
-    /// All of it stands still.
+    /// All of its processes are frozen.
     Frozen,
 }
 
 impl FreezerState {
-    /// Parses `freezer.state` of v1 or `cgroup.events` of v2; what is neither counts as thawed
+    /// Parses `freezer.state` of v1 or `cgroup.events` of v2; any other text counts as thawed
     /// (Documentation/admin-guide/cgroup-v1/freezer-subsystem.rst, cgroup-v2.rst).
     ///
     /// ```text
@@ -164,15 +152,15 @@ impl FreezerState {
         }
     }
 
-    /// Whether a signal has to wait. A process in a cgroup that is freezing freezes before it takes
-    /// one (`try_to_freeze` in `get_signal`, kernel/signal.c).
+    /// Whether a signal has to wait. A process in a cgroup that is freezing freezes before a signal is
+    /// delivered (`try_to_freeze` in `get_signal`, kernel/signal.c).
     pub fn is_frozen(self) -> bool {
         self != Self::Thawed
     }
 }
 
-/// Parses `cgroup.procs`: one number a line, in no order, in v1 perhaps twice. Processes outside
-/// our PID namespace stand there as 0 and are left out (cgroups(7)).
+/// Parses `cgroup.procs`: one PID a line, in no order, in v1 perhaps twice. Processes outside our PID
+/// namespace are listed as 0 and left out (cgroups(7)).
 ///
 /// ```text
 /// 812
@@ -198,29 +186,24 @@ mod tests {
     }
 
     #[test]
-    fn a_hybrid_host_has_many() {
+    fn parses_a_hybrid_host() {
         let found = Memberships::parse(
             b"9:name=systemd:/s\n8:cpu,cpuacct:/c\n7:pids:/p\n6:freezer:/f\n4:memory,x:/m\n0::/u\n",
         );
         assert_eq!(paths(&found), ["/p", "/m", "/u", "/s", "/c", "/f"]);
-        assert_eq!(
-            (found.0[1].hierarchy, found.0[1].controllers.as_slice()),
-            (8, &b"cpu,cpuacct"[..])
-        );
+        assert_eq!(found.0[1].controllers, b"cpu,cpuacct");
     }
 
     #[test]
-    fn a_name_may_hold_what_it_likes() {
+    fn a_name_may_contain_colons_and_any_bytes() {
         let found = Memberships::parse(b"0::/a:b::/sec\xff \t(x)/docker/1:2\n");
         assert_eq!(found.0[0].path, b"/a:b::/sec\xff \t(x)/docker/1:2");
-        assert!(!found.0[0].deleted);
     }
 
     #[test]
-    fn only_v2_marks_what_was_removed() {
+    fn only_v2_marks_removed_cgroups() {
         let found = Memberships::parse(b"3:pids:/x (deleted)\n0::/x (deleted)\n");
-        assert_eq!((found.0[0].path.as_slice(), found.0[0].deleted), (&b"/x (deleted)"[..], false));
-        assert_eq!((found.0[1].path.as_slice(), found.0[1].deleted), (&b"/x"[..], true));
+        assert_eq!((&*found.0[0].path, &*found.0[1].path), (&b"/x (deleted)"[..], &b"/x"[..]));
     }
 
     #[test]
@@ -269,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn both_freezers_are_read() {
+    fn parses_both_freezers() {
         assert_eq!(FreezerState::parse(b"FROZEN\n"), FreezerState::Frozen);
         assert_eq!(FreezerState::parse(b"FREEZING\n"), FreezerState::Freezing);
         assert_eq!(FreezerState::parse(b"THAWED\n"), FreezerState::Thawed);
@@ -280,14 +263,14 @@ mod tests {
     }
 
     #[test]
-    fn pids_from_elsewhere_are_skipped() {
+    fn skips_pids_of_other_namespaces() {
         assert_eq!(parse_pids(b"812\n0\n830\n\n-4\nx\n99999999999\n7"), [812, 830, 7]);
         assert_eq!(parse_pids(b""), Vec::<i32>::new());
     }
 
     proptest! {
         #[test]
-        fn no_bytes_panic(bytes: Vec<u8>, text in "[0-9:/. a\n]{0,60}", index: usize) {
+        fn any_bytes_do_not_panic(bytes: Vec<u8>, text in "[0-9:/. a\n]{0,60}", index: usize) {
             for bytes in [&bytes[..], text.as_bytes()] {
                 let _ = (Memberships::parse(bytes), FreezerState::parse(bytes), parse_pids(bytes));
                 let _ = (prefix_through(bytes, index), is_at_or_below(bytes, text.as_bytes()));
@@ -295,7 +278,7 @@ mod tests {
         }
 
         #[test]
-        fn what_the_kernel_writes_is_read_back(
+        fn any_membership_is_parsed_back(
             hierarchy: u32,
             controllers in "[a-z_=,]{0,20}",
             mut name: Vec<u8>,
@@ -307,7 +290,7 @@ mod tests {
             line.extend(&path);
             line.push(b'\n');
             let controllers = controllers.into_bytes();
-            let expected = Membership { hierarchy, controllers, path, deleted: false };
+            let expected = Membership { controllers, path };
             prop_assert_eq!(Memberships::parse(&line), Memberships(vec![expected]));
         }
 

@@ -1,24 +1,24 @@
-//! `/proc/PID/uid_map` and `gid_map`: how the numbers of users inside a user namespace and outside
-//! translate (user_namespaces(7)). Answers from the map alone; never asks who a user is.
+//! `/proc/PID/uid_map` and `gid_map`: translating user and group IDs between a user namespace and the
+//! one outside it (user_namespaces(7)). Uses the map alone; never looks up a user.
 
 use super::bytes::{ParseError, decimal, words};
 
-/// The map of a user namespace. "Outside" is the user namespace of the one who opened the file. An
-/// id that is not in it has no counterpart: the kernel shows 65534 for it.
+/// The map of a user namespace. "Outside" is the user namespace of the process that opened the file. An
+/// ID without a counterpart is shown as 65534 by the kernel.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct IdMap {
-    /// The ranges in the order of the file; empty as long as none was written.
+    /// The ranges in the order of the file; none before the map is written.
     pub ranges: Vec<IdRange>,
 }
 
-/// As many ids inside as outside, one after the other. Neither side goes beyond `u32`.
+/// A range of consecutive IDs inside and as many outside. Neither side exceeds `u32`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IdRange {
-    /// The first id inside.
+    /// First ID inside.
     pub inside: u32,
-    /// The first id outside.
+    /// First ID outside.
     pub outside: u32,
-    /// How many, at least one.
+    /// Number of IDs, at least one.
     pub count: u32,
 }
 
@@ -31,29 +31,29 @@ impl IdMap {
     /// ```
     ///
     /// # Errors
-    /// [`ParseError`] when a line is not three numbers, or a range ends beyond `u32`.
+    /// [`ParseError`] if a line is not three numbers, or a range exceeds `u32`.
     pub fn parse(bytes: &[u8]) -> Result<Self, ParseError> {
         let lines = bytes.split(|b| *b == b'\n').filter(|line| !line.trim_ascii().is_empty());
         let ranges = lines.map(IdRange::parse).collect::<Option<_>>();
         Ok(Self { ranges: ranges.ok_or(ParseError { file: "uid_map", field: "range" })? })
     }
 
-    /// The id inside that an id outside is.
+    /// Translates an ID outside to the one inside.
     pub fn to_inside(&self, outside: u32) -> Option<u32> {
         self.ranges
             .iter()
             .find_map(|range| counterpart(outside, range.outside, range.inside, range.count))
     }
 
-    /// The id outside that an id inside is.
+    /// Translates an ID inside to the one outside.
     pub fn to_outside(&self, inside: u32) -> Option<u32> {
         self.ranges
             .iter()
             .find_map(|range| counterpart(inside, range.inside, range.outside, range.count))
     }
 
-    /// Whether every id means the same on both sides, and none is left out: the map of the first
-    /// user namespace, and of one that takes over everything. 4294967295 is no id.
+    /// Whether every ID is mapped to itself: in the initial user namespace, and in one that maps all of
+    /// them. 4294967295 is not an ID.
     pub fn is_identity(&self) -> bool {
         let ids: u64 = self.ranges.iter().map(|range| u64::from(range.count)).sum();
         ids == u64::from(u32::MAX) && self.ranges.iter().all(|range| range.inside == range.outside)
@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rootless_container() {
+    fn translates_ids_of_a_rootless_container() {
         let map =
             IdMap::parse(b"         0       1000          1\n         1     100000      65536\n")
                 .unwrap();
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_namespace_maps_everyone_to_themselves() {
+    fn the_initial_namespace_maps_ids_to_themselves() {
         let whole = IdMap::parse(b"         0          0 4294967295\n").unwrap();
         assert!(whole.is_identity());
         assert_eq!(
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_map_that_was_not_written_yet_maps_nobody() {
+    fn an_unwritten_map_translates_nothing() {
         let map = IdMap::parse(b"").unwrap();
         assert_eq!((map.to_inside(0), map.to_outside(0), map.is_identity()), (None, None, false));
     }
@@ -134,7 +134,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_panic(bytes: Vec<u8>, text in "([0-9]{0,11}[ \n]){0,12}", id: u32) {
+        fn any_bytes_do_not_panic(bytes: Vec<u8>, text in "([0-9]{0,11}[ \n]){0,12}", id: u32) {
             for bytes in [&bytes[..], text.as_bytes()] {
                 if let Ok(map) = IdMap::parse(bytes) {
                     let _ = (map.to_inside(id), map.to_outside(id), map.is_identity());
@@ -143,7 +143,7 @@ mod tests {
         }
 
         #[test]
-        fn there_and_back_is_the_same_id(inside: u32, outside: u32, count: u32, index: u32) {
+        fn translating_back_returns_the_same_id(inside: u32, outside: u32, count: u32, index: u32) {
             let text = format!("{inside:>10} {outside:>10} {count:>10}\n");
             if let Ok(map) = IdMap::parse(text.as_bytes()) {
                 let id = inside + index % count;

@@ -2,14 +2,14 @@
 
 use super::bytes::decimal;
 
-/// One limit; none for no limit.
+/// A resource limit; none means unlimited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct ResourceLimit {
-    /// `RLIMIT_*`, as the kernel numbers it.
+    /// The kernel's number, `RLIMIT_*`.
     pub resource: u32,
-    /// What holds now.
+    /// Soft limit, in force now.
     pub soft: Option<u64>,
-    /// How far it may be raised.
+    /// Hard limit, up to which the soft one may be raised.
     pub hard: Option<u64>,
 }
 
@@ -35,13 +35,13 @@ const NAMES: &[(&str, &str)] = &[
 ];
 
 impl ResourceLimit {
-    /// As getrlimit(2) names it, without `RLIMIT_`.
+    /// Returns the name of getrlimit(2) without `RLIMIT_`.
     pub fn name(&self) -> &'static str {
         NAMES.get(self.resource as usize).map_or("?", |(_, name)| name)
     }
 }
 
-/// Parses the file; lines that are not known are left out.
+/// Parses the file; unknown lines are left out.
 ///
 /// ```text
 /// Limit                     Soft Limit           Hard Limit           Units
@@ -49,18 +49,18 @@ impl ResourceLimit {
 /// Max open files            1024                 524288               files
 /// ```
 pub fn parse(bytes: &[u8]) -> Vec<ResourceLimit> {
-    let value = |word: &[u8]| match word {
+    let limit = |word: &[u8]| match word {
         b"unlimited" => Some(None),
         digits => decimal(digits).map(Some),
     };
     bytes
         .split(|b| *b == b'\n')
         .filter_map(|line| {
-            let number = NAMES.iter().position(|(name, _)| line.starts_with(name.as_bytes()))?;
-            let rest = &line[NAMES[number].0.len()..];
+            let resource = NAMES.iter().position(|(name, _)| line.starts_with(name.as_bytes()))?;
+            let rest = &line[NAMES[resource].0.len()..];
             let mut words = rest.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
-            let (soft, hard) = (value(words.next()?)?, value(words.next()?)?);
-            Some(ResourceLimit { resource: u32::try_from(number).ok()?, soft, hard })
+            let (soft, hard) = (limit(words.next()?)?, limit(words.next()?)?);
+            Some(ResourceLimit { resource: u32::try_from(resource).ok()?, soft, hard })
         })
         .collect()
 }
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn limits_are_read_by_their_names() {
+    fn parses_limits_by_their_names() {
         let text = b"Limit   Soft Limit  Hard Limit  Units\n\
             Max cpu time              unlimited            unlimited            seconds   \n\
             Max open files            1024                 524288               files     \n\
@@ -79,8 +79,8 @@ mod tests {
         let open = ResourceLimit { resource: 7, soft: Some(1024), hard: Some(524_288) };
         assert_eq!(limits[0], ResourceLimit { resource: 0, soft: None, hard: None });
         assert_eq!((limits[1], limits[1].name(), limits.len()), (open, "NOFILE", 3));
-        // As many as we have ourselves.
-        let own = std::fs::read("/proc/self/limits").unwrap();
-        assert_eq!(parse(&own).len(), NAMES.len());
+        // All of those that this kernel has.
+        let real = std::fs::read("/proc/self/limits").unwrap();
+        assert_eq!(parse(&real).len(), NAMES.len());
     }
 }

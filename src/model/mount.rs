@@ -1,43 +1,43 @@
-//! `/proc/PID/mountinfo`: what is mounted where, one line after the other. The names in it are the
-//! mounter's to choose, and there may be 100,000 of them, so nothing is copied that need not be.
-//! Never reads a file and never touches a mount.
+//! `/proc/PID/mountinfo`, parsed line by line. Names in it can be chosen freely by a user who mounts,
+//! and there may be 100,000 lines, so nothing is copied without need. Never reads a file and never
+//! accesses a mount.
 
 use std::borrow::Cow;
 
 use super::bytes::decimal;
 
-/// One mount, as a line of mountinfo has it (proc_pid_mountinfo(5)).
+/// A mount: one line of mountinfo (proc_pid_mountinfo(5)).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mount<'a> {
-    /// Its number, as `mnt_id` of `/proc/PID/fdinfo/N`; given again when it has been unmounted.
+    /// Mount ID, as `mnt_id` of `/proc/PID/fdinfo/N`; reused after an unmount.
     pub id: u32,
-    /// The mount it stands on; of the topmost its own or one that is not listed.
+    /// Mount ID of its parent; the topmost has itself or one that is not listed.
     pub parent: u32,
-    /// The device it is on, `major:minor`.
+    /// Device, `major:minor`.
     pub device: &'a [u8],
-    /// Whether nothing can be written through it.
+    /// Whether the mount is read-only.
     pub read_only: bool,
-    /// The directory of the file system that is seen there.
+    /// Directory of the file system that is mounted.
     pub root: Cow<'a, [u8]>,
-    /// Where it is mounted, from the root of the process.
+    /// Mount point, from the root of the process.
     pub point: Cow<'a, [u8]>,
-    /// The file system's type, with a subtype after a dot (`fuse.sshfs`).
+    /// Type of the file system, with a subtype after a dot (`fuse.sshfs`).
     pub fstype: Cow<'a, [u8]>,
-    /// What is mounted, or whatever the mounter said; may be empty.
+    /// Source, or any text that was given to mount(2); may be empty.
     pub source: Cow<'a, [u8]>,
-    /// Options of the file system, escaped as they stand there: each file system writes its own.
+    /// Options of the file system, still escaped: each file system writes its own.
     pub super_options: &'a [u8],
 }
 
-/// The mounts of a process, in the order of the file: of two with one point the later hides the
-/// earlier. Lines of another form are left out.
+/// Iterator over the mounts of a process, in the order of the file: of two with the same mount point the
+/// later hides the earlier. Lines of another form are left out.
 #[derive(Clone, Debug)]
 pub struct Mounts<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> Mounts<'a> {
-    /// Begins with the content of the file.
+    /// Iterates over the content of the file.
     pub fn new(mountinfo: &'a [u8]) -> Self {
         Self { rest: mountinfo }
     }
@@ -60,8 +60,8 @@ impl<'a> Iterator for Mounts<'a> {
 }
 
 impl<'a> Mount<'a> {
-    /// Parses a line. Fields are parted by one space each: a source may be empty. After the options
-    /// of the mount come as many optional fields as there are, and then `-`.
+    /// Parses a line. Fields are separated by one space each: a source may be empty. After the options
+    /// of the mount come any number of optional fields, and then `-`.
     ///
     /// ```text
     /// 36 35 98:0 /mnt1 /mnt\0402 rw,noatime shared:7 master:1 - ext3 /dev/root rw,errors=continue
@@ -78,14 +78,14 @@ impl<'a> Mount<'a> {
         let fstype = unescape(fields.next()?);
         let source = unescape(fields.next()?);
         // The last field is the rest of the line: not every file system escapes its spaces.
-        let first = fields.next()?;
+        let options = fields.next()?;
         let after: usize = fields.map(|field| field.len() + 1).sum();
-        let super_options = &line[line.len() - after - first.len()..];
+        let super_options = &line[line.len() - after - options.len()..];
         Some(Self { id, parent, device, read_only, root, point, fstype, source, super_options })
     }
 }
 
-/// Reads the kernel's `\ooo` for space, tab, newline, backslash and `#` (`mangle`,
+/// Decodes the kernel's `\ooo` for space, tab, newline, backslash and `#` (`mangle`,
 /// fs/proc_namespace.c). A backslash before anything else stands for itself.
 fn unescape(field: &[u8]) -> Cow<'_, [u8]> {
     let Some(first) = field.iter().position(|b| *b == b'\\') else {
@@ -115,7 +115,7 @@ mod tests {
 
     use super::*;
 
-    fn one(line: &[u8]) -> Mount<'_> {
+    fn single(line: &[u8]) -> Mount<'_> {
         let mut mounts = Mounts::new(line);
         let mount = mounts.next().unwrap();
         assert_eq!(mounts.next(), None);
@@ -123,9 +123,10 @@ mod tests {
     }
 
     #[test]
-    fn a_line_with_all_its_fields() {
-        let mount =
-            one(b"36 35 98:0 /r /mnt\\0402 rw,noatime shared:7 master:1 - ext3 /dev/root rw,a=b\n");
+    fn parses_all_fields() {
+        let mount = single(
+            b"36 35 98:0 /r /mnt\\0402 rw,noatime shared:7 master:1 - ext3 /dev/root rw,a=b\n",
+        );
         assert_eq!((mount.id, mount.parent), (36, 35));
         assert_eq!((&*mount.root, &*mount.point), (&b"/r"[..], &b"/mnt 2"[..]));
         assert_eq!((&*mount.fstype, &*mount.source), (&b"ext3"[..], &b"/dev/root"[..]));
@@ -133,30 +134,30 @@ mod tests {
     }
 
     #[test]
-    fn what_needs_no_unescaping_is_borrowed() {
-        let mount = one(b"22 27 0:21 / /proc rw - proc proc rw");
+    fn borrows_names_without_escapes() {
+        let mount = single(b"22 27 0:21 / /proc rw - proc proc rw");
         assert!(matches!(mount.point, Cow::Borrowed(_)));
     }
 
     #[test]
-    fn strange_names_are_read_exactly() {
-        let mount = one(b"1 1 0:1 / /a\\011\\012\\134x\\9\\\xff - - tmpfs  rw,x= y - z\n");
+    fn unescapes_strange_names() {
+        let mount = single(b"1 1 0:1 / /a\\011\\012\\134x\\9\\\xff - - tmpfs  rw,x= y - z\n");
         assert_eq!(&*mount.point, b"/a\t\n\\x\\9\\\xff");
         assert_eq!((&*mount.fstype, &*mount.source), (&b"tmpfs"[..], &b""[..]));
         assert_eq!(mount.super_options, b"rw,x= y - z");
-        let mount = one(b"1 1 0:1 / /- rw - fuse.ssh\\040fs \\043none rw");
+        let mount = single(b"1 1 0:1 / /- rw - fuse.ssh\\040fs \\043none rw");
         assert_eq!((&*mount.fstype, &*mount.source), (&b"fuse.ssh fs"[..], &b"#none"[..]));
     }
 
     #[test]
-    fn lines_of_another_form_are_left_out() {
+    fn leaves_out_lines_of_another_form() {
         let bytes = b"\n1\n1 2 3 4 5 6\n1 2 3 4 5 6 - ext4 /dev\n-1 2 3 / / rw - a b c\n\
             7 1 0:1 / /x rw - a b c";
         assert_eq!(Mounts::new(bytes).map(|mount| mount.id).collect::<Vec<_>>(), [7]);
     }
 
     #[test]
-    fn a_hundred_thousand_mounts() {
+    fn parses_a_hundred_thousand_mounts() {
         let line =
             b"36 35 98:0 / /mnt/a\\040b rw,noatime shared:7 - overlay overlay rw,lowerdir=/a:/b\n";
         assert_eq!(Mounts::new(&line.repeat(100_000)).count(), 100_000);
@@ -172,19 +173,19 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_panic(bytes: Vec<u8>, text in "[0-9 /\\\\a\n-]{0,80}") {
+        fn any_bytes_do_not_panic(bytes: Vec<u8>, text in "[0-9 /\\\\a\n-]{0,80}") {
             let _ = (Mounts::new(&bytes).count(), unescape(&bytes).len());
             let _ = Mounts::new(text.as_bytes()).count();
         }
 
         #[test]
-        fn what_the_kernel_escapes_is_read_back(point: Vec<u8>, source: Vec<u8>) {
+        fn escaped_names_are_parsed_back(point: Vec<u8>, source: Vec<u8>) {
             let mut line = b"1 2 0:3 / ".to_vec();
             line.extend(escape(&point));
             line.extend(b" rw shared:1 - tmpfs ");
             line.extend(escape(&source));
             line.extend(b" rw\n");
-            let mount = one(&line);
+            let mount = single(&line);
             prop_assert_eq!((&*mount.point, &*mount.source), (&point[..], &source[..]));
             prop_assert_eq!(mount.super_options, b"rw");
         }

@@ -1,5 +1,6 @@
-//! Namespaces as `/proc/PID/ns/*` spells them: `pid:[4026531836]`. The number is the inode of the
-//! namespace; it may be used again once the namespace has died, so it is compared, never kept.
+//! Namespaces as `/proc/PID/ns/*` spells them (`pid:[4026531836]`), and the table of their kinds. The
+//! number is the inode of the namespace; it can be reused once the namespace is gone, so it is compared,
+//! never kept.
 
 use std::fmt;
 
@@ -8,9 +9,6 @@ use std::fmt;
 pub struct NamespaceId(pub u64);
 
 impl NamespaceId {
-    /// The PID namespace the machine booted with (`PROC_PID_INIT_INO`, include/linux/proc_ns.h).
-    pub const FIRST_PID: Self = Self(0xeffffffc);
-
     /// Parses the target of a link below `/proc/PID/ns`.
     ///
     /// ```text
@@ -26,28 +24,28 @@ impl NamespaceId {
 /// A kind of namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NamespaceKind {
-    /// Its name, and that of its link below `/proc/PID/ns`.
+    /// Name, and that of the link below `/proc/PID/ns`.
     pub name: &'static str,
     /// `CLONE_NEW*`, namespaces(7).
     pub flag: u32,
-    /// What it is of.
+    /// What it isolates, in a few words.
     pub about: &'static str,
 }
 
-/// THE TABLE of namespaces.
+/// The table of namespaces.
 pub const KINDS: &[NamespaceKind] = &[
     NamespaceKind { name: "user", flag: 0x1000_0000, about: "users and capabilities" },
     NamespaceKind { name: "mnt", flag: 0x0002_0000, about: "mounts" },
     NamespaceKind { name: "uts", flag: 0x0400_0000, about: "host name" },
     NamespaceKind { name: "ipc", flag: 0x0800_0000, about: "System V IPC and message queues" },
     NamespaceKind { name: "net", flag: 0x4000_0000, about: "network" },
-    NamespaceKind { name: "pid", flag: 0x2000_0000, about: "process numbers" },
-    NamespaceKind { name: "cgroup", flag: 0x0200_0000, about: "root of the cgroups" },
+    NamespaceKind { name: "pid", flag: 0x2000_0000, about: "PIDs" },
+    NamespaceKind { name: "cgroup", flag: 0x0200_0000, about: "cgroup root" },
     NamespaceKind { name: "time", flag: 0x0000_0080, about: "boot and monotonic clocks" },
 ];
 
 impl NamespaceKind {
-    /// The kind of this name; `mount` and `network` are understood.
+    /// Returns the kind with this name; `mount` and `network` are accepted too.
     pub fn named(name: &str) -> Option<Self> {
         let name = match name {
             "mount" => "mnt",
@@ -69,8 +67,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_the_kernels_spelling_and_nothing_else() {
-        assert_eq!(NamespaceId::parse(b"pid:[4026531836]"), Some(NamespaceId::FIRST_PID));
+    fn parses_the_kernels_spelling_and_nothing_else() {
+        assert_eq!(NamespaceId::parse(b"pid:[4026531836]"), Some(NamespaceId(4_026_531_836)));
         for bad in [&b"pid:[]"[..], b"pid:4026531836", b"", b"pid:[12", b"pid:[-1]"] {
             assert_eq!(NamespaceId::parse(bad), None);
         }

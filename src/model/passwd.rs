@@ -1,29 +1,26 @@
-//! `/etc/passwd` of a container: the names of its users, for people to read. A stranger's file, so
-//! it may lie and no more: a name is only a label for a number, and what is not in form is left
-//! out. Never reads the file, never asks NSS.
+//! `/etc/passwd` and `/etc/group` of a container: names of its users and groups. The file is the
+//! container's to forge, so a name is only a label for an ID, and malformed lines are left out. Never
+//! reads the file, never asks NSS.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use super::bytes::decimal;
 
 /// Longer lines are left out.
 const MAX_LINE: usize = 64 << 10;
-/// `(uid_t) -1`, which chown(2) and setresuid(2) take for "leave it".
-const NOBODY_AT_ALL: u32 = u32::MAX;
+/// `(uid_t) -1`, which chown(2) and setresuid(2) take for "leave unchanged".
+const NO_ID: u32 = u32::MAX;
 
-/// Users of a passwd file by number and by name (passwd(5)).
+/// User names of a passwd file by UID (passwd(5)).
 #[derive(Clone, Debug, Default)]
 pub struct UserNames {
-    by_uid: HashMap<u32, Arc<[u8]>>,
-    by_name: HashMap<Arc<[u8]>, u32>,
+    by_uid: HashMap<u32, Vec<u8>>,
 }
 
 impl UserNames {
-    /// Parses the file. The first line with a number gives it its name, and the first with a name
-    /// its number. Left out are lines whose uid or gid is no number below 4294967295, and those
-    /// whose name is empty, holds a control character, begins with `#`, or is all digits: that
-    /// would let root be shown as `1000`.
+    /// Parses the file. The first line with a UID names it. Lines are left out if their UID or GID is
+    /// not a number below 4294967295, or if their name is empty, contains a control character, begins
+    /// with `#`, or is all digits: that would let root be shown as `1000`.
     ///
     /// ```text
     /// www-data:x:33:33:www-data:/var/www:/usr/sbin/nologin
@@ -31,55 +28,48 @@ impl UserNames {
     pub fn parse(bytes: &[u8]) -> Self {
         let mut names = Self::default();
         for Account { name, uid, .. } in accounts(bytes) {
-            let name: Arc<[u8]> = name.into();
-            names.by_uid.entry(uid).or_insert_with(|| Arc::clone(&name));
-            names.by_name.entry(name).or_insert(uid);
+            names.by_uid.entry(uid).or_insert_with(|| name.to_vec());
         }
         names
     }
 
-    /// The name of a number. Of any bytes but control characters.
+    /// Returns the name of a UID: any bytes but control characters.
     pub fn name(&self, uid: u32) -> Option<&[u8]> {
-        self.by_uid.get(&uid).map(|name| &**name)
+        self.by_uid.get(&uid).map(Vec::as_slice)
     }
 
-    /// Every number with its name, in order.
+    /// Iterates over all UIDs and their names, in numeric order.
     pub fn all(&self) -> impl Iterator<Item = (u32, &[u8])> {
-        let mut all: Vec<(u32, &[u8])> =
-            self.by_uid.iter().map(|(uid, name)| (*uid, &**name)).collect();
-        all.sort_unstable();
-        all.into_iter()
-    }
-
-    /// The number of a name. What is all digits is a number already, and no name here.
-    pub fn uid(&self, name: &[u8]) -> Option<u32> {
-        self.by_name.get(name).copied()
+        let names = self.by_uid.iter().map(|(uid, name)| (*uid, name.as_slice()));
+        let mut sorted: Vec<(u32, &[u8])> = names.collect();
+        sorted.sort_unstable();
+        sorted.into_iter()
     }
 }
 
 /// A line of a passwd file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Account<'a> {
-    /// Its name.
+    /// Name.
     pub name: &'a [u8],
-    /// Its number.
+    /// UID.
     pub uid: u32,
-    /// Its group.
+    /// GID of its primary group.
     pub gid: u32,
-    /// Where it is at home: an absolute path of one line; none for what is not.
+    /// Home directory; none if the field is not an absolute path.
     pub home: Option<&'a [u8]>,
-    /// Its shell, likewise.
+    /// Shell; none if the field is not an absolute path.
     pub shell: Option<&'a [u8]>,
 }
 
-/// The lines of a passwd file that are in form, as [`UserNames::parse`] says.
+/// Parses a passwd file; malformed lines are left out, as [`UserNames::parse`] says.
 pub fn accounts(bytes: &[u8]) -> impl Iterator<Item = Account<'_>> {
     bytes.split(|b| *b == b'\n').filter_map(|line| {
         let mut fields = (line.len() <= MAX_LINE).then(|| line.split(|b| *b == b':'))?;
-        let name = fields.next().filter(|name| is_sound(name))?;
+        let name = fields.next().filter(|name| is_valid(name))?;
         let _password = fields.next()?;
-        let uid = decimal(fields.next()?).filter(|uid| *uid != NOBODY_AT_ALL)?;
-        let gid = decimal(fields.next()?).filter(|gid: &u32| *gid != NOBODY_AT_ALL)?;
+        let uid = decimal(fields.next()?).filter(|uid| *uid != NO_ID)?;
+        let gid = decimal(fields.next()?).filter(|gid: &u32| *gid != NO_ID)?;
         let _gecos = fields.next();
         let mut path = || fields.next().filter(|p| p.starts_with(b"/") && !p.contains(&0));
         Some(Account { name, uid, gid, home: path(), shell: path() })
@@ -89,21 +79,21 @@ pub fn accounts(bytes: &[u8]) -> impl Iterator<Item = Account<'_>> {
 /// A line of a group file (group(5)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Group<'a> {
-    /// Its name.
+    /// Name.
     pub name: &'a [u8],
-    /// Its number.
+    /// GID.
     pub gid: u32,
     members: &'a [u8],
 }
 
 impl Group<'_> {
-    /// Whether a user is listed in it.
+    /// Whether a user is listed as a member.
     pub fn has(&self, user: &[u8]) -> bool {
         self.members.split(|b| *b == b',').any(|member| member == user)
     }
 }
 
-/// The lines of a group file that are in form.
+/// Parses a group file; malformed lines are left out.
 ///
 /// ```text
 /// video:x:44:alice,bob
@@ -111,14 +101,14 @@ impl Group<'_> {
 pub fn groups(bytes: &[u8]) -> impl Iterator<Item = Group<'_>> {
     bytes.split(|b| *b == b'\n').filter_map(|line| {
         let mut fields = (line.len() <= MAX_LINE).then(|| line.split(|b| *b == b':'))?;
-        let name = fields.next().filter(|name| is_sound(name))?;
+        let name = fields.next().filter(|name| is_valid(name))?;
         let _password = fields.next()?;
-        let gid = decimal(fields.next()?).filter(|gid| *gid != NOBODY_AT_ALL)?;
+        let gid = decimal(fields.next()?).filter(|gid| *gid != NO_ID)?;
         Some(Group { name, gid, members: fields.next().unwrap_or_default() })
     })
 }
 
-fn is_sound(name: &[u8]) -> bool {
+fn is_valid(name: &[u8]) -> bool {
     let control = match std::str::from_utf8(name) {
         Ok(text) => text.chars().any(char::is_control),
         Err(_) => name.iter().any(u8::is_ascii_control),
@@ -133,24 +123,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_and_numbers_are_found() {
+    fn finds_names_by_uid() {
         let names = UserNames::parse(
             b"root:x:0:0:root:/root:/bin/sh\nwww-data:x:33:33::/var/www:\nb\xfcro:x:5:5\n",
         );
-        assert_eq!((names.name(0), names.uid(b"www-data")), (Some(&b"root"[..]), Some(33)));
+        assert_eq!((names.name(0), names.name(33)), (Some(&b"root"[..]), Some(&b"www-data"[..])));
         assert_eq!(names.name(5), Some(&b"b\xfcro"[..]));
-        assert_eq!((names.name(1), names.uid(b"")), (None, None));
+        assert_eq!(names.name(1), None);
+        assert_eq!(names.all().map(|(uid, _)| uid).collect::<Vec<_>>(), [0, 5, 33]);
     }
 
     #[test]
     fn the_first_line_wins() {
         let names = UserNames::parse(b"root:x:0:0:::\ntoor:x:0:0:::\nroot:x:7:7:::\n");
         assert_eq!((names.name(0), names.name(7)), (Some(&b"root"[..]), Some(&b"root"[..])));
-        assert_eq!((names.uid(b"root"), names.uid(b"toor")), (Some(0), Some(0)));
     }
 
     #[test]
-    fn a_hostile_file_names_nobody() {
+    fn a_hostile_file_has_no_names() {
         let lines = [
             &b"1000:x:0:0::/root:/bin/sh"[..],
             b"4294967296:x:0:0::/:/bin/sh",
@@ -178,11 +168,11 @@ mod tests {
         bytes.extend(b"long:x:0:0:");
         bytes.extend(vec![b'a'; MAX_LINE]);
         let names = UserNames::parse(&bytes);
-        assert!(names.by_uid.is_empty() && names.by_name.is_empty(), "{names:?}");
+        assert!(names.by_uid.is_empty(), "{names:?}");
     }
 
     #[test]
-    fn a_line_after_a_strange_one_is_read() {
+    fn parses_the_line_after_a_malformed_one() {
         let mut bytes = vec![b'x'; 1 << 20];
         bytes.extend(b"\n\0\nroot:x:0:0");
         assert_eq!(UserNames::parse(&bytes).name(0), Some(&b"root"[..]));
@@ -190,15 +180,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_panic(bytes: Vec<u8>, text in "[a0-9:\n]{0,80}") {
+        fn any_bytes_do_not_panic(bytes: Vec<u8>, text in "[a0-9:\n]{0,80}") {
             let _ = (UserNames::parse(&bytes), UserNames::parse(text.as_bytes()));
         }
 
         #[test]
-        fn a_line_in_form_is_read_back(name in "[a-z_][a-z0-9_-]{0,30}", uid in 0..u32::MAX) {
+        fn any_account_is_parsed_back(name in "[a-z_][a-z0-9_-]{0,30}", uid in 0..u32::MAX) {
             let names = UserNames::parse(format!("{name}:x:{uid}:{uid}:::\n").as_bytes());
             prop_assert_eq!(names.name(uid), Some(name.as_bytes()));
-            prop_assert_eq!(names.uid(name.as_bytes()), Some(uid));
         }
     }
 }

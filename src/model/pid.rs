@@ -1,14 +1,14 @@
-//! Process numbers that say whose they are, and what "the same process" means. Nothing here looks a
-//! process up; only `act` and `sys` turn a number into a hold on a process.
+//! PIDs with their namespace in the type, and the identity of a process beyond its PID. Nothing here
+//! looks a process up; only `action` and `sys` open one by its PID.
 
 use std::fmt;
 use std::str::FromStr;
 
 use super::bytes::decimal;
 
-/// Text that is no process number: something else than decimal digits, 0, or more than `i32` holds.
+/// Text that is not a PID: not decimal digits, 0, or more than `i32` holds.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a process number")]
+#[error("`{0}` is not a PID")]
 pub struct InvalidPid(pub String);
 
 macro_rules! pid {
@@ -18,12 +18,12 @@ macro_rules! pid {
         pub struct $name(i32);
 
         impl $name {
-            /// The number, if it can be one process's: kill(2) takes 0 and less for many.
+            /// Returns the PID; none for 0 and less, which kill(2) takes for several processes.
             pub const fn new(number: i32) -> Option<Self> {
                 if number > 0 { Some(Self(number)) } else { None }
             }
 
-            /// The number, 1 or more.
+            /// Returns the number, 1 or more.
             pub const fn get(self) -> i32 {
                 self.0
             }
@@ -46,30 +46,30 @@ macro_rules! pid {
 }
 
 pid! {
-    /// A process as numbered in the host's `/proc`, the one below the host root.
+    /// A PID in the host's `/proc`, the one below the host root.
     HostPid
 }
 
 pid! {
-    /// A process as numbered in its container: in the PID namespace of the container's init.
+    /// A PID in a container: in the PID namespace of the container's init.
     ContainerPid
 }
 
-/// When a process started, in clock ticks since boot (`/proc/PID/stat` field 22, proc_pid_stat(5);
-/// a tick is `sysconf(_SC_CLK_TCK)`, nearly always 10 ms).
+/// Start time of a process in clock ticks since boot (`/proc/PID/stat` field 22, proc_pid_stat(5); a tick
+/// is `sysconf(_SC_CLK_TCK)`, nearly always 10 ms).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticks(pub u64);
 
-/// Which process, beyond its number, which the kernel gives away again.
+/// Identity of a process: its PID, which the kernel reuses, and its start time.
 ///
-/// A cross-check and not proof: a process that is replaced under the same number within one tick
-/// (`clone3` with `set_tid`) has the same start time as well, in 49 of 50 tries on Linux
-/// 6.18. What acts on a process holds a pidfd first and then compares this.
+/// A cross-check and not proof: a process that is replaced under the same PID within one tick (`clone3`
+/// with `set_tid`) has the same start time as well, in 49 of 50 tries on Linux 6.18. An action opens a
+/// pidfd first and then compares this.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ProcessId {
-    /// Its number on the host.
+    /// Host PID.
     pub pid: HostPid,
-    /// When it started.
+    /// Start time.
     pub start: Ticks,
 }
 
@@ -80,14 +80,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_one_process_can_be_meant() {
+    fn zero_and_less_are_not_pids() {
         assert_eq!(HostPid::new(0), None);
         assert_eq!(HostPid::new(-1), None);
         assert_eq!(HostPid::new(i32::MAX).map(HostPid::get), Some(i32::MAX));
     }
 
     #[test]
-    fn a_pid_is_digits_and_nothing_else() {
+    fn parses_digits_and_nothing_else() {
         assert_eq!("812".parse(), Ok(HostPid(812)));
         assert_eq!("2147483647".parse(), Ok(ContainerPid(i32::MAX)));
         for bad in
@@ -95,17 +95,17 @@ mod tests {
         {
             assert_eq!(bad.parse::<HostPid>(), Err(InvalidPid(bad.into())));
         }
-        assert_eq!("x".parse::<HostPid>().unwrap_err().to_string(), "`x` is not a process number");
+        assert_eq!("x".parse::<HostPid>().unwrap_err().to_string(), "`x` is not a PID");
     }
 
     proptest! {
         #[test]
-        fn no_text_panics(text in ".*") {
+        fn any_text_does_not_panic(text in ".*") {
             let _ = text.parse::<HostPid>();
         }
 
         #[test]
-        fn what_is_shown_is_read_back(number in 1..=i32::MAX) {
+        fn any_pid_is_parsed_back(number in 1..=i32::MAX) {
             prop_assert_eq!(number.to_string().parse(), Ok(ContainerPid(number)));
         }
     }

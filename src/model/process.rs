@@ -1,4 +1,4 @@
-//! A process as a snapshot holds it: owned facts, each known, denied or not there.
+//! A process in a snapshot: owned facts, each known, denied or absent.
 
 use crate::model::namespace::NamespaceId;
 use crate::model::pid::ProcessId;
@@ -6,19 +6,19 @@ use crate::model::signal_waiters::Waits;
 use crate::model::stat::Stat;
 use crate::model::status::Status;
 
-/// What became of a fact that was asked for.
+/// A fact that was requested.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fact<T> {
     /// It was read.
     Known(T),
-    /// It may not be read by us, or did not answer in time: shown as `?`.
+    /// Reading it was denied, or took too long: shown as `?`.
     Denied,
-    /// There is none: shown as `-`.
+    /// It does not exist: shown as `-`.
     Absent,
 }
 
 impl<T> Fact<T> {
-    /// The value, when it is known.
+    /// Returns the value, if it is known.
     pub fn known(&self) -> Option<&T> {
         match self {
             Self::Known(value) => Some(value),
@@ -27,69 +27,69 @@ impl<T> Fact<T> {
     }
 }
 
-/// The argument vector of a process, `/proc/PID/cmdline`, kept as the kernel gave it: it may be
-/// megabytes of empty arguments.
+/// Arguments of a process, `/proc/PID/cmdline`, kept as the kernel's bytes: they may be megabytes of
+/// empty arguments.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CommandLine {
     bytes: Vec<u8>,
-    /// Whether there was more than was asked for.
+    /// Whether the kernel had more than was requested.
     pub cut: bool,
 }
 
-/// More arguments than execve(2) takes: each costs a byte and a pointer of the at most 6 MiB that
-/// the kernel gives to them (three quarters of `_STK_LIM`, fs/exec.c).
+/// More arguments than execve(2) accepts: each takes a byte and a pointer of the at most 6 MiB for them
+/// (three quarters of `_STK_LIM`, fs/exec.c).
 const MAX_ARGUMENTS: usize = 700_000;
 
 impl CommandLine {
-    /// Parses the file: arguments ended by NUL. A process may write anything there (setproctitle),
-    /// an end without NUL included.
+    /// Parses the file: arguments that end with NUL. A process may write anything there (setproctitle),
+    /// even without a NUL at the end.
     ///
     /// ```text
     /// nginx: worker process\0
     /// ```
     pub fn parse(mut bytes: Vec<u8>, cut: bool) -> Self {
-        // Trailing NULs are what setproctitle leaves of the longer line it wrote over, unless they
-        // end an argument that is empty on purpose; the two cannot be told apart but for one.
+        // Trailing NULs are left by setproctitle from the longer line that it overwrote, or they end
+        // empty arguments. Only for a single one is the latter more likely.
         let end = bytes.iter().rposition(|b| *b != 0).map_or(0, |last| last + 1);
         let empty_last = usize::from(end > 0 && bytes.len() == end + 2);
         bytes.truncate(if end == 0 { 0 } else { end + empty_last });
-        let too_many = bytes.iter().enumerate().filter(|(_, b)| **b == 0).nth(MAX_ARGUMENTS - 1);
-        let too_many = too_many.map(|(at, _)| at);
-        bytes.truncate(too_many.unwrap_or(bytes.len()));
+        let mut ends = bytes.iter().enumerate().filter(|(_, b)| **b == 0).map(|(index, _)| index);
+        let excess = ends.nth(MAX_ARGUMENTS - 1);
+        bytes.truncate(excess.unwrap_or(bytes.len()));
         bytes.shrink_to_fit();
-        Self { bytes, cut: cut || too_many.is_some() }
+        Self { bytes, cut: cut || excess.is_some() }
     }
 
-    /// The arguments, as bytes; none when there is no command line.
+    /// Iterates over the arguments, as bytes.
     pub fn argv(&self) -> impl Iterator<Item = &[u8]> {
-        let some = !self.bytes.is_empty();
-        some.then(|| self.bytes.split(|b| *b == 0)).into_iter().flatten()
+        let arguments = (!self.is_empty()).then(|| self.bytes.split(|b| *b == 0));
+        arguments.into_iter().flatten()
     }
 
-    /// Whether there is no command line.
+    /// Whether the process has no command line.
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }
 
-    /// The arguments joined by spaces, as bytes: what a pattern is matched against.
+    /// Returns the arguments joined by spaces, as bytes.
     pub fn joined(&self) -> Vec<u8> {
         self.bytes.iter().map(|b| if *b == 0 { b' ' } else { *b }).collect()
     }
 }
 
-/// The ticks of `stat` as times.
+/// Start and CPU time of a process or thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Times {
-    /// When it started.
+    /// Start time.
     pub started: jiff::Timestamp,
-    /// Processor time, user and system.
+    /// CPU time, user and system.
     pub cpu: std::time::Duration,
 }
 
-/// One thread.
+/// A thread.
 #[derive(Clone, Debug)]
 pub struct Thread {
-    /// When it started, and what processor time it has used.
+    /// Start and CPU time.
     pub times: Times,
     /// `/proc/PID/task/TID/stat`.
     pub stat: Stat,
@@ -97,29 +97,29 @@ pub struct Thread {
     pub status: Status,
 }
 
-/// One process.
+/// A process.
 #[derive(Clone, Debug)]
 pub struct Process {
-    /// Which one.
+    /// Identity.
     pub id: ProcessId,
-    /// When it started, and what processor time it has used.
+    /// Start and CPU time.
     pub times: Times,
     /// `/proc/PID/stat`.
     pub stat: Stat,
-    /// `/proc/PID/status`: of the main thread where a fact is a thread's.
+    /// `/proc/PID/status`: facts of a thread are the main thread's.
     pub status: Status,
-    /// Its PID namespace; none when we may not ask.
+    /// Its PID namespace; none if reading it is denied.
     pub pid_ns: Option<NamespaceId>,
-    /// `/proc/PID/cmdline`; absent when it was not asked for.
+    /// `/proc/PID/cmdline`; absent if not requested.
     pub command: Fact<CommandLine>,
-    /// Where `/proc/PID/exe` leads.
+    /// Target of `/proc/PID/exe`.
     pub exe: Fact<Vec<u8>>,
-    /// Who takes its signals; absent when it was not asked for.
+    /// Threads and signalfds that wait for signals; absent if not requested.
     pub waits: Fact<Waits>,
-    /// The kernel function it sleeps in (`/proc/PID/wchan`), of a process in uninterruptible sleep
-    /// whose signals are asked about.
+    /// The kernel function that it sleeps in (`/proc/PID/wchan`), if it is in uninterruptible sleep and
+    /// waits were requested.
     pub wchan: Option<Vec<u8>>,
-    /// Its threads by number; empty when they were not asked for.
+    /// Its threads in the order of their TIDs; empty if not requested.
     pub threads: Vec<Thread>,
 }
 
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn arguments_end_with_nul() {
+    fn splits_arguments_at_nul() {
         assert_eq!(argv(b""), Vec::<Vec<u8>>::new());
         assert_eq!(argv(b"\0\0\0"), Vec::<Vec<u8>>::new());
         assert_eq!(argv(b"sleep\x001\0"), [b"sleep".to_vec(), b"1".to_vec()]);
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn more_arguments_than_can_be_are_cut() {
+    fn cuts_more_arguments_than_execve_accepts() {
         let many = [b"x".as_slice(), &[0; 2 << 20], b"y"].concat();
         let command = CommandLine::parse(many, false);
         assert!(command.cut);
@@ -155,9 +155,8 @@ mod tests {
     }
 
     proptest::proptest! {
-        /// Nothing panics, and no byte of an argument is lost.
         #[test]
-        fn any_bytes_are_some_arguments(bytes: Vec<u8>) {
+        fn no_byte_of_an_argument_is_lost(bytes: Vec<u8>) {
             let joined: usize = argv(&bytes).iter().map(Vec::len).sum();
             proptest::prop_assert_eq!(joined, bytes.iter().filter(|b| **b != 0).count());
         }

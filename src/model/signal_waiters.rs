@@ -1,60 +1,59 @@
-//! Who in a process takes signals that it blocks: threads in sigwait and its like, and signalfds. The
-//! kernel's `status` tells nothing of either.
+//! The threads and signalfds of a process that take signals which it blocks: threads in sigwait(3) and
+//! similar calls, and readers of a signalfd. The kernel's `status` shows neither.
 
 use std::ffi::c_long;
 
 use super::signal::SignalSet;
 
-/// The threads of a process and its signalfds, as far as they take signals.
+/// The threads of a process and its signalfds, with the signals that they take.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Waits {
-    /// Its threads, the main one first; the others only where a signal that is asked about is blocked
-    /// in the main one.
+    /// Its threads, the main thread first; the others only if the main thread blocks a requested signal.
     pub threads: Vec<ThreadWaits>,
-    /// Whether all threads are among them.
+    /// Whether that is all of its threads.
     pub all_threads: bool,
-    /// Its signalfds (`/proc/PID/fdinfo/FD`, line `sigmask:`); empty as well where no signal that is
-    /// asked about is blocked in the main thread.
+    /// Its signalfds (`/proc/PID/fdinfo/FD`, line `sigmask:`); not read if the main thread blocks no
+    /// requested signal.
     pub signalfds: Vec<Signalfd>,
 }
 
 impl Waits {
-    /// All that a thread or a signalfd waits for.
+    /// Returns the signals that any thread or signalfd waits for.
     pub fn waited(&self) -> SignalSet {
         let threads = self.threads.iter().map(|thread| thread.awaited);
-        let all = threads.chain(self.signalfds.iter().map(|fd| fd.set));
-        all.fold(SignalSet::EMPTY, SignalSet::union)
+        let sets = threads.chain(self.signalfds.iter().map(|fd| fd.set));
+        sets.fold(SignalSet::EMPTY, SignalSet::union)
     }
 }
 
-/// One thread.
+/// A thread and the signals and descriptors that it waits for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ThreadWaits {
-    /// Its number, in our `/proc`.
+    /// Its TID on the host.
     pub tid: i32,
     /// Whether it has exited.
     pub dead: bool,
-    /// What it blocks now (`SigBlk`). A thread in rt_sigtimedwait(2) shows what it waits for as not
-    /// blocked: the kernel lifts that for the wait (`do_sigtimedwait`, kernel/signal.c).
+    /// Signals that it blocks now (`SigBlk`). Signals that a thread in rt_sigtimedwait(2) waits for are
+    /// shown as not blocked: the kernel unblocks them for the wait (`do_sigtimedwait`, kernel/signal.c).
     pub blocked: SignalSet,
-    /// What it waits for in rt_sigtimedwait(2) now.
+    /// Signals that it waits for in rt_sigtimedwait(2) now.
     pub awaited: SignalSet,
-    /// What it does with descriptors now.
+    /// Descriptors that it waits for now.
     pub on: Waiting,
 }
 
-/// Which descriptors a thread waits for.
+/// Descriptors that a thread waits for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Waiting {
-    /// For these, in read(2), poll(2), select(2) or epoll_wait(2).
+    /// These, in read(2), poll(2), select(2) or epoll_wait(2).
     Descriptors(Vec<i32>),
-    /// For these, in epoll_wait(2) on an epoll that is its parent's too. The kernel wakes an epoll
-    /// for the signals of whoever put the signalfd there (`signalfd_poll`, fs/signalfd.c), and it
-    /// does not tell who that was.
+    /// These, in epoll_wait(2) on an epoll that it shares with its parent. The kernel wakes an epoll for
+    /// the signals of the process that added the signalfd (`signalfd_poll`, fs/signalfd.c), and does not
+    /// show which that was.
     Inherited(Vec<i32>),
-    /// For none: it sleeps in another call.
+    /// None: it sleeps in another call.
     Elsewhere,
-    /// It runs, or is in a call that may end in a read of any.
+    /// Any: it runs, or is in a call that may read any of them next.
     Anything,
 }
 
@@ -68,7 +67,7 @@ impl Waiting {
         }
     }
 
-    /// Whether it may be that it reads this descriptor, and that cannot be told.
+    /// Whether it is unknown if it reads this descriptor.
     pub fn might_read(&self, fd: i32) -> bool {
         matches!(self, Self::Inherited(fds) if fds.contains(&fd))
     }
@@ -77,20 +76,20 @@ impl Waiting {
 /// A signalfd.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Signalfd {
-    /// Its number in the process.
+    /// Its descriptor in the process.
     pub fd: i32,
-    /// What it takes.
+    /// The signals that it takes.
     pub set: SignalSet,
 }
 
-/// What `/proc/PID/task/TID/syscall` says (proc_pid_syscall(5)).
+/// The system call of a thread, `/proc/PID/task/TID/syscall` (proc_pid_syscall(5)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Call {
-    /// `running`.
+    /// Running (`running`).
     Running,
-    /// Asleep, and in no system call (`-1 …`): a page fault, say.
+    /// Asleep outside a system call (`-1 …`), for example in a page fault.
     None,
-    /// Asleep in this one, with its six arguments.
+    /// Asleep in this system call, with its six arguments.
     In(c_long, [u64; 6]),
 }
 
@@ -119,14 +118,14 @@ impl Call {
     }
 }
 
-/// The `sigmask:` line of a signalfd's fdinfo.
+/// Parses the `sigmask:` line in the fdinfo of a signalfd.
 pub fn signalfd_set(fdinfo: &[u8]) -> Option<SignalSet> {
     let mut lines = fdinfo.split(|b| *b == b'\n');
     let digits = lines.find_map(|line| line.strip_prefix(b"sigmask:"))?;
     SignalSet::from_hex(digits.trim_ascii())
 }
 
-/// The descriptors that an epoll's fdinfo lists (`tfd:        5 events: …`).
+/// Parses the descriptors in the fdinfo of an epoll (`tfd:        5 events: …`).
 pub fn epoll_targets(fdinfo: &[u8]) -> Vec<i32> {
     let lines = fdinfo.split(|b| *b == b'\n');
     lines
@@ -143,7 +142,7 @@ mod tests {
     use crate::model::signal::Signal;
 
     #[test]
-    fn the_call_a_thread_sleeps_in() {
+    fn parses_the_call_of_a_thread() {
         let text = b"128 0x7ffe10 0x0 0x0 0x8 0x0 0x7f 0x7ffe00 0x7f0d00\n";
         assert_eq!(Call::parse(text), Some(Call::In(128, [0x7ffe10, 0, 0, 8, 0, 0x7f])));
         assert_eq!(Call::parse(b"running\n"), Some(Call::Running));
@@ -153,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn descriptors_tell_what_they_take() {
+    fn parses_the_fdinfo_of_signalfds_and_epolls() {
         let set = signalfd_set(
             b"pos:\t0\nflags:\t02\nmnt_id:\t15\nino:\t2057\nsigmask:\t0000000000004002\n",
         );
@@ -166,8 +165,18 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn no_bytes_make_it_panic(bytes: Vec<u8>) {
+        fn any_bytes_do_not_panic(bytes: Vec<u8>) {
             let _ = (Call::parse(&bytes), signalfd_set(&bytes), epoll_targets(&bytes));
+        }
+
+        #[test]
+        fn any_call_and_mask_is_parsed_back(number: u16, arguments: [u64; 6], mask: u64) {
+            let words: Vec<String> = arguments.iter().map(|word| format!("{word:#x}")).collect();
+            let text = format!("{number} {} 0x7ffe 0x7f0d\n", words.join(" "));
+            let call = Call::In(c_long::from(number), arguments);
+            proptest::prop_assert_eq!(Call::parse(text.as_bytes()), Some(call));
+            let text = format!("pos:\t0\nsigmask:\t{mask:016x}\n");
+            proptest::prop_assert_eq!(signalfd_set(text.as_bytes()), Some(SignalSet(mask)));
         }
     }
 }

@@ -1,67 +1,101 @@
-//! What will become of a signal, in words that stay.
+//! The predicted effect of a signal on a process, and its name and meaning as users read them.
 
-/// What will happen when a signal reaches a process, sent from where we look.
+/// Effect of a signal on a process, when it is sent from here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Verdict {
     /// A handler runs.
     Handled,
-    /// Blocked, but a signalfd or a thread in sigwait takes it.
+    /// Blocked, but a signalfd or a thread in sigwait(3) takes it.
     Accepted,
-    /// It ends.
+    /// The process is terminated.
     Terminates,
-    /// It ends, with a core dump where that is allowed.
+    /// The process is terminated and dumps core, where that is enabled.
     Dumps,
-    /// It stops, until CONT.
+    /// The process stops until CONT.
     Stops,
-    /// It runs on.
+    /// The process continues.
     Continues,
-    /// Nothing: ignored on purpose, or by default.
+    /// No effect: ignored by the process, or by default.
     Ignored,
-    /// Nothing: it is the init of its PID namespace, and has no handler.
+    /// No effect: it is the init of its PID namespace, and has no handler.
     Discarded,
-    /// Nothing yet: every thread blocks it, and nobody waits for it.
+    /// Not delivered yet: every thread blocks it, and none is waiting for it.
     Pending,
-    /// Nothing before it runs again: it is stopped or frozen, or in a sleep that no signal ends.
+    /// Not delivered until the process runs again: it is stopped, frozen, or in uninterruptible sleep.
     Delayed,
-    /// Nothing, ever: it has ended already.
+    /// No effect, ever: the process has exited.
     NoEffect,
-    /// A fact that decides could not be read.
+    /// A deciding fact could not be read.
     Unknown,
 }
 
 impl Verdict {
-    /// Each with its name and what it means, as users read it.
-    pub const ALL: &[(Self, &str, &str)] = &[
-        (Self::Handled, "handled", "a handler runs"),
-        (Self::Accepted, "accepted", "blocked, but a signalfd or a thread in sigwait takes it"),
-        (Self::Terminates, "terminates", "it ends"),
-        (Self::Dumps, "dumps", "it ends, with a core dump where that is allowed"),
-        (Self::Stops, "stops", "it stops until CONT"),
-        (Self::Continues, "continues", "it runs on"),
-        (Self::Ignored, "ignored", "nothing: ignored, or the default is to do nothing"),
-        (Self::Discarded, "discarded", "nothing: it is PID 1 and has no handler"),
-        (Self::Pending, "pending", "nothing yet: blocked, and nobody waits for it"),
-        (Self::Delayed, "delayed", "nothing until it runs again: stopped, frozen or in deep sleep"),
-        (Self::NoEffect, "no-effect", "nothing: it has ended already"),
-        (Self::Unknown, "unknown", "a fact that decides could not be read"),
+    /// Every verdict, in the order of the manual.
+    pub const ALL: &[Self] = &[
+        Self::Handled,
+        Self::Accepted,
+        Self::Terminates,
+        Self::Dumps,
+        Self::Stops,
+        Self::Continues,
+        Self::Ignored,
+        Self::Discarded,
+        Self::Pending,
+        Self::Delayed,
+        Self::NoEffect,
+        Self::Unknown,
     ];
 
-    /// As it is printed.
+    /// Returns the word that is printed for it.
     pub fn name(self) -> &'static str {
-        Self::ALL.iter().find(|(verdict, ..)| *verdict == self).map_or("?", |(_, name, _)| name)
+        match self {
+            Self::Handled => "handled",
+            Self::Accepted => "accepted",
+            Self::Terminates => "terminates",
+            Self::Dumps => "dumps",
+            Self::Stops => "stops",
+            Self::Continues => "continues",
+            Self::Ignored => "ignored",
+            Self::Discarded => "discarded",
+            Self::Pending => "pending",
+            Self::Delayed => "delayed",
+            Self::NoEffect => "no-effect",
+            Self::Unknown => "unknown",
+        }
     }
 
-    /// Whether the program gets to know of it.
+    /// Returns its meaning, as the manual prints it.
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::Handled => "a handler runs",
+            Self::Accepted => "blocked, but a signalfd or a thread in sigwait takes it",
+            Self::Terminates => "the process is terminated",
+            Self::Dumps => "the process is terminated and dumps core, where that is enabled",
+            Self::Stops => "the process stops until CONT",
+            Self::Continues => "the process continues",
+            Self::Ignored => "no effect: ignored by the process, or by default",
+            Self::Discarded => "no effect: it is PID 1 and has no handler",
+            Self::Pending => "not delivered yet: blocked, and no thread is waiting for it",
+            Self::Delayed => {
+                "not delivered until the process runs again: it is stopped, frozen or in \
+                 uninterruptible sleep"
+            }
+            Self::NoEffect => "no effect: the process has exited",
+            Self::Unknown => "a deciding fact could not be read",
+        }
+    }
+
+    /// Whether the program receives the signal.
     pub fn is_received(self) -> bool {
         matches!(self, Self::Handled | Self::Accepted)
     }
 
-    /// Whether it ends the process at once.
-    pub fn is_end(self) -> bool {
+    /// Whether the signal ends the process at once.
+    pub fn is_fatal(self) -> bool {
         matches!(self, Self::Terminates | Self::Dumps)
     }
 
-    /// Whether nothing comes of it at all.
+    /// Whether the signal never has an effect.
     pub fn is_lost(self) -> bool {
         matches!(self, Self::Ignored | Self::Discarded | Self::NoEffect)
     }
@@ -72,11 +106,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_has_one_name() {
-        let mut names: Vec<&str> = Verdict::ALL.iter().map(|(_, name, _)| *name).collect();
-        assert!(Verdict::ALL.iter().all(|(verdict, name, _)| verdict.name() == *name));
-        names.sort_unstable();
-        names.dedup();
-        assert_eq!(names.len(), 12);
+    fn names_are_those_of_the_interface() {
+        let names: Vec<&str> = Verdict::ALL.iter().map(|verdict| verdict.name()).collect();
+        assert_eq!(
+            names.join(" "),
+            "handled accepted terminates dumps stops continues ignored discarded pending delayed \
+             no-effect unknown"
+        );
+    }
+
+    #[test]
+    fn every_verdict_has_its_own_meaning() {
+        let mut meanings: Vec<&str> = Verdict::ALL.iter().map(|v| v.meaning()).collect();
+        assert!(meanings.iter().all(|text| !text.is_empty() && !text.ends_with('.')));
+        meanings.sort_unstable();
+        meanings.dedup();
+        assert_eq!(meanings.len(), Verdict::ALL.len());
     }
 }

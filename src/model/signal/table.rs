@@ -67,37 +67,37 @@ macro_rules! signals {
 
 // In numeric order: a row is found by its index.
 signals! {
-    HUP SIGHUP [] Terminate "terminal closed; for many daemons: read the configuration again";
-    INT SIGINT [] Terminate "interrupt, Ctrl-C";
-    QUIT SIGQUIT [] Core "quit, Ctrl-\\; for some servers: stop gracefully";
+    HUP SIGHUP [] Terminate "terminal closed; many daemons reload their configuration";
+    INT SIGINT [] Terminate "interrupt from the keyboard, Ctrl-C";
+    QUIT SIGQUIT [] Core "quit from the keyboard, Ctrl-\\; some servers stop gracefully";
     ILL SIGILL [] Core "illegal instruction";
-    TRAP SIGTRAP [] Core "breakpoint or trace";
-    ABRT SIGABRT ["IOT"] Core "abort(3): the program gave up";
-    BUS SIGBUS [] Core "access to memory that has nothing behind it";
+    TRAP SIGTRAP [] Core "breakpoint or trace trap";
+    ABRT SIGABRT ["IOT"] Core "abort(3)";
+    BUS SIGBUS [] Core "bus error";
     FPE SIGFPE [] Core "arithmetic error";
-    KILL SIGKILL [] Terminate "kill at once; cannot be caught";
-    USR1 SIGUSR1 [] Terminate "what the program makes of it";
-    SEGV SIGSEGV [] Core "access to memory that is not its own";
-    USR2 SIGUSR2 [] Terminate "what the program makes of it";
-    PIPE SIGPIPE [] Terminate "write to a pipe that nobody reads";
-    ALRM SIGALRM [] Terminate "alarm(2) rang";
-    TERM SIGTERM [] Terminate "terminate politely";
+    KILL SIGKILL [] Terminate "force kill; cannot be caught";
+    USR1 SIGUSR1 [] Terminate "user-defined";
+    SEGV SIGSEGV [] Core "segmentation fault";
+    USR2 SIGUSR2 [] Terminate "user-defined";
+    PIPE SIGPIPE [] Terminate "write to a pipe without readers";
+    ALRM SIGALRM [] Terminate "alarm(2) expired";
+    TERM SIGTERM [] Terminate "ask to terminate";
     STKFLT SIGSTKFLT [] Terminate "coprocessor stack fault; unused";
-    CHLD SIGCHLD ["CLD"] Ignore "a child stopped or ended";
-    CONT SIGCONT [] Continue "continue after a stop";
+    CHLD SIGCHLD ["CLD"] Ignore "a child stopped or exited";
+    CONT SIGCONT [] Continue "continue if stopped";
     STOP SIGSTOP [] Stop "stop; cannot be caught";
     TSTP SIGTSTP [] Stop "stop from the terminal, Ctrl-Z";
-    TTIN SIGTTIN [] Stop "read from the terminal in the background";
-    TTOU SIGTTOU [] Stop "write to the terminal in the background";
-    URG SIGURG [] Ignore "urgent data on a socket; Go sends it to itself all the time";
+    TTIN SIGTTIN [] Stop "terminal read by a background process";
+    TTOU SIGTTOU [] Stop "terminal write by a background process";
+    URG SIGURG [] Ignore "urgent data on a socket; Go sends it to itself for preemption";
     XCPU SIGXCPU [] Core "CPU time limit exceeded";
     XFSZ SIGXFSZ [] Core "file size limit exceeded";
-    VTALRM SIGVTALRM [] Terminate "virtual timer rang";
-    PROF SIGPROF [] Terminate "profiling timer rang";
-    WINCH SIGWINCH [] Ignore "terminal changed its size; for some servers: stop gracefully";
-    IO SIGIO ["POLL"] Terminate "a descriptor is ready";
-    PWR SIGPWR [] Terminate "power is failing; for LXC containers: shut down";
-    SYS SIGSYS ["UNUSED"] Core "system call refused by seccomp";
+    VTALRM SIGVTALRM [] Terminate "virtual timer expired";
+    PROF SIGPROF [] Terminate "profiling timer expired";
+    WINCH SIGWINCH [] Ignore "terminal size changed; some servers stop gracefully";
+    IO SIGIO ["POLL"] Terminate "input or output is possible";
+    PWR SIGPWR [] Terminate "power failure; LXC containers shut down";
+    SYS SIGSYS ["UNUSED"] Core "bad system call, or refused by seccomp";
 }
 
 // On an architecture that numbers signals differently the build fails rather than name them wrongly.
@@ -126,11 +126,9 @@ impl Signal {
     /// Returns a short phrase that describes the signal.
     pub fn describe(self) -> &'static str {
         match self {
-            Self::RT32 => "glibc's own, for cancelling threads",
-            Self::RT33 => "glibc's own, for changing the user of all threads",
-            _ => self
-                .entry()
-                .map_or("real-time: what the program makes of it", |row| row.description),
+            Self::RT32 => "internal to glibc: cancels threads",
+            Self::RT33 => "internal to glibc: changes the user of all threads",
+            _ => self.entry().map_or("real-time, user-defined", |row| row.description),
         }
     }
 
