@@ -7,7 +7,9 @@
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
+use std::marker::PhantomData;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -69,6 +71,22 @@ const MAX_MESSAGE: usize = 1 << 24;
 /// Time that a child gets to disappear after it was killed.
 const REAP_TIMEOUT: Duration = Duration::from_millis(100);
 
+/// The child's end of the pipe, for messages of one type. All threads of the child may use it.
+#[derive(Debug)]
+pub struct MessageSender<M> {
+    pipe: Arc<Mutex<File>>,
+    message: PhantomData<fn(M)>,
+}
+
+impl<M: Serialize> MessageSender<M> {
+    /// Sends a message. If that fails the parent is gone, or notices it by the missing result.
+    pub fn send(&self, message: &M) {
+        let bytes = serde_json::to_vec(message).unwrap_or_default();
+        let mut pipe = self.pipe.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = send(&mut pipe, MESSAGE, &bytes);
+    }
+}
+
 /// Runs `work` in a child and returns its result. The messages that it sends are passed to `on_message`
 /// as they come. If nothing comes for as long as `silence`, the child is killed.
 ///
@@ -80,16 +98,15 @@ const REAP_TIMEOUT: Duration = Duration::from_millis(100);
 pub fn run<M: Serialize + DeserializeOwned, T: Serialize + DeserializeOwned>(
     inherit: Inherit,
     silence: Duration,
-    work: impl FnOnce(&mut dyn FnMut(&M)) -> T,
+    work: impl FnOnce(MessageSender<M>) -> T,
     mut on_message: impl FnMut(M),
 ) -> Result<T, IsolationError> {
     let mut child = spawn(inherit, |pipe| {
         nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
-        let result = work(&mut |message| {
-            // The parent notices a failed write by the missing result.
-            let _ = send(pipe, MESSAGE, &serde_json::to_vec(message).unwrap_or_default());
-        });
-        send(pipe, RESULT, &serde_json::to_vec(&result)?)
+        let pipe = Arc::new(Mutex::new(pipe));
+        let result = work(MessageSender { pipe: Arc::clone(&pipe), message: PhantomData });
+        let mut pipe = pipe.lock().unwrap_or_else(PoisonError::into_inner);
+        send(&mut pipe, RESULT, &serde_json::to_vec(&result)?)
     })
     .map_err(IsolationError::NotStarted)?;
     loop {
@@ -108,12 +125,12 @@ pub fn run<M: Serialize + DeserializeOwned, T: Serialize + DeserializeOwned>(
 /// # Errors
 /// Those of pipe(2) and fork(2).
 pub fn start(work: impl FnOnce() -> Vec<u8>) -> Result<IsolatedChild, Errno> {
-    spawn(Inherit::Nothing, |pipe| send(pipe, RESULT, &work()))
+    spawn(Inherit::Nothing, |mut pipe| send(&mut pipe, RESULT, &work()))
 }
 
 fn spawn(
     inherit: Inherit,
-    work: impl FnOnce(&mut File) -> std::io::Result<()>,
+    work: impl FnOnce(File) -> std::io::Result<()>,
 ) -> Result<IsolatedChild, Errno> {
     let (reader, writer) = pipe2(OFlag::O_CLOEXEC)?;
     // SAFETY: the child runs only this thread's code. It allocates, which the C library keeps sound
@@ -126,7 +143,7 @@ fn spawn(
         ForkResult::Child => {
             let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
                 drop(reader);
-                let mut pipe = match inherit {
+                let pipe = match inherit {
                     Inherit::Nothing => keep_only(writer),
                     Inherit::AllButStreams => {
                         detach_stdio();
@@ -134,7 +151,7 @@ fn spawn(
                     }
                     Inherit::Everything => writer.into(),
                 };
-                work(&mut pipe)
+                work(pipe)
             }));
             // SAFETY: ends the child without running what is registered for the parent's exit.
             unsafe { libc::_exit(i32::from(!matches!(done, Ok(Ok(()))))) }
@@ -320,8 +337,8 @@ mod tests {
     #[test]
     fn messages_come_in_order_and_before_the_result() {
         let mut seen = Vec::new();
-        let work = |send: &mut dyn FnMut(&u32)| {
-            (0..1000).for_each(|n| send(&n));
+        let work = |sender: MessageSender<u32>| {
+            (0..1000).for_each(|n| sender.send(&n));
             Err::<(), _>("no space".to_owned())
         };
         let result = run(Inherit::AllButStreams, Duration::from_secs(20), work, |n| seen.push(n));
@@ -332,10 +349,10 @@ mod tests {
     #[test]
     fn silence_ends_the_work_and_messages_prolong_it() {
         let silence = Duration::from_millis(300);
-        let work = |send: &mut dyn FnMut(&u32)| {
+        let work = |sender: MessageSender<u32>| {
             for n in 0..4 {
                 std::thread::sleep(Duration::from_millis(150));
-                send(&n);
+                sender.send(&n);
             }
             std::thread::sleep(Duration::from_secs(60));
         };
@@ -346,11 +363,11 @@ mod tests {
 
     #[test]
     fn a_child_that_dies_says_how() {
-        let work = |_: &mut dyn FnMut(&u32)| {
+        let work = |_: MessageSender<u32>| {
             let _ = kill(Pid::this(), Signal::SIGKILL);
             1
         };
-        let result = run(Inherit::AllButStreams, Duration::from_secs(20), work, |_: u32| {});
+        let result = run(Inherit::AllButStreams, Duration::from_secs(20), work, |_| {});
         let died = IsolationError::Died("was killed by SIGKILL".to_owned());
         assert_eq!(result, Err(died));
     }

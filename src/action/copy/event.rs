@@ -1,15 +1,12 @@
 //! The events of a copy: one type, from the threads that copy, through the pipe of their process, to the
 //! command that prints them.
 
-use std::fs::File;
-use std::io::Write;
-use std::os::fd::OwnedFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::Error;
+use crate::sys::isolated::MessageSender;
 
 /// The interval between two reports of progress.
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -32,8 +29,6 @@ pub enum CopyEvent {
     Progress(CopyProgress),
     /// A warning, unescaped.
     Warning(String),
-    /// The end, after which there are no more events.
-    Finished(Result<CopyProgress, Error>),
 }
 
 /// The sending end. The threads of a copy share it; progress is counted here and sent now and then.
@@ -42,16 +37,16 @@ pub struct EventSender(Mutex<SenderState>);
 
 #[derive(Debug)]
 struct SenderState {
-    pipe: File,
+    messages: MessageSender<CopyEvent>,
     progress: CopyProgress,
     sent: Instant,
 }
 
 impl EventSender {
-    /// Sends through a pipe, one line of JSON an event.
-    pub fn new(pipe: OwnedFd) -> Self {
-        let (pipe, progress) = (pipe.into(), CopyProgress::default());
-        Self(Mutex::new(SenderState { pipe, progress, sent: Instant::now() }))
+    /// Creates the sending end.
+    pub fn new(messages: MessageSender<CopyEvent>) -> Self {
+        let (progress, sent) = (CopyProgress::default(), Instant::now());
+        Self(Mutex::new(SenderState { messages, progress, sent }))
     }
 
     /// Counts files and bytes that were copied.
@@ -69,14 +64,12 @@ impl EventSender {
 
     /// Sends a warning.
     pub fn warn(&self, text: String) {
-        self.state().send(&CopyEvent::Warning(text));
+        self.state().messages.send(&CopyEvent::Warning(text));
     }
 
-    /// Sends the end.
-    pub fn finish(&self, outcome: Result<(), Error>) {
-        let mut state = self.state();
-        let progress = state.progress;
-        state.send(&CopyEvent::Finished(outcome.map(|()| progress)));
+    /// Returns the progress so far.
+    pub fn progress(&self) -> CopyProgress {
+        self.state().progress
     }
 
     fn update(&self, change: impl FnOnce(&mut CopyProgress)) {
@@ -84,21 +77,11 @@ impl EventSender {
         change(&mut state.progress);
         if state.sent.elapsed() > INTERVAL {
             state.sent = Instant::now();
-            let progress = CopyEvent::Progress(state.progress);
-            state.send(&progress);
+            state.messages.send(&CopyEvent::Progress(state.progress));
         }
     }
 
     fn state(&self) -> MutexGuard<'_, SenderState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl SenderState {
-    fn send(&mut self, event: &CopyEvent) {
-        let mut line = serde_json::to_vec(event).unwrap_or_default();
-        line.push(b'\n');
-        // If nobody reads, this process is about to be killed.
-        let _ = self.pipe.write_all(&line);
     }
 }

@@ -1,5 +1,5 @@
-//! Copies files into, out of and between containers. All of it happens in a child process
-//! (`child.rs`), in this order:
+//! Copies files into, out of and between containers. All of it happens in a child process, which can be
+//! abandoned when a file system of the container hangs, in this order:
 //!
 //! 1. Take on the user that may write there: join the user namespace of a rootless container, or take
 //!    its init's UID for file system access. No thread has started: both are properties of a thread.
@@ -8,7 +8,6 @@
 //!    copy (`walk.rs`; `tar.rs` for a stream).
 //! 4. Look the destination up again: if it is not there, another process moved it while we wrote.
 
-mod child;
 mod context;
 mod copy_data;
 mod error;
@@ -24,6 +23,7 @@ mod write;
 
 use std::io::{BufWriter, Read, Write};
 use std::sync::Arc;
+use std::time::Duration;
 
 use caps::{CapSet, Capability};
 use nix::errno::Errno;
@@ -36,6 +36,7 @@ use crate::analysis::copy_rules::{DestinationKind, SourceKind, is_contents, plac
 use crate::analysis::user::{Ids, UserSpec, identify};
 use crate::error::{Error, os_error};
 use crate::sys::file::FileKind;
+use crate::sys::isolated::{self, Inherit, IsolationError};
 use context::CopyContext;
 pub use context::CopyOptions;
 use error::{because, because_unresolved, cannot_copy_to, failure};
@@ -47,6 +48,8 @@ use rootfs::{ResolvedPath, to_errno};
 use sources::{CopySource, count_bytes, expand, find_source};
 pub use write::WriteOptions;
 
+/// The longest time without an event: then a file system hangs.
+const TIMEOUT: Duration = Duration::from_secs(15);
 /// The size of the buffer before stdout.
 const STDOUT_BUFFER: usize = 1 << 20;
 /// The largest `/etc/passwd` that is read.
@@ -97,8 +100,14 @@ impl CopyJob {
     /// # Errors
     /// At the first file that cannot be copied.
     pub fn run(self, on_event: &mut dyn FnMut(CopyEvent)) -> Result<CopyProgress, Error> {
-        let uses_stdio = self.is_packed() || self.is_unpacked();
-        child::run(uses_stdio, |events| self.copy(events), on_event)
+        // If the child hangs, the reader of our output must not wait for it.
+        let is_stream = self.is_packed() || self.is_unpacked();
+        let inherit = if is_stream { Inherit::Everything } else { Inherit::AllButStreams };
+        let copy = |messages| {
+            let events = Arc::new(EventSender::new(messages));
+            self.copy(&events).map(|()| events.progress())
+        };
+        isolated::run(inherit, TIMEOUT, copy, on_event).map_err(aborted)?
     }
 
     /// Copies, in the child.
@@ -222,6 +231,16 @@ impl CopyJob {
         let owner = to.visible_ids(identity.ids.uid, identity.ids.gid);
         let unmapped = || failed("the container's user namespace has no such ID".into());
         owner.map(Some).ok_or_else(unmapped)
+    }
+}
+
+/// Returns the error for a child without a result.
+fn aborted(error: IsolationError) -> Error {
+    match error {
+        IsolationError::TimedOut => failure("copy aborted".into())
+            .cause(format!("a file system did not respond for {} s", TIMEOUT.as_secs()))
+            .hint("files that were copied so far are complete; a FUSE or network mount may hang"),
+        error => failure("copy aborted".into()).cause(error.to_string()),
     }
 }
 
