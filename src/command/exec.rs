@@ -207,7 +207,7 @@ fn print_event(context: &Context, event: &ExecEvent) {
             return context.ui.warn(&safe_str(&format!("{attribute} not applied: {cause}")));
         }
         ExecEvent::HelperProgram(SelfExe::Mount) => {
-            "the helper runs from a read-only mount of its own".into()
+            "the helper runs from a private read-only mount".into()
         }
         ExecEvent::HelperProgram(SelfExe::Copy) => {
             "the helper runs from a sealed copy in memory".into()
@@ -282,7 +282,7 @@ impl Exec {
             let bytes = std::fs::read(file).map_err(|error| {
                 Error::new(ExitStatus::Usage, format!("cannot read `{}`", file.display()))
                     .cause(os_error(error))
-                    .hint("a file with one `NAME=VALUE` a line; NAME alone copies your value")
+                    .hint("each line is `NAME=VALUE`; NAME alone copies your value")
             })?;
             for line in bytes.split(|b| *b == b'\n').map(<[u8]>::trim_ascii_start) {
                 if !line.is_empty() && !line.starts_with(b"#") {
