@@ -131,7 +131,7 @@ impl<'a> Resolver<'a> {
         // To read, one engine's records are enough; to act, a second container of that name matters.
         let mut inventory = match reference {
             ContainerRef::Qualified(engine, _) if access == Access::Read => {
-                self.inventory(SearchScope::Engine(*engine))
+                self.inventory(SearchScope::Engine(engine))
             }
             _ => self.inventory(SearchScope::All(SearchDepth::Cgroups)),
         };
@@ -235,14 +235,16 @@ fn match_word(
     engine: Option<&'static EngineInfo>,
     word: &str,
 ) -> Match {
-    let rules: [(MatchRule, &dyn Fn(&Container) -> bool); 3] = [
-        (MatchRule::Name, &|container| has_name(container, word)),
-        // After every name: `lxc:web` is the container of that name, not a project's `shop_web`.
-        (MatchRule::Name, &|container| container.aliases.iter().any(|alias| alias == word)),
-        (MatchRule::Id, &|container| container.id.as_deref() == Some(word)),
-    ];
-    for (rule, matches) in rules {
-        let found: Vec<&Container> = candidates.iter().copied().filter(|c| matches(c)).collect();
+    let matching = |matches: &dyn Fn(&Container) -> bool| -> Vec<&Container> {
+        candidates.iter().copied().filter(|container| matches(container)).collect()
+    };
+    // Aliases come after every name: `lxc:web` is the container of that name, not a project's
+    // `shop_web`.
+    for (rule, found) in [
+        (MatchRule::Name, matching(&|container| has_name(container, word))),
+        (MatchRule::Name, matching(&|container| container.aliases.iter().any(|a| a == word))),
+        (MatchRule::Id, matching(&|container| container.id.as_deref() == Some(word))),
+    ] {
         if !found.is_empty() {
             return Match::of(found, rule);
         }
@@ -251,8 +253,8 @@ fn match_word(
     if stopped(inventory, engine, word).is_some() {
         return Match::None;
     }
-    let has_prefix = |c: &&Container| c.id.as_deref().is_some_and(|id| is_id_prefix(word, id));
-    let found = candidates.iter().copied().filter(has_prefix).collect();
+    let has_prefix = |id: &str| is_id_prefix(word, id);
+    let found = matching(&|container| container.id.as_deref().is_some_and(has_prefix));
     Match::of(found, MatchRule::IdPrefix)
 }
 
