@@ -9,7 +9,7 @@ for name in a b; do
 done
 start /pod sleep 960
 expect 3 signal "cgroup:$top/pod" KILL --all
-says "is no container's own"
+says "does not belong to exactly one container"
 lives "$started"
 expect 0 ps "cgroup:$top/pod"
 says "sleep 960"

@@ -8,7 +8,7 @@ record web-staging "$init" /staging
 record web "$init" /staging
 sed -i "s/\"init_process_pid\":$init/\"init_process_pid\":4194000/" /run/runc/web/state.json
 expect 3 signal web KILL
-says "runc knows it, but it is not running"
+says "it exists in runc but is not running"
 expect 3 signal w KILL
 lives "$init"
 # An id of which one is only the beginning of another's, and the whole name of one that is stopped.

@@ -137,7 +137,7 @@ fn marks() -> Outcome {
 fn several() -> Outcome {
     let (one, other) = (Inner::start()?, Inner::start()?);
     let mut terminal = watch(&[&one.name(), &other.name(), "-o", "pid,comm"])?;
-    terminal.wait_for("every 0.3s")?;
+    terminal.wait_for("every 0.3 s")?;
     other.send("USR2")?;
     let news = format!("{}: ", other.name());
     terminal.wait_for(&news)?;

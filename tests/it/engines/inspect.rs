@@ -170,7 +170,7 @@ pub fn watched(engine: &Engine) -> Outcome {
     let program = env!("CARGO_BIN_EXE_cinspect");
     let mut terminal =
         Terminal::start(&["env", "LC_ALL=C.UTF-8", program, "ps", "-w=0.3", &engine.container])?;
-    terminal.wait_for("every 0.3s")?;
+    terminal.wait_for("every 0.3 s")?;
     terminal.wait_for("sleep 1000")?;
     engine.script(&["pause", &engine.container])?;
     terminal.wait_for(&format!("docker:{}, paused ", engine.container))?;
