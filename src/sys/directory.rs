@@ -34,7 +34,7 @@ impl DirEntries {
     /// Opens a directory for listing, by a descriptor of any kind.
     ///
     /// # Errors
-    /// Those of openat(2): EACCES without the right to read it.
+    /// See openat(2): EACCES without the right to read it.
     pub fn list(dir: impl AsFd) -> Result<Self, Errno> {
         Ok(Self(fd::list(dir)?.into_iter()))
     }

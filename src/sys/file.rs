@@ -60,7 +60,7 @@ pub struct FileAttributes {
 /// Returns the attributes of an open file.
 ///
 /// # Errors
-/// Those of statx(2).
+/// See statx(2).
 pub fn attributes(fd: impl AsFd) -> io::Result<FileAttributes> {
     let flags = AtFlags::EMPTY_PATH | AtFlags::NO_AUTOMOUNT;
     let stat = statx(fd, c"", flags, StatxFlags::BASIC_STATS | StatxFlags::MNT_ID)?;
@@ -108,7 +108,7 @@ pub fn xattrs(fd: impl AsFd) -> Vec<(Vec<u8>, Vec<u8>)> {
 /// Sets an extended attribute of an open file.
 ///
 /// # Errors
-/// Those of fsetxattr(2).
+/// See fsetxattr(2).
 pub fn set_xattr(fd: impl AsFd, name: &[u8], value: &[u8]) -> io::Result<()> {
     Ok(fsetxattr(fd, name, value, XattrFlags::empty())?)
 }
@@ -124,7 +124,7 @@ pub fn try_lock(fd: impl AsFd) -> io::Result<()> {
 /// Renames a file within a directory, unless the new name exists (since Linux 3.15).
 ///
 /// # Errors
-/// Those of renameat2(2): EEXIST, EINVAL on a file system without it.
+/// See renameat2(2): EEXIST, EINVAL on a file system without it.
 pub fn rename_no_replace(dir: impl AsFd, old: &[u8], new: &[u8]) -> io::Result<()> {
     Ok(renameat_with(&dir, old, &dir, new, RenameFlags::NOREPLACE)?)
 }

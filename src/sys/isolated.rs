@@ -118,7 +118,7 @@ pub fn run<M: Serialize + DeserializeOwned, T: Serialize + DeserializeOwned>(
     }
 }
 
-/// Starts `work` in a child without descriptors of ours; it returns the bytes for
+/// Starts `work` in a child that inherits no descriptors; it returns the bytes for
 /// [`IsolatedChild::finish`]. The process may have other threads: `work` may allocate, and must not
 /// print or wait for a thread.
 ///

@@ -36,7 +36,7 @@ impl Content<'_> {
     /// Copies everything to the start of an empty file.
     ///
     /// # Errors
-    /// Those of reading and writing.
+    /// Errors of reading and writing.
     pub fn copy_to(&mut self, to: &File, on_bytes: OnBytes<'_>) -> Result<(), Errno> {
         match self {
             Self::File(from) => copy_file(from, to, on_bytes),

@@ -99,7 +99,7 @@ pub fn apply_symlink_metadata(
 /// Sets the time of a file in a directory, of a symlink its own.
 ///
 /// # Errors
-/// Those of utimensat(2).
+/// See utimensat(2).
 pub fn set_time(dir: impl AsFd, name: &[u8], time: (i64, u32)) -> Result<(), Errno> {
     let time = timespec(time);
     utimensat(dir, name, &time, &time, UtimensatFlags::NoFollowSymlink)

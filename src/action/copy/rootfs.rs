@@ -86,7 +86,7 @@ impl Node {
     /// Takes one name of a directory, without following a symlink.
     ///
     /// # Errors
-    /// Those of openat(2) and statx(2).
+    /// See openat(2) and statx(2).
     pub fn open(dir: impl AsFd, name: &[u8]) -> Result<Self, Errno> {
         Self::from_fd(fd::open_at(dir, name, OFlag::O_PATH | OFlag::O_NOFOLLOW)?)
     }
@@ -94,7 +94,7 @@ impl Node {
     /// Takes a file that is open.
     ///
     /// # Errors
-    /// Those of statx(2).
+    /// See statx(2).
     pub fn from_fd(fd: OwnedFd) -> Result<Self, Errno> {
         let attributes = file::attributes(&fd).map_err(to_errno)?;
         Ok(Self { fd, attributes })
@@ -119,7 +119,7 @@ impl Node {
     /// device may do anything.
     ///
     /// # Errors
-    /// ENOTSUP for another type; those of openat(2).
+    /// ENOTSUP for another type; see openat(2) for others.
     pub fn open_to_read(&self) -> Result<OwnedFd, Errno> {
         let flags = OFlag::O_RDONLY | OFlag::O_NOCTTY | OFlag::O_NONBLOCK;
         match self.kind() {
@@ -132,7 +132,7 @@ impl Node {
     /// Returns the target of a symlink.
     ///
     /// # Errors
-    /// Those of readlinkat(2).
+    /// See readlinkat(2).
     pub fn read_link(&self) -> Result<Vec<u8>, Errno> {
         Ok(readlinkat(&self.fd, "")?.into_vec())
     }

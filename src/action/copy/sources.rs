@@ -71,7 +71,7 @@ fn matches(from: &Rootfs, path: &[u8]) -> Result<Vec<Vec<u8>>, Errno> {
     let mut paths = Vec::new();
     for name in names {
         let next = [&*parent, &name, &rest].concat();
-        // (With nothing behind it a name that looks like a pattern is not one again.)
+        // (The last name of a match is not a pattern again, whatever it looks like.)
         match rest.is_empty() {
             true => paths.push(next),
             false => paths.extend(matches(from, &next).unwrap_or_default()),

@@ -29,8 +29,9 @@ use crate::sys::file::{FileId, FileKind};
 
 /// The error for stdout.
 pub const CANNOT_WRITE: &str = "cannot write the tar stream";
-/// The owner of a file that has none in the container: `nobody`, which the kernel shows for it too.
-const NOBODY: u32 = 65534;
+/// The owner and group of a file whose own have no ID in the container (the default of
+/// /proc/sys/kernel/overflowuid, which the kernel shows there).
+const OVERFLOW_ID: u32 = 65534;
 
 /// Writes a source as a stream, under its name.
 ///
@@ -175,7 +176,7 @@ impl<W: Write> Packer<'_, W> {
     fn header(&self, node: &Node, kind: EntryType) -> Header {
         let (attributes, from) = (&node.attributes, self.context.from);
         let ids = from.container_ids(attributes.uid, attributes.gid);
-        let (uid, gid) = ids.unwrap_or((NOBODY, NOBODY));
+        let (uid, gid) = ids.unwrap_or((OVERFLOW_ID, OVERFLOW_ID));
         let mut header = Header::new_gnu();
         header.set_entry_type(kind);
         header.set_mode(attributes.mode & self.context.mode_mask());

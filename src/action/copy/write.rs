@@ -30,7 +30,7 @@ impl TargetDir {
     /// Takes an open directory.
     ///
     /// # Errors
-    /// Those of statx(2).
+    /// See statx(2).
     pub fn new(fd: OwnedFd) -> Result<Self, Errno> {
         let node = Node::from_fd(fd)?;
         let mount = node.mount();
@@ -221,7 +221,7 @@ fn kept_or(renamed: Result<(), Errno>, no_clobber: bool) -> Result<WriteOutcome,
 /// Writes a file.
 ///
 /// # Errors
-/// Those of the file system; the old file is then unchanged, unless it is written in place. ENOTSUP if a
+/// Errors of the file system; the old file is then unchanged, unless it is written in place. ENOTSUP if a
 /// device, FIFO or socket is there.
 pub fn write_file(
     dir: &TargetDir,
@@ -279,7 +279,7 @@ fn write_in_place(
 /// Writes a symlink, replacing a file or symlink.
 ///
 /// # Errors
-/// Those of the file system; EBUSY on a mount point.
+/// Errors of the file system; EBUSY on a mount point.
 pub fn write_symlink(
     dir: &TargetDir,
     name: &[u8],
@@ -303,7 +303,7 @@ pub fn write_symlink(
 /// Gives a file one more name, replacing a file or symlink.
 ///
 /// # Errors
-/// Those of the file system: EXDEV if it is another one.
+/// Errors of the file system: EXDEV if it is another one.
 pub fn write_hard_link(
     (from, existing): (BorrowedFd<'_>, &[u8]),
     dir: &TargetDir,
