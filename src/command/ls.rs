@@ -70,7 +70,7 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
     let arguments: Ls = arguments(matches)?;
     let ui = &context.ui;
     if arguments.columns.as_deref() == Some("help") {
-        context.print(&help(LS_COLUMNS))?;
+        context.print(&help(LS_COLUMNS, &Style::from(ui)))?;
         return Ok(ExitStatus::Done);
     }
     let host = context.host()?;

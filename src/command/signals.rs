@@ -90,7 +90,7 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
         return decode(context, hex);
     }
     if arguments.columns.as_deref() == Some("help") {
-        context.print(&help(SIGNALS_COLUMNS))?;
+        context.print(&help(SIGNALS_COLUMNS, &Style::from(&context.ui)))?;
         return Ok(ExitStatus::Done);
     }
     let selection = Selection::parse(SIGNALS_COLUMNS, arguments.columns.as_deref())?;

@@ -21,7 +21,7 @@ pub const ON_SIGNALS: &[Example] = &[
     ("cinspect signals web TERM", "show what TERM would do to each process of web, and why"),
     ("cinspect signals web --pid 1", "show what PID 1 does with each signal"),
     (
-        "cinspect ps web --signal QUIT -o +why",
+        "cinspect ps web --signal QUIT -o +note",
         "show what QUIT would do in the process tree, and why",
     ),
     ("cinspect ps -T web", "show threads too, each with its own mask"),

@@ -38,6 +38,8 @@ pub struct Column<R: 'static> {
     pub wide: bool,
     /// Path of its value in the JSON: `rss`, `signals.blocked`.
     pub json: Option<&'static str>,
+    /// Rows whose JSON has the key; all of them without it.
+    pub json_if: Option<fn(&R) -> bool>,
     /// Whether it takes the rest of the line and is cut at the edge; it also carries the tree. If
     /// several are flexible, the first does.
     pub flexible: bool,
@@ -81,6 +83,7 @@ impl<R> Column<R> {
             default: false,
             wide: false,
             json: None,
+            json_if: None,
             flexible: false,
             emphasis: None,
             watched: None,
@@ -115,6 +118,12 @@ impl<R> Column<R> {
     /// Sets the path of its value in the JSON.
     pub const fn json(mut self, path: &'static str) -> Self {
         self.json = Some(path);
+        self
+    }
+
+    /// Leaves the key out of the JSON of other rows.
+    pub const fn json_if(mut self, has_key: fn(&R) -> bool) -> Self {
+        self.json_if = Some(has_key);
         self
     }
 

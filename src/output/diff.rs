@@ -1,165 +1,189 @@
-//! What is new in a list of processes since it was last looked at: who appeared, who left, what of
-//! whom changed. Who left stays where it was for a while. Nothing here reads or prints.
+//! Differences between one refresh of a list of processes and the next: added, removed and changed
+//! rows. A removed row keeps its place for a while. Nothing here reads or prints.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
 use crate::model::pid::ProcessId;
+use crate::model::signal::SignalSet;
 use crate::output::column::Column;
 use crate::output::columns::ps::PsRow;
+use crate::output::escape::safe;
 use crate::output::style::TableOptions;
 use crate::output::table::Mark;
 use crate::output::value::Value;
 
+/// A row with its difference from the last refresh.
+pub type MarkedRow = (PsRow, Mark);
+
 /// A process, or a thread of it.
 type RowKey = (ProcessId, i32);
 
-/// What was seen, and since when it is so.
+/// Signals named in the description of a changed set; further ones are left out.
+const NAMED_SIGNALS: usize = 6;
+
+/// The rows seen so far, and when they changed.
 #[derive(Debug, Default)]
 pub struct RowHistory {
-    seen: HashMap<RowKey, RowState>,
-    /// When that was.
-    looked: Option<Timestamp>,
+    seen: HashMap<RowKey, SeenRow>,
+    refreshed: Option<Timestamp>,
 }
 
 #[derive(Debug)]
-struct RowState {
+struct SeenRow {
     row: PsRow,
     parent: Option<ProcessId>,
     values: Vec<Value>,
-    appeared: Option<Instant>,
+    added: Option<Instant>,
     changed: Vec<(&'static str, Instant)>,
-    left: Option<Instant>,
+    removed: Option<Instant>,
 }
 
 fn key(row: &PsRow) -> RowKey {
     let process = &row.process.facts;
-    let thread = row.thread.and_then(|at| process.threads.get(at));
+    let thread = row.thread.and_then(|index| process.threads.get(index));
     (process.id, thread.map_or(process.id.pid.get(), |thread| thread.stat.pid))
 }
 
 impl RowHistory {
-    /// Takes in what is there now: the rows to show, each with its mark, and what is new in words.
-    /// Marks stay for `stay`; what is seen the first time is not new.
-    pub fn take(
+    /// Compares the rows of a refresh at `now` with those of the last one. Returns the rows to show,
+    /// each with its mark, and the changes in words. Marks last for `highlight`; the rows of the first
+    /// refresh are not new.
+    pub fn refresh(
         &mut self,
         table: &'static [Column<PsRow>],
         mut rows: Vec<PsRow>,
-        (now, clock): (Instant, Timestamp),
-        stay: Duration,
-    ) -> (Vec<PsRow>, Vec<Mark>, Vec<String>) {
+        now: Instant,
+        highlight: Duration,
+    ) -> (Vec<MarkedRow>, Vec<String>) {
         let mut changes = Vec::new();
+        let previous = self.refreshed.replace(Timestamp::now());
         let ids = processes(&rows);
-        let before = self.looked.replace(clock);
-        let first = before.is_none();
         for row in &rows {
-            let parent = row.process.parent.and_then(|at| ids.get(at).copied());
-            let watched = table.iter().filter_map(|column| Some((column, column.watched?)));
-            let values: Vec<Value> = watched.clone().map(|(_, value)| value(row)).collect();
-            match self.seen.get_mut(&key(row)) {
-                Some(seen) => {
-                    seen.left = None;
-                    let mut words = Vec::new();
-                    for ((column, _), (old, new)) in watched.zip(seen.values.iter().zip(&values)) {
-                        if old == new {
-                            continue;
-                        }
-                        seen.changed.retain(|(name, _)| *name != column.name);
-                        seen.changed.push((column.name, now));
-                        words.push(in_words(row, column, old, new));
-                    }
-                    if !words.is_empty() {
-                        changes.push(told(row, &words.join("; ")));
-                    }
-                    (seen.values, seen.row, seen.parent) = (values, row.clone(), parent);
-                }
-                None => {
-                    let appeared = (!first).then_some(now);
-                    if !first {
-                        changes.push(told(row, "appeared"));
-                    }
-                    let (row, changed) = (row.clone(), Vec::new());
-                    let seen = RowState { row, parent, values, appeared, changed, left: None };
-                    let id = key(&seen.row);
-                    self.seen.insert(id, seen);
+            let parent = row.process.parent.and_then(|index| ids.get(index).copied());
+            changes.extend(self.see(table, row, parent, previous.map(|_| now)));
+        }
+        changes.extend(self.see_removed(&rows, now, previous));
+        let is_over = |since: Instant| now.duration_since(since) > highlight;
+        self.seen.retain(|_, seen| !seen.removed.is_some_and(is_over));
+        rows.extend(self.removed());
+        self.set_parents_of_removed(&mut rows);
+        let marked = rows.into_iter().map(|row| {
+            let mark = self.mark(&key(&row), &is_over);
+            (row, mark)
+        });
+        (marked.collect(), changes)
+    }
+
+    /// Remembers a row; returns its change in words. `now` is none at the first refresh.
+    fn see(
+        &mut self,
+        table: &'static [Column<PsRow>],
+        row: &PsRow,
+        parent: Option<ProcessId>,
+        now: Option<Instant>,
+    ) -> Option<String> {
+        let watched = table.iter().filter_map(|column| Some((column, column.watched?)));
+        let values: Vec<Value> = watched.clone().map(|(_, value)| value(row)).collect();
+        let Some(seen) = self.seen.get_mut(&key(row)) else {
+            let (row, changed) = (row.clone(), Vec::new());
+            let change = now.map(|_| describe(&row, "new"));
+            let seen = SeenRow { row, parent, values, added: now, changed, removed: None };
+            self.seen.insert(key(&seen.row), seen);
+            return change;
+        };
+        let mut words = Vec::new();
+        for ((column, _), (before, after)) in watched.zip(seen.values.iter().zip(&values)) {
+            if before != after {
+                seen.changed.retain(|(name, _)| *name != column.name);
+                seen.changed.extend(now.map(|now| (column.name, now)));
+                words.push(describe_change(row, column, before, after));
+            }
+        }
+        (seen.values, seen.row, seen.parent, seen.removed) = (values, row.clone(), parent, None);
+        (!words.is_empty()).then(|| describe(row, &words.join("; ")))
+    }
+
+    /// Marks the rows that are gone; returns those of whole processes in words.
+    fn see_removed(
+        &mut self,
+        rows: &[PsRow],
+        now: Instant,
+        previous: Option<Timestamp>,
+    ) -> Vec<String> {
+        let present: HashSet<RowKey> = rows.iter().map(key).collect();
+        let mut changes = Vec::new();
+        for (key, seen) in &mut self.seen {
+            if seen.removed.is_none() && !present.contains(key) {
+                seen.removed = Some(now);
+                // It is shown as it was seen last, with its age at that time.
+                seen.row.last_seen = previous;
+                if key.0.pid.get() == key.1 || seen.row.thread.is_none() {
+                    changes.push(describe(&seen.row, "gone"));
                 }
             }
         }
-        let here: std::collections::HashSet<RowKey> = rows.iter().map(key).collect();
-        for (id, seen) in self.seen.iter_mut().filter(|(id, _)| !here.contains(id)) {
-            if seen.left.is_none() {
-                seen.left = Some(now);
-                // What is told of it is what was seen, its age too.
-                seen.row.until = before;
-                if id.0.pid.get() == id.1 || seen.row.thread.is_none() {
-                    changes.push(told(&seen.row, "left"));
-                }
+        changes
+    }
+
+    /// Returns the removed rows, those of a process together.
+    fn removed(&self) -> Vec<PsRow> {
+        let mut removed: Vec<(&RowKey, &SeenRow)> =
+            self.seen.iter().filter(|(_, seen)| seen.removed.is_some()).collect();
+        removed.sort_by_key(|(id, _)| (id.0.pid, id.0.start, id.1));
+        removed.into_iter().map(|(_, seen)| seen.row.clone()).collect()
+    }
+
+    /// Puts removed rows below the parents they had; parents are indices, and have moved.
+    fn set_parents_of_removed(&self, rows: &mut [PsRow]) {
+        let ids = processes(rows);
+        for row in rows {
+            if let Some(seen) = self.seen.get(&key(row)).filter(|seen| seen.removed.is_some()) {
+                let position = |parent| ids.iter().position(|id| *id == parent);
+                row.process.parent = seen.parent.and_then(position);
             }
         }
-        let over = |since: Instant| now.duration_since(since) > stay;
-        self.seen.retain(|_, seen| !seen.left.is_some_and(over));
-        rows.extend(self.left());
-        let ids = processes(&rows);
-        for row in &mut rows {
-            // Places in the list: of who left by whom they had above them.
-            let Some(seen) = self.seen.get(&key(row)).filter(|seen| seen.left.is_some()) else {
-                continue;
-            };
-            row.process.parent = seen.parent.and_then(|id| ids.iter().position(|own| *own == id));
-        }
-        let marks = rows.iter().map(|row| self.mark(&key(row), &over)).collect();
-        (rows, marks, changes)
     }
 
-    /// Who left, processes together.
-    fn left(&self) -> Vec<PsRow> {
-        let mut left: Vec<(&RowKey, &RowState)> =
-            self.seen.iter().filter(|(_, seen)| seen.left.is_some()).collect();
-        left.sort_by_key(|(id, _)| (id.0.pid, id.0.start, id.1));
-        left.into_iter().map(|(_, seen)| seen.row.clone()).collect()
-    }
-
-    fn mark(&self, id: &RowKey, over: &dyn Fn(Instant) -> bool) -> Mark {
-        let Some(seen) = self.seen.get(id) else { return Mark::None };
-        let changed: Vec<&'static str> =
-            seen.changed.iter().filter(|(_, at)| !over(*at)).map(|(name, _)| *name).collect();
+    fn mark(&self, key: &RowKey, is_over: &dyn Fn(Instant) -> bool) -> Mark {
+        let Some(seen) = self.seen.get(key) else { return Mark::None };
+        let recent = seen.changed.iter().filter(|(_, since)| !is_over(*since));
+        let changed: Vec<&'static str> = recent.map(|(name, _)| *name).collect();
         match () {
-            () if seen.left.is_some() => Mark::Removed,
-            () if seen.appeared.is_some_and(|at| !over(at)) => Mark::Added,
+            () if seen.removed.is_some() => Mark::Removed,
+            () if seen.added.is_some_and(|since| !is_over(since)) => Mark::Added,
             () if !changed.is_empty() => Mark::Changed(changed),
             () => Mark::None,
         }
     }
 }
 
-/// The processes of rows that lie together.
+/// Returns the processes of rows; rows of one process are together.
 fn processes(rows: &[PsRow]) -> Vec<ProcessId> {
     let mut ids: Vec<ProcessId> = rows.iter().map(|row| row.process.facts.id).collect();
     ids.dedup();
     ids
 }
 
-fn told(row: &PsRow, what: &str) -> String {
-    let process = &row.process.facts;
+fn describe(row: &PsRow, change: &str) -> String {
     let pid = row.process.pid.map_or_else(|| "-".into(), |pid| pid.to_string());
-    let comm = crate::output::escape::safe(&process.stat.comm);
-    format!("{pid} {comm}: {what}")
+    format!("{pid} {}: {change}", safe(&row.process.facts.stat.comm))
 }
 
-/// `CAUGHT +TERM`, `ON TERM discarded, now handled`.
-fn in_words(row: &PsRow, column: &Column<PsRow>, old: &Value, new: &Value) -> String {
+/// Returns `CAUGHT +TERM`, or `ON TERM discarded, now handled`.
+fn describe_change(row: &PsRow, column: &Column<PsRow>, before: &Value, after: &Value) -> String {
     let header = column.header.replace('@', &row.signal.name());
-    if let (Value::Signals(old), Value::Signals(new)) = (old, new) {
-        let more = new.intersection(old.complement());
-        let less = old.intersection(new.complement());
-        let signs = |sign: &'static str, set: crate::model::signal::SignalSet| {
+    if let (Value::Signals(before), Value::Signals(after)) = (before, after) {
+        let signed = |sign: &'static str, set: SignalSet| {
             set.names().into_iter().map(move |name| format!("{sign}{name}"))
         };
-        let all: Vec<String> = signs("+", more).chain(signs("-", less)).take(6).collect();
-        return format!("{header} {}", all.join(" "));
+        let added = signed("+", after.intersection(before.complement()));
+        let removed = signed("-", before.intersection(after.complement()));
+        let names: Vec<String> = added.chain(removed).take(NAMED_SIGNALS).collect();
+        return format!("{header} {}", names.join(" "));
     }
     let options = TableOptions::default();
-    format!("{header} {}, now {}", old.to_text(&options), new.to_text(&options))
+    format!("{header} {}, now {}", before.to_text(&options), after.to_text(&options))
 }

@@ -49,9 +49,7 @@ pub fn value_to_json(value: &Value) -> Json {
         Value::Absent | Value::Denied => Json::Null,
         Value::Int(number) => (*number).into(),
         Value::Bytes(bytes) => bytes_to_json(bytes),
-        Value::Argv(items) | Value::List(items) => {
-            items.iter().map(|item| bytes_to_json(item)).collect()
-        }
+        Value::Argv(items) => items.iter().map(|item| bytes_to_json(item)).collect(),
         Value::Size(bytes) => (*bytes).into(),
         Value::Span(span) if span.subsec_nanos() == 0 => span.as_secs().into(),
         Value::Span(span) => span.as_secs_f64().into(),
@@ -66,7 +64,7 @@ pub fn value_to_json(value: &Value) -> Json {
 /// Returns a row as an object: every column that has a path, in the order of the table, shown or not.
 pub fn object<R>(table: &'static [Column<R>], row: &R) -> Map<String, Json> {
     let mut object = Map::new();
-    for column in table {
+    for column in table.iter().filter(|column| column.json_if.is_none_or(|has_key| has_key(row))) {
         if let Some(path) = column.json {
             put(&mut object, path, value_to_json(&(column.value)(row)));
         }

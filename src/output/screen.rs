@@ -1,25 +1,30 @@
-//! A terminal taken over for a while: each picture is drawn over the one before in one piece, keys and
-//! signals are told, and the terminal is left as it was, whatever ends us.
+//! A terminal taken over for a while: frames are drawn in place, each in one piece; keys and signals come
+//! as events; and the terminal is left as it was, whatever ends the process.
 
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags};
 use nix::sys::signal::{SigSet, Signal, raise};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::termios::{Action, LocalModes, OptionalActions, SpecialCodeIndex, Termios};
-use rustix::termios::{tcflow, tcgetattr, tcgetpgrp, tcgetwinsize, tcsetattr};
+use nix::sys::termios::{
+    FlowArg, LocalFlags, SetArg, SpecialCharacterIndices, Termios, tcflow, tcgetattr, tcsetattr,
+};
+use nix::unistd::{getpgrp, tcgetpgrp};
 
-/// Another page beside what was there (xterm's 1049), no cursor, and no wrapping at the edge.
+use crate::sys::{fd::poll, terminal};
+
+/// The alternate screen (xterm's 1049), no cursor, no wrapping at the edge.
 const ENTER: &str = "\x1b[?1049h\x1b[?25l\x1b[?7l";
 const LEAVE: &str = "\x1b[?7h\x1b[?25h\x1b[?1049l";
-/// A picture shown in one piece, by terminals that know the mode 2026; others pass it over.
-const BEGIN: &str = "\x1b[?2026h\x1b[H";
-const END: &str = "\x1b[?2026l";
+/// A synchronised update, shown in one piece by terminals that know mode 2026; others ignore it.
+const BEGIN_FRAME: &str = "\x1b[?2026h\x1b[H";
+const END_FRAME: &str = "\x1b[?2026l";
 
-/// What ends us, and has to find the terminal as it was; and what it tells.
-const HEARD: [Signal; 6] = [
+/// Signals that end or stop the process, which first has to restore the terminal; and SIGWINCH.
+const SIGNALS: [Signal; 6] = [
     Signal::SIGINT,
     Signal::SIGTERM,
     Signal::SIGHUP,
@@ -28,178 +33,177 @@ const HEARD: [Signal; 6] = [
     Signal::SIGWINCH,
 ];
 
-/// What came.
+/// An event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ScreenEvent {
-    /// The time is over.
-    Time,
-    /// The terminal may have another size, or has to be drawn anew.
+    /// The time to wait is over.
+    Timeout,
+    /// The terminal may have another size, or its content is lost.
     Redraw,
     /// A key.
     Key(KeyPress),
-    /// A signal that ends us; the terminal is as it was.
-    Ended(Signal),
+    /// A signal that ends the process; the terminal is restored.
+    Signal(Signal),
 }
 
-/// A key that means something.
+/// A key with a meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyPress {
     /// `q`.
     Quit,
-    /// A line up or down.
-    Line(i32),
-    /// A page.
-    Page(i32),
-    /// The first line, or the last.
-    End(bool),
+    /// So many lines down, or up.
+    Lines(i8),
+    /// So many pages down, or up.
+    Pages(i8),
+    /// To the first line.
+    Start,
+    /// To the last line.
+    End,
 }
 
-/// The terminal, as long as it is ours.
+/// A terminal that is taken over until this is dropped.
 #[derive(Debug)]
 pub struct Screen {
     signals: SignalFd,
-    before: SigSet,
-    keys: Option<Termios>,
+    mask_before: SigSet,
+    /// The modes to restore, while keys are read.
+    modes_before: Option<Termios>,
 }
 
 impl Screen {
-    /// Takes it.
+    /// Takes over the terminal of stdout, with the keys of stdin if that is a terminal too.
     ///
     /// # Errors
-    /// When signals cannot be had as something to be read.
+    /// There is no descriptor left for signals, or stdout cannot be written.
     pub fn open() -> io::Result<Self> {
-        let before = SigSet::thread_get_mask()?;
-        held().thread_block()?;
-        let set = HEARD.into_iter().collect();
+        let mask_before = SigSet::thread_get_mask()?;
+        blocked_signals().thread_block()?;
+        let set = SIGNALS.into_iter().collect();
         let signals = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
-        let mut screen = Self { signals, before, keys: None };
-        screen.take()?;
+        let mut screen = Self { signals, mask_before, modes_before: None };
+        screen.enter()?;
         Ok(screen)
     }
 
-    /// Rows and columns.
+    /// Returns rows and columns.
     pub fn size(&self) -> (usize, usize) {
-        let size = tcgetwinsize(io::stdout()).ok().filter(|s| s.ws_row > 0 && s.ws_col > 0);
-        size.map_or((24, 80), |size| (size.ws_row.into(), size.ws_col.into()))
+        match terminal::size(io::stdout()) {
+            Ok((rows @ 1.., columns @ 1..)) => (rows.into(), columns.into()),
+            _ => (24, 80),
+        }
     }
 
-    /// Draws a picture: lines from the top, as many as there is room for.
+    /// Draws a frame: lines from the top, as many as there is room for.
     ///
     /// # Errors
     /// Those of writing to stdout.
     pub fn draw(&mut self, lines: &[String]) -> io::Result<()> {
-        if !is_ours() {
-            // Stopped by somebody (STOP cannot be heard), and running again behind a shell.
+        if !in_foreground() {
+            // Stopped by SIGSTOP, which cannot be caught, and continued in the background.
             self.leave();
-            self.take()?;
+            self.enter()?;
         }
-        write(&drawn(lines, self.size().0))
+        write(&frame(lines, self.size().0))
     }
 
-    /// Waits for something to come.
+    /// Waits for an event.
     pub fn wait(&mut self, time: Duration) -> ScreenEvent {
         let until = Instant::now() + time;
         loop {
-            let left = until.saturating_duration_since(Instant::now());
-            let timeout = Timespec {
-                tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
-                tv_nsec: i64::from(left.subsec_nanos()),
-            };
+            let remaining = until.saturating_duration_since(Instant::now());
             let stdin = io::stdin();
-            let signals = self.signals.as_fd();
-            let mut fds = vec![PollFd::new(&signals, PollFlags::IN)];
-            if self.keys.is_some() {
-                fds.push(PollFd::new(&stdin, PollFlags::IN));
+            let mut fds = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+            if self.modes_before.is_some() {
+                fds.push(PollFd::new(stdin.as_fd(), PollFlags::POLLIN));
             }
-            match poll(&mut fds, Some(&timeout)) {
-                Ok(0) => return ScreenEvent::Time,
-                Err(rustix::io::Errno::INTR) => continue,
-                Err(_) => return ScreenEvent::Ended(Signal::SIGHUP),
+            match poll(&mut fds, Some(remaining)) {
+                Ok(0) => return ScreenEvent::Timeout,
+                Err(Errno::EINTR) => continue,
+                Err(_) => return ScreenEvent::Signal(Signal::SIGHUP),
                 Ok(_) => {}
             }
-            let (signalled, typed) =
-                (!fds[0].revents().is_empty(), fds.get(1).map(PollFd::revents));
-            if signalled && let Some(event) = self.hear() {
+            let mut events = fds.iter().map(|fd| fd.revents().unwrap_or(PollFlags::empty()));
+            let signalled = events.next().is_some_and(|events| !events.is_empty());
+            let typed = events.next().filter(|events| !events.is_empty());
+            if signalled && let Some(event) = self.read_signal() {
                 return event;
             }
             match typed {
-                // What is typed is for the shell then, and reading it would stop us.
-                Some(came) if !came.is_empty() && !is_ours() => return ScreenEvent::Redraw,
-                Some(came) if came.contains(PollFlags::IN) => match read_key() {
+                None => {}
+                // In the background the keys are the shell's, and reading them would stop the process.
+                Some(_) if !in_foreground() => return ScreenEvent::Redraw,
+                Some(events) if events.contains(PollFlags::POLLIN) => match read_key() {
                     Ok(Some(key)) => return ScreenEvent::Key(key),
                     Ok(None) => {}
-                    // Its end: nobody types any more.
-                    Err(()) => self.give_keys_back(),
+                    Err(EndOfInput) => self.restore_modes(),
                 },
-                Some(came) if !came.is_empty() => self.give_keys_back(),
-                _ => {}
+                Some(_) => self.restore_modes(),
             }
         }
     }
 
-    fn hear(&mut self) -> Option<ScreenEvent> {
-        let heard = self.signals.read_signal().ok().flatten()?;
-        match Signal::try_from(i32::try_from(heard.ssi_signo).ok()?).ok()? {
+    fn read_signal(&mut self) -> Option<ScreenEvent> {
+        let info = self.signals.read_signal().ok().flatten()?;
+        match Signal::try_from(i32::try_from(info.ssi_signo).ok()?).ok()? {
             Signal::SIGWINCH => Some(ScreenEvent::Redraw),
             Signal::SIGTSTP => {
-                // Stopped as the terminal finds it, and taken over again when that is over.
+                // Stops with the terminal as it was, and takes it over again when continued.
                 self.leave();
                 let _ = raise(Signal::SIGSTOP);
-                Some(match self.take() {
+                Some(match self.enter() {
                     Ok(()) => ScreenEvent::Redraw,
-                    Err(_) => ScreenEvent::Ended(Signal::SIGHUP),
+                    Err(_) => ScreenEvent::Signal(Signal::SIGHUP),
                 })
             }
             signal => {
                 self.leave();
-                Some(ScreenEvent::Ended(signal))
+                Some(ScreenEvent::Signal(signal))
             }
         }
     }
 
-    /// Takes the terminal over, once it is ours: until then the kernel stops us.
-    fn take(&mut self) -> io::Result<()> {
-        self.wait_for_our_turn()?;
+    /// Takes the terminal over, once this process is in its foreground: until then the kernel stops it.
+    fn enter(&mut self) -> io::Result<()> {
+        self.wait_for_foreground()?;
         let stdin = io::stdin();
-        // Keys come one by one and are not shown; Ctrl-C and Ctrl-Z stay what they are.
+        // Keys come one by one and are not echoed; Ctrl-C and Ctrl-Z keep their meaning.
         if stdin.is_terminal()
             && let Ok(before) = tcgetattr(&stdin)
         {
-            let mut keys = before.clone();
-            keys.local_modes.remove(LocalModes::ICANON | LocalModes::ECHO);
-            keys.special_codes[SpecialCodeIndex::VMIN] = 0;
-            keys.special_codes[SpecialCodeIndex::VTIME] = 0;
-            if tcsetattr(&stdin, OptionalActions::Now, &keys).is_ok() {
-                self.keys = Some(before);
+            let mut modes = before.clone();
+            modes.local_flags.remove(LocalFlags::ICANON | LocalFlags::ECHO);
+            modes.control_chars[SpecialCharacterIndices::VMIN as usize] = 0;
+            modes.control_chars[SpecialCharacterIndices::VTIME as usize] = 0;
+            if tcsetattr(&stdin, SetArg::TCSANOW, &modes).is_ok() {
+                self.modes_before = Some(before);
             }
         }
         write(ENTER)
     }
 
-    /// Started with `&`, or sent there by `bg`, we are stopped until `fg`, as who wants the terminal
-    /// from behind is: by SIGTTOU, which asking anything of the terminal brings.
-    /// Signals are let through meanwhile, for `kill %1` is to end us: they find the terminal as it
-    /// was, and behind a signalfd they would wait for a reader that is stopped again first.
-    fn wait_for_our_turn(&self) -> io::Result<()> {
-        let stdout = io::stdout();
-        self.before.thread_set_mask()?;
-        // Output that Ctrl-S did not stop goes on: the least that can be asked of it.
-        let asked = if is_ours() { Ok(()) } else { tcflow(stdout, Action::OOn) };
-        held().thread_block()?;
-        Ok(asked?)
+    /// A process started with `&`, or sent to the background by `bg`, is stopped until `fg` as any that
+    /// uses the terminal from there: by SIGTTOU, which any request to the terminal brings. Meanwhile
+    /// signals are not blocked, so that `kill %1` ends it: the terminal is as it was, and behind a
+    /// signalfd they would wait for a reader that is stopped again first.
+    fn wait_for_foreground(&self) -> io::Result<()> {
+        self.mask_before.thread_set_mask()?;
+        // Resuming output that Ctrl-S did not stop is the smallest request there is.
+        let requested = if in_foreground() { Ok(()) } else { tcflow(io::stdout(), FlowArg::TCOON) };
+        blocked_signals().thread_block()?;
+        Ok(requested?)
     }
 
-    fn give_keys_back(&mut self) {
-        // (Where a shell has taken the terminal back they are as it wants them.)
-        if let Some(before) = self.keys.take()
-            && is_ours()
+    fn restore_modes(&mut self) {
+        // (If a shell has taken the terminal back, it has set the modes as it wants them.)
+        if let Some(before) = self.modes_before.take()
+            && in_foreground()
         {
-            let _ = tcsetattr(io::stdin(), OptionalActions::Now, &before);
+            let _ = tcsetattr(io::stdin(), SetArg::TCSANOW, &before);
         }
     }
 
     fn leave(&mut self) {
-        self.give_keys_back();
+        self.restore_modes();
         let _ = write(LEAVE);
     }
 }
@@ -207,34 +211,34 @@ impl Screen {
 impl Drop for Screen {
     fn drop(&mut self) {
         self.leave();
-        let _ = self.before.thread_set_mask();
+        let _ = self.mask_before.thread_set_mask();
     }
 }
 
-/// What is kept from acting on us: the signals that are heard; and SIGTTOU, so that leaving the
-/// terminal never stops us halfway.
-fn held() -> SigSet {
-    HEARD.into_iter().chain([Signal::SIGTTOU]).collect()
+/// Returns the signals that are blocked meanwhile: those that come as events; and SIGTTOU, so that
+/// restoring the terminal never stops halfway.
+fn blocked_signals() -> SigSet {
+    SIGNALS.into_iter().chain([Signal::SIGTTOU]).collect()
 }
 
-/// Whether the terminal is ours to use: a shell gives it to one of its jobs at a time. (Where it is
-/// not the one that we are controlled by, everybody may.)
-fn is_ours() -> bool {
-    tcgetpgrp(io::stdout()).map_or(true, |group| group == rustix::process::getpgrp())
+/// Whether this process is in the foreground of the terminal: a shell gives it to one of its jobs at a
+/// time. (A terminal other than the controlling one may be used by anybody.)
+fn in_foreground() -> bool {
+    tcgetpgrp(io::stdout()).map_or(true, |group| group == getpgrp())
 }
 
-/// A picture as it is written. What was there is cleared before a line and not behind it: behind one
-/// that is as wide as the terminal the cursor still stands on its last letter.
-fn drawn(lines: &[String], rows: usize) -> String {
-    let mut text = BEGIN.to_owned();
-    for (at, line) in lines.iter().take(rows).enumerate() {
-        text.push_str(if at == 0 { "\x1b[K" } else { "\r\n\x1b[K" });
+/// Returns a frame as it is written. Each line is cleared before it is written, not behind it: behind one
+/// as wide as the terminal the cursor still stands on its last letter.
+fn frame(lines: &[String], rows: usize) -> String {
+    let mut text = BEGIN_FRAME.to_owned();
+    for (row, line) in lines.iter().take(rows).enumerate() {
+        text.push_str(if row == 0 { "\x1b[K" } else { "\r\n\x1b[K" });
         text.push_str(line);
     }
     if lines.len() < rows {
         text.push_str("\r\n\x1b[J");
     }
-    text.push_str(END);
+    text.push_str(END_FRAME);
     text
 }
 
@@ -244,35 +248,38 @@ fn write(text: &str) -> io::Result<()> {
     stdout.flush()
 }
 
-/// What was typed, if it means something; an error at the end of the input.
-fn read_key() -> Result<Option<KeyPress>, ()> {
+/// The end of the input.
+struct EndOfInput;
+
+/// Reads a key, if it has a meaning.
+fn read_key() -> Result<Option<KeyPress>, EndOfInput> {
     let mut bytes = [0; 64];
-    match rustix::io::read(io::stdin(), &mut bytes) {
-        Ok(0) => Err(()),
-        Ok(many) => Ok(key(&bytes[..many])),
-        Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => Ok(None),
-        Err(_) => Err(()),
+    match nix::unistd::read(io::stdin(), &mut bytes) {
+        Ok(0) => Err(EndOfInput),
+        Ok(count) => Ok(key(&bytes[..count])),
+        Err(Errno::EINTR | Errno::EAGAIN) => Ok(None),
+        Err(_) => Err(EndOfInput),
     }
 }
 
-/// The last of the keys in these bytes that means something.
+/// Returns the last key in these bytes, if it has a meaning.
 fn key(bytes: &[u8]) -> Option<KeyPress> {
     const KEYS: &[(&[u8], KeyPress)] = &[
         (b"q", KeyPress::Quit),
         (b"Q", KeyPress::Quit),
-        (b"k", KeyPress::Line(-1)),
-        (b"j", KeyPress::Line(1)),
-        (b"\x1b[A", KeyPress::Line(-1)),
-        (b"\x1b[B", KeyPress::Line(1)),
-        (b"\x1bOA", KeyPress::Line(-1)),
-        (b"\x1bOB", KeyPress::Line(1)),
-        (b"\x1b[5~", KeyPress::Page(-1)),
-        (b"\x1b[6~", KeyPress::Page(1)),
-        (b" ", KeyPress::Page(1)),
-        (b"g", KeyPress::End(false)),
-        (b"G", KeyPress::End(true)),
-        (b"\x1b[H", KeyPress::End(false)),
-        (b"\x1b[F", KeyPress::End(true)),
+        (b"k", KeyPress::Lines(-1)),
+        (b"j", KeyPress::Lines(1)),
+        (b"\x1b[A", KeyPress::Lines(-1)),
+        (b"\x1b[B", KeyPress::Lines(1)),
+        (b"\x1bOA", KeyPress::Lines(-1)),
+        (b"\x1bOB", KeyPress::Lines(1)),
+        (b"\x1b[5~", KeyPress::Pages(-1)),
+        (b"\x1b[6~", KeyPress::Pages(1)),
+        (b" ", KeyPress::Pages(1)),
+        (b"g", KeyPress::Start),
+        (b"G", KeyPress::End),
+        (b"\x1b[H", KeyPress::Start),
+        (b"\x1b[F", KeyPress::End),
     ];
     KEYS.iter().find(|(typed, _)| bytes.ends_with(typed)).map(|(_, key)| *key)
 }
@@ -285,18 +292,18 @@ mod tests {
     fn a_line_as_wide_as_the_terminal_keeps_its_last_letter() {
         let lines = ["one".to_owned(), "two".to_owned()];
         let clear = "\x1b[?2026h\x1b[H\x1b[Kone\r\n\x1b[Ktwo";
-        assert_eq!(drawn(&lines, 2), format!("{clear}\x1b[?2026l"));
-        assert_eq!(drawn(&lines, 3), format!("{clear}\r\n\x1b[J\x1b[?2026l"));
-        assert_eq!(drawn(&lines, 1), "\x1b[?2026h\x1b[H\x1b[Kone\x1b[?2026l");
+        assert_eq!(frame(&lines, 2), format!("{clear}\x1b[?2026l"));
+        assert_eq!(frame(&lines, 3), format!("{clear}\r\n\x1b[J\x1b[?2026l"));
+        assert_eq!(frame(&lines, 1), "\x1b[?2026h\x1b[H\x1b[Kone\x1b[?2026l");
     }
 
     #[test]
-    fn keys_are_told_from_the_escapes_that_terminals_send() {
+    fn keys_are_recognised_by_the_bytes_that_terminals_send() {
         for (bytes, wanted) in [
             (&b"q"[..], Some(KeyPress::Quit)),
-            (b"\x1b[A", Some(KeyPress::Line(-1))),
-            (b"\x1bOB", Some(KeyPress::Line(1))),
-            (b"\x1b[6~", Some(KeyPress::Page(1))),
+            (b"\x1b[A", Some(KeyPress::Lines(-1))),
+            (b"\x1bOB", Some(KeyPress::Lines(1))),
+            (b"\x1b[6~", Some(KeyPress::Pages(1))),
             (b"\x1b", None),
             (b"x", None),
             (b"", None),

@@ -2,6 +2,8 @@
 
 use super::column::Column;
 use super::escape::safe_str;
+use super::style::Style;
+use super::width::wrap;
 use crate::error::{Error, ExitStatus};
 
 /// Columns to show, in order.
@@ -97,11 +99,14 @@ fn nearest(name: &str, choices: &[&'static str]) -> Option<&'static str> {
 }
 
 /// Returns the text of `-o help`: every column with its description, those shown by default marked.
-pub fn help<R>(table: &'static [Column<R>]) -> String {
+pub fn help<R>(table: &'static [Column<R>], style: &Style) -> String {
     let longest = table.iter().map(|column| column.name.len()).max().unwrap_or(0);
+    let indent = longest + 4;
+    let room = style.width.map(|width| width.saturating_sub(indent).max(20));
     let line = |column: &Column<R>| {
         let mark = if column.default { '*' } else { ' ' };
-        format!("{mark} {:longest$}  {}\n", column.name, column.description)
+        let description = wrap(column.description, room).join(&format!("\n{:indent$}", ""));
+        format!("{mark} {:longest$}  {description}\n", column.name)
     };
     let mut help: String = table.iter().map(line).collect();
     help.push_str("\n* shown by default\n");
@@ -147,7 +152,7 @@ mod tests {
 
     #[test]
     fn help_lists_every_column() {
-        let help = help(TABLE);
+        let help = help(TABLE, &Style::default());
         assert!(help.starts_with("* pid      the pid\n  rss      the memory\n"), "{help}");
         assert_eq!(help.lines().count(), TABLE.len() + 2);
     }

@@ -12,6 +12,7 @@ use crate::error::Error;
 use crate::output::escape::safe_str;
 use crate::output::style::{Emphasis, Style};
 use crate::output::width::{cut, wrap};
+use crate::sys::terminal;
 
 /// When to colour.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -70,17 +71,17 @@ struct TerminalEnv {
 impl TerminalEnv {
     fn take() -> Self {
         let stdout = io::stdout();
-        let size =
-            |fd: BorrowedFd<'_>| rustix::termios::tcgetwinsize(fd).map_or(0, |s| s.ws_col.into());
+        let columns =
+            |fd: BorrowedFd<'_>| terminal::size(fd).map_or(0, |(_, columns)| columns.into());
         // What is not UTF-8 counts as set, and as nothing we know.
         let variable = |name| env::var_os(name).map(|value| value.to_string_lossy().into_owned());
         Self {
-            terminal: stdout.is_terminal().then(|| size(stdout.as_fd())),
+            terminal: stdout.is_terminal().then(|| columns(stdout.as_fd())),
             columns: variable("COLUMNS"),
             no_color: variable("NO_COLOR"),
             term: variable("TERM"),
             locale: ["LC_ALL", "LC_CTYPE", "LANG"].map(variable),
-            stderr: io::stderr().is_terminal().then(|| size(io::stderr().as_fd())),
+            stderr: io::stderr().is_terminal().then(|| columns(io::stderr().as_fd())),
         }
     }
 }
@@ -289,8 +290,8 @@ mod tests {
 
     #[test]
     fn a_broken_pipe_is_told_from_a_full_disk() {
-        let error = |errno: rustix::io::Errno| io::Error::from_raw_os_error(errno.raw_os_error());
-        assert!(is_broken_pipe(&error(rustix::io::Errno::PIPE)));
-        assert!(!is_broken_pipe(&error(rustix::io::Errno::NOSPC)));
+        let error = |errno: nix::errno::Errno| io::Error::from(errno);
+        assert!(is_broken_pipe(&error(nix::errno::Errno::EPIPE)));
+        assert!(!is_broken_pipe(&error(nix::errno::Errno::ENOSPC)));
     }
 }

@@ -39,8 +39,6 @@ pub enum Value {
     Char(char),
     /// Yes or no.
     Bool(bool),
-    /// Strings from a container or a file, separated by commas.
-    List(Vec<Vec<u8>>),
     /// A text of this program.
     Text(Cow<'static, str>),
 }
@@ -73,7 +71,7 @@ impl Value {
             Self::Denied => "?".into(),
             Self::Int(number) => number.to_string(),
             Self::Bytes(bytes) => safe(bytes).into_owned(),
-            Self::Argv(argv) | Self::List(argv) if argv.is_empty() => "-".into(),
+            Self::Argv(argv) if argv.is_empty() => "-".into(),
             Self::Argv(argv) => command_line(argv),
             Self::Size(bytes) => size(*bytes),
             Self::Span(span) => age(*span),
@@ -83,10 +81,6 @@ impl Value {
             Self::Signals(set) => set.short(),
             Self::Char(letter) => safe_str(letter.encode_utf8(&mut [0; 4])).into_owned(),
             Self::Bool(yes) => if *yes { "yes" } else { "no" }.into(),
-            Self::List(items) => {
-                let items: Vec<_> = items.iter().map(|item| safe(item)).collect();
-                items.join(",")
-            }
             Self::Text(text) => safe_str(text).into_owned(),
         }
     }
@@ -99,7 +93,7 @@ impl Value {
             Self::Time(_) | Self::TimeUntil(..) => 2,
             Self::Signals(_) => 3,
             Self::Bool(_) => 4,
-            Self::Char(_) | Self::Bytes(_) | Self::Text(_) | Self::Argv(_) | Self::List(_) => 5,
+            Self::Char(_) | Self::Bytes(_) | Self::Text(_) | Self::Argv(_) => 5,
             Self::Denied => 6,
             Self::Absent => 7,
         }
@@ -119,7 +113,7 @@ impl Value {
             Self::Bytes(bytes) => bytes.into(),
             Self::Text(text) => text.as_bytes().into(),
             Self::Char(letter) => letter.to_string().into_bytes().into(),
-            Self::Argv(items) | Self::List(items) => items.join(&b' ').into(),
+            Self::Argv(items) => items.join(&b' ').into(),
             _ => Cow::Borrowed(&[]),
         }
     }
@@ -163,8 +157,7 @@ pub(crate) mod tests {
             (Value::Denied, "?", json!(null)),
             (Value::Int(-3), "-3", json!(-3)),
             (Value::Bytes(b"x\x1b".to_vec()), r"x\x1b", json!("x\u{1b}")),
-            (Value::Argv(words.clone()), r"a\n b\xff", json!(["a\n", {"bytes": "Yv8="}])),
-            (Value::List(words), r"a\n,b\xff", json!(["a\n", {"bytes": "Yv8="}])),
+            (Value::Argv(words), r"a\n b\xff", json!(["a\n", {"bytes": "Yv8="}])),
             (Value::Argv(vec![]), "-", json!([])),
             (Value::Size(u64::MAX), "16E", json!(u64::MAX)),
             (Value::Span(Duration::from_secs(90)), "1m30s", json!(90)),

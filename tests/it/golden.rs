@@ -16,7 +16,7 @@ const RECORDED: &[(&str, &str)] = &[
     ("ps", "ps web"),
     ("ps-several", "ps web db --signal HUP"),
     ("ps-columns", "ps -o help"),
-    ("ps-added", "ps web -o +comm,why"),
+    ("ps-added", "ps web -o +comm,note"),
     ("signals", "signals web TERM QUIT HUP"),
     ("signal-list", "signal -l"),
     ("doctor", "doctor web"),
@@ -31,7 +31,7 @@ const RECORDED: &[(&str, &str)] = &[
 
 /// On a container made for it, process 3 of a PID namespace of its own, so that all numbers are known.
 const LIVE: &[(&str, &str)] = &[
-    ("live-ps", "ps -o pid,hpid,user,s,on,blocked,caught,command pid:3"),
+    ("live-ps", "ps -o pid,hpid,user,state,verdict,blocked,caught,command pid:3"),
     ("live-signal", "signal pid:3 TERM"),
     ("live-signal-dry-run", "signal -n pid:3 --all TERM"),
     ("live-stop-dry-run", "stop -n pid:3"),

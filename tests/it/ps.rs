@@ -1,8 +1,7 @@
-//! `ps` on containers of the harness: what each line says, and how it looks on a terminal, in a pipe
-//! and in JSON.
+//! `ps` on containers of the harness: its rows on a terminal, in a pipe and in JSON.
 
 use std::os::fd::OwnedFd;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use libtest_mimic::{Failed, Trial};
 use nix::pty::{Winsize, openpty};
@@ -15,17 +14,31 @@ use crate::support::{
 
 pub fn trials() -> Vec<Trial> {
     vec![
-        test_with(Need::Namespaces, "ps::each_process_with_its_signal_state", each_process),
-        test_with(Need::Namespaces, "ps::the_keys_of_the_json_are_the_contracts", keys),
-        test_with(Need::Namespaces, "ps::a_tree_in_box_characters_or_ascii", tree),
-        test_with(Need::Namespaces, "ps::several_containers_and_one_that_is_not_there", several),
-        test_with(Need::Namespaces, "ps::threads_have_masks_of_their_own", threads),
-        test_with(Need::Namespaces, "ps::columns_are_chosen_and_sorted", columns),
+        test_with(Need::Namespaces, "ps::each_process_has_its_signal_state", each_process),
+        test_with(Need::Namespaces, "ps::json_has_the_documented_keys", keys),
+        test_with(Need::Namespaces, "ps::draws_a_tree_in_box_characters_or_ascii", tree),
+        test_with(
+            Need::Namespaces,
+            "ps::shows_several_containers_and_reports_a_missing_one",
+            several,
+        ),
+        test_with(Need::Namespaces, "ps::each_thread_has_its_masks", threads),
+        test_with(Need::Namespaces, "ps::selects_and_sorts_columns", columns),
         test_with(Need::Namespaces, "ps::raw_masks_are_the_kernels_digits", raw),
-        test_with(Need::Namespaces, "ps::a_terminal_is_never_overrun_and_a_pipe_never_cut", widths),
-        test_with(Need::Namespaces, "ps::colour_is_for_terminals_and_who_asks", colour),
-        test_with(Need::Namespaces, "ps::zombies_and_processes_without_a_command_line", stand_ins),
-        test_with(Need::Namespaces, "ps::an_init_whose_main_thread_has_left_is_alive", left_main),
+        test_with(Need::Namespaces, "ps::fits_the_terminal_and_is_whole_in_a_pipe", widths),
+        test_with(Need::Namespaces, "ps::masks_are_shown_where_the_command_keeps_its_room", masks),
+        test_with(Need::Namespaces, "ps::blocked_stays_among_threads", blocked_stays),
+        test_with(Need::Namespaces, "ps::colours_terminals_and_on_request_pipes", colour),
+        test_with(
+            Need::Namespaces,
+            "ps::names_zombies_and_processes_without_arguments",
+            placeholders,
+        ),
+        test_with(
+            Need::Namespaces,
+            "ps::an_init_whose_main_thread_has_exited_is_alive",
+            main_exited,
+        ),
         test_with(
             Need::Namespaces,
             "ps::hostile_names_are_one_safe_line_and_exact_in_json",
@@ -172,25 +185,32 @@ fn raw() -> Outcome {
     check(text.contains("0000000000004000  busy"), text)
 }
 
-/// Runs `ps` with its standard output on a terminal of so many columns; gives what came out.
+/// Runs a command line with its standard output on a terminal of so many columns; returns the output.
 fn on_terminal(columns: u16, arguments: &[&str], no_color: bool) -> Result<String, Failed> {
-    let size = Winsize { ws_row: 50, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
-    let pty = openpty(Some(&size), None).map_err(|error| error.to_string())?;
     let mut command = cinspect(arguments);
-    command.env("TERM", "xterm").stdout(Stdio::from(pty.slave)).stderr(Stdio::null());
     if no_color {
         command.env("NO_COLOR", "1");
     }
-    let reader = std::thread::spawn(move || read_to_end(pty.master));
-    let status = command.status().map_err(|error| error.to_string())?;
-    // The last descriptor of the other side is the command's own template.
-    drop(command);
-    check(status.success(), format!("{status}"))?;
-    let bytes = reader.join().map_err(|_| "the reader failed")?;
-    Ok(String::from_utf8(bytes).map_err(|error| error.to_string())?.replace("\r\n", "\n"))
+    on_terminal_with(columns, command).map(|(out, _)| out)
 }
 
-/// A terminal whose other side is closed gives EIO, which is its end.
+/// Runs a command so; returns the output, and that on stderr.
+fn on_terminal_with(columns: u16, mut command: Command) -> Result<(String, String), Failed> {
+    let size = Winsize { ws_row: 50, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+    let pty = openpty(Some(&size), None).map_err(|error| error.to_string())?;
+    command.env("TERM", "xterm").stdout(Stdio::from(pty.slave)).stderr(Stdio::piped());
+    let reader = std::thread::spawn(move || read_to_end(pty.master));
+    let child = command.spawn().map_err(|error| error.to_string())?;
+    // The command holds the last descriptor of the terminal's other end.
+    drop(command);
+    let output = child.wait_with_output().map_err(|error| error.to_string())?;
+    check(output.status.success(), format!("{}", output.status))?;
+    let bytes = reader.join().map_err(|_| "the reader failed")?;
+    let text = String::from_utf8(bytes).map_err(|error| error.to_string())?.replace("\r\n", "\n");
+    Ok((text, String::from_utf8_lossy(&output.stderr).into_owned()))
+}
+
+/// Reads to the end: EIO, once the other end of the terminal is closed.
 fn read_to_end(master: OwnedFd) -> Vec<u8> {
     use std::io::Read;
     let mut file = std::fs::File::from(master);
@@ -218,11 +238,52 @@ fn widths() -> Outcome {
         check(text.contains("PID") && text.contains("COMMAND"), &text)?;
         check(text.contains('…'), &text)?;
     }
-    let narrow = on_terminal(80, &["ps", &name], true)?;
-    let wide = on_terminal(400, &["ps", &name], true)?;
-    check(!narrow.contains("RSS") && wide.contains("RSS"), "columns of least worth go first")?;
+    let narrow = on_terminal(50, &["ps", &name], true)?;
+    check(!narrow.contains("RSS") && narrow.contains("ON TERM"), narrow)?;
     let piped = run(&["ps", &name]).expect(0)?.out;
-    check(piped.contains(&"x".repeat(300)) && piped.contains("RSS"), piped)
+    check(piped.contains(&"x".repeat(300)) && piped.contains("CAUGHT"), piped)
+}
+
+/// Returns the names of the columns in a header.
+fn header(text: &str) -> Vec<&str> {
+    text.lines()
+        .next()
+        .unwrap_or_default()
+        .split("  ")
+        .map(str::trim)
+        .filter(|w| !w.is_empty())
+        .collect()
+}
+
+fn masks() -> Outcome {
+    let few = fixture("init\n> web handle=TERM")?;
+    let many = fixture(&format!("init\n> {} handle=TERM,HUP,INT,USR1,USR2,ALRM", "x".repeat(60)))?;
+    let default = ["PID", "HPID", "USER", "S", "RSS", "ELAPSED", "ON TERM", "COMMAND"];
+    for container in [&few, &many] {
+        let text = on_terminal(80, &["ps", &name(container)], true)?;
+        same(header(&text), default.to_vec())?;
+    }
+    let both = [name(&few), name(&many)];
+    let text = on_terminal(90, &["ps", &both[0], &both[1]], true)?;
+    same(header(&text)[1..].to_vec(), default.to_vec())?;
+    let wide = on_terminal(160, &["ps", &name(&many)], true)?;
+    let all = header(&wide).join(" ");
+    same(all, "PID HPID USER S THR RSS ELAPSED BLOCKED IGNORED CAUGHT ON TERM COMMAND".into())?;
+    // With -v it says what was left out.
+    let mut ps = cinspect(&["-v", "ps", &name(&many)]);
+    ps.env("COLUMNS", "80");
+    let (_, error) = on_terminal_with(80, ps)?;
+    let step = "columns left out at a width of 80: threads, blocked, ignored, caught";
+    check(error.contains(step), error)
+}
+
+fn blocked_stays() -> Outcome {
+    let container = fixture("init\n> many thread-blocks=USR1")?;
+    let text = on_terminal(80, &["ps", "-T", &name(&container)], true)?;
+    let columns = header(&text);
+    check(columns.contains(&"BLOCKED") && columns.contains(&"TID"), &text)?;
+    check(!columns.contains(&"IGNORED") && !columns.contains(&"CAUGHT"), &text)?;
+    check(text.contains("USR1"), text)
 }
 
 fn colour() -> Outcome {
@@ -239,10 +300,10 @@ fn colour() -> Outcome {
     check(!on_terminal(100, &["ps", &name, "--color=never"], false)?.contains('\x1b'), "never")
 }
 
-fn stand_ins() -> Outcome {
+fn placeholders() -> Outcome {
     let container = fixture("init\n> parent\n> > dead exit\n> blank no-argv")?;
     let name = name(&container);
-    let show = || run(&["ps", &name, "-o", "s,command"]).out;
+    let show = || run(&["ps", &name, "-o", "state,command"]).out;
     check(wait_until(|| show().contains("<defunct>")), show())?;
     let text = show();
     check(
@@ -253,7 +314,7 @@ fn stand_ins() -> Outcome {
     same(blank["command"].clone(), json!([]))
 }
 
-fn left_main() -> Outcome {
+fn main_exited() -> Outcome {
     let container = fixture("init main-leaves")?;
     let word = name(&container);
     let listed = run(&["--json", "ls"]).expect(0)?.objects();
@@ -273,27 +334,27 @@ const HOSTILE: &[&[u8]] =
 
 fn hostile() -> Outcome {
     let mut lines = "init".to_owned();
-    for (at, name) in HOSTILE.iter().enumerate() {
+    for (index, name) in HOSTILE.iter().enumerate() {
         let hex: String = name.iter().map(|byte| format!("{byte:02x}")).collect();
-        lines.push_str(&format!("\n> h{at} comm={hex}"));
+        lines.push_str(&format!("\n> h{index} comm={hex}"));
     }
     let container = fixture(&lines)?;
     let text = run(&["ps", &name(&container), "-o", "+comm"]).expect(0)?;
     same(paints(&text.out), None)?;
     same(text.out.lines().count(), 2 + HOSTILE.len())?;
     let rows = rows(&container, &[])?;
-    for (at, name) in HOSTILE.iter().enumerate() {
+    for (index, name) in HOSTILE.iter().enumerate() {
         let wanted = match std::str::from_utf8(name) {
             Ok(text) => json!(text),
             Err(_) => json!({"bytes": data_encoding::BASE64.encode(name)}),
         };
-        let pid = container.inside[&format!("h{at}")];
+        let pid = container.inside[&format!("h{index}")];
         let found = rows.iter().find(|row| row["pid"] == json!(pid)).cloned().unwrap_or_default();
         same(found["comm"].clone(), wanted)?;
         same(found["ppid"].clone(), json!(1))?;
         check(["S", "R"].iter().any(|state| found["state"] == *state), found["state"].to_string())?;
     }
-    // And in messages, and as a selector.
+    // In messages, and as a selector, too.
     let error = run(&["signal", &name(&container), "TERM", "--comm", "\x1b[31m"]).expect(4)?;
     same(paints(&error.err), None)?;
     run(&["signal", "-n", &name(&container), "TERM", "--comm", "a) R 1 1\n(b"]).expect(0)?;

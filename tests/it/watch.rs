@@ -2,6 +2,7 @@
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use libtest_mimic::{Failed, Trial};
 use serde_json::json;
@@ -12,23 +13,23 @@ use crate::terminal::Terminal;
 pub fn trials() -> Vec<Trial> {
     let test = |name, run: fn() -> Outcome| test_with(Need::Root, name, run);
     vec![
-        test("watch::marks_what_appears_leaves_and_changes", marks),
-        test("watch::who_left_grows_no_older", aged),
-        test("watch::what_is_new_of_several_says_whose_it_is", several),
-        test("watch::leaves_the_terminal_as_it_was_on_ctrl_c", interrupted),
-        test("watch::stops_and_comes_back_on_ctrl_z", suspended),
-        test("watch::behind_a_shell_it_waits_for_the_terminal_and_can_be_ended", behind),
-        test("watch::fits_a_smaller_terminal_and_scrolls", small),
-        test("watch::says_how_to_end_it_and_for_how_long_nobody_is_there", narrow),
-        test("watch::into_a_pipe_it_is_the_plain_answer_each_time", piped),
-        test("watch::at_a_dumb_terminal_it_is_that_too", dumb),
-        test("watch::a_number_is_not_watched_beyond_its_container", numbered),
+        test("watch::marks_added_removed_and_changed_processes", marks),
+        test("watch::a_removed_process_keeps_its_age", aged),
+        test("watch::a_change_names_its_container_among_several", several),
+        test("watch::restores_the_terminal_on_ctrl_c", interrupted),
+        test("watch::stops_on_ctrl_z_and_continues", suspended),
+        test("watch::waits_in_the_background_and_can_be_killed_there", background),
+        test("watch::fits_a_small_terminal_and_scrolls", small),
+        test("watch::the_title_says_how_to_quit_and_how_long_a_container_is_gone", narrow),
+        test("watch::a_pipe_gets_the_plain_table_at_each_refresh", piped),
+        test("watch::a_dumb_terminal_gets_the_plain_table_at_each_refresh", dumb),
+        test("watch::a_pid_is_not_watched_beyond_its_container", by_pid),
         test("watch::seconds_behind_a_space_are_not_taken_for_a_container", seconds),
-        test("watch::what_is_wrong_from_the_start_is_an_error", wrong),
+        test("watch::an_error_at_the_start_is_final", at_start),
     ]
 }
 
-/// A shell as PID 1 of a namespace of its own: on USR1 it gets a handler for TERM, on USR2 a child.
+/// A shell as PID 1 of a private namespace: on USR1 it gets a handler for TERM, on USR2 a child.
 struct Inner {
     outer: Child,
     init: i32,
@@ -59,17 +60,27 @@ impl Inner {
         });
         match (found, init) {
             (true, Some(init)) => Ok(Self { outer, init }),
-            _ => Err("no namespace of our own".into()),
+            _ => Err("no private namespace".into()),
         }
     }
 
     fn send(&self, signal: &str) -> Outcome {
-        let told = Command::new("kill").args(["-s", signal, &self.init.to_string()]).status()?;
-        check(told.success(), signal)
+        let status = Command::new("kill").args(["-s", signal, &self.init.to_string()]).status()?;
+        check(status.success(), signal)
     }
 
     fn name(&self) -> String {
         format!("pid:{}", self.init)
+    }
+
+    /// Returns the number of children that `sleep 7777`.
+    fn sleeps(&self) -> usize {
+        let children = format!("/proc/{0}/task/{0}/children", self.init);
+        let children = std::fs::read_to_string(children).unwrap_or_default();
+        let is_sleep = |pid: &&str| {
+            std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|c| c == b"sleep\x007777\0")
+        };
+        children.split_whitespace().filter(is_sleep).count()
     }
 
     fn watch(&self) -> Result<Terminal, Failed> {
@@ -80,18 +91,18 @@ impl Inner {
     }
 }
 
-/// Watches at a terminal, often.
+/// Watches at a terminal, three times a second.
 fn watch(arguments: &[&str]) -> Result<Terminal, Failed> {
     let program = env!("CARGO_BIN_EXE_cinspect");
     let begin = ["env", "LC_ALL=C.UTF-8", program, "ps", "--watch=0.3"];
     Terminal::start(&[&begin[..], arguments].concat())
 }
 
-/// The lines of the next picture that is drawn whole, without what colours them.
-fn picture(terminal: &mut Terminal) -> Result<Vec<String>, Failed> {
+/// Returns the lines of the next frame, without colours.
+fn frame(terminal: &mut Terminal) -> Result<Vec<String>, Failed> {
     terminal.wait_for("\u{1b}[?2026h")?;
-    let picture = terminal.wait_for("\u{1b}[?2026l")?;
-    Ok(picture.split("\r\n").map(bare).collect())
+    let frame = terminal.wait_for("\u{1b}[?2026l")?;
+    Ok(frame.split("\r\n").map(bare).collect())
 }
 
 fn bare(line: &str) -> String {
@@ -117,15 +128,14 @@ fn marks() -> Outcome {
     let inner = Inner::start()?;
     let mut terminal = inner.watch()?;
     inner.send("USR1")?;
-    // (vt100 has colours for us: the sign is followed by their end.)
-    terminal.wait_for("1 sh: ON TERM discarded, now handled; CAUGHT +TERM")?;
+    terminal.wait_for("1 sh: CAUGHT +TERM; ON TERM discarded, now handled")?;
     inner.send("USR2")?;
-    terminal.wait_for("sleep: appeared")?;
-    let picture = terminal.wait_for("sleep 7777")?;
-    check(picture.contains("\u{1b}[32m+"), picture)?;
+    terminal.wait_for("sleep: new")?;
+    let drawn = terminal.wait_for("sleep 7777")?;
+    check(drawn.contains("\u{1b}[32m+"), drawn)?;
     let name = format!("pid:{}", inner.init);
     run(&["signal", &name, "KILL", "--match", "^sleep 7777"]).expect(0)?;
-    terminal.wait_for("sleep: left")?;
+    terminal.wait_for("sleep: gone")?;
     terminal.type_in("q")?;
     terminal.wait_for("\u{1b}[?1049l")?;
     check(wait_until(|| terminal.child.try_wait().is_ok_and(|s| s.is_some())), "it does not end")?;
@@ -141,8 +151,8 @@ fn several() -> Outcome {
     other.send("USR2")?;
     let news = format!("{}: ", other.name());
     terminal.wait_for(&news)?;
-    let drawn = terminal.wait_for("sleep: appeared")?;
-    // It is no aside.
+    let drawn = terminal.wait_for("sleep: new")?;
+    // It is not dimmed.
     let line = drawn.rsplit("\r\n").next().unwrap_or_default().trim_start_matches("\u{1b}[K");
     check(!line.contains('\u{1b}'), line)?;
     drop(one);
@@ -155,17 +165,22 @@ fn aged() -> Outcome {
     let mut terminal = watch(&[&name, "-o", "pid,elapsed,comm"])?;
     terminal.wait_for("ELAPSED")?;
     inner.send("USR2")?;
-    terminal.wait_for("sleep: appeared")?;
-    std::thread::sleep(std::time::Duration::from_millis(1200));
+    terminal.wait_for("sleep: new")?;
+    let older = |lines: Vec<String>| lines.iter().any(|line| line.contains(" 1s  sleep"));
+    let mut aged = false;
+    for _ in 0..40 {
+        aged = aged || older(frame(&mut terminal)?);
+    }
+    check(aged, "it does not age")?;
     let older = run(&["--json", "ps", &name]).expect(0)?.objects();
     let older = older.iter().find(|row| row["command"] == json!(["sleep", "7777"]));
     let pid = older.ok_or("no child")?["host_pid"].to_string();
     run(&["signal", &name, "KILL", "--host-pid", &pid]).expect(0)?;
     let mut ages = Vec::new();
     for _ in 0..80 {
-        // (Others come and go: it is the one that lived for more than a moment.)
-        let left = |line: &String| line.starts_with('-') && !line.contains(" 0s ");
-        ages.extend(picture(&mut terminal)?.into_iter().find(left));
+        // (Others come and go: this one lived for more than a moment.)
+        let removed = |line: &String| line.starts_with('-') && !line.contains(" 0s ");
+        ages.extend(frame(&mut terminal)?.into_iter().find(removed));
         if ages.len() == 4 {
             break;
         }
@@ -178,13 +193,13 @@ fn aged() -> Outcome {
 fn interrupted() -> Outcome {
     let inner = Inner::start()?;
     let mut terminal = inner.watch()?;
-    check(!terminal.is_sane(), "keys are not told one by one")?;
+    check(!terminal.is_sane(), "keys do not come one by one")?;
     terminal.type_in("\u{3}")?;
     let seen = terminal.wait_for("\u{1b}[?1049l")?;
     check(seen.contains("\u{1b}[?25h"), "the cursor is not shown again")?;
     check(wait_until(|| terminal.is_sane()), "the terminal is not as it was")?;
     check(wait_until(|| terminal.child.try_wait().is_ok_and(|s| s.is_some())), "it does not end")?;
-    // (What waits for it in the terminal passes its end on.)
+    // (setsid, which waits for it, ends by the same signal.)
     let ended = terminal.child.try_wait()?;
     same(ended.and_then(|status| status.signal()), Some(2))
 }
@@ -209,9 +224,9 @@ fn suspended() -> Outcome {
     terminal.wait_for("status=0").map(drop)
 }
 
-/// As a job of a shell, started with `&` and sent behind later: it draws nothing there, and `kill %1`
-/// ends it.
-fn behind() -> Outcome {
+/// As a job of a shell, started with `&` and sent to the background later: it draws nothing there, and
+/// `kill %1` ends it.
+fn background() -> Outcome {
     let inner = Inner::start()?;
     let line = format!(
         "LC_ALL=C.UTF-8 {} ps --watch=0.3 pid:{}",
@@ -241,11 +256,11 @@ fn behind() -> Outcome {
     job_is(&mut terminal, "Terminated")
 }
 
-/// Waits until the shell knows this of its job, which draws nothing.
+/// Waits until the shell says so of its job, which draws nothing.
 fn job_is(terminal: &mut Terminal, state: &str) -> Outcome {
-    for _ in 0..30 {
-        std::thread::sleep(std::time::Duration::from_millis(300));
-        terminal.type_in("jobs; echo job''s\r")?;
+    let until = Instant::now() + Duration::from_secs(10);
+    while Instant::now() < until {
+        terminal.type_in("jobs; sleep 0.1; echo job''s\r")?;
         let seen = terminal.wait_for("jobs\r\n")?;
         check(!seen.contains("\u{1b}[?1049h"), &seen)?;
         if seen.contains(state) {
@@ -257,9 +272,9 @@ fn job_is(terminal: &mut Terminal, state: &str) -> Outcome {
 
 fn small() -> Outcome {
     let inner = Inner::start()?;
-    for _ in 0..12 {
+    for count in 1..=12 {
         inner.send("USR2")?;
-        std::thread::sleep(std::time::Duration::from_millis(150));
+        check(wait_until(|| inner.sleeps() >= count), "a signal that starts a child is lost")?;
     }
     let mut terminal = inner.watch()?;
     terminal.resize(8, 60);
@@ -268,15 +283,15 @@ fn small() -> Outcome {
     terminal.wait_for("  1 more above, ")?;
     terminal.wait_for(" below")?;
     let end = (0..20).any(|_| {
-        // (More of it may have come since.)
+        // (More rows may have come since.)
         let _ = terminal.type_in("G");
-        let lines = picture(&mut terminal).unwrap_or_default();
+        let lines = frame(&mut terminal).unwrap_or_default();
         let last = lines.get(6).is_some_and(|line| line.contains("└─ sleep"));
         last && lines.len() == 8 && lines[7].trim_end().ends_with("more above")
     });
-    check(end, "the last line, and what tells how many are hidden above it")?;
-    // Nothing is wider than the terminal: what is drawn from here on, without what colours it.
-    for line in picture(&mut terminal)? {
+    check(end, "the last line, and how many are hidden above it")?;
+    // No line is wider than the terminal.
+    for line in frame(&mut terminal)? {
         check(line.chars().count() <= 60, format!("{} columns: {line:?}", line.chars().count()))?;
     }
     terminal.type_in("q")?;
@@ -285,14 +300,14 @@ fn small() -> Outcome {
 
 fn narrow() -> Outcome {
     let inner = Inner::start()?;
-    let mut terminal = watch(&[&inner.name(), "-o", "pid,on,comm"])?;
+    let mut terminal = watch(&[&inner.name(), "-o", "pid,verdict,comm"])?;
     terminal.resize(24, 50);
     terminal.wait_for("ON TERM")?;
     drop(inner);
     terminal.wait_for(" (1s): ")?;
     // Long after the last row has gone too.
     for _ in 0..60 {
-        let lines = picture(&mut terminal)?;
+        let lines = frame(&mut terminal)?;
         let (title, header) = (lines[0].trim_end(), lines[1].trim_end());
         check(title.ends_with("   q quits") && title.chars().count() <= 50, title)?;
         check(header.contains("ON TERM"), header)?;
@@ -311,11 +326,11 @@ fn piped() -> Outcome {
         format!("{program} ps --watch=0.1 {name} -o pid,comm | head -n 7; echo ${{PIPESTATUS[0]}}");
     let mut command = Command::new("bash");
     command.args(["-c", &line]).stdin(Stdio::null());
-    let told = finish(command).expect(0)?;
-    let lines: Vec<&str> = told.out.lines().collect();
+    let run = finish(command).expect(0)?;
+    let lines: Vec<&str> = run.out.lines().collect();
     let headers = lines.iter().filter(|line| line.starts_with("PID")).count();
-    check(headers >= 2 && lines.contains(&"") && !told.out.contains('\u{1b}'), &told.out)?;
-    same((lines.last().copied(), told.err.as_str()), (Some("0"), ""))?;
+    check(headers >= 2 && lines.contains(&"") && !run.out.contains('\u{1b}'), &run.out)?;
+    same((lines.last().copied(), run.err.as_str()), (Some("0"), ""))?;
     let line = format!("{program} --json ps --watch=0.1 {name} | head -n 3");
     let mut command = Command::new("bash");
     command.args(["-c", &line]).stdin(Stdio::null());
@@ -337,7 +352,7 @@ fn dumb() -> Outcome {
     check(wait_until(|| terminal.child.try_wait().is_ok_and(|s| s.is_some())), "it does not end")
 }
 
-fn numbered() -> Outcome {
+fn by_pid() -> Outcome {
     let inner = Inner::start()?;
     let name = format!("pid:{}", inner.init);
     let mut command = cinspect(&["ps", "--watch=0.1", &name]);
@@ -346,28 +361,28 @@ fn numbered() -> Outcome {
     let stdout = child.stdout.as_mut().ok_or("no stdout")?;
     std::io::Read::read_exact(stdout, &mut first)?;
     drop(inner);
-    let told = child.wait_with_output()?;
-    let said = String::from_utf8_lossy(&told.stderr);
-    same(told.status.code(), Some(3))?;
-    check(said.contains("has ended") && said.contains("hint: name it"), said)
+    let output = child.wait_with_output()?;
+    let error = String::from_utf8_lossy(&output.stderr);
+    same(output.status.code(), Some(3))?;
+    check(error.contains("has ended") && error.contains("hint: watch it by name"), error)
 }
 
 fn seconds() -> Outcome {
     for (arguments, hint) in [
         (
             &["ps", "-w", "1", "web"][..],
-            "hint: `-w=1` looks every second; for the container of process 1 say `pid:1`\n",
+            "hint: `-w=1` refreshes every second; `pid:1` is the container of process 1\n",
         ),
         (
             &["ps", "--watch", "30", "-T"],
-            "hint: `-w=30` looks every 30 seconds; for the container of process 30 say `pid:30`\n",
+            "hint: `-w=30` refreshes every 30 seconds; `pid:30` is the container of process 30\n",
         ),
-        (&["ps", "-w", "0.5", "web"], "hint: `-w=0.5` looks every 0.5 seconds\n"),
+        (&["ps", "-w", "0.5", "web"], "hint: `-w=0.5` refreshes every 0.5 seconds\n"),
     ] {
-        let told = run(arguments).expect(2)?;
-        check(told.err.ends_with(hint) && told.out.is_empty(), &told.err)?;
+        let refused = run(arguments).expect(2)?;
+        check(refused.err.ends_with(hint) && refused.out.is_empty(), &refused.err)?;
     }
-    // Who says how often is asked nothing, nor who does not watch.
+    // With `=`, without --watch, or for another reference there is no such error.
     let free = "2147483646";
     for arguments in [&["ps", "-w=1", free][..], &["ps", free], &["ps", "-w", "pid:2147483646"]] {
         run(arguments).expect(3)?;
@@ -375,8 +390,8 @@ fn seconds() -> Outcome {
     Ok(())
 }
 
-fn wrong() -> Outcome {
+fn at_start() -> Outcome {
     run(&["ps", "--watch", "nosuch"]).expect(3)?;
-    let told = run(&["ps", "--watch=often", "nosuch"]).expect(2)?;
-    check(told.err.contains("often"), told.err)
+    let refused = run(&["ps", "--watch=often", "nosuch"]).expect(2)?;
+    check(refused.err.contains("often"), refused.err)
 }

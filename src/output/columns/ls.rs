@@ -1,4 +1,4 @@
-//! THE COLUMN TABLE of `ls`: one line a column, and the JSON keys.
+//! THE COLUMN TABLE of `ls`: one expression a column, with its JSON key.
 
 use jiff::Timestamp;
 
@@ -8,147 +8,144 @@ use crate::output::column::Column;
 use crate::output::style::Emphasis;
 use crate::output::value::Value;
 
-/// A line of `ls`.
+/// A row of `ls`.
 #[derive(Debug)]
 pub struct LsRow {
     /// The host's name.
     pub host: String,
     /// The container.
     pub container: Container,
-    /// How many processes it has, if they could be counted.
+    /// Number of its processes, if they could be counted.
     pub processes: Option<usize>,
-    /// When its init started.
+    /// Time its init started.
     pub started: Option<Timestamp>,
-    /// Whether long things are cut to what people compare by.
+    /// Whether long IDs are cut.
     pub short: bool,
 }
 
 type LsColumn = Column<LsRow>;
 
-/// THE TABLE.
+/// THE TABLE, in the order of the columns and of the JSON keys.
 pub static LS_COLUMNS: &[LsColumn] = &[
-    LsColumn::new("host", "HOST", "name of the host", |r| some(Some(&r.host))).json("host"),
-    LsColumn::new("name", "NAME", "the name its engine gave it", name).shown().priority(255),
-    LsColumn::new("id", "ID", "its id", id).shown().priority(60),
-    LsColumn::new("engine", "ENGINE", "who made it", |r| {
+    LsColumn::new("host", "HOST", "name of the host", |r| Value::text(&r.host)).json("host"),
+    LsColumn::new("name", "NAME", "name, with its namespace or pod", name)
+        .shown()
+        .priority(u8::MAX),
+    LsColumn::new("id", "ID", "ID, without --no-trunc its first 12 digits", id)
+        .shown()
+        .priority(60),
+    LsColumn::new("engine", "ENGINE", "container engine", |r| {
         Value::Text(r.container.engine.name.into())
     })
     .json("engine")
     .shown()
     .priority(200),
-    LsColumn::new("fullid", "FULLID", "its id, whole", |r| some(r.container.id.as_deref()))
-        .json("id"),
-    LsColumn::new("plain", "PLAIN", "its name alone, without namespace and pod", |r| {
-        some(r.container.name.as_deref())
+    LsColumn::new("fullid", "FULLID", "whole ID", |r| {
+        Value::optional_text(r.container.id.as_deref())
+    })
+    .json("id"),
+    LsColumn::new("barename", "BARENAME", "name, without namespace and pod", |r| {
+        Value::optional_text(r.container.name.as_deref())
     })
     .json("name"),
     LsColumn::new("pid", "PID", "host PID of its init", |r| {
-        r.container.init_pid().map_or(Value::Absent, |p| Value::Int(p.get().into()))
+        Value::optional_int(r.container.init_pid().map(|pid| pid.get()))
     })
     .json("pid")
     .right()
     .shown()
     .priority(220),
-    LsColumn::new("procs", "PROCS", "how many processes it has", |r| {
-        r.processes.map_or(Value::Denied, |n| Value::Int(n as i64))
+    LsColumn::new("procs", "PROCS", "number of its processes", |r| {
+        r.processes.map_or(Value::Denied, |count| Value::Int(count as i64))
     })
     .json("processes")
     .right()
     .shown()
     .priority(80),
-    LsColumn::new(
-        "state",
-        "STATE",
-        "running or paused; and whether nothing confirms its name",
-        state,
-    )
-    .shown()
-    .priority(120)
-    .emphasis(state_tint),
-    LsColumn::new("live", "LIVE", "running or paused", |r| {
+    LsColumn::new("state", "STATE", "running or paused, and whether it is unverified", state)
+        .shown()
+        .priority(120)
+        .emphasis(state_emphasis),
+    LsColumn::new("runstate", "RUNSTATE", "running or paused", |r| {
         Value::Text(r.container.state.name().into())
     })
     .json("state"),
-    LsColumn::new("age", "AGE", "how long ago its init started", |r| {
+    LsColumn::new("age", "AGE", "time since its init started", |r| {
         r.started.map_or(Value::Absent, Value::Time)
     })
     .right()
     .shown()
     .priority(40),
-    LsColumn::new("started", "SINCE", "when its init started, UTC", |r| {
-        r.started.map_or(Value::Absent, |t| Value::Text(t.to_string().into()))
+    LsColumn::new("started", "STARTED", "time its init started, UTC", |r| {
+        r.started.map_or(Value::Absent, |time| Value::text(&time.to_string()))
     })
     .json("started"),
-    LsColumn::new("user", "USER", "uid of the user who runs it, when that is not root", |r| {
+    LsColumn::new("user", "USER", "UID of the user that runs it, if that is not root", |r| {
         r.container.user.map_or(Value::Absent, |uid| Value::Int(uid.into()))
     })
     .json("user")
     .right()
     .priority(70),
-    LsColumn::new("image", "IMAGE", "what was started", |r| some(r.container.image.as_deref()))
-        .json("image")
-        .flexible()
-        .shown()
-        .priority(50),
-    LsColumn::new("cgroup", "CGROUP", "its cgroup", |r| {
+    LsColumn::new("image", "IMAGE", "image", |r| {
+        Value::optional_text(r.container.image.as_deref())
+    })
+    .json("image")
+    .flexible()
+    .shown()
+    .priority(50),
+    LsColumn::new("cgroup", "CGROUP", "cgroup path", |r| {
         r.container.cgroup.as_ref().map_or(Value::Absent, |c| Value::Bytes(c.path.clone()))
     })
     .json("cgroup"),
-    LsColumn::new(
-        "verified",
-        "VERIFIED",
-        "whether a trusted record or its cgroup's owner confirms its name",
-        |r| Value::Bool(r.container.verified),
-    )
-    .json("verified"),
-    LsColumn::new("qualified", "QUALIFIED", "the form that names it and no other", |r| {
-        some(Some(&r.container.qualified()))
+    LsColumn::new("verified", "VERIFIED", VERIFIED, |r| Value::Bool(r.container.verified))
+        .json("verified"),
+    LsColumn::new("qualified", "QUALIFIED", "unique name, such as docker:web", |r| {
+        Value::text(&r.container.qualified())
     }),
     LsColumn::new("podns", "PODNS", "namespace of its pod", |r| {
-        some(r.container.pod.as_ref().map(|p| p.namespace.as_str()))
+        Value::optional_text(r.container.pod.as_ref().map(|pod| pod.namespace.as_str()))
     })
     .json("pod.namespace"),
     LsColumn::new("pod", "POD", "name of its pod", |r| {
-        some(r.container.pod.as_ref().map(|p| p.name.as_str()))
+        Value::optional_text(r.container.pod.as_ref().map(|pod| pod.name.as_str()))
     })
     .json("pod.name"),
-    LsColumn::new("poduid", "PODUID", "uid of its pod", |r| {
-        some(r.container.pod.as_ref().and_then(|p| p.uid.as_deref()))
+    LsColumn::new("poduid", "PODUID", "UID of its pod", |r| {
+        Value::optional_text(r.container.pod.as_ref().and_then(|pod| pod.uid.as_deref()))
     })
     .json("pod.uid"),
-    LsColumn::new("podctr", "PODCTR", "its name in the pod", |r| {
-        some(r.container.pod.as_ref().and_then(|p| p.container.as_deref()))
+    LsColumn::new("podctr", "PODCTR", "name in its pod", |r| {
+        Value::optional_text(r.container.pod.as_ref().and_then(|pod| pod.container.as_deref()))
     })
     .json("pod.container"),
-    LsColumn::new("remark", "REMARK", "what else is to be known", |r| {
-        some(r.container.remark.as_deref())
+    LsColumn::new("remark", "REMARK", "remarks", |r| {
+        Value::optional_text(r.container.remark.as_deref())
     })
     .json("remark"),
 ];
 
-fn some(text: Option<&str>) -> Value {
-    text.map_or(Value::Absent, |text| Value::Text(text.to_owned().into()))
-}
+const VERIFIED: &str = "whether a trusted record, or the owner of its cgroup, confirms its name";
 
 fn name(row: &LsRow) -> Value {
     let container = &row.container;
     match (&container.pod, &container.namespace) {
         (Some(pod), _) if !pod.name.is_empty() => {
-            let inside = pod.container.as_deref().unwrap_or("POD");
-            some(Some(&format!("{}/{}/{inside}", pod.namespace, pod.name)))
+            let container = pod.container.as_deref().unwrap_or("POD");
+            Value::text(&format!("{}/{}/{container}", pod.namespace, pod.name))
         }
         (None, Some(namespace)) if container.engine.reference == ReferenceForm::Namespaced => {
-            some(container.name.as_ref().map(|name| format!("{namespace}/{name}")).as_deref())
+            let name = container.name.as_ref().map(|name| format!("{namespace}/{name}"));
+            Value::optional_text(name.as_deref())
         }
-        _ => some(container.name.as_deref()),
+        _ => Value::optional_text(container.name.as_deref()),
     }
 }
 
 fn id(row: &LsRow) -> Value {
     let id = row.container.id.as_deref();
-    // Twelve digits are what the engines show and what people compare by; names stay whole.
+    // The engines show twelve digits, and people compare by them; IDs that are names stay whole.
     let short = id.filter(|id| row.short && id.len() == 64).and_then(|id| id.get(..12));
-    some(short.or(id))
+    Value::optional_text(short.or(id))
 }
 
 fn state(row: &LsRow) -> Value {
@@ -160,7 +157,7 @@ fn state(row: &LsRow) -> Value {
     }
 }
 
-fn state_tint(row: &LsRow) -> Emphasis {
+fn state_emphasis(row: &LsRow) -> Emphasis {
     match (row.container.verified, row.container.state) {
         (false, _) => Emphasis::Bad,
         (true, ContainerState::Paused) => Emphasis::Warning,
@@ -173,7 +170,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_table_is_whole() {
+    fn the_table_has_no_faults() {
         assert_eq!(crate::output::column::audit(LS_COLUMNS), Vec::<String>::new());
     }
 }

@@ -1,5 +1,6 @@
 //! The column tables: one file for each command that prints a table.
 
+pub mod common;
 pub mod ls;
 pub mod ps;
 pub mod signal;

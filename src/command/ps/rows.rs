@@ -1,0 +1,104 @@
+//! The rows of `ps`: one a process, or one a thread, from a snapshot of a container; and their order.
+
+use std::cmp::Ordering;
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use crate::analysis::delivery::Recipient;
+use crate::model::pid::ProcessId;
+use crate::model::signal::Signal;
+use crate::output::columns::ps::PsRow;
+use crate::output::diff::MarkedRow;
+use crate::output::sort::Sort;
+use crate::output::tree::{TreePosition, order};
+use crate::output::value::{Value, compare};
+use crate::resolve::processes::ContainerSnapshot;
+
+/// The rows of one container.
+pub struct PsRows {
+    /// One a process, or one a thread.
+    pub rows: Vec<PsRow>,
+    /// Its init: another one means that the container was restarted.
+    pub init: Option<ProcessId>,
+    /// Whether it is paused.
+    pub paused: bool,
+    /// Whether it was found by a PID, which does not find its successor.
+    pub by_pid: bool,
+}
+
+/// Makes the rows of a snapshot.
+pub fn rows_of(
+    snapshot: &ContainerSnapshot,
+    depth: usize,
+    signal: Signal,
+    threads: bool,
+) -> Vec<PsRow> {
+    let mut rows = Vec::new();
+    for process in &snapshot.processes {
+        let prediction = snapshot.predict(process, signal, Recipient::Process);
+        let row = |thread| PsRow {
+            context: Rc::clone(&snapshot.context),
+            process: process.clone(),
+            threads,
+            thread,
+            depth,
+            signal,
+            prediction: prediction.clone(),
+            last_seen: None,
+        };
+        match process.facts.threads.len() {
+            // A process whose threads could not be read keeps its row.
+            0 => rows.push(row(None)),
+            count => rows.extend((0..count).map(Some).map(row)),
+        }
+    }
+    rows
+}
+
+/// Returns the signal that all rows are about, if it is the same one.
+pub fn common_signal(containers: &[Vec<MarkedRow>]) -> Option<Signal> {
+    let mut signals = containers.iter().flatten().map(|(row, _)| row.signal);
+    let first = signals.next()?;
+    signals.all(|signal| signal == first).then_some(first)
+}
+
+/// Returns the order of the rows: a tree with siblings sorted by `sort` or by PID, or flat.
+pub fn positions(rows: &[MarkedRow], flat: bool, sort: Option<&Sort<PsRow>>) -> Vec<TreePosition> {
+    let keys = sort.map(|sort| sort.keys(rows.iter().map(|(row, _)| row))).unwrap_or_default();
+    let pids: Vec<(Value, i32, Option<usize>)> = rows
+        .iter()
+        .map(|(row, _)| {
+            let pid = Value::optional_int(row.process.pid.map(|pid| pid.get()));
+            (pid, row.process.facts.id.pid.get(), row.thread)
+        })
+        .collect();
+    let compare_rows = |a: usize, b: usize| {
+        let sorted = sort.map_or(Ordering::Equal, |sort| sort.compare(&keys[a], &keys[b]));
+        let (pid_a, pid_b) = (&pids[a], &pids[b]);
+        sorted
+            .then_with(|| compare(&pid_a.0, &pid_b.0))
+            .then_with(|| (pid_a.1, pid_a.2).cmp(&(pid_b.1, pid_b.2)))
+    };
+    let parents = if flat { vec![None; rows.len()] } else { parents(rows) };
+    order(&parents, compare_rows)
+}
+
+/// Returns the index of each row's parent: the first row of a process hangs below the first row of its
+/// parent, its further threads below itself.
+fn parents(rows: &[MarkedRow]) -> Vec<Option<usize>> {
+    let mut first_rows: HashMap<ProcessId, usize> = HashMap::new();
+    let mut processes: Vec<ProcessId> = Vec::new();
+    for (index, (row, _)) in rows.iter().enumerate() {
+        first_rows.entry(row.process.facts.id).or_insert(index);
+        processes.push(row.process.facts.id);
+    }
+    processes.dedup();
+    let parent = |(index, (row, _)): (usize, &MarkedRow)| match first_rows
+        .get(&row.process.facts.id)
+        .copied()
+    {
+        Some(first) if first != index => Some(first),
+        _ => first_rows.get(processes.get(row.process.parent?)?).copied(),
+    };
+    rows.iter().enumerate().map(parent).collect()
+}
