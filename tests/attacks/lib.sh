@@ -1,10 +1,10 @@
 # shellcheck shell=bash
-# What the attacks share. Each runs as root in a mount namespace of its own, with empty folders in the
-# places of the engines' records, and with cgroups of its own that are gone afterwards.
+# Shared by the attacks. Each runs as root in its own mount namespace, with empty directories in place of
+# the engines' records, and with its own cgroups, which are removed at the end.
 set -euo pipefail
 
-# Whoever runs one by itself keeps /run and /var/lib as they are.
-[ "${CINSPECT_APART:-}" = yes ] || CINSPECT_APART=yes exec unshare -m -- bash "$0" "$@"
+# A script that is run by itself must not change /run and /var/lib.
+[ "${CINSPECT_ISOLATED:-}" = yes ] || CINSPECT_ISOLATED=yes exec unshare -m -- bash "$0" "$@"
 
 mount --make-rprivate /
 mount -t tmpfs -o mode=755 none /run
@@ -17,41 +17,52 @@ if [ -e /sys/fs/cgroup/cgroup.procs ]; then
 else
     hierarchies=$(find /sys/fs/cgroup -mindepth 1 -maxdepth 1 -type d)
 fi
-# One of them, by which a record names its cgroup.
+# The hierarchy by which a record names its cgroup.
 for hierarchy in /sys/fs/cgroup/pids /sys/fs/cgroup; do
     [ -d "$hierarchy" ] && break
 done
 top=/attack-$$
 
-leave() {
+cleanup() {
     local status=$?
     set +e
     for dir in $hierarchies; do
         # shellcheck disable=SC2046
         [ -d "$dir$top" ] && kill -9 $(find "$dir$top" -name cgroup.procs -exec cat {} +) 2>/dev/null
     done
-    sleep 0.2
-    for dir in $hierarchies; do
-        [ -d "$dir$top" ] && find "$dir$top" -depth -type d -exec rmdir {} + 2>/dev/null
+    # A cgroup is busy until the last process in it has exited.
+    for _ in $(seq 100); do
+        for dir in $hierarchies; do
+            [ -d "$dir$top" ] && find "$dir$top" -depth -type d -exec rmdir {} + 2>/dev/null
+        done
+        gone && break
+        sleep 0.05
     done
     rm -rf "$work"
     exit "$status"
 }
-trap leave EXIT
+trap cleanup EXIT
+
+gone() {
+    local dir
+    for dir in $hierarchies; do
+        [ ! -d "$dir$top" ] || return 1
+    done
+}
 
 fail() {
     printf '%.2000s\n' "$*" >&2
     exit 1
 }
 
-# A cgroup below ours, in every hierarchy; `of` gives it to a user.
+# Makes a cgroup below `top` in every hierarchy.
 cgroup() {
     local path='' part dir file
     for part in ${top#/} ${1//\// }; do
         path=$path/$part
         for dir in $hierarchies; do
             mkdir -p "$dir$path"
-            # A new v1 cpuset takes nobody before it has processors and memory.
+            # A new v1 cpuset takes no process before it has processors and memory.
             for file in cpuset.cpus cpuset.mems; do
                 [ ! -e "$dir$path/$file" ] || cat "$dir/$file" >"$dir$path/$file"
             done
@@ -59,14 +70,15 @@ cgroup() {
     done
 }
 
-of() {
+# Gives a cgroup to a user: USER CGROUP.
+own_by() {
     local dir
     for dir in $hierarchies; do
         chown -R "$1" "$dir$top$2"
     done
 }
 
-# Moves a process into one of our cgroups; to the root with an empty path and `home`.
+# Moves a process into a cgroup below `top`: CGROUP PID.
 enter() {
     local dir
     for dir in $hierarchies; do
@@ -74,7 +86,8 @@ enter() {
     done
 }
 
-# Starts a command in one of our cgroups; its PID is in `started`.
+# Starts a command in a cgroup below `top`; its PID is in `started`. The delay is for its children, of
+# which each attack has others.
 start() {
     local path=$1
     shift
@@ -87,14 +100,14 @@ start() {
     kill -0 "$started" || fail "cannot start: $*"
 }
 
-# The same as user 1234.
+# Starts a command as user 1234.
 start_user() {
     local path=$1
     shift
     start "$path" setpriv --reuid 1234 --regid 1234 --clear-groups "$@"
 }
 
-# The first child of a process.
+# Prints the first child of a process.
 child() {
     local child
     read -r child _ <"/proc/$1/task/$1/children"
@@ -105,7 +118,7 @@ ticks() {
     sed 's/.*) //' "/proc/$1/stat" | cut -d' ' -f20
 }
 
-# runc's record: NAME PID CGROUP [FOLDER]; the cgroup below ours unless it begins with `=`.
+# Writes runc's record: NAME PID CGROUP [DIRECTORY]; the cgroup is below `top` unless it begins with `=`.
 record() {
     local dir=${4:-/run/runc}/$1 path=$top$3
     case $3 in =*) path=${3#=} ;; esac
@@ -114,7 +127,7 @@ record() {
         "$1" "$2" "$(ticks "$2")" "$hierarchy" "$path" >"$dir/state.json"
 }
 
-# Docker's record: ID PID.
+# Writes Docker's record: ID PID.
 docker_record() {
     mkdir -p "/var/lib/docker/containers/$1"
     printf '{"State":{"Running":true,"Pid":%d},"ID":"%s","Config":{"Image":"x"},"Name":"/web"}' \
@@ -125,28 +138,51 @@ long_id() {
     printf "$1%.0s" $(seq 32)
 }
 
-# Runs cinspect, which has to leave with this status; what it said is in `out`.
+# Runs cinspect, which must exit with this status; its output is in `out`.
 expect() {
     local wanted=$1 status=0
     shift
     out=$("$CINSPECT" "$@" 2>&1) || status=$?
-    [ "$status" = "$wanted" ] || fail "cinspect $* left with $status, not $wanted: $out"
+    [ "$status" = "$wanted" ] || fail "cinspect $*: exit status $status, not $wanted: $out"
 }
 
-says() {
-    [[ $out == *"$1"* ]] || fail "it does not say '$1': $out"
+prints() {
+    [[ $out == *"$1"* ]] || fail "the output lacks '$1': $out"
 }
 
-silent_on() {
-    [[ $out != *"$1"* ]] || fail "it says '$1': $out"
+lacks() {
+    [[ $out != *"$1"* ]] || fail "the output has '$1': $out"
 }
 
-lives() {
-    sleep 0.3
-    [ -d "/proc/$1" ] && ! grep -q '^State:.Z' "/proc/$1/status" || fail "process $1 was hit"
+# Waits until a process has acted on every signal that was sent to it: it sleeps with no signal pending
+# and does not exit (PF_EXITING), or it has exited.
+wait_settled() {
+    local flags
+    for _ in $(seq 200); do
+        ! exited "$1" || return 0
+        if grep -q '^State:.[ST]' "/proc/$1/status" && ! grep -Eq '^(Sig|Shd)Pnd:.*[1-9a-f]' "/proc/$1/status"; then
+            flags=$(sed 's/.*) //' "/proc/$1/stat" | cut -d' ' -f7)
+            [ $((flags & 4)) != 0 ] || return 0
+        fi
+        sleep 0.02
+    done 2>/dev/null
+    fail "process $1 does not settle"
 }
 
-ended() {
-    sleep 0.3
-    ! kill -0 "$1" 2>/dev/null || grep -q '^State:.Z' "/proc/$1/status" || fail "process $1 lives"
+exited() {
+    ! kill -0 "$1" 2>/dev/null || grep -q '^State:.Z' "/proc/$1/status" 2>/dev/null
+}
+
+# A process was not hit by any signal sent so far.
+unharmed() {
+    wait_settled "$1"
+    ! exited "$1" || fail "process $1 was killed"
+}
+
+wait_exited() {
+    for _ in $(seq 200); do
+        ! exited "$1" || return 0
+        sleep 0.02
+    done
+    fail "process $1 still runs"
 }

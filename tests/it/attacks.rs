@@ -1,5 +1,5 @@
-//! Attacks and accidents that end with a signal at the wrong process, or with none of us left: each
-//! a script that sets one up on this very host. What they need is in `tests/attacks/lib.sh`.
+//! Attacks and accidents that lead a signal to the wrong process or give a container access to the
+//! host: each is a script in `tests/attacks` that sets one up on this host, with `lib.sh` as its helper.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -24,7 +24,7 @@ fn trial(script: PathBuf) -> Trial {
     let stem = script.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let name = format!("attacks::{stem}");
     if !Need::Root.met() {
-        return missing(Need::Root.name(), &name, "it takes root");
+        return missing(Need::Root.name(), &name, "needs root");
     }
     Trial::test(name.clone(), move || {
         let outcome = attack(&script);

@@ -1,6 +1,6 @@
 #!/bin/bash
-# Root in a container, without any capability, calls itself containerd and leads to records in its own
-# file system, which say that a process of the host is a container.
+# Root in a container, without any capability, calls itself containerd and points to records in its
+# own file system, which claim that a process of the host is a container.
 . "${0%/*}/lib.sh"
 cgroup /box
 cgroup /victim
@@ -16,7 +16,7 @@ for share in "-pf --mount-proc" "-m"; do
     start /box unshare $share setpriv --bounding-set=-all --inh-caps=-all \
         "$work/containerd" -c 'sleep 975; true' --state "$work/evil"
     expect 0 ls
-    silent_on db
+    lacks db
     expect 3 signal db KILL --all
-    lives "$victim"
+    unharmed "$victim"
 done

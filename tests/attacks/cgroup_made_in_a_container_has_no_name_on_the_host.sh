@@ -1,5 +1,5 @@
 #!/bin/bash
-# A container that may make cgroups makes one that is spelt like LXC's container `web`, which is
+# A container that may make cgroups makes one named like that of LXC's container `web`, which is
 # configured on the host and stopped.
 . "${0%/*}/lib.sh"
 cgroup /outer
@@ -10,7 +10,7 @@ echo 'lxc.rootfs.path = dir:/x' >/var/lib/lxc/web/config
 start /outer unshare -pf --mount-proc sh -c 'sleep 971 & wait; true'
 init=$(child "$started")
 record outer "$init" /outer
-inside=$(child "$init")
-enter /outer/lxc.payload.web "$inside"
+inner=$(child "$init")
+enter /outer/lxc.payload.web "$inner"
 expect 3 signal lxc:web KILL
-lives "$inside"
+unharmed "$inner"

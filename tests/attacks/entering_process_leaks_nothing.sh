@@ -1,6 +1,6 @@
 #!/bin/bash
-# A container that may trace, and looks at whoever appears in its sight from the first instant on: at
-# descriptors, capabilities, environment and program (CVE-2016-9962).
+# A container with CAP_SYS_PTRACE inspects every new process in its PID namespace from the first instant
+# on: descriptors, capabilities, environment and program (CVE-2016-9962).
 . "${0%/*}/lib.sh"
 command -v python3 >/dev/null || fail "no python3"
 cat >"$work/watch.py" <<'EOF'
@@ -43,14 +43,14 @@ for _ in $(seq 150); do
     "$CINSPECT" exec --no-cgroup "pid:$init" true </dev/null >/dev/null 2>"$work/err" || fail "$(cat "$work/err")"
 done
 exec 7<&- 8<&-
-# Whoever is not the command yet is ours.
+# A process that has not executed the command yet is cinspect's.
 helpers=$(awk -F '\t' '$1 == "seen" && $2 == "True" && $4 !~ /true$/ { n++ } END { print n + 0 }' "$work/log")
-[ "$helpers" -gt 20 ] || fail "it saw next to nothing: $(tail -n 3 "$work/log")"
-own=$(sed -n 's/^CapEff:\t//p' "/proc/$init/status")
-awk -F '\t' -v own="$own" '
+[ "$helpers" -gt 20 ] || fail "too few processes were observed: $(tail -n 3 "$work/log")"
+init_caps=$(sed -n 's/^CapEff:\t//p' "/proc/$init/status")
+awk -F '\t' -v init_caps="$init_caps" '
     $1 != "seen" { next }
-    # (The command itself has its libraries open for a moment.)
-    $3 != own && $3 != "0000000000000000" { print "capabilities: " $0; bad = 1 }
+    # (The command has its libraries open for a moment.)
+    $3 != init_caps && $3 != "0000000000000000" { print "capabilities: " $0; bad = 1 }
     $5 == "True" { print "an environment: " $0; bad = 1 }
-    { for (at = 7; at <= NF; at++) if ($at !~ /^(pipe:|\/dev\/null|\/dev\/pts\/|anon_inode:\[pidfd\])/ && !($4 ~ /true$/ && $at ~ /\.so(\.|$)|\/ld\.so\.cache$/)) { print "a descriptor: " $0; bad = 1 } }
-    END { exit bad }' "$work/log" || fail "it got hold of that"
+    { for (i = 7; i <= NF; i++) if ($i !~ /^(pipe:|\/dev\/null|\/dev\/pts\/|anon_inode:\[pidfd\])/ && !($4 ~ /true$/ && $i ~ /\.so(\.|$)|\/ld\.so\.cache$/)) { print "a descriptor: " $0; bad = 1 } }
+    END { exit bad }' "$work/log" || fail "the container had access to these"

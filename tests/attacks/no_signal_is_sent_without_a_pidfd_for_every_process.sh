@@ -1,4 +1,5 @@
 #!/bin/bash
+# With too few descriptors to hold a pidfd of every process, no process is signalled.
 . "${0%/*}/lib.sh"
 cgroup /many
 # shellcheck disable=SC2016
@@ -10,9 +11,9 @@ for limit in 20 30 40 60; do
     (
         ulimit -n $limit
         expect 1 signal many KILL --all --except-init
-        says "too many processes for the open file limit"
+        prints "too many processes for the open file limit"
     )
 done
-sleep 0.3
-[ "$(cat "$hierarchy$top/many/cgroup.procs" | wc -l)" = "$before" ] || fail "some were hit"
+for pid in $(cat "$hierarchy$top/many/cgroup.procs"); do wait_settled "$pid"; done
+[ "$(cat "$hierarchy$top/many/cgroup.procs" | wc -l)" = "$before" ] || fail "some processes were killed"
 expect 0 signal many KILL --all --except-init

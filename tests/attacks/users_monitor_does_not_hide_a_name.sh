@@ -1,6 +1,6 @@
 #!/bin/bash
-# A user's process that calls itself conmon names root's own list of containers, and another folder
-# for what runs of them.
+# A user's process that calls itself conmon names root's list of containers, and another directory for
+# the running ones.
 . "${0%/*}/lib.sh"
 id=$(long_id ef)
 cgroup "/libpod-$id"
@@ -18,6 +18,6 @@ start_user /user "$work/conmon" -c 'sleep 967; true' \
     -b "/var/lib/containers/$storage/x/userdata" -p /home/overlay-containers/x/userdata/pidfile
 rmdir /home/overlay-containers 2>/dev/null || true
 expect 0 --json ls db
-says '"name":"db"'
-says '"verified":true'
+prints '"name":"db"'
+prints '"verified":true'
 expect 0 signal db 0

@@ -8,10 +8,10 @@ record web-staging "$init" /staging
 record web "$init" /staging
 sed -i "s/\"init_process_pid\":$init/\"init_process_pid\":4194000/" /run/runc/web/state.json
 expect 3 signal web KILL
-says "it exists in runc but is not running"
+prints "it exists in runc but is not running"
 expect 3 signal w KILL
-lives "$init"
-# An id of which one is only the beginning of another's, and the whole name of one that is stopped.
+unharmed "$init"
+# The prefix of a running container's ID is the full name of a stopped container.
 id=$(long_id ab)
 cgroup "/$id"
 start "/$id" unshare -pf sleep 981
@@ -21,4 +21,4 @@ expect 0 signal -n abab TERM
 record abab "$init" /staging
 sed -i "s/\"init_process_pid\":$init/\"init_process_pid\":4194000/" /run/runc/abab/state.json
 expect 3 signal abab KILL
-lives "$long"
+unharmed "$long"

@@ -1,4 +1,5 @@
 #!/bin/bash
+# A cgroup above two containers, with a process of its own, is not a container that can be signalled.
 . "${0%/*}/lib.sh"
 cgroup /pod
 cgroup /pod/a
@@ -9,7 +10,7 @@ for name in a b; do
 done
 start /pod sleep 960
 expect 3 signal "cgroup:$top/pod" KILL --all
-says "does not belong to exactly one container"
-lives "$started"
+prints "does not belong to exactly one container"
+unharmed "$started"
 expect 0 ps "cgroup:$top/pod"
-says "sleep 960"
+prints "sleep 960"

@@ -1,6 +1,6 @@
 #!/bin/bash
-# A container's program is a script for /proc/self/exe, so that ours begins anew inside; another
-# process there waits for it to end and writes to its file (CVE-2019-5736).
+# The command in the container is a script for /proc/self/exe, so that cinspect is executed again in the
+# container; another process there waits for it to exit and writes to its file (CVE-2019-5736).
 . "${0%/*}/lib.sh"
 command -v python3 >/dev/null || fail "no python3"
 cat >"$work/write.py" <<'EOF'
@@ -19,7 +19,7 @@ while True:
             except OSError:
                 pass
     for fd, name in held[-20:]:
-        # Nobody's but what is called as ours: the container's own programs are the host's here.
+        # Only files called like the victims: the container's programs are the host's here.
         if "victim" not in name and "/" != name:
             continue
         try:
@@ -42,11 +42,10 @@ naive=$(sha256sum <"$work/naive-victim")
 for _ in $(seq 60); do
     timeout 10 "$work/victim" exec --no-cgroup "pid:$init" "$work/evil" </dev/null >/dev/null 2>&1 || true
 done
-# That it is an attack at all is shown by a tool without a defence.
+# The attack succeeds against a tool without a defence; by then the writer has tried the victim, too.
 for _ in $(seq 100); do
     timeout 10 "$work/naive-victim" -t "$init" -m -p "$work/evil" </dev/null >/dev/null 2>&1 || true
     [ "$(sha256sum <"$work/naive-victim")" = "$naive" ] || break
 done
-sleep 0.3
-[ "$(sha256sum <"$work/victim")" = "$before" ] || fail "it has been written to"
-[ "$(sha256sum <"$work/naive-victim")" != "$naive" ] || fail "no attack: $(sort "$work/log" | uniq -c | head)"
+[ "$(sha256sum <"$work/victim")" = "$before" ] || fail "the program was overwritten"
+[ "$(sha256sum <"$work/naive-victim")" != "$naive" ] || fail "the attack does not work: $(sort "$work/log" | uniq -c | head)"

@@ -11,11 +11,11 @@ start /web unshare -pf --mount-proc bash -c '
     sleep 966'
 init=$(child "$started")
 stopped() {
-    local pid many=0
+    local pid count=0
     while read -r pid; do
-        grep -q '^State:.T' "/proc/$pid/status" && many=$((many + 1))
+        grep -q '^State:.T' "/proc/$pid/status" && count=$((count + 1))
     done <"$hierarchy$top/web/cgroup.procs"
-    [ $many -ge 40 ]
+    [ $count -ge 40 ]
 }
 until stopped; do sleep 0.2; done
 record web "$init" /web
@@ -23,7 +23,7 @@ record web "$init" /web
     ulimit -v 200000
     export MALLOC_ARENA_MAX=1
     expect 0 --json ps web
-    says '"host_pid"'
+    prints '"host_pid"'
     expect 0 ps web
-    says kill
+    prints kill
 )

@@ -1,5 +1,5 @@
 #!/bin/bash
-# A sandbox inside of a container has a PID 1 of its own; `pid:N` of it must not mean the container.
+# A sandbox in a container has its own PID 1; `pid:N` of that process must not mean the container.
 . "${0%/*}/lib.sh"
 cgroup /web
 # shellcheck disable=SC2016
@@ -9,7 +9,7 @@ record web "$init" /web
 outer=$(child "$init")
 inner=$(child "$outer")
 expect 0 ls -q --engine bare
-says "pid:$inner"
+prints "pid:$inner"
 expect 0 signal "pid:$inner" KILL
-ended "$inner"
-lives "$init"
+wait_exited "$inner"
+unharmed "$init"

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Processes that joined the PID namespace without the cgroup, and one that is in the cgroup alone.
+# A process that joined the PID namespace but not the cgroup, and one that is only in the cgroup.
 . "${0%/*}/lib.sh"
 cgroup /web
 start /web unshare -pf sleep 982
@@ -11,11 +11,11 @@ start /web sleep 981
 stray=$started
 expect 0 --json ps web
 shown=$(grep -c host_pid <<<"$out")
-says '"sleep","980"'
-grep '"sleep","981"' <<<"$out" | grep -q '"pid":null' || fail "the stray has a number: $out"
+prints '"sleep","980"'
+grep '"sleep","981"' <<<"$out" | grep -q '"pid":null' || fail "the stray process has a PID in the container: $out"
 expect 0 --json ls web
-says "\"processes\":$shown"
+prints "\"processes\":$shown"
 expect 4 signal web KILL --host-pid "$stray"
 expect 0 signal web KILL --all
-ended "$init"
-lives "$stray"
+wait_exited "$init"
+unharmed "$stray"
