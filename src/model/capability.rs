@@ -17,7 +17,7 @@ pub fn names(mask: u64) -> Vec<String> {
 /// Formats a mask for display: `-` for none, `all` for every capability with a name, `~x,y` if fewer are
 /// missing than present.
 pub fn summary(mask: u64) -> String {
-    let every = caps::all().iter().fold(0, |all, c| all | c.bitmask());
+    let every = caps::all().iter().fold(0, |mask, c| mask | c.bitmask());
     if mask == 0 {
         "-".into()
     } else if mask & every == every {

@@ -28,7 +28,7 @@ pub struct NamespaceKind {
     pub name: &'static str,
     /// `CLONE_NEW*`, namespaces(7).
     pub flag: u32,
-    /// What it isolates, in a few words.
+    /// The resources that it isolates, in a few words.
     pub about: &'static str,
 }
 

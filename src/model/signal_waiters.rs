@@ -102,11 +102,11 @@ impl Call {
     pub fn parse(bytes: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(bytes).ok()?;
         let mut words = text.split_whitespace();
-        let first = words.next()?;
-        if first == "running" {
+        let word = words.next()?;
+        if word == "running" {
             return Some(Self::Running);
         }
-        let number: c_long = first.parse().ok()?;
+        let number: c_long = word.parse().ok()?;
         if number < 0 {
             return Some(Self::None);
         }

@@ -124,8 +124,8 @@ impl ContainerFs {
             return Err(broken("its PID namespace is not private"));
         };
         let listed = self.pids.as_ref().map_err(Clone::clone)?;
-        let mut new = listed.iter().filter(|pid| !known(**pid)).peekable();
-        if new.peek().is_none() {
+        let mut unknown = listed.iter().filter(|pid| !known(**pid)).peekable();
+        if unknown.peek().is_none() {
             return Ok(Vec::new());
         }
         // In the namespace of the init that was asked, or not at all: its PID may have been reused.
@@ -135,13 +135,13 @@ impl ContainerFs {
             return Err(ReadError::Gone);
         }
         let mut pids = Vec::new();
-        for pid in new {
+        for pid in unknown {
             match sys::namespace::pid_from(&ns, *pid) {
                 Ok(found) => pids.extend(HostPid::new(found)),
                 Err(Errno::ESRCH) => {}
                 Err(errno) => {
-                    let why = format!("ioctl(NS_GET_PID_FROM_PIDNS): {}", errno.desc());
-                    return Err(ReadError::Broken(why));
+                    let call = "ioctl(NS_GET_PID_FROM_PIDNS)";
+                    return Err(ReadError::Broken(format!("{call}: {}", errno.desc())));
                 }
             }
         }

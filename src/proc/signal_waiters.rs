@@ -49,7 +49,7 @@ pub(super) fn waits(
 ) -> Result<Waits, ReadError> {
     let mut reader = WaitReader { handle, signals, parent: main.ppid, buffer };
     let mut waits = Waits::default();
-    let first = if main_has_exited {
+    let main_thread = if main_has_exited {
         exited(main)
     } else {
         // (Its own file is the process's: the kernel need not look the thread up.)
@@ -57,8 +57,8 @@ pub(super) fn waits(
     };
     // A signal that the main thread does not block is taken there.
     let relevant =
-        main_has_exited || every_thread || !first.blocked.intersection(signals).is_empty();
-    waits.threads.push(first);
+        main_has_exited || every_thread || !main_thread.blocked.intersection(signals).is_empty();
+    waits.threads.push(main_thread);
     waits.all_threads = main.threads <= 1;
     if !relevant {
         return Ok(waits);

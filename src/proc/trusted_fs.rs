@@ -368,7 +368,7 @@ fn components(path: &[u8]) -> Vec<Vec<u8>> {
     path.split(|b| *b == b'/').filter(|p| !p.is_empty() && *p != b".").map(<[u8]>::to_vec).collect()
 }
 
-/// Whether users other than the owner can write it. A sticky directory such as /tmp lets nobody but the
+/// Whether users other than the owner can write it. A sticky directory such as /tmp lets only the
 /// owner replace a file, and a group that may write to a directory is taken for the owner's own.
 fn is_writable_by_all(stat: &FileStat, kind: SFlag) -> bool {
     let sticky = stat.st_mode & 0o1000 != 0 && kind == SFlag::S_IFDIR;

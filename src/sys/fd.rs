@@ -15,7 +15,7 @@ use nix::sys::time::TimeSpec;
 /// Opens a path relative to a directory, close-on-exec. Creates nothing.
 ///
 /// # Errors
-/// Those of openat(2).
+/// As openat(2).
 pub fn open_at<P: NixPath + ?Sized>(
     dir: impl AsFd,
     path: &P,
@@ -27,7 +27,7 @@ pub fn open_at<P: NixPath + ?Sized>(
 /// Opens a path, close-on-exec. Creates nothing.
 ///
 /// # Errors
-/// Those of open(2).
+/// As open(2).
 pub fn open<P: NixPath + ?Sized>(path: &P, flags: OFlag) -> Result<OwnedFd, Errno> {
     open_at(AT_FDCWD, path, flags)
 }
@@ -36,7 +36,7 @@ pub fn open<P: NixPath + ?Sized>(path: &P, flags: OFlag) -> Result<OwnedFd, Errn
 /// readable, and no other file can take its place (proc_pid_fd(5)).
 ///
 /// # Errors
-/// Those of open(2); ENOENT as well where `/proc` is not mounted.
+/// As open(2); ENOENT as well where `/proc` is not mounted.
 pub fn reopen(fd: impl AsFd, flags: OFlag) -> Result<OwnedFd, Errno> {
     open(link(fd).as_str(), flags)
 }
@@ -63,7 +63,7 @@ pub fn file_type(stat: &FileStat) -> SFlag {
 /// Opens a directory for listing, by a descriptor of any kind. `.` and `..` are among the entries.
 ///
 /// # Errors
-/// Those of openat(2): EACCES without the right to read it.
+/// As openat(2): EACCES without the right to read it.
 pub fn list(dir: impl AsFd) -> Result<Dir, Errno> {
     Dir::from_fd(open_at(dir, ".", OFlag::O_RDONLY | OFlag::O_DIRECTORY)?)
 }
@@ -72,7 +72,7 @@ pub fn list(dir: impl AsFd) -> Result<Dir, Errno> {
 /// many have.
 ///
 /// # Errors
-/// Those of ppoll(2), EINTR included: the caller checks its clock and calls again.
+/// As ppoll(2), EINTR included: the caller checks its clock and calls again.
 pub fn poll(fds: &mut [PollFd<'_>], timeout: Option<Duration>) -> Result<usize, Errno> {
     // The kernel's time_t may have 32 bits.
     let longest = Duration::from_secs(i32::MAX.unsigned_abs().into());
@@ -93,20 +93,20 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("file"), "text").unwrap();
         let root = open(dir.path(), OFlag::O_PATH | OFlag::O_DIRECTORY).unwrap();
-        let held = open_at(&root, "file", OFlag::O_PATH).unwrap();
+        let path_fd = open_at(&root, "file", OFlag::O_PATH).unwrap();
         std::fs::rename(dir.path().join("file"), dir.path().join("other")).unwrap();
-        let again = std::fs::File::from(reopen(&held, OFlag::O_RDONLY).unwrap());
+        let again = std::fs::File::from(reopen(&path_fd, OFlag::O_RDONLY).unwrap());
         assert_eq!(std::io::read_to_string(again).unwrap(), "text");
-        assert_eq!(mount_id(&held), mount_id(&root));
-        assert!(mount_id(&held).is_some());
+        assert_eq!(mount_id(&path_fd), mount_id(&root));
+        assert!(mount_id(&path_fd).is_some());
     }
 
     #[test]
-    fn lists_a_directory_held_by_its_path() {
+    fn lists_a_directory_opened_by_path() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("a"), "").unwrap();
-        let held = open(dir.path(), OFlag::O_PATH | OFlag::O_DIRECTORY).unwrap();
-        let mut listed = list(&held).unwrap();
+        let path_fd = open(dir.path(), OFlag::O_PATH | OFlag::O_DIRECTORY).unwrap();
+        let mut listed = list(&path_fd).unwrap();
         let names = listed.iter().map(|entry| entry.unwrap().file_name().to_bytes().to_vec());
         let mut names: Vec<_> = names.collect();
         names.sort();

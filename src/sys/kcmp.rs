@@ -10,7 +10,7 @@ const KCMP_FILE: libc::c_int = 0;
 /// Linux 3.5). The PIDs are those of our PID namespace.
 ///
 /// # Errors
-/// Those of kcmp(2): EPERM without CAP_SYS_PTRACE, EBADF if a process has no such descriptor, ENOSYS
+/// As kcmp(2): EPERM without CAP_SYS_PTRACE, EBADF if a process has no such descriptor, ENOSYS
 /// on a kernel built without it.
 pub fn same_file(pid: i32, other: i32, fd: i32) -> Result<bool, Errno> {
     // SAFETY: takes no pointer.

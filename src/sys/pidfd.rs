@@ -169,7 +169,7 @@ pub fn ending(pidfd: impl AsFd) -> Option<Ending> {
 /// descriptor becomes readable when its process is a zombie or reaped, pidfd_open(2).
 ///
 /// # Errors
-/// Those of ppoll(2), EINTR included: the caller checks its clock and calls again.
+/// As ppoll(2), EINTR included: the caller checks its clock and calls again.
 pub fn wait_any(pidfds: &[impl AsFd], timeout: Duration) -> Result<Vec<bool>, Errno> {
     let mut fds: Vec<PollFd<'_>> =
         pidfds.iter().map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN)).collect();
@@ -180,7 +180,7 @@ pub fn wait_any(pidfds: &[impl AsFd], timeout: Duration) -> Result<Vec<bool>, Er
 /// Whether a process has not exited yet (a zombie has).
 ///
 /// # Errors
-/// Those of poll(2).
+/// As poll(2).
 pub fn alive(pidfd: impl AsFd) -> Result<bool, Errno> {
     loop {
         match wait_any(&[&pidfd.as_fd()], Duration::ZERO) {

@@ -31,7 +31,7 @@ pub fn fork() -> Result<Option<i32>, Errno> {
 /// is not copied for that (posix_spawn(3)).
 ///
 /// # Errors
-/// Those of fork(2) and execve(2).
+/// As fork(2) and execve(2).
 pub fn start(
     program: BorrowedFd<'_>,
     argv: &[CString],

@@ -11,7 +11,7 @@ use rustix::fs::OFlags;
 /// Opens a link itself, not the file that it leads to, for readlinkat(2).
 ///
 /// # Errors
-/// Those of openat(2), with the path.
+/// As openat(2), with the path.
 pub fn open_link(process: &Process, path: impl AsRef<Path>) -> ProcResult<OwnedFd> {
     open(process, path, OFlags::PATH | OFlags::NOFOLLOW)
 }
@@ -19,7 +19,7 @@ pub fn open_link(process: &Process, path: impl AsRef<Path>) -> ProcResult<OwnedF
 /// Opens a directory as a place to open from, which takes no right to list it.
 ///
 /// # Errors
-/// Those of openat(2), with the path.
+/// As openat(2), with the path.
 pub fn open_place(process: &Process, path: impl AsRef<Path>) -> ProcResult<OwnedFd> {
     open(process, path, OFlags::PATH | OFlags::DIRECTORY)
 }
@@ -27,7 +27,7 @@ pub fn open_place(process: &Process, path: impl AsRef<Path>) -> ProcResult<Owned
 /// Opens a directory for listing.
 ///
 /// # Errors
-/// Those of openat(2), with the path.
+/// As openat(2), with the path.
 pub fn open_listing(process: &Process, path: impl AsRef<Path>) -> ProcResult<OwnedFd> {
     open(process, path, OFlags::RDONLY | OFlags::DIRECTORY)
 }

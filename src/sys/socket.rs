@@ -22,7 +22,7 @@ pub fn pair() -> Result<(OwnedFd, OwnedFd), Errno> {
 /// Sends one message, with a descriptor if one is given.
 ///
 /// # Errors
-/// Those of sendmsg(2): EPIPE when the other end is closed, EMSGSIZE.
+/// As sendmsg(2): EPIPE when the other end is closed, EMSGSIZE.
 pub fn send(socket: impl AsFd, bytes: &[u8], fd: Option<BorrowedFd<'_>>) -> Result<(), Errno> {
     let fds: Vec<RawFd> = fd.iter().map(AsRawFd::as_raw_fd).collect();
     let rights = [ControlMessage::ScmRights(&fds)];
@@ -35,7 +35,7 @@ pub fn send(socket: impl AsFd, bytes: &[u8], fd: Option<BorrowedFd<'_>>) -> Resu
 /// means that the other end is closed.
 ///
 /// # Errors
-/// Those of recvmsg(2).
+/// As recvmsg(2).
 pub fn receive(socket: impl AsFd, limit: usize) -> Result<(Vec<u8>, Option<OwnedFd>), Errno> {
     let mut bytes = vec![0; limit];
     let mut control = cmsg_space!(RawFd);

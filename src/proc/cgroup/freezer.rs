@@ -22,7 +22,7 @@ impl FreezerFile {
     /// Freezes or thaws. Freezing takes the kernel some time after this returns.
     ///
     /// # Errors
-    /// Those of write(2).
+    /// As write(2).
     pub fn set(&mut self, frozen: bool) -> std::io::Result<()> {
         let word = if frozen { self.frozen } else { self.thawed };
         self.file.write_all(word.as_bytes())

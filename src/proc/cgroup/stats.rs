@@ -51,14 +51,13 @@ struct FileNames {
 }
 
 impl FileNames {
-    fn of(self, held: &ControllerCgroup) -> &'static str {
-        if held.is_v1 { self.v1 } else { self.v2 }
+    fn in_hierarchy_of(self, applied: &ControllerCgroup) -> &'static str {
+        if applied.is_v1 { self.v1 } else { self.v2 }
     }
 }
 
-/// Reads a limit from a file of a cgroup: none if the file does not exist or cannot be parsed, and in it
-/// none for no limit.
-type ReadLimit<T> = fn(&Host, &Cgroup, &str) -> Option<Option<T>>;
+/// Reads a limit from a file of a cgroup: absent for no limit, denied if the file could not be read.
+type ReadLimit<T> = fn(&Host, &Cgroup, &str) -> Fact<T>;
 
 impl Host {
     /// Reads the resources of the container's private cgroup, if it has one; else of the cgroup that the
@@ -95,12 +94,14 @@ impl Host {
 
     fn counter(
         &self,
-        held: Option<&ControllerCgroup>,
+        applied: Option<&ControllerCgroup>,
         names: FileNames,
         parse: impl Fn(&str) -> Option<u64>,
     ) -> Fact<u64> {
-        let Some(held) = held.filter(|held| held.is_private) else { return Fact::Absent };
-        let text = self.cgroup_value(&held.cgroup, names.of(held));
+        let Some(applied) = applied.filter(|applied| applied.is_private) else {
+            return Fact::Absent;
+        };
+        let text = self.cgroup_value(&applied.cgroup, names.in_hierarchy_of(applied));
         text.and_then(|text| parse(&text)).map_or(Fact::Denied, Fact::Known)
     }
 
@@ -108,54 +109,57 @@ impl Host {
     /// limit; if none has it, the limit is unknown.
     fn tightest<T: PartialOrd + Copy>(
         &self,
-        held: Option<&ControllerCgroup>,
+        applied: Option<&ControllerCgroup>,
         names: FileNames,
         read: ReadLimit<T>,
     ) -> Fact<LimitedValue<T>> {
-        let Some(held) = held else { return Fact::Denied };
-        let file = names.of(held);
-        let mut cgroup = held.cgroup.clone();
-        let mut found = Fact::Denied;
+        let Some(applied) = applied else { return Fact::Denied };
+        let file = names.in_hierarchy_of(applied);
+        let mut cgroup = applied.cgroup.clone();
+        let mut tightest = Fact::Denied;
         loop {
             match read(self, &cgroup, file) {
-                Some(Some(most)) => {
-                    let is_tighter = |known: &LimitedValue<T>| known.most <= most;
-                    if !found.known().is_some_and(is_tighter) {
+                Fact::Known(most) => {
+                    let is_as_tight = |known: &LimitedValue<T>| known.most <= most;
+                    if !tightest.known().is_some_and(is_as_tight) {
                         let path = self.cgroup_dir(&cgroup).unwrap_or_default().join(file);
                         let source = path.display().to_string();
-                        found = Fact::Known(LimitedValue { most, source });
+                        tightest = Fact::Known(LimitedValue { most, source });
                     }
                 }
-                Some(None) if found == Fact::Denied => found = Fact::Absent,
+                Fact::Absent if tightest == Fact::Denied => tightest = Fact::Absent,
                 _ => {}
             }
             match cgroup.path.iter().rposition(|b| *b == b'/') {
                 Some(slash) if cgroup.path.len() > 1 => cgroup.path.truncate(slash.max(1)),
-                _ => return found,
+                _ => return tightest,
             }
         }
     }
 }
 
 /// Reads a number of bytes or processes.
-fn maximum(host: &Host, cgroup: &Cgroup, file: &str) -> Option<Option<u64>> {
-    let text = host.cgroup_value(cgroup, file)?;
-    // v1 has a number for "no limit": the greatest multiple of a page.
-    Some(text.trim().parse().ok().filter(|most| *most < 1 << 62))
+fn maximum(host: &Host, cgroup: &Cgroup, file: &str) -> Fact<u64> {
+    let Some(text) = host.cgroup_value(cgroup, file) else { return Fact::Denied };
+    match text.trim().parse() {
+        // v1 has a number for "no limit": the greatest multiple of a page.
+        Ok(most) if most < 1 << 62 => Fact::Known(most),
+        _ => Fact::Absent,
+    }
 }
 
 /// Reads quota and period of CPU time, and returns the number of CPUs.
-fn cpus(host: &Host, cgroup: &Cgroup, file: &str) -> Option<Option<f64>> {
-    let mut text = host.cgroup_value(cgroup, file)?;
-    if file == "cpu.cfs_quota_us" {
-        text.push(' ');
-        text.push_str(&host.cgroup_value(cgroup, "cpu.cfs_period_us")?);
-    }
+fn cpus(host: &Host, cgroup: &Cgroup, file: &str) -> Fact<f64> {
+    let files = if file == "cpu.max" { vec![file] } else { vec![file, "cpu.cfs_period_us"] };
+    let texts: Option<Vec<String>> =
+        files.into_iter().map(|file| host.cgroup_value(cgroup, file)).collect();
+    let Some(texts) = texts else { return Fact::Denied };
+    let text = texts.join(" ");
     let words: Vec<f64> = text.split_whitespace().filter_map(|word| word.parse().ok()).collect();
-    Some(match words[..] {
-        [quota, period] if quota > 0.0 && period > 0.0 => Some(quota / period),
-        _ => None,
-    })
+    match words[..] {
+        [quota, period] if quota > 0.0 && period > 0.0 => Fact::Known(quota / period),
+        _ => Fact::Absent,
+    }
 }
 
 impl ControllerCgroup {
@@ -166,10 +170,11 @@ impl ControllerCgroup {
         private: Option<&Cgroup>,
     ) -> Option<Self> {
         let has = |list: &[u8]| list.split(|b| *b == b',').any(|name| name == controller);
-        let mut found = memberships.by_preference();
-        let v1 = memberships.by_preference().find(|membership| has(&membership.controllers));
-        let membership =
-            v1.or_else(|| found.find(|membership| membership.controllers.is_empty()))?;
+        let find = |matches: &dyn Fn(&[u8]) -> bool| {
+            memberships.by_preference().find(|membership| matches(&membership.controllers))
+        };
+        let v1 = find(&has);
+        let membership = v1.or_else(|| find(&<[u8]>::is_empty))?;
         let private =
             private.and_then(|private| private_path(memberships, &membership.path, private));
         let path = private.unwrap_or(&membership.path).to_vec();

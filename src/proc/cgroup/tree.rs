@@ -190,7 +190,7 @@ impl Host {
         while let Some((dir, depth)) = todo.pop() {
             match read_pids(&dir, &mut buffer) {
                 Ok(found) => pids.extend(found),
-                // Those of a threaded cgroup (EOPNOTSUPP, cgroups(7)) are in its domain's list.
+                // Processes of a threaded cgroup (EOPNOTSUPP, cgroups(7)) are in its domain's list.
                 Err(ReadError::Broken(_)) => {}
                 Err(error) if depth == 0 => return Err(error),
                 Err(_) => {}
