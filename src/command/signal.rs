@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use clap::{ArgMatches, Args};
 use regex::bytes::Regex;
-use serde_json::Value as Json;
 
 use super::{Command, arguments, command, may_act, resolve};
 use crate::action::send::{SendError, SignalRequest};
@@ -414,8 +413,8 @@ impl SignalReport<'_> {
             .collect();
         let ui = &self.context.ui;
         if ui.json {
-            let objects = rows.iter().map(|row| Json::Object(object(SIGNAL_COLUMNS, row)));
-            return self.context.print(&json::lines(&objects.collect::<Vec<_>>()));
+            let lines = rows.iter().map(|row| json::line(&object(SIGNAL_COLUMNS, row)));
+            return self.context.print(&lines.collect::<String>());
         }
         for row in &mut rows {
             if self.explained.contains(&key(&row.result.target))

@@ -157,10 +157,7 @@ fn rows(
 fn text(context: &Context, selection: &Selection<SignalsRow>, rows: &[SignalsRow]) -> String {
     let ui = &context.ui;
     if ui.json {
-        return rows
-            .iter()
-            .map(|row| json::line(&Json::Object(object(SIGNALS_COLUMNS, row))))
-            .collect();
+        return rows.iter().map(|row| json::line(&object(SIGNALS_COLUMNS, row))).collect();
     }
     let lines: Vec<TableLine<'_, SignalsRow>> = rows.iter().map(TableLine::flat).collect();
     draw(selection, &lines, &Style::from(ui), &TableOptions::with_header())

@@ -38,7 +38,8 @@ pub struct Column<R: 'static> {
     pub wide: bool,
     /// Path of its value in the JSON: `rss`, `signals.blocked`.
     pub json: Option<&'static str>,
-    /// Rows whose JSON has the key; all of them without it.
+    /// Rows whose JSON has the value; all of them without it. In others a plain key is left out, and
+    /// the object that a nested one belongs to is null.
     pub json_if: Option<fn(&R) -> bool>,
     /// Whether it takes the rest of the line and is cut at the edge; it also carries the tree. If
     /// several are flexible, the first does.
@@ -121,9 +122,9 @@ impl<R> Column<R> {
         self
     }
 
-    /// Leaves the key out of the JSON of other rows.
-    pub const fn json_if(mut self, has_key: fn(&R) -> bool) -> Self {
-        self.json_if = Some(has_key);
+    /// Leaves the value out of the JSON of other rows.
+    pub const fn json_if(mut self, has_value: fn(&R) -> bool) -> Self {
+        self.json_if = Some(has_value);
         self
     }
 

@@ -30,11 +30,6 @@ pub fn line(value: &Json) -> String {
     out
 }
 
-/// Returns values, each on a line of its own.
-pub fn lines<'a>(values: impl IntoIterator<Item = &'a Json>) -> String {
-    values.into_iter().map(line).collect()
-}
-
 /// Returns bytes exactly: a string, or `{"bytes": "<base64>"}` if they are not UTF-8.
 pub fn bytes_to_json(bytes: &[u8]) -> Json {
     match std::str::from_utf8(bytes) {
@@ -62,14 +57,20 @@ pub fn value_to_json(value: &Value) -> Json {
 }
 
 /// Returns a row as an object: every column that has a path, in the order of the table, shown or not.
-pub fn object<R>(table: &'static [Column<R>], row: &R) -> Map<String, Json> {
+pub fn object<R>(table: &'static [Column<R>], row: &R) -> Json {
     let mut object = Map::new();
-    for column in table.iter().filter(|column| column.json_if.is_none_or(|has_key| has_key(row))) {
-        if let Some(path) = column.json {
-            put(&mut object, path, value_to_json(&(column.value)(row)));
+    for column in table {
+        let Some(path) = column.json else { continue };
+        match column.json_if {
+            Some(has_value) if !has_value(row) => {
+                if let Some((parent, _)) = path.split_once('.') {
+                    object.entry(parent).or_insert(Json::Null);
+                }
+            }
+            _ => put(&mut object, path, value_to_json(&(column.value)(row))),
         }
     }
-    object
+    Json::Object(object)
 }
 
 /// Puts a value at a dotted path. If a part of the path is taken by something other than an object, the
@@ -100,8 +101,6 @@ mod tests {
     fn one_value_is_one_line_in_the_given_order() {
         let value = json!({"pid": 1, "comm": "a\nb", "exe": null});
         assert_eq!(line(&value), "{\"pid\":1,\"comm\":\"a\\nb\",\"exe\":null}\n");
-        assert_eq!(lines([&json!(1), &json!([])]), "1\n[]\n");
-        assert_eq!(lines([]), "");
     }
 
     #[test]
@@ -109,7 +108,17 @@ mod tests {
         let row = TestRow { pid: 7, comm: b"a\xff", rss: None };
         let expected =
             r#"{"pid":7,"memory":{"rss":null,"x":{"blocked":["TERM"]}},"comm":{"bytes":"Yf8="}}"#;
-        assert_eq!(Json::Object(object(TABLE, &row)).to_string(), expected);
+        assert_eq!(object(TABLE, &row).to_string(), expected);
+    }
+
+    #[test]
+    fn a_value_that_a_row_does_not_have_is_left_out() {
+        static TABLE: &[Column<bool>] = &[
+            Column::new("a", "A", "a", |_| Value::Int(1)).json("a").json_if(|has_it| *has_it),
+            Column::new("b", "B", "b", |_| Value::Int(2)).json("x.b").json_if(|has_it| *has_it),
+        ];
+        assert_eq!(object(TABLE, &true), json!({"a": 1, "x": {"b": 2}}));
+        assert_eq!(object(TABLE, &false), json!({"x": null}));
     }
 
     #[test]

@@ -9,9 +9,9 @@ use crate::support::{Need, Outcome, check, finish, fixture, run, same, test_with
 
 pub fn trials() -> Vec<Trial> {
     vec![
-        test_with(Need::Namespaces, "ls::a_bare_namespace_is_listed", bare),
-        test_with(Need::Strace, "ls::opens_a_process_as_often_among_many_as_among_few", linear),
-        test_with(Need::Namespaces, "ls::counts_what_is_in_a_namespace_below", nested),
+        test_with(Need::Namespaces, "ls::lists_a_bare_pid_namespace", bare),
+        test_with(Need::Strace, "ls::opens_each_process_a_few_times_among_any_number", linear),
+        test_with(Need::Namespaces, "ls::counts_processes_in_nested_namespaces", nested),
     ]
 }
 
@@ -25,8 +25,8 @@ fn bare() -> Outcome {
     same(row["pod"].clone(), json!(null))
 }
 
-/// What listing costs grows with the containers, not with their square: each process is opened a few
-/// times, as strace sees, however many containers there are.
+/// The cost of a listing grows with the number of containers, not with its square: strace sees each
+/// process opened a few times, however many containers there are.
 fn linear() -> Outcome {
     let containers = (0..16).map(|_| fixture("init\n> a")).collect::<Result<Vec<_>, _>>()?;
     let log = tempfile::NamedTempFile::new().map_err(|error| error.to_string())?;
@@ -47,7 +47,7 @@ fn linear() -> Outcome {
     Ok(())
 }
 
-/// Who made a namespace of their own inside is counted still.
+/// A process in a namespace that was made in the container still counts.
 fn nested() -> Outcome {
     let container = fixture("init")?;
     let mut inner = Command::new("nsenter");
@@ -64,5 +64,5 @@ fn nested() -> Outcome {
     let last = counted();
     let _ = inner.kill();
     let _ = inner.wait();
-    check(holds, format!("{last} were counted"))
+    check(holds, format!("counted {last}"))
 }

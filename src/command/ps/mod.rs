@@ -7,7 +7,6 @@ mod watch;
 use std::time::Duration;
 
 use clap::{ArgMatches, Args};
-use serde_json::Value as Json;
 
 use self::rows::{PsRows, common_signal, positions, rows_of};
 use self::watch::Refresh;
@@ -259,7 +258,7 @@ impl<'a> ProcessList<'a> {
 
     fn print_json(&self, containers: &[Vec<MarkedRow>]) -> String {
         let lines = self.lines(containers, false);
-        lines.iter().map(|line| json::line(&Json::Object(object(PS_COLUMNS, line.row)))).collect()
+        lines.iter().map(|line| json::line(&object(PS_COLUMNS, line.row))).collect()
     }
 
     /// Returns the answer of one run, and says with `-v` which columns were left out.

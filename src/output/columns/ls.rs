@@ -105,19 +105,23 @@ pub static LS_COLUMNS: &[LsColumn] = &[
     LsColumn::new("podns", "PODNS", "namespace of its pod", |r| {
         Value::optional_text(r.container.pod.as_ref().map(|pod| pod.namespace.as_str()))
     })
-    .json("pod.namespace"),
+    .json("pod.namespace")
+    .json_if(in_pod),
     LsColumn::new("pod", "POD", "name of its pod", |r| {
         Value::optional_text(r.container.pod.as_ref().map(|pod| pod.name.as_str()))
     })
-    .json("pod.name"),
+    .json("pod.name")
+    .json_if(in_pod),
     LsColumn::new("poduid", "PODUID", "UID of its pod", |r| {
         Value::optional_text(r.container.pod.as_ref().and_then(|pod| pod.uid.as_deref()))
     })
-    .json("pod.uid"),
+    .json("pod.uid")
+    .json_if(in_pod),
     LsColumn::new("podctr", "PODCTR", "name in its pod", |r| {
         Value::optional_text(r.container.pod.as_ref().and_then(|pod| pod.container.as_deref()))
     })
-    .json("pod.container"),
+    .json("pod.container")
+    .json_if(in_pod),
     LsColumn::new("remark", "REMARK", "remarks", |r| {
         Value::optional_text(r.container.remark.as_deref())
     })
@@ -125,6 +129,10 @@ pub static LS_COLUMNS: &[LsColumn] = &[
 ];
 
 const VERIFIED: &str = "whether a trusted record, or the owner of its cgroup, confirms its name";
+
+fn in_pod(row: &LsRow) -> bool {
+    row.container.pod.is_some()
+}
 
 fn name(row: &LsRow) -> Value {
     let container = &row.container;
