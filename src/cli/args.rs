@@ -6,6 +6,7 @@ use jiff::{Span, SpanRelativeTo};
 
 use crate::error::{Error, ExitStatus};
 use crate::model::signal::{Signal, SignalNumber};
+use crate::model::stop_schedule::{StopSchedule, StopStep};
 
 /// Longest duration that is accepted; one that is longer is a typing error.
 const LONGEST: Duration = Duration::from_secs(100 * 365 * 86_400);
@@ -60,6 +61,35 @@ pub fn signal_number(text: &str) -> Result<SignalNumber, Error> {
     })
 }
 
+/// Parses the schedule of a stop: steps `SIGNAL:DURATION`, and `KILL` without a time at the end if that is
+/// to follow (`QUIT:5s,TERM:10s,KILL`).
+///
+/// # Errors
+/// Says which step is wrong.
+pub fn schedule(text: &str) -> Result<StopSchedule, Error> {
+    let error = |cause: String| {
+        Error::new(ExitStatus::Usage, format!("`{text}` is not a valid schedule"))
+            .cause(cause)
+            .hint("steps are separated by commas: `QUIT:5s,TERM:10s,KILL`")
+    };
+    let mut schedule = StopSchedule { steps: Vec::new(), kill: false };
+    for step in text.split(',') {
+        if schedule.kill {
+            return Err(error("KILL has to be the last step".into()));
+        }
+        match step.split_once(':') {
+            Some((name, time)) => {
+                let grace =
+                    duration(time).map_err(|expected| error(format!("`{step}`: {expected}")))?;
+                schedule.steps.push(StopStep { signal: signal(name)?, grace });
+            }
+            None if signal(step)? == Signal::KILL => schedule.kill = true,
+            None => return Err(error(format!("`{step}` has no duration"))),
+        }
+    }
+    Ok(schedule)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -105,6 +135,19 @@ mod tests {
         assert_eq!(signal("0").unwrap_err().message, "invalid signal `0`");
         assert!(signal_number("0").is_ok());
         assert!(signal_number("TREM").unwrap_err().hints[0].starts_with("did you mean `TERM`?"));
+    }
+
+    #[test]
+    fn parses_a_schedule() {
+        let step = |signal, seconds| StopStep { signal, grace: Duration::from_secs(seconds) };
+        let parsed = schedule("QUIT:5s,TERM:1m,KILL").unwrap();
+        let steps = vec![step(Signal::QUIT, 5), step(Signal::TERM, 60)];
+        assert_eq!(parsed, StopSchedule { steps, kill: true });
+        assert!(schedule("KILL").unwrap().steps.is_empty());
+        assert!(!schedule("TERM:5").unwrap().kill);
+        for text in ["", "TERM", "TERM:", "TERM:5x", "TREM:5", "KILL,TERM:1s"] {
+            assert_eq!(schedule(text).unwrap_err().status, ExitStatus::Usage, "{text}");
+        }
     }
 
     proptest! {

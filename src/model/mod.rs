@@ -19,4 +19,5 @@ pub mod signal_waiters;
 pub mod stat;
 pub mod status;
 pub mod stop_policy;
+pub mod stop_schedule;
 pub mod verdict;

@@ -128,7 +128,7 @@ fn dry_run() -> Outcome {
     let container = fixture("init handle=TERM\n> child handle=TERM")?;
     let plan = run(&["stop", "-n", &name(&container)]).expect(0)?;
     check(plan.out.contains("would send TERM"), &plan.out)?;
-    check(plan.out.contains("1 process may go unheard"), &plan.out)?;
+    check(plan.out.contains("1 process may get SIGKILL without warning"), &plan.out)?;
     std::thread::sleep(Duration::from_millis(200));
     same(container.heard(), Vec::<String>::new())
 }

@@ -1,0 +1,357 @@
+//! The course of a stop: the steps, the processes that are watched, and the moment each exits.
+
+use std::collections::{HashMap, HashSet};
+use std::time::{Duration, Instant};
+
+use super::events::{Killer, ProcessRef, StopEvent, StopEventKind};
+use super::{StopOrder, StopProcedure};
+use crate::action::send::{
+    HeldProcess, SendError, SignalRequest, hold, raise_fd_limit, wait_for_all, wait_for_any,
+};
+use crate::analysis::container_process::ContainerProcess;
+use crate::analysis::delivery::Recipient;
+use crate::analysis::selection::Criteria;
+use crate::error::{Error, ExitStatus};
+use crate::model::pid::ProcessId;
+use crate::model::signal::{Signal, SignalNumber, SignalSet};
+use crate::model::stop_schedule::StopStep;
+use crate::proc::SnapshotOptions;
+use crate::resolve::ResolvedContainer;
+use crate::resolve::processes::ContainerSnapshot;
+use crate::sys::pidfd::Ending;
+
+/// How often the container is scanned for new processes if none exits.
+const SCAN_INTERVAL: Duration = Duration::from_millis(200);
+
+/// How long the processes of a PID namespace may take to exit after its init.
+const NAMESPACE_EXIT_TIME: Duration = Duration::from_millis(500);
+
+/// A process that is watched until it exits.
+pub(super) struct WatchedProcess {
+    pub process: ProcessRef,
+    pub id: ProcessId,
+    pub held: HeldProcess,
+    /// Whether it was there when the stop began.
+    is_initial: bool,
+    /// Whether its turn has come in this step.
+    has_had_turn: bool,
+    /// Whether it got a signal in any step.
+    was_signalled: bool,
+    pub has_exited: bool,
+    pub was_killed: bool,
+}
+
+/// A stop under way.
+pub(super) struct StopRun<'a> {
+    pub found: &'a ResolvedContainer<'a>,
+    pub procedure: &'a StopProcedure,
+    start: Instant,
+    report: &'a mut dyn FnMut(StopEvent),
+    pub watched: Vec<WatchedProcess>,
+    known: HashSet<ProcessId>,
+    /// The signal of the current step.
+    signal: Signal,
+    /// Whether any process got a signal.
+    has_sent: bool,
+    /// The last failure to send one.
+    send_error: Option<SendError>,
+}
+
+/// Stops a container. Returns whether none of its processes is running any more.
+///
+/// # Errors
+/// If something stops us before the first signal is sent.
+pub fn stop(
+    found: &ResolvedContainer<'_>,
+    procedure: &StopProcedure,
+    report: &mut dyn FnMut(StopEvent),
+) -> Result<bool, Error> {
+    raise_fd_limit();
+    let run = StopRun {
+        found,
+        procedure,
+        start: Instant::now(),
+        report,
+        watched: Vec::new(),
+        known: HashSet::new(),
+        signal: Signal::KILL,
+        has_sent: false,
+        send_error: None,
+    };
+    run.run()
+}
+
+impl StopRun<'_> {
+    fn run(mut self) -> Result<bool, Error> {
+        if self.procedure.schedule.steps.is_empty() {
+            let snapshot = self.found.snapshot(SnapshotOptions::BARE)?;
+            self.watch(&snapshot, true)?;
+        }
+        for (index, step) in self.procedure.schedule.steps.iter().enumerate() {
+            self.step(*step, index == 0)?;
+            let running = self.running();
+            if running == 0 {
+                return Ok(self.finish());
+            }
+            self.report(StopEventKind::GraceOver { running });
+        }
+        if self.procedure.schedule.kill {
+            self.kill();
+            if self.running() == 0 {
+                return Ok(self.finish());
+            }
+        }
+        let running = self.running();
+        self.report(StopEventKind::NotStopped { running });
+        Ok(false)
+    }
+
+    fn finish(&mut self) -> bool {
+        let killed = self.watched.iter().filter(|watched| watched.was_killed).count();
+        self.report(StopEventKind::Stopped { killed });
+        true
+    }
+
+    pub(super) fn running(&self) -> usize {
+        self.watched.iter().filter(|watched| !watched.has_exited).count()
+    }
+
+    pub(super) fn report(&mut self, kind: StopEventKind) {
+        let time = self.start.elapsed();
+        (self.report)(StopEvent { time, kind });
+    }
+
+    /// Sends the signal of one step to each process when its turn comes, until all have exited or the
+    /// time is over.
+    fn step(&mut self, step: StopStep, is_first: bool) -> Result<(), Error> {
+        let start = Instant::now();
+        let (deadline, half) = (start.checked_add(step.grace), start.checked_add(step.grace / 2));
+        self.signal = step.signal;
+        for watched in &mut self.watched {
+            watched.has_had_turn = false;
+        }
+        let waits = SignalSet::from(step.signal);
+        let options = SnapshotOptions { waits, ..SnapshotOptions::BARE };
+        let mut is_start = is_first;
+        loop {
+            match self.found.snapshot(options) {
+                Ok(snapshot) => {
+                    self.watch(&snapshot, is_start)?;
+                    let is_late = half.is_some_and(|half| Instant::now() >= half);
+                    // Exits are noted first: they decide whose turn it is.
+                    self.note_exits();
+                    self.signal_due(&snapshot, is_late);
+                    // Waiting makes no sense if no process got the signal.
+                    if let (false, Some(SendError::NotPermitted)) =
+                        (self.has_sent, &self.send_error)
+                    {
+                        return Err(Error::new(ExitStatus::NotPermitted, "nothing was sent")
+                            .cause("it needs CAP_KILL or the same user")
+                            .hint("run as root"));
+                    }
+                }
+                Err(error) if is_start && self.watched.is_empty() => return Err(error),
+                // It has exited, or the rest of it cannot be read.
+                Err(_) => {}
+            }
+            is_start = false;
+            self.note_exits();
+            let now = Instant::now();
+            let running = self.running();
+            if running == 0 || deadline.is_some_and(|deadline| now >= deadline) {
+                return Ok(());
+            }
+            let remaining = deadline.map(|deadline| deadline - now);
+            self.report(StopEventKind::Waiting { running, remaining });
+            let scan = now + SCAN_INTERVAL;
+            self.sleep(deadline.map_or(scan, |deadline| deadline.min(scan)));
+        }
+    }
+
+    /// Whether the init is running. If it is not, processes that appear now may belong to the next
+    /// container, which the engine has started in its place.
+    pub(super) fn init_is_running(&self) -> bool {
+        self.found.container.init.is_some_and(|init| {
+            self.found.host.stat(init.pid).is_ok_and(|stat| stat.start == init.start)
+        })
+    }
+
+    /// Holds the processes of a snapshot that are not held yet.
+    pub(super) fn watch(
+        &mut self,
+        snapshot: &ContainerSnapshot,
+        is_start: bool,
+    ) -> Result<(), Error> {
+        if !is_start && !self.init_is_running() {
+            return Ok(());
+        }
+        for process in snapshot.processes.iter().filter(|process| process.in_container) {
+            let id = process.facts.id;
+            if process.facts.stat.has_exited() || self.known.contains(&id) {
+                continue;
+            }
+            match hold(self.found, process, None, Criteria::default()) {
+                Ok(held) => {
+                    self.known.insert(id);
+                    self.watched.push(WatchedProcess {
+                        process: process.into(),
+                        id,
+                        held,
+                        is_initial: is_start,
+                        has_had_turn: false,
+                        was_signalled: false,
+                        has_exited: false,
+                        was_killed: false,
+                    });
+                }
+                Err(SendError::Gone | SendError::LeftContainer | SendError::Changed(_)) => {}
+                Err(error) if is_start => {
+                    return Err(Error::new(ExitStatus::NotPermitted, "nothing was sent")
+                        .cause(error.to_string()));
+                }
+                Err(error) => {
+                    self.known.insert(id);
+                    let process = process.into();
+                    let (signal, prediction) = (None, None);
+                    self.report(StopEventKind::Refused { process, signal, prediction, error });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends the signal of the step to the processes whose turn it is.
+    fn signal_due(&mut self, snapshot: &ContainerSnapshot, is_late: bool) {
+        let signal = self.signal;
+        let request = SignalRequest { signal: SignalNumber::Signal(signal), value: None };
+        for (index, process) in self.due(snapshot, is_late) {
+            let prediction =
+                snapshot.predict(&snapshot.processes[process], signal, Recipient::Process);
+            let watched = &mut self.watched[index];
+            watched.has_had_turn = true;
+            let process = watched.process.clone();
+            let kind = match watched.held.send(request) {
+                Ok(()) => {
+                    watched.was_signalled = true;
+                    self.has_sent = true;
+                    if signal == Signal::KILL {
+                        watched.was_killed = true;
+                        let prediction = Some(prediction);
+                        StopEventKind::Killed { process, by: Killer::Stop, prediction }
+                    } else {
+                        StopEventKind::Signalled { process, signal, prediction }
+                    }
+                }
+                Err(SendError::Gone) => continue,
+                Err(error) => {
+                    self.send_error = Some(error.clone());
+                    let (signal, prediction) = (Some(signal), Some(prediction));
+                    StopEventKind::Refused { process, signal, prediction, error }
+                }
+            };
+            self.report(kind);
+        }
+    }
+
+    /// Returns the watched processes whose turn it is, each with its index in the snapshot. The init
+    /// is last: its exit may take the others with it.
+    fn due(&self, snapshot: &ContainerSnapshot, is_late: bool) -> Vec<(usize, usize)> {
+        let init = self.found.container.init;
+        let indices: HashMap<ProcessId, usize> =
+            snapshot.processes.iter().enumerate().map(|(index, p)| (p.facts.id, index)).collect();
+        // Parents of running processes that were there from the start. A process that starts children
+        // all the time, as a loop in a shell does, would otherwise not get its turn before the time is
+        // short.
+        let initial: HashSet<ProcessId> =
+            self.watched.iter().filter(|w| w.is_initial && !w.has_exited).map(|w| w.id).collect();
+        let is_running_child = |process: &&ContainerProcess| {
+            !process.facts.stat.state.is_zombie() && initial.contains(&process.facts.id)
+        };
+        let children = snapshot.processes.iter().filter(is_running_child);
+        let parents: HashSet<usize> = children.filter_map(|process| process.parent).collect();
+        let others_running = self.watched.iter().any(|w| !w.has_exited && Some(w.id) != init);
+        let mut due: Vec<(usize, usize)> = Vec::new();
+        for (index, watched) in self.watched.iter().enumerate() {
+            let Some(process) = indices.get(&watched.id) else { continue };
+            let is_init = Some(watched.id) == init;
+            let is_turn = match self.procedure.order {
+                StopOrder::Init => is_init || init.is_none(),
+                StopOrder::All => true,
+                StopOrder::ChildrenFirst if is_late => true,
+                StopOrder::ChildrenFirst if is_init => !others_running,
+                StopOrder::ChildrenFirst => !parents.contains(process),
+            };
+            if is_turn && !watched.has_had_turn && !watched.has_exited {
+                due.push((index, *process));
+            }
+        }
+        due.sort_by_key(|(index, _)| Some(self.watched[*index].id) == init);
+        due
+    }
+
+    /// Sleeps until a process exits, at most until `deadline`.
+    pub(super) fn sleep(&self, deadline: Instant) {
+        let _ = wait_for_any(&self.held(), deadline);
+    }
+
+    /// Returns the processes that are not known to have exited.
+    pub(super) fn held(&self) -> Vec<&HeldProcess> {
+        self.watched.iter().filter(|w| !w.has_exited).map(|w| &w.held).collect()
+    }
+
+    /// Notes the processes that have exited. When the init of a PID namespace exits, the kernel kills
+    /// the others in it: these were killed, though not by us.
+    pub(super) fn note_exits(&mut self) {
+        let init = self.found.container.init;
+        let mut exited = self.newly_exited();
+        let init_exits = self.found.container.owns_pid_ns && self.init_is_exiting();
+        if init_exits {
+            // All others follow in a moment.
+            let _ = wait_for_all(&self.held(), Some(Instant::now() + NAMESPACE_EXIT_TIME));
+            exited = self.newly_exited();
+        }
+        // In the order in which they exited, as far as that is known: the init after its children.
+        exited.sort_by_key(|index| Some(self.watched[*index].id) == init);
+        for index in exited {
+            let kind = self.exit_event(index, init_exits);
+            self.report(kind);
+        }
+    }
+
+    fn newly_exited(&self) -> Vec<usize> {
+        let has_exited =
+            |watched: &WatchedProcess| !watched.has_exited && watched.held.has_exited();
+        (0..self.watched.len()).filter(|index| has_exited(&self.watched[*index])).collect()
+    }
+
+    /// Whether the init has exited, or is about to: it still exists then, while its children have
+    /// been killed already.
+    fn init_is_exiting(&self) -> bool {
+        let init = self.found.container.init;
+        let is_exiting =
+            |id: ProcessId| self.found.host.stat(id.pid).is_ok_and(|stat| stat.is_exiting());
+        self.watched.iter().any(|w| Some(w.id) == init && (w.held.has_exited() || is_exiting(w.id)))
+    }
+
+    /// Marks a process as exited, and returns the event.
+    fn exit_event(&mut self, index: usize, init_exits: bool) -> StopEventKind {
+        let watched = &mut self.watched[index];
+        watched.has_exited = true;
+        // Reaped or not: it may be reaped between the two questions.
+        let unreaped =
+            || self.found.host.wait_status(watched.id).and_then(Ending::from_wait_status);
+        let ending = watched.held.ending().or_else(unreaped).or_else(|| watched.held.ending());
+        let is_init = Some(watched.id) == self.found.container.init;
+        // Where the kernel does not say how a process ended (before Linux 6.15), one that exits at the
+        // same moment as the init is taken for one that was killed with it.
+        let may_be_killed = ending.is_none_or(|ending| ending.signal() == Some(Signal::KILL));
+        let process = watched.process.clone();
+        if init_exits && !is_init && may_be_killed && !watched.was_killed {
+            watched.was_killed = true;
+            let was_signalled = watched.was_signalled;
+            let by = Killer::Kernel { stop_signal: self.signal, was_signalled };
+            return StopEventKind::Killed { process, by, prediction: None };
+        }
+        StopEventKind::Exited { process, ending }
+    }
+}

@@ -1,0 +1,38 @@
+//! The schedule of a stop: which signals are sent, how long each is waited for, and whether KILL follows.
+//! The command line's form of it, `QUIT:5s,TERM:10s,KILL`, is parsed in `cli::args`.
+
+use std::time::Duration;
+
+use super::signal::{Signal, SignalSet};
+
+/// A signal, and the time that processes have to exit on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StopStep {
+    /// The signal.
+    pub signal: Signal,
+    /// The time until the next step.
+    pub grace: Duration,
+}
+
+/// The steps of a stop, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StopSchedule {
+    /// The steps before KILL.
+    pub steps: Vec<StopStep>,
+    /// Whether processes that are still running in the end get KILL.
+    pub kill: bool,
+}
+
+impl StopSchedule {
+    /// Returns the signals of all steps.
+    pub fn signals(&self) -> SignalSet {
+        let signals = self.steps.iter().map(|step| SignalSet::from(step.signal));
+        signals.fold(SignalSet::EMPTY, SignalSet::union)
+    }
+
+    /// Returns the time that all steps take if no process exits.
+    pub fn total_grace(&self) -> Duration {
+        let times = self.steps.iter().map(|step| step.grace);
+        times.fold(Duration::ZERO, Duration::saturating_add)
+    }
+}

@@ -1,0 +1,292 @@
+//! Text and JSON of a stop: a line per event, and the outlook of a dry run. The only place where an
+//! event becomes text. Nothing here prints.
+
+use std::cell::RefCell;
+use std::collections::HashSet;
+use std::time::Duration;
+
+use serde_json::{Map, Value as Json, json};
+
+use super::escape::{safe, safe_str};
+use super::json::{bytes_to_json, line};
+use super::style::{Emphasis, Style};
+use super::units::age;
+use super::width::{width, wrap};
+use crate::action::stop::{
+    Killer, ProcessRef, StopEvent, StopEventKind, StopOutlook, StopProcedure,
+};
+use crate::analysis::delivery::Prediction;
+use crate::model::pid::HostPid;
+use crate::model::signal::Signal;
+use crate::model::stop_policy::seconds;
+use crate::sys::pidfd::Ending;
+
+/// Something to show.
+pub enum ReportLine {
+    /// Lines of the answer.
+    Answer(String),
+    /// What is being waited for, until the next line.
+    Progress(String),
+}
+
+/// Makes text of the events of one container.
+pub struct StopReporter {
+    /// The host's name.
+    pub host: String,
+    /// The container, in qualified form.
+    pub container: String,
+    /// Whether JSON is wanted.
+    pub json: bool,
+    /// How to show text.
+    pub style: Style,
+    /// Columns for the container's name before each line; 0 for no name.
+    pub name_width: usize,
+    /// Processes whose KILL was reported, and whose exit is no news.
+    pub killed: RefCell<HashSet<HostPid>>,
+}
+
+/// A sentence, and the words of it that have a colour.
+struct Sentence {
+    text: String,
+    highlight: Option<(String, Emphasis)>,
+}
+
+impl Sentence {
+    fn plain(text: String) -> Self {
+        Self { text, highlight: None }
+    }
+
+    fn highlighted(text: String, words: impl Into<String>, emphasis: Emphasis) -> Self {
+        Self { text, highlight: Some((words.into(), emphasis)) }
+    }
+}
+
+impl StopReporter {
+    /// Returns what to show for an event, if anything.
+    pub fn line(&self, event: &StopEvent) -> Option<ReportLine> {
+        if let StopEventKind::Waiting { running, remaining } = &event.kind {
+            let remaining =
+                remaining.map_or_else(String::new, |time| format!(", {} remaining", age(time)));
+            let text = format!("{}waiting for {}{remaining}", self.prefix(), processes(*running));
+            return Some(ReportLine::Progress(text));
+        }
+        let is_news = self.note_killed(&event.kind);
+        match (self.json, is_news) {
+            (true, _) => Some(ReportLine::Answer(line(&self.object(event)))),
+            (false, true) => Some(ReportLine::Answer(self.text(event))),
+            (false, false) => None,
+        }
+    }
+
+    /// Remembers a KILL. Returns false for the exit of a process whose KILL was reported.
+    fn note_killed(&self, kind: &StopEventKind) -> bool {
+        let mut killed = self.killed.borrow_mut();
+        match kind {
+            StopEventKind::Killed { process, .. } => {
+                killed.insert(process.host_pid);
+                true
+            }
+            StopEventKind::Exited { process, .. } => !killed.contains(&process.host_pid),
+            _ => true,
+        }
+    }
+
+    /// Returns the container's name in its column, if there are several containers.
+    fn prefix(&self) -> String {
+        if self.name_width == 0 {
+            return String::new();
+        }
+        let name = safe_str(&self.container);
+        let padding = self.name_width.saturating_sub(width(&name));
+        format!("{name}{}  ", " ".repeat(padding))
+    }
+
+    fn text(&self, event: &StopEvent) -> String {
+        let mut text = format!("{}{:>6.1}s  ", self.prefix(), event.time.as_secs_f64());
+        let indent = width(&text);
+        let room = self.style.width.map(|columns| columns.saturating_sub(indent).max(20));
+        let Sentence { text: sentence, mut highlight } = self.sentence(&event.kind);
+        for (index, part) in wrap(&sentence, room).iter().enumerate() {
+            if index > 0 {
+                text.push_str(&format!("\n{}", " ".repeat(indent)));
+            }
+            let found = highlight.as_ref().and_then(|(words, _)| part.split_once(words.as_str()));
+            match (found, highlight.take()) {
+                (Some((before, after)), Some((words, emphasis))) => {
+                    text.push_str(before);
+                    self.style.paint(&mut text, &words, emphasis);
+                    text.push_str(after);
+                }
+                (_, pending) => {
+                    highlight = pending;
+                    text.push_str(part);
+                }
+            }
+        }
+        text.push('\n');
+        text
+    }
+
+    fn sentence(&self, kind: &StopEventKind) -> Sentence {
+        let arrow = if self.style.unicode { "→" } else { "->" };
+        let process = kind.process().map_or_else(String::new, name);
+        let effect = kind.prediction().map_or_else(String::new, effect);
+        match kind {
+            StopEventKind::Planned { signal, .. } => {
+                Sentence::plain(format!("would send {signal} {arrow} {process}{effect}"))
+            }
+            StopEventKind::Signalled { signal, .. } => {
+                Sentence::plain(format!("{signal} {arrow} {process}{effect}"))
+            }
+            StopEventKind::Refused { signal, error, .. } => {
+                let signal = signal.map_or_else(String::new, |s| format!("{s} {arrow} "));
+                let text = format!("{signal}{process}: not sent: {error}");
+                Sentence::highlighted(text, "not sent", Emphasis::Bad)
+            }
+            StopEventKind::Exited { ending, .. } => {
+                Sentence::plain(format!("{process} {}", exited(*ending)))
+            }
+            StopEventKind::Killed { by: Killer::Stop, .. } => {
+                Sentence::highlighted(format!("KILL {arrow} {process}"), "KILL", Emphasis::Bad)
+            }
+            StopEventKind::Killed { by: Killer::Kernel { stop_signal, was_signalled }, .. } => {
+                let signalled = match was_signalled {
+                    true => format!("had not exited on {stop_signal}"),
+                    false => format!("was not sent {stop_signal}"),
+                };
+                let killed = "killed by the kernel";
+                let text = format!("{process} {killed} when PID 1 exited ({signalled})");
+                Sentence::highlighted(text, killed, Emphasis::Bad)
+            }
+            StopEventKind::Waiting { .. } => Sentence::plain(String::new()),
+            StopEventKind::GraceOver { running } => {
+                let text = format!("grace period over, {} still running", processes(*running));
+                Sentence::highlighted(text, "grace period over", Emphasis::Warning)
+            }
+            StopEventKind::Stopped { killed: 0 } => Sentence::highlighted(
+                "stopped cleanly (no SIGKILL needed)".into(),
+                "stopped cleanly",
+                Emphasis::Good,
+            ),
+            StopEventKind::Stopped { killed } => {
+                let killed = format!("{} killed", processes(*killed));
+                Sentence::highlighted(format!("stopped: {killed}"), killed, Emphasis::Warning)
+            }
+            StopEventKind::NotStopped { running } => {
+                let text = format!("not stopped: {} still running", processes(*running));
+                Sentence::highlighted(text, "not stopped", Emphasis::Bad)
+            }
+        }
+    }
+
+    fn object(&self, event: &StopEvent) -> Json {
+        let kind = &event.kind;
+        let process = kind.process();
+        let mut object = Map::new();
+        let mut insert = |key: &str, value: Json| object.insert(key.into(), value);
+        insert("host", json!(self.host));
+        insert("container", json!(self.container));
+        insert("t", json!((event.time.as_secs_f64() * 1000.0).round() / 1000.0));
+        insert("event", json!(event_name(kind)));
+        insert("pid", json!(process.and_then(|process| process.pid).map(|pid| pid.get())));
+        insert("host_pid", json!(process.map(|process| process.host_pid.get())));
+        insert("comm", process.map_or(Json::Null, |process| bytes_to_json(&process.comm)));
+        insert("signal", json!(kind.signal().map(Signal::name)));
+        insert("verdict", json!(kind.prediction().map(|p| p.verdict.name())));
+        insert("note", json!(note(kind)));
+        match kind {
+            StopEventKind::Stopped { killed } => {
+                insert("graceful", json!(*killed == 0));
+                insert("killed", json!(killed));
+            }
+            StopEventKind::NotStopped { running } => {
+                insert("graceful", json!(false));
+                insert("left", json!(running));
+            }
+            _ => {}
+        }
+        Json::Object(object)
+    }
+
+    /// Returns the outlook of a dry run as text.
+    pub fn outlook(&self, outlook: StopOutlook, procedure: &StopProcedure) -> String {
+        let signals: Vec<String> =
+            procedure.schedule.steps.iter().map(|step| step.signal.name()).collect();
+        let signals = signals.join(" or ");
+        let wait = match procedure.schedule.total_grace() {
+            Duration::MAX => "stop waits without a limit".into(),
+            grace => format!("stop waits the full {}", seconds(grace)),
+        };
+        let then = |killed: Option<usize>| match killed {
+            Some(count) => format!("{wait}, then sends SIGKILL to {}", processes(count)),
+            None => format!("{wait}, and sends no SIGKILL"),
+        };
+        let text = match outlook {
+            StopOutlook::NoExit { killed } => {
+                format!("PID 1 will not exit on {signals}: {}", then(killed))
+            }
+            StopOutlook::Unknown { killed } => format!(
+                "cannot tell whether PID 1 exits on {signals}: if it does not, {}",
+                then(killed)
+            ),
+            StopOutlook::OthersKilled { others } => format!(
+                "when PID 1 exits, the kernel kills any process still running: {} may get SIGKILL without warning",
+                processes(others)
+            ),
+        };
+        let text = format!("{}{text}", self.prefix());
+        wrap(&text, self.style.width).join("\n") + "\n"
+    }
+}
+
+fn event_name(kind: &StopEventKind) -> &'static str {
+    match kind {
+        StopEventKind::Planned { .. } => "planned",
+        StopEventKind::Signalled { .. } | StopEventKind::Refused { .. } => "signalled",
+        StopEventKind::Exited { .. } => "exited",
+        StopEventKind::GraceOver { .. } => "grace-over",
+        StopEventKind::Killed { .. } => "killed",
+        StopEventKind::Stopped { .. } | StopEventKind::NotStopped { .. } => "stopped",
+        StopEventKind::Waiting { .. } => "waiting",
+    }
+}
+
+fn note(kind: &StopEventKind) -> Option<String> {
+    match kind {
+        StopEventKind::Refused { error, .. } => Some(format!("not sent: {error}")),
+        StopEventKind::Killed { by: Killer::Kernel { .. }, .. } => {
+            Some("by the kernel, when PID 1 exited".into())
+        }
+        StopEventKind::Exited { ending: Some(Ending::Status(status)), .. } => {
+            Some(format!("status {status}"))
+        }
+        StopEventKind::Exited { ending: Some(Ending::Signal(signal, _)), .. } => {
+            Some(format!("signal {signal}"))
+        }
+        _ => kind.prediction().and_then(|prediction| prediction.note.clone()),
+    }
+}
+
+fn exited(ending: Option<Ending>) -> String {
+    match ending {
+        None | Some(Ending::Status(0)) => "exited".into(),
+        Some(Ending::Status(status)) => format!("exited with status {status}"),
+        Some(Ending::Signal(signal, true)) => format!("terminated by {signal}, core dumped"),
+        Some(Ending::Signal(signal, false)) => format!("terminated by {signal}"),
+    }
+}
+
+fn effect(Prediction { verdict, note, .. }: &Prediction) -> String {
+    let note = note.as_ref().map_or_else(String::new, |note| format!("; {note}"));
+    format!(": {}{note}", verdict.name())
+}
+
+/// Names a process: `13 nginx`.
+fn name(process: &ProcessRef) -> String {
+    let pid = process.pid.map_or_else(|| "-".into(), |pid| pid.to_string());
+    format!("{pid} {}", safe(&process.comm))
+}
+
+fn processes(count: usize) -> String {
+    if count == 1 { "1 process".into() } else { format!("{count} processes") }
+}
