@@ -123,7 +123,7 @@ pub fn run<M: Serialize + DeserializeOwned, T: Serialize + DeserializeOwned>(
 /// print or wait for a thread.
 ///
 /// # Errors
-/// Those of pipe(2) and fork(2).
+/// As pipe(2) and fork(2).
 pub fn start(work: impl FnOnce() -> Vec<u8>) -> Result<IsolatedChild, Errno> {
     spawn(Inherit::Nothing, |mut pipe| send(&mut pipe, RESULT, &work()))
 }
