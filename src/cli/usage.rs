@@ -24,6 +24,7 @@ pub fn usage_error(error: &clap::Error, argv: &[OsString]) -> Error {
             hyphened_signal(&words, command).or_else(|| unexpected(error))
         }
         ErrorKind::ArgumentConflict => conflict(error),
+        ErrorKind::TooManyValues => superfluous_value(error),
         _ => invalid_value(error),
     };
     let converted = converted.unwrap_or_else(|| rendered(error));
@@ -111,6 +112,12 @@ fn conflict(error: &clap::Error) -> Option<Error> {
     })
 }
 
+fn superfluous_value(error: &clap::Error) -> Option<Error> {
+    let argument = name_of(text(error, ContextKind::InvalidArg)?);
+    let value = text(error, ContextKind::InvalidValue)?;
+    Some(usage(format!("unexpected value `{value}` for {argument}")))
+}
+
 fn invalid_value(error: &clap::Error) -> Option<Error> {
     let argument = name_of(text(error, ContextKind::InvalidArg)?);
     let value = text(error, ContextKind::InvalidValue)?;
@@ -122,15 +129,23 @@ fn invalid_value(error: &clap::Error) -> Option<Error> {
     if !valid.is_empty() {
         return Some(converted.hint(format!("valid values: {}", valid.join(", "))));
     }
-    let source = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
-    // The regex parser draws its error over several lines, of which the last one has the reason.
-    let reason = source.lines().last().unwrap_or_default();
-    let reason = reason.strip_prefix("error: ").unwrap_or(reason);
-    Some(match reason {
+    Some(match reason(error).as_str() {
         "" => converted,
         valid if valid.starts_with("valid values: ") => converted.hint(valid),
         reason => converted.cause(reason),
     })
+}
+
+/// Returns the reason that a value parser gave, or nothing.
+fn reason(error: &clap::Error) -> String {
+    let Some(source) = std::error::Error::source(error) else { return String::new() };
+    if source.is::<std::num::ParseIntError>() {
+        return "expected an integer".into();
+    }
+    // The regex parser draws its error over several lines, of which the last one has the reason.
+    let source = source.to_string();
+    let last = source.lines().last().unwrap_or_default();
+    last.strip_prefix("error: ").unwrap_or(last).to_owned()
 }
 
 /// Returns clap's own text, with our quotes and without its tips.
@@ -195,6 +210,14 @@ mod tests {
             (
                 "cinspect nosuch",
                 "no such command: `nosuch`\nhint: `cinspect help` lists the commands",
+            ),
+            (
+                "cinspect ls --json=1",
+                "unexpected value `1` for --json\nhint: try `cinspect ls --help`",
+            ),
+            (
+                "cinspect signal web TERM --queue x",
+                "invalid value `x` for --queue: expected an integer\nhint: try `cinspect signal --help`",
             ),
             ("cinspect docter", "no such command: `docter`\nhint: did you mean `doctor`?"),
         ] {

@@ -93,7 +93,7 @@ fn nearest(name: &str, choices: &[&'static str]) -> Option<&'static str> {
         return None;
     }
     let name = name.to_ascii_lowercase();
-    let distance = |choice: &&'static str| (strsim::levenshtein(&name, choice), *choice);
+    let distance = |choice: &&'static str| (strsim::osa_distance(&name, choice), *choice);
     let (edits, choice) = choices.iter().map(distance).min()?;
     (edits <= choice.len().div_ceil(3)).then_some(choice)
 }
