@@ -39,13 +39,13 @@ fn nearest(word: &str) -> Option<&'static str> {
         let names = std::iter::once(command.name).chain(command.aliases.iter().copied());
         names.map(move |name| (name, command.modifies))
     });
-    let near = names.chain([("help", false)]).filter_map(|(name, modifies)| {
+    let candidates = names.chain([("help", false)]).filter_map(|(name, modifies)| {
         let edits = strsim::osa_distance(word, name);
         let limit = if modifies { MODIFYING_EDITS } else { READING_EDITS };
         // (Two words of two letters are two edits apart without any in common.)
         (edits <= limit && edits < name.len().min(word.len())).then_some((edits, modifies, name))
     });
-    near.min_by_key(|(edits, modifies, _)| (*edits, *modifies)).map(|(_, _, name)| name)
+    candidates.min_by_key(|(edits, modifies, _)| (*edits, *modifies)).map(|(_, _, name)| name)
 }
 
 #[cfg(test)]

@@ -13,13 +13,13 @@ pub fn with_help_layout(command: Command, examples: &[Example]) -> Command {
     let more = command.get_long_about().map(ToString::to_string).unwrap_or_default();
     let more = more.split_once("\n\n").map_or("", |(_, more)| more).to_owned();
     let name = command.get_name();
-    let all =
+    let complete =
         if name == "cinspect" { "cinspect help CMD" } else { &format!("cinspect help {name}") };
     let help = Arg::new("help")
         .short('h')
         .long("help")
         .action(ArgAction::HelpShort)
-        .help(format!("Print help; more: `{all}`"));
+        .help(format!("Print help; more: `{complete}`"));
     command
         .disable_help_flag(true)
         .arg(help)
@@ -51,10 +51,10 @@ mod tests {
 
     #[test]
     fn examples_fit_79_columns() {
-        let all = COMMANDS.iter().map(|command| command.examples.to_vec()).chain([overview()]);
-        let texts: Vec<String> = all.map(|examples| examples_text(&examples)).collect();
-        let wide: Vec<&str> =
+        let examples = COMMANDS.iter().map(|command| command.examples.to_vec()).chain([overview()]);
+        let texts: Vec<String> = examples.map(|examples| examples_text(&examples)).collect();
+        let too_wide: Vec<&str> =
             texts.iter().flat_map(|t| t.lines()).filter(|l| l.chars().count() >= 80).collect();
-        assert!(wide.is_empty(), "{wide:#?}");
+        assert!(too_wide.is_empty(), "{too_wide:#?}");
     }
 }

@@ -159,11 +159,11 @@ fn signals(typed: &OsStr) -> Vec<CompletionCandidate> {
         .collect()
 }
 
-/// Returns the processes of the container, by a number of theirs.
+/// Returns the processes of the container, each by the PID that `pid_of` returns.
 fn processes(
     line: &CompletionLine,
     typed: &OsStr,
-    number: fn(&ContainerProcess) -> Option<i32>,
+    pid_of: fn(&ContainerProcess) -> Option<i32>,
 ) -> Vec<CompletionCandidate> {
     let Some((snapshot, _)) = line.snapshot(false) else { return Vec::new() };
     let rows = snapshot.processes.iter().filter_map(|process| {
@@ -171,7 +171,7 @@ fn processes(
             Some(command) if !command.is_empty() => command.joined(),
             _ => process.facts.stat.comm.clone(),
         };
-        Some((number(process)?, safe(&command).into_owned()))
+        Some((pid_of(process)?, safe(&command).into_owned()))
     });
     numbers(rows.collect(), typed)
 }

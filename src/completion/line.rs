@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
-use clap::{ArgMatches, FromArgMatches};
+use clap::{ArgMatches, Command, FromArgMatches};
 
 use super::source::CompletionSource;
 use crate::cli::root::{GlobalOptions, root_command};
@@ -34,14 +34,16 @@ impl CompletionLine {
             others.pop();
         }
         others.extend(words.get(index + 1..).unwrap_or_default().iter().cloned());
-        let matches = root_command().ignore_errors(true).try_get_matches_from(others).ok();
+        let mut root = root_command().ignore_errors(true);
+        let matches = root.try_get_matches_from_mut(others).ok();
         let command = matches.as_ref().and_then(ArgMatches::subcommand);
         let options =
             command.and_then(|(_, matches)| GlobalOptions::from_arg_matches(matches).ok());
         Self {
             host_root: options.map_or_else(|| "/".into(), |options| options.host_root),
             host: OnceLock::new(),
-            container: command.and_then(|(name, matches)| container_of(name, matches)),
+            container: command
+                .and_then(|(name, matches)| container_of(root.find_subcommand(name)?, matches)),
         }
     }
 
@@ -70,10 +72,9 @@ impl CompletionLine {
 }
 
 /// Returns the first reference to a container among the values of a command.
-fn container_of(command: &str, matches: &ArgMatches) -> Option<String> {
-    let root = root_command();
-    let arguments = root.find_subcommand(command)?.get_arguments();
-    arguments
+fn container_of(command: &Command, matches: &ArgMatches) -> Option<String> {
+    command
+        .get_arguments()
         .filter_map(|argument| {
             let source = argument.get::<CompletionSource>()?;
             let mut values = matches.try_get_raw(argument.get_id().as_str()).ok()??;

@@ -300,7 +300,7 @@ fn match_pid(host: &Host, inventory: &Inventory, pid: HostPid, access: Access) -
     let rule = MatchRule::Pid(pid);
     let pid_ns = host.process(pid).and_then(|handle| host.pid_ns_of(&handle)).ok();
     if let Some(container) = inventory.containing(host, pid) {
-        // A container that was made inside of it is one of its own, which only a survey finds. If
+        // A container in it, which only a survey finds, is a container of its own. If
         // even that does not, the outer one is not what should be acted on.
         let is_deeper = || host.status(pid).is_ok_and(|s| s.nspid.len() > container.depth + 1);
         let is_nested = match pid_ns {

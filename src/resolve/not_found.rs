@@ -176,9 +176,10 @@ fn suggestions(names: &[(&str, String)], word: &str, edits: usize) -> Vec<String
     let mut found: Vec<&String> =
         names.iter().filter(|(name, _)| contains(name)).map(|(_, qualified)| qualified).collect();
     if found.is_empty() {
-        let near = names.iter().map(|(name, form)| (strsim::osa_distance(name, word), form));
-        let nearest =
-            near.filter(|(distance, _)| *distance <= edits).min_by_key(|(distance, _)| *distance);
+        let distances = names.iter().map(|(name, form)| (strsim::osa_distance(name, word), form));
+        let nearest = distances
+            .filter(|(distance, _)| *distance <= edits)
+            .min_by_key(|(distance, _)| *distance);
         found.extend(nearest.map(|(_, form)| form));
     }
     found.sort_unstable();
@@ -207,10 +208,10 @@ mod tests {
     fn names_that_contain_the_word_come_before_similar_ones() {
         let names = ["shop-web-2", "shop-web-1", "wex", "db"];
         let names = names.map(|name| (name, format!("docker:{name}")));
-        let near = |word| suggestions(&names, word, 1);
-        assert_eq!(near("web"), ["docker:shop-web-1", "docker:shop-web-2"]);
-        assert_eq!(near("wxe"), ["docker:wex"]);
-        assert_eq!(near("dbb"), ["docker:db"]);
-        assert!(near("nosuch").is_empty() && near("").is_empty());
+        let suggested = |word| suggestions(&names, word, 1);
+        assert_eq!(suggested("web"), ["docker:shop-web-1", "docker:shop-web-2"]);
+        assert_eq!(suggested("wxe"), ["docker:wex"]);
+        assert_eq!(suggested("dbb"), ["docker:db"]);
+        assert!(suggested("nosuch").is_empty() && suggested("").is_empty());
     }
 }

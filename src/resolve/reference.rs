@@ -72,10 +72,10 @@ impl ContainerRef {
 
 /// Returns the hint for a word that is not a qualifier.
 fn valid_qualifiers(word: &str) -> String {
-    let names = engines().map(|engine| engine.name);
-    let all: Vec<&str> = names.chain(["pid", "cgroup"]).collect();
-    let valid = format!("valid values: {}", all.join(", "));
-    let nearest = all.iter().min_by_key(|name| strsim::osa_distance(word, name));
+    let engines = engines().map(|engine| engine.name);
+    let qualifiers: Vec<&str> = engines.chain(["pid", "cgroup"]).collect();
+    let valid = format!("valid values: {}", qualifiers.join(", "));
+    let nearest = qualifiers.iter().min_by_key(|name| strsim::osa_distance(word, name));
     match nearest.filter(|name| strsim::osa_distance(word, name) <= 2) {
         Some(nearest) => format!("did you mean `{nearest}`? {valid}"),
         None => valid,

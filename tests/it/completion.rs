@@ -78,10 +78,10 @@ pub fn shell(name: &str, argv: &[&str], load: &str, directory: &Path) -> Result<
         "PS1=> ".into(),
     ];
     let chdir = format!("--chdir={directory}");
-    let mut all = vec!["env", "-i", &chdir];
-    all.extend(environment.iter().map(String::as_str));
-    all.extend(argv);
-    let mut terminal = Terminal::start(&all)?;
+    let mut command_line = vec!["env", "-i", &chdir];
+    command_line.extend(environment.iter().map(String::as_str));
+    command_line.extend(argv);
+    let mut terminal = Terminal::start(&command_line)?;
     let load = load.replace("SCRIPT", &script.display().to_string());
     // The typed text must not contain `ready` itself.
     terminal.type_in(&format!("{load}; printf 'rea%s\\n' dy\r"))?;
@@ -145,15 +145,12 @@ fn offers_no_control_characters() -> Outcome {
     }
     std::fs::create_dir(directory.path().join("directory"))?;
     std::os::unix::fs::symlink("directory", directory.path().join("link"))?;
-    let inside = format!("pid:{}:{}/", container.init, directory.path().display());
-    let given = ask(&["cp", &inside]).expect(0)?;
-    let names: Vec<&str> = given
-        .out
-        .lines()
-        .map(|line| line.strip_prefix(&inside).unwrap_or(line).trim_end())
-        .collect();
+    let prefix = format!("pid:{}:{}/", container.init, directory.path().display());
+    let run = ask(&["cp", &prefix]).expect(0)?;
+    let names: Vec<&str> =
+        run.out.lines().map(|line| line.strip_prefix(&prefix).unwrap_or(line).trim_end()).collect();
     same(names, vec!["directory/", "link/", "plain"])?;
-    same(given.err.as_str(), "")
+    same(run.err.as_str(), "")
 }
 
 fn prints_no_errors() -> Outcome {
@@ -166,12 +163,15 @@ fn prints_no_errors() -> Outcome {
         &["nosuch", ""],
         &["--nosuch", ""],
     ] {
-        let given = ask(words).expect(0)?;
-        same((words, given.err.as_str()), (words, ""))?;
+        let run = ask(words).expect(0)?;
+        same((words, run.err.as_str()), (words, ""))?;
     }
     let mut command = cinspect(&["ls"]);
     command.env("CINSPECT_COMPLETE", "1");
-    check(finish(command).expect(0)?.out.contains("NAME"), "a question without `--` is a command")
+    check(
+        finish(command).expect(0)?.out.contains("NAME"),
+        "a line without `--` was not run as a command",
+    )
 }
 
 /// Where a container is expected a tab offers no `--all`; after a hyphen, or where nothing else is
@@ -179,18 +179,18 @@ fn prints_no_errors() -> Outcome {
 fn options_follow_a_hyphen() -> Outcome {
     let directory = host()?;
     let root = directory.path().join("h").display().to_string();
-    let given = |typed: &[&str]| -> Result<Vec<String>, Failed> {
+    let lines_after = |typed: &[&str]| -> Result<Vec<String>, Failed> {
         let words: Vec<&str> = ["--host-root", &root].iter().chain(typed).copied().collect();
         Ok(ask(&words).expect(0)?.out.lines().map(str::to_owned).collect())
     };
     let begins = |lines: &[String], text: &str| lines.iter().any(|line| line.starts_with(text));
-    let containers = given(&["signal", ""])?;
+    let containers = lines_after(&["signal", ""])?;
     check(begins(&containers, "web\t") && !begins(&containers, "-"), format!("{containers:?}"))?;
-    let signals = given(&["signal", "web", ""])?;
+    let signals = lines_after(&["signal", "web", ""])?;
     check(begins(&signals[..1], "TERM\t") && !begins(&signals, "RTMIN"), format!("{signals:?}"))?;
-    let options = given(&["signal", "-"])?;
+    let options = lines_after(&["signal", "-"])?;
     check(begins(&options, "--all\t") && !begins(&options, "web"), format!("{options:?}"))?;
-    let further = given(&["signal", "web", "TERM", ""])?;
+    let further = lines_after(&["signal", "web", "TERM", ""])?;
     check(begins(&further, "--all\t"), format!("{further:?}"))
 }
 
