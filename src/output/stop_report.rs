@@ -290,3 +290,81 @@ fn name(process: &ProcessRef) -> String {
 fn processes(count: usize) -> String {
     if count == 1 { "1 process".into() } else { format!("{count} processes") }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::pid::ContainerPid;
+
+    fn reporter(container: &str, name_width: usize, color: bool) -> StopReporter {
+        StopReporter {
+            host: "host".into(),
+            container: container.into(),
+            json: false,
+            style: Style { width: Some(60), color, unicode: true },
+            name_width,
+            killed: RefCell::default(),
+        }
+    }
+
+    fn text(reporter: &StopReporter, kind: StopEventKind) -> String {
+        match reporter.line(&StopEvent { time: Duration::from_millis(10_040), kind }) {
+            Some(ReportLine::Answer(text)) => text,
+            Some(ReportLine::Progress(text)) => format!("({text})"),
+            None => String::new(),
+        }
+    }
+
+    fn java() -> ProcessRef {
+        let host_pid = HostPid::new(5000).unwrap();
+        ProcessRef { pid: ContainerPid::new(1), host_pid, comm: b"java".to_vec() }
+    }
+
+    fn exited(ending: Ending) -> StopEventKind {
+        StopEventKind::Exited { process: java(), ending: Some(ending) }
+    }
+
+    #[test]
+    fn says_how_each_process_ended() {
+        let line = |kind| text(&reporter("docker:web", 0, false), kind);
+        assert_eq!(line(exited(Ending::Status(143))), "  10.0s  1 java exited with status 143\n");
+        let aborted = Ending::Signal(Signal::ABRT, true);
+        assert_eq!(line(exited(aborted)), "  10.0s  1 java terminated by ABRT, core dumped\n");
+        let by = Killer::Kernel { stop_signal: Signal::TERM, was_signalled: false };
+        let killed = StopEventKind::Killed { process: java(), by, prediction: None };
+        assert_eq!(
+            line(killed),
+            "  10.0s  1 java killed by the kernel when PID 1 exited (was\n         not sent TERM)\n"
+        );
+        assert_eq!(
+            line(StopEventKind::GraceOver { running: 1 }),
+            "  10.0s  grace period over, 1 process still running\n"
+        );
+        assert_eq!(
+            line(StopEventKind::Stopped { killed: 0 }),
+            "  10.0s  stopped cleanly (no SIGKILL needed)\n"
+        );
+    }
+
+    #[test]
+    fn lines_of_several_containers_are_aligned() {
+        let lines = ["docker:db", "docker:web"]
+            .map(|name| text(&reporter(name, 10, false), StopEventKind::Stopped { killed: 2 }));
+        assert_eq!(lines[0], "docker:db     10.0s  stopped: 2 processes killed\n");
+        assert_eq!(lines[1], "docker:web    10.0s  stopped: 2 processes killed\n");
+    }
+
+    #[test]
+    fn colours_only_the_words_that_matter() {
+        let line = text(&reporter("docker:web", 0, true), StopEventKind::GraceOver { running: 2 });
+        assert_eq!(line, "  10.0s  \x1b[33mgrace period over\x1b[0m, 2 processes still running\n");
+    }
+
+    #[test]
+    fn the_exit_of_a_killed_process_is_no_news() {
+        let reporter = reporter("docker:web", 0, false);
+        let kill = StopEventKind::Killed { process: java(), by: Killer::Stop, prediction: None };
+        assert_eq!(text(&reporter, kill), "  10.0s  KILL → 1 java\n");
+        assert_eq!(text(&reporter, exited(Ending::Signal(Signal::KILL, false))), "");
+    }
+}

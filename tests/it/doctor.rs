@@ -1,11 +1,12 @@
-//! `doctor`: that it finds what is wrong, and that a real stop then does what it says.
+//! `doctor`: that it finds the problem, and that a real stop then behaves as it says.
 
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
 use crate::support::{Need, Outcome, check, fixture, run, same, test_with};
 
-/// A fixture, what is found first, and whether a stop then waits until its time is over.
+/// The name of a case, its fixture, the code of the first finding, and whether a stop then waits for the
+/// whole grace period.
 const CASES: &[(&str, &str, &str, bool)] = &[
     ("that_handles_it", "init leaves-on=TERM", "ok", false),
     ("without_a_handler", "init", "init-without-handler", true),
@@ -13,7 +14,7 @@ const CASES: &[(&str, &str, &str, bool)] = &[
     ("that_blocks_it", "init block=TERM", "init-blocks", true),
     ("that_waits_for_another", "init sigwait=HUP leaves-on=TERM", "stop-signal", true),
     ("that_handles_another", "init handle=INT", "stop-signal", true),
-    ("with_children_to_tell", "init leaves-on=TERM\n> child handle=TERM", "ok", false),
+    ("with_children", "init leaves-on=TERM\n> child handle=TERM", "ok", false),
     ("with_a_child_that_blocks", "init leaves-on=TERM\n> child block=TERM", "ok", false),
     ("that_does_not_reap", "init leaves-on=TERM\n> parent\n> > gone exit", "zombies", false),
 ];
@@ -24,7 +25,7 @@ pub fn trials() -> Vec<Trial> {
         test_with(Need::Namespaces, name.leak(), move || agrees(fixture, code, *waits))
     });
     let mut trials: Vec<Trial> = each.collect();
-    trials.push(test_with(Need::Namespaces, "doctor::says_it_in_words_and_remedies", words));
+    trials.push(test_with(Need::Namespaces, "doctor::prints_messages_and_remedies", words));
     trials
 }
 
@@ -33,20 +34,20 @@ fn agrees(lines: &str, code: &str, waits: bool) -> Outcome {
     let name = format!("pid:{}", container.init);
     let findings = run(&["--json", "doctor", &name]).expect(0)?.objects();
     same((findings[0]["code"].clone(), lines), (json!(code), lines))?;
-    let severe = |row: &Value| row["severity"] == json!("problem");
-    same(findings.iter().any(severe), waits)?;
+    let is_problem = |row: &Value| row["severity"] == json!("problem");
+    same(findings.iter().any(is_problem), waits)?;
     for row in findings.iter().filter(|row| row["severity"] != json!("ok")) {
         check(row["remedy"].is_string() && row["message"].is_string(), row)?;
     }
     let events = run(&["--json", "stop", "-t", "2s", &name]).expect(0)?.objects();
-    let over = events.iter().any(|event| event["event"] == json!("grace-over"));
-    same((over, lines), (waits, lines))
+    let grace_over = events.iter().any(|event| event["event"] == json!("grace-over"));
+    same((grace_over, lines), (waits, lines))
 }
 
 fn words() -> Outcome {
     let container = fixture("init")?;
-    let said = run(&["doctor", &format!("pid:{}", container.init)]).expect(0)?;
-    check(said.out.starts_with("problem  1 init: PID 1 has no handler for TERM"), &said.out)?;
-    check(said.out.contains("→ run it under an init"), &said.out)?;
-    run(&["doctor", "nobody"]).expect(3).map(drop)
+    let output = run(&["doctor", &format!("pid:{}", container.init)]).expect(0)?;
+    check(output.out.starts_with("problem  1 init: PID 1 has no handler for TERM"), &output.out)?;
+    check(output.out.contains("→ run it under an init"), &output.out)?;
+    run(&["doctor", "nosuch"]).expect(3).map(drop)
 }

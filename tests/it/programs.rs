@@ -1,5 +1,5 @@
-//! What real programs make of a signal, as the init of a PID namespace and as a child, beside what is
-//! said of them: each row of the table of runtimes, as far as its program is installed.
+//! Real programs, as the init of a PID namespace and as a child: what they do with a signal is what the
+//! table of programs says. Programs that are not installed are listed as ignored.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -13,22 +13,23 @@ use cinspect::testing::{
 use libtest_mimic::{Failed, Trial};
 use serde_json::json;
 
+use crate::harness::is_settled;
 use crate::support::{Need, Outcome, check, missing, run, same, test_with, wait_until};
 
-/// A program, and what becomes of it.
+/// A program, a signal, and its effect.
 struct Row {
     name: &'static str,
     argv: &'static [&'static str],
-    /// What it finds in its folder.
+    /// The files in its working directory.
     files: &'static [(&'static str, &'static str)],
-    /// How long it takes to be ready.
+    /// How many milliseconds it takes to be ready.
     ready: u64,
-    /// As which runtime it is known.
-    runtime: Option<&'static str>,
+    /// The name of its entry in the table of programs.
+    program: Option<&'static str>,
     signal: &'static str,
-    /// Verdict as init, and whether it ends.
+    /// The verdict as init, and whether it exits.
     init: (Verdict, bool),
-    /// As a child; none where it does not run as one.
+    /// The same as a child; none if it does not run as one.
     child: Option<(Verdict, bool)>,
 }
 
@@ -38,7 +39,7 @@ const ROWS: &[Row] = &[
         argv: &["sleep", "1000"],
         files: &[],
         ready: 100,
-        runtime: None,
+        program: None,
         signal: "TERM",
         init: (Verdict::Discarded, false),
         child: Some((Verdict::Terminates, true)),
@@ -48,7 +49,7 @@ const ROWS: &[Row] = &[
         argv: &["dash", "-c", "sleep 1000; true"],
         files: &[],
         ready: 200,
-        runtime: Some("shell"),
+        program: Some("shell"),
         signal: "TERM",
         init: (Verdict::Discarded, false),
         child: Some((Verdict::Terminates, true)),
@@ -58,7 +59,7 @@ const ROWS: &[Row] = &[
         argv: &["bash", "-c", "sleep 1000; true"],
         files: &[],
         ready: 200,
-        runtime: Some("shell"),
+        program: Some("shell"),
         signal: "TERM",
         init: (Verdict::Discarded, false),
         child: Some((Verdict::Terminates, true)),
@@ -68,7 +69,7 @@ const ROWS: &[Row] = &[
         argv: &["bash", "-c", "trap 'exit 0' TERM; sleep 1000 & wait"],
         files: &[],
         ready: 200,
-        runtime: Some("shell"),
+        program: Some("shell"),
         signal: "TERM",
         init: (Verdict::Handled, true),
         child: Some((Verdict::Handled, true)),
@@ -78,7 +79,7 @@ const ROWS: &[Row] = &[
         argv: &["bash", "-c", "trap 'exit 0' TERM; sleep 1000; true"],
         files: &[],
         ready: 200,
-        runtime: Some("shell"),
+        program: Some("shell"),
         signal: "TERM",
         init: (Verdict::Handled, false),
         child: Some((Verdict::Handled, false)),
@@ -88,7 +89,7 @@ const ROWS: &[Row] = &[
         argv: &["busybox", "sh", "-c", "sleep 1000; true"],
         files: &[],
         ready: 200,
-        runtime: None,
+        program: None,
         signal: "TERM",
         init: (Verdict::Discarded, false),
         child: Some((Verdict::Terminates, true)),
@@ -98,7 +99,7 @@ const ROWS: &[Row] = &[
         argv: &["tini", "-s", "--", "sleep", "1000"],
         files: &[],
         ready: 200,
-        runtime: Some("tini, docker-init, catatonit"),
+        program: Some("tini, docker-init, catatonit"),
         signal: "TERM",
         init: (Verdict::Accepted, true),
         child: Some((Verdict::Accepted, true)),
@@ -108,7 +109,7 @@ const ROWS: &[Row] = &[
         argv: &["dumb-init", "sleep", "1000"],
         files: &[],
         ready: 300,
-        runtime: Some("dumb-init"),
+        program: Some("dumb-init"),
         signal: "TERM",
         init: (Verdict::Accepted, true),
         child: Some((Verdict::Accepted, true)),
@@ -121,7 +122,7 @@ const ROWS: &[Row] = &[
             "daemon off; pid pid; error_log /dev/null; events {} http { access_log off; server { listen unix:sock; } }",
         )],
         ready: 700,
-        runtime: Some("nginx"),
+        program: Some("nginx"),
         signal: "TERM",
         init: (Verdict::Handled, true),
         child: Some((Verdict::Handled, true)),
@@ -135,7 +136,7 @@ const ROWS: &[Row] = &[
              [program:a]\ncommand=sleep 1000\n[program:b]\ncommand=sleep 1001\nstopsignal=INT\n",
         )],
         ready: 2500,
-        runtime: Some("supervisord"),
+        program: Some("supervisord"),
         signal: "TERM",
         init: (Verdict::Handled, true),
         child: Some((Verdict::Handled, true)),
@@ -145,7 +146,7 @@ const ROWS: &[Row] = &[
         argv: &["/usr/bin/python3", "-c", "import time; time.sleep(1000)"],
         files: &[],
         ready: 1000,
-        runtime: Some("CPython"),
+        program: Some("CPython"),
         signal: "TERM",
         init: (Verdict::Discarded, false),
         child: Some((Verdict::Terminates, true)),
@@ -155,7 +156,7 @@ const ROWS: &[Row] = &[
         argv: &["/usr/bin/python3", "-c", "import time; time.sleep(1000)"],
         files: &[],
         ready: 1000,
-        runtime: Some("CPython"),
+        program: Some("CPython"),
         signal: "INT",
         init: (Verdict::Handled, true),
         // A shell starts what it does not wait for with INT ignored.
@@ -166,7 +167,7 @@ const ROWS: &[Row] = &[
         argv: &["catatonit", "--", "sleep", "1000"],
         files: &[],
         ready: 200,
-        runtime: Some("tini, docker-init, catatonit"),
+        program: Some("tini, docker-init, catatonit"),
         signal: "TERM",
         init: (Verdict::Accepted, true),
         child: None,
@@ -176,7 +177,7 @@ const ROWS: &[Row] = &[
         argv: &["s6-svscan", "services"],
         files: &[SERVICE],
         ready: 400,
-        runtime: Some("s6-svscan"),
+        program: Some("s6-svscan"),
         signal: "TERM",
         init: (Verdict::Accepted, true),
         child: Some((Verdict::Accepted, true)),
@@ -186,7 +187,7 @@ const ROWS: &[Row] = &[
         argv: &["s6-supervise", "services/a"],
         files: &[SERVICE],
         ready: 400,
-        runtime: Some("s6-supervise"),
+        program: Some("s6-supervise"),
         signal: "TERM",
         init: (Verdict::Accepted, true),
         child: Some((Verdict::Accepted, true)),
@@ -196,7 +197,7 @@ const ROWS: &[Row] = &[
         argv: &["runsvdir", "services"],
         files: &[SERVICE],
         ready: 400,
-        runtime: Some("runsvdir"),
+        program: Some("runsvdir"),
         signal: "TERM",
         init: (Verdict::Handled, true),
         child: Some((Verdict::Handled, true)),
@@ -206,7 +207,7 @@ const ROWS: &[Row] = &[
         argv: &["runsv", "services/a"],
         files: &[SERVICE],
         ready: 400,
-        runtime: Some("runsv"),
+        program: Some("runsv"),
         signal: "TERM",
         init: (Verdict::Handled, true),
         child: Some((Verdict::Handled, true)),
@@ -216,17 +217,17 @@ const ROWS: &[Row] = &[
         argv: RUNIT,
         files: RUNIT_FILES,
         ready: 1500,
-        runtime: Some("runit"),
+        program: Some("runit"),
         signal: "TERM",
         init: (Verdict::Pending, false),
         child: None,
     },
     Row {
-        name: "runit_told_by_cont",
+        name: "runit_on_cont",
         argv: RUNIT,
         files: RUNIT_FILES,
         ready: 1500,
-        runtime: Some("runit"),
+        program: Some("runit"),
         signal: "CONT",
         init: (Verdict::Handled, true),
         child: None,
@@ -237,7 +238,7 @@ const ROWS: &[Row] = &[
         argv: &["ctr", "--connect-timeout", "100s", "--address", "/nonexistent", "version"],
         files: &[],
         ready: 700,
-        runtime: Some("Go"),
+        program: Some("Go"),
         signal: "TERM",
         init: (Verdict::Handled, true),
         child: Some((Verdict::Handled, true)),
@@ -247,7 +248,7 @@ const ROWS: &[Row] = &[
         argv: &["node", "-e", "setInterval(() => {}, 1000)"],
         files: &[],
         ready: 2500,
-        runtime: Some("Node.js"),
+        program: Some("Node.js"),
         signal: "TERM",
         init: (Verdict::Handled, false),
         child: Some((Verdict::Handled, true)),
@@ -260,14 +261,14 @@ const ROWS: &[Row] = &[
             "class Sleeper { public static void main(String[] a) throws Exception { Thread.sleep(1000000); } }",
         )],
         ready: 2500,
-        runtime: Some("JVM"),
+        program: Some("JVM"),
         signal: "TERM",
         init: (Verdict::Handled, true),
         child: Some((Verdict::Handled, true)),
     },
 ];
 
-/// It reads a folder of the system's, which is its own's here.
+/// It reads a system directory, over which its own is mounted here.
 const RUNIT: &[&str] = &[
     "sh",
     "-c",
@@ -288,50 +289,55 @@ pub fn trials() -> Vec<Trial> {
     let mut trials = Vec::new();
     for row in ROWS {
         let both = [("init", true), ("child", false)];
-        for (who, init) in both.into_iter().filter(|(_, init)| *init || row.child.is_some()) {
-            let name = format!("programs::{}_as_{who}", row.name);
+        for (role, init) in both.into_iter().filter(|(_, init)| *init || row.child.is_some()) {
+            let name = format!("programs::{}_as_{role}", row.name);
             let program = if row.argv == RUNIT { "runit" } else { row.argv[0] };
             if !installed(program) {
                 let why = format!("{program} is not installed");
                 trials.push(missing("programs", &name, &why));
                 continue;
             }
-            trials.push(test_with(Need::Root, name.leak(), move || play(row, init)));
+            trials
+                .push(test_with(Need::Root, name.leak(), move || behaves_as_predicted(row, init)));
         }
     }
-    for (name, program, run) in STORIES {
+    for (name, program, run) in TESTS {
         trials.push(match installed(program) {
             true => test_with(Need::Root, name, *run),
             false => missing("programs", name, &format!("{program} is not installed")),
         });
     }
     if installed("supervisord") {
-        let name = "programs::supervisord_tells_each_in_its_own_way";
+        let name = "programs::supervisord_uses_the_stop_signal_of_each_program";
         trials.push(test_with(Need::Root, name, supervised));
     }
     trials
 }
 
-/// A story's name, the program it needs, and the story.
-type Story = (&'static str, &'static str, fn() -> Outcome);
+/// The name of a test, the program that it needs, and the test.
+type ProgramTest = (&'static str, &'static str, fn() -> Outcome);
 
-const STORIES: &[Story] = &[
-    ("programs::s6_tells_its_services", "s6-svscan", || leaves("s6_svscan", "TERM", "ok")),
-    ("programs::runsvdir_tells_nobody_on_term", "runsvdir", runsvdir),
-    ("programs::runit_tells_its_services_on_cont", "runit", || {
-        leaves("runit", "CONT", "stop-signal")
+const TESTS: &[ProgramTest] = &[
+    ("programs::s6_stops_its_services", "s6-svscan", || {
+        stops_gracefully("s6_svscan", "TERM", "ok")
     }),
-    ("programs::nginx_is_better_told_by_quit", "nginx", || leaves("nginx", "QUIT", "stop-signal")),
-    ("programs::systemd_is_stopped_by_its_own_signal", "systemd-nspawn", systemd),
+    ("programs::runsvdir_signals_no_service_on_term", "runsvdir", runsvdir),
+    ("programs::runit_stops_its_services_on_cont", "runit", || {
+        stops_gracefully("runit", "CONT", "stop-signal")
+    }),
+    ("programs::nginx_stops_gracefully_on_quit", "nginx", || {
+        stops_gracefully("nginx", "QUIT", "stop-signal")
+    }),
+    ("programs::systemd_stops_on_its_own_signal", "systemd-nspawn", systemd),
 ];
 
 fn row(name: &str) -> Result<&'static Row, Failed> {
     ROWS.iter().find(|row| row.name == name).ok_or_else(|| "no such row".into())
 }
 
-/// What `doctor` finds first of a program as PID 1, and that this signal stops it and nobody is
-/// killed.
-fn leaves(name: &str, signal: &str, code: &str) -> Outcome {
+/// Checks the first finding of `doctor` on a program as PID 1, and that this signal stops it without
+/// KILL.
+fn stops_gracefully(name: &str, signal: &str, code: &str) -> Outcome {
     let (_running, pid) = start(row(name)?, true)?;
     let word = format!("pid:{pid}");
     check(wait_until(|| run(&["--json", "ps", &word]).objects().len() > 1), "no child")?;
@@ -344,10 +350,10 @@ fn leaves(name: &str, signal: &str, code: &str) -> Outcome {
     check(last["graceful"] == json!(true), format!("{events:?}"))
 }
 
-/// It leaves, and its services are killed with it; told first, they leave.
+/// It exits and its services are killed with it; if they are signalled first, they exit.
 fn runsvdir() -> Outcome {
     for signal in ["HUP", "TERM"] {
-        runsvdir_told(signal)?;
+        runsvdir_gets(signal)?;
     }
     let (_running, pid) = start(row("runsvdir")?, true)?;
     let word = format!("pid:{pid}");
@@ -358,7 +364,7 @@ fn runsvdir() -> Outcome {
     check(last["graceful"] == json!(true), format!("{events:?}"))
 }
 
-fn runsvdir_told(signal: &str) -> Outcome {
+fn runsvdir_gets(signal: &str) -> Outcome {
     let (_running, pid) = start(row("runsvdir")?, true)?;
     let word = format!("pid:{pid}");
     check(wait_until(|| run(&["--json", "ps", &word]).objects().len() == 3), "no service")?;
@@ -370,7 +376,8 @@ fn runsvdir_told(signal: &str) -> Outcome {
     check(killed.len() == 2, format!("{events:?}"))
 }
 
-/// A whole one, in a container of nspawn: TERM starts it anew, RTMIN+3 stops it and all of its units.
+/// A whole systemd in a container of nspawn: on TERM it re-executes itself, on RTMIN+3 it stops with all of
+/// its units.
 fn systemd() -> Outcome {
     let error = |error: std::io::Error| Failed::from(error.to_string());
     if !Path::new("/lib/systemd/systemd").exists() {
@@ -379,7 +386,7 @@ fn systemd() -> Outcome {
     let dir = tempfile::tempdir().map_err(error)?;
     let root = dir.path().join("cit-systemd");
     std::fs::create_dir_all(root.join("usr")).map_err(error)?;
-    // The host's programs, and nothing of what it is set up to do: of units only what every one has.
+    // The host's programs without its configuration: only the units that every systemd has.
     let script = "mount --bind /usr \"$1/usr\" && exec systemd-nspawn --quiet --register=no \
         --keep-unit --private-network --volatile=yes --console=pipe -M cit-systemd -D \"$1\" \
         --boot -- --unit=basic.target";
@@ -389,13 +396,13 @@ fn systemd() -> Outcome {
     let _running = Running { monitor: nspawn.spawn().map_err(error)?, _dir: dir };
     let word = "nspawn:cit-systemd";
     // Its init outlives its monitor.
-    struct Ends(&'static str);
-    impl Drop for Ends {
+    struct KillOnDrop(&'static str);
+    impl Drop for KillOnDrop {
         fn drop(&mut self) {
             let _ = run(&["signal", self.0, "KILL"]);
         }
     }
-    let _ends = Ends(word);
+    let _guard = KillOnDrop(word);
     let verdict = || {
         let rows = run(&["--json", "signals", word, "RTMIN+3", "--pid", "1"]).objects();
         rows.first().map(|row| (row["verdict"].clone(), row["note"].clone()))
@@ -408,12 +415,17 @@ fn systemd() -> Outcome {
     check(is_up, format!("it is not up: {last:?}"))?;
     let note = last.map(|(_, note)| note.to_string()).unwrap_or_default();
     check(note.contains("stops every unit"), note)?;
-    let sent = run(&["--json", "signal", word, "TERM"]).expect(0)?.objects();
-    check(sent[0]["note"].to_string().contains("re-executes itself"), format!("{sent:?}"))?;
-    std::thread::sleep(Duration::from_secs(1));
+    // (While it starts units it does not read its signalfd.)
+    let mut sent = Vec::new();
+    let is_noted = wait_until(|| {
+        sent = run(&["--json", "signal", word, "TERM"]).objects();
+        sent.first().is_some_and(|row| row["note"].to_string().contains("re-executes itself"))
+    });
+    check(is_noted, format!("{sent:?}"))?;
+    // (It takes a signal with a lower number first: RTMIN+3 below comes after this TERM.)
     let up_again = || verdict().is_some_and(|(verdict, _)| verdict == "accepted");
-    check(wait_until(up_again), "TERM has ended it")?;
-    // Its stop signal is known without a record, and doctor finds nothing.
+    check(wait_until(up_again), "it exited on TERM")?;
+    // Its stop signal is known without a record, and doctor finds no problem.
     let findings = run(&["--json", "doctor", word]).expect(0)?.objects();
     check(findings.iter().all(|row| row["severity"] != json!("problem")), format!("{findings:?}"))?;
     let events = run(&["--json", "stop", word]).expect(0)?.objects();
@@ -421,20 +433,20 @@ fn systemd() -> Outcome {
     check(last["graceful"] == json!(true), format!("{events:?}"))
 }
 
-/// Two programs with different stop signals: each ends by its own, and nobody is killed.
+/// Two programs with different stop signals: each is terminated by its own, none is killed.
 fn supervised() -> Outcome {
     let (_running, pid) = start(row("supervisord")?, true)?;
     let name = format!("pid:{pid}");
     let findings = run(&["--json", "doctor", &name]).expect(0)?.objects();
     same(findings[0]["code"].clone(), json!("ok"))?;
     let events = run(&["--json", "stop", &name]).expect(0)?.objects();
-    let mut ended: Vec<String> = events
+    let mut endings: Vec<String> = events
         .iter()
         .filter(|event| event["event"] == json!("exited") && event["comm"] == json!("sleep"))
         .filter_map(|event| event["note"].as_str().map(str::to_owned))
         .collect();
-    ended.sort();
-    check(ended == ["signal INT", "signal TERM"], format!("{events:?}"))?;
+    endings.sort();
+    check(endings == ["signal INT", "signal TERM"], format!("{events:?}"))?;
     same(events.last().cloned().unwrap_or_default()["graceful"].clone(), json!(true))
 }
 
@@ -445,7 +457,7 @@ fn installed(program: &str) -> bool {
     (Path::new(program).is_file() || std::env::split_paths(&path).any(found)) && jdk()
 }
 
-/// Ends with the test.
+/// A program that is killed at the end of the test.
 struct Running {
     monitor: Child,
     _dir: tempfile::TempDir,
@@ -458,7 +470,7 @@ impl Drop for Running {
     }
 }
 
-/// The program in a PID namespace of its own, as PID 1 or below one that tells nobody.
+/// Starts the program in a new PID namespace, as PID 1 or under one that forwards no signal.
 fn start(row: &Row, init: bool) -> Result<(Running, i32), Failed> {
     let error = |error: std::io::Error| Failed::from(error.to_string());
     let dir = tempfile::tempdir().map_err(error)?;
@@ -479,7 +491,7 @@ fn start(row: &Row, init: bool) -> Result<(Running, i32), Failed> {
     let mut unshare = Command::new("unshare");
     unshare.args(["--pid", "--fork", "--mount-proc", "--kill-child", "--"]);
     if !init {
-        // An init that is not in the way: it reaps, and ignores what is sent to its child.
+        // An init that reaps, and does not interfere with signals to its child.
         unshare.args(["busybox", "sh", "-c", "\"$@\" & wait; sleep 1000", "sh"]);
     }
     unshare.args(row.argv).current_dir(dir.path());
@@ -498,41 +510,47 @@ fn start(row: &Row, init: bool) -> Result<(Running, i32), Failed> {
     Ok((running, pid))
 }
 
-/// What it is known as, and what the signal would do.
-fn look(pid: i32, signal: Signal) -> Result<(Option<&'static str>, Prediction), Failed> {
+/// Returns the name of the known program that a process runs, and the effect of a signal on it.
+fn predict(pid: i32, signal: Signal) -> Result<(Option<&'static str>, Prediction), Failed> {
     let error = |error: cinspect::testing::Error| Failed::from(error.to_string());
     let host = Host::new(Path::new("/")).map_err(|error| error.to_string())?;
     let found = Resolver::new(&host).resolve(&format!("pid:{pid}"), Access::Act).map_err(error)?;
-    let facts = SnapshotOptions { waits: SignalSet::from(signal), ..SnapshotOptions::BARE };
-    let view = found.snapshot(facts).map_err(error)?;
-    let own = HostPid::new(pid);
-    let member = view.processes.iter().find(|member| Some(member.facts.id.pid) == own);
-    let member = member.ok_or("the program is not there")?;
-    let runtime = program_of(&member.facts).map(|runtime| runtime.name);
-    Ok((runtime, view.predict(member, signal, Recipient::Process)))
+    let options = SnapshotOptions { waits: SignalSet::from(signal), ..SnapshotOptions::BARE };
+    let snapshot = found.snapshot(options).map_err(error)?;
+    let pid = HostPid::new(pid);
+    let process = snapshot.processes.iter().find(|process| Some(process.facts.id.pid) == pid);
+    let process = process.ok_or("the program is not there")?;
+    let program = program_of(&process.facts).map(|program| program.name);
+    Ok((program, snapshot.predict(process, signal, Recipient::Process)))
 }
 
-fn play(row: &Row, init: bool) -> Outcome {
+fn behaves_as_predicted(row: &Row, init: bool) -> Outcome {
     let (_running, pid) = start(row, init)?;
     let signal = Signal::parse(row.signal).expect("a signal");
-    let (verdict, ends) = if init { row.init } else { row.child.ok_or("not as a child")? };
-    // It may take its time to get there.
-    let mut last = look(pid, signal)?;
+    let (verdict, exits) = if init { row.init } else { row.child.ok_or("not as a child")? };
+    // It may take its time to install its handlers.
+    let mut last = predict(pid, signal)?;
     let ready = || {
-        last = look(pid, signal).unwrap_or((None, last.1.clone()));
-        (last.0, last.1.verdict) == (row.runtime, verdict)
+        last = predict(pid, signal).unwrap_or((None, last.1.clone()));
+        (last.0, last.1.verdict) == (row.program, verdict)
     };
     let is_ready = wait_until(ready);
-    let (runtime, judgement) = last;
-    same((runtime, judgement.verdict, is_ready), (row.runtime, verdict, true))?;
+    let (program, prediction) = last;
+    same((program, prediction.verdict, is_ready), (row.program, verdict, true))?;
     let process =
         pidfd::open(pid, pidfd::SignalScope::Process).map_err(|errno| errno.to_string())?;
     pidfd::send(&process, signal.number(), None, pidfd::SignalScope::Process)
         .map_err(|e| e.to_string())?;
-    let ended = || pidfd::alive(&process) == Ok(false);
-    if ends {
-        return check(wait_until(ended), format!("it lives: {judgement:?}"));
+    let has_exited = || pidfd::alive(&process) == Ok(false);
+    if exits {
+        return check(wait_until(has_exited), format!("it is running: {prediction:?}"));
     }
-    std::thread::sleep(Duration::from_millis(1500));
-    check(!ended(), format!("it has ended: {judgement:?}"))
+    // A signal that is neither pending nor has a handler running has had its effect. (A handler that only
+    // sets a flag may be followed by more: a shell runs its trap when its command has exited.)
+    let sleeps = || {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('S'))
+    };
+    check(wait_until(|| is_settled(pid) && sleeps()), "the signal is still pending")?;
+    check(!has_exited(), format!("it has exited: {prediction:?}"))
 }

@@ -1,4 +1,4 @@
-//! `signal` on containers of the harness, whose processes write down what they hear.
+//! `signal` on containers of the harness, whose processes log each signal that they handle.
 
 use std::process::{Command, Stdio};
 
@@ -9,65 +9,44 @@ use crate::harness::Container;
 use crate::support::{Need, Outcome, check, fixture, run, same, test, test_with, wait_until};
 
 pub fn trials() -> Vec<Trial> {
+    let container = |name, run: fn() -> Outcome| test_with(Need::Namespaces, name, run);
+    let root = |name, run: fn() -> Outcome| test_with(Need::Root, name, run);
     vec![
-        test_with(Need::Namespaces, "signal::reaches_exactly_the_one_that_is_meant", exactly_one),
-        test_with(Need::Namespaces, "signal::goes_to_the_init_by_default", init_by_default),
-        test_with(Need::Namespaces, "signal::each_selector_chooses_what_it_says", selectors),
-        test_with(Need::Namespaces, "signal::selectors_add_up_and_nobody_gets_it_twice", union),
-        test_with(
-            Need::Namespaces,
-            "signal::a_selector_that_fits_nothing_stops_everything",
-            nothing_fits,
-        ),
-        test_with(
-            Need::Namespaces,
-            "signal::a_dry_run_shows_who_would_be_hit_and_sends_nothing",
-            dry_run,
-        ),
-        test_with(Need::Namespaces, "signal::one_thread_alone", one_thread),
-        test_with(Need::Namespaces, "signal::a_queued_value_arrives", queued),
-        test_with(Need::Namespaces, "signal::every_spelling_of_a_signal", spellings),
-        test_with(
-            Need::Namespaces,
-            "signal::require_handler_sends_nothing_without_one",
-            require_handler,
-        ),
-        test_with(Need::Namespaces, "signal::wait_tells_what_became_of_them", waits),
-        test_with(Need::Namespaces, "signal::kill_after_ends_who_does_not_leave", kill_after),
-        test_with(Need::Namespaces, "signal::all_children_first_and_the_init_last", order),
-        test_with(
-            Need::Namespaces,
-            "signal::all_reaches_everybody_once_though_the_container_forks",
-            forking,
-        ),
-        test_with(Need::Namespaces, "signal::kill_all_leaves_nobody", kill_all),
-        test_with(
-            Need::Root,
-            "signal::a_process_that_is_not_the_one_that_was_seen_is_not_held",
-            reused,
-        ),
-        test_with(Need::Root, "signal::the_next_process_with_the_number_is_not_held", successor),
-        test_with(
-            Need::Root,
-            "signal::whoever_takes_the_number_meanwhile_hears_nothing",
-            number_taken,
-        ),
-        test("signal::an_unknown_signal_is_answered_with_a_near_one", unknown),
+        container("signal::reaches_only_the_selected_process", one_process),
+        container("signal::goes_to_the_init_by_default", init_by_default),
+        container("signal::selects_by_each_selector", selectors),
+        container("signal::selectors_add_up_and_no_process_gets_it_twice", union),
+        container("signal::sends_nothing_if_a_selector_matches_nothing", no_match),
+        container("signal::dry_run_shows_the_processes_and_sends_nothing", dry_run),
+        container("signal::says_a_reason_once", reason_once),
+        container("signal::reaches_one_thread", one_thread),
+        container("signal::delivers_a_queued_value", queued),
+        container("signal::parses_every_spelling_of_a_signal", spellings),
+        container("signal::require_handler_sends_nothing_without_one", require_handler),
+        container("signal::wait_reports_the_outcome", waits),
+        container("signal::kill_after_kills_processes_that_do_not_exit", kill_after),
+        container("signal::all_goes_to_children_first_and_the_init_last", order),
+        container("signal::all_reaches_each_process_once_while_the_container_forks", forking),
+        container("signal::kill_all_leaves_no_process", kill_all),
+        root("signal::does_not_hold_a_process_other_than_the_one_of_the_snapshot", reused),
+        root("signal::does_not_hold_the_next_process_with_the_pid", successor),
+        root("signal::does_not_reach_a_process_that_reuses_the_pid", pid_taken),
+        test("signal::suggests_a_similar_signal", unknown),
         test("signal::list_needs_no_container", list),
     ]
 }
 
-const CAST: &str = "\
+const PROCESSES: &str = "\
 init handle=USR1,TERM
 > web handle=USR1
 > > worker handle=USR1
-> deaf ignore=TERM handle=USR1";
+> ignorer ignore=TERM handle=USR1";
 
 fn name(container: &Container) -> String {
     format!("pid:{}", container.init)
 }
 
-/// Runs `signal` on a container; the objects of the answer.
+/// Runs `signal` on a container. Returns the objects of the answer.
 fn signal(container: &Container, arguments: &[&str]) -> Result<Vec<Value>, Failed> {
     let name = name(container);
     let mut line = vec!["--json", "signal", &name];
@@ -75,18 +54,18 @@ fn signal(container: &Container, arguments: &[&str]) -> Result<Vec<Value>, Faile
     Ok(run(&line).expect(0)?.objects())
 }
 
-/// Who is in an answer, in its order.
-fn who(rows: &[Value]) -> Vec<String> {
+/// Returns the names of the processes in an answer, in its order.
+fn names(rows: &[Value]) -> Vec<String> {
     rows.iter().map(|row| row["comm"].as_str().unwrap_or("?").to_owned()).collect()
 }
 
-/// The signals that handlers have run for, complete.
-fn heard(container: &Container) -> Vec<String> {
+/// Returns the signals that handlers have run for; complete, so that it proves a negative.
+fn handled(container: &Container) -> Vec<String> {
     container.settled()
 }
 
-fn exactly_one() -> Outcome {
-    let container = fixture(CAST)?;
+fn one_process() -> Outcome {
+    let container = fixture(PROCESSES)?;
     let rows = signal(&container, &["USR1", "--pid", &container.inside["worker"].to_string()])?;
     same(rows.len(), 1)?;
     let keys: Vec<&String> = rows[0].as_object().map(|o| o.keys().collect()).unwrap_or_default();
@@ -109,18 +88,18 @@ fn exactly_one() -> Outcome {
         .collect(),
     )?;
     same((rows[0]["sent"].clone(), rows[0]["signal"].clone()), (json!(true), json!("USR1")))?;
-    check(container.wait_to_hear("worker USR1 0"), "it did not hear it")?;
-    same(heard(&container), ["worker USR1 0"].map(str::to_owned).to_vec())
+    check(container.wait_to_hear("worker USR1 0"), "it did not get the signal")?;
+    same(handled(&container), ["worker USR1 0"].map(str::to_owned).to_vec())
 }
 
 fn init_by_default() -> Outcome {
-    let container = fixture(CAST)?;
-    same(who(&signal(&container, &["USR1"])?), vec!["init".to_owned()])?;
-    check(container.wait_to_hear("init USR1 0"), "the init did not hear it")
+    let container = fixture(PROCESSES)?;
+    same(names(&signal(&container, &["USR1"])?), vec!["init".to_owned()])?;
+    check(container.wait_to_hear("init USR1 0"), "the init did not get the signal")
 }
 
 fn selectors() -> Outcome {
-    let container = fixture(CAST)?;
+    let container = fixture(PROCESSES)?;
     let pid = |name: &str| container.inside[name].to_string();
     let rows = signal(&container, &["-n", "0", "--all"])?;
     let host_pid = |comm: &str| {
@@ -131,53 +110,53 @@ fn selectors() -> Outcome {
     };
     for (arguments, wanted) in [
         (vec!["--pid", &pid("web")], "web"),
-        (vec!["--host-pid", &host_pid("deaf")], "deaf"),
+        (vec!["--host-pid", &host_pid("ignorer")], "ignorer"),
         (vec!["--comm", "worker"], "worker"),
         (vec!["--match", "^w.b$"], "web"),
         (vec!["--tree", &pid("web")], "worker web"),
-        (vec!["--user", "0"], "worker web deaf init"),
-        (vec!["--user", "root"], "worker web deaf init"),
-        (vec!["--all", "--except-init"], "worker web deaf"),
-        (vec!["--user", "0", "--except-init"], "worker web deaf"),
+        (vec!["--user", "0"], "worker web ignorer init"),
+        (vec!["--user", "root"], "worker web ignorer init"),
+        (vec!["--all", "--except-init"], "worker web ignorer"),
+        (vec!["--user", "0", "--except-init"], "worker web ignorer"),
         (vec!["--tid", &pid("web")], "web"),
     ] {
         let mut line = vec!["-n", "TERM"];
         line.extend(arguments.iter().copied());
         same(
-            (arguments.join(" "), who(&signal(&container, &line)?).join(" ")),
+            (arguments.join(" "), names(&signal(&container, &line)?).join(" ")),
             (arguments.join(" "), wanted.into()),
         )?;
     }
-    // All of the cast are of one process group, that of who started them: it has no number inside.
+    // All are in the process group of the harness, which has no PGID in the container.
     run(&["signal", "-n", &name(&container), "TERM", "--pgroup", "4000000"]).expect(4)?;
     Ok(())
 }
 
 fn union() -> Outcome {
-    let container = fixture(CAST)?;
+    let container = fixture(PROCESSES)?;
     let web = container.inside["web"].to_string();
     signal(
         &container,
-        &["USR1", "--pid", &web, "--comm", "web", "--tree", &web, "--comm", "deaf"],
+        &["USR1", "--pid", &web, "--comm", "web", "--tree", &web, "--comm", "ignorer"],
     )?;
-    check(container.wait_to_hear("deaf USR1 0"), "deaf did not hear it")?;
-    let wanted = ["deaf USR1 0", "web USR1 0", "worker USR1 0"];
-    same(heard(&container), wanted.map(str::to_owned).to_vec())
+    check(container.wait_to_hear("ignorer USR1 0"), "ignorer did not get the signal")?;
+    let wanted = ["ignorer USR1 0", "web USR1 0", "worker USR1 0"];
+    same(handled(&container), wanted.map(str::to_owned).to_vec())
 }
 
-fn nothing_fits() -> Outcome {
-    let container = fixture(CAST)?;
+fn no_match() -> Outcome {
+    let container = fixture(PROCESSES)?;
     let error =
         run(&["signal", &name(&container), "USR1", "--all", "--comm", "nobody"]).expect(4)?;
     check(error.err.contains("`--comm nobody` matches none of its 4 processes"), &error.err)?;
     check(error.err.contains("hint: "), &error.err)?;
     run(&["signal", &name(&container), "USR1", "--pid", "1", "--except-init"]).expect(4)?;
     run(&["signal", &name(&container), "USR1", "--except-init"]).expect(2)?;
-    same(heard(&container), Vec::new())
+    same(handled(&container), Vec::new())
 }
 
 fn dry_run() -> Outcome {
-    let container = fixture(CAST)?;
+    let container = fixture(PROCESSES)?;
     let rows = signal(&container, &["USR1", "--all", "--dry-run"])?;
     check(
         rows.iter().all(|row| row["sent"] == json!(false)) && rows.len() == 4,
@@ -185,7 +164,7 @@ fn dry_run() -> Outcome {
     )?;
     let text = run(&["signal", &name(&container), "USR1", "-n"]).expect(0)?.out;
     check(text.contains("would be sent"), text)?;
-    same(heard(&container), Vec::new())
+    same(handled(&container), Vec::new())
 }
 
 fn one_thread() -> Outcome {
@@ -204,14 +183,21 @@ fn one_thread() -> Outcome {
     same(pending(&json!(container.inside["many"])), json!([]))
 }
 
+fn reason_once() -> Outcome {
+    let container = fixture("init")?;
+    let sent = run(&["signal", &name(&container), "TERM"]).expect(0)?;
+    check(sent.err.contains("TERM has no effect on 1 init: it is PID 1"), &sent.err)?;
+    check(sent.out.contains("discarded") && !sent.out.contains("handler"), &sent.out)
+}
+
 fn queued() -> Outcome {
-    let container = fixture(CAST)?;
+    let container = fixture(PROCESSES)?;
     signal(&container, &["USR1", "--comm", "web", "--queue", "-42"])?;
     check(container.wait_to_hear("web USR1 -42"), format!("{:?}", container.heard()))
 }
 
 fn spellings() -> Outcome {
-    let container = fixture(CAST)?;
+    let container = fixture(PROCESSES)?;
     for (typed, name) in [
         ("usr1", "USR1"),
         ("SIGUSR1", "USR1"),
@@ -223,25 +209,25 @@ fn spellings() -> Outcome {
         let rows = signal(&container, &["-n", typed])?;
         same((typed, rows[0]["signal"].clone()), (typed, json!(name)))?;
     }
-    // The question whether one could be sent is really asked, and nobody hears it.
+    // Signal 0 is really sent, and delivers nothing.
     same(signal(&container, &["0", "--all"])?.len(), 4)?;
     for typed in ["-1", "65", "TERM1", "0x9", "+9", ""] {
         run(&["signal", &name(&container), typed]).expect(2)?;
     }
-    same(heard(&container), Vec::new())
+    same(handled(&container), Vec::new())
 }
 
 fn require_handler() -> Outcome {
-    let container = fixture(CAST)?;
+    let container = fixture(PROCESSES)?;
     let error = run(&["signal", "-r", &name(&container), "TERM", "--all"]).expect(6)?;
-    check(error.err.contains("no handler for TERM") && error.err.contains("deaf"), &error.err)?;
-    same(heard(&container), Vec::new())?;
+    check(error.err.contains("no handler for TERM") && error.err.contains("ignorer"), &error.err)?;
+    same(handled(&container), Vec::new())?;
     signal(&container, &["-r", "TERM"])?;
-    check(container.wait_to_hear("init TERM 0"), "the init did not hear it")
+    check(container.wait_to_hear("init TERM 0"), "the init did not get the signal")
 }
 
 fn waits() -> Outcome {
-    let container = fixture(CAST)?;
+    let container = fixture(PROCESSES)?;
     let late =
         run(&["--json", "signal", &name(&container), "USR1", "--comm", "web", "--wait=150ms"])
             .expect(124)?;
@@ -253,7 +239,7 @@ fn waits() -> Outcome {
 }
 
 fn kill_after() -> Outcome {
-    let container = fixture(CAST)?;
+    let container = fixture(PROCESSES)?;
     let rows = signal(
         &container,
         &["USR1", "--tree", &container.inside["web"].to_string(), "-k", "200ms"],
@@ -267,27 +253,27 @@ fn kill_after() -> Outcome {
 }
 
 fn order() -> Outcome {
-    let container = fixture(CAST)?;
+    let container = fixture(PROCESSES)?;
     same(
-        who(&signal(&container, &["-n", "TERM", "--all"])?).join(" "),
-        "worker web deaf init".into(),
+        names(&signal(&container, &["-n", "TERM", "--all"])?).join(" "),
+        "worker web ignorer init".into(),
     )
 }
 
 fn forking() -> Outcome {
     let container = fixture("init handle=USR1\n> maker forks\n> web handle=USR1")?;
     let result = run(&["--json", "signal", &name(&container), "USR1", "--all", "--except-init"]);
-    // The sleeps it makes have no handler and end; who stays has heard it once.
+    // The sleeps that it starts have no handler and exit; the others got it once.
     check(result.code == 0, format!("{result:?}"))?;
-    check(container.wait_to_hear("web USR1 0"), "web did not hear it")?;
-    same(heard(&container), ["web USR1 0"].map(str::to_owned).to_vec())
+    check(container.wait_to_hear("web USR1 0"), "web did not get the signal")?;
+    same(handled(&container), ["web USR1 0"].map(str::to_owned).to_vec())
 }
 
 fn kill_all() -> Outcome {
     let container = fixture("init\n> maker forks\n> web")?;
     let name = name(&container);
     run(&["signal", &name, "KILL", "--all", "--wait=5s"]).expect(0)?;
-    check(wait_until(|| run(&["ps", &name]).code == 3), "something is left")
+    check(wait_until(|| run(&["ps", &name]).code == 3), "a process is still running")
 }
 
 fn local_host() -> Result<cinspect::testing::Host, Failed> {
@@ -304,8 +290,8 @@ fn resolved<'a>(
     found.map_err(|error| Failed::from(error.to_string()))
 }
 
-/// What was seen and what has the number now are compared before anything is sent: another start
-/// time, a process outside of the container, one that has ended.
+/// The process of the snapshot and the one that has its PID now are compared before anything is sent: a
+/// different start time, a process outside the container, one that has exited.
 fn reused() -> Outcome {
     use cinspect::testing::Criteria;
     use cinspect::testing::SnapshotOptions;
@@ -315,68 +301,77 @@ fn reused() -> Outcome {
     let error = |error: cinspect::testing::Error| Failed::from(error.to_string());
     let host = local_host()?;
     let found = resolved(&host, &container)?;
-    let view = found.snapshot(SnapshotOptions::BARE).map_err(error)?;
-    let seen = view.processes.iter().find(|member| member.pid.is_some_and(|p| p.get() == pid));
-    let seen = seen.ok_or("no victim")?.clone();
-    check(hold(&found, &seen, None, Criteria::default()).is_ok(), "the living one can be held")?;
-    // Somebody who looks like another: the number inside differs, the start time differs.
-    let mut other = seen.clone();
+    let snapshot = found.snapshot(SnapshotOptions::BARE).map_err(error)?;
+    let victim =
+        snapshot.processes.iter().find(|process| process.pid.is_some_and(|p| p.get() == pid));
+    let victim = victim.ok_or("no victim")?.clone();
+    check(
+        hold(&found, &victim, None, Criteria::default()).is_ok(),
+        "the running process cannot be held",
+    )?;
+    // The same PID, but a different start time.
+    let mut other = victim.clone();
     let mut process = (*other.facts).clone();
     process.id.start.0 += 1;
     other.facts = process.into();
     check(
         hold(&found, &other, None, Criteria::default()).is_err(),
-        "another start time is another process",
+        "a process with a different start time is held",
     )?;
-    // A process of the host is never one of the container's, whatever the list says.
-    let mut stranger =
+    // A process of the host is not in the container, whatever the list says.
+    let mut outsider =
         Command::new("sleep").arg("60").stdin(Stdio::null()).spawn().map_err(|e| e.to_string())?;
-    let number = i32::try_from(stranger.id()).map_err(|e| e.to_string())?;
-    let number = cinspect::testing::HostPid::new(number).ok_or("no number")?;
-    let read =
-        host.snapshot(&[number], SnapshotOptions::BARE).remove(0).map_err(|e| e.to_string())?;
-    let mut moved = seen.clone();
-    moved.facts = read.into();
-    let refused = hold(&found, &moved, None, Criteria::default()).is_err();
-    let _ = stranger.kill();
-    let _ = stranger.wait();
-    check(refused, "a stranger can be held as a member")?;
+    let pid_on_host = i32::try_from(outsider.id()).map_err(|e| e.to_string())?;
+    let pid_on_host = cinspect::testing::HostPid::new(pid_on_host).ok_or("no PID")?;
+    let read = host
+        .snapshot(&[pid_on_host], SnapshotOptions::BARE)
+        .remove(0)
+        .map_err(|e| e.to_string())?;
+    let mut replaced = victim.clone();
+    replaced.facts = read.into();
+    let refused = hold(&found, &replaced, None, Criteria::default()).is_err();
+    let _ = outsider.kill();
+    let _ = outsider.wait();
+    check(refused, "a process of the host is held")?;
     run(&["signal", &name(&container), "KILL", "--pid", &pid.to_string(), "--wait=5s"])
         .expect(0)?;
-    check(hold(&found, &seen, None, Criteria::default()).is_err(), "one that has ended can be held")
+    check(
+        hold(&found, &victim, None, Criteria::default()).is_err(),
+        "a process that has exited is held",
+    )
 }
 
-/// A second process takes the number, inside and on the host.
+/// A second process gets the same PID, in the container and on the host.
 fn successor() -> Outcome {
     use cinspect::testing::Criteria;
     use cinspect::testing::hold;
     let container = fixture("init\n> keeper twins")?;
     let host = local_host()?;
     let found = resolved(&host, &container)?;
-    let look = || found.snapshot(cinspect::testing::SnapshotOptions::BARE).ok();
-    let called = |comm: &str| {
-        let members = look().map(|view| view.processes).unwrap_or_default();
-        members.into_iter().find(|member| member.facts.stat.comm == comm.as_bytes())
+    let snapshot = || found.snapshot(cinspect::testing::SnapshotOptions::BARE).ok();
+    let find = |comm: &str| {
+        let processes = snapshot().map(|snapshot| snapshot.processes).unwrap_or_default();
+        processes.into_iter().find(|process| process.facts.stat.comm == comm.as_bytes())
     };
-    check(wait_until(|| called("meant").is_some()), "the first does not run")?;
-    let seen = called("meant").ok_or("it has gone")?;
-    check(hold(&found, &seen, None, Criteria::default()).is_ok(), "the first can be held")?;
-    let keeper = called("keeper").ok_or("no keeper")?.facts.id.pid.get();
+    check(wait_until(|| find("meant").is_some()), "the first does not run")?;
+    let victim = find("meant").ok_or("it has exited")?;
+    check(hold(&found, &victim, None, Criteria::default()).is_ok(), "the first cannot be held")?;
+    let keeper = find("keeper").ok_or("no keeper")?.facts.id.pid.get();
     // Start times count in hundredths of a second.
     std::thread::sleep(std::time::Duration::from_millis(50));
     let next = nix::sys::signal::Signal::SIGUSR2;
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(keeper), next).map_err(|e| e.to_string())?;
-    check(wait_until(|| called("other").is_some()), "the second does not run")?;
-    let other = called("other").ok_or("it has gone")?;
-    same((other.facts.id.pid, other.pid), (seen.facts.id.pid, seen.pid))?;
+    check(wait_until(|| find("other").is_some()), "the second does not run")?;
+    let other = find("other").ok_or("it has exited")?;
+    same((other.facts.id.pid, other.pid), (victim.facts.id.pid, victim.pid))?;
     check(
-        hold(&found, &seen, None, Criteria::default()).is_err(),
-        "the second was taken for the first",
+        hold(&found, &victim, None, Criteria::default()).is_err(),
+        "the second is held as the first",
     )
 }
 
-/// Two processes change places all the time; what is meant for one never reaches the other.
-fn number_taken() -> Outcome {
+/// Two processes reuse one PID in turn; a signal for one of them never reaches the other.
+fn pid_taken() -> Outcome {
     let container = fixture("init\n> keeper flips")?;
     let mut sent = 0;
     for _ in 0..150 {
@@ -384,8 +379,8 @@ fn number_taken() -> Outcome {
         check([0, 4].contains(&run.code), format!("{run:?}"))?;
         sent += usize::from(run.code == 0);
     }
-    let heard = heard(&container);
-    let wrong: Vec<_> = heard.iter().filter(|line| line.starts_with("other")).collect();
+    let handled = handled(&container);
+    let wrong: Vec<_> = handled.iter().filter(|line| line.starts_with("other")).collect();
     check(wrong.is_empty(), format!("{wrong:?}, of {sent} that were sent"))?;
     check(sent > 0, "nothing was ever sent")
 }

@@ -1,4 +1,5 @@
-//! `stop` on the harness's containers: who is told, who leaves, who is killed, and that it says so.
+//! `stop` on containers of the harness: which processes are signalled, exit and are killed, and that each
+//! of these is reported.
 
 use std::time::Duration;
 
@@ -9,19 +10,20 @@ use crate::harness::Container;
 use crate::support::{Need, Outcome, Run, check, fixture, run, same, test, test_with};
 
 pub fn trials() -> Vec<Trial> {
-    let with = |name, run: fn() -> Outcome| test_with(Need::Namespaces, name, run);
+    let container = |name, run: fn() -> Outcome| test_with(Need::Namespaces, name, run);
     vec![
-        with("stop::an_init_that_leaves_is_waited_for_and_nobody_killed", graceful),
-        with("stop::an_init_that_is_not_told_is_killed_when_time_is_over", in_vain),
-        with("stop::children_of_an_init_that_leaves_go_unheard", unheard),
-        with("stop::leaves_first_and_all_leave_by_themselves", leaves),
-        with("stop::all_are_told_at_once", all),
-        with("stop::nobody_is_killed_when_that_is_not_wanted", no_kill),
-        with("stop::a_ladder_is_climbed_step_by_step", ladder),
-        with("stop::a_dry_run_says_it_and_sends_nothing", dry_run),
-        with("stop::what_forks_all_the_time_is_stopped_too", forks),
-        with("stop::several_are_stopped_side_by_side", several),
-        test("stop::ladders_that_are_none", usage),
+        container("stop::waits_for_an_init_that_exits_and_kills_nothing", graceful),
+        container("stop::kills_after_the_grace_period", discarded),
+        container("stop::reports_children_that_the_kernel_kills_with_the_init", killed_by_kernel),
+        container("stop::children_first_lets_all_of_them_exit", children_first),
+        container("stop::all_signals_every_process_at_once", all),
+        container("stop::no_kill_kills_nothing", no_kill),
+        container("stop::follows_a_schedule", schedule),
+        container("stop::a_schedule_of_kill_alone_kills", kill_alone),
+        container("stop::dry_run_shows_the_outlook_and_sends_nothing", dry_run),
+        container("stop::stops_a_container_that_forks_all_the_time", forks),
+        container("stop::stops_several_containers_side_by_side", several),
+        test("stop::refuses_invalid_schedules", usage),
     ]
 }
 
@@ -41,9 +43,10 @@ fn events(run: &Run) -> Vec<(String, Value)> {
     run.objects().into_iter().map(row).collect()
 }
 
+/// Returns the names of the processes in the events of one kind.
 fn of<'a>(events: &'a [(String, Value)], kind: &str) -> Vec<&'a str> {
-    let those = events.iter().filter(|(event, _)| event == kind);
-    those.filter_map(|(_, row)| row["comm"].as_str()).collect()
+    let matching = events.iter().filter(|(event, _)| event == kind);
+    matching.filter_map(|(_, row)| row["comm"].as_str()).collect()
 }
 
 fn last(events: &[(String, Value)]) -> Value {
@@ -58,47 +61,54 @@ fn graceful() -> Outcome {
     same(events[0].1["verdict"].clone(), json!("accepted"))?;
     same(of(&events, "exited"), vec!["init"])?;
     same(last(&events)["graceful"].clone(), json!(true))?;
-    check(stopped.took < Duration::from_secs(10), "the time was waited for nothing")
+    check(stopped.took < Duration::from_secs(10), "the whole grace period passed")
 }
 
-fn in_vain() -> Outcome {
+fn discarded() -> Outcome {
     let container = fixture("init\n> child ignore=TERM")?;
     let events = events(&stop(&container, &["-t", "300ms"]).expect(0)?);
     same(events[0].1["verdict"].clone(), json!("discarded"))?;
     same(of(&events, "signalled"), vec!["init"])?;
-    check(events.iter().any(|(event, _)| event == "grace-over"), "time is over")?;
-    check(of(&events, "killed").contains(&"init"), "the init is killed")?;
+    check(events.iter().any(|(event, _)| event == "grace-over"), "the grace period did not end")?;
+    check(of(&events, "killed").contains(&"init"), "the init was not killed")?;
     same(last(&events)["graceful"].clone(), json!(false))?;
     run(&["ps", &name(&container)]).expect(3).map(drop)
 }
 
-fn unheard() -> Outcome {
+fn killed_by_kernel() -> Outcome {
     let container = fixture("init leaves-on=TERM\n> child leaves-on=TERM")?;
     let events = events(&stop(&container, &[]).expect(0)?);
     same(of(&events, "signalled"), vec!["init"])?;
     same(of(&events, "killed"), vec!["child"])?;
     same(last(&events)["graceful"].clone(), json!(false))?;
-    check(!container.heard().iter().any(|line| line.starts_with("child")), "the child heard it")
+    check(!container.heard().iter().any(|line| line.starts_with("child")), "the child got it")?;
+    let container = fixture("init leaves-on=TERM\n> child leaves-on=TERM")?;
+    let text = run(&["stop", &name(&container)]).expect(0)?.out;
+    check(
+        text.contains("child killed by the kernel when PID 1 exited (was not sent TERM)"),
+        &text,
+    )?;
+    check(text.contains("stopped: 1 process killed"), text)
 }
 
-fn leaves() -> Outcome {
+fn children_first() -> Outcome {
     let container =
         fixture("init leaves-on=TERM\n> parent leaves-on=TERM\n> > child leaves-on=TERM")?;
     let events = events(&stop(&container, &["--order", "children-first", "-t", "30s"]).expect(0)?);
     same(of(&events, "signalled"), vec!["child", "parent", "init"])?;
     same(of(&events, "exited"), vec!["child", "parent", "init"])?;
     same(last(&events)["graceful"].clone(), json!(true))?;
-    let heard: Vec<String> =
+    let order: Vec<String> =
         container.heard().iter().filter_map(|l| Some(l.split(' ').next()?.to_owned())).collect();
-    same(heard, ["child", "parent", "init"].map(str::to_owned).to_vec())
+    same(order, ["child", "parent", "init"].map(str::to_owned).to_vec())
 }
 
 fn all() -> Outcome {
     let container = fixture("init handle=TERM\n> a leaves-on=TERM\n> b ignore=TERM")?;
     let events = events(&stop(&container, &["--order", "all", "-t", "500ms"]).expect(0)?);
-    let mut told = of(&events, "signalled");
-    told.sort_unstable();
-    same(told, vec!["a", "b", "init"])?;
+    let mut signalled = of(&events, "signalled");
+    signalled.sort_unstable();
+    same(signalled, vec!["a", "b", "init"])?;
     same(of(&events, "signalled").last().copied(), Some("init"))?;
     same(last(&events)["graceful"].clone(), json!(false))
 }
@@ -111,7 +121,7 @@ fn no_kill() -> Outcome {
     run(&["ps", &name(&container)]).expect(0).map(drop)
 }
 
-fn ladder() -> Outcome {
+fn schedule() -> Outcome {
     let container = fixture("init handle=USR1 leaves-on=TERM")?;
     let stopped = stop(&container, &["--schedule", "USR1:300ms,TERM:20s,KILL"]).expect(0)?;
     let events = events(&stopped);
@@ -124,13 +134,27 @@ fn ladder() -> Outcome {
     same(last(&events)["graceful"].clone(), json!(true))
 }
 
+fn kill_alone() -> Outcome {
+    let container = fixture("init leaves-on=TERM\n> child")?;
+    let plan = run(&["stop", "-n", "--schedule", "KILL", &name(&container)]).expect(0)?.out;
+    check(plan.contains("would send KILL"), plan)?;
+    let events = events(&stop(&container, &["--schedule", "KILL"]).expect(0)?);
+    check(of(&events, "killed").contains(&"init"), format!("{events:?}"))?;
+    same(last(&events)["graceful"].clone(), json!(false))?;
+    run(&["ps", &name(&container)]).expect(3).map(drop)
+}
+
 fn dry_run() -> Outcome {
     let container = fixture("init handle=TERM\n> child handle=TERM")?;
     let plan = run(&["stop", "-n", &name(&container)]).expect(0)?;
     check(plan.out.contains("would send TERM"), &plan.out)?;
     check(plan.out.contains("1 process may get SIGKILL without warning"), &plan.out)?;
-    std::thread::sleep(Duration::from_millis(200));
-    same(container.heard(), Vec::<String>::new())
+    same(container.settled(), Vec::<String>::new())?;
+    let container = fixture("init")?;
+    let plan = run(&["stop", "-n", &name(&container)]).expect(0)?.out;
+    let outlook =
+        "PID 1 will not exit on TERM: stop waits the full 10 s, then sends SIGKILL to 1 process";
+    check(plan.contains(outlook), plan)
 }
 
 fn forks() -> Outcome {
@@ -141,21 +165,21 @@ fn forks() -> Outcome {
 }
 
 fn several() -> Outcome {
-    let (one, two) = (fixture("init")?, fixture("init leaves-on=TERM")?);
-    let stopped = run(&["--json", "stop", "-t", "1s", &name(&one), &name(&two), "nobody"]);
+    let (first, second) = (fixture("init")?, fixture("init leaves-on=TERM")?);
+    let stopped = run(&["--json", "stop", "-t", "1s", &name(&first), &name(&second), "nosuch"]);
     let stopped = stopped.expect(3)?;
     let graceful = |container: &Container| {
         let rows = stopped.objects();
-        let mut own = rows.iter().filter(|row| row["container"] == json!(name(container)));
-        own.next_back().map(|row| row["graceful"].clone())
+        let mut matching = rows.iter().filter(|row| row["container"] == json!(name(container)));
+        matching.next_back().map(|row| row["graceful"].clone())
     };
-    same(graceful(&one), Some(json!(false)))?;
-    same(graceful(&two), Some(json!(true)))
+    same(graceful(&first), Some(json!(false)))?;
+    same(graceful(&second), Some(json!(true)))
 }
 
 fn usage() -> Outcome {
-    for ladder in ["", "TERM", "TERM:", "KILL,TERM:1s", "TREM:1s", "TERM:1x"] {
-        run(&["stop", "web", "--schedule", ladder]).expect(2)?;
+    for schedule in ["", "TERM", "TERM:", "KILL,TERM:1s", "TREM:1s", "TERM:1x"] {
+        run(&["stop", "web", "--schedule", schedule]).expect(2)?;
     }
     run(&["stop", "web", "--schedule", "TERM:1s", "--no-kill"]).expect(2)?;
     run(&["stop"]).expect(2).map(drop)

@@ -73,11 +73,11 @@ const OWN: &[(&str, Check)] = &[
     ("docker", ("shows_a_namespace_made_inside_as_its_own_container_too", standalone::nested)),
     ("docker", ("is_held_still_and_killed_where_no_cgroup_can_be_killed", standalone::held_still)),
     ("docker", ("story_of_a_handler_in_pid_1", scenarios::handler)),
-    ("docker", ("story_of_a_pid_1_without_one", scenarios::deaf)),
+    ("docker", ("story_of_a_pid_1_without_one", scenarios::no_handler)),
     ("docker", ("story_of_a_child_that_nobody_tells", scenarios::child)),
     ("docker", ("story_of_supervisord_with_two_stop_signals", scenarios::supervisord)),
-    ("docker", ("leaves_gracefully_where_its_own_stop_does_not", scenarios::better)),
-    ("podman", ("leaves_gracefully_where_its_own_stop_does_not", scenarios::better)),
+    ("docker", ("leaves_gracefully_where_its_own_stop_does_not", scenarios::children_first)),
+    ("podman", ("leaves_gracefully_where_its_own_stop_does_not", scenarios::children_first)),
     ("docker", ("has_an_init_of_its_engine", scenarios::engines_init)),
     ("podman", ("has_an_init_of_its_engine", scenarios::engines_init)),
     ("podman-rootless", ("exec_works_for_the_rootless_user", exec::works_for_the_rootless_user)),
@@ -91,7 +91,7 @@ const OWN: &[(&str, Check)] = &[
     ("docker", ("cp_is_not_led_out_by_swapped_links", cp::race)),
     ("docker", ("runs_every_example_of_the_manual", recipes::examples)),
     ("docker", ("runs_every_recipe_of_the_readme", recipes::recipes)),
-    ("docker", ("comes_back_where_its_restart_policy_says_so", scenarios::comes_back)),
+    ("docker", ("comes_back_where_its_restart_policy_says_so", scenarios::restarted)),
 ];
 
 /// What an engine has no way to do: no test of ours can be failed by that, or passed.

@@ -1,4 +1,4 @@
-//! What people have met when they stopped a container, on Docker and Podman themselves.
+//! Stops of containers as people meet them, on real Docker and Podman.
 
 use std::path::Path;
 
@@ -8,20 +8,20 @@ use serde_json::{Value, json};
 use super::Engine;
 use crate::support::{Outcome, check, run, same, wait_until};
 
-/// Runs a container for a story, and stops it; what was said, and the events.
-fn story(
+/// Runs a container, and stops it. Returns the findings of `doctor` and the events of the stop.
+fn run_and_stop(
     engine: &Engine,
     program: &[&str],
     processes: usize,
     stop: &[&str],
 ) -> Result<(Vec<Value>, Vec<Value>), Failed> {
-    let other = &format!("cit-{}-story", engine.name);
-    let _ = engine.script(&["rm", other]);
-    let mut all = vec!["run", other.as_str(), "--"];
+    let container = &format!("cit-{}-stop", engine.name);
+    let _ = engine.script(&["rm", container]);
+    let mut all = vec!["run", container.as_str(), "--"];
     all.extend(program);
     engine.script(&all)?;
-    let name = engine.script(&["qualified", other])?;
-    // Its shells have set their traps, and started what they start.
+    let name = engine.script(&["qualified", container])?;
+    // The shells have set their traps and started their children.
     let ready = || {
         let rows = run(&["--json", "ps", &name]).objects();
         let set = |row: &Value| {
@@ -34,7 +34,7 @@ fn story(
     let mut all = vec!["--json", "stop", name.as_str()];
     all.extend(stop);
     let events = run(&all).expect(0)?.objects();
-    let _ = engine.script(&["rm", other]);
+    let _ = engine.script(&["rm", container]);
     Ok((findings, events))
 }
 
@@ -44,49 +44,60 @@ fn graceful(events: &[Value]) -> Value {
 
 pub fn handler(engine: &Engine) -> Outcome {
     let program = ["sh", "-c", "trap 'exit 0' TERM; sleep 1000 & wait"];
-    let (_, events) = story(engine, &program, 2, &["--order", "children-first"])?;
+    let (_, events) = run_and_stop(engine, &program, 2, &["--order", "children-first"])?;
     same(graceful(&events), json!(true))
 }
 
-pub fn deaf(engine: &Engine) -> Outcome {
-    let (findings, events) = story(engine, &["sleep", "1000"], 1, &["-t", "1s"])?;
+pub fn no_handler(engine: &Engine) -> Outcome {
+    let (findings, events) = run_and_stop(engine, &["sleep", "1000"], 1, &["-t", "1s"])?;
     same(findings[0]["code"].clone(), json!("init-without-handler"))?;
-    check(events.iter().any(|event| event["event"] == json!("grace-over")), "it left")?;
+    check(events.iter().any(|event| event["event"] == json!("grace-over")), "it exited")?;
     same(graceful(&events), json!(false))
 }
 
-/// The parent leaves as it is told, and its child, which would leave as well, never hears of it; told
-/// first, it does.
+/// The parent exits on the signal. Its child would exit on it as well, but gets it only if it is signalled
+/// first.
 pub fn child(engine: &Engine) -> Outcome {
     let program =
         ["sh", "-c", "trap 'exit 0' TERM; sh -c \"trap 'exit 3' TERM; sleep 1000 & wait\" & wait"];
-    let (findings, events) = story(engine, &program, 3, &[])?;
+    let (findings, events) = run_and_stop(engine, &program, 3, &[])?;
     same(findings[0]["code"].clone(), json!("children-not-signalled"))?;
     same(graceful(&events), json!(false))?;
-    let unheard = events.iter().filter(|event| event["event"] == json!("killed")).count();
-    same(unheard, 2)?;
-    let (_, events) = story(engine, &program, 3, &["--order", "children-first"])?;
+    let killed = events.iter().filter(|event| event["event"] == json!("killed")).count();
+    same(killed, 2)?;
+    let (_, events) = run_and_stop(engine, &program, 3, &["--order", "children-first"])?;
     same(graceful(&events), json!(true))
 }
 
-pub fn comes_back(engine: &Engine) -> Outcome {
-    let other = &format!("cit-{}-back", engine.name);
-    let _ = engine.script(&["rm", other]);
+pub fn restarted(engine: &Engine) -> Outcome {
+    let container = &format!("cit-{}-back", engine.name);
+    let _ = engine.script(&["rm", container]);
     // The script takes only its own options; the policy is set afterwards.
-    engine.script(&["run", other, "--", "sh", "-c", "trap 'exit 0' TERM; sleep 1000 & wait"])?;
-    engine.script(&["policy", other, "always"])?;
-    std::thread::sleep(std::time::Duration::from_millis(500));
-    let name = engine.script(&["qualified", other])?;
+    engine.script(&[
+        "run",
+        container,
+        "--",
+        "sh",
+        "-c",
+        "trap 'exit 0' TERM; sleep 1000 & wait",
+    ])?;
+    engine.script(&["policy", container, "always"])?;
+    let name = engine.script(&["qualified", container])?;
+    let has_trap = || {
+        let rows = run(&["--json", "ps", &name]).objects();
+        rows.iter().any(|row| row["on_signal"]["verdict"] == json!("handled"))
+    };
+    check(wait_until(has_trap), "it is not ready")?;
     let findings = run(&["--json", "doctor", &name]).expect(0)?.objects();
     let restart = findings.iter().any(|row| row["code"] == json!("restart"));
     let stopped = run(&["stop", &name]).expect(0)?;
-    let _ = engine.script(&["rm", other]);
-    check(restart, "doctor does not tell of the policy")?;
+    let _ = engine.script(&["rm", container]);
+    check(restart, "doctor does not mention the restart policy")?;
     check(stopped.err.contains("the engine restarts it at once"), &stopped.err)?;
     check(stopped.err.contains("running again"), &stopped.err)
 }
 
-/// Its text in a file of a folder that the container sees as `/shared`.
+/// Files in a directory that the container has as `/shared`.
 struct Shared(tempfile::TempDir);
 
 impl Shared {
@@ -107,44 +118,44 @@ impl Shared {
     }
 }
 
-/// The parent and child of the story above: by the engine's own stop the child never hears of it,
-/// with the leaves told first it does, and does what it has to before it leaves.
-pub fn better(engine: &Engine) -> Outcome {
-    let other = &format!("cit-{}-better", engine.name);
+/// The parent and child of `child`: with the engine's own stop the child gets no signal, with
+/// `--order children-first` it does, and does its work before it exits.
+pub fn children_first(engine: &Engine) -> Outcome {
+    let container = &format!("cit-{}-better", engine.name);
     let child = "trap 'echo > /shared/heard; exit 0' TERM; echo > /shared/ready; while :; do sleep 0.1; done";
     let shared = Shared::new(&[("child", child)])?;
     let begin = || -> Result<String, Failed> {
-        let _ = engine.script(&["rm", other]);
+        let _ = engine.script(&["rm", container]);
         let _ = std::fs::remove_file(shared.0.path().join("ready"));
         let parent = "trap 'exit 0' TERM; sh /shared/child & wait";
-        engine.script_with(&shared.option(), &["run", other, "--", "sh", "-c", parent])?;
+        engine.script_with(&shared.option(), &["run", container, "--", "sh", "-c", parent])?;
         check(wait_until(|| shared.has("ready")), "it does not get ready")?;
-        engine.script(&["qualified", other])
+        engine.script(&["qualified", container])
     };
     let work = || -> Outcome {
         begin()?;
-        engine.script(&["stop", other])?;
-        check(!shared.has("heard"), "the engine's own stop told the child")?;
+        engine.script(&["stop", container])?;
+        check(!shared.has("heard"), "the engine's own stop signalled the child")?;
         let name = begin()?;
         let events =
             run(&["--json", "stop", "--order", "children-first", &name]).expect(0)?.objects();
-        check(shared.has("heard"), format!("the child was not told: {events:?}"))?;
-        // Its loop starts a child all the time, which keeps nobody from being told.
+        check(shared.has("heard"), format!("the child got no signal: {events:?}"))?;
+        // Its loop starts a child all the time, which must not delay its turn.
         let took = events.last().and_then(|event| event["t"].as_f64());
         check(
             took.is_some_and(|took| took < 4.0),
-            format!("half of the time was over: {events:?}"),
+            format!("half of the grace period was over: {events:?}"),
         )?;
         same(graceful(&events), json!(true))
     };
     let outcome = work();
-    let _ = engine.script(&["rm", other]);
+    let _ = engine.script(&["rm", container]);
     outcome
 }
 
-/// Two programs with a stop signal each, and the file in which each says by what it was told.
+/// Two programs with a stop signal each, which write the name of a file for the signal that they got.
 pub fn supervisord(engine: &Engine) -> Outcome {
-    let other = &format!("cit-{}-supervised", engine.name);
+    let container = &format!("cit-{}-supervised", engine.name);
     let config = "[supervisord]\nnodaemon=true\nuser=root\nlogfile=/dev/null\nlogfile_maxbytes=0\n\
         pidfile=/tmp/pid\n\
         [program:one]\ncommand=sh /shared/program one\n\
@@ -159,10 +170,10 @@ pub fn supervisord(engine: &Engine) -> Outcome {
     // The host's Python, read only, in the container's own file system.
     let options =
         format!("{} -v /usr:/usr:ro -v /lib:/lib:ro -v /lib64:/lib64:ro", shared.option());
-    let _ = engine.script(&["rm", other]);
+    let _ = engine.script(&["rm", container]);
     let start = [
         "run",
-        other,
+        container,
         "--",
         "/usr/bin/python3",
         "/usr/bin/supervisord",
@@ -173,28 +184,28 @@ pub fn supervisord(engine: &Engine) -> Outcome {
     let work = || -> Outcome {
         let ready = || shared.has("one.ready") && shared.has("two.ready");
         check(wait_until(ready), "its programs do not run")?;
-        let name = engine.script(&["qualified", other])?;
+        let name = engine.script(&["qualified", container])?;
         let findings = run(&["--json", "doctor", &name]).expect(0)?.objects();
         same(findings[0]["code"].clone(), json!("ok"))?;
         let events = run(&["--json", "stop", &name]).expect(0)?.objects();
         same(graceful(&events), json!(true))?;
-        let heard = [("one", "TERM"), ("one", "INT"), ("two", "TERM"), ("two", "INT")]
-            .map(|(who, what)| shared.has(&format!("{who}.{what}")));
-        same(heard, [true, false, false, true])
+        let received = [("one", "TERM"), ("one", "INT"), ("two", "TERM"), ("two", "INT")]
+            .map(|(program, signal)| shared.has(&format!("{program}.{signal}")));
+        same(received, [true, false, false, true])
     };
     let outcome = work();
-    let _ = engine.script(&["rm", other]);
+    let _ = engine.script(&["rm", container]);
     outcome
 }
 
-/// With `--init` its PID 1 is the engine's, which passes the signal on to a program without a
-/// handler; and that one ends by it, since it is no PID 1.
+/// With `--init`, PID 1 is the engine's init, which forwards the signal to a program without a handler. That
+/// is terminated by it, since it is not PID 1.
 pub fn engines_init(engine: &Engine) -> Outcome {
-    let other = &format!("cit-{}-init", engine.name);
-    let _ = engine.script(&["rm", other]);
-    engine.script_with("--init", &["run", other, "--", "sleep", "1000"])?;
+    let container = &format!("cit-{}-init", engine.name);
+    let _ = engine.script(&["rm", container]);
+    engine.script_with("--init", &["run", container, "--", "sleep", "1000"])?;
     let work = || -> Outcome {
-        let name = engine.script(&["qualified", other])?;
+        let name = engine.script(&["qualified", container])?;
         let rows = || run(&["--json", "ps", &name]).objects();
         check(
             wait_until(|| {
@@ -209,12 +220,12 @@ pub fn engines_init(engine: &Engine) -> Outcome {
         let findings = run(&["--json", "doctor", &name]).expect(0)?.objects();
         same(findings[0]["code"].clone(), json!("ok"))?;
         let events = run(&["--json", "stop", &name]).expect(0)?.objects();
-        let ended: Vec<&Value> =
+        let exited: Vec<&Value> =
             events.iter().filter(|event| event["event"] == "exited").map(|e| &e["comm"]).collect();
-        check(ended.first().is_some_and(|first| *first == "sleep"), format!("{events:?}"))?;
+        check(exited.first().is_some_and(|comm| *comm == "sleep"), format!("{events:?}"))?;
         same(graceful(&events), json!(true))
     };
     let outcome = work();
-    let _ = engine.script(&["rm", other]);
+    let _ = engine.script(&["rm", container]);
     outcome
 }
