@@ -86,8 +86,8 @@ pub const COMMAND: Command = command::<Cp>(
     &[
         ("cinspect cp app web:/usr/local/bin/", "replace a program while it runs"),
         ("cinspect cp web:/var/log/app.log .", "copy a log file out"),
-        ("cinspect cp 'web:/var/log/*.log' logs/", "copy all logs out, by a pattern in the container"),
-        ("cinspect cp -a web:/data/. db:/data", "copy between containers, keeping owners"),
+        ("cinspect cp 'web:/var/log/*.log' logs/", "copy all logs out, by a pattern"),
+        ("cinspect cp -a web:/data/. db:/data", "between containers, keeping owners"),
         ("cinspect cp web:/etc - | tar -t", "list a directory as a tar stream"),
     ],
     run,

@@ -99,9 +99,9 @@ pub const COMMAND: Command = command::<Exec>(
         ("cinspect exec web --ns net -- ss -ltn", "the host's ss in its network"),
         (
             "cinspect exec web --skip mnt -- strace -p 13",
-            "the host's strace, with the container's PIDs",
+            "the host's strace, container's PIDs",
         ),
-        ("cinspect -v exec --strict web true", "lists every attribute that is taken over"),
+        ("cinspect -v exec --strict web true", "list the attributes taken over"),
     ],
     run,
 )
