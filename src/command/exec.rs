@@ -97,10 +97,7 @@ pub const COMMAND: Command = command::<Exec>(
         ("cinspect exec web -- ls -l /proc/1/fd", "one command; exits with its status"),
         ("cinspect exec -u www-data -w /srv web -- id", "as a user of the container, in /srv"),
         ("cinspect exec web --ns net -- ss -ltn", "the host's ss in its network"),
-        (
-            "cinspect exec web --skip mnt -- strace -p 13",
-            "the host's strace, container's PIDs",
-        ),
+        ("cinspect exec web --skip mnt -- strace -p 13", "the host's strace, container's PIDs"),
         ("cinspect -v exec --strict web true", "list the attributes taken over"),
     ],
     run,
