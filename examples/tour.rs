@@ -44,7 +44,7 @@ fn tour() -> std::io::Result<()> {
     let program = std::env::current_exe()?;
     let container = Container::start(&program, CAST)?;
     let name = format!("pid:{}", container.init);
-    let inside = |role: &str| container.inside.get(role).map_or_else(String::new, i32::to_string);
+    let inside = |role: &str| container.pids.get(role).map_or_else(String::new, i32::to_string);
     println!(
         "A container of namespaces alone runs; its init is process {} here.\n",
         container.init
@@ -55,8 +55,8 @@ fn tour() -> std::io::Result<()> {
     show(&["signal", &name, "TERM", "--all", "--dry-run"])?;
     show(&["signal", &name, "TERM", "--require-handler", "--pid", &inside("worker")])?;
     show(&["signal", &name, "TERM", "--pid", &inside("web")])?;
-    container.wait_to_hear("web TERM 0");
-    println!("What the processes heard: {}\n", container.heard().join(", "));
+    container.wait_to_receive("web TERM 0");
+    println!("What the processes heard: {}\n", container.received().join(", "));
     show(&["signal", &name, "TERM", "--tree", &inside("web"), "--kill-after", "500ms"])?;
     std::thread::sleep(Duration::from_millis(100));
     show(&["ps", &name, "-o", "pid,hpid,s,blocked,ignored,caught,pending,command"])?;

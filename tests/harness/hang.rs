@@ -1,7 +1,7 @@
-//! A process whose command line cannot be read: one thread reads its own memory where a file of a
-//! FUSE file system is mapped that never answers, and keeps the memory map locked for readers; a
-//! second thread wants to change the map, and every later reader waits behind it. The server is a
-//! process of its own, so that its end sets everybody free.
+//! A process whose command line cannot be read: one thread reads memory that is mapped from a FUSE file
+//! system which never answers, and holds the memory map's lock for reading; a second thread waits for the
+//! lock to change the map, and every later reader waits behind it. The FUSE server is another process:
+//! when it exits, all of them continue.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
@@ -9,19 +9,20 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use nix::libc;
 use nix::mount::{MsFlags, mount};
 
+use super::signal_consumers::wait_for_syscall;
+
 const PAGE: usize = 4096;
 
-/// Makes this process such a one, and does not come back. `said` is called before it is stuck.
-pub fn hang(said: impl FnOnce()) -> std::io::Result<()> {
-    let folder = std::env::temp_dir().join(format!("cast-fuse-{}", std::process::id()));
-    std::fs::create_dir_all(&folder)?;
-    mount_at(&folder)?;
-    let file = File::open(folder.join("f"))?;
+/// Makes the command line of this process unreadable, and does not return. Calls `announce` before.
+pub fn hang(announce: impl FnOnce()) -> std::io::Result<()> {
+    let dir = std::env::temp_dir().join(format!("cinspect-fuse-{}", std::process::id()));
+    std::fs::create_dir_all(&dir)?;
+    mount_at(&dir)?;
+    let file = File::open(dir.join("f"))?;
     // SAFETY: a fresh private mapping of one page that nothing but the kernel reads.
     let page = unsafe {
         libc::mmap(
@@ -36,14 +37,16 @@ pub fn hang(said: impl FnOnce()) -> std::io::Result<()> {
     if page == libc::MAP_FAILED {
         return Err(std::io::Error::last_os_error());
     }
-    said();
+    announce();
     let address = page as u64;
+    let (sender, tid) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
+        let _ = sender.send(nix::unistd::gettid().as_raw());
         let memory = File::open("/proc/self/mem");
         let _ = memory.map(|memory| memory.read_at(&mut [0; 16], address));
     });
-    std::thread::sleep(Duration::from_millis(200));
-    // SAFETY: an anonymous mapping; it is only there to want the lock.
+    wait_for_syscall(tid.recv().unwrap_or(0), &[libc::SYS_pread64]);
+    // SAFETY: an anonymous mapping; it only waits for the lock.
     std::thread::spawn(|| unsafe {
         libc::mmap(
             std::ptr::null_mut(),
@@ -59,11 +62,11 @@ pub fn hang(said: impl FnOnce()) -> std::io::Result<()> {
     }
 }
 
-/// Makes `/etc` of this mount namespace an overlay over such a file system: who looks for the names of
-/// users there waits for ever, and no signal ends that.
+/// Makes `/etc` of this mount namespace an overlay over such a file system: reading the names of users
+/// there blocks for ever, and no signal interrupts it.
 pub fn hang_etc() -> std::io::Result<()> {
-    let folder = std::env::temp_dir().join(format!("cast-etc-{}", std::process::id()));
-    let (lower, other) = (folder.join("lower"), folder.join("other"));
+    let dir = std::env::temp_dir().join(format!("cinspect-etc-{}", std::process::id()));
+    let (lower, other) = (dir.join("lower"), dir.join("other"));
     std::fs::create_dir_all(&lower)?;
     std::fs::create_dir_all(&other)?;
     mount_at(&lower)?;
@@ -72,32 +75,32 @@ pub fn hang_etc() -> std::io::Result<()> {
     Ok(())
 }
 
-fn mount_at(folder: &Path) -> std::io::Result<()> {
+fn mount_at(dir: &Path) -> std::io::Result<()> {
     let device = OpenOptions::new().read(true).write(true).open("/dev/fuse")?;
     let options = format!("fd={},rootmode=40000,user_id=0,group_id=0", device.as_raw_fd());
     mount(
         Some("hang"),
-        folder,
+        dir,
         Some("fuse.hang"),
         MsFlags::MS_NOSUID | MsFlags::MS_NODEV,
         Some(options.as_str()),
     )?;
     Command::new("/proc/self/exe")
-        .env("CINSPECT_ROLE", "fuse")
+        .env("CINSPECT_HELPER", "fuse")
         .stdin(Stdio::from(device))
         .spawn()?;
     Ok(())
 }
 
-/// The file system: a folder with one file `f`, whose content never comes. Numbers are those of
-/// include/uapi/linux/fuse.h; the device is standard input.
+/// Serves the file system: a directory with one file `f`, reads of which never return. Opcodes are those
+/// of include/uapi/linux/fuse.h; the device is standard input.
 pub fn serve() -> std::io::Result<()> {
     let mut device = File::from(std::os::fd::AsFd::as_fd(&std::io::stdin()).try_clone_to_owned()?);
     let mut request = vec![0; 1 << 17];
     loop {
         let length = device.read(&mut request)?;
-        let number = |at: usize| {
-            let bytes = request.get(at..at + 4).and_then(|bytes| bytes.try_into().ok());
+        let number = |offset: usize| {
+            let bytes = request.get(offset..offset + 4).and_then(|bytes| bytes.try_into().ok());
             u32::from_ne_bytes(bytes.unwrap_or_default())
         };
         let unique = request.get(8..16).map(<[u8]>::to_vec).unwrap_or_default();
@@ -119,14 +122,14 @@ pub fn serve() -> std::io::Result<()> {
                 }
                 body.extend(attributes(false));
             }
-            // And who wants this one waits.
+            // The overlay looks this up: it gets no answer.
             1 if request.get(40..length) == Some(b"passwd\0") => continue,
             1 => error = -libc::ENOENT,
             // STATFS: names of 255 bytes, in blocks of a page.
             17 => {
                 body.resize(80, 0);
-                for at in [40, 48] {
-                    body[at..at + 4].copy_from_slice(&(PAGE as u32).to_ne_bytes());
+                for offset in [40, 48] {
+                    body[offset..offset + 4].copy_from_slice(&(PAGE as u32).to_ne_bytes());
                 }
                 body[44..48].copy_from_slice(&255u32.to_ne_bytes());
             }
@@ -139,7 +142,7 @@ pub fn serve() -> std::io::Result<()> {
             }
             // OPEN, OPENDIR
             14 | 27 => body.resize(16, 0),
-            // READ, and those that want no answer: FORGET, INTERRUPT, BATCH_FORGET.
+            // READ, and requests without an answer: FORGET, INTERRUPT, BATCH_FORGET.
             15 | 2 | 36 | 42 => continue,
             // FLUSH, RELEASE, RELEASEDIR, ACCESS
             25 | 18 | 29 | 34 => {}
@@ -153,7 +156,7 @@ pub fn serve() -> std::io::Result<()> {
     }
 }
 
-/// struct fuse_attr: inode, size, blocks and times; then mode, links, owner, block size.
+/// Encodes a struct fuse_attr: inode, size, blocks and times; then mode, links, owner, block size.
 fn attributes(root: bool) -> Vec<u8> {
     let mut bytes = Vec::new();
     for long in [if root { 1u64 } else { 2 }, if root { 0 } else { PAGE as u64 }, 0, 0, 0, 0] {

@@ -1,5 +1,5 @@
-//! Two processes that have one number, inside and on the host, one after the other: what a PID that
-//! was used again looks like, made on purpose with clone3(2) and `set_tid` (since Linux 5.5).
+//! PID reuse on purpose: two processes that have the same PID in the container and on the host, one after
+//! the other, by clone3(2) with `set_tid` (since Linux 5.5).
 
 use std::ffi::CString;
 use std::io::{Error, Result};
@@ -11,30 +11,31 @@ use nix::unistd::Pid;
 
 /// The first is called `meant`, the second `other`, the third `meant` again; both handle USR1.
 const NAMES: [&str; 2] = ["meant", "other"];
-const INSIDE: i32 = 20_000;
-/// Below what /proc/sys/kernel/pid_max is everywhere.
-const HOST: std::ops::Range<i32> = 30_000..32_000;
+const PID: i32 = 20_000;
+/// Below the smallest usual /proc/sys/kernel/pid_max.
+const HOST_PIDS: std::ops::Range<i32> = 30_000..32_000;
 
-/// Keeps one of them running: the next takes its place on USR2, or, `restless`, all the time. One
-/// that another signal than ours has ended is told to `log`.
-pub fn keep(restless: bool, log: impl Fn(&str)) -> Result<()> {
+/// Keeps one of them running: the next one replaces it on USR2, or, if `fast`, all the time. A process
+/// that is killed by another signal than the SIGKILL of this function is logged.
+pub fn keep(fast: bool, log: impl Fn(&str)) -> Result<()> {
     let mut wanted = SigSet::empty();
     wanted.add(Signal::SIGUSR2);
-    let mut numbers = None;
+    let mut host_pid = None;
     for name in NAMES.iter().cycle() {
-        let child = match numbers {
+        let child = match host_pid {
             Some(host) => start(name, host)?,
-            // Whichever is free on the host; the same from then on.
-            None => HOST
+            // A PID that is free on the host, and the same from then on.
+            None => HOST_PIDS
                 .rev()
                 .find_map(|host| {
                     let child = start(name, host).ok()?;
-                    numbers = Some(host);
+                    host_pid = Some(host);
                     Some(child)
                 })
                 .ok_or_else(Error::last_os_error)?,
         };
-        if restless {
+        if fast {
+            // Long enough to be seen, short enough to be replaced between two steps of a command.
             std::thread::sleep(std::time::Duration::from_millis(4));
         } else {
             wanted.wait()?;
@@ -53,28 +54,28 @@ fn start(name: &str, host: i32) -> Result<Pid> {
     let program = c"/proc/self/exe";
     let name_c = CString::new(name)?;
     let mut environment = vec![
-        CString::new("CINSPECT_ROLE=child")?,
-        CString::new(format!("CINSPECT_CAST={name} handle=USR1"))?,
+        CString::new("CINSPECT_HELPER=child")?,
+        CString::new(format!("CINSPECT_HELPER_SPEC={name} handle=USR1"))?,
     ];
-    if let Ok(log) = std::env::var("CINSPECT_ROLE_LOG") {
-        environment.push(CString::new(format!("CINSPECT_ROLE_LOG={log}"))?);
+    if let Ok(log) = std::env::var("CINSPECT_HELPER_LOG") {
+        environment.push(CString::new(format!("CINSPECT_HELPER_LOG={log}"))?);
     }
     let argv = [name_c.as_ptr(), std::ptr::null()];
     let mut envp: Vec<_> = environment.iter().map(|text| text.as_ptr()).collect();
     envp.push(std::ptr::null());
     // Innermost PID namespace first.
-    let numbers = [INSIDE, host];
+    let pids = [PID, host];
     // struct clone_args, include/uapi/linux/sched.h: flags, pidfd, child_tid, parent_tid,
     // exit_signal, stack, stack_size, tls, set_tid, set_tid_size.
     let arguments: [u64; 10] =
-        [0, 0, 0, 0, libc::SIGCHLD as u64, 0, 0, 0, numbers.as_ptr() as u64, numbers.len() as u64];
+        [0, 0, 0, 0, libc::SIGCHLD as u64, 0, 0, 0, pids.as_ptr() as u64, pids.len() as u64];
     // SAFETY: a fork; the child only executes a program, with strings made before.
     unsafe {
         let size = size_of_val(&arguments);
         match libc::syscall(libc::SYS_clone3, arguments.as_ptr(), size) {
             -1 => Err(Error::last_os_error()),
             0 => {
-                // Nobody reads what it says.
+                // Its line on standard output is not read.
                 libc::dup2(libc::open(c"/dev/null".as_ptr(), libc::O_WRONLY), 1);
                 libc::execve(program.as_ptr(), argv.as_ptr(), envp.as_ptr());
                 libc::_exit(127)

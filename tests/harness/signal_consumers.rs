@@ -1,13 +1,16 @@
-//! Processes that take signals without a handler: in sigtimedwait(2), and through a signalfd that is
-//! read, polled, selected, watched by an epoll, or by nobody.
+//! Processes that consume signals without a handler: in sigtimedwait(2), and through a signalfd that is
+//! read, polled, selected, watched by an epoll, or not read at all.
 
 use std::mem::{size_of, zeroed};
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::mpsc;
+use std::time::Duration;
 
 use nix::libc;
 
-use super::{number_of, write_down};
+use super::poll;
+use super::process::{number_of, sleep_forever, write_log};
 
 fn set_of(list: &str) -> libc::sigset_t {
     // SAFETY: an empty set, filled by the C library.
@@ -26,35 +29,37 @@ fn mask(how: i32, set: &libc::sigset_t) {
     unsafe { libc::pthread_sigmask(how, set, null_mut()) };
 }
 
-/// Blocks these in this thread.
+/// Blocks signals in this thread.
 pub fn block(list: &str) {
     mask(libc::SIG_BLOCK, &set_of(list));
 }
 
-/// Blocks these in this thread, and has another one that does not.
-pub fn other_open(list: &str) {
+/// Blocks signals in this thread, and starts a second one that does not.
+pub fn block_in_main_thread_only(list: &str) {
     let set = set_of(list);
+    let (ready, unblocked) = mpsc::channel();
     std::thread::spawn(move || {
         mask(libc::SIG_UNBLOCK, &set);
-        forever();
+        let _ = ready.send(());
+        sleep_forever();
     });
     mask(libc::SIG_BLOCK, &set);
-    std::thread::sleep(std::time::Duration::from_millis(50));
+    let _ = unblocked.recv();
 }
 
-/// What the main thread does in the end, after it has said its name; or another thread, with
-/// `other-` before the word. None of our words: false.
-pub fn take(name: &str, word: &str) -> bool {
-    let (what, list) = word.split_once('=').unwrap_or((word, ""));
+/// Consumes signals in this thread as `word` says, and does not return then; false for other words. Main
+/// threads do it last; `other-` before the word is for a second thread.
+pub fn consume(name: &str, word: &str) -> bool {
+    let (behaviour, list) = word.split_once('=').unwrap_or((word, ""));
     let set = set_of(list);
-    match what {
+    match behaviour {
         "vforks" => vfork(),
         "sigwait" => wait(name, &set, false),
-        // Ends when it has got one.
-        "leaves-on" => wait(name, &set, true),
+        // Exits after the first.
+        "exits-on" => wait(name, &set, true),
         "signalfd-read" | "signalfd-poll" | "signalfd-select" | "signalfd-epoll"
-        | "signalfd-nobody" => signalfd(name, &set, &what[9..]),
-        "signalfd-childs" => signalfd_of_a_child(name, &set),
+        | "signalfd-unread" => signalfd(name, &set, &behaviour[9..]),
+        "signalfd-child-reads" => signalfd_of_a_child(name, &set),
         "signalfd-inherited-read" => serve(name, INHERITED.load(Ordering::Relaxed), 0, "read"),
         "signalfd-inherited-epoll" => {
             let [fd, epoll] = [&INHERITED, &INHERITED_EPOLL].map(|fd| fd.load(Ordering::Relaxed));
@@ -65,10 +70,13 @@ pub fn take(name: &str, word: &str) -> bool {
     true
 }
 
-/// The same in another thread, the main thread blocking the signals too.
-pub fn take_aside(name: &str, word: &str) -> bool {
-    if let Some(list) = word.strip_prefix("signalfd-inherited-").and_then(|w| w.split_once('=')) {
-        inherit(list.1);
+/// Starts the second thread of an `other-` word, with the signals blocked in the main thread, too, and
+/// opens a signalfd that is inherited; false for other words.
+pub fn prepare(name: &str, word: &str) -> bool {
+    if let Some((_, list)) =
+        word.strip_prefix("signalfd-inherited-").and_then(|word| word.split_once('='))
+    {
+        inherit(list);
         return true;
     }
     let Some(word) = word.strip_prefix("other-").map(str::to_owned) else { return false };
@@ -78,39 +86,64 @@ pub fn take_aside(name: &str, word: &str) -> bool {
     }
     block(&list);
     let name = name.to_owned();
-    std::thread::spawn(move || take(&name, &word));
-    std::thread::sleep(std::time::Duration::from_millis(50));
+    let (sender, tid) = mpsc::channel();
+    std::thread::spawn(move || {
+        let _ = sender.send(nix::unistd::gettid().as_raw());
+        consume(&name, &word)
+    });
+    wait_for_syscall(tid.recv().unwrap_or(0), WAITS);
     true
 }
 
-fn forever() -> ! {
-    loop {
-        std::thread::sleep(std::time::Duration::from_secs(1000));
-    }
+/// The system calls in which a second thread waits for a signal, or for nothing.
+const WAITS: &[i64] = &[
+    libc::SYS_rt_sigtimedwait,
+    libc::SYS_read,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_poll,
+    libc::SYS_ppoll,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_select,
+    libc::SYS_pselect6,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_epoll_wait,
+    libc::SYS_epoll_pwait,
+    libc::SYS_clock_nanosleep,
+];
+
+/// Waits until a thread of this process sleeps in one of these system calls. Goes on after a second: not
+/// every kernel has the file.
+pub fn wait_for_syscall(tid: i32, calls: &[i64]) {
+    let file = format!("/proc/self/task/{tid}/syscall");
+    poll(Duration::from_secs(1), || {
+        let text = std::fs::read_to_string(&file).unwrap_or_default();
+        let call = text.split(' ').next().and_then(|number| number.trim().parse().ok());
+        call.is_some_and(|call: i64| calls.contains(&call))
+    });
 }
 
-fn told(name: &str, signal: i32) {
-    write_down(&format!("{name} accepted {signal}"));
+fn log_accepted(name: &str, signal: i32) {
+    write_log(&format!("{name} accepted {signal}"));
 }
 
-fn wait(name: &str, set: &libc::sigset_t, leave: bool) {
+fn wait(name: &str, set: &libc::sigset_t, exit: bool) {
     mask(libc::SIG_BLOCK, set);
     loop {
         // SAFETY: a set that lives, and no room for details.
         let signal = unsafe { libc::sigtimedwait(set, null_mut(), std::ptr::null()) };
         if signal > 0 {
-            told(name, signal);
-            if leave {
+            log_accepted(name, signal);
+            if exit {
                 std::process::exit(0);
             }
         }
     }
 }
 
-/// A signalfd, and an epoll that watches it.
+/// Opens a signalfd, and an epoll that watches it.
 fn open(set: &libc::sigset_t) -> (i32, i32) {
     mask(libc::SIG_BLOCK, set);
-    // SAFETY: descriptors of our own, and memory that lives through each call.
+    // SAFETY: descriptors of this process, and memory that lives through each call.
     unsafe {
         let fd = libc::signalfd(-1, set, 0);
         let epoll = libc::epoll_create1(0);
@@ -128,28 +161,28 @@ fn signalfd(name: &str, set: &libc::sigset_t, how: &str) {
 static INHERITED: AtomicI32 = AtomicI32::new(-1);
 static INHERITED_EPOLL: AtomicI32 = AtomicI32::new(-1);
 
-/// Goes on as the child of a process that has opened the signalfd, and stays.
+/// Opens a signalfd and goes on as the child of this process, which stays.
 fn inherit(list: &str) {
     let (fd, epoll) = open(&set_of(list));
     INHERITED.store(fd, Ordering::Relaxed);
     INHERITED_EPOLL.store(epoll, Ordering::Relaxed);
     if !fork() {
-        forever();
+        sleep_forever();
     }
 }
 
-/// Its child reads: that takes the child's signals alone.
+/// Has a child read the signalfd: that consumes only the signals of the child.
 fn signalfd_of_a_child(name: &str, set: &libc::sigset_t) {
     let (fd, epoll) = open(set);
     if fork() {
         serve(name, fd, epoll, "read");
     }
-    forever();
+    sleep_forever();
 }
 
-/// Whether we are the child, which does not outlive its parent.
+/// Forks, and returns whether this is the child, which does not outlive its parent.
 fn fork() -> bool {
-    // SAFETY: there is but one thread, so that the child may go on as it likes.
+    // SAFETY: there is only one thread, so the child may call anything.
     unsafe {
         let child = libc::fork() == 0;
         if child {
@@ -159,8 +192,8 @@ fn fork() -> bool {
     }
 }
 
-/// Sleeps as the parent of a vfork(2) does: until a child that does nothing has left. (With memory of
-/// its own, or it could not go on in two places.)
+/// Sleeps like the parent of a vfork(2), until a child that does nothing exits. (The memory is not shared,
+/// so that the child can go on in this function.)
 fn vfork() {
     // SAFETY: as a fork.
     let child = unsafe {
@@ -171,11 +204,12 @@ fn vfork() {
         // SAFETY: numbers only.
         unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
     }
-    forever();
+    sleep_forever();
 }
 
+/// Waits for the signalfd as `how` says, and reads it.
 fn serve(name: &str, fd: i32, epoll: i32, how: &str) {
-    // SAFETY: descriptors of our own, and memory that lives through each call.
+    // SAFETY: descriptors of this process, and memory that lives through each call.
     unsafe {
         let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: 0 };
         loop {
@@ -192,13 +226,13 @@ fn serve(name: &str, fd: i32, epoll: i32, how: &str) {
                 "epoll" => {
                     libc::epoll_wait(epoll, &mut event, 1, -1);
                 }
-                "nobody" => forever(),
+                "unread" => sleep_forever(),
                 _ => {}
             }
             let mut info: libc::signalfd_siginfo = zeroed();
             let size = size_of::<libc::signalfd_siginfo>();
             if libc::read(fd, (&raw mut info).cast(), size) == size as isize {
-                told(name, info.ssi_signo as i32);
+                log_accepted(name, info.ssi_signo as i32);
             }
         }
     }

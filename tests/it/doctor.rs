@@ -8,15 +8,15 @@ use crate::support::{Need, Outcome, check, fixture, run, same, test_with};
 /// The name of a case, its fixture, the code of the first finding, and whether a stop then waits for the
 /// whole grace period.
 const CASES: &[(&str, &str, &str, bool)] = &[
-    ("that_handles_it", "init leaves-on=TERM", "ok", false),
+    ("that_handles_it", "init exits-on=TERM", "ok", false),
     ("without_a_handler", "init", "init-without-handler", true),
     ("that_ignores_it", "init ignore=TERM", "init-ignores", true),
     ("that_blocks_it", "init block=TERM", "init-blocks", true),
-    ("that_waits_for_another", "init sigwait=HUP leaves-on=TERM", "stop-signal", true),
+    ("that_waits_for_another", "init sigwait=HUP exits-on=TERM", "stop-signal", true),
     ("that_handles_another", "init handle=INT", "stop-signal", true),
-    ("with_children", "init leaves-on=TERM\n> child handle=TERM", "ok", false),
-    ("with_a_child_that_blocks", "init leaves-on=TERM\n> child block=TERM", "ok", false),
-    ("that_does_not_reap", "init leaves-on=TERM\n> parent\n> > gone exit", "zombies", false),
+    ("with_children", "init exits-on=TERM\n> child handle=TERM", "ok", false),
+    ("with_a_child_that_blocks", "init exits-on=TERM\n> child block=TERM", "ok", false),
+    ("that_does_not_reap", "init exits-on=TERM\n> parent\n> > gone exit", "zombies", false),
 ];
 
 pub fn trials() -> Vec<Trial> {

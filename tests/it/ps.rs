@@ -76,7 +76,7 @@ fn each_process() -> Outcome {
     let container = fixture(CAST)?;
     let rows = rows(&container, &[])?;
     same(rows.len(), 5)?;
-    for (name, inside) in &container.inside {
+    for (name, inside) in &container.pids {
         same(row(&rows, name)["pid"].clone(), json!(inside))?;
         same(row(&rows, name)["command"].clone(), json!([name]))?;
     }
@@ -125,7 +125,7 @@ fn tree() -> Outcome {
         ps.env("LC_ALL", locale);
         finish(ps).expect(0).map(|run| run.out)
     };
-    let inside = |name: &str| container.inside[name];
+    let inside = |name: &str| container.pids[name];
     let wanted = |branch: &str, last: &str, bar: &str| {
         format!(
             "PID  COMMAND\n  1  init\n  {}  {branch}web\n  {}  {bar}{last}worker\n  {}  {branch}deaf\n  {}  {last}busy\n",
@@ -152,7 +152,7 @@ fn threads() -> Outcome {
     let container = fixture("init\n> many thread-blocks=USR1")?;
     let all = rows(&container, &["-T"])?;
     let many: Vec<&Value> =
-        all.iter().filter(|row| row["pid"] == json!(container.inside["many"])).collect();
+        all.iter().filter(|row| row["pid"] == json!(container.pids["many"])).collect();
     same(many.len(), 2)?;
     same(many[0]["signals"]["blocked"].clone(), json!([]))?;
     same(many[1]["signals"]["blocked"].clone(), json!(["USR1"]))?;
@@ -170,7 +170,7 @@ fn columns() -> Outcome {
     let text = run(&["ps", &name, "-o", "COMM,pid", "--flat", "--sort", "-pid"]).expect(0)?.out;
     let order: Vec<&str> =
         text.lines().skip(1).filter_map(|line| line.split_whitespace().next()).collect();
-    let mut wanted: Vec<(&String, &i32)> = container.inside.iter().collect();
+    let mut wanted: Vec<(&String, &i32)> = container.pids.iter().collect();
     wanted.sort_by_key(|(_, pid)| -**pid);
     same(order, wanted.iter().map(|(name, _)| name.as_str()).collect())?;
     let more = run(&["ps", &name, "-o", "+nnp"]).expect(0)?.out;
@@ -315,7 +315,7 @@ fn placeholders() -> Outcome {
 }
 
 fn main_exited() -> Outcome {
-    let container = fixture("init main-leaves")?;
+    let container = fixture("init main-thread-exits")?;
     let word = name(&container);
     let listed = run(&["--json", "ls"]).expect(0)?.objects();
     check(listed.iter().any(|row| row["pid"] == json!(container.init)), "ls does not list it")?;
@@ -348,7 +348,7 @@ fn hostile() -> Outcome {
             Ok(text) => json!(text),
             Err(_) => json!({"bytes": data_encoding::BASE64.encode(name)}),
         };
-        let pid = container.inside[&format!("h{index}")];
+        let pid = container.pids[&format!("h{index}")];
         let found = rows.iter().find(|row| row["pid"] == json!(pid)).cloned().unwrap_or_default();
         same(found["comm"].clone(), wanted)?;
         same(found["ppid"].clone(), json!(1))?;

@@ -345,7 +345,7 @@ fn etc_hangs() -> Outcome {
         check(rows.iter().all(|row| row["uid"] == json!(0)), format!("{rows:?}"))?;
     }
     run(&["signal", &word, "USR1", "--comm", "web"]).expect(0)?;
-    check(wait_until(|| container.heard().len() == 1), "it was not heard")?;
+    check(wait_until(|| container.received().len() == 1), "it was not heard")?;
     run(&["ls"]).expect(0).map(drop)
 }
 

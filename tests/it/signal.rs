@@ -66,7 +66,7 @@ fn handled(container: &Container) -> Vec<String> {
 
 fn one_process() -> Outcome {
     let container = fixture(PROCESSES)?;
-    let rows = signal(&container, &["USR1", "--pid", &container.inside["worker"].to_string()])?;
+    let rows = signal(&container, &["USR1", "--pid", &container.pids["worker"].to_string()])?;
     same(rows.len(), 1)?;
     let keys: Vec<&String> = rows[0].as_object().map(|o| o.keys().collect()).unwrap_or_default();
     same(
@@ -88,19 +88,19 @@ fn one_process() -> Outcome {
         .collect(),
     )?;
     same((rows[0]["sent"].clone(), rows[0]["signal"].clone()), (json!(true), json!("USR1")))?;
-    check(container.wait_to_hear("worker USR1 0"), "it did not get the signal")?;
+    check(container.wait_to_receive("worker USR1 0"), "it did not get the signal")?;
     same(handled(&container), ["worker USR1 0"].map(str::to_owned).to_vec())
 }
 
 fn init_by_default() -> Outcome {
     let container = fixture(PROCESSES)?;
     same(names(&signal(&container, &["USR1"])?), vec!["init".to_owned()])?;
-    check(container.wait_to_hear("init USR1 0"), "the init did not get the signal")
+    check(container.wait_to_receive("init USR1 0"), "the init did not get the signal")
 }
 
 fn selectors() -> Outcome {
     let container = fixture(PROCESSES)?;
-    let pid = |name: &str| container.inside[name].to_string();
+    let pid = |name: &str| container.pids[name].to_string();
     let rows = signal(&container, &["-n", "0", "--all"])?;
     let host_pid = |comm: &str| {
         rows.iter()
@@ -134,12 +134,12 @@ fn selectors() -> Outcome {
 
 fn union() -> Outcome {
     let container = fixture(PROCESSES)?;
-    let web = container.inside["web"].to_string();
+    let web = container.pids["web"].to_string();
     signal(
         &container,
         &["USR1", "--pid", &web, "--comm", "web", "--tree", &web, "--comm", "ignorer"],
     )?;
-    check(container.wait_to_hear("ignorer USR1 0"), "ignorer did not get the signal")?;
+    check(container.wait_to_receive("ignorer USR1 0"), "ignorer did not get the signal")?;
     let wanted = ["ignorer USR1 0", "web USR1 0", "worker USR1 0"];
     same(handled(&container), wanted.map(str::to_owned).to_vec())
 }
@@ -171,7 +171,7 @@ fn one_thread() -> Outcome {
     // A signal to a thread that blocks it stays pending there, and only there.
     let container = fixture("init\n> many thread-blocks=USR2")?;
     let threads = run(&["--json", "ps", "-T", &name(&container)]).expect(0)?.objects();
-    let many = || threads.iter().filter(|row| row["pid"] == json!(container.inside["many"]));
+    let many = || threads.iter().filter(|row| row["pid"] == json!(container.pids["many"]));
     let second = many().nth(1).cloned().unwrap_or_default();
     signal(&container, &["USR2", "--tid", &second["tid"].to_string()])?;
     let after = run(&["--json", "ps", "-T", &name(&container)]).expect(0)?.objects();
@@ -180,7 +180,7 @@ fn one_thread() -> Outcome {
         row["signals"]["thread_pending"].clone()
     };
     same(pending(&second["tid"]), json!(["USR2"]))?;
-    same(pending(&json!(container.inside["many"])), json!([]))
+    same(pending(&json!(container.pids["many"])), json!([]))
 }
 
 fn reason_once() -> Outcome {
@@ -193,7 +193,7 @@ fn reason_once() -> Outcome {
 fn queued() -> Outcome {
     let container = fixture(PROCESSES)?;
     signal(&container, &["USR1", "--comm", "web", "--queue", "-42"])?;
-    check(container.wait_to_hear("web USR1 -42"), format!("{:?}", container.heard()))
+    check(container.wait_to_receive("web USR1 -42"), format!("{:?}", container.received()))
 }
 
 fn spellings() -> Outcome {
@@ -223,7 +223,7 @@ fn require_handler() -> Outcome {
     check(error.err.contains("no handler for TERM") && error.err.contains("ignorer"), &error.err)?;
     same(handled(&container), Vec::new())?;
     signal(&container, &["-r", "TERM"])?;
-    check(container.wait_to_hear("init TERM 0"), "the init did not get the signal")
+    check(container.wait_to_receive("init TERM 0"), "the init did not get the signal")
 }
 
 fn waits() -> Outcome {
@@ -240,10 +240,8 @@ fn waits() -> Outcome {
 
 fn kill_after() -> Outcome {
     let container = fixture(PROCESSES)?;
-    let rows = signal(
-        &container,
-        &["USR1", "--tree", &container.inside["web"].to_string(), "-k", "200ms"],
-    )?;
+    let rows =
+        signal(&container, &["USR1", "--tree", &container.pids["web"].to_string(), "-k", "200ms"])?;
     same(
         rows.iter().map(|row| row["outcome"].clone()).collect::<Vec<_>>(),
         vec![json!("killed"); 2],
@@ -265,7 +263,7 @@ fn forking() -> Outcome {
     let result = run(&["--json", "signal", &name(&container), "USR1", "--all", "--except-init"]);
     // The sleeps that it starts have no handler and exit; the others got it once.
     check(result.code == 0, format!("{result:?}"))?;
-    check(container.wait_to_hear("web USR1 0"), "web did not get the signal")?;
+    check(container.wait_to_receive("web USR1 0"), "web did not get the signal")?;
     same(handled(&container), ["web USR1 0"].map(str::to_owned).to_vec())
 }
 
@@ -297,7 +295,7 @@ fn reused() -> Outcome {
     use cinspect::testing::SnapshotOptions;
     use cinspect::testing::hold;
     let container = fixture("init\n> victim")?;
-    let pid = container.inside["victim"];
+    let pid = container.pids["victim"];
     let error = |error: cinspect::testing::Error| Failed::from(error.to_string());
     let host = local_host()?;
     let found = resolved(&host, &container)?;
@@ -345,7 +343,7 @@ fn reused() -> Outcome {
 fn successor() -> Outcome {
     use cinspect::testing::Criteria;
     use cinspect::testing::hold;
-    let container = fixture("init\n> keeper twins")?;
+    let container = fixture("init\n> keeper reuses-pid")?;
     let host = local_host()?;
     let found = resolved(&host, &container)?;
     let snapshot = || found.snapshot(cinspect::testing::SnapshotOptions::BARE).ok();
@@ -372,7 +370,7 @@ fn successor() -> Outcome {
 
 /// Two processes reuse one PID in turn; a signal for one of them never reaches the other.
 fn pid_taken() -> Outcome {
-    let container = fixture("init\n> keeper flips")?;
+    let container = fixture("init\n> keeper reuses-pid-fast")?;
     let mut sent = 0;
     for _ in 0..150 {
         let run = run(&["signal", &name(&container), "USR1", "--comm", "meant"]);

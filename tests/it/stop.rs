@@ -54,7 +54,7 @@ fn last(events: &[(String, Value)]) -> Value {
 }
 
 fn graceful() -> Outcome {
-    let container = fixture("init leaves-on=TERM")?;
+    let container = fixture("init exits-on=TERM")?;
     let stopped = stop(&container, &["-t", "20s"]).expect(0)?;
     let events = events(&stopped);
     same(of(&events, "signalled"), vec!["init"])?;
@@ -76,13 +76,13 @@ fn discarded() -> Outcome {
 }
 
 fn killed_by_kernel() -> Outcome {
-    let container = fixture("init leaves-on=TERM\n> child leaves-on=TERM")?;
+    let container = fixture("init exits-on=TERM\n> child exits-on=TERM")?;
     let events = events(&stop(&container, &[]).expect(0)?);
     same(of(&events, "signalled"), vec!["init"])?;
     same(of(&events, "killed"), vec!["child"])?;
     same(last(&events)["graceful"].clone(), json!(false))?;
-    check(!container.heard().iter().any(|line| line.starts_with("child")), "the child got it")?;
-    let container = fixture("init leaves-on=TERM\n> child leaves-on=TERM")?;
+    check(!container.received().iter().any(|line| line.starts_with("child")), "the child got it")?;
+    let container = fixture("init exits-on=TERM\n> child exits-on=TERM")?;
     let text = run(&["stop", &name(&container)]).expect(0)?.out;
     check(
         text.contains("child killed by the kernel when PID 1 exited (was not sent TERM)"),
@@ -92,19 +92,18 @@ fn killed_by_kernel() -> Outcome {
 }
 
 fn children_first() -> Outcome {
-    let container =
-        fixture("init leaves-on=TERM\n> parent leaves-on=TERM\n> > child leaves-on=TERM")?;
+    let container = fixture("init exits-on=TERM\n> parent exits-on=TERM\n> > child exits-on=TERM")?;
     let events = events(&stop(&container, &["--order", "children-first", "-t", "30s"]).expect(0)?);
     same(of(&events, "signalled"), vec!["child", "parent", "init"])?;
     same(of(&events, "exited"), vec!["child", "parent", "init"])?;
     same(last(&events)["graceful"].clone(), json!(true))?;
     let order: Vec<String> =
-        container.heard().iter().filter_map(|l| Some(l.split(' ').next()?.to_owned())).collect();
+        container.received().iter().filter_map(|l| Some(l.split(' ').next()?.to_owned())).collect();
     same(order, ["child", "parent", "init"].map(str::to_owned).to_vec())
 }
 
 fn all() -> Outcome {
-    let container = fixture("init handle=TERM\n> a leaves-on=TERM\n> b ignore=TERM")?;
+    let container = fixture("init handle=TERM\n> a exits-on=TERM\n> b ignore=TERM")?;
     let events = events(&stop(&container, &["--order", "all", "-t", "500ms"]).expect(0)?);
     let mut signalled = of(&events, "signalled");
     signalled.sort_unstable();
@@ -122,7 +121,7 @@ fn no_kill() -> Outcome {
 }
 
 fn schedule() -> Outcome {
-    let container = fixture("init handle=USR1 leaves-on=TERM")?;
+    let container = fixture("init handle=USR1 exits-on=TERM")?;
     let stopped = stop(&container, &["--schedule", "USR1:300ms,TERM:20s,KILL"]).expect(0)?;
     let events = events(&stopped);
     let signals: Vec<Value> = events
@@ -135,7 +134,7 @@ fn schedule() -> Outcome {
 }
 
 fn kill_alone() -> Outcome {
-    let container = fixture("init leaves-on=TERM\n> child")?;
+    let container = fixture("init exits-on=TERM\n> child")?;
     let plan = run(&["stop", "-n", "--schedule", "KILL", &name(&container)]).expect(0)?.out;
     check(plan.contains("would send KILL"), plan)?;
     let events = events(&stop(&container, &["--schedule", "KILL"]).expect(0)?);
@@ -165,7 +164,7 @@ fn forks() -> Outcome {
 }
 
 fn several() -> Outcome {
-    let (first, second) = (fixture("init")?, fixture("init leaves-on=TERM")?);
+    let (first, second) = (fixture("init")?, fixture("init exits-on=TERM")?);
     let stopped = run(&["--json", "stop", "-t", "1s", &name(&first), &name(&second), "nosuch"]);
     let stopped = stopped.expect(3)?;
     let graceful = |container: &Container| {

@@ -268,7 +268,7 @@ fn stopped_init() -> Outcome {
 }
 
 fn exited_main_thread() -> Outcome {
-    let container = fixture("init main-leaves")?;
+    let container = fixture("init main-thread-exits")?;
     let done = sh(&container, "readlink /proc/self/ns/uts").expect(0)?;
     let tasks = std::fs::read_dir(format!("/proc/{}/task", container.init));
     let tasks = tasks.map_err(|error| error.to_string())?;
@@ -282,7 +282,7 @@ fn exited_main_thread() -> Outcome {
 
 /// Commands that only read or signal start no program and join no namespace (CVE-2022-1227).
 fn other_commands() -> Outcome {
-    let container = fixture("init leaves-on=TERM")?;
+    let container = fixture("init exits-on=TERM")?;
     let name = name(&container);
     for words in [
         &["ls"][..],
