@@ -1,39 +1,42 @@
-//! `inspect`: one page on a container.
+//! `inspect`: one page about a container.
 
 use clap::{ArgMatches, Args};
-use serde_json::{Value as Json, json};
+use serde_json::{Map, Value as Json, json};
 
-use super::{Command, arguments, command, resolve};
+use super::{Command, Section, arguments, command, resolve};
 use crate::analysis::container_process::ContainerProcess;
 use crate::analysis::delivery::Recipient;
-use crate::analysis::inspection::{Inspection, OtherContainer, mounts, namespaces, remarks};
+use crate::analysis::inspection::Inspection;
+use crate::analysis::inspection::mounts::mounts;
+use crate::analysis::inspection::namespaces::{OtherContainer, namespaces};
+use crate::analysis::inspection::remarks::{Remark, RemarkCode, remarks};
 use crate::cli::context::Context;
 use crate::completion::source::CompletionSource;
 use crate::engine::{SearchDepth, discover, engine_infos, resource_config, stop_policy};
 use crate::error::{Error, ExitStatus};
-use crate::model::pid::ContainerPid;
-use crate::model::process::Fact;
+use crate::model::container::Container;
+use crate::model::pid::{ContainerPid, ProcessId};
 use crate::model::signal::SignalSet;
 use crate::output::escape::{safe, safe_str};
-use crate::output::inspect::facts;
-use crate::output::json::line;
-use crate::output::sections::{draw, object};
+use crate::output::inspect::SECTIONS;
+use crate::output::json;
+use crate::output::sections::{draw, objects};
 use crate::output::style::Style;
 use crate::proc::{CommandLimit, ReadError, SnapshotOptions};
 use crate::resolve::processes::ContainerSnapshot;
 use crate::resolve::{Access, MatchRule, ResolvedContainer, Resolver};
 
-/// Show one page on a container: what it is, shares, may do, uses and mounts
+/// Show one page about a container: identity, stopping, namespaces, security, resources, mounts
 ///
-/// Everything comes from the kernel and from the files of its engine; `-v` says where each fact is
-/// from. What is dangerous, and what is not as it was configured, is marked with `!`. A plain number
-/// looks the other way: which container, pod and inside PID a process of the host is.
+/// Everything comes from the kernel and from the engine's files; `-v` shows the source of each fact. A
+/// line marked `!` says what is dangerous or differs from the configuration. With a PID on the host it
+/// shows which container and pod the process is in, and its PID there.
 #[derive(Args)]
 pub struct Inspect {
-    /// The container, or the number of a process on the host
+    /// Container, or the PID of a process on the host
     #[arg(value_name = "CTR", add = CompletionSource::Containers)]
     container: String,
-    /// Look at this process, by its PID inside, instead of the init
+    /// Inspect this PID (in the container) instead of PID 1
     #[arg(long, value_name = "N", add = CompletionSource::Pids)]
     pid: Option<ContainerPid>,
 }
@@ -42,10 +45,10 @@ pub const COMMAND: Command = command::<Inspect>(
     "inspect",
     &[],
     &[
-        ("cinspect inspect web", "one page on it; `!` marks dangers"),
-        ("cinspect inspect 4711", "in which container a process of the host is"),
-        ("cinspect -v inspect web", "all of it, and where each fact is from"),
-        ("cinspect inspect web --pid 7", "the same of one process inside"),
+        ("cinspect inspect web", "one page; `!` marks dangers"),
+        ("cinspect inspect 4711", "the container of a process on the host"),
+        ("cinspect -v inspect web", "every detail, with its source"),
+        ("cinspect inspect web --pid 7", "about PID 7 in the container"),
         ("cinspect --json inspect web", "as one JSON object"),
     ],
     run,
@@ -59,129 +62,145 @@ pub const COMMAND: Command = command::<Inspect>(
     ExitStatus::NotPermitted,
 ])
 .files(&[
-    ("/proc/PID/status, /proc/PID/ns, /proc/PID/uid_map", "Rights, namespaces and users."),
-    ("/proc/PID/mountinfo, /proc/PID/attr/current", "Mounts and the security label."),
+    ("/proc/PID/status, /proc/PID/ns, /proc/PID/uid_map", "Security, namespaces and users."),
+    ("/proc/PID/mountinfo, /proc/PID/attr/current", "Mounts, and the label of a security module."),
     (
         "memory.max, cpu.max, pids.max and their v1 counterparts",
-        "Limits and usage, of its cgroup and those above.",
+        "Usage and limits, those of the cgroups above it too.",
     ),
-]);
+])
+.sections(|| vec![remarks_section()]);
+
+fn remarks_section() -> Section {
+    let item = |(_, name, meaning): &(_, &str, &str)| ((*name).to_owned(), (*meaning).to_owned());
+    Section {
+        title: "Remarks",
+        intro: "A line marked `!` is a remark on the fact above it. In JSON they are `warnings`, and `code` is one of:",
+        items: RemarkCode::ALL.iter().map(item).collect(),
+    }
+}
 
 fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
     let arguments: Inspect = arguments(matches)?;
     let host = context.host()?;
     let found = resolve(context, &Resolver::new(&host), &arguments.container, Access::Read)?;
-    let container = &found.container;
-    let plan = stop_policy(&host, container);
-    let signal = plan.signal_of(container.engine);
-    let facts_wanted = SnapshotOptions {
-        command: CommandLimit::SCREEN,
-        waits: SignalSet::from(signal),
-        ..SnapshotOptions::BARE
+    let inspection = arguments.inspect(&found)?;
+    let remarks = remarks(&inspection);
+    let text = match context.ui.json {
+        true => json::line(&object(&inspection, &remarks)),
+        false => page(context, &inspection, &remarks),
     };
-    let view = found.snapshot(facts_wanted)?;
-    let member = arguments.member(&found, &view)?;
-    let id = member.facts.id;
-    let judgement = view.predict(member, signal, Recipient::Process);
-    let own_cgroup = container.cgroup.as_ref();
-    let sheet = host.inspect_facts(id.pid, own_cgroup);
-    // Read by number: it has to be the same process still.
-    if host.stat(id.pid).map(|stat| stat.start) != Ok(id.start) {
-        return Err(ReadError::Gone.into());
-    }
-    let configured = resource_config(&host, container);
-    let portrait = Inspection {
-        host: &host.name,
-        container,
-        member,
-        is_init: Some(id) == container.init,
-        is_host: !container.engine.names_containers() && container.pid_ns == host.pid_ns,
-        now: jiff::Timestamp::now(),
-        processes: (view.hidden == 0).then_some(view.processes.len()),
-        plan: &plan,
-        on_stop: (signal, &judgement),
-        sheet: &sheet,
-        configured: configured.as_ref(),
-        namespaces: namespaces(&sheet, &neighbours(&found)),
-        mounts: mounts(sheet.mounts.known().map_or(&[], Vec::as_slice), &sheet.host_mounts),
-        engine_sockets: engine_infos().flat_map(|engine| engine.sockets).copied().collect(),
-    };
-    context.print(&text(context, &portrait))?;
+    context.print(&text)?;
     Ok(ExitStatus::Done)
 }
 
 impl Inspect {
-    /// Whom to look at: the process that was named, else the init, else the first there is.
-    fn member<'a>(
+    /// Gathers the facts.
+    fn inspect(&self, found: &ResolvedContainer<'_>) -> Result<Inspection, Error> {
+        let (host, container) = (found.host, &found.container);
+        let policy = stop_policy(host, container);
+        let stop_signal = policy.signal_of(container.engine);
+        let options = SnapshotOptions {
+            command: CommandLimit::SCREEN,
+            waits: SignalSet::from(stop_signal),
+            ..SnapshotOptions::BARE
+        };
+        let snapshot = found.snapshot(options)?;
+        let process = self.process(found, &snapshot)?;
+        let id = process.facts.id;
+        let prediction = snapshot.predict(process, stop_signal, Recipient::Process);
+        let facts = host.inspect_facts(id.pid, container.cgroup.as_ref());
+        // They were read by PID: it has to be the same process still.
+        if host.stat(id.pid).map(|stat| stat.start) != Ok(id.start) {
+            return Err(ReadError::Gone.into());
+        }
+        Ok(Inspection {
+            host: host.name.clone(),
+            process: process.clone(),
+            is_init: Some(id) == container.init,
+            is_host: !container.engine.names_containers() && container.pid_ns == host.pid_ns,
+            now: jiff::Timestamp::now(),
+            processes: (snapshot.hidden == 0).then_some(snapshot.processes.len()),
+            policy,
+            stop_signal,
+            prediction,
+            config: resource_config(host, container),
+            namespaces: namespaces(&facts, &other_containers(found)),
+            mounts: mounts(facts.mounts.known().map_or(&[], Vec::as_slice), &facts.host_mounts),
+            engine_sockets: engine_infos().flat_map(|engine| engine.sockets).copied().collect(),
+            container: container.clone(),
+            facts,
+        })
+    }
+
+    /// Returns the process to inspect: the one with `--pid`, the one whose host PID was typed, the init,
+    /// or the first.
+    fn process<'a>(
         &self,
         found: &ResolvedContainer<'_>,
-        view: &'a ContainerSnapshot,
+        snapshot: &'a ContainerSnapshot,
     ) -> Result<&'a ContainerProcess, Error> {
-        let name = found.container.qualified();
+        let mut processes = snapshot.processes.iter();
         if let Some(pid) = self.pid {
-            let is_it = |member: &&ContainerProcess| member.in_container && member.pid == Some(pid);
-            return view.processes.iter().find(is_it).ok_or_else(|| {
-                Error::new(ExitStatus::NoProcess, format!("no process {pid} in `{name}`"))
-                    .hint(format!("`cinspect ps {name}` lists them"))
-            });
+            return processes
+                .find(|process| process.in_container && process.pid == Some(pid))
+                .ok_or_else(|| found.no_process(pid));
         }
-        let on_host = match found.matched_by {
-            MatchRule::Pid(pid) => Some(pid),
+        let find = |is_it: &dyn Fn(ProcessId) -> bool| {
+            snapshot.processes.iter().find(|process| is_it(process.facts.id))
+        };
+        let typed = match found.matched_by {
+            MatchRule::Pid(pid) => find(&|id| id.pid == pid),
             _ => None,
         };
-        let named = on_host.and_then(|pid| view.processes.iter().find(|m| m.facts.id.pid == pid));
-        let init = || view.processes.iter().find(|m| Some(m.facts.id) == found.container.init);
-        named.or_else(init).or(view.processes.first()).ok_or_else(|| ReadError::Gone.into())
+        typed
+            .or_else(|| find(&|id| Some(id) == found.container.init))
+            .or_else(|| processes.next())
+            .ok_or_else(|| ReadError::Gone.into())
     }
 }
 
-/// Whose init is in which namespaces, of all other containers there are.
-fn neighbours(found: &ResolvedContainer<'_>) -> Vec<OtherContainer> {
+/// Returns the namespaces of the inits of all other containers.
+fn other_containers(found: &ResolvedContainer<'_>) -> Vec<OtherContainer> {
     let host = found.host;
-    let partial = found.inventory.partial;
-    let all = partial.then(|| discover(host, SearchDepth::Cgroups));
+    let all = found.inventory.partial.then(|| discover(host, SearchDepth::Cgroups));
     let containers = all.as_ref().map_or(&found.inventory.containers, |all| &all.containers);
-    let own = &found.container;
-    let others = containers.iter().filter(|other| other.init != own.init);
-    others
-        .filter_map(|other| {
-            let namespaces: Vec<_> = host.namespaces(other.init?.pid);
-            let is_known = |fact: &Fact<_>| fact.known().is_some();
-            let name = other.qualified();
-            namespaces.iter().any(is_known).then_some(OtherContainer { name, namespaces })
-        })
-        .collect()
+    let others = containers.iter().filter(|other| other.init != found.container.init);
+    let other_container = |other: &Container| {
+        let namespaces = host.namespaces(other.init?.pid);
+        let is_readable = namespaces.iter().any(|id| id.known().is_some());
+        is_readable.then(|| OtherContainer { name: other.qualified(), namespaces })
+    };
+    others.filter_map(other_container).collect()
 }
 
-fn text(context: &Context, portrait: &Inspection<'_>) -> String {
+fn page(context: &Context, inspection: &Inspection, remarks: &[Remark]) -> String {
     let ui = &context.ui;
-    let remarks = remarks(portrait);
-    if ui.json {
-        return line(&json_of(portrait, &remarks));
-    }
-    let marks: Vec<(&'static str, String)> = remarks
-        .iter()
-        .map(|remark| (remark.about, safe(remark.message.as_bytes()).into_owned()))
-        .collect();
-    let title = portrait.container.qualified();
-    draw(&safe_str(&title), &facts(), portrait, &marks, ui.verbose, &Style::from(ui))
+    let process = &inspection.process.facts;
+    let title = match inspection.is_host {
+        true => format!("host process {} {}", process.id.pid, safe(&process.stat.comm)),
+        false => safe_str(&inspection.container.qualified()).into_owned(),
+    };
+    let remark = |remark: &Remark| (remark.about, safe_str(&remark.message).into_owned());
+    let remarks: Vec<(&'static str, String)> = remarks.iter().map(remark).collect();
+    draw(&title, SECTIONS, inspection, &remarks, ui.verbose, &Style::from(ui))
 }
 
-fn json_of(portrait: &Inspection<'_>, remarks: &[crate::analysis::inspection::Remark]) -> Json {
-    let container = portrait.container;
-    let mut all = serde_json::Map::new();
-    all.insert("host".into(), json!(portrait.host));
-    all.insert("container".into(), json!(container.qualified()));
-    let (values, sources) = object(&facts(), portrait);
-    all.extend(values);
-    let marks = remarks.iter().map(
-        |remark| json!({"about": remark.about, "code": remark.code, "message": remark.message}),
+fn object(inspection: &Inspection, remarks: &[Remark]) -> Json {
+    let container = &inspection.container;
+    let (facts, sources) = objects(SECTIONS, inspection);
+    let mut object = Map::new();
+    object.insert("host".into(), json!(inspection.host));
+    object.insert("container".into(), json!(container.qualified()));
+    object.extend(facts);
+    let warnings = remarks.iter().map(
+        |Remark { about, code, message }| json!({"about": about, "code": code.name(), "message": message}),
     );
-    all.insert("warnings".into(), marks.collect());
-    all.insert("sources".into(), Json::Object(sources));
+    object.insert("warnings".into(), warnings.collect());
+    object.insert("sources".into(), Json::Object(sources));
     let evidence = container.evidence.iter().map(|evidence| {
         json!({"source": evidence.source, "says": evidence.observation, "holds": evidence.confirms})
     });
-    all.insert("evidence".into(), evidence.collect());
-    Json::Object(all)
+    object.insert("evidence".into(), evidence.collect());
+    Json::Object(object)
 }

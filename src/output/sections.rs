@@ -1,176 +1,200 @@
-//! A page of facts: labels in a column, what they say beside them, broken at words where the terminal
-//! ends. What deserves a second look is marked with `!` in the margin, and says why below itself.
-//! Nothing here prints.
+//! A page of facts: labels in a column, values beside them, wrapped at the edge of the terminal. A fact
+//! that deserves a second look is marked with `!` in the margin, and the reason stands below it. Nothing
+//! here prints.
 
 use std::borrow::Cow;
 
 use serde_json::{Map, Value as Json};
 
-use crate::output::escape::safe_str;
-use crate::output::style::{Emphasis, Style};
-use crate::output::width::{width, wrap};
+use super::escape::safe_str;
+use super::style::{Emphasis, Style};
+use super::width::{width, wrap_anywhere};
 
-/// A fact about an `S`: once in a table, and it is on the page, in JSON and among the sources.
-pub struct SectionFact<S> {
-    /// The part of the page that it is in; empty for the first, which has no title.
-    pub section: &'static str,
-    /// Its name in JSON.
-    pub key: &'static str,
-    /// Where it is from.
-    pub source: fn(&S) -> String,
-    /// Exactly.
-    pub json: fn(&S) -> Json,
-    /// For people; none where it is not worth a line.
-    pub lines: fn(&S) -> Vec<SectionLine>,
+/// A part of a page.
+pub struct PageSection<S: 'static> {
+    /// Its title; empty for the first.
+    pub title: &'static str,
+    /// Its facts.
+    pub facts: &'static [PageFact<S>],
 }
 
-/// A line of a page, safe to print.
+/// A fact about an `S`: one entry in a table makes it appear on the page, in JSON and among the sources.
+pub struct PageFact<S: 'static> {
+    /// Its name in JSON.
+    pub key: &'static str,
+    /// Returns where it was read from.
+    pub source: fn(&S) -> String,
+    /// Returns it exactly.
+    pub json: fn(&S) -> Json,
+    /// Returns its lines on the page; none if it is not worth one.
+    pub lines: fn(&S) -> Vec<PageLine>,
+}
+
+/// A line of a page: escaped text.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SectionLine {
+pub struct PageLine {
     label: Cow<'static, str>,
     text: String,
-    when: Visibility,
+    visibility: Visibility,
 }
 
 /// When a line is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Visibility {
     Always,
-    /// With all details.
+    /// In the detailed page only.
     Detailed,
-    /// In the place of details.
+    /// In the short page only.
     Brief,
 }
 
-impl SectionLine {
-    /// A line.
+impl PageLine {
+    /// Makes a line.
     pub fn new(label: impl Into<Cow<'static, str>>, text: impl Into<String>) -> Self {
-        Self { label: label.into(), text: text.into(), when: Visibility::Always }
+        Self { label: label.into(), text: text.into(), visibility: Visibility::Always }
     }
 
-    /// Only where everything is wanted.
+    /// Shows it in the detailed page only.
     #[must_use]
     pub fn detail(mut self) -> Self {
-        self.when = Visibility::Detailed;
+        self.visibility = Visibility::Detailed;
         self
     }
 
-    /// Only where not everything is.
+    /// Shows it in the short page only.
     #[must_use]
     pub fn summary(mut self) -> Self {
-        self.when = Visibility::Brief;
+        self.visibility = Visibility::Brief;
         self
     }
 }
 
-/// A line.
-pub fn line(label: &'static str, text: impl Into<String>) -> SectionLine {
-    SectionLine::new(label, text)
+/// Makes a line.
+pub fn line(label: &'static str, text: impl Into<String>) -> PageLine {
+    PageLine::new(label, text)
 }
 
-/// A line and others below it, without label.
-pub fn lines(label: &'static str, texts: impl IntoIterator<Item = String>) -> Vec<SectionLine> {
+/// Makes a line, and further ones below it without a label.
+pub fn lines(label: &'static str, texts: impl IntoIterator<Item = String>) -> Vec<PageLine> {
     let labels = std::iter::once(label).chain(std::iter::repeat(""));
     labels.zip(texts).map(|(label, text)| line(label, text)).collect()
 }
 
-/// What is said about a fact, by its key.
-pub type Remarks<'a> = &'a [(&'static str, String)];
+/// Remarks on facts, each with the key of its fact.
+pub type FactRemarks<'a> = &'a [(&'static str, String)];
 
-/// Labels longer than that stand on a line of their own.
+/// Columns of the labels; a longer one stands on a line of its own.
 const LABEL: usize = 12;
 
-/// Draws the page; with `detailed`, everything, and below each fact where it is from.
+/// Column at which the texts begin.
+const INDENT: usize = LABEL + 3;
+
+/// Columns that a text gets on the narrowest terminal.
+const LEAST_ROOM: usize = 20;
+
+/// Draws the page. The detailed one has every line, and below each fact its source.
 pub fn draw<S>(
     title: &str,
-    facts: &[SectionFact<S>],
+    sections: &[&PageSection<S>],
     subject: &S,
-    remarks: Remarks<'_>,
+    remarks: FactRemarks<'_>,
     detailed: bool,
     style: &Style,
 ) -> String {
-    let mut page = SectionPage { out: String::new(), style };
+    let mut page = Page { out: String::new(), style };
     page.title(title);
-    let mut section = "";
-    // What comes from one file is said to once, below the last of it.
-    let mut pending: Option<String> = None;
-    for fact in facts {
-        let hidden = if detailed { Visibility::Brief } else { Visibility::Detailed };
-        let mut shown = (fact.lines)(subject);
-        shown.retain(|line| line.when != hidden);
-        let said: Vec<&String> =
-            remarks.iter().filter(|(about, _)| *about == fact.key).map(|(_, text)| text).collect();
-        if shown.is_empty() && said.is_empty() {
-            continue;
+    let hidden = if detailed { Visibility::Brief } else { Visibility::Detailed };
+    for section in sections {
+        let mut is_empty = true;
+        // Facts from one file share a line with their source, below the last of them.
+        let mut pending: Option<String> = None;
+        for fact in section.facts {
+            let mut shown = (fact.lines)(subject);
+            shown.retain(|line| line.visibility != hidden);
+            let remarks: Vec<&String> =
+                remarks.iter().filter(|(key, _)| *key == fact.key).map(|(_, text)| text).collect();
+            if shown.is_empty() && remarks.is_empty() {
+                continue;
+            }
+            if std::mem::take(&mut is_empty) && !section.title.is_empty() {
+                page.out.push('\n');
+                page.title(section.title);
+            }
+            let source = (fact.source)(subject);
+            if let Some(pending) = pending.take().filter(|pending| *pending != source) {
+                page.source(&pending);
+            }
+            shown.iter().for_each(|line| page.line(&line.label, &line.text));
+            remarks.into_iter().for_each(|text| page.remark(text));
+            pending = detailed.then_some(source);
         }
-        let source = (fact.source)(subject);
-        let ends = fact.section != section || pending.as_ref() != Some(&source);
-        if let Some(told) = pending.take().filter(|_| ends) {
-            page.source(&told);
+        if let Some(pending) = pending {
+            page.source(&pending);
         }
-        pending = detailed.then_some(source);
-        if fact.section != section {
-            section = fact.section;
-            page.out.push('\n');
-            page.title(section);
-        }
-        for line in &shown {
-            page.line(" ", &line.label, &line.text, Emphasis::None);
-        }
-        for text in said {
-            page.line("!", "", text, Emphasis::Bad);
-        }
-    }
-    if let Some(told) = pending {
-        page.source(&told);
     }
     page.out
 }
 
-/// All of it in one object, and where each is from.
-pub fn object<S>(facts: &[SectionFact<S>], subject: &S) -> (Map<String, Json>, Map<String, Json>) {
-    let values = facts.iter().map(|fact| (fact.key.to_owned(), (fact.json)(subject)));
-    let sources = facts.iter().map(|fact| (fact.key.to_owned(), (fact.source)(subject).into()));
+/// Returns all facts in one object, and their sources in another.
+pub fn objects<S>(
+    sections: &[&PageSection<S>],
+    subject: &S,
+) -> (Map<String, Json>, Map<String, Json>) {
+    let facts = || sections.iter().flat_map(|section| section.facts);
+    let values = facts().map(|fact| (fact.key.to_owned(), (fact.json)(subject)));
+    let sources = facts().map(|fact| (fact.key.to_owned(), (fact.source)(subject).into()));
     (values.collect(), sources.collect())
 }
 
-struct SectionPage<'a> {
+struct Page<'a> {
     out: String,
     style: &'a Style,
 }
 
-impl SectionPage<'_> {
+impl Page<'_> {
     fn title(&mut self, title: &str) {
         self.style.paint(&mut self.out, title, Emphasis::Heading);
         self.out.push('\n');
     }
 
-    fn source(&mut self, told: &str) {
+    fn source(&mut self, source: &str) {
         let arrow = if self.style.unicode { "←" } else { "<-" };
-        self.line(" ", "", &format!("{arrow} {}", safe_str(told)), Emphasis::Dim);
+        self.out.push_str(&" ".repeat(INDENT));
+        self.text(&format!("{arrow} {}", safe_str(source)), Emphasis::Dim);
     }
 
-    fn line(&mut self, mark: &str, label: &str, text: &str, tint: Emphasis) {
-        let indent = LABEL + 3;
-        let room = self.style.width.map(|columns| columns.saturating_sub(indent).max(20));
-        let mut parts = wrap(text, room).into_iter();
-        if width(label) > LABEL {
-            self.out.push_str(&format!("  {label}\n"));
-        } else if mark == " " {
-            self.out.push_str(&format!("  {label}{}", " ".repeat(LABEL + 1 - width(label))));
+    fn remark(&mut self, text: &str) {
+        self.style.paint(&mut self.out, "!", Emphasis::Alarm);
+        self.out.push_str(&" ".repeat(INDENT - 1));
+        self.text(text, Emphasis::Bad);
+    }
+
+    fn line(&mut self, label: &str, text: &str) {
+        let padding = if width(label) > LABEL {
+            let lines = wrap_anywhere(label, self.room(2));
+            self.out.push_str(&format!("  {}\n", lines.join("\n  ")));
+            INDENT
         } else {
-            self.style.paint(&mut self.out, mark, Emphasis::Alarm);
-            self.out.push_str(&" ".repeat(indent - 1));
-        }
-        let mut first = width(label) <= LABEL;
-        for part in parts.by_ref() {
-            if !first {
-                self.out.push_str(&" ".repeat(indent));
+            self.out.push_str(&format!("  {label}"));
+            LABEL + 1 - width(label)
+        };
+        self.out.push_str(&" ".repeat(padding));
+        self.text(text, Emphasis::None);
+    }
+
+    /// Appends a text that begins at [`INDENT`], wrapped.
+    fn text(&mut self, text: &str, emphasis: Emphasis) {
+        for (index, part) in wrap_anywhere(text, self.room(INDENT)).iter().enumerate() {
+            if index > 0 {
+                self.out.push_str(&" ".repeat(INDENT));
             }
-            first = false;
-            self.style.paint(&mut self.out, &part, tint);
+            self.style.paint(&mut self.out, part, emphasis);
             self.out.push('\n');
         }
+    }
+
+    fn room(&self, indent: usize) -> Option<usize> {
+        self.style.width.map(|columns| columns.saturating_sub(indent).max(LEAST_ROOM))
     }
 }
 
@@ -178,29 +202,53 @@ impl SectionPage<'_> {
 mod tests {
     use super::*;
 
+    static FIRST: PageSection<u8> = PageSection {
+        title: "",
+        facts: &[PageFact {
+            key: "one",
+            source: |_| "/proc".into(),
+            json: |n| Json::from(*n),
+            lines: |n| vec![line("one", n.to_string()), line("", "more").detail()],
+        }],
+    };
+
+    static SECOND: PageSection<u8> = PageSection {
+        title: "Two",
+        facts: &[PageFact {
+            key: "two",
+            source: |_| "x".into(),
+            json: |_| Json::Null,
+            lines: |_| Vec::new(),
+        }],
+    };
+
     #[test]
-    fn a_page_marks_what_is_said_of_a_fact() {
-        let facts: &[SectionFact<u8>] = &[
-            SectionFact {
-                section: "",
-                key: "one",
-                source: |_| "/proc".into(),
-                json: |n| (*n).into(),
-                lines: |n| vec![line("one", n.to_string()), line("", "more").detail()],
-            },
-            SectionFact {
-                section: "Two",
-                key: "two",
-                source: |_| "x".into(),
-                json: |_| Json::Null,
-                lines: |_| Vec::new(),
-            },
-        ];
+    fn a_page_marks_the_facts_with_remarks() {
+        let sections = [&FIRST, &SECOND];
         let style = Style::default();
         let remarks = [("two", "look here".to_owned())];
-        let page = draw("web", facts, &7, &remarks, false, &style);
+        let page = draw("web", &sections, &7, &remarks, false, &style);
         assert_eq!(page, "web\n  one          7\n\nTwo\n!              look here\n");
-        let page = draw("web", facts, &7, &[], true, &style);
+        let page = draw("web", &sections, &7, &[], true, &style);
         assert_eq!(page, "web\n  one          7\n               more\n               <- /proc\n");
+    }
+
+    #[test]
+    fn no_line_is_wider_than_the_terminal() {
+        static LONG: PageSection<u8> = PageSection {
+            title: "Long",
+            facts: &[PageFact {
+                key: "long",
+                source: |_| "/a".repeat(60),
+                json: |_| Json::Null,
+                lines: |_| {
+                    vec![PageLine::new("/label".repeat(20), "x".repeat(200)), line("b", "y z")]
+                },
+            }],
+        };
+        let style = Style { width: Some(40), ..Style::default() };
+        let page = draw("web", &[&LONG], &0, &[("long", "word ".repeat(30))], true, &style);
+        assert!(page.lines().all(|line| width(line) <= 40), "{page}");
+        assert!(page.contains("  b            y z\n"), "{page}");
     }
 }

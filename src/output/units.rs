@@ -38,6 +38,15 @@ pub fn age(span: Duration) -> String {
     }
 }
 
+/// Formats an interval or a grace time: `0.3s`, `10s`, `1m30s`.
+pub fn interval(time: Duration) -> String {
+    if time < Duration::from_secs(60) && time.subsec_millis() >= 50 {
+        let seconds = format!("{:.1}", time.as_secs_f64());
+        return format!("{}s", seconds.trim_end_matches(".0"));
+    }
+    age(time)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -78,6 +87,20 @@ mod tests {
         ];
         for (seconds, text) in cases {
             assert_eq!(age(Duration::from_secs(seconds)), text);
+        }
+    }
+
+    #[test]
+    fn intervals_have_tenths_below_a_minute() {
+        for (millis, text) in [
+            (0, "0s"),
+            (300, "0.3s"),
+            (2000, "2s"),
+            (1960, "2s"),
+            (10_000, "10s"),
+            (90_500, "1m30s"),
+        ] {
+            assert_eq!(interval(Duration::from_millis(millis)), text);
         }
     }
 

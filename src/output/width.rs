@@ -43,9 +43,18 @@ pub fn split_at(text: &str, cols: usize) -> (&str, &str) {
 
 /// Breaks a text at spaces into lines of at most `room` columns; a longer word keeps a line of its own.
 pub fn wrap(text: &str, room: Option<usize>) -> Vec<String> {
+    wrap_words(text, room, false)
+}
+
+/// Breaks a text into lines of at most `room` columns: at spaces, and within words that are longer.
+pub fn wrap_anywhere(text: &str, room: Option<usize>) -> Vec<String> {
+    wrap_words(text, room, true)
+}
+
+fn wrap_words(text: &str, room: Option<usize>, break_words: bool) -> Vec<String> {
     let Some(room) = room else { return vec![text.to_owned()] };
     let options = textwrap::Options::new(room)
-        .break_words(false)
+        .break_words(break_words)
         .word_splitter(textwrap::WordSplitter::NoHyphenation);
     textwrap::wrap(text, options).into_iter().map(Cow::into_owned).collect()
 }
@@ -63,6 +72,7 @@ mod tests {
         assert_eq!(wrap("abcdef g", Some(4)), ["abcdef", "g"]);
         assert_eq!(wrap("a bc def", None), ["a bc def"]);
         assert_eq!(wrap("", Some(4)), [""]);
+        assert_eq!(wrap_anywhere("ab cdefgh i", Some(4)), ["ab", "cdef", "gh i"]);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! `inspect` of containers of our own; what the engines make is in `engines/inspecting.rs`.
+//! `inspect` of containers of the harness; those of the engines are in `engines/inspect.rs`.
 
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
@@ -8,11 +8,11 @@ use crate::support::{Need, Outcome, Run, check, fixture, paints, run, same, test
 pub fn trials() -> Vec<Trial> {
     let test = |name, run: fn() -> Outcome| test_with(Need::Namespaces, name, run);
     vec![
-        test("inspect::gives_every_fact_and_its_source", whole),
-        test("inspect::a_number_looks_the_other_way", other_way),
-        test("inspect::one_process_inside_may_be_asked_for", one_process),
-        test("inspect::the_page_is_for_people", page),
-        test("inspect::what_is_in_no_container_is_said_to_be", nowhere),
+        test("inspect::json_has_every_fact_and_its_source", json_facts),
+        test("inspect::a_host_pid_finds_its_container", host_pid),
+        test("inspect::another_process_of_the_container_can_be_inspected", other_process),
+        test("inspect::the_page_has_sections_marks_and_sources", page),
+        test("inspect::a_process_outside_containers_is_the_hosts", host_process),
     ]
 }
 
@@ -22,16 +22,17 @@ fn only(run: &Run) -> Result<Value, libtest_mimic::Failed> {
     Ok(objects.remove(0))
 }
 
-/// What the kernel says of the same process, line by line.
+/// Returns a value in `/proc/PID/status`.
 fn status(pid: i32, key: &str) -> String {
     let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = text.lines().find_map(|line| line.strip_prefix(&format!("{key}:")));
     line.unwrap_or_default().trim().to_owned()
 }
 
-fn whole() -> Outcome {
+fn json_facts() -> Outcome {
     let container = fixture("init\n> child handle=TERM")?;
-    let told = only(&run(&["--json", "inspect", &format!("pid:{}", container.init)]).expect(0)?)?;
+    let inspection =
+        only(&run(&["--json", "inspect", &format!("pid:{}", container.init)]).expect(0)?)?;
     let facts = [
         "process",
         "image",
@@ -61,7 +62,7 @@ fn whole() -> Outcome {
         "pids",
         "mounts",
     ];
-    let keys: Vec<&String> = told.as_object().ok_or("no object")?.keys().collect();
+    let keys: Vec<&String> = inspection.as_object().ok_or("no object")?.keys().collect();
     let wanted: Vec<&str> = ["host", "container"]
         .into_iter()
         .chain(facts)
@@ -69,47 +70,51 @@ fn whole() -> Outcome {
         .collect();
     same(keys, wanted.iter().map(|key| (*key).to_owned()).collect::<Vec<_>>().iter().collect())?;
     for fact in facts {
-        check(told["sources"][fact].is_string(), format!("no source of {fact}"))?;
+        check(inspection["sources"][fact].is_string(), format!("no source of {fact}"))?;
     }
-    same(told["process"]["pid"].clone(), json!(1))?;
-    same(told["process"]["host_pid"].clone(), json!(container.init))?;
-    same(told["processes"].clone(), json!(2))?;
-    same(told["stop_signal"]["verdict"].clone(), json!("discarded"))?;
-    // Each namespace beside the kernel's own link.
-    for namespace in told["namespaces"].as_array().ok_or("no namespaces")? {
+    same(inspection["process"]["pid"].clone(), json!(1))?;
+    same(inspection["process"]["host_pid"].clone(), json!(container.init))?;
+    same(inspection["processes"].clone(), json!(2))?;
+    same(inspection["stop_signal"]["verdict"].clone(), json!("discarded"))?;
+    // Each namespace compared with the kernel's own link.
+    for namespace in inspection["namespaces"].as_array().ok_or("no namespaces")? {
         let kind = namespace["type"].as_str().unwrap_or_default();
         let link = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/{kind}"));
-        let (own, first) = (link(&container.init.to_string())?, link("self")?);
+        let (namespace_link, host_link) = (link(&container.init.to_string())?, link("self")?);
         let id = format!("{kind}:[{}]", namespace["id"]);
-        same(id.as_str(), own.to_str().unwrap_or_default())?;
+        same(id.as_str(), namespace_link.to_str().unwrap_or_default())?;
         let is_hosts = namespace["whose"] == json!("host");
-        same((kind, is_hosts), (kind, own == first))?;
+        same((kind, is_hosts), (kind, namespace_link == host_link))?;
     }
     let mask = u64::from_str_radix(&status(container.init, "CapEff"), 16)?;
-    let many = told["capabilities"]["effective"].as_array().map_or(0, Vec::len);
-    same(many, mask.count_ones() as usize)?;
-    same(told["seccomp"] == json!("none"), status(container.init, "Seccomp") == "0")?;
-    check(told["mounts"].as_array().is_some_and(|mounts| !mounts.is_empty()), &told["mounts"])
+    let count = inspection["capabilities"]["effective"].as_array().map_or(0, Vec::len);
+    same(count, mask.count_ones() as usize)?;
+    same(inspection["seccomp"] == json!("none"), status(container.init, "Seccomp") == "0")?;
+    check(
+        inspection["mounts"].as_array().is_some_and(|mounts| !mounts.is_empty()),
+        &inspection["mounts"],
+    )
 }
 
-fn other_way() -> Outcome {
+fn host_pid() -> Outcome {
     let container = fixture("init\n> child handle=TERM")?;
     let ps = run(&["--json", "ps", &format!("pid:{}", container.init)]).expect(0)?.objects();
     let child = ps.iter().find(|row| row["pid"] != json!(1)).cloned().unwrap_or_default();
-    let told = only(&run(&["--json", "inspect", &child["host_pid"].to_string()]).expect(0)?)?;
-    same(told["container"].clone(), json!(format!("pid:{}", container.init)))?;
-    same(told["process"]["pid"].clone(), child["pid"].clone())?;
-    same(told["process"]["is_init"].clone(), json!(false))?;
-    same(told["stop_signal"]["verdict"].clone(), json!("handled"))
+    let inspection = only(&run(&["--json", "inspect", &child["host_pid"].to_string()]).expect(0)?)?;
+    same(inspection["container"].clone(), json!(format!("pid:{}", container.init)))?;
+    same(inspection["process"]["pid"].clone(), child["pid"].clone())?;
+    same(inspection["process"]["is_init"].clone(), json!(false))?;
+    same(inspection["stop_signal"]["verdict"].clone(), json!("handled"))
 }
 
-fn one_process() -> Outcome {
+fn other_process() -> Outcome {
     let container = fixture("init\n> child handle=TERM")?;
     let name = format!("pid:{}", container.init);
     let ps = run(&["--json", "ps", &name]).expect(0)?.objects();
     let child = ps.iter().find(|row| row["pid"] != json!(1)).cloned().unwrap_or_default();
-    let told = run(&["--json", "inspect", &name, "--pid", &child["pid"].to_string()]).expect(0)?;
-    same(only(&told)?["process"]["host_pid"].clone(), child["host_pid"].clone())?;
+    let inspection =
+        run(&["--json", "inspect", &name, "--pid", &child["pid"].to_string()]).expect(0)?;
+    same(only(&inspection)?["process"]["host_pid"].clone(), child["host_pid"].clone())?;
     let none = run(&["inspect", &name, "--pid", "99"]).expect(4)?;
     check(none.err.contains("no process 99") && none.err.contains("hint: `cinspect ps"), none.err)
 }
@@ -118,10 +123,13 @@ fn page() -> Outcome {
     let container = fixture("init\n> child handle=TERM")?;
     let name = format!("pid:{}", container.init);
     let page = run(&["inspect", &name]).expect(0)?.out;
-    for part in ["\nStop\n", "\nNamespaces\n", "\nRights\n", "\nResources\n", "\nMounts\n"] {
+    for part in ["\nStop\n", "\nNamespaces\n", "\nSecurity\n", "\nResources\n", "\nMounts\n"] {
         check(page.contains(part), format!("{part:?} is not in\n{page}"))?;
     }
-    check(page.contains("  signal       TERM (its engine's default): discarded\n"), &page)?;
+    check(
+        page.contains("  signal       TERM (assumed: the engine's default): discarded\n"),
+        &page,
+    )?;
     check(page.contains("\n!  "), format!("nothing is marked in\n{page}"))?;
     same(paints(&page), None)?;
     let all = run(&["-v", "inspect", &name]).expect(0)?;
@@ -129,13 +137,14 @@ fn page() -> Outcome {
         let source = format!("← /proc/{}/{source}\n", container.init);
         check(all.out.contains(&source), format!("{source} is not in\n{}", all.out))?;
     }
-    check(all.out.lines().count() > page.lines().count(), "-v tells no more")
+    check(all.out.lines().count() > page.lines().count(), "-v shows no more")
 }
 
-fn nowhere() -> Outcome {
-    let told = run(&["inspect", &std::process::id().to_string()]).expect(0)?.out;
-    check(told.contains("in no container"), &told)?;
-    check(!told.contains("\n!  "), &told)?;
+fn host_process() -> Outcome {
+    let pid = std::process::id();
+    let page = run(&["inspect", &pid.to_string()]).expect(0)?.out;
+    check(page.starts_with(&format!("host process {pid} ")), &page)?;
+    check(page.contains("in no container") && !page.contains("\n!  "), &page)?;
     let gone = run(&["inspect", "999999999"]).expect(3)?;
     check(gone.err.contains("no running container"), gone.err)
 }

@@ -147,7 +147,7 @@ fn marks() -> Outcome {
 fn several() -> Outcome {
     let (one, other) = (Inner::start()?, Inner::start()?);
     let mut terminal = watch(&[&one.name(), &other.name(), "-o", "pid,comm"])?;
-    terminal.wait_for("every 0.3 s")?;
+    terminal.wait_for("every 0.3s")?;
     other.send("USR2")?;
     let news = format!("{}: ", other.name());
     terminal.wait_for(&news)?;

@@ -6,16 +6,16 @@ use std::time::Instant;
 
 use nix::sys::signal::raise;
 
-use super::rows::{PsRows, common_signal};
-use super::watch::{Change, HIGHLIGHT_FOR, Watch};
+use super::rows::common_signal;
+use super::watch::{Change, HIGHLIGHT_FOR, Snapshots, Watch};
 use crate::error::{Error, ExitStatus, os_error};
 use crate::model::signal::Signal;
-use crate::model::stop_policy::seconds;
 use crate::output::diff::MarkedRow;
 use crate::output::escape::safe_str;
 use crate::output::screen::{KeyPress, Screen, ScreenEvent};
 use crate::output::style::{Emphasis, Style, TableOptions};
 use crate::output::table::ColumnWidths;
+use crate::output::units::interval;
 use crate::output::width::{cut, width};
 use crate::sys::process::default_signals;
 
@@ -25,7 +25,7 @@ const CHANGES: usize = 5;
 const TABLE_ROWS: usize = 8;
 
 /// Refreshes the display until the user ends it.
-pub fn run(watch: &mut Watch<'_>, first: Vec<Result<PsRows, Error>>) -> Result<ExitStatus, Error> {
+pub fn run(watch: &mut Watch<'_>, first: Snapshots) -> Result<ExitStatus, Error> {
     let mut display = Display {
         screen: Screen::open().map_err(draw_error)?,
         changes: VecDeque::new(),
@@ -81,7 +81,7 @@ impl Display {
     fn refresh(
         &mut self,
         watch: &mut Watch<'_>,
-        snapshots: Vec<Result<PsRows, Error>>,
+        snapshots: Snapshots,
         now: Instant,
     ) -> Vec<Vec<MarkedRow>> {
         // A value that was long for a moment does not keep its column wide for ever.
@@ -210,7 +210,7 @@ fn title(watch: &Watch<'_>, tables: &[Vec<MarkedRow>], columns: usize, style: &S
         format!("{}{restarts}{}", safe_str(name), if container.paused { ", paused" } else { "" })
     });
     let containers = containers.collect::<Vec<_>>().join("   ");
-    let (interval, clock) = (seconds(watch.interval), clock());
+    let (interval, clock) = (interval(watch.interval), clock());
     // On a narrow terminal the key that quits is what has to be seen.
     let endings = [
         format!("   every {interval}   {clock}   q quits"),

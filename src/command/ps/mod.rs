@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::{ArgMatches, Args};
 
 use self::rows::{PsRows, common_signal, positions, rows_of};
-use self::watch::Refresh;
+use self::watch::{Refresh, Snapshots, Watch};
 use super::{Command, arguments, columns_section, command, resolve};
 use crate::analysis::container_process::ContainerProcess;
 use crate::cli::args;
@@ -132,25 +132,14 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
         if interval.is_none() {
             refuse_seconds(&words[0])?;
         }
-        return watch::watch(context, words, interval.unwrap_or(watch::INTERVAL), &list);
+        let interval = interval.unwrap_or(watch::INTERVAL);
+        let (mut watch, first) = Watch::start(context, words, interval, &list)?;
+        return match context.ui.draws {
+            true => display::run(&mut watch, first),
+            false => watch.repeat(context, first),
+        };
     }
-    let host = context.host()?;
-    let resolver = Resolver::new(&host);
-    let mut status = ExitStatus::Done;
-    let mut containers = Vec::new();
-    for word in words {
-        match list.rows(context, &resolver, word) {
-            Ok(found) => {
-                containers.push(found.rows.into_iter().map(|row| (row, Mark::None)).collect());
-            }
-            // The others are shown all the same; the status is that of the first failure.
-            Err(error) if words.len() > 1 => {
-                context.ui.warn_error(&error);
-                status = if status == ExitStatus::Done { error.status } else { status };
-            }
-            Err(error) => return Err(error),
-        }
-    }
+    let (containers, status) = list.all_rows(context, words)?;
     context.print(&list.print(context, &containers))?;
     Ok(status)
 }
@@ -186,6 +175,32 @@ impl<'a> ProcessList<'a> {
         let signal = options.signal.as_deref().map(args::signal).transpose()?;
         let (screen, json) = (context.ui.width.is_some(), context.ui.json);
         Ok(Self { options, selection, sort, signal, screen, json })
+    }
+
+    /// Makes the rows of each container. Among several, one that is not found is a warning; the status is
+    /// that of the first.
+    fn all_rows(
+        &self,
+        context: &Context,
+        words: &[String],
+    ) -> Result<(Vec<Vec<MarkedRow>>, ExitStatus), Error> {
+        let host = context.host()?;
+        let resolver = Resolver::new(&host);
+        let mut status = ExitStatus::Done;
+        let mut containers = Vec::new();
+        for word in words {
+            match self.rows(context, &resolver, word) {
+                Ok(found) => {
+                    containers.push(found.rows.into_iter().map(|row| (row, Mark::None)).collect());
+                }
+                Err(error) if words.len() > 1 => {
+                    context.ui.warn_error(&error);
+                    status = if status == ExitStatus::Done { error.status } else { status };
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok((containers, status))
     }
 
     /// Resolves a reference and makes the rows of its container.
@@ -277,7 +292,7 @@ impl<'a> ProcessList<'a> {
 }
 
 impl Refresh for ProcessList<'_> {
-    fn snapshot(&self, context: &Context, words: &[&str]) -> Vec<Result<PsRows, Error>> {
+    fn snapshot(&self, context: &Context, words: &[&str]) -> Snapshots {
         match context.host() {
             Ok(host) => {
                 let resolver = Resolver::new(&host);

@@ -1,9 +1,9 @@
-//! `ps --watch`: refreshes a list of processes. At a terminal `display` draws it in place; into a pipe,
-//! or at a terminal whose cursor cannot move, the plain table is written at each refresh.
+//! `ps --watch`: refreshes a list of processes, through a trait that `ps` implements. Into a pipe, or at a
+//! terminal whose cursor cannot move, the plain table is written at each refresh; elsewhere `display`
+//! draws it in place.
 
 use std::time::{Duration, Instant};
 
-use super::display;
 use super::rows::{PsRows, common_signal};
 use crate::cli::context::Context;
 use crate::error::{Error, ExitStatus, os_error};
@@ -22,10 +22,13 @@ const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
 /// Time that a mark lasts: long enough to notice after looking away.
 pub const HIGHLIGHT_FOR: Duration = Duration::from_secs(6);
 
+/// A snapshot of each container, or why there is none.
+pub type Snapshots = Vec<Result<PsRows, Error>>;
+
 /// A list of processes that can be refreshed and drawn.
 pub trait Refresh {
     /// Takes a snapshot of the containers that the words refer to, all at one moment.
-    fn snapshot(&self, context: &Context, words: &[&str]) -> Vec<Result<PsRows, Error>>;
+    fn snapshot(&self, context: &Context, words: &[&str]) -> Snapshots;
 
     /// Draws the rows of each container; no column becomes narrower than `widths` says.
     fn draw(
@@ -60,39 +63,6 @@ pub enum Change {
     Process(String),
 }
 
-/// Refreshes until the user ends it.
-pub fn watch(
-    context: &Context,
-    words: &[String],
-    interval: Duration,
-    list: &dyn Refresh,
-) -> Result<ExitStatus, Error> {
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    // An error at the start is final; one that comes later may go away.
-    let first: Vec<PsRows> =
-        list.snapshot(context, &words).into_iter().collect::<Result<_, _>>()?;
-    let containers = words.into_iter().zip(&first).map(|(word, rows)| WatchedContainer {
-        word,
-        missing: None,
-        restarts: 0,
-        paused: false,
-        by_pid: rows.by_pid,
-        history: RowHistory::default(),
-        init: None,
-    });
-    let mut watch = Watch {
-        list,
-        quiet: context.quiet(),
-        interval: interval.max(SHORTEST_INTERVAL),
-        containers: containers.collect(),
-    };
-    let first = first.into_iter().map(Ok).collect();
-    match context.ui.draws {
-        true => display::run(&mut watch, first),
-        false => watch.repeat(context, first),
-    }
-}
-
 /// The watched containers, and how they are refreshed.
 pub struct Watch<'a> {
     /// The list of their processes.
@@ -105,9 +75,37 @@ pub struct Watch<'a> {
     pub containers: Vec<WatchedContainer<'a>>,
 }
 
-impl Watch<'_> {
+impl<'a> Watch<'a> {
+    /// Takes the first snapshots. An error now is final; one that comes later may go away.
+    pub fn start(
+        context: &Context,
+        words: &'a [String],
+        interval: Duration,
+        list: &'a dyn Refresh,
+    ) -> Result<(Self, Snapshots), Error> {
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let first: Vec<PsRows> =
+            list.snapshot(context, &words).into_iter().collect::<Result<_, _>>()?;
+        let containers = words.into_iter().zip(&first).map(|(word, rows)| WatchedContainer {
+            word,
+            missing: None,
+            restarts: 0,
+            paused: false,
+            by_pid: rows.by_pid,
+            history: RowHistory::default(),
+            init: None,
+        });
+        let watch = Self {
+            list,
+            quiet: context.quiet(),
+            interval: interval.max(SHORTEST_INTERVAL),
+            containers: containers.collect(),
+        };
+        Ok((watch, first.into_iter().map(Ok).collect()))
+    }
+
     /// Takes the next snapshots.
-    pub fn snapshot(&self) -> Vec<Result<PsRows, Error>> {
+    pub fn snapshot(&self) -> Snapshots {
         // A freed PID may be reused: a container found by one is not looked for again.
         let final_error = |container: &WatchedContainer<'_>| {
             container.missing.as_ref().and_then(|_| container.ended())
@@ -120,11 +118,7 @@ impl Watch<'_> {
     }
 
     /// Writes the plain table at each refresh, with an empty line between two.
-    fn repeat(
-        &mut self,
-        context: &Context,
-        first: Vec<Result<PsRows, Error>>,
-    ) -> Result<ExitStatus, Error> {
+    pub fn repeat(&mut self, context: &Context, first: Snapshots) -> Result<ExitStatus, Error> {
         let ui = &context.ui;
         let mut snapshots = first;
         let mut separator = "";

@@ -110,7 +110,7 @@ pub fn dangers(engine: &Engine) -> Outcome {
         let changed = told(&named)?;
         same(changed["memory"]["limit"].clone(), json!(128 << 20))?;
         let page = run(&["inspect", &named]).expect(0)?.out;
-        check(page.contains("configured is 64M ("), &page)
+        check(page.contains("the configuration says 64M ("), &page)
     };
     let outcome = work();
     let _ = engine.script(&["rm", name]);
@@ -170,16 +170,16 @@ pub fn watched(engine: &Engine) -> Outcome {
     let program = env!("CARGO_BIN_EXE_cinspect");
     let mut terminal =
         Terminal::start(&["env", "LC_ALL=C.UTF-8", program, "ps", "-w=0.3", &engine.container])?;
-    terminal.wait_for("every 0.3 s")?;
+    terminal.wait_for("every 0.3s")?;
     terminal.wait_for("sleep 1000")?;
     engine.script(&["pause", &engine.container])?;
     terminal.wait_for(&format!("docker:{}, paused ", engine.container))?;
     terminal.wait_for(&format!("{}: is paused", engine.container))?;
     let told = run(&["ps", &engine.container]).expect(0)?;
-    let note = format!("docker:{} is paused: no signal is handled", engine.container);
+    let note = format!("docker:{} is paused: it handles no signal", engine.container);
     check(told.err.contains(&note), told.err)?;
     engine.script(&["unpause", &engine.container])?;
-    terminal.wait_for(&format!("{}: runs again", engine.container))?;
+    terminal.wait_for(&format!("{}: is no longer paused", engine.container))?;
     let told = run(&["ps", &engine.container]).expect(0)?;
     same(told.err.as_str(), "")?;
     let client = engine.script(&["client"])?;
@@ -187,7 +187,7 @@ pub fn watched(engine: &Engine) -> Outcome {
     let mut restart = std::process::Command::new(words.next().unwrap_or_default());
     restart.args(words).args(["restart", "-t", "1", &engine.container]);
     check(restart.output()?.status.success(), "it does not restart")?;
-    terminal.wait_for("started again")?;
+    terminal.wait_for("restarted")?;
     terminal.type_in("q")?;
     terminal.wait_for("\u{1b}[?1049l")?;
     check(terminal.is_sane(), "the terminal is not as it was")

@@ -1,0 +1,272 @@
+//! The mounts of a container: what each is, and where its files are on the host.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
+use crate::model::mount::{Mount, Mounts};
+
+/// A kind of mount.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MountKind {
+    /// The root.
+    Root,
+    /// A directory or file of the host.
+    Bind,
+    /// A file system that the host has not mounted.
+    Storage,
+    /// A mount that comes with a directory of the host above it.
+    Inner,
+    /// A file system of the kernel, or devices.
+    Kernel,
+    /// A file that every engine puts there.
+    Engine,
+}
+
+impl MountKind {
+    /// Returns its name in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Root => "root",
+            Self::Bind => "bind",
+            Self::Storage => "storage",
+            Self::Inner => "inner",
+            Self::Kernel => "kernel",
+            Self::Engine => "engine",
+        }
+    }
+}
+
+/// A mount of the container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InspectedMount {
+    /// Its mount point.
+    pub point: Vec<u8>,
+    /// Its kind.
+    pub kind: MountKind,
+    /// Type of the file system.
+    pub fstype: Vec<u8>,
+    /// Source, as it was given to mount(2).
+    pub source: Vec<u8>,
+    /// Path of the same files on the host, as far as the host's mounts show them.
+    pub host_path: Option<Vec<u8>>,
+    /// Name of the engine's volume, if it is one.
+    pub volume: Option<Vec<u8>>,
+    /// Whether it is read-only.
+    pub read_only: bool,
+    /// Whether the mounted file or directory was removed on the host.
+    pub removed: bool,
+}
+
+/// File systems whose files the kernel makes up.
+const KERNEL: &[&[u8]] = &[
+    b"autofs",
+    b"binfmt_misc",
+    b"bpf",
+    b"cgroup",
+    b"cgroup2",
+    b"configfs",
+    b"debugfs",
+    b"devpts",
+    b"devtmpfs",
+    b"efivarfs",
+    b"fusectl",
+    b"hugetlbfs",
+    b"mqueue",
+    b"nsfs",
+    b"proc",
+    b"pstore",
+    b"rpc_pipefs",
+    b"securityfs",
+    b"sysfs",
+    b"tracefs",
+];
+
+/// Files that every engine puts into its containers.
+const ENGINE_FILES: &[&[u8]] =
+    &[b"/etc/hosts", b"/etc/hostname", b"/etc/resolv.conf", b"/run/.containerenv", b"/.dockerenv"];
+
+/// Describes the mounts in `mountinfo`, the topmost at each mount point, given the host's `mountinfo`.
+pub fn mounts(mountinfo: &[u8], host_mountinfo: &[u8]) -> Vec<InspectedMount> {
+    let host: Vec<Mount<'_>> = Mounts::new(host_mountinfo).collect();
+    let mut mounts: Vec<InspectedMount> = Vec::new();
+    let mut indices = HashMap::new();
+    for mount in Mounts::new(mountinfo) {
+        let mount = describe(&mount, &host);
+        match indices.entry(mount.point.clone()) {
+            Entry::Occupied(index) => mounts[*index.get()] = mount,
+            Entry::Vacant(entry) => {
+                entry.insert(mounts.len());
+                mounts.push(mount);
+            }
+        }
+    }
+    mark_inner(&mut mounts);
+    mounts
+}
+
+/// Marks the mounts that come with a directory of the host.
+fn mark_inner(mounts: &mut [InspectedMount]) {
+    let binds: Vec<(Vec<u8>, Vec<u8>)> = mounts
+        .iter()
+        .filter(|mount| mount.kind == MountKind::Bind)
+        .filter_map(|mount| Some((mount.point.clone(), mount.host_path.clone()?)))
+        .collect();
+    for mount in mounts {
+        let comes_with = |(point, host_path): &(Vec<u8>, Vec<u8>)| {
+            let rest = mount.point.strip_prefix(point.as_slice());
+            let rest = rest.filter(|rest| rest.starts_with(b"/"));
+            // (With the host's whole tree every mount below comes, whoever made it there.)
+            rest.is_some_and(|rest| {
+                let path = [host_path.as_slice(), rest].concat();
+                host_path == b"/" || mount.host_path.as_deref() == Some(&path)
+            })
+        };
+        let may_be_inner = matches!(mount.kind, MountKind::Bind | MountKind::Storage);
+        if may_be_inner && binds.iter().any(comes_with) {
+            mount.kind = MountKind::Inner;
+        }
+    }
+}
+
+fn describe(mount: &Mount<'_>, host: &[Mount<'_>]) -> InspectedMount {
+    let point = mount.point.to_vec();
+    let is_below = |top: &[u8]| is_at_or_below(&point, top);
+    // (d_path() ends the path of a removed file so, fs/d_path.c.)
+    let removed = mount.root.strip_suffix(b"//deleted");
+    let host_path = host_path(mount.device, removed.unwrap_or(&mount.root), host);
+    let is_kernels = KERNEL.contains(&&*mount.fstype)
+        || [&b"/proc"[..], b"/sys", b"/dev"].into_iter().any(is_below);
+    let kind = match () {
+        () if point == b"/" => MountKind::Root,
+        () if is_kernels => MountKind::Kernel,
+        () if ENGINE_FILES.contains(&point.as_slice()) => MountKind::Engine,
+        () if host_path.is_some() => MountKind::Bind,
+        () => MountKind::Storage,
+    };
+    let volume = host_path.as_deref().filter(|_| kind == MountKind::Bind).and_then(volume);
+    InspectedMount {
+        point,
+        kind,
+        fstype: mount.fstype.to_vec(),
+        source: mount.source.to_vec(),
+        host_path,
+        volume,
+        read_only: mount.read_only,
+        removed: removed.is_some(),
+    }
+}
+
+/// Returns the path on the host of a mount's files: the shortest through the host's mounts of the same
+/// device, if possible one that no other mount hides. (A further mount of the root somewhere else does not
+/// move it.) None for a file system that the host has not mounted.
+fn host_path(device: &[u8], root: &[u8], host: &[Mount<'_>]) -> Option<Vec<u8>> {
+    let path = |mount: &Mount<'_>| {
+        let rest = root.get(mount.root.len()..).unwrap_or_default();
+        let path = [trim_end(&mount.point), b"/", trim_start(rest)].concat();
+        if path.len() > 1 { trim_end(&path).to_vec() } else { path }
+    };
+    let shows = |mount: &&Mount<'_>| mount.device == device && is_at_or_below(root, &mount.root);
+    let is_visible = |path: &[u8], through: &Mount<'_>| {
+        let above = host.iter().filter(|mount| is_at_or_below(path, &mount.point));
+        // Of several at the longest mount point the last is on top.
+        above
+            .max_by_key(|mount| trim_end(&mount.point).len())
+            .is_some_and(|top| top.id == through.id)
+    };
+    let paths = || host.iter().filter(shows).map(|mount| (path(mount), mount));
+    let visible = paths().filter(|(path, mount)| is_visible(path, mount));
+    let shortest = visible.min_by_key(|(path, _)| path.len());
+    shortest.or_else(|| paths().min_by_key(|(path, _)| path.len())).map(|(path, _)| path)
+}
+
+/// Returns the name of a volume: `…/volumes/NAME/_data`, as Docker and Podman lay volumes out.
+fn volume(path: &[u8]) -> Option<Vec<u8>> {
+    let parts: Vec<&[u8]> = path.split(|b| *b == b'/').collect();
+    let index = parts.windows(3).position(|w| w[0] == b"volumes" && w[2] == b"_data")?;
+    Some(parts[index + 1].to_vec())
+}
+
+fn is_at_or_below(path: &[u8], top: &[u8]) -> bool {
+    let rest = path.strip_prefix(trim_end(top));
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+}
+
+fn trim_end(path: &[u8]) -> &[u8] {
+    path.strip_suffix(b"/").unwrap_or(path)
+}
+
+fn trim_start(path: &[u8]) -> &[u8] {
+    path.strip_prefix(b"/").unwrap_or(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mount_is_described_by_its_path_on_the_host() {
+        let host = b"1 0 8:1 / / rw - ext4 /dev/sda1 rw\n\
+            2 1 8:2 / /srv rw - ext4 /dev/sdb1 rw\n\
+            3 1 0:5 / /run rw - tmpfs tmpfs rw\n";
+        let container = b"10 9 0:40 / / rw - overlay overlay rw\n\
+            11 10 8:1 / /host ro - ext4 /dev/sda1 rw\n\
+            12 11 8:2 / /host/srv rw - ext4 /dev/sdb1 rw\n\
+            13 10 8:2 /docker/volumes/data/_data /data rw - ext4 /dev/sdb1 rw\n\
+            14 10 0:5 /docker.sock /run/docker.sock rw - tmpfs tmpfs rw\n\
+            15 10 0:50 / /cache rw - tmpfs tmpfs rw\n\
+            16 10 0:51 / /proc rw - proc proc rw\n\
+            17 10 8:1 /var/lib/x/hosts /etc/hosts rw - ext4 /dev/sda1 rw\n\
+            18 10 0:52 / /cache ro - tmpfs again rw\n";
+        let found = mounts(container, host);
+        let described: Vec<(&str, &str, Option<&str>)> = found
+            .iter()
+            .map(|mount| {
+                let text = |bytes| std::str::from_utf8(bytes).unwrap();
+                (text(&mount.point), mount.kind.name(), mount.host_path.as_deref().map(text))
+            })
+            .collect();
+        assert_eq!(
+            described,
+            [
+                ("/", "root", None),
+                ("/host", "bind", Some("/")),
+                ("/host/srv", "inner", Some("/srv")),
+                ("/data", "bind", Some("/srv/docker/volumes/data/_data")),
+                ("/run/docker.sock", "bind", Some("/run/docker.sock")),
+                ("/cache", "storage", None),
+                ("/proc", "kernel", None),
+                ("/etc/hosts", "engine", Some("/var/lib/x/hosts")),
+            ]
+        );
+        assert_eq!(found[3].volume.as_deref(), Some(&b"data"[..]));
+        assert!(found[1].read_only && found[5].read_only && !found[0].read_only);
+    }
+
+    #[test]
+    fn the_host_path_is_the_shortest_visible_one() {
+        let host = b"1 0 8:1 / / rw - ext4 /dev/sda1 rw\n\
+            2 1 8:1 / /tmp/x rw - ext4 /dev/sda1 rw\n\
+            3 1 8:1 /var/lib /tmp/fresh/var/lib rw - ext4 /dev/sda1 rw\n\
+            4 1 8:3 / /data rw - ext4 /dev/sdc1 rw\n";
+        let container = b"10 9 8:1 / /host rw - ext4 /dev/sda1 rw\n\
+            11 9 8:1 /var/lib/y /y rw - ext4 /dev/sda1 rw\n\
+            12 9 8:1 /data/z /z rw - ext4 /dev/sda1 rw\n\
+            13 9 8:1 /run/docker.sock//deleted /s rw - ext4 /dev/sda1 rw\n";
+        let paths: Vec<_> =
+            mounts(container, host).into_iter().map(|mount| mount.host_path.unwrap()).collect();
+        // (/data is hidden by a mount: the files below it are visible through the other one only.)
+        assert_eq!(paths, [&b"/"[..], b"/var/lib/y", b"/tmp/x/data/z", b"/run/docker.sock"]);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_mountinfo_has_each_mount_point_once(container: Vec<u8>, host: Vec<u8>) {
+            let mut points: Vec<_> =
+                mounts(&container, &host).into_iter().map(|mount| mount.point).collect();
+            let count = points.len();
+            points.sort();
+            points.dedup();
+            proptest::prop_assert_eq!(points.len(), count);
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! The part of the page of `inspect` on stopping: signal, grace time, restart policy. It is empty for the
+//! host itself.
+
+use std::time::Duration;
+
+use serde_json::{Value as Json, json};
+
+use super::{ContainerFact, record};
+use crate::analysis::inspection::Inspection;
+use crate::output::escape::safe;
+use crate::output::sections::{PageLine, PageSection, line, lines};
+use crate::output::units::interval;
+
+pub static SECTION: PageSection<Inspection> = PageSection {
+    title: "Stop",
+    facts: &[
+        ContainerFact {
+            key: "stop_signal",
+            source: record,
+            json: stop_signal_json,
+            lines: stop_signal,
+        },
+        ContainerFact { key: "grace", source: record, json: grace_json, lines: grace },
+        ContainerFact {
+            key: "restart",
+            source: restart_source,
+            json: restart_json,
+            lines: restart,
+        },
+    ],
+};
+
+/// A value that no record has.
+const ASSUMED: &str = " (assumed: the engine's default)";
+
+fn stop_signal(i: &Inspection) -> Vec<PageLine> {
+    if i.is_host {
+        return Vec::new();
+    }
+    let assumed = if i.policy.signal.is_some() { "" } else { ASSUMED };
+    let verdict = i.prediction.verdict.name();
+    let note = i.prediction.note.as_ref().map(|note| safe(note.as_bytes()).into_owned());
+    let signal = format!("{}{assumed}: {verdict}", i.stop_signal);
+    lines("signal", [signal].into_iter().chain(note))
+}
+
+fn stop_signal_json(i: &Inspection) -> Json {
+    json!({
+        "signal": i.stop_signal.name(),
+        "recorded": i.policy.signal.is_some(),
+        "verdict": i.prediction.verdict.name(),
+        "note": i.prediction.note,
+    })
+}
+
+/// Returns the grace time; none if the engine waits for ever.
+fn grace_time(i: &Inspection) -> Option<Duration> {
+    Some(i.policy.grace_of(i.container.engine)).filter(|time| *time != Duration::MAX)
+}
+
+fn grace(i: &Inspection) -> Vec<PageLine> {
+    if i.is_host {
+        return Vec::new();
+    }
+    let assumed = if i.policy.grace.is_some() { "" } else { ASSUMED };
+    vec![match grace_time(i) {
+        Some(time) => line("grace", format!("{}{assumed}, then KILL", interval(time))),
+        None => line("grace", "no limit"),
+    }]
+}
+
+fn grace_json(i: &Inspection) -> Json {
+    let seconds = grace_time(i).map(|time| time.as_secs_f64());
+    json!({"seconds": seconds, "recorded": i.policy.grace.is_some()})
+}
+
+fn restart_source(i: &Inspection) -> String {
+    match &i.policy.restart_source {
+        Some(path) => path.display().to_string(),
+        None => record(i),
+    }
+}
+
+fn restart(i: &Inspection) -> Vec<PageLine> {
+    if i.is_host {
+        return Vec::new();
+    }
+    vec![match i.policy.restart_reason(i.container.engine) {
+        Some(reason) => line("restart", safe(reason.as_bytes())),
+        None => line("restart", "no restart policy"),
+    }]
+}
+
+fn restart_json(i: &Inspection) -> Json {
+    let restarts = i.policy.restart_reason(i.container.engine).is_some();
+    json!({"policy": i.policy.restart, "comes_back": restarts})
+}
