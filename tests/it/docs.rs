@@ -1,5 +1,5 @@
-//! The manual pages and completion scripts in the repository are those of the command table, and
-//! the README names what there is. `UPDATE=1 cargo test` writes pages and scripts anew.
+//! The manual pages and completion scripts in the repository are generated from the command table, and the
+//! README names every command. `UPDATE=1 cargo test --test it docs::` writes pages and scripts.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -15,40 +15,40 @@ use crate::support::{
 
 pub fn trials() -> Vec<Trial> {
     vec![
-        test("docs::manual_pages_are_those_of_the_command_table", pages),
-        test("docs::completion_scripts_are_those_of_the_command_table", scripts),
-        test("docs::every_command_and_option_is_described_and_has_an_example", described),
+        test("docs::manual_pages_are_up_to_date", pages),
+        test("docs::completion_scripts_are_up_to_date", scripts),
+        test("docs::every_command_has_descriptions_and_examples", described),
         test_with(Need::Shells, "docs::completions_are_printed_for_every_shell", printed),
         test("docs::the_readme_names_every_command", readme),
-        test("docs::help_is_short_with_examples_first_and_help_cmd_tells_all", help),
-        test_with(Need::Manual, "docs::manual_pages_are_clean_for_mandoc_and_man", clean),
+        test("docs::help_is_short_with_examples_first_and_help_cmd_is_long", help),
+        test_with(Need::Manual, "docs::manual_pages_have_no_warnings_in_mandoc_and_man", clean),
     ]
 }
 
-/// The files of a folder are exactly these; or are made so.
-fn compare(folder: &str, wanted: &[(String, Vec<u8>)]) -> Outcome {
-    let folder = repository().join(folder);
+/// Fails unless the files of a directory are exactly these. With `UPDATE` they are written.
+fn compare(dir: &str, wanted: &[(String, Vec<u8>)]) -> Outcome {
+    let dir = repository().join(dir);
     let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     if std::env::var_os("UPDATE").is_some() {
-        let _ = std::fs::remove_dir_all(&folder);
-        std::fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
+        let _ = std::fs::remove_dir_all(&dir);
+        std::fs::create_dir_all(&dir).map_err(|error| error.to_string())?;
         for (file, bytes) in wanted {
-            std::fs::write(folder.join(file), bytes).map_err(|error| error.to_string())?;
+            std::fs::write(dir.join(file), bytes).map_err(|error| error.to_string())?;
         }
     }
     let mut wrong = Vec::new();
-    for entry in std::fs::read_dir(&folder).map_err(|error| error.to_string())?.flatten() {
+    for entry in std::fs::read_dir(&dir).map_err(|error| error.to_string())?.flatten() {
         let file = name(&entry.path());
         if !wanted.iter().any(|(wanted, _)| *wanted == file) {
-            wrong.push(format!("{file} belongs to no command"));
+            wrong.push(format!("{file} is not generated from any command"));
         }
     }
     for (file, bytes) in wanted {
-        if std::fs::read(folder.join(file)).unwrap_or_default() != *bytes {
+        if std::fs::read(dir.join(file)).unwrap_or_default() != *bytes {
             wrong.push(format!("{file} is out of date"));
         }
     }
-    check(wrong.is_empty(), format!("{}; UPDATE=1 cargo test writes them anew", wrong.join(", ")))
+    check(wrong.is_empty(), format!("{}; UPDATE=1 cargo test writes them", wrong.join(", ")))
 }
 
 fn pages() -> Outcome {
@@ -80,7 +80,7 @@ fn described() -> Outcome {
             let known =
                 line.starts_with("cinspect ") && line.split(' ').any(|word| word == command.name);
             if !known {
-                wrong.push(format!("`{line}` is no example of {}", command.name));
+                wrong.push(format!("`{line}` is not an example of {}", command.name));
             }
         }
     }
@@ -95,16 +95,16 @@ fn described() -> Outcome {
 fn printed() -> Outcome {
     for shell in Shell::value_variants() {
         let out = run(&["completions", &shell.to_string()]).expect(0)?.out;
-        // Scripts for shells with live values call the program; the others name every command.
+        // Scripts for shells with live values call the program; the others contain every command.
         let calls = matches!(shell, Shell::Bash | Shell::Zsh | Shell::Fish);
         same((shell, out.contains("CINSPECT_COMPLETE")), (shell, calls))?;
         let missing: Vec<&str> =
             COMMANDS.iter().map(|c| c.name).filter(|name| !calls && !out.contains(name)).collect();
-        check(missing.is_empty(), format!("{shell} does not know {missing:?}"))?;
+        check(missing.is_empty(), format!("the script for {shell} lacks {missing:?}"))?;
         if calls {
             let syntax = finish({
                 let mut check = Command::new(shell.to_string());
-                check.args(["-n", "/dev/stdin"]).stdin(pipe_with(&out)?);
+                check.args(["-n", "/dev/stdin"]).stdin(stdin_with(&out)?);
                 check
             });
             same((shell, syntax.code, syntax.err.as_str()), (shell, 0, ""))?;
@@ -113,15 +113,15 @@ fn printed() -> Outcome {
     Ok(())
 }
 
-/// A file to read `text` from.
-fn pipe_with(text: &str) -> std::io::Result<Stdio> {
+/// Returns a file with `text` as standard input.
+fn stdin_with(text: &str) -> std::io::Result<Stdio> {
     let mut file = tempfile::tempfile()?;
     std::io::Write::write_all(&mut file, text.as_bytes())?;
     std::io::Seek::rewind(&mut file)?;
     Ok(file.into())
 }
 
-/// Every command is named in the README, and every option in its code blocks is one of its command.
+/// The README names every command, and its code blocks use only options that exist.
 fn readme() -> Outcome {
     let text = std::fs::read_to_string(repository().join("README.md"))?;
     let code: Vec<&str> = text.split("```").skip(1).step_by(2).flat_map(str::lines).collect();
@@ -148,34 +148,34 @@ fn readme() -> Outcome {
             }
         }
     }
-    check(missing.is_empty(), format!("the README does not show {missing:?}"))?;
+    check(missing.is_empty(), format!("the README lacks {missing:?}"))?;
     check(wrong.is_empty(), wrong.join("\n"))
 }
 
 fn help() -> Outcome {
-    let said = |arguments: &[&str]| -> Result<String, libtest_mimic::Failed> {
+    let help_of = |arguments: &[&str]| -> Result<String, libtest_mimic::Failed> {
         let mut command = cinspect(arguments);
         command.env("COLUMNS", "80");
         Ok(finish(command).expect(0)?.out)
     };
     for command in COMMANDS.iter().map(|command| command.name) {
-        let (short, long) = (said(&[command, "--help"])?, said(&["help", command])?);
+        let (short, long) = (help_of(&[command, "--help"])?, help_of(&["help", command])?);
         let place = |text: &str, word: &str| text.find(word).unwrap_or(usize::MAX);
         for text in [&short, &long] {
             let (examples, usage) =
                 (place(text, "\nExamples:\n  cinspect "), place(text, "\nUsage:"));
             check(examples < usage && usage < place(text, "\nOptions:"), text)?;
         }
-        same((command, said(&[command, "-h"])?), (command, short.clone()))?;
+        same((command, help_of(&[command, "-h"])?), (command, short.clone()))?;
         check(short.lines().count() < long.lines().count(), &short)?;
         check(short.contains(&format!("more: `cinspect help {command}`")), short)?;
     }
     Ok(())
 }
 
-/// No warning of either formatter, and no remark on style; the pages name each other's files.
+/// Neither formatter gives a warning or a style message, and every page has its sections.
 fn clean() -> Outcome {
-    let mut said = String::new();
+    let mut messages = String::new();
     let pages = std::fs::read_dir(repository().join("man"))?;
     let mut count = 0;
     for page in pages.flatten().map(|entry| entry.path()) {
@@ -191,9 +191,9 @@ fn clean() -> Outcome {
             man.env("LC_ALL", "C.UTF-8").env("MANWIDTH", "80").stdin(Stdio::null());
             man
         });
-        said.push_str(&format!("{}{}{}", lint.out, lint.err, man.err));
+        messages.push_str(&format!("{}{}{}", lint.out, lint.err, man.err));
         let name = page.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        check(man.code == 0 && man.out.contains("SEE ALSO"), format!("man does not show {name}"))?;
+        check(man.code == 0 && man.out.contains("SEE ALSO"), format!("man cannot show {name}"))?;
         check(!man.out.lines().any(|line| line.trim_start().starts_with('@')), &man.out)?;
         for section in ["NAME", "SYNOPSIS", "EXIT STATUS", "FILES", "EXAMPLES"] {
             let is_text = page.extension().is_some_and(|number| number == "7");
@@ -203,5 +203,5 @@ fn clean() -> Outcome {
         }
     }
     same(count, COMMANDS.len() + 2)?;
-    check(said.is_empty(), said)
+    check(messages.is_empty(), messages)
 }

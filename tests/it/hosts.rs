@@ -1,7 +1,6 @@
-//! Recorded hosts: every `tests/hosts/NAME.host` is a machine written down as text, followed by
-//! commands and what cinspect has to answer there. Each command is a test; `UPDATE=1 cargo test`
-//! writes the answers anew, to be read before they are committed. `tests/hosts/README.md` tells how
-//! a host is written.
+//! Recorded hosts: every `tests/hosts/NAME.host` is a machine as text, followed by commands and the output
+//! that cinspect must give there. Each command is a test. `UPDATE=1 cargo test --test it hosts::` writes
+//! the outputs; read them before you commit them. `tests/hosts/README.md` describes the format.
 
 mod machine;
 
@@ -17,21 +16,21 @@ use crate::support::{
 use machine::{Machine, Section};
 
 pub fn trials() -> Vec<Trial> {
-    let mut trials = vec![test("hosts::every_host_says_what_it_stands_for", told)];
+    let mut trials = vec![test("hosts::every_host_has_a_preface_and_a_command", check_files)];
     for path in files() {
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let machine = Arc::new(Machine::read(&path).expect("a host that can be read"));
-        let asked = machine.sections.iter().filter(|section| section.head.starts_with("$ "));
-        for section in asked {
-            let ask = Ask::parse(&machine, section);
-            let title = format!("hosts::{name}: {}", ask.title());
+        let sections = machine.sections.iter().filter(|section| section.head.starts_with("$ "));
+        for section in sections {
+            let recorded = RecordedCommand::parse(&machine, section);
+            let title = format!("hosts::{name}: {}", recorded.title());
             if machine.needs_root() && !Need::Root.met() {
-                trials.push(missing(Need::Root.name(), &title, "files of several users take root"));
+                trials.push(missing(Need::Root.name(), &title, "files of several users need root"));
                 continue;
             }
             let (machine, path) = (machine.clone(), path.clone());
             trials.push(Trial::test(title.clone(), move || {
-                let outcome = ask.check(&machine, &path);
+                let outcome = recorded.check(&machine, &path);
                 report("recorded hosts", &title, &outcome);
                 outcome
             }));
@@ -40,7 +39,7 @@ pub fn trials() -> Vec<Trial> {
     trials
 }
 
-/// Makes the host of this name below `root`.
+/// Unpacks the host of this name below `root`.
 pub fn unpack(name: &str, root: &Path) -> Outcome {
     let machine = Machine::read(&repository().join(format!("tests/hosts/{name}.host")))?;
     Ok(machine.unpack(root)?)
@@ -54,23 +53,24 @@ fn files() -> Vec<PathBuf> {
     files
 }
 
-/// A host without a preface, or without a question, stands for nothing.
-fn told() -> Outcome {
-    let mut silent = Vec::new();
+/// Fails for a host without a preface or without a command.
+fn check_files() -> Outcome {
+    let mut incomplete = Vec::new();
     for path in files() {
         let machine = Machine::read(&path)?;
-        let asks = machine.sections.iter().any(|section| section.head.starts_with("$ "));
-        if machine.preface.lines().count() < 3 || !asks {
-            silent.push(path);
+        let has_command = machine.sections.iter().any(|section| section.head.starts_with("$ "));
+        if machine.preface.lines().count() < 3 || !has_command {
+            incomplete.push(path);
         }
     }
-    same(silent, Vec::new())?;
+    same(incomplete, Vec::new())?;
     same(files().is_empty(), false)
 }
 
-/// `$ COMMAND`, perhaps with `| key key…` (of each JSON object these alone) and `=> STATUS`.
+/// A section `$ COMMAND`, optionally with `| key key…` (only these keys of each JSON object) and
+/// `=> STATUS`.
 #[derive(Clone)]
-struct Ask {
+struct RecordedCommand {
     head: String,
     command: String,
     keys: Vec<String>,
@@ -78,7 +78,7 @@ struct Ask {
     answer: Vec<String>,
 }
 
-impl Ask {
+impl RecordedCommand {
     fn parse(machine: &Machine, section: &Section) -> Self {
         let text = section.head.trim_start_matches("$ ");
         let (text, status) = text.rsplit_once(" => ").unwrap_or((text, "0"));
@@ -108,7 +108,7 @@ impl Ask {
         let mut arguments = vec!["--host-root", root.as_str()];
         arguments.extend(command.split_whitespace());
         let run = finish(cinspect(&arguments));
-        let answer = self.told(&run, &root)?;
+        let answer = self.output(&run, &root)?;
         if std::env::var_os("UPDATE").is_some() {
             let status = if run.code == 0 { String::new() } else { format!(" => {}", run.code) };
             let head = self.head.split(" => ").next().unwrap_or_default();
@@ -123,8 +123,8 @@ impl Ask {
         run.expect(self.status).map(|_| ())
     }
 
-    /// What was printed, line by line; those of stderr after `! `.
-    fn told(&self, run: &Run, root: &str) -> Result<Vec<String>, libtest_mimic::Failed> {
+    /// Returns the lines of a run; lines of stderr begin with `! `.
+    fn output(&self, run: &Run, root: &str) -> Result<Vec<String>, libtest_mimic::Failed> {
         let mut lines = Vec::new();
         if self.keys.is_empty() {
             lines.extend(run.out.lines().map(str::to_owned));
@@ -142,26 +142,26 @@ impl Ask {
     }
 }
 
-/// A line with the spaces that align columns taken out.
+/// Removes the spaces that align columns.
 fn words(line: &str) -> String {
     line.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-static REWRITING: Mutex<()> = Mutex::new(());
+static UPDATE_LOCK: Mutex<()> = Mutex::new(());
 
-/// Puts an answer in the place of the one that stands below `head`; remarks stay.
+/// Replaces the output below `head`; comments stay.
 fn rewrite(path: &Path, head: &str, new_head: &str, answer: &[String]) -> Outcome {
-    let _alone = REWRITING.lock();
+    let _lock = UPDATE_LOCK.lock();
     let text = std::fs::read_to_string(path)?;
     let (head, new_head) = (format!("-- {head} --\n"), format!("-- {new_head} --\n"));
-    let at = text.find(&head).ok_or("the question is gone")?;
-    let body = at + head.len();
+    let start = text.find(&head).ok_or("the command is gone")?;
+    let body = start + head.len();
     let end = text[body..].find("\n-- ").map_or(text.len(), |next| body + next + 1);
-    let remarks = text[body..end].lines().take_while(|line| line.starts_with("# "));
-    let mut new: Vec<&str> = remarks.collect();
+    let comments = text[body..end].lines().take_while(|line| line.starts_with("# "));
+    let mut new: Vec<&str> = comments.collect();
     new.extend(answer.iter().map(|line| line.trim_end()));
     let gap = if end == text.len() { "\n" } else { "\n\n" };
-    let new = format!("{}{new_head}{}{gap}{}", &text[..at], new.join("\n"), &text[end..]);
+    let new = format!("{}{new_head}{}{gap}{}", &text[..start], new.join("\n"), &text[end..]);
     std::fs::write(path, new.replace("--\n\n\n", "--\n\n"))?;
     Ok(())
 }

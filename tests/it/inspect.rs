@@ -3,7 +3,7 @@
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
-use crate::support::{Need, Outcome, Run, check, fixture, paints, run, same, test_with};
+use crate::support::{Need, Outcome, Run, check, control_character, fixture, run, same, test_with};
 
 pub fn trials() -> Vec<Trial> {
     let test = |name, run: fn() -> Outcome| test_with(Need::Namespaces, name, run);
@@ -131,7 +131,7 @@ fn page() -> Outcome {
         &page,
     )?;
     check(page.contains("\n!  "), format!("nothing is marked in\n{page}"))?;
-    same(paints(&page), None)?;
+    same(control_character(&page), None)?;
     let all = run(&["-v", "inspect", &name]).expect(0)?;
     for source in ["status", "ns/", "uid_map", "mountinfo"] {
         let source = format!("← /proc/{}/{source}\n", container.init);

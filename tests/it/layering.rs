@@ -396,7 +396,7 @@ fn every_file_is_known() -> Outcome {
     }
     for name in FLOORS.iter().copied().flatten() {
         if !files.iter().any(|file| file.module == [*name]) {
-            wrong.push(format!("there is no module {name}"));
+            wrong.push(format!("no module {name}"));
         }
     }
     check(wrong.is_empty(), wrong.join("\n"))

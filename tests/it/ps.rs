@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 
 use crate::harness::Container;
 use crate::support::{
-    Need, Outcome, check, cinspect, finish, fixture, paints, run, same, test, test_with, wait_until,
+    Need, Outcome, check, cinspect, control_character, finish, fixture, run, same, test, test_with,
+    wait_until,
 };
 
 pub fn trials() -> Vec<Trial> {
@@ -340,7 +341,7 @@ fn hostile() -> Outcome {
     }
     let container = fixture(&lines)?;
     let text = run(&["ps", &name(&container), "-o", "+comm"]).expect(0)?;
-    same(paints(&text.out), None)?;
+    same(control_character(&text.out), None)?;
     same(text.out.lines().count(), 2 + HOSTILE.len())?;
     let rows = rows(&container, &[])?;
     for (index, name) in HOSTILE.iter().enumerate() {
@@ -356,7 +357,7 @@ fn hostile() -> Outcome {
     }
     // In messages, and as a selector, too.
     let error = run(&["signal", &name(&container), "TERM", "--comm", "\x1b[31m"]).expect(4)?;
-    same(paints(&error.err), None)?;
+    same(control_character(&error.err), None)?;
     run(&["signal", "-n", &name(&container), "TERM", "--comm", "a) R 1 1\n(b"]).expect(0)?;
     Ok(())
 }

@@ -1,5 +1,6 @@
-//! Bad input and bad times: what is not there, not allowed, forged, or made to hang. Nothing of it
-//! may panic, hang, paint the terminal or lose a row in silence.
+//! Bad input and bad conditions: files and processes that are missing, forbidden, forged, or hang. None
+//! of them may lead to a panic, a hang, control characters on the terminal, or a row that is silently
+//! missing.
 
 use std::os::unix::ffi::OsStrExt;
 use std::process::{Command, Stdio};
@@ -11,53 +12,45 @@ use serde_json::json;
 
 use crate::harness::Container;
 use crate::support::{
-    Need, Outcome, Run, check, cinspect, finish, fixture, paints, run, same, test, test_with,
-    wait_until,
+    Need, Outcome, Run, check, cinspect, control_character, finish, fixture, run, same, test,
+    test_with, wait_until,
 };
 
 pub fn trials() -> Vec<Trial> {
     vec![
-        test("robustness::words_that_name_no_container", words),
-        test("robustness::a_word_that_is_not_utf8", not_utf8),
-        test_with(
-            Need::Namespaces,
-            "robustness::a_bare_number_is_no_name_for_what_changes_something",
-            bare_number,
-        ),
-        test_with(Need::Root, "robustness::a_process_in_no_container", no_container),
-        test_with(Need::Namespaces, "robustness::streams_that_are_closed_or_full", streams),
-        test_with(Need::Root, "robustness::not_root", not_root),
-        test_with(Need::Root, "robustness::proc_that_hides_processes", hidepid),
-        test_with(Need::Root, "robustness::no_proc_no_cgroups_and_another_namespaces_proc", mounts),
+        test("robustness::references_without_a_container", references),
+        test("robustness::reference_that_is_not_utf8", not_utf8),
+        test_with(Need::Namespaces, "robustness::bare_number_is_refused_by_signal", bare_number),
+        test_with(Need::Root, "robustness::process_outside_of_every_container", no_container),
+        test_with(Need::Namespaces, "robustness::closed_and_full_streams", streams),
+        test_with(Need::Root, "robustness::without_root", not_root),
+        test_with(Need::Root, "robustness::proc_with_hidepid", hidepid),
         test_with(
             Need::Root,
-            "robustness::a_users_forged_records_are_told_and_not_believed",
-            forged,
+            "robustness::missing_proc_missing_cgroups_and_proc_of_another_namespace",
+            mounts,
         ),
-        test_with(Need::Root, "robustness::roots_environment_leads_nowhere", environment),
+        test_with(Need::Root, "robustness::forged_records_of_a_user_give_warnings_only", forged),
+        test_with(
+            Need::Root,
+            "robustness::environment_of_root_names_no_record_directory",
+            environment,
+        ),
         test_with(
             Need::Fuse,
-            "robustness::a_command_line_that_hangs_is_a_question_mark_within_a_second",
+            "robustness::unreadable_command_line_is_a_question_mark_within_a_second",
             hangs,
         ),
-        test_with(
-            Need::Fuse,
-            "robustness::a_file_system_that_never_answers_costs_the_names_of_users",
-            etc_hangs,
-        ),
+        test_with(Need::Fuse, "robustness::hanging_file_system_costs_only_user_names", etc_hangs),
         test_with(
             Need::Root,
-            "robustness::a_container_that_covers_its_proc_is_seen_whole",
+            "robustness::container_with_a_mount_over_proc_is_fully_visible",
             covered_proc,
         ),
+        test_with(Need::Namespaces, "robustness::container_that_exits_during_a_snapshot", ends),
         test_with(
             Need::Namespaces,
-            "robustness::a_container_that_ends_while_it_is_looked_at",
-            ends,
-        ),
-        test_with(
-            Need::Namespaces,
-            "robustness::few_open_files_are_enough_or_nothing_is_sent",
+            "robustness::low_descriptor_limit_is_enough_or_nothing_is_sent",
             few_files,
         ),
     ]
@@ -67,16 +60,16 @@ fn name(container: &Container) -> String {
     format!("pid:{}", container.init)
 }
 
-/// What every message keeps to.
-fn is_well_formed(run: &Run) -> Outcome {
-    same(paints(&run.out), None)?;
-    same(paints(&run.err), None)?;
+/// Fails if the output breaks a rule that holds for every message.
+fn check_format(run: &Run) -> Outcome {
+    same(control_character(&run.out), None)?;
+    same(control_character(&run.err), None)?;
     check(!run.err.contains("panicked"), &run.err)
 }
 
-fn words() -> Outcome {
+fn references() -> Outcome {
     let long = "x".repeat(4096);
-    for (word, code) in [
+    for (reference, code) in [
         ("no-such-container", 3),
         ("$(touch /tmp/x)", 3),
         ("../../etc/passwd", 3),
@@ -86,28 +79,31 @@ fn words() -> Outcome {
         ("99999999999999999999", 3),
         ("pid:99999999", 3),
         ("cgroup:/no/such", 3),
-        ("docker:nobody", 3),
+        ("docker:missing", 3),
         ("", 2),
         ("pid:x", 2),
         ("pid:-1", 2),
         ("bogus:web", 2),
         ("docker:", 2),
     ] {
-        for arguments in [&["ps", word][..], &["signal", word, "TERM"]] {
+        for arguments in [&["ps", reference][..], &["signal", reference, "TERM"]] {
             let run = run(arguments);
-            is_well_formed(&run)?;
-            check(run.code == code, format!("{word:?}: status {}: {}", run.code, run.err))?;
+            check_format(&run)?;
+            check(
+                run.code == code,
+                format!("{reference:?}: exit status {}: {}", run.code, run.err),
+            )?;
             check(run.err.starts_with("cinspect: ") && run.err.contains("\nhint: "), &run.err)?;
         }
     }
-    is_well_formed(&run(&["ps", "-9"]).expect(2)?)?;
-    is_well_formed(&run(&["ps", "--", "-9"]).expect(3)?)
+    check_format(&run(&["ps", "-9"]).expect(2)?)?;
+    check_format(&run(&["ps", "--", "-9"]).expect(3)?)
 }
 
 fn not_utf8() -> Outcome {
     let mut ps = cinspect(&["ps"]);
     ps.arg(std::ffi::OsStr::from_bytes(b"bad\xffname"));
-    is_well_formed(&finish(ps).expect(2)?)
+    check_format(&finish(ps).expect(2)?)
 }
 
 fn bare_number() -> Outcome {
@@ -120,20 +116,26 @@ fn bare_number() -> Outcome {
 
 fn no_container() -> Outcome {
     let mut child = Command::new("sleep").arg("100").spawn().map_err(|error| error.to_string())?;
-    let word = format!("pid:{}", child.id());
-    let read = run(&["--json", "ps", &word]);
-    let acted = run(&["signal", &word, "TERM"]);
+    let reference = format!("pid:{}", child.id());
+    let read = run(&["--json", "ps", &reference]);
+    let acted = run(&["signal", &reference, "TERM"]);
     let alive = child.try_wait().map_err(|error| error.to_string())?.is_none();
     let _ = child.kill();
     let _ = child.wait();
-    // Reading, it stands for its own PID namespace: that of the host.
+    // A command that only reads takes the PID namespace of the process: that of the host.
     let rows = read.expect(0)?.objects();
-    check(rows.iter().any(|row| row["pid"] == json!(child.id())), "its own namespace is shown")?;
-    check(acted.expect(3)?.err.contains("is not in a container"), "it says so")?;
+    check(
+        rows.iter().any(|row| row["pid"] == json!(child.id())),
+        "the PID namespace of the host is not shown",
+    )?;
+    check(
+        acted.expect(3)?.err.contains("is not in a container"),
+        "the error does not give the reason",
+    )?;
     for cgroup in ["cgroup:/", "cgroup:/no/such"] {
         run(&["signal", cgroup, "0", "--all"]).expect(3)?;
     }
-    check(alive, "and nothing was sent")
+    check(alive, "the process was signalled")
 }
 
 fn streams() -> Outcome {
@@ -149,7 +151,7 @@ fn streams() -> Outcome {
         let closed = shell(&format!("\"$1\" {command} >&- 2>&-"));
         check(closed.code <= 1, format!("{command}: closed: {}", closed.code))?;
         let full = shell(&format!("\"$1\" {command} > /dev/full"));
-        is_well_formed(&full)?;
+        check_format(&full)?;
         if !command.starts_with("--") {
             same((command, full.code), (command, 1))?;
             check(full.err.contains("cannot write to stdout"), &full.err)?;
@@ -163,12 +165,12 @@ fn streams() -> Outcome {
     Ok(())
 }
 
-/// Runs the program as nobody. The folder it was built in may be closed to others; the copy is made
-/// by another process, since a test beside this one that forks while we write would keep it busy.
-fn as_nobody(arguments: &[&str]) -> Run {
+/// Runs the program without privileges. Its directory may be closed to other users, so it is copied, by
+/// another process: a parallel test that forks during the copy would keep it busy (ETXTBSY).
+fn unprivileged(arguments: &[&str]) -> Run {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    let copy = format!("cinspect-nobody-{}-{number}", std::process::id());
+    let copy = format!("cinspect-unprivileged-{}-{number}", std::process::id());
     let copy = std::env::temp_dir().join(copy);
     let _ = Command::new("cp").arg(env!("CARGO_BIN_EXE_cinspect")).arg(&copy).status();
     let mut command = Command::new("setpriv");
@@ -182,25 +184,25 @@ fn as_nobody(arguments: &[&str]) -> Run {
 fn not_root() -> Outcome {
     let container = fixture("init\n> web handle=TERM")?;
     let name = name(&container);
-    let ls = as_nobody(&["ls"]).expect(0)?;
+    let ls = unprivileged(&["ls"]).expect(0)?;
     check(ls.err.contains("CAP_SYS_PTRACE"), &ls.err)?;
-    is_well_formed(&ls)?;
-    let refused = as_nobody(&["signal", &name, "TERM"]);
+    check_format(&ls)?;
+    let refused = unprivileged(&["signal", &name, "TERM"]);
     check([3, 5].contains(&refused.code), format!("{refused:?}"))?;
-    is_well_formed(&refused)?;
+    check_format(&refused)?;
     check(refused.err.contains("CAP_"), &refused.err)?;
-    // What may not be read is not guessed, and nobody waits for what was not sent.
-    let shown = as_nobody(&["--json", "ps", &container.init.to_string()]);
+    // Values that cannot be read are not guessed, and a signal that was not sent is not waited for.
+    let shown = unprivileged(&["--json", "ps", &container.init.to_string()]);
     let unknown = |row: &serde_json::Value| row["on_signal"]["verdict"] == json!("unknown");
     check(shown.code != 0 || shown.objects().iter().any(unknown), format!("{shown:?}"))?;
-    let stopped = as_nobody(&["stop", "-t", "60s", &name]);
+    let stopped = unprivileged(&["stop", "-t", "60s", &name]);
     check([3, 5].contains(&stopped.code), format!("{stopped:?}"))?;
     check(stopped.took < Duration::from_secs(20), "the time was waited for nothing")?;
     same(container.settled(), Vec::new())
 }
 
-/// Runs a script in a mount namespace of its own.
-fn apart(script: &str, name: &str) -> Run {
+/// Runs a script in a new mount namespace.
+fn in_mount_namespace(script: &str, name: &str) -> Run {
     let mut command = Command::new("unshare");
     command.args(["-m", "--propagation", "private", "sh", "-c", script, "sh"]);
     command.arg(env!("CARGO_BIN_EXE_cinspect")).arg(name).stdin(Stdio::null());
@@ -209,32 +211,37 @@ fn apart(script: &str, name: &str) -> Run {
 
 fn hidepid() -> Outcome {
     let container = fixture("init\n> web")?;
-    let nobody = "setpriv --reuid 65534 --regid 65534 --clear-groups";
+    let unprivileged = "setpriv --reuid 65534 --regid 65534 --clear-groups";
     let copy = "cp \"$1\" /tmp/cinspect-hidepid-$$; chmod 755 /tmp/cinspect-hidepid-$$; trap 'rm /tmp/cinspect-hidepid-$$' EXIT;";
     let mount = "mount -t proc -o hidepid=2 proc /proc";
-    let ls = apart(&format!("{copy} {mount} && {nobody} /tmp/cinspect-hidepid-$$ ls"), "");
-    is_well_formed(&ls)?;
+    let ls = in_mount_namespace(
+        &format!("{copy} {mount} && {unprivileged} /tmp/cinspect-hidepid-$$ ls"),
+        "",
+    );
+    check_format(&ls)?;
     check(ls.code == 0 && ls.err.contains("hidepid"), format!("{ls:?}"))?;
-    // Root sees everything all the same.
+    // Root still sees all processes.
     let root =
-        apart(&format!("{mount} && \"$1\" --json ps \"$2\""), &name(&container)).expect(0)?;
+        in_mount_namespace(&format!("{mount} && \"$1\" --json ps \"$2\""), &name(&container))
+            .expect(0)?;
     same(root.objects().len(), 2)
 }
 
 fn mounts() -> Outcome {
     let container = fixture("init\n> web handle=TERM")?;
     let name = name(&container);
-    let none = apart("mount -t tmpfs none /proc && \"$1\" ps \"$2\"", &name).expect(1)?;
+    let none =
+        in_mount_namespace("mount -t tmpfs none /proc && \"$1\" ps \"$2\"", &name).expect(1)?;
     check(none.err.contains("/proc") && none.err.contains("hint: "), &none.err)?;
-    let no_cgroups = apart(
+    let no_cgroups = in_mount_namespace(
         "mount -t tmpfs none /sys/fs/cgroup && \"$1\" --json ps \"$2\" && \"$1\" --json ls",
         &name,
     )
     .expect(0)?;
     check(no_cgroups.err.contains("no cgroup hierarchy"), &no_cgroups.err)?;
     check(no_cgroups.out.lines().count() >= 3, &no_cgroups.out)?;
-    // In a PID namespace of its own, with the host's /proc: its numbers are not ours.
-    let other = apart("unshare -pf \"$1\" signal \"$2\" TERM", &name).expect(5)?;
+    // In a new PID namespace with the host's /proc, whose PIDs are of another namespace.
+    let other = in_mount_namespace("unshare -pf \"$1\" signal \"$2\" TERM", &name).expect(5)?;
     check(
         other.err.contains("another PID namespace") && other.err.contains("--pid=host"),
         &other.err,
@@ -242,22 +249,22 @@ fn mounts() -> Outcome {
     same(container.settled(), Vec::new())
 }
 
-/// A user's folder of records, removed again.
+/// A user's directory of records; dropping it removes it.
 struct Records(&'static str);
 
 impl Records {
     const UID: u32 = 61234;
 
     fn new() -> Result<Self, String> {
-        let folder = "/run/user/61234";
-        let _ = std::fs::remove_dir_all(folder);
+        let dir = "/run/user/61234";
+        let _ = std::fs::remove_dir_all(dir);
         for name in ["liar", "pipe", "link", "huge", "deep"] {
-            std::fs::create_dir_all(format!("{folder}/runc/{name}")).map_err(|e| e.to_string())?;
+            std::fs::create_dir_all(format!("{dir}/runc/{name}")).map_err(|e| e.to_string())?;
         }
-        Ok(Self(folder))
+        Ok(Self(dir))
     }
 
-    fn own(&self) {
+    fn chown(&self) {
         let _ = Command::new("chown").args(["-hR", &Self::UID.to_string(), self.0]).status();
     }
 }
@@ -284,19 +291,19 @@ fn forged() -> Outcome {
         std::fs::OpenOptions::new().write(true).open(file("huge")).map_err(|e| e.to_string())?;
     huge.set_len(1 << 30).map_err(|e| e.to_string())?;
     write("deep", &"[".repeat(1_000_000))?;
-    records.own();
+    records.chown();
     let ls = run(&["--json", "ls"]).expect(0)?;
     check(ls.took < Duration::from_secs(5), format!("{:?}", ls.took))?;
-    is_well_formed(&ls)?;
+    check_format(&ls)?;
     check(!ls.objects().iter().any(|row| row["id"] == "liar"), "a forged record is in the list")?;
     check(ls.err.contains("it is user 61234's"), &ls.err)?;
     for name in ["pipe", "link", "huge", "deep"] {
         check(
             ls.err.contains(&format!("runc/{name}/state.json")),
-            format!("{name} is not told of: {}", ls.err),
+            format!("no warning about {name}: {}", ls.err),
         )?;
     }
-    check(!ls.err.contains("root:") && !ls.err.contains("[["), "content of a file is told")?;
+    check(!ls.err.contains("root:") && !ls.err.contains("[["), "the content of a file is printed")?;
     run(&["signal", "runc:liar", "TERM"]).expect(3)?;
     run(&["signal", "liar", "TERM"]).expect(3)?;
     same(container.settled(), Vec::new())
@@ -313,7 +320,10 @@ fn environment() -> Outcome {
     ls.env("XDG_RUNTIME_DIR", &evil).env("HOME", &evil);
     let rows = finish(ls).expect(0)?.objects();
     let _ = std::fs::remove_dir_all(&evil);
-    check(!rows.iter().any(|row| row["id"] == "evil"), "root's environment was believed")
+    check(
+        !rows.iter().any(|row| row["id"] == "evil"),
+        "a record directory from the environment was used",
+    )
 }
 
 fn hangs() -> Outcome {
@@ -328,24 +338,24 @@ fn hangs() -> Outcome {
     };
     check(line("stuck").trim_end().ends_with('?'), &shown.out)?;
     check(line("web").ends_with("web"), &shown.out)?;
-    // Neither of these needs a command line.
+    // These commands do not read command lines.
     run(&["ls"]).expect(0)?;
     run(&["signal", &name, "0", "--all"]).expect(0)?;
     Ok(())
 }
 
-/// The lookup sleeps where no signal ends it: who waited for it could not be killed.
+/// The lookup sleeps uninterruptibly: a process that waits for it could not be killed.
 fn etc_hangs() -> Outcome {
     let container = fixture("init etc-hangs\n> web handle=USR1")?;
-    let word = name(&container);
+    let reference = name(&container);
     for _ in 0..2 {
-        let shown = run(&["--json", "ps", &word]).expect(0)?;
+        let shown = run(&["--json", "ps", &reference]).expect(0)?;
         let rows = shown.objects();
         check(rows.iter().any(|row| row["pid"] == json!(1)), format!("{rows:?}"))?;
         check(rows.iter().all(|row| row["uid"] == json!(0)), format!("{rows:?}"))?;
     }
-    run(&["signal", &word, "USR1", "--comm", "web"]).expect(0)?;
-    check(wait_until(|| container.received().len() == 1), "it was not heard")?;
+    run(&["signal", &reference, "USR1", "--comm", "web"]).expect(0)?;
+    check(wait_until(|| container.received().len() == 1), "web did not get the signal")?;
     run(&["ls"]).expect(0).map(drop)
 }
 
@@ -359,17 +369,17 @@ fn covered_proc() -> Outcome {
 }
 
 fn ends() -> Outcome {
-    // Started and ended over and over while it is looked at: every answer is one of two.
+    // The delay before the container exits is the subject: every round hits another moment of the command.
     for round in 0..20 {
         let container = fixture("init\n> a\n> b")?;
-        let word = name(&container);
-        let ended = std::thread::spawn(move || {
+        let reference = name(&container);
+        let exit = std::thread::spawn(move || {
             std::thread::sleep(Duration::from_millis(round));
             drop(container);
         });
-        let shown = run(&["ps", &word]);
-        let _ = ended.join();
-        is_well_formed(&shown)?;
+        let shown = run(&["ps", &reference]);
+        let _ = exit.join();
+        check_format(&shown)?;
         check([0, 3].contains(&shown.code), format!("{shown:?}"))?;
     }
     Ok(())
@@ -377,19 +387,19 @@ fn ends() -> Outcome {
 
 fn few_files() -> Outcome {
     let mut lines = "init handle=USR1".to_owned();
-    for number in 0..12 {
-        lines.push_str(&format!("\n> p{number} handle=USR1"));
+    for index in 0..12 {
+        lines.push_str(&format!("\n> p{index} handle=USR1"));
     }
     let container = fixture(&lines)?;
-    let word = name(&container);
+    let reference = name(&container);
     let mut refused = 0;
-    // Each of the 13 is held by a pidfd before the first is signalled.
+    // A pidfd of each of the 13 is open before the first is signalled.
     for limit in [4, 6, 8, 12, 16, 24, 32, 48] {
         let mut sh = Command::new("sh");
         sh.args(["-c", &format!("ulimit -n {limit}; exec \"$1\" signal \"$2\" USR1 --all"), "sh"]);
-        sh.arg(env!("CARGO_BIN_EXE_cinspect")).arg(&word).stdin(Stdio::null());
+        sh.arg(env!("CARGO_BIN_EXE_cinspect")).arg(&reference).stdin(Stdio::null());
         let limited = finish(sh);
-        is_well_formed(&limited)?;
+        check_format(&limited)?;
         check(limited.code != 101 && limited.code != -1, format!("{limited:?}"))?;
         let lines = container.settled();
         if limited.code == 0 {

@@ -1,4 +1,4 @@
-//! What every test uses: running the program, reading its JSON, and saying what a test needs.
+//! Helpers for every test: running the program, reading its JSON, and the requirements of a test.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -9,30 +9,30 @@ use serde_json::Value;
 
 use crate::harness::Container;
 
-/// What became of a test: an error is a failure.
+/// The result of a test: an error is a failure.
 pub type Outcome = Result<(), Failed>;
 
-/// What a test cannot do without.
+/// A requirement of a test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
-    /// A container of our own: root, or user namespaces for everybody.
+    /// Containers of the harness: root, or unprivileged user namespaces.
     Namespaces,
     /// uid 0 with the capabilities to make mounts and namespaces.
     Root,
-    /// The shells that completion is for.
+    /// The shells with completion scripts that call the program.
     Shells,
-    /// A terminal that can be captured, and root for the namespaces in it.
+    /// tmux(1), and root for the namespaces in it.
     Tmux,
-    /// The readers of manual pages: man(1) with groff, and mandoc.
+    /// Formatters of manual pages: man(1) with groff, and mandoc.
     Manual,
-    /// strace(1), and containers for it to look at.
+    /// strace(1), and root.
     Strace,
     /// A FUSE device, and root to mount it.
     Fuse,
 }
 
 impl Need {
-    /// As `CINSPECT_TEST_REQUIRE` spells it.
+    /// Returns the name in `CINSPECT_TEST_REQUIRE`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Namespaces => "namespaces",
@@ -45,7 +45,7 @@ impl Need {
         }
     }
 
-    /// Whether it is there.
+    /// Whether the requirement is met on this machine.
     pub fn met(self) -> bool {
         let root = nix::unistd::geteuid().is_root();
         match self {
@@ -68,7 +68,7 @@ fn works(argv: &[&str]) -> bool {
     command.status().is_ok_and(|status| status.success())
 }
 
-/// A test that needs nothing but the program.
+/// Makes the trial of a test that needs only the program.
 pub fn test(name: &'static str, run: impl FnOnce() -> Outcome + Send + 'static) -> Trial {
     Trial::test(name, move || {
         let outcome = run();
@@ -77,8 +77,8 @@ pub fn test(name: &'static str, run: impl FnOnce() -> Outcome + Send + 'static) 
     })
 }
 
-/// A test that needs something. Where it is missing the test is ignored by name, or fails where it
-/// is required.
+/// Makes the trial of a test with a requirement: where that is not met the test is listed as ignored, or
+/// fails if it is required.
 pub fn test_with(
     need: Need,
     name: &'static str,
@@ -90,36 +90,39 @@ pub fn test_with(
     missing(need.name(), name, &format!("no {}", need.name()))
 }
 
-/// The trial of a test that cannot run here.
-pub fn missing(need: &str, name: &str, why: &str) -> Trial {
+/// Makes the trial of a test that cannot run on this machine.
+pub fn missing(need: &str, name: &str, reason: &str) -> Trial {
     let required = std::env::var("CINSPECT_TEST_REQUIRE").unwrap_or_default();
-    let why = why.to_owned();
+    let reason = reason.to_owned();
     if required.split([',', ' ']).any(|required| required == need) {
-        return Trial::test(name, move || Err(format!("required, but cannot run: {why}").into()));
+        return Trial::test(
+            name,
+            move || Err(format!("required, but cannot run: {reason}").into()),
+        );
     }
-    not_applicable(name, &why)
+    not_applicable(name, &reason)
 }
 
-/// The trial of a test that makes no sense for what it would test: listed as ignored, everywhere.
-pub fn not_applicable(name: &str, why: &str) -> Trial {
-    Trial::test(format!("{name} [cannot: {why}]"), || Ok(())).with_ignored_flag(true)
+/// Makes the trial of a test that does not apply to its subject: always listed as ignored.
+pub fn not_applicable(name: &str, reason: &str) -> Trial {
+    Trial::test(format!("{name} [cannot: {reason}]"), || Ok(())).with_ignored_flag(true)
 }
 
-/// Notes for `tests/run`, which counts by engine, what became of a test.
+/// Writes the result of a test for `tests/run`, which counts them by engine.
 pub fn report(engine: &str, name: &str, outcome: &Outcome) {
     note(engine, name, if outcome.is_ok() { "ok" } else { "failed" }, "");
 }
 
-/// One line of that report.
-pub fn note(engine: &str, name: &str, word: &str, why: &str) {
+/// Writes a line of that report.
+pub fn note(engine: &str, name: &str, result: &str, reason: &str) {
     use std::io::Write;
     let Some(file) = std::env::var_os("CINSPECT_TEST_REPORT") else { return };
     if let Ok(mut file) = std::fs::OpenOptions::new().append(true).create(true).open(file) {
-        let _ = file.write_all(format!("{engine}\t{name}\t{word}\t{why}\n").as_bytes());
+        let _ = file.write_all(format!("{engine}\t{name}\t{result}\t{reason}\n").as_bytes());
     }
 }
 
-/// Asks again and again, for at most ten seconds.
+/// Polls a condition for at most ten seconds, and returns whether it holds.
 pub fn wait_until(mut holds: impl FnMut() -> bool) -> bool {
     let until = Instant::now() + Duration::from_secs(10);
     while Instant::now() < until {
@@ -131,7 +134,7 @@ pub fn wait_until(mut holds: impl FnMut() -> bool) -> bool {
     false
 }
 
-/// The program under test, in the C locale's UTF-8 and without colour.
+/// Returns the program under test with these arguments, in a UTF-8 locale and without colour.
 pub fn cinspect(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_cinspect"));
     command
@@ -143,84 +146,84 @@ pub fn cinspect(arguments: &[&str]) -> Command {
     command
 }
 
-/// What a run gave.
+/// The result of a run.
 #[derive(Debug)]
 pub struct Run {
     /// Standard output.
     pub out: String,
     /// Standard error.
     pub err: String,
-    /// Exit status; -1 when a signal ended it.
+    /// Exit status; -1 if it was killed by a signal.
     pub code: i32,
-    /// How long it took.
+    /// Duration.
     pub took: Duration,
 }
 
-/// Runs the program to its end.
+/// Runs the program until it exits.
 pub fn run(arguments: &[&str]) -> Run {
     finish(cinspect(arguments))
 }
 
-/// Runs a prepared command to its end.
+/// Runs a command until it exits.
 pub fn finish(mut command: Command) -> Run {
-    let begun = Instant::now();
+    let start = Instant::now();
     let output: Output = command.output().expect("the program starts");
     Run {
-        out: String::from_utf8(output.stdout).expect("stdout is UTF-8, whatever a container says"),
-        err: String::from_utf8(output.stderr).expect("stderr is UTF-8, whatever a container says"),
+        out: String::from_utf8(output.stdout).expect("stdout is UTF-8"),
+        err: String::from_utf8(output.stderr).expect("stderr is UTF-8"),
         code: output.status.code().unwrap_or(-1),
-        took: begun.elapsed(),
+        took: start.elapsed(),
     }
 }
 
 impl Run {
-    /// The objects of an NDJSON answer.
+    /// Parses the objects of NDJSON output.
     pub fn objects(&self) -> Vec<Value> {
         self.out.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect()
     }
 
-    /// Fails with everything that was printed unless the status is as expected.
+    /// Fails with the whole output unless the status is `code`.
     pub fn expect(self, code: i32) -> Result<Self, Failed> {
         if self.code == code {
             return Ok(self);
         }
         Err(format!(
-            "status {} instead of {code}\nstdout: {}\nstderr: {}",
+            "exit status {} instead of {code}\nstdout: {}\nstderr: {}",
             self.code, self.out, self.err
         )
         .into())
     }
 }
 
-/// A container of the harness, played by this very program.
-pub fn fixture(lines: &str) -> Result<Container, Failed> {
-    let me = std::env::current_exe().map_err(|error| error.to_string())?;
-    Container::start(&me, lines).map_err(|error| error.to_string().into())
+/// Starts a container of the harness, whose processes are this program.
+pub fn fixture(spec: &str) -> Result<Container, Failed> {
+    let program = std::env::current_exe().map_err(|error| error.to_string())?;
+    Container::start(&program, spec).map_err(|error| error.to_string().into())
 }
 
-/// Runs a script in the container's mounts, from the host.
+/// Runs a script of the host in the mount and PID namespaces of a container.
 pub fn within(container: &Container, script: &str) -> Outcome {
     let mut command = Command::new("nsenter");
     command.args(["-t", &container.init.to_string(), "-m", "-p", "--", "sh", "-c", script]);
     finish(command).expect(0).map(drop)
 }
 
-/// Fails with a message unless something holds.
+/// Fails with a message unless a condition holds.
 pub fn check(holds: bool, message: impl ToString) -> Outcome {
     if holds { Ok(()) } else { Err(message.to_string().into()) }
 }
 
-/// Fails unless two values are equal, showing both.
+/// Fails with both values unless they are equal.
 pub fn same<T: PartialEq + std::fmt::Debug>(got: T, wanted: T) -> Outcome {
     if got == wanted { Ok(()) } else { Err(format!("got    {got:?}\nwanted {wanted:?}").into()) }
 }
 
-/// The folder of the repository.
+/// Returns the directory of the repository.
 pub fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).to_owned()
 }
 
-/// What no output may hold but in a terminal's own colours: everything that acts on a terminal.
-pub fn paints(text: &str) -> Option<char> {
+/// Returns the first character that acts on a terminal. Only colours may be in output.
+pub fn control_character(text: &str) -> Option<char> {
     text.chars().find(|c| (c.is_control() && *c != '\n') || matches!(*c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200b}'..='\u{200f}'))
 }

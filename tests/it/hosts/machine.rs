@@ -1,6 +1,6 @@
-//! A recorded host: parsed from its file, unpacked into a folder that `--host-root` can be given.
-//! Everything a kernel would write is spelt as a kernel spells it; whoever unpacks it owns it, and so
-//! stands for root, but for what an `owner` line gives to somebody else.
+//! A recorded host, parsed from its file and unpacked into a directory for `--host-root`. Files of the
+//! kernel have the format of the kernel. The user who unpacks it owns all files, and so stands for root,
+//! except for the paths of an `owner` line.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -10,18 +10,18 @@ use std::path::{Path, PathBuf};
 
 /// The PID namespace that a machine boots with.
 const HOST_NAMESPACE: &str = "4026531836";
-/// And the user namespace (include/linux/proc_ns.h).
+/// The user namespace that a machine boots with (include/linux/proc_ns.h).
 const HOST_USER_NAMESPACE: &str = "4026531837";
 
-/// A part of the file: `-- HEAD --` and what follows it.
+/// A part of the file: `-- HEAD --` and the lines below it.
 pub struct Section {
     pub head: String,
     pub body: String,
 }
 
-/// A host as its file tells it.
+/// A recorded host.
 pub struct Machine {
-    /// What stands before the first section: what this is, and where the facts are from.
+    /// The text before the first section: a description, and the source of the facts.
     pub preface: String,
     pub sections: Vec<Section>,
     ids: BTreeMap<String, String>,
@@ -30,7 +30,7 @@ pub struct Machine {
 type Result<T> = std::result::Result<T, String>;
 
 impl Machine {
-    /// Reads a host's file.
+    /// Reads the file of a host.
     pub fn read(path: &Path) -> Result<Self> {
         let text = fs::read_to_string(path).map_err(|error| format!("{path:?}: {error}"))?;
         let mut machine =
@@ -52,7 +52,7 @@ impl Machine {
         Ok(machine)
     }
 
-    /// `id NAME HEX`: an id of 64 digits, of which these are the first; `$NAME` stands for it.
+    /// Expands `id NAME HEX` to an ID of 64 digits, HEX repeated; `$NAME` stands for it.
     fn ids(&self) -> Result<BTreeMap<String, String>> {
         let given = self.sections.iter().filter_map(|section| section.head.strip_prefix("id "));
         given
@@ -63,25 +63,25 @@ impl Machine {
             .collect()
     }
 
-    /// Puts the ids in the places of their names.
+    /// Replaces names by their IDs.
     pub fn fill(&self, text: &str) -> String {
-        // The longest first: `$WEB` is the beginning of `$WEBPOD`.
+        // The longest first: `$WEB` is a prefix of `$WEBPOD`.
         let mut ids: Vec<_> = self.ids.iter().collect();
         ids.sort_by_key(|(name, _)| std::cmp::Reverse(name.len()));
         ids.iter().fold(text.to_owned(), |text, (name, id)| text.replace(*name, id))
     }
 
-    /// And back.
+    /// Replaces IDs by their names.
     pub fn unfill(&self, text: &str) -> String {
         self.ids.iter().fold(text.to_owned(), |text, (name, id)| text.replace(id, name))
     }
 
-    /// Whether files of several users are among it.
+    /// Whether it has files of several users.
     pub fn needs_root(&self) -> bool {
         self.sections.iter().any(|section| section.head.starts_with("owner "))
     }
 
-    /// Makes the host below `root`.
+    /// Unpacks the host below `root`.
     pub fn unpack(&self, root: &Path) -> Result<()> {
         let mut kernel = Kernel { root, mounted: vec![String::new()], trees: BTreeMap::new() };
         for section in &self.sections {
@@ -99,14 +99,14 @@ impl Machine {
             }
         }
         kernel.cgroups()?;
-        // Files come last: what is written out by hand stands for itself.
+        // Files come last: explicit content replaces generated content.
         for section in &self.sections {
             self.file(root, section).map_err(|error| format!("{}: {error}", section.head))?;
         }
         for owner in self.sections.iter().filter_map(|s| s.head.strip_prefix("owner ")) {
             let mut words = owner.split_whitespace();
             let uid = words.next().and_then(|uid| uid.parse().ok()).ok_or("owner UID PATH…")?;
-            words.try_for_each(|path| give(&root.join(self.fill(path)), uid))?;
+            words.try_for_each(|path| chown_recursively(&root.join(self.fill(path)), uid))?;
         }
         Ok(())
     }
@@ -119,7 +119,7 @@ impl Machine {
         let head = self.fill(&section.head);
         if let Some((path, target)) = head.split_once(" -> ") {
             let path = root.join(path);
-            parents(&path)?;
+            create_parents(&path)?;
             return symlink(target, path).map_err(|error| error.to_string());
         }
         let body = self.fill(&section.body);
@@ -130,21 +130,21 @@ impl Machine {
     }
 }
 
-/// What the kernel makes of processes: `/proc` and the cgroup trees.
+/// The files that the kernel makes for processes: `/proc` and the cgroup hierarchies.
 struct Kernel<'a> {
     root: &'a Path,
     /// The controllers of each mounted hierarchy; empty for v2.
     mounted: Vec<String>,
-    /// Who is in which directory of the trees.
+    /// PIDs by cgroup directory.
     trees: BTreeMap<PathBuf, Vec<i32>>,
 }
 
 impl Kernel<'_> {
-    /// One line: `PID NAME key=value…`.
+    /// Writes the files of one process, from a line `PID NAME key=value…`.
     fn process(&mut self, line: &str) -> Result<()> {
         let words = split(line);
         let [pid, comm, rest @ ..] = &words[..] else { return Err("PID NAME key=value…".into()) };
-        let number: i32 = pid.parse().map_err(|_| "a number comes first")?;
+        let number: i32 = pid.parse().map_err(|_| "a PID comes first")?;
         let mut given: BTreeMap<&str, &str> = BTreeMap::new();
         let mut cgroups: BTreeMap<&str, &str> = BTreeMap::new();
         let mut status: Vec<(&str, &str)> = Vec::new();
@@ -156,7 +156,7 @@ impl Kernel<'_> {
                 cgroups.insert(hierarchy, &word[word.len() - path.len() - 1..]);
                 continue;
             }
-            let (key, value) = word.split_once('=').ok_or("a word that is not key=value")?;
+            let (key, value) = word.split_once('=').ok_or("expected key=value")?;
             match key {
                 "mount" => {
                     let mount = format!("41 29 254:1 {value} /mnt rw - ext4 /dev/vda1 rw\n");
@@ -167,7 +167,7 @@ impl Kernel<'_> {
                 | "cgroup" | "argv" | "title" | "cwd" | "uid_map" | "flags" => {
                     given.insert(key, value);
                 }
-                _ => return Err(format!("no such key: {key}")),
+                _ => return Err(format!("unknown key: {key}")),
             }
         }
         let get = |key: &str, default: &'static str| given.get(key).copied().unwrap_or(default);
@@ -181,7 +181,7 @@ impl Kernel<'_> {
         );
         write(&dir.join("stat"), stat)?;
         let inside: String = get("inside", "").replace(',', "\t");
-        write(&dir.join("status"), told(pid, comm, &given, inside.trim(), &status))?;
+        write(&dir.join("status"), status_text(pid, comm, &given, inside.trim(), &status))?;
         write(&dir.join("comm"), format!("{comm}\n"))?;
         let argv = match given.get("title") {
             Some(title) => (*title).to_owned(),
@@ -190,7 +190,7 @@ impl Kernel<'_> {
         write(&dir.join("cmdline"), argv)?;
         write(&dir.join("uid_map"), format!("{}\n", get("uid_map", "0 0 4294967295")))?;
         write(&dir.join("mountinfo"), mounts)?;
-        // In some call that waits for no signal.
+        // In a system call that does not wait for a signal.
         let call = "39 0x0 0x0 0x0 0x0 0x0 0x0 0x7ffe00 0x7f0d00\n";
         write(&dir.join("syscall"), call.into())?;
         link(&dir.join("ns/pid"), &format!("pid:[{}]", get("ns", HOST_NAMESPACE)))?;
@@ -199,13 +199,13 @@ impl Kernel<'_> {
             link(&dir.join("cwd"), cwd)?;
         }
         let mut lines = String::new();
-        for (at, controllers) in self.mounted.clone().iter().enumerate().rev() {
-            let own = cgroups.get(controllers.as_str());
-            let path = own.copied().unwrap_or_else(|| get("cgroup", "/"));
-            // v2 is always number 0 (cgroups(7)).
-            let number_of = if controllers.is_empty() { 0 } else { at + 1 };
-            let _ = writeln!(lines, "{number_of}:{controllers}:{path}");
-            // A zombie stands in no cgroup.procs of v2, yet its own file tells where it was.
+        for (index, controllers) in self.mounted.clone().iter().enumerate().rev() {
+            let explicit = cgroups.get(controllers.as_str());
+            let path = explicit.copied().unwrap_or_else(|| get("cgroup", "/"));
+            // v2 always has ID 0 (cgroups(7)).
+            let hierarchy_id = if controllers.is_empty() { 0 } else { index + 1 };
+            let _ = writeln!(lines, "{hierarchy_id}:{controllers}:{path}");
+            // A zombie is not in any cgroup.procs of v2, but its /proc/PID/cgroup still names its cgroup.
             if state != "Z" {
                 let tree = self.tree(controllers);
                 self.trees.entry(tree.join(&path[1..])).or_default().push(number);
@@ -214,7 +214,7 @@ impl Kernel<'_> {
         write(&dir.join("cgroup"), lines)
     }
 
-    /// Where a hierarchy is mounted.
+    /// Returns where a hierarchy is mounted.
     fn tree(&self, controllers: &str) -> PathBuf {
         let top = self.root.join("sys/fs/cgroup");
         match controllers.strip_prefix("name=").unwrap_or(controllers) {
@@ -224,18 +224,19 @@ impl Kernel<'_> {
         }
     }
 
-    /// Every directory with the files of its kind, down to those that hold processes.
+    /// Writes the files of every cgroup directory, down to those with processes.
     fn cgroups(&self) -> Result<()> {
         let tops: Vec<PathBuf> = self.mounted.iter().map(|name| self.tree(name)).collect();
         for dir in &tops {
             write(&dir.join("cgroup.procs"), String::new())?;
         }
         for (dir, pids) in &self.trees {
-            let of = tops.iter().position(|top| dir.starts_with(top)).ok_or("no such hierarchy")?;
-            for dir in dir.ancestors().take_while(|dir| *dir != tops[of]) {
-                if self.mounted[of].is_empty() {
+            let index =
+                tops.iter().position(|top| dir.starts_with(top)).ok_or("no such hierarchy")?;
+            for dir in dir.ancestors().take_while(|dir| *dir != tops[index]) {
+                if self.mounted[index].is_empty() {
                     write(&dir.join("cgroup.events"), "populated 1\nfrozen 0\n".into())?;
-                } else if self.mounted[of].split(',').any(|name| name == "freezer") {
+                } else if self.mounted[index].split(',').any(|name| name == "freezer") {
                     write(&dir.join("freezer.state"), "THAWED\n".into())?;
                 }
                 if !dir.join("cgroup.procs").exists() {
@@ -249,8 +250,8 @@ impl Kernel<'_> {
     }
 }
 
-/// `/proc/PID/status`; a `Key=value` of the line overrides one of it.
-fn told(
+/// Returns `/proc/PID/status`; a `Key=value` of the line replaces a line of it.
+fn status_text(
     pid: &str,
     comm: &str,
     given: &BTreeMap<&str, &str>,
@@ -260,11 +261,10 @@ fn told(
     let get = |key: &str, default: &'static str| given.get(key).copied().unwrap_or(default);
     let uid = get("uid", "0");
     let four = format!("{uid}\t{uid}\t{uid}\t{uid}");
-    let numbers = format!("{pid}\t{inside}").trim().to_owned();
+    let pids = format!("{pid}\t{inside}").trim().to_owned();
     let zero = "0000000000000000";
-    // Root's processes on the host can do everything, others nothing, those in containers what Docker
-    // leaves them.
-    let able = match (inside, uid) {
+    // On the host, root's processes have all capabilities and others none; in containers, Docker's default.
+    let capabilities = match (inside, uid) {
         ("", "0") => "000001ffffffffff",
         ("", _) => zero,
         _ => "00000000a80425fb",
@@ -281,10 +281,10 @@ fn told(
         ("Uid", &four),
         ("Gid", &four),
         ("Groups", ""),
-        ("NStgid", &numbers),
-        ("NSpid", &numbers),
-        ("NSpgid", &numbers),
-        ("NSsid", &numbers),
+        ("NStgid", &pids),
+        ("NSpid", &pids),
+        ("NSpgid", &pids),
+        ("NSsid", &pids),
         ("Threads", get("threads", "1")),
         ("SigQ", "0/96365"),
         ("SigPnd", zero),
@@ -293,8 +293,8 @@ fn told(
         ("SigIgn", zero),
         ("SigCgt", zero),
         ("CapInh", zero),
-        ("CapPrm", able),
-        ("CapEff", able),
+        ("CapPrm", capabilities),
+        ("CapEff", capabilities),
         ("CapBnd", "00000000a80425fb"),
         ("NoNewPrivs", "0"),
     ];
@@ -309,7 +309,7 @@ fn told(
     text
 }
 
-/// Words, those in double quotes being one.
+/// Splits a line at spaces outside of double quotes.
 fn split(line: &str) -> Vec<String> {
     let mut words = vec![String::new()];
     let mut quoted = false;
@@ -317,37 +317,37 @@ fn split(line: &str) -> Vec<String> {
         match c {
             '"' => quoted = !quoted,
             ' ' if !quoted => words.push(String::new()),
-            c => words.last_mut().expect("one at least").push(c),
+            c => words.last_mut().expect("at least one word").push(c),
         }
     }
     words.retain(|word| !word.is_empty());
     words
 }
 
-fn parents(path: &Path) -> Result<()> {
-    let dir = path.parent().ok_or("a path has a folder")?;
+fn create_parents(path: &Path) -> Result<()> {
+    let dir = path.parent().ok_or("the path has no directory")?;
     fs::create_dir_all(dir).map_err(|error| format!("{dir:?}: {error}"))
 }
 
 fn write(path: &Path, text: String) -> Result<()> {
-    parents(path)?;
+    create_parents(path)?;
     fs::write(path, text).map_err(|error| format!("{path:?}: {error}"))
 }
 
 fn link(path: &Path, target: &str) -> Result<()> {
-    parents(path)?;
+    create_parents(path)?;
     symlink(target, path).map_err(|error| format!("{path:?}: {error}"))
 }
 
-/// Makes a path and everything below it a user's.
-fn give(path: &Path, uid: u32) -> Result<()> {
+/// Changes the owner of a path and everything below it.
+fn chown_recursively(path: &Path, uid: u32) -> Result<()> {
     std::os::unix::fs::lchown(path, Some(uid), Some(uid))
         .map_err(|error| format!("{path:?}: {error}"))?;
     if path.is_symlink() || !path.is_dir() {
         return Ok(());
     }
     for entry in fs::read_dir(path).map_err(|error| error.to_string())? {
-        give(&entry.map_err(|error| error.to_string())?.path(), uid)?;
+        chown_recursively(&entry.map_err(|error| error.to_string())?.path(), uid)?;
     }
     Ok(())
 }

@@ -196,7 +196,7 @@ fn compare(actors: &[Actor<'_>], predictions: &[Prediction], state: State) -> Ve
             })
             .collect()
     };
-    // A running process has acted on a signal that is no longer pending. (A stopped or frozen one keeps it,
+    // A running process has acted on a signal that has left the pending set. (A stopped or frozen one keeps it,
     // and so does one that blocks it.)
     let settled = |actor: &Actor<'_>| harness::is_settled(actor.pid);
     while state == State::Running && !actors.iter().all(settled) && Instant::now() < until {
