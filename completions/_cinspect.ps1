@@ -41,7 +41,7 @@ Register-ArgumentCompleter -Native -CommandName 'cinspect' -ScriptBlock {
             [CompletionResult]::new('exec', 'exec', [CompletionResultType]::ParameterValue, 'Run a command in a container, or its user''s shell')
             [CompletionResult]::new('enter', 'enter', [CompletionResultType]::ParameterValue, 'Run a command in a container, or its user''s shell')
             [CompletionResult]::new('cp', 'cp', [CompletionResultType]::ParameterValue, 'Copy files into, out of or between containers')
-            [CompletionResult]::new('inspect', 'inspect', [CompletionResultType]::ParameterValue, 'Show one page on a container: what it is, shares, may do, uses and mounts')
+            [CompletionResult]::new('inspect', 'inspect', [CompletionResultType]::ParameterValue, 'Show one page about a container: identity, stopping, namespaces, security, resources, mounts')
             [CompletionResult]::new('completions', 'completions', [CompletionResultType]::ParameterValue, 'Print the completion script for a shell')
             [CompletionResult]::new('help', 'help', [CompletionResultType]::ParameterValue, 'Print this message or the help of the given subcommand(s)')
             break
@@ -294,7 +294,7 @@ Register-ArgumentCompleter -Native -CommandName 'cinspect' -ScriptBlock {
             break
         }
         'cinspect;inspect' {
-            [CompletionResult]::new('--pid', '--pid', [CompletionResultType]::ParameterName, 'Look at this process, by its PID inside, instead of the init')
+            [CompletionResult]::new('--pid', '--pid', [CompletionResultType]::ParameterName, 'Inspect this PID (in the container) instead of PID 1')
             [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When to use colour: auto (on a terminal, unless `NO_COLOR` is set), always, never')
             [CompletionResult]::new('--host-root', '--host-root', [CompletionResultType]::ParameterName, 'Read the host whose file system is mounted here, from inside a privileged container')
             [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help; more: `cinspect help inspect`')
@@ -323,7 +323,7 @@ Register-ArgumentCompleter -Native -CommandName 'cinspect' -ScriptBlock {
             [CompletionResult]::new('doctor', 'doctor', [CompletionResultType]::ParameterValue, 'Say why a stop would not be graceful, and how to fix it')
             [CompletionResult]::new('exec', 'exec', [CompletionResultType]::ParameterValue, 'Run a command in a container, or its user''s shell')
             [CompletionResult]::new('cp', 'cp', [CompletionResultType]::ParameterValue, 'Copy files into, out of or between containers')
-            [CompletionResult]::new('inspect', 'inspect', [CompletionResultType]::ParameterValue, 'Show one page on a container: what it is, shares, may do, uses and mounts')
+            [CompletionResult]::new('inspect', 'inspect', [CompletionResultType]::ParameterValue, 'Show one page about a container: identity, stopping, namespaces, security, resources, mounts')
             [CompletionResult]::new('completions', 'completions', [CompletionResultType]::ParameterValue, 'Print the completion script for a shell')
             [CompletionResult]::new('help', 'help', [CompletionResultType]::ParameterValue, 'Print this message or the help of the given subcommand(s)')
             break

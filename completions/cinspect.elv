@@ -38,7 +38,7 @@ set edit:completion:arg-completer[cinspect] = {|@words|
             cand exec 'Run a command in a container, or its user''s shell'
             cand enter 'Run a command in a container, or its user''s shell'
             cand cp 'Copy files into, out of or between containers'
-            cand inspect 'Show one page on a container: what it is, shares, may do, uses and mounts'
+            cand inspect 'Show one page about a container: identity, stopping, namespaces, security, resources, mounts'
             cand completions 'Print the completion script for a shell'
             cand help 'Print this message or the help of the given subcommand(s)'
         }
@@ -279,7 +279,7 @@ set edit:completion:arg-completer[cinspect] = {|@words|
             cand --verbose 'Print each step of the container lookup on stderr'
         }
         &'cinspect;inspect'= {
-            cand --pid 'Look at this process, by its PID inside, instead of the init'
+            cand --pid 'Inspect this PID (in the container) instead of PID 1'
             cand --color 'When to use colour: auto (on a terminal, unless `NO_COLOR` is set), always, never'
             cand --host-root 'Read the host whose file system is mounted here, from inside a privileged container'
             cand -h 'Print help; more: `cinspect help inspect`'
@@ -306,7 +306,7 @@ set edit:completion:arg-completer[cinspect] = {|@words|
             cand doctor 'Say why a stop would not be graceful, and how to fix it'
             cand exec 'Run a command in a container, or its user''s shell'
             cand cp 'Copy files into, out of or between containers'
-            cand inspect 'Show one page on a container: what it is, shares, may do, uses and mounts'
+            cand inspect 'Show one page about a container: identity, stopping, namespaces, security, resources, mounts'
             cand completions 'Print the completion script for a shell'
             cand help 'Print this message or the help of the given subcommand(s)'
         }
