@@ -1,4 +1,4 @@
-//! What programs make of a signal, beyond what the kernel does: THE TABLE OF PROGRAMS, one entry each.
+//! Known programs, and the effect of signals on each beyond what the kernel does: THE TABLE OF PROGRAMS.
 //! Programs are recognised by the handlers that they install and the executable that they run, never by
 //! the name that they give themselves. The manual page cinspect-signals(7) reads the same table.
 
@@ -21,7 +21,7 @@ pub struct Program {
     matches: fn(&Process) -> bool,
     /// Its notes; the first that applies is used.
     notes: &'static [ProgramNote],
-    /// What the manual page adds to the notes; a sentence, or empty.
+    /// A sentence that the manual page adds to the notes, or empty.
     remark: &'static str,
 }
 
@@ -49,7 +49,7 @@ pub struct PreferredSignal {
     pub kills: bool,
 }
 
-/// What a program does with a signal, in one case.
+/// The effect of a signal on a program, in one case.
 struct ProgramNote {
     /// The signals; empty for every signal but CHLD.
     signals: &'static [Signal],
@@ -84,7 +84,7 @@ const fn note(signals: &'static [Signal], effect: Effect, text: &'static str) ->
 }
 
 impl ProgramNote {
-    const fn as_init(self) -> Self {
+    const fn for_init(self) -> Self {
         Self { role: Role::Init, ..self }
     }
 
@@ -143,7 +143,7 @@ pub static PROGRAMS: &[Program] = &[
                 Effect::Handled,
                 "exits 2 unless the program uses signal.Notify (cannot be seen from outside)",
             )
-            .as_init(),
+            .for_init(),
             note(
                 &[Signal::TERM, Signal::INT, Signal::HUP],
                 Effect::Handled,
@@ -169,7 +169,7 @@ pub static PROGRAMS: &[Program] = &[
                 Effect::Handled,
                 "ignores it unless the program calls process.on (cannot be seen from outside)",
             )
-            .as_init(),
+            .for_init(),
             note(
                 &[Signal::TERM, Signal::INT],
                 Effect::Handled,
@@ -285,7 +285,7 @@ pub static PROGRAMS: &[Program] = &[
                 Effect::Received,
                 "re-executes itself and stops nothing; use RTMIN+3 to stop it",
             )
-            .as_init(),
+            .for_init(),
             note(&[Signal::TERM], Effect::Received, "stops its units, then exits").otherwise(),
             note(&[Signal::HUP], Effect::Received, "reloads its units"),
         ],
@@ -389,7 +389,7 @@ pub static PROGRAMS: &[Program] = &[
                 Effect::Discarded,
                 "the shell has no trap, so the kernel discards the signal; it is not forwarded to its children",
             )
-            .as_init(),
+            .for_init(),
             note(
                 &[],
                 Effect::Terminates,

@@ -13,7 +13,7 @@ use crate::proc::SnapshotOptions;
 use crate::resolve::ResolvedContainer;
 use crate::resolve::processes::ContainerSnapshot;
 
-/// What would follow the signals.
+/// The expected course after the signals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StopOutlook {
     /// PID 1 does not exit on any of the signals: the whole time passes.
@@ -33,7 +33,7 @@ pub enum StopOutlook {
     },
 }
 
-/// Reports the signals that would be sent, and returns what would follow, if that is worth a remark.
+/// Reports the signals that would be sent, and returns the expected course, if that is worth a remark.
 ///
 /// # Errors
 /// If no snapshot can be taken.
