@@ -7,6 +7,7 @@ pub mod delivery;
 pub mod diagnosis;
 pub mod exec_plan;
 pub mod finding;
+pub mod forecast;
 pub mod inspection;
 pub mod programs;
 pub mod selection;

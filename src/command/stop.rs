@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 
 use clap::{ArgMatches, Args};
 
-use super::{Command, arguments, command, may_act, resolve};
+use super::{Command, Section, arguments, columns_section, command, may_act, resolve};
 use crate::action::freeze::unpause;
-use crate::action::stop::{StopOrder, StopProcedure, dry_run, stop};
+use crate::action::stop::stop;
+use crate::analysis::forecast::{FORWARDED, Forecast, ForecastInput, forecast};
 use crate::cli::args;
 use crate::cli::context::Context;
 use crate::completion::source::CompletionSource;
@@ -19,12 +20,14 @@ use crate::error::{Error, ExitStatus};
 use crate::model::container::ContainerState;
 use crate::model::signal::Signal;
 use crate::model::stop_policy::StopPolicy;
-use crate::model::stop_schedule::{StopSchedule, StopStep};
+use crate::model::stop_schedule::{StopOrder, StopProcedure, StopSchedule, StopStep};
+use crate::output::columns::forecast::{FORECAST_COLUMNS, json_text, rows as forecast_rows, text};
 use crate::output::escape::safe_str;
 use crate::output::stop_report::{ReportLine, StopReporter};
 use crate::output::style::Style;
 use crate::output::width::width;
-use crate::proc::Host;
+use crate::proc::{CommandLimit, Host, SnapshotOptions};
+use crate::resolve::processes::ContainerSnapshot;
 use crate::resolve::{Access, ResolvedContainer, Resolver};
 
 /// Stop containers the way their engine does, reporting which processes were signalled, when each exited
@@ -85,6 +88,7 @@ pub const COMMAND: Command = command::<StopArgs>(
     ExitStatus::NotPermitted,
     ExitStatus::TimedOut,
 ])
+.sections(|| vec![forecast_section()])
 .files(&[
     (
         "/proc/PID/status, /proc/PID/task/TID/status",
@@ -95,6 +99,14 @@ pub const COMMAND: Command = command::<StopArgs>(
         "Written to kill all remaining processes at once, even while they fork, and to unpause a paused container.",
     ),
 ]);
+
+fn forecast_section() -> Section {
+    Section {
+        title: "Forecast",
+        intro: "With `-n`, one row per signal that a process gets, through every process that forwards it; then the forecast in one word: `graceful` if every process is known to exit without SIGKILL, `killed`, or `maybe` if a deciding fact is missing.",
+        ..columns_section(FORECAST_COLUMNS)
+    }
+}
 
 /// How long to wait for the engine to restart the container.
 const RESTART_TIMEOUT: Duration = Duration::from_millis(1500);
@@ -282,17 +294,33 @@ impl<'a> ContainerStop<'a> {
         if self.has_to_be_unpaused()? {
             self.note("it would be unpaused first");
         }
-        let mut text = String::new();
-        let outlook = dry_run(&self.target.found, &self.procedure, &mut |event| {
-            if let Some(ReportLine::Answer(line)) = self.reporter.line(&event) {
-                text.push_str(&line);
-            }
-        })?;
-        if let Some(outlook) = outlook.filter(|_| !self.reporter.json) {
-            text.push_str(&self.reporter.outlook(outlook, &self.procedure));
-        }
+        let (snapshot, forecast) = self.forecast()?;
+        let rows = forecast_rows(&forecast, &snapshot.processes, &snapshot.context);
+        let text = match self.reporter.json {
+            true => json_text(&forecast, &rows, &snapshot.context),
+            false => text(&forecast, &snapshot.processes, &rows, &self.reporter.style),
+        };
         self.context.print(&text)?;
         Ok(ExitStatus::Done)
+    }
+
+    fn forecast(&self) -> Result<(ContainerSnapshot, Forecast), Error> {
+        let options = SnapshotOptions {
+            command: CommandLimit::SCREEN,
+            exe: true,
+            waits: self.procedure.schedule.signals().union(FORWARDED),
+            ..SnapshotOptions::BARE
+        };
+        let found = &self.target.found;
+        let snapshot = found.snapshot(options)?;
+        let forecast = forecast(ForecastInput {
+            processes: &snapshot.processes,
+            context: &snapshot.delivery,
+            init: found.container.init,
+            owns_pid_ns: found.container.owns_pid_ns,
+            procedure: &self.procedure,
+        });
+        Ok((snapshot, forecast))
     }
 
     fn stop(&self, lines: &Sender<ReportLine>) -> Result<ExitStatus, Error> {

@@ -1,7 +1,10 @@
 //! The schedule of a stop: which signals are sent, how long each is waited for, and whether KILL follows.
-//! The command line's form of it, `QUIT:5s,TERM:10s,KILL`, is parsed in `cli::args`.
+//! The command line's form of it, `QUIT:5s,TERM:10s,KILL`, is parsed in `cli::args`. And the order in which
+//! processes get the signals.
 
 use std::time::Duration;
+
+use clap::ValueEnum;
 
 use super::signal::{Signal, SignalSet};
 
@@ -35,4 +38,24 @@ impl StopSchedule {
         let times = self.steps.iter().map(|step| step.grace);
         times.fold(Duration::ZERO, Duration::saturating_add)
     }
+}
+
+/// The order in which processes get the signal of a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum StopOrder {
+    /// Only the init, as engines do
+    Init,
+    /// All processes at once
+    All,
+    /// Children before their parents, the init last
+    ChildrenFirst,
+}
+
+/// How a container is to be stopped.
+#[derive(Clone, Debug)]
+pub struct StopProcedure {
+    /// The signals, and how long each is waited for.
+    pub schedule: StopSchedule,
+    /// The order.
+    pub order: StopOrder,
 }

@@ -3,7 +3,6 @@
 
 use std::cell::RefCell;
 use std::collections::HashSet;
-use std::time::Duration;
 
 use serde_json::{Map, Value as Json, json};
 
@@ -12,20 +11,17 @@ use super::json::{bytes_to_json, line};
 use super::style::{Emphasis, Style};
 use super::units::age;
 use super::width::{width, wrap};
-use crate::action::stop::{
-    Killer, ProcessRef, StopEvent, StopEventKind, StopOutlook, StopProcedure,
-};
+use crate::action::stop::{Killer, ProcessRef, StopEvent, StopEventKind};
 use crate::analysis::delivery::Prediction;
 use crate::model::pid::HostPid;
 use crate::model::signal::Signal;
-use crate::model::stop_policy::seconds;
 use crate::sys::pidfd::Ending;
 
 /// Something to show.
 pub enum ReportLine {
     /// Lines of the answer.
     Answer(String),
-    /// The processes that are waited for, shown until the next line.
+    /// What is being waited for, until the next line.
     Progress(String),
 }
 
@@ -41,7 +37,7 @@ pub struct StopReporter {
     pub style: Style,
     /// Columns for the container's name before each line; 0 for no name.
     pub name_width: usize,
-    /// Processes whose KILL was reported: their exit is not reported again.
+    /// Processes whose KILL was reported, and whose exit is no news.
     pub killed: RefCell<HashSet<HostPid>>,
 }
 
@@ -132,9 +128,6 @@ impl StopReporter {
         let process = kind.process().map_or_else(String::new, name);
         let effect = kind.prediction().map_or_else(String::new, effect);
         match kind {
-            StopEventKind::Planned { signal, .. } => {
-                Sentence::plain(format!("would send {signal} {arrow} {process}{effect}"))
-            }
             StopEventKind::Signalled { signal, .. } => {
                 Sentence::plain(format!("{signal} {arrow} {process}{effect}"))
             }
@@ -207,41 +200,10 @@ impl StopReporter {
         }
         Json::Object(object)
     }
-
-    /// Returns the outlook of a dry run as text.
-    pub fn outlook(&self, outlook: StopOutlook, procedure: &StopProcedure) -> String {
-        let signals: Vec<String> =
-            procedure.schedule.steps.iter().map(|step| step.signal.name()).collect();
-        let signals = signals.join(" or ");
-        let wait = match procedure.schedule.total_grace() {
-            Duration::MAX => "stop waits without a limit".into(),
-            grace => format!("stop waits the full {}", seconds(grace)),
-        };
-        let then = |killed: Option<usize>| match killed {
-            Some(count) => format!("{wait}, then sends SIGKILL to {}", processes(count)),
-            None => format!("{wait}, and sends no SIGKILL"),
-        };
-        let text = match outlook {
-            StopOutlook::NoExit { killed } => {
-                format!("PID 1 will not exit on {signals}: {}", then(killed))
-            }
-            StopOutlook::Unknown { killed } => format!(
-                "cannot tell whether PID 1 exits on {signals}: if it does not, {}",
-                then(killed)
-            ),
-            StopOutlook::OthersKilled { others } => format!(
-                "when PID 1 exits, the kernel kills any process still running: {} may get SIGKILL without warning",
-                processes(others)
-            ),
-        };
-        let text = format!("{}{text}", self.prefix());
-        wrap(&text, self.style.width).join("\n") + "\n"
-    }
 }
 
 fn event_name(kind: &StopEventKind) -> &'static str {
     match kind {
-        StopEventKind::Planned { .. } => "planned",
         StopEventKind::Signalled { .. } | StopEventKind::Refused { .. } => "signalled",
         StopEventKind::Exited { .. } => "exited",
         StopEventKind::GraceOver { .. } => "grace-over",
@@ -293,6 +255,8 @@ fn processes(count: usize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::model::pid::ContainerPid;
 
@@ -361,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn the_exit_of_a_killed_process_is_not_reported() {
+    fn the_exit_of_a_killed_process_is_no_news() {
         let reporter = reporter("docker:web", 0, false);
         let kill = StopEventKind::Killed { process: java(), by: Killer::Stop, prediction: None };
         assert_eq!(text(&reporter, kill), "  10.0s  KILL → 1 java\n");

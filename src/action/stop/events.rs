@@ -14,7 +14,7 @@ use crate::sys::pidfd::Ending;
 pub struct StopEvent {
     /// The time since the stop began.
     pub time: Duration,
-    /// The kind, with its data.
+    /// What happened.
     pub kind: StopEventKind,
 }
 
@@ -42,15 +42,6 @@ impl From<&ContainerProcess> for ProcessRef {
 /// The kind of an event, with its data.
 #[derive(Clone, Debug)]
 pub enum StopEventKind {
-    /// A dry run: a signal would be sent.
-    Planned {
-        /// To this process.
-        process: ProcessRef,
-        /// The signal.
-        signal: Signal,
-        /// The effect that it would have.
-        prediction: Prediction,
-    },
     /// A signal other than KILL was sent.
     Signalled {
         /// To this process.
@@ -129,8 +120,7 @@ impl StopEventKind {
     /// Returns the process that it is about.
     pub fn process(&self) -> Option<&ProcessRef> {
         match self {
-            Self::Planned { process, .. }
-            | Self::Signalled { process, .. }
+            Self::Signalled { process, .. }
             | Self::Refused { process, .. }
             | Self::Exited { process, .. }
             | Self::Killed { process, .. } => Some(process),
@@ -138,10 +128,10 @@ impl StopEventKind {
         }
     }
 
-    /// Returns the signal that was, or would be, sent.
+    /// Returns the signal that was sent.
     pub fn signal(&self) -> Option<Signal> {
         match self {
-            Self::Planned { signal, .. } | Self::Signalled { signal, .. } => Some(*signal),
+            Self::Signalled { signal, .. } => Some(*signal),
             Self::Refused { signal, .. } => *signal,
             Self::Killed { .. } => Some(Signal::KILL),
             _ => None,
@@ -151,9 +141,7 @@ impl StopEventKind {
     /// Returns the effect that was predicted.
     pub fn prediction(&self) -> Option<&Prediction> {
         match self {
-            Self::Planned { prediction, .. } | Self::Signalled { prediction, .. } => {
-                Some(prediction)
-            }
+            Self::Signalled { prediction, .. } => Some(prediction),
             Self::Refused { prediction, .. } | Self::Killed { prediction, .. } => {
                 prediction.as_ref()
             }

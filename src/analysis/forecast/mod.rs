@@ -1,0 +1,268 @@
+//! Forecasts a whole stop: which processes a signal reaches, through every process that forwards it, which
+//! of them exit, and which get SIGKILL. Pure: from the snapshot of a container and the procedure of the
+//! stop to a timeline. The effect of one signal on one process is in `delivery`, what a program makes of
+//! it in `react`.
+
+mod inits;
+mod outcome;
+mod react;
+mod reaction;
+
+use std::time::Duration;
+
+use super::container_process::ContainerProcess;
+use super::delivery::{DeliveryContext, Prediction, Recipient, SignalState, predict};
+use crate::model::pid::ProcessId;
+use crate::model::signal::{Signal, SignalSet};
+use crate::model::stop_schedule::{StopOrder, StopProcedure, StopStep};
+use reaction::{Reaction, Targets};
+
+/// The signals that forwarders send in place of another one, besides the stop signal itself: a snapshot has
+/// to tell which threads wait for them.
+pub const FORWARDED: SignalSet = SignalSet(
+    1 << (1 - 1)
+        | 1 << (2 - 1)
+        | 1 << (3 - 1)
+        | 1 << (10 - 1)
+        | 1 << (12 - 1)
+        | 1 << (15 - 1)
+        | 1 << (18 - 1),
+);
+
+/// The answer to a question about the future.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// It happens.
+    Yes,
+    /// It does not happen.
+    No,
+    /// A deciding fact is missing.
+    Maybe,
+}
+
+impl Answer {
+    /// Returns the word that is printed for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Yes => "yes",
+            Self::No => "no",
+            Self::Maybe => "maybe",
+        }
+    }
+
+    /// Both.
+    fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::No, _) | (_, Self::No) => Self::No,
+            (Self::Yes, Self::Yes) => Self::Yes,
+            _ => Self::Maybe,
+        }
+    }
+
+    /// Either.
+    fn or(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Yes, _) | (_, Self::Yes) => Self::Yes,
+            (Self::No, Self::No) => Self::No,
+            _ => Self::Maybe,
+        }
+    }
+}
+
+/// The sender of the SIGKILL that ends a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KilledBy {
+    /// The engine or cinspect, when the grace period is over.
+    Engine,
+    /// The kernel, when PID 1 exits.
+    Kernel,
+}
+
+impl KilledBy {
+    /// Returns the word that is printed for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Engine => "engine",
+            Self::Kernel => "kernel",
+        }
+    }
+}
+
+/// A signal that reaches a process.
+#[derive(Clone, Debug)]
+pub struct SignalArrival {
+    /// When it is sent, from the start of the stop.
+    pub time: Duration,
+    /// The signal.
+    pub signal: Signal,
+    /// The index of the process that forwards it; none if the stop itself sends it.
+    pub sender: Option<usize>,
+    /// Its effect.
+    pub prediction: Prediction,
+}
+
+/// The forecast for one process.
+#[derive(Clone, Debug)]
+pub struct ProcessForecast {
+    /// The index of the process.
+    pub process: usize,
+    /// The signals that reach it, in order.
+    pub deliveries: Vec<SignalArrival>,
+    /// Whether it exits without SIGKILL.
+    pub exits: Answer,
+    /// The sender of the SIGKILL that ends it, if it does not exit.
+    pub killed: Option<KilledBy>,
+    /// The reason.
+    pub why: String,
+}
+
+/// The forecast for a container.
+#[derive(Clone, Debug)]
+pub struct Forecast {
+    /// Its processes, without zombies.
+    pub processes: Vec<ProcessForecast>,
+    /// Whether every process exits without SIGKILL.
+    pub graceful: Answer,
+    /// The longest time that the stop can take; none if it is not limited.
+    pub longest: Option<Duration>,
+}
+
+impl Forecast {
+    /// Returns the forecast in one word.
+    pub fn word(&self) -> &'static str {
+        match self.graceful {
+            Answer::Yes => "graceful",
+            Answer::No => "killed",
+            Answer::Maybe => "maybe",
+        }
+    }
+}
+
+/// The facts that a forecast is made of.
+#[derive(Clone, Copy)]
+pub struct ForecastInput<'a> {
+    /// The processes of the container.
+    pub processes: &'a [ContainerProcess],
+    /// The facts about all of them together.
+    pub context: &'a DeliveryContext,
+    /// The init.
+    pub init: Option<ProcessId>,
+    /// Whether the init is PID 1 of its own PID namespace, so that the kernel kills the rest when it exits.
+    pub owns_pid_ns: bool,
+    /// How the container is stopped.
+    pub procedure: &'a StopProcedure,
+}
+
+impl ForecastInput<'_> {
+    fn init_index(&self) -> Option<usize> {
+        self.processes.iter().position(|process| Some(process.facts.id) == self.init)
+    }
+
+    /// Whether a process can still do anything.
+    fn is_running(&self, index: usize) -> bool {
+        !self.processes[index].facts.stat.has_exited()
+    }
+
+    /// Returns the children of a process that run, first started first.
+    fn children(&self, index: usize) -> Vec<usize> {
+        let mut children: Vec<usize> = (0..self.processes.len())
+            .filter(|child| self.processes[*child].parent == Some(index) && self.is_running(*child))
+            .collect();
+        children.sort_by_key(|child| {
+            let facts = &self.processes[*child].facts;
+            (facts.id.start, facts.id.pid)
+        });
+        children
+    }
+
+    /// Returns a process in words: PID in the container and name.
+    fn name(&self, index: usize) -> String {
+        let process = &self.processes[index];
+        let comm = String::from_utf8_lossy(&process.facts.stat.comm).into_owned();
+        match process.pid {
+            Some(pid) => format!("{pid} {comm}"),
+            None => comm,
+        }
+    }
+}
+
+/// Forecasts a stop.
+pub fn forecast(input: ForecastInput<'_>) -> Forecast {
+    let count = input.processes.len();
+    let mut simulation = Simulation {
+        input,
+        deliveries: vec![Vec::new(); count],
+        reactions: (0..count).map(|_| Vec::new()).collect(),
+    };
+    let mut time = Duration::ZERO;
+    for step in &input.procedure.schedule.steps {
+        simulation.step(*step, time);
+        time = time.saturating_add(step.grace);
+    }
+    outcome::outcome(&simulation)
+}
+
+/// The signals of a stop and the reactions to them, process by process.
+struct Simulation<'a> {
+    input: ForecastInput<'a>,
+    deliveries: Vec<Vec<SignalArrival>>,
+    reactions: Vec<Vec<Reaction>>,
+}
+
+impl Simulation<'_> {
+    /// Sends the signal of a step.
+    fn step(&mut self, step: StopStep, time: Duration) {
+        let init = self.input.init_index();
+        let is_target = |index: &usize| {
+            self.input.is_running(*index) && self.input.processes[*index].in_container
+        };
+        let mut targets: Vec<usize> = match self.input.procedure.order {
+            StopOrder::Init => init.into_iter().collect(),
+            StopOrder::All | StopOrder::ChildrenFirst => {
+                (0..self.input.processes.len()).filter(is_target).collect()
+            }
+        };
+        // The init last: what it forwards has been sent already then.
+        targets.sort_by_key(|index| Some(*index) == init);
+        for target in targets {
+            self.deliver(target, step.signal, time, None);
+        }
+    }
+
+    /// Delivers a signal, and what the process makes of it. A signal that two processes forward at one
+    /// time is merged into one.
+    fn deliver(&mut self, process: usize, signal: Signal, time: Duration, sender: Option<usize>) {
+        let is_known = |known: &SignalArrival| known.signal == signal && known.time == time;
+        if self.deliveries[process].iter().any(is_known) || !self.input.is_running(process) {
+            return;
+        }
+        let state = SignalState::of(&self.input.processes[process].facts, self.input.context);
+        let prediction = predict(&state, signal, Recipient::Process);
+        let reaction = react::react(&self.input, process, signal, &prediction);
+        self.deliveries[process].push(SignalArrival { time, signal, sender, prediction });
+        let forwards: Vec<(usize, Signal)> = reaction
+            .forwards
+            .iter()
+            .flat_map(|forward| {
+                self.targets(process, &forward.targets)
+                    .into_iter()
+                    .map(|target| (target, forward.signal))
+            })
+            .collect();
+        self.reactions[process].push(reaction);
+        for (target, signal) in forwards {
+            self.deliver(target, signal, time, Some(process));
+        }
+    }
+
+    fn targets(&self, sender: usize, targets: &Targets) -> Vec<usize> {
+        match targets {
+            Targets::Processes(processes) => processes.clone(),
+            Targets::Group(group) => (0..self.input.processes.len())
+                .filter(|index| {
+                    *index != sender && self.input.processes[*index].facts.stat.pgrp == *group
+                })
+                .collect(),
+        }
+    }
+}

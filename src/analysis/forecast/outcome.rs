@@ -1,0 +1,174 @@
+//! The end of a forecast stop: which processes exit, and which are killed, by whom and why.
+
+use std::time::Duration;
+
+use super::reaction::Exits;
+use super::{Answer, Forecast, KilledBy, ProcessForecast, Simulation};
+use crate::model::verdict::Verdict;
+
+/// Draws the conclusions from the signals and the reactions to them.
+pub(super) fn outcome(simulation: &Simulation<'_>) -> Forecast {
+    let input = &simulation.input;
+    let ending = Conclusion::new(simulation);
+    let processes: Vec<ProcessForecast> = (0..input.processes.len())
+        .filter(|process| input.is_running(*process) && input.processes[*process].in_container)
+        .map(|process| ending.process(process))
+        .collect();
+    let each = processes.iter().map(|process| process.exits);
+    let graceful = match ending.init {
+        Some(_) => each.fold(Answer::Yes, Answer::and),
+        None => Answer::Maybe,
+    };
+    let schedule = &input.procedure.schedule;
+    let total = schedule.total_grace();
+    let is_limited = schedule.kill || graceful == Answer::Yes;
+    Forecast {
+        processes,
+        graceful,
+        longest: Some(total).filter(|total| is_limited && *total != Duration::MAX),
+    }
+}
+
+/// The exits of all processes.
+struct Conclusion<'a> {
+    simulation: &'a Simulation<'a>,
+    init: Option<usize>,
+    /// Whether each process exits by itself, as far as nothing kills it before.
+    exits: Vec<Answer>,
+    /// The processes for which the init waits, directly or through others.
+    awaited: Vec<bool>,
+}
+
+impl<'a> Conclusion<'a> {
+    fn new(simulation: &'a Simulation<'a>) -> Self {
+        let count = simulation.input.processes.len();
+        let init = simulation.input.init_index();
+        let mut ending = Self { simulation, init, exits: Vec::new(), awaited: vec![false; count] };
+        ending.exits = (0..count).map(|process| ending.exits_of(process, 0)).collect();
+        let mut next: Vec<usize> = init.into_iter().collect();
+        while let Some(process) = next.pop() {
+            for awaited in ending.waits_for(process) {
+                if !std::mem::replace(&mut ending.awaited[awaited], true) {
+                    next.push(awaited);
+                }
+            }
+        }
+        ending
+    }
+
+    /// Returns the processes that must have exited before this one does.
+    fn waits_for(&self, process: usize) -> Vec<usize> {
+        let reactions = self.simulation.reactions[process].iter();
+        reactions
+            .flat_map(|reaction| {
+                let after = match &reaction.exits {
+                    Exits::After(processes) => processes.clone(),
+                    _ => Vec::new(),
+                };
+                after.into_iter().chain(reaction.stops.iter().copied())
+            })
+            .collect()
+    }
+
+    /// Whether a process exits by itself. `depth` guards against processes that wait for each other.
+    fn exits_of(&self, process: usize, depth: usize) -> Answer {
+        if depth > self.simulation.input.processes.len() {
+            return Answer::Maybe;
+        }
+        let is_stopped = |parent: usize| {
+            let reactions = self.simulation.reactions[parent].iter();
+            reactions.flat_map(|reaction| &reaction.stops).any(|stopped| *stopped == process)
+        };
+        if self.simulation.input.processes[process].parent.is_some_and(is_stopped) {
+            return Answer::Yes;
+        }
+        let may_be_stopped = match self.managing_ancestor(process) {
+            Some(_) => Answer::Maybe,
+            None => Answer::No,
+        };
+        let reactions = self.simulation.reactions[process].iter();
+        reactions
+            .map(|reaction| match &reaction.exits {
+                Exits::Yes => Answer::Yes,
+                Exits::No => Answer::No,
+                Exits::Maybe => Answer::Maybe,
+                Exits::After(processes) => {
+                    let each = processes.iter().map(|other| self.exits_of(*other, depth + 1));
+                    each.fold(Answer::Yes, Answer::and)
+                }
+            })
+            .fold(may_be_stopped, Answer::or)
+    }
+
+    /// Returns the nearest ancestor that received a signal and may stop its descendants then.
+    fn managing_ancestor(&self, process: usize) -> Option<usize> {
+        let processes = self.simulation.input.processes;
+        let ancestors = std::iter::successors(processes[process].parent, |p| processes[*p].parent);
+        // (A snapshot of changing processes could have a circle.)
+        ancestors
+            .take(processes.len())
+            .find(|a| self.simulation.reactions[*a].iter().any(|r| r.may_stop_descendants))
+    }
+
+    /// Whether a signal is certain to end a process, whatever else happens: the kernel marks it as
+    /// exiting when the signal is sent.
+    fn is_doomed(&self, process: usize) -> bool {
+        self.simulation.deliveries[process].iter().any(|delivery| {
+            matches!(delivery.prediction.verdict, Verdict::Terminates | Verdict::Dumps)
+        })
+    }
+
+    fn process(&self, process: usize) -> ProcessForecast {
+        let own = self.exits[process];
+        let init_exits = self.init.map_or(Answer::Maybe, |init| self.exits[init]);
+        let is_init = Some(process) == self.init;
+        let is_safe = is_init || self.awaited[process] || self.is_doomed(process);
+        // A process for which PID 1 does not wait races with the exit of PID 1.
+        let exits = match own {
+            Answer::Yes if is_safe || init_exits == Answer::No => Answer::Yes,
+            Answer::Yes => Answer::Maybe,
+            other => other,
+        };
+        let killed = match (exits, init_exits) {
+            (Answer::Yes, _) => None,
+            (_, Answer::No) => Some(KilledBy::Engine),
+            _ if is_init => Some(KilledBy::Engine),
+            _ if self.simulation.input.owns_pid_ns => Some(KilledBy::Kernel),
+            _ => Some(KilledBy::Engine),
+        };
+        let killed = killed.filter(|killer| {
+            *killer == KilledBy::Kernel || self.simulation.input.procedure.schedule.kill
+        });
+        ProcessForecast {
+            process,
+            deliveries: self.simulation.deliveries[process].clone(),
+            exits,
+            killed,
+            why: self.reason(process, own, exits),
+        }
+    }
+
+    /// Returns the reason for the forecast of a process.
+    fn reason(&self, process: usize, own: Answer, exits: Answer) -> String {
+        let reactions = &self.simulation.reactions[process];
+        let is_stopped_by = self.simulation.input.processes[process].parent.filter(|parent| {
+            self.simulation.reactions[*parent].iter().any(|r| r.stops.contains(&process))
+        });
+        if let Some(parent) = is_stopped_by {
+            return format!("{} stops it", self.simulation.input.name(parent));
+        }
+        let mut why = match reactions.last() {
+            Some(reaction) => reaction.why.clone(),
+            None => match self.managing_ancestor(process) {
+                Some(ancestor) => {
+                    format!("{} may or may not stop it", self.simulation.input.name(ancestor))
+                }
+                None => "no signal reaches it".into(),
+            },
+        };
+        if own == Answer::Yes && exits == Answer::Maybe {
+            why.push_str("; PID 1 does not wait for it and may exit first");
+        }
+        why
+    }
+}

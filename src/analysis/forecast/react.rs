@@ -1,0 +1,88 @@
+//! The reaction of a process to a signal, from the effect of the signal and from the program.
+
+use super::ForecastInput;
+use super::inits;
+use super::reaction::{Exits, Reaction};
+use crate::analysis::delivery::Prediction;
+use crate::analysis::programs::{Forwarding, Outcome, program_of, program_outcome};
+use crate::model::signal::Signal;
+use crate::model::verdict::Verdict;
+
+/// Returns the reaction of a process to a signal, given its effect.
+pub(super) fn react(
+    input: &ForecastInput<'_>,
+    process: usize,
+    signal: Signal,
+    prediction: &Prediction,
+) -> Reaction {
+    let facts = &input.processes[process].facts;
+    let note = |text: String| match &prediction.note {
+        Some(note) => format!("{text}: {note}"),
+        None => text,
+    };
+    if signal == Signal::KILL {
+        return Reaction::new(Exits::No, "KILL gives it no time to exit");
+    }
+    match prediction.verdict {
+        Verdict::Terminates | Verdict::Dumps => {
+            Reaction::new(Exits::Yes, format!("{signal} terminates it"))
+        }
+        Verdict::Discarded => Reaction::new(
+            Exits::No,
+            format!("has no handler for {signal}, which the kernel discards"),
+        ),
+        Verdict::Ignored => Reaction::new(Exits::No, format!("ignores {signal}")),
+        Verdict::Stops => Reaction::new(Exits::No, format!("{signal} stops it")),
+        Verdict::Continues => Reaction::new(Exits::No, format!("{signal} resumes it")),
+        Verdict::NoEffect => Reaction::new(Exits::Yes, "has exited already"),
+        Verdict::Unknown => {
+            Reaction::new(Exits::Maybe, note(format!("cannot tell what {signal} does")))
+        }
+        Verdict::Delayed => {
+            Reaction::new(Exits::No, note(format!("{signal} has no effect until it runs again")))
+        }
+        // A mask that was seen once is not a fact about the next second.
+        Verdict::Pending if facts.status.sig_cgt.contains(signal) => Reaction::new(
+            Exits::Maybe,
+            format!("blocks {signal} at this moment; its handler runs when it is unblocked"),
+        ),
+        Verdict::Pending => Reaction::new(
+            Exits::No,
+            note(format!("blocks {signal}, and no thread is waiting for it")),
+        ),
+        Verdict::Handled | Verdict::Accepted => received(input, process, signal, prediction),
+    }
+}
+
+/// Returns the reaction of a process that receives a signal.
+fn received(
+    input: &ForecastInput<'_>,
+    process: usize,
+    signal: Signal,
+    prediction: &Prediction,
+) -> Reaction {
+    if let Some(reaction) = inits::forwarder(input, process, signal) {
+        return reaction;
+    }
+    let facts = &input.processes[process].facts;
+    let Some((outcome, text)) = program_outcome(facts, signal, prediction) else {
+        let why = format!("handles {signal}; whether it exits then cannot be seen from outside");
+        return Reaction { may_stop_descendants: true, ..Reaction::new(Exits::Maybe, why) };
+    };
+    let exits = match outcome {
+        Outcome::Exits => Exits::Yes,
+        Outcome::Continues => Exits::No,
+        Outcome::Unknown => Exits::Maybe,
+    };
+    let mut reaction = Reaction::new(exits, text);
+    let forwards = program_of(facts).map_or(Forwarding::Unknown, |program| program.forwards);
+    reaction.may_stop_descendants = outcome != Outcome::Continues && forwards != Forwarding::None;
+    // The workers of a server run its own program, and it waits for them.
+    let stops_workers = program_of(facts).is_some_and(|program| program.stops_workers);
+    if outcome == Outcome::Exits && stops_workers {
+        let workers = input.children(process).into_iter();
+        reaction.stops =
+            workers.filter(|child| input.processes[*child].facts.exe == facts.exe).collect();
+    }
+    reaction
+}

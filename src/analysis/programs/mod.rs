@@ -1,0 +1,218 @@
+//! What programs make of a signal, beyond what the kernel does: THE TABLE OF PROGRAMS, one entry each.
+//! Programs are recognised by the handlers that they install and the executable that they run, never by
+//! the name that they give themselves. The manual page cinspect-signals(7) reads the same table.
+
+mod recognise;
+mod table;
+
+pub use table::{DUMB_INIT, PROGRAMS, TINI};
+
+use super::delivery::Prediction;
+use crate::model::process::Process;
+use crate::model::signal::Signal;
+use crate::model::verdict::Verdict;
+
+/// A kind of program.
+pub struct Program {
+    /// Its name.
+    pub name: &'static str,
+    /// How a note names it, if the name of the process does not say it; else empty.
+    label: &'static str,
+    /// Which processes get the signal from it, if it is PID 1.
+    pub forwards: Forwarding,
+    /// Whether its children that run the same program are workers that it stops, and waits for, when it
+    /// exits on a signal.
+    pub stops_workers: bool,
+    /// The signal that it exits on gracefully, if that is not the usual one.
+    pub preferred: Option<PreferredSignal>,
+    /// Whether a process runs it.
+    matches: fn(&Process) -> bool,
+    /// Its notes; the first that applies is used.
+    notes: &'static [ProgramNote],
+    /// What the manual page adds to the notes; a sentence, or empty.
+    remark: &'static str,
+}
+
+/// The processes to which a program forwards the signal that asks it to exit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Forwarding {
+    /// Not known.
+    Unknown,
+    /// None, and it does not wait for any.
+    None,
+    /// Its direct child.
+    Child,
+    /// Every process that it started, or it stops them in another way.
+    All,
+}
+
+/// A signal that stops a program more gracefully than another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PreferredSignal {
+    /// The signal that does not stop it gracefully.
+    pub instead_of: Signal,
+    /// The signal that does.
+    pub signal: Signal,
+    /// Whether `instead_of` ends with it or its children being killed.
+    pub kills: bool,
+}
+
+/// What a program does with a signal, in one case.
+struct ProgramNote {
+    /// The signals; empty for every signal but CHLD.
+    signals: &'static [Signal],
+    effect: Effect,
+    role: Role,
+    /// A predicate whose subject is the program, or a whole clause.
+    text: &'static str,
+    outcome: Outcome,
+}
+
+/// Whether a program exits on a signal that it receives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It exits.
+    Exits,
+    /// It goes on running.
+    Continues,
+    /// That depends on facts that are not known.
+    Unknown,
+}
+
+/// The verdicts that a note applies to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Effect {
+    Handled,
+    Accepted,
+    /// Handled or accepted.
+    Received,
+    Pending,
+    Discarded,
+    Terminates,
+}
+
+/// The position of the process in its PID namespace.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Any,
+    Init,
+    NotInit,
+}
+
+const fn note(signals: &'static [Signal], effect: Effect, text: &'static str) -> ProgramNote {
+    ProgramNote { signals, effect, role: Role::Any, text, outcome: Outcome::Unknown }
+}
+
+impl ProgramNote {
+    const fn exits(self) -> Self {
+        Self { outcome: Outcome::Exits, ..self }
+    }
+
+    const fn continues(self) -> Self {
+        Self { outcome: Outcome::Continues, ..self }
+    }
+
+    const fn as_init(self) -> Self {
+        Self { role: Role::Init, ..self }
+    }
+
+    const fn otherwise(self) -> Self {
+        Self { role: Role::NotInit, ..self }
+    }
+
+    fn applies(&self, signal: Signal, verdict: Verdict, is_init: bool) -> bool {
+        let is_signal = match self.signals {
+            [] => signal != Signal::CHLD,
+            signals => signals.contains(&signal),
+        };
+        let is_effect = match self.effect {
+            Effect::Handled => verdict == Verdict::Handled,
+            Effect::Accepted => verdict == Verdict::Accepted,
+            Effect::Received => verdict.is_received(),
+            Effect::Pending => verdict == Verdict::Pending,
+            Effect::Discarded => verdict == Verdict::Discarded,
+            Effect::Terminates => verdict == Verdict::Terminates,
+        };
+        let is_role = match self.role {
+            Role::Any => true,
+            Role::Init => is_init,
+            Role::NotInit => !is_init,
+        };
+        is_signal && is_effect && is_role
+    }
+
+    /// Returns the note as a sentence of the manual page, with the signals that it is about.
+    fn sentence(&self) -> String {
+        let names: Vec<String> = self.signals.iter().map(|signal| signal.name()).collect();
+        let signals = match (self.signals, self.effect) {
+            ([], Effect::Handled) => "Any signal with a handler".into(),
+            ([], Effect::Discarded | Effect::Terminates) => "Any signal without a handler".into(),
+            ([], _) => "Any signal".into(),
+            _ => names.join(", "),
+        };
+        let role = match self.role {
+            Role::Any => "",
+            Role::Init => " (as PID 1)",
+            Role::NotInit => " (otherwise)",
+        };
+        format!("{signals}{role}: {}.", self.text)
+    }
+}
+
+impl Program {
+    const DEFAULT: Self = Self {
+        name: "",
+        label: "",
+        forwards: Forwarding::Unknown,
+        stops_workers: false,
+        preferred: None,
+        matches: |_| false,
+        notes: &[],
+        remark: "",
+    };
+
+    /// Returns what it does with signals, as sentences of the manual page.
+    pub fn description(&self) -> String {
+        let notes = self.notes.iter().map(ProgramNote::sentence);
+        let remark = Some(self.remark).filter(|remark| !remark.is_empty()).map(str::to_owned);
+        notes.chain(remark).collect::<Vec<_>>().join(" ")
+    }
+}
+
+/// Returns what the program of a process makes of a signal, given the kernel's part of it.
+pub fn program_note(process: &Process, signal: Signal, prediction: &Prediction) -> Option<String> {
+    let program = program_of(process)?;
+    let note = applicable_note(process, signal, prediction)?;
+    Some(match (program.label, note.role) {
+        ("", _) => note.text.to_owned(),
+        (label, Role::Init) => format!("{label} as PID 1: {}", note.text),
+        (label, _) => format!("{label}: {}", note.text),
+    })
+}
+
+fn applicable_note(
+    process: &Process,
+    signal: Signal,
+    prediction: &Prediction,
+) -> Option<&'static ProgramNote> {
+    let is_init = process.status.nspid.last() == Some(&1);
+    let verdict = prediction.later.unwrap_or(prediction.verdict);
+    let notes = program_of(process)?.notes;
+    notes.iter().find(|note| note.applies(signal, verdict, is_init))
+}
+
+/// Returns whether the program of a process exits on a signal that it receives, and what it does; none if
+/// the program, or the signal in it, is not known.
+pub fn program_outcome(
+    process: &Process,
+    signal: Signal,
+    prediction: &Prediction,
+) -> Option<(Outcome, String)> {
+    let note = applicable_note(process, signal, prediction)?;
+    Some((note.outcome, note.text.to_owned()))
+}
+
+/// Returns the known program that a process runs.
+pub fn program_of(process: &Process) -> Option<&'static Program> {
+    PROGRAMS.iter().find(|program| (program.matches)(process))
+}

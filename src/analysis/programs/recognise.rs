@@ -1,0 +1,57 @@
+//! Recognises programs by their executable and by the handlers that they install.
+
+use crate::model::process::{Fact, Process};
+use crate::model::signal::{Signal, SignalSet};
+
+/// Returns the name of the executable, as it is in the mount namespace of the process.
+pub(super) fn executable(process: &Process) -> Option<&[u8]> {
+    let Fact::Known(path) = &process.exe else { return None };
+    let path = path.strip_suffix(b" (deleted)").unwrap_or(path);
+    path.rsplit(|b| *b == b'/').next()
+}
+
+pub(super) fn runs(process: &Process, names: &[&str]) -> bool {
+    executable(process).is_some_and(|name| names.iter().any(|known| known.as_bytes() == name))
+}
+
+/// Whether the executable is `name` and a version, such as `python3.11`.
+pub(super) fn runs_version(process: &Process, name: &str) -> bool {
+    let version = executable(process).and_then(|found| found.strip_prefix(name.as_bytes()));
+    version.is_some_and(|version| version.iter().all(|b| b.is_ascii_digit() || *b == b'.'))
+}
+
+/// Whether the handlers are those of Go's runtime: it installs one for every signal that can have one,
+/// also real-time ones, except a few (runtime/sigtab_linux_generic.go). Nothing else does.
+pub(super) fn is_go(process: &Process) -> bool {
+    const ALWAYS: u64 = 0xffff_fffc_0000_0000;
+    let caught = process.status.sig_cgt;
+    SignalSet(caught.0 & ALWAYS).0 == ALWAYS
+        && [Signal::URG, Signal::SEGV, Signal::PIPE, Signal::PROF]
+            .into_iter()
+            .all(|signal| caught.contains(signal))
+}
+
+/// Whether the dispositions are those of libuv, which ignores PIPE.
+pub(super) fn has_libuv_handlers(process: &Process) -> bool {
+    process.status.sig_ign.contains(Signal::PIPE) && process.status.sig_cgt.contains(Signal::USR1)
+}
+
+/// Whether the handlers are those of HotSpot: it catches the signals for its shutdown hooks and thread
+/// dumps, every fault, and those that suspend and resume its threads (os/posix/signals_posix.cpp).
+pub(super) fn is_jvm(process: &Process) -> bool {
+    let caught = process.status.sig_cgt;
+    let always = [
+        Signal::QUIT,
+        Signal::ILL,
+        Signal::BUS,
+        Signal::FPE,
+        Signal::SEGV,
+        Signal::USR2,
+        Signal::PIPE,
+        Signal::XFSZ,
+    ];
+    // A program that catches everything catches these, too.
+    let never = [Signal::TSTP, Signal::TTIN, Signal::WINCH];
+    always.into_iter().all(|signal| caught.contains(signal))
+        && !never.into_iter().any(|signal| caught.contains(signal))
+}

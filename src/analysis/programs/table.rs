@@ -1,0 +1,285 @@
+//! THE TABLE OF PROGRAMS. Each entry is held against the real program in `tests/it/programs.rs`.
+
+use super::recognise::{has_libuv_handlers, is_go, is_jvm, runs, runs_version};
+use super::{Effect, Forwarding, PreferredSignal, Program, note};
+use crate::model::signal::Signal;
+
+/// The name of tini and of the inits that forward signals as it does.
+pub const TINI: &str = "tini, docker-init, catatonit";
+/// The name of dumb-init.
+pub const DUMB_INIT: &str = "dumb-init";
+
+/// THE TABLE: the first entry that matches is used.
+pub static PROGRAMS: &[Program] = &[
+    Program {
+        name: "Go",
+        label: "Go runtime",
+        matches: is_go,
+        notes: &[
+            note(
+                &[Signal::TERM, Signal::INT, Signal::HUP],
+                Effect::Handled,
+                "exits 2 unless the program uses signal.Notify (cannot be seen from outside)",
+            )
+            .as_init(),
+            note(
+                &[Signal::TERM, Signal::INT, Signal::HUP],
+                Effect::Handled,
+                "is terminated by it unless the program uses signal.Notify (cannot be seen from outside)",
+            )
+            .otherwise(),
+            note(
+                &[Signal::QUIT],
+                Effect::Handled,
+                "prints the stacks of all goroutines and exits 2 unless the program uses signal.Notify",
+            ),
+        ],
+        remark: "Go catches nearly every signal, and sends itself URG all the time.",
+        ..Program::DEFAULT
+    },
+    Program {
+        name: "Node.js",
+        label: "Node.js",
+        matches: |p| runs(p, &["node", "nodejs"]) && has_libuv_handlers(p),
+        notes: &[
+            note(
+                &[Signal::TERM, Signal::INT],
+                Effect::Handled,
+                "ignores it unless the program calls process.on (cannot be seen from outside)",
+            )
+            .as_init(),
+            note(
+                &[Signal::TERM, Signal::INT],
+                Effect::Handled,
+                "is terminated by it unless the program calls process.on",
+            )
+            .otherwise(),
+            note(&[Signal::USR1], Effect::Handled, "starts its inspector").continues(),
+        ],
+        remark: "Its handlers restore the terminal and raise the signal again with the default action, which the kernel discards for PID 1.",
+        ..Program::DEFAULT
+    },
+    Program {
+        name: "JVM",
+        label: "JVM",
+        matches: is_jvm,
+        notes: &[
+            note(
+                &[Signal::TERM, Signal::INT, Signal::HUP],
+                Effect::Handled,
+                "runs its shutdown hooks, then exits with 128 plus the signal number",
+            )
+            .exits(),
+            note(&[Signal::QUIT], Effect::Handled, "prints a thread dump and continues").continues(),
+        ],
+        ..Program::DEFAULT
+    },
+    Program {
+        name: "supervisord",
+        forwards: Forwarding::All,
+        matches: |p| runs_version(p, "python") && p.stat.comm == b"supervisord",
+        notes: &[
+            note(
+                &[Signal::TERM, Signal::INT, Signal::QUIT],
+                Effect::Handled,
+                "stops its programs, each with its own stop signal, then exits",
+            ),
+            note(
+                &[Signal::HUP],
+                Effect::Handled,
+                "rereads its configuration and restarts all programs",
+            )
+            .continues(),
+        ],
+        ..Program::DEFAULT
+    },
+    Program {
+        name: "CPython",
+        label: "Python",
+        matches: |p| runs_version(p, "python"),
+        notes: &[note(
+            &[Signal::INT],
+            Effect::Handled,
+            "raises KeyboardInterrupt in the main thread unless the program has its own handler",
+        )],
+        remark: "TERM has its default action unless the program sets a handler.",
+        ..Program::DEFAULT
+    },
+    Program {
+        name: TINI,
+        forwards: Forwarding::Child,
+        // Podman's has another name where it is mounted.
+        matches: |p| {
+            runs(p, &["tini", "tini-static", "docker-init", "catatonit", "podman-init"])
+                || p.exe.known().is_some_and(|exe| exe == b"/dev/init")
+        },
+        notes: &[note(&[], Effect::Accepted, "forwards it to its direct child only")],
+        ..Program::DEFAULT
+    },
+    Program {
+        name: DUMB_INIT,
+        forwards: Forwarding::All,
+        matches: |p| runs(p, &["dumb-init"]),
+        notes: &[note(&[], Effect::Received, "forwards it to the whole session of its child")],
+        ..Program::DEFAULT
+    },
+    Program {
+        name: "nginx",
+        forwards: Forwarding::All,
+        stops_workers: true,
+        preferred: Some(PreferredSignal {
+            instead_of: Signal::TERM,
+            signal: Signal::QUIT,
+            kills: false,
+        }),
+        matches: |p| runs(p, &["nginx"]),
+        notes: &[
+            note(
+                &[Signal::TERM, Signal::INT],
+                Effect::Handled,
+                "exits at once and drops open requests; use QUIT for a graceful stop",
+            )
+            .exits(),
+            note(&[Signal::QUIT], Effect::Handled, "finishes open requests, then exits").exits(),
+            note(&[Signal::HUP], Effect::Handled, "reloads its configuration").continues(),
+        ],
+        ..Program::DEFAULT
+    },
+    // As PID 1 of a container or of a machine, and as the manager of a user's session (systemd(1),
+    // SIGNALS).
+    Program {
+        name: "systemd",
+        forwards: Forwarding::All,
+        preferred: Some(PreferredSignal {
+            instead_of: Signal::TERM,
+            signal: Signal::RTMIN_3,
+            kills: true,
+        }),
+        matches: |p| runs(p, &["systemd"]),
+        notes: &[
+            note(
+                &[Signal::RTMIN_3],
+                Effect::Received,
+                "stops every unit, each with its own stop signal, then exits",
+            ),
+            note(
+                &[Signal::TERM],
+                Effect::Received,
+                "re-executes itself and stops nothing; use RTMIN+3 to stop it",
+            )
+            .continues()
+            .as_init(),
+            note(&[Signal::TERM], Effect::Received, "stops its units, then exits").otherwise(),
+            note(&[Signal::HUP], Effect::Received, "reloads its units").continues(),
+        ],
+        ..Program::DEFAULT
+    },
+    Program {
+        name: "s6-svscan",
+        forwards: Forwarding::All,
+        matches: |p| runs(p, &["s6-svscan"]),
+        notes: &[note(
+            &[Signal::TERM],
+            Effect::Received,
+            "stops its services, each with its own stop signal, then exits",
+        )],
+        ..Program::DEFAULT
+    },
+    Program {
+        name: "s6-supervise",
+        forwards: Forwarding::Child,
+        matches: |p| runs(p, &["s6-supervise"]),
+        notes: &[note(
+            &[Signal::TERM],
+            Effect::Received,
+            "stops its service with the stop signal of that service, then exits",
+        )],
+        ..Program::DEFAULT
+    },
+    // runit(8): stage 3 follows on CONT if /etc/runit/stopit (Debian: /run/runit.stopit) is executable.
+    Program {
+        name: "runit",
+        forwards: Forwarding::All,
+        preferred: Some(PreferredSignal {
+            instead_of: Signal::TERM,
+            signal: Signal::CONT,
+            kills: true,
+        }),
+        matches: |p| runs(p, &["runit"]),
+        notes: &[
+            note(
+                &[Signal::TERM, Signal::HUP],
+                Effect::Pending,
+                "blocks it permanently; CONT makes it exit if its file stopit is executable",
+            ),
+            note(
+                &[Signal::CONT],
+                Effect::Handled,
+                "ends its stage 2, runs its stage 3 and exits, if its file stopit is executable",
+            ),
+        ],
+        ..Program::DEFAULT
+    },
+    // runsvdir(8). Measured: on HUP, as PID 1 it exits before any runsv has.
+    Program {
+        name: "runsvdir",
+        forwards: Forwarding::None,
+        matches: |p| runs(p, &["runsvdir"]),
+        notes: &[
+            note(
+                &[Signal::TERM],
+                Effect::Handled,
+                "exits at once, without signalling its services",
+            )
+            .exits(),
+            note(
+                &[Signal::HUP],
+                Effect::Handled,
+                "makes every runsv stop its service, and exits without waiting",
+            ),
+        ],
+        ..Program::DEFAULT
+    },
+    Program {
+        name: "runsv",
+        forwards: Forwarding::Child,
+        matches: |p| runs(p, &["runsv"]),
+        notes: &[note(
+            &[Signal::TERM],
+            Effect::Handled,
+            "sends TERM and CONT to its service, and exits when that has exited",
+        )],
+        ..Program::DEFAULT
+    },
+    Program {
+        name: "shell",
+        matches: |p| {
+            runs(p, &["dash", "bash", "sh", "ksh", "zsh"])
+                || (runs(p, &["busybox"]) && [&b"sh"[..], b"ash"].contains(&&*p.stat.comm))
+        },
+        notes: &[
+            note(
+                &[Signal::INT],
+                Effect::Handled,
+                "the shell catches INT itself, whether it has a trap or not",
+            ),
+            note(
+                &[],
+                Effect::Handled,
+                "the trap runs after the foreground command has exited; the shell itself does not forward the signal to its children",
+            ),
+            note(
+                &[],
+                Effect::Discarded,
+                "the shell has no trap, so the kernel discards the signal; it is not forwarded to its children",
+            )
+            .as_init(),
+            note(
+                &[],
+                Effect::Terminates,
+                "the shell is terminated; the signal is not forwarded to its children",
+            ),
+        ],
+        ..Program::DEFAULT
+    },
+];

@@ -1,0 +1,217 @@
+//! THE COLUMN TABLE of `stop -n`: one row per signal that a process gets, or one without a signal. And the
+//! line that sums the forecast up.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use serde_json::{Value as Json, json};
+
+use super::common::{self, ProcessRow};
+use crate::analysis::container_process::{ContainerProcess, RowContext};
+use crate::analysis::forecast::{Answer, Forecast, KilledBy, ProcessForecast, SignalArrival};
+use crate::model::pid::ContainerPid;
+use crate::model::stop_policy::seconds;
+use crate::output::column::Column;
+use crate::output::escape::safe;
+use crate::output::json::{line, object};
+use crate::output::select::Selection;
+use crate::output::style::{Emphasis, Style, TableOptions};
+use crate::output::table::{TableLine, draw};
+use crate::output::value::Value;
+use crate::output::width::wrap;
+
+/// A row of `stop -n`.
+#[derive(Debug)]
+pub struct ForecastRow {
+    /// The container.
+    pub context: Rc<RowContext>,
+    /// The process.
+    pub process: ContainerProcess,
+    /// The signal that it gets; none if none reaches it.
+    pub delivery: Option<SignalArrival>,
+    /// The process that forwards it; none if the stop itself sends it.
+    pub sender: Option<ContainerPid>,
+    /// Its forecast.
+    pub forecast: ProcessForecast,
+}
+
+/// Returns the rows of a forecast.
+pub fn rows(
+    forecast: &Forecast,
+    processes: &[ContainerProcess],
+    context: &Rc<RowContext>,
+) -> Vec<ForecastRow> {
+    let each = forecast.processes.iter().flat_map(|forecast| {
+        let deliveries: Vec<Option<SignalArrival>> = match forecast.deliveries.is_empty() {
+            true => vec![None],
+            false => forecast.deliveries.iter().cloned().map(Some).collect(),
+        };
+        deliveries.into_iter().map(|delivery| ForecastRow {
+            context: Rc::clone(context),
+            process: processes[forecast.process].clone(),
+            sender: delivery.as_ref().and_then(|d| processes[d.sender?].pid),
+            delivery,
+            forecast: forecast.clone(),
+        })
+    });
+    each.collect()
+}
+
+impl ProcessRow for ForecastRow {
+    fn context(&self) -> &RowContext {
+        &self.context
+    }
+
+    fn process(&self) -> &ContainerProcess {
+        &self.process
+    }
+}
+
+type ForecastColumn = Column<ForecastRow>;
+
+/// THE TABLE.
+pub static FORECAST_COLUMNS: &[ForecastColumn] = &[
+    common::host(),
+    common::container(),
+    common::pid(),
+    common::host_pid(),
+    ForecastColumn::new("comm", "COMM", "name of the process", |r| {
+        Value::Bytes(r.process.facts.stat.comm.clone())
+    })
+    .json("comm")
+    .shown()
+    .priority(255),
+    ForecastColumn::new("when", "WHEN", "time from the start of the stop", |r| {
+        r.delivery.as_ref().map_or(Value::Absent, |delivery| Value::Span(delivery.time))
+    })
+    .json("when")
+    .right()
+    .shown()
+    .priority(70),
+    ForecastColumn::new("from", "FROM", "PID in the container of the process that forwards it; - if the stop sends it", |r| {
+        Value::optional_int(r.sender.map(|pid| pid.get()))
+    })
+    .json("from")
+    .right(),
+    ForecastColumn::new("signal", "SIGNAL", "the signal that reaches it", |r| {
+        Value::optional_text(r.delivery.as_ref().map(|d| d.signal.name()).as_deref())
+    })
+    .json("signal")
+    .shown()
+    .priority(200),
+    ForecastColumn::new("verdict", "VERDICT", "what the kernel does with it", |r| {
+        Value::optional_text(r.delivery.as_ref().map(|d| d.prediction.verdict.name()))
+    })
+    .json("verdict")
+    .shown()
+    .priority(80),
+    ForecastColumn::new("exits", "EXITS", "whether it exits without SIGKILL: yes, no, maybe", |r| {
+        Value::text(r.forecast.exits.name())
+    })
+    .json("exits")
+    .shown()
+    .priority(255)
+    .emphasis(|r| answer_emphasis(r.forecast.exits)),
+    ForecastColumn::new(
+        "killed",
+        "KILLED BY",
+        "the sender of SIGKILL if it does not exit: the engine (after the grace period), or the kernel (when PID 1 exits)",
+        |r| Value::text(r.forecast.killed.map_or("no", KilledBy::name)),
+    )
+    .json("killed")
+    .shown()
+    .priority(250),
+    ForecastColumn::new("why", "WHY", "the reason", |r| Value::text(&r.forecast.why))
+        .json("why")
+        .flexible()
+        .shown()
+        .priority(90),
+];
+
+/// Draws the rows of a forecast as a table, and the line that sums it up.
+pub fn text(
+    forecast: &Forecast,
+    snapshot: &[ContainerProcess],
+    rows: &[ForecastRow],
+    style: &Style,
+) -> String {
+    let selection = Selection::default_of(FORECAST_COLUMNS);
+    let lines: Vec<TableLine<'_, ForecastRow>> = rows.iter().map(TableLine::flat).collect();
+    draw(&selection, &lines, style, &TableOptions::with_header())
+        + &summary(forecast, snapshot, style)
+}
+
+/// Returns the forecast as JSON, one object a line.
+pub fn json_text(forecast: &Forecast, rows: &[ForecastRow], context: &RowContext) -> String {
+    let objects = rows.iter().map(|row| object(FORECAST_COLUMNS, row));
+    objects.chain([summary_json(forecast, context)]).map(|object| line(&object)).collect()
+}
+
+/// Returns the emphasis of an answer: only what is known to be good is green.
+fn answer_emphasis(answer: Answer) -> Emphasis {
+    match answer {
+        Answer::Yes => Emphasis::Good,
+        Answer::Maybe => Emphasis::Warning,
+        Answer::No => Emphasis::Bad,
+    }
+}
+
+/// How many processes the last line names.
+const NAMED: usize = 5;
+
+/// Returns the last line of `stop -n`: the forecast in a word, and why.
+fn summary(forecast: &Forecast, processes: &[ContainerProcess], style: &Style) -> String {
+    let names = |wanted: Answer| {
+        let chosen = forecast.processes.iter().filter(|process| process.exits == wanted);
+        let names: Vec<String> = chosen
+            .map(|process| {
+                let process = &processes[process.process];
+                let comm = safe(&process.facts.stat.comm).into_owned();
+                process.pid.map_or_else(|| comm.clone(), |pid| format!("{pid} {comm}"))
+            })
+            .collect();
+        (names.len(), names.into_iter().take(NAMED).collect::<Vec<_>>().join(", "))
+    };
+    let (killed, killed_names) = names(Answer::No);
+    let (uncertain, uncertain_names) = names(Answer::Maybe);
+    let more = |count: usize| if count > NAMED { ", …" } else { "" };
+    let processes = |count: usize| if count == 1 { "process" } else { "processes" };
+    let text = match forecast.graceful {
+        Answer::Yes => "every process exits without SIGKILL".to_owned(),
+        Answer::No => {
+            let verb = if killed == 1 { "gets" } else { "get" };
+            let noun = processes(killed);
+            format!("{killed} {noun} {verb} SIGKILL ({killed_names}{})", more(killed))
+        }
+        Answer::Maybe => {
+            let noun = processes(uncertain);
+            format!("{uncertain} {noun} may get SIGKILL ({uncertain_names}{})", more(uncertain))
+        }
+    };
+    let time = match forecast.longest {
+        Some(longest) if forecast.graceful == Answer::No => {
+            format!("SIGKILL follows {} after the signal", seconds(longest))
+        }
+        Some(longest) => format!("it takes {} at most", seconds(longest)),
+        None => "there is no time limit".into(),
+    };
+    let word = forecast.word();
+    let line = format!("{word}: {text}; {time}");
+    let wrapped = wrap(&line, style.width).join("\n");
+    let mut out = String::new();
+    style.paint(&mut out, word, answer_emphasis(forecast.graceful));
+    out.push_str(wrapped.strip_prefix(word).unwrap_or(&wrapped));
+    out.push('\n');
+    out
+}
+
+/// Returns the last object of `stop -n --json`.
+fn summary_json(forecast: &Forecast, context: &RowContext) -> Json {
+    json!({
+        "host": context.host,
+        "container": context.container,
+        "event": "forecast",
+        "graceful": forecast.graceful.name(),
+        "seconds_at_most": forecast.longest.as_ref().map(Duration::as_secs_f64),
+    })
+}
