@@ -1,22 +1,22 @@
 #!/bin/sh
-# A fleet on one machine: three hosts with an sshd, a name, a /run, processes and containers of their
-# own, and the recipes of contrib/fleet/README.md run on them as they are written there; then the pod of
-# the DaemonSet as Docker can make it. As root; needs clustershell ansible-core openssh-server
+# A fleet on one machine: three hosts, each with its own sshd, host name, /run, processes and containers,
+# on which the recipes of contrib/fleet/README.md are run verbatim; then the pod of the DaemonSet, as far
+# as Docker can run it. Needs root, clustershell ansible-core openssh-server
 # openssh-client runc crun jq python3-yaml busybox-static, and for the pod the engine docker of tests/run.
 set -eu
 cd "$(dirname "$0")/.."
 top=$PWD
 port=2222
 
-# A host: the rest of this file in namespaces of its own, as PID 1 there.
+# A host: this script as PID 1 in new namespaces.
 if [ "${1:-}" = host ]; then
     name=$2 dir=$3/$2
     mount --make-rprivate /
     mount -t proc proc /proc
     echo "$name" > /proc/sys/kernel/hostname
-    for folder in /run /tmp /root /usr/local/bin; do mount -t tmpfs tmpfs "$folder"; done
+    for directory in /run /tmp /root /usr/local/bin; do mount -t tmpfs tmpfs "$directory"; done
     mkdir /run/sshd
-    # A locked root is nobody that sshd lets in.
+    # sshd refuses a locked root account.
     mount --bind "$3/shadow" /etc/shadow
     # On a hybrid host crun refuses to start while the v2 hierarchy has controllers.
     [ ! -e /sys/fs/cgroup/unified/cgroup.controllers ] || mount --bind /dev/null /sys/fs/cgroup/unified/cgroup.controllers
@@ -25,7 +25,7 @@ if [ "${1:-}" = host ]; then
 fi
 
 step=start
-# For the count of tests/run.
+# Writes a result for tests/run.
 note() {
     [ -z "${CINSPECT_TEST_REPORT:-}" ] || printf 'fleet\t%s\t%s\t%s\n' "$step" "$1" "${2:-}" >> "$CINSPECT_TEST_REPORT"
 }
@@ -33,45 +33,45 @@ fail() {
     printf 'fleet: %s: %.3000s\n' "$step" "$*" >&2
     exit 1
 }
-# Names what comes next; what came before held.
+# Ends the current step as passed, and begins the next one.
 begin() {
     [ "$step" = start ] || { note ok; echo "ok $step"; }
     step=$1
 }
-# What cannot run says so, and fails where it has to run.
+# Reports a step that cannot run; fails if it is required.
 could_not() {
     [ -z "${CINSPECT_TEST_REQUIRE:-}" ] || fail "$*"
     note could-not "$*"
     echo "could not: $step: $*"
 }
 
-# Mounts and the network stay ours: nothing that listens here is in anybody's way.
-if [ "${1:-}" != apart ]; then
-    [ "$(id -u)" = 0 ] || { echo "tests/fleet.sh: it takes root" >&2; exit 77; }
-    step="what a fleet takes is here"
+# Private mount, network and PID namespaces: nothing here disturbs the host.
+if [ "${1:-}" != isolated ]; then
+    [ "$(id -u)" = 0 ] || { echo "tests/fleet.sh: needs root" >&2; exit 77; }
+    step="required programs are installed"
     for program in clush ansible-playbook /usr/sbin/sshd ssh ssh-keygen runc crun jq python3 busybox; do
         command -v "$program" > /dev/null || { (could_not "no $program") || { note failed; exit 1; }; exit 0; }
     done
     static=$(contrib/static --quiet) || { step="the static program is built"; note failed; exit 1; }
-    # Whether Docker can hand over later mounts of the host.
+    # Whether Docker can propagate later mounts of the host.
     shared=private
     if grep -Eq '^([^ ]+ ){4}/ .* shared:' /proc/self/mountinfo; then shared=shared; fi
-    # And whoever ends us ends all of it.
-    exec unshare -m -n -p -f --kill-child -- sh "$top/tests/fleet.sh" apart "$(realpath "${static%% *}")" $shared
+    # Killing this process kills all of it.
+    exec unshare -m -n -p -f --kill-child -- sh "$top/tests/fleet.sh" isolated "$(realpath "${static%% *}")" $shared
 fi
 static=$2 shared=$3
 mount --make-rprivate /
 mount -t proc proc /proc
 busybox ifconfig lo up
-# Not below /tmp, which the hosts have for themselves.
+# Not below /tmp, which every host has for itself.
 work=$(mktemp -d /var/tmp/cinspect-fleet.XXXXXX)
 chmod 755 "$work"
-# The beginning of cgroups' names, and the name of an image, which is in small letters.
+# The prefix of cgroup names, and the name of an image, which must be lower case.
 group=$(echo "${work##*/}" | tr '[:upper:]' '[:lower:]')
 hosts='' docker=''
 
 end_hosts() {
-    # Their PID 1 goes with its parent, and everything there with it.
+    # PID 1 of a host is killed with its parent, and everything in its namespace with it.
     # shellcheck disable=SC2086
     [ -z "$hosts" ] || { kill -9 $hosts; wait $hosts; } 2> /dev/null || true
     hosts=''
@@ -80,10 +80,10 @@ end_hosts() {
         [ -n "$(find /sys/fs/cgroup -type d -name "$group-*")" ] || return 0
         sleep 0.2
     done
-    fail "cgroups are left: $(find /sys/fs/cgroup -type d -name "$group-*")"
+    fail "cgroups remain: $(find /sys/fs/cgroup -type d -name "$group-*")"
 }
 
-leave() {
+cleanup() {
     status=$?
     trap - EXIT
     set +e
@@ -96,32 +96,32 @@ leave() {
     rm -rf --one-file-system "$work"
     exit "$status"
 }
-trap leave EXIT
+trap cleanup EXIT
 trap 'exit 130' INT TERM
 
-# Runs a command, which has to leave with this status; what it said is in `out`, on stderr in `err`.
+# Runs a command, which must exit with this status; its stdout is in `out`, its stderr in `err`.
 expect() {
     wanted=$1 status=0
     shift
     out=$("$@" 2> "$work/err" < /dev/null) || status=$?
     err=$(cat "$work/err")
-    [ "$status" = "$wanted" ] || fail "$* left with $status, not $wanted: $out $err"
+    [ "$status" = "$wanted" ] || fail "$*: exit status $status, not $wanted: $out $err"
 }
-says() {
-    case $out$err in *"$1"*) ;; *) fail "it does not say '$1': $out $err" ;; esac
+prints() {
+    case $out$err in *"$1"*) ;; *) fail "the output lacks '$1': $out $err" ;; esac
 }
-# Of NDJSON in a file, a jq expression holds of the list of its objects.
+# Verifies a jq expression on the list of the objects in an NDJSON file.
 holds() {
     jq -se "$2" "$1" > "$work/jq" 2>&1 || fail "not so: $2: $(cat "$work/jq") in $(cat "$1")"
 }
-# A block of the README by its name.
+# Prints a code block of the README by its name.
 block() {
     awk -v mark="<!-- fleet: $1 -->" '$0 == mark { f = 1; next } f == 1 { f = $0 == "```sh" ? 2 : 0; next }
         f == 2 && $0 == "```" { exit } f == 2' contrib/fleet/README.md > "$work/block"
     [ -s "$work/block" ] || fail "the README has no block $1"
     cat "$work/block"
 }
-# Runs it, where the program lies and contrib/ is.
+# Runs a block in a directory with the program and contrib/.
 recipe() {
     block "$2" > /dev/null
     ran="$ran $2"
@@ -137,7 +137,7 @@ echo 'root:*:19000:0:99999:7:::' > "$work/shadow"
 ssh-keygen -q -t ed25519 -N '' -C '' -f "$work/key"
 cat > "$work/worker" <<'EOF'
 #!/bin/sh
-# Leaves on TERM, and has no children.
+# Exits on TERM, and has no children.
 trap 'exit 0' TERM
 mkfifo /tmp/fifo.$$
 exec 3<> /tmp/fifo.$$
@@ -145,14 +145,14 @@ while :; do read -r _ <&3; done
 EOF
 chmod 755 "$work/worker"
 
-# A bundle: HOST CONTAINER CMD...
+# Makes a bundle: HOST CONTAINER CMD...
 bundle() {
     host=$1 name=$2
     shift 2
     mkdir -p "$work/$host/$name/rootfs/bin" "$work/$host/$name/rootfs/tmp"
     (
         cd "$work/$host/$name"
-        for folder in proc sys dev; do mkdir "rootfs/$folder"; done
+        for directory in proc sys dev; do mkdir "rootfs/$directory"; done
         cp /bin/busybox "$work/worker" rootfs/bin/
         for applet in sh sleep mkfifo; do ln -s busybox "rootfs/bin/$applet"; done
         runc spec
@@ -166,7 +166,7 @@ bundle h1 web worker
 bundle h2 web sh -c 'worker & sleep 1000; true'
 bundle h1 deaf sh -c 'sleep 1000; true'
 bundle h2 deaf sh -c 'sleep 1000; true'
-# Another engine's of the same name, without a cgroup: it has a namespace of none, and no limits.
+# A container of the same name for another engine, without a cgroup namespace and limits.
 bundle h1 second worker
 jq '.linux.namespaces |= map(select(.type != "cgroup")) | del(.linux.resources)' "$work/h1/second/config.json" > "$work/new"
 mv "$work/new" "$work/h1/second/config.json"
@@ -186,12 +186,12 @@ PermitRootLogin prohibit-password
 Subsystem sftp internal-sftp
 EOF
     echo "[127.77.0.${name#h}]:$port $(cat "$work/$name/key.pub")" >> "$work/known_hosts"
-    # A shell lets what it starts in the background ignore INT and QUIT.
+    # Background processes of a shell ignore INT and QUIT.
     env --default-signal unshare --mount --uts --ipc --pid --fork --kill-child -- \
         sh "$top/tests/fleet.sh" host "$name" "$work" < /dev/null > "$work/$name/log" 2>&1 &
     hosts="$hosts $!"
 done
-# h9 is down: nobody listens there.
+# h9 is down: nothing listens there.
 for name in h1 h2 h3 h9; do
     printf 'Host %s\n  HostName 127.77.0.%s\n' "$name" "${name#h}" >> "$work/ssh_config"
 done
@@ -206,7 +206,7 @@ Host *
   StrictHostKeyChecking yes
   BatchMode yes
   LogLevel ERROR
-  # One connection each, which ends with its host.
+  # One connection per host, which is closed with it.
   ControlMaster auto
   ControlPath $work/%n.socket
   ControlPersist 300
@@ -233,28 +233,28 @@ for name in h1 h2 h3; do
     [ "$out" = "$name" ] || fail "$name: $out $(cat "$work/$name"/*log)"
 done
 
-begin "a check of hosts that do not have the program yet passes them over"
+begin "check mode skips hosts without the program"
 expect 0 ansible-playbook -i h1,h2,h3, contrib/fleet/doctor.yml -e program="$work/here/cinspect" --check
-says "changed=1"
+prints "changed=1"
 expect 0 clush -S -w 'h[1-3]' 'test ! -e /usr/local/bin/cinspect'
 expect 2 ansible-playbook -i h1, contrib/fleet/doctor.yml
-says "no /usr/local/bin/cinspect"
+prints "no /usr/local/bin/cinspect"
 
-begin "the program is put on every host"
+begin "the program is copied to every host"
 recipe 0 put
-for name in h1 h2 h3; do says "$name: cinspect"; done
+for name in h1 h2 h3; do prints "$name: cinspect"; done
 
-begin "it is replaced while it runs"
+begin "a running program is replaced"
 expect 0 clush -S -w h2 'cinspect ps --watch web > /dev/null 2>&1 < /dev/null & sleep 0.5; kill -0 $! && echo $! > /run/watching'
 recipe 0 put
 expect 0 clush -S -w h2 'kill $(cat /run/watching)'
 
-begin "one table over the fleet"
+begin "one table for the fleet"
 recipe 0 table
 [ "$(echo "$out" | cut -f 1-3 | tr '\t\n' ' ;')" = 'h1 runc web;h2 runc web;' ] || fail "$out"
 holds "$work/here/ls.ndjson" 'map(.host) | sort == ["h1", "h2"]'
 
-begin "what a container chose paints no terminal"
+begin "names of containers print no control characters"
 printf '%s\n' '{"host":"h1","engine":"lxc","name":"a\u001b[31m\u202eb\tc","id":null,"pid":1}' \
     '{"host":"h1","engine":"lxc","name":{"bytes":"/w=="},"id":null,"pid":2}' \
     '{"host":"h1","engine":"bare","name":null,"id":null,"pid":3}' > "$work/here/ls.ndjson"
@@ -263,14 +263,14 @@ expect 0 sh -euc 'cd "$1" && . "$2"' sh "$work/here" "$work/jq-only"
 [ "$(echo "$out" | cut -f 3 | tr '\n' ';')" = '-;a?[31m?b?c;{"bytes":"/w=="};' ] || fail "$out"
 [ -z "$(printf %s "$out" | tr -d '\11\12\40-\176')" ] || fail "$out"
 
-begin "clush's prefix is no JSON, and -N leaves it away"
+begin "clush prefixes lines unless -N is given"
 for how in '' -L; do
     # shellcheck disable=SC2086
     expect 0 clush $how -w h1 'cinspect --json ls'
     case $out in 'h1: {'*) ;; *) fail "$out" ;; esac
 done
 
-begin "every command says its host"
+begin "every command prints its host"
 for line in ls 'ps web' 'signals web TERM' 'signal -n web TERM' 'stop -n web' 'doctor web' 'inspect web' 'exec -d web -- busybox true'; do
     expect 0 clush -S -N -w 'h[1-2]' "cinspect --json $line"
     echo "$out" > "$work/lines"
@@ -282,70 +282,70 @@ recipe 0 doctor
 [ "$(echo "$out" | cut -f 1-3 | tr '\t\n' ' ;')" = 'h2 runc:web shell-form;' ] || fail "$out"
 holds "$work/here/doctor.ndjson" 'map(select(.host == "h1")) | map(.severity) == ["ok"]'
 
-begin "statuses come through clush"
+begin "clush passes exit statuses on"
 recipe 3 status
-says "clush: h3: exited with exit code 3"
-says "no running container"
+prints "clush: h3: exited with exit code 3"
+prints "no running container"
 expect 0 clush -w h3 'cinspect doctor web'
-expect 4 clush -S -w h1 'cinspect signal web TERM --comm nobody'
+expect 4 clush -S -w h1 'cinspect signal web TERM --comm missing'
 expect 6 clush -S -w h2 'cinspect signal web TERM --require-handler'
 expect 2 clush -S -w h1 'cinspect ls --nosuch'
 
-begin "a host that is down is told, and the others answer"
+begin "an unreachable host is reported, and the others answer"
 expect 255 clush -S -N -w 'h[1,3,9]' 'cinspect --json doctor web'
-says "clush: h9: exited with exit code 255"
-says "clush: h3: exited with exit code 3"
+prints "clush: h9: exited with exit code 255"
+prints "clush: h3: exited with exit code 3"
 echo "$out" > "$work/lines"
 holds "$work/lines" 'map(.host) == ["h1"]'
 expect 4 ansible-playbook -i h1,h9, contrib/fleet/doctor.yml
-says "UNREACHABLE"
+prints "UNREACHABLE"
 
-# Who is in the containers called web: HOST PID COMM each.
-census() {
+# Lists the processes of the containers called web: HOST PID COMM each.
+list_web() {
     clush -N -w 'h[1-2]' 'cinspect --json ps web' < /dev/null 2> /dev/null | jq -r '"\(.host) \(.host_pid) \(.comm)"' | sort
 }
 begin "TERM reaches one process on one host"
-census > "$work/before"
+list_web > "$work/before"
 grep -q '^h1 .* worker$' "$work/before" || fail "$(cat "$work/before")"
 recipe 0 rehearse
-says worker
-[ "$(census)" = "$(cat "$work/before")" ] || fail "a dry run has sent something"
+prints worker
+[ "$(list_web)" = "$(cat "$work/before")" ] || fail "a dry run has sent a signal"
 recipe 0 send
-says worker
-census > "$work/after"
+prints worker
+list_web > "$work/after"
 [ "$(diff "$work/before" "$work/after" | sed -n 's/^[<>] \(h[0-9]\) [0-9]* /\1 /p')" = "h2 worker" ] ||
     fail "$(diff "$work/before" "$work/after")"
 
-begin "an ambiguous name is not taken for none"
+begin "an ambiguous name is an error"
 expect 0 clush -S -w h1 "crun --cgroup-manager=disabled run -d --bundle $work/h1/second web < /dev/null > /run/crun.log 2>&1 || { cat /run/crun.log >&2; exit 1; }"
 expect 3 clush -S -w h1 'cinspect doctor web'
-says "ambiguous"
+prints "ambiguous"
 for book in doctor stop; do
     expect 2 ansible-playbook -i h1, contrib/fleet/$book.yml -e container=web
-    says "ambiguous"
+    prints "ambiguous"
 done
 expect 0 clush -S -w h1 'crun --cgroup-manager=disabled delete -f web'
-[ "$(census)" = "$(cat "$work/after")" ] || fail "$(census)"
+[ "$(list_web)" = "$(cat "$work/after")" ] || fail "$(list_web)"
 
-begin "ansible puts the program"
+begin "ansible copies the program"
 expect 0 clush -S -w h3 'rm /usr/local/bin/cinspect'
 recipe 0 ansible-put
-says "h3 | CHANGED"
-says "h1 | SUCCESS"
+prints "h3 | CHANGED"
+prints "h1 | SUCCESS"
 expect 0 clush -S -w 'h[1-3]' 'cinspect --version'
 
 begin "doctor.yml fails where the problem is"
 recipe 2 ansible-doctor
-says "shell-form"
+prints "shell-form"
 for line in 'h1 .* changed=0 .* failed=0' 'h2 .* changed=0 .* failed=1' 'h3 .* changed=0 .* failed=0'; do
     echo "$out" | grep -q "^$line" || fail "no '$line': $out"
 done
 expect 0 ansible-playbook -i h1,h3, contrib/fleet/doctor.yml -e container=web
-# What is no name reaches no shell, and is no option.
+# An invalid name is not passed to a shell, and not taken as an option.
 expect 0 ansible-playbook -i h1, contrib/fleet/doctor.yml -e '{"container": "--$(touch /run/touched)"}'
 expect 0 clush -S -w h1 'test ! -e /run/touched'
 
-begin "stop.yml goes no further once somebody was killed"
+begin "stop.yml ends after the first host with a killed process"
 for name in h1 h2; do
     expect 0 clush -S -w $name "runc run -d --bundle $work/$name/deaf deaf < /dev/null > /run/deaf.log 2>&1"
 done
@@ -355,25 +355,25 @@ if echo "$out" | grep -q '^h1 '; then fail "$out"; fi
 expect 0 clush -S -w h1 'cinspect ps deaf'
 expect 3 clush -S -w h2 'cinspect ps deaf'
 
-begin "stop.yml says what would happen"
+begin "stop.yml in check mode stops nothing"
 recipe 0 ansible-rehearse
-[ "$(census)" = "$(cat "$work/after")" ] || fail "a check has stopped something"
+[ "$(list_web)" = "$(cat "$work/after")" ] || fail "a check has stopped something"
 
 begin "stop.yml stops it on every host"
 recipe 0 ansible-stop
 for line in 'h1 .* changed=1 .* failed=0' 'h2 .* changed=1 .* failed=0' 'h3 .* changed=0 .* failed=0'; do
     echo "$out" | grep -q "^$line" || fail "no '$line': $out"
 done
-[ -z "$(census)" ] || fail "$(census)"
+[ -z "$(list_web)" ] || fail "$(list_web)"
 recipe 0 ansible-stop
 if echo "$out" | grep -q 'changed=1'; then fail "$out"; fi
 
-begin "nothing of the hosts is left"
+begin "no cgroup of a host remains"
 end_hosts
 
-begin "the manifest is what it was measured as"
-# Its pod as options of `docker run`. What Docker has no word for is not among them, and what this
-# script does not know is an error.
+begin "the manifest has the tested settings"
+# The pod as options of `docker run`, without settings that Docker does not have. An unknown setting is an
+# error.
 cat > "$work/pod.py" << 'EOF'
 import shlex, sys, yaml
 shared = sys.argv[2] == "shared"
@@ -394,7 +394,7 @@ volumes = {volume["name"]: volume["hostPath"]["path"] for volume in pod["volumes
 for mount in container["volumeMounts"]:
     flags = ["ro" if mount["readOnly"] else "rw"]
     assert mount["mountPropagation"] == "HostToContainer"
-    # Docker refuses it where the host's / is no shared mount.
+    # Docker refuses it if / of the host is not a shared mount.
     flags += ["rslave"] if shared else []
     options.append("--volume=%s:%s:%s" % (volumes[mount["name"]], mount["mountPath"], ",".join(flags)))
 capabilities = security.pop("capabilities")
@@ -433,7 +433,7 @@ if [ -z "$docker" ] || ! $docker version > /dev/null 2>&1; then
 fi
 cp "$static" "$work/image/cinspect"
 expect 0 env DOCKER_BUILDKIT=0 $docker build -q --build-arg BASE=bb:latest -t "$group" -f contrib/fleet/Containerfile "$work/image"
-# NODE OPTIONS...: starts the pod of a node, a container of that name.
+# Starts the pod of a node: NODE OPTIONS...
 pod() {
     node=$1
     shift
@@ -441,13 +441,13 @@ pod() {
     # shellcheck disable=SC2086
     expect 0 $docker run -d --name "cinspect-$node" --label "$group" --hostname "pod-$node" --network none "$@" "$group" $command
 }
-# The pod has another name than its node, for who asks the kernel.
+# The host name of the pod is not that of its node.
 pod node-1
 pod node-2
 expect 0 env CIT_OPTIONS="--user 1000 --label $group" tests/engines/docker run web -- sh -c 'sleep 1000 & sleep 1001; true'
 
-# There is no Kubernetes here. What stands for kubectl answers the two things that the recipes ask, in the
-# way they ask, from Docker: that kubectl's words are right it cannot show.
+# Kubernetes is replaced: this kubectl answers only the calls of the recipes, from Docker. It does not
+# verify that the real kubectl accepts them.
 cat > "$work/bin/kubectl" << EOF
 #!/bin/sh
 set -eu
@@ -468,7 +468,7 @@ recipe 0 kubectl-all
 holds "$work/here/ls.ndjson" 'map(select(.name == "web" and .engine == "docker")) | map(.host) | sort == ["node-1", "node-2"]'
 holds "$work/here/ls.ndjson" 'map(.host) | unique == ["node-1", "node-2"]'
 
-# Not handed over, it is what the host's own file says, which a machine need not have; never the pod's.
+# Without CINSPECT_HOST the name is from the host's file, which may be missing; never that of the pod.
 if [ -s /etc/hostname ]; then
     expect 0 $docker exec -e CINSPECT_HOST= cinspect-node-1 cinspect --host-root /host --json doctor docker:web
     echo "$out" > "$work/lines"
@@ -477,36 +477,36 @@ fi
 
 begin "kubectl's recipe for one node"
 recipe 0 kubectl-one
-says '"host":"node-1"'
-says '"severity":"problem"'
-says 'discarded'
+prints '"host":"node-1"'
+prints '"severity":"problem"'
+prints 'discarded'
 
-# In the pod of node-1.
-inside() { expect "$1" "$work/bin/kubectl" -n cinspect exec pod/cinspect-node-1 -- cinspect --host-root /host "$2" "$3" docker:web ${4:+"$4"} ${5:+"$5"} ${6:+"$6"} ${7:+"$7"}; }
-begin "what only looks works in the pod"
+# Runs cinspect in the pod of node-1.
+in_pod() { expect "$1" "$work/bin/kubectl" -n cinspect exec pod/cinspect-node-1 -- cinspect --host-root /host "$2" "$3" docker:web ${4:+"$4"} ${5:+"$5"} ${6:+"$6"} ${7:+"$7"}; }
+begin "commands that only read work in the pod"
 for line in ps signals inspect doctor; do
-    inside 0 --json "$line"
+    in_pod 0 --json "$line"
     echo "$out" | head -n 1 > "$work/lines"
     holds "$work/lines" 'map(.host) == ["node-1"]'
 done
-inside 0 --json ps
+in_pod 0 --json ps
 echo "$out" > "$work/lines"
 holds "$work/lines" 'map(.on_signal.verdict) | sort == ["discarded", "terminates", "terminates"]'
 
-begin "a signal from the pod reaches exactly its process"
-inside 0 --json signal TERM --match '^sleep 1000$' --wait=5s
+begin "a signal from the pod reaches only the selected process"
+in_pod 0 --json signal TERM --match '^sleep 1000$' --wait=5s
 expect 0 $docker top web -eo pid,args
 [ "$(echo "$out" | sed '1d; s/^ *[0-9]* *//' | sort | tr '\n' '|')" = 'sh -c sleep 1000 & sleep 1001; true|sleep 1001|' ] || fail "$out"
 
-begin "what the pod cannot do says so"
-inside 125 -v exec -- true
-# As it is, but in a PID namespace of its own.
+begin "the pod reports what it cannot do"
+in_pod 125 -v exec -- true
+# The same pod in a PID namespace of its own.
 eval "set -- $(echo "$options" | sed 's/--pid=host//')"
 expect 0 tests/engines/docker init web
 expect 5 $docker run --rm --network none "$@" "$group" cinspect --host-root /host signal "pid:$out" CONT
-says hostPID
+prints hostPID
 
-begin "without one of its capabilities it is as the table tells"
+begin "without a capability it fails as documented"
 all=$options
 without() {
     options=$(echo "$all" | sed "s/--cap-add=$1 *//")
@@ -514,18 +514,18 @@ without() {
     pod "without-$2"
     options=$all
 }
-again() { expect "$1" $docker exec "cinspect-without-$2" cinspect --host-root /host --json "$3" docker:web ${4:+"$4"}; }
+in_pod_without() { expect "$1" $docker exec "cinspect-without-$2" cinspect --host-root /host --json "$3" docker:web ${4:+"$4"}; }
 without KILL kill
-again 5 kill signal CONT
-says CAP_KILL
+in_pod_without 5 kill signal CONT
+prints CAP_KILL
 without SYS_PTRACE ptrace
-again 3 ptrace doctor
+in_pod_without 3 ptrace doctor
 without DAC_READ_SEARCH dac
-again 0 dac ps
-says '"verdict":"unknown"'
+in_pod_without 0 dac ps
+prints '"verdict":"unknown"'
 
-begin "the pod itself leaves on TERM"
-# Asked from the other node's pod: who looks from inside is one of its processes for that time.
+begin "the pod exits on TERM"
+# From the pod of the other node: a command that runs in the pod is one of its processes.
 expect 0 $docker exec cinspect-node-2 cinspect --host-root /host --json doctor docker:cinspect-node-1
 echo "$out" > "$work/lines"
 holds "$work/lines" 'map(.severity) == ["ok"]'
@@ -533,11 +533,11 @@ since=$(date +%s)
 expect 0 $docker stop -t "$grace" cinspect-node-1
 [ $(($(date +%s) - since)) -lt "$grace" ] || fail "it took all of the $grace s"
 expect 0 $docker inspect -f '{{.State.ExitCode}}' cinspect-node-1
-[ "$out" = 143 ] || fail "it left with $out"
+[ "$out" = 143 ] || fail "exit status $out"
 
-begin "a node that does not answer is told"
+begin "a node that does not answer is reported"
 recipe 123 kubectl-all
-says "is not running"
+prints "is not running"
 
 begin "every block of the README was run"
 [ "$(echo "$ran" | tr ' ' '\n' | sed '/^$/d' | sort -u)" = "$(sed -n 's/^<!-- fleet: \(.*\) -->$/\1/p' contrib/fleet/README.md | sort -u)" ] ||

@@ -1,4 +1,4 @@
-/* An older kernel, as far as programs can tell: runs a command whose newer system calls answer ENOSYS.
+/* Emulates an older kernel: runs a command whose newer system calls fail with ENOSYS.
  *
  *   nosys NUMBER COMMAND...    every system call from this number on (424 and up: since Linux 5.1, the
  *                              same on all machines)
@@ -24,7 +24,7 @@ int main(int argc, char **argv) {
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
     };
     struct sock_fprog program = {sizeof filter / sizeof *filter, filter};
-    /* As root, so that no_new_privs stays as it is. */
+    /* Needs root: an unprivileged filter would need no_new_privs. */
     if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0) {
         perror("nosys: seccomp");
         return 1;

@@ -1,24 +1,24 @@
 #!/bin/sh
-# What is installed, as it is installed: builds the Debian package and the static program, and runs both
-# where there is nothing else. As root; needs binutils busybox-static dpkg-dev file gcc jq lintian runc
+# Tests of the Debian package and the static program: builds both, and runs them in empty root file
+# systems. Needs root, binutils busybox-static dpkg-dev file gcc jq lintian runc
 # and the shells and tmux with bash-completion.
 set -eu
 cd "$(dirname "$0")/.."
 
-# Mounts stay ours.
-if [ "${1:-}" != apart ]; then
-    [ "$(id -u)" = 0 ] || { echo "tests/package.sh: it takes root" >&2; exit 77; }
-    exec unshare -m -- sh "$0" apart
+# A private mount namespace.
+if [ "${1:-}" != isolated ]; then
+    [ "$(id -u)" = 0 ] || { echo "tests/package.sh: needs root" >&2; exit 77; }
+    exec unshare -m -- sh "$0" isolated
 fi
 mount --make-rprivate /
 work=$(mktemp -d)
 chmod 755 "$work"
 inner=''
 
-leave() {
+cleanup() {
     status=$?
     set +e
-    # Our own child's child.
+    # The init of the container is not a child of this shell.
     [ -z "$inner" ] || kill -9 "$inner"
     [ ! -e "$work/tmux" ] || tmux -S "$work/tmux" kill-server 2> /dev/null
     [ ! -d "${bundle:-}" ] || runc delete --force web 2> /dev/null
@@ -27,7 +27,7 @@ leave() {
     rm -rf --one-file-system "$work"
     exit "$status"
 }
-trap leave EXIT
+trap cleanup EXIT
 trap 'exit 130' INT TERM
 
 step=start
@@ -36,52 +36,52 @@ fail() {
     exit 1
 }
 
-# For the count of tests/run.
+# Writes a result for tests/run.
 note() {
     [ -z "${CINSPECT_TEST_REPORT:-}" ] || printf 'package\t%s\t%s\t\n' "$step" "$1" >> "$CINSPECT_TEST_REPORT"
 }
 
-# Names what comes next; what came before held.
+# Ends the current step as passed, and begins the next one.
 begin() {
     [ "$step" = start ] || { note ok; echo "ok $step"; }
     step=$1
 }
 
-# Runs a command, which has to leave with this status; what it said is in `out`.
+# Runs a command, which must exit with this status; its output is in `out`.
 expect() {
     wanted=$1 status=0
     shift
     out=$("$@" 2>&1) || status=$?
-    [ "$status" = "$wanted" ] || fail "$* left with $status, not $wanted: $out"
+    [ "$status" = "$wanted" ] || fail "$*: exit status $status, not $wanted: $out"
 }
 
-says() {
-    case $out in *"$1"*) ;; *) fail "it does not say '$1': $out" ;; esac
+prints() {
+    case $out in *"$1"*) ;; *) fail "the output lacks '$1': $out" ;; esac
 }
 
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 target=${CARGO_TARGET_DIR:-target}
 
-begin "cargo-deb is here"
+begin "cargo-deb is installed"
 cache=${CINSPECT_TEST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/cinspect-test}/cargo-deb
 PATH=$cache/bin:$PATH
 if ! command -v cargo-deb > /dev/null; then
     CARGO_TARGET_DIR=$work/cargo-deb cargo install cargo-deb --version '^3' --locked --quiet --root "$cache" ||
-        fail "cargo-deb is not here and cannot be installed; is the registry reachable?"
+        fail "cargo-deb cannot be installed; is the registry reachable?"
 fi
 
 begin "the package is built"
 deb=$work/cinspect.deb
 cargo deb --locked --quiet --output "$deb" > "$work/log" 2>&1 || fail "$(cat "$work/log")"
 
-begin "the package has no error"
+begin "lintian reports no error"
 expect 0 lintian --allow-root --fail-on error --tag-display-limit 0 "$deb"
 [ -z "$out" ] || echo "$out"
 
-begin "the package holds what it should"
+begin "the package has all files"
 mkdir "$work/x"
 dpkg-deb -x "$deb" "$work/x"
-# A path in the package, gzipped where it ends in .gz, and the file here that it has to be.
+# Compares a file of the package, decompressed if it ends in .gz, with a file of the repository.
 same() {
     [ -f "$work/x/$1" ] || fail "no $1"
     case $1 in
@@ -118,9 +118,9 @@ done
 for field in Package:cinspect Version:"$version-1" Section:admin Priority:optional; do
     [ "$(dpkg-deb -f "$deb" "${field%%:*}")" = "${field#*:}" ] || fail "its ${field%%:*} is not ${field#*:}"
 done
-head -n 1 contrib/debian/changelog | grep -qF "($version-1)" || fail "contrib/debian/changelog is not of $version"
+head -n 1 contrib/debian/changelog | grep -qF "($version-1)" || fail "contrib/debian/changelog is not for $version"
 
-# What a shell makes of `p`, a tab, `w` and a tab, where all it has of us is what the package brings.
+# Types `p`, a tab, `w` and a tab in a shell that has only the files of the package.
 begin "the package completes in bash, zsh and fish"
 mkdir "$work/home"
 printf 'autoload -Uz compinit; compinit -u\n' > "$work/home/.zshrc"
@@ -161,22 +161,22 @@ runc delete --force web
 begin "the package runs in a clean root"
 root=$work/root
 mkdir -p "$root/usr/bin" "$root/usr/sbin" "$root/usr/lib" "$root/usr/lib64"
-for folder in bin sbin lib lib64; do ln -s "usr/$folder" "$root/$folder"; done
+for directory in bin sbin lib lib64; do ln -s "usr/$directory" "$root/$directory"; done
 mkdir -p "$root/var/lib/dpkg/info" "$root/var/lib/dpkg/updates" "$root/proc"
 : > "$root/var/lib/dpkg/status"
-# Nothing is in it but what the package depends on, as it is installed here.
+# It has only the dependencies of the package, copied from this host.
 names() { tr ',' '\n' | sed 's/|.*//; s/(.*//; s/:.*//; s/ //g' | sort -u; }
 todo=$(dpkg-deb -f "$deb" Depends | names)
-[ -n "$todo" ] || fail "it depends on nothing"
+[ -n "$todo" ] || fail "it has no dependencies"
 known=' '
 while [ -n "$todo" ]; do
     next=''
     for package in $todo; do
         case $known in *" $package "*) continue ;; esac
         known="$known$package "
-        dpkg-query -s "$package" > "$work/stanza" 2> /dev/null || fail "it depends on $package, which is not here"
+        dpkg-query -s "$package" > "$work/stanza" 2> /dev/null || fail "it depends on $package, which is not installed"
         { cat "$work/stanza"; echo; } >> "$root/var/lib/dpkg/status"
-        # Folders come by themselves: /lib is a link.
+        # Directories are made as needed: /lib is a link.
         dpkg-query -L "$package" | while read -r path; do
             [ -d "$path" ] && [ ! -L "$path" ] || echo "$path"
         done | tar -c --no-recursion -T - 2> /dev/null | tar -x --keep-directory-symlink -C "$root"
@@ -186,27 +186,27 @@ while [ -n "$todo" ]; do
 done
 expect 0 dpkg --root="$root" --install "$deb"
 expect 0 chroot "$root" /usr/bin/cinspect --version
-says "cinspect $version"
+prints "cinspect $version"
 mount --bind /proc "$root/proc"
 expect 0 chroot "$root" /usr/bin/cinspect ls
 umount "$root/proc"
 expect 0 dpkg --root="$root" --purge cinspect
-[ -z "$(find "$root" -name '*cinspect*' ! -path '*/log/*')" ] || fail "something is left: $(find "$root" -name '*cinspect*')"
+[ -z "$(find "$root" -name '*cinspect*' ! -path '*/log/*')" ] || fail "files remain: $(find "$root" -name '*cinspect*')"
 
 begin "the static program is built"
 static=$(contrib/static --quiet 2> "$work/log") || fail "$(cat "$work/log")"
 static=${static%% *}
 expect 0 file -b "$static"
 case $out in *"static-pie linked"* | *"statically linked"*) ;; *) fail "$out" ;; esac
-# ldd says it of a static one, and leaves with 1 where it is not position-independent.
+# ldd exits with 1 for a static program that is not position-independent.
 out=$(ldd "$static" 2>&1) || true
 case $out in *"statically linked"* | *"not a dynamic"*) ;; *) fail "$out" ;; esac
 
-begin "the static program runs where nothing is"
+begin "the static program runs in an empty root file system"
 mkdir -p "$work/empty/proc"
 cp "$static" "$work/empty/cinspect"
 expect 0 chroot "$work/empty" /cinspect --version
-says "cinspect $version"
+prints "cinspect $version"
 unshare --pid --fork --mount-proc sleep 600 > /dev/null 2>&1 &
 outer=$!
 for _ in 1 2 3 4 5 6 7 8 9 10; do
@@ -217,7 +217,7 @@ done
 [ -n "$inner" ] || fail "unshare has no child"
 mount --bind /proc "$work/empty/proc"
 expect 0 chroot "$work/empty" /cinspect ls
-says "$inner"
+prints "$inner"
 umount "$work/empty/proc"
 
 begin "the static program runs in a busybox container"
@@ -229,10 +229,10 @@ cp "$static" "$box/bin/cinspect"
 mount --rbind /proc "$box/proc"
 mount --rbind /sys "$box/sys"
 expect 0 chroot "$box" /bin/sh -c "/bin/cinspect ps pid:$inner"
-says "sleep 600"
+prints "sleep 600"
 expect 0 chroot "$box" /bin/sh -c "/bin/cinspect signal pid:$inner CONT --dry-run"
 
-# Where the newest system calls are missing. 332 and 291 is statx of Linux 4.11, so that this is 4.9;
+# Without the newest system calls. 332 and 291 is statx of Linux 4.11, so that this is 4.9;
 # 436 is close_range, and pidfd_open is the 434 of Linux 5.3.
 ${CC:-cc} -O1 -o "$work/nosys" tests/nosys.c
 case $(uname -m) in x86_64) statx=332 ;; *) statx=291 ;; esac
@@ -241,21 +241,21 @@ for since in "4.9 $statx" "5.3 436"; do
     begin "the static program runs on Linux $kernel"
     for program in "$static" "$target/release/cinspect"; do
         expect 0 "$work/nosys" "${since#* }" "$program" ls
-        says "$inner"
+        prints "$inner"
         expect 0 "$work/nosys" "${since#* }" "$program" ps "pid:$inner"
-        says "sleep 600"
+        prints "sleep 600"
         expect 0 "$work/nosys" "${since#* }" "$program" inspect "pid:$inner"
         expect 0 "$work/nosys" "${since#* }" "$program" doctor "pid:$inner"
-        says "no handler for TERM"
+        prints "no handler for TERM"
     done
 done
 expect 0 "$work/nosys" 436 "$static" signal "pid:$inner" CONT
 expect 0 "$work/nosys" 436 "$static" exec "pid:$inner" -- true
-# Without pidfd nothing is sent, and it says which kernel it takes.
+# Without pidfd no signal is sent, and the error names the required kernel.
 status=0
 out=$("$work/nosys" "$statx" "$static" signal "pid:$inner" KILL 2>&1) || status=$?
 [ "$status" != 0 ] || fail "a signal without pidfd: $out"
 [ -d "/proc/$inner" ] || fail "a signal was sent without pidfd"
-says "5.3"
+prints "5.3"
 begin end
 echo "package: $(wc -c < "$deb") bytes; program: $(wc -c < "$target/release/cinspect"); static: $(wc -c < "$static")"

@@ -1,26 +1,26 @@
-# Shared by the engine scripts: where their things lie, the root file system that all containers
-# use, and the main switch over the subcommands. Each script sets `engine` and defines the functions
-# that are called here; what it does not define it cannot do (status 77).
+# Shared by the engine scripts: paths, the root file system of all containers, and the dispatch of
+# subcommands. Each script sets `engine` and defines the functions that are called here; a function that
+# it does not define is not supported (status 77).
 #
 #   packages install check up down version            of the engine
 #   run id init qualified top exec pause unpause rm   of one container, NAME first
-#   daemons as_user                                   what the tests stop, and whose containers they are
+#   daemons as_user                                   daemons that the tests stop, and the user of the containers
 # shellcheck shell=bash disable=SC2034
 set -euo pipefail
 
-# Sockets and state; short, since socket paths are.
+# Sockets and state; short, since the length of socket paths is limited.
 run_dir=${CINSPECT_TEST_DIR:-/run/cinspect-test}
-# Layers and root file systems, which want a real file system below them.
+# Layers and root file systems, which need a disk file system.
 data_dir=${CINSPECT_TEST_DATA:-/var/tmp/cinspect-test}
 cache_dir=${CINSPECT_TEST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/cinspect-test}
 rootfs=$data_dir/rootfs
-# Options of a story for the engine's own `run`.
+# Options of a test for the engine's own `run`.
 read -ra options <<< "${CIT_OPTIONS:-}"
 
 die() { echo "${engine:-engine}: $*" >&2; exit 1; }
 cannot() { echo "${engine:-engine}: $*" >&2; exit 77; }
 
-# A root file system of busybox alone, made once for all engines.
+# Makes a root file system with only busybox, once for all engines.
 make_rootfs() {
   [ -e "$rootfs/.made" ] && return
   local new
@@ -37,12 +37,12 @@ make_rootfs() {
   : > "$new/etc/resolv.conf"
   chmod 755 "$new"
   touch "$new/.made"
-  # Another script may have been faster.
+  # Another script may have made it first.
   mv -T "$new" "$rootfs" 2>/dev/null || rm -rf "$new"
 }
 
-# A bundle for the OCI runtimes, made of what `start` is given: NAME PID CMD... Limits are left as they are: raising them takes
-# CAP_SYS_RESOURCE, which root does not have everywhere.
+# Makes a bundle for an OCI runtime from the arguments of `start`: NAME PID CMD... Limits are not set:
+# raising them needs CAP_SYS_RESOURCE, which root does not have everywhere.
 bundle() {
   local dir=$data_dir/$engine/$1 pidns
   pidns=$(pidns_of "$2") || exit
@@ -66,13 +66,13 @@ bundle() {
   echo "$dir"
 }
 
-# The PID namespace that --pid of `run` asks for: nothing for a new one, `host`, or the path of one.
+# Prints the PID namespace for --pid of `run`: nothing for a new one, `host`, or the path of one.
 pidns_of() {
   case $1 in
     '') ;;
     host) echo host ;;
     container:*) local pid; pid=$(do_init "${1#container:}") && echo "/proc/$pid/ns/pid" ;;
-    *) die "--pid=$1 is not known" ;;
+    *) die "unknown --pid=$1" ;;
   esac
 }
 
@@ -86,37 +86,37 @@ wait_for() {
   done
 }
 
-# Processes of a container's PID namespace as the kernel tells: HOST-PID INSIDE-PID each. For engines
-# that have no listing of their own.
+# Lists the processes of a container's PID namespace from /proc, HOST-PID PID each, for engines without a
+# listing of their own.
 top_by_namespace() {
   local ns pid; pid=$(do_init "$1")
   ns=$(readlink "/proc/$pid/ns/pid")
   for pid in /proc/[0-9]*; do
     if [ "$(readlink "$pid/ns/pid" 2> /dev/null)" = "$ns" ]; then
-      echo "${pid#/proc/} $(inside "${pid#/proc/}")"
+      echo "${pid#/proc/} $(nspid "${pid#/proc/}")"
     fi
   done
 }
 
-# The PID of a process in its own PID namespace.
-inside() { sed -n 's/^NSpid:.*\t//p' "/proc/$1/status" 2> /dev/null; }
+# Prints the PID of a process in its own PID namespace.
+nspid() { sed -n 's/^NSpid:.*\t//p' "/proc/$1/status" 2> /dev/null; }
 
-# Starts something apart from us, its output in a log, and prints its PID. A shell lets what it
-# starts in the background ignore INT and QUIT, and containers would inherit that.
-apart() {
+# Starts a command in a session of its own, with its output in a log, and prints its PID. Background
+# processes of a shell ignore INT and QUIT, and containers would inherit that.
+detached() {
   local log=$1; shift
   setsid env --default-signal "$@" < /dev/null > "$log" 2>&1 &
   echo $!
 }
 
-# Whether a process has left the engine's own program for one of the root file system.
+# Whether a process has executed a program of the root file system, instead of the engine's own.
 in_busybox() { [[ $(readlink "/proc/$1/exe" 2> /dev/null) == */busybox ]]; }
 
-# exec for what has to stay beside the container: ends when CMD runs, or is over already.
+# exec for a client that stays in the foreground: returns when CMD runs, or has exited.
 enter_with() {
   local log=$run_dir/$engine/exec.log pid
   mkdir -p "$run_dir/$engine"
-  pid=$(apart "$log" "$@")
+  pid=$(detached "$log" "$@")
   wait_for 50 entered "$pid" || die "exec did not start: $(cat "$log")"
   [ -d "/proc/$pid" ] || [ ! -s "$log" ] || die "exec: $(cat "$log")"
 }
@@ -126,7 +126,7 @@ entered() {
   [ ! -d "/proc/$1" ]
 }
 
-# A daemon that we started: its PID from a file, if it still runs that program.
+# Prints the PID of a daemon from its PID file, if it still runs that program.
 running() {
   local pid
   pid=$(cat "$1" 2> /dev/null) || return 1
@@ -140,24 +140,24 @@ end() {
   kill -CONT "$pid"; kill "$pid" 2> /dev/null || true
   wait_for 100 ended "$pid" || kill -KILL "$pid" || true
 }
-# Not all machines have an init that reaps; a zombie has no command line.
+# Not every host has an init that reaps; a zombie has no command line.
 ended() { [ -z "$(tr -d '\0' < "/proc/$1/cmdline")" ]; }
 
-# PIDs of the processes whose root file system lies below a folder of ours. The kernel tells that of
-# any process, so it finds what an engine that crashed no longer knows.
+# Lists processes whose root file system is below the directory of an engine. It reads mountinfo, so it
+# also finds processes that a crashed engine no longer knows.
 rooted_in() {
   local below="/${data_dir##*/}/$1/"
-  # A bind mount tells the folder in its fourth field, an overlay in its options.
+  # A bind mount has the directory in its fourth field, an overlay in its options.
   grep -lsE "^[^ ]+ [^ ]+ [^ ]+ ([^ ]*${below}[^ ]* / |[^ ]+ / .*$below)" /proc/[0-9]*/mountinfo |
     cut -d / -f 3
 }
 
-# PIDs of an engine's daemons, shims and monitors: those with one of our folders in their argv.
+# Lists an engine's daemons, shims and monitors: they have a test directory in their argv.
 monitors() {
   local pid
   grep -lszE "(^|[ /=])($run_dir|$data_dir)/$engine(/| |\$)" /proc/[0-9]*/cmdline | cut -d / -f 3 |
     while read -r pid; do
-      # Somebody's editor may have it too.
+      # Other programs, such as an editor, may have it, too.
       case $(cat "/proc/$pid/comm" 2> /dev/null) in
         dockerd | containerd* | conmon | podman* | runc* | crun | youki* | lxc-* | systemd-nspawn | bwrap | nsenter)
           echo "$pid" ;;
@@ -168,7 +168,7 @@ monitors() {
 leftovers() { monitors || true; rooted_in "$engine" || true; }
 nothing_left() { [ -z "$(leftovers)" ]; }
 
-# Whatever is left of an engine after its own `down`, or instead of that after a crash.
+# Removes everything that is left of an engine after its own `down`, or after a crash.
 sweep() {
   local group pid
   for _ in 1 2 3; do
@@ -182,7 +182,7 @@ sweep() {
   clear_dir "$data_dir/$engine"
 }
 
-# In a frozen cgroup of version 1 a signal waits.
+# In a frozen v1 cgroup the signal stays pending.
 kill_even_paused() {
   local group
   group=$(sed -n 's/^[0-9]*:freezer://p' "/proc/$1/cgroup" 2> /dev/null) || return 0
@@ -190,7 +190,7 @@ kill_even_paused() {
   case $group in /?*) echo THAWED > "/sys/fs/cgroup/freezer$group/freezer.state" ;; esac 2> /dev/null || true
 }
 
-# Removes a cgroup and those below it, of every hierarchy, as far as nobody is in them.
+# Removes a cgroup and its descendants in every hierarchy, except those with processes.
 clear_cgroup() {
   local dir
   for dir in "/sys/fs/cgroup/$1" /sys/fs/cgroup/*/"$1"; do
@@ -198,7 +198,7 @@ clear_cgroup() {
   done
 }
 
-# The cgroups of that spelling at the top of any hierarchy.
+# Lists the cgroups that match a pattern at the top of any hierarchy.
 own_cgroups() {
   local dir
   # shellcheck disable=SC2231
@@ -207,10 +207,10 @@ own_cgroups() {
   done | sort -u
 }
 
-# Folders that runtimes make outside of ours; others may use them too, so only if they are empty.
+# Removes directories that runtimes make elsewhere, if empty: other users may have files in them.
 clear_empty() { rmdir --ignore-fail-on-non-empty "$@" 2> /dev/null || true; }
 
-# Shims have their sockets beside those of all others; one that was killed leaves it.
+# Removes the sockets of killed shims from the directory that all shims share.
 clear_shim_sockets() {
   local file
   for file in "$1"/io.containerd.runtime.v2.task/*/*/address; do
@@ -218,22 +218,22 @@ clear_shim_sockets() {
   done
 }
 
-# Removes a folder of ours with whatever is still mounted in it, or on it.
+# Removes a directory, and unmounts everything in it and on it.
 clear_dir() {
-  local at
+  local mounted
   awk -v top="$1" '$5 == top || index($5, top "/") == 1 { print $5 }' /proc/self/mountinfo | sort -r |
-    while read -r at; do umount -l "$at" 2> /dev/null || true; done
+    while read -r mounted; do umount -l "$mounted" 2> /dev/null || true; done
   rm -rf "$1"
 }
 
-# What all engines share goes with the last of them.
+# Removes the shared files with the last engine.
 clear_shared() {
   rmdir "$run_dir" 2> /dev/null || true
   [ "$(ls -A "$data_dir" 2> /dev/null)" != rootfs ] || rm -rf "$rootfs" 2> /dev/null || true
   rmdir "$data_dir" 2> /dev/null || true
 }
 
-# What an engine may define besides: the cgroups it leaves, by their path, and other traces.
+# Optional functions of an engine: the cgroups and other files that it leaves behind.
 cgroups() { :; }
 traces() { :; }
 
@@ -263,13 +263,13 @@ run() {
   case ${1:-} in --pid=*) pid=${1#--pid=}; shift ;; esac
   [ "${1:-}" = -- ] && shift
   start "$name" "$pid" "$@"
-  # The engine may return while its own program is still the init.
+  # The engine may return before the init has executed the command.
   wait_for 50 runs "$name" || die "$name does not run its command"
 }
 runs() {
   local pid
   pid=$(init "$1")
-  # With options of its own its init may be another program, but it is not the runtime's.
+  # With test options the init may be another program than busybox, but not the runtime.
   if [ -z "${CIT_OPTIONS:-}" ]; then in_busybox "$pid"; else [ "$pid" -gt 0 ] && ! grep -qE '^runc' "/proc/$pid/comm"; fi
 }
 
@@ -289,7 +289,7 @@ main() {
   esac
 }
 
-# `id` and `rm` are programs too, so each subcommand has a name of its own here.
+# `id` and `rm` are programs too, so the functions of subcommands are prefixed with do_.
 do_packages() { echo "busybox-static $(packages)"; }
 do_install() { install; }
 do_check() { needs /bin/busybox && check; }
@@ -297,7 +297,7 @@ do_up() { (down) || true; sweep; make_rootfs; mkdir -p "$run_dir/$engine" "$data
 do_down() { (down) || true; sweep; clear_shared; }
 do_version() { version; }
 do_run() { run "$@"; }
-# The engine's own client as a line of a shell, for benchmarks.
+# Prints the command line of the engine's own client, for benchmarks.
 do_client() { client; }
 do_id() { full_id "$@"; }
 do_init() {
