@@ -18,7 +18,7 @@ use crate::completion::source::CompletionSource;
 use crate::engine::stop_policy;
 use crate::error::{Error, ExitStatus};
 use crate::model::container::ContainerState;
-use crate::model::signal::Signal;
+use crate::model::signal::{Signal, SignalSet};
 use crate::model::stop_policy::StopPolicy;
 use crate::model::stop_schedule::{StopOrder, StopProcedure, StopSchedule, StopStep};
 use crate::output::columns::forecast::{FORECAST_COLUMNS, json_text, rows as forecast_rows, text};
@@ -305,10 +305,12 @@ impl<'a> ContainerStop<'a> {
     }
 
     fn forecast(&self) -> Result<(ContainerSnapshot, Forecast), Error> {
+        let waits = FORWARDED.into_iter().map(SignalSet::from);
+        let waits = waits.fold(self.procedure.schedule.signals(), SignalSet::union);
         let options = SnapshotOptions {
             command: CommandLimit::SCREEN,
             exe: true,
-            waits: self.procedure.schedule.signals().union(FORWARDED),
+            waits,
             ..SnapshotOptions::BARE
         };
         let found = &self.target.found;

@@ -392,9 +392,8 @@ fn few_files() -> Outcome {
     }
     let container = fixture(&lines)?;
     let reference = name(&container);
-    let mut refused = 0;
     // A pidfd of each of the 13 is open before the first is signalled.
-    for limit in [4, 6, 8, 12, 16, 24, 32, 48] {
+    for (refused, limit) in [4, 6, 8, 12, 16, 24, 32, 48].into_iter().enumerate() {
         let mut sh = Command::new("sh");
         sh.args(["-c", &format!("ulimit -n {limit}; exec \"$1\" signal \"$2\" USR1 --all"), "sh"]);
         sh.arg(env!("CARGO_BIN_EXE_cinspect")).arg(&reference).stdin(Stdio::null());
@@ -406,7 +405,6 @@ fn few_files() -> Outcome {
             check(refused > 0, "4 descriptors were enough: was the limit in force?")?;
             return same((limit, lines.len()), (limit, 13));
         }
-        refused += 1;
         same((limit, lines), (limit, Vec::new()))?;
     }
     Err("48 descriptors are not enough to signal 13 processes".into())

@@ -13,21 +13,21 @@ use std::time::Duration;
 use super::container_process::ContainerProcess;
 use super::delivery::{DeliveryContext, Prediction, Recipient, SignalState, predict};
 use crate::model::pid::ProcessId;
-use crate::model::signal::{Signal, SignalSet};
+use crate::model::signal::Signal;
 use crate::model::stop_schedule::{StopOrder, StopProcedure, StopStep};
 use reaction::{Reaction, Targets};
 
 /// The signals that forwarders send in place of another one, besides the stop signal itself: a snapshot has
 /// to tell which threads wait for them.
-pub const FORWARDED: SignalSet = SignalSet(
-    1 << (1 - 1)
-        | 1 << (2 - 1)
-        | 1 << (3 - 1)
-        | 1 << (10 - 1)
-        | 1 << (12 - 1)
-        | 1 << (15 - 1)
-        | 1 << (18 - 1),
-);
+pub const FORWARDED: [Signal; 7] = [
+    Signal::HUP,
+    Signal::INT,
+    Signal::QUIT,
+    Signal::USR1,
+    Signal::USR2,
+    Signal::TERM,
+    Signal::CONT,
+];
 
 /// The answer to a question about the future.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -112,7 +112,7 @@ impl ProgramNote {
         Self { outcome: Outcome::Continues, ..self }
     }
 
-    const fn as_init(self) -> Self {
+    const fn for_init(self) -> Self {
         Self { role: Role::Init, ..self }
     }
 

@@ -21,7 +21,7 @@ pub static PROGRAMS: &[Program] = &[
                 Effect::Handled,
                 "exits 2 unless the program uses signal.Notify (cannot be seen from outside)",
             )
-            .as_init(),
+            .for_init(),
             note(
                 &[Signal::TERM, Signal::INT, Signal::HUP],
                 Effect::Handled,
@@ -47,7 +47,7 @@ pub static PROGRAMS: &[Program] = &[
                 Effect::Handled,
                 "ignores it unless the program calls process.on (cannot be seen from outside)",
             )
-            .as_init(),
+            .for_init(),
             note(
                 &[Signal::TERM, Signal::INT],
                 Effect::Handled,
@@ -168,7 +168,7 @@ pub static PROGRAMS: &[Program] = &[
                 "re-executes itself and stops nothing; use RTMIN+3 to stop it",
             )
             .continues()
-            .as_init(),
+            .for_init(),
             note(&[Signal::TERM], Effect::Received, "stops its units, then exits").otherwise(),
             note(&[Signal::HUP], Effect::Received, "reloads its units").continues(),
         ],
@@ -273,7 +273,7 @@ pub static PROGRAMS: &[Program] = &[
                 Effect::Discarded,
                 "the shell has no trap, so the kernel discards the signal; it is not forwarded to its children",
             )
-            .as_init(),
+            .for_init(),
             note(
                 &[],
                 Effect::Terminates,
