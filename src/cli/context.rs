@@ -49,7 +49,7 @@ impl Context {
     /// Returns the same context for a refresh: nothing is printed on stderr again.
     #[must_use]
     pub fn quiet(&self) -> Self {
-        Self { ui: Ui { quiet: true, ..self.ui.clone() }, host_root: self.host_root.clone() }
+        Self { ui: self.ui.silenced(), host_root: self.host_root.clone() }
     }
 
     /// Writes to stdout.

@@ -1,6 +1,6 @@
-//! The two streams: what was asked for on stdout, what is said about it on stderr; and what the
-//! terminal behind them can show. Text comes here finished, foreign parts made safe by `render`.
-//! Nothing here panics when a stream is closed, and nothing exits.
+//! The two streams: answers on stdout, messages on stderr; and what the terminals behind them can show.
+//! Text comes here ready to print, escaped by its authors. Nothing here panics when a stream is closed,
+//! and nothing exits.
 
 use std::env;
 use std::io::{self, IsTerminal, Write};
@@ -14,10 +14,17 @@ use crate::output::style::{Emphasis, Style};
 use crate::output::width::{cut, wrap};
 use crate::sys::terminal;
 
+/// Widths that `COLUMNS` may have: it may be left over from another terminal or be a joke, narrower than
+/// a PID and a word or wider than any screen.
+const COLUMNS: std::ops::RangeInclusive<usize> = 10..=10_000;
+
+/// Width of a terminal that does not know its own.
+const UNKNOWN_WIDTH: usize = 80;
+
 /// When to colour.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum ColorMode {
-    /// Where stdout is a terminal that can, and `NO_COLOR` is not set.
+    /// On a terminal that can, unless `NO_COLOR` is set.
     #[default]
     Auto,
     /// Always.
@@ -26,27 +33,27 @@ pub enum ColorMode {
     Never,
 }
 
-/// What was found out about the streams, and the way to write to them.
+/// The streams, and how to write to them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ui {
-    /// Whether to colour what goes to stdout.
+    /// Whether to colour stdout.
     pub color: bool,
-    /// Columns of the terminal; `None` where stdout is none, or JSON was asked for.
+    /// Columns of stdout's terminal; none in a pipe, or with `--json`.
     pub width: Option<usize>,
-    /// Whether the terminal of stdout can be drawn on: moves its cursor, and clears what it shows.
+    /// Whether stdout is a terminal that can be drawn on: it moves its cursor and clears lines.
     pub draws: bool,
-    /// Whether the locale is one of UTF-8.
+    /// Whether the locale is UTF-8.
     pub unicode: bool,
-    /// Whether steps are told.
+    /// Whether steps are printed.
     pub verbose: bool,
-    /// Whether JSON was asked for.
+    /// Whether answers are JSON.
     pub json: bool,
-    /// Whether a person sees stderr change.
-    pub live: bool,
-    /// Columns of stderr's terminal, and whether to colour there; `None` where stderr is none.
-    pub stderr: Option<(usize, bool)>,
-    /// Whether nothing is said on stderr: while a screen is drawn that it would spoil.
-    pub quiet: bool,
+    /// Whether nothing is printed on stderr.
+    quiet: bool,
+    /// Whether stderr is a terminal that shows progress.
+    live: bool,
+    /// Columns of stderr's terminal, and whether to colour there; none in a pipe.
+    stderr: Option<(usize, bool)>,
 }
 
 impl From<&Ui> for Style {
@@ -55,114 +62,127 @@ impl From<&Ui> for Style {
     }
 }
 
-/// What [`Ui`] is decided from; taken together once, so that deciding is a plain function.
+/// The facts that [`Ui`] is decided from, taken together once, so that deciding is a pure function.
 #[derive(Clone, Debug, Default)]
 struct TerminalEnv {
-    /// Stdout's columns if it is a terminal; 0 where the terminal does not know.
-    terminal: Option<usize>,
+    /// Columns of stdout, if it is a terminal; 0 if the terminal does not know.
+    stdout: Option<usize>,
+    /// Columns of stderr in the same way.
+    stderr: Option<usize>,
     columns: Option<String>,
     no_color: Option<String>,
     term: Option<String>,
     locale: [Option<String>; 3],
-    /// Stderr's columns, as stdout's.
-    stderr: Option<usize>,
 }
 
 impl TerminalEnv {
     fn take() -> Self {
-        let stdout = io::stdout();
         let columns =
             |fd: BorrowedFd<'_>| terminal::size(fd).map_or(0, |(_, columns)| columns.into());
-        // What is not UTF-8 counts as set, and as nothing we know.
+        // A value that is not UTF-8 counts as set, and matches nothing.
         let variable = |name| env::var_os(name).map(|value| value.to_string_lossy().into_owned());
+        let (stdout, stderr) = (io::stdout(), io::stderr());
         Self {
-            terminal: stdout.is_terminal().then(|| columns(stdout.as_fd())),
+            stdout: stdout.is_terminal().then(|| columns(stdout.as_fd())),
+            stderr: stderr.is_terminal().then(|| columns(stderr.as_fd())),
             columns: variable("COLUMNS"),
             no_color: variable("NO_COLOR"),
             term: variable("TERM"),
             locale: ["LC_ALL", "LC_CTYPE", "LANG"].map(variable),
-            stderr: io::stderr().is_terminal().then(|| columns(io::stderr().as_fd())),
         }
     }
 }
 
 impl Ui {
-    /// Looks at the streams and the environment.
+    /// Examines the streams and the environment.
     pub fn new(color: ColorMode, json: bool, verbose: bool) -> Self {
         Self::decide(color, json, verbose, &TerminalEnv::take())
     }
 
-    fn decide(color: ColorMode, json: bool, verbose: bool, around: &TerminalEnv) -> Self {
-        let refused = around.no_color.as_ref().is_some_and(|value| !value.is_empty());
-        let dumb = around.term.as_deref() == Some("dumb");
-        let colored = |terminal: Option<usize>| match color {
+    fn decide(color: ColorMode, json: bool, verbose: bool, env: &TerminalEnv) -> Self {
+        let no_color = env.no_color.as_ref().is_some_and(|value| !value.is_empty());
+        let is_dumb = env.term.as_deref() == Some("dumb");
+        let colors = |terminal: Option<usize>| match color {
             ColorMode::Always => true,
             ColorMode::Never => false,
-            ColorMode::Auto => terminal.is_some() && !refused && !dumb,
+            ColorMode::Auto => terminal.is_some() && !no_color && !is_dumb,
         };
-        let color = !json && colored(around.terminal);
-        // COLUMNS may be left over from another terminal or be a joke; what is narrower than a pid
-        // and a word, or wider than any screen, is not believed.
-        let asked = around.columns.as_ref().and_then(|columns| columns.parse().ok());
-        let asked = asked.filter(|columns| (10..=10_000).contains(columns));
-        let width = around.terminal.filter(|_| !json);
-        let believed = |columns| asked.unwrap_or(if columns == 0 { 80 } else { columns });
-        let width = width.map(believed);
-        let live = around.stderr.is_some() && !json && !dumb;
-        let stderr = around.stderr.map(|columns| (believed(columns), colored(around.stderr)));
-        let unicode = is_utf8(&around.locale);
-        let draws = width.is_some() && !dumb;
-        Self { color, width, draws, unicode, verbose, json, live, stderr, quiet: false }
+        let columns = env.columns.as_ref().and_then(|columns| columns.parse().ok());
+        let columns = columns.filter(|columns| COLUMNS.contains(columns));
+        let width = |terminal| match (columns, terminal) {
+            (Some(columns), _) => columns,
+            (None, 0) => UNKNOWN_WIDTH,
+            (None, terminal) => terminal,
+        };
+        let stdout = env.stdout.filter(|_| !json).map(width);
+        Self {
+            color: !json && colors(env.stdout),
+            width: stdout,
+            draws: stdout.is_some() && !is_dumb,
+            unicode: is_utf8(&env.locale),
+            verbose,
+            json,
+            quiet: false,
+            live: env.stderr.is_some() && !json && !is_dumb,
+            stderr: env.stderr.map(|terminal| (width(terminal), colors(env.stderr))),
+        }
     }
 
-    /// Shows on stderr what is waited for, in place of what was shown there before; where that is a
-    /// terminal that a person looks at.
+    /// Returns the same streams with nothing printed on stderr, where it would spoil a display.
+    #[must_use]
+    pub fn silenced(&self) -> Self {
+        Self { quiet: true, ..self.clone() }
+    }
+
+    /// Shows progress on stderr, in place of the last one.
     pub fn progress(&self, text: &str) {
         if self.live {
-            // What wraps could not be taken away again.
-            let room = self.stderr.map_or(80, |(columns, _)| columns).saturating_sub(1);
+            // A line that wraps could not be cleared.
+            let room = self.stderr.map_or(UNKNOWN_WIDTH, |(columns, _)| columns).saturating_sub(1);
             let ellipsis = if self.unicode { "…" } else { "..." };
-            say(&format!("\r\x1b[K{}", cut(text, room, ellipsis)));
+            write_stderr(&format!("\r\x1b[K{}", cut(text, room, ellipsis)));
         }
     }
 
-    /// Takes that away again.
+    /// Clears the progress.
     pub fn clear_progress(&self) {
         if self.live {
-            say("\r\x1b[K");
+            write_stderr("\r\x1b[K");
         }
     }
 
-    /// Writes to stdout, all of it and now. A reader that has gone away is an error like a full
-    /// disk; [`is_broken_pipe`] tells them apart.
+    /// Writes to stdout, and flushes it.
+    ///
+    /// # Errors
+    /// A full disk, or a pipe whose reader is gone ([`is_broken_pipe`]).
     pub fn out(&self, text: &str) -> io::Result<()> {
         let mut stdout = io::stdout().lock();
         stdout.write_all(text.as_bytes())?;
         stdout.flush()
     }
 
-    /// Says on stderr what the user should know before trusting the answer.
+    /// Prints on stderr what the user should know before relying on the answer.
     pub fn warn(&self, text: &str) {
-        self.tell("cinspect: ", ("warning:", Emphasis::Warning), text);
+        self.message("cinspect: ", ("warning:", Emphasis::Warning), text);
     }
 
-    /// Says on stderr what may be of use.
+    /// Prints on stderr what may be useful.
     pub fn note(&self, text: &str) {
-        self.tell("cinspect: ", ("note:", Emphasis::Heading), text);
+        self.message("cinspect: ", ("note:", Emphasis::Heading), text);
     }
 
-    /// Tells a step on stderr, if steps are wanted.
+    /// Prints a step on stderr, with `-v`.
     pub fn step(&self, text: &str) {
         if self.verbose {
-            self.tell("", ("cinspect:", Emphasis::None), text);
+            self.message("", ("cinspect:", Emphasis::None), text);
         }
     }
 
-    /// Says what failed, and what to do about it.
+    /// Prints an error with its hints.
     pub fn fail(&self, error: &Error) {
         let mut lines = error.lines();
-        let what = lines.next().unwrap_or_default();
-        self.tell("", ("cinspect:", Emphasis::Alarm), &safe_str(&what));
+        let message = lines.next().unwrap_or_default();
+        self.message("", ("cinspect:", Emphasis::Alarm), &safe_str(&message));
         self.hints(lines);
     }
 
@@ -176,53 +196,49 @@ impl Ui {
     fn hints(&self, lines: impl Iterator<Item = String>) {
         for line in lines {
             match safe_str(&line).split_once(' ') {
-                Some(("hint:", rest)) => self.tell("", ("hint:", Emphasis::Heading), rest),
+                Some(("hint:", rest)) => self.message("", ("hint:", Emphasis::Heading), rest),
                 _ if self.quiet => {}
-                _ => say(&format!("{}\n", safe_str(&line))),
+                _ => write_stderr(&format!("{}\n", safe_str(&line))),
             }
         }
     }
 
-    /// A line with a word that says what it is. At a terminal it is broken at words, and that word has
-    /// a colour.
-    fn tell(&self, before: &str, (word, emphasis): (&str, Emphasis), text: &str) {
+    /// Prints a message with a word for its kind. On a terminal it is wrapped, and the word is coloured.
+    fn message(&self, before: &str, (word, emphasis): (&str, Emphasis), text: &str) {
         if self.quiet {
             return;
         }
-        let Some((columns, color)) = self.stderr else {
-            return say(&format!("{before}{word} {text}\n"));
-        };
-        let lines =
-            wrap(&format!("{before}{word} {text}"), Some(columns.saturating_sub(2).max(20)));
-        let mut all = lines.join("\n  ");
-        let mut painted = String::new();
-        Style { color, ..Style::default() }.paint(&mut painted, word, emphasis);
-        all.replace_range(before.len()..before.len() + word.len(), &painted);
-        say(&format!("{all}\n"));
+        let mut message = format!("{before}{word} {text}");
+        if let Some((columns, color)) = self.stderr {
+            message = wrap(&message, Some(columns.saturating_sub(2).max(20))).join("\n  ");
+            let mut painted = String::new();
+            Style { color, ..Style::default() }.paint(&mut painted, word, emphasis);
+            message.replace_range(before.len()..before.len() + word.len(), &painted);
+        }
+        write_stderr(&format!("{message}\n"));
     }
 }
 
-/// Writes to stderr, as one write so that lines of several programs do not mix. Nobody is left to
-/// tell if that fails.
-fn say(text: &str) {
+/// Writes to stderr, at once, so that lines of several programs do not mix. A failure cannot be reported
+/// anywhere.
+fn write_stderr(text: &str) {
     let _ = io::stderr().lock().write_all(text.as_bytes());
 }
 
-/// Whether writing failed because the reader has gone, as `head` does: to end quietly, with status
-/// 0. (Rust ignores SIGPIPE, so it comes as an error; nobody else here writes to a pipe.)
+/// Whether writing failed because the reader is gone, as `head` is early: the program ends quietly, with
+/// status 0. (Rust ignores SIGPIPE, so it comes as an error.)
 pub fn is_broken_pipe(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::BrokenPipe
 }
 
-/// Whether a locale is one of UTF-8; the first variable that is set and not empty decides
-/// (locale(7)).
+/// Whether a locale is UTF-8; the first variable that is set and not empty decides (locale(7)).
 ///
 /// ```text
 /// en_GB.UTF-8    de_DE.utf8@euro    C.UTF-8
 /// ```
 fn is_utf8(locale: &[Option<String>]) -> bool {
-    let decides = locale.iter().flatten().find(|value| !value.is_empty());
-    decides.is_some_and(|value| {
+    let first = locale.iter().flatten().find(|value| !value.is_empty());
+    first.is_some_and(|value| {
         let value = value.to_ascii_lowercase();
         value.contains("utf-8") || value.contains("utf8")
     })
@@ -232,51 +248,50 @@ fn is_utf8(locale: &[Option<String>]) -> bool {
 mod tests {
     use super::*;
 
-    fn at_terminal() -> TerminalEnv {
-        TerminalEnv { terminal: Some(132), ..TerminalEnv::default() }
+    fn on_terminal() -> TerminalEnv {
+        TerminalEnv { stdout: Some(132), ..TerminalEnv::default() }
     }
 
-    fn color(when: ColorMode, around: &TerminalEnv) -> bool {
-        Ui::decide(when, false, false, around).color
+    fn color(mode: ColorMode, env: &TerminalEnv) -> bool {
+        Ui::decide(mode, false, false, env).color
     }
 
-    fn width(around: &TerminalEnv) -> Option<usize> {
-        Ui::decide(ColorMode::Auto, false, false, around).width
+    fn width(env: &TerminalEnv) -> Option<usize> {
+        Ui::decide(ColorMode::Auto, false, false, env).width
     }
 
     #[test]
-    fn colour_is_for_terminals_that_want_it() {
+    fn terminals_are_coloured_unless_refused() {
         let pipe = TerminalEnv::default();
-        let refused = TerminalEnv { no_color: Some("1".into()), ..at_terminal() };
-        let empty = TerminalEnv { no_color: Some(String::new()), ..at_terminal() };
-        let dumb = TerminalEnv { term: Some("dumb".into()), ..at_terminal() };
-        assert!(color(ColorMode::Auto, &at_terminal()) && color(ColorMode::Auto, &empty));
-        for around in [&pipe, &refused, &dumb] {
-            assert!(!color(ColorMode::Auto, around) && color(ColorMode::Always, around));
+        let refused = TerminalEnv { no_color: Some("1".into()), ..on_terminal() };
+        let empty = TerminalEnv { no_color: Some(String::new()), ..on_terminal() };
+        let dumb = TerminalEnv { term: Some("dumb".into()), ..on_terminal() };
+        assert!(color(ColorMode::Auto, &on_terminal()) && color(ColorMode::Auto, &empty));
+        for env in [&pipe, &refused, &dumb] {
+            assert!(!color(ColorMode::Auto, env) && color(ColorMode::Always, env));
         }
-        assert!(!color(ColorMode::Never, &at_terminal()));
-        assert!(!Ui::decide(ColorMode::Always, true, false, &at_terminal()).color);
+        assert!(!color(ColorMode::Never, &on_terminal()));
+        assert!(!Ui::decide(ColorMode::Always, true, false, &on_terminal()).color);
     }
 
     #[test]
-    fn the_width_is_the_terminals_or_what_columns_says() {
-        let with = |columns: &str| TerminalEnv { columns: Some(columns.into()), ..at_terminal() };
-        assert_eq!(width(&at_terminal()), Some(132));
+    fn the_width_is_the_terminals_or_that_in_columns() {
+        let with = |columns: &str| TerminalEnv { columns: Some(columns.into()), ..on_terminal() };
+        assert_eq!(width(&on_terminal()), Some(132));
         assert_eq!(width(&with("60")), Some(60));
         for joke in ["", "0", "-1", "3", "99999999999999999999", "wide"] {
             assert_eq!(width(&with(joke)), Some(132), "{joke}");
         }
-        assert_eq!(width(&TerminalEnv { terminal: Some(0), ..TerminalEnv::default() }), Some(80));
-        assert_eq!(width(&TerminalEnv { terminal: None, ..with("60") }), None);
-        assert_eq!(Ui::decide(ColorMode::Auto, true, false, &at_terminal()).width, None);
+        assert_eq!(width(&TerminalEnv { stdout: Some(0), ..TerminalEnv::default() }), Some(80));
+        assert_eq!(width(&TerminalEnv { stdout: None, ..with("60") }), None);
+        assert_eq!(Ui::decide(ColorMode::Auto, true, false, &on_terminal()).width, None);
     }
 
     #[test]
-    fn what_is_no_terminal_or_a_dumb_one_is_not_drawn_on() {
-        let dumb = TerminalEnv { term: Some("dumb".into()), ..at_terminal() };
-        let draws =
-            |json, around: &TerminalEnv| Ui::decide(ColorMode::Always, json, false, around).draws;
-        assert!(draws(false, &at_terminal()) && !draws(true, &at_terminal()));
+    fn pipes_and_dumb_terminals_are_not_drawn_on() {
+        let dumb = TerminalEnv { term: Some("dumb".into()), ..on_terminal() };
+        let draws = |json, env: &TerminalEnv| Ui::decide(ColorMode::Always, json, false, env).draws;
+        assert!(draws(false, &on_terminal()) && !draws(true, &on_terminal()));
         assert!(!draws(false, &dumb) && !draws(false, &TerminalEnv::default()));
     }
 
@@ -289,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_pipe_is_told_from_a_full_disk() {
+    fn a_broken_pipe_is_not_a_full_disk() {
         let error = |errno: nix::errno::Errno| io::Error::from(errno);
         assert!(is_broken_pipe(&error(nix::errno::Errno::EPIPE)));
         assert!(!is_broken_pipe(&error(nix::errno::Errno::ENOSPC)));

@@ -1,26 +1,26 @@
-//! The order of a process tree and the lines drawn before it. Parents come from a live system and
-//! may contradict each other; no row is dropped for it, and nothing here recurses or loops for ever.
+//! The order of a process tree, and the lines drawn before its rows. Parents come from a live system and
+//! may contradict each other: no row is dropped for that, and nothing here recurses or loops for ever.
 
 use std::cmp::Ordering;
 
-/// Levels whose lines are drawn; what lies deeper stands behind a mark at this depth.
+/// Levels whose lines are drawn; deeper rows stand behind a mark at this level.
 const LEVELS: usize = 64;
 
-/// Where a row stands in the tree.
+/// The position of a row in the tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TreePosition {
     /// Its index in the list that was ordered.
     pub index: usize,
-    /// How many parents it has; 0 for a root.
+    /// Number of its ancestors; 0 for a root.
     pub depth: usize,
     /// Whether it is the last of its siblings.
     pub last: bool,
 }
 
-/// Brings rows into the order of a tree: each under its parent, siblings as `compare` says (which
-/// must be a total order; it is given indices), equals as they came. `parents` holds the index of
-/// each row's parent. One that is missing, out of range or the row itself makes a root; of rows
-/// that are each other's ancestors (pids used again while we read) the first by `compare` does.
+/// Orders rows as a tree: each below its parent, siblings by `compare` (a total order of indices), equal
+/// ones as they came. `parents` has the index of each row's parent. A row is a root if its parent is
+/// missing, out of range or itself; of rows that are each other's ancestors (PIDs reused during the
+/// snapshot) the first by `compare` is.
 pub fn order(
     parents: &[Option<usize>],
     mut compare: impl FnMut(usize, usize) -> Ordering,
@@ -38,60 +38,60 @@ pub fn order(
         }
     }
 
-    let mut places = Vec::with_capacity(parents.len());
-    let mut waiting = Vec::new();
-    push(&mut waiting, &roots, 0);
-    while let Some(place) = waiting.pop() {
-        places.push(place);
-        push(&mut waiting, &children[place.index], place.depth + 1);
+    let mut positions = Vec::with_capacity(parents.len());
+    let mut stack = Vec::new();
+    push(&mut stack, &roots, 0);
+    while let Some(position) = stack.pop() {
+        positions.push(position);
+        push(&mut stack, &children[position.index], position.depth + 1);
     }
-    places
+    positions
 }
 
-/// Puts siblings on the stack so that the first comes off first.
-fn push(waiting: &mut Vec<TreePosition>, siblings: &[usize], depth: usize) {
-    let places = siblings.iter().enumerate().map(|(at, index)| TreePosition {
+/// Pushes siblings so that the first is popped first.
+fn push(stack: &mut Vec<TreePosition>, siblings: &[usize], depth: usize) {
+    let positions = siblings.iter().enumerate().map(|(nth, index)| TreePosition {
         index: *index,
         depth,
-        last: at + 1 == siblings.len(),
+        last: nth + 1 == siblings.len(),
     });
-    waiting.extend(places.rev());
+    stack.extend(positions.rev());
 }
 
-/// The parents with each cycle opened above the member that comes first in `sorted`. Every row is
-/// walked over once: a walk up ends at a root, at a row of an earlier walk, or at one of its own,
-/// and only the last is a cycle.
+/// Returns the parents with each cycle opened above its first member in `sorted`. Every row is visited
+/// once: a walk up ends at a root, at a row of an earlier walk or at one of its own rows, and only the
+/// last of these is a cycle.
 fn without_cycles(parents: &[Option<usize>], sorted: &[usize]) -> Vec<Option<usize>> {
     let mut parents: Vec<Option<usize>> =
         parents.iter().map(|parent| parent.filter(|p| *p < parents.len())).collect();
     let mut rank = vec![0; parents.len()];
-    for (at, index) in sorted.iter().enumerate() {
-        rank[*index] = at;
+    for (nth, index) in sorted.iter().enumerate() {
+        rank[*index] = nth;
     }
-    let mut walk_of: Vec<Option<usize>> = vec![None; parents.len()];
+    let mut walks: Vec<Option<usize>> = vec![None; parents.len()];
     for start in 0..parents.len() {
-        let mut at = start;
-        while walk_of[at].is_none() {
-            walk_of[at] = Some(start);
-            at = parents[at].unwrap_or(at);
+        let mut row = start;
+        while walks[row].is_none() {
+            walks[row] = Some(start);
+            row = parents[row].unwrap_or(row);
         }
-        if walk_of[at] != Some(start) || parents[at].is_none() {
+        if walks[row] != Some(start) || parents[row].is_none() {
             continue;
         }
-        let mut first = at;
-        let mut member = parents[at];
-        while let Some(next) = member.filter(|next| *next != at) {
-            if rank[next] < rank[first] {
-                first = next;
+        let mut top = row;
+        let mut member = parents[row];
+        while let Some(next) = member.filter(|next| *next != row) {
+            if rank[next] < rank[top] {
+                top = next;
             }
             member = parents[next];
         }
-        parents[first] = None;
+        parents[top] = None;
     }
     parents
 }
 
-/// What to draw before each row of an ordered tree. Roots have nothing before them.
+/// Returns the lines before each row of an ordered tree. Roots have none.
 ///
 /// ```text
 /// init
@@ -100,37 +100,37 @@ fn without_cycles(parents: &[Option<usize>], sorted: &[usize]) -> Vec<Option<usi
 /// └─ cron
 /// ```
 ///
-/// Beyond 64 levels the lines would fill any terminal (and a prefix as long as the tree is deep
-/// costs the square of it), so the row stands at that level behind `…`, in ASCII `+`.
-pub fn prefixes(places: &[TreePosition], unicode: bool) -> Vec<String> {
+/// Beyond 64 levels the lines would fill any terminal (and take the square of the depth in all), so a
+/// deeper row stands at that level behind `…`, in ASCII `+`.
+pub fn prefixes(positions: &[TreePosition], unicode: bool) -> Vec<String> {
     let (tee, corner, trunk, deeper) = if unicode {
         ("├─ ", "└─ ", "│  ", "…  ")
     } else {
         ("|- ", "`- ", "|  ", "+  ")
     };
-    let mut drawn = Vec::with_capacity(places.len());
-    // For each level that has been entered: was the row we are under the last there?
+    let mut prefixes = Vec::with_capacity(positions.len());
+    // For each level above the row: whether its ancestor there is the last of its siblings.
     let mut ended: Vec<bool> = Vec::with_capacity(LEVELS);
-    for place in places {
+    for position in positions {
         let mut prefix = String::new();
-        if let Some(above) = place.depth.checked_sub(1) {
-            ended.truncate(above);
+        if let Some(level) = position.depth.checked_sub(1) {
+            ended.truncate(level);
             for last in &ended {
                 prefix.push_str(if *last { "   " } else { trunk });
             }
-            if above >= LEVELS {
+            if level >= LEVELS {
                 prefix.push_str(deeper);
             }
-            prefix.push_str(if place.last { corner } else { tee });
-            if above < LEVELS {
-                ended.push(place.last);
+            prefix.push_str(if position.last { corner } else { tee });
+            if level < LEVELS {
+                ended.push(position.last);
             }
         } else {
             ended.clear();
         }
-        drawn.push(prefix);
+        prefixes.push(prefix);
     }
-    drawn
+    prefixes
 }
 
 #[cfg(test)]
@@ -140,12 +140,12 @@ mod tests {
     use super::*;
 
     fn draw(parents: &[Option<usize>], unicode: bool) -> Vec<String> {
-        let places = order(parents, |a, b| a.cmp(&b));
-        let prefixes = prefixes(&places, unicode);
-        places
+        let positions = order(parents, |a, b| a.cmp(&b));
+        let prefixes = prefixes(&positions, unicode);
+        positions
             .iter()
             .zip(prefixes)
-            .map(|(place, prefix)| format!("{prefix}{}", place.index))
+            .map(|(position, prefix)| format!("{prefix}{}", position.index))
             .collect()
     }
 
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn siblings_stand_as_compared() {
+    fn siblings_are_sorted() {
         let parents = [None, Some(0), Some(0), None];
         let order = order(&parents, |a, b| b.cmp(&a));
         assert_eq!(order.iter().map(|p| p.index).collect::<Vec<_>>(), [3, 0, 2, 1]);
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn contradicting_parents_lose_no_row() {
+    fn contradictory_parents_lose_no_row() {
         assert_eq!(draw(&[Some(0)], true), ["0"]);
         assert_eq!(draw(&[Some(7), Some(usize::MAX)], true), ["0", "1"]);
         assert_eq!(draw(&[Some(1), Some(2), Some(1)], true), ["1", "├─ 0", "└─ 2"]);
@@ -184,25 +184,25 @@ mod tests {
     }
 
     #[test]
-    fn depths_that_make_no_tree_are_drawn_all_the_same() {
-        let place = |depth| TreePosition { index: 0, depth, last: false };
-        let drawn = prefixes(&[place(3), place(usize::MAX), place(0), place(2)], true);
+    fn impossible_depths_are_drawn() {
+        let position = |depth| TreePosition { index: 0, depth, last: false };
+        let drawn = prefixes(&[position(3), position(usize::MAX), position(0), position(2)], true);
         assert_eq!(drawn, ["├─ ", "│  …  ├─ ", "", "├─ "]);
     }
 
     proptest! {
         #[test]
-        fn any_parents_give_every_row_once(
+        fn any_parents_yield_every_row_once(
             parents in proptest::collection::vec(proptest::option::of(0usize..40), 0..40)
         ) {
-            let places = order(&parents, |a, b| (a % 7).cmp(&(b % 7)));
-            let mut seen: Vec<_> = places.iter().map(|p| p.index).collect();
+            let positions = order(&parents, |a, b| (a % 7).cmp(&(b % 7)));
+            let mut seen: Vec<_> = positions.iter().map(|p| p.index).collect();
             seen.sort();
             prop_assert_eq!(seen, (0..parents.len()).collect::<Vec<_>>());
-            for pair in places.windows(2) {
+            for pair in positions.windows(2) {
                 prop_assert!(pair[1].depth <= pair[0].depth + 1);
             }
-            prop_assert_eq!(prefixes(&places, true).len(), places.len());
+            prop_assert_eq!(prefixes(&positions, true).len(), positions.len());
         }
     }
 }
