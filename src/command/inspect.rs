@@ -163,8 +163,9 @@ impl Inspect {
 /// Returns the namespaces of the inits of all other containers.
 fn other_containers(found: &ResolvedContainer<'_>) -> Vec<OtherContainer> {
     let host = found.host;
-    let all = found.inventory.partial.then(|| discover(host, SearchDepth::Cgroups));
-    let containers = all.as_ref().map_or(&found.inventory.containers, |all| &all.containers);
+    let complete = found.inventory.partial.then(|| discover(host, SearchDepth::Cgroups));
+    let containers =
+        complete.as_ref().map_or(&found.inventory.containers, |found| &found.containers);
     let others = containers.iter().filter(|other| other.init != found.container.init);
     let other_container = |other: &Container| {
         let namespaces = host.namespaces(other.init?.pid);

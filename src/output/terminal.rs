@@ -237,8 +237,8 @@ pub fn is_broken_pipe(error: &io::Error) -> bool {
 /// en_GB.UTF-8    de_DE.utf8@euro    C.UTF-8
 /// ```
 fn is_utf8(locale: &[Option<String>]) -> bool {
-    let first = locale.iter().flatten().find(|value| !value.is_empty());
-    first.is_some_and(|value| {
+    let decisive = locale.iter().flatten().find(|value| !value.is_empty());
+    decisive.is_some_and(|value| {
         let value = value.to_ascii_lowercase();
         value.contains("utf-8") || value.contains("utf8")
     })

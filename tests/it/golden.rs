@@ -1,6 +1,6 @@
-//! How it looks: captures of a terminal, as tmux sees it, at 80 and 160 columns; and every error, with
-//! what failed, why, and what to do. `UPDATE=1 cargo test --test it -- golden::` writes them anew, to be
-//! read before they are committed.
+//! Golden files: captures of a terminal, as tmux sees it, at 80 and 160 columns; and every error, with its
+//! message, cause and hint. `UPDATE=1 cargo test --test it -- golden::` writes them again; read them
+//! before they are committed.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -10,7 +10,7 @@ use libtest_mimic::{Failed, Trial};
 use crate::hosts::unpack;
 use crate::support::{Need, Outcome, check, cinspect, finish, repository, same, test, test_with};
 
-/// On a recorded host.
+/// Command lines on a recorded host.
 const RECORDED: &[(&str, &str)] = &[
     ("ls", "ls"),
     ("ps", "ps web"),
@@ -29,7 +29,7 @@ const RECORDED: &[(&str, &str)] = &[
     ("completions", "completions fish"),
 ];
 
-/// On a container made for it, process 3 of a PID namespace of its own, so that all numbers are known.
+/// Command lines on a live container: process 3 of a private PID namespace, so that every PID is known.
 const LIVE: &[(&str, &str)] = &[
     ("live-ps", "ps -o pid,hpid,user,state,verdict,blocked,caught,command pid:3"),
     ("live-signal", "signal pid:3 TERM"),
@@ -40,7 +40,7 @@ const LIVE: &[(&str, &str)] = &[
 ];
 
 pub fn trials() -> Vec<Trial> {
-    let mut trials = vec![test("golden::every_error_says_what_why_and_what_next", errors)];
+    let mut trials = vec![test("golden::every_error_has_a_message_a_cause_and_a_hint", errors)];
     for columns in [80, 160] {
         for (name, line) in RECORDED {
             let title = format!("golden::{name}_at_{columns}").leak();
@@ -54,12 +54,12 @@ pub fn trials() -> Vec<Trial> {
     trials
 }
 
-/// What a terminal shows of a shell's line, run in this folder.
-fn capture(line: &str, folder: &Path, columns: usize) -> Result<String, Failed> {
-    let socket = folder.join("tmux").display().to_string();
+/// Runs a shell command in a directory; returns the content of the terminal.
+fn capture(line: &str, dir: &Path, columns: usize) -> Result<String, Failed> {
+    let socket = dir.join("tmux").display().to_string();
     let tmux = |arguments: &[&str]| {
         let mut command = Command::new("tmux");
-        command.args(["-S", &socket, "-f", "/dev/null"]).args(arguments).current_dir(folder);
+        command.args(["-S", &socket, "-f", "/dev/null"]).args(arguments).current_dir(dir);
         command.env("LC_ALL", "C.UTF-8").env_remove("TMUX").env_remove("NO_COLOR");
         command.env_remove("COLUMNS").stdin(Stdio::null());
         finish(command)
@@ -71,66 +71,65 @@ fn capture(line: &str, folder: &Path, columns: usize) -> Result<String, Failed> 
     );
     let columns = columns.to_string();
     tmux(&["new-session", "-d", "-x", &columns, "-y", "150", "sh", "-c", &shell]).expect(0)?;
-    let mut seen = String::new();
+    let mut screen = String::new();
     let done = crate::support::wait_until(|| {
-        seen = tmux(&["capture-pane", "-p"]).out;
-        seen.contains("=end=")
+        screen = tmux(&["capture-pane", "-p"]).out;
+        screen.contains("=end=")
     });
     tmux(&["kill-server"]);
-    check(done, format!("it did not end: {seen}"))?;
-    let shown = seen.split("\n=end=").next().unwrap_or_default();
+    check(done, format!("it did not end: {screen}"))?;
+    let shown = screen.split("\n=end=").next().unwrap_or_default();
     let lines: Vec<&str> = shown.lines().map(str::trim_end).collect();
     Ok(lines.join("\n").trim_end().to_owned() + "\n")
 }
 
 fn recorded(name: &str, line: &str, columns: usize) -> Outcome {
-    let folder = tempfile::tempdir()?;
-    std::fs::create_dir(folder.path().join("h"))?;
-    unpack("docker-systemd-v2", &folder.path().join("h"))?;
-    // Booted so long ago that no age changes while we look.
+    let dir = tempfile::tempdir()?;
+    std::fs::create_dir(dir.path().join("h"))?;
+    unpack("docker-systemd-v2", &dir.path().join("h"))?;
+    // Booted so long ago that no age changes during the test.
     let boot = jiff::Timestamp::now().as_second() - (3 * 86400 + 4 * 3600 + 30 * 60);
-    std::fs::write(folder.path().join("h/proc/stat"), format!("btime {boot}\n"))?;
-    let said = capture(&format!("cinspect --host-root h {line}"), folder.path(), columns)?;
+    std::fs::write(dir.path().join("h/proc/stat"), format!("btime {boot}\n"))?;
+    let text = capture(&format!("cinspect --host-root h {line}"), dir.path(), columns)?;
     let date = jiff::Timestamp::from_second(boot + 42).map_err(|e| e.to_string())?.to_string();
-    compare(name, columns, &said.replace(&date, "2026-01-01T00:00:42Z"))
+    compare(name, columns, &text.replace(&date, "2026-01-01T00:00:42Z"))
 }
 
 fn live(name: &str, line: &str, columns: usize) -> Outcome {
-    let folder = tempfile::tempdir()?;
+    let dir = tempfile::tempdir()?;
     // 1 the shell, 2 unshare, 3 its init, 4 the init's child; then cinspect.
     let inner = "trap : USR1; sleep 1000 & wait";
-    // (Nothing of the loop takes a number.)
+    // (The loop uses builtins only, which take no PID.)
     let script = format!(
         "unshare --pid --fork --mount-proc sh -c '{inner}' &\n\
          while [ \"$comm\" != sleep ]; do read -r comm < /proc/4/comm; done 2> /dev/null\n\
          cinspect {line}"
     );
-    std::fs::write(folder.path().join("script"), script)?;
-    let said = capture(
+    std::fs::write(dir.path().join("script"), script)?;
+    let text = capture(
         "unshare --pid --fork --kill-child --mount-proc sh ./script 2>&1",
-        folder.path(),
+        dir.path(),
         columns,
     )?;
-    compare(name, columns, &said)
+    compare(name, columns, &text)
 }
 
-fn compare(name: &str, columns: usize, said: &str) -> Outcome {
+fn compare(name: &str, columns: usize, text: &str) -> Outcome {
     let path = repository().join(format!("tests/golden/{name}.{columns}"));
-    let wide = said.lines().find(|line| line.chars().count() > columns);
+    let wide = text.lines().find(|line| line.chars().count() > columns);
     check(wide.is_none(), format!("wider than the terminal: {wide:?}"))?;
     if std::env::var_os("UPDATE").is_some() {
         std::fs::create_dir_all(repository().join("tests/golden"))?;
-        std::fs::write(&path, said)?;
+        std::fs::write(&path, text)?;
     }
     let wanted = std::fs::read_to_string(&path).unwrap_or_default();
-    if said != wanted {
-        return Err(format!("{}:\n{said}\n--- wanted ---\n{wanted}", path.display()).into());
+    if text != wanted {
+        return Err(format!("{}:\n{text}\n--- wanted ---\n{wanted}", path.display()).into());
     }
     Ok(())
 }
 
-/// Command lines that fail, on the recorded host, and their messages: the page of them is
-/// `tests/golden/errors`.
+/// Command lines that fail on the recorded host; their messages are in `tests/golden/errors`.
 const ERRORS: &[&str] = &[
     "",
     "nosuch",
@@ -185,45 +184,43 @@ const ERRORS: &[&str] = &[
 ];
 
 fn errors() -> Outcome {
-    let folder = tempfile::tempdir()?;
-    unpack("docker-systemd-v2", folder.path())?;
-    let (mut page, mut wrong) = (String::new(), String::new());
+    let dir = tempfile::tempdir()?;
+    unpack("docker-systemd-v2", dir.path())?;
+    let (mut page, mut incomplete) = (String::new(), String::new());
     for line in ERRORS {
-        let root = folder.path().display().to_string();
+        let root = dir.path().display().to_string();
         let mut arguments = Vec::new();
         if !line.is_empty() && !line.contains("--host-root") {
             arguments.extend(["--host-root", &root]);
         }
         arguments.extend(line.split_whitespace());
         let mut command = cinspect(&arguments);
-        command.current_dir(folder.path());
+        command.current_dir(dir.path());
         let run = finish(command);
         check(run.code != 0, format!("`{line}` does not fail"))?;
         same((line, run.out.as_str()), (line, ""))?;
-        let said = run.err.replace(&root, "ROOT");
-        // (Without any argument the whole help is said.)
-        let said =
-            if line.is_empty() { said.lines().next().unwrap_or_default().into() } else { said };
-        page.push_str(&format!("$ cinspect {line}\n{}\nstatus {}\n\n", said.trim_end(), run.code));
+        let mut text = run.err.replace(&root, "ROOT");
         if line.is_empty() {
-            continue;
+            // (Without arguments the help follows.)
+            text = text.lines().next().unwrap_or_default().into();
+        } else {
+            let message = text.lines().next().unwrap_or_default();
+            let complete = message.starts_with("cinspect: ") && text.contains("\nhint: ");
+            if !complete || message.ends_with('.') {
+                incomplete.push_str(&format!("$ cinspect {line}\n{text}"));
+            }
         }
-        let first = said.lines().next().unwrap_or_default();
-        if !first.starts_with("cinspect: ") || first.ends_with('.') || !said.contains("\nhint: ") {
-            wrong.push_str(&format!("$ cinspect {line}\n{said}"));
-        }
+        page.push_str(&format!("$ cinspect {line}\n{}\nstatus {}\n\n", text.trim_end(), run.code));
     }
-    let shown = &page;
-    check(wrong.is_empty(), format!("{shown}\nnot what, why and what next:\n{wrong}"))?;
+    check(incomplete.is_empty(), format!("no message, cause and hint:\n{incomplete}"))?;
     let path = repository().join("tests/golden/errors");
     if std::env::var_os("UPDATE").is_some() {
-        std::fs::create_dir_all(repository().join("tests/golden"))?;
         std::fs::write(&path, &page)?;
     }
     let wanted = std::fs::read_to_string(&path).unwrap_or_default();
     if page == wanted {
         return Ok(());
     }
-    let differs = page.lines().zip(wanted.lines()).find(|(is, was)| is != was);
-    Err(format!("{} is not as it was: {differs:?}", path.display()).into())
+    let difference = page.lines().zip(wanted.lines()).find(|(line, wanted)| line != wanted);
+    Err(format!("{} is out of date: {difference:?}", path.display()).into())
 }

@@ -132,12 +132,12 @@ fn page() -> Outcome {
     )?;
     check(page.contains("\n!  "), format!("nothing is marked in\n{page}"))?;
     same(control_character(&page), None)?;
-    let all = run(&["-v", "inspect", &name]).expect(0)?;
+    let detailed = run(&["-v", "inspect", &name]).expect(0)?;
     for source in ["status", "ns/", "uid_map", "mountinfo"] {
         let source = format!("← /proc/{}/{source}\n", container.init);
-        check(all.out.contains(&source), format!("{source} is not in\n{}", all.out))?;
+        check(detailed.out.contains(&source), format!("{source} is not in\n{}", detailed.out))?;
     }
-    check(all.out.lines().count() > page.lines().count(), "-v shows no more")
+    check(detailed.out.lines().count() > page.lines().count(), "-v shows no more")
 }
 
 fn host_process() -> Outcome {

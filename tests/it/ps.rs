@@ -141,19 +141,19 @@ fn tree() -> Outcome {
 }
 
 fn several() -> Outcome {
-    let (one, two) = (fixture("init\n> a")?, fixture("init\n> b")?);
-    let shown = run(&["ps", &name(&one), "no-such-container", &name(&two)]).expect(3)?;
+    let (web, db) = (fixture("init\n> a")?, fixture("init\n> b")?);
+    let shown = run(&["ps", &name(&web), "no-such-container", &name(&db)]).expect(3)?;
     check(shown.out.starts_with("CONTAINER"), &shown.out)?;
-    same(shown.out.lines().filter(|line| line.contains(&name(&one))).count(), 2)?;
-    same(shown.out.lines().filter(|line| line.contains(&name(&two))).count(), 2)?;
+    same(shown.out.lines().filter(|line| line.contains(&name(&web))).count(), 2)?;
+    same(shown.out.lines().filter(|line| line.contains(&name(&db))).count(), 2)?;
     check(shown.err.contains("no-such-container"), shown.err)
 }
 
 fn threads() -> Outcome {
     let container = fixture("init\n> many thread-blocks=USR1")?;
-    let all = rows(&container, &["-T"])?;
+    let rows = rows(&container, &["-T"])?;
     let many: Vec<&Value> =
-        all.iter().filter(|row| row["pid"] == json!(container.pids["many"])).collect();
+        rows.iter().filter(|row| row["pid"] == json!(container.pids["many"])).collect();
     same(many.len(), 2)?;
     same(many[0]["signals"]["blocked"].clone(), json!([]))?;
     same(many[1]["signals"]["blocked"].clone(), json!(["USR1"]))?;
@@ -215,14 +215,14 @@ fn on_terminal_with(columns: u16, mut command: Command) -> Result<(String, Strin
 fn read_to_end(master: OwnedFd) -> Vec<u8> {
     use std::io::Read;
     let mut file = std::fs::File::from(master);
-    let (mut all, mut buffer) = (Vec::new(), [0; 4096]);
+    let (mut output, mut buffer) = (Vec::new(), [0; 4096]);
     while let Ok(n) = file.read(&mut buffer) {
         if n == 0 {
             break;
         }
-        all.extend_from_slice(&buffer[..n]);
+        output.extend_from_slice(&buffer[..n]);
     }
-    all
+    output
 }
 
 fn widths() -> Outcome {
@@ -264,12 +264,12 @@ fn masks() -> Outcome {
         let text = on_terminal(80, &["ps", &name(container)], true)?;
         same(header(&text), default.to_vec())?;
     }
-    let both = [name(&few), name(&many)];
-    let text = on_terminal(90, &["ps", &both[0], &both[1]], true)?;
+    let names = [name(&few), name(&many)];
+    let text = on_terminal(90, &["ps", &names[0], &names[1]], true)?;
     same(header(&text)[1..].to_vec(), default.to_vec())?;
     let wide = on_terminal(160, &["ps", &name(&many)], true)?;
-    let all = header(&wide).join(" ");
-    same(all, "PID HPID USER S THR RSS ELAPSED BLOCKED IGNORED CAUGHT ON TERM COMMAND".into())?;
+    let columns = header(&wide).join(" ");
+    same(columns, "PID HPID USER S THR RSS ELAPSED BLOCKED IGNORED CAUGHT ON TERM COMMAND".into())?;
     // With -v it says what was left out.
     let mut ps = cinspect(&["-v", "ps", &name(&many)]);
     ps.env("COLUMNS", "80");

@@ -1,4 +1,4 @@
-//! A terminal with a person at it: types, reads what comes, resizes.
+//! A pseudoterminal with a user: it types, reads the output, resizes.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -11,17 +11,17 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::pty::{Winsize, openpty};
 use nix::sys::termios::{LocalFlags, tcgetattr};
 
-/// It, and what runs there in a session of its own.
+/// A terminal, and the command that runs on it in a session of its own.
 pub struct Terminal {
     master: File,
     pub child: Child,
-    /// The terminal's device, as `stat` prints it inside and outside: major and minor.
+    /// The terminal's device number, as `stat` prints it in a container and on the host.
     pub device: u64,
-    seen: String,
+    output: String,
 }
 
 impl Terminal {
-    /// Runs a command in a new one of 24 rows and 80 columns.
+    /// Runs a command on a new terminal of 24 rows and 80 columns.
     pub fn start(argv: &[&str]) -> Result<Self, Failed> {
         let error = |error: &dyn std::fmt::Display| Failed::from(error.to_string());
         let size = Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
@@ -34,29 +34,29 @@ impl Terminal {
         command.stdout(stream().map_err(|e| error(&e))?);
         command.stderr(stream().map_err(|e| error(&e))?);
         let child = command.spawn().map_err(|e| error(&e))?;
-        Ok(Self { master: OwnedFd::into(pair.master), child, device, seen: String::new() })
+        Ok(Self { master: OwnedFd::into(pair.master), child, device, output: String::new() })
     }
 
-    /// Types.
+    /// Types a text.
     pub fn type_in(&mut self, text: &str) -> Result<(), Failed> {
         self.master.write_all(text.as_bytes()).map_err(|error| error.to_string().into())
     }
 
-    /// Reads until this has come, and gives all that came since the last time.
+    /// Reads until a text has come; returns all output since the last call.
     pub fn wait_for(&mut self, needle: &str) -> Result<String, Failed> {
         let until = Instant::now() + Duration::from_secs(15);
         loop {
-            if let Some(at) = self.seen.find(needle) {
-                let rest = self.seen.split_off(at + needle.len());
-                return Ok(std::mem::replace(&mut self.seen, rest));
+            if let Some(start) = self.output.find(needle) {
+                let after = self.output.split_off(start + needle.len());
+                return Ok(std::mem::replace(&mut self.output, after));
             }
             if Instant::now() > until || !self.read(Duration::from_millis(200)) {
-                return Err(format!("no `{needle}` in {:?}", self.seen).into());
+                return Err(format!("no `{needle}` in {:?}", self.output).into());
             }
         }
     }
 
-    /// Reads what there is; false at its end.
+    /// Reads the output so far; false at its end.
     fn read(&mut self, wait: Duration) -> bool {
         let timeout = PollTimeout::try_from(wait).unwrap_or(PollTimeout::ZERO);
         let mut fds = [PollFd::new(self.master.as_fd(), PollFlags::POLLIN)];
@@ -65,22 +65,22 @@ impl Terminal {
         }
         let mut chunk = [0; 4096];
         match self.master.read(&mut chunk) {
-            Ok(many) if many > 0 => {
-                self.seen.push_str(&String::from_utf8_lossy(&chunk[..many]));
+            Ok(count) if count > 0 => {
+                self.output.push_str(&String::from_utf8_lossy(&chunk[..count]));
                 true
             }
             _ => false,
         }
     }
 
-    /// Makes it another size.
+    /// Changes its size.
     pub fn resize(&self, rows: u16, columns: u16) {
         let size =
             rustix::termios::Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
         let _ = rustix::termios::tcsetwinsize(&self.master, size);
     }
 
-    /// Whether lines are edited and echoed, as a shell wants it.
+    /// Whether lines are edited and echoed, as a shell sets it.
     pub fn is_sane(&self) -> bool {
         tcgetattr(&self.master).is_ok_and(|settings| {
             settings.local_flags.contains(LocalFlags::ICANON | LocalFlags::ECHO)

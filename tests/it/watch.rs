@@ -145,17 +145,17 @@ fn marks() -> Outcome {
 }
 
 fn several() -> Outcome {
-    let (one, other) = (Inner::start()?, Inner::start()?);
-    let mut terminal = watch(&[&one.name(), &other.name(), "-o", "pid,comm"])?;
+    let (web, db) = (Inner::start()?, Inner::start()?);
+    let mut terminal = watch(&[&web.name(), &db.name(), "-o", "pid,comm"])?;
     terminal.wait_for("every 0.3s")?;
-    other.send("USR2")?;
-    let news = format!("{}: ", other.name());
+    db.send("USR2")?;
+    let news = format!("{}: ", db.name());
     terminal.wait_for(&news)?;
     let drawn = terminal.wait_for("sleep: new")?;
     // It is not dimmed.
     let line = drawn.rsplit("\r\n").next().unwrap_or_default().trim_start_matches("\u{1b}[K");
     check(!line.contains('\u{1b}'), line)?;
-    drop(one);
+    drop(web);
     terminal.wait_for(": is gone").map(drop)
 }
 
@@ -357,9 +357,9 @@ fn by_pid() -> Outcome {
     let name = format!("pid:{}", inner.init);
     let mut command = cinspect(&["ps", "--watch=0.1", &name]);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-    let mut first = [0];
+    let mut byte = [0];
     let stdout = child.stdout.as_mut().ok_or("no stdout")?;
-    std::io::Read::read_exact(stdout, &mut first)?;
+    std::io::Read::read_exact(stdout, &mut byte)?;
     drop(inner);
     let output = child.wait_with_output()?;
     let error = String::from_utf8_lossy(&output.stderr);

@@ -113,11 +113,11 @@ fn mark_inner(mounts: &mut [InspectedMount]) {
         .collect();
     for mount in mounts {
         let comes_with = |(point, host_path): &(Vec<u8>, Vec<u8>)| {
-            let rest = mount.point.strip_prefix(point.as_slice());
-            let rest = rest.filter(|rest| rest.starts_with(b"/"));
-            // (With the host's whole tree every mount below comes, whoever made it there.)
-            rest.is_some_and(|rest| {
-                let path = [host_path.as_slice(), rest].concat();
+            let below = mount.point.strip_prefix(point.as_slice());
+            let below = below.filter(|below| below.starts_with(b"/"));
+            // (With the host's whole tree every mount below comes, however it was made.)
+            below.is_some_and(|below| {
+                let path = [host_path.as_slice(), below].concat();
                 host_path == b"/" || mount.host_path.as_deref() == Some(&path)
             })
         };
@@ -161,8 +161,8 @@ fn describe(mount: &Mount<'_>, host: &[Mount<'_>]) -> InspectedMount {
 /// move it.) None for a file system that the host has not mounted.
 fn host_path(device: &[u8], root: &[u8], host: &[Mount<'_>]) -> Option<Vec<u8>> {
     let path = |mount: &Mount<'_>| {
-        let rest = root.get(mount.root.len()..).unwrap_or_default();
-        let path = [trim_end(&mount.point), b"/", trim_start(rest)].concat();
+        let below = root.get(mount.root.len()..).unwrap_or_default();
+        let path = [trim_end(&mount.point), b"/", trim_start(below)].concat();
         if path.len() > 1 { trim_end(&path).to_vec() } else { path }
     };
     let shows = |mount: &&Mount<'_>| mount.device == device && is_at_or_below(root, &mount.root);
@@ -187,8 +187,8 @@ fn volume(path: &[u8]) -> Option<Vec<u8>> {
 }
 
 fn is_at_or_below(path: &[u8], top: &[u8]) -> bool {
-    let rest = path.strip_prefix(trim_end(top));
-    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+    let below = path.strip_prefix(trim_end(top));
+    below.is_some_and(|below| below.is_empty() || below.starts_with(b"/"))
 }
 
 fn trim_end(path: &[u8]) -> &[u8] {

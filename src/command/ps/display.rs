@@ -25,7 +25,7 @@ const CHANGES: usize = 5;
 const TABLE_ROWS: usize = 8;
 
 /// Refreshes the display until the user ends it.
-pub fn run(watch: &mut Watch<'_>, first: Snapshots) -> Result<ExitStatus, Error> {
+pub fn run(watch: &mut Watch<'_>, mut snapshots: Snapshots) -> Result<ExitStatus, Error> {
     let mut display = Display {
         screen: Screen::open().map_err(draw_error)?,
         changes: VecDeque::new(),
@@ -34,7 +34,6 @@ pub fn run(watch: &mut Watch<'_>, first: Snapshots) -> Result<ExitStatus, Error>
         signal: None,
         top: 0,
     };
-    let mut snapshots = first;
     loop {
         let now = Instant::now();
         let tables = display.refresh(watch, snapshots, now);

@@ -58,8 +58,8 @@ pub fn rows_of(
 /// Returns the signal that all rows are about, if it is the same one.
 pub fn common_signal(containers: &[Vec<MarkedRow>]) -> Option<Signal> {
     let mut signals = containers.iter().flatten().map(|(row, _)| row.signal);
-    let first = signals.next()?;
-    signals.all(|signal| signal == first).then_some(first)
+    let common = signals.next()?;
+    signals.all(|signal| signal == common).then_some(common)
 }
 
 /// Returns the order of the rows: a tree with siblings sorted by `sort` or by PID, or flat.
@@ -97,7 +97,7 @@ fn parents(rows: &[MarkedRow]) -> Vec<Option<usize>> {
         .get(&row.process.facts.id)
         .copied()
     {
-        Some(first) if first != index => Some(first),
+        Some(row) if row != index => Some(row),
         _ => first_rows.get(processes.get(row.process.parent?)?).copied(),
     };
     rows.iter().enumerate().map(parent).collect()

@@ -84,9 +84,9 @@ impl<'a> Watch<'a> {
         list: &'a dyn Refresh,
     ) -> Result<(Self, Snapshots), Error> {
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        let first: Vec<PsRows> =
+        let found: Vec<PsRows> =
             list.snapshot(context, &words).into_iter().collect::<Result<_, _>>()?;
-        let containers = words.into_iter().zip(&first).map(|(word, rows)| WatchedContainer {
+        let containers = words.into_iter().zip(&found).map(|(word, rows)| WatchedContainer {
             word,
             missing: None,
             restarts: 0,
@@ -101,7 +101,7 @@ impl<'a> Watch<'a> {
             interval: interval.max(SHORTEST_INTERVAL),
             containers: containers.collect(),
         };
-        Ok((watch, first.into_iter().map(Ok).collect()))
+        Ok((watch, found.into_iter().map(Ok).collect()))
     }
 
     /// Takes the next snapshots.
@@ -118,9 +118,12 @@ impl<'a> Watch<'a> {
     }
 
     /// Writes the plain table at each refresh, with an empty line between two.
-    pub fn repeat(&mut self, context: &Context, first: Snapshots) -> Result<ExitStatus, Error> {
+    pub fn repeat(
+        &mut self,
+        context: &Context,
+        mut snapshots: Snapshots,
+    ) -> Result<ExitStatus, Error> {
         let ui = &context.ui;
-        let mut snapshots = first;
         let mut separator = "";
         let mut signal = None;
         loop {

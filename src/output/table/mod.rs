@@ -259,10 +259,10 @@ fn lay_out(layouts: &[ColumnLayout], header: bool) -> Table {
 
 /// Makes a cell: the text between the characters that stand for its colour.
 fn cell(LaidCell { prefix, text, tail, emphasis, .. }: &LaidCell) -> Cell {
-    let rest = if tail.is_empty() { "" } else { REST };
+    let end = if tail.is_empty() { "" } else { REST };
     match COLORS.iter().find(|(_, meaning)| meaning == emphasis).filter(|_| !text.is_empty()) {
-        Some((color, _)) => Cell::new([prefix, *color, text, rest, RESET].concat()),
-        None => Cell::new([prefix, text, rest].concat()),
+        Some((color, _)) => Cell::new([prefix, *color, text, end, RESET].concat()),
+        None => Cell::new([prefix, text, end].concat()),
     }
 }
 
