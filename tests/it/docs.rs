@@ -20,6 +20,7 @@ pub fn trials() -> Vec<Trial> {
         test("docs::every_command_has_descriptions_and_examples", described),
         test_with(Need::Shells, "docs::completions_are_printed_for_every_shell", printed),
         test("docs::the_readme_names_every_command", readme),
+        test("docs::documents_name_files_that_exist", documents),
         test("docs::help_is_short_with_examples_first_and_help_cmd_is_long", help),
         test_with(Need::Manual, "docs::manual_pages_have_no_warnings_in_mandoc_and_man", clean),
     ]
@@ -150,6 +151,33 @@ fn readme() -> Outcome {
     }
     check(missing.is_empty(), format!("the README lacks {missing:?}"))?;
     check(wrong.is_empty(), wrong.join("\n"))
+}
+
+/// Checks every path in backticks and every relative link of the documents.
+fn documents() -> Outcome {
+    const TOP: [&str; 5] = ["src/", "tests/", "contrib/", "benches/", "docs/"];
+    let mut files: Vec<_> =
+        ["README.md", "CONTRIBUTING.md", "contrib/fleet/README.md"].map(Into::into).into();
+    for entry in std::fs::read_dir(repository().join("docs"))? {
+        files.push(Path::new("docs").join(entry?.file_name()));
+    }
+    let (mut count, mut wrong) = (0, Vec::new());
+    for file in files {
+        let text = std::fs::read_to_string(repository().join(&file))?;
+        let code = text.split('`').skip(1).step_by(2);
+        let code = code.filter(|code| TOP.iter().any(|top| code.starts_with(top)));
+        let code = code.filter(|code| !code.contains([' ', '*', '\n'])).map(Into::into);
+        let directory = file.parent().unwrap_or(Path::new(""));
+        let links = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+        let links = links.filter(|link| !link.contains("://")).map(|link| directory.join(link));
+        for path in code.chain(links) {
+            count += 1;
+            if !repository().join(&path).exists() {
+                wrong.push(format!("{} names {}", file.display(), path.display()));
+            }
+        }
+    }
+    check(count > 50 && wrong.is_empty(), wrong.join("\n"))
 }
 
 fn help() -> Outcome {
