@@ -149,7 +149,8 @@ const RECIPES: &[Recipe] = &[
         pids: &[],
         holds: |stage, runs| {
             check(runs[0].out.contains("QUIT"), &runs[0].out)?;
-            check(!runs[0].out.contains("TERM") && !runs[0].out.contains("KILL"), &runs[0].out)?;
+            let events = runs[0].out.replace("(no SIGKILL needed)", "");
+            check(!events.contains("TERM") && !events.contains("KILL"), &runs[0].out)?;
             same(stage.processes("web").len(), 0)
         },
     },
