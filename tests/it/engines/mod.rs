@@ -1,7 +1,6 @@
-//! One table of checks over every real engine. `tests/run` starts the engines and names those that
-//! are up in `CINSPECT_TEST_ENGINES`; the scripts in `tests/engines` drive them. What is checked is
-//! what a user of any engine expects: it is found by every name it has, its processes are those the
-//! engine lists, and a signal reaches exactly the one that was meant.
+//! One table of checks for every real engine. `tests/run` starts the engines and names the running ones in
+//! `CINSPECT_TEST_ENGINES`; the scripts in `tests/engines` drive them. A container is found by each of its
+//! names, has the processes that the engine lists, and a signal reaches only the selected process.
 
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard};
@@ -36,99 +35,105 @@ const ENGINES: &[&str] = &[
     "bwrap",
 ];
 
-/// Host and inside PID of a process, as far as an engine tells them.
+/// Host PID and PID in the container, as far as an engine lists them.
 type Listed = (Option<i32>, Option<i32>);
 
-/// A check and what it is called.
+/// A check and its name.
 type Check = (&'static str, fn(&Engine) -> Outcome);
 
-/// THE TABLE of checks.
+/// The checks of every engine.
 const CHECKS: &[Check] = &[
-    ("is_found_by_every_name_it_has", checks::names),
-    ("stands_in_ls", checks::listed),
-    ("ps_gives_what_the_engine_lists", checks::processes),
-    ("ps_shows_who_joined_later_with_no_parent", checks::joined),
-    ("a_signal_reaches_exactly_the_one_that_is_meant", checks::exactly_one),
-    ("a_signal_reaches_the_init_and_everybody", checks::init_and_all),
-    ("works_while_the_daemons_are_stopped", checks::daemons_stopped),
-    ("is_seen_to_be_paused", checks::paused),
-    ("looks_at_no_process_outside_where_there_is_a_cgroup", checks::no_survey),
-    ("shares_a_pid_namespace_with_another", checks::shared),
-    ("shares_the_pid_namespace_of_the_host", checks::hosts_namespace),
-    ("inspect_says_what_the_kernel_says", inspect::facts),
-    ("cp_goes_in_and_out", cp::round_trip),
-    ("exec_takes_over_the_inits_attributes", exec::takes_over_the_inits_attributes),
+    ("every_name_resolves", checks::names),
+    ("ls_lists_the_container", checks::listed),
+    ("ps_matches_the_engines_list", checks::processes),
+    ("ps_shows_joined_processes_without_a_parent", checks::joined),
+    ("signal_reaches_only_the_selected_process", checks::exactly_one),
+    ("signal_reaches_the_init_and_all", checks::init_and_all),
+    ("works_while_daemons_are_stopped", checks::daemons_stopped),
+    ("paused_container_is_shown_as_paused", checks::paused),
+    ("ps_reads_only_processes_of_the_cgroup", checks::no_survey),
+    ("containers_that_share_a_pid_namespace", checks::shared),
+    ("container_in_the_hosts_pid_namespace", checks::hosts_namespace),
+    ("inspect_matches_the_kernel", inspect::facts),
+    ("cp_round_trip", cp::round_trip),
+    ("exec_inherits_the_attributes_of_the_init", exec::takes_over_the_inits_attributes),
     ("exec_matches_the_engines_own", exec::matches_the_engines_own),
     ("exec_runs_commands", exec::runs_commands),
     ("exec_enters_by_another_pid", exec::enters_by_another_pid),
     ("exec_refuses_a_paused_container", exec::refuses_a_paused_container),
-    ("is_stopped_with_an_account_of_it", checks::stopped),
-    ("is_no_more_once_it_has_ended", checks::ended),
+    ("stop_reports_every_step", checks::stopped),
+    ("exited_container_is_not_found", checks::ended),
 ];
 
-/// Checks of one engine alone.
-const OWN: &[(&str, Check)] = &[
-    ("runc", ("is_found_by_the_root_that_only_its_argv_tells", standalone::other_root)),
-    ("nspawn", ("is_told_from_another_in_the_same_cgroup", standalone::same_cgroup)),
-    ("docker", ("shows_a_namespace_made_inside_as_its_own_container_too", standalone::nested)),
-    ("docker", ("is_held_still_and_killed_where_no_cgroup_can_be_killed", standalone::held_still)),
-    ("docker", ("story_of_a_handler_in_pid_1", scenarios::handler)),
-    ("docker", ("story_of_a_pid_1_without_one", scenarios::no_handler)),
-    ("docker", ("story_of_a_child_that_nobody_tells", scenarios::child)),
-    ("docker", ("story_of_supervisord_with_two_stop_signals", scenarios::supervisord)),
-    ("docker", ("leaves_gracefully_where_its_own_stop_does_not", scenarios::children_first)),
-    ("podman", ("leaves_gracefully_where_its_own_stop_does_not", scenarios::children_first)),
-    ("docker", ("has_an_init_of_its_engine", scenarios::engines_init)),
-    ("podman", ("has_an_init_of_its_engine", scenarios::engines_init)),
+/// Checks of a single engine.
+const ENGINE_CHECKS: &[(&str, Check)] = &[
+    ("runc", ("root_from_argv_is_found", standalone::other_root)),
+    ("nspawn", ("containers_in_one_cgroup_are_distinguished", standalone::shared_cgroup)),
+    ("docker", ("nested_namespace_is_a_container_of_its_own", standalone::nested)),
+    ("docker", ("stop_freezes_and_kills_without_cgroup_kill", standalone::freeze_and_kill)),
+    ("docker", ("stop_with_a_handler_in_pid_1", scenarios::handler)),
+    ("docker", ("stop_without_a_handler_in_pid_1", scenarios::no_handler)),
+    ("docker", ("stop_with_a_child_that_is_not_signalled", scenarios::child)),
+    ("docker", ("stop_of_supervisord_with_two_stop_signals", scenarios::supervisord)),
+    (
+        "docker",
+        ("children_first_is_graceful_where_the_engines_stop_is_not", scenarios::children_first),
+    ),
+    (
+        "podman",
+        ("children_first_is_graceful_where_the_engines_stop_is_not", scenarios::children_first),
+    ),
+    ("docker", ("stop_with_the_engines_init", scenarios::engines_init)),
+    ("podman", ("stop_with_the_engines_init", scenarios::engines_init)),
     ("podman-rootless", ("exec_works_for_the_rootless_user", exec::works_for_the_rootless_user)),
     ("docker", ("exec_shares_what_the_container_shares", exec::shares_what_the_container_shares)),
     ("docker", ("inspect_marks_what_is_dangerous", inspect::dangers)),
-    ("docker", ("completes_at_a_prompt", inspect::completed)),
-    ("docker", ("is_watched_through_a_restart", inspect::watched)),
+    ("docker", ("completion_at_a_prompt", inspect::completed)),
+    ("docker", ("watch_follows_a_restart", inspect::watched)),
     ("docker", ("exec_leaves_a_tracer_alone", exec::leaves_a_tracer_alone)),
-    ("docker", ("cp_follows_the_rules_of_its_own", cp::table)),
-    ("docker", ("cp_replaces_a_program_that_runs", cp::replaced)),
-    ("docker", ("cp_is_not_led_out_by_swapped_links", cp::race)),
-    ("docker", ("runs_every_example_of_the_manual", recipes::examples)),
-    ("docker", ("runs_every_recipe_of_the_readme", recipes::recipes)),
-    ("docker", ("comes_back_where_its_restart_policy_says_so", scenarios::restarted)),
+    ("docker", ("cp_follows_the_rules_of_docker_cp", cp::table)),
+    ("docker", ("cp_replaces_a_running_program", cp::replaced)),
+    ("docker", ("cp_stays_in_the_rootfs_when_links_are_swapped", cp::race)),
+    ("docker", ("every_example_of_the_manual_works", recipes::examples)),
+    ("docker", ("every_recipe_of_the_readme_works", recipes::recipes)),
+    ("docker", ("restart_policy_is_reported", scenarios::restarted)),
 ];
 
-/// What an engine has no way to do: no test of ours can be failed by that, or passed.
-const LACKS: &[(&str, &str, &str)] = &[
-    ("podman", "works_while_the_daemons_are_stopped", "it has no daemon"),
-    ("podman-rootless", "works_while_the_daemons_are_stopped", "it has no daemon"),
-    ("runc", "works_while_the_daemons_are_stopped", "it has no daemon"),
-    ("crun", "works_while_the_daemons_are_stopped", "it has no daemon"),
-    ("youki", "works_while_the_daemons_are_stopped", "it has no daemon"),
-    ("lxc", "works_while_the_daemons_are_stopped", "it has no daemon"),
-    ("nspawn", "works_while_the_daemons_are_stopped", "it has no daemon"),
-    ("bwrap", "works_while_the_daemons_are_stopped", "it has no daemon"),
-    ("podman-rootless", "is_seen_to_be_paused", "without a cgroup it cannot pause"),
-    ("crun", "is_seen_to_be_paused", "without a cgroup it cannot pause"),
-    ("podman-rootless", "looks_at_no_process_outside_where_there_is_a_cgroup", "it has no cgroup"),
-    ("crun", "looks_at_no_process_outside_where_there_is_a_cgroup", "it has no cgroup"),
-    ("bwrap", "looks_at_no_process_outside_where_there_is_a_cgroup", "it has no cgroup"),
+/// Features that an engine lacks: the check does not apply to it.
+const NOT_SUPPORTED: &[(&str, &str, &str)] = &[
+    ("podman", "works_while_daemons_are_stopped", "it has no daemon"),
+    ("podman-rootless", "works_while_daemons_are_stopped", "it has no daemon"),
+    ("runc", "works_while_daemons_are_stopped", "it has no daemon"),
+    ("crun", "works_while_daemons_are_stopped", "it has no daemon"),
+    ("youki", "works_while_daemons_are_stopped", "it has no daemon"),
+    ("lxc", "works_while_daemons_are_stopped", "it has no daemon"),
+    ("nspawn", "works_while_daemons_are_stopped", "it has no daemon"),
+    ("bwrap", "works_while_daemons_are_stopped", "it has no daemon"),
+    ("podman-rootless", "paused_container_is_shown_as_paused", "without a cgroup it cannot pause"),
+    ("crun", "paused_container_is_shown_as_paused", "without a cgroup it cannot pause"),
+    ("podman-rootless", "ps_reads_only_processes_of_the_cgroup", "it has no cgroup"),
+    ("crun", "ps_reads_only_processes_of_the_cgroup", "it has no cgroup"),
+    ("bwrap", "ps_reads_only_processes_of_the_cgroup", "it has no cgroup"),
     ("podman-rootless", "exec_refuses_a_paused_container", "without a cgroup it cannot pause"),
     ("crun", "exec_refuses_a_paused_container", "without a cgroup it cannot pause"),
     ("nspawn", "exec_refuses_a_paused_container", "it cannot pause"),
     ("bwrap", "exec_refuses_a_paused_container", "it cannot pause"),
     ("nspawn", "exec_matches_the_engines_own", "it has no exec of its own"),
     ("bwrap", "exec_matches_the_engines_own", "it has no exec of its own"),
-    ("nspawn", "is_seen_to_be_paused", "it cannot pause"),
-    ("bwrap", "is_seen_to_be_paused", "it cannot pause"),
-    ("nspawn", "shares_a_pid_namespace_with_another", "it has no such option"),
-    ("bwrap", "shares_a_pid_namespace_with_another", "it has no such option"),
-    ("lxc", "shares_the_pid_namespace_of_the_host", "it has no such option"),
-    ("nspawn", "shares_the_pid_namespace_of_the_host", "it has no such option"),
-    ("bwrap", "shares_the_pid_namespace_of_the_host", "it is no container then"),
+    ("nspawn", "paused_container_is_shown_as_paused", "it cannot pause"),
+    ("bwrap", "paused_container_is_shown_as_paused", "it cannot pause"),
+    ("nspawn", "containers_that_share_a_pid_namespace", "it has no such option"),
+    ("bwrap", "containers_that_share_a_pid_namespace", "it has no such option"),
+    ("lxc", "container_in_the_hosts_pid_namespace", "it has no such option"),
+    ("nspawn", "container_in_the_hosts_pid_namespace", "it has no such option"),
+    ("bwrap", "container_in_the_hosts_pid_namespace", "it is not a container then"),
 ];
 
-/// What a check needs of this machine: where that is missing there is nothing to be checked.
-const NEEDS: &[(&str, &str, &str)] = &[(
-    "is_held_still_and_killed_where_no_cgroup_can_be_killed",
+/// A path of this machine without which a check does not apply.
+const REQUIREMENTS: &[(&str, &str, &str)] = &[(
+    "stop_freezes_and_kills_without_cgroup_kill",
     "/sys/fs/cgroup/freezer",
-    "all of it is v2 here, and has cgroup.kill",
+    "every hierarchy is v2 on this host, and has cgroup.kill",
 )];
 
 pub fn trials() -> Vec<Trial> {
@@ -136,22 +141,25 @@ pub fn trials() -> Vec<Trial> {
     let up: Vec<&str> = up.split_whitespace().collect();
     let mut trials = Vec::new();
     for name in ENGINES {
-        let own = OWN.iter().filter(|(engine, _)| engine == name).map(|(_, check)| *check);
-        for (what, check) in CHECKS.iter().copied().chain(own) {
-            let title = format!("{name}::{what}");
-            let lack = LACKS.iter().find(|(engine, check, _)| engine == name && *check == what);
-            let need = NEEDS
+        let engine_checks =
+            ENGINE_CHECKS.iter().filter(|(engine, _)| engine == name).map(|(_, check)| *check);
+        for (check_name, check) in CHECKS.iter().copied().chain(engine_checks) {
+            let title = format!("{name}::{check_name}");
+            let not_supported = NOT_SUPPORTED
                 .iter()
-                .find(|(check, path, _)| *check == what && !std::path::Path::new(path).exists());
-            if let Some((_, _, why)) = lack.or(need) {
+                .find(|(engine, check, _)| engine == name && *check == check_name);
+            let requirement = REQUIREMENTS.iter().find(|(check, path, _)| {
+                *check == check_name && !std::path::Path::new(path).exists()
+            });
+            if let Some((_, _, why)) = not_supported.or(requirement) {
                 if up.contains(name) {
-                    note(name, what, "could-not", why);
+                    note(name, check_name, "could-not", why);
                 }
                 trials.push(not_applicable(&title, why));
             } else if up.contains(name) {
                 trials.push(Trial::test(title, move || {
-                    let outcome = Engine::new(name, what).and_then(|engine| check(&engine));
-                    report(name, what, &outcome);
+                    let outcome = Engine::new(name, check_name).and_then(|engine| check(&engine));
+                    report(name, check_name, &outcome);
                     outcome
                 }));
             } else {
@@ -162,30 +170,30 @@ pub fn trials() -> Vec<Trial> {
     trials
 }
 
-/// An engine, with one container of its own for one check.
+/// An engine, with a container for one check.
 struct Engine {
     name: &'static str,
     container: String,
-    /// Checks of one engine follow each other: some stop its daemons.
-    _turn: MutexGuard<'static, ()>,
+    /// Checks of an engine run one after the other: some stop its daemons.
+    _lock: MutexGuard<'static, ()>,
 }
 
-/// What the containers run: an init that counts the signals it gets, a child that does too, one that
-/// does not care. Each has written its state when `/ready` has three lines.
+/// The command of the containers: an init that logs the signals it receives, a child that does so too, and
+/// one that ignores them. `/ready` has three lines once their dispositions are set.
 const SCRIPT: &str = "\
-trap 'echo init USR1 >> /heard' USR1; trap : TERM; \
-sh -c 'trap \"echo child USR1 >> /heard\" USR1; echo >> /ready; while :; do sleep 0.1; done' & \
+trap 'echo init USR1 >> /received' USR1; trap : TERM; \
+sh -c 'trap \"echo child USR1 >> /received\" USR1; echo >> /ready; while :; do sleep 0.1; done' & \
 sh -c 'trap \"\" USR1; echo >> /ready; exec sleep 1000' & \
 echo >> /ready; while :; do sleep 0.1; done";
 
 impl Engine {
     fn new(name: &'static str, check: &str) -> Result<Self, Failed> {
-        static TURNS: [Mutex<()>; 16] = [const { Mutex::new(()) }; 16];
-        let at = ENGINES.iter().position(|engine| *engine == name).unwrap_or(0);
-        let turn = TURNS[at].lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        static LOCKS: [Mutex<()>; 16] = [const { Mutex::new(()) }; 16];
+        let index = ENGINES.iter().position(|engine| *engine == name).unwrap_or(0);
+        let lock = LOCKS[index].lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let words: Vec<&str> = check.split('_').take(4).collect();
         let container = format!("cit-{name}-{}", words.join("-"));
-        let engine = Self { name, container, _turn: turn };
+        let engine = Self { name, container, _lock: lock };
         let _ = engine.script(&["rm", &engine.container]);
         engine.start(&engine.container, &[])?;
         Ok(engine)
@@ -198,16 +206,17 @@ impl Engine {
         self.script(&arguments)?;
         let init = self.init_of(name)?;
         let ready = format!("/proc/{init}/root/ready");
-        let all = || std::fs::read_to_string(&ready).is_ok_and(|text| text.lines().count() >= 3);
-        check(wait_until(all), format!("{name} did not get ready"))
+        let is_ready =
+            || std::fs::read_to_string(&ready).is_ok_and(|text| text.lines().count() >= 3);
+        check(wait_until(is_ready), format!("{name} is not ready"))
     }
 
-    /// Runs its script.
+    /// Runs the script of the engine.
     fn script(&self, arguments: &[&str]) -> Result<String, Failed> {
         self.script_with("", arguments)
     }
 
-    /// Runs its script, with options for the engine's own `run`.
+    /// Runs the script with options for the `run` of the engine.
     fn script_with(&self, options: &str, arguments: &[&str]) -> Result<String, Failed> {
         let mut command = Command::new(repository().join("tests/engines").join(self.name));
         command.args(arguments).env("CIT_OPTIONS", options).stdin(Stdio::null());
@@ -223,7 +232,7 @@ impl Engine {
     }
 
     fn init_of(&self, name: &str) -> Result<i32, Failed> {
-        Ok(self.script(&["init", name])?.parse().map_err(|_| "no number")?)
+        Ok(self.script(&["init", name])?.parse().map_err(|_| "not a PID")?)
     }
 
     fn qualified(&self) -> Result<String, Failed> {
@@ -234,12 +243,12 @@ impl Engine {
         self.script(&["id", &self.container])
     }
 
-    /// Whether it names its containers; a bare namespace has no name.
+    /// Whether its containers have names; a bare namespace has none.
     fn has_names(&self) -> bool {
         self.name != "bwrap"
     }
 
-    /// Host and inside PIDs as the engine lists them; what it cannot tell is none.
+    /// Returns the PIDs that the engine lists; `None` where it does not list one.
     fn top(&self) -> Result<Vec<Listed>, Failed> {
         let text = self.script(&["top", &self.container])?;
         let number = |word: Option<&str>| word.and_then(|word| word.parse().ok());
@@ -256,23 +265,43 @@ impl Engine {
         Ok(run(&["--json", "ps", &self.qualified()?]).expect(0)?.objects())
     }
 
-    /// What its processes have heard.
-    fn heard(&self) -> Result<Vec<String>, Failed> {
-        let file = format!("/proc/{}/root/heard", self.init()?);
+    /// Returns the log of received signals.
+    fn received(&self) -> Result<Vec<String>, Failed> {
+        let file = format!("/proc/{}/root/received", self.init()?);
         let text = std::fs::read_to_string(file).unwrap_or_default();
         Ok(text.lines().map(str::to_owned).collect())
     }
 
-    /// The process that runs `trap … child`, as `ps` shows it.
+    /// Returns the process that runs `trap … child`, as `ps` shows it.
     fn child(&self) -> Result<Value, Failed> {
         let rows = self.ps()?;
         let is_child = |row: &&Value| {
             let caught =
                 row["signals"]["caught"].as_array().is_some_and(|c| c.contains(&json!("USR1")));
-            // bwrap stands between: there the init is its child.
+            // The init of bwrap is bwrap; its child is the shell that logs `init USR1`.
             caught && !row["command"].to_string().contains("init USR1")
         };
         rows.iter().find(is_child).cloned().ok_or_else(|| "no child with a handler".into())
+    }
+
+    /// Waits until the shells that log signals have run the traps of every signal sent so far: each starts a
+    /// new `sleep` twice, and runs its traps between two commands.
+    fn wait_for_traps(&self) -> Outcome {
+        let rows = self.ps()?;
+        let logs = |row: &&Value| {
+            row["signals"]["caught"].as_array().is_some_and(|c| c.contains(&json!("USR1")))
+        };
+        for row in rows.iter().filter(logs) {
+            let pid = &row["host_pid"];
+            let file = format!("/proc/{pid}/task/{pid}/children");
+            let children = || std::fs::read_to_string(&file).unwrap_or_default();
+            for _ in 0..2 {
+                let before = children();
+                let changed = || !children().is_empty() && children() != before;
+                check(wait_until(changed), format!("process {pid} starts no sleep"))?;
+            }
+        }
+        Ok(())
     }
 
     fn member(&self, needle: &str) -> Result<Value, Failed> {
@@ -289,11 +318,12 @@ impl Drop for Engine {
     }
 }
 
-fn inits_of(words: &[String]) -> Result<Vec<Value>, Failed> {
-    words
+/// Returns the host PID of the init that `ps` shows for each reference.
+fn inits_of(references: &[String]) -> Result<Vec<Value>, Failed> {
+    references
         .iter()
-        .map(|word| {
-            let rows = run(&["--json", "ps", word]).expect(0)?.objects();
+        .map(|reference| {
+            let rows = run(&["--json", "ps", reference]).expect(0)?.objects();
             let init = rows.iter().find(|row| row["pid"] == json!(1)).cloned().unwrap_or_default();
             Ok(init["host_pid"].clone())
         })

@@ -1,18 +1,18 @@
-//! The manual's examples and the README's recipes, run as they are written, on Docker: what people copy
-//! from there does what is said of it.
+//! The manual's examples and the README's recipes, run verbatim on Docker: a command line that is copied
+//! from there does what its description says.
 
 use cinspect::testing::{COMMANDS, ON_SIGNALS};
 use libtest_mimic::Failed;
 use serde_json::json;
 
 use super::Engine;
-use super::setup::Stage;
+use super::setup::Setup;
 use crate::support::{Outcome, Run, check, repository, same, wait_until};
 
-/// What is another here than in an example, and what it is here.
-type Another<'a> = (&'a str, String);
+/// A word of an example, and its value on this host.
+type Substitution<'a> = (&'a str, String);
 
-/// PID 1 with handlers, sleepers from PID 7 to beyond 13, and nginx with its workers.
+/// PID 1 with handlers, sleeping processes from PID 7 to beyond 13, and nginx with its workers.
 const WEB: &str = "trap 'exit 0' TERM QUIT; trap : HUP
     for n in 1 2 3 4 5 6 7 8 9 10 11 12 13; do sleep 1000 & done
     mkdir -p /usr/local/bin /srv /data /var/log; echo one > /var/log/app.log; echo two > /data/file
@@ -20,9 +20,9 @@ const WEB: &str = "trap 'exit 0' TERM QUIT; trap : HUP
 const WEBS_PROCESSES: usize = 17;
 const DB: &str = "trap 'exit 0' TERM; mkdir -p /data; sleep 1000 & wait";
 
-/// Examples that do not simply succeed and print something: how each is run, the status it may leave
-/// with, and what it says.
-const OTHERWISE: &[(&str, &str, i32, &str)] = &[
+/// Examples that are run in another way, or do not exit with 0: the command line, the exit status and a part
+/// of the output.
+const SPECIAL_EXAMPLES: &[(&str, &str, i32, &str)] = &[
     ("cinspect exec web", "echo 'echo inside' | cinspect exec web", 0, "inside"),
     (
         "cinspect exec web --skip mnt -- strace -p 13",
@@ -53,49 +53,49 @@ const OTHERWISE: &[(&str, &str, i32, &str)] = &[
 
 /// Every example of the help and of the manual.
 pub fn examples(engine: &Engine) -> Outcome {
-    let stage = Stage::new(engine)?;
+    let setup = Setup::new(engine)?;
     let all = COMMANDS.iter().flat_map(|command| command.examples).chain(ON_SIGNALS);
     let mut wrong = String::new();
-    for (line, what) in all {
-        // Those that the last one ended are started again.
-        if stage.processes("web").len() < WEBS_PROCESSES {
-            stage.start("web", &["sh", "-c", WEB], WEBS_PROCESSES, &[7, 13])?;
+    for (line, description) in all {
+        // Containers that the last example has stopped are started again.
+        if setup.processes("web").len() < WEBS_PROCESSES {
+            setup.start("web", &["sh", "-c", WEB], WEBS_PROCESSES, &[7, 13])?;
         }
-        if stage.processes("db").len() < 2 {
-            stage.start("db", &["sh", "-c", DB], 2, &[])?;
+        if setup.processes("db").len() < 2 {
+            setup.start("db", &["sh", "-c", DB], 2, &[])?;
         }
         let init = engine.script(&["init", "web"])?;
         let id = engine.script(&["id", "web"])?;
-        let others: &[Another<'_>] = &[("3f2a", id[..12].to_owned()), ("4711", init)];
-        let different = OTHERWISE.iter().find(|(example, ..)| example == line);
-        let (as_run, code, says) =
-            different.map_or((*line, 0, ""), |(_, run, code, says)| (*run, *code, *says));
-        let as_run = others
+        let substitutions: &[Substitution<'_>] = &[("3f2a", id[..12].to_owned()), ("4711", init)];
+        let special = SPECIAL_EXAMPLES.iter().find(|(example, ..)| example == line);
+        let (command, code, part) =
+            special.map_or((*line, 0, ""), |(_, run, code, part)| (*run, *code, *part));
+        let command = substitutions
             .iter()
-            .fold(as_run.to_owned(), |line, (word, another)| line.replace(word, another));
-        let said = stage.sh(&as_run);
-        let text = format!("{}{}", said.out, said.err);
-        if said.code != code || text.trim().is_empty() || !text.contains(says) {
+            .fold(command.to_owned(), |line, (word, value)| line.replace(word, value));
+        let output = setup.sh(&command);
+        let text = format!("{}{}", output.out, output.err);
+        if output.code != code || text.trim().is_empty() || !text.contains(part) {
             wrong.push_str(&format!(
-                "$ {line}   # {what}\n{text}(status {}, not {code})\n",
-                said.code
+                "$ {line}   # {description}\n{text}(status {}, not {code})\n",
+                output.code
             ));
         }
     }
-    for (example, ..) in OTHERWISE {
-        let is_one = COMMANDS.iter().any(|c| c.examples.iter().any(|(line, _)| line == example));
-        check(is_one, format!("`{example}` is no example any more"))?;
+    for (example, ..) in SPECIAL_EXAMPLES {
+        let exists = COMMANDS.iter().any(|c| c.examples.iter().any(|(line, _)| line == example));
+        check(exists, format!("`{example}` is not an example"))?;
     }
     check(wrong.is_empty(), wrong)
 }
 
-/// A recipe: its heading in the README, what `web` is there, and what has to come of its lines.
+/// A recipe: its heading in the README, the command and processes of `web`, and a check of the outputs.
 struct Recipe {
     heading: &'static str,
     web: &'static [&'static str],
     processes: usize,
     pids: &'static [i64],
-    holds: fn(&Stage<'_>, &[Run]) -> Outcome,
+    holds: fn(&Setup<'_>, &[Run]) -> Outcome,
 }
 
 const SHELL_IN_FRONT: &[&str] = &["sh", "-c", "nginx -e stderr -c /shared/nginx.conf; true"];
@@ -103,17 +103,17 @@ const NGINX_ALONE: &[&str] = &["nginx", "-e", "stderr", "-c", "/shared/nginx.con
 const PARENT_AND_CHILD: &[&str] = &[
     "sh",
     "-c",
-    "trap 'exit 0' TERM; sh -c \"trap 'echo > /shared/heard; exit 0' TERM; echo > /shared/ready; while :; do sleep 0.1; done\" & wait",
+    "trap 'exit 0' TERM; sh -c \"trap 'echo > /shared/received; exit 0' TERM; echo > /shared/ready; while :; do sleep 0.1; done\" & wait",
 ];
 
-/// THE TABLE, in the order of the README.
+/// The recipes in the order of the README.
 const RECIPES: &[Recipe] = &[
     Recipe {
         heading: "A stop takes the full ten seconds",
         web: SHELL_IN_FRONT,
         processes: 4,
         pids: &[7, 8],
-        holds: |stage, runs| {
+        holds: |setup, runs| {
             check(runs[0].out.starts_with("problem"), &runs[0].out)?;
             check(runs[0].out.contains("exec form"), &runs[0].out)?;
             check(
@@ -121,7 +121,7 @@ const RECIPES: &[Recipe] = &[
                 &runs[1].out,
             )?;
             check(runs[2].out.contains("discarded"), &runs[2].out)?;
-            same(stage.processes("web").len(), 4)
+            same(setup.processes("web").len(), 4)
         },
     },
     Recipe {
@@ -129,10 +129,10 @@ const RECIPES: &[Recipe] = &[
         web: SHELL_IN_FRONT,
         processes: 4,
         pids: &[7, 8],
-        holds: |stage, runs| {
+        holds: |setup, runs| {
             check(runs[0].out.contains("nginx") && !runs[0].out.contains(" sh "), &runs[0].out)?;
             check(runs[1].out.contains("exited"), &runs[1].out)?;
-            check(wait_until(|| stage.processes("web").is_empty()), "the shell has not left")
+            check(wait_until(|| setup.processes("web").is_empty()), "the shell has not exited")
         },
     },
     Recipe {
@@ -140,18 +140,18 @@ const RECIPES: &[Recipe] = &[
         web: PARENT_AND_CHILD,
         processes: 3,
         pids: &[],
-        holds: |stage, _| check(stage.has("heard"), "the child was not told"),
+        holds: |setup, _| check(setup.has("received"), "the child was not signalled"),
     },
     Recipe {
         heading: "Let requests finish",
         web: NGINX_ALONE,
         processes: 3,
         pids: &[],
-        holds: |stage, runs| {
+        holds: |setup, runs| {
             check(runs[0].out.contains("QUIT"), &runs[0].out)?;
             let events = runs[0].out.replace("(no SIGKILL needed)", "");
             check(!events.contains("TERM") && !events.contains("KILL"), &runs[0].out)?;
-            same(stage.processes("web").len(), 0)
+            same(setup.processes("web").len(), 0)
         },
     },
     Recipe {
@@ -159,11 +159,11 @@ const RECIPES: &[Recipe] = &[
         web: SHELL_IN_FRONT,
         processes: 4,
         pids: &[7, 8],
-        holds: |stage, runs| {
+        holds: |setup, runs| {
             check(runs[0].out.contains("exited"), &runs[0].out)?;
             // nginx starts another in its place.
             let pids =
-                || -> Vec<_> { stage.processes("web").iter().map(|p| p["pid"].clone()).collect() };
+                || -> Vec<_> { setup.processes("web").iter().map(|p| p["pid"].clone()).collect() };
             check(
                 wait_until(|| pids().len() == 4 && !pids().contains(&json!(8))),
                 format!("{:?}", pids()),
@@ -175,10 +175,10 @@ const RECIPES: &[Recipe] = &[
         web: SHELL_IN_FRONT,
         processes: 4,
         pids: &[7, 8],
-        holds: |stage, runs| {
+        holds: |setup, runs| {
             check(runs[0].out.contains("HUP"), &runs[0].out)?;
             // Its workers are new ones.
-            let old = || stage.processes("web").iter().any(|p| p["pid"] == json!(8));
+            let old = || setup.processes("web").iter().any(|p| p["pid"] == json!(8));
             check(wait_until(|| !old()), "nginx did not read its configuration")
         },
     },
@@ -187,12 +187,12 @@ const RECIPES: &[Recipe] = &[
         web: SHELL_IN_FRONT,
         processes: 4,
         pids: &[7, 8],
-        holds: |stage, runs| {
+        holds: |setup, runs| {
             check(runs[0].out.contains("web"), &runs[0].out)?;
             check(runs[1].out.contains("uid=0(root)"), &runs[1].out)?;
-            check(stage.has("passwd"), "nothing was copied")?;
+            check(setup.has("passwd"), "nothing was copied")?;
             check(runs[3].out.contains("KILL"), &runs[3].out)?;
-            same(stage.processes("web").len(), 0)
+            same(setup.processes("web").len(), 0)
         },
     },
     Recipe {
@@ -214,9 +214,9 @@ const RECIPES: &[Recipe] = &[
         ],
         processes: 2,
         pids: &[],
-        holds: |stage, runs| {
+        holds: |setup, runs| {
             same(runs[1].out.as_str(), "the new one\n")?;
-            check(stage.has("logs/a.log") && stage.has("logs/b.log"), "a log is not there")
+            check(setup.has("logs/a.log") && setup.has("logs/b.log"), "a log is missing")
         },
     },
     Recipe {
@@ -231,8 +231,8 @@ const RECIPES: &[Recipe] = &[
     },
 ];
 
-/// The recipes in the README: heading and the lines of the block below it.
-fn written() -> Result<Vec<(String, Vec<String>)>, Failed> {
+/// Reads the recipes of the README: heading and the lines of the block below it.
+fn read_recipes() -> Result<Vec<(String, Vec<String>)>, Failed> {
     let text = std::fs::read_to_string(repository().join("README.md"))?;
     let (_, rest) = text.split_once("\n## Recipes\n").ok_or("the README has no recipes")?;
     let part = rest.split("\n## ").next().unwrap_or_default();
@@ -245,56 +245,57 @@ fn written() -> Result<Vec<(String, Vec<String>)>, Failed> {
     Ok(part.split("\n### ").skip(1).map(recipe).collect())
 }
 
-/// Each recipe of the README.
+/// Runs each recipe of the README.
 pub fn recipes(engine: &Engine) -> Outcome {
-    let written = written()?;
-    let ours: Vec<&str> = RECIPES.iter().map(|recipe| recipe.heading).collect();
-    let theirs: Vec<&str> = written.iter().map(|(heading, _)| heading.as_str()).collect();
-    same(theirs, ours)?;
-    for (recipe, (heading, lines)) in RECIPES.iter().zip(&written) {
-        let stage = Stage::new(engine)?;
-        stage.start("web", recipe.web, recipe.processes, recipe.pids)?;
+    let recipes = read_recipes()?;
+    let expected: Vec<&str> = RECIPES.iter().map(|recipe| recipe.heading).collect();
+    let headings: Vec<&str> = recipes.iter().map(|(heading, _)| heading.as_str()).collect();
+    same(headings, expected)?;
+    for (recipe, (heading, lines)) in RECIPES.iter().zip(&recipes) {
+        let setup = Setup::new(engine)?;
+        setup.start("web", recipe.web, recipe.processes, recipe.pids)?;
         if recipe.web == PARENT_AND_CHILD {
-            check(wait_until(|| stage.has("ready")), "the child does not get ready")?;
+            check(wait_until(|| setup.has("ready")), "the child is not ready")?;
         }
         let init = engine.script(&["init", "web"])?;
-        // What hangs is held still, whatever comes of the recipe.
-        let _hung = (*heading == "The daemon hangs").then(|| Hung::new(engine)).transpose()?;
+        // The daemons continue even if the recipe fails.
+        let _hung =
+            (*heading == "The daemon hangs").then(|| StoppedDaemons::new(engine)).transpose()?;
         let mut runs = Vec::new();
         for line in lines {
-            let said = stage.sh(&line.replace("4711", &init));
-            // strace is ended by its timeout.
+            let output = setup.sh(&line.replace("4711", &init));
+            // strace runs until its timeout.
             let code = if line.contains("timeout") { 124 } else { 0 };
-            runs.push(said.expect(code).map_err(|failed| {
+            runs.push(output.expect(code).map_err(|failed| {
                 format!("{heading}: {line}: {}", failed.message().unwrap_or_default())
             })?);
         }
-        (recipe.holds)(&stage, &runs)
+        (recipe.holds)(&setup, &runs)
             .map_err(|failed| format!("{heading}: {}", failed.message().unwrap_or_default()))?;
     }
     Ok(())
 }
 
-/// Daemons that do not answer, until this goes.
-struct Hung(Vec<String>);
+/// Stopped daemons, which continue when this is dropped.
+struct StoppedDaemons(Vec<String>);
 
-impl Hung {
+impl StoppedDaemons {
     fn new(engine: &Engine) -> Result<Self, Failed> {
         let pids: Vec<String> =
             engine.script(&["daemons"])?.split_whitespace().map(str::to_owned).collect();
-        check(!pids.is_empty(), "no daemon to be held")?;
-        let hung = Self(pids);
-        hung.tell("-STOP");
-        Ok(hung)
+        check(!pids.is_empty(), "no daemon runs")?;
+        let daemons = Self(pids);
+        daemons.signal("-STOP");
+        Ok(daemons)
     }
 
-    fn tell(&self, signal: &str) {
+    fn signal(&self, signal: &str) {
         let _ = std::process::Command::new("kill").arg(signal).args(&self.0).status();
     }
 }
 
-impl Drop for Hung {
+impl Drop for StoppedDaemons {
     fn drop(&mut self) {
-        self.tell("-CONT");
+        self.signal("-CONT");
     }
 }

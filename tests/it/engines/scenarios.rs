@@ -17,9 +17,9 @@ fn run_and_stop(
 ) -> Result<(Vec<Value>, Vec<Value>), Failed> {
     let container = &format!("cit-{}-stop", engine.name);
     let _ = engine.script(&["rm", container]);
-    let mut all = vec!["run", container.as_str(), "--"];
-    all.extend(program);
-    engine.script(&all)?;
+    let mut line = vec!["run", container.as_str(), "--"];
+    line.extend(program);
+    engine.script(&line)?;
     let name = engine.script(&["qualified", container])?;
     // The shells have set their traps and started their children.
     let ready = || {
@@ -31,9 +31,9 @@ fn run_and_stop(
     };
     check(wait_until(ready), "it is not ready")?;
     let findings = run(&["--json", "doctor", &name]).expect(0)?.objects();
-    let mut all = vec!["--json", "stop", name.as_str()];
-    all.extend(stop);
-    let events = run(&all).expect(0)?.objects();
+    let mut line = vec!["--json", "stop", name.as_str()];
+    line.extend(stop);
+    let events = run(&line).expect(0)?.objects();
     let _ = engine.script(&["rm", container]);
     Ok((findings, events))
 }

@@ -1,6 +1,6 @@
-//! The containers that the manual's examples and the README's recipes speak of, `web` and `db`, on
-//! Docker: with nginx from this host, a user www-data, logs, and whatever else is named. Command lines
-//! are run as they are written, by a shell in a folder of their own.
+//! The containers of the manual's examples and the README's recipes, `web` and `db`, on Docker: with nginx
+//! of this host, a user www-data, logs, and everything else that is named. Command lines are run verbatim
+//! by a shell in a temporary directory.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::Engine;
 use crate::support::{Outcome, Run, check, finish, run, wait_until};
 
-/// Nginx as the whole of a container: two workers, all it writes in /tmp.
+/// The configuration of nginx as the only program of a container: two workers, all files in /tmp.
 const NGINX: &str = "user www-data;
 daemon off;
 pid /tmp/nginx.pid;
@@ -26,18 +26,18 @@ http {
 }
 ";
 
-/// What there is, and is let go of at the end.
-pub struct Stage<'a> {
+/// The containers and files; dropping it removes them.
+pub struct Setup<'a> {
     engine: &'a Engine,
-    /// Where command lines are run; the containers see it as `/shared`.
-    pub folder: tempfile::TempDir,
+    /// The working directory of command lines, `/shared` in the containers.
+    pub dir: tempfile::TempDir,
 }
 
-impl<'a> Stage<'a> {
+impl<'a> Setup<'a> {
     pub fn new(engine: &'a Engine) -> Result<Self, Failed> {
         check(Path::new("/usr/sbin/nginx").exists(), "nginx is not installed")?;
-        let folder = tempfile::tempdir()?;
-        let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text);
+        let dir = tempfile::tempdir()?;
+        let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text);
         write("nginx.conf", NGINX)?;
         write("passwd", "root:x:0:0::/root:/bin/sh\nwww-data:x:33:33::/srv:/bin/sh\n")?;
         write("group", "root:x:0:\nwww-data:x:33:\n")?;
@@ -45,65 +45,65 @@ impl<'a> Stage<'a> {
         for name in
             ["logs", "root/etc/bash_completion.d", "root/usr/local/share/zsh/site-functions"]
         {
-            std::fs::create_dir_all(folder.path().join(name))?;
+            std::fs::create_dir_all(dir.path().join(name))?;
         }
-        std::fs::create_dir_all(folder.path().join(".config/fish/completions"))?;
+        std::fs::create_dir_all(dir.path().join(".config/fish/completions"))?;
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-        std::fs::set_permissions(folder.path().join("app"), mode)?;
-        Ok(Self { engine, folder })
+        std::fs::set_permissions(dir.path().join("app"), mode)?;
+        Ok(Self { engine, dir })
     }
 
-    /// Starts a container anew, and waits until it has as many processes as it is to have, and these
-    /// PIDs: how many numbers the engine takes for itself before the first of ours is not always the
-    /// same.
+    /// Starts a container until it has this many processes and these PIDs: the engine uses a varying number
+    /// of PIDs before the first of the command.
     pub fn start(&self, name: &str, program: &[&str], processes: usize, pids: &[i64]) -> Outcome {
-        let here = self.folder.path().display();
+        let here = self.dir.path().display();
         let libraries = ["/usr/sbin", "/usr/lib", "/lib", "/lib64"];
-        let mounts: Vec<String> = libraries.iter().map(|at| format!("-v {at}:{at}:ro")).collect();
+        let mounts: Vec<String> =
+            libraries.iter().map(|path| format!("-v {path}:{path}:ro")).collect();
         let options = format!(
             "-v {here}:/shared -v {here}/passwd:/etc/passwd:ro -v {here}/group:/etc/group:ro {}",
             mounts.join(" ")
         );
-        let mut all = vec!["run", name, "--"];
-        all.extend(program);
+        let mut arguments = vec!["run", name, "--"];
+        arguments.extend(program);
         for _ in 0..8 {
             let _ = self.engine.script(&["rm", name]);
-            self.engine.script_with(&options, &all)?;
-            let there = || self.processes(name).len() >= processes;
-            check(wait_until(there), format!("{name} has not all of its processes"))?;
-            let all = self.processes(name);
-            if pids.iter().all(|pid| all.iter().any(|process| process["pid"] == *pid)) {
+            self.engine.script_with(&options, &arguments)?;
+            let complete = || self.processes(name).len() >= processes;
+            check(wait_until(complete), format!("{name} does not start all of its processes"))?;
+            let rows = self.processes(name);
+            if pids.iter().all(|pid| rows.iter().any(|process| process["pid"] == *pid)) {
                 return Ok(());
             }
         }
         Err(format!("{name} never has processes {pids:?}").into())
     }
 
-    /// What runs in a container, as `ps --json` tells it.
+    /// Returns the rows of `ps --json` of a container.
     pub fn processes(&self, name: &str) -> Vec<Value> {
-        let said = run(&["--json", "ps", &format!("docker:{name}")]);
-        if said.code == 0 { said.objects() } else { Vec::new() }
+        let ps = run(&["--json", "ps", &format!("docker:{name}")]);
+        if ps.code == 0 { ps.objects() } else { Vec::new() }
     }
 
-    /// Runs a line of a shell, with our program first in its path.
+    /// Runs a command line in a shell, with the program under test first in its PATH.
     pub fn sh(&self, line: &str) -> Run {
         let program = Path::new(env!("CARGO_BIN_EXE_cinspect"));
         let path = program.parent().unwrap_or(program).display();
         let mut command = Command::new("bash");
-        command.args(["-o", "pipefail", "-c", line]).current_dir(self.folder.path());
+        command.args(["-o", "pipefail", "-c", line]).current_dir(self.dir.path());
         command.env("PATH", format!("{path}:/usr/sbin:/usr/bin:/sbin:/bin"));
-        command.env("HOME", self.folder.path()).env("LC_ALL", "C.UTF-8").env_remove("NO_COLOR");
+        command.env("HOME", self.dir.path()).env("LC_ALL", "C.UTF-8").env_remove("NO_COLOR");
         command.stdin(Stdio::null());
         finish(command)
     }
 
-    /// Whether a file is there of those that containers see in `/shared`.
+    /// Whether a file exists in the shared directory.
     pub fn has(&self, file: &str) -> bool {
-        self.folder.path().join(file).exists()
+        self.dir.path().join(file).exists()
     }
 }
 
-impl Drop for Stage<'_> {
+impl Drop for Setup<'_> {
     fn drop(&mut self) {
         for name in ["web", "db"] {
             let _ = self.engine.script(&["rm", name]);

@@ -1,4 +1,4 @@
-//! What is checked of one engine alone.
+//! Checks of a single engine.
 
 use std::process::{Command, Stdio};
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{Engine, inits_of};
 use crate::support::{Outcome, check, finish, repository, run, same, wait_until};
 
-/// A runc that waits in the foreground shows its `--root`; its state is nowhere else.
+/// The `--root` of a runc that waits in the foreground is only in its argv.
 pub fn other_root(engine: &Engine) -> Outcome {
     let name = "cit-runc-elsewhere";
     let script = |arguments: &[&str]| {
@@ -18,7 +18,7 @@ pub fn other_root(engine: &Engine) -> Outcome {
     let _ = script(&["rm", name]);
     script(&["run", name, "--", "sleep", "1000"])?;
     let work = || -> Outcome {
-        let init: i32 = script(&["init", name])?.parse().map_err(|_| "no number")?;
+        let init: i32 = script(&["init", name])?.parse().map_err(|_| "not a PID")?;
         same(inits_of(&[format!("runc:{name}"), name.to_owned()])?, vec![json!(init); 2])
     };
     let outcome = work();
@@ -27,19 +27,19 @@ pub fn other_root(engine: &Engine) -> Outcome {
     outcome
 }
 
-/// Without units of their own all containers of one caller share the cgroup `payload`.
-pub fn same_cgroup(engine: &Engine) -> Outcome {
+/// Containers of one caller that have no unit share the cgroup `payload`.
+pub fn shared_cgroup(engine: &Engine) -> Outcome {
     let other = "cit-nspawn-beside";
     let _ = engine.script(&["rm", other]);
     engine.script(&["run", other, "--", "sleep", "4545"])?;
     let work = || -> Outcome {
-        let own = engine.ps()?;
+        let rows = engine.ps()?;
         check(
-            !own.iter().any(|row| row["command"].to_string().contains("4545")),
-            "the other's process",
+            !rows.iter().any(|row| row["command"].to_string().contains("4545")),
+            "a process of the other container is shown",
         )?;
-        check(own.len() >= 3, "its own processes")?;
-        let child = own.iter().find(|row| row["pid"] != json!(1)).cloned().unwrap_or_default();
+        check(rows.len() >= 3, "its processes are not shown")?;
+        let child = rows.iter().find(|row| row["pid"] != json!(1)).cloned().unwrap_or_default();
         let by_child = format!("pid:{}", child["host_pid"]);
         same(inits_of(&[by_child])?, vec![json!(engine.init()?)])?;
         let rows = run(&["--json", "ps", &format!("nspawn:{other}")]).expect(0)?.objects();
@@ -53,11 +53,11 @@ pub fn same_cgroup(engine: &Engine) -> Outcome {
     outcome
 }
 
-/// A PID namespace made inside a container is a container of its own, and its processes are the
-/// outer one's too, with the numbers they have there.
+/// A PID namespace that was made in a container is a container of its own; its processes are in the outer
+/// container, too, with their PIDs there.
 pub fn nested(engine: &Engine) -> Outcome {
     let init = engine.init()?.to_string();
-    // The container may not make one itself; the host's root does it in its name.
+    // The container may not make a PID namespace: root of the host does it in the container.
     let mut inner = Command::new("nsenter");
     inner.args(["-t", &init, "-m", "-p", "--", "/bin/unshare", "-p", "-f", "/bin/sleep", "4444"]);
     let mut child = inner.stdin(Stdio::null()).spawn().map_err(|error| error.to_string())?;
@@ -67,15 +67,16 @@ pub fn nested(engine: &Engine) -> Outcome {
         check(shown, "the outer container does not show it")?;
         let rows = engine.ps()?;
         let row = rows.iter().find(|row| is_inner(row)).cloned().unwrap_or_default();
-        check(row["pid"] != json!(1), "outside it is not PID 1")?;
-        let own = run(&["--json", "ps", &format!("pid:{}", row["host_pid"])]).expect(0)?.objects();
-        same(own.iter().map(|row| row["pid"].clone()).collect::<Vec<_>>(), vec![json!(1)])?;
+        check(row["pid"] != json!(1), "it is PID 1 in the outer container")?;
+        let inner_rows =
+            run(&["--json", "ps", &format!("pid:{}", row["host_pid"])]).expect(0)?.objects();
+        same(inner_rows.iter().map(|row| row["pid"].clone()).collect::<Vec<_>>(), vec![json!(1)])?;
         let listed = run(&["--json", "ls"]).expect(0)?.objects();
         check(
             listed
                 .iter()
                 .any(|ctr| ctr["pid"] == row["host_pid"] && ctr["engine"] == json!("bare")),
-            "it is not in the list",
+            "ls does not list it",
         )
     };
     let outcome = work();
@@ -85,13 +86,13 @@ pub fn nested(engine: &Engine) -> Outcome {
     outcome
 }
 
-/// A container without a PID namespace of its own that forks all the time, seen without the
-/// hierarchy of v2: it is frozen, killed and thawed.
-pub fn held_still(engine: &Engine) -> Outcome {
+/// A container in the host's PID namespace that forks all the time, on a host without cgroup v2: it is
+/// frozen, killed and thawed.
+pub fn freeze_and_kill(engine: &Engine) -> Outcome {
     let other = &format!("cit-{}-still", engine.name);
     let _ = engine.script(&["rm", other]);
-    let storm = "trap '' TERM; while :; do sleep 0.2 & sleep 0.02; done";
-    engine.script(&["run", other, "--pid=host", "--", "sh", "-c", storm])?;
+    let fork_loop = "trap '' TERM; while :; do sleep 0.2 & sleep 0.02; done";
+    engine.script(&["run", other, "--pid=host", "--", "sh", "-c", fork_loop])?;
     let work = || -> Outcome {
         let name = engine.script(&["qualified", other])?;
         let log = std::env::temp_dir().join(format!("{other}.strace"));
@@ -104,9 +105,12 @@ pub fn held_still(engine: &Engine) -> Outcome {
         let _ = std::fs::remove_file(&log);
         let last = outcome?.objects().pop().unwrap_or_default();
         same(last["event"].clone(), json!("stopped"))?;
-        let at = |word: &str| text.find(&format!("\"{word}\""));
-        check(at("FROZEN").is_some() && at("FROZEN") < at("THAWED"), "it was not frozen")?;
-        check(wait_until(|| run(&["ps", &name]).code == 3), "something of it is left")
+        let position = |word: &str| text.find(&format!("\"{word}\""));
+        check(
+            position("FROZEN").is_some() && position("FROZEN") < position("THAWED"),
+            "it was not frozen",
+        )?;
+        check(wait_until(|| run(&["ps", &name]).code == 3), "processes are left")
     };
     let outcome = work();
     let _ = engine.script(&["rm", other]);
