@@ -45,7 +45,7 @@ impl SignalRequest {
 #[derive(Debug)]
 pub struct HeldProcess {
     pid: HostPid,
-    process: OwnedFd,
+    pidfd: OwnedFd,
     /// The thread, if only one is meant: its TID on the host, and its pidfd.
     thread: Option<(i32, Option<OwnedFd>)>,
 }
@@ -158,7 +158,7 @@ pub fn hold(
         // pidfd becomes readable only when the last thread has exited.
         return Err(SendError::Gone);
     }
-    Ok(HeldProcess { pid, process: pidfd, thread })
+    Ok(HeldProcess { pid, pidfd, thread })
 }
 
 fn verify(
@@ -190,17 +190,17 @@ fn verify(
 impl HeldProcess {
     /// Returns the pidfd of the process.
     pub fn as_fd(&self) -> BorrowedFd<'_> {
-        self.process.as_fd()
+        self.pidfd.as_fd()
     }
 
     /// Returns how the process ended, if the kernel still knows.
     pub fn ending(&self) -> Option<Ending> {
-        pidfd::ending(&self.process)
+        pidfd::ending(&self.pidfd)
     }
 
     /// Whether the process has exited.
     pub fn has_exited(&self) -> bool {
-        pidfd::alive(&self.process) == Ok(false)
+        pidfd::alive(&self.pidfd) == Ok(false)
     }
 
     /// Sends a signal.
@@ -210,7 +210,7 @@ impl HeldProcess {
     pub fn send(&self, request: SignalRequest) -> Result<(), SendError> {
         let signal = request.signal.number();
         match &self.thread {
-            None => pidfd::send(&self.process, signal, request.value, SignalScope::Process)?,
+            None => pidfd::send(&self.pidfd, signal, request.value, SignalScope::Process)?,
             Some((_, Some(thread))) => {
                 pidfd::send(thread, signal, request.value, SignalScope::Thread)?;
             }
@@ -226,18 +226,21 @@ impl HeldProcess {
 /// Waits until all processes have exited, at most until `deadline`. Returns for each whether it has.
 ///
 /// # Errors
-/// Those of poll(2).
-pub fn wait_for_all(held: &[&HeldProcess], deadline: Option<Instant>) -> Result<Vec<bool>, Errno> {
-    let mut exited = vec![false; held.len()];
+/// If poll(2) fails.
+pub fn wait_for_all(
+    processes: &[&HeldProcess],
+    deadline: Option<Instant>,
+) -> Result<Vec<bool>, Errno> {
+    let mut exited = vec![false; processes.len()];
     loop {
-        let running: Vec<usize> = (0..held.len()).filter(|index| !exited[*index]).collect();
+        let running: Vec<usize> = (0..processes.len()).filter(|index| !exited[*index]).collect();
         if running.is_empty() {
             return Ok(exited);
         }
         let timeout = deadline.map_or(Duration::from_secs(3600), |deadline| {
             deadline.saturating_duration_since(Instant::now())
         });
-        let fds: Vec<&OwnedFd> = running.iter().map(|index| &held[*index].process).collect();
+        let fds: Vec<&OwnedFd> = running.iter().map(|index| &processes[*index].pidfd).collect();
         match pidfd::wait_any(&fds, timeout) {
             Ok(ready) => {
                 for (index, ready) in running.iter().zip(ready) {
@@ -256,9 +259,9 @@ pub fn wait_for_all(held: &[&HeldProcess], deadline: Option<Instant>) -> Result<
 /// Waits until one process has exited, at most until `deadline`.
 ///
 /// # Errors
-/// Those of poll(2).
-pub fn wait_for_any(held: &[&HeldProcess], deadline: Instant) -> Result<(), Errno> {
-    let fds: Vec<&OwnedFd> = held.iter().map(|held| &held.process).collect();
+/// If poll(2) fails.
+pub fn wait_for_any(processes: &[&HeldProcess], deadline: Instant) -> Result<(), Errno> {
+    let fds: Vec<&OwnedFd> = processes.iter().map(|process| &process.pidfd).collect();
     loop {
         let timeout = deadline.saturating_duration_since(Instant::now());
         match pidfd::wait_any(&fds, timeout) {
@@ -275,16 +278,17 @@ pub fn wait_for_any(held: &[&HeldProcess], deadline: Instant) -> Result<(), Errn
 /// there is a PID namespace, KILL to its init kills all of it, and a cgroup may hold other processes
 /// too, as that of a user can. The file is opened first; then one of the held processes has to be
 /// running and in that cgroup, which proves that the file is the right one.
-pub fn kill_cgroup(host: &Host, container: &Container, held: &[&HeldProcess]) -> bool {
+pub fn kill_cgroup(host: &Host, container: &Container, processes: &[&HeldProcess]) -> bool {
     let is_defined_by_cgroup = !container.owns_pid_ns && container.user.is_none();
     let Some(cgroup) = container.cgroup.as_ref().filter(|_| is_defined_by_cgroup) else {
         return false;
     };
     let v2 = Cgroup { controllers: Vec::new(), path: cgroup.path.clone() };
     let Some(mut file) = host.cgroup_kill_file(&v2) else { return false };
-    let proven = held.iter().any(|held| {
-        let is_member = host.memberships(held.pid).is_ok_and(|memberships| v2.holds(&memberships));
-        is_member && pidfd::alive(&held.process).unwrap_or(false)
+    let proven = processes.iter().any(|process| {
+        let memberships = host.memberships(process.pid);
+        let is_member = memberships.is_ok_and(|memberships| v2.holds(&memberships));
+        is_member && pidfd::alive(&process.pidfd).unwrap_or(false)
     });
     proven && file.write_all(b"1").is_ok()
 }

@@ -88,13 +88,13 @@ pub struct SignalResult {
     pub target: SignalTarget,
     /// Whether the signal was sent.
     pub delivery: Delivery,
-    /// What was observed shortly after it was sent.
+    /// The state of the target shortly after it was sent.
     pub observation: Option<Observation>,
     /// The fate of the process; none if it was not waited for.
     pub outcome: Option<WaitOutcome>,
 }
 
-/// What a rescan came to.
+/// The outcome of a rescan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RescanOutcome {
     /// Every process was signalled.
@@ -102,7 +102,7 @@ pub enum RescanOutcome {
     /// The container still forks after [`MAX_RESCANS`] scans.
     StillGrowing,
     /// The init has exited and this many processes have appeared since. They may belong to this
-    /// container, or to the one that its engine has started in its place: that cannot be told apart.
+    /// container, or to the one that its engine has started in its place; the two cannot be distinguished.
     WithoutInit(usize),
 }
 
@@ -171,7 +171,7 @@ impl ProcessSelection<'_> {
 struct BatchEntry {
     result: SignalResult,
     /// The process, if the signal was sent to it.
-    held: Option<HeldProcess>,
+    handle: Option<HeldProcess>,
     /// Whether it got KILL as well.
     killed: bool,
 }
@@ -246,14 +246,14 @@ impl<'a> SignalBatch<'a> {
         hold(self.found, &target.process, target.thread, criteria)
     }
 
-    fn record(&mut self, target: SignalTarget, delivery: Delivery, held: Option<HeldProcess>) {
+    fn record(&mut self, target: SignalTarget, delivery: Delivery, handle: Option<HeldProcess>) {
         let result = SignalResult { target, delivery, observation: None, outcome: None };
-        self.entries.push(BatchEntry { result, held, killed: false });
+        self.entries.push(BatchEntry { result, handle, killed: false });
     }
 
     fn record_sent(&mut self, target: SignalTarget, sent: Result<HeldProcess, SendError>) {
         match sent {
-            Ok(held) => self.record(target, Delivery::Sent, Some(held)),
+            Ok(handle) => self.record(target, Delivery::Sent, Some(handle)),
             Err(error) => self.record(target, Delivery::Failed(error), None),
         }
     }
@@ -265,29 +265,29 @@ impl<'a> SignalBatch<'a> {
     /// If something stops us before the first signal is sent.
     pub fn send(&mut self, targets: Vec<SignalTarget>, whole: bool) -> Result<(), Error> {
         raise_fd_limit();
-        let held: Vec<Result<HeldProcess, SendError>> =
+        let handles: Vec<Result<HeldProcess, SendError>> =
             targets.iter().map(|target| self.open(target)).collect();
-        let errors = held.iter().filter_map(|held| held.as_ref().err());
+        let errors = handles.iter().filter_map(|handle| handle.as_ref().err());
         if let Some(error) = errors.filter_map(fatal_error).next() {
             return Err(error);
         }
-        let open: Vec<&HeldProcess> = held.iter().flatten().collect();
+        let open: Vec<&HeldProcess> = handles.iter().flatten().collect();
         let kill = whole && self.request.signal.signal() == Some(Signal::KILL);
         if kill && kill_cgroup(self.found.host, &self.found.container, &open) {
             // Sending it to each of them as well could find them gone.
-            for (target, held) in targets.into_iter().zip(held) {
-                self.record_sent(target, held);
+            for (target, handle) in targets.into_iter().zip(handles) {
+                self.record_sent(target, handle);
             }
             return Ok(());
         }
-        for (target, held) in targets.into_iter().zip(held) {
-            self.send_one(target, held);
+        for (target, handle) in targets.into_iter().zip(handles) {
+            self.send_one(target, handle);
         }
         Ok(())
     }
 
-    fn send_one(&mut self, target: SignalTarget, held: Result<HeldProcess, SendError>) {
-        let sent = held.and_then(|held| held.send(self.request).map(|()| held));
+    fn send_one(&mut self, target: SignalTarget, handle: Result<HeldProcess, SendError>) {
+        let sent = handle.and_then(|handle| handle.send(self.request).map(|()| handle));
         self.record_sent(target, sent);
     }
 
@@ -331,16 +331,16 @@ impl<'a> SignalBatch<'a> {
         let open = |selected: &Selected| {
             let target = self.target(snapshot, *selected);
             let is_received = target.prediction.as_ref().is_none_or(Prediction::is_received);
-            let held = match only_handled && !is_received {
+            let handle = match only_handled && !is_received {
                 true => Err(SendError::NoHandler),
                 false => self.open(&target),
             };
-            (target, held)
+            (target, handle)
         };
-        // Held first, all of them, as in `send`.
-        let held: Vec<_> = new.iter().map(open).collect();
-        for (target, held) in held {
-            self.send_one(target, held);
+        // All are held before the first signal is sent, as in `send`.
+        let handles: Vec<_> = new.iter().map(open).collect();
+        for (target, handle) in handles {
+            self.send_one(target, handle);
         }
     }
 
@@ -367,14 +367,14 @@ impl<'a> SignalBatch<'a> {
     /// # Errors
     /// If poll(2) fails.
     pub fn wait(&mut self, deadline: Option<Instant>) -> Result<bool, Error> {
-        let held: Vec<&HeldProcess> =
-            self.entries.iter().filter_map(|entry| entry.held.as_ref()).collect();
-        let exited = wait_for_all(&held, deadline).map_err(|errno| {
+        let handles: Vec<&HeldProcess> =
+            self.entries.iter().filter_map(|entry| entry.handle.as_ref()).collect();
+        let exited = wait_for_all(&handles, deadline).map_err(|errno| {
             Error::new(ExitStatus::Failed, "cannot wait").cause(os_error(errno))
         })?;
         let mut exited = exited.into_iter();
         for entry in &mut self.entries {
-            entry.result.outcome = match (&entry.held, &entry.result.delivery) {
+            entry.result.outcome = match (&entry.handle, &entry.result.delivery) {
                 (Some(_), _) => exited.next().map(|exited| match (exited, entry.killed) {
                     (true, true) => WaitOutcome::Killed,
                     (true, false) => WaitOutcome::Exited,
@@ -396,9 +396,9 @@ impl<'a> SignalBatch<'a> {
     pub fn kill(&mut self, deadline: Option<Instant>) -> Result<bool, Error> {
         for entry in &mut self.entries {
             if entry.result.outcome == Some(WaitOutcome::Running)
-                && let Some(held) = &entry.held
+                && let Some(handle) = &entry.handle
             {
-                entry.killed = held.send(SignalRequest::KILL).is_ok();
+                entry.killed = handle.send(SignalRequest::KILL).is_ok();
             }
         }
         let latest = Instant::now() + KILL_TIMEOUT;
@@ -410,10 +410,10 @@ impl BatchEntry {
     /// Records what can be observed now. Returns whether nothing more is to be expected.
     fn observe(&mut self, host: &Host, signal: Signal) -> bool {
         let target = &self.result.target;
-        let (Some(held), Some(prediction)) = (&self.held, &target.prediction) else {
+        let (Some(handle), Some(prediction)) = (&self.handle, &target.prediction) else {
             return true;
         };
-        let observation = observation(host, held, target.process.facts.as_ref(), signal);
+        let observation = observation(host, handle, target.process.facts.as_ref(), signal);
         self.result.observation = observation;
         match prediction.verdict {
             verdict if verdict.is_fatal() => observation == Some(Observation::Exited),
@@ -431,17 +431,17 @@ impl BatchEntry {
 
 fn observation(
     host: &Host,
-    held: &HeldProcess,
+    handle: &HeldProcess,
     before: &Process,
     signal: Signal,
 ) -> Option<Observation> {
-    if held.has_exited() {
+    if handle.has_exited() {
         return Some(Observation::Exited);
     }
     let status = host.status(before.id.pid).ok()?;
     let pending = status.shd_pnd.union(status.sig_pnd).contains(signal);
     // If the process still runs, the PID was its own all the time, and so was the status.
-    if held.has_exited() {
+    if handle.has_exited() {
         return Some(Observation::Exited);
     }
     let has_handler = |status: &Status| status.sig_cgt.contains(signal);

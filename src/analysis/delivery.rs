@@ -1,6 +1,6 @@
 //! Predicts what the kernel does with a signal: one pure function from facts to a verdict. It asks
 //! what `send_signal_locked`, `complete_signal` and `get_signal` ask (kernel/signal.c), in their order.
-//! What the program makes of the signal is in `programs`.
+//! `programs` adds what the program makes of it.
 
 use std::collections::{BTreeSet, HashMap};
 

@@ -132,7 +132,7 @@ impl Diagnosis<'_> {
         if let Some(preferred) = preferred.filter(|preferred| preferred.instead_of == signal) {
             let severity = if preferred.kills { Severity::Problem } else { Severity::Warning };
             let note = program_note(&process.facts, signal, prediction);
-            let by = preferred.signal;
+            let graceful = preferred.signal;
             self.add(
                 severity,
                 FindingCode::StopSignal,
@@ -142,7 +142,7 @@ impl Diagnosis<'_> {
                     note.as_deref().unwrap_or("see its manual")
                 ),
                 format!(
-                    "set `STOPSIGNAL SIG{by}` in the image, or `--stop-signal SIG{by}`; for now, `cinspect stop -s {by}`"
+                    "set `STOPSIGNAL SIG{graceful}` in the image, or `--stop-signal SIG{graceful}`; for now, `cinspect stop -s {graceful}`"
                 ),
             );
             if preferred.kills {
@@ -151,7 +151,7 @@ impl Diagnosis<'_> {
         }
         let is_lost = matches!(prediction.verdict, Verdict::Discarded | Verdict::Ignored);
         if let Some(other) = self.alternative(process).filter(|_| is_lost) {
-            let why = match prediction.verdict {
+            let problem = match prediction.verdict {
                 Verdict::Ignored => format!("ignores {signal}"),
                 _ => format!("has no handler for {signal}"),
             };
@@ -159,7 +159,7 @@ impl Diagnosis<'_> {
                 Severity::Problem,
                 FindingCode::StopSignal,
                 process,
-                format!("PID 1 {why}, but handles {other}: {}", self.timeout()),
+                format!("PID 1 {problem}, but handles {other}: {}", self.timeout()),
                 format!(
                     "if it exits on {other}, set `STOPSIGNAL SIG{other}` in the image, or `--stop-signal SIG{other}`"
                 ),
@@ -302,8 +302,8 @@ impl Diagnosis<'_> {
             return;
         }
         let input = self.input;
-        let all = input.processes.iter().zip(input.predictions).enumerate();
-        for (index, (process, prediction)) in all {
+        let pairs = input.processes.iter().zip(input.predictions).enumerate();
+        for (index, (process, prediction)) in pairs {
             if Some(index) == self.init || !process.in_container {
                 continue;
             }
@@ -323,7 +323,7 @@ impl Diagnosis<'_> {
 
     fn delayed(&mut self, severity: Severity, process: &ContainerProcess, prediction: &Prediction) {
         let state = process.facts.stat.state;
-        let why = prediction.note.as_deref().unwrap_or("it does not run");
+        let reason = prediction.note.as_deref().unwrap_or("it does not run");
         let (code, remedy) = match () {
             () if state.is_stopped() => {
                 (FindingCode::Stopped, "`cinspect signal … CONT` resumes it")
@@ -337,7 +337,7 @@ impl Diagnosis<'_> {
             ),
             () => (FindingCode::Frozen, "thaw its cgroup"),
         };
-        let message = format!("{} has no effect yet: {why}", self.signal);
+        let message = format!("{} has no effect yet: {reason}", self.signal);
         self.add(severity, code, process, message, remedy);
     }
 
@@ -380,13 +380,16 @@ fn no_problem(
         Some((_, prediction)) if prediction.verdict.is_fatal() => {
             format!("{signal} terminates PID 1 at once")
         }
-        Some((_, prediction)) => {
+        Some((process, prediction)) => {
             let verb = match prediction.verdict {
                 Verdict::Handled => "handles",
                 _ => "receives",
             };
-            // The verdict is the kernel's part; the program may make nothing of the signal.
-            let note = prediction.note.as_ref().map_or_else(String::new, |n| format!("; {n}"));
+            // The verdict is the kernel's part; the program may make nothing of the signal. (Of one that
+            // forwards it, another finding says as much.)
+            let forwards = program_of(&process.facts).map_or(Forwarding::Unknown, |p| p.forwards);
+            let note = prediction.note.as_ref().filter(|_| forwards == Forwarding::Unknown);
+            let note = note.map_or_else(String::new, |note| format!("; {note}"));
             format!("PID 1 {verb} {signal} and gets {time}{note}")
         }
         None => format!("{signal} is sent, and the processes get {time}"),
@@ -403,8 +406,8 @@ fn no_problem(
 
 /// Returns the name that a process was started with.
 fn started_as(process: &ContainerProcess) -> Option<&[u8]> {
-    let first = process.facts.command.known()?.argv().next()?;
-    let name = first.rsplit(|b| *b == b'/').next().unwrap_or(first);
+    let path = process.facts.command.known()?.argv().next()?;
+    let name = path.rsplit(|b| *b == b'/').next().unwrap_or(path);
     Some(name.strip_prefix(b"-").unwrap_or(name))
 }
 

@@ -292,7 +292,7 @@ fn warn_if_no_effect(
 ) -> HashSet<(HostPid, Option<i32>)> {
     const MOST: usize = 5;
     let container = safe_str(container);
-    // A program that does not handle these ignores them by default, which is no surprise.
+    // A program that does not handle these ignores them by default, which needs no warning.
     let is_ignored_by_default = signal.signal().is_some_and(|signal| {
         matches!(signal.default_action(), DefaultAction::Ignore | DefaultAction::Continue)
     });
@@ -307,7 +307,7 @@ fn warn_if_no_effect(
         .filter(|(_, prediction)| has_no_effect(prediction))
         .collect();
     for (target, prediction) in affected.iter().take(MOST) {
-        let text = no_effect(target, prediction, signal);
+        let text = no_effect(target, prediction, signal, targets.len() == 1);
         context.ui.warn(&format!("{container}: {text}"));
     }
     if affected.len() > MOST {
@@ -322,7 +322,12 @@ fn key(target: &SignalTarget) -> (HostPid, Option<i32>) {
 }
 
 /// Says what becomes of a signal that has no effect, why, and what would have one.
-fn no_effect(target: &SignalTarget, prediction: &Prediction, signal: SignalNumber) -> String {
+fn no_effect(
+    target: &SignalTarget,
+    prediction: &Prediction,
+    signal: SignalNumber,
+    is_only_target: bool,
+) -> String {
     let name = name(target);
     let effect = match prediction.verdict {
         Verdict::Ignored => format!("{name} ignores {signal}"),
@@ -335,10 +340,10 @@ fn no_effect(target: &SignalTarget, prediction: &Prediction, signal: SignalNumbe
     };
     let note = prediction.note.as_ref().map_or_else(String::new, |note| format!(": {note}"));
     let remedy = match prediction.verdict {
-        Verdict::Discarded => {
+        Verdict::Discarded if is_only_target => {
             "; KILL would terminate it, `--all --except-init` signals the other processes"
         }
-        Verdict::Ignored | Verdict::Pending => "; KILL would terminate it",
+        Verdict::Discarded | Verdict::Ignored | Verdict::Pending => "; KILL would terminate it",
         Verdict::Delayed if target.process.facts.stat.state.is_stopped() => {
             "; CONT would resume it"
         }

@@ -21,7 +21,7 @@ use crate::sys::pidfd::Ending;
 pub enum ReportLine {
     /// Lines of the answer.
     Answer(String),
-    /// What is being waited for, until the next line.
+    /// The processes that are waited for, shown until the next line.
     Progress(String),
 }
 
@@ -37,7 +37,7 @@ pub struct StopReporter {
     pub style: Style,
     /// Columns for the container's name before each line; 0 for no name.
     pub name_width: usize,
-    /// Processes whose KILL was reported, and whose exit is no news.
+    /// Processes whose KILL was reported: their exit is not reported again.
     pub killed: RefCell<HashSet<HostPid>>,
 }
 
@@ -325,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn the_exit_of_a_killed_process_is_no_news() {
+    fn the_exit_of_a_killed_process_is_not_reported() {
         let reporter = reporter("docker:web", 0, false);
         let kill = StopEventKind::Killed { process: java(), by: Killer::Stop, prediction: None };
         assert_eq!(text(&reporter, kill), "  10.0s  KILL → 1 java\n");

@@ -288,8 +288,8 @@ const SERVICE: (&str, &str) = ("services/a/run", "#!/bin/sh\nexec sleep 1000\n")
 pub fn trials() -> Vec<Trial> {
     let mut trials = Vec::new();
     for row in ROWS {
-        let both = [("init", true), ("child", false)];
-        for (role, init) in both.into_iter().filter(|(_, init)| *init || row.child.is_some()) {
+        let roles = [("init", true), ("child", false)];
+        for (role, init) in roles.into_iter().filter(|(_, init)| *init || row.child.is_some()) {
             let name = format!("programs::{}_as_{role}", row.name);
             let program = if row.argv == RUNIT { "runit" } else { row.argv[0] };
             if !installed(program) {

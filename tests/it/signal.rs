@@ -147,8 +147,8 @@ fn union() -> Outcome {
 fn no_match() -> Outcome {
     let container = fixture(PROCESSES)?;
     let error =
-        run(&["signal", &name(&container), "USR1", "--all", "--comm", "nobody"]).expect(4)?;
-    check(error.err.contains("`--comm nobody` matches none of its 4 processes"), &error.err)?;
+        run(&["signal", &name(&container), "USR1", "--all", "--comm", "nosuch"]).expect(4)?;
+    check(error.err.contains("`--comm nosuch` matches none of its 4 processes"), &error.err)?;
     check(error.err.contains("hint: "), &error.err)?;
     run(&["signal", &name(&container), "USR1", "--pid", "1", "--except-init"]).expect(4)?;
     run(&["signal", &name(&container), "USR1", "--except-init"]).expect(2)?;
@@ -246,8 +246,11 @@ fn kill_after() -> Outcome {
         rows.iter().map(|row| row["outcome"].clone()).collect::<Vec<_>>(),
         vec![json!("killed"); 2],
     )?;
-    let left = run(&["--json", "ps", &name(&container)]).expect(0)?.objects();
-    check(!left.iter().any(|row| row["comm"] == "web" && row["state"] != "Z"), format!("{left:?}"))
+    let processes = run(&["--json", "ps", &name(&container)]).expect(0)?.objects();
+    check(
+        !processes.iter().any(|row| row["comm"] == "web" && row["state"] != "Z"),
+        format!("{processes:?}"),
+    )
 }
 
 fn order() -> Outcome {

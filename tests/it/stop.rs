@@ -33,9 +33,9 @@ fn name(container: &Container) -> String {
 
 fn stop(container: &Container, arguments: &[&str]) -> Run {
     let name = name(container);
-    let mut all = vec!["--json", "stop", &name];
-    all.extend(arguments);
-    run(&all)
+    let mut line = vec!["--json", "stop", &name];
+    line.extend(arguments);
+    run(&line)
 }
 
 fn events(run: &Run) -> Vec<(String, Value)> {
@@ -174,16 +174,17 @@ fn forks() -> Outcome {
 }
 
 fn several() -> Outcome {
-    let (first, second) = (fixture("init")?, fixture("init exits-on=TERM")?);
-    let stopped = run(&["--json", "stop", "-t", "1s", &name(&first), &name(&second), "nosuch"]);
+    let (killed, graceful_one) = (fixture("init")?, fixture("init exits-on=TERM")?);
+    let stopped =
+        run(&["--json", "stop", "-t", "1s", &name(&killed), &name(&graceful_one), "nosuch"]);
     let stopped = stopped.expect(3)?;
     let graceful = |container: &Container| {
         let rows = stopped.objects();
         let mut matching = rows.iter().filter(|row| row["container"] == json!(name(container)));
         matching.next_back().map(|row| row["graceful"].clone())
     };
-    same(graceful(&first), Some(json!(false)))?;
-    same(graceful(&second), Some(json!(true)))
+    same(graceful(&killed), Some(json!(false)))?;
+    same(graceful(&graceful_one), Some(json!(true)))
 }
 
 fn usage() -> Outcome {

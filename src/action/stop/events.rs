@@ -14,7 +14,7 @@ use crate::sys::pidfd::Ending;
 pub struct StopEvent {
     /// The time since the stop began.
     pub time: Duration,
-    /// What happened.
+    /// The kind, with its data.
     pub kind: StopEventKind,
 }
 

@@ -21,7 +21,9 @@ impl StopRun<'_> {
     pub(super) fn kill(&mut self) {
         let deadline = Instant::now() + KILL_TIMEOUT;
         let host = self.found.host;
-        if self.init_is_running() && kill_cgroup(host, &self.found.container, &self.held()) {
+        if self.init_is_running()
+            && kill_cgroup(host, &self.found.container, &self.running_handles())
+        {
             for index in self.running_indices() {
                 self.killed(index);
             }
@@ -71,7 +73,7 @@ impl StopRun<'_> {
         let mut order = self.running_indices();
         order.sort_by_key(|index| (Some(self.watched[*index].id) == init) != owns_pid_ns);
         for index in order {
-            match self.watched[index].held.send(SignalRequest::KILL) {
+            match self.watched[index].handle.send(SignalRequest::KILL) {
                 Ok(()) => self.killed(index),
                 Err(SendError::Gone) => {}
                 Err(error) => {
@@ -87,7 +89,7 @@ impl StopRun<'_> {
     fn kill_new(&mut self) {
         for index in self.running_indices() {
             let watched = &self.watched[index];
-            if !watched.was_killed && watched.held.send(SignalRequest::KILL).is_ok() {
+            if !watched.was_killed && watched.handle.send(SignalRequest::KILL).is_ok() {
                 self.killed(index);
             }
         }

@@ -29,7 +29,7 @@ const NAMESPACE_EXIT_TIME: Duration = Duration::from_millis(500);
 pub(super) struct WatchedProcess {
     pub process: ProcessRef,
     pub id: ProcessId,
-    pub held: HeldProcess,
+    pub handle: HeldProcess,
     /// Whether it was there when the stop began.
     is_initial: bool,
     /// Whether its turn has come in this step.
@@ -190,12 +190,12 @@ impl StopRun<'_> {
                 continue;
             }
             match hold(self.found, process, None, Criteria::default()) {
-                Ok(held) => {
+                Ok(handle) => {
                     self.known.insert(id);
                     self.watched.push(WatchedProcess {
                         process: process.into(),
                         id,
-                        held,
+                        handle,
                         is_initial: is_start,
                         has_had_turn: false,
                         was_signalled: false,
@@ -229,7 +229,7 @@ impl StopRun<'_> {
             let watched = &mut self.watched[index];
             watched.has_had_turn = true;
             let process = watched.process.clone();
-            let kind = match watched.held.send(request) {
+            let kind = match watched.handle.send(request) {
                 Ok(()) => {
                     watched.was_signalled = true;
                     self.has_sent = true;
@@ -290,12 +290,12 @@ impl StopRun<'_> {
 
     /// Sleeps until a process exits, at most until `deadline`.
     pub(super) fn sleep(&self, deadline: Instant) {
-        let _ = wait_for_any(&self.held(), deadline);
+        let _ = wait_for_any(&self.running_handles(), deadline);
     }
 
     /// Returns the processes that are not known to have exited.
-    pub(super) fn held(&self) -> Vec<&HeldProcess> {
-        self.watched.iter().filter(|w| !w.has_exited).map(|w| &w.held).collect()
+    pub(super) fn running_handles(&self) -> Vec<&HeldProcess> {
+        self.watched.iter().filter(|w| !w.has_exited).map(|w| &w.handle).collect()
     }
 
     /// Notes the processes that have exited. When the init of a PID namespace exits, the kernel kills
@@ -306,7 +306,8 @@ impl StopRun<'_> {
         let init_exits = self.found.container.owns_pid_ns && self.init_is_exiting();
         if init_exits {
             // All others follow in a moment.
-            let _ = wait_for_all(&self.held(), Some(Instant::now() + NAMESPACE_EXIT_TIME));
+            let _ =
+                wait_for_all(&self.running_handles(), Some(Instant::now() + NAMESPACE_EXIT_TIME));
             exited = self.newly_exited();
         }
         // In the order in which they exited, as far as that is known: the init after its children.
@@ -319,7 +320,7 @@ impl StopRun<'_> {
 
     fn newly_exited(&self) -> Vec<usize> {
         let has_exited =
-            |watched: &WatchedProcess| !watched.has_exited && watched.held.has_exited();
+            |watched: &WatchedProcess| !watched.has_exited && watched.handle.has_exited();
         (0..self.watched.len()).filter(|index| has_exited(&self.watched[*index])).collect()
     }
 
@@ -329,7 +330,9 @@ impl StopRun<'_> {
         let init = self.found.container.init;
         let is_exiting =
             |id: ProcessId| self.found.host.stat(id.pid).is_ok_and(|stat| stat.is_exiting());
-        self.watched.iter().any(|w| Some(w.id) == init && (w.held.has_exited() || is_exiting(w.id)))
+        self.watched
+            .iter()
+            .any(|w| Some(w.id) == init && (w.handle.has_exited() || is_exiting(w.id)))
     }
 
     /// Marks a process as exited, and returns the event.
@@ -339,7 +342,7 @@ impl StopRun<'_> {
         // Reaped or not: it may be reaped between the two questions.
         let unreaped =
             || self.found.host.wait_status(watched.id).and_then(Ending::from_wait_status);
-        let ending = watched.held.ending().or_else(unreaped).or_else(|| watched.held.ending());
+        let ending = watched.handle.ending().or_else(unreaped).or_else(|| watched.handle.ending());
         let is_init = Some(watched.id) == self.found.container.init;
         // Where the kernel does not say how a process ended (before Linux 6.15), one that exits at the
         // same moment as the init is taken for one that was killed with it.
@@ -348,8 +351,8 @@ impl StopRun<'_> {
         if init_exits && !is_init && may_be_killed && !watched.was_killed {
             watched.was_killed = true;
             let was_signalled = watched.was_signalled;
-            let by = Killer::Kernel { stop_signal: self.signal, was_signalled };
-            return StopEventKind::Killed { process, by, prediction: None };
+            let kernel = Killer::Kernel { stop_signal: self.signal, was_signalled };
+            return StopEventKind::Killed { process, by: kernel, prediction: None };
         }
         StopEventKind::Exited { process, ending }
     }

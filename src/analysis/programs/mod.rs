@@ -1,4 +1,4 @@
-//! What programs make of a signal, beyond what the kernel does: THE TABLE OF PROGRAMS, one entry each.
+//! Known programs, and the effect of signals on each beyond what the kernel does: THE TABLE OF PROGRAMS, one entry each.
 //! Programs are recognised by the handlers that they install and the executable that they run, never by
 //! the name that they give themselves. The manual page cinspect-signals(7) reads the same table.
 
@@ -29,7 +29,7 @@ pub struct Program {
     matches: fn(&Process) -> bool,
     /// Its notes; the first that applies is used.
     notes: &'static [ProgramNote],
-    /// What the manual page adds to the notes; a sentence, or empty.
+    /// A sentence that the manual page adds to the notes, or empty.
     remark: &'static str,
 }
 
@@ -57,7 +57,7 @@ pub struct PreferredSignal {
     pub kills: bool,
 }
 
-/// What a program does with a signal, in one case.
+/// The effect of a signal on a program, in one case.
 struct ProgramNote {
     /// The signals; empty for every signal but CHLD.
     signals: &'static [Signal],
