@@ -38,7 +38,7 @@ pub struct PageLine {
     visibility: Visibility,
 }
 
-/// When a line is shown.
+/// The pages that show a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Visibility {
     Always,

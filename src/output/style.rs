@@ -1,11 +1,11 @@
-//! How text is shown: the abilities of the terminal, the subject of a table, and the meaning of a text
+//! The look of text: the abilities of the terminal, the subject of a table, and the meaning of a text
 //! that a colour stands for. The only file that writes colour codes (SGR, console_codes(4)).
 
 use jiff::Timestamp;
 
 use crate::model::signal::Signal;
 
-/// What stdout can show.
+/// The abilities of stdout.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Style {
     /// Columns of the terminal; `None` in a pipe, where nothing is cut and no column dropped.

@@ -21,7 +21,7 @@ const COLUMNS: std::ops::RangeInclusive<usize> = 10..=10_000;
 /// Width of a terminal that does not know its own.
 const UNKNOWN_WIDTH: usize = 80;
 
-/// When to colour.
+/// The occasions to colour.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum ColorMode {
     /// On a terminal that can, unless `NO_COLOR` is set.

@@ -77,8 +77,8 @@ fn each_process() -> Outcome {
     let container = fixture(CAST)?;
     let rows = rows(&container, &[])?;
     same(rows.len(), 5)?;
-    for (name, inside) in &container.pids {
-        same(row(&rows, name)["pid"].clone(), json!(inside))?;
+    for (name, pid) in &container.pids {
+        same(row(&rows, name)["pid"].clone(), json!(pid))?;
         same(row(&rows, name)["command"].clone(), json!([name]))?;
     }
     same(row(&rows, "deaf")["signals"]["ignored"].clone(), json!(["TERM"]))?;
@@ -126,14 +126,14 @@ fn tree() -> Outcome {
         ps.env("LC_ALL", locale);
         finish(ps).expect(0).map(|run| run.out)
     };
-    let inside = |name: &str| container.pids[name];
+    let pid = |name: &str| container.pids[name];
     let wanted = |branch: &str, last: &str, bar: &str| {
         format!(
             "PID  COMMAND\n  1  init\n  {}  {branch}web\n  {}  {bar}{last}worker\n  {}  {branch}deaf\n  {}  {last}busy\n",
-            inside("web"),
-            inside("worker"),
-            inside("deaf"),
-            inside("busy")
+            pid("web"),
+            pid("worker"),
+            pid("deaf"),
+            pid("busy")
         )
     };
     same(drawn("C.UTF-8")?, wanted("├─ ", "└─ ", "│  "))?;

@@ -34,7 +34,7 @@ pub struct Inspection {
     pub now: Timestamp,
     /// Number of processes; none if they could not be counted.
     pub processes: Option<usize>,
-    /// How its engine stops it.
+    /// The settings of its engine about stopping it.
     pub policy: StopPolicy,
     /// The stop signal.
     pub stop_signal: Signal,

@@ -4,7 +4,7 @@ use crate::model::namespace::{NamespaceId, NamespaceKind};
 use crate::model::process::Fact;
 use crate::proc::InspectFacts;
 
-/// Who else is in a namespace.
+/// The other members of a namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NamespaceSharing {
     /// No other container.
@@ -24,7 +24,7 @@ pub struct InspectedNamespace {
     pub kind: NamespaceKind,
     /// Its ID.
     pub id: Fact<NamespaceId>,
-    /// Who else is in it.
+    /// The other members.
     pub sharing: NamespaceSharing,
 }
 

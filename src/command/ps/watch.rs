@@ -46,7 +46,7 @@ pub struct WatchedContainer<'a> {
     pub word: &'a str,
     /// Why it cannot be shown, and since when.
     pub missing: Option<(Error, Instant)>,
-    /// How often it was restarted.
+    /// Number of restarts seen.
     pub restarts: usize,
     /// Whether it is paused.
     pub paused: bool,

@@ -47,3 +47,12 @@ pub const fn host_pid<R: ProcessRow>() -> Column<R> {
     .right()
     .priority(90)
 }
+
+/// Makes the column of the process's name.
+pub const fn comm<R: ProcessRow>() -> Column<R> {
+    Column::new("comm", "COMM", "name of the process", |r: &R| {
+        Value::Bytes(r.process().facts.stat.comm.clone())
+    })
+    .json("comm")
+    .priority(150)
+}

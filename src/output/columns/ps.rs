@@ -31,7 +31,7 @@ pub struct PsRow {
     pub depth: usize,
     /// The signal that the prediction is about.
     pub signal: Signal,
-    /// What the signal would do.
+    /// The effect of the signal.
     pub prediction: Prediction,
     /// The moment it was last seen, if it is gone.
     pub last_seen: Option<jiff::Timestamp>,

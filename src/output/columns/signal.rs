@@ -3,8 +3,9 @@
 
 use std::rc::Rc;
 
+use super::common::{self, ProcessRow};
 use crate::action::signal_many::{Delivery, Observation, SignalResult, WaitOutcome};
-use crate::analysis::container_process::RowContext;
+use crate::analysis::container_process::{ContainerProcess, RowContext};
 use crate::model::signal::SignalNumber;
 use crate::model::verdict::Verdict;
 use crate::output::column::Column;
@@ -35,42 +36,31 @@ impl SignalRow {
     }
 }
 
+impl ProcessRow for SignalRow {
+    fn context(&self) -> &RowContext {
+        &self.context
+    }
+
+    fn process(&self) -> &ContainerProcess {
+        &self.result.target.process
+    }
+}
+
 type SignalColumn = Column<SignalRow>;
 
 /// THE TABLE.
 pub static SIGNAL_COLUMNS: &[SignalColumn] = &[
-    SignalColumn::new("host", "HOST", "name of the host", |r| Value::text(&r.context.host))
-        .json("host"),
-    SignalColumn::new("container", "CONTAINER", "the container, in qualified form", |r| {
-        Value::text(&r.context.container)
-    })
-    .json("container"),
-    SignalColumn::new("pid", "PID", "PID in the container", |r| {
-        Value::optional_int(r.result.target.process.pid.map(|pid| pid.get()))
-    })
-    .json("pid")
-    .right()
-    .shown()
-    .priority(255),
+    common::host(),
+    common::container(),
+    common::pid(),
     SignalColumn::new("tid", "TID", "TID in the container", |r| {
         Value::optional_int(r.result.target.tid)
     })
     .right()
     .shown()
     .priority(200),
-    SignalColumn::new("hpid", "HPID", "PID on the host", |r| {
-        Value::int(r.result.target.process.facts.id.pid.get())
-    })
-    .json("host_pid")
-    .right()
-    .shown()
-    .priority(80),
-    SignalColumn::new("comm", "COMM", "name of the process", |r| {
-        Value::Bytes(r.result.target.process.facts.stat.comm.clone())
-    })
-    .json("comm")
-    .shown()
-    .priority(200),
+    common::host_pid().shown(),
+    common::comm().shown().priority(200),
     SignalColumn::new("signal", "SIGNAL", "the signal", |r| Value::text(&r.signal.to_string()))
         .json("signal")
         .shown()

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use super::common::{self, ProcessRow};
 use crate::analysis::container_process::{ContainerProcess, RowContext};
 use crate::analysis::delivery::Prediction;
 use crate::model::process::Fact;
@@ -94,35 +95,25 @@ impl SignalsRow {
     }
 }
 
+impl ProcessRow for SignalsRow {
+    fn context(&self) -> &RowContext {
+        &self.context
+    }
+
+    fn process(&self) -> &ContainerProcess {
+        &self.process
+    }
+}
+
 type SignalsColumn = Column<SignalsRow>;
 
 /// THE TABLE.
 pub static SIGNALS_COLUMNS: &[SignalsColumn] = &[
-    SignalsColumn::new("host", "HOST", "name of the host", |r| Value::text(&r.context.host))
-        .json("host"),
-    SignalsColumn::new("container", "CONTAINER", "the container, in qualified form", |r| {
-        Value::text(&r.context.container)
-    })
-    .json("container"),
-    SignalsColumn::new("pid", "PID", "PID in the container", |r| {
-        Value::optional_int(r.process.pid.map(|pid| pid.get()))
-    })
-    .json("pid")
-    .right()
-    .shown()
-    .priority(255),
-    SignalsColumn::new("hpid", "HPID", "PID on the host", |r| {
-        Value::int(r.process.facts.id.pid.get())
-    })
-    .json("host_pid")
-    .right()
-    .priority(80),
-    SignalsColumn::new("comm", "COMM", "name of the process", |r| {
-        Value::Bytes(r.process.facts.stat.comm.clone())
-    })
-    .json("comm")
-    .shown()
-    .priority(150),
+    common::host(),
+    common::container(),
+    common::pid(),
+    common::host_pid(),
+    common::comm().shown(),
     SignalsColumn::new("signal", "SIGNAL", "the signal", |r| Value::text(&r.signal.name()))
         .json("signal")
         .shown()

@@ -101,14 +101,14 @@ fn map(label: &'static str, map: &Fact<IdMap>) -> Vec<PageLine> {
     };
     let mut shown: Vec<PageLine> = Vec::new();
     for (index, mapped) in map.ranges.iter().enumerate() {
-        let inside = range(mapped.inside, mapped.count);
-        let outside = range(mapped.outside, mapped.count);
+        let container = range(mapped.inside, mapped.count);
+        let host = range(mapped.outside, mapped.count);
         let label = if index == 0 { label } else { "" };
-        let next = line(label, format!("{inside} = {outside} on the host"));
+        let next = line(label, format!("{container} = {host} on the host"));
         shown.push(if index < RANGES { next } else { next.detail() });
     }
     if shown.is_empty() {
-        shown.push(line(label, "none is mapped: all are the overflow ID (nobody)"));
+        shown.push(line(label, "none is mapped: all appear as the overflow ID"));
     }
     shown
 }

@@ -79,7 +79,7 @@ fn a_pipe_gets_everything() {
 }
 
 #[test]
-fn the_lines_are_those_of_comfy_table() {
+fn a_table_with_an_emptied_comfy_layout_differs() {
     let rows = sample();
     let rows: Vec<_> = rows.iter().map(TableLine::flat).collect();
     let layouts = measure_all(&columns(&[0, 1, 2, 3]), &rows, &PIPE, &header());
