@@ -12,23 +12,115 @@ use super::signal::Signal;
 pub struct StopPolicy {
     /// The stop signal.
     pub signal: Option<Signal>,
+    /// The signal that the engine chooses by the state of the init if none is configured.
+    pub signal_for_init: Option<Signal>,
+    /// The reason why a missing stop signal does not mean that none is configured: where the engine
+    /// keeps it, and that this was not read.
+    pub signal_unread: Option<&'static str>,
     /// The time between the stop signal and KILL.
     pub grace: Option<Duration>,
+    /// As `signal_unread`, of the grace period.
+    pub grace_unread: Option<&'static str>,
     /// The restart policy as the engine spells it: `always`, `on-failure`, ….
     pub restart: Option<String>,
+    /// As `signal_unread`, of the restart policy.
+    pub restart_unread: Option<&'static str>,
     /// The file with the restart policy, where that is not the record that names the container.
     pub restart_source: Option<PathBuf>,
+}
+
+/// Source of a stop signal or a grace period.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SettingSource {
+    /// The engine recorded it.
+    Recorded,
+    /// The engine's default: what the engine recorded shows that none is configured.
+    Default,
+    /// The engine's default for an init in this state.
+    DefaultForInit,
+    /// A default, although another value may be configured; with the reason.
+    Assumed(&'static str),
+}
+
+impl SettingSource {
+    /// Returns the reason if it is an assumption.
+    pub fn assumption(self) -> Option<&'static str> {
+        match self {
+            Self::Assumed(reason) => Some(reason),
+            Self::Recorded | Self::Default | Self::DefaultForInit => None,
+        }
+    }
+}
+
+/// A default that stands in for a setting that was not read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Assumption {
+    /// The setting and its value: `the grace period of 10 s`.
+    pub setting: String,
+    /// The reason.
+    pub reason: &'static str,
+    /// The option of `stop` that replaces it.
+    pub option: &'static str,
 }
 
 impl StopPolicy {
     /// Returns the stop signal: the recorded one, or the engine's default.
     pub fn signal_of(&self, engine: &EngineInfo) -> Signal {
-        self.signal.unwrap_or(engine.stop_signal)
+        self.signal.or(self.signal_for_init).unwrap_or(engine.stop_signal)
     }
 
     /// Returns the time between the stop signal and KILL: the recorded one, or the engine's default.
     pub fn grace_of(&self, engine: &EngineInfo) -> Duration {
         self.grace.unwrap_or(engine.grace_time)
+    }
+
+    /// Returns the source of the stop signal.
+    pub fn signal_source(&self) -> SettingSource {
+        match (self.signal, self.signal_unread, self.signal_for_init) {
+            (Some(_), ..) => SettingSource::Recorded,
+            (None, Some(reason), _) => SettingSource::Assumed(reason),
+            (None, None, Some(_)) => SettingSource::DefaultForInit,
+            (None, None, None) => SettingSource::Default,
+        }
+    }
+
+    /// Returns the source of the grace period.
+    pub fn grace_source(&self) -> SettingSource {
+        match (self.grace, self.grace_unread) {
+            (Some(_), _) => SettingSource::Recorded,
+            (None, Some(reason)) => SettingSource::Assumed(reason),
+            (None, None) => SettingSource::Default,
+        }
+    }
+
+    /// Returns the assumption about the stop signal, if it is one.
+    pub fn assumed_signal(&self, engine: &EngineInfo) -> Option<Assumption> {
+        let reason = self.signal_source().assumption()?;
+        let setting = format!("the stop signal {}", self.signal_of(engine));
+        Some(Assumption { setting, reason, option: "-s" })
+    }
+
+    /// Returns the assumption about the grace period, if it is one.
+    pub fn assumed_grace(&self, engine: &EngineInfo) -> Option<Assumption> {
+        let reason = self.grace_source().assumption()?;
+        let setting = format!("the grace period of {}", seconds(self.grace_of(engine)));
+        Some(Assumption { setting, reason, option: "-t" })
+    }
+
+    /// Returns the policy completed with what a later record of the same engine has about the same
+    /// container.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            signal: self.signal.or(other.signal),
+            signal_for_init: self.signal_for_init.or(other.signal_for_init),
+            signal_unread: self.signal_unread.or(other.signal_unread),
+            grace: self.grace.or(other.grace),
+            grace_unread: self.grace_unread.or(other.grace_unread),
+            restart: self.restart.or(other.restart),
+            restart_unread: self.restart_unread.or(other.restart_unread),
+            restart_source: self.restart_source.or(other.restart_source),
+        }
     }
 
     /// Returns the reason why the container would run again after a stop that was not its engine's
@@ -82,6 +174,44 @@ mod tests {
         };
         assert_eq!(policy.signal_of(&ENGINE), Signal::INT);
         assert_eq!(policy.grace_of(&ENGINE), Duration::ZERO);
+    }
+
+    #[test]
+    fn only_an_unread_setting_is_assumed() {
+        let policy = StopPolicy {
+            signal_unread: Some("not read"),
+            grace_unread: Some("not read"),
+            ..StopPolicy::default()
+        };
+        assert_eq!(policy.signal_source(), SettingSource::Assumed("not read"));
+        let assumed = policy.assumed_grace(&ENGINE).unwrap();
+        assert_eq!((&*assumed.setting, assumed.option), ("the grace period of 60 s", "-t"));
+        let recorded = StopPolicy { signal: Some(Signal::INT), ..policy };
+        assert_eq!(recorded.signal_source(), SettingSource::Recorded);
+        assert_eq!(recorded.assumed_signal(&ENGINE), None);
+        assert_eq!(StopPolicy::default().grace_source(), SettingSource::Default);
+    }
+
+    #[test]
+    fn the_init_decides_only_where_nothing_is_configured() {
+        let policy =
+            StopPolicy { signal_for_init: Some(Signal::RTMIN_3), ..StopPolicy::default() };
+        assert_eq!(policy.signal_of(&ENGINE), Signal::RTMIN_3);
+        assert_eq!(policy.signal_source(), SettingSource::DefaultForInit);
+        let configured = StopPolicy { signal: Some(Signal::INT), ..policy };
+        assert_eq!(configured.signal_of(&ENGINE), Signal::INT);
+    }
+
+    #[test]
+    fn a_later_record_completes_an_earlier_one() {
+        let first = StopPolicy { grace: Some(Duration::ZERO), ..StopPolicy::default() };
+        let second = StopPolicy {
+            signal: Some(Signal::INT),
+            grace: Some(Duration::MAX),
+            ..StopPolicy::default()
+        };
+        let both = first.or(second);
+        assert_eq!((both.signal, both.grace), (Some(Signal::INT), Some(Duration::ZERO)));
     }
 
     #[test]
