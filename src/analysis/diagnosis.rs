@@ -49,6 +49,7 @@ pub fn diagnose(input: &DiagnosisInput<'_>) -> Vec<Finding> {
     diagnosis.other_processes();
     diagnosis.zombies();
     diagnosis.restart();
+    diagnosis.assumptions();
     let mut findings = diagnosis.findings;
     findings.sort_by_key(|finding| finding.severity);
     if findings.iter().all(|finding| finding.severity == Severity::Info) {
@@ -120,6 +121,27 @@ impl Diagnosis<'_> {
         };
         let code = FindingCode::Restart;
         self.add_for_container(Severity::Info, code, message, engine.keep_stopped);
+    }
+
+    fn assumptions(&mut self) {
+        let policy = self.input.policy;
+        for assumption in policy.assumptions(self.input.container.engine, true, true) {
+            let remedy = format!("`cinspect stop` with {} sets it", assumption.options);
+            self.add_for_container(
+                Severity::Info,
+                FindingCode::Assumed,
+                assumption.to_string(),
+                &remedy,
+            );
+        }
+        if let Some(reason) = policy.restart_unread.filter(|_| policy.restart.is_none()) {
+            self.add_for_container(
+                Severity::Info,
+                FindingCode::Restart,
+                format!("whether the engine restarts it is not known: {reason}"),
+                "after a stop, look whether it is running again",
+            );
+        }
     }
 
     /// Adds the findings about the init, which decides most.

@@ -47,12 +47,13 @@ pub enum FindingCode {
     Blocks,
     Zombies,
     Restart,
+    Assumed,
     Ok,
 }
 
 impl FindingCode {
     /// THE TABLE: each code with its name in JSON and its meaning, in the order of the variants.
-    pub const ALL: [(Self, &'static str, &'static str); 17] = [
+    pub const ALL: [(Self, &'static str, &'static str); 18] = [
         (
             Self::ShellForm,
             "shell-form",
@@ -113,6 +114,11 @@ impl FindingCode {
         ),
         (Self::Zombies, "zombies", "Processes have exited, and their parent has not reaped them."),
         (Self::Restart, "restart", "The engine restarts the container when it exits."),
+        (
+            Self::Assumed,
+            "assumed",
+            "The stop signal or the grace period is a default: where the engine keeps another was not read.",
+        ),
         (Self::Ok, "ok", "No problem or warning was found."),
     ];
 

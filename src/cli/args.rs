@@ -11,6 +11,20 @@ use crate::model::stop_schedule::{StopSchedule, StopStep};
 /// Longest duration that is accepted; one that is longer is a typing error.
 const LONGEST: Duration = Duration::from_secs(100 * 365 * 86_400);
 
+/// Parses a grace period: as a duration, or `-1` for no limit.
+///
+/// # Errors
+/// As [`duration`].
+pub fn grace_period(text: &str) -> Result<Duration, String> {
+    match text {
+        "-1" => Ok(Duration::MAX),
+        _ if text.starts_with('-') => {
+            Err("expected a duration such as `5`, `5s`, `1m30s`, or -1 for no limit".into())
+        }
+        _ => duration(text),
+    }
+}
+
 /// Parses a duration: a number of seconds (`5`, `1.5`), or numbers with units (`500ms`, `5s`, `5m30s`,
 /// `1d`).
 ///

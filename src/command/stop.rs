@@ -18,8 +18,9 @@ use crate::completion::source::CompletionSource;
 use crate::engine::stop_policy;
 use crate::error::{Error, ExitStatus};
 use crate::model::container::ContainerState;
+use crate::model::engine::EngineInfo;
 use crate::model::signal::{Signal, SignalSet};
-use crate::model::stop_policy::StopPolicy;
+use crate::model::stop_policy::{Assumption, StopPolicy};
 use crate::model::stop_schedule::{StopOrder, StopProcedure, StopSchedule, StopStep};
 use crate::output::columns::forecast::{FORECAST_COLUMNS, json_text, rows as forecast_rows, text};
 use crate::output::escape::safe_str;
@@ -47,8 +48,8 @@ pub struct StopArgs {
     /// Send this signal instead of the recorded one
     #[arg(short, long, value_name = "SIG", add = CompletionSource::Signals)]
     signal: Option<String>,
-    /// Grace period before KILL
-    #[arg(short, long, value_name = "DUR", value_parser = args::duration, add = CompletionSource::Free)]
+    /// Grace period before KILL: 0 for KILL at once, -1 for no limit
+    #[arg(short, long, value_name = "DUR", value_parser = args::grace_period, allow_negative_numbers = true, add = CompletionSource::Free)]
     time: Option<Duration>,
     /// Which processes get the signal first
     #[arg(long, value_name = "ORDER", default_value = "init")]
@@ -121,6 +122,31 @@ struct StopRequest {
     order: StopOrder,
     kill: bool,
     unpause: bool,
+}
+
+impl StopRequest {
+    /// Returns the schedule for a container with this policy. Without a grace period there is nothing
+    /// but KILL.
+    fn schedule(&self, policy: &StopPolicy, engine: &EngineInfo) -> StopSchedule {
+        if let Some(schedule) = &self.schedule {
+            return schedule.clone();
+        }
+        let signal = self.signal.unwrap_or_else(|| policy.signal_of(engine));
+        let grace = self.time.unwrap_or_else(|| policy.grace_of(engine));
+        let is_needed = !(grace.is_zero() && self.kill);
+        let steps = is_needed.then_some(StopStep { signal, grace });
+        StopSchedule { steps: steps.into_iter().collect(), kill: self.kill }
+    }
+
+    /// Returns what that schedule takes from the policy without its having been read.
+    fn assumptions(&self, policy: &StopPolicy, engine: &EngineInfo) -> Vec<Assumption> {
+        if self.schedule.is_some() {
+            return Vec::new();
+        }
+        let is_killed_at_once = self.kill && self.time.is_some_and(|time| time.is_zero());
+        let needs_signal = self.signal.is_none() && !is_killed_at_once;
+        policy.assumptions(engine, needs_signal, self.time.is_none())
+    }
 }
 
 /// A container to stop.
@@ -245,6 +271,8 @@ struct ContainerStop<'a> {
     context: &'a Context,
     target: StopTarget<'a>,
     policy: StopPolicy,
+    /// What is assumed about this stop.
+    assumptions: Vec<Assumption>,
     procedure: StopProcedure,
     unpause: bool,
     reporter: StopReporter,
@@ -259,13 +287,8 @@ impl<'a> ContainerStop<'a> {
     ) -> Self {
         let (host, container) = (target.found.host, &target.found.container);
         let policy = stop_policy(host, container);
-        let schedule = request.schedule.clone().unwrap_or_else(|| StopSchedule {
-            steps: vec![StopStep {
-                signal: request.signal.unwrap_or_else(|| policy.signal_of(container.engine)),
-                grace: request.time.unwrap_or_else(|| policy.grace_of(container.engine)),
-            }],
-            kill: request.kill,
-        });
+        let schedule = request.schedule(&policy, container.engine);
+        let assumptions = request.assumptions(&policy, container.engine);
         let reporter = StopReporter {
             host: host.name.clone(),
             container: container.qualified(),
@@ -275,22 +298,26 @@ impl<'a> ContainerStop<'a> {
             killed: RefCell::default(),
         };
         let procedure = StopProcedure { schedule, order: request.order };
-        Self { context, target, policy, procedure, unpause: request.unpause, reporter }
+        let unpause = request.unpause;
+        Self { context, target, policy, assumptions, procedure, unpause, reporter }
     }
 
     fn note(&self, text: &str) {
         self.context.ui.note(&format!("{}: {text}", safe_str(&self.reporter.container)));
     }
 
-    /// Notes that the engine restarts the container, if it does.
-    fn note_restart(&self) {
+    /// Notes what is assumed, and that the engine restarts the container, if it does.
+    fn note_policy(&self) {
+        for assumption in &self.assumptions {
+            self.note(&format!("{assumption} ({} sets it)", assumption.options));
+        }
         if let Some(reason) = self.policy.restart_reason(self.target.found.container.engine) {
             self.note(&reason);
         }
     }
 
     fn dry_run(&self) -> Result<ExitStatus, Error> {
-        self.note_restart();
+        self.note_policy();
         if self.has_to_be_unpaused()? {
             self.note("it would be unpaused first");
         }
@@ -327,7 +354,7 @@ impl<'a> ContainerStop<'a> {
 
     fn stop(&self, lines: &Sender<ReportLine>) -> Result<ExitStatus, Error> {
         let found = &self.target.found;
-        self.note_restart();
+        self.note_policy();
         may_act(found.host, "stop a container", ExitStatus::NotPermitted)?;
         if self.has_to_be_unpaused()? {
             let name = &self.reporter.container;

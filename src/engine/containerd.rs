@@ -9,13 +9,14 @@ use serde::Deserialize;
 
 use super::Engine;
 use super::cgroup_name::scope_id;
-use super::oci_config::{OciSpec, resources_of_bundle};
+use super::oci_config::{OciSpec, POD_GRACE_UNREAD, resources_of_bundle};
 use super::record::{Record, RecordReader, SearchPath, unique_paths};
 use super::shims::sandbox_of;
 use crate::model::container::Container;
 use crate::model::engine::{EngineInfo, ReferenceForm};
 use crate::model::pid::HostPid;
 use crate::model::resource_config::ResourceConfig;
+use crate::model::stop_policy::StopPolicy;
 use crate::proc::{Host, StateDir};
 
 /// The descriptor of containerd.
@@ -115,13 +116,28 @@ fn fill_in(record: &mut Record, reader: &RecordReader<'_>, dir: &StateDir<'_>, s
         Some(pod) => pod.container.clone().unwrap_or_else(|| "POD".into()),
         None => spec.annotations.get("nerdctl/name").cloned().unwrap_or_else(|| id.clone()),
     });
-    record.stop = spec.stop_policy();
+    record.stop = spec.stop_policy().or(unread(spec));
     record.sandbox = text("shim-binary-path").and_then(|shim| sandbox_of(&shim));
     if record.sandbox.is_some() && record.pid.is_none() {
         // Kata has no init here: its shim stands for the machine, in the same cgroup.
         record.pid = text("shim.pid").and_then(|pid| pid.parse::<HostPid>().ok());
     }
     record.owner = owner.get();
+}
+
+/// Returns the reasons why settings may be missing: containerd keeps the stop signal with the labels of
+/// a container, in its database. nerdctl copies the timeout to an annotation.
+fn unread(spec: &OciSpec) -> StopPolicy {
+    let grace_unread = match client_of(spec) {
+        Client::Kubernetes => Some(POD_GRACE_UNREAD),
+        Client::Other if spec.annotations.contains_key("nerdctl/name") => None,
+        Client::Other => Some("`ctr` has no stop of its own, and records none"),
+    };
+    StopPolicy {
+        signal_unread: Some("containerd keeps it in its database, which is not read"),
+        grace_unread,
+        ..StopPolicy::default()
+    }
 }
 
 fn roots(reader: &RecordReader<'_>) -> Vec<SearchPath> {

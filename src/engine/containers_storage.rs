@@ -131,14 +131,25 @@ fn conmon_roots(conmon: &Shim) -> Option<StorageRoots> {
     Some((graph.to_owned(), run.to_owned()))
 }
 
-/// Reads the stop settings from the specification next to the list of names.
-pub(super) fn stop_policy(host: &Host, container: &Container) -> StopPolicy {
+/// Reads the stop settings from the specification next to the list of names, which always has the stop
+/// signal. `grace_unread` is the reason why it may not have the grace period.
+pub(super) fn stop_policy(
+    host: &Host,
+    container: &Container,
+    grace_unread: &'static str,
+) -> StopPolicy {
     let read = || -> Option<OciSpec> {
         let list = container.record.as_ref()?;
         let path = list.with_file_name(format!("{}/userdata/config.json", container.id.as_ref()?));
         host.state_file(path).ok()?.json().ok()
     };
-    read().map_or_else(StopPolicy::default, |spec| spec.stop_policy())
+    let spec = read();
+    let policy = StopPolicy {
+        signal_unread: spec.is_none().then_some("its `config.json` could not be read"),
+        grace_unread: Some(grace_unread),
+        ..StopPolicy::default()
+    };
+    spec.map(|spec| spec.stop_policy()).unwrap_or_default().or(policy)
 }
 
 /// Reads the limits. The record is the list of all containers, next to the directory of each; or the

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::Engine;
 use super::cgroup_name::{is_below_a_pod, is_long_id, scope_id};
 use super::containers_storage::{self, StorageDirs, Writer};
-use super::oci_config::OciSpec;
+use super::oci_config::{OciSpec, POD_GRACE_UNREAD};
 use super::record::{Record, RecordReader};
 use crate::model::container::Container;
 use crate::model::engine::{EngineInfo, ReferenceForm};
@@ -57,7 +57,7 @@ impl Engine for Crio {
     }
 
     fn stop_policy(&self, host: &Host, container: &Container) -> StopPolicy {
-        containers_storage::stop_policy(host, container)
+        containers_storage::stop_policy(host, container, POD_GRACE_UNREAD)
     }
 
     fn resource_config(&self, host: &Host, container: &Container) -> Option<ResourceConfig> {

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use serde::Deserialize;
 
@@ -161,10 +160,7 @@ fn record(reader: &RecordReader<'_>, dir: &StateDir<'_>, id: &str) -> Option<Rec
     record.image = config.image;
     record.stop = StopPolicy {
         signal: config.stop_signal.as_deref().and_then(parse_signal),
-        // A negative timeout waits forever.
-        grace: config
-            .stop_timeout
-            .map(|seconds| u64::try_from(seconds).map_or(Duration::MAX, Duration::from_secs)),
+        grace: config.stop_timeout.map(StopPolicy::grace_of_seconds),
         ..StopPolicy::default()
     };
     // Only a running container is worth a second file.

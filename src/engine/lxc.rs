@@ -2,11 +2,12 @@
 //! `[lxc monitor] PATH NAME`, and its child is the init. No file holds the PID, and the command
 //! socket is not asked: any process can listen on that abstract name.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::Engine;
-use super::record::{Record, RecordReader, parse_signal};
+use super::lxc_config::{self, Unread};
+use super::record::{Record, RecordReader};
 use crate::model::cgroup;
 use crate::model::container::Container;
 use crate::model::engine::EngineInfo;
@@ -27,7 +28,7 @@ pub static LXC: EngineInfo = EngineInfo {
     ),
     // LXD's and Incus'.
     sockets: &["unix.socket"],
-    // lxc.container.conf(5), lxc.signal.halt.
+    // lxc.container.conf(5), lxc.signal.halt; see `stop_policy`.
     stop_signal: Signal::PWR,
     // lxc-stop(1).
     grace_time: Duration::from_secs(60),
@@ -69,8 +70,7 @@ impl Engine for Lxc {
         }
         for monitor in reader.shims {
             let Some(title) = monitor.argv.first() else { continue };
-            let Some(rest) = title.strip_prefix("[lxc monitor] ") else { continue };
-            let Some((path, name)) = rest.rsplit_once(' ') else { continue };
+            let Some((path, name)) = monitored(title) else { continue };
             let mut record = Record::of_child(&LXC, name, monitor);
             record.cgroup = monitor.child.and_then(|init| payload(reader, init, name));
             set_names(&mut record, path);
@@ -78,20 +78,51 @@ impl Engine for Lxc {
         }
     }
 
-    /// Reads `lxc.signal.halt` of the configuration (lxc.container.conf(5)).
+    /// As lxc-stop does (lxccontainer.c, do_lxcapi_shutdown): the configured signal, or RTMIN+3 for an
+    /// init that blocks it, as systemd does. It looks at `SigBlk`, which does not have the signals that
+    /// a thread is waiting for in sigwait.
     fn stop_policy(&self, host: &Host, container: &Container) -> StopPolicy {
-        let read = || {
-            let default =
-                || Some(format!("/var/lib/lxc/{}/config", container.name.as_ref()?).into());
-            let record = container.record.clone().filter(|path| !path.starts_with("/proc"));
-            let file = host.state_file(record.or_else(default)?).ok()?;
-            let text = String::from_utf8_lossy(&file.bytes).into_owned();
-            let mut lines = text.lines().filter_map(|line| line.split_once('='));
-            let (_, signal) = lines.find(|(key, _)| key.trim() == "lxc.signal.halt")?;
-            parse_signal(signal.trim())
-        };
-        StopPolicy { signal: read(), ..StopPolicy::default() }
+        let configured = configuration(host, container)
+            .map_or(Err(Unread), |path| lxc_config::halt_signal(host, &path));
+        let status = container.init.and_then(|init| host.status(init.pid).ok());
+        let blocks = status.is_some_and(|status| status.sig_blk.contains(Signal::RTMIN_3));
+        StopPolicy {
+            signal: configured.unwrap_or_default(),
+            signal_for_init: blocks.then_some(Signal::RTMIN_3),
+            signal_unread: configured.is_err().then_some("its configuration could not be read"),
+            grace_unread: is_made_by_a_daemon(container)
+                .then_some("LXD and Incus take it from the client that stops a container"),
+            ..StopPolicy::default()
+        }
     }
+}
+
+/// Returns the configuration of a container: its record, or the one below the path in the title of its
+/// monitor, or else the one in LXC's default directory.
+fn configuration(host: &Host, container: &Container) -> Option<PathBuf> {
+    let Some(record) = &container.record else {
+        return Some(format!("/var/lib/lxc/{}/config", container.name.as_ref()?).into());
+    };
+    if !record.starts_with("/proc") {
+        return Some(record.clone());
+    }
+    let monitor: HostPid = record.parent()?.file_name()?.to_str()?.parse().ok()?;
+    let cmdline = host.proc_file(monitor, "cmdline", 4096).ok()?;
+    let title = cmdline.split(|byte| *byte == 0).next()?;
+    let (path, name) = monitored(std::str::from_utf8(title).ok()?)?;
+    let directory = Path::new(path).join(name);
+    let saved = directory.join("lxc.conf");
+    Some(if host.state_file(&saved).is_ok() { saved } else { directory.join("config") })
+}
+
+/// Whether LXD or Incus made a container, and not LXC's own commands.
+fn is_made_by_a_daemon(container: &Container) -> bool {
+    container.record.as_ref().is_some_and(|record| record.ends_with("lxc.conf"))
+}
+
+/// Parses the title of a monitor: the path and the name of its container.
+fn monitored(title: &str) -> Option<(&str, &str)> {
+    title.strip_prefix("[lxc monitor] ")?.rsplit_once(' ')
 }
 
 /// Returns the cgroup of a monitor's child: `lxc.payload.NAME`, with `-1` and so on appended if that

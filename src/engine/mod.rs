@@ -13,8 +13,10 @@ mod discover;
 mod docker;
 mod inventory;
 mod lxc;
+mod lxc_config;
 mod membership;
 mod nspawn;
+mod nspawn_settings;
 mod oci_config;
 mod oci_state;
 mod podman;
@@ -80,10 +82,20 @@ pub fn engine_infos() -> impl Iterator<Item = &'static EngineInfo> {
     ENGINES.iter().map(|engine| engine.info()).chain([&bare::BARE])
 }
 
-/// Returns how a container's engine stops it.
+/// Returns how a container's engine stops it. Where no engine does, it says so.
 pub fn stop_policy(host: &Host, container: &Container) -> StopPolicy {
-    engine_of(container)
-        .map_or_else(StopPolicy::default, |engine| engine.stop_policy(host, container))
+    let without_stop = |reason| StopPolicy {
+        signal_unread: Some(reason),
+        grace_unread: Some(reason),
+        ..StopPolicy::default()
+    };
+    match engine_of(container) {
+        None => without_stop("no engine that stops it is known"),
+        Some(engine) if engine.info().low_level => engine
+            .stop_policy(host, container)
+            .or(without_stop("its runtime has no stop of its own, and records neither")),
+        Some(engine) => engine.stop_policy(host, container),
+    }
 }
 
 /// Reads the limits and rights that a container was configured with, where they could be read.

@@ -2,16 +2,21 @@
 //! `systemd-nspawn@NAME.service/payload` or `machine-NAME.scope/payload`. Unregistered ones are known
 //! only from the arguments of the systemd-nspawn process that is the parent of their init.
 
-use std::path::Path;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::Engine;
-use super::record::{Record, RecordReader, Shim, parse_signal};
+use super::nspawn_settings::{NspawnSettings, StartMode};
+use super::record::{Record, RecordReader, Shim};
 use crate::model::cgroup;
+use crate::model::container::Container;
 use crate::model::engine::EngineInfo;
 use crate::model::pid::HostPid;
 use crate::model::signal::Signal;
-use crate::proc::StateFile;
+use crate::model::stop_policy::StopPolicy;
+use crate::proc::{Host, ReadError, StateFile, Trust};
 
 /// The descriptor of systemd-nspawn.
 pub static NSPAWN: EngineInfo = EngineInfo {
@@ -61,6 +66,33 @@ impl Engine for Nspawn {
             records.extend(unregistered(reader, monitor));
         }
     }
+
+    /// The signal is configured in the arguments of systemd-nspawn or in a settings file, of registered
+    /// machines too. With `--boot` it is RTMIN+3, which systemd expects as PID 1.
+    fn stop_policy(&self, host: &Host, container: &Container) -> StopPolicy {
+        let default = StopPolicy {
+            signal_for_init: is_systemd(host, container).then_some(Signal::RTMIN_3),
+            grace_unread: Some("the unit's TimeoutStopSec= was not read"),
+            ..StopPolicy::default()
+        };
+        let unread = |reason| StopPolicy { signal_unread: Some(reason), ..default.clone() };
+        let read = supervisor(host, container)
+            .and_then(|supervisor| Some((supervisor, arguments(host, supervisor)?)));
+        let Some((supervisor, argv)) = read else {
+            return unread("the arguments of systemd-nspawn could not be read");
+        };
+        let arguments = NspawnSettings::of_arguments(&argv);
+        let Ok(file) = settings_file(host, supervisor, container, &arguments) else {
+            return unread("its settings file (`.nspawn`) could not be read");
+        };
+        match arguments.with_file(&file) {
+            (_, Some(signal)) => StopPolicy { signal: Some(signal), ..default },
+            (StartMode::Boot, None) => {
+                StopPolicy { signal_for_init: Some(Signal::RTMIN_3), ..default }
+            }
+            (StartMode::Command | StartMode::StubInit, None) => unread(KILLS),
+        }
+    }
 }
 
 /// Parses the file of a registered machine; `None` if it is not nspawn's.
@@ -84,36 +116,65 @@ fn registered(reader: &RecordReader<'_>, name: &str, file: &StateFile) -> Option
 /// Makes a record from the arguments of a systemd-nspawn process.
 fn unregistered(reader: &RecordReader<'_>, monitor: &Shim) -> Option<Record> {
     let child = monitor.child?;
-    let name = machine_name(monitor)?;
+    let settings = NspawnSettings::of_arguments(&monitor.argv);
+    let name = settings.machine_name()?;
     let mut record = Record::of_child(&NSPAWN, &name, monitor);
     record.name = Some(name);
-    record.image = root(monitor).map(str::to_owned);
-    record.stop.signal = kill_signal(monitor);
+    record.image = settings.root().map(str::to_owned);
     record.cgroup = payload(reader, child);
     Some(record)
 }
 
-fn root(monitor: &Shim) -> Option<&str> {
-    ["-D", "--directory", "-i", "--image"].iter().find_map(|option| monitor.option(option))
-}
+/// The reason why the stop signal is not nspawn's where it has none.
+const KILLS: &str = "without `--boot` or `--kill-signal=`, systemd-nspawn kills it at once";
 
-/// Returns `--kill-signal=`, or with `--boot` RTMIN+3, which systemd as PID 1 expects
-/// (systemd-nspawn(1)).
-fn kill_signal(monitor: &Shim) -> Option<Signal> {
-    let boot = || {
-        let boots = monitor.argv.iter().any(|argument| argument == "-b" || argument == "--boot");
-        boots.then_some(Signal::RTMIN_3)
+/// Returns the systemd-nspawn process that runs a container: the parent of its init.
+fn supervisor(host: &Host, container: &Container) -> Option<HostPid> {
+    let parent = HostPid::new(host.stat(container.init_pid()?).ok()?.ppid)?;
+    let is_its_users = match container.user {
+        Some(uid) => host.trust_of_process(parent) == Trust::User(uid),
+        None => host.trust_of_process(parent) == Trust::Root,
     };
-    monitor.option("--kill-signal").and_then(parse_signal).or_else(boot)
+    let comm = host.stat(parent).ok()?.comm;
+    (is_its_users && *comm == *b"systemd-nspawn").then_some(parent)
 }
 
-/// Returns the name that nspawn gives: `-M`, else the last part of the directory or image
-/// (systemd-nspawn(1)).
-fn machine_name(monitor: &Shim) -> Option<String> {
-    let option = monitor.option("-M").or(monitor.option("--machine"));
-    option.map(str::to_owned).or_else(|| {
-        let name = Path::new(root(monitor)?).file_name()?.to_str()?;
-        Some(name.strip_suffix(".raw").unwrap_or(name).to_owned())
+/// Reads the arguments of a systemd-nspawn process.
+fn arguments(host: &Host, supervisor: HostPid) -> Option<Vec<String>> {
+    let cmdline = host.proc_file(supervisor, "cmdline", 1 << 17).ok()?;
+    let cmdline = cmdline.strip_suffix(b"\0").unwrap_or(&cmdline);
+    let text = |argument: &[u8]| String::from_utf8_lossy(argument).into_owned();
+    Some(cmdline.split(|byte| *byte == 0).map(text).collect())
+}
+
+/// Reads the settings file of a machine; the default if it has none.
+fn settings_file(
+    host: &Host,
+    supervisor: HostPid,
+    container: &Container,
+    arguments: &NspawnSettings,
+) -> Result<NspawnSettings, ReadError> {
+    let name = arguments.machine_name().or_else(|| container.name.clone()).unwrap_or_default();
+    let root = arguments.root().or(container.image.as_deref()).map(PathBuf::from);
+    let root = root.map(|root| {
+        let cwd = host.link(supervisor, "cwd").unwrap_or_default();
+        Path::new(OsStr::from_bytes(&cwd)).join(root)
+    });
+    for path in arguments.files(&name, root.as_deref()) {
+        match host.state_file(&path) {
+            Ok(file) => return Ok(NspawnSettings::of_file(&String::from_utf8_lossy(&file.bytes))),
+            Err(ReadError::Gone) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(NspawnSettings::default())
+}
+
+/// Whether a container's init is systemd and blocks RTMIN+3 in order to read it from a signalfd.
+fn is_systemd(host: &Host, container: &Container) -> bool {
+    container.init_pid().is_some_and(|init| {
+        host.stat(init).is_ok_and(|stat| *stat.comm == *b"systemd")
+            && host.status(init).is_ok_and(|status| status.sig_blk.contains(Signal::RTMIN_3))
     })
 }
 

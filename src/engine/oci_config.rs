@@ -13,6 +13,13 @@ use crate::model::resource_config::ResourceConfig;
 use crate::model::stop_policy::StopPolicy;
 use crate::proc::Host;
 
+/// The kubelet's annotation with the `terminationGracePeriodSeconds` of the pod.
+const POD_GRACE_PERIOD: &str = "io.kubernetes.pod.terminationGracePeriod";
+
+/// The reason why a missing grace period of a container in a pod does not mean that none is configured.
+pub(super) const POD_GRACE_UNREAD: &str =
+    "it is Kubernetes' default; the pod's terminationGracePeriodSeconds was not read";
+
 /// The part of an OCI specification that identifies a container.
 #[derive(Deserialize, Default)]
 #[serde(default)]
@@ -29,15 +36,22 @@ struct OciPlacement {
 }
 
 impl OciSpec {
-    /// Returns the stop settings that Podman, CRI-O and nerdctl keep in annotations.
+    /// Returns the stop settings that Podman, CRI-O, the kubelet and nerdctl keep in annotations.
     pub(super) fn stop_policy(&self) -> StopPolicy {
         let get = |key: &str| self.annotations.get(key).map(String::as_str);
+        let parse_seconds = |text: &str| text.parse::<i64>().ok().map(StopPolicy::grace_of_seconds);
         // systemd's own form of a D-Bus value: `uint64 10000000`.
         let micros = get("org.systemd.property.TimeoutStopUSec")
             .and_then(|text| text.rsplit(' ').next()?.parse().ok())
             .map(Duration::from_micros);
-        let seconds =
-            get("nerdctl/stop-timeout").and_then(|text| text.parse().ok()).map(Duration::from_secs);
+        let pod_seconds = || {
+            // CRI-O keeps the annotations of the kubelet as JSON in one of its own.
+            let text = get("io.kubernetes.cri-o.Annotations").unwrap_or_default();
+            let nested: BTreeMap<String, String> = serde_json::from_str(text).unwrap_or_default();
+            let nested = nested.get(POD_GRACE_PERIOD).map(String::as_str);
+            parse_seconds(get(POD_GRACE_PERIOD).or(nested)?)
+        };
+        let seconds = get("nerdctl/stop-timeout").and_then(parse_seconds).or_else(pod_seconds);
         StopPolicy {
             signal: get("org.opencontainers.image.stopSignal").and_then(parse_signal),
             grace: seconds.or(micros),
@@ -179,6 +193,31 @@ pub(super) fn cpus(quota: i64, period: i64) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn stop_settings_are_in_annotations() {
+        let spec = |annotations: serde_json::Value| {
+            serde_json::from_value::<OciSpec>(serde_json::json!({ "annotations": annotations }))
+        };
+        let nested = r#"{"io.kubernetes.pod.terminationGracePeriod":"3600"}"#;
+        for (annotations, grace) in [
+            (serde_json::json!({"io.kubernetes.cri-o.Annotations": nested}), Some(3600)),
+            (serde_json::json!({"io.kubernetes.cri-o.Annotations": "{"}), None),
+            (serde_json::json!({"io.kubernetes.cri-o.Annotations": "{}"}), None),
+            (serde_json::json!({POD_GRACE_PERIOD: "3600"}), Some(3600)),
+            (
+                serde_json::json!({"org.systemd.property.TimeoutStopUSec": "uint64 7000000"}),
+                Some(7),
+            ),
+            (serde_json::json!({"nerdctl/stop-timeout": "5"}), Some(5)),
+            (serde_json::json!({}), None),
+        ] {
+            let policy = spec(annotations.clone()).unwrap().stop_policy();
+            assert_eq!(policy.grace, grace.map(Duration::from_secs), "{annotations}");
+        }
+        let endless = spec(serde_json::json!({"nerdctl/stop-timeout": "-1"})).unwrap();
+        assert_eq!(endless.stop_policy().grace, Some(Duration::MAX));
+    }
 
     #[test]
     fn zero_and_negative_limits_are_unlimited() {

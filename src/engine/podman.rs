@@ -50,7 +50,12 @@ impl Engine for Podman {
     }
 
     fn stop_policy(&self, host: &Host, container: &Container) -> StopPolicy {
-        containers_storage::stop_policy(host, container)
+        // With the systemd cgroup driver the stop timeout is in an annotation, too.
+        const DATABASE: &str = "Podman keeps it in its database, which is not read";
+        StopPolicy {
+            restart_unread: Some(DATABASE),
+            ..containers_storage::stop_policy(host, container, DATABASE)
+        }
     }
 
     fn resource_config(&self, host: &Host, container: &Container) -> Option<ResourceConfig> {

@@ -1,6 +1,7 @@
 //! How a container is to be stopped, as its engine recorded it, with the engine's defaults for the
 //! rest.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -52,18 +53,30 @@ impl SettingSource {
     }
 }
 
-/// A default that stands in for a setting that was not read.
+/// Defaults that stand in for settings that were not read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Assumption {
-    /// The setting and its value: `the grace period of 10 s`.
-    pub setting: String,
+    /// The settings with their values: `the grace period of 10 s`.
+    pub settings: Vec<String>,
     /// The reason.
     pub reason: &'static str,
-    /// The option of `stop` that replaces it.
-    pub option: &'static str,
+    /// The options of `stop` that replace them.
+    pub options: &'static str,
+}
+
+impl fmt::Display for Assumption {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verb = if self.settings.len() == 1 { "is" } else { "are" };
+        write!(f, "{} {verb} assumed: {}", self.settings.join(" and "), self.reason)
+    }
 }
 
 impl StopPolicy {
+    /// Returns a grace period that is recorded in seconds. A negative one has no limit.
+    pub fn grace_of_seconds(seconds: i64) -> Duration {
+        u64::try_from(seconds).map_or(Duration::MAX, Duration::from_secs)
+    }
+
     /// Returns the stop signal: the recorded one, or the engine's default.
     pub fn signal_of(&self, engine: &EngineInfo) -> Signal {
         self.signal.or(self.signal_for_init).unwrap_or(engine.stop_signal)
@@ -93,18 +106,29 @@ impl StopPolicy {
         }
     }
 
-    /// Returns the assumption about the stop signal, if it is one.
-    pub fn assumed_signal(&self, engine: &EngineInfo) -> Option<Assumption> {
-        let reason = self.signal_source().assumption()?;
-        let setting = format!("the stop signal {}", self.signal_of(engine));
-        Some(Assumption { setting, reason, option: "-s" })
-    }
-
-    /// Returns the assumption about the grace period, if it is one.
-    pub fn assumed_grace(&self, engine: &EngineInfo) -> Option<Assumption> {
-        let reason = self.grace_source().assumption()?;
-        let setting = format!("the grace period of {}", seconds(self.grace_of(engine)));
-        Some(Assumption { setting, reason, option: "-t" })
+    /// Returns the assumptions that a stop makes: about the signal and the grace period, unless the
+    /// caller has set them.
+    pub fn assumptions(
+        &self,
+        engine: &EngineInfo,
+        needs_signal: bool,
+        needs_grace: bool,
+    ) -> Vec<Assumption> {
+        let signal = self.signal_source().assumption().filter(|_| needs_signal).map(|reason| {
+            let setting = format!("the stop signal {}", self.signal_of(engine));
+            Assumption { settings: vec![setting], reason, options: "`-s`" }
+        });
+        let grace = self.grace_source().assumption().filter(|_| needs_grace).map(|reason| {
+            let setting = format!("the grace period of {}", seconds(self.grace_of(engine)));
+            Assumption { settings: vec![setting], reason, options: "`-t`" }
+        });
+        match (signal, grace) {
+            (Some(signal), Some(grace)) if signal.reason == grace.reason => {
+                let settings = [signal.settings, grace.settings].concat();
+                vec![Assumption { settings, reason: grace.reason, options: "`-s` and `-t`" }]
+            }
+            (signal, grace) => signal.into_iter().chain(grace).collect(),
+        }
     }
 
     /// Returns the policy completed with what a later record of the same engine has about the same
@@ -184,18 +208,23 @@ mod tests {
             ..StopPolicy::default()
         };
         assert_eq!(policy.signal_source(), SettingSource::Assumed("not read"));
-        let assumed = policy.assumed_grace(&ENGINE).unwrap();
-        assert_eq!((&*assumed.setting, assumed.option), ("the grace period of 60 s", "-t"));
+        let text = |policy: &StopPolicy, signal, grace| {
+            let assumptions = policy.assumptions(&ENGINE, signal, grace);
+            assumptions.iter().map(|assumption| assumption.to_string()).collect::<Vec<_>>()
+        };
+        let both = "the stop signal PWR and the grace period of 60 s are assumed: not read";
+        assert_eq!(text(&policy, true, true), [both]);
+        assert_eq!(text(&policy, false, true), ["the grace period of 60 s is assumed: not read"]);
+        assert!(text(&policy, false, false).is_empty());
         let recorded = StopPolicy { signal: Some(Signal::INT), ..policy };
         assert_eq!(recorded.signal_source(), SettingSource::Recorded);
-        assert_eq!(recorded.assumed_signal(&ENGINE), None);
+        assert!(text(&recorded, true, false).is_empty());
         assert_eq!(StopPolicy::default().grace_source(), SettingSource::Default);
     }
 
     #[test]
     fn the_init_decides_only_where_nothing_is_configured() {
-        let policy =
-            StopPolicy { signal_for_init: Some(Signal::RTMIN_3), ..StopPolicy::default() };
+        let policy = StopPolicy { signal_for_init: Some(Signal::RTMIN_3), ..StopPolicy::default() };
         assert_eq!(policy.signal_of(&ENGINE), Signal::RTMIN_3);
         assert_eq!(policy.signal_source(), SettingSource::DefaultForInit);
         let configured = StopPolicy { signal: Some(Signal::INT), ..policy };

@@ -96,11 +96,17 @@ impl Search<'_> {
                 if let Some(index) = self.by_init.get(&pid) {
                     let known = &mut self.inventory.containers[*index];
                     known.evidence.extend(verified.evidence);
-                    // The earlier in the table names it; the other record supports it.
+                    // The earlier in the table names it; the other record supports and completes it.
                     if precedence(record.engine) < precedence(known.engine) {
                         known.engine = record.engine;
                         known.cgroup = verified.cgroup.or(known.cgroup.take());
                         describe(known, record);
+                    } else {
+                        known.cgroup = known.cgroup.take().or(verified.cgroup);
+                        if record.engine == known.engine {
+                            known.image = known.image.take().or(record.image);
+                            known.stop = std::mem::take(&mut known.stop).or(record.stop);
+                        }
                     }
                     return;
                 }

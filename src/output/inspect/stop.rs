@@ -7,6 +7,7 @@ use serde_json::{Value as Json, json};
 
 use super::{ContainerFact, record};
 use crate::analysis::inspection::Inspection;
+use crate::model::stop_policy::SettingSource;
 use crate::output::escape::safe;
 use crate::output::sections::{PageLine, PageSection, line, lines};
 use crate::output::units::interval;
@@ -30,17 +31,24 @@ pub static SECTION: PageSection<Inspection> = PageSection {
     ],
 };
 
-/// A value that no record has.
-const ASSUMED: &str = " (assumed: the engine's default)";
+/// Returns a remark on the source of a setting, if it was not recorded.
+fn source_remark(source: SettingSource) -> String {
+    match source {
+        SettingSource::Recorded => String::new(),
+        SettingSource::Default => " (the engine's default)".into(),
+        SettingSource::DefaultForInit => " (the engine's default for this init)".into(),
+        SettingSource::Assumed(reason) => format!(" (assumed: {reason})"),
+    }
+}
 
 fn stop_signal(i: &Inspection) -> Vec<PageLine> {
     if i.is_host {
         return Vec::new();
     }
-    let assumed = if i.policy.signal.is_some() { "" } else { ASSUMED };
+    let source = source_remark(i.policy.signal_source());
     let verdict = i.prediction.verdict.name();
     let note = i.prediction.note.as_ref().map(|note| safe(note.as_bytes()).into_owned());
-    let signal = format!("{}{assumed}: {verdict}", i.stop_signal);
+    let signal = format!("{}{source}: {verdict}", i.stop_signal);
     lines("signal", [signal].into_iter().chain(note))
 }
 
@@ -48,6 +56,7 @@ fn stop_signal_json(i: &Inspection) -> Json {
     json!({
         "signal": i.stop_signal.name(),
         "recorded": i.policy.signal.is_some(),
+        "assumed": i.policy.signal_source().assumption(),
         "verdict": i.prediction.verdict.name(),
         "note": i.prediction.note,
     })
@@ -62,16 +71,21 @@ fn grace(i: &Inspection) -> Vec<PageLine> {
     if i.is_host {
         return Vec::new();
     }
-    let assumed = if i.policy.grace.is_some() { "" } else { ASSUMED };
+    let source = source_remark(i.policy.grace_source());
     vec![match grace_time(i) {
-        Some(time) => line("grace", format!("{}{assumed}, then KILL", interval(time))),
+        Some(Duration::ZERO) => line("grace", "none: KILL at once"),
+        Some(time) => line("grace", format!("{}{source}, then KILL", interval(time))),
         None => line("grace", "no limit"),
     }]
 }
 
 fn grace_json(i: &Inspection) -> Json {
     let seconds = grace_time(i).map(|time| time.as_secs_f64());
-    json!({"seconds": seconds, "recorded": i.policy.grace.is_some()})
+    json!({
+        "seconds": seconds,
+        "recorded": i.policy.grace.is_some(),
+        "assumed": i.policy.grace_source().assumption(),
+    })
 }
 
 fn restart_source(i: &Inspection) -> String {
@@ -85,9 +99,10 @@ fn restart(i: &Inspection) -> Vec<PageLine> {
     if i.is_host {
         return Vec::new();
     }
-    vec![match i.policy.restart_reason(i.container.engine) {
-        Some(reason) => line("restart", safe(reason.as_bytes())),
-        None => line("restart", "no restart policy"),
+    vec![match (i.policy.restart_reason(i.container.engine), i.policy.restart_unread) {
+        (Some(reason), _) => line("restart", safe(reason.as_bytes())),
+        (None, Some(reason)) => line("restart", format!("not known: {reason}")),
+        (None, None) => line("restart", "no restart policy"),
     }]
 }
 
