@@ -181,8 +181,8 @@ Register-ArgumentCompleter -Native -CommandName 'cinspect' -ScriptBlock {
         'cinspect;stop' {
             [CompletionResult]::new('-s', '-s', [CompletionResultType]::ParameterName, 'Send this signal instead of the recorded one')
             [CompletionResult]::new('--signal', '--signal', [CompletionResultType]::ParameterName, 'Send this signal instead of the recorded one')
-            [CompletionResult]::new('-t', '-t', [CompletionResultType]::ParameterName, 'Grace period before KILL')
-            [CompletionResult]::new('--time', '--time', [CompletionResultType]::ParameterName, 'Grace period before KILL')
+            [CompletionResult]::new('-t', '-t', [CompletionResultType]::ParameterName, 'Grace period before KILL: 0 for KILL at once, -1 for no limit')
+            [CompletionResult]::new('--time', '--time', [CompletionResultType]::ParameterName, 'Grace period before KILL: 0 for KILL at once, -1 for no limit')
             [CompletionResult]::new('--order', '--order', [CompletionResultType]::ParameterName, 'Which processes get the signal first')
             [CompletionResult]::new('--schedule', '--schedule', [CompletionResultType]::ParameterName, 'Send these signals in turn, waiting after each: `QUIT:5s,TERM:10s,KILL`')
             [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When to use colour: auto (on a terminal, unless `NO_COLOR` is set), always, never')

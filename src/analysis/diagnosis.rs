@@ -126,7 +126,7 @@ impl Diagnosis<'_> {
     fn assumptions(&mut self) {
         let policy = self.input.policy;
         for assumption in policy.assumptions(self.input.container.engine, true, true) {
-            let remedy = format!("`cinspect stop` with {} sets it", assumption.options);
+            let remedy = format!("in `cinspect stop`, {}", assumption.options);
             self.add_for_container(
                 Severity::Info,
                 FindingCode::Assumed,

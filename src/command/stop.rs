@@ -309,7 +309,7 @@ impl<'a> ContainerStop<'a> {
     /// Notes what is assumed, and that the engine restarts the container, if it does.
     fn note_policy(&self) {
         for assumption in &self.assumptions {
-            self.note(&format!("{assumption} ({} sets it)", assumption.options));
+            self.note(&format!("{assumption} ({})", assumption.options));
         }
         if let Some(reason) = self.policy.restart_reason(self.target.found.container.engine) {
             self.note(&reason);

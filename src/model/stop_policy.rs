@@ -60,7 +60,7 @@ pub struct Assumption {
     pub settings: Vec<String>,
     /// The reason.
     pub reason: &'static str,
-    /// The options of `stop` that replace them.
+    /// The options of `stop` that replace them, in a clause: "`-t` sets it".
     pub options: &'static str,
 }
 
@@ -116,16 +116,20 @@ impl StopPolicy {
     ) -> Vec<Assumption> {
         let signal = self.signal_source().assumption().filter(|_| needs_signal).map(|reason| {
             let setting = format!("the stop signal {}", self.signal_of(engine));
-            Assumption { settings: vec![setting], reason, options: "`-s`" }
+            Assumption { settings: vec![setting], reason, options: "`-s` sets it" }
         });
         let grace = self.grace_source().assumption().filter(|_| needs_grace).map(|reason| {
             let setting = format!("the grace period of {}", seconds(self.grace_of(engine)));
-            Assumption { settings: vec![setting], reason, options: "`-t`" }
+            Assumption { settings: vec![setting], reason, options: "`-t` sets it" }
         });
         match (signal, grace) {
             (Some(signal), Some(grace)) if signal.reason == grace.reason => {
                 let settings = [signal.settings, grace.settings].concat();
-                vec![Assumption { settings, reason: grace.reason, options: "`-s` and `-t`" }]
+                vec![Assumption {
+                    settings,
+                    reason: grace.reason,
+                    options: "`-s` and `-t` set them",
+                }]
             }
             (signal, grace) => signal.into_iter().chain(grace).collect(),
         }

@@ -127,7 +127,9 @@ fn page() -> Outcome {
         check(page.contains(part), format!("{part:?} is not in\n{page}"))?;
     }
     check(
-        page.contains("  signal       TERM (assumed: the engine's default): discarded\n"),
+        page.contains(
+            "  signal       TERM (assumed: no engine that stops it is known): discarded\n",
+        ),
         &page,
     )?;
     check(page.contains("\n!  "), format!("nothing is marked in\n{page}"))?;
