@@ -62,7 +62,7 @@ pub enum Delivery {
 pub enum Observation {
     /// The process has exited.
     Exited,
-    /// The signal is no longer pending: a handler, a signalfd or sigwait has taken it.
+    /// The signal is not pending any more: a handler, a signalfd or sigwait has taken it.
     Taken,
     /// The signal is still pending.
     Pending,

@@ -271,7 +271,7 @@ struct ContainerStop<'a> {
     context: &'a Context,
     target: StopTarget<'a>,
     policy: StopPolicy,
-    /// What is assumed about this stop.
+    /// The assumptions about this stop.
     assumptions: Vec<Assumption>,
     procedure: StopProcedure,
     unpause: bool,

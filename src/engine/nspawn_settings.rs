@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::record::parse_signal;
 use crate::model::signal::Signal;
 
-/// What runs as PID 1.
+/// The process that runs as PID 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum StartMode {
     /// The init system (`--boot`).

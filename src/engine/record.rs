@@ -251,7 +251,7 @@ impl<'a> RecordReader<'a> {
         }
     }
 
-    /// Returns the names in a directory of records; none if there is no such directory.
+    /// Returns the names in a directory of records; none if the directory does not exist.
     pub fn names(&self, directory: &Path) -> Vec<String> {
         self.read(self.host.state_dir(directory).and_then(|dir| dir.names())).unwrap_or_default()
     }

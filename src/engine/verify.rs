@@ -32,7 +32,7 @@ pub(super) struct Verified {
 /// The reason why a record is not believed.
 #[derive(Debug)]
 pub(super) enum VerifyError {
-    /// There is no such process: the container has ended, and its record is left over.
+    /// The process does not exist: the container has ended, and its record is left over.
     Ended,
     /// A fact contradicts it, or none confirms it; the text says which.
     Refuted(String),

@@ -27,7 +27,7 @@ const MAX_LINE: usize = 78;
 pub struct ManualPage {
     pub name: String,
     pub section: &'static str,
-    /// What apropos(1) prints behind the name.
+    /// The text that apropos(1) prints behind the name.
     pub about: String,
     pub text: String,
 }

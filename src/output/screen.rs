@@ -74,7 +74,7 @@ impl Screen {
     /// Takes over the terminal of stdout, with the keys of stdin if that is a terminal too.
     ///
     /// # Errors
-    /// There is no descriptor left for signals, or stdout cannot be written.
+    /// No descriptor is left for signals, or stdout cannot be written.
     pub fn open() -> io::Result<Self> {
         let mask_before = SigSet::thread_get_mask()?;
         blocked_signals().thread_block()?;
@@ -96,7 +96,7 @@ impl Screen {
     /// Draws a frame: lines from the top, as many as there is room for.
     ///
     /// # Errors
-    /// Those of writing to stdout.
+    /// See write(2).
     pub fn draw(&mut self, lines: &[String]) -> io::Result<()> {
         if !in_foreground() {
             // Stopped by SIGSTOP, which cannot be caught, and continued in the background.

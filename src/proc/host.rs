@@ -148,7 +148,7 @@ impl Host {
     /// once that has exited, even if its PID is reused.
     ///
     /// # Errors
-    /// [`ReadError::Gone`] if there is no such process.
+    /// [`ReadError::Gone`] if the process does not exist.
     pub fn process(&self, pid: HostPid) -> Result<Handle, ReadError> {
         Ok(Handle::new_with_root(self.proc.join(pid.to_string()))?)
     }

@@ -37,7 +37,7 @@ impl ResolvedContainer<'_> {
     /// Returns the process with this PID in the container, or its init.
     ///
     /// # Errors
-    /// There is no such process, or it cannot be read.
+    /// The process does not exist, or cannot be read.
     pub fn process(
         &self,
         pid: Option<ContainerPid>,

@@ -40,7 +40,7 @@ pub fn owner_uid(user_ns: impl AsFd) -> Result<u32, Errno> {
 /// Translates a PID of a PID namespace to ours (since Linux 6.11).
 ///
 /// # Errors
-/// ESRCH if there is no such process; ENOTTY or EINVAL if the kernel has no such call.
+/// ESRCH if the process does not exist; ENOTTY or EINVAL if the kernel has no such call.
 pub fn pid_from(pid_ns: impl AsFd, pid: i32) -> Result<i32, Errno> {
     // SAFETY: the argument is a number, not a pointer, although the request is spelt _IOR.
     unsafe {

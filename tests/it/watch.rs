@@ -382,7 +382,7 @@ fn seconds() -> Outcome {
         let refused = run(arguments).expect(2)?;
         check(refused.err.ends_with(hint) && refused.out.is_empty(), &refused.err)?;
     }
-    // With `=`, without --watch, or for another reference there is no such error.
+    // With `=`, without --watch, or for another reference the error does not occur.
     let free = "2147483646";
     for arguments in [&["ps", "-w=1", free][..], &["ps", free], &["ps", "-w", "pid:2147483646"]] {
         run(arguments).expect(3)?;

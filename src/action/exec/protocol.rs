@@ -55,7 +55,7 @@ pub enum HelperMessage {
 /// Writes the plan, and the PID of this process as the helper's parent, into a file in memory.
 ///
 /// # Errors
-/// Those of memfd_create(2) and write(2).
+/// See memfd_create(2) and write(2).
 pub fn plan_file(plan: &ExecPlan) -> io::Result<OwnedFd> {
     let mut file = std::fs::File::from(memfd_create(c"plan", MFdFlags::MFD_CLOEXEC)?);
     file.write_all(&serde_json::to_vec(&(std::process::id(), plan))?)?;
@@ -76,7 +76,7 @@ pub fn read_plan(file: OwnedFd) -> io::Result<(i32, ExecPlan)> {
 /// Sends a message, and a descriptor with it.
 ///
 /// # Errors
-/// Those of sendmsg(2).
+/// See sendmsg(2).
 pub fn send(
     socket: impl AsFd,
     message: &HelperMessage,
@@ -88,7 +88,7 @@ pub fn send(
 /// Receives a message; `None` when the other end is closed.
 ///
 /// # Errors
-/// Those of recvmsg(2), and for bytes that are not a message.
+/// See recvmsg(2); and if the bytes are not a message.
 pub fn receive(socket: impl AsFd) -> io::Result<Option<(HelperMessage, Option<OwnedFd>)>> {
     let (bytes, fd) = socket::receive(socket, MAX_MESSAGE)?;
     if bytes.is_empty() {

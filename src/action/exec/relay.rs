@@ -40,7 +40,7 @@ impl SignalForwarder {
     /// Blocks the signals that are forwarded, SIGWINCH and SIGTSTP, which are read from here on.
     ///
     /// # Errors
-    /// Those of signalfd(2).
+    /// See signalfd(2).
     pub fn new() -> Result<Self, Errno> {
         let mut set = SigSet::empty();
         FORWARDED.into_iter().for_each(|signal| set.add(signal));

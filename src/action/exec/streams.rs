@@ -34,7 +34,7 @@ impl Streams {
     /// null device.
     ///
     /// # Errors
-    /// Those of pipe(2) and open(2).
+    /// See pipe(2) and open(2).
     pub fn new(plan: &ExecPlan) -> io::Result<Self> {
         if plan.detach || plan.terminal.is_some() {
             let null = || File::options().read(true).write(true).open("/dev/null");
@@ -77,7 +77,7 @@ fn may_be_given(stdin: impl AsFd) -> bool {
 /// terminal itself, its end is passed on as ^D: a terminal cannot be closed in one direction.
 ///
 /// # Errors
-/// Those of dup(2).
+/// See dup(2).
 pub fn terminal_pumps(master: &OwnedFd, is_interactive: bool) -> io::Result<Vec<Pump>> {
     set_nonblocking(master)?;
     let stdin = io::stdin().as_fd().try_clone_to_owned()?;

@@ -51,7 +51,7 @@ impl RawMode {
     /// Sets raw mode (again, after a suspend).
     ///
     /// # Errors
-    /// Those of tcsetattr(3).
+    /// See tcsetattr(3).
     pub fn set(&self) -> std::io::Result<()> {
         let mut raw = self.saved.clone();
         cfmakeraw(&mut raw);

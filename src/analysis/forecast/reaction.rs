@@ -32,7 +32,7 @@ pub(super) struct Forward {
     pub signal: Signal,
 }
 
-/// What a program does with a signal.
+/// The reaction of a program to a signal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Reaction {
     pub exits: Exits,

@@ -36,7 +36,7 @@ impl RemarkCode {
             "It has a capability on the host that leads out of the container.",
         ),
         (Self::NoSeccomp, "no-seccomp", "No seccomp filter limits its system calls."),
-        (Self::OomKills, "oom-kills", "The kernel killed processes of it for want of memory."),
+        (Self::OomKills, "oom-kills", "The kernel killed its processes because memory ran out."),
         (
             Self::EngineSocket,
             "engine-socket",

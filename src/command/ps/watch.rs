@@ -212,7 +212,7 @@ impl WatchedContainer<'_> {
         let changed = was_paused != found.paused && self.init.is_some();
         self.missing = None;
         self.init = found.init.or(self.init);
-        changed.then_some(if found.paused { "is paused" } else { "is no longer paused" })
+        changed.then_some(if found.paused { "is paused" } else { "was unpaused" })
     }
 
     /// Prints a note if the container is missing, paused or unpaused since the last refresh. Returns its

@@ -95,7 +95,7 @@ struct Search<'a> {
     inventory: Inventory,
     /// Index of the container of each init.
     by_init: HashMap<HostPid, usize>,
-    /// Inits whose parent is the host's PID 1: there is no shim above them.
+    /// Inits whose parent is the host's PID 1: they have no shim above them.
     orphans: HashSet<HostPid>,
     /// Records that were read already: path, ID, owner and PID.
     read: HashSet<(PathBuf, String, Trust, Option<HostPid>)>,

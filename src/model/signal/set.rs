@@ -169,7 +169,7 @@ impl SignalSet {
     }
 
     fn lowest(self) -> Option<Signal> {
-        // In an empty mask all 64 zeros are trailing, and there is no signal 65.
+        // In an empty mask all 64 zeros are trailing, and 65 is not a signal.
         Signal::new(self.0.trailing_zeros() as u8 + 1)
     }
 }

@@ -193,7 +193,7 @@ fn summary(forecast: &Forecast, processes: &[ContainerProcess], style: &Style) -
             format!("SIGKILL follows {} after the signal", seconds(longest))
         }
         Some(longest) => format!("it takes {} at most", seconds(longest)),
-        None => "there is no time limit".into(),
+        None => "without a time limit".into(),
     };
     let word = forecast.word();
     let line = format!("{word}: {text}; {time}");

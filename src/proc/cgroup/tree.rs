@@ -181,7 +181,7 @@ impl Host {
     /// theirs alone.
     ///
     /// # Errors
-    /// [`ReadError::Gone`] if there is no such cgroup directory.
+    /// [`ReadError::Gone`] if the cgroup does not exist.
     pub fn cgroup_pids(&self, cgroup: &Cgroup) -> Result<BTreeSet<HostPid>, ReadError> {
         let top = self.cgroup_dir(cgroup).ok_or(ReadError::Gone)?;
         let mut pids = BTreeSet::new();

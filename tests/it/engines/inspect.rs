@@ -181,7 +181,7 @@ pub fn watched(engine: &Engine) -> Outcome {
     let note = format!("docker:{} is paused: it handles no signal", engine.container);
     check(ps.err.contains(&note), ps.err)?;
     engine.script(&["unpause", &engine.container])?;
-    terminal.wait_for(&format!("{}: is no longer paused", engine.container))?;
+    terminal.wait_for(&format!("{}: was unpaused", engine.container))?;
     let ps = run(&["ps", &engine.container]).expect(0)?;
     same(ps.err.as_str(), "")?;
     let client = engine.script(&["client"])?;
