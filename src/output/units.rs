@@ -1,4 +1,4 @@
-//! Sizes and ages in short form.
+//! Sizes, times and sets in short form.
 
 use std::time::Duration;
 
@@ -45,6 +45,14 @@ pub fn interval(time: Duration) -> String {
         return format!("{}s", seconds.trim_end_matches(".0"));
     }
     age(time)
+}
+
+/// Spells out a set whose compact form names the missing members: `all but KILL,STOP` for `~KILL,STOP`.
+pub fn set(compact: &str) -> String {
+    match compact.strip_prefix('~') {
+        Some(missing) => format!("all but {missing}"),
+        None => compact.into(),
+    }
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use super::escape::{command_line, safe, safe_str};
 use super::style::TableOptions;
-use super::units::{age, size};
+use super::units::{age, set, size};
 use crate::model::signal::SignalSet;
 
 /// A column's value of one row.
@@ -77,8 +77,8 @@ impl Value {
             Self::Span(span) => age(*span),
             Self::Time(time) => age_at(*time, options.now),
             Self::TimeUntil(time, until) => age_at(*time, *until),
-            Self::Signals(set) if options.raw => set.to_hex(),
-            Self::Signals(set) => set.short(),
+            Self::Signals(signals) if options.raw => signals.to_hex(),
+            Self::Signals(signals) => set(&signals.short()),
             Self::Char(letter) => safe_str(letter.encode_utf8(&mut [0; 4])).into_owned(),
             Self::Bool(yes) => if *yes { "yes" } else { "no" }.into(),
             Self::Text(text) => safe_str(text).into_owned(),
@@ -166,6 +166,11 @@ pub(crate) mod tests {
             (Value::TimeUntil(then, then), "0s", json!("2026-01-01T00:00:00.5Z")),
             (Value::Time(Timestamp::MAX), "0s", json!(Timestamp::MAX.to_string())),
             (Value::Signals(SignalSet(1 << 14)), "TERM", json!(["TERM"])),
+            (
+                Value::Signals(SignalSet(!(1 << 14))),
+                "all but TERM",
+                json!(SignalSet(!(1 << 14)).names()),
+            ),
             (Value::Char('S'), "S", json!("S")),
             (Value::Char('\u{9b}'), r"\x9b", json!("\u{9b}")),
             (Value::Bool(true), "yes", json!(true)),

@@ -239,7 +239,7 @@ fn widths() -> Outcome {
         check(text.contains("PID") && text.contains("COMMAND"), &text)?;
         check(text.contains('…'), &text)?;
     }
-    let narrow = on_terminal(50, &["ps", &name], true)?;
+    let narrow = on_terminal(40, &["ps", &name], true)?;
     check(!narrow.contains("RSS") && narrow.contains("ON TERM"), narrow)?;
     let piped = run(&["ps", &name]).expect(0)?.out;
     check(piped.contains(&"x".repeat(300)) && piped.contains("CAUGHT"), piped)

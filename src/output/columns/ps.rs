@@ -14,6 +14,7 @@ use crate::model::verdict::Verdict;
 use crate::output::column::Column;
 use crate::output::columns::common::{self, ProcessRow};
 use crate::output::style::Emphasis;
+use crate::output::units::set;
 use crate::output::value::Value;
 
 /// A row of `ps`: a process, or one of its threads.
@@ -252,7 +253,7 @@ pub static PS_COLUMNS: &[PsColumn] = &[
     .watched()
     .priority(30),
     PsColumn::new("caps", "CAPS", "effective capabilities", |r| {
-        Value::text(&capability::summary(r.status().cap_eff))
+        Value::text(&set(&capability::summary(r.status().cap_eff)))
     })
     .priority(30),
     PsColumn::new("nnp", "NNP", "no_new_privs", |r| {

@@ -9,6 +9,7 @@ use crate::model::process::Fact;
 use crate::output::escape::safe;
 use crate::output::json::bytes_to_json;
 use crate::output::sections::{PageLine, PageSection, line};
+use crate::output::units::set;
 
 pub static SECTION: PageSection<Inspection> = PageSection {
     title: "Security",
@@ -54,13 +55,9 @@ fn uid_json(i: &Inspection) -> Json {
 
 fn capabilities(i: &Inspection) -> Vec<PageLine> {
     let status = &i.process.facts.status;
-    let shown = |mask: u64| {
-        let text = summary(mask).replace(',', " ");
-        match text.strip_prefix('~') {
-            Some(missing) => format!("all but {missing}"),
-            None if mask == 0 => "none".into(),
-            None => text,
-        }
+    let shown = |mask: u64| match mask {
+        0 => "none".into(),
+        mask => set(&summary(mask)).replace(',', " "),
     };
     let mut lines = vec![line("capabilities", shown(status.cap_eff))];
     // The same as the effective ones, it would say nothing new.
