@@ -162,7 +162,7 @@ fn dry_run() -> Outcome {
     )?;
     let container = fixture("init")?;
     let plan = run(&["stop", "-n", &name(&container)]).expect(0)?.out;
-    let summary = "killed: 1 process gets SIGKILL (1 init); SIGKILL follows 10 s after the signal";
+    let summary = "killed: 1 process gets SIGKILL (1 init); SIGKILL follows after 10 s";
     check(plan.contains(summary), plan)
 }
 

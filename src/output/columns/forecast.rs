@@ -190,7 +190,12 @@ fn summary(forecast: &Forecast, processes: &[ContainerProcess], style: &Style) -
     };
     let time = match forecast.longest {
         Some(longest) if forecast.graceful == Answer::No => {
-            format!("SIGKILL follows {} after the signal", seconds(longest))
+            let is_certain = |process: &&ProcessForecast| process.exits == Answer::No;
+            let mut killed = forecast.processes.iter().filter(is_certain);
+            match killed.any(|process| process.killed == Some(KilledBy::Engine)) {
+                true => format!("SIGKILL follows after {}", seconds(longest)),
+                false => "the kernel sends it when PID 1 exits".into(),
+            }
         }
         Some(longest) => format!("it takes {} at most", seconds(longest)),
         None => "without a time limit".into(),
