@@ -36,6 +36,8 @@ pub enum FindingCode {
     InitIgnores,
     InitBlocks,
     StopSignal,
+    DoesNotExit,
+    Uncertain,
     ChildrenNotSignalled,
     Children,
     Grandchildren,
@@ -53,7 +55,7 @@ pub enum FindingCode {
 
 impl FindingCode {
     /// THE TABLE: each code with its name in JSON and its meaning, in the order of the variants.
-    pub const ALL: [(Self, &'static str, &'static str); 18] = [
+    pub const ALL: [(Self, &'static str, &'static str); 20] = [
         (
             Self::ShellForm,
             "shell-form",
@@ -76,9 +78,19 @@ impl FindingCode {
             "A signal other than the stop signal stops the program, or stops it more gracefully.",
         ),
         (
+            Self::DoesNotExit,
+            "does-not-exit",
+            "A process gets the stop signal and does not exit on it.",
+        ),
+        (
+            Self::Uncertain,
+            "uncertain",
+            "Whether a process exits on the stop signal depends on a fact that cannot be seen from outside.",
+        ),
+        (
             Self::ChildrenNotSignalled,
             "children-not-signalled",
-            "When PID 1 exits, the remaining processes get SIGKILL without an earlier signal, as far as is known.",
+            "The stop signal does not reach every process: those that it does not reach get SIGKILL without a signal first.",
         ),
         (
             Self::Children,
@@ -88,7 +100,7 @@ impl FindingCode {
         (
             Self::Grandchildren,
             "grandchildren",
-            "PID 1 forwards the stop signal to its direct child only.",
+            "PID 1 forwards the stop signal to one process only; whether that stops its children first is not known.",
         ),
         (Self::Unknown, "unknown", "The effect of the stop signal on PID 1 is not known."),
         (
@@ -119,12 +131,29 @@ impl FindingCode {
             "assumed",
             "The stop signal or the grace period is a default: where the engine keeps another was not read.",
         ),
-        (Self::Ok, "ok", "No problem or warning was found."),
+        (
+            Self::Ok,
+            "ok",
+            "Every process is known to exit without SIGKILL, and no problem or warning was found.",
+        ),
     ];
 
     /// Returns its name in JSON.
     pub const fn name(self) -> &'static str {
         Self::ALL[self as usize].1
+    }
+
+    /// Whether it says that a deciding fact about the stop is not known.
+    pub fn is_doubt(self) -> bool {
+        matches!(
+            self,
+            Self::Uncertain
+                | Self::Children
+                | Self::Grandchildren
+                | Self::ChildrenNotSignalled
+                | Self::InitBlocks
+                | Self::Unknown
+        )
     }
 }
 

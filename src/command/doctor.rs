@@ -4,23 +4,23 @@
 use clap::{ArgMatches, Args};
 use serde_json::{Map, Value as Json, json};
 
+use super::forecast::{forecast_of, procedure_of, snapshot_for};
 use super::{Command, Section, arguments, command, resolve};
 use crate::analysis::delivery::{Prediction, Recipient};
-use crate::analysis::diagnosis::{DiagnosisInput, diagnose};
+use crate::analysis::diagnosis::{DiagnosisInput, diagnose, exit_signal_set, exit_signals};
 use crate::analysis::finding::{Finding, FindingCode, Severity};
+use crate::analysis::forecast::Forecast;
 use crate::cli::context::Context;
 use crate::completion::source::CompletionSource;
 use crate::engine::stop_policy;
 use crate::error::{Error, ExitStatus};
 use crate::model::signal::{Signal, SignalSet};
-use crate::model::stop_policy::StopPolicy;
+use crate::model::stop_schedule::{StopOrder, StopProcedure};
 use crate::output::escape::{safe, safe_str};
 use crate::output::json::{self, bytes_to_json};
 use crate::output::style::{Emphasis, Style};
 use crate::output::terminal::Ui;
 use crate::output::width::wrap;
-use crate::proc::{CommandLimit, SnapshotOptions};
-use crate::resolve::processes::ContainerSnapshot;
 use crate::resolve::{Access, ResolvedContainer, Resolver};
 
 /// Say why a stop would not be graceful, and how to fix it
@@ -58,9 +58,6 @@ pub const COMMAND: Command = command::<DoctorArgs>(
 ])
 .sections(|| vec![findings_section()]);
 
-/// Signals that programs commonly exit on.
-const EXIT_SIGNALS: [Signal; 4] = [Signal::TERM, Signal::INT, Signal::QUIT, Signal::HUP];
-
 fn findings_section() -> Section {
     let item = |(_, name, meaning): &(_, &str, &str)| ((*name).to_owned(), (*meaning).to_owned());
     Section {
@@ -74,14 +71,7 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
     let arguments: DoctorArgs = arguments(matches)?;
     let host = context.host()?;
     let found = resolve(context, &Resolver::new(&host), &arguments.container, Access::Read)?;
-    let policy = stop_policy(&host, &found.container);
-    let signal = policy.signal_of(found.container.engine);
-    let waits = EXIT_SIGNALS
-        .iter()
-        .fold(SignalSet::from(signal), |set, exit| set.union(SignalSet::from(*exit)));
-    let options = SnapshotOptions { command: CommandLimit::SCREEN, waits, ..SnapshotOptions::BARE };
-    let snapshot = found.snapshot(options)?;
-    let findings = findings(&found, &snapshot, &policy);
+    let findings = findings(&found)?;
     let name = found.container.qualified();
     let text: String = if context.ui.json {
         findings.iter().map(|finding| json::line(&object(&host.name, &name, finding))).collect()
@@ -92,29 +82,31 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
     Ok(ExitStatus::Done)
 }
 
-fn findings(
-    found: &ResolvedContainer<'_>,
-    snapshot: &ContainerSnapshot,
-    policy: &StopPolicy,
-) -> Vec<Finding> {
+/// Reads a container and returns the findings.
+fn findings(found: &ResolvedContainer<'_>) -> Result<Vec<Finding>, Error> {
     let container = &found.container;
+    let policy = stop_policy(found.host, container);
     let signal = policy.signal_of(container.engine);
-    let predict = |process, signal| snapshot.predict(process, signal, Recipient::Process);
-    let predictions: Vec<Prediction> =
-        snapshot.processes.iter().map(|process| predict(process, signal)).collect();
-    let init = snapshot.processes.iter().find(|p| Some(p.facts.id) == container.init);
-    let others = EXIT_SIGNALS.into_iter().filter(|exit| *exit != signal);
-    let alternatives: Vec<(Signal, Prediction)> = match init {
-        Some(init) => others.map(|signal| (signal, predict(init, signal))).collect(),
-        None => Vec::new(),
-    };
-    diagnose(&DiagnosisInput {
+    let signals = exit_signal_set().union(SignalSet::from(signal));
+    let snapshot = snapshot_for(found, signals, Some(signal))?;
+    let predict = |process| snapshot.predict(process, signal, Recipient::Process);
+    let predictions: Vec<Prediction> = snapshot.processes.iter().map(predict).collect();
+    let engines = procedure_of(container, &policy, None);
+    let children_first = StopProcedure { order: StopOrder::ChildrenFirst, ..engines.clone() };
+    let forecast = |procedure: &StopProcedure| forecast_of(container, &snapshot, procedure);
+    let others = exit_signals().into_iter().filter(|other| *other != signal);
+    let alternatives: Vec<(Signal, Forecast)> = others
+        .map(|other| (other, forecast(&procedure_of(container, &policy, Some(other)))))
+        .collect();
+    Ok(diagnose(&DiagnosisInput {
         container,
-        policy,
+        policy: &policy,
         processes: &snapshot.processes,
         predictions: &predictions,
+        forecast: &forecast(&engines),
+        children_first: &forecast(&children_first),
         alternatives: &alternatives,
-    })
+    }))
 }
 
 /// The column in which the texts of findings begin.

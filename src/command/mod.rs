@@ -5,6 +5,7 @@ mod completions;
 mod cp;
 mod doctor;
 mod exec;
+mod forecast;
 mod help;
 mod inspect;
 mod ls;

@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 
 use clap::{ArgMatches, Args};
 
+use super::forecast::{forecast_of, snapshot_for};
 use super::{Command, Section, arguments, columns_section, command, may_act, resolve};
 use crate::action::freeze::unpause;
 use crate::action::stop::stop;
-use crate::analysis::forecast::{FORWARDED, Forecast, ForecastInput, forecast};
+use crate::analysis::forecast::Forecast;
 use crate::cli::args;
 use crate::cli::context::Context;
 use crate::completion::source::CompletionSource;
@@ -19,7 +20,7 @@ use crate::engine::stop_policy;
 use crate::error::{Error, ExitStatus};
 use crate::model::container::ContainerState;
 use crate::model::engine::EngineInfo;
-use crate::model::signal::{Signal, SignalSet};
+use crate::model::signal::Signal;
 use crate::model::stop_policy::{Assumption, StopPolicy};
 use crate::model::stop_schedule::{StopOrder, StopProcedure, StopSchedule, StopStep};
 use crate::output::columns::forecast::{FORECAST_COLUMNS, json_text, rows as forecast_rows, text};
@@ -27,7 +28,7 @@ use crate::output::escape::safe_str;
 use crate::output::stop_report::{ReportLine, StopReporter};
 use crate::output::style::Style;
 use crate::output::width::width;
-use crate::proc::{CommandLimit, Host, SnapshotOptions};
+use crate::proc::Host;
 use crate::resolve::processes::ContainerSnapshot;
 use crate::resolve::{Access, ResolvedContainer, Resolver};
 
@@ -332,23 +333,11 @@ impl<'a> ContainerStop<'a> {
     }
 
     fn forecast(&self) -> Result<(ContainerSnapshot, Forecast), Error> {
-        let waits = FORWARDED.into_iter().map(SignalSet::from);
-        let waits = waits.fold(self.procedure.schedule.signals(), SignalSet::union);
-        let options = SnapshotOptions {
-            command: CommandLimit::SCREEN,
-            exe: true,
-            waits,
-            ..SnapshotOptions::BARE
-        };
         let found = &self.target.found;
-        let snapshot = found.snapshot(options)?;
-        let forecast = forecast(ForecastInput {
-            processes: &snapshot.processes,
-            context: &snapshot.delivery,
-            init: found.container.init,
-            owns_pid_ns: found.container.owns_pid_ns,
-            procedure: &self.procedure,
-        });
+        let schedule = &self.procedure.schedule;
+        let first = schedule.steps.first().map(|step| step.signal);
+        let snapshot = snapshot_for(found, schedule.signals(), first)?;
+        let forecast = forecast_of(&found.container, &snapshot, &self.procedure);
         Ok((snapshot, forecast))
     }
 

@@ -2,6 +2,7 @@
 //! them, and the facts that decide about their signals.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use super::ResolvedContainer;
 use crate::analysis::container_process::{ContainerProcess, RowContext, UserTable, arrange};
@@ -10,13 +11,17 @@ use crate::analysis::programs::program_note;
 use crate::engine::read_members;
 use crate::error::{Error, ExitStatus};
 use crate::model::idmap::IdMap;
-use crate::model::pid::ContainerPid;
+use crate::model::pid::{ContainerPid, HostPid};
 use crate::model::signal::{Signal, SignalSet};
 use crate::model::verdict::Verdict;
 use crate::proc::{ReadError, SnapshotOptions};
 
 /// Limit of `/proc/PID/uid_map`: 340 lines of 36 bytes at most (user_namespaces(7)).
 const UID_MAP_LIMIT: usize = 1 << 16;
+
+/// How often a process that blocks a signal is read again, and how long after one another.
+const BLOCKED_LOOKS: usize = 5;
+const BLOCKED_INTERVAL: Duration = Duration::from_millis(30);
 
 /// The processes of a container at one moment.
 #[derive(Debug)]
@@ -93,6 +98,40 @@ impl ResolvedContainer<'_> {
         let delivery = self.delivery_context(&processes, options.waits);
         let hidden = members.hidden;
         Ok(ContainerSnapshot { context, processes, hidden, delivery, user_names_error })
+    }
+
+    /// Reads processes again that block a signal which they have a handler for, a few times: many block it
+    /// only now and then. A process that was seen without the block is kept as it was seen then.
+    pub fn settle(
+        &self,
+        snapshot: &mut ContainerSnapshot,
+        signal: Signal,
+        options: SnapshotOptions,
+    ) {
+        for _ in 0..BLOCKED_LOOKS {
+            let blocked: Vec<usize> = (0..snapshot.processes.len())
+                .filter(|index| {
+                    let process = &snapshot.processes[*index];
+                    process.facts.status.sig_cgt.contains(signal)
+                        && snapshot.predict(process, signal, Recipient::Process).verdict
+                            == Verdict::Pending
+                })
+                .collect();
+            if blocked.is_empty() {
+                return;
+            }
+            std::thread::sleep(BLOCKED_INTERVAL);
+            let pids: Vec<HostPid> =
+                blocked.iter().map(|index| snapshot.processes[*index].facts.id.pid).collect();
+            for (index, read) in blocked.into_iter().zip(self.host.snapshot(&pids, options)) {
+                let process = &mut snapshot.processes[index];
+                if let Ok(facts) = read
+                    && facts.id == process.facts.id
+                {
+                    process.facts = Rc::new(facts);
+                }
+            }
+        }
     }
 
     fn snapshot_error(&self, error: &ReadError) -> Error {

@@ -8,14 +8,15 @@ use crate::support::{Need, Outcome, check, fixture, run, same, test_with};
 /// The name of a case, its fixture, the code of the first finding, and whether a stop then waits for the
 /// whole grace period.
 const CASES: &[(&str, &str, &str, bool)] = &[
-    ("that_handles_it", "init exits-on=TERM", "ok", false),
+    ("that_handles_it", "init exits-on=TERM", "uncertain", false),
     ("without_a_handler", "init", "init-without-handler", true),
     ("that_ignores_it", "init ignore=TERM", "init-ignores", true),
     ("that_blocks_it", "init block=TERM", "init-blocks", true),
-    ("that_waits_for_another", "init sigwait=HUP exits-on=TERM", "stop-signal", true),
-    ("that_handles_another", "init handle=INT", "stop-signal", true),
-    ("with_children", "init exits-on=TERM\n> child handle=TERM", "ok", false),
-    ("with_a_child_that_blocks", "init exits-on=TERM\n> child block=TERM", "ok", false),
+    ("that_waits_for_another", "init sigwait=HUP exits-on=TERM", "init-without-handler", true),
+    ("that_handles_another", "init handle=INT", "init-without-handler", true),
+    ("that_handles_another_and_blocks_it", "init block=TERM handle=QUIT", "init-blocks", true),
+    ("with_children", "init exits-on=TERM\n> child handle=TERM", "uncertain", false),
+    ("with_a_child_that_blocks", "init exits-on=TERM\n> child block=TERM", "uncertain", false),
     ("that_does_not_reap", "init exits-on=TERM\n> parent\n> > gone exit", "zombies", false),
 ];
 
@@ -25,7 +26,13 @@ pub fn trials() -> Vec<Trial> {
         test_with(Need::Namespaces, name.leak(), move || agrees(fixture, code, *waits))
     });
     let mut trials: Vec<Trial> = each.collect();
-    trials.push(test_with(Need::Namespaces, "doctor::prints_messages_and_remedies", words));
+    let mut add = |name, run: fn() -> Outcome| {
+        trials.push(test_with(Need::Namespaces, name, run));
+    };
+    add("doctor::prints_messages_and_remedies", words);
+    add("doctor::offers_an_init_before_another_stop_signal_and_hup_never", remedies);
+    add("doctor::is_ok_only_where_every_process_is_known_to_exit", never_ok_by_chance);
+    add("doctor::looks_again_at_a_blocked_signal_with_a_handler", blocked_and_caught);
     trials
 }
 
@@ -50,4 +57,54 @@ fn words() -> Outcome {
     check(output.out.starts_with("problem  1 init: PID 1 has no handler for TERM"), &output.out)?;
     check(output.out.contains("→ run it under an init"), &output.out)?;
     run(&["doctor", "nosuch"]).expect(3).map(drop)
+}
+
+fn first(lines: &str) -> Result<Value, libtest_mimic::Failed> {
+    let container = fixture(lines)?;
+    let findings = run(&["--json", "doctor", &format!("pid:{}", container.init)]).expect(0)?;
+    Ok(findings.objects()[0].clone())
+}
+
+fn remedies() -> Outcome {
+    let remedy =
+        |lines| first(lines).map(|row| row["remedy"].as_str().unwrap_or_default().to_owned());
+    let offered = remedy("init handle=HUP,INT")?;
+    check(offered.starts_with("run it under an init"), &offered)?;
+    check(offered.contains("if it exits on INT, set `STOPSIGNAL SIGINT`"), &offered)?;
+    for lines in ["init handle=HUP", "init block=TERM handle=HUP", "init ignore=TERM handle=HUP"] {
+        let offered = remedy(lines)?;
+        check(!offered.contains("HUP") && !offered.contains("STOPSIGNAL"), offered)?;
+    }
+    let offered = remedy("init block=TERM handle=QUIT")?;
+    check(offered.contains("if it exits on QUIT"), offered)?;
+    // Under an init it would be terminated, and its child killed.
+    let offered = remedy("init\n> child handle=TERM")?;
+    check(offered.starts_with("add a handler"), offered)
+}
+
+/// `doctor` agrees with the forecast of `stop -n`.
+fn never_ok_by_chance() -> Outcome {
+    for lines in [
+        "init",
+        "init exits-on=TERM",
+        "init handle=TERM\n> child ignore=TERM",
+        "init ignore=TERM\n> child exits-on=TERM",
+    ] {
+        let container = fixture(lines)?;
+        let name = format!("pid:{}", container.init);
+        let forecast = run(&["--json", "stop", "-n", &name]).expect(0)?.objects();
+        let graceful = forecast.last().cloned().unwrap_or_default()["graceful"].clone();
+        let findings = run(&["--json", "doctor", &name]).expect(0)?.objects();
+        let has = |severity: &str| findings.iter().any(|row| row["severity"] == json!(severity));
+        same((has("ok"), lines), (graceful == json!("yes"), lines))?;
+        same((has("problem"), lines), (graceful == json!("no"), lines))?;
+    }
+    Ok(())
+}
+
+fn blocked_and_caught() -> Outcome {
+    let row = first("init block=TERM handle=TERM")?;
+    same(row["severity"].clone(), json!("warning"))?;
+    let message = row["message"].as_str().unwrap_or_default();
+    check(message.contains("its handler runs when it is unblocked"), message)
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::reaction::Exits;
 use super::{Answer, Forecast, KilledBy, ProcessForecast, Simulation};
+use crate::model::stop_schedule::StopOrder;
 use crate::model::verdict::Verdict;
 
 /// Draws the conclusions from the signals and the reactions to them.
@@ -122,7 +123,9 @@ impl<'a> Conclusion<'a> {
         let own = self.exits[process];
         let init_exits = self.init.map_or(Answer::Maybe, |init| self.exits[init]);
         let is_init = Some(process) == self.init;
-        let is_safe = is_init || self.awaited[process] || self.is_doomed(process);
+        // With children first, PID 1 gets the signal when the others have exited.
+        let is_last = self.simulation.input.procedure.order == StopOrder::ChildrenFirst;
+        let is_safe = is_init || is_last || self.awaited[process] || self.is_doomed(process);
         // A process for which PID 1 does not wait races with the exit of PID 1.
         let exits = match own {
             Answer::Yes if is_safe || init_exits == Answer::No => Answer::Yes,

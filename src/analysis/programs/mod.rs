@@ -5,7 +5,7 @@
 mod recognise;
 mod table;
 
-pub use table::{DUMB_INIT, PROGRAMS, TINI};
+pub use table::{DUMB_INIT, NODE, PROGRAMS, SHELL, TINI};
 
 use super::delivery::Prediction;
 use crate::model::process::Process;

@@ -8,6 +8,10 @@ use crate::model::signal::Signal;
 pub const TINI: &str = "tini, docker-init, catatonit";
 /// The name of dumb-init.
 pub const DUMB_INIT: &str = "dumb-init";
+/// The name of Node.js.
+pub const NODE: &str = "Node.js";
+/// The name of the shells.
+pub const SHELL: &str = "shell";
 
 /// THE TABLE: the first entry that matches is used.
 pub static PROGRAMS: &[Program] = &[
@@ -38,7 +42,7 @@ pub static PROGRAMS: &[Program] = &[
         ..Program::DEFAULT
     },
     Program {
-        name: "Node.js",
+        name: NODE,
         label: "Node.js",
         matches: |p| runs(p, &["node", "nodejs"]) && has_libuv_handlers(p),
         notes: &[
@@ -252,7 +256,7 @@ pub static PROGRAMS: &[Program] = &[
         ..Program::DEFAULT
     },
     Program {
-        name: "shell",
+        name: SHELL,
         matches: |p| {
             runs(p, &["dash", "bash", "sh", "ksh", "zsh"])
                 || (runs(p, &["busybox"]) && [&b"sh"[..], b"ash"].contains(&&*p.stat.comm))

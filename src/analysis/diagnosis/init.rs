@@ -1,0 +1,241 @@
+//! Findings about the init, which decides most of a stop: what the stop signal does to it, and which other
+//! signal would end it.
+
+use super::{Diagnosis, is_shell, probably_continues};
+use crate::analysis::container_process::ContainerProcess;
+use crate::analysis::delivery::Prediction;
+use crate::analysis::finding::{FindingCode, Severity};
+use crate::analysis::forecast::Answer;
+use crate::analysis::programs::{program_note, program_of};
+use crate::model::signal::{Signal, SignalSet};
+use crate::model::verdict::Verdict;
+
+impl Diagnosis<'_> {
+    /// Adds the findings about the init.
+    pub(super) fn init(&mut self) {
+        let Some(index) = self.init else { return };
+        let (process, prediction) = (&self.input.processes[index], &self.input.predictions[index]);
+        let is_replaced = self.preferred(process, prediction);
+        match prediction.verdict {
+            _ if self.signal == Signal::KILL || self.signal == Signal::STOP => {
+                self.uncatchable(process);
+            }
+            Verdict::Discarded => self.discarded(index),
+            Verdict::Ignored => self.ignored(process),
+            Verdict::Pending => self.blocked(process),
+            Verdict::Delayed if self.is_paused => {}
+            Verdict::Delayed => self.delayed(Severity::Problem, process, prediction),
+            Verdict::Unknown | Verdict::NoEffect => self.unknown(process, prediction),
+            Verdict::Handled | Verdict::Accepted if !is_replaced => self.received(index),
+            _ => {}
+        }
+    }
+
+    /// Adds a finding if the program exits more gracefully on another signal. Returns whether it does not
+    /// exit on the stop signal at all.
+    fn preferred(&mut self, process: &ContainerProcess, prediction: &Prediction) -> bool {
+        let signal = self.signal;
+        let preferred = program_of(&process.facts).and_then(|program| program.preferred);
+        let Some(preferred) = preferred.filter(|preferred| preferred.instead_of == signal) else {
+            return false;
+        };
+        let severity = if preferred.kills { Severity::Problem } else { Severity::Warning };
+        let note = program_note(&process.facts, signal, prediction);
+        let note = note.as_deref().unwrap_or("see its manual");
+        let by = preferred.signal;
+        self.add(
+            severity,
+            FindingCode::StopSignal,
+            process,
+            format!("{signal} is not its graceful stop signal: {note}"),
+            format!("{}; for now, `cinspect stop -s {by}`", set_stop_signal(by)),
+        );
+        preferred.kills
+    }
+
+    /// Adds the finding for a stop signal that no process can handle.
+    fn uncatchable(&mut self, process: &ContainerProcess) {
+        let signal = self.signal;
+        let effect = match signal {
+            Signal::KILL => "KILL gives no process time to exit",
+            _ => "STOP stops it, and it does not exit",
+        };
+        let better = self.on_another(Answer::Yes).or_else(|| self.on_another(Answer::Maybe));
+        let remedy = match better {
+            Some((other, _)) => set_stop_signal(other),
+            None => "set a stop signal that it handles".into(),
+        };
+        self.add(Severity::Problem, FindingCode::StopSignal, process, effect, remedy);
+    }
+
+    /// Returns another signal on which the init exits, or may exit, and whether it does. HUP is never one:
+    /// to most programs it means that they read their configuration again.
+    fn alternative(&self, init: &ContainerProcess) -> Option<(Signal, Answer)> {
+        let may_exit = || self.on_another(Answer::Maybe).filter(|_| !probably_continues(init));
+        self.on_another(Answer::Yes).or_else(may_exit)
+    }
+
+    /// Returns the first other signal to which the forecast for the init is this.
+    fn on_another(&self, exits: Answer) -> Option<(Signal, Answer)> {
+        self.input.alternatives.iter().find_map(|(signal, forecast)| {
+            let own = forecast.processes.iter().find(|f| Some(f.process) == self.init)?;
+            (own.exits == exits).then_some((*signal, exits))
+        })
+    }
+
+    /// Returns the remedy of another stop signal as the end of a sentence, or nothing.
+    fn or_another_signal(&self, init: &ContainerProcess) -> String {
+        match self.alternative(init) {
+            Some((other, Answer::Yes)) => format!("; or {}", set_stop_signal(other)),
+            Some((other, _)) => format!("; or, if it exits on {other}, {}", set_stop_signal(other)),
+            None => String::new(),
+        }
+    }
+
+    fn discarded(&mut self, index: usize) {
+        let process = &self.input.processes[index];
+        let (signal, timeout, main) = (self.signal, self.timeout(), self.main);
+        let children: Vec<usize> = (0..self.input.processes.len())
+            .filter(|other| *other != index && self.forecast(*other).is_some())
+            .collect();
+        let (code, message, remedy) = match children.len() {
+            count if count > 0 && is_shell(process) => (
+                FindingCode::ShellForm,
+                format!(
+                    "{main} is a shell without a trap for {signal}: the kernel discards it, the signal is not forwarded to its children, and {timeout}"
+                ),
+                "write the command in exec form (`CMD [\"program\"]`), put `exec` before the last command, or trap the signal and forward it".to_owned(),
+            ),
+            count => {
+                let message = format!(
+                    "{main} has no handler for {signal}: the kernel discards it, and {timeout}"
+                );
+                let remedy = match count {
+                    0 => format!(
+                        "run it under an init (`--init`, `init: true`, tini), or add a handler for the signal{}",
+                        self.or_another_signal(process)
+                    ),
+                    // Under an init it would be terminated, and its children would be killed with the
+                    // namespace.
+                    _ => format!(
+                        "add a handler for the signal that stops its children, too{}; if it needs not stop them, run it under an init (`--init`, `init: true`, tini)",
+                        self.or_another_signal(process)
+                    ),
+                };
+                (FindingCode::InitWithoutHandler, message, remedy)
+            }
+        };
+        self.add(Severity::Problem, code, process, message, remedy);
+    }
+
+    fn ignored(&mut self, process: &ContainerProcess) {
+        let remedy = match self.alternative(process) {
+            Some(_) => {
+                format!("add a handler for the signal{}", self.or_another_signal(process))
+            }
+            None => "add a handler for the signal, or set a stop signal that it handles".into(),
+        };
+        let message = format!("{} ignores {}: {}", self.main, self.signal, self.timeout());
+        self.add(Severity::Problem, FindingCode::InitIgnores, process, message, remedy);
+    }
+
+    fn blocked(&mut self, process: &ContainerProcess) {
+        let (signal, timeout, main) = (self.signal, self.timeout(), self.main);
+        // It was seen blocked each time; that is a fact about these moments only.
+        if process.facts.status.sig_cgt.contains(signal) {
+            self.add(
+                Severity::Warning,
+                FindingCode::InitBlocks,
+                process,
+                format!(
+                    "{main} blocks {signal} at this moment; its handler runs when it is unblocked"
+                ),
+                "`cinspect signals` shows whether it is still blocked; if it always is, unblock it in the program",
+            );
+            return;
+        }
+        let message = format!(
+            "every thread of {main} blocks {signal}, and none is waiting for it: {timeout}"
+        );
+        let remedy = format!(
+            "unblock it, or wait for it with sigwait(3) or a signalfd(2){}",
+            self.or_another_signal(process)
+        );
+        self.add(Severity::Problem, FindingCode::InitBlocks, process, message, remedy);
+    }
+
+    fn unknown(&mut self, process: &ContainerProcess, prediction: &Prediction) {
+        let note = prediction.note.as_deref().unwrap_or("a fact is missing");
+        let message = format!("cannot tell what {} does to {}: {note}", self.signal, self.main);
+        self.add(Severity::Warning, FindingCode::Unknown, process, message, "run as root");
+    }
+
+    /// Adds the finding for an init that receives the signal, and does not exit or may not.
+    fn received(&mut self, index: usize) {
+        let Some(forecast) = self.forecast(index) else { return };
+        if self.forwards(index) {
+            // The processes that it forwards the signal to decide.
+            return;
+        }
+        let process = &self.input.processes[index];
+        let (signal, why) = (self.signal, forecast.why.clone());
+        match forecast.exits {
+            Answer::Yes => {}
+            Answer::Maybe => self.uncertain(index, &why),
+            Answer::No => {
+                let message =
+                    format!("{} does not exit on {signal}: {why}; {}", self.main, self.timeout());
+                let (code, remedy) = match self.alternative(process) {
+                    _ if is_shell(process) => (FindingCode::DoesNotExit, SHELL_WAIT.to_owned()),
+                    Some((other, Answer::Yes)) => (FindingCode::StopSignal, set_stop_signal(other)),
+                    Some((other, _)) => (
+                        FindingCode::StopSignal,
+                        format!("if it exits on {other}, {}", set_stop_signal(other)),
+                    ),
+                    None => (
+                        FindingCode::DoesNotExit,
+                        "set a stop signal that it exits on, or make it exit on this one".into(),
+                    ),
+                };
+                self.add(Severity::Problem, code, process, message, remedy);
+            }
+        }
+    }
+
+    /// Adds the finding for a process of which it is not known whether it exits.
+    pub(super) fn uncertain(&mut self, index: usize, why: &str) {
+        let process = &self.input.processes[index];
+        let signal = self.signal;
+        let is_unlikely = probably_continues(process);
+        let severity = if is_unlikely { Severity::Warning } else { Severity::Info };
+        let message = match why.contains(&signal.name()) {
+            true => why.to_owned(),
+            false => format!("{signal}: {why}"),
+        };
+        let remedy = match () {
+            () if is_shell(process) => SHELL_WAIT,
+            () if is_unlikely => {
+                "add a handler for the signal that exits, or run it under an init (`--init`, `init: true`, tini)"
+            }
+            () => "try it once: `cinspect stop` reports which processes exit and which are killed",
+        };
+        self.add(severity, FindingCode::Uncertain, process, message, remedy);
+    }
+}
+
+/// The remedy for a trap that does not run.
+const SHELL_WAIT: &str = "start the command in the background and `wait` for it, so that the trap runs at once; or put `exec` before it";
+
+fn set_stop_signal(signal: Signal) -> String {
+    format!("set `STOPSIGNAL SIG{signal}` in the image, or `--stop-signal SIG{signal}`")
+}
+
+/// Returns the signals, besides the stop signal, on which programs commonly exit, the usual ones first.
+pub fn exit_signals() -> [Signal; 4] {
+    [Signal::TERM, Signal::INT, Signal::QUIT, Signal::RTMIN_3]
+}
+
+/// Returns the same as a set.
+pub fn exit_signal_set() -> SignalSet {
+    exit_signals().into_iter().collect()
+}

@@ -1,0 +1,348 @@
+//! Finds the reasons why a stop would not be graceful, with remedies: from the forecast of the stop, the
+//! effect of the stop signal on each process, and the settings that the engine recorded. The kinds of
+//! findings are in `finding`. Nothing here reads a file.
+
+mod init;
+mod others;
+
+pub use init::{exit_signal_set, exit_signals};
+
+use std::time::Duration;
+
+use super::container_process::ContainerProcess;
+use super::delivery::Prediction;
+use super::finding::{Finding, FindingCode, Severity};
+use super::forecast::{Answer, Forecast, ProcessForecast};
+use super::programs::{Forwarding, NODE, SHELL, program_of};
+use crate::model::container::{Container, ContainerState};
+use crate::model::process::Fact;
+use crate::model::signal::Signal;
+use crate::model::stop_policy::{StopPolicy, seconds};
+use crate::model::verdict::Verdict;
+
+/// The facts about a container that a diagnosis needs.
+pub struct DiagnosisInput<'a> {
+    /// The container.
+    pub container: &'a Container,
+    /// How its engine stops it.
+    pub policy: &'a StopPolicy,
+    /// Its processes.
+    pub processes: &'a [ContainerProcess],
+    /// The effect of the stop signal on each of them.
+    pub predictions: &'a [Prediction],
+    /// The forecast of a stop by its engine.
+    pub forecast: &'a Forecast,
+    /// The same with children signalled first.
+    pub children_first: &'a Forecast,
+    /// The same with other signals that programs exit on, the usual ones first.
+    pub alternatives: &'a [(Signal, Forecast)],
+}
+
+/// Shells, by the name that they were started with.
+const SHELLS: &[&[u8]] = &[b"sh", b"bash", b"dash", b"ash", b"zsh", b"ksh", b"busybox"];
+
+/// Returns the findings, most serious first; never none. `ok` is among them only if the forecast is
+/// graceful.
+pub fn diagnose(input: &DiagnosisInput<'_>) -> Vec<Finding> {
+    let engine = input.container.engine;
+    let init = input.processes.iter().position(|p| Some(p.facts.id) == input.container.init);
+    let mut diagnosis = Diagnosis {
+        input,
+        signal: input.policy.signal_of(engine),
+        grace: input.policy.grace_of(engine),
+        init,
+        main: if input.container.owns_pid_ns { "PID 1" } else { "the main process" },
+        is_paused: input.container.state == ContainerState::Paused,
+        findings: Vec::new(),
+    };
+    diagnosis.paused();
+    diagnosis.init();
+    diagnosis.unreached();
+    diagnosis.reached();
+    diagnosis.other_states();
+    diagnosis.zombies();
+    diagnosis.restart();
+    diagnosis.assumptions();
+    diagnosis.conclude()
+}
+
+/// A diagnosis under way.
+struct Diagnosis<'a> {
+    input: &'a DiagnosisInput<'a>,
+    /// The stop signal.
+    signal: Signal,
+    grace: Duration,
+    /// The index of the init.
+    init: Option<usize>,
+    /// The init in a sentence: it is PID 1 of a PID namespace of its own only.
+    main: &'static str,
+    is_paused: bool,
+    findings: Vec<Finding>,
+}
+
+impl Diagnosis<'_> {
+    fn add(
+        &mut self,
+        severity: Severity,
+        code: FindingCode,
+        process: &ContainerProcess,
+        message: impl Into<String>,
+        remedy: impl Into<String>,
+    ) {
+        self.findings.push(Finding {
+            severity,
+            code,
+            pid: process.pid,
+            comm: Some(process.facts.stat.comm.clone()),
+            message: message.into(),
+            remedy: Some(remedy.into()),
+        });
+    }
+
+    fn add_for_container(
+        &mut self,
+        severity: Severity,
+        code: FindingCode,
+        message: String,
+        remedy: &str,
+    ) {
+        let remedy = Some(remedy.into());
+        self.findings.push(Finding { severity, code, pid: None, comm: None, message, remedy });
+    }
+
+    /// Returns the forecast for a process; none for one that has exited.
+    fn forecast(&self, process: usize) -> Option<&ProcessForecast> {
+        self.input.forecast.processes.iter().find(|forecast| forecast.process == process)
+    }
+
+    /// Whether a process forwards the signal, so that others decide whether it exits.
+    fn forwards(&self, process: usize) -> bool {
+        let forecasts = self.input.forecast.processes.iter();
+        forecasts.flat_map(|f| &f.deliveries).any(|delivery| delivery.sender == Some(process))
+    }
+
+    /// Whether children first is a better stop than that of the engine.
+    fn children_first_helps(&self) -> bool {
+        rank(self.input.children_first.graceful) > rank(self.input.forecast.graceful)
+    }
+
+    /// Returns what a stop does if the init does not exit on the signal.
+    fn timeout(&self) -> String {
+        match self.grace {
+            Duration::MAX => "a stop waits forever".into(),
+            grace => format!("a stop waits {} and then kills everything", seconds(grace)),
+        }
+    }
+
+    fn paused(&mut self) {
+        if self.is_paused {
+            self.add_for_container(
+                Severity::Problem,
+                FindingCode::Frozen,
+                "the container is paused: signals take effect only after it is unpaused".into(),
+                "unpause it with its engine, or use `cinspect stop --unpause`",
+            );
+        }
+    }
+
+    fn restart(&mut self) {
+        let engine = self.input.container.engine;
+        let Some(reason) = self.input.policy.restart_reason(engine) else { return };
+        let message = match engine.always_restarts {
+            // A kubelet restarts it even if the engine stops it.
+            Some(_) => reason,
+            None => format!("if anything but its engine stops it, {reason}"),
+        };
+        let code = FindingCode::Restart;
+        self.add_for_container(Severity::Info, code, message, engine.keep_stopped);
+    }
+
+    fn assumptions(&mut self) {
+        let policy = self.input.policy;
+        for assumption in policy.assumptions(self.input.container.engine, true, true) {
+            let remedy = format!("in `cinspect stop`, {}", assumption.options);
+            self.add_for_container(
+                Severity::Info,
+                FindingCode::Assumed,
+                assumption.to_string(),
+                &remedy,
+            );
+        }
+        if let Some(reason) = policy.restart_unread.filter(|_| policy.restart.is_none()) {
+            self.add_for_container(
+                Severity::Info,
+                FindingCode::Restart,
+                format!("whether the engine restarts it is not known: {reason}"),
+                "after a stop, look whether it is running again",
+            );
+        }
+    }
+
+    /// Adds a finding for each parent that has not reaped its children.
+    fn zombies(&mut self) {
+        let input = self.input;
+        let mut counts: Vec<(usize, usize)> = Vec::new();
+        let zombies = input.processes.iter().filter(|process| process.facts.stat.has_exited());
+        for parent in zombies.filter_map(|zombie| zombie.parent) {
+            match counts.iter_mut().find(|(known, _)| *known == parent) {
+                Some((_, count)) => *count += 1,
+                None => counts.push((parent, 1)),
+            }
+        }
+        for (parent, count) in counts {
+            self.add(
+                Severity::Warning,
+                FindingCode::Zombies,
+                &input.processes[parent],
+                format!("it leaves {}", plural(count, "zombie", "zombies")),
+                "make it reap its children with wait(2), or run it under an init (`--init`, tini)",
+            );
+        }
+    }
+
+    /// Returns the findings in their order, and sees to it that they agree with the forecast.
+    fn conclude(mut self) -> Vec<Finding> {
+        let forecast = self.input.forecast;
+        let has = |findings: &[Finding], severity| {
+            findings.iter().any(|finding| finding.severity <= severity)
+        };
+        match forecast.graceful {
+            Answer::Yes if !has(&self.findings, Severity::Warning) => {
+                let ok = self.no_problem();
+                self.findings.push(ok);
+            }
+            Answer::No if !has(&self.findings, Severity::Problem) => {
+                let killed: Vec<usize> = self.with_answer(Answer::No);
+                let message = format!(
+                    "{} SIGKILL ({})",
+                    plural(killed.len(), "process gets", "processes get"),
+                    self.names(&killed)
+                );
+                let remedy = "`cinspect stop -n` shows what happens to each process";
+                self.add_for_container(
+                    Severity::Problem,
+                    FindingCode::DoesNotExit,
+                    message,
+                    remedy,
+                );
+            }
+            Answer::Maybe if !self.findings.iter().any(|f| f.code.is_doubt()) => {
+                self.add_for_container(
+                    Severity::Info,
+                    FindingCode::Uncertain,
+                    "whether every process exits cannot be seen from outside".into(),
+                    "`cinspect stop -n` shows which fact is missing for each process",
+                );
+            }
+            _ => {}
+        }
+        // An `ok` is the answer, and what is only worth knowing follows it.
+        self.findings.sort_by_key(|finding| {
+            let severity = match finding.severity {
+                Severity::Problem => 0,
+                Severity::Warning => 1,
+                Severity::Ok => 2,
+                Severity::Info => 3,
+            };
+            (severity, finding.code != FindingCode::ChildrenNotSignalled)
+        });
+        self.findings
+    }
+
+    fn with_answer(&self, answer: Answer) -> Vec<usize> {
+        let matching = self.input.forecast.processes.iter().filter(|f| f.exits == answer);
+        matching.map(|forecast| forecast.process).collect()
+    }
+
+    /// Returns a few processes in words.
+    fn names(&self, processes: &[usize]) -> String {
+        const NAMED: usize = 5;
+        let name = |process: &usize| name(&self.input.processes[*process]);
+        let mut names: Vec<String> = processes.iter().take(NAMED).map(name).collect();
+        if processes.len() > NAMED {
+            names.push("…".into());
+        }
+        names.join(", ")
+    }
+
+    /// Returns the finding of a container that stops gracefully: what a stop does.
+    fn no_problem(&self) -> Finding {
+        let (signal, main) = (self.signal, self.main);
+        let init =
+            self.init.map(|index| (&self.input.processes[index], &self.input.predictions[index]));
+        let time = match self.grace {
+            Duration::MAX => "unlimited time to exit".into(),
+            grace => format!("{} to exit before SIGKILL", seconds(grace)),
+        };
+        let message = match init {
+            Some((_, prediction)) if prediction.verdict.is_fatal() => {
+                format!("{signal} terminates {main} at once")
+            }
+            Some((process, prediction)) => {
+                let verb = match prediction.verdict {
+                    Verdict::Handled => "handles",
+                    _ => "receives",
+                };
+                // The verdict is the kernel's part; the program decides what follows. (The forecast
+                // counts the processes that it forwards the signal to.)
+                let forwards =
+                    program_of(&process.facts).map_or(Forwarding::Unknown, |p| p.forwards);
+                let note = prediction.note.as_ref().filter(|_| forwards == Forwarding::Unknown);
+                let note = note.map_or_else(String::new, |note| format!("; {note}"));
+                format!("{main} {verb} {signal} and gets {time}{note}")
+            }
+            None => format!("{signal} is sent, and the processes get {time}"),
+        };
+        Finding {
+            severity: Severity::Ok,
+            code: FindingCode::Ok,
+            pid: init.and_then(|(process, _)| process.pid),
+            comm: init.map(|(process, _)| process.facts.stat.comm.clone()),
+            message,
+            remedy: None,
+        }
+    }
+}
+
+/// Orders answers from the worst to the best.
+fn rank(answer: Answer) -> u8 {
+    match answer {
+        Answer::No => 0,
+        Answer::Maybe => 1,
+        Answer::Yes => 2,
+    }
+}
+
+/// Returns a process in words: PID in the container and name.
+fn name(process: &ContainerProcess) -> String {
+    let comm = String::from_utf8_lossy(&process.facts.stat.comm).into_owned();
+    process.pid.map_or_else(|| comm.clone(), |pid| format!("{pid} {comm}"))
+}
+
+/// Returns the name that a process was started with.
+fn started_as(process: &ContainerProcess) -> Option<&[u8]> {
+    let first = process.facts.command.known()?.argv().next()?;
+    let name = first.rsplit(|b| *b == b'/').next().unwrap_or(first);
+    Some(name.strip_prefix(b"-").unwrap_or(name))
+}
+
+/// Whether a process is a shell: by its executable, and by the name that it was started with where that
+/// is not known.
+fn is_shell(process: &ContainerProcess) -> bool {
+    match &process.facts.exe {
+        Fact::Known(_) => program_of(&process.facts).is_some_and(|program| program.name == SHELL),
+        _ => started_as(process).is_some_and(|name| SHELLS.contains(&name)),
+    }
+}
+
+/// Whether a process probably goes on running on a signal that it handles: Node.js as PID 1, whose handlers
+/// only raise the signal again, and a shell, whose trap runs after the command in its foreground.
+fn probably_continues(process: &ContainerProcess) -> bool {
+    let is_pid_1 = process.facts.status.nspid.last() == Some(&1);
+    let is_node = || program_of(&process.facts).is_some_and(|program| program.name == NODE);
+    is_shell(process) || (is_pid_1 && is_node())
+}
+
+fn plural(count: usize, one: &str, several: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { several })
+}

@@ -1,0 +1,315 @@
+//! Findings about the processes that the init does not decide for: those that no signal reaches, those that
+//! get it and do not exit, and those that cannot act on it now.
+
+use super::{Diagnosis, is_shell, plural};
+use crate::analysis::container_process::ContainerProcess;
+use crate::analysis::delivery::Prediction;
+use crate::analysis::finding::{FindingCode, Severity};
+use crate::analysis::forecast::{Answer, KilledBy, ProcessForecast};
+use crate::analysis::programs::{TINI, program_of};
+use crate::model::process::Fact;
+use crate::model::stop_policy::seconds;
+use crate::model::verdict::Verdict;
+
+/// Processes that no signal reaches, by the process that should have forwarded it.
+struct Unreached {
+    /// The nearest ancestor that gets a signal; the first of them if they do not descend from the init.
+    ancestor: usize,
+    is_outside: bool,
+    exits: Answer,
+    processes: Vec<usize>,
+}
+
+impl Diagnosis<'_> {
+    /// Adds the findings about processes that no signal reaches.
+    pub(super) fn unreached(&mut self) {
+        let Some(init) = self.init else { return };
+        // If the init itself gets nothing out of the signal, that is the finding.
+        let is_lost = self.forecast(init).is_none_or(|f| f.exits == Answer::No);
+        if is_lost && !self.forwards(init) {
+            return;
+        }
+        for group in self.unreached_groups(init) {
+            match group.exits {
+                Answer::Yes => {}
+                // If it does not exit itself, that is the finding.
+                Answer::No if self.remains_running(group.ancestor) && !group.is_outside => {}
+                Answer::No => self.not_signalled(&group),
+                Answer::Maybe => self.perhaps_stopped(&group),
+            }
+        }
+    }
+
+    fn unreached_groups(&self, init: usize) -> Vec<Unreached> {
+        let mut groups: Vec<Unreached> = Vec::new();
+        let forecasts = self.input.forecast.processes.iter();
+        for forecast in forecasts.filter(|f| f.deliveries.is_empty()) {
+            let (process, exits) = (forecast.process, forecast.exits);
+            let is_outside = !self.descends_from(process, init);
+            let ancestor = self.signalled_ancestor(process).unwrap_or(init);
+            let is_group = |group: &&mut Unreached| {
+                group.is_outside == is_outside
+                    && group.exits == exits
+                    && (is_outside || group.ancestor == ancestor)
+            };
+            match groups.iter_mut().find(is_group) {
+                Some(group) => group.processes.push(process),
+                None => groups.push(Unreached {
+                    ancestor: if is_outside { process } else { ancestor },
+                    is_outside,
+                    exits,
+                    processes: vec![process],
+                }),
+            }
+        }
+        groups
+    }
+
+    /// Whether a process does not exit for a reason of its own.
+    fn remains_running(&self, process: usize) -> bool {
+        !self.forwards(process) && self.forecast(process).is_some_and(|f| f.exits == Answer::No)
+    }
+
+    fn ancestors(&self, process: usize) -> impl Iterator<Item = usize> {
+        let processes = self.input.processes;
+        let ancestors = std::iter::successors(processes[process].parent, |p| processes[*p].parent);
+        // (A snapshot of changing processes could have a circle.)
+        ancestors.take(processes.len())
+    }
+
+    fn descends_from(&self, process: usize, init: usize) -> bool {
+        process == init || self.ancestors(process).any(|ancestor| ancestor == init)
+    }
+
+    fn signalled_ancestor(&self, process: usize) -> Option<usize> {
+        self.ancestors(process)
+            .find(|a| self.forecast(*a).is_some_and(|f| !f.deliveries.is_empty()))
+    }
+
+    fn not_signalled(&mut self, group: &Unreached) {
+        let ancestor = &self.input.processes[group.ancestor];
+        let names = self.names(&group.processes);
+        let processes = plural(group.processes.len(), "process gets", "processes get");
+        let killed = format!("{processes} SIGKILL without a signal first ({names})");
+        let is_init = Some(group.ancestor) == self.init;
+        let signal = self.signal;
+        let message = match is_init {
+            _ if group.is_outside => format!("not started by {} (exec): {killed}", self.main),
+            true if self.forwards(group.ancestor) => {
+                format!("{} forwards {signal} to its own child only: {killed}", self.main)
+            }
+            true => {
+                format!("{} exits on {signal} without signalling its children: {killed}", self.main)
+            }
+            false => format!("it exits on {signal} without forwarding it: {killed}"),
+        };
+        let remedy = match () {
+            () if group.is_outside => "exit the session first",
+            () if is_shell(ancestor) && !is_init => {
+                "put `exec` before the last command of the shell; or trap the signal, forward it and `wait` for the children"
+            }
+            () if is_shell(ancestor) => {
+                "in the trap, `kill -TERM` the children and `wait` for them"
+            }
+            () if self.forwards(group.ancestor) => {
+                "run them under a supervisor that stops them, or in containers of their own"
+            }
+            () => "use a PID 1 that stops its children first and waits for them",
+        };
+        let mut remedy = remedy.to_owned();
+        if self.group_helps(group) {
+            remedy.push_str("; or `tini -g`, which signals the whole process group");
+        }
+        if self.children_first_helps() {
+            remedy.push_str("; or use `cinspect stop --order children-first`");
+        }
+        let code = FindingCode::ChildrenNotSignalled;
+        self.add(Severity::Problem, code, ancestor, message, remedy);
+    }
+
+    /// Whether `tini -g` would let these processes exit: they are in the group that it signals, and the
+    /// signal ends each of them at once, before tini exits with its child.
+    fn group_helps(&self, group: &Unreached) -> bool {
+        let Some(init) = self.init else { return false };
+        let processes = self.input.processes;
+        let is_tini = program_of(&processes[init].facts).is_some_and(|p| p.name == TINI);
+        let pgrp = processes[group.ancestor].facts.stat.pgrp;
+        is_tini
+            && group.ancestor != init
+            && group.processes.iter().all(|process| {
+                processes[*process].facts.stat.pgrp == pgrp
+                    && self.input.predictions[*process].verdict.is_fatal()
+            })
+    }
+
+    fn perhaps_stopped(&mut self, group: &Unreached) {
+        let ancestor = &self.input.processes[group.ancestor];
+        let count = group.processes.len();
+        let is_init = Some(group.ancestor) == self.init;
+        let signal = self.signal;
+        if is_shell(ancestor) {
+            self.add(
+                Severity::Warning,
+                FindingCode::ChildrenNotSignalled,
+                ancestor,
+                format!(
+                    "a shell with a trap for {signal}: unless the trap forwards it and waits, {} SIGKILL without a signal first when {} exits",
+                    plural(count, "process gets", "processes get"),
+                    self.main
+                ),
+                "in the trap, `kill -TERM` the children and `wait` for them; or use `cinspect stop --order children-first`",
+            );
+            return;
+        }
+        let others = match count {
+            1 => "other process".into(),
+            count => format!("{count} other processes"),
+        };
+        let (code, message) = match is_init {
+            true => (
+                FindingCode::Children,
+                format!(
+                    "{} may or may not stop the {others} before it exits; any process still running then gets SIGKILL",
+                    self.main
+                ),
+            ),
+            false => (
+                FindingCode::Grandchildren,
+                format!(
+                    "only it gets {signal}, and it may or may not stop the {others} before it exits"
+                ),
+            ),
+        };
+        let remedy = match self.restarts_children(group) {
+            true => {
+                "try it once: `cinspect stop` reports which processes exit and which are killed"
+            }
+            false => "`cinspect stop --order children-first` signals children before their parents",
+        };
+        self.add(Severity::Info, code, ancestor, message, remedy);
+    }
+
+    /// Whether a process probably starts children again that exit: they are workers that run its own program.
+    fn restarts_children(&self, group: &Unreached) -> bool {
+        let processes = self.input.processes;
+        let exe = &processes[group.ancestor].facts.exe;
+        let mut exes = group.processes.iter().map(|process| &processes[*process].facts.exe);
+        matches!(exe, Fact::Known(_)) && exes.any(|other| other == exe)
+    }
+
+    /// Adds the findings about processes other than the init that get the signal, and do not exit or may
+    /// not: one for each kind.
+    pub(super) fn reached(&mut self) {
+        let mut kinds: Vec<(Vec<usize>, ProcessForecast)> = Vec::new();
+        let forecasts = self.input.forecast.processes.iter();
+        for forecast in forecasts.filter(|f| !f.deliveries.is_empty()) {
+            let process = forecast.process;
+            // What it forwards the signal to is what has a finding.
+            if Some(process) == self.init || forecast.exits == Answer::Yes || self.forwards(process)
+            {
+                continue;
+            }
+            let comm = |process: usize| &self.input.processes[process].facts.stat.comm;
+            let is_kind = |(processes, known): &(Vec<usize>, ProcessForecast)| {
+                known.why == forecast.why && comm(processes[0]) == comm(process)
+            };
+            match kinds.iter().position(is_kind) {
+                Some(kind) => kinds[kind].0.push(process),
+                None => kinds.push((vec![process], forecast.clone())),
+            }
+        }
+        for (processes, forecast) in kinds {
+            match forecast.exits {
+                Answer::No => self.remains(&processes, &forecast),
+                _ => self.uncertain(processes[0], &forecast.why),
+            }
+        }
+    }
+
+    fn remains(&mut self, processes: &[usize], forecast: &ProcessForecast) {
+        // Paused, stopped and traced processes have findings of their own.
+        let verdict = self.input.predictions[processes[0]].verdict;
+        if verdict == Verdict::Delayed {
+            return;
+        }
+        let killed = match forecast.killed {
+            Some(KilledBy::Kernel) => format!("SIGKILL when {} exits", self.main),
+            _ if self.grace == std::time::Duration::MAX => {
+                "no SIGKILL, and a stop waits forever".into()
+            }
+            _ => format!("SIGKILL after {}", seconds(self.grace)),
+        };
+        let more = match processes.len() {
+            1 => String::new(),
+            count => format!(", as do {} others", count - 1),
+        };
+        let message = format!("{}: it gets {killed}{more}", forecast.why);
+        let process = &self.input.processes[processes[0]];
+        let remedy = match () {
+            () if verdict == Verdict::Ignored => {
+                "add a handler for the signal instead of ignoring it"
+            }
+            () if is_shell(process) => {
+                "put `exec` before the last command of the shell; or trap the signal, forward it and `wait` for the children"
+            }
+            () => "make it exit on the signal, or forward another one to it that it exits on",
+        };
+        self.add(Severity::Problem, FindingCode::DoesNotExit, process, message, remedy);
+    }
+
+    /// Adds findings about processes other than the init that cannot act on the signal now.
+    pub(super) fn other_states(&mut self) {
+        if self.is_paused {
+            return;
+        }
+        let input = self.input;
+        let all = input.processes.iter().zip(input.predictions).enumerate();
+        for (index, (process, prediction)) in all {
+            if Some(index) == self.init || !process.in_container {
+                continue;
+            }
+            let is_caught = process.facts.status.sig_cgt.contains(self.signal);
+            match prediction.verdict {
+                Verdict::Delayed => {
+                    let is_needed = self.forecast(index).is_some_and(|f| !f.deliveries.is_empty());
+                    let severity = if is_needed { Severity::Problem } else { Severity::Warning };
+                    self.delayed(severity, process, prediction);
+                }
+                Verdict::Pending if !is_caught => self.add(
+                    Severity::Info,
+                    FindingCode::Blocks,
+                    process,
+                    format!("every thread blocks {}, and none is waiting for it", self.signal),
+                    "unblock it in the program; until then it has to be killed with SIGKILL",
+                ),
+                _ => {}
+            }
+        }
+    }
+
+    /// Adds the finding for a process that does not run.
+    pub(super) fn delayed(
+        &mut self,
+        severity: Severity,
+        process: &ContainerProcess,
+        prediction: &Prediction,
+    ) {
+        let state = process.facts.stat.state;
+        let why = prediction.note.as_deref().unwrap_or("it does not run");
+        let (code, remedy) = match () {
+            () if state.is_stopped() => {
+                (FindingCode::Stopped, "`cinspect signal … CONT` resumes it")
+            }
+            () if state.is_traced() || process.facts.status.tracer_pid != 0 => {
+                (FindingCode::Traced, "detach the tracer")
+            }
+            () if state.is_uninterruptible() => (
+                FindingCode::Uninterruptible,
+                "check the device or network file system that it is waiting for",
+            ),
+            () => (FindingCode::Frozen, "thaw its cgroup"),
+        };
+        let message = format!("{} has no effect yet: {why}", self.signal);
+        self.add(severity, code, process, message, remedy);
+    }
+}
