@@ -14,7 +14,7 @@ use crate::model::engine::EngineInfo;
 use crate::model::pid::HostPid;
 use crate::model::resource_config::ResourceConfig;
 use crate::model::stop_policy::StopPolicy;
-use crate::proc::{Host, StateDir};
+use crate::proc::{Host, ReadError, StateDir};
 
 /// The engine that wrote an entry of the list.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -71,7 +71,7 @@ pub(super) fn read_records<'a>(
                     record.name = names.first().cloned().or(metadata.name);
                     record.aliases = names.into_iter().skip(1).collect();
                     record.image = metadata.image_name.filter(|name| !name.is_empty());
-                    read_pidfile(reader, &dirs, &mut record);
+                    read_pidfile(&dirs, &mut record);
                     add(&dirs, record);
                 }
             }
@@ -88,14 +88,23 @@ impl StorageEntry {
     }
 }
 
-/// Reads the PID. The record is then trusted as far as both files are.
-fn read_pidfile(reader: &RecordReader<'_>, dirs: &StorageDirs<'_>, record: &mut Record) {
+/// Reads the PID. Podman 3 gives the directory to the root user of a container with a user namespace,
+/// who could write anything to the file: then the PID is only in the records of the OCI runtime.
+fn read_pidfile(dirs: &StorageDirs<'_>, record: &mut Record) {
     let Some(run) = &dirs.run else { return };
-    let path = format!("{}/userdata/pidfile", record.id);
-    let Some(file) = reader.read(run.read(path)) else { return };
-    record.owner = record.owner.and(file.owner);
-    let text = std::str::from_utf8(&file.bytes).unwrap_or_default();
-    record.pid = text.trim().parse::<HostPid>().ok();
+    match run.read(format!("{}/userdata/pidfile", record.id)) {
+        Ok(file) if record.owner.and(file.owner) == record.owner => {
+            let text = std::str::from_utf8(&file.bytes).unwrap_or_default();
+            record.pid = text.trim().parse::<HostPid>().ok();
+        }
+        Ok(file) => {
+            let path = file.path.display();
+            record.doubt =
+                Some(format!("the record `{path}` is not believed: it is not its owner's"));
+        }
+        Err(ReadError::Gone | ReadError::Denied) => {}
+        Err(error) => record.doubt = Some(error.to_string()),
+    }
 }
 
 /// Graph root and run root.

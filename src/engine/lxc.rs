@@ -14,7 +14,7 @@ use crate::model::engine::EngineInfo;
 use crate::model::pid::HostPid;
 use crate::model::signal::Signal;
 use crate::model::stop_policy::StopPolicy;
-use crate::proc::Host;
+use crate::proc::{Host, ReadError};
 
 /// The descriptor of LXC, and of LXD and Incus, which use it.
 pub static LXC: EngineInfo = EngineInfo {
@@ -36,13 +36,16 @@ pub static LXC: EngineInfo = EngineInfo {
     ..EngineInfo::DEFAULT
 };
 
+/// Name of the configuration that LXD and Incus write.
+const SAVED: &str = "lxc.conf";
+
 /// Directories with a container's configuration, and the name of its file.
 const CONFIGURATIONS: &[(&str, &str)] = &[
     ("/var/lib/lxc", "config"),
-    ("/run/incus", "lxc.conf"),
-    ("/var/log/incus", "lxc.conf"),
-    ("/var/log/lxd", "lxc.conf"),
-    ("/var/snap/lxd/common/lxd/logs", "lxc.conf"),
+    ("/run/incus", SAVED),
+    ("/var/log/incus", SAVED),
+    ("/var/log/lxd", SAVED),
+    ("/var/snap/lxd/common/lxd/logs", SAVED),
 ];
 
 /// LXC, LXD and Incus.
@@ -82,15 +85,16 @@ impl Engine for Lxc {
     /// init that blocks it, as systemd does. It looks at `SigBlk`, which does not have the signals that
     /// a thread is waiting for in sigwait.
     fn stop_policy(&self, host: &Host, container: &Container) -> StopPolicy {
-        let configured = configuration(host, container)
-            .map_or(Err(Unread), |path| lxc_config::halt_signal(host, &path));
+        let path = configuration(host, container);
+        let is_a_daemons = path.as_ref().is_none_or(|path| path.ends_with(SAVED));
+        let configured = path.map_or(Err(Unread), |path| lxc_config::halt_signal(host, &path));
         let status = container.init.and_then(|init| host.status(init.pid).ok());
         let blocks = status.is_some_and(|status| status.sig_blk.contains(Signal::RTMIN_3));
         StopPolicy {
             signal: configured.unwrap_or_default(),
             signal_for_init: blocks.then_some(Signal::RTMIN_3),
             signal_unread: configured.is_err().then_some("its configuration could not be read"),
-            grace_unread: is_made_by_a_daemon(container)
+            grace_unread: is_a_daemons
                 .then_some("LXD and Incus take it from the client that stops a container"),
             ..StopPolicy::default()
         }
@@ -110,14 +114,20 @@ fn configuration(host: &Host, container: &Container) -> Option<PathBuf> {
     let cmdline = host.proc_file(monitor, "cmdline", 4096).ok()?;
     let title = cmdline.split(|byte| *byte == 0).next()?;
     let (path, name) = monitored(std::str::from_utf8(title).ok()?)?;
-    let directory = Path::new(path).join(name);
-    let saved = directory.join("lxc.conf");
-    Some(if host.state_file(&saved).is_ok() { saved } else { directory.join("config") })
+    if !is_a_daemons(path) {
+        return Some(Path::new(path).join(name).join("config"));
+    }
+    // LXD and Incus write the configuration for each start, to one of these.
+    let mut saved = CONFIGURATIONS
+        .iter()
+        .filter(|(_, file_name)| *file_name == SAVED)
+        .map(|(directory, file_name)| Path::new(directory).join(name).join(file_name));
+    saved.find(|path| !matches!(host.state_file(path), Err(ReadError::Gone)))
 }
 
-/// Whether LXD or Incus made a container, and not LXC's own commands.
-fn is_made_by_a_daemon(container: &Container) -> bool {
-    container.record.as_ref().is_some_and(|record| record.ends_with("lxc.conf"))
+/// Whether LXD or Incus uses a directory, and not LXC's own commands.
+fn is_a_daemons(directory: &str) -> bool {
+    directory.contains("lxd") || directory.contains("incus")
 }
 
 /// Parses the title of a monitor: the path and the name of its container.
@@ -163,7 +173,7 @@ fn read_configurations(
 /// default project.
 fn set_names(record: &mut Record, directory: &str) {
     record.name = Some(record.id.clone());
-    if directory.contains("lxd") || directory.contains("incus") {
+    if is_a_daemons(directory) {
         let in_project = record.id.split_once('_').map(|(_, name)| name.to_owned());
         record.aliases.extend(in_project);
     }

@@ -39,6 +39,8 @@ pub struct Record {
     pub parent: Option<HostPid>,
     /// How the engine stops it.
     pub stop: StopPolicy,
+    /// The reason why a PID that was recorded is not believed.
+    pub doubt: Option<String>,
     /// The sandbox that keeps its processes off this host (gVisor, Kata).
     pub sandbox: Option<&'static str>,
     /// The file.
@@ -63,6 +65,7 @@ impl Record {
             cgroup: None,
             parent: None,
             stop: StopPolicy::default(),
+            doubt: None,
             sandbox: None,
             path: file.path.clone(),
             owner: file.owner,

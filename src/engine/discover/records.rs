@@ -8,6 +8,7 @@ use crate::engine::record::{Record, RecordReader, Shim};
 use crate::engine::verify::{VerifyError, evidence, verify};
 use crate::engine::{ENGINES, precedence};
 use crate::model::container::Container;
+use crate::model::engine::EngineInfo;
 use crate::model::pid::{HostPid, Ticks};
 use crate::proc::Trust;
 
@@ -39,6 +40,7 @@ impl Search<'_> {
             let Record { path, id, owner, pid, .. } = record;
             *owner != Trust::Untrusted && self.read.insert((path.clone(), id.clone(), *owner, *pid))
         });
+        fill_pids(&mut records);
         fill_start_times(&mut records);
         // A sandbox is added before the containers in it.
         let (sandboxed, others): (Vec<Record>, Vec<Record>) =
@@ -87,7 +89,12 @@ impl Search<'_> {
     /// Adds the container of a record; or notes that it is not running, or that the record is not
     /// believed.
     fn add(&mut self, record: Record) {
-        let Some(pid) = record.pid else { return self.add_stopped(&record, None) };
+        let Some(pid) = record.pid else {
+            if let Some(doubt) = &record.doubt {
+                self.diagnostics.borrow_mut().add(record.owner, doubt.clone());
+            }
+            return self.add_stopped(&record, record.doubt.clone());
+        };
         match verify(self.host, &record, pid) {
             Ok(verified) => {
                 if verified.init.parent <= 1 {
@@ -141,6 +148,26 @@ impl Search<'_> {
             cgroup: record.cgroup.clone(),
             doubt,
         });
+    }
+}
+
+/// Fills in PIDs that are not believed from the records of the OCI runtime below the engine, if these are
+/// trusted no less.
+fn fill_pids(records: &mut [Record]) {
+    let runtimes: Vec<(&'static EngineInfo, String, Option<HostPid>, Option<Ticks>, Trust)> =
+        records
+            .iter()
+            .filter(|record| record.engine.low_level)
+            .map(|r| (r.engine, r.id.clone(), r.pid, r.start, r.owner))
+            .collect();
+    for record in records.iter_mut().filter(|record| record.doubt.is_some()) {
+        let is_below = |engine| record.engine.start_times_from.contains(engine);
+        let same = runtimes.iter().find(|(engine, id, _, _, owner)| {
+            is_below(engine) && *id == record.id && owner.and(record.owner) == record.owner
+        });
+        if let Some((_, _, pid, start, _)) = same {
+            (record.pid, record.start) = (*pid, *start);
+        }
     }
 }
 
