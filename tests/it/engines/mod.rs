@@ -20,6 +20,7 @@ mod recipes;
 mod scenarios;
 mod setup;
 mod standalone;
+mod stop_signal;
 
 /// The engines there are scripts for.
 const ENGINES: &[&str] = &[
@@ -69,6 +70,8 @@ const CHECKS: &[Check] = &[
 const ENGINE_CHECKS: &[(&str, Check)] = &[
     ("runc", ("root_from_argv_is_found", standalone::other_root)),
     ("nspawn", ("containers_in_one_cgroup_are_distinguished", standalone::shared_cgroup)),
+    ("nspawn", ("stop_signal_is_the_one_that_its_own_stop_sends", stop_signal::nspawn)),
+    ("lxc", ("stop_signal_is_the_one_that_its_own_stop_sends", stop_signal::lxc)),
     ("docker", ("nested_namespace_is_a_container_of_its_own", standalone::nested)),
     ("docker", ("stop_freezes_and_kills_without_cgroup_kill", standalone::freeze_and_kill)),
     ("docker", ("stop_with_a_handler_in_pid_1", scenarios::handler)),

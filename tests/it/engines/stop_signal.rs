@@ -1,0 +1,126 @@
+//! The stop signal that is shown is the one that the engine's own stop sends.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use libtest_mimic::Failed;
+use serde_json::{Value, json};
+
+use super::Engine;
+use crate::support::{Outcome, check, finish, repository, run, same, wait_until};
+
+/// A container for each case, which is removed in the end.
+struct Case<'a> {
+    engine: &'a Engine,
+    name: String,
+}
+
+impl<'a> Case<'a> {
+    /// Starts a container with these signals blocked in the process that starts it, which LXC passes on
+    /// to the init, and with options of the engine.
+    fn start(
+        engine: &'a Engine,
+        blocked: &str,
+        options: &str,
+        program: &[&str],
+    ) -> Result<Self, Failed> {
+        let case = Self { engine, name: format!("cit-{}-halt", engine.name) };
+        let _ = engine.script(&["rm", &case.name]);
+        let mut command = Command::new("env");
+        if !blocked.is_empty() {
+            command.arg(format!("--block-signal={blocked}"));
+        }
+        command.arg(repository().join("tests/engines").join(engine.name));
+        command.args(["run", &case.name, "--"]).args(program);
+        command.env("CIT_OPTIONS", options).stdin(Stdio::null());
+        finish(command).expect(0)?;
+        Ok(case)
+    }
+
+    /// Returns the stop signal according to `inspect`, after comparing `stop -n` with it.
+    fn shown(&self) -> Result<Value, Failed> {
+        let name = self.engine.script(&["qualified", &self.name])?;
+        let page = run(&["--json", "inspect", &name]).expect(0)?.objects();
+        let signal = page[0]["stop_signal"]["signal"].clone();
+        let rows = run(&["--json", "stop", "-n", &name]).expect(0)?.objects();
+        same(rows[0]["signal"].clone(), signal.clone())?;
+        Ok(signal)
+    }
+
+    fn init(&self) -> Result<Value, Failed> {
+        let name = self.engine.script(&["qualified", &self.name])?;
+        let rows = run(&["--json", "ps", &name]).expect(0)?.objects();
+        let init = rows.iter().find(|row| row["pid"] == json!(1)).cloned();
+        init.ok_or_else(|| "it has no PID 1".into())
+    }
+}
+
+impl Drop for Case<'_> {
+    fn drop(&mut self) {
+        let _ = self.engine.script(&["rm", &self.name]);
+    }
+}
+
+/// An init that blocks the signals keeps the one from lxc-stop pending.
+pub fn lxc(engine: &Engine) -> Outcome {
+    let directory = tempfile::tempdir()?;
+    let file = |name: &str, text: &str| -> Result<String, Failed> {
+        let path = directory.path().join(name);
+        std::fs::write(&path, text)?;
+        Ok(path.display().to_string())
+    };
+    let usr1 = file("usr1.conf", "lxc.signal.halt = SIGUSR1\n")?;
+    let commented = file("commented", "# lxc.signal.halt = SIGUSR1\n")?;
+    let included = directory.path().display();
+    let all = "PWR,USR1,INT,RTMIN+3";
+    for (blocked, options, signal) in [
+        (all, String::new(), "RTMIN+3"),
+        ("PWR", String::new(), "PWR"),
+        (all, "lxc.signal.halt=30".into(), "PWR"),
+        (all, format!("lxc.include={usr1}"), "USR1"),
+        (all, format!("lxc.include={included}"), "USR1"),
+        (all, format!("lxc.signal.halt=SIGINT lxc.include={usr1}"), "USR1"),
+        (all, format!("lxc.include={usr1} lxc.signal.halt=SIGINT"), "INT"),
+        (all, format!("lxc.include={commented}"), "RTMIN+3"),
+    ] {
+        let case = Case::start(engine, blocked, &options, &["sleep", "1000"])?;
+        same((&*options, case.shown()?), (&*options, json!(signal)))?;
+        engine.script(&["stop", &case.name])?;
+        let pending = case.init()?["signals"]["pending"].clone();
+        same((&*options, pending), (&*options, json!([signal])))?;
+    }
+    Ok(())
+}
+
+/// systemd-nspawn sends its signal when it gets TERM.
+pub fn nspawn(engine: &Engine) -> Outcome {
+    let data = std::env::var("CINSPECT_TEST_DATA").unwrap_or("/var/tmp/cinspect-test".into());
+    let settings = Path::new(&data).join("nspawn").join("cit-nspawn-halt.nspawn");
+    let script = "for signal in INT USR1 USR2; do trap \"echo $signal >> /heard\" $signal; done; \
+        echo > /ready; while :; do sleep 0.1; done";
+    let work = || -> Outcome {
+        for (text, options, signal) in [
+            ("", "--kill-signal SIGUSR2", "USR2"),
+            ("", "-qj --kill-signal=10", "USR1"),
+            ("[Exec]\nKillSignal=SIGUSR1\n", "", "USR1"),
+            ("[Exec]\nKillSignal=SIGUSR1\n", "--kill-signal=INT", "INT"),
+            ("[Exec]\nKillSignal=SIGUSR1\n", "--kill-signal=INT --settings=override", "USR1"),
+            ("[Exec]\nKillSignal=SIGUSR1\n", "--kill-signal=INT --settings=no", "INT"),
+        ] {
+            std::fs::write(&settings, text)?;
+            let case = Case::start(engine, "", options, &["sh", "-c", script])?;
+            let init = case.init()?["host_pid"].to_string();
+            let read = |name: &str| std::fs::read_to_string(format!("/proc/{init}/root/{name}"));
+            check(wait_until(|| read("ready").is_ok()), "it is not ready")?;
+            same((options, case.shown()?), (options, json!(signal)))?;
+            engine.script(&["stop", &case.name])?;
+            let wanted = format!("{signal}\n");
+            let heard = || read("heard").is_ok_and(|heard| heard == wanted);
+            check(wait_until(heard), format!("{options}: it got {:?}", read("heard")))?;
+        }
+        Ok(())
+    };
+    let outcome = work();
+    std::fs::remove_file(&settings)?;
+    outcome
+}
