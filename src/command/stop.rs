@@ -136,7 +136,9 @@ impl StopRequest {
         let grace = self.time.unwrap_or_else(|| policy.grace_of(engine));
         let is_needed = !(grace.is_zero() && self.kill);
         let steps = is_needed.then_some(StopStep { signal, grace });
-        StopSchedule { steps: steps.into_iter().collect(), kill: self.kill }
+        // KILL never follows a grace period without a limit.
+        let kill = self.kill && grace != Duration::MAX;
+        StopSchedule { steps: steps.into_iter().collect(), kill }
     }
 
     /// Returns what that schedule takes from the policy without its having been read.
@@ -325,7 +327,7 @@ impl<'a> ContainerStop<'a> {
         let (snapshot, forecast) = self.forecast()?;
         let rows = forecast_rows(&forecast, &snapshot.processes, &snapshot.context);
         let text = match self.reporter.json {
-            true => json_text(&forecast, &rows, &snapshot.context),
+            true => json_text(&forecast, &rows, &snapshot.context, &self.assumptions),
             false => text(&forecast, &snapshot.processes, &rows, &self.reporter.style),
         };
         self.context.print(&text)?;

@@ -20,6 +20,9 @@ pub fn trials() -> Vec<Trial> {
         container("stop::no_kill_kills_nothing", no_kill),
         container("stop::follows_a_schedule", schedule),
         container("stop::a_schedule_of_kill_alone_kills", kill_alone),
+        container("stop::no_grace_period_is_kill_at_once", no_grace_period),
+        container("stop::a_grace_period_without_a_limit_ends_in_no_kill", no_limit),
+        container("stop::assumed_settings_are_named_until_they_are_given", assumed),
         container("stop::dry_run_shows_the_outlook_and_sends_nothing", dry_run),
         container("stop::stops_a_container_that_forks_all_the_time", forks),
         container("stop::stops_several_containers_side_by_side", several),
@@ -143,6 +146,59 @@ fn kill_alone() -> Outcome {
     run(&["ps", &name(&container)]).expect(3).map(drop)
 }
 
+fn no_grace_period() -> Outcome {
+    let container = fixture("init exits-on=TERM")?;
+    let events = events(&stop(&container, &["-t", "0"]).expect(0)?);
+    same(of(&events, "killed"), vec!["init"])?;
+    same(last(&events)["graceful"].clone(), json!(false))?;
+    same(container.settled(), Vec::<String>::new())
+}
+
+fn no_limit() -> Outcome {
+    let container = fixture("init exits-on=USR1")?;
+    for option in [vec!["-t", "-1"], vec!["--time=-1"]] {
+        let mut line = vec!["stop", "-n"];
+        let name = name(&container);
+        line.extend(option.iter().copied().chain([&*name]));
+        let plan = run(&line).expect(0)?.out;
+        check(plan.contains("1 process keeps running (1 init); no SIGKILL follows"), plan)?;
+    }
+    let events = events(&stop(&container, &["-t", "-1", "-s", "USR1"]).expect(0)?);
+    same(last(&events)["graceful"].clone(), json!(true))
+}
+
+/// No engine has recorded anything about a bare PID namespace.
+fn assumed() -> Outcome {
+    let container = fixture("init exits-on=TERM")?;
+    let name = name(&container);
+    let signal = "the stop signal TERM is assumed";
+    let grace = "the grace period of 10 s is assumed";
+    let both = "the stop signal TERM and the grace period of 10 s are assumed";
+    for (options, wanted) in [
+        (vec![], Some(both)),
+        (vec!["-s", "TERM"], Some(grace)),
+        (vec!["-t", "10s"], Some(signal)),
+        (vec!["-t", "10s", "-s", "TERM"], None),
+        (vec!["--schedule", "TERM:10s,KILL"], None),
+    ] {
+        let mut line = vec!["--json", "stop", "-n", &name];
+        line.extend(&options);
+        let plan = run(&line).expect(0)?;
+        let assumed = plan.objects().last().cloned().unwrap_or_default()["assumed"].clone();
+        let assumed = assumed.as_array().cloned().unwrap_or_default();
+        same((&options, assumed.len()), (&options, usize::from(wanted.is_some())))?;
+        let wanted = wanted.unwrap_or_default();
+        check(
+            assumed.iter().all(|text| text.as_str().unwrap_or("").starts_with(wanted)),
+            &plan.out,
+        )?;
+        same((&options, plan.err.contains("assumed")), (&options, !wanted.is_empty()))?;
+    }
+    let findings = run(&["--json", "doctor", &name]).objects();
+    let finding = findings.iter().find(|finding| finding["code"] == json!("assumed"));
+    check(finding.is_some_and(|f| f["message"].to_string().contains(both)), format!("{findings:?}"))
+}
+
 fn dry_run() -> Outcome {
     let container = fixture("init handle=TERM\n> child handle=TERM")?;
     let plan = run(&["stop", "-n", &name(&container)]).expect(0)?;
@@ -192,5 +248,6 @@ fn usage() -> Outcome {
         run(&["stop", "web", "--schedule", schedule]).expect(2)?;
     }
     run(&["stop", "web", "--schedule", "TERM:1s", "--no-kill"]).expect(2)?;
+    check(run(&["stop", "web", "-t", "-2"]).expect(2)?.err.contains("-1 for no limit"), "no hint")?;
     run(&["stop"]).expect(2).map(drop)
 }

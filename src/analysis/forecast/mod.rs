@@ -128,6 +128,11 @@ pub struct Forecast {
 }
 
 impl Forecast {
+    /// Whether any process gets SIGKILL, or may get it.
+    pub fn kills(&self) -> bool {
+        self.processes.iter().any(|process| process.killed.is_some())
+    }
+
     /// Returns the forecast in one word.
     pub fn word(&self) -> &'static str {
         match self.graceful {

@@ -166,6 +166,9 @@ impl<'a> Conclusion<'a> {
                 Some(ancestor) => {
                     format!("{} may or may not stop it", self.simulation.input.name(ancestor))
                 }
+                None if self.simulation.input.procedure.schedule.steps.is_empty() => {
+                    "SIGKILL without a signal first".into()
+                }
                 None => "no signal reaches it".into(),
             },
         };

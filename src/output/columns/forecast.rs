@@ -10,7 +10,7 @@ use super::common::{self, ProcessRow};
 use crate::analysis::container_process::{ContainerProcess, RowContext};
 use crate::analysis::forecast::{Answer, Forecast, KilledBy, ProcessForecast, SignalArrival};
 use crate::model::pid::ContainerPid;
-use crate::model::stop_policy::seconds;
+use crate::model::stop_policy::{Assumption, seconds};
 use crate::output::column::Column;
 use crate::output::escape::safe;
 use crate::output::json::{line, object};
@@ -142,9 +142,17 @@ pub fn text(
 }
 
 /// Returns the forecast as JSON, one object a line.
-pub fn json_text(forecast: &Forecast, rows: &[ForecastRow], context: &RowContext) -> String {
+pub fn json_text(
+    forecast: &Forecast,
+    rows: &[ForecastRow],
+    context: &RowContext,
+    assumptions: &[Assumption],
+) -> String {
     let objects = rows.iter().map(|row| object(FORECAST_COLUMNS, row));
-    objects.chain([summary_json(forecast, context)]).map(|object| line(&object)).collect()
+    objects
+        .chain([summary_json(forecast, context, assumptions)])
+        .map(|object| line(&object))
+        .collect()
 }
 
 /// Returns the emphasis of an answer: only what is known to be good is green.
@@ -178,6 +186,11 @@ fn summary(forecast: &Forecast, processes: &[ContainerProcess], style: &Style) -
     let processes = |count: usize| if count == 1 { "process" } else { "processes" };
     let text = match forecast.graceful {
         Answer::Yes => "every process exits without SIGKILL".to_owned(),
+        Answer::No if !forecast.kills() => {
+            let verb = if killed == 1 { "keeps" } else { "keep" };
+            let noun = processes(killed);
+            format!("{killed} {noun} {verb} running ({killed_names}{})", more(killed))
+        }
         Answer::No => {
             let verb = if killed == 1 { "gets" } else { "get" };
             let noun = processes(killed);
@@ -185,7 +198,8 @@ fn summary(forecast: &Forecast, processes: &[ContainerProcess], style: &Style) -
         }
         Answer::Maybe => {
             let noun = processes(uncertain);
-            format!("{uncertain} {noun} may get SIGKILL ({uncertain_names}{})", more(uncertain))
+            let fate = if forecast.kills() { "get SIGKILL" } else { "keep running" };
+            format!("{uncertain} {noun} may {fate} ({uncertain_names}{})", more(uncertain))
         }
     };
     let time = match forecast.longest {
@@ -193,11 +207,15 @@ fn summary(forecast: &Forecast, processes: &[ContainerProcess], style: &Style) -
             let is_certain = |process: &&ProcessForecast| process.exits == Answer::No;
             let mut killed = forecast.processes.iter().filter(is_certain);
             match killed.any(|process| process.killed == Some(KilledBy::Engine)) {
+                true if longest.is_zero() => "without a grace period".into(),
                 true => format!("SIGKILL follows after {}", seconds(longest)),
                 false => "the kernel sends it when PID 1 exits".into(),
             }
         }
         Some(longest) => format!("it takes {} at most", seconds(longest)),
+        None if forecast.graceful != Answer::Yes && !forecast.kills() => {
+            "no SIGKILL follows".into()
+        }
         None => "without a time limit".into(),
     };
     let word = forecast.word();
@@ -211,12 +229,14 @@ fn summary(forecast: &Forecast, processes: &[ContainerProcess], style: &Style) -
 }
 
 /// Returns the last object of `stop -n --json`.
-fn summary_json(forecast: &Forecast, context: &RowContext) -> Json {
+fn summary_json(forecast: &Forecast, context: &RowContext, assumptions: &[Assumption]) -> Json {
+    let assumed: Vec<String> = assumptions.iter().map(Assumption::to_string).collect();
     json!({
         "host": context.host,
         "container": context.container,
         "event": "forecast",
         "graceful": forecast.graceful.name(),
         "seconds_at_most": forecast.longest.as_ref().map(Duration::as_secs_f64),
+        "assumed": assumed,
     })
 }
