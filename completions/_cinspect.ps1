@@ -201,6 +201,7 @@ Register-ArgumentCompleter -Native -CommandName 'cinspect' -ScriptBlock {
         'cinspect;doctor' {
             [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When to use colour: auto (on a terminal, unless `NO_COLOR` is set), always, never')
             [CompletionResult]::new('--host-root', '--host-root', [CompletionResultType]::ParameterName, 'Read the host whose file system is mounted here, from inside a privileged container')
+            [CompletionResult]::new('--exit-zero', '--exit-zero', [CompletionResultType]::ParameterName, 'Exit 0 even if there is a problem')
             [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help; more: `cinspect help doctor`')
             [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help; more: `cinspect help doctor`')
             [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Print NDJSON: one object per line, with stable names and exact strings')

@@ -190,6 +190,7 @@ set edit:completion:arg-completer[cinspect] = {|@words|
         &'cinspect;doctor'= {
             cand --color 'When to use colour: auto (on a terminal, unless `NO_COLOR` is set), always, never'
             cand --host-root 'Read the host whose file system is mounted here, from inside a privileged container'
+            cand --exit-zero 'Exit 0 even if there is a problem'
             cand -h 'Print help; more: `cinspect help doctor`'
             cand --help 'Print help; more: `cinspect help doctor`'
             cand --json 'Print NDJSON: one object per line, with stable names and exact strings'

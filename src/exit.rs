@@ -23,6 +23,10 @@ pub enum ExitStatus {
     NotPermitted,
     /// Nothing was sent (`signal --require-handler`).
     NothingSent,
+    /// Stopped, and running again.
+    RunningAgain,
+    /// A problem was found.
+    ProblemFound,
     /// A timeout.
     TimedOut,
     /// A failure of `exec` itself.
@@ -37,7 +41,7 @@ pub enum ExitStatus {
 
 impl ExitStatus {
     /// All of them in the manual's order.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::Done,
         Self::Failed,
         Self::Usage,
@@ -45,6 +49,8 @@ impl ExitStatus {
         Self::NoProcess,
         Self::NotPermitted,
         Self::NothingSent,
+        Self::RunningAgain,
+        Self::ProblemFound,
         Self::TimedOut,
         Self::CannotEnter,
         Self::CannotRun,
@@ -73,6 +79,8 @@ impl ExitStatus {
             Self::NoProcess => (4, "No such process in the container."),
             Self::NotPermitted => (5, "Not permitted; the message names the missing privilege."),
             Self::NothingSent => (6, "Nothing was sent, because of --require-handler."),
+            Self::RunningAgain => (7, "The container was stopped, and is running again."),
+            Self::ProblemFound => (8, "A container has a problem (doctor)."),
             Self::TimedOut => (124, "Timed out (signal --wait, stop --no-kill)."),
             Self::CannotEnter => (125, "cinspect itself failed before the command ran."),
             Self::CannotRun => (126, "The command was found but could not be run."),

@@ -1,6 +1,8 @@
 //! `doctor`: says why a stop would not be graceful, and how to fix it. `analysis::diagnosis` finds out;
 //! this file takes the snapshot and prints. Nothing is sent.
 
+use std::sync::Arc;
+
 use clap::{ArgMatches, Args};
 use serde_json::{Map, Value as Json, json};
 
@@ -12,8 +14,9 @@ use crate::analysis::finding::{Finding, FindingCode, Severity};
 use crate::analysis::forecast::Forecast;
 use crate::cli::context::Context;
 use crate::completion::source::CompletionSource;
-use crate::engine::stop_policy;
+use crate::engine::{SearchDepth, discover, stop_policy};
 use crate::error::{Error, ExitStatus};
+use crate::model::container::Container;
 use crate::model::signal::{Signal, SignalSet};
 use crate::model::stop_schedule::{StopOrder, StopProcedure};
 use crate::output::escape::{safe, safe_str};
@@ -21,18 +24,23 @@ use crate::output::json::{self, bytes_to_json};
 use crate::output::style::{Emphasis, Style};
 use crate::output::terminal::Ui;
 use crate::output::width::wrap;
-use crate::resolve::{Access, ResolvedContainer, Resolver};
+use crate::proc::Host;
+use crate::resolve::{Access, MatchRule, ResolvedContainer, Resolver, hidden_names_note};
 
 /// Say why a stop would not be graceful, and how to fix it
 ///
 /// Checks what the container's stop signal would do to each process, whether PID 1 forwards it, which
 /// processes are zombies, paused, stopped or traced, and whether the engine restarts the container. The
-/// most serious finding comes first. Nothing is sent.
+/// most serious finding comes first. Without CTR, every container of the host is checked, the worst first.
+/// Nothing is sent.
 #[derive(Args)]
 pub struct DoctorArgs {
-    /// The container
+    /// The containers; without any, all on this host
     #[arg(value_name = "CTR", add = CompletionSource::Containers)]
-    container: String,
+    containers: Vec<String>,
+    /// Exit 0 even if there is a problem
+    #[arg(long)]
+    exit_zero: bool,
 }
 
 pub const COMMAND: Command = command::<DoctorArgs>(
@@ -40,6 +48,7 @@ pub const COMMAND: Command = command::<DoctorArgs>(
     &[],
     &[
         ("cinspect doctor web", "why stopping web takes ten seconds"),
+        ("cinspect doctor", "every container on this host, the worst first"),
         ("cinspect --json doctor web", "one finding per line"),
     ],
     run,
@@ -50,6 +59,7 @@ pub const COMMAND: Command = command::<DoctorArgs>(
     ExitStatus::Usage,
     ExitStatus::NoContainer,
     ExitStatus::NotPermitted,
+    ExitStatus::ProblemFound,
 ])
 .files(&[
     ("/proc/PID/status, /proc/PID/task/TID/status", "Signal masks, dispositions and states."),
@@ -70,16 +80,152 @@ fn findings_section() -> Section {
 fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
     let arguments: DoctorArgs = arguments(matches)?;
     let host = context.host()?;
-    let found = resolve(context, &Resolver::new(&host), &arguments.container, Access::Read)?;
-    let findings = findings(&found)?;
-    let name = found.container.qualified();
-    let text: String = if context.ui.json {
-        findings.iter().map(|finding| json::line(&object(&host.name, &name, finding))).collect()
-    } else {
-        findings.iter().map(|finding| lines(finding, &context.ui)).collect()
+    let (mut reports, status) = match &arguments.containers[..] {
+        [] => (every_container(context, &host), ExitStatus::Done),
+        [word] => (
+            vec![report(&resolve(context, &Resolver::new(&host), word, Access::Read)?)?],
+            ExitStatus::Done,
+        ),
+        words => several_containers(context, &host, words),
+    };
+    // (The sort is stable: containers of one severity stay in their order.)
+    reports.sort_by_key(Report::severity);
+    let is_single = arguments.containers.len() == 1;
+    let text: String = match (context.ui.json, is_single) {
+        (true, _) => reports.iter().map(|report| report.json(&host.name)).collect(),
+        (false, true) => reports.iter().map(|report| report.text(&context.ui)).collect(),
+        (false, false) => overview(&reports, &context.ui),
     };
     context.print(&text)?;
-    Ok(ExitStatus::Done)
+    let has_problem = reports.iter().any(|report| report.severity() == Severity::Problem);
+    Ok(match status {
+        ExitStatus::Done if has_problem && !arguments.exit_zero => ExitStatus::ProblemFound,
+        status => status,
+    })
+}
+
+/// The findings about one container.
+struct Report {
+    /// The container, in qualified form.
+    container: String,
+    /// The most serious first.
+    findings: Vec<Finding>,
+}
+
+impl Report {
+    /// Returns the severity of the most serious finding.
+    fn severity(&self) -> Severity {
+        self.findings.first().map_or(Severity::Ok, |finding| finding.severity)
+    }
+
+    fn json(&self, host: &str) -> String {
+        let line = |finding| json::line(&object(host, &self.container, finding));
+        self.findings.iter().map(line).collect()
+    }
+
+    fn text(&self, ui: &Ui) -> String {
+        self.findings.iter().map(|finding| lines(finding, ui)).collect()
+    }
+}
+
+/// The threads that check the containers of a host: a process that blocks its stop signal is waited for.
+const WORKERS: usize = 4;
+
+/// Checks every container of the host, after one search. One that ends meanwhile is left out.
+fn every_container(context: &Context, host: &Host) -> Vec<Report> {
+    let inventory = Arc::new(discover(host, SearchDepth::Everything));
+    for diagnostic in &inventory.diagnostics {
+        context.ui.warn(&safe_str(diagnostic));
+    }
+    if let Some(note) = hidden_names_note(&inventory) {
+        context.ui.note(&note);
+    }
+    let containers: Vec<&Container> =
+        inventory.containers.iter().filter(|container| container.init.is_some()).collect();
+    let check = |container: &&Container| {
+        report(&ResolvedContainer {
+            host,
+            container: (*container).clone(),
+            inventory: Arc::clone(&inventory),
+            matched_by: MatchRule::Name,
+        })
+    };
+    let results = std::thread::scope(|scope| {
+        let parts = containers.chunks(containers.len().div_ceil(WORKERS).max(1));
+        let workers: Vec<_> =
+            parts.map(|part| scope.spawn(|| part.iter().map(check).collect::<Vec<_>>())).collect();
+        workers
+            .into_iter()
+            .flat_map(|worker| {
+                worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            })
+            .collect::<Vec<_>>()
+    });
+    let mut reports = Vec::new();
+    for result in results {
+        match result {
+            Ok(report) => reports.push(report),
+            Err(error) if error.status == ExitStatus::NoContainer => {}
+            Err(error) => context.ui.warn_error(&error),
+        }
+    }
+    reports
+}
+
+/// Checks several containers. One that is not found is a warning; the status is that of the first.
+fn several_containers(
+    context: &Context,
+    host: &Host,
+    words: &[String],
+) -> (Vec<Report>, ExitStatus) {
+    let resolver = Resolver::new(host);
+    let (mut reports, mut status) = (Vec::new(), ExitStatus::Done);
+    for word in words {
+        let found = resolve(context, &resolver, word, Access::Read);
+        match found.and_then(|found| report(&found)) {
+            Ok(report) => reports.push(report),
+            Err(error) => {
+                context.ui.warn_error(&error);
+                status = if status == ExitStatus::Done { error.status } else { status };
+            }
+        }
+    }
+    (reports, status)
+}
+
+/// Returns the text for several containers: a heading and the findings of each, and a line that counts.
+fn overview(reports: &[Report], ui: &Ui) -> String {
+    let style = Style::from(ui);
+    let mut text = String::new();
+    for report in reports {
+        style.paint(&mut text, &safe_str(&report.container), Emphasis::Heading);
+        text.push('\n');
+        text.push_str(&report.text(ui));
+        text.push('\n');
+    }
+    let count = |severity| reports.iter().filter(|report| report.severity() == severity).count();
+    let counts = [
+        (count(Severity::Problem), "with a problem"),
+        (count(Severity::Warning), "with a warning"),
+        (count(Severity::Info), "uncertain"),
+        (count(Severity::Ok), "ok"),
+    ];
+    let counts: Vec<String> = counts
+        .iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, what)| format!("{count} {what}"))
+        .collect();
+    let summary = match reports.len() {
+        0 => "no containers".to_owned(),
+        1 => format!("1 container: {}", counts.join(", ")),
+        count => format!("{count} containers: {}", counts.join(", ")),
+    };
+    text + &summary + "\n"
+}
+
+/// Reads a container and returns the findings about it.
+fn report(found: &ResolvedContainer<'_>) -> Result<Report, Error> {
+    Ok(Report { container: found.container.qualified(), findings: findings(found)? })
 }
 
 /// Reads a container and returns the findings.

@@ -32,6 +32,8 @@ pub fn trials() -> Vec<Trial> {
     add("doctor::prints_messages_and_remedies", words);
     add("doctor::offers_an_init_before_another_stop_signal_and_hup_never", remedies);
     add("doctor::is_ok_only_where_every_process_is_known_to_exit", never_ok_by_chance);
+    add("doctor::exits_8_on_a_problem", status);
+    add("doctor::checks_every_container_the_worst_first", every);
     add("doctor::looks_again_at_a_blocked_signal_with_a_handler", blocked_and_caught);
     trials
 }
@@ -39,7 +41,7 @@ pub fn trials() -> Vec<Trial> {
 fn agrees(lines: &str, code: &str, waits: bool) -> Outcome {
     let container = fixture(lines)?;
     let name = format!("pid:{}", container.init);
-    let findings = run(&["--json", "doctor", &name]).expect(0)?.objects();
+    let findings = run(&["--json", "doctor", "--exit-zero", &name]).expect(0)?.objects();
     same((findings[0]["code"].clone(), lines), (json!(code), lines))?;
     let is_problem = |row: &Value| row["severity"] == json!("problem");
     same(findings.iter().any(is_problem), waits)?;
@@ -53,7 +55,7 @@ fn agrees(lines: &str, code: &str, waits: bool) -> Outcome {
 
 fn words() -> Outcome {
     let container = fixture("init")?;
-    let output = run(&["doctor", &format!("pid:{}", container.init)]).expect(0)?;
+    let output = run(&["doctor", "--exit-zero", &format!("pid:{}", container.init)]).expect(0)?;
     check(output.out.starts_with("problem  1 init: PID 1 has no handler for TERM"), &output.out)?;
     check(output.out.contains("→ run it under an init"), &output.out)?;
     run(&["doctor", "nosuch"]).expect(3).map(drop)
@@ -61,7 +63,8 @@ fn words() -> Outcome {
 
 fn first(lines: &str) -> Result<Value, libtest_mimic::Failed> {
     let container = fixture(lines)?;
-    let findings = run(&["--json", "doctor", &format!("pid:{}", container.init)]).expect(0)?;
+    let findings =
+        run(&["--json", "doctor", "--exit-zero", &format!("pid:{}", container.init)]).expect(0)?;
     Ok(findings.objects()[0].clone())
 }
 
@@ -94,7 +97,7 @@ fn never_ok_by_chance() -> Outcome {
         let name = format!("pid:{}", container.init);
         let forecast = run(&["--json", "stop", "-n", &name]).expect(0)?.objects();
         let graceful = forecast.last().cloned().unwrap_or_default()["graceful"].clone();
-        let findings = run(&["--json", "doctor", &name]).expect(0)?.objects();
+        let findings = run(&["--json", "doctor", "--exit-zero", &name]).expect(0)?.objects();
         let has = |severity: &str| findings.iter().any(|row| row["severity"] == json!(severity));
         same((has("ok"), lines), (graceful == json!("yes"), lines))?;
         same((has("problem"), lines), (graceful == json!("no"), lines))?;
@@ -107,4 +110,40 @@ fn blocked_and_caught() -> Outcome {
     same(row["severity"].clone(), json!("warning"))?;
     let message = row["message"].as_str().unwrap_or_default();
     check(message.contains("its handler runs when it is unblocked"), message)
+}
+
+fn status() -> Outcome {
+    let (bad, good) = (fixture("init")?, fixture("init exits-on=TERM")?);
+    let (bad, good) = (format!("pid:{}", bad.init), format!("pid:{}", good.init));
+    run(&["doctor", &bad]).expect(8)?;
+    run(&["doctor", "--exit-zero", &bad]).expect(0)?;
+    run(&["doctor", &good]).expect(0)?;
+    let several = run(&["doctor", &good, &bad]).expect(8)?.out;
+    let position = |name: &str| several.lines().position(|line| line == name);
+    check(position(&bad) < position(&good) && position(&bad).is_some(), &several)?;
+    check(several.ends_with("2 containers: 1 with a problem, 1 uncertain\n"), several)?;
+    run(&["doctor", &good, "nosuch"]).expect(3).map(drop)
+}
+
+fn every() -> Outcome {
+    let (bad, good) = (fixture("init")?, fixture("init exits-on=TERM")?);
+    let rows = run(&["--json", "doctor"]).expect(8)?.objects();
+    let first = |container: &crate::harness::Container| {
+        let name = json!(format!("pid:{}", container.init));
+        rows.iter().position(|row| row["container"] == name)
+    };
+    check(first(&bad).is_some() && first(&bad) < first(&good), format!("{rows:?}"))?;
+    let rank = |row: &Value| match row["severity"].as_str() {
+        Some("problem") => 0,
+        Some("warning") => 1,
+        Some("info") => 2,
+        _ => 3,
+    };
+    let mut worst: Vec<(Value, i32)> = Vec::new();
+    for row in &rows {
+        if worst.last().is_none_or(|(container, _)| *container != row["container"]) {
+            worst.push((row["container"].clone(), rank(row)));
+        }
+    }
+    check(worst.is_sorted_by_key(|(_, rank)| *rank), format!("{worst:?}"))
 }
