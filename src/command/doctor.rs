@@ -6,7 +6,7 @@ use std::sync::Arc;
 use clap::{ArgMatches, Args};
 use serde_json::{Map, Value as Json, json};
 
-use super::forecast::{forecast_of, procedure_of, snapshot_for};
+use super::forecast::{each_container, forecast_of, procedure_of, snapshot_for};
 use super::{Command, Section, arguments, command, resolve};
 use crate::analysis::delivery::{Prediction, Recipient};
 use crate::analysis::diagnosis::{DiagnosisInput, diagnose, exit_signal_set, exit_signals};
@@ -25,7 +25,7 @@ use crate::output::style::{Emphasis, Style};
 use crate::output::terminal::Ui;
 use crate::output::width::wrap;
 use crate::proc::Host;
-use crate::resolve::{Access, MatchRule, ResolvedContainer, Resolver, hidden_names_note};
+use crate::resolve::{Access, ResolvedContainer, Resolver, hidden_names_note};
 
 /// Say why a stop would not be graceful, and how to fix it
 ///
@@ -128,9 +128,6 @@ impl Report {
     }
 }
 
-/// The threads that check the containers of a host: a process that blocks its stop signal is waited for.
-const WORKERS: usize = 4;
-
 /// Checks every container of the host, after one search. One that ends meanwhile is left out.
 fn every_container(context: &Context, host: &Host) -> Vec<Report> {
     let inventory = Arc::new(discover(host, SearchDepth::Everything));
@@ -142,25 +139,7 @@ fn every_container(context: &Context, host: &Host) -> Vec<Report> {
     }
     let containers: Vec<&Container> =
         inventory.containers.iter().filter(|container| container.init.is_some()).collect();
-    let check = |container: &&Container| {
-        report(&ResolvedContainer {
-            host,
-            container: (*container).clone(),
-            inventory: Arc::clone(&inventory),
-            matched_by: MatchRule::Name,
-        })
-    };
-    let results = std::thread::scope(|scope| {
-        let parts = containers.chunks(containers.len().div_ceil(WORKERS).max(1));
-        let workers: Vec<_> =
-            parts.map(|part| scope.spawn(|| part.iter().map(check).collect::<Vec<_>>())).collect();
-        workers
-            .into_iter()
-            .flat_map(|worker| {
-                worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-            })
-            .collect::<Vec<_>>()
-    });
+    let results = each_container(host, &inventory, &containers, report);
     let mut reports = Vec::new();
     for result in results {
         match result {

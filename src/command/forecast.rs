@@ -1,15 +1,18 @@
 //! The forecast of a stop, as the commands share it: the snapshot that it needs, and the procedure of the
 //! container's engine. `analysis::forecast` does the work; nothing is sent.
 
+use std::sync::Arc;
+
 use crate::analysis::forecast::{FORWARDED, Forecast, ForecastInput, forecast};
+use crate::engine::Inventory;
 use crate::error::Error;
 use crate::model::container::Container;
 use crate::model::signal::{Signal, SignalSet};
 use crate::model::stop_policy::StopPolicy;
 use crate::model::stop_schedule::{StopOrder, StopProcedure, StopSchedule, StopStep};
-use crate::proc::{CommandLimit, SnapshotOptions};
-use crate::resolve::ResolvedContainer;
+use crate::proc::{CommandLimit, Host, SnapshotOptions};
 use crate::resolve::processes::ContainerSnapshot;
+use crate::resolve::{MatchRule, ResolvedContainer};
 
 /// Returns the procedure of a container's engine, perhaps with another signal.
 pub(super) fn procedure_of(
@@ -42,6 +45,36 @@ pub(super) fn snapshot_for(
         found.settle(&mut snapshot, signal, options);
     }
     Ok(snapshot)
+}
+
+/// The threads that read containers: a slow one does not hold up the rest.
+const WORKERS: usize = 4;
+
+/// Calls a function for each container of an inventory that has processes on this host, several at a time.
+/// The results are in the order of the containers.
+pub(super) fn each_container<T: Send>(
+    host: &Host,
+    inventory: &Arc<Inventory>,
+    containers: &[&Container],
+    read: impl Fn(&ResolvedContainer<'_>) -> T + Sync,
+) -> Vec<T> {
+    let read = |container: &&Container| {
+        read(&ResolvedContainer {
+            host,
+            container: (*container).clone(),
+            inventory: Arc::clone(inventory),
+            matched_by: MatchRule::Name,
+        })
+    };
+    std::thread::scope(|scope| {
+        let parts = containers.chunks(containers.len().div_ceil(WORKERS).max(1));
+        let workers: Vec<_> =
+            parts.map(|part| scope.spawn(|| part.iter().map(read).collect::<Vec<T>>())).collect();
+        let results = workers
+            .into_iter()
+            .map(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        results.flatten().collect()
+    })
 }
 
 /// Forecasts a stop.

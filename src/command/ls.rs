@@ -1,22 +1,26 @@
 //! `ls`: the containers on this host, of every engine.
 
+use std::sync::Arc;
+
 use clap::{ArgMatches, Args};
 
+use super::forecast::{each_container, forecast_of, procedure_of, snapshot_for};
 use super::{Command, arguments, columns_section, command};
+use crate::analysis::delivery::Recipient;
 use crate::cli::context::Context;
 use crate::completion::source::{CompletionSource, column_names};
-use crate::engine::{Inventory, SearchDepth, count_members, discover, engine_infos};
+use crate::engine::{Inventory, SearchDepth, count_members, discover, engine_infos, stop_policy};
 use crate::error::{Error, ExitStatus};
 use crate::model::container::{Container, Evidence};
 use crate::model::engine::EngineInfo;
-use crate::output::columns::ls::{LS_COLUMNS, LsRow};
+use crate::output::columns::ls::{LS_COLUMNS, LsRow, LsStop, STOP_COLUMNS};
 use crate::output::escape::safe_str;
 use crate::output::json;
 use crate::output::select::{Selection, find, help};
 use crate::output::style::{Style, TableOptions};
 use crate::output::table::{TableLine, draw};
 use crate::proc::{Host, ReadError};
-use crate::resolve::hidden_names_note;
+use crate::resolve::{ResolvedContainer, hidden_names_note};
 
 /// List the containers on this host, of every engine
 ///
@@ -74,16 +78,51 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
     }
     let selection = Selection::parse(LS_COLUMNS, arguments.columns.as_deref())?;
     let host = context.host()?;
-    let inventory = discover(&host, SearchDepth::Everything);
+    let inventory = Arc::new(discover(&host, SearchDepth::Everything));
     let containers = inventory.containers.iter().filter(|container| arguments.lists(container));
-    let rows: Vec<LsRow> =
+    let mut rows: Vec<LsRow> =
         containers.filter_map(|container| arguments.row(&host, container, &inventory)).collect();
+    if arguments.needs_forecasts(ui.json, &selection) {
+        add_forecasts(&host, &inventory, &mut rows);
+    }
     arguments.report(context, &inventory, &rows);
     context.print(&arguments.text(context, selection, &rows)?)?;
     Ok(ExitStatus::Done)
 }
 
+/// Adds the forecast of a stop to each row, as far as its processes can be read.
+fn add_forecasts(host: &Host, inventory: &Arc<Inventory>, rows: &mut [LsRow]) {
+    let containers: Vec<&Container> = rows.iter().map(|row| &row.container).collect();
+    let stops = each_container(host, inventory, &containers, forecast_stop);
+    for (row, stop) in rows.iter_mut().zip(stops) {
+        row.stop = stop;
+    }
+}
+
+/// Forecasts the stop of a container by its engine, from one snapshot.
+fn forecast_stop(found: &ResolvedContainer<'_>) -> Option<LsStop> {
+    let container = &found.container;
+    let init = container.init?;
+    let policy = stop_policy(found.host, container);
+    let procedure = procedure_of(container, &policy, None);
+    let snapshot = snapshot_for(found, procedure.schedule.signals(), None).ok()?;
+    let signal = policy.signal_of(container.engine);
+    let process = snapshot.processes.iter().find(|process| process.facts.id == init)?;
+    Some(LsStop {
+        signal,
+        verdict: snapshot.predict(process, signal, Recipient::Process).verdict,
+        forecast: forecast_of(container, &snapshot, &procedure).word(),
+    })
+}
+
 impl Ls {
+    /// Whether the forecast of a stop is shown.
+    fn needs_forecasts(&self, json: bool, selection: &Selection<LsRow>) -> bool {
+        let is_shown =
+            || selection.columns.iter().any(|column| STOP_COLUMNS.contains(&column.name));
+        json || (!self.quiet && is_shown())
+    }
+
     /// Whether the filters let a container through.
     fn lists(&self, container: &Container) -> bool {
         let contains = |text: &str| {
@@ -106,6 +145,7 @@ impl Ls {
             started: container.init.map(|init| host.started(init.start)),
             container: container.clone(),
             processes: processes.ok(),
+            stop: None,
             short: !self.no_trunc,
         })
     }

@@ -5,12 +5,14 @@ use std::process::{Command, Stdio};
 use libtest_mimic::Trial;
 use serde_json::json;
 
+use crate::harness::Container;
 use crate::support::{Need, Outcome, check, finish, fixture, run, same, test_with, wait_until};
 
 pub fn trials() -> Vec<Trial> {
     vec![
         test_with(Need::Namespaces, "ls::lists_a_bare_pid_namespace", bare),
         test_with(Need::Strace, "ls::opens_each_process_a_few_times_among_any_number", linear),
+        test_with(Need::Namespaces, "ls::forecasts_a_stop", forecasts),
         test_with(Need::Namespaces, "ls::counts_processes_in_nested_namespaces", nested),
     ]
 }
@@ -26,25 +28,54 @@ fn bare() -> Outcome {
 }
 
 /// The cost of a listing grows with the number of containers, not with its square: strace sees each
-/// process opened a few times, however many containers there are.
+/// process opened a few times, however many containers there are. (A forecast reads some more files.)
 fn linear() -> Outcome {
     let containers = (0..16).map(|_| fixture("init\n> a")).collect::<Result<Vec<_>, _>>()?;
-    let log = tempfile::NamedTempFile::new().map_err(|error| error.to_string())?;
-    let mut traced = Command::new("strace");
-    traced.args(["-f", "-qq", "-e", "trace=open,openat,openat2", "-o"]).arg(log.path());
-    traced.arg(env!("CARGO_BIN_EXE_cinspect")).args(["--json", "ls"]);
-    let rows = finish(traced).expect(0)?.objects();
-    let text = std::fs::read_to_string(log.path()).unwrap_or_default();
-    for container in &containers {
-        let init = container.init;
-        let row = rows.iter().find(|row| row["pid"] == json!(init)).ok_or("it is not listed")?;
-        same(row["processes"].clone(), json!(2))?;
-        let path = [format!("/proc/{init}\""), format!("/proc/{init}/")];
-        let opened = text.lines().filter(|line| path.iter().any(|path| line.contains(path)));
-        let opened = opened.count();
-        check((1..12).contains(&opened), format!("{init} was opened {opened} times"))?;
+    let opened =
+        |arguments: &[&str]| -> Result<(String, Vec<(usize, i32)>), libtest_mimic::Failed> {
+            let log = tempfile::NamedTempFile::new().map_err(|error| error.to_string())?;
+            let mut traced = Command::new("strace");
+            traced.args(["-f", "-qq", "-e", "trace=open,openat,openat2", "-o"]).arg(log.path());
+            traced.arg(env!("CARGO_BIN_EXE_cinspect")).args(arguments);
+            let out = finish(traced).expect(0)?.out;
+            let text = std::fs::read_to_string(log.path()).unwrap_or_default();
+            let count = |init: i32| {
+                let path = [format!("/proc/{init}\""), format!("/proc/{init}/")];
+                text.lines().filter(|line| path.iter().any(|path| line.contains(path))).count()
+            };
+            let counts =
+                containers.iter().map(|c| i32::try_from(c.init).map(|init| (count(init), init)));
+            Ok((out, counts.collect::<Result<_, _>>().map_err(|error| error.to_string())?))
+        };
+    let (out, counts) = opened(&["ls", "-o", "pid,procs"])?;
+    for (count, init) in counts {
+        let is_listed = |line: &str| line.split_whitespace().eq([init.to_string().as_str(), "2"]);
+        check(out.lines().any(is_listed), &out)?;
+        check((1..12).contains(&count), format!("{init} was opened {count} times"))?;
+    }
+    let (_, counts) = opened(&["--json", "ls"])?;
+    for (count, init) in counts {
+        check((1..32).contains(&count), format!("{init} was opened {count} times for a forecast"))?;
     }
     Ok(())
+}
+
+fn forecasts() -> Outcome {
+    let (killed, maybe) = (fixture("init")?, fixture("init handle=TERM")?);
+    let rows = run(&["--json", "ls"]).expect(0)?.objects();
+    let stop = |container: &Container| {
+        let row = rows.iter().find(|row| row["pid"] == json!(container.init));
+        row.cloned().unwrap_or_default()["stop"].clone()
+    };
+    let wanted =
+        |verdict, forecast| json!({"signal": "TERM", "verdict": verdict, "forecast": forecast});
+    same(stop(&killed), wanted("discarded", "killed"))?;
+    same(stop(&maybe), wanted("handled", "maybe"))?;
+    let out = run(&["ls"]).expect(0)?.out;
+    check(out.lines().next().unwrap_or_default().contains("  ON STOP  "), &out)?;
+    let pid = killed.init.to_string();
+    let line = out.lines().find(|line| line.split_whitespace().any(|word| word == pid));
+    check(line.is_some_and(|line| line.contains("killed")), out)
 }
 
 /// A process in a namespace that was made in the container still counts.

@@ -4,6 +4,8 @@ use jiff::Timestamp;
 
 use crate::model::container::{Container, ContainerState};
 use crate::model::engine::ReferenceForm;
+use crate::model::signal::Signal;
+use crate::model::verdict::Verdict;
 use crate::output::column::Column;
 use crate::output::style::Emphasis;
 use crate::output::value::Value;
@@ -19,9 +21,25 @@ pub struct LsRow {
     pub processes: Option<usize>,
     /// Time its init started.
     pub started: Option<Timestamp>,
+    /// A stop by its engine, if that was forecast.
+    pub stop: Option<LsStop>,
     /// Whether long IDs are cut.
     pub short: bool,
 }
+
+/// The forecast of a stop.
+#[derive(Debug)]
+pub struct LsStop {
+    /// The stop signal.
+    pub signal: Signal,
+    /// Its effect on the init.
+    pub verdict: Verdict,
+    /// The forecast in one word.
+    pub forecast: &'static str,
+}
+
+/// The columns that need a forecast.
+pub const STOP_COLUMNS: [&str; 3] = ["onstop", "stopsignal", "stopverdict"];
 
 type LsColumn = Column<LsRow>;
 
@@ -70,6 +88,21 @@ pub static LS_COLUMNS: &[LsColumn] = &[
         Value::Text(r.container.state.name().into())
     })
     .json("state"),
+    LsColumn::new("stopsignal", "STOPSIGNAL", "stop signal", |r| {
+        Value::optional_text(r.stop.as_ref().map(|stop| stop.signal.name()).as_deref())
+    })
+    .json("stop.signal"),
+    LsColumn::new("stopverdict", "STOPVERDICT", "effect of the stop signal on the init", |r| {
+        Value::optional_text(r.stop.as_ref().map(|stop| stop.verdict.name()))
+    })
+    .json("stop.verdict"),
+    LsColumn::new("onstop", "ON STOP", "forecast of a stop: graceful, killed, maybe", |r| {
+        Value::optional_text(r.stop.as_ref().map(|stop| stop.forecast))
+    })
+    .json("stop.forecast")
+    .shown()
+    .priority(110)
+    .emphasis(stop_emphasis),
     LsColumn::new("age", "AGE", "time since its init started", |r| {
         r.started.map_or(Value::Absent, Value::Time)
     })
@@ -170,6 +203,16 @@ fn state_emphasis(row: &LsRow) -> Emphasis {
         (false, _) => Emphasis::Bad,
         (true, ContainerState::Paused) => Emphasis::Warning,
         _ => Emphasis::None,
+    }
+}
+
+/// Only what is known to be good is green.
+fn stop_emphasis(row: &LsRow) -> Emphasis {
+    match row.stop.as_ref().map(|stop| stop.forecast) {
+        Some("graceful") => Emphasis::Good,
+        Some("maybe") => Emphasis::Warning,
+        Some(_) => Emphasis::Bad,
+        None => Emphasis::None,
     }
 }
 
