@@ -270,6 +270,7 @@ mod tests {
             exe: Fact::Absent,
             waits: Fact::Absent,
             wchan: None,
+            go: None,
             threads: Vec::new(),
         }
     }

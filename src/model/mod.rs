@@ -6,6 +6,7 @@ pub mod capability;
 pub mod cgroup;
 pub mod container;
 pub mod engine;
+pub mod go;
 pub mod idmap;
 pub mod limits;
 pub mod mount;

@@ -1,5 +1,6 @@
 //! A process in a snapshot: owned facts, each known, denied or absent.
 
+use crate::model::go::{GoSignals, GoUnknown};
 use crate::model::namespace::NamespaceId;
 use crate::model::pid::ProcessId;
 use crate::model::signal_waiters::Waits;
@@ -119,6 +120,8 @@ pub struct Process {
     /// The kernel function that it sleeps in (`/proc/PID/wchan`), if it is in uninterruptible sleep and
     /// waits were requested.
     pub wchan: Option<Vec<u8>>,
+    /// The signals that it asked for, if it is a Go program and waits were requested.
+    pub go: Option<Result<GoSignals, GoUnknown>>,
     /// Its threads in the order of their TIDs; empty if not requested.
     pub threads: Vec<Thread>,
 }

@@ -10,6 +10,7 @@
 mod cgroup;
 mod container_fs;
 mod exec_facts;
+mod go_signals;
 mod host;
 mod inspect;
 mod process;

@@ -51,7 +51,7 @@ pub struct SnapshotOptions {
     pub exe: bool,
     /// `task/*`.
     pub threads: bool,
-    /// The threads and signalfds that wait for these signals.
+    /// The threads and signalfds that wait for these signals, and the signals that Go programs asked for.
     pub waits: SignalSet,
 }
 
@@ -116,6 +116,18 @@ impl Host {
     /// Takes a snapshot of these processes, in their order. One that no longer exists is
     /// [`ReadError::Gone`]; a command line that does not come in time is [`Fact::Denied`].
     pub fn snapshot(
+        &self,
+        pids: &[HostPid],
+        options: SnapshotOptions,
+    ) -> Vec<Result<Process, ReadError>> {
+        let mut processes = self.snapshot_files(pids, options);
+        if !options.waits.is_empty() {
+            self.add_go_signals(processes.iter_mut().flatten());
+        }
+        processes
+    }
+
+    fn snapshot_files(
         &self,
         pids: &[HostPid],
         options: SnapshotOptions,
@@ -344,6 +356,7 @@ impl SnapshotJob {
             exe,
             waits: if with_waits { Fact::Denied } else { Fact::Absent },
             wchan,
+            go: None,
             threads,
         };
         Ok((process, handle))

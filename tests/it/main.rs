@@ -9,6 +9,7 @@ mod docs;
 mod doctor;
 mod engines;
 mod exec;
+mod go;
 mod golden;
 mod hosts;
 mod inspect;
@@ -48,6 +49,7 @@ fn trials() -> Vec<Trial> {
         doctor::trials(),
         engines::trials(),
         exec::trials(),
+        go::trials(),
         golden::trials(),
         hosts::trials(),
         inspect::trials(),

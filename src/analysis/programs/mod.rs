@@ -2,6 +2,7 @@
 //! Programs are recognised by the handlers that they install and the executable that they run, never by
 //! the name that they give themselves. The manual page cinspect-signals(7) reads the same table.
 
+mod go;
 mod recognise;
 mod table;
 
@@ -182,12 +183,29 @@ impl Program {
 /// Returns what the program of a process makes of a signal, given the kernel's part of it.
 pub fn program_note(process: &Process, signal: Signal, prediction: &Prediction) -> Option<String> {
     let program = program_of(process)?;
+    if let Some((_, text)) = go_outcome(process, signal, prediction) {
+        return Some(format!("{}: {text}", program.label));
+    }
     let note = applicable_note(process, signal, prediction)?;
-    Some(match (program.label, note.role) {
+    let text = match (program.label, note.role) {
         ("", _) => note.text.to_owned(),
         (label, Role::Init) => format!("{label} as PID 1: {}", note.text),
         (label, _) => format!("{label}: {}", note.text),
+    };
+    Some(match go::unknown(process) {
+        Some(why) => format!("{text} (not known: {why})"),
+        None => text,
     })
+}
+
+/// Returns what a Go program does, from the signals that it asked for.
+fn go_outcome(
+    process: &Process,
+    signal: Signal,
+    prediction: &Prediction,
+) -> Option<(Outcome, String)> {
+    let verdict = prediction.later.unwrap_or(prediction.verdict);
+    (verdict == Verdict::Handled).then(|| go::outcome(process, signal))?
 }
 
 fn applicable_note(
@@ -208,6 +226,9 @@ pub fn program_outcome(
     signal: Signal,
     prediction: &Prediction,
 ) -> Option<(Outcome, String)> {
+    if let Some(known) = go_outcome(process, signal, prediction) {
+        return Some(known);
+    }
     let note = applicable_note(process, signal, prediction)?;
     Some((note.outcome, note.text.to_owned()))
 }

@@ -1,7 +1,7 @@
 //! Recognises programs by their executable and by the handlers that they install.
 
 use crate::model::process::{Fact, Process};
-use crate::model::signal::{Signal, SignalSet};
+use crate::model::signal::Signal;
 
 /// Returns the name of the executable, as it is in the mount namespace of the process.
 pub(super) fn executable(process: &Process) -> Option<&[u8]> {
@@ -18,17 +18,6 @@ pub(super) fn runs(process: &Process, names: &[&str]) -> bool {
 pub(super) fn runs_version(process: &Process, name: &str) -> bool {
     let version = executable(process).and_then(|found| found.strip_prefix(name.as_bytes()));
     version.is_some_and(|version| version.iter().all(|b| b.is_ascii_digit() || *b == b'.'))
-}
-
-/// Whether the handlers are those of Go's runtime: it installs one for every signal that can have one,
-/// also real-time ones, except a few (runtime/sigtab_linux_generic.go). Nothing else does.
-pub(super) fn is_go(process: &Process) -> bool {
-    const ALWAYS: u64 = 0xffff_fffc_0000_0000;
-    let caught = process.status.sig_cgt;
-    SignalSet(caught.0 & ALWAYS).0 == ALWAYS
-        && [Signal::URG, Signal::SEGV, Signal::PIPE, Signal::PROF]
-            .into_iter()
-            .all(|signal| caught.contains(signal))
 }
 
 /// Whether the dispositions are those of libuv, which ignores PIPE.

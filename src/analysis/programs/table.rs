@@ -1,7 +1,8 @@
 //! THE TABLE OF PROGRAMS. Each entry is held against the real program in `tests/it/programs.rs`.
 
-use super::recognise::{has_libuv_handlers, is_go, is_jvm, runs, runs_version};
+use super::recognise::{has_libuv_handlers, is_jvm, runs, runs_version};
 use super::{Effect, Forwarding, PreferredSignal, Program, note};
+use crate::model::go::has_go_handlers;
 use crate::model::signal::Signal;
 
 /// The name of tini and of the inits that forward signals as it does.
@@ -18,27 +19,27 @@ pub static PROGRAMS: &[Program] = &[
     Program {
         name: "Go",
         label: "Go runtime",
-        matches: is_go,
+        matches: |p| has_go_handlers(p.status.sig_cgt, p.status.sig_ign),
         notes: &[
             note(
                 &[Signal::TERM, Signal::INT, Signal::HUP],
                 Effect::Handled,
-                "exits 2 unless the program uses signal.Notify (cannot be seen from outside)",
+                "exits with status 2 (128 plus the signal number since Go 1.27) unless the program asked for it (signal.Notify)",
             )
             .for_init(),
             note(
                 &[Signal::TERM, Signal::INT, Signal::HUP],
                 Effect::Handled,
-                "is terminated by it unless the program uses signal.Notify (cannot be seen from outside)",
+                "is terminated by it unless the program asked for it (signal.Notify)",
             )
             .otherwise(),
             note(
                 &[Signal::QUIT],
                 Effect::Handled,
-                "prints the stacks of all goroutines and exits 2 unless the program uses signal.Notify",
+                "prints the stacks of all goroutines and exits with status 2 unless the program asked for it (signal.Notify)",
             ),
         ],
-        remark: "Go catches nearly every signal, and sends itself URG all the time.",
+        remark: "Go catches nearly every signal, and sends itself URG all the time. The signals that the program asked for are read from its memory, so that this is usually known.",
         ..Program::DEFAULT
     },
     Program {

@@ -1,0 +1,60 @@
+//! What a Go program makes of a signal, from the signals that it asked for. Measured with Go 1.19 to 1.27,
+//! as PID 1 and otherwise (tests/it/go.rs); the rules are those of runtime/sigtab_linux_generic.go.
+
+use super::Outcome;
+use crate::model::go::{GoSignals, GoUnknown};
+use crate::model::process::Process;
+use crate::model::signal::{Signal, SignalSet};
+
+/// Signals that end a program (`_SigKill`): the runtime raises them again with the default action.
+const KILL: SignalSet = signals(&[1, 2, 15]);
+/// Signals on which it prints the stacks and exits (`_SigThrow`, and `_SigPanic` if a process sent it).
+const THROW: SignalSet = signals(&[3, 4, 5, 6, 7, 8, 11, 16, 31]);
+/// The first release that exits with 128 plus the number of the signal where raising it does nothing.
+const SHELL_STATUS: u32 = 27;
+
+const fn signals(numbers: &[u8]) -> SignalSet {
+    let (mut mask, mut index) = (0, 0);
+    while index < numbers.len() {
+        mask |= 1 << (numbers[index] - 1);
+        index += 1;
+    }
+    SignalSet(mask)
+}
+
+/// Returns whether a Go program exits on a signal that it handles, and what it does; none if that is not
+/// known.
+pub(super) fn outcome(process: &Process, signal: Signal) -> Option<(Outcome, String)> {
+    let Some(Ok(go)) = &process.go else { return None };
+    let is_init = process.status.nspid.last() == Some(&1);
+    let unasked = "the program did not ask for it (signal.Notify)";
+    Some(if go.wanted.contains(signal) {
+        (Outcome::Unknown, format!("the program asked for {signal} (signal.Notify)"))
+    } else if KILL.contains(signal) && is_init {
+        (Outcome::Exits, format!("{}: {unasked}", exit(go, signal)))
+    } else if KILL.contains(signal) {
+        (Outcome::Exits, format!("is terminated by it: {unasked}"))
+    } else if THROW.contains(signal) {
+        (
+            Outcome::Exits,
+            format!("prints the stacks of all goroutines and exits with status 2: {unasked}"),
+        )
+    } else {
+        (Outcome::Continues, format!("ignores it: {unasked}"))
+    })
+}
+
+/// The runtime raises the signal, which the kernel discards for PID 1, and then exits by itself.
+fn exit(go: &GoSignals, signal: Signal) -> String {
+    let status = 128 + signal.number();
+    match go.release {
+        Some(SHELL_STATUS..) => format!("exits with status {status}"),
+        Some(_) => "exits with status 2".to_owned(),
+        None => format!("exits with status 2, or {status} since Go 1.{SHELL_STATUS}"),
+    }
+}
+
+/// Returns the reason why it is not known which signals a Go program asked for.
+pub(super) fn unknown(process: &Process) -> Option<&GoUnknown> {
+    process.go.as_ref()?.as_ref().err()
+}

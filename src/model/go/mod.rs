@@ -1,0 +1,85 @@
+//! The signals that a Go program asked for: where its runtime keeps them, and how to read them there.
+//! Program file and memory are bytes of a container: each step that does not fit is a [`GoUnknown`],
+//! never a guess. Nothing here opens a file.
+
+mod code;
+mod names;
+mod program;
+mod source;
+mod table;
+
+pub use program::GoProgram;
+pub use source::Source;
+pub use table::{GoSignals, SIZE as TABLE_SIZE};
+
+use crate::model::signal::{Signal, SignalSet};
+
+/// Reason why it is not known which signals a Go program asked for.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, serde::Serialize, serde::Deserialize)]
+pub enum GoUnknown {
+    /// Reading its memory takes the right to trace it.
+    #[error("permission denied")]
+    Denied,
+    /// Something could not be read.
+    #[error("{0}")]
+    Unreadable(String),
+    /// Its file or its memory made the reader wait.
+    #[error("its program file or memory does not answer")]
+    NoAnswer,
+    /// It exited or executed another program in between.
+    #[error("it changed while it was read")]
+    Changed,
+    /// Not a 64-bit ELF file for x86-64 or AArch64.
+    #[error("its program file has an unknown format")]
+    Format,
+    /// No pclntab, or one from before Go 1.16.
+    #[error("its program file has no function table of Go 1.16 or later")]
+    NoFunctions,
+    /// `signal_enable` is missing, but so may be other names (garble).
+    #[error("the names of its functions are incomplete")]
+    NamesChanged,
+    /// `signal_enable` is there, but not its code as it is known.
+    #[error("its code is not that of a known Go version")]
+    Code,
+    /// The table contradicts itself or the signal dispositions.
+    #[error("its signal table is not plausible")]
+    Implausible,
+}
+
+/// Whether the dispositions are those of Go's runtime: it installs a handler for every signal that can
+/// have one but 32 and 34 (runtime/sigtab_linux_generic.go), also for those that only a thread library
+/// needs. A program can have it ignore some (`signal.Ignore`), but not URG, SEGV and PROF, which it uses.
+/// Others that catch everything leave out CHLD and catch 34 (top of procps).
+pub fn has_go_handlers(caught: SignalSet, ignored: SignalSet) -> bool {
+    const FROM_35: SignalSet = SignalSet(!0 << 34);
+    let known = caught.union(ignored);
+    FROM_35.intersection(known) == FROM_35
+        && !caught.contains(Signal::RTMIN)
+        && [Signal::CHLD, Signal::TERM, Signal::PIPE].into_iter().all(|s| known.contains(s))
+        && [Signal::URG, Signal::SEGV, Signal::PROF].into_iter().all(|s| caught.contains(s))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn recognises_go_by_its_handlers() {
+        for (caught, ignored, is_go) in [
+            (0xffff_fffd_7fc1_feff, 0, true),
+            (0xffff_fffc_7fc1_feff, 0, true),
+            // signal.Notify of everything; signal.Ignore of HUP and TERM.
+            (0xffff_fffd_7ffb_feff, 0, true),
+            (0xffff_fffd_7fc1_befe, 0x4001, true),
+            // top of procps, the JVM, Node.js, CPython.
+            (0xffff_fffe_7ffa_feff, 0, false),
+            (0x2000_0001_0100_5ccf, 0, false),
+            (0x1_0000_4602, 0x100_1000, false),
+            (0x2, 0x100_1000, false),
+            (u64::MAX, 0, false),
+        ] {
+            let found = has_go_handlers(SignalSet(caught), SignalSet(ignored));
+            assert_eq!(found, is_go, "{caught:x}");
+        }
+    }
+}
