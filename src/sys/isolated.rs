@@ -91,7 +91,8 @@ impl<M: Serialize> MessageSender<M> {
 /// as they come. If nothing comes for as long as `silence`, the child is killed.
 ///
 /// The child is a copy of this process with this thread alone, so the process should have no others:
-/// `work` may then do anything, start threads included. It is killed if this thread exits.
+/// `work` may then do anything, start threads included; otherwise it is restricted as in [`start`]. It is
+/// killed if this thread exits.
 ///
 /// # Errors
 /// [`IsolationError`]; an error of the work itself is part of its result.
