@@ -1,5 +1,5 @@
 //! cinspect finds any Linux container from kernel state and files on disk, shows its processes with
-//! their signal masks and handlers, signals exactly the right one, runs commands in it and copies its
+//! their signal masks and handlers, signals exactly the right process, runs commands in it and copies its
 //! files. It asks no engine's daemon or client, and works while they hang.
 //!
 //! # The map

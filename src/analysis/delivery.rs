@@ -310,7 +310,7 @@ fn signalfd_consumer(waits: &Waits, signal: Signal, candidates: &[&ThreadWaits])
         |thread: &&ThreadWaits| !thread.dead && fds.iter().any(|fd| thread.on.might_read(*fd));
     if candidates.iter().any(might_read) {
         return Consumer::Unknown(format!(
-            "it polls its signalfd {fd} through an epoll that it shares with its parent: that accepts the signal only if the process itself added the signalfd"
+            "it polls its signalfd {fd} through an epoll that it shares with its parent, which accepts the signal only if the process itself added the signalfd"
         ));
     }
     Consumer::None(Some(format!(
@@ -333,7 +333,7 @@ fn terminal_stop(process: &SignalState<'_>, signal: Signal) -> Prediction {
         Some(false) => with_state(process, signal, Verdict::Stops),
         None => Prediction::with_note(
             Verdict::Unknown,
-            "it could not be read whether its process group is orphaned",
+            "cannot tell whether its process group is orphaned",
         ),
     }
 }
@@ -398,7 +398,7 @@ fn with_state(process: &SignalState<'_>, signal: Signal, action: Verdict) -> Pre
         return later("it is in uninterruptible sleep");
     }
     if action == Verdict::Handled && process.pending.contains(signal) && !is_queued(signal) {
-        return Prediction::with_note(action, "one is already pending, and the two become one");
+        return Prediction::with_note(action, "one is already pending; the two are merged");
     }
     Prediction::new(action)
 }

@@ -90,7 +90,7 @@ impl FindingCode {
         (
             Self::ChildrenNotSignalled,
             "children-not-signalled",
-            "The stop signal does not reach every process: those that it does not reach get SIGKILL without a signal first.",
+            "The stop signal does not reach every process; the others get SIGKILL without a signal first.",
         ),
         (
             Self::Children,
@@ -129,7 +129,7 @@ impl FindingCode {
         (
             Self::Assumed,
             "assumed",
-            "The stop signal or the grace period is a default: where the engine keeps another was not read.",
+            "The stop signal or the grace period is assumed: the engine records none, or its record of it was not read.",
         ),
         (
             Self::Ok,

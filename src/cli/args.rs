@@ -8,6 +8,8 @@ use crate::error::{Error, ExitStatus};
 use crate::model::signal::{Signal, SignalNumber};
 use crate::model::stop_schedule::{StopSchedule, StopStep};
 
+/// Advice where a container is missing.
+pub const LIST_HINT: &str = "`cinspect ls` lists the running containers";
 /// Longest duration that is accepted; one that is longer is a typing error.
 const LONGEST: Duration = Duration::from_secs(100 * 365 * 86_400);
 
@@ -47,6 +49,11 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     Ok(duration)
 }
 
+/// Returns the error for a command line without the container that it needs.
+pub fn missing_container() -> Error {
+    Error::new(ExitStatus::Usage, "missing argument: CTR").hint(LIST_HINT)
+}
+
 /// Parses a signal that a process can get.
 ///
 /// # Errors
@@ -54,7 +61,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 pub fn signal(text: &str) -> Result<Signal, Error> {
     let probe = || {
         Error::new(ExitStatus::Usage, "invalid signal `0`")
-            .cause("it only probes, and no process gets it")
+            .cause("it only checks whether a signal could be sent")
             .hint("`cinspect signal -l` lists the signals")
     };
     signal_number(text)?.signal().ok_or_else(probe)

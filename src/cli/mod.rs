@@ -1,5 +1,5 @@
-//! Parses the command line and dispatches to a command. Which commands there are stands in the command
-//! table; how errors of clap read, in `usage`.
+//! Parses the command line and dispatches to a command. The commands are in the command table; `usage`
+//! words clap's errors.
 
 pub mod args;
 pub mod context;

@@ -26,7 +26,7 @@ pub struct GlobalOptions {
         help_heading = "Global options"
     )]
     pub color: ColorMode,
-    /// Read the host whose file system is mounted here, from inside a privileged container
+    /// Read the host whose root file system is mounted at DIR, from a container in its PID namespace
     #[arg(
         long,
         global = true,
@@ -37,7 +37,7 @@ pub struct GlobalOptions {
         help_heading = "Global options"
     )]
     pub host_root: PathBuf,
-    /// Print each step of the container lookup on stderr
+    /// Show how each container was found (on stderr), and further details
     #[arg(long, short, global = true, help_heading = "Global options")]
     pub verbose: bool,
 }
@@ -47,7 +47,7 @@ pub fn root_command() -> Command {
     // The doc comment of the options would become the description of the program.
     let root = GlobalOptions::augment_args(Command::new("cinspect"))
         .version(env!("CARGO_PKG_VERSION"))
-        .about("Find any container without its engine, see its processes and their signals, and act on exactly the right one")
+        .about("Find any container without its engine, see what its processes do with signals, and act on exactly the right process")
         .long_about(None)
         .subcommand_required(true)
         .arg_required_else_help(true)

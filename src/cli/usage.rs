@@ -4,6 +4,7 @@ use std::ffi::OsString;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
+use super::args::LIST_HINT;
 use super::suggest::suggestion;
 use crate::command::COMMANDS;
 use crate::error::{Error, ExitStatus};
@@ -19,7 +20,7 @@ pub fn usage_error(error: &clap::Error, argv: &[OsString]) -> Error {
     };
     let converted = match error.kind() {
         ErrorKind::InvalidSubcommand => unknown_command(error),
-        ErrorKind::MissingRequiredArgument => missing(error),
+        ErrorKind::MissingRequiredArgument => missing(error, &help),
         ErrorKind::UnknownArgument => {
             hyphened_signal(&words, command).or_else(|| unexpected(error))
         }
@@ -84,11 +85,18 @@ fn unknown_command(error: &clap::Error) -> Option<Error> {
     })
 }
 
-fn missing(error: &clap::Error) -> Option<Error> {
+fn missing(error: &clap::Error, help: &str) -> Option<Error> {
     let names: Vec<&str> =
         texts(error, ContextKind::InvalidArg).iter().map(|argument| name_of(argument)).collect();
     let plural = if names.len() > 1 { "s" } else { "" };
-    (!names.is_empty()).then(|| usage(format!("missing argument{plural}: {}", names.join(", "))))
+    if names.is_empty() {
+        return None;
+    }
+    let error = usage(format!("missing argument{plural}: {}", names.join(", "))).hint(help);
+    Some(match names.contains(&"CTR") {
+        true => error.hint(LIST_HINT),
+        false => error,
+    })
 }
 
 fn unexpected(error: &clap::Error) -> Option<Error> {
@@ -188,7 +196,11 @@ mod tests {
     #[test]
     fn names_the_argument_the_value_and_the_way_to_help() {
         for (line, message) in [
-            ("cinspect ps", "missing argument: CTR\nhint: try `cinspect ps --help`"),
+            (
+                "cinspect ps",
+                "missing argument: CTR\nhint: try `cinspect ps --help`\nhint: `cinspect ls` lists the running containers",
+            ),
+            ("cinspect signal web", "missing argument: SIG\nhint: try `cinspect signal --help`"),
             ("cinspect ls -1", "unexpected argument `-1`\nhint: try `cinspect ls --help`"),
             ("cinspect ls --jsno", "unexpected argument `--jsno`\nhint: did you mean `--json`?"),
             (

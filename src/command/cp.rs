@@ -39,11 +39,11 @@ const INTERVAL: Duration = Duration::from_millis(200);
 
 /// Copy files into, out of or between containers
 ///
-/// `CTR:PATH` is a path in a container, from its root on, as the container sees it: with its volumes,
+/// `CTR:PATH` is a path in a container, starting at its root, as the container sees it: with its volumes,
 /// tmpfs and other mounts. `-` is a tar stream on stdin or stdout. SRC ending in `/.` means the contents
 /// of that directory. Each file is written to a temporary file next to its destination and renamed over
-/// it: a running program's file can be replaced, and a copy that fails leaves the old file. In a container
-/// new files belong to its init's user, on the host to you. Devices, FIFOs and sockets are skipped with a
+/// it: a running program's file can be replaced, and a copy that fails leaves the old file. New files
+/// in a container belong to the user of its init, on the host to you. Devices, FIFOs and sockets are skipped with a
 /// warning.
 #[derive(Args)]
 #[command(override_usage = "cinspect cp [OPTIONS] <SRC>... <DST>")]
@@ -86,7 +86,7 @@ pub const COMMAND: Command = command::<Cp>(
     &[
         ("cinspect cp app web:/usr/local/bin/", "replace a program while it runs"),
         ("cinspect cp web:/var/log/app.log .", "copy a log file out"),
-        ("cinspect cp 'web:/var/log/*.log' logs/", "copy all logs out, by a pattern"),
+        ("cinspect cp 'web:/var/log/*.log' logs/", "copy all logs out, by pattern"),
         ("cinspect cp -a web:/data/. db:/data", "between containers, keeping owners"),
         ("cinspect cp web:/etc - | tar -t", "list a directory as a tar stream"),
     ],
@@ -103,7 +103,7 @@ pub const COMMAND: Command = command::<Cp>(
 ])
 .files(&[
     ("/proc/PID/root", "The container's root, with its mounts."),
-    ("/proc/self/fdinfo/", "Mount IDs, which show files that are bind mounts (before Linux 5.8)."),
+    ("/proc/self/fdinfo/", "Mount IDs, which identify bind-mounted files (before Linux 5.8)."),
     (
         ".cinspect-*~",
         "A temporary file, next to its destination. One that a killed copy left is removed by the next copy into that directory.",
@@ -178,7 +178,7 @@ fn parse_paths(paths: &[OsString]) -> Result<(Vec<PathRef>, PathRef), Error> {
     }
     if destination == PathRef::Stream && sources.len() > 1 {
         return Err(usage("only one source can be written to a tar stream")
-            .hint("copy a directory that contains them all, or one after the other"));
+            .hint("copy a directory that contains them all, or copy one after the other"));
     }
     let is_in_container = |path: &PathRef| matches!(path, PathRef::Container(..));
     if !sources.iter().chain([&destination]).any(is_in_container) {

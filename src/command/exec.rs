@@ -29,12 +29,12 @@ use crate::proc::{ExecFacts, Host, ReadError, SnapshotOptions};
 use crate::resolve::{Access, ResolvedContainer, Resolver};
 use crate::sys::self_exe::SelfExe;
 
-/// Run a command in a container, or its user's shell
+/// Run a command in a container, or the shell of its user
 ///
-/// The command joins the namespaces and cgroups of the container and takes over from its PID 1: root,
-/// environment, working directory, user, capabilities, no_new_privs, seccomp filters, security label and
+/// The command joins the namespaces and cgroups of the container and takes over from its PID 1: root
+/// directory, environment, working directory, user, capabilities, no_new_privs, seccomp filters, security label and
 /// resource limits. A warning is printed for each attribute that could not be applied. Nothing of the
-/// host enters the container but the standard streams: no other descriptor, no environment, no terminal
+/// host enters the container except the standard streams: no other descriptor, no environment, no terminal
 /// (the command gets its own).
 #[derive(Args)]
 #[command(override_usage = "cinspect exec [OPTIONS] <CTR> [--] [CMD]...")]
@@ -63,7 +63,7 @@ pub struct Exec {
     /// Set an environment variable; without =VALUE, copy it from your environment
     #[arg(short, long, value_name = "NAME[=VALUE]", add = CompletionSource::Free)]
     env: Vec<OsString>,
-    /// Set the variables listed in a file, one a line
+    /// Set the variables listed in a file, one per line
     #[arg(long, value_name = "FILE")]
     env_file: Vec<PathBuf>,
     /// Run in the background and print the PIDs
@@ -75,7 +75,7 @@ pub struct Exec {
     /// Join only these namespaces: user, mnt, uts, ipc, net, pid, cgroup, time
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = kind, conflicts_with = "skip", add = CompletionSource::Namespaces)]
     ns: Vec<&'static str>,
-    /// Join all namespaces except these; without mnt the command is one of the host's tools
+    /// Join all namespaces except these; with `mnt` skipped, the command is one of the host's tools
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = kind, add = CompletionSource::Namespaces)]
     skip: Vec<&'static str>,
     /// Keep all capabilities; skip seccomp filters and security label
@@ -97,8 +97,8 @@ pub const COMMAND: Command = command::<Exec>(
         ("cinspect exec web -- ls -l /proc/1/fd", "one command; exits with its status"),
         ("cinspect exec -u www-data -w /srv web -- id", "as a user of the container, in /srv"),
         ("cinspect exec web --ns net -- ss -ltn", "the host's ss in its network"),
-        ("cinspect exec web --skip mnt -- strace -p 13", "the host's strace, container's PIDs"),
-        ("cinspect -v exec --strict web true", "list the attributes taken over"),
+        ("cinspect exec web --skip mnt -- strace -p 13", "the host's strace in its PID namespace"),
+        ("cinspect -v exec --strict web true", "list the attributes that it takes over"),
     ],
     run,
 )

@@ -29,11 +29,11 @@ use crate::resolve::{Access, MatchRule, ResolvedContainer, Resolver};
 /// Show one page about a container: identity, stopping, namespaces, security, resources, mounts
 ///
 /// Everything comes from the kernel and from the engine's files; `-v` shows the source of each fact. A
-/// line marked `!` says what is dangerous or differs from the configuration. With a PID on the host it
-/// shows which container and pod the process is in, and its PID there.
+/// line marked `!` is dangerous or differs from the configuration. Given the PID of a process on the host,
+/// it shows which container and pod the process is in, and its PID there.
 #[derive(Args)]
 pub struct Inspect {
-    /// Container, or the PID of a process on the host
+    /// The container, or the PID of a process on the host
     #[arg(value_name = "CTR", add = CompletionSource::Containers)]
     container: String,
     /// Inspect this PID (in the container) instead of PID 1
@@ -66,7 +66,7 @@ pub const COMMAND: Command = command::<Inspect>(
     ("/proc/PID/mountinfo, /proc/PID/attr/current", "Mounts, and the label of a security module."),
     (
         "memory.max, cpu.max, pids.max and their v1 counterparts",
-        "Usage and limits, those of the cgroups above it too.",
+        "Usage and limits, including those of the cgroups above.",
     ),
 ])
 .sections(|| vec![remarks_section()]);

@@ -194,9 +194,7 @@ fn resolve<'a>(
     let verified = if container.verified { "verified" } else { "unverified" };
     ui.step(&format!("found {name} ({verified})"));
     if !container.verified {
-        ui.warn(&format!(
-            "{name}: unverified: only the name of a cgroup says which container it is"
-        ));
+        ui.warn(&format!("{name}: unverified: only its cgroup's name identifies it"));
     }
     if let Some(remark) = &container.remark {
         ui.note(&format!("{name}: {}", safe_str(remark)));

@@ -35,12 +35,12 @@ use crate::output::table::{TableLine, draw};
 use crate::resolve::{Access, ResolvedContainer, Resolver};
 use crate::sys::capability;
 
-/// Send a signal to processes of a container: its init, or those that are selected
+/// Send a signal to a container's init, or to the processes that you select
 ///
-/// Selectors can be repeated and combined. Every process that matches one of them gets the signal once,
+/// Selectors can be repeated and combined. Every process that matches any of them gets the signal once,
 /// children before their parents and the init last. Before anything is sent, cinspect opens a pidfd of
-/// each process and verifies that it is the process that was selected, so a PID that was reused in the
-/// meantime is never signalled.
+/// each process and verifies that it is the selected one, so a PID that was reused in the meantime is
+/// never signalled.
 #[derive(Args)]
 #[command(override_usage = "cinspect signal [OPTIONS] <CTR> <SIG>\n       cinspect signal --list")]
 pub struct SignalArgs {
@@ -312,7 +312,7 @@ fn warn_if_no_effect(
     }
     if affected.len() > MOST {
         let rest = affected.len() - MOST;
-        context.ui.warn(&format!("{container}: the same holds for {rest} more processes"));
+        context.ui.warn(&format!("{container}: the same applies to {rest} more processes"));
     }
     affected.iter().take(MOST).map(|(target, _)| key(target)).collect()
 }
@@ -460,7 +460,7 @@ fn check_sent(batch: &SignalBatch<'_>) -> Result<(), Error> {
     if failures().count() == total {
         return Err(Error::new(ExitStatus::NoProcess, "nothing was sent")
             .cause("every selected process had exited or changed")
-            .hint("`cinspect ps` shows the processes that run now"));
+            .hint("`cinspect ps` shows the current processes"));
     }
     let has_gone = |error: &&SendError| matches!(error, SendError::Gone | SendError::LeftContainer);
     let refused = failures().filter(|error| !has_gone(error)).count();

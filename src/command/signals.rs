@@ -24,12 +24,12 @@ use crate::proc::SnapshotOptions;
 use crate::resolve::processes::ContainerSnapshot;
 use crate::resolve::{Access, Resolver};
 
-/// Show signal by signal how each process handles it, and what it would do
+/// Show how each process handles each signal, and what the signal would do
 ///
 /// For each signal: its disposition, the threads that block it, what is waiting for it, and the effect
-/// that it would have. Without SIG, this lists signals that a process handles, ignores, blocks or waits
-/// for, pending signals, and TERM, INT, HUP, QUIT, KILL and the container's stop signal; with `--json`,
-/// it lists all. With `--decode`, no container is needed.
+/// that it would have. Without SIG, only signals that a process handles, ignores, blocks or waits for are
+/// listed, pending signals, and TERM, INT, HUP, QUIT, KILL and the container's stop signal; with `--json`,
+/// all signals. With `--decode`, no container is needed.
 #[derive(Args)]
 #[command(
     override_usage = "cinspect signals [OPTIONS] <CTR> [SIG]...\n       cinspect signals --decode <HEX>"
@@ -47,7 +47,7 @@ pub struct SignalsArgs {
     /// List the signals in a mask of `/proc/PID/status`
     #[arg(long, value_name = "HEX", add = CompletionSource::Free)]
     decode: Option<String>,
-    /// Columns to show, `help` to list them; `+LIST` adds to the default ones
+    /// Columns to show; `+LIST` adds to the default ones, `help` lists all
     #[arg(short = 'o', long, value_name = "LIST", add = CompletionSource::Columns(|| column_names(SIGNALS_COLUMNS)))]
     columns: Option<String>,
 }
@@ -95,7 +95,7 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
     }
     let selection = Selection::parse(SIGNALS_COLUMNS, arguments.columns.as_deref())?;
     let Some(reference) = &arguments.container else {
-        return Err(Error::new(ExitStatus::Usage, "signals takes a container"));
+        return Err(args::missing_container());
     };
     let signals: Vec<Signal> =
         arguments.signals.iter().map(|text| args::signal(text)).collect::<Result<_, _>>()?;

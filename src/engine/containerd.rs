@@ -131,7 +131,7 @@ fn unread(spec: &OciSpec) -> StopPolicy {
     let grace_unread = match client_of(spec) {
         Client::Kubernetes => Some(POD_GRACE_UNREAD),
         Client::Other if spec.annotations.contains_key("nerdctl/name") => None,
-        Client::Other => Some("`ctr` has no stop of its own, and records none"),
+        Client::Other => Some("`ctr` has no stop command, so no grace period is recorded"),
     };
     StopPolicy {
         signal_unread: Some("containerd keeps it in its database, which is not read"),

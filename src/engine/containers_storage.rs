@@ -99,8 +99,9 @@ fn read_pidfile(dirs: &StorageDirs<'_>, record: &mut Record) {
         }
         Ok(file) => {
             let path = file.path.display();
-            record.doubt =
-                Some(format!("the record `{path}` is not believed: it is not its owner's"));
+            record.doubt = Some(format!(
+                "the record `{path}` is not trusted: the owner of the other records does not own it"
+            ));
         }
         Err(ReadError::Gone | ReadError::Denied) => {}
         Err(error) => record.doubt = Some(error.to_string()),

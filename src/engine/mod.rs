@@ -93,7 +93,7 @@ pub fn stop_policy(host: &Host, container: &Container) -> StopPolicy {
         None => without_stop("no engine that stops it is known"),
         Some(engine) if engine.info().low_level => engine
             .stop_policy(host, container)
-            .or(without_stop("its runtime has no stop of its own, and records neither")),
+            .or(without_stop("its runtime has no stop command and records no settings for one")),
         Some(engine) => engine.stop_policy(host, container),
     }
 }

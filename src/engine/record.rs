@@ -208,7 +208,7 @@ impl Diagnostics {
         users.sort_unstable();
         let omitted = users.into_iter().filter_map(|(uid, count)| {
             let more = count.checked_sub(MAX_OF_A_USER).filter(|more| *more > 0)?;
-            Some(format!("{more} more records of user {uid} are not believed or cannot be read"))
+            Some(format!("{more} more records of user {uid} are not trusted or could not be read"))
         });
         self.messages.into_iter().chain(omitted).collect()
     }

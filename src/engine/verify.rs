@@ -96,7 +96,7 @@ pub(super) fn verify(host: &Host, record: &Record, pid: HostPid) -> Result<Verif
         observations.push(evidence(format!("/proc/{pid}/status"), observation.into(), true));
         return Ok(Verified { init, cgroup, evidence: observations });
     }
-    Err(VerifyError::Refuted(format!("nothing about process {pid} confirms it")))
+    Err(VerifyError::Refuted(format!("no evidence that process {pid} belongs to it")))
 }
 
 /// A user's record may name that user's processes only.
@@ -104,7 +104,7 @@ fn verify_owner(host: &Host, record: &Record, pid: HostPid) -> Result<(), Verify
     let reason = match record.owner {
         Trust::Root => return Ok(()),
         Trust::User(owner) if host.is_users(pid, owner) == Ok(true) => return Ok(()),
-        Trust::User(owner) => format!("it is user {owner}'s, and process {pid} is not"),
+        Trust::User(owner) => format!("user {owner} owns the record, but not process {pid}"),
         Trust::Untrusted => "more than one user could have written it".into(),
     };
     Err(VerifyError::Refuted(reason))

@@ -26,7 +26,7 @@ pub const ON_SIGNALS: &[Example] = &[
     ),
     ("cinspect ps -T web", "show threads too, each with its own mask"),
     ("cinspect signals --decode 0000000000014002", "list the signals in a mask from /proc"),
-    ("cinspect doctor web", "show what prevents a graceful stop, and the remedy"),
+    ("cinspect doctor web", "show what prevents a graceful stop, and how to fix it"),
     ("cinspect stop -n web", "show what a stop would do, and do nothing"),
 ];
 
@@ -194,7 +194,7 @@ fn spelling(arg: &clap::Arg) -> String {
 /// Returns the help of an argument, with its possible values and its default.
 fn meaning(arg: &clap::Arg) -> String {
     if arg.get_id() == "help" {
-        return "Print a short help. `cinspect help` and a command prints all of it.".into();
+        return "Print a short help. `cinspect help CMD` prints the complete help.".into();
     }
     let help = arg.get_long_help().or(arg.get_help()).map(ToString::to_string);
     let mut text = sentence(&help.unwrap_or_default()).replace('\n', " ");

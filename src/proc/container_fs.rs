@@ -165,7 +165,7 @@ fn broken(why: &str) -> ReadError {
 }
 
 fn no_answer() -> ReadError {
-    broken("its file system does not answer")
+    broken("its file system does not respond")
 }
 
 /// Reads both answers, in the child, and packs them.
@@ -196,7 +196,7 @@ fn pack(answer: Result<Vec<u8>, ReadError>, out: &mut Vec<u8>) {
 }
 
 fn unpack<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], ReadError> {
-    let cut = || broken("the answer is cut off");
+    let cut = || broken("the answer is truncated");
     let (head, after) = rest.split_at_checked(5).ok_or_else(cut)?;
     let length = u32::from_le_bytes([head[1], head[2], head[3], head[4]]);
     let (bytes, after) = after.split_at_checked(length as usize).ok_or_else(cut)?;
@@ -288,7 +288,7 @@ impl ContainerRoot {
         flags: OFlag,
     ) -> Result<OwnedFd, ReadError> {
         if !self.is_on(dir, LOCAL) && !self.is_on(dir, types) {
-            return Err(broken("it is on a file system that may not answer"));
+            return Err(broken("it is on a file system that may not respond"));
         }
         let how = OpenHow::new()
             .flags(flags | OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC)

@@ -71,7 +71,7 @@ pub enum ForeignProcfs {
     #[error("`{0}` is not a mounted proc file system")]
     NotProc(String),
     /// It belongs to another PID namespace than ours.
-    #[error("`{0}` numbers the processes of another PID namespace than the one cinspect runs in")]
+    #[error("`{0}` shows the PIDs of another PID namespace than cinspect's own")]
     OtherNamespace(String),
 }
 

@@ -109,7 +109,7 @@ impl NotFound<'_> {
         if let Some(doubt) = &stopped.doubt {
             return self
                 .because(format!("{engine}'s record of it could not be verified: {doubt}"))
-                .hint("`cinspect ls` lists what is running");
+                .hint("`cinspect ls` lists the running containers");
         }
         let error = self.because(format!("it exists in {engine} but is not running"));
         let name = stopped.name.as_deref().unwrap_or(&stopped.id);

@@ -138,14 +138,14 @@ impl ResolvedContainer<'_> {
         let name = self.container.qualified();
         match error {
             ReadError::Gone => {
-                Error::new(ExitStatus::NoContainer, format!("container `{name}` has just ended"))
-                    .cause("it has no processes any more")
+                Error::new(ExitStatus::NoContainer, format!("container `{name}` has just exited"))
+                    .cause("it has no processes left")
             }
             ReadError::Denied => {
                 let message = format!("cannot see the processes of `{name}`");
                 Error::new(ExitStatus::NotPermitted, message)
                     .cause("/proc hides other users' processes (hidepid)")
-                    .hint("run as root, or as a member of the group of its mount option gid=")
+                    .hint("run as root, or as a member of the group in its mount option `gid=`")
             }
             ReadError::Exhausted | ReadError::Broken(_) => {
                 let message = format!("cannot list the processes of `{name}`");
@@ -209,7 +209,7 @@ impl ContainerSnapshot {
 impl From<ReadError> for Error {
     fn from(error: ReadError) -> Self {
         match error {
-            ReadError::Gone => Self::new(ExitStatus::NoContainer, "the container has ended")
+            ReadError::Gone => Self::new(ExitStatus::NoContainer, "the container has exited")
                 .cause("its processes are gone"),
             ReadError::Denied => Self::new(ExitStatus::NotPermitted, "cannot read the container")
                 .cause("permission denied")

@@ -40,7 +40,7 @@ impl ContainerRef {
     /// it does not fit.
     pub fn parse(word: &str) -> Result<Self, Error> {
         if word.is_empty() {
-            return Err(Error::new(ExitStatus::Usage, "the name of a container is empty")
+            return Err(Error::new(ExitStatus::Usage, "empty container name")
                 .hint("`cinspect ls` lists the running containers"));
         }
         let Some((qualifier, rest)) = word.split_once(':') else {

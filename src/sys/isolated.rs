@@ -42,7 +42,7 @@ pub enum IsolationError {
     #[error("cannot start a child process: {}", .0.desc())]
     NotStarted(Errno),
     /// It sent nothing for too long.
-    #[error("the child process does not answer")]
+    #[error("the child process does not respond")]
     TimedOut,
     /// It exited without a result: it panicked, or was killed.
     #[error("the child process {0}")]

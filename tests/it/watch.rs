@@ -364,7 +364,7 @@ fn by_pid() -> Outcome {
     let output = child.wait_with_output()?;
     let error = String::from_utf8_lossy(&output.stderr);
     same(output.status.code(), Some(3))?;
-    check(error.contains("has ended") && error.contains("hint: watch it by name"), error)
+    check(error.contains("has exited") && error.contains("hint: watch it by name"), error)
 }
 
 fn seconds() -> Outcome {

@@ -28,15 +28,19 @@ pub enum RemarkCode {
 impl RemarkCode {
     /// THE TABLE: each code with its name in JSON and its meaning, in the order of the variants.
     pub const ALL: [(Self, &'static str, &'static str); 10] = [
-        (Self::HostNamespace, "host-namespace", "A namespace is the host's."),
-        (Self::AllCapabilities, "all-capabilities", "It has all capabilities on the host."),
+        (Self::HostNamespace, "host-namespace", "The container uses a namespace of the host."),
+        (
+            Self::AllCapabilities,
+            "all-capabilities",
+            "The process has all capabilities on the host.",
+        ),
         (
             Self::StrongCapability,
             "strong-capability",
-            "It has a capability on the host that leads out of the container.",
+            "The process has a capability on the host with which it can leave the container.",
         ),
         (Self::NoSeccomp, "no-seccomp", "No seccomp filter limits its system calls."),
-        (Self::OomKills, "oom-kills", "The kernel killed its processes because memory ran out."),
+        (Self::OomKills, "oom-kills", "Processes of the container were OOM-killed."),
         (
             Self::EngineSocket,
             "engine-socket",
@@ -44,8 +48,8 @@ impl RemarkCode {
         ),
         (Self::HostRoot, "host-root", "The host's root directory is mounted."),
         (Self::HostDirectory, "host-directory", "A system directory of the host is mounted."),
-        (Self::WritableSys, "writable-sys", "`/sys` is writable, and is the host's."),
-        (Self::Differs, "differs", "A limit or right is not as it was configured."),
+        (Self::WritableSys, "writable-sys", "The host's `/sys` is writable."),
+        (Self::Differs, "differs", "A limit or privilege differs from the configuration."),
     ];
 
     /// Returns its name in JSON.
@@ -76,13 +80,13 @@ const HOST_NAMESPACES: &[(&str, &str)] = &[
 
 /// Capabilities that lead out of a container, and how.
 const STRONG_CAPABILITIES: &[(&str, &str)] = &[
-    ("sys_admin", "mounts, namespaces and much else"),
+    ("sys_admin", "can mount file systems, change namespaces and much more"),
     ("sys_module", "can load kernel modules"),
-    ("sys_rawio", "can access memory and disks below the kernel"),
+    ("sys_rawio", "can access memory and disks directly"),
     ("sys_ptrace", "can read and write every process it sees"),
     ("dac_read_search", "can open any file of a mounted file system by its handle"),
     ("sys_boot", "can load another kernel (kexec)"),
-    ("bpf", "can load programs into the kernel"),
+    ("bpf", "can load BPF programs into the kernel"),
     ("perfmon", "can observe the kernel"),
     ("sys_time", "can set the host's clock"),
     ("mac_admin", "can change the policy of security modules"),
@@ -153,7 +157,7 @@ fn security_remarks(inspection: &Inspection) -> Vec<Remark> {
         }
     }
     if status.seccomp == Some(0) {
-        let message = "no filter: it can use every system call";
+        let message = "no filter: it can use all system calls";
         remarks.push(remark("seccomp", RemarkCode::NoSeccomp, message));
     }
     let Some(config) = inspection.config.as_ref().filter(|_| inspection.is_init) else {

@@ -37,11 +37,11 @@ use crate::resolve::{Access, MatchRule, Resolver};
 /// Show the process tree of containers, with each process's signal masks and handlers
 ///
 /// Processes that joined later (docker exec, nsenter) are further roots of the tree. `?` is a value
-/// that could not be read, `-` one that does not apply. A container is named as cinspect(1) says.
+/// that could not be read, `-` one that does not apply. cinspect(1) explains how to name a container.
 ///
-/// The columns THR, BLOCKED, IGNORED and CAUGHT are shown where COMMAND keeps at least half of its
-/// need; `-T` always shows BLOCKED. On a narrow terminal further columns are left out; `-v` says which,
-/// and `-o` shows any of them.
+/// The columns THR, BLOCKED, IGNORED and CAUGHT are shown if COMMAND keeps at least half of the width
+/// that it needs; `-T` always shows BLOCKED. On a narrow terminal further columns are left out; `-v` says
+/// which, and `-o` shows any of them.
 ///
 /// With `--watch` the display updates in place. Marks last 6 seconds or two refreshes, whichever is
 /// longer; the last changes are listed at the bottom. A restarted container is followed, unless it was
@@ -50,7 +50,7 @@ use crate::resolve::{Access, MatchRule, Resolver};
 /// whole table is written at each refresh.
 #[derive(Args)]
 pub struct Ps {
-    /// Containers
+    /// The containers
     #[arg(value_name = "CTR", required_unless_present = "columns", add = CompletionSource::Containers)]
     containers: Vec<String>,
     /// Columns to show; `+LIST` adds to the default ones, `help` lists all
@@ -91,7 +91,7 @@ pub const COMMAND: Command = command::<Ps>(
         ("cinspect ps web", "the processes of the container web"),
         ("cinspect ps web -o +pending,nnp", "with two more columns"),
         ("cinspect ps -T docker:web", "with threads, each with its own masks"),
-        ("cinspect ps --flat --sort -rss web db", "two of them, the largest first"),
+        ("cinspect ps --flat --sort -rss web db", "two containers, the largest RSS first"),
         ("cinspect ps --watch web", "refreshed in place, changes marked"),
         ("cinspect --json ps 3f2a", "one JSON object per process"),
     ],
@@ -124,9 +124,7 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
     let list = ProcessList::new(&arguments, context)?;
     let words = &arguments.containers;
     if words.is_empty() {
-        return Err(
-            Error::new(ExitStatus::Usage, "no container given").hint("`cinspect ls` lists them")
-        );
+        return Err(args::missing_container());
     }
     if let Some(interval) = arguments.watch {
         if interval.is_none() {

@@ -155,7 +155,7 @@ impl<'a> Watch<'a> {
 impl WatchedContainer<'_> {
     /// Returns why it is not looked for again, if it was found by a PID.
     fn ended(&self) -> Option<Error> {
-        let message = format!("container `{}` has ended", self.word);
+        let message = format!("container `{}` has exited", self.word);
         self.by_pid.then(|| {
             Error::new(ExitStatus::NoContainer, message)
                 .hint("watch it by name to follow it through restarts")

@@ -116,9 +116,9 @@ impl Search<'_> {
         let verified = !keeps_records && maker == Trust::Root && !is_nested;
         let reason = match maker {
             _ if verified => "every directory above it is root's",
-            _ if is_nested => "it was made in a container",
+            _ if is_nested => "it was created in a container",
             Trust::Root => "no record confirms the name",
-            _ => "a user could have made it",
+            _ => "a user could have created it",
         };
         (verified, evidence(path, reason.into(), verified))
     }

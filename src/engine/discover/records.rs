@@ -132,7 +132,7 @@ impl Search<'_> {
             Err(VerifyError::Unreadable) => {}
             Err(VerifyError::Refuted(reason)) => {
                 let path = record.path.display();
-                let message = format!("the record `{path}` is not believed: {reason}");
+                let message = format!("the record `{path}` is not trusted: {reason}");
                 self.diagnostics.borrow_mut().add(record.owner, message);
                 self.add_stopped(&record, Some(reason));
             }

@@ -155,7 +155,7 @@ fn cgroup(i: &Inspection) -> Vec<PageLine> {
     vec![match &i.container.cgroup {
         Some(cgroup) => line("cgroup", safe(&cgroup.path)),
         None if i.is_host => return Vec::new(),
-        None => line("cgroup", "none for it alone"),
+        None => line("cgroup", "none of its own"),
     }]
 }
 

@@ -63,7 +63,7 @@ fn description(mount: &InspectedMount) -> String {
         text.push_str(", read-only");
     }
     if mount.removed {
-        text.push_str(", removed on the host");
+        text.push_str(", deleted on the host");
     }
     text
 }

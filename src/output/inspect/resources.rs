@@ -55,7 +55,7 @@ fn used_and_limit(
 ) -> Vec<PageLine> {
     let used = match used {
         Fact::Known(used) => format!("{} used", format(*used)),
-        Fact::Absent => "not counted for it alone".into(),
+        Fact::Absent => "not counted separately".into(),
         Fact::Denied => "?".into(),
     };
     let text = match limit {

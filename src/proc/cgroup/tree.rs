@@ -246,7 +246,7 @@ impl Host {
         let hierarchy = self.hierarchy_of(cgroup);
         let hierarchy = hierarchy.ok_or_else(|| broken("its hierarchy is not mounted here"))?;
         let dir = hierarchy.dir_of(&cgroup.path);
-        let dir = dir.ok_or_else(|| broken("it is outside our cgroup namespace"))?;
+        let dir = dir.ok_or_else(|| broken("it is outside cinspect's cgroup namespace"))?;
         Ok(std::fs::OpenOptions::new().write(true).open(dir.join("cgroup.procs"))?)
     }
 
