@@ -12,7 +12,9 @@ for n in $(seq 6000); do echo x >"$n/state.json"; done
 chown -R 1234:1234 /run/user/1234
 expect 0 ls
 prints runc
-[ "$(wc -l <<<"$out")" -lt 20 ] || fail "$(wc -l <<<"$out") lines"
+# (Each other container of this host is a line, too.)
+warnings=$(grep -c 'warning' <<<"$out")
+[ "$warnings" -gt 0 ] && [ "$warnings" -lt 20 ] || fail "$warnings warnings"
 head -c 4194304 /dev/zero | tr '\0' ' ' >1/state.json
 chown 1234 1/state.json
 for n in $(seq 2 6000); do ln -f 1/state.json "$n/state.json"; done
