@@ -39,6 +39,7 @@ pub enum FindingCode {
     DoesNotExit,
     Uncertain,
     ChildrenNotSignalled,
+    SharedPidNamespace,
     Children,
     Grandchildren,
     Unknown,
@@ -55,7 +56,7 @@ pub enum FindingCode {
 
 impl FindingCode {
     /// THE TABLE: each code with its name in JSON and its meaning, in the order of the variants.
-    pub const ALL: [(Self, &'static str, &'static str); 20] = [
+    pub const ALL: [(Self, &'static str, &'static str); 21] = [
         (
             Self::ShellForm,
             "shell-form",
@@ -91,6 +92,11 @@ impl FindingCode {
             Self::ChildrenNotSignalled,
             "children-not-signalled",
             "The stop signal does not reach every process; the others get SIGKILL without a signal first.",
+        ),
+        (
+            Self::SharedPidNamespace,
+            "shared-pid-namespace",
+            "Another container runs in the PID namespace of this one, and is killed with it.",
         ),
         (
             Self::Children,

@@ -218,7 +218,7 @@ fn findings(found: &ResolvedContainer<'_>) -> Result<Vec<Finding>, Error> {
     let predictions: Vec<Prediction> = snapshot.processes.iter().map(predict).collect();
     let engines = procedure_of(container, &policy, None);
     let children_first = StopProcedure { order: StopOrder::ChildrenFirst, ..engines.clone() };
-    let forecast = |procedure: &StopProcedure| forecast_of(container, &snapshot, procedure);
+    let forecast = |procedure: &StopProcedure| forecast_of(found, &snapshot, procedure);
     let others = exit_signals().into_iter().filter(|other| *other != signal);
     let alternatives: Vec<(Signal, Forecast)> = others
         .map(|other| (other, forecast(&procedure_of(container, &policy, Some(other)))))

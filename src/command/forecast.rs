@@ -77,17 +77,32 @@ pub(super) fn each_container<T: Send>(
     })
 }
 
+/// Returns the other containers in the PID namespace of a container, which the kernel kills with its init.
+pub(super) fn companions<'a>(found: &'a ResolvedContainer<'_>) -> Vec<&'a Container> {
+    let own = &found.container;
+    let others = found.inventory.containers.iter().filter(|other| {
+        own.owns_pid_ns
+            && other.init != own.init
+            && other.pid_ns.is_some()
+            && other.pid_ns == own.pid_ns
+    });
+    others.collect()
+}
+
 /// Forecasts a stop.
 pub(super) fn forecast_of(
-    container: &Container,
+    found: &ResolvedContainer<'_>,
     snapshot: &ContainerSnapshot,
     procedure: &StopProcedure,
 ) -> Forecast {
-    forecast(ForecastInput {
+    let container = &found.container;
+    let forecast = forecast(ForecastInput {
         processes: &snapshot.processes,
         context: &snapshot.delivery,
         init: container.init,
         owns_pid_ns: container.owns_pid_ns,
         procedure,
-    })
+    });
+    let names = companions(found).into_iter().map(Container::qualified);
+    forecast.with_companions(names.collect())
 }

@@ -111,7 +111,7 @@ fn forecast_stop(found: &ResolvedContainer<'_>) -> Option<LsStop> {
     Some(LsStop {
         signal,
         verdict: snapshot.predict(process, signal, Recipient::Process).verdict,
-        forecast: forecast_of(container, &snapshot, &procedure).word(),
+        forecast: forecast_of(found, &snapshot, &procedure).word(),
     })
 }
 

@@ -1,6 +1,7 @@
 //! THE COMMAND TABLE, from which the parser, the help, the manual pages and the completions are made. A
 //! command is one file, and two lines here. Below it is what commands share.
 
+mod after_stop;
 mod completions;
 mod cp;
 mod doctor;

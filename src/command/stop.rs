@@ -1,17 +1,18 @@
 //! `stop`: sends the container's stop signal, waits for the grace period, then sends KILL, and reports
 //! each event. The procedure is in `action::stop`, the texts are in `output::stop_report`.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::{ArgMatches, Args};
 
-use super::forecast::{forecast_of, snapshot_for};
+use super::after_stop::{CompanionProcesses, running_again};
+use super::forecast::{companions, forecast_of, snapshot_for};
 use super::{Command, Section, arguments, columns_section, command, may_act, resolve};
 use crate::action::freeze::unpause;
-use crate::action::stop::stop;
+use crate::action::stop::{StopEvent, StopEventKind, stop};
 use crate::analysis::forecast::Forecast;
 use crate::cli::args;
 use crate::cli::context::Context;
@@ -88,6 +89,7 @@ pub const COMMAND: Command = command::<StopArgs>(
     ExitStatus::Usage,
     ExitStatus::NoContainer,
     ExitStatus::NotPermitted,
+    ExitStatus::RunningAgain,
     ExitStatus::TimedOut,
 ])
 .sections(|| vec![forecast_section()])
@@ -109,11 +111,6 @@ fn forecast_section() -> Section {
         ..columns_section(FORECAST_COLUMNS)
     }
 }
-
-/// How long to wait for the engine to restart the container.
-const RESTART_TIMEOUT: Duration = Duration::from_millis(1500);
-/// How often to look whether it has.
-const RESTART_INTERVAL: Duration = Duration::from_millis(150);
 
 /// The stop that the user asked for.
 struct StopRequest {
@@ -299,6 +296,7 @@ impl<'a> ContainerStop<'a> {
             style: Style::from(&context.ui),
             name_width,
             killed: RefCell::default(),
+            running_again: Cell::default(),
         };
         let procedure = StopProcedure { schedule, order: request.order };
         let unpause = request.unpause;
@@ -309,8 +307,16 @@ impl<'a> ContainerStop<'a> {
         self.context.ui.note(&format!("{}: {text}", safe_str(&self.reporter.container)));
     }
 
-    /// Notes what is assumed, and that the engine restarts the container, if it does.
+    /// Notes what is assumed, the other containers that are killed with it, and that the engine restarts the
+    /// container, if it does.
     fn note_policy(&self) {
+        for companion in companions(&self.target.found) {
+            let name = companion.qualified();
+            self.note(&format!(
+                "{} runs in its PID namespace, and is killed with it",
+                safe_str(&name)
+            ));
+        }
         for assumption in &self.assumptions {
             self.note(&format!("{assumption} ({})", assumption.options));
         }
@@ -339,7 +345,7 @@ impl<'a> ContainerStop<'a> {
         let schedule = &self.procedure.schedule;
         let first = schedule.steps.first().map(|step| step.signal);
         let snapshot = snapshot_for(found, schedule.signals(), first)?;
-        let forecast = forecast_of(&found.container, &snapshot, &self.procedure);
+        let forecast = forecast_of(found, &snapshot, &self.procedure);
         Ok((snapshot, forecast))
     }
 
@@ -353,15 +359,20 @@ impl<'a> ContainerStop<'a> {
                 Error::new(ExitStatus::Failed, format!("cannot unpause `{name}`")).cause(cause)
             })?;
         }
-        let is_stopped = stop(found, &self.procedure, &mut |event| {
-            if let Some(line) = self.reporter.line(&event) {
+        let companions = CompanionProcesses::read(found);
+        let send = |event: &StopEvent| {
+            if let Some(line) = self.reporter.line(event) {
                 // The receiver is there as long as any thread is.
                 let _ = lines.send(line);
             }
+        };
+        let mut last = None;
+        stop(found, &self.procedure, &mut |event| match event.kind {
+            StopEventKind::Stopped { killed } => last = Some((event.time, killed)),
+            _ => send(&event),
         })?;
-        if is_stopped {
-            self.warn_if_restarted();
-            return Ok(ExitStatus::Done);
+        if let Some((time, killed)) = last {
+            return Ok(self.conclude(&companions, time, killed, &send));
         }
         if !self.procedure.schedule.kill {
             return Ok(ExitStatus::TimedOut);
@@ -387,27 +398,42 @@ impl<'a> ContainerStop<'a> {
             .hint("use `--unpause`, or unpause it with its engine"))
     }
 
-    /// Warns if the engine has started the container again, where that is to be expected.
-    fn warn_if_restarted(&self) {
+    /// Reports the end of a stop: the containers that ended with this one, and whether it is running again.
+    fn conclude(
+        &self,
+        companions: &CompanionProcesses,
+        time: Duration,
+        killed: usize,
+        send: &dyn Fn(&StopEvent),
+    ) -> ExitStatus {
         let found = &self.target.found;
-        if self.policy.restart_reason(found.container.engine).is_none() {
-            return;
+        let mut killed = killed;
+        for (name, count) in companions.ended(found.host) {
+            killed += count;
+            let name = safe_str(name);
+            let processes = if count == 1 { "process" } else { "processes" };
+            self.note(&format!("{name} was killed with the PID namespace ({count} {processes})"));
         }
-        let resolve = || Resolver::new(found.host).resolve(self.target.reference, Access::Read);
-        let deadline = Instant::now() + RESTART_TIMEOUT;
-        while Instant::now() < deadline {
-            std::thread::sleep(RESTART_INTERVAL);
-            let init = resolve().ok().and_then(|again| again.container.init);
-            if let Some(init) = init.filter(|init| Some(*init) != found.container.init) {
-                let advice = match self.policy.restart {
-                    Some(_) => "; use the engine's own stop command to keep it stopped",
-                    None => "",
-                };
-                let name = safe_str(&self.reporter.container);
-                let pid = init.pid;
-                self.context.ui.warn(&format!("{name}: running again (host PID {pid}){advice}"));
-                return;
+        let event = StopEvent { time, kind: StopEventKind::Stopped { killed } };
+        // (In JSON the last event says it; a reader of text need not wait for the line.)
+        if !self.reporter.json {
+            send(&event);
+        }
+        let again = running_again(found, &self.policy);
+        self.reporter.running_again.set(again);
+        if self.reporter.json {
+            send(&event);
+        }
+        let Some(again) = again else { return ExitStatus::Done };
+        let advice = match again.by {
+            Some(engine) => {
+                format!("; {engine} started it again: {}", found.container.engine.keep_stopped)
             }
-        }
+            None => "; something other than its engine's restart policy may have started it".into(),
+        };
+        let name = safe_str(&self.reporter.container);
+        let pid = again.pid;
+        self.context.ui.warn(&format!("{name}: running again (host PID {pid}){advice}"));
+        ExitStatus::RunningAgain
     }
 }

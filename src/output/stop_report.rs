@@ -1,7 +1,7 @@
 //! Text and JSON of a stop: a line per event, and the outlook of a dry run. The only place where an
 //! event becomes text. Nothing here prints.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 
 use serde_json::{Map, Value as Json, json};
@@ -39,6 +39,17 @@ pub struct StopReporter {
     pub name_width: usize,
     /// Processes whose KILL was reported: their exit is not reported again.
     pub killed: RefCell<HashSet<HostPid>>,
+    /// Whether it is running again after the stop, for the last event.
+    pub running_again: Cell<Option<RunningAgain>>,
+}
+
+/// A container that is running again after a stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RunningAgain {
+    /// Its new init.
+    pub pid: HostPid,
+    /// The engine that started it, if its restart policy says so.
+    pub by: Option<&'static str>,
 }
 
 /// A sentence, and the words of it that have a colour.
@@ -151,6 +162,10 @@ impl StopReporter {
                 let text = format!("{process} {killed} when PID 1 exited ({signalled})");
                 Sentence::highlighted(text, killed, Emphasis::Bad)
             }
+            StopEventKind::Killed { by: Killer::Other, .. } => {
+                let killed = "killed by its engine or another process";
+                Sentence::highlighted(format!("{process} {killed}"), killed, Emphasis::Bad)
+            }
             StopEventKind::Waiting { .. } => Sentence::plain(String::new()),
             StopEventKind::GraceOver { running } => {
                 let text = format!("grace period over, {} still running", processes(*running));
@@ -191,6 +206,9 @@ impl StopReporter {
             StopEventKind::Stopped { killed } => {
                 insert("graceful", json!(*killed == 0));
                 insert("killed", json!(killed));
+                let again = self.running_again.get();
+                let again = again.map(|again| json!({"pid": again.pid.get(), "by": again.by}));
+                insert("running_again", json!(again));
             }
             StopEventKind::NotStopped { running } => {
                 insert("graceful", json!(false));
@@ -218,6 +236,9 @@ fn note(kind: &StopEventKind) -> Option<String> {
         StopEventKind::Refused { error, .. } => Some(format!("not sent: {error}")),
         StopEventKind::Killed { by: Killer::Kernel { .. }, .. } => {
             Some("by the kernel, when PID 1 exited".into())
+        }
+        StopEventKind::Killed { by: Killer::Other, .. } => {
+            Some("by its engine or another process".into())
         }
         StopEventKind::Exited { ending: Some(Ending::Status(status)), .. } => {
             Some(format!("status {status}"))
@@ -268,6 +289,7 @@ mod tests {
             style: Style { width: Some(60), color, unicode: true },
             name_width,
             killed: RefCell::default(),
+            running_again: Cell::default(),
         }
     }
 

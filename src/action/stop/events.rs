@@ -114,6 +114,9 @@ pub enum Killer {
         /// Whether the stop had sent a signal to the process. If not, PID 1 may have forwarded one.
         was_signalled: bool,
     },
+    /// Neither: the engine, which kills the cgroup of a container without a PID namespace of its own when
+    /// its main process has exited, or anything else.
+    Other,
 }
 
 impl StopEventKind {

@@ -354,6 +354,12 @@ impl StopRun<'_> {
             let kernel = Killer::Kernel { stop_signal: self.signal, was_signalled };
             return StopEventKind::Killed { process, by: kernel, prediction: None };
         }
+        // (An init that calls reboot(2) ends with a signal that was not sent.)
+        let is_killed = ending.is_some_and(|ending| ending.signal() == Some(Signal::KILL));
+        if is_killed && !is_init && !watched.was_killed {
+            watched.was_killed = true;
+            return StopEventKind::Killed { process, by: Killer::Other, prediction: None };
+        }
         StopEventKind::Exited { process, ending }
     }
 }

@@ -60,6 +60,7 @@ pub fn diagnose(input: &DiagnosisInput<'_>) -> Vec<Finding> {
     diagnosis.unreached();
     diagnosis.reached();
     diagnosis.other_states();
+    diagnosis.companions();
     diagnosis.zombies();
     diagnosis.restart();
     diagnosis.assumptions();
@@ -141,6 +142,18 @@ impl Diagnosis<'_> {
                 FindingCode::Frozen,
                 "the container is paused: signals take effect only after it is unpaused".into(),
                 "unpause it with its engine, or use `cinspect stop --unpause`",
+            );
+        }
+    }
+
+    /// Adds a finding for each other container in the PID namespace.
+    fn companions(&mut self) {
+        for name in &self.input.forecast.companions {
+            self.add_for_container(
+                Severity::Problem,
+                FindingCode::SharedPidNamespace,
+                format!("{name} runs in this PID namespace: it gets SIGKILL without a signal first when PID 1 exits"),
+                &format!("stop {name} first"),
             );
         }
     }

@@ -125,9 +125,18 @@ pub struct Forecast {
     pub graceful: Answer,
     /// The longest time that the stop can take; none if it is not limited.
     pub longest: Option<Duration>,
+    /// Other containers in its PID namespace, which the kernel kills with its init.
+    pub companions: Vec<String>,
 }
 
 impl Forecast {
+    /// Adds the other containers in its PID namespace: no signal reaches them.
+    #[must_use]
+    pub fn with_companions(self, companions: Vec<String>) -> Self {
+        let graceful = if companions.is_empty() { self.graceful } else { Answer::No };
+        Self { companions, graceful, ..self }
+    }
+
     /// Whether any process gets SIGKILL, or may get it.
     pub fn kills(&self) -> bool {
         self.processes.iter().any(|process| process.killed.is_some())

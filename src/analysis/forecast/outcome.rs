@@ -27,6 +27,7 @@ pub(super) fn outcome(simulation: &Simulation<'_>) -> Forecast {
         processes,
         graceful,
         longest: Some(total).filter(|total| is_limited && *total != Duration::MAX),
+        companions: Vec::new(),
     }
 }
 

@@ -12,7 +12,7 @@ use crate::analysis::forecast::{Answer, Forecast, KilledBy, ProcessForecast, Sig
 use crate::model::pid::ContainerPid;
 use crate::model::stop_policy::{Assumption, seconds};
 use crate::output::column::Column;
-use crate::output::escape::safe;
+use crate::output::escape::{safe, safe_str};
 use crate::output::json::{line, object};
 use crate::output::select::Selection;
 use crate::output::style::{Emphasis, Style, TableOptions};
@@ -194,7 +194,13 @@ fn summary(forecast: &Forecast, processes: &[ContainerProcess], style: &Style) -
         Answer::No => {
             let verb = if killed == 1 { "gets" } else { "get" };
             let noun = processes(killed);
-            format!("{killed} {noun} {verb} SIGKILL ({killed_names}{})", more(killed))
+            let own = format!("{killed} {noun} {verb} SIGKILL ({killed_names}{})", more(killed));
+            let others = forecast
+                .companions
+                .iter()
+                .map(|name| format!("{}, in its PID namespace, gets SIGKILL", safe_str(name)));
+            let own = (killed > 0).then_some(own);
+            own.into_iter().chain(others).collect::<Vec<_>>().join("; ")
         }
         Answer::Maybe => {
             let noun = processes(uncertain);

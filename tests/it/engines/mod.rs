@@ -100,6 +100,8 @@ const ENGINE_CHECKS: &[(&str, Check)] = &[
     ("docker", ("every_example_of_the_manual_works", recipes::examples)),
     ("docker", ("every_recipe_of_the_readme_works", recipes::recipes)),
     ("docker", ("restart_policy_is_reported", scenarios::restarted)),
+    ("docker", ("stop_counts_a_container_in_its_pid_namespace", scenarios::companion)),
+    ("docker", ("stop_counts_what_the_engine_kills", scenarios::killed_by_engine)),
 ];
 
 /// Features that an engine lacks: the check does not apply to it.

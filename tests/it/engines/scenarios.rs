@@ -90,11 +90,73 @@ pub fn restarted(engine: &Engine) -> Outcome {
     check(wait_until(has_trap), "it is not ready")?;
     let findings = run(&["--json", "doctor", "--exit-zero", &name]).expect(0)?.objects();
     let restart = findings.iter().any(|row| row["code"] == json!("restart"));
-    let stopped = run(&["stop", &name]).expect(0)?;
+    let last = run(&["--json", "stop", &name]).expect(7)?.objects().pop().unwrap_or_default();
+    let by = last["running_again"]["by"].clone();
+    check(wait_until(|| has_trap(&name)), "it does not run again")?;
+    let stopped = run(&["stop", &name]).expect(7)?;
     let _ = engine.script(&["rm", container]);
     check(restart, "doctor does not mention the restart policy")?;
+    same((by, last["running_again"]["pid"].is_i64()), (json!("Docker"), true))?;
     check(stopped.err.contains("the engine restarts it at once"), &stopped.err)?;
     check(stopped.err.contains("running again"), &stopped.err)
+}
+
+/// A container in the PID namespace of another is killed with it: said before the stop, and counted.
+pub fn companion(engine: &Engine) -> Outcome {
+    let (owner, guest) =
+        (&format!("cit-{}-owner", engine.name), &format!("cit-{}-with", engine.name));
+    let remove = || [guest, owner].map(|name| engine.script(&["rm", name]).is_ok());
+    remove();
+    let work = || -> Outcome {
+        engine.script(&["run", owner, "--", "sh", "-c", TRAP_AND_LOOP])?;
+        let share = format!("--pid=container:{owner}");
+        engine.script(&["run", guest, &share, "--", "sleep", "1000"])?;
+        let name = engine.script(&["qualified", owner])?;
+        let guest = engine.script(&["qualified", guest])?;
+        check(wait_until(|| has_trap(&name)), "it is not ready")?;
+        let findings = run(&["--json", "doctor", &name]).expect(8)?.objects();
+        same(findings[0]["code"].clone(), json!("shared-pid-namespace"))?;
+        check(findings[0]["message"].to_string().contains(&guest), &findings[0])?;
+        let plan = run(&["stop", "-n", &name]).expect(0)?;
+        check(plan.out.contains(&guest) && plan.err.contains(&guest), plan.out)?;
+        let events = run(&["--json", "stop", &name]).expect(0)?.objects();
+        let last = events.last().cloned().unwrap_or_default();
+        same((last["graceful"].clone(), last["killed"].clone()), (json!(false), json!(1)))
+    };
+    let outcome = work();
+    remove();
+    outcome
+}
+
+/// Where the main process is not PID 1, Docker kills the rest of the cgroup when it has exited.
+pub fn killed_by_engine(engine: &Engine) -> Outcome {
+    let container = &format!("cit-{}-rest", engine.name);
+    let _ = engine.script(&["rm", container]);
+    let work = || -> Outcome {
+        engine.script(&["run", container, "--pid=host", "--", "sh", "-c", TRAP_AND_LOOP])?;
+        engine.script(&["enter", container, "sleep", "1007"])?;
+        let name = engine.script(&["qualified", container])?;
+        let has_joined = || {
+            let rows = run(&["--json", "ps", &name]).objects();
+            rows.iter().any(|row| row["command"] == json!(["sleep", "1007"]))
+        };
+        check(wait_until(|| has_trap(&name) && has_joined()), "it is not ready")?;
+        let findings = run(&["--json", "doctor", &name]).expect(8)?.objects();
+        check(!format!("{findings:?}").contains("PID 1"), format!("{findings:?}"))?;
+        let events = run(&["--json", "stop", &name]).expect(0)?.objects();
+        let last = events.last().cloned().unwrap_or_default();
+        same((last["graceful"].clone(), last["killed"].clone()), (json!(false), json!(1)))
+    };
+    let outcome = work();
+    let _ = engine.script(&["rm", container]);
+    outcome
+}
+
+const TRAP_AND_LOOP: &str = "trap 'exit 0' TERM; while :; do sleep 0.1; done";
+
+fn has_trap(name: &str) -> bool {
+    let rows = run(&["--json", "ps", name]).objects();
+    rows.iter().any(|row| row["on_signal"]["verdict"] == json!("handled"))
 }
 
 /// Files in a directory that the container has as `/shared`.

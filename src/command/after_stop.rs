@@ -1,0 +1,98 @@
+//! The time after a stop: other containers that ended with the stopped one, and whether it is running again.
+//! Nothing is sent.
+
+use std::time::{Duration, Instant};
+
+use super::forecast::companions;
+use crate::model::container::Container;
+use crate::model::pid::ProcessId;
+use crate::model::stop_policy::StopPolicy;
+use crate::output::stop_report::RunningAgain;
+use crate::proc::{Host, SnapshotOptions};
+use crate::resolve::{Access, MatchRule, ResolvedContainer, Resolver};
+
+/// How long to wait for a container that is expected to run again: Docker's delay begins with 0.1 s,
+/// Podman's service and a kubelet take up to two seconds.
+const EXPECTED_RESTART: Duration = Duration::from_secs(3);
+/// How long to wait for any other: a unit of systemd starts it again after 0.1 s by default.
+const OTHER_RESTART: Duration = Duration::from_millis(700);
+/// How often to look.
+const INTERVAL: Duration = Duration::from_millis(100);
+
+/// How long processes may take to exit with the init of their PID namespace.
+const NAMESPACE_EXIT_TIME: Duration = Duration::from_millis(500);
+
+/// The processes of other containers in the PID namespace of a container.
+pub(super) struct CompanionProcesses(Vec<(String, Vec<ProcessId>)>);
+
+impl CompanionProcesses {
+    /// Reads them, before the stop.
+    pub(super) fn read(found: &ResolvedContainer<'_>) -> Self {
+        let processes = |container: &Container| {
+            let other = ResolvedContainer {
+                host: found.host,
+                container: container.clone(),
+                inventory: found.inventory.clone(),
+                matched_by: MatchRule::Name,
+            };
+            let snapshot = other.snapshot(SnapshotOptions::BARE).ok()?;
+            Some(snapshot.processes.iter().map(|process| process.facts.id).collect())
+        };
+        let each = companions(found).into_iter();
+        Self(each.map(|c| (c.qualified(), processes(c).unwrap_or_default())).collect())
+    }
+
+    /// Returns the containers of which processes have ended, each with how many. They ended with the PID
+    /// namespace, whatever they were doing.
+    pub(super) fn ended(&self, host: &Host) -> Vec<(&str, usize)> {
+        let has_ended = |id: &&ProcessId| {
+            host.stat(id.pid).map_or(true, |stat| stat.start != id.start || stat.has_exited())
+        };
+        let count = || -> Vec<(&str, usize)> {
+            let counts = self
+                .0
+                .iter()
+                .map(|(name, ids)| (name.as_str(), ids.iter().filter(has_ended).count()));
+            counts.filter(|(_, count)| *count > 0).collect()
+        };
+        let total: usize = self.0.iter().map(|(_, ids)| ids.len()).sum();
+        let deadline = Instant::now() + NAMESPACE_EXIT_TIME;
+        loop {
+            let ended = count();
+            let is_complete = ended.iter().map(|(_, count)| count).sum::<usize>() == total;
+            if is_complete || Instant::now() >= deadline {
+                return ended;
+            }
+            std::thread::sleep(INTERVAL / 10);
+        }
+    }
+}
+
+/// Looks whether a stopped container is running again, for as long as its engine may take to restart it.
+pub(super) fn running_again(
+    found: &ResolvedContainer<'_>,
+    policy: &StopPolicy,
+) -> Option<RunningAgain> {
+    let container = &found.container;
+    // Without a name it cannot be known again.
+    if !container.verified || !container.engine.names_containers() {
+        return None;
+    }
+    let is_expected = policy.restart_reason(container.engine).is_some();
+    let is_possible = is_expected || policy.restart_unread.is_some();
+    let time = if is_possible { EXPECTED_RESTART } else { OTHER_RESTART };
+    let deadline = Instant::now() + time;
+    let name = container.qualified();
+    loop {
+        let again = Resolver::new(found.host).resolve(&name, Access::Read).ok();
+        let init = again.and_then(|again| again.container.init);
+        if let Some(init) = init.filter(|init| Some(*init) != container.init) {
+            let by = is_expected.then_some(container.engine.display_name);
+            return Some(RunningAgain { pid: init.pid, by });
+        }
+        if Instant::now() >= deadline {
+            return None;
+        }
+        std::thread::sleep(INTERVAL);
+    }
+}
