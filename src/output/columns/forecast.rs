@@ -186,7 +186,7 @@ fn summary(forecast: &Forecast, processes: &[ContainerProcess], style: &Style) -
     let processes = |count: usize| if count == 1 { "process" } else { "processes" };
     let text = match forecast.graceful {
         Answer::Yes => "every process exits without SIGKILL".to_owned(),
-        Answer::No if !forecast.kills() => {
+        Answer::No if !forecast.kills() && killed > 0 => {
             let verb = if killed == 1 { "keeps" } else { "keep" };
             let noun = processes(killed);
             format!("{killed} {noun} {verb} running ({killed_names}{})", more(killed))
@@ -208,7 +208,19 @@ fn summary(forecast: &Forecast, processes: &[ContainerProcess], style: &Style) -
             format!("{uncertain} {noun} may {fate} ({uncertain_names}{})", more(uncertain))
         }
     };
-    let time = match forecast.longest {
+    let word = forecast.word();
+    let line = format!("{word}: {text}; {}", end_time(forecast));
+    let wrapped = wrap(&line, style.width).join("\n");
+    let mut out = String::new();
+    style.paint(&mut out, word, answer_emphasis(forecast.graceful));
+    out.push_str(wrapped.strip_prefix(word).unwrap_or(&wrapped));
+    out.push('\n');
+    out
+}
+
+/// Returns when the stop is over, as a clause.
+fn end_time(forecast: &Forecast) -> String {
+    match forecast.longest {
         Some(longest) if forecast.graceful == Answer::No => {
             let is_certain = |process: &&ProcessForecast| process.exits == Answer::No;
             let mut killed = forecast.processes.iter().filter(is_certain);
@@ -223,15 +235,7 @@ fn summary(forecast: &Forecast, processes: &[ContainerProcess], style: &Style) -
             "no SIGKILL follows".into()
         }
         None => "without a time limit".into(),
-    };
-    let word = forecast.word();
-    let line = format!("{word}: {text}; {time}");
-    let wrapped = wrap(&line, style.width).join("\n");
-    let mut out = String::new();
-    style.paint(&mut out, word, answer_emphasis(forecast.graceful));
-    out.push_str(wrapped.strip_prefix(word).unwrap_or(&wrapped));
-    out.push('\n');
-    out
+    }
 }
 
 /// Returns the last object of `stop -n --json`.

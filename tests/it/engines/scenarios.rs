@@ -83,11 +83,7 @@ pub fn restarted(engine: &Engine) -> Outcome {
     ])?;
     engine.script(&["policy", container, "always"])?;
     let name = engine.script(&["qualified", container])?;
-    let has_trap = || {
-        let rows = run(&["--json", "ps", &name]).objects();
-        rows.iter().any(|row| row["on_signal"]["verdict"] == json!("handled"))
-    };
-    check(wait_until(has_trap), "it is not ready")?;
+    check(wait_until(|| has_trap(&name)), "it is not ready")?;
     let findings = run(&["--json", "doctor", "--exit-zero", &name]).expect(0)?.objects();
     let restart = findings.iter().any(|row| row["code"] == json!("restart"));
     let last = run(&["--json", "stop", &name]).expect(7)?.objects().pop().unwrap_or_default();
