@@ -3,7 +3,7 @@
 
 mod sections;
 
-use crate::analysis::programs::PROGRAMS;
+use crate::analysis::programs::programs;
 use crate::cli::root::root_command;
 use crate::command::{self, COMMANDS, Command, Example};
 use crate::engine::ENGINES;
@@ -125,7 +125,7 @@ fn command_page(command: &Command, parser: &clap::Command) -> ManualPage {
 
 fn signals_page() -> ManualPage {
     let verdicts = Verdict::ALL.iter().map(|v| item(v.name(), &sentence(v.meaning())));
-    let programs = PROGRAMS.iter().map(|program| item(program.name, &program.description()));
+    let programs = programs().map(|program| item(program.name, &program.description()));
     let text = SIGNALS_PAGE
         .replace("@verdicts", &verdicts.collect::<String>())
         .replace("@programs", &programs.collect::<String>())

@@ -53,7 +53,17 @@ pub(super) fn waits(
         exited(main)
     } else {
         // (Its own file is the process's: the kernel need not look the thread up.)
-        reader.thread("syscall", main.pid, main.sig_blk)?
+        let thread = reader.thread("syscall", main.pid, main.sig_blk)?;
+        // tini's wait ends once a second: its mask was read in the wait, its call after it.
+        let is_init = main.nspid.last() == Some(&1);
+        let blocked = match is_init && thread.awaited == SignalSet::EMPTY {
+            true => status(handle, "status", reader.buffer)?.sig_blk,
+            false => main.sig_blk,
+        };
+        match blocked == main.sig_blk {
+            true => thread,
+            false => reader.thread("syscall", main.pid, blocked)?,
+        }
     };
     // A signal that the main thread does not block is taken there.
     let relevant =

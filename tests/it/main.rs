@@ -9,6 +9,7 @@ mod docs;
 mod doctor;
 mod engines;
 mod exec;
+mod forecast;
 mod go;
 mod golden;
 mod hosts;
@@ -49,6 +50,7 @@ fn trials() -> Vec<Trial> {
         doctor::trials(),
         engines::trials(),
         exec::trials(),
+        forecast::trials(),
         go::trials(),
         golden::trials(),
         hosts::trials(),

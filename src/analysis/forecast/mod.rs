@@ -7,6 +7,8 @@ mod inits;
 mod outcome;
 mod react;
 mod reaction;
+mod runners;
+mod shells;
 
 use std::time::Duration;
 

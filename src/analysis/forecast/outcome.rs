@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::reaction::Exits;
+use super::shells::is_short;
 use super::{Answer, Forecast, KilledBy, ProcessForecast, Simulation};
 use crate::model::stop_schedule::StopOrder;
 use crate::model::verdict::Verdict;
@@ -64,7 +65,7 @@ impl<'a> Conclusion<'a> {
         reactions
             .flat_map(|reaction| {
                 let after = match &reaction.exits {
-                    Exits::After(processes) => processes.clone(),
+                    Exits::After(processes) | Exits::MaybeAfter(processes) => processes.clone(),
                     _ => Vec::new(),
                 };
                 after.into_iter().chain(reaction.stops.iter().copied())
@@ -86,6 +87,7 @@ impl<'a> Conclusion<'a> {
         }
         let may_be_stopped = match self.managing_ancestor(process) {
             Some(_) => Answer::Maybe,
+            None if is_short(&self.simulation.input, process) => Answer::Maybe,
             None => Answer::No,
         };
         let reactions = self.simulation.reactions[process].iter();
@@ -97,6 +99,10 @@ impl<'a> Conclusion<'a> {
                 Exits::After(processes) => {
                     let each = processes.iter().map(|other| self.exits_of(*other, depth + 1));
                     each.fold(Answer::Yes, Answer::and)
+                }
+                Exits::MaybeAfter(processes) => {
+                    let each = processes.iter().map(|other| self.exits_of(*other, depth + 1));
+                    each.fold(Answer::Maybe, Answer::and)
                 }
             })
             .fold(may_be_stopped, Answer::or)
@@ -169,6 +175,9 @@ impl<'a> Conclusion<'a> {
                 }
                 None if self.simulation.input.procedure.schedule.steps.is_empty() => {
                     "SIGKILL without a signal first".into()
+                }
+                None if is_short(&self.simulation.input, process) => {
+                    "no signal reaches it; it may be over before".into()
                 }
                 None => "no signal reaches it".into(),
             },

@@ -3,6 +3,8 @@
 use super::ForecastInput;
 use super::inits;
 use super::reaction::{Exits, Reaction};
+use super::runners;
+use super::shells;
 use crate::analysis::delivery::Prediction;
 use crate::analysis::programs::{Forwarding, Outcome, program_of, program_outcome};
 use crate::model::signal::Signal;
@@ -42,10 +44,15 @@ pub(super) fn react(
             Reaction::new(Exits::No, note(format!("{signal} has no effect until it runs again")))
         }
         // A mask that was seen once is not a fact about the next second.
-        Verdict::Pending if facts.status.sig_cgt.contains(signal) => Reaction::new(
-            Exits::Maybe,
-            format!("blocks {signal} at this moment; its handler runs when it is unblocked"),
-        ),
+        Verdict::Pending if facts.status.sig_cgt.contains(signal) => {
+            let unblocked = Prediction { verdict: Verdict::Handled, ..prediction.clone() };
+            if program_outcome(facts, signal, &unblocked).is_some() {
+                return received(input, process, signal, &unblocked);
+            }
+            let why =
+                format!("blocks {signal} at this moment; its handler runs when it is unblocked");
+            Reaction::new(Exits::Maybe, why)
+        }
         Verdict::Pending => Reaction::new(
             Exits::No,
             note(format!("blocks {signal}, and no thread is waiting for it")),
@@ -64,6 +71,12 @@ fn received(
     if let Some(reaction) = inits::forwarder(input, process, signal) {
         return reaction;
     }
+    if let Some(reaction) = runners::runner(input, process, signal) {
+        return reaction;
+    }
+    if let Some(reaction) = shells::shell(input, process, signal) {
+        return reaction;
+    }
     let facts = &input.processes[process].facts;
     let Some((outcome, text)) = program_outcome(facts, signal, prediction) else {
         let why = format!("handles {signal}; whether it exits then cannot be seen from outside");
@@ -71,7 +84,7 @@ fn received(
     };
     let exits = match outcome {
         Outcome::Exits => Exits::Yes,
-        Outcome::Continues => Exits::No,
+        Outcome::Continues | Outcome::ReplacesWorkers => Exits::No,
         Outcome::Unknown => Exits::Maybe,
     };
     let mut reaction = Reaction::new(exits, text);
@@ -79,7 +92,8 @@ fn received(
     reaction.may_stop_descendants = outcome != Outcome::Continues && forwards != Forwarding::None;
     // The workers of a server run its own program, and it waits for them.
     let stops_workers = program_of(facts).is_some_and(|program| program.stops_workers);
-    if outcome == Outcome::Exits && stops_workers {
+    let is_stopped = matches!(outcome, Outcome::Exits | Outcome::ReplacesWorkers);
+    if is_stopped && stops_workers {
         let workers = input.children(process).into_iter();
         reaction.stops =
             workers.filter(|child| input.processes[*child].facts.exe == facts.exe).collect();

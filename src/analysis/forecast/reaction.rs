@@ -14,6 +14,8 @@ pub(super) enum Exits {
     Maybe,
     /// As soon as these have exited.
     After(Vec<usize>),
+    /// It may, as soon as these have exited.
+    MaybeAfter(Vec<usize>),
 }
 
 /// The processes that a signal is forwarded to.

@@ -4,9 +4,10 @@
 
 mod go;
 mod recognise;
+mod servers;
 mod table;
 
-pub use table::{DUMB_INIT, NODE, PROGRAMS, SHELL, TINI};
+pub use table::{DUMB_INIT, NODE, NPM, RUNNER, RUNSV, S6_SUPERVISE, S6_SVSCAN, SHELL, TINI};
 
 use super::delivery::Prediction;
 use crate::model::process::Process;
@@ -76,6 +77,8 @@ pub enum Outcome {
     Exits,
     /// It goes on running.
     Continues,
+    /// It goes on running, and replaces its workers or programs.
+    ReplacesWorkers,
     /// That depends on facts that are not known.
     Unknown,
 }
@@ -111,6 +114,10 @@ impl ProgramNote {
 
     const fn continues(self) -> Self {
         Self { outcome: Outcome::Continues, ..self }
+    }
+
+    const fn replaces_workers(self) -> Self {
+        Self { outcome: Outcome::ReplacesWorkers, ..self }
     }
 
     const fn for_init(self) -> Self {
@@ -235,5 +242,12 @@ pub fn program_outcome(
 
 /// Returns the known program that a process runs.
 pub fn program_of(process: &Process) -> Option<&'static Program> {
-    PROGRAMS.iter().find(|program| (program.matches)(process))
+    // Servers first: some are scripts of an interpreter.
+    let all = servers::SERVERS.iter().chain(table::RUNTIMES);
+    all.into_iter().find(|program| (program.matches)(process))
+}
+
+/// Iterates over the table.
+pub fn programs() -> impl Iterator<Item = &'static Program> {
+    table::RUNTIMES.iter().chain(servers::SERVERS)
 }

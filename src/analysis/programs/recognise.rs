@@ -20,6 +20,30 @@ pub(super) fn runs_version(process: &Process, name: &str) -> bool {
     version.is_some_and(|version| version.iter().all(|b| b.is_ascii_digit() || *b == b'.'))
 }
 
+/// Whether the executable is an interpreter and its script has this name: the script is an argument, and
+/// the kernel takes the name of the process from it if it is run by its `#!` line.
+pub(super) fn runs_script(process: &Process, interpreter: &str, script: &str) -> bool {
+    let is_script = |word: &[u8]| word.rsplit(|b| *b == b'/').next() == Some(script.as_bytes());
+    let has_argument = || {
+        let line = process.command.known();
+        line.is_some_and(|line| line.argv().skip(1).take(2).any(is_script))
+    };
+    runs_version(process, interpreter) && (process.stat.comm == script.as_bytes() || has_argument())
+}
+
+/// Returns the applet of busybox that a process runs: by link, or as the first argument.
+pub(super) fn applet(process: &Process) -> Option<&[u8]> {
+    if !runs(process, &["busybox", "busybox-static"]) {
+        return None;
+    }
+    let mut words = process.command.known()?.argv();
+    let name = words.next()?.rsplit(|b| *b == b'/').next()?;
+    match name.strip_prefix(b"-").unwrap_or(name) {
+        b"busybox" | b"busybox-static" => words.next(),
+        name => Some(name),
+    }
+}
+
 /// Whether the dispositions are those of libuv, which ignores PIPE.
 pub(super) fn has_libuv_handlers(process: &Process) -> bool {
     process.status.sig_ign.contains(Signal::PIPE) && process.status.sig_cgt.contains(Signal::USR1)

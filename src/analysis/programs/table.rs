@@ -1,12 +1,22 @@
 //! THE TABLE OF PROGRAMS. Each entry is held against the real program in `tests/it/programs.rs`.
 
-use super::recognise::{has_libuv_handlers, is_jvm, runs, runs_version};
+use super::recognise::{applet, has_libuv_handlers, is_jvm, runs, runs_script, runs_version};
 use super::{Effect, Forwarding, PreferredSignal, Program, note};
 use crate::model::go::has_go_handlers;
 use crate::model::signal::Signal;
 
 /// The name of tini and of the inits that forward signals as it does.
 pub const TINI: &str = "tini, docker-init, catatonit";
+/// The name of npm.
+pub const NPM: &str = "npm";
+/// The name of the programs that forward to a command, and exit when it has.
+pub const RUNNER: &str = "timeout, sudo, su";
+/// The name of s6's supervisor of all services.
+pub const S6_SVSCAN: &str = "s6-svscan";
+/// The name of s6's supervisor of a service.
+pub const S6_SUPERVISE: &str = "s6-supervise";
+/// The name of runit's supervisor of a service.
+pub const RUNSV: &str = "runsv";
 /// The name of dumb-init.
 pub const DUMB_INIT: &str = "dumb-init";
 /// The name of Node.js.
@@ -15,7 +25,7 @@ pub const NODE: &str = "Node.js";
 pub const SHELL: &str = "shell";
 
 /// THE TABLE: the first entry that matches is used.
-pub static PROGRAMS: &[Program] = &[
+pub(super) static RUNTIMES: &[Program] = &[
     Program {
         name: "Go",
         label: "Go runtime",
@@ -40,6 +50,18 @@ pub static PROGRAMS: &[Program] = &[
             ),
         ],
         remark: "Go catches nearly every signal, and sends itself URG all the time. The signals that the program asked for are read from its memory, so that this is usually known.",
+        ..Program::DEFAULT
+    },
+    // It forwards to `sh -c`, which does not forward to the program.
+    Program {
+        name: NPM,
+        forwards: Forwarding::Child,
+        matches: |p| runs(p, &["node", "nodejs"]) && p.stat.comm.starts_with(b"npm "),
+        notes: &[note(
+            &[Signal::TERM, Signal::INT],
+            Effect::Handled,
+            "forwards it to the shell that runs the script, and exits when that has",
+        )],
         ..Program::DEFAULT
     },
     Program {
@@ -82,7 +104,7 @@ pub static PROGRAMS: &[Program] = &[
     Program {
         name: "supervisord",
         forwards: Forwarding::All,
-        matches: |p| runs_version(p, "python") && p.stat.comm == b"supervisord",
+        matches: |p| runs_script(p, "python", "supervisord"),
         notes: &[
             note(
                 &[Signal::TERM, Signal::INT, Signal::QUIT],
@@ -94,7 +116,7 @@ pub static PROGRAMS: &[Program] = &[
                 Effect::Handled,
                 "rereads its configuration and restarts all programs",
             )
-            .continues(),
+            .replaces_workers(),
         ],
         ..Program::DEFAULT
     },
@@ -128,28 +150,6 @@ pub static PROGRAMS: &[Program] = &[
         notes: &[note(&[], Effect::Received, "forwards it to the whole session of its child")],
         ..Program::DEFAULT
     },
-    Program {
-        name: "nginx",
-        forwards: Forwarding::All,
-        stops_workers: true,
-        preferred: Some(PreferredSignal {
-            instead_of: Signal::TERM,
-            signal: Signal::QUIT,
-            kills: false,
-        }),
-        matches: |p| runs(p, &["nginx"]),
-        notes: &[
-            note(
-                &[Signal::TERM, Signal::INT],
-                Effect::Handled,
-                "exits at once and drops open requests; use QUIT for a graceful stop",
-            )
-            .exits(),
-            note(&[Signal::QUIT], Effect::Handled, "finishes open requests, then exits").exits(),
-            note(&[Signal::HUP], Effect::Handled, "reloads its configuration").continues(),
-        ],
-        ..Program::DEFAULT
-    },
     // As PID 1 of a container or of a machine, and as the manager of a user's session (systemd(1),
     // SIGNALS).
     Program {
@@ -180,18 +180,21 @@ pub static PROGRAMS: &[Program] = &[
         ..Program::DEFAULT
     },
     Program {
-        name: "s6-svscan",
+        name: S6_SVSCAN,
         forwards: Forwarding::All,
         matches: |p| runs(p, &["s6-svscan"]),
-        notes: &[note(
-            &[Signal::TERM],
-            Effect::Received,
-            "stops its services, each with its own stop signal, then exits",
-        )],
+        notes: &[
+            note(
+                &[Signal::TERM, Signal::INT, Signal::QUIT],
+                Effect::Received,
+                "stops its services, each with its own stop signal, then exits",
+            ),
+            note(&[Signal::HUP], Effect::Received, "looks for new services").continues(),
+        ],
         ..Program::DEFAULT
     },
     Program {
-        name: "s6-supervise",
+        name: S6_SUPERVISE,
         forwards: Forwarding::Child,
         matches: |p| runs(p, &["s6-supervise"]),
         notes: &[note(
@@ -216,7 +219,8 @@ pub static PROGRAMS: &[Program] = &[
                 &[Signal::TERM, Signal::HUP],
                 Effect::Pending,
                 "blocks it permanently; CONT makes it exit if its file stopit is executable",
-            ),
+            )
+            .continues(),
             note(
                 &[Signal::CONT],
                 Effect::Handled,
@@ -246,7 +250,7 @@ pub static PROGRAMS: &[Program] = &[
         ..Program::DEFAULT
     },
     Program {
-        name: "runsv",
+        name: RUNSV,
         forwards: Forwarding::Child,
         matches: |p| runs(p, &["runsv"]),
         notes: &[note(
@@ -257,10 +261,21 @@ pub static PROGRAMS: &[Program] = &[
         ..Program::DEFAULT
     },
     Program {
+        name: RUNNER,
+        forwards: Forwarding::Child,
+        matches: |p| runs(p, &["timeout", "sudo", "su"]),
+        notes: &[note(
+            &[Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT],
+            Effect::Received,
+            "forwards it to its command (su: as TERM), and exits when that has",
+        )],
+        ..Program::DEFAULT
+    },
+    Program {
         name: SHELL,
         matches: |p| {
-            runs(p, &["dash", "bash", "sh", "ksh", "zsh"])
-                || (runs(p, &["busybox"]) && [&b"sh"[..], b"ash"].contains(&&*p.stat.comm))
+            runs(p, &["dash", "bash", "sh", "ksh", "mksh", "zsh"])
+                || applet(p).is_some_and(|applet| [&b"sh"[..], b"ash"].contains(&applet))
         },
         notes: &[
             note(

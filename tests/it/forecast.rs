@@ -1,0 +1,346 @@
+//! THE TEST OF THE FORECAST: real programs as PID 1 of a PID namespace and below the inits. `stop -n` says
+//! what a stop will do, the signal is sent without cinspect, and the kernel says how each process ended
+//! (PIDFD_GET_INFO). The rows are in tests/forecast.rows, which says how they are written.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::OwnedFd;
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use cinspect::testing::{Signal, pidfd};
+use libtest_mimic::{Failed, Trial};
+use serde_json::Value as Json;
+
+use crate::support::{Need, Outcome, check, repository, run, test_with};
+
+/// How many rows run at the same time: they sleep most of the time.
+const AT_ONCE: usize = 12;
+/// How long the processes of a row must not change before it is ready.
+const SETTLED: Duration = Duration::from_millis(600);
+/// The limit for a row to be ready.
+const READY: Duration = Duration::from_secs(25);
+
+pub fn trials() -> Vec<Trial> {
+    vec![test_with(Need::Root, "forecast::holds_for_real_programs", holds)]
+}
+
+/// A program, where it runs, and the signal that stops it.
+#[derive(Clone, Debug, Default)]
+struct ForecastCase {
+    name: String,
+    /// The command of the init that it runs below; none if it is PID 1 itself.
+    init: Option<String>,
+    signal: String,
+    /// The least number of its processes.
+    processes: usize,
+    grace: u64,
+    /// The file that it has made when it is ready.
+    ready: Option<String>,
+    /// Whether `maybe` is the right answer.
+    is_uncertain: bool,
+    needs: Vec<String>,
+    script: String,
+}
+
+/// Parses tests/forecast.rows.
+fn cases(text: &str) -> Vec<ForecastCase> {
+    let mut cases = Vec::new();
+    let mut blocks: Vec<(&str, String)> = Vec::new();
+    for line in text.lines().filter(|line| !line.starts_with('#') && !line.trim().is_empty()) {
+        match (line.strip_prefix("    "), blocks.last_mut()) {
+            (Some(script), Some(block)) => block.1 += &format!("{script}\n"),
+            _ => blocks.push((line, String::new())),
+        }
+    }
+    for (head, script) in blocks {
+        let mut words = head.split_whitespace();
+        let mut case = ForecastCase {
+            name: words.next().unwrap_or_default().to_owned(),
+            processes: 1,
+            grace: 3,
+            script,
+            ..ForecastCase::default()
+        };
+        let (mut signals, mut inits) = ("TERM", "");
+        for word in words {
+            match word.split_once('=').unwrap_or((word, "")) {
+                ("signals", list) => signals = list,
+                ("inits", list) => inits = list,
+                ("needs", list) => case.needs = list.split(',').map(str::to_owned).collect(),
+                ("processes", count) => case.processes = count.parse().expect("a number"),
+                ("grace", seconds) => case.grace = seconds.parse().expect("a number"),
+                ("ready", "") => case.ready = Some("ready".into()),
+                ("ready", file) => case.ready = Some(file.into()),
+                ("uncertain", "") => case.is_uncertain = true,
+                _ => panic!("{}: {word}", case.name),
+            }
+        }
+        for signal in signals.split(',') {
+            let below = inits.split(',').filter(|init| !init.is_empty());
+            for init in below.map(|init| Some(init.replace('+', " "))).chain([None]) {
+                cases.push(ForecastCase { init, signal: signal.to_owned(), ..case.clone() });
+            }
+        }
+    }
+    cases
+}
+
+impl ForecastCase {
+    fn title(&self) -> String {
+        let init = self.init.as_ref().map_or(String::new(), |init| format!("{init} -- "));
+        format!("{init}{} {}", self.name, self.signal)
+    }
+
+    /// Returns the first program that it needs and that is not installed.
+    fn missing(&self) -> Option<String> {
+        let init = self.init.iter().filter_map(|init| init.split(' ').next());
+        let is_installed = |program: &&str| {
+            let mut command = Command::new("sh");
+            command.args(["-c", "command -v \"$1\"", "sh", program]).stdout(Stdio::null());
+            command.status().is_ok_and(|status| status.success())
+        };
+        let mut all = self.needs.iter().map(String::as_str).chain(init);
+        all.find(|program| !is_installed(program)).map(str::to_owned)
+    }
+}
+
+/// The end of a row.
+struct CaseReport {
+    title: String,
+    is_uncertain: bool,
+    /// The forecast in one word.
+    graceful: String,
+    /// The contradictions between it and what happened.
+    wrong: Vec<String>,
+    /// The forecast, for a reader.
+    text: String,
+}
+
+/// Runs every row. `FORECAST=WORD` in the environment: only those with WORD in their title, and their forecasts
+/// are printed.
+fn holds() -> Outcome {
+    let text = std::fs::read_to_string(repository().join("tests/forecast.rows"))?;
+    let only = std::env::var("FORECAST").ok();
+    let mut all = cases(&text);
+    all.retain(|case| only.as_ref().is_none_or(|word| case.title().contains(word.as_str())));
+    let mut missing: BTreeSet<String> = BTreeSet::new();
+    all.retain(|case| {
+        case.missing().is_none_or(|program| !missing.insert(program.clone()) && false)
+    });
+    all.reverse();
+    let queue = Mutex::new(all);
+    let reports = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| {
+                loop {
+                    let Some(case) = queue.lock().expect("a queue").pop() else { break };
+                    let report = measure(&case);
+                    reports.lock().expect("reports").push(report);
+                }
+            });
+        }
+    });
+    let mut reports = reports.into_inner().expect("reports");
+    reports.sort_by(|a, b| a.title.cmp(&b.title));
+    judge(&reports, &missing, only.is_some())
+}
+
+/// Prints the rows, and fails if one is wrong or too many are `maybe`.
+fn judge(reports: &[CaseReport], missing: &BTreeSet<String>, is_verbose: bool) -> Outcome {
+    let mut wrong = Vec::new();
+    let (mut known, mut maybe) = (0, Vec::new());
+    for report in reports {
+        known += usize::from(!report.is_uncertain);
+        if report.graceful == "maybe" && !report.is_uncertain {
+            maybe.push(report.title.as_str());
+        }
+        if is_verbose || !report.wrong.is_empty() {
+            println!("{}: {}\n{}", report.title, report.graceful, report.text);
+        }
+        wrong.extend(report.wrong.iter().map(|text| format!("{}: {text}", report.title)));
+    }
+    let not_installed: Vec<&str> = missing.iter().map(String::as_str).collect();
+    println!(
+        "forecast: {} rows, {} contradictions; maybe: {} of {known} ({}); not installed: {}",
+        reports.len(),
+        wrong.len(),
+        maybe.len(),
+        maybe.join(", "),
+        not_installed.join(" "),
+    );
+    check(wrong.is_empty(), wrong.join("\n"))?;
+    check(is_verbose || maybe.len() * 10 <= known, format!("maybe: {}", maybe.join(", ")))
+}
+
+/// Compares the forecast of a row with what happens.
+fn measure(case: &ForecastCase) -> CaseReport {
+    let mut report = CaseReport {
+        title: case.title(),
+        is_uncertain: case.is_uncertain,
+        graceful: "none".into(),
+        wrong: Vec::new(),
+        text: String::new(),
+    };
+    if let Err(error) = compare(case, &mut report) {
+        report.wrong.push(format!("{error:?}"));
+    }
+    report
+}
+
+fn compare(case: &ForecastCase, report: &mut CaseReport) -> Outcome {
+    let running = Monitored::start(case)?;
+    let init = running.wait_until_ready(case)?;
+    let (signal, grace) = (case.signal.as_str(), format!("{}s", case.grace));
+    let word = format!("pid:{init}");
+    let rows =
+        run(&["--json", "stop", "-n", "-s", signal, "-t", &grace, &word]).expect(0)?.objects();
+    let (summary, lines) = rows.split_last().ok_or("no forecast")?;
+    report.graceful = summary["graceful"].as_str().unwrap_or("none").to_owned();
+    let mut processes: BTreeMap<i32, (&Json, OwnedFd)> = BTreeMap::new();
+    for line in lines {
+        let pid = line["host_pid"].as_i64().ok_or("no host PID")? as i32;
+        let opened = pidfd::open(pid, pidfd::SignalScope::Process).map_err(|e| e.to_string())?;
+        processes.insert(pid, (line, opened));
+    }
+    let pidfd_of_init = &processes.get(&init).ok_or("the init is not in the forecast")?.1;
+    let is_init_certain = processes[&init].0["exits"] != "maybe";
+    let init_exited = signal_init(pidfd_of_init, case)?;
+    // Some exit by themselves when their parent has been killed.
+    let survived: BTreeSet<i32> = processes
+        .iter()
+        .filter(|(_, (_, process))| !init_exited && pidfd::alive(process) == Ok(true))
+        .map(|(pid, _)| *pid)
+        .collect();
+    if !init_exited {
+        send(pidfd_of_init, Signal::KILL)?;
+    }
+    let mut killed = 0;
+    for (pid, (line, process)) in &processes {
+        let end = wait_for_end(process).ok_or("no exit status")?;
+        let is_killed = match init_exited {
+            true => end.signal() == Some(Signal::KILL),
+            false => survived.contains(pid),
+        };
+        killed += usize::from(is_killed);
+        report.text += &format!(
+            "  {} {} {}: {}, killed {}; {} ({end:?})\n",
+            line["pid"], line["comm"], line["verdict"], line["exits"], line["killed"], line["why"],
+        );
+        let by = if init_exited { "kernel" } else { "engine" };
+        let is_wrong = match line["exits"].as_str() {
+            Some("yes") => is_killed,
+            Some("no") => !is_killed || (is_init_certain && line["killed"] != by),
+            _ => false,
+        };
+        if is_wrong {
+            report.wrong.push(format!("{pid} {line} but {end:?}, and PID 1 exited: {init_exited}"));
+        }
+    }
+    let is_wrong = match report.graceful.as_str() {
+        "yes" => killed > 0,
+        "no" => killed == 0,
+        _ => false,
+    };
+    if is_wrong {
+        report.wrong.push(format!("graceful {}, and {killed} were killed", report.graceful));
+    }
+    Ok(())
+}
+
+/// Sends the signal to PID 1 without cinspect's stop. Returns whether it exits within the grace period.
+fn signal_init(init: &OwnedFd, case: &ForecastCase) -> Result<bool, Failed> {
+    send(init, Signal::parse(&case.signal).map_err(|error| error.to_string())?)?;
+    let until = Instant::now() + Duration::from_secs(case.grace);
+    while Instant::now() < until {
+        if pidfd::alive(init) == Ok(false) {
+            return Ok(true);
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(false)
+}
+
+fn send(process: &OwnedFd, signal: Signal) -> Outcome {
+    let sent = pidfd::send(process, signal.number(), None, pidfd::SignalScope::Process);
+    sent.map_err(|errno| errno.to_string().into())
+}
+
+fn wait_for_end(process: &OwnedFd) -> Option<pidfd::Ending> {
+    let until = Instant::now() + Duration::from_secs(5);
+    loop {
+        match pidfd::ending(process) {
+            None if Instant::now() < until => std::thread::sleep(Duration::from_millis(20)),
+            end => return end,
+        }
+    }
+}
+
+/// A row that runs, and is killed at the end of the test.
+struct Monitored {
+    monitor: Child,
+    dir: tempfile::TempDir,
+}
+
+impl Drop for Monitored {
+    fn drop(&mut self) {
+        let _ = self.monitor.kill();
+        let _ = self.monitor.wait();
+    }
+}
+
+impl Monitored {
+    fn start(case: &ForecastCase) -> Result<Self, Failed> {
+        let dir = tempfile::Builder::new().prefix("cit-forecast").tempdir()?;
+        // Programs that change their user read their files there.
+        let open = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+        std::fs::set_permissions(dir.path(), open)?;
+        std::fs::write(dir.path().join("run.sh"), &case.script)?;
+        let mut unshare = Command::new("unshare");
+        unshare.args(["--pid", "--fork", "--mount-proc", "--kill-child", "--"]);
+        // A background job of a shell has INT and QUIT ignored.
+        unshare.args(["env", "--default-signal"]);
+        unshare.args(case.init.iter().flat_map(|init| init.split(' ')));
+        unshare.args(["sh", "./run.sh"]).current_dir(dir.path());
+        unshare.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        Ok(Self { monitor: unshare.spawn()?, dir })
+    }
+
+    /// Waits until the processes do not change any more, and returns the PID of the init.
+    fn wait_until_ready(&self, case: &ForecastCase) -> Result<i32, Failed> {
+        let limit = Instant::now() + READY;
+        let below = usize::from(case.init.is_some());
+        let mut last = Vec::new();
+        let mut since = Instant::now();
+        while Instant::now() < limit {
+            let now = descendants(self.monitor.id() as i32);
+            let is_there = now.len() >= case.processes + below
+                && case.ready.as_ref().is_none_or(|file| self.dir.path().join(file).exists());
+            if now != last || !is_there {
+                (last, since) = (now, Instant::now());
+            } else if since.elapsed() >= SETTLED {
+                return last.first().map(|process| process.0).ok_or_else(|| "no init".into());
+            }
+            std::thread::sleep(Duration::from_millis(60));
+        }
+        let commands: Vec<&String> = last.iter().map(|process| &process.1).collect();
+        Err(format!("not ready: {commands:?}").into())
+    }
+}
+
+/// Returns the descendants of a process, parents first: PID, and name with handlers.
+fn descendants(pid: i32) -> Vec<(i32, String)> {
+    let path = format!("/proc/{pid}/task/{pid}/children");
+    let children = std::fs::read_to_string(path).unwrap_or_default();
+    let mut all = Vec::new();
+    for child in children.split_whitespace().filter_map(|pid| pid.parse::<i32>().ok()) {
+        let status = std::fs::read_to_string(format!("/proc/{child}/status")).unwrap_or_default();
+        let facts = status.lines().filter(|line| {
+            ["Name:", "SigIgn:", "SigCgt:"].iter().any(|field| line.starts_with(field))
+        });
+        all.push((child, facts.collect::<Vec<_>>().join(" ")));
+        all.extend(descendants(child));
+    }
+    all
+}
