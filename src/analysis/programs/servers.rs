@@ -112,12 +112,17 @@ pub(super) static SERVERS: &[Program] = &[
         name: "Gunicorn",
         matches: |p| runs_script(p, "python", "gunicorn"),
         notes: &[
+            // Measured: it exits at once most times, and sometimes only after seconds.
             note(
                 &[TERM],
                 Effect::Received,
-                "finishes open requests within its graceful timeout (30 s), then exits",
+                "finishes open requests, then exits, within its graceful timeout (30 s)",
             ),
-            exits(&[INT, QUIT], "stops its workers at once, then exits"),
+            note(
+                &[INT, QUIT],
+                Effect::Received,
+                "stops its workers, then exits, within its graceful timeout (30 s)",
+            ),
             reloads(&[HUP], "reloads its configuration and replaces its workers"),
             continues(&[USR1], "reopens its logs"),
             continues(&[WINCH], "continues (as a daemon: stops its workers)"),
