@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use super::forecast::companions;
 use crate::model::container::Container;
-use crate::model::pid::ProcessId;
+use crate::model::pid::{HostPid, ProcessId};
 use crate::model::stop_policy::StopPolicy;
+use crate::output::escape::safe;
 use crate::output::stop_report::RunningAgain;
 use crate::proc::{Host, SnapshotOptions};
 use crate::resolve::{Access, MatchRule, ResolvedContainer, Resolver};
@@ -95,4 +96,26 @@ pub(super) fn running_again(
         }
         std::thread::sleep(INTERVAL);
     }
+}
+
+/// Returns why the init of a container has exited and is still there: a zombie that its parent outside of the
+/// container has not reaped (`zap_pid_ns_processes`, kernel/pid_namespace.c).
+pub(super) fn waits_for_zombie(found: &ResolvedContainer<'_>) -> Option<String> {
+    let snapshot = found.snapshot(SnapshotOptions::BARE).ok()?;
+    let is_init = |id: ProcessId| Some(id) == found.container.init;
+    let init = snapshot.processes.iter().find(|process| is_init(process.facts.id))?;
+    if !init.facts.stat.is_exiting() {
+        return None;
+    }
+    let zombie = snapshot.processes.iter().find(|process| {
+        process.facts.stat.has_exited() && process.parent.is_none() && !is_init(process.facts.id)
+    })?;
+    let parent = HostPid::new(zombie.facts.stat.ppid)?;
+    let comm = found.host.stat(parent).map(|stat| stat.comm).unwrap_or_default();
+    let pid = zombie.pid.map_or_else(String::new, |pid| format!("{pid} "));
+    Some(format!(
+        "PID 1 has exited and waits for {pid}{}, a zombie that its parent {} (host PID {parent}) does not reap",
+        safe(&zombie.facts.stat.comm),
+        safe(&comm)
+    ))
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::{ArgMatches, Args};
 
-use super::after_stop::{CompanionProcesses, running_again};
+use super::after_stop::{CompanionProcesses, running_again, waits_for_zombie};
 use super::forecast::{companions, forecast_of, snapshot_for};
 use super::{Command, Section, arguments, columns_section, command, may_act, resolve};
 use crate::action::freeze::unpause;
@@ -378,7 +378,12 @@ impl<'a> ContainerStop<'a> {
             return Ok(ExitStatus::TimedOut);
         }
         let name = &self.reporter.container;
-        Err(Error::new(ExitStatus::Failed, format!("`{}` was not stopped", self.target.reference))
+        let error =
+            Error::new(ExitStatus::Failed, format!("`{}` was not stopped", self.target.reference));
+        if let Some(cause) = waits_for_zombie(found) {
+            return Err(error.cause(cause).hint("let that parent run again, or end it"));
+        }
+        Err(error
             .cause("processes are still running after SIGKILL")
             .hint(format!("`cinspect ps {name}` shows them: frozen, or in uninterruptible sleep")))
     }

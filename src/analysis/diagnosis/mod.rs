@@ -202,6 +202,7 @@ impl Diagnosis<'_> {
                 None => counts.push((parent, 1)),
             }
         }
+        self.zombies_of_others();
         for (parent, count) in counts {
             self.add(
                 Severity::Warning,
@@ -210,6 +211,24 @@ impl Diagnosis<'_> {
                 format!("it leaves {}", plural(count, "zombie", "zombies")),
                 "make it reap its children with wait(2), or run it under an init (`--init`, tini)",
             );
+        }
+    }
+
+    /// Adds a finding for each zombie whose parent is outside of the container. PID 1 cannot exit before
+    /// it is reaped (`zap_pid_ns_processes`, kernel/pid_namespace.c).
+    fn zombies_of_others(&mut self) {
+        let input = self.input;
+        for (index, zombie) in input.processes.iter().enumerate() {
+            let stat = &zombie.facts.stat;
+            if !stat.has_exited() || zombie.parent.is_some() || Some(index) == self.init {
+                continue;
+            }
+            let message = format!(
+                "a zombie whose parent outside of the container (host PID {}) has not reaped it: {} cannot exit before that",
+                stat.ppid, self.main
+            );
+            let remedy = format!("make host PID {} run again, or end it", stat.ppid);
+            self.add(Severity::Warning, FindingCode::Zombies, zombie, message, remedy);
         }
     }
 
