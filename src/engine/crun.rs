@@ -17,6 +17,7 @@ pub static CRUN: EngineInfo = EngineInfo {
     name: "crun",
     display_name: "crun",
     low_level: true,
+    set_stop_signal: None,
     shims: &["crun"],
     files: ("/run/crun/*/status", "crun, likewise."),
     ..EngineInfo::DEFAULT

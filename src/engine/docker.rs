@@ -31,6 +31,9 @@ pub static DOCKER: EngineInfo = EngineInfo {
     sockets: &["docker.sock", "cri-dockerd.sock"],
     keep_stopped: "use `docker stop`, or `docker update --restart=no` first",
     signal_remark: Some("only `docker stop` marks the container as stopped manually"),
+    set_stop_signal: Some(
+        "set `STOPSIGNAL SIGNAL_NAME` in the image, or `--stop-signal SIGNAL_NAME`",
+    ),
     start_hint: Some("`docker start NAME` starts it; `docker cp` copies its files"),
     ..EngineInfo::DEFAULT
 };

@@ -30,6 +30,7 @@ pub static LXC: EngineInfo = EngineInfo {
     sockets: &["unix.socket"],
     // lxc.container.conf(5), lxc.signal.halt; see `stop_policy`.
     stop_signal: Signal::PWR,
+    set_stop_signal: Some("set `lxc.signal.halt = SIGNAL_NAME` in its configuration"),
     // lxc-stop(1).
     grace_time: Duration::from_secs(60),
     start_hint: Some("`lxc-start NAME`, or the client that created it, starts it"),

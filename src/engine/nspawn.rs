@@ -27,6 +27,7 @@ pub static NSPAWN: EngineInfo = EngineInfo {
     files: (MACHINES, "systemd-nspawn."),
     // systemd's DefaultTimeoutStopSec.
     grace_time: Duration::from_secs(90),
+    set_stop_signal: Some("set `KillSignal=SIGNAL_NAME` in its `.nspawn` file"),
     start_hint: Some("`machinectl start NAME` starts it"),
     ..EngineInfo::DEFAULT
 };

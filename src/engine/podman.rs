@@ -24,6 +24,9 @@ pub static PODMAN: EngineInfo = EngineInfo {
         "Podman; ~/.local/share/containers/storage of users.",
     ),
     sockets: &["podman.sock"],
+    set_stop_signal: Some(
+        "set `STOPSIGNAL SIGNAL_NAME` in the image, or `--stop-signal SIGNAL_NAME`",
+    ),
     start_hint: Some("`podman start NAME` starts it; `podman cp` copies its files"),
     ..EngineInfo::DEFAULT
 };

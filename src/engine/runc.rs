@@ -19,6 +19,7 @@ pub static RUNC: EngineInfo = EngineInfo {
     name: "runc",
     display_name: "runc",
     low_level: true,
+    set_stop_signal: None,
     shims: &["runc", "runc:[2:INIT]"],
     files: (
         "/run/runc/*/state.json",

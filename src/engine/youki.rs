@@ -16,6 +16,7 @@ pub static YOUKI: EngineInfo = EngineInfo {
     name: "youki",
     display_name: "youki",
     low_level: true,
+    set_stop_signal: None,
     shims: &["youki"],
     files: ("/run/youki/*/state.json", "youki, likewise."),
     ..EngineInfo::DEFAULT

@@ -30,6 +30,9 @@ pub struct EngineInfo {
     pub sockets: &'static [&'static str],
     /// Stop signal of a container for which none is configured.
     pub stop_signal: Signal,
+    /// Advice on how to configure another stop signal, with `SIGNAL_NAME` for it; none if there is no
+    /// such setting.
+    pub set_stop_signal: Option<&'static str>,
     /// Time between the stop signal and KILL if none is configured.
     pub grace_time: Duration,
     /// The reason why a container runs again after it was stopped by anything but its engine, where
@@ -69,6 +72,7 @@ impl EngineInfo {
         files: ("", ""),
         sockets: &[],
         stop_signal: Signal::TERM,
+        set_stop_signal: Some("set `STOPSIGNAL SIGNAL_NAME` in the image"),
         grace_time: Duration::from_secs(10),
         always_restarts: None,
         keep_stopped: "stop it with its engine to keep it stopped",

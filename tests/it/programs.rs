@@ -344,7 +344,8 @@ fn stops_gracefully(name: &str, signal: &str, code: &str) -> Outcome {
     let findings = run(&["--json", "doctor", "--exit-zero", &word]).expect(0)?.objects();
     same((findings[0]["code"].clone(), name), (json!(code), name))?;
     let remedy = findings[0]["remedy"].as_str().unwrap_or_default().to_owned();
-    check(code == "uncertain" || remedy.contains(&format!("SIG{signal}")), remedy)?;
+    let offered = format!("`cinspect stop -s {signal}`");
+    check(code == "uncertain" || remedy.contains(&offered), remedy)?;
     let events = run(&["--json", "stop", "-s", signal, "-t", "20s", &word]).expect(0)?.objects();
     let last = events.last().cloned().unwrap_or_default();
     check(last["graceful"] == json!(true), format!("{events:?}"))

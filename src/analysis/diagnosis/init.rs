@@ -22,7 +22,7 @@ impl Diagnosis<'_> {
             }
             Verdict::Discarded => self.discarded(index),
             Verdict::Ignored => self.ignored(process),
-            Verdict::Pending => self.blocked(process),
+            Verdict::Pending if !is_replaced => self.blocked(process),
             Verdict::Delayed if self.is_paused => {}
             Verdict::Delayed => self.delayed(Severity::Problem, process, prediction),
             Verdict::Unknown | Verdict::NoEffect => self.unknown(process, prediction),
@@ -48,9 +48,26 @@ impl Diagnosis<'_> {
             FindingCode::StopSignal,
             process,
             format!("{signal} is not its graceful stop signal: {note}"),
-            format!("{}; for now, `cinspect stop -s {by}`", set_stop_signal(by)),
+            self.set_stop_signal_for_good(by),
         );
         preferred.kills
+    }
+
+    /// Returns the remedy of another stop signal: the engine's setting, or that of one stop.
+    fn set_stop_signal(&self, signal: Signal) -> String {
+        match self.input.container.engine.set_stop_signal {
+            Some(setting) => setting.replace("SIGNAL_NAME", &format!("SIG{signal}")),
+            None => format!("stop it with `cinspect stop -s {signal}`"),
+        }
+    }
+
+    /// Returns the same, with the one for the next stop.
+    fn set_stop_signal_for_good(&self, signal: Signal) -> String {
+        let remedy = self.set_stop_signal(signal);
+        match self.input.container.engine.set_stop_signal {
+            Some(_) => format!("{remedy}; for now, `cinspect stop -s {signal}`"),
+            None => remedy,
+        }
     }
 
     /// Adds the finding for a stop signal that no process can handle.
@@ -62,7 +79,7 @@ impl Diagnosis<'_> {
         };
         let better = self.on_another(Answer::Yes).or_else(|| self.on_another(Answer::Maybe));
         let remedy = match better {
-            Some((other, _)) => set_stop_signal(other),
+            Some((other, _)) => self.set_stop_signal(other),
             None => "set a stop signal that it handles".into(),
         };
         self.add(Severity::Problem, FindingCode::StopSignal, process, effect, remedy);
@@ -86,8 +103,10 @@ impl Diagnosis<'_> {
     /// Returns the remedy of another stop signal as the end of a sentence, or nothing.
     fn or_another_signal(&self, init: &ContainerProcess) -> String {
         match self.alternative(init) {
-            Some((other, Answer::Yes)) => format!("; or {}", set_stop_signal(other)),
-            Some((other, _)) => format!("; or, if it exits on {other}, {}", set_stop_signal(other)),
+            Some((other, Answer::Yes)) => format!("; or {}", self.set_stop_signal(other)),
+            Some((other, _)) => {
+                format!("; or, if it exits on {other}, {}", self.set_stop_signal(other))
+            }
             None => String::new(),
         }
     }
@@ -187,10 +206,12 @@ impl Diagnosis<'_> {
                     format!("{} does not exit on {signal}: {why}; {}", self.main, self.timeout());
                 let (code, remedy) = match self.alternative(process) {
                     _ if is_shell(process) => (FindingCode::DoesNotExit, SHELL_WAIT.to_owned()),
-                    Some((other, Answer::Yes)) => (FindingCode::StopSignal, set_stop_signal(other)),
+                    Some((other, Answer::Yes)) => {
+                        (FindingCode::StopSignal, self.set_stop_signal(other))
+                    }
                     Some((other, _)) => (
                         FindingCode::StopSignal,
-                        format!("if it exits on {other}, {}", set_stop_signal(other)),
+                        format!("if it exits on {other}, {}", self.set_stop_signal(other)),
                     ),
                     None => (
                         FindingCode::DoesNotExit,
@@ -225,10 +246,6 @@ impl Diagnosis<'_> {
 
 /// The remedy for a trap that does not run.
 const SHELL_WAIT: &str = "start the command in the background and `wait` for it, so that the trap runs at once; or put `exec` before it";
-
-fn set_stop_signal(signal: Signal) -> String {
-    format!("set `STOPSIGNAL SIG{signal}` in the image, or `--stop-signal SIG{signal}`")
-}
 
 /// Returns the signals, besides the stop signal, on which programs commonly exit, the usual ones first.
 pub fn exit_signals() -> [Signal; 4] {

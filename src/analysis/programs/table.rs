@@ -179,6 +179,31 @@ pub(super) static RUNTIMES: &[Program] = &[
         ],
         ..Program::DEFAULT
     },
+    // PID 1 of `systemd-nspawn --as-pid2` (nspawn-stub-pid1.c). It blocks every other signal.
+    Program {
+        name: "stub init of systemd-nspawn",
+        preferred: Some(PreferredSignal {
+            instead_of: Signal::TERM,
+            signal: Signal::RTMIN_3,
+            kills: true,
+        }),
+        matches: |p| &*p.stat.comm == b"(sd-stubinit)",
+        notes: &[
+            note(&[Signal::TERM], Effect::Pending, "blocks it and never waits for it").continues(),
+            note(
+                &[Signal::RTMIN_3],
+                Effect::Accepted,
+                "sends TERM and HUP to its command, and exits when that does",
+            ),
+            note(
+                &[Signal::INT],
+                Effect::Accepted,
+                "does the same, and systemd-nspawn starts the container again",
+            )
+            .continues(),
+        ],
+        ..Program::DEFAULT
+    },
     Program {
         name: S6_SVSCAN,
         forwards: Forwarding::All,

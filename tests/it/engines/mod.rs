@@ -71,6 +71,7 @@ const ENGINE_CHECKS: &[(&str, Check)] = &[
     ("runc", ("root_from_argv_is_found", standalone::other_root)),
     ("nspawn", ("containers_in_one_cgroup_are_distinguished", standalone::shared_cgroup)),
     ("nspawn", ("stop_signal_is_the_one_that_its_own_stop_sends", stop_signal::nspawn)),
+    ("nspawn", ("stub_init_is_stopped_by_the_signal_that_doctor_names", stop_signal::stub_init)),
     ("lxc", ("stop_signal_is_the_one_that_its_own_stop_sends", stop_signal::lxc)),
     ("docker", ("nested_namespace_is_a_container_of_its_own", standalone::nested)),
     ("docker", ("stop_freezes_and_kills_without_cgroup_kill", standalone::freeze_and_kill)),

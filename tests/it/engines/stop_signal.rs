@@ -124,3 +124,16 @@ pub fn nspawn(engine: &Engine) -> Outcome {
     std::fs::remove_file(&settings)?;
     outcome
 }
+
+/// The stub init of `--as-pid2` blocks TERM, and exits on RTMIN+3.
+pub fn stub_init(engine: &Engine) -> Outcome {
+    let case = Case::start(engine, "", "--as-pid2", &["sleep", "1000"])?;
+    let name = engine.script(&["qualified", &case.name])?;
+    let findings = run(&["--json", "doctor", &name]).objects();
+    same(findings[0]["code"].clone(), json!("stop-signal"))?;
+    let remedy = findings[0]["remedy"].as_str().unwrap_or_default();
+    check(remedy.ends_with("`cinspect stop -s RTMIN+3`"), remedy)?;
+    let events = run(&["--json", "stop", "-s", "RTMIN+3", "-t", "20s", &name]).expect(0)?.objects();
+    let last = events.last().cloned().unwrap_or_default();
+    same(last["graceful"].clone(), json!(true))
+}
