@@ -129,6 +129,8 @@ pub fn nspawn(engine: &Engine) -> Outcome {
 pub fn stub_init(engine: &Engine) -> Outcome {
     let case = Case::start(engine, "", "--as-pid2", &["sleep", "1000"])?;
     let name = engine.script(&["qualified", &case.name])?;
+    let is_ready = || case.init().is_ok_and(|init| init["comm"] == json!("(sd-stubinit)"));
+    check(wait_until(is_ready), "the stub init is not ready")?;
     let findings = run(&["--json", "doctor", &name]).objects();
     same(findings[0]["code"].clone(), json!("stop-signal"))?;
     let remedy = findings[0]["remedy"].as_str().unwrap_or_default();
