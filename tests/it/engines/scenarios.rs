@@ -130,7 +130,7 @@ pub fn killed_by_engine(engine: &Engine) -> Outcome {
     let _ = engine.script(&["rm", container]);
     let work = || -> Outcome {
         engine.script(&["run", container, "--pid=host", "--", "sh", "-c", TRAP_AND_LOOP])?;
-        engine.script(&["enter", container, "sleep", "1007"])?;
+        engine.script(&["exec", container, "--", "sleep", "1007"])?;
         let name = engine.script(&["qualified", container])?;
         let has_joined = || {
             let rows = run(&["--json", "ps", &name]).objects();
