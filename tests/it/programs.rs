@@ -319,7 +319,7 @@ type ProgramTest = (&'static str, &'static str, fn() -> Outcome);
 
 const TESTS: &[ProgramTest] = &[
     ("programs::s6_stops_its_services", "s6-svscan", || {
-        stops_gracefully("s6_svscan", "TERM", "uncertain")
+        stops_gracefully("s6_svscan", "TERM", "ok")
     }),
     ("programs::runsvdir_signals_no_service_on_term", "runsvdir", runsvdir),
     ("programs::runit_stops_its_services_on_cont", "runit", || {
