@@ -183,7 +183,7 @@ Register-ArgumentCompleter -Native -CommandName 'cinspect' -ScriptBlock {
             [CompletionResult]::new('--signal', '--signal', [CompletionResultType]::ParameterName, 'Send this signal instead of the recorded one')
             [CompletionResult]::new('-t', '-t', [CompletionResultType]::ParameterName, 'Grace period before KILL: 0 for KILL at once, -1 for no limit')
             [CompletionResult]::new('--time', '--time', [CompletionResultType]::ParameterName, 'Grace period before KILL: 0 for KILL at once, -1 for no limit')
-            [CompletionResult]::new('--order', '--order', [CompletionResultType]::ParameterName, 'Which processes get the signal first')
+            [CompletionResult]::new('--order', '--order', [CompletionResultType]::ParameterName, 'Order in which processes get the signal')
             [CompletionResult]::new('--schedule', '--schedule', [CompletionResultType]::ParameterName, 'Send these signals in turn, waiting after each: `QUIT:5s,TERM:10s,KILL`')
             [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When to use colour: auto (on a terminal, unless `NO_COLOR` is set), always, never')
             [CompletionResult]::new('--host-root', '--host-root', [CompletionResultType]::ParameterName, 'Read the host whose root file system is mounted at DIR, from a container in its PID namespace')

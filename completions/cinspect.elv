@@ -173,7 +173,7 @@ set edit:completion:arg-completer[cinspect] = {|@words|
             cand --signal 'Send this signal instead of the recorded one'
             cand -t 'Grace period before KILL: 0 for KILL at once, -1 for no limit'
             cand --time 'Grace period before KILL: 0 for KILL at once, -1 for no limit'
-            cand --order 'Which processes get the signal first'
+            cand --order 'Order in which processes get the signal'
             cand --schedule 'Send these signals in turn, waiting after each: `QUIT:5s,TERM:10s,KILL`'
             cand --color 'When to use colour: auto (on a terminal, unless `NO_COLOR` is set), always, never'
             cand --host-root 'Read the host whose root file system is mounted at DIR, from a container in its PID namespace'

@@ -72,7 +72,7 @@ fn findings_section() -> Section {
     let item = |(_, name, meaning): &(_, &str, &str)| ((*name).to_owned(), (*meaning).to_owned());
     Section {
         title: "Findings",
-        intro: "Each finding is a `problem`, a `warning`, an `info` or `ok`, and most have a remedy. In JSON, `code` is one of:",
+        intro: "Each finding is a `problem`, a `warning`, `info` or `ok`, and most have a remedy. In JSON, `code` is one of:",
         items: FindingCode::ALL.iter().map(item).collect(),
     }
 }

@@ -50,14 +50,14 @@ pub const COMMAND: Command = command::<Ls>(
     &["list"],
     &[
         ("cinspect ls", "all containers on this host"),
-        ("cinspect ls --engine podman", "those of Podman, of every user"),
+        ("cinspect ls --engine podman", "Podman's, of every user"),
         ("cinspect --json ls web", "those with `web` in the name, as JSON"),
         ("cinspect ls -o name,cgroup", "with their cgroups"),
     ],
     run,
 )
 .files(&[
-    ("/proc/PID/status, /proc/PID/stat", "Numbers of processes and start times."),
+    ("/proc/PID/status, /proc/PID/stat", "Process counts and start times."),
     ("/proc/PID/cgroup, /proc/PID/ns/pid", "The container of each process, without a record."),
 ])
 .sections(|| vec![columns_section(LS_COLUMNS)]);

@@ -36,7 +36,7 @@ use crate::resolve::{Access, ResolvedContainer, Resolver};
 /// Stop containers the way their engine does, reporting which processes were signalled, when each exited
 /// and which were killed
 ///
-/// Signal and grace period are those recorded for the container, or the engine's defaults (TERM and 10 s
+/// The signal and the grace period are those recorded for the container, or the engine's defaults (TERM and 10 s
 /// for most). `--order all` signals every process at once, `--order children-first` signals children
 /// before their parents and the init last (after half the grace period, every remaining process is
 /// signalled): use them for containers whose init does not forward the signal. A supervisor may restart
@@ -53,7 +53,7 @@ pub struct StopArgs {
     /// Grace period before KILL: 0 for KILL at once, -1 for no limit
     #[arg(short, long, value_name = "DUR", value_parser = args::grace_period, allow_negative_numbers = true, add = CompletionSource::Free)]
     time: Option<Duration>,
-    /// Which processes get the signal first
+    /// Order in which processes get the signal
     #[arg(long, value_name = "ORDER", default_value = "init")]
     order: StopOrder,
     /// Send these signals in turn, waiting after each: `QUIT:5s,TERM:10s,KILL`

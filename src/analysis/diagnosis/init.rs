@@ -238,7 +238,9 @@ impl Diagnosis<'_> {
             () if is_unlikely => {
                 "add a handler for the signal that exits, or run it under an init (`--init`, `init: true`, tini)"
             }
-            () => "try it once: `cinspect stop` reports which processes exit and which are killed",
+            () => {
+                "to find out, stop it once: `cinspect stop` reports which processes exit and which are killed"
+            }
         };
         self.add(severity, FindingCode::Uncertain, process, message, remedy);
     }

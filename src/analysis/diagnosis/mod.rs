@@ -186,7 +186,7 @@ impl Diagnosis<'_> {
                 Severity::Info,
                 FindingCode::Restart,
                 format!("whether the engine restarts it is not known: {reason}"),
-                "after a stop, look whether it is running again",
+                "after a stop, check whether it is running again",
             );
         }
     }

@@ -182,7 +182,7 @@ impl Diagnosis<'_> {
         };
         let remedy = match self.restarts_children(group) {
             true => {
-                "try it once: `cinspect stop` reports which processes exit and which are killed"
+                "to find out, stop it once: `cinspect stop` reports which processes exit and which are killed"
             }
             false => "`cinspect stop --order children-first` signals children before their parents",
         };
@@ -204,7 +204,7 @@ impl Diagnosis<'_> {
         let forecasts = self.input.forecast.processes.iter();
         for forecast in forecasts.filter(|f| !f.deliveries.is_empty()) {
             let process = forecast.process;
-            // What it forwards the signal to is what has a finding.
+            // The finding is about the process that it forwards the signal to.
             if Some(process) == self.init || forecast.exits == Answer::Yes || self.forwards(process)
             {
                 continue;

@@ -52,7 +52,10 @@ pub(super) fn forwarder(
     let as_other = if forwarded == signal { String::new() } else { format!(" as {forwarded}") };
     let mut reaction = Reaction::new(
         Exits::After(vec![child]),
-        format!("forwards {signal}{as_other} to {whom} and exits when {} has", input.name(child)),
+        format!(
+            "forwards {signal}{as_other} to {whom} and exits when {} has exited",
+            input.name(child)
+        ),
     );
     reaction.forwards = vec![Forward { targets, signal: forwarded }];
     Some(reaction)

@@ -29,7 +29,7 @@ pub(super) fn shell(input: &ForecastInput<'_>, process: usize, signal: Signal) -
         let words: Vec<&[u8]> = command.argv().collect();
         trap_of(&words, signal)
     });
-    // What ignores INT and QUIT itself hands that down to every child.
+    // A process that ignores INT and QUIT itself hands that down to every child.
     let own = facts.status.sig_ign;
     let hands_down = own.contains(Signal::INT) && own.contains(Signal::QUIT);
     let children = input.children(process);

@@ -1,4 +1,4 @@
-//! What a Go program makes of a signal, from the signals that it asked for. Measured with Go 1.19 to 1.27,
+//! The reaction of a Go program to a signal, from the signals that it asked for. Measured with Go 1.19 to 1.27,
 //! as PID 1 and otherwise (tests/it/go.rs); the rules are those of runtime/sigtab_linux_generic.go.
 
 use super::Outcome;

@@ -49,7 +49,7 @@ pub(super) static RUNTIMES: &[Program] = &[
                 "prints the stacks of all goroutines and exits with status 2 unless the program asked for it (signal.Notify)",
             ),
         ],
-        remark: "Go catches nearly every signal, and sends itself URG all the time. The signals that the program asked for are read from its memory, so that this is usually known.",
+        remark: "Go catches nearly every signal, and sends itself URG all the time. The signals that the program asked for are read from its memory, so its reaction is usually known.",
         ..Program::DEFAULT
     },
     // It forwards to `sh -c`, which does not forward to the program.
