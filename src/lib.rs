@@ -68,8 +68,8 @@ pub mod testing {
     pub use crate::completion::source::CompletionSource;
     pub use crate::error::Error;
     pub use crate::manual::{ON_SIGNALS, pages as manual_pages};
-    pub use crate::model::go::{GoProgram, Source as GoSource};
     pub use crate::model::pid::HostPid;
+    pub use crate::model::program_signals::{GoProgram, Source as GoSource};
     pub use crate::model::signal::{Signal, SignalSet};
     pub use crate::model::verdict::Verdict;
     pub use crate::proc::{Host, SnapshotOptions};

@@ -270,7 +270,7 @@ mod tests {
             exe: Fact::Absent,
             waits: Fact::Absent,
             wchan: None,
-            go: None,
+            asked: None,
             threads: Vec::new(),
         }
     }

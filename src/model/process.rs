@@ -1,8 +1,8 @@
 //! A process in a snapshot: owned facts, each known, denied or absent.
 
-use crate::model::go::{GoSignals, GoUnknown};
 use crate::model::namespace::NamespaceId;
 use crate::model::pid::ProcessId;
+use crate::model::program_signals::{AskedSignals, MissingStep};
 use crate::model::signal_waiters::Waits;
 use crate::model::stat::Stat;
 use crate::model::status::Status;
@@ -120,8 +120,8 @@ pub struct Process {
     /// The kernel function that it sleeps in (`/proc/PID/wchan`), if it is in uninterruptible sleep and
     /// waits were requested.
     pub wchan: Option<Vec<u8>>,
-    /// The signals that it asked for, if it is a Go program and waits were requested.
-    pub go: Option<Result<GoSignals, GoUnknown>>,
+    /// The signals that it asked for, if it is a Go or Node.js program and waits were requested.
+    pub asked: Option<Result<AskedSignals, MissingStep>>,
     /// Its threads in the order of their TIDs; empty if not requested.
     pub threads: Vec<Thread>,
 }

@@ -10,10 +10,10 @@
 mod cgroup;
 mod container_fs;
 mod exec_facts;
-mod go_signals;
 mod host;
 mod inspect;
 mod process;
+mod program_signals;
 mod read;
 mod signal_waiters;
 mod snapshot;

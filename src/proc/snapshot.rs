@@ -51,7 +51,7 @@ pub struct SnapshotOptions {
     pub exe: bool,
     /// `task/*`.
     pub threads: bool,
-    /// The threads and signalfds that wait for these signals, and the signals that Go programs asked for.
+    /// The threads and signalfds that wait for these signals, and the signals that programs asked for.
     pub waits: SignalSet,
 }
 
@@ -122,7 +122,7 @@ impl Host {
     ) -> Vec<Result<Process, ReadError>> {
         let mut processes = self.snapshot_files(pids, options);
         if !options.waits.is_empty() {
-            self.add_go_signals(processes.iter_mut().flatten());
+            self.add_program_signals(processes.iter_mut().flatten());
         }
         processes
     }
@@ -356,7 +356,7 @@ impl SnapshotJob {
             exe,
             waits: if with_waits { Fact::Denied } else { Fact::Absent },
             wchan,
-            go: None,
+            asked: None,
             threads,
         };
         Ok((process, handle))

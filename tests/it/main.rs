@@ -10,13 +10,13 @@ mod doctor;
 mod engines;
 mod exec;
 mod forecast;
-mod go;
 mod golden;
 mod hosts;
 mod inspect;
 mod kernel_agreement;
 mod layering;
 mod ls;
+mod program_signals;
 mod programs;
 mod ps;
 mod robustness;
@@ -51,13 +51,13 @@ fn trials() -> Vec<Trial> {
         engines::trials(),
         exec::trials(),
         forecast::trials(),
-        go::trials(),
         golden::trials(),
         hosts::trials(),
         inspect::trials(),
         kernel_agreement::trials(),
         layering::trials(),
         ls::trials(),
+        program_signals::trials(),
         programs::trials(),
         ps::trials(),
         robustness::trials(),

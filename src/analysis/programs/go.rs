@@ -1,9 +1,10 @@
 //! The reaction of a Go program to a signal, from the signals that it asked for. Measured with Go 1.19 to 1.27,
-//! as PID 1 and otherwise (tests/it/go.rs); the rules are those of runtime/sigtab_linux_generic.go.
+//! as PID 1 and otherwise (tests/it/program_signals.rs); the rules are those of
+//! runtime/sigtab_linux_generic.go.
 
 use super::Outcome;
-use crate::model::go::{GoSignals, GoUnknown};
 use crate::model::process::Process;
+use crate::model::program_signals::AskedSignals;
 use crate::model::signal::{Signal, SignalSet};
 
 /// Signals that end a program (`_SigKill`): the runtime raises them again with the default action.
@@ -25,13 +26,13 @@ const fn signals(numbers: &[u8]) -> SignalSet {
 /// Returns whether a Go program exits on a signal that it handles, and what it does; none if that is not
 /// known.
 pub(super) fn outcome(process: &Process, signal: Signal) -> Option<(Outcome, String)> {
-    let Some(Ok(go)) = &process.go else { return None };
+    let Some(Ok(asked)) = &process.asked else { return None };
     let is_init = process.status.nspid.last() == Some(&1);
     let unasked = "the program did not ask for it (signal.Notify)";
-    Some(if go.wanted.contains(signal) {
+    Some(if asked.wanted.contains(signal) {
         (Outcome::Unknown, format!("the program asked for {signal} (signal.Notify)"))
     } else if KILL.contains(signal) && is_init {
-        (Outcome::Exits, format!("{}: {unasked}", exit(go, signal)))
+        (Outcome::Exits, format!("{}: {unasked}", exit(asked, signal)))
     } else if KILL.contains(signal) {
         (Outcome::Exits, format!("is terminated by it: {unasked}"))
     } else if THROW.contains(signal) {
@@ -45,16 +46,11 @@ pub(super) fn outcome(process: &Process, signal: Signal) -> Option<(Outcome, Str
 }
 
 /// The runtime raises the signal, which the kernel discards for PID 1, and then exits by itself.
-fn exit(go: &GoSignals, signal: Signal) -> String {
+fn exit(asked: &AskedSignals, signal: Signal) -> String {
     let status = 128 + signal.number();
-    match go.release {
+    match asked.go_release {
         Some(SHELL_STATUS..) => format!("exits with status {status}"),
         Some(_) => "exits with status 2".to_owned(),
         None => format!("exits with status 2, or {status} since Go 1.{SHELL_STATUS}"),
     }
-}
-
-/// Returns the reason why it is not known which signals a Go program asked for.
-pub(super) fn unknown(process: &Process) -> Option<&GoUnknown> {
-    process.go.as_ref()?.as_ref().err()
 }

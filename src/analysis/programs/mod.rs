@@ -3,6 +3,7 @@
 //! the name that they give themselves. The manual page cinspect-signals(7) reads the same table.
 
 mod go;
+mod node;
 mod recognise;
 mod servers;
 mod table;
@@ -29,6 +30,9 @@ pub struct Program {
     pub preferred: Option<PreferredSignal>,
     /// Whether a process runs it.
     matches: fn(&Process) -> bool,
+    /// Its reaction to a signal that it handles, given the signals that the program asked for; none if they
+    /// are not known.
+    asked: fn(&Process, Signal) -> Option<(Outcome, String)>,
     /// Its notes; the first that applies is used.
     notes: &'static [ProgramNote],
     /// A sentence that the manual page adds to the notes, or empty.
@@ -176,6 +180,7 @@ impl Program {
         preferred: None,
         matches: |_| false,
         notes: &[],
+        asked: |_, _| None,
         remark: "",
     };
 
@@ -190,7 +195,7 @@ impl Program {
 /// Returns what the program of a process makes of a signal, given the kernel's part of it.
 pub fn program_note(process: &Process, signal: Signal, prediction: &Prediction) -> Option<String> {
     let program = program_of(process)?;
-    if let Some((_, text)) = go_outcome(process, signal, prediction) {
+    if let Some((_, text)) = asked_outcome(process, signal, prediction) {
         return Some(format!("{}: {text}", program.label));
     }
     let note = applicable_note(process, signal, prediction)?;
@@ -199,20 +204,21 @@ pub fn program_note(process: &Process, signal: Signal, prediction: &Prediction) 
         (label, Role::Init) => format!("{label} as PID 1: {}", note.text),
         (label, _) => format!("{label}: {}", note.text),
     };
-    Some(match go::unknown(process) {
-        Some(why) => format!("{text} (not known: {why})"),
-        None => text,
+    Some(match &process.asked {
+        Some(Err(why)) => format!("{text} (not known: {why})"),
+        _ => text,
     })
 }
 
-/// Returns what a Go program does, from the signals that it asked for.
-fn go_outcome(
+/// Returns what a program does, from the signals that it asked for.
+fn asked_outcome(
     process: &Process,
     signal: Signal,
     prediction: &Prediction,
 ) -> Option<(Outcome, String)> {
     let verdict = prediction.later.unwrap_or(prediction.verdict);
-    (verdict == Verdict::Handled).then(|| go::outcome(process, signal))?
+    let asked = program_of(process)?.asked;
+    (verdict == Verdict::Handled).then(|| asked(process, signal))?
 }
 
 fn applicable_note(
@@ -233,7 +239,7 @@ pub fn program_outcome(
     signal: Signal,
     prediction: &Prediction,
 ) -> Option<(Outcome, String)> {
-    if let Some(known) = go_outcome(process, signal, prediction) {
+    if let Some(known) = asked_outcome(process, signal, prediction) {
         return Some(known);
     }
     let note = applicable_note(process, signal, prediction)?;

@@ -44,11 +44,6 @@ pub(super) fn applet(process: &Process) -> Option<&[u8]> {
     }
 }
 
-/// Whether the dispositions are those of libuv, which ignores PIPE.
-pub(super) fn has_libuv_handlers(process: &Process) -> bool {
-    process.status.sig_ign.contains(Signal::PIPE) && process.status.sig_cgt.contains(Signal::USR1)
-}
-
 /// Whether the handlers are those of HotSpot: it catches the signals for its shutdown hooks and thread
 /// dumps, every fault, and those that suspend and resume its threads (os/posix/signals_posix.cpp).
 pub(super) fn is_jvm(process: &Process) -> bool {

@@ -1,8 +1,8 @@
 //! THE TABLE OF PROGRAMS. Each entry is held against the real program in `tests/it/programs.rs`.
 
-use super::recognise::{applet, has_libuv_handlers, is_jvm, runs, runs_script, runs_version};
-use super::{Effect, Forwarding, PreferredSignal, Program, note};
-use crate::model::go::has_go_handlers;
+use super::recognise::{applet, is_jvm, runs, runs_script, runs_version};
+use super::{Effect, Forwarding, PreferredSignal, Program, go, node, note};
+use crate::model::program_signals::{has_go_handlers, has_libuv_handlers};
 use crate::model::signal::Signal;
 
 /// The name of tini and of the inits that forward signals as it does.
@@ -30,6 +30,7 @@ pub(super) static RUNTIMES: &[Program] = &[
         name: "Go",
         label: "Go runtime",
         matches: |p| has_go_handlers(p.status.sig_cgt, p.status.sig_ign),
+        asked: go::outcome,
         notes: &[
             note(
                 &[Signal::TERM, Signal::INT, Signal::HUP],
@@ -67,23 +68,27 @@ pub(super) static RUNTIMES: &[Program] = &[
     Program {
         name: NODE,
         label: "Node.js",
-        matches: |p| runs(p, &["node", "nodejs"]) && has_libuv_handlers(p),
+        matches: |p| {
+            runs(p, &["node", "nodejs"])
+                && has_libuv_handlers(p.status.sig_cgt, p.status.sig_ign)
+        },
+        asked: node::outcome,
         notes: &[
             note(
                 &[Signal::TERM, Signal::INT],
                 Effect::Handled,
-                "ignores it unless the program calls process.on (cannot be seen from outside)",
+                "ignores it unless the program has a listener for it (process.on)",
             )
             .for_init(),
             note(
                 &[Signal::TERM, Signal::INT],
                 Effect::Handled,
-                "is terminated by it unless the program calls process.on",
+                "is terminated by it unless the program has a listener for it (process.on)",
             )
             .otherwise(),
             note(&[Signal::USR1], Effect::Handled, "starts its inspector").continues(),
         ],
-        remark: "Its handlers restore the terminal and raise the signal again with the default action, which the kernel discards for PID 1.",
+        remark: "Its handlers restore the terminal and raise the signal again with the default action, which the kernel discards for PID 1. The signals that the program listens for are read from its memory, unless its file is stripped.",
         ..Program::DEFAULT
     },
     Program {

@@ -2,7 +2,7 @@
 //! with `signal.Notify` and `signal.Ignore`. The handlers of a Go program are the same whether it did or
 //! not; this is where the difference is.
 
-use super::GoUnknown;
+use crate::model::program_signals::{AskedSignals, MissingStep};
 use crate::model::signal::SignalSet;
 
 /// Offsets in the table, the same in every Go from 1.16 to 1.27; bit n of a set is signal n. Between
@@ -26,28 +26,17 @@ const KEPT: SignalSet = {
     SignalSet(mask)
 };
 
-/// The signals that a Go program asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct GoSignals {
-    /// The Go release that built it, 19 for 1.19.8, if it is known.
-    pub release: Option<u32>,
-    /// With `signal.Notify`: they reach a channel of the program.
-    pub wanted: SignalSet,
-    /// With `signal.Ignore`, or ignored since the program was started.
-    pub ignored: SignalSet,
-}
-
-impl GoSignals {
+impl AskedSignals {
     /// Parses the table of a process that catches and ignores these signals.
     ///
     /// # Errors
-    /// [`GoUnknown::Implausible`] if it contradicts itself or the dispositions.
-    pub fn parse(
-        release: Option<u32>,
+    /// [`MissingStep::Implausible`] if it contradicts itself or the dispositions.
+    pub fn parse_go(
+        go_release: Option<u32>,
         bytes: &[u8; SIZE],
         caught: SignalSet,
         ignored: SignalSet,
-    ) -> Result<Self, GoUnknown> {
+    ) -> Result<Self, MissingStep> {
         let word = |offset: usize| {
             let word = bytes.get(offset..offset + 4).and_then(|word| word.first_chunk());
             u128::from(word.map_or(u32::MAX, |word| u32::from_le_bytes(*word)))
@@ -62,7 +51,7 @@ impl GoSignals {
             && wanted & refused == 0
             && (in_use == 1 || wanted == 0);
         let signals = Self {
-            release,
+            go_release,
             wanted: SignalSet((wanted >> 1) as u64),
             ignored: SignalSet((refused >> 1) as u64),
         };
@@ -70,7 +59,7 @@ impl GoSignals {
             !set.intersection(mask.union(KEPT).complement()).is_empty()
         };
         if !plausible || outside(signals.wanted, caught) || outside(signals.ignored, ignored) {
-            return Err(GoUnknown::Implausible);
+            return Err(MissingStep::Implausible);
         }
         Ok(signals)
     }
@@ -91,7 +80,7 @@ mod tests {
 
     fn parse(bytes: [u8; SIZE], caught: u64, ignored: u64) -> Option<(Vec<String>, Vec<String>)> {
         let parsed =
-            GoSignals::parse(Some(19), &bytes, SignalSet(caught), SignalSet(ignored)).ok()?;
+            AskedSignals::parse_go(Some(19), &bytes, SignalSet(caught), SignalSet(ignored)).ok()?;
         Some((parsed.wanted.names(), parsed.ignored.names()))
     }
 

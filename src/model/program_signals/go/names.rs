@@ -3,9 +3,9 @@
 
 use memchr::memmem;
 
-use super::GoUnknown;
-use super::code::Machine;
-use super::source::{Extent, Source};
+use crate::model::program_signals::MissingStep;
+use crate::model::program_signals::elf::Machine;
+use crate::model::program_signals::source::{Extent, Source};
 
 /// The function that `signal.Notify` calls for each signal. It is not linked where nothing calls it.
 const ENABLE: &[u8] = b"\0os/signal.signal_enable\0";
@@ -29,13 +29,13 @@ pub struct Names {
 }
 
 /// Finds the names in a pclntab that fills an extent from its start.
-pub fn in_table(source: &Source, machine: Machine, table: Extent) -> Result<Extent, GoUnknown> {
+pub fn in_table(source: &Source, machine: Machine, table: Extent) -> Result<Extent, MissingStep> {
     let mut header = [0; 72];
     if table.length < header.len() as u64 {
-        return Err(GoUnknown::NoFunctions);
+        return Err(MissingStep::NoFunctions);
     }
     source.read(table.start, &mut header)?;
-    parse_header(&header, machine, table).ok_or(GoUnknown::NoFunctions)
+    parse_header(&header, machine, table).ok_or(MissingStep::NoFunctions)
 }
 
 /// Searches extents for a pclntab: position-independent programs linked by another linker have it in the
@@ -44,7 +44,7 @@ pub fn search(
     source: &Source,
     machine: Machine,
     extents: impl Iterator<Item = Extent>,
-) -> Result<Extent, GoUnknown> {
+) -> Result<Extent, MissingStep> {
     // From the second byte of the magic number to the size of a pointer.
     let needle = [0xff, 0xff, 0xff, 0, 0, minimum(machine), 8];
     for extent in extents {
@@ -61,11 +61,11 @@ pub fn search(
             return Ok(names);
         }
     }
-    Err(GoUnknown::NoFunctions)
+    Err(MissingStep::NoFunctions)
 }
 
 /// Reads which of the functions are there.
-pub fn read(source: &Source, names: Extent) -> Result<Names, GoUnknown> {
+pub fn read(source: &Source, names: Extent) -> Result<Names, MissingStep> {
     let mut found = Names::default();
     source.scan(names, OVERLAP, |bytes, _| {
         for (name, seen) in

@@ -3,15 +3,16 @@
 use std::cell::Cell;
 use std::io;
 
-use super::GoUnknown;
+use super::MissingStep;
 
 /// Bytes that are read of one file. The largest Go programs have some 100 MiB of code, of which the
 /// runtime's comes first.
 const BUDGET: u64 = 256 << 20;
-const CHUNK: usize = 1 << 18;
+/// Bytes that [`Source::scan`] reads at once.
+pub(super) const CHUNK: usize = 1 << 18;
 
 /// Reads a piece of the file at an offset, all of it or nothing.
-type ReadExactAt<'a> = dyn Fn(&mut [u8], u64) -> io::Result<()> + 'a;
+pub type ReadExactAt<'a> = dyn Fn(&mut [u8], u64) -> io::Result<()> + 'a;
 
 /// A file to be read.
 pub struct Source<'a> {
@@ -43,10 +44,10 @@ impl<'a> Source<'a> {
     /// Fills a buffer from an offset of the file.
     ///
     /// # Errors
-    /// [`GoUnknown::Unreadable`], also if the budget is used up.
-    pub fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<(), GoUnknown> {
+    /// [`MissingStep::Unreadable`], also if the budget is used up.
+    pub fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<(), MissingStep> {
         let unreadable = |why: &dyn std::fmt::Display| {
-            GoUnknown::Unreadable(format!("cannot read its program file: {why}"))
+            MissingStep::Unreadable(format!("cannot read its program file: {why}"))
         };
         // (An entry of its own for each read, for many tiny ones.)
         let remaining = self.budget.get().checked_sub(buffer.len() as u64 + 256);
@@ -71,7 +72,7 @@ impl<'a> Source<'a> {
         extent: Extent,
         overlap: usize,
         mut find: impl FnMut(&[u8], u64) -> Option<T>,
-    ) -> Result<Option<T>, GoUnknown> {
+    ) -> Result<Option<T>, MissingStep> {
         let end = extent.start.saturating_add(extent.length).min(self.length);
         let mut buffer = vec![0; CHUNK];
         let mut start = extent.start;

@@ -5,15 +5,7 @@
 use memchr::memmem;
 
 use super::table;
-
-/// An instruction set for which the code is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Machine {
-    /// x86-64.
-    Amd64,
-    /// AArch64.
-    Arm64,
-}
+use crate::model::program_signals::elf::Machine;
 
 /// Bytes that follow the first reference to the table and hold all the others: the whole function has
 /// 160 at most.
@@ -141,7 +133,7 @@ mod tests {
     use super::*;
 
     /// Go 1.16.4 on x86-64, loaded at 0x468641; its table is at 0x919a80. (Newer ones are built by
-    /// tests/it/go.rs.)
+    /// tests/it/program_signals.rs.)
     const GO_1_16_AMD64: &str = "803d78144b0000745c8b44242083f860734989c1c1e8054883f803735c488d152f\
         144b008b1c82488d14820fabcb871aba01000000d3e2488d1d21144b00488d3483f7d22314838716890c24e8ee2bfeff\
         488b6c24104883c418c3488b6c24104883c418c3c60513144b000148c705c8134b0000000000eb90b903000000";

@@ -1,50 +1,14 @@
-//! The signals that a Go program asked for: where its runtime keeps them, and how to read them there.
-//! Program file and memory are bytes of a container: each step that does not fit is a [`GoUnknown`],
-//! never a guess. Nothing here opens a file.
+//! Go: the runtime's table of signals, found by the code that fills it.
 
 mod code;
 mod names;
 mod program;
-mod source;
 mod table;
 
 pub use program::GoProgram;
-pub use source::Source;
-pub use table::{GoSignals, SIZE as TABLE_SIZE};
+pub use table::SIZE as TABLE_SIZE;
 
 use crate::model::signal::{Signal, SignalSet};
-
-/// Reason why it is not known which signals a Go program asked for.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, serde::Serialize, serde::Deserialize)]
-pub enum GoUnknown {
-    /// Reading its memory takes the right to trace it.
-    #[error("permission denied")]
-    Denied,
-    /// Something could not be read.
-    #[error("{0}")]
-    Unreadable(String),
-    /// Its file or its memory made the reader wait.
-    #[error("its program file or memory does not answer")]
-    NoAnswer,
-    /// It exited or executed another program in between.
-    #[error("it changed while it was read")]
-    Changed,
-    /// Not a 64-bit ELF file for x86-64 or AArch64.
-    #[error("its program file has an unknown format")]
-    Format,
-    /// No pclntab, or one from before Go 1.16.
-    #[error("its program file has no function table of Go 1.16 or later")]
-    NoFunctions,
-    /// `signal_enable` is missing, but so may be other names (garble).
-    #[error("the names of its functions are incomplete")]
-    NamesChanged,
-    /// `signal_enable` is there, but not its code as it is known.
-    #[error("its code is not that of a known Go version")]
-    Code,
-    /// The table contradicts itself or the signal dispositions.
-    #[error("its signal table is not plausible")]
-    Implausible,
-}
 
 /// Whether the dispositions are those of Go's runtime: it installs a handler for every signal that can
 /// have one but 32 and 34 (runtime/sigtab_linux_generic.go), also for those that only a thread library

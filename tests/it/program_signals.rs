@@ -1,5 +1,5 @@
-//! Real Go programs, built here by every Go toolchain that is found: what is said of each signal, held
-//! against what the signal does, as the init of a PID namespace and otherwise.
+//! Real Go programs, built here by every Go toolchain that is found, and Node.js: what is said of each signal,
+//! held against what the signal does, as the init of a PID namespace and otherwise.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
@@ -25,14 +25,11 @@ const ENDING: &[i32] = &[1, 2, 3, 4, 5, 6, 7, 8, 11, 15, 16, 31];
 const LEFT_OUT: &[i32] = &[9, 19, 20, 21, 22, 32, 33, 34];
 
 pub fn trials() -> Vec<Trial> {
-    let toolchains = toolchains();
-    if toolchains.is_empty() {
-        return vec![missing("programs", "go::signals", "no Go toolchain is installed")];
-    }
-    toolchains
+    let mut trials: Vec<Trial> = toolchains()
         .into_iter()
         .flat_map(|toolchain| {
-            let named = |test: &str| &*format!("go::{test}_{}", toolchain.version).leak();
+            let named =
+                |test: &str| &*format!("program_signals::{test}_{}", toolchain.version).leak();
             let (behaves, table) = (named("does_as_is_said"), named("table_is_found_for_arm64"));
             let other = toolchain.clone();
             [
@@ -40,7 +37,21 @@ pub fn trials() -> Vec<Trial> {
                 test_with(Need::Root, table, move || finds_the_table_for_arm64(&other)),
             ]
         })
-        .collect()
+        .collect();
+    if trials.is_empty() {
+        trials.push(missing("programs", "program_signals::go", "no Go toolchain is installed"));
+    }
+    let node = "program_signals::node_does_as_is_said";
+    trials.push(match in_path("node") {
+        Some(path) => test_with(Need::Root, node, move || node_behaves_as_said(&path)),
+        None => missing("programs", node, "no node is installed"),
+    });
+    trials
+}
+
+fn in_path(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|dir| dir.join(name)).find(|file| file.is_file())
 }
 
 /// A Go toolchain.
@@ -57,11 +68,8 @@ fn toolchains() -> Vec<Toolchain> {
     let debian = debian.map(|entry| entry.path().join("bin/go"));
     let listed = std::env::var_os("CINSPECT_TEST_GO").unwrap_or_default();
     let listed: Vec<PathBuf> = std::env::split_paths(&listed).collect();
-    let path = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())
-        .map(|dir| dir.join("go"))
-        .collect::<Vec<_>>();
     let mut found = BTreeMap::new();
-    for go in debian.chain(listed).chain(path).filter(|go| go.is_file()) {
+    for go in debian.chain(listed).chain(in_path("go")).filter(|go| go.is_file()) {
         let output = Command::new(&go).arg("version").env("GOTOOLCHAIN", "local").output();
         let text = output.map(|output| output.stdout).unwrap_or_default();
         let text = String::from_utf8_lossy(&text).into_owned();
@@ -379,6 +387,47 @@ fn finds_the_table_for_arm64(toolchain: &Toolchain) -> Outcome {
         let found = found.map_err(|error| error.to_string())?;
         same((build, found.table), (build, address.filter(|_| source == ASKS)))?;
         check(toolchain.version.starts_with(&format!("go1.{}", found.release.unwrap_or(0))), "")?;
+    }
+    Ok(())
+}
+
+/// Its own handlers end it as a child and do nothing as PID 1; a listener gets the signal.
+fn node_behaves_as_said(node: &Path) -> Outcome {
+    let symbols = Command::new("nm").arg(node).output().map_err(|error| error.to_string())?;
+    let is_known = String::from_utf8_lossy(&symbols.stdout).contains(" uv__signal_tree\n");
+    let keep = "console.log('ready'); setInterval(() => {}, 1000)";
+    let listener = format!("process.on('SIGTERM', () => console.log('got 15')); {keep}");
+    for (script, init) in [(keep, true), (keep, false), (&listener, true), (&listener, false)] {
+        let mut running =
+            Running::start(&Case { arguments: &["-e", script], init, ..Case::new(node) })?;
+        let rows =
+            run(&["--json", "signals", &format!("pid:{}", running.pid), "TERM"]).expect(0)?;
+        let rows = rows.objects();
+        let row = rows.iter().find(|row| row["host_pid"] == json!(running.pid));
+        let note = row.map(|row| row["note"].to_string()).unwrap_or_default();
+        running.send(15)?;
+        let said = if script != keep {
+            running.wait_for("got 15")?;
+            "has a listener"
+        } else if init {
+            // Its handler is used once.
+            let caught = || {
+                let status = std::fs::read_to_string(format!("/proc/{}/status", running.pid));
+                let status = status.unwrap_or_default();
+                let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:\t"));
+                u64::from_str_radix(mask.unwrap_or_default(), 16).unwrap_or(0)
+            };
+            check(
+                wait_until(|| matches!(caught(), mask if mask != 0 && mask & 1 << 14 == 0)),
+                note.as_str(),
+            )?;
+            "ignores it: the program has no listener"
+        } else {
+            same(running.wait()?.signal(), Some(15))?;
+            "is terminated by it: the program has no listener"
+        };
+        let said = if is_known { said } else { "not known" };
+        check(note.contains(said), format!("{script}: {note}"))?;
     }
     Ok(())
 }
