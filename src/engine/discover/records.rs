@@ -8,7 +8,6 @@ use crate::engine::record::{Record, RecordReader, Shim};
 use crate::engine::verify::{VerifyError, evidence, verify};
 use crate::engine::{ENGINES, precedence};
 use crate::model::container::Container;
-use crate::model::engine::EngineInfo;
 use crate::model::pid::{HostPid, Ticks};
 use crate::proc::Trust;
 
@@ -154,19 +153,17 @@ impl Search<'_> {
 /// Fills in PIDs that are not believed from the records of the OCI runtime below the engine, if these are
 /// trusted no less.
 fn fill_pids(records: &mut [Record]) {
-    let runtimes: Vec<(&'static EngineInfo, String, Option<HostPid>, Option<Ticks>, Trust)> =
-        records
-            .iter()
-            .filter(|record| record.engine.low_level)
-            .map(|r| (r.engine, r.id.clone(), r.pid, r.start, r.owner))
-            .collect();
+    let runtimes: Vec<Record> =
+        records.iter().filter(|record| record.engine.low_level).cloned().collect();
     for record in records.iter_mut().filter(|record| record.doubt.is_some()) {
         let is_below = |engine| record.engine.start_times_from.contains(engine);
-        let same = runtimes.iter().find(|(engine, id, _, _, owner)| {
-            is_below(engine) && *id == record.id && owner.and(record.owner) == record.owner
+        let same = runtimes.iter().find(|runtime| {
+            is_below(&runtime.engine)
+                && runtime.id == record.id
+                && runtime.owner.and(record.owner) == record.owner
         });
-        if let Some((_, _, pid, start, _)) = same {
-            (record.pid, record.start) = (*pid, *start);
+        if let Some(runtime) = same {
+            (record.pid, record.start) = (runtime.pid, runtime.start);
         }
     }
 }
