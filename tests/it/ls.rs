@@ -43,9 +43,7 @@ fn linear() -> Outcome {
                 let path = [format!("/proc/{init}\""), format!("/proc/{init}/")];
                 text.lines().filter(|line| path.iter().any(|path| line.contains(path))).count()
             };
-            let counts =
-                containers.iter().map(|c| i32::try_from(c.init).map(|init| (count(init), init)));
-            Ok((out, counts.collect::<Result<_, _>>().map_err(|error| error.to_string())?))
+            Ok((out, containers.iter().map(|c| (count(c.init), c.init)).collect()))
         };
     let (out, counts) = opened(&["ls", "-o", "pid,procs"])?;
     for (count, init) in counts {

@@ -53,6 +53,10 @@ pub(super) fn react(
                 format!("blocks {signal} at this moment; its handler runs when it is unblocked");
             Reaction::new(Exits::Maybe, why)
         }
+        // A program may poll for it with sigtimedwait(2) now and then.
+        Verdict::Pending if program_outcome(facts, signal, prediction).is_some() => {
+            received(input, process, signal, prediction)
+        }
         Verdict::Pending => Reaction::new(
             Exits::No,
             note(format!("blocks {signal}, and no thread is waiting for it")),

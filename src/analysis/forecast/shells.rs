@@ -6,7 +6,7 @@
 use super::ForecastInput;
 use super::reaction::{Exits, Reaction};
 use crate::analysis::programs::{SHELL, program_of};
-use crate::model::signal::Signal;
+use crate::model::signal::{Signal, SignalSet};
 
 /// The reaction of a script to a signal, as far as the text after `-c` says it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,13 +38,22 @@ pub(super) fn shell(input: &ForecastInput<'_>, process: usize, signal: Signal) -
             format!("handles {signal}; cannot tell whether it waits for a foreground command");
         return Some(Reaction { may_stop_descendants: true, ..Reaction::new(Exits::Maybe, why) });
     }
-    let foreground: Vec<usize> = children
-        .into_iter()
-        .filter(|child| {
-            let ignored = input.processes[*child].facts.status.sig_ign;
-            !(ignored.contains(Signal::INT) && ignored.contains(Signal::QUIT))
-        })
-        .collect();
+    // A child that catches INT or QUIT itself may have been started with them ignored or not.
+    let dispositions = |child: &usize| {
+        let status = &input.processes[*child].facts.status;
+        let handles = |set: SignalSet| set.contains(Signal::INT) || set.contains(Signal::QUIT);
+        (handles(status.sig_ign), handles(status.sig_cgt))
+    };
+    let foreground: Vec<usize> =
+        children.iter().copied().filter(|child| dispositions(child) == (false, false)).collect();
+    let unclear = children.iter().find(|child| dispositions(child).1);
+    if let (None, Some(child)) = (foreground.first(), unclear) {
+        let command = input.name(*child);
+        let why = format!(
+            "handles {signal}; cannot tell whether {command} is in the foreground, for which a trap would wait"
+        );
+        return Some(Reaction { may_stop_descendants: true, ..Reaction::new(Exits::Maybe, why) });
+    }
     Some(match foreground.first() {
         Some(first) => in_foreground(input, signal, trap, &foreground, *first),
         // Measured: bash raises the signal again, which the kernel discards for PID 1.

@@ -264,6 +264,18 @@ pub(super) static SERVERS: &[Program] = &[
         notes: &[continues(&[HUP], "reopens its log")],
         ..Program::DEFAULT
     },
+    // It blocks its signals and polls for them once a second. Measured: on TERM as PID 1 it sends TERM and
+    // KILL to its children and exits after about 3.5 s; left uncertain, because reboot(2) follows.
+    Program {
+        name: "busybox init",
+        matches: |p| applet(p) == Some(b"init"),
+        notes: &[note(
+            &[TERM, USR1, USR2],
+            Effect::Pending,
+            "polls for it once a second, stops its children and exits or reboots",
+        )],
+        ..Program::DEFAULT
+    },
     Program {
         name: "busybox httpd",
         matches: |p| applet(p) == Some(b"httpd"),
