@@ -158,7 +158,7 @@ impl OpenProgram {
     /// Returns where an address is loaded, given that of the first instruction before.
     fn loaded(&self, address: u64, entry: u64) -> Result<u64, MissingStep> {
         let distance = self.entry.wrapping_sub(entry);
-        if distance % PAGE != 0 {
+        if !distance.is_multiple_of(PAGE) {
             return Err(MissingStep::Changed);
         }
         Ok(address.wrapping_add(distance))
