@@ -234,8 +234,9 @@ impl Diagnosis<'_> {
             false => format!("{signal}: {why}"),
         };
         let remedy = match () {
-            () if is_shell(process) => SHELL_WAIT,
-            () if is_unlikely => {
+            // (A trap that runs at once needs no `wait`: its text decides.)
+            () if is_shell(process) && !why.contains("at once") => SHELL_WAIT,
+            () if is_unlikely && !why.contains("at once") => {
                 "add a handler for the signal that exits, or run it under an init (`--init`, `init: true`, tini)"
             }
             () => {
