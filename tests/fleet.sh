@@ -529,7 +529,7 @@ begin "the pod exits on TERM"
 # From the pod of the other node: a command that runs in the pod is one of its processes.
 expect 0 $docker exec cinspect-node-2 cinspect --host-root /host --json doctor --exit-zero docker:cinspect-node-1
 echo "$out" > "$work/lines"
-holds "$work/lines" 'map(.severity) == ["ok"]'
+holds "$work/lines" 'map(.severity) | index("problem") == null'
 since=$(date +%s)
 expect 0 $docker stop -t "$grace" cinspect-node-1
 [ $(($(date +%s) - since)) -lt "$grace" ] || fail "it took all of the $grace s"
