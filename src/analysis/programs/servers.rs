@@ -25,6 +25,15 @@ const fn reloads(signals: &'static [Signal], text: &'static str) -> ProgramNote 
     note(signals, Effect::Received, text).replaces_workers()
 }
 
+/// The clients decide how long it takes, so it may outlast any grace period.
+const fn drains(signals: &'static [Signal]) -> ProgramNote {
+    note(
+        signals,
+        Effect::Received,
+        "finishes open requests, then exits; a slow client may outlast the grace period",
+    )
+}
+
 const fn instead_of_term(signal: Signal, kills: bool) -> Option<PreferredSignal> {
     Some(PreferredSignal { instead_of: TERM, signal, kills })
 }
@@ -44,7 +53,7 @@ pub(super) static SERVERS: &[Program] = &[
                 &[TERM, INT],
                 "exits at once and drops open requests; use QUIT for a graceful stop",
             ),
-            exits(&[QUIT], "finishes open requests, then exits"),
+            drains(&[QUIT]),
             reloads(&[HUP], "reloads its configuration and replaces its workers"),
             continues(&[USR1], "reopens its logs"),
             continues(&[WINCH], "continues (as a daemon: stops its workers)"),
@@ -60,7 +69,7 @@ pub(super) static SERVERS: &[Program] = &[
                 &[TERM, INT],
                 "exits at once and drops open requests; use WINCH for a graceful stop",
             ),
-            exits(&[WINCH], "finishes open requests, then exits"),
+            drains(&[WINCH]),
             reloads(&[HUP, USR1], "reloads its configuration and replaces its workers"),
         ],
         ..MASTER
@@ -75,7 +84,7 @@ pub(super) static SERVERS: &[Program] = &[
                 &[TERM, INT],
                 "exits at once and drops open connections; use USR1 for a graceful stop",
             ),
-            exits(&[USR1], "finishes open connections, then exits"),
+            drains(&[USR1]),
             reloads(&[HUP], "with -W: reloads its configuration and replaces its workers"),
             continues(&[QUIT], "writes its memory pools to the log"),
         ],
@@ -87,7 +96,7 @@ pub(super) static SERVERS: &[Program] = &[
         matches: |p| runs(p, &["lighttpd"]),
         notes: &[
             exits(&[TERM], "exits at once and drops open requests; use INT for a graceful stop"),
-            exits(&[INT], "finishes open requests, then exits"),
+            drains(&[INT]),
             continues(&[HUP], "reopens its logs"),
             continues(&[USR1], "restarts itself gracefully"),
         ],
@@ -102,7 +111,7 @@ pub(super) static SERVERS: &[Program] = &[
                 &[TERM, INT],
                 "exits at once and drops open requests; use QUIT for a graceful stop",
             ),
-            exits(&[QUIT], "finishes open requests, then exits"),
+            drains(&[QUIT]),
             continues(&[USR1], "reopens its logs"),
             reloads(&[USR2], "reloads its configuration and replaces its workers"),
         ],
@@ -188,7 +197,7 @@ pub(super) static SERVERS: &[Program] = &[
         matches: |p| runs(p, &["memcached"]),
         notes: &[
             exits(&[TERM, INT], "exits at once"),
-            exits(&[USR1], "finishes open connections, then exits"),
+            drains(&[USR1]),
             continues(&[HUP], "continues"),
         ],
         ..Program::DEFAULT
@@ -245,7 +254,7 @@ pub(super) static SERVERS: &[Program] = &[
     Program {
         name: "Uvicorn",
         matches: |p| runs_script(p, "python", "uvicorn"),
-        notes: &[exits(&[TERM, INT], "finishes open requests, then exits")],
+        notes: &[drains(&[TERM, INT])],
         ..Program::DEFAULT
     },
     Program {

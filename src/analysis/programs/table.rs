@@ -99,9 +99,8 @@ pub(super) static RUNTIMES: &[Program] = &[
             note(
                 &[Signal::TERM, Signal::INT, Signal::HUP],
                 Effect::Handled,
-                "runs its shutdown hooks, then exits with 128 plus the signal number",
-            )
-            .exits(),
+                "runs its shutdown hooks, which may outlast the grace period, then exits with 128 plus the signal number",
+            ),
             note(&[Signal::QUIT], Effect::Handled, "prints a thread dump and continues").continues(),
         ],
         ..Program::DEFAULT
