@@ -6,4 +6,5 @@ pub mod exec;
 pub mod freeze;
 pub mod send;
 pub mod signal_many;
+pub mod signal_target;
 pub mod stop;

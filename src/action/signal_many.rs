@@ -4,21 +4,19 @@
 //! meant; nothing here prints, or makes text of a result.
 
 use std::collections::HashSet;
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::send::{
     HeldProcess, SendError, SignalRequest, hold, kill_cgroup, raise_fd_limit, wait_for_all,
 };
-use crate::analysis::container_process::{ContainerProcess, RowContext};
-use crate::analysis::delivery::{Prediction, Recipient};
-use crate::analysis::selection::{Criteria, Selected, Selector, select};
+use super::signal_target::{ProcessSelection, SelectedTargets, SignalTarget, targets_of};
+use crate::analysis::selection::{Criteria, Selected};
 use crate::error::{Error, ExitStatus, os_error};
 use crate::model::pid::ProcessId;
 use crate::model::process::Process;
-use crate::model::signal::{Signal, SignalNumber, SignalSet};
+use crate::model::signal::Signal;
 use crate::model::status::Status;
-use crate::proc::{CommandLimit, Host, SnapshotOptions};
+use crate::proc::Host;
 use crate::resolve::ResolvedContainer;
 use crate::resolve::processes::ContainerSnapshot;
 use crate::sys::capability;
@@ -32,19 +30,6 @@ const OBSERVATION_TIME: Duration = Duration::from_millis(100);
 /// How long processes may take to exit after KILL, which is not refused but can be late (a frozen
 /// cgroup, uninterruptible sleep).
 const KILL_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// A process, or one thread of it, that a signal is meant for.
-#[derive(Clone, Debug)]
-pub struct SignalTarget {
-    /// The process.
-    pub process: ContainerProcess,
-    /// The thread's TID on the host, if only one thread is meant.
-    pub thread: Option<i32>,
-    /// The thread's TID in the container.
-    pub tid: Option<i32>,
-    /// The effect of the signal; none for signal 0.
-    pub prediction: Option<Prediction>,
-}
 
 /// The result of sending to one target.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,67 +91,6 @@ pub enum RescanOutcome {
     WithoutInit(usize),
 }
 
-/// Which processes a signal is meant for, as the user chose them.
-#[derive(Clone, Copy, Debug)]
-pub struct ProcessSelection<'a> {
-    /// Their union is meant.
-    pub selectors: &'a [Selector],
-    /// Whether the init is left out.
-    pub except_init: bool,
-}
-
-impl ProcessSelection<'_> {
-    /// Returns the facts that the selectors and the prediction need.
-    pub fn snapshot_options(&self, signal: SignalNumber) -> SnapshotOptions {
-        let commands = self.selectors.iter().any(Selector::needs_commands);
-        let threads = self.selectors.iter().any(Selector::needs_threads);
-        SnapshotOptions {
-            // Reading a command line may block; a signal must not depend on it unless it was asked for.
-            command: if commands { CommandLimit::WHOLE } else { CommandLimit::Nothing },
-            threads,
-            waits: signal.signal().map_or(SignalSet::EMPTY, SignalSet::from),
-            exe: false,
-        }
-    }
-
-    /// Selects processes of a snapshot.
-    ///
-    /// # Errors
-    /// If a selector matches nothing, or nothing is left without the init.
-    fn apply(
-        &self,
-        found: &ResolvedContainer<'_>,
-        snapshot: &ContainerSnapshot,
-    ) -> Result<Vec<Selected>, Error> {
-        let container = &found.container;
-        let name = container.qualified();
-        let error = || Error::new(ExitStatus::NoProcess, format!("no such process in `{name}`"));
-        let selected = select(
-            &snapshot.processes,
-            container.init_pid(),
-            container.depth,
-            self.selectors,
-            self.except_init,
-        );
-        let selected = selected.map_err(|selector| {
-            let (typed, count) = (selector.typed(), snapshot.processes.len());
-            let matches = match count {
-                1 => "does not match its only process".into(),
-                _ => format!("matches none of its {count} processes"),
-            };
-            error()
-                .cause(format!("`{typed}` {matches}"))
-                .hint(format!("`cinspect ps {name}` lists them"))
-        })?;
-        if selected.is_empty() {
-            return Err(
-                error().cause("the selectors match only the init, which `--except-init` excludes")
-            );
-        }
-        Ok(selected)
-    }
-}
-
 /// A target with what is kept of it while the batch runs.
 struct BatchEntry {
     result: SignalResult,
@@ -194,34 +118,12 @@ impl<'a> SignalBatch<'a> {
         Self { found, request, selection, entries: Vec::new() }
     }
 
-    /// Takes a snapshot, and returns the selected targets in sending order: children before their
-    /// parents, the init last.
+    /// Takes a snapshot, and returns the selected targets.
     ///
     /// # Errors
     /// If the snapshot fails, or a selector matches nothing.
-    pub fn targets(&self) -> Result<(Rc<RowContext>, Vec<SignalTarget>), Error> {
-        let options = self.selection.snapshot_options(self.request.signal);
-        let snapshot = self.found.snapshot(options)?;
-        let selected = self.selection.apply(self.found, &snapshot)?;
-        let targets = selected.into_iter().map(|selected| self.target(&snapshot, selected));
-        let targets = targets.collect();
-        Ok((snapshot.context, targets))
-    }
-
-    fn target(&self, snapshot: &ContainerSnapshot, selected: Selected) -> SignalTarget {
-        let process = &snapshot.processes[selected.index];
-        let recipient = selected.thread.map_or(Recipient::Process, Recipient::Thread);
-        let signal = self.request.signal.signal();
-        let tid = selected.thread.and_then(|tid| {
-            let thread = process.facts.threads.iter().find(|thread| thread.stat.pid == tid)?;
-            thread.status.nspid.get(self.found.container.depth).copied()
-        });
-        SignalTarget {
-            process: process.clone(),
-            thread: selected.thread,
-            tid,
-            prediction: signal.map(|signal| snapshot.predict(process, signal, recipient)),
-        }
+    pub fn targets(&self) -> Result<SelectedTargets, Error> {
+        self.selection.targets(self.found, self.request.signal)
     }
 
     /// Returns the results so far, in sending order.
@@ -328,17 +230,16 @@ impl<'a> SignalBatch<'a> {
     }
 
     fn send_new(&mut self, snapshot: &ContainerSnapshot, new: &[Selected], only_handled: bool) {
-        let open = |selected: &Selected| {
-            let target = self.target(snapshot, *selected);
-            let is_received = target.prediction.as_ref().is_none_or(Prediction::is_received);
-            let handle = match only_handled && !is_received {
+        let open = |target: SignalTarget| {
+            let handle = match only_handled && !target.is_handled() {
                 true => Err(SendError::NoHandler),
                 false => self.open(&target),
             };
             (target, handle)
         };
         // All are held before the first signal is sent, as in `send`.
-        let handles: Vec<_> = new.iter().map(open).collect();
+        let (targets, _) = targets_of(self.found, snapshot, new, self.request.signal);
+        let handles: Vec<_> = targets.into_iter().map(open).collect();
         for (target, handle) in handles {
             self.send_one(target, handle);
         }

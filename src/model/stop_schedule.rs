@@ -59,3 +59,11 @@ pub struct StopProcedure {
     /// The order.
     pub order: StopOrder,
 }
+
+impl StopProcedure {
+    /// Returns a procedure that sends nothing.
+    pub fn without_steps() -> Self {
+        let schedule = StopSchedule { steps: Vec::new(), kill: false };
+        Self { schedule, order: StopOrder::Init }
+    }
+}

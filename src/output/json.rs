@@ -43,6 +43,7 @@ pub fn value_to_json(value: &Value) -> Json {
     match value {
         Value::Absent | Value::Denied => Json::Null,
         Value::Int(number) => (*number).into(),
+        Value::Numbers(numbers) => numbers.iter().copied().collect(),
         Value::Bytes(bytes) => bytes_to_json(bytes),
         Value::Argv(items) => items.iter().map(|item| bytes_to_json(item)).collect(),
         Value::Size(bytes) => (*bytes).into(),

@@ -21,6 +21,8 @@ pub enum Value {
     Denied,
     /// A number.
     Int(i64),
+    /// Numbers: `7,13`.
+    Numbers(Vec<i32>),
     /// A string from a container or a file.
     Bytes(Vec<u8>),
     /// Arguments.
@@ -70,6 +72,8 @@ impl Value {
             Self::Absent => "-".into(),
             Self::Denied => "?".into(),
             Self::Int(number) => number.to_string(),
+            Self::Numbers(numbers) if numbers.is_empty() => "-".into(),
+            Self::Numbers(numbers) => join(numbers),
             Self::Bytes(bytes) => safe(bytes).into_owned(),
             Self::Argv(argv) if argv.is_empty() => "-".into(),
             Self::Argv(argv) => command_line(argv),
@@ -93,7 +97,7 @@ impl Value {
             Self::Time(_) | Self::TimeUntil(..) => 2,
             Self::Signals(_) => 3,
             Self::Bool(_) => 4,
-            Self::Char(_) | Self::Bytes(_) | Self::Text(_) | Self::Argv(_) => 5,
+            Self::Char(_) | Self::Bytes(_) | Self::Text(_) | Self::Argv(_) | Self::Numbers(_) => 5,
             Self::Denied => 6,
             Self::Absent => 7,
         }
@@ -114,9 +118,15 @@ impl Value {
             Self::Text(text) => text.as_bytes().into(),
             Self::Char(letter) => letter.to_string().into_bytes().into(),
             Self::Argv(items) => items.join(&b' ').into(),
+            Self::Numbers(numbers) => join(numbers).into_bytes().into(),
             _ => Cow::Borrowed(&[]),
         }
     }
+}
+
+fn join(numbers: &[i32]) -> String {
+    let numbers: Vec<String> = numbers.iter().map(i32::to_string).collect();
+    numbers.join(",")
 }
 
 /// Returns an age; a moment in the future (the clock was set back) has the age 0.

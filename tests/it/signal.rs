@@ -6,7 +6,10 @@ use libtest_mimic::{Failed, Trial};
 use serde_json::{Value, json};
 
 use crate::harness::Container;
-use crate::support::{Need, Outcome, check, fixture, run, same, test, test_with, wait_until};
+use crate::support::{
+    Need, Outcome, UnsharedInit, check, fixture, run, same, test, test_with, test_with_programs,
+    wait_until,
+};
 
 pub fn trials() -> Vec<Trial> {
     let container = |name, run: fn() -> Outcome| test_with(Need::Namespaces, name, run);
@@ -23,6 +26,18 @@ pub fn trials() -> Vec<Trial> {
         container("signal::delivers_a_queued_value", queued),
         container("signal::parses_every_spelling_of_a_signal", spellings),
         container("signal::require_handler_sends_nothing_without_one", require_handler),
+        test_with_programs(
+            &["tini", "dumb-init", "perl"],
+            "signal::require_handler_asks_the_process_that_gets_it_in_the_end",
+            require_handler_behind_an_init,
+        ),
+        test_with_programs(
+            &["tini", "perl"],
+            "signal::reaches_is_the_process_behind_an_init",
+            reaches,
+        ),
+        container("signal::blocked_with_a_handler_is_not_without_one", blocked_and_caught),
+        container("signal::others_are_mentioned_only_if_there_are_any", others),
         container("signal::wait_reports_the_outcome", waits),
         container("signal::kill_after_kills_processes_that_do_not_exit", kill_after),
         container("signal::all_goes_to_children_first_and_the_init_last", order),
@@ -81,6 +96,7 @@ fn one_process() -> Outcome {
             "sent",
             "verdict",
             "outcome",
+            "reaches",
             "note",
         ]
         .map(str::to_owned)
@@ -224,6 +240,86 @@ fn require_handler() -> Outcome {
     same(handled(&container), Vec::new())?;
     signal(&container, &["-r", "TERM"])?;
     check(container.wait_to_receive("init TERM 0"), "the init did not get the signal")
+}
+
+/// Starts perl below an init, and waits until it has its handler, if it has one.
+fn below_init(init: &[&str], script: &str) -> Result<UnsharedInit, Failed> {
+    let mut argv = init.to_vec();
+    argv.extend(["--", "perl", "-e", script]);
+    let container = UnsharedInit::start(&argv)?;
+    let is_ready = |row: &Value| {
+        let caught = row["signals"]["caught"].as_array().map(Vec::len).unwrap_or_default();
+        row["comm"] == "perl" && (caught > 0 || !script.contains("SIG{"))
+    };
+    let ready = || run(&["--json", "ps", &container.name()]).objects().iter().any(is_ready);
+    check(wait_until(ready), "perl is not ready")?;
+    Ok(container)
+}
+
+fn require_handler_behind_an_init() -> Outcome {
+    const NONE: &str = "sleep 1 while 1";
+    const HANDLER: &str = "$SIG{HUP}=sub{}; sleep 1 while 1";
+    for (init, script, signal, status) in [
+        (&["tini"][..], NONE, "HUP", 6),
+        (&["tini"], HANDLER, "HUP", 0),
+        (&["tini"], HANDLER, "TERM", 6),
+        (&["tini", "-g"], NONE, "HUP", 6),
+        (&["dumb-init"], NONE, "HUP", 6),
+        (&["dumb-init"], HANDLER, "HUP", 0),
+        (&["dumb-init", "--rewrite", "15:1"], HANDLER, "TERM", 0),
+        (&["dumb-init", "--rewrite", "1:15"], HANDLER, "HUP", 6),
+        (&["dumb-init", "--rewrite", "1:0"], HANDLER, "HUP", 6),
+    ] {
+        let container = below_init(init, script)?;
+        let title = format!("{init:?} {script} {signal}");
+        let answer = run(&["signal", "-r", &container.name(), signal]);
+        same((title.as_str(), answer.code), (title.as_str(), status))?;
+        let is_running = run(&["--json", "ps", &container.name()]).expect(0)?.objects().len() == 2;
+        check(is_running, title)?;
+        // PID 1 is the init, and the first process that it starts is perl.
+        if status == 6 && !init.contains(&"1:0") {
+            check(answer.err.contains("in 2 perl (terminates)"), answer.err)?;
+        } else if status == 6 {
+            check(answer.err.contains("drops HUP"), answer.err)?;
+        }
+    }
+    Ok(())
+}
+
+fn reaches() -> Outcome {
+    let container = below_init(&["tini"], "sleep 1 while 1")?;
+    let name = container.name();
+    let rows = run(&["--json", "signal", "-n", &name, "HUP"]).expect(0)?.objects();
+    same((rows[0]["pid"].clone(), rows[0]["reaches"].clone()), (json!(1), json!([2])))?;
+    let text = run(&["signal", "-n", &name, "HUP"]).expect(0)?.out;
+    check(text.contains("REACHES") && text.contains("2 perl (terminates)"), &text)?;
+    let rows = run(&["--json", "signal", "-n", &name, "KILL"]).expect(0)?.objects();
+    same(rows[0]["reaches"].clone(), json!([1]))?;
+    let rows = run(&["--json", "signal", "-n", &name, "HUP", "--pid", "2"]).expect(0)?.objects();
+    same(rows[0]["reaches"].clone(), json!([2]))?;
+    let rows = run(&["--json", "signal", "-n", &name, "0"]).expect(0)?.objects();
+    same(rows[0]["reaches"].clone(), Value::Null)
+}
+
+fn blocked_and_caught() -> Outcome {
+    let container = fixture("init block=TERM handle=TERM")?;
+    let refused = run(&["signal", "-r", &name(&container), "TERM"]).expect(6)?.err;
+    check(refused.contains("blocks TERM") && !refused.contains("no handler"), &refused)?;
+    let warned = run(&["signal", "-n", &name(&container), "TERM"]).expect(0)?.err;
+    check(warned.contains("its handler runs when it is unblocked"), &warned)?;
+    check(!warned.contains("KILL"), &warned)
+}
+
+fn others() -> Outcome {
+    let text = |lines: &str, signal: &str| -> Result<String, Failed> {
+        Ok(run(&["signal", "-n", &name(&fixture(lines)?), signal]).expect(0)?.err)
+    };
+    let alone = text("init", "TERM")?;
+    check(alone.contains("KILL would terminate it") && !alone.contains("--all"), alone)?;
+    let with_child = text("init\n> child", "TERM")?;
+    check(with_child.contains("--all --except-init"), with_child)?;
+    let reload = text("init", "HUP")?;
+    check(reload.contains("no effect") && !reload.contains("KILL"), reload)
 }
 
 fn waits() -> Outcome {

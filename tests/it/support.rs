@@ -201,6 +201,57 @@ pub fn fixture(spec: &str) -> Result<Container, Failed> {
     Container::start(&program, spec).map_err(|error| error.to_string().into())
 }
 
+/// A command of the host as PID 1 of a PID namespace; dropping it kills it.
+pub struct UnsharedInit {
+    monitor: std::process::Child,
+    /// The host PID of its PID 1.
+    pub init: i32,
+}
+
+impl UnsharedInit {
+    /// Starts the command, with every signal at its default disposition.
+    pub fn start(argv: &[&str]) -> Result<Self, Failed> {
+        let mut unshare = Command::new("unshare");
+        unshare.args(["--pid", "--fork", "--mount-proc", "--kill-child", "--"]);
+        unshare.args(["env", "--default-signal"]).args(argv);
+        unshare.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut started = Self { monitor: unshare.spawn()?, init: 0 };
+        let children = format!("/proc/{0}/task/{0}/children", started.monitor.id());
+        let child = || {
+            let text = std::fs::read_to_string(&children).unwrap_or_default();
+            text.split_whitespace().next().and_then(|pid| pid.parse::<i32>().ok())
+        };
+        check(wait_until(|| child().is_some()), "no child of unshare")?;
+        started.init = child().unwrap_or_default();
+        Ok(started)
+    }
+
+    /// Returns the reference of the container.
+    pub fn name(&self) -> String {
+        format!("pid:{}", self.init)
+    }
+}
+
+impl Drop for UnsharedInit {
+    fn drop(&mut self) {
+        let _ = self.monitor.kill();
+        let _ = self.monitor.wait();
+    }
+}
+
+/// Makes the trial of a test that needs root and these programs of the host.
+pub fn test_with_programs(
+    programs: &[&'static str],
+    name: &'static str,
+    run: impl FnOnce() -> Outcome + Send + 'static,
+) -> Trial {
+    let is_missing = |program: &&&str| !works(&["sh", "-c", &format!("command -v {program}")]);
+    match programs.iter().find(is_missing) {
+        Some(program) => missing(program, name, &format!("no {program}")),
+        None => test_with(Need::Root, name, run),
+    }
+}
+
 /// Runs a script of the host in the mount and PID namespaces of a container.
 pub fn within(container: &Container, script: &str) -> Outcome {
     let mut command = Command::new("nsenter");

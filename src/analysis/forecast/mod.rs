@@ -5,6 +5,7 @@
 
 mod inits;
 mod outcome;
+mod reach;
 mod react;
 mod reaction;
 mod runners;
@@ -17,6 +18,7 @@ use super::delivery::{DeliveryContext, Prediction, Recipient, SignalState, predi
 use crate::model::pid::ProcessId;
 use crate::model::signal::Signal;
 use crate::model::stop_schedule::{StopOrder, StopProcedure, StopStep};
+pub use reach::{ReachedProcess, SignalRoute, follow};
 use reaction::{Reaction, Targets};
 
 /// The signals that forwarders send in place of another one, besides the stop signal itself: a snapshot has
@@ -204,12 +206,7 @@ impl ForecastInput<'_> {
 
 /// Forecasts a stop.
 pub fn forecast(input: ForecastInput<'_>) -> Forecast {
-    let count = input.processes.len();
-    let mut simulation = Simulation {
-        input,
-        deliveries: vec![Vec::new(); count],
-        reactions: (0..count).map(|_| Vec::new()).collect(),
-    };
+    let mut simulation = Simulation::new(input);
     let mut time = Duration::ZERO;
     for step in &input.procedure.schedule.steps {
         simulation.step(*step, time);
@@ -225,7 +222,13 @@ struct Simulation<'a> {
     reactions: Vec<Vec<Reaction>>,
 }
 
-impl Simulation<'_> {
+impl<'a> Simulation<'a> {
+    fn new(input: ForecastInput<'a>) -> Self {
+        let count = input.processes.len();
+        let reactions = (0..count).map(|_| Vec::new()).collect();
+        Self { input, deliveries: vec![Vec::new(); count], reactions }
+    }
+
     /// Sends the signal of a step.
     fn step(&mut self, step: StopStep, time: Duration) {
         let init = self.input.init_index();

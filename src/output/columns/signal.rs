@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use super::common::{self, ProcessRow};
 use crate::action::signal_many::{Delivery, Observation, SignalResult, WaitOutcome};
+use crate::action::signal_target::{SignalEnd, TargetReach};
 use crate::analysis::container_process::{ContainerProcess, RowContext};
 use crate::model::signal::SignalNumber;
 use crate::model::verdict::Verdict;
@@ -26,13 +27,24 @@ pub struct SignalRow {
 }
 
 impl SignalRow {
-    /// Returns why nothing was sent, or the note of the prediction.
+    /// Returns why nothing was sent, or the note of the prediction and the processes that it is forwarded to.
     pub fn note(&self) -> Option<String> {
-        match (&self.result.delivery, &self.result.target.prediction) {
-            (Delivery::Failed(error), _) => Some(error.to_string()),
-            (_, Some(prediction)) => prediction.note.clone(),
-            (_, None) => None,
-        }
+        let prediction = match (&self.result.delivery, &self.result.target.prediction) {
+            (Delivery::Failed(error), _) => return Some(error.to_string()),
+            (_, prediction) => prediction.as_ref()?,
+        };
+        let forwarded = self.reach().filter(|reach| reach.is_forwarded).and_then(forwarded);
+        let notes: Vec<String> = prediction.note.clone().into_iter().chain(forwarded).collect();
+        (!notes.is_empty()).then(|| notes.join("; "))
+    }
+
+    fn reach(&self) -> Option<&TargetReach> {
+        self.result.target.reach.as_ref()
+    }
+
+    /// Whether the target forwards the signal to other processes.
+    pub fn is_forwarded(&self) -> bool {
+        self.reach().is_some_and(|reach| reach.is_forwarded)
     }
 }
 
@@ -86,6 +98,15 @@ pub static SIGNAL_COLUMNS: &[SignalColumn] = &[
     .shown()
     .priority(255)
     .emphasis(result_emphasis),
+    SignalColumn::new(
+        "reaches",
+        "REACHES",
+        "the PIDs in the container that get it in the end, through inits that forward it",
+        reaches,
+    )
+    .json("reaches")
+    .shown()
+    .priority(150),
     SignalColumn::new("note", "NOTE", "the reason, or further explanation", |r| {
         Value::optional_text(r.note().as_deref())
     })
@@ -94,6 +115,31 @@ pub static SIGNAL_COLUMNS: &[SignalColumn] = &[
     .shown()
     .priority(90),
 ];
+
+/// Returns the effect of a signal on the processes that it is forwarded to, in words.
+fn forwarded(reach: &TargetReach) -> Option<String> {
+    const NAMED: usize = 3;
+    let name = |end: &SignalEnd| {
+        let pid = end.process.pid.map_or_else(|| "-".into(), |pid| pid.to_string());
+        let comm = String::from_utf8_lossy(&end.process.facts.stat.comm).into_owned();
+        format!("{pid} {comm} ({})", end.verdict.name())
+    };
+    let mut names: Vec<String> = reach.ends.iter().take(NAMED).map(name).collect();
+    if reach.ends.len() > NAMED {
+        names.push(format!("{} more", reach.ends.len() - NAMED));
+    }
+    (!names.is_empty()).then(|| format!("it reaches {}", names.join(", ")))
+}
+
+fn reaches(row: &SignalRow) -> Value {
+    row.reach().map_or(Value::Absent, |reach| {
+        let ends = reach.ends.iter().filter(|end| end.gets_it());
+        let mut pids: Vec<i32> = ends.filter_map(|end| Some(end.process.pid?.get())).collect();
+        pids.sort_unstable();
+        pids.dedup();
+        Value::Numbers(pids)
+    })
+}
 
 fn verdict(row: &SignalRow) -> Option<Verdict> {
     row.result.target.prediction.as_ref().map(|prediction| prediction.verdict)

@@ -2,6 +2,8 @@
 //! `action::signal_many` verifies and sends; this file decides in which order that is done, and
 //! prints the result.
 
+mod notes;
+
 use std::collections::HashSet;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -9,30 +11,26 @@ use std::time::{Duration, Instant};
 use clap::{ArgMatches, Args};
 use regex::bytes::Regex;
 
+use self::notes::{key, note_end, require_handlers, warn_if_no_effect, warn_of_rescan};
 use super::{Command, arguments, command, may_act, resolve};
 use crate::action::send::{SendError, SignalRequest};
-use crate::action::signal_many::{
-    Delivery, MAX_RESCANS, ProcessSelection, RescanOutcome, SignalBatch, SignalTarget,
-};
+use crate::action::signal_many::{Delivery, SignalBatch};
+use crate::action::signal_target::{ProcessSelection, SelectedTargets};
 use crate::analysis::container_process::RowContext;
-use crate::analysis::delivery::Prediction;
 use crate::analysis::selection::Selector;
 use crate::cli::args;
 use crate::cli::context::Context;
 use crate::cli::usage::swapped_arguments;
 use crate::completion::source::CompletionSource;
-use crate::engine::stop_policy;
 use crate::error::{Error, ExitStatus};
 use crate::model::pid::{ContainerPid, HostPid};
-use crate::model::signal::{DefaultAction, Signal, SignalNumber};
-use crate::model::verdict::Verdict;
+use crate::model::signal::{Signal, SignalNumber};
 use crate::output::columns::signal::{SIGNAL_COLUMNS, SignalRow};
-use crate::output::escape::{safe, safe_str};
 use crate::output::json::{self, object};
 use crate::output::select::Selection;
 use crate::output::style::{Style, TableOptions};
 use crate::output::table::{TableLine, draw};
-use crate::resolve::{Access, ResolvedContainer, Resolver};
+use crate::resolve::{Access, Resolver};
 use crate::sys::capability;
 
 /// Send a signal to a container's init, or to the processes that you select
@@ -96,7 +94,8 @@ pub struct SignalArgs {
     /// Send this value with the signal, as sigqueue(3) does
     #[arg(short = 'q', long, value_name = "INT", allow_hyphen_values = true, add = CompletionSource::Free)]
     queue: Option<i32>,
-    /// Send nothing unless every selected process has a handler for the signal
+    /// Send nothing unless every selected process has a handler for the signal, and every process that an init
+    /// forwards it to
     #[arg(short = 'r', long)]
     require_handler: bool,
     /// Wait until the processes have exited, at most this long
@@ -167,12 +166,13 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
     let request = SignalRequest { signal, value: arguments.queue };
     let selection = ProcessSelection { selectors: &selectors, except_init: arguments.except_init };
     let mut batch = SignalBatch::new(&found, request, selection);
-    let (rows, targets) = batch.targets()?;
+    let selected = batch.targets()?;
     if arguments.require_handler {
-        require_handlers(&targets, signal)?;
+        require_handlers(&selected.targets, signal)?;
     }
-    let explained = warn_if_no_effect(context, &rows.container, &targets, signal);
-    note_restart(context, &found, &targets, signal);
+    let explained = warn_if_no_effect(context, &selected, signal);
+    note_end(context, &found, &selected, signal);
+    let SelectedTargets { context: rows, targets, .. } = selected;
     let report = SignalReport { context, rows, signal, explained, dry_run: arguments.dry_run };
     if arguments.dry_run {
         batch.rehearse(targets);
@@ -262,139 +262,6 @@ impl SignalArgs {
     }
 }
 
-fn require_handlers(targets: &[SignalTarget], signal: SignalNumber) -> Result<(), Error> {
-    let predictions = targets.iter().filter_map(|t| Some((t, t.prediction.as_ref()?)));
-    let without: Vec<String> = predictions
-        .filter(|(_, prediction)| !prediction.is_received())
-        .map(|(target, prediction)| format!("{} ({})", name(target), prediction.verdict.name()))
-        .collect();
-    if without.is_empty() {
-        return Ok(());
-    }
-    Err(Error::new(ExitStatus::NothingSent, "nothing was sent")
-        .cause(format!("no handler for {signal} in {}", without.join(", ")))
-        .hint("without `--require-handler` it is sent anyway"))
-}
-
-/// Names a process in messages: `13 nginx`.
-fn name(target: &SignalTarget) -> String {
-    let pid = target.process.pid.map_or_else(|| "-".into(), |pid| pid.to_string());
-    format!("{pid} {}", safe(&target.process.facts.stat.comm))
-}
-
-/// Warns of each target on which the signal has no effect, or an uncertain one, with the reason and the
-/// remedy. Returns those that were warned of.
-fn warn_if_no_effect(
-    context: &Context,
-    container: &str,
-    targets: &[SignalTarget],
-    signal: SignalNumber,
-) -> HashSet<(HostPid, Option<i32>)> {
-    const MOST: usize = 5;
-    let container = safe_str(container);
-    // A program that does not handle these ignores them by default, which needs no warning.
-    let is_ignored_by_default = signal.signal().is_some_and(|signal| {
-        matches!(signal.default_action(), DefaultAction::Ignore | DefaultAction::Continue)
-    });
-    let has_no_effect = |prediction: &Prediction| match prediction.verdict {
-        Verdict::Ignored => !is_ignored_by_default,
-        Verdict::Pending | Verdict::Delayed | Verdict::Unknown => true,
-        verdict => verdict.is_lost(),
-    };
-    let affected: Vec<(&SignalTarget, &Prediction)> = targets
-        .iter()
-        .filter_map(|target| Some((target, target.prediction.as_ref()?)))
-        .filter(|(_, prediction)| has_no_effect(prediction))
-        .collect();
-    for (target, prediction) in affected.iter().take(MOST) {
-        let text = no_effect(target, prediction, signal, targets.len() == 1);
-        context.ui.warn(&format!("{container}: {text}"));
-    }
-    if affected.len() > MOST {
-        let rest = affected.len() - MOST;
-        context.ui.warn(&format!("{container}: the same applies to {rest} more processes"));
-    }
-    affected.iter().take(MOST).map(|(target, _)| key(target)).collect()
-}
-
-fn key(target: &SignalTarget) -> (HostPid, Option<i32>) {
-    (target.process.facts.id.pid, target.thread)
-}
-
-/// Says what becomes of a signal that has no effect, why, and what would have one.
-fn no_effect(
-    target: &SignalTarget,
-    prediction: &Prediction,
-    signal: SignalNumber,
-    is_only_target: bool,
-) -> String {
-    let name = name(target);
-    let effect = match prediction.verdict {
-        Verdict::Ignored => format!("{name} ignores {signal}"),
-        Verdict::Pending => {
-            format!("{signal} stays pending: {name} blocks it, and no thread is waiting for it")
-        }
-        Verdict::Delayed => format!("{signal} has no effect on {name} yet"),
-        Verdict::Unknown => format!("cannot tell what {signal} does to {name}"),
-        _ => format!("{signal} has no effect on {name}"),
-    };
-    let note = prediction.note.as_ref().map_or_else(String::new, |note| format!(": {note}"));
-    let remedy = match prediction.verdict {
-        Verdict::Discarded if is_only_target => {
-            "; KILL would terminate it, `--all --except-init` signals the other processes"
-        }
-        Verdict::Discarded | Verdict::Ignored | Verdict::Pending => "; KILL would terminate it",
-        Verdict::Delayed if target.process.facts.stat.state.is_stopped() => {
-            "; CONT would resume it"
-        }
-        _ => "",
-    };
-    format!("{effect}{note}{remedy}")
-}
-
-/// Notes that the engine restarts the container if the signal ends it: the engine does not know that a
-/// user wants that.
-fn note_restart(
-    context: &Context,
-    found: &ResolvedContainer<'_>,
-    targets: &[SignalTarget],
-    signal: SignalNumber,
-) {
-    let container = &found.container;
-    let policy = stop_policy(found.host, container);
-    // A handler's effect is unknown, except that these signals conventionally request termination.
-    let terminating = [Signal::TERM, Signal::INT, Signal::QUIT, policy.signal_of(container.engine)];
-    let requests_exit = signal.signal().is_some_and(|signal| terminating.contains(&signal));
-    let may_end = |target: &SignalTarget| {
-        Some(target.process.facts.id) == container.init
-            && target.prediction.as_ref().is_some_and(|prediction| {
-                prediction.verdict.is_fatal() || (prediction.is_received() && requests_exit)
-            })
-    };
-    if !targets.iter().any(may_end) {
-        return;
-    }
-    if let Some(why) = policy.restart_reason(container.engine) {
-        let name = container.qualified();
-        let remark = container.engine.signal_remark;
-        let remark = remark.map_or_else(String::new, |remark| format!("; {remark}"));
-        context.ui.note(&format!("{}: if it exits, {why}{remark}", safe_str(&name)));
-    }
-}
-
-fn warn_of_rescan(context: &Context, found: &ResolvedContainer<'_>, outcome: RescanOutcome) {
-    let text = match outcome {
-        RescanOutcome::Complete => return,
-        RescanOutcome::StillGrowing => format!(
-            "still forking after {MAX_RESCANS} passes; the newest processes were not signalled"
-        ),
-        RescanOutcome::WithoutInit(count) => format!(
-            "its init has exited, and {count} newer processes were not signalled: they may belong to the container that its engine has started in its place"
-        ),
-    };
-    context.ui.warn(&format!("{}: {text}", safe_str(&found.container.qualified())));
-}
-
 /// Prints the results of a batch.
 struct SignalReport<'a> {
     context: &'a Context,
@@ -430,6 +297,7 @@ impl SignalReport<'_> {
         }
         let mut selection = Selection::default_of(SIGNAL_COLUMNS);
         let is_shown = |name: &str| match name {
+            "reaches" => self.dry_run && rows.iter().any(SignalRow::is_forwarded),
             "tid" => rows.iter().any(|row| row.result.target.tid.is_some()),
             "note" => rows.iter().any(|row| row.note().is_some()),
             _ => true,
