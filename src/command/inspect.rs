@@ -24,7 +24,7 @@ use crate::output::sections::{draw, objects};
 use crate::output::style::Style;
 use crate::proc::{CommandLimit, ReadError, SnapshotOptions};
 use crate::resolve::processes::ContainerSnapshot;
-use crate::resolve::{Access, MatchRule, ResolvedContainer, Resolver};
+use crate::resolve::{Access, ResolvedContainer, Resolver};
 
 /// Show one page about a container: identity, stopping, namespaces, security, resources, mounts
 ///
@@ -149,10 +149,7 @@ impl Inspect {
         let find = |is_it: &dyn Fn(ProcessId) -> bool| {
             snapshot.processes.iter().find(|process| is_it(process.facts.id))
         };
-        let typed = match found.matched_by {
-            MatchRule::Pid(pid) => find(&|id| id.pid == pid),
-            _ => None,
-        };
+        let typed = found.matched_by.process().and_then(|pid| find(&|id| id.pid == pid));
         typed
             .or_else(|| find(&|id| Some(id) == found.container.init))
             .or_else(|| processes.next())

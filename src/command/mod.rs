@@ -185,6 +185,9 @@ fn resolve<'a>(
         ui.step(&safe_str(&step));
     }
     let resolved = result?;
+    if let Some(note) = resolved.note(word) {
+        ui.note(&safe_str(&note));
+    }
     let container = &resolved.container;
     for Evidence { source, observation, confirms } in &container.evidence {
         let mark = if *confirms { "evidence" } else { "but" };

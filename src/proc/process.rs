@@ -49,6 +49,18 @@ impl Host {
         status(&self.process(pid)?, "status", &mut Vec::new())
     }
 
+    /// Returns the process of a thread; of a process, itself. (`/proc/TID` exists, though it is not listed.)
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn process_of(&self, tid: HostPid) -> Result<HostPid, ReadError> {
+        let status = self.proc_file(tid, "status", 1 << 16)?;
+        let tgid = status.split(|byte| *byte == b'\n').find_map(|line| {
+            std::str::from_utf8(line.strip_prefix(b"Tgid:")?).ok()?.trim().parse().ok()
+        });
+        Ok(tgid.unwrap_or(tid))
+    }
+
     /// Reads `/proc/PID/cgroup`.
     ///
     /// # Errors

@@ -1,7 +1,10 @@
 //! The errors of a reference that matches no container, or several: what was searched, what is near,
 //! and whether a container of that name exists but is not running.
 
-use super::{Access, is_id_prefix, reference::ContainerRef, stopped};
+use super::matching::{
+    SHORTEST_PREFIX, comparable, is_id_prefix, name_forms, stopped, with_prefix,
+};
+use super::{Access, reference::ContainerRef};
 use crate::engine::{Inventory, StoppedContainer};
 use crate::error::{Error, ExitStatus};
 use crate::model::container::Container;
@@ -77,6 +80,9 @@ impl NotFound<'_> {
                 .because("PIDs need the `pid:` prefix here")
                 .hint(format!("`pid:{name}` is the container of process {name}"));
         }
+        if let Some(error) = self.short_prefix(engine, name) {
+            return error;
+        }
         let searched = match self.inventory.containers.len() {
             1 => "1 running container".to_owned(),
             count => format!("{count} running containers"),
@@ -119,36 +125,84 @@ impl NotFound<'_> {
         }
     }
 
+    /// Returns the error for an ID prefix that is too short to act on.
+    fn short_prefix(&self, engine: Option<&'static EngineInfo>, name: &str) -> Option<Error> {
+        if self.access == Access::Read || name.len() >= SHORTEST_PREFIX {
+            return None;
+        }
+        let candidates = self.inventory.containers.iter();
+        let candidates = candidates.filter(|c| engine.is_none_or(|engine| engine == c.engine));
+        let found = with_prefix(&candidates.collect::<Vec<_>>(), name);
+        let error = self.because(format!(
+            "commands that modify state take an ID prefix of at least {SHORTEST_PREFIX} characters"
+        ));
+        let names: Vec<String> = found.into_iter().map(Container::qualified).collect();
+        (!names.is_empty()).then(|| did_you_mean(error, &names))
+    }
+
     /// Adds the names that were probably meant, and why more of them may be hidden.
     fn suggest(&self, error: Error, name: &str) -> Error {
         let note = hidden_names_note(self.inventory);
         // If names are hidden, one that is only similar is hardly ever the one that was meant.
         let edits = if note.is_some() { 1 } else { 1 + name.chars().count() / 4 };
         let containers = self.inventory.containers.iter();
-        let names: Vec<(&str, String)> =
-            containers.filter_map(|c| Some((c.name.as_deref()?, c.qualified()))).collect();
-        let suggested = suggestions(&names, name, edits);
-        let error = match &suggested[..] {
+        let names: Vec<(Vec<String>, String)> =
+            containers.map(|c| (name_forms(c), c.qualified())).collect();
+        let error = match &suggestions(&names, name, edits)[..] {
             [] if note.is_some() => error,
             [] => error.hint("`cinspect ls` lists the running containers"),
-            [one] => error.hint(format!("did you mean `{one}`?")),
-            several => {
-                let listed = several.iter().take(MOST_LISTED);
-                let error = error.hint("did you mean one of these?");
-                let error = listed.fold(error, |error, name| error.hint(format!("  {name}")));
-                match several.len().saturating_sub(MOST_LISTED) {
-                    0 => error,
-                    more => error.hint(format!("  … and {more} more")),
-                }
-            }
+            suggested => did_you_mean(error, suggested),
         };
         note.into_iter().fold(error, Error::hint)
     }
 }
 
+/// Adds the names that were probably meant.
+fn did_you_mean(error: Error, names: &[String]) -> Error {
+    if let [name] = names {
+        return error.hint(format!("did you mean `{name}`?"));
+    }
+    let listed = names.iter().take(MOST_LISTED);
+    let error = error.hint("did you mean one of these?");
+    let error = listed.fold(error, |error, name| error.hint(format!("  {name}")));
+    match names.len().saturating_sub(MOST_LISTED) {
+        0 => error,
+        more => error.hint(format!("  … and {more} more")),
+    }
+}
+
+/// Returns the error for a number that is a PID and the beginning of IDs, with both readings.
+pub(super) fn two_readings(
+    host: &Host,
+    inventory: &Inventory,
+    pid: HostPid,
+    candidates: &[Container],
+) -> Error {
+    let process = host.process_of(pid).unwrap_or(pid);
+    let comm = host.stat(process).map(|stat| stat.comm).unwrap_or_default();
+    let comm = String::from_utf8_lossy(&comm).into_owned();
+    let place = match inventory.containing(host, process) {
+        Some(container) => format!("in {}", container.qualified()),
+        None => "in no container".into(),
+    };
+    let error = Error::new(ExitStatus::NoContainer, format!("`{pid}` is ambiguous"))
+        .cause("it is the PID of a process, and an ID begins with it")
+        .hint("use one of these:")
+        .hint(format!("  pid:{pid}  (process {process} {comm}, {place})"));
+    listed(error, candidates)
+}
+
 /// Returns the error for a reference that matches several containers, each in the form that selects
 /// only it.
 pub(super) fn ambiguous(word: &str, candidates: &[Container]) -> Error {
+    let error = Error::new(ExitStatus::NoContainer, format!("`{word}` is ambiguous"))
+        .cause(format!("it matches {} containers", candidates.len()))
+        .hint("use one of these:");
+    listed(error, candidates)
+}
+
+/// Adds the candidates, each in the form that selects only it.
+fn listed(error: Error, candidates: &[Container]) -> Error {
     let mut names: Vec<String> = candidates.iter().map(Container::qualified).collect();
     let is_repeated =
         |name: &String| candidates.iter().filter(|c| c.qualified() == *name).count() > 1;
@@ -156,9 +210,6 @@ pub(super) fn ambiguous(word: &str, candidates: &[Container]) -> Error {
     if names.iter().any(is_repeated) {
         names = candidates.iter().map(Container::qualified_by_id).collect();
     }
-    let error = Error::new(ExitStatus::NoContainer, format!("`{word}` is ambiguous"))
-        .cause(format!("it matches {} containers", names.len()))
-        .hint("use one of these:");
     candidates.iter().zip(names).fold(error, |error, (container, name)| {
         let image = container.image.as_deref().unwrap_or("-");
         let id = container.id.as_deref().unwrap_or("-");
@@ -169,21 +220,33 @@ pub(super) fn ambiguous(word: &str, candidates: &[Container]) -> Error {
     })
 }
 
-/// Returns the qualified names of the containers whose names contain the word, or else of the one
-/// whose name is nearest to it within `edits`. `names` are pairs of a name and its qualified form.
-fn suggestions(names: &[(&str, String)], word: &str, edits: usize) -> Vec<String> {
-    let contains = |name: &str| !word.is_empty() && name.contains(word);
-    let mut found: Vec<&String> =
-        names.iter().filter(|(name, _)| contains(name)).map(|(_, qualified)| qualified).collect();
+/// Returns the qualified names of the containers whose names contain the word, those that begin with it
+/// first; or else of the one whose name is nearest to it within `edits`. `names` are pairs of a
+/// container's names and its qualified form.
+fn suggestions(names: &[(Vec<String>, String)], word: &str, edits: usize) -> Vec<String> {
+    let word = comparable(word);
+    if word.is_empty() {
+        return Vec::new();
+    }
+    let nearest = |forms: &[String], distance: &dyn Fn(&str) -> Option<usize>| {
+        forms.iter().filter_map(|form| distance(&comparable(form))).min()
+    };
+    let containing = |form: &str| form.find(&word).map(|index| usize::from(index > 0));
+    let mut found: Vec<(usize, &String)> = names
+        .iter()
+        .filter_map(|(forms, qualified)| Some((nearest(forms, &containing)?, qualified)))
+        .collect();
     if found.is_empty() {
-        let distances = names.iter().map(|(name, form)| (strsim::osa_distance(name, word), form));
-        let nearest = distances
-            .filter(|(distance, _)| *distance <= edits)
-            .min_by_key(|(distance, _)| *distance);
-        found.extend(nearest.map(|(_, form)| form));
+        let edited = |form: &str| {
+            Some(strsim::osa_distance(form, &word)).filter(|distance| *distance <= edits)
+        };
+        let near = names
+            .iter()
+            .filter_map(|(forms, qualified)| Some((nearest(forms, &edited)?, qualified)));
+        found.extend(near.min());
     }
     found.sort_unstable();
-    found.into_iter().cloned().collect()
+    found.into_iter().map(|(_, qualified)| qualified.clone()).collect()
 }
 
 /// Returns why names may be missing for a user who is not root.
@@ -206,10 +269,12 @@ mod tests {
 
     #[test]
     fn names_that_contain_the_word_come_before_similar_ones() {
-        let names = ["shop-web-2", "shop-web-1", "wex", "db"];
-        let names = names.map(|name| (name, format!("docker:{name}")));
+        let names = ["web-2", "shop-web-1", "wex", "db", "proj-web-1"];
+        let names = names.map(|name| (vec![name.to_owned()], format!("docker:{name}")));
         let suggested = |word| suggestions(&names, word, 1);
-        assert_eq!(suggested("web"), ["docker:shop-web-1", "docker:shop-web-2"]);
+        assert_eq!(suggested("web"), ["docker:web-2", "docker:proj-web-1", "docker:shop-web-1"]);
+        assert_eq!(suggested("shop"), ["docker:shop-web-1"]);
+        assert_eq!(suggested("PROJ_WEB_1"), ["docker:proj-web-1"]);
         assert_eq!(suggested("wxe"), ["docker:wex"]);
         assert_eq!(suggested("dbb"), ["docker:db"]);
         assert!(suggested("nosuch").is_empty() && suggested("").is_empty());

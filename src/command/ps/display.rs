@@ -92,7 +92,7 @@ impl Display {
         let mut tables = Vec::new();
         for (container, snapshot) in watch.containers.iter_mut().zip(snapshots) {
             let (rows, changes) = container.refresh(snapshot, now, watch.interval);
-            let word = safe_str(container.word);
+            let word = safe_str(&container.word);
             self.changes.extend(changes.into_iter().map(|change| match change {
                 Change::Container(text) => format!("{}  {word}: {text}", clock()),
                 Change::Process(text) if several => format!("{}  {word}: {text}", clock()),
@@ -200,7 +200,7 @@ fn title(watch: &Watch<'_>, tables: &[Vec<MarkedRow>], columns: usize, style: &S
             let seconds = since.elapsed().as_secs();
             return safe_str(&format!("{} ({seconds}s){cause}", error.message)).into_owned();
         }
-        let name = rows.first().map_or(container.word, |(row, _)| row.context.container.as_str());
+        let name = rows.first().map_or(container.word.as_str(), |(row, _)| row.context.container.as_str());
         let restarts = match container.restarts {
             0 => String::new(),
             1 => ", restarted".into(),

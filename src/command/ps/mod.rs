@@ -224,8 +224,10 @@ impl<'a> ProcessList<'a> {
         }
         warn_of_gaps(context, word, &snapshot);
         let rows = rows_of(&snapshot, container.depth, signal, self.options.threads);
-        let by_pid = matches!(found.matched_by, MatchRule::Pid(_));
-        Ok(PsRows { rows, init: container.init, paused, by_pid })
+        let by_pid = found.matched_by.process().is_some();
+        let is_part = found.matched_by == MatchRule::PartOfName;
+        let whole_name = is_part.then(|| container.qualified());
+        Ok(PsRows { rows, init: container.init, paused, by_pid, whole_name })
     }
 
     fn snapshot_options(&self, signal: Signal) -> SnapshotOptions {

@@ -24,6 +24,8 @@ pub struct PsRows {
     pub paused: bool,
     /// Whether it was found by a PID, which does not find its successor.
     pub by_pid: bool,
+    /// Its qualified name, if the reference was only a part of its name and may find another one later.
+    pub whole_name: Option<String>,
 }
 
 /// Makes the rows of a snapshot.

@@ -41,9 +41,9 @@ pub trait Refresh {
 }
 
 /// A container that is watched.
-pub struct WatchedContainer<'a> {
-    /// The reference that was typed.
-    pub word: &'a str,
+pub struct WatchedContainer {
+    /// The reference that was typed, or the whole name if that was a part of it.
+    pub word: String,
     /// Why it cannot be shown, and since when.
     pub missing: Option<(Error, Instant)>,
     /// Number of restarts seen.
@@ -72,14 +72,14 @@ pub struct Watch<'a> {
     /// Time between two refreshes.
     pub interval: Duration,
     /// The containers.
-    pub containers: Vec<WatchedContainer<'a>>,
+    pub containers: Vec<WatchedContainer>,
 }
 
 impl<'a> Watch<'a> {
     /// Takes the first snapshots. An error now is final; one that comes later may go away.
     pub fn start(
         context: &Context,
-        words: &'a [String],
+        words: &[String],
         interval: Duration,
         list: &'a dyn Refresh,
     ) -> Result<(Self, Snapshots), Error> {
@@ -87,7 +87,7 @@ impl<'a> Watch<'a> {
         let found: Vec<PsRows> =
             list.snapshot(context, &words).into_iter().collect::<Result<_, _>>()?;
         let containers = words.into_iter().zip(&found).map(|(word, rows)| WatchedContainer {
-            word,
+            word: rows.whole_name.clone().unwrap_or_else(|| word.to_owned()),
             missing: None,
             restarts: 0,
             paused: false,
@@ -107,11 +107,11 @@ impl<'a> Watch<'a> {
     /// Takes the next snapshots.
     pub fn snapshot(&self) -> Snapshots {
         // A freed PID may be reused: a container found by one is not looked for again.
-        let final_error = |container: &WatchedContainer<'_>| {
+        let final_error = |container: &WatchedContainer| {
             container.missing.as_ref().and_then(|_| container.ended())
         };
         let present = self.containers.iter().filter(|container| final_error(container).is_none());
-        let words: Vec<&str> = present.map(|container| container.word).collect();
+        let words: Vec<&str> = present.map(|container| container.word.as_str()).collect();
         let mut found = self.list.snapshot(&self.quiet, &words).into_iter();
         let next = |container| final_error(container).map(Err).or_else(|| found.next());
         self.containers.iter().filter_map(next).collect()
@@ -152,7 +152,7 @@ impl<'a> Watch<'a> {
     }
 }
 
-impl WatchedContainer<'_> {
+impl WatchedContainer {
     /// Returns why it is not looked for again, if it was found by a PID.
     fn ended(&self) -> Option<Error> {
         let message = format!("container `{}` has exited", self.word);
@@ -225,7 +225,7 @@ impl WatchedContainer<'_> {
         match snapshot {
             Ok(found) => {
                 if let Some(change) = self.found(&found) {
-                    context.ui.note(&format!("{}: {change}", safe_str(self.word)));
+                    context.ui.note(&format!("{}: {change}", safe_str(&self.word)));
                 }
                 Ok(Some(found.rows.into_iter().map(|row| (row, Mark::None)).collect()))
             }
