@@ -48,6 +48,7 @@ Register-ArgumentCompleter -Native -CommandName 'cinspect' -ScriptBlock {
         }
         'cinspect;ls' {
             [CompletionResult]::new('--engine', '--engine', [CompletionResultType]::ParameterName, 'Only containers of this engine: docker, podman, …, bare')
+            [CompletionResult]::new('--label', '--label', [CompletionResultType]::ParameterName, 'Only containers with this label; `KEY` alone: with any value of it')
             [CompletionResult]::new('-o', '-o', [CompletionResultType]::ParameterName, 'Columns to show; `+LIST` adds to the default ones, `help` lists all')
             [CompletionResult]::new('--columns', '--columns', [CompletionResultType]::ParameterName, 'Columns to show; `+LIST` adds to the default ones, `help` lists all')
             [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When to use colour: auto (on a terminal, unless `NO_COLOR` is set), always, never')
@@ -64,6 +65,7 @@ Register-ArgumentCompleter -Native -CommandName 'cinspect' -ScriptBlock {
         }
         'cinspect;list' {
             [CompletionResult]::new('--engine', '--engine', [CompletionResultType]::ParameterName, 'Only containers of this engine: docker, podman, …, bare')
+            [CompletionResult]::new('--label', '--label', [CompletionResultType]::ParameterName, 'Only containers with this label; `KEY` alone: with any value of it')
             [CompletionResult]::new('-o', '-o', [CompletionResultType]::ParameterName, 'Columns to show; `+LIST` adds to the default ones, `help` lists all')
             [CompletionResult]::new('--columns', '--columns', [CompletionResultType]::ParameterName, 'Columns to show; `+LIST` adds to the default ones, `help` lists all')
             [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When to use colour: auto (on a terminal, unless `NO_COLOR` is set), always, never')

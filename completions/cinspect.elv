@@ -44,6 +44,7 @@ set edit:completion:arg-completer[cinspect] = {|@words|
         }
         &'cinspect;ls'= {
             cand --engine 'Only containers of this engine: docker, podman, …, bare'
+            cand --label 'Only containers with this label; `KEY` alone: with any value of it'
             cand -o 'Columns to show; `+LIST` adds to the default ones, `help` lists all'
             cand --columns 'Columns to show; `+LIST` adds to the default ones, `help` lists all'
             cand --color 'When to use colour: auto (on a terminal, unless `NO_COLOR` is set), always, never'
@@ -59,6 +60,7 @@ set edit:completion:arg-completer[cinspect] = {|@words|
         }
         &'cinspect;list'= {
             cand --engine 'Only containers of this engine: docker, podman, …, bare'
+            cand --label 'Only containers with this label; `KEY` alone: with any value of it'
             cand -o 'Columns to show; `+LIST` adds to the default ones, `help` lists all'
             cand --columns 'Columns to show; `+LIST` adds to the default ones, `help` lists all'
             cand --color 'When to use colour: auto (on a terminal, unless `NO_COLOR` is set), always, never'

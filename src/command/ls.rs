@@ -20,7 +20,7 @@ use crate::output::select::{Selection, find, help};
 use crate::output::style::{Style, TableOptions};
 use crate::output::table::{TableLine, draw};
 use crate::proc::{Host, ReadError};
-use crate::resolve::{ResolvedContainer, hidden_names_note};
+use crate::resolve::{ResolvedContainer, has_part, hidden_names_note};
 
 /// List the containers on this host, of every engine
 ///
@@ -40,6 +40,9 @@ pub struct Ls {
     /// Only containers of this engine: docker, podman, …, bare
     #[arg(long, value_name = "NAME", value_parser = engine, add = CompletionSource::Engines)]
     engine: Vec<&'static EngineInfo>,
+    /// Only containers with this label; `KEY` alone: with any value of it
+    #[arg(long, value_name = "KEY[=VALUE]", add = CompletionSource::Free)]
+    label: Vec<String>,
     /// Columns to show; `+LIST` adds to the default ones, `help` lists all
     #[arg(short = 'o', long, value_name = "LIST", add = CompletionSource::Columns(|| column_names(LS_COLUMNS)))]
     columns: Option<String>,
@@ -52,6 +55,7 @@ pub const COMMAND: Command = command::<Ls>(
         ("cinspect ls", "all containers on this host"),
         ("cinspect ls --engine podman", "Podman's, of every user"),
         ("cinspect --json ls web", "those with `web` in the name, as JSON"),
+        ("cinspect ls --label com.docker.compose.project=shop", "those of a Compose project"),
         ("cinspect ls -o name,cgroup", "with their cgroups"),
     ],
     run,
@@ -128,9 +132,18 @@ impl Ls {
         let contains = |text: &str| {
             container.id.as_deref().is_some_and(|id| id.contains(text))
                 || container.qualified().contains(text)
-                || container.name.as_deref().is_some_and(|name| name.contains(text))
+                || has_part(container, text)
+        };
+        let has_label = |label: &String| {
+            let (key, value) = match label.split_once('=') {
+                Some((key, value)) => (key, Some(value)),
+                None => (label.as_str(), None),
+            };
+            let found = container.labels.as_ref().and_then(|labels| labels.get(key));
+            found.is_some_and(|found| value.is_none_or(|value| value == found))
         };
         (self.engine.is_empty() || self.engine.contains(&container.engine))
+            && self.label.iter().all(has_label)
             && (self.names.is_empty() || self.names.iter().any(|name| contains(name)))
     }
 

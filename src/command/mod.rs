@@ -200,6 +200,11 @@ fn resolve<'a>(
     if !container.verified {
         ui.warn(&format!("{name}: unverified: only its cgroup's name identifies it"));
     }
+    if access == Access::Act && container.is_pause() {
+        ui.note(&format!(
+            "{name} is the pause container of a pod: the kubelet replaces the whole pod when it ends"
+        ));
+    }
     if let Some(remark) = &container.remark {
         ui.note(&format!("{name}: {}", safe_str(remark)));
     }

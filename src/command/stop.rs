@@ -432,7 +432,8 @@ impl<'a> ContainerStop<'a> {
         let Some(again) = again else { return ExitStatus::Done };
         let advice = match again.by {
             Some(engine) => {
-                format!("; {engine} started it again: {}", found.container.engine.keep_stopped)
+                let advice = self.policy.keep_stopped(found.container.engine);
+                format!("; {engine} started it again: {advice}")
             }
             None => "; something other than its engine's restart policy may have started it".into(),
         };

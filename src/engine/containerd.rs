@@ -9,7 +9,8 @@ use serde::Deserialize;
 
 use super::Engine;
 use super::cgroup_name::scope_id;
-use super::oci_config::{OciSpec, POD_GRACE_UNREAD, resources_of_bundle};
+use super::labels::POD_GRACE_UNREAD;
+use super::oci_config::{OciSpec, resources_of_bundle};
 use super::record::{Record, RecordReader, SearchPath, unique_paths};
 use super::shims::sandbox_of;
 use crate::model::container::Container;
@@ -112,6 +113,8 @@ fn fill_in(record: &mut Record, reader: &RecordReader<'_>, dir: &StateDir<'_>, s
     record.cgroup = spec.cgroup();
     record.pod = spec.pod();
     record.image = spec.annotations.get("io.kubernetes.cri.image-name").cloned();
+    // (nerdctl copies the labels to annotations; others are in containerd's database.)
+    record.labels = spec.annotations.contains_key("nerdctl/name").then(|| spec.annotations.clone());
     record.name = Some(match &record.pod {
         Some(pod) => pod.container.clone().unwrap_or_else(|| "POD".into()),
         None => spec.annotations.get("nerdctl/name").cloned().unwrap_or_else(|| id.clone()),

@@ -1,11 +1,11 @@
 //! Kubernetes on containerd: the tasks of containerd's CRI service, whose annotations name the pod and
 //! the container in it.
 
-use std::time::Duration;
-
 use super::Engine;
 use super::cgroup_name::{is_below_a_pod, is_long_id, scope_id};
 use super::containerd::{Client, read_tasks};
+use super::docker::DOCKER;
+use super::labels::{KEEP_POD_STOPPED, KUBELET_RESTARTS, POD_GRACE};
 use super::oci_config::resources_of_bundle;
 use super::record::{Record, RecordReader};
 use crate::model::container::Container;
@@ -22,9 +22,10 @@ pub static CRI: EngineInfo = EngineInfo {
         "/run/containerd/io.containerd.runtime.v2.task/k8s.io",
         "Kubernetes on containerd: pods and containers, from the annotations of their bundles.",
     ),
-    // Kubernetes' default terminationGracePeriodSeconds.
-    grace_time: Duration::from_secs(30),
-    always_restarts: Some("the kubelet restarts it according to the pod's restart policy"),
+    pods_of: &[&DOCKER],
+    grace_time: POD_GRACE,
+    always_restarts: Some(KUBELET_RESTARTS),
+    keep_stopped: KEEP_POD_STOPPED,
     ..EngineInfo::DEFAULT
 };
 

@@ -1,14 +1,13 @@
 //! CRI-O: records of containers/storage, with pod, cgroup and image in each container's OCI
 //! specification and the start time in CRI-O's own `state.json`.
 
-use std::time::Duration;
-
 use serde::Deserialize;
 
 use super::Engine;
 use super::cgroup_name::{is_below_a_pod, is_long_id, scope_id};
 use super::containers_storage::{self, StorageDirs, Writer};
-use super::oci_config::{OciSpec, POD_GRACE_UNREAD};
+use super::labels::{KEEP_POD_STOPPED, KUBELET_RESTARTS, POD_GRACE, POD_GRACE_UNREAD};
+use super::oci_config::OciSpec;
 use super::record::{Record, RecordReader};
 use crate::model::container::Container;
 use crate::model::engine::{EngineInfo, ReferenceForm};
@@ -25,9 +24,9 @@ pub static CRIO: EngineInfo = EngineInfo {
     shims: &["conmon"],
     files: ("/var/lib/containers/storage, /run/containers/storage", "CRI-O, with its pods."),
     sockets: &["crio.sock"],
-    // Kubernetes' default terminationGracePeriodSeconds.
-    grace_time: Duration::from_secs(30),
-    always_restarts: Some("the kubelet restarts it according to the pod's restart policy"),
+    grace_time: POD_GRACE,
+    always_restarts: Some(KUBELET_RESTARTS),
+    keep_stopped: KEEP_POD_STOPPED,
     ..EngineInfo::DEFAULT
 };
 

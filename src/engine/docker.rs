@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::Engine;
 use super::cgroup_name::{is_long_id, scope_id};
+use super::labels::{Labels, pod, pod_stop_policy};
 use super::oci_config::{cpus, positive};
 use super::record::{Record, RecordReader, SearchPath, parse_signal, unique_paths};
 use super::shims::sandbox_of;
@@ -111,6 +112,7 @@ struct DockerState {
 #[serde(rename_all = "PascalCase", default)]
 struct DockerConfig {
     image: Option<String>,
+    labels: Option<Labels>,
     stop_signal: Option<String>,
     /// Seconds.
     stop_timeout: Option<i64>,
@@ -160,12 +162,19 @@ fn record(reader: &RecordReader<'_>, dir: &StateDir<'_>, id: &str) -> Option<Rec
     record.name = container.name.strip_prefix('/').map(str::to_owned);
     record.pid = container.state.running.then(|| HostPid::new(container.state.pid)).flatten();
     let config = container.config;
+    let labels = config.labels.unwrap_or_default();
     record.image = config.image;
-    record.stop = StopPolicy {
-        signal: config.stop_signal.as_deref().and_then(parse_signal),
-        grace: config.stop_timeout.map(StopPolicy::grace_of_seconds),
-        ..StopPolicy::default()
+    record.pod = pod(&labels);
+    // The kubelet passes the grace period of the pod with each stop, whatever is configured here.
+    record.stop = match &record.pod {
+        Some(_) => pod_stop_policy(&labels),
+        None => StopPolicy {
+            grace: config.stop_timeout.map(StopPolicy::grace_of_seconds),
+            ..StopPolicy::default()
+        },
     };
+    record.stop.signal = config.stop_signal.as_deref().and_then(parse_signal);
+    record.labels = Some(labels);
     // Only a running container is worth a second file.
     if record.pid.is_some()
         && let Some(file) = reader.read(dir.read(format!("{id}/hostconfig.json")))

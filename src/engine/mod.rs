@@ -12,6 +12,7 @@ mod crun;
 mod discover;
 mod docker;
 mod inventory;
+mod labels;
 mod lxc;
 mod lxc_config;
 mod membership;

@@ -7,18 +7,12 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::labels::POD_GRACE_PERIOD;
 use super::record::{expand_cgroups_path, parse_signal};
 use crate::model::container::{Container, Pod};
 use crate::model::resource_config::ResourceConfig;
 use crate::model::stop_policy::StopPolicy;
 use crate::proc::Host;
-
-/// The kubelet's annotation with the `terminationGracePeriodSeconds` of the pod.
-const POD_GRACE_PERIOD: &str = "io.kubernetes.pod.terminationGracePeriod";
-
-/// The reason why a missing grace period of a container in a pod does not mean that none is configured.
-pub(super) const POD_GRACE_UNREAD: &str =
-    "it is Kubernetes' default; the pod's terminationGracePeriodSeconds was not read";
 
 /// The part of an OCI specification that identifies a container.
 #[derive(Deserialize, Default)]

@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use super::labels::Labels;
 use crate::model::container::Pod;
 use crate::model::engine::EngineInfo;
 use crate::model::pid::{HostPid, Ticks};
@@ -29,6 +30,8 @@ pub struct Record {
     pub pod: Option<Pod>,
     /// The image.
     pub image: Option<String>,
+    /// Its labels, if its engine has any and they were read.
+    pub labels: Option<Labels>,
     /// The init, if the record says that the container runs.
     pub pid: Option<HostPid>,
     /// Start time of the init.
@@ -60,6 +63,7 @@ impl Record {
             namespace: None,
             pod: None,
             image: None,
+            labels: None,
             pid: None,
             start: None,
             cgroup: None,

@@ -1,6 +1,7 @@
 //! A container: its engine, names, init, cgroup and state, and how far all of that is verified.
 //! `engine` fills it in; nothing here reads a file.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::cgroup::{Memberships, is_at_or_below};
@@ -60,6 +61,17 @@ pub struct Pod {
     pub container: Option<String>,
 }
 
+/// The Compose service that a container belongs to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ComposeService {
+    /// Name of the project.
+    pub project: String,
+    /// Name of the service.
+    pub service: Option<String>,
+    /// Number of the container among those of the service.
+    pub number: Option<String>,
+}
+
 /// One observation made while a container was looked up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Evidence {
@@ -86,6 +98,10 @@ pub struct Container {
     pub namespace: Option<String>,
     /// The pod.
     pub pod: Option<Pod>,
+    /// Its labels; `None` if its engine has none, or they could not be read.
+    pub labels: Option<BTreeMap<String, String>>,
+    /// The Compose service.
+    pub compose: Option<ComposeService>,
     /// The image, as the engine names it.
     pub image: Option<String>,
     /// The init: PID 1 of its PID namespace, or the first process where its PID namespace is not
@@ -126,19 +142,27 @@ impl Container {
         match self.engine.reference {
             _ if !self.verified => self.by_pid(),
             ReferenceForm::Pid => self.by_pid(),
-            ReferenceForm::Pod => match &self.pod {
-                Some(pod) if !pod.name.is_empty() => {
-                    let container = pod.container.as_deref().unwrap_or("POD");
-                    format!("{engine}:{}/{}/{container}", pod.namespace, pod.name)
-                }
-                _ => format!("{engine}:{id}"),
-            },
+            ReferenceForm::Pod => {
+                format!("{engine}:{}", self.name_in_pod().as_deref().unwrap_or(id))
+            }
             ReferenceForm::Namespaced => {
                 let name = self.name.as_deref().unwrap_or(id);
                 format!("{engine}:{}/{name}", self.namespace.as_deref().unwrap_or("default"))
             }
             ReferenceForm::Name => format!("{engine}:{}", self.name.as_deref().unwrap_or(id)),
         }
+    }
+
+    /// Returns the name in its pod, `NAMESPACE/POD/CONTAINER`; `POD` stands for the pause container.
+    pub fn name_in_pod(&self) -> Option<String> {
+        let pod = self.pod.as_ref().filter(|pod| !pod.name.is_empty())?;
+        let container = pod.container.as_deref().unwrap_or("POD");
+        Some(format!("{}/{}/{container}", pod.namespace, pod.name))
+    }
+
+    /// Whether it is the sandbox (pause) container of its pod, which holds the pod's namespaces.
+    pub fn is_pause(&self) -> bool {
+        self.pod.as_ref().is_some_and(|pod| !pod.name.is_empty() && pod.container.is_none())
     }
 
     /// Returns the same with the ID, for two containers of one engine that share a name (those of two

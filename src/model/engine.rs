@@ -21,6 +21,9 @@ pub struct EngineInfo {
     pub low_level: bool,
     /// Engines whose records have the start times that its own records lack.
     pub start_times_from: &'static [&'static EngineInfo],
+    /// Engines whose containers in pods its qualified references find, too: Kubernetes runs them through a
+    /// CRI service that keeps no records.
+    pub pods_of: &'static [&'static EngineInfo],
     /// Names (`comm`, at most 15 bytes) of the daemons, shims and monitors whose arguments lead to
     /// its records. A `*` at the end stands for any rest.
     pub shims: &'static [&'static str],
@@ -68,6 +71,7 @@ impl EngineInfo {
         keeps_records: true,
         low_level: false,
         start_times_from: &[],
+        pods_of: &[],
         shims: &[],
         files: ("", ""),
         sockets: &[],

@@ -20,10 +20,16 @@ pub struct StopPolicy {
     pub signal_unread: Option<&'static str>,
     /// The time between the stop signal and KILL.
     pub grace: Option<Duration>,
+    /// The time that is the default for this container, in place of its engine's.
+    pub default_grace: Option<Duration>,
     /// As `signal_unread`, of the grace period.
     pub grace_unread: Option<&'static str>,
     /// The restart policy as the engine spells it: `always`, `on-failure`, ….
     pub restart: Option<String>,
+    /// The reason why it runs again whatever its restart policy, where that is not its engine's.
+    pub always_restarts: Option<&'static str>,
+    /// Advice on how to keep it stopped, likewise.
+    pub keep_stopped: Option<&'static str>,
     /// As `signal_unread`, of the restart policy.
     pub restart_unread: Option<&'static str>,
     /// The file with the restart policy, where that is not the record that names the container.
@@ -84,7 +90,7 @@ impl StopPolicy {
 
     /// Returns the time between the stop signal and KILL: the recorded one, or the engine's default.
     pub fn grace_of(&self, engine: &EngineInfo) -> Duration {
-        self.grace.unwrap_or(engine.grace_time)
+        self.grace.or(self.default_grace).unwrap_or(engine.grace_time)
     }
 
     /// Returns the source of the stop signal.
@@ -144,17 +150,30 @@ impl StopPolicy {
             signal_for_init: self.signal_for_init.or(other.signal_for_init),
             signal_unread: self.signal_unread.or(other.signal_unread),
             grace: self.grace.or(other.grace),
+            default_grace: self.default_grace.or(other.default_grace),
             grace_unread: self.grace_unread.or(other.grace_unread),
             restart: self.restart.or(other.restart),
+            always_restarts: self.always_restarts.or(other.always_restarts),
+            keep_stopped: self.keep_stopped.or(other.keep_stopped),
             restart_unread: self.restart_unread.or(other.restart_unread),
             restart_source: self.restart_source.or(other.restart_source),
         }
     }
 
+    /// Returns advice on how to keep the container stopped.
+    pub fn keep_stopped(&self, engine: &EngineInfo) -> &'static str {
+        self.keep_stopped.unwrap_or(engine.keep_stopped)
+    }
+
+    /// Returns the remark on a signal that may end the container, which then runs again.
+    pub fn signal_remark(&self, engine: &EngineInfo) -> Option<&'static str> {
+        engine.signal_remark.filter(|_| self.always_restarts.is_none())
+    }
+
     /// Returns the reason why the container would run again after a stop that was not its engine's
     /// own, if it would.
     pub fn restart_reason(&self, engine: &EngineInfo) -> Option<String> {
-        if let Some(reason) = engine.always_restarts {
+        if let Some(reason) = self.always_restarts.or(engine.always_restarts) {
             return Some(reason.into());
         }
         match self.restart.as_deref()? {

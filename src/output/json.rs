@@ -53,6 +53,7 @@ pub fn value_to_json(value: &Value) -> Json {
         Value::Signals(set) => set.names().into(),
         Value::Char(letter) => letter.to_string().into(),
         Value::Bool(yes) => (*yes).into(),
+        Value::Labels(labels) => json!(labels),
         Value::Text(text) => text.as_ref().into(),
     }
 }

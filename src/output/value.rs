@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -41,6 +42,8 @@ pub enum Value {
     Char(char),
     /// Yes or no.
     Bool(bool),
+    /// Keys with their values.
+    Labels(BTreeMap<String, String>),
     /// A text of this program.
     Text(Cow<'static, str>),
 }
@@ -85,6 +88,12 @@ impl Value {
             Self::Signals(signals) => set(&signals.short()),
             Self::Char(letter) => safe_str(letter.encode_utf8(&mut [0; 4])).into_owned(),
             Self::Bool(yes) => if *yes { "yes" } else { "no" }.into(),
+            Self::Labels(labels) if labels.is_empty() => "-".into(),
+            Self::Labels(labels) => {
+                let pairs: Vec<String> =
+                    labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+                safe_str(&pairs.join(",")).into_owned()
+            }
             Self::Text(text) => safe_str(text).into_owned(),
         }
     }
@@ -98,8 +107,9 @@ impl Value {
             Self::Signals(_) => 3,
             Self::Bool(_) => 4,
             Self::Char(_) | Self::Bytes(_) | Self::Text(_) | Self::Argv(_) | Self::Numbers(_) => 5,
-            Self::Denied => 6,
-            Self::Absent => 7,
+            Self::Labels(_) => 6,
+            Self::Denied => 7,
+            Self::Absent => 8,
         }
     }
 
@@ -144,6 +154,7 @@ pub fn compare(a: &Value, b: &Value) -> Ordering {
         }
         (Value::Signals(a), Value::Signals(b)) => a.0.cmp(&b.0),
         (Value::Bool(a), Value::Bool(b)) => a.cmp(b),
+        (Value::Labels(a), Value::Labels(b)) => a.cmp(b),
         _ => (a.rank().cmp(&b.rank()))
             .then_with(|| a.number().cmp(&b.number()))
             .then_with(|| a.bytes().cmp(&b.bytes())),
@@ -184,6 +195,12 @@ pub(crate) mod tests {
             (Value::Char('S'), "S", json!("S")),
             (Value::Char('\u{9b}'), r"\x9b", json!("\u{9b}")),
             (Value::Bool(true), "yes", json!(true)),
+            (
+                Value::Labels([("k".to_owned(), "v\n".to_owned())].into()),
+                r"k=v\n",
+                json!({"k": "v\n"}),
+            ),
+            (Value::Labels(BTreeMap::new()), "-", json!({})),
             (Value::text("literal…"), "literal…", json!("literal…")),
         ]
     }

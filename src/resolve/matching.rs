@@ -4,7 +4,7 @@
 use super::reference::ContainerRef;
 use super::{Access, MatchRule};
 use crate::engine::{Inventory, StoppedContainer, container_at};
-use crate::model::container::Container;
+use crate::model::container::{ComposeService, Container};
 use crate::model::engine::EngineInfo;
 use crate::model::pid::HostPid;
 use crate::proc::Host;
@@ -60,12 +60,17 @@ impl Matcher<'_> {
 
     fn candidates(&self, engine: Option<&'static EngineInfo>) -> Vec<&Container> {
         let containers = self.inventory.containers.iter();
-        containers.filter(|c| engine.is_none_or(|engine| c.engine == engine)).collect()
+        let is_of = |container: &Container, engine: &EngineInfo| {
+            container.engine == engine
+                || (engine.pods_of.contains(&container.engine) && container.pod.is_some())
+        };
+        containers.filter(|c| engine.is_none_or(|engine| is_of(c, engine))).collect()
     }
 
     fn name(&self, engine: Option<&'static EngineInfo>, word: &str) -> Match {
         let candidates = self.candidates(engine);
         match_exactly(&candidates, word)
+            .or_else(|| match_in_pods(&candidates, engine, word))
             .or_else(|| self.prefix(&candidates, engine, word))
             .or_else(|| self.part(&candidates, engine, word))
     }
@@ -74,9 +79,9 @@ impl Matcher<'_> {
     fn plain(&self, word: &str) -> Match {
         let candidates = self.candidates(None);
         match_exactly(&candidates, word).or_else(|| match existing_pid(self.host, word) {
-            None => self
-                .prefix(&candidates, None, word)
-                .or_else(|| self.part(&candidates, None, word)),
+            None => {
+                self.prefix(&candidates, None, word).or_else(|| self.part(&candidates, None, word))
+            }
             Some(pid) => self.number(&candidates, word, pid),
         })
     }
@@ -135,11 +140,8 @@ impl Matcher<'_> {
         if !is_allowed || stopped(self.inventory, engine, word).is_some() {
             return Match::None;
         }
-        let part = comparable(word);
-        let contains = |container: &&&Container| {
-            name_forms(container).iter().any(|form| comparable(form).contains(&part))
-        };
-        let found = candidates.iter().filter(contains).copied().collect();
+        let found = candidates.iter().filter(|container| has_part(container, word));
+        let found = found.copied().collect();
         Match::of(found, MatchRule::PartOfName)
     }
 
@@ -209,6 +211,21 @@ fn match_exactly(candidates: &[&Container], word: &str) -> Match {
         .or_else(|| Match::of(by_id(), MatchRule::Id))
 }
 
+/// Matches the name in its pod of a container that another engine runs: `cri:CONTAINER`.
+fn match_in_pods(
+    candidates: &[&Container],
+    engine: Option<&'static EngineInfo>,
+    word: &str,
+) -> Match {
+    if engine.is_none_or(|engine| engine.pods_of.is_empty()) {
+        return Match::None;
+    }
+    let has_name = |container: &&&Container| {
+        container.pod.as_ref().is_some_and(|pod| pod.container.as_deref() == Some(word))
+    };
+    Match::of(candidates.iter().filter(has_name).copied().collect(), MatchRule::Name)
+}
+
 /// Returns the PID that a bare number is, if a process or thread has it. (Nobody writes a PID with zeros in
 /// front.)
 fn existing_pid(host: &Host, word: &str) -> Option<HostPid> {
@@ -218,9 +235,8 @@ fn existing_pid(host: &Host, word: &str) -> Option<HostPid> {
 
 /// Returns the containers whose ID begins with a word.
 pub(super) fn with_prefix<'a>(candidates: &[&'a Container], word: &str) -> Vec<&'a Container> {
-    let has_prefix = |container: &&Container| {
-        container.id.as_deref().is_some_and(|id| is_id_prefix(word, id))
-    };
+    let has_prefix =
+        |container: &&Container| container.id.as_deref().is_some_and(|id| is_id_prefix(word, id));
     candidates.iter().copied().filter(has_prefix).collect()
 }
 
@@ -245,7 +261,7 @@ pub(super) fn stopped<'a>(
 /// Whether a word is the name that the engine gave, alone or with the rest of its qualified form.
 fn has_name(container: &Container, word: &str) -> bool {
     let is_word = |text: &Option<String>| text.as_deref() == Some(word);
-    if is_word(&container.name) {
+    if is_word(&container.name) || is_word(&container.name_in_pod()) {
         return true;
     }
     let qualified = container.qualified();
@@ -262,12 +278,26 @@ fn has_name(container: &Container, word: &str) -> bool {
     }
 }
 
+/// Whether a form of a container's name contains a word.
+pub fn has_part(container: &Container, word: &str) -> bool {
+    let part = comparable(word);
+    name_forms(container).iter().any(|form| comparable(form).contains(&part))
+}
+
 /// Returns every form of a container's name, of which a part may be typed.
 pub(super) fn name_forms(container: &Container) -> Vec<String> {
     let mut forms: Vec<String> = container.name.iter().chain(&container.aliases).cloned().collect();
     if container.engine.names_containers() && container.verified {
         let qualified = container.qualified();
         forms.extend(qualified.split_once(':').map(|(_, name)| name.to_owned()));
+    }
+    forms.extend(container.name_in_pod());
+    if let Some(ComposeService { project, service: Some(service), number }) = &container.compose {
+        forms.push(format!("{project}/{service}"));
+        if let Some(number) = number {
+            forms.push(format!("{project}/{service}/{number}"));
+            forms.push(format!("{project}-{service}-{number}"));
+        }
     }
     forms
 }

@@ -16,6 +16,7 @@ use crate::model::container::Container;
 use crate::model::engine::EngineInfo;
 use crate::model::pid::HostPid;
 use crate::proc::Host;
+pub use matching::has_part;
 use matching::{Match, Matcher, stopped};
 use not_found::NotFound;
 pub use not_found::hidden_names_note;
@@ -82,7 +83,7 @@ impl ResolvedContainer<'_> {
     pub fn note(&self, word: &str) -> Option<String> {
         let name = self.container.qualified();
         match self.matched_by {
-            MatchRule::PartOfName => Some(format!("`{word}` is part of one name only: `{name}`")),
+            MatchRule::PartOfName => Some(format!("`{word}` matches one container: `{name}`")),
             MatchRule::Thread { tid, process } => {
                 let comm = self.host.stat(process).map(|stat| stat.comm).unwrap_or_default();
                 let comm = String::from_utf8_lossy(&comm).into_owned();

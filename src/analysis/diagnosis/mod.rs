@@ -161,13 +161,18 @@ impl Diagnosis<'_> {
     fn restart(&mut self) {
         let engine = self.input.container.engine;
         let Some(reason) = self.input.policy.restart_reason(engine) else { return };
-        let message = match engine.always_restarts {
+        let message = match self.input.policy.always_restarts.or(engine.always_restarts) {
             // A kubelet restarts it even if the engine stops it.
             Some(_) => reason,
             None => format!("if anything but its engine stops it, {reason}"),
         };
         let code = FindingCode::Restart;
-        self.add_for_container(Severity::Info, code, message, engine.keep_stopped);
+        self.add_for_container(
+            Severity::Info,
+            code,
+            message,
+            self.input.policy.keep_stopped(engine),
+        );
     }
 
     fn assumptions(&mut self) {

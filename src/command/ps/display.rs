@@ -200,7 +200,8 @@ fn title(watch: &Watch<'_>, tables: &[Vec<MarkedRow>], columns: usize, style: &S
             let seconds = since.elapsed().as_secs();
             return safe_str(&format!("{} ({seconds}s){cause}", error.message)).into_owned();
         }
-        let name = rows.first().map_or(container.word.as_str(), |(row, _)| row.context.container.as_str());
+        let name =
+            rows.first().map_or(container.word.as_str(), |(row, _)| row.context.container.as_str());
         let restarts = match container.restarts {
             0 => String::new(),
             1 => ", restarted".into(),

@@ -224,7 +224,7 @@ pub(super) fn note_end(
         ));
     }
     if let Some(why) = policy.restart_reason(container.engine) {
-        let remark = container.engine.signal_remark;
+        let remark = policy.signal_remark(container.engine);
         let remark = remark.map_or_else(String::new, |remark| format!("; {remark}"));
         context.ui.note(&format!("{name}: if it exits, {why}{remark}"));
     }

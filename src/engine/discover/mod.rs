@@ -151,6 +151,8 @@ fn assemble(
         aliases: Vec::new(),
         namespace: None,
         pod: None,
+        labels: None,
+        compose: None,
         image: None,
         init: Some(init.id),
         pid_ns: init.pid_ns,

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::{Search, assemble};
 use crate::engine::inventory::StoppedContainer;
+use crate::engine::labels::compose;
 use crate::engine::record::{Record, RecordReader, Shim};
 use crate::engine::verify::{VerifyError, evidence, verify};
 use crate::engine::{ENGINES, precedence};
@@ -111,6 +112,11 @@ impl Search<'_> {
                         known.cgroup = known.cgroup.take().or(verified.cgroup);
                         if record.engine == known.engine {
                             known.image = known.image.take().or(record.image);
+                            known.compose = known
+                                .compose
+                                .take()
+                                .or_else(|| record.labels.as_ref().and_then(compose));
+                            known.labels = known.labels.take().or(record.labels);
                             known.stop = std::mem::take(&mut known.stop).or(record.stop);
                         }
                     }
@@ -187,6 +193,8 @@ fn describe(container: &mut Container, record: Record) {
     container.namespace = record.namespace;
     container.pod = record.pod;
     container.image = record.image;
+    container.compose = record.labels.as_ref().and_then(compose);
+    container.labels = record.labels;
     container.stop = record.stop;
     container.record = Some(record.path);
     container.user = match record.owner {

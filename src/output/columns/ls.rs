@@ -155,6 +155,21 @@ pub static LS_COLUMNS: &[LsColumn] = &[
     })
     .json("pod.container")
     .json_if(in_pod),
+    LsColumn::new("project", "PROJECT", "Compose project", |r| {
+        Value::optional_text(r.container.compose.as_ref().map(|compose| compose.project.as_str()))
+    })
+    .json("compose.project")
+    .json_if(in_compose),
+    LsColumn::new("service", "SERVICE", "Compose service", |r| {
+        let compose = r.container.compose.as_ref();
+        Value::optional_text(compose.and_then(|compose| compose.service.as_deref()))
+    })
+    .json("compose.service")
+    .json_if(in_compose),
+    LsColumn::new("labels", "LABELS", "labels", |r| {
+        r.container.labels.clone().map_or(Value::Absent, Value::Labels)
+    })
+    .json("labels"),
     LsColumn::new("remark", "REMARK", "remarks", |r| {
         Value::optional_text(r.container.remark.as_deref())
     })
@@ -167,13 +182,14 @@ fn in_pod(row: &LsRow) -> bool {
     row.container.pod.is_some()
 }
 
+fn in_compose(row: &LsRow) -> bool {
+    row.container.compose.is_some()
+}
+
 fn name(row: &LsRow) -> Value {
     let container = &row.container;
-    match (&container.pod, &container.namespace) {
-        (Some(pod), _) if !pod.name.is_empty() => {
-            let container = pod.container.as_deref().unwrap_or("POD");
-            Value::text(&format!("{}/{}/{container}", pod.namespace, pod.name))
-        }
+    match (container.name_in_pod(), &container.namespace) {
+        (Some(name), _) => Value::text(&name),
         (None, Some(namespace)) if container.engine.reference == ReferenceForm::Namespaced => {
             let name = container.name.as_ref().map(|name| format!("{namespace}/{name}"));
             Value::optional_text(name.as_deref())

@@ -110,7 +110,7 @@ fn pod(i: &Inspection) -> Vec<PageLine> {
     let Some(pod) = &i.container.pod else { return Vec::new() };
     let container = match &pod.container {
         Some(container) => format!("container {container}"),
-        None => "the sandbox".into(),
+        None => "the pause container".into(),
     };
     let name = format!("{}/{}, {container}", pod.namespace, pod.name);
     vec![line("pod", safe(name.as_bytes()))]

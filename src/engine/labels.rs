@@ -1,0 +1,113 @@
+//! Labels and annotations of a container, and the meaning that other programs' labels have: the Compose
+//! project and the pod. Nothing here reads a file.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::model::container::{ComposeService, Pod};
+use crate::model::stop_policy::StopPolicy;
+
+/// Labels by key.
+pub(super) type Labels = BTreeMap<String, String>;
+
+/// The reason why a container in a pod runs again.
+pub(super) const KUBELET_RESTARTS: &str =
+    "the kubelet restarts it according to the pod's restart policy";
+
+/// Advice on a container in a pod.
+pub(super) const KEEP_POD_STOPPED: &str =
+    "scale its workload down or delete its pod to keep it stopped";
+
+/// Kubernetes' default `terminationGracePeriodSeconds`.
+pub(super) const POD_GRACE: Duration = Duration::from_secs(30);
+
+/// The reason why a missing grace period of a container in a pod does not mean that none is configured.
+pub(super) const POD_GRACE_UNREAD: &str =
+    "it is Kubernetes' default, and the pod's own is not recorded";
+
+/// The kubelet's annotation with the `terminationGracePeriodSeconds` of the pod.
+pub(super) const POD_GRACE_PERIOD: &str = "io.kubernetes.pod.terminationGracePeriod";
+
+/// Returns the Compose project and service. (podman-compose sets Docker's labels and some of its own,
+/// nerdctl copies Docker's to annotations.)
+pub(super) fn compose(labels: &Labels) -> Option<ComposeService> {
+    let get = |key: &str| labels.get(key).filter(|value| !value.is_empty()).cloned();
+    let project = get("com.docker.compose.project").or_else(|| get("io.podman.compose.project"))?;
+    Some(ComposeService {
+        project,
+        service: get("com.docker.compose.service").or_else(|| get("io.podman.compose.service")),
+        number: get("com.docker.compose.container-number"),
+    })
+}
+
+/// Returns the pod in the labels that cri-dockerd, and the kubelet itself before Kubernetes 1.24, give to a
+/// container of Docker.
+pub(super) fn pod(labels: &Labels) -> Option<Pod> {
+    let get = |key: &str| labels.get(key).filter(|value| !value.is_empty()).cloned();
+    let is_sandbox = get("io.kubernetes.docker.type").is_some_and(|kind| kind == "podsandbox");
+    Some(Pod {
+        namespace: get("io.kubernetes.pod.namespace")?,
+        name: get("io.kubernetes.pod.name")?,
+        uid: get("io.kubernetes.pod.uid"),
+        container: get("io.kubernetes.container.name").filter(|_| !is_sandbox),
+    })
+}
+
+/// Returns how the kubelet stops a container with these labels, which it knows as annotations of the
+/// container.
+pub(super) fn pod_stop_policy(labels: &Labels) -> StopPolicy {
+    let keys = [format!("annotation.{POD_GRACE_PERIOD}"), POD_GRACE_PERIOD.to_owned()];
+    let seconds = keys.iter().find_map(|key| labels.get(key)?.parse::<i64>().ok());
+    StopPolicy {
+        grace: seconds.map(StopPolicy::grace_of_seconds),
+        default_grace: Some(POD_GRACE),
+        grace_unread: Some(POD_GRACE_UNREAD),
+        always_restarts: Some(KUBELET_RESTARTS),
+        keep_stopped: Some(KEEP_POD_STOPPED),
+        ..StopPolicy::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn labels(pairs: &[(&str, &str)]) -> Labels {
+        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn a_compose_service_is_in_the_labels_of_any_client() {
+        let by = |project: &str, service: &str| {
+            let service = compose(&labels(&[(project, "shop"), (service, "web")])).unwrap();
+            (service.project, service.service.unwrap())
+        };
+        let wanted = ("shop".to_owned(), "web".to_owned());
+        assert_eq!(by("com.docker.compose.project", "com.docker.compose.service"), wanted);
+        assert_eq!(by("io.podman.compose.project", "com.docker.compose.service"), wanted);
+        assert_eq!(compose(&labels(&[("com.docker.compose.service", "web")])), None);
+        assert_eq!(compose(&labels(&[("com.docker.compose.project", "")])), None);
+    }
+
+    #[test]
+    fn the_sandbox_of_a_pod_has_no_name_in_it() {
+        let mut pairs = vec![
+            ("io.kubernetes.pod.name", "web"),
+            ("io.kubernetes.pod.namespace", "default"),
+            ("io.kubernetes.container.name", "POD"),
+        ];
+        assert_eq!(pod(&labels(&pairs)).unwrap().container.as_deref(), Some("POD"));
+        pairs.push(("io.kubernetes.docker.type", "podsandbox"));
+        assert_eq!(pod(&labels(&pairs)).unwrap().container, None);
+        assert_eq!(pod(&labels(&pairs[1..])), None);
+    }
+
+    #[test]
+    fn the_grace_period_of_a_pod_is_recorded_or_assumed() {
+        let key = "annotation.io.kubernetes.pod.terminationGracePeriod";
+        let policy = |value| pod_stop_policy(&labels(&[(key, value)]));
+        assert_eq!(policy("120").grace, Some(Duration::from_secs(120)));
+        assert_eq!(policy("soon").grace, None);
+        assert_eq!(policy("soon").default_grace, Some(POD_GRACE));
+    }
+}
