@@ -5,13 +5,14 @@ use super::Engine;
 use super::cgroup_name::is_long_id;
 use super::containers_storage::{self, Writer};
 use super::crun::CRUN;
+use super::podman_database;
 use super::record::{Record, RecordReader};
 use super::runc::RUNC;
 use crate::model::container::Container;
 use crate::model::engine::EngineInfo;
 use crate::model::resource_config::ResourceConfig;
 use crate::model::stop_policy::StopPolicy;
-use crate::proc::Host;
+use crate::proc::{Host, Trust};
 
 /// The descriptor of Podman.
 pub static PODMAN: EngineInfo = EngineInfo {
@@ -21,7 +22,7 @@ pub static PODMAN: EngineInfo = EngineInfo {
     shims: &["conmon"],
     files: (
         "/var/lib/containers/storage, /run/containers/storage",
-        "Podman; ~/.local/share/containers/storage of users.",
+        "Podman, and a copy of its database (libpod/bolt_state.db or db.sql); ~/.local/share/containers/storage of users.",
     ),
     sockets: &["podman.sock"],
     set_stop_signal: Some(
@@ -53,12 +54,22 @@ impl Engine for Podman {
     }
 
     fn stop_policy(&self, host: &Host, container: &Container) -> StopPolicy {
-        // With the systemd cgroup driver the stop timeout is in an annotation, too.
-        const DATABASE: &str = "Podman keeps it in its database, which is not read";
-        StopPolicy {
-            restart_unread: Some(DATABASE),
-            ..containers_storage::stop_policy(host, container, DATABASE)
-        }
+        const UNREAD: &str = "Podman keeps it in its database, which could not be read";
+        let database = || {
+            let graph_root = container.record.as_ref()?.ancestors().nth(2)?;
+            let owner = container.user.map_or(Trust::Root, Trust::User);
+            podman_database::entry(host, graph_root, owner, container.id.as_deref()?)
+        };
+        let recorded = database().map(|entry| entry.config);
+        let recorded = recorded.map_or_else(
+            || StopPolicy { restart_unread: Some(UNREAD), ..StopPolicy::default() },
+            |config| StopPolicy {
+                grace: Some(StopPolicy::grace_of_seconds(config.stop_timeout)),
+                restart: Some(config.restart_policy),
+                ..StopPolicy::default()
+            },
+        );
+        recorded.or(containers_storage::stop_policy(host, container, UNREAD))
     }
 
     fn resource_config(&self, host: &Host, container: &Container) -> Option<ResourceConfig> {

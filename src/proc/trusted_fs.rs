@@ -224,17 +224,29 @@ impl StateDir<'_> {
     /// [`ReadError::Gone`], [`ReadError::Denied`], or [`ReadError::Broken`] if it is not a regular file,
     /// too large, or not trusted.
     pub fn read(&self, below: impl AsRef<Path>) -> Result<StateFile, ReadError> {
+        self.read_up_to(below, MAX_FILE)
+    }
+
+    /// Reads a file below it that may have another size than a record.
+    ///
+    /// # Errors
+    /// As [`StateDir::read`].
+    pub fn read_up_to(
+        &self,
+        below: impl AsRef<Path>,
+        limit: usize,
+    ) -> Result<StateFile, ReadError> {
         let path = self.path.join(below.as_ref());
         let found = self.walk(below.as_ref(), SFlag::S_IFREG)?;
         // The O_PATH descriptor is of a regular file; opening it again by descriptor cannot land on
         // anything else, nor block.
         let file = File::from(fd::reopen(&found.fd, OFlag::O_RDONLY | OFlag::O_NONBLOCK)?);
-        let size = found.size.min(MAX_FILE as u64);
+        let size = found.size.min(limit as u64);
         self.fs.charge(found.owner, size)?;
         // (Room for all of it and one byte more: two reads show that it was all.)
-        let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(MAX_FILE) + 1);
-        read_into(file, &mut bytes, MAX_FILE + 1)?;
-        if bytes.len() > MAX_FILE {
+        let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(limit) + 1);
+        read_into(file, &mut bytes, limit + 1)?;
+        if bytes.len() > limit {
             return Err(ReadError::Broken(format!(
                 "`{}` is larger than any record of an engine",
                 path.display()

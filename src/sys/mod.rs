@@ -4,6 +4,7 @@
 //! of `action`.
 
 pub mod capability;
+pub mod confine;
 pub mod directory;
 pub mod fd;
 pub mod file;

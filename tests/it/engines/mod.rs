@@ -89,6 +89,8 @@ const ENGINE_CHECKS: &[(&str, Check)] = &[
     ),
     ("docker", ("stop_with_the_engines_init", scenarios::engines_init)),
     ("podman", ("stop_with_the_engines_init", scenarios::engines_init)),
+    ("podman", ("stop_settings_are_read_from_its_database", stop_signal::podman_database)),
+    ("podman-rootless", ("stop_settings_are_read_from_its_database", stop_signal::podman_database)),
     ("podman-rootless", ("exec_works_for_the_rootless_user", exec::works_for_the_rootless_user)),
     ("docker", ("exec_shares_what_the_container_shares", exec::shares_what_the_container_shares)),
     ("docker", ("inspect_marks_what_is_dangerous", inspect::dangers)),

@@ -125,6 +125,36 @@ pub fn nspawn(engine: &Engine) -> Outcome {
     outcome
 }
 
+/// Podman keeps the stop timeout and the restart policy in its database.
+pub fn podman_database(engine: &Engine) -> Outcome {
+    let program = ["sh", "-c", "trap 'exit 0' TERM; sleep 1000 & wait"];
+    for (options, seconds, policy) in [
+        ("--stop-timeout 60 --restart always", 60.0, "always"),
+        ("--stop-timeout 0 --restart on-failure:3", 0.0, "on-failure"),
+        ("", 10.0, ""),
+    ] {
+        let case = Case::start(engine, "", options, &program)?;
+        let name = engine.script(&["qualified", &case.name])?;
+        let page = run(&["--json", "inspect", &name]).expect(0)?.objects();
+        let grace = json!({"seconds": seconds, "recorded": true, "assumed": null});
+        same((options, page[0]["grace"].clone()), (options, grace))?;
+        same((options, page[0]["restart"]["policy"].clone()), (options, json!(policy)))?;
+        if policy == "always" {
+            let trap = || {
+                let init = case.init();
+                init.is_ok_and(|init| init["on_signal"]["verdict"] == json!("handled"))
+            };
+            check(wait_until(trap), "it is not ready")?;
+            let findings = run(&["--json", "doctor", "--exit-zero", &name]).expect(0)?.objects();
+            check(findings.iter().any(|row| row["code"] == json!("restart")), "doctor is silent")?;
+            let last = run(&["--json", "stop", &name]).expect(7)?.objects().pop();
+            let again = last.unwrap_or_default()["running_again"].clone();
+            same(again["by"].clone(), json!("Podman"))?;
+        }
+    }
+    Ok(())
+}
+
 /// The stub init of `--as-pid2` blocks TERM, and exits on RTMIN+3.
 pub fn stub_init(engine: &Engine) -> Outcome {
     let case = Case::start(engine, "", "--as-pid2", &["sleep", "1000"])?;

@@ -1,0 +1,127 @@
+//! Engines' databases, SQLite and Bolt. The engine's file is never locked or written: a copy of its bytes
+//! is parsed by a library, in a child process with the rights of the file's owner, because a user may have
+//! written anything to it.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nut::{DB, DBBuilder};
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, MAIN_DB};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::proc::{Host, ReadError, Trust};
+use crate::sys::confine::confine;
+use crate::sys::fd;
+use crate::sys::isolated;
+
+/// A container takes about 15 KiB.
+const MAX_DATABASE: usize = 64 << 20;
+const MAX_RESULT: usize = 16 << 20;
+/// Memory of the child, for two copies and the result.
+const MAX_MEMORY: u64 = 512 << 20;
+const DEADLINE: Duration = Duration::from_secs(1);
+/// How often a file is read again that changes while it is read, and the time in between.
+const ATTEMPTS: usize = 4;
+const PAUSE: Duration = Duration::from_millis(5);
+/// The user that root's databases are parsed as: `nobody`.
+const NOBODY: u32 = 65534;
+/// The start of every database of SQLite (sqlite.org/fileformat.html).
+const SQLITE_MAGIC: &[u8] = b"SQLite format 3\0";
+
+/// A copy of a database, in the child process that parses it.
+pub(super) struct DatabaseCopy {
+    bytes: Vec<u8>,
+    user: u32,
+}
+
+impl DatabaseCopy {
+    /// Whether it is one of SQLite.
+    pub(super) fn is_sqlite(&self) -> bool {
+        self.bytes.starts_with(SQLITE_MAGIC)
+    }
+
+    /// Gives up rights and opens it in memory, as sqlite.org/security.html advises for a database that
+    /// somebody else wrote. No file is opened.
+    pub(super) fn sqlite(self) -> Option<Connection> {
+        confine(self.user, MAX_MEMORY).ok()?;
+        let mut database = Connection::open_in_memory().ok()?;
+        for (setting, value) in [
+            (DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true),
+            (DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false),
+            (DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false),
+            (DbConfig::SQLITE_DBCONFIG_ENABLE_VIEW, false),
+        ] {
+            database.set_db_config(setting, value).ok()?;
+        }
+        let length = self.bytes.len();
+        database.deserialize_read_exact(MAIN_DB, self.bytes.as_slice(), length, true).ok()?;
+        Some(database)
+    }
+
+    /// Gives up rights and opens it as one of Bolt. The library maps a copy in anonymous memory.
+    pub(super) fn bolt(self) -> Option<DB> {
+        let mut copy = File::from(memfd_create("bolt", MFdFlags::MFD_CLOEXEC).ok()?);
+        copy.write_all(&self.bytes).ok()?;
+        confine(self.user, MAX_MEMORY).ok()?;
+        DBBuilder::new(fd::link(&copy)).read_only(true).build().ok()
+    }
+}
+
+/// Reads a database below a directory in a child process, if it is the owner's or root's. `parse` opens
+/// the copy before it does anything else.
+pub(super) fn read<T: Serialize + DeserializeOwned>(
+    host: &Host,
+    directory: &Path,
+    name: &str,
+    owner: Trust,
+    parse: impl FnOnce(DatabaseCopy) -> Option<T>,
+) -> Option<T> {
+    let (bytes, file_owner) = copy(host, directory, name)?;
+    (file_owner.and(owner) == owner).then(|| parse_isolated(bytes, file_owner, parse))?
+}
+
+/// Reads a file until two readings in a row are equal: then none of it changed in between. A transaction
+/// of SQLite that is being written has a journal; Bolt never changes a page of the last transaction.
+fn copy(host: &Host, directory: &Path, name: &str) -> Option<(Vec<u8>, Trust)> {
+    let dir = host.state_dir(directory).ok()?;
+    let read = || dir.read_up_to(name, MAX_DATABASE).ok();
+    let is_journaled = || {
+        ["-journal", "-wal"].iter().any(|suffix| {
+            match dir.read_up_to(format!("{name}{suffix}"), 1) {
+                Ok(file) => !file.bytes.is_empty(),
+                Err(error) => error != ReadError::Gone,
+            }
+        })
+    };
+    let mut last = read()?;
+    for _ in 0..ATTEMPTS {
+        let file = read()?;
+        if file.bytes == last.bytes && !is_journaled() {
+            return Some((file.bytes, file.owner));
+        }
+        last = file;
+        std::thread::sleep(PAUSE);
+    }
+    None
+}
+
+/// Parses a database in a child process that has only the rights of its owner.
+pub(super) fn parse_isolated<T: Serialize + DeserializeOwned>(
+    bytes: Vec<u8>,
+    owner: Trust,
+    parse: impl FnOnce(DatabaseCopy) -> Option<T>,
+) -> Option<T> {
+    let user = match owner {
+        Trust::Root => NOBODY,
+        Trust::User(uid) => uid,
+        Trust::Untrusted => return None,
+    };
+    let work = || serde_json::to_vec(&parse(DatabaseCopy { bytes, user })).unwrap_or_default();
+    let result = isolated::start(work).ok()?.finish(Instant::now() + DEADLINE, MAX_RESULT)?;
+    serde_json::from_slice(&result).ok()?
+}

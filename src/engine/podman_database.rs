@@ -1,0 +1,213 @@
+//! Podman's database of containers, which alone has restart policies, stop timeouts and exit statuses.
+//! SQLite: one row a container in `ContainerConfig` and in `ContainerState`
+//! (libpod/sqlite_state_internal.go). Bolt: one bucket a container below `ctr`, with the keys `config` and
+//! `state` (libpod/boltdb_state_internal.go). Both have JSON there.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use super::database::{self, DatabaseCopy};
+use crate::proc::{Host, Trust};
+
+/// Databases below the graph root: Bolt until Podman 4.7, and later where there was one already
+/// (libpod/runtime.go); SQLite in one of two directories.
+const FILES: [&str; 3] = ["libpod/bolt_state.db", "db.sql", "libpod/db.sql"];
+/// How long a result may be used: for all containers of one command, but not for the next look at one.
+const VALIDITY: Duration = Duration::from_millis(500);
+
+/// A container in the database, as far as this program needs it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct DatabaseEntry {
+    pub id: String,
+    pub config: PodmanConfig,
+    pub state: PodmanState,
+}
+
+/// The part of libpod's `ContainerConfig` that is used; a field that has its zero value is left out.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct PodmanConfig {
+    /// Seconds; 0 means KILL at once.
+    #[serde(rename = "stopTimeout")]
+    pub stop_timeout: i64,
+    pub restart_policy: String,
+}
+
+/// The part of libpod's `ContainerState` that is used.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct PodmanState {
+    /// See libpod/define/containerstate.go.
+    pub state: u8,
+}
+
+impl DatabaseEntry {
+    /// Parses the two JSON texts of a container.
+    fn parse(id: &[u8], config: &[u8], state: &[u8]) -> Option<Self> {
+        Some(Self {
+            id: String::from_utf8(id.to_vec()).ok()?,
+            config: serde_json::from_slice(config).ok()?,
+            state: serde_json::from_slice(state).ok()?,
+        })
+    }
+}
+
+/// The containers of one graph root, by ID.
+type Entries = HashMap<String, DatabaseEntry>;
+
+/// Results by root of the host, graph root and owner, with the time of the reading.
+type Cache = HashMap<(PathBuf, PathBuf, Trust), (Instant, Arc<Entries>)>;
+
+static CACHE: Mutex<Option<Cache>> = Mutex::new(None);
+
+/// Returns the entry of a container in the databases below a graph root, if they are `owner`'s or root's.
+pub(super) fn entry(
+    host: &Host,
+    graph_root: &Path,
+    owner: Trust,
+    id: &str,
+) -> Option<DatabaseEntry> {
+    let key = (host.root().to_owned(), graph_root.to_owned(), owner);
+    let mut cache = CACHE.lock().unwrap_or_else(PoisonError::into_inner);
+    let cache = cache.get_or_insert_default();
+    let is_valid = |(read, _): &&(Instant, _)| read.elapsed() < VALIDITY;
+    let entries = match cache.get(&key).filter(is_valid) {
+        Some((_, entries)) => Arc::clone(entries),
+        None => {
+            let entries = Arc::new(read_all(host, graph_root, owner));
+            cache.insert(key, (Instant::now(), Arc::clone(&entries)));
+            entries
+        }
+    };
+    entries.get(id).cloned()
+}
+
+/// Reads every database below a graph root. A container is in one of them.
+fn read_all(host: &Host, graph_root: &Path, owner: Trust) -> Entries {
+    let mut entries = Entries::new();
+    for name in FILES {
+        let found = database::read(host, graph_root, name, owner, containers);
+        for entry in found.unwrap_or_default() {
+            entries.entry(entry.id.clone()).or_insert(entry);
+        }
+    }
+    entries
+}
+
+fn containers(copy: DatabaseCopy) -> Option<Vec<DatabaseEntry>> {
+    if copy.is_sqlite() { sqlite(copy) } else { bolt(copy) }
+}
+
+fn sqlite(copy: DatabaseCopy) -> Option<Vec<DatabaseEntry>> {
+    const QUERY: &str =
+        "SELECT c.ID, c.JSON, s.JSON FROM ContainerConfig c JOIN ContainerState s ON s.ID = c.ID";
+    let database = copy.sqlite()?;
+    let mut statement = database.prepare(QUERY).ok()?;
+    let entry = |row: &rusqlite::Row<'_>| {
+        let (id, config, state): (String, String, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        Ok(DatabaseEntry::parse(id.as_bytes(), config.as_bytes(), state.as_bytes()))
+    };
+    let entries = statement.query_map([], entry).ok()?;
+    // A row that cannot be parsed loses that container alone; a page that cannot be read ends the list.
+    Some(entries.map_while(Result::ok).flatten().collect())
+}
+
+fn bolt(copy: DatabaseCopy) -> Option<Vec<DatabaseEntry>> {
+    let database = copy.bolt()?;
+    let transaction = database.begin_tx().ok()?;
+    let containers = transaction.bucket(b"ctr").ok()?;
+    let entry = |id: Vec<u8>| {
+        let container = containers.bucket(&id)?;
+        DatabaseEntry::parse(&id, container.get(b"config")?, container.get(b"state")?)
+    };
+    Some(containers.buckets().into_iter().filter_map(entry).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    const CONFIG: &str = r#"{"spec": {"root": {"path": "rootfs"}}, "stopSignal": 15, "stopTimeout": 60, "restart_policy": "always", "healthcheck": null}"#;
+    const STATE: &str =
+        r#"{"state": 6, "exitCode": 137, "finishedTime": "2026-11-26T02:37:17.6Z"}"#;
+
+    fn sqlite_database(containers: usize) -> Vec<u8> {
+        let database = rusqlite::Connection::open_in_memory().unwrap();
+        database
+            .execute_batch(
+                "CREATE TABLE ContainerConfig(ID TEXT PRIMARY KEY NOT NULL, JSON TEXT NOT NULL);
+                 CREATE TABLE ContainerState(ID TEXT PRIMARY KEY NOT NULL, JSON TEXT NOT NULL);",
+            )
+            .unwrap();
+        for id in 0..containers {
+            let id = format!("{id:064}");
+            for (table, json) in [("ContainerConfig", CONFIG), ("ContainerState", STATE)] {
+                database
+                    .execute(&format!("INSERT INTO {table} VALUES (?1, ?2)"), [&id, json])
+                    .unwrap();
+            }
+        }
+        database.serialize(rusqlite::MAIN_DB).unwrap().to_vec()
+    }
+
+    fn bolt_database(containers: usize) -> Vec<u8> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("bolt_state.db");
+        let mut database = nut::DBBuilder::new(&path).build().unwrap();
+        {
+            let mut transaction = database.begin_rw_tx().unwrap();
+            {
+                let mut all = transaction.create_bucket(b"ctr").unwrap();
+                for id in 0..containers {
+                    let container = all.create_bucket(format!("{id:064}").as_bytes()).unwrap();
+                    container.put(b"config", CONFIG.into()).unwrap();
+                    container.put(b"state", STATE.into()).unwrap();
+                }
+            }
+            transaction.commit().unwrap();
+        }
+        drop(database);
+        fs::read(path).unwrap()
+    }
+
+    fn parse(bytes: Vec<u8>) -> Option<Vec<DatabaseEntry>> {
+        database::parse_isolated(bytes, Trust::Root, containers)
+    }
+
+    #[test]
+    fn both_kinds_of_database_are_read() {
+        for bytes in [sqlite_database(300), bolt_database(300)] {
+            let entries = parse(bytes).unwrap();
+            assert_eq!(entries.len(), 300);
+            assert_eq!(entries[7].id, format!("{:064}", 7));
+            assert_eq!(entries[7].config.stop_timeout, 60);
+            assert_eq!(entries[7].config.restart_policy, "always");
+            assert_eq!(entries[7].state.state, 6);
+        }
+    }
+
+    #[test]
+    fn a_broken_database_has_no_effect_beyond_its_own_containers() {
+        for bytes in [Vec::new(), vec![0; 100_000], b"SQLite format 3\0".to_vec()] {
+            assert_eq!(parse(bytes), None);
+        }
+        for whole in [sqlite_database(50), bolt_database(50)] {
+            // Every eighth of the pages is another page, so that some point to themselves; and cut short.
+            let mut looped = whole.clone();
+            let page = looped[4096..8192].to_vec();
+            looped.chunks_exact_mut(4096).skip(2).step_by(8).for_each(|p| p.copy_from_slice(&page));
+            let mut random = whole.clone();
+            random.iter_mut().skip(20_000).step_by(37).for_each(|byte| *byte ^= 0x5a);
+            for bytes in [looped, random, whole[..whole.len() / 3].to_vec()] {
+                let entries = parse(bytes).unwrap_or_default();
+                assert!(entries.iter().all(|entry| entry.id.len() == 64));
+            }
+        }
+    }
+}
