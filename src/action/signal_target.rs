@@ -220,12 +220,13 @@ pub(super) fn targets_of(
     let input = ForecastInput {
         processes: &snapshot.processes,
         context: &snapshot.delivery,
+        lookups: &snapshot.lookups,
         init: container.init,
         owns_pid_ns: container.owns_pid_ns,
         procedure: &procedure,
     };
     let indices: Vec<usize> = selected.iter().map(|selected| selected.index).collect();
-    let reach = follow(input, &indices, signal);
+    let reach = found.with_lookups(snapshot, || follow(input, &indices, signal));
     for (target, route) in targets.iter_mut().zip(reach.routes) {
         target.reach = Some(TargetReach::new(route, &snapshot.processes));
     }

@@ -96,13 +96,15 @@ pub(super) fn forecast_of(
     procedure: &StopProcedure,
 ) -> Forecast {
     let container = &found.container;
-    let forecast = forecast(ForecastInput {
+    let input = ForecastInput {
         processes: &snapshot.processes,
         context: &snapshot.delivery,
+        lookups: &snapshot.lookups,
         init: container.init,
         owns_pid_ns: container.owns_pid_ns,
         procedure,
-    });
+    };
+    let answer = found.with_lookups(snapshot, || forecast(input));
     let names = companions(found).into_iter().map(Container::qualified);
-    forecast.with_companions(names.collect())
+    answer.with_companions(names.collect())
 }

@@ -8,6 +8,7 @@ pub mod container;
 pub mod engine;
 pub mod idmap;
 pub mod limits;
+pub mod lookup;
 pub mod mount;
 pub mod namespace;
 pub mod passwd;

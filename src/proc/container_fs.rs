@@ -27,7 +27,7 @@ use crate::sys::{fd, process_dir};
 
 /// File systems of the kernel itself, on which a lookup does not wait for another process by nature.
 /// (An overlay may have anything below it.)
-const LOCAL: &[&str] = &[
+pub(super) const LOCAL: &[&str] = &[
     "bcachefs", "btrfs", "erofs", "ext2", "ext3", "ext4", "f2fs", "overlay", "ramfs", "squashfs",
     "tmpfs", "vfat", "xfs", "zfs",
 ];
@@ -211,15 +211,15 @@ fn unpack<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], ReadError> {
 }
 
 /// The root directory of a process and the file systems mounted there.
-struct ContainerRoot {
-    root: OwnedFd,
+pub(super) struct ContainerRoot {
+    pub(super) root: OwnedFd,
     mountinfo: Vec<u8>,
 }
 
 impl ContainerRoot {
     /// # Errors
     /// [`ReadError::Denied`] without the right to read in the container: that comes from here alone.
-    fn open(proc: &Path, init: ProcessId) -> Result<Self, ReadError> {
+    pub(super) fn open(proc: &Path, init: ProcessId) -> Result<Self, ReadError> {
         let handle = &Handle::new_with_root(proc.join(init.pid.to_string()))?;
         if stat(handle, &mut Vec::new())?.start != init.start {
             return Err(ReadError::Gone);
@@ -280,7 +280,7 @@ impl ContainerRoot {
     }
 
     /// Opens one name below a directory: not a link, not above it, and on one of these file systems.
-    fn step(
+    pub(super) fn step(
         &self,
         dir: &OwnedFd,
         name: &str,

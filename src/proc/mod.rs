@@ -12,6 +12,7 @@ mod container_fs;
 mod exec_facts;
 mod host;
 mod inspect;
+mod lookup;
 mod process;
 mod program_signals;
 mod read;

@@ -11,6 +11,7 @@ use crate::analysis::programs::program_note;
 use crate::engine::read_members;
 use crate::error::{Error, ExitStatus};
 use crate::model::idmap::IdMap;
+use crate::model::lookup::LookupStore;
 use crate::model::pid::{ContainerPid, HostPid};
 use crate::model::signal::{Signal, SignalSet};
 use crate::model::verdict::Verdict;
@@ -22,6 +23,9 @@ const UID_MAP_LIMIT: usize = 1 << 16;
 /// How often a process that blocks a signal is read again, and how long after one another.
 const BLOCKED_LOOKS: usize = 5;
 const BLOCKED_INTERVAL: Duration = Duration::from_millis(30);
+
+/// How often an answer may ask for more facts: a file may name others.
+const MAX_LOOKUPS: usize = 8;
 
 /// The processes of a container at one moment.
 #[derive(Debug)]
@@ -36,6 +40,8 @@ pub struct ContainerSnapshot {
     pub delivery: DeliveryContext,
     /// Why users have IDs only and no names.
     pub user_names_error: Option<ReadError>,
+    /// Facts that a forecast asks for.
+    pub lookups: LookupStore,
 }
 
 impl ResolvedContainer<'_> {
@@ -97,7 +103,8 @@ impl ResolvedContainer<'_> {
         let processes = arrange(members.processes, container.depth, &users);
         let delivery = self.delivery_context(&processes, options.waits);
         let hidden = members.hidden;
-        Ok(ContainerSnapshot { context, processes, hidden, delivery, user_names_error })
+        let lookups = LookupStore::default();
+        Ok(ContainerSnapshot { context, processes, hidden, delivery, user_names_error, lookups })
     }
 
     /// Reads processes again that block a signal which they have a handler for, a few times: many block it
@@ -132,6 +139,23 @@ impl ResolvedContainer<'_> {
                 }
             }
         }
+    }
+
+    /// Returns the answer to a question about a snapshot that may ask for environments and files: they are
+    /// read, and it is answered again, until it asks for no more.
+    pub fn with_lookups<T>(&self, snapshot: &ContainerSnapshot, answer: impl Fn() -> T) -> T {
+        for _ in 0..MAX_LOOKUPS {
+            let result = answer();
+            let wanted = snapshot.lookups.take_wanted();
+            if wanted.is_empty() {
+                return result;
+            }
+            let results = self.host.look_up(&wanted);
+            for ((process, lookup), result) in wanted.into_iter().zip(results) {
+                snapshot.lookups.insert(process, lookup, result);
+            }
+        }
+        answer()
     }
 
     fn snapshot_error(&self, error: &ReadError) -> Error {

@@ -1,19 +1,45 @@
 //! Inits that forward signals to the program they start: tini, docker-init, catatonit, podman-init and
-//! dumb-init, with the options that they run with. Sources: tini's src/tini.c, catatonit's catatonit.c,
-//! dumb-init's dumb-init.c; each is measured in tests/it/forecast.rs.
+//! dumb-init, with the options and variables that they run with. Sources: tini's src/tini.c, catatonit's
+//! catatonit.c, dumb-init's dumb-init.c; each is measured in tests/it/forecast.rs.
 
 use super::ForecastInput;
+use super::options::OptionTable;
 use super::reaction::{Exits, Forward, Reaction, Targets};
 use crate::analysis::programs::{DUMB_INIT, TINI, program_of};
+use crate::model::lookup::{Lookup, variable};
+use crate::model::process::Process;
 use crate::model::signal::Signal;
 
 /// The options that decide which processes get the signal, and which signal.
 #[derive(Debug, PartialEq, Eq)]
 struct ForwardOptions {
-    /// Whether the whole process group of the child gets it.
-    group: bool,
+    /// Whether the whole process group of the child gets it; the missing fact, if that is not known.
+    group: Result<bool, String>,
     /// Signals that are replaced by others; none as the second: that is dropped.
     rewrites: Vec<(Signal, Option<Signal>)>,
+}
+
+/// An init of this kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Forwarder {
+    Tini,
+    Catatonit,
+    DumbInit,
+}
+
+impl Forwarder {
+    fn of(process: &Process) -> Option<Self> {
+        match program_of(process)?.name {
+            // Podman's init is catatonit, and Docker's is tini; either may be mounted there. Only
+            // catatonit reads its signals from a signalfd.
+            TINI if process.waits.known().is_some_and(|waits| !waits.signalfds.is_empty()) => {
+                Some(Self::Catatonit)
+            }
+            TINI => Some(Self::Tini),
+            DUMB_INIT => Some(Self::DumbInit),
+            _ => None,
+        }
+    }
 }
 
 /// Returns the reaction of an init that forwards a signal; none if the process is not such an init.
@@ -22,18 +48,19 @@ pub(super) fn forwarder(
     process: usize,
     signal: Signal,
 ) -> Option<Reaction> {
-    let facts = &input.processes[process].facts;
-    let program = program_of(facts)?.name;
-    let arguments: Vec<&[u8]> =
-        facts.command.known().map(|command| command.argv().collect()).unwrap_or_default();
-    let options = match program {
-        TINI => tini_options(&arguments),
-        DUMB_INIT => dumb_init_options(&arguments),
-        _ => return None,
-    };
+    let init = Forwarder::of(&input.processes[process].facts)?;
+    let arguments = input.arguments(process);
+    if init == Forwarder::Catatonit && is_pause(&arguments) {
+        return Some(pause(signal));
+    }
     // Orphans that it has adopted were started later than the program that it was started for.
     let Some(child) = input.children(process).first().copied() else {
         return Some(Reaction::new(Exits::Maybe, "has no child to forward it to"));
+    };
+    let options = match init {
+        Forwarder::Tini => tini_options(input, process, &arguments, &input.arguments(child)),
+        Forwarder::Catatonit => catatonit_options(&arguments, &input.arguments(child)),
+        Forwarder::DumbInit => dumb_init_options(input, process, &arguments),
     };
     let forwarded = match options.rewrites.iter().find(|(from, _)| *from == signal) {
         Some((_, None)) => {
@@ -42,74 +69,160 @@ pub(super) fn forwarder(
         Some((_, Some(other))) => *other,
         None => signal,
     };
-    let (targets, whom) = match options.group {
-        true => {
-            let group = input.processes[child].facts.stat.pgrp;
-            (Targets::Group(group), format!("the process group of {}", input.name(child)))
-        }
-        false => (Targets::Processes(vec![child]), input.name(child)),
-    };
-    let as_other = if forwarded == signal { String::new() } else { format!(" as {forwarded}") };
-    let mut reaction = Reaction::new(
-        Exits::After(vec![child]),
-        format!(
-            "forwards {signal}{as_other} to {whom} and exits when {} has exited",
-            input.name(child)
-        ),
-    );
-    reaction.forwards = vec![Forward { targets, signal: forwarded }];
+    let mut reaction = forwards(input, child, signal, forwarded, &options.group);
+    // When its child has exited, TERM follows to the rest of the process group.
+    if init == Forwarder::DumbInit && options.group == Ok(true) {
+        let rewritten = options.rewrites.iter().find(|(from, _)| *from == Signal::TERM);
+        let farewell = rewritten.map_or(Some(Signal::TERM), |(_, other)| *other);
+        let group = Targets::Group(input.processes[child].facts.stat.pgrp);
+        reaction.farewell = farewell.map(|farewell| Forward::certain(group, farewell));
+    }
     Some(reaction)
 }
 
-/// Parses the options before the command: short ones may be joined (`-sgv`), and `-p` and `-e` take a value.
-fn tini_options(arguments: &[&[u8]]) -> ForwardOptions {
-    let mut group = false;
-    let mut words = arguments.iter().skip(1);
-    while let Some(word) = words.next() {
-        let Some(letters) = word.strip_prefix(b"-").filter(|rest| !rest.is_empty()) else { break };
-        if letters == b"-" {
-            break;
+/// Returns the reaction that forwards a signal to a child or to its process group.
+fn forwards(
+    input: &ForecastInput<'_>,
+    child: usize,
+    signal: Signal,
+    forwarded: Signal,
+    group: &Result<bool, String>,
+) -> Reaction {
+    let name = input.name(child);
+    let pgrp = input.processes[child].facts.stat.pgrp;
+    let is_alone = input.group(pgrp).all(|member| member == child);
+    let certain = |targets| Forward::certain(targets, forwarded);
+    let to_child = certain(Targets::Processes(vec![child]));
+    let (forwards, whom) = match group {
+        Ok(true) => (vec![certain(Targets::Group(pgrp))], format!("the process group of {name}")),
+        Err(missing) if !is_alone => {
+            let group = Forward { is_certain: false, ..certain(Targets::Group(pgrp)) };
+            let whom = format!("{name}, perhaps to its whole process group ({missing})");
+            (vec![to_child, group], whom)
         }
-        for (index, letter) in letters.iter().enumerate() {
-            match letter {
-                b'g' => group = true,
-                b'p' | b'e' => {
-                    if index + 1 == letters.len() {
-                        words.next();
-                    }
-                    break;
-                }
-                _ => {}
+        _ => (vec![to_child], name.clone()),
+    };
+    let as_other = if forwarded == signal { String::new() } else { format!(" as {forwarded}") };
+    let why = format!("forwards {signal}{as_other} to {whom} and exits when {name} has exited");
+    Reaction { forwards, ..Reaction::new(Exits::After(vec![child]), why) }
+}
+
+/// Whether catatonit runs without a program (`-P`).
+fn is_pause(arguments: &[&[u8]]) -> bool {
+    CATATONIT.parse(arguments).is_some_and(|parsed| parsed.has('P'))
+}
+
+/// Returns the reaction of catatonit without a program.
+fn pause(signal: Signal) -> Reaction {
+    match [Signal::TERM, Signal::INT].contains(&signal) {
+        true => Reaction::new(Exits::Yes, format!("pauses (-P) until {signal}, and exits")),
+        false => Reaction::new(Exits::No, format!("ignores {signal} (-P)")),
+    }
+}
+
+const CATATONIT: OptionTable =
+    OptionTable { short: "ghLPV", long: &[("version", 'V')], permutes: true };
+
+/// Parses options with glibc's getopt(3), which takes options from the program's arguments, too, and with
+/// musl's, which does not. The program's own command line tells which of them it was.
+fn has_group_option(
+    table: &OptionTable,
+    arguments: &[&[u8]],
+    child: &[&[u8]],
+) -> Result<bool, String> {
+    let plain = OptionTable { permutes: false, ..*table };
+    let parse = |table: &OptionTable| {
+        let parsed = table.parse(arguments)?;
+        Some((parsed.has('g'), parsed.words))
+    };
+    match (parse(table), parse(&plain)) {
+        (None, None) => Err("its options are not known".into()),
+        (Some((group, _)), None) | (None, Some((group, _))) => Ok(group),
+        (Some((group, _)), Some((same, _))) if group == same => Ok(group),
+        (Some((group, permuted)), Some((other, words))) => {
+            // (An interpreter comes before the words of a script.)
+            match (child.ends_with(&permuted[1..]), child.ends_with(&words[1..])) {
+                (_, true) => Ok(other),
+                (true, false) => Ok(group),
+                (false, false) => Err("its option -g may be its program's".into()),
             }
         }
     }
+}
+
+fn catatonit_options(arguments: &[&[u8]], child: &[&[u8]]) -> ForwardOptions {
+    ForwardOptions { group: has_group_option(&CATATONIT, arguments, child), rewrites: Vec::new() }
+}
+
+/// The option -g, or the variable with any value, makes tini signal the whole process group.
+fn tini_options(
+    input: &ForecastInput<'_>,
+    process: usize,
+    arguments: &[&[u8]],
+    child: &[&[u8]],
+) -> ForwardOptions {
+    let table = OptionTable { short: "p:hvwgle:s", long: &[], permutes: true };
+    let option = has_group_option(&table, arguments, child);
+    let group = match option {
+        Ok(true) => Ok(true),
+        option => match of_environment(input, process, "TINI_KILL_PROCESS_GROUP") {
+            Ok(Some(_)) => Ok(true),
+            Ok(None) => option,
+            Err(missing) => Err(missing),
+        },
+    };
     ForwardOptions { group, rewrites: Vec::new() }
 }
 
-/// Parses the options before the command. By default the child leads a session and process group of its
-/// own, which gets the signals; with `-c` only the child gets them.
-fn dumb_init_options(arguments: &[&[u8]]) -> ForwardOptions {
-    let mut options = ForwardOptions { group: true, rewrites: Vec::new() };
-    let mut words = arguments.iter().skip(1);
-    while let Some(word) = words.next() {
-        match *word {
-            b"-c" | b"--single-child" => options.group = false,
-            b"-v" | b"--verbose" => {}
-            b"-r" | b"--rewrite" => options.rewrites.extend(words.next().and_then(|w| rewrite(w))),
-            b"--" => break,
-            word => match word.strip_prefix(b"--rewrite=").or(word.strip_prefix(b"-r")) {
-                Some(text) => options.rewrites.extend(rewrite(text)),
-                None => break,
-            },
-        }
+/// By default the child leads a session and process group of its own, which gets the signals. With `-c` or
+/// the variable only the child gets them.
+fn dumb_init_options(
+    input: &ForecastInput<'_>,
+    process: usize,
+    arguments: &[&[u8]],
+) -> ForwardOptions {
+    let table = OptionTable {
+        short: "hvVcr:",
+        long: &[
+            ("help", 'h'),
+            ("single-child", 'c'),
+            ("rewrite", 'r'),
+            ("verbose", 'v'),
+            ("version", 'V'),
+        ],
+        permutes: false,
+    };
+    let Some(parsed) = table.parse(arguments) else {
+        let missing = "its options are not known".to_owned();
+        return ForwardOptions { group: Err(missing), rewrites: Vec::new() };
+    };
+    // The last rewrite of a signal counts.
+    let values = parsed.options.iter().rev().filter(|(letter, _)| *letter == 'r');
+    let rewrites = values.filter_map(|(_, value)| rewrite((*value)?)).collect();
+    let group = match parsed.has('c') {
+        true => Ok(false),
+        false => of_environment(input, process, "DUMB_INIT_SETSID")
+            .map(|value| value.as_deref() != Some(b"0")),
+    };
+    ForwardOptions { group, rewrites }
+}
+
+/// Returns the value of a variable, or why it is not known.
+fn of_environment(
+    input: &ForecastInput<'_>,
+    process: usize,
+    name: &str,
+) -> Result<Option<Vec<u8>>, String> {
+    match input.look_up(process, Lookup::Environment) {
+        Ok(found) => Ok(variable(&found.bytes, name.as_bytes()).map(<[u8]>::to_vec)),
+        Err(why) => Err(format!("{name} in its environment {why}")),
     }
-    options
 }
 
 /// Parses `FROM:TO`, two signal numbers; 0 for TO drops the signal.
 fn rewrite(text: &[u8]) -> Option<(Signal, Option<Signal>)> {
     let (from, to) = std::str::from_utf8(text).ok()?.split_once(':')?;
-    let from = Signal::parse(from).ok()?;
+    let from = Signal::parse(from.trim()).ok()?;
     match to {
         "0" => Some((from, None)),
         to => Some((from, Some(Signal::parse(to).ok()?))),
@@ -125,31 +238,29 @@ mod tests {
     }
 
     #[test]
-    fn parses_the_options_of_tini() {
-        for (line, group) in [
-            ("tini -- perl", false),
-            ("tini -g -- perl", true),
-            ("tini -sgv -- perl", true),
-            ("tini -p SIGTERM -g perl", true),
-            ("tini -e 143 perl -g", false),
-            ("/sbin/docker-init -- sh -g", false),
+    fn finds_the_group_option_of_tini() {
+        let table = OptionTable { short: "p:hvwgle:s", long: &[], permutes: true };
+        for (line, child, group) in [
+            ("tini -- perl", "perl", Ok(false)),
+            ("tini -g -- perl", "perl", Ok(true)),
+            ("tini -sgv -- perl", "perl", Ok(true)),
+            ("tini -p SIGTERM -g perl", "perl", Ok(true)),
+            ("/sbin/docker-init -- sh -g", "sh -g", Ok(false)),
+            // musl's getopt leaves it to the program, glibc's does not.
+            ("tini -e 143 perl -g", "perl -g", Ok(false)),
+            ("tini -e 143 run -g", "sh /bin/run -g", Ok(false)),
+            ("tini -e 143 perl -g 1", "perl 1", Ok(true)),
+            ("tini -e 143 perl -g 1", "title", Err(())),
         ] {
-            assert_eq!(tini_options(&words(line)).group, group, "{line}");
+            let found = has_group_option(&table, &words(line), &words(child)).map_err(|_| ());
+            assert_eq!(found, group, "{line}");
         }
     }
 
     #[test]
-    fn parses_the_options_of_dumb_init() {
-        let term_to_quit = vec![(Signal::TERM, Some(Signal::QUIT))];
-        for (line, group, rewrites) in [
-            ("dumb-init perl", true, vec![]),
-            ("dumb-init -c -- perl", false, vec![]),
-            ("dumb-init --rewrite 15:3 perl", true, term_to_quit.clone()),
-            ("dumb-init --rewrite=15:3 -v perl -c", true, term_to_quit),
-            ("dumb-init -r 15:0 perl", true, vec![(Signal::TERM, None)]),
-        ] {
-            let expected = ForwardOptions { group, rewrites };
-            assert_eq!(dumb_init_options(&words(line)), expected, "{line}");
-        }
+    fn parses_rewrites_of_dumb_init() {
+        assert_eq!(rewrite(b"15:3"), Some((Signal::TERM, Some(Signal::QUIT))));
+        assert_eq!(rewrite(b"15:0"), Some((Signal::TERM, None)));
+        assert_eq!(rewrite(b"15"), None);
     }
 }

@@ -4,22 +4,25 @@
 //! it in `react`.
 
 mod inits;
+mod options;
 mod outcome;
 mod reach;
 mod react;
 mod reaction;
 mod runners;
 mod shells;
+mod simulation;
 
 use std::time::Duration;
 
 use super::container_process::ContainerProcess;
-use super::delivery::{DeliveryContext, Prediction, Recipient, SignalState, predict};
+use super::delivery::{DeliveryContext, Prediction};
+use crate::model::lookup::{Lookup, LookupError, LookupResult, LookupStore};
 use crate::model::pid::ProcessId;
 use crate::model::signal::Signal;
-use crate::model::stop_schedule::{StopOrder, StopProcedure, StopStep};
+use crate::model::stop_schedule::StopProcedure;
 pub use reach::{ReachedProcess, SignalRoute, follow};
-use reaction::{Reaction, Targets};
+use simulation::Simulation;
 
 /// The signals that forwarders send in place of another one, besides the stop signal itself: a snapshot has
 /// to tell which threads wait for them.
@@ -80,6 +83,8 @@ pub enum KilledBy {
     Engine,
     /// The kernel, when PID 1 exits.
     Kernel,
+    /// A supervisor in the container, when the time of a service is over.
+    Supervisor,
 }
 
 impl KilledBy {
@@ -88,6 +93,7 @@ impl KilledBy {
         match self {
             Self::Engine => "engine",
             Self::Kernel => "kernel",
+            Self::Supervisor => "supervisor",
         }
     }
 }
@@ -103,6 +109,8 @@ pub struct SignalArrival {
     pub sender: Option<usize>,
     /// Its effect.
     pub prediction: Prediction,
+    /// Whether it is known to be sent.
+    pub is_certain: bool,
 }
 
 /// The forecast for one process.
@@ -163,6 +171,8 @@ pub struct ForecastInput<'a> {
     pub processes: &'a [ContainerProcess],
     /// The facts about all of them together.
     pub context: &'a DeliveryContext,
+    /// Environments and files, as far as they have been read; more are noted as wanted.
+    pub lookups: &'a LookupStore,
     /// The init.
     pub init: Option<ProcessId>,
     /// Whether the init is PID 1 of its own PID namespace, so that the kernel kills the rest when it exits.
@@ -174,6 +184,27 @@ pub struct ForecastInput<'a> {
 impl ForecastInput<'_> {
     fn init_index(&self) -> Option<usize> {
         self.processes.iter().position(|process| Some(process.facts.id) == self.init)
+    }
+
+    /// Returns a fact about a process. One that has not been read yet is unreadable for now, and asked for.
+    fn look_up(&self, index: usize, lookup: Lookup) -> LookupResult {
+        match self.lookups.get(self.processes[index].facts.id, lookup) {
+            Some(result) => (*result).clone(),
+            None => Err(LookupError::Unreadable("it was not read".into())),
+        }
+    }
+
+    /// Returns the arguments of a process; none if they are not known.
+    fn arguments(&self, index: usize) -> Vec<&[u8]> {
+        let command = self.processes[index].facts.command.known();
+        command.map(|command| command.argv().collect()).unwrap_or_default()
+    }
+
+    /// Returns the processes of a process group.
+    fn group(&self, group: i32) -> impl Iterator<Item = usize> {
+        (0..self.processes.len()).filter(move |index| {
+            self.is_running(*index) && self.processes[*index].facts.stat.pgrp == group
+        })
     }
 
     /// Whether a process can still do anything.
@@ -206,82 +237,5 @@ impl ForecastInput<'_> {
 
 /// Forecasts a stop.
 pub fn forecast(input: ForecastInput<'_>) -> Forecast {
-    let mut simulation = Simulation::new(input);
-    let mut time = Duration::ZERO;
-    for step in &input.procedure.schedule.steps {
-        simulation.step(*step, time);
-        time = time.saturating_add(step.grace);
-    }
-    outcome::outcome(&simulation)
-}
-
-/// The signals of a stop and the reactions to them, process by process.
-struct Simulation<'a> {
-    input: ForecastInput<'a>,
-    deliveries: Vec<Vec<SignalArrival>>,
-    reactions: Vec<Vec<Reaction>>,
-}
-
-impl<'a> Simulation<'a> {
-    fn new(input: ForecastInput<'a>) -> Self {
-        let count = input.processes.len();
-        let reactions = (0..count).map(|_| Vec::new()).collect();
-        Self { input, deliveries: vec![Vec::new(); count], reactions }
-    }
-
-    /// Sends the signal of a step.
-    fn step(&mut self, step: StopStep, time: Duration) {
-        let init = self.input.init_index();
-        let is_target = |index: &usize| {
-            self.input.is_running(*index) && self.input.processes[*index].in_container
-        };
-        let mut targets: Vec<usize> = match self.input.procedure.order {
-            StopOrder::Init => init.into_iter().collect(),
-            StopOrder::All | StopOrder::ChildrenFirst => {
-                (0..self.input.processes.len()).filter(is_target).collect()
-            }
-        };
-        // The init last: what it forwards has been sent already then.
-        targets.sort_by_key(|index| Some(*index) == init);
-        for target in targets {
-            self.deliver(target, step.signal, time, None);
-        }
-    }
-
-    /// Delivers a signal, and what the process makes of it. A signal that two processes forward at one
-    /// time is merged into one.
-    fn deliver(&mut self, process: usize, signal: Signal, time: Duration, sender: Option<usize>) {
-        let is_known = |known: &SignalArrival| known.signal == signal && known.time == time;
-        if self.deliveries[process].iter().any(is_known) || !self.input.is_running(process) {
-            return;
-        }
-        let state = SignalState::of(&self.input.processes[process].facts, self.input.context);
-        let prediction = predict(&state, signal, Recipient::Process);
-        let reaction = react::react(&self.input, process, signal, &prediction);
-        self.deliveries[process].push(SignalArrival { time, signal, sender, prediction });
-        let forwards: Vec<(usize, Signal)> = reaction
-            .forwards
-            .iter()
-            .flat_map(|forward| {
-                self.targets(process, &forward.targets)
-                    .into_iter()
-                    .map(|target| (target, forward.signal))
-            })
-            .collect();
-        self.reactions[process].push(reaction);
-        for (target, signal) in forwards {
-            self.deliver(target, signal, time, Some(process));
-        }
-    }
-
-    fn targets(&self, sender: usize, targets: &Targets) -> Vec<usize> {
-        match targets {
-            Targets::Processes(processes) => processes.clone(),
-            Targets::Group(group) => (0..self.input.processes.len())
-                .filter(|index| {
-                    *index != sender && self.input.processes[*index].facts.stat.pgrp == *group
-                })
-                .collect(),
-        }
-    }
+    outcome::outcome(&Simulation::run(input))
 }

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::reaction::Exits;
 use super::shells::is_short;
-use super::{Answer, Forecast, KilledBy, ProcessForecast, Simulation};
+use super::simulation::Simulation;
+use super::{Answer, Forecast, KilledBy, ProcessForecast};
 use crate::model::stop_schedule::StopOrder;
 use crate::model::verdict::Verdict;
 
@@ -38,6 +39,8 @@ struct Conclusion<'a> {
     init: Option<usize>,
     /// Whether each process exits by itself, as far as nothing kills it before.
     exits: Vec<Answer>,
+    /// The same, or by the SIGKILL of a supervisor.
+    ends: Vec<Answer>,
     /// The processes for which the init waits, directly or through others.
     awaited: Vec<bool>,
 }
@@ -46,8 +49,15 @@ impl<'a> Conclusion<'a> {
     fn new(simulation: &'a Simulation<'a>) -> Self {
         let count = simulation.input.processes.len();
         let init = simulation.input.init_index();
-        let mut ending = Self { simulation, init, exits: Vec::new(), awaited: vec![false; count] };
-        ending.exits = (0..count).map(|process| ending.exits_of(process, 0)).collect();
+        let mut ending = Self {
+            simulation,
+            init,
+            exits: Vec::new(),
+            ends: Vec::new(),
+            awaited: vec![false; count],
+        };
+        ending.exits = (0..count).map(|process| simulation.exits(process)).collect();
+        ending.ends = (0..count).map(|process| simulation.ends(process)).collect();
         let mut next: Vec<usize> = init.into_iter().collect();
         while let Some(process) = next.pop() {
             for awaited in ending.waits_for(process) {
@@ -68,67 +78,26 @@ impl<'a> Conclusion<'a> {
                     Exits::After(processes) | Exits::MaybeAfter(processes) => processes.clone(),
                     _ => Vec::new(),
                 };
-                after.into_iter().chain(reaction.stops.iter().copied())
+                let services = reaction.stages.iter().flat_map(|stage| &stage.services);
+                let services = services.map(|service| service.process);
+                after.into_iter().chain(reaction.stops.iter().copied()).chain(services)
             })
             .collect()
-    }
-
-    /// Whether a process exits by itself. `depth` guards against processes that wait for each other.
-    fn exits_of(&self, process: usize, depth: usize) -> Answer {
-        if depth > self.simulation.input.processes.len() {
-            return Answer::Maybe;
-        }
-        let is_stopped = |parent: usize| {
-            let reactions = self.simulation.reactions[parent].iter();
-            reactions.flat_map(|reaction| &reaction.stops).any(|stopped| *stopped == process)
-        };
-        if self.simulation.input.processes[process].parent.is_some_and(is_stopped) {
-            return Answer::Yes;
-        }
-        let may_be_stopped = match self.managing_ancestor(process) {
-            Some(_) => Answer::Maybe,
-            None if is_short(&self.simulation.input, process) => Answer::Maybe,
-            None => Answer::No,
-        };
-        let reactions = self.simulation.reactions[process].iter();
-        reactions
-            .map(|reaction| match &reaction.exits {
-                Exits::Yes => Answer::Yes,
-                Exits::No => Answer::No,
-                Exits::Maybe => Answer::Maybe,
-                Exits::After(processes) => {
-                    let each = processes.iter().map(|other| self.exits_of(*other, depth + 1));
-                    each.fold(Answer::Yes, Answer::and)
-                }
-                Exits::MaybeAfter(processes) => {
-                    let each = processes.iter().map(|other| self.exits_of(*other, depth + 1));
-                    each.fold(Answer::Maybe, Answer::and)
-                }
-            })
-            .fold(may_be_stopped, Answer::or)
-    }
-
-    /// Returns the nearest ancestor that received a signal and may stop its descendants then.
-    fn managing_ancestor(&self, process: usize) -> Option<usize> {
-        let processes = self.simulation.input.processes;
-        let ancestors = std::iter::successors(processes[process].parent, |p| processes[*p].parent);
-        // (A snapshot of changing processes could have a circle.)
-        ancestors
-            .take(processes.len())
-            .find(|a| self.simulation.reactions[*a].iter().any(|r| r.may_stop_descendants))
     }
 
     /// Whether a signal is certain to end a process, whatever else happens: the kernel marks it as
     /// exiting when the signal is sent.
     fn is_doomed(&self, process: usize) -> bool {
         self.simulation.deliveries[process].iter().any(|delivery| {
-            matches!(delivery.prediction.verdict, Verdict::Terminates | Verdict::Dumps)
+            delivery.is_certain
+                && matches!(delivery.prediction.verdict, Verdict::Terminates | Verdict::Dumps)
         })
     }
 
     fn process(&self, process: usize) -> ProcessForecast {
         let own = self.exits[process];
-        let init_exits = self.init.map_or(Answer::Maybe, |init| self.exits[init]);
+        let init_exits = self.init.map_or(Answer::Maybe, |init| self.ends[init]);
+        let kill = self.simulation.kills[process].filter(|kill| kill.is_in_time == Answer::Yes);
         let is_init = Some(process) == self.init;
         // With children first, PID 1 gets the signal when the others have exited.
         let is_last = self.simulation.input.procedure.order == StopOrder::ChildrenFirst;
@@ -141,13 +110,14 @@ impl<'a> Conclusion<'a> {
         };
         let killed = match (exits, init_exits) {
             (Answer::Yes, _) => None,
+            _ if kill.is_some() => Some(KilledBy::Supervisor),
             (_, Answer::No) => Some(KilledBy::Engine),
             _ if is_init => Some(KilledBy::Engine),
             _ if self.simulation.input.owns_pid_ns => Some(KilledBy::Kernel),
             _ => Some(KilledBy::Engine),
         };
         let killed = killed.filter(|killer| {
-            *killer == KilledBy::Kernel || self.simulation.input.procedure.schedule.kill
+            *killer != KilledBy::Engine || self.simulation.input.procedure.schedule.kill
         });
         ProcessForecast {
             process,
@@ -169,7 +139,7 @@ impl<'a> Conclusion<'a> {
         }
         let mut why = match reactions.last() {
             Some(reaction) => reaction.why.clone(),
-            None => match self.managing_ancestor(process) {
+            None => match self.simulation.managing_ancestor(process) {
                 Some(ancestor) => {
                     format!("{} may or may not stop it", self.simulation.input.name(ancestor))
                 }
@@ -182,6 +152,19 @@ impl<'a> Conclusion<'a> {
                 None => "no signal reaches it".into(),
             },
         };
+        if let Some(kill) = self.simulation.kills[process].filter(|_| own != Answer::Yes) {
+            let may = if kill.is_in_time == Answer::Yes { "sends" } else { "may send" };
+            let seconds = kill.after.as_secs_f64();
+            let supervisor = self.simulation.input.name(kill.by);
+            why.push_str(&format!("; {supervisor} {may} SIGKILL after {seconds} s"));
+        }
+        let is_by_child = reactions.iter().all(|reaction| reaction.exits == Exits::ByChild);
+        if own == Answer::Maybe
+            && is_by_child
+            && !self.simulation.input.children(process).is_empty()
+        {
+            why.push_str("; it may exit when its child has");
+        }
         if own == Answer::Yes && exits == Answer::Maybe {
             why.push_str("; PID 1 does not wait for it and may exit first");
         }

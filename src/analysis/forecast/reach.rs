@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use super::{Answer, ForecastInput, Simulation, outcome};
+use super::reaction::{Forward, Targets};
+use super::simulation::Simulation;
+use super::{Answer, ForecastInput, outcome};
 use crate::analysis::programs::{DUMB_INIT, TINI, program_of};
 use crate::model::signal::Signal;
 use crate::model::verdict::Verdict;
@@ -43,7 +45,8 @@ pub struct SignalReach {
 pub fn follow(input: ForecastInput<'_>, targets: &[usize], signal: Signal) -> SignalReach {
     let mut simulation = Simulation::new(input);
     for target in targets {
-        simulation.deliver(*target, signal, Duration::ZERO, None);
+        let sent = Forward::certain(Targets::Processes(vec![*target]), signal);
+        simulation.forward(&sent, Duration::ZERO, None);
     }
     let routes = targets.iter().map(|target| simulation.route(*target, signal)).collect();
     let init = input.init_index();
@@ -91,9 +94,8 @@ impl Simulation<'_> {
         let Some(index) = arrivals.iter().position(|arrival| arrival.signal == signal) else {
             return Vec::new();
         };
-        let forwards = self.reactions[process][index].forwards.iter();
-        let each = forwards.flat_map(|forward| {
-            let targets = self.targets(process, &forward.targets).into_iter();
+        let each = self.reactions[process][index].all_forwards().flat_map(|forward| {
+            let targets = self.targets(Some(process), &forward.targets).into_iter();
             targets.map(|target| (target, forward.signal))
         });
         each.filter(|(target, _)| self.input.is_running(*target)).collect()

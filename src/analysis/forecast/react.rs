@@ -30,10 +30,10 @@ pub(super) fn react(
             Reaction::new(Exits::Yes, format!("{signal} terminates it"))
         }
         Verdict::Discarded => Reaction::new(
-            Exits::No,
+            Exits::ByChild,
             format!("has no handler for {signal}, which the kernel discards"),
         ),
-        Verdict::Ignored => Reaction::new(Exits::No, format!("ignores {signal}")),
+        Verdict::Ignored => Reaction::new(Exits::ByChild, format!("ignores {signal}")),
         Verdict::Stops => Reaction::new(Exits::No, format!("{signal} stops it")),
         Verdict::Continues => Reaction::new(Exits::No, format!("{signal} resumes it")),
         Verdict::NoEffect => Reaction::new(Exits::Yes, "has exited already"),

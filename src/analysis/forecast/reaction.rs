@@ -1,6 +1,8 @@
 //! The types of a reaction to a signal: whether a process exits, after which others, and to which processes
 //! it forwards the signal.
 
+use std::time::Duration;
+
 use crate::model::signal::Signal;
 
 /// Whether a process exits.
@@ -16,6 +18,10 @@ pub(super) enum Exits {
     After(Vec<usize>),
     /// It may, as soon as these have exited.
     MaybeAfter(Vec<usize>),
+    /// Not by the signal; but a child that exits may make it exit, too.
+    ByChild,
+    /// When all of its stages are over.
+    AfterStages,
 }
 
 /// The processes that a signal is forwarded to.
@@ -32,6 +38,41 @@ pub(super) enum Targets {
 pub(super) struct Forward {
     pub targets: Targets,
     pub signal: Signal,
+    /// Whether it is known that these get it.
+    pub is_certain: bool,
+}
+
+impl Forward {
+    /// A signal that certainly reaches these.
+    pub fn certain(targets: Targets, signal: Signal) -> Self {
+        Self { targets, signal, is_certain: true }
+    }
+}
+
+/// A service that a supervisor stops.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ServiceStop {
+    /// Its main process, for which the supervisor waits.
+    pub process: usize,
+    pub forward: Forward,
+    /// SIGKILL from the supervisor, if it sends one.
+    pub kill: Option<ServiceKill>,
+}
+
+/// The SIGKILL of a supervisor for a service that does not exit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ServiceKill {
+    /// How long after the stop signal.
+    pub after: Duration,
+    pub targets: Targets,
+}
+
+/// The services that a supervisor stops together; the next ones follow when all of them have exited.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct StopStage {
+    pub services: Vec<ServiceStop>,
+    /// The longest time that the supervisor itself takes for it.
+    pub delay: Duration,
 }
 
 /// The reaction of a program to a signal.
@@ -39,10 +80,16 @@ pub(super) struct Forward {
 pub(super) struct Reaction {
     pub exits: Exits,
     pub forwards: Vec<Forward>,
+    /// A signal that it sends when those for which it waits have exited, before it exits itself.
+    pub farewell: Option<Forward>,
+    /// Services that it stops, one stage after the other.
+    pub stages: Vec<StopStage>,
     /// Children that it stops by its own means, and that are known to exit then.
     pub stops: Vec<usize>,
     /// Whether it may stop its descendants by means that cannot be seen from outside.
     pub may_stop_descendants: bool,
+    /// Whether the signal is known to reach it.
+    pub is_certain: bool,
     /// The reason, as a predicate of the process.
     pub why: String,
 }
@@ -52,9 +99,17 @@ impl Reaction {
         Self {
             exits,
             forwards: Vec::new(),
+            farewell: None,
+            stages: Vec::new(),
             stops: Vec::new(),
             may_stop_descendants: false,
+            is_certain: true,
             why: why.into(),
         }
+    }
+    /// Iterates over the signals that it forwards, those to its services among them.
+    pub fn all_forwards(&self) -> impl Iterator<Item = &Forward> {
+        let services = self.stages.iter().flat_map(|stage| &stage.services);
+        self.forwards.iter().chain(services.map(|service| &service.forward))
     }
 }

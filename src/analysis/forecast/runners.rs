@@ -39,6 +39,6 @@ pub(super) fn runner(
         b"timeout" => Targets::Group(facts.stat.pgrp),
         _ => Targets::Processes(children),
     };
-    reaction.forwards = vec![Forward { targets, signal: forwarded }];
+    reaction.forwards = vec![Forward::certain(targets, forwarded)];
     Some(reaction)
 }

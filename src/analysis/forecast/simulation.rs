@@ -1,0 +1,283 @@
+//! The course of a stop: sends the signals of its schedule, lets each process that forwards one do so, and
+//! lets supervisors stop their services one stage after the other.
+
+use std::time::Duration;
+
+use super::reaction::{Exits, Forward, Reaction, ServiceStop, StopStage, Targets};
+use super::shells::is_short;
+use super::{Answer, ForecastInput, SignalArrival, react};
+use crate::analysis::delivery::{Recipient, SignalState, predict};
+use crate::model::stop_schedule::{StopOrder, StopStep};
+
+/// The signals of a stop and the reactions to them, process by process.
+pub(super) struct Simulation<'a> {
+    pub input: ForecastInput<'a>,
+    pub deliveries: Vec<Vec<SignalArrival>>,
+    pub reactions: Vec<Vec<Reaction>>,
+    /// The SIGKILL that a supervisor sends to a process, unless it has exited by then.
+    pub kills: Vec<Option<SupervisorKill>>,
+    /// For each supervisor with stages whether they are over within the grace period.
+    stages_end: Vec<Option<Answer>>,
+}
+
+/// A SIGKILL from a supervisor.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SupervisorKill {
+    pub by: usize,
+    /// How long after the stop signal of the service.
+    pub after: Duration,
+    /// Whether that time comes before the stop is over.
+    pub is_in_time: Answer,
+}
+
+impl<'a> Simulation<'a> {
+    pub(super) fn new(input: ForecastInput<'a>) -> Self {
+        let count = input.processes.len();
+        Self {
+            input,
+            deliveries: vec![Vec::new(); count],
+            reactions: (0..count).map(|_| Vec::new()).collect(),
+            kills: vec![None; count],
+            stages_end: vec![None; count],
+        }
+    }
+
+    /// Runs a stop.
+    pub(super) fn run(input: ForecastInput<'a>) -> Self {
+        let mut simulation = Self::new(input);
+        let mut time = Duration::ZERO;
+        for step in &input.procedure.schedule.steps {
+            simulation.step(*step, time);
+            time = time.saturating_add(step.grace);
+        }
+        simulation
+    }
+
+    /// Sends the signal of a step.
+    fn step(&mut self, step: StopStep, time: Duration) {
+        let init = self.input.init_index();
+        let is_target = |index: &usize| {
+            self.input.is_running(*index) && self.input.processes[*index].in_container
+        };
+        let mut targets: Vec<usize> = match self.input.procedure.order {
+            StopOrder::Init => init.into_iter().collect(),
+            StopOrder::All | StopOrder::ChildrenFirst => {
+                (0..self.input.processes.len()).filter(is_target).collect()
+            }
+        };
+        // The init last: what it forwards has been sent already then.
+        targets.sort_by_key(|index| Some(*index) == init);
+        for target in targets {
+            let stopped = Forward::certain(Targets::Processes(vec![target]), step.signal);
+            self.forward(&stopped, time, None);
+        }
+    }
+
+    /// Sends a signal to its targets.
+    pub(super) fn forward(&mut self, forward: &Forward, time: Duration, sender: Option<usize>) {
+        for process in self.targets(sender, &forward.targets) {
+            self.deliver(process, forward, time, sender);
+        }
+    }
+
+    /// Delivers a signal, and what the process makes of it. A signal that two processes forward at one
+    /// time is merged into one.
+    fn deliver(
+        &mut self,
+        process: usize,
+        forward: &Forward,
+        time: Duration,
+        sender: Option<usize>,
+    ) {
+        let Forward { signal, is_certain, .. } = *forward;
+        let is_known = |known: &SignalArrival| {
+            known.signal == signal && known.time == time && (known.is_certain || !is_certain)
+        };
+        if self.deliveries[process].iter().any(is_known) || !self.input.is_running(process) {
+            return;
+        }
+        let state = SignalState::of(&self.input.processes[process].facts, self.input.context);
+        let prediction = predict(&state, signal, Recipient::Process);
+        let mut reaction = react::react(&self.input, process, signal, &prediction);
+        self.deliveries[process].push(SignalArrival {
+            time,
+            signal,
+            sender,
+            prediction,
+            is_certain,
+        });
+        if !is_certain {
+            reaction.is_certain = false;
+            reaction.forwards.iter_mut().for_each(|forward| forward.is_certain = false);
+        }
+        self.reactions[process].push(reaction.clone());
+        for forward in &reaction.forwards {
+            self.forward(forward, time, Some(process));
+        }
+        if !reaction.stages.is_empty() {
+            let end = self.stop_services(process, &reaction.stages, time);
+            self.stages_end[process] = Some(end);
+        }
+        if let Some(farewell) = reaction.farewell
+            && self.ends(process) == Answer::Yes
+        {
+            let mut rest = self.targets(Some(process), &farewell.targets);
+            rest.retain(|process| self.ends(*process) != Answer::Yes);
+            let farewell = Forward { targets: Targets::Processes(rest), ..farewell };
+            self.forward(&farewell, time, Some(process));
+        }
+    }
+
+    pub(super) fn targets(&self, sender: Option<usize>, targets: &Targets) -> Vec<usize> {
+        match targets {
+            Targets::Processes(processes) => processes.clone(),
+            Targets::Group(group) => (0..self.input.processes.len())
+                .filter(|index| {
+                    Some(*index) != sender && self.input.processes[*index].facts.stat.pgrp == *group
+                })
+                .collect(),
+        }
+    }
+
+    /// Returns the time until SIGKILL; a signal without a stop has no limit.
+    fn limit(&self) -> Duration {
+        let schedule = &self.input.procedure.schedule;
+        if schedule.steps.is_empty() { Duration::MAX } else { schedule.total_grace() }
+    }
+
+    /// Stops services stage by stage, and returns whether all of them are over before the stop is.
+    fn stop_services(&mut self, by: usize, stages: &[StopStage], time: Duration) -> Answer {
+        let limit = self.limit();
+        // The earliest and the latest time at which the stage begins.
+        let (mut first, mut last) = (time, time);
+        for stage in stages {
+            let reached = before(first, last, limit);
+            if reached == Answer::No {
+                return Answer::No;
+            }
+            for service in &stage.services {
+                let is_certain = service.forward.is_certain && reached == Answer::Yes;
+                let forward = Forward { is_certain, ..service.forward.clone() };
+                self.forward(&forward, first, Some(by));
+            }
+            let (mut next_first, mut next_last) = (first, last);
+            for service in &stage.services {
+                let (earliest, latest) = self.service_end(by, service, stage.delay, first, last);
+                next_first = next_first.max(earliest);
+                next_last = next_last.max(latest);
+            }
+            (first, last) = (next_first, next_last.saturating_add(stage.delay));
+        }
+        before(first, last, limit)
+    }
+
+    /// Returns the earliest and the latest time at which a service has ended.
+    fn service_end(
+        &mut self,
+        by: usize,
+        service: &ServiceStop,
+        delay: Duration,
+        first: Duration,
+        last: Duration,
+    ) -> (Duration, Duration) {
+        let ends = self.ends(service.process);
+        let Some(kill) = service.kill.as_ref().filter(|_| ends != Answer::Yes) else {
+            return match ends {
+                Answer::Yes => (first, last),
+                Answer::No => (Duration::MAX, Duration::MAX),
+                Answer::Maybe => (first, Duration::MAX),
+            };
+        };
+        let earliest = first.saturating_add(kill.after);
+        let latest = last.saturating_add(kill.after).saturating_add(delay);
+        let limit = self.limit();
+        let is_in_time = before(earliest, latest, limit);
+        let targets = self.targets(Some(by), &kill.targets);
+        for process in targets.into_iter().chain([service.process]) {
+            let kill = SupervisorKill { by, after: kill.after, is_in_time };
+            self.kills[process] = Some(kill).filter(|_| is_in_time != Answer::No);
+        }
+        (if ends == Answer::No { earliest } else { first }, latest)
+    }
+
+    /// Whether a process ends within the grace period, by itself or by a supervisor's SIGKILL.
+    pub(super) fn ends(&self, process: usize) -> Answer {
+        self.ends_within(process, 0)
+    }
+
+    fn ends_within(&self, process: usize, depth: usize) -> Answer {
+        let killed = self.kills[process].map_or(Answer::No, |kill| kill.is_in_time);
+        self.exits_within(process, depth).or(killed)
+    }
+
+    /// Whether a process exits by itself, as far as nothing kills it before.
+    pub(super) fn exits(&self, process: usize) -> Answer {
+        self.exits_within(process, 0)
+    }
+
+    /// `depth` guards against processes that wait for each other.
+    fn exits_within(&self, process: usize, depth: usize) -> Answer {
+        if depth > self.input.processes.len() {
+            return Answer::Maybe;
+        }
+        let is_stopped = |parent: usize| {
+            let reactions = self.reactions[parent].iter();
+            reactions.flat_map(|reaction| &reaction.stops).any(|stopped| *stopped == process)
+        };
+        if self.input.processes[process].parent.is_some_and(is_stopped) {
+            return Answer::Yes;
+        }
+        let may_be_stopped = match self.managing_ancestor(process) {
+            Some(_) => Answer::Maybe,
+            None if is_short(&self.input, process) => Answer::Maybe,
+            None => Answer::No,
+        };
+        let all = |processes: &[usize], start: Answer| {
+            let each = processes.iter().map(|other| self.ends_within(*other, depth + 1));
+            each.fold(start, Answer::and)
+        };
+        let reactions = self.reactions[process].iter();
+        // Most programs that wait for a child go on, or exit, when it has exited.
+        let by_child = || {
+            let children = self.input.children(process).into_iter();
+            let mut ends = children.map(|child| self.ends_within(child, depth + 1));
+            if ends.any(|ends| ends != Answer::No) { Answer::Maybe } else { Answer::No }
+        };
+        if reactions.len() == 0 && may_be_stopped == Answer::No {
+            return by_child();
+        }
+        reactions
+            .map(|reaction| {
+                let exits = match &reaction.exits {
+                    Exits::Yes => Answer::Yes,
+                    Exits::No => Answer::No,
+                    Exits::Maybe => Answer::Maybe,
+                    Exits::ByChild => by_child(),
+                    Exits::After(processes) => all(processes, Answer::Yes),
+                    Exits::MaybeAfter(processes) => all(processes, Answer::Maybe),
+                    Exits::AfterStages => self.stages_end[process].unwrap_or(Answer::Maybe),
+                };
+                if reaction.is_certain { exits } else { exits.and(Answer::Maybe) }
+            })
+            .fold(may_be_stopped, Answer::or)
+    }
+
+    /// Returns the nearest ancestor that received a signal and may stop its descendants then.
+    pub(super) fn managing_ancestor(&self, process: usize) -> Option<usize> {
+        let processes = self.input.processes;
+        let ancestors = std::iter::successors(processes[process].parent, |p| processes[*p].parent);
+        // (A snapshot of changing processes could have a circle.)
+        ancestors
+            .take(processes.len())
+            .find(|a| self.reactions[*a].iter().any(|r| r.may_stop_descendants))
+    }
+}
+
+/// Whether something that happens between these two times happens before the limit.
+fn before(first: Duration, last: Duration, limit: Duration) -> Answer {
+    match () {
+        () if last < limit => Answer::Yes,
+        () if first >= limit => Answer::No,
+        () => Answer::Maybe,
+    }
+}
