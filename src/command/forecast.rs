@@ -8,7 +8,7 @@ use crate::engine::Inventory;
 use crate::error::Error;
 use crate::model::container::Container;
 use crate::model::signal::{Signal, SignalSet};
-use crate::model::stop_policy::StopPolicy;
+use crate::model::stop_policy::{Assumption, StopPolicy};
 use crate::model::stop_schedule::{StopOrder, StopProcedure, StopSchedule, StopStep};
 use crate::proc::{CommandLimit, Host, SnapshotOptions};
 use crate::resolve::processes::ContainerSnapshot;
@@ -26,6 +26,18 @@ pub(super) fn procedure_of(
     StopProcedure { schedule, order: StopOrder::Init }
 }
 
+/// Returns the settings of a policy that are assumed, each with the reason.
+pub(super) fn assumed_by(policy: &StopPolicy, container: &Container) -> Vec<String> {
+    let assumptions = policy.assumptions(container.engine, true, true);
+    assumptions.iter().map(Assumption::to_string).collect()
+}
+
+/// Returns the signals of stops and those that forwarders send in their place: a snapshot has to tell
+/// which threads wait for them.
+pub(super) fn forecast_signals(signals: SignalSet) -> SignalSet {
+    signals.union(FORWARDED.into_iter().collect())
+}
+
 /// Takes the snapshot for forecasts of stops with these signals. Processes that block the first one now and
 /// have a handler for it are read several times.
 pub(super) fn snapshot_for(
@@ -33,11 +45,10 @@ pub(super) fn snapshot_for(
     signals: SignalSet,
     first: Option<Signal>,
 ) -> Result<ContainerSnapshot, Error> {
-    let forwarded: SignalSet = FORWARDED.into_iter().collect();
     let options = SnapshotOptions {
         command: CommandLimit::SCREEN,
         exe: true,
-        waits: signals.union(forwarded),
+        waits: forecast_signals(signals),
         ..SnapshotOptions::BARE
     };
     let mut snapshot = found.snapshot(options)?;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use clap::{ArgMatches, Args};
 
-use super::forecast::{each_container, forecast_of, procedure_of, snapshot_for};
+use super::forecast::{assumed_by, each_container, forecast_of, procedure_of, snapshot_for};
 use super::{Command, arguments, columns_section, command};
 use crate::analysis::delivery::Recipient;
 use crate::cli::context::Context;
@@ -115,7 +115,8 @@ fn forecast_stop(found: &ResolvedContainer<'_>) -> Option<LsStop> {
     Some(LsStop {
         signal,
         verdict: snapshot.predict(process, signal, Recipient::Process).verdict,
-        forecast: forecast_of(found, &snapshot, &procedure).word(),
+        forecast: forecast_of(found, &snapshot, &procedure).graceful,
+        assumed: assumed_by(&policy, container),
     })
 }
 

@@ -296,6 +296,7 @@ impl<'a> ContainerStop<'a> {
             style: Style::from(&context.ui),
             name_width,
             killed: RefCell::default(),
+            assumed: assumptions.iter().map(Assumption::to_string).collect(),
             running_again: Cell::default(),
         };
         let procedure = StopProcedure { schedule, order: request.order };

@@ -11,6 +11,7 @@ pub mod screen;
 pub mod sections;
 pub mod select;
 pub mod sort;
+pub mod stop_heading;
 pub mod stop_report;
 pub mod style;
 pub mod table;

@@ -39,6 +39,8 @@ pub struct StopReporter {
     pub name_width: usize,
     /// Processes whose KILL was reported: their exit is not reported again.
     pub killed: RefCell<HashSet<HostPid>>,
+    /// The settings that the stop assumed, for the last event.
+    pub assumed: Vec<String>,
     /// Whether it is running again after the stop, for the last event.
     pub running_again: Cell<Option<RunningAgain>>,
 }
@@ -209,10 +211,12 @@ impl StopReporter {
                 let again = self.running_again.get();
                 let again = again.map(|again| json!({"pid": again.pid.get(), "by": again.by}));
                 insert("running_again", json!(again));
+                insert("assumed", json!(self.assumed));
             }
             StopEventKind::NotStopped { running } => {
                 insert("graceful", json!(false));
                 insert("left", json!(running));
+                insert("assumed", json!(self.assumed));
             }
             _ => {}
         }
@@ -289,6 +293,7 @@ mod tests {
             style: Style { width: Some(60), color, unicode: true },
             name_width,
             killed: RefCell::default(),
+            assumed: Vec::new(),
             running_again: Cell::default(),
         }
     }

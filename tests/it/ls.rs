@@ -65,10 +65,19 @@ fn forecasts() -> Outcome {
         let row = rows.iter().find(|row| row["pid"] == json!(container.init));
         row.cloned().unwrap_or_default()["stop"].clone()
     };
-    let wanted =
-        |verdict, forecast| json!({"signal": "TERM", "verdict": verdict, "forecast": forecast});
-    same(stop(&killed), wanted("discarded", "killed"))?;
-    same(stop(&maybe), wanted("handled", "maybe"))?;
+    for (container, verdict, forecast) in
+        [(&killed, "discarded", "killed"), (&maybe, "handled", "maybe")]
+    {
+        let stop = stop(container);
+        same(stop["signal"].clone(), json!("TERM"))?;
+        same(
+            (stop["verdict"].clone(), stop["forecast"].clone()),
+            (json!(verdict), json!(forecast)),
+        )?;
+        // No engine has recorded how it is to be stopped.
+        let assumed = stop["assumed"].to_string();
+        check(assumed.contains("the stop signal TERM") && assumed.contains("10 s"), assumed)?;
+    }
     let out = run(&["ls"]).expect(0)?.out;
     check(out.lines().next().unwrap_or_default().contains("  ON STOP  "), &out)?;
     let pid = killed.init.to_string();

@@ -29,6 +29,7 @@ pub fn trials() -> Vec<Trial> {
         test_with(Need::Namespaces, "ps::fits_the_terminal_and_is_whole_in_a_pipe", widths),
         test_with(Need::Namespaces, "ps::masks_are_shown_where_the_command_keeps_its_room", masks),
         test_with(Need::Namespaces, "ps::blocked_stays_among_threads", blocked_stays),
+        test_with(Need::Namespaces, "ps::heading_has_the_forecast_of_a_stop", headings),
         test_with(Need::Namespaces, "ps::colours_terminals_and_on_request_pipes", colour),
         test_with(
             Need::Namespaces,
@@ -247,8 +248,9 @@ fn widths() -> Outcome {
 
 /// Returns the names of the columns in a header.
 fn header(text: &str) -> Vec<&str> {
+    // (The lines above it name the containers.)
     text.lines()
-        .next()
+        .find(|line| !line.contains("on stop ("))
         .unwrap_or_default()
         .split("  ")
         .map(str::trim)
@@ -285,6 +287,36 @@ fn blocked_stays() -> Outcome {
     check(columns.contains(&"BLOCKED") && columns.contains(&"TID"), &text)?;
     check(!columns.contains(&"IGNORED") && !columns.contains(&"CAUGHT"), &text)?;
     check(text.contains("USR1"), text)
+}
+
+fn headings() -> Outcome {
+    let (bad, unknown) = (fixture("init")?, fixture("init handle=TERM")?);
+    let word = |container: &Container, arguments: &[&str]| -> Result<String, Failed> {
+        let mut line = vec!["ps"];
+        line.extend(arguments);
+        let name = name(container);
+        line.push(&name);
+        let text = on_terminal(80, &line, true)?;
+        let first = text.lines().next().unwrap_or_default().trim_end().to_owned();
+        let start = format!("{name}  on stop (TERM assumed, 10 s assumed): ");
+        check(first.starts_with(&start), &first)?;
+        Ok(first[start.len()..].to_owned())
+    };
+    same(word(&bad, &[])?, "killed".into())?;
+    same(word(&unknown, &[])?, "maybe".into())?;
+    // It is about the stop, whatever signal the table is about.
+    same(word(&bad, &["--signal", "KILL"])?, "killed".into())?;
+    let several = on_terminal(80, &["ps", &name(&bad), &name(&unknown)], true)?;
+    same(several.lines().filter(|line| line.contains("on stop (")).count(), 2)?;
+    let narrow = on_terminal(30, &["ps", &name(&bad)], true)?;
+    check(narrow.lines().next().unwrap_or_default().contains("on stop: killed"), narrow)?;
+    let listed = on_terminal(80, &["ps", &name(&bad), "-o", "pid"], true)?;
+    check(!listed.contains("on stop"), listed)?;
+    let piped = run(&["ps", &name(&bad)]).expect(0)?.out;
+    check(!piped.contains("on stop"), piped)?;
+    // A handler that may do anything is not green.
+    let colour = run(&["--color", "always", "ps", &name(&unknown)]).expect(0)?.out;
+    check(!colour.contains("\x1b[32m"), colour)
 }
 
 fn colour() -> Outcome {

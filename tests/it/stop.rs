@@ -64,6 +64,10 @@ fn graceful() -> Outcome {
     same(events[0].1["verdict"].clone(), json!("accepted"))?;
     same(of(&events, "exited"), vec!["init"])?;
     same(last(&events)["graceful"].clone(), json!(true))?;
+    // No engine has recorded a stop signal; the time was given.
+    let assumed = last(&events)["assumed"].to_string();
+    check(assumed.contains("the stop signal TERM is assumed"), assumed)?;
+    check(stopped.err.contains("note: ") && stopped.err.contains("is assumed"), stopped.err)?;
     check(stopped.took < Duration::from_secs(10), "the whole grace period passed")
 }
 

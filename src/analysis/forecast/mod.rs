@@ -57,6 +57,15 @@ impl Answer {
         }
     }
 
+    /// Returns the word for a whole stop: whether it is graceful.
+    pub fn stop_word(self) -> &'static str {
+        match self {
+            Self::Yes => "graceful",
+            Self::No => "killed",
+            Self::Maybe => "maybe",
+        }
+    }
+
     /// Both.
     fn and(self, other: Self) -> Self {
         match (self, other) {
@@ -156,11 +165,7 @@ impl Forecast {
 
     /// Returns the forecast in one word.
     pub fn word(&self) -> &'static str {
-        match self.graceful {
-            Answer::Yes => "graceful",
-            Answer::No => "killed",
-            Answer::Maybe => "maybe",
-        }
+        self.graceful.stop_word()
     }
 }
 

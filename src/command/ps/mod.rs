@@ -10,6 +10,7 @@ use clap::{ArgMatches, Args};
 
 use self::rows::{PsRows, common_signal, positions, rows_of};
 use self::watch::{Refresh, Snapshots, Watch};
+use super::forecast::{forecast_of, forecast_signals, procedure_of};
 use super::{Command, arguments, columns_section, command, resolve};
 use crate::analysis::container_process::ContainerProcess;
 use crate::cli::args;
@@ -27,6 +28,7 @@ use crate::output::escape::safe_str;
 use crate::output::json::{self, object};
 use crate::output::select::{Selection, find, help};
 use crate::output::sort::Sort;
+use crate::output::stop_heading::StopHeading;
 use crate::output::style::{Style, TableOptions};
 use crate::output::table::{ColumnWidths, Drawing, Mark, TableLine, draw_again};
 use crate::output::tree::prefixes;
@@ -38,6 +40,9 @@ use crate::resolve::{Access, MatchRule, Resolver};
 ///
 /// Processes that joined later (docker exec, nsenter) are further roots of the tree. `?` is a value
 /// that could not be read, `-` one that does not apply. cinspect(1) explains how to name a container.
+///
+/// On a terminal, the line above a table has the stop signal, the grace period and the forecast of a stop in
+/// one word: `graceful` if every process is known to exit without SIGKILL, `killed`, or `maybe`.
 ///
 /// The columns THR, BLOCKED, IGNORED and CAUGHT are shown if COMMAND keeps at least half of the width
 /// that it needs; `-T` always shows BLOCKED. On a narrow terminal further columns are left out; `-v` says
@@ -137,9 +142,17 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
             false => watch.repeat(context, first),
         };
     }
-    let (containers, status) = list.all_rows(context, words)?;
-    context.print(&list.print(context, &containers))?;
-    Ok(status)
+    let answer = list.all_rows(context, words)?;
+    context.print(&list.print(context, &answer))?;
+    Ok(answer.status)
+}
+
+/// The answer of one run.
+struct PsAnswer {
+    headings: Vec<StopHeading>,
+    /// The rows of each container.
+    containers: Vec<Vec<MarkedRow>>,
+    status: ExitStatus,
 }
 
 /// The list of processes, as the options ask for it.
@@ -177,18 +190,15 @@ impl<'a> ProcessList<'a> {
 
     /// Makes the rows of each container. Among several, one that is not found is a warning; the status is
     /// that of the first.
-    fn all_rows(
-        &self,
-        context: &Context,
-        words: &[String],
-    ) -> Result<(Vec<Vec<MarkedRow>>, ExitStatus), Error> {
+    fn all_rows(&self, context: &Context, words: &[String]) -> Result<PsAnswer, Error> {
         let host = context.host()?;
         let resolver = Resolver::new(&host);
         let mut status = ExitStatus::Done;
-        let mut containers = Vec::new();
+        let (mut containers, mut headings) = (Vec::new(), Vec::new());
         for word in words {
             match self.rows(context, &resolver, word) {
                 Ok(found) => {
+                    headings.push(found.heading);
                     containers.push(found.rows.into_iter().map(|row| (row, Mark::None)).collect());
                 }
                 Err(error) if words.len() > 1 => {
@@ -198,7 +208,7 @@ impl<'a> ProcessList<'a> {
                 Err(error) => return Err(error),
             }
         }
-        Ok((containers, status))
+        Ok(PsAnswer { headings, containers, status })
     }
 
     /// Resolves a reference and makes the rows of its container.
@@ -210,10 +220,10 @@ impl<'a> ProcessList<'a> {
     ) -> Result<PsRows, Error> {
         let found = resolve(context, resolver, word, Access::Read)?;
         let container = &found.container;
-        let signal = self
-            .signal
-            .unwrap_or_else(|| stop_policy(found.host, container).signal_of(container.engine));
-        let snapshot = found.snapshot(self.snapshot_options(signal))?;
+        let policy = stop_policy(found.host, container);
+        let stop_signal = policy.signal_of(container.engine);
+        let signal = self.signal.unwrap_or(stop_signal);
+        let snapshot = found.snapshot(self.snapshot_options(signal, stop_signal))?;
         let paused = container.state == ContainerState::Paused;
         if paused {
             let name = container.qualified();
@@ -223,21 +233,41 @@ impl<'a> ProcessList<'a> {
             ));
         }
         warn_of_gaps(context, word, &snapshot);
-        let rows = rows_of(&snapshot, container.depth, signal, self.options.threads);
+        let forecast = (!self.json)
+            .then(|| forecast_of(&found, &snapshot, &procedure_of(container, &policy, None)));
+        let mut exits = vec![None; snapshot.processes.len()];
+        let about_stop = forecast.iter().filter(|_| signal == stop_signal);
+        for forecast in about_stop.flat_map(|forecast| &forecast.processes) {
+            // (A process may get another signal than the init.)
+            let gets_it = forecast.deliveries.iter().any(|delivery| delivery.signal == signal);
+            exits[forecast.process] = gets_it.then_some(forecast.exits);
+        }
+        let rows = rows_of(&snapshot, container.depth, signal, self.options.threads, &exits);
         let by_pid = found.matched_by.process().is_some();
         let is_part = found.matched_by == MatchRule::PartOfName;
         let whole_name = is_part.then(|| container.qualified());
-        Ok(PsRows { rows, init: container.init, paused, by_pid, whole_name })
+        let heading = StopHeading {
+            container: container.qualified(),
+            signal: stop_signal,
+            signal_assumed: policy.signal_source().assumption().is_some(),
+            grace: policy.grace_of(container.engine),
+            grace_assumed: policy.grace_source().assumption().is_some(),
+            forecast: forecast.as_ref().map(|forecast| forecast.graceful),
+        };
+        Ok(PsRows { rows, init: container.init, paused, by_pid, whole_name, heading })
     }
 
-    fn snapshot_options(&self, signal: Signal) -> SnapshotOptions {
+    fn snapshot_options(&self, signal: Signal, stop_signal: Signal) -> SnapshotOptions {
         let selected = |name| self.selection.columns.iter().any(|column| column.name == name);
         let sorted_by = |name| self.sort.as_ref().is_some_and(|sort| sort.column.name == name);
         SnapshotOptions {
             command: if self.screen { CommandLimit::SCREEN } else { CommandLimit::WHOLE },
             exe: self.json || selected("exe") || sorted_by("exe"),
             threads: self.options.threads,
-            waits: SignalSet::from(signal),
+            waits: match self.json {
+                true => SignalSet::from(signal),
+                false => forecast_signals(SignalSet::from(signal).union(stop_signal.into())),
+            },
         }
     }
 
@@ -276,8 +306,9 @@ impl<'a> ProcessList<'a> {
         lines.iter().map(|line| json::line(&object(PS_COLUMNS, line.row))).collect()
     }
 
-    /// Returns the answer of one run, and says with `-v` which columns were left out.
-    fn print(&self, context: &Context, containers: &[Vec<MarkedRow>]) -> String {
+    /// Returns the text of an answer, and says with `-v` which columns were left out.
+    fn print(&self, context: &Context, answer: &PsAnswer) -> String {
+        let containers = &answer.containers;
         if self.json {
             return self.print_json(containers);
         }
@@ -287,7 +318,10 @@ impl<'a> ProcessList<'a> {
             let omitted = drawing.omitted.join(", ");
             context.ui.step(&format!("columns left out at a width of {width}: {omitted}"));
         }
-        drawing.text
+        // For a reader; a script counts on one line a process, and on the columns that it listed.
+        let is_listed = self.options.columns.as_ref().is_some_and(|list| !list.starts_with('+'));
+        let headings = answer.headings.iter().filter(|_| self.screen && !is_listed);
+        headings.map(|heading| heading.text(&style)).collect::<String>() + &drawing.text
     }
 }
 

@@ -5,11 +5,13 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use crate::analysis::delivery::Recipient;
+use crate::analysis::forecast::Answer;
 use crate::model::pid::ProcessId;
 use crate::model::signal::Signal;
 use crate::output::columns::ps::PsRow;
 use crate::output::diff::MarkedRow;
 use crate::output::sort::Sort;
+use crate::output::stop_heading::StopHeading;
 use crate::output::tree::{TreePosition, order};
 use crate::output::value::{Value, compare};
 use crate::resolve::processes::ContainerSnapshot;
@@ -26,17 +28,20 @@ pub struct PsRows {
     pub by_pid: bool,
     /// Its qualified name, if the reference was only a part of its name and may find another one later.
     pub whole_name: Option<String>,
+    /// The line above the table.
+    pub heading: StopHeading,
 }
 
-/// Makes the rows of a snapshot.
+/// Makes the rows of a snapshot; `exits` has for each process whether it exits on the signal.
 pub fn rows_of(
     snapshot: &ContainerSnapshot,
     depth: usize,
     signal: Signal,
     threads: bool,
+    exits: &[Option<Answer>],
 ) -> Vec<PsRow> {
     let mut rows = Vec::new();
-    for process in &snapshot.processes {
+    for (index, process) in snapshot.processes.iter().enumerate() {
         let prediction = snapshot.predict(process, signal, Recipient::Process);
         let row = |thread| PsRow {
             context: Rc::clone(&snapshot.context),
@@ -46,6 +51,7 @@ pub fn rows_of(
             depth,
             signal,
             prediction: prediction.clone(),
+            exits: exits[index],
             last_seen: None,
         };
         match process.facts.threads.len() {

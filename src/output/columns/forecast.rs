@@ -156,7 +156,7 @@ pub fn json_text(
 }
 
 /// Returns the emphasis of an answer: only what is known to be good is green.
-fn answer_emphasis(answer: Answer) -> Emphasis {
+pub fn answer_emphasis(answer: Answer) -> Emphasis {
     match answer {
         Answer::Yes => Emphasis::Good,
         Answer::Maybe => Emphasis::Warning,

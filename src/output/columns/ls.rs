@@ -2,6 +2,8 @@
 
 use jiff::Timestamp;
 
+use super::forecast::answer_emphasis;
+use crate::analysis::forecast::Answer;
 use crate::model::container::{Container, ContainerState};
 use crate::model::engine::ReferenceForm;
 use crate::model::signal::Signal;
@@ -34,12 +36,14 @@ pub struct LsStop {
     pub signal: Signal,
     /// Its effect on the init.
     pub verdict: Verdict,
-    /// The forecast in one word.
-    pub forecast: &'static str,
+    /// The forecast.
+    pub forecast: Answer,
+    /// The settings that are assumed, each with the reason.
+    pub assumed: Vec<String>,
 }
 
 /// The columns that need a forecast.
-pub const STOP_COLUMNS: [&str; 3] = ["onstop", "stopsignal", "stopverdict"];
+pub const STOP_COLUMNS: [&str; 4] = ["onstop", "stopsignal", "stopverdict", "assumed"];
 
 type LsColumn = Column<LsRow>;
 
@@ -97,12 +101,18 @@ pub static LS_COLUMNS: &[LsColumn] = &[
     })
     .json("stop.verdict"),
     LsColumn::new("onstop", "ON STOP", "forecast of a stop: graceful, killed, maybe", |r| {
-        Value::optional_text(r.stop.as_ref().map(|stop| stop.forecast))
+        Value::optional_text(r.stop.as_ref().map(|stop| stop.forecast.stop_word()))
     })
     .json("stop.forecast")
     .shown()
     .priority(110)
     .emphasis(stop_emphasis),
+    LsColumn::new("assumed", "ASSUMED", "stop settings that were not read, and why", |r| {
+        r.stop.as_ref().map_or(Value::Absent, |stop| {
+            Value::Argv(stop.assumed.iter().map(|text| text.clone().into_bytes()).collect())
+        })
+    })
+    .json("stop.assumed"),
     LsColumn::new("age", "AGE", "time since its init started", |r| {
         r.started.map_or(Value::Absent, Value::Time)
     })
@@ -222,12 +232,11 @@ fn state_emphasis(row: &LsRow) -> Emphasis {
     }
 }
 
-/// Only what is known to be good is green.
+/// Only what is known to be good is green, and nothing that rests on an assumption is known.
 fn stop_emphasis(row: &LsRow) -> Emphasis {
-    match row.stop.as_ref().map(|stop| stop.forecast) {
-        Some("graceful") => Emphasis::Good,
-        Some("maybe") => Emphasis::Warning,
-        Some(_) => Emphasis::Bad,
+    match &row.stop {
+        Some(stop) if stop.forecast == Answer::Yes && !stop.assumed.is_empty() => Emphasis::None,
+        Some(stop) => answer_emphasis(stop.forecast),
         None => Emphasis::None,
     }
 }

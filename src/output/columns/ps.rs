@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use crate::analysis::container_process::{ContainerProcess, RowContext};
 use crate::analysis::delivery::Prediction;
+use crate::analysis::forecast::Answer;
 use crate::model::capability;
 use crate::model::process::{Fact, Thread, Times};
 use crate::model::signal::Signal;
@@ -34,6 +35,8 @@ pub struct PsRow {
     pub signal: Signal,
     /// The effect of the signal.
     pub prediction: Prediction,
+    /// Whether the process exits on it, if it is the stop signal and the stop was forecast.
+    pub exits: Option<Answer>,
     /// The moment it was last seen, if it is gone.
     pub last_seen: Option<jiff::Timestamp>,
 }
@@ -363,11 +366,12 @@ fn waited(row: &PsRow) -> Value {
     }
 }
 
+/// Only a verdict that is known to be good is green: a handler may do anything.
 fn verdict_emphasis(row: &PsRow) -> Emphasis {
     match row.prediction.verdict {
         Verdict::Discarded | Verdict::Pending => Emphasis::Alarm,
         Verdict::Ignored | Verdict::Delayed | Verdict::Unknown => Emphasis::Warning,
-        Verdict::Handled | Verdict::Accepted => Emphasis::Good,
+        Verdict::Handled | Verdict::Accepted if row.exits == Some(Answer::Yes) => Emphasis::Good,
         _ => Emphasis::None,
     }
 }

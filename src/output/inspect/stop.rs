@@ -73,9 +73,9 @@ fn grace(i: &Inspection) -> Vec<PageLine> {
     }
     let source = source_remark(i.policy.grace_source());
     vec![match grace_time(i) {
-        Some(Duration::ZERO) => line("grace", "none: KILL at once"),
+        Some(Duration::ZERO) => line("grace", format!("none{source}: KILL at once")),
         Some(time) => line("grace", format!("{}{source}, then KILL", interval(time))),
-        None => line("grace", "no limit"),
+        None => line("grace", format!("no limit{source}")),
     }]
 }
 

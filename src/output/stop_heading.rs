@@ -1,0 +1,66 @@
+//! The line above the processes of a container: its name, and the forecast of a stop in one word. Nothing
+//! here prints.
+
+use std::time::Duration;
+
+use super::columns::forecast::answer_emphasis;
+use super::escape::safe_str;
+use super::style::{Emphasis, Style};
+use super::width::{cut, width};
+use crate::analysis::forecast::Answer;
+use crate::model::signal::Signal;
+use crate::model::stop_policy::seconds;
+
+/// The name of a container, and the forecast of a stop by its engine.
+#[derive(Clone, Debug)]
+pub struct StopHeading {
+    /// The container, in qualified form.
+    pub container: String,
+    /// The stop signal.
+    pub signal: Signal,
+    /// Whether the stop signal is assumed.
+    pub signal_assumed: bool,
+    /// The time between the stop signal and KILL.
+    pub grace: Duration,
+    /// Whether that time is assumed.
+    pub grace_assumed: bool,
+    /// The forecast; none if it was not made.
+    pub forecast: Option<Answer>,
+}
+
+impl StopHeading {
+    /// Returns the line.
+    pub fn text(&self, style: &Style) -> String {
+        let assumed = |is_assumed| if is_assumed { " assumed" } else { "" };
+        let grace = match self.grace {
+            Duration::MAX => "no time limit".into(),
+            grace => seconds(grace),
+        };
+        let settings = format!(
+            "({}{}, {grace}{})",
+            self.signal,
+            assumed(self.signal_assumed),
+            assumed(self.grace_assumed)
+        );
+        let forecast = self.forecast.map_or("not known", Answer::stop_word);
+        let (name, columns) = (safe_str(&self.container), style.width.unwrap_or(usize::MAX));
+        let rest = |stop: &str| width(stop) + width(forecast);
+        // On a narrow terminal the settings are left out, and the name is cut; the answer is not.
+        let full = format!("  on stop {settings}: ");
+        let stop = match width(&name) + rest(&full) <= columns {
+            true => full,
+            false => "  on stop: ".to_owned(),
+        };
+        let room = columns.saturating_sub(rest(&stop)).max(1);
+        let mut text = String::new();
+        style.paint(&mut text, &cut(&name, room, style.ellipsis()), Emphasis::Heading);
+        text.push_str(&stop);
+        // What rests on an assumption is not known.
+        let emphasis = match self.forecast {
+            Some(Answer::Yes) if self.signal_assumed => Emphasis::None,
+            forecast => forecast.map_or(Emphasis::None, answer_emphasis),
+        };
+        style.paint(&mut text, forecast, emphasis);
+        text + "\n"
+    }
+}
