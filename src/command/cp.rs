@@ -10,27 +10,24 @@ use std::os::unix::ffi::OsStrExt;
 use std::time::{Duration, Instant};
 
 use clap::{ArgMatches, Args};
-use nix::fcntl::OFlag;
 use serde_json::json;
 
-use super::{Command, Section, arguments, command, may_act, resolve};
+use super::copy_root::{CopyRoot, open_root};
+use super::{Command, Section, arguments, command};
 use crate::action::copy::{
     CopyEvent, CopyJob, CopyOptions, CopyProgress, Endpoint, Location, Rootfs, WriteOptions,
 };
-use crate::action::send::hold;
 use crate::analysis::copy_rules::describe_rules;
-use crate::analysis::selection::Criteria;
 use crate::cli::context::Context;
 use crate::completion::source::CompletionSource;
+use crate::engine::StoredRoot;
 use crate::error::{Error, ExitStatus};
 use crate::model::pid::ContainerPid;
 use crate::output::escape::{safe, safe_str};
 use crate::output::json::bytes_to_json;
 use crate::output::units::{age, size};
-use crate::proc::{ReadError, SnapshotOptions};
 use crate::resolve::path_ref::PathRef;
 use crate::resolve::{Access, Resolver};
-use crate::sys::fd::open_at;
 
 /// A copy that takes longer shows its progress, and its duration and rate at the end.
 const LONG: Duration = Duration::from_secs(1);
@@ -44,7 +41,7 @@ const INTERVAL: Duration = Duration::from_millis(200);
 /// of that directory. Each file is written to a temporary file next to its destination and renamed over
 /// it: a running program's file can be replaced, and a copy that fails leaves the old file. New files
 /// in a container belong to the user of its init, on the host to you. Devices, FIFOs and sockets are skipped with a
-/// warning.
+/// warning. The files of a container that is not running are read from its engine's store, as root.
 #[derive(Args)]
 #[command(override_usage = "cinspect cp [OPTIONS] <SRC>... <DST>")]
 pub struct Cp {
@@ -103,6 +100,10 @@ pub const COMMAND: Command = command::<Cp>(
 ])
 .files(&[
     ("/proc/PID/root", "The container's root, with its mounts."),
+    (
+        "DATA_ROOT/overlay2, GRAPH_ROOT/overlay",
+        "Layers of containers that are not running: mounted read-only, for the copying process alone.",
+    ),
     ("/proc/self/fdinfo/", "Mount IDs, which identify bind-mounted files (before Linux 5.8)."),
     (
         ".cinspect-*~",
@@ -126,17 +127,20 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
     let host = context.host()?;
     let resolver = Resolver::new(&host);
     let references = references(&sources, &destination);
-    let containers = references
+    let mut roots = references
         .iter()
         .map(|(reference, access)| open_root(context, &resolver, reference, *access, arguments.pid))
-        .collect::<Result<Vec<Rootfs>, Error>>()?;
+        .collect::<Result<Vec<CopyRoot>, Error>>()?;
     let names: Vec<&str> = references.iter().map(|(reference, _)| *reference).collect();
+    let from_disk = stored_names(&roots);
     let shows_progress =
         !arguments.no_progress && !arguments.quiet && destination != PathRef::Stream;
     let job = CopyJob {
         sources: sources.iter().map(|path| endpoint(path, &names)).collect(),
         destination: endpoint(&destination, &names),
-        containers,
+        stored: take_stored(&mut roots),
+        containers: roots.into_iter().map(|root| root.rootfs).collect(),
+        records: &host,
         host: Rootfs::host(),
         options: options(&arguments),
         chown: arguments.chown.as_ref().map(|owner| owner.as_bytes().to_owned()),
@@ -147,7 +151,8 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
         ProgressReporter { context, quiet: arguments.quiet, shows_progress, start, shown: start };
     let outcome = job.run(&mut |event| reporter.report(event));
     context.ui.clear_progress();
-    print_summary(context, &host.name, &arguments, outcome?, start.elapsed())?;
+    let summary = CopySummary { progress: outcome?, elapsed: start.elapsed(), from_disk };
+    print_summary(context, &host.name, &arguments, &summary)?;
     Ok(ExitStatus::Done)
 }
 
@@ -212,6 +217,18 @@ fn endpoint(path: &PathRef, references: &[&str]) -> Endpoint {
         }
     };
     Endpoint { location, path }
+}
+
+/// Takes where the files of the containers that are not running are, with their indices.
+fn take_stored(roots: &mut [CopyRoot]) -> Vec<(usize, StoredRoot)> {
+    let stored = roots.iter_mut().enumerate();
+    stored.filter_map(|(index, root)| Some((index, root.stored.take()?))).collect()
+}
+
+/// Returns the names of the containers that are not running.
+fn stored_names(roots: &[CopyRoot]) -> Vec<String> {
+    let stored = roots.iter().filter(|root| root.stored.is_some());
+    stored.map(|root| root.rootfs.prefix.trim_end_matches(':').to_owned()).collect()
 }
 
 /// Prints the events of a copy.
@@ -283,71 +300,43 @@ fn rate(count: u64, elapsed: Duration) -> String {
     format!("{}/s", bytes((count as f64 / elapsed.as_secs_f64().max(0.001)) as u64))
 }
 
+/// The result of a copy.
+struct CopySummary {
+    progress: CopyProgress,
+    elapsed: Duration,
+    /// The containers that are not running, whose files were read from their engine's store.
+    from_disk: Vec<String>,
+}
+
 fn print_summary(
     context: &Context,
     host: &str,
     arguments: &Cp,
-    progress: CopyProgress,
-    elapsed: Duration,
+    copied: &CopySummary,
 ) -> Result<(), Error> {
+    let CopySummary { progress, elapsed, from_disk } = copied;
     let Some((destination, sources)) = arguments.paths.split_last() else { return Ok(()) };
     if destination == "-" || arguments.quiet {
         return Ok(());
     }
     if !context.ui.json {
-        let (summary, destination) = (summary(progress, elapsed), safe(destination.as_bytes()));
-        return context.print(&format!("copied to {destination}: {summary}\n"));
+        let (summary, destination) = (summary(*progress, *elapsed), safe(destination.as_bytes()));
+        let names: Vec<String> = from_disk.iter().map(|name| safe_str(name).into_owned()).collect();
+        let note = match &names[..] {
+            [] => String::new(),
+            [name] => format!(" (from disk: {name} is not running)"),
+            names => format!(" (from disk: {} are not running)", names.join(", ")),
+        };
+        return context.print(&format!("copied to {destination}: {summary}{note}\n"));
     }
     let sources: Vec<_> = sources.iter().map(|source| bytes_to_json(source.as_bytes())).collect();
     let source = if sources.len() == 1 { sources[0].clone() } else { sources.into() };
     let object = json!({
         "host": host, "source": source, "destination": bytes_to_json(destination.as_bytes()),
         "files": progress.files, "bytes": progress.bytes, "seconds": elapsed.as_secs_f64(),
+        "from_disk": from_disk,
     });
     context.print(&format!("{object}\n"))
-}
-
-/// Opens the root of a container.
-fn open_root(
-    context: &Context,
-    resolver: &Resolver<'_>,
-    reference: &str,
-    access: Access,
-    pid: Option<ContainerPid>,
-) -> Result<Rootfs, Error> {
-    let host = resolver.host;
-    let found = resolve(context, resolver, reference, access)?;
-    let name = found.container.qualified();
-    let cannot = |cause: &dyn std::fmt::Display| {
-        Error::new(ExitStatus::Failed, format!("cannot open the files of `{name}`"))
-            .cause(cause.to_string())
-    };
-    may_act(host, &format!("open the files of `{name}`"), ExitStatus::Failed)?;
-    let process = found.process(pid, SnapshotOptions::BARE)?;
-    // Held first: everything that is opened then is of this process, as long as it is alive afterwards.
-    let held = hold(&found, &process, None, Criteria::default()).map_err(|error| cannot(&error))?;
-    let facts = host.exec_facts(process.facts.id.pid).map_err(|error| match error {
-        ReadError::Denied => {
-            let error = cannot(&"permission denied")
-                .hint("run as root, or with CAP_SYS_PTRACE and CAP_DAC_OVERRIDE");
-            Error { status: ExitStatus::NotPermitted, ..error }
-        }
-        error => cannot(&error),
-    })?;
-    if held.has_exited() {
-        return Err(cannot(&"its process has just exited"));
-    }
-    let user_ns = facts.private_namespaces.contains(&"user");
-    let user_ns = user_ns.then(|| open_at(&facts.process, "ns/user", OFlag::O_RDONLY).ok());
-    Ok(Rootfs {
-        root: Some(facts.root),
-        uid_map: facts.uid_map,
-        gid_map: facts.gid_map,
-        owner: Some((facts.status.uid[1], facts.status.gid[1])),
-        user_ns: user_ns.flatten(),
-        joined: None,
-        prefix: format!("{name}:"),
-    })
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 
 mod after_stop;
 mod completions;
+mod copy_root;
 mod cp;
 mod doctor;
 mod exec;

@@ -7,14 +7,17 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::cgroup_name::is_long_id;
+use super::inventory::StoppedContainer;
 use super::oci_config::{OciSpec, resources_of_bundle};
 use super::record::{Record, RecordReader, SearchPath, Shim, unique_paths};
+use super::store::{StoreOmission, StoredMount, StoredRoot, overlay_layers, unreadable};
 use crate::model::container::Container;
 use crate::model::engine::EngineInfo;
+use crate::model::idmap::{IdMap, IdRange};
 use crate::model::pid::HostPid;
 use crate::model::resource_config::ResourceConfig;
 use crate::model::stop_policy::StopPolicy;
-use crate::proc::{Host, ReadError, StateDir};
+use crate::proc::{Host, ReadError, StateDir, Trust};
 
 /// The engine that wrote an entry of the list.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -37,6 +40,20 @@ struct StorageEntry {
     names: Vec<String>,
     #[serde(default)]
     metadata: String,
+    #[serde(default)]
+    layer: String,
+    #[serde(default, rename = "uidmap")]
+    uid_map: Vec<StorageIdRange>,
+    #[serde(default, rename = "gidmap")]
+    gid_map: Vec<StorageIdRange>,
+}
+
+/// A range of a container's IDs, and of the host's.
+#[derive(Deserialize)]
+struct StorageIdRange {
+    container_id: u32,
+    host_id: u32,
+    size: u32,
 }
 
 #[derive(Deserialize, Default)]
@@ -46,6 +63,22 @@ struct StorageMetadata {
     name: Option<String>,
     /// Written by CRI-O only. (Podman's annotations have CRI-O's prefix, so the prefix says nothing.)
     pod_id: Option<String>,
+}
+
+/// `userdata/config.json`, as far as the file system is concerned.
+#[derive(Deserialize)]
+struct StorageSpec {
+    #[serde(default)]
+    mounts: Vec<StorageMount>,
+}
+
+#[derive(Deserialize)]
+struct StorageMount {
+    destination: PathBuf,
+    #[serde(default)]
+    source: PathBuf,
+    #[serde(default)]
+    options: Vec<String>,
 }
 
 /// Reads the entries of one writer, and passes each record with the directories that it came from.
@@ -168,4 +201,80 @@ pub(super) fn resource_config(host: &Host, container: &Container) -> Option<Reso
     let directory = container.record.as_ref()?.parent()?;
     let userdata = directory.join(container.id.as_deref()?).join("userdata");
     resources_of_bundle(host, &userdata).or_else(|| resources_of_bundle(host, directory))
+}
+
+/// Reads where the files of a container that is not running are. The record is the list of all
+/// containers, `GRAPH_ROOT/DRIVER-containers/containers.json`.
+pub(super) fn stored_root(host: &Host, stopped: &StoppedContainer) -> Result<StoredRoot, String> {
+    let path = &stopped.path;
+    let file = host.state_file(path).map_err(|error| unreadable(path, &error))?;
+    let entries: Vec<StorageEntry> = file.json().map_err(|error| error.to_string())?;
+    let entry = entries.into_iter().find(|entry| entry.id == stopped.id);
+    let entry =
+        entry.ok_or_else(|| format!("it has just been removed from `{}`", path.display()))?;
+    let containers = path.parent().unwrap_or(Path::new("/"));
+    let driver = containers.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let driver = driver.strip_suffix("-containers").unwrap_or(driver);
+    let directory = containers.with_file_name(driver);
+    let layers = match driver {
+        "overlay" => {
+            let overlay = host.state_dir(&directory);
+            let overlay = overlay.map_err(|error| unreadable(&directory, &error))?;
+            refuse_mount_program(&overlay)?;
+            overlay_layers(&overlay, &entry.layer)?
+        }
+        "vfs" => vec![directory.join("dir").join(&entry.layer)],
+        "btrfs" => vec![directory.join("subvolumes").join(&entry.layer)],
+        _ => return Err(format!("the files of its storage driver, `{driver}`, are not read")),
+    };
+    let mut root = StoredRoot::new(layers, file.owner).with_ids_of_owner(host);
+    // (A user's ranges are numbered as in that user's own namespace.)
+    if !entry.uid_map.is_empty() && root.owner == Trust::Root {
+        root.id_maps = (id_map(&entry.uid_map), id_map(&entry.gid_map));
+    }
+    add_mounts(host, &containers.join(&entry.id).join("userdata"), &mut root);
+    Ok(root)
+}
+
+/// fuse-overlayfs records deletions in its own way, where a user may not do it in the kernel's: the
+/// kernel's overlay would show files that were deleted.
+fn refuse_mount_program(overlay: &StateDir<'_>) -> Result<(), String> {
+    match overlay.read(".has-mount-program") {
+        Ok(file) if file.bytes.trim_ascii() == b"true" => {
+            Err("its layers were written by a mount program (fuse-overlayfs)".into())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn id_map(ranges: &[StorageIdRange]) -> IdMap {
+    let range = |range: &StorageIdRange| IdRange {
+        inside: range.container_id,
+        outside: range.host_id,
+        count: range.size.min(u32::MAX - range.container_id.max(range.host_id)),
+    };
+    IdMap { ranges: ranges.iter().map(range).filter(|range| range.count > 0).collect() }
+}
+
+/// Adds volumes and bind mounts as the specification of the last start has them. The files that the
+/// engine makes for each start (hostname, hosts and others) are in the container's own directories, and
+/// have ended with it.
+fn add_mounts(host: &Host, userdata: &Path, root: &mut StoredRoot) {
+    let spec = host.state_file(userdata.join("config.json"));
+    let Some(spec) = spec.ok().and_then(|file| file.json::<StorageSpec>().ok()) else {
+        let text = "it was never started, and its volumes are recorded when it is";
+        return root.omissions.push(StoreOmission::new("/", text));
+    };
+    let is_own = |source: &Path| {
+        let mut parts = source.components().rev().map(|part| part.as_os_str());
+        parts.nth(1).is_some_and(|part| part == "userdata")
+    };
+    for mount in spec.mounts {
+        let is_bind = mount.options.iter().any(|option| option == "bind" || option == "rbind");
+        if is_bind && mount.source.is_absolute() && !is_own(&mount.source) {
+            let recursive = mount.options.iter().any(|option| option == "rbind");
+            let StorageMount { source, destination, .. } = mount;
+            root.mounts.push(StoredMount { source, destination, recursive });
+        }
+    }
 }

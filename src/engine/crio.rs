@@ -6,9 +6,11 @@ use serde::Deserialize;
 use super::Engine;
 use super::cgroup_name::{is_below_a_pod, is_long_id, scope_id};
 use super::containers_storage::{self, StorageDirs, Writer};
+use super::inventory::StoppedContainer;
 use super::labels::{KEEP_POD_STOPPED, KUBELET_RESTARTS, POD_GRACE, POD_GRACE_UNREAD};
 use super::oci_config::OciSpec;
 use super::record::{Record, RecordReader};
+use super::store::StoredRoot;
 use crate::model::container::Container;
 use crate::model::engine::{EngineInfo, ReferenceForm};
 use crate::model::pid::{HostPid, Ticks};
@@ -57,6 +59,10 @@ impl Engine for Crio {
 
     fn stop_policy(&self, host: &Host, container: &Container) -> StopPolicy {
         containers_storage::stop_policy(host, container, POD_GRACE_UNREAD)
+    }
+
+    fn stored_root(&self, host: &Host, stopped: &StoppedContainer) -> Result<StoredRoot, String> {
+        containers_storage::stored_root(host, stopped)
     }
 
     fn resource_config(&self, host: &Host, container: &Container) -> Option<ResourceConfig> {

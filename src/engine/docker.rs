@@ -6,12 +6,14 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::Engine;
 use super::cgroup_name::{is_long_id, scope_id};
+use super::inventory::StoppedContainer;
 use super::labels::{Labels, pod, pod_stop_policy};
 use super::oci_config::{cpus, positive};
 use super::record::{Record, RecordReader, SearchPath, parse_signal, unique_paths};
 use super::shims::sandbox_of;
+use super::store::StoredRoot;
+use super::{Engine, docker_store};
 use crate::model::container::Container;
 use crate::model::engine::EngineInfo;
 use crate::model::mount::Mounts;
@@ -64,6 +66,10 @@ impl Engine for Docker {
                 records.extend(record.map(|record| record.found_at(&root)));
             }
         }
+    }
+
+    fn stored_root(&self, host: &Host, stopped: &StoppedContainer) -> Result<StoredRoot, String> {
+        docker_store::stored_root(host, stopped)
     }
 
     fn resource_config(&self, host: &Host, container: &Container) -> Option<ResourceConfig> {

@@ -27,6 +27,19 @@ pub struct StoppedContainer {
     pub doubt: Option<String>,
 }
 
+impl StoppedContainer {
+    /// Returns its qualified name.
+    pub fn qualified(&self) -> String {
+        format!("{}:{}", self.engine.name, self.name.as_deref().unwrap_or(&self.id))
+    }
+
+    /// Returns the advice of its engine on what can be done with it.
+    pub fn advice(&self) -> Option<String> {
+        let name = self.name.as_deref().unwrap_or(&self.id);
+        self.engine.start_hint.map(|hint| hint.replace("NAME", name))
+    }
+}
+
 /// The containers of a host.
 #[derive(Debug, Default)]
 pub struct Inventory {

@@ -12,6 +12,7 @@ mod crun;
 mod database;
 mod discover;
 mod docker;
+mod docker_store;
 mod inventory;
 mod labels;
 mod lxc;
@@ -27,12 +28,14 @@ mod process_index;
 mod record;
 mod runc;
 mod shims;
+mod store;
 mod verify;
 mod youki;
 
 pub use discover::{SearchDepth, container_at, discover, discover_of};
 pub use inventory::{Inventory, StoppedContainer};
 pub use membership::{MembershipRule, count_members, read_members};
+pub use store::{StoreOmission, StoredMount, StoredRoot};
 
 use crate::model::container::Container;
 use crate::model::engine::EngineInfo;
@@ -73,6 +76,14 @@ pub trait Engine: Sync {
         container.stop.clone()
     }
 
+    /// Reads where the files of a container that is not running are.
+    ///
+    /// # Errors
+    /// The store is not one that can be read; the text is the cause.
+    fn stored_root(&self, _host: &Host, _stopped: &StoppedContainer) -> Result<StoredRoot, String> {
+        Err(format!("where {} keeps its files is not known", self.info().display_name))
+    }
+
     /// Reads the limits and rights that a verified container was configured with.
     fn resource_config(&self, _host: &Host, _container: &Container) -> Option<ResourceConfig> {
         None
@@ -104,6 +115,16 @@ pub fn stop_policy(host: &Host, container: &Container) -> StopPolicy {
 /// Reads the limits and rights that a container was configured with, where they could be read.
 pub fn resource_config(host: &Host, container: &Container) -> Option<ResourceConfig> {
     engine_of(container)?.resource_config(host, container)
+}
+
+/// Reads where the files of a container that is not running are, from its engine's store.
+///
+/// # Errors
+/// The store is not one that can be read; the text is the cause.
+pub fn stored_root(host: &Host, stopped: &StoppedContainer) -> Result<StoredRoot, String> {
+    let engine = ENGINES.iter().find(|engine| engine.info() == stopped.engine);
+    let engine = engine.ok_or_else(|| "it has no engine".to_owned())?;
+    engine.stored_root(host, stopped)
 }
 
 /// Returns the engine whose records are believed for this container.

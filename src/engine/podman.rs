@@ -5,9 +5,11 @@ use super::Engine;
 use super::cgroup_name::is_long_id;
 use super::containers_storage::{self, Writer};
 use super::crun::CRUN;
+use super::inventory::StoppedContainer;
 use super::podman_database;
 use super::record::{Record, RecordReader};
 use super::runc::RUNC;
+use super::store::StoredRoot;
 use crate::model::container::Container;
 use crate::model::engine::EngineInfo;
 use crate::model::resource_config::ResourceConfig;
@@ -70,6 +72,10 @@ impl Engine for Podman {
             },
         );
         recorded.or(containers_storage::stop_policy(host, container, UNREAD))
+    }
+
+    fn stored_root(&self, host: &Host, stopped: &StoppedContainer) -> Result<StoredRoot, String> {
+        containers_storage::stored_root(host, stopped)
     }
 
     fn resource_config(&self, host: &Host, container: &Container) -> Option<ResourceConfig> {

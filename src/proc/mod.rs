@@ -13,6 +13,7 @@ mod exec_facts;
 mod host;
 mod inspect;
 mod lookup;
+mod payload;
 mod process;
 mod program_signals;
 mod read;

@@ -173,9 +173,9 @@ fn is_network(fstype: &[u8]) -> bool {
 #[derive(Debug)]
 pub struct StateDir<'a> {
     fs: &'a TrustedFs,
-    fd: OwnedFd,
-    path: PathBuf,
-    owner: Trust,
+    pub(super) fd: OwnedFd,
+    pub(super) path: PathBuf,
+    pub(super) owner: Trust,
 }
 
 impl StateDir<'_> {

@@ -10,7 +10,7 @@ pub mod reference;
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use crate::engine::{Inventory, SearchDepth, discover, discover_of};
+use crate::engine::{Inventory, SearchDepth, StoppedContainer, discover, discover_of};
 use crate::error::{Error, ExitStatus};
 use crate::model::container::Container;
 use crate::model::engine::EngineInfo;
@@ -151,6 +151,28 @@ impl<'a> Resolver<'a> {
             may_act_on(&container, word)?;
         }
         Ok(ResolvedContainer { host, container, inventory, matched_by })
+    }
+
+    /// Returns the one container that is not running and that `word`, which did not resolve, refers to.
+    pub fn not_running(&self, word: &str) -> Option<StoppedContainer> {
+        let reference = ContainerRef::parse(word).ok()?;
+        let searches = self.searches.borrow();
+        let (_, inventory) = searches.last()?;
+        let (engine, name) = match &reference {
+            ContainerRef::Qualified(engine, name) => (Some(*engine), name),
+            ContainerRef::Plain(name) => (None, name),
+            ContainerRef::Pid(_) | ContainerRef::Cgroup(_) => return None,
+        };
+        let access = Access::Read;
+        let search = NotFound { host: self.host, inventory, word, reference: &reference, access };
+        let found = search.stopped(engine, name)?;
+        let is_other = |other: &&StoppedContainer| {
+            (&other.id, other.engine) != (&found.id, found.engine)
+                && other.name == found.name
+                && engine.is_none_or(|engine| engine == other.engine)
+        };
+        let is_ambiguous = inventory.stopped.iter().any(|other| is_other(&other));
+        (found.doubt.is_none() && !is_ambiguous).then(|| found.clone())
     }
 
     /// Returns what the searches so far ignored, and the record of a container of this name or ID

@@ -96,7 +96,8 @@ impl NotFound<'_> {
         self.suggest(error, name)
     }
 
-    fn stopped(
+    /// Returns the container of this name or ID that is not running, or the one whose ID begins so.
+    pub(super) fn stopped(
         &self,
         engine: Option<&'static EngineInfo>,
         name: &str,
@@ -118,9 +119,8 @@ impl NotFound<'_> {
                 .hint("`cinspect ls` lists the running containers");
         }
         let error = self.because(format!("it exists in {engine} but is not running"));
-        let name = stopped.name.as_deref().unwrap_or(&stopped.id);
-        match stopped.engine.start_hint {
-            Some(hint) => error.hint(hint.replace("NAME", name)),
+        match stopped.advice() {
+            Some(hint) => error.hint(hint),
             None => error.hint("`cinspect -v` prints the path of its record"),
         }
     }

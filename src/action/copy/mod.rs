@@ -16,12 +16,16 @@ mod list_dir;
 mod metadata;
 mod rootfs;
 mod sources;
+mod stored;
 mod tar;
 mod walk;
 mod workers;
 mod write;
 
+use std::ffi::OsStr;
 use std::io::{BufWriter, Read, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,7 +38,9 @@ use nix::unistd::{geteuid, setfsgid, setfsuid};
 use crate::action::send::raise_fd_limit;
 use crate::analysis::copy_rules::{DestinationKind, SourceKind, is_contents, placement};
 use crate::analysis::user::{Ids, UserSpec, identify};
+use crate::engine::StoredRoot;
 use crate::error::{Error, os_error};
+use crate::proc::Host;
 use crate::sys::file::FileKind;
 use crate::sys::isolated::{self, Inherit, IsolationError};
 use context::CopyContext;
@@ -77,13 +83,18 @@ pub struct Endpoint {
 
 /// A copy that was asked for.
 #[derive(Debug)]
-pub struct CopyJob {
+pub struct CopyJob<'a> {
     /// The sources. A stream is the only one.
     pub sources: Vec<Endpoint>,
     /// The destination.
     pub destination: Endpoint,
     /// The containers of all paths.
     pub containers: Vec<Rootfs>,
+    /// The containers among them that are not running, by index: where their files are. They have no
+    /// root yet.
+    pub stored: Vec<(usize, StoredRoot)>,
+    /// The host as its records are read.
+    pub records: &'a Host,
     /// The host.
     pub host: Rootfs,
     /// The options; the owner is taken from `chown`.
@@ -94,7 +105,7 @@ pub struct CopyJob {
     pub count_bytes: bool,
 }
 
-impl CopyJob {
+impl CopyJob<'_> {
     /// Carries it out.
     ///
     /// # Errors
@@ -114,6 +125,7 @@ impl CopyJob {
     fn copy(mut self, events: &Arc<EventSender>) -> Result<(), Error> {
         raise_fd_limit();
         umask(Mode::empty());
+        self.mount_stored(events)?;
         self.join_user_namespace();
         let (to, _) = self.side(&self.destination);
         let options = CopyOptions { owner: self.owner(to)?, ..self.options };
@@ -125,6 +137,40 @@ impl CopyJob {
             return self.unpack(options, events);
         }
         self.copy_sources(options, events)
+    }
+
+    /// Mounts the file systems of containers that are not running. First of all: threads and joined
+    /// namespaces would get in the way.
+    fn mount_stored(&mut self, events: &EventSender) -> Result<(), Error> {
+        if !self.stored.is_empty() {
+            stored::leave_mount_namespace()?;
+        }
+        let mut omitted = Vec::new();
+        for (index, stored) in std::mem::take(&mut self.stored) {
+            let rootfs = &mut self.containers[index];
+            let name = rootfs.prefix.trim_end_matches(':').to_owned();
+            let mounted = stored::mount_stored(self.records, &stored).map_err(|error| {
+                let message = format!("cannot read the files of `{name}` from disk");
+                Error { message, cause: Some(error.to_string()), ..error }
+            })?;
+            rootfs.root = Some(mounted.root);
+            omitted.extend(mounted.omissions.into_iter().filter_map(|omission| {
+                let is_copied = |source: &&Endpoint| {
+                    source.location == Location::Container(index)
+                        && omission.concerns(Path::new(OsStr::from_bytes(&source.path)))
+                };
+                self.sources.iter().find(is_copied)?;
+                let place = omission.place.display();
+                Some(format!("`{name}:{place}` from disk is not complete: {}", omission.text))
+            }));
+        }
+        match omitted.first() {
+            Some(text) if self.options.strict => {
+                return Err(failure("cannot copy everything".into()).cause(text));
+            }
+            _ => omitted.into_iter().for_each(|text| events.warn(text)),
+        }
+        Ok(())
     }
 
     fn is_packed(&self) -> bool {

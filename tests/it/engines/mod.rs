@@ -14,6 +14,7 @@ use crate::support::{
 
 mod checks;
 mod cp;
+mod cp_stopped;
 mod exec;
 mod inspect;
 mod recipes;
@@ -100,6 +101,9 @@ const ENGINE_CHECKS: &[(&str, Check)] = &[
     ("docker", ("cp_follows_the_rules_of_docker_cp", cp::table)),
     ("docker", ("cp_replaces_a_running_program", cp::replaced)),
     ("docker", ("cp_stays_in_the_rootfs_when_links_are_swapped", cp::race)),
+    ("docker", ("cp_out_of_an_exited_container", cp_stopped::same_as_running)),
+    ("podman", ("cp_out_of_an_exited_container", cp_stopped::same_as_running)),
+    ("podman-rootless", ("cp_out_of_an_exited_container", cp_stopped::same_as_running)),
     ("docker", ("every_example_of_the_manual_works", recipes::examples)),
     ("docker", ("every_recipe_of_the_readme_works", recipes::recipes)),
     ("docker", ("restart_policy_is_reported", scenarios::restarted)),

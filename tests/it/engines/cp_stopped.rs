@@ -1,0 +1,162 @@
+//! `cp` out of containers that are not running: the same as while they ran, and as the engine's own `cp`.
+
+use std::ffi::OsString;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use libtest_mimic::Failed;
+use serde_json::json;
+
+use super::Engine;
+use crate::support::{Outcome, check, finish, run, same, wait_until};
+
+/// Deletes a file and a directory of the image, makes that directory again, and files of many kinds.
+const CHANGE: &str = "rm /etc/group; rm -r /var; mkdir /var; echo new > /var/new
+    mkdir -p /tree/d; echo a > /tree/a; ln /tree/a /tree/d/again; ln -s /etc/passwd /tree/absolute
+    ln -s ../.. /tree/d/up; echo s > /tree/d/setuid; chown 5:6 /tree/d/setuid; chmod 4755 /tree/d/setuid
+    chmod 711 /tree/d; truncate -s 300000 /tree/holes; echo x >> /tree/holes; echo v > /vol/v
+    touch -d '2001-02-03 04:05:06' /tree/a";
+/// (`/etc` has what the engine mounts, which each copy of its own makes again.)
+const TREES: [&str; 2] = ["tree", "var"];
+
+fn io<T>(result: std::io::Result<T>) -> Result<T, Failed> {
+    result.map_err(|error| error.to_string().into())
+}
+
+/// Lists a directory: path, mode, owner, names, seconds and content of each file in it.
+fn listing(top: &Path) -> Result<Vec<String>, Failed> {
+    let (mut lines, mut directories) = (Vec::new(), vec![top.to_owned()]);
+    while let Some(directory) = directories.pop() {
+        for entry in io(std::fs::read_dir(&directory))? {
+            let path = io(entry)?.path();
+            let meta = io(path.symlink_metadata())?;
+            let content = if meta.is_dir() {
+                directories.push(path.clone());
+                OsString::new()
+            } else if meta.is_symlink() {
+                io(path.read_link())?.into()
+            } else {
+                let bytes = io(std::fs::read(&path))?;
+                let sum = bytes.iter().fold(7u64, |sum, b| sum.wrapping_mul(31) + u64::from(*b));
+                format!("{} {sum} {}", bytes.len(), meta.nlink()).into()
+            };
+            let name = path.strip_prefix(top).unwrap_or(&path).display();
+            let time = if meta.is_symlink() { 0 } else { meta.mtime() };
+            lines.push(format!(
+                "{name} {:o} {}:{} {time} {}",
+                meta.mode(),
+                meta.uid(),
+                meta.gid(),
+                content.display()
+            ));
+        }
+    }
+    lines.sort();
+    Ok(lines)
+}
+
+/// Returns the lines without owner and time: the engines' own copies are the caller's, and Podman rounds
+/// times to seconds.
+fn comparable(lines: Vec<String>) -> Vec<String> {
+    let cut = |line: String| {
+        let words: Vec<&str> = line.split(' ').collect();
+        [&words[..2], &words[4..]].concat().join(" ")
+    };
+    lines.into_iter().map(cut).collect()
+}
+
+fn xattr(path: &Path) -> Vec<u8> {
+    let mut value = vec![0u8; 64];
+    let length = rustix::fs::lgetxattr(path, "user.note", value.as_mut_slice()).unwrap_or(0);
+    value.truncate(length);
+    value
+}
+
+fn mounts() -> Result<Vec<String>, Failed> {
+    let text = io(std::fs::read_to_string("/proc/self/mountinfo"))?;
+    Ok(text.lines().map(str::to_owned).collect())
+}
+
+/// Runs the engine's own client with words added to its command line.
+fn client(engine: &Engine, words: &[&str]) -> Outcome {
+    let line = engine.script(&["client"])?;
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("exec {line} \"$@\""), "sh"]).args(words).stdin(Stdio::null());
+    finish(command).expect(0).map(drop)
+}
+
+pub fn same_as_running(engine: &Engine) -> Outcome {
+    let container = &format!("cit-{}-disk", engine.name);
+    let volume = format!("{container}-vol");
+    let _ = engine.script(&["rm", container]);
+    let options = format!("-v {volume}:/vol");
+    let trap = "trap 'exit 0' TERM; while :; do sleep 0.1; done";
+    engine.script_with(&options, &["run", container, "--", "sh", "-c", trap])?;
+    let outcome = copies(engine, container);
+    let _ = engine.script(&["rm", container]);
+    let _ = client(engine, &["volume", "rm", &volume]);
+    outcome
+}
+
+fn copies(engine: &Engine, container: &str) -> Outcome {
+    let name = engine.script(&["qualified", container])?;
+    let dir = io(tempfile::tempdir())?;
+    let path = |part: &str| dir.path().join(part);
+    run(&["exec", &name, "--", "sh", "-c", CHANGE]).expect(0)?;
+    let there = format!("/proc/{}/root/tree/a", engine.init_of(container)?);
+    let none = rustix::fs::XattrFlags::empty();
+    rustix::fs::setxattr(&there, "user.note", b"kept", none)?;
+    let copy = |to: &str, tree: &str| {
+        io(std::fs::create_dir_all(path(to)))?;
+        let to = format!("{}/", path(to).display());
+        run(&["--json", "cp", "-a", &format!("{name}:/{tree}"), &to]).expect(0)
+    };
+    // (What the engine mounts in /etc is its own matter.)
+    for tree in ["tree", "var", "vol"] {
+        copy("running", tree)?;
+    }
+    // (Podman as a user has no stop in the harness; any end will do.)
+    run(&["stop", "-t", "3s", &name]).expect(0)?;
+    let is_over = || run(&["inspect", &name]).code == 3;
+    check(wait_until(is_over), "it does not stop")?;
+    let before = mounts()?;
+    for tree in ["tree", "var", "vol"] {
+        let done = copy("disk", tree)?;
+        same(done.objects()[0]["from_disk"].clone(), json!([name]))?;
+        same(done.err.as_str(), "")?;
+    }
+    same(listing(&path("disk"))?, listing(&path("running"))?)?;
+    same(xattr(&path("disk/tree/a")), b"kept".to_vec())?;
+    check(!path("disk/var/lib").exists(), "a deleted directory is there")?;
+    same(io(std::fs::read_to_string(path("disk/vol/v")))?.as_str(), "v\n")?;
+    copy("disk", "etc")?;
+    // (Engines mount file systems of other containers meanwhile, never an overlay that is read-only.)
+    let after = mounts()?;
+    let is_ours = |mount: &&String| mount.contains("lowerdir=") && !mount.contains("upperdir=");
+    let is_new = |mount: &&String| !before.contains(mount) && is_ours(mount);
+    let new: Vec<&String> = after.iter().filter(is_new).collect();
+    check(new.is_empty(), format!("mounts are left: {new:?}"))?;
+    check(path("disk/etc/passwd").exists() && !path("disk/etc/group").exists(), "/etc")?;
+    if engine.name != "podman-rootless" {
+        io(std::fs::create_dir_all(path("engine")))?;
+        for tree in TREES {
+            let to = path("engine").join(tree).display().to_string();
+            client(engine, &["cp", "-a", &format!("{container}:/{tree}"), &to])?;
+            let disk = comparable(listing(&path("disk").join(tree))?);
+            same(disk, comparable(listing(&path("engine").join(tree))?))?;
+        }
+    }
+    // As a stream, and with a link that leads out of the container.
+    run(&["cp", "-L", &format!("{name}:/tree/absolute"), &path("p").display().to_string()])
+        .expect(0)?;
+    same(io(std::fs::read(path("p")))?, io(std::fs::read(path("disk/etc/passwd")))?)?;
+    let out = run(&["cp", &format!("{name}:/tree/d/.."), &path("up").display().to_string()]);
+    check(out.expect(0)?.out.contains(&format!("(from disk: {name} is not running)")), "")?;
+    // Into it: refused, with what works.
+    let failed = run(&["cp", &path("p").display().to_string(), &format!("{name}:/p")]).expect(3)?;
+    for words in ["it is not running", "start ", " cp"] {
+        check(failed.err.contains(words), &failed.err)?;
+    }
+    Ok(())
+}
