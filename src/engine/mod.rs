@@ -19,6 +19,7 @@ mod lxc;
 mod lxc_config;
 mod membership;
 mod nspawn;
+mod nspawn_options;
 mod nspawn_settings;
 mod oci_config;
 mod oci_state;
@@ -40,6 +41,7 @@ pub use store::{StoreOmission, StoredMount, StoredRoot};
 use crate::model::container::Container;
 use crate::model::engine::EngineInfo;
 use crate::model::resource_config::ResourceConfig;
+use crate::model::signal::Signal;
 use crate::model::stop_policy::StopPolicy;
 use crate::proc::Host;
 use record::{Record, RecordReader};
@@ -103,13 +105,28 @@ pub fn stop_policy(host: &Host, container: &Container) -> StopPolicy {
         grace_unread: Some(reason),
         ..StopPolicy::default()
     };
-    match engine_of(container) {
+    let policy = match engine_of(container) {
         None => without_stop("no engine that stops it is known"),
         Some(engine) if engine.info().low_level => engine
             .stop_policy(host, container)
             .or(without_stop("its runtime has no stop command and records no settings for one")),
         Some(engine) => engine.stop_policy(host, container),
+    };
+    // Where the signal is an assumption, this one is better than TERM, which systemd as PID 1 takes for
+    // `daemon-reexec` (systemd(1), "Signals").
+    let is_assumed = policy.signal_source().assumption().is_some();
+    if is_assumed && policy.signal_for_init.is_none() && is_systemd(host, container) {
+        return StopPolicy { signal_for_init: Some(Signal::RTMIN_3), ..policy };
     }
+    policy
+}
+
+/// Whether a container's init is systemd and blocks RTMIN+3 in order to read it from a signalfd.
+fn is_systemd(host: &Host, container: &Container) -> bool {
+    container.init_pid().is_some_and(|init| {
+        host.stat(init).is_ok_and(|stat| *stat.comm == *b"systemd")
+            && host.status(init).is_ok_and(|status| status.sig_blk.contains(Signal::RTMIN_3))
+    })
 }
 
 /// Reads the limits and rights that a container was configured with, where they could be read.

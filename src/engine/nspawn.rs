@@ -7,12 +7,13 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::Engine;
 use super::nspawn_settings::{NspawnSettings, StartMode};
 use super::record::{Record, RecordReader, Shim};
+use super::{Engine, is_systemd};
 use crate::model::cgroup;
 use crate::model::container::Container;
 use crate::model::engine::EngineInfo;
+use crate::model::mount::Mounts;
 use crate::model::pid::HostPid;
 use crate::model::signal::Signal;
 use crate::model::stop_policy::StopPolicy;
@@ -118,12 +119,31 @@ fn registered(reader: &RecordReader<'_>, name: &str, file: &StateFile) -> Option
 fn unregistered(reader: &RecordReader<'_>, monitor: &Shim) -> Option<Record> {
     let child = monitor.child?;
     let settings = NspawnSettings::of_arguments(&monitor.argv);
-    let name = settings.machine_name()?;
+    let cwd = monitor.cwd.as_deref();
+    let name = settings.machine_name(cwd)?;
+    let name = ephemeral_name(reader, child, &settings, &name).unwrap_or(name);
     let mut record = Record::of_child(&NSPAWN, &name, monitor);
     record.name = Some(name);
-    record.image = settings.root().map(str::to_owned);
+    record.image = settings.root(cwd).and_then(|root| Some(root.to_str()?.to_owned()));
     record.cgroup = payload(reader, child);
     Some(record)
+}
+
+/// Returns the name of an ephemeral machine, which ends in a random number: systemd-nspawn mounts a
+/// directory of the host with that name into each machine (`setup_propagate`).
+fn ephemeral_name(
+    reader: &RecordReader<'_>,
+    child: HostPid,
+    settings: &NspawnSettings,
+    base: &str,
+) -> Option<String> {
+    let mountinfo = reader.host.proc_file(child, "mountinfo", 1 << 20).ok()?;
+    Mounts::new(&mountinfo).find_map(|mount| {
+        let (directory, name) = std::str::from_utf8(&mount.root).ok()?.rsplit_once('/')?;
+        let is_name =
+            directory.ends_with("/nspawn/propagate") || directory.ends_with("/nspawn/unix-export");
+        (is_name && settings.is_ephemeral_name(base, name)).then(|| name.to_owned())
+    })
 }
 
 /// The reason why the stop signal is not nspawn's where it has none.
@@ -155,12 +175,11 @@ fn settings_file(
     container: &Container,
     arguments: &NspawnSettings,
 ) -> Result<NspawnSettings, ReadError> {
-    let name = arguments.machine_name().or_else(|| container.name.clone()).unwrap_or_default();
-    let root = arguments.root().or(container.image.as_deref()).map(PathBuf::from);
-    let root = root.map(|root| {
-        let cwd = host.link(supervisor, "cwd").unwrap_or_default();
-        Path::new(OsStr::from_bytes(&cwd)).join(root)
-    });
+    let cwd = host.link(supervisor, "cwd").unwrap_or_default();
+    let cwd = Path::new(OsStr::from_bytes(&cwd));
+    let name = arguments.machine_name(Some(cwd)).or_else(|| container.name.clone());
+    let name = name.unwrap_or_default();
+    let root = arguments.root(Some(cwd)).or_else(|| container.image.as_ref().map(PathBuf::from));
     for path in arguments.files(&name, root.as_deref()) {
         match host.state_file(&path) {
             Ok(file) => return Ok(NspawnSettings::of_file(&String::from_utf8_lossy(&file.bytes))),
@@ -169,14 +188,6 @@ fn settings_file(
         }
     }
     Ok(NspawnSettings::default())
-}
-
-/// Whether a container's init is systemd and blocks RTMIN+3 in order to read it from a signalfd.
-fn is_systemd(host: &Host, container: &Container) -> bool {
-    container.init_pid().is_some_and(|init| {
-        host.stat(init).is_ok_and(|stat| *stat.comm == *b"systemd")
-            && host.status(init).is_ok_and(|status| status.sig_blk.contains(Signal::RTMIN_3))
-    })
 }
 
 /// Returns the cgroup of a unit that a process is in or below: its `payload`, next to the `supervisor`

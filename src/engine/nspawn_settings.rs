@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::nspawn_options::NspawnCommandLine;
 use super::record::parse_signal;
 use crate::model::signal::Signal;
 
@@ -37,124 +38,31 @@ pub(super) struct NspawnSettings {
     machine: Option<String>,
     /// `--directory=` or `--image=`.
     root: Option<String>,
+    template: Option<String>,
+    /// Whether it runs a copy, and a random number is part of a name that was not given.
+    is_ephemeral: bool,
 }
 
-/// Options with an argument, by their long and short names (`parse_argv` of systemd 252 to 261). For
-/// the others it makes no difference whether they are known; abbreviations of long names are not.
-const WITH_ARGUMENT: &[(&str, &str)] = &[
-    ("directory", "D"),
-    ("image", "i"),
-    ("machine", "M"),
-    ("kill-signal", ""),
-    ("settings", ""),
-    ("uid", "u"),
-    ("setenv", "E"),
-    ("slice", "S"),
-    ("port", "p"),
-    ("selinux-context", "Z"),
-    ("selinux-apifs-context", "L"),
-    ("template", ""),
-    ("image-policy", ""),
-    ("mstack", ""),
-    ("oci-bundle", ""),
-    ("root-hash", ""),
-    ("root-hash-sig", ""),
-    ("verity-data", ""),
-    ("pivot-root", ""),
-    ("chdir", ""),
-    ("notify-ready", ""),
-    ("suppress-sync", ""),
-    ("hostname", ""),
-    ("uuid", ""),
-    ("property", ""),
-    ("register", ""),
-    ("private-users-ownership", ""),
-    ("private-users-delegate", ""),
-    ("network-interface", ""),
-    ("network-macvlan", ""),
-    ("network-ipvlan", ""),
-    ("network-veth-extra", ""),
-    ("network-bridge", ""),
-    ("network-zone", ""),
-    ("network-namespace-path", ""),
-    ("capability", ""),
-    ("drop-capability", ""),
-    ("ambient-capability", ""),
-    ("no-new-privileges", ""),
-    ("system-call-filter", ""),
-    ("rlimit", ""),
-    ("oom-score-adjust", ""),
-    ("cpu-affinity", ""),
-    ("personality", ""),
-    ("resolv-conf", ""),
-    ("timezone", ""),
-    ("link-journal", ""),
-    ("forward-journal", ""),
-    ("forward-journal-max-use", ""),
-    ("forward-journal-keep-free", ""),
-    ("forward-journal-max-file-size", ""),
-    ("forward-journal-max-files", ""),
-    ("bind", ""),
-    ("bind-ro", ""),
-    ("inaccessible", ""),
-    ("tmpfs", ""),
-    ("overlay", ""),
-    ("overlay-ro", ""),
-    ("bind-user", ""),
-    ("bind-user-shell", ""),
-    ("bind-user-group", ""),
-    ("console", ""),
-    ("background", ""),
-    ("set-credential", ""),
-    ("load-credential", ""),
-];
-
 impl NspawnSettings {
-    /// Parses the arguments of systemd-nspawn, of which the first is the program's name. The first one
-    /// that is not an option begins the command.
+    /// Parses the arguments of systemd-nspawn, of which the first is the program's name.
     pub(super) fn of_arguments(argv: &[String]) -> Self {
         let mut settings = Self::default();
-        let mut arguments = argv.iter().skip(1).map(String::as_str).peekable();
-        while let Some(argument) = arguments.next() {
-            if argument == "--" {
-                break;
-            } else if let Some(long) = argument.strip_prefix("--") {
-                let (name, value) = match long.split_once('=') {
-                    Some((name, value)) => (name, Some(value)),
-                    None => (long, None),
-                };
-                // `--user` had an argument, and has none since; both forms are accepted.
-                let is_user = |next: &&str| name == "user" && !next.starts_with('-');
-                let value = match value {
-                    Some(value) => value,
-                    None if takes_argument(name) => arguments.next().unwrap_or_default(),
-                    None => arguments.next_if(is_user).unwrap_or_default(),
-                };
-                settings.set(name, value);
-            } else if let Some(short) = argument.strip_prefix('-').filter(|short| !short.is_empty())
-            {
-                settings.set_short(short, || arguments.next().unwrap_or_default());
-            } else {
-                break;
-            }
+        let line = NspawnCommandLine::split(argv);
+        for (name, value) in line.options {
+            settings.set(name, value.unwrap_or_default());
+        }
+        // With a command the settings file does not decide about the start mode.
+        if line.has_payload {
+            settings.start_mode.get_or_insert(StartMode::Command);
+        }
+        if settings.root.is_none() {
+            // `--template=` is what `--ephemeral` starts from, or is copied to the machine's directory.
+            let in_machines = || Some(format!("/var/lib/machines/{}", settings.machine.as_ref()?));
+            settings.root = settings.template.take().and_then(|template| {
+                if settings.is_ephemeral { Some(template) } else { in_machines() }
+            });
         }
         settings
-    }
-
-    /// Sets short options in one argument: `-bD` and, in the next, the directory.
-    fn set_short<'a>(&mut self, options: &'a str, next: impl FnOnce() -> &'a str) {
-        for (index, option) in options.char_indices() {
-            let known = WITH_ARGUMENT.iter().find(|(_, short)| short.chars().eq([option]));
-            if let Some((name, _)) = known {
-                let rest = &options[index + option.len_utf8()..];
-                return self.set(name, if rest.is_empty() { next() } else { rest });
-            }
-            match option {
-                'b' => self.start_mode = Some(StartMode::Boot),
-                'a' => self.start_mode = Some(StartMode::StubInit),
-                _ => {}
-            }
-        }
     }
 
     fn set(&mut self, name: &str, value: &str) {
@@ -164,6 +72,8 @@ impl NspawnSettings {
             "kill-signal" => self.kill_signal = parse_signal(value),
             "machine" => self.machine = Some(value.to_owned()).filter(|name| !name.is_empty()),
             "directory" | "image" => self.root = Some(value.to_owned()),
+            "template" => self.template = Some(value.to_owned()),
+            "ephemeral" => self.is_ephemeral = true,
             "settings" => {
                 self.file = match value {
                     "override" => SettingsFile::Overrides,
@@ -207,17 +117,40 @@ impl NspawnSettings {
         settings
     }
 
-    /// Returns the name of the machine: `--machine=`, else the last part of the directory or image.
-    pub(super) fn machine_name(&self) -> Option<String> {
-        self.machine.clone().or_else(|| {
-            let name = Path::new(self.root.as_ref()?).file_name()?.to_str()?;
-            Some(name.strip_suffix(".raw").unwrap_or(name).to_owned())
-        })
+    /// Returns the name of the machine: `--machine=`, else the last part of the directory or image, or of the
+    /// working directory of systemd-nspawn (`determine_names`).
+    pub(super) fn machine_name(&self, cwd: Option<&Path>) -> Option<String> {
+        if self.machine.is_some() {
+            return self.machine.clone();
+        }
+        let root = self.root(cwd)?;
+        let name = root.file_name()?.to_str()?;
+        let name = hostname_cleanup(name.strip_suffix(".raw").unwrap_or(name));
+        (!name.is_empty()).then_some(name)
     }
 
-    /// Returns the directory or image.
-    pub(super) fn root(&self) -> Option<&str> {
-        self.root.as_deref()
+    /// Whether `name` is the name of an ephemeral machine, which systemd-nspawn appends 16 digits to, and
+    /// which is otherwise called `base`.
+    pub(super) fn is_ephemeral_name(&self, base: &str, name: &str) -> bool {
+        let number = name.strip_prefix(base).and_then(|rest| rest.strip_prefix('-'));
+        self.is_ephemeral
+            && self.machine.is_none()
+            && number.is_some_and(|number| {
+                number.len() == 16 && number.bytes().all(|digit| digit.is_ascii_hexdigit())
+            })
+    }
+
+    /// Returns the directory or image; `None` if it was not given, and the working directory, which it is
+    /// then, is not known.
+    pub(super) fn root(&self, cwd: Option<&Path>) -> Option<PathBuf> {
+        match &self.root {
+            // (An absolute one replaces the working directory.)
+            Some(root) => {
+                Some(cwd.unwrap_or(Path::new("")).join(root).components().collect::<PathBuf>())
+            }
+            None if self.machine.is_some() => None,
+            None => cwd.map(Path::to_owned),
+        }
     }
 
     /// Returns the settings files that are tried, of which the first that exists counts; none if the
@@ -243,9 +176,18 @@ impl NspawnSettings {
     }
 }
 
-/// Whether a long option has an argument.
-fn takes_argument(name: &str) -> bool {
-    WITH_ARGUMENT.iter().any(|(long, _)| *long == name)
+/// Returns the part of a file name that may stand in a machine name (`hostname_cleanup` of systemd).
+fn hostname_cleanup(name: &str) -> String {
+    let mut cleaned = String::new();
+    for letter in name.chars() {
+        let is_dot = letter == '.' && !cleaned.is_empty() && !cleaned.ends_with(['.', '-']);
+        let is_hyphen = letter == '-' && !cleaned.is_empty() && !cleaned.ends_with('.');
+        if is_dot || is_hyphen || letter == '_' || letter.is_ascii_alphanumeric() {
+            cleaned.push(letter);
+        }
+    }
+    cleaned.truncate(64);
+    cleaned.trim_end_matches(['.', '-']).to_owned()
 }
 
 /// Parses a boolean as systemd does (`parse_boolean`).
@@ -270,27 +212,41 @@ mod tests {
     }
 
     #[test]
-    fn parses_options_in_every_spelling() {
-        let boot = Some(StartMode::Boot);
-        for (line, mode, root, machine) in [
-            ("nspawn -bD /srv/web", boot, Some("/srv/web"), Some("web")),
-            ("nspawn -b -D/srv/web", boot, Some("/srv/web"), Some("web")),
-            ("nspawn -qbMx -D /srv/web", boot, Some("/srv/web"), Some("x")),
-            ("nspawn --boot --directory /srv/web", boot, Some("/srv/web"), Some("web")),
-            ("nspawn --image=/srv/web.raw", None, Some("/srv/web.raw"), Some("web")),
-            ("nspawn -a -M x -D r sleep", Some(StartMode::StubInit), Some("r"), Some("x")),
-            ("nspawn -M x -- --boot", None, None, Some("x")),
-            ("nspawn -M x /bin/sh --boot", None, None, Some("x")),
-            ("nspawn --bind -b -M x", None, None, Some("x")),
-            ("nspawn --user -b -M x", boot, None, Some("x")),
-            ("nspawn --user joe -b -M x", boot, None, Some("x")),
-            ("nspawn", None, None, None),
+    fn options_decide_about_name_and_start_mode() {
+        let (boot, command) = (Some(StartMode::Boot), Some(StartMode::Command));
+        let cwd = Some(Path::new("/srv/web"));
+        for (line, mode, machine) in [
+            ("nspawn -bD /srv/web", boot, "web"),
+            ("nspawn -UbD /srv/web/", boot, "web"),
+            ("nspawn -D/srv/web /loop.sh", command, "web"),
+            ("nspawn --direct=/srv/web --boot", boot, "web"),
+            ("nspawn -bD /srv/web -M m", boot, "m"),
+            ("nspawn -Mm -D /srv/web /loop.sh", command, "m"),
+            ("nspawn -D /srv/web /loop.sh -b -M other --kill-signal=INT", command, "web"),
+            ("nspawn /loop.sh", command, "web"),
+            ("nspawn -D .", None, "web"),
+            ("nspawn -D ../db", None, "db"),
+            ("nspawn --image=/srv/db.raw", None, "db"),
+            ("nspawn -i db.img", None, "db.img"),
+            ("nspawn -M x --template=/srv/t", None, "x"),
+            ("nspawn -x --template=/srv/t", None, "t"),
+            ("nspawn -D /srv/my+root", None, "myroot"),
+            ("nspawn --as-pid2 sleep 1", Some(StartMode::StubInit), "web"),
         ] {
             let settings = arguments(line);
             assert_eq!(settings.start_mode, mode, "{line}");
-            assert_eq!(settings.root(), root, "{line}");
-            assert_eq!(settings.machine_name().as_deref(), machine, "{line}");
+            assert_eq!(settings.machine_name(cwd).as_deref(), Some(machine), "{line}");
         }
+        assert_eq!(arguments("nspawn").machine_name(None), None);
+        assert_eq!(arguments("nspawn -M ").machine_name(None), None);
+    }
+
+    #[test]
+    fn an_ephemeral_machine_has_a_number_in_its_name() {
+        let settings = arguments("nspawn -xD /srv/web");
+        assert!(settings.is_ephemeral_name("web", "web-0123456789abcdef"));
+        assert!(!settings.is_ephemeral_name("web", "web-2"));
+        assert!(!arguments("nspawn -xMm").is_ephemeral_name("m", "m-0123456789abcdef"));
     }
 
     #[test]
@@ -311,6 +267,7 @@ mod tests {
         for (line, mode, signal) in [
             ("nspawn --boot", StartMode::Boot, Signal::USR1),
             ("nspawn --boot --kill-signal=INT", StartMode::Boot, Signal::INT),
+            ("nspawn /loop.sh", StartMode::Command, Signal::USR1),
             ("nspawn --boot --kill-signal INT --settings=trusted", StartMode::Boot, Signal::INT),
             (
                 "nspawn --boot --kill-signal=INT --settings=override",

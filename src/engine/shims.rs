@@ -14,6 +14,9 @@ use crate::proc::{CommandLimit, Host, SnapshotOptions, Survey, Trust};
 /// parent, a runtime in the foreground its grandparent.
 const GENERATIONS: usize = 3;
 
+/// Limit of a shim's argv: systemd-nspawn may have hundreds of mounts in it.
+const LONGEST_ARGV: CommandLimit = CommandLimit::Bytes(256 << 10);
+
 /// Whether a process with this name (`comm`) is an engine's shim.
 fn is_shim(comm: &[u8]) -> bool {
     let matches = |name: &str| match name.strip_suffix('*') {
@@ -68,12 +71,16 @@ pub(super) fn shims_above(host: &Host, inits: &[HostPid]) -> Vec<Shim> {
 }
 
 fn read_shims(host: &Host, pids: &[HostPid]) -> Vec<Shim> {
-    let options = SnapshotOptions { command: CommandLimit::SCREEN, ..SnapshotOptions::BARE };
+    let options = SnapshotOptions { command: LONGEST_ARGV, ..SnapshotOptions::BARE };
     host.snapshot(pids, options)
         .into_iter()
         .flatten()
         .filter_map(|process| {
             let Fact::Known(command) = process.command else { return None };
+            // (A part of it could mislead: the last of several options counts.)
+            if command.cut {
+                return None;
+            }
             let pid = process.id.pid;
             let owner = host.trust_of_process(pid);
             if owner == Trust::Untrusted {

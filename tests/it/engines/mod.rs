@@ -71,6 +71,7 @@ const CHECKS: &[Check] = &[
 const ENGINE_CHECKS: &[(&str, Check)] = &[
     ("runc", ("root_from_argv_is_found", standalone::other_root)),
     ("nspawn", ("containers_in_one_cgroup_are_distinguished", standalone::shared_cgroup)),
+    ("nspawn", ("names_are_those_that_it_prints", standalone::names_as_printed)),
     ("nspawn", ("stop_signal_is_the_one_that_its_own_stop_sends", stop_signal::nspawn)),
     ("nspawn", ("stub_init_is_stopped_by_the_signal_that_doctor_names", stop_signal::stub_init)),
     ("lxc", ("stop_signal_is_the_one_that_its_own_stop_sends", stop_signal::lxc)),

@@ -1,7 +1,9 @@
 //! Checks of a single engine.
 
+use std::path::Path;
 use std::process::{Command, Stdio};
 
+use libtest_mimic::Failed;
 use serde_json::{Value, json};
 
 use super::{Engine, inits_of};
@@ -51,6 +53,88 @@ pub fn shared_cgroup(engine: &Engine) -> Outcome {
     let outcome = work();
     let _ = engine.script(&["rm", other]);
     outcome
+}
+
+/// The name is the one that systemd-nspawn prints, in whatever spelling its options are.
+pub fn names_as_printed(_engine: &Engine) -> Outcome {
+    let data = std::env::var("CINSPECT_TEST_DATA").unwrap_or("/var/tmp/cinspect-test".into());
+    let directory = tempfile::Builder::new().prefix("cit-nspawn").tempdir()?;
+    let web = directory.path().join("web");
+    let mut copy = Command::new("cp");
+    copy.arg("-a").arg(Path::new(&data).join("rootfs")).arg(&web);
+    finish(copy).expect(0)?;
+    let work = || -> Outcome {
+        for options in [
+            "-DWEB sleep 1000",
+            "-UD WEB sleep 1000",
+            "--direct=WEB -- sleep 1000",
+            "-Mm -D WEB sleep 1000",
+            "-xD WEB sleep 1000",
+            "-D . sleep 1000",
+            "sleep 1000",
+            "-DWEB sh -c sleep|1000 -b -M other --kill-signal=INT",
+        ] {
+            let machine = Machine::start(&web, options)?;
+            let row = machine.row()?;
+            same((options, row["name"].clone()), (options, json!(machine.printed()?)))?;
+        }
+        Ok(())
+    };
+    work()
+}
+
+/// An unregistered systemd-nspawn, which is killed in the end.
+struct Machine {
+    process: std::process::Child,
+    log: tempfile::NamedTempFile,
+}
+
+impl Machine {
+    /// Starts it in the directory of its root, with `WEB` for that directory and `|` for a space.
+    fn start(web: &Path, options: &str) -> Result<Self, Failed> {
+        let log = tempfile::NamedTempFile::new()?;
+        let options =
+            options.split(' ').map(|word| word.replace("WEB", &web.display().to_string()));
+        let process = Command::new("systemd-nspawn")
+            .args(["--register=no", "--keep-unit", "--console=passive"])
+            .args(options.map(|word| word.replace('|', " ")))
+            .current_dir(web)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log.reopen()?)
+            .spawn()?;
+        Ok(Self { process, log })
+    }
+
+    /// Returns the name that it prints.
+    fn printed(&self) -> Result<String, Failed> {
+        let text = std::fs::read_to_string(self.log.path())?;
+        let name = text.split("Spawning container ").nth(1).and_then(|rest| rest.split(' ').next());
+        name.map(str::to_owned).ok_or_else(|| format!("it prints no name: {text}").into())
+    }
+
+    fn row(&self) -> Result<Value, Failed> {
+        let monitor = self.process.id().to_string();
+        let row = || -> Option<Value> {
+            let rows = run(&["--json", "ls", "--engine", "nspawn"]).objects();
+            rows.into_iter().find(|row| {
+                let stat = std::fs::read_to_string(format!("/proc/{}/stat", row["pid"]));
+                stat.is_ok_and(|stat| stat.split(' ').nth(3) == Some(&monitor))
+            })
+        };
+        let found = wait_until(|| row().is_some());
+        let log = || std::fs::read_to_string(self.log.path()).unwrap_or_default();
+        check(found, format!("its row is missing: {}", log()))?;
+        row().ok_or_else(|| "it has exited".into())
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        let init = self.row().map(|row| row["pid"].to_string()).unwrap_or_default();
+        let _ = Command::new("kill").args(["-KILL", &init]).status();
+        let _ = self.process.wait();
+    }
 }
 
 /// A PID namespace that was made in a container is a container of its own; its processes are in the outer
