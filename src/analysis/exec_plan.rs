@@ -5,13 +5,14 @@
 use caps::Capability;
 use serde::{Deserialize, Serialize};
 
-use super::user::{Identity, Ids, UserSpec};
+use super::user::{Ids, UserOrGroup, UserSpec};
 use crate::model::idmap::IdMap;
 use crate::model::limits::ResourceLimit;
+use crate::model::process_config::{ProcessConfig, Scheduling};
 use crate::proc::ExecFacts;
 
 /// All decisions, made before anything is started.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct ExecPlan {
     /// Host PID of the process to take over from (usually the init); the TID of a live thread if its
     /// main thread has exited.
@@ -22,8 +23,15 @@ pub struct ExecPlan {
     pub in_container_root: bool,
     /// Whether to mount a `/proc` of the joined PID namespace for the host's tools.
     pub mount_proc: bool,
+    /// Whether the root is the target's, even if it is not that of its mount namespace.
+    pub keeps_targets_root: bool,
+    /// Roots, as device and inode, that are not the container's although its mount namespace has one of
+    /// them: those of cinspect and of the target's ancestors.
+    pub foreign_roots: Vec<(u64, u64)>,
     /// The user to run as, if not the target's.
     pub user: Option<UserSpec>,
+    /// Groups that every other user gets as well.
+    pub added_groups: Vec<UserOrGroup>,
     /// The target's IDs in the user namespace that the command is in.
     pub ids: Ids,
     /// The target's supplementary groups as the host maps them.
@@ -34,9 +42,13 @@ pub struct ExecPlan {
     pub attributes: Option<ProcessAttributes>,
     /// The working directory that was asked for.
     pub workdir: Option<Vec<u8>>,
+    /// The working directory in the engine's record.
+    pub recorded_workdir: Option<Vec<u8>>,
     /// The environment to start from, as `NAME=VALUE`; `None` for the target's.
     pub base_environment: Option<Vec<Vec<u8>>>,
-    /// Variables to set on top of it.
+    /// The part of the environment that the engine's record has, if the rest is the target's.
+    pub recorded_variables: Vec<Vec<u8>>,
+    /// Variables to set on top of it; a name without `=` removes one.
     pub variables: Vec<Vec<u8>>,
     /// `TERM`, if a terminal is allocated.
     pub term: Option<Vec<u8>>,
@@ -75,16 +87,25 @@ pub struct ExecOptions {
     pub detach: bool,
     /// Whether an attribute that cannot be applied is an error.
     pub strict: bool,
+    /// Whether the process was chosen, and its root is meant even if it is not the container's.
+    pub keeps_targets_root: bool,
 }
 
 impl ExecPlan {
     /// Decides. Without the container's mounts the command is one of the host's tools: it keeps
     /// cinspect's environment, user and capabilities.
     ///
+    /// `record` is the process that the engine configured, if the target is that process: the init may
+    /// have changed itself since.
+    ///
     /// # Errors
     /// A message, if a user name was given without the mounts, or the target's user has no ID in its
     /// own user namespace.
-    pub fn new(options: &ExecOptions, facts: &ExecFacts) -> Result<Self, String> {
+    pub fn new(
+        options: &ExecOptions,
+        facts: &ExecFacts,
+        record: Option<&ProcessConfig>,
+    ) -> Result<Self, String> {
         let wanted = |name| {
             (options.only.is_empty() || options.only.contains(&name))
                 && !options.skip.contains(&name)
@@ -99,19 +120,32 @@ impl ExecPlan {
                     .into(),
             );
         }
+        let recorded = record.filter(|_| in_container_root);
+        let environment = recorded.and_then(|record| record.environment.clone());
+        let is_complete = recorded.is_some_and(|record| record.environment_is_complete);
+        let (base, added) = match environment {
+            _ if !in_container_root => (Some(options.environment.clone()), Vec::new()),
+            Some(environment) if is_complete => (Some(environment), Vec::new()),
+            environment => (None, environment.unwrap_or_default()),
+        };
         Ok(Self {
             target: facts.thread.unwrap_or(facts.status.pid),
             mount_proc: !in_container_root && join.contains(&"pid"),
+            keeps_targets_root: options.keeps_targets_root,
+            foreign_roots: facts.foreign_roots.clone(),
+            added_groups: added_groups(recorded),
             ids: target_ids(facts, join.contains(&"user"))?,
             join: join.into_iter().map(str::to_owned).collect(),
             in_container_root,
             user: options.user.clone(),
             host_groups: facts.status.groups.clone(),
             security: (in_container_root && !options.privileged)
-                .then(|| SecurityContext::of_target(facts)),
-            attributes: in_container_root.then(|| ProcessAttributes::of_target(facts)),
+                .then(|| SecurityContext::of_target(facts, record)),
+            attributes: in_container_root.then(|| ProcessAttributes::of_target(facts, record)),
             workdir: options.workdir.clone(),
-            base_environment: (!in_container_root).then(|| options.environment.clone()),
+            recorded_workdir: recorded.and_then(|record| record.workdir.clone()),
+            base_environment: base,
+            recorded_variables: added,
             variables: options.variables.clone(),
             term: options.terminal.map(|_| term(&options.environment)),
             command: options.command.clone(),
@@ -135,6 +169,12 @@ impl ExecPlan {
             && !has_user_namespace
             && facts.status.cap_bnd & Capability::CAP_SYS_PTRACE.bitmask() != 0
     }
+}
+
+/// Returns the groups that the engine adds to those of every user.
+fn added_groups(record: Option<&ProcessConfig>) -> Vec<UserOrGroup> {
+    let groups = record.map_or(&[][..], |record| &record.added_groups);
+    groups.iter().filter_map(|group| UserOrGroup::parse(group).ok()).collect()
 }
 
 /// Maps the target's IDs into its user namespace, if that is joined.
@@ -178,21 +218,25 @@ pub struct SecurityContext {
     pub no_new_privs: bool,
     /// Whether it has seccomp filters.
     pub has_filters: bool,
+    /// The number of filters that the engine installed, before those that the init added for itself.
+    pub engines_filters: Option<u32>,
     /// The label of a security module.
     pub label: Option<Vec<u8>>,
 }
 
 impl SecurityContext {
-    fn of_target(facts: &ExecFacts) -> Self {
+    fn of_target(facts: &ExecFacts, record: Option<&ProcessConfig>) -> Self {
         let status = &facts.status;
+        let no_new_privs = record.and_then(|record| record.no_new_privs).or(status.no_new_privs);
         Self {
             bounding: status.cap_bnd,
             permitted: status.cap_prm,
             effective: status.cap_eff,
             inheritable: status.cap_inh,
             ambient: status.cap_amb,
-            no_new_privs: status.no_new_privs == Some(true),
+            no_new_privs: no_new_privs == Some(true),
             has_filters: status.seccomp == Some(2),
+            engines_filters: record.and_then(|record| record.filters),
             label: facts.label.clone(),
         }
     }
@@ -221,20 +265,42 @@ pub struct ProcessAttributes {
     pub oom_score_adj: Option<i32>,
     /// The nice value.
     pub nice: i32,
+    /// The scheduling policy.
+    pub scheduling: Option<Scheduling>,
+    /// The I/O priority, ioprio_get(2).
+    pub io_priority: Option<u32>,
+    /// The execution domain, personality(2).
+    pub personality: Option<u32>,
     /// The CPU affinity as a bit mask.
     pub cpus: Vec<u8>,
 }
 
+/// The umask where an init has cleared its own, as systemd does: files that a command makes are not for
+/// all to write.
+const UMASK: u32 = 0o022;
+
 impl ProcessAttributes {
-    fn of_target(facts: &ExecFacts) -> Self {
+    fn of_target(facts: &ExecFacts, record: Option<&ProcessConfig>) -> Self {
+        let own_umask = facts.status.umask.map(|umask| if umask == 0 { UMASK } else { umask });
         Self {
-            limits: facts.limits.clone(),
-            umask: facts.status.umask,
+            limits: limits(&facts.limits, record.map_or(&[], |record| &record.limits)),
+            umask: record.and_then(|record| record.umask).or(own_umask),
             oom_score_adj: facts.oom_score_adj,
             nice: facts.nice,
+            scheduling: record.and_then(|record| record.scheduling).or(facts.scheduling),
+            io_priority: record.and_then(|record| record.io_priority).or(facts.io_priority),
+            personality: record.and_then(|record| record.personality).or(facts.personality),
             cpus: facts.cpus.clone(),
         }
     }
+}
+
+/// Returns the limits of a command: the recorded ones, and the target's for the others.
+fn limits(target: &[ResourceLimit], recorded: &[ResourceLimit]) -> Vec<ResourceLimit> {
+    let recorded_of = |limit: &ResourceLimit| {
+        recorded.iter().copied().find(|recorded| recorded.resource == limit.resource)
+    };
+    target.iter().map(|limit| recorded_of(limit).unwrap_or(*limit)).collect()
 }
 
 /// Returns the part of a security label that is written to `attr/exec`. AppArmor appends the mode of the
@@ -247,57 +313,44 @@ pub fn label_name(label: &[u8]) -> &[u8] {
     mode.filter(|_| label.ends_with(b")")).map_or(label, |mode| &label[..mode])
 }
 
-/// PATH for a container without one, as in Docker.
-pub const PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-
-/// Returns the command's environment: the target's as it was at its start (each name once, the last value
-/// wins; what has no `=` is left out), then HOME, TERM, and the variables that were asked for.
-pub fn environment(plan: &ExecPlan, target: &[u8], identity: &Identity) -> Vec<Vec<u8>> {
-    let mut variables: Vec<Vec<u8>> = Vec::new();
-    let mut set = |variable: &[u8], overwrite: bool| {
-        let Some(end) = variable.iter().position(|b| *b == b'=').filter(|end| *end > 0) else {
-            return;
-        };
-        let name = &variable[..=end];
-        match variables.iter_mut().find(|known| known.starts_with(name)) {
-            Some(known) if overwrite => *known = variable.to_owned(),
-            Some(_) => {}
-            None => variables.push(variable.to_owned()),
-        }
-    };
-    match &plan.base_environment {
-        Some(base) => base.iter().for_each(|variable| set(variable, true)),
-        None => target.split(|b| *b == 0).for_each(|variable| set(variable, true)),
-    }
-    let with = |name: &[u8], value: &[u8]| [name, b"=", value].concat();
-    if plan.in_container_root {
-        set(&with(b"PATH", PATH), false);
-        let home = identity.home.as_deref().filter(|home| !home.contains(&b'\n'));
-        set(&with(b"HOME", home.unwrap_or(b"/")), plan.user.is_some());
-    }
-    if let Some(term) = &plan.term {
-        set(&with(b"TERM", term), true);
-    }
-    plan.variables.iter().for_each(|variable| set(variable, true));
-    variables
-}
-
-/// Returns the paths to try for a command: itself if it has a slash, else one for each directory of PATH.
-pub fn candidates(command: &[u8], environment: &[Vec<u8>]) -> Vec<Vec<u8>> {
-    if command.contains(&b'/') {
-        return vec![command.to_owned()];
-    }
-    let path = environment.iter().find_map(|variable| variable.strip_prefix(b"PATH="));
-    path.unwrap_or(PATH)
-        .split(|b| *b == b':')
-        .filter(|directory| directory.starts_with(b"/"))
-        .map(|directory| [directory, b"/", command].concat())
-        .collect()
+/// Whether a label is a context of SELinux (`user:role:type:level`), which is written as it is. AppArmor
+/// shows a mode behind every profile but `unconfined`, and its stacks (`a//&:namespace:b`) may have as many
+/// colons.
+pub fn is_selinux_context(label: &[u8]) -> bool {
+    label_name(label) == label
+        && !label.starts_with(b":")
+        && !label.windows(3).any(|three| three == b"//&")
+        && label.iter().filter(|b| **b == b':').count() >= 3
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_contexts_of_selinux_are_written_alone() {
+        for (label, is_selinux) in [
+            (&b"system_u:system_r:container_t:s0:c1,c2"[..], true),
+            (b"u:r:t:s0", true),
+            (b"docker-default (enforce)", false),
+            (b":ns://profile (enforce)", false),
+            (b"a//&:lxc-b:unconfined (mixed)", false),
+            // A stack of profiles in several namespaces has as many colons.
+            (b"a//&:n1:b//&:n2:c (enforce)", false),
+            (b"a//&:n1:b//&:n2:c", false),
+            (b"unconfined", false),
+        ] {
+            assert_eq!(is_selinux_context(label), is_selinux, "{label:?}");
+        }
+    }
+
+    #[test]
+    fn a_recorded_limit_replaces_the_targets() {
+        let limit = |resource, soft| ResourceLimit { resource, soft: Some(soft), hard: Some(soft) };
+        let target = [limit(7, 3), limit(8, 100)];
+        assert_eq!(limits(&target, &[limit(7, 1024)]), [limit(7, 1024), limit(8, 100)]);
+        assert_eq!(limits(&target, &[]), target);
+    }
 
     #[test]
     fn label_name_cuts_off_any_mode() {
@@ -317,60 +370,6 @@ mod tests {
         }
     }
 
-    fn plan() -> ExecPlan {
-        ExecPlan {
-            target: 1,
-            join: Vec::new(),
-            in_container_root: true,
-            mount_proc: false,
-            user: None,
-            ids: Ids::default(),
-            host_groups: Vec::new(),
-            security: None,
-            attributes: None,
-            workdir: None,
-            base_environment: None,
-            variables: Vec::new(),
-            term: None,
-            command: Vec::new(),
-            terminal: None,
-            detach: false,
-            strict: false,
-        }
-    }
-
-    fn identity(home: Option<&[u8]>) -> Identity {
-        Identity { ids: Ids::default(), home: home.map(<[u8]>::to_owned), shell: None }
-    }
-
-    fn texts(values: &[Vec<u8>]) -> Vec<String> {
-        values.iter().map(|bytes| String::from_utf8_lossy(bytes).into_owned()).collect()
-    }
-
-    #[test]
-    fn environment_starts_from_the_targets() {
-        let target = b"A=1\0NOEQ\0=x\0PATH=/evil\0A=2\0N=a\nb\0";
-        let variables = environment(&plan(), target, &identity(Some(b"/root")));
-        assert_eq!(texts(&variables), ["A=2", "PATH=/evil", "N=a\nb", "HOME=/root"]);
-        let with_user = ExecPlan {
-            user: UserSpec::parse(b"5").ok(),
-            variables: vec![b"A=".to_vec(), b"B=3".to_vec()],
-            term: Some(b"xterm".to_vec()),
-            ..plan()
-        };
-        let variables = environment(&with_user, b"HOME=/root\0A=1\0", &identity(Some(b"/a\nb")));
-        let path = format!("PATH={}", String::from_utf8_lossy(PATH));
-        assert_eq!(texts(&variables), ["HOME=/", "A=", path.as_str(), "TERM=xterm", "B=3"]);
-    }
-
-    #[test]
-    fn candidates_follow_path_unless_there_is_a_slash() {
-        let path = [b"PATH=/a::relative:/b".to_vec()];
-        assert_eq!(texts(&candidates(b"ls", &path)), ["/a/ls", "/b/ls"]);
-        assert_eq!(texts(&candidates(b"./ls", &path)), ["./ls"]);
-        assert_eq!(candidates(b"ls", &[]).len(), 6);
-    }
-
     #[test]
     fn another_user_gets_the_capabilities_an_engine_gives() {
         let init = SecurityContext {
@@ -381,6 +380,7 @@ mod tests {
             ambient: 1,
             no_new_privs: true,
             has_filters: true,
+            engines_filters: None,
             label: None,
         };
         assert_eq!(init.for_user(true, 5), init);

@@ -5,6 +5,8 @@ pub mod container_process;
 pub mod copy_rules;
 pub mod delivery;
 pub mod diagnosis;
+pub mod env_file;
+pub mod exec_environment;
 pub mod exec_plan;
 pub mod finding;
 pub mod forecast;

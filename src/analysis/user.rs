@@ -35,7 +35,11 @@ pub enum UserOrGroup {
 }
 
 impl UserOrGroup {
-    fn parse(word: &[u8]) -> Result<Self, String> {
+    /// Parses a name or an ID.
+    ///
+    /// # Errors
+    /// A message for an empty name or an ID out of range.
+    pub fn parse(word: &[u8]) -> Result<Self, String> {
         let text = String::from_utf8_lossy(word);
         if word.is_empty() {
             return Err("empty user or group name".into());
@@ -124,6 +128,27 @@ pub fn identify(
     })
 }
 
+/// Adds groups to those of an identity, by ID or by their names in the container's group file.
+///
+/// # Errors
+/// A message that names the group that does not exist.
+pub fn add_groups(ids: &mut Ids, added: &[UserOrGroup], group: &[u8]) -> Result<(), String> {
+    for wanted in added {
+        let gid = match wanted {
+            UserOrGroup::Id(gid) => *gid,
+            UserOrGroup::Name(name) => {
+                let found = groups(group).find(|group| group.name == *name);
+                let name = String::from_utf8_lossy(name);
+                found.ok_or_else(|| format!("no group `{name}` in its /etc/group"))?.gid
+            }
+        };
+        if !ids.groups.contains(&gid) {
+            ids.groups.push(gid);
+        }
+    }
+    Ok(())
+}
+
 /// Returns the groups that list `user` as a member, each once, in the order of the file.
 fn supplementary_groups(user: &[u8], group: &[u8]) -> Vec<u32> {
     let mut ids = Vec::new();
@@ -160,6 +185,17 @@ mod tests {
         // A line whose name is all digits makes no ID root.
         assert_eq!(lookup("1000"), Ok(ids(1000, 100, &[44, 29])));
         assert_eq!(lookup("77"), Ok(ids(77, 0, &[])));
+    }
+
+    #[test]
+    fn groups_of_the_engine_are_added_to_those_of_a_user() {
+        let added = |words: &[&str]| {
+            let groups = words.iter().map(|word| UserOrGroup::parse(word.as_bytes()).unwrap());
+            let mut ids = lookup("web").unwrap();
+            add_groups(&mut ids, &groups.collect::<Vec<_>>(), GROUP).map(|()| ids.groups)
+        };
+        assert_eq!(added(&["4444", "audio"]), Ok(vec![44, 29, 4444]));
+        assert_eq!(added(&["none"]), Err("no group `none` in its /etc/group".into()));
     }
 
     #[test]

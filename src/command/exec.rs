@@ -1,7 +1,7 @@
 //! `exec`: runs a command in a container. `analysis::exec_plan` decides how, `action::exec` does it; here
 //! options are parsed, and events and the outcome are printed.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::IsTerminal;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
@@ -13,6 +13,7 @@ use super::{Command, arguments, command, may_act, resolve};
 use crate::action::exec::{ExecEvent, ExecOutcome, ExecRequest, Session, terminal_size};
 use crate::action::send::hold;
 use crate::analysis::container_process::ContainerProcess;
+use crate::analysis::env_file;
 use crate::analysis::exec_plan::{ExecOptions, ExecPlan};
 use crate::analysis::selection::Criteria;
 use crate::analysis::user::UserSpec;
@@ -60,7 +61,7 @@ pub struct Exec {
     /// Working directory
     #[arg(short, long, value_name = "DIR", add = CompletionSource::ContainerDirectories)]
     workdir: Option<OsString>,
-    /// Set an environment variable; without =VALUE, copy it from your environment
+    /// Set an environment variable; without =VALUE, copy yours, or remove it if you have none
     #[arg(short, long, value_name = "NAME[=VALUE]", add = CompletionSource::Free)]
     env: Vec<OsString>,
     /// Set the variables listed in a file, one per line
@@ -159,7 +160,7 @@ fn exec(context: &Context, arguments: &Exec) -> Result<ExitStatus, Error> {
         return Err(cannot_enter(&name, "it is paused, and the command would be paused with it")
             .hint("unpause it, or use `--no-cgroup`"));
     }
-    let plan = ExecPlan::new(&options, &facts).map_err(|cause| cannot_enter(&name, cause))?;
+    let plan = ExecPlan::new(&options, &facts, None).map_err(|cause| cannot_enter(&name, cause))?;
     if plan.is_exposed(&facts) {
         context.ui.warn(EXPOSED);
     }
@@ -200,8 +201,16 @@ fn is_frozen(host: &Host, found: &ResolvedContainer<'_>, member: &ContainerProce
 fn print_event(context: &Context, event: &ExecEvent) {
     let names = |mask: u64| capability::summary(mask).replace(',', " ");
     let step = match event {
-        ExecEvent::NotApplied(attribute, cause) => {
-            return context.ui.warn(&safe_str(&format!("{attribute} not applied: {cause}")));
+        ExecEvent::Deviation(entry) => {
+            let entry = match &entry.hint {
+                Some(hint) => format!("{entry} ({hint})"),
+                None => entry.to_string(),
+            };
+            return context.ui.warn(&safe_str(&entry));
+        }
+        ExecEvent::Shells(shells) => format!("shell {}", shells.join(", or ")),
+        ExecEvent::NamespaceRoot => {
+            "root directory: that of the mount namespace (PID 1 has changed its own)".into()
         }
         ExecEvent::HelperProgram(SelfExe::Mount) => {
             "the helper runs from a private read-only mount".into()
@@ -212,6 +221,9 @@ fn print_event(context: &Context, event: &ExecEvent) {
         ExecEvent::Joined(names) => format!("joined namespaces: {}", names.join(", ")),
         ExecEvent::Cgroup { path, hierarchies } => {
             format!("cgroup {path} ({})", hierarchies.join(", "))
+        }
+        ExecEvent::UnmountedHierarchy(name) => {
+            format!("cgroup {name} not joined: it has no controllers, and is not mounted here")
         }
         ExecEvent::SecurityLabel(label) => format!("security label {label}"),
         ExecEvent::User { uid, gid } => format!("user {uid}, group {gid}"),
@@ -269,34 +281,31 @@ impl Exec {
             privileged: self.privileged,
             detach: self.detach,
             strict: self.strict,
+            keeps_targets_root: self.pid.is_some(),
         })
     }
 
     /// Returns the variables of `--env-file`, then those of `--env`, which win.
     fn variables(&self) -> Result<Vec<Vec<u8>>, Error> {
+        let own = |name: &[u8]| std::env::var_os(OsStr::from_bytes(name)).map(OsString::into_vec);
         let mut variables = Vec::new();
         for file in &self.env_file {
-            let bytes = std::fs::read(file).map_err(|error| {
-                Error::new(ExitStatus::Usage, format!("cannot read `{}`", file.display()))
-                    .cause(os_error(error))
+            let cannot_read = |cause: String| {
+                let message = format!("cannot read the variables in `{}`", file.display());
+                Error::new(ExitStatus::Usage, message)
+                    .cause(cause)
                     .hint("each line is `NAME=VALUE`; NAME alone copies your value")
-            })?;
-            for line in bytes.split(|b| *b == b'\n').map(<[u8]>::trim_ascii_start) {
-                if !line.is_empty() && !line.starts_with(b"#") {
-                    variables.extend(variable(line));
-                }
-            }
+            };
+            let bytes = std::fs::read(file).map_err(|error| cannot_read(os_error(error)))?;
+            variables.extend(env_file::parse(&bytes, &own).map_err(cannot_read)?);
         }
-        variables.extend(self.env.iter().filter_map(|word| variable(word.as_bytes())));
+        for word in &self.env {
+            let variable = env_file::parse_word(word.as_bytes(), &own).map_err(|cause| {
+                let message = format!("invalid value `{}` for --env", word.to_string_lossy());
+                Error::new(ExitStatus::Usage, message).cause(cause).hint("`-e NAME=VALUE`")
+            })?;
+            variables.push(variable);
+        }
         Ok(variables)
     }
-}
-
-/// Returns `NAME=VALUE` as it is; for NAME alone the value of cinspect's own variable, if it is set.
-fn variable(word: &[u8]) -> Option<Vec<u8>> {
-    if word.contains(&b'=') {
-        return Some(word.to_vec());
-    }
-    let value = std::env::var_os(OsString::from_vec(word.to_vec()))?;
-    Some([word, b"=", value.as_bytes()].concat())
 }

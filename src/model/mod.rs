@@ -1,6 +1,7 @@
 //! The nouns, and how the kernel spells them. Pure: bytes of a kernel file in, owned values out.
 //! Nothing here opens a file, calls the kernel or prints.
 
+pub mod account;
 pub mod bytes;
 pub mod capability;
 pub mod cgroup;
@@ -14,6 +15,7 @@ pub mod namespace;
 pub mod passwd;
 pub mod pid;
 pub mod process;
+pub mod process_config;
 pub mod program_signals;
 pub mod resource_config;
 pub mod signal;

@@ -1,8 +1,11 @@
 //! The facts about a process that `exec` takes over from it, and the descriptors of it that are opened
 //! before anything is started. Reads only.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::MetadataExt;
 
 use nix::fcntl::{OFlag, readlink, readlinkat};
 use nix::sched::{CpuSet, sched_getaffinity};
@@ -16,9 +19,13 @@ use crate::model::idmap::IdMap;
 use crate::model::limits::{self, ResourceLimit};
 use crate::model::namespace::KINDS;
 use crate::model::pid::HostPid;
+use crate::model::process_config::Scheduling;
 use crate::model::status::Status;
 use crate::sys::fd::{open, open_at};
+use crate::sys::scheduling;
 
+/// Ancestors whose roots are read.
+const MAX_ANCESTORS: usize = 64;
 /// A file of `/proc/PID` that is larger is refused.
 const MAX_FILE: usize = 1 << 20;
 
@@ -47,8 +54,19 @@ pub struct ExecFacts {
     pub oom_score_adj: Option<i32>,
     /// The nice value.
     pub nice: i32,
+    /// The scheduling policy.
+    pub scheduling: Option<Scheduling>,
+    /// The I/O priority.
+    pub io_priority: Option<u32>,
+    /// The execution domain, personality(2).
+    pub personality: Option<u32>,
     /// The CPU affinity as a bit mask.
     pub cpus: Vec<u8>,
+    /// Its root directory as seen from that of its mount namespace.
+    pub root_path: Vec<u8>,
+    /// Roots, as device and inode, that are not the container's: those of cinspect and of the ancestors
+    /// of the process.
+    pub foreign_roots: Vec<(u64, u64)>,
     /// The label of a security module, if it confines the process.
     pub label: Option<Vec<u8>>,
     /// The cgroups that it is in and cinspect is not.
@@ -78,6 +96,10 @@ impl Host {
         let broken = |error: &dyn std::fmt::Display| ReadError::Broken(error.to_string());
         let id_map = |bytes: Vec<u8>| IdMap::parse(&bytes).map_err(|error| broken(&error));
         let number = |bytes: Vec<u8>| std::str::from_utf8(&bytes).ok()?.trim().parse().ok();
+        let hexadecimal =
+            |bytes: Vec<u8>| u32::from_str_radix(std::str::from_utf8(&bytes).ok()?.trim(), 16).ok();
+        let id = thread.unwrap_or(pid.get());
+        let root_path = readlinkat(&process, "root").map(OsString::into_vec).unwrap_or_default();
         let memberships = Memberships::parse(&read("cgroup")?);
         let ours = Memberships::parse(&std::fs::read(self.proc_path("self/cgroup"))?);
         Ok(ExecFacts {
@@ -91,11 +113,33 @@ impl Host {
             root: open_at(&process, "root", directory)?,
             workdir: open_at(&process, "cwd", directory).ok(),
             nice: stat.nice,
-            cpus: affinity(thread.unwrap_or(pid.get())),
+            scheduling: scheduling::policy(id).ok(),
+            io_priority: scheduling::io_priority(id).ok(),
+            personality: read("personality").ok().and_then(hexadecimal),
+            cpus: affinity(id),
+            foreign_roots: self.foreign_roots(stat.ppid, root_path != b"/"),
+            root_path,
             cgroups: cgroups_only_in(&memberships, &ours),
             thread,
             process,
         })
+    }
+
+    /// Returns the roots of cinspect, of PID 1 and, where the process has changed its root, of its
+    /// ancestors: a container in a copy of their mounts has been made by chroot(2).
+    fn foreign_roots(&self, parent: i32, with_ancestors: bool) -> Vec<(u64, u64)> {
+        let root_of = |process: &str| {
+            let meta = std::fs::metadata(self.proc_path(format!("{process}/root"))).ok()?;
+            Some((meta.dev(), meta.ino()))
+        };
+        let mut roots: Vec<(u64, u64)> = ["self", "1"].into_iter().filter_map(root_of).collect();
+        let mut ancestor = HostPid::new(parent).filter(|_| with_ancestors);
+        for _ in 0..MAX_ANCESTORS {
+            let Some(pid) = ancestor else { break };
+            roots.extend(root_of(&pid.to_string()));
+            ancestor = self.stat(pid).ok().and_then(|stat| HostPid::new(stat.ppid));
+        }
+        roots
     }
 
     fn private_namespaces(&self, process: &OwnedFd) -> Vec<&'static str> {

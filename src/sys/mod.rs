@@ -14,6 +14,7 @@ pub mod namespace;
 pub mod pidfd;
 pub mod process;
 pub mod process_dir;
+pub mod scheduling;
 pub mod seccomp;
 pub mod self_exe;
 pub mod socket;

@@ -6,10 +6,23 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use nix::errno::Errno;
 use nix::libc;
 
-// ioctl_ns(2), include/uapi/linux/nsfs.h: _IO(0xb7, 0x2), _IO(0xb7, 0x4), _IOR(0xb7, 0x6, int).
+// ioctl_ns(2), include/uapi/linux/nsfs.h: _IO(0xb7, 0x1), _IO(0xb7, 0x2), _IO(0xb7, 0x4), _IOR(0xb7, 0x6, int).
+const NS_GET_USERNS: libc::c_ulong = 0xb701;
 const NS_GET_PARENT: libc::c_ulong = 0xb702;
 const NS_GET_OWNER_UID: libc::c_ulong = 0xb704;
 const NS_GET_PID_FROM_PIDNS: libc::c_ulong = 0x8004_b706;
+
+/// Opens the user namespace that owns a namespace (since Linux 4.9).
+///
+/// # Errors
+/// EPERM if it is not our user namespace or one below it.
+pub fn owner(ns: impl AsFd) -> Result<OwnedFd, Errno> {
+    // SAFETY: as in `parent`.
+    unsafe {
+        let fd = Errno::result(libc::ioctl(ns.as_fd().as_raw_fd(), NS_GET_USERNS as _))?;
+        Ok(OwnedFd::from_raw_fd(fd))
+    }
+}
 
 /// Opens the parent of a PID or user namespace (since Linux 4.9).
 ///

@@ -140,6 +140,14 @@ pub fn default_signals() {
     let _ = SigSet::empty().thread_set_mask();
 }
 
+/// Sets SIGCHLD to its default. A caller that ignores it passes that on, and the kernel would then reap
+/// children before they are waited for (sigaction(2)).
+pub fn default_sigchld() {
+    let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
+    // SAFETY: installs no handler.
+    let _ = unsafe { nix::sys::signal::sigaction(Signal::SIGCHLD, &default) };
+}
+
 /// Ignores every signal that can be ignored, but for CHLD.
 pub fn ignore_signals() {
     let ignore = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
@@ -168,15 +176,6 @@ pub fn exit_now(status: i32) -> ! {
     unsafe { libc::_exit(status) }
 }
 
-/// Sets the nice value of this process, setpriority(2).
-///
-/// # Errors
-/// EACCES if it would be lower without CAP_SYS_NICE.
-pub fn set_nice(nice: i32) -> Result<(), Errno> {
-    // SAFETY: takes no pointer.
-    Errno::result(unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) }).map(drop)
-}
-
 /// Whether the working directory is below this process's root. Uses the system call itself, which puts
 /// `(unreachable)` before the path of any other; the C library would go on to search for a path.
 pub fn has_reachable_cwd() -> bool {
@@ -202,11 +201,24 @@ pub fn readable_bytes(fd: impl AsFd) -> Result<u64, Errno> {
 /// # Errors
 /// EPERM if a hard limit would be raised without CAP_SYS_RESOURCE, EINVAL.
 pub fn set_limit(resource: u32, soft: Option<u64>, hard: Option<u64>) -> Result<(), Errno> {
+    set_limit_of(0, resource, soft, hard)
+}
+
+/// Sets a resource limit of another process.
+///
+/// # Errors
+/// EPERM as well without CAP_SYS_RESOURCE in its user namespace, unless it has the caller's IDs.
+pub fn set_limit_of(
+    pid: i32,
+    resource: u32,
+    soft: Option<u64>,
+    hard: Option<u64>,
+) -> Result<(), Errno> {
     let value = |limit: Option<u64>| limit.unwrap_or(libc::RLIM_INFINITY);
     let limit = libc::rlimit64 { rlim_cur: value(soft), rlim_max: value(hard) };
     let (new, old) = (&raw const limit, 0usize);
     // SAFETY: the limit lives until the call returns; the pointer for the old one is null.
-    let done = unsafe { libc::syscall(libc::SYS_prlimit64, 0, resource, new, old) };
+    let done = unsafe { libc::syscall(libc::SYS_prlimit64, pid, resource, new, old) };
     Errno::result(done).map(drop)
 }
 

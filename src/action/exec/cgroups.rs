@@ -6,6 +6,7 @@ use std::io::Write;
 
 use super::events::{Attribute, ExecEvent, ExecReporter};
 use crate::error::{Error, os_error};
+use crate::model::account::AccountEntry;
 use crate::model::container::Cgroup;
 use crate::model::pid::HostPid;
 use crate::proc::Host;
@@ -32,6 +33,11 @@ pub fn open(
         let controllers = String::from_utf8_lossy(&cgroup.controllers).into_owned();
         let hierarchy = if controllers.is_empty() { "v2".into() } else { controllers };
         let path = String::from_utf8_lossy(&cgroup.path).into_owned();
+        // A named hierarchy has no controllers (cgroups(7)); systemd-nspawn makes one for itself.
+        if cgroup.controllers.starts_with(b"name=") && !host.is_hierarchy_mounted(cgroup) {
+            reporter.report(ExecEvent::UnmountedHierarchy(hierarchy));
+            continue;
+        }
         match host.cgroup_procs_file(cgroup) {
             Ok(file) => files.push(CgroupFile { hierarchy, path, file }),
             Err(error) => reporter
@@ -55,7 +61,14 @@ pub fn join(
     for CgroupFile { hierarchy, path, mut file } in files {
         if let Err(error) = file.write_all(pid.to_string().as_bytes()) {
             let attribute = Attribute::Cgroup(format!("{hierarchy}:{path}"));
-            reporter.not_applied(attribute, os_error(error))?;
+            let is_denied = error.kind() == std::io::ErrorKind::PermissionDenied;
+            let mut entry = AccountEntry::lost(attribute.to_string(), os_error(error));
+            // From the scope of a login session nothing may be moved to another unit (cgroups(7),
+            // delegation containment); from a scope of the user's own systemd it may.
+            if is_denied && !nix::unistd::geteuid().is_root() {
+                entry = entry.hint("`systemd-run --user --scope cinspect exec …` may move it");
+            }
+            reporter.deviation(entry)?;
             continue;
         }
         match joined.iter_mut().find(|(known, _)| *known == path) {

@@ -21,12 +21,19 @@ pub fn failure(message: impl Into<String>) -> Error {
     Error::new(ExitStatus::CannotEnter, message)
 }
 
-/// Returns the error for execve(2)'s `errno`; `found` is whether the command's file exists.
-pub fn command_error(plan: &ExecPlan, errno: Errno, found: bool) -> Error {
+/// A way to tools in a container without any.
+const TOOLS: &str = "`cinspect exec --tools CTR` brings a shell and tools of the host";
+/// MAX_ARG_STRLEN, with its null byte (execve(2)).
+const MAX_STRING: usize = 32 * 4096;
+
+/// Returns the error for execve(2)'s `errno`; `found` is whether the command's file exists, and `shells` are
+/// those that were tried in place of a command.
+pub fn command_error(plan: &ExecPlan, shells: &[String], errno: Errno, found: bool) -> Error {
     let Some(name) = plan.command.first() else {
+        let shell = shells.first().map_or("/bin/sh", String::as_str);
         return Error::new(ExitStatus::NotFound, "cannot run a shell in the container")
-            .cause(format!("the user's shell, or /bin/sh: {}", os_error(errno)))
-            .hint("name a command, or use the host's tools: `cinspect exec --skip mnt CTR -- sh`");
+            .cause(format!("`{shell}`: {}", os_error(errno)))
+            .hint(TOOLS);
     };
     let message = format!("cannot run `{}`", String::from_utf8_lossy(name));
     let cannot_run = |cause: &str| {
@@ -41,7 +48,32 @@ pub fn command_error(plan: &ExecPlan, errno: Errno, found: bool) -> Error {
         Errno::EACCES => {
             cannot_run(" (not executable, not a regular file, or on a file system mounted noexec)")
         }
+        Errno::EPERM | Errno::ENOSYS
+            if plan.security.as_ref().is_some_and(|security| security.has_filters) =>
+        {
+            cannot_run(" (the container's seccomp filter may forbid execve(2))")
+                .hint("`--privileged` runs the command without the filter")
+        }
+        Errno::E2BIG => cannot_run(&too_large(plan)),
         _ => cannot_run(""),
+    }
+}
+
+/// Returns the name of the argument or variable that is too large for execve(2), in parentheses.
+fn too_large(plan: &ExecPlan) -> String {
+    let is_large = |string: &&Vec<u8>| string.len() >= MAX_STRING;
+    let variables = plan.variables.iter().chain(plan.base_environment.iter().flatten());
+    let variable = variables.chain(&plan.recorded_variables).find(is_large);
+    match (variable, plan.command.iter().find(is_large)) {
+        (Some(variable), _) => {
+            let name = variable.split(|b| *b == b'=').next().unwrap_or_default();
+            let (name, length) = (String::from_utf8_lossy(name), variable.len());
+            format!(" (variable `{name}` has {length} bytes of at most {})", MAX_STRING - 1)
+        }
+        (None, Some(argument)) => {
+            format!(" (an argument has {} bytes of at most {})", argument.len(), MAX_STRING - 1)
+        }
+        (None, None) => " (arguments and environment together)".into(),
     }
 }
 
@@ -51,10 +83,11 @@ fn not_found(plan: &ExecPlan, name: &[u8], message: String) -> Error {
         true if name.contains(&b'/') => "in the container",
         true => "in the container's PATH",
     };
-    Error::new(ExitStatus::NotFound, message).cause(format!("not found {place}")).hint(
-        match plan.in_container_root {
-            true => SKIP_MNT,
-            false => "without the container's mounts the command is one of the host's tools",
-        },
-    )
+    let error = Error::new(ExitStatus::NotFound, message).cause(format!("not found {place}"));
+    match plan.in_container_root {
+        true => error.hint(TOOLS).hint(SKIP_MNT),
+        false => {
+            error.hint("without the container's mounts the command is one of the host's tools")
+        }
+    }
 }

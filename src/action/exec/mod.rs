@@ -6,6 +6,7 @@ mod cgroups;
 mod errors;
 mod events;
 mod helper;
+mod outside;
 mod protocol;
 mod relay;
 mod session;

@@ -97,6 +97,17 @@ pub fn receive(socket: impl AsFd) -> io::Result<Option<(HelperMessage, Option<Ow
     Ok(Some((serde_json::from_slice(&bytes)?, fd)))
 }
 
+/// A step of the command's process that may fail without keeping the command from running.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChildStep {
+    /// Making its terminal the controlling one.
+    ControllingTerminal,
+    /// Mounting a `/proc` of the PID namespace.
+    ProcMount,
+}
+
+const STEPS: [ChildStep; 2] = [ChildStep::ControllingTerminal, ChildStep::ProcMount];
+
 /// A report about the command's process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChildReport {
@@ -109,18 +120,24 @@ pub enum ChildReport {
         /// Whether the command's file exists.
         found: bool,
     },
+    /// The shell could not be run for this reason, and the next one is tried.
+    NextShell(Errno),
+    /// A step has failed.
+    StepFailed(ChildStep, Errno),
 }
 
 impl ChildReport {
     /// Writes it. (Errors are ignored: without a reader nobody waits for the report.)
     pub fn write(self, mut pipe: impl Write) {
-        let (kind, number, found) = match self {
-            Self::Created(pid) => (b'P', pid.get(), false),
-            Self::Failed { errno, found } => (b'E', errno as i32, found),
+        let (kind, number, extra) = match self {
+            Self::Created(pid) => (b'P', pid.get(), 0),
+            Self::Failed { errno, found } => (b'E', errno as i32, u8::from(found)),
+            Self::NextShell(errno) => (b'N', errno as i32, 0),
+            Self::StepFailed(step, errno) => (b'S', errno as i32, step as u8),
         };
         let mut bytes = vec![kind];
         bytes.extend(number.to_ne_bytes());
-        bytes.push(u8::from(found));
+        bytes.push(extra);
         let _ = pipe.write_all(&bytes);
     }
 
@@ -129,9 +146,12 @@ impl ChildReport {
         let mut bytes = [0; 6];
         pipe.read_exact(&mut bytes).ok()?;
         let number = i32::from_ne_bytes([bytes[1], bytes[2], bytes[3], bytes[4]]);
+        let errno = Errno::from_raw(number);
         match bytes[0] {
             b'P' => HostPid::new(number).map(Self::Created),
-            b'E' => Some(Self::Failed { errno: Errno::from_raw(number), found: bytes[5] == 1 }),
+            b'E' => Some(Self::Failed { errno, found: bytes[5] == 1 }),
+            b'N' => Some(Self::NextShell(errno)),
+            b'S' => Some(Self::StepFailed(*STEPS.get(usize::from(bytes[5]))?, errno)),
             _ => None,
         }
     }
@@ -146,12 +166,16 @@ mod tests {
         let mut pipe = Vec::new();
         let reports = [
             ChildReport::Created(HostPid::new(4711).unwrap()),
+            ChildReport::StepFailed(ChildStep::ControllingTerminal, Errno::EPERM),
+            ChildReport::StepFailed(ChildStep::ProcMount, Errno::EBUSY),
+            ChildReport::NextShell(Errno::ENOENT),
             ChildReport::Failed { errno: Errno::EACCES, found: true },
         ];
         reports.iter().for_each(|report| report.write(&mut pipe));
         let mut pipe = pipe.as_slice();
-        assert_eq!(ChildReport::read(&mut pipe), Some(reports[0]));
-        assert_eq!(ChildReport::read(&mut pipe), Some(reports[1]));
+        for report in reports {
+            assert_eq!(ChildReport::read(&mut pipe), Some(report));
+        }
         assert_eq!(ChildReport::read(&mut pipe), None);
     }
 }

@@ -63,7 +63,7 @@ pub struct Relay<'a> {
     /// The master of the command's terminal, and cinspect's own terminal if that is in raw mode.
     pub terminal: Option<(&'a OwnedFd, Option<&'a RawMode>)>,
     /// Signals to cinspect.
-    pub signals: SignalForwarder,
+    pub signals: &'a SignalForwarder,
 }
 
 /// The result of one poll(2).
@@ -79,9 +79,19 @@ enum Progress {
 
 impl Relay<'_> {
     /// Relays until the helper has exited and the command's output up to then is written.
-    pub fn run(mut self) {
+    ///
+    /// # Errors
+    /// The first error of one of cinspect's own streams, if bytes were lost by it: that of its input, or
+    /// of its output.
+    pub fn run(mut self) -> Result<(), (&'static str, Errno)> {
         self.relay();
         self.pumps.iter().for_each(Pump::return_unread);
+        let failure = |pump: &Pump| Some((pump.is_input, pump.error?));
+        match self.pumps.iter().find_map(failure) {
+            None => Ok(()),
+            Some((true, errno)) => Err(("cannot read the command's input", errno)),
+            Some((false, errno)) => Err(("cannot write the command's output", errno)),
+        }
     }
 
     fn relay(&mut self) {

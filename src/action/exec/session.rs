@@ -21,14 +21,16 @@ use nix::unistd::{Pid, pipe2};
 
 use super::cgroups::{self, CgroupFile};
 use super::errors::{SKIP_MNT, cannot, command_error, failure};
-use super::events::{ExecEvent, ExecReporter};
-use super::protocol::{self, ChildReport, HelperMessage};
+use super::events::{Attribute, ExecEvent, ExecReporter};
+use super::outside;
+use super::protocol::{self, ChildReport, ChildStep, HelperMessage};
 use super::relay::{Relay, SignalForwarder};
 use super::streams::{Pump, Streams, terminal_pumps};
 use super::terminal::{RawMode, terminal_size};
 use crate::action::send::HeldProcess;
 use crate::analysis::exec_plan::ExecPlan;
-use crate::error::Error;
+use crate::error::{Error, os_error};
+use crate::model::account::AccountEntry;
 use crate::model::pid::{ContainerPid, HostPid};
 use crate::proc::{ExecFacts, Host};
 use crate::sys::pidfd::{self, SignalScope};
@@ -96,12 +98,13 @@ struct StartedSession {
     report: OwnedFd,
     release: OwnedFd,
     signals: SignalForwarder,
+    /// The shells that are tried, if the command is one.
+    shells: Vec<String>,
 }
 
 /// A child that is admitted and runs the command.
 struct AdmittedSession {
     helper: HelperProcess,
-    deadline: Instant,
     master: Option<OwnedFd>,
     pumps: Vec<Pump>,
     report: OwnedFd,
@@ -110,7 +113,8 @@ struct AdmittedSession {
     container_pid: Option<ContainerPid>,
     /// A pidfd of it.
     command: OwnedFd,
-    raw_mode: Option<RawMode>,
+    /// The shells that are left to try.
+    shells: Vec<String>,
 }
 
 impl PreparedSession {
@@ -145,6 +149,7 @@ impl PreparedSession {
             report: self.report.0,
             release: self.release.0,
             signals: self.signals,
+            shells: Vec::new(),
         };
         (started, self.socket.0)
     }
@@ -164,7 +169,7 @@ impl<'a> Session<'a> {
         let prepared = self.prepare()?;
         let started = self.start(prepared)?;
         let admitted = self.admit(started)?;
-        if self.request.plan.detach { self.detach(admitted) } else { self.relay(admitted) }
+        if self.request.plan.detach { Ok(Self::detach(admitted)) } else { self.relay(admitted) }
     }
 
     /// Step 1.
@@ -217,39 +222,57 @@ impl<'a> Session<'a> {
         drop(fds);
         let (mut started, socket) = prepared.into_started(pid);
         let (events, outcome) = receive_until_ready(&mut started, &socket)?;
-        events.into_iter().for_each(|event| self.reporter.report(event));
+        for event in events {
+            if let ExecEvent::Shells(shells) = &event {
+                started.shells.clone_from(shells);
+            }
+            self.reporter.report(event);
+        }
         outcome.map(|()| started)
     }
 
     /// Step 3.
     fn admit(&mut self, started: StartedSession) -> Result<AdmittedSession, Error> {
-        let StartedSession { helper, deadline, cgroups, master, pumps, report, release, signals } =
-            started;
+        let StartedSession {
+            helper,
+            deadline,
+            cgroups,
+            master,
+            pumps,
+            report,
+            release,
+            signals,
+            shells,
+        } = started;
         let pid = match next_report(&report, deadline) {
             Some(ChildReport::Created(pid)) => pid,
             Some(ChildReport::Failed { errno, .. }) => {
                 return Err(cannot("cannot create a process in the container")(errno)
                     .hint("the container may have reached its limit of PIDs"));
             }
-            None => return Err(helper.exit_error()),
+            _ => return Err(helper.exit_error()),
         };
         // The report is verified: only the helper has children of the helper.
-        let status = self.request.host.status(pid).map_err(|_| helper.exit_error())?;
+        let host = self.request.host;
+        let status = host.status(pid).map_err(|_| helper.exit_error())?;
         if status.ppid != helper.pid {
             return Err(cannot_enter("the PID reported by the helper is not its child"));
         }
         let command = pidfd::open(pid.get(), SignalScope::Process)
             .map_err(cannot("cannot open a pidfd of the command"))?;
         cgroups::join(cgroups, pid, &mut self.reporter)?;
-        let (raw_mode, pumps) = match &master {
-            Some(master) => self.connect_terminal(master)?,
-            None => (None, pumps),
-        };
+        if let Some(attributes) = &self.request.plan.attributes {
+            outside::apply_affinity(pid, attributes, &mut self.reporter)?;
+            outside::apply_limits(host, pid, attributes, &mut self.reporter)?;
+        }
+        if let Some(master) = &master {
+            let size = terminal_size().or(self.request.plan.terminal).unwrap_or((24, 80));
+            let _ = terminal::set_size(master, size);
+        }
         let container_pid = status.nspid.last().and_then(|pid| ContainerPid::new(*pid));
         File::from(release).write_all(b"g").map_err(|_| helper.exit_error())?;
-        Ok(AdmittedSession {
+        let mut admitted = AdmittedSession {
             helper,
-            deadline,
             master,
             pumps,
             report,
@@ -257,52 +280,80 @@ impl<'a> Session<'a> {
             pid,
             container_pid,
             command,
-            raw_mode,
-        })
+            shells,
+        };
+        self.read_reports(&mut admitted, deadline)?;
+        Ok(admitted)
+    }
+
+    /// Reads the child's reports until it runs the command, which closes their pipe, or for as long as the
+    /// deadline allows: a file system may take its time.
+    fn read_reports(
+        &mut self,
+        admitted: &mut AdmittedSession,
+        deadline: Instant,
+    ) -> Result<(), Error> {
+        while let Some(report) = next_report(&admitted.report, deadline) {
+            match report {
+                ChildReport::Created(_) => {}
+                ChildReport::Failed { errno, found } => {
+                    let shells = &admitted.shells;
+                    let plan = self.request.plan;
+                    admitted.helper.wait();
+                    return Err(command_error(plan, shells, errno, found));
+                }
+                ChildReport::NextShell(errno) => {
+                    let failed = admitted.shells.remove(0);
+                    let next = admitted.shells.first().map_or("", String::as_str);
+                    let cause = format!("`{failed}`: {}, so `{next}` runs", os_error(errno));
+                    self.reporter.deviation(AccountEntry::changed("login shell", cause))?;
+                }
+                ChildReport::StepFailed(step, errno) => {
+                    let attribute = match step {
+                        ChildStep::ControllingTerminal => Attribute::ControllingTerminal,
+                        ChildStep::ProcMount => Attribute::ProcMount,
+                    };
+                    self.reporter.not_applied(attribute, os_error(errno))?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Connects cinspect's stdin and stdout with the command's terminal. If stdin is a terminal
     /// itself, it is set to raw mode.
-    fn connect_terminal(&self, master: &OwnedFd) -> Result<(Option<RawMode>, Vec<Pump>), Error> {
+    fn connect_terminal(master: &OwnedFd) -> Result<(Option<RawMode>, Vec<Pump>), Error> {
         let size = terminal_size();
         let raw_mode = size.map(|_| RawMode::new()).transpose();
         let raw_mode = raw_mode.map_err(cannot("cannot use the terminal"))?;
-        let _ = terminal::set_size(master, size.or(self.request.plan.terminal).unwrap_or((24, 80)));
         let pumps =
             terminal_pumps(master, size.is_some()).map_err(cannot("cannot use the terminal"))?;
         Ok((raw_mode, pumps))
     }
 
     /// Step 4 of a command in the background: leaves it running.
-    fn detach(&self, mut admitted: AdmittedSession) -> Result<ExecOutcome, Error> {
-        self.check_command(&admitted.report, admitted.deadline)?;
+    fn detach(mut admitted: AdmittedSession) -> ExecOutcome {
         admitted.helper.status = Some(0);
-        Ok(ExecOutcome::Detached(admitted.container_pid, admitted.pid))
+        ExecOutcome::Detached(admitted.container_pid, admitted.pid)
     }
 
     /// Step 4.
-    fn relay(&self, admitted: AdmittedSession) -> Result<ExecOutcome, Error> {
-        let AdmittedSession {
-            mut helper, master, pumps, report, signals, command, raw_mode, ..
-        } = admitted;
-        let helper_fd = pidfd::open(helper.pid, SignalScope::Process)
+    fn relay(&mut self, mut admitted: AdmittedSession) -> Result<ExecOutcome, Error> {
+        // Only now: what was to be said about the command is printed, in lines.
+        let (raw_mode, pumps) = match &admitted.master {
+            Some(master) => Self::connect_terminal(master)?,
+            None => (None, std::mem::take(&mut admitted.pumps)),
+        };
+        let helper_fd = pidfd::open(admitted.helper.pid, SignalScope::Process)
             .map_err(cannot("cannot open a pidfd of the helper"))?;
-        let terminal = master.as_ref().map(|master| (master, raw_mode.as_ref()));
-        Relay { command: &command, helper: &helper_fd, pumps, terminal, signals }.run();
+        let terminal = admitted.master.as_ref().map(|master| (master, raw_mode.as_ref()));
+        let AdmittedSession { command, signals, .. } = &admitted;
+        let relayed = Relay { command, helper: &helper_fd, pumps, terminal, signals }.run();
         drop(raw_mode);
-        let status = helper.wait();
-        self.check_command(&report, Instant::now())?;
+        let status = admitted.helper.wait();
+        self.read_reports(&mut admitted, Instant::now())?;
+        relayed.map_err(|(message, errno)| cannot(message)(errno))?;
         Ok(ExecOutcome::Exited(status))
-    }
-
-    /// Returns the error if the helper's child has reported that it could not become the command.
-    fn check_command(&self, report: &OwnedFd, deadline: Instant) -> Result<(), Error> {
-        match next_report(report, deadline) {
-            Some(ChildReport::Failed { errno, found }) => {
-                Err(command_error(self.request.plan, errno, found))
-            }
-            _ => Ok(()),
-        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::stat::{SFlag, fstat, makedev};
-use nix::unistd::{Whence, lseek, pipe2, read, write};
+use nix::unistd::{Whence, isatty, lseek, pipe2, read, write};
 
 use crate::analysis::exec_plan::ExecPlan;
 use crate::sys::fd::file_type;
@@ -108,6 +108,8 @@ pub struct Pump {
     file: Option<(OwnedFd, OwnedFd)>,
     /// Bytes left to read once the command has exited.
     remaining: Option<u64>,
+    /// The error of cinspect's own end: bytes were lost. (That its reader has gone is not one.)
+    pub error: Option<Errno>,
 }
 
 impl Pump {
@@ -120,6 +122,7 @@ impl Pump {
             end_byte: None,
             file: None,
             remaining: None,
+            error: None,
         }
     }
 
@@ -169,8 +172,12 @@ impl Pump {
                 }
             }
             Err(Errno::EINTR | Errno::EAGAIN) => {}
-            // EIO: no process has the terminal's other end open any more.
-            Err(_) => self.end(),
+            // Of a terminal: no process has the other end open any more, or cinspect is in the background.
+            Err(Errno::EIO) if isatty(source).unwrap_or(false) || !self.is_input => self.end(),
+            Err(errno) => {
+                self.error = self.error.or(self.is_input.then_some(errno));
+                self.end();
+            }
         }
     }
 
@@ -191,8 +198,10 @@ impl Pump {
                 self.buffer.drain(..written);
             }
             Err(Errno::EINTR | Errno::EAGAIN) => {}
-            Err(_) => {
-                // The sink has no reader any more: closing the source lets its writer notice.
+            Err(errno) => {
+                // Closing the source lets its writer notice.
+                let is_lost = !self.is_input && errno != Errno::EPIPE;
+                self.error = self.error.or(is_lost.then_some(errno));
                 self.close();
                 self.buffer.clear();
             }

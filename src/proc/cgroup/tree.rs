@@ -250,6 +250,11 @@ impl Host {
         Ok(std::fs::OpenOptions::new().write(true).open(dir.join("cgroup.procs"))?)
     }
 
+    /// Whether the hierarchy of a cgroup is mounted here.
+    pub fn is_hierarchy_mounted(&self, cgroup: &Cgroup) -> bool {
+        self.hierarchy_of(cgroup).is_some()
+    }
+
     /// Opens `cgroup.kill` of a cgroup for writing, which kills all of its processes at once; none if it
     /// has no such file (v2 since Linux 5.14 has).
     pub fn cgroup_kill_file(&self, cgroup: &Cgroup) -> Option<File> {

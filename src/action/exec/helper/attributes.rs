@@ -1,4 +1,4 @@
-//! The target's environment, scheduling attributes and resource limits.
+//! The target's environment and scheduling attributes.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -6,44 +6,57 @@ use std::os::fd::OwnedFd;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use nix::sched::{CpuSet, sched_setaffinity};
-use nix::unistd::Pid;
 
 use crate::action::exec::events::{Attribute, ExecReporter};
+use crate::analysis::exec_environment::salvage;
 use crate::analysis::exec_plan::{ExecPlan, ProcessAttributes};
 use crate::error::{Error, os_error};
-use crate::model::limits;
+use crate::model::account::AccountEntry;
 use crate::sys::fd::open_at;
-use crate::sys::process;
+use crate::sys::{process, scheduling};
 
-/// Bytes of an environment that are read at most.
-const MAX_ENVIRONMENT: u64 = 256 << 10;
+/// Bytes of an environment that are read at most: execve(2) accepts less (three quarters of `_STK_LIM`,
+/// fs/exec.c).
+const MAX_ENVIRONMENT: u64 = 8 << 20;
 
 fn open(directory: &OwnedFd, path: &str, flags: OFlag) -> io::Result<File> {
     Ok(open_at(directory, path, flags)?.into())
 }
 
-fn read(directory: &OwnedFd, path: &str, limit: u64) -> io::Result<Vec<u8>> {
+/// Reads the environment of `process`, a directory in the host's `/proc`, if the plan starts from it.
+pub fn read_environment(process: &OwnedFd, plan: &ExecPlan) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    open(directory, path, OFlag::O_RDONLY)?.take(limit).read_to_end(&mut bytes)?;
-    Ok(bytes)
+    if plan.base_environment.is_some() {
+        return Ok(bytes);
+    }
+    open(process, "environ", OFlag::O_RDONLY)?.take(MAX_ENVIRONMENT + 1).read_to_end(&mut bytes)?;
+    match bytes.len() as u64 > MAX_ENVIRONMENT {
+        true => Err(io::Error::other("it is larger than any that execve(2) accepts")),
+        false => Ok(bytes),
+    }
 }
 
-/// Reads the environment of `process`, a directory in the host's `/proc`, if the plan starts from it.
+/// Reports an environment that could not be read, or that the target has written over.
 ///
 /// # Errors
-/// With `--strict`, if it could not be read.
-pub fn read_environment(
-    process: &OwnedFd,
-    plan: &ExecPlan,
+/// With `--strict`, if it is not whole.
+pub fn check_environment(
+    environment: &io::Result<Vec<u8>>,
     reporter: &mut ExecReporter<'_>,
-) -> Result<Vec<u8>, Error> {
-    if plan.base_environment.is_some() {
-        return Ok(Vec::new());
+) -> Result<(), Error> {
+    match environment {
+        Ok(bytes) if salvage(bytes).1 => Ok(()),
+        Ok(_) => reporter.deviation(AccountEntry::guessed(
+            Attribute::Environment.to_string(),
+            "PID 1 has written over its own, and no record of its engine has it: variables are missing",
+        )),
+        Err(error) => {
+            let cause = error.raw_os_error().map_or_else(|| error.to_string(), |code| {
+                os_error(io::Error::from_raw_os_error(code))
+            });
+            reporter.not_applied(Attribute::Environment, cause)
+        }
     }
-    read(process, "environ", MAX_ENVIRONMENT).or_else(|error| {
-        reporter.not_applied(Attribute::Environment, os_error(error)).map(|()| Vec::new())
-    })
 }
 
 /// Applies what requires the host's files, or privileges that the container does not have.
@@ -62,38 +75,37 @@ pub fn apply_scheduling(
             reporter.not_applied(Attribute::OomScoreAdj(score), os_error(error))?;
         }
     }
-    if let Err(errno) = process::set_nice(attributes.nice) {
+    if let Err(errno) = scheduling::set_nice(attributes.nice) {
         reporter.not_applied(Attribute::Nice(attributes.nice), os_error(errno))?;
     }
-    let mut cpus = CpuSet::new();
-    for cpu in 0..(attributes.cpus.len() * 8).min(CpuSet::count()) {
-        if attributes.cpus[cpu / 8] & (1 << (cpu % 8)) != 0 {
-            let _ = cpus.set(cpu);
-        }
+    if let Some(policy) = attributes.scheduling
+        && scheduling::policy(0) != Ok(policy)
+        && let Err(errno) = scheduling::set_policy(policy)
+    {
+        reporter.not_applied(Attribute::SchedulingPolicy(policy.name()), os_error(errno))?;
     }
-    // The target's cpuset may exclude all of cinspect's CPUs: then the cgroup decides.
-    let _ = sched_setaffinity(Pid::from_raw(0), &cpus);
+    if let Some(priority) = attributes.io_priority
+        && scheduling::io_priority(0) != Ok(priority)
+        && let Err(errno) = scheduling::set_io_priority(priority)
+    {
+        reporter.not_applied(Attribute::IoPriority, os_error(errno))?;
+    }
+    if let Some(personality) = attributes.personality
+        && let Err(errno) = scheduling::set_personality(personality)
+    {
+        reporter.not_applied(Attribute::Personality, os_error(errno))?;
+    }
     Ok(())
 }
 
-/// Applies the resource limits.
+/// Gives the command a session keyring without cinspect's keys.
 ///
 /// # Errors
-/// With `--strict`, if one could not be applied.
-pub fn apply_limits(
-    proc: &OwnedFd,
-    attributes: &ProcessAttributes,
-    reporter: &mut ExecReporter<'_>,
-) -> Result<(), Error> {
-    let current = limits::parse(&read(proc, "self/limits", u64::MAX).unwrap_or_default());
-    for limit in attributes.limits.iter().filter(|limit| !current.contains(limit)) {
-        if let Err(errno) = process::set_limit(limit.resource, limit.soft, limit.hard) {
-            let cause = match errno {
-                Errno::EPERM => "raising it requires CAP_SYS_RESOURCE".into(),
-                errno => os_error(errno),
-            };
-            reporter.not_applied(Attribute::Limit(limit.name().into()), cause)?;
-        }
+/// With `--strict`, if that is not possible.
+pub fn leave_keyring(reporter: &mut ExecReporter<'_>) -> Result<(), Error> {
+    match process::new_session_keyring() {
+        // A kernel without keyrings has no keys either.
+        Ok(()) | Err(Errno::ENOSYS) => Ok(()),
+        Err(errno) => reporter.not_applied(Attribute::Keyring, os_error(errno)),
     }
-    Ok(())
 }

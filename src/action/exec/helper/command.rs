@@ -15,19 +15,27 @@ use nix::sys::stat::{Mode, umask};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{Pid, execve, setsid};
 
-use crate::action::exec::protocol::ChildReport;
+use crate::action::exec::protocol::{ChildReport, ChildStep};
 use crate::analysis::exec_plan::ExecPlan;
 use crate::sys::{process, seccomp, terminal};
 
 /// getrlimit(2); libc's type of it depends on the C library.
 const RLIMIT_CORE: u32 = 4;
 
+/// A path to try, and the arguments for it.
+pub struct Attempt {
+    /// The path.
+    pub path: Vec<u8>,
+    /// The command's name and its arguments.
+    pub argv: Vec<Vec<u8>>,
+}
+
 /// Everything that the child needs.
 pub struct PreparedCommand {
-    /// The command with its arguments.
-    pub command: Vec<Vec<u8>>,
-    /// Paths to try.
-    pub paths: Vec<Vec<u8>>,
+    /// The paths to try, in this order.
+    pub attempts: Vec<Attempt>,
+    /// Whether they are shells: each that cannot be run is reported.
+    pub is_shell: bool,
     /// `NAME=VALUE` each.
     pub environment: Vec<Vec<u8>>,
     /// Seccomp filters to load last.
@@ -42,11 +50,19 @@ impl PreparedCommand {
             process::exit_now(125);
         }
         let _ = setsid();
+        let check = |step, result: Result<(), Errno>| {
+            let Err(errno) = result else { return };
+            ChildReport::StepFailed(step, errno).write(&report);
+            if plan.strict {
+                process::exit_now(125);
+            }
+        };
         if plan.terminal.is_some() {
-            let _ = terminal::set_controlling(std::io::stdin());
+            let result = terminal::set_controlling(std::io::stdin());
+            check(ChildStep::ControllingTerminal, result);
         }
         if plan.mount_proc {
-            let _ = mount_proc();
+            check(ChildStep::ProcMount, mount_proc());
         }
         if let Some(mask) = plan.attributes.as_ref().and_then(|attributes| attributes.umask) {
             umask(Mode::from_bits_truncate(mask));
@@ -61,28 +77,38 @@ impl PreparedCommand {
                 process::exit_now(125);
             }
         }
-        let (errno, found) = self.exec();
+        let (errno, found) = self.exec(plan, &report);
         ChildReport::Failed { errno, found }.write(&report);
         process::exit_now(127)
     }
 
     /// Tries each path. Returns why none could be run, and whether one exists: its error has priority.
-    fn exec(&self) -> (Errno, bool) {
-        let strings = |values: &[Vec<u8>]| -> Vec<CString> {
-            values.iter().filter_map(|value| CString::new(value.as_slice()).ok()).collect()
-        };
-        let (argv, environment) = (strings(&self.command), strings(&self.environment));
+    fn exec(&self, plan: &ExecPlan, report: &File) -> (Errno, bool) {
+        let environment = strings(&self.environment);
         let mut failure = (Errno::ENOENT, false);
-        for path in strings(&self.paths) {
-            let Err(errno) = execve(&path, &argv, &environment);
+        let last = self.attempts.len().saturating_sub(1);
+        for (index, Attempt { path, argv }) in self.attempts.iter().enumerate() {
+            let Ok(path) = CString::new(path.as_slice()) else { continue };
+            let Err(errno) = execve(&path, &strings(argv), &environment);
             let file = Path::new(OsStr::from_bytes(path.as_bytes()));
             let found = errno != Errno::ENOTDIR && std::fs::symlink_metadata(file).is_ok();
             if found && !failure.1 {
                 failure = (errno, true);
             }
+            if self.is_shell && index < last {
+                // Another shell than the user's is a deviation.
+                if plan.strict {
+                    return (errno, found);
+                }
+                ChildReport::NextShell(errno).write(report);
+            }
         }
         failure
     }
+}
+
+fn strings(values: &[Vec<u8>]) -> Vec<CString> {
+    values.iter().filter_map(|value| CString::new(value.as_slice()).ok()).collect()
 }
 
 /// Mounts a `/proc` of the PID namespace, in a mount namespace of its own that no change leaves.

@@ -17,7 +17,7 @@ use nix::unistd::{Gid, Uid, getgroups, setgroups, setresgid, setresuid};
 
 use crate::action::exec::errors::{cannot, failure};
 use crate::action::exec::events::{Attribute, ExecEvent, ExecReporter};
-use crate::analysis::exec_plan::{ExecPlan, SecurityContext, label_name};
+use crate::analysis::exec_plan::{ExecPlan, SecurityContext, is_selinux_context, label_name};
 use crate::analysis::user::Ids;
 use crate::error::{Error, os_error};
 use crate::sys::fd::open_at;
@@ -47,7 +47,13 @@ impl Confinement {
         let Some(context) = &plan.security else { return Ok(confinement) };
         if context.has_filters {
             match seccomp::filters(plan.target, STOP_TIMEOUT) {
-                Ok(filters) => confinement.filters = filters,
+                Ok(mut filters) => {
+                    // They are in the order of their installation; the init has added the later ones.
+                    let engines =
+                        context.engines_filters.map_or(usize::MAX, |count| count as usize);
+                    filters.truncate(engines);
+                    confinement.filters = filters;
+                }
                 Err(errno) => {
                     reporter.not_applied(Attribute::SeccompFilter, filter_cause(errno))?
                 }
@@ -127,8 +133,10 @@ impl Confinement {
         };
         let name = label_name(label);
         // SELinux takes the context itself, AppArmor a command.
-        let is_selinux = name.iter().filter(|b| **b == b':').count() >= 3;
-        let text = if is_selinux { name.to_vec() } else { [b"exec ", name].concat() };
+        let text = match is_selinux_context(label) {
+            true => name.to_vec(),
+            false => [b"exec ", name].concat(),
+        };
         file.write_all(&text).map_err(|error| cannot_apply(os_error(error)))?;
         let name = String::from_utf8_lossy(name).into_owned();
         reporter.report(ExecEvent::SecurityLabel(name));

@@ -25,18 +25,22 @@ use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use nix::sys::stat::{Mode, fchmod};
 use nix::unistd::{
-    Gid, Pid, Uid, dup2_stderr, dup2_stdin, dup2_stdout, fchown, getppid, setgroups,
+    Gid, Pid, Uid, dup2_stderr, dup2_stdin, dup2_stdout, fchown, getppid, setgroups, setresgid,
+    setresuid,
 };
 
 use super::errors::cannot;
 use super::events::{Attribute, ExecEvent, ExecReporter};
 use super::protocol::{self, ChildReport, HelperMessage};
-use crate::analysis::exec_plan::{ExecPlan, candidates, environment};
+use crate::analysis::exec_environment::{candidates, environment, shells};
+use crate::analysis::exec_plan::ExecPlan;
+use crate::analysis::user::Identity;
 use crate::error::{Error, os_error};
+use crate::model::account::AccountEntry;
 use crate::model::pid::HostPid;
 use crate::sys::process;
-use attributes::{apply_limits, apply_scheduling, read_environment};
-use command::{PreparedCommand, exit_like};
+use attributes::{apply_scheduling, check_environment, leave_keyring, read_environment};
+use command::{Attempt, PreparedCommand, exit_like};
 use credentials::Confinement;
 use namespaces::TargetNamespaces;
 use rootfs::TargetRoot;
@@ -103,12 +107,12 @@ fn prepare(
     }
     // 1. The host's files.
     let namespaces = TargetNamespaces::open(&inherited.proc, &inherited.process, plan)?;
-    let target_environment = read_environment(&inherited.process, plan, reporter)?;
+    let mut target_environment = read_environment(&inherited.process, plan);
     let confinement = Confinement::read(&inherited.proc, plan, reporter)?;
     if let Some(attributes) = &plan.attributes {
         apply_scheduling(&inherited.proc, attributes, reporter)?;
     }
-    let _ = process::new_session_keyring();
+    leave_keyring(reporter)?;
     if plan.joins_user_namespace() {
         // A user namespace may forbid setgroups(2) for ever, and cinspect's groups would stay.
         let groups: Vec<Gid> = plan.host_groups.iter().copied().map(Gid::from_raw).collect();
@@ -118,7 +122,14 @@ fn prepare(
     let _ = prctl::set_dumpable(false);
     // 2. The namespaces, and the root.
     namespaces.join(&inherited.pidfd, plan, reporter)?;
-    let root = TargetRoot { root: &inherited.root, proc: &inherited.proc };
+    if plan.joins_user_namespace() && target_environment.is_err() {
+        become_root_of_namespace();
+        target_environment = read_environment(&inherited.process, plan);
+    }
+    check_environment(&target_environment, reporter)?;
+    let namespaces_root = rootfs::namespace_root(&inherited.root, plan, reporter)?;
+    let root = namespaces_root.as_ref().unwrap_or(&inherited.root);
+    let root = TargetRoot { root, proc: &inherited.proc };
     root.enter(plan)?;
     // 3. The container's files.
     let identity = root.identity(plan)?;
@@ -126,22 +137,47 @@ fn prepare(
     if plan.terminal.is_some() {
         open_terminal(inherited, root, plan, identity.ids.uid, reporter)?;
     }
-    let environment = environment(plan, &target_environment, &identity);
-    let command = match plan.command.is_empty() {
-        false => plan.command.clone(),
-        true => vec![identity.shell.clone().unwrap_or_else(|| b"/bin/sh".to_vec())],
-    };
+    let environment = environment(plan, &target_environment.unwrap_or_default(), &identity);
+    let attempts = attempts(plan, &identity, &environment, reporter)?;
     // 4. Privileges.
-    if let Some(attributes) = &plan.attributes {
-        apply_limits(&inherited.proc, attributes, reporter)?;
-    }
     let filters = confinement.apply(plan, &identity.ids, reporter)?;
-    Ok(PreparedCommand {
-        paths: candidates(&command[0], &environment),
-        command,
-        environment,
-        filters,
-    })
+    Ok(PreparedCommand { attempts, is_shell: plan.command.is_empty(), environment, filters })
+}
+
+/// Becomes root of the user namespace that was joined. Its owner has every capability in it, but owns the
+/// files of its processes in `/proc` only as that user (unprivileged LXC). The command's user is set later.
+fn become_root_of_namespace() {
+    let (root, group) = (Uid::from_raw(0), Gid::from_raw(0));
+    let _ = setresgid(group, group, group);
+    let _ = setresuid(root, root, root);
+    // The change has reset both (prctl(2)).
+    let _ = prctl::set_pdeathsig(Signal::SIGKILL);
+    let _ = prctl::set_dumpable(false);
+}
+
+/// Returns the paths to try with their arguments; for a shell, one after the other as the command's name.
+fn attempts(
+    plan: &ExecPlan,
+    identity: &Identity,
+    environment: &[Vec<u8>],
+    reporter: &mut ExecReporter<'_>,
+) -> Result<Vec<Attempt>, Error> {
+    if let Some(name) = plan.command.first() {
+        let attempt = |path| Attempt { path, argv: plan.command.clone() };
+        return Ok(candidates(name, environment).into_iter().map(attempt).collect());
+    }
+    let text = |path: &[u8]| String::from_utf8_lossy(path).into_owned();
+    let login_shell = identity.shell.as_deref();
+    let (shells, is_passed_over) = shells(login_shell);
+    if is_passed_over {
+        let shell = text(login_shell.unwrap_or_default());
+        let cause = format!("`{shell}` runs no commands, so `{}` runs", text(&shells[0]));
+        reporter.deviation(
+            AccountEntry::changed("login shell", cause).hint("name a command: `-- sh`"),
+        )?;
+    }
+    reporter.report(ExecEvent::Shells(shells.iter().map(|shell| text(shell)).collect()));
+    Ok(shells.into_iter().map(|path| Attempt { argv: vec![path.clone()], path }).collect())
 }
 
 /// Makes a terminal the command's standard streams: one of the container's own, so that it has a name

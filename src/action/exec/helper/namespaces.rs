@@ -1,7 +1,7 @@
 //! Joining the target's namespaces: by a pidfd in one call, or one by one on older kernels, and verified
 //! afterwards.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 
 use nix::errno::Errno;
@@ -14,6 +14,7 @@ use crate::analysis::exec_plan::ExecPlan;
 use crate::error::Error;
 use crate::model::namespace::{NamespaceId, NamespaceKind};
 use crate::sys::fd::open_at;
+use crate::sys::namespace;
 
 /// A namespace to join.
 struct TargetNamespace {
@@ -101,29 +102,45 @@ impl TargetNamespaces {
     }
 
     /// Joins one namespace at a time (before Linux 5.8): first those that the present privileges allow,
-    /// then the user namespace, then those that require privileges in it. In each round the mounts go
-    /// last.
+    /// then the owners of the others, which may be user namespaces above the target's (bubblewrap makes
+    /// two), with those that require privileges there, and the target's user namespace last. In each round
+    /// the mounts go last.
     fn join_one_by_one(&self) -> Result<(), Error> {
-        let mut remaining: Vec<&TargetNamespace> = self.namespaces.iter().collect();
-        remaining.sort_by_key(|namespace| namespace.kind.name == "mnt");
-        for round in 0..3 {
-            let mut postponed = Vec::new();
-            for namespace in remaining {
-                let is_user = namespace.kind.name == "user";
-                if is_user != (round == 1) && round < 2 {
-                    postponed.push(namespace);
-                    continue;
-                }
-                match setns(namespace.file.as_fd(), CloneFlags::empty()) {
-                    Ok(()) => {}
-                    Err(Errno::EPERM) if round == 0 => postponed.push(namespace),
-                    Err(errno) => return Err(join_error(namespace.kind.name, errno)),
-                }
+        let (user, mut others): (Vec<_>, Vec<_>) =
+            self.namespaces.iter().partition(|namespace| namespace.kind.name == "user");
+        others.sort_by_key(|namespace| namespace.kind.name == "mnt");
+        let mut remaining = join_permitted(others)?;
+        let owners: Vec<OwnedFd> = match user.is_empty() {
+            true => Vec::new(),
+            false => remaining.iter().filter_map(|ns| namespace::owner(&ns.file).ok()).collect(),
+        };
+        for owner in &owners {
+            // EINVAL if it has been joined already, EPERM if it is not below the present one.
+            if setns(owner, CloneFlags::CLONE_NEWUSER).is_ok() {
+                remaining = join_permitted(remaining)?;
             }
-            remaining = postponed;
+        }
+        for TargetNamespace { kind, file, .. } in user.iter().copied().chain(remaining) {
+            match setns(file, CloneFlags::empty()) {
+                Err(Errno::EINVAL) if kind.name == "user" => {}
+                result => result.map_err(|errno| join_error(kind.name, errno))?,
+            }
         }
         Ok(())
     }
+}
+
+/// Joins the namespaces that the present privileges allow, and returns the others.
+fn join_permitted(namespaces: Vec<&TargetNamespace>) -> Result<Vec<&TargetNamespace>, Error> {
+    let mut remaining = Vec::new();
+    for namespace in namespaces {
+        match setns(&namespace.file, CloneFlags::empty()) {
+            Ok(()) => {}
+            Err(Errno::EPERM) => remaining.push(namespace),
+            Err(errno) => return Err(join_error(namespace.kind.name, errno)),
+        }
+    }
+    Ok(remaining)
 }
 
 fn clone_flags(flags: u32) -> CloneFlags {
@@ -136,8 +153,8 @@ fn join_error(names: &str, errno: Errno) -> Error {
     let error = cannot(message)(errno);
     match errno {
         Errno::EPERM => error.hint(
-            "this requires CAP_SYS_ADMIN over them: run as root, or also join its user namespace if \
-             that is yours (`--ns user,net`)",
+            "this requires CAP_SYS_ADMIN over them: run as root, or as the owner of its user namespace, \
+             joining that as well (`--ns user,net`)",
         ),
         _ => error,
     }

@@ -12,11 +12,12 @@ use nix::sys::statfs::{FsType, fstatfs};
 use nix::unistd::{chdir, chroot, fchdir};
 
 use crate::action::exec::errors::{cannot, failure};
-use crate::action::exec::events::{Attribute, ExecReporter};
+use crate::action::exec::events::{Attribute, ExecEvent, ExecReporter};
 use crate::analysis::exec_plan::ExecPlan;
-use crate::analysis::user::{Identity, identify};
-use crate::error::Error;
-use crate::sys::fd::{file_type, open_at};
+use crate::analysis::user::{Identity, add_groups, identify};
+use crate::error::{Error, os_error};
+use crate::model::account::AccountEntry;
+use crate::sys::fd::{file_type, open, open_at};
 use crate::sys::{process, terminal};
 
 /// Larger passwd and group files are not read.
@@ -31,6 +32,36 @@ pub struct TargetRoot<'a> {
     pub root: &'a OwnedFd,
     /// The host's `/proc`.
     pub proc: &'a OwnedFd,
+}
+
+/// Returns the root of the mount namespace that was joined, if it is not the target's and is the
+/// container's: a process that has called chroot(2) has not changed the container. (setns(2) changes the
+/// root to that of the namespace.) A container that was made by chroot(2) is in a copy of the host's
+/// mounts, and keeps the target's.
+///
+/// # Errors
+/// If it could not be opened.
+pub fn namespace_root(
+    target: &OwnedFd,
+    plan: &ExecPlan,
+    reporter: &mut ExecReporter<'_>,
+) -> Result<Option<OwnedFd>, Error> {
+    let joins_mounts = plan.join.iter().any(|name| name == "mnt");
+    if !plan.in_container_root || !joins_mounts || plan.keeps_targets_root {
+        return Ok(None);
+    }
+    let identity = |fd: &OwnedFd| fstat(fd).map(|stat| (stat.st_dev, stat.st_ino));
+    let find = || -> Result<Option<OwnedFd>, Errno> {
+        let root = open("/", OFlag::O_PATH | OFlag::O_DIRECTORY)?;
+        let found = identity(&root)?;
+        let is_containers = found != identity(target)? && !plan.foreign_roots.contains(&found);
+        Ok(is_containers.then_some(root))
+    };
+    let root = find().map_err(cannot("cannot open the container's root"))?;
+    if root.is_some() {
+        reporter.report(ExecEvent::NamespaceRoot);
+    }
+    Ok(root)
 }
 
 impl TargetRoot<'_> {
@@ -98,39 +129,65 @@ impl TargetRoot<'_> {
             passwd = self.read_accounts("etc/passwd");
             group = if plan.user.is_some() { self.read_accounts("etc/group") } else { Vec::new() };
         }
-        identify(plan.user.as_ref(), &plan.ids, &passwd, &group).map_err(|cause| {
+        let user = plan.user.as_ref();
+        let mut identity = identify(user, &plan.ids, &passwd, &group).map_err(|cause| {
             failure("no such user").cause(cause).hint("numeric IDs work without /etc/passwd")
-        })
+        })?;
+        // The target has them already.
+        if user.is_some() {
+            add_groups(&mut identity.ids, &plan.added_groups, &group).map_err(|cause| {
+                failure("cannot add the groups that its engine adds to every user").cause(cause)
+            })?;
+        }
+        Ok(identity)
     }
 
-    /// Changes to the working directory that was asked for, or to the target's.
+    /// Changes to the working directory that was asked for, or to the recorded one, or to the target's.
     pub fn change_directory(
         self,
         plan: &ExecPlan,
-        workdir: &OwnedFd,
+        targets: &OwnedFd,
         reporter: &mut ExecReporter<'_>,
     ) -> Result<(), Error> {
-        let to_root = || chdir("/").map_err(cannot("cannot change directory to `/`"));
-        match &plan.workdir {
-            // The host's tools start in the host's root.
-            None if !plan.in_container_root => to_root(),
-            None if fchdir(workdir).and_then(|()| is_within_root()).is_ok() => Ok(()),
-            None => {
-                let cause = "it is outside the container's root";
-                reporter.not_applied(Attribute::Workdir, cause)?;
-                to_root()
-            }
-            Some(path) => {
-                let changed = if plan.in_container_root {
-                    let directory = self.open_beneath(path, SFlag::S_IFDIR);
-                    directory.and_then(fchdir).and_then(|()| is_within_root())
-                } else {
-                    chdir(path.as_slice())
-                };
-                let text = String::from_utf8_lossy(path);
-                changed.map_err(cannot(format!("cannot change directory to `{text}`")))
+        if let Some(path) = &plan.workdir {
+            let changed = match plan.in_container_root {
+                true => self.change_directory_beneath(path),
+                false => chdir(path.as_slice()),
+            };
+            let text = String::from_utf8_lossy(path);
+            return changed.map_err(cannot(format!("cannot change directory to `{text}`")));
+        }
+        // The host's tools start in the host's root.
+        let fall_back = || chdir("/").map_err(cannot("cannot change directory to `/`"));
+        if !plan.in_container_root {
+            return fall_back();
+        }
+        let cause = match &plan.recorded_workdir {
+            Some(path) => self
+                .change_directory_beneath(path)
+                .err()
+                .map(|errno| format!("`{}`: {}", String::from_utf8_lossy(path), os_error(errno))),
+            None => fchdir(targets).and_then(|()| is_within_root()).err().map(|_| {
+                match fstat(targets).is_ok_and(|stat| stat.st_nlink == 0) {
+                    true => "it has been deleted".into(),
+                    false => "it is outside the container's root".into(),
+                }
+            }),
+        };
+        match cause {
+            None => Ok(()),
+            Some(cause) => {
+                fall_back()?;
+                let attribute = Attribute::Workdir.to_string();
+                let entry = AccountEntry::lost(attribute, cause + "; the command starts in `/`");
+                reporter.deviation(entry.hint("`-w DIR` chooses another"))
             }
         }
+    }
+
+    fn change_directory_beneath(self, path: &[u8]) -> Result<(), Errno> {
+        let directory = self.open_beneath(path, SFlag::S_IFDIR)?;
+        fchdir(&directory).and_then(|()| is_within_root())
     }
 
     /// Opens a terminal by the container's `/dev/pts/ptmx`, which has to be the kernel's: the master and

@@ -1,0 +1,64 @@
+//! Attributes that are set on the command's process from outside, before it runs the command: its limits,
+//! which the helper would need itself, or could raise only before it joins a user namespace, and its CPUs,
+//! which depend on the cgroup that it is in.
+
+use nix::errno::Errno;
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::unistd::Pid;
+
+use super::events::{Attribute, ExecReporter};
+use crate::analysis::exec_plan::ProcessAttributes;
+use crate::error::{Error, os_error};
+use crate::model::limits;
+use crate::model::pid::HostPid;
+use crate::proc::Host;
+use crate::sys::process;
+
+/// More than the file has.
+const MAX_LIMITS: usize = 1 << 16;
+
+/// Sets the resource limits of a process.
+///
+/// # Errors
+/// With `--strict`, if one could not be set.
+pub fn apply_limits(
+    host: &Host,
+    pid: HostPid,
+    attributes: &ProcessAttributes,
+    reporter: &mut ExecReporter<'_>,
+) -> Result<(), Error> {
+    let current = host.proc_file(pid, "limits", MAX_LIMITS).unwrap_or_default();
+    let current = limits::parse(&current);
+    for limit in attributes.limits.iter().filter(|limit| !current.contains(limit)) {
+        let set = process::set_limit_of(pid.get(), limit.resource, limit.soft, limit.hard);
+        if let Err(errno) = set {
+            let cause = match errno {
+                Errno::EPERM => "raising it requires CAP_SYS_RESOURCE".into(),
+                errno => os_error(errno),
+            };
+            reporter.not_applied(Attribute::Limit(limit.name()), cause)?;
+        }
+    }
+    Ok(())
+}
+
+/// Sets the CPUs of a process that is in its cgroups already.
+///
+/// # Errors
+/// With `--strict`, if they could not be set.
+pub fn apply_affinity(
+    pid: HostPid,
+    attributes: &ProcessAttributes,
+    reporter: &mut ExecReporter<'_>,
+) -> Result<(), Error> {
+    let mut cpus = CpuSet::new();
+    for cpu in 0..(attributes.cpus.len() * 8).min(CpuSet::count()) {
+        if attributes.cpus[cpu / 8] & (1 << (cpu % 8)) != 0 {
+            let _ = cpus.set(cpu);
+        }
+    }
+    match sched_setaffinity(Pid::from_raw(pid.get()), &cpus) {
+        Ok(()) => Ok(()),
+        Err(errno) => reporter.not_applied(Attribute::CpuAffinity, os_error(errno)),
+    }
+}
