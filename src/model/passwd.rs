@@ -27,7 +27,7 @@ impl UserNames {
     /// ```
     pub fn parse(bytes: &[u8]) -> Self {
         let mut names = Self::default();
-        for Account { name, uid, .. } in accounts(bytes) {
+        for PasswdEntry { name, uid, .. } in accounts(bytes) {
             names.by_uid.entry(uid).or_insert_with(|| name.to_vec());
         }
         names
@@ -49,7 +49,7 @@ impl UserNames {
 
 /// A line of a passwd file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Account<'a> {
+pub struct PasswdEntry<'a> {
     /// Name.
     pub name: &'a [u8],
     /// UID.
@@ -63,7 +63,7 @@ pub struct Account<'a> {
 }
 
 /// Parses a passwd file; malformed lines are left out, as [`UserNames::parse`] says.
-pub fn accounts(bytes: &[u8]) -> impl Iterator<Item = Account<'_>> {
+pub fn accounts(bytes: &[u8]) -> impl Iterator<Item = PasswdEntry<'_>> {
     bytes.split(|b| *b == b'\n').filter_map(|line| {
         let mut fields = (line.len() <= MAX_LINE).then(|| line.split(|b| *b == b':'))?;
         let name = fields.next().filter(|name| is_valid(name))?;
@@ -72,7 +72,7 @@ pub fn accounts(bytes: &[u8]) -> impl Iterator<Item = Account<'_>> {
         let gid = decimal(fields.next()?).filter(|gid: &u32| *gid != NO_ID)?;
         let _gecos = fields.next();
         let mut path = || fields.next().filter(|p| p.starts_with(b"/") && !p.contains(&0));
-        Some(Account { name, uid, gid, home: path(), shell: path() })
+        Some(PasswdEntry { name, uid, gid, home: path(), shell: path() })
     })
 }
 

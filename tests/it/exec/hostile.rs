@@ -85,9 +85,10 @@ fn covered_proc() -> Outcome {
         .iter()
         .filter(|line| line.starts_with(&helper))
         .skip_while(|line| !line.contains("setns("));
-    // Beneath the container's root the files of its users; of the host's /proc, held since before, its own
-    // directory.
-    let expected = ["\"etc/passwd\"", "\"etc/group\"", "\"self/"];
+    // The root that setns(2) has set, and beneath the container's root the files of its users; of the
+    // host's /proc, held since before, its own directory.
+    let expected =
+        ["\"etc/passwd\"", "\"etc/group\"", "\"self/", "\"/\", O_RDONLY|O_CLOEXEC|O_PATH"];
     let opened: Vec<&String> = after
         .filter(|line| line.contains("openat"))
         .filter(|line| !expected.iter().any(|path| line.contains(path)))
