@@ -15,8 +15,6 @@ use super::pid::ProcessId;
 pub enum Lookup {
     /// The environment that it was started with.
     Environment,
-    /// The path of its working directory.
-    WorkingDirectory,
     /// A regular file.
     File(Vec<u8>),
     /// The names in a directory, each with NUL at the end.

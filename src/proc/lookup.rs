@@ -78,28 +78,23 @@ fn answer(proc: &Path, id: ProcessId, lookup: &Lookup) -> LookupResult {
         Err(error) => Err(error),
     };
     verify()?;
-    let plain = |bytes| LookupContent { bytes, changed: None, is_executable: false };
     let content = match lookup {
-        Lookup::Environment => plain(environment(&handle)?),
-        Lookup::WorkingDirectory => {
-            let link = process_dir::open_link(&handle, "cwd").map_err(ReadError::from)?;
-            plain(readlinkat(&link, "").map_err(ReadError::from)?.into_vec())
-        }
+        Lookup::Environment => environment(&handle)?,
         Lookup::File(path) => file(&open(proc, id, &handle, path)?)?,
-        Lookup::Directory(path) => plain(names(&open(proc, id, &handle, path)?)?),
+        Lookup::Directory(path) => directory(&open(proc, id, &handle, path)?)?,
     };
     // The PID may have been reused while its files were opened.
     verify()?;
     Ok(content)
 }
 
-fn environment(handle: &Handle) -> Result<Vec<u8>, ReadError> {
+fn environment(handle: &Handle) -> Result<LookupContent, ReadError> {
     let mut bytes = Vec::new();
     read_into(handle.open_relative("environ")?, &mut bytes, MAX_ENVIRONMENT + 1)?;
     if bytes.len() > MAX_ENVIRONMENT {
         return Err(ReadError::Broken("larger than 2 MiB".into()));
     }
-    Ok(bytes)
+    Ok(LookupContent { bytes, changed: None, is_executable: false })
 }
 
 /// Opens a path of a process as a place.
@@ -185,8 +180,9 @@ fn changed(seen: &FileStat) -> i64 {
     seen.st_ctime.saturating_mul(1000).saturating_add(seen.st_ctime_nsec / 1_000_000)
 }
 
-fn names(place: &OwnedFd) -> Result<Vec<u8>, ReadError> {
-    if fd::file_type(&fstat(place)?) != SFlag::S_IFDIR {
+fn directory(place: &OwnedFd) -> Result<LookupContent, ReadError> {
+    let seen = fstat(place)?;
+    if fd::file_type(&seen) != SFlag::S_IFDIR {
         return Err(ReadError::Gone);
     }
     let mut names = Vec::new();
@@ -204,5 +200,5 @@ fn names(place: &OwnedFd) -> Result<Vec<u8>, ReadError> {
         names.extend_from_slice(name);
         names.push(0);
     }
-    Ok(names)
+    Ok(LookupContent { bytes: names, changed: Some(changed(&seen)), is_executable: false })
 }

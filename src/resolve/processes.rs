@@ -25,7 +25,7 @@ const BLOCKED_LOOKS: usize = 5;
 const BLOCKED_INTERVAL: Duration = Duration::from_millis(30);
 
 /// How often an answer may ask for more facts: a file may name others.
-const MAX_LOOKUPS: usize = 8;
+const MAX_LOOKUPS: usize = 16;
 
 /// The processes of a container at one moment.
 #[derive(Debug)]

@@ -12,6 +12,7 @@ mod reaction;
 mod runners;
 mod shells;
 mod simulation;
+mod supervisord;
 
 use std::time::Duration;
 
@@ -26,7 +27,7 @@ use simulation::Simulation;
 
 /// The signals that forwarders send in place of another one, besides the stop signal itself: a snapshot has
 /// to tell which threads wait for them.
-pub const FORWARDED: [Signal; 7] = [
+pub const FORWARDED: [Signal; 10] = [
     Signal::HUP,
     Signal::INT,
     Signal::QUIT,
@@ -34,6 +35,9 @@ pub const FORWARDED: [Signal; 7] = [
     Signal::USR2,
     Signal::TERM,
     Signal::CONT,
+    Signal::WINCH,
+    Signal::ABRT,
+    Signal::ALRM,
 ];
 
 /// The answer to a question about the future.
@@ -169,6 +173,11 @@ impl Forecast {
     }
 }
 
+/// The longest time between the start of a process and its first child that counts as its start.
+const START_MS: i64 = 60_000;
+/// Inexactness of the start of a process against the times of files.
+const CLOCK_MS: i64 = 50;
+
 /// The facts that a forecast is made of.
 #[derive(Clone, Copy)]
 pub struct ForecastInput<'a> {
@@ -197,6 +206,17 @@ impl ForecastInput<'_> {
             Some(result) => (*result).clone(),
             None => Err(LookupError::Unreadable("it was not read".into())),
         }
+    }
+
+    /// Whether a file was last changed before a process read it at its start. A program that was executed in
+    /// an older process may have started later than that: its first child tells, if it came soon.
+    fn is_from_start(&self, index: usize, changed: Option<i64>) -> bool {
+        let start = |index: usize| self.processes[index].facts.times.started.as_millisecond();
+        let own = start(index);
+        let Some(changed) = changed else { return false };
+        let first = self.children(index).first().map(|child| start(*child));
+        let soon = first.filter(|first| first - own <= START_MS);
+        changed <= own + CLOCK_MS || soon.is_some_and(|first| changed <= first)
     }
 
     /// Returns the arguments of a process; none if they are not known.

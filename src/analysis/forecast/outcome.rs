@@ -152,11 +152,15 @@ impl<'a> Conclusion<'a> {
                 None => "no signal reaches it".into(),
             },
         };
-        if let Some(kill) = self.simulation.kills[process].filter(|_| own != Answer::Yes) {
-            let may = if kill.is_in_time == Answer::Yes { "sends" } else { "may send" };
-            let seconds = kill.after.as_secs_f64();
+        let kill = self.simulation.kills[process].filter(|kill| !kill.after.is_zero());
+        if let Some(kill) = kill.filter(|_| own != Answer::Yes) {
+            let sends = match kill.is_in_time {
+                Answer::Yes => "sends SIGKILL",
+                Answer::Maybe => "may send SIGKILL",
+                Answer::No => "sends SIGKILL only",
+            };
             let supervisor = self.simulation.input.name(kill.by);
-            why.push_str(&format!("; {supervisor} {may} SIGKILL after {seconds} s"));
+            why.push_str(&format!("; {supervisor} {sends} after {} s", kill.after.as_secs_f64()));
         }
         let is_by_child = reactions.iter().all(|reaction| reaction.exits == Exits::ByChild);
         if own == Answer::Maybe

@@ -5,6 +5,7 @@ use super::inits;
 use super::reaction::{Exits, Reaction};
 use super::runners;
 use super::shells;
+use super::supervisord;
 use crate::analysis::delivery::Prediction;
 use crate::analysis::programs::{Forwarding, Outcome, program_of, program_outcome};
 use crate::model::signal::Signal;
@@ -76,6 +77,9 @@ fn received(
         return reaction;
     }
     if let Some(reaction) = runners::runner(input, process, signal) {
+        return reaction;
+    }
+    if let Some(reaction) = supervisord::supervisord(input, process, signal) {
         return reaction;
     }
     if let Some(reaction) = shells::shell(input, process, signal) {

@@ -195,7 +195,7 @@ impl<'a> Simulation<'a> {
         let targets = self.targets(Some(by), &kill.targets);
         for process in targets.into_iter().chain([service.process]) {
             let kill = SupervisorKill { by, after: kill.after, is_in_time };
-            self.kills[process] = Some(kill).filter(|_| is_in_time != Answer::No);
+            self.kills[process] = Some(kill);
         }
         (if ends == Answer::No { earliest } else { first }, latest)
     }

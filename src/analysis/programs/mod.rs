@@ -8,7 +8,9 @@ mod recognise;
 mod servers;
 mod table;
 
-pub use table::{DUMB_INIT, NODE, NPM, RUNNER, RUNSV, S6_SUPERVISE, S6_SVSCAN, SHELL, TINI};
+pub use table::{
+    DUMB_INIT, NODE, NPM, RUNNER, RUNSV, S6_SUPERVISE, S6_SVSCAN, SHELL, SUPERVISORD, TINI,
+};
 
 use super::delivery::Prediction;
 use crate::model::process::Process;

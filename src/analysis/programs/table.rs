@@ -15,6 +15,8 @@ pub const RUNNER: &str = "timeout, sudo, su";
 pub const S6_SVSCAN: &str = "s6-svscan";
 /// The name of s6's supervisor of a service.
 pub const S6_SUPERVISE: &str = "s6-supervise";
+/// The name of supervisord.
+pub const SUPERVISORD: &str = "supervisord";
 /// The name of runit's supervisor of a service.
 pub const RUNSV: &str = "runsv";
 /// The name of dumb-init.
@@ -106,7 +108,7 @@ pub(super) static RUNTIMES: &[Program] = &[
         ..Program::DEFAULT
     },
     Program {
-        name: "supervisord",
+        name: SUPERVISORD,
         forwards: Forwarding::All,
         matches: |p| runs_script(p, "python", "supervisord"),
         notes: &[
@@ -121,6 +123,7 @@ pub(super) static RUNTIMES: &[Program] = &[
                 "rereads its configuration and restarts all programs",
             )
             .replaces_workers(),
+            note(&[Signal::USR2], Effect::Handled, "reopens its logs").continues(),
         ],
         ..Program::DEFAULT
     },
