@@ -9,7 +9,9 @@ use super::{Command, arguments, columns_section, command};
 use crate::analysis::delivery::Recipient;
 use crate::cli::context::Context;
 use crate::completion::source::{CompletionSource, column_names};
-use crate::engine::{Inventory, SearchDepth, count_members, discover, engine_infos, stop_policy};
+use crate::engine::{
+    Inventory, SearchDepth, count_members, discover, engine_infos, exit_record, stop_policy,
+};
 use crate::error::{Error, ExitStatus};
 use crate::model::container::{Container, Evidence};
 use crate::model::engine::EngineInfo;
@@ -25,12 +27,17 @@ use crate::resolve::{ResolvedContainer, has_part, hidden_names_note};
 /// List the containers on this host, of every engine
 ///
 /// Rootless containers of other users, nested containers and bare PID namespaces are listed too. In a
-/// container that is `unverified`, only the name of its cgroup says which container it is.
+/// container that is `unverified`, only the name of its cgroup says which container it is. With `-a`,
+/// containers that are not running follow, as far as the engines' files tell about them: the exit status is
+/// the engine's, OOM is its mark that the kernel killed a process of the container for lack of memory.
 #[derive(Args)]
 pub struct Ls {
     /// Only containers whose name or ID contains this text
     #[arg(value_name = "NAME", add = CompletionSource::Containers)]
     names: Vec<String>,
+    /// Containers that are not running as well, with how they ended
+    #[arg(short, long)]
+    all: bool,
     /// Print IDs only
     #[arg(short, long)]
     quiet: bool,
@@ -53,6 +60,7 @@ pub const COMMAND: Command = command::<Ls>(
     &["list"],
     &[
         ("cinspect ls", "all containers on this host"),
+        ("cinspect ls -a", "with those that ended"),
         ("cinspect ls --engine podman", "Podman's, of every user"),
         ("cinspect --json ls web", "those with `web` in the name, as JSON"),
         ("cinspect ls --label com.docker.compose.project=shop", "those of a Compose project"),
@@ -88,6 +96,9 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
         containers.filter_map(|container| arguments.row(&host, container, &inventory)).collect();
     if arguments.needs_forecasts(ui.json, &selection) {
         add_forecasts(&host, &inventory, &mut rows);
+    }
+    if arguments.all {
+        rows.extend(arguments.not_running(&host, &inventory));
     }
     arguments.report(context, &inventory, &rows);
     context.print(&arguments.text(context, selection, &rows)?)?;
@@ -160,8 +171,24 @@ impl Ls {
             container: container.clone(),
             processes: processes.ok(),
             stop: None,
+            exit: None,
             short: !self.no_trunc,
         })
+    }
+
+    /// Makes the rows of containers that are not running.
+    fn not_running(&self, host: &Host, inventory: &Inventory) -> Vec<LsRow> {
+        let containers = inventory.stopped.iter().map(|stopped| &stopped.container);
+        let row = |container: &Container| LsRow {
+            host: host.name.clone(),
+            container: container.clone(),
+            processes: Some(0),
+            started: None,
+            stop: None,
+            exit: Some(exit_record(host, container).unwrap_or_default()),
+            short: !self.no_trunc,
+        };
+        containers.filter(|container| self.lists(container)).map(row).collect()
     }
 
     /// Prints warnings and remarks; with `-v` the evidence for each container.

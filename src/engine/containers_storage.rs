@@ -206,10 +206,10 @@ pub(super) fn resource_config(host: &Host, container: &Container) -> Option<Reso
 /// Reads where the files of a container that is not running are. The record is the list of all
 /// containers, `GRAPH_ROOT/DRIVER-containers/containers.json`.
 pub(super) fn stored_root(host: &Host, stopped: &StoppedContainer) -> Result<StoredRoot, String> {
-    let path = &stopped.path;
+    let path = stopped.path();
     let file = host.state_file(path).map_err(|error| unreadable(path, &error))?;
     let entries: Vec<StorageEntry> = file.json().map_err(|error| error.to_string())?;
-    let entry = entries.into_iter().find(|entry| entry.id == stopped.id);
+    let entry = entries.into_iter().find(|entry| entry.id == stopped.id());
     let entry =
         entry.ok_or_else(|| format!("it has just been removed from `{}`", path.display()))?;
     let containers = path.parent().unwrap_or(Path::new("/"));

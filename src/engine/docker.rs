@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::cgroup_name::{is_long_id, scope_id};
+use super::docker_exit;
 use super::inventory::StoppedContainer;
 use super::labels::{Labels, pod, pod_stop_policy};
 use super::oci_config::{cpus, positive};
@@ -16,6 +17,7 @@ use super::store::StoredRoot;
 use super::{Engine, docker_store};
 use crate::model::container::Container;
 use crate::model::engine::EngineInfo;
+use crate::model::exit_record::ExitRecord;
 use crate::model::mount::Mounts;
 use crate::model::pid::HostPid;
 use crate::model::resource_config::ResourceConfig;
@@ -70,6 +72,10 @@ impl Engine for Docker {
 
     fn stored_root(&self, host: &Host, stopped: &StoppedContainer) -> Result<StoredRoot, String> {
         docker_store::stored_root(host, stopped)
+    }
+
+    fn exit_record(&self, host: &Host, container: &Container) -> Option<ExitRecord> {
+        docker_exit::exit_record(host, container)
     }
 
     fn resource_config(&self, host: &Host, container: &Container) -> Option<ResourceConfig> {

@@ -60,12 +60,12 @@ struct DockerVolumeOptions {
 /// The store has another layout, or cannot be read.
 pub(super) fn stored_root(host: &Host, stopped: &StoppedContainer) -> Result<StoredRoot, String> {
     let read = |path: &Path| host.state_file(path).map_err(|error| unreadable(path, &error));
-    let config = read(&stopped.path)?;
+    let config = read(stopped.path())?;
     let files: DockerFiles = config.json().map_err(|error| error.to_string())?;
     // DATA_ROOT/containers/ID/config.v2.json
-    let data_root = stopped.path.ancestors().nth(3).unwrap_or(Path::new("/"));
+    let data_root = stopped.path().ancestors().nth(3).unwrap_or(Path::new("/"));
     let driver = &*files.driver;
-    let layers = data_root.join("image").join(driver).join("layerdb/mounts").join(&stopped.id);
+    let layers = data_root.join("image").join(driver).join("layerdb/mounts").join(stopped.id());
     if !matches!(driver, "overlay2" | "vfs" | "btrfs") {
         return Err(format!("the files of its storage driver, `{driver}`, are not read"));
     }

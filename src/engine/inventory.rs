@@ -1,26 +1,19 @@
 //! The result of a search: containers that are alive, those that are not running, and everything that
 //! limits the view. Nothing here searches.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::OnceLock;
 
 use super::process_index::ProcessIndex;
 use crate::model::container::Container;
-use crate::model::engine::EngineInfo;
 use crate::model::pid::HostPid;
 use crate::proc::{Host, Survey};
 
 /// A container that an engine has a record of and that is not running.
 #[derive(Clone, Debug)]
 pub struct StoppedContainer {
-    /// The engine.
-    pub engine: &'static EngineInfo,
-    /// Its ID.
-    pub id: String,
-    /// Its name.
-    pub name: Option<String>,
-    /// The record.
-    pub path: PathBuf,
+    /// The container, without an init.
+    pub container: Container,
     /// The cgroup that it gets when it runs, if the record says so.
     pub cgroup: Option<Vec<u8>>,
     /// The reason why the kernel contradicts a record that says that it runs.
@@ -30,13 +23,23 @@ pub struct StoppedContainer {
 impl StoppedContainer {
     /// Returns its qualified name.
     pub fn qualified(&self) -> String {
-        format!("{}:{}", self.engine.name, self.name.as_deref().unwrap_or(&self.id))
+        Container { verified: true, ..self.container.clone() }.qualified()
+    }
+
+    /// Returns the ID in its record.
+    pub fn id(&self) -> &str {
+        self.container.id.as_deref().unwrap_or_default()
+    }
+
+    /// Returns the path of its record.
+    pub fn path(&self) -> &Path {
+        self.container.record.as_deref().unwrap_or(Path::new(""))
     }
 
     /// Returns the advice of its engine on what can be done with it.
     pub fn advice(&self) -> Option<String> {
-        let name = self.name.as_deref().unwrap_or(&self.id);
-        self.engine.start_hint.map(|hint| hint.replace("NAME", name))
+        let name = self.container.name.as_deref().unwrap_or(self.id());
+        self.container.engine.start_hint.map(|hint| hint.replace("NAME", name))
     }
 }
 

@@ -12,6 +12,7 @@ mod crun;
 mod database;
 mod discover;
 mod docker;
+mod docker_exit;
 mod docker_store;
 mod inventory;
 mod labels;
@@ -40,6 +41,7 @@ pub use store::{StoreOmission, StoredMount, StoredRoot};
 
 use crate::model::container::Container;
 use crate::model::engine::EngineInfo;
+use crate::model::exit_record::ExitRecord;
 use crate::model::resource_config::ResourceConfig;
 use crate::model::signal::Signal;
 use crate::model::stop_policy::StopPolicy;
@@ -86,6 +88,12 @@ pub trait Engine: Sync {
         Err(format!("where {} keeps its files is not known", self.info().display_name))
     }
 
+    /// Reads how a container last ended, whether it runs again or not; `None` where nothing is recorded.
+    /// The record is a claim, trusted as far as the one that names the container.
+    fn exit_record(&self, _host: &Host, _container: &Container) -> Option<ExitRecord> {
+        None
+    }
+
     /// Reads the limits and rights that a verified container was configured with.
     fn resource_config(&self, _host: &Host, _container: &Container) -> Option<ResourceConfig> {
         None
@@ -129,6 +137,12 @@ fn is_systemd(host: &Host, container: &Container) -> bool {
     })
 }
 
+/// Reads how a container last ended, as far as its engine recorded it.
+pub fn exit_record(host: &Host, container: &Container) -> Option<ExitRecord> {
+    let engine = ENGINES.iter().find(|engine| engine.info() == container.engine)?;
+    engine.exit_record(host, container)
+}
+
 /// Reads the limits and rights that a container was configured with, where they could be read.
 pub fn resource_config(host: &Host, container: &Container) -> Option<ResourceConfig> {
     engine_of(container)?.resource_config(host, container)
@@ -139,7 +153,7 @@ pub fn resource_config(host: &Host, container: &Container) -> Option<ResourceCon
 /// # Errors
 /// The store is not one that can be read; the text is the cause.
 pub fn stored_root(host: &Host, stopped: &StoppedContainer) -> Result<StoredRoot, String> {
-    let engine = ENGINES.iter().find(|engine| engine.info() == stopped.engine);
+    let engine = ENGINES.iter().find(|engine| engine.info() == stopped.container.engine);
     let engine = engine.ok_or_else(|| "it has no engine".to_owned())?;
     engine.stored_root(host, stopped)
 }

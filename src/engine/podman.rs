@@ -12,9 +12,10 @@ use super::runc::RUNC;
 use super::store::StoredRoot;
 use crate::model::container::Container;
 use crate::model::engine::EngineInfo;
+use crate::model::exit_record::ExitRecord;
 use crate::model::resource_config::ResourceConfig;
 use crate::model::stop_policy::StopPolicy;
-use crate::proc::{Host, Trust};
+use crate::proc::Host;
 
 /// The descriptor of Podman.
 pub static PODMAN: EngineInfo = EngineInfo {
@@ -57,12 +58,7 @@ impl Engine for Podman {
 
     fn stop_policy(&self, host: &Host, container: &Container) -> StopPolicy {
         const UNREAD: &str = "Podman keeps it in its database, which could not be read";
-        let database = || {
-            let graph_root = container.record.as_ref()?.ancestors().nth(2)?;
-            let owner = container.user.map_or(Trust::Root, Trust::User);
-            podman_database::entry(host, graph_root, owner, container.id.as_deref()?)
-        };
-        let recorded = database().map(|entry| entry.config);
+        let recorded = podman_database::entry(host, container).map(|entry| entry.config);
         let recorded = recorded.map_or_else(
             || StopPolicy { restart_unread: Some(UNREAD), ..StopPolicy::default() },
             |config| StopPolicy {
@@ -76,6 +72,10 @@ impl Engine for Podman {
 
     fn stored_root(&self, host: &Host, stopped: &StoppedContainer) -> Result<StoredRoot, String> {
         containers_storage::stored_root(host, stopped)
+    }
+
+    fn exit_record(&self, host: &Host, container: &Container) -> Option<ExitRecord> {
+        Some(podman_database::entry(host, container)?.exit_record())
     }
 
     fn resource_config(&self, host: &Host, container: &Container) -> Option<ResourceConfig> {

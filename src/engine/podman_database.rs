@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::database::{self, DatabaseCopy};
+use crate::model::container::Container;
+use crate::model::exit_record::{ExitRecord, LogDestination, RecordedState, parse_time};
 use crate::proc::{Host, Trust};
 
 /// Databases below the graph root: Bolt until Podman 4.7, and later where there was one already
@@ -23,6 +25,9 @@ const VALIDITY: Duration = Duration::from_millis(500);
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct DatabaseEntry {
     pub id: String,
+    /// The database.
+    #[serde(default)]
+    pub file: PathBuf,
     pub config: PodmanConfig,
     pub state: PodmanState,
 }
@@ -35,6 +40,11 @@ pub(super) struct PodmanConfig {
     #[serde(rename = "stopTimeout")]
     pub stop_timeout: i64,
     pub restart_policy: String,
+    pub restart_retries: u64,
+    #[serde(rename = "logDriver")]
+    pub log_driver: String,
+    #[serde(rename = "logPath")]
+    pub log_path: Option<PathBuf>,
 }
 
 /// The part of libpod's `ContainerState` that is used.
@@ -43,13 +53,52 @@ pub(super) struct PodmanConfig {
 pub(super) struct PodmanState {
     /// See libpod/define/containerstate.go.
     pub state: u8,
+    pub started_time: String,
+    pub finished_time: String,
+    pub exit_code: i32,
+    pub exited: bool,
+    pub error: String,
+    pub oom_killed: bool,
+    pub stopped_by_user: bool,
+    pub restart_count: u64,
 }
 
 impl DatabaseEntry {
+    /// Returns how the container last ended.
+    pub(super) fn exit_record(self) -> ExitRecord {
+        let (config, state) = (self.config, self.state);
+        let started = parse_time(&state.started_time);
+        let name = match state.state {
+            1 | 2 => RecordedState::Created,
+            3 | 5 | 8 => RecordedState::Running,
+            // Stopped, and cleaned up as well.
+            4 | 6 => RecordedState::Exited,
+            7 => RecordedState::Removing,
+            _ => RecordedState::Stopped,
+        };
+        ExitRecord {
+            state: name,
+            status: state.exited.then_some(state.exit_code),
+            // (conmon does not see every OOM kill, so that none recorded does not mean none.)
+            oom: state.oom_killed.then_some(true),
+            error: Some(state.error).filter(|error| !error.is_empty()),
+            started,
+            finished: parse_time(&state.finished_time),
+            restarts: Some(state.restart_count),
+            stopped_manually: Some(state.stopped_by_user),
+            restart_limit: (config.restart_retries > 0).then_some(config.restart_retries),
+            restart_policy: Some(config.restart_policy),
+            sources: vec![self.file],
+            log: Some(LogDestination { driver: config.log_driver, path: config.log_path }),
+            ..ExitRecord::default()
+        }
+    }
+
     /// Parses the two JSON texts of a container.
     fn parse(id: &[u8], config: &[u8], state: &[u8]) -> Option<Self> {
         Some(Self {
             id: String::from_utf8(id.to_vec()).ok()?,
+            file: PathBuf::new(),
             config: serde_json::from_slice(config).ok()?,
             state: serde_json::from_slice(state).ok()?,
         })
@@ -64,13 +113,11 @@ type Cache = HashMap<(PathBuf, PathBuf, Trust), (Instant, Arc<Entries>)>;
 
 static CACHE: Mutex<Option<Cache>> = Mutex::new(None);
 
-/// Returns the entry of a container in the databases below a graph root, if they are `owner`'s or root's.
-pub(super) fn entry(
-    host: &Host,
-    graph_root: &Path,
-    owner: Trust,
-    id: &str,
-) -> Option<DatabaseEntry> {
+/// Returns the entry of a container in the databases below its graph root, if they are its user's or
+/// root's.
+pub(super) fn entry(host: &Host, container: &Container) -> Option<DatabaseEntry> {
+    let graph_root = container.record.as_ref()?.ancestors().nth(2)?;
+    let owner = container.user.map_or(Trust::Root, Trust::User);
     let key = (host.root().to_owned(), graph_root.to_owned(), owner);
     let mut cache = CACHE.lock().unwrap_or_else(PoisonError::into_inner);
     let cache = cache.get_or_insert_default();
@@ -83,7 +130,7 @@ pub(super) fn entry(
             entries
         }
     };
-    entries.get(id).cloned()
+    entries.get(container.id.as_ref()?).cloned()
 }
 
 /// Reads every database below a graph root. A container is in one of them.
@@ -91,7 +138,8 @@ fn read_all(host: &Host, graph_root: &Path, owner: Trust) -> Entries {
     let mut entries = Entries::new();
     for name in FILES {
         let found = database::read(host, graph_root, name, owner, containers);
-        for entry in found.unwrap_or_default() {
+        for mut entry in found.unwrap_or_default() {
+            entry.file = graph_root.join(name);
             entries.entry(entry.id.clone()).or_insert(entry);
         }
     }

@@ -29,13 +29,15 @@ impl Cgroup {
     }
 }
 
-/// State of a container that is alive.
+/// State of a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ContainerState {
     /// Its processes run.
     Running,
     /// Its cgroup, or one above it, is frozen.
     Paused,
+    /// It has no processes: only a record is left.
+    NotRunning,
 }
 
 impl ContainerState {
@@ -44,6 +46,7 @@ impl ContainerState {
         match self {
             Self::Running => "running",
             Self::Paused => "paused",
+            Self::NotRunning => "not running",
         }
     }
 }
@@ -83,7 +86,7 @@ pub struct Evidence {
     pub confirms: bool,
 }
 
-/// A container that is alive.
+/// A container.
 #[derive(Clone, Debug)]
 pub struct Container {
     /// The engine that made it.
@@ -117,7 +120,7 @@ pub struct Container {
     pub owns_pid_ns: bool,
     /// The container's own cgroup; `None` where the engine made none.
     pub cgroup: Option<Cgroup>,
-    /// Running or paused.
+    /// Running, paused or not running.
     pub state: ContainerState,
     /// UID of the user who runs it, if that is not root.
     pub user: Option<u32>,

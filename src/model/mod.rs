@@ -7,6 +7,7 @@ pub mod capability;
 pub mod cgroup;
 pub mod container;
 pub mod engine;
+pub mod exit_record;
 pub mod idmap;
 pub mod limits;
 pub mod lookup;

@@ -5,6 +5,7 @@ pub mod column;
 pub mod columns;
 pub mod diff;
 pub mod escape;
+pub mod exit_words;
 pub mod inspect;
 pub mod json;
 pub mod screen;

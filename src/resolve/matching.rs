@@ -60,10 +60,6 @@ impl Matcher<'_> {
 
     fn candidates(&self, engine: Option<&'static EngineInfo>) -> Vec<&Container> {
         let containers = self.inventory.containers.iter();
-        let is_of = |container: &Container, engine: &EngineInfo| {
-            container.engine == engine
-                || (engine.pods_of.contains(&container.engine) && container.pod.is_some())
-        };
         containers.filter(|c| engine.is_none_or(|engine| is_of(c, engine))).collect()
     }
 
@@ -246,6 +242,12 @@ pub(super) fn is_id_prefix(word: &str, id: &str) -> bool {
     id.len() == 64 && id.starts_with(word)
 }
 
+/// Whether a qualified reference to this engine may mean a container.
+fn is_of(container: &Container, engine: &EngineInfo) -> bool {
+    container.engine == engine
+        || (engine.pods_of.contains(&container.engine) && container.pod.is_some())
+}
+
 /// Returns the container of this name or ID that is not running.
 pub(super) fn stopped<'a>(
     inventory: &'a Inventory,
@@ -253,8 +255,11 @@ pub(super) fn stopped<'a>(
     word: &str,
 ) -> Option<&'a StoppedContainer> {
     inventory.stopped.iter().find(|stopped| {
-        engine.is_none_or(|engine| engine == stopped.engine)
-            && (stopped.name.as_deref() == Some(word) || stopped.id == word)
+        let container = &stopped.container;
+        engine.is_none_or(|engine| is_of(container, engine))
+            && (has_name(container, word)
+                || container.aliases.iter().any(|alias| alias == word)
+                || container.id.as_deref() == Some(word))
     })
 }
 

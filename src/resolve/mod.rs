@@ -167,9 +167,9 @@ impl<'a> Resolver<'a> {
         let search = NotFound { host: self.host, inventory, word, reference: &reference, access };
         let found = search.stopped(engine, name)?;
         let is_other = |other: &&StoppedContainer| {
-            (&other.id, other.engine) != (&found.id, found.engine)
-                && other.name == found.name
-                && engine.is_none_or(|engine| engine == other.engine)
+            (other.id(), other.container.engine) != (found.id(), found.container.engine)
+                && other.container.name == found.container.name
+                && engine.is_none_or(|engine| engine == other.container.engine)
         };
         let is_ambiguous = inventory.stopped.iter().any(|other| is_other(&other));
         (found.doubt.is_none() && !is_ambiguous).then(|| found.clone())
@@ -183,7 +183,8 @@ impl<'a> Resolver<'a> {
         let name = word.split_once(':').map_or(word, |(_, name)| name);
         let ignored = inventory.diagnostics.iter().map(|text| format!("ignored: {text}"));
         let record = stopped(inventory, None, name);
-        let record = record.map(|stopped| format!("record: {}", stopped.path.display()));
+        let record = record.and_then(|stopped| stopped.container.record.as_ref());
+        let record = record.map(|path| format!("record: {}", path.display()));
         ignored.chain(record).collect()
     }
 

@@ -1,15 +1,19 @@
 //! The errors of a reference that matches no container, or several: what was searched, what is near,
 //! and whether a container of that name exists but is not running.
 
+use jiff::Timestamp;
+
 use super::matching::{
     SHORTEST_PREFIX, comparable, is_id_prefix, name_forms, stopped, with_prefix,
 };
 use super::{Access, reference::ContainerRef};
-use crate::engine::{Inventory, StoppedContainer};
+use crate::engine::{Inventory, StoppedContainer, exit_record};
 use crate::error::{Error, ExitStatus};
 use crate::model::container::Container;
 use crate::model::engine::EngineInfo;
+use crate::model::exit_record::RecordedState;
 use crate::model::pid::HostPid;
+use crate::output::exit_words::predicate;
 use crate::proc::Host;
 
 /// Candidates that are listed; more of them do not help.
@@ -103,25 +107,33 @@ impl NotFound<'_> {
         name: &str,
     ) -> Option<&StoppedContainer> {
         let has_prefix = |stopped: &&StoppedContainer| {
-            engine.is_none_or(|engine| engine == stopped.engine)
+            let container = &stopped.container;
+            let has_prefix = |id: &String| is_id_prefix(name, id);
+            engine.is_none_or(|engine| engine == container.engine)
                 && name.len() >= MEANT_PREFIX
-                && is_id_prefix(name, &stopped.id)
+                && container.id.as_ref().is_some_and(has_prefix)
         };
         stopped(self.inventory, engine, name)
             .or_else(|| self.inventory.stopped.iter().find(has_prefix))
     }
 
     fn not_running(&self, stopped: &StoppedContainer) -> Error {
-        let engine = stopped.engine.display_name;
+        let container = &stopped.container;
+        let engine = container.engine;
+        let name = engine.display_name;
         if let Some(doubt) = &stopped.doubt {
             return self
-                .because(format!("{engine}'s record of it could not be verified: {doubt}"))
+                .because(format!("{name}'s record of it could not be verified: {doubt}"))
                 .hint("`cinspect ls` lists the running containers");
         }
-        let error = self.because(format!("it exists in {engine} but is not running"));
-        match stopped.advice() {
-            Some(hint) => error.hint(hint),
-            None => error.hint("`cinspect -v` prints the path of its record"),
+        let record = exit_record(self.host, container).unwrap_or_default();
+        let ended = predicate(&record, engine, Timestamp::now());
+        let error = self.because(format!("it exists in {name} but {ended}"));
+        match (stopped.advice(), record.state) {
+            // (It needs no start.)
+            (_, RecordedState::Restarting | RecordedState::Removing) => error,
+            (Some(hint), _) => error.hint(hint),
+            (None, _) => error.hint("`cinspect -v` prints the path of its record"),
         }
     }
 

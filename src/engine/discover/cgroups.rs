@@ -2,6 +2,7 @@
 //! records, and what remains becomes a container without a verified name.
 
 use std::collections::HashSet;
+use std::path::Path;
 
 use super::{Search, assemble};
 use crate::engine::bare::BARE;
@@ -131,7 +132,7 @@ impl Search<'_> {
         // (The first of that name counts, even if it has another cgroup.)
         let index = stopped
             .iter()
-            .position(|s| s.engine == container.engine && Some(&s.id) == container.id.as_ref())
+            .position(|s| s.container.engine == container.engine && s.container.id == container.id)
             .filter(|index| {
                 let claimed = stopped[*index].cgroup.as_ref();
                 container.verified && claimed.is_none_or(|claimed| Some(claimed) == path)
@@ -141,10 +142,11 @@ impl Search<'_> {
             return;
         };
         let configured = stopped.swap_remove(index);
-        let source = configured.path.display();
+        let configured = configured.container;
+        let source = configured.record.as_deref().unwrap_or(Path::new("?")).display();
         container.evidence.push(evidence(source, "its configuration".into(), true));
         container.name = configured.name;
-        container.record = Some(configured.path);
+        container.record = configured.record;
     }
 
     /// Returns the init of a cgroup: PID 1 of the outermost PID namespace in it, else the first process

@@ -11,6 +11,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
 use super::bare::BARE;
+use super::cgroup_name::is_long_id;
 use super::inventory::Inventory;
 use super::precedence;
 use super::record::{Diagnostics, UserDirs};
@@ -131,7 +132,19 @@ impl<'a> Search<'a> {
         // of it is old.
         let alive: HashSet<&str> =
             containers.iter().filter_map(|container| container.id.as_deref()).collect();
-        self.inventory.stopped.retain(|stopped| !alive.contains(stopped.id.as_str()));
+        let is_alive = |id: &Option<String>| id.as_deref().is_some_and(|id| alive.contains(id));
+        self.inventory.stopped.retain(|stopped| !is_alive(&stopped.container.id));
+        let stopped = &mut self.inventory.stopped;
+        stopped.sort_by_cached_key(|stopped| {
+            let container = &stopped.container;
+            (precedence(container.engine), container.name.clone(), container.id.clone())
+        });
+        // What is left in the runtime below an engine is not a container of its own.
+        let mut seen = HashSet::new();
+        stopped.retain(|stopped| {
+            let id = stopped.container.id.clone().unwrap_or_default();
+            !is_long_id(&id) || seen.insert(id)
+        });
         self.inventory.diagnostics = self.diagnostics.into_inner().into_messages();
         self.inventory
     }

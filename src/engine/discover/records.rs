@@ -8,8 +8,10 @@ use crate::engine::labels::compose;
 use crate::engine::record::{Record, RecordReader, Shim};
 use crate::engine::verify::{VerifyError, evidence, verify};
 use crate::engine::{ENGINES, precedence};
-use crate::model::container::Container;
+use crate::model::container::{Container, ContainerState};
+use crate::model::engine::EngineInfo;
 use crate::model::pid::{HostPid, Ticks};
+use crate::model::stop_policy::StopPolicy;
 use crate::proc::Trust;
 
 impl Search<'_> {
@@ -67,7 +69,7 @@ impl Search<'_> {
                 })
         };
         let Some(sandbox) = self.inventory.containers.iter().find(is_sandbox) else {
-            return self.add_stopped(&record, None);
+            return self.add_stopped(record, None);
         };
         let observation = format!("in the sandbox of {}", sandbox.by_pid());
         let mut container = Container {
@@ -93,7 +95,8 @@ impl Search<'_> {
             if let Some(doubt) = &record.doubt {
                 self.diagnostics.borrow_mut().add(record.owner, doubt.clone());
             }
-            return self.add_stopped(&record, record.doubt.clone());
+            let doubt = record.doubt.clone();
+            return self.add_stopped(record, doubt);
         };
         match verify(self.host, &record, pid) {
             Ok(verified) => {
@@ -133,26 +136,50 @@ impl Search<'_> {
                 container.verified = true;
                 self.push(container);
             }
-            Err(VerifyError::Ended) => self.add_stopped(&record, None),
+            Err(VerifyError::Ended) => self.add_stopped(record, None),
             Err(VerifyError::Unreadable) => {}
             Err(VerifyError::Refuted(reason)) => {
                 let path = record.path.display();
                 let message = format!("the record `{path}` is not trusted: {reason}");
                 self.diagnostics.borrow_mut().add(record.owner, message);
-                self.add_stopped(&record, Some(reason));
+                self.add_stopped(record, Some(reason));
             }
         }
     }
 
-    fn add_stopped(&mut self, record: &Record, doubt: Option<String>) {
-        self.inventory.stopped.push(StoppedContainer {
-            engine: record.engine,
-            id: record.id.clone(),
-            name: record.name.clone(),
-            path: record.path.clone(),
-            cgroup: record.cgroup.clone(),
-            doubt,
-        });
+    fn add_stopped(&mut self, record: Record, doubt: Option<String>) {
+        let cgroup = record.cgroup.clone();
+        let mut container = Container { verified: doubt.is_none(), ..not_running(record.engine) };
+        describe(&mut container, record);
+        container.remark = None;
+        self.inventory.stopped.push(StoppedContainer { container, cgroup, doubt });
+    }
+}
+
+/// Returns a container without processes, of which nothing but the engine is known.
+fn not_running(engine: &'static EngineInfo) -> Container {
+    Container {
+        engine,
+        id: None,
+        name: None,
+        aliases: Vec::new(),
+        namespace: None,
+        pod: None,
+        labels: None,
+        compose: None,
+        image: None,
+        init: None,
+        pid_ns: None,
+        depth: 0,
+        owns_pid_ns: false,
+        cgroup: None,
+        state: ContainerState::NotRunning,
+        user: None,
+        verified: false,
+        stop: StopPolicy::default(),
+        record: None,
+        remark: None,
+        evidence: Vec::new(),
     }
 }
 

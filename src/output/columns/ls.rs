@@ -6,9 +6,11 @@ use super::forecast::answer_emphasis;
 use crate::analysis::forecast::Answer;
 use crate::model::container::{Container, ContainerState};
 use crate::model::engine::ReferenceForm;
+use crate::model::exit_record::ExitRecord;
 use crate::model::signal::Signal;
 use crate::model::verdict::Verdict;
 use crate::output::column::Column;
+use crate::output::exit_words;
 use crate::output::style::Emphasis;
 use crate::output::value::Value;
 
@@ -25,6 +27,8 @@ pub struct LsRow {
     pub started: Option<Timestamp>,
     /// A stop by its engine, if that was forecast.
     pub stop: Option<LsStop>,
+    /// How it ended, if it is not running.
+    pub exit: Option<ExitRecord>,
     /// Whether long IDs are cut.
     pub short: bool,
 }
@@ -84,14 +88,48 @@ pub static LS_COLUMNS: &[LsColumn] = &[
     .right()
     .shown()
     .priority(80),
-    LsColumn::new("state", "STATE", "running or paused, and whether it is unverified", state)
-        .shown()
-        .priority(120)
-        .emphasis(state_emphasis),
-    LsColumn::new("runstate", "RUNSTATE", "running or paused", |r| {
-        Value::Text(r.container.state.name().into())
+    LsColumn::new(
+        "state",
+        "STATE",
+        "running, paused or how it ended, and whether it is unverified",
+        state,
+    )
+    .shown()
+    .priority(120)
+    .emphasis(state_emphasis),
+    LsColumn::new("runstate", "RUNSTATE", "the state in one word", |r| {
+        let ended = r.exit.as_ref().map(|exit| exit_words::state(exit));
+        Value::Text(ended.unwrap_or(r.container.state.name()).into())
     })
     .json("state"),
+    LsColumn::new("exitstatus", "EXITSTATUS", "exit status, if it is not running", |r| {
+        Value::optional_int(r.exit.as_ref().and_then(|exit| exit.status))
+    })
+    .json("exit.status")
+    .json_if(has_ended)
+    .right(),
+    LsColumn::new("exitsignal", "EXITSIGNAL", "signal that its exit status stands for", |r| {
+        let signal = r.exit.as_ref().and_then(ExitRecord::signal);
+        Value::optional_text(signal.map(|signal| signal.name()).as_deref())
+    })
+    .json("exit.signal")
+    .json_if(has_ended),
+    LsColumn::new("oom", "OOM", "whether its engine recorded an OOM kill in it", |r| {
+        r.exit.as_ref().and_then(|exit| exit.oom).map_or(Value::Absent, Value::Bool)
+    })
+    .json("exit.oom")
+    .json_if(has_ended),
+    LsColumn::new("finished", "FINISHED", "time its init exited, UTC", |r| {
+        let finished = r.exit.as_ref().and_then(|exit| exit.finished);
+        finished.map_or(Value::Absent, |time| Value::text(&time.to_string()))
+    })
+    .json("exit.finished")
+    .json_if(has_ended),
+    LsColumn::new("error", "ERROR", "the engine's error text, if it is not running", |r| {
+        Value::optional_text(r.exit.as_ref().and_then(|exit| exit.error.as_deref()))
+    })
+    .json("exit.error")
+    .json_if(has_ended),
     LsColumn::new("stopsignal", "STOPSIGNAL", "stop signal", |r| {
         Value::optional_text(r.stop.as_ref().map(|stop| stop.signal.name()).as_deref())
     })
@@ -188,6 +226,10 @@ pub static LS_COLUMNS: &[LsColumn] = &[
 
 const VERIFIED: &str = "whether a trusted record, or the owner of its cgroup, confirms its name";
 
+fn has_ended(row: &LsRow) -> bool {
+    row.exit.is_some()
+}
+
 fn in_pod(row: &LsRow) -> bool {
     row.container.pod.is_some()
 }
@@ -216,7 +258,8 @@ fn id(row: &LsRow) -> Value {
 }
 
 fn state(row: &LsRow) -> Value {
-    let state = row.container.state.name();
+    let ended = row.exit.as_ref().map(|exit| exit_words::cell(exit, Timestamp::now()));
+    let state = ended.unwrap_or_else(|| row.container.state.name().into());
     if row.container.verified {
         Value::Text(state.into())
     } else {
@@ -225,6 +268,15 @@ fn state(row: &LsRow) -> Value {
 }
 
 fn state_emphasis(row: &LsRow) -> Emphasis {
+    if let Some(exit) = &row.exit {
+        let is_bad = exit.oom == Some(true) || exit.error.is_some();
+        let is_failed = exit.status.is_some_and(|status| status != 0);
+        return match (is_bad, is_failed) {
+            (true, _) => Emphasis::Bad,
+            (false, true) => Emphasis::Warning,
+            (false, false) => Emphasis::None,
+        };
+    }
     match (row.container.verified, row.container.state) {
         (false, _) => Emphasis::Bad,
         (true, ContainerState::Paused) => Emphasis::Warning,

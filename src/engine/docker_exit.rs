@@ -1,0 +1,166 @@
+//! The end of a container of Docker, from `config.v2.json` and the `hostconfig.json` next to it
+//! (daemon/container, `State`; api/types/container, `Health`).
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+use crate::model::container::Container;
+use crate::model::exit_record::{
+    ExitRecord, HealthRecord, LogDestination, RecordedState, parse_time,
+};
+use crate::proc::Host;
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "PascalCase", default)]
+struct DockerEnd {
+    state: DockerEndState,
+    restart_count: Option<u64>,
+    has_been_manually_stopped: bool,
+    log_path: Option<PathBuf>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "PascalCase", default)]
+struct DockerEndState {
+    running: bool,
+    restarting: bool,
+    #[serde(rename = "OOMKilled")]
+    oom_killed: bool,
+    removal_in_progress: bool,
+    dead: bool,
+    exit_code: Option<i32>,
+    error: String,
+    started_at: String,
+    finished_at: String,
+    health: Option<DockerHealth>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "PascalCase", default)]
+struct DockerHealth {
+    status: String,
+    failing_streak: u64,
+    log: Option<Vec<DockerCheck>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "PascalCase", default)]
+struct DockerCheck {
+    exit_code: i32,
+    output: String,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "PascalCase", default)]
+struct DockerHostSettings {
+    log_config: DockerLog,
+    restart_policy: DockerPolicy,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct DockerLog {
+    #[serde(rename = "Type")]
+    driver: String,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "PascalCase", default)]
+struct DockerPolicy {
+    name: String,
+    maximum_retry_count: u64,
+}
+
+/// Reads the end of a container from its record.
+pub(super) fn exit_record(host: &Host, container: &Container) -> Option<ExitRecord> {
+    let path = container.record.as_ref()?;
+    let end: DockerEnd = host.state_file(path).ok()?.json().ok()?;
+    let host_path = path.with_file_name("hostconfig.json");
+    let settings = host.state_file(&host_path).ok().and_then(|file| file.json().ok());
+    let mut record = end.record();
+    record.sources.push(path.clone());
+    if let Some(DockerHostSettings { log_config, restart_policy }) = settings {
+        record.log = Some(LogDestination {
+            path: end.log_path.filter(|path| !path.as_os_str().is_empty()),
+            driver: log_config.driver,
+        });
+        record.restart_policy = Some(restart_policy.name);
+        record.restart_limit =
+            (restart_policy.maximum_retry_count > 0).then_some(restart_policy.maximum_retry_count);
+        record.sources.push(host_path);
+    }
+    Some(record)
+}
+
+impl DockerEnd {
+    fn record(&self) -> ExitRecord {
+        let state = &self.state;
+        let started = parse_time(&state.started_at);
+        let (name, has_status) = match state {
+            DockerEndState { dead: true, .. } => (RecordedState::Dead, true),
+            DockerEndState { removal_in_progress: true, .. } => (RecordedState::Removing, true),
+            // (Running as well, while it waits for the next start.)
+            DockerEndState { restarting: true, .. } => (RecordedState::Restarting, true),
+            DockerEndState { running: true, .. } => (RecordedState::Running, false),
+            // (The zero of Go.) One that could not be started has a status and an error.
+            _ if started.is_none() && !state.started_at.is_empty() => {
+                (RecordedState::Created, state.exit_code != Some(0))
+            }
+            _ => (RecordedState::Exited, true),
+        };
+        ExitRecord {
+            state: name,
+            status: state.exit_code.filter(|_| has_status),
+            oom: Some(state.oom_killed),
+            error: Some(state.error.clone()).filter(|error| !error.is_empty()),
+            started,
+            finished: parse_time(&state.finished_at),
+            restarts: self.restart_count,
+            stopped_manually: Some(self.has_been_manually_stopped),
+            health: state.health.as_ref().map(DockerHealth::record),
+            ..ExitRecord::default()
+        }
+    }
+}
+
+impl DockerHealth {
+    fn record(&self) -> HealthRecord {
+        let last = self.log.as_ref().and_then(|log| log.last());
+        HealthRecord {
+            status: self.status.clone(),
+            failures: self.failing_streak,
+            last: last.map(|check| (check.exit_code, check.output.clone())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(state: serde_json::Value) -> ExitRecord {
+        serde_json::from_value::<DockerEnd>(serde_json::json!({ "State": state })).unwrap().record()
+    }
+
+    #[test]
+    fn the_flags_of_docker_make_one_state() {
+        const TIME: &str = "2026-11-26T02:46:43.074763797Z";
+        let never = "0001-01-01T00:00:00Z";
+        let state = |state| (record(state)).state;
+        let exited = serde_json::json!({"ExitCode": 3, "StartedAt": TIME, "FinishedAt": TIME});
+        assert_eq!(
+            (record(exited.clone()).state, record(exited).status),
+            (RecordedState::Exited, Some(3))
+        );
+        let restarting = serde_json::json!({"Running": true, "Restarting": true, "ExitCode": 4});
+        assert_eq!(state(restarting), RecordedState::Restarting);
+        let failed =
+            record(serde_json::json!({"ExitCode": 127, "Error": "no", "StartedAt": never}));
+        assert_eq!((failed.state, failed.status), (RecordedState::Created, Some(127)));
+        let created = record(serde_json::json!({"ExitCode": 0, "StartedAt": never}));
+        assert_eq!((created.state, created.status), (RecordedState::Created, None));
+        let running = record(serde_json::json!({"Running": true, "StartedAt": TIME}));
+        assert_eq!((running.state, running.status), (RecordedState::Running, None));
+    }
+}
