@@ -10,7 +10,8 @@ use crate::analysis::delivery::Recipient;
 use crate::cli::context::Context;
 use crate::completion::source::{CompletionSource, column_names};
 use crate::engine::{
-    Inventory, SearchDepth, count_members, discover, engine_infos, exit_record, stop_policy,
+    Inventory, SearchDepth, StoppedContainer, count_members, discover, engine_infos, exit_record,
+    stop_policy,
 };
 use crate::error::{Error, ExitStatus};
 use crate::model::container::{Container, Evidence};
@@ -178,7 +179,11 @@ impl Ls {
 
     /// Makes the rows of containers that are not running.
     fn not_running(&self, host: &Host, inventory: &Inventory) -> Vec<LsRow> {
-        let containers = inventory.stopped.iter().map(|stopped| &stopped.container);
+        let is_listed = |stopped: &&StoppedContainer| {
+            let mut running = inventory.containers.iter();
+            stopped.doubt.is_none() || running.all(|c| c.id.as_deref() != Some(stopped.id()))
+        };
+        let containers = inventory.stopped.iter().filter(is_listed).map(|s| &s.container);
         let row = |container: &Container| LsRow {
             host: host.name.clone(),
             container: container.clone(),

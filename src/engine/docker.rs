@@ -1,9 +1,6 @@
 //! Docker Engine: `<data root>/containers/ID/config.v2.json`, readable by root alone. Cgroups are
 //! `/docker/ID`, or `docker-ID.scope` with the systemd driver.
 
-use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
-
 use serde::Deserialize;
 
 use super::cgroup_name::{is_long_id, scope_id};
@@ -11,14 +8,13 @@ use super::docker_exit;
 use super::inventory::StoppedContainer;
 use super::labels::{Labels, pod, pod_stop_policy};
 use super::oci_config::{cpus, positive};
-use super::record::{Record, RecordReader, SearchPath, parse_signal, unique_paths};
+use super::record::{Record, RecordReader, parse_signal};
 use super::shims::sandbox_of;
 use super::store::StoredRoot;
-use super::{Engine, docker_store};
+use super::{Engine, docker_roots, docker_store};
 use crate::model::container::Container;
 use crate::model::engine::EngineInfo;
 use crate::model::exit_record::ExitRecord;
-use crate::model::mount::Mounts;
 use crate::model::pid::HostPid;
 use crate::model::resource_config::ResourceConfig;
 use crate::model::stop_policy::StopPolicy;
@@ -59,7 +55,7 @@ impl Engine for Docker {
     }
 
     fn read_records(&self, reader: &RecordReader<'_>, records: &mut Vec<Record>) {
-        for root in roots(reader) {
+        for root in docker_roots::roots(reader) {
             let path = root.path.join("containers");
             let Some(dir) = reader.read(reader.host.state_dir(path)) else { continue };
             let ids = reader.read(dir.names()).unwrap_or_default();
@@ -158,14 +154,6 @@ struct DockerResources {
     security_opt: Option<Vec<String>>,
 }
 
-/// `daemon.json`.
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct DockerDaemonConfig {
-    #[serde(rename = "data-root")]
-    data_root: Option<PathBuf>,
-}
-
 fn record(reader: &RecordReader<'_>, dir: &StateDir<'_>, id: &str) -> Option<Record> {
     let file = reader.read(dir.read(format!("{id}/config.v2.json")))?;
     let container: DockerContainer = reader.read(file.json())?;
@@ -197,79 +185,4 @@ fn record(reader: &RecordReader<'_>, dir: &StateDir<'_>, id: &str) -> Option<Rec
         record.sandbox = sandbox_of(&host_config.runtime.unwrap_or_default());
     }
     Some(record)
-}
-
-fn roots(reader: &RecordReader<'_>) -> Vec<SearchPath> {
-    let mut roots: Vec<SearchPath> = Vec::new();
-    if reader.defaults {
-        roots.push(SearchPath::default_path("/var/lib/docker"));
-        let configured = data_root(reader, Path::new("/etc/docker/daemon.json"));
-        roots.extend(configured.map(SearchPath::default_path));
-        let homes = reader.users.iter().filter_map(|user| user.home.as_ref());
-        roots.extend(homes.map(|home| SearchPath::default_path(home.join(".local/share/docker"))));
-    }
-    for daemon in reader.shims_named(&["dockerd"]) {
-        let option = daemon.option("--data-root").or(daemon.option("-g")).map(PathBuf::from);
-        let file = daemon.option("--config-file").map(Path::new);
-        let paths = option.into_iter().chain(file.and_then(|file| data_root(reader, file)));
-        roots.extend(paths.map(|path| SearchPath::from_shim(daemon, path)));
-    }
-    // All containers of one daemon lead to the same directory, which is searched for once.
-    let mounts = reader.unexplained.iter().filter_map(|(id, pid)| mounted_root(reader, id, *pid));
-    for (path, source) in mounts.collect::<BTreeSet<_>>() {
-        // A container's mount led here: only files that root alone could have written count.
-        roots.extend(mounted_at(reader, &path, &source).into_iter().map(SearchPath::default_path));
-    }
-    let mut roots = unique_paths(roots);
-    let remapped: Vec<SearchPath> =
-        roots.iter().flat_map(|root| remapped_roots(reader, root)).collect();
-    roots.extend(remapped);
-    roots
-}
-
-/// Returns the data roots one level further down, `<uid>.<gid>`, that userns-remap uses.
-fn remapped_roots(reader: &RecordReader<'_>, root: &SearchPath) -> Vec<SearchPath> {
-    let is_remapped = |name: &String| {
-        name.split_once('.')
-            .is_some_and(|(uid, gid)| uid.parse::<u32>().is_ok() && gid.parse::<u32>().is_ok())
-    };
-    let names = reader.names(&root.path).into_iter().filter(is_remapped);
-    names.map(|name| SearchPath { path: root.path.join(name), owner: root.owner }).collect()
-}
-
-fn data_root(reader: &RecordReader<'_>, file: &Path) -> Option<PathBuf> {
-    reader.read(reader.read(reader.host.state_file(file))?.json::<DockerDaemonConfig>())?.data_root
-}
-
-/// Docker mounts `<data root>/containers/ID/hostname` and the like into each container. Returns the
-/// data root below the root of its file system, and that file system's source, from the `mountinfo` of
-/// a process in the container.
-fn mounted_root(reader: &RecordReader<'_>, id: &str, pid: HostPid) -> Option<(String, Vec<u8>)> {
-    if !is_long_id(id) {
-        return None;
-    }
-    let needle = format!("/containers/{id}/");
-    let mountinfo = reader.host.proc_file(pid, "mountinfo", 1 << 20).ok()?;
-    Mounts::new(&mountinfo).find_map(|mount| {
-        let root = std::str::from_utf8(&mount.root).ok()?;
-        let index = root.find(&needle)?;
-        Some((root[..index].to_owned(), mount.source.to_vec()))
-    })
-}
-
-/// Returns the paths of that data root on the host, from the host's own `mountinfo`. They are only
-/// places to look for a record.
-fn mounted_at(reader: &RecordReader<'_>, path: &str, source: &[u8]) -> Vec<PathBuf> {
-    let Ok(mountinfo) = std::fs::read(reader.host.proc_path("self/mountinfo")) else {
-        return vec![path.into()];
-    };
-    Mounts::new(&mountinfo)
-        .filter(|mount| *mount.source == *source)
-        .filter_map(|mount| {
-            let root = std::str::from_utf8(&mount.root).ok()?;
-            let point = std::str::from_utf8(&mount.point).ok()?;
-            let rest = Path::new(path).strip_prefix(root).ok()?;
-            Some(Path::new(point).join(rest))
-        })
-        .collect()
 }

@@ -13,6 +13,7 @@ mod database;
 mod discover;
 mod docker;
 mod docker_exit;
+mod docker_roots;
 mod docker_store;
 mod inventory;
 mod labels;

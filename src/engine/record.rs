@@ -50,6 +50,8 @@ pub struct Record {
     pub path: PathBuf,
     /// The user who could have written it, and any file or process that led to it.
     pub owner: Trust,
+    /// The directory or file that is this user's.
+    pub users_path: Option<PathBuf>,
 }
 
 impl Record {
@@ -73,6 +75,7 @@ impl Record {
             sandbox: None,
             path: file.path.clone(),
             owner: file.owner,
+            users_path: file.users_path.clone(),
         }
     }
 
@@ -80,7 +83,7 @@ impl Record {
     /// user who runs the monitor.
     pub fn of_child(engine: &'static EngineInfo, id: impl Into<String>, monitor: &Shim) -> Self {
         let path = PathBuf::from(format!("/proc/{}/cmdline", monitor.pid));
-        let file = StateFile { path, bytes: Vec::new(), owner: monitor.owner };
+        let file = StateFile { path, bytes: Vec::new(), owner: monitor.owner, users_path: None };
         let mut record = Self::new(engine, id, &file);
         record.pid = monitor.child;
         record.parent = Some(monitor.pid);

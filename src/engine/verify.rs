@@ -104,7 +104,15 @@ fn verify_owner(host: &Host, record: &Record, pid: HostPid) -> Result<(), Verify
     let reason = match record.owner {
         Trust::Root => return Ok(()),
         Trust::User(owner) if host.is_users(pid, owner) == Ok(true) => return Ok(()),
-        Trust::User(owner) => format!("user {owner} owns the record, but not process {pid}"),
+        Trust::User(owner) => match &record.users_path {
+            Some(path) if *path != record.path => {
+                let path = path.display();
+                format!(
+                    "user {owner} owns `{path}` above it and could replace it, but does not own process {pid}; `chown root {path}` or a directory of root's makes it trusted, and `pid:{pid}` works without it"
+                )
+            }
+            _ => format!("user {owner} owns the record, but not process {pid}"),
+        },
         Trust::Untrusted => "more than one user could have written it".into(),
     };
     Err(VerifyError::Refuted(reason))

@@ -18,6 +18,8 @@ use crate::proc::Host;
 
 /// Candidates that are listed; more of them do not help.
 const MOST_LISTED: usize = 8;
+/// Reasons why records were not read that are shown with a name that was not found.
+const MOST_REFUSALS: usize = 2;
 /// Digits of an ID prefix from which a container that is not running is meant, and not a typing error.
 const MEANT_PREFIX: usize = 4;
 
@@ -122,9 +124,15 @@ impl NotFound<'_> {
         let engine = container.engine;
         let name = engine.display_name;
         if let Some(doubt) = &stopped.doubt {
-            return self
-                .because(format!("{name}'s record of it could not be verified: {doubt}"))
-                .hint("`cinspect ls` lists the running containers");
+            let error =
+                self.because(format!("{name}'s record of it could not be verified: {doubt}"));
+            let claimed = stopped.claimed_pid.filter(|pid| self.host.stat(*pid).is_ok());
+            return match claimed {
+                Some(pid) => error.hint(format!(
+                    "`pid:{pid}` is the container of process {pid}, which the record names"
+                )),
+                None => error.hint("`cinspect ls` lists the running containers"),
+            };
         }
         let record = exit_record(self.host, container).unwrap_or_default();
         let ended = predicate(&record, engine, Timestamp::now());
@@ -165,7 +173,10 @@ impl NotFound<'_> {
             [] => error.hint("`cinspect ls` lists the running containers"),
             suggested => did_you_mean(error, suggested),
         };
-        note.into_iter().fold(error, Error::hint)
+        let error = note.into_iter().fold(error, Error::hint);
+        // One of them may be the record of this container.
+        let refused = self.inventory.diagnostics.iter().take(MOST_REFUSALS);
+        refused.fold(error, |error, refusal| error.hint(format!("not searched: {refusal}")))
     }
 }
 

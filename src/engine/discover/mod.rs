@@ -12,7 +12,7 @@ use std::path::PathBuf;
 
 use super::bare::BARE;
 use super::cgroup_name::is_long_id;
-use super::inventory::Inventory;
+use super::inventory::{Inventory, StoppedContainer};
 use super::precedence;
 use super::record::{Diagnostics, UserDirs};
 use super::shims::{shims_above, shims_in};
@@ -133,7 +133,9 @@ impl<'a> Search<'a> {
         let alive: HashSet<&str> =
             containers.iter().filter_map(|container| container.id.as_deref()).collect();
         let is_alive = |id: &Option<String>| id.as_deref().is_some_and(|id| alive.contains(id));
-        self.inventory.stopped.retain(|stopped| !is_alive(&stopped.container.id));
+        // (A record that is not believed names a container that is listed without a name.)
+        let is_kept = |s: &StoppedContainer| s.doubt.is_some() || !is_alive(&s.container.id);
+        self.inventory.stopped.retain(is_kept);
         let stopped = &mut self.inventory.stopped;
         stopped.sort_by_cached_key(|stopped| {
             let container = &stopped.container;

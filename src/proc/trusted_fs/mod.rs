@@ -4,20 +4,23 @@
 //! device, a file over the limit, more of one user's files than a budget, nor, once users' directories
 //! are searched, a network file system.
 
+mod walk;
+
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use nix::fcntl::{OFlag, readlinkat};
-use nix::sys::stat::{FileStat, SFlag, fstat};
+use nix::fcntl::OFlag;
+use nix::sys::stat::SFlag;
 
 use super::read::{ReadError, read_into};
 use crate::model::mount::Mounts;
 use crate::sys::fd;
+use walk::{PathStep, PathWalk};
 
 /// No engine's record of one container comes near this size.
 const MAX_FILE: usize = 4 << 20;
@@ -29,7 +32,6 @@ const BYTE_BUDGET: u64 = 32 << 20;
 const LOOKUP_COST: u64 = 4096;
 /// Charge for an entry of a directory.
 const ENTRY_COST: u64 = 256;
-const MAX_LINKS: usize = 40;
 
 /// The user who controls a path, a record or a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -68,6 +70,8 @@ pub struct StateFile {
     pub bytes: Vec<u8>,
     /// The user who could have written it.
     pub owner: Trust,
+    /// The first directory on its path, or the file itself, that is not root's: the reason for the owner.
+    pub users_path: Option<PathBuf>,
 }
 
 impl StateFile {
@@ -114,7 +118,9 @@ impl TrustedFs {
 
     pub(super) fn dir(&self, path: &Path) -> Result<StateDir<'_>, ReadError> {
         let root = fd::open(&self.root, DIRECTORY)?;
-        let top = StateDir { fs: self, fd: root, path: PathBuf::from("/"), owner: Trust::Root };
+        let top_path = PathBuf::from("/");
+        let top =
+            StateDir { fs: self, fd: root, path: top_path, owner: Trust::Root, users_path: None };
         let relative = path.strip_prefix("/").unwrap_or(path);
         if relative.as_os_str().is_empty() { Ok(top) } else { top.dir(relative) }
     }
@@ -146,7 +152,6 @@ impl TrustedFs {
 }
 
 const DIRECTORY: OFlag = OFlag::O_PATH.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW);
-const ANY: OFlag = OFlag::O_PATH.union(OFlag::O_NOFOLLOW);
 
 /// Whether a file system of this type depends on another machine or process, and may not answer.
 fn is_network(fstype: &[u8]) -> bool {
@@ -176,6 +181,8 @@ pub struct StateDir<'a> {
     pub(super) fd: OwnedFd,
     pub(super) path: PathBuf,
     pub(super) owner: Trust,
+    /// The first directory on its path that is not root's.
+    users_path: Option<PathBuf>,
 }
 
 impl StateDir<'_> {
@@ -191,7 +198,8 @@ impl StateDir<'_> {
     pub fn dir(&self, below: impl AsRef<Path>) -> Result<Self, ReadError> {
         let found = self.walk(below.as_ref(), SFlag::S_IFDIR)?;
         let path = self.path.join(below.as_ref());
-        Ok(Self { fs: self.fs, fd: found.fd, path, owner: found.owner })
+        let PathStep { fd, owner, users_path, .. } = found;
+        Ok(Self { fs: self.fs, fd, path, owner, users_path })
     }
 
     /// Lists the names of its entries, sorted. Names that are not UTF-8 are left out.
@@ -252,139 +260,14 @@ impl StateDir<'_> {
                 path.display()
             )));
         }
-        Ok(StateFile { path, bytes, owner: found.owner })
+        Ok(StateFile { path, bytes, owner: found.owner, users_path: found.users_path })
     }
 
     /// Follows `below` from this directory to a file of this type.
     fn walk(&self, below: &Path, kind: SFlag) -> Result<PathStep, ReadError> {
         self.fs.charge(self.owner, LOOKUP_COST)?;
-        let mut walk = PathWalk {
-            start: self,
-            below,
-            todo: components(below.as_os_str().as_bytes()),
-            steps: Vec::new(),
-            path: self.path.clone(),
-            links: 0,
-        };
-        walk.todo.reverse();
-        while let Some(name) = walk.todo.pop() {
-            walk.step(&name)?;
-        }
-        walk.finish(kind)
+        PathWalk::follow_to(self, below, kind)
     }
-}
-
-/// A file on the way, opened with `O_PATH`.
-struct PathStep {
-    fd: OwnedFd,
-    /// Trust in the path so far.
-    owner: Trust,
-    kind: SFlag,
-    /// In bytes.
-    size: u64,
-}
-
-/// A path that is followed one name at a time. Links that root made in root's directories are followed,
-/// from the host's root if they are absolute; others are refused.
-struct PathWalk<'a> {
-    start: &'a StateDir<'a>,
-    below: &'a Path,
-    /// Names to follow, the next one last.
-    todo: Vec<Vec<u8>>,
-    /// The files from the start to here, which `..` may go back through.
-    steps: Vec<PathStep>,
-    /// The path on the host that they make.
-    path: PathBuf,
-    links: usize,
-}
-
-impl PathWalk<'_> {
-    fn refuse<T>(&self, why: &str) -> Result<T, ReadError> {
-        let path = self.start.path.join(self.below);
-        Err(ReadError::Broken(format!("`{}` is not trusted: {why}", path.display())))
-    }
-
-    fn step(&mut self, name: &[u8]) -> Result<(), ReadError> {
-        if name == b".." {
-            if self.steps.pop().is_none() {
-                return self.refuse("the path leads out of its directory");
-            }
-            self.path.pop();
-            return Ok(());
-        }
-        let (dir, owner) = match self.steps.last() {
-            Some(step) => (step.fd.as_fd(), step.owner),
-            None => (self.start.fd.as_fd(), self.start.owner),
-        };
-        self.path.push(OsStr::from_bytes(name));
-        let fs = self.start.fs;
-        if fs.network_mounts.get().is_some_and(|mounts| mounts.contains(&self.path)) {
-            return self.refuse("it is on a network file system");
-        }
-        let fd = fd::open_at(dir, name, ANY)?;
-        let stat = fstat(&fd)?;
-        let kind = fd::file_type(&stat);
-        let owner = owner.and(fs.trust_of_user(stat.st_uid));
-        if kind == SFlag::S_IFLNK {
-            return self.follow(&fd, owner);
-        }
-        if owner == Trust::Untrusted || is_writable_by_all(&stat, kind) {
-            return self.refuse("users other than its owner could have written it");
-        }
-        if !self.todo.is_empty() && kind != SFlag::S_IFDIR {
-            return Err(ReadError::Gone);
-        }
-        let size = u64::try_from(stat.st_size).unwrap_or(0);
-        self.steps.push(PathStep { fd, owner, kind, size });
-        Ok(())
-    }
-
-    /// Puts the target of a link before the rest of the path.
-    fn follow(&mut self, link: &OwnedFd, owner: Trust) -> Result<(), ReadError> {
-        self.links += 1;
-        if owner != Trust::Root || self.links > MAX_LINKS {
-            return self.refuse("the path contains a link that is not root's");
-        }
-        let target = readlinkat(link, "")?;
-        self.path.pop();
-        if target.as_bytes().starts_with(b"/") {
-            // Only a walk from the root can follow an absolute link.
-            if self.start.path != Path::new("/") {
-                return self.refuse("the path contains an absolute link");
-            }
-            self.steps.clear();
-            self.path = PathBuf::from("/");
-        }
-        self.todo.extend(components(target.as_bytes()).into_iter().rev());
-        Ok(())
-    }
-
-    fn finish(mut self, kind: SFlag) -> Result<PathStep, ReadError> {
-        let found = match self.steps.pop() {
-            Some(step) => step,
-            // Back at the start.
-            None => {
-                let fd = self.start.fd.try_clone()?;
-                PathStep { fd, owner: self.start.owner, kind: SFlag::S_IFDIR, size: 0 }
-            }
-        };
-        match kind {
-            _ if found.kind == kind => Ok(found),
-            SFlag::S_IFDIR => self.refuse("it is not a directory"),
-            _ => self.refuse("it is not a regular file"),
-        }
-    }
-}
-
-fn components(path: &[u8]) -> Vec<Vec<u8>> {
-    path.split(|b| *b == b'/').filter(|p| !p.is_empty() && *p != b".").map(<[u8]>::to_vec).collect()
-}
-
-/// Whether users other than the owner can write it. A sticky directory such as /tmp lets only the
-/// owner replace a file, and a group that may write to a directory is taken for the owner's own.
-fn is_writable_by_all(stat: &FileStat, kind: SFlag) -> bool {
-    let sticky = stat.st_mode & 0o1000 != 0 && kind == SFlag::S_IFDIR;
-    stat.st_mode & 0o002 != 0 && !sticky
 }
 
 #[cfg(test)]
