@@ -15,13 +15,15 @@ use serde_json::json;
 use super::copy_root::{CopyRoot, open_root};
 use super::{Command, Section, arguments, command};
 use crate::action::copy::{
-    CopyEvent, CopyJob, CopyOptions, CopyProgress, Endpoint, Location, Rootfs, WriteOptions,
+    CopyEvent, CopyJob, CopyOptions, CopyProgress, CopyResult, Endpoint, Location, Rootfs,
+    WriteOptions,
 };
 use crate::analysis::copy_rules::describe_rules;
 use crate::cli::context::Context;
 use crate::completion::source::CompletionSource;
 use crate::engine::StoredRoot;
 use crate::error::{Error, ExitStatus};
+use crate::model::account::{Account, AccountGroup};
 use crate::model::pid::ContainerPid;
 use crate::output::escape::{safe, safe_str};
 use crate::output::json::bytes_to_json;
@@ -151,9 +153,22 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
         ProgressReporter { context, quiet: arguments.quiet, shows_progress, start, shown: start };
     let outcome = job.run(&mut |event| reporter.report(event));
     context.ui.clear_progress();
-    let summary = CopySummary { progress: outcome?, elapsed: start.elapsed(), from_disk };
+    let CopyResult { progress, account } = outcome?;
+    if !arguments.quiet {
+        print_others(context, &account);
+    }
+    let summary = CopySummary { progress, elapsed: start.elapsed(), from_disk };
     print_summary(context, &host.name, &arguments, &summary)?;
-    Ok(ExitStatus::Done)
+    Ok(if account.has_failures() { ExitStatus::Failed } else { ExitStatus::Done })
+}
+
+/// Prints how many more entries of each kind the account has, unless each of them has been printed.
+fn print_others(context: &Context, account: &Account) {
+    if !context.ui.verbose {
+        for line in account.groups().iter().filter_map(AccountGroup::others) {
+            context.ui.warn(&safe_str(&line));
+        }
+    }
 }
 
 fn options(arguments: &Cp) -> CopyOptions {
@@ -244,9 +259,11 @@ impl ProgressReporter<'_> {
     fn report(&mut self, event: CopyEvent) {
         let ui = &self.context.ui;
         match event {
-            CopyEvent::Warning(text) if !self.quiet => {
-                ui.clear_progress();
-                ui.warn(&safe_str(&text));
+            CopyEvent::Deviation(entry, is_first) if !self.quiet => {
+                if is_first || ui.verbose {
+                    ui.clear_progress();
+                    ui.warn(&safe_str(&entry.to_string()));
+                }
             }
             CopyEvent::Progress(progress)
                 if self.shows_progress

@@ -6,9 +6,10 @@ use std::io;
 use std::os::fd::AsFd;
 
 use rustix::fs::{
-    AtFlags, FileType, FlockOperation, RenameFlags, StatxFlags, XattrFlags, fgetxattr, flistxattr,
-    flock, fsetxattr, renameat_with, statx,
+    AtFlags, FileType, FlockOperation, RenameFlags, StatxFlags, XattrFlags, flock, fremovexattr,
+    fsetxattr, getxattr, listxattr, lsetxattr, renameat_with, statx,
 };
+use rustix::io::Errno;
 
 /// The identity of a file whatever its names: major and minor device number, and inode.
 pub type FileId = (u32, u32, u64);
@@ -49,6 +50,10 @@ pub struct FileAttributes {
     pub links: u32,
     /// Size in bytes.
     pub size: u64,
+    /// Bytes that are allocated on disk.
+    pub allocated: u64,
+    /// Time of the last access: seconds and nanoseconds since the epoch.
+    pub accessed: (i64, u32),
     /// Time of the last modification: seconds and nanoseconds since the epoch.
     pub modified: (i64, u32),
     /// Time of the last status change, in seconds since the epoch.
@@ -82,27 +87,57 @@ pub fn attributes(fd: impl AsFd) -> io::Result<FileAttributes> {
         gid: stat.stx_gid,
         links: stat.stx_nlink,
         size: stat.stx_size,
+        allocated: stat.stx_blocks * 512,
+        accessed: (stat.stx_atime.tv_sec, stat.stx_atime.tv_nsec),
         modified: (stat.stx_mtime.tv_sec, stat.stx_mtime.tv_nsec),
         changed: stat.stx_ctime.tv_sec,
         mount: has_mount.then_some(stat.stx_mnt_id),
     })
 }
 
-/// Returns the extended attributes of an open file as names and values; those that cannot be read are
-/// left out.
-pub fn xattrs(fd: impl AsFd) -> Vec<(Vec<u8>, Vec<u8>)> {
-    // The kernel's limit for the list and for one value (XATTR_LIST_MAX, XATTR_SIZE_MAX).
-    const LIMIT: usize = 64 << 10;
-    let mut list = vec![0; LIMIT];
-    let Ok(length) = flistxattr(&fd, list.as_mut_slice()) else { return Vec::new() };
-    let names = list[..length].split(|b| *b == 0).filter(|name| !name.is_empty());
-    let attribute = |name: &[u8]| {
-        let mut value = vec![0; LIMIT];
-        let length = fgetxattr(&fd, name, value.as_mut_slice()).ok()?;
-        value.truncate(length);
-        Some((name.to_owned(), value))
+/// Returns the names of a file's extended attributes. The descriptor may be of any kind (`O_PATH`, a
+/// symlink), as its link in `/proc` is asked (proc_pid_fd(5)).
+///
+/// # Errors
+/// See listxattr(2). A file system without extended attributes has none, and is not an error.
+pub fn xattr_names(fd: impl AsFd) -> io::Result<Vec<Vec<u8>>> {
+    let path = super::fd::link(fd);
+    let list = match grown(|buffer| listxattr(&*path, buffer)) {
+        Err(Errno::NOTSUP) => return Ok(Vec::new()),
+        list => list?,
     };
-    names.filter_map(attribute).collect()
+    let names = list.split(|b| *b == 0).filter(|name| !name.is_empty());
+    Ok(names.map(<[u8]>::to_vec).collect())
+}
+
+/// Returns the value of an extended attribute, by a descriptor of any kind; none if the file does not have
+/// it.
+///
+/// # Errors
+/// See getxattr(2).
+pub fn xattr(fd: impl AsFd, name: &[u8]) -> io::Result<Option<Vec<u8>>> {
+    let path = super::fd::link(fd);
+    match grown(|buffer| getxattr(&*path, name, buffer)) {
+        Ok(value) => Ok(Some(value)),
+        Err(Errno::NODATA | Errno::NOTSUP) => Ok(None),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Calls with a buffer that grows up to the kernel's limit for a list and for one value (XATTR_LIST_MAX,
+/// XATTR_SIZE_MAX).
+fn grown(call: impl Fn(&mut [u8]) -> rustix::io::Result<usize>) -> rustix::io::Result<Vec<u8>> {
+    let mut buffer = vec![0; 512];
+    loop {
+        match call(&mut buffer) {
+            Ok(length) => {
+                buffer.truncate(length);
+                return Ok(buffer);
+            }
+            Err(Errno::RANGE) if buffer.len() < 64 << 10 => buffer.resize(64 << 10, 0),
+            Err(errno) => return Err(errno),
+        }
+    }
 }
 
 /// Sets an extended attribute of an open file.
@@ -111,6 +146,26 @@ pub fn xattrs(fd: impl AsFd) -> Vec<(Vec<u8>, Vec<u8>)> {
 /// See fsetxattr(2).
 pub fn set_xattr(fd: impl AsFd, name: &[u8], value: &[u8]) -> io::Result<()> {
     Ok(fsetxattr(fd, name, value, XattrFlags::empty())?)
+}
+
+/// Sets an extended attribute of a name in a directory, of a symlink its own.
+///
+/// # Errors
+/// See lsetxattr(2).
+pub fn set_link_xattr(dir: impl AsFd, link: &[u8], name: &[u8], value: &[u8]) -> io::Result<()> {
+    let path = [super::fd::link(dir).as_bytes(), b"/", link].concat();
+    Ok(lsetxattr(path, name, value, XattrFlags::empty())?)
+}
+
+/// Removes an extended attribute of an open file, if it has it.
+///
+/// # Errors
+/// See fremovexattr(2).
+pub fn remove_xattr(fd: impl AsFd, name: &[u8]) -> io::Result<()> {
+    match fremovexattr(fd, name) {
+        Err(Errno::NODATA | Errno::NOTSUP) => Ok(()),
+        removed => Ok(removed?),
+    }
 }
 
 /// Takes the exclusive lock of an open file without waiting, flock(2). It lasts until the file is closed.

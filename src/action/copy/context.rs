@@ -1,20 +1,20 @@
-//! The two sides of one copy, its options and its reports; and the copying of one file or symlink between
-//! them. Threads share a context.
-
-use std::collections::BTreeSet;
-use std::fs::File;
-use std::sync::{Mutex, PoisonError};
+//! The two sides of one copy, its options and its account; and the translation of attributes from one side
+//! to the other. Threads share a context.
 
 use nix::errno::Errno;
 
-use super::copy_data::Content;
-use super::error::{because, cannot_copy, cannot_write_copy, failure, text};
+use super::acl::Acl;
+use super::copy_data::{CopiedData, CopyFailure};
+use super::entry::EntryAttributes;
+use super::error::{because, cannot_copy, cannot_write_copy, cut_stream, failure, text};
 use super::event::EventSender;
+use super::file_capability;
 use super::metadata::{DroppedAttribute, Metadata};
 use super::rootfs::{Node, Rootfs, pseudo_fs};
-use super::write::{self, TargetDir, WriteOptions, WriteOutcome};
+use super::write::{WriteOptions, WriteOutcome};
 use crate::error::Error;
-use crate::sys::file::{FileKind, xattrs};
+use crate::model::account::{AccountEntry, Deviation};
+use crate::sys::file::FileKind;
 
 /// The deepest nesting of directories: a path with more names is longer than any path may be (PATH_MAX is
 /// 4096, with the slashes).
@@ -46,8 +46,6 @@ pub struct CopyContext<'a> {
     pub options: CopyOptions,
     /// The receiver of its events.
     pub events: &'a EventSender,
-    /// The kinds of warnings that were sent.
-    warned: Mutex<BTreeSet<&'static str>>,
 }
 
 impl<'a> CopyContext<'a> {
@@ -58,23 +56,26 @@ impl<'a> CopyContext<'a> {
         options: CopyOptions,
         events: &'a EventSender,
     ) -> Self {
-        Self { from, to, options, events, warned: Mutex::default() }
+        Self { from, to, options, events }
     }
 
-    /// Sends a warning, the first of each kind only.
+    /// Adds an entry to the account of the copy.
     ///
     /// # Errors
-    /// With `strict` the warning is an error.
-    pub fn warn(&self, kind: &'static str, text: impl Into<String>) -> Result<(), Error> {
+    /// With `strict` the entry is an error.
+    pub fn account(
+        &self,
+        deviation: Deviation,
+        attribute: &str,
+        sentence: impl Into<String>,
+    ) -> Result<(), Error> {
+        let sentence = sentence.into();
         if self.options.strict {
             return Err(failure("cannot copy everything".into())
-                .cause(text)
+                .cause(sentence)
                 .hint("without --strict this is a warning, and the rest is copied"));
         }
-        let is_first = self.warned.lock().unwrap_or_else(PoisonError::into_inner).insert(kind);
-        if is_first {
-            self.events.warn(text.into());
-        }
+        self.events.account(&AccountEntry::of_file(deviation, attribute, sentence));
         Ok(())
     }
 
@@ -88,21 +89,44 @@ impl<'a> CopyContext<'a> {
         outcome: WriteOutcome,
         dropped: &[DroppedAttribute],
     ) -> Result<(), Error> {
-        self.events.add(1, 0);
-        for attribute in dropped.iter().map(|attribute| attribute.name()) {
-            let warning = format!("`{}`: cannot keep its {attribute}", text(name));
-            self.warn(attribute, format!("{warning} (others are not reported)"))?;
-        }
+        self.lost(name, dropped)?;
+        let name = text(name);
         match outcome {
-            WriteOutcome::Renamed => Ok(()),
-            WriteOutcome::InPlace => self.warn(
-                "in place",
-                format!("`{}` is a bind mount: overwritten in place", text(name)),
-            ),
+            WriteOutcome::Renamed => {}
+            WriteOutcome::InPlace => self.account(
+                Deviation::Changed,
+                "bind mount overwritten in place",
+                format!("`{name}` is a bind mount: overwritten in place"),
+            )?,
             WriteOutcome::Kept => {
-                self.warn("kept", format!("`{}` exists: not overwritten", text(name)))
+                let kept = format!("`{name}` exists: not overwritten");
+                return self.account(Deviation::Skipped, "existing file", kept);
             }
         }
+        self.events.add(1, 0);
+        Ok(())
+    }
+
+    /// Reports attributes that a copy lacks.
+    ///
+    /// # Errors
+    /// As [`Self::account`].
+    pub fn lost(&self, name: &[u8], dropped: &[DroppedAttribute]) -> Result<(), Error> {
+        for attribute in dropped {
+            let lost = format!("`{}`: cannot keep its {}", text(name), attribute.name());
+            self.account(Deviation::Lost, attribute.aspect(), lost)?;
+        }
+        Ok(())
+    }
+
+    /// Reports a file the size of which changed while it was read.
+    ///
+    /// # Errors
+    /// As [`Self::account`].
+    pub fn changed(&self, path: &[u8], copied: &CopiedData) -> Result<(), Error> {
+        let Some(change) = copied.change() else { return Ok(()) };
+        let change = format!("`{}{}` {change}", self.from.prefix, text(path));
+        self.account(Deviation::Changed, "file that changed while it was read", change)
     }
 
     /// Whether a file is on a file system of the kernel: such a mount is copied only if its path is a
@@ -112,7 +136,8 @@ impl<'a> CopyContext<'a> {
     /// As [`Self::warn`].
     pub fn skip_pseudo(&self, node: &Node, path: &[u8]) -> Result<bool, Error> {
         let Some(name) = pseudo_fs(&node.fd) else { return Ok(false) };
-        self.warn(name, format!("skipped `{}`: it is a {name} file system", text(path)))?;
+        let skipped = format!("skipped `{}`: it is a {name} file system", text(path));
+        self.account(Deviation::Skipped, &format!("{name} file system"), skipped)?;
         Ok(true)
     }
 
@@ -122,7 +147,8 @@ impl<'a> CopyContext<'a> {
     /// As [`Self::warn`].
     pub fn skip_special(&self, node: &Node, path: &[u8]) -> Result<(), Error> {
         let kind = special_kind(node);
-        self.warn(kind, format!("skipped `{}`: it is {kind} (others are not reported)", text(path)))
+        let skipped = format!("skipped `{}`: it is {kind}", text(path));
+        self.account(Deviation::Skipped, kind, skipped)
     }
 
     /// Warns of a symlink that is not followed.
@@ -130,7 +156,8 @@ impl<'a> CopyContext<'a> {
     /// # Errors
     /// As [`Self::warn`].
     pub fn skip_dangling(&self, path: &[u8]) -> Result<(), Error> {
-        self.warn("dangling", format!("skipped `{}`: dangling symlink", text(path)))
+        let skipped = format!("skipped `{}`: dangling symlink", text(path));
+        self.account(Deviation::Skipped, "dangling symlink", skipped)
     }
 
     /// Warns of a directory that is one of its own parents.
@@ -138,10 +165,8 @@ impl<'a> CopyContext<'a> {
     /// # Errors
     /// As [`Self::warn`].
     pub fn skip_loop(&self, path: &[u8]) -> Result<(), Error> {
-        self.warn(
-            "loop",
-            format!("skipped `{}`: it leads back to a directory above it", text(path)),
-        )
+        let skipped = format!("skipped `{}`: it leads back to a directory above it", text(path));
+        self.account(Deviation::Skipped, "loop of directories", skipped)
     }
 
     /// Returns the error for a directory that is nested too deeply.
@@ -172,62 +197,54 @@ impl<'a> CopyContext<'a> {
         Ok(node.filter(|node| node.kind() != FileKind::Symlink))
     }
 
-    /// Copies a regular file.
-    ///
-    /// # Errors
-    /// It cannot be read or written.
-    pub fn copy_file(
-        &self,
-        path: &[u8],
-        node: &Node,
-        dir: &TargetDir,
-        name: &[u8],
-    ) -> Result<(), Error> {
-        let file = node.open_to_read().map_err(|errno| self.source_error(path, errno))?;
-        let file = File::from(file);
-        let (metadata, mut dropped) = self.metadata(node, Some(&file));
-        let content = &mut Content::File(&file);
-        let on_bytes = &|bytes| self.events.add(0, bytes);
-        let (outcome, refused) =
-            write::write_file(dir, name, content, &metadata, self.options.write, on_bytes)
-                .map_err(|errno| self.target_error(path, errno))?;
-        dropped.extend(refused);
-        self.written(name, outcome, &dropped)
+    /// Returns the error for a file that was not copied.
+    pub fn failure(&self, path: &[u8], failure: CopyFailure) -> Error {
+        match failure {
+            CopyFailure::Source(errno) => self.source_error(path, errno),
+            CopyFailure::Target(errno) => self.target_error(path, errno),
+            CopyFailure::Refused(error) => *error,
+            CopyFailure::Cut => cut_stream(path),
+        }
     }
 
-    /// Copies a symlink as such.
-    ///
-    /// # Errors
-    /// It cannot be read or written.
-    pub fn copy_symlink(
-        &self,
-        path: &[u8],
-        node: &Node,
-        dir: &TargetDir,
-        name: &[u8],
-    ) -> Result<(), Error> {
-        let target = node.read_link().map_err(|errno| self.source_error(path, errno))?;
-        let (metadata, mut dropped) = self.metadata(node, None);
-        let no_clobber = self.options.write.no_clobber;
-        let (outcome, refused) = write::write_symlink(dir, name, &target, &metadata, no_clobber)
-            .map_err(|errno| self.target_error(path, errno))?;
-        dropped.extend(refused);
-        self.written(name, outcome, &dropped)
-    }
-
-    /// Returns the metadata of a copy, and the attributes that have no counterpart on the other side.
-    pub fn metadata(
-        &self,
-        node: &Node,
-        opened: Option<&File>,
-    ) -> (Metadata, Vec<DroppedAttribute>) {
-        let attributes = &node.attributes;
-        let ids = self.from.container_ids(attributes.uid, attributes.gid);
-        let (owner, is_known) = self.owner(ids);
-        let xattrs = opened.filter(|_| self.options.archive).map(xattrs).unwrap_or_default();
-        let mode = attributes.mode & self.mode_mask();
-        let metadata = Metadata { mode, owner, modified: Some(attributes.modified), xattrs };
-        (metadata, if is_known { Vec::new() } else { vec![DroppedAttribute::Owner] })
+    /// Translates the attributes of a source to the metadata of its copy; also returns the attributes
+    /// that have no counterpart on the other side.
+    pub fn metadata(&self, entry: EntryAttributes) -> (Metadata, Vec<DroppedAttribute>) {
+        let (owner, is_known) = self.owner(entry.owner);
+        let mode = entry.mode & self.mode_mask();
+        let modified = entry.modified;
+        let mut metadata = Metadata { mode, owner, modified, ..Metadata::default() };
+        let mut dropped = entry.unread;
+        if !is_known {
+            dropped.push(DroppedAttribute::Owner);
+        }
+        if !self.options.archive {
+            return (metadata, dropped);
+        }
+        metadata.is_exact = true;
+        metadata.accessed = entry.accessed;
+        metadata.xattrs = entry.xattrs;
+        let mut translate = |acl: Option<Acl>| {
+            let acl = acl?;
+            let uid = |uid| self.to.visible_uid(uid);
+            let translated = acl.map_ids(uid, |gid| self.to.visible_gid(gid));
+            if translated.is_none() {
+                dropped.push(DroppedAttribute::Acl);
+            }
+            translated
+        };
+        metadata.access_acl = translate(entry.access_acl);
+        metadata.default_acl = translate(entry.default_acl);
+        if let Some(capability) = entry.capability {
+            match self.to.visible_uid(capability.root) {
+                Some(root) => {
+                    let value = capability.with_root(root).to_xattr();
+                    metadata.xattrs.push((file_capability::NAME.to_vec(), value));
+                }
+                None => dropped.push(DroppedAttribute::Capabilities),
+            }
+        }
+        (metadata, dropped)
     }
 
     /// Returns the owner of a copy, given the owner that the source has in its container; and whether it

@@ -9,6 +9,8 @@ use nix::fcntl::copy_file_range;
 use nix::unistd::{Whence, lseek};
 
 use super::rootfs::{pseudo_fs, to_errno};
+use crate::error::Error;
+use crate::sys::file::attributes;
 
 /// The size of the buffer.
 const CHUNK: usize = 1 << 20;
@@ -16,8 +18,6 @@ const CHUNK: usize = 1 << 20;
 const SMALL: u64 = 64 << 10;
 /// The bytes that the kernel copies before progress is reported.
 const KERNEL_CHUNK: u64 = 16 << 20;
-/// The smallest hole in a stream.
-const BLOCK: usize = 4096;
 
 /// Receives the number of bytes that were copied since the last call.
 pub type OnBytes<'a> = &'a dyn Fn(u64);
@@ -26,10 +26,62 @@ pub type OnBytes<'a> = &'a dyn Fn(u64);
 pub enum Content<'a> {
     /// A file, holes of which stay holes.
     File(&'a File),
-    /// A stream.
-    Stream(&'a mut dyn Read),
-    /// A stream in which blocks of zeros become holes.
-    SparseStream(&'a mut dyn Read),
+    /// The data of a stream: the extents of a file, as offsets and lengths, and its size. The rest are
+    /// holes.
+    Stream(&'a mut dyn Read, &'a [(u64, u64)], u64),
+}
+
+/// The reason why a file was not copied, by the side that failed.
+#[derive(Debug)]
+pub enum CopyFailure {
+    /// The source could not be read.
+    Source(Errno),
+    /// The copy could not be written.
+    Target(Errno),
+    /// The stream ended before the data did.
+    Cut,
+    /// What was copied was not accepted.
+    Refused(Box<Error>),
+}
+
+impl From<Errno> for CopyFailure {
+    fn from(errno: Errno) -> Self {
+        Self::Target(errno)
+    }
+}
+
+/// The result of copying the data of a file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CopiedData {
+    /// The size of the source when the copy began; none if it was not known.
+    pub expected: Option<u64>,
+    /// The size of the copy.
+    pub size: u64,
+    /// The size of the source afterwards; none if it was not known.
+    pub after: Option<u64>,
+    /// Bytes of the source that are holes.
+    pub holes: u64,
+}
+
+impl CopiedData {
+    /// Returns a sentence about a source that changed meanwhile; none if its size is still the same.
+    pub fn change(&self) -> Option<String> {
+        let (expected, after) = (self.expected?, self.after?);
+        if self.size < expected {
+            let lost = expected - self.size;
+            return Some(format!("shrank by {lost} bytes to {} while it was read", self.size));
+        }
+        let grown = after.checked_sub(expected).filter(|grown| *grown > 0)?;
+        Some(format!(
+            "grew by {grown} bytes while it was read; the first {expected} bytes were copied"
+        ))
+    }
+
+    /// Whether the copy takes the space of the holes too.
+    pub fn has_lost_holes(&self, copy: &File) -> bool {
+        // (Less may be the file system's blocks, which are larger than a page.)
+        self.holes > 1 << 16 && attributes(copy).is_ok_and(|copy| copy.allocated >= self.size)
+    }
 }
 
 impl Content<'_> {
@@ -37,13 +89,25 @@ impl Content<'_> {
     ///
     /// # Errors
     /// Errors of reading and writing.
-    pub fn copy_to(&mut self, to: &File, on_bytes: OnBytes<'_>) -> Result<(), Errno> {
+    pub fn copy_to(&mut self, to: &File, on_bytes: OnBytes<'_>) -> Result<CopiedData, CopyFailure> {
         match self {
             Self::File(from) => copy_file(from, to, on_bytes),
-            Self::Stream(stream) => copy_stream(*stream, to, on_bytes),
-            Self::SparseStream(stream) => copy_sparse_stream(*stream, to, on_bytes),
+            Self::Stream(stream, extents, size) => {
+                copy_stream(*stream, extents, *size, to, on_bytes)
+            }
         }
     }
+}
+
+/// Returns the size of an open file as it is now.
+fn size_of(file: &File) -> Result<u64, CopyFailure> {
+    file.metadata().map(|metadata| metadata.len()).map_err(|e| CopyFailure::Source(to_errno(e)))
+}
+
+/// Whether the size of a file says nothing about its data: the kernel's files have size 0 or that of a
+/// page, and some of FUSE have size 0, whatever they hold.
+pub fn has_unknown_size(file: &File, size: u64) -> bool {
+    size == 0 || pseudo_fs(file).is_some()
 }
 
 /// Sets the offset of a file, lseek(2).
@@ -70,78 +134,88 @@ pub fn next_extent(file: &File, offset: u64, size: u64) -> Option<(u64, u64)> {
     (start < size).then(|| (start, hole().clamp(start + 1, size)))
 }
 
-fn copy_file(from: &File, to: &File, on_bytes: OnBytes<'_>) -> Result<(), Errno> {
-    let size = from.metadata().map_err(to_errno)?.len();
-    // A file of the kernel has size 0 whatever it holds.
-    if size == 0 && pseudo_fs(from).is_some() {
-        return read_and_write(from, to, u64::MAX, on_bytes).map(drop);
+fn copy_file(from: &File, to: &File, on_bytes: OnBytes<'_>) -> Result<CopiedData, CopyFailure> {
+    let size = size_of(from)?;
+    if has_unknown_size(from, size) {
+        let size = read_and_write(from, to, u64::MAX, on_bytes)?;
+        return Ok(CopiedData { size, ..CopiedData::default() });
     }
+    let mut copied = CopiedData { expected: Some(size), size, ..CopiedData::default() };
     if size <= SMALL {
-        return read_and_write(from, to, size, on_bytes).map(drop);
+        copied.size = read_and_write(from, to, size, on_bytes)?;
+    } else {
+        copy_extents(from, to, &mut copied, on_bytes)?;
+        to.set_len(copied.size).map_err(to_errno)?;
     }
-    // A file that grows meanwhile is copied up to this size.
-    let mut offset = 0;
-    while let Some((start, end)) = next_extent(from, offset, size) {
-        seek(from, start, Whence::SeekSet)?;
-        seek(to, start, Whence::SeekSet)?;
-        let copied = copy_in_kernel(from, to, end - start, on_bytes)?;
-        if copied < end - start {
-            // It was truncated meanwhile.
-            return to.set_len(start + copied).map_err(to_errno);
-        }
-        offset = end;
-    }
-    to.set_len(size).map_err(to_errno)
+    copied.after = Some(size_of(from)?);
+    Ok(copied)
 }
 
-fn copy_stream(stream: &mut dyn Read, mut to: &File, on_bytes: OnBytes<'_>) -> Result<(), Errno> {
-    let mut chunk = vec![0; CHUNK];
-    loop {
-        let length = fill(stream, &mut chunk)?;
-        to.write_all(&chunk[..length]).map_err(to_errno)?;
-        on_bytes(length as u64);
-        if length < CHUNK {
+/// Copies the data between the holes of a file. A file that grows meanwhile is copied up to its size at
+/// the start.
+fn copy_extents(
+    from: &File,
+    to: &File,
+    copied: &mut CopiedData,
+    on_bytes: OnBytes<'_>,
+) -> Result<(), CopyFailure> {
+    let (size, mut offset) = (copied.size, 0);
+    while let Some((start, end)) = next_extent(from, offset, size) {
+        seek(from, start, Whence::SeekSet).map_err(CopyFailure::Source)?;
+        seek(to, start, Whence::SeekSet)?;
+        let count = copy_in_kernel(from, to, end - start, on_bytes)?;
+        copied.holes += start - offset;
+        offset = start + count;
+        if offset < end {
+            // It was truncated meanwhile.
+            copied.size = offset;
             return Ok(());
         }
     }
+    // The hole at the end may be one since the file was truncated.
+    copied.size = size_of(from)?.clamp(offset, size);
+    copied.holes += copied.size - offset;
+    Ok(())
 }
 
-fn copy_sparse_stream(
+fn copy_stream(
     stream: &mut dyn Read,
+    extents: &[(u64, u64)],
+    size: u64,
     mut to: &File,
     on_bytes: OnBytes<'_>,
-) -> Result<(), Errno> {
-    let mut chunk = vec![0; CHUNK];
-    let mut size = 0;
-    loop {
-        let length = fill(stream, &mut chunk)?;
-        for block in chunk[..length].chunks(BLOCK) {
-            if block.iter().all(|byte| *byte == 0) {
-                seek(to, block.len() as u64, Whence::SeekCur)?;
-            } else {
-                to.write_all(block).map_err(to_errno)?;
+) -> Result<CopiedData, CopyFailure> {
+    let longest = extents.iter().map(|(_, length)| *length).max().unwrap_or(0);
+    let mut chunk = vec![0; usize::try_from(longest).unwrap_or(CHUNK).min(CHUNK)];
+    let mut data = 0;
+    for (offset, length) in extents {
+        seek(to, *offset, Whence::SeekSet)?;
+        let mut remaining = *length;
+        while remaining > 0 {
+            let count = usize::try_from(remaining).unwrap_or(CHUNK).min(chunk.len());
+            let count = read_some(stream, &mut chunk[..count])?;
+            if count == 0 {
+                return Err(CopyFailure::Cut);
             }
+            to.write_all(&chunk[..count]).map_err(to_errno)?;
+            remaining -= count as u64;
+            on_bytes(count as u64);
         }
-        size += length as u64;
-        on_bytes(length as u64);
-        if length < CHUNK {
-            return to.set_len(size).map_err(to_errno);
-        }
+        data += length;
     }
+    to.set_len(size).map_err(to_errno)?;
+    Ok(CopiedData { size, holes: size.saturating_sub(data), ..CopiedData::default() })
 }
 
-/// Reads until the buffer is full or the stream ends.
-fn fill(stream: &mut dyn Read, chunk: &mut [u8]) -> Result<usize, Errno> {
-    let mut length = 0;
-    while length < chunk.len() {
-        match stream.read(&mut chunk[length..]) {
-            Ok(0) => break,
-            Ok(read) => length += read,
+/// Reads once; nothing at the end.
+fn read_some(from: &mut dyn Read, chunk: &mut [u8]) -> Result<usize, CopyFailure> {
+    loop {
+        match from.read(chunk) {
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(to_errno(error)),
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Err(CopyFailure::Cut),
+            read => return read.map_err(|error| CopyFailure::Source(to_errno(error))),
         }
     }
-    Ok(length)
 }
 
 fn copy_in_kernel(
@@ -149,29 +223,22 @@ fn copy_in_kernel(
     to: &File,
     length: u64,
     on_bytes: OnBytes<'_>,
-) -> Result<u64, Errno> {
+) -> Result<u64, CopyFailure> {
     let mut copied = 0;
     while copied < length {
         let count = usize::try_from((length - copied).min(KERNEL_CHUNK)).unwrap_or(CHUNK);
         match copy_file_range(from, None, to, None, count) {
-            Ok(0) => return Ok(copied),
+            // The end, or a file that the kernel copies nothing of: reading decides.
+            Ok(0) => return Ok(copied + read_and_write(from, to, length - copied, on_bytes)?),
             Ok(count) => {
                 copied += count as u64;
                 on_bytes(count as u64);
             }
             Err(Errno::EINTR) => {}
-            // Not between these two file systems, or not of this file.
-            Err(
-                Errno::EXDEV
-                | Errno::EINVAL
-                | Errno::ENOSYS
-                | Errno::EOPNOTSUPP
-                | Errno::EPERM
-                | Errno::EBADF,
-            ) => {
-                return Ok(copied + read_and_write(from, to, length - copied, on_bytes)?);
-            }
-            Err(errno) => return Err(errno),
+            Err(errno @ (Errno::ENOSPC | Errno::EDQUOT | Errno::EFBIG)) => return Err(errno.into()),
+            // Not between these two file systems, or not of this file, or which side failed is not
+            // known: reading and writing tells.
+            Err(_) => return Ok(copied + read_and_write(from, to, length - copied, on_bytes)?),
         }
     }
     Ok(copied)
@@ -182,22 +249,19 @@ fn read_and_write(
     mut to: &File,
     length: u64,
     on_bytes: OnBytes<'_>,
-) -> Result<u64, Errno> {
+) -> Result<u64, CopyFailure> {
     let size = if length == u64::MAX { SMALL } else { length.clamp(1, CHUNK as u64) };
     let mut chunk = vec![0; usize::try_from(size).unwrap_or(CHUNK)];
     let mut copied = 0;
     while copied < length {
         let count = usize::try_from(length - copied).unwrap_or(CHUNK).min(chunk.len());
-        match from.read(&mut chunk[..count]) {
-            Ok(0) => break,
-            Ok(read) => {
-                to.write_all(&chunk[..read]).map_err(to_errno)?;
-                copied += read as u64;
-                on_bytes(read as u64);
-            }
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(to_errno(error)),
+        let read = read_some(&mut from, &mut chunk[..count])?;
+        if read == 0 {
+            break;
         }
+        to.write_all(&chunk[..read]).map_err(to_errno)?;
+        copied += read as u64;
+        on_bytes(read as u64);
     }
     Ok(copied)
 }
@@ -216,10 +280,15 @@ mod tests {
         from.write_all(b"data").unwrap();
         from.set_len(8 << 20).unwrap();
         let to = tempfile::tempfile().unwrap();
-        Content::File(&from).copy_to(&to, &|_| {}).unwrap();
-        from.rewind().unwrap();
+        let copied = Content::File(&from).copy_to(&to, &|_| {}).unwrap();
+        assert_eq!((copied.size, copied.change()), (8 << 20, None));
+        assert!(copied.holes > 7 << 20 && !copied.has_lost_holes(&to));
         let streamed = tempfile::tempfile().unwrap();
-        Content::SparseStream(&mut &from).copy_to(&streamed, &|_| {}).unwrap();
+        let mut stream = &b"data"[..];
+        let extents = [(3 << 20, 4)];
+        let copied = Content::Stream(&mut stream, &extents, 8 << 20);
+        let copied = { copied }.copy_to(&streamed, &|_| {}).unwrap();
+        assert_eq!((copied.size, copied.holes), (8 << 20, (8 << 20) - 4));
         for mut copy in [to, streamed] {
             let metadata = copy.metadata().unwrap();
             assert_eq!(metadata.len(), 8 << 20);
@@ -229,5 +298,26 @@ mod tests {
             copy.read_exact(&mut data).unwrap();
             assert_eq!(&data, b"data");
         }
+    }
+    #[test]
+    fn a_stream_that_ends_early_is_not_a_file() {
+        let to = tempfile::tempfile().unwrap();
+        let mut stream = &b"half"[..];
+        let copied = Content::Stream(&mut stream, &[(0, 8)], 8).copy_to(&to, &|_| {});
+        assert!(matches!(copied, Err(CopyFailure::Cut)));
+    }
+
+    #[test]
+    fn a_size_that_changed_is_told() {
+        let data = |expected, size, after| CopiedData {
+            expected: Some(expected),
+            size,
+            after: Some(after),
+            holes: 0,
+        };
+        assert_eq!(data(9, 9, 9).change(), None);
+        assert!(data(9, 4, 4).change().is_some_and(|text| text.contains("shrank by 5 bytes to 4")));
+        assert!(data(9, 9, 12).change().is_some_and(|text| text.contains("grew by 3 bytes")));
+        assert_eq!(CopiedData { size: 7, ..CopiedData::default() }.change(), None);
     }
 }

@@ -26,6 +26,21 @@ pub fn cannot_write_copy(from: &Rootfs, path: &[u8]) -> Error {
     failure(format!("cannot write the copy of `{}{}`", from.prefix, text(path)))
 }
 
+/// Returns the error for a stream that cannot be read further.
+pub fn broken_stream(cause: &str) -> Error {
+    failure("cannot read the tar stream".into()).cause(cause)
+}
+
+/// Returns the error for a stream that ends within or after a member.
+pub fn cut_stream(path: &[u8]) -> Error {
+    let cause = match path {
+        b"" => "it ends within its first header".to_owned(),
+        path => format!("it was cut off in `{}` or right after it", text(path)),
+    };
+    broken_stream(&cause)
+        .hint("the program that writes it has failed; an old file of that name is unchanged")
+}
+
 /// Returns an error without a cause.
 pub fn failure(message: String) -> Error {
     Error::new(ExitStatus::Failed, message)

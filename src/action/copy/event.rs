@@ -1,15 +1,20 @@
 //! The events of a copy: one type, from the threads that copy, through the pipe of their process, to the
 //! command that prints them.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::account::{Account, AccountEntry};
 use crate::sys::isolated::MessageSender;
 
 /// The interval between two reports of progress.
 const INTERVAL: Duration = Duration::from_millis(100);
+/// The interval between two reports that a stream is waited for; shorter than the silence after which a
+/// copy is given up.
+const WAIT_INTERVAL: Duration = Duration::from_secs(3);
 
 /// How much has been copied.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,31 +27,45 @@ pub struct CopyProgress {
     pub total: Option<u64>,
 }
 
+/// The result of a copy.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct CopyResult {
+    /// How much was copied.
+    pub progress: CopyProgress,
+    /// Everything that is not as it was asked for.
+    pub account: Account,
+}
+
 /// An event of a copy.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum CopyEvent {
     /// The progress so far.
     Progress(CopyProgress),
-    /// A warning, unescaped.
-    Warning(String),
+    /// An entry of the account, the text of which is unescaped; and whether it is the first of its kind.
+    Deviation(AccountEntry, bool),
 }
 
 /// The sending end. The threads of a copy share it; progress is counted here and sent now and then.
 #[derive(Debug)]
-pub struct EventSender(Mutex<SenderState>);
+pub struct EventSender {
+    state: Mutex<SenderState>,
+    is_waiting: AtomicBool,
+}
 
 #[derive(Debug)]
 struct SenderState {
     messages: MessageSender<CopyEvent>,
     progress: CopyProgress,
+    account: Account,
     sent: Instant,
 }
 
 impl EventSender {
     /// Creates the sending end.
     pub fn new(messages: MessageSender<CopyEvent>) -> Self {
-        let (progress, sent) = (CopyProgress::default(), Instant::now());
-        Self(Mutex::new(SenderState { messages, progress, sent }))
+        let (progress, account) = (CopyProgress::default(), Account::default());
+        let state = SenderState { messages, progress, account, sent: Instant::now() };
+        Self { state: Mutex::new(state), is_waiting: AtomicBool::new(false) }
     }
 
     /// Counts files and bytes that were copied.
@@ -62,14 +81,40 @@ impl EventSender {
         self.update(|progress| progress.total = Some(bytes));
     }
 
-    /// Sends a warning.
-    pub fn warn(&self, text: String) {
-        self.state().messages.send(&CopyEvent::Warning(text));
+    /// Adds an entry to the account, and sends it.
+    pub fn account(&self, entry: &AccountEntry) {
+        let mut state = self.state();
+        let is_first = state.account.add(entry).unwrap_or(true);
+        state.messages.send(&CopyEvent::Deviation(entry.clone(), is_first));
     }
 
-    /// Returns the progress so far.
-    pub fn progress(&self) -> CopyProgress {
-        self.state().progress
+    /// Runs a call that may wait for the other end of a stream: that is not a file system that hangs.
+    pub fn waiting<T>(&self, call: impl FnOnce() -> T) -> T {
+        self.is_waiting.store(true, Ordering::Relaxed);
+        let result = call();
+        self.is_waiting.store(false, Ordering::Relaxed);
+        result
+    }
+
+    /// Starts a thread that reports progress as long as the copy waits for a stream. Without it (no more
+    /// threads can be made) such a wait is limited as every other. The end of the process ends it.
+    pub fn report_waits(self: &Arc<Self>) {
+        let events = Arc::clone(self);
+        let _ = std::thread::Builder::new().spawn(move || {
+            loop {
+                std::thread::sleep(WAIT_INTERVAL);
+                if events.is_waiting.load(Ordering::Relaxed) {
+                    let state = events.state();
+                    state.messages.send(&CopyEvent::Progress(state.progress));
+                }
+            }
+        });
+    }
+
+    /// Returns the result: how much was copied, and the account.
+    pub fn result(&self) -> CopyResult {
+        let state = self.state();
+        CopyResult { progress: state.progress, account: state.account.clone() }
     }
 
     fn update(&self, change: impl FnOnce(&mut CopyProgress)) {
@@ -82,6 +127,6 @@ impl EventSender {
     }
 
     fn state(&self) -> MutexGuard<'_, SenderState> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

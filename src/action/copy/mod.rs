@@ -5,15 +5,27 @@
 //!    its init's UID for file system access. No thread has started: both are properties of a thread.
 //! 2. Expand patterns and count bytes for the progress bar.
 //! 3. For each source: resolve it and the destination, ask `analysis::copy_rules` for the place, and
-//!    copy (`walk.rs`; `tar.rs` for a stream).
+//!    copy.
 //! 4. Look the destination up again: if it is not there, another process moved it while we wrote.
+//!
+//! There are two sources of entries, a walk (`walk.rs`) and a tar stream (`tar/unpack.rs`), and two sinks, a
+//! directory (`create.rs`) and a tar stream (`tar/pack.rs`). Between them an entry is the same: its
+//! attributes (`entry.rs`) and its data (`copy_data.rs`). Whatever is not as it was asked for goes to one
+//! account (`model::account`).
 
+mod acl;
 mod context;
 mod copy_data;
+mod create;
+mod dir_sink;
+mod entry;
 mod error;
 mod event;
+mod file_capability;
 mod list_dir;
 mod metadata;
+mod names;
+mod place;
 mod rootfs;
 mod sources;
 mod stored;
@@ -23,14 +35,15 @@ mod workers;
 mod write;
 
 use std::ffi::OsStr;
-use std::io::{BufWriter, Read, Write};
+use std::fs::File;
+use std::io::{BufReader, BufWriter, Read};
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use caps::{CapSet, Capability};
-use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{geteuid, setfsgid, setfsuid};
@@ -39,7 +52,8 @@ use crate::action::send::raise_fd_limit;
 use crate::analysis::copy_rules::{DestinationKind, SourceKind, is_contents, placement};
 use crate::analysis::user::{Ids, UserSpec, identify};
 use crate::engine::StoredRoot;
-use crate::error::{Error, os_error};
+use crate::error::Error;
+use crate::model::account::{AccountEntry, Deviation};
 use crate::proc::Host;
 use crate::sys::file::FileKind;
 use crate::sys::isolated::{self, Inherit, IsolationError};
@@ -47,8 +61,9 @@ use context::CopyContext;
 pub use context::CopyOptions;
 use error::{because, because_unresolved, cannot_copy_to, failure};
 use event::EventSender;
-pub use event::{CopyEvent, CopyProgress};
+pub use event::{CopyEvent, CopyProgress, CopyResult};
 pub use list_dir::names_in_container;
+use place::copy_source;
 pub use rootfs::Rootfs;
 use rootfs::{ResolvedPath, to_errno};
 use sources::{CopySource, count_bytes, expand, find_source};
@@ -58,8 +73,8 @@ pub use write::WriteOptions;
 const TIMEOUT: Duration = Duration::from_secs(15);
 /// The size of the buffer before stdout.
 const STDOUT_BUFFER: usize = 1 << 20;
-/// The largest `/etc/passwd` that is read.
-const MAX_PASSWD: u64 = 1 << 20;
+/// The size of the buffer after stdin.
+const STDIN_BUFFER: usize = 256 << 10;
 
 /// The location of one path of a copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,13 +125,13 @@ impl CopyJob<'_> {
     ///
     /// # Errors
     /// At the first file that cannot be copied.
-    pub fn run(self, on_event: &mut dyn FnMut(CopyEvent)) -> Result<CopyProgress, Error> {
+    pub fn run(self, on_event: &mut dyn FnMut(CopyEvent)) -> Result<CopyResult, Error> {
         // If the child hangs, the reader of our output must not wait for it.
         let is_stream = self.is_packed() || self.is_unpacked();
         let inherit = if is_stream { Inherit::Everything } else { Inherit::AllButStreams };
         let copy = |messages| {
             let events = Arc::new(EventSender::new(messages));
-            self.copy(&events).map(|()| events.progress())
+            self.copy(&events).map(|()| events.result())
         };
         isolated::run(inherit, TIMEOUT, copy, on_event).map_err(aborted)?
     }
@@ -168,7 +183,12 @@ impl CopyJob<'_> {
             Some(text) if self.options.strict => {
                 return Err(failure("cannot copy everything".into()).cause(text));
             }
-            _ => omitted.into_iter().for_each(|text| events.warn(text)),
+            _ => {
+                for text in omitted {
+                    let entry = AccountEntry::of_file(Deviation::Skipped, "mount from disk", text);
+                    events.account(&entry);
+                }
+            }
         }
         Ok(())
     }
@@ -210,24 +230,25 @@ impl CopyJob<'_> {
             let placement = placement(source_kind(&source), kind, several)
                 .map_err(|(cause, hint)| cannot_copy_to(to, path).cause(cause).hint(hint))?;
             let context = CopyContext::new(from, to, options, events);
-            walk::copy_source(&context, source, placement, &destination)?;
+            copy_source(&context, source, placement, &destination)?;
             verify_destination(to, path)?;
         }
         Ok(())
     }
 
-    fn pack(&self, options: CopyOptions, events: &EventSender) -> Result<(), Error> {
+    fn pack(&self, options: CopyOptions, events: &Arc<EventSender>) -> Result<(), Error> {
+        events.report_waits();
         let (from, path) = self.side(&self.sources[0]);
         let mut source = find_source(from, path, options.follow)?;
         if is_contents(path) {
             source.name = b".".to_vec();
         }
-        let mut stdout = BufWriter::with_capacity(STDOUT_BUFFER, std::io::stdout().lock());
-        tar::pack(&CopyContext::new(from, &self.host, options, events), &source, &mut stdout)?;
-        stdout.flush().map_err(|error| failure(tar::CANNOT_WRITE.into()).cause(os_error(error)))
+        let stdout = BufWriter::with_capacity(STDOUT_BUFFER, std::io::stdout().lock());
+        tar::pack(&CopyContext::new(from, &self.host, options, events), source, stdout)
     }
 
-    fn unpack(&self, options: CopyOptions, events: &EventSender) -> Result<(), Error> {
+    fn unpack(&self, options: CopyOptions, events: &Arc<EventSender>) -> Result<(), Error> {
+        events.report_waits();
         let (to, path) = self.side(&self.destination);
         let failed = |errno| because(cannot_copy_to(to, path), errno);
         let directory = resolve_destination(to, path)?.node;
@@ -239,7 +260,10 @@ impl CopyJob<'_> {
         };
         let directory = directory.open_to_read().map_err(failed)?;
         let context = CopyContext::new(&self.host, to, options, events);
-        tar::unpack(&context, std::io::stdin().lock(), &directory)
+        let stdin = std::io::stdin().as_fd().try_clone_to_owned();
+        let stdin = File::from(stdin.map_err(to_errno).map_err(failed)?);
+        let stdin = WaitingReader { inner: stdin, events };
+        tar::unpack(&context, BufReader::with_capacity(STDIN_BUFFER, stdin), directory)
     }
 
     /// Joins the user namespace of a rootless container: without CAP_CHOWN, files can be given to other
@@ -272,11 +296,23 @@ impl CopyJob<'_> {
                 .hint("USER[:GROUP], by name or ID as the container knows them")
         };
         let spec = UserSpec::parse(word).map_err(failed)?;
-        let (passwd, group) = (read_file(to, b"/etc/passwd"), read_file(to, b"/etc/group"));
+        let (passwd, group) = (to.read_small(b"/etc/passwd"), to.read_small(b"/etc/group"));
         let identity = identify(Some(&spec), &Ids::default(), &passwd, &group).map_err(failed)?;
         let owner = to.visible_ids(identity.ids.uid, identity.ids.gid);
         let unmapped = || failed("the container's user namespace has no such ID".into());
         owner.map(Some).ok_or_else(unmapped)
+    }
+}
+
+/// Stdin, which may be written slowly.
+struct WaitingReader<'e> {
+    inner: File,
+    events: &'e EventSender,
+}
+
+impl Read for WaitingReader<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        self.events.waiting(|| self.inner.read(buffer))
     }
 }
 
@@ -288,18 +324,6 @@ fn aborted(error: IsolationError) -> Error {
             .hint("files that were copied so far are complete; a FUSE or network mount may hang"),
         error => failure("copy aborted".into()).cause(error.to_string()),
     }
-}
-
-/// Returns a small file; nothing if it cannot be read.
-fn read_file(rootfs: &Rootfs, path: &[u8]) -> Vec<u8> {
-    let read = || -> Result<Vec<u8>, Errno> {
-        let node = rootfs.resolve(path, true)?.node.ok_or(Errno::ENOENT)?;
-        let file = std::fs::File::from(node.open_to_read()?);
-        let mut bytes = Vec::new();
-        file.take(MAX_PASSWD).read_to_end(&mut bytes).map_err(to_errno)?;
-        Ok(bytes)
-    };
-    read().unwrap_or_default()
 }
 
 fn resolve_destination(to: &Rootfs, path: &[u8]) -> Result<ResolvedPath, Error> {

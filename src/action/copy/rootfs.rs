@@ -4,6 +4,8 @@
 //! kernel version (CVE-2018-15664, CVE-2019-10152).
 
 use std::collections::VecDeque;
+use std::fs::File;
+use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::sync::Arc;
@@ -15,6 +17,9 @@ use nix::sys::statfs::fstatfs;
 use crate::model::idmap::IdMap;
 use crate::sys::fd;
 use crate::sys::file::{self, FileAttributes, FileId, FileKind};
+
+/// The largest `/etc/passwd` that is read.
+const MAX_SMALL: u64 = 1 << 20;
 
 /// The kernel's own limit (MAXSYMLINKS).
 const MAX_SYMLINKS: usize = 40;
@@ -149,23 +154,36 @@ impl Rootfs {
     /// Translates the owner and group of a file from the IDs that this process sees to those of the
     /// container (or host). None if they have none there.
     pub fn container_ids(&self, uid: u32, gid: u32) -> Option<(u32, u32)> {
-        let (uid, gid) = match self.joined.as_deref() {
-            None => (uid, gid),
-            Some((uid_map, gid_map)) => (uid_map.to_outside(uid)?, gid_map.to_outside(gid)?),
-        };
-        match self.root {
-            None => Some((uid, gid)),
-            Some(_) => Some((self.uid_map.to_inside(uid)?, self.gid_map.to_inside(gid)?)),
-        }
+        self.container_uid(uid).zip(self.container_gid(gid))
+    }
+
+    /// Translates a user, as [`Self::container_ids`].
+    pub fn container_uid(&self, uid: u32) -> Option<u32> {
+        let joined = self.joined.as_deref().map(|(uid_map, _)| uid_map);
+        to_container(uid, joined, self.root.as_ref().map(|_| &self.uid_map))
+    }
+
+    /// Translates a group, as [`Self::container_ids`].
+    pub fn container_gid(&self, gid: u32) -> Option<u32> {
+        let joined = self.joined.as_deref().map(|(_, gid_map)| gid_map);
+        to_container(gid, joined, self.root.as_ref().map(|_| &self.gid_map))
     }
 
     /// Translates IDs of the container (or host) to those that this process sees.
     pub fn visible_ids(&self, uid: u32, gid: u32) -> Option<(u32, u32)> {
-        let host_ids = match self.root {
-            None => (uid, gid),
-            Some(_) => (self.uid_map.to_outside(uid)?, self.gid_map.to_outside(gid)?),
-        };
-        self.visible_host_ids(host_ids)
+        self.visible_uid(uid).zip(self.visible_gid(gid))
+    }
+
+    /// Translates a user, as [`Self::visible_ids`].
+    pub fn visible_uid(&self, uid: u32) -> Option<u32> {
+        let joined = self.joined.as_deref().map(|(uid_map, _)| uid_map);
+        to_visible(uid, joined, self.root.as_ref().map(|_| &self.uid_map))
+    }
+
+    /// Translates a group, as [`Self::visible_ids`].
+    pub fn visible_gid(&self, gid: u32) -> Option<u32> {
+        let joined = self.joined.as_deref().map(|(_, gid_map)| gid_map);
+        to_visible(gid, joined, self.root.as_ref().map(|_| &self.gid_map))
     }
 
     /// Returns the owner and group of new files, as this process sees IDs.
@@ -180,6 +198,18 @@ impl Rootfs {
         }
     }
 
+    /// Returns a small file, such as `/etc/passwd`; nothing if it cannot be read.
+    pub fn read_small(&self, path: &[u8]) -> Vec<u8> {
+        let read = || -> Result<Vec<u8>, Errno> {
+            let node = self.resolve(path, true)?.node.ok_or(Errno::ENOENT)?;
+            let file = File::from(node.open_to_read()?);
+            let mut bytes = Vec::new();
+            file.take(MAX_SMALL).read_to_end(&mut bytes).map_err(to_errno)?;
+            Ok(bytes)
+        };
+        read().unwrap_or_default()
+    }
+
     /// Resolves a path. A symlink at its end is followed if `follow` is set or a slash comes after it.
     ///
     /// # Errors
@@ -190,6 +220,18 @@ impl Rootfs {
             None => resolve_on_host(path, follow),
         }
     }
+}
+
+/// Translates an ID that this process sees, in the namespace that it joined, to one of a container.
+fn to_container(id: u32, joined: Option<&IdMap>, container: Option<&IdMap>) -> Option<u32> {
+    let host = joined.map_or(Some(id), |map| map.to_outside(id))?;
+    container.map_or(Some(host), |map| map.to_inside(host))
+}
+
+/// Translates an ID of a container to the one that this process sees in the namespace that it joined.
+fn to_visible(id: u32, joined: Option<&IdMap>, container: Option<&IdMap>) -> Option<u32> {
+    let host = container.map_or(Some(id), |map| map.to_outside(id))?;
+    joined.map_or(Some(host), |map| map.to_inside(host))
 }
 
 /// Converts an error of the operating system.

@@ -7,8 +7,9 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::context::CopyContext;
+use super::create::copy_file;
 use super::metadata::{DroppedAttribute, Metadata, apply_metadata};
-use super::rootfs::Node;
+use super::sources::CopySource;
 use super::write::{TargetDir, WriteOutcome};
 use crate::error::Error;
 
@@ -21,16 +22,12 @@ const BATCH_BYTES: u64 = 1 << 20;
 /// The number of workers: more gained nothing where it was measured.
 const MAX_WORKERS: usize = 4;
 
-/// A regular file to copy.
+/// A regular file to copy, under its name.
 pub struct FileTask<'a> {
-    /// Its path, for messages.
-    pub path: Vec<u8>,
     /// The file.
-    pub node: Node,
+    pub entry: CopySource,
     /// The directory that the copy goes to.
     pub dir: Arc<PendingDir<'a>>,
-    /// The name of the copy.
-    pub name: Vec<u8>,
 }
 
 /// Files for one worker.
@@ -63,11 +60,11 @@ impl WorkerPool<'_> {
         loop {
             let next = batches.lock().map(|batches| batches.recv());
             let Ok(Ok(batch)) = next else { return };
-            for FileTask { path, node, dir, name } in batch {
+            for FileTask { entry, dir } in batch {
                 if self.has_failed() {
                     break;
                 }
-                self.record(self.context.copy_file(&path, &node, &dir.target, &name));
+                self.record(copy_file(self.context, &entry, &dir.target).map(drop));
             }
         }
     }
@@ -83,7 +80,7 @@ pub struct WorkQueue<'a> {
 impl<'a> WorkQueue<'a> {
     /// Adds a file; waits while the queue is full.
     pub fn push(&mut self, task: FileTask<'a>) {
-        self.bytes += task.node.attributes.size;
+        self.bytes += task.entry.node.attributes.size;
         self.batch.push(task);
         if self.batch.len() >= BATCH_FILES || self.bytes >= BATCH_BYTES {
             self.flush();

@@ -11,9 +11,10 @@ use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat, renameat};
 use nix::sys::stat::{Mode, fstat};
 use nix::unistd::{UnlinkatFlags, fsync, linkat, symlinkat, unlinkat};
 
-use super::copy_data::{Content, OnBytes};
+use super::copy_data::{Content, CopiedData, CopyFailure, OnBytes};
 use super::metadata::{DroppedAttribute, Metadata, apply_metadata, apply_symlink_metadata};
 use super::rootfs::{Node, duplicate, to_errno};
+use crate::error::Error;
 use crate::sys::directory::DirEntries;
 use crate::sys::fd;
 use crate::sys::file::{FileKind, rename_no_replace, try_lock};
@@ -57,6 +58,11 @@ impl TargetDir {
             _ => return Err(Errno::ENOTSUP),
         }
         Ok((node.mount() != self.mount).then_some(node))
+    }
+
+    /// Whether a name exists in any form.
+    pub fn has(&self, name: &[u8]) -> bool {
+        Node::open(&self.fd, name).is_ok()
     }
 
     fn rename(&self, old: &[u8], new: &[u8], no_clobber: bool) -> Result<(), Errno> {
@@ -218,62 +224,97 @@ fn kept_or(renamed: Result<(), Errno>, no_clobber: bool) -> Result<WriteOutcome,
     }
 }
 
-/// Writes a file.
-///
-/// # Errors
-/// Errors of the file system; the old file is then unchanged, unless it is written in place. ENOTSUP if a
-/// device, FIFO or socket is there.
-pub fn write_file(
-    dir: &TargetDir,
-    name: &[u8],
-    content: &mut Content<'_>,
-    metadata: &Metadata,
-    options: WriteOptions,
-    on_bytes: OnBytes<'_>,
-) -> Result<(WriteOutcome, Vec<DroppedAttribute>), Errno> {
-    // From outside the container's mount namespace a rename over a mount point would detach the mount and
-    // leave the mounted file as it is.
-    if let Some(mounted) = dir.mounted(name)? {
-        if options.no_clobber {
-            return Ok((WriteOutcome::Kept, Vec::new()));
-        }
-        write_in_place(&mounted, content, options.sync, on_bytes)?;
-        return Ok((WriteOutcome::InPlace, Vec::new()));
-    }
-    let temp = TempFile::new(dir)?;
-    content.copy_to(&temp.file, on_bytes)?;
-    let dropped = apply_metadata(temp.file.as_fd(), metadata);
-    if options.sync {
-        fsync(&temp.file)?;
-    }
-    let outcome = temp.commit(name, options.no_clobber)?;
-    if options.sync {
-        fsync(fd::open_at(&dir.fd, ".", OFlag::O_RDONLY | OFlag::O_DIRECTORY)?)?;
-    }
-    Ok((outcome, dropped))
+/// Judges the data of a file before the copy gets its name: an error keeps the old file.
+pub type Accept<'a> = &'a dyn Fn(&CopiedData) -> Result<(), Error>;
+
+/// The way that a file is written.
+#[derive(Clone, Copy)]
+pub struct FileWriter<'a> {
+    /// Its metadata.
+    pub metadata: &'a Metadata,
+    /// The treatment of an existing file.
+    pub options: WriteOptions,
+    /// The receiver of progress.
+    pub on_bytes: OnBytes<'a>,
+    /// The judge of the data.
+    pub accept: Accept<'a>,
 }
 
-/// Overwrites a file, which keeps its owner and mode.
-fn write_in_place(
-    node: &Node,
-    content: &mut Content<'_>,
-    sync: bool,
-    on_bytes: OnBytes<'_>,
-) -> Result<(), Errno> {
-    if node.kind() != FileKind::Regular {
-        return Err(Errno::EISDIR);
-    }
-    // The file is truncated first: copied onto itself it would be lost.
-    if let Content::File(from) = content {
-        let (from, to) = (fstat(from)?, fstat(&node.fd)?);
-        if (from.st_dev, from.st_ino) == (to.st_dev, to.st_ino) {
-            return Err(Errno::EEXIST);
+impl FileWriter<'_> {
+    /// Writes a file.
+    ///
+    /// # Errors
+    /// Errors of the file system, or data that was not accepted; the old file is then unchanged. ENOTSUP
+    /// if a device, FIFO or socket is there.
+    pub fn write(
+        self,
+        dir: &TargetDir,
+        name: &[u8],
+        content: &mut Content<'_>,
+    ) -> Result<(WriteOutcome, Vec<DroppedAttribute>), CopyFailure> {
+        let options = self.options;
+        // From outside the container's mount namespace a rename over a mount point would detach the mount
+        // and leave the mounted file as it is.
+        let mounted = dir.mounted(name)?;
+        // (The rename decides; this spares the data.)
+        if options.no_clobber && (mounted.is_some() || dir.has(name)) {
+            return Ok((WriteOutcome::Kept, Vec::new()));
         }
+        if let Some(mounted) = mounted {
+            self.write_in_place(dir, &mounted, content)?;
+            return Ok((WriteOutcome::InPlace, Vec::new()));
+        }
+        let temp = TempFile::new(dir)?;
+        let copied = self.fill(&temp.file, content)?;
+        let mut dropped = apply_metadata(temp.file.as_fd(), self.metadata);
+        if copied.has_lost_holes(&temp.file) {
+            dropped.push(DroppedAttribute::Holes);
+        }
+        if options.sync {
+            fsync(&temp.file)?;
+        }
+        let outcome = temp.commit(name, options.no_clobber)?;
+        if options.sync {
+            fsync(fd::open_at(&dir.fd, ".", OFlag::O_RDONLY | OFlag::O_DIRECTORY)?)?;
+        }
+        Ok((outcome, dropped))
     }
-    let flags = OFlag::O_WRONLY | OFlag::O_TRUNC | OFlag::O_NOCTTY;
-    let file = File::from(fd::reopen(&node.fd, flags)?);
-    content.copy_to(&file, on_bytes)?;
-    if sync { fsync(&file) } else { Ok(()) }
+
+    fn fill(self, file: &File, content: &mut Content<'_>) -> Result<CopiedData, CopyFailure> {
+        let copied = content.copy_to(file, self.on_bytes)?;
+        (self.accept)(&copied).map_err(|error| CopyFailure::Refused(Box::new(error)))?;
+        Ok(copied)
+    }
+
+    /// Overwrites a file, which keeps its owner and mode. The data is complete before the old file is
+    /// truncated: a source that fails leaves it.
+    fn write_in_place(
+        self,
+        dir: &TargetDir,
+        node: &Node,
+        content: &mut Content<'_>,
+    ) -> Result<(), CopyFailure> {
+        if node.kind() != FileKind::Regular {
+            return Err(Errno::EISDIR.into());
+        }
+        if let Content::File(from) = content {
+            let (from, to) = (fstat(from)?, fstat(&node.fd)?);
+            if (from.st_dev, from.st_ino) == (to.st_dev, to.st_ino) {
+                return Err(Errno::EEXIST.into());
+            }
+        }
+        // The directory may be read-only where the mounted file is not.
+        let spool = match TempFile::new(dir) {
+            Ok(temp) => temp,
+            Err(_) => TempFile { dir, file: tempfile::tempfile().map_err(to_errno)?, name: None },
+        };
+        self.fill(&spool.file, content)?;
+        let flags = OFlag::O_WRONLY | OFlag::O_TRUNC | OFlag::O_NOCTTY;
+        let file = File::from(fd::reopen(&node.fd, flags)?);
+        let complete = File::from(fd::reopen(&spool.file, OFlag::O_RDONLY)?);
+        Content::File(&complete).copy_to(&file, &|_| {})?;
+        if self.options.sync { Ok(fsync(&file)?) } else { Ok(()) }
+    }
 }
 
 /// Writes a symlink, replacing a file or symlink.
@@ -289,6 +330,10 @@ pub fn write_symlink(
 ) -> Result<(WriteOutcome, Vec<DroppedAttribute>), Errno> {
     if dir.mounted(name)?.is_some() {
         return Err(Errno::EBUSY);
+    }
+    // (The rename decides; this spares a temporary name.)
+    if no_clobber && dir.has(name) {
+        return Ok((WriteOutcome::Kept, Vec::new()));
     }
     let temporary = temp_name()?;
     symlinkat(target, &dir.fd, &*temporary)?;
@@ -309,15 +354,17 @@ pub fn write_hard_link(
     dir: &TargetDir,
     name: &[u8],
     no_clobber: bool,
-) -> Result<(), Errno> {
+) -> Result<WriteOutcome, Errno> {
     match linkat(from, existing, &dir.fd, name, AtFlags::empty()) {
-        Err(Errno::EEXIST) if !no_clobber && dir.mounted(name)?.is_none() => {}
-        done => return done,
+        Ok(()) => return Ok(WriteOutcome::Renamed),
+        Err(Errno::EEXIST) if no_clobber => return Ok(WriteOutcome::Kept),
+        Err(Errno::EEXIST) if dir.mounted(name)?.is_none() => {}
+        Err(errno) => return Err(errno),
     }
     let temporary = temp_name()?;
     linkat(from, existing, &dir.fd, &*temporary, AtFlags::empty())?;
     let renamed = dir.rename(&temporary, name, false);
     // rename(2) does nothing if both are names of one file.
     dir.remove(&temporary);
-    renamed
+    renamed.map(|()| WriteOutcome::Renamed)
 }

@@ -156,10 +156,9 @@ impl<'a> ExecReporter<'a> {
     /// # Errors
     /// Always with `--strict`.
     pub fn deviation(&mut self, entry: AccountEntry) -> Result<(), Error> {
-        match self.account.add(entry) {
-            Ok(entry) => {
-                let event = ExecEvent::Deviation(entry.clone());
-                self.report(event);
+        match self.account.add(&entry) {
+            Ok(_) => {
+                self.report(ExecEvent::Deviation(entry));
                 Ok(())
             }
             Err(AccountEntry { attribute, cause, hint, .. }) => {

@@ -1,0 +1,94 @@
+//! The sink of a walk that is a directory. Files are copied by workers.
+
+use std::sync::Arc;
+
+use super::context::CopyContext;
+use super::create::{copy_file, copy_symlink, create_directory, create_hard_link};
+use super::entry::EntryAttributes;
+use super::sources::CopySource;
+use super::walk::Sink;
+use super::workers::{DirFinish, FileTask, PendingDir, WorkQueue, WorkerPool};
+use super::write::{TargetDir, WriteOutcome, remove_stale_temp_files};
+use crate::error::Error;
+
+/// The sink of a walk. Files are copied by workers.
+pub struct DirSink<'w, 'p> {
+    context: &'p CopyContext<'p>,
+    pool: &'p WorkerPool<'p>,
+    queue: &'w mut WorkQueue<'p>,
+}
+
+impl<'w, 'p> DirSink<'w, 'p> {
+    /// Creates the sink.
+    pub fn new(
+        context: &'p CopyContext<'p>,
+        pool: &'p WorkerPool<'p>,
+        queue: &'w mut WorkQueue<'p>,
+    ) -> Self {
+        Self { context, pool, queue }
+    }
+
+    /// Returns the destination itself, which is not part of the copy.
+    pub fn destination(&self, target: TargetDir) -> Arc<PendingDir<'p>> {
+        remove_stale_temp_files(&target.fd);
+        Arc::new(PendingDir { target: Arc::new(target), finish: None, pool: self.pool })
+    }
+
+    /// Hands the last files over.
+    pub fn flush(&mut self) {
+        self.queue.flush();
+    }
+}
+
+impl<'p> Sink for DirSink<'_, 'p> {
+    type Dir = Arc<PendingDir<'p>>;
+
+    fn has_failed(&self) -> bool {
+        self.pool.has_failed()
+    }
+
+    fn enter(&mut self, parent: &Self::Dir, entry: &CopySource) -> Result<Self::Dir, Error> {
+        let context = self.context;
+        let (target, is_new) = create_directory(context, &entry.path, &parent.target, &entry.name)?;
+        let mut finish =
+            DirFinish { name: entry.path.clone(), metadata: None, dropped: Vec::new() };
+        if is_new {
+            let archive = context.options.archive;
+            let attributes = EntryAttributes::read(context.from, &entry.node, archive);
+            let (metadata, dropped) = context.metadata(attributes);
+            finish = DirFinish { metadata: Some(metadata), dropped, ..finish };
+        }
+        let (target, finish) = (Arc::new(target), Some(finish));
+        Ok(Arc::new(PendingDir { target, finish, pool: self.pool }))
+    }
+
+    fn file(
+        &mut self,
+        parent: &Self::Dir,
+        entry: CopySource,
+        has_names: bool,
+    ) -> Result<bool, Error> {
+        if has_names {
+            let outcome = copy_file(self.context, &entry, &parent.target)?;
+            return Ok(outcome == WriteOutcome::Renamed);
+        }
+        self.queue.push(FileTask { entry, dir: parent.clone() });
+        Ok(true)
+    }
+
+    fn symlink(&mut self, parent: &Self::Dir, entry: &CopySource) -> Result<(), Error> {
+        copy_symlink(self.context, entry, &parent.target)
+    }
+
+    fn link(
+        &mut self,
+        (first_dir, first_name): (&Self::Dir, &[u8]),
+        parent: &Self::Dir,
+        entry: &CopySource,
+    ) -> Result<bool, Error> {
+        let first = (&*first_dir.target, first_name);
+        let linked =
+            create_hard_link(self.context, &entry.path, first, &parent.target, &entry.name)?;
+        Ok(linked.is_ok())
+    }
+}

@@ -1,0 +1,13 @@
+//! Tar streams: a sink of entries (`pack.rs`), and a source of them (`unpack.rs`). What a stream cannot
+//! carry, or carries in a form that is not known here, goes to the account of the copy.
+
+mod attributes;
+mod header;
+mod pack;
+mod pax;
+mod read;
+mod sparse;
+mod unpack;
+
+pub use pack::pack;
+pub use unpack::unpack;

@@ -1,0 +1,351 @@
+//! Reads a tar stream header by header. The `tar` crate knows the fields of a header; the order of blocks
+//! is taken here, since of sparse files it knows one form, and it stops at the end of the archive.
+
+use std::io::{ErrorKind, Read};
+
+use super::header::{BLOCK, BLOCK_SIZE, Block, decompressor, is_header, names, number, unsigned};
+use super::pax::{PaxRecords, Records};
+use super::sparse::{HeaderMap, MapParser, RecordMap, SparseMap};
+
+/// The longest name that is read: [`crate::action::copy::context::MAX_DEPTH`] names of the longest kind.
+const MAX_NAME: u64 = 1 << 19;
+/// The most data of a PAX header: extended attributes have up to 64 KiB each.
+const MAX_RECORDS: u64 = 1 << 24;
+
+/// Reason why a stream cannot be read further.
+#[derive(Debug)]
+pub enum TarError {
+    /// Reading failed.
+    Io(std::io::Error),
+    /// There is nothing in it.
+    Empty,
+    /// It ends within or after the member with this name, or at the start.
+    Cut(Vec<u8>),
+    /// The first block is not a header. It may be compressed: by what it is decompressed.
+    NotTar(Option<&'static str>),
+    /// A block after the member with this name is not what it should be.
+    Broken(Vec<u8>, String),
+}
+
+/// A member of the archive; its data comes next in the stream.
+#[derive(Clone, Debug, Default)]
+pub struct Member {
+    /// Its name.
+    pub path: Vec<u8>,
+    /// The target of a link.
+    pub link: Vec<u8>,
+    /// Its type as the header has it; 0 is that of a regular file too.
+    pub kind: u8,
+    /// Its header.
+    pub header: MemberHeader,
+    /// Its own PAX records.
+    pub records: PaxRecords,
+    /// The extents of its data.
+    pub map: SparseMap,
+}
+
+/// The numbers of a header; none of those that are not numbers.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct MemberHeader {
+    /// Permission bits.
+    pub mode: Option<i64>,
+    /// Owner.
+    pub uid: Option<i64>,
+    /// Group.
+    pub gid: Option<i64>,
+    /// Time of the last modification.
+    pub modified: Option<i64>,
+}
+
+/// The way that a stream ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StreamEnd {
+    /// With the blocks of zeros that end an archive.
+    Complete,
+    /// After a member, without them.
+    Unmarked,
+    /// With another archive.
+    AnotherArchive,
+    /// With this number of bytes that are not one.
+    Garbage(u64),
+}
+
+/// A stream that is being read.
+pub struct TarReader<R> {
+    input: R,
+    /// PAX records of global headers.
+    pub global: PaxRecords,
+    /// The name of the last member.
+    last: Vec<u8>,
+    /// Bytes of its data that were not read, and of the padding after them.
+    remaining: u64,
+    padding: u64,
+    has_members: bool,
+}
+
+/// What comes before a header and counts for it.
+#[derive(Default)]
+struct Prefix {
+    path: Option<Vec<u8>>,
+    link: Option<Vec<u8>>,
+    records: PaxRecords,
+}
+
+impl<R: Read> TarReader<R> {
+    /// Creates a reader.
+    pub fn new(input: R) -> Self {
+        let (global, last) = (PaxRecords::default(), Vec::new());
+        Self { input, global, last, remaining: 0, padding: 0, has_members: false }
+    }
+
+    /// Returns the next member, or the end of the stream, which is read to its very end.
+    ///
+    /// # Errors
+    /// [`TarError`].
+    pub fn next(&mut self) -> Result<Result<Member, StreamEnd>, TarError> {
+        let mut prefix = Prefix::default();
+        loop {
+            self.skip()?;
+            let Some(block) = self.block()? else {
+                return match self.has_members {
+                    true => Ok(Err(StreamEnd::Unmarked)),
+                    false => Err(TarError::Empty),
+                };
+            };
+            if block == [0; BLOCK] {
+                return self.finish().map(Err);
+            }
+            if !is_header(&block) {
+                return Err(match self.has_members {
+                    true => self.broken("a header has a wrong checksum"),
+                    false => TarError::NotTar(decompressor(&block)),
+                });
+            }
+            self.has_members = true;
+            let size = unsigned(&block[124..136]);
+            let size = size.ok_or_else(|| self.broken("a header without a size"))?;
+            match block[156] {
+                b'L' => prefix.path = Some(self.name(size)?),
+                b'K' => prefix.link = Some(self.name(size)?),
+                b'x' | b'X' => prefix.records.extend(self.records(size)?),
+                b'g' => {
+                    let records = self.records(size)?;
+                    self.global.extend(records);
+                }
+                // The label of a volume.
+                b'V' => self.expect(size),
+                _ => return self.member(&block, size, prefix).map(Ok),
+            }
+        }
+    }
+
+    /// Builds a member from its header and what came before.
+    fn member(&mut self, block: &Block, size: u64, prefix: Prefix) -> Result<Member, TarError> {
+        let (path, link) = names(block);
+        let global = std::mem::take(&mut self.global);
+        let records = Records { member: &prefix.records, global: &global };
+        let long_path = records.own("GNU.sparse.name").or_else(|| records.own("path"));
+        let path = long_path.map(<[u8]>::to_vec).or(prefix.path).unwrap_or(path);
+        let link = records.own("linkpath").map(<[u8]>::to_vec).or(prefix.link).unwrap_or(link);
+        self.last.clone_from(&path);
+        let kind = block[156];
+        let size = match records.own("size").map(super::header::decimal) {
+            None => size,
+            Some(size) => size
+                .filter(|size| *size <= i64::MAX.unsigned_abs())
+                .ok_or_else(|| self.broken("a PAX record `size` is not a size"))?,
+        };
+        // Links, devices, directories and FIFOs have no data, whatever their size says.
+        let size = if matches!(kind, b'1'..=b'6') { 0 } else { size };
+        self.expect(size);
+        let map = self.map(block, size, &records)?;
+        let header = MemberHeader {
+            mode: number(&block[100..108]),
+            uid: number(&block[108..116]),
+            gid: number(&block[116..124]),
+            modified: number(&block[136..148]),
+        };
+        self.global = global;
+        Ok(Member { path, link, kind, header, records: prefix.records, map })
+    }
+
+    /// Returns the map of a member, after which its data comes.
+    fn map(
+        &mut self,
+        block: &Block,
+        size: u64,
+        records: &Records<'_>,
+    ) -> Result<SparseMap, TarError> {
+        let broken = |reader: &Self| reader.broken("the map of a sparse file is broken");
+        let mut before = 0;
+        let map = if block[156] == b'S' {
+            let mut header = HeaderMap::new(block, records).ok_or_else(|| broken(self))?;
+            while header.is_extended {
+                let next = self.block()?.ok_or_else(|| TarError::Cut(self.last.clone()))?;
+                header.extend(&next).ok_or_else(|| broken(self))?;
+                before += BLOCK_SIZE;
+            }
+            // GNU tar does not count these blocks as data, star does.
+            if header.map.data().is_some_and(|data| data == size) {
+                before = 0;
+            }
+            self.expect(size.checked_sub(before).ok_or_else(|| broken(self))?);
+            header.map
+        } else {
+            match RecordMap::new(records) {
+                RecordMap::None => return Ok(SparseMap::dense(size)),
+                RecordMap::Complete(map) => map,
+                RecordMap::BeforeData(real_size) => {
+                    let mut parser = MapParser::default();
+                    loop {
+                        let next = self.block()?.ok_or_else(|| TarError::Cut(self.last.clone()))?;
+                        before += BLOCK_SIZE;
+                        if parser.push(&next).ok_or_else(|| broken(self))? {
+                            break;
+                        }
+                    }
+                    self.expect(size.checked_sub(before).ok_or_else(|| broken(self))?);
+                    SparseMap { extents: parser.extents(), size: real_size }
+                }
+                RecordMap::Unknown(form) => {
+                    return Err(self.broken(&format!("a sparse file in an unknown form: {form}")));
+                }
+                RecordMap::Broken => return Err(broken(self)),
+            }
+        };
+        match map.data() {
+            Some(data) if data == self.remaining => Ok(map),
+            _ => Err(broken(self)),
+        }
+    }
+
+    /// Reads the data of a long name.
+    fn name(&mut self, size: u64) -> Result<Vec<u8>, TarError> {
+        let mut name = self.data_of(size, MAX_NAME, "a name is too long")?;
+        let end = name.iter().position(|byte| *byte == 0).unwrap_or(name.len());
+        name.truncate(end);
+        Ok(name)
+    }
+
+    fn records(&mut self, size: u64) -> Result<PaxRecords, TarError> {
+        let data = self.data_of(size, MAX_RECORDS, "a PAX header is too large")?;
+        PaxRecords::parse(&data).ok_or_else(|| self.broken("a PAX header is broken"))
+    }
+
+    fn data_of(&mut self, size: u64, limit: u64, too_large: &str) -> Result<Vec<u8>, TarError> {
+        if size > limit {
+            return Err(self.broken(too_large));
+        }
+        self.expect(size);
+        let mut data = Vec::new();
+        self.data().read_to_end(&mut data).map_err(|error| self.io(error))?;
+        Ok(data)
+    }
+
+    fn expect(&mut self, size: u64) {
+        (self.remaining, self.padding) = (size, size.next_multiple_of(BLOCK_SIZE) - size);
+    }
+
+    fn broken(&self, text: &str) -> TarError {
+        TarError::Broken(self.last.clone(), text.to_owned())
+    }
+
+    fn io(&self, error: std::io::Error) -> TarError {
+        match error.kind() {
+            ErrorKind::UnexpectedEof => TarError::Cut(self.last.clone()),
+            _ => TarError::Io(error),
+        }
+    }
+
+    /// Returns the data of the last member.
+    pub fn data(&mut self) -> MemberData<'_, R> {
+        MemberData(self)
+    }
+
+    /// Skips the rest of the last member.
+    fn skip(&mut self) -> Result<(), TarError> {
+        let mut rest = std::mem::take(&mut self.remaining) + std::mem::take(&mut self.padding);
+        let mut chunk = vec![0; usize::try_from(rest.min(1 << 16)).unwrap_or(BLOCK)];
+        while rest > 0 {
+            let count = usize::try_from(rest).unwrap_or(usize::MAX).min(chunk.len());
+            match fill(&mut self.input, &mut chunk[..count]).map_err(TarError::Io)? {
+                read if read == count => rest -= count as u64,
+                _ => return Err(TarError::Cut(self.last.clone())),
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads a block; none at the end of the stream.
+    fn block(&mut self) -> Result<Option<Block>, TarError> {
+        let mut block = [0; BLOCK];
+        match fill(&mut self.input, &mut block).map_err(TarError::Io)? {
+            0 => Ok(None),
+            BLOCK => Ok(Some(block)),
+            // What is shorter than a block is not tar, if nothing came before.
+            _ if !self.has_members => Err(TarError::NotTar(decompressor(&block))),
+            _ => Err(TarError::Cut(self.last.clone())),
+        }
+    }
+
+    /// Reads what comes after the first block of zeros: its writer is not killed by SIGPIPE, and a further
+    /// archive is noticed.
+    fn finish(&mut self) -> Result<StreamEnd, TarError> {
+        let mut end = StreamEnd::Complete;
+        let mut chunk = vec![0; 1 << 16];
+        let mut garbage = 0;
+        loop {
+            let count = fill(&mut self.input, &mut chunk).map_err(TarError::Io)?;
+            let data = &chunk[..count];
+            if let Some(first) = data.iter().position(|byte| *byte != 0)
+                && end == StreamEnd::Complete
+            {
+                let start = first - first % BLOCK;
+                let block = data.get(start..).and_then(|rest| rest.first_chunk());
+                end = match block {
+                    Some(block) if is_header(block) => StreamEnd::AnotherArchive,
+                    _ => StreamEnd::Garbage(0),
+                };
+                garbage = (count - first) as u64;
+            } else if end != StreamEnd::Complete {
+                garbage += count as u64;
+            }
+            if count < chunk.len() {
+                return Ok(match end {
+                    StreamEnd::Garbage(_) => StreamEnd::Garbage(garbage),
+                    end => end,
+                });
+            }
+        }
+    }
+}
+
+/// The data of a member. It ends where the header says; a stream that ends before is an error
+/// (`UnexpectedEof`).
+pub struct MemberData<'r, R>(&'r mut TarReader<R>);
+
+impl<R: Read> Read for MemberData<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = usize::try_from(self.0.remaining).unwrap_or(usize::MAX).min(buffer.len());
+        let read = self.0.input.read(&mut buffer[..count])?;
+        if read == 0 && count > 0 {
+            return Err(ErrorKind::UnexpectedEof.into());
+        }
+        self.0.remaining -= read as u64;
+        Ok(read)
+    }
+}
+
+/// Reads until the buffer is full or the stream ends.
+fn fill(input: &mut impl Read, buffer: &mut [u8]) -> std::io::Result<usize> {
+    let mut length = 0;
+    while length < buffer.len() {
+        match input.read(&mut buffer[length..]) {
+            Ok(0) => break,
+            Ok(read) => length += read,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(length)
+}
