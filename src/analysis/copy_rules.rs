@@ -26,6 +26,8 @@ pub enum DestinationKind {
     MissingDirectory,
     /// A file, or anything else that is not a directory.
     File,
+    /// The same; the path ends in a slash, as only that of a directory does.
+    FileAsDirectory,
     /// A directory.
     Directory,
 }
@@ -48,6 +50,8 @@ const NO_DIRECTORY: RuleError =
     ("no such directory", "create it first, or leave out the slash to copy to a file of that name");
 const NOT_DIRECTORY: RuleError =
     ("not a directory", "a directory can be copied into a directory or to a new name");
+const SLASH_AFTER_FILE: RuleError =
+    ("Not a directory", "leave out what comes after the file's name");
 const SEVERAL_SOURCES: RuleError =
     ("with several sources the destination must be an existing directory", "create it first");
 const NO_RULE: RuleError = ("no rule for this kind of source", "copy it to a new name");
@@ -57,14 +61,17 @@ pub const RULES: &[(SourceKind, DestinationKind, Result<Placement, RuleError>)] 
     (SourceKind::File, DestinationKind::Missing, Ok(Placement::Exact)),
     (SourceKind::File, DestinationKind::MissingDirectory, Err(NO_DIRECTORY)),
     (SourceKind::File, DestinationKind::File, Ok(Placement::Exact)),
+    (SourceKind::File, DestinationKind::FileAsDirectory, Err(SLASH_AFTER_FILE)),
     (SourceKind::File, DestinationKind::Directory, Ok(Placement::Into)),
     (SourceKind::Directory, DestinationKind::Missing, Ok(Placement::Exact)),
     (SourceKind::Directory, DestinationKind::MissingDirectory, Ok(Placement::Exact)),
     (SourceKind::Directory, DestinationKind::File, Err(NOT_DIRECTORY)),
+    (SourceKind::Directory, DestinationKind::FileAsDirectory, Err(SLASH_AFTER_FILE)),
     (SourceKind::Directory, DestinationKind::Directory, Ok(Placement::Into)),
     (SourceKind::Contents, DestinationKind::Missing, Ok(Placement::Exact)),
     (SourceKind::Contents, DestinationKind::MissingDirectory, Ok(Placement::Exact)),
     (SourceKind::Contents, DestinationKind::File, Err(NOT_DIRECTORY)),
+    (SourceKind::Contents, DestinationKind::FileAsDirectory, Err(SLASH_AFTER_FILE)),
     (SourceKind::Contents, DestinationKind::Directory, Ok(Placement::Merge)),
 ];
 
@@ -95,6 +102,7 @@ pub fn describe_rules() -> Vec<(String, &'static str)> {
         DestinationKind::Missing => "DST does not exist",
         DestinationKind::MissingDirectory => "DST, ending in /, does not exist",
         DestinationKind::File => "DST is a file",
+        DestinationKind::FileAsDirectory => "DST, ending in / or /., is a file",
         DestinationKind::Directory => "DST is a directory",
     };
     let result = |source, destination, placement| match placement {
@@ -106,6 +114,7 @@ pub fn describe_rules() -> Vec<(String, &'static str)> {
         Ok(Placement::Into) => "SRC is copied into DST under its own name.",
         Ok(Placement::Merge) => "The contents of SRC are copied into DST.",
         Err(NO_DIRECTORY) => "Error: no such directory.",
+        Err(SLASH_AFTER_FILE) => "Error: not a directory.",
         Err(_) => "Error: a directory cannot be copied to a file.",
     };
     let rule = |(from, to, placement): &(_, _, _)| {
@@ -114,14 +123,27 @@ pub fn describe_rules() -> Vec<(String, &'static str)> {
     RULES.iter().map(rule).collect()
 }
 
-/// Returns the file name of a path, without a slash or `/.` at its end; none for a root.
+/// Returns the file name of a path, without a slash or `/.` at its end; none for a root. `..` takes back
+/// the name before it, as the text has it.
 pub fn file_name(path: &[u8]) -> Option<&[u8]> {
-    path.split(|b| *b == b'/').rfind(|part| !part.is_empty() && *part != b"." && *part != b"..")
+    let mut names: Vec<&[u8]> = Vec::new();
+    for part in path.split(|b| *b == b'/').filter(|part| !part.is_empty() && *part != b".") {
+        match (part, names.last()) {
+            (b"..", Some(&last)) if last != b".." => drop(names.pop()),
+            _ => names.push(part),
+        }
+    }
+    names.pop().filter(|name| *name != b"..")
 }
 
 /// Whether a path ends in `/.`, or is one dot: the contents of the directory are meant.
 pub fn is_contents(path: &[u8]) -> bool {
     path == b"." || path.ends_with(b"/.")
+}
+
+/// Whether a path can only be that of a directory: it ends in a slash or `/.`.
+pub fn is_directory_path(path: &[u8]) -> bool {
+    path.ends_with(b"/") || is_contents(path)
 }
 
 /// Whether a name has a character that a shell would expand.
@@ -223,6 +245,7 @@ mod tests {
             (File, Missing, Some(Placement::Exact)),
             (File, MissingDirectory, None),
             (File, DestinationKind::File, Some(Placement::Exact)),
+            (File, DestinationKind::FileAsDirectory, None),
             (File, DestinationKind::Directory, Some(Placement::Into)),
             (Directory, Missing, Some(Placement::Exact)),
             (Directory, MissingDirectory, Some(Placement::Exact)),
@@ -274,6 +297,11 @@ mod tests {
         assert_eq!(file_name(b"/a/b/"), Some(&b"b"[..]));
         assert_eq!(file_name(b"/a/b/."), Some(&b"b"[..]));
         assert_eq!(file_name(b"/"), None);
+        assert_eq!(file_name(b"/a/b/.."), Some(&b"a"[..]));
+        assert_eq!(
+            (file_name(b"/a/.."), file_name(b"../.."), file_name(b"..")),
+            (None, None, None)
+        );
         assert!(is_contents(b"/a/.") && !is_contents(b"a."));
     }
 

@@ -48,7 +48,7 @@ const INTERVAL: Duration = Duration::from_millis(200);
 #[command(override_usage = "cinspect cp [OPTIONS] <SRC>... <DST>")]
 pub struct Cp {
     /// One or more sources followed by the destination: FILE, CTR:PATH or `-`
-    #[arg(value_name = "PATH", required = true, add = CompletionSource::CopyPaths)]
+    #[arg(value_name = "PATH", add = CompletionSource::CopyPaths)]
     paths: Vec<OsString>,
     /// Keep owners, all permission bits and extended attributes
     #[arg(short, long)]
@@ -131,7 +131,10 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
     let references = references(&sources, &destination);
     let mut roots = references
         .iter()
-        .map(|(reference, access)| open_root(context, &resolver, reference, *access, arguments.pid))
+        .map(|(word, access)| {
+            open_root(context, &resolver, word, *access, arguments.pid)
+                .map_err(|error| with_local_name(error, &arguments.paths, word))
+        })
         .collect::<Result<Vec<CopyRoot>, Error>>()?;
     let names: Vec<&str> = references.iter().map(|(reference, _)| *reference).collect();
     let from_disk = stored_names(&roots);
@@ -152,6 +155,9 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
     let mut reporter =
         ProgressReporter { context, quiet: arguments.quiet, shows_progress, start, shown: start };
     let outcome = job.run(&mut |event| reporter.report(event));
+    let outcome = outcome.map_err(|error| {
+        names.iter().fold(error, |error, name| with_local_name(error, &arguments.paths, name))
+    });
     context.ui.clear_progress();
     let CopyResult { progress, account } = outcome?;
     if !arguments.quiet {
@@ -232,6 +238,19 @@ fn endpoint(path: &PathRef, references: &[&str]) -> Endpoint {
         }
     };
     Endpoint { location, path }
+}
+
+/// Adds the way to write a local path that has a colon, if the path with this reference is one.
+fn with_local_name(mut error: Error, paths: &[OsString], reference: &str) -> Error {
+    let is_local = |path: &&OsString| {
+        matches!(PathRef::parse(path.as_bytes()), PathRef::Container(name, _) if name == reference)
+            && std::path::Path::new(path).symlink_metadata().is_ok()
+    };
+    if let Some(path) = paths.iter().find(is_local) {
+        let path = String::from_utf8_lossy(path.as_bytes());
+        error.hints.insert(0, format!("for the local file of that name write `./{path}`"));
+    }
+    error
 }
 
 /// Takes where the files of the containers that are not running are, with their indices.

@@ -262,8 +262,23 @@ fn copy_paths(line: &CompletionLine, typed: &OsStr) -> Vec<CompletionCandidate> 
             CompletionCandidate::new(value).help(container.get_help().cloned())
         }));
     }
-    found.extend(PathCompleter::any().stdio().complete(typed));
+    let files = PathCompleter::any().stdio().complete(typed);
+    found.extend(files.into_iter().filter_map(|file| local_path(file, typed)));
     found
+}
+
+/// Returns a local path as `cp` takes it: one that would be a path in a container gets `./` before it.
+/// (Bash replaces only what comes after a colon that was typed.)
+fn local_path(file: CompletionCandidate, typed: &OsStr) -> Option<CompletionCandidate> {
+    match PathRef::parse(file.get_value().as_bytes()) {
+        PathRef::Container(..) if typed.as_bytes().contains(&b':') => None,
+        PathRef::Container(..) => {
+            let mut value = OsString::from("./");
+            value.push(file.get_value());
+            Some(CompletionCandidate::new(value).help(file.get_help().cloned()))
+        }
+        PathRef::Host(_) | PathRef::Stream => Some(file),
+    }
 }
 
 /// Returns the paths in a container that begin with `path`, each after `before`. Directories end in a

@@ -46,6 +46,7 @@ pub fn trials() -> Vec<Trial> {
             offers_no_control_characters,
         ),
         test("completion::prints_no_errors", prints_no_errors),
+        test("completion::local_names_with_a_colon_get_a_dot", local_names_with_a_colon),
         test("completion::options_follow_a_hyphen", options_follow_a_hyphen),
         test("completion::every_value_has_a_source", every_value_has_a_source),
     ];
@@ -151,6 +152,22 @@ fn offers_no_control_characters() -> Outcome {
         run.out.lines().map(|line| line.strip_prefix(&prefix).unwrap_or(line).trim_end()).collect();
     same(names, vec!["directory/", "link/", "plain"])?;
     same(run.err.as_str(), "")
+}
+
+/// A local name with a colon is offered in the form that is not a path in a container.
+fn local_names_with_a_colon() -> Outcome {
+    let directory = tempfile::tempdir()?;
+    std::fs::write(directory.path().join("qq:b"), "")?;
+    std::fs::write(directory.path().join("qqc"), "")?;
+    for (typed, offered) in [("qq", ["./qq:b", "qqc"]), ("./qq", ["./qq:b", "./qqc"])] {
+        let mut command = cinspect(&["--", "cinspect", "cp", typed]);
+        command.env("CINSPECT_COMPLETE", "2").current_dir(directory.path());
+        let run = finish(command).expect(0)?;
+        let values: Vec<&str> =
+            run.out.lines().filter_map(|line| line.split('\t').next()).collect();
+        same(values, offered.to_vec())?;
+    }
+    Ok(())
 }
 
 fn prints_no_errors() -> Outcome {

@@ -4,6 +4,7 @@
 use nix::errno::Errno;
 
 use super::rootfs::Rootfs;
+use crate::analysis::copy_rules::is_directory_path;
 use crate::error::{Error, ExitStatus, os_error};
 
 /// Returns a path as text; whatever prints it escapes it.
@@ -92,6 +93,9 @@ fn hint(errno: Errno) -> Option<&'static str> {
 /// it that exists.
 pub fn because_unresolved(error: Error, rootfs: &Rootfs, path: &[u8], errno: Errno) -> Error {
     let error = because(error, errno);
+    if errno == Errno::ENOTDIR && is_directory_path(path) {
+        return error.hint("leave out what comes after the file's name");
+    }
     if errno != Errno::ENOENT {
         return error;
     }

@@ -44,12 +44,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use caps::{CapSet, Capability};
+use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{geteuid, setfsgid, setfsuid};
 
 use crate::action::send::raise_fd_limit;
-use crate::analysis::copy_rules::{DestinationKind, SourceKind, is_contents, placement};
+use crate::analysis::copy_rules::{
+    DestinationKind, SourceKind, is_contents, is_directory_path, placement,
+};
 use crate::analysis::user::{Ids, UserSpec, identify};
 use crate::engine::StoredRoot;
 use crate::error::Error;
@@ -65,7 +68,7 @@ pub use event::{CopyEvent, CopyProgress, CopyResult};
 pub use list_dir::names_in_container;
 use place::copy_source;
 pub use rootfs::Rootfs;
-use rootfs::{ResolvedPath, to_errno};
+use rootfs::{Node, ResolvedPath, to_errno};
 use sources::{CopySource, count_bytes, expand, find_source};
 pub use write::WriteOptions;
 
@@ -328,7 +331,18 @@ fn aborted(error: IsolationError) -> Error {
 
 fn resolve_destination(to: &Rootfs, path: &[u8]) -> Result<ResolvedPath, Error> {
     let failed = |errno| because_unresolved(cannot_copy_to(to, path), to, path, errno);
-    to.resolve(path, true).map_err(failed)
+    let resolved = to.resolve(path, true).map_err(failed)?;
+    // `new/.` names what is in a directory, so there has to be one.
+    if resolved.node.is_none() && is_contents(path) {
+        return Err(failed(Errno::ENOENT));
+    }
+    let is_removed = |node: &Node| node.kind() == FileKind::Directory && node.attributes.links == 0;
+    match &resolved.node {
+        Some(node) if is_removed(node) => Err(cannot_copy_to(to, path)
+            .cause("the directory has been removed")
+            .hint("go to one that exists (`cd`), or give its path")),
+        _ => Ok(resolved),
+    }
 }
 
 fn source_kind(source: &CopySource) -> SourceKind {
@@ -342,6 +356,7 @@ fn source_kind(source: &CopySource) -> SourceKind {
 fn destination_kind(destination: &ResolvedPath, path: &[u8]) -> DestinationKind {
     match &destination.node {
         Some(node) if node.kind() == FileKind::Directory => DestinationKind::Directory,
+        Some(_) if is_directory_path(path) => DestinationKind::FileAsDirectory,
         Some(_) => DestinationKind::File,
         None if path.ends_with(b"/") => DestinationKind::MissingDirectory,
         None => DestinationKind::Missing,

@@ -10,7 +10,7 @@ use super::context::MAX_DEPTH;
 use super::error::{because_unresolved, cannot_copy};
 use super::event::EventSender;
 use super::rootfs::{Node, Rootfs, pseudo_fs};
-use crate::analysis::copy_rules::{NamePattern, file_name, is_contents, is_pattern};
+use crate::analysis::copy_rules::{NamePattern, file_name, is_directory_path, is_pattern};
 use crate::error::Error;
 use crate::sys::directory::DirEntries;
 use crate::sys::file::{FileId, FileKind};
@@ -34,9 +34,12 @@ pub struct CopySource {
 /// It does not exist or cannot be reached.
 pub fn find_source(from: &Rootfs, path: &[u8], follow: bool) -> Result<CopySource, Error> {
     let failed = |errno| because_unresolved(cannot_copy(from, path), from, path, errno);
-    let follow = follow || path.ends_with(b"/") || is_contents(path);
+    let follow = follow || is_directory_path(path);
     let resolved = from.resolve(path, follow).map_err(failed)?;
     let node = resolved.node.ok_or_else(|| failed(Errno::ENOENT))?;
+    if is_directory_path(path) && node.kind() != FileKind::Directory {
+        return Err(failed(Errno::ENOTDIR));
+    }
     // A root or a dot has no file name; a symlink that was followed keeps its own.
     let name = file_name(path).map_or(resolved.name, <[u8]>::to_vec);
     Ok(CopySource { path: path.to_owned(), name, node })

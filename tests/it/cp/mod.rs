@@ -2,6 +2,7 @@
 //! patterns, streams and mount points. Hostile containers and streams are in `hostile.rs`.
 
 mod hostile;
+mod paths;
 
 use std::fs::{File, Permissions};
 use std::io::ErrorKind;
@@ -37,6 +38,7 @@ pub fn trials() -> Vec<Trial> {
         test("cp::explains_usage_errors", usage_errors),
     ];
     trials.extend(hostile::trials());
+    trials.extend(paths::trials());
     trials
 }
 
@@ -479,6 +481,7 @@ fn usage_errors() -> Outcome {
         (&["-", "-"], "`-` must be the only source"),
         (&["./x:y", "/tmp"], "neither the source nor the destination"),
         (&["a", "-", "web:/x"], "`-` must be the only source"),
+        (&[], "cp needs a source and a destination"),
     ] {
         let failed = cp(arguments).expect(2)?;
         check(failed.err.contains(message), format!("{arguments:?}: {}", failed.err))?;
