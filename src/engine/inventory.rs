@@ -16,8 +16,6 @@ pub struct StoppedContainer {
     pub container: Container,
     /// The cgroup that it gets when it runs, if the record says so.
     pub cgroup: Option<Vec<u8>>,
-    /// The init that its record claims, although the container is not known to run.
-    pub claimed_pid: Option<HostPid>,
     /// The reason why the kernel contradicts a record that says that it runs.
     pub doubt: Option<String>,
 }

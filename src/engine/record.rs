@@ -50,7 +50,7 @@ pub struct Record {
     pub path: PathBuf,
     /// The user who could have written it, and any file or process that led to it.
     pub owner: Trust,
-    /// The directory or file that is this user's.
+    /// The user's directory above a record of root's.
     pub users_path: Option<PathBuf>,
 }
 
@@ -192,11 +192,21 @@ pub struct Diagnostics {
 }
 
 const MAX_OF_A_USER: usize = 10;
+/// The words before the reason why a path is not trusted.
+const NOT_TRUSTED: &str = " is not trusted: ";
 
 impl Diagnostics {
     /// Adds a message about a file of this owner.
     pub fn add(&mut self, owner: Trust, message: String) {
-        if self.messages.contains(&message) {
+        // One directory that is not trusted has many paths below it.
+        let reason = |message: &str| {
+            let (path, why) = message.split_once(NOT_TRUSTED)?;
+            path.starts_with('`').then(|| why.to_owned())
+        };
+        let is_same = |known: &String| {
+            *known == message || reason(known).is_some_and(|why| Some(why) == reason(&message))
+        };
+        if self.messages.iter().any(is_same) {
             return;
         }
         if let Trust::User(uid) = owner {

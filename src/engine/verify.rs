@@ -105,13 +105,14 @@ fn verify_owner(host: &Host, record: &Record, pid: HostPid) -> Result<(), Verify
         Trust::Root => return Ok(()),
         Trust::User(owner) if host.is_users(pid, owner) == Ok(true) => return Ok(()),
         Trust::User(owner) => match &record.users_path {
-            Some(path) if *path != record.path => {
+            // The record itself is root's: no other user's forgery is advised to be believed.
+            Some(path) => {
                 let path = path.display();
                 format!(
-                    "user {owner} owns `{path}` above it and could replace it, but does not own process {pid}; `chown root {path}` or a directory of root's makes it trusted, and `pid:{pid}` works without it"
+                    "user {owner} owns `{path}` above it and could replace it, but does not own process {pid}; `chown root {path}` or another directory makes it trusted, and `pid:{pid}` works without it"
                 )
             }
-            _ => format!("user {owner} owns the record, but not process {pid}"),
+            None => format!("user {owner} owns the record, but not process {pid}"),
         },
         Trust::Untrusted => "more than one user could have written it".into(),
     };

@@ -124,15 +124,9 @@ impl NotFound<'_> {
         let engine = container.engine;
         let name = engine.display_name;
         if let Some(doubt) = &stopped.doubt {
-            let error =
-                self.because(format!("{name}'s record of it could not be verified: {doubt}"));
-            let claimed = stopped.claimed_pid.filter(|pid| self.host.stat(*pid).is_ok());
-            return match claimed {
-                Some(pid) => error.hint(format!(
-                    "`pid:{pid}` is the container of process {pid}, which the record names"
-                )),
-                None => error.hint("`cinspect ls` lists the running containers"),
-            };
+            return self
+                .because(format!("{name}'s record of it could not be verified: {doubt}"))
+                .hint("`cinspect ls` lists the running containers");
         }
         let record = exit_record(self.host, container).unwrap_or_default();
         let ended = predicate(&record, engine, Timestamp::now());

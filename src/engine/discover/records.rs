@@ -148,11 +148,11 @@ impl Search<'_> {
     }
 
     fn add_stopped(&mut self, record: Record, doubt: Option<String>) {
-        let (cgroup, claimed_pid) = (record.cgroup.clone(), record.pid);
+        let cgroup = record.cgroup.clone();
         let mut container = Container { verified: doubt.is_none(), ..not_running(record.engine) };
         describe(&mut container, record);
         container.remark = None;
-        self.inventory.stopped.push(StoppedContainer { container, cgroup, claimed_pid, doubt });
+        self.inventory.stopped.push(StoppedContainer { container, cgroup, doubt });
     }
 }
 

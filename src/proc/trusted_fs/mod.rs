@@ -70,7 +70,7 @@ pub struct StateFile {
     pub bytes: Vec<u8>,
     /// The user who could have written it.
     pub owner: Trust,
-    /// The first directory on its path, or the file itself, that is not root's: the reason for the owner.
+    /// The first directory above a file of root's that is not: the reason why the file is not trusted.
     pub users_path: Option<PathBuf>,
 }
 
@@ -260,7 +260,8 @@ impl StateDir<'_> {
                 path.display()
             )));
         }
-        Ok(StateFile { path, bytes, owner: found.owner, users_path: found.users_path })
+        let users_path = found.users_path.filter(|_| found.is_roots);
+        Ok(StateFile { path, bytes, owner: found.owner, users_path })
     }
 
     /// Follows `below` from this directory to a file of this type.

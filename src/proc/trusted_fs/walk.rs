@@ -23,6 +23,8 @@ pub(super) struct PathStep {
     pub owner: Trust,
     /// The first directory or file on the path that is not root's.
     pub users_path: Option<PathBuf>,
+    /// Whether the file itself is root's.
+    pub is_roots: bool,
     kind: SFlag,
     /// In bytes.
     pub size: u64,
@@ -114,7 +116,14 @@ impl<'a> PathWalk<'a> {
             return Err(ReadError::Gone);
         }
         let size = u64::try_from(stat.st_size).unwrap_or(0);
-        self.steps.push(PathStep { fd, owner, users_path, kind, size });
+        self.steps.push(PathStep {
+            fd,
+            owner,
+            users_path,
+            is_roots: own == Trust::Root,
+            kind,
+            size,
+        });
         Ok(())
     }
 
@@ -151,6 +160,7 @@ impl<'a> PathWalk<'a> {
                     fd,
                     owner: self.start.owner,
                     users_path: self.start.users_path.clone(),
+                    is_roots: self.start.owner == Trust::Root,
                     kind: SFlag::S_IFDIR,
                     size: 0,
                 }
