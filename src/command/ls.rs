@@ -91,7 +91,8 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
     }
     let selection = Selection::parse(LS_COLUMNS, arguments.columns.as_deref())?;
     let host = context.host()?;
-    let inventory = Arc::new(discover(&host, SearchDepth::Everything));
+    let depth = if arguments.all { SearchDepth::NotRunning } else { SearchDepth::Everything };
+    let inventory = Arc::new(discover(&host, depth));
     let containers = inventory.containers.iter().filter(|container| arguments.lists(container));
     let mut rows: Vec<LsRow> =
         containers.filter_map(|container| arguments.row(&host, container, &inventory)).collect();

@@ -1,6 +1,6 @@
 //! containerd: a bundle for each task in `<state>/io.containerd.runtime.v2.task/NAMESPACE/ID/`, with
 //! `init.pid` and the OCI specification, whose annotations carry nerdctl's names and Kubernetes' pods.
-//! Its database is not opened: the daemon holds it locked.
+//! The stop signal, and containers without a task, are in its database.
 
 use std::cell::Cell;
 use std::path::{Path, PathBuf};
@@ -9,16 +9,17 @@ use serde::Deserialize;
 
 use super::Engine;
 use super::cgroup_name::scope_id;
-use super::labels::POD_GRACE_UNREAD;
+use super::containerd_database::{self, ContainerdEntry};
+use super::labels::{POD_GRACE_UNREAD, pod};
 use super::oci_config::{OciSpec, resources_of_bundle};
-use super::record::{Record, RecordReader, SearchPath, unique_paths};
+use super::record::{Record, RecordReader, SearchPath, parse_signal, unique_paths};
 use super::shims::sandbox_of;
 use crate::model::container::Container;
 use crate::model::engine::{EngineInfo, ReferenceForm};
 use crate::model::pid::HostPid;
 use crate::model::resource_config::ResourceConfig;
 use crate::model::stop_policy::StopPolicy;
-use crate::proc::{Host, StateDir};
+use crate::proc::{Host, StateDir, StateFile, Trust};
 
 /// The descriptor of containerd.
 pub static CONTAINERD: EngineInfo = EngineInfo {
@@ -26,7 +27,10 @@ pub static CONTAINERD: EngineInfo = EngineInfo {
     display_name: "containerd",
     reference: ReferenceForm::Namespaced,
     shims: &["containerd", "containerd-shim*"],
-    files: ("/run/containerd/io.containerd.runtime.v2.task", "containerd: ctr and nerdctl."),
+    files: (
+        "/run/containerd/io.containerd.runtime.v2.task",
+        "containerd: ctr and nerdctl; and a copy of its database, meta.db below /var/lib/containerd.",
+    ),
     sockets: &["containerd.sock"],
     ..EngineInfo::DEFAULT
 };
@@ -49,6 +53,20 @@ impl Engine for Containerd {
 
     fn read_records(&self, reader: &RecordReader<'_>, records: &mut Vec<Record>) {
         read_tasks(reader, &CONTAINERD, Client::Other, records);
+    }
+
+    fn read_ended(&self, reader: &RecordReader<'_>, records: &mut Vec<Record>) {
+        for root in persistent_roots(reader) {
+            let entries = containerd_database::entries(reader.host, &root.path, root.owner);
+            let is_others = |entry: &&ContainerdEntry| !entry.labels.contains_key(CRI_KIND);
+            for entry in entries.iter().filter(is_others) {
+                records.push(database_record(&CONTAINERD, entry, &root));
+            }
+        }
+    }
+
+    fn stop_policy(&self, host: &Host, container: &Container) -> StopPolicy {
+        stop_policy(host, container)
     }
 
     fn resource_config(&self, host: &Host, container: &Container) -> Option<ResourceConfig> {
@@ -91,6 +109,60 @@ pub(super) fn read_tasks(
             }
         }
     }
+}
+
+/// The label of a container that CRI created: its kind.
+pub(super) const CRI_KIND: &str = "io.cri-containerd.kind";
+
+/// Makes the record of a container from the database, which knows nothing of its processes.
+pub(super) fn database_record(
+    engine: &'static EngineInfo,
+    entry: &ContainerdEntry,
+    root: &SearchPath,
+) -> Record {
+    let path = containerd_database::path(&root.path);
+    let file = StateFile { path, bytes: Vec::new(), owner: root.owner, users_path: None };
+    let mut record = Record::new(engine, &entry.id, &file);
+    record.namespace = Some(entry.namespace.clone());
+    record.image = entry.image.clone();
+    record.pod = pod(&entry.labels);
+    let name = record.pod.as_ref().and_then(|pod| pod.container.clone());
+    let name = name.or_else(|| entry.labels.get("nerdctl/name").cloned());
+    record.name = Some(name.unwrap_or_else(|| entry.id.clone()));
+    record.labels = Some(entry.labels.clone());
+    record
+}
+
+/// Returns the directory below which containerd keeps what outlives a boot: the bundle of a task has a link
+/// to its working directory there.
+pub(super) fn root_of(host: &Host, container: &Container) -> Option<PathBuf> {
+    let bundle = host.state_dir(container.record.as_ref()?.parent()?).ok()?;
+    Some(bundle.link_target("work").ok()?.ancestors().nth(3)?.to_owned())
+}
+
+/// Returns how a container is stopped, with what only the database has: the stop signal of the image, and
+/// the policy by which containerd itself restarts it (runtime/restart, restart.go).
+pub(super) fn stop_policy(host: &Host, container: &Container) -> StopPolicy {
+    let entry = || {
+        let owner = container.user.map_or(Trust::Root, Trust::User);
+        let (root, namespace) = (root_of(host, container)?, container.namespace.as_ref()?);
+        let id = container.id.as_ref()?;
+        containerd_database::entry(host, &root, owner, namespace, id)
+    };
+    let Some(entry) = entry() else { return container.stop.clone() };
+    let label = |key: &str| entry.labels.get(key).map(String::as_str);
+    let signal =
+        entry.cri.stop_signal.as_deref().or(label("io.containerd.image.config.stop-signal"));
+    let is_monitored = label("containerd.io/restart.status") == Some("running");
+    let policy = label("containerd.io/restart.policy").or(is_monitored.then_some("always"));
+    let policy = policy.map(|policy| policy.split(':').next().unwrap_or(policy).to_owned());
+    let recorded = StopPolicy {
+        signal: signal.and_then(parse_signal),
+        restart: policy.filter(|_| is_monitored),
+        ..StopPolicy::default()
+    };
+    // The database was read, so that a signal that is not in it is not configured.
+    recorded.or(StopPolicy { signal_unread: None, ..container.stop.clone() })
 }
 
 fn client_of(spec: &OciSpec) -> Client {
@@ -137,7 +209,7 @@ fn unread(spec: &OciSpec) -> StopPolicy {
         Client::Other => Some("`ctr` has no stop command, so no grace period is recorded"),
     };
     StopPolicy {
-        signal_unread: Some("containerd keeps it in its database, which is not read"),
+        signal_unread: Some("containerd keeps it in its database, which could not be read"),
         grace_unread,
         ..StopPolicy::default()
     }
@@ -167,21 +239,46 @@ fn roots(reader: &RecordReader<'_>) -> Vec<SearchPath> {
     unique_paths(roots)
 }
 
+/// Returns the directories with databases.
+pub(super) fn persistent_roots(reader: &RecordReader<'_>) -> Vec<SearchPath> {
+    let mut roots: Vec<SearchPath> = Vec::new();
+    if reader.defaults {
+        roots.push(SearchPath::default_path("/var/lib/containerd"));
+        roots.push(SearchPath::default_path("/var/lib/rancher/k3s/agent/containerd"));
+        let homes = reader.users.iter().filter_map(|user| user.home.as_ref());
+        let homes = homes.map(|home| home.join(".local/share/containerd"));
+        roots.extend(homes.map(SearchPath::default_path));
+    }
+    for daemon in reader.shims_named(&["containerd"]) {
+        let option = daemon.option("--root").map(PathBuf::from);
+        let config = daemon.option("--config").or(daemon.option("-c")).map(Path::new);
+        let configured = config.and_then(|file| config_of(reader, file)?.root);
+        let paths = option.into_iter().chain(configured);
+        roots.extend(paths.map(|path| SearchPath::from_shim(daemon, path)));
+    }
+    unique_paths(roots)
+}
+
 /// `config.toml`; its `imports` are not followed.
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct ContainerdConfig {
+    root: Option<PathBuf>,
     state: Option<PathBuf>,
 }
 
 fn state_dir(reader: &RecordReader<'_>, file: &Path) -> Option<PathBuf> {
-    let file = reader.read(reader.host.state_file(file))?;
-    parse_state_dir(&String::from_utf8_lossy(&file.bytes))
+    config_of(reader, file)?.state
 }
 
-/// Parses the state directory in containerd's configuration.
-fn parse_state_dir(config: &str) -> Option<PathBuf> {
-    toml::from_str::<ContainerdConfig>(config).ok()?.state
+fn config_of(reader: &RecordReader<'_>, file: &Path) -> Option<ContainerdConfig> {
+    let file = reader.read(reader.host.state_file(file))?;
+    parse_config(&String::from_utf8_lossy(&file.bytes))
+}
+
+/// Parses containerd's configuration.
+fn parse_config(config: &str) -> Option<ContainerdConfig> {
+    toml::from_str(config).ok()
 }
 
 #[cfg(test)]
@@ -199,7 +296,11 @@ mod tests {
             ("state = /x", None),
             ("", None),
         ] {
-            assert_eq!(parse_state_dir(config).as_deref(), state.map(Path::new), "{config}");
+            assert_eq!(
+                parse_config(config).and_then(|config| config.state).as_deref(),
+                state.map(Path::new),
+                "{config}"
+            );
         }
     }
 }

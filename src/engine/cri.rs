@@ -3,14 +3,17 @@
 
 use super::Engine;
 use super::cgroup_name::{is_below_a_pod, is_long_id, scope_id};
-use super::containerd::{Client, read_tasks};
+use super::containerd::{self, Client, read_tasks};
+use super::cri_exit;
 use super::docker::DOCKER;
 use super::labels::{KEEP_POD_STOPPED, KUBELET_RESTARTS, POD_GRACE};
 use super::oci_config::resources_of_bundle;
 use super::record::{Record, RecordReader};
 use crate::model::container::Container;
 use crate::model::engine::{EngineInfo, ReferenceForm};
+use crate::model::exit_record::ExitRecord;
 use crate::model::resource_config::ResourceConfig;
+use crate::model::stop_policy::StopPolicy;
 use crate::proc::Host;
 
 /// The descriptor of containerd's CRI service.
@@ -20,7 +23,7 @@ pub static CRI: EngineInfo = EngineInfo {
     reference: ReferenceForm::Pod,
     files: (
         "/run/containerd/io.containerd.runtime.v2.task/k8s.io",
-        "Kubernetes on containerd: pods and containers, from the annotations of their bundles.",
+        "Kubernetes on containerd: pods and containers, from the annotations of their bundles; those that ended from io.containerd.grpc.v1.cri below /var/lib/containerd.",
     ),
     pods_of: &[&DOCKER],
     grace_time: POD_GRACE,
@@ -45,6 +48,18 @@ impl Engine for Cri {
 
     fn read_records(&self, reader: &RecordReader<'_>, records: &mut Vec<Record>) {
         read_tasks(reader, &CRI, Client::Kubernetes, records);
+    }
+
+    fn read_ended(&self, reader: &RecordReader<'_>, records: &mut Vec<Record>) {
+        cri_exit::read_ended(reader, &CRI, records);
+    }
+
+    fn stop_policy(&self, host: &Host, container: &Container) -> StopPolicy {
+        containerd::stop_policy(host, container)
+    }
+
+    fn exit_record(&self, host: &Host, container: &Container) -> Option<ExitRecord> {
+        cri_exit::exit_record(host, container)
     }
 
     fn resource_config(&self, host: &Host, container: &Container) -> Option<ResourceConfig> {

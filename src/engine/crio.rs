@@ -13,6 +13,7 @@ use super::record::{Record, RecordReader};
 use super::store::StoredRoot;
 use crate::model::container::Container;
 use crate::model::engine::{EngineInfo, ReferenceForm};
+use crate::model::exit_record::{ExitRecord, LogDestination, RecordedState, parse_time};
 use crate::model::pid::{HostPid, Ticks};
 use crate::model::resource_config::ResourceConfig;
 use crate::model::stop_policy::StopPolicy;
@@ -65,9 +66,54 @@ impl Engine for Crio {
         containers_storage::stored_root(host, stopped)
     }
 
+    fn exit_record(&self, host: &Host, container: &Container) -> Option<ExitRecord> {
+        exit_record(host, container)
+    }
+
     fn resource_config(&self, host: &Host, container: &Container) -> Option<ResourceConfig> {
         containers_storage::resource_config(host, container)
     }
+}
+
+/// The end in CRI-O's own state (internal/oci, `ContainerState`).
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct CrioEnd {
+    status: String,
+    started: String,
+    finished: String,
+    exit_code: Option<i32>,
+    oom_killed: bool,
+    error: String,
+}
+
+fn exit_record(host: &Host, container: &Container) -> Option<ExitRecord> {
+    let directory = container.record.as_ref()?.parent()?.join(container.id.as_ref()?);
+    let path = directory.join("userdata/state.json");
+    let end: CrioEnd = host.state_file(&path).ok()?.json().ok()?;
+    let spec = host.state_file(directory.join("userdata/config.json")).ok();
+    let log_path = spec.and_then(|file| {
+        let mut spec: OciSpec = file.json().ok()?;
+        spec.annotations.remove("io.kubernetes.cri-o.LogPath")
+    });
+    let started = parse_time(&end.started);
+    let state = match &*end.status {
+        "stopped" => RecordedState::Exited,
+        "running" | "paused" => RecordedState::Running,
+        "created" | "creating" => RecordedState::Created,
+        _ => RecordedState::Stopped,
+    };
+    Some(ExitRecord {
+        state,
+        status: end.exit_code.filter(|_| state == RecordedState::Exited),
+        oom: end.oom_killed.then_some(true),
+        error: Some(end.error).filter(|error| !error.is_empty()),
+        started,
+        finished: parse_time(&end.finished),
+        log: log_path.map(|path| LogDestination { driver: "cri".into(), path: Some(path.into()) }),
+        sources: vec![path],
+        ..ExitRecord::default()
+    })
 }
 
 /// CRI-O's own state, next to the specification.

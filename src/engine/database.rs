@@ -2,9 +2,11 @@
 //! is parsed by a library, in a child process with the rights of the file's owner, because a user may have
 //! written anything to it.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -28,6 +30,8 @@ const DEADLINE: Duration = Duration::from_secs(1);
 /// How often a file is read again that changes while it is read, and the time in between.
 const ATTEMPTS: usize = 4;
 const PAUSE: Duration = Duration::from_millis(5);
+/// How long a result may be used.
+const VALIDITY: Duration = Duration::from_millis(500);
 /// The user that root's databases are parsed as: `nobody`.
 const NOBODY: u32 = 65534;
 /// The start of every database of SQLite (sqlite.org/fileformat.html).
@@ -69,6 +73,40 @@ impl DatabaseCopy {
         copy.write_all(&self.bytes).ok()?;
         confine(self.user, MAX_MEMORY).ok()?;
         DBBuilder::new(fd::link(&copy)).read_only(true).build().ok()
+    }
+}
+
+/// What was read, by root of the host, directory and owner, with the time of the reading. It is used for
+/// all containers of one command, but not for the next look at one.
+pub(super) struct DatabaseCache<T>(Mutex<Option<Cached<T>>>);
+
+type Cached<T> = HashMap<(PathBuf, PathBuf, Trust), (Instant, Arc<T>)>;
+
+impl<T> DatabaseCache<T> {
+    /// Creates an empty cache.
+    pub(super) const fn new() -> Self {
+        Self(Mutex::new(None))
+    }
+
+    /// Returns what `read` returned not long ago, or returns now.
+    pub(super) fn get(
+        &self,
+        host: &Host,
+        directory: &Path,
+        owner: Trust,
+        read: impl FnOnce() -> T,
+    ) -> Arc<T> {
+        let key = (host.root().to_owned(), directory.to_owned(), owner);
+        let mut cached = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let cached = cached.get_or_insert_default();
+        if let Some((time, known)) = cached.get(&key)
+            && time.elapsed() < VALIDITY
+        {
+            return Arc::clone(known);
+        }
+        let value = Arc::new(read());
+        cached.insert(key, (Instant::now(), Arc::clone(&value)));
+        value
     }
 }
 

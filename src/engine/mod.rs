@@ -5,8 +5,10 @@
 mod bare;
 mod cgroup_name;
 mod containerd;
+mod containerd_database;
 mod containers_storage;
 mod cri;
+mod cri_exit;
 mod crio;
 mod crun;
 mod database;
@@ -75,6 +77,10 @@ pub trait Engine: Sync {
 
     /// Reads its records.
     fn read_records(&self, reader: &RecordReader<'_>, records: &mut Vec<Record>);
+
+    /// Reads records of containers that are not running, where finding these takes more than the records
+    /// of those that are.
+    fn read_ended(&self, _reader: &RecordReader<'_>, _records: &mut Vec<Record>) {}
 
     /// Returns how it stops a verified container, where that is not in the record that names it.
     fn stop_policy(&self, _host: &Host, container: &Container) -> StopPolicy {

@@ -25,13 +25,15 @@ pub static NSPAWN: EngineInfo = EngineInfo {
     display_name: "systemd-nspawn",
     keeps_records: false,
     shims: &["systemd-nspawn"],
-    files: (MACHINES, "systemd-nspawn."),
+    files: (MACHINES, "systemd-nspawn; /var/lib/machines for those that do not run."),
     // systemd's DefaultTimeoutStopSec.
     grace_time: Duration::from_secs(90),
     set_stop_signal: Some("set `KillSignal=SIGNAL_NAME` in its `.nspawn` file"),
     start_hint: Some("`machinectl start NAME` starts it"),
     ..EngineInfo::DEFAULT
 };
+
+const IMAGES: &str = "/var/lib/machines";
 
 const MACHINES: &str = "/run/systemd/machines";
 
@@ -66,6 +68,25 @@ impl Engine for Nspawn {
         }
         for monitor in reader.shims_named(&["systemd-nspawn"]) {
             records.extend(unregistered(reader, monitor));
+        }
+    }
+
+    /// Images of machines (machinectl(1), "Files and Directories"), of which none runs: directories and raw
+    /// disks.
+    fn read_ended(&self, reader: &RecordReader<'_>, records: &mut Vec<Record>) {
+        let Some(dir) = reader.read(reader.host.state_dir(IMAGES)) else { return };
+        for name in reader.read(dir.names()).unwrap_or_default() {
+            let path = Path::new(IMAGES).join(&name);
+            let (machine, owner) = match (name.strip_suffix(".raw"), dir.dir(&name)) {
+                _ if name.starts_with('.') => continue,
+                (None, Ok(image)) => (&*name, image.owner()),
+                (Some(machine), _) => (machine, dir.owner()),
+                (None, Err(_)) => continue,
+            };
+            let file = StateFile { path, bytes: Vec::new(), owner, users_path: None };
+            let mut record = Record::new(&NSPAWN, machine, &file);
+            record.name = Some(machine.to_owned());
+            records.push(record);
         }
     }
 

@@ -1,6 +1,8 @@
 //! Podman, of root or of a user. Its records are those of containers/storage; the start times of its
 //! inits are in the records of the OCI runtime that it runs.
 
+use std::path::PathBuf;
+
 use super::Engine;
 use super::cgroup_name::is_long_id;
 use super::containers_storage::{self, Writer};
@@ -12,7 +14,7 @@ use super::runc::RUNC;
 use super::store::StoredRoot;
 use crate::model::container::Container;
 use crate::model::engine::EngineInfo;
-use crate::model::exit_record::ExitRecord;
+use crate::model::exit_record::{ExitRecord, RecordedState};
 use crate::model::resource_config::ResourceConfig;
 use crate::model::stop_policy::StopPolicy;
 use crate::proc::Host;
@@ -75,10 +77,33 @@ impl Engine for Podman {
     }
 
     fn exit_record(&self, host: &Host, container: &Container) -> Option<ExitRecord> {
-        Some(podman_database::entry(host, container)?.exit_record())
+        let record = podman_database::entry(host, container)?.exit_record();
+        match record.state {
+            // conmon has seen its end, and `podman container cleanup` has not run.
+            RecordedState::Running => Some(exit_file(host, container).unwrap_or(record)),
+            _ => Some(record),
+        }
     }
 
     fn resource_config(&self, host: &Host, container: &Container) -> Option<ResourceConfig> {
         containers_storage::resource_config(host, container)
     }
+}
+
+/// Reads the file that conmon writes when the init exits, with the exit status. Podman removes it after it
+/// has taken that over.
+fn exit_file(host: &Host, container: &Container) -> Option<ExitRecord> {
+    let directory = match container.user {
+        None => PathBuf::from("/run/libpod/exits"),
+        Some(uid) => format!("/run/user/{uid}/libpod/tmp/exits").into(),
+    };
+    let path = directory.join(container.id.as_ref()?);
+    let file = host.state_file(&path).ok()?;
+    let status = std::str::from_utf8(&file.bytes).ok()?.trim().parse().ok()?;
+    Some(ExitRecord {
+        state: RecordedState::Exited,
+        status: Some(status),
+        sources: vec![path],
+        ..ExitRecord::default()
+    })
 }

@@ -5,12 +5,10 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::database::{self, DatabaseCopy};
+use super::database::{self, DatabaseCache, DatabaseCopy};
 use crate::model::container::Container;
 use crate::model::exit_record::{ExitRecord, LogDestination, RecordedState, parse_time};
 use crate::proc::{Host, Trust};
@@ -18,8 +16,6 @@ use crate::proc::{Host, Trust};
 /// Databases below the graph root: Bolt until Podman 4.7, and later where there was one already
 /// (libpod/runtime.go); SQLite in one of two directories.
 const FILES: [&str; 3] = ["libpod/bolt_state.db", "db.sql", "libpod/db.sql"];
-/// How long a result may be used: for all containers of one command, but not for the next look at one.
-const VALIDITY: Duration = Duration::from_millis(500);
 
 /// A container in the database, as far as this program needs it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -108,28 +104,14 @@ impl DatabaseEntry {
 /// The containers of one graph root, by ID.
 type Entries = HashMap<String, DatabaseEntry>;
 
-/// Results by root of the host, graph root and owner, with the time of the reading.
-type Cache = HashMap<(PathBuf, PathBuf, Trust), (Instant, Arc<Entries>)>;
-
-static CACHE: Mutex<Option<Cache>> = Mutex::new(None);
+static CACHE: DatabaseCache<Entries> = DatabaseCache::new();
 
 /// Returns the entry of a container in the databases below its graph root, if they are its user's or
 /// root's.
 pub(super) fn entry(host: &Host, container: &Container) -> Option<DatabaseEntry> {
     let graph_root = container.record.as_ref()?.ancestors().nth(2)?;
     let owner = container.user.map_or(Trust::Root, Trust::User);
-    let key = (host.root().to_owned(), graph_root.to_owned(), owner);
-    let mut cache = CACHE.lock().unwrap_or_else(PoisonError::into_inner);
-    let cache = cache.get_or_insert_default();
-    let is_valid = |(read, _): &&(Instant, _)| read.elapsed() < VALIDITY;
-    let entries = match cache.get(&key).filter(is_valid) {
-        Some((_, entries)) => Arc::clone(entries),
-        None => {
-            let entries = Arc::new(read_all(host, graph_root, owner));
-            cache.insert(key, (Instant::now(), Arc::clone(&entries)));
-            entries
-        }
-    };
+    let entries = CACHE.get(host, graph_root, owner, || read_all(host, graph_root, owner));
     entries.get(container.id.as_ref()?).cloned()
 }
 

@@ -199,7 +199,7 @@ impl<'a> Resolver<'a> {
             }
             _ => None,
         };
-        let last = SearchScope::All(SearchDepth::Everything);
+        let last = SearchScope::All(SearchDepth::NotRunning);
         for scope in of_engine.into_iter().chain([SearchScope::All(SearchDepth::Cgroups)]) {
             let inventory = self.inventory(scope);
             let matched = self.matcher(&inventory, access, false).find(reference);

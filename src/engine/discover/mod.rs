@@ -30,6 +30,8 @@ pub enum SearchDepth {
     Cgroups,
     /// Every process of the host as well.
     Everything,
+    /// And all that the engines' files tell about containers that are not running.
+    NotRunning,
 }
 
 /// Reads the records of one engine only, for a qualified reference, if they are complete; else finds
@@ -50,7 +52,7 @@ pub fn discover_of(host: &Host, engine: &'static EngineInfo) -> Inventory {
 pub fn discover(host: &Host, depth: SearchDepth) -> Inventory {
     let survey = match depth {
         SearchDepth::Cgroups => None,
-        SearchDepth::Everything => host.survey().ok(),
+        SearchDepth::Everything | SearchDepth::NotRunning => host.survey().ok(),
     };
     let shims = survey.as_ref().map(|survey| shims_in(host, survey)).unwrap_or_default();
     let mut search = Search::new(host);
@@ -73,6 +75,9 @@ pub fn discover(host: &Host, depth: SearchDepth) -> Inventory {
         search.inventory.hidden = !nix::unistd::geteuid().is_root() && host.hides_processes();
     }
     search.inventory.survey = survey;
+    if depth == SearchDepth::NotRunning {
+        search.read_ended(&shims);
+    }
     search.finish()
 }
 

@@ -55,6 +55,29 @@ impl Search<'_> {
         }
     }
 
+    /// Adds the containers without processes of which only [`Engine::read_ended`] finds the records.
+    ///
+    /// [`Engine::read_ended`]: crate::engine::Engine::read_ended
+    pub(super) fn read_ended(&mut self, shims: &[Shim]) {
+        let mut records = Vec::new();
+        let reader = RecordReader {
+            host: self.host,
+            defaults: true,
+            shims,
+            unexplained: &[],
+            users: &self.users,
+            diagnostics: &self.diagnostics,
+        };
+        for engine in ENGINES {
+            engine.read_ended(&reader, &mut records);
+        }
+        for record in records {
+            if record.owner != Trust::Untrusted {
+                self.add_stopped(record, None);
+            }
+        }
+    }
+
     /// Adds a container in the sandbox of its pod, gVisor's kernel or Kata's virtual machine. Its
     /// record has the sandbox's PID or none: it is alive as long as the sandbox, and has no process on
     /// this host that could be signalled.
