@@ -13,4 +13,5 @@ pub mod forecast;
 pub mod inspection;
 pub mod programs;
 pub mod selection;
+pub mod trace_outcome;
 pub mod user;

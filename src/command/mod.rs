@@ -15,6 +15,7 @@ mod ps;
 mod signal;
 mod signals;
 mod stop;
+mod trace;
 
 pub use completions::script;
 pub use help::with_help_layout;
@@ -71,6 +72,7 @@ pub static COMMANDS: &[Command] = &[
     signal::COMMAND,
     signals::COMMAND,
     stop::COMMAND,
+    trace::COMMAND,
     doctor::COMMAND,
     exec::COMMAND,
     cp::COMMAND,

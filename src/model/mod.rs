@@ -25,4 +25,5 @@ pub mod stat;
 pub mod status;
 pub mod stop_policy;
 pub mod stop_schedule;
+pub mod trace;
 pub mod verdict;

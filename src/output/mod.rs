@@ -17,6 +17,7 @@ pub mod stop_report;
 pub mod style;
 pub mod table;
 pub mod terminal;
+pub mod trace_report;
 pub mod tree;
 pub mod units;
 pub mod value;

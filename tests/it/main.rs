@@ -24,6 +24,7 @@ mod signal;
 mod stop;
 mod support;
 mod terminal;
+mod trace;
 mod watch;
 
 #[path = "../harness/mod.rs"]
@@ -63,6 +64,7 @@ fn trials() -> Vec<Trial> {
         robustness::trials(),
         signal::trials(),
         stop::trials(),
+        trace::trials(),
         watch::trials(),
     ];
     modules.into_iter().flatten().collect()

@@ -1,0 +1,238 @@
+//! Text and JSON of a trace: a line for each event, and its end. Nothing here prints.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use serde_json::{Value as Json, json};
+
+use super::escape::safe;
+use super::json::{bytes_to_json, line};
+use super::style::{Emphasis, Style};
+use super::units::size;
+use super::width::width;
+use crate::analysis::trace_outcome::{SignalOrigin, SignalOutcome, code_name};
+use crate::model::signal::Signal;
+use crate::resolve::traced_processes::TracedProcess;
+use crate::sys::pidfd::Ending;
+
+/// Widths of the columns before the last one.
+const TIME: usize = 15;
+const EVENT: usize = 7;
+const SIGNAL: usize = 8;
+const RESULT: usize = 16;
+const TARGET: usize = 24;
+
+/// An event of a trace.
+#[derive(Debug)]
+pub enum TraceEvent {
+    /// A signal was sent.
+    Signal {
+        /// The signal.
+        signal: Signal,
+        /// `si_code`.
+        code: i32,
+        /// Its origin.
+        origin: SignalOrigin,
+        /// The process that sent it, where one did and it is known.
+        sender: Option<TracedProcess>,
+        /// What became of it.
+        outcome: SignalOutcome,
+    },
+    /// A signal was taken.
+    Deliver {
+        /// The signal.
+        signal: Signal,
+        /// `si_code`.
+        code: i32,
+        /// What it did.
+        outcome: SignalOutcome,
+    },
+    /// The process exited; its status if it is known.
+    Exit(Option<Ending>),
+    /// The OOM killer chose the process; its anonymous memory if it is known.
+    Oom(Option<u64>),
+}
+
+/// Makes text of the events of a trace.
+pub struct TraceReporter {
+    /// The host's name.
+    pub host: String,
+    /// Whether JSON is wanted.
+    pub json: bool,
+    /// How to show text.
+    pub style: Style,
+    /// Whether targets are shown with their containers.
+    pub names_containers: bool,
+}
+
+impl TraceReporter {
+    /// Returns the line above all others.
+    pub fn header(&self) -> String {
+        if self.json {
+            return String::new();
+        }
+        let mut out = String::new();
+        let words = [("TIME", TIME), ("EVENT", EVENT), ("SIGNAL", SIGNAL), ("RESULT", RESULT)];
+        let cells: String =
+            words.iter().map(|(word, columns)| format!("{word:columns$}  ")).collect();
+        let text = format!("{cells}{:TARGET$}  FROM", "TARGET");
+        self.style.paint(&mut out, &text, Emphasis::Heading);
+        out.push('\n');
+        out
+    }
+
+    /// Returns the line of an event.
+    pub fn line(&self, time: Timestamp, target: &TracedProcess, event: &TraceEvent) -> String {
+        match self.json {
+            true => line(&self.object(time, target, event)),
+            false => self.text(time, target, event),
+        }
+    }
+
+    fn object(&self, time: Timestamp, target: &TracedProcess, event: &TraceEvent) -> Json {
+        let (name, signal, sender, result, code) = match event {
+            TraceEvent::Signal { signal, code, sender, outcome, .. } => {
+                ("signal", Some(*signal), sender.as_ref(), Some(outcome.name().into()), Some(*code))
+            }
+            TraceEvent::Deliver { signal, code, outcome } => {
+                ("deliver", Some(*signal), None, Some(outcome.name().into()), Some(*code))
+            }
+            TraceEvent::Exit(ending) => {
+                let signal = ending.and_then(Ending::signal);
+                ("exit", signal, None, ending.map(describe), None)
+            }
+            TraceEvent::Oom(rss) => ("oom", None, None, rss.map(|bytes| bytes.to_string()), None),
+        };
+        let status = match event {
+            TraceEvent::Exit(Some(Ending::Status(status))) => Some(*status),
+            _ => None,
+        };
+        let code = code.map(|code| match code_name(code) {
+            Some(name) => Json::from(name),
+            None => Json::from(code),
+        });
+        json!({
+            "host": self.host,
+            "time": time.to_string(),
+            "event": name,
+            "signal": signal.map(Signal::name),
+            "sender": sender.map(process_object),
+            "target": process_object(target),
+            "result": result,
+            "code": code,
+            "status": status,
+        })
+    }
+
+    fn text(&self, time: Timestamp, target: &TracedProcess, event: &TraceEvent) -> String {
+        let clock = time.to_zoned(TimeZone::system()).strftime("%H:%M:%S%.6f").to_string();
+        let (name, signal, result, emphasis) = match event {
+            TraceEvent::Signal { signal, outcome, .. } => {
+                ("signal", Some(*signal), outcome.name().to_owned(), emphasis(*outcome))
+            }
+            TraceEvent::Deliver { signal, outcome, .. } => {
+                ("deliver", Some(*signal), outcome.name().to_owned(), emphasis(*outcome))
+            }
+            TraceEvent::Exit(ending) => {
+                let text = ending.map_or_else(|| "status unknown".to_owned(), describe);
+                let is_good = matches!(ending, Some(Ending::Status(0)));
+                let emphasis = if is_good { Emphasis::None } else { Emphasis::Warning };
+                ("exit", None, text, emphasis)
+            }
+            TraceEvent::Oom(rss) => {
+                let text = rss.map_or_else(String::new, |bytes| format!("RSS {}", size(bytes)));
+                ("oom", None, text, Emphasis::Bad)
+            }
+        };
+        let signal = signal.map(Signal::name).unwrap_or_default();
+        let mut out = format!("{clock:TIME$}  {name:EVENT$}  {signal:SIGNAL$}  ");
+        self.style.paint(&mut out, &result, emphasis);
+        pad(&mut out, &result, RESULT);
+        let target = self.named(target, self.names_containers);
+        out.push_str(&target);
+        if let TraceEvent::Signal { origin, sender, .. } = event {
+            pad(&mut out, &target, TARGET);
+            out.push_str(&self.from(*origin, sender.as_ref()));
+        }
+        out.push('\n');
+        out
+    }
+
+    /// Returns the origin of a signal.
+    fn from(&self, origin: SignalOrigin, sender: Option<&TracedProcess>) -> String {
+        let Some(sender) = sender else { return origin.describe().to_owned() };
+        let user = sender.uid.map_or_else(String::new, |uid| format!(" (uid {uid})"));
+        let role = if origin == SignalOrigin::Child { "child " } else { "" };
+        format!("{role}{}{user}", self.named(sender, true))
+    }
+
+    /// Returns a process: its PID in the container and its name, with its container if that is wanted; of
+    /// the host, its host PID.
+    fn named(&self, process: &TracedProcess, with_container: bool) -> String {
+        let comm = safe(&process.comm);
+        match (&process.container, process.pid) {
+            (Some(container), Some(pid)) if with_container => {
+                format!("{pid} {comm} in {container}")
+            }
+            (Some(container), None) if with_container => {
+                format!("host PID {} {comm} in {container}", process.host_pid)
+            }
+            (Some(_), Some(pid)) => format!("{pid} {comm}"),
+            _ => format!("host PID {} {comm}", process.host_pid),
+        }
+    }
+
+    /// Returns the end of the trace: the routine signals that were only counted, and lost records.
+    pub fn summary(&self, routine: &BTreeMap<Signal, u64>, lost: u64) -> Vec<String> {
+        if self.json {
+            let counts: serde_json::Map<String, Json> =
+                routine.iter().map(|(signal, count)| (signal.name(), (*count).into())).collect();
+            return vec![line(&json!({
+                "host": self.host, "event": "end", "routine": counts, "lost": lost,
+            }))];
+        }
+        let counts: Vec<String> =
+            routine.iter().map(|(signal, count)| format!("{count} {}", signal.name())).collect();
+        let routine = (!counts.is_empty()).then(|| {
+            format!("routine signals, counted only: {} (name them to see them)", counts.join(", "))
+        });
+        routine.into_iter().collect()
+    }
+}
+
+/// Appends spaces up to the width of a column, and two more.
+fn pad(out: &mut String, text: &str, columns: usize) {
+    let missing = columns.saturating_sub(width(text)) + 2;
+    out.extend(std::iter::repeat_n(' ', missing));
+}
+
+fn emphasis(outcome: SignalOutcome) -> Emphasis {
+    match outcome {
+        SignalOutcome::Handler => Emphasis::Good,
+        SignalOutcome::Terminates | SignalOutcome::Stops => Emphasis::Bad,
+        SignalOutcome::Queued | SignalOutcome::NoEffect => Emphasis::None,
+        _ => Emphasis::Warning,
+    }
+}
+
+/// Returns the end of a process in words.
+fn describe(ending: Ending) -> String {
+    match ending {
+        Ending::Status(status) => format!("status {status}"),
+        Ending::Signal(signal, dumped) => {
+            let core = if dumped { ", core dumped" } else { "" };
+            format!("by {}{core}", signal.name())
+        }
+    }
+}
+
+fn process_object(process: &TracedProcess) -> Json {
+    json!({
+        "pid": process.pid,
+        "host_pid": process.host_pid,
+        "comm": bytes_to_json(&process.comm),
+        "container": process.container.as_deref(),
+        "uid": process.uid,
+    })
+}

@@ -1,0 +1,115 @@
+//! The kernel's tracepoints about signals, exits and OOM kills of the whole host, read in the order of
+//! time. Leaves nothing behind: the rings and the trace file system are in no place that outlives us.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::time::{ClockId, clock_gettime};
+
+use crate::model::signal::SignalSet;
+use crate::model::trace::{TraceFormats, TraceRecord, TracepointFormat, parse_record};
+use crate::sys::perf::PerfRings;
+use crate::sys::tracefs::TraceFs;
+
+/// A record younger than this may have an older one behind it on another CPU, which is being written.
+const SETTLE: u64 = 2_000_000;
+
+/// Signals in a filter: beyond it all are read and the others are dropped here.
+const MAX_FILTER: usize = 16;
+
+/// An open trace.
+pub struct SignalTrace {
+    rings: PerfRings,
+    formats: TraceFormats,
+    held: Vec<TraceRecord>,
+}
+
+impl SignalTrace {
+    /// Opens a trace of these signals, and of all exits and OOM kills.
+    ///
+    /// # Errors
+    /// EPERM or EACCES without CAP_SYS_ADMIN or CAP_PERFMON; ENODEV, ENOENT, ENOSYS if the kernel lacks
+    /// tracefs or a tracepoint.
+    pub fn open(signals: SignalSet) -> io::Result<Self> {
+        let tracefs = TraceFs::open()?;
+        let format = |name: &str| {
+            let text = tracefs.read(&format!("events/{name}/format"))?;
+            TracepointFormat::parse(&text).ok_or_else(|| {
+                io::Error::other(format!("the layout of {name} is not as documented"))
+            })
+        };
+        let formats = TraceFormats {
+            generate: format("signal/signal_generate")?,
+            deliver: format("signal/signal_deliver")?,
+            exit: format("sched/sched_process_exit")?,
+            oom: format("oom/mark_victim")?,
+            attach: format("cgroup/cgroup_attach_task").unwrap_or_default(),
+        };
+        let filter = filter(signals);
+        let id = |format: &TracepointFormat| u64::from(format.id);
+        let mut events = vec![
+            (id(&formats.generate), filter.clone()),
+            (id(&formats.deliver), filter),
+            (id(&formats.exit), None),
+            (id(&formats.oom), None),
+        ];
+        if formats.attach.id != 0 {
+            events.push((id(&formats.attach), None));
+        }
+        let rings = PerfRings::open(&events)?;
+        Ok(Self { rings, formats, held: Vec::new() })
+    }
+
+    /// Waits until there is much to read or `other` is readable, at most `timeout`. Returns whether
+    /// `other` is.
+    ///
+    /// # Errors
+    /// As ppoll(2).
+    pub fn wait(&self, other: BorrowedFd<'_>, timeout: Duration) -> Result<bool, Errno> {
+        self.rings.wait(other, timeout)
+    }
+
+    /// Returns the records up to a few milliseconds ago, or with `all` up to now, in the order of time.
+    pub fn take(&mut self, all: bool) -> Vec<TraceRecord> {
+        let horizon = match all {
+            true => u64::MAX,
+            false => now().saturating_sub(SETTLE),
+        };
+        let Self { rings, formats, held } = self;
+        rings.take(|kind, flags, bytes| held.extend(parse_record(formats, kind, flags, bytes)));
+        held.sort_by_key(|record| record.time);
+        let ready = held.partition_point(|record| record.time < horizon);
+        held.drain(..ready).collect()
+    }
+}
+
+/// Returns the time of CLOCK_MONOTONIC in nanoseconds.
+pub fn now() -> u64 {
+    let time = clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from).unwrap_or_default();
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Returns the kernel's filter expression for a few signals; none for many. (`deliver` reports KILL where
+/// another signal was fatal to the whole process, kernel/signal.c `complete_signal`.)
+fn filter(signals: SignalSet) -> Option<String> {
+    (signals.len() <= MAX_FILTER).then(|| {
+        let terms: Vec<String> =
+            signals.iter().map(|signal| format!("sig=={}", signal.number())).collect();
+        terms.join("||")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::signal::Signal;
+
+    #[test]
+    fn a_few_signals_are_filtered_by_the_kernel() {
+        let set = SignalSet::from(Signal::TERM).union(SignalSet::from(Signal::KILL));
+        assert_eq!(filter(set).as_deref(), Some("sig==9||sig==15"));
+        assert_eq!(filter(SignalSet::ALL), None);
+    }
+}

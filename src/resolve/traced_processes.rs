@@ -1,0 +1,294 @@
+//! The processes that a trace names: known from `/proc`, or where they are gone by then, from their parents
+//! and the names that the kernel recorded. What is not known stays absent.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use super::ResolvedContainer;
+use crate::engine::{Inventory, MembershipRule, SearchDepth, discover};
+use crate::model::cgroup::is_at_or_below;
+use crate::model::container::Container;
+use crate::model::pid::{HostPid, ProcessId};
+use crate::model::signal::SignalSet;
+use crate::proc::Host;
+use crate::sys::pidfd::{self, Ending, SignalScope};
+use crate::sys::proc_events::ExitEvents;
+
+/// The shortest time between two searches for containers.
+const SEARCH_INTERVAL: Duration = Duration::from_secs(1);
+/// Descriptors that are held for exit statuses; further processes end without one.
+const MAX_HELD: usize = 512;
+/// Processes that are remembered after their exit.
+const MAX_ENDED: usize = 256;
+
+/// A process as a trace names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TracedProcess {
+    /// Its host PID.
+    pub host_pid: i32,
+    /// Its PID in the container.
+    pub pid: Option<i32>,
+    /// Its name, at most 15 bytes.
+    pub comm: Vec<u8>,
+    /// Its container, in qualified form.
+    pub container: Option<Rc<str>>,
+    /// Its real user ID, as the host has it.
+    pub uid: Option<u32>,
+    /// The signals that it ignores.
+    pub ignored: Option<SignalSet>,
+    /// Whether its container is one of those that are traced.
+    is_chosen: bool,
+    /// Whether `/proc` was read since it last called execve(2).
+    is_read: bool,
+}
+
+/// The processes of a trace.
+pub struct TracedProcesses<'a> {
+    host: &'a Host,
+    inventory: Inventory,
+    searched: Instant,
+    /// Control groups that are no container's.
+    plain_cgroups: HashSet<Vec<u8>>,
+    /// Containers that are traced; the whole host if none.
+    chosen: Vec<ResolvedContainer<'a>>,
+    processes: HashMap<i32, TracedProcess>,
+    threads: HashMap<i32, i32>,
+    held: HashMap<i32, OwnedFd>,
+    /// Processes that have ended, the oldest first.
+    ended: VecDeque<i32>,
+    exits: Option<ExitEvents>,
+}
+
+/// A process that is about to end, for its status.
+pub struct EndingProcess {
+    /// The process.
+    pub process: TracedProcess,
+    /// Whether the kernel said that its last thread exits.
+    pub is_last: bool,
+    pidfd: Option<OwnedFd>,
+}
+
+impl<'a> TracedProcesses<'a> {
+    /// Finds the containers of the host, of which these are traced; the whole host if none are named.
+    pub fn new(host: &'a Host, chosen: Vec<ResolvedContainer<'a>>) -> Self {
+        let depth = if chosen.is_empty() { SearchDepth::Everything } else { SearchDepth::Cgroups };
+        Self {
+            host,
+            inventory: discover(host, depth),
+            searched: Instant::now(),
+            plain_cgroups: HashSet::new(),
+            chosen,
+            processes: HashMap::new(),
+            threads: HashMap::new(),
+            held: HashMap::new(),
+            ended: VecDeque::new(),
+            exits: ExitEvents::subscribe().ok(),
+        }
+    }
+
+    /// Whether a process is traced.
+    pub fn is_traced(&self, process: &TracedProcess) -> bool {
+        self.chosen.is_empty() || process.is_chosen
+    }
+
+    /// Whether there are containers to be told apart.
+    pub fn names_containers(&self) -> bool {
+        self.chosen.len() != 1
+    }
+
+    /// Returns the process of a thread. A process that is gone is known only if it was before.
+    pub fn of_thread(&mut self, tid: i32) -> Option<TracedProcess> {
+        let pid = match self.threads.get(&tid) {
+            Some(pid) => *pid,
+            None => {
+                let pid = self.host.process_of(HostPid::new(tid)?).ok()?.get();
+                self.threads.insert(tid, pid);
+                pid
+            }
+        };
+        self.process(pid)
+    }
+
+    /// Returns a process, read again if it has called execve(2) since.
+    pub fn process(&mut self, pid: i32) -> Option<TracedProcess> {
+        if self.processes.get(&pid).is_some_and(|known| known.is_read) {
+            return self.processes.get(&pid).cloned();
+        }
+        if let Some(read) = self.read(HostPid::new(pid)?) {
+            self.threads.insert(pid, pid);
+            self.hold(&read);
+            self.processes.insert(pid, read);
+        }
+        self.processes.get(&pid).cloned()
+    }
+
+    /// Notes that a thread or a process began.
+    pub fn begin(&mut self, pid: i32, tid: i32, parent: i32) {
+        self.threads.insert(tid, pid);
+        if tid != pid {
+            return;
+        }
+        // (A parent that was never named is read now: the child may be gone before it is named.)
+        let Some(parent) = self.of_thread(parent) else { return };
+        self.ended.retain(|ended| *ended != pid);
+        let child = TracedProcess { host_pid: pid, pid: None, is_read: false, ..parent };
+        self.hold(&child);
+        self.processes.insert(pid, child);
+    }
+
+    /// Notes another name of a thread; that of the main thread is the process's.
+    pub fn rename(&mut self, tid: i32, comm: Vec<u8>, by_exec: bool) {
+        if self.threads.get(&tid).is_some_and(|pid| *pid != tid) {
+            return;
+        }
+        if let Some(process) = self.processes.get_mut(&tid) {
+            process.comm = comm;
+            // It may have joined a container before: `docker exec` does.
+            process.is_read &= !by_exec;
+            // (A program may be set-user-ID.)
+            process.uid = process.uid.filter(|_| !by_exec);
+        }
+        if by_exec {
+            let _ = self.process(tid);
+        }
+    }
+
+    /// Forgets a thread of a process. Returns the process if that may end with it.
+    pub fn end(&mut self, pid: i32, tid: i32, is_last: Option<bool>) -> Option<EndingProcess> {
+        let process = self.process(pid);
+        self.threads.remove(&tid);
+        // Where the kernel does not tell, the main thread is taken for the last one, and the descriptor
+        // tells whether it was.
+        if !is_last.unwrap_or(pid == tid) {
+            return None;
+        }
+        // (Known for a while yet: the exit of an init kills others.)
+        self.ended.push_back(pid);
+        if self.ended.len() > MAX_ENDED {
+            self.ended
+                .pop_front()
+                .map(|old| (self.processes.remove(&old), self.threads.remove(&old)));
+        }
+        let pidfd = self.held.remove(&pid);
+        Some(EndingProcess { process: process?, is_last: is_last == Some(true), pidfd })
+    }
+
+    /// Returns how a process ended: `None` if that is not known, or not yet.
+    pub fn ending(&mut self, ending: &EndingProcess) -> Option<Ending> {
+        let pid = ending.process.host_pid;
+        if let Some(status) = self.exits.as_mut().and_then(|exits| exits.take(pid)) {
+            return Ending::from_wait_status(status);
+        }
+        if let Some(ending) = ending.pidfd.as_ref().and_then(pidfd::ending) {
+            return Some(ending);
+        }
+        // (Without a descriptor this may be a later process with the same PID.)
+        ending.pidfd.as_ref()?;
+        let pid = HostPid::new(pid)?;
+        let start = self.host.stat(pid).ok()?.start;
+        self.host.wait_status(ProcessId { pid, start }).and_then(Ending::from_wait_status)
+    }
+
+    /// Reads how processes ended, so that the kernel's queue does not fill up.
+    pub fn read_exits(&mut self) {
+        if let Some(exits) = &mut self.exits {
+            exits.read();
+        }
+    }
+
+    /// Holds a descriptor of a process whose exit will be reported.
+    fn hold(&mut self, process: &TracedProcess) {
+        let pid = process.host_pid;
+        let is_wanted = process.container.is_some() && self.is_traced(process);
+        if is_wanted && self.held.len() < MAX_HELD && !self.held.contains_key(&pid) {
+            self.held.extend(pidfd::open(pid, SignalScope::Process).ok().map(|fd| (pid, fd)));
+        }
+    }
+
+    fn read(&mut self, pid: HostPid) -> Option<TracedProcess> {
+        let comm = self.host.stat(pid).ok()?.comm;
+        let status = self.host.status(pid).ok()?;
+        let found = self.container_of(pid);
+        let (name, depth, is_chosen) = match found {
+            Some((name, depth, is_chosen)) => (Some(name), depth, is_chosen),
+            None => (None, 0, false),
+        };
+        let is_in_container = name.is_some();
+        Some(TracedProcess {
+            host_pid: pid.get(),
+            pid: status.nspid.get(depth).copied().filter(|_| is_in_container),
+            comm,
+            container: name,
+            uid: Some(status.uid[0]),
+            ignored: Some(status.sig_ign),
+            is_chosen,
+            is_read: true,
+        })
+    }
+
+    /// Returns the qualified name of a process's container, the depth of its PID namespace, and whether it
+    /// is traced.
+    fn container_of(&mut self, pid: HostPid) -> Option<(Rc<str>, usize, bool)> {
+        let holds = |resolved: &&ResolvedContainer<'_>| {
+            MembershipRule::new(self.host, &resolved.container, &resolved.inventory)
+                .holds(pid)
+                .unwrap_or(false)
+        };
+        if let Some(resolved) = self.chosen.iter().find(holds) {
+            let container = &resolved.container;
+            return Some((Rc::from(container.qualified()), container.depth, true));
+        }
+        self.search_again(pid);
+        let container = self.inventory.containing(self.host, pid)?;
+        Some((Rc::from(container.qualified()), container.depth, self.is_chosen(container)))
+    }
+
+    /// Whether a container is one that is traced, restarted perhaps.
+    fn is_chosen(&self, container: &Container) -> bool {
+        let name = container.qualified();
+        self.chosen.iter().any(|resolved| resolved.container.qualified() == name)
+    }
+
+    /// Notes that a process was moved into a control group.
+    pub fn move_to(&mut self, tid: i32, path: &[u8]) {
+        let is_in = |container: &&Container| {
+            container.cgroup.as_ref().is_some_and(|cgroup| is_at_or_below(path, &cgroup.path))
+        };
+        let Some(container) = self.inventory.containers.iter().find(is_in) else { return };
+        let (name, is_chosen) = (Rc::from(container.qualified()), self.is_chosen(container));
+        let Some(mut process) = self.of_thread(tid) else { return };
+        if process.container.is_none() {
+            process.container = Some(name);
+            process.is_chosen = is_chosen;
+            process.is_read = false;
+            self.hold(&process);
+            self.processes.insert(process.host_pid, process);
+        }
+    }
+
+    /// Searches for containers again if the process is in a control group that was not seen before.
+    fn search_again(&mut self, pid: HostPid) {
+        let Ok(memberships) = self.host.memberships(pid) else { return };
+        let Some(path) = memberships.by_preference().next().map(|m| m.path.clone()) else { return };
+        if self.plain_cgroups.contains(&path) || self.inventory.containing(self.host, pid).is_some()
+        {
+            return;
+        }
+        if self.searched.elapsed() >= SEARCH_INTERVAL {
+            self.inventory = discover(self.host, SearchDepth::Cgroups);
+            self.searched = Instant::now();
+        }
+        if self.inventory.containing(self.host, pid).is_none() {
+            self.plain_cgroups.insert(path);
+        }
+    }
+}
+
+impl EndingProcess {
+    /// Whether the process has threads left, as its descriptor says.
+    pub fn has_threads(&self) -> bool {
+        self.pidfd.as_ref().is_some_and(|pidfd| pidfd::alive(pidfd).unwrap_or(false))
+    }
+}
