@@ -37,6 +37,7 @@ Register-ArgumentCompleter -Native -CommandName 'cinspect' -ScriptBlock {
             [CompletionResult]::new('kill', 'kill', [CompletionResultType]::ParameterValue, 'Send a signal to a container''s init, or to the processes that you select')
             [CompletionResult]::new('signals', 'signals', [CompletionResultType]::ParameterValue, 'Show how each process handles each signal, and what the signal would do')
             [CompletionResult]::new('stop', 'stop', [CompletionResultType]::ParameterValue, 'Stop containers the way their engine does, reporting which processes were signalled, when each exited and which were killed')
+            [CompletionResult]::new('trace', 'trace', [CompletionResultType]::ParameterValue, 'Print signals as they are sent and delivered, with their senders')
             [CompletionResult]::new('doctor', 'doctor', [CompletionResultType]::ParameterValue, 'Say why a stop would not be graceful, and how to fix it')
             [CompletionResult]::new('exec', 'exec', [CompletionResultType]::ParameterValue, 'Run a command in a container, or the shell of its user')
             [CompletionResult]::new('enter', 'enter', [CompletionResultType]::ParameterValue, 'Run a command in a container, or the shell of its user')
@@ -204,6 +205,20 @@ Register-ArgumentCompleter -Native -CommandName 'cinspect' -ScriptBlock {
             [CompletionResult]::new('--verbose', '--verbose', [CompletionResultType]::ParameterName, 'Show how each container was found (on stderr), and further details')
             break
         }
+        'cinspect;trace' {
+            [CompletionResult]::new('--for', '--for', [CompletionResultType]::ParameterName, 'End after this time')
+            [CompletionResult]::new('--count', '--count', [CompletionResultType]::ParameterName, 'End after this many signals')
+            [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When to use colour: auto (on a terminal, unless `NO_COLOR` is set), always, never')
+            [CompletionResult]::new('--host-root', '--host-root', [CompletionResultType]::ParameterName, 'Read the host whose root file system is mounted at DIR, from a container in its PID namespace')
+            [CompletionResult]::new('-a', '-a', [CompletionResultType]::ParameterName, 'Every process of the host')
+            [CompletionResult]::new('--all', '--all', [CompletionResultType]::ParameterName, 'Every process of the host')
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help; more: `cinspect help trace`')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help; more: `cinspect help trace`')
+            [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Print NDJSON: one object per line, with stable names and exact strings')
+            [CompletionResult]::new('-v', '-v', [CompletionResultType]::ParameterName, 'Show how each container was found (on stderr), and further details')
+            [CompletionResult]::new('--verbose', '--verbose', [CompletionResultType]::ParameterName, 'Show how each container was found (on stderr), and further details')
+            break
+        }
         'cinspect;doctor' {
             [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When to use colour: auto (on a terminal, unless `NO_COLOR` is set), always, never')
             [CompletionResult]::new('--host-root', '--host-root', [CompletionResultType]::ParameterName, 'Read the host whose root file system is mounted at DIR, from a container in its PID namespace')
@@ -327,6 +342,7 @@ Register-ArgumentCompleter -Native -CommandName 'cinspect' -ScriptBlock {
             [CompletionResult]::new('signal', 'signal', [CompletionResultType]::ParameterValue, 'Send a signal to a container''s init, or to the processes that you select')
             [CompletionResult]::new('signals', 'signals', [CompletionResultType]::ParameterValue, 'Show how each process handles each signal, and what the signal would do')
             [CompletionResult]::new('stop', 'stop', [CompletionResultType]::ParameterValue, 'Stop containers the way their engine does, reporting which processes were signalled, when each exited and which were killed')
+            [CompletionResult]::new('trace', 'trace', [CompletionResultType]::ParameterValue, 'Print signals as they are sent and delivered, with their senders')
             [CompletionResult]::new('doctor', 'doctor', [CompletionResultType]::ParameterValue, 'Say why a stop would not be graceful, and how to fix it')
             [CompletionResult]::new('exec', 'exec', [CompletionResultType]::ParameterValue, 'Run a command in a container, or the shell of its user')
             [CompletionResult]::new('cp', 'cp', [CompletionResultType]::ParameterValue, 'Copy files into, out of or between containers')
@@ -348,6 +364,9 @@ Register-ArgumentCompleter -Native -CommandName 'cinspect' -ScriptBlock {
             break
         }
         'cinspect;help;stop' {
+            break
+        }
+        'cinspect;help;trace' {
             break
         }
         'cinspect;help;doctor' {

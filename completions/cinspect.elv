@@ -34,6 +34,7 @@ set edit:completion:arg-completer[cinspect] = {|@words|
             cand kill 'Send a signal to a container''s init, or to the processes that you select'
             cand signals 'Show how each process handles each signal, and what the signal would do'
             cand stop 'Stop containers the way their engine does, reporting which processes were signalled, when each exited and which were killed'
+            cand trace 'Print signals as they are sent and delivered, with their senders'
             cand doctor 'Say why a stop would not be graceful, and how to fix it'
             cand exec 'Run a command in a container, or the shell of its user'
             cand enter 'Run a command in a container, or the shell of its user'
@@ -193,6 +194,19 @@ set edit:completion:arg-completer[cinspect] = {|@words|
             cand -v 'Show how each container was found (on stderr), and further details'
             cand --verbose 'Show how each container was found (on stderr), and further details'
         }
+        &'cinspect;trace'= {
+            cand --for 'End after this time'
+            cand --count 'End after this many signals'
+            cand --color 'When to use colour: auto (on a terminal, unless `NO_COLOR` is set), always, never'
+            cand --host-root 'Read the host whose root file system is mounted at DIR, from a container in its PID namespace'
+            cand -a 'Every process of the host'
+            cand --all 'Every process of the host'
+            cand -h 'Print help; more: `cinspect help trace`'
+            cand --help 'Print help; more: `cinspect help trace`'
+            cand --json 'Print NDJSON: one object per line, with stable names and exact strings'
+            cand -v 'Show how each container was found (on stderr), and further details'
+            cand --verbose 'Show how each container was found (on stderr), and further details'
+        }
         &'cinspect;doctor'= {
             cand --color 'When to use colour: auto (on a terminal, unless `NO_COLOR` is set), always, never'
             cand --host-root 'Read the host whose root file system is mounted at DIR, from a container in its PID namespace'
@@ -310,6 +324,7 @@ set edit:completion:arg-completer[cinspect] = {|@words|
             cand signal 'Send a signal to a container''s init, or to the processes that you select'
             cand signals 'Show how each process handles each signal, and what the signal would do'
             cand stop 'Stop containers the way their engine does, reporting which processes were signalled, when each exited and which were killed'
+            cand trace 'Print signals as they are sent and delivered, with their senders'
             cand doctor 'Say why a stop would not be graceful, and how to fix it'
             cand exec 'Run a command in a container, or the shell of its user'
             cand cp 'Copy files into, out of or between containers'
@@ -326,6 +341,8 @@ set edit:completion:arg-completer[cinspect] = {|@words|
         &'cinspect;help;signals'= {
         }
         &'cinspect;help;stop'= {
+        }
+        &'cinspect;help;trace'= {
         }
         &'cinspect;help;doctor'= {
         }
