@@ -49,6 +49,10 @@ pub enum FindingCode {
     Uninterruptible,
     Blocks,
     Zombies,
+    Exiting,
+    LeftBehind,
+    GracePeriod,
+    OomKills,
     Restart,
     Assumed,
     Ok,
@@ -56,7 +60,7 @@ pub enum FindingCode {
 
 impl FindingCode {
     /// THE TABLE: each code with its name in JSON and its meaning, in the order of the variants.
-    pub const ALL: [(Self, &'static str, &'static str); 21] = [
+    pub const ALL: [(Self, &'static str, &'static str); 25] = [
         (
             Self::ShellForm,
             "shell-form",
@@ -131,6 +135,26 @@ impl FindingCode {
             "A process other than PID 1 blocks the stop signal, and no thread is waiting for it.",
         ),
         (Self::Zombies, "zombies", "Processes have exited, and their parent has not reaped them."),
+        (
+            Self::Exiting,
+            "exiting",
+            "PID 1 has exited and is still there: it waits for a process of its PID namespace, or was not reaped.",
+        ),
+        (
+            Self::LeftBehind,
+            "left-behind",
+            "A process joined the container (exec, nsenter), and the process that started it has exited.",
+        ),
+        (
+            Self::GracePeriod,
+            "grace-period",
+            "The grace period is 0: SIGKILL follows the stop signal at once.",
+        ),
+        (
+            Self::OomKills,
+            "oom-kills",
+            "Processes of the container were killed for lack of memory since it was started.",
+        ),
         (Self::Restart, "restart", "The engine restarts the container when it exits."),
         (
             Self::Assumed,

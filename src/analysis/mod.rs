@@ -12,6 +12,7 @@ pub mod finding;
 pub mod forecast;
 pub mod inspection;
 pub mod programs;
+pub mod remedy;
 pub mod selection;
 pub mod trace_outcome;
 pub mod user;

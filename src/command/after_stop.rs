@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::forecast::companions;
+use crate::action::stop::{StopEvent, StopEventKind};
 use crate::model::container::Container;
 use crate::model::pid::{HostPid, ProcessId};
 use crate::model::stop_policy::StopPolicy;
@@ -19,6 +20,9 @@ const EXPECTED_RESTART: Duration = Duration::from_secs(3);
 const OTHER_RESTART: Duration = Duration::from_millis(700);
 /// How often to look.
 const INTERVAL: Duration = Duration::from_millis(100);
+
+/// How long the exit of an init may take before the reason is noted.
+const HELD_UP: Duration = Duration::from_millis(700);
 
 /// How long processes may take to exit with the init of their PID namespace.
 const NAMESPACE_EXIT_TIME: Duration = Duration::from_millis(500);
@@ -100,9 +104,38 @@ pub(super) fn running_again(
     }
 }
 
+/// An init whose exit is held up while a stop waits for it.
+#[derive(Default)]
+pub(super) struct HeldExit {
+    /// When it was first seen.
+    since: Option<Duration>,
+    is_noted: bool,
+}
+
+impl HeldExit {
+    /// Returns the reason once, when the exit has been held up for a while.
+    pub(super) fn note(
+        &mut self,
+        found: &ResolvedContainer<'_>,
+        event: &StopEvent,
+    ) -> Option<String> {
+        if self.is_noted || !matches!(event.kind, StopEventKind::Waiting { .. }) {
+            return None;
+        }
+        let cause = waits_for_zombie(found)?;
+        let since = *self.since.get_or_insert(event.time);
+        // (A parent that runs reaps it in a moment.)
+        self.is_noted = event.time.saturating_sub(since) >= HELD_UP;
+        self.is_noted.then_some(cause)
+    }
+}
+
 /// Returns why the init of a container has exited and is still there: a zombie that its parent outside of the
 /// container has not reaped (`zap_pid_ns_processes`, kernel/pid_namespace.c).
 pub(super) fn waits_for_zombie(found: &ResolvedContainer<'_>) -> Option<String> {
+    let init = found.container.init?;
+    // (One file tells whether there is anything to look for.)
+    found.host.stat(init.pid).ok().filter(|stat| stat.is_exiting())?;
     let snapshot = found.snapshot(SnapshotOptions::BARE).ok()?;
     let is_init = |id: ProcessId| Some(id) == found.container.init;
     let init = snapshot.processes.iter().find(|process| is_init(process.facts.id))?;
@@ -116,7 +149,7 @@ pub(super) fn waits_for_zombie(found: &ResolvedContainer<'_>) -> Option<String> 
     let comm = found.host.stat(parent).map(|stat| stat.comm).unwrap_or_default();
     let pid = zombie.pid.map_or_else(String::new, |pid| format!("{pid} "));
     Some(format!(
-        "PID 1 has exited and waits for {pid}{}, a zombie that its parent {} (host PID {parent}) does not reap",
+        "PID 1 has exited and waits for {pid}[{}], a zombie that its parent {} (host PID {parent}) does not reap",
         safe(&zombie.facts.stat.comm),
         safe(&comm)
     ))

@@ -21,8 +21,10 @@ pub(super) fn procedure_of(
     signal: Option<Signal>,
 ) -> StopProcedure {
     let signal = signal.unwrap_or_else(|| policy.signal_of(container.engine));
-    let step = StopStep { signal, grace: policy.grace_of(container.engine) };
-    let schedule = StopSchedule { steps: vec![step], kill: true };
+    let grace = policy.grace_of(container.engine);
+    // Without a grace period KILL follows the signal at once.
+    let steps = if grace.is_zero() { Vec::new() } else { vec![StopStep { signal, grace }] };
+    let schedule = StopSchedule { steps, kill: true };
     StopProcedure { schedule, order: StopOrder::Init }
 }
 

@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use clap::{ArgMatches, Args};
 
-use super::after_stop::{CompanionProcesses, running_again, waits_for_zombie};
+use super::after_stop::{CompanionProcesses, HeldExit, running_again, waits_for_zombie};
 use super::forecast::{companions, forecast_of, snapshot_for};
 use super::{Command, Section, arguments, columns_section, command, may_act, resolve};
 use crate::action::freeze::unpause;
 use crate::action::stop::{StopEvent, StopEventKind, stop};
 use crate::analysis::forecast::Forecast;
+use crate::analysis::remedy::Remedies;
 use crate::cli::args;
 use crate::cli::context::Context;
 use crate::completion::source::CompletionSource;
@@ -367,10 +368,15 @@ impl<'a> ContainerStop<'a> {
                 let _ = lines.send(line);
             }
         };
-        let mut last = None;
-        stop(found, &self.procedure, &mut |event| match event.kind {
-            StopEventKind::Stopped { killed } => last = Some((event.time, killed)),
-            _ => send(&event),
+        let (mut last, mut held) = (None, HeldExit::default());
+        stop(found, &self.procedure, &mut |event| {
+            if let Some(cause) = held.note(found, &event) {
+                self.note(&cause);
+            }
+            match event.kind {
+                StopEventKind::Stopped { killed } => last = Some((event.time, killed)),
+                _ => send(&event),
+            }
         })?;
         if let Some((time, killed)) = last {
             return Ok(self.conclude(&companions, time, killed, &send));
@@ -401,7 +407,10 @@ impl<'a> ContainerStop<'a> {
         }
         Err(Error::new(ExitStatus::Failed, format!("`{}` is paused", self.reporter.container))
             .cause("its processes act on a signal only after it is unpaused")
-            .hint("use `--unpause`, or unpause it with its engine"))
+            .hint(match Remedies::new(&self.target.found.container, &self.policy).unpause() {
+                Some(command) => format!("use `--unpause`, or {command}"),
+                None => "use `--unpause`".into(),
+            }))
     }
 
     /// Reports the end of a stop: the containers that ended with this one, and whether it is running again.

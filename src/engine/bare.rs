@@ -9,6 +9,5 @@ pub static BARE: EngineInfo = EngineInfo {
     display_name: "no engine",
     reference: ReferenceForm::Pid,
     keeps_records: false,
-    set_stop_signal: None,
     ..EngineInfo::DEFAULT
 };

@@ -15,7 +15,7 @@ use super::oci_config::{OciSpec, resources_of_bundle};
 use super::record::{Record, RecordReader, SearchPath, parse_signal, unique_paths};
 use super::shims::sandbox_of;
 use crate::model::container::Container;
-use crate::model::engine::{EngineInfo, ReferenceForm};
+use crate::model::engine::{EngineAdvice, EngineInfo, ReferenceForm};
 use crate::model::pid::HostPid;
 use crate::model::resource_config::ResourceConfig;
 use crate::model::stop_policy::StopPolicy;
@@ -32,6 +32,15 @@ pub static CONTAINERD: EngineInfo = EngineInfo {
         "containerd: ctr and nerdctl; and a copy of its database, meta.db below /var/lib/containerd.",
     ),
     sockets: &["containerd.sock"],
+    advice: &EngineAdvice {
+        exec_form: "give the program itself as the command (in the image `CMD [\"program\"]`)",
+        init: "`nerdctl run --init`, tini",
+        stop_signal: Some(
+            "set `STOPSIGNAL SIGNAL_NAME` in the image, or `nerdctl run --stop-signal SIGNAL_NAME`",
+        ),
+        grace: Some("use `nerdctl run --stop-timeout`"),
+        unpause: Some("ctr -n <namespace> tasks resume <id>"),
+    },
     ..EngineInfo::DEFAULT
 };
 

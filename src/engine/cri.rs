@@ -6,11 +6,11 @@ use super::cgroup_name::{is_below_a_pod, is_long_id, scope_id};
 use super::containerd::{self, Client, read_tasks};
 use super::cri_exit;
 use super::docker::DOCKER;
-use super::labels::{KEEP_POD_STOPPED, KUBELET_RESTARTS, POD_GRACE};
+use super::labels::{KEEP_POD_STOPPED, KUBELET_RESTARTS, POD_ADVICE, POD_GRACE};
 use super::oci_config::resources_of_bundle;
 use super::record::{Record, RecordReader};
 use crate::model::container::Container;
-use crate::model::engine::{EngineInfo, ReferenceForm};
+use crate::model::engine::{EngineAdvice, EngineInfo, ReferenceForm};
 use crate::model::exit_record::ExitRecord;
 use crate::model::resource_config::ResourceConfig;
 use crate::model::stop_policy::StopPolicy;
@@ -29,6 +29,7 @@ pub static CRI: EngineInfo = EngineInfo {
     grace_time: POD_GRACE,
     always_restarts: Some(KUBELET_RESTARTS),
     keep_stopped: KEEP_POD_STOPPED,
+    advice: &EngineAdvice { unpause: Some("ctr -n k8s.io tasks resume <id>"), ..POD_ADVICE },
     ..EngineInfo::DEFAULT
 };
 

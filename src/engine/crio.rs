@@ -7,7 +7,7 @@ use super::Engine;
 use super::cgroup_name::{is_below_a_pod, is_long_id, scope_id};
 use super::containers_storage::{self, StorageDirs, Writer};
 use super::inventory::StoppedContainer;
-use super::labels::{KEEP_POD_STOPPED, KUBELET_RESTARTS, POD_GRACE, POD_GRACE_UNREAD};
+use super::labels::{KEEP_POD_STOPPED, KUBELET_RESTARTS, POD_ADVICE, POD_GRACE, POD_GRACE_UNREAD};
 use super::oci_config::OciSpec;
 use super::record::{Record, RecordReader};
 use super::store::StoredRoot;
@@ -30,6 +30,7 @@ pub static CRIO: EngineInfo = EngineInfo {
     grace_time: POD_GRACE,
     always_restarts: Some(KUBELET_RESTARTS),
     keep_stopped: KEEP_POD_STOPPED,
+    advice: &POD_ADVICE,
     ..EngineInfo::DEFAULT
 };
 

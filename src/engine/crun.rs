@@ -4,10 +4,11 @@
 use serde::Deserialize;
 
 use super::cgroup_name::scope_name;
+use super::oci_state::OCI_ADVICE;
 use super::record::{Record, RecordReader};
 use super::{Engine, oci_config, oci_state};
 use crate::model::container::Container;
-use crate::model::engine::EngineInfo;
+use crate::model::engine::{EngineAdvice, EngineInfo};
 use crate::model::pid::{HostPid, Ticks};
 use crate::model::resource_config::ResourceConfig;
 use crate::proc::{Host, StateFile};
@@ -17,7 +18,7 @@ pub static CRUN: EngineInfo = EngineInfo {
     name: "crun",
     display_name: "crun",
     low_level: true,
-    set_stop_signal: None,
+    advice: &EngineAdvice { unpause: Some("crun resume <id>"), ..OCI_ADVICE },
     shims: &["crun"],
     files: ("/run/crun/*/status", "crun, likewise."),
     ..EngineInfo::DEFAULT

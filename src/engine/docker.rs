@@ -13,7 +13,7 @@ use super::shims::sandbox_of;
 use super::store::StoredRoot;
 use super::{Engine, docker_roots, docker_store};
 use crate::model::container::Container;
-use crate::model::engine::EngineInfo;
+use crate::model::engine::{EngineAdvice, EngineInfo};
 use crate::model::exit_record::ExitRecord;
 use crate::model::pid::HostPid;
 use crate::model::resource_config::ResourceConfig;
@@ -32,9 +32,15 @@ pub static DOCKER: EngineInfo = EngineInfo {
     sockets: &["docker.sock", "cri-dockerd.sock"],
     keep_stopped: "use `docker stop`, or `docker update --restart=no` first",
     signal_remark: Some("only `docker stop` marks the container as stopped manually"),
-    set_stop_signal: Some(
-        "set `STOPSIGNAL SIGNAL_NAME` in the image, or `--stop-signal SIGNAL_NAME`",
-    ),
+    advice: &EngineAdvice {
+        exec_form: "write the command in exec form (`CMD [\"program\"]`)",
+        init: "`--init`, `init: true`, tini",
+        stop_signal: Some(
+            "set `STOPSIGNAL SIGNAL_NAME` in the image, or `--stop-signal SIGNAL_NAME`",
+        ),
+        grace: Some("set `--stop-timeout`, or `stop_grace_period` in Compose"),
+        unpause: Some("docker unpause <name>"),
+    },
     start_hint: Some("`docker start NAME` starts it; `docker cp` copies its files"),
     ..EngineInfo::DEFAULT
 };

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::model::container::{ComposeService, Pod};
+use crate::model::engine::EngineAdvice;
 use crate::model::stop_policy::StopPolicy;
 
 /// Labels by key.
@@ -17,6 +18,18 @@ pub(super) const KUBELET_RESTARTS: &str =
 /// Advice on a container in a pod.
 pub(super) const KEEP_POD_STOPPED: &str =
     "scale its workload down or delete its pod to keep it stopped";
+
+/// Advice on how to change a container in a pod.
+pub(super) const POD_ADVICE: EngineAdvice = EngineAdvice {
+    exec_form: "write the container's command as the program itself (`command: [\"program\"]`)",
+    init: "tini in the image, or `shareProcessNamespace: true` in the pod",
+    // KEP-4960: the feature gate `ContainerStopSignals`, alpha in Kubernetes 1.33.
+    stop_signal: Some(
+        "set `STOPSIGNAL SIGNAL_NAME` in the image, or `lifecycle.stopSignal: SIGNAL_NAME` in the container (Kubernetes 1.33 or later, ContainerStopSignals)",
+    ),
+    grace: Some("set `terminationGracePeriodSeconds` in the pod"),
+    unpause: None,
+};
 
 /// Kubernetes' default `terminationGracePeriodSeconds`.
 pub(super) const POD_GRACE: Duration = Duration::from_secs(30);
@@ -64,6 +77,7 @@ pub(super) fn pod_stop_policy(labels: &Labels) -> StopPolicy {
         grace_unread: Some(POD_GRACE_UNREAD),
         always_restarts: Some(KUBELET_RESTARTS),
         keep_stopped: Some(KEEP_POD_STOPPED),
+        advice: Some(&POD_ADVICE),
         ..StopPolicy::default()
     }
 }

@@ -10,7 +10,7 @@ use super::lxc_config::{self, Unread};
 use super::record::{Record, RecordReader};
 use crate::model::cgroup;
 use crate::model::container::Container;
-use crate::model::engine::EngineInfo;
+use crate::model::engine::{EngineAdvice, EngineInfo};
 use crate::model::pid::HostPid;
 use crate::model::signal::Signal;
 use crate::model::stop_policy::StopPolicy;
@@ -30,7 +30,13 @@ pub static LXC: EngineInfo = EngineInfo {
     sockets: &["unix.socket"],
     // lxc.container.conf(5), lxc.signal.halt; see `stop_policy`.
     stop_signal: Signal::PWR,
-    set_stop_signal: Some("set `lxc.signal.halt = SIGNAL_NAME` in its configuration"),
+    advice: &EngineAdvice {
+        exec_form: "set `lxc.init.cmd` in its configuration to the program itself",
+        init: "`lxc.init.cmd = /usr/bin/tini -- program`",
+        stop_signal: Some("set `lxc.signal.halt = SIGNAL_NAME` in its configuration"),
+        grace: Some("use `lxc-stop -t`"),
+        unpause: Some("lxc-unfreeze -n <name>"),
+    },
     // lxc-stop(1).
     grace_time: Duration::from_secs(60),
     start_hint: Some("`lxc-start NAME`, or the client that created it, starts it"),

@@ -12,7 +12,7 @@ use super::record::{Record, RecordReader, Shim};
 use super::{Engine, is_systemd};
 use crate::model::cgroup;
 use crate::model::container::Container;
-use crate::model::engine::EngineInfo;
+use crate::model::engine::{EngineAdvice, EngineInfo};
 use crate::model::mount::Mounts;
 use crate::model::pid::HostPid;
 use crate::model::signal::Signal;
@@ -28,7 +28,15 @@ pub static NSPAWN: EngineInfo = EngineInfo {
     files: (MACHINES, "systemd-nspawn; /var/lib/machines for those that do not run."),
     // systemd's DefaultTimeoutStopSec.
     grace_time: Duration::from_secs(90),
-    set_stop_signal: Some("set `KillSignal=SIGNAL_NAME` in its `.nspawn` file"),
+    advice: &EngineAdvice {
+        exec_form: "give systemd-nspawn the program itself as its command (`Parameters=` in its `.nspawn` file)",
+        init: "`--as-pid2 --kill-signal=SIGRTMIN+3`; `ProcessTwo=yes` and `KillSignal=SIGRTMIN+3` in its `.nspawn` file",
+        stop_signal: Some(
+            "set `KillSignal=SIGNAL_NAME` in its `.nspawn` file, or `--kill-signal=SIGNAL_NAME`",
+        ),
+        grace: Some("set `TimeoutStopSec=` of its unit"),
+        unpause: None,
+    },
     start_hint: Some("`machinectl start NAME` starts it"),
     ..EngineInfo::DEFAULT
 };

@@ -4,8 +4,15 @@
 use std::path::Path;
 
 use super::record::{Record, RecordReader, SearchPath, unique_paths};
-use crate::model::engine::EngineInfo;
+use crate::model::engine::{EngineAdvice, EngineInfo};
 use crate::proc::StateFile;
+
+/// Advice on a container of a bundle. These runtimes have no stop command, and no settings for one.
+pub(super) const OCI_ADVICE: EngineAdvice = EngineAdvice {
+    exec_form: "start the program itself in `process.args` of its `config.json`",
+    init: "tini before the program in `process.args` of its `config.json`",
+    ..EngineAdvice::DEFAULT
+};
 
 /// Fills in a record from a state file; `None` if the file is not of that container.
 type Parser = fn(&RecordReader<'_>, &StateFile, &mut Record) -> Option<()>;

@@ -13,7 +13,7 @@ use super::record::{Record, RecordReader};
 use super::runc::RUNC;
 use super::store::StoredRoot;
 use crate::model::container::Container;
-use crate::model::engine::EngineInfo;
+use crate::model::engine::{EngineAdvice, EngineInfo};
 use crate::model::exit_record::{ExitRecord, RecordedState};
 use crate::model::resource_config::ResourceConfig;
 use crate::model::stop_policy::StopPolicy;
@@ -30,9 +30,15 @@ pub static PODMAN: EngineInfo = EngineInfo {
         "Podman, and a copy of its database (libpod/bolt_state.db or db.sql); ~/.local/share/containers/storage of users.",
     ),
     sockets: &["podman.sock"],
-    set_stop_signal: Some(
-        "set `STOPSIGNAL SIGNAL_NAME` in the image, or `--stop-signal SIGNAL_NAME`",
-    ),
+    advice: &EngineAdvice {
+        exec_form: "write the command in exec form (`CMD [\"program\"]`)",
+        init: "`--init`, `init: true`, tini",
+        stop_signal: Some(
+            "set `STOPSIGNAL SIGNAL_NAME` in the image, or `--stop-signal SIGNAL_NAME`",
+        ),
+        grace: Some("set `--stop-timeout`, or `stop_grace_period` in Compose"),
+        unpause: Some("podman unpause <name>"),
+    },
     start_hint: Some("`podman start NAME` starts it; `podman cp` copies its files"),
     ..EngineInfo::DEFAULT
 };

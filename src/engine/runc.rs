@@ -6,10 +6,11 @@ use std::collections::HashMap;
 use serde::Deserialize;
 
 use super::cgroup_name::scope_name;
+use super::oci_state::OCI_ADVICE;
 use super::record::{Record, RecordReader};
 use super::{Engine, oci_config, oci_state};
 use crate::model::container::Container;
-use crate::model::engine::EngineInfo;
+use crate::model::engine::{EngineAdvice, EngineInfo};
 use crate::model::pid::{HostPid, Ticks};
 use crate::model::resource_config::ResourceConfig;
 use crate::proc::{Host, StateFile};
@@ -19,7 +20,7 @@ pub static RUNC: EngineInfo = EngineInfo {
     name: "runc",
     display_name: "runc",
     low_level: true,
-    set_stop_signal: None,
+    advice: &EngineAdvice { unpause: Some("runc resume <id>"), ..OCI_ADVICE },
     shims: &["runc", "runc:[2:INIT]"],
     files: (
         "/run/runc/*/state.json",

@@ -3,10 +3,11 @@
 
 use serde::Deserialize;
 
+use super::oci_state::OCI_ADVICE;
 use super::record::{Record, RecordReader};
 use super::{Engine, oci_config, oci_state};
 use crate::model::container::Container;
-use crate::model::engine::EngineInfo;
+use crate::model::engine::{EngineAdvice, EngineInfo};
 use crate::model::pid::HostPid;
 use crate::model::resource_config::ResourceConfig;
 use crate::proc::{Host, StateFile};
@@ -16,7 +17,7 @@ pub static YOUKI: EngineInfo = EngineInfo {
     name: "youki",
     display_name: "youki",
     low_level: true,
-    set_stop_signal: None,
+    advice: &EngineAdvice { unpause: Some("youki resume <id>"), ..OCI_ADVICE },
     shims: &["youki"],
     files: ("/run/youki/*/state.json", "youki, likewise."),
     ..EngineInfo::DEFAULT

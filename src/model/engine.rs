@@ -33,9 +33,8 @@ pub struct EngineInfo {
     pub sockets: &'static [&'static str],
     /// Stop signal of a container for which none is configured.
     pub stop_signal: Signal,
-    /// Advice on how to configure another stop signal, with `SIGNAL_NAME` for it; none if there is no
-    /// such setting.
-    pub set_stop_signal: Option<&'static str>,
+    /// Advice on how to change a container so that its stop becomes graceful.
+    pub advice: &'static EngineAdvice,
     /// Time between the stop signal and KILL if none is configured.
     pub grace_time: Duration,
     /// The reason why a container runs again after it was stopped by anything but its engine, where
@@ -47,6 +46,33 @@ pub struct EngineInfo {
     pub signal_remark: Option<&'static str>,
     /// Advice on a container that is not running, with `NAME` for its name.
     pub start_hint: Option<&'static str>,
+}
+
+/// Advice on how to change a container, in the words of the engine's own files and options.
+#[derive(Debug, PartialEq, Eq)]
+pub struct EngineAdvice {
+    /// How to start the program itself instead of a shell, as an instruction.
+    pub exec_form: &'static str,
+    /// How to run it under an init, as a list of settings.
+    pub init: &'static str,
+    /// How to configure another stop signal, with `SIGNAL_NAME` for it; none if there is no such setting.
+    pub stop_signal: Option<&'static str>,
+    /// How to configure another grace period; none if there is no such setting.
+    pub grace: Option<&'static str>,
+    /// The command that unpauses a container, with `<name>`, `<id>` and `<namespace>` for those; none if the
+    /// engine has none.
+    pub unpause: Option<&'static str>,
+}
+
+impl EngineAdvice {
+    /// The advice where no engine's files or options are known.
+    pub const DEFAULT: Self = Self {
+        exec_form: "start the program itself instead of a shell",
+        init: "tini, dumb-init",
+        stop_signal: None,
+        grace: None,
+        unpause: None,
+    };
 }
 
 /// Form of a qualified reference: what stands behind the engine's name and a colon.
@@ -76,7 +102,7 @@ impl EngineInfo {
         files: ("", ""),
         sockets: &[],
         stop_signal: Signal::TERM,
-        set_stop_signal: Some("set `STOPSIGNAL SIGNAL_NAME` in the image"),
+        advice: &EngineAdvice::DEFAULT,
         grace_time: Duration::from_secs(10),
         always_restarts: None,
         keep_stopped: "stop it with its engine to keep it stopped",

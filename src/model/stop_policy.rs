@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::engine::EngineInfo;
+use super::engine::{EngineAdvice, EngineInfo};
 use super::signal::Signal;
 
 /// The settings that an engine recorded about stopping a container; `None` for one that it did not.
@@ -30,6 +30,8 @@ pub struct StopPolicy {
     pub always_restarts: Option<&'static str>,
     /// Advice on how to keep it stopped, likewise.
     pub keep_stopped: Option<&'static str>,
+    /// Advice on how to change it, likewise.
+    pub advice: Option<&'static EngineAdvice>,
     /// As `signal_unread`, of the restart policy.
     pub restart_unread: Option<&'static str>,
     /// The file with the restart policy, where that is not the record that names the container.
@@ -155,6 +157,7 @@ impl StopPolicy {
             restart: self.restart.or(other.restart),
             always_restarts: self.always_restarts.or(other.always_restarts),
             keep_stopped: self.keep_stopped.or(other.keep_stopped),
+            advice: self.advice.or(other.advice),
             restart_unread: self.restart_unread.or(other.restart_unread),
             restart_source: self.restart_source.or(other.restart_source),
         }
@@ -163,6 +166,11 @@ impl StopPolicy {
     /// Returns advice on how to keep the container stopped.
     pub fn keep_stopped(&self, engine: &EngineInfo) -> &'static str {
         self.keep_stopped.unwrap_or(engine.keep_stopped)
+    }
+
+    /// Returns advice on how to change the container so that its stop becomes graceful.
+    pub fn advice(&self, engine: &EngineInfo) -> &'static EngineAdvice {
+        self.advice.unwrap_or(engine.advice)
     }
 
     /// Returns the remark on a signal that may end the container, which then runs again.

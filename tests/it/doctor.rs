@@ -73,7 +73,10 @@ fn remedies() -> Outcome {
         |lines| first(lines).map(|row| row["remedy"].as_str().unwrap_or_default().to_owned());
     let offered = remedy("init handle=HUP,INT")?;
     check(offered.starts_with("run it under an init"), &offered)?;
-    check(offered.contains("if it exits on INT, stop it with `cinspect stop -s INT`"), &offered)?;
+    check(
+        offered.contains("if it exits on INT, stop it with `cinspect stop -s INT pid:"),
+        &offered,
+    )?;
     for lines in ["init handle=HUP", "init block=TERM handle=HUP", "init ignore=TERM handle=HUP"] {
         let offered = remedy(lines)?;
         check(!offered.contains("HUP") && !offered.contains("stop -s"), offered)?;

@@ -344,7 +344,7 @@ fn stops_gracefully(name: &str, signal: &str, code: &str) -> Outcome {
     let findings = run(&["--json", "doctor", "--exit-zero", &word]).expect(0)?.objects();
     same((findings[0]["code"].clone(), name), (json!(code), name))?;
     let remedy = findings[0]["remedy"].as_str().unwrap_or_default().to_owned();
-    let offered = format!("`cinspect stop -s {signal}`");
+    let offered = format!("`cinspect stop -s {signal} {word}`");
     check(["ok", "uncertain"].contains(&code) || remedy.contains(&offered), remedy)?;
     let events = run(&["--json", "stop", "-s", signal, "-t", "20s", &word]).expect(0)?.objects();
     let last = events.last().cloned().unwrap_or_default();

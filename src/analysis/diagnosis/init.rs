@@ -48,26 +48,9 @@ impl Diagnosis<'_> {
             FindingCode::StopSignal,
             process,
             format!("{signal} is not its graceful stop signal: {note}"),
-            self.set_stop_signal_for_good(by),
+            self.remedies.stop_signal_for_good(by),
         );
         preferred.kills
-    }
-
-    /// Returns the remedy of another stop signal: the engine's setting, or that of one stop.
-    fn set_stop_signal(&self, signal: Signal) -> String {
-        match self.input.container.engine.set_stop_signal {
-            Some(setting) => setting.replace("SIGNAL_NAME", &format!("SIG{signal}")),
-            None => format!("stop it with `cinspect stop -s {signal}`"),
-        }
-    }
-
-    /// Returns the same, with the one for the next stop.
-    fn set_stop_signal_for_good(&self, signal: Signal) -> String {
-        let remedy = self.set_stop_signal(signal);
-        match self.input.container.engine.set_stop_signal {
-            Some(_) => format!("{remedy}; for now, `cinspect stop -s {signal}`"),
-            None => remedy,
-        }
     }
 
     /// Adds the finding for a stop signal that no process can handle.
@@ -79,7 +62,7 @@ impl Diagnosis<'_> {
         };
         let better = self.on_another(Answer::Yes).or_else(|| self.on_another(Answer::Maybe));
         let remedy = match better {
-            Some((other, _)) => self.set_stop_signal(other),
+            Some((other, _)) => self.remedies.stop_signal(other),
             None => "set a stop signal that it handles".into(),
         };
         self.add(Severity::Problem, FindingCode::StopSignal, process, effect, remedy);
@@ -103,9 +86,9 @@ impl Diagnosis<'_> {
     /// Returns the remedy of another stop signal as the end of a sentence, or nothing.
     fn or_another_signal(&self, init: &ContainerProcess) -> String {
         match self.alternative(init) {
-            Some((other, Answer::Yes)) => format!("; or {}", self.set_stop_signal(other)),
+            Some((other, Answer::Yes)) => format!("; or {}", self.remedies.stop_signal(other)),
             Some((other, _)) => {
-                format!("; or, if it exits on {other}, {}", self.set_stop_signal(other))
+                format!("; or, if it exits on {other}, {}", self.remedies.stop_signal(other))
             }
             None => String::new(),
         }
@@ -114,35 +97,28 @@ impl Diagnosis<'_> {
     fn discarded(&mut self, index: usize) {
         let process = &self.input.processes[index];
         let (signal, timeout, main) = (self.signal, self.timeout(), self.main);
-        let children: Vec<usize> = (0..self.input.processes.len())
-            .filter(|other| *other != index && self.forecast(*other).is_some())
-            .collect();
-        let (code, message, remedy) = match children.len() {
-            count if count > 0 && is_shell(process) => (
-                FindingCode::ShellForm,
-                format!(
-                    "{main} is a shell without a trap for {signal}: the kernel discards it, the signal is not forwarded to its children, and {timeout}"
+        let has_others = (0..self.input.processes.len())
+            .any(|other| other != index && self.forecast(other).is_some());
+        let under_init = self.remedies.under_init();
+        let (code, message, remedy) = if has_others && is_shell(process) {
+            let message = format!(
+                "{main} is a shell without a trap for {signal}: the kernel discards it, the signal is not forwarded to its children, and {timeout}"
+            );
+            (FindingCode::ShellForm, message, self.for_shell(index))
+        } else {
+            let message = format!(
+                "{main} has no handler for {signal}: the kernel discards it, and {timeout}"
+            );
+            let another = self.or_another_signal(process);
+            let remedy = match has_others {
+                false => format!("{under_init}, or add a handler for the signal{another}"),
+                // Under an init it would be terminated, and its children would be killed with the
+                // namespace.
+                true => format!(
+                    "add a handler for the signal that stops its children, too{another}; if it needs not stop them, {under_init}"
                 ),
-                "write the command in exec form (`CMD [\"program\"]`), put `exec` before the last command, or trap the signal and forward it".to_owned(),
-            ),
-            count => {
-                let message = format!(
-                    "{main} has no handler for {signal}: the kernel discards it, and {timeout}"
-                );
-                let remedy = match count {
-                    0 => format!(
-                        "run it under an init (`--init`, `init: true`, tini), or add a handler for the signal{}",
-                        self.or_another_signal(process)
-                    ),
-                    // Under an init it would be terminated, and its children would be killed with the
-                    // namespace.
-                    _ => format!(
-                        "add a handler for the signal that stops its children, too{}; if it needs not stop them, run it under an init (`--init`, `init: true`, tini)",
-                        self.or_another_signal(process)
-                    ),
-                };
-                (FindingCode::InitWithoutHandler, message, remedy)
-            }
+            };
+            (FindingCode::InitWithoutHandler, message, remedy)
         };
         self.add(Severity::Problem, code, process, message, remedy);
     }
@@ -169,7 +145,10 @@ impl Diagnosis<'_> {
                 format!(
                     "{main} blocks {signal} at this moment; its handler runs when it is unblocked"
                 ),
-                "`cinspect signals` shows whether it is still blocked; if it always is, unblock it in the program",
+                format!(
+                    "{} shows whether it is still blocked; if it always is, unblock it in the program",
+                    self.remedies.command("signals")
+                ),
             );
             return;
         }
@@ -205,13 +184,13 @@ impl Diagnosis<'_> {
                 let message =
                     format!("{} does not exit on {signal}: {why}; {}", self.main, self.timeout());
                 let (code, remedy) = match self.alternative(process) {
-                    _ if is_shell(process) => (FindingCode::DoesNotExit, SHELL_WAIT.to_owned()),
+                    _ if is_shell(process) => (FindingCode::DoesNotExit, self.for_shell(index)),
                     Some((other, Answer::Yes)) => {
-                        (FindingCode::StopSignal, self.set_stop_signal(other))
+                        (FindingCode::StopSignal, self.remedies.stop_signal(other))
                     }
                     Some((other, _)) => (
                         FindingCode::StopSignal,
-                        format!("if it exits on {other}, {}", self.set_stop_signal(other)),
+                        format!("if it exits on {other}, {}", self.remedies.stop_signal(other)),
                     ),
                     None => (
                         FindingCode::DoesNotExit,
@@ -235,20 +214,16 @@ impl Diagnosis<'_> {
         };
         let remedy = match () {
             // (A trap that runs at once needs no `wait`: its text decides.)
-            () if is_shell(process) && !why.contains("at once") => SHELL_WAIT,
-            () if is_unlikely && !why.contains("at once") => {
-                "add a handler for the signal that exits, or run it under an init (`--init`, `init: true`, tini)"
-            }
-            () => {
-                "to find out, stop it once: `cinspect stop` reports which processes exit and which are killed"
-            }
+            () if is_shell(process) && !why.contains("at once") => self.for_shell(index),
+            () if is_unlikely && !why.contains("at once") => format!(
+                "add a handler for the signal that exits, or {}",
+                self.remedies.under_init()
+            ),
+            () => self.find_out(),
         };
         self.add(severity, FindingCode::Uncertain, process, message, remedy);
     }
 }
-
-/// The remedy for a trap that does not run.
-const SHELL_WAIT: &str = "start the command in the background and `wait` for it, so that the trap runs at once; or put `exec` before it";
 
 /// Returns the signals, besides the stop signal, on which programs commonly exit, the usual ones first.
 pub fn exit_signals() -> [Signal; 4] {

@@ -2,11 +2,16 @@
 //! effect of the stop signal on each process, and the settings that the engine recorded. The kinds of
 //! findings are in `finding`. Nothing here reads a file.
 
+mod advice;
+mod events;
 mod init;
+mod leftovers;
 mod others;
 
 pub use init::{exit_signal_set, exit_signals};
+pub use leftovers::OutsideParent;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::container_process::ContainerProcess;
@@ -14,6 +19,7 @@ use super::delivery::Prediction;
 use super::finding::{Finding, FindingCode, Severity};
 use super::forecast::{Answer, Forecast, ProcessForecast};
 use super::programs::{Forwarding, NODE, SHELL, program_of};
+use super::remedy::{Remedies, quoted};
 use crate::model::container::{Container, ContainerState};
 use crate::model::process::Fact;
 use crate::model::signal::Signal;
@@ -36,6 +42,23 @@ pub struct DiagnosisInput<'a> {
     pub children_first: &'a Forecast,
     /// The same with other signals that programs exit on, the usual ones first.
     pub alternatives: &'a [(Signal, Forecast)],
+    /// The parents outside of the container of its processes, by host PID.
+    pub outside: &'a BTreeMap<i32, OutsideParent>,
+    /// The kernel function that the init sleeps in, if it is exiting.
+    pub init_wchan: Option<&'a str>,
+    /// The processes that were killed for lack of memory, if the container's cgroup counts them.
+    pub oom_kills: Option<&'a OomKills>,
+}
+
+/// Processes of a container that were killed for lack of memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OomKills {
+    /// Their number since the container was started.
+    pub count: u64,
+    /// The file that counts them.
+    pub source: String,
+    /// The memory limit in bytes, and the file that sets it, if there is one.
+    pub limit: Option<(u64, String)>,
 }
 
 /// Shells, by the name that they were started with.
@@ -53,15 +76,20 @@ pub fn diagnose(input: &DiagnosisInput<'_>) -> Vec<Finding> {
         init,
         main: if input.container.owns_pid_ns { "PID 1" } else { "the main process" },
         is_paused: input.container.state == ContainerState::Paused,
+        remedies: Remedies::new(input.container, input.policy),
         findings: Vec::new(),
     };
     diagnosis.paused();
-    diagnosis.init();
-    diagnosis.unreached();
-    diagnosis.reached();
-    diagnosis.other_states();
+    if !diagnosis.exiting() && !diagnosis.grace_period() {
+        diagnosis.init();
+        diagnosis.unreached();
+        diagnosis.reached();
+        diagnosis.other_states();
+    }
     diagnosis.companions();
     diagnosis.zombies();
+    diagnosis.left_behind();
+    diagnosis.oom_kills();
     diagnosis.restart();
     diagnosis.assumptions();
     diagnosis.conclude()
@@ -78,6 +106,7 @@ struct Diagnosis<'a> {
     /// The init in a sentence: it is PID 1 of a PID namespace of its own only.
     main: &'static str,
     is_paused: bool,
+    remedies: Remedies<'a>,
     findings: Vec<Finding>,
 }
 
@@ -137,11 +166,15 @@ impl Diagnosis<'_> {
 
     fn paused(&mut self) {
         if self.is_paused {
+            let stop = self.remedies.command("stop --unpause");
             self.add_for_container(
                 Severity::Problem,
                 FindingCode::Frozen,
                 "the container is paused: signals take effect only after it is unpaused".into(),
-                "unpause it with its engine, or use `cinspect stop --unpause`",
+                &match self.remedies.unpause() {
+                    Some(command) => format!("{command}; or {stop}"),
+                    None => format!("unpause it with its engine; or {stop}"),
+                },
             );
         }
     }
@@ -153,7 +186,7 @@ impl Diagnosis<'_> {
                 Severity::Problem,
                 FindingCode::SharedPidNamespace,
                 format!("{name} runs in this PID namespace: it gets SIGKILL without a signal first when PID 1 exits"),
-                &format!("stop {name} first"),
+                &format!("stop it first: `cinspect stop {}`", quoted(name)),
             );
         }
     }
@@ -178,7 +211,7 @@ impl Diagnosis<'_> {
     fn assumptions(&mut self) {
         let policy = self.input.policy;
         for assumption in policy.assumptions(self.input.container.engine, true, true) {
-            let remedy = format!("in `cinspect stop`, {}", assumption.options);
+            let remedy = format!("in {}, {}", self.remedies.command("stop"), assumption.options);
             self.add_for_container(
                 Severity::Info,
                 FindingCode::Assumed,
@@ -196,50 +229,13 @@ impl Diagnosis<'_> {
         }
     }
 
-    /// Adds a finding for each parent that has not reaped its children.
-    fn zombies(&mut self) {
-        let input = self.input;
-        let mut counts: Vec<(usize, usize)> = Vec::new();
-        let zombies = input.processes.iter().filter(|process| process.facts.stat.has_exited());
-        for parent in zombies.filter_map(|zombie| zombie.parent) {
-            match counts.iter_mut().find(|(known, _)| *known == parent) {
-                Some((_, count)) => *count += 1,
-                None => counts.push((parent, 1)),
-            }
-        }
-        self.zombies_of_others();
-        for (parent, count) in counts {
-            self.add(
-                Severity::Warning,
-                FindingCode::Zombies,
-                &input.processes[parent],
-                format!("it leaves {}", plural(count, "zombie", "zombies")),
-                "make it reap its children with wait(2), or run it under an init (`--init`, tini)",
-            );
-        }
-    }
-
-    /// Adds a finding for each zombie whose parent is outside of the container. PID 1 cannot exit before
-    /// it is reaped (`zap_pid_ns_processes`, kernel/pid_namespace.c).
-    fn zombies_of_others(&mut self) {
-        let input = self.input;
-        for (index, zombie) in input.processes.iter().enumerate() {
-            let stat = &zombie.facts.stat;
-            if !stat.has_exited() || zombie.parent.is_some() || Some(index) == self.init {
-                continue;
-            }
-            let message = format!(
-                "a zombie whose parent outside of the container (host PID {}) has not reaped it: {} cannot exit before that",
-                stat.ppid, self.main
-            );
-            let remedy = format!("make host PID {} run again, or end it", stat.ppid);
-            self.add(Severity::Warning, FindingCode::Zombies, zombie, message, remedy);
-        }
-    }
-
     /// Returns the findings in their order, and sees to it that they agree with the forecast.
     fn conclude(mut self) -> Vec<Finding> {
         let forecast = self.input.forecast;
+        if self.is_exiting() {
+            self.findings.sort_by_key(|finding| finding.severity);
+            return self.findings;
+        }
         let has = |findings: &[Finding], severity| {
             findings.iter().any(|finding| finding.severity <= severity)
         };
@@ -255,20 +251,18 @@ impl Diagnosis<'_> {
                     plural(killed.len(), "process gets", "processes get"),
                     self.names(&killed)
                 );
-                let remedy = "`cinspect stop -n` shows what happens to each process";
-                self.add_for_container(
-                    Severity::Problem,
-                    FindingCode::DoesNotExit,
-                    message,
-                    remedy,
-                );
+                let command = self.remedies.command("stop -n");
+                let remedy = format!("{command} shows what happens to each process");
+                let code = FindingCode::DoesNotExit;
+                self.add_for_container(Severity::Problem, code, message, &remedy);
             }
             Answer::Maybe if !self.findings.iter().any(|f| f.code.is_doubt()) => {
+                let command = self.remedies.command("stop -n");
                 self.add_for_container(
                     Severity::Info,
                     FindingCode::Uncertain,
                     "whether every process exits cannot be seen from outside".into(),
-                    "`cinspect stop -n` shows which fact is missing for each process",
+                    &format!("{command} shows which fact is missing for each process"),
                 );
             }
             _ => {}
@@ -376,8 +370,11 @@ fn is_shell(process: &ContainerProcess) -> bool {
 /// only raise the signal again, and a shell, whose trap runs after the command in its foreground.
 fn probably_continues(process: &ContainerProcess) -> bool {
     let is_pid_1 = process.facts.status.nspid.last() == Some(&1);
-    let is_node = || program_of(&process.facts).is_some_and(|program| program.name == NODE);
-    is_shell(process) || (is_pid_1 && is_node())
+    is_shell(process) || (is_pid_1 && is_node(process))
+}
+
+fn is_node(process: &ContainerProcess) -> bool {
+    program_of(&process.facts).is_some_and(|program| program.name == NODE)
 }
 
 fn plural(count: usize, one: &str, several: &str) -> String {

@@ -103,28 +103,33 @@ impl Diagnosis<'_> {
             }
             false => format!("it exits on {signal} without forwarding it: {killed}"),
         };
-        let remedy = match () {
-            () if group.is_outside => "exit the session first",
-            () if is_shell(ancestor) && !is_init => {
-                "put `exec` before the last command of the shell; or trap the signal, forward it and `wait` for the children"
-            }
-            () if is_shell(ancestor) => {
-                "in the trap, `kill -TERM` the children and `wait` for them"
-            }
+        let mut remedy = match () {
+            () if group.is_outside => self.end_session(group),
+            () if is_shell(ancestor) => self.for_shell(group.ancestor),
             () if self.forwards(group.ancestor) => {
-                "run them under a supervisor that stops them, or in containers of their own"
+                "run them under a supervisor that stops them, or in containers of their own".into()
             }
-            () => "use a PID 1 that stops its children first and waits for them",
+            () => "use a PID 1 that stops its children first and waits for them".to_owned(),
         };
-        let mut remedy = remedy.to_owned();
         if self.group_helps(group) {
             remedy.push_str("; or `tini -g`, which signals the whole process group");
         }
-        if self.children_first_helps() {
-            remedy.push_str("; or use `cinspect stop --order children-first`");
+        if self.children_first_helps() && (group.is_outside || !is_shell(ancestor)) {
+            let command = self.remedies.command("stop --order children-first");
+            remedy.push_str(&format!("; or use {command}"));
         }
         let code = FindingCode::ChildrenNotSignalled;
         self.add(Severity::Problem, code, ancestor, message, remedy);
+    }
+
+    /// Returns how to end processes that joined the container before it is stopped.
+    fn end_session(&self, group: &Unreached) -> String {
+        let joined = |index: &usize| self.input.processes[*index].parent.is_none();
+        let roots: Vec<usize> = group.processes.iter().copied().filter(joined).collect();
+        match roots.iter().find(|root| self.is_left_behind(**root)) {
+            Some(root) => format!("end it first: {}", self.end_tree(&self.input.processes[*root])),
+            None => "exit the session first".into(),
+        }
     }
 
     /// Whether `tini -g` would let these processes exit: they are in the group that it signals, and the
@@ -148,6 +153,7 @@ impl Diagnosis<'_> {
         let is_init = Some(group.ancestor) == self.init;
         let signal = self.signal;
         if is_shell(ancestor) {
+            let remedy = self.for_shell(group.ancestor);
             self.add(
                 Severity::Warning,
                 FindingCode::ChildrenNotSignalled,
@@ -157,7 +163,7 @@ impl Diagnosis<'_> {
                     plural(count, "process gets", "processes get"),
                     self.main
                 ),
-                "in the trap, `kill -TERM` the children and `wait` for them; or use `cinspect stop --order children-first`",
+                remedy,
             );
             return;
         }
@@ -181,10 +187,11 @@ impl Diagnosis<'_> {
             ),
         };
         let remedy = match self.restarts_children(group) {
-            true => {
-                "to find out, stop it once: `cinspect stop` reports which processes exit and which are killed"
-            }
-            false => "`cinspect stop --order children-first` signals children before their parents",
+            true => self.find_out(),
+            false => format!(
+                "{} signals children before their parents",
+                self.remedies.command("stop --order children-first")
+            ),
         };
         self.add(Severity::Info, code, ancestor, message, remedy);
     }
@@ -247,12 +254,11 @@ impl Diagnosis<'_> {
         let process = &self.input.processes[processes[0]];
         let remedy = match () {
             () if verdict == Verdict::Ignored => {
-                "add a handler for the signal instead of ignoring it"
+                "add a handler for the signal instead of ignoring it".into()
             }
-            () if is_shell(process) => {
-                "put `exec` before the last command of the shell; or trap the signal, forward it and `wait` for the children"
-            }
-            () => "make it exit on the signal, or forward another one to it that it exits on",
+            () if is_shell(process) => self.for_shell(processes[0]),
+            () => "make it exit on the signal, or forward another one to it that it exits on"
+                .to_owned(),
         };
         self.add(Severity::Problem, FindingCode::DoesNotExit, process, message, remedy);
     }
@@ -298,16 +304,16 @@ impl Diagnosis<'_> {
         let why = prediction.note.as_deref().unwrap_or("it does not run");
         let (code, remedy) = match () {
             () if state.is_stopped() => {
-                (FindingCode::Stopped, "`cinspect signal … CONT` resumes it")
+                (FindingCode::Stopped, format!("{} resumes it", self.signal_to(process, "CONT")))
             }
             () if state.is_traced() || process.facts.status.tracer_pid != 0 => {
-                (FindingCode::Traced, "detach the tracer")
+                (FindingCode::Traced, "detach the tracer".into())
             }
             () if state.is_uninterruptible() => (
                 FindingCode::Uninterruptible,
-                "check the device or network file system that it is waiting for",
+                "check the device or network file system that it is waiting for".into(),
             ),
-            () => (FindingCode::Frozen, "thaw its cgroup"),
+            () => (FindingCode::Frozen, "thaw its cgroup".into()),
         };
         let message = format!("{} has no effect yet: {why}", self.signal);
         self.add(severity, code, process, message, remedy);

@@ -1,5 +1,8 @@
 //! Resource usage and limits of a container, from its cgroups of both versions.
 
+use std::path::Path;
+
+use super::tree::subdirectories;
 use crate::model::cgroup::{Memberships, is_at_or_below};
 use crate::model::container::Cgroup;
 use crate::model::pid::HostPid;
@@ -56,6 +59,26 @@ impl FileNames {
     }
 }
 
+const MEMORY_MAX: FileNames = FileNames { v2: "memory.max", v1: "memory.limit_in_bytes" };
+const OOM: FileNames = FileNames { v2: "memory.events", v1: "memory.oom_control" };
+
+/// Parses the number of OOM kills in `memory.events` or `memory.oom_control` (since Linux 4.13).
+fn kills_in(text: &str) -> Option<u64> {
+    text.lines().find_map(|line| line.strip_prefix("oom_kill "))?.trim().parse().ok()
+}
+
+/// Returns the number of OOM kills in all cgroups below a directory.
+fn kills_below(dir: &Path, file: &str) -> u64 {
+    let mut todo = subdirectories(dir, 0);
+    let mut kills: u64 = 0;
+    while let Some((dir, depth)) = todo.pop() {
+        let text = std::fs::read_to_string(dir.join(file)).unwrap_or_default();
+        kills = kills.saturating_add(kills_in(&text).unwrap_or_default());
+        todo.extend(subdirectories(&dir, depth));
+    }
+    kills
+}
+
 /// Reads a limit from a file of a cgroup: absent for no limit, denied if the file could not be read.
 type ReadLimit<T> = fn(&Host, &Cgroup, &str) -> Fact<T>;
 
@@ -68,11 +91,9 @@ impl Host {
         private: Option<&Cgroup>,
     ) -> ResourceUsage {
         const MEMORY: FileNames = FileNames { v2: "memory.current", v1: "memory.usage_in_bytes" };
-        const MEMORY_MAX: FileNames = FileNames { v2: "memory.max", v1: "memory.limit_in_bytes" };
         const CPU_MAX: FileNames = FileNames { v2: "cpu.max", v1: "cpu.cfs_quota_us" };
         const PIDS: FileNames = FileNames { v2: "pids.current", v1: "pids.current" };
         const PIDS_MAX: FileNames = FileNames { v2: "pids.max", v1: "pids.max" };
-        const OOM: FileNames = FileNames { v2: "memory.events", v1: "memory.oom_control" };
         let memberships = self.memberships(pid).ok();
         let find = |controller: &str| {
             ControllerCgroup::find(memberships.as_ref()?, controller.as_bytes(), private)
@@ -80,16 +101,42 @@ impl Host {
         let (memory, cpu, pids) = (find("memory"), find("cpu"), find("pids"));
         let (memory, cpu, pids) = (memory.as_ref(), cpu.as_ref(), pids.as_ref());
         let number = |text: &str| text.trim().parse().ok();
-        let oom_kills =
-            |text: &str| number(text.lines().find_map(|line| line.strip_prefix("oom_kill "))?);
         ResourceUsage {
             memory: self.counter(memory, MEMORY, number),
             memory_limit: self.tightest(memory, MEMORY_MAX, maximum),
             cpu_limit: self.tightest(cpu, CPU_MAX, cpus),
             pids: self.counter(pids, PIDS, number),
             pids_limit: self.tightest(pids, PIDS_MAX, maximum),
-            oom_kills: self.counter(memory, OOM, oom_kills),
+            oom_kills: self.counter(memory, OOM, kills_in),
         }
+    }
+
+    /// Returns how many processes of the container were killed for lack of memory, and the file that counts
+    /// them; none if no cgroup counts the container alone.
+    pub fn oom_kills(&self, pid: HostPid, private: Option<&Cgroup>) -> Option<(u64, String)> {
+        let memberships = self.memberships(pid).ok()?;
+        let applied = ControllerCgroup::find(&memberships, b"memory", private)?;
+        let applied = Some(applied).filter(|applied| applied.is_private)?;
+        let file = OOM.in_hierarchy_of(&applied);
+        let dir = self.cgroup_dir(&applied.cgroup)?;
+        let own = kills_in(&std::fs::read_to_string(dir.join(file)).ok()?)?;
+        // In v1 a cgroup counts its own processes only (`memcg_memory_event`, include/linux/memcontrol.h).
+        let below = match applied.is_v1 {
+            true => kills_below(&dir, file),
+            false => 0,
+        };
+        Some((own.saturating_add(below), dir.join(file).display().to_string()))
+    }
+
+    /// Returns the tightest limit of the memory of a process's container.
+    pub fn memory_limit(
+        &self,
+        pid: HostPid,
+        private: Option<&Cgroup>,
+    ) -> Option<LimitedValue<u64>> {
+        let memberships = self.memberships(pid).ok()?;
+        let applied = ControllerCgroup::find(&memberships, b"memory", private)?;
+        self.tightest(Some(&applied), MEMORY_MAX, maximum).known().cloned()
     }
 
     fn counter(

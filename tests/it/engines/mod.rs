@@ -18,6 +18,7 @@ mod cp_stopped;
 mod exec;
 mod inspect;
 mod recipes;
+mod remedies;
 mod scenarios;
 mod setup;
 mod standalone;
@@ -110,6 +111,12 @@ const ENGINE_CHECKS: &[(&str, Check)] = &[
     ("docker", ("restart_policy_is_reported", scenarios::restarted)),
     ("docker", ("stop_counts_a_container_in_its_pid_namespace", scenarios::companion)),
     ("docker", ("stop_counts_what_the_engine_kills", scenarios::killed_by_engine)),
+    ("docker", ("every_remedy_makes_the_stop_graceful", remedies::help)),
+    ("docker", ("doctor_names_the_command_that_unpauses", remedies::unpause)),
+    ("podman", ("doctor_names_the_command_that_unpauses", remedies::unpause)),
+    ("docker", ("doctor_finds_sessions_that_were_left_behind", remedies::left_behind)),
+    ("docker", ("doctor_finds_zombies_of_a_parent_outside", remedies::zombie_of_the_shim)),
+    ("docker", ("doctor_counts_oom_kills", remedies::oom_kill)),
 ];
 
 /// Features that an engine lacks: the check does not apply to it.

@@ -164,7 +164,7 @@ pub fn stub_init(engine: &Engine) -> Outcome {
     let findings = run(&["--json", "doctor", &name]).objects();
     same(findings[0]["code"].clone(), json!("stop-signal"))?;
     let remedy = findings[0]["remedy"].as_str().unwrap_or_default();
-    check(remedy.ends_with("`cinspect stop -s RTMIN+3`"), remedy)?;
+    check(remedy.ends_with(&format!("`cinspect stop -s RTMIN+3 {name}`")), remedy)?;
     let events = run(&["--json", "stop", "-s", "RTMIN+3", "-t", "20s", &name]).expect(0)?.objects();
     let last = events.last().cloned().unwrap_or_default();
     same(last["graceful"].clone(), json!(true))

@@ -1,24 +1,21 @@
 //! `doctor`: says why a stop would not be graceful, and how to fix it. `analysis::diagnosis` finds out;
-//! this file takes the snapshot and prints. Nothing is sent.
+//! `facts` reads, and this file prints. Nothing is sent.
+
+mod facts;
 
 use std::sync::Arc;
 
 use clap::{ArgMatches, Args};
 use serde_json::{Map, Value as Json, json};
 
-use super::forecast::{each_container, forecast_of, procedure_of, snapshot_for};
+use super::forecast::each_container;
 use super::{Command, Section, arguments, command, resolve};
-use crate::analysis::delivery::{Prediction, Recipient};
-use crate::analysis::diagnosis::{DiagnosisInput, diagnose, exit_signal_set, exit_signals};
 use crate::analysis::finding::{Finding, FindingCode, Severity};
-use crate::analysis::forecast::Forecast;
 use crate::cli::context::Context;
 use crate::completion::source::CompletionSource;
-use crate::engine::{SearchDepth, discover, stop_policy};
+use crate::engine::{SearchDepth, discover};
 use crate::error::{Error, ExitStatus};
 use crate::model::container::Container;
-use crate::model::signal::{Signal, SignalSet};
-use crate::model::stop_schedule::{StopOrder, StopProcedure};
 use crate::output::escape::{safe, safe_str};
 use crate::output::json::{self, bytes_to_json};
 use crate::output::style::{Emphasis, Style};
@@ -30,7 +27,8 @@ use crate::resolve::{Access, ResolvedContainer, Resolver, hidden_names_note};
 /// Say why a stop would not be graceful, and how to fix it
 ///
 /// Checks what the container's stop signal would do to each process, whether PID 1 forwards it, which
-/// processes are zombies, paused, stopped or traced, and whether the engine restarts the container. The
+/// processes are zombies, left behind, paused, stopped or traced, whether any was killed for lack of memory,
+/// and whether the engine restarts the container. The
 /// most serious finding comes first. Without CTR, every container of the host is checked, the worst first.
 /// Nothing is sent.
 #[derive(Args)]
@@ -65,6 +63,11 @@ pub const COMMAND: Command = command::<DoctorArgs>(
     ("/proc/PID/status, /proc/PID/task/TID/status", "Signal masks, dispositions and states."),
     ("/proc/PID/cmdline, /proc/PID/exe", "The program."),
     ("cgroup.events, freezer.state", "Whether the container is paused."),
+    ("memory.events, memory.oom_control", "The number of processes killed for lack of memory."),
+    (
+        "/proc/PID/wchan, /proc/1/ns/pid_for_children",
+        "The wait of an init that is exiting, and whether the host's init has joined a container.",
+    ),
 ])
 .sections(|| vec![findings_section()]);
 
@@ -204,34 +207,7 @@ fn overview(reports: &[Report], ui: &Ui) -> String {
 
 /// Reads a container and returns the findings about it.
 fn report(found: &ResolvedContainer<'_>) -> Result<Report, Error> {
-    Ok(Report { container: found.container.qualified(), findings: findings(found)? })
-}
-
-/// Reads a container and returns the findings.
-fn findings(found: &ResolvedContainer<'_>) -> Result<Vec<Finding>, Error> {
-    let container = &found.container;
-    let policy = stop_policy(found.host, container);
-    let signal = policy.signal_of(container.engine);
-    let signals = exit_signal_set().union(SignalSet::from(signal));
-    let snapshot = snapshot_for(found, signals, Some(signal))?;
-    let predict = |process| snapshot.predict(process, signal, Recipient::Process);
-    let predictions: Vec<Prediction> = snapshot.processes.iter().map(predict).collect();
-    let engines = procedure_of(container, &policy, None);
-    let children_first = StopProcedure { order: StopOrder::ChildrenFirst, ..engines.clone() };
-    let forecast = |procedure: &StopProcedure| forecast_of(found, &snapshot, procedure);
-    let others = exit_signals().into_iter().filter(|other| *other != signal);
-    let alternatives: Vec<(Signal, Forecast)> = others
-        .map(|other| (other, forecast(&procedure_of(container, &policy, Some(other)))))
-        .collect();
-    Ok(diagnose(&DiagnosisInput {
-        container,
-        policy: &policy,
-        processes: &snapshot.processes,
-        predictions: &predictions,
-        forecast: &forecast(&engines),
-        children_first: &forecast(&children_first),
-        alternatives: &alternatives,
-    }))
+    Ok(Report { container: found.container.qualified(), findings: facts::findings(found)? })
 }
 
 /// The column in which the texts of findings begin.

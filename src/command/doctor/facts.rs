@@ -1,0 +1,106 @@
+//! The facts that `analysis::diagnosis` is made of: a snapshot, its forecasts, and the few facts outside of
+//! the container's processes. Nothing is sent.
+
+use std::collections::BTreeMap;
+
+use crate::analysis::delivery::{Prediction, Recipient};
+use crate::analysis::diagnosis::{
+    DiagnosisInput, OomKills, OutsideParent, diagnose, exit_signal_set, exit_signals,
+};
+use crate::analysis::finding::Finding;
+use crate::analysis::forecast::Forecast;
+use crate::command::forecast::{forecast_of, procedure_of, snapshot_for};
+use crate::engine::stop_policy;
+use crate::error::Error;
+use crate::model::pid::HostPid;
+use crate::model::signal::{Signal, SignalSet};
+use crate::model::stop_schedule::{StopOrder, StopProcedure};
+use crate::proc::Host;
+use crate::resolve::ResolvedContainer;
+use crate::resolve::processes::ContainerSnapshot;
+
+/// Limit of `/proc/PID/wchan`: the name of a kernel function.
+const WCHAN_LIMIT: usize = 256;
+
+/// Reads a container and returns the findings about it.
+pub(super) fn findings(found: &ResolvedContainer<'_>) -> Result<Vec<Finding>, Error> {
+    let container = &found.container;
+    let policy = stop_policy(found.host, container);
+    let signal = policy.signal_of(container.engine);
+    let signals = exit_signal_set().union(SignalSet::from(signal));
+    let snapshot = snapshot_for(found, signals, Some(signal))?;
+    let predict = |process| snapshot.predict(process, signal, Recipient::Process);
+    let predictions: Vec<Prediction> = snapshot.processes.iter().map(predict).collect();
+    let engines = procedure_of(container, &policy, None);
+    let children_first = StopProcedure { order: StopOrder::ChildrenFirst, ..engines.clone() };
+    let forecast = |procedure: &StopProcedure| forecast_of(found, &snapshot, procedure);
+    let others = exit_signals().into_iter().filter(|other| *other != signal);
+    let alternatives: Vec<(Signal, Forecast)> = others
+        .map(|other| (other, forecast(&procedure_of(container, &policy, Some(other)))))
+        .collect();
+    Ok(diagnose(&DiagnosisInput {
+        container,
+        policy: &policy,
+        processes: &snapshot.processes,
+        predictions: &predictions,
+        forecast: &forecast(&engines),
+        children_first: &forecast(&children_first),
+        alternatives: &alternatives,
+        outside: &outside_parents(found.host, &snapshot),
+        init_wchan: init_wchan(found, &snapshot).as_deref(),
+        oom_kills: oom_kills(found).as_ref(),
+    }))
+}
+
+/// Returns the parents outside of the container, by host PID.
+fn outside_parents(host: &Host, snapshot: &ContainerSnapshot) -> BTreeMap<i32, OutsideParent> {
+    let orphans = snapshot.processes.iter().filter(|process| process.parent.is_none());
+    let mut parents = BTreeMap::new();
+    for ppid in orphans.map(|process| process.facts.stat.ppid) {
+        let Some(pid) = HostPid::new(ppid).filter(|_| !parents.contains_key(&ppid)) else {
+            continue;
+        };
+        if let Ok(stat) = host.stat(pid) {
+            let is_reaper = ppid == 1 && has_joined_no_pid_namespace(host, pid);
+            parents.insert(ppid, OutsideParent { comm: stat.comm, is_reaper });
+        }
+    }
+    parents
+}
+
+/// The number of the initial PID namespace (`PROC_PID_INIT_INO`, include/linux/proc_ns.h).
+const INITIAL_PID_NS: u64 = 0xEFFF_FFFC;
+
+/// Whether a process has joined no container itself: its children are in its own PID namespace
+/// (pid_namespaces(7)), or it is the init of the machine.
+fn has_joined_no_pid_namespace(host: &Host, pid: HostPid) -> bool {
+    let namespace = |name| host.link(pid, name).ok();
+    match namespace("ns/pid_for_children") {
+        Some(of_children) => namespace("ns/pid") == Some(of_children),
+        None => host.pid_ns.is_some_and(|namespace| namespace.0 == INITIAL_PID_NS),
+    }
+}
+
+/// Returns the kernel function that the init sleeps in, if it is exiting.
+fn init_wchan(found: &ResolvedContainer<'_>, snapshot: &ContainerSnapshot) -> Option<String> {
+    let init = found.container.init?;
+    let process = snapshot.processes.iter().find(|process| process.facts.id == init)?;
+    if !process.facts.stat.is_exiting() {
+        return None;
+    }
+    let wchan = found.host.proc_file(init.pid, "wchan", WCHAN_LIMIT).ok()?;
+    // (`0` where the kernel does not tell.)
+    String::from_utf8(wchan).ok().filter(|wchan| !matches!(wchan.as_str(), "" | "0"))
+}
+
+/// Returns the processes of the container that were killed for lack of memory.
+fn oom_kills(found: &ResolvedContainer<'_>) -> Option<OomKills> {
+    let (host, container) = (found.host, &found.container);
+    let init = container.init_pid()?;
+    let (count, source) = host.oom_kills(init, container.cgroup.as_ref())?;
+    let limit = || {
+        let limit = host.memory_limit(init, container.cgroup.as_ref())?;
+        Some((limit.most, limit.source))
+    };
+    Some(OomKills { count, source, limit: (count > 0).then(limit).flatten() })
+}

@@ -1,0 +1,404 @@
+//! Every remedy that `doctor` offers is tried: a container as it was stops with SIGKILL, and one that is
+//! changed as the remedy says stops without. A command in a remedy is run as it is printed.
+
+use std::path::Path;
+use std::process::Command;
+
+use libtest_mimic::Failed;
+use serde_json::{Value, json};
+
+use super::Engine;
+use crate::support::{Outcome, check, finish, run, same, wait_until};
+
+/// Files of the host with perl and the inits.
+const MOUNTS: [&str; 4] = ["/usr", "/bin", "/lib", "/lib64"];
+
+/// A program that handles TERM and INT, and says that it is ready by being asleep.
+const HANDLER: &str = "$SIG{TERM}=$SIG{INT}=sub{exit 0}; sleep 1 while 1";
+/// One that exits on INT only.
+const ON_INT: &str = "$SIG{INT}=sub{exit 0}; sleep 1 while 1";
+
+/// A container, and the remedies that are offered for it.
+struct RemedyCase {
+    options: &'static str,
+    command: &'static [&'static str],
+    /// The number of its processes when it is ready.
+    processes: usize,
+    /// The code of the first finding.
+    code: &'static str,
+    /// Each with words of the remedy that offer it, and the container that it makes.
+    tried: &'static [(&'static str, &'static str, &'static [&'static str])],
+    /// Commands of cinspect in the remedy: so many stop it gracefully.
+    commands: usize,
+}
+
+const SH: &str = "sh";
+
+/// `perl` stands for the program that handles TERM, in an argument of its own or in a script.
+const CASES: &[RemedyCase] = &[
+    RemedyCase {
+        options: "",
+        command: &["sleep", "1000"],
+        processes: 1,
+        code: "init-without-handler",
+        tried: &[
+            ("`--init`", "--init", &["sleep", "1000"]),
+            ("tini", "", &["tini", "--", "sleep", "1000"]),
+            ("handler for the signal", "", &["perl", "-e", HANDLER]),
+        ],
+        commands: 0,
+    },
+    RemedyCase {
+        options: "",
+        command: &["perl", "-e", ON_INT],
+        processes: 1,
+        code: "init-without-handler",
+        tried: &[
+            ("`--init`", "--init", &["perl", "-e", ON_INT]),
+            ("`--stop-signal SIGINT`", "--stop-signal SIGINT", &["perl", "-e", ON_INT]),
+        ],
+        commands: 0,
+    },
+    RemedyCase {
+        options: "",
+        command: &[SH, "-c", "perl -e \"$0\"; true", HANDLER],
+        processes: 2,
+        code: "shell-form",
+        tried: &[
+            ("in exec form", "", &["perl", "-e", HANDLER]),
+            ("put `exec` before", "", &[SH, "-c", "exec perl -e \"$0\"; true", HANDLER]),
+            (
+                "`trap 'kill $!; wait $!' TERM`",
+                "",
+                &[SH, "-c", "trap 'kill $!; wait $!' TERM; perl -e \"$0\" & wait", HANDLER],
+            ),
+        ],
+        commands: 1,
+    },
+    RemedyCase {
+        options: "",
+        command: &[SH, "-c", "sleep 1000; true"],
+        processes: 2,
+        code: "shell-form",
+        tried: &[
+            (
+                "in exec form (`CMD [\"program\"]`), and run it under an init",
+                "--init",
+                &["sleep", "1000"],
+            ),
+            (
+                "`trap 'kill $!; wait $!' TERM`",
+                "",
+                &[SH, "-c", "trap 'kill $!; wait $!' TERM; sleep 1000 & wait"],
+            ),
+        ],
+        commands: 1,
+    },
+    RemedyCase {
+        options: "",
+        command: &[SH, "-c", "sleep 1000 & sleep 1001; true"],
+        processes: 3,
+        code: "shell-form",
+        tried: &[(
+            "`kill` the children and `wait`",
+            "",
+            &[SH, "-c", "trap 'kill $a $b; wait' TERM; sleep 1000 & a=$!; sleep 1001 & b=$!; wait"],
+        )],
+        commands: 1,
+    },
+    RemedyCase {
+        options: "--init",
+        command: &[SH, "-c", "perl -e \"$0\"; true", HANDLER],
+        processes: 3,
+        code: "children-not-signalled",
+        tried: &[
+            ("put `exec` before", "--init", &[SH, "-c", "exec perl -e \"$0\"; true", HANDLER]),
+            (
+                "`trap 'kill $!; wait $!' TERM`",
+                "--init",
+                &[SH, "-c", "trap 'kill $!; wait $!' TERM; perl -e \"$0\" & wait", HANDLER],
+            ),
+        ],
+        commands: 1,
+    },
+    RemedyCase {
+        options: "",
+        command: &["tini", "--", SH, "-c", "sleep 1000; true"],
+        processes: 3,
+        code: "children-not-signalled",
+        tried: &[
+            ("`tini -g`", "", &["tini", "-g", "--", SH, "-c", "sleep 1000; true"]),
+            ("put `exec` before", "", &["tini", "--", SH, "-c", "exec sleep 1000; true"]),
+        ],
+        commands: 1,
+    },
+    RemedyCase {
+        options: "",
+        command: &[SH, "-c", "trap 'exit 0' TERM; sleep 1000; true"],
+        processes: 2,
+        code: "does-not-exit",
+        tried: &[
+            (
+                "in exec form (`CMD [\"program\"]`), and run it under an init",
+                "--init",
+                &["sleep", "1000"],
+            ),
+            (
+                "`trap 'kill $!; wait $!' TERM`",
+                "",
+                &[SH, "-c", "trap 'kill $!; wait $!' TERM; sleep 1000 & wait"],
+            ),
+        ],
+        commands: 1,
+    },
+    RemedyCase {
+        options: "--stop-signal QUIT",
+        command: &[SH, "-c", "sleep 1000; true"],
+        processes: 2,
+        code: "shell-form",
+        tried: &[(
+            "`trap 'kill -QUIT $!; wait $!' QUIT`",
+            "--stop-signal QUIT",
+            &[SH, "-c", "trap 'kill -TERM $!; wait $!' QUIT; sleep 1000 & wait"],
+        )],
+        commands: 1,
+    },
+    RemedyCase {
+        options: "--stop-timeout 0",
+        command: &["perl", "-e", HANDLER],
+        processes: 1,
+        code: "grace-period",
+        tried: &[("`--stop-timeout`", "--stop-timeout 10", &["perl", "-e", HANDLER])],
+        commands: 1,
+    },
+    RemedyCase {
+        options: "--stop-signal KILL",
+        command: &["perl", "-e", HANDLER],
+        processes: 1,
+        code: "stop-signal",
+        tried: &[("`--stop-signal SIGTERM`", "--stop-signal SIGTERM", &["perl", "-e", HANDLER])],
+        commands: 0,
+    },
+];
+
+/// The container of a case.
+fn container(engine: &Engine) -> String {
+    format!("cit-{}-remedy", engine.name)
+}
+
+fn start(
+    engine: &Engine,
+    options: &str,
+    command: &[&str],
+    processes: usize,
+) -> Result<String, Failed> {
+    let name = &container(engine);
+    let _ = engine.script(&["rm", name]);
+    let mounts = MOUNTS.iter().filter(|path| Path::new(path).exists());
+    let mounts: String = mounts.map(|path| format!(" -v {path}:{path}:ro")).collect();
+    let mut line = vec!["run", name.as_str(), "--"];
+    line.extend(command);
+    engine.script_with(&format!("{options}{mounts}"), &line)?;
+    let name = engine.script(&["qualified", name])?;
+    // Perl has its handler, and every command of a shell has been started.
+    let is_ready = |row: &Value| match row["comm"].as_str() {
+        Some("perl") => row["signals"]["caught"].to_string().contains("INT"),
+        Some("docker-init" | "tini" | "sleep" | "sh" | "dash") => true,
+        _ => false,
+    };
+    let mut seen = Vec::new();
+    let ready = || {
+        seen = run(&["--json", "ps", &name]).objects();
+        seen.len() == processes && seen.iter().all(is_ready)
+    };
+    check(wait_until(ready), format!("{command:?} is not ready: {seen:?}"))?;
+    Ok(name)
+}
+
+fn graceful(events: &[Value]) -> bool {
+    events.last().cloned().unwrap_or_default()["graceful"] == json!(true)
+}
+
+/// Returns the commands in a text, between backticks.
+fn commands(text: &str) -> Vec<&str> {
+    text.split('`').skip(1).step_by(2).filter(|word| word.starts_with("cinspect stop")).collect()
+}
+
+/// Runs a command line as it is printed, with `--json` and the client of the test's engine.
+fn paste(engine: &Engine, line: &str) -> Result<crate::support::Run, Failed> {
+    let line =
+        line.replacen("cinspect ", &format!("{} --json ", env!("CARGO_BIN_EXE_cinspect")), 1);
+    let client = engine.script(&["client"])?;
+    let line = match line.strip_prefix(&format!("{} ", engine.name)) {
+        Some(rest) => format!("{client} {rest}"),
+        None => line,
+    };
+    let mut command = Command::new("sh");
+    command.args(["-c", &line]);
+    Ok(finish(command))
+}
+
+fn tried(engine: &Engine, case: &RemedyCase) -> Outcome {
+    let name = start(engine, case.options, case.command, case.processes)?;
+    let findings = run(&["--json", "doctor", &name]).expect(8)?.objects();
+    same(findings[0]["code"].clone(), json!(case.code))?;
+    let remedy = findings[0]["remedy"].as_str().unwrap_or_default().to_owned();
+    let events = run(&["--json", "stop", "-t", "1s", &name]).expect(0)?.objects();
+    let is_by_grace = case.code == "grace-period";
+    check(is_by_grace || !graceful(&events), format!("it stops gracefully as it is: {events:?}"))?;
+    for (words, options, command) in case.tried {
+        check(remedy.contains(words), format!("`{words}` is not offered: {remedy}"))?;
+        let processes = if command[0] == SH && command[2].contains("exec ") {
+            1 + usize::from(options.contains("--init"))
+        } else if command.contains(&SH) {
+            case.processes
+        } else {
+            1 + usize::from(options.contains("--init") || command[0] == "tini")
+        };
+        let processes = if command.contains(&"exec sleep 1000; true") { 2 } else { processes };
+        let name = start(engine, options, command, processes)?;
+        let events = run(&["--json", "stop", &name]).expect(0)?.objects();
+        check(graceful(&events), format!("`{words}` does not help: {events:?}"))?;
+    }
+    let commands = commands(&remedy);
+    let (wanted, found) = (case.commands, commands.len());
+    check(found >= wanted, format!("{found} commands instead of {wanted}: {remedy}"))?;
+    for line in commands {
+        start(engine, case.options, case.command, case.processes)?;
+        let events = paste(engine, line)?.expect(0)?.objects();
+        check(graceful(&events), format!("`{line}` does not help: {events:?}"))?;
+    }
+    Ok(())
+}
+
+/// Tries the remedies of each case.
+pub fn help(engine: &Engine) -> Outcome {
+    let mut failures = Vec::new();
+    for case in CASES {
+        if let Err(failure) = tried(engine, case) {
+            let message = failure.message().unwrap_or_default().to_owned();
+            failures.push(format!("{} {:?}: {message}", case.options, case.command));
+        }
+    }
+    let _ = engine.script(&["rm", &container(engine)]);
+    check(failures.is_empty(), failures.join("\n"))
+}
+
+/// The command that unpauses a container is the engine's, and works.
+pub fn unpause(engine: &Engine) -> Outcome {
+    let name = start(engine, "", &["perl", "-e", HANDLER], 1)?;
+    let work = || -> Outcome {
+        engine.script(&["pause", &container(engine)])?;
+        let findings = run(&["--json", "doctor", &name]).expect(8)?.objects();
+        let remedy = findings[0]["remedy"].as_str().unwrap_or_default().to_owned();
+        same(findings[0]["code"].clone(), json!("frozen"))?;
+        let line = remedy.split('`').nth(1).unwrap_or_default();
+        check(line.contains("pause") || line.contains("resume"), &remedy)?;
+        paste(engine, line)?.expect(0)?;
+        let state = run(&["--json", "ls", &container(engine)]).expect(0)?.objects();
+        same(state[0]["state"].clone(), json!("running"))?;
+        engine.script(&["pause", &container(engine)])?;
+        let stop = commands(&remedy)[0];
+        let events = paste(engine, stop)?.expect(0)?.objects();
+        check(graceful(&events), format!("{events:?}"))
+    };
+    let outcome = work();
+    let _ = engine.script(&["unpause", &container(engine)]);
+    let _ = engine.script(&["rm", &container(engine)]);
+    outcome
+}
+
+/// A process that joined and was left behind is named, and the command of the remedy ends it.
+pub fn left_behind(engine: &Engine) -> Outcome {
+    let name = start(engine, "", &["perl", "-e", HANDLER], 1)?;
+    let work = || -> Outcome {
+        let init = engine.init_of(&container(engine))?;
+        let script = format!(
+            "nsenter -t {init} -a sleep 1000 & joiner=$!; while ! [ -s /proc/$joiner/task/$joiner/children ]; do sleep 0.02; done; kill -9 $joiner"
+        );
+        let mut command = Command::new("sh");
+        command.args(["-c", &script]).stdin(std::process::Stdio::null());
+        command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+        check(command.status()?.success(), "nsenter")?;
+        let findings = run(&["--json", "doctor", &name]).expect(8)?.objects();
+        let finding = findings.iter().find(|row| row["code"] == json!("left-behind"));
+        let finding = finding.ok_or_else(|| format!("not found: {findings:?}"))?;
+        same(finding["comm"].clone(), json!("sleep"))?;
+        let remedy = finding["remedy"].as_str().unwrap_or_default();
+        let line = remedy.split('`').nth(1).unwrap_or_default();
+        paste(engine, line)?.expect(0)?;
+        let events = run(&["--json", "stop", &name]).expect(0)?.objects();
+        check(graceful(&events), format!("{events:?}"))?;
+        // A session that is still attached is not one of them.
+        start(engine, "", &["perl", "-e", HANDLER], 1)?;
+        engine.script(&["exec", &container(engine), "--", "sleep", "1007"])?;
+        let joined = || run(&["--json", "ps", &name]).objects().len() == 2;
+        check(wait_until(joined), "no second process")?;
+        let findings = run(&["--json", "doctor", &name]).expect(8)?.objects();
+        check(!format!("{findings:?}").contains("left-behind"), format!("{findings:?}"))
+    };
+    let outcome = work();
+    let _ = engine.script(&["rm", &container(engine)]);
+    outcome
+}
+
+/// A zombie whose parent outside does not reap it holds up the exit of PID 1.
+pub fn zombie_of_the_shim(engine: &Engine) -> Outcome {
+    let name = start(engine, "", &["perl", "-e", HANDLER], 1)?;
+    let init = engine.init_of(&container(engine))?;
+    let stat = std::fs::read_to_string(format!("/proc/{init}/stat"))?;
+    let shim = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(1));
+    let shim: i32 = shim.and_then(|ppid| ppid.parse().ok()).ok_or("no parent")?;
+    let signal = |signal| nix::sys::signal::kill(nix::unistd::Pid::from_raw(shim), signal);
+    let work = || -> Outcome {
+        engine.script(&["exec", &container(engine), "--", "sh", "-c", "sleep 0.5; exit 3"])?;
+        let joined = || run(&["--json", "ps", &name]).objects().len() >= 2;
+        check(wait_until(joined), "no second process")?;
+        signal(nix::sys::signal::Signal::SIGSTOP)?;
+        let is_zombie = |row: &Value| row["state"] == json!("Z") && row["ppid"] == json!(0);
+        let has_zombie = || run(&["--json", "ps", &name]).objects().iter().any(is_zombie);
+        check(wait_until(has_zombie), "no zombie")?;
+        let findings = run(&["--json", "doctor", "--exit-zero", &name]).expect(0)?.objects();
+        let zombie = findings.iter().find(|row| row["code"] == json!("zombies"));
+        let message = zombie.cloned().unwrap_or_default()["message"].to_string();
+        let parent = format!("containerd-shim (host PID {shim})");
+        check(message.contains(&parent), format!("{findings:?}"))?;
+        let stop = run(&["stop", "-t", "2s", &name]).expect(1)?;
+        let held = format!("[sh], a zombie that its parent {parent} does not reap");
+        check(stop.err.matches(&held).count() == 2, &stop.err)?;
+        let findings = run(&["--json", "doctor", &name]).expect(8)?.objects();
+        same(findings[0]["code"].clone(), json!("exiting"))?;
+        check(findings[0]["message"].to_string().contains(&held), &findings[0])?;
+        signal(nix::sys::signal::Signal::SIGCONT)?;
+        check(wait_until(|| run(&["ps", &name]).code == 3), "it has not ended")
+    };
+    let outcome = work();
+    let _ = signal(nix::sys::signal::Signal::SIGCONT);
+    let _ = engine.script(&["rm", &container(engine)]);
+    outcome
+}
+
+/// OOM kills of a child are counted, with the limit.
+pub fn oom_kill(engine: &Engine) -> Outcome {
+    const HUNGRY: &str = "perl -e '$x = q(x) x 200000000'; trap 'exit 0' TERM; sleep 1000 & wait";
+    let name = &container(engine);
+    let _ = engine.script(&["rm", name]);
+    let mounts = MOUNTS.iter().filter(|path| Path::new(path).exists());
+    let mounts: String = mounts.map(|path| format!(" -v {path}:{path}:ro")).collect();
+    let line = ["run", name.as_str(), "--", "sh", "-c", HUNGRY];
+    engine.script_with(&format!("-m 64m{mounts}"), &line)?;
+    let work = || -> Outcome {
+        let name = engine.script(&["qualified", name])?;
+        let is_asleep = |row: &Value| row["comm"] == json!("sleep");
+        let ready = || run(&["--json", "ps", &name]).objects().iter().any(is_asleep);
+        check(wait_until(ready), "it is not ready")?;
+        let findings = run(&["--json", "doctor", "--exit-zero", &name]).expect(0)?.objects();
+        let finding = findings.iter().find(|row| row["code"] == json!("oom-kills"));
+        let message = finding.cloned().unwrap_or_default()["message"].to_string();
+        check(message.contains("1 process was killed"), format!("{findings:?}"))?;
+        check(message.contains("64 MiB"), message)
+    };
+    let outcome = work();
+    let _ = engine.script(&["rm", name]);
+    outcome
+}
