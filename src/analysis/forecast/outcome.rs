@@ -137,6 +137,14 @@ impl<'a> Conclusion<'a> {
         if let Some(parent) = is_stopped_by {
             return format!("{} stops it", self.simulation.input.name(parent));
         }
+        if let Some(others) = self.simulation.followed(process) {
+            let names = others.iter().map(|other| self.simulation.input.name(*other));
+            let names = names.collect::<Vec<_>>().join(", ");
+            return match names.as_str() {
+                "" => "exits at the end of its input".into(),
+                names => format!("exits at the end of its input, when {names} has exited"),
+            };
+        }
         let mut why = match reactions.last() {
             Some(reaction) => reaction.why.clone(),
             None => match self.simulation.managing_ancestor(process) {

@@ -4,6 +4,7 @@ use super::ForecastInput;
 use super::inits;
 use super::reaction::{Exits, Reaction};
 use super::runners;
+use super::services;
 use super::shells;
 use super::supervisord;
 use crate::analysis::delivery::Prediction;
@@ -77,6 +78,9 @@ fn received(
         return reaction;
     }
     if let Some(reaction) = runners::runner(input, process, signal) {
+        return reaction;
+    }
+    if let Some(reaction) = services::supervisor(input, process, signal) {
         return reaction;
     }
     if let Some(reaction) = supervisord::supervisord(input, process, signal) {

@@ -86,6 +86,8 @@ pub(super) struct Reaction {
     pub stages: Vec<StopStage>,
     /// Children that it stops by its own means, and that are known to exit then.
     pub stops: Vec<usize>,
+    /// Processes that exit without a signal when others have, such as loggers at the end of their input.
+    pub follows: Vec<(usize, Vec<usize>)>,
     /// Whether it may stop its descendants by means that cannot be seen from outside.
     pub may_stop_descendants: bool,
     /// Whether the signal is known to reach it.
@@ -102,6 +104,7 @@ impl Reaction {
             farewell: None,
             stages: Vec::new(),
             stops: Vec::new(),
+            follows: Vec::new(),
             may_stop_descendants: false,
             is_certain: true,
             why: why.into(),

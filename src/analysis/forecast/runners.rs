@@ -1,9 +1,9 @@
-//! Programs that run a command and forward signals to it: npm, timeout, sudo, su, and the supervisors of
-//! s6 and runit. Each is measured in tests/it/forecast.rs.
+//! Programs that run a command and forward signals to it: npm, timeout, sudo, su. Each is measured in
+//! tests/it/forecast.rs.
 
 use super::ForecastInput;
 use super::reaction::{Exits, Forward, Reaction, Targets};
-use crate::analysis::programs::{NPM, RUNNER, RUNSV, S6_SUPERVISE, S6_SVSCAN, program_of};
+use crate::analysis::programs::{NPM, RUNNER, program_of};
 use crate::model::signal::Signal;
 
 /// Returns the reaction of a program that forwards a signal to its command or services; none if the
@@ -19,9 +19,6 @@ pub(super) fn runner(
         NPM if is_stop => signal,
         RUNNER if facts.stat.comm == b"su" => Signal::TERM,
         RUNNER if is_stop || signal == Signal::HUP => signal,
-        // (A file `down-signal` of a service may name another signal: that is not read.)
-        S6_SVSCAN if is_stop => Signal::TERM,
-        S6_SUPERVISE | RUNSV if signal == Signal::TERM => signal,
         _ => return None,
     };
     let children = input.children(process);

@@ -236,6 +236,9 @@ impl<'a> Simulation<'a> {
             let each = processes.iter().map(|other| self.ends_within(*other, depth + 1));
             each.fold(start, Answer::and)
         };
+        if let Some(others) = self.followed(process) {
+            return all(others, Answer::Yes);
+        }
         let reactions = self.reactions[process].iter();
         // Most programs that wait for a child go on, or exit, when it has exited.
         let by_child = || {
@@ -260,6 +263,13 @@ impl<'a> Simulation<'a> {
                 if reaction.is_certain { exits } else { exits.and(Answer::Maybe) }
             })
             .fold(may_be_stopped, Answer::or)
+    }
+
+    /// Returns the processes after which a process exits without a signal, if there are such.
+    pub(super) fn followed(&self, process: usize) -> Option<&[usize]> {
+        let parent = self.input.processes[process].parent?;
+        let follows = self.reactions[parent].iter().flat_map(|reaction| &reaction.follows);
+        follows.into_iter().find(|(logger, _)| *logger == process).map(|(_, others)| &**others)
     }
 
     /// Returns the nearest ancestor that received a signal and may stop its descendants then.

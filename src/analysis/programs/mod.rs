@@ -9,7 +9,7 @@ mod servers;
 mod table;
 
 pub use table::{
-    DUMB_INIT, NODE, NPM, RUNNER, RUNSV, S6_SUPERVISE, S6_SVSCAN, SHELL, SUPERVISORD, TINI,
+    DUMB_INIT, NODE, NPM, RUNIT, RUNNER, RUNSV, S6_SUPERVISE, S6_SVSCAN, SHELL, SUPERVISORD, TINI,
 };
 
 use super::delivery::Prediction;

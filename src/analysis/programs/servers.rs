@@ -273,6 +273,32 @@ pub(super) static SERVERS: &[Program] = &[
         notes: &[continues(&[HUP], "reopens its log")],
         ..Program::DEFAULT
     },
+    // With -p it ignores TERM (s6-log(1)).
+    Program {
+        name: "s6-log",
+        forwards: Forwarding::None,
+        matches: |p| {
+            let is_protected = |word: &[u8]| word.starts_with(b"-") && word.contains(&b'p');
+            let line = p.command.known();
+            runs(p, &["s6-log"]) && line.is_some_and(|line| !line.argv().any(is_protected))
+        },
+        notes: &[
+            exits(&[TERM, HUP], "writes the line that it has begun to read, then exits"),
+            continues(&[Signal::ALRM], "rotates its logs"),
+        ],
+        ..Program::DEFAULT
+    },
+    Program {
+        name: "svlogd",
+        forwards: Forwarding::None,
+        matches: |p| runs(p, &["svlogd"]) || applet(p) == Some(b"svlogd"),
+        notes: &[
+            exits(&[TERM], "writes what it has read, then exits"),
+            continues(&[HUP], "reads its configuration again"),
+            continues(&[Signal::ALRM], "rotates its logs"),
+        ],
+        ..Program::DEFAULT
+    },
     // It blocks its signals and polls for them once a second. Measured: on TERM as PID 1 it sends TERM and
     // KILL to its children and exits after about 3.5 s; left uncertain, because reboot(2) follows.
     Program {

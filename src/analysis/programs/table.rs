@@ -17,6 +17,8 @@ pub const S6_SVSCAN: &str = "s6-svscan";
 pub const S6_SUPERVISE: &str = "s6-supervise";
 /// The name of supervisord.
 pub const SUPERVISORD: &str = "supervisord";
+/// The name of runit.
+pub const RUNIT: &str = "runit";
 /// The name of runit's supervisor of a service.
 pub const RUNSV: &str = "runsv";
 /// The name of dumb-init.
@@ -238,7 +240,7 @@ pub(super) static RUNTIMES: &[Program] = &[
     },
     // runit(8): stage 3 follows on CONT if /etc/runit/stopit (Debian: /run/runit.stopit) is executable.
     Program {
-        name: "runit",
+        name: RUNIT,
         forwards: Forwarding::All,
         preferred: Some(PreferredSignal {
             instead_of: Signal::TERM,
@@ -265,7 +267,7 @@ pub(super) static RUNTIMES: &[Program] = &[
     Program {
         name: "runsvdir",
         forwards: Forwarding::None,
-        matches: |p| runs(p, &["runsvdir"]),
+        matches: |p| runs(p, &["runsvdir"]) || applet(p) == Some(b"runsvdir"),
         notes: &[
             note(
                 &[Signal::TERM],
@@ -284,7 +286,7 @@ pub(super) static RUNTIMES: &[Program] = &[
     Program {
         name: RUNSV,
         forwards: Forwarding::Child,
-        matches: |p| runs(p, &["runsv"]),
+        matches: |p| runs(p, &["runsv"]) || applet(p) == Some(b"runsv"),
         notes: &[note(
             &[Signal::TERM],
             Effect::Handled,
