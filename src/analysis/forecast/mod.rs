@@ -217,7 +217,7 @@ impl ForecastInput<'_> {
         let Some(changed) = changed else { return false };
         let first = self.children(index).first().map(|child| start(*child));
         let soon = first.filter(|first| first - own <= START_MS);
-        changed <= own + CLOCK_MS || soon.is_some_and(|first| changed <= first)
+        changed <= own + CLOCK_MS || soon.is_some_and(|first| changed <= first + CLOCK_MS)
     }
 
     /// Returns the arguments of a process; none if they are not known.

@@ -1,0 +1,282 @@
+//! Shells: a trap runs when the foreground command has exited, or at once in `wait` and `read`. The two are
+//! told apart by the children: a shell without job control starts what it does not wait for with INT and
+//! QUIT ignored (POSIX, 2.11 Signals and Error Handling). Measured in tests/it/forecast.rs for dash, bash,
+//! busybox ash, zsh and mksh. The script itself is read in `script`, the effects of a trap in `handler`.
+
+mod handler;
+mod script;
+
+use std::time::Duration;
+
+use super::ForecastInput;
+use super::options::OptionTable;
+use super::reaction::{Exits, Forward, Reaction, Targets};
+use crate::analysis::programs::{SHELL, program_of};
+use crate::model::lookup::Lookup;
+use crate::model::signal::{Signal, SignalSet};
+use handler::{Effects, Script, TrapAction};
+use script::SimpleCommand;
+
+/// A shell that handles a signal.
+struct Shell<'a> {
+    input: &'a ForecastInput<'a>,
+    process: usize,
+    signal: Signal,
+    /// The script that it runs; the missing fact, if it is not known.
+    script: Result<Script, String>,
+}
+
+/// Returns the reaction of a shell that handles a signal; none if the process is not a shell.
+pub(super) fn shell(input: &ForecastInput<'_>, process: usize, signal: Signal) -> Option<Reaction> {
+    let facts = &input.processes[process].facts;
+    if program_of(facts)?.name != SHELL {
+        return None;
+    }
+    let shell = Shell { input, process, signal, script: script_of(input, process) };
+    Some(shell.reaction())
+}
+
+/// Returns the children of a shell that it may wait for, as far as their INT and QUIT tell: a shell without
+/// job control starts what it does not wait for with both ignored.
+fn in_foreground(input: &ForecastInput<'_>, children: &[usize]) -> (Vec<usize>, Option<usize>) {
+    // A child that catches INT or QUIT itself may have been started with them ignored or not.
+    let dispositions = |child: &usize| {
+        let status = &input.processes[*child].facts.status;
+        let handles = |set: SignalSet| set.contains(Signal::INT) || set.contains(Signal::QUIT);
+        (handles(status.sig_ign), handles(status.sig_cgt))
+    };
+    let is_foreground = |child: &usize| dispositions(child) == (false, false);
+    let foreground = children.iter().copied().filter(is_foreground).collect();
+    (foreground, children.iter().copied().find(|child| dispositions(child).1))
+}
+
+impl Shell<'_> {
+    fn reaction(&self) -> Reaction {
+        let (input, signal) = (self.input, self.signal);
+        let own = &input.processes[self.process].facts.status;
+        let children = input.children(self.process);
+        // A process that ignores INT and QUIT itself hands that down to every child.
+        let hands_down = own.sig_ign.contains(Signal::INT) && own.sig_ign.contains(Signal::QUIT);
+        if hands_down && !children.is_empty() {
+            let why =
+                format!("handles {signal}; cannot tell whether it waits for a foreground command");
+            return maybe(why);
+        }
+        let (foreground, unclear) = in_foreground(input, &children);
+        if let (None, Some(child)) = (foreground.first(), unclear) {
+            let command = input.name(child);
+            return maybe(format!(
+                "handles {signal}; cannot tell whether {command} is in the foreground, for which a trap would wait"
+            ));
+        }
+        match foreground.first() {
+            Some(first) => self.behind(&foreground, *first),
+            None => self.waiting(&children, own.nspid.last() == Some(&1)),
+        }
+    }
+
+    fn trap(&self) -> TrapAction {
+        match &self.script {
+            // Without a trap for the signal, that for the exit decides.
+            Ok(script) => match script.trap(Some(self.signal)) {
+                TrapAction::None if script.trap(None) != TrapAction::None => TrapAction::Unknown,
+                action => action,
+            },
+            Err(_) => TrapAction::Unknown,
+        }
+    }
+
+    /// Returns the reaction behind a foreground command: a trap waits for it.
+    fn behind(&self, foreground: &[usize], first: usize) -> Reaction {
+        let (command, signal) = (self.input.name(first), self.signal);
+        let trap = self.trap();
+        let why = match trap {
+            TrapAction::None => {
+                format!("catches {signal} without a trap, and waits for {command}")
+            }
+            _ => {
+                format!(
+                    "the trap for {signal} runs only when {command}, in the foreground, has exited"
+                )
+            }
+        };
+        if foreground.iter().any(|child| is_short(self.input, *child)) {
+            return Reaction::new(Exits::Maybe, why);
+        }
+        let after = foreground.to_vec();
+        let effects = match (&trap, &self.script) {
+            (TrapAction::Text(action), Ok(script)) => script.action(action),
+            _ => None,
+        };
+        let does_nothing_else = |effects: &Effects| {
+            effects.exits && effects.signalled.is_empty() && effects.awaited.is_empty()
+        };
+        match trap {
+            // It exits by the signal only if the command has died of it.
+            TrapAction::None => Reaction::new(Exits::After(after), why),
+            _ if effects.is_some_and(|effects| does_nothing_else(&effects)) => {
+                Reaction::new(Exits::After(after), why)
+            }
+            _ => Reaction::new(Exits::MaybeAfter(after), why),
+        }
+    }
+
+    /// Returns the reaction in `wait`, in `read`, or in a built-in command.
+    fn waiting(&self, children: &[usize], is_init: bool) -> Reaction {
+        let signal = self.signal;
+        let text = match self.trap() {
+            // Measured: bash raises the signal again, which the kernel discards for PID 1.
+            TrapAction::None if is_init => {
+                let why = format!("catches {signal} without a trap; as PID 1 it may continue");
+                return Reaction::new(Exits::Maybe, why);
+            }
+            TrapAction::None => {
+                let why = format!("{signal} ends it: it waits for no foreground command");
+                return Reaction::new(Exits::Yes, why);
+            }
+            TrapAction::Text(text) => Some(text),
+            TrapAction::Unknown => None,
+        };
+        let runs = format!("its trap for {signal} runs at once");
+        let unknown = || {
+            let missing = self.script.as_ref().err().map(|missing| format!(" ({missing})"));
+            let missing = missing.unwrap_or_default();
+            maybe(format!("{runs}; whether it exits then cannot be seen from outside{missing}"))
+        };
+        let (Some(text), Ok(script)) = (text, &self.script) else { return unknown() };
+        let known = script.action(&text).and_then(|effects| self.go_on(script, effects));
+        let Some(effects) = known else { return unknown() };
+        self.carry_out(&effects, children, &runs).unwrap_or_else(unknown)
+    }
+
+    /// Adds what follows in the script, if the trap does not exit: `wait` returns.
+    fn go_on(&self, script: &Script, mut effects: Effects) -> Option<Effects> {
+        if effects.exits {
+            return Some(effects);
+        }
+        let commands = &script.commands;
+        if commands.iter().any(|command| command.name() == "read") {
+            return None;
+        }
+        let is_wait =
+            |command: &SimpleCommand| command.name() == "wait" && command.function.is_none();
+        let wait = commands.iter().position(is_wait)?;
+        if !commands[wait].is_plain() {
+            return None;
+        }
+        let rest = script.rest(wait + 1)?;
+        if !rest.signalled.is_empty() && !effects.awaited.is_empty() {
+            return None;
+        }
+        effects.signalled.extend(rest.signalled);
+        effects.awaited.extend(rest.awaited);
+        effects.pause += rest.pause;
+        effects.exits = true;
+        Some(effects)
+    }
+
+    /// Returns the reaction with these effects; none if its jobs cannot be told from one another.
+    fn carry_out(&self, effects: &Effects, children: &[usize], runs: &str) -> Option<Reaction> {
+        let uses_jobs = !effects.signalled.is_empty() || !effects.awaited.is_empty();
+        let jobs = self.script.as_ref().ok()?.jobs;
+        if uses_jobs && jobs != Some(children.len()) {
+            return None;
+        }
+        let grace = self.input.procedure.schedule.total_grace();
+        if effects.pause > Duration::from_secs(1) && effects.pause.saturating_mul(2) > grace {
+            return None;
+        }
+        let process = |job: &usize| children[*job];
+        let mut forwards: Vec<Forward> = Vec::new();
+        for (job, signal) in &effects.signalled {
+            forwards.push(Forward::certain(Targets::Processes(vec![process(job)]), *signal));
+        }
+        let awaited: Vec<usize> = effects.awaited.iter().map(process).collect();
+        let signals = effects
+            .signalled
+            .iter()
+            .map(|(job, signal)| format!("sends {signal} to {}", self.input.name(process(job))));
+        let waits =
+            awaited.iter().map(|process| format!("waits for {}", self.input.name(*process)));
+        let mut does: Vec<String> = signals.chain(waits).collect();
+        does.dedup();
+        does.push("exits".into());
+        let exits = if awaited.is_empty() { Exits::Yes } else { Exits::After(awaited) };
+        let why = match does.as_slice() {
+            [exits] => format!("{runs} and {exits}"),
+            does => format!("{runs}: it {}", does.join(", ")),
+        };
+        Some(Reaction { forwards, ..Reaction::new(exits, why) })
+    }
+}
+
+/// Returns the reaction of a shell of which too little is known.
+fn maybe(why: String) -> Reaction {
+    Reaction { may_stop_descendants: true, ..Reaction::new(Exits::Maybe, why) }
+}
+
+/// Returns the script that a shell runs: the text after `-c`, or a file that is as it was when it started.
+fn script_of(input: &ForecastInput<'_>, process: usize) -> Result<Script, String> {
+    let words = input.arguments(process);
+    let words = match words.as_slice() {
+        [first, rest @ ..] if first.ends_with(b"busybox") => rest,
+        all => all,
+    };
+    let is_same = |parent: usize| input.arguments(parent) == input.arguments(process);
+    if input.processes[process].parent.is_some_and(is_same) {
+        return Err("it is a subshell".into());
+    }
+    let table = OptionTable {
+        short: "abcefhiklmnprstuvxBCEHPO:o:",
+        long: &[("norc", 'h'), ("noprofile", 'h'), ("posix", 'h'), ("login", 'l')],
+        permutes: false,
+    };
+    let parsed = table.parse(words).ok_or("its options are not known")?;
+    if parsed.has('i') || parsed.has('s') || parsed.has('m') {
+        return Err("it reads its commands from a terminal or a pipe".into());
+    }
+    let first = parsed.words.first().ok_or("it has no script")?;
+    let unclear = || "its script is not understood".to_owned();
+    let exe = input.processes[process].facts.exe.known();
+    let is_bash = exe.is_some_and(|path| path.ends_with(b"/bash"));
+    if parsed.has('c') {
+        let text = std::str::from_utf8(first).map_err(|_| unclear())?;
+        return Script::parse(text, is_bash).ok_or_else(unclear);
+    }
+    let path = String::from_utf8_lossy(first).into_owned();
+    let content = input
+        .look_up(process, Lookup::File(first.to_vec()))
+        .map_err(|why| format!("its script `{path}` {why}"))?;
+    if !input.is_from_start(process, content.changed) {
+        return Err(format!("its script `{path}` has changed since it started"));
+    }
+    let text = std::str::from_utf8(&content.bytes).map_err(|_| unclear())?;
+    let script = Script::parse(text, is_bash).ok_or_else(unclear)?;
+    // From another directory the path may be another file.
+    let moves = |name: &str| ["cd", "pushd"].contains(&name);
+    if !path.starts_with('/') && script.commands.iter().any(|command| moves(command.name())) {
+        return Err(format!("its script `{path}` may be in another directory"));
+    }
+    Ok(script)
+}
+
+/// Whether a command may exit by itself within the grace period: `sleep` with a short time.
+pub(super) fn is_short(input: &ForecastInput<'_>, process: usize) -> bool {
+    let facts = &input.processes[process].facts;
+    if facts.stat.comm != b"sleep" {
+        return false;
+    }
+    let words: Vec<&[u8]> =
+        facts.command.known().map(|command| command.argv().collect()).unwrap_or_default();
+    let time = words.last().and_then(|word| std::str::from_utf8(word).ok()).unwrap_or_default();
+    let (number, unit) = match time.char_indices().next_back() {
+        Some((index, 'm')) => (&time[..index], 60.0),
+        Some((index, 'h')) => (&time[..index], 3600.0),
+        Some((index, 'd')) => (&time[..index], 86400.0),
+        Some((index, 's')) => (&time[..index], 1.0),
+        _ => (time, 1.0),
+    };
+    let grace = input.procedure.schedule.total_grace().as_secs_f64();
+    // How much of it has passed is not known.
+    number.parse::<f64>().is_ok_and(|number| number * unit < grace * 10.0)
+}
