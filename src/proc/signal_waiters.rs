@@ -23,6 +23,8 @@ use crate::sys::{kcmp, process_dir};
 const SIGTIMEDWAIT: [libc::c_long; 3] = [libc::SYS_rt_sigtimedwait, 177, 421];
 /// A program may poll thousands of descriptors; no more of them are read.
 const MAX_POLLED: u64 = 65_536;
+/// How often a thread that runs is read again.
+const MAX_READS: usize = 4;
 /// Threads that are read one by one.
 const MAX_THREADS: usize = 10_000;
 const MAX_DESCRIPTORS: usize = 65_536;
@@ -53,17 +55,7 @@ pub(super) fn waits(
         exited(main)
     } else {
         // (Its own file is the process's: the kernel need not look the thread up.)
-        let thread = reader.thread("syscall", main.pid, main.sig_blk)?;
-        // tini's wait ends once a second: its mask was read in the wait, its call after it.
-        let is_init = main.nspid.last() == Some(&1);
-        let blocked = match is_init && thread.awaited == SignalSet::EMPTY {
-            true => status(handle, "status", reader.buffer)?.sig_blk,
-            false => main.sig_blk,
-        };
-        match blocked == main.sig_blk {
-            true => thread,
-            false => reader.thread("syscall", main.pid, blocked)?,
-        }
+        reader.main_thread(main)?
     };
     // A signal that the main thread does not block is taken there.
     let relevant =
@@ -92,6 +84,29 @@ fn exited(main: &Status) -> ThreadWaits {
 }
 
 impl WaitReader<'_> {
+    /// Reads the main thread until its mask and its call are of one moment. tini's wait ends once a second:
+    /// its mask may have been read in the wait, and its call after it.
+    fn main_thread(&mut self, main: &Status) -> Result<ThreadWaits, ReadError> {
+        let is_init = main.nspid.last() == Some(&1);
+        let mut blocked = main.sig_blk;
+        let mut thread = self.thread("syscall", main.pid, blocked)?;
+        for _ in 0..MAX_READS {
+            let is_running = thread.on == Waiting::Anything;
+            if thread.awaited != SignalSet::EMPTY || !(is_init || is_running) {
+                break;
+            }
+            let before = std::mem::replace(
+                &mut blocked,
+                status(self.handle, "status", self.buffer)?.sig_blk,
+            );
+            if blocked == before && !is_running {
+                break;
+            }
+            thread = self.thread("syscall", main.pid, blocked)?;
+        }
+        Ok(thread)
+    }
+
     fn other_threads(
         &mut self,
         main: i32,

@@ -241,6 +241,7 @@ impl Diagnosis<'_> {
         }
         let killed = match forecast.killed {
             Some(KilledBy::Kernel) => format!("SIGKILL when {} exits", self.main),
+            Some(KilledBy::Supervisor) => "SIGKILL from its supervisor".into(),
             _ if self.grace == std::time::Duration::MAX => {
                 "no SIGKILL, and a stop waits forever".into()
             }

@@ -5,10 +5,12 @@
 use super::ForecastInput;
 use super::options::OptionTable;
 use super::reaction::{Exits, Forward, Reaction, Targets};
+use crate::analysis::delivery::Prediction;
 use crate::analysis::programs::{DUMB_INIT, TINI, program_of};
 use crate::model::lookup::{Lookup, variable};
 use crate::model::process::Process;
 use crate::model::signal::Signal;
+use crate::model::verdict::Verdict;
 
 /// The options that decide which processes get the signal, and which signal.
 #[derive(Debug, PartialEq, Eq)]
@@ -39,6 +41,37 @@ impl Forwarder {
             DUMB_INIT => Some(Self::DumbInit),
             _ => None,
         }
+    }
+}
+
+/// The signals that tini leaves to the kernel (`configure_signals`).
+const LEFT_BY_TINI: [Signal; 9] = [
+    Signal::FPE,
+    Signal::ILL,
+    Signal::SEGV,
+    Signal::BUS,
+    Signal::ABRT,
+    Signal::TRAP,
+    Signal::SYS,
+    Signal::TTIN,
+    Signal::TTOU,
+];
+
+/// Corrects the effect of a signal on a tini that was seen between two of its waits: it waits for one second
+/// at a time, and while it waits for the CPU then, it neither blocks a signal nor waits for one.
+pub(super) fn between_waits(
+    process: &Process,
+    signal: Signal,
+    prediction: Prediction,
+) -> Prediction {
+    let is_transient = matches!(
+        prediction.verdict,
+        Verdict::Discarded | Verdict::Terminates | Verdict::Dumps | Verdict::Pending
+    );
+    let takes_it = || !LEFT_BY_TINI.contains(&signal) && signal != Signal::KILL;
+    match is_transient && Forwarder::of(process) == Some(Forwarder::Tini) && takes_it() {
+        true => Prediction { verdict: Verdict::Accepted, note: None, ..prediction },
+        false => prediction,
     }
 }
 

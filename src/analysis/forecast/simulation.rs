@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::reaction::{Exits, Forward, Reaction, ServiceStop, StopStage, Targets};
 use super::shells::is_short;
-use super::{Answer, ForecastInput, SignalArrival, react};
+use super::{Answer, ForecastInput, SignalArrival, inits, react};
 use crate::analysis::delivery::{Recipient, SignalState, predict};
 use crate::model::stop_schedule::{StopOrder, StopStep};
 
@@ -98,6 +98,8 @@ impl<'a> Simulation<'a> {
         }
         let state = SignalState::of(&self.input.processes[process].facts, self.input.context);
         let prediction = predict(&state, signal, Recipient::Process);
+        let facts = &self.input.processes[process].facts;
+        let prediction = inits::between_waits(facts, signal, prediction);
         let mut reaction = react::react(&self.input, process, signal, &prediction);
         self.deliveries[process].push(SignalArrival {
             time,

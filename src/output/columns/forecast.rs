@@ -115,7 +115,7 @@ pub static FORECAST_COLUMNS: &[ForecastColumn] = &[
     ForecastColumn::new(
         "killed",
         "KILLED BY",
-        "the sender of SIGKILL if it does not exit: the engine (after the grace period), or the kernel (when PID 1 exits)",
+        "the sender of SIGKILL if it does not exit: the engine (after the grace period), the kernel (when PID 1 exits), or a supervisor (when the time of its service is over)",
         |r| Value::text(r.forecast.killed.map_or("no", KilledBy::name)),
     )
     .json("killed")
@@ -223,11 +223,15 @@ fn end_time(forecast: &Forecast) -> String {
     match forecast.longest {
         Some(longest) if forecast.graceful == Answer::No => {
             let is_certain = |process: &&ProcessForecast| process.exits == Answer::No;
-            let mut killed = forecast.processes.iter().filter(is_certain);
-            match killed.any(|process| process.killed == Some(KilledBy::Engine)) {
+            let killed = forecast.processes.iter().filter(is_certain);
+            let by: Vec<KilledBy> = killed.filter_map(|process| process.killed).collect();
+            match by.contains(&KilledBy::Engine) {
                 true if longest.is_zero() => "without a grace period".into(),
                 true => format!("SIGKILL follows after {}", seconds(longest)),
-                false => "the kernel sends it when PID 1 exits".into(),
+                false if by.contains(&KilledBy::Kernel) => {
+                    "the kernel sends it when PID 1 exits".into()
+                }
+                false => "a supervisor in the container sends it".into(),
             }
         }
         Some(longest) => format!("it takes {} at most", seconds(longest)),

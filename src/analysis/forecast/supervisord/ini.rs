@@ -4,11 +4,11 @@
 /// The sections of one or more files, in their order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct IniFile {
-    sections: Vec<Section>,
+    sections: Vec<IniSection>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Section {
+struct IniSection {
     name: String,
     /// Names in lower case, each once.
     options: Vec<(String, String)>,
@@ -117,7 +117,7 @@ impl Reader<'_> {
     fn open(&mut self, name: &str) -> usize {
         let sections = &mut self.file.sections;
         sections.iter().position(|section| section.name == name).unwrap_or_else(|| {
-            sections.push(Section { name: name.to_owned(), options: Vec::new() });
+            sections.push(IniSection { name: name.to_owned(), options: Vec::new() });
             sections.len() - 1
         })
     }

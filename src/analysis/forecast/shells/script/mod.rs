@@ -37,7 +37,7 @@ impl SimpleCommand {
 
 /// Parses a script.
 pub(super) fn parse(text: &str) -> Result<Vec<SimpleCommand>, Unclear> {
-    let mut parser = Parser { tokens: tokens(text)?, ..Parser::default() };
+    let mut parser = ScriptParser { tokens: tokens(text)?, ..ScriptParser::default() };
     while parser.index < parser.tokens.len() {
         parser.command()?;
     }
@@ -59,7 +59,7 @@ enum Compound {
 }
 
 #[derive(Default)]
-struct Parser {
+struct ScriptParser {
     tokens: Vec<Token>,
     index: usize,
     commands: Vec<SimpleCommand>,
@@ -74,7 +74,7 @@ struct Parser {
     function: Option<String>,
 }
 
-impl Parser {
+impl ScriptParser {
     fn peek(&self) -> Option<&Token> {
         self.tokens.get(self.index)
     }
