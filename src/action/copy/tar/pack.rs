@@ -23,6 +23,8 @@ use crate::model::account::Deviation;
 /// The owner and group of a file whose own have no ID in the container (the default of
 /// /proc/sys/kernel/overflowuid, which the kernel shows there).
 const OVERFLOW_ID: u32 = 65534;
+/// The name of a header with PAX records, for programs that do not know it and unpack a file.
+const RECORDS: &str = "PaxHeaders/records";
 /// The part of a file of unknown size that is kept in memory; more is written to a temporary file.
 const IN_MEMORY: usize = 1 << 20;
 
@@ -155,9 +157,21 @@ impl<W: Write> TarSink<'_, W> {
         }
         let records = pax::records(&mut attributes);
         context.lost(&entry.path, &attributes.unread)?;
-        self.builder
-            .append_pax_extensions(records.iter().map(|(key, value)| (&**key, &**value)))
-            .map_err(|error| self.write_error(&entry.path, error))?;
+        if !records.is_empty() {
+            let data = pax::encode(&records);
+            let mut header = Header::new_ustar();
+            header.set_entry_type(EntryType::XHeader);
+            header.set_size(data.len() as u64);
+            header.set_mode(0o644);
+            // (The crate leaves the name empty: that is the end of the archive to BusyBox.)
+            header
+                .set_path(RECORDS)
+                .and_then(|()| {
+                    header.set_cksum();
+                    self.builder.append(&header, &*data)
+                })
+                .map_err(|error| self.write_error(&entry.path, error))?;
+        }
         Ok(header(&attributes, kind))
     }
 

@@ -124,6 +124,23 @@ pub fn records(attributes: &mut EntryAttributes) -> Vec<(String, Vec<u8>)> {
     records
 }
 
+/// Returns records as the data of a header: each begins with its own length, in decimal.
+pub fn encode(records: &[(String, Vec<u8>)]) -> Vec<u8> {
+    let mut data = Vec::new();
+    for (key, value) in records {
+        // A blank, `=` and a newline.
+        let rest = key.len() + value.len() + 3;
+        let mut length = rest + 1;
+        while rest + length.to_string().len() != length {
+            length = rest + length.to_string().len();
+        }
+        data.extend(format!("{length} {key}=").into_bytes());
+        data.extend(value);
+        data.push(b'\n');
+    }
+    data
+}
+
 /// Replaces `%XX` by the byte with this number.
 pub fn unquote(text: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(text.len());
@@ -237,6 +254,14 @@ mod tests {
         fn every_time_comes_back(seconds in -1i64 << 40..1 << 40, nanoseconds in 0u32..1_000_000_000) {
             let text = format_time((seconds, nanoseconds));
             prop_assert_eq!(parse_time(text.as_bytes()), Some((seconds, nanoseconds)));
+        }
+
+        #[test]
+        fn records_come_back(key in "[a-z.]{1,12}", value in prop::collection::vec(any::<u8>(), 0..1200)) {
+            let data = encode(&[(key.clone(), value.clone()), ("b".into(), b"2".to_vec())]);
+            let records = PaxRecords::parse(&data).unwrap();
+            prop_assert_eq!(&records.0[0], &(key.into_bytes(), value));
+            prop_assert_eq!(records.last("b"), Some(&b"2"[..]));
         }
 
         #[test]
