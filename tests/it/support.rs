@@ -29,6 +29,8 @@ pub enum Need {
     Strace,
     /// A FUSE device, and root to mount it.
     Fuse,
+    /// Programs that read and write archives, and those that set what is in them; root.
+    Archivers,
 }
 
 impl Need {
@@ -42,6 +44,7 @@ impl Need {
             Self::Manual => "manual",
             Self::Strace => "strace",
             Self::Fuse => "fuse",
+            Self::Archivers => "archivers",
         }
     }
 
@@ -52,6 +55,11 @@ impl Need {
             Self::Root => root,
             Self::Strace => root && works(&["strace", "-V"]),
             Self::Fuse => root && Path::new("/dev/fuse").exists(),
+            Self::Archivers => {
+                let programs = ["tar", "bsdtar", "python3", "git", "setfacl", "setfattr"];
+                root && programs.iter().all(|program| works(&[program, "--version"]))
+                    && works(&["busybox", "tar", "--help"])
+            }
             Self::Tmux => root && works(&["tmux", "-V"]),
             Self::Manual => {
                 works(&["man", "--version"]) && works(&["sh", "-c", "command -v mandoc"])

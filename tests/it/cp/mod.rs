@@ -1,8 +1,12 @@
 //! `cp` with the harness's containers, each with a private tmpfs on `/mnt`: trees, attributes, options,
 //! patterns, streams and mount points. Hostile containers and streams are in `hostile.rs`.
 
+mod account;
 mod hostile;
+mod interchange;
 mod paths;
+mod streams;
+mod tree;
 
 use std::fs::{File, Permissions};
 use std::io::ErrorKind;
@@ -39,6 +43,9 @@ pub fn trials() -> Vec<Trial> {
     ];
     trials.extend(hostile::trials());
     trials.extend(paths::trials());
+    trials.extend(interchange::trials());
+    trials.extend(streams::trials());
+    trials.extend(account::trials());
     trials
 }
 
@@ -60,6 +67,17 @@ fn host_path(container: &Container, path: &str) -> PathBuf {
 
 fn cp(arguments: &[&str]) -> Run {
     run(&[&["cp"], arguments].concat())
+}
+
+/// Runs a line of the shell, in which `$C` is cinspect, `$CTR` the container and `$R` its root.
+fn shell(container: &Container, line: &str) -> Run {
+    let mut shell = Command::new("bash");
+    shell.args(["-o", "pipefail", "-c", line]);
+    shell.env("C", env!("CARGO_BIN_EXE_cinspect")).env("LC_ALL", "C.UTF-8");
+    shell.env("CTR", format!("pid:{}", container.init));
+    shell.env("R", host_path(container, ""));
+    shell.stdin(Stdio::null());
+    finish(shell)
 }
 
 fn io<T>(result: std::io::Result<T>) -> Result<T, Failed> {

@@ -24,7 +24,11 @@ use crate::model::account::Deviation;
 /// /proc/sys/kernel/overflowuid, which the kernel shows there).
 const OVERFLOW_ID: u32 = 65534;
 /// The name of a header with PAX records, for programs that do not know it and unpack a file.
-const RECORDS: &str = "PaxHeaders/records";
+const RECORDS: &[u8] = b"PaxHeaders/records";
+/// The name of a header with a long name, as GNU tar has it.
+const LONG_NAME: &[u8] = b"././@LongLink";
+/// The longest name in a header.
+const SHORT_NAME: usize = 100;
 /// The part of a file of unknown size that is kept in memory; more is written to a temporary file.
 const IN_MEMORY: usize = 1 << 20;
 
@@ -95,11 +99,9 @@ impl<W: Write> Sink for TarSink<'_, W> {
 
     fn enter(&mut self, parent: &Self::Dir, entry: &CopySource) -> Result<Self::Dir, Error> {
         let name = join(parent, &entry.name);
-        let mut header = self.start(entry, EntryType::Directory)?;
         let slash = [&*name, b"/"].concat();
-        self.builder
-            .append_data(&mut header, pax::as_path(&slash), std::io::empty())
-            .map_err(|error| self.write_error(&entry.path, error))?;
+        let header = self.start(entry, EntryType::Directory, &slash, b"")?;
+        self.append(&entry.path, header, std::io::empty())?;
         self.context.events.add(1, 0);
         Ok(name.into())
     }
@@ -143,7 +145,13 @@ impl<W: Write> Sink for TarSink<'_, W> {
 impl<W: Write> TarSink<'_, W> {
     /// Writes the PAX records of an entry, and returns its header. An owner without an ID in the
     /// container is reported.
-    fn start(&mut self, entry: &CopySource, kind: EntryType) -> Result<Header, Error> {
+    fn start(
+        &mut self,
+        entry: &CopySource,
+        kind: EntryType,
+        name: &[u8],
+        link: &[u8],
+    ) -> Result<Header, Error> {
         let context = self.context;
         let mut attributes =
             EntryAttributes::read(context.from, &entry.node, context.options.archive);
@@ -152,27 +160,50 @@ impl<W: Write> TarSink<'_, W> {
             attributes.unread.push(DroppedAttribute::Owner);
         }
         // A further name has the attributes of the first.
-        if kind == EntryType::Link {
-            return Ok(header(&attributes, kind));
+        let mut records = Vec::new();
+        if kind != EntryType::Link {
+            records = pax::records(&mut attributes);
+            context.lost(&entry.path, &attributes.unread)?;
         }
-        let records = pax::records(&mut attributes);
-        context.lost(&entry.path, &attributes.unread)?;
+        // For programs that know one of the two forms only; the records come last, as libarchive forgets
+        // what it read before a long name.
+        for (long, flag, key) in [(link, b'K', "linkpath"), (name, b'L', "path")] {
+            if long.len() > SHORT_NAME {
+                self.append_long(&entry.path, flag, long)?;
+                if let Ok(text) = String::from_utf8(long.to_vec()) {
+                    records.push((key.to_owned(), text.into_bytes()));
+                }
+            }
+        }
         if !records.is_empty() {
             let data = pax::encode(&records);
             let mut header = Header::new_ustar();
             header.set_entry_type(EntryType::XHeader);
             header.set_size(data.len() as u64);
             header.set_mode(0o644);
-            // (The crate leaves the name empty: that is the end of the archive to BusyBox.)
-            header
-                .set_path(RECORDS)
-                .and_then(|()| {
-                    header.set_cksum();
-                    self.builder.append(&header, &*data)
-                })
-                .map_err(|error| self.write_error(&entry.path, error))?;
+            // (Without a name it is the end of the archive to BusyBox.)
+            set_names(&mut header, RECORDS, b"");
+            self.append(&entry.path, header, &*data)?;
         }
-        Ok(header(&attributes, kind))
+        let mut header = header(&attributes, kind);
+        set_names(&mut header, name, link);
+        Ok(header)
+    }
+
+    /// Appends a name that has no room in a header, in GNU's form.
+    fn append_long(&mut self, path: &[u8], flag: u8, long: &[u8]) -> Result<(), Error> {
+        let mut header = Header::new_gnu();
+        header.set_entry_type(EntryType::new(flag));
+        header.set_size(long.len() as u64 + 1);
+        header.set_mode(0o644);
+        set_names(&mut header, LONG_NAME, b"");
+        self.append(path, header, long.chain(&b"\0"[..]))
+    }
+
+    /// Appends a header and its data.
+    fn append(&mut self, path: &[u8], mut header: Header, data: impl Read) -> Result<(), Error> {
+        header.set_cksum();
+        self.builder.append(&header, data).map_err(|error| self.write_error(path, error))
     }
 
     fn append_link(
@@ -183,10 +214,8 @@ impl<W: Write> TarSink<'_, W> {
         target: &[u8],
     ) -> Result<(), Error> {
         let name = join(parent, &entry.name);
-        let mut header = self.start(entry, kind)?;
-        self.builder
-            .append_link(&mut header, pax::as_path(&name), pax::as_path(target))
-            .map_err(|error| self.write_error(&entry.path, error))?;
+        let header = self.start(entry, kind, &name, target)?;
+        self.append(&entry.path, header, std::io::empty())?;
         self.context.events.add(1, 0);
         Ok(())
     }
@@ -201,20 +230,15 @@ impl<W: Write> TarSink<'_, W> {
         size: u64,
     ) -> Result<(), Error> {
         let extents = extents(file, size);
-        let mut header = self.start(entry, EntryType::Regular)?;
+        let mut header = self.start(entry, EntryType::Regular, name, b"")?;
         header.set_size(size);
         let more_headers = match &*extents {
             [(0, length)] if *length == size => Vec::new(),
             _ => make_sparse(&mut header, &extents, size),
         };
         let mut data = ExtentReader { file, extents: &extents, remaining: 0, offset: 0, end: None };
-        let appended = self.builder.append_data(
-            &mut header,
-            pax::as_path(name),
-            (&*more_headers).chain(&mut data),
-        );
+        self.append(&entry.path, header, (&*more_headers).chain(&mut data))?;
         let truncated = data.end;
-        appended.map_err(|error| self.write_error(&entry.path, error))?;
         let after = file.metadata().map(|metadata| metadata.len()).ok();
         // (A hole at the end is not read, and may be gone.)
         let copied_size = truncated.or(after).map_or(size, |end| end.min(size));
@@ -264,11 +288,9 @@ impl<W: Write> TarSink<'_, W> {
             self.context.events.add(0, 0);
         }
         spool.rewind().map_err(|error| spool_error(path, error))?;
-        let mut header = self.start(entry, EntryType::Regular)?;
+        let mut header = self.start(entry, EntryType::Regular, name, b"")?;
         header.set_size(size);
-        self.builder
-            .append_data(&mut header, pax::as_path(name), &mut spool)
-            .map_err(|error| self.write_error(path, error))?;
+        self.append(path, header, &mut spool)?;
         self.context.events.add(1, size);
         Ok(())
     }
@@ -296,7 +318,16 @@ fn spool_error(path: &[u8], error: std::io::Error) -> Error {
         ))
 }
 
-/// Returns a header without name and size.
+/// Sets the first part of a name, and of the target of a link.
+fn set_names(header: &mut Header, name: &[u8], link: &[u8]) {
+    let old = header.as_old_mut();
+    for (field, value) in [(&mut old.name, name), (&mut old.linkname, link)] {
+        let length = value.len().min(SHORT_NAME);
+        field[..length].copy_from_slice(&value[..length]);
+    }
+}
+
+/// Returns a header without names and size.
 fn header(attributes: &EntryAttributes, kind: EntryType) -> Header {
     let (uid, gid) = attributes.owner.unwrap_or((OVERFLOW_ID, OVERFLOW_ID));
     let mut header = Header::new_gnu();

@@ -1,20 +1,11 @@
 //! PAX records (pax(1), "pax Extended Header"): their syntax, and attributes in them.
 
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
-
 use crate::action::copy::entry::EntryAttributes;
 use crate::action::copy::file_capability;
 use crate::action::copy::metadata::{DroppedAttribute, FileTime};
 
 /// The prefix of extended attributes, as star(1) began it and everyone writes it.
 pub const XATTR: &str = "SCHILY.xattr.";
-
-/// Returns bytes as a path.
-pub fn as_path(bytes: &[u8]) -> &Path {
-    Path::new(OsStr::from_bytes(bytes))
-}
 
 /// The records of one header, in their order: a key may come more than once.
 #[derive(Clone, Debug, Default)]

@@ -80,12 +80,14 @@ pub struct TarReader<R> {
     /// Bytes of its data that were not read, and of the padding after them.
     remaining: u64,
     padding: u64,
+    has_headers: bool,
     has_members: bool,
 }
 
 /// What comes before a header and counts for it.
 #[derive(Default)]
 struct Prefix {
+    is_started: bool,
     path: Option<Vec<u8>>,
     link: Option<Vec<u8>>,
     records: PaxRecords,
@@ -95,7 +97,8 @@ impl<R: Read> TarReader<R> {
     /// Creates a reader.
     pub fn new(input: R) -> Self {
         let (global, last) = (PaxRecords::default(), Vec::new());
-        Self { input, global, last, remaining: 0, padding: 0, has_members: false }
+        let (has_headers, has_members) = (false, false);
+        Self { input, global, last, remaining: 0, padding: 0, has_headers, has_members }
     }
 
     /// Returns the next member, or the end of the stream, which is read to its very end.
@@ -107,23 +110,25 @@ impl<R: Read> TarReader<R> {
         loop {
             self.skip()?;
             let Some(block) = self.block()? else {
-                return match self.has_members {
-                    true => Ok(Err(StreamEnd::Unmarked)),
-                    false => Err(TarError::Empty),
+                return match (self.has_headers, self.has_members && !prefix.is_started) {
+                    (false, _) => Err(TarError::Empty),
+                    (true, false) => Err(TarError::Cut(self.last.clone())),
+                    (true, true) => Ok(Err(StreamEnd::Unmarked)),
                 };
             };
             if block == [0; BLOCK] {
                 return self.finish().map(Err);
             }
             if !is_header(&block) {
-                return Err(match self.has_members {
+                return Err(match self.has_headers {
                     true => self.broken("a header has a wrong checksum"),
                     false => TarError::NotTar(decompressor(&block)),
                 });
             }
-            self.has_members = true;
+            self.has_headers = true;
             let size = unsigned(&block[124..136]);
             let size = size.ok_or_else(|| self.broken("a header without a size"))?;
+            prefix.is_started |= b"LKxX".contains(&block[156]);
             match block[156] {
                 b'L' => prefix.path = Some(self.name(size)?),
                 b'K' => prefix.link = Some(self.name(size)?),
@@ -148,6 +153,7 @@ impl<R: Read> TarReader<R> {
         let path = long_path.map(<[u8]>::to_vec).or(prefix.path).unwrap_or(path);
         let link = records.own("linkpath").map(<[u8]>::to_vec).or(prefix.link).unwrap_or(link);
         self.last.clone_from(&path);
+        self.has_members = true;
         let kind = block[156];
         let size = match records.own("size").map(super::header::decimal) {
             None => size,
@@ -283,7 +289,7 @@ impl<R: Read> TarReader<R> {
             0 => Ok(None),
             BLOCK => Ok(Some(block)),
             // What is shorter than a block is not tar, if nothing came before.
-            _ if !self.has_members => Err(TarError::NotTar(decompressor(&block))),
+            _ if !self.has_headers => Err(TarError::NotTar(decompressor(&block))),
             _ => Err(TarError::Cut(self.last.clone())),
         }
     }
