@@ -271,6 +271,7 @@ mod tests {
             waits: Fact::Absent,
             wchan: None,
             asked: None,
+            clients: Fact::Absent,
             threads: Vec::new(),
         }
     }

@@ -21,6 +21,7 @@ pub mod program_signals;
 pub mod resource_config;
 pub mod signal;
 pub mod signal_waiters;
+pub mod sockets;
 pub mod stat;
 pub mod status;
 pub mod stop_policy;

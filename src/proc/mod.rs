@@ -8,6 +8,7 @@
 //! (`model`) work on bytes.
 
 mod cgroup;
+mod clients;
 mod container_fs;
 mod exec_facts;
 mod host;

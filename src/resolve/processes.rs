@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::ResolvedContainer;
 use crate::analysis::container_process::{ContainerProcess, RowContext, UserTable, arrange};
 use crate::analysis::delivery::{DeliveryContext, Prediction, Recipient, SignalState, predict};
-use crate::analysis::programs::program_note;
+use crate::analysis::programs::{program_note, waits_for_clients};
 use crate::engine::read_members;
 use crate::error::{Error, ExitStatus};
 use crate::model::idmap::IdMap;
@@ -88,8 +88,12 @@ impl ResolvedContainer<'_> {
     /// The container has ended, or none of its processes can be read.
     pub fn snapshot(&self, options: SnapshotOptions) -> Result<ContainerSnapshot, Error> {
         let (host, container) = (self.host, &self.container);
-        let members = read_members(host, container, &self.inventory, options)
+        let mut members = read_members(host, container, &self.inventory, options)
             .map_err(|error| self.snapshot_error(&error))?;
+        if !options.waits.is_empty() {
+            let processes = members.processes.iter_mut().map(|(process, _)| process);
+            host.add_clients(processes.filter(|process| waits_for_clients(process)));
+        }
         let map = container.init.and_then(|init| {
             IdMap::parse(&host.proc_file(init.pid, "uid_map", UID_MAP_LIMIT).ok()?).ok()
         });
@@ -132,9 +136,10 @@ impl ResolvedContainer<'_> {
                 blocked.iter().map(|index| snapshot.processes[*index].facts.id.pid).collect();
             for (index, read) in blocked.into_iter().zip(self.host.snapshot(&pids, options)) {
                 let process = &mut snapshot.processes[index];
-                if let Ok(facts) = read
+                if let Ok(mut facts) = read
                     && facts.id == process.facts.id
                 {
+                    facts.clients = process.facts.clients.clone();
                     process.facts = Rc::new(facts);
                 }
             }

@@ -25,15 +25,20 @@ pub struct Program {
     label: &'static str,
     /// Which processes get the signal from it, if it is PID 1.
     pub forwards: Forwarding,
-    /// Whether its children that run the same program are workers that it stops, and waits for, when it
-    /// exits on a signal.
-    pub stops_workers: bool,
+    /// The children that it stops, and waits for, when it exits on a signal.
+    pub workers: Workers,
+    /// Whether threads that the application started in it may keep it from exiting.
+    pub threads_delay: bool,
     /// The signal that it exits on gracefully, if that is not the usual one.
     pub preferred: Option<PreferredSignal>,
-    /// Whether a process runs it.
+    /// Whether a process runs it, by its executable and its arguments: all that a process can choose.
     matches: fn(&Process) -> bool,
-    /// Its reaction to a signal that it handles, given the signals that the program asked for; none if they
-    /// are not known.
+    /// Signals that it always handles, or blocks to take them in another way.
+    handles: &'static [Signal],
+    /// Signals that it always ignores.
+    ignores: &'static [Signal],
+    /// Its reaction to a signal that it handles, where its options, or the signals that it asked its runtime
+    /// for, decide that; none if they do not, or are not known.
     asked: fn(&Process, Signal) -> Option<(Outcome, String)>,
     /// Its notes; the first that applies is used.
     notes: &'static [ProgramNote],
@@ -52,6 +57,17 @@ pub enum Forwarding {
     Child,
     /// Every process that it started, or it stops them in another way.
     All,
+}
+
+/// The children that a program stops, and waits for, when it exits on a signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Workers {
+    /// None, or it is not known which.
+    None,
+    /// Those that run its own program.
+    SameProgram,
+    /// The same, and it waits for every other child, too, without stopping it.
+    SameProgramAwaitsAll,
 }
 
 /// A signal that stops a program more gracefully than another one.
@@ -85,6 +101,8 @@ pub enum Outcome {
     Continues,
     /// It goes on running, and replaces its workers or programs.
     ReplacesWorkers,
+    /// It exits as soon as no client is connected.
+    Drains,
     /// That depends on facts that are not known.
     Unknown,
 }
@@ -116,6 +134,10 @@ const fn note(signals: &'static [Signal], effect: Effect, text: &'static str) ->
 impl ProgramNote {
     const fn exits(self) -> Self {
         Self { outcome: Outcome::Exits, ..self }
+    }
+
+    const fn drains(self) -> Self {
+        Self { outcome: Outcome::Drains, ..self }
     }
 
     const fn continues(self) -> Self {
@@ -178,13 +200,24 @@ impl Program {
         name: "",
         label: "",
         forwards: Forwarding::Unknown,
-        stops_workers: false,
+        workers: Workers::None,
+        threads_delay: false,
         preferred: None,
         matches: |_| false,
+        handles: &[],
+        ignores: &[],
         notes: &[],
         asked: |_, _| None,
         remark: "",
     };
+
+    /// Whether the dispositions of a process are those of the program.
+    fn fits(&self, process: &Process) -> bool {
+        let status = &process.status;
+        let received = status.sig_cgt.union(status.sig_blk);
+        self.handles.iter().all(|signal| received.contains(*signal))
+            && self.ignores.iter().all(|signal| status.sig_ign.contains(*signal))
+    }
 
     /// Returns what it does with signals, as sentences of the manual page.
     pub fn description(&self) -> String {
@@ -198,7 +231,10 @@ impl Program {
 pub fn program_note(process: &Process, signal: Signal, prediction: &Prediction) -> Option<String> {
     let program = program_of(process)?;
     if let Some((_, text)) = asked_outcome(process, signal, prediction) {
-        return Some(format!("{}: {text}", program.label));
+        return Some(match program.label {
+            "" => text,
+            label => format!("{label}: {text}"),
+        });
     }
     let note = applicable_note(process, signal, prediction)?;
     let text = match (program.label, note.role) {
@@ -248,14 +284,24 @@ pub fn program_outcome(
     Some((note.outcome, note.text.to_owned()))
 }
 
-/// Returns the known program that a process runs.
+/// Returns the known program that a process runs. Its dispositions have to be those of that program:
+/// anything can have the name of another, and a server that has just started handles nothing yet.
 pub fn program_of(process: &Process) -> Option<&'static Program> {
     // Servers first: some are scripts of an interpreter.
-    let all = servers::SERVERS.iter().chain(table::RUNTIMES);
-    all.into_iter().find(|program| (program.matches)(process))
+    let mut all = servers::servers().chain(table::RUNTIMES);
+    all.find(|program| (program.matches)(process) && program.fits(process))
+}
+
+/// Whether a process runs a server, or a worker of one, that finishes the requests of its clients on some
+/// signal.
+pub fn waits_for_clients(process: &Process) -> bool {
+    servers::servers().any(|program| {
+        let drains = program.notes.iter().any(|note| note.outcome == Outcome::Drains);
+        drains && (program.matches)(process)
+    })
 }
 
 /// Iterates over the table.
 pub fn programs() -> impl Iterator<Item = &'static Program> {
-    table::RUNTIMES.iter().chain(servers::SERVERS)
+    table::RUNTIMES.iter().chain(servers::servers())
 }

@@ -1,6 +1,6 @@
 //! Recognises programs by their executable and by the handlers that they install.
 
-use crate::model::process::{Fact, Process};
+use crate::model::process::{CommandLine, Fact, Process};
 use crate::model::signal::Signal;
 
 /// Returns the name of the executable, as it is in the mount namespace of the process.
@@ -20,26 +20,80 @@ pub(super) fn runs_version(process: &Process, name: &str) -> bool {
     version.is_some_and(|version| version.iter().all(|b| b.is_ascii_digit() || *b == b'.'))
 }
 
-/// Whether the executable is an interpreter and its script has this name: the script is an argument, and
-/// the kernel takes the name of the process from it if it is run by its `#!` line.
-pub(super) fn runs_script(process: &Process, interpreter: &str, script: &str) -> bool {
-    let is_script = |word: &[u8]| word.rsplit(|b| *b == b'/').next() == Some(script.as_bytes());
-    let has_argument = || {
-        let line = process.command.known();
-        line.is_some_and(|line| line.argv().skip(1).take(2).any(is_script))
+/// An interpreter, as far as its options matter.
+pub(super) struct Interpreter {
+    /// Its executable, without a version.
+    name: &'static str,
+    /// Letters of the options that take the next argument as a value.
+    values: &'static [u8],
+    /// The letter of the option that names a module to run in place of a script, if it has one.
+    module: Option<u8>,
+    /// The letter of the option that takes a program.
+    program: u8,
+}
+
+pub(super) const PYTHON: Interpreter =
+    Interpreter { name: "python", values: b"WX", module: Some(b'm'), program: b'c' };
+pub(super) const RUBY: Interpreter =
+    Interpreter { name: "ruby", values: b"CEIr", module: None, program: b'e' };
+
+/// The length of the name that the kernel keeps (`TASK_COMM_LEN`, include/linux/sched.h).
+const COMM_LENGTH: usize = 15;
+
+/// Whether a process is an interpreter that runs a script of this name. The script is an argument; the
+/// kernel takes the name of the process from it if it is run by its `#!` line; and scripts that replace
+/// their arguments by a title begin it with their name (`gunicorn: master [app]`, `puma 6.4.2 (…)`).
+pub(super) fn runs_script(process: &Process, interpreter: &Interpreter, script: &str) -> bool {
+    let name = script.as_bytes();
+    let is_title = |word: &[u8]| {
+        word.strip_prefix(name)
+            .is_some_and(|rest| rest.starts_with(b": ") || rest.starts_with(b" "))
     };
-    runs_version(process, interpreter) && (process.stat.comm == script.as_bytes() || has_argument())
+    let is_argument = || {
+        let mut words = process.command.known().into_iter().flat_map(CommandLine::argv);
+        words.next().is_some_and(is_title) || script_of(words, interpreter) == Some(name)
+    };
+    runs_version(process, interpreter.name)
+        && (process.stat.comm == name[..name.len().min(COMM_LENGTH)] || is_argument())
+}
+
+/// Returns the base name of the script, or the module, among the arguments of an interpreter.
+fn script_of<'a>(
+    mut arguments: impl Iterator<Item = &'a [u8]>,
+    interpreter: &Interpreter,
+) -> Option<&'a [u8]> {
+    loop {
+        let word = arguments.next()?;
+        let Some(letters) = word.strip_prefix(b"-").filter(|letters| !letters.is_empty()) else {
+            return word.rsplit(|b| *b == b'/').next();
+        };
+        let is_long = letters.starts_with(b"-");
+        let takes = |letter: &u8| {
+            interpreter.values.contains(letter)
+                || Some(*letter) == interpreter.module
+                || *letter == interpreter.program
+        };
+        // The rest of the argument is the value, or the next one.
+        let Some(index) = letters.iter().position(takes).filter(|_| !is_long) else { continue };
+        let glued = &letters[index + 1..];
+        let value = if glued.is_empty() { arguments.next()? } else { glued };
+        match letters[index] {
+            letter if letter == interpreter.program => return None,
+            letter if Some(letter) == interpreter.module => return Some(value),
+            _ => {}
+        }
+    }
 }
 
 /// Returns the applet of busybox that a process runs: by link, or as the first argument.
 pub(super) fn applet(process: &Process) -> Option<&[u8]> {
-    if !runs(process, &["busybox", "busybox-static"]) {
+    if !runs(process, &["busybox", "busybox-static", "busybox.static", "busybox-extras"]) {
         return None;
     }
     let mut words = process.command.known()?.argv();
     let name = words.next()?.rsplit(|b| *b == b'/').next()?;
     match name.strip_prefix(b"-").unwrap_or(name) {
-        b"busybox" | b"busybox-static" => words.next(),
+        b"busybox" | b"busybox-static" | b"busybox.static" | b"busybox-extras" => words.next(),
         name => Some(name),
     }
 }
@@ -62,4 +116,31 @@ pub(super) fn is_jvm(process: &Process) -> bool {
     let never = [Signal::TSTP, Signal::TTIN, Signal::WINCH];
     always.into_iter().all(|signal| caught.contains(signal))
         && !never.into_iter().any(|signal| caught.contains(signal))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_the_script_of_an_interpreter() {
+        for (line, interpreter, expected) in [
+            ("/usr/bin/gunicorn app", PYTHON, Some("gunicorn")),
+            ("-u -X dev /usr/bin/gunicorn app", PYTHON, Some("gunicorn")),
+            ("-m gunicorn app", PYTHON, Some("gunicorn")),
+            ("-um gunicorn", PYTHON, Some("gunicorn")),
+            ("-mgunicorn", PYTHON, Some("gunicorn")),
+            ("-Xdev -Werror gunicorn", PYTHON, Some("gunicorn")),
+            ("app.py gunicorn", PYTHON, Some("app.py")),
+            ("-c gunicorn", PYTHON, None),
+            ("-c import gunicorn", PYTHON, None),
+            ("-I lib -rbundler /usr/bin/puma", RUBY, Some("puma")),
+            ("-e sleep puma", RUBY, None),
+            ("-u", PYTHON, None),
+        ] {
+            let words = line.split(' ').map(str::as_bytes);
+            let found = script_of(words, &interpreter);
+            assert_eq!(found, expected.map(str::as_bytes), "{line}");
+        }
+    }
 }

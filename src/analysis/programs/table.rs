@@ -1,6 +1,6 @@
 //! THE TABLE OF PROGRAMS. Each entry is held against the real program in `tests/it/programs.rs`.
 
-use super::recognise::{applet, is_jvm, runs, runs_script, runs_version};
+use super::recognise::{PYTHON, applet, is_jvm, runs, runs_script, runs_version};
 use super::{Effect, Forwarding, PreferredSignal, Program, go, node, note};
 use crate::model::program_signals::{has_go_handlers, has_libuv_handlers};
 use crate::model::signal::Signal;
@@ -112,7 +112,7 @@ pub(super) static RUNTIMES: &[Program] = &[
     Program {
         name: SUPERVISORD,
         forwards: Forwarding::All,
-        matches: |p| runs_script(p, "python", "supervisord"),
+        matches: |p| runs_script(p, &PYTHON, "supervisord"),
         notes: &[
             note(
                 &[Signal::TERM, Signal::INT, Signal::QUIT],
