@@ -29,7 +29,10 @@ pub(super) fn react(
     }
     match prediction.verdict {
         Verdict::Terminates | Verdict::Dumps => {
-            Reaction::new(Exits::Yes, format!("{signal} terminates it"))
+            // Workers of a server notice that it is gone.
+            let has_workers = program_of(facts).is_some_and(|p| p.workers != Workers::None);
+            let reaction = Reaction::new(Exits::Yes, format!("{signal} terminates it"));
+            Reaction { may_stop_descendants: has_workers, ..reaction }
         }
         Verdict::Discarded => Reaction::new(
             Exits::ByChild,
@@ -95,6 +98,9 @@ fn received(
         return Reaction { may_stop_descendants: true, ..Reaction::new(Exits::Maybe, why) };
     };
     let (outcome, text) = match outcome {
+        Outcome::Exits | Outcome::Drains if has_starting_worker(input, process) => {
+            (Outcome::Unknown, format!("{text}; a worker that is still starting may delay that"))
+        }
         Outcome::Drains => drained(input, process, text),
         other => (other, text),
     };
@@ -151,6 +157,17 @@ fn drained(input: &ForecastInput<'_>, process: usize, text: String) -> (Outcome,
             format!("{text}; {count} clients are connected, and may outlast the grace period"),
         ),
     }
+}
+
+/// Whether a worker of a server still has the handlers that it inherited, which do nothing in it.
+fn has_starting_worker(input: &ForecastInput<'_>, process: usize) -> bool {
+    let facts = &input.processes[process].facts;
+    let is_starting = |worker: &usize| {
+        let worker = &input.processes[*worker].facts;
+        worker.exe == facts.exe && worker.status.sig_cgt == facts.status.sig_cgt
+    };
+    program_of(facts).is_some_and(|program| program.workers_have_own_handlers)
+        && input.children(process).iter().any(is_starting)
 }
 
 /// Returns a server and its descendants that run the same program.

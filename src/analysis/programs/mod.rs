@@ -27,6 +27,9 @@ pub struct Program {
     pub forwards: Forwarding,
     /// The children that it stops, and waits for, when it exits on a signal.
     pub workers: Workers,
+    /// Whether its workers replace its handlers when they are ready: until then they do nothing with
+    /// signals.
+    pub workers_have_own_handlers: bool,
     /// Whether threads that the application started in it may keep it from exiting.
     pub threads_delay: bool,
     /// The signal that it exits on gracefully, if that is not the usual one.
@@ -201,6 +204,7 @@ impl Program {
         label: "",
         forwards: Forwarding::Unknown,
         workers: Workers::None,
+        workers_have_own_handlers: false,
         threads_delay: false,
         preferred: None,
         matches: |_| false,

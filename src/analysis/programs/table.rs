@@ -141,6 +141,49 @@ pub(super) static RUNTIMES: &[Program] = &[
         remark: "TERM has its default action unless the program sets a handler.",
         ..Program::DEFAULT
     },
+    // Zend's handlers stand for the program's own, and are the same with and without them (Zend/zend_signal.c).
+    Program {
+        name: "PHP",
+        label: "PHP",
+        matches: |p| runs_version(p, "php"),
+        handles: &[Signal::HUP, Signal::INT, Signal::QUIT, Signal::TERM, Signal::PROF],
+        notes: &[
+            note(
+                &[Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT, Signal::USR1, Signal::USR2],
+                Effect::Handled,
+                "interrupts a system call and does nothing else, unless the program has a handler for it (pcntl_signal)",
+            )
+            .for_init(),
+            note(
+                &[Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT, Signal::USR1, Signal::USR2],
+                Effect::Handled,
+                "is terminated by it unless the program has a handler for it (pcntl_signal)",
+            )
+            .otherwise(),
+        ],
+        ..Program::DEFAULT
+    },
+    // Ruby catches them itself, with and without `trap`; its faults and VTALRM tell it from others.
+    Program {
+        name: "Ruby",
+        label: "Ruby",
+        matches: |p| runs_version(p, "ruby"),
+        handles: &[Signal::HUP, Signal::INT, Signal::TERM, Signal::CHLD, Signal::SEGV],
+        notes: &[note(
+            &[
+                Signal::TERM,
+                Signal::INT,
+                Signal::HUP,
+                Signal::QUIT,
+                Signal::ALRM,
+                Signal::USR1,
+                Signal::USR2,
+            ],
+            Effect::Handled,
+            "raises an exception in the main thread unless the program has its own handler (trap)",
+        )],
+        ..Program::DEFAULT
+    },
     Program {
         name: TINI,
         forwards: Forwarding::Child,

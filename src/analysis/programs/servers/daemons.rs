@@ -140,7 +140,7 @@ pub(super) static DAEMONS: &[Program] = &[
         ignores: &[PIPE],
         notes: &[
             exits(&[TERM, INT], "stops its services, then exits"),
-            continues(&[HUP], "reloads its configuration"),
+            reloads(&[HUP], "reloads its configuration and replaces its services"),
             continues(&[USR1], "reopens its logs"),
         ],
         ..ALL
@@ -198,16 +198,16 @@ pub(super) static DAEMONS: &[Program] = &[
     Program {
         name: "top",
         matches: |p| runs(p, &["top"]),
-        handles: &[HUP, INT, QUIT, TERM, TTIN, WINCH],
-        notes: &[exits(&[TERM, INT, QUIT, HUP], "exits at once")],
+        handles: &[INT, QUIT, TERM, TTIN, WINCH, CONT],
+        notes: &[exits(&[TERM, INT, QUIT, HUP, USR1, USR2], "restores the terminal and exits")],
         ..Program::DEFAULT
     },
     // Its handler exits with 128 plus the number of the signal (`bb_signals(BB_FATAL_SIGS, …)`).
     Program {
-        name: "busybox top",
-        matches: |p| applet(p) == Some(b"top"),
+        name: "busybox top, klogd",
+        matches: |p| applet(p).is_some_and(|applet| [&b"top"[..], b"klogd"].contains(&applet)),
         handles: &[HUP, INT, QUIT, TERM, USR1, USR2],
-        notes: &[exits(&[TERM, INT, QUIT, HUP, USR1, USR2], "restores the terminal and exits")],
+        notes: &[exits(&[TERM, INT, QUIT, HUP, USR1, USR2], "cleans up and exits")],
         ..Program::DEFAULT
     },
     Program {
@@ -220,5 +220,50 @@ pub(super) static DAEMONS: &[Program] = &[
             continues(&[USR2], "releases its lease"),
         ],
         ..Program::DEFAULT
+    },
+    Program {
+        name: "busybox syslogd",
+        matches: |p| applet(p) == Some(b"syslogd"),
+        handles: &[INT, TERM],
+        ignores: &[HUP],
+        notes: &[exits(&[TERM, INT], "exits at once")],
+        ..Program::DEFAULT
+    },
+    Program {
+        name: "Exim",
+        forwards: Forwarding::None,
+        matches: |p| runs(p, &["exim4", "exim"]),
+        handles: &[HUP, INT, TERM, USR1, CHLD],
+        ignores: &[PIPE],
+        notes: &[
+            exits(&[TERM, INT], "exits at once; its deliveries continue"),
+            continues(&[HUP], "executes itself again"),
+            continues(&[USR1], "logs its state"),
+        ],
+        ..Program::DEFAULT
+    },
+    Program {
+        name: "NSD",
+        matches: |p| runs(p, &["nsd"]),
+        handles: &[HUP, INT, TERM, USR1, CHLD],
+        ignores: &[PIPE],
+        notes: &[
+            exits(&[TERM, INT, QUIT], "stops its servers, then exits"),
+            reloads(&[HUP], "reloads its zones and replaces its servers"),
+            continues(&[USR1], "writes statistics to the log"),
+        ],
+        ..ALL
+    },
+    Program {
+        name: "Celery",
+        matches: |p| runs_script(p, &PYTHON, "celery"),
+        handles: &[HUP, INT, TERM, QUIT, USR1],
+        ignores: &[PIPE],
+        notes: &[
+            depends(&[TERM, INT], "waits for its running tasks, then exits"),
+            depends(&[QUIT], "drops its running tasks, then exits"),
+            depends(&[HUP], "restarts itself, or exits"),
+        ],
+        ..ALL
     },
 ];

@@ -19,6 +19,7 @@ pub(super) const WINCH: Signal = Signal::WINCH;
 pub(super) const CHLD: Signal = Signal::CHLD;
 pub(super) const ALRM: Signal = Signal::ALRM;
 pub(super) const PIPE: Signal = Signal::PIPE;
+pub(super) const CONT: Signal = Signal::CONT;
 pub(super) const TTIN: Signal = Signal::TTIN;
 pub(super) const TTOU: Signal = Signal::TTOU;
 

@@ -103,6 +103,7 @@ pub(super) static WEB: &[Program] = &[
         name: "Gunicorn",
         matches: |p| runs_script(p, &PYTHON, "gunicorn"),
         handles: &[HUP, INT, QUIT, USR1, USR2, TERM, CHLD, TTIN, TTOU, WINCH],
+        workers_have_own_handlers: true,
         threads_delay: true,
         notes: &[
             drains(
@@ -133,16 +134,28 @@ pub(super) static WEB: &[Program] = &[
                     || word.starts_with(b"--die-on-term=")
             };
             let found = p.command.known()?.argv().any(is_option);
-            (found && signal == TERM).then(|| {
-                (Outcome::Exits, "stops its workers, then exits (option die-on-term)".to_owned())
-            })
+            // The option swaps them.
+            match signal {
+                TERM if found => {
+                    Some((Outcome::Exits, "stops its workers, then exits (option die-on-term)"))
+                }
+                QUIT if found => {
+                    Some((Outcome::ReplacesWorkers, "replaces its workers (option die-on-term)"))
+                }
+                _ => None,
+            }
+            .map(|(outcome, text)| (outcome, text.to_owned()))
         },
         notes: &[
             depends(
                 &[TERM],
                 "replaces its workers unless it runs with die-on-term; use INT to stop it",
             ),
-            exits(&[INT, QUIT], "stops its workers, then exits"),
+            exits(&[INT], "stops its workers, then exits"),
+            depends(
+                &[QUIT],
+                "stops its workers and exits, unless it runs with die-on-term; use INT to stop it",
+            ),
             reloads(&[HUP], "reloads and replaces its workers"),
         ],
         workers: Workers::SameProgram,
@@ -185,6 +198,18 @@ pub(super) static WEB: &[Program] = &[
         matches: |p| runs_script(p, &RUBY, "unicorn"),
         preferred: instead_of_term(QUIT, false),
         handles: &[HUP, INT, QUIT, USR1, USR2, TERM, CHLD, TTIN, TTOU, WINCH],
+        workers_have_own_handlers: true,
+        asked: |p, signal| {
+            // (Its title has the arguments in one.)
+            let is_space = |b: &u8| *b == b' ';
+            let mut words = p.command.known()?.argv().flat_map(|word| word.split(is_space));
+            let is_option =
+                |word: &[u8]| word.starts_with(b"-c") || word.starts_with(b"--config-file");
+            let has_file = words.any(is_option);
+            (signal == HUP && !has_file).then(|| {
+                (Outcome::Continues, "continues (without a configuration file)".to_owned())
+            })
+        },
         notes: &[
             exits(
                 &[TERM, INT],
@@ -252,5 +277,38 @@ pub(super) static WEB: &[Program] = &[
         ],
         workers: Workers::SameProgram,
         ..ALL
+    },
+    Program {
+        name: "tinyproxy",
+        matches: |p| runs(p, &["tinyproxy"]),
+        handles: &[INT, TERM, USR1, CHLD],
+        ignores: &[PIPE],
+        notes: &[
+            exits(&[TERM, INT], "exits at once and drops open connections"),
+            continues(&[USR1], "reloads its configuration"),
+        ],
+        ..Program::DEFAULT
+    },
+    Program {
+        name: "Privoxy",
+        matches: |p| runs(p, &["privoxy"]),
+        handles: &[HUP, INT, TERM],
+        ignores: &[PIPE],
+        notes: &[
+            exits(&[TERM, INT], "exits at once and drops open connections"),
+            continues(&[HUP], "reopens its log"),
+        ],
+        ..Program::DEFAULT
+    },
+    Program {
+        name: "Icecast",
+        matches: |p| runs(p, &["icecast2", "icecast"]),
+        handles: &[HUP, INT, TERM, CHLD],
+        ignores: &[PIPE],
+        notes: &[
+            exits(&[TERM, INT], "disconnects its clients, then exits"),
+            continues(&[HUP], "reloads its configuration"),
+        ],
+        ..Program::DEFAULT
     },
 ];
