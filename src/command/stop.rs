@@ -374,12 +374,15 @@ impl<'a> ContainerStop<'a> {
                 self.note(&cause);
             }
             match event.kind {
-                StopEventKind::Stopped { killed } => last = Some((event.time, killed)),
+                StopEventKind::Stopped { killed, unknown } => {
+                    last = Some((event.time, killed, unknown));
+                }
                 _ => send(&event),
             }
         })?;
-        if let Some((time, killed)) = last {
-            return Ok(self.conclude(&companions, time, killed, &send));
+        if let Some((time, killed, unknown)) = last {
+            let ended = (killed, unknown);
+            return Ok(self.conclude(&companions, time, ended, &send));
         }
         if !self.procedure.schedule.kill {
             return Ok(ExitStatus::TimedOut);
@@ -418,18 +421,17 @@ impl<'a> ContainerStop<'a> {
         &self,
         companions: &CompanionProcesses,
         time: Duration,
-        killed: usize,
+        (mut killed, unknown): (usize, usize),
         send: &dyn Fn(&StopEvent),
     ) -> ExitStatus {
         let found = &self.target.found;
-        let mut killed = killed;
         for (name, count) in companions.ended(found.host) {
             killed += count;
             let name = safe_str(name);
             let processes = if count == 1 { "process" } else { "processes" };
             self.note(&format!("{name} was killed with the PID namespace ({count} {processes})"));
         }
-        let event = StopEvent { time, kind: StopEventKind::Stopped { killed } };
+        let event = StopEvent { time, kind: StopEventKind::Stopped { killed, unknown } };
         // (In JSON the last event says it; a reader of text need not wait for the line.)
         if !self.reporter.json {
             send(&event);

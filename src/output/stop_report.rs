@@ -173,12 +173,18 @@ impl StopReporter {
                 let text = format!("grace period over, {} still running", processes(*running));
                 Sentence::highlighted(text, "grace period over", Emphasis::Warning)
             }
-            StopEventKind::Stopped { killed: 0 } => Sentence::highlighted(
+            StopEventKind::Stopped { killed: 0, unknown: 1.. } => Sentence::highlighted(
+                "stopped; whether any process was killed is unknown: how they ended could not be read"
+                    .into(),
+                "unknown",
+                Emphasis::Warning,
+            ),
+            StopEventKind::Stopped { killed: 0, .. } => Sentence::highlighted(
                 "stopped cleanly (no SIGKILL needed)".into(),
                 "stopped cleanly",
                 Emphasis::Good,
             ),
-            StopEventKind::Stopped { killed } => {
+            StopEventKind::Stopped { killed, .. } => {
                 let killed = format!("{} killed", processes(*killed));
                 Sentence::highlighted(format!("stopped: {killed}"), killed, Emphasis::Warning)
             }
@@ -205,8 +211,9 @@ impl StopReporter {
         insert("verdict", json!(kind.prediction().map(|p| p.verdict.name())));
         insert("note", json!(note(kind)));
         match kind {
-            StopEventKind::Stopped { killed } => {
-                insert("graceful", json!(*killed == 0));
+            StopEventKind::Stopped { killed, unknown } => {
+                let is_known = *killed > 0 || *unknown == 0;
+                insert("graceful", json!(is_known.then_some(*killed == 0)));
                 insert("killed", json!(killed));
                 let again = self.running_again.get();
                 let again = again.map(|again| json!({"pid": again.pid.get(), "by": again.by}));
@@ -332,15 +339,16 @@ mod tests {
             "  10.0s  grace period over, 1 process still running\n"
         );
         assert_eq!(
-            line(StopEventKind::Stopped { killed: 0 }),
+            line(StopEventKind::Stopped { killed: 0, unknown: 0 }),
             "  10.0s  stopped cleanly (no SIGKILL needed)\n"
         );
     }
 
     #[test]
     fn lines_of_several_containers_are_aligned() {
-        let lines = ["docker:db", "docker:web"]
-            .map(|name| text(&reporter(name, 10, false), StopEventKind::Stopped { killed: 2 }));
+        let lines = ["docker:db", "docker:web"].map(|name| {
+            text(&reporter(name, 10, false), StopEventKind::Stopped { killed: 2, unknown: 1 })
+        });
         assert_eq!(lines[0], "docker:db     10.0s  stopped: 2 processes killed\n");
         assert_eq!(lines[1], "docker:web    10.0s  stopped: 2 processes killed\n");
     }

@@ -92,8 +92,10 @@ pub enum StopEventKind {
     },
     /// No process is running any more.
     Stopped {
-        /// How many got KILL; if none, the stop was graceful.
+        /// How many got KILL; if none and all endings are known, the stop was graceful.
         killed: usize,
+        /// How many ended in a way that could not be read: they may have been killed.
+        unknown: usize,
     },
     /// Processes are running although the stop is over: without KILL, or in spite of it.
     NotStopped {

@@ -18,6 +18,7 @@ use crate::proc::SnapshotOptions;
 use crate::resolve::ResolvedContainer;
 use crate::resolve::processes::ContainerSnapshot;
 use crate::sys::pidfd::Ending;
+use crate::sys::proc_events::ExitEvents;
 
 /// How often the container is scanned for new processes if none exits.
 const SCAN_INTERVAL: Duration = Duration::from_millis(200);
@@ -38,6 +39,8 @@ pub(super) struct WatchedProcess {
     was_signalled: bool,
     pub has_exited: bool,
     pub was_killed: bool,
+    /// Whether it ended in a way that could not be read, though something may have killed it.
+    has_unknown_end: bool,
 }
 
 /// A stop under way.
@@ -54,6 +57,8 @@ pub(super) struct StopRun<'a> {
     has_sent: bool,
     /// The last failure to send one.
     send_error: Option<SendError>,
+    /// How processes end, as the kernel tells root.
+    exits: Option<ExitEvents>,
 }
 
 /// Stops a container. Returns whether none of its processes is running any more.
@@ -76,6 +81,7 @@ pub fn stop(
         signal: Signal::KILL,
         has_sent: false,
         send_error: None,
+        exits: ExitEvents::subscribe().ok(),
     };
     run.run()
 }
@@ -107,7 +113,8 @@ impl StopRun<'_> {
 
     fn finish(&mut self) -> bool {
         let killed = self.watched.iter().filter(|watched| watched.was_killed).count();
-        self.report(StopEventKind::Stopped { killed });
+        let unknown = self.watched.iter().filter(|watched| watched.has_unknown_end).count();
+        self.report(StopEventKind::Stopped { killed, unknown });
         true
     }
 
@@ -201,6 +208,7 @@ impl StopRun<'_> {
                         was_signalled: false,
                         has_exited: false,
                         was_killed: false,
+                        has_unknown_end: false,
                     });
                 }
                 Err(SendError::Gone | SendError::LeftContainer | SendError::Changed(_)) => {}
@@ -302,6 +310,10 @@ impl StopRun<'_> {
     /// the others in it: these were killed, though not by us.
     pub(super) fn note_exits(&mut self) {
         let init = self.found.container.init;
+        if let Some(exits) = &mut self.exits {
+            // (In time, before the kernel's queue is full.)
+            exits.read();
+        }
         let mut exited = self.newly_exited();
         let init_exits = self.found.container.owns_pid_ns && self.init_is_exiting();
         if init_exits {
@@ -335,27 +347,37 @@ impl StopRun<'_> {
             .any(|w| Some(w.id) == init && (w.handle.has_exited() || is_exiting(w.id)))
     }
 
-    /// Marks a process as exited, and returns the event.
-    fn exit_event(&mut self, index: usize, init_exits: bool) -> StopEventKind {
-        let watched = &mut self.watched[index];
-        watched.has_exited = true;
+    /// Returns how a process ended, from whatever tells it: its descriptor once it is reaped (since Linux
+    /// 6.15), `stat` until then, the kernel's messages to root in the host's network namespace.
+    fn ending(&mut self, index: usize) -> Option<Ending> {
+        let watched = &self.watched[index];
         // Reaped or not: it may be reaped between the two questions.
         let unreaped =
             || self.found.host.wait_status(watched.id).and_then(Ending::from_wait_status);
         let ending = watched.handle.ending().or_else(unreaped).or_else(|| watched.handle.ending());
+        if ending.is_some() {
+            return ending;
+        }
+        let status = self.exits.as_mut()?.take(watched.id.pid.get())?;
+        Ending::from_wait_status(status)
+    }
+
+    /// Marks a process as exited, and returns the event.
+    fn exit_event(&mut self, index: usize, init_exits: bool) -> StopEventKind {
+        let ending = self.ending(index);
+        let watched = &mut self.watched[index];
+        watched.has_exited = true;
         let is_init = Some(watched.id) == self.found.container.init;
-        // Where the kernel does not say how a process ended (before Linux 6.15), one that exits at the
-        // same moment as the init is taken for one that was killed with it.
-        let may_be_killed = ending.is_none_or(|ending| ending.signal() == Some(Signal::KILL));
+        let is_killed = ending.is_some_and(|ending| ending.signal() == Some(Signal::KILL));
+        watched.has_unknown_end = ending.is_none() && !is_init && !watched.was_killed;
         let process = watched.process.clone();
-        if init_exits && !is_init && may_be_killed && !watched.was_killed {
+        if init_exits && !is_init && is_killed && !watched.was_killed {
             watched.was_killed = true;
             let was_signalled = watched.was_signalled;
             let kernel = Killer::Kernel { stop_signal: self.signal, was_signalled };
             return StopEventKind::Killed { process, by: kernel, prediction: None };
         }
         // (An init that calls reboot(2) ends with a signal that was not sent.)
-        let is_killed = ending.is_some_and(|ending| ending.signal() == Some(Signal::KILL));
         if is_killed && !is_init && !watched.was_killed {
             watched.was_killed = true;
             return StopEventKind::Killed { process, by: Killer::Other, prediction: None };
