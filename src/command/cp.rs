@@ -50,7 +50,7 @@ pub struct Cp {
     /// One or more sources followed by the destination: FILE, CTR:PATH or `-`
     #[arg(value_name = "PATH", add = CompletionSource::CopyPaths)]
     paths: Vec<OsString>,
-    /// Keep owners, all permission bits and extended attributes
+    /// Keep owners, all permission bits, times of access, extended attributes, ACLs and capabilities
     #[arg(short, long)]
     archive: bool,
     /// Copy the files that symlinks point to instead of the symlinks
@@ -62,7 +62,7 @@ pub struct Cp {
     /// Do not overwrite existing files
     #[arg(short, long)]
     no_clobber: bool,
-    /// Fail if a file is skipped or an attribute cannot be kept
+    /// Fail if a file is skipped or changes, or an attribute cannot be kept
     #[arg(long)]
     strict: bool,
     /// fsync each file before renaming it into place
@@ -138,8 +138,8 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
         .collect::<Result<Vec<CopyRoot>, Error>>()?;
     let names: Vec<&str> = references.iter().map(|(reference, _)| *reference).collect();
     let from_disk = stored_names(&roots);
-    let shows_progress =
-        !arguments.no_progress && !arguments.quiet && destination != PathRef::Stream;
+    let quiet = arguments.quiet;
+    let shows_progress = !arguments.no_progress && !quiet && destination != PathRef::Stream;
     let job = CopyJob {
         sources: sources.iter().map(|path| endpoint(path, &names)).collect(),
         destination: endpoint(&destination, &names),
@@ -152,25 +152,21 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
         count_bytes: shows_progress,
     };
     let start = Instant::now();
-    let mut reporter =
-        ProgressReporter { context, quiet: arguments.quiet, shows_progress, start, shown: start };
+    let mut reporter = ProgressReporter { context, quiet, shows_progress, start, shown: start };
     let outcome = job.run(&mut |event| reporter.report(event));
-    let outcome = outcome.map_err(|error| {
-        names.iter().fold(error, |error, name| with_local_name(error, &arguments.paths, name))
-    });
     context.ui.clear_progress();
-    let CopyResult { progress, account } = outcome?;
-    if !arguments.quiet {
-        print_others(context, &account);
-    }
+    let CopyResult { progress, account } = outcome.map_err(|error| {
+        names.iter().fold(error, |error, name| with_local_name(error, &arguments.paths, name))
+    })?;
     let summary = CopySummary { progress, elapsed: start.elapsed(), from_disk };
     print_summary(context, &host.name, &arguments, &summary)?;
+    print_others(context, quiet, &account);
     Ok(if account.has_failures() { ExitStatus::Failed } else { ExitStatus::Done })
 }
 
 /// Prints how many more entries of each kind the account has, unless each of them has been printed.
-fn print_others(context: &Context, account: &Account) {
-    if !context.ui.verbose {
+fn print_others(context: &Context, quiet: bool, account: &Account) {
+    if !quiet && !context.ui.verbose {
         for line in account.groups().iter().filter_map(AccountGroup::others) {
             context.ui.warn(&safe_str(&line));
         }
