@@ -11,6 +11,7 @@ use super::Engine;
 use super::cgroup_name::scope_id;
 use super::containerd_database::{self, ContainerdEntry};
 use super::labels::{POD_GRACE_UNREAD, pod};
+use super::nerdctl::NerdctlNames;
 use super::oci_config::{OciSpec, resources_of_bundle};
 use super::record::{Record, RecordReader, SearchPath, parse_signal, unique_paths};
 use super::shims::sandbox_of;
@@ -97,6 +98,7 @@ pub(super) fn read_tasks(
     client: Client,
     records: &mut Vec<Record>,
 ) {
+    let names = NerdctlNames::new(reader);
     for root in roots(reader) {
         let path = root.path.join(TASKS);
         let Some(tasks) = reader.read(reader.host.state_dir(path)) else { continue };
@@ -113,6 +115,9 @@ pub(super) fn read_tasks(
                     let mut record = Record::new(engine, id, &file);
                     record.namespace = Some(namespace.clone());
                     fill_in(&mut record, reader, &dir, &spec);
+                    if let (None, Some(name)) = (&record.pod, names.of(&namespace, &record)) {
+                        record.name = Some(name);
+                    }
                     records.push(record.found_at(&root));
                 }
             }

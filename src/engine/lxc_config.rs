@@ -1,12 +1,12 @@
 //! The configuration of an LXC container as liblxc reads it (confile.c): one setting a line, files and
 //! directories that `lxc.include` names in their place, and the last of several settings wins. Only the
-//! signal for a clean shutdown is read.
+//! signal for a clean shutdown and the place of the cgroup are read.
 
 use std::path::Path;
 
 use super::record::parse_signal;
 use crate::model::signal::Signal;
-use crate::proc::{Host, ReadError};
+use crate::proc::{Host, ReadError, Trust};
 
 /// Files that are read for one container. (liblxc has no limit, and a file may include itself.)
 const MAX_FILES: usize = 64;
@@ -15,21 +15,54 @@ const MAX_FILES: usize = 64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Unread;
 
-/// Reads `lxc.signal.halt`; `None` if it is not set. A file that does not exist sets nothing.
-///
-/// # Errors
-/// If the file, or one that it includes, could not be read.
-pub(super) fn halt_signal(host: &Host, path: &Path) -> Result<Option<Signal>, Unread> {
-    let mut reading = Reading { host, files: 0, signal: None };
-    reading.file(path)?;
-    Ok(reading.signal)
+/// The settings that are read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct LxcConfig {
+    /// `lxc.signal.halt`.
+    pub halt_signal: Option<Signal>,
+    /// `lxc.cgroup.dir.container`: the container's cgroup, below that of the caller.
+    pub container_cgroup: Option<String>,
+}
+
+impl LxcConfig {
+    /// Reads a configuration. A file that does not exist sets nothing.
+    ///
+    /// # Errors
+    /// If the file, or one that it includes, could not be read.
+    pub(super) fn read(host: &Host, path: &Path) -> Result<Self, Unread> {
+        let mut reading = Reading { host, files: 0, owner: None, config: Self::default() };
+        reading.file(path)?;
+        Ok(reading.config)
+    }
+
+    /// Reads a configuration that only this user or root could have written.
+    ///
+    /// # Errors
+    /// As [`Self::read`]; or if another could have.
+    pub(super) fn read_as(host: &Host, path: &Path, owner: Trust) -> Result<Self, Unread> {
+        let mut reading = Reading { host, files: 0, owner: Some(owner), config: Self::default() };
+        reading.file(path)?;
+        Ok(reading.config)
+    }
+
+    fn set(&mut self, key: &str, value: &str) {
+        match key {
+            "lxc.signal.halt" => self.halt_signal = parse_signal(value),
+            "lxc.cgroup.dir.container" => {
+                self.container_cgroup = Some(value.to_owned()).filter(|value| !value.is_empty());
+            }
+            _ => {}
+        }
+    }
 }
 
 /// A configuration that is being read.
 struct Reading<'a> {
     host: &'a Host,
     files: usize,
-    signal: Option<Signal>,
+    /// The user whose files count, besides root's; all if none.
+    owner: Option<Trust>,
+    config: LxcConfig,
 }
 
 impl Reading<'_> {
@@ -43,11 +76,14 @@ impl Reading<'_> {
             Err(ReadError::Gone) => return Ok(()),
             Err(_) => return Err(Unread),
         };
+        if self.owner.is_some_and(|owner| file.owner.and(owner) != owner) {
+            return Err(Unread);
+        }
         for line in String::from_utf8_lossy(&file.bytes).lines() {
             match parse_line(line) {
-                Some(("lxc.signal.halt", value)) => self.signal = parse_signal(value),
                 Some(("lxc.include", value)) if !value.is_empty() => self.include(value)?,
-                _ => {}
+                Some((key, value)) => self.config.set(key, value),
+                None => {}
             }
         }
         Ok(())
@@ -130,7 +166,21 @@ mod tests {
             ("# lxc.signal.halt = SIGINT\n", Ok(None)),
         ] {
             write("config", text);
-            assert_eq!(halt_signal(&host, Path::new("/config")), signal, "{text}");
+            let config = LxcConfig::read(&host, Path::new("/config"));
+            assert_eq!(config.map(|config| config.halt_signal), signal, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_cgroup_counts_from_trusted_files_only() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir_all(root.path().join("proc/1")).unwrap();
+        let text = "lxc.cgroup.dir.container = lxc/100\nlxc.cgroup.dir.container.inner = ns\n";
+        fs::write(root.path().join("config"), text).unwrap();
+        let host = Host::new(root.path()).unwrap();
+        let read = |owner| LxcConfig::read_as(&host, Path::new("/config"), owner);
+        for owner in [Trust::Root, Trust::User(1000)] {
+            assert_eq!(read(owner).unwrap().container_cgroup.as_deref(), Some("lxc/100"));
         }
     }
 

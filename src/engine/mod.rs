@@ -17,11 +17,14 @@ mod docker;
 mod docker_exit;
 mod docker_roots;
 mod docker_store;
+mod incus;
 mod inventory;
 mod labels;
 mod lxc;
 mod lxc_config;
+mod lxc_monitor;
 mod membership;
+mod nerdctl;
 mod nspawn;
 mod nspawn_options;
 mod nspawn_settings;
@@ -59,6 +62,7 @@ pub static ENGINES: &[&dyn Engine] = &[
     &cri::Cri,
     &crio::Crio,
     &containerd::Containerd,
+    &incus::Incus,
     &lxc::Lxc,
     &nspawn::Nspawn,
     &runc::Runc,

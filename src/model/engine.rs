@@ -21,6 +21,8 @@ pub struct EngineInfo {
     pub low_level: bool,
     /// Engines whose records have the start times that its own records lack.
     pub start_times_from: &'static [&'static EngineInfo],
+    /// Engines that make cgroups of the same names.
+    pub same_cgroups: &'static [&'static EngineInfo],
     /// Engines whose containers in pods its qualified references find, too: Kubernetes runs them through a
     /// CRI service that keeps no records.
     pub pods_of: &'static [&'static EngineInfo],
@@ -97,6 +99,7 @@ impl EngineInfo {
         keeps_records: true,
         low_level: false,
         start_times_from: &[],
+        same_cgroups: &[],
         pods_of: &[],
         shims: &[],
         files: ("", ""),

@@ -248,7 +248,11 @@ fn suggestions(names: &[(Vec<String>, String)], word: &str, edits: usize) -> Vec
     let nearest = |forms: &[String], distance: &dyn Fn(&str) -> Option<usize>| {
         forms.iter().filter_map(|form| distance(&comparable(form))).min()
     };
-    let containing = |form: &str| form.find(&word).map(|index| usize::from(index > 0));
+    let containing = |form: &str| match form.find(&word)? {
+        0 if form == word => Some(0),
+        0 => Some(1),
+        _ => Some(2),
+    };
     let mut found: Vec<(usize, &String)> = names
         .iter()
         .filter_map(|(forms, qualified)| Some((nearest(forms, &containing)?, qualified)))

@@ -11,6 +11,7 @@ use crate::engine::recognise;
 use crate::engine::verify::{Init, evidence, read_init};
 use crate::model::cgroup;
 use crate::model::container::{Cgroup, Container, Evidence};
+use crate::model::engine::EngineInfo;
 use crate::model::namespace::NamespaceId;
 use crate::model::pid::HostPid;
 use crate::proc::{Host, LiveCgroup, Survey, Trust};
@@ -129,10 +130,15 @@ impl Search<'_> {
     fn name_by_cgroup(&mut self, container: &mut Container) {
         let stopped = &mut self.inventory.stopped;
         let path = container.cgroup.as_ref().map(|cgroup| &cgroup.path);
-        // (The first of that name counts, even if it has another cgroup.)
-        let index = stopped
-            .iter()
-            .position(|s| s.container.engine == container.engine && s.container.id == container.id)
+        let engine = container.engine;
+        let of = |is_its: &dyn Fn(&EngineInfo) -> bool| {
+            let mut candidates = stopped.iter();
+            candidates.position(|s| is_its(s.container.engine) && s.container.id == container.id)
+        };
+        // (The first of that name counts, even if it has another cgroup. Engines that write a
+        // configuration for each start come first.)
+        let index = of(&|other| engine.same_cgroups.contains(&other))
+            .or_else(|| of(&|other| other == engine))
             .filter(|index| {
                 let claimed = stopped[*index].cgroup.as_ref();
                 container.verified && claimed.is_none_or(|claimed| Some(claimed) == path)
@@ -145,7 +151,9 @@ impl Search<'_> {
         let configured = configured.container;
         let source = configured.record.as_deref().unwrap_or(Path::new("?")).display();
         container.evidence.push(evidence(source, "its configuration".into(), true));
+        container.engine = configured.engine;
         container.name = configured.name;
+        container.aliases = configured.aliases;
         container.record = configured.record;
     }
 

@@ -1,0 +1,184 @@
+//! What LXC, LXD and Incus have in common, because liblxc does it: the cgroup `lxc.payload.NAME`, the
+//! monitor with the title `[lxc monitor] PATH NAME`, whose child is the init, and the configuration. No file
+//! holds the PID, and the command socket is not asked: any process can listen on that abstract name.
+
+use std::path::{Path, PathBuf};
+
+use super::lxc_config::{LxcConfig, Unread};
+use super::record::{Record, RecordReader, Shim};
+use crate::model::cgroup;
+use crate::model::container::Container;
+use crate::model::engine::EngineInfo;
+use crate::model::pid::HostPid;
+use crate::model::signal::Signal;
+use crate::model::stop_policy::StopPolicy;
+use crate::proc::{Host, ReadError};
+
+/// Name of the configuration that LXD and Incus write for each start.
+pub(super) const SAVED: &str = "lxc.conf";
+
+/// One engine that uses liblxc.
+pub(super) struct LxcUser {
+    pub engine: &'static EngineInfo,
+    /// Directories with a directory for each container, and the name of the configuration in it.
+    pub configurations: &'static [(&'static str, &'static str)],
+    /// Directory with users' containers below their homes, likewise.
+    pub below_home: Option<(&'static str, &'static str)>,
+    /// Whether the containers below a directory are this engine's.
+    pub uses: fn(&str) -> bool,
+}
+
+impl LxcUser {
+    /// Returns the name in a cgroup's name.
+    pub(super) fn recognise(component: &str) -> Option<String> {
+        let name = component.strip_prefix("lxc.payload.")?;
+        (!name.is_empty()).then(|| name.to_owned())
+    }
+
+    /// Reads configurations, and the titles of monitors.
+    pub(super) fn read_records(&self, reader: &RecordReader<'_>, records: &mut Vec<Record>) {
+        if reader.defaults {
+            for (directory, file_name) in self.configurations {
+                self.read_configurations(reader, Path::new(directory), file_name, records);
+            }
+            let homes = reader.users.iter().filter_map(|user| user.home.as_ref());
+            for (home, (directory, file_name)) in
+                homes.flat_map(|home| self.below_home.map(|below| (home, below)))
+            {
+                self.read_configurations(reader, &home.join(directory), file_name, records);
+            }
+        }
+        for monitor in reader.shims {
+            let Some((path, name)) = monitored(monitor).filter(|(path, _)| (self.uses)(path))
+            else {
+                continue;
+            };
+            let mut record = Record::of_child(self.engine, name, monitor);
+            record.cgroup =
+                monitor.child.and_then(|init| payload(reader, init, name, monitor, path));
+            set_names(&mut record, path);
+            records.push(record);
+        }
+    }
+
+    fn read_configurations(
+        &self,
+        reader: &RecordReader<'_>,
+        directory: &Path,
+        file_name: &str,
+        records: &mut Vec<Record>,
+    ) {
+        let Some(dir) = reader.read(reader.host.state_dir(directory)) else { return };
+        for name in reader.read(dir.names()).unwrap_or_default() {
+            if let Some(file) = reader.read(dir.read(format!("{name}/{file_name}"))) {
+                let mut record = Record::new(self.engine, &name, &file);
+                record.cgroup = Some(format!("/lxc.payload.{name}").into_bytes());
+                set_names(&mut record, &directory.to_string_lossy());
+                records.push(record);
+            }
+        }
+    }
+
+    /// As lxc-stop does (lxccontainer.c, do_lxcapi_shutdown): the configured signal, or RTMIN+3 for an
+    /// init that blocks it, as systemd does. It looks at `SigBlk`, which does not have the signals that
+    /// a thread is waiting for in sigwait.
+    pub(super) fn stop_policy(&self, host: &Host, container: &Container) -> StopPolicy {
+        let path = self.configuration(host, container);
+        let is_saved = path.as_ref().is_none_or(|path| path.ends_with(SAVED));
+        let config = path.map_or(Err(Unread), |path| LxcConfig::read(host, &path));
+        let status = container.init.and_then(|init| host.status(init.pid).ok());
+        let blocks = status.is_some_and(|status| status.sig_blk.contains(Signal::RTMIN_3));
+        StopPolicy {
+            signal_unread: config.is_err().then_some("its configuration could not be read"),
+            signal: config.ok().and_then(|config| config.halt_signal),
+            signal_for_init: blocks.then_some(Signal::RTMIN_3),
+            grace_unread: is_saved.then_some("it is set by the client that stops a container"),
+            ..StopPolicy::default()
+        }
+    }
+
+    /// Returns the configuration of a container: its record, or the one below the path in the title of
+    /// its monitor, or else the one in the default directory.
+    fn configuration(&self, host: &Host, container: &Container) -> Option<PathBuf> {
+        let Some(record) = &container.record else {
+            let (directory, file_name) = self.configurations.first()?;
+            return Some(Path::new(directory).join(container.name.as_ref()?).join(file_name));
+        };
+        if !record.starts_with("/proc") {
+            return Some(record.clone());
+        }
+        let monitor: HostPid = record.parent()?.file_name()?.to_str()?.parse().ok()?;
+        let cmdline = host.proc_file(monitor, "cmdline", 4096).ok()?;
+        let title = cmdline.split(|byte| *byte == 0).next()?;
+        let (path, name) = parse_title(std::str::from_utf8(title).ok()?)?;
+        if !is_a_daemons(path) {
+            return Some(Path::new(path).join(name).join("config"));
+        }
+        let mut saved = self
+            .configurations
+            .iter()
+            .filter(|(_, file_name)| *file_name == SAVED)
+            .map(|(directory, file_name)| Path::new(directory).join(name).join(file_name));
+        saved.find(|path| !matches!(host.state_file(path), Err(ReadError::Gone)))
+    }
+}
+
+/// Whether LXD or Incus uses a directory, and not LXC's own commands.
+pub(super) fn is_a_daemons(directory: &str) -> bool {
+    directory.contains("lxd") || directory.contains("incus")
+}
+
+/// Returns the path and the name in the title of a monitor.
+fn monitored(monitor: &Shim) -> Option<(&str, &str)> {
+    parse_title(monitor.argv.first()?)
+}
+
+fn parse_title(title: &str) -> Option<(&str, &str)> {
+    title.strip_prefix("[lxc monitor] ")?.rsplit_once(' ')
+}
+
+/// Returns the cgroup of a monitor's child, wherever the caller was allowed to create it: `lxc.payload.NAME`,
+/// with `-1` and so on appended if that existed already, or the one of `lxc.cgroup.dir.container`
+/// (lxc.container.conf(5)). The init may be in a cgroup below it (`….container.inner`).
+fn payload(
+    reader: &RecordReader<'_>,
+    init: HostPid,
+    name: &str,
+    monitor: &Shim,
+    path: &str,
+) -> Option<Vec<u8>> {
+    let memberships = reader.host.memberships(init).ok()?;
+    let by_name = memberships.by_preference().find_map(|membership| {
+        let index = cgroup::components(&membership.path).position(|part| {
+            let part = std::str::from_utf8(part).unwrap_or_default();
+            let rest = part.strip_prefix("lxc.payload.").and_then(|part| part.strip_prefix(name));
+            rest.is_some_and(|rest| {
+                rest.is_empty()
+                    || rest.strip_prefix('-').is_some_and(|number| number.parse::<u32>().is_ok())
+            })
+        })?;
+        Some(cgroup::prefix_through(&membership.path, index).to_vec())
+    });
+    if by_name.is_some() {
+        return by_name;
+    }
+    let path = Path::new(path).join(name).join("config");
+    let config = LxcConfig::read_as(reader.host, &path, monitor.owner).ok()?;
+    let configured = config.container_cgroup?;
+    let wanted: Vec<&[u8]> = cgroup::components(configured.as_bytes()).collect();
+    memberships.by_preference().find_map(|membership| {
+        let parts: Vec<&[u8]> = cgroup::components(&membership.path).collect();
+        let start = parts.windows(wanted.len().max(1)).position(|window| window == wanted)?;
+        Some(cgroup::prefix_through(&membership.path, start + wanted.len() - 1).to_vec())
+    })
+}
+
+/// Sets name and alias. LXD and Incus put `PROJECT_` before the names of containers outside their
+/// default project.
+fn set_names(record: &mut Record, directory: &str) {
+    record.name = Some(record.id.clone());
+    if is_a_daemons(directory) {
+        let in_project = record.id.split_once('_').map(|(_, name)| name.to_owned());
+        record.aliases.extend(in_project);
+    }
+}
