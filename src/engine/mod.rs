@@ -2,6 +2,7 @@
 //! descriptor, the cgroup names it makes (pure) and the records it keeps. `discover` finds containers
 //! with them, and `verify` compares each record with the kernel. No engine's daemon or client is asked.
 
+mod apptainer;
 mod bare;
 mod cgroup_name;
 mod containerd;
@@ -17,6 +18,7 @@ mod docker;
 mod docker_exit;
 mod docker_roots;
 mod docker_store;
+mod flatpak;
 mod incus;
 mod inventory;
 mod labels;
@@ -65,6 +67,8 @@ pub static ENGINES: &[&dyn Engine] = &[
     &incus::Incus,
     &lxc::Lxc,
     &nspawn::Nspawn,
+    &apptainer::Apptainer,
+    &flatpak::Flatpak,
     &runc::Runc,
     &crun::Crun,
     &youki::Youki,

@@ -101,9 +101,16 @@ pub(super) fn verify(host: &Host, record: &Record, pid: HostPid) -> Result<Verif
 
 /// A user's record may name that user's processes only.
 fn verify_owner(host: &Host, record: &Record, pid: HostPid) -> Result<(), VerifyError> {
+    let is_owners = match record.owner {
+        Trust::User(owner) => host.is_users(pid, owner),
+        _ => Ok(false),
+    };
     let reason = match record.owner {
         Trust::Root => return Ok(()),
-        Trust::User(owner) if host.is_users(pid, owner) == Ok(true) => return Ok(()),
+        Trust::User(_) if is_owners == Ok(true) => return Ok(()),
+        Trust::User(_) if is_owners == Err(ReadError::Denied) => {
+            return Err(VerifyError::Unreadable);
+        }
         Trust::User(owner) => match &record.users_path {
             // The record itself is root's: no other user's forgery is advised to be believed.
             Some(path) => {

@@ -178,7 +178,9 @@ impl Host {
         match owner {
             Ok(owner) => Ok(owner == user),
             Err(error) if error == ReadError::Denied || self.is_recorded() => {
-                Ok(status(&handle, "status", &mut Vec::new())?.uid[0] == user)
+                let is_users = status(&handle, "status", &mut Vec::new())?.uid[0] == user;
+                // Another UID may be mapped in a user namespace of this user's.
+                if is_users || self.is_recorded() { Ok(is_users) } else { Err(ReadError::Denied) }
             }
             Err(error) => Err(error),
         }

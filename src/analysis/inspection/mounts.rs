@@ -108,17 +108,23 @@ pub fn mounts(mountinfo: &[u8], host_mountinfo: &[u8]) -> Vec<InspectedMount> {
 fn mark_inner(mounts: &mut [InspectedMount]) {
     let binds: Vec<(Vec<u8>, Vec<u8>)> = mounts
         .iter()
-        .filter(|mount| mount.kind == MountKind::Bind)
+        // (The root of a service with namespaces of its own is the host's.)
+        .filter(|mount| matches!(mount.kind, MountKind::Bind | MountKind::Root))
         .filter_map(|mount| Some((mount.point.clone(), mount.host_path.clone()?)))
         .collect();
     for mount in mounts {
         let comes_with = |(point, host_path): &(Vec<u8>, Vec<u8>)| {
-            let below = mount.point.strip_prefix(point.as_slice());
+            let below = match point.as_slice() {
+                b"/" => Some(mount.point.as_slice()),
+                point => mount.point.strip_prefix(point),
+            };
             let below = below.filter(|below| below.starts_with(b"/"));
             // (With the host's whole tree every mount below comes, however it was made.)
             below.is_some_and(|below| {
-                let path = [host_path.as_slice(), below].concat();
-                host_path == b"/" || mount.host_path.as_deref() == Some(&path)
+                let is_bound_tree = point != b"/" && host_path == b"/";
+                let directory = host_path.strip_suffix(b"/").unwrap_or(host_path);
+                let path = [directory, below].concat();
+                is_bound_tree || mount.host_path.as_deref() == Some(&path)
             })
         };
         let may_be_inner = matches!(mount.kind, MountKind::Bind | MountKind::Storage);

@@ -189,6 +189,9 @@ impl Search<'_> {
                 continue;
             }
             known.extend(namespace);
+            if self.is_in_sandbox(&init) {
+                continue;
+            }
             let source = format!("/proc/{}/ns/pid", process.id.pid);
             let observation = "PID 1 of a namespace that no engine claims";
             let evidence = vec![evidence(source, observation.into(), true)];
@@ -199,9 +202,71 @@ impl Search<'_> {
                 _ => None,
             };
             container.verified = true;
+            self.name_by_unit(&mut container, &init);
             self.push(container);
         }
     }
+
+    /// Whether a process serves a sandbox in its cgroup: gVisor's gofer has a PID namespace of its own.
+    fn is_in_sandbox(&self, init: &Init) -> bool {
+        self.inventory.containers.iter().any(|container| {
+            container.remark.is_some()
+                && container.cgroup.as_ref().is_some_and(|cgroup| cgroup.holds(&init.memberships))
+        })
+    }
+
+    /// Names a namespace by the unit that it is: a service with `PrivatePIDs=`, whose PID 1 is the child of
+    /// systemd, or a part of a snap, whose scope has its name.
+    fn name_by_unit(&self, container: &mut Container, init: &Init) {
+        let Some(membership) = init.memberships.by_preference().find(|m| m.path != b"/") else {
+            return;
+        };
+        let unit = cgroup::components(&membership.path).last().unwrap_or_default();
+        let Ok(unit) = std::str::from_utf8(unit) else { return };
+        let is_systemds = || {
+            let parent = HostPid::new(init.parent).and_then(|pid| self.host.stat(pid).ok());
+            parent.is_some_and(|stat| *stat.comm == *b"systemd")
+        };
+        let (controllers, path) = (membership.controllers.clone(), membership.path.clone());
+        let cgroup = Cgroup { controllers, path };
+        let maker = self.host.cgroup_maker(&cgroup);
+        if let Trust::User(uid) = maker
+            && self.host.is_users(init.id.pid, uid) != Ok(true)
+        {
+            return;
+        }
+        if maker == Trust::Untrusted {
+            return;
+        }
+        if unit.ends_with(".service") && is_systemds() {
+            container.name = Some(unit.to_owned());
+            container.user = match maker {
+                Trust::User(uid) => Some(uid),
+                _ => None,
+            };
+        } else {
+            container.name = snap_name(unit);
+        }
+        if let Some(name) = &container.name {
+            let path = String::from_utf8_lossy(&cgroup.path).into_owned();
+            container.evidence.push(evidence(path, format!("its unit is {name}"), true));
+        }
+    }
+}
+
+/// Returns `snap.NAME.APP` in the name of a snap's unit: `snap.NAME.APP.service`, or
+/// `snap.NAME.APP-UUID.scope` (snapd, sandbox/cgroup; `.UUID.scope` in older versions).
+fn snap_name(unit: &str) -> Option<String> {
+    let name = unit.strip_suffix(".service").or_else(|| unit.strip_suffix(".scope"))?;
+    name.starts_with("snap.").then_some(())?;
+    let is_uuid =
+        |text: &str| text.len() == 36 && text.bytes().all(|b| b == b'-' || b.is_ascii_hexdigit());
+    let cut = name.len().checked_sub(37).filter(|cut| {
+        name.is_char_boundary(*cut)
+            && is_uuid(&name[cut + 1..])
+            && name[*cut..].starts_with(['-', '.'])
+    });
+    Some(cut.map_or(name, |cut| &name[..cut]).to_owned())
 }
 
 /// Returns the cgroup of a bare namespace, if only its processes are in it.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{Search, assemble};
+use super::{Search, assemble, users};
 use crate::engine::inventory::StoppedContainer;
 use crate::engine::labels::compose;
 use crate::engine::record::{Record, RecordReader, Shim};
@@ -24,6 +24,7 @@ impl Search<'_> {
         unexplained: &[(String, HostPid)],
     ) {
         let mut records = Vec::new();
+        users::add_owners(self.host, shims, &mut self.users);
         let reader = RecordReader {
             host: self.host,
             defaults,

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use crate::engine::record::UserDirs;
-use crate::proc::Host;
+use crate::engine::record::{Shim, UserDirs};
+use crate::proc::{Host, Trust};
 
 /// Finds the users with a runtime directory, and ourselves if we are not root. (Root's environment may
 /// be a user's, by `sudo -E`, and is not asked.)
@@ -26,6 +26,22 @@ pub(super) fn user_dirs(host: &Host) -> Vec<UserDirs> {
         set_homes(host, &mut users);
     }
     users
+}
+
+/// Adds the owners of shims, who may have no runtime directory.
+pub(super) fn add_owners(host: &Host, shims: &[Shim], users: &mut Vec<UserDirs>) {
+    let known = users.len();
+    for shim in shims {
+        let Trust::User(uid) = shim.owner else { continue };
+        if users.iter().all(|user| user.uid != uid) {
+            let runtime_dir = PathBuf::from(format!("/run/user/{uid}"));
+            users.push(UserDirs { uid, home: None, runtime_dir });
+        }
+    }
+    if users.len() > known {
+        host.skip_network_mounts();
+        set_homes(host, users);
+    }
 }
 
 fn set_homes(host: &Host, users: &mut [UserDirs]) {

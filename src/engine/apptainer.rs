@@ -1,0 +1,141 @@
+//! Apptainer, and Singularity before it: the instances of a user in
+//! `~/.apptainer/instances/app/HOST/USER/NAME/NAME.json`, with the PIDs of the init and of the monitor above
+//! it. Where the home cannot be read, the monitor's title has the name: `Apptainer instance: USER [NAME]`.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::Engine;
+use super::record::{Record, RecordReader, SearchPath};
+use crate::model::engine::EngineInfo;
+use crate::model::pid::HostPid;
+use crate::model::signal::Signal;
+use crate::proc::StateFile;
+
+/// The descriptor of Apptainer.
+pub static APPTAINER: EngineInfo = EngineInfo {
+    name: "apptainer",
+    display_name: "Apptainer",
+    shims: &["starter*"],
+    files: (
+        "~/.apptainer/instances/app, ~/.singularity/instances/sing",
+        "Apptainer and Singularity: instances.",
+    ),
+    // apptainer instance stop: SIGINT, and SIGKILL after 10 s.
+    stop_signal: Signal::INT,
+    set_stop_signal: None,
+    grace_time: Duration::from_secs(10),
+    start_hint: Some("`apptainer instance start IMAGE NAME` starts it"),
+    ..EngineInfo::DEFAULT
+};
+
+/// Directories of instances below a home.
+const INSTANCES: [&str; 2] = [".apptainer/instances/app", ".singularity/instances/sing"];
+
+/// Apptainer and Singularity.
+pub struct Apptainer;
+
+impl Engine for Apptainer {
+    fn info(&self) -> &'static EngineInfo {
+        &APPTAINER
+    }
+
+    /// No cgroup has the name of an instance (`apptainer-PID.scope`, and only with limits).
+    fn recognise(&self, _component: &str, _parent: &[&str]) -> Option<String> {
+        None
+    }
+
+    fn read_records(&self, reader: &RecordReader<'_>, records: &mut Vec<Record>) {
+        let homes = reader.users.iter().filter_map(|user| user.home.clone());
+        for home in homes.chain([PathBuf::from("/root")]).filter(|_| reader.defaults) {
+            for directory in INSTANCES {
+                read_instances(reader, &SearchPath::default_path(home.join(directory)), records);
+            }
+        }
+        for monitor in reader.shims {
+            let Some((user, name)) = monitor.argv.first().and_then(|title| parse_title(title))
+            else {
+                continue;
+            };
+            let mut record = Record::of_child(&APPTAINER, format!("{user}/{name}"), monitor);
+            record.name = Some(name.to_owned());
+            records.push(record);
+        }
+    }
+}
+
+/// Returns the user and the name in the title of a monitor.
+fn parse_title(title: &str) -> Option<(&str, &str)> {
+    let (program, rest) = title.split_once(" instance: ")?;
+    let (user, name) = rest.trim_end().strip_suffix(']')?.split_once(" [")?;
+    let is_ours = ["Apptainer", "Singularity"].contains(&program);
+    (is_ours && !name.is_empty()).then_some((user, name))
+}
+
+/// Reads `HOST/USER/NAME/NAME.json` below a directory.
+fn read_instances(reader: &RecordReader<'_>, root: &SearchPath, records: &mut Vec<Record>) {
+    let Some(top) = reader.read(reader.host.state_dir(&root.path)) else { return };
+    for host in reader.read(top.names()).unwrap_or_default() {
+        let Some(hosts) = reader.read(top.dir(&host)) else { continue };
+        for user in reader.read(hosts.names()).unwrap_or_default() {
+            let Some(users) = reader.read(hosts.dir(&user)) else { continue };
+            for name in reader.read(users.names()).unwrap_or_default() {
+                let path = Path::new(&name).join(format!("{name}.json"));
+                let Some(file) = reader.read(users.read(path)) else { continue };
+                let Some(record) = record(reader, &file, &user) else { continue };
+                // The home may be shared by several machines.
+                if record.pid.is_some() || host == reader.host.name {
+                    records.push(record.found_at(root));
+                }
+            }
+        }
+    }
+}
+
+/// An instance file.
+#[derive(Deserialize)]
+struct ApptainerInstance {
+    pid: i32,
+    /// The monitor.
+    ppid: i32,
+    name: String,
+    #[serde(default)]
+    image: String,
+}
+
+fn record(reader: &RecordReader<'_>, file: &StateFile, user: &str) -> Option<Record> {
+    let instance: ApptainerInstance = reader.read(file.json())?;
+    let mut record = Record::new(&APPTAINER, format!("{user}/{}", instance.name), file);
+    record.name = Some(instance.name);
+    record.image = Some(instance.image).filter(|image| !image.is_empty());
+    // As Apptainer itself does, the monitor is known by its title.
+    let monitor = HostPid::new(instance.ppid).filter(|pid| {
+        let cmdline = reader.host.proc_file(*pid, "cmdline", 4096).unwrap_or_default();
+        let title = cmdline.split(|byte| *byte == 0).next().unwrap_or_default();
+        let title = String::from_utf8_lossy(title);
+        parse_title(&title).is_some_and(|(_, name)| Some(name) == record.name.as_deref())
+    });
+    record.parent = monitor;
+    record.pid = monitor.and_then(|_| HostPid::new(instance.pid));
+    Some(record)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_title_of_a_monitor_names_the_instance() {
+        for (title, parsed) in [
+            ("Apptainer instance: ann [web]", Some(("ann", "web"))),
+            ("Singularity instance: ann [web-1] ", Some(("ann", "web-1"))),
+            ("Apptainer runtime parent", None),
+            ("Apptainer instance: ann []", None),
+            ("Other instance: ann [web]", None),
+        ] {
+            assert_eq!(parse_title(title), parsed, "{title}");
+        }
+    }
+}
