@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::Engine;
 use super::record::{Record, RecordReader, SearchPath};
-use crate::model::engine::EngineInfo;
+use crate::model::engine::{EngineAdvice, EngineInfo};
 use crate::model::pid::HostPid;
 use crate::model::signal::Signal;
 use crate::proc::StateFile;
@@ -23,9 +23,12 @@ pub static APPTAINER: EngineInfo = EngineInfo {
         "~/.apptainer/instances/app, ~/.singularity/instances/sing",
         "Apptainer and Singularity: instances.",
     ),
+    advice: &EngineAdvice {
+        grace: Some("use `apptainer instance stop --timeout`"),
+        ..EngineAdvice::DEFAULT
+    },
     // apptainer instance stop: SIGINT, and SIGKILL after 10 s.
     stop_signal: Signal::INT,
-    set_stop_signal: None,
     grace_time: Duration::from_secs(10),
     start_hint: Some("`apptainer instance start IMAGE NAME` starts it"),
     ..EngineInfo::DEFAULT

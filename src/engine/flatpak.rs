@@ -15,7 +15,6 @@ pub static FLATPAK: EngineInfo = EngineInfo {
     name: "flatpak",
     display_name: "Flatpak",
     files: ("/run/user/*/.flatpak", "Flatpak: running applications."),
-    set_stop_signal: None,
     start_hint: Some("`flatpak run NAME` starts it"),
     ..EngineInfo::DEFAULT
 };
