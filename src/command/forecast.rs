@@ -65,10 +65,10 @@ const WORKERS: usize = 4;
 
 /// Calls a function for each container of an inventory that has processes on this host, several at a time.
 /// The results are in the order of the containers.
-pub(super) fn each_container<T: Send>(
+pub(super) fn each_container<'c, T: Send>(
     host: &Host,
     inventory: &Arc<Inventory>,
-    containers: &[&Container],
+    containers: &'c [&'c Container],
     read: impl Fn(&ResolvedContainer<'_>) -> T + Sync,
 ) -> Vec<T> {
     let read = |container: &&Container| {
@@ -79,14 +79,20 @@ pub(super) fn each_container<T: Send>(
             matched_by: MatchRule::Name,
         })
     };
+    let parts = containers.chunks(containers.len().div_ceil(WORKERS).max(1));
     std::thread::scope(|scope| {
-        let parts = containers.chunks(containers.len().div_ceil(WORKERS).max(1));
-        let workers: Vec<_> =
-            parts.map(|part| scope.spawn(|| part.iter().map(read).collect::<Vec<T>>())).collect();
-        let results = workers
-            .into_iter()
-            .map(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
-        results.flatten().collect()
+        // A part for which no thread can be started is read here.
+        let read = &read;
+        let start = |part: &'c [&'c Container]| {
+            let run = move || part.iter().map(read).collect::<Vec<T>>();
+            std::thread::Builder::new().spawn_scoped(scope, run).map_err(|_| part)
+        };
+        let workers: Vec<_> = parts.map(start).collect();
+        let results = workers.into_iter().map(|worker| match worker {
+            Ok(worker) => worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            Err(part) => part.iter().map(read).collect(),
+        });
+        results.flat_map(|part: Vec<T>| part).collect()
     })
 }
 

@@ -3,7 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use clap::{ArgMatches, Args};
@@ -19,7 +19,7 @@ use crate::cli::args;
 use crate::cli::context::Context;
 use crate::completion::source::CompletionSource;
 use crate::engine::stop_policy;
-use crate::error::{Error, ExitStatus};
+use crate::error::{Error, ExitStatus, os_error};
 use crate::model::container::ContainerState;
 use crate::model::engine::EngineInfo;
 use crate::model::signal::Signal;
@@ -203,44 +203,71 @@ fn resolve_all<'a>(
     targets.filter(is_new).collect()
 }
 
-/// Stops containers at the same time, and prints their events as they happen.
+/// Stops containers at the same time, and prints their events as they happen. One more outcome is the
+/// failure to print them.
 fn stop_all(
     context: &Context,
-    stops: Vec<Result<ContainerStop<'_>, Error>>,
+    mut stops: Vec<Result<ContainerStop<'_>, Error>>,
 ) -> Vec<Result<ExitStatus, Error>> {
-    let (sender, lines) = channel();
+    let printer = LinePrinter { context, failure: Mutex::default() };
+    let mut outcomes = match stops.len() {
+        // (One container needs no thread, which may be what the machine has none left of.)
+        1 => stops.drain(..).map(|stop| stop?.stop(&printer)).collect(),
+        _ => stop_side_by_side(stops, &printer),
+    };
+    context.ui.clear_progress();
+    let failure = printer.failure.into_inner().unwrap_or_else(PoisonError::into_inner);
+    outcomes.extend(failure.map(Err));
+    outcomes
+}
+
+fn stop_side_by_side<'a>(
+    stops: Vec<Result<ContainerStop<'a>, Error>>,
+    printer: &LinePrinter<'_>,
+) -> Vec<Result<ExitStatus, Error>> {
+    let no_thread = |reference: &str, error| {
+        Error::new(ExitStatus::Failed, format!("`{reference}` was not stopped"))
+            .cause(format!("cannot start a thread: {}", os_error(error)))
+            .hint("stop one container at a time")
+    };
+    let panicked =
+        || Err(Error::new(ExitStatus::Failed, "internal error").cause("a worker thread panicked"));
     std::thread::scope(|scope| {
-        let threads: Vec<_> = stops
-            .into_iter()
-            .map(|stop| {
-                let sender = sender.clone();
-                scope.spawn(move || stop?.stop(&sender))
-            })
-            .collect();
-        drop(sender);
-        print_lines(context, lines);
-        let panicked = || {
-            let cause = "a worker thread panicked";
-            Err(Error::new(ExitStatus::Failed, "internal error").cause(cause))
+        let start = |stop: Result<ContainerStop<'a>, Error>| {
+            let stop = stop?;
+            let reference = stop.target.reference;
+            std::thread::Builder::new()
+                .spawn_scoped(scope, move || stop.stop(printer))
+                .map_err(|error| no_thread(reference, error))
         };
-        threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| panicked())).collect()
+        let threads: Vec<Result<_, Error>> = stops.into_iter().map(start).collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.and_then(|thread| thread.join().unwrap_or_else(|_| panicked())))
+            .collect()
     })
 }
 
-fn print_lines(context: &Context, lines: Receiver<ReportLine>) {
-    let mut has_failed = false;
-    for line in lines {
+/// Prints the lines of stops that go on side by side.
+struct LinePrinter<'a> {
+    context: &'a Context,
+    /// The first failure to print.
+    failure: Mutex<Option<Error>>,
+}
+
+impl LinePrinter<'_> {
+    /// Prints a line. A stop that has begun goes on even if its events cannot be printed.
+    fn print(&self, line: ReportLine) {
+        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
         match line {
-            ReportLine::Answer(text) if !has_failed => {
-                context.ui.clear_progress();
-                // A stop that has begun goes on even if its events cannot be printed.
-                has_failed = context.print(&text).is_err();
+            ReportLine::Answer(text) if failure.is_none() => {
+                self.context.ui.clear_progress();
+                *failure = self.context.print(&text).err();
             }
             ReportLine::Answer(_) => {}
-            ReportLine::Progress(text) => context.ui.progress(&text),
+            ReportLine::Progress(text) => self.context.ui.progress(&text),
         }
     }
-    context.ui.clear_progress();
 }
 
 /// Returns the first exit status that is not a success; prints the errors if there are several
@@ -351,7 +378,7 @@ impl<'a> ContainerStop<'a> {
         Ok((snapshot, forecast))
     }
 
-    fn stop(&self, lines: &Sender<ReportLine>) -> Result<ExitStatus, Error> {
+    fn stop(&self, printer: &LinePrinter<'_>) -> Result<ExitStatus, Error> {
         let found = &self.target.found;
         self.note_policy();
         may_act(found.host, "stop a container", ExitStatus::NotPermitted)?;
@@ -364,8 +391,7 @@ impl<'a> ContainerStop<'a> {
         let companions = CompanionProcesses::read(found);
         let send = |event: &StopEvent| {
             if let Some(line) = self.reporter.line(event) {
-                // The receiver is there as long as any thread is.
-                let _ = lines.send(line);
+                printer.print(line);
             }
         };
         let (mut last, mut held) = (None, HeldExit::default());

@@ -53,6 +53,16 @@ pub fn trials() -> Vec<Trial> {
             "robustness::low_descriptor_limit_is_enough_or_nothing_is_sent",
             few_files,
         ),
+        test_with(
+            Need::Strace,
+            "robustness::a_thread_that_cannot_be_started_is_no_panic",
+            no_threads,
+        ),
+        test_with(
+            Need::Namespaces,
+            "robustness::output_that_cannot_be_written_is_an_error",
+            full_output,
+        ),
     ]
 }
 
@@ -408,4 +418,62 @@ fn few_files() -> Outcome {
         same((limit, lines), (limit, Vec::new()))?;
     }
     Err("48 descriptors are not enough to signal 13 processes".into())
+}
+
+/// Runs cinspect where no thread can be made.
+fn without_threads(arguments: &[&str]) -> Run {
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=clone3"]);
+    strace.args(["-e", "inject=clone3:error=EAGAIN", env!("CARGO_BIN_EXE_cinspect")]);
+    strace.args(arguments).stdin(Stdio::null());
+    finish(strace)
+}
+
+fn no_threads() -> Outcome {
+    let (first, second) = (fixture("init exits-on=TERM")?, fixture("init exits-on=TERM")?);
+    let names = [name(&first), name(&second)];
+    for arguments in
+        [&["ls"][..], &["ps", &names[0]], &["doctor", "--exit-zero"], &["stop", "-n", &names[0]]]
+    {
+        let limited = without_threads(arguments);
+        check_format(&limited)?;
+        same((arguments, limited.code), (arguments, 0))?;
+    }
+    let dir = tempfile::tempdir()?;
+    let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+    std::fs::create_dir(&from)?;
+    for number in 0..100 {
+        std::fs::write(from.join(number.to_string()), number.to_string())?;
+    }
+    let copied = format!("{}:{}", names[0], to.display());
+    without_threads(&["cp", &from.display().to_string(), &copied]).expect(0)?;
+    same(std::fs::read_to_string(to.join("99"))?, "99".to_owned())?;
+    // Two stops need a thread each: neither is begun by halves.
+    let both = without_threads(&["stop", &names[0], &names[1]]).expect(1)?;
+    check_format(&both)?;
+    check(both.err.contains("cannot start a thread"), &both.err)?;
+    check(first.host_pids().len() == 1 && second.host_pids().len() == 1, "one was stopped")?;
+    without_threads(&["stop", &names[0]]).expect(0).map(drop)
+}
+
+fn full_output() -> Outcome {
+    let container = fixture("init exits-on=TERM")?;
+    let reference = name(&container);
+    for arguments in [
+        &["ls"][..],
+        &["ps", &reference],
+        &["doctor", "--exit-zero", &reference],
+        &["stop", "-n", &reference],
+        &["--json", "stop", "-n", &reference],
+        &["stop", &reference],
+    ] {
+        let mut command = cinspect(arguments);
+        command.stdout(std::fs::File::create("/dev/full")?).stderr(Stdio::piped());
+        let output = command.spawn()?.wait_with_output()?;
+        let err = String::from_utf8_lossy(&output.stderr).into_owned();
+        same((arguments, output.status.code()), (arguments, Some(1)))?;
+        check(err.contains("cannot write to stdout: No space left on device"), err)?;
+    }
+    // The stop itself goes on.
+    check(container.wait_for_exit("init"), "it was not stopped")
 }

@@ -97,8 +97,8 @@ pub fn count_bytes(sources: &[(&Rootfs, Vec<u8>)], follow: bool, events: &Arc<Ev
         return;
     }
     let events = Arc::clone(events);
-    // It is not waited for: the end of the process ends it.
-    std::thread::spawn(move || {
+    // It is not waited for: the end of the process ends it. Without a thread there is no total.
+    let _ = std::thread::Builder::new().spawn(move || {
         std::thread::sleep(COUNT_AFTER);
         events.set_total(nodes.into_iter().map(|node| size(node).unwrap_or(0)).sum());
     });

@@ -60,12 +60,16 @@ impl WorkerPool<'_> {
         loop {
             let next = batches.lock().map(|batches| batches.recv());
             let Ok(Ok(batch)) = next else { return };
-            for FileTask { entry, dir } in batch {
-                if self.has_failed() {
-                    break;
-                }
-                self.record(copy_file(self.context, &entry, &dir.target).map(drop));
+            self.copy(batch);
+        }
+    }
+
+    fn copy(&self, batch: Batch<'_>) {
+        for FileTask { entry, dir } in batch {
+            if self.has_failed() {
+                break;
             }
+            self.record(copy_file(self.context, &entry, &dir.target).map(drop));
         }
     }
 }
@@ -74,7 +78,9 @@ impl WorkerPool<'_> {
 pub struct WorkQueue<'a> {
     batch: Batch<'a>,
     bytes: u64,
-    batches: SyncSender<Batch<'a>>,
+    /// To the workers; where no thread could be started, batches are copied here.
+    batches: Option<SyncSender<Batch<'a>>>,
+    pool: &'a WorkerPool<'a>,
 }
 
 impl<'a> WorkQueue<'a> {
@@ -90,8 +96,12 @@ impl<'a> WorkQueue<'a> {
     /// Hands over the files that are left.
     pub fn flush(&mut self) {
         self.bytes = 0;
-        // (The workers end only after this sender.)
-        let _ = self.batches.send(std::mem::take(&mut self.batch));
+        let batch = std::mem::take(&mut self.batch);
+        match &self.batches {
+            // (The workers end only after this sender.)
+            Some(batches) => drop(batches.send(batch)),
+            None => self.pool.copy(batch),
+        }
     }
 }
 
@@ -109,10 +119,10 @@ pub fn with_workers<'a>(
     let receiver = Mutex::new(receiver);
     let count = std::thread::available_parallelism().map_or(1, usize::from).min(MAX_WORKERS);
     std::thread::scope(|scope| {
-        for _ in 0..count {
-            scope.spawn(|| pool.work(&receiver));
-        }
-        let mut queue = WorkQueue { batch: Vec::new(), bytes: 0, batches: sender };
+        let start = |_| std::thread::Builder::new().spawn_scoped(scope, || pool.work(&receiver));
+        let started = (0..count).map(start).filter(Result::is_ok).count();
+        let batches = (started > 0).then_some(sender);
+        let mut queue = WorkQueue { batch: Vec::new(), bytes: 0, batches, pool: &pool };
         pool.record(walk(&pool, &mut queue));
     });
     drop(receiver);
