@@ -53,6 +53,8 @@ pub enum FindingCode {
     LeftBehind,
     GracePeriod,
     OomKills,
+    CrashLoop,
+    Ended,
     Restart,
     Assumed,
     Ok,
@@ -60,7 +62,7 @@ pub enum FindingCode {
 
 impl FindingCode {
     /// THE TABLE: each code with its name in JSON and its meaning, in the order of the variants.
-    pub const ALL: [(Self, &'static str, &'static str); 25] = [
+    pub const ALL: [(Self, &'static str, &'static str); 27] = [
         (
             Self::ShellForm,
             "shell-form",
@@ -155,6 +157,12 @@ impl FindingCode {
             "oom-kills",
             "Processes of the container were killed for lack of memory since it was started.",
         ),
+        (
+            Self::CrashLoop,
+            "crash-loop",
+            "The engine has restarted the container several times, the last time a short while ago.",
+        ),
+        (Self::Ended, "ended", "The container is not running; the message says how it ended."),
         (Self::Restart, "restart", "The engine restarts the container when it exits."),
         (
             Self::Assumed,

@@ -33,6 +33,14 @@ pub(super) struct ContainerdEntry {
 pub(super) struct CriMetadata {
     pub log_path: Option<PathBuf>,
     pub stop_signal: Option<String>,
+    pub config: CriConfig,
+}
+
+/// The part of a container's configuration that is used (CRI's `ContainerConfig`).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct CriConfig {
+    pub annotations: Labels,
 }
 
 #[derive(Deserialize, Default)]

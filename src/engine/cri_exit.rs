@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::containerd::{persistent_roots, root_of};
 use super::containerd_database::{self, ContainerdEntry};
-use super::labels::pod;
+use super::labels::{pod, restarts};
 use super::record::{Record, RecordReader};
 use crate::model::container::Container;
 use crate::model::engine::EngineInfo;
@@ -79,8 +79,10 @@ pub(super) fn exit_record(host: &Host, container: &Container) -> Option<ExitReco
     let status: VersionedStatus = host.state_file(&path).ok()?.json().ok()?;
     let owner = container.user.map_or(Trust::Root, Trust::User);
     let entry = containerd_database::entry(host, &root, owner, NAMESPACE, id);
+    let restarts = entry.as_ref().and_then(|entry| restarts(&entry.cri.config.annotations));
     let log = entry.and_then(|entry| entry.cri.log_path);
     Some(ExitRecord {
+        restarts,
         log: log.map(|path| LogDestination { driver: "cri".into(), path: Some(path) }),
         sources: vec![path],
         ..status.status.record()

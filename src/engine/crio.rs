@@ -7,7 +7,9 @@ use super::Engine;
 use super::cgroup_name::{is_below_a_pod, is_long_id, scope_id};
 use super::containers_storage::{self, StorageDirs, Writer};
 use super::inventory::StoppedContainer;
-use super::labels::{KEEP_POD_STOPPED, KUBELET_RESTARTS, POD_ADVICE, POD_GRACE, POD_GRACE_UNREAD};
+use super::labels::{
+    KEEP_POD_STOPPED, KUBELET_RESTARTS, POD_ADVICE, POD_GRACE, POD_GRACE_UNREAD, restarts,
+};
 use super::oci_config::OciSpec;
 use super::record::{Record, RecordReader};
 use super::store::StoredRoot;
@@ -93,10 +95,9 @@ fn exit_record(host: &Host, container: &Container) -> Option<ExitRecord> {
     let path = directory.join("userdata/state.json");
     let end: CrioEnd = host.state_file(&path).ok()?.json().ok()?;
     let spec = host.state_file(directory.join("userdata/config.json")).ok();
-    let log_path = spec.and_then(|file| {
-        let mut spec: OciSpec = file.json().ok()?;
-        spec.annotations.remove("io.kubernetes.cri-o.LogPath")
-    });
+    let spec: Option<OciSpec> = spec.and_then(|file| file.json().ok());
+    let annotations = spec.map(|spec| spec.annotations).unwrap_or_default();
+    let log_path = annotations.get("io.kubernetes.cri-o.LogPath");
     let started = parse_time(&end.started);
     let state = match &*end.status {
         "stopped" => RecordedState::Exited,
@@ -112,6 +113,7 @@ fn exit_record(host: &Host, container: &Container) -> Option<ExitRecord> {
         started,
         finished: parse_time(&end.finished),
         log: log_path.map(|path| LogDestination { driver: "cri".into(), path: Some(path.into()) }),
+        restarts: restarts(&annotations),
         sources: vec![path],
         ..ExitRecord::default()
     })

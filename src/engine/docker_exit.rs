@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use super::labels::restarts;
 use crate::model::container::Container;
 use crate::model::exit_record::{
     ExitRecord, HealthRecord, LogDestination, RecordedState, parse_time,
@@ -79,6 +80,8 @@ pub(super) fn exit_record(host: &Host, container: &Container) -> Option<ExitReco
     let host_path = path.with_file_name("hostconfig.json");
     let settings = host.state_file(&host_path).ok().and_then(|file| file.json().ok());
     let mut record = end.record();
+    // (Below a kubelet each start is a new container, and its own count is 0.)
+    record.restarts = container.labels.as_ref().and_then(restarts).or(record.restarts);
     record.sources.push(path.clone());
     if let Some(DockerHostSettings { log_config, restart_policy }) = settings {
         record.log = Some(LogDestination {

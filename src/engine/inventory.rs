@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use super::process_index::ProcessIndex;
+use crate::analysis::remedy::quoted;
 use crate::model::container::Container;
 use crate::model::pid::HostPid;
 use crate::proc::{Host, Survey};
@@ -39,7 +40,7 @@ impl StoppedContainer {
     /// Returns the advice of its engine on what can be done with it.
     pub fn advice(&self) -> Option<String> {
         let name = self.container.name.as_deref().unwrap_or(self.id());
-        self.container.engine.start_hint.map(|hint| hint.replace("NAME", name))
+        self.container.engine.start_hint.map(|hint| hint.replace("NAME", &quoted(name)))
     }
 }
 

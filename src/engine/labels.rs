@@ -41,6 +41,20 @@ pub(super) const POD_GRACE_UNREAD: &str =
 /// The kubelet's annotation with the `terminationGracePeriodSeconds` of the pod.
 pub(super) const POD_GRACE_PERIOD: &str = "io.kubernetes.pod.terminationGracePeriod";
 
+/// The kubelet's annotation with the number of restarts of a container in its pod.
+const RESTARTS: &str = "io.kubernetes.container.restartCount";
+
+/// Returns how often the kubelet has started a container again, from its annotations or, on cri-dockerd, the
+/// labels that hold them. (CRI-O keeps them as JSON in one of its own.)
+pub(super) fn restarts(labels: &Labels) -> Option<u64> {
+    let nested = || -> Option<Labels> {
+        serde_json::from_str(labels.get("io.kubernetes.cri-o.Annotations")?).ok()
+    };
+    let count = labels.get(RESTARTS).or_else(|| labels.get(&format!("annotation.{RESTARTS}")));
+    let count = count.cloned().or_else(|| nested()?.remove(RESTARTS));
+    count?.parse().ok()
+}
+
 /// Returns the Compose project and service. (podman-compose sets Docker's labels and some of its own,
 /// nerdctl copies Docker's to annotations.)
 pub(super) fn compose(labels: &Labels) -> Option<ComposeService> {
@@ -114,6 +128,17 @@ mod tests {
         pairs.push(("io.kubernetes.docker.type", "podsandbox"));
         assert_eq!(pod(&labels(&pairs)).unwrap().container, None);
         assert_eq!(pod(&labels(&pairs[1..])), None);
+    }
+
+    #[test]
+    fn the_kubelet_counts_restarts_in_an_annotation() {
+        let count = |key: &str, value: &str| restarts(&labels(&[(key, value)]));
+        assert_eq!(count("io.kubernetes.container.restartCount", "7"), Some(7));
+        assert_eq!(count("annotation.io.kubernetes.container.restartCount", "2"), Some(2));
+        let nested = r#"{"io.kubernetes.container.restartCount": "4"}"#;
+        assert_eq!(count("io.kubernetes.cri-o.Annotations", nested), Some(4));
+        assert_eq!(count("io.kubernetes.cri-o.Annotations", "{"), None);
+        assert_eq!(count("io.kubernetes.container.hash", "7"), None);
     }
 
     #[test]

@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use super::{Diagnosis, plural};
 use crate::analysis::finding::{FindingCode, Severity};
+use crate::analysis::remedy::quoted;
+use crate::model::exit_record::ExitRecord;
+use crate::model::stop_policy::seconds;
 
 impl Diagnosis<'_> {
     /// Adds a finding if processes have no time to exit. Returns whether that is so.
@@ -16,6 +19,23 @@ impl Diagnosis<'_> {
         let remedy = self.remedies.grace();
         self.add_for_container(Severity::Problem, FindingCode::GracePeriod, message, &remedy);
         true
+    }
+
+    /// Adds a finding if its engine has started it again several times, and lately.
+    pub(super) fn crash_loop(&mut self) {
+        let restarts = self.input.record.and_then(|record| record.restarts).unwrap_or_default();
+        let age = self.input.age.filter(|age| *age < RECENTLY && restarts >= SEVERAL_RESTARTS);
+        let Some(age) = age else { return };
+        let message = format!(
+            "{} has restarted it {restarts} times, the last time {} ago: it may be in a crash loop",
+            self.input.container.engine.display_name,
+            seconds(Duration::from_secs(age.as_secs()))
+        );
+        let remedy = self.input.record.and_then(log_command).map_or_else(
+            || "find out from its log why it exits".into(),
+            |command| format!("find out why it exits: {command} shows the end of its log"),
+        );
+        self.add_for_container(Severity::Warning, FindingCode::CrashLoop, message, &remedy);
     }
 
     /// Adds a finding if processes were killed for lack of memory.
@@ -42,6 +62,18 @@ impl Diagnosis<'_> {
         };
         self.add_for_container(Severity::Warning, FindingCode::OomKills, message, remedy);
     }
+}
+
+/// Restarts from which a container may be in a crash loop.
+const SEVERAL_RESTARTS: u64 = 3;
+/// The age of the last restart up to which it may be in one: engines wait up to five minutes before the next
+/// start (the kubelet).
+const RECENTLY: Duration = Duration::from_secs(600);
+
+/// Returns the command that prints the end of a container's log, if that is a file.
+pub fn log_command(record: &ExitRecord) -> Option<String> {
+    let path = record.log.as_ref()?.path.as_ref()?;
+    Some(format!("`tail -n 20 {}`", quoted(&path.to_string_lossy())))
 }
 
 /// Formats a limit of memory: `64 MiB`.

@@ -8,6 +8,7 @@ mod init;
 mod leftovers;
 mod others;
 
+pub use events::log_command;
 pub use init::{exit_signal_set, exit_signals};
 pub use leftovers::OutsideParent;
 
@@ -21,6 +22,7 @@ use super::forecast::{Answer, Forecast, ProcessForecast};
 use super::programs::{Forwarding, NODE, SHELL, program_of};
 use super::remedy::{Remedies, quoted};
 use crate::model::container::{Container, ContainerState};
+use crate::model::exit_record::ExitRecord;
 use crate::model::process::Fact;
 use crate::model::signal::Signal;
 use crate::model::stop_policy::{StopPolicy, seconds};
@@ -48,6 +50,10 @@ pub struct DiagnosisInput<'a> {
     pub init_wchan: Option<&'a str>,
     /// The processes that were killed for lack of memory, if the container's cgroup counts them.
     pub oom_kills: Option<&'a OomKills>,
+    /// The engine's record of earlier lives.
+    pub record: Option<&'a ExitRecord>,
+    /// The time since it was started.
+    pub age: Option<Duration>,
 }
 
 /// Processes of a container that were killed for lack of memory.
@@ -90,6 +96,7 @@ pub fn diagnose(input: &DiagnosisInput<'_>) -> Vec<Finding> {
     diagnosis.zombies();
     diagnosis.left_behind();
     diagnosis.oom_kills();
+    diagnosis.crash_loop();
     diagnosis.restart();
     diagnosis.assumptions();
     diagnosis.conclude()

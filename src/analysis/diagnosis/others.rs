@@ -152,6 +152,11 @@ impl Diagnosis<'_> {
         let count = group.processes.len();
         let is_init = Some(group.ancestor) == self.init;
         let signal = self.signal;
+        // (A shell without a trap has a finding of its own.)
+        let verdict = self.input.predictions[group.ancestor].verdict;
+        if is_shell(ancestor) && verdict.is_lost() {
+            return;
+        }
         if is_shell(ancestor) {
             let remedy = self.for_shell(group.ancestor);
             self.add(

@@ -2,6 +2,9 @@
 //! the container's processes. Nothing is sent.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
 
 use crate::analysis::delivery::{Prediction, Recipient};
 use crate::analysis::diagnosis::{
@@ -10,7 +13,7 @@ use crate::analysis::diagnosis::{
 use crate::analysis::finding::Finding;
 use crate::analysis::forecast::Forecast;
 use crate::command::forecast::{forecast_of, procedure_of, snapshot_for};
-use crate::engine::stop_policy;
+use crate::engine::{exit_record, stop_policy};
 use crate::error::Error;
 use crate::model::pid::HostPid;
 use crate::model::signal::{Signal, SignalSet};
@@ -49,6 +52,8 @@ pub(super) fn findings(found: &ResolvedContainer<'_>) -> Result<Vec<Finding>, Er
         outside: &outside_parents(found.host, &snapshot),
         init_wchan: init_wchan(found, &snapshot).as_deref(),
         oom_kills: oom_kills(found).as_ref(),
+        record: exit_record(found.host, container).filter(|_| container.verified).as_ref(),
+        age: age(found),
     }))
 }
 
@@ -91,6 +96,12 @@ fn init_wchan(found: &ResolvedContainer<'_>, snapshot: &ContainerSnapshot) -> Op
     let wchan = found.host.proc_file(init.pid, "wchan", WCHAN_LIMIT).ok()?;
     // (`0` where the kernel does not tell.)
     String::from_utf8(wchan).ok().filter(|wchan| !matches!(wchan.as_str(), "" | "0"))
+}
+
+/// Returns the time since the container's init was started.
+fn age(found: &ResolvedContainer<'_>) -> Option<Duration> {
+    let started = found.host.started(found.container.init?.start);
+    Some(Duration::try_from(Timestamp::now().duration_since(started)).unwrap_or_default())
 }
 
 /// Returns the processes of the container that were killed for lack of memory.

@@ -1,6 +1,7 @@
 //! `doctor`: says why a stop would not be graceful, and how to fix it. `analysis::diagnosis` finds out;
 //! `facts` reads, and this file prints. Nothing is sent.
 
+mod ended;
 mod facts;
 
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use super::{Command, Section, arguments, command, resolve};
 use crate::analysis::finding::{Finding, FindingCode, Severity};
 use crate::cli::context::Context;
 use crate::completion::source::CompletionSource;
-use crate::engine::{SearchDepth, discover};
+use crate::engine::{SearchDepth, StoppedContainer, discover};
 use crate::error::{Error, ExitStatus};
 use crate::model::container::Container;
 use crate::output::escape::{safe, safe_str};
@@ -29,8 +30,8 @@ use crate::resolve::{Access, ResolvedContainer, Resolver, hidden_names_note};
 /// Checks what the container's stop signal would do to each process, whether PID 1 forwards it, which
 /// processes are zombies, left behind, paused, stopped or traced, whether any was killed for lack of memory,
 /// and whether the engine restarts the container. The
-/// most serious finding comes first. Without CTR, every container of the host is checked, the worst first.
-/// Nothing is sent.
+/// most serious finding comes first. Without CTR, every running container of the host is checked, the worst
+/// first. For a container that is not running it says how it ended. Nothing is sent.
 #[derive(Args)]
 pub struct DoctorArgs {
     /// The containers; without any, all on this host
@@ -85,10 +86,10 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
     let host = context.host()?;
     let (mut reports, status) = match &arguments.containers[..] {
         [] => (every_container(context, &host), ExitStatus::Done),
-        [word] => (
-            vec![report(&resolve(context, &Resolver::new(&host), word, Access::Read)?)?],
-            ExitStatus::Done,
-        ),
+        [word] => {
+            let report = report_of(context, &Resolver::new(&host), word)?;
+            (vec![report], ExitStatus::Done)
+        }
         words => several_containers(context, &host, words),
     };
     // (The sort is stable: containers of one severity stay in their order.)
@@ -131,7 +132,8 @@ impl Report {
     }
 }
 
-/// Checks every container of the host, after one search. One that ends meanwhile is left out.
+/// Checks every running container of the host, and those that are about to be started again, after one
+/// search. One that ends meanwhile is left out.
 fn every_container(context: &Context, host: &Host) -> Vec<Report> {
     let inventory = Arc::new(discover(host, SearchDepth::Everything));
     for diagnostic in &inventory.diagnostics {
@@ -151,6 +153,8 @@ fn every_container(context: &Context, host: &Host) -> Vec<Report> {
             Err(error) => context.ui.warn_error(&error),
         }
     }
+    let restarting = inventory.stopped.iter().filter(|stopped| ended::is_restarting(host, stopped));
+    reports.extend(restarting.map(|stopped| ended_report(host, stopped)));
     reports
 }
 
@@ -163,8 +167,7 @@ fn several_containers(
     let resolver = Resolver::new(host);
     let (mut reports, mut status) = (Vec::new(), ExitStatus::Done);
     for word in words {
-        let found = resolve(context, &resolver, word, Access::Read);
-        match found.and_then(|found| report(&found)) {
+        match report_of(context, &resolver, word) {
             Ok(report) => reports.push(report),
             Err(error) => {
                 context.ui.warn_error(&error);
@@ -203,6 +206,21 @@ fn overview(reports: &[Report], ui: &Ui) -> String {
         count => format!("{count} containers: {}", counts.join(", ")),
     };
     text + &summary + "\n"
+}
+
+/// Reads the container that a reference stands for, or the record of one that is not running.
+fn report_of(context: &Context, resolver: &Resolver<'_>, word: &str) -> Result<Report, Error> {
+    let error = match resolve(context, resolver, word, Access::Read) {
+        Ok(found) => return report(&found),
+        Err(error) => error,
+    };
+    resolver
+        .not_running(word)
+        .map_or(Err(error), |stopped| Ok(ended_report(resolver.host, &stopped)))
+}
+
+fn ended_report(host: &Host, stopped: &StoppedContainer) -> Report {
+    Report { container: stopped.qualified(), findings: vec![ended::finding(host, stopped)] }
 }
 
 /// Reads a container and returns the findings about it.

@@ -117,6 +117,8 @@ const ENGINE_CHECKS: &[(&str, Check)] = &[
     ("docker", ("doctor_finds_sessions_that_were_left_behind", remedies::left_behind)),
     ("docker", ("doctor_finds_zombies_of_a_parent_outside", remedies::zombie_of_the_shim)),
     ("docker", ("doctor_counts_oom_kills", remedies::oom_kill)),
+    ("docker", ("doctor_finds_crash_loops", remedies::crash_loop)),
+    ("docker", ("doctor_says_how_a_container_ended", remedies::ended)),
 ];
 
 /// Features that an engine lacks: the check does not apply to it.

@@ -314,7 +314,7 @@ pub fn left_behind(engine: &Engine) -> Outcome {
     let work = || -> Outcome {
         let init = engine.init_of(&container(engine))?;
         let script = format!(
-            "nsenter -t {init} -a sleep 1000 & joiner=$!; while ! [ -s /proc/$joiner/task/$joiner/children ]; do sleep 0.02; done; kill -9 $joiner"
+            "nsenter -t {init} -a sleep 1000 & joiner=$!; while [ -z \"$(cat /proc/$joiner/task/$joiner/children)\" ]; do sleep 0.02; done; kill -9 $joiner"
         );
         let mut command = Command::new("sh");
         command.args(["-c", &script]).stdin(std::process::Stdio::null());
@@ -399,6 +399,67 @@ pub fn oom_kill(engine: &Engine) -> Outcome {
         check(message.contains("64 MiB"), message)
     };
     let outcome = work();
+    let _ = engine.script(&["rm", name]);
+    outcome
+}
+
+/// A container that its engine starts again and again is found while it runs and between two lives.
+pub fn crash_loop(engine: &Engine) -> Outcome {
+    let name = &container(engine);
+    let _ = engine.script(&["rm", name]);
+    let line = ["run", name.as_str(), "--", "sh", "-c", "sleep 0.4; echo failed; exit 3"];
+    engine.script_with("--restart=always", &line)?;
+    let work = || -> Outcome {
+        let name = engine.script(&["qualified", name])?;
+        let mut seen: Vec<String> = Vec::new();
+        let found = |seen: &mut Vec<String>| {
+            let findings = run(&["--json", "doctor", "--exit-zero", &name]).objects();
+            let loops = findings.iter().filter(|row| row["code"] == json!("crash-loop"));
+            seen.extend(loops.map(|row| format!("{} {}", row["severity"], row["message"])));
+            let has = |words: &str| seen.iter().any(|text| text.contains(words));
+            has("Docker has restarted it") && has("it is restarting: it exited with status 3")
+        };
+        check(wait_until(|| found(&mut seen)), format!("{seen:?}"))?;
+        let all = || run(&["--json", "doctor"]).objects();
+        let is_it =
+            |row: &Value| row["container"] == json!(name) && row["code"] == json!("crash-loop");
+        check(wait_until(|| all().iter().any(is_it)), "not among all containers")
+    };
+    let outcome = work();
+    let _ = engine.script(&["rm", name]);
+    outcome
+}
+
+/// For a container that is not running `doctor` says how it ended, and how serious that is.
+pub fn ended(engine: &Engine) -> Outcome {
+    let name = &container(engine);
+    let work = |command: &[&str], stop: bool| -> Result<(Value, crate::support::Run), Failed> {
+        let _ = engine.script(&["rm", name]);
+        let mut line = vec!["run", name.as_str(), "--"];
+        line.extend(command);
+        engine.script(&line)?;
+        if stop {
+            engine.script(&["stop", name])?;
+        }
+        let word = engine.script(&["qualified", name])?;
+        check(wait_until(|| run(&["ps", &word]).code == 3), "it has not ended")?;
+        let said = run(&["--json", "doctor", &word]);
+        Ok((said.objects().first().cloned().unwrap_or_default(), said))
+    };
+    let outcome = || -> Outcome {
+        for (command, stop, status, severity, words) in [
+            (&["true"][..], false, 0, "info", "it exited with status 0"),
+            (&["sh", "-c", "exit 4"], false, 8, "problem", "it exited with status 4"),
+            (&["sleep", "1000"], true, 0, "warning", "status 137 (128+9: KILL)"),
+        ] {
+            let (finding, said) = work(command, stop)?;
+            same((said.code, finding["severity"].clone()), (status, json!(severity)))?;
+            same(finding["code"].clone(), json!("ended"))?;
+            check(finding["message"].to_string().contains(words), &finding)?;
+        }
+        Ok(())
+    };
+    let outcome = outcome();
     let _ = engine.script(&["rm", name]);
     outcome
 }
