@@ -15,19 +15,19 @@ use crate::engine::stop_policy;
 use crate::error::{Error, ExitStatus};
 use crate::model::pid::ContainerPid;
 use crate::model::signal::{Signal, SignalSet};
-use crate::output::columns::signals::{SIGNALS_COLUMNS, SignalsRow};
+use crate::output::columns::signals::{SIGNALS_COLUMNS, SignalsRow, notes};
 use crate::output::json::{self, object};
 use crate::output::select::{Selection, help};
 use crate::output::style::{Style, TableOptions};
 use crate::output::table::{TableLine, draw};
-use crate::proc::SnapshotOptions;
+use crate::proc::{CommandLimit, SnapshotOptions};
 use crate::resolve::processes::ContainerSnapshot;
 use crate::resolve::{Access, Resolver};
 
 /// Show how each process handles each signal, and what the signal would do
 ///
 /// For each signal: its disposition, the threads that block it, what is waiting for it, and the effect
-/// that it would have. Without SIG, this lists pending signals, signals that a process handles, ignores,
+/// that it would have; below the table, notes, each once. Without SIG, this lists pending signals, signals that a process handles, ignores,
 /// blocks or waits for, and TERM, INT, HUP, QUIT, KILL and the container's stop signal; with `--json`, all
 /// signals. With `--decode`, no container is needed.
 #[derive(Args)]
@@ -107,7 +107,8 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
             signals.iter().copied().map(SignalSet::from).fold(SignalSet::EMPTY, SignalSet::union)
         }
     };
-    let options = SnapshotOptions { threads: true, waits, ..SnapshotOptions::BARE };
+    let command = CommandLimit::SCREEN;
+    let options = SnapshotOptions { threads: true, waits, command, ..SnapshotOptions::BARE };
     let snapshot = found.snapshot(options)?;
     let has = |pid: &ContainerPid| snapshot.processes.iter().any(|p| p.pid == Some(*pid));
     if let Some(missing) = arguments.pid.iter().find(|pid| !has(pid)) {
@@ -160,7 +161,15 @@ fn text(context: &Context, selection: &Selection<SignalsRow>, rows: &[SignalsRow
         return rows.iter().map(|row| json::line(&object(SIGNALS_COLUMNS, row))).collect();
     }
     let lines: Vec<TableLine<'_, SignalsRow>> = rows.iter().map(TableLine::flat).collect();
-    draw(selection, &lines, &Style::from(ui), &TableOptions::with_header())
+    let style = Style::from(ui);
+    let options = TableOptions::with_header();
+    if selection.exact {
+        return draw(selection, &lines, &style, &options);
+    }
+    // A note is long, and the same for many processes: below the table it stands once, and is not cut.
+    let columns = selection.columns.iter().filter(|column| column.name != "note");
+    let selection = Selection { columns: columns.copied().collect(), exact: false };
+    draw(&selection, &lines, &style, &options) + &notes(rows, style.width)
 }
 
 /// Prints the signals in a mask: hexadecimal digits, or a whole line of `/proc/PID/status`.

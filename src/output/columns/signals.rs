@@ -1,16 +1,20 @@
 //! THE COLUMN TABLE of `signals`: one row per signal of each process.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use super::common::{self, ProcessRow};
 use crate::analysis::container_process::{ContainerProcess, RowContext};
 use crate::analysis::delivery::Prediction;
+use crate::model::pid::HostPid;
 use crate::model::process::Fact;
 use crate::model::signal::{Signal, SignalSet};
 use crate::model::verdict::Verdict;
 use crate::output::column::Column;
+use crate::output::escape::safe_str;
 use crate::output::style::Emphasis;
 use crate::output::value::Value;
+use crate::output::width::wrap;
 
 /// A row of `signals`.
 #[derive(Debug)]
@@ -183,6 +187,48 @@ pub static SIGNALS_COLUMNS: &[SignalsColumn] = &[
     .shown()
     .priority(90),
 ];
+
+/// Returns the notes as lines below the table, each once, with the signals and processes that it is about.
+pub fn notes(rows: &[SignalsRow], width: Option<usize>) -> String {
+    let mut groups: Vec<(&str, Vec<&SignalsRow>)> = Vec::new();
+    for row in rows {
+        let Some(note) = row.prediction.note.as_deref() else { continue };
+        match groups.iter_mut().find(|(known, _)| *known == note) {
+            Some((_, group)) => group.push(row),
+            None => groups.push((note, vec![row])),
+        }
+    }
+    let lines = groups.iter().flat_map(|(note, group)| {
+        let line = format!("{}: {note}", subject(group));
+        let wrapped = wrap(&safe_str(&line), width.map(|width| width.saturating_sub(2)));
+        let indented = |(index, part): (usize, String)| match index {
+            0 => format!("{part}\n"),
+            _ => format!("  {part}\n"),
+        };
+        wrapped.into_iter().enumerate().map(indented).collect::<Vec<_>>()
+    });
+    lines.collect()
+}
+
+/// Returns the signals and the processes of some rows, as in `HUP, TERM to 1 nginx and 3 others`.
+fn subject(group: &[&SignalsRow]) -> String {
+    let signals: BTreeMap<i32, String> =
+        group.iter().map(|row| (row.signal.number(), row.signal.name())).collect();
+    let signals: Vec<String> = signals.into_values().collect();
+    let processes: BTreeSet<HostPid> = group.iter().map(|row| row.process.facts.id.pid).collect();
+    let first = &group[0].process;
+    let comm = String::from_utf8_lossy(&first.facts.stat.comm).into_owned();
+    let first = match first.pid {
+        Some(pid) => format!("{pid} {comm}"),
+        None => comm,
+    };
+    let others = match processes.len() - 1 {
+        0 => String::new(),
+        1 => " and 1 other".into(),
+        count => format!(" and {count} others"),
+    };
+    format!("{} to {first}{others}", signals.join(", "))
+}
 
 fn emphasis(row: &SignalsRow) -> Emphasis {
     match row.prediction.verdict {
