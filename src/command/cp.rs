@@ -6,6 +6,7 @@
 //! characters, so that only the ten lines of [`progress_line`] would go.
 
 use std::ffi::OsString;
+use std::io::IsTerminal;
 use std::os::unix::ffi::OsStrExt;
 use std::time::{Duration, Instant};
 
@@ -207,6 +208,14 @@ fn parse_paths(paths: &[OsString]) -> Result<(Vec<PathRef>, PathRef), Error> {
         return Err(usage("neither the source nor the destination is in a container")
             .hint("write container paths as `CTR:PATH`; for local copies use cp(1)"));
     }
+    if destination == PathRef::Stream && std::io::stdout().is_terminal() {
+        return Err(usage("a tar stream is not written to a terminal")
+            .hint("write it to a pipe or file: `cinspect cp web:/etc - | tar -t`"));
+    }
+    if has_stream && std::io::stdin().is_terminal() {
+        return Err(usage("a tar stream is not read from a terminal")
+            .hint("read it from a pipe or file: `tar -c DIR | cinspect cp - web:/data/`"));
+    }
     Ok((sources, destination))
 }
 
@@ -274,11 +283,9 @@ impl ProgressReporter<'_> {
     fn report(&mut self, event: CopyEvent) {
         let ui = &self.context.ui;
         match event {
-            CopyEvent::Deviation(entry, is_first) if !self.quiet => {
-                if is_first || ui.verbose {
-                    ui.clear_progress();
-                    ui.warn(&safe_str(&entry.to_string()));
-                }
+            CopyEvent::Deviation(entry, is_first) if !self.quiet && (is_first || ui.verbose) => {
+                ui.clear_progress();
+                ui.warn(&safe_str(&entry.to_string()));
             }
             CopyEvent::Progress(progress)
                 if self.shows_progress

@@ -3,12 +3,13 @@
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::FileExt;
 
 use nix::errno::Errno;
 use nix::fcntl::copy_file_range;
 use nix::unistd::{Whence, lseek};
 
-use super::rootfs::{pseudo_fs, to_errno};
+use super::rootfs::{is_fuse, pseudo_fs, to_errno};
 use crate::error::Error;
 use crate::sys::file::attributes;
 
@@ -105,9 +106,14 @@ fn size_of(file: &File) -> Result<u64, CopyFailure> {
 }
 
 /// Whether the size of a file says nothing about its data: the kernel's files have size 0 or that of a
-/// page, and some of FUSE have size 0, whatever they hold.
+/// page, and those of FUSE any size, whatever they hold. (Large ones have theirs, unless more can be
+/// read.)
 pub fn has_unknown_size(file: &File, size: u64) -> bool {
-    size == 0 || pseudo_fs(file).is_some()
+    let has_more = || {
+        let read = file.read_at(&mut [0], size).is_ok_and(|read| read > 0);
+        read && file.metadata().is_ok_and(|metadata| metadata.len() == size)
+    };
+    size == 0 || pseudo_fs(file).is_some() || is_fuse(file) && (size <= SMALL || has_more())
 }
 
 /// Sets the offset of a file, lseek(2).

@@ -70,7 +70,7 @@ pub fn copy_symlink(
     context: &CopyContext<'_>,
     entry: &CopySource,
     dir: &TargetDir,
-) -> Result<(), Error> {
+) -> Result<WriteOutcome, Error> {
     let target = entry.node.read_link();
     let target = target.map_err(|errno| context.source_error(&entry.path, errno))?;
     let attributes = EntryAttributes::read(context.from, &entry.node, context.options.archive);
@@ -88,14 +88,15 @@ pub fn create_symlink(
     name: &[u8],
     target: &[u8],
     attributes: EntryAttributes,
-) -> Result<(), Error> {
+) -> Result<WriteOutcome, Error> {
     let (metadata, mut dropped) = context.metadata(attributes);
     let no_clobber = context.options.write.no_clobber;
     let (outcome, refused) = write_symlink(dir, name, target, &metadata, no_clobber)
         .map_err(|errno| context.target_error(path, errno))?;
     dropped.extend(refused);
     let dropped = if outcome == WriteOutcome::Renamed { &*dropped } else { &[] };
-    context.written(path, outcome, dropped)
+    context.written(path, outcome, dropped)?;
+    Ok(outcome)
 }
 
 /// Gives a file that was written one more name. Returns whether that was possible: if not, the loss of

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::context::CopyContext;
 use super::create::{copy_file, copy_symlink, create_directory, create_hard_link};
 use super::entry::EntryAttributes;
+use super::metadata::DroppedAttribute;
 use super::sources::CopySource;
 use super::walk::Sink;
 use super::workers::{DirFinish, FileTask, PendingDir, WorkQueue, WorkerPool};
@@ -70,14 +71,18 @@ impl<'p> Sink for DirSink<'_, 'p> {
     ) -> Result<bool, Error> {
         if has_names {
             let outcome = copy_file(self.context, &entry, &parent.target)?;
+            if outcome == WriteOutcome::InPlace {
+                self.context.lost(&entry.path, &[DroppedAttribute::HardLink])?;
+            }
             return Ok(outcome == WriteOutcome::Renamed);
         }
         self.queue.push(FileTask { entry, dir: parent.clone() });
         Ok(true)
     }
 
-    fn symlink(&mut self, parent: &Self::Dir, entry: &CopySource) -> Result<(), Error> {
-        copy_symlink(self.context, entry, &parent.target)
+    fn symlink(&mut self, parent: &Self::Dir, entry: &CopySource) -> Result<bool, Error> {
+        let outcome = copy_symlink(self.context, entry, &parent.target)?;
+        Ok(outcome == WriteOutcome::Renamed)
     }
 
     fn link(

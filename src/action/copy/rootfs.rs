@@ -42,6 +42,14 @@ const PSEUDO: &[(i128, &str)] = &[
     (0xde5e_81e4, "efivarfs"),
 ];
 
+/// FUSE_SUPER_MAGIC.
+const FUSE: i128 = 0x6573_5546;
+
+/// Whether a file is on a file system of a program, which may say any size.
+pub fn is_fuse(fd: impl AsFd) -> bool {
+    fstatfs(fd).is_ok_and(|stat| i128::from(stat.filesystem_type().0) == FUSE)
+}
+
 /// Returns the name of the kernel's file system that a file is on, if it is on one.
 pub fn pseudo_fs(fd: impl AsFd) -> Option<&'static str> {
     let kind = i128::from(fstatfs(fd).ok()?.filesystem_type().0);

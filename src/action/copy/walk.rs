@@ -45,11 +45,11 @@ pub trait Sink {
         has_names: bool,
     ) -> Result<bool, Error>;
 
-    /// Adds a symlink.
+    /// Adds a symlink; returns whether it can be linked to.
     ///
     /// # Errors
     /// It cannot be read or written.
-    fn symlink(&mut self, parent: &Self::Dir, entry: &CopySource) -> Result<(), Error>;
+    fn symlink(&mut self, parent: &Self::Dir, entry: &CopySource) -> Result<bool, Error>;
 
     /// Adds one more name of a file; returns whether that was possible.
     ///
@@ -156,20 +156,22 @@ impl<S: Sink> Walk<'_, S> {
                 let created = self.sink.enter(dir, &entry)?;
                 self.push(entry.path, &entry.node, created)
             }
-            FileKind::Regular if entry.node.attributes.links > 1 => self.linked(dir, entry),
-            FileKind::Regular => self.sink.file(dir, entry, false).map(drop),
             FileKind::Symlink if self.context.options.follow => {
                 match self.context.follow(&entry.path)? {
                     Some(node) => self.entry(dir, CopySource { node, ..entry }),
                     None => self.context.skip_dangling(&entry.path),
                 }
             }
-            FileKind::Symlink => self.sink.symlink(dir, &entry),
+            FileKind::Regular | FileKind::Symlink if entry.node.attributes.links > 1 => {
+                self.linked(dir, entry)
+            }
+            FileKind::Regular => self.sink.file(dir, entry, false).map(drop),
+            FileKind::Symlink => self.sink.symlink(dir, &entry).map(drop),
             _ => self.context.skip_special(&entry.node, &entry.path),
         }
     }
 
-    /// Copies a file with several names: the first is copied, the others are links to that copy.
+    /// Copies a file or symlink with several names: the first is copied, the others are links to that copy.
     fn linked(&mut self, dir: &S::Dir, entry: CopySource) -> Result<(), Error> {
         let id = entry.node.id();
         if let Some(first) = self.links.get_mut(&id) {
@@ -184,7 +186,11 @@ impl<S: Sink> Walk<'_, S> {
         }
         let (path, name) = (entry.path.clone(), entry.name.clone());
         let remaining = entry.node.attributes.links - 1;
-        if !self.sink.file(dir, entry, true)? || self.links.contains_key(&id) {
+        let can_be_linked = match entry.node.kind() {
+            FileKind::Symlink => self.sink.symlink(dir, &entry)?,
+            _ => self.sink.file(dir, entry, true)?,
+        };
+        if !can_be_linked || self.links.contains_key(&id) {
             return Ok(());
         }
         if self.links.len() >= MAX_LINKED {

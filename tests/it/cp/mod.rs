@@ -505,5 +505,17 @@ fn usage_errors() -> Outcome {
         check(failed.err.contains(message), format!("{arguments:?}: {}", failed.err))?;
     }
     cp(&["/etc/passwd", "no-such-container:/x"]).expect(3)?;
+    for (arguments, message) in
+        [("web:/etc -", "not written to a terminal"), ("- web:/etc", "not read from a terminal")]
+    {
+        let mut python = Command::new("python3");
+        let script = "import pty,sys; sys.exit(pty.spawn(sys.argv[1:]) >> 8)";
+        python
+            .args(["-c", script, env!("CARGO_BIN_EXE_cinspect"), "cp"])
+            .args(arguments.split(' '));
+        python.stdin(Stdio::null());
+        let refused = finish(python).expect(2)?;
+        check(refused.out.contains(message), refused.out)?;
+    }
     cp(&["one"]).expect(2).map(drop)
 }

@@ -26,7 +26,7 @@ ln -s "$(printf '%0200d' 0)" long-target
 printf x >"$(printf '%0255d' 7)"
 mkdir -p "deep/$(printf '%0120d' 1)/$(printf '%0120d' 2)"; printf deep >"deep/$(printf '%0120d' 1)/$(printf '%0120d' 2)/f"
 printf n >"$(printf 'new\nline')"; printf o >"$(printf 'not\377utf8')"; printf p >'*'
-printf s >setuid; chown 33:44 setuid; chmod 6755 setuid
+ln -P link d/second-link; printf s >setuid; chown 33:44 setuid; chmod 6755 setuid
 printf z >zero; chmod 0 zero; printf b >big-id; chown 3000000:3000001 big-id; chown -h 5:6 link
 cp /bin/true capable; setcap cap_net_raw+ep capable
 printf a >acl; chmod 640 acl; setfacl -m u:1:rw,g:5:r,m::rw acl
@@ -54,13 +54,13 @@ def show(path):
     o = dict(name=ascii(name), mode=oct(stat.S_IMODE(s.st_mode)), kind=stat.S_IFMT(s.st_mode), owner=[s.st_uid, s.st_gid], mtime=s.st_mtime_ns, seconds=s.st_mtime_ns // 10**9, atime=s.st_atime_ns)
     o['xattrs'] = {k: os.getxattr(path, k, follow_symlinks=False).hex() for k in sorted(os.listxattr(path, follow_symlinks=False))}
     if stat.S_ISLNK(s.st_mode): o['target'] = ascii(os.readlink(path)); o['mode'] = ''
+    if not stat.S_ISDIR(s.st_mode): o['inode'] = inodes.setdefault(s.st_ino, ascii(name)); o['links'] = s.st_nlink
     if stat.S_ISREG(s.st_mode):
         fd = os.open(path, os.O_RDONLY); o['size'] = s.st_size
         o['extents'] = extents(fd, s.st_size); os.lseek(fd, 0, 0)
         h = hashlib.md5()
         while b := os.read(fd, 1 << 20): h.update(b)
         o['data'] = h.hexdigest(); os.close(fd)
-        o['inode'] = inodes.setdefault(s.st_ino, ascii(name)); o['links'] = s.st_nlink
     print(json.dumps(o))
     if stat.S_ISDIR(s.st_mode):
         for e in sorted(os.listdir(path)): show(os.path.join(path, e))

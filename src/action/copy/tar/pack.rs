@@ -125,10 +125,11 @@ impl<W: Write> Sink for TarSink<'_, W> {
         Ok(true)
     }
 
-    fn symlink(&mut self, parent: &Self::Dir, entry: &CopySource) -> Result<(), Error> {
+    fn symlink(&mut self, parent: &Self::Dir, entry: &CopySource) -> Result<bool, Error> {
         let target = entry.node.read_link();
         let target = target.map_err(|errno| self.context.source_error(&entry.path, errno))?;
-        self.append_link(parent, entry, EntryType::Symlink, &target)
+        self.append_link(parent, entry, EntryType::Symlink, &target)?;
+        Ok(true)
     }
 
     fn link(

@@ -137,18 +137,28 @@ impl Unpacker<'_> {
             b'5' | b'D' => self.directory(path, &names, &dir, entry),
             _ if is_directory => self.directory(path, &names, &dir, entry),
             b'1' => self.hard_link(member, &names, &dir),
-            b'2' => create_symlink(context, path, &dir, name, &member.link, entry),
+            b'2' => {
+                let target = &member.link;
+                let outcome = create_symlink(context, path, &dir, name, target, entry)?;
+                self.note(names, outcome);
+                Ok(())
+            }
             _ => {
                 let (mut data, map) = (reader.data(), &member.map);
                 let content = &mut Content::Stream(&mut data, &map.extents, map.size);
                 let outcome = write_file(context, path, &dir, name, content, entry)?;
-                match outcome {
-                    WriteOutcome::Kept => self.kept.insert(names),
-                    _ => self.kept.remove(&names),
-                };
+                self.note(names, outcome);
                 Ok(())
             }
         }
+    }
+
+    /// Remembers a member whose place was taken.
+    fn note(&mut self, names: MemberPath, outcome: WriteOutcome) {
+        match outcome {
+            WriteOutcome::Kept => self.kept.insert(names),
+            _ => self.kept.remove(&names),
+        };
     }
 
     /// Creates a directory. One that exists keeps its metadata, as in a copy without a stream.
