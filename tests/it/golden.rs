@@ -133,7 +133,6 @@ fn compare(name: &str, columns: usize, text: &str) -> Outcome {
 const ERRORS: &[&str] = &[
     "",
     "nosuch",
-    "ps",
     "ps nosuch",
     "ps wbe",
     "ps old",

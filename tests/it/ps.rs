@@ -23,6 +23,7 @@ pub fn trials() -> Vec<Trial> {
             "ps::shows_several_containers_and_reports_a_missing_one",
             several,
         ),
+        test_with(Need::Namespaces, "ps::without_a_name_shows_every_container", every),
         test_with(Need::Namespaces, "ps::each_thread_has_its_masks", threads),
         test_with(Need::Namespaces, "ps::selects_and_sorts_columns", columns),
         test_with(Need::Namespaces, "ps::raw_masks_are_the_kernels_digits", raw),
@@ -287,6 +288,25 @@ fn blocked_stays() -> Outcome {
     check(columns.contains(&"BLOCKED") && columns.contains(&"TID"), &text)?;
     check(!columns.contains(&"IGNORED") && !columns.contains(&"CAUGHT"), &text)?;
     check(text.contains("USR1"), text)
+}
+
+fn every() -> Outcome {
+    let containers = [fixture("init handle=TERM")?, fixture("init\n> child")?];
+    let names = containers.each_ref().map(name);
+    let rows = run(&["--json", "ps"]).expect(0)?.objects();
+    let of = |name: &String| rows.iter().filter(|row| row["container"] == json!(name)).count();
+    same([of(&names[0]), of(&names[1])], [1, 2])?;
+    let piped = run(&["ps"]).expect(0)?.out;
+    check(piped.starts_with("CONTAINER "), &piped)?;
+    let screen = on_terminal(80, &["ps"], true)?;
+    for name in &names {
+        let heading = format!("{name}  on stop (");
+        let mut below = screen.lines().skip_while(|line| !line.starts_with(&heading)).skip(1);
+        check(below.next().is_some_and(|line| line.contains("PID")), &screen)?;
+        let first = below.next().unwrap_or_default();
+        check(first.contains(name.trim_start_matches("pid:")), &screen)?;
+    }
+    Ok(())
 }
 
 fn headings() -> Outcome {

@@ -16,9 +16,9 @@ use crate::analysis::container_process::ContainerProcess;
 use crate::cli::args;
 use crate::cli::context::Context;
 use crate::completion::source::{CompletionSource, column_names};
-use crate::engine::stop_policy;
+use crate::engine::{SearchDepth, discover, stop_policy};
 use crate::error::{Error, ExitStatus};
-use crate::model::container::ContainerState;
+use crate::model::container::{Container, ContainerState};
 use crate::model::pid::HostPid;
 use crate::model::process::Fact;
 use crate::model::signal::{Signal, SignalSet};
@@ -55,8 +55,8 @@ use crate::resolve::{Access, MatchRule, Resolver};
 /// whole table is written at each refresh.
 #[derive(Args)]
 pub struct Ps {
-    /// The containers
-    #[arg(value_name = "CTR", required_unless_present = "columns", add = CompletionSource::Containers)]
+    /// The containers; without any, all on this host
+    #[arg(value_name = "CTR", add = CompletionSource::Containers)]
     containers: Vec<String>,
     /// Columns to show; `+LIST` adds to the default ones, `help` lists all
     #[arg(short = 'o', long, value_name = "LIST", add = CompletionSource::Columns(|| column_names(PS_COLUMNS)))]
@@ -127,10 +127,10 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
         return Ok(ExitStatus::Done);
     }
     let list = ProcessList::new(&arguments, context)?;
-    let words = &arguments.containers;
-    if words.is_empty() {
-        return Err(args::missing_container());
-    }
+    let words = &match &arguments.containers[..] {
+        [] => every_container(context)?,
+        words => words.to_vec(),
+    };
     if let Some(interval) = arguments.watch {
         if interval.is_none() {
             refuse_seconds(&words[0])?;
@@ -179,7 +179,8 @@ impl<'a> ProcessList<'a> {
                 (blocked.wide, blocked.priority) = (false, 235);
             }
         }
-        if list.is_none() && options.containers.len() > 1 {
+        let has_headings = options.containers.is_empty() && context.ui.width.is_some();
+        if list.is_none() && options.containers.len() != 1 && !has_headings {
             columns.insert(0, find(PS_COLUMNS, "container")?);
         }
         let sort = options.sort.as_deref().map(|key| Sort::parse(PS_COLUMNS, key)).transpose()?;
@@ -201,6 +202,10 @@ impl<'a> ProcessList<'a> {
                     headings.push(found.heading);
                     containers.push(found.rows.into_iter().map(|row| (row, Mark::None)).collect());
                 }
+                // It has ended since all were listed.
+                Err(error)
+                    if self.options.containers.is_empty()
+                        && error.status == ExitStatus::NoContainer => {}
                 Err(error) if words.len() > 1 => {
                     context.ui.warn_error(&error);
                     status = if status == ExitStatus::Done { error.status } else { status };
@@ -306,6 +311,20 @@ impl<'a> ProcessList<'a> {
         lines.iter().map(|line| json::line(&object(PS_COLUMNS, line.row))).collect()
     }
 
+    /// Returns the table of each container below its heading, with columns of the same widths.
+    fn print_each(&self, answer: &PsAnswer, style: &Style) -> String {
+        let mut widths = ColumnWidths::new();
+        let options = TableOptions::with_header;
+        // (Drawn once to learn the widths.)
+        self.draw_table(&answer.containers, style, options(), &mut widths);
+        let blocks = answer.containers.iter().zip(&answer.headings).map(|(rows, heading)| {
+            let rows = std::slice::from_ref(rows);
+            let drawing = self.draw_table(rows, style, options(), &mut widths);
+            format!("{}{}", heading.text(style), drawing.text)
+        });
+        blocks.collect::<Vec<_>>().join("\n")
+    }
+
     /// Returns the text of an answer, and says with `-v` which columns were left out.
     fn print(&self, context: &Context, answer: &PsAnswer) -> String {
         let containers = &answer.containers;
@@ -313,6 +332,9 @@ impl<'a> ProcessList<'a> {
             return self.print_json(containers);
         }
         let (style, options) = (Style::from(&context.ui), TableOptions::with_header());
+        if self.options.containers.is_empty() && self.screen {
+            return self.print_each(answer, &style);
+        }
         let drawing = self.draw_table(containers, &style, options, &mut ColumnWidths::new());
         if let (Some(width), false) = (style.width, drawing.omitted.is_empty()) {
             let omitted = drawing.omitted.join(", ");
@@ -323,6 +345,18 @@ impl<'a> ProcessList<'a> {
         let headings = answer.headings.iter().filter(|_| self.screen && !is_listed);
         headings.map(|heading| heading.text(&style)).collect::<String>() + &drawing.text
     }
+}
+
+/// Returns the references of all containers of the host.
+fn every_container(context: &Context) -> Result<Vec<String>, Error> {
+    let host = context.host()?;
+    let containers = discover(&host, SearchDepth::Everything).containers;
+    let is_here = |container: &&Container| container.init.is_some();
+    let names: Vec<String> = containers.iter().filter(is_here).map(Container::qualified).collect();
+    if names.is_empty() {
+        context.ui.note("no container is running");
+    }
+    Ok(names)
 }
 
 impl Refresh for ProcessList<'_> {
