@@ -65,12 +65,16 @@ pub(super) struct ServiceKill {
     /// How long after the stop signal.
     pub after: Duration,
     pub targets: Targets,
+    /// Whether the supervisor is among the targets.
+    pub kills_itself: bool,
 }
 
 /// The services that a supervisor stops together; the next ones follow when all of them have exited.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct StopStage {
     pub services: Vec<ServiceStop>,
+    /// The time that it takes even if all of them exit at once.
+    pub least: Duration,
     /// The longest time that the supervisor itself takes for it.
     pub delay: Duration,
 }

@@ -159,16 +159,18 @@ fn stop_service(
     let service = ServiceStop {
         process: child,
         forward: Forward::certain(Targets::Processes(vec![child]), signal),
-        kill: after.map(|after| ServiceKill { after, targets }),
+        kill: after.map(|after| ServiceKill { after, targets, kills_itself: false }),
     };
-    let mut stages = vec![StopStage { services: vec![service], delay: DELAY }];
+    let mut stages =
+        vec![StopStage { services: vec![service], least: Duration::ZERO, delay: DELAY }];
     let mut why = format!("sends {signal} to {} and exits when it has exited", input.name(child));
     if is_executable(input, process, "finish")? {
         let limit = match milliseconds("timeout-finish", 5000)? {
             0 => Duration::MAX,
             limit => Duration::from_millis(limit),
         };
-        stages.push(StopStage { services: Vec::new(), delay: limit.saturating_add(DELAY) });
+        let delay = limit.saturating_add(DELAY);
+        stages.push(StopStage { services: Vec::new(), least: Duration::ZERO, delay });
         why.push_str(", and its script finish is over");
     }
     Ok(Reaction { stages, ..Reaction::new(Exits::AfterStages, why) })

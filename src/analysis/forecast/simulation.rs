@@ -162,7 +162,8 @@ impl<'a> Simulation<'a> {
                 let forward = Forward { is_certain, ..service.forward.clone() };
                 self.forward(&forward, first, Some(by));
             }
-            let (mut next_first, mut next_last) = (first, last);
+            let (mut next_first, mut next_last) =
+                (first.saturating_add(stage.least), last.saturating_add(stage.least));
             for service in &stage.services {
                 let (earliest, latest) = self.service_end(by, service, stage.delay, first, last);
                 next_first = next_first.max(earliest);
@@ -195,7 +196,10 @@ impl<'a> Simulation<'a> {
         let limit = self.limit();
         let is_in_time = before(earliest, latest, limit);
         let targets = self.targets(Some(by), &kill.targets);
-        for process in targets.into_iter().chain([service.process]) {
+        // PID 1 cannot kill itself.
+        let is_init = self.input.processes[by].facts.status.nspid.last() == Some(&1);
+        let itself = Some(by).filter(|_| kill.kills_itself && !is_init);
+        for process in targets.into_iter().chain([service.process]).chain(itself) {
             let kill = SupervisorKill { by, after: kill.after, is_in_time };
             self.kills[process] = Some(kill);
         }
@@ -260,11 +264,17 @@ impl<'a> Simulation<'a> {
                     Exits::ByChild => by_child(),
                     Exits::After(processes) => all(processes, Answer::Yes),
                     Exits::MaybeAfter(processes) => all(processes, Answer::Maybe),
+                    Exits::AfterStages if self.kills_itself(process) => Answer::No,
                     Exits::AfterStages => self.stages_end[process].unwrap_or(Answer::Maybe),
                 };
                 if reaction.is_certain { exits } else { exits.and(Answer::Maybe) }
             })
             .fold(may_be_stopped, Answer::or)
+    }
+
+    /// Whether a process is among those that it kills.
+    fn kills_itself(&self, process: usize) -> bool {
+        self.kills[process].is_some_and(|kill| kill.by == process)
     }
 
     /// Returns the processes after which a process exits without a signal, if there are such.

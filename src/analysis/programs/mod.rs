@@ -9,7 +9,8 @@ mod servers;
 mod table;
 
 pub use table::{
-    DUMB_INIT, NODE, NPM, RUNIT, RUNNER, RUNSV, S6_SUPERVISE, S6_SVSCAN, SHELL, SUPERVISORD, TINI,
+    DUMB_INIT, MAKE, NODE, NPM, RUNIT, RUNNER, RUNSV, S6_SUPERVISE, S6_SVSCAN, SHELL, SUPERVISORD,
+    TINI, YARN,
 };
 
 use super::delivery::Prediction;

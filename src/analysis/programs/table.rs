@@ -9,8 +9,12 @@ use crate::model::signal::Signal;
 pub const TINI: &str = "tini, docker-init, catatonit";
 /// The name of npm.
 pub const NPM: &str = "npm";
+/// The name of yarn.
+pub const YARN: &str = "yarn";
+/// The name of make.
+pub const MAKE: &str = "make";
 /// The name of the programs that forward to a command, and exit when it has.
-pub const RUNNER: &str = "timeout, sudo, su";
+pub const RUNNER: &str = "timeout, sudo, su, runuser";
 /// The name of s6's supervisor of all services.
 pub const S6_SVSCAN: &str = "s6-svscan";
 /// The name of s6's supervisor of a service.
@@ -67,6 +71,25 @@ pub(super) static RUNTIMES: &[Program] = &[
             Effect::Handled,
             "forwards it to the shell that runs the script, and exits when that has",
         )],
+        ..Program::DEFAULT
+    },
+    // Its first release; it forwards TERM as npm does.
+    Program {
+        name: YARN,
+        forwards: Forwarding::Child,
+        matches: |p| {
+            ["yarn", "yarn.js", "yarnpkg"].into_iter().any(|script| {
+                runs_script(p, "node", script) || runs_script(p, "nodejs", script)
+            })
+        },
+        notes: &[
+            note(
+                &[Signal::TERM],
+                Effect::Handled,
+                "forwards it to the shell that runs the script, and exits when that has",
+            ),
+            note(&[Signal::INT], Effect::Handled, "does not forward it"),
+        ],
         ..Program::DEFAULT
     },
     Program {
@@ -340,12 +363,41 @@ pub(super) static RUNTIMES: &[Program] = &[
     Program {
         name: RUNNER,
         forwards: Forwarding::Child,
-        matches: |p| runs(p, &["timeout", "sudo", "su"]),
+        matches: |p| runs(p, &["timeout", "sudo", "su", "runuser"]),
         notes: &[note(
             &[Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT],
             Effect::Received,
-            "forwards it to its command (su: as TERM), and exits when that has",
+            "forwards it to its command (su, runuser: as TERM), and exits when that has",
         )],
+        remark: "su and runuser send KILL after 2 s; timeout does with -k.",
+        ..Program::DEFAULT
+    },
+    Program {
+        name: MAKE,
+        forwards: Forwarding::Child,
+        matches: |p| runs(p, &["make", "gmake"]),
+        notes: &[
+            note(
+                &[Signal::TERM],
+                Effect::Handled,
+                "forwards it to its commands, and exits when they have",
+            ),
+            note(
+                &[Signal::INT, Signal::HUP, Signal::QUIT],
+                Effect::Handled,
+                "waits for its commands, to which it does not forward it",
+            ),
+        ],
+        ..Program::DEFAULT
+    },
+    Program {
+        name: "watch",
+        forwards: Forwarding::None,
+        matches: |p| runs(p, &["watch"]),
+        notes: &[
+            note(&[Signal::TERM, Signal::INT, Signal::HUP], Effect::Handled, "exits at once")
+                .exits(),
+        ],
         ..Program::DEFAULT
     },
     Program {

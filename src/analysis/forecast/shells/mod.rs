@@ -57,6 +57,11 @@ impl Shell<'_> {
         let children = input.children(self.process);
         // A process that ignores INT and QUIT itself hands that down to every child.
         let hands_down = own.sig_ign.contains(Signal::INT) && own.sig_ign.contains(Signal::QUIT);
+        // A script without a job waits for each of its commands.
+        let has_no_job = self.script.as_ref().is_ok_and(|script| script.jobs == Some(0));
+        if let Some(first) = children.first().filter(|_| has_no_job) {
+            return self.behind(&children, *first);
+        }
         if hands_down && !children.is_empty() {
             let why =
                 format!("handles {signal}; cannot tell whether it waits for a foreground command");
@@ -268,15 +273,21 @@ pub(super) fn is_short(input: &ForecastInput<'_>, process: usize) -> bool {
     }
     let words: Vec<&[u8]> =
         facts.command.known().map(|command| command.argv().collect()).unwrap_or_default();
-    let time = words.last().and_then(|word| std::str::from_utf8(word).ok()).unwrap_or_default();
-    let (number, unit) = match time.char_indices().next_back() {
-        Some((index, 'm')) => (&time[..index], 60.0),
-        Some((index, 'h')) => (&time[..index], 3600.0),
-        Some((index, 'd')) => (&time[..index], 86400.0),
-        Some((index, 's')) => (&time[..index], 1.0),
-        _ => (time, 1.0),
-    };
     let grace = input.procedure.schedule.total_grace().as_secs_f64();
     // How much of it has passed is not known.
-    number.parse::<f64>().is_ok_and(|number| number * unit < grace * 10.0)
+    let time = words.last().and_then(|word| duration(word));
+    time.is_some_and(|time| time.as_secs_f64() < grace * 10.0)
+}
+
+/// Parses a time as sleep(1) and timeout(1) do: seconds, or with the letter of a unit.
+pub(super) fn duration(text: &[u8]) -> Option<Duration> {
+    let text = std::str::from_utf8(text).ok()?;
+    let (number, unit) = match text.char_indices().next_back()? {
+        (index, 'm') => (&text[..index], 60.0),
+        (index, 'h') => (&text[..index], 3600.0),
+        (index, 'd') => (&text[..index], 86400.0),
+        (index, 's') => (&text[..index], 1.0),
+        _ => (text, 1.0),
+    };
+    Duration::try_from_secs_f64(number.parse::<f64>().ok()? * unit).ok()
 }

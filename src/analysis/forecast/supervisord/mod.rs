@@ -38,7 +38,7 @@ fn plan(input: &ForecastInput<'_>, process: usize) -> Result<Reaction, String> {
     let groups = config::read(input, process)?;
     let services = services(input, process, &groups)?;
     // It looks at the signal in its next round.
-    let mut stages = vec![StopStage { services: Vec::new(), delay: ROUND }];
+    let mut stages = vec![StopStage { services: Vec::new(), least: Duration::ZERO, delay: ROUND }];
     let mut order = Vec::new();
     for group in &groups {
         let own = services.iter().filter(|(_, found, _)| found.name == group.name);
@@ -46,7 +46,7 @@ fn plan(input: &ForecastInput<'_>, process: usize) -> Result<Reaction, String> {
             own.map(|(child, _, program)| service(input, *child, program)).collect();
         if !services.is_empty() {
             order.push(group.name.as_str());
-            stages.push(StopStage { services, delay: ROUND });
+            stages.push(StopStage { services, least: Duration::ZERO, delay: ROUND });
         }
     }
     if order.is_empty() {
@@ -68,7 +68,11 @@ fn service(input: &ForecastInput<'_>, child: usize, program: &ServiceProgram) ->
     ServiceStop {
         process: child,
         forward: Forward::certain(targets(program.stop_group), program.signal),
-        kill: Some(ServiceKill { after, targets: targets(program.kill_group) }),
+        kill: Some(ServiceKill {
+            after,
+            targets: targets(program.kill_group),
+            kills_itself: false,
+        }),
     }
 }
 
