@@ -19,7 +19,7 @@ const AT_ONCE: usize = 12;
 /// How long the processes of a row must not change before it is ready.
 const SETTLED: Duration = Duration::from_millis(600);
 /// The limit for a row to be ready.
-const READY: Duration = Duration::from_secs(25);
+const READY: Duration = Duration::from_secs(90);
 
 pub fn trials() -> Vec<Trial> {
     vec![test_with(Need::Root, "forecast::holds_for_real_programs", holds)]
