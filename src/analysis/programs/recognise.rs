@@ -37,6 +37,9 @@ pub(super) const PYTHON: Interpreter =
 pub(super) const RUBY: Interpreter =
     Interpreter { name: "ruby", values: b"CEIr", module: None, program: b'e' };
 
+pub(super) const NODE_JS: Interpreter =
+    Interpreter { name: "node", values: b"r", module: None, program: b'e' };
+
 /// The length of the name that the kernel keeps (`TASK_COMM_LEN`, include/linux/sched.h).
 const COMM_LENGTH: usize = 15;
 

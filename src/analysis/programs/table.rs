@@ -1,6 +1,6 @@
 //! THE TABLE OF PROGRAMS. Each entry is held against the real program in `tests/it/programs.rs`.
 
-use super::recognise::{PYTHON, applet, is_jvm, runs, runs_script, runs_version};
+use super::recognise::{NODE_JS, PYTHON, applet, is_jvm, runs, runs_script, runs_version};
 use super::{Effect, Forwarding, PreferredSignal, Program, go, node, note};
 use crate::model::program_signals::{has_go_handlers, has_libuv_handlers};
 use crate::model::signal::Signal;
@@ -78,9 +78,9 @@ pub(super) static RUNTIMES: &[Program] = &[
         name: YARN,
         forwards: Forwarding::Child,
         matches: |p| {
-            ["yarn", "yarn.js", "yarnpkg"].into_iter().any(|script| {
-                runs_script(p, "node", script) || runs_script(p, "nodejs", script)
-            })
+            ["yarn", "yarn.js", "yarnpkg"]
+                .into_iter()
+                .any(|script| runs_script(p, &NODE_JS, script))
         },
         notes: &[
             note(
