@@ -24,7 +24,7 @@ use crate::cli::context::Context;
 use crate::completion::source::CompletionSource;
 use crate::engine::StoredRoot;
 use crate::error::{Error, ExitStatus};
-use crate::model::account::{Account, AccountGroup};
+use crate::model::account::{Account, AccountGroup, Deviation};
 use crate::model::pid::ContainerPid;
 use crate::output::escape::{safe, safe_str};
 use crate::output::json::bytes_to_json;
@@ -168,7 +168,10 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
 /// Prints how many more entries of each kind the account has, unless each of them has been printed.
 fn print_others(context: &Context, quiet: bool, account: &Account) {
     if !quiet && !context.ui.verbose {
-        for line in account.groups().iter().filter_map(AccountGroup::others) {
+        // (Each failure has been printed.)
+        let groups = account.groups().iter();
+        let groups = groups.filter(|group| group.first.deviation != Deviation::Failed);
+        for line in groups.filter_map(AccountGroup::others) {
             context.ui.warn(&safe_str(&line));
         }
     }
@@ -286,6 +289,10 @@ impl ProgressReporter<'_> {
             CopyEvent::Deviation(entry, is_first) if !self.quiet && (is_first || ui.verbose) => {
                 ui.clear_progress();
                 ui.warn(&safe_str(&entry.to_string()));
+            }
+            CopyEvent::Failure(error) => {
+                ui.clear_progress();
+                ui.fail(&error);
             }
             CopyEvent::Progress(progress)
                 if self.shows_progress

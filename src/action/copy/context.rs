@@ -1,6 +1,8 @@
 //! The two sides of one copy, its options and its account; and the translation of attributes from one side
 //! to the other. Threads share a context.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use nix::errno::Errno;
 
 use super::acl::Acl;
@@ -46,6 +48,8 @@ pub struct CopyContext<'a> {
     pub options: CopyOptions,
     /// The receiver of its events.
     pub events: &'a EventSender,
+    /// Whether there was an error that concerns all of the copy, and not one member.
+    is_over: AtomicBool,
 }
 
 impl<'a> CopyContext<'a> {
@@ -56,7 +60,28 @@ impl<'a> CopyContext<'a> {
         options: CopyOptions,
         events: &'a EventSender,
     ) -> Self {
-        Self { from, to, options, events }
+        Self { from, to, options, events, is_over: AtomicBool::new(false) }
+    }
+
+    /// Returns an error that ends the copy: what comes after it would fail, too, or be wrong.
+    pub fn end(&self, error: Error) -> Error {
+        self.is_over.store(true, Ordering::Relaxed);
+        error
+    }
+
+    /// Goes on after a member that cannot be copied: the error is reported, and the copy fails in the
+    /// end.
+    ///
+    /// # Errors
+    /// The error ends the copy, or `strict` is set.
+    pub fn member(&self, outcome: Result<(), Error>) -> Result<(), Error> {
+        match outcome {
+            Err(error) if !self.options.strict && !self.is_over.load(Ordering::Relaxed) => {
+                self.events.failed(error);
+                Ok(())
+            }
+            outcome => outcome,
+        }
     }
 
     /// Adds an entry to the account of the copy.
@@ -184,7 +209,11 @@ impl<'a> CopyContext<'a> {
 
     /// Returns the error for a copy that cannot be written.
     pub fn target_error(&self, path: &[u8], errno: Errno) -> Error {
-        because(cannot_write_copy(self.from, path), errno)
+        let error = because(cannot_write_copy(self.from, path), errno);
+        match errno {
+            Errno::ENOSPC | Errno::EDQUOT | Errno::EMFILE | Errno::ENFILE => self.end(error),
+            _ => error,
+        }
     }
 
     /// Returns the file that a symlink leads to; none if it is dangling.
@@ -203,7 +232,7 @@ impl<'a> CopyContext<'a> {
             CopyFailure::Source(errno) => self.source_error(path, errno),
             CopyFailure::Target(errno) => self.target_error(path, errno),
             CopyFailure::Refused(error) => *error,
-            CopyFailure::Cut => cut_stream(path),
+            CopyFailure::Cut => self.end(cut_stream(path)),
         }
     }
 

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::account::{Account, AccountEntry};
+use crate::error::Error;
+use crate::model::account::{Account, AccountEntry, Deviation};
 use crate::sys::isolated::MessageSender;
 
 /// The interval between two reports of progress.
@@ -43,6 +44,8 @@ pub enum CopyEvent {
     Progress(CopyProgress),
     /// An entry of the account, the text of which is unescaped; and whether it is the first of its kind.
     Deviation(AccountEntry, bool),
+    /// A member that was not copied, while the rest is.
+    Failure(Error),
 }
 
 /// The sending end. The threads of a copy share it; progress is counted here and sent now and then.
@@ -86,6 +89,14 @@ impl EventSender {
         let mut state = self.state();
         let is_first = state.account.add(entry).unwrap_or(true);
         state.messages.send(&CopyEvent::Deviation(entry.clone(), is_first));
+    }
+
+    /// Adds a member that cannot be copied to the account, and sends its error.
+    pub fn failed(&self, error: Error) {
+        let mut state = self.state();
+        let entry = AccountEntry::of_file(Deviation::Failed, "copy of a file", error.to_string());
+        let _ = state.account.add(&entry);
+        state.messages.send(&CopyEvent::Failure(error));
     }
 
     /// Runs a call that may wait for the other end of a stream: that is not a file system that hangs.

@@ -117,31 +117,44 @@ struct Walk<'w, S: Sink> {
 }
 
 impl<S: Sink> Walk<'_, S> {
+    /// Copies what is in the directories. A member that cannot be copied does not end it.
     fn run(&mut self) -> Result<(), Error> {
         while let Some(level) = self.levels.last_mut() {
             if self.sink.has_failed() {
                 return Ok(());
             }
-            let failed = |errno| self.context.source_error(&level.path, errno);
-            let Some(entry) = level.entries.next() else {
-                self.levels.pop();
-                continue;
-            };
-            let name = entry.map_err(failed)?.name;
-            let path = [&*level.path, b"/", &*name].concat();
-            let node = match Node::open(&level.entries, &name) {
-                Ok(node) => node,
-                // It was removed after it was listed.
-                Err(Errno::ENOENT) => continue,
-                Err(errno) => return Err(self.context.source_error(&path, errno)),
-            };
-            if node.mount() != level.mount && self.context.skip_pseudo(&node, &path)? {
-                continue;
+            let context = self.context;
+            match level.entries.next() {
+                None => drop(self.levels.pop()),
+                Some(Ok(entry)) => {
+                    let copied = self.member(entry.name);
+                    context.member(copied)?;
+                }
+                Some(Err(errno)) => {
+                    let error = context.source_error(&level.path, errno);
+                    self.levels.pop();
+                    context.member(Err(error))?;
+                }
             }
-            let dir = level.dir.clone();
-            self.entry(&dir, CopySource { path, name, node })?;
         }
         Ok(())
+    }
+
+    /// Copies one member of the directory that is being read.
+    fn member(&mut self, name: Vec<u8>) -> Result<(), Error> {
+        let Some(level) = self.levels.last() else { return Ok(()) };
+        let path = [&*level.path, b"/", &*name].concat();
+        let node = match Node::open(&level.entries, &name) {
+            Ok(node) => node,
+            // It was removed after it was listed.
+            Err(Errno::ENOENT) => return Ok(()),
+            Err(errno) => return Err(self.context.source_error(&path, errno)),
+        };
+        if node.mount() != level.mount && self.context.skip_pseudo(&node, &path)? {
+            return Ok(());
+        }
+        let dir = level.dir.clone();
+        self.entry(&dir, CopySource { path, name, node })
     }
 
     fn entry(&mut self, dir: &S::Dir, entry: CopySource) -> Result<(), Error> {
@@ -165,7 +178,8 @@ impl<S: Sink> Walk<'_, S> {
             FileKind::Regular | FileKind::Symlink if entry.node.attributes.links > 1 => {
                 self.linked(dir, entry)
             }
-            FileKind::Regular => self.sink.file(dir, entry, false).map(drop),
+            // (The source itself is written at once: its error is the error of the copy.)
+            FileKind::Regular => self.sink.file(dir, entry, self.levels.is_empty()).map(drop),
             FileKind::Symlink => self.sink.symlink(dir, &entry).map(drop),
             _ => self.context.skip_special(&entry.node, &entry.path),
         }

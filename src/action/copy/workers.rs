@@ -69,7 +69,8 @@ impl WorkerPool<'_> {
             if self.has_failed() {
                 break;
             }
-            self.record(copy_file(self.context, &entry, &dir.target).map(drop));
+            let copied = copy_file(self.context, &entry, &dir.target).map(drop);
+            self.record(self.context.member(copied));
         }
     }
 }

@@ -302,10 +302,12 @@ impl<W: Write> TarSink<'_, W> {
 
     /// Returns the error for a member that was not written: of stdout, or else of the source.
     fn write_error(&self, path: &[u8], error: std::io::Error) -> Error {
-        match self.builder.get_ref().failure {
+        let error = match self.builder.get_ref().failure {
             Some(errno) => failure("cannot write the tar stream".into()).cause(os_error(errno)),
             None => self.read_error(path, error),
-        }
+        };
+        // A part of the member is in the stream.
+        self.context.end(error)
     }
 }
 

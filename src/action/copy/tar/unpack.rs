@@ -82,7 +82,10 @@ impl Unpacker<'_> {
     fn run(&mut self, reader: &mut TarReader<impl Read>) -> Result<(), Error> {
         loop {
             match reader.next().map_err(stream_error)? {
-                Ok(member) => self.extract(reader, &member)?,
+                Ok(member) => {
+                    let extracted = self.extract(reader, &member);
+                    self.context.member(extracted)?;
+                }
                 Err(end) => return self.end(end),
             }
         }
