@@ -4,13 +4,14 @@
 use caps::{CapSet, Capability};
 use nix::fcntl::OFlag;
 
-use super::{may_act, resolve};
+use super::{COMMANDS, may_act, resolve};
 use crate::action::copy::Rootfs;
 use crate::action::send::hold;
 use crate::analysis::selection::Criteria;
 use crate::cli::context::Context;
 use crate::engine::{StoppedContainer, StoredRoot, stored_root};
 use crate::error::{Error, ExitStatus};
+use crate::model::container::Container;
 use crate::model::pid::ContainerPid;
 use crate::proc::{ReadError, SnapshotOptions};
 use crate::resolve::{Access, Resolver};
@@ -73,9 +74,28 @@ pub(super) fn open_root(
         owner: Some((facts.status.uid[1], facts.status.gid[1])),
         user_ns: user_ns.flatten(),
         joined: None,
+        self_pid: facts.status.nspid.last().copied(),
+        logs: logs_hint(&found.container),
         prefix: format!("{name}:"),
     };
     Ok(CopyRoot { rootfs, stored: None })
+}
+
+/// Returns the advice on how to read a container's log: by this program, if it has that command, or by
+/// its engine.
+fn logs_hint(container: &Container) -> Option<String> {
+    if COMMANDS.iter().any(|command| command.name == "logs") {
+        return Some(format!(
+            "`cinspect logs {}` prints what was written to it",
+            container.qualified()
+        ));
+    }
+    let hint = container.engine.logs_hint?;
+    let (token, word) = match hint.contains("NAME") {
+        true => ("NAME", container.name.as_ref().or(container.id.as_ref())?),
+        false => ("ID", container.id.as_ref()?),
+    };
+    Some(hint.replace(token, word))
 }
 
 /// Reads where the files of a container that is not running are. Nothing is mounted here.
@@ -108,6 +128,7 @@ fn open_stored(
         .map_err(|cause| advice(Error::new(ExitStatus::Failed, message).cause(cause)))?;
     let (uid_map, gid_map) = stored.id_maps.clone();
     let prefix = format!("{name}:");
-    let rootfs = Rootfs { uid_map, gid_map, prefix, ..Rootfs::host() };
+    let logs = logs_hint(&stopped.container);
+    let rootfs = Rootfs { uid_map, gid_map, logs, prefix, ..Rootfs::host() };
     Ok(CopyRoot { rootfs, stored: Some(stored) })
 }

@@ -134,7 +134,7 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
         .iter()
         .map(|(word, access)| {
             open_root(context, &resolver, word, *access, arguments.pid)
-                .map_err(|error| with_local_name(error, &arguments.paths, word))
+                .map_err(|error| with_local_names(error, &arguments.paths, &[word]))
         })
         .collect::<Result<Vec<CopyRoot>, Error>>()?;
     let names: Vec<&str> = references.iter().map(|(reference, _)| *reference).collect();
@@ -156,9 +156,8 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
     let mut reporter = ProgressReporter { context, quiet, shows_progress, start, shown: start };
     let outcome = job.run(&mut |event| reporter.report(event));
     context.ui.clear_progress();
-    let CopyResult { progress, account } = outcome.map_err(|error| {
-        names.iter().fold(error, |error, name| with_local_name(error, &arguments.paths, name))
-    })?;
+    let outcome = outcome.map_err(|error| with_local_names(error, &arguments.paths, &names));
+    let CopyResult { progress, account } = outcome?;
     let summary = CopySummary { progress, elapsed: start.elapsed(), from_disk };
     print_summary(context, &host.name, &arguments, &summary)?;
     print_others(context, quiet, &account);
@@ -248,13 +247,15 @@ fn endpoint(path: &PathRef, references: &[&str]) -> Endpoint {
     Endpoint { location, path }
 }
 
-/// Adds the way to write a local path that has a colon, if the path with this reference is one.
-fn with_local_name(mut error: Error, paths: &[OsString], reference: &str) -> Error {
-    let is_local = |path: &&OsString| {
-        matches!(PathRef::parse(path.as_bytes()), PathRef::Container(name, _) if name == reference)
-            && std::path::Path::new(path).symlink_metadata().is_ok()
+/// Adds the way to write local paths that have a colon, if paths with these references are some.
+fn with_local_names(mut error: Error, paths: &[OsString], references: &[&str]) -> Error {
+    let is_local = |path: &&OsString| match PathRef::parse(path.as_bytes()) {
+        PathRef::Container(name, _) if references.contains(&&*name) => {
+            std::path::Path::new(path).symlink_metadata().is_ok()
+        }
+        _ => false,
     };
-    if let Some(path) = paths.iter().find(is_local) {
+    for path in paths.iter().filter(is_local) {
         let path = String::from_utf8_lossy(path.as_bytes());
         error.hints.insert(0, format!("for the local file of that name write `./{path}`"));
     }

@@ -33,6 +33,7 @@ pub static CRIO: EngineInfo = EngineInfo {
     always_restarts: Some(KUBELET_RESTARTS),
     keep_stopped: KEEP_POD_STOPPED,
     advice: &POD_ADVICE,
+    logs_hint: Some("`crictl logs ID` prints what was written to it"),
     ..EngineInfo::DEFAULT
 };
 

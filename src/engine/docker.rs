@@ -42,6 +42,7 @@ pub static DOCKER: EngineInfo = EngineInfo {
         unpause: Some("docker unpause <name>"),
     },
     start_hint: Some("`docker start NAME` starts it; `docker cp` copies its files"),
+    logs_hint: Some("`docker logs NAME` prints what was written to it"),
     ..EngineInfo::DEFAULT
 };
 

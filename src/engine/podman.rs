@@ -40,6 +40,7 @@ pub static PODMAN: EngineInfo = EngineInfo {
         unpause: Some("podman unpause <name>"),
     },
     start_hint: Some("`podman start NAME` starts it; `podman cp` copies its files"),
+    logs_hint: Some("`podman logs NAME` prints what was written to it"),
     ..EngineInfo::DEFAULT
 };
 

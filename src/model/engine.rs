@@ -48,6 +48,8 @@ pub struct EngineInfo {
     pub signal_remark: Option<&'static str>,
     /// Advice on a container that is not running, with `NAME` for its name.
     pub start_hint: Option<&'static str>,
+    /// Advice on how to read the log of a container, with `NAME` for its name and `ID` for its ID.
+    pub logs_hint: Option<&'static str>,
 }
 
 /// Advice on how to change a container, in the words of the engine's own files and options.
@@ -111,6 +113,7 @@ impl EngineInfo {
         keep_stopped: "stop it with its engine to keep it stopped",
         signal_remark: None,
         start_hint: None,
+        logs_hint: None,
     };
 
     /// Whether its containers have names, so that `ENGINE:NAME` refers to one.

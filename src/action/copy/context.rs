@@ -7,6 +7,7 @@ use nix::errno::Errno;
 
 use super::acl::Acl;
 use super::copy_data::{CopiedData, CopyFailure};
+use super::dead_end::DeadEnd;
 use super::entry::EntryAttributes;
 use super::error::{because, cannot_copy, cannot_write_copy, cut_stream, failure, text};
 use super::event::EventSender;
@@ -181,6 +182,11 @@ impl<'a> CopyContext<'a> {
     /// # Errors
     /// As [`Self::warn`].
     pub fn skip_dangling(&self, path: &[u8]) -> Result<(), Error> {
+        if let Some(DeadEnd { words, kind, hint }) = self.from.dead_end(path) {
+            let hint = hint.map_or_else(String::new, |hint| format!(": {hint}"));
+            let skipped = format!("skipped `{}`: {words}{hint}", text(path));
+            return self.account(Deviation::Skipped, &format!("link to a {kind}"), skipped);
+        }
         let skipped = format!("skipped `{}`: dangling symlink", text(path));
         self.account(Deviation::Skipped, "dangling symlink", skipped)
     }
@@ -221,8 +227,11 @@ impl<'a> CopyContext<'a> {
     /// # Errors
     /// As [`Rootfs::resolve`].
     pub fn follow(&self, path: &[u8]) -> Result<Option<Node>, Error> {
-        let resolved = self.from.resolve(path, true);
-        let node = resolved.map_err(|errno| self.source_error(path, errno))?.node;
+        let node = match self.from.resolve(path, true) {
+            Ok(resolved) => resolved.node,
+            Err(Errno::ENOENT | Errno::ENOTDIR) => None,
+            Err(errno) => return Err(self.source_error(path, errno)),
+        };
         Ok(node.filter(|node| node.kind() != FileKind::Symlink))
     }
 

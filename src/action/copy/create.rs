@@ -11,8 +11,9 @@ use nix::sys::stat::{Mode, mkdirat};
 use super::context::CopyContext;
 use super::copy_data::Content;
 use super::entry::EntryAttributes;
-use super::error::{cannot_write_copy, text};
+use super::error::cannot_write_copy;
 use super::metadata::DroppedAttribute;
+use super::obstacle::explain;
 use super::sources::CopySource;
 use super::write::{
     FileWriter, TargetDir, WriteOutcome, remove_stale_temp_files, write_hard_link, write_symlink,
@@ -147,9 +148,9 @@ pub fn create_directory(
     };
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW;
     let fd = fd::open_at(&parent.fd, name, flags).map_err(|errno| match errno {
-        Errno::ENOTDIR | Errno::ELOOP => cannot_write_copy(context.from, path)
-            .cause(format!("`{}` exists and is not a directory", text(name)))
-            .hint("symlinks are not followed there; remove it, or give another destination"),
+        Errno::ENOTDIR | Errno::ELOOP => {
+            explain(cannot_write_copy(context.from, path), context.to, &parent.fd, name)
+        }
         errno => target_error(errno),
     })?;
     if !is_new {

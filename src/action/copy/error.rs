@@ -99,6 +99,9 @@ pub fn because_unresolved(error: Error, rootfs: &Rootfs, path: &[u8], errno: Err
     if errno != Errno::ENOENT {
         return error;
     }
+    if let Some(end) = rootfs.dead_end(path) {
+        return end.hint.into_iter().fold(error.cause(end.words), Error::hint);
+    }
     let parts: Vec<&[u8]> = path.split(|b| *b == b'/').collect();
     let parents = (1..parts.len()).rev().map(|end| (end, parts[..end].join(&b'/')));
     let existing = parents

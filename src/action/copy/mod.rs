@@ -17,6 +17,7 @@ mod acl;
 mod context;
 mod copy_data;
 mod create;
+mod dead_end;
 mod dir_sink;
 mod entry;
 mod error;
@@ -25,6 +26,7 @@ mod file_capability;
 mod list_dir;
 mod metadata;
 mod names;
+mod obstacle;
 mod place;
 mod rootfs;
 mod sources;
@@ -225,18 +227,32 @@ impl CopyJob<'_> {
             count_bytes(&sources, options.follow, events);
         }
         let several = sources.len() > 1;
-        let (to, path) = self.side(&self.destination);
+        let (to, _) = self.side(&self.destination);
         for (from, source) in sources {
-            let source = find_source(from, &source, options.follow)?;
-            let destination = resolve_destination(to, path)?;
-            let kind = destination_kind(&destination, path);
-            let placement = placement(source_kind(&source), kind, several)
-                .map_err(|(cause, hint)| cannot_copy_to(to, path).cause(cause).hint(hint))?;
             let context = CopyContext::new(from, to, options, events);
-            copy_source(&context, source, placement, &destination)?;
-            verify_destination(to, path)?;
+            let copied = self.copy_one(&context, &source, several);
+            // One of several is a member; an error that ends the copy ends it for all.
+            if several { context.member(copied)? } else { copied? }
         }
         Ok(())
+    }
+
+    fn copy_one(
+        &self,
+        context: &CopyContext<'_>,
+        source: &[u8],
+        several: bool,
+    ) -> Result<(), Error> {
+        let (to, path) = self.side(&self.destination);
+        let source = find_source(context.from, source, context.options.follow)?;
+        let destination = resolve_destination(to, path).map_err(|error| context.end(error))?;
+        let kind = destination_kind(&destination, path);
+        let placement =
+            placement(source_kind(&source), kind, several).map_err(|(cause, hint)| {
+                context.end(cannot_copy_to(to, path).cause(cause).hint(hint))
+            })?;
+        copy_source(context, source, placement, &destination)?;
+        verify_destination(to, path)
     }
 
     fn pack(&self, options: CopyOptions, events: &Arc<EventSender>) -> Result<(), Error> {

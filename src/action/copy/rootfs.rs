@@ -22,7 +22,7 @@ use crate::sys::file::{self, FileAttributes, FileId, FileKind};
 const MAX_SMALL: u64 = 1 << 20;
 
 /// The kernel's own limit (MAXSYMLINKS).
-const MAX_SYMLINKS: usize = 40;
+pub const MAX_SYMLINKS: usize = 40;
 
 /// File systems of the kernel, which hold no files worth copying: f_type of statfs(2)
 /// (include/uapi/linux/magic.h), and the name.
@@ -71,6 +71,11 @@ pub struct Rootfs {
     pub user_ns: Option<OwnedFd>,
     /// The user and group IDs of the user namespace that this process has joined.
     pub joined: Option<Arc<(IdMap, IdMap)>>,
+    /// The PID that `/proc/self` means: that of the process that the container was entered by, as the
+    /// container numbers it. (To the kernel it would be this process.) None on the host and on disk.
+    pub self_pid: Option<i32>,
+    /// Advice on how to read the container's log.
+    pub logs: Option<String>,
     /// The text before its paths in messages: `docker:web:`, or nothing for the host.
     pub prefix: String,
 }
@@ -155,8 +160,17 @@ impl Rootfs {
     /// The host.
     pub fn host() -> Self {
         let (uid_map, gid_map) = (IdMap::default(), IdMap::default());
-        let prefix = String::new();
-        Self { root: None, uid_map, gid_map, owner: None, user_ns: None, joined: None, prefix }
+        Self {
+            root: None,
+            uid_map,
+            gid_map,
+            owner: None,
+            user_ns: None,
+            joined: None,
+            self_pid: None,
+            logs: None,
+            prefix: String::new(),
+        }
     }
 
     /// Translates the owner and group of a file from the IDs that this process sees to those of the
@@ -224,7 +238,7 @@ impl Rootfs {
     /// ENOENT if a directory on the way is missing, ENOTDIR, ELOOP, EACCES.
     pub fn resolve(&self, path: &[u8], follow: bool) -> Result<ResolvedPath, Errno> {
         match &self.root {
-            Some(root) => resolve_beneath(root, path, follow),
+            Some(root) => resolve_beneath(root, path, follow, self.self_pid),
             None => resolve_on_host(path, follow),
         }
     }
@@ -292,7 +306,12 @@ fn resolve_on_host(path: &[u8], follow: bool) -> Result<ResolvedPath, Errno> {
     Ok(ResolvedPath { dir, name: name.to_owned(), node })
 }
 
-fn resolve_beneath(root: &OwnedFd, path: &[u8], follow: bool) -> Result<ResolvedPath, Errno> {
+fn resolve_beneath(
+    root: &OwnedFd,
+    path: &[u8],
+    follow: bool,
+    self_pid: Option<i32>,
+) -> Result<ResolvedPath, Errno> {
     // The open directories from the root on: `..` is the one before. The root has none above it.
     let mut stack = vec![duplicate(root)?];
     let mut remaining: VecDeque<Vec<u8>> = parts(path).collect();
@@ -302,6 +321,12 @@ fn resolve_beneath(root: &OwnedFd, path: &[u8], follow: bool) -> Result<Resolved
         if name == b".." {
             if stack.len() > 1 {
                 stack.pop();
+            }
+            continue;
+        }
+        if let Some(path) = self_pid.and_then(|pid| self_path(dir, &name, pid)) {
+            for part in parts(path.as_bytes()).collect::<Vec<_>>().into_iter().rev() {
+                remaining.push_front(part);
             }
             continue;
         }
@@ -339,6 +364,18 @@ fn resolve_beneath(root: &OwnedFd, path: &[u8], follow: bool) -> Result<Resolved
     let dir = stack.pop().ok_or(Errno::ENOENT)?;
     let node = Some(Node::from_fd(duplicate(&dir)?)?);
     Ok(ResolvedPath { dir, name: b".".to_vec(), node })
+}
+
+/// Returns the path that `self` or `thread-self` in a proc file system stands for.
+fn self_path(dir: &OwnedFd, name: &[u8], pid: i32) -> Option<String> {
+    let path = match name {
+        b"self" => format!("{pid}"),
+        b"thread-self" => format!("{pid}/task/{pid}"),
+        _ => return None,
+    };
+    // The root of every proc file system is inode 1 (PROC_ROOT_INO, include/linux/proc_fs.h).
+    let is_root = || Some(file::attributes(dir).ok()?.id.2 == 1);
+    (pseudo_fs(dir) == Some("proc") && is_root()?).then_some(path)
 }
 
 fn parts(path: &[u8]) -> impl Iterator<Item = Vec<u8>> {

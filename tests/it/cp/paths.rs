@@ -9,6 +9,10 @@ pub fn trials() -> Vec<Trial> {
         root("cp::a_slash_after_a_file_is_an_error", slashes),
         root("cp::hints_at_local_names_with_a_colon", colons),
         root("cp::says_that_the_working_directory_is_removed", removed_directory),
+        root("cp::says_where_links_to_pipes_lead", pipes),
+        root("cp::proc_self_is_the_containers", proc_self),
+        root("cp::names_the_link_of_a_merged_usr", merged_usr),
+        root("cp::goes_on_after_a_bad_member", bad_members),
     ]
 }
 
@@ -88,4 +92,134 @@ fn removed_directory() -> Outcome {
     shell.arg(ctr_path(&container, "/mnt/f")).arg(".").current_dir(dir.path());
     let failed = finish(shell).expect(1)?;
     check(failed.err.contains("the directory has been removed"), &failed.err)
+}
+
+/// Links to a pipe of a process, as logs are in many images.
+fn pipes() -> Outcome {
+    let (container, dir) = (container()?, io(tempfile::tempdir())?);
+    within(
+        &container,
+        "mkdir /mnt/l; echo real > /mnt/l/r.log
+         sh -c 'echo $$ > /mnt/pid; exec sleep 1000' 2>/dev/null | sleep 1000 >/dev/null 2>&1 &
+         while ! [ -s /mnt/pid ]; do sleep 0.05; done
+         ln -s /proc/$(cat /mnt/pid)/fd/1 /mnt/l/a.log; ln -s a.log /mnt/l/b.log",
+    )?;
+    let to = dir.path().display().to_string();
+    for name in ["a.log", "b.log"] {
+        let failed =
+            cp(&["-L", &ctr_path(&container, &format!("/mnt/l/{name}")), &to]).expect(1)?;
+        check(failed.err.contains("it leads to `/proc/"), &failed.err)?;
+        check(failed.err.contains("a pipe"), &failed.err)?;
+        check(!failed.err.contains("exists, but has no"), &failed.err)?;
+    }
+    let done = cp(&["-L", &ctr_path(&container, "/mnt/l"), &to]).expect(0)?;
+    check(done.err.contains(".log`: it leads to `/proc/"), &done.err)?;
+    same(io(std::fs::read_to_string(dir.path().join("l/r.log")))?.as_str(), "real\n")?;
+    check(!dir.path().join("l/a.log").exists(), "a pipe was copied")?;
+    let failed = cp(&["-L", "--strict", &ctr_path(&container, "/mnt/l"), &to]).expect(1)?;
+    check(failed.err.contains("it leads to"), &failed.err)?;
+    // Without -L they are links.
+    cp(&[&ctr_path(&container, "/mnt/l"), &dir.path().join("links").display().to_string()])
+        .expect(0)?;
+    check(io(dir.path().join("links/a.log").symlink_metadata())?.is_symlink(), "a link")
+}
+
+/// `/proc/self` is the process that the container was entered by, never cinspect.
+fn proc_self() -> Outcome {
+    let (container, dir) = (container()?, io(tempfile::tempdir())?);
+    let init = |file: &str| io(std::fs::read(format!("/proc/{}/{file}", container.init)));
+    for (path, file) in [
+        ("/proc/self/comm", "comm"),
+        ("/proc/self/cmdline", "cmdline"),
+        ("/proc/thread-self/comm", "comm"),
+        ("/proc/self/task/../comm", "comm"),
+    ] {
+        let to = dir.path().join("out");
+        cp(&[&ctr_path(&container, path), &to.display().to_string()]).expect(0)?;
+        same(io(std::fs::read(&to))?, init(file)?)?;
+    }
+    Ok(())
+}
+
+/// The destination has a symlink to a directory where the source has a directory: it is named with the
+/// path that works, and never to be removed.
+fn merged_usr() -> Outcome {
+    let (container, dir) = (container()?, io(tempfile::tempdir())?);
+    within(
+        &container,
+        "mkdir -p /mnt/usr/lib /mnt/etc; ln -s usr/lib /mnt/lib; ln -s etc/no /mnt/x",
+    )?;
+    for name in ["lib/f", "etc/g", "x/h"] {
+        let path = dir.path().join("r").join(name);
+        io(std::fs::create_dir_all(path.parent().unwrap_or(&path)))?;
+        io(std::fs::write(&path, name))?;
+    }
+    let (top, to) = (dir.path().join("r"), ctr_path(&container, "/mnt"));
+    let stream = || {
+        let mut shell = Command::new("sh");
+        let line = "tar -C \"$1\" -c . | \"$2\" cp - \"$3\"";
+        shell.args(["-c", line, "sh"]).arg(&top).args([env!("CARGO_BIN_EXE_cinspect"), &to]);
+        finish(shell)
+    };
+    let directory = || cp(&[&format!("{}/.", top.display()), &to]);
+    for copy in [&directory as &dyn Fn() -> Run, &stream] {
+        within(&container, "rm -f /mnt/etc/g")?;
+        let failed = copy().expect(1)?;
+        for words in ["`/mnt/lib` is a symlink (to `usr/lib`)", &format!("give `{to}/usr/lib/`")] {
+            check(failed.err.contains(words), &failed.err)?;
+        }
+        let advice: Vec<&str> = failed.err.lines().filter(|line| line.contains("remove")).collect();
+        check(failed.err.contains("`/mnt/x` is a symlink (to `etc/no`)"), &failed.err)?;
+        check(advice.iter().all(|line| !line.contains("lib")), &failed.err)?;
+        // The rest is copied, and the links are as they were.
+        same(io(std::fs::read_to_string(host_path(&container, "/mnt/etc/g")))?.as_str(), "etc/g")?;
+        within(&container, "[ \"$(readlink /mnt/lib)\" = usr/lib ] && ! [ -e /mnt/usr/lib/f ]")?;
+    }
+    let lib = top.join("lib").display().to_string();
+    cp(&[&format!("{lib}/."), &ctr_path(&container, "/mnt/usr/lib/")]).expect(0)?;
+    within(&container, "[ -e /mnt/lib/f ]")
+}
+
+/// One member that cannot be copied does not end a tree: it is named, the rest is copied, status 1.
+fn bad_members() -> Outcome {
+    let (container, dir) = (container()?, io(tempfile::tempdir())?);
+    within(
+        &container,
+        "mkdir -p /mnt/to/d/sub /mnt/to/d/file /mnt/to/ro; mount -t tmpfs -o ro none /mnt/to/ro
+         mkfifo /mnt/to/d/a; chattr +i /mnt/to/d/sub 2>/dev/null; true",
+    )?;
+    let top = dir.path().join("from");
+    for (name, text) in [("d/a", "a"), ("d/file", "f"), ("d/z", "z"), ("ro/x", "x"), ("z", "z")] {
+        let path = top.join(name);
+        io(std::fs::create_dir_all(path.parent().unwrap_or(&path)))?;
+        io(std::fs::write(&path, text))?;
+    }
+    let to = ctr_path(&container, "/mnt/to");
+    let failed = cp(&[&format!("{}/.", top.display()), &to]).expect(1)?;
+    for words in ["d/a`: not a regular file", "d/file`: Is a directory", "ro/x`: Read-only"] {
+        check(failed.err.contains(words), &failed.err)?;
+    }
+    check(failed.out.contains("copied to"), &failed.out)?;
+    for written in ["d/z", "z"] {
+        let path = host_path(&container, "/mnt/to").join(written);
+        same(io(std::fs::read_to_string(path))?.as_str(), "z")?;
+    }
+    // Nothing is printed twice, and -q prints errors only.
+    same(failed.err.matches("d/a`").count(), 1)?;
+    let quiet = cp(&["-q", &format!("{}/.", top.display()), &to]).expect(1)?;
+    check(quiet.err.contains("d/a`") && quiet.out.is_empty(), &quiet.err)?;
+    // Several sources: the others are copied.
+    let source = |name: &str| top.join(name).display().to_string();
+    let failed = cp(&[&source("d/z"), &source("missing"), &source("z"), &to]).expect(1)?;
+    check(failed.err.contains("missing`: No such file"), &failed.err)?;
+    // Out of the container, as a stream too.
+    within(&container, "mkdir /mnt/loop; cd /mnt/loop; ln -s l1 l2; ln -s l2 l1; echo y > y")?;
+    let out = dir.path().join("out").display().to_string();
+    let failed = cp(&["-L", &ctr_path(&container, "/mnt/loop"), &out]).expect(1)?;
+    check(failed.err.contains("Too many symbolic links"), &failed.err)?;
+    same(io(std::fs::read_to_string(dir.path().join("out/y")))?.as_str(), "y\n")?;
+    let failed = cp(&["-L", &ctr_path(&container, "/mnt/loop"), "-"]).expect(1)?;
+    check(failed.out.contains("loop/y"), "the rest is in the stream")?;
+    let failed = cp(&["--strict", "-L", &ctr_path(&container, "/mnt/loop"), &out]).expect(1)?;
+    check(!failed.out.contains("copied"), &failed.out)
 }

@@ -22,6 +22,7 @@ use crate::action::copy::entry::EntryAttributes;
 use crate::action::copy::error::{because, broken_stream, cut_stream, failure, text};
 use crate::action::copy::metadata::{DroppedAttribute, Metadata, apply_metadata};
 use crate::action::copy::names::UserGroupNames;
+use crate::action::copy::obstacle::explain;
 use crate::action::copy::rootfs::{Node, duplicate};
 use crate::action::copy::write::{TargetDir, WriteOutcome, remove_stale_temp_files};
 use crate::error::{Error, os_error};
@@ -228,13 +229,26 @@ impl Unpacker<'_> {
             return Ok(dir.clone());
         }
         let dir = self.walk(parents, true).map_err(|errno| match errno {
-            Errno::ENOTDIR | Errno::ELOOP => cannot_unpack(path)
-                .cause("a part of its path exists and is not a directory")
-                .hint("symlinks are not followed; remove it, or give another directory"),
+            Errno::ENOTDIR | Errno::ELOOP => self.obstacle(path, parents),
             errno => member_error(path, errno),
         })?;
         self.last = Some((parents.to_vec(), dir.clone()));
         Ok(dir)
+    }
+
+    /// Returns the error for a part of a path that is not a directory.
+    fn obstacle(&self, path: &[u8], parents: &[Vec<u8>]) -> Error {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW;
+        let error = cannot_unpack(path);
+        let Ok(mut dir) = duplicate(&self.root.fd) else { return error };
+        for name in parents {
+            dir = match fd::open_at(&dir, &**name, flags) {
+                Ok(dir) => dir,
+                Err(_) => return explain(error, self.context.to, &dir, name),
+            };
+        }
+        // (It was replaced meanwhile.)
+        error.cause("a part of its path was not a directory")
     }
 
     fn walk(&mut self, parents: &[Vec<u8>], create: bool) -> Result<Rc<TargetDir>, Errno> {
