@@ -19,6 +19,7 @@ use crate::analysis::selection::Criteria;
 use crate::analysis::user::UserSpec;
 use crate::cli::context::Context;
 use crate::completion::source::CompletionSource;
+use crate::engine::process_config;
 use crate::error::{Error, ExitStatus, os_error};
 use crate::model::capability;
 use crate::model::cgroup::Freezer;
@@ -160,7 +161,11 @@ fn exec(context: &Context, arguments: &Exec) -> Result<ExitStatus, Error> {
         return Err(cannot_enter(&name, "it is paused, and the command would be paused with it")
             .hint("unpause it, or use `--no-cgroup`"));
     }
-    let plan = ExecPlan::new(&options, &facts, None).map_err(|cause| cannot_enter(&name, cause))?;
+    // Another process than the init is meant as it is.
+    let is_init = arguments.pid.is_none() && Some(member.facts.id) == found.container.init;
+    let record = is_init.then(|| process_config(&host, &found.container)).flatten();
+    let plan = ExecPlan::new(&options, &facts, record.as_ref())
+        .map_err(|cause| cannot_enter(&name, cause))?;
     if plan.is_exposed(&facts) {
         context.ui.warn(EXPOSED);
     }

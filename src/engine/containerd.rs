@@ -13,11 +13,13 @@ use super::containerd_database::{self, ContainerdEntry};
 use super::labels::{POD_GRACE_UNREAD, pod};
 use super::nerdctl::NerdctlNames;
 use super::oci_config::{OciSpec, resources_of_bundle};
+use super::oci_process::{SHIMS, process_of_bundle};
 use super::record::{Record, RecordReader, SearchPath, parse_signal, unique_paths};
 use super::shims::sandbox_of;
 use crate::model::container::Container;
 use crate::model::engine::{EngineAdvice, EngineInfo, ReferenceForm};
 use crate::model::pid::HostPid;
+use crate::model::process_config::ProcessConfig;
 use crate::model::resource_config::ResourceConfig;
 use crate::model::stop_policy::StopPolicy;
 use crate::proc::{Host, StateDir, StateFile, Trust};
@@ -81,6 +83,10 @@ impl Engine for Containerd {
 
     fn resource_config(&self, host: &Host, container: &Container) -> Option<ResourceConfig> {
         resources_of_bundle(host, container.record.as_ref()?.parent()?)
+    }
+
+    fn process_config(&self, host: &Host, container: &Container) -> Option<ProcessConfig> {
+        process_of_bundle(host, container, container.record.as_ref()?.parent()?, SHIMS)
     }
 }
 

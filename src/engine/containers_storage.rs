@@ -9,12 +9,14 @@ use serde::Deserialize;
 use super::cgroup_name::is_long_id;
 use super::inventory::StoppedContainer;
 use super::oci_config::{OciSpec, resources_of_bundle};
+use super::oci_process::{CONMON, process_of_bundle};
 use super::record::{Record, RecordReader, SearchPath, Shim, unique_paths};
 use super::store::{StoreOmission, StoredMount, StoredRoot, overlay_layers, unreadable};
 use crate::model::container::Container;
 use crate::model::engine::EngineInfo;
 use crate::model::idmap::{IdMap, IdRange};
 use crate::model::pid::HostPid;
+use crate::model::process_config::ProcessConfig;
 use crate::model::resource_config::ResourceConfig;
 use crate::model::stop_policy::StopPolicy;
 use crate::proc::{Host, ReadError, StateDir, Trust};
@@ -201,6 +203,14 @@ pub(super) fn resource_config(host: &Host, container: &Container) -> Option<Reso
     let directory = container.record.as_ref()?.parent()?;
     let userdata = directory.join(container.id.as_deref()?).join("userdata");
     resources_of_bundle(host, &userdata).or_else(|| resources_of_bundle(host, directory))
+}
+
+/// Reads the process that a container was configured with, from the same directories.
+pub(super) fn process_config(host: &Host, container: &Container) -> Option<ProcessConfig> {
+    let directory = container.record.as_ref()?.parent()?;
+    let userdata = directory.join(container.id.as_deref()?).join("userdata");
+    process_of_bundle(host, container, &userdata, CONMON)
+        .or_else(|| process_of_bundle(host, container, directory, CONMON))
 }
 
 /// Reads where the files of a container that is not running are. The record is the list of all

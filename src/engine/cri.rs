@@ -8,10 +8,12 @@ use super::cri_exit;
 use super::docker::DOCKER;
 use super::labels::{KEEP_POD_STOPPED, KUBELET_RESTARTS, POD_ADVICE, POD_GRACE};
 use super::oci_config::resources_of_bundle;
+use super::oci_process::{SHIMS, process_of_bundle};
 use super::record::{Record, RecordReader};
 use crate::model::container::Container;
 use crate::model::engine::{EngineAdvice, EngineInfo, ReferenceForm};
 use crate::model::exit_record::ExitRecord;
+use crate::model::process_config::ProcessConfig;
 use crate::model::resource_config::ResourceConfig;
 use crate::model::stop_policy::StopPolicy;
 use crate::proc::Host;
@@ -66,5 +68,9 @@ impl Engine for Cri {
 
     fn resource_config(&self, host: &Host, container: &Container) -> Option<ResourceConfig> {
         resources_of_bundle(host, container.record.as_ref()?.parent()?)
+    }
+
+    fn process_config(&self, host: &Host, container: &Container) -> Option<ProcessConfig> {
+        process_of_bundle(host, container, container.record.as_ref()?.parent()?, SHIMS)
     }
 }

@@ -17,6 +17,7 @@ use crate::model::container::Container;
 use crate::model::engine::{EngineInfo, ReferenceForm};
 use crate::model::exit_record::{ExitRecord, LogDestination, RecordedState, parse_time};
 use crate::model::pid::{HostPid, Ticks};
+use crate::model::process_config::ProcessConfig;
 use crate::model::resource_config::ResourceConfig;
 use crate::model::stop_policy::StopPolicy;
 use crate::proc::Host;
@@ -76,6 +77,10 @@ impl Engine for Crio {
 
     fn resource_config(&self, host: &Host, container: &Container) -> Option<ResourceConfig> {
         containers_storage::resource_config(host, container)
+    }
+
+    fn process_config(&self, host: &Host, container: &Container) -> Option<ProcessConfig> {
+        containers_storage::process_config(host, container)
     }
 }
 

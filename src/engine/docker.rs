@@ -11,11 +11,12 @@ use super::oci_config::{cpus, positive};
 use super::record::{Record, RecordReader, parse_signal};
 use super::shims::sandbox_of;
 use super::store::StoredRoot;
-use super::{Engine, docker_roots, docker_store};
+use super::{Engine, docker_process, docker_roots, docker_store};
 use crate::model::container::Container;
 use crate::model::engine::{EngineAdvice, EngineInfo};
 use crate::model::exit_record::ExitRecord;
 use crate::model::pid::HostPid;
+use crate::model::process_config::ProcessConfig;
 use crate::model::resource_config::ResourceConfig;
 use crate::model::stop_policy::StopPolicy;
 use crate::proc::{Host, StateDir};
@@ -101,6 +102,10 @@ impl Engine for Docker {
             // (The default depends on how the daemon was built.)
             seccomp: (config.privileged || unconfined).then_some(false),
         })
+    }
+
+    fn process_config(&self, host: &Host, container: &Container) -> Option<ProcessConfig> {
+        docker_process::process_config(host, container)
     }
 }
 

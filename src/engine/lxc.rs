@@ -9,6 +9,7 @@ use super::lxc_monitor::{LxcUser, SAVED};
 use super::record::{Record, RecordReader};
 use crate::model::container::Container;
 use crate::model::engine::{EngineAdvice, EngineInfo};
+use crate::model::process_config::ProcessConfig;
 use crate::model::signal::Signal;
 use crate::model::stop_policy::StopPolicy;
 use crate::proc::Host;
@@ -72,5 +73,9 @@ impl Engine for Lxc {
 
     fn stop_policy(&self, host: &Host, container: &Container) -> StopPolicy {
         USER.stop_policy(host, container)
+    }
+
+    fn process_config(&self, host: &Host, container: &Container) -> Option<ProcessConfig> {
+        USER.process_config(host, container)
     }
 }

@@ -1,6 +1,6 @@
 //! The configuration of an LXC container as liblxc reads it (confile.c): one setting a line, files and
 //! directories that `lxc.include` names in their place, and the last of several settings wins. Only the
-//! signal for a clean shutdown and the place of the cgroup are read.
+//! signal for a clean shutdown, the place of the cgroup, the environment and the architecture are read.
 
 use std::path::Path;
 
@@ -22,6 +22,20 @@ pub(super) struct LxcConfig {
     pub halt_signal: Option<Signal>,
     /// `lxc.cgroup.dir.container`: the container's cgroup, below that of the caller.
     pub container_cgroup: Option<String>,
+    /// `lxc.environment`, as `NAME=VALUE`.
+    pub environment: Vec<String>,
+    /// The execution domain that `lxc.arch` names, personality(2).
+    pub personality: Option<u32>,
+}
+
+/// Architectures of 32 bits (`lxc_config_parse_arch`), which are PER_LINUX32; the others are PER_LINUX.
+const ARCHITECTURES_32: &[&str] = &[
+    "arm", "armel", "armhf", "armv7l", "athlon", "i386", "i486", "i586", "i686", "linux32", "mips",
+    "mipsel", "powerpc", "ppc", "x86",
+];
+
+fn personality(architecture: &str) -> u32 {
+    if ARCHITECTURES_32.contains(&architecture) { 8 } else { 0 }
 }
 
 impl LxcConfig {
@@ -51,6 +65,10 @@ impl LxcConfig {
             "lxc.cgroup.dir.container" => {
                 self.container_cgroup = Some(value.to_owned()).filter(|value| !value.is_empty());
             }
+            "lxc.environment" if value.is_empty() => self.environment.clear(),
+            // NAME alone is the value that lxc-start had, and is in the init's environment.
+            "lxc.environment" if value.contains('=') => self.environment.push(value.to_owned()),
+            "lxc.arch" => self.personality = (!value.is_empty()).then(|| personality(value)),
             _ => {}
         }
     }
@@ -168,6 +186,26 @@ mod tests {
             write("config", text);
             let config = LxcConfig::read(&host, Path::new("/config"));
             assert_eq!(config.map(|config| config.halt_signal), signal, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_environment_adds_up_and_the_last_architecture_wins() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir_all(root.path().join("proc/1")).unwrap();
+        let host = Host::new(root.path()).unwrap();
+        for (text, environment, personality) in [
+            ("lxc.environment = A=1\nlxc.environment = B=2 3\n", &["A=1", "B=2 3"][..], None),
+            ("lxc.environment = A=1\nlxc.environment =\nlxc.environment = C\n", &[], None),
+            ("lxc.arch = amd64\nlxc.arch = i686\n", &[], Some(8)),
+            ("lxc.arch = i686\nlxc.arch = x86_64\n", &[], Some(0)),
+        ] {
+            fs::write(root.path().join("config"), text).unwrap();
+            let config = LxcConfig::read(&host, Path::new("/config")).unwrap();
+            assert_eq!(
+                (config.environment, config.personality),
+                (environment.iter().map(|s| (*s).to_owned()).collect(), personality)
+            );
         }
     }
 

@@ -10,9 +10,10 @@ use crate::model::cgroup;
 use crate::model::container::Container;
 use crate::model::engine::EngineInfo;
 use crate::model::pid::HostPid;
+use crate::model::process_config::ProcessConfig;
 use crate::model::signal::Signal;
 use crate::model::stop_policy::StopPolicy;
-use crate::proc::{Host, ReadError};
+use crate::proc::{Host, ReadError, Trust};
 
 /// Name of the configuration that LXD and Incus write for each start.
 pub(super) const SAVED: &str = "lxc.conf";
@@ -95,6 +96,25 @@ impl LxcUser {
             grace_unread: is_saved.then_some("it is set by the client that stops a container"),
             ..StopPolicy::default()
         }
+    }
+
+    /// Returns `lxc.environment` and `lxc.arch`. The first is a part of the environment: liblxc adds it to
+    /// what the init has anyway.
+    pub(super) fn process_config(
+        &self,
+        host: &Host,
+        container: &Container,
+    ) -> Option<ProcessConfig> {
+        let path = self.configuration(host, container)?;
+        let owner = container.user.map_or(Trust::Root, Trust::User);
+        let config = LxcConfig::read_as(host, &path, owner).ok()?;
+        let variables = config.environment.into_iter().map(String::into_bytes);
+        Some(ProcessConfig {
+            source: path.display().to_string(),
+            environment: Some(variables.collect()),
+            personality: config.personality,
+            ..ProcessConfig::default()
+        })
     }
 
     /// Returns the configuration of a container: its record, or the one below the path in the title of

@@ -16,6 +16,7 @@ mod database;
 mod discover;
 mod docker;
 mod docker_exit;
+mod docker_process;
 mod docker_roots;
 mod docker_store;
 mod flatpak;
@@ -31,6 +32,7 @@ mod nspawn;
 mod nspawn_options;
 mod nspawn_settings;
 mod oci_config;
+mod oci_process;
 mod oci_state;
 mod podman;
 mod podman_database;
@@ -50,6 +52,7 @@ pub use store::{StoreOmission, StoredMount, StoredRoot};
 use crate::model::container::Container;
 use crate::model::engine::EngineInfo;
 use crate::model::exit_record::ExitRecord;
+use crate::model::process_config::ProcessConfig;
 use crate::model::resource_config::ResourceConfig;
 use crate::model::signal::Signal;
 use crate::model::stop_policy::StopPolicy;
@@ -113,6 +116,11 @@ pub trait Engine: Sync {
     fn resource_config(&self, _host: &Host, _container: &Container) -> Option<ResourceConfig> {
         None
     }
+
+    /// Reads the process that a verified container was configured with: its init may have changed itself.
+    fn process_config(&self, _host: &Host, _container: &Container) -> Option<ProcessConfig> {
+        None
+    }
 }
 
 /// Returns the descriptors in order of precedence; the last is that of bare PID namespaces, which are
@@ -171,6 +179,11 @@ pub fn stored_root(host: &Host, stopped: &StoppedContainer) -> Result<StoredRoot
     let engine = ENGINES.iter().find(|engine| engine.info() == stopped.container.engine);
     let engine = engine.ok_or_else(|| "it has no engine".to_owned())?;
     engine.stored_root(host, stopped)
+}
+
+/// Reads the process that a container was configured with, where it could be read.
+pub fn process_config(host: &Host, container: &Container) -> Option<ProcessConfig> {
+    engine_of(container)?.process_config(host, container)
 }
 
 /// Returns the engine whose records are believed for this container.

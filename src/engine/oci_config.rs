@@ -8,8 +8,10 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::labels::POD_GRACE_PERIOD;
+use super::oci_process::{NO_SUPERVISOR, process_of_bundle};
 use super::record::{expand_cgroups_path, parse_signal};
 use crate::model::container::{Container, Pod};
+use crate::model::process_config::ProcessConfig;
 use crate::model::resource_config::ResourceConfig;
 use crate::model::stop_policy::StopPolicy;
 use crate::proc::Host;
@@ -150,11 +152,20 @@ struct RuncConfig {
 
 /// Reads the limits of a container whose record is a runtime's state, which says where the bundle is.
 pub(super) fn resources_of_state(host: &Host, container: &Container) -> Option<ResourceConfig> {
+    resources_of_bundle(host, &bundle_of_state(host, container)?)
+}
+
+/// Reads the process of such a container.
+pub(super) fn process_of_state(host: &Host, container: &Container) -> Option<ProcessConfig> {
+    let bundle = bundle_of_state(host, container)?;
+    process_of_bundle(host, container, &bundle, NO_SUPERVISOR)
+}
+
+fn bundle_of_state(host: &Host, container: &Container) -> Option<PathBuf> {
     let state: BundlePointer = host.state_file(container.record.as_ref()?).ok()?.json().ok()?;
     let labels = state.config.labels.iter().chain(&state.labels);
     let label = labels.filter_map(|label| label.strip_prefix("bundle=")).next();
-    let bundle = state.bundle.or_else(|| label.map(PathBuf::from))?;
-    resources_of_bundle(host, &bundle)
+    state.bundle.or_else(|| label.map(PathBuf::from))
 }
 
 /// Reads the limits in a bundle's `config.json`.

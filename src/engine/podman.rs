@@ -13,8 +13,10 @@ use super::record::{Record, RecordReader};
 use super::runc::RUNC;
 use super::store::StoredRoot;
 use crate::model::container::Container;
+use crate::model::engine::EngineInfo;
 use crate::model::engine::{EngineAdvice, EngineInfo};
 use crate::model::exit_record::{ExitRecord, RecordedState};
+use crate::model::process_config::ProcessConfig;
 use crate::model::resource_config::ResourceConfig;
 use crate::model::stop_policy::StopPolicy;
 use crate::proc::Host;
@@ -94,6 +96,10 @@ impl Engine for Podman {
 
     fn resource_config(&self, host: &Host, container: &Container) -> Option<ResourceConfig> {
         containers_storage::resource_config(host, container)
+    }
+
+    fn process_config(&self, host: &Host, container: &Container) -> Option<ProcessConfig> {
+        containers_storage::process_config(host, container)
     }
 }
 

@@ -12,6 +12,7 @@ use super::{Engine, oci_config, oci_state};
 use crate::model::container::Container;
 use crate::model::engine::{EngineAdvice, EngineInfo};
 use crate::model::pid::{HostPid, Ticks};
+use crate::model::process_config::ProcessConfig;
 use crate::model::resource_config::ResourceConfig;
 use crate::proc::{Host, StateFile};
 
@@ -47,6 +48,10 @@ impl Engine for Runc {
 
     fn resource_config(&self, host: &Host, container: &Container) -> Option<ResourceConfig> {
         oci_config::resources_of_state(host, container)
+    }
+
+    fn process_config(&self, host: &Host, container: &Container) -> Option<ProcessConfig> {
+        oci_config::process_of_state(host, container)
     }
 }
 

@@ -35,6 +35,12 @@ const NAMES: &[(&str, &str)] = &[
 ];
 
 impl ResourceLimit {
+    /// Returns the number of a resource by its name in getrlimit(2), `RLIMIT_NOFILE`.
+    pub fn named(name: &str) -> Option<u32> {
+        let name = name.strip_prefix("RLIMIT_")?;
+        NAMES.iter().position(|(_, known)| *known == name).and_then(|n| u32::try_from(n).ok())
+    }
+
     /// Returns the name of getrlimit(2) without `RLIMIT_`.
     pub fn name(&self) -> &'static str {
         NAMES.get(self.resource as usize).map_or("?", |(_, name)| name)

@@ -96,8 +96,6 @@ impl Host {
         let broken = |error: &dyn std::fmt::Display| ReadError::Broken(error.to_string());
         let id_map = |bytes: Vec<u8>| IdMap::parse(&bytes).map_err(|error| broken(&error));
         let number = |bytes: Vec<u8>| std::str::from_utf8(&bytes).ok()?.trim().parse().ok();
-        let hexadecimal =
-            |bytes: Vec<u8>| u32::from_str_radix(std::str::from_utf8(&bytes).ok()?.trim(), 16).ok();
         let id = thread.unwrap_or(pid.get());
         let root_path = readlinkat(&process, "root").map(OsString::into_vec).unwrap_or_default();
         let memberships = Memberships::parse(&read("cgroup")?);
@@ -113,9 +111,9 @@ impl Host {
             root: open_at(&process, "root", directory)?,
             workdir: open_at(&process, "cwd", directory).ok(),
             nice: stat.nice,
-            scheduling: scheduling::policy(id).ok(),
-            io_priority: scheduling::io_priority(id).ok(),
-            personality: read("personality").ok().and_then(hexadecimal),
+            scheduling: HostPid::new(id).and_then(|id| self.scheduling(id)),
+            io_priority: HostPid::new(id).and_then(|id| self.io_priority(id)),
+            personality: HostPid::new(id).and_then(|id| self.personality(id)),
             cpus: affinity(id),
             foreign_roots: self.foreign_roots(stat.ppid, root_path != b"/"),
             root_path,
@@ -140,6 +138,24 @@ impl Host {
             ancestor = self.stat(pid).ok().and_then(|stat| HostPid::new(stat.ppid));
         }
         roots
+    }
+
+    /// Returns the scheduling policy of a process or thread.
+    pub fn scheduling(&self, pid: HostPid) -> Option<Scheduling> {
+        self.may_act().ok()?;
+        scheduling::policy(pid.get()).ok()
+    }
+
+    /// Returns the I/O priority of a process or thread.
+    pub fn io_priority(&self, pid: HostPid) -> Option<u32> {
+        self.may_act().ok()?;
+        scheduling::io_priority(pid.get()).ok()
+    }
+
+    /// Reads the execution domain of a process or thread, personality(2).
+    pub fn personality(&self, pid: HostPid) -> Option<u32> {
+        let bytes = self.proc_file(pid, "personality", 64).ok()?;
+        u32::from_str_radix(std::str::from_utf8(&bytes).ok()?.trim(), 16).ok()
     }
 
     fn private_namespaces(&self, process: &OwnedFd) -> Vec<&'static str> {
