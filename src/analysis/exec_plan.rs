@@ -23,6 +23,8 @@ pub struct ExecPlan {
     pub in_container_root: bool,
     /// Whether to mount a `/proc` of the joined PID namespace for the host's tools.
     pub mount_proc: bool,
+    /// Whether to mount a `/sys` of the joined network namespace and the container's resolv.conf for them.
+    pub mount_network: bool,
     /// Whether the root is the target's, even if it is not that of its mount namespace.
     pub keeps_targets_root: bool,
     /// Roots, as device and inode, that are not the container's although its mount namespace has one of
@@ -54,6 +56,8 @@ pub struct ExecPlan {
     pub term: Option<Vec<u8>>,
     /// The command with its arguments; empty for the user's shell.
     pub command: Vec<Vec<u8>>,
+    /// Whether it is run by the host's tools, a program that is passed as a descriptor.
+    pub uses_tools: bool,
     /// Rows and columns of the terminal to allocate; `None` for no terminal.
     pub terminal: Option<(u16, u16)>,
     /// Whether the command runs in the background.
@@ -79,6 +83,8 @@ pub struct ExecOptions {
     pub variables: Vec<Vec<u8>>,
     /// The command with its arguments.
     pub command: Vec<Vec<u8>>,
+    /// Whether it is run by the host's tools.
+    pub uses_tools: bool,
     /// Rows and columns of the terminal to allocate.
     pub terminal: Option<(u16, u16)>,
     /// All capabilities, no seccomp filter, no label.
@@ -113,6 +119,12 @@ impl ExecPlan {
         let private = facts.private_namespaces.iter().copied();
         let join: Vec<&str> = private.filter(|name| wanted(*name)).collect();
         let in_container_root = wanted("mnt");
+        if options.uses_tools && !in_container_root {
+            return Err(
+                "--tools runs the host's tools on the container's files, which need its mounts"
+                    .into(),
+            );
+        }
         if !in_container_root && options.user.as_ref().is_some_and(UserSpec::has_name) {
             return Err(
                 "without the container's mounts -u takes IDs only: names are looked up in \
@@ -131,6 +143,7 @@ impl ExecPlan {
         Ok(Self {
             target: facts.thread.unwrap_or(facts.status.pid),
             mount_proc: !in_container_root && join.contains(&"pid"),
+            mount_network: !in_container_root && join.contains(&"net"),
             keeps_targets_root: options.keeps_targets_root,
             foreign_roots: facts.foreign_roots.clone(),
             added_groups: added_groups(recorded),
@@ -149,6 +162,7 @@ impl ExecPlan {
             variables: options.variables.clone(),
             term: options.terminal.map(|_| term(&options.environment)),
             command: options.command.clone(),
+            uses_tools: options.uses_tools,
             terminal: options.terminal,
             detach: options.detach,
             strict: options.strict,

@@ -4,13 +4,13 @@
 use std::ffi::{OsStr, OsString};
 use std::io::IsTerminal;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{ArgMatches, Args};
 use serde_json::json;
 
 use super::{Command, arguments, command, may_act, resolve};
-use crate::action::exec::{ExecEvent, ExecOutcome, ExecRequest, Session, terminal_size};
+use crate::action::exec::{ExecEvent, ExecOutcome, ExecRequest, Session, Tools, terminal_size};
 use crate::action::send::hold;
 use crate::analysis::container_process::ContainerProcess;
 use crate::analysis::env_file;
@@ -86,6 +86,16 @@ pub struct Exec {
     /// Stay in your own cgroups
     #[arg(long)]
     no_cgroup: bool,
+    /// Run a static program of the host, by default its busybox, in the container: a shell and tools where
+    /// the image has none
+    #[arg(
+        long,
+        value_name = "FILE",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = ""
+    )]
+    tools: Option<OsString>,
     /// Fail if an attribute cannot be applied
     #[arg(long)]
     strict: bool,
@@ -98,6 +108,7 @@ pub const COMMAND: Command = command::<Exec>(
         ("cinspect exec web", "a shell in the container"),
         ("cinspect exec web -- ls -l /proc/1/fd", "one command; exits with its status"),
         ("cinspect exec -u www-data -w /srv web -- id", "as a user of the container, in /srv"),
+        ("cinspect exec --tools web", "a shell with the host's busybox, where the image has none"),
         ("cinspect exec web --ns net -- ss -ltn", "the host's ss in its network"),
         ("cinspect exec web --skip mnt -- strace -p 13", "the host's strace in its PID namespace"),
         ("cinspect -v exec --strict web true", "list the attributes that it takes over"),
@@ -144,7 +155,15 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
 }
 
 fn exec(context: &Context, arguments: &Exec) -> Result<ExitStatus, Error> {
-    let options = arguments.options()?;
+    let mut options = arguments.options()?;
+    let tools = arguments.tools()?;
+    if let Some(tools) = &tools {
+        options.uses_tools = true;
+        if options.command.is_empty() {
+            options.command.push(tools.default_command());
+        }
+        context.ui.step(&format!("tools: a sealed copy of {}", tools.path.display()));
+    }
     let host = context.host()?;
     let found = resolve(context, &Resolver::new(&host), &arguments.container, Access::Act)?;
     may_act(&host, "enter a container", ExitStatus::NotPermitted)?;
@@ -169,10 +188,19 @@ fn exec(context: &Context, arguments: &Exec) -> Result<ExitStatus, Error> {
     if plan.is_exposed(&facts) {
         context.ui.warn(EXPOSED);
     }
+    if !plan.in_container_root && plan.terminal.is_some() {
+        context.ui.note(&host_files_note(&plan, member));
+    }
     let mut report = |event| print_event(context, &event);
     let joins_cgroups = !arguments.no_cgroup;
-    let request =
-        ExecRequest { host: &host, target: &target, facts: &facts, plan: &plan, joins_cgroups };
+    let request = ExecRequest {
+        host: &host,
+        target: &target,
+        facts: &facts,
+        plan: &plan,
+        joins_cgroups,
+        tools: tools.as_ref(),
+    };
     match Session::new(request, &mut report).run()? {
         ExecOutcome::Exited(status) => Ok(ExitStatus::Other(status)),
         ExecOutcome::Detached(pid, host_pid) => {
@@ -183,6 +211,13 @@ fn exec(context: &Context, arguments: &Exec) -> Result<ExitStatus, Error> {
 
 const EXPOSED: &str = "the container has CAP_SYS_PTRACE: its processes can trace the command, which has \
     more privileges; `--skip mnt,pid` keeps it out of their PID namespace";
+
+/// Returns the note on a shell that looks like the container's and has the host's files.
+fn host_files_note(plan: &ExecPlan, member: &ContainerProcess) -> String {
+    let in_container = member.pid.filter(|_| plan.mount_proc).map(ContainerPid::get);
+    let pid = in_container.unwrap_or(member.facts.id.pid.get());
+    format!("files are the host's; the container's are below /proc/{pid}/root")
+}
 
 fn cannot_enter(name: &str, cause: impl Into<String>) -> Error {
     Error::new(ExitStatus::CannotEnter, format!("cannot enter `{name}`")).cause(cause)
@@ -285,9 +320,17 @@ impl Exec {
             terminal: wants_terminal.then(|| terminal_size().unwrap_or((24, 80))),
             privileged: self.privileged,
             detach: self.detach,
+            uses_tools: false,
             strict: self.strict,
             keeps_targets_root: self.pid.is_some(),
         })
+    }
+
+    /// Opens the host's tools, if they are asked for.
+    fn tools(&self) -> Result<Option<Tools>, Error> {
+        let Some(file) = &self.tools else { return Ok(None) };
+        let named = Some(Path::new(file)).filter(|_| !file.is_empty());
+        Tools::open(named).map(Some)
     }
 
     /// Returns the variables of `--env-file`, then those of `--env`, which win.

@@ -151,13 +151,16 @@ fn inherit(
         |pid: HostPid| limits::parse(&host.proc_file(pid, "limits", 1 << 16).unwrap_or_default());
     let init = container.init_pid().map(read).unwrap_or_default();
     for limit in read(supervisor) {
-        let has_it = |limits: &[ResourceLimit]| {
-            limits.iter().copied().find(|other| other.resource == limit.resource)
-        };
-        let is_decided = has_it(&config.limits).is_some();
-        let is_plausible = has_it(&init).is_some_and(|init| may_be_inherited(&init, &limit));
-        if !is_decided && !is_plausible {
-            config.limits.push(limit);
+        let is_it = |other: &&ResourceLimit| other.resource == limit.resource;
+        let init = init.iter().find(is_it);
+        match config.limits.iter().find(is_it) {
+            // A runtime without privileges could not raise it.
+            Some(recorded) if init == Some(&limit) && is_above(recorded.hard, limit.hard) => {
+                config.limits.retain(|recorded| recorded.resource != limit.resource);
+            }
+            Some(_) => {}
+            None if init.is_some_and(|init| may_be_inherited(init, &limit)) => {}
+            None => config.limits.push(limit),
         }
     }
     let filters = host.status(supervisor).ok().and_then(|status| status.seccomp_filters);
@@ -165,6 +168,11 @@ fn inherit(
     config.scheduling = config.scheduling.or(host.scheduling(supervisor));
     config.io_priority = config.io_priority.or(host.io_priority(supervisor));
     config.personality = config.personality.or(host.personality(supervisor));
+}
+
+/// Whether a limit is above another one; `None` is no limit.
+fn is_above(limit: Option<u64>, other: Option<u64>) -> bool {
+    other.is_some_and(|other| limit.is_none_or(|limit| limit > other))
 }
 
 /// Whether a process may have this limit from its supervisor. A supervisor in Go has raised its soft limit of

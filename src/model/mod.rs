@@ -6,6 +6,7 @@ pub mod bytes;
 pub mod capability;
 pub mod cgroup;
 pub mod container;
+pub mod elf;
 pub mod engine;
 pub mod exit_record;
 pub mod idmap;

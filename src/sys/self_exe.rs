@@ -69,13 +69,25 @@ fn mounted() -> Result<OwnedFd, Errno> {
 }
 
 fn copied() -> std::io::Result<OwnedFd> {
+    sealed_copy(c"cinspect", &mut File::open("/proc/self/exe")?)
+}
+
+/// Copies a program into memory, where nothing can write to it any more. In a container `/proc/PID/exe` of
+/// a process that runs it leads there, and not to the file.
+///
+/// # Errors
+/// As memfd_create(2), read(2) and write(2); EPERM as well where no file in memory may be executed
+/// (`vm.memfd_noexec`).
+pub fn sealed_copy(name: &CStr, source: &mut File) -> std::io::Result<OwnedFd> {
     /// Required by kernels with `vm.memfd_noexec` (since Linux 6.3), unknown to older ones.
     const EXEC: MFdFlags = MFdFlags::from_bits_retain(0x10);
     let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
-    let memory =
-        memfd_create(c"cinspect", flags | EXEC).or_else(|_| memfd_create(c"cinspect", flags))?;
-    let mut memory = File::from(memory);
-    std::io::copy(&mut File::open("/proc/self/exe")?, &mut memory)?;
+    let memory = memfd_create(name, flags | EXEC).or_else(|errno| match errno {
+        Errno::EINVAL => memfd_create(name, flags),
+        errno => Err(errno),
+    });
+    let mut memory = File::from(memory?);
+    std::io::copy(source, &mut memory)?;
     let seals = SealFlag::F_SEAL_SEAL
         | SealFlag::F_SEAL_SHRINK
         | SealFlag::F_SEAL_GROW

@@ -40,6 +40,15 @@ pub fn command_error(plan: &ExecPlan, shells: &[String], errno: Errno, found: bo
         Error::new(ExitStatus::CannotRun, message.clone())
             .cause(format!("{}{cause}", os_error(errno)))
     };
+    if plan.uses_tools {
+        let error =
+            Error::new(ExitStatus::CannotRun, "cannot run the host's tools").cause(os_error(errno));
+        return match plan.security.as_ref().is_some_and(|security| security.has_filters) {
+            true => error
+                .hint("`--privileged` runs them without the container's seccomp filter and label"),
+            false => error,
+        };
+    }
     match errno {
         Errno::ENOENT | Errno::ENOTDIR if !found => not_found(plan, name, message),
         Errno::ENOENT => Error::new(ExitStatus::CannotRun, message)

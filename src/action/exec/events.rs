@@ -94,6 +94,10 @@ pub enum Attribute {
     ControllingTerminal,
     /// A `/proc` of the joined PID namespace.
     ProcMount,
+    /// A `/sys` of the joined network namespace.
+    SysMount,
+    /// The container's resolv.conf.
+    ResolvConf,
 }
 
 impl fmt::Display for Attribute {
@@ -118,6 +122,8 @@ impl fmt::Display for Attribute {
             Self::TerminalName => f.write_str("terminal name"),
             Self::ControllingTerminal => f.write_str("controlling terminal"),
             Self::ProcMount => f.write_str("/proc of its PID namespace"),
+            Self::SysMount => f.write_str("/sys of its network namespace"),
+            Self::ResolvConf => f.write_str("/etc/resolv.conf"),
         }
     }
 }

@@ -12,12 +12,14 @@ mod relay;
 mod session;
 mod streams;
 mod terminal;
+mod tools;
 
 use std::ffi::OsStr;
 
 pub use events::ExecEvent;
 pub use session::{ExecOutcome, ExecRequest, Session};
 pub use terminal::terminal_size;
+pub use tools::Tools;
 
 /// Runs as the helper, if this process was started as one; does not return then.
 pub fn run_if_helper(name: Option<&OsStr>) {

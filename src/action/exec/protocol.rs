@@ -35,8 +35,10 @@ pub const ROOT: RawFd = 9;
 pub const WORKDIR: RawFd = 10;
 /// The host's `/proc`.
 pub const PROC: RawFd = 11;
+/// The program of the host's tools, if the plan says so.
+pub const TOOLS: RawFd = 12;
 /// A terminal of the host, for a container that has none.
-pub const TERMINAL: RawFd = 12;
+pub const TERMINAL: RawFd = 13;
 
 /// Events and errors are short; a longer message is a broken one.
 const MAX_MESSAGE: usize = 1 << 16;

@@ -27,6 +27,7 @@ use super::protocol::{self, ChildReport, ChildStep, HelperMessage};
 use super::relay::{Relay, SignalForwarder};
 use super::streams::{Pump, Streams, terminal_pumps};
 use super::terminal::{RawMode, terminal_size};
+use super::tools::Tools;
 use crate::action::send::HeldProcess;
 use crate::analysis::exec_plan::ExecPlan;
 use crate::error::{Error, os_error};
@@ -52,6 +53,8 @@ pub struct ExecRequest<'a> {
     pub plan: &'a ExecPlan,
     /// Whether to join its cgroups.
     pub joins_cgroups: bool,
+    /// The program to run in place of one of the container.
+    pub tools: Option<&'a Tools>,
 }
 
 /// The end of an `exec`.
@@ -120,7 +123,7 @@ struct AdmittedSession {
 impl PreparedSession {
     /// Returns the helper's descriptors in the order of their numbers in [`protocol`].
     fn helper_fds<'b>(&'b self, request: ExecRequest<'b>) -> Vec<BorrowedFd<'b>> {
-        let ExecRequest { target, facts, .. } = request;
+        let ExecRequest { target, facts, tools, .. } = request;
         let mut fds: Vec<BorrowedFd<'b>> = self.streams.given.iter().map(AsFd::as_fd).collect();
         fds.extend([
             self.plan.as_fd(),
@@ -132,6 +135,8 @@ impl PreparedSession {
             facts.root.as_fd(),
             facts.workdir.as_ref().unwrap_or(&facts.root).as_fd(),
             self.proc.as_fd(),
+            // Without tools the descriptor only keeps the place.
+            tools.map_or(self.proc.as_fd(), |tools| tools.program.as_fd()),
         ]);
         fds.extend(self.terminal.as_ref().map(|(_, peer)| peer.as_fd()));
         fds

@@ -16,6 +16,7 @@ mod checks;
 mod cp;
 mod cp_stopped;
 mod exec;
+mod exec_init;
 mod inspect;
 mod recipes;
 mod remedies;
@@ -96,6 +97,22 @@ const ENGINE_CHECKS: &[(&str, Check)] = &[
     ("podman-rootless", ("stop_settings_are_read_from_its_database", stop_signal::podman_database)),
     ("podman-rootless", ("exec_works_for_the_rootless_user", exec::works_for_the_rootless_user)),
     ("docker", ("exec_shares_what_the_container_shares", exec::shares_what_the_container_shares)),
+    ("docker", ("exec_enters_the_root_that_pid_1_has_left", exec_init::changed_root)),
+    ("podman", ("exec_enters_the_root_that_pid_1_has_left", exec_init::changed_root)),
+    ("containerd", ("exec_enters_the_root_that_pid_1_has_left", exec_init::changed_root)),
+    ("runc", ("exec_enters_the_root_that_pid_1_has_left", exec_init::changed_root)),
+    ("docker", ("exec_does_not_copy_what_pid_1_did_to_itself", exec_init::changed_itself)),
+    ("podman", ("exec_does_not_copy_what_pid_1_did_to_itself", exec_init::changed_itself)),
+    ("containerd", ("exec_does_not_copy_what_pid_1_did_to_itself", exec_init::changed_itself)),
+    ("docker", ("exec_has_an_overwritten_environment", exec_init::overwritten_environment)),
+    ("podman", ("exec_has_an_overwritten_environment", exec_init::overwritten_environment)),
+    ("docker", ("exec_leaves_out_filters_of_pid_1", exec_init::own_filter)),
+    ("podman", ("exec_leaves_out_filters_of_pid_1", exec_init::own_filter)),
+    ("docker", ("exec_adds_the_engines_groups", exec_init::added_groups)),
+    ("docker", ("exec_tools_in_an_empty_container", exec_init::tools)),
+    ("podman", ("exec_tools_in_an_empty_container", exec_init::tools)),
+    ("containerd", ("exec_tools_in_an_empty_container", exec_init::tools)),
+    ("runc", ("exec_tools_in_an_empty_container", exec_init::tools)),
     ("docker", ("inspect_marks_what_is_dangerous", inspect::dangers)),
     ("docker", ("completion_at_a_prompt", inspect::completed)),
     ("docker", ("watch_follows_a_restart", inspect::watched)),

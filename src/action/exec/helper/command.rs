@@ -3,18 +3,20 @@
 use std::ffi::{CString, OsStr};
 use std::fs::File;
 use std::io::Read;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use nix::errno::Errno;
+use nix::fcntl::AtFlags;
 use nix::mount::{MsFlags, mount};
-use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl;
 use nix::sys::signal::{Signal, raise};
 use nix::sys::stat::{Mode, umask};
 use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::{Pid, execve, setsid};
+use nix::unistd::{Pid, execve, execveat, setsid};
 
+use super::host_view::own_mounts;
 use crate::action::exec::protocol::{ChildReport, ChildStep};
 use crate::analysis::exec_plan::ExecPlan;
 use crate::sys::{process, seccomp, terminal};
@@ -36,6 +38,8 @@ pub struct PreparedCommand {
     pub attempts: Vec<Attempt>,
     /// Whether they are shells: each that cannot be run is reported.
     pub is_shell: bool,
+    /// A program to run from its descriptor, whatever the paths are.
+    pub tools: Option<OwnedFd>,
     /// `NAME=VALUE` each.
     pub environment: Vec<Vec<u8>>,
     /// Seccomp filters to load last.
@@ -62,7 +66,7 @@ impl PreparedCommand {
             check(ChildStep::ControllingTerminal, result);
         }
         if plan.mount_proc {
-            check(ChildStep::ProcMount, mount_proc());
+            check(ChildStep::ProcMount, mount_proc(plan));
         }
         if let Some(mask) = plan.attributes.as_ref().and_then(|attributes| attributes.umask) {
             umask(Mode::from_bits_truncate(mask));
@@ -85,6 +89,9 @@ impl PreparedCommand {
     /// Tries each path. Returns why none could be run, and whether one exists: its error has priority.
     fn exec(&self, plan: &ExecPlan, report: &File) -> (Errno, bool) {
         let environment = strings(&self.environment);
+        if let (Some(program), Some(Attempt { argv, .. })) = (&self.tools, self.attempts.first()) {
+            return (exec_tools(program, &strings(argv), &environment, plan), true);
+        }
         let mut failure = (Errno::ENOENT, false);
         let last = self.attempts.len().saturating_sub(1);
         for (index, Attempt { path, argv }) in self.attempts.iter().enumerate() {
@@ -107,17 +114,36 @@ impl PreparedCommand {
     }
 }
 
+/// Runs a program from its descriptor. Returns why it could not be run.
+fn exec_tools(
+    program: &OwnedFd,
+    argv: &[CString],
+    environment: &[CString],
+    plan: &ExecPlan,
+) -> Errno {
+    let Err(errno) = execveat(program, c"", argv, environment, AtFlags::AT_EMPTY_PATH);
+    // A filter may be older than execveat(2). By a path the program may be another one, made by the
+    // container: that must not get more rights than the container has.
+    if plan.security.is_none() || !matches!(errno, Errno::EPERM | Errno::ENOSYS | Errno::EACCES) {
+        return errno;
+    }
+    if let Ok(path) = CString::new(format!("/proc/self/fd/{}", program.as_raw_fd())) {
+        let Err(_) = execve(&path, argv, environment);
+    }
+    errno
+}
+
 fn strings(values: &[Vec<u8>]) -> Vec<CString> {
     values.iter().filter_map(|value| CString::new(value.as_slice()).ok()).collect()
 }
 
-/// Mounts a `/proc` of the PID namespace, in a mount namespace of its own that no change leaves.
-fn mount_proc() -> Result<(), Errno> {
-    const NONE: Option<&str> = None;
-    unshare(CloneFlags::CLONE_NEWNS)?;
-    mount(NONE, "/", NONE, MsFlags::MS_PRIVATE | MsFlags::MS_REC, NONE)?;
+/// Mounts a `/proc` of the PID namespace, in the mount namespace of the host's tools.
+fn mount_proc(plan: &ExecPlan) -> Result<(), Errno> {
+    if !plan.mount_network {
+        own_mounts()?;
+    }
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-    mount(Some("proc"), "/proc", Some("proc"), flags, NONE)
+    mount(Some("proc"), "/proc", Some("proc"), flags, None::<&str>)
 }
 
 /// Waits for the command, and exits as it did: returns its status, or dies by the same signal (without a

@@ -14,6 +14,7 @@
 mod attributes;
 mod command;
 mod credentials;
+mod host_view;
 mod namespaces;
 mod rootfs;
 
@@ -54,7 +55,7 @@ pub fn main() -> i32 {
         prepare(&inherited, parent, &plan, &mut ExecReporter::new(plan.strict, &mut sink));
     match prepared {
         // One message with all events costs less than many.
-        Ok(command) => start_child(inherited, &plan, &command, events).map_or(125, exit_like),
+        Ok(command) => start_child(inherited, &plan, command, events).map_or(125, exit_like),
         Err(error) => {
             let message = HelperMessage::Failed(events, error);
             let _ = protocol::send(&inherited.socket, &message, None);
@@ -73,6 +74,7 @@ struct Inherited {
     root: OwnedFd,
     workdir: OwnedFd,
     proc: OwnedFd,
+    tools: OwnedFd,
     terminal: Option<OwnedFd>,
 }
 
@@ -87,6 +89,7 @@ fn inherit() -> Option<(i32, ExecPlan, Inherited)> {
         root: process::inherited(protocol::ROOT)?,
         workdir: process::inherited(protocol::WORKDIR)?,
         proc: process::inherited(protocol::PROC)?,
+        tools: process::inherited(protocol::TOOLS)?,
         terminal: process::inherited(protocol::TERMINAL),
     };
     Some((parent, plan, inherited))
@@ -131,6 +134,7 @@ fn prepare(
     let root = namespaces_root.as_ref().unwrap_or(&inherited.root);
     let root = TargetRoot { root, proc: &inherited.proc };
     root.enter(plan)?;
+    host_view::prepare(root, plan, reporter)?;
     // 3. The container's files.
     let identity = root.identity(plan)?;
     root.change_directory(plan, &inherited.workdir, reporter)?;
@@ -139,9 +143,14 @@ fn prepare(
     }
     let environment = environment(plan, &target_environment.unwrap_or_default(), &identity);
     let attempts = attempts(plan, &identity, &environment, reporter)?;
+    let tools = plan.uses_tools.then(|| inherited.tools.try_clone()).transpose();
+    let tools = tools.map_err(cannot("cannot keep the tools open"))?;
+    if plan.uses_tools {
+        root.check_proc(reporter)?;
+    }
     // 4. Privileges.
     let filters = confinement.apply(plan, &identity.ids, reporter)?;
-    Ok(PreparedCommand { attempts, is_shell: plan.command.is_empty(), environment, filters })
+    Ok(PreparedCommand { attempts, is_shell: plan.command.is_empty(), tools, environment, filters })
 }
 
 /// Becomes root of the user namespace that was joined. Its owner has every capability in it, but owns the
@@ -220,7 +229,7 @@ fn open_terminal(
 fn start_child(
     inherited: Inherited,
     plan: &ExecPlan,
-    command: &PreparedCommand,
+    command: PreparedCommand,
     events: Vec<ExecEvent>,
 ) -> Option<Pid> {
     protocol::send(&inherited.socket, &HelperMessage::Ready(events), None).ok()?;
@@ -233,7 +242,7 @@ fn start_child(
             if let Some(pid) = HostPid::new(child) {
                 ChildReport::Created(pid).write(&report);
             }
-            drop((report, release));
+            drop((report, release, command));
             // A reader that waits for the end of the command's output must not wait for the helper.
             process::close_from(0);
             Some(Pid::from_raw(child))

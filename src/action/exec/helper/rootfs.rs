@@ -8,7 +8,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::stat::{SFlag, fstat, major, minor};
-use nix::sys::statfs::{FsType, fstatfs};
+use nix::sys::statfs::{FsType, PROC_SUPER_MAGIC, fstatfs};
 use nix::unistd::{chdir, chroot, fchdir};
 
 use crate::action::exec::errors::{cannot, failure};
@@ -77,7 +77,7 @@ impl TargetRoot<'_> {
 
     /// Opens a file of this type beneath the root, as a path only: opening a FIFO or a device could
     /// block.
-    fn open_beneath(self, path: &[u8], kind: SFlag) -> Result<OwnedFd, Errno> {
+    pub fn open_beneath(self, path: &[u8], kind: SFlag) -> Result<OwnedFd, Errno> {
         let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
         let resolve = ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS;
         let how = OpenHow::new().flags(flags).resolve(resolve);
@@ -102,7 +102,7 @@ impl TargetRoot<'_> {
     }
 
     /// Opens a file again that was opened as a path only.
-    fn reopen(self, file: &OwnedFd, flags: OFlag) -> Result<OwnedFd, Errno> {
+    pub fn reopen(self, file: &OwnedFd, flags: OFlag) -> Result<OwnedFd, Errno> {
         let path = format!("self/fd/{}", file.as_raw_fd());
         open_at(self.proc, path.as_str(), flags)
     }
@@ -188,6 +188,19 @@ impl TargetRoot<'_> {
     fn change_directory_beneath(self, path: &[u8]) -> Result<(), Errno> {
         let directory = self.open_beneath(path, SFlag::S_IFDIR)?;
         fchdir(&directory).and_then(|()| is_within_root())
+    }
+
+    /// Checks that a proc file system is mounted in the container, by which the tools start themselves
+    /// again (`/proc/self/exe`).
+    pub fn check_proc(self, reporter: &mut ExecReporter<'_>) -> Result<(), Error> {
+        let proc = self.open_beneath(b"proc", SFlag::S_IFDIR);
+        let is_proc = proc.and_then(|proc| fstatfs(&proc));
+        if is_proc.is_ok_and(|fs| fs.filesystem_type() == PROC_SUPER_MAGIC) {
+            return Ok(());
+        }
+        let cause =
+            "the container has no /proc, through which they start each other: some cannot be run";
+        reporter.deviation(AccountEntry::lost("tools", cause))
     }
 
     /// Opens a terminal by the container's `/dev/pts/ptmx`, which has to be the kernel's: the master and
