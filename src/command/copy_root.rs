@@ -62,13 +62,15 @@ pub(super) fn open_root(
         }
         error => cannot(&error),
     })?;
+    // A process that was chosen is meant as it is; the init may have changed the root for itself.
+    let changed = if pid.is_none() { facts.changed_root(host) } else { None };
     if held.has_exited() {
         return Err(cannot(&"its process has just exited"));
     }
     let user_ns = facts.private_namespaces.contains(&"user");
     let user_ns = user_ns.then(|| open_at(&facts.process, "ns/user", OFlag::O_RDONLY).ok());
     let rootfs = Rootfs {
-        root: Some(facts.root),
+        root: Some(changed.unwrap_or(facts.root)),
         uid_map: facts.uid_map,
         gid_map: facts.gid_map,
         owner: Some((facts.status.uid[1], facts.status.gid[1])),

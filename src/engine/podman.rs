@@ -13,7 +13,6 @@ use super::record::{Record, RecordReader};
 use super::runc::RUNC;
 use super::store::StoredRoot;
 use crate::model::container::Container;
-use crate::model::engine::EngineInfo;
 use crate::model::engine::{EngineAdvice, EngineInfo};
 use crate::model::exit_record::{ExitRecord, RecordedState};
 use crate::model::process_config::ProcessConfig;

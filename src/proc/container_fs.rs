@@ -16,6 +16,7 @@ use nix::sys::stat::{SFlag, fstat};
 use procfs::process::Process as Handle;
 
 use super::host::Host;
+use super::namespace_root::changed_root;
 use super::read::{ReadError, read_into, stat, thread_ids};
 use crate::model::mount::Mounts;
 use crate::model::namespace::NamespaceId;
@@ -171,7 +172,7 @@ fn no_answer() -> ReadError {
 /// Reads both answers, in the child, and packs them.
 fn answer(proc: &Path, init: ProcessId, namespace: Option<NamespaceId>) -> Vec<u8> {
     let mut out = Vec::new();
-    let root = ContainerRoot::open(proc, init);
+    let root = ContainerRoot::of_container(proc, init);
     let root = root.as_ref().map_err(Clone::clone);
     let pids = match namespace {
         Some(namespace) => root.clone().and_then(|root| root.pids(namespace)),
@@ -239,6 +240,21 @@ impl ContainerRoot {
                 .ok_or(ReadError::Gone),
             other => other,
         }
+    }
+
+    /// Opens the root of the container, which its init may have changed for itself.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    fn of_container(proc: &Path, init: ProcessId) -> Result<Self, ReadError> {
+        let own = Self::open(proc, init)?;
+        let process = fd::open(&proc.join(init.pid.to_string()), OFlag::O_PATH)?;
+        let handle = Handle::new_with_root(proc.join(init.pid.to_string()))?;
+        let parent = stat(&handle, &mut Vec::new())?.ppid;
+        let Some(found) = changed_root(proc, &process, parent) else { return Ok(own) };
+        let mut mountinfo = Vec::new();
+        read_into(found.mountinfo.into(), &mut mountinfo, MAX_MOUNTINFO)?;
+        Ok(Self { root: found.root, mountinfo })
     }
 
     /// Lists the PIDs in its `/proc`, four bytes each.

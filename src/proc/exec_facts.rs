@@ -5,13 +5,13 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
-use std::os::unix::fs::MetadataExt;
 
 use nix::fcntl::{OFlag, readlink, readlinkat};
 use nix::sched::{CpuSet, sched_getaffinity};
 use nix::unistd::Pid;
 
 use super::host::Host;
+use super::namespace_root::{changed_root, foreign_roots};
 use super::read::{ReadError, read_into, stat, status, thread_ids};
 use crate::model::cgroup::Memberships;
 use crate::model::container::Cgroup;
@@ -24,8 +24,6 @@ use crate::model::status::Status;
 use crate::sys::fd::{open, open_at};
 use crate::sys::scheduling;
 
-/// Ancestors whose roots are read.
-const MAX_ANCESTORS: usize = 64;
 /// A file of `/proc/PID` that is larger is refused.
 const MAX_FILE: usize = 1 << 20;
 
@@ -73,6 +71,14 @@ pub struct ExecFacts {
     pub cgroups: Vec<Cgroup>,
 }
 
+impl ExecFacts {
+    /// Opens the root of the container, if the process has changed its own; none if it has not, or without
+    /// the right to join its mount namespace. For a caller without other threads.
+    pub fn changed_root(&self, host: &Host) -> Option<OwnedFd> {
+        Some(changed_root(&host.proc_path(""), &self.process, self.status.ppid)?.root)
+    }
+}
+
 impl Host {
     /// Reads the facts. They are about the process that was meant if that one is held (as a pidfd) and
     /// still alive afterwards.
@@ -115,29 +121,12 @@ impl Host {
             io_priority: HostPid::new(id).and_then(|id| self.io_priority(id)),
             personality: HostPid::new(id).and_then(|id| self.personality(id)),
             cpus: affinity(id),
-            foreign_roots: self.foreign_roots(stat.ppid, root_path != b"/"),
+            foreign_roots: foreign_roots(&self.proc_path(""), stat.ppid, root_path != b"/"),
             root_path,
             cgroups: cgroups_only_in(&memberships, &ours),
             thread,
             process,
         })
-    }
-
-    /// Returns the roots of cinspect, of PID 1 and, where the process has changed its root, of its
-    /// ancestors: a container in a copy of their mounts has been made by chroot(2).
-    fn foreign_roots(&self, parent: i32, with_ancestors: bool) -> Vec<(u64, u64)> {
-        let root_of = |process: &str| {
-            let meta = std::fs::metadata(self.proc_path(format!("{process}/root"))).ok()?;
-            Some((meta.dev(), meta.ino()))
-        };
-        let mut roots: Vec<(u64, u64)> = ["self", "1"].into_iter().filter_map(root_of).collect();
-        let mut ancestor = HostPid::new(parent).filter(|_| with_ancestors);
-        for _ in 0..MAX_ANCESTORS {
-            let Some(pid) = ancestor else { break };
-            roots.extend(root_of(&pid.to_string()));
-            ancestor = self.stat(pid).ok().and_then(|stat| HostPid::new(stat.ppid));
-        }
-        roots
     }
 
     /// Returns the scheduling policy of a process or thread.

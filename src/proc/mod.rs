@@ -14,6 +14,7 @@ mod exec_facts;
 mod host;
 mod inspect;
 mod lookup;
+mod namespace_root;
 mod payload;
 mod process;
 mod program_signals;

@@ -10,6 +10,7 @@ pub mod fd;
 pub mod file;
 pub mod isolated;
 pub mod kcmp;
+pub mod mount_root;
 pub mod namespace;
 pub mod perf;
 pub mod pidfd;

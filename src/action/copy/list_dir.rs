@@ -49,6 +49,7 @@ fn list(host: &Host, init: ProcessId, dir: &[u8], prefix: &[u8]) -> Result<Vec<u
     if host.stat(init.pid).map(|stat| stat.start) != Ok(init.start) {
         return Err(Errno::ESRCH);
     }
+    let root = host.root_of_container(init).unwrap_or(root);
     let rootfs = Rootfs { root: Some(root), ..Rootfs::host() };
     let is_directory = |name: &[u8]| {
         let resolved = rootfs.resolve(&[dir, b"/", name].concat(), true).ok();

@@ -9,7 +9,7 @@ use nix::unistd::Pid;
 use super::events::{Attribute, ExecReporter};
 use crate::analysis::exec_plan::ProcessAttributes;
 use crate::error::{Error, os_error};
-use crate::model::limits;
+use crate::model::limits::{self, ResourceLimit};
 use crate::model::pid::HostPid;
 use crate::proc::Host;
 use crate::sys::process;
@@ -17,7 +17,8 @@ use crate::sys::process;
 /// More than the file has.
 const MAX_LIMITS: usize = 1 << 16;
 
-/// Sets the resource limits of a process.
+/// Sets the resource limits of a process. Returns those that it has to set itself, as a mask of their
+/// numbers: for another user's process that takes CAP_SYS_RESOURCE, which not every root has.
 ///
 /// # Errors
 /// With `--strict`, if one could not be set.
@@ -26,20 +27,37 @@ pub fn apply_limits(
     pid: HostPid,
     attributes: &ProcessAttributes,
     reporter: &mut ExecReporter<'_>,
-) -> Result<(), Error> {
+) -> Result<u32, Error> {
+    let mut remaining = 0;
     let current = host.proc_file(pid, "limits", MAX_LIMITS).unwrap_or_default();
     let current = limits::parse(&current);
     for limit in attributes.limits.iter().filter(|limit| !current.contains(limit)) {
-        let set = process::set_limit_of(pid.get(), limit.resource, limit.soft, limit.hard);
-        if let Err(errno) = set {
-            let cause = match errno {
-                Errno::EPERM => "raising it requires CAP_SYS_RESOURCE".into(),
-                errno => os_error(errno),
-            };
-            reporter.not_applied(Attribute::Limit(limit.name()), cause)?;
+        match process::set_limit_of(pid.get(), limit.resource, limit.soft, limit.hard) {
+            Ok(()) => {}
+            Err(Errno::EPERM) => remaining |= 1 << limit.resource,
+            Err(errno) => {
+                reporter.not_applied(Attribute::Limit(limit.name()), os_error(errno))?;
+            }
         }
     }
-    Ok(())
+    Ok(remaining)
+}
+
+/// Reports a limit that the process could not set either.
+///
+/// # Errors
+/// Always with `--strict`.
+pub fn limit_not_applied(
+    resource: u8,
+    errno: Errno,
+    reporter: &mut ExecReporter<'_>,
+) -> Result<(), Error> {
+    let limit = ResourceLimit { resource: resource.into(), soft: None, hard: None };
+    let cause = match errno {
+        Errno::EPERM => "raising it requires CAP_SYS_RESOURCE".into(),
+        errno => os_error(errno),
+    };
+    reporter.not_applied(Attribute::Limit(limit.name()), cause)
 }
 
 /// Sets the CPUs of a process that is in its cgroups already.

@@ -23,7 +23,7 @@ pub const PLAN: RawFd = 3;
 pub const SOCKET: RawFd = 4;
 /// The pipe for reports: the command's PID, and why it could not be run.
 pub const REPORT: RawFd = 5;
-/// A pipe that yields a byte once the command may start.
+/// A pipe that yields four bytes once the command may start: a mask of the limits that it has to set itself.
 pub const RELEASE: RawFd = 6;
 /// A pidfd of the target.
 pub const PIDFD: RawFd = 7;
@@ -126,6 +126,8 @@ pub enum ChildReport {
     NextShell(Errno),
     /// A step has failed.
     StepFailed(ChildStep, Errno),
+    /// A limit could not be set, by the kernel's number of it.
+    LimitFailed(u8, Errno),
 }
 
 impl ChildReport {
@@ -136,6 +138,7 @@ impl ChildReport {
             Self::Failed { errno, found } => (b'E', errno as i32, u8::from(found)),
             Self::NextShell(errno) => (b'N', errno as i32, 0),
             Self::StepFailed(step, errno) => (b'S', errno as i32, step as u8),
+            Self::LimitFailed(resource, errno) => (b'L', errno as i32, resource),
         };
         let mut bytes = vec![kind];
         bytes.extend(number.to_ne_bytes());
@@ -153,6 +156,7 @@ impl ChildReport {
             b'P' => HostPid::new(number).map(Self::Created),
             b'E' => Some(Self::Failed { errno, found: bytes[5] == 1 }),
             b'N' => Some(Self::NextShell(errno)),
+            b'L' => Some(Self::LimitFailed(bytes[5], errno)),
             b'S' => Some(Self::StepFailed(*STEPS.get(usize::from(bytes[5]))?, errno)),
             _ => None,
         }
@@ -171,6 +175,7 @@ mod tests {
             ChildReport::StepFailed(ChildStep::ControllingTerminal, Errno::EPERM),
             ChildReport::StepFailed(ChildStep::ProcMount, Errno::EBUSY),
             ChildReport::NextShell(Errno::ENOENT),
+            ChildReport::LimitFailed(7, Errno::EPERM),
             ChildReport::Failed { errno: Errno::EACCES, found: true },
         ];
         reports.iter().for_each(|report| report.write(&mut pipe));

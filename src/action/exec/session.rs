@@ -266,16 +266,18 @@ impl<'a> Session<'a> {
         let command = pidfd::open(pid.get(), SignalScope::Process)
             .map_err(cannot("cannot open a pidfd of the command"))?;
         cgroups::join(cgroups, pid, &mut self.reporter)?;
+        let mut limits = 0;
         if let Some(attributes) = &self.request.plan.attributes {
             outside::apply_affinity(pid, attributes, &mut self.reporter)?;
-            outside::apply_limits(host, pid, attributes, &mut self.reporter)?;
+            limits = outside::apply_limits(host, pid, attributes, &mut self.reporter)?;
         }
         if let Some(master) = &master {
             let size = terminal_size().or(self.request.plan.terminal).unwrap_or((24, 80));
             let _ = terminal::set_size(master, size);
         }
         let container_pid = status.nspid.last().and_then(|pid| ContainerPid::new(*pid));
-        File::from(release).write_all(b"g").map_err(|_| helper.exit_error())?;
+        let mut release = File::from(release);
+        release.write_all(&limits.to_ne_bytes()).map_err(|_| helper.exit_error())?;
         let mut admitted = AdmittedSession {
             helper,
             master,
@@ -312,6 +314,9 @@ impl<'a> Session<'a> {
                     let next = admitted.shells.first().map_or("", String::as_str);
                     let cause = format!("`{failed}`: {}, so `{next}` runs", os_error(errno));
                     self.reporter.deviation(AccountEntry::changed("login shell", cause))?;
+                }
+                ChildReport::LimitFailed(resource, errno) => {
+                    outside::limit_not_applied(resource, errno, &mut self.reporter)?;
                 }
                 ChildReport::StepFailed(step, errno) => {
                     let attribute = match step {

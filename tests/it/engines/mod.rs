@@ -100,7 +100,6 @@ const ENGINE_CHECKS: &[(&str, Check)] = &[
     ("docker", ("exec_enters_the_root_that_pid_1_has_left", exec_init::changed_root)),
     ("podman", ("exec_enters_the_root_that_pid_1_has_left", exec_init::changed_root)),
     ("containerd", ("exec_enters_the_root_that_pid_1_has_left", exec_init::changed_root)),
-    ("runc", ("exec_enters_the_root_that_pid_1_has_left", exec_init::changed_root)),
     ("docker", ("exec_does_not_copy_what_pid_1_did_to_itself", exec_init::changed_itself)),
     ("podman", ("exec_does_not_copy_what_pid_1_did_to_itself", exec_init::changed_itself)),
     ("containerd", ("exec_does_not_copy_what_pid_1_did_to_itself", exec_init::changed_itself)),

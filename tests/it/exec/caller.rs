@@ -7,9 +7,7 @@ use libtest_mimic::Trial;
 
 use super::account::Bare;
 use super::{PROGRAM, exec, name, outside};
-use crate::support::{
-    Need, Outcome, check, cinspect, finish, fixture, run, same, test_with, within,
-};
+use crate::support::{Need, Outcome, check, cinspect, finish, fixture, run, same, test_with};
 
 pub fn trials() -> Vec<Trial> {
     let test = |name, run: fn() -> Outcome| test_with(Need::Namespaces, name, run);

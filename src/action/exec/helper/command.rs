@@ -49,17 +49,20 @@ pub struct PreparedCommand {
 impl PreparedCommand {
     /// Becomes the command. The container sees this process already.
     pub fn exec_command(&self, plan: &ExecPlan, report: File, mut release: File) -> ! {
-        if release.read_exact(&mut [0]).is_err() {
+        let mut limits = [0; 4];
+        if release.read_exact(&mut limits).is_err() {
             // cinspect has exited, and nothing reads the report.
             process::exit_now(125);
         }
         let _ = setsid();
-        let check = |step, result: Result<(), Errno>| {
-            let Err(errno) = result else { return };
-            ChildReport::StepFailed(step, errno).write(&report);
+        let lost = |lost: ChildReport| {
+            lost.write(&report);
             if plan.strict {
                 process::exit_now(125);
             }
+        };
+        let check = |step, result: Result<(), Errno>| {
+            result.unwrap_or_else(|errno| lost(ChildReport::StepFailed(step, errno)));
         };
         if plan.terminal.is_some() {
             let result = terminal::set_controlling(std::io::stdin());
@@ -74,6 +77,7 @@ impl PreparedCommand {
         // When the helper dies it is as if a terminal was closed; a program that wants to stay ignores
         // SIGHUP.
         let _ = prctl::set_pdeathsig((!plan.detach).then_some(Signal::SIGHUP));
+        set_limits(plan, u32::from_ne_bytes(limits), &lost);
         process::default_signals();
         for filter in &self.filters {
             if let Err(errno) = seccomp::load(filter) {
@@ -111,6 +115,16 @@ impl PreparedCommand {
             }
         }
         failure
+    }
+}
+
+/// Sets the limits in a mask of their numbers. Lowering them takes no privilege.
+fn set_limits(plan: &ExecPlan, mask: u32, lost: &dyn Fn(ChildReport)) {
+    let limits = plan.attributes.iter().flat_map(|attributes| &attributes.limits);
+    for limit in limits.filter(|limit| mask & (1 << limit.resource) != 0) {
+        if let Err(errno) = process::set_limit(limit.resource, limit.soft, limit.hard) {
+            lost(ChildReport::LimitFailed(u8::try_from(limit.resource).unwrap_or(0), errno));
+        }
     }
 }
 
