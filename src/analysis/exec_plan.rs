@@ -119,19 +119,7 @@ impl ExecPlan {
         let private = facts.private_namespaces.iter().copied();
         let join: Vec<&str> = private.filter(|name| wanted(*name)).collect();
         let in_container_root = wanted("mnt");
-        if options.uses_tools && !in_container_root {
-            return Err(
-                "--tools runs the host's tools on the container's files, which need its mounts"
-                    .into(),
-            );
-        }
-        if !in_container_root && options.user.as_ref().is_some_and(UserSpec::has_name) {
-            return Err(
-                "without the container's mounts -u takes IDs only: names are looked up in \
-                        its /etc/passwd"
-                    .into(),
-            );
-        }
+        check_options(options, in_container_root)?;
         let recorded = record.filter(|_| in_container_root);
         let environment = recorded.and_then(|record| record.environment.clone());
         let is_complete = recorded.is_some_and(|record| record.environment_is_complete);
@@ -183,6 +171,21 @@ impl ExecPlan {
             && !has_user_namespace
             && facts.status.cap_bnd & Capability::CAP_SYS_PTRACE.bitmask() != 0
     }
+}
+
+/// Checks that the options make sense together.
+fn check_options(options: &ExecOptions, in_container_root: bool) -> Result<(), String> {
+    let has_name = options.user.as_ref().is_some_and(UserSpec::has_name);
+    let why = match in_container_root {
+        false if options.uses_tools => {
+            "--tools runs the host's tools on the container's files, which need its mounts"
+        }
+        false if has_name => {
+            "without the container's mounts -u takes IDs only: names are looked up in its /etc/passwd"
+        }
+        _ => return Ok(()),
+    };
+    Err(why.into())
 }
 
 /// Returns the groups that the engine adds to those of every user.

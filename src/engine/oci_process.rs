@@ -25,14 +25,14 @@ const IOPRIO_CLASS_SHIFT: u32 = 13;
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
-struct OciBundle {
-    process: OciProcess,
-    linux: OciLinux,
+struct ProcessBundle {
+    process: BundleProcess,
+    linux: BundleLinux,
 }
 
 #[derive(Deserialize, Default)]
 #[serde(default, rename_all = "camelCase")]
-struct OciProcess {
+struct BundleProcess {
     env: Vec<String>,
     cwd: Option<String>,
     user: OciUser,
@@ -72,7 +72,7 @@ struct OciIoPriority {
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
-struct OciLinux {
+struct BundleLinux {
     seccomp: Option<serde::de::IgnoredAny>,
     personality: Option<OciPersonality>,
 }
@@ -97,7 +97,7 @@ pub(super) fn process_of_bundle(
     supervisors: &[&str],
 ) -> Option<ProcessConfig> {
     let file = trusted_file(host, container, &directory.join("config.json"))?;
-    let bundle: OciBundle = file.json().ok()?;
+    let bundle: ProcessBundle = file.json().ok()?;
     let mut config = bundle.process_config();
     config.source = file.path.display().to_string();
     if let Some(supervisor) = supervisor(host, container, supervisors) {
@@ -182,7 +182,7 @@ fn may_be_inherited(init: &ResourceLimit, supervisor: &ResourceLimit) -> bool {
     init == supervisor || (init.resource == NOFILE && init.hard == supervisor.hard && is_lowered)
 }
 
-impl OciBundle {
+impl ProcessBundle {
     fn process_config(&self) -> ProcessConfig {
         let process = &self.process;
         let class = |name: &str| match name {
@@ -230,7 +230,7 @@ mod tests {
 
     #[test]
     fn a_bundle_has_the_process_as_it_was_configured() {
-        let bundle: OciBundle = serde_json::from_str(
+        let bundle: ProcessBundle = serde_json::from_str(
             r#"{"process": {"env": ["PATH=/opt/a:/bin", "DB=x"], "cwd": "/srv",
                 "user": {"uid": 0, "umask": 63},
                 "rlimits": [{"type": "RLIMIT_NOFILE", "hard": 18446744073709551615, "soft": 1024},
@@ -248,7 +248,7 @@ mod tests {
         assert_eq!(config.scheduling, Some(Scheduling { policy: 1, priority: 5 }));
         assert_eq!((config.io_priority, config.no_new_privs), (Some(3 << 13 | 4), Some(true)));
         assert!(bundle.linux.seccomp.is_some());
-        let empty = serde_json::from_str::<OciBundle>("{}").unwrap().process_config();
+        let empty = serde_json::from_str::<ProcessBundle>("{}").unwrap().process_config();
         assert_eq!((empty.umask, empty.personality, empty.scheduling), (None, None, None));
     }
 
