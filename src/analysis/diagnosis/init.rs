@@ -31,6 +31,13 @@ impl Diagnosis<'_> {
         }
     }
 
+    /// Whether a process is forecast to exit.
+    fn forecasts_exit(&self, process: &ContainerProcess) -> bool {
+        let index = self.input.processes.iter().position(|p| p.facts.id == process.facts.id);
+        let forecast = index.and_then(|index| self.forecast(index));
+        forecast.is_some_and(|forecast| forecast.exits == Answer::Yes)
+    }
+
     /// Adds a finding if the program exits more gracefully on another signal. Returns whether it does not
     /// exit on the stop signal at all.
     fn preferred(&mut self, process: &ContainerProcess, prediction: &Prediction) -> bool {
@@ -39,6 +46,11 @@ impl Diagnosis<'_> {
         let Some(preferred) = preferred.filter(|preferred| preferred.instead_of == signal) else {
             return false;
         };
+        // (uWSGI with die-on-term exits on TERM.)
+        let exits = self.forecasts_exit(process);
+        if preferred.kills && exits {
+            return false;
+        }
         let severity = if preferred.kills { Severity::Problem } else { Severity::Warning };
         let note = program_note(&process.facts, signal, prediction);
         let note = note.as_deref().unwrap_or("see its manual");

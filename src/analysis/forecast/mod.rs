@@ -14,6 +14,7 @@ mod services;
 mod shells;
 mod simulation;
 mod supervisord;
+mod uwsgi;
 
 use std::time::Duration;
 

@@ -7,6 +7,7 @@ use super::runners;
 use super::services;
 use super::shells;
 use super::supervisord;
+use super::uwsgi;
 use crate::analysis::delivery::Prediction;
 use crate::analysis::programs::{Forwarding, Outcome, Workers, program_of, program_outcome};
 use crate::model::signal::Signal;
@@ -93,7 +94,9 @@ fn received(
         return reaction;
     }
     let facts = &input.processes[process].facts;
-    let Some((outcome, text)) = program_outcome(facts, signal, prediction) else {
+    let known = uwsgi::swapped(input, process, signal)
+        .or_else(|| program_outcome(facts, signal, prediction));
+    let Some((outcome, text)) = known else {
         let why = format!("handles {signal}; whether it exits then cannot be seen from outside");
         return Reaction { may_stop_descendants: true, ..Reaction::new(Exits::Maybe, why) };
     };

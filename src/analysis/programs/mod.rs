@@ -8,6 +8,7 @@ mod recognise;
 mod servers;
 mod table;
 
+pub use servers::UWSGI_MASTER;
 pub use table::{
     DUMB_INIT, MAKE, NODE, NPM, RUNIT, RUNNER, RUNSV, S6_SUPERVISE, S6_SVSCAN, SHELL, SUPERVISORD,
     TINI, YARN,

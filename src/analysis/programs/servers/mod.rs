@@ -6,6 +6,8 @@ mod data;
 mod entry;
 mod web;
 
+pub use web::UWSGI_MASTER;
+
 use super::Program;
 
 /// Iterates over the tables.

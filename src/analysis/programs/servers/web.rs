@@ -3,6 +3,8 @@
 use super::entry::*;
 use crate::model::signal::Signal;
 
+/// The name of uWSGI with a master.
+pub const UWSGI_MASTER: &str = "uWSGI";
 /// Executables of uWSGI.
 const UWSGI: &[&str] = &["uwsgi", "uwsgi-core"];
 
@@ -123,29 +125,11 @@ pub(super) static WEB: &[Program] = &[
     },
     // Its master catches no WINCH, its workers no QUIT.
     Program {
-        name: "uWSGI",
+        name: UWSGI_MASTER,
         preferred: instead_of_term(INT, true),
         matches: |p| runs(p, UWSGI) && p.status.sig_cgt.contains(QUIT),
         handles: &[HUP, INT, QUIT, TERM, USR1, Signal::TSTP],
         ignores: &[PIPE],
-        asked: |p, signal| {
-            let is_option = |word: &[u8]| {
-                [&b"--die-on-term"[..], b"-die-on-term"].contains(&word)
-                    || word.starts_with(b"--die-on-term=")
-            };
-            let found = p.command.known()?.argv().any(is_option);
-            // The option swaps them.
-            match signal {
-                TERM if found => {
-                    Some((Outcome::Exits, "stops its workers, then exits (option die-on-term)"))
-                }
-                QUIT if found => {
-                    Some((Outcome::ReplacesWorkers, "replaces its workers (option die-on-term)"))
-                }
-                _ => None,
-            }
-            .map(|(outcome, text)| (outcome, text.to_owned()))
-        },
         notes: &[
             depends(
                 &[TERM],
