@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use clap::{ArgMatches, Args};
 use serde_json::json;
 
-use super::{Command, arguments, command, may_act, resolve};
+use super::{Command, arguments, command, may_act, process_of, resolve};
 use crate::action::exec::{ExecEvent, ExecOutcome, ExecRequest, Session, Tools, terminal_size};
 use crate::action::send::hold;
 use crate::analysis::container_process::ContainerProcess;
@@ -168,7 +168,8 @@ fn exec(context: &Context, arguments: &Exec) -> Result<ExitStatus, Error> {
     let found = resolve(context, &Resolver::new(&host), &arguments.container, Access::Act)?;
     may_act(&host, "enter a container", ExitStatus::NotPermitted)?;
     let name = found.container.qualified();
-    let member = &found.process(arguments.pid, SnapshotOptions::BARE)?;
+    let pid = process_of(context, &found, arguments.pid);
+    let member = &found.process(pid, SnapshotOptions::BARE)?;
     // Held first: the facts that are read then are of this process, as long as it is alive afterwards.
     let target = hold(&found, member, None, Criteria::default())
         .map_err(|error| cannot_enter(&name, error.to_string()))?;

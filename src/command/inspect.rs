@@ -3,7 +3,7 @@
 use clap::{ArgMatches, Args};
 use serde_json::{Map, Value as Json, json};
 
-use super::{Command, Section, arguments, command, resolve};
+use super::{Command, Section, arguments, command, process_of, resolve};
 use crate::analysis::container_process::ContainerProcess;
 use crate::analysis::delivery::Recipient;
 use crate::analysis::inspection::Inspection;
@@ -12,7 +12,9 @@ use crate::analysis::inspection::namespaces::{OtherContainer, namespaces};
 use crate::analysis::inspection::remarks::{Remark, RemarkCode, remarks};
 use crate::cli::context::Context;
 use crate::completion::source::CompletionSource;
-use crate::engine::{SearchDepth, discover, engine_infos, resource_config, stop_policy};
+use crate::engine::{
+    SearchDepth, containers_of_shim, discover, engine_infos, resource_config, stop_policy,
+};
 use crate::error::{Error, ExitStatus};
 use crate::model::container::Container;
 use crate::model::pid::{ContainerPid, ProcessId};
@@ -84,6 +86,7 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
     let arguments: Inspect = arguments(matches)?;
     let host = context.host()?;
     let found = resolve(context, &Resolver::new(&host), &arguments.container, Access::Read)?;
+    let arguments = Inspect { pid: process_of(context, &found, arguments.pid), ..arguments };
     let inspection = arguments.inspect(&found)?;
     let remarks = remarks(&inspection);
     let text = match context.ui.json {
@@ -109,6 +112,7 @@ impl Inspect {
         let process = self.process(found, &snapshot)?;
         let id = process.facts.id;
         let prediction = snapshot.predict(process, stop_signal, Recipient::Process);
+        let is_host = !container.engine.names_containers() && container.pid_ns == host.pid_ns;
         let facts = host.inspect_facts(id.pid, container.cgroup.as_ref());
         // They were read by PID: it has to be the same process still.
         if host.stat(id.pid).map(|stat| stat.start) != Ok(id.start) {
@@ -118,7 +122,8 @@ impl Inspect {
             host: host.name.clone(),
             process: process.clone(),
             is_init: Some(id) == container.init,
-            is_host: !container.engine.names_containers() && container.pid_ns == host.pid_ns,
+            is_host,
+            runs: if is_host { runs(found) } else { Vec::new() },
             now: jiff::Timestamp::now(),
             processes: (snapshot.hidden == 0).then_some(snapshot.processes.len()),
             policy,
@@ -157,6 +162,15 @@ impl Inspect {
     }
 }
 
+/// Returns the containers that a process of the host runs.
+fn runs(found: &ResolvedContainer<'_>) -> Vec<String> {
+    let Some(pid) = found.matched_by.process() else { return Vec::new() };
+    // (One that no engine claims is only found among all processes.)
+    let inventory = discover(found.host, SearchDepth::Everything);
+    let containers = containers_of_shim(found.host, &inventory, pid);
+    containers.into_iter().map(Container::qualified).collect()
+}
+
 /// Returns the namespaces of the inits of all other containers.
 fn other_containers(found: &ResolvedContainer<'_>) -> Vec<OtherContainer> {
     let host = found.host;
@@ -176,7 +190,10 @@ fn page(context: &Context, inspection: &Inspection, remarks: &[Remark]) -> Strin
     let ui = &context.ui;
     let process = &inspection.process.facts;
     let title = match inspection.is_host {
-        true => format!("host process {} {}", process.id.pid, safe(&process.stat.comm)),
+        true => {
+            let (pid, comm) = (process.id.pid, safe(&process.stat.comm));
+            format!("host process {pid} {comm} (in no container)")
+        }
         false => safe_str(&inspection.container.qualified()).into_owned(),
     };
     let remark = |remark: &Remark| (remark.about, safe_str(&remark.message).into_owned());
@@ -189,7 +206,8 @@ fn object(inspection: &Inspection, remarks: &[Remark]) -> Json {
     let (facts, sources) = objects(SECTIONS, inspection);
     let mut object = Map::new();
     object.insert("host".into(), json!(inspection.host));
-    object.insert("container".into(), json!(container.qualified()));
+    let name = (!inspection.is_host).then(|| container.qualified());
+    object.insert("container".into(), json!(name));
     object.extend(facts);
     let warnings = remarks.iter().map(
         |Remark { about, code, message }| json!({"about": about, "code": code.name(), "message": message}),

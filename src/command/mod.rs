@@ -26,8 +26,9 @@ use crate::cli::context::Context;
 use crate::error::Error;
 use crate::exit::ExitStatus;
 use crate::model::container::Evidence;
+use crate::model::pid::ContainerPid;
 use crate::output::column::Column;
-use crate::output::escape::safe_str;
+use crate::output::escape::{safe, safe_str};
 use crate::proc::Host;
 use crate::resolve::{Access, ResolvedContainer, Resolver};
 
@@ -172,6 +173,18 @@ fn columns_section<R>(table: &'static [Column<R>]) -> Section {
         intro: "For `-o`, separated by commas: `LIST` replaces the default columns, `+LIST` appends to them. `--json` prints all of them unless noted.",
         items: table.iter().map(item).collect(),
     }
+}
+
+/// Returns the process that a PID in a container means: that of a thread if it is a TID, which is said.
+fn process_of(
+    context: &Context,
+    found: &ResolvedContainer<'_>,
+    pid: Option<ContainerPid>,
+) -> Option<ContainerPid> {
+    let pid = pid?;
+    let Some((process, comm)) = found.process_of_thread(pid) else { return Some(pid) };
+    context.ui.note(&format!("{pid} is a thread of process {process} {}", safe(&comm)));
+    Some(process)
 }
 
 /// Resolves a reference. With `-v` it prints the steps of the lookup, and always what a user of the

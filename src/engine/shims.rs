@@ -5,7 +5,10 @@
 use std::path::PathBuf;
 
 use super::ENGINES;
+use super::cgroup_name::is_long_id;
+use super::inventory::Inventory;
 use super::record::Shim;
+use crate::model::container::Container;
 use crate::model::pid::HostPid;
 use crate::model::process::Fact;
 use crate::proc::{CommandLimit, Host, SnapshotOptions, Survey, Trust};
@@ -97,6 +100,26 @@ fn read_shims(host: &Host, pids: &[HostPid]) -> Vec<Shim> {
             })
         })
         .collect()
+}
+
+/// Returns the containers that a process of the host runs, as the parent of their init or by the ID in its
+/// arguments.
+pub fn containers_of_shim<'a>(
+    host: &Host,
+    inventory: &'a Inventory,
+    pid: HostPid,
+) -> Vec<&'a Container> {
+    let is_known = host.stat(pid).is_ok_and(|stat| is_shim(&stat.comm));
+    let shim = if is_known { read_shims(host, &[pid]).pop() } else { None };
+    let has_id = |container: &Container| {
+        let id = container.id.as_ref().filter(|id| is_long_id(id));
+        id.is_some_and(|id| shim.as_ref().is_some_and(|shim| shim.argv.contains(id)))
+    };
+    let is_parent = |container: &Container| {
+        let init = container.init_pid().and_then(|init| host.stat(init).ok());
+        pid.get() > 1 && init.is_some_and(|init| init.ppid == pid.get())
+    };
+    inventory.containers.iter().filter(|c| has_id(c) || is_parent(c)).collect()
 }
 
 /// Returns the sandbox that a runtime or shim of this name or path starts: gVisor's kernel, Kata's

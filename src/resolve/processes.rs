@@ -62,6 +62,23 @@ impl ResolvedContainer<'_> {
         snapshot.processes.into_iter().find(is_it).ok_or_else(|| self.no_process(pid))
     }
 
+    /// Returns the process of a thread with this TID in the container, and its name; `None` if a process has
+    /// that number itself, or nothing has.
+    pub fn process_of_thread(&self, tid: ContainerPid) -> Option<(ContainerPid, Vec<u8>)> {
+        let is_process = |process: &ContainerProcess| process.pid == Some(tid);
+        if self.snapshot(SnapshotOptions::BARE).ok()?.processes.iter().any(is_process) {
+            return None;
+        }
+        let options = SnapshotOptions { threads: true, ..SnapshotOptions::BARE };
+        let depth = self.container.depth;
+        let processes = self.snapshot(options).ok()?.processes;
+        let process = processes.iter().filter(|process| process.in_container).find(|process| {
+            let threads = process.facts.threads.iter();
+            threads.filter_map(|thread| thread.status.nspid.get(depth)).any(|n| *n == tid.get())
+        })?;
+        Some((process.pid?, process.facts.stat.comm.clone()))
+    }
+
     /// Returns the error for a PID that no process of the container has.
     pub fn no_process(&self, pid: ContainerPid) -> Error {
         let name = self.container.qualified();

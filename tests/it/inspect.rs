@@ -13,6 +13,8 @@ pub fn trials() -> Vec<Trial> {
         test("inspect::another_process_of_the_container_can_be_inspected", other_process),
         test("inspect::the_page_has_sections_marks_and_sources", page),
         test("inspect::a_process_outside_containers_is_the_hosts", host_process),
+        test("inspect::a_thread_means_its_process", thread),
+        test("inspect::the_parent_of_an_init_runs_its_container", parent),
     ]
 }
 
@@ -40,6 +42,7 @@ fn json_facts() -> Outcome {
         "name",
         "engine",
         "pod",
+        "runs",
         "user",
         "state",
         "processes",
@@ -146,7 +149,45 @@ fn host_process() -> Outcome {
     let pid = std::process::id();
     let page = run(&["inspect", &pid.to_string()]).expect(0)?.out;
     check(page.starts_with(&format!("host process {pid} ")), &page)?;
-    check(page.contains("in no container") && !page.contains("\n!  "), &page)?;
+    check(page.contains(" (in no container)\n") && !page.contains("\n!  "), &page)?;
+    let inspection = only(&run(&["--json", "inspect", &format!("pid:{pid}")]).expect(0)?)?;
+    let facts = [&inspection["container"], &inspection["state"], &inspection["processes"]];
+    same(facts, [&Value::Null; 3])?;
     let gone = run(&["inspect", "999999999"]).expect(3)?;
     check(gone.err.contains("no running container"), gone.err)
+}
+
+/// A TID stands for its process on the host and in the container, and a note says so.
+fn thread() -> Outcome {
+    let container = fixture("init\n> child handle=TERM threads=2")?;
+    let name = format!("pid:{}", container.init);
+    let rows = run(&["--json", "ps", "-T", &name]).expect(0)?.objects();
+    let is_other = |row: &&Value| row["pid"] != json!(1) && row["tid"] != row["pid"];
+    let row = rows.iter().find(is_other).ok_or("no further thread")?;
+    let (pid, tid, host_tid) = (&row["pid"], row["tid"].to_string(), row["host_tid"].to_string());
+    let by_host_tid = format!("pid:{host_tid}");
+    for arguments in [
+        &["--json", "inspect", &by_host_tid][..],
+        &["--json", "inspect", &name, "--pid", &tid],
+        &["--json", "signal", "-n", &name, "TERM", "--pid", &tid],
+        &["--json", "signal", "-n", &name, "TERM", "--host-pid", &host_tid],
+    ] {
+        let run = run(arguments).expect(0)?;
+        let object = only(&run)?;
+        let found = object["process"].get("pid").unwrap_or(&object["pid"]);
+        same((arguments, found), (arguments, pid))?;
+        check(run.err.contains("is a thread of process"), &run.err)?;
+    }
+    Ok(())
+}
+
+/// Shims and monitors are processes of the host; the page says which container they run.
+fn parent() -> Outcome {
+    let container = fixture("init")?;
+    let parent = status(container.init, "PPid");
+    let inspection = only(&run(&["--json", "inspect", &format!("pid:{parent}")]).expect(0)?)?;
+    check(
+        inspection["runs"].to_string().contains(&format!("\"pid:{}\"", container.init)),
+        &inspection["runs"],
+    )
 }

@@ -30,6 +30,8 @@ pub struct Inspection {
     pub is_init: bool,
     /// Whether it is the host itself rather than a container.
     pub is_host: bool,
+    /// Containers that a process of the host runs, as their shim or monitor.
+    pub runs: Vec<String>,
     /// The time of the inspection.
     pub now: Timestamp,
     /// Number of processes; none if they could not be counted.

@@ -12,7 +12,7 @@ use clap::{ArgMatches, Args};
 use regex::bytes::Regex;
 
 use self::notes::{key, note_end, require_handlers, warn_if_no_effect, warn_of_rescan};
-use super::{Command, arguments, command, may_act, resolve};
+use super::{Command, arguments, command, may_act, process_of, resolve};
 use crate::action::send::{SendError, SignalRequest};
 use crate::action::signal_many::{Delivery, SignalBatch};
 use crate::action::signal_target::{ProcessSelection, SelectedTargets};
@@ -30,7 +30,7 @@ use crate::output::json::{self, object};
 use crate::output::select::Selection;
 use crate::output::style::{Style, TableOptions};
 use crate::output::table::{TableLine, draw};
-use crate::resolve::{Access, Resolver};
+use crate::resolve::{Access, ResolvedContainer, Resolver};
 use crate::sys::capability;
 
 /// Send a signal to a container's init, or to the processes that you select
@@ -163,6 +163,7 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
     let selectors = arguments.selectors()?;
     let host = context.host()?;
     let found = resolve(context, &Resolver::new(&host), reference, Access::Act)?;
+    let selectors = of_processes(context, &found, selectors);
     let request = SignalRequest { signal, value: arguments.queue };
     let selection = ProcessSelection { selectors: &selectors, except_init: arguments.except_init };
     let mut batch = SignalBatch::new(&found, request, selection);
@@ -188,6 +189,26 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
     report.print(&batch)?;
     check_sent(&batch)?;
     Ok(status)
+}
+
+/// Replaces the TID of a thread, which was given as a PID, by its process, and says so.
+fn of_processes(
+    context: &Context,
+    found: &ResolvedContainer<'_>,
+    selectors: Vec<Selector>,
+) -> Vec<Selector> {
+    let of_process = |selector| match selector {
+        Selector::Pid(pid) => Selector::Pid(process_of(context, found, Some(pid)).unwrap_or(pid)),
+        Selector::HostPid(tid) => {
+            let pid = found.host.process_of(tid).unwrap_or(tid);
+            if pid != tid {
+                context.ui.note(&format!("{tid} is a thread of process {pid} on the host"));
+            }
+            Selector::HostPid(pid)
+        }
+        other => other,
+    };
+    selectors.into_iter().map(of_process).collect()
 }
 
 /// Returns the table of all signals.

@@ -39,6 +39,17 @@ pub static SECTION: PageSection<Inspection> = PageSection {
         },
         ContainerFact { key: "pod", source: record, json: pod_json, lines: pod },
         ContainerFact {
+            key: "runs",
+            source: |i| proc_file(i, "cmdline"),
+            json: |i| json!(i.runs),
+            lines: |i| match i.runs.is_empty() {
+                true => Vec::new(),
+                false => {
+                    lines("runs", i.runs.iter().map(|name| safe(name.as_bytes()).into_owned()))
+                }
+            },
+        },
+        ContainerFact {
             key: "user",
             source: record,
             json: |i| json!(i.container.user),
@@ -47,13 +58,13 @@ pub static SECTION: PageSection<Inspection> = PageSection {
         ContainerFact {
             key: "state",
             source: |i| proc_file(i, "cgroup"),
-            json: |i| json!(i.container.state.name()),
+            json: |i| json!((!i.is_host).then(|| i.container.state.name())),
             lines: state,
         },
         ContainerFact {
             key: "processes",
             source: |_| "cgroup.procs, /proc/*/status NSpid".into(),
-            json: |i| json!(i.processes),
+            json: |i| json!(i.processes.filter(|_| !i.is_host)),
             lines: |_| Vec::new(),
         },
         ContainerFact {
@@ -87,8 +98,11 @@ fn process(i: &Inspection) -> Vec<PageLine> {
         Some(command) if !command.is_empty() => command.joined(),
         _ => facts.stat.comm.clone(),
     };
-    let label = if i.is_init { "init" } else { "process" };
+    let label = if i.is_init && !i.is_host { "init" } else { "process" };
     let pid = match i.process.pid {
+        _ if i.is_host => {
+            return lines(label, [safe(&command).into_owned()]);
+        }
         Some(pid) => format!("PID {pid}"),
         None => "not in the container's PID namespace".into(),
     };
@@ -165,7 +179,7 @@ fn verified(i: &Inspection) -> Vec<PageLine> {
         shown.push(line("record", safe(record.as_os_str().as_encoded_bytes())).detail());
     }
     if i.is_host {
-        shown.push(line("note", "in no container: these are the facts of the host itself"));
+        shown.push(line("note", "the facts are those of the host itself"));
     }
     if let Some(remark) = &i.container.remark {
         shown.push(line("note", safe(remark.as_bytes())));
