@@ -1,6 +1,7 @@
 //! Unpauses a paused container, and freezes one while it is killed. Only the freezer of the container's
 //! own cgroup is written, after it was verified that the cgroup still is the container's.
 
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{SigSet, Signal};
@@ -8,6 +9,7 @@ use nix::sys::signal::{SigSet, Signal};
 use crate::error::os_error;
 use crate::proc::FreezerFile;
 use crate::resolve::ResolvedContainer;
+use crate::sys::guardian::Guardian;
 
 /// How long freezing may take; a container that takes longer is killed while it runs.
 const FREEZE_TIMEOUT: Duration = Duration::from_millis(500);
@@ -27,7 +29,7 @@ pub fn unpause(found: &ResolvedContainer<'_>) -> Result<(), String> {
     let Some(files) = freezer_files(found) else {
         return Err("its init has exited or left its cgroup".into());
     };
-    for mut file in files {
+    for file in files {
         file.set(false).map_err(os_error)?;
     }
     if host.is_frozen_within(&cgroup.path) {
@@ -49,10 +51,12 @@ fn freezer_files(found: &ResolvedContainer<'_>) -> Option<Vec<FreezerFile>> {
 }
 
 /// A container that we have frozen, until this is dropped. Meanwhile signals that would end us are
-/// blocked, so that it does not stay frozen.
+/// blocked, and a guardian thaws it after SIGKILL, so that it does not stay frozen.
 pub struct FreezeGuard {
     files: Vec<FreezerFile>,
     mask: Option<SigSet>,
+    /// Thaws it if we are killed; ended after the files are thawed.
+    _guardian: Guardian,
 }
 
 impl FreezeGuard {
@@ -65,14 +69,18 @@ impl FreezeGuard {
             return None;
         }
         let files = freezer_files(found).filter(|files| !files.is_empty())?;
+        // First of all: nothing is frozen that would stay so.
+        let fds: Vec<RawFd> = files.iter().map(|file| file.as_fd().as_raw_fd()).collect();
+        let guardian =
+            Guardian::start(&fds, || files.iter().for_each(|file| drop(file.set(false)))).ok()?;
         let mut blocked = SigSet::empty();
         [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGTSTP]
             .into_iter()
             .for_each(|signal| blocked.add(signal));
         let mask = blocked.thread_swap_mask(nix::sys::signal::SigmaskHow::SIG_BLOCK).ok();
-        let mut guard = Self { files, mask };
+        let guard = Self { files, mask, _guardian: guardian };
         // Where there are two freezers, one is enough.
-        let is_freezing = guard.files.iter_mut().any(|file| file.set(true).is_ok());
+        let is_freezing = guard.files.iter().any(|file| file.set(true).is_ok());
         let deadline = Instant::now() + FREEZE_TIMEOUT;
         while is_freezing && Instant::now() < deadline {
             if host.is_frozen_within(&cgroup.path) {
@@ -86,7 +94,7 @@ impl FreezeGuard {
 
 impl Drop for FreezeGuard {
     fn drop(&mut self) {
-        for file in &mut self.files {
+        for file in &self.files {
             let _ = file.set(false);
         }
         if let Some(mask) = self.mask {

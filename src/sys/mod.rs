@@ -8,6 +8,7 @@ pub mod confine;
 pub mod directory;
 pub mod fd;
 pub mod file;
+pub mod guardian;
 pub mod isolated;
 pub mod kcmp;
 pub mod mount_root;

@@ -26,6 +26,14 @@ pub fn fork() -> Result<Option<i32>, Errno> {
     }
 }
 
+/// Forks, as [`fork`], where there may be other threads: the child may make system calls and nothing else.
+///
+/// # Errors
+/// As fork(2).
+pub(super) fn fork_among_threads() -> Result<Option<i32>, Errno> {
+    fork()
+}
+
 /// Starts a program from an open file, with these descriptors as 0, 1, 2 and so on, and nothing else of
 /// ours: no environment, no other descriptor, no signal blocked or ignored. Returns its PID. Our memory
 /// is not copied for that (posix_spawn(3)).
@@ -81,11 +89,10 @@ pub fn close_from(first: RawFd) {
 }
 
 /// Closes every descriptor but these, like [`close_from`].
-pub fn close_all_but(keep: &[RawFd]) {
-    let mut keep: Vec<u32> = keep.iter().map(|fd| fd.unsigned_abs()).collect();
+pub fn close_all_but(keep: &mut [RawFd]) {
     keep.sort_unstable();
     let mut first = 0;
-    for kept in keep {
+    for kept in keep.iter().map(|fd| fd.unsigned_abs()) {
         if kept > first {
             close_range(first, kept - 1);
         }
@@ -232,7 +239,7 @@ mod tests {
         let (kept, closed) = (open(), open());
         let fds = || [kept.as_raw_fd(), closed.as_raw_fd()];
         let count = || {
-            close_all_but(&fds()[..1]);
+            close_all_but(&mut fds()[..1]);
             let is_open = |fd: RawFd| std::fs::read_link(format!("/proc/self/fd/{fd}")).is_ok();
             fds().map(|fd| u8::from(is_open(fd))).to_vec()
         };

@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io::Write as _;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
 use super::tree::subdirectories;
@@ -23,9 +24,15 @@ impl FreezerFile {
     ///
     /// # Errors
     /// As write(2).
-    pub fn set(&mut self, frozen: bool) -> std::io::Result<()> {
+    pub fn set(&self, frozen: bool) -> std::io::Result<()> {
         let word = if frozen { self.frozen } else { self.thawed };
-        self.file.write_all(word.as_bytes())
+        (&self.file).write_all(word.as_bytes())
+    }
+}
+
+impl AsFd for FreezerFile {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
     }
 }
 

@@ -79,6 +79,7 @@ const ENGINE_CHECKS: &[(&str, Check)] = &[
     ("lxc", ("stop_signal_is_the_one_that_its_own_stop_sends", stop_signal::lxc)),
     ("docker", ("nested_namespace_is_a_container_of_its_own", standalone::nested)),
     ("docker", ("stop_freezes_and_kills_without_cgroup_kill", standalone::freeze_and_kill)),
+    ("docker", ("stop_leaves_nothing_frozen_when_it_is_killed", standalone::killed_while_frozen)),
     ("docker", ("stop_with_a_handler_in_pid_1", scenarios::handler)),
     ("docker", ("stop_without_a_handler_in_pid_1", scenarios::no_handler)),
     ("docker", ("stop_with_a_child_that_is_not_signalled", scenarios::child)),
@@ -168,11 +169,12 @@ const NOT_SUPPORTED: &[(&str, &str, &str)] = &[
 ];
 
 /// A path of this machine without which a check does not apply.
-const REQUIREMENTS: &[(&str, &str, &str)] = &[(
-    "stop_freezes_and_kills_without_cgroup_kill",
-    "/sys/fs/cgroup/freezer",
-    "every hierarchy is v2 on this host, and has cgroup.kill",
-)];
+const REQUIREMENTS: &[(&str, &str, &str)] = &[
+    ("stop_freezes_and_kills_without_cgroup_kill", FREEZER_V1, ONLY_V2),
+    ("stop_leaves_nothing_frozen_when_it_is_killed", FREEZER_V1, ONLY_V2),
+];
+const FREEZER_V1: &str = "/sys/fs/cgroup/freezer";
+const ONLY_V2: &str = "every hierarchy is v2 on this host, and has cgroup.kill";
 
 pub fn trials() -> Vec<Trial> {
     let up = std::env::var("CINSPECT_TEST_ENGINES").unwrap_or_default();

@@ -170,6 +170,41 @@ pub fn nested(engine: &Engine) -> Outcome {
     outcome
 }
 
+/// SIGKILL to the stop at the moment at which it has frozen the container and kills its processes.
+pub fn killed_while_frozen(engine: &Engine) -> Outcome {
+    let other = &format!("cit-{}-frozen", engine.name);
+    let _ = engine.script(&["rm", other]);
+    engine.script(&[
+        "run",
+        other,
+        "--pid=host",
+        "--",
+        "sh",
+        "-c",
+        "trap '' TERM; sleep 1000; :",
+    ])?;
+    let work = || -> Outcome {
+        let name = engine.script(&["qualified", other])?;
+        let log = std::env::temp_dir().join(format!("{other}.strace"));
+        let mut stop = Command::new("unshare");
+        let script = "umount /sys/fs/cgroup/unified 2> /dev/null; exec strace -f -qq -e trace=write,pidfd_send_signal -e inject=pidfd_send_signal:signal=SIGKILL:when=2 -o \"$@\"";
+        stop.args(["--mount", "sh", "-c", script, "sh"]).arg(&log);
+        stop.arg(env!("CARGO_BIN_EXE_cinspect")).args(["stop", "-t", "100ms", &name]);
+        let killed = finish(stop);
+        let text = std::fs::read_to_string(&log).unwrap_or_default();
+        let _ = std::fs::remove_file(&log);
+        check(killed.code != 0 && text.contains("\"FROZEN\""), format!("{killed:?}\n{text}"))?;
+        let is_thawed = || -> bool {
+            let rows = run(&["--json", "ls", &name]).objects();
+            rows.iter().all(|row| row["state"] == json!("running")) && !rows.is_empty()
+        };
+        check(wait_until(is_thawed), "it is still frozen")
+    };
+    let outcome = work();
+    let _ = engine.script(&["rm", other]);
+    outcome
+}
+
 /// A container in the host's PID namespace that forks all the time, on a host without cgroup v2: it is
 /// frozen, killed and thawed.
 pub fn freeze_and_kill(engine: &Engine) -> Outcome {
