@@ -7,6 +7,7 @@ mod interchange;
 mod paths;
 mod streams;
 mod tree;
+mod user_namespace;
 
 use std::fs::{File, Permissions};
 use std::io::ErrorKind;
@@ -46,6 +47,7 @@ pub fn trials() -> Vec<Trial> {
     trials.extend(interchange::trials());
     trials.extend(streams::trials());
     trials.extend(account::trials());
+    trials.extend(user_namespace::trials());
     trials
 }
 

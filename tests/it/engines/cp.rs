@@ -217,6 +217,35 @@ pub fn table(engine: &Engine) -> Outcome {
     check(differences.is_empty(), differences.join("\n"))
 }
 
+/// A stream of one is unpacked by the other.
+pub fn streams(engine: &Engine) -> Outcome {
+    let name = engine.qualified()?;
+    let root = PathBuf::from(format!("/proc/{}/root/tmp", engine.init()?));
+    let socket = std::env::var("CINSPECT_TEST_DIR").unwrap_or("/run/cinspect-test".into());
+    let shell = |line: &str| {
+        let mut shell = Command::new("bash");
+        shell.args(["-o", "pipefail", "-c", line]).stdin(Stdio::null());
+        shell.env("C", env!("CARGO_BIN_EXE_cinspect")).env("CTR", &name).env("R", &root);
+        shell.env("D", format!("/usr/bin/docker -H unix://{socket}/docker/docker.sock"));
+        finish({
+            shell.env("N", &engine.container);
+            shell
+        })
+    };
+    // (Docker's times have no fraction.)
+    shell(
+        "cd $R && mkdir -p st/sub/empty by_docker by_cp && echo text >st/file && ln st/file st/sub/again && ln -s file st/link
+         head -c 300000 /dev/urandom >st/sub/random; chmod 4751 st/sub/random; chmod 1777 st/sub/empty
+         touch \"st/$(printf '%0200d' 1)\"; touch -h -d @1000000000 st/* st/sub/* st/sub st",
+    )
+    .expect(0)?;
+    let original = listing(&root.join("st"))?;
+    shell("$D cp -a $N:/tmp/st - | $C cp -a --strict - $CTR:/tmp/by_cp").expect(0)?;
+    same(listing(&root.join("by_cp/st"))?, original.clone())?;
+    shell("$C cp -a --strict $CTR:/tmp/st - | $D cp -a - $N:/tmp/by_docker").expect(0)?;
+    same(listing(&root.join("by_docker/st"))?, original)
+}
+
 /// A directory is swapped with a symlink to a host directory all the time: nothing is read or written on the
 /// host.
 pub fn race(engine: &Engine) -> Outcome {

@@ -118,6 +118,7 @@ const ENGINE_CHECKS: &[(&str, Check)] = &[
     ("docker", ("watch_follows_a_restart", inspect::watched)),
     ("docker", ("exec_leaves_a_tracer_alone", exec::leaves_a_tracer_alone)),
     ("docker", ("cp_follows_the_rules_of_docker_cp", cp::table)),
+    ("docker", ("cp_streams_are_those_of_docker_cp", cp::streams)),
     ("docker", ("cp_replaces_a_running_program", cp::replaced)),
     ("docker", ("cp_stays_in_the_rootfs_when_links_are_swapped", cp::race)),
     ("docker", ("cp_out_of_an_exited_container", cp_stopped::same_as_running)),
