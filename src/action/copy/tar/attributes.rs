@@ -2,6 +2,7 @@
 //! write them. A value that is not valid is reported, and the one in the header, or none, is taken.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 
 use data_encoding::BASE64_NOPAD;
 
@@ -55,13 +56,14 @@ impl MemberAttributes {
     /// Reads extended attributes: raw (star, GNU tar, Go), and quoted and in base 64 (libarchive), which
     /// comes with the other if the value is text.
     fn read_xattrs(&mut self, records: &Records<'_>) {
+        let mut xattrs = BTreeMap::new();
         for (name, value) in records.prefixed(XATTR) {
-            self.set_xattr(unquote(name), value.to_vec());
+            xattrs.insert(unquote(name), value.to_vec());
         }
         for (name, value) in records.prefixed("LIBARCHIVE.xattr.") {
             let padding = value.iter().rposition(|b| *b != b'=').map_or(0, |last| last + 1);
             match BASE64_NOPAD.decode(&value[..padding]) {
-                Ok(value) => self.set_xattr(unquote(name), value),
+                Ok(value) => drop(xattrs.insert(unquote(name), value)),
                 Err(_) => {
                     let name = unquote(name);
                     self.entry.unread.push(DroppedAttribute::xattr(&name));
@@ -70,7 +72,10 @@ impl MemberAttributes {
         }
         if let Some(label) = records.get("RHT.security.selinux") {
             let label = label.strip_suffix(b"\0").unwrap_or(label);
-            self.set_xattr(b"security.selinux".to_vec(), label.to_vec());
+            xattrs.insert(b"security.selinux".to_vec(), label.to_vec());
+        }
+        for (name, value) in xattrs {
+            self.set_xattr(name, value);
         }
     }
 
@@ -93,10 +98,7 @@ impl MemberAttributes {
                     entry.unread.push(DroppedAttribute::Capabilities);
                 }
             }
-            _ => {
-                entry.xattrs.retain(|(other, _)| *other != name);
-                entry.xattrs.push((name, value));
-            }
+            _ => entry.xattrs.push((name, value)),
         }
     }
 
@@ -194,8 +196,8 @@ mod tests {
         )
         .entry;
         let expected = [
-            ("user.\u{fc}".as_bytes().to_vec(), b"\0\x01".to_vec()),
             (b"user.a=b".to_vec(), b"x\ny".to_vec()),
+            ("user.\u{fc}".as_bytes().to_vec(), b"\0\x01".to_vec()),
         ];
         assert_eq!(entry.xattrs, expected);
         assert!(entry.unread.is_empty());

@@ -1,5 +1,7 @@
 //! PAX records (pax(1), "pax Extended Header"): their syntax, and attributes in them.
 
+use std::collections::HashSet;
+
 use crate::action::copy::entry::EntryAttributes;
 use crate::action::copy::file_capability;
 use crate::action::copy::metadata::{DroppedAttribute, FileTime};
@@ -31,8 +33,14 @@ impl PaxRecords {
 
     /// Adds the records of a later header, which count more.
     pub fn extend(&mut self, later: Self) {
-        self.0.retain(|(key, _)| later.0.iter().all(|(other, _)| other != key));
+        let keys: HashSet<&[u8]> = later.0.iter().map(|(key, _)| &**key).collect();
+        self.0.retain(|(key, _)| !keys.contains(&**key));
         self.0.extend(later.0);
+    }
+
+    /// Returns the number of bytes in keys and values.
+    pub fn bytes(&self) -> u64 {
+        self.0.iter().map(|(key, value)| (key.len() + value.len()) as u64).sum()
     }
 
     fn last(&self, key: &str) -> Option<&[u8]> {

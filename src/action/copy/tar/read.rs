@@ -136,6 +136,9 @@ impl<R: Read> TarReader<R> {
                 b'g' => {
                     let records = self.records(size)?;
                     self.global.extend(records);
+                    if self.global.bytes() > MAX_RECORDS {
+                        return Err(self.broken("global PAX headers are too large"));
+                    }
                 }
                 // The label of a volume.
                 b'V' => self.expect(size),
@@ -354,4 +357,109 @@ fn fill(input: &mut impl Read, buffer: &mut [u8]) -> std::io::Result<usize> {
         }
     }
     Ok(length)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::pax;
+    use super::*;
+
+    /// Reads a stream to its end; returns the names of the members and the bytes of their data.
+    fn read(stream: &[u8]) -> (Vec<Vec<u8>>, u64, Result<StreamEnd, TarError>) {
+        let (mut reader, mut names, mut bytes) = (TarReader::new(stream), Vec::new(), 0);
+        loop {
+            match reader.next() {
+                Ok(Ok(member)) => {
+                    names.push(member.path);
+                    let mut data = Vec::new();
+                    if let Err(error) = reader.data().read_to_end(&mut data) {
+                        return (names, bytes, Err(reader.io(error)));
+                    }
+                    bytes += data.len() as u64;
+                }
+                Ok(Err(end)) => return (names, bytes, Ok(end)),
+                Err(error) => return (names, bytes, Err(error)),
+            }
+        }
+    }
+
+    fn archive() -> Vec<u8> {
+        let mut builder = tar::Builder::new(Vec::new());
+        for (name, flag, data) in [
+            ("g", b'g', pax::encode(&[("comment".into(), b"x".to_vec())])),
+            ("x", b'x', pax::encode(&[("mtime".into(), b"1.5".to_vec())])),
+            ("first", b'0', vec![b'1'; 700]),
+            ("l", b'L', b"second\0".to_vec()),
+            ("short", b'0', Vec::new()),
+            (
+                "x",
+                b'x',
+                pax::encode(&[
+                    ("GNU.sparse.major".into(), b"1".to_vec()),
+                    ("GNU.sparse.minor".into(), b"0".to_vec()),
+                    ("GNU.sparse.realsize".into(), b"9000".to_vec()),
+                ]),
+            ),
+            ("sparse", b'0', [&b"1\n8000\n88\n"[..], &[0; 502], &[b'3'; 88]].concat()),
+        ] {
+            let mut header = tar::Header::new_ustar();
+            header.set_path(name).unwrap();
+            header.set_entry_type(tar::EntryType::new(flag));
+            header.set_size(data.len() as u64);
+            header.set_cksum();
+            builder.append(&header, &*data).unwrap();
+        }
+        builder.into_inner().unwrap()
+    }
+
+    #[test]
+    fn members_and_the_end_are_read() {
+        let (names, bytes, end) = read(&archive());
+        assert_eq!(names, [&b"first"[..], b"second", b"sparse"]);
+        assert!(bytes == 788 && matches!(end, Ok(StreamEnd::Complete)), "{bytes} {end:?}");
+        let twice = [archive(), archive()].concat();
+        assert!(matches!(read(&twice).2, Ok(StreamEnd::AnotherArchive)));
+        let more = [&*archive(), b"more"].concat();
+        assert!(matches!(read(&more).2, Ok(StreamEnd::Garbage(4))));
+        assert!(matches!(read(&[]).2, Err(TarError::Empty)));
+    }
+
+    #[test]
+    fn a_cut_is_noticed_wherever_it_is() {
+        let whole = archive();
+        let end = whole.len() - 1024;
+        // (After a member, and its padding, the archive may have been meant to end.)
+        let members = [512 * 7, 512 * 10];
+        for length in 1..end {
+            let is_between = members.contains(&length);
+            match read(&whole[..length]).2 {
+                Err(TarError::Cut(_)) => assert!(!is_between, "{length}"),
+                Err(TarError::NotTar(_)) => assert!(length < BLOCK, "{length}"),
+                Ok(StreamEnd::Unmarked) => assert!(is_between, "{length}"),
+                other => panic!("{length}: {other:?}"),
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn broken_streams_end(changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6), fix: bool) {
+            let mut stream = archive();
+            for (index, byte) in changes {
+                let index = index.index(stream.len());
+                stream[index] = byte;
+                let start = index - index % BLOCK;
+                if fix && stream[start + 257..].starts_with(b"ustar") {
+                    let mut header = tar::Header::new_old();
+                    header.as_mut_bytes().copy_from_slice(&stream[start..start + BLOCK]);
+                    header.set_cksum();
+                    stream[start..start + BLOCK].copy_from_slice(header.as_bytes());
+                }
+            }
+            let (_, bytes, _) = read(&stream);
+            prop_assert!(bytes <= stream.len() as u64);
+        }
+    }
 }
