@@ -433,26 +433,37 @@ pub fn crash_loop(engine: &Engine) -> Outcome {
 /// For a container that is not running `doctor` says how it ended, and how serious that is.
 pub fn ended(engine: &Engine) -> Outcome {
     let name = &container(engine);
-    let work = |command: &[&str], stop: bool| -> Result<(Value, crate::support::Run), Failed> {
+    // It exits when the test asks for it, or is stopped by its engine.
+    let work = |script: &str, is_asked: bool| -> Result<(Value, crate::support::Run), Failed> {
         let _ = engine.script(&["rm", name]);
-        let mut line = vec!["run", name.as_str(), "--"];
-        line.extend(command);
-        engine.script(&line)?;
-        if stop {
+        engine.script(&["run", name, "--", "sh", "-c", script])?;
+        let word = engine.script(&["qualified", name])?;
+        if is_asked {
+            let caught = |row: &Value| row["signals"]["caught"].to_string().contains("USR1");
+            let ready = || run(&["--json", "ps", &word]).objects().iter().any(caught);
+            check(wait_until(ready), "it is not ready")?;
+            run(&["signal", &word, "USR1"]).expect(0)?;
+        } else {
             engine.script(&["stop", name])?;
         }
-        let word = engine.script(&["qualified", name])?;
-        check(wait_until(|| run(&["ps", &word]).code == 3), "it has not ended")?;
+        let has_ended = || run(&["--json", "doctor", &word]).out.contains("\"ended\"");
+        check(wait_until(has_ended), "it has not ended")?;
         let said = run(&["--json", "doctor", &word]);
         Ok((said.objects().first().cloned().unwrap_or_default(), said))
     };
     let outcome = || -> Outcome {
-        for (command, stop, status, severity, words) in [
-            (&["true"][..], false, 0, "info", "it exited with status 0"),
-            (&["sh", "-c", "exit 4"], false, 8, "problem", "it exited with status 4"),
-            (&["sleep", "1000"], true, 0, "warning", "status 137 (128+9: KILL)"),
+        for (script, is_asked, status, severity, words) in [
+            ("trap 'exit 0' USR1; sleep 1000 & wait", true, 0, "info", "it exited with status 0"),
+            (
+                "trap 'exit 4' USR1; sleep 1000 & wait",
+                true,
+                8,
+                "problem",
+                "it exited with status 4",
+            ),
+            ("sleep 1000; true", false, 0, "warning", "status 137 (128+9: KILL)"),
         ] {
-            let (finding, said) = work(command, stop)?;
+            let (finding, said) = work(script, is_asked)?;
             same((said.code, finding["severity"].clone()), (status, json!(severity)))?;
             same(finding["code"].clone(), json!("ended"))?;
             check(finding["message"].to_string().contains(words), &finding)?;
