@@ -302,7 +302,10 @@ fn is_opaque(command: &SimpleCommand) -> bool {
 mod tests {
     use super::*;
 
-    fn effects(script: &str) -> Option<(Vec<(Job, Signal)>, Vec<Job>, bool)> {
+    /// Signalled and awaited jobs, and whether the shell exits.
+    type Known = (Vec<(Job, Signal)>, Vec<Job>, bool);
+
+    fn effects(script: &str) -> Option<Known> {
         let script = Script::parse(script, true)?;
         let TrapAction::Text(action) = script.trap(Some(Signal::TERM)) else { return None };
         let effects = script.action(&action)?;
