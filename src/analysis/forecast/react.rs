@@ -78,19 +78,12 @@ fn received(
     signal: Signal,
     prediction: &Prediction,
 ) -> Reaction {
-    if let Some(reaction) = inits::forwarder(input, process, signal) {
-        return reaction;
-    }
-    if let Some(reaction) = runners::runner(input, process, signal) {
-        return reaction;
-    }
-    if let Some(reaction) = services::supervisor(input, process, signal) {
-        return reaction;
-    }
-    if let Some(reaction) = supervisord::supervisord(input, process, signal) {
-        return reaction;
-    }
-    if let Some(reaction) = shells::shell(input, process, signal) {
+    let forwards = inits::forwarder(input, process, signal)
+        .or_else(|| runners::runner(input, process, signal))
+        .or_else(|| services::supervisor(input, process, signal))
+        .or_else(|| supervisord::supervisord(input, process, signal))
+        .or_else(|| shells::shell(input, process, signal));
+    if let Some(reaction) = forwards {
         return reaction;
     }
     let facts = &input.processes[process].facts;
