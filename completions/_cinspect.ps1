@@ -43,6 +43,8 @@ Register-ArgumentCompleter -Native -CommandName 'cinspect' -ScriptBlock {
             [CompletionResult]::new('enter', 'enter', [CompletionResultType]::ParameterValue, 'Run a command in a container, or the shell of its user')
             [CompletionResult]::new('cp', 'cp', [CompletionResultType]::ParameterValue, 'Copy files into, out of or between containers')
             [CompletionResult]::new('inspect', 'inspect', [CompletionResultType]::ParameterValue, 'Show one page about a container: identity, stopping, namespaces, security, resources, mounts')
+            [CompletionResult]::new('why', 'why', [CompletionResultType]::ParameterValue, 'Say how and why a container ended')
+            [CompletionResult]::new('logs', 'logs', [CompletionResultType]::ParameterValue, 'Print the end of a container''s log, while its engine hangs too')
             [CompletionResult]::new('completions', 'completions', [CompletionResultType]::ParameterValue, 'Print the completion script for a shell')
             [CompletionResult]::new('help', 'help', [CompletionResultType]::ParameterValue, 'Print this message or the help of the given subcommand(s)')
             break
@@ -328,6 +330,34 @@ Register-ArgumentCompleter -Native -CommandName 'cinspect' -ScriptBlock {
             [CompletionResult]::new('--verbose', '--verbose', [CompletionResultType]::ParameterName, 'Show how each container was found (on stderr), and further details')
             break
         }
+        'cinspect;why' {
+            [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When to use colour: auto (on a terminal, unless `NO_COLOR` is set), always, never')
+            [CompletionResult]::new('--host-root', '--host-root', [CompletionResultType]::ParameterName, 'Read the host whose root file system is mounted at DIR, from a container in its PID namespace')
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help; more: `cinspect help why`')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help; more: `cinspect help why`')
+            [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Print NDJSON: one object per line, with stable names and exact strings')
+            [CompletionResult]::new('-v', '-v', [CompletionResultType]::ParameterName, 'Show how each container was found (on stderr), and further details')
+            [CompletionResult]::new('--verbose', '--verbose', [CompletionResultType]::ParameterName, 'Show how each container was found (on stderr), and further details')
+            break
+        }
+        'cinspect;logs' {
+            [CompletionResult]::new('-n', '-n', [CompletionResultType]::ParameterName, 'Print this many lines; `all`: all')
+            [CompletionResult]::new('--lines', '--lines', [CompletionResultType]::ParameterName, 'Print this many lines; `all`: all')
+            [CompletionResult]::new('--tail', '--tail', [CompletionResultType]::ParameterName, 'Print this many lines; `all`: all')
+            [CompletionResult]::new('--since', '--since', [CompletionResultType]::ParameterName, 'Only from this time on: `10m` ago, or as `2026-11-26T02:37:17Z`')
+            [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When to use colour: auto (on a terminal, unless `NO_COLOR` is set), always, never')
+            [CompletionResult]::new('--host-root', '--host-root', [CompletionResultType]::ParameterName, 'Read the host whose root file system is mounted at DIR, from a container in its PID namespace')
+            [CompletionResult]::new('-f', '-f', [CompletionResultType]::ParameterName, 'Go on as more is written, until the container ends')
+            [CompletionResult]::new('--follow', '--follow', [CompletionResultType]::ParameterName, 'Go on as more is written, until the container ends')
+            [CompletionResult]::new('-t', '-t', [CompletionResultType]::ParameterName, 'Print the time of each line')
+            [CompletionResult]::new('--timestamps', '--timestamps', [CompletionResultType]::ParameterName, 'Print the time of each line')
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help; more: `cinspect help logs`')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help; more: `cinspect help logs`')
+            [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Print NDJSON: one object per line, with stable names and exact strings')
+            [CompletionResult]::new('-v', '-v', [CompletionResultType]::ParameterName, 'Show how each container was found (on stderr), and further details')
+            [CompletionResult]::new('--verbose', '--verbose', [CompletionResultType]::ParameterName, 'Show how each container was found (on stderr), and further details')
+            break
+        }
         'cinspect;completions' {
             [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When to use colour: auto (on a terminal, unless `NO_COLOR` is set), always, never')
             [CompletionResult]::new('--host-root', '--host-root', [CompletionResultType]::ParameterName, 'Read the host whose root file system is mounted at DIR, from a container in its PID namespace')
@@ -349,6 +379,8 @@ Register-ArgumentCompleter -Native -CommandName 'cinspect' -ScriptBlock {
             [CompletionResult]::new('exec', 'exec', [CompletionResultType]::ParameterValue, 'Run a command in a container, or the shell of its user')
             [CompletionResult]::new('cp', 'cp', [CompletionResultType]::ParameterValue, 'Copy files into, out of or between containers')
             [CompletionResult]::new('inspect', 'inspect', [CompletionResultType]::ParameterValue, 'Show one page about a container: identity, stopping, namespaces, security, resources, mounts')
+            [CompletionResult]::new('why', 'why', [CompletionResultType]::ParameterValue, 'Say how and why a container ended')
+            [CompletionResult]::new('logs', 'logs', [CompletionResultType]::ParameterValue, 'Print the end of a container''s log, while its engine hangs too')
             [CompletionResult]::new('completions', 'completions', [CompletionResultType]::ParameterValue, 'Print the completion script for a shell')
             [CompletionResult]::new('help', 'help', [CompletionResultType]::ParameterValue, 'Print this message or the help of the given subcommand(s)')
             break
@@ -381,6 +413,12 @@ Register-ArgumentCompleter -Native -CommandName 'cinspect' -ScriptBlock {
             break
         }
         'cinspect;help;inspect' {
+            break
+        }
+        'cinspect;help;why' {
+            break
+        }
+        'cinspect;help;logs' {
             break
         }
         'cinspect;help;completions' {

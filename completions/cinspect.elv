@@ -40,6 +40,8 @@ set edit:completion:arg-completer[cinspect] = {|@words|
             cand enter 'Run a command in a container, or the shell of its user'
             cand cp 'Copy files into, out of or between containers'
             cand inspect 'Show one page about a container: identity, stopping, namespaces, security, resources, mounts'
+            cand why 'Say how and why a container ended'
+            cand logs 'Print the end of a container''s log, while its engine hangs too'
             cand completions 'Print the completion script for a shell'
             cand help 'Print this message or the help of the given subcommand(s)'
         }
@@ -311,6 +313,32 @@ set edit:completion:arg-completer[cinspect] = {|@words|
             cand -v 'Show how each container was found (on stderr), and further details'
             cand --verbose 'Show how each container was found (on stderr), and further details'
         }
+        &'cinspect;why'= {
+            cand --color 'When to use colour: auto (on a terminal, unless `NO_COLOR` is set), always, never'
+            cand --host-root 'Read the host whose root file system is mounted at DIR, from a container in its PID namespace'
+            cand -h 'Print help; more: `cinspect help why`'
+            cand --help 'Print help; more: `cinspect help why`'
+            cand --json 'Print NDJSON: one object per line, with stable names and exact strings'
+            cand -v 'Show how each container was found (on stderr), and further details'
+            cand --verbose 'Show how each container was found (on stderr), and further details'
+        }
+        &'cinspect;logs'= {
+            cand -n 'Print this many lines; `all`: all'
+            cand --lines 'Print this many lines; `all`: all'
+            cand --tail 'Print this many lines; `all`: all'
+            cand --since 'Only from this time on: `10m` ago, or as `2026-11-26T02:37:17Z`'
+            cand --color 'When to use colour: auto (on a terminal, unless `NO_COLOR` is set), always, never'
+            cand --host-root 'Read the host whose root file system is mounted at DIR, from a container in its PID namespace'
+            cand -f 'Go on as more is written, until the container ends'
+            cand --follow 'Go on as more is written, until the container ends'
+            cand -t 'Print the time of each line'
+            cand --timestamps 'Print the time of each line'
+            cand -h 'Print help; more: `cinspect help logs`'
+            cand --help 'Print help; more: `cinspect help logs`'
+            cand --json 'Print NDJSON: one object per line, with stable names and exact strings'
+            cand -v 'Show how each container was found (on stderr), and further details'
+            cand --verbose 'Show how each container was found (on stderr), and further details'
+        }
         &'cinspect;completions'= {
             cand --color 'When to use colour: auto (on a terminal, unless `NO_COLOR` is set), always, never'
             cand --host-root 'Read the host whose root file system is mounted at DIR, from a container in its PID namespace'
@@ -331,6 +359,8 @@ set edit:completion:arg-completer[cinspect] = {|@words|
             cand exec 'Run a command in a container, or the shell of its user'
             cand cp 'Copy files into, out of or between containers'
             cand inspect 'Show one page about a container: identity, stopping, namespaces, security, resources, mounts'
+            cand why 'Say how and why a container ended'
+            cand logs 'Print the end of a container''s log, while its engine hangs too'
             cand completions 'Print the completion script for a shell'
             cand help 'Print this message or the help of the given subcommand(s)'
         }
@@ -353,6 +383,10 @@ set edit:completion:arg-completer[cinspect] = {|@words|
         &'cinspect;help;cp'= {
         }
         &'cinspect;help;inspect'= {
+        }
+        &'cinspect;help;why'= {
+        }
+        &'cinspect;help;logs'= {
         }
         &'cinspect;help;completions'= {
         }

@@ -5,6 +5,7 @@ pub mod container_process;
 pub mod copy_rules;
 pub mod delivery;
 pub mod diagnosis;
+pub mod ending;
 pub mod env_file;
 pub mod exec_environment;
 pub mod exec_plan;

@@ -11,8 +11,8 @@ const HABITS: &[(&[&str], &str)] = &[
     (
         &[
             "attach", "build", "commit", "create", "diff", "events", "export", "images", "load",
-            "logs", "pause", "port", "pull", "push", "rename", "restart", "rm", "rmi", "run",
-            "save", "start", "unpause", "update", "wait",
+            "pause", "port", "pull", "push", "rename", "restart", "rm", "rmi", "run", "save",
+            "start", "unpause", "update", "wait",
         ],
         "use the engine's own client for this, such as `docker`, `podman` or `crictl`",
     ),

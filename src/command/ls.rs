@@ -194,7 +194,11 @@ impl Ls {
             exit: Some(exit_record(host, container).unwrap_or_default()),
             short: !self.no_trunc,
         };
-        containers.filter(|container| self.lists(container)).map(row).collect()
+        let is_alive = |id: &Option<String>| {
+            id.is_some() && inventory.containers.iter().any(|alive| alive.id == *id)
+        };
+        let ended = containers.filter(|container| !is_alive(&container.id));
+        ended.filter(|container| self.lists(container)).map(row).collect()
     }
 
     /// Prints warnings and remarks; with `-v` the evidence for each container.

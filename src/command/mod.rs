@@ -2,6 +2,7 @@
 //! command is one file, and two lines here. Below it is what commands share.
 
 mod after_stop;
+mod any_container;
 mod completions;
 mod copy_root;
 mod cp;
@@ -10,12 +11,14 @@ mod exec;
 mod forecast;
 mod help;
 mod inspect;
+mod logs;
 mod ls;
 mod ps;
 mod signal;
 mod signals;
 mod stop;
 mod trace;
+mod why;
 
 pub use completions::script;
 pub use help::with_help_layout;
@@ -78,6 +81,8 @@ pub static COMMANDS: &[Command] = &[
     exec::COMMAND,
     cp::COMMAND,
     inspect::COMMAND,
+    why::COMMAND,
+    logs::COMMAND,
     completions::COMMAND,
 ];
 

@@ -83,7 +83,7 @@ pub(super) fn exit_record(host: &Host, container: &Container) -> Option<ExitReco
     let log = entry.and_then(|entry| entry.cri.log_path);
     Some(ExitRecord {
         restarts,
-        log: log.map(|path| LogDestination { driver: "cri".into(), path: Some(path) }),
+        log: log.map(|path| LogDestination { driver: "kubernetes".into(), path: Some(path) }),
         sources: vec![path],
         ..status.status.record()
     })

@@ -42,6 +42,8 @@ pub static DOCKER: EngineInfo = EngineInfo {
         grace: Some("set `--stop-timeout`, or `stop_grace_period` in Compose"),
         unpause: Some("docker unpause <name>"),
     },
+    // (daemon/daemon.go, `restore`.)
+    lost_status: Some(255),
     start_hint: Some("`docker start NAME` starts it; `docker cp` copies its files"),
     logs_hint: Some("`docker logs NAME` prints what was written to it"),
     ..EngineInfo::DEFAULT

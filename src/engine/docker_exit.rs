@@ -1,7 +1,7 @@
 //! The end of a container of Docker, from `config.v2.json` and the `hostconfig.json` next to it
 //! (daemon/container, `State`; api/types/container, `Health`).
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
@@ -84,10 +84,7 @@ pub(super) fn exit_record(host: &Host, container: &Container) -> Option<ExitReco
     record.restarts = container.labels.as_ref().and_then(restarts).or(record.restarts);
     record.sources.push(path.clone());
     if let Some(DockerHostSettings { log_config, restart_policy }) = settings {
-        record.log = Some(LogDestination {
-            path: end.log_path.filter(|path| !path.as_os_str().is_empty()),
-            driver: log_config.driver,
-        });
+        record.log = Some(log_of(host, path, end.log_path, log_config.driver));
         record.restart_policy = Some(restart_policy.name);
         record.restart_limit =
             (restart_policy.maximum_retry_count > 0).then_some(restart_policy.maximum_retry_count);
@@ -95,6 +92,29 @@ pub(super) fn exit_record(host: &Host, container: &Container) -> Option<ExitReco
     }
     Some(record)
 }
+
+/// Returns where the log is. That of the driver `local`, and the copy of one that is sent elsewhere, have
+/// names of their own in the container's directory (daemon/logs.go, daemon/logger/local).
+fn log_of(host: &Host, record: &Path, log_path: Option<PathBuf>, driver: String) -> LogDestination {
+    let recorded = log_path.filter(|path| !path.as_os_str().is_empty());
+    let local =
+        |name| LogDestination { driver: "local".into(), path: Some(record.with_file_name(name)) };
+    let has_copy = || {
+        let directory = record.parent().map(|directory| host.state_dir(directory));
+        directory.is_some_and(|dir| dir.is_ok_and(|dir| dir.open(COPY).is_ok()))
+    };
+    match &*driver {
+        "local" => local(LOCAL),
+        "json-file" | "journald" | "none" => LogDestination { path: recorded, driver },
+        _ if has_copy() => local(COPY),
+        _ => LogDestination { path: recorded, driver },
+    }
+}
+
+/// The log of the driver `local`.
+const LOCAL: &str = "local-logs/container.log";
+/// The copy of a log that is sent elsewhere, for `docker logs`.
+const COPY: &str = "container-cached.log";
 
 impl DockerEnd {
     fn record(&self) -> ExitRecord {
@@ -133,6 +153,7 @@ impl DockerHealth {
         HealthRecord {
             status: self.status.clone(),
             failures: self.failing_streak,
+            on_failure: None,
             last: last.map(|check| (check.exit_code, check.output.clone())),
         }
     }

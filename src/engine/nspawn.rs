@@ -37,6 +37,7 @@ pub static NSPAWN: EngineInfo = EngineInfo {
         grace: Some("set `TimeoutStopSec=` of its unit"),
         unpause: None,
     },
+    output_hint: "the output of a unit is in the journal: `journalctl -u systemd-nspawn@NAME`; `journalctl -M NAME` has that of the container's own",
     start_hint: Some("`machinectl start NAME` starts it"),
     ..EngineInfo::DEFAULT
 };

@@ -3,6 +3,8 @@
 
 use std::path::PathBuf;
 
+use serde::Deserialize;
+
 use super::Engine;
 use super::cgroup_name::is_long_id;
 use super::containers_storage::{self, Writer};
@@ -14,7 +16,7 @@ use super::runc::RUNC;
 use super::store::StoredRoot;
 use crate::model::container::Container;
 use crate::model::engine::{EngineAdvice, EngineInfo};
-use crate::model::exit_record::{ExitRecord, RecordedState};
+use crate::model::exit_record::{ExitRecord, HealthRecord, LogDestination, RecordedState};
 use crate::model::process_config::ProcessConfig;
 use crate::model::resource_config::ResourceConfig;
 use crate::model::stop_policy::StopPolicy;
@@ -85,7 +87,11 @@ impl Engine for Podman {
     }
 
     fn exit_record(&self, host: &Host, container: &Container) -> Option<ExitRecord> {
-        let record = podman_database::entry(host, container)?.exit_record();
+        let entry = podman_database::entry(host, container)?;
+        let on_failure = entry.on_failure();
+        let record = entry.exit_record();
+        let health = record.log.as_ref().and_then(|log| health(host, log, on_failure));
+        let record = ExitRecord { health, ..record };
         match record.state {
             // conmon has seen its end, and `podman container cleanup` has not run.
             RecordedState::Running => Some(exit_file(host, container).unwrap_or(record)),
@@ -100,6 +106,39 @@ impl Engine for Podman {
     fn process_config(&self, host: &Host, container: &Container) -> Option<ProcessConfig> {
         containers_storage::process_config(host, container)
     }
+}
+
+/// The log of health checks (libpod/healthcheck.go).
+#[derive(Deserialize, Default)]
+#[serde(default, rename_all = "PascalCase")]
+struct HealthLog {
+    status: String,
+    failing_streak: u64,
+    log: Option<Vec<PodmanCheck>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default, rename_all = "PascalCase")]
+struct PodmanCheck {
+    exit_code: i32,
+    output: String,
+}
+
+/// Reads the log of health checks, which is next to that of the output.
+fn health(
+    host: &Host,
+    log: &LogDestination,
+    on_failure: Option<&'static str>,
+) -> Option<HealthRecord> {
+    let path = log.path.as_ref()?.with_file_name("healthcheck.log");
+    let checks: HealthLog = host.state_file(path).ok()?.json().ok()?;
+    let last = checks.log.and_then(|log| log.into_iter().next_back());
+    Some(HealthRecord {
+        status: checks.status,
+        failures: checks.failing_streak,
+        on_failure: on_failure.map(str::to_owned),
+        last: last.map(|check| (check.exit_code, check.output)),
+    })
 }
 
 /// Reads the file that conmon writes when the init exits, with the exit status. Podman removes it after it

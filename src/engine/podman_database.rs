@@ -37,6 +37,8 @@ pub(super) struct PodmanConfig {
     pub stop_timeout: i64,
     pub restart_policy: String,
     pub restart_retries: u64,
+    /// 0 none, 2 kill, 3 restart, 4 stop (libpod/define/healthchecks.go).
+    pub healthcheck_on_failure_action: u8,
     #[serde(rename = "logDriver")]
     pub log_driver: String,
     #[serde(rename = "logPath")]
@@ -60,6 +62,16 @@ pub(super) struct PodmanState {
 }
 
 impl DatabaseEntry {
+    /// Returns what Podman does with a container that is unhealthy.
+    pub(super) fn on_failure(&self) -> Option<&'static str> {
+        match self.config.healthcheck_on_failure_action {
+            2 => Some("kill"),
+            3 => Some("restart"),
+            4 => Some("stop"),
+            _ => None,
+        }
+    }
+
     /// Returns how the container last ended.
     pub(super) fn exit_record(self) -> ExitRecord {
         let (config, state) = (self.config, self.state);
@@ -81,7 +93,8 @@ impl DatabaseEntry {
             started,
             finished: parse_time(&state.finished_time),
             restarts: Some(state.restart_count),
-            stopped_manually: Some(state.stopped_by_user),
+            // (Not set if `podman container cleanup` was faster than `podman stop`.)
+            stopped_manually: state.stopped_by_user.then_some(true),
             restart_limit: (config.restart_retries > 0).then_some(config.restart_retries),
             restart_policy: Some(config.restart_policy),
             sources: vec![self.file],

@@ -64,7 +64,7 @@ pub(super) fn verify(host: &Host, record: &Record, pid: HostPid) -> Result<Verif
     let init = match read_init(host, pid) {
         Ok(init) => init,
         Err(ReadError::Gone) => return Err(VerifyError::Ended),
-        Err(_) => return Err(VerifyError::Unreadable),
+        Err(_) => return Err(unreadable(host, pid)),
     };
     verify_owner(host, record, pid)?;
     let mut observations =
@@ -87,7 +87,7 @@ pub(super) fn verify(host: &Host, record: &Record, pid: HostPid) -> Result<Verif
         return Ok(Verified { init, cgroup, evidence: observations });
     }
     if init.pid_ns.is_none() {
-        return Err(VerifyError::Unreadable);
+        return Err(unreadable(host, pid));
     }
     // Without a start time, or a cgroup or mount with the ID, the init of a user's container at least
     // has to be PID 1 of a PID namespace. A record of root's needs more.
@@ -97,6 +97,15 @@ pub(super) fn verify(host: &Host, record: &Record, pid: HostPid) -> Result<Verif
         return Ok(Verified { init, cgroup, evidence: observations });
     }
     Err(VerifyError::Refuted(format!("no evidence that process {pid} belongs to it")))
+}
+
+/// Returns why the facts about a process could not be read: of one that is exiting there are none.
+fn unreadable(host: &Host, pid: HostPid) -> VerifyError {
+    match host.stat(pid) {
+        Ok(stat) if !stat.is_exiting() && !stat.has_exited() => VerifyError::Unreadable,
+        Ok(_) | Err(ReadError::Gone) => VerifyError::Ended,
+        Err(_) => VerifyError::Unreadable,
+    }
 }
 
 /// A user's record may name that user's processes only.

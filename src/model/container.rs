@@ -138,6 +138,33 @@ pub struct Container {
 }
 
 impl Container {
+    /// Creates a container without processes, of which nothing but the engine is known.
+    pub fn not_running(engine: &'static EngineInfo) -> Self {
+        Self {
+            engine,
+            id: None,
+            name: None,
+            aliases: Vec::new(),
+            namespace: None,
+            pod: None,
+            labels: None,
+            compose: None,
+            image: None,
+            init: None,
+            pid_ns: None,
+            depth: 0,
+            owns_pid_ns: false,
+            cgroup: None,
+            state: ContainerState::NotRunning,
+            user: None,
+            verified: false,
+            stop: StopPolicy::default(),
+            record: None,
+            remark: None,
+            evidence: Vec::new(),
+        }
+    }
+
     /// Returns the reference that stands for this container only: `docker:web`, `pid:812`.
     pub fn qualified(&self) -> String {
         let engine = self.engine.name;

@@ -46,6 +46,10 @@ pub struct EngineInfo {
     pub keep_stopped: &'static str,
     /// Remark on a signal that may end a container which the engine then starts again.
     pub signal_remark: Option<&'static str>,
+    /// The exit status that it records for a container that ended while it was not running itself.
+    pub lost_status: Option<i32>,
+    /// Where the output of a container goes if its engine records no log.
+    pub output_hint: &'static str,
     /// Advice on a container that is not running, with `NAME` for its name.
     pub start_hint: Option<&'static str>,
     /// Advice on how to read the log of a container, with `NAME` for its name and `ID` for its ID.
@@ -112,6 +116,8 @@ impl EngineInfo {
         always_restarts: None,
         keep_stopped: "stop it with its engine to keep it stopped",
         signal_remark: None,
+        lost_status: None,
+        output_hint: "its output goes where its engine's client was started",
         start_hint: None,
         logs_hint: None,
     };

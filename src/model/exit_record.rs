@@ -80,6 +80,8 @@ pub struct HealthRecord {
     pub status: String,
     /// Number of checks that failed in a row.
     pub failures: u64,
+    /// The engine's action on a container that is unhealthy, if it has one.
+    pub on_failure: Option<String>,
     /// Exit status and output of the last check.
     pub last: Option<(i32, String)>,
 }
@@ -94,6 +96,14 @@ pub struct LogDestination {
 }
 
 impl ExitRecord {
+    /// Whether it has run, and its init has exited.
+    pub fn has_ended(&self) -> bool {
+        matches!(
+            self.state,
+            RecordedState::Exited | RecordedState::Restarting | RecordedState::Dead
+        )
+    }
+
     /// Returns the signal that the exit status stands for: engines and shells report 128+N for a process
     /// that signal N ended. A program may exit with such a status by itself.
     pub fn signal(&self) -> Option<Signal> {

@@ -79,6 +79,30 @@ pub fn safe(bytes: &[u8]) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
+/// Escapes a line of a program's output: tabs stay, and colours (SGR, ECMA-48 8.3.117) are left out.
+pub fn safe_output(bytes: &[u8]) -> String {
+    let mut plain = Vec::with_capacity(bytes.len());
+    let mut rest = bytes;
+    while let Some(index) = rest.windows(2).position(|two| two == b"\x1b[") {
+        let (before, sequence) = rest.split_at(index);
+        plain.extend(before);
+        let parameters = &sequence[2..];
+        let is_parameter = |byte: &u8| byte.is_ascii_digit() || matches!(byte, b';' | b':');
+        let length = parameters.iter().take_while(|byte| is_parameter(byte)).count();
+        if parameters.get(length) == Some(&b'm') {
+            rest = &parameters[length + 1..];
+        } else {
+            plain.extend(&sequence[..2]);
+            rest = parameters;
+        }
+    }
+    plain.extend(rest);
+    // (A carriage return before a newline is the terminal's of the container.)
+    let plain = plain.strip_suffix(b"\r").unwrap_or(&plain);
+    let parts: Vec<Cow<'_, str>> = plain.split(|byte| *byte == b'\t').map(safe).collect();
+    parts.join("\t")
+}
+
 /// Escapes text that is UTF-8 already: an argument of the user, an error of a library.
 pub fn safe_str(text: &str) -> Cow<'_, str> {
     safe(text.as_bytes())
@@ -188,6 +212,13 @@ mod tests {
         let argv = [b"sh".to_vec(), b"-c".to_vec(), b"".to_vec(), b"a\nb c".to_vec()];
         assert_eq!(command_line(&argv), r"sh -c  a\nb c");
         assert_eq!(command_line(&[]), "");
+    }
+
+    #[test]
+    fn output_loses_its_colours_and_keeps_its_tabs() {
+        let output = safe_output(b"\x1b[1;31ma\x1b[0m\tb\x1b[2J\x1b]0;x\x07\xff\r");
+        assert_eq!(output, "a\tb\\x1b[2J\\x1b]0;x\\x07\\xff");
+        assert_eq!(safe_output(b"\x1b[mx\x1b[3"), "x\\x1b[3");
     }
 
     proptest! {

@@ -7,9 +7,10 @@ use std::io::{self, IsTerminal, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use clap::ValueEnum;
+use jiff::Timestamp;
 
 use crate::error::Error;
-use crate::output::escape::safe_str;
+use crate::output::escape::{safe_output, safe_str};
 use crate::output::style::{Emphasis, Style};
 use crate::output::width::{cut, wrap};
 use crate::sys::terminal;
@@ -159,6 +160,38 @@ impl Ui {
         let mut stdout = io::stdout().lock();
         stdout.write_all(text.as_bytes())?;
         stdout.flush()
+    }
+
+    /// Prints output of a container on the stream that it was written to. A terminal gets it escaped and
+    /// without colours; a file or a pipe as it is.
+    ///
+    /// # Errors
+    /// As [`Ui::out`].
+    pub fn container_output(
+        &self,
+        is_stderr: bool,
+        time: Option<Timestamp>,
+        text: &[u8],
+        is_partial: bool,
+    ) -> io::Result<()> {
+        let is_terminal = if is_stderr { self.stderr.is_some() } else { self.width.is_some() };
+        let mut line = time.map(|time| format!("{time} ")).unwrap_or_default().into_bytes();
+        match is_terminal {
+            true => line.extend(safe_output(text).into_bytes()),
+            false => line.extend(text),
+        }
+        // (Parts of a long line are a line again, except where it could be torn by the other stream.)
+        if !is_partial || is_terminal {
+            line.push(b'\n');
+        }
+        match is_stderr {
+            true => io::stderr().lock().write_all(&line),
+            false => {
+                let mut stdout = io::stdout().lock();
+                stdout.write_all(&line)?;
+                stdout.flush()
+            }
+        }
     }
 
     /// Prints on stderr what the user should know before relying on the answer.

@@ -130,7 +130,10 @@ impl NotFound<'_> {
         }
         let record = exit_record(self.host, container).unwrap_or_default();
         let ended = predicate(&record, engine, Timestamp::now());
+        let why = format!("`cinspect why {}` says why", self.word);
         let error = self.because(format!("it exists in {name} but {ended}"));
+        // (Of one that never ran there is no more to say.)
+        let error = if record.has_ended() { error.hint(why) } else { error };
         match (stopped.advice(), record.state) {
             // (It needs no start.)
             (_, RecordedState::Restarting | RecordedState::Removing) => error,

@@ -135,8 +135,10 @@ impl<'a> Search<'a> {
             .sort_by_cached_key(|c| (precedence(c.engine), c.name.clone(), c.id.clone(), c.init));
         // A container that one engine knows as running is not stopped because another engine's record
         // of it is old.
-        let alive: HashSet<&str> =
-            containers.iter().filter_map(|container| container.id.as_deref()).collect();
+        // While it starts or ends, only the runtime below its engine, or a cgroup, may know it: then its
+        // engine's record has to name it.
+        let named = containers.iter().filter(|c| c.verified && !c.engine.low_level);
+        let alive: HashSet<&str> = named.filter_map(|c| c.id.as_deref()).collect();
         let is_alive = |id: &Option<String>| id.as_deref().is_some_and(|id| alive.contains(id));
         // (A record that is not believed names a container that is listed without a name.)
         let is_kept = |s: &StoppedContainer| s.doubt.is_some() || !is_alive(&s.container.id);

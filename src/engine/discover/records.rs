@@ -8,10 +8,8 @@ use crate::engine::labels::compose;
 use crate::engine::record::{Record, RecordReader, Shim};
 use crate::engine::verify::{VerifyError, evidence, verify};
 use crate::engine::{ENGINES, precedence};
-use crate::model::container::{Container, ContainerState};
-use crate::model::engine::EngineInfo;
+use crate::model::container::Container;
 use crate::model::pid::{HostPid, Ticks};
-use crate::model::stop_policy::StopPolicy;
 use crate::proc::Trust;
 
 impl Search<'_> {
@@ -173,37 +171,11 @@ impl Search<'_> {
 
     fn add_stopped(&mut self, record: Record, doubt: Option<String>) {
         let cgroup = record.cgroup.clone();
-        let mut container = Container { verified: doubt.is_none(), ..not_running(record.engine) };
+        let mut container =
+            Container { verified: doubt.is_none(), ..Container::not_running(record.engine) };
         describe(&mut container, record);
         container.remark = None;
         self.inventory.stopped.push(StoppedContainer { container, cgroup, doubt });
-    }
-}
-
-/// Returns a container without processes, of which nothing but the engine is known.
-fn not_running(engine: &'static EngineInfo) -> Container {
-    Container {
-        engine,
-        id: None,
-        name: None,
-        aliases: Vec::new(),
-        namespace: None,
-        pod: None,
-        labels: None,
-        compose: None,
-        image: None,
-        init: None,
-        pid_ns: None,
-        depth: 0,
-        owns_pid_ns: false,
-        cgroup: None,
-        state: ContainerState::NotRunning,
-        user: None,
-        verified: false,
-        stop: StopPolicy::default(),
-        record: None,
-        remark: None,
-        evidence: Vec::new(),
     }
 }
 

@@ -139,6 +139,26 @@ impl Host {
         self.tightest(Some(&applied), MEMORY_MAX, maximum).known().cloned()
     }
 
+    /// Returns how many OOM kills the memory cgroups above a container's count, of all that is in them: the
+    /// path of each file, and a number that is not 0. (Those of v1 count their own processes only.)
+    pub fn oom_kills_above(&self, pid: HostPid, private: Option<&Cgroup>) -> Vec<(u64, String)> {
+        let memberships = self.memberships(pid).ok();
+        let applied = memberships
+            .and_then(|memberships| ControllerCgroup::find(&memberships, b"memory", private))
+            .filter(|applied| applied.is_private && !applied.is_v1);
+        let Some(mut cgroup) = applied.map(|applied| applied.cgroup) else { return Vec::new() };
+        let mut counts = Vec::new();
+        while let Some(end) =
+            cgroup.path.iter().rposition(|byte| *byte == b'/').filter(|end| *end > 0)
+        {
+            cgroup.path.truncate(end);
+            let count = self.cgroup_value(&cgroup, OOM.v2).and_then(|text| kills_in(&text));
+            let path = format!("{}/{}", String::from_utf8_lossy(&cgroup.path), OOM.v2);
+            counts.extend(count.filter(|count| *count > 0).map(|count| (count, path)));
+        }
+        counts
+    }
+
     fn counter(
         &self,
         applied: Option<&ControllerCgroup>,

@@ -245,10 +245,7 @@ impl StateDir<'_> {
         limit: usize,
     ) -> Result<StateFile, ReadError> {
         let path = self.path.join(below.as_ref());
-        let found = self.walk(below.as_ref(), SFlag::S_IFREG)?;
-        // The O_PATH descriptor is of a regular file; opening it again by descriptor cannot land on
-        // anything else, nor block.
-        let file = File::from(fd::reopen(&found.fd, OFlag::O_RDONLY | OFlag::O_NONBLOCK)?);
+        let (file, found) = self.open_regular(below.as_ref())?;
         let size = found.size.min(limit as u64);
         self.fs.charge(found.owner, size)?;
         // (Room for all of it and one byte more: two reads show that it was all.)
@@ -262,6 +259,23 @@ impl StateDir<'_> {
         }
         let users_path = found.users_path.filter(|_| found.is_roots);
         Ok(StateFile { path, bytes, owner: found.owner, users_path })
+    }
+
+    /// Opens a file below it, of any size, and returns the user who could have written it.
+    ///
+    /// # Errors
+    /// As [`StateDir::read`].
+    pub fn open(&self, below: impl AsRef<Path>) -> Result<(File, Trust), ReadError> {
+        let (file, found) = self.open_regular(below.as_ref())?;
+        Ok((file, found.owner))
+    }
+
+    fn open_regular(&self, below: &Path) -> Result<(File, PathStep), ReadError> {
+        let found = self.walk(below, SFlag::S_IFREG)?;
+        // The O_PATH descriptor is of a regular file; opening it again by descriptor cannot land on
+        // anything else, nor block.
+        let file = File::from(fd::reopen(&found.fd, OFlag::O_RDONLY | OFlag::O_NONBLOCK)?);
+        Ok((file, found))
     }
 
     /// Follows `below` from this directory to a file of this type.

@@ -15,6 +15,7 @@ use crate::support::{
 mod checks;
 mod cp;
 mod cp_stopped;
+mod endings;
 mod exec;
 mod exec_init;
 mod inspect;
@@ -94,6 +95,13 @@ const ENGINE_CHECKS: &[(&str, Check)] = &[
     ),
     ("docker", ("stop_with_the_engines_init", scenarios::engines_init)),
     ("podman", ("stop_with_the_engines_init", scenarios::engines_init)),
+    ("docker", ("why_tells_every_end_apart", endings::every_way)),
+    ("podman", ("why_tells_every_end_apart", endings::every_way)),
+    ("docker", ("why_counts_restarts", endings::loops_and_never)),
+    ("podman", ("why_counts_restarts", endings::loops_and_never)),
+    ("docker", ("why_has_health_checks", endings::unhealthy)),
+    ("docker", ("logs_are_the_engines_own", endings::logs)),
+    ("podman", ("logs_are_the_engines_own", endings::logs)),
     ("podman", ("stop_settings_are_read_from_its_database", stop_signal::podman_database)),
     ("podman-rootless", ("stop_settings_are_read_from_its_database", stop_signal::podman_database)),
     ("podman-rootless", ("exec_works_for_the_rootless_user", exec::works_for_the_rootless_user)),

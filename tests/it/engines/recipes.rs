@@ -13,7 +13,7 @@ use crate::support::{Outcome, Run, check, repository, same, wait_until};
 type Substitution<'a> = (&'a str, String);
 
 /// PID 1 with handlers, sleeping processes from PID 7 to beyond 13, and nginx with its workers.
-const WEB: &str = "trap 'exit 0' TERM QUIT; trap : HUP
+const WEB: &str = "trap 'exit 0' TERM QUIT; trap : HUP; echo started
     for n in 1 2 3 4 5 6 7 8 9 10 11 12 13; do sleep 1000 & done
     mkdir -p /usr/local/bin /srv /data /var/log; echo one > /var/log/app.log; echo two > /data/file
     nginx -e stderr -c /shared/nginx.conf & wait; wait";
@@ -32,6 +32,7 @@ const SPECIAL_EXAMPLES: &[(&str, &str, i32, &str)] = &[
         124,
         "Process 13 attached",
     ),
+    ("cinspect logs -f -n 100 web", "timeout -s INT 1 cinspect logs -f -n 100 web", 124, ""),
     ("cinspect ps --watch web", "timeout -s INT 2 cinspect ps --watch web", 124, "ON TERM"),
     (
         "cinspect completions bash > /etc/bash_completion.d/cinspect",

@@ -1,0 +1,275 @@
+//! How and why a container ended: the reason in a sentence, and each fact with its source. Pure.
+
+mod reason;
+
+use jiff::Timestamp;
+
+use crate::model::cgroup::{components, is_at_or_below};
+use crate::model::container::Container;
+use crate::model::exit_record::{ExitRecord, RecordedState};
+use crate::model::oom_kill::OomKill;
+
+/// A kill this long before or after the end of a container ended it.
+const SAME_MOMENT: std::time::Duration = std::time::Duration::from_secs(2);
+/// Length of the IDs of Docker, Podman and Kubernetes.
+const LONG_ID: usize = 64;
+
+/// The facts about the end of a container.
+#[derive(Debug)]
+pub struct EndingInput<'a> {
+    /// The container.
+    pub container: &'a Container,
+    /// Its engine's record, if there is one.
+    pub record: Option<&'a ExitRecord>,
+    /// Whether it runs.
+    pub is_running: bool,
+    /// OOM kills of its processes in the kernel's log, the oldest first.
+    pub kills: &'a [(Timestamp, OomKill)],
+    /// The time from which the kernel's log has everything; or why it could not be read.
+    pub kernel_log: Result<Option<Timestamp>, String>,
+    /// OOM kills that its cgroup counts, if it runs: number and file.
+    pub counted: Option<&'a (u64, String)>,
+    /// The same of the cgroups above it, of all that is in them.
+    pub counted_above: &'a [(u64, String)],
+    /// Time that the host started.
+    pub boot: Timestamp,
+}
+
+/// A statement and its source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Statement {
+    /// Its subject in one word.
+    pub topic: &'static str,
+    /// The statement.
+    pub text: String,
+    /// The file that it is taken from, if there is one.
+    pub source: Option<String>,
+}
+
+/// The answer.
+#[derive(Debug)]
+pub struct Explanation {
+    /// The reason in one sentence.
+    pub reason: String,
+    /// The statements behind it.
+    pub statements: Vec<Statement>,
+    /// Whether a process of it was killed for lack of memory, if that is known.
+    pub oom: Option<bool>,
+}
+
+/// Explains how a container ended.
+pub fn explain(input: &EndingInput<'_>) -> Explanation {
+    let statements = [
+        input.exit(),
+        input.oom(),
+        input.sender(),
+        input.manual(),
+        input.health(),
+        input.restarts(),
+    ];
+    let is_marked = input.record.is_some_and(|record| record.oom == Some(true));
+    let is_counted = input.counted.is_some_and(|(count, _)| *count > 0);
+    let oom = match is_marked || is_counted || !input.kills.is_empty() {
+        true => Some(true),
+        false => input.record.and_then(|record| record.oom),
+    };
+    Explanation { reason: input.reason(), statements: statements.concat(), oom }
+}
+
+/// Whether a memory cgroup was the container's. The first ID in its path has to be the container's: below
+/// its own cgroup a container, and below their own a user, may create cgroups of any name.
+pub fn is_cgroup_of(path: &[u8], container: &Container, cgroup: Option<&[u8]>) -> bool {
+    if let Some(cgroup) = cgroup.filter(|cgroup| components(cgroup).next().is_some())
+        && is_at_or_below(path, cgroup)
+    {
+        return true;
+    }
+    let Some(id) = container.id.as_ref().filter(|id| id.len() == LONG_ID) else { return false };
+    let is_users = components(path).any(|name| name.starts_with(b"user-"));
+    let first = components(path).find_map(long_id);
+    first == Some(id.as_bytes()) && (container.user.is_some() || !is_users)
+}
+
+/// Returns the ID at the end of a component, as in `docker-ID.scope`.
+fn long_id(component: &[u8]) -> Option<&[u8]> {
+    let name = component.strip_suffix(b".scope").unwrap_or(component);
+    let id = name.get(name.len().checked_sub(LONG_ID)?..)?;
+    id.iter().all(u8::is_ascii_hexdigit).then_some(id)
+}
+
+impl EndingInput<'_> {
+    /// Returns the engine's name in a sentence.
+    fn engine(&self) -> &'static str {
+        self.container.engine.display_name
+    }
+
+    fn statement(&self, topic: &'static str, text: impl Into<String>) -> Statement {
+        let source = self.record.and_then(|record| record.sources.first());
+        let source = source.map(|path| path.display().to_string());
+        Statement { topic, text: text.into(), source }
+    }
+
+    /// Returns the kill that ended the container, or came right before.
+    fn last_kill(&self) -> Option<&OomKill> {
+        let finished = self.record?.finished?;
+        let is_near = |time: Timestamp| time.duration_since(finished).unsigned_abs() <= SAME_MOMENT;
+        self.kills.iter().rev().find(|(time, _)| is_near(*time)).map(|(_, kill)| kill)
+    }
+
+    fn exit(&self) -> Vec<Statement> {
+        let Some(record) = self.record else { return Vec::new() };
+        let mut statements = Vec::new();
+        if let Some(error) = &record.error {
+            statements.push(self.statement("error", error.clone()));
+        }
+        if let Some(finished) = record.finished {
+            let started = record.started.map(|time| format!("started {time:.3}, "));
+            let which = if self.is_running { " (the life before this one)" } else { "" };
+            let text = format!(
+                "{}ended {finished:.3}{which}",
+                started.filter(|_| !self.is_running).unwrap_or_default()
+            );
+            statements.push(self.statement("time", text));
+            if !self.is_running && finished < self.boot {
+                let text = format!("it ended before the host started, {:.0}", self.boot);
+                statements.push(Statement {
+                    topic: "host",
+                    text,
+                    source: Some("/proc/stat".into()),
+                });
+            }
+        }
+        statements
+    }
+
+    fn oom(&self) -> Vec<Statement> {
+        let mut statements = Vec::new();
+        if let Some(record) = self.record
+            && !self.is_running
+            && record.has_ended()
+        {
+            statements.extend(record.oom.map(|marked| match marked {
+                true => {
+                    self.statement("oom", format!("{} recorded an OOM kill in it", self.engine()))
+                }
+                false => self.statement("oom", format!("{} recorded no OOM kill", self.engine())),
+            }));
+        }
+        let kernel = Some("/dev/kmsg".to_owned());
+        for (time, kill) in self.kills {
+            let text = format!("the kernel {}, {time:.3}", reason::kill(kill, self.container));
+            statements.push(Statement { topic: "oom", text, source: kernel.clone() });
+        }
+        match &self.kernel_log {
+            _ if !self.kills.is_empty() => {}
+            Err(why) => {
+                let text = format!("the kernel's log could not be read: {why}");
+                statements.push(Statement { topic: "oom", text, source: kernel });
+            }
+            Ok(begin) => {
+                let finished = self.record.and_then(|record| record.finished);
+                let is_whole = begin.zip(finished).is_none_or(|(begin, end)| begin <= end);
+                let text = match (is_whole, begin) {
+                    (true, _) | (_, None) => {
+                        "no OOM kill of its processes in the kernel's log".into()
+                    }
+                    (false, Some(begin)) => format!("the kernel's log begins later, {begin:.0}"),
+                };
+                statements.push(Statement { topic: "oom", text, source: kernel });
+            }
+        }
+        let number = |count: u64| match count {
+            0 => "no OOM kill is counted".to_owned(),
+            1 => "1 OOM kill is counted".to_owned(),
+            count => format!("{count} OOM kills are counted"),
+        };
+        let counted = self.counted.into_iter().map(|(count, file)| (number(*count), file));
+        let above = self.counted_above.iter().map(|(count, file)| {
+            (format!("{}, of all that is in a cgroup above it", number(*count)), file)
+        });
+        statements.extend(counted.chain(above).map(|(text, file)| Statement {
+            topic: "oom",
+            text,
+            source: Some(file.clone()),
+        }));
+        statements
+    }
+
+    fn sender(&self) -> Vec<Statement> {
+        let signal = self.record.and_then(ExitRecord::signal);
+        if self.is_running || signal.is_none() || self.last_kill().is_some() {
+            return Vec::new();
+        }
+        let text = format!(
+            "the sender of a signal is recorded nowhere; `cinspect trace {}` shows that of the next one",
+            self.container.qualified()
+        );
+        vec![Statement { topic: "sender", text, source: None }]
+    }
+
+    fn manual(&self) -> Vec<Statement> {
+        let engine = self.engine();
+        let record = self.record.filter(|record| record.started.is_some() && !self.is_running);
+        let statement =
+            record.and_then(|record| record.stopped_manually).map(|stopped| match stopped {
+                true => self.statement(
+                    "stop",
+                    format!("it was stopped, or sent a signal, through {engine}"),
+                ),
+                false => self.statement("stop", format!("it was not stopped through {engine}")),
+            });
+        statement.into_iter().collect()
+    }
+
+    fn health(&self) -> Vec<Statement> {
+        let Some(health) = self.record.and_then(|record| record.health.as_ref()) else {
+            return Vec::new();
+        };
+        let mut text = health.status.clone();
+        match health.failures {
+            0 => {}
+            1 => text.push_str(", 1 check failed"),
+            count => text.push_str(&format!(", {count} checks failed in a row")),
+        }
+        if let Some((status, output)) = &health.last {
+            text.push_str(&format!("; the last exited with status {status}"));
+            if !output.trim().is_empty() {
+                text.push_str(&format!(": {}", output.trim()));
+            }
+        }
+        if let Some(action) = &health.on_failure {
+            text.push_str(&format!(
+                "; {} does `{action}` on a container that is unhealthy",
+                self.engine()
+            ));
+        }
+        vec![self.statement("health", text)]
+    }
+
+    fn restarts(&self) -> Vec<Statement> {
+        let Some(record) = self.record else { return Vec::new() };
+        let policy = match record.restart_policy.as_deref() {
+            None => None,
+            Some("" | "no" | "none") => Some("no restart policy".to_owned()),
+            Some(policy) => Some(match record.restart_limit {
+                Some(limit) => format!("restart policy `{policy}`, at most {limit} times"),
+                None => format!("restart policy `{policy}`"),
+            }),
+        };
+        let count = record.restarts.filter(|count| *count > 0 || policy.is_none());
+        let count = count.map(|count| match count {
+            0 => "not restarted".to_owned(),
+            1 => "restarted once".to_owned(),
+            count => format!("restarted {count} times"),
+        });
+        let parts: Vec<String> = policy.into_iter().chain(count).collect();
+        if parts.is_empty() {
+            return Vec::new();
+        }
+        let next = (record.state == RecordedState::Restarting && !self.is_running)
+            .then(|| format!("; {} starts it again", self.engine()));
+        let source = record.sources.last().map(|path| path.display().to_string());
+        let text = parts.join(", ") + &next.unwrap_or_default();
+        vec![Statement { topic: "restart", text, source }]
+    }
+}

@@ -1,0 +1,265 @@
+//! The reason why a container ended, in one sentence. Only what the facts show is stated as a fact.
+
+use super::EndingInput;
+use crate::model::container::Container;
+use crate::model::exit_record::{ExitRecord, RecordedState};
+use crate::model::oom_kill::OomKill;
+use crate::model::signal::Signal;
+
+/// Signals by which the kernel ends a program that made a mistake; anybody may send them, too.
+const FAULTS: [Signal; 6] =
+    [Signal::SEGV, Signal::BUS, Signal::ILL, Signal::FPE, Signal::TRAP, Signal::SYS];
+
+/// Returns the predicate of a sentence about a kill: `killed sh (host PID 812, 20 MiB) for lack of memory`.
+pub(super) fn kill(kill: &OomKill, container: &Container) -> String {
+    let comm = String::from_utf8_lossy(&kill.comm);
+    let size = kill.anonymous.map(|bytes| format!(", {} MiB of memory", bytes >> 20));
+    let limit = match &kill.limited {
+        None => "the host had none left".to_owned(),
+        Some(path) if super::is_cgroup_of(path, container, None) => "its own limit".to_owned(),
+        Some(path) => format!("the limit of {}", String::from_utf8_lossy(path)),
+    };
+    format!(
+        "killed {comm} (host PID {}{}) for lack of memory: {limit}",
+        kill.pid,
+        size.unwrap_or_default()
+    )
+}
+
+impl EndingInput<'_> {
+    /// Returns the reason in one sentence.
+    pub(super) fn reason(&self) -> String {
+        let engine = self.engine();
+        if self.is_running {
+            return self.running();
+        }
+        let Some(record) = self.record else {
+            return format!("how it ended is not known: {engine} does not record it");
+        };
+        match record.state {
+            RecordedState::Created => match &record.error {
+                Some(_) => format!("{engine} could not start it"),
+                None => "it was never started".into(),
+            },
+            RecordedState::Running => format!(
+                "how it ended is not known: {engine} was not there to record it, and its record says that it runs"
+            ),
+            RecordedState::Removing => format!("{engine} is removing it"),
+            RecordedState::Stopped => {
+                format!("how it ended is not known: {engine} does not record it")
+            }
+            RecordedState::Exited | RecordedState::Restarting | RecordedState::Dead => {
+                self.ended(record)
+            }
+        }
+    }
+
+    fn running(&self) -> String {
+        let restarts = self.record.and_then(|record| record.restarts).unwrap_or(0);
+        let counted = self.counted.map_or(0, |(count, _)| *count);
+        let kills = counted.max(self.kills.len() as u64);
+        let mut text = "it is running".to_owned();
+        match restarts {
+            0 => {}
+            1 => text.push_str(", after 1 restart by its engine"),
+            count => text.push_str(&format!(", after {count} restarts by its engine")),
+        }
+        match kills {
+            0 => {}
+            1 => text.push_str("; a process of it was killed for lack of memory"),
+            count => {
+                text.push_str(&format!("; {count} processes of it were killed for lack of memory"))
+            }
+        }
+        text
+    }
+
+    fn ended(&self, record: &ExitRecord) -> String {
+        let Some(status) = record.status.filter(|status| *status >= 0) else {
+            return "its init exited, with a status that is not known".into();
+        };
+        let signal = record.signal();
+        if let Some(kill) = self.last_kill() {
+            let comm = String::from_utf8_lossy(&kill.comm);
+            let pid = kill.pid;
+            return match signal {
+                Some(Signal::KILL) => format!(
+                    "the kernel killed {comm} (host PID {pid}) for lack of memory, and the container ended with status 137"
+                ),
+                _ => format!(
+                    "the kernel killed {comm} (host PID {pid}) for lack of memory; its init exited with status {status} right after or before that"
+                ),
+            };
+        }
+        let oom = record.oom == Some(true);
+        match signal {
+            Some(Signal::KILL) if oom => {
+                "a process of it was killed for lack of memory, and it ended by KILL".into()
+            }
+            _ if oom => format!(
+                "a process of it was killed for lack of memory; its init exited with status {status}"
+            ),
+            Some(signal) => self.by_signal(record, signal, status),
+            None => self.by_itself(record, status),
+        }
+    }
+
+    /// A status of 128+N.
+    fn by_signal(&self, record: &ExitRecord, signal: Signal, status: i32) -> String {
+        let engine = self.engine();
+        let itself = format!("or exited with status {status} by itself");
+        match record.stopped_manually {
+            Some(true) if signal == Signal::KILL => format!(
+                "it was stopped through {engine}, and ended by KILL: its grace period was over, or KILL was what was sent"
+            ),
+            Some(true) => format!(
+                "it was stopped, or sent a signal, through {engine}: {signal} ended its init, {itself}"
+            ),
+            manually => {
+                let who = match manually {
+                    Some(false) => format!("nothing was sent through {engine}, and "),
+                    _ => String::new(),
+                };
+                let signal_text = match signal {
+                    _ if FAULTS.contains(&signal) => format!(
+                        "{signal} ended its init: a fault of the program, unless somebody sent the signal"
+                    ),
+                    Signal::ABRT => {
+                        "ABRT ended its init: it aborted, unless somebody sent the signal".into()
+                    }
+                    _ => format!("{signal} ended its init"),
+                };
+                format!("{who}{signal_text}, {itself}")
+            }
+        }
+    }
+
+    /// A status that stands for no signal.
+    fn by_itself(&self, record: &ExitRecord, status: i32) -> String {
+        let engine = self.engine();
+        let lost = self.container.engine.lost_status;
+        match (status, record.stopped_manually) {
+            (0, Some(true)) => format!("it was stopped through {engine}, and exited with status 0"),
+            (0, Some(_)) => "its command finished with status 0".into(),
+            (0, None) => "its init exited with status 0".into(),
+            (status, Some(true)) => {
+                format!("it was stopped through {engine}, and exited with status {status}")
+            }
+            (126, _) => "its command exited with status 126, which shells report for a command that cannot be executed".into(),
+            (127, _) => "its command exited with status 127, which shells report for a command that was not found".into(),
+            (status, _) if Some(status) == lost => format!(
+                "its command exited with status {status}, or it ended while {engine} was not running, which then records that status"
+            ),
+            (status, Some(_)) => format!("its command exited with status {status} by itself"),
+            (status, None) => format!(
+                "its command exited with status {status}; that it was stopped through {engine} is not recorded"
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::super::{EndingInput, explain, is_cgroup_of};
+    use super::*;
+    use crate::model::engine::EngineInfo;
+
+    static ENGINE: EngineInfo =
+        EngineInfo { name: "docker", display_name: "Docker", ..EngineInfo::DEFAULT };
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn ended(status: i32) -> ExitRecord {
+        ExitRecord {
+            state: RecordedState::Exited,
+            status: Some(status),
+            oom: Some(false),
+            started: Some(at(900)),
+            finished: Some(at(1000)),
+            stopped_manually: Some(false),
+            ..ExitRecord::default()
+        }
+    }
+
+    fn oom_kill(cgroup: &str) -> OomKill {
+        OomKill {
+            time: 0,
+            limited: Some(cgroup.into()),
+            cgroup: cgroup.into(),
+            comm: b"app".to_vec(),
+            pid: 812,
+            anonymous: Some(20 << 20),
+        }
+    }
+
+    fn reason(record: &ExitRecord, kills: &[(Timestamp, OomKill)]) -> String {
+        let container = Container::not_running(&ENGINE);
+        let input = EndingInput {
+            container: &container,
+            record: Some(record),
+            is_running: false,
+            kills,
+            kernel_log: Ok(None),
+            counted: None,
+            counted_above: &[],
+            boot: at(0),
+        };
+        explain(&input).reason
+    }
+
+    #[test]
+    fn the_reason_is_no_more_than_what_is_known() {
+        let manual = |status| ExitRecord { stopped_manually: Some(true), ..ended(status) };
+        let marked = |status| ExitRecord { oom: Some(true), ..ended(status) };
+        for (record, part) in [
+            (ended(0), "its command finished with status 0"),
+            (ended(3), "exited with status 3 by itself"),
+            (ended(143), "TERM ended its init, or exited with status 143 by itself"),
+            (ended(139), "a fault of the program, unless somebody sent"),
+            (ended(137), "nothing was sent through Docker, and KILL ended its init"),
+            (manual(137), "its grace period was over, or KILL was what was sent"),
+            (manual(143), "stopped, or sent a signal, through Docker: TERM"),
+            (manual(0), "it was stopped through Docker, and exited with status 0"),
+            (marked(137), "a process of it was killed for lack of memory, and it ended by KILL"),
+            (marked(1), "killed for lack of memory; its init exited with status 1"),
+            (ended(127), "a command that was not found"),
+            (ended(-1), "a status that is not known"),
+        ] {
+            let reason = reason(&record, &[]);
+            assert!(reason.contains(part), "{reason} / {part}");
+        }
+    }
+
+    #[test]
+    fn a_kill_counts_if_it_was_at_that_time() {
+        let kill = oom_kill("/docker/x");
+        let near = [(at(999), kill.clone())];
+        assert!(reason(&ended(137), &near).starts_with("the kernel killed app (host PID 812)"));
+        let early = [(at(950), kill)];
+        assert!(reason(&ended(137), &early).contains("KILL ended its init"));
+    }
+
+    #[test]
+    fn only_the_first_id_of_a_path_names_the_container() {
+        let (own, other) = ("a1".repeat(32), "b2".repeat(32));
+        let mut container = Container::not_running(&ENGINE);
+        container.id = Some(own.clone());
+        for (path, is_own) in [
+            (format!("/docker/{own}"), true),
+            (format!("/system.slice/docker-{own}.scope/app"), true),
+            (format!("/docker/{other}/docker/{own}"), false),
+            (format!("/user.slice/user-1000.slice/{own}"), false),
+            ("/docker".into(), false),
+        ] {
+            assert_eq!(is_cgroup_of(path.as_bytes(), &container, None), is_own, "{path}");
+        }
+        let named = b"/lxc.payload.web";
+        assert!(is_cgroup_of(b"/lxc.payload.web/init.scope", &container, Some(named)));
+        assert!(!is_cgroup_of(b"/lxc.payload.web2", &container, Some(named)));
+        assert!(!is_cgroup_of(b"/anything", &container, Some(b"/")));
+    }
+}

@@ -1,0 +1,252 @@
+//! `logs`: the end of a container's log, from its engine's files or the journal.
+
+mod journal;
+
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use clap::{ArgMatches, Args};
+use jiff::Timestamp;
+use serde_json::json;
+
+use super::any_container::{AnyContainer, resolve_any};
+use super::{Command, arguments, command};
+use crate::cli::args::duration;
+use crate::cli::context::Context;
+use crate::completion::source::CompletionSource;
+use crate::error::{Error, ExitStatus, os_error};
+use crate::model::container::Container;
+use crate::model::exit_record::LogDestination;
+use crate::model::log_record::{LogFormat, LogRecord};
+use crate::output::escape::safe_str;
+use crate::output::json::{self, bytes_to_json};
+use crate::output::terminal::is_broken_pipe;
+use crate::proc::{Host, LogRange, LogReader, ReadError, Trust};
+use crate::resolve::Resolver;
+
+/// How often a log is looked at again with `-f`.
+const INTERVAL: Duration = Duration::from_millis(200);
+
+/// Print the end of a container's log, while its engine hangs too
+///
+/// The log is read from the engine's file (json-file, local, k8s-file, CRI), with the files that were
+/// rotated before it, or from the journal by journalctl(1). What the container wrote to stderr is printed
+/// on stderr. On a terminal, control characters are escaped and colours left out; a file or a pipe gets
+/// the bytes as they are. A container that is not running has a log as well.
+#[derive(Args)]
+pub struct LogsArgs {
+    /// The container
+    #[arg(value_name = "CTR", add = CompletionSource::Containers)]
+    container: String,
+    /// Print this many lines; `all`: all
+    #[arg(short = 'n', long, visible_alias = "tail", value_name = "N", value_parser = lines, add = CompletionSource::Free)]
+    lines: Option<Lines>,
+    /// Go on as more is written, until the container ends
+    #[arg(short, long)]
+    follow: bool,
+    /// Only from this time on: `10m` ago, or as `2026-11-26T02:37:17Z`
+    #[arg(long, value_name = "TIME", value_parser = since, add = CompletionSource::Free)]
+    since: Option<Timestamp>,
+    /// Print the time of each line
+    #[arg(short, long)]
+    timestamps: bool,
+}
+
+/// Lines that are printed without `-n` and `--since`.
+const DEFAULT_LINES: usize = 10;
+
+/// A number of lines, or all.
+#[derive(Clone, Copy, Debug)]
+enum Lines {
+    Last(usize),
+    All,
+}
+
+pub const COMMAND: Command = command::<LogsArgs>(
+    "logs",
+    &[],
+    &[
+        ("cinspect logs web", "the last ten lines"),
+        ("cinspect logs -f -n 100 web", "the last hundred, and what follows"),
+        ("cinspect logs --since 10m web", "the last ten minutes"),
+    ],
+    run,
+)
+.statuses(&[
+    ExitStatus::Done,
+    ExitStatus::Failed,
+    ExitStatus::Usage,
+    ExitStatus::NoContainer,
+    ExitStatus::NotPermitted,
+])
+.files(&[
+    ("/var/lib/docker/containers/ID/ID-json.log", "Docker's json-file; local-logs for `local`."),
+    ("/var/lib/containers/storage/*-containers/ID/userdata/ctr.log", "Podman's k8s-file."),
+    ("/var/log/pods", "Kubernetes."),
+]);
+
+fn lines(text: &str) -> Result<Lines, String> {
+    match text.parse() {
+        _ if text == "all" => Ok(Lines::All),
+        Ok(count) => Ok(Lines::Last(count)),
+        Err(_) => Err("expected a number of lines, or `all`".into()),
+    }
+}
+
+fn since(text: &str) -> Result<Timestamp, String> {
+    let expected = "expected a duration such as `10m`, or a time such as `2026-11-26T02:37:17Z`";
+    if let Ok(time) = text.parse::<Timestamp>() {
+        return Ok(time);
+    }
+    let span = duration(text).map_err(|_| expected.to_owned())?;
+    Timestamp::now().checked_sub(span).map_err(|_| expected.to_owned())
+}
+
+fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
+    let arguments: LogsArgs = arguments(matches)?;
+    let host = context.host()?;
+    let resolver = Resolver::new(&host);
+    let found = resolve_any(context, &host, &resolver, &arguments.container)?;
+    let last = match (arguments.lines, arguments.since) {
+        (Some(Lines::Last(count)), _) => Some(count),
+        (Some(Lines::All), _) | (None, Some(_)) => None,
+        (None, None) => Some(DEFAULT_LINES),
+    };
+    let range = LogRange { last, since: arguments.since };
+    let printer =
+        Printer { context, host: &host, arguments: &arguments, container: &found.container };
+    let destination = destination(&found)?;
+    context.ui.step(&format!("log driver {}", safe_str(&destination.driver)));
+    match (LogFormat::of_driver(&destination.driver), &destination.path) {
+        _ if destination.driver == "journald" => {
+            journal::print(&host, &found.container, range, arguments.follow, |record| {
+                printer.print(record)
+            })?;
+        }
+        (Some(format), Some(path)) => {
+            let trust = found.container.user.map_or(Trust::Root, Trust::User);
+            let opened = LogReader::open(&host, path, trust, format, range);
+            let mut reader = opened.map_err(|error| unreadable(&path.display(), &error))?;
+            for older in &reader.compressed {
+                context.ui.note(&format!(
+                    "`{}` is compressed, and not read",
+                    safe_str(&older.to_string_lossy())
+                ));
+            }
+            printer.follow(&mut reader, &found)?;
+        }
+        _ => return Err(no_file(&found.container, destination)),
+    }
+    Ok(ExitStatus::Done)
+}
+
+/// Returns where the output goes.
+fn destination<'r>(found: &'r AnyContainer<'_>) -> Result<&'r LogDestination, Error> {
+    let destination = found.record.as_ref().and_then(|record| record.log.as_ref());
+    destination.ok_or_else(|| {
+        let name = found.container.qualified();
+        let engine = found.container.engine;
+        Error::new(ExitStatus::Failed, format!("no log of `{name}`"))
+            .cause(format!("{} records none", engine.display_name))
+            .hint(engine.output_hint)
+    })
+}
+
+fn no_file(container: &Container, destination: &LogDestination) -> Error {
+    let name = container.qualified();
+    let driver = &destination.driver;
+    let error = Error::new(ExitStatus::Failed, format!("no log file of `{name}`"));
+    match &**driver {
+        "none" => error.cause("its log driver `none` keeps nothing"),
+        "passthrough" => error.cause("its output goes where its engine's client was started"),
+        _ if LogFormat::of_driver(driver).is_some() => {
+            error.cause("it has not been started yet, or its record does not name the file")
+        }
+        _ => error.cause(format!("its log driver `{driver}` sends the log elsewhere")),
+    }
+}
+
+fn unreadable(path: &impl std::fmt::Display, error: &ReadError) -> Error {
+    let message = format!("cannot read the log `{path}`");
+    match error {
+        ReadError::Denied => Error::new(ExitStatus::NotPermitted, message)
+            .cause(error.to_string())
+            .hint("run with sudo"),
+        ReadError::Gone => Error::new(ExitStatus::Failed, message)
+            .cause("No such file or directory")
+            .hint("nothing may have been written yet"),
+        _ => Error::new(ExitStatus::Failed, message).cause(error.to_string()),
+    }
+}
+
+/// Prints records.
+struct Printer<'a> {
+    context: &'a Context,
+    host: &'a Host,
+    arguments: &'a LogsArgs,
+    container: &'a Container,
+}
+
+impl Printer<'_> {
+    /// Prints what the reader has; with `-f`, also what comes while the container runs.
+    fn follow(&self, reader: &mut LogReader<'_>, found: &AnyContainer<'_>) -> Result<(), Error> {
+        loop {
+            // (What it wrote last is read after it has ended.)
+            let is_over = !self.arguments.follow || !self.is_running(found);
+            while let Some(record) =
+                reader.next().map_err(|error| unreadable(&self.container.qualified(), &error))?
+            {
+                if self.print(&record)?.is_break() {
+                    return Ok(());
+                }
+            }
+            if is_over {
+                return Ok(());
+            }
+            std::thread::sleep(INTERVAL);
+            reader.renew();
+        }
+    }
+
+    fn is_running(&self, found: &AnyContainer<'_>) -> bool {
+        let init = found.running.as_ref().and_then(|running| running.container.init);
+        init.is_some_and(|init| {
+            self.host
+                .stat(init.pid)
+                .is_ok_and(|stat| stat.start == init.start && !stat.has_exited())
+        })
+    }
+
+    /// Prints a record. Breaks once nobody reads on.
+    fn print(&self, record: &LogRecord) -> Result<ControlFlow<()>, Error> {
+        let printed = if self.context.ui.json {
+            self.context.ui.out(&self.json(record))
+        } else {
+            let time = record.time.filter(|_| self.arguments.timestamps);
+            self.context.ui.container_output(
+                record.is_stderr,
+                time,
+                &record.text,
+                record.is_partial,
+            )
+        };
+        match printed {
+            Ok(()) => Ok(ControlFlow::Continue(())),
+            Err(error) if is_broken_pipe(&error) => Ok(ControlFlow::Break(())),
+            Err(error) => {
+                Err(Error::new(ExitStatus::Failed, "cannot write the log").cause(os_error(error)))
+            }
+        }
+    }
+
+    fn json(&self, record: &LogRecord) -> String {
+        json::line(&json!({
+            "host": self.host.name,
+            "container": self.container.qualified(),
+            "time": record.time.map(|time| time.to_string()),
+            "stream": if record.is_stderr { "stderr" } else { "stdout" },
+            "text": bytes_to_json(&record.text),
+            "partial": record.is_partial,
+        }))
+    }
+}

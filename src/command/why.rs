@@ -1,0 +1,256 @@
+//! `why`: how a container ended, with the source of each fact. `analysis::ending` draws the conclusions.
+
+use std::path::Path;
+
+use clap::{ArgMatches, Args};
+use jiff::Timestamp;
+use serde_json::{Value as Json, json};
+
+use super::any_container::{AnyContainer, resolve_any};
+use super::forecast::{forecast_of, procedure_of, snapshot_for};
+use super::{Command, arguments, command};
+use crate::analysis::ending::{EndingInput, Explanation, Statement, explain, is_cgroup_of};
+use crate::cli::context::Context;
+use crate::completion::source::CompletionSource;
+use crate::engine::{SearchDepth, discover, exit_record, stop_policy};
+use crate::error::{Error, ExitStatus};
+use crate::model::container::Container;
+use crate::model::exit_record::ExitRecord;
+use crate::model::log_record::LogFormat;
+use crate::model::oom_kill::OomKill;
+use crate::model::pid::Ticks;
+use crate::output::escape::{safe, safe_output, safe_str};
+use crate::output::exit_words::predicate;
+use crate::output::json;
+use crate::output::style::{Emphasis, Style};
+use crate::output::terminal::Ui;
+use crate::output::width::wrap;
+use crate::proc::{Host, LogRange, LogReader, ReadError, Trust};
+use crate::resolve::{ResolvedContainer, Resolver};
+
+/// Say how and why a container ended
+///
+/// The exit status in words, OOM kills (the engine's mark, the kernel's log and the counters of the
+/// cgroups), the restart policy and the number of restarts, health checks, and the end of the log; each with
+/// the file that says so. For a container that is running: the same about its previous life, OOM kills in it,
+/// and the forecast of its next stop. What is not recorded is said.
+#[derive(Args)]
+pub struct WhyArgs {
+    /// The container
+    #[arg(value_name = "CTR", add = CompletionSource::Containers)]
+    container: String,
+}
+
+pub const COMMAND: Command = command::<WhyArgs>(
+    "why",
+    &[],
+    &[
+        ("cinspect why web", "why web has ended"),
+        ("cinspect --json why web", "the same for a script, with the evidence"),
+    ],
+    run,
+)
+.statuses(&[
+    ExitStatus::Done,
+    ExitStatus::Failed,
+    ExitStatus::Usage,
+    ExitStatus::NoContainer,
+    ExitStatus::NotPermitted,
+])
+.files(&[
+    ("/dev/kmsg", "OOM kills, as far as the kernel's log reaches back."),
+    ("memory.events, memory.oom_control", "Number of OOM kills."),
+]);
+
+/// Lines of the log that are shown.
+const LOG_LINES: usize = 5;
+
+fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
+    let arguments: WhyArgs = arguments(matches)?;
+    let host = context.host()?;
+    let resolver = Resolver::new(&host);
+    let found = resolve_any(context, &host, &resolver, &arguments.container)?;
+    let mut accounts = vec![account(&host, &found)];
+    accounts.extend(previous(&host, &found).map(|previous| account(&host, &previous)));
+    let text: String = match context.ui.json {
+        true => accounts.iter().map(|account| json::line(&account.json(&host))).collect(),
+        false => {
+            let pages: Vec<String> =
+                accounts.iter().map(|account| account.page(&context.ui)).collect();
+            pages.join("\n")
+        }
+    };
+    context.print(&text)?;
+    Ok(ExitStatus::Done)
+}
+
+/// The answer about one container.
+struct WhyAnswer {
+    container: Container,
+    record: Option<ExitRecord>,
+    is_running: bool,
+    ending: Explanation,
+    /// The end of its log, with its path.
+    log: Option<(String, Vec<Vec<u8>>)>,
+}
+
+/// Returns the last container of the same name in the same pod that is not running: the kubelet makes a new
+/// one for each start.
+fn previous<'a>(host: &Host, found: &AnyContainer<'a>) -> Option<AnyContainer<'a>> {
+    let pod = found.container.pod.as_ref().filter(|pod| pod.container.is_some())?;
+    found.running.as_ref()?;
+    let inventory = discover(host, SearchDepth::NotRunning);
+    let same = inventory.stopped.into_iter().filter(|stopped| {
+        stopped.container.pod.as_ref() == Some(pod) && stopped.container.id != found.container.id
+    });
+    let records = same.map(|stopped| (exit_record(host, &stopped.container), stopped));
+    let last = records.max_by_key(|(record, _)| record.as_ref().and_then(|record| record.finished));
+    last.map(|(record, stopped)| AnyContainer {
+        container: stopped.container,
+        record,
+        running: None,
+        cgroup: stopped.cgroup,
+    })
+}
+
+/// Collects the facts about a container and explains them.
+fn account(host: &Host, found: &AnyContainer<'_>) -> WhyAnswer {
+    let AnyContainer { container, record, running, cgroup } = found;
+    let log = host.oom_log().map_err(|error| match error {
+        ReadError::Gone => "there is no /dev/kmsg here".to_owned(),
+        ReadError::Denied => "permission denied; run with sudo".to_owned(),
+        error => error.to_string(),
+    });
+    let is_of = |(_, kill): &&(Timestamp, OomKill)| {
+        is_cgroup_of(&kill.cgroup, container, cgroup.as_deref())
+    };
+    let kills: Vec<(Timestamp, OomKill)> =
+        log.iter().flat_map(|log| log.kills.iter().filter(is_of).cloned()).collect();
+    let init = running.as_ref().and_then(|running| running.container.init);
+    let private = container.cgroup.as_ref();
+    let counted = init.and_then(|init| host.oom_kills(init.pid, private));
+    let above = init.map(|init| host.oom_kills_above(init.pid, private)).unwrap_or_default();
+    let mut ending = explain(&EndingInput {
+        container,
+        record: record.as_ref(),
+        is_running: running.is_some(),
+        kills: &kills,
+        kernel_log: log.map(|log| log.begin),
+        counted: counted.as_ref(),
+        counted_above: &above,
+        boot: host.started(Ticks(0)),
+    });
+    ending.statements.extend(running.as_ref().and_then(next_stop));
+    let lines = record.as_ref().and_then(|record| log_end(host, container, record));
+    WhyAnswer {
+        container: container.clone(),
+        record: record.clone(),
+        is_running: running.is_some(),
+        ending,
+        log: lines,
+    }
+}
+
+/// Returns the forecast of the next stop.
+fn next_stop(found: &ResolvedContainer<'_>) -> Option<Statement> {
+    let container = &found.container;
+    let policy = stop_policy(found.host, container);
+    let procedure = procedure_of(container, &policy, None);
+    let snapshot = snapshot_for(found, procedure.schedule.signals(), None).ok()?;
+    let word = forecast_of(found, &snapshot, &procedure).word();
+    let signal = policy.signal_of(container.engine);
+    let text =
+        format!("{word}, with {signal}: `cinspect doctor {}` says why", container.qualified());
+    Some(Statement { topic: "next stop", text, source: None })
+}
+
+/// Reads the end of the log, if it is in a file.
+fn log_end(
+    host: &Host,
+    container: &Container,
+    record: &ExitRecord,
+) -> Option<(String, Vec<Vec<u8>>)> {
+    let destination = record.log.as_ref()?;
+    let format = LogFormat::of_driver(&destination.driver)?;
+    let path: &Path = destination.path.as_ref()?;
+    let trust = container.user.map_or(Trust::Root, Trust::User);
+    let range = LogRange { last: Some(LOG_LINES), since: None };
+    let mut reader = LogReader::open(host, path, trust, format, range).ok()?;
+    let records = std::iter::from_fn(|| reader.next().ok().flatten());
+    let lines: Vec<Vec<u8>> = records.take(LOG_LINES).map(|record| record.text).collect();
+    Some((path.display().to_string(), lines))
+}
+
+impl WhyAnswer {
+    fn json(&self, host: &Host) -> Json {
+        let record = self.record.as_ref();
+        let status = record.filter(|_| !self.is_running).and_then(|record| record.status);
+        let signal = record.filter(|_| !self.is_running).and_then(ExitRecord::signal);
+        let log = self.log.iter().flat_map(|(path, lines)| {
+            lines.iter().map(move |line| json!({"source": path, "text": json::bytes_to_json(line)}))
+        });
+        let statements = self.ending.statements.iter().map(|Statement { topic, text, source }| {
+            json!({"source": source, "text": format!("{topic}: {text}")})
+        });
+        json!({
+            "host": host.name,
+            "container": self.container.qualified(),
+            "status": status,
+            "signal": signal.map(|signal| signal.name()),
+            "oom": self.ending.oom,
+            "sender": null,
+            "finished": record.and_then(|record| record.finished).map(|time| time.to_string()),
+            "restarts": record.and_then(|record| record.restarts),
+            "reason": self.ending.reason,
+            "evidence": statements.chain(log).collect::<Vec<_>>(),
+        })
+    }
+
+    fn page(&self, ui: &Ui) -> String {
+        let style = Style::from(ui);
+        let mut text = String::new();
+        let name = self.container.qualified();
+        style.paint(&mut text, &safe_str(&name), Emphasis::Heading);
+        let summary = match (self.is_running, &self.record) {
+            (true, _) => "is running".to_owned(),
+            (false, Some(record)) => predicate(record, self.container.engine, Timestamp::now()),
+            (false, None) => "is not running".to_owned(),
+        };
+        text.push_str(&format!(" {}\n\n", safe_str(&summary)));
+        entry(&mut text, ui, "reason", &self.ending.reason, None);
+        for Statement { topic, text: statement, source } in &self.ending.statements {
+            entry(&mut text, ui, topic, statement, source.as_deref());
+        }
+        let sources =
+            self.ending.statements.iter().filter_map(|statement| statement.source.clone());
+        let mut sources: Vec<String> = sources.collect();
+        if let Some((path, lines)) = &self.log {
+            let heading = if lines.is_empty() { "nothing was written" } else { "its last lines:" };
+            entry(&mut text, ui, "log", heading, Some(path));
+            let mark = if ui.unicode { "│" } else { "|" };
+            for line in lines {
+                text.push_str(&format!("{}{mark} {}\n", " ".repeat(INDENT), safe_output(line)));
+            }
+            sources.push(path.clone());
+        }
+        sources.sort();
+        sources.dedup();
+        for (index, source) in sources.iter().enumerate() {
+            entry(&mut text, ui, if index == 0 { "files" } else { "" }, source, None);
+        }
+        text
+    }
+}
+
+/// The column in which statements begin.
+const INDENT: usize = 11;
+
+/// Appends a topic, a statement and the name of its source. The paths are long, and come last.
+fn entry(out: &mut String, ui: &Ui, topic: &str, text: &str, source: Option<&str>) {
+    let name = source.map(|source| source.rsplit('/').next().unwrap_or(source));
+    let source = name.map(|name| format!(" ({})", safe(name.as_bytes())));
+    let line = format!("{}{}", safe_str(text), source.unwrap_or_default());
+    let room = ui.width.map(|columns| columns.saturating_sub(INDENT).max(20));
+    let wrapped = wrap(&line, room).join(&format!("\n{}", " ".repeat(INDENT)));
+    out.push_str(&format!("{topic:INDENT$}{wrapped}\n"));
+}

@@ -1,0 +1,78 @@
+//! The kernel's log as far as it tells of OOM kills: /dev/kmsg, read from its oldest record without
+//! blocking. A recorded host may have a plain file there.
+
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+
+use jiff::Timestamp;
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+
+use super::host::Host;
+use super::read::ReadError;
+use crate::model::oom_kill::{OomKill, OomParser};
+use crate::model::pid::Ticks;
+use crate::sys::fd;
+
+/// No record is longer (kernel/printk/printk.c, PRINTK_MESSAGE_MAX).
+const MAX_RECORD: usize = 8192;
+/// Records that are read at most: the ring has fewer, unless it is written faster than it is read.
+const MOST_RECORDS: usize = 1 << 20;
+
+/// The OOM kills in the kernel's log.
+#[derive(Debug, Default)]
+pub struct OomLog {
+    /// The kills with their times, the oldest first.
+    pub kills: Vec<(Timestamp, OomKill)>,
+    /// Time of the oldest record; what was before has been overwritten.
+    pub begin: Option<Timestamp>,
+}
+
+impl Host {
+    /// Reads the OOM kills in the kernel's log.
+    ///
+    /// # Errors
+    /// [`ReadError::Denied`] without CAP_SYSLOG (`kernel.dmesg_restrict`), [`ReadError::Gone`] if there is no
+    /// /dev/kmsg, as in most containers.
+    pub fn oom_log(&self) -> Result<OomLog, ReadError> {
+        let path = self.root().join("dev/kmsg");
+        let mut file = File::from(fd::open(&path, OFlag::O_RDONLY | OFlag::O_NONBLOCK)?);
+        let mut parser = OomParser::default();
+        let mut kills = Vec::new();
+        if self.is_recorded() {
+            let mut text = Vec::new();
+            file.read_to_end(&mut text)?;
+            kills.extend(text.split(|byte| *byte == b'\n').filter_map(|line| parser.next(line)));
+        } else {
+            read_records(&mut file, |record| kills.extend(parser.next(record)))?;
+        }
+        kills.extend(parser.finish());
+        let time = |microseconds: u64| self.since_boot(microseconds);
+        Ok(OomLog {
+            begin: parser.first.map(time),
+            kills: kills.into_iter().map(|kill| (time(kill.time), kill)).collect(),
+        })
+    }
+
+    fn since_boot(&self, microseconds: u64) -> Timestamp {
+        let boot = self.started(Ticks(0));
+        let span = std::time::Duration::from_micros(microseconds);
+        boot.checked_add(span).unwrap_or(boot)
+    }
+}
+
+/// Reads every record. Each read(2) returns one; EPIPE says that some were overwritten meanwhile.
+fn read_records(file: &mut File, mut each: impl FnMut(&[u8])) -> Result<(), ReadError> {
+    let mut record = [0; MAX_RECORD];
+    for _ in 0..MOST_RECORDS {
+        match file.read(&mut record) {
+            Ok(0) => break,
+            Ok(length) => each(&record[..length]),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.raw_os_error() == Some(Errno::EPIPE as i32) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}

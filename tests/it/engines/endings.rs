@@ -1,0 +1,254 @@
+//! Containers that ended in every way there is, and what `why`, `ls -a` and `logs` say about them: the
+//! truth is the engine's own `inspect` and `logs`.
+
+use std::process::{Command, Stdio};
+
+use libtest_mimic::Failed;
+use serde_json::{Value, json};
+
+use super::Engine;
+use crate::support::{Outcome, check, finish, run, same, wait_until};
+
+/// A container that is removed in the end, driven by the engine's client.
+struct Ended<'a> {
+    engine: &'a Engine,
+    client: String,
+    name: String,
+}
+
+impl<'a> Ended<'a> {
+    fn new(engine: &'a Engine) -> Result<Self, Failed> {
+        let client = engine.script(&["client"])?;
+        let ended = Self { engine, client, name: format!("cit-{}-end", engine.name) };
+        ended.remove();
+        Ok(ended)
+    }
+
+    /// Runs the client with a line of arguments, in which `NAME` stands for the container.
+    fn client(&self, line: &str) -> Result<String, Failed> {
+        let line = format!("{} {}", self.client, line.replace("NAME", &self.name));
+        let mut command = Command::new("sh");
+        command.args(["-c", &line]).stdin(Stdio::null());
+        let run = finish(command);
+        match run.code {
+            0 => Ok(run.out),
+            code => Err(format!("{line}: status {code}: {}", run.err).into()),
+        }
+    }
+
+    /// Starts it with options, and a command of busybox's shell.
+    fn start(&self, options: &str, program: &str) -> Outcome {
+        self.remove();
+        let limits = "--network none --ulimit nofile=1024:1024 --ulimit nproc=1000:1000";
+        let line = format!("run -d --name NAME {limits} {options} bb:latest {program}");
+        self.client(&line).map(drop)
+    }
+
+    fn inspect(&self, format: &str) -> Result<String, Failed> {
+        Ok(self.client(&format!("inspect -f '{format}' NAME"))?.trim().to_owned())
+    }
+
+    fn has_ended(&self) -> bool {
+        self.inspect("{{.State.Status}}").is_ok_and(|status| status == "exited")
+    }
+
+    fn qualified(&self) -> Result<String, Failed> {
+        self.engine.script(&["qualified", &self.name])
+    }
+
+    fn why(&self) -> Result<Value, Failed> {
+        let why = run(&["--json", "why", &self.qualified()?]).expect(0)?.objects();
+        Ok(why[0].clone())
+    }
+
+    fn remove(&self) {
+        let _ = self.engine.script(&["rm", &self.name]);
+    }
+}
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        self.remove();
+    }
+}
+
+/// One way to end: options, program, what is done to it, and what `why` has to say.
+struct Row {
+    options: &'static str,
+    program: &'static str,
+    /// Run by a shell after the start, with `NAME`, `INIT` and `CLIENT`.
+    deed: &'static str,
+    status: i64,
+    oom: bool,
+    /// A part of the reason.
+    reason: &'static str,
+}
+
+const SLEEP: &str = "sh -c 'trap \"exit 7\" TERM; while :; do sleep 0.1; done'";
+const GROW: &str = "a=x; while :; do a=$a$a; done";
+
+fn rows() -> Vec<Row> {
+    let row = |options, program, deed, status, oom, reason| Row {
+        options,
+        program,
+        deed,
+        status,
+        oom,
+        reason,
+    };
+    vec![
+        row("", "sh -c 'exit 3'", "", 3, false, "its command exited with status 3"),
+        row("", "true", "", 0, false, "with status 0"),
+        row("", "sh -c nosuch", "", 127, false, "a command that was not found"),
+        row("--init", "sleep 1000", "kill -TERM INIT", 143, false, "TERM ended its init"),
+        row("", "sleep 1000", "kill -KILL INIT", 137, false, "KILL ended its init"),
+        row("", SLEEP, "CLIENT stop -t 5 NAME", 7, false, "it was stopped through"),
+        row("", "sleep 1000", "CLIENT stop -t 1 NAME", 137, false, "its grace period was over"),
+        row("", "sleep 1000", "CLIENT kill NAME", 137, false, "KILL was what was sent"),
+        row(
+            "",
+            "sh -c \"sh -c 'kill -SEGV \\$\\$'; exit \\$?\"",
+            "",
+            139,
+            false,
+            "SEGV ended its init",
+        ),
+        row("--memory 20m", "GROW", "", 137, true, "the kernel killed sh"),
+        row("--memory 20m", "sh -c '(GROW); exit 5'", "", 5, true, "the kernel killed sh"),
+    ]
+}
+
+/// Each way to end is told apart, with the status that the engine reports.
+pub fn every_way(engine: &Engine) -> Outcome {
+    let ended = Ended::new(engine)?;
+    for row in rows() {
+        let program = match row.program {
+            "GROW" => format!("sh -c '{GROW}'"),
+            other => other.replace("GROW", GROW),
+        };
+        ended.start(row.options, &program)?;
+        if !row.deed.is_empty() {
+            let is_ready = || ended.inspect("{{.State.Status}}").is_ok_and(|s| s == "running");
+            check(wait_until(is_ready), format!("{program} does not run"))?;
+            if program == SLEEP {
+                let name = ended.qualified()?;
+                let handles = || {
+                    let rows = run(&["--json", "ps", &name]).objects();
+                    rows.iter().any(|row| row["on_signal"]["verdict"] == json!("handled"))
+                };
+                check(wait_until(handles), "it has no handler")?;
+            }
+            let init = ended.inspect("{{.State.Pid}}")?;
+            let deed = row.deed.replace("INIT", &init).replace("CLIENT", &ended.client);
+            let mut command = Command::new("sh");
+            command.args(["-c", &deed.replace("NAME", &ended.name)]).stdin(Stdio::null());
+            finish(command).expect(0)?;
+        }
+        check(wait_until(|| ended.has_ended()), format!("{program} does not end"))?;
+        let case = format!("{program}; {}", row.deed);
+        let truth = ended.inspect("{{.State.ExitCode}}")?;
+        same((&*case, &*truth), (&*case, &*row.status.to_string()))?;
+        let why = ended.why()?;
+        same((&*case, why["status"].clone()), (&*case, json!(row.status)))?;
+        same((&*case, why["oom"] == json!(true)), (&*case, row.oom))?;
+        let reason = why["reason"].as_str().unwrap_or_default();
+        // Podman does not record every stop.
+        let is_recorded = engine.name == "docker" || !row.deed.contains("CLIENT");
+        check(!is_recorded || reason.contains(row.reason), format!("{case}: {reason}"))?;
+        // (Both have nanoseconds, and Podman its own form.)
+        let finished = ended.inspect("{{json .State.FinishedAt}}")?;
+        let seconds = |text: &str| text.trim_matches('"').get(..19).map(str::to_owned);
+        same(seconds(why["finished"].as_str().unwrap_or_default()), seconds(&finished))?;
+        listed(&ended, &row)?;
+    }
+    Ok(())
+}
+
+/// `ls -a` and the refusal of every other command have the status, too.
+fn listed(ended: &Ended<'_>, row: &Row) -> Outcome {
+    let line = run(&["--json", "ls", "-a", &ended.name]).expect(0)?.objects();
+    same(line.len(), 1)?;
+    same((line[0]["state"].clone(), line[0]["pid"].clone()), (json!("exited"), Value::Null))?;
+    same(line[0]["exit"]["status"].clone(), json!(row.status))?;
+    let plain = run(&["--json", "ls", &ended.name]).expect(0)?.objects();
+    same(plain.len(), 0)?;
+    let refusal = run(&["ps", &ended.name]).expect(3)?;
+    check(refusal.err.contains(&format!("exited with status {}", row.status)), &refusal.err)
+}
+
+/// A container that its engine starts again and again, and one that was never started.
+pub fn loops_and_never(engine: &Engine) -> Outcome {
+    let ended = Ended::new(engine)?;
+    ended.start("--restart always", "sh -c 'echo hello; exit 4'")?;
+    let restarts = || ended.inspect("{{.RestartCount}}").ok().and_then(|n| n.parse().ok());
+    check(wait_until(|| restarts().is_some_and(|count: i64| count >= 2)), "it is not restarted")?;
+    let before = restarts().unwrap_or_default();
+    let why = ended.why()?;
+    let count = why["restarts"].as_i64().unwrap_or_default();
+    check(count >= before && restarts().is_some_and(|after| count <= after), &why)?;
+    check(why["evidence"].to_string().contains("restart policy `always`"), &why)?;
+    ended.remove();
+    ended.client("create --name NAME bb:latest true")?;
+    let why = ended.why()?;
+    same(why["reason"].clone(), json!("it was never started"))?;
+    same(why["status"].clone(), Value::Null)?;
+    let refusal = run(&["ps", &ended.name]).expect(3)?;
+    check(refusal.err.contains("was never started"), &refusal.err)
+}
+
+/// Health checks that fail are said, also while it runs.
+pub fn unhealthy(engine: &Engine) -> Outcome {
+    let ended = Ended::new(engine)?;
+    let options = "--health-cmd 'echo no; exit 9' --health-interval 1s --health-retries 1";
+    ended.start(options, "sleep 1000")?;
+    let status = || ended.inspect("{{.State.Health.Status}}").is_ok_and(|s| s == "unhealthy");
+    check(wait_until(status), "it is not unhealthy")?;
+    let why = ended.why()?;
+    let evidence = why["evidence"].to_string();
+    check(evidence.contains("unhealthy") && evidence.contains("with status 9: no"), &why)
+}
+
+/// The log is the one that the engine prints, whatever the driver and however often it was rotated.
+pub fn logs(engine: &Engine) -> Outcome {
+    let ended = Ended::new(engine)?;
+    let docker = engine.name == "docker";
+    let drivers: &[&str] = match docker {
+        true => &["", "--log-driver local", "--log-opt max-size=10k --log-opt max-file=4"],
+        false => &["--log-driver k8s-file"],
+    };
+    let program = "sh -c 'i=0; while [ $i -lt 300 ]; do i=$((i+1)); echo line $i; done; sleep 0.5; echo end >&2; exec sleep 1000'";
+    for driver in drivers {
+        ended.start(driver, program)?;
+        let name = ended.qualified()?;
+        let whole = || run(&["logs", "-n", "all", &name]);
+        check(wait_until(|| whole().err.contains("end")), format!("{driver}: no log"))?;
+        for count in ["all", "0", "1", "7", "250"] {
+            let printed = run(&["logs", "-n", count, &name]).expect(0)?;
+            let truth = ended.client(&format!(
+                "logs --tail {} NAME 2>/dev/null",
+                match count {
+                    "all" if !docker => "-1",
+                    count => count,
+                }
+            ))?;
+            same((driver, count, &*printed.out), (driver, count, &*truth))?;
+        }
+        let line = run(&["--json", "logs", "-n", "1", &name]).expect(0)?.objects();
+        same(
+            (line[0]["text"].clone(), line[0]["stream"].clone()),
+            (json!("end"), json!("stderr")),
+        )?;
+        let late = run(&["logs", "--since", "2100-01-01T00:00:00Z", &name]).expect(0)?;
+        same(late.out, String::new())?;
+    }
+    // Followed until the container ends.
+    ended.start("", "sh -c 'for i in 1 2 3; do echo $i; sleep 0.3; done'")?;
+    let followed = run(&["logs", "-f", "-n", "all", &ended.qualified()?]).expect(0)?;
+    same(&*followed.out, "1\n2\n3\n")?;
+    if docker {
+        ended.start("--log-driver none", "sleep 1000")?;
+        let none = run(&["logs", &ended.qualified()?]).expect(1)?;
+        check(none.err.contains("keeps nothing"), &none.err)?;
+    }
+    Ok(())
+}
