@@ -7,15 +7,17 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::Engine;
 use super::cgroup_name::scope_id;
 use super::containerd_database::{self, ContainerdEntry};
+use super::inventory::StoppedContainer;
 use super::labels::{POD_GRACE_UNREAD, pod};
 use super::nerdctl::NerdctlNames;
 use super::oci_config::{OciSpec, resources_of_bundle};
 use super::oci_process::{SHIMS, process_of_bundle};
 use super::record::{Record, RecordReader, SearchPath, parse_signal, unique_paths};
 use super::shims::sandbox_of;
+use super::store::StoredRoot;
+use super::{Engine, containerd_store};
 use crate::model::container::Container;
 use crate::model::engine::{EngineAdvice, EngineInfo, ReferenceForm};
 use crate::model::pid::HostPid;
@@ -79,6 +81,14 @@ impl Engine for Containerd {
 
     fn stop_policy(&self, host: &Host, container: &Container) -> StopPolicy {
         stop_policy(host, container)
+    }
+
+    fn stored_root(&self, host: &Host, stopped: &StoppedContainer) -> Result<StoredRoot, String> {
+        containerd_store::stored_root(
+            host,
+            stopped,
+            stopped.container.namespace.as_deref().unwrap_or("default"),
+        )
     }
 
     fn resource_config(&self, host: &Host, container: &Container) -> Option<ResourceConfig> {

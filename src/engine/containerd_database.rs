@@ -13,7 +13,7 @@ use super::labels::Labels;
 use crate::proc::{Host, Trust};
 
 /// The database below containerd's root.
-const FILE: &str = "io.containerd.metadata.v1.bolt/meta.db";
+pub(super) const FILE: &str = "io.containerd.metadata.v1.bolt/meta.db";
 /// Docker's namespace: Docker's own records name these containers.
 const DOCKER_NAMESPACE: &[u8] = b"moby";
 

@@ -11,7 +11,7 @@ use super::inventory::StoppedContainer;
 use super::oci_config::{OciSpec, resources_of_bundle};
 use super::oci_process::{CONMON, process_of_bundle};
 use super::record::{Record, RecordReader, SearchPath, Shim, unique_paths};
-use super::store::{StoreOmission, StoredMount, StoredRoot, overlay_layers, unreadable};
+use super::store::{BindSpec, StoreOmission, StoredRoot, overlay_layers, unreadable};
 use crate::model::container::Container;
 use crate::model::engine::EngineInfo;
 use crate::model::idmap::{IdMap, IdRange};
@@ -65,22 +65,6 @@ struct StorageMetadata {
     name: Option<String>,
     /// Written by CRI-O only. (Podman's annotations have CRI-O's prefix, so the prefix says nothing.)
     pod_id: Option<String>,
-}
-
-/// `userdata/config.json`, as far as the file system is concerned.
-#[derive(Deserialize)]
-struct StorageSpec {
-    #[serde(default)]
-    mounts: Vec<StorageMount>,
-}
-
-#[derive(Deserialize)]
-struct StorageMount {
-    destination: PathBuf,
-    #[serde(default)]
-    source: PathBuf,
-    #[serde(default)]
-    options: Vec<String>,
 }
 
 /// Reads the entries of one writer, and passes each record with the directories that it came from.
@@ -271,7 +255,7 @@ fn id_map(ranges: &[StorageIdRange]) -> IdMap {
 /// have ended with it.
 fn add_mounts(host: &Host, userdata: &Path, root: &mut StoredRoot) {
     let spec = host.state_file(userdata.join("config.json"));
-    let Some(spec) = spec.ok().and_then(|file| file.json::<StorageSpec>().ok()) else {
+    let Some(spec) = spec.ok().and_then(|file| file.json::<BindSpec>().ok()) else {
         let text = "it was never started, and its volumes are recorded when it is";
         return root.omissions.push(StoreOmission::new("/", text));
     };
@@ -279,12 +263,6 @@ fn add_mounts(host: &Host, userdata: &Path, root: &mut StoredRoot) {
         let mut parts = source.components().rev().map(|part| part.as_os_str());
         parts.nth(1).is_some_and(|part| part == "userdata")
     };
-    for mount in spec.mounts {
-        let is_bind = mount.options.iter().any(|option| option == "bind" || option == "rbind");
-        if is_bind && mount.source.is_absolute() && !is_own(&mount.source) {
-            let recursive = mount.options.iter().any(|option| option == "rbind");
-            let StorageMount { source, destination, .. } = mount;
-            root.mounts.push(StoredMount { source, destination, recursive });
-        }
-    }
+    let mounts = spec.binds().filter(|mount| !is_own(&mount.source));
+    root.mounts.extend(mounts);
 }

@@ -1,15 +1,17 @@
 //! Kubernetes on containerd: the tasks of containerd's CRI service, whose annotations name the pod and
 //! the container in it.
 
-use super::Engine;
 use super::cgroup_name::{is_below_a_pod, is_long_id, scope_id};
 use super::containerd::{self, Client, read_tasks};
 use super::cri_exit;
 use super::docker::DOCKER;
+use super::inventory::StoppedContainer;
 use super::labels::{KEEP_POD_STOPPED, KUBELET_RESTARTS, POD_ADVICE, POD_GRACE};
 use super::oci_config::resources_of_bundle;
 use super::oci_process::{SHIMS, process_of_bundle};
 use super::record::{Record, RecordReader};
+use super::store::StoredRoot;
+use super::{Engine, containerd_store};
 use crate::model::container::Container;
 use crate::model::engine::{EngineAdvice, EngineInfo, ReferenceForm};
 use crate::model::exit_record::ExitRecord;
@@ -64,6 +66,10 @@ impl Engine for Cri {
 
     fn exit_record(&self, host: &Host, container: &Container) -> Option<ExitRecord> {
         cri_exit::exit_record(host, container)
+    }
+
+    fn stored_root(&self, host: &Host, stopped: &StoppedContainer) -> Result<StoredRoot, String> {
+        containerd_store::stored_root(host, stopped, "k8s.io")
     }
 
     fn resource_config(&self, host: &Host, container: &Container) -> Option<ResourceConfig> {

@@ -7,9 +7,13 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use super::containerd_store;
 use super::inventory::StoppedContainer;
 use super::store::{StoreOmission, StoredMount, StoredRoot, overlay_layers, remapped, unreadable};
-use crate::proc::Host;
+use crate::proc::{Host, Trust};
+
+/// The root of the containerd that is a service of its own.
+const SYSTEM_CONTAINERD: &str = "/var/lib/containerd";
 
 /// `config.v2.json`, as far as its file system is concerned.
 #[derive(Deserialize, Default)]
@@ -66,19 +70,20 @@ pub(super) fn stored_root(host: &Host, stopped: &StoppedContainer) -> Result<Sto
     let data_root = stopped.path().ancestors().nth(3).unwrap_or(Path::new("/"));
     let driver = &*files.driver;
     let layers = data_root.join("image").join(driver).join("layerdb/mounts").join(stopped.id());
-    if !matches!(driver, "overlay2" | "vfs" | "btrfs") {
-        return Err(format!("the files of its storage driver, `{driver}`, are not read"));
-    }
-    let mount_id = read(&layers.join("mount-id"))?;
-    let mount_id = String::from_utf8_lossy(&mount_id.bytes).trim().to_owned();
+    let mount_id = || -> Result<String, String> {
+        let file = read(&layers.join("mount-id"))?;
+        Ok(String::from_utf8_lossy(&file.bytes).trim().to_owned())
+    };
     let layers = match driver {
         "overlay2" => {
             let path = data_root.join(driver);
             let overlay = host.state_dir(&path).map_err(|error| unreadable(&path, &error))?;
-            overlay_layers(&overlay, &mount_id)?
+            overlay_layers(&overlay, &mount_id()?)?
         }
-        "vfs" => vec![data_root.join("vfs/dir").join(mount_id)],
-        _ => vec![data_root.join("btrfs/subvolumes").join(mount_id)],
+        "vfs" => vec![data_root.join("vfs/dir").join(mount_id()?)],
+        "btrfs" => vec![data_root.join("btrfs/subvolumes").join(mount_id()?)],
+        "overlayfs" | "native" => snapshot_layers(host, data_root, config.owner, stopped.id())?,
+        _ => return Err(format!("the files of its storage driver, `{driver}`, are not read")),
     };
     let mut root = StoredRoot::new(layers, config.owner).with_ids_of_owner(host);
     if let Some(first) = remapped_root(data_root) {
@@ -87,6 +92,21 @@ pub(super) fn stored_root(host: &Host, stopped: &StoppedContainer) -> Result<Sto
     }
     add_mounts(host, data_root, files, &mut root);
     Ok(root)
+}
+
+/// Returns the layers in the image store of containerd (the default since Docker 29): that of the daemon's
+/// own containerd, or of the system's.
+fn snapshot_layers(
+    host: &Host,
+    data_root: &Path,
+    owner: Trust,
+    id: &str,
+) -> Result<Vec<PathBuf>, String> {
+    let own =
+        containerd_store::layers(host, &data_root.join("containerd/daemon"), owner, "moby", id);
+    let system =
+        |_| containerd_store::layers(host, Path::new(SYSTEM_CONTAINERD), owner, "moby", id);
+    own.or_else(system).map(|(layers, _)| layers)
 }
 
 /// Returns the first IDs of the user namespace in the name of a data root, `<uid>.<gid>`

@@ -7,6 +7,7 @@ mod bare;
 mod cgroup_name;
 mod containerd;
 mod containerd_database;
+mod containerd_store;
 mod containers_storage;
 mod cri;
 mod cri_exit;

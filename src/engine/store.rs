@@ -5,6 +5,8 @@
 use std::ffi::OsString;
 use std::path::{Component, Path, PathBuf};
 
+use serde::Deserialize;
+
 use crate::model::idmap::{IdMap, IdRange};
 use crate::proc::{Host, ReadError, StateDir, Trust};
 
@@ -31,6 +33,34 @@ pub struct StoreOmission {
     pub place: PathBuf,
     /// The reason, in words.
     pub text: String,
+}
+
+/// An OCI specification, as far as bind mounts are concerned.
+#[derive(Deserialize)]
+pub(super) struct BindSpec {
+    #[serde(default)]
+    mounts: Vec<SpecMount>,
+}
+
+#[derive(Deserialize)]
+struct SpecMount {
+    destination: PathBuf,
+    #[serde(default)]
+    source: PathBuf,
+    #[serde(default)]
+    options: Vec<String>,
+}
+
+impl BindSpec {
+    /// Returns the bind mounts; engines mount their volumes so.
+    pub(super) fn binds(self) -> impl Iterator<Item = StoredMount> {
+        self.mounts.into_iter().filter_map(|mount| {
+            let SpecMount { destination, source, options } = mount;
+            let has = |name: &str| options.iter().any(|option| option == name);
+            let is_bind = source.is_absolute() && (has("bind") || has("rbind"));
+            is_bind.then(|| StoredMount { source, destination, recursive: has("rbind") })
+        })
+    }
 }
 
 impl StoreOmission {

@@ -160,3 +160,41 @@ fn copies(engine: &Engine, container: &str) -> Outcome {
     }
     Ok(())
 }
+
+/// A container of containerd has its layers in the chain of its snapshot, which only databases number.
+pub fn snapshot(engine: &Engine) -> Outcome {
+    let dir = io(tempfile::tempdir())?;
+    let variable = |name: &str, default: &str| std::env::var(name).unwrap_or(default.into());
+    let (run_dir, data) = (
+        variable("CINSPECT_TEST_DIR", "/run/cinspect-test"),
+        variable("CINSPECT_TEST_DATA", "/var/tmp/cinspect-test"),
+    );
+    let mut shell = Command::new("sh");
+    shell.args(["-c", IMPORT_AND_RUN, "sh"]).arg(dir.path());
+    shell.args([format!("{data}/rootfs"), format!("{run_dir}/containerd/containerd.sock")]);
+    let outcome = finish(shell).expect(0).and_then(|_| {
+        let name = engine.script(&["qualified", "cit-cp-disk"])?;
+        let to = dir.path().join("to").display().to_string();
+        let done = run(&["--json", "cp", "-a", &format!("{name}:/"), &to]).expect(0)?;
+        same(done.objects()[0]["from_disk"].clone(), json!([name]))?;
+        let path = |name: &str| dir.path().join("to").join(name);
+        same(io(std::fs::read_to_string(path("a")))?.as_str(), "a\n")?;
+        check(path("bin/busybox").exists() && !path("etc/passwd").exists(), "its layers")
+    });
+    let mut shell = Command::new("sh");
+    let line = "ctr -a \"$1\" -n cit container rm cit-cp-disk; ctr -a \"$1\" -n cit image rm docker.io/library/cit-cp:1";
+    shell.args(["-c", line, "sh", &format!("{run_dir}/containerd/containerd.sock")]);
+    finish(shell);
+    outcome
+}
+
+/// Makes an image of a root file system, and runs a container of it that changes it and exits.
+const IMPORT_AND_RUN: &str = r#"set -e
+cd "$1"; tar -C "$2" -cf layer.tar .
+id=$(sha256sum layer.tar | cut -c1-64); image=docker.io/library/cit-cp:1
+echo "{\"architecture\":\"amd64\",\"os\":\"linux\",\"rootfs\":{\"type\":\"layers\",\"diff_ids\":[\"sha256:$id\"]},\"config\":{}}" > config.json
+echo "[{\"Config\":\"config.json\",\"RepoTags\":[\"$image\"],\"Layers\":[\"layer.tar\"]}]" > manifest.json
+tar -cf image.tar manifest.json config.json layer.tar
+ctr -a "$3" -n cit image import image.tar > /dev/null
+ctr -a "$3" -n cit container rm cit-cp-disk 2> /dev/null || true
+ctr -a "$3" -n cit run --null-io "$image" cit-cp-disk /bin/sh -c 'echo a > /a; rm /etc/passwd'"#;

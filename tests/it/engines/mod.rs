@@ -132,6 +132,7 @@ const ENGINE_CHECKS: &[(&str, Check)] = &[
     ("docker", ("cp_out_of_an_exited_container", cp_stopped::same_as_running)),
     ("podman", ("cp_out_of_an_exited_container", cp_stopped::same_as_running)),
     ("podman-rootless", ("cp_out_of_an_exited_container", cp_stopped::same_as_running)),
+    ("containerd", ("cp_out_of_an_exited_container", cp_stopped::snapshot)),
     ("docker", ("every_example_of_the_manual_works", recipes::examples)),
     ("docker", ("every_recipe_of_the_readme_works", recipes::recipes)),
     ("docker", ("restart_policy_is_reported", scenarios::restarted)),
