@@ -84,6 +84,10 @@ pub const COMMAND: Command = command::<SignalsArgs>(
 const ALWAYS_LISTED: [Signal; 5] =
     [Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT, Signal::KILL];
 
+/// (The arguments tell which script an interpreter runs.)
+const OPTIONS: SnapshotOptions =
+    SnapshotOptions { threads: true, command: CommandLimit::SCREEN, ..SnapshotOptions::BARE };
+
 fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
     let arguments: SignalsArgs = arguments(matches)?;
     if let Some(hex) = &arguments.decode {
@@ -107,9 +111,7 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
             signals.iter().copied().map(SignalSet::from).fold(SignalSet::EMPTY, SignalSet::union)
         }
     };
-    let command = CommandLimit::SCREEN;
-    let options = SnapshotOptions { threads: true, waits, command, ..SnapshotOptions::BARE };
-    let snapshot = found.snapshot(options)?;
+    let snapshot = found.snapshot(SnapshotOptions { waits, ..OPTIONS })?;
     let has = |pid: &ContainerPid| snapshot.processes.iter().any(|p| p.pid == Some(*pid));
     if let Some(missing) = arguments.pid.iter().find(|pid| !has(pid)) {
         return Err(found.no_process(*missing));

@@ -10,6 +10,7 @@ mod reach;
 mod react;
 mod reaction;
 mod runners;
+mod servers;
 mod services;
 mod shells;
 mod simulation;

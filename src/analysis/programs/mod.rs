@@ -102,6 +102,8 @@ struct ProgramNote {
 pub enum Outcome {
     /// It exits.
     Exits,
+    /// It exits, without waiting for its workers.
+    ExitsFirst,
     /// It goes on running.
     Continues,
     /// It goes on running, and replaces its workers or programs.
@@ -139,6 +141,10 @@ const fn note(signals: &'static [Signal], effect: Effect, text: &'static str) ->
 impl ProgramNote {
     const fn exits(self) -> Self {
         Self { outcome: Outcome::Exits, ..self }
+    }
+
+    const fn exits_first(self) -> Self {
+        Self { outcome: Outcome::ExitsFirst, ..self }
     }
 
     const fn drains(self) -> Self {

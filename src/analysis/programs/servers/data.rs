@@ -115,7 +115,7 @@ pub(super) static DATA: &[Program] = &[
             ),
             depends(&[INT], "asks at a terminal, and exits at once without one"),
             exits(&[QUIT], "exits at once"),
-            exits(&[USR1], "writes a crash dump, then exits"),
+            depends(&[USR1], "writes a crash dump, which may take long, then exits"),
         ],
         ..ALL
     },

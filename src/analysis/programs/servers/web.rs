@@ -169,7 +169,7 @@ pub(super) static WEB: &[Program] = &[
         handles: &[HUP, INT, TERM, USR1, USR2],
         notes: &[
             drains(&[TERM, INT], FINISHES),
-            exits(&[QUIT], "exits at once and drops open requests"),
+            depends(&[QUIT], "exits at once and drops open requests").exits_first(),
             drains(&[HUP], "reopens its logs, or, without any, finishes open requests and exits"),
             reloads(&[USR2], "restarts itself"),
             reloads(&[USR1], "as a cluster: replaces its workers one by one"),

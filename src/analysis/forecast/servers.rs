@@ -1,0 +1,117 @@
+//! Servers: the reaction of a known program, of the workers that it stops, and to the clients that it
+//! waits for.
+
+use super::ForecastInput;
+use super::reaction::{Exits, Reaction};
+use crate::analysis::programs::{Forwarding, Outcome, Workers, program_of};
+
+/// Returns the reaction of a known program, given whether it exits.
+pub(super) fn server(
+    input: &ForecastInput<'_>,
+    process: usize,
+    outcome: Outcome,
+    text: String,
+) -> Reaction {
+    let facts = &input.processes[process].facts;
+    let (outcome, text) = match outcome {
+        Outcome::Exits | Outcome::Drains if has_starting_worker(input, process) => {
+            (Outcome::Unknown, format!("{text}; a worker that is still starting may delay that"))
+        }
+        Outcome::Drains => drained(input, process, text),
+        other => (other, text),
+    };
+    let exits = match outcome {
+        Outcome::Exits | Outcome::ExitsFirst => Exits::Yes,
+        Outcome::Continues | Outcome::ReplacesWorkers => Exits::No,
+        Outcome::Drains | Outcome::Unknown => Exits::Maybe,
+    };
+    let mut reaction = Reaction::new(exits, text);
+    let forwards = program_of(facts).map_or(Forwarding::Unknown, |program| program.forwards);
+    reaction.may_stop_descendants = match outcome {
+        Outcome::Continues => false,
+        // Measured: on HUP runsvdir exits while its services get TERM, and may be the faster.
+        Outcome::ExitsFirst | Outcome::Drains | Outcome::Unknown => true,
+        Outcome::Exits | Outcome::ReplacesWorkers => forwards != Forwarding::None,
+    };
+    stop_workers(input, process, outcome, &mut reaction);
+    reaction
+}
+
+/// Adds the workers that a server stops, and the children that it waits for.
+fn stop_workers(
+    input: &ForecastInput<'_>,
+    process: usize,
+    outcome: Outcome,
+    reaction: &mut Reaction,
+) {
+    let facts = &input.processes[process].facts;
+    let workers = program_of(facts).map_or(Workers::None, |program| program.workers);
+    let stops = matches!(outcome, Outcome::Exits | Outcome::ReplacesWorkers);
+    if !stops || workers == Workers::None {
+        return;
+    }
+    let is_worker = |child: &usize| input.processes[*child].facts.exe == facts.exe;
+    let (own, others) = input.children(process).into_iter().partition(is_worker);
+    reaction.stops = own;
+    let awaits = workers == Workers::SameProgramAwaitsAll && outcome == Outcome::Exits;
+    if let [first, ..] = others[..]
+        && awaits
+    {
+        reaction.why = format!("{}; first it waits for {}", reaction.why, input.name(first));
+        reaction.exits = Exits::After(others);
+    }
+}
+
+/// Returns the outcome for a server that waits for its clients, from those that are connected now to it and
+/// to its workers.
+fn drained(input: &ForecastInput<'_>, process: usize, text: String) -> (Outcome, String) {
+    let servers = servers(input, process);
+    let facts = servers.iter().map(|server| &input.processes[*server].facts);
+    let threads_delay =
+        program_of(&input.processes[process].facts).is_some_and(|p| p.threads_delay);
+    let has_threads = threads_delay && facts.clone().any(|facts| facts.status.threads > 1);
+    let clients = facts.map(|facts| facts.clients.known().copied()).sum::<Option<usize>>();
+    match clients {
+        None => (Outcome::Drains, format!("{text}; its clients could not be counted")),
+        Some(0) if has_threads => {
+            (Outcome::Drains, format!("{text}; threads of its application may delay that"))
+        }
+        Some(0) => (Outcome::Exits, format!("{text}; no client is connected now")),
+        Some(1) => (
+            Outcome::Drains,
+            format!("{text}; 1 client is connected, and may outlast the grace period"),
+        ),
+        Some(count) => (
+            Outcome::Drains,
+            format!("{text}; {count} clients are connected, and may outlast the grace period"),
+        ),
+    }
+}
+
+/// Whether a worker of a server still has the handlers that it inherited, which do nothing in it.
+fn has_starting_worker(input: &ForecastInput<'_>, process: usize) -> bool {
+    let facts = &input.processes[process].facts;
+    let is_starting = |worker: &usize| {
+        let worker = &input.processes[*worker].facts;
+        worker.exe == facts.exe && worker.status.sig_cgt == facts.status.sig_cgt
+    };
+    program_of(facts).is_some_and(|program| program.workers_have_own_handlers)
+        && input.children(process).iter().any(is_starting)
+}
+
+/// Returns a server and its descendants that run the same program.
+fn servers(input: &ForecastInput<'_>, process: usize) -> Vec<usize> {
+    let exe = &input.processes[process].facts.exe;
+    let mut found = vec![process];
+    let mut next = 0;
+    while let Some(server) = found.get(next).copied() {
+        next += 1;
+        // (A snapshot of changing processes could have a circle.)
+        let children = input.children(server).into_iter();
+        let workers: Vec<usize> = children
+            .filter(|child| input.processes[*child].facts.exe == *exe && !found.contains(child))
+            .collect();
+        found.extend(workers);
+    }
+    found
+}
