@@ -24,7 +24,7 @@ impl Host {
     pub fn add_clients<'a>(&self, processes: impl Iterator<Item = &'a mut Process>) {
         let mut reader = ClientReader { tables: HashMap::new(), buffer: Vec::new() };
         for process in processes.filter(|process| !process.stat.state.is_zombie()) {
-            let path = self.proc_path(&process.id.pid.to_string());
+            let path = self.proc_path(process.id.pid.to_string());
             let count = Handle::new_with_root(path)
                 .map_err(ReadError::from)
                 .and_then(|handle| reader.count(&handle, process));

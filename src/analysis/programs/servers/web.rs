@@ -48,7 +48,7 @@ pub(super) static WEB: &[Program] = &[
         ..ALL
     },
     // Without -W it has the default action for TERM and INT. Its master exits when wait(2) finds no child any
-    // more, also not one that it did not start (`mworker_catch_sigchld`, src/mworker.c).
+    // more, including children that it did not start (`mworker_catch_sigchld`, src/mworker.c).
     Program {
         name: "HAProxy",
         preferred: instead_of_term(USR1, false),
