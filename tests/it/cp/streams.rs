@@ -32,7 +32,12 @@ fn hard_links() -> Outcome {
     let script =
         "cd $R/mnt; rm -f d/b; ln -s a d/b; tar -C s -c a b c | $C cp --strict - $CTR:/mnt/d
         tar -C s -c a b c | $C cp --strict - $CTR:/mnt/d; stat -c %i d/a d/b d/c | sort -u | wc -l";
-    check(shell(&container, script).expect(0)?.out.ends_with("\n1\n"), "one inode")
+    check(shell(&container, script).expect(0)?.out.ends_with("\n1\n"), "one inode")?;
+    // A first name that cannot be written: no link to the old file that is there.
+    let script = "cd $R/mnt; rm -rf d; mkdir d; mknod d/a c 1 3; tar -C s -c a b c | $C cp - $CTR:/mnt/d; echo status $?; ls d";
+    let done = shell(&container, script).expect(0)?;
+    check(done.out.ends_with("status 1\na\n"), &done.out)?;
+    check(done.err.contains("skipped `b`: a link to `a`, which was not written"), done.err)
 }
 
 fn hard_links_with_no_clobber() -> Outcome {

@@ -73,7 +73,7 @@ struct Unpacker<'u> {
     names: UserGroupNames<'u>,
     /// The directories that were created; none for those that no member describes.
     directories: BTreeMap<MemberPath, Option<PendingMember>>,
-    /// Files that existed and were left: a link to one of them is not a link to the member.
+    /// Members in whose place something else is: a link to it would not be a link to the member.
     kept: HashSet<MemberPath>,
     /// The directory of the last member.
     last: Option<(MemberPath, Rc<TargetDir>)>,
@@ -85,6 +85,10 @@ impl Unpacker<'_> {
             match reader.next().map_err(stream_error)? {
                 Ok(member) => {
                     let extracted = self.extract(reader, &member);
+                    if extracted.is_err() {
+                        // (Not one that leads out: it is not a path here.)
+                        self.kept.extend(split(&member.path));
+                    }
                     self.context.member(extracted)?;
                 }
                 Err(end) => return self.end(end),
@@ -193,11 +197,11 @@ impl Unpacker<'_> {
         let (Some(name), Some((first, parents))) = (names.last(), target.split_last()) else {
             return Err(cannot_unpack(path).cause("a hard link to a directory"));
         };
-        if self.kept.contains(&target) && !dir.has(name) {
+        let is_kept = context.options.write.no_clobber && dir.has(name);
+        if self.kept.contains(&target) && !is_kept {
             let (path, link) = (text(path), text(&member.link));
-            let skipped =
-                format!("skipped `{path}`: a link to `{link}`, which was not overwritten");
-            return context.account(Deviation::Skipped, "link to an existing file", skipped);
+            let skipped = format!("skipped `{path}`: a link to `{link}`, which was not written");
+            return context.account(Deviation::Skipped, "link to a file not written", skipped);
         }
         let missing = |errno| match errno {
             Errno::ENOENT => cannot_unpack(path)
