@@ -234,7 +234,7 @@ impl Tracer<'_> {
 
     /// Prints; false if nobody reads any more.
     fn print(&self, text: &str) -> Result<bool, Error> {
-        match text.is_empty().then_some(Ok(())).unwrap_or_else(|| self.context.ui.out(text)) {
+        match if text.is_empty() { Ok(()) } else { self.context.ui.out(text) } {
             Ok(()) => Ok(true),
             Err(error) if is_broken_pipe(&error) => Ok(false),
             Err(error) => {

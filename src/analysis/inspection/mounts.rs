@@ -176,10 +176,13 @@ fn describe(mount: &Mount<'_>, host: &HostMounts<'_>) -> InspectedMount {
     }
 }
 
+/// A mount point, and the mount's ID.
+type MountPoint<'a> = (Cow<'a, [u8]>, u32);
+
 /// The mounts of the host, by what they show and by where they are.
 struct HostMounts<'a> {
     /// Mount points by device and directory, the shortest first, each with the mount's ID.
-    by_root: HashMap<(&'a [u8], Cow<'a, [u8]>), Vec<(Cow<'a, [u8]>, u32)>>,
+    by_root: HashMap<(&'a [u8], Cow<'a, [u8]>), Vec<MountPoint<'a>>>,
     /// The topmost mount at each mount point.
     topmost: HashMap<Vec<u8>, u32>,
 }

@@ -58,7 +58,7 @@ impl TracepointFormat {
     }
 }
 
-/// Parses a line such as `field:pid_t pid;	offset:36;	size:4;	signed:1;`.
+/// Parses a line such as `field:pid_t pid; offset:36; size:4; signed:1;` (with tabs).
 fn parse_field(line: &str) -> Option<(String, Field)> {
     let mut parts = line.trim().split(';').map(str::trim);
     let declaration = parts.next()?.strip_prefix("field:")?;
