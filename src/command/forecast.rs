@@ -2,6 +2,7 @@
 //! container's engine. `analysis::forecast` does the work; nothing is sent.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::analysis::forecast::{FORWARDED, Forecast, ForecastInput, forecast};
 use crate::engine::Inventory;
@@ -65,10 +66,10 @@ const WORKERS: usize = 4;
 
 /// Calls a function for each container of an inventory that has processes on this host, several at a time.
 /// The results are in the order of the containers.
-pub(super) fn each_container<'c, T: Send>(
+pub(super) fn each_container<T: Send>(
     host: &Host,
     inventory: &Arc<Inventory>,
-    containers: &'c [&'c Container],
+    containers: &[&Container],
     read: impl Fn(&ResolvedContainer<'_>) -> T + Sync,
 ) -> Vec<T> {
     let read = |container: &&Container| {
@@ -76,24 +77,32 @@ pub(super) fn each_container<'c, T: Send>(
             host,
             container: (*container).clone(),
             inventory: Arc::clone(inventory),
-            matched_by: MatchRule::Name,
+            matched_by: MatchRule::Every,
         })
     };
-    let parts = containers.chunks(containers.len().div_ceil(WORKERS).max(1));
-    std::thread::scope(|scope| {
-        // A part for which no thread can be started is read here.
-        let read = &read;
-        let start = |part: &'c [&'c Container]| {
-            let run = move || part.iter().map(read).collect::<Vec<T>>();
-            std::thread::Builder::new().spawn_scoped(scope, run).map_err(|_| part)
-        };
-        let workers: Vec<_> = parts.map(start).collect();
-        let results = workers.into_iter().map(|worker| match worker {
-            Ok(worker) => worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
-            Err(part) => part.iter().map(read).collect(),
+    // Each worker takes the next container: some take longer than others.
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut results = Vec::new();
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some(container) = containers.get(index) else { return results };
+            results.push((index, read(container)));
+        }
+    };
+    let mut results: Vec<(usize, T)> = std::thread::scope(|scope| {
+        // (This thread works as well, so that none is needed.)
+        let others = (1..WORKERS.min(containers.len()))
+            .filter_map(|_| std::thread::Builder::new().spawn_scoped(scope, work).ok());
+        let others: Vec<_> = others.collect();
+        let own = work();
+        let joined = others.into_iter().flat_map(|worker| {
+            worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         });
-        results.flat_map(|part: Vec<T>| part).collect()
-    })
+        own.into_iter().chain(joined).collect()
+    });
+    results.sort_by_key(|(index, _)| *index);
+    results.into_iter().map(|(_, result)| result).collect()
 }
 
 /// Returns the other containers in the PID namespace of a container, which the kernel kills with its init.

@@ -47,7 +47,7 @@ mod youki;
 
 pub use discover::{SearchDepth, container_at, discover, discover_of};
 pub use inventory::{Inventory, StoppedContainer};
-pub use membership::{MembershipRule, count_members, read_members};
+pub use membership::{MembershipRule, count_members, read_members, read_surveyed_members};
 pub use shims::containers_of_shim;
 pub use store::{StoreOmission, StoredMount, StoredRoot};
 

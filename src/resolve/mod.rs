@@ -54,6 +54,8 @@ pub enum MatchRule {
     Cgroup,
     /// A part of the name.
     PartOfName,
+    /// None: every container is meant, and all processes have just been surveyed.
+    Every,
 }
 
 impl MatchRule {

@@ -4,11 +4,11 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::ResolvedContainer;
+use super::{MatchRule, ResolvedContainer};
 use crate::analysis::container_process::{ContainerProcess, RowContext, UserTable, arrange};
 use crate::analysis::delivery::{DeliveryContext, Prediction, Recipient, SignalState, predict};
 use crate::analysis::programs::{program_note, waits_for_clients};
-use crate::engine::read_members;
+use crate::engine::{read_members, read_surveyed_members};
 use crate::error::{Error, ExitStatus};
 use crate::model::idmap::IdMap;
 use crate::model::lookup::LookupStore;
@@ -105,7 +105,11 @@ impl ResolvedContainer<'_> {
     /// The container has ended, or none of its processes can be read.
     pub fn snapshot(&self, options: SnapshotOptions) -> Result<ContainerSnapshot, Error> {
         let (host, container) = (self.host, &self.container);
-        let mut members = read_members(host, container, &self.inventory, options)
+        let read = match self.matched_by {
+            MatchRule::Every => read_surveyed_members,
+            _ => read_members,
+        };
+        let mut members = read(host, container, &self.inventory, options)
             .map_err(|error| self.snapshot_error(&error))?;
         if !options.waits.is_empty() {
             let processes = members.processes.iter_mut().map(|(process, _)| process);
