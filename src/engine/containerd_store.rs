@@ -18,7 +18,7 @@ const MAX_LAYERS: usize = 500;
 
 /// A container's snapshot.
 #[derive(Serialize, Deserialize)]
-struct ContainerSnapshot {
+struct SnapshotEntry {
     snapshotter: String,
     /// Its name in the snapshotter's own database.
     name: Vec<u8>,
@@ -87,7 +87,7 @@ pub(super) fn layers(
     Ok((layers, snapshot.spec))
 }
 
-fn container_snapshot(copy: DatabaseCopy, namespace: &str, id: &str) -> Option<ContainerSnapshot> {
+fn container_snapshot(copy: DatabaseCopy, namespace: &str, id: &str) -> Option<SnapshotEntry> {
     let database = copy.bolt()?;
     let transaction = database.begin_tx().ok()?;
     let version = transaction.bucket(b"v1").ok()?;
@@ -105,7 +105,7 @@ fn container_snapshot(copy: DatabaseCopy, namespace: &str, id: &str) -> Option<C
     // JSON in an `Any` of protobuf, whose last field it is.
     let spec = container.and_then(|container| container.get(b"spec")).unwrap_or_default();
     let start = spec.iter().position(|byte| *byte == b'{').unwrap_or(spec.len());
-    Some(ContainerSnapshot { snapshotter, name, spec: spec[start..].to_vec() })
+    Some(SnapshotEntry { snapshotter, name, spec: spec[start..].to_vec() })
 }
 
 /// Returns the numbers of a snapshot and its parents.
