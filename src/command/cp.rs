@@ -157,11 +157,27 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
     let outcome = job.run(&mut |event| reporter.report(event));
     context.ui.clear_progress();
     let outcome = outcome.map_err(|error| with_local_names(error, &arguments.paths, &names));
-    let CopyResult { progress, account } = outcome?;
+    let CopyResult { progress, account, privileged } = outcome?;
     let summary = CopySummary { progress, elapsed: start.elapsed(), from_disk };
     print_summary(context, &host.name, &arguments, &summary)?;
     print_others(context, quiet, &account);
+    note_privileged(context, quiet, privileged);
     Ok(if account.has_failures() { ExitStatus::Failed } else { ExitStatus::Done })
+}
+
+/// Names the files on the host that have rights of their own now: that was asked for, and the programs
+/// in them are the container's.
+fn note_privileged(context: &Context, quiet: bool, files: Option<(Vec<u8>, u64)>) {
+    if let Some((first, count)) = files.filter(|_| !quiet) {
+        let first = safe(&first);
+        let files = match count {
+            1 => format!("`{first}` is"),
+            count => format!("`{first}` and {} more are", count - 1),
+        };
+        context
+            .ui
+            .note(&format!("{files} on the host now with setuid or setgid bits or capabilities"));
+    }
 }
 
 /// Prints how many more entries of each kind the account has, unless each of them has been printed.

@@ -15,6 +15,7 @@ use super::file_capability;
 use super::metadata::{DroppedAttribute, Metadata};
 use super::rootfs::{Node, Rootfs, pseudo_fs};
 use super::write::{WriteOptions, WriteOutcome};
+use crate::analysis::copy_rules::file_name;
 use crate::error::Error;
 use crate::model::account::{AccountEntry, Deviation};
 use crate::sys::file::FileKind;
@@ -216,7 +217,13 @@ impl<'a> CopyContext<'a> {
     /// Returns the error for a copy that cannot be written.
     pub fn target_error(&self, path: &[u8], errno: Errno) -> Error {
         let error = because(cannot_write_copy(self.from, path), errno);
+        let name = file_name(path).unwrap_or_default();
         match errno {
+            Errno::EINVAL | Errno::EILSEQ | Errno::ENAMETOOLONG | Errno::ENOENT
+                if is_foreign_name(name, errno) =>
+            {
+                error.hint(format!("the file system there does not take the name `{}`", text(name)))
+            }
             Errno::ENOSPC | Errno::EDQUOT | Errno::EMFILE | Errno::ENFILE => self.end(error),
             _ => error,
         }
@@ -302,6 +309,16 @@ impl<'a> CopyContext<'a> {
     pub fn mode_mask(&self) -> u32 {
         if self.options.archive { 0o7777 } else { 0o777 }
     }
+}
+
+/// Whether a name is probably the reason for an error: FAT, exFAT and CIFS do not have every byte, and some
+/// say that the file does not exist.
+fn is_foreign_name(name: &[u8], errno: Errno) -> bool {
+    let is_foreign = |byte: &u8| *byte < 0x20 || !byte.is_ascii() || b":*?\"<>|\\".contains(byte);
+    errno == Errno::ENAMETOOLONG
+        || name.iter().any(is_foreign)
+        || name.ends_with(b".")
+        || name.ends_with(b" ")
 }
 
 /// Returns the type of a file that is not copied, in words.

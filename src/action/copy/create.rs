@@ -60,6 +60,9 @@ pub fn write_file(
     dropped.extend(refused);
     let dropped = if outcome == WriteOutcome::Renamed { &*dropped } else { &[] };
     context.written(path, outcome, dropped)?;
+    if outcome == WriteOutcome::Renamed && context.to.root.is_none() && metadata.is_privileged() {
+        context.events.privileged(path);
+    }
     Ok(outcome)
 }
 
@@ -93,11 +96,25 @@ pub fn create_symlink(
     let (metadata, mut dropped) = context.metadata(attributes);
     let no_clobber = context.options.write.no_clobber;
     let (outcome, refused) = write_symlink(dir, name, target, &metadata, no_clobber)
-        .map_err(|errno| context.target_error(path, errno))?;
+        .map_err(|errno| no_symlink(context, path, errno))?;
     dropped.extend(refused);
     let dropped = if outcome == WriteOutcome::Renamed { &*dropped } else { &[] };
     context.written(path, outcome, dropped)?;
     Ok(outcome)
+}
+
+/// Returns the error for a symlink that cannot be created: many file systems of other systems have none
+/// (symlink(2): EPERM; FUSE: ENOSYS).
+fn no_symlink(context: &CopyContext<'_>, path: &[u8], errno: Errno) -> Error {
+    const FOLLOW: &str = "`-L` copies the files that symlinks lead to";
+    let error = cannot_write_copy(context.from, path);
+    match errno {
+        Errno::ENOSYS => error.cause("the file system there has no symlinks").hint(FOLLOW),
+        Errno::EPERM => error
+            .cause(errno.desc())
+            .hint(format!("if the file system there has no symlinks, {FOLLOW}")),
+        errno => context.target_error(path, errno),
+    }
 }
 
 /// Gives a file that was written one more name. Returns whether that was possible: if not, the loss of

@@ -35,6 +35,9 @@ pub struct CopyResult {
     pub progress: CopyProgress,
     /// Everything that is not as it was asked for.
     pub account: Account,
+    /// Files that were written on the host with a setuid or setgid bit or capabilities: the first of
+    /// them, and their number.
+    pub privileged: Option<(Vec<u8>, u64)>,
 }
 
 /// An event of a copy.
@@ -60,6 +63,7 @@ struct SenderState {
     messages: MessageSender<CopyEvent>,
     progress: CopyProgress,
     account: Account,
+    privileged: Option<(Vec<u8>, u64)>,
     sent: Instant,
 }
 
@@ -67,7 +71,8 @@ impl EventSender {
     /// Creates the sending end.
     pub fn new(messages: MessageSender<CopyEvent>) -> Self {
         let (progress, account) = (CopyProgress::default(), Account::default());
-        let state = SenderState { messages, progress, account, sent: Instant::now() };
+        let state =
+            SenderState { messages, progress, account, privileged: None, sent: Instant::now() };
         Self { state: Mutex::new(state), is_waiting: AtomicBool::new(false) }
     }
 
@@ -99,6 +104,12 @@ impl EventSender {
         state.messages.send(&CopyEvent::Failure(error));
     }
 
+    /// Counts a file on the host with which a program has other rights than its caller's.
+    pub fn privileged(&self, path: &[u8]) {
+        let mut state = self.state();
+        state.privileged.get_or_insert_with(|| (path.to_owned(), 0)).1 += 1;
+    }
+
     /// Runs a call that may wait for the other end of a stream: that is not a file system that hangs.
     pub fn waiting<T>(&self, call: impl FnOnce() -> T) -> T {
         self.is_waiting.store(true, Ordering::Relaxed);
@@ -125,7 +136,11 @@ impl EventSender {
     /// Returns the result: how much was copied, and the account.
     pub fn result(&self) -> CopyResult {
         let state = self.state();
-        CopyResult { progress: state.progress, account: state.account.clone() }
+        CopyResult {
+            progress: state.progress,
+            account: state.account.clone(),
+            privileged: state.privileged.clone(),
+        }
     }
 
     fn update(&self, change: impl FnOnce(&mut CopyProgress)) {

@@ -11,6 +11,7 @@ use nix::unistd::{Gid, Uid, fchown, fchownat};
 
 use super::acl::{ACCESS_ACL, Acl, DEFAULT_ACL};
 use super::error::text;
+use super::file_capability;
 use crate::sys::file::{remove_xattr, set_link_xattr, set_xattr, xattr};
 
 /// Seconds since the epoch, which may be negative, and nanoseconds after them.
@@ -35,6 +36,14 @@ pub struct Metadata {
     pub default_acl: Option<Acl>,
     /// Whether lists that the directory gave to the new file are removed.
     pub is_exact: bool,
+}
+
+impl Metadata {
+    /// Whether a program with it runs with other rights than its caller's.
+    pub fn is_privileged(&self) -> bool {
+        let has_capabilities = || self.xattrs.iter().any(|(name, _)| name == file_capability::NAME);
+        self.mode & 0o6000 != 0 || has_capabilities()
+    }
 }
 
 /// An attribute that could not be kept.

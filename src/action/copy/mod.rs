@@ -71,7 +71,7 @@ pub use list_dir::names_in_container;
 use place::copy_source;
 pub use rootfs::Rootfs;
 use rootfs::{Node, ResolvedPath, to_errno};
-use sources::{CopySource, count_bytes, expand, find_source};
+use sources::{CopySource, count_bytes, expand, find_source, literal_pattern};
 pub use write::WriteOptions;
 
 /// The longest time without an event: then a file system hangs.
@@ -221,6 +221,10 @@ impl CopyJob<'_> {
         let mut sources = Vec::new();
         for source in &self.sources {
             let (from, path) = self.side(source);
+            if let Some(sentence) = literal_pattern(from, path) {
+                let context = CopyContext::new(from, from, options, events);
+                context.account(Deviation::Guessed, "pattern", sentence)?;
+            }
             sources.extend(expand(from, path)?.into_iter().map(|path| (from, path)));
         }
         if self.count_bytes {

@@ -51,15 +51,33 @@ pub fn find_source(from: &Rootfs, path: &[u8], follow: bool) -> Result<CopySourc
 /// No path matches, or a directory cannot be read.
 pub fn expand(from: &Rootfs, path: &[u8]) -> Result<Vec<Vec<u8>>, Error> {
     let failed = |errno| because_unresolved(cannot_copy(from, path), from, path, errno);
-    matches(from, path).map_err(failed)
+    matches(from, path, true).map_err(failed)
 }
 
-fn matches(from: &Rootfs, path: &[u8]) -> Result<Vec<Vec<u8>>, Errno> {
+/// Returns a sentence about a path that is both the name of a file and a pattern of others: it was taken
+/// for the name, which any process in the container may have made.
+pub fn literal_pattern(from: &Rootfs, path: &[u8]) -> Option<String> {
+    if !path.split(|b| *b == b'/').any(is_pattern) || from.root.is_none() {
+        return None;
+    }
+    let literal = matches(from, path, true).ok()?;
+    let pattern = matches(from, path, false).ok()?;
+    let others = pattern.iter().filter(|other| !literal.contains(other)).count();
+    (literal.len() == 1 && literal[0] == path && others > 0).then(|| {
+        let path = String::from_utf8_lossy(path);
+        format!(
+            "`{}{path}` is the name of a file, which alone is copied; as a pattern it would match {others} more",
+            from.prefix
+        )
+    })
+}
+
+/// Expands a path; one that exists stands for itself if `literal` is set.
+fn matches(from: &Rootfs, path: &[u8], literal: bool) -> Result<Vec<Vec<u8>>, Errno> {
     let exists = |path: &[u8]| from.resolve(path, false).is_ok_and(|path| path.node.is_some());
     let parts: Vec<&[u8]> = path.split(|b| *b == b'/').collect();
-    // A path that exists stands for itself, whatever characters are in it.
     let pattern = parts.iter().position(|part| is_pattern(part));
-    let Some(first) = pattern.filter(|_| from.root.is_some() && !exists(path)) else {
+    let Some(first) = pattern.filter(|_| from.root.is_some() && !(literal && exists(path))) else {
         return Ok(vec![path.to_owned()]);
     };
     let parent = [parts[..first].join(&b'/'), b"/".to_vec()].concat();
@@ -77,7 +95,7 @@ fn matches(from: &Rootfs, path: &[u8]) -> Result<Vec<Vec<u8>>, Errno> {
         // (The last name of a match is not a pattern again, whatever it looks like.)
         match rest.is_empty() {
             true => paths.push(next),
-            false => paths.extend(matches(from, &next).unwrap_or_default()),
+            false => paths.extend(matches(from, &next, literal).unwrap_or_default()),
         }
     }
     paths.retain(|path| exists(path));

@@ -67,7 +67,14 @@ impl TargetDir {
 
     fn rename(&self, old: &[u8], new: &[u8], no_clobber: bool) -> Result<(), Errno> {
         match no_clobber {
-            true => rename_no_replace(&self.fd, old, new).map_err(to_errno),
+            true => match rename_no_replace(&self.fd, old, new).map_err(to_errno) {
+                // Some file systems (FUSE, NFS) have no such call: then two steps have to do.
+                Err(Errno::EINVAL | Errno::ENOSYS) if !self.has(new) => {
+                    renameat(&self.fd, old, &self.fd, new)
+                }
+                Err(Errno::EINVAL | Errno::ENOSYS) => Err(Errno::EEXIST),
+                done => done,
+            },
             false => renameat(&self.fd, old, &self.fd, new),
         }
     }
@@ -336,7 +343,11 @@ pub fn write_symlink(
         return Ok((WriteOutcome::Kept, Vec::new()));
     }
     let temporary = temp_name()?;
-    symlinkat(target, &dir.fd, &*temporary)?;
+    // (ENOTSUP is the code for a special file here.)
+    symlinkat(target, &dir.fd, &*temporary).map_err(|errno| match errno {
+        Errno::EOPNOTSUPP => Errno::ENOSYS,
+        errno => errno,
+    })?;
     let dropped = apply_symlink_metadata(dir.fd.as_fd(), &temporary, metadata);
     let renamed = dir.rename(&temporary, name, no_clobber);
     if renamed.is_err() {

@@ -13,6 +13,9 @@ pub fn trials() -> Vec<Trial> {
         root("cp::proc_self_is_the_containers", proc_self),
         root("cp::names_the_link_of_a_merged_usr", merged_usr),
         root("cp::goes_on_after_a_bad_member", bad_members),
+        root("cp::says_that_a_file_has_the_name_of_a_pattern", pattern_or_name),
+        root("cp::notes_files_with_rights_of_their_own_on_the_host", setuid_files),
+        root("cp::names_what_a_target_cannot_hold", poor_targets),
     ]
 }
 
@@ -222,4 +225,70 @@ fn bad_members() -> Outcome {
     check(failed.out.contains("loop/y"), "the rest is in the stream")?;
     let failed = cp(&["--strict", "-L", &ctr_path(&container, "/mnt/loop"), &out]).expect(1)?;
     check(!failed.out.contains("copied"), &failed.out)
+}
+
+/// A file named `*` is one file, whatever a pattern would match: which is said.
+fn pattern_or_name() -> Outcome {
+    let (container, dir) = (container()?, io(tempfile::tempdir())?);
+    within(&container, "mkdir /mnt/n; cd /mnt/n; echo x | tee a b '*' > '[a]'")?;
+    let to = dir.path().display().to_string();
+    for (pattern, others) in [("*", "3 more"), ("[a]", "1 more")] {
+        let path = ctr_path(&container, &format!("/mnt/n/{pattern}"));
+        let done = cp(&[&path, &to]).expect(0)?;
+        check(done.err.contains("is the name of a file, which alone is copied"), &done.err)?;
+        check(done.err.contains(others), &done.err)?;
+        cp(&["--strict", &path, &to]).expect(1)?;
+    }
+    within(&container, "rm '/mnt/n/[a]'")?;
+    let done = cp(&[&ctr_path(&container, "/mnt/n/[a]"), &to]).expect(0)?;
+    same(done.err.as_str(), "")
+}
+
+fn setuid_files() -> Outcome {
+    let (container, dir) = (container()?, io(tempfile::tempdir())?);
+    within(&container, "mkdir /mnt/p; cd /mnt/p; touch a b c; chmod 4755 a; chmod 2755 b")?;
+    let to = dir.path().join("p").display().to_string();
+    let done = cp(&["-a", "--strict", &ctr_path(&container, "/mnt/p"), &to]).expect(0)?;
+    check(done.err.contains("and 1 more are on the host now with setuid"), &done.err)?;
+    let source = ctr_path(&container, "/mnt/p");
+    for arguments in [&["-q", "-a"][..], &[]] {
+        let line = [arguments, &[&source, &to]].concat();
+        check(!cp(&line).expect(0)?.err.contains("setuid"), "a note")?;
+    }
+    cp(&["-a", &to, &ctr_path(&container, "/mnt/q")])
+        .expect(0)
+        .and_then(|done| check(!done.err.contains("setuid"), "a note about the container"))
+}
+
+/// A file system without symlinks and owners, as strace(1) makes it of any: what it cannot
+/// hold is named, and the rest is copied.
+fn poor_targets() -> Outcome {
+    let (container, dir) = (container()?, io(tempfile::tempdir())?);
+    within(
+        &container,
+        "mkdir -p /mnt/m/sub; cd /mnt/m; echo a > a; ln -s a link; echo o > own
+         chown 33:33 own; chmod 4755 own; echo z > sub/z",
+    )?;
+    for (index, (symlink, words)) in
+        [("ENOSYS", "no symlinks"), ("EPERM", "no symlinks"), ("EOPNOTSUPP", "no symlinks")]
+            .into_iter()
+            .enumerate()
+    {
+        let to = dir.path().join(format!("to{index}"));
+        let mut traced = Command::new("strace");
+        traced.args(["-f", "-o", "/dev/null", "-e", "trace=symlinkat,fchown"]);
+        traced.args(["-e", &format!("inject=symlinkat:error={symlink}")]);
+        traced.args(["-e", "inject=fchown:error=EPERM"]);
+        traced.args([env!("CARGO_BIN_EXE_cinspect"), "cp", "-a"]);
+        traced.arg(ctr_path(&container, "/mnt/m")).arg(&to);
+        let failed = finish(traced).expect(1)?;
+        check(failed.err.contains("m/link`: ") && failed.err.contains(words), &failed.err)?;
+        check(failed.err.contains("cannot keep its owner"), &failed.err)?;
+        for (name, text) in [("a", "a\n"), ("own", "o\n"), ("sub/z", "z\n")] {
+            same(io(std::fs::read_to_string(to.join(name)))?.as_str(), text)?;
+        }
+        // Without its owner a program does not run as another user.
+        same(io(to.join("own").metadata())?.mode() & 0o7777, 0o755)?;
+    }
+    Ok(())
 }
