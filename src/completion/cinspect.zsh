@@ -2,7 +2,7 @@
 # zsh completion for cinspect, which is asked for the candidates each time.
 _cinspect() {
     local line value description tab=$'\t'
-    local -a partial partial_shown complete complete_shown
+    local -a partial partial_shown complete complete_shown other
     local -i width=0
     local -a lines=("${(@f)$(CINSPECT_COMPLETE=$((CURRENT - 1)) ${(Q)words[1]} -- \
         "${(@Q)words[1,CURRENT-1]}" "${(Q)PREFIX}" 2> /dev/null)}")
@@ -15,6 +15,11 @@ _cinspect() {
         value=${line%%$tab*} description=${line#*$tab}
         [[ -n $value ]] || continue
         [[ -z $description ]] || description="${(r:width:)value}  -- $description"
+        # A file whose name has a colon is offered with `./` before it.
+        if [[ $value == ./* && $value != "${(Q)PREFIX}"* ]]; then
+            other+=("$value")
+            continue
+        fi
         # A directory, or a container before its path, is not the end of the word.
         case $value in
             *[:/=]) partial+=("$value") partial_shown+=("${description:-$value}") ;;
@@ -23,6 +28,7 @@ _cinspect() {
     done
     local -a as_list
     [[ -z $description ]] || as_list=(-l)
+    (( ! $#other )) || compadd -U -V other -a other
     (( ! $#partial )) || compadd $as_list -V partial -S '' -d partial_shown -a partial
     (( ! $#complete )) || compadd $as_list -V complete -d complete_shown -a complete
 }

@@ -44,6 +44,8 @@ pub static DOCKER: EngineInfo = EngineInfo {
     },
     // (daemon/daemon.go, `restore`.)
     lost_status: Some(255),
+    // moby, oci/caps/defaults.go.
+    default_capabilities: 0xa804_25fb,
     start_hint: Some("`docker start NAME` starts it; `docker cp` copies its files"),
     logs_hint: Some("`docker logs NAME` prints what was written to it"),
     ..EngineInfo::DEFAULT

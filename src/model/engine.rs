@@ -37,6 +37,8 @@ pub struct EngineInfo {
     pub stop_signal: Signal,
     /// Advice on how to change a container so that its stop becomes graceful.
     pub advice: &'static EngineAdvice,
+    /// Capabilities of a container for which none are configured (a mask, as `CapEff`); 0 if not known.
+    pub default_capabilities: u64,
     /// Time between the stop signal and KILL if none is configured.
     pub grace_time: Duration,
     /// The reason why a container runs again after it was stopped by anything but its engine, where
@@ -112,6 +114,7 @@ impl EngineInfo {
         sockets: &[],
         stop_signal: Signal::TERM,
         advice: &EngineAdvice::DEFAULT,
+        default_capabilities: 0,
         grace_time: Duration::from_secs(10),
         always_restarts: None,
         keep_stopped: "stop it with its engine to keep it stopped",

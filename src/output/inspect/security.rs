@@ -5,6 +5,7 @@ use serde_json::{Value as Json, json};
 use super::{ContainerFact, proc_file, status_fact};
 use crate::analysis::inspection::Inspection;
 use crate::model::capability::{names, summary};
+use crate::model::engine::EngineInfo;
 use crate::model::process::Fact;
 use crate::output::escape::safe;
 use crate::output::json::bytes_to_json;
@@ -59,7 +60,14 @@ fn capabilities(i: &Inspection) -> Vec<PageLine> {
         0 => "none".into(),
         mask => set(&summary(mask)).replace(',', " "),
     };
-    let mut lines = vec![line("capabilities", shown(status.cap_eff))];
+    let by_default = beside_default(i.container.engine, status.cap_eff).filter(|_| !i.is_host);
+    let mut lines = match by_default {
+        Some(text) => {
+            let all = line("effective", shown(status.cap_eff)).detail();
+            vec![line("capabilities", text), all]
+        }
+        None => vec![line("capabilities", shown(status.cap_eff))],
+    };
     // The same as the effective ones, it would say nothing new.
     if status.cap_bnd != status.cap_eff {
         lines.push(line("bounding set", shown(status.cap_bnd)));
@@ -70,6 +78,22 @@ fn capabilities(i: &Inspection) -> Vec<PageLine> {
     lines.push(line("permitted", shown(status.cap_prm)).detail());
     lines.push(line("inheritable", shown(status.cap_inh)).detail());
     lines
+}
+
+/// Says how capabilities differ from those that the engine gives by default, if in a few only.
+fn beside_default(engine: &EngineInfo, mask: u64) -> Option<String> {
+    const MOST: u32 = 5;
+    let default = engine.default_capabilities;
+    let (more, fewer) = (mask & !default, default & !mask);
+    if default == 0 || more.count_ones() + fewer.count_ones() > MOST {
+        return None;
+    }
+    let list = |word: &str, mask: u64| match mask {
+        0 => String::new(),
+        mask => format!(" {word} {}", names(mask).join(", ")),
+    };
+    let (name, count) = (engine.display_name, default.count_ones());
+    Some(format!("{name}'s default ({count}){}{}", list("and", more), list("without", fewer)))
 }
 
 fn capabilities_json(i: &Inspection) -> Json {
@@ -122,4 +146,28 @@ fn label(i: &Inspection) -> Vec<PageLine> {
         None if i.facts.label == Fact::Denied => line("label", "?"),
         None => line("label", "none (no security module confines it)"),
     }]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn capabilities_are_compared_with_the_engines_default() {
+        static ENGINE: EngineInfo = EngineInfo {
+            display_name: "Docker",
+            default_capabilities: 0xa804_25fb,
+            ..EngineInfo::DEFAULT
+        };
+        let text = |mask| beside_default(&ENGINE, mask);
+        assert_eq!(text(0xa804_25fb).as_deref(), Some("Docker's default (14)"));
+        assert_eq!(text(0xa804_35fb).as_deref(), Some("Docker's default (14) and net_admin"));
+        assert_eq!(
+            text(0xa804_25ea).as_deref(),
+            Some("Docker's default (14) without chown, fsetid")
+        );
+        assert_eq!(text(0), None);
+        assert_eq!(text(u64::MAX), None);
+        assert_eq!(beside_default(&EngineInfo::DEFAULT, 1), None);
+    }
 }
