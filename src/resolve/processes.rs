@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::{MatchRule, ResolvedContainer};
 use crate::analysis::container_process::{ContainerProcess, RowContext, UserTable, arrange};
 use crate::analysis::delivery::{DeliveryContext, Prediction, Recipient, SignalState, predict};
+use crate::analysis::forecast::between_waits;
 use crate::analysis::programs::{program_note, waits_for_clients};
 use crate::engine::{read_members, read_surveyed_members};
 use crate::error::{Error, ExitStatus};
@@ -241,7 +242,8 @@ impl ContainerSnapshot {
         recipient: Recipient,
     ) -> Prediction {
         let state = SignalState::of(&process.facts, &self.delivery);
-        let mut prediction = predict(&state, signal, recipient);
+        let prediction = predict(&state, signal, recipient);
+        let mut prediction = between_waits(&process.facts, signal, prediction);
         // The note about the program says more than the kernel's action; where the kernel's note has
         // something to add, both are kept.
         if let Some(note) = program_note(&process.facts, signal, &prediction) {

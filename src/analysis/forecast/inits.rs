@@ -58,12 +58,9 @@ const LEFT_BY_TINI: [Signal; 9] = [
 ];
 
 /// Corrects the effect of a signal on a tini that was seen between two of its waits: it waits for one second
-/// at a time, and while it waits for the CPU then, it neither blocks a signal nor waits for one.
-pub(super) fn between_waits(
-    process: &Process,
-    signal: Signal,
-    prediction: Prediction,
-) -> Prediction {
+/// at a time, and while it waits for the CPU then, it shows neither a blocked signal nor a wait. (The kernel
+/// goes by `real_blocked`, kernel/signal.c `sig_ignored`, and keeps the signal.)
+pub fn between_waits(process: &Process, signal: Signal, prediction: Prediction) -> Prediction {
     let is_transient = matches!(
         prediction.verdict,
         Verdict::Discarded | Verdict::Terminates | Verdict::Dumps | Verdict::Pending

@@ -25,6 +25,7 @@ use crate::model::lookup::{Lookup, LookupError, LookupResult, LookupStore};
 use crate::model::pid::ProcessId;
 use crate::model::signal::Signal;
 use crate::model::stop_schedule::StopProcedure;
+pub use inits::between_waits;
 pub use reach::{ReachedProcess, SignalRoute, follow};
 use simulation::Simulation;
 
