@@ -271,7 +271,6 @@ mod tests {
             waits: Fact::Absent,
             wchan: None,
             asked: None,
-            clients: Fact::Absent,
             threads: Vec::new(),
         }
     }

@@ -19,6 +19,8 @@ pub enum Lookup {
     File(Vec<u8>),
     /// The names in a directory, each with NUL at the end.
     Directory(Vec<u8>),
+    /// How many clients are connected to it: a decimal number.
+    Clients,
 }
 
 /// A fact that was read.

@@ -122,9 +122,6 @@ pub struct Process {
     pub wchan: Option<Vec<u8>>,
     /// The signals that it asked for, if it is a Go or Node.js program and waits were requested.
     pub asked: Option<Result<AskedSignals, MissingStep>>,
-    /// How many clients are connected to it; absent if not requested, or not a server for which that
-    /// matters.
-    pub clients: Fact<usize>,
     /// Its threads in the order of their TIDs; empty if not requested.
     pub threads: Vec<Thread>,
 }

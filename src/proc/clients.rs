@@ -1,17 +1,16 @@
-//! Counts the connections of clients that servers hold: a server that finishes them before it exits is in
-//! no hurry while there are none. All of it is within bounds; beyond them the answer is not known.
+//! Counts the connections of clients that a server holds: one that finishes them before it exits is in no
+//! hurry while there are none. All of it is within bounds; beyond them the answer is not known.
 
 use std::collections::HashMap;
+use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 
 use nix::dir::Dir;
 use nix::fcntl::readlinkat;
 use procfs::process::Process as Handle;
 
-use super::host::Host;
-use super::read::{ReadError, namespace, read_into, stat};
+use super::read::{ReadError, namespace, read_into};
 use crate::model::namespace::NamespaceId;
-use crate::model::process::{Fact, Process};
 use crate::model::sockets::{SocketRole, SocketTable, socket_inode};
 use crate::sys::process_dir;
 
@@ -19,78 +18,65 @@ const MAX_DESCRIPTORS: usize = 16_384;
 /// Some 27,000 TCP sockets.
 const MAX_TABLE: usize = 4 << 20;
 
-impl Host {
-    /// Adds to processes how many connections of clients each holds.
-    pub fn add_clients<'a>(&self, processes: impl Iterator<Item = &'a mut Process>) {
-        let mut reader = ClientReader { tables: HashMap::new(), buffer: Vec::new() };
-        for process in processes.filter(|process| !process.stat.state.is_zombie()) {
-            let path = self.proc_path(process.id.pid.to_string());
-            let count = Handle::new_with_root(path)
-                .map_err(ReadError::from)
-                .and_then(|handle| reader.count(&handle, process));
-            process.clients = count.map_or(Fact::Denied, Fact::Known);
-        }
-    }
-}
+type AddTable = fn(&mut SocketTable, &[u8]);
+/// The tables, those that take the kernel longest last: it walks its whole hash table for each of TCP's.
+const TABLES: [(&str, AddTable); 6] = [
+    ("unix", SocketTable::add_unix),
+    ("netlink", SocketTable::add_datagrams),
+    ("udp", SocketTable::add_datagrams),
+    ("udp6", SocketTable::add_datagrams),
+    ("tcp", SocketTable::add_tcp),
+    ("tcp6", SocketTable::add_tcp),
+];
 
-struct ClientReader {
-    /// The sockets of each network namespace.
-    tables: HashMap<NamespaceId, SocketTable>,
+/// Reads the tables of each network namespace once, as far as sockets are looked for.
+#[derive(Default)]
+pub(super) struct ClientReader {
+    /// With how many of [`TABLES`] have been read.
+    namespaces: HashMap<NamespaceId, (SocketTable, usize)>,
     buffer: Vec<u8>,
 }
 
 impl ClientReader {
-    fn count(&mut self, handle: &Handle, process: &Process) -> Result<usize, ReadError> {
+    /// Counts the clients that are connected to a process.
+    ///
+    /// # Errors
+    /// [`ReadError`], also if a socket is in none of the tables.
+    pub(super) fn count(&mut self, handle: &Handle) -> Result<usize, ReadError> {
         let inodes = sockets(handle)?;
-        let count = match inodes.is_empty() {
-            true => 0,
-            false => {
-                let table = self.table(handle)?;
-                let roles: Vec<SocketRole> =
-                    inodes.iter().map(|inode| table.role(*inode)).collect();
-                if roles.contains(&SocketRole::Unknown) {
-                    return Err(ReadError::Broken("a socket is in no table".into()));
-                }
-                roles.iter().filter(|role| **role == SocketRole::Client).count()
-            }
-        };
-        match stat(handle, &mut self.buffer)?.start == process.id.start {
-            true => Ok(count),
-            false => Err(ReadError::Gone),
+        if inodes.is_empty() {
+            return Ok(0);
         }
-    }
-
-    fn table(&mut self, handle: &Handle) -> Result<&SocketTable, ReadError> {
-        let net = namespace(handle, "net")?;
-        if !self.tables.contains_key(&net) {
-            let mut sockets = SocketTable::default();
-            for (file, add) in FILES {
-                match handle.open_relative(format!("net/{file}")).map_err(ReadError::from) {
-                    Ok(table) => read_into(table, &mut self.buffer, MAX_TABLE)?,
-                    // Without IPv6 there is no tcp6.
-                    Err(ReadError::Gone) => continue,
-                    Err(error) => return Err(error),
-                }
-                if self.buffer.len() >= MAX_TABLE {
-                    return Err(ReadError::Broken(format!("net/{file} is too large")));
-                }
-                add(&mut sockets, &self.buffer);
+        let (table, read) = self.namespaces.entry(namespace(handle, "net")?).or_default();
+        let is_unknown =
+            |table: &SocketTable, inode: &u64| table.role(*inode) == SocketRole::Unknown;
+        while *read < TABLES.len() && inodes.iter().any(|inode| is_unknown(table, inode)) {
+            let (file, add) = TABLES[*read];
+            *read += 1;
+            match handle.open_relative(format!("net/{file}")).map_err(ReadError::from) {
+                Ok(opened) => read_into(opened, &mut self.buffer, MAX_TABLE)?,
+                // Without IPv6 there is no tcp6.
+                Err(ReadError::Gone) => continue,
+                Err(error) => return Err(error),
             }
-            self.tables.insert(net, sockets);
+            if self.buffer.len() >= MAX_TABLE {
+                return Err(ReadError::Broken(format!("`net/{file}` is too large")));
+            }
+            add(table, &self.buffer);
         }
-        self.tables.get(&net).ok_or(ReadError::Gone)
+        let mut count = 0;
+        for inode in inodes {
+            match table.role(inode) {
+                SocketRole::Client => count += 1,
+                SocketRole::Other => {}
+                SocketRole::Unknown => {
+                    return Err(ReadError::Broken("one of its sockets is in no table".into()));
+                }
+            }
+        }
+        Ok(count)
     }
 }
-
-type AddTable = fn(&mut SocketTable, &[u8]);
-const FILES: [(&str, AddTable); 6] = [
-    ("tcp", SocketTable::add_tcp),
-    ("tcp6", SocketTable::add_tcp),
-    ("unix", SocketTable::add_unix),
-    ("udp", SocketTable::add_datagrams),
-    ("udp6", SocketTable::add_datagrams),
-    ("netlink", SocketTable::add_datagrams),
-];
 
 /// Returns the inode numbers of the sockets that a process has open.
 fn sockets(handle: &Handle) -> Result<Vec<u64>, ReadError> {
@@ -102,6 +88,6 @@ fn sockets(handle: &Handle) -> Result<Vec<u64>, ReadError> {
             return Err(ReadError::Broken("too many open files to count".into()));
         }
     }
-    let link = |name: &std::ffi::CString| readlinkat(&listed, name.as_c_str()).ok();
+    let link = |name: &CString| readlinkat(&listed, name.as_c_str()).ok();
     Ok(names.iter().filter_map(|name| socket_inode(link(name)?.as_bytes())).collect())
 }

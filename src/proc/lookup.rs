@@ -12,6 +12,7 @@ use nix::fcntl::{OFlag, readlinkat};
 use nix::sys::stat::{FileStat, SFlag, fstat};
 use procfs::process::Process as Handle;
 
+use super::clients::ClientReader;
 use super::container_fs::{ContainerRoot, LOCAL};
 use super::host::Host;
 use super::read::{ReadError, read_into, stat};
@@ -42,9 +43,10 @@ impl Host {
             let rest = &requests[results.len()..];
             let proc = self.proc_path("");
             let work = |sender: MessageSender<LookupResult>| {
-                rest.iter().for_each(|(process, lookup)| {
-                    sender.send(&answer(&proc, *process, lookup));
-                });
+                let mut clients = ClientReader::default();
+                for (process, lookup) in rest {
+                    sender.send(&answer(&proc, *process, lookup, &mut clients));
+                }
             };
             let done = isolated::run(Inherit::Nothing, TIMEOUT, work, |a| results.push(a));
             if done.is_err() && results.len() < requests.len() {
@@ -70,7 +72,7 @@ impl From<ReadError> for LookupError {
     }
 }
 
-fn answer(proc: &Path, id: ProcessId, lookup: &Lookup) -> LookupResult {
+fn answer(proc: &Path, id: ProcessId, lookup: &Lookup, clients: &mut ClientReader) -> LookupResult {
     let handle = Handle::new_with_root(proc.join(id.pid.to_string())).map_err(ReadError::from)?;
     let verify = || match stat(&handle, &mut Vec::new()) {
         Ok(stat) if stat.start == id.start => Ok(()),
@@ -80,6 +82,10 @@ fn answer(proc: &Path, id: ProcessId, lookup: &Lookup) -> LookupResult {
     verify()?;
     let content = match lookup {
         Lookup::Environment => environment(&handle)?,
+        Lookup::Clients => {
+            let count = clients.count(&handle)?.to_string();
+            LookupContent { bytes: count.into_bytes(), changed: None, is_executable: false }
+        }
         Lookup::File(path) => file(&open(proc, id, &handle, path)?)?,
         Lookup::Directory(path) => directory(&open(proc, id, &handle, path)?)?,
     };

@@ -357,7 +357,6 @@ impl SnapshotJob {
             waits: if with_waits { Fact::Denied } else { Fact::Absent },
             wchan,
             asked: None,
-            clients: Fact::Absent,
             threads,
         };
         Ok((process, handle))

@@ -8,7 +8,7 @@ use super::{MatchRule, ResolvedContainer};
 use crate::analysis::container_process::{ContainerProcess, RowContext, UserTable, arrange};
 use crate::analysis::delivery::{DeliveryContext, Prediction, Recipient, SignalState, predict};
 use crate::analysis::forecast::between_waits;
-use crate::analysis::programs::{program_note, waits_for_clients};
+use crate::analysis::programs::program_note;
 use crate::engine::{read_members, read_surveyed_members};
 use crate::error::{Error, ExitStatus};
 use crate::model::idmap::IdMap;
@@ -110,12 +110,8 @@ impl ResolvedContainer<'_> {
             MatchRule::Every => read_surveyed_members,
             _ => read_members,
         };
-        let mut members = read(host, container, &self.inventory, options)
+        let members = read(host, container, &self.inventory, options)
             .map_err(|error| self.snapshot_error(&error))?;
-        if !options.waits.is_empty() {
-            let processes = members.processes.iter_mut().map(|(process, _)| process);
-            host.add_clients(processes.filter(|process| waits_for_clients(process)));
-        }
         let map = container.init.and_then(|init| {
             IdMap::parse(&host.proc_file(init.pid, "uid_map", UID_MAP_LIMIT).ok()?).ok()
         });
@@ -158,10 +154,9 @@ impl ResolvedContainer<'_> {
                 blocked.iter().map(|index| snapshot.processes[*index].facts.id.pid).collect();
             for (index, read) in blocked.into_iter().zip(self.host.snapshot(&pids, options)) {
                 let process = &mut snapshot.processes[index];
-                if let Ok(mut facts) = read
+                if let Ok(facts) = read
                     && facts.id == process.facts.id
                 {
-                    facts.clients = process.facts.clients.clone();
                     process.facts = Rc::new(facts);
                 }
             }

@@ -4,6 +4,7 @@
 use super::ForecastInput;
 use super::reaction::{Exits, Reaction};
 use crate::analysis::programs::{Forwarding, Outcome, Workers, program_of};
+use crate::model::lookup::Lookup;
 
 /// Returns the reaction of a known program, given whether it exits.
 pub(super) fn server(
@@ -66,26 +67,38 @@ fn stop_workers(
 /// to its workers.
 fn drained(input: &ForecastInput<'_>, process: usize, text: String) -> (Outcome, String) {
     let servers = servers(input, process);
-    let facts = servers.iter().map(|server| &input.processes[*server].facts);
+    let mut facts = servers.iter().map(|server| &input.processes[*server].facts);
     let threads_delay =
         program_of(&input.processes[process].facts).is_some_and(|p| p.threads_delay);
-    let has_threads = threads_delay && facts.clone().any(|facts| facts.status.threads > 1);
-    let clients = facts.map(|facts| facts.clients.known().copied()).sum::<Option<usize>>();
+    let has_threads = threads_delay && facts.any(|facts| facts.status.threads > 1);
+    let mut clients = 0;
+    for server in servers {
+        match client_count(input, server) {
+            Ok(count) => clients += count,
+            Err(why) => return (Outcome::Drains, format!("{text}; its clients: {why}")),
+        }
+    }
     match clients {
-        None => (Outcome::Drains, format!("{text}; its clients could not be counted")),
-        Some(0) if has_threads => {
+        0 if has_threads => {
             (Outcome::Drains, format!("{text}; threads of its application may delay that"))
         }
-        Some(0) => (Outcome::Exits, format!("{text}; no client is connected now")),
-        Some(1) => (
+        0 => (Outcome::Exits, format!("{text}; no client is connected now")),
+        1 => (
             Outcome::Drains,
             format!("{text}; 1 client is connected, and may outlast the grace period"),
         ),
-        Some(count) => (
+        count => (
             Outcome::Drains,
             format!("{text}; {count} clients are connected, and may outlast the grace period"),
         ),
     }
+}
+
+/// Returns how many clients are connected to a process.
+fn client_count(input: &ForecastInput<'_>, process: usize) -> Result<usize, String> {
+    let content = input.look_up(process, Lookup::Clients).map_err(|error| error.to_string())?;
+    let count = std::str::from_utf8(&content.bytes).ok().and_then(|text| text.parse().ok());
+    count.ok_or_else(|| "not a number".to_owned())
 }
 
 /// Whether a worker of a server still has the handlers that it inherited, which do nothing in it.

@@ -304,15 +304,6 @@ pub fn program_of(process: &Process) -> Option<&'static Program> {
     all.find(|program| (program.matches)(process) && program.fits(process))
 }
 
-/// Whether a process runs a server, or a worker of one, that finishes the requests of its clients on some
-/// signal.
-pub fn waits_for_clients(process: &Process) -> bool {
-    servers::servers().any(|program| {
-        let drains = program.notes.iter().any(|note| note.outcome == Outcome::Drains);
-        drains && (program.matches)(process)
-    })
-}
-
 /// Iterates over the table.
 pub fn programs() -> impl Iterator<Item = &'static Program> {
     table::RUNTIMES.iter().chain(servers::servers())
