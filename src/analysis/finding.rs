@@ -57,12 +57,13 @@ pub enum FindingCode {
     Ended,
     Restart,
     Assumed,
+    ChangedByInit,
     Ok,
 }
 
 impl FindingCode {
     /// THE TABLE: each code with its name in JSON and its meaning, in the order of the variants.
-    pub const ALL: [(Self, &'static str, &'static str); 27] = [
+    pub const ALL: [(Self, &'static str, &'static str); 28] = [
         (
             Self::ShellForm,
             "shell-form",
@@ -168,6 +169,11 @@ impl FindingCode {
             Self::Assumed,
             "assumed",
             "The stop signal or the grace period is assumed: the engine records none, or its record of it was not read.",
+        ),
+        (
+            Self::ChangedByInit,
+            "changed-by-init",
+            "PID 1 has changed its own root, environment, limits or the like; `exec` and `cp` use the container's.",
         ),
         (
             Self::Ok,

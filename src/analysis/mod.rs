@@ -12,6 +12,7 @@ pub mod exec_plan;
 pub mod finding;
 pub mod forecast;
 pub mod inspection;
+pub mod own_changes;
 pub mod programs;
 pub mod remedy;
 pub mod selection;

@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use clap::{ArgMatches, Args};
 use serde_json::json;
 
-use super::{Command, arguments, command, may_act, process_of, resolve};
+use super::init_changes::init_changes;
+use super::{Command, Section, arguments, command, may_act, process_of, resolve};
 use crate::action::exec::{ExecEvent, ExecOutcome, ExecRequest, Session, Tools, terminal_size};
 use crate::action::send::hold;
 use crate::analysis::container_process::ContainerProcess;
@@ -26,6 +27,7 @@ use crate::model::cgroup::Freezer;
 use crate::model::container::ContainerState;
 use crate::model::namespace::{KINDS, NamespaceKind};
 use crate::model::pid::{ContainerPid, HostPid};
+use crate::model::process_config::ProcessConfig;
 use crate::output::escape::safe_str;
 use crate::proc::{ExecFacts, Host, ReadError, SnapshotOptions};
 use crate::resolve::{Access, ResolvedContainer, Resolver};
@@ -93,7 +95,8 @@ pub struct Exec {
         value_name = "FILE",
         num_args = 0..=1,
         require_equals = true,
-        default_missing_value = ""
+        default_missing_value = "",
+        value_hint = clap::ValueHint::FilePath
     )]
     tools: Option<OsString>,
     /// Fail if an attribute cannot be applied
@@ -108,7 +111,7 @@ pub const COMMAND: Command = command::<Exec>(
         ("cinspect exec web", "a shell in the container"),
         ("cinspect exec web -- ls -l /proc/1/fd", "one command; exits with its status"),
         ("cinspect exec -u www-data -w /srv web -- id", "as a user of the container, in /srv"),
-        ("cinspect exec --tools web", "a shell with the host's busybox, where the image has none"),
+        ("cinspect exec --tools web", "a shell where the image has none"),
         ("cinspect exec web --ns net -- ss -ltn", "the host's ss in its network"),
         ("cinspect exec web --skip mnt -- strace -p 13", "the host's strace in its PID namespace"),
         ("cinspect -v exec --strict web true", "list the attributes that it takes over"),
@@ -122,6 +125,7 @@ pub const COMMAND: Command = command::<Exec>(
     ExitStatus::CannotRun,
     ExitStatus::NotFound,
 ])
+.sections(|| vec![caller_section(), account_section()])
 .files(&[
     (
         "/proc/PID/ns, /proc/PID/root, /proc/PID/cwd",
@@ -134,6 +138,64 @@ pub const COMMAND: Command = command::<Exec>(
     ("cgroup.procs", "Written to move the command into the container's cgroups."),
     ("/etc/passwd, /etc/group", "The container's users, their groups and shells."),
 ]);
+
+fn section(title: &'static str, intro: &'static str, items: &[(&str, &str)]) -> Section {
+    let items = items.iter().map(|(term, text)| ((*term).to_owned(), (*text).to_owned()));
+    Section { title, intro, items: items.collect() }
+}
+
+fn caller_section() -> Section {
+    section(
+        "When the caller goes away",
+        "The command is a child of a helper process of cinspect, in a session of its own. If cinspect is killed or \
+         its terminal is closed:",
+        &[
+            (
+                "without `-t`",
+                "the command gets HUP, whatever the signal was that ended cinspect; the processes that it has started do not.",
+            ),
+            (
+                "with `-t`",
+                "its terminal is closed: the command and its foreground process group get HUP, and programs that read the terminal see its end.",
+            ),
+            ("with `-d`", "nothing happens: the command runs on."),
+        ],
+    )
+}
+
+fn account_section() -> Section {
+    section(
+        "Attributes",
+        "PID 1 may have changed itself since it was started. As in the engine's own exec, the command gets what was \
+         configured:",
+        &[
+            (
+                "root, mounts",
+                "those of the container, even if PID 1 has called chroot(2). With `--pid N` those of that process.",
+            ),
+            (
+                "environment, working directory, umask, no_new_privs",
+                "as the engine's record has them; without a record those of PID 1. If PID 1 has written over its environment, that is a warning. A umask of 0 becomes 022.",
+            ),
+            (
+                "limits, scheduling policy, I/O priority, personality",
+                "as recorded, or as the engine's shim or conmon has them; without either those of PID 1.",
+            ),
+            (
+                "seccomp filters",
+                "those that the engine installed; all of PID 1's where they cannot be told from its own.",
+            ),
+            (
+                "everything else",
+                "namespaces, cgroups, user, groups, capabilities, security label, oom_score_adj, nice value and CPU affinity are those of PID 1. `-u` adds the groups that Docker gives to every user (`--group-add`).",
+            ),
+            (
+                "the shell",
+                "without CMD the user's shell in /etc/passwd; /bin/sh, with a warning, if that is not there or runs no commands (nologin, false).",
+            ),
+        ],
+    )
+}
 
 fn kind(name: &str) -> Result<&'static str, String> {
     let names: Vec<&str> = KINDS.iter().map(|kind| kind.name).collect();
@@ -192,6 +254,9 @@ fn exec(context: &Context, arguments: &Exec) -> Result<ExitStatus, Error> {
     if !plan.in_container_root && plan.terminal.is_some() {
         context.ui.note(&host_files_note(&plan, member));
     }
+    if is_init && context.ui.verbose {
+        print_record(context, &found, record.as_ref());
+    }
     let mut report = |event| print_event(context, &event);
     let joins_cgroups = !arguments.no_cgroup;
     let request = ExecRequest {
@@ -212,6 +277,19 @@ fn exec(context: &Context, arguments: &Exec) -> Result<ExitStatus, Error> {
 
 const EXPOSED: &str = "the container has CAP_SYS_PTRACE: its processes can trace the command, which has \
     more privileges; `--skip mnt,pid` keeps it out of their PID namespace";
+
+/// Prints the record that the command's process is configured by, and the changes that the init has made to
+/// itself.
+fn print_record(context: &Context, found: &ResolvedContainer<'_>, record: Option<&ProcessConfig>) {
+    let source = record.map_or_else(
+        || "no record of its engine: environment and limits are those of PID 1".to_owned(),
+        |record| format!("environment, limits and the like: as recorded in {}", record.source),
+    );
+    context.ui.step(&safe_str(&source));
+    for change in init_changes(found) {
+        context.ui.step(&safe_str(&format!("PID 1 {}", change.text)));
+    }
+}
 
 /// Returns the note on a shell that looks like the container's and has the host's files.
 fn host_files_note(plan: &ExecPlan, member: &ContainerProcess) -> String {

@@ -3,6 +3,7 @@
 use clap::{ArgMatches, Args};
 use serde_json::{Map, Value as Json, json};
 
+use super::init_changes::init_changes;
 use super::{Command, Section, arguments, command, process_of, resolve};
 use crate::analysis::container_process::ContainerProcess;
 use crate::analysis::delivery::Recipient;
@@ -130,6 +131,7 @@ impl Inspect {
             stop_signal,
             prediction,
             config: resource_config(host, container),
+            own_changes: if Some(id) == container.init { init_changes(found) } else { Vec::new() },
             namespaces: namespaces(&facts, &other_containers(found)),
             mounts: mounts(facts.mounts.known().map_or(&[], Vec::as_slice), &facts.host_mounts),
             engine_sockets: engine_infos().flat_map(|engine| engine.sockets).copied().collect(),

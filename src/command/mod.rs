@@ -10,6 +10,7 @@ mod doctor;
 mod exec;
 mod forecast;
 mod help;
+mod init_changes;
 mod inspect;
 mod logs;
 mod ls;

@@ -10,6 +10,7 @@ pub mod elf;
 pub mod engine;
 pub mod exit_record;
 pub mod idmap;
+pub mod init_state;
 pub mod limits;
 pub mod log_record;
 pub mod lookup;

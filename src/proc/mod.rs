@@ -12,6 +12,7 @@ mod clients;
 mod container_fs;
 mod exec_facts;
 mod host;
+mod init_state;
 mod inspect;
 mod kernel_log;
 mod log_file;

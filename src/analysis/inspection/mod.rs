@@ -11,6 +11,7 @@ use self::mounts::InspectedMount;
 use self::namespaces::{InspectedNamespace, NamespaceSharing};
 use super::container_process::ContainerProcess;
 use super::delivery::Prediction;
+use super::own_changes::OwnChange;
 use crate::model::container::Container;
 use crate::model::resource_config::ResourceConfig;
 use crate::model::signal::Signal;
@@ -46,6 +47,8 @@ pub struct Inspection {
     pub facts: InspectFacts,
     /// The configured limits and rights, if a record has them.
     pub config: Option<ResourceConfig>,
+    /// The changes that the init has made to itself.
+    pub own_changes: Vec<OwnChange>,
     /// Its namespaces.
     pub namespaces: Vec<InspectedNamespace>,
     /// Its mounts.

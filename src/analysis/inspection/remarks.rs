@@ -5,6 +5,7 @@ use std::borrow::Cow;
 
 use super::Inspection;
 use super::mounts::{InspectedMount, MountKind};
+use crate::analysis::own_changes::OwnChange;
 use crate::model::capability;
 use crate::model::process::Fact;
 use crate::model::resource_config::ResourceConfig;
@@ -23,11 +24,12 @@ pub enum RemarkCode {
     HostDirectory,
     WritableSys,
     Differs,
+    ChangedByInit,
 }
 
 impl RemarkCode {
     /// THE TABLE: each code with its name in JSON and its meaning, in the order of the variants.
-    pub const ALL: [(Self, &'static str, &'static str); 10] = [
+    pub const ALL: [(Self, &'static str, &'static str); 11] = [
         (Self::HostNamespace, "host-namespace", "The container uses a namespace of the host."),
         (
             Self::AllCapabilities,
@@ -50,6 +52,11 @@ impl RemarkCode {
         (Self::HostDirectory, "host-directory", "A system directory of the host is mounted."),
         (Self::WritableSys, "writable-sys", "The host's `/sys` is writable."),
         (Self::Differs, "differs", "A limit or privilege differs from the configuration."),
+        (
+            Self::ChangedByInit,
+            "changed-by-init",
+            "PID 1 has changed its own root, environment, limits or the like; `exec` and `cp` use the container's.",
+        ),
     ];
 
     /// Returns its name in JSON.
@@ -113,7 +120,8 @@ pub fn remarks(inspection: &Inspection) -> Vec<Remark> {
     if inspection.is_host {
         return Vec::new();
     }
-    let mut remarks = namespace_remarks(inspection);
+    let mut remarks: Vec<Remark> = inspection.own_changes.iter().map(own_change_remark).collect();
+    remarks.extend(namespace_remarks(inspection));
     remarks.extend(security_remarks(inspection));
     remarks.extend(resource_remarks(inspection));
     remarks.extend(mount_remarks(inspection));
@@ -122,6 +130,10 @@ pub fn remarks(inspection: &Inspection) -> Vec<Remark> {
 
 fn remark(about: &'static str, code: RemarkCode, message: impl Into<String>) -> Remark {
     Remark { about, code, message: message.into() }
+}
+
+fn own_change_remark(change: &OwnChange) -> Remark {
+    remark("process", RemarkCode::ChangedByInit, format!("it {}", change.text))
 }
 
 fn differs(about: &'static str, configured: &str, config: &ResourceConfig) -> Remark {

@@ -10,9 +10,11 @@ use crate::analysis::delivery::{Prediction, Recipient};
 use crate::analysis::diagnosis::{
     DiagnosisInput, OomKills, OutsideParent, diagnose, exit_signal_set, exit_signals,
 };
-use crate::analysis::finding::Finding;
+use crate::analysis::finding::{Finding, FindingCode, Severity};
 use crate::analysis::forecast::Forecast;
+use crate::analysis::own_changes::OwnChange;
 use crate::command::forecast::{forecast_of, procedure_of, snapshot_for};
+use crate::command::init_changes::init_changes;
 use crate::engine::{exit_record, stop_policy};
 use crate::error::Error;
 use crate::model::pid::HostPid;
@@ -41,7 +43,7 @@ pub(super) fn findings(found: &ResolvedContainer<'_>) -> Result<Vec<Finding>, Er
     let alternatives: Vec<(Signal, Forecast)> = others
         .map(|other| (other, forecast(&procedure_of(container, &policy, Some(other)))))
         .collect();
-    Ok(diagnose(&DiagnosisInput {
+    let mut findings = diagnose(&DiagnosisInput {
         container,
         policy: &policy,
         processes: &snapshot.processes,
@@ -54,7 +56,24 @@ pub(super) fn findings(found: &ResolvedContainer<'_>) -> Result<Vec<Finding>, Er
         oom_kills: oom_kills(found).as_ref(),
         record: exit_record(found.host, container).filter(|_| container.verified).as_ref(),
         age: age(found),
-    }))
+    });
+    findings.extend(changed_by_init(found, &snapshot));
+    Ok(findings)
+}
+
+/// Returns a finding for each change that the init has made to itself: they come last, as they say nothing
+/// about a stop.
+fn changed_by_init(found: &ResolvedContainer<'_>, snapshot: &ContainerSnapshot) -> Vec<Finding> {
+    let init = snapshot.processes.iter().find(|p| Some(p.facts.id) == found.container.init);
+    let finding = |change: OwnChange| Finding {
+        severity: Severity::Info,
+        code: FindingCode::ChangedByInit,
+        pid: init.and_then(|init| init.pid),
+        comm: init.map(|init| init.facts.stat.comm.clone()),
+        message: change.text,
+        remedy: Some(change.remedy.into()),
+    };
+    init_changes(found).into_iter().map(finding).collect()
 }
 
 /// Returns the parents outside of the container, by host PID.

@@ -68,7 +68,33 @@ pub fn changed_root(engine: &Engine) -> Outcome {
     let own = run(&["exec", "--pid", "1", &other.name, "/bin/busybox", "ls", "/"]).expect(0)?.out;
     same(own.as_str(), "bin\nready\n")?;
     let ps = run(&["--json", "ps", &other.name]).expect(0)?.objects();
-    same(ps[0]["user"].as_str(), Some("root"))
+    same(ps[0]["user"].as_str(), Some("root"))?;
+    let change = "changed its root directory to `/jail`";
+    let findings = run(&["--json", "doctor", "--exit-zero", &other.name]).expect(0)?.objects();
+    let found = findings.iter().find(|finding| finding["code"] == "changed-by-init");
+    check(found.is_some_and(|f| f["message"].to_string().contains(change)), "doctor says nothing")?;
+    let page = run(&["--json", "inspect", &other.name]).expect(0)?.objects();
+    check(page[0]["warnings"].to_string().contains(change), "inspect says nothing")?;
+    let verbose = run(&["-v", "exec", &other.name, "true"]).expect(0)?.err;
+    check(verbose.contains(change), &verbose)?;
+    // A container whose init has changed nothing has no such finding.
+    let name = engine.qualified()?;
+    let others = run(&["--json", "doctor", "--exit-zero", &name]).expect(0)?.objects();
+    check(others.iter().all(|finding| finding["code"] != "changed-by-init"), "another one has it")?;
+    copies_by_the_containers_root(&other)
+}
+
+/// Files go to the container's root, and come from there.
+fn copies_by_the_containers_root(other: &Other<'_>) -> Outcome {
+    let dir = tempfile::tempdir()?;
+    let file = dir.path().join("f");
+    std::fs::write(&file, "x")?;
+    let (file, path) = (file.to_string_lossy(), |path: &str| format!("{}:{path}", other.name));
+    run(&["cp", &file, &path("/etc/f")]).expect(0)?;
+    same(other.exec(&["cat", "/etc/f"])?.out.as_str(), "x")?;
+    let copy = dir.path().join("passwd");
+    run(&["cp", &path("/etc/passwd"), &copy.to_string_lossy()]).expect(0)?;
+    check(std::fs::read_to_string(copy)?.contains("web:x:1000"), "not the container's passwd")
 }
 
 /// The limits that the engine gave, and umask and working directory.
