@@ -141,7 +141,7 @@ mod tests {
             pid: 11348,
             anonymous: Some(20104 * 1024),
         };
-        assert_eq!(kills(&["6,0,5,-;Linux\n", CHOICE, KILL]), [kill.clone()]);
+        assert_eq!(kills(&["6,0,5,-;Linux\n", CHOICE, KILL]), std::slice::from_ref(&kill));
         assert_eq!(kills(&[CHOICE]), [OomKill { anonymous: None, ..kill }]);
         let global =
             CHOICE.replace("MEMCG", "NONE").replace(",oom_memcg=/docker/abc", ",global_oom");

@@ -176,13 +176,15 @@ fn describe(mount: &Mount<'_>, host: &HostMounts<'_>) -> InspectedMount {
     }
 }
 
+/// A device, and the directory of its file system that is mounted.
+type MountedDir<'a> = (&'a [u8], Cow<'a, [u8]>);
 /// A mount point, and the mount's ID.
 type MountPoint<'a> = (Cow<'a, [u8]>, u32);
 
 /// The mounts of the host, by what they show and by where they are.
 struct HostMounts<'a> {
     /// Mount points by device and directory, the shortest first, each with the mount's ID.
-    by_root: HashMap<(&'a [u8], Cow<'a, [u8]>), Vec<MountPoint<'a>>>,
+    by_root: HashMap<MountedDir<'a>, Vec<MountPoint<'a>>>,
     /// The topmost mount at each mount point.
     topmost: HashMap<Vec<u8>, u32>,
 }

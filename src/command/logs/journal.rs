@@ -29,18 +29,13 @@ struct JournalEntry {
 }
 
 /// A field: an array of bytes if it is not UTF-8.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(untagged)]
 enum JournalText {
     Text(String),
     Bytes(Vec<u8>),
+    #[default]
     None,
-}
-
-impl Default for JournalText {
-    fn default() -> Self {
-        Self::None
-    }
 }
 
 /// Prints the log of a container from the journal.
