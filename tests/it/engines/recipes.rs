@@ -33,6 +33,25 @@ const SPECIAL_EXAMPLES: &[(&str, &str, i32, &str)] = &[
         "Process 13 attached",
     ),
     ("cinspect logs -f -n 100 web", "timeout -s INT 1 cinspect logs -f -n 100 web", 124, ""),
+    ("cinspect trace web", "timeout -s INT 2 cinspect trace web", 124, "tracing docker:web"),
+    (
+        "cinspect trace web TERM KILL",
+        "timeout -s INT 2 cinspect trace web TERM KILL",
+        124,
+        "tracing docker:web",
+    ),
+    (
+        "cinspect trace --all KILL --for 1h",
+        "timeout -s INT 2 cinspect trace --all KILL --for 1h",
+        124,
+        "tracing the whole host",
+    ),
+    (
+        "cinspect --json trace web db",
+        "timeout -s INT 2 cinspect --json trace web db",
+        124,
+        "\"end\"",
+    ),
     ("cinspect ps --watch web", "timeout -s INT 2 cinspect ps --watch web", 124, "ON TERM"),
     (
         "cinspect completions bash > /etc/bash_completion.d/cinspect",
