@@ -209,7 +209,7 @@ impl EndingInput<'_> {
 
     fn manual(&self) -> Vec<Statement> {
         let engine = self.engine();
-        let record = self.record.filter(|record| record.started.is_some() && !self.is_running);
+        let record = self.record.filter(|record| record.has_ended() && !self.is_running);
         let statement =
             record.and_then(|record| record.stopped_manually).map(|stopped| match stopped {
                 true => self.statement(

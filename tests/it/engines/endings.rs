@@ -28,7 +28,8 @@ impl<'a> Ended<'a> {
     fn client(&self, line: &str) -> Result<String, Failed> {
         let line = format!("{} {}", self.client, line.replace("NAME", &self.name));
         let mut command = Command::new("sh");
-        command.args(["-c", &line]).stdin(Stdio::null());
+        // (After an OOM kill conmon leaves a file named `oom` in its working directory.)
+        command.args(["-c", &line]).stdin(Stdio::null()).current_dir(std::env::temp_dir());
         let run = finish(command);
         match run.code {
             0 => Ok(run.out),
