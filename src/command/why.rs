@@ -37,7 +37,7 @@ use crate::resolve::{ResolvedContainer, Resolver};
 #[derive(Args)]
 pub struct WhyArgs {
     /// The container
-    #[arg(value_name = "CTR", add = CompletionSource::Containers)]
+    #[arg(value_name = "CTR", add = CompletionSource::AnyContainers)]
     container: String,
 }
 

@@ -60,6 +60,10 @@ fn values(
 ) -> Vec<CompletionCandidate> {
     match source {
         CompletionSource::Containers => containers(line, typed),
+        CompletionSource::AnyContainers => {
+            let ended = ended_containers(line, typed);
+            containers(line, typed).into_iter().chain(ended).collect()
+        }
         CompletionSource::Signals => signals(typed),
         CompletionSource::Pids => processes(line, typed, |process| process.pid.map(|p| p.get())),
         CompletionSource::HostPids => {
@@ -117,6 +121,18 @@ fn containers(line: &CompletionLine, typed: &OsStr) -> Vec<CompletionCandidate> 
         found.extend(reference.map(|reference| candidate(reference, description(container))));
     }
     found
+}
+
+/// Returns the containers that are not running, by name.
+fn ended_containers(line: &CompletionLine, typed: &OsStr) -> Vec<CompletionCandidate> {
+    let Some(host) = line.host() else { return Vec::new() };
+    let stopped = discover(host, SearchDepth::Cgroups).stopped;
+    let names = stopped.iter().filter_map(|stopped| {
+        let name = stopped.container.name.as_deref()?;
+        let is_meant = stopped.doubt.is_none() && begins(name.as_bytes(), typed);
+        is_meant.then(|| candidate(name, description(&stopped.container)))
+    });
+    names.collect()
 }
 
 fn description(container: &Container) -> String {

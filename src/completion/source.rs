@@ -11,6 +11,8 @@ use crate::output::column::Column;
 pub enum CompletionSource {
     /// Running containers.
     Containers,
+    /// Containers, running or not.
+    AnyContainers,
     /// Signals.
     Signals,
     /// PIDs in the container.

@@ -20,7 +20,7 @@ pub const SHELLS: &[(&str, &[&str], &str)] = &[
 /// Typed text, with a tab for each `\t`, and the words that the shell has then.
 const TYPED: &[(&str, &[&str])] = &[
     ("p\tw\t", &["ps", "web"]),
-    ("l\tweb", &["ls", "web"]),
+    ("inspe\tweb", &["inspect", "web"]),
     ("ki\tweb", &["kill", "web"]),
     ("ps docker:d\t", &["ps", "docker:db"]),
     ("signal web TE\t", &["signal", "web", "TERM"]),

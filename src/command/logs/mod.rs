@@ -36,7 +36,7 @@ const INTERVAL: Duration = Duration::from_millis(200);
 #[derive(Args)]
 pub struct LogsArgs {
     /// The container
-    #[arg(value_name = "CTR", add = CompletionSource::Containers)]
+    #[arg(value_name = "CTR", add = CompletionSource::AnyContainers)]
     container: String,
     /// Print this many lines; `all`: all
     #[arg(short = 'n', long, visible_alias = "tail", value_name = "N", value_parser = lines, add = CompletionSource::Free)]
