@@ -197,8 +197,8 @@ mod tests {
     fn names_the_argument_the_value_and_the_way_to_help() {
         for (line, message) in [
             (
-                "cinspect ps",
-                "missing argument: CTR\nhint: try `cinspect ps --help`\nhint: `cinspect ls` lists the running containers",
+                "cinspect inspect",
+                "missing argument: CTR\nhint: try `cinspect inspect --help`\nhint: `cinspect ls` lists the running containers",
             ),
             ("cinspect signal web", "missing argument: SIG\nhint: try `cinspect signal --help`"),
             ("cinspect ls -1", "unexpected argument `-1`\nhint: try `cinspect ls --help`"),

@@ -62,7 +62,7 @@ pub const COMMAND: Command = command::<TraceArgs>(
     "trace",
     &[],
     &[
-        ("cinspect trace web", "every signal to its processes, and who sent it"),
+        ("cinspect trace web", "signals as they are sent, and by whom"),
         ("cinspect trace web TERM KILL", "only these signals"),
         ("cinspect trace --all KILL --for 1h", "who kills what on this host"),
         ("cinspect --json trace web db", "for a log"),
