@@ -76,6 +76,7 @@ pub(super) fn open_root(
         owner: Some((facts.status.uid[1], facts.status.gid[1])),
         user_ns: user_ns.flatten(),
         joined: None,
+        writer: None,
         self_pid: facts.status.nspid.last().copied(),
         logs: logs_hint(&found.container),
         prefix: format!("{name}:"),

@@ -10,6 +10,20 @@ pub fn has(capability: Capability) -> bool {
     caps::has_cap(None, CapSet::Effective, capability).unwrap_or(false)
 }
 
+/// Keeps the capabilities as they are when this thread, and threads that it starts, take on another user
+/// (SECBIT_NO_SETUID_FIXUP, capabilities(7)).
+///
+/// # Errors
+/// EPERM without CAP_SETPCAP.
+pub fn keep_over_user_changes() -> Result<(), Errno> {
+    // include/uapi/linux/securebits.h
+    const NO_SETUID_FIXUP: libc::c_ulong = 1 << 2;
+    // SAFETY: takes no pointer.
+    let done =
+        unsafe { libc::prctl(libc::PR_SET_SECUREBITS, NO_SETUID_FIXUP, 0usize, 0usize, 0usize) };
+    Errno::result(done).map(drop)
+}
+
 /// Drops every capability of number `first` and above from the bounding set that is not in `keep`,
 /// `PR_CAPBSET_DROP` of prctl(2).
 ///

@@ -33,7 +33,9 @@ pub fn copy_file(
     let file = entry.node.open_to_read();
     let file = File::from(file.map_err(|errno| context.source_error(&entry.path, errno))?);
     let attributes = EntryAttributes::read(context.from, &entry.node, context.options.archive);
-    write_file(context, &entry.path, dir, &entry.name, &mut Content::File(&file), attributes)
+    context.to.as_writer(|| {
+        write_file(context, &entry.path, dir, &entry.name, &mut Content::File(&file), attributes)
+    })
 }
 
 /// Writes a file, from wherever its data comes.

@@ -31,7 +31,11 @@ impl<'w, 'p> DirSink<'w, 'p> {
 
     /// Returns the destination itself, which is not part of the copy.
     pub fn destination(&self, target: TargetDir) -> Arc<PendingDir<'p>> {
-        remove_stale_temp_files(&target.fd);
+        // (Removing nothing is as good.)
+        let _ = self.context.to.as_writer(|| {
+            remove_stale_temp_files(&target.fd);
+            Ok(())
+        });
         Arc::new(PendingDir { target: Arc::new(target), finish: None, pool: self.pool })
     }
 
@@ -50,7 +54,8 @@ impl<'p> Sink for DirSink<'_, 'p> {
 
     fn enter(&mut self, parent: &Self::Dir, entry: &CopySource) -> Result<Self::Dir, Error> {
         let context = self.context;
-        let (target, is_new) = create_directory(context, &entry.path, &parent.target, &entry.name)?;
+        let create = || create_directory(context, &entry.path, &parent.target, &entry.name);
+        let (target, is_new) = context.to.as_writer(create)?;
         let mut finish =
             DirFinish { name: entry.path.clone(), metadata: None, dropped: Vec::new() };
         if is_new {
@@ -81,7 +86,8 @@ impl<'p> Sink for DirSink<'_, 'p> {
     }
 
     fn symlink(&mut self, parent: &Self::Dir, entry: &CopySource) -> Result<bool, Error> {
-        let outcome = copy_symlink(self.context, entry, &parent.target)?;
+        let copy = || copy_symlink(self.context, entry, &parent.target);
+        let outcome = self.context.to.as_writer(copy)?;
         Ok(outcome == WriteOutcome::Renamed)
     }
 
@@ -92,8 +98,8 @@ impl<'p> Sink for DirSink<'_, 'p> {
         entry: &CopySource,
     ) -> Result<bool, Error> {
         let first = (&*first_dir.target, first_name);
-        let linked =
-            create_hard_link(self.context, &entry.path, first, &parent.target, &entry.name)?;
-        Ok(linked.is_ok())
+        let create =
+            || create_hard_link(self.context, &entry.path, first, &parent.target, &entry.name);
+        Ok(self.context.to.as_writer(create)?.is_ok())
     }
 }

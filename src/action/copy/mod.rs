@@ -23,6 +23,7 @@ mod entry;
 mod error;
 mod event;
 mod file_capability;
+mod fs_user;
 mod list_dir;
 mod metadata;
 mod names;
@@ -49,7 +50,7 @@ use caps::{CapSet, Capability};
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::stat::{Mode, umask};
-use nix::unistd::{geteuid, setfsgid, setfsuid};
+use nix::unistd::{getegid, geteuid, setfsgid, setfsuid};
 
 use crate::action::send::raise_fd_limit;
 use crate::analysis::copy_rules::{
@@ -60,6 +61,7 @@ use crate::engine::StoredRoot;
 use crate::error::Error;
 use crate::model::account::{AccountEntry, Deviation};
 use crate::proc::Host;
+use crate::sys::capability::{has, keep_over_user_changes};
 use crate::sys::file::FileKind;
 use crate::sys::isolated::{self, Inherit, IsolationError};
 use context::CopyContext;
@@ -146,7 +148,7 @@ impl CopyJob<'_> {
         raise_fd_limit();
         umask(Mode::empty());
         self.mount_stored(events)?;
-        self.join_user_namespace();
+        self.join_user_namespace(events);
         let (to, _) = self.side(&self.destination);
         let options = CopyOptions { owner: self.owner(to)?, ..self.options };
         if self.is_packed() {
@@ -274,6 +276,7 @@ impl CopyJob<'_> {
         events.report_waits();
         let (to, path) = self.side(&self.destination);
         let failed = |errno| because(cannot_copy_to(to, path), errno);
+        to.become_writer();
         let directory = resolve_destination(to, path)?.node;
         let directory = directory.filter(|node| node.kind() == FileKind::Directory);
         let Some(directory) = directory else {
@@ -290,23 +293,57 @@ impl CopyJob<'_> {
     }
 
     /// Joins the user namespace of a rootless container: without CAP_CHOWN, files can be given to other
-    /// users only there. From then on this process sees all IDs as that namespace does.
-    fn join_user_namespace(&mut self) {
-        let has = |capability| caps::has_cap(None, CapSet::Effective, capability).unwrap_or(false);
-        if has(Capability::CAP_CHOWN) && has(Capability::CAP_DAC_OVERRIDE) {
-            return;
-        }
+    /// users only there; and a FUSE file system that was mounted in it (fuse-overlayfs) lets nobody in from
+    /// outside, not even root (fuse_allow_current_process, fs/fuse/dir.c). From then on this process sees
+    /// all IDs as that namespace does.
+    fn join_user_namespace(&mut self, events: &EventSender) {
         let endpoints = std::iter::once(&self.destination).chain(&self.sources);
-        let container = endpoints
+        let mut containers = endpoints
             .map(|endpoint| self.side(endpoint).0)
-            .find_map(|rootfs| Some((rootfs, rootfs.user_ns.as_ref()?)));
+            .filter_map(|rootfs| Some((rootfs, rootfs.user_ns.as_ref()?)));
+        let is_privileged = has(Capability::CAP_CHOWN) && has(Capability::CAP_DAC_OVERRIDE);
+        let container = match is_privileged {
+            false => containers.next(),
+            true => containers.find(|(rootfs, _)| rootfs.refuses_us()),
+        };
         let Some((rootfs, user_ns)) = container else { return };
+        let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
         if setns(user_ns, CloneFlags::CLONE_NEWUSER).is_err() {
             return;
         }
+        let is_mapped = rootfs.uid_map.to_inside(uid).and(rootfs.gid_map.to_inside(gid)).is_some();
         let joined = Arc::new((rootfs.uid_map.clone(), rootfs.gid_map.clone()));
         for rootfs in self.containers.iter_mut().chain([&mut self.host]) {
             rootfs.joined = Some(joined.clone());
+        }
+        if is_mapped || keep_over_user_changes().is_err() {
+            return;
+        }
+        for rootfs in &mut self.containers {
+            rootfs.writer = rootfs.default_owner();
+        }
+        // FUSE asks for an ID at every call, to read data too: both sides are then accessed as that user.
+        if is_privileged {
+            self.become_user_of_fuse(events)
+        }
+    }
+
+    /// Makes this process the user of a container's FUSE file system, on the host's side too.
+    fn become_user_of_fuse(&mut self, events: &EventSender) {
+        let Some(rootfs) = self.containers.iter().find(|rootfs| rootfs.writer.is_some()) else {
+            return;
+        };
+        rootfs.become_writer();
+        let user = rootfs.owner.map_or(0, |(uid, _)| uid);
+        for rootfs in &mut self.containers {
+            rootfs.writer = None;
+        }
+        if self.destination.location == Location::Host {
+            let sentence = format!(
+                "files on the host belong to user {user}: the container's file system (FUSE) lets in only processes of that user"
+            );
+            let entry = AccountEntry::of_file(Deviation::Changed, "owner of the copies", sentence);
+            events.account(&entry);
         }
     }
 

@@ -71,6 +71,8 @@ pub struct Rootfs {
     pub user_ns: Option<OwnedFd>,
     /// The user and group IDs of the user namespace that this process has joined.
     pub joined: Option<Arc<(IdMap, IdMap)>>,
+    /// The user and group, as this process sees IDs, that files are written as, if that is not its own.
+    pub writer: Option<(u32, u32)>,
     /// The PID that `/proc/self` means: that of the process that the container was entered by, as the
     /// container numbers it. (To the kernel it would be this process.) None on the host and on disk.
     pub self_pid: Option<i32>,
@@ -167,6 +169,7 @@ impl Rootfs {
             owner: None,
             user_ns: None,
             joined: None,
+            writer: None,
             self_pid: None,
             logs: None,
             prefix: String::new(),
@@ -218,6 +221,12 @@ impl Rootfs {
             None => Some((uid, gid)),
             Some((uid_map, gid_map)) => Some((uid_map.to_inside(uid)?, gid_map.to_inside(gid)?)),
         }
+    }
+
+    /// Whether its file system lets this process in not at all.
+    pub fn refuses_us(&self) -> bool {
+        let open = |root: &OwnedFd| Node::open(root, b".").map(drop);
+        self.root.as_ref().is_some_and(|root| open(root) == Err(Errno::EACCES))
     }
 
     /// Returns a small file, such as `/etc/passwd`; nothing if it cannot be read.

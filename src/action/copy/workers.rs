@@ -154,10 +154,14 @@ pub struct DirFinish {
 impl Drop for PendingDir<'_> {
     fn drop(&mut self) {
         let Some(DirFinish { name, metadata, mut dropped }) = self.finish.take() else { return };
-        if let Some(metadata) = metadata {
-            dropped.extend(apply_metadata(self.target.fd.as_fd(), &metadata));
-        }
         let context = self.pool.context;
+        if let Some(metadata) = metadata {
+            let apply = || Ok(apply_metadata(self.target.fd.as_fd(), &metadata));
+            match context.to.as_writer(apply) {
+                Ok(refused) => dropped.extend(refused),
+                Err(error) => self.pool.record(Err(error)),
+            }
+        }
         self.pool.record(context.written(&name, WriteOutcome::Renamed, &dropped));
     }
 }

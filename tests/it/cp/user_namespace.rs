@@ -5,11 +5,18 @@ use super::tree::{describe, same_tree};
 use super::*;
 
 pub fn trials() -> Vec<Trial> {
-    vec![test_with(
-        Need::Archivers,
-        "cp::ids_of_lists_and_capabilities_are_translated",
-        translated_ids,
-    )]
+    vec![
+        test_with(
+            Need::Archivers,
+            "cp::ids_of_lists_and_capabilities_are_translated",
+            translated_ids,
+        ),
+        test_with(
+            Need::Root,
+            "cp::owner_of_a_namespace_without_an_id_in_it_can_copy",
+            unmapped_owner,
+        ),
+    ]
 }
 
 /// Runs a container in a user namespace, in which host user 100000 is root, until its stdin ends; prints
@@ -35,21 +42,69 @@ print(said.replace(b'x', b'').decode().strip(), flush=True); sys.stdin.read(1)
 for child in open(f'/proc/{pid}/task/{pid}/children').read().split(): os.kill(int(child), signal.SIGKILL)
 "#;
 
-fn translated_ids() -> Outcome {
-    let container = container()?;
+/// Runs something with the PID of such a container.
+fn with_container(program: &str, test: impl FnOnce(i32) -> Outcome) -> Outcome {
     let mut python = Command::new("python3");
-    python.args(["-c", CONTAINER]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    python.args(["-c", program]).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut python = io(python.spawn())?;
     let outcome = (|| {
         let mut line = String::new();
         let stdout = python.stdout.take().ok_or("no output")?;
         io(std::io::BufRead::read_line(&mut std::io::BufReader::new(stdout), &mut line))?;
         let init: i32 = line.trim().parse().map_err(|_| format!("no PID: {line}"))?;
-        copies(&container, init)
+        test(init)
     })();
     drop(python.stdin.take());
     let _ = python.wait();
     outcome
+}
+
+fn translated_ids() -> Outcome {
+    let container = container()?;
+    with_container(CONTAINER, |init| copies(&container, init))
+}
+
+/// The user whose container it is has no ID in it, as with unprivileged LXC: files are its init's, and the
+/// host's side is read and written as that user.
+fn unmapped_owner() -> Outcome {
+    const USER: u32 = 4242;
+    let become_user = format!("os.setgid({USER}); os.setuid({USER}); c.unshare(0x10000000)");
+    let program = CONTAINER.replace("c.unshare(0x10000000)", &become_user);
+    let dir = io(tempfile::tempdir())?;
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    io(std::fs::create_dir_all(path("tree/sub")))?;
+    io(std::fs::write(path("tree/sub/own"), "own"))?;
+    io(symlink("sub/own", path("tree/link")))?;
+    io(std::fs::hard_link(path("tree/sub/own"), path("tree/other")))?;
+    for name in [".", "tree", "tree/sub", "tree/sub/own"] {
+        io(std::os::unix::fs::chown(path(name), Some(USER), Some(USER)))?;
+    }
+    io(std::fs::set_permissions(path("tree/sub/own"), Permissions::from_mode(0o600)))?;
+    with_container(&program, |init| {
+        let as_user = |arguments: &[&str]| {
+            let mut command = Command::new("setpriv");
+            command.args(["--reuid", "4242", "--regid", "4242", "--clear-groups"]);
+            command.args([env!("CARGO_BIN_EXE_cinspect"), "cp"]).args(arguments);
+            finish(command).expect(0)
+        };
+        let ctr = |path: &str| format!("pid:{init}:{path}");
+        let inner = |name: &str| PathBuf::from(format!("/proc/{init}/root/mnt/{name}"));
+        for (from, to) in [("tree/sub/own", "file"), ("tree", "tree")] {
+            let done = as_user(&[&path(from), &ctr(&format!("/mnt/{to}"))])?;
+            same(done.err.as_str(), "")?;
+        }
+        for name in ["file", "tree", "tree/sub", "tree/sub/own", "tree/link", "tree/other"] {
+            let meta = io(inner(name).symlink_metadata())?;
+            same((name, meta.uid(), meta.gid()), (name, 100_000, 100_000))?;
+        }
+        same(
+            io(inner("tree/other").metadata())?.ino(),
+            io(inner("tree/sub/own").metadata())?.ino(),
+        )?;
+        as_user(&[&ctr("/mnt/tree"), &path("back")])?;
+        same(io(std::fs::read_to_string(path("back/sub/own")))?.as_str(), "own")?;
+        same(io(Path::new(&path("back/sub/own")).metadata())?.uid(), USER)
+    })
 }
 
 fn copies(container: &Container, init: i32) -> Outcome {
