@@ -59,7 +59,7 @@ impl SignalOrigin {
         matches!(self, Self::Process(_) | Self::Child)
     }
 
-    /// The origin in words, where there is no sender.
+    /// The origin in words, where no process sent it.
     pub fn describe(self) -> &'static str {
         match self {
             Self::Process(call) => call,
@@ -97,7 +97,7 @@ pub struct TargetFacts {
     pub ignored: Option<SignalSet>,
 }
 
-/// What became of a signal.
+/// The outcome of a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SignalOutcome {
     /// It is pending for the target, which takes it when it runs and does not block it.

@@ -76,7 +76,7 @@ impl DatabaseCopy {
     }
 }
 
-/// What was read, by root of the host, directory and owner, with the time of the reading. It is used for
+/// Results of readings, by root of the host, directory and owner, with the time of the reading. It is used for
 /// all containers of one command, but not for the next look at one.
 pub(super) struct DatabaseCache<T>(Mutex<Option<Cached<T>>>);
 

@@ -1,4 +1,4 @@
-//! What LXC, LXD and Incus have in common, because liblxc does it: the cgroup `lxc.payload.NAME`, the
+//! Facts that LXC, LXD and Incus have in common, because liblxc does it: the cgroup `lxc.payload.NAME`, the
 //! monitor with the title `[lxc monitor] PATH NAME`, whose child is the init, and the configuration. No file
 //! holds the PID, and the command socket is not asked: any process can listen on that abstract name.
 

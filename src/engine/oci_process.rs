@@ -170,7 +170,7 @@ fn inherit(
     config.personality = config.personality.or(host.personality(supervisor));
 }
 
-/// Whether a limit is above another one; `None` is no limit.
+/// Whether a limit is above another one; `None` means unlimited.
 fn is_above(limit: Option<u64>, other: Option<u64>) -> bool {
     other.is_some_and(|other| limit.is_none_or(|limit| limit > other))
 }

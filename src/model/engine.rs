@@ -65,9 +65,9 @@ pub struct EngineAdvice {
     pub exec_form: &'static str,
     /// How to run it under an init, as a list of settings.
     pub init: &'static str,
-    /// How to configure another stop signal, with `SIGNAL_NAME` for it; none if there is no such setting.
+    /// How to configure another stop signal, with `SIGNAL_NAME` for it; none if it has no such setting.
     pub stop_signal: Option<&'static str>,
-    /// How to configure another grace period; none if there is no such setting.
+    /// How to configure another grace period; none if it has no such setting.
     pub grace: Option<&'static str>,
     /// The command that unpauses a container, with `<name>`, `<id>` and `<namespace>` for those; none if the
     /// engine has none.

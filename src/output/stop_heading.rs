@@ -55,7 +55,7 @@ impl StopHeading {
         let mut text = String::new();
         style.paint(&mut text, &cut(&name, room, style.ellipsis()), Emphasis::Heading);
         text.push_str(&stop);
-        // What rests on an assumption is not known.
+        // An answer that rests on an assumption is not known.
         let emphasis = match self.forecast {
             Some(Answer::Yes) if self.signal_assumed => Emphasis::None,
             forecast => forecast.map_or(Emphasis::None, answer_emphasis),

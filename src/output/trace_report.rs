@@ -36,7 +36,7 @@ pub enum TraceEvent {
         origin: SignalOrigin,
         /// The process that sent it, where one did and it is known.
         sender: Option<TracedProcess>,
-        /// What became of it.
+        /// The outcome.
         outcome: SignalOutcome,
     },
     /// A signal was taken.
@@ -45,7 +45,7 @@ pub enum TraceEvent {
         signal: Signal,
         /// `si_code`.
         code: i32,
-        /// What it did.
+        /// Its effect.
         outcome: SignalOutcome,
     },
     /// The process exited; its status if it is known.

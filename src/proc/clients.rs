@@ -55,7 +55,7 @@ impl ClientReader {
             *read += 1;
             match handle.open_relative(format!("net/{file}")).map_err(ReadError::from) {
                 Ok(opened) => read_into(opened, &mut self.buffer, MAX_TABLE)?,
-                // Without IPv6 there is no tcp6.
+                // Without IPv6 the kernel has no tcp6.
                 Err(ReadError::Gone) => continue,
                 Err(error) => return Err(error),
             }

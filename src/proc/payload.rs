@@ -1,4 +1,4 @@
-//! What containers wrote, below directories of records: it is held open, and never read as a record.
+//! Data that containers wrote, below directories of records: it is held open, and never read as a record.
 
 use std::ffi::OsStr;
 use std::os::fd::OwnedFd;

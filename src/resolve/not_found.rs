@@ -132,7 +132,7 @@ impl NotFound<'_> {
         let ended = predicate(&record, engine, Timestamp::now());
         let why = format!("`cinspect why {}` says why", self.word);
         let error = self.because(format!("it exists in {name} but {ended}"));
-        // (Of one that never ran there is no more to say.)
+        // (Of one that never ran nothing more is known.)
         let error = if record.has_ended() { error.hint(why) } else { error };
         match (stopped.advice(), record.state) {
             // (It needs no start.)

@@ -41,7 +41,7 @@ pub enum CopyFailure {
     Target(Errno),
     /// The stream ended before the data did.
     Cut,
-    /// What was copied was not accepted.
+    /// The copied data was not accepted.
     Refused(Box<Error>),
 }
 

@@ -25,7 +25,7 @@ impl Rootfs {
     /// a thread).
     ///
     /// # Errors
-    /// Those of the work; the thread cannot be started.
+    /// The errors of the work; the thread cannot be started.
     pub fn as_writer<T: Send>(
         &self,
         work: impl FnOnce() -> Result<T, Error> + Send,

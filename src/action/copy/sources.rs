@@ -115,7 +115,7 @@ pub fn count_bytes(sources: &[(&Rootfs, Vec<u8>)], follow: bool, events: &Arc<Ev
         return;
     }
     let events = Arc::clone(events);
-    // It is not waited for: the end of the process ends it. Without a thread there is no total.
+    // It is not waited for: the end of the process ends it. Without a thread no total is shown.
     let _ = std::thread::Builder::new().spawn(move || {
         std::thread::sleep(COUNT_AFTER);
         events.set_total(nodes.into_iter().map(|node| size(node).unwrap_or(0)).sum());

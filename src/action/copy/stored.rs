@@ -70,7 +70,7 @@ pub fn mount_stored(host: &Host, stored: &StoredRoot) -> Result<MountedRoot, Err
             Err(cause) => omissions.push(omission(mount, &cause)),
         }
     }
-    // What is mounted in another mount comes after it.
+    // A mount in another mount comes after it.
     mounts.sort_by_key(|(mount, _)| mount.destination.components().count());
     let place = MountPlace::new(host, &stored.layers, layers, stored.owner)?;
     let mut root = place.mount_layers(&[])?;

@@ -58,7 +58,7 @@ impl Tools {
                 }
             }
         }
-        let cause = refused.unwrap_or_else(|| "there is no busybox in the PATH".into());
+        let cause = refused.unwrap_or_else(|| "no busybox in the PATH".into());
         let error = failure("no static program for `--tools` on this host").cause(cause);
         Err(error.hint(INSTALL).hint("`--tools=FILE` uses another static program"))
     }

@@ -37,7 +37,7 @@ pub struct SignalRoute {
 pub struct SignalReach {
     /// One for each of the processes, in their order.
     pub routes: Vec<SignalRoute>,
-    /// Whether the init exits; none if there is no init.
+    /// Whether the init exits; none without an init.
     pub init_exits: Option<Answer>,
 }
 

@@ -69,7 +69,7 @@ pub enum Forwarding {
 pub enum Workers {
     /// None, or it is not known which.
     None,
-    /// Those that run its own program.
+    /// Processes that run its own program.
     SameProgram,
     /// The same, and it waits for every other child, too, without stopping it.
     SameProgramAwaitsAll,

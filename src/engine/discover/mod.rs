@@ -148,7 +148,7 @@ impl<'a> Search<'a> {
             let container = &stopped.container;
             (precedence(container.engine), container.name.clone(), container.id.clone())
         });
-        // What is left in the runtime below an engine is not a container of its own.
+        // A container left over in the runtime below an engine is not a container of its own.
         let mut seen = HashSet::new();
         stopped.retain(|stopped| {
             let id = stopped.container.id.clone().unwrap_or_default();

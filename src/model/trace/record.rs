@@ -96,7 +96,7 @@ pub struct TraceRecord {
     pub pid: i32,
     /// The thread.
     pub tid: i32,
-    /// What happened.
+    /// The event.
     pub event: KernelEvent,
 }
 

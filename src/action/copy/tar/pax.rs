@@ -60,7 +60,7 @@ impl<'a> FromIterator<(&'a [u8], &'a [u8])> for PaxRecords {
 pub struct Records<'r> {
     /// Its own.
     pub member: &'r PaxRecords,
-    /// Those of global headers.
+    /// Records of global headers.
     pub global: &'r PaxRecords,
 }
 

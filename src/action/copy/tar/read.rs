@@ -84,7 +84,7 @@ pub struct TarReader<R> {
     has_members: bool,
 }
 
-/// What comes before a header and counts for it.
+/// Records that come before a header and count for it.
 #[derive(Default)]
 struct Prefix {
     is_started: bool,
@@ -291,7 +291,7 @@ impl<R: Read> TarReader<R> {
         match fill(&mut self.input, &mut block).map_err(TarError::Io)? {
             0 => Ok(None),
             BLOCK => Ok(Some(block)),
-            // What is shorter than a block is not tar, if nothing came before.
+            // Anything shorter than a block is not tar, if nothing came before.
             _ if !self.has_headers => Err(TarError::NotTar(decompressor(&block))),
             _ => Err(TarError::Cut(self.last.clone())),
         }

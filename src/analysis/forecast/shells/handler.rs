@@ -45,7 +45,7 @@ pub(super) struct Script {
 /// The action of a trap.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum TrapAction {
-    /// There is no trap for the signal.
+    /// No trap is set for the signal.
     None,
     /// This text.
     Text(String),

@@ -54,7 +54,7 @@ pub(super) fn read(input: &ForecastInput<'_>, process: usize) -> Result<Vec<Prog
     reader.file.replace("%(here)s", &here);
     reader.read_included()?;
     let mut groups = reader.groups()?;
-    // Those of one priority stay in the order of the file.
+    // Programs of one priority stay in the order of the file.
     groups.sort_by_key(|group| group.priority);
     groups.reverse();
     Ok(groups)
@@ -345,7 +345,7 @@ impl ConfigReader<'_> {
         }
         let unknown = || format!("the value of `{name}` in its configuration is not known");
         let variable_name = name.strip_prefix("ENV_").ok_or_else(unknown)?;
-        // Its own section may set it anew.
+        // Its own section may set it again.
         let set = self.file.get("supervisord", "environment").unwrap_or_default();
         if set.contains(variable_name) {
             return Err(unknown());
