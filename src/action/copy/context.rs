@@ -160,7 +160,7 @@ impl<'a> CopyContext<'a> {
     /// source.
     ///
     /// # Errors
-    /// As [`Self::warn`].
+    /// As [`Self::account`].
     pub fn skip_pseudo(&self, node: &Node, path: &[u8]) -> Result<bool, Error> {
         let Some(name) = pseudo_fs(&node.fd) else { return Ok(false) };
         let skipped = format!("skipped `{}`: it is a {name} file system", text(path));
@@ -171,7 +171,7 @@ impl<'a> CopyContext<'a> {
     /// Warns of a device, FIFO or socket that is not copied.
     ///
     /// # Errors
-    /// As [`Self::warn`].
+    /// As [`Self::account`].
     pub fn skip_special(&self, node: &Node, path: &[u8]) -> Result<(), Error> {
         let kind = special_kind(node);
         let skipped = format!("skipped `{}`: it is {kind}", text(path));
@@ -181,7 +181,7 @@ impl<'a> CopyContext<'a> {
     /// Warns of a symlink that is not followed.
     ///
     /// # Errors
-    /// As [`Self::warn`].
+    /// As [`Self::account`].
     pub fn skip_dangling(&self, path: &[u8]) -> Result<(), Error> {
         if let Some(DeadEnd { words, kind, hint }) = self.from.dead_end(path) {
             let hint = hint.map_or_else(String::new, |hint| format!(": {hint}"));
@@ -195,7 +195,7 @@ impl<'a> CopyContext<'a> {
     /// Warns of a directory that is one of its own parents.
     ///
     /// # Errors
-    /// As [`Self::warn`].
+    /// As [`Self::account`].
     pub fn skip_loop(&self, path: &[u8]) -> Result<(), Error> {
         let skipped = format!("skipped `{}`: it leads back to a directory above it", text(path));
         self.account(Deviation::Skipped, "loop of directories", skipped)
