@@ -217,7 +217,9 @@ impl Diagnosis<'_> {
     /// Adds the finding for a process of which it is not known whether it exits.
     pub(super) fn uncertain(&mut self, index: usize, why: &str) {
         let process = &self.input.processes[index];
-        let signal = self.signal;
+        // (A supervisor may send another signal than it gets.)
+        let delivery = self.forecast(index).and_then(|forecast| forecast.deliveries.first());
+        let signal = delivery.map_or(self.signal, |delivery| delivery.signal);
         let is_unlikely = probably_continues(process);
         let severity = if is_unlikely { Severity::Warning } else { Severity::Info };
         let message = match why.contains(&signal.name()) {

@@ -26,6 +26,7 @@ const SPECIAL_EXAMPLES: &[(&str, &str, i32, &str)] = &[
     // It depends on what else runs here.
     ("cinspect doctor", "cinspect doctor --exit-zero", 0, "container"),
     ("cinspect exec web", "echo 'echo inside' | cinspect exec web", 0, "inside"),
+    ("cinspect exec --tools web", "echo 'echo inside' | cinspect exec --tools web", 0, "inside"),
     (
         "cinspect exec web --skip mnt -- strace -p 13",
         "cinspect exec web --skip mnt -- timeout 1 strace -p 13",

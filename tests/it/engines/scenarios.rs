@@ -244,7 +244,13 @@ pub fn supervisord(engine: &Engine) -> Outcome {
         check(wait_until(ready), "its programs do not run")?;
         let name = engine.script(&["qualified", container])?;
         let findings = run(&["--json", "doctor", "--exit-zero", &name]).expect(0)?.objects();
-        same(findings[0]["code"].clone(), json!("uncertain"))?;
+        let is_warning = |row: &Value| row["severity"] == json!("warning");
+        check(findings.iter().all(is_warning), format!("{findings:?}"))?;
+        let uncertain = |row: &&Value| row["code"] == json!("uncertain");
+        let reasons: Vec<String> =
+            findings.iter().filter(uncertain).map(|row| row["message"].to_string()).collect();
+        check(reasons.len() == 2, format!("{findings:?}"))?;
+        check(reasons.iter().any(|reason| reason.starts_with("\"the trap for INT")), &reasons[1])?;
         let events = run(&["--json", "stop", &name]).expect(0)?.objects();
         same(graceful(&events), json!(true))?;
         let received = [("one", "TERM"), ("one", "INT"), ("two", "TERM"), ("two", "INT")]
