@@ -129,8 +129,9 @@ impl ResolvedContainer<'_> {
         Ok(ContainerSnapshot { context, processes, hidden, delivery, user_names_error, lookups })
     }
 
-    /// Reads processes again that block a signal which they have a handler for, a few times: many block it
-    /// only now and then. A process that was seen without the block is kept as it was seen then.
+    /// Reads processes again that block a signal which they have a handler for, or that are in
+    /// uninterruptible sleep, a few times: most are so for a moment only. A process that was seen otherwise
+    /// is kept as it was seen then.
     pub fn settle(
         &self,
         snapshot: &mut ContainerSnapshot,
@@ -138,21 +139,23 @@ impl ResolvedContainer<'_> {
         options: SnapshotOptions,
     ) {
         for _ in 0..BLOCKED_LOOKS {
-            let blocked: Vec<usize> = (0..snapshot.processes.len())
+            let transient: Vec<usize> = (0..snapshot.processes.len())
                 .filter(|index| {
                     let process = &snapshot.processes[*index];
-                    process.facts.status.sig_cgt.contains(signal)
-                        && snapshot.predict(process, signal, Recipient::Process).verdict
-                            == Verdict::Pending
+                    match snapshot.predict(process, signal, Recipient::Process).verdict {
+                        Verdict::Pending => process.facts.status.sig_cgt.contains(signal),
+                        Verdict::Delayed => process.facts.stat.state.is_uninterruptible(),
+                        _ => false,
+                    }
                 })
                 .collect();
-            if blocked.is_empty() {
+            if transient.is_empty() {
                 return;
             }
             std::thread::sleep(BLOCKED_INTERVAL);
             let pids: Vec<HostPid> =
-                blocked.iter().map(|index| snapshot.processes[*index].facts.id.pid).collect();
-            for (index, read) in blocked.into_iter().zip(self.host.snapshot(&pids, options)) {
+                transient.iter().map(|index| snapshot.processes[*index].facts.id.pid).collect();
+            for (index, read) in transient.into_iter().zip(self.host.snapshot(&pids, options)) {
                 let process = &mut snapshot.processes[index];
                 if let Ok(facts) = read
                     && facts.id == process.facts.id

@@ -115,7 +115,8 @@ impl RecordedCommand {
             let answer: Vec<String> = answer.iter().map(|line| machine.unfill(line)).collect();
             return rewrite(path, &self.head, &format!("{head}{status}"), &answer);
         }
-        let got: Vec<String> = answer.iter().map(|line| words(line)).collect();
+        let got = answer.iter().map(|line| words(line)).filter(|line| !line.is_empty());
+        let got: Vec<String> = got.collect();
         if got != self.answer {
             let message = format!("got\n{}\nwanted\n{}", got.join("\n"), self.answer.join("\n"));
             return Err(message.into());

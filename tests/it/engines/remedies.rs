@@ -365,7 +365,8 @@ pub fn zombie_of_the_shim(engine: &Engine) -> Outcome {
         check(message.contains(&parent), format!("{findings:?}"))?;
         let stop = run(&["stop", "-t", "2s", &name]).expect(1)?;
         let held = format!("[sh], a zombie that its parent {parent} does not reap");
-        check(stop.err.matches(&held).count() == 2, &stop.err)?;
+        // (A note while it waits, if there is time for one, and the error.)
+        check(stop.err.contains(&held), &stop.err)?;
         let findings = run(&["--json", "doctor", &name]).expect(8)?.objects();
         same(findings[0]["code"].clone(), json!("exiting"))?;
         check(findings[0]["message"].to_string().contains(&held), &findings[0])?;
