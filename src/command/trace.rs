@@ -29,6 +29,8 @@ use crate::resolve::{Access, ResolvedContainer, Resolver};
 /// Longest time between two readings: it bounds the delay of a line, and the time in which a process may
 /// end before it is looked up.
 const INTERVAL: Duration = Duration::from_millis(20);
+/// Records between two times that the kernel's buffers are emptied while lines are made.
+const DRAIN_EVERY: usize = 1024;
 /// Time after which an exit is printed without its status.
 const STATUS_WAIT: u64 = 500_000_000;
 
@@ -247,7 +249,10 @@ impl Tracer<'_> {
     fn read(&mut self, all: bool) -> String {
         self.processes.read_exits();
         let mut text = String::new();
-        for record in self.trace.take(all) {
+        for (index, record) in self.trace.take(all).into_iter().enumerate() {
+            if index % DRAIN_EVERY == 0 {
+                self.trace.drain();
+            }
             text.extend(self.line(record));
             if self.limit.is_some_and(|limit| self.sent >= limit) {
                 break;

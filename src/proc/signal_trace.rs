@@ -16,6 +16,9 @@ use crate::sys::tracefs::TraceFs;
 /// A record younger than this may have an older one behind it on another CPU, which is being written.
 const SETTLE: u64 = 2_000_000;
 
+/// Records that wait to be printed; beyond it the kernel drops some, and counts them.
+const MAX_HELD: usize = 1 << 20;
+
 /// Signals in a filter: beyond it all are read and the others are dropped here.
 const MAX_FILTER: usize = 16;
 
@@ -77,11 +80,18 @@ impl SignalTrace {
             true => u64::MAX,
             false => now().saturating_sub(SETTLE),
         };
+        self.drain();
+        self.held.sort_by_key(|record| record.time);
+        let ready = self.held.partition_point(|record| record.time < horizon);
+        self.held.drain(..ready).collect()
+    }
+
+    /// Empties the rings before they are full: a burst of signals is recorded faster than it is printed.
+    pub fn drain(&mut self) {
         let Self { rings, formats, held } = self;
-        rings.take(|kind, flags, bytes| held.extend(parse_record(formats, kind, flags, bytes)));
-        held.sort_by_key(|record| record.time);
-        let ready = held.partition_point(|record| record.time < horizon);
-        held.drain(..ready).collect()
+        if held.len() < MAX_HELD {
+            rings.take(|kind, flags, bytes| held.extend(parse_record(formats, kind, flags, bytes)));
+        }
     }
 }
 
