@@ -16,12 +16,39 @@ use crate::model::signal::Signal;
 use crate::resolve::traced_processes::TracedProcess;
 use crate::sys::pidfd::Ending;
 
-/// Widths of the columns before the last one.
-const TIME: usize = 15;
-const EVENT: usize = 7;
-const SIGNAL: usize = 8;
-const RESULT: usize = 16;
-const TARGET: usize = 24;
+/// Widths of the columns before the last one, and of the gap between two.
+struct TraceLayout {
+    /// Format of the time, strftime(3).
+    clock: &'static str,
+    time: usize,
+    event: usize,
+    signal: usize,
+    result: usize,
+    target: usize,
+    gap: usize,
+}
+
+const WIDE: TraceLayout = TraceLayout {
+    clock: "%H:%M:%S%.6f",
+    time: 15,
+    event: 7,
+    signal: 8,
+    result: 16,
+    target: 24,
+    gap: 2,
+};
+/// For terminals of 80 columns; longer words push the others to the right.
+const NARROW: TraceLayout = TraceLayout {
+    clock: "%H:%M:%S%.3f",
+    time: 12,
+    event: 7,
+    signal: 6,
+    result: 10,
+    target: 10,
+    gap: 1,
+};
+/// Columns from which the wide layout is used.
+const WIDE_FROM: usize = 110;
 
 /// An event of a trace.
 #[derive(Debug)]
@@ -72,14 +99,30 @@ impl TraceReporter {
         if self.json {
             return String::new();
         }
-        let mut out = String::new();
-        let words = [("TIME", TIME), ("EVENT", EVENT), ("SIGNAL", SIGNAL), ("RESULT", RESULT)];
-        let cells: String =
-            words.iter().map(|(word, columns)| format!("{word:columns$}  ")).collect();
-        let text = format!("{cells}{:TARGET$}  FROM", "TARGET");
+        let layout = self.layout();
+        let words = [
+            ("TIME", layout.time),
+            ("EVENT", layout.event),
+            ("SIGNAL", layout.signal),
+            ("RESULT", layout.result),
+            ("TARGET", layout.target),
+        ];
+        let (mut out, mut text) = (String::new(), String::new());
+        for (word, columns) in words {
+            text.push_str(word);
+            pad(&mut text, word, columns + layout.gap);
+        }
+        text.push_str("FROM");
         self.style.paint(&mut out, &text, Emphasis::Heading);
         out.push('\n');
         out
+    }
+
+    fn layout(&self) -> &'static TraceLayout {
+        match self.style.width {
+            Some(..WIDE_FROM) => &NARROW,
+            _ => &WIDE,
+        }
     }
 
     /// Returns the line of an event.
@@ -126,7 +169,8 @@ impl TraceReporter {
     }
 
     fn text(&self, time: Timestamp, target: &TracedProcess, event: &TraceEvent) -> String {
-        let clock = time.to_zoned(TimeZone::system()).strftime("%H:%M:%S%.6f").to_string();
+        let layout = self.layout();
+        let clock = time.to_zoned(TimeZone::system()).strftime(layout.clock).to_string();
         let (name, signal, result, emphasis) = match event {
             TraceEvent::Signal { signal, outcome, .. } => {
                 ("signal", Some(*signal), outcome.name().to_owned(), emphasis(*outcome))
@@ -146,13 +190,19 @@ impl TraceReporter {
             }
         };
         let signal = signal.map(Signal::name).unwrap_or_default();
-        let mut out = format!("{clock:TIME$}  {name:EVENT$}  {signal:SIGNAL$}  ");
+        let mut out = String::new();
+        for (text, columns) in
+            [(clock.as_str(), layout.time), (name, layout.event), (signal.as_str(), layout.signal)]
+        {
+            out.push_str(text);
+            pad(&mut out, text, columns + layout.gap);
+        }
         self.style.paint(&mut out, &result, emphasis);
-        pad(&mut out, &result, RESULT);
+        pad(&mut out, &result, layout.result + layout.gap);
         let target = self.named(target, self.names_containers);
         out.push_str(&target);
         if let TraceEvent::Signal { origin, sender, .. } = event {
-            pad(&mut out, &target, TARGET);
+            pad(&mut out, &target, layout.target + layout.gap);
             out.push_str(&self.from(*origin, sender.as_ref()));
         }
         out.push('\n');
@@ -162,7 +212,7 @@ impl TraceReporter {
     /// Returns the origin of a signal.
     fn from(&self, origin: SignalOrigin, sender: Option<&TracedProcess>) -> String {
         let Some(sender) = sender else { return origin.describe().to_owned() };
-        let user = sender.uid.map_or_else(String::new, |uid| format!(" (uid {uid})"));
+        let user = sender.uid.map_or_else(String::new, |uid| format!(", uid {uid}"));
         let role = if origin == SignalOrigin::Child { "child " } else { "" };
         format!("{role}{}{user}", self.named(sender, true))
     }
@@ -201,9 +251,9 @@ impl TraceReporter {
     }
 }
 
-/// Appends spaces up to the width of a column, and two more.
+/// Appends spaces up to the width of a column, and one at least.
 fn pad(out: &mut String, text: &str, columns: usize) {
-    let missing = columns.saturating_sub(width(text)) + 2;
+    let missing = columns.saturating_sub(width(text)).max(1);
     out.extend(std::iter::repeat_n(' ', missing));
 }
 

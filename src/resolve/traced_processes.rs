@@ -20,6 +20,8 @@ use crate::sys::proc_events::ExitEvents;
 const SEARCH_INTERVAL: Duration = Duration::from_secs(1);
 /// Descriptors that are held for exit statuses; further processes end without one.
 const MAX_HELD: usize = 512;
+/// Control groups that are remembered as no container's.
+const MAX_PLAIN_CGROUPS: usize = 4096;
 /// Processes that are remembered after their exit.
 const MAX_ENDED: usize = 256;
 
@@ -281,6 +283,10 @@ impl<'a> TracedProcesses<'a> {
             self.searched = Instant::now();
         }
         if self.inventory.containing(self.host, pid).is_none() {
+            // (A trace may run for days, and services come and go.)
+            if self.plain_cgroups.len() >= MAX_PLAIN_CGROUPS {
+                self.plain_cgroups.clear();
+            }
             self.plain_cgroups.insert(path);
         }
     }
