@@ -54,9 +54,14 @@ pub fn consume(name: &str, word: &str) -> bool {
     let set = set_of(list);
     match behaviour {
         "vforks" => vfork(),
-        "sigwait" => wait(name, &set, false),
+        "sigwait" => wait(name, &set, || ()),
         // Exits after the first.
-        "exits-on" => wait(name, &set, true),
+        "exits-on" => wait(name, &set, || std::process::exit(0)),
+        // Exits after the first, as soon as it has no child, like tini.
+        "exits-after-children-on" => wait(name, &set, || {
+            while nix::sys::wait::wait().is_ok() {}
+            std::process::exit(0);
+        }),
         "signalfd-read" | "signalfd-poll" | "signalfd-select" | "signalfd-epoll"
         | "signalfd-unread" => signalfd(name, &set, &behaviour[9..]),
         "signalfd-child-reads" => signalfd_of_a_child(name, &set),
@@ -126,16 +131,14 @@ fn log_accepted(name: &str, signal: i32) {
     write_log(&format!("{name} accepted {signal}"));
 }
 
-fn wait(name: &str, set: &libc::sigset_t, exit: bool) {
+fn wait(name: &str, set: &libc::sigset_t, then: impl Fn()) {
     mask(libc::SIG_BLOCK, set);
     loop {
         // SAFETY: a set that lives, and no room for details.
         let signal = unsafe { libc::sigtimedwait(set, null_mut(), std::ptr::null()) };
         if signal > 0 {
             log_accepted(name, signal);
-            if exit {
-                std::process::exit(0);
-            }
+            then();
         }
     }
 }
