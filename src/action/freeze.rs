@@ -6,8 +6,11 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{SigSet, Signal};
 
+use super::send::{HeldProcess, hold};
+use crate::analysis::selection::Criteria;
 use crate::error::os_error;
-use crate::proc::FreezerFile;
+use crate::model::pid::HostPid;
+use crate::proc::{FreezerFile, SnapshotOptions};
 use crate::resolve::ResolvedContainer;
 use crate::sys::guardian::Guardian;
 
@@ -26,7 +29,8 @@ pub fn unpause(found: &ResolvedContainer<'_>) -> Result<(), String> {
             "it has no cgroup of its own; only the program that froze it can thaw it".into()
         );
     };
-    let Some(files) = freezer_files(found) else {
+    let held = hold_any(found);
+    let Some(files) = freezer_files(found, &Vec::from_iter(held.as_ref())) else {
         return Err("its init has exited or left its cgroup".into());
     };
     for file in files {
@@ -39,15 +43,29 @@ pub fn unpause(found: &ResolvedContainer<'_>) -> Result<(), String> {
 }
 
 /// Opens the freezer files of the container's cgroup. They are opened first: the check of the init that
-/// follows proves that they are the right ones.
-fn freezer_files(found: &ResolvedContainer<'_>) -> Option<Vec<FreezerFile>> {
+/// follows, or of another process of it that is held, proves that they are the right ones.
+fn freezer_files(found: &ResolvedContainer<'_>, held: &[&HeldProcess]) -> Option<Vec<FreezerFile>> {
     let host = found.host;
     let cgroup = found.container.cgroup.as_ref()?;
     let init = found.container.init?;
     let files = host.freezer_files(&cgroup.path);
-    let is_running = host.stat(init.pid).is_ok_and(|stat| stat.start == init.start);
-    let is_member = host.memberships(init.pid).is_ok_and(|memberships| cgroup.holds(&memberships));
-    (is_running && is_member).then_some(files)
+    let is_member =
+        |pid: HostPid| host.memberships(pid).is_ok_and(|memberships| cgroup.holds(&memberships));
+    let by_init =
+        || host.stat(init.pid).is_ok_and(|s| s.start == init.start) && is_member(init.pid);
+    let by_other = || held.iter().any(|process| is_member(process.pid()) && !process.has_exited());
+    (by_init() || by_other()).then_some(files)
+}
+
+/// Holds a process of a container that has lost its init: it proves in the init's place which cgroup is the
+/// container's.
+fn hold_any(found: &ResolvedContainer<'_>) -> Option<HeldProcess> {
+    if !found.container.has_lost_init {
+        return None;
+    }
+    let snapshot = found.snapshot(SnapshotOptions::BARE).ok()?;
+    let mut processes = snapshot.processes.iter();
+    processes.find_map(|process| hold(found, process, None, Criteria::default()).ok())
 }
 
 /// A container that we have frozen, until this is dropped. Meanwhile signals that would end us are
@@ -60,15 +78,15 @@ pub struct FreezeGuard {
 }
 
 impl FreezeGuard {
-    /// Freezes a container, so that its processes cannot fork. Returns `None` if that cannot be done,
+    /// Freezes a container, of which these processes are held, so that they cannot fork. Returns `None` if that cannot be done,
     /// takes too long, or something else has frozen it, which then has to thaw it as well.
-    pub fn freeze(found: &ResolvedContainer<'_>) -> Option<Self> {
+    pub fn freeze(found: &ResolvedContainer<'_>, held: &[&HeldProcess]) -> Option<Self> {
         let host = found.host;
         let cgroup = found.container.cgroup.as_ref()?;
         if found.container.user.is_some() || host.is_frozen_within(&cgroup.path) {
             return None;
         }
-        let files = freezer_files(found).filter(|files| !files.is_empty())?;
+        let files = freezer_files(found, held).filter(|files| !files.is_empty())?;
         // First of all: nothing is frozen that would stay so.
         let fds: Vec<RawFd> = files.iter().map(|file| file.as_fd().as_raw_fd()).collect();
         let guardian =

@@ -188,6 +188,11 @@ fn verify(
 }
 
 impl HeldProcess {
+    /// Returns the PID of the process.
+    pub fn pid(&self) -> HostPid {
+        self.pid
+    }
+
     /// Returns the pidfd of the process.
     pub fn as_fd(&self) -> BorrowedFd<'_> {
         self.pidfd.as_fd()

@@ -156,6 +156,9 @@ impl ProcessSelection<'_> {
             self.except_init,
         );
         let selected = selected.map_err(|selector| {
+            if container.has_lost_init && matches!(selector, Selector::Init) {
+                return found.no_init();
+            }
             let (typed, count) = (selector.typed(), snapshot.processes.len());
             let matches = match count {
                 1 => "does not match its only process".into(),
@@ -221,7 +224,7 @@ pub(super) fn targets_of(
         processes: &snapshot.processes,
         context: &snapshot.delivery,
         lookups: &snapshot.lookups,
-        init: container.init,
+        init: container.init.filter(|_| !container.has_lost_init),
         owns_pid_ns: container.owns_pid_ns,
         procedure: &procedure,
     };

@@ -50,6 +50,7 @@ pub enum FindingCode {
     Blocks,
     Zombies,
     Exiting,
+    InitExited,
     LeftBehind,
     GracePeriod,
     OomKills,
@@ -63,7 +64,7 @@ pub enum FindingCode {
 
 impl FindingCode {
     /// THE TABLE: each code with its name in JSON and its meaning, in the order of the variants.
-    pub const ALL: [(Self, &'static str, &'static str); 28] = [
+    pub const ALL: [(Self, &'static str, &'static str); 29] = [
         (
             Self::ShellForm,
             "shell-form",
@@ -142,6 +143,11 @@ impl FindingCode {
             Self::Exiting,
             "exiting",
             "PID 1 has exited and is still there: it waits for a process of its PID namespace, or was not reaped.",
+        ),
+        (
+            Self::InitExited,
+            "init-exited",
+            "The main process has exited while others of the container run on, which has no PID namespace of its own.",
         ),
         (
             Self::LeftBehind,

@@ -92,6 +92,7 @@ pub(super) fn running_again(
         let again = Resolver::new(found.host).resolve(&name, Access::Read).ok();
         // (Not one whose name only contains it.)
         let again = again.filter(|again| again.container.qualified() == name);
+        let again = again.filter(|again| !again.container.has_lost_init);
         let init = again.and_then(|again| again.container.init);
         if let Some(init) = init.filter(|init| Some(*init) != container.init) {
             let by = is_expected.then_some(container.engine.display_name);

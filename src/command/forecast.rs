@@ -26,7 +26,7 @@ pub(super) fn procedure_of(
     // Without a grace period KILL follows the signal at once.
     let steps = if grace.is_zero() { Vec::new() } else { vec![StopStep { signal, grace }] };
     let schedule = StopSchedule { steps, kill: true };
-    StopProcedure { schedule, order: StopOrder::Init }
+    StopProcedure { schedule, order: StopOrder::Init.in_container(container) }
 }
 
 /// Returns the settings of a policy that are assumed, each with the reason.
@@ -128,7 +128,7 @@ pub(super) fn forecast_of(
         processes: &snapshot.processes,
         context: &snapshot.delivery,
         lookups: &snapshot.lookups,
-        init: container.init,
+        init: container.init.filter(|_| !container.has_lost_init),
         owns_pid_ns: container.owns_pid_ns,
         procedure,
     };

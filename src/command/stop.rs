@@ -327,7 +327,7 @@ impl<'a> ContainerStop<'a> {
             assumed: assumptions.iter().map(Assumption::to_string).collect(),
             running_again: Cell::default(),
         };
-        let procedure = StopProcedure { schedule, order: request.order };
+        let procedure = StopProcedure { schedule, order: request.order.in_container(container) };
         let unpause = request.unpause;
         Self { context, target, policy, assumptions, procedure, unpause, reporter }
     }
@@ -394,10 +394,13 @@ impl<'a> ContainerStop<'a> {
                 printer.print(line);
             }
         };
-        let (mut last, mut held) = (None, HeldExit::default());
+        let (mut last, mut unknown_left, mut held) = (None, 0, HeldExit::default());
         stop(found, &self.procedure, &mut |event| {
             if let Some(cause) = held.note(found, &event) {
                 self.note(&cause);
+            }
+            if let StopEventKind::NotStopped { unknown, .. } = event.kind {
+                unknown_left = unknown;
             }
             match event.kind {
                 StopEventKind::Stopped { killed, unknown } => {
@@ -410,18 +413,30 @@ impl<'a> ContainerStop<'a> {
             let ended = (killed, unknown);
             return Ok(self.conclude(&companions, time, ended, &send));
         }
-        if !self.procedure.schedule.kill {
+        if !self.procedure.schedule.kill && unknown_left == 0 {
             return Ok(ExitStatus::TimedOut);
         }
-        let name = &self.reporter.container;
+        Err(self.not_stopped(unknown_left))
+    }
+
+    /// Returns the error for processes that are still running, of which so many were not signalled.
+    fn not_stopped(&self, unknown: usize) -> Error {
+        let (name, found) = (&self.reporter.container, &self.target.found);
         let error =
             Error::new(ExitStatus::Failed, format!("`{}` was not stopped", self.target.reference));
-        if let Some(cause) = waits_for_zombie(found) {
-            return Err(error.cause(cause).hint("let that parent run again, or end it"));
+        if unknown > 0 {
+            return error
+                .cause("processes that started after its init had exited are left in its cgroup")
+                .hint(format!(
+                    "`cinspect ps {name}` shows them, and the same stop again signals them"
+                ));
         }
-        Err(error
+        if let Some(cause) = waits_for_zombie(found) {
+            return error.cause(cause).hint("let that parent run again, or end it");
+        }
+        error
             .cause("processes are still running after SIGKILL")
-            .hint(format!("`cinspect ps {name}` shows them: frozen, or in uninterruptible sleep")))
+            .hint(format!("`cinspect ps {name}` shows them: frozen, or in uninterruptible sleep"))
     }
 
     /// Whether the container is paused and has to be unpaused first.

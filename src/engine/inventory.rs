@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use super::process_index::ProcessIndex;
 use crate::analysis::remedy::quoted;
 use crate::model::container::Container;
-use crate::model::pid::HostPid;
+use crate::model::pid::{HostPid, ProcessId};
 use crate::proc::{Host, Survey};
 
 /// A container that an engine has a record of and that is not running.
@@ -17,6 +17,8 @@ pub struct StoppedContainer {
     pub container: Container,
     /// The cgroup that it gets when it runs, if the record says so.
     pub cgroup: Option<Vec<u8>>,
+    /// The init that the record names, and that has exited.
+    pub init: Option<ProcessId>,
     /// The reason why the kernel contradicts a record that says that it runs.
     pub doubt: Option<String>,
 }

@@ -115,6 +115,9 @@ pub struct Container {
     /// Number of PID namespaces above it as seen from our `/proc`: the index of its PIDs in the
     /// `NSpid` line. 0 for a container that shares the host's.
     pub depth: usize,
+    /// Whether the init has exited while processes of its cgroup run: possible only where no PID namespace
+    /// ends with it. Then `init` is the process that the record names.
+    pub has_lost_init: bool,
     /// Whether the init is PID 1 of the namespace, so that every process in the namespace belongs to
     /// the container.
     pub owns_pid_ns: bool,
@@ -153,6 +156,7 @@ impl Container {
             init: None,
             pid_ns: None,
             depth: 0,
+            has_lost_init: false,
             owns_pid_ns: false,
             cgroup: None,
             state: ContainerState::NotRunning,
@@ -211,14 +215,14 @@ impl Container {
 
     /// Returns `pid:N` with the host PID of the init, which always refers to the container of N.
     pub fn by_pid(&self) -> String {
-        match self.init {
-            Some(init) => format!("pid:{}", init.pid),
+        match self.init_pid() {
+            Some(init) => format!("pid:{init}"),
             None => format!("{}:{}", self.engine.name, self.id.as_deref().unwrap_or("?")),
         }
     }
 
-    /// Returns the host PID of the init.
+    /// Returns the host PID of the init, unless it has exited already.
     pub fn init_pid(&self) -> Option<HostPid> {
-        self.init.map(|init| init.pid)
+        self.init.filter(|_| !self.has_lost_init).map(|init| init.pid)
     }
 }

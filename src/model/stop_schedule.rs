@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 
+use super::container::Container;
 use super::signal::{Signal, SignalSet};
 
 /// A signal, and the time that processes have to exit on it.
@@ -49,6 +50,16 @@ pub enum StopOrder {
     All,
     /// Children before their parents, the init last
     ChildrenFirst,
+}
+
+impl StopOrder {
+    /// Returns the order in a container: one that has lost its init has no process to begin with.
+    pub fn in_container(self, container: &Container) -> Self {
+        match self {
+            Self::Init if container.has_lost_init => Self::All,
+            order => order,
+        }
+    }
 }
 
 /// How a container is to be stopped.

@@ -188,8 +188,9 @@ impl StopReporter {
                 let killed = format!("{} killed", processes(*killed));
                 Sentence::highlighted(format!("stopped: {killed}"), killed, Emphasis::Warning)
             }
-            StopEventKind::NotStopped { running } => {
-                let text = format!("not stopped: {} still running", processes(*running));
+            StopEventKind::NotStopped { running, unknown } => {
+                let since = if *unknown > 0 { ", started after its init had exited" } else { "" };
+                let text = format!("not stopped: {} still running{since}", processes(*running));
                 Sentence::highlighted(text, "not stopped", Emphasis::Bad)
             }
         }
@@ -220,7 +221,7 @@ impl StopReporter {
                 insert("running_again", json!(again));
                 insert("assumed", json!(self.assumed));
             }
-            StopEventKind::NotStopped { running } => {
+            StopEventKind::NotStopped { running, .. } => {
                 insert("graceful", json!(false));
                 insert("left", json!(running));
                 insert("assumed", json!(self.assumed));

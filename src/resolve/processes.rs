@@ -56,6 +56,9 @@ impl ResolvedContainer<'_> {
         options: SnapshotOptions,
     ) -> Result<ContainerProcess, Error> {
         let Some(pid) = pid else {
+            if self.container.has_lost_init {
+                return Err(self.no_init());
+            }
             return self.snapshot_init(options).map_err(Error::from);
         };
         let snapshot = self.snapshot(options)?;
@@ -78,6 +81,18 @@ impl ResolvedContainer<'_> {
             threads.filter_map(|thread| thread.status.nspid.get(depth)).any(|n| *n == tid.get())
         })?;
         Some((process.pid?, process.facts.stat.comm.clone()))
+    }
+
+    /// Returns the error for a command that needs the init of a container that has lost it.
+    pub fn no_init(&self) -> Error {
+        let name = self.container.qualified();
+        let init = self
+            .container
+            .init
+            .map_or_else(String::new, |init| format!(" (host PID {})", init.pid));
+        Error::new(ExitStatus::NoProcess, format!("`{name}` has no init"))
+            .cause(format!("it{init} has exited, and other processes of the container run on"))
+            .hint(format!("`cinspect ps {name}` lists them; `--pid` and `--all` select them"))
     }
 
     /// Returns the error for a PID that no process of the container has.

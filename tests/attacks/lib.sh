@@ -169,6 +169,15 @@ wait_settled() {
     fail "process $1 does not settle"
 }
 
+# Waits until a command succeeds.
+wait_until() {
+    for _ in $(seq 600); do
+        ! "$@" 2>/dev/null || return 0
+        sleep 0.05
+    done
+    fail "not within 30 s: $*"
+}
+
 exited() {
     ! kill -0 "$1" 2>/dev/null || grep -q '^State:.Z' "/proc/$1/status" 2>/dev/null
 }

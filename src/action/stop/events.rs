@@ -101,6 +101,8 @@ pub enum StopEventKind {
     NotStopped {
         /// How many.
         running: usize,
+        /// How many of them started after the init had exited, and were left alone.
+        unknown: usize,
     },
 }
 

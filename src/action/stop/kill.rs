@@ -21,7 +21,7 @@ impl StopRun<'_> {
     pub(super) fn kill(&mut self) {
         let deadline = Instant::now() + KILL_TIMEOUT;
         let host = self.found.host;
-        if self.init_is_running()
+        if self.is_same_container()
             && kill_cgroup(host, &self.found.container, &self.running_handles())
         {
             for index in self.running_indices() {
@@ -62,7 +62,11 @@ impl StopRun<'_> {
         let init = self.found.container.init;
         let owns_pid_ns = self.found.container.owns_pid_ns;
         // Without a PID namespace, frozen processes cannot fork while they are killed.
-        let guard = if owns_pid_ns { None } else { FreezeGuard::freeze(self.found) };
+        let guard = if owns_pid_ns {
+            None
+        } else {
+            FreezeGuard::freeze(self.found, &self.running_handles())
+        };
         if guard.is_some()
             && let Ok(snapshot) = self.found.snapshot(SnapshotOptions::BARE)
         {

@@ -10,8 +10,9 @@ use crate::action::send::{
 use crate::analysis::container_process::ContainerProcess;
 use crate::analysis::delivery::Recipient;
 use crate::analysis::selection::Criteria;
+use crate::engine::MembershipRule;
 use crate::error::{Error, ExitStatus};
-use crate::model::pid::ProcessId;
+use crate::model::pid::{HostPid, ProcessId};
 use crate::model::signal::{Signal, SignalNumber, SignalSet};
 use crate::model::stop_schedule::{StopOrder, StopProcedure, StopStep};
 use crate::proc::SnapshotOptions;
@@ -25,6 +26,10 @@ const SCAN_INTERVAL: Duration = Duration::from_millis(200);
 
 /// How long the processes of a PID namespace may take to exit after its init.
 const NAMESPACE_EXIT_TIME: Duration = Duration::from_millis(500);
+
+/// How long processes that started after the exit of the init may take to exit, and how often to look.
+const LEFT_TIME: Duration = Duration::from_secs(5);
+const LEFT_INTERVAL: Duration = Duration::from_millis(20);
 
 /// A process that is watched until it exits.
 pub(super) struct WatchedProcess {
@@ -59,6 +64,8 @@ pub(super) struct StopRun<'a> {
     send_error: Option<SendError>,
     /// How processes end, as the kernel tells root.
     exits: Option<ExitEvents>,
+    /// The identity of the container's cgroup, if that alone holds its processes together.
+    cgroup: Option<(u64, u64)>,
 }
 
 /// Stops a container. Returns whether none of its processes is running any more.
@@ -71,6 +78,7 @@ pub fn stop(
     report: &mut dyn FnMut(StopEvent),
 ) -> Result<bool, Error> {
     raise_fd_limit();
+    let by_cgroup = found.container.cgroup.as_ref().filter(|_| !found.container.owns_pid_ns);
     let run = StopRun {
         found,
         procedure,
@@ -82,6 +90,7 @@ pub fn stop(
         has_sent: false,
         send_error: None,
         exits: ExitEvents::subscribe().ok(),
+        cgroup: by_cgroup.and_then(|cgroup| found.host.cgroup_identity(cgroup)),
     };
     run.run()
 }
@@ -107,15 +116,45 @@ impl StopRun<'_> {
             }
         }
         let running = self.running();
-        self.report(StopEventKind::NotStopped { running });
+        self.report(StopEventKind::NotStopped { running, unknown: 0 });
         Ok(false)
     }
 
     fn finish(&mut self) -> bool {
+        let unknown = self.left_in_cgroup();
+        if unknown > 0 {
+            self.report(StopEventKind::NotStopped { running: unknown, unknown });
+            return false;
+        }
         let killed = self.watched.iter().filter(|watched| watched.was_killed).count();
         let unknown = self.watched.iter().filter(|watched| watched.has_unknown_end).count();
         self.report(StopEventKind::Stopped { killed, unknown });
         true
+    }
+
+    /// Waits for the end of processes that are in the container's cgroup and were not held, because they
+    /// started after its init had exited, and returns how many are left. (Docker kills them when it notices
+    /// that exit.) The cgroup has to be the one that the container had at the beginning.
+    fn left_in_cgroup(&self) -> usize {
+        let (host, container) = (self.found.host, &self.found.container);
+        let Some((cgroup, identity)) = container.cgroup.as_ref().zip(self.cgroup) else { return 0 };
+        let rule = MembershipRule::new(host, container, &self.found.inventory);
+        let is_running = |pid: &HostPid| {
+            host.stat(*pid).is_ok_and(|stat| !stat.has_exited()) && rule.holds(*pid) == Ok(true)
+        };
+        let deadline = Instant::now() + LEFT_TIME;
+        loop {
+            let pids = host.cgroup_pids(cgroup).unwrap_or_default();
+            // Asked after the list: a cgroup is not the same again once it has been removed.
+            if host.cgroup_identity(cgroup) != Some(identity) {
+                return 0;
+            }
+            let count = pids.iter().filter(|pid| is_running(pid)).count();
+            if count == 0 || Instant::now() >= deadline {
+                return count;
+            }
+            std::thread::sleep(LEFT_INTERVAL);
+        }
     }
 
     pub(super) fn running(&self) -> usize {
@@ -174,12 +213,21 @@ impl StopRun<'_> {
         }
     }
 
-    /// Whether the init is running. If it is not, processes that appear now may belong to the next
-    /// container, which the engine has started in its place.
-    pub(super) fn init_is_running(&self) -> bool {
-        self.found.container.init.is_some_and(|init| {
-            self.found.host.stat(init.pid).is_ok_and(|stat| stat.start == init.start)
-        })
+    /// Whether processes that a snapshot has just found are the container's, and not those of the next one,
+    /// which the engine has started in its place: the init runs, or a process that was held when it did is
+    /// still in the cgroup, which no engine gives to another container before it is empty.
+    pub(super) fn is_same_container(&self) -> bool {
+        let (host, container) = (self.found.host, &self.found.container);
+        let init_is_running = container
+            .init
+            .is_some_and(|init| host.stat(init.pid).is_ok_and(|stat| stat.start == init.start));
+        let is_member = |watched: &WatchedProcess| {
+            container.cgroup.as_ref().is_some_and(|cgroup| {
+                let memberships = host.memberships(watched.id.pid);
+                memberships.is_ok_and(|memberships| cgroup.holds(&memberships))
+            }) && !watched.handle.has_exited()
+        };
+        init_is_running || (!container.owns_pid_ns && self.watched.iter().any(is_member))
     }
 
     /// Holds the processes of a snapshot that are not held yet.
@@ -188,7 +236,7 @@ impl StopRun<'_> {
         snapshot: &ContainerSnapshot,
         is_start: bool,
     ) -> Result<(), Error> {
-        if !is_start && !self.init_is_running() {
+        if !is_start && !self.is_same_container() {
             return Ok(());
         }
         for process in snapshot.processes.iter().filter(|process| process.in_container) {

@@ -25,6 +25,20 @@ impl Diagnosis<'_> {
         self.init.is_some_and(|init| self.input.processes[init].facts.stat.is_exiting())
     }
 
+    /// Adds a finding if the init has exited and left processes behind, of which its engine may know nothing.
+    pub(super) fn init_exited(&mut self) {
+        let container = self.input.container;
+        let Some(init) = container.init.filter(|_| container.has_lost_init) else { return };
+        let count = self.input.processes.len();
+        let processes = plural(count, "process", "processes");
+        let message = format!(
+            "the main process (host PID {}) has exited, and {processes} of its cgroup run on",
+            init.pid
+        );
+        let remedy = format!("{} signals them all", self.remedies.command("stop"));
+        self.add_for_container(Severity::Problem, FindingCode::InitExited, message, &remedy);
+    }
+
     /// Adds a finding if the init has exited and is still there. Returns whether it has.
     pub(super) fn exiting(&mut self) -> bool {
         let Some(init) = self.init.filter(|_| self.is_exiting()) else { return false };

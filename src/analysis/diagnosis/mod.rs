@@ -86,6 +86,7 @@ pub fn diagnose(input: &DiagnosisInput<'_>) -> Vec<Finding> {
         findings: Vec::new(),
     };
     diagnosis.paused();
+    diagnosis.init_exited();
     if !diagnosis.exiting() && !diagnosis.grace_period() {
         diagnosis.init();
         diagnosis.unreached();

@@ -20,6 +20,7 @@ pub(super) fn outcome(simulation: &Simulation<'_>) -> Forecast {
     let each = processes.iter().map(|process| process.exits);
     let graceful = match ending.init {
         Some(_) => each.fold(Answer::Yes, Answer::and),
+        None if ending.is_without_init() => each.fold(Answer::Yes, Answer::and),
         None => Answer::Maybe,
     };
     let schedule = &input.procedure.schedule;
@@ -85,6 +86,13 @@ impl<'a> Conclusion<'a> {
             .collect()
     }
 
+    /// Whether the container has lost its init, so that no process ends with that. (An init that could not be
+    /// read is there.)
+    fn is_without_init(&self) -> bool {
+        let input = &self.simulation.input;
+        input.init.is_none() && !input.owns_pid_ns && !input.processes.is_empty()
+    }
+
     /// Whether a signal is certain to end a process, whatever else happens: the kernel marks it as
     /// exiting when the signal is sent.
     fn is_doomed(&self, process: usize) -> bool {
@@ -96,7 +104,11 @@ impl<'a> Conclusion<'a> {
 
     fn process(&self, process: usize) -> ProcessForecast {
         let own = self.exits[process];
-        let init_exits = self.init.map_or(Answer::Maybe, |init| self.ends[init]);
+        let init_exits = match self.init {
+            Some(init) => self.ends[init],
+            None if self.is_without_init() => Answer::No,
+            None => Answer::Maybe,
+        };
         let kill = self.simulation.kills[process].filter(|kill| kill.is_in_time == Answer::Yes);
         let is_init = Some(process) == self.init;
         // With children first, PID 1 gets the signal when the others have exited.

@@ -1,19 +1,20 @@
 //! The later steps of a search: cgroups and PID namespaces that no record explains. They lead to more
 //! records, and what remains becomes a container without a verified name.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use super::{Search, assemble};
 use crate::engine::bare::BARE;
 use crate::engine::cgroup_name::is_long_id;
+use crate::engine::inventory::StoppedContainer;
 use crate::engine::recognise;
-use crate::engine::verify::{Init, evidence, read_init};
+use crate::engine::verify::{Init, evidence, frozen_state, read_init};
 use crate::model::cgroup;
 use crate::model::container::{Cgroup, Container, Evidence};
 use crate::model::engine::EngineInfo;
 use crate::model::namespace::NamespaceId;
-use crate::model::pid::HostPid;
+use crate::model::pid::{HostPid, Ticks};
 use crate::proc::{Host, LiveCgroup, Survey, Trust};
 
 /// More processes than this are not looked through in one cgroup.
@@ -49,6 +50,76 @@ impl Search<'_> {
         }
         found.extend(self.named_by_runtimes());
         found
+    }
+
+    /// Adds containers without a PID namespace of their own whose init has exited before other processes of
+    /// their cgroup: the record still names both.
+    pub(super) fn add_without_init(&mut self, cgroups: &[LiveCgroup]) {
+        let paths: HashMap<&[u8], &Cgroup> =
+            cgroups.iter().map(|live| (live.cgroup.path.as_slice(), &live.cgroup)).collect();
+        let mut stopped = std::mem::take(&mut self.inventory.stopped);
+        stopped.retain(|stopped| {
+            let cgroup = stopped.cgroup.as_deref().and_then(|path| paths.get(path));
+            let container = cgroup.and_then(|cgroup| self.without_init(stopped, cgroup));
+            let is_stopped = container.is_none();
+            container.into_iter().for_each(|container| self.push(container));
+            is_stopped
+        });
+        self.inventory.stopped.append(&mut stopped);
+    }
+
+    /// Returns the container that a record, whose init has exited, has in this cgroup. A process that is
+    /// older than the init shows that the cgroup is not the container's own, and a container that runs in
+    /// it that it is another's by now.
+    fn without_init(&self, stopped: &StoppedContainer, cgroup: &Cgroup) -> Option<Container> {
+        let init = stopped.init?;
+        // (A record that is doubted for another reason than that its PID has been reused stays doubted.)
+        let is_reused = || {
+            let stat = self.host.stat(init.pid);
+            init.start != Ticks(0) && stat.is_ok_and(|stat| stat.start != init.start)
+        };
+        let has_exited = stopped.doubt.is_none() || is_reused();
+        let is_anothers = self.inventory.containers.iter().any(|other| {
+            let other = other.cgroup.as_ref();
+            other.is_some_and(|other| cgroup::is_at_or_below(&other.path, &cgroup.path))
+        });
+        let is_users = |pid: HostPid| match stopped.container.user {
+            Some(user) => self.host.is_users(pid, user) == Ok(true),
+            None => true,
+        };
+        if !has_exited || is_anothers || cgroup::components(&cgroup.path).next().is_none() {
+            return None;
+        }
+        let pids = self.host.cgroup_pids(cgroup).ok()?.into_iter();
+        let members: Vec<Init> = pids
+            .filter_map(|pid| read_init(self.host, pid).ok())
+            .filter(|m| is_users(m.id.pid))
+            .collect();
+        let first = members.iter().min_by_key(|member| member.id.start)?;
+        // PID 1 of a namespace is the init of another container.
+        if first.id.start < init.start || members.iter().any(|member| member.owns_pid_ns) {
+            return None;
+        }
+        let is_alike = members.iter().all(|member| member.depth == first.depth);
+        let observation =
+            format!("{} of its processes run, its init {} has exited", members.len(), init.pid);
+        let path = String::from_utf8_lossy(&cgroup.path).into_owned();
+        let record = stopped.path().display();
+        let evidence = vec![
+            evidence(record, format!("its cgroup is {path}"), true),
+            evidence(path.clone(), observation, true),
+        ];
+        Some(Container {
+            init: Some(init),
+            has_lost_init: true,
+            pid_ns: first.pid_ns.filter(|_| is_alike),
+            depth: if is_alike { first.depth } else { 0 },
+            cgroup: Some(cgroup.clone()),
+            state: frozen_state(self.host, &first.memberships),
+            verified: true,
+            evidence,
+            ..stopped.container.clone()
+        })
     }
 
     /// Returns one process of each PID namespace in a cgroup that is not known, and adds those

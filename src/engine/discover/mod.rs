@@ -61,6 +61,7 @@ pub fn discover(host: &Host, depth: SearchDepth) -> Inventory {
     for message in tree.skipped {
         search.diagnostics.borrow_mut().add(Trust::Root, message);
     }
+    search.add_without_init(&tree.cgroups);
     let unexplained = search.unexplained(&tree.cgroups);
     if !unexplained.is_empty() {
         let pids: Vec<HostPid> = unexplained.iter().map(|(_, pid)| *pid).collect();
@@ -123,8 +124,8 @@ impl<'a> Search<'a> {
     }
 
     fn push(&mut self, container: Container) {
-        if let Some(init) = container.init {
-            self.by_init.insert(init.pid, self.inventory.containers.len());
+        if let Some(init) = container.init_pid() {
+            self.by_init.insert(init, self.inventory.containers.len());
         }
         self.inventory.containers.push(container);
     }
@@ -179,6 +180,7 @@ fn assemble(
         init: Some(init.id),
         pid_ns: init.pid_ns,
         depth: init.depth,
+        has_lost_init: false,
         owns_pid_ns: init.owns_pid_ns,
         cgroup,
         state: frozen_state(host, &init.memberships),

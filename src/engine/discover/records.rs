@@ -9,7 +9,7 @@ use crate::engine::record::{Record, RecordReader, Shim};
 use crate::engine::verify::{VerifyError, evidence, verify};
 use crate::engine::{ENGINES, precedence};
 use crate::model::container::Container;
-use crate::model::pid::{HostPid, Ticks};
+use crate::model::pid::{HostPid, ProcessId, Ticks};
 use crate::proc::Trust;
 
 impl Search<'_> {
@@ -171,11 +171,12 @@ impl Search<'_> {
 
     fn add_stopped(&mut self, record: Record, doubt: Option<String>) {
         let cgroup = record.cgroup.clone();
+        let init = record.pid.map(|pid| ProcessId { pid, start: record.start.unwrap_or(Ticks(0)) });
         let mut container =
             Container { verified: doubt.is_none(), ..Container::not_running(record.engine) };
         describe(&mut container, record);
         container.remark = None;
-        self.inventory.stopped.push(StoppedContainer { container, cgroup, doubt });
+        self.inventory.stopped.push(StoppedContainer { container, cgroup, init, doubt });
     }
 }
 

@@ -219,7 +219,12 @@ pub static LS_COLUMNS: &[LsColumn] = &[
     })
     .json("labels"),
     LsColumn::new("remark", "REMARK", "remarks", |r| {
-        Value::optional_text(r.container.remark.as_deref())
+        match (r.container.has_lost_init, r.container.init) {
+            (true, Some(init)) => {
+                Value::Text(format!("its init, host PID {}, has exited", init.pid).into())
+            }
+            _ => Value::optional_text(r.container.remark.as_deref()),
+        }
     })
     .json("remark"),
 ];
@@ -259,7 +264,10 @@ fn id(row: &LsRow) -> Value {
 
 fn state(row: &LsRow) -> Value {
     let ended = row.exit.as_ref().map(|exit| exit_words::cell(exit, Timestamp::now()));
-    let state = ended.unwrap_or_else(|| row.container.state.name().into());
+    let mut state = ended.unwrap_or_else(|| row.container.state.name().into());
+    if row.container.has_lost_init {
+        state.push_str(", init exited");
+    }
     if row.container.verified {
         Value::Text(state.into())
     } else {
@@ -280,6 +288,7 @@ fn state_emphasis(row: &LsRow) -> Emphasis {
     match (row.container.verified, row.container.state) {
         (false, _) => Emphasis::Bad,
         (true, ContainerState::Paused) => Emphasis::Warning,
+        (true, _) if row.container.has_lost_init => Emphasis::Warning,
         _ => Emphasis::None,
     }
 }

@@ -200,6 +200,13 @@ impl Host {
         Ok(pids)
     }
 
+    /// Returns the identity of a cgroup: the device and the inode of its directory, which one that is made
+    /// later under the same path does not have (kernfs gives no number twice).
+    pub fn cgroup_identity(&self, cgroup: &Cgroup) -> Option<(u64, u64)> {
+        let meta = std::fs::metadata(self.cgroup_dir(cgroup)?).ok()?;
+        Some((meta.dev(), meta.ino()))
+    }
+
     /// Returns the cgroup of this path that has processes, in any hierarchy.
     pub fn find_cgroup(&self, path: &[u8]) -> Option<(Cgroup, BTreeSet<HostPid>)> {
         self.hierarchies.iter().find_map(|hierarchy| {
