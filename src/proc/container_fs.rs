@@ -27,11 +27,27 @@ use crate::sys::isolated::IsolatedChild;
 use crate::sys::{fd, process_dir};
 
 /// File systems of the kernel itself, on which a lookup does not wait for another process by nature.
-/// (An overlay may have anything below it.)
+/// (An overlay may have anything below it.) And that of a rootless container where the kernel mounts no
+/// overlay for users (before Linux 5.13): a reader that hangs there is left behind.
 pub(super) const LOCAL: &[&str] = &[
-    "bcachefs", "btrfs", "erofs", "ext2", "ext3", "ext4", "f2fs", "overlay", "ramfs", "squashfs",
-    "tmpfs", "vfat", "xfs", "zfs",
+    "bcachefs",
+    "btrfs",
+    "erofs",
+    "ext2",
+    "ext3",
+    "ext4",
+    "f2fs",
+    "overlay",
+    "ramfs",
+    "squashfs",
+    "tmpfs",
+    "vfat",
+    "xfs",
+    "zfs",
+    FUSE_OVERLAY,
 ];
+/// The type of fuse-overlayfs.
+const FUSE_OVERLAY: &str = "fuse.fuse-overlayfs";
 const MAX_PASSWD: usize = 1 << 20;
 const MAX_MOUNTINFO: usize = 16 << 20;
 /// PID_MAX_LIMIT (include/linux/threads.h) PIDs of four bytes, and the names.
@@ -174,6 +190,10 @@ fn answer(proc: &Path, init: ProcessId, namespace: Option<NamespaceId>) -> Vec<u
     let mut out = Vec::new();
     let root = ContainerRoot::of_container(proc, init);
     let root = root.as_ref().map_err(Clone::clone);
+    if root.as_ref().is_ok_and(|root| root.is_fuse()) {
+        // (In our own user namespace there is nothing to join.)
+        let _ = enter_user_namespace(proc, init);
+    }
     let pids = match namespace {
         Some(namespace) => root.clone().and_then(|root| root.pids(namespace)),
         None => Ok(Vec::new()),
@@ -209,6 +229,18 @@ fn unpack<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], ReadError> {
         3 => Err(ReadError::Exhausted),
         _ => Err(ReadError::Broken(String::from_utf8_lossy(bytes).into_owned())),
     }
+}
+
+/// Joins the user namespace of a process as its root: without that, a FUSE file system that was mounted in
+/// it lets nobody in, not even the host's root (`fuse_allow_current_process`, fs/fuse/dir.c; without a
+/// number for the caller there `fuse_get_req`, fs/fuse/dev.c, fails). There is no way back: for a child.
+pub(super) fn enter_user_namespace(proc: &Path, process: ProcessId) -> Result<(), ReadError> {
+    let handle = Handle::new_with_root(proc.join(process.pid.to_string()))?;
+    let namespace = handle.open_relative("ns/user")?;
+    if stat(&handle, &mut Vec::new())?.start != process.start {
+        return Err(ReadError::Gone);
+    }
+    Ok(sys::namespace::become_root_of(namespace)?)
 }
 
 /// The root directory of a process and the file systems mounted there.
@@ -318,6 +350,11 @@ impl ContainerRoot {
             return Ok(found);
         }
         Err(ReadError::Broken(format!("`{name}` in the container is on an unexpected file system")))
+    }
+
+    /// Whether the root is a FUSE file system, which asks for its user namespace.
+    pub(super) fn is_fuse(&self) -> bool {
+        self.is_on(&self.root, &[FUSE_OVERLAY])
     }
 
     /// Whether a file is on a file system of one of these types, by its mount ID.

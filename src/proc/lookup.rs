@@ -9,11 +9,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use nix::fcntl::{OFlag, readlinkat};
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::Signal;
 use nix::sys::stat::{FileStat, SFlag, fstat};
 use procfs::process::Process as Handle;
 
 use super::clients::ClientReader;
-use super::container_fs::{ContainerRoot, LOCAL};
+use super::container_fs::{ContainerRoot, LOCAL, enter_user_namespace};
 use super::host::Host;
 use super::read::{ReadError, read_into, stat};
 use crate::model::lookup::{Lookup, LookupContent, LookupError, LookupResult};
@@ -86,8 +88,13 @@ fn answer(proc: &Path, id: ProcessId, lookup: &Lookup, clients: &mut ClientReade
             let count = clients.count(&handle)?.to_string();
             LookupContent { bytes: count.into_bytes(), changed: None, is_executable: false }
         }
-        Lookup::File(path) => file(&open(proc, id, &handle, path)?)?,
-        Lookup::Directory(path) => directory(&open(proc, id, &handle, path)?)?,
+        Lookup::File(_) | Lookup::Directory(_) => {
+            let container = ContainerRoot::open(proc, id)?;
+            match container.is_fuse() {
+                false => read_place(&container, &handle, lookup)?,
+                true => read_in_user_namespace(proc, id, lookup)?,
+            }
+        }
     };
     // The PID may have been reused while its files were opened.
     verify()?;
@@ -103,14 +110,39 @@ fn environment(handle: &Handle) -> Result<LookupContent, ReadError> {
     Ok(LookupContent { bytes, changed: None, is_executable: false })
 }
 
+/// Reads a file or directory of a process, whose root this is.
+fn read_place(container: &ContainerRoot, handle: &Handle, lookup: &Lookup) -> LookupResult {
+    Ok(match lookup {
+        Lookup::File(path) => file(&open(container, handle, path)?)?,
+        Lookup::Directory(path) => directory(&open(container, handle, path)?)?,
+        Lookup::Environment | Lookup::Clients => {
+            return Err(LookupError::Unreadable("it is not a file".into()));
+        }
+    })
+}
+
+/// Reads a file or directory of a file system that takes a process of its user namespace: in another child,
+/// which does not come back from there.
+fn read_in_user_namespace(proc: &Path, id: ProcessId, lookup: &Lookup) -> LookupResult {
+    let work = |_: MessageSender<()>| -> LookupResult {
+        // (In our own user namespace there is nothing to join.)
+        let _ = enter_user_namespace(proc, id);
+        let _ = set_pdeathsig(Signal::SIGKILL);
+        let handle = Handle::new_with_root(proc.join(id.pid.to_string()));
+        let handle = handle.map_err(ReadError::from)?;
+        read_place(&ContainerRoot::open(proc, id)?, &handle, lookup)
+    };
+    let read = isolated::run(Inherit::Nothing, TIMEOUT, work, |()| {});
+    read.unwrap_or_else(|_| Err(no_answer()))
+}
+
 /// Opens a path of a process as a place.
-fn open(proc: &Path, id: ProcessId, handle: &Handle, path: &[u8]) -> Result<OwnedFd, LookupError> {
-    let container = ContainerRoot::open(proc, id)?;
+fn open(container: &ContainerRoot, handle: &Handle, path: &[u8]) -> Result<OwnedFd, LookupError> {
     let start = match path.starts_with(b"/") {
         true => None,
         false => Some(process_dir::open_place(handle, "cwd").map_err(ReadError::from)?),
     };
-    walk(&container, start, path).map_err(|error| match error {
+    walk(container, start, path).map_err(|error| match error {
         ReadError::Gone => LookupError::Absent,
         other => other.into(),
     })

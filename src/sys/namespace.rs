@@ -1,10 +1,12 @@
 //! The ioctls of namespace files, ioctl_ns(2): the owner and the parent of a namespace, and translating
-//! a PID to our namespace. They only read.
+//! a PID to our namespace. They only read. And becoming root of a user namespace.
 
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::libc;
+use nix::sched::{CloneFlags, setns};
+use nix::unistd::{setresgid, setresuid};
 
 // ioctl_ns(2), include/uapi/linux/nsfs.h: _IO(0xb7, 0x1), _IO(0xb7, 0x2), _IO(0xb7, 0x4), _IOR(0xb7, 0x6, int).
 const NS_GET_USERNS: libc::c_ulong = 0xb701;
@@ -63,4 +65,15 @@ pub fn pid_from(pid_ns: impl AsFd, pid: i32) -> Result<i32, Errno> {
             libc::c_ulong::from(pid.unsigned_abs()),
         ))
     }
+}
+
+/// Joins a user namespace and becomes its root, as far as it has one. There is no way back, and the caller
+/// is not killed with its parent any more (prctl(2)). For a process without other threads.
+///
+/// # Errors
+/// EPERM without CAP_SYS_ADMIN in it, EINVAL if it is our own.
+pub fn become_root_of(user_ns: impl AsFd) -> Result<(), Errno> {
+    setns(user_ns, CloneFlags::CLONE_NEWUSER)?;
+    setresgid(0.into(), 0.into(), 0.into())?;
+    setresuid(0.into(), 0.into(), 0.into())
 }

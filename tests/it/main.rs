@@ -10,6 +10,7 @@ mod doctor;
 mod engines;
 mod exec;
 mod forecast;
+mod fuse_overlayfs;
 mod golden;
 mod hosts;
 mod inspect;
@@ -52,6 +53,7 @@ fn trials() -> Vec<Trial> {
         engines::trials(),
         exec::trials(),
         forecast::trials(),
+        fuse_overlayfs::trials(),
         golden::trials(),
         hosts::trials(),
         inspect::trials(),

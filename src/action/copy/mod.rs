@@ -58,7 +58,7 @@ use crate::analysis::copy_rules::{
 };
 use crate::analysis::user::{Ids, UserSpec, identify};
 use crate::engine::StoredRoot;
-use crate::error::Error;
+use crate::error::{Error, ExitStatus};
 use crate::model::account::{AccountEntry, Deviation};
 use crate::proc::Host;
 use crate::sys::capability::{has, keep_over_user_changes};
@@ -148,7 +148,16 @@ impl CopyJob<'_> {
         raise_fd_limit();
         umask(Mode::empty());
         self.mount_stored(events)?;
-        self.join_user_namespace(events);
+        let is_user_of_fuse = self.join_user_namespace(events);
+        let to_host = matches!(self.destination.location, Location::Host | Location::Stream);
+        self.copy_joined(events).map_err(|error| match error.status {
+            ExitStatus::NotPermitted if is_user_of_fuse => error.hint(fuse_hint(to_host)),
+            _ => error,
+        })
+    }
+
+    /// Copies in the user namespace that was joined, if one was.
+    fn copy_joined(self, events: &Arc<EventSender>) -> Result<(), Error> {
         let (to, _) = self.side(&self.destination);
         let options = CopyOptions { owner: self.owner(to)?, ..self.options };
         if self.is_packed() {
@@ -295,8 +304,8 @@ impl CopyJob<'_> {
     /// Joins the user namespace of a rootless container: without CAP_CHOWN, files can be given to other
     /// users only there; and a FUSE file system that was mounted in it (fuse-overlayfs) lets nobody in from
     /// outside, not even root (fuse_allow_current_process, fs/fuse/dir.c). From then on this process sees
-    /// all IDs as that namespace does.
-    fn join_user_namespace(&mut self, events: &EventSender) {
+    /// all IDs as that namespace does. Returns whether it has become that file system's user.
+    fn join_user_namespace(&mut self, events: &EventSender) -> bool {
         let endpoints = std::iter::once(&self.destination).chain(&self.sources);
         let mut containers = endpoints
             .map(|endpoint| self.side(endpoint).0)
@@ -306,10 +315,10 @@ impl CopyJob<'_> {
             false => containers.next(),
             true => containers.find(|(rootfs, _)| rootfs.refuses_us()),
         };
-        let Some((rootfs, user_ns)) = container else { return };
+        let Some((rootfs, user_ns)) = container else { return false };
         let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
         if setns(user_ns, CloneFlags::CLONE_NEWUSER).is_err() {
-            return;
+            return false;
         }
         let is_mapped = rootfs.uid_map.to_inside(uid).and(rootfs.gid_map.to_inside(gid)).is_some();
         let joined = Arc::new((rootfs.uid_map.clone(), rootfs.gid_map.clone()));
@@ -317,15 +326,16 @@ impl CopyJob<'_> {
             rootfs.joined = Some(joined.clone());
         }
         if is_mapped || keep_over_user_changes().is_err() {
-            return;
+            return false;
         }
         for rootfs in &mut self.containers {
             rootfs.writer = rootfs.default_owner();
         }
         // FUSE asks for an ID at every call, to read data too: both sides are then accessed as that user.
         if is_privileged {
-            self.become_user_of_fuse(events)
+            self.become_user_of_fuse(events);
         }
+        is_privileged
     }
 
     /// Makes this process the user of a container's FUSE file system, on the host's side too.
@@ -373,6 +383,18 @@ struct WaitingReader<'e> {
 impl Read for WaitingReader<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         self.events.waiting(|| self.inner.read(buffer))
+    }
+}
+
+/// Returns the advice for a file of the host that the user of a container's FUSE file system may not access.
+fn fuse_hint(to_host: bool) -> &'static str {
+    match to_host {
+        true => {
+            "copy through a stream, which you write as yourself: `cinspect cp NAME:PATH - | tar -x -C DIR`"
+        }
+        false => {
+            "copy through a stream, which you read as yourself: `tar -c -C DIR FILE | cinspect cp - NAME:DIR`"
+        }
     }
 }
 

@@ -43,7 +43,7 @@ use crate::sys::process;
 use attributes::{apply_scheduling, check_environment, leave_keyring, read_environment};
 use command::{Attempt, PreparedCommand, exit_like};
 use credentials::Confinement;
-use namespaces::TargetNamespaces;
+use namespaces::{TargetNamespaces, maps_caller};
 use rootfs::TargetRoot;
 
 /// Runs the helper; its exit status is the command's.
@@ -110,6 +110,7 @@ fn prepare(
     }
     // 1. The host's files.
     let namespaces = TargetNamespaces::open(&inherited.proc, &inherited.process, plan)?;
+    let is_mapped = maps_caller(&inherited.process);
     let mut target_environment = read_environment(&inherited.process, plan);
     let confinement = Confinement::read(&inherited.proc, plan, reporter)?;
     if let Some(attributes) = &plan.attributes {
@@ -125,8 +126,10 @@ fn prepare(
     let _ = prctl::set_dumpable(false);
     // 2. The namespaces, and the root.
     namespaces.join(&inherited.pidfd, plan, reporter)?;
-    if plan.joins_user_namespace() && target_environment.is_err() {
+    if plan.joins_user_namespace() && (target_environment.is_err() || !is_mapped) {
         become_root_of_namespace();
+    }
+    if target_environment.is_err() {
         target_environment = read_environment(&inherited.process, plan);
     }
     check_environment(&target_environment, reporter)?;
@@ -154,7 +157,10 @@ fn prepare(
 }
 
 /// Becomes root of the user namespace that was joined. Its owner has every capability in it, but owns the
-/// files of its processes in `/proc` only as that user (unprivileged LXC). The command's user is set later.
+/// files of its processes in `/proc` only as that user (unprivileged LXC). A caller without a number in the
+/// namespace, such as the host's root, gets EOVERFLOW for each call to a FUSE file system of it
+/// (`fuse_get_req`, fs/fuse/dev.c), which the container's root may be (fuse-overlayfs). The command's user is
+/// set later.
 fn become_root_of_namespace() {
     let (root, group) = (Uid::from_raw(0), Gid::from_raw(0));
     let _ = setresgid(group, group, group);

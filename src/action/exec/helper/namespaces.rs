@@ -1,17 +1,21 @@
 //! Joining the target's namespaces: by a pidfd in one call, or one by one on older kernels, and verified
 //! afterwards.
 
+use std::fs::File;
+use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, readlinkat};
 use nix::sched::{CloneFlags, setns};
+use nix::unistd::{getegid, geteuid};
 
 use crate::action::exec::errors::{cannot, failure};
 use crate::action::exec::events::{ExecEvent, ExecReporter};
 use crate::analysis::exec_plan::ExecPlan;
 use crate::error::Error;
+use crate::model::idmap::IdMap;
 use crate::model::namespace::{NamespaceId, NamespaceKind};
 use crate::sys::fd::open_at;
 use crate::sys::namespace;
@@ -128,6 +132,18 @@ impl TargetNamespaces {
         }
         Ok(())
     }
+}
+
+/// Whether the user namespace of `process`, its directory in `/proc`, has numbers for this process's user and
+/// group. For a caller that has not joined it.
+pub fn maps_caller(process: &OwnedFd) -> bool {
+    let map = |name| {
+        let mut bytes = Vec::new();
+        File::from(open_at(process, name, OFlag::O_RDONLY).ok()?).read_to_end(&mut bytes).ok()?;
+        IdMap::parse(&bytes).ok()
+    };
+    let is_mapped = |name, id| map(name).is_none_or(|map| map.to_inside(id).is_some());
+    is_mapped("uid_map", geteuid().as_raw()) && is_mapped("gid_map", getegid().as_raw())
 }
 
 /// Joins the namespaces that the present privileges allow, and returns the others.
