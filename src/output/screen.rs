@@ -2,7 +2,7 @@
 //! as events; and the terminal is left as it was, whatever ends the process.
 
 use std::io::{self, IsTerminal, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -14,6 +14,7 @@ use nix::sys::termios::{
 };
 use nix::unistd::{getpgrp, tcgetpgrp};
 
+use crate::sys::guardian::Guardian;
 use crate::sys::{fd::poll, terminal};
 
 /// The alternate screen (xterm's 1049), no cursor, no wrapping at the edge.
@@ -68,6 +69,8 @@ pub struct Screen {
     mask_before: SigSet,
     /// The modes to restore, while keys are read.
     modes_before: Option<Termios>,
+    /// Restores the terminal if we are killed; ended when it is restored. None if it could not be started.
+    guardian: Option<Guardian>,
 }
 
 impl Screen {
@@ -80,7 +83,7 @@ impl Screen {
         blocked_signals().thread_block()?;
         let set = SIGNALS.into_iter().collect();
         let signals = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
-        let mut screen = Self { signals, mask_before, modes_before: None };
+        let mut screen = Self { signals, mask_before, modes_before: None, guardian: None };
         screen.enter()?;
         Ok(screen)
     }
@@ -166,10 +169,10 @@ impl Screen {
     fn enter(&mut self) -> io::Result<()> {
         self.wait_for_foreground()?;
         let stdin = io::stdin();
+        let before = tcgetattr(&stdin).ok().filter(|_| stdin.is_terminal());
+        self.guardian = start_guardian(before.as_ref());
         // Keys come one by one and are not echoed; Ctrl-C and Ctrl-Z keep their meaning.
-        if stdin.is_terminal()
-            && let Ok(before) = tcgetattr(&stdin)
-        {
+        if let Some(before) = before {
             let mut modes = before.clone();
             modes.local_flags.remove(LocalFlags::ICANON | LocalFlags::ECHO);
             modes.control_chars[SpecialCharacterIndices::VMIN as usize] = 0;
@@ -205,6 +208,7 @@ impl Screen {
     fn leave(&mut self) {
         self.restore_modes();
         let _ = write(LEAVE);
+        self.guardian = None;
     }
 }
 
@@ -219,6 +223,20 @@ impl Drop for Screen {
 /// restoring the terminal never stops halfway.
 fn blocked_signals() -> SigSet {
     SIGNALS.into_iter().chain([Signal::SIGTTOU]).collect()
+}
+
+/// Starts a child that restores the terminal if we are killed. It makes system calls only.
+fn start_guardian(before: Option<&Termios>) -> Option<Guardian> {
+    let (stdin, stdout) = (io::stdin(), io::stdout());
+    let (input, output) = (stdin.as_fd(), stdout.as_fd());
+    let undo = || {
+        // With SIGTTOU ignored both work from the background, too.
+        if let Some(before) = before {
+            let _ = tcsetattr(input, SetArg::TCSANOW, before);
+        }
+        let _ = nix::unistd::write(output, LEAVE.as_bytes());
+    };
+    Guardian::start(&[input.as_raw_fd(), output.as_raw_fd()], undo).ok()
 }
 
 /// Whether this process is in the foreground of the terminal: a shell gives it to one of its jobs at a

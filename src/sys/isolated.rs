@@ -145,9 +145,9 @@ fn spawn(
             let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
                 drop(reader);
                 let pipe = match inherit {
-                    Inherit::Nothing => keep_only(writer),
+                    Inherit::Nothing => keep_only(writer)?,
                     Inherit::AllButStreams => {
-                        detach_stdio();
+                        detach_stdio()?;
                         writer.into()
                     }
                     Inherit::Everything => writer.into(),
@@ -160,23 +160,28 @@ fn spawn(
     }
 }
 
-/// Puts the null device in the places of 0 to 2, which also keeps them free of what is opened later.
-fn detach_stdio() {
+/// Puts the null device in the places of 0 to 2, which also keeps them free of what is opened later; or an
+/// empty file in memory, where there is no null device.
+fn detach_stdio() -> std::io::Result<()> {
     // SAFETY: the child owns its table of descriptors.
     unsafe {
-        let null = libc::open(c"/dev/null".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC);
+        let mut null = libc::open(c"/dev/null".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC);
+        if null < 0 {
+            null = libc::memfd_create(c"null".as_ptr(), libc::MFD_CLOEXEC);
+        }
         for standard in 0..3 {
-            libc::dup2(null, standard);
+            Errno::result(libc::dup2(null, standard))?;
         }
     }
+    Ok(())
 }
 
 /// Closes every descriptor but this one, which becomes number 3.
-fn keep_only(pipe: OwnedFd) -> File {
-    detach_stdio();
+fn keep_only(pipe: OwnedFd) -> std::io::Result<File> {
+    detach_stdio()?;
     // SAFETY: the child owns its table of descriptors; nothing in it is used again but 3.
     unsafe {
-        let kept = libc::dup2(pipe.as_raw_fd(), 3);
+        let kept = Errno::result(libc::dup2(pipe.as_raw_fd(), 3))?;
         std::mem::forget(pipe);
         if libc::syscall(libc::SYS_close_range, 4u32, u32::MAX, 0u32) != 0 {
             // Before Linux 5.9.
@@ -184,7 +189,7 @@ fn keep_only(pipe: OwnedFd) -> File {
                 libc::close(other as libc::c_int);
             }
         }
-        File::from_raw_fd(kept)
+        Ok(File::from_raw_fd(kept))
     }
 }
 

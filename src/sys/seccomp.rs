@@ -29,16 +29,28 @@ pub fn filters(tid: i32, timeout: Duration) -> Result<Vec<Filter>, Errno> {
     ptrace::interrupt(pid)?;
     let deadline = Instant::now() + timeout;
     loop {
-        match waitpid(pid, Some(WaitPidFlag::__WALL | WaitPidFlag::WNOHANG))? {
-            WaitStatus::StillAlive if Instant::now() > deadline => return Err(Errno::ETIMEDOUT),
-            WaitStatus::StillAlive => std::thread::sleep(Duration::from_micros(100)),
-            WaitStatus::Exited(..) | WaitStatus::Signaled(..) => return Err(Errno::ESRCH),
-            _ => break,
+        match waitpid(pid, Some(WaitPidFlag::__WALL | WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::StillAlive) | Err(Errno::EINTR) if Instant::now() > deadline => {
+                return Err(give_up(pid, Errno::ETIMEDOUT));
+            }
+            Ok(WaitStatus::StillAlive) | Err(Errno::EINTR) => {
+                std::thread::sleep(Duration::from_micros(100));
+            }
+            Ok(WaitStatus::Exited(..) | WaitStatus::Signaled(..)) => return Err(Errno::ESRCH),
+            Ok(_) => break,
+            Err(errno) => return Err(give_up(pid, errno)),
         }
     }
     let read = read(tid);
     let _ = ptrace::detach(pid, None);
     read
+}
+
+/// Lets a thread go whose stop was not seen, and returns the reason. (The kernel detaches a stopped one
+/// only; any other goes with this process.)
+fn give_up(pid: Pid, reason: Errno) -> Errno {
+    let _ = ptrace::detach(pid, None);
+    reason
 }
 
 fn read(tid: i32) -> Result<Vec<Filter>, Errno> {

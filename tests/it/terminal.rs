@@ -44,7 +44,7 @@ impl Terminal {
 
     /// Reads until a text has come; returns all output since the last call.
     pub fn wait_for(&mut self, needle: &str) -> Result<String, Failed> {
-        let until = Instant::now() + Duration::from_secs(15);
+        let until = Instant::now() + Duration::from_secs(60);
         loop {
             if let Some(start) = self.output.find(needle) {
                 let after = self.output.split_off(start + needle.len());

@@ -17,6 +17,7 @@ pub fn trials() -> Vec<Trial> {
         test("watch::a_removed_process_keeps_its_age", aged),
         test("watch::a_change_names_its_container_among_several", several),
         test("watch::restores_the_terminal_on_ctrl_c", interrupted),
+        test("watch::restores_the_terminal_when_it_is_killed", killed),
         test("watch::stops_on_ctrl_z_and_continues", suspended),
         test("watch::waits_in_the_background_and_can_be_killed_there", background),
         test("watch::fits_a_small_terminal_and_scrolls", small),
@@ -166,7 +167,9 @@ fn aged() -> Outcome {
     terminal.wait_for("ELAPSED")?;
     inner.send("USR2")?;
     terminal.wait_for("sleep: new")?;
-    let older = |lines: Vec<String>| lines.iter().any(|line| line.contains(" 1s  sleep"));
+    // (A frame may come late: any age but none counts.)
+    let is_older = |line: &String| line.contains("s  sleep") && !line.contains(" 0s  sleep");
+    let older = |lines: Vec<String>| lines.iter().any(is_older);
     let mut aged = false;
     for _ in 0..40 {
         aged = aged || older(frame(&mut terminal)?);
@@ -174,12 +177,16 @@ fn aged() -> Outcome {
     check(aged, "it does not age")?;
     let older = run(&["--json", "ps", &name]).expect(0)?.objects();
     let older = older.iter().find(|row| row["command"] == json!(["sleep", "7777"]));
-    let pid = older.ok_or("no child")?["host_pid"].to_string();
-    run(&["signal", &name, "KILL", "--host-pid", &pid]).expect(0)?;
+    let older = older.ok_or("no child")?;
+    let (pid, host_pid) = (older["pid"].to_string(), older["host_pid"].to_string());
+    run(&["signal", &name, "KILL", "--host-pid", &host_pid]).expect(0)?;
     let mut ages = Vec::new();
     for _ in 0..80 {
-        // (Others come and go: this one lived for more than a moment.)
-        let removed = |line: &String| line.starts_with('-') && !line.contains(" 0s ");
+        // (Others come and go.)
+        let removed = |line: &String| {
+            line.starts_with('-')
+                && line.trim_start_matches('-').split_whitespace().any(|word| word == pid)
+        };
         ages.extend(frame(&mut terminal)?.into_iter().find(removed));
         if ages.len() == 4 {
             break;
@@ -202,6 +209,22 @@ fn interrupted() -> Outcome {
     // (setsid, which waits for it, ends by the same signal.)
     let ended = terminal.child.try_wait()?;
     same(ended.and_then(|status| status.signal()), Some(2))
+}
+
+/// Below a shell: the terminal of a session whose leader is killed is gone.
+fn killed() -> Outcome {
+    let inner = Inner::start()?;
+    let program = env!("CARGO_BIN_EXE_cinspect");
+    let script = format!("{program} ps --watch=0.3 {} & echo \"pid $!.\"; fg", inner.name());
+    let mut terminal = Terminal::start(&["bash", "-mc", &script])?;
+    let said = terminal.wait_for(".")?;
+    terminal.wait_for("discarded")?;
+    check(!terminal.is_sane(), "keys do not come one by one")?;
+    let pid = said.trim_end_matches('.').rsplit(' ').next().unwrap_or_default().to_owned();
+    check(Command::new("kill").args(["-KILL", &pid]).status()?.success(), format!("kill {pid}"))?;
+    let seen = terminal.wait_for("\u{1b}[?1049l")?;
+    check(seen.contains("\u{1b}[?25h"), "the cursor is not shown again")?;
+    check(wait_until(|| terminal.is_sane()), "the terminal is not as it was")
 }
 
 fn suspended() -> Outcome {
