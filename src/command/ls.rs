@@ -10,8 +10,8 @@ use crate::analysis::delivery::Recipient;
 use crate::cli::context::Context;
 use crate::completion::source::{CompletionSource, column_names};
 use crate::engine::{
-    Inventory, SearchDepth, StoppedContainer, count_members, discover, engine_infos, exit_record,
-    stop_policy,
+    Inventory, SearchDepth, StoppedContainer, add_labels, count_members, discover, engine_infos,
+    exit_record, stop_policy,
 };
 use crate::error::{Error, ExitStatus};
 use crate::model::container::{Container, Evidence};
@@ -92,10 +92,17 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
     let selection = Selection::parse(LS_COLUMNS, arguments.columns.as_deref())?;
     let host = context.host()?;
     let depth = if arguments.all { SearchDepth::NotRunning } else { SearchDepth::Everything };
-    let inventory = Arc::new(discover(&host, depth));
+    let mut inventory = discover(&host, depth);
+    if !arguments.label.is_empty() {
+        add_labels(&host, inventory.containers.iter_mut());
+    }
+    let inventory = Arc::new(inventory);
     let containers = inventory.containers.iter().filter(|container| arguments.lists(container));
     let mut rows: Vec<LsRow> =
         containers.filter_map(|container| arguments.row(&host, container, &inventory)).collect();
+    if ui.json || selection.columns.iter().any(|column| column.name == "labels") {
+        add_labels(&host, rows.iter_mut().map(|row| &mut row.container));
+    }
     if arguments.needs_forecasts(ui.json, &selection) {
         add_forecasts(&host, &inventory, &mut rows);
     }
@@ -148,16 +155,8 @@ impl Ls {
                 || container.qualified().contains(text)
                 || has_part(container, text)
         };
-        let has_label = |label: &String| {
-            let (key, value) = match label.split_once('=') {
-                Some((key, value)) => (key, Some(value)),
-                None => (label.as_str(), None),
-            };
-            let found = container.labels.as_ref().and_then(|labels| labels.get(key));
-            found.is_some_and(|found| value.is_none_or(|value| value == found))
-        };
         (self.engine.is_empty() || self.engine.contains(&container.engine))
-            && self.label.iter().all(has_label)
+            && self.label.iter().all(|label| container.has_label(label))
             && (self.names.is_empty() || self.names.iter().any(|name| contains(name)))
     }
 

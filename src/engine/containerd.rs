@@ -3,6 +3,7 @@
 //! The stop signal, and containers without a task, are in its database.
 
 use std::cell::Cell;
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -10,7 +11,7 @@ use serde::Deserialize;
 use super::cgroup_name::scope_id;
 use super::containerd_database::{self, ContainerdEntry};
 use super::inventory::StoppedContainer;
-use super::labels::{POD_GRACE_UNREAD, pod};
+use super::labels::{Labels, POD_GRACE_UNREAD, pod};
 use super::nerdctl::NerdctlNames;
 use super::oci_config::{OciSpec, resources_of_bundle};
 use super::oci_process::{SHIMS, process_of_bundle};
@@ -73,7 +74,11 @@ impl Engine for Containerd {
         for root in persistent_roots(reader) {
             let entries = containerd_database::entries(reader.host, &root.path, root.owner);
             let is_others = |entry: &&ContainerdEntry| !entry.labels.contains_key(CRI_KIND);
-            for entry in entries.iter().filter(is_others) {
+            let left = left_tasks(reader, &root.path);
+            let has_task = |entry: &ContainerdEntry| {
+                left.contains(&(entry.namespace.clone(), entry.id.clone()))
+            };
+            for entry in entries.iter().filter(is_others).filter(|entry| !has_task(entry)) {
                 records.push(database_record(&CONTAINERD, entry, &root));
             }
         }
@@ -89,6 +94,10 @@ impl Engine for Containerd {
             stopped,
             stopped.container.namespace.as_deref().unwrap_or("default"),
         )
+    }
+
+    fn labels(&self, host: &Host, container: &Container) -> Option<Labels> {
+        labels(host, container)
     }
 
     fn resource_config(&self, host: &Host, container: &Container) -> Option<ResourceConfig> {
@@ -141,6 +150,28 @@ pub(super) fn read_tasks(
     }
 }
 
+/// Returns namespace and ID of the containers of a daemon that have a bundle, which names them already: a
+/// task that has ended keeps it until it is deleted.
+fn left_tasks(reader: &RecordReader<'_>, root: &Path) -> HashSet<(String, String)> {
+    let mut found = HashSet::new();
+    for state in roots(reader) {
+        let Some(tasks) = reader.read(reader.host.state_dir(state.path.join(TASKS))) else {
+            continue;
+        };
+        for namespace in reader.read(tasks.names()).unwrap_or_default() {
+            let Some(dir) = reader.read(tasks.dir(&namespace)) else { continue };
+            let is_below_root = |id: &String| {
+                let bundle = reader.read(dir.dir(id));
+                let work = bundle.and_then(|bundle| bundle.link_target("work").ok());
+                work.is_some_and(|work| work.ancestors().nth(3) == Some(root))
+            };
+            let ids = reader.read(dir.names()).unwrap_or_default().into_iter();
+            found.extend(ids.filter(is_below_root).map(|id| (namespace.clone(), id)));
+        }
+    }
+    found
+}
+
 /// The label of a container that CRI created: its kind.
 pub(super) const CRI_KIND: &str = "io.cri-containerd.kind";
 
@@ -168,6 +199,18 @@ pub(super) fn database_record(
 pub(super) fn root_of(host: &Host, container: &Container) -> Option<PathBuf> {
     let bundle = host.state_dir(container.record.as_ref()?.parent()?).ok()?;
     Some(bundle.link_target("work").ok()?.ancestors().nth(3)?.to_owned())
+}
+
+/// Returns the labels of a container, which only the database has.
+pub(super) fn labels(host: &Host, container: &Container) -> Option<Labels> {
+    let owner = container.user.map_or(Trust::Root, Trust::User);
+    let entries = containerd_database::entries(host, &root_of(host, container)?, owner);
+    let is_it = |entry: &&ContainerdEntry| {
+        Some(&entry.id) == container.id.as_ref()
+            && Some(&entry.namespace) == container.namespace.as_ref()
+    };
+    let entry = entries.iter().find(is_it)?;
+    Some(containerd_database::labels(&entries, entry))
 }
 
 /// Returns how a container is stopped, with what only the database has: the stop signal of the image, and

@@ -33,14 +33,19 @@ pub(super) struct ContainerdEntry {
 pub(super) struct CriMetadata {
     pub log_path: Option<PathBuf>,
     pub stop_signal: Option<String>,
+    /// The sandbox of its pod (of a container).
+    #[serde(rename = "SandboxID")]
+    pub sandbox: Option<String>,
     pub config: CriConfig,
 }
 
-/// The part of a container's configuration that is used (CRI's `ContainerConfig`).
+/// The part of a configuration that is used (CRI's `ContainerConfig` and `PodSandboxConfig`, of which the
+/// latter has the labels of the pod).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct CriConfig {
     pub annotations: Labels,
+    pub labels: Labels,
 }
 
 #[derive(Deserialize, Default)]
@@ -95,9 +100,23 @@ fn containers(copy: DatabaseCopy) -> Option<Vec<ContainerdEntry>> {
     Some(found)
 }
 
+/// Returns the labels of a container, and those of its pod, which only the sandbox of the pod has.
+pub(super) fn labels(entries: &[ContainerdEntry], entry: &ContainerdEntry) -> Labels {
+    let is_sandbox = |other: &&ContainerdEntry| {
+        other.namespace == entry.namespace && Some(&other.id) == entry.cri.sandbox.as_ref()
+    };
+    let sandbox = entries.iter().find(is_sandbox).unwrap_or(entry);
+    let mut labels = sandbox.cri.config.labels.clone();
+    labels.extend(entry.labels.clone());
+    labels
+}
+
 /// Returns the metadata of CRI: JSON in an `Any` of protobuf, whose last field it is.
 fn cri(container: &Bucket) -> Option<CriMetadata> {
-    let any = container.bucket(b"extensions")?.get(b"io.cri-containerd.container.metadata")?;
+    let extensions = container.bucket(b"extensions")?;
+    let any = extensions
+        .get(b"io.cri-containerd.container.metadata")
+        .or_else(|| extensions.get(b"io.cri-containerd.sandbox.metadata"))?;
     let start = any.iter().position(|byte| *byte == b'{')?;
     Some(serde_json::from_slice::<VersionedMetadata>(&any[start..]).ok()?.metadata)
 }

@@ -6,7 +6,7 @@ use super::containerd::{self, Client, read_tasks};
 use super::cri_exit;
 use super::docker::DOCKER;
 use super::inventory::StoppedContainer;
-use super::labels::{KEEP_POD_STOPPED, KUBELET_RESTARTS, POD_ADVICE, POD_GRACE};
+use super::labels::{KEEP_POD_STOPPED, KUBELET_RESTARTS, Labels, POD_ADVICE, POD_GRACE};
 use super::oci_config::resources_of_bundle;
 use super::oci_process::{SHIMS, process_of_bundle};
 use super::record::{Record, RecordReader};
@@ -70,6 +70,10 @@ impl Engine for Cri {
 
     fn stored_root(&self, host: &Host, stopped: &StoppedContainer) -> Result<StoredRoot, String> {
         containerd_store::stored_root(host, stopped, "k8s.io")
+    }
+
+    fn labels(&self, host: &Host, container: &Container) -> Option<Labels> {
+        containerd::labels(host, container)
     }
 
     fn resource_config(&self, host: &Host, container: &Container) -> Option<ResourceConfig> {

@@ -20,13 +20,8 @@ const CONTAINERS: &str = "io.containerd.grpc.v1.cri/containers";
 /// The namespace of Kubernetes in containerd.
 const NAMESPACE: &str = "k8s.io";
 
-#[derive(Deserialize, Default)]
-#[serde(default, rename_all = "PascalCase")]
-struct VersionedStatus {
-    status: CriStatus,
-}
-
-/// Times are nanoseconds since the epoch.
+/// (Go embeds it in its `versionedStatus`, so that its fields stand beside the version.) Times are
+/// nanoseconds since the epoch.
 #[derive(Deserialize, Default)]
 #[serde(default, rename_all = "PascalCase")]
 struct CriStatus {
@@ -53,6 +48,7 @@ pub(super) fn read_ended(
             record.namespace = Some(NAMESPACE.into());
             if let Some(entry) = entries.iter().find(|entry| entry.id == id) {
                 name(&mut record, entry);
+                record.labels = Some(containerd_database::labels(&entries, entry));
             }
             records.push(record);
         }
@@ -63,7 +59,6 @@ fn name(record: &mut Record, entry: &ContainerdEntry) {
     record.pod = pod(&entry.labels);
     record.name = record.pod.as_ref().and_then(|pod| pod.container.clone());
     record.image = entry.image.clone();
-    record.labels = Some(entry.labels.clone());
 }
 
 /// Reads how a container ended, or that it runs.
@@ -76,7 +71,7 @@ pub(super) fn exit_record(host: &Host, container: &Container) -> Option<ExitReco
     };
     let path: PathBuf =
         [&root, Path::new(CONTAINERS), Path::new(id), Path::new("status")].iter().collect();
-    let status: VersionedStatus = host.state_file(&path).ok()?.json().ok()?;
+    let status: CriStatus = host.state_file(&path).ok()?.json().ok()?;
     let owner = container.user.map_or(Trust::Root, Trust::User);
     let entry = containerd_database::entry(host, &root, owner, NAMESPACE, id);
     let restarts = entry.as_ref().and_then(|entry| restarts(&entry.cri.config.annotations));
@@ -85,7 +80,7 @@ pub(super) fn exit_record(host: &Host, container: &Container) -> Option<ExitReco
         restarts,
         log: log.map(|path| LogDestination { driver: "kubernetes".into(), path: Some(path) }),
         sources: vec![path],
-        ..status.status.record()
+        ..status.record()
     })
 }
 
@@ -125,9 +120,9 @@ impl CriStatus {
 mod tests {
     use super::*;
 
-    fn record(status: serde_json::Value) -> ExitRecord {
-        let status = serde_json::json!({"Version": "v1", "Status": status});
-        serde_json::from_value::<VersionedStatus>(status).unwrap().status.record()
+    fn record(mut status: serde_json::Value) -> ExitRecord {
+        status["Version"] = "v1".into();
+        serde_json::from_value::<CriStatus>(status).unwrap().record()
     }
 
     #[test]

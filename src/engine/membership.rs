@@ -318,8 +318,11 @@ fn member_pids(
     let mut pids = cgroup.clone().unwrap_or_default();
     if cgroup.is_none() || container.owns_pid_ns {
         let rule = MembershipRule::indexed(host, container, inventory);
+        // (The survey is older than the list of the cgroup: a process of it may be gone by now.)
+        let is_there = |pid| cgroup.is_none() || host.stat(pid).is_ok();
         for (pid, namespace) in inventory.process_index(host).candidates(host, container) {
-            if !pids.contains(&pid) && rule.holds_in(pid, namespace) == Ok(true) {
+            let is_new = !pids.contains(&pid);
+            if is_new && rule.holds_in(pid, namespace) == Ok(true) && is_there(pid) {
                 pids.insert(pid);
             }
         }

@@ -59,6 +59,7 @@ use crate::model::resource_config::ResourceConfig;
 use crate::model::signal::Signal;
 use crate::model::stop_policy::StopPolicy;
 use crate::proc::Host;
+use labels::Labels;
 use record::{Record, RecordReader};
 
 /// THE ENGINE TABLE, in order of precedence: where two know the same processes (Podman runs them
@@ -114,6 +115,11 @@ pub trait Engine: Sync {
         None
     }
 
+    /// Reads the labels of a verified container that are not in the record that names it.
+    fn labels(&self, _host: &Host, _container: &Container) -> Option<Labels> {
+        None
+    }
+
     /// Reads the limits and rights that a verified container was configured with.
     fn resource_config(&self, _host: &Host, _container: &Container) -> Option<ResourceConfig> {
         None
@@ -166,6 +172,13 @@ fn is_systemd(host: &Host, container: &Container) -> bool {
 pub fn exit_record(host: &Host, container: &Container) -> Option<ExitRecord> {
     let engine = ENGINES.iter().find(|engine| engine.info() == container.engine)?;
     engine.exit_record(host, container)
+}
+
+/// Reads the labels of containers whose engine keeps them apart from the record that names them.
+pub fn add_labels<'c>(host: &Host, containers: impl Iterator<Item = &'c mut Container>) {
+    for container in containers.filter(|container| container.labels.is_none()) {
+        container.labels = engine_of(container).and_then(|engine| engine.labels(host, container));
+    }
 }
 
 /// Reads the limits and rights that a container was configured with, where they could be read.

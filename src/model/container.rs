@@ -141,6 +141,16 @@ pub struct Container {
 }
 
 impl Container {
+    /// Whether it has a label, `KEY` or `KEY=VALUE`.
+    pub fn has_label(&self, label: &str) -> bool {
+        let (key, value) = match label.split_once('=') {
+            Some((key, value)) => (key, Some(value)),
+            None => (label, None),
+        };
+        let found = self.labels.as_ref().and_then(|labels| labels.get(key));
+        found.is_some_and(|found| value.is_none_or(|value| value == found))
+    }
+
     /// Creates a container without processes, of which nothing but the engine is known.
     pub fn not_running(engine: &'static EngineInfo) -> Self {
         Self {

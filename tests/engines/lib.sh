@@ -4,6 +4,7 @@
 #
 #   packages install check up down version            of the engine
 #   run id init qualified top exec pause unpause rm   of one container, NAME first
+#   stop kill ending                                  how it ends: by the engine's own stop and kill, and as JSON
 #   daemons as_user                                   daemons that the tests stop, and the user of the containers
 # shellcheck shell=bash disable=SC2034
 set -euo pipefail
@@ -245,6 +246,8 @@ daemons() { :; }
 as_user() { :; }
 client() { cannot "has no client"; }
 stop() { cannot "cannot stop"; }
+kill_by_engine() { cannot "cannot kill"; }
+ending() { cannot "does not tell how a container ended"; }
 pause() { cannot "cannot pause"; }
 unpause() { cannot "cannot unpause"; }
 
@@ -283,7 +286,7 @@ main() {
   esac
   case $sub in
     exec) local name=$1; shift; [ "${1:-}" = -- ] && shift; enter "$name" "$@" ;;
-    packages | install | check | up | down | version | run | id | init | qualified | top | pause | unpause | policy | stop | rm | daemons | as_user | client)
+    packages | install | check | up | down | version | run | id | init | qualified | top | pause | unpause | policy | stop | kill | ending | rm | daemons | as_user | client)
       "do_$sub" "$@" ;;
     *) die "no subcommand $sub" ;;
   esac
@@ -311,6 +314,8 @@ do_top() { top "$@"; }
 do_pause() { pause "$@"; }
 do_unpause() { unpause "$@"; }
 do_stop() { stop "$@"; }
+do_kill() { kill_by_engine "$@"; }
+do_ending() { ending "$@"; }
 do_policy() { policy "$@"; }
 do_rm() { remove "$@"; }
 do_daemons() { daemons; }

@@ -33,9 +33,7 @@ impl EndingInput<'_> {
         if self.is_running {
             return self.running();
         }
-        let Some(record) = self.record else {
-            return format!("how it ended is not known: {engine} does not record it");
-        };
+        let Some(record) = self.record else { return self.unrecorded() };
         match record.state {
             RecordedState::Created => match &record.error {
                 Some(_) => format!("{engine} could not start it"),
@@ -45,12 +43,23 @@ impl EndingInput<'_> {
                 "how it ended is not known: {engine} was not there to record it, and its record says that it runs"
             ),
             RecordedState::Removing => format!("{engine} is removing it"),
-            RecordedState::Stopped => {
-                format!("how it ended is not known: {engine} does not record it")
-            }
+            RecordedState::Stopped => self.unrecorded(),
             RecordedState::Exited | RecordedState::Restarting | RecordedState::Dead => {
                 self.ended(record)
             }
+        }
+    }
+
+    /// The end of a container of an engine that keeps no account of it. An OOM kill may be of any of its lives.
+    fn unrecorded(&self) -> String {
+        let text = format!("how it ended is not known: {} does not record it", self.engine());
+        match self.kills.last() {
+            None => text,
+            Some((time, kill)) => format!(
+                "{text}; the kernel killed {} (host PID {}) of it for lack of memory, {time:.0}",
+                String::from_utf8_lossy(&kill.comm),
+                kill.pid
+            ),
         }
     }
 

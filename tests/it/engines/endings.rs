@@ -49,10 +49,6 @@ impl<'a> Ended<'a> {
         Ok(self.client(&format!("inspect -f '{format}' NAME"))?.trim().to_owned())
     }
 
-    fn has_ended(&self) -> bool {
-        self.inspect("{{.State.Status}}").is_ok_and(|status| status == "exited")
-    }
-
     fn qualified(&self) -> Result<String, Failed> {
         self.engine.script(&["qualified", &self.name])
     }
@@ -71,110 +67,6 @@ impl Drop for Ended<'_> {
     fn drop(&mut self) {
         self.remove();
     }
-}
-
-/// One way to end: options, program, what is done to it, and what `why` has to say.
-struct Row {
-    options: &'static str,
-    program: &'static str,
-    /// Run by a shell after the start, with `NAME`, `INIT` and `CLIENT`.
-    deed: &'static str,
-    status: i64,
-    oom: bool,
-    /// A part of the reason.
-    reason: &'static str,
-}
-
-const SLEEP: &str = "sh -c 'trap \"exit 7\" TERM; while :; do sleep 0.1; done'";
-const GROW: &str = "a=x; while :; do a=$a$a; done";
-
-fn rows() -> Vec<Row> {
-    let row = |options, program, deed, status, oom, reason| Row {
-        options,
-        program,
-        deed,
-        status,
-        oom,
-        reason,
-    };
-    vec![
-        row("", "sh -c 'exit 3'", "", 3, false, "its command exited with status 3"),
-        row("", "true", "", 0, false, "with status 0"),
-        row("", "sh -c nosuch", "", 127, false, "a command that was not found"),
-        row("--init", "sleep 1000", "kill -TERM INIT", 143, false, "TERM ended its init"),
-        row("", "sleep 1000", "kill -KILL INIT", 137, false, "KILL ended its init"),
-        row("", SLEEP, "CLIENT stop -t 5 NAME", 7, false, "it was stopped through"),
-        row("", "sleep 1000", "CLIENT stop -t 1 NAME", 137, false, "its grace period was over"),
-        row("", "sleep 1000", "CLIENT kill NAME", 137, false, "KILL was what was sent"),
-        row(
-            "",
-            "sh -c \"sh -c 'kill -SEGV \\$\\$'; exit \\$?\"",
-            "",
-            139,
-            false,
-            "SEGV ended its init",
-        ),
-        row("--memory 20m", "GROW", "", 137, true, "the kernel killed sh"),
-        row("--memory 20m", "sh -c '(GROW); exit 5'", "", 5, true, "the kernel killed sh"),
-    ]
-}
-
-/// Each way to end is told apart, with the status that the engine reports.
-pub fn every_way(engine: &Engine) -> Outcome {
-    let ended = Ended::new(engine)?;
-    for row in rows() {
-        let program = match row.program {
-            "GROW" => format!("sh -c '{GROW}'"),
-            other => other.replace("GROW", GROW),
-        };
-        ended.start(row.options, &program)?;
-        if !row.deed.is_empty() {
-            let is_ready = || ended.inspect("{{.State.Status}}").is_ok_and(|s| s == "running");
-            check(wait_until(is_ready), format!("{program} does not run"))?;
-            if program == SLEEP {
-                let name = ended.qualified()?;
-                let handles = || {
-                    let rows = run(&["--json", "ps", &name]).objects();
-                    rows.iter().any(|row| row["on_signal"]["verdict"] == json!("handled"))
-                };
-                check(wait_until(handles), "it has no handler")?;
-            }
-            let init = ended.inspect("{{.State.Pid}}")?;
-            let deed = row.deed.replace("INIT", &init).replace("CLIENT", &ended.client);
-            let mut command = Command::new("sh");
-            command.args(["-c", &deed.replace("NAME", &ended.name)]).stdin(Stdio::null());
-            finish(command).expect(0)?;
-        }
-        check(wait_until(|| ended.has_ended()), format!("{program} does not end"))?;
-        let case = format!("{program}; {}", row.deed);
-        let truth = ended.inspect("{{.State.ExitCode}}")?;
-        same((&*case, &*truth), (&*case, &*row.status.to_string()))?;
-        let why = ended.why()?;
-        same((&*case, why["status"].clone()), (&*case, json!(row.status)))?;
-        same((&*case, why["oom"] == json!(true)), (&*case, row.oom))?;
-        let reason = why["reason"].as_str().unwrap_or_default();
-        // Podman does not record every stop.
-        let is_recorded = engine.name == "docker" || !row.deed.contains("CLIENT");
-        check(!is_recorded || reason.contains(row.reason), format!("{case}: {reason}"))?;
-        // (Both have nanoseconds, and Podman its own form.)
-        let finished = ended.inspect("{{json .State.FinishedAt}}")?;
-        let seconds = |text: &str| text.trim_matches('"').get(..19).map(str::to_owned);
-        same(seconds(why["finished"].as_str().unwrap_or_default()), seconds(&finished))?;
-        listed(&ended, &row)?;
-    }
-    Ok(())
-}
-
-/// `ls -a` and the refusal of every other command have the status, too.
-fn listed(ended: &Ended<'_>, row: &Row) -> Outcome {
-    let line = run(&["--json", "ls", "-a", &ended.name]).expect(0)?.objects();
-    same(line.len(), 1)?;
-    same((line[0]["state"].clone(), line[0]["pid"].clone()), (json!("exited"), Value::Null))?;
-    same(line[0]["exit"]["status"].clone(), json!(row.status))?;
-    let plain = run(&["--json", "ls", &ended.name]).expect(0)?.objects();
-    same(plain.len(), 0)?;
-    let refusal = run(&["ps", &ended.name]).expect(3)?;
-    check(refusal.err.contains(&format!("exited with status {}", row.status)), &refusal.err)
 }
 
 /// A container that its engine starts again and again, and one that was never started.

@@ -15,6 +15,7 @@ use crate::support::{
 mod checks;
 mod cp;
 mod cp_stopped;
+mod ended_by;
 mod endings;
 mod exec;
 mod exec_init;
@@ -32,6 +33,7 @@ const ENGINES: &[&str] = &[
     "podman",
     "podman-rootless",
     "containerd",
+    "cri",
     "runc",
     "crun",
     "youki",
@@ -95,8 +97,11 @@ const ENGINE_CHECKS: &[(&str, Check)] = &[
     ),
     ("docker", ("stop_with_the_engines_init", scenarios::engines_init)),
     ("podman", ("stop_with_the_engines_init", scenarios::engines_init)),
-    ("docker", ("why_tells_every_end_apart", endings::every_way)),
-    ("podman", ("why_tells_every_end_apart", endings::every_way)),
+    ("docker", ("why_and_trace_tell_every_end_apart", ended_by::every_way)),
+    ("podman", ("why_and_trace_tell_every_end_apart", ended_by::every_way)),
+    ("containerd", ("why_and_trace_tell_every_end_apart", ended_by::every_way)),
+    ("cri", ("why_and_trace_tell_every_end_apart", ended_by::every_way)),
+    ("lxc", ("why_and_trace_tell_every_end_apart", ended_by::every_way)),
     ("docker", ("why_counts_restarts", endings::loops_and_never)),
     ("podman", ("why_counts_restarts", endings::loops_and_never)),
     ("docker", ("why_has_health_checks", endings::unhealthy)),

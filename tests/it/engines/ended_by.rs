@@ -1,0 +1,415 @@
+//! Containers that end in every way there is, and what `why`, `ls -a` and `trace` say about them: the truth
+//! is the engine's own record, and the kernel's.
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Stdio};
+
+use libtest_mimic::Failed;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::{Value, json};
+
+use super::Engine;
+use crate::support::{Outcome, check, cinspect, run, same, wait_until};
+
+/// What is done to a container.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Deed {
+    /// Its program goes on by itself.
+    Go,
+    /// This process signals its init.
+    Signal(Signal),
+    /// A process of another container signals its init.
+    Neighbour,
+    /// Its engine stops it.
+    Stop,
+    /// Its engine kills it.
+    Kill,
+}
+
+/// One way to end.
+#[derive(Clone, Debug)]
+struct Row {
+    name: &'static str,
+    has_limit: bool,
+    /// A script of its init.
+    program: String,
+    deed: Deed,
+    /// The end of its init, as the kernel has it: a status or a signal.
+    kernel: (Option<i64>, Option<&'static str>),
+    /// The status that engines report.
+    status: i64,
+    /// A part of the reason, where the engine records the status.
+    reason: &'static str,
+    /// A part of the reason, where the engine records that it was stopped through it.
+    stopped: &'static str,
+}
+
+/// A handler that exits with a status.
+fn handler(status: i64) -> String {
+    format!("trap 'exit {status}' TERM PWR; : > /ready; while :; do sleep 0.1; done")
+}
+
+/// Waits until it may go on.
+fn gate(then: &str) -> String {
+    format!(": > /ready; until [ -e /go ]; do sleep 0.05; done; {then}")
+}
+
+const GROW: &str = "a=x; while :; do a=$a$a; done";
+
+fn rows() -> Vec<Row> {
+    let row = |name, program: String, deed, kernel, status, reason| Row {
+        name,
+        has_limit: false,
+        program,
+        deed,
+        kernel,
+        status,
+        reason,
+        stopped: reason,
+    };
+    let oom = |row: Row| Row { has_limit: true, ..row };
+    let sleep = || ": > /ready; exec sleep 1000".to_owned();
+    let exits = |status| (Some(status), None);
+    let killed = |signal| (None, Some(signal));
+    vec![
+        row("exit 3", gate("exit 3"), Deed::Go, exits(3), 3, "exited with status 3"),
+        row("exit 0", gate("exit 0"), Deed::Go, exits(0), 0, "with status 0"),
+        row("no command", gate("nosuch"), Deed::Go, exits(127), 127, "command that was not found"),
+        row(
+            "TERM from outside",
+            handler(143),
+            Deed::Signal(Signal::SIGTERM),
+            exits(143),
+            143,
+            "TERM ended its init, or exited with status 143 by itself",
+        ),
+        row(
+            "KILL from outside",
+            sleep(),
+            Deed::Signal(Signal::SIGKILL),
+            killed("KILL"),
+            137,
+            "KILL ended its init",
+        ),
+        row(
+            "TERM from another container",
+            handler(143),
+            Deed::Neighbour,
+            exits(143),
+            143,
+            "TERM ended its init",
+        ),
+        Row {
+            stopped: "it was stopped through",
+            ..row("stop", handler(7), Deed::Stop, exits(7), 7, "exited with status 7")
+        },
+        Row {
+            stopped: "KILL was what was sent",
+            ..row("kill", sleep(), Deed::Kill, killed("KILL"), 137, "KILL ended its init")
+        },
+        row(
+            "SEGV",
+            gate("exec /segv"),
+            Deed::Go,
+            killed("SEGV"),
+            139,
+            "SEGV ended its init: a fault of the program",
+        ),
+        oom(row(
+            "OOM of PID 1",
+            gate(&format!("exec sh -c '{GROW}'")),
+            Deed::Go,
+            killed("KILL"),
+            137,
+            "the kernel killed sh",
+        )),
+        oom(row(
+            "OOM of a child",
+            gate(&format!("(exec sh -c '{GROW}'); exit 5")),
+            Deed::Go,
+            exits(5),
+            5,
+            "the kernel killed sh",
+        )),
+    ]
+}
+
+/// What an engine records.
+struct Records {
+    status: bool,
+    /// Whether it was stopped through the engine: always, never, or some stops.
+    stopped: Option<bool>,
+}
+
+/// Polls a condition for a minute: engines take their time on a busy host.
+fn wait_long(mut holds: impl FnMut() -> bool) -> bool {
+    (0..6).any(|_| wait_until(&mut holds))
+}
+
+/// A container that is removed in the end.
+struct Subject<'a> {
+    engine: &'a Engine,
+    name: String,
+    init: i32,
+}
+
+impl<'a> Subject<'a> {
+    fn start(engine: &'a Engine, row: &Row) -> Result<Self, Failed> {
+        let name = format!("cit-{}-end", engine.name);
+        let _ = engine.script(&["rm", &name]);
+        let options = match (row.has_limit, engine.name) {
+            (false, _) => "",
+            (true, "cri") => "--memory 20000000",
+            (true, "containerd") => "--memory-limit 20000000",
+            (true, "lxc") => "lxc.cgroup.memory.limit_in_bytes=20M lxc.cgroup2.memory.max=20M",
+            (true, _) => "--memory 20m",
+        };
+        let mut subject = Self { engine, name, init: 0 };
+        let program = &row.program;
+        engine.script_with(options, &["run", &subject.name, "--", "sh", "-c", program])?;
+        subject.init = engine.init_of(&subject.name)?;
+        let ready = subject.path("ready");
+        let is_ready = || std::path::Path::new(&ready).exists();
+        check(wait_long(is_ready), format!("{} is not ready", row.name))?;
+        std::fs::copy(segv()?, subject.path("segv"))?;
+        Ok(subject)
+    }
+
+    /// Returns a path in its root directory, by its init.
+    fn path(&self, file: &str) -> String {
+        format!("/proc/{}/root/{file}", self.init)
+    }
+
+    fn qualified(&self) -> Result<String, Failed> {
+        self.engine.script(&["qualified", &self.name])
+    }
+
+    /// Returns the engine's own account of the end.
+    fn ending(&self) -> Result<Value, Failed> {
+        let text = self.engine.script(&["ending", &self.name])?;
+        serde_json::from_str(&text).map_err(|error| format!("{text}: {error}").into())
+    }
+
+    fn has_ended(&self) -> bool {
+        self.ending().is_ok_and(|ending| ending["state"] == json!("exited"))
+    }
+}
+
+impl Drop for Subject<'_> {
+    fn drop(&mut self) {
+        let _ = self.engine.script(&["rm", &self.name]);
+    }
+}
+
+/// Returns the path of a static program that reads from a null pointer.
+fn segv() -> Result<std::path::PathBuf, Failed> {
+    static BUILT: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    let _lock = BUILT.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let program = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("segv");
+    if !program.exists() {
+        let source = program.with_extension("c");
+        std::fs::write(&source, "int main(void) { return *(volatile int *)0; }\n")?;
+        let mut compile = std::process::Command::new("gcc");
+        compile.args(["-O0", "-static", "-o"]).arg(&program).arg(&source);
+        crate::support::finish(compile).expect(0)?;
+    }
+    Ok(program)
+}
+
+/// A container beside it, in its PID namespace, of which a process named `killer` sends TERM.
+struct Neighbour<'a> {
+    engine: &'a Engine,
+    name: String,
+}
+
+impl<'a> Neighbour<'a> {
+    fn start(engine: &'a Engine, subject: &Subject<'_>) -> Result<Self, Failed> {
+        let neighbour = Self { engine, name: format!("cit-{}-end-neighbour", engine.name) };
+        let _ = engine.script(&["rm", &neighbour.name]);
+        let pid = format!("--pid=container:{}", subject.name);
+        let program = "until [ -e /go ]; do sleep 0.05; done; exec /killer";
+        engine.script(&["run", &neighbour.name, &pid, "--", "sh", "-c", program])?;
+        Ok(neighbour)
+    }
+
+    fn kill(&self) -> Outcome {
+        let init = self.engine.init_of(&self.name)?;
+        let path = |file: &str| format!("/proc/{init}/root/{file}");
+        let script = "#!/bin/sh\nkill -TERM 1\nwhile :; do sleep 0.1; done\n";
+        std::fs::write(path("killer"), script)?;
+        crate::support::finish({
+            let mut command = std::process::Command::new("chmod");
+            command.args(["755", &path("killer")]);
+            command
+        })
+        .expect(0)?;
+        Ok(std::fs::write(path("go"), "")?)
+    }
+}
+
+impl Drop for Neighbour<'_> {
+    fn drop(&mut self) {
+        let _ = self.engine.script(&["rm", &self.name]);
+    }
+}
+
+/// A trace that is running.
+struct Trace(Child);
+
+impl Trace {
+    fn start(container: &str) -> Result<Self, Failed> {
+        let mut command = cinspect(&["--json", "trace", container]);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        let mut stderr = BufReader::new(child.stderr.take().ok_or("no stderr")?);
+        let mut text = String::new();
+        while !text.contains("tracing ") {
+            check(stderr.read_line(&mut text)? > 0, format!("trace ended: {text}"))?;
+        }
+        Ok(Self(child))
+    }
+
+    /// Ends it as Ctrl-C does; returns its events.
+    fn finish(mut self) -> Result<Vec<Value>, Failed> {
+        let pid = Pid::from_raw(self.0.id().cast_signed());
+        kill(pid, Signal::SIGINT).map_err(|error| error.to_string())?;
+        let mut text = String::new();
+        self.0.stdout.take().ok_or("no stdout")?.read_to_string(&mut text)?;
+        same(self.0.wait()?.code(), Some(0))?;
+        Ok(text.lines().map(|line| serde_json::from_str(line).unwrap_or_default()).collect())
+    }
+}
+
+/// Each way to end is told apart: by `why` with what the engine recorded, by `trace` with the sender.
+pub fn every_way(engine: &Engine) -> Outcome {
+    let records = match engine.name {
+        "docker" => Records { status: true, stopped: Some(true) },
+        "podman" => Records { status: true, stopped: None },
+        "lxc" | "containerd" => Records { status: false, stopped: Some(false) },
+        _ => Records { status: true, stopped: Some(false) },
+    };
+    // (The same programs, whatever the engine; and containerd's client does no more than CRI.)
+    let is_run = |row: &&Row| match engine.name {
+        "docker" => true,
+        "containerd" => row.name == "exit 3" || row.name == "OOM of PID 1",
+        _ => row.name != "exit 0" && row.name != "no command",
+    };
+    for row in rows().iter().filter(is_run) {
+        one_way(engine, &records, row)
+            .map_err(|failed| format!("{}: {}", row.name, failed.message().unwrap_or_default()))?;
+    }
+    Ok(())
+}
+
+fn one_way(engine: &Engine, records: &Records, row: &Row) -> Outcome {
+    let subject = Subject::start(engine, row)?;
+    let name = subject.qualified()?;
+    let neighbour = match row.deed {
+        Deed::Neighbour => Some(Neighbour::start(engine, &subject)?),
+        _ => None,
+    };
+    let trace = Trace::start(&name)?;
+    match row.deed {
+        Deed::Go => std::fs::write(subject.path("go"), "")?,
+        Deed::Signal(signal) => {
+            kill(Pid::from_raw(subject.init), signal).map_err(|error| error.to_string())?;
+        }
+        Deed::Neighbour => neighbour.as_ref().ok_or("no neighbour")?.kill()?,
+        Deed::Stop => drop(engine.script(&["stop", &subject.name])?),
+        Deed::Kill => drop(engine.script(&["kill", &subject.name])?),
+    }
+    check(wait_long(|| subject.has_ended()), "it does not end")?;
+    let events = trace.finish()?;
+    let neighbour = neighbour.map(|neighbour| engine.script(&["qualified", &neighbour.name]));
+    traced(&events, row, &subject, &neighbour.transpose()?)?;
+    explained(records, row, &subject)?;
+    listed(records, row, &subject)
+}
+
+/// `trace` has the sender, and the end of the init as the kernel has it.
+fn traced(
+    events: &[Value],
+    row: &Row,
+    subject: &Subject<'_>,
+    neighbour: &Option<String>,
+) -> Outcome {
+    let of_init = |event: &str| {
+        let is_it = move |e: &&Value| {
+            e["event"] == json!(event) && e["target"]["host_pid"] == json!(subject.init)
+        };
+        events.iter().filter(is_it).cloned().collect::<Vec<Value>>()
+    };
+    let all = || events.iter().map(Value::to_string).collect::<Vec<_>>().join("\n");
+    let exits = of_init("exit");
+    check(exits.len() == 1, all())?;
+    let exit = (exits[0]["status"].clone(), exits[0]["signal"].clone());
+    same(exit, (json!(row.kernel.0), json!(row.kernel.1)))?;
+    let sent = of_init("signal");
+    let has = |signal: &[&str], sender: &dyn Fn(&Value) -> bool| {
+        let names = |e: &&Value| signal.iter().any(|name| e["signal"] == json!(name));
+        check(sent.iter().filter(names).any(|e| sender(&e["sender"])), all())
+    };
+    let is_this = |sender: &Value| sender["host_pid"] == json!(std::process::id());
+    match row.deed {
+        Deed::Signal(signal) => has(&[signal.as_str().trim_start_matches("SIG")], &is_this),
+        Deed::Neighbour => has(&["TERM"], &|sender| {
+            sender["comm"] == json!("killer") && sender["container"] == json!(neighbour)
+        }),
+        // (By a program of the engine, on the host.)
+        Deed::Stop => has(&["TERM", "PWR"], &|sender| sender["container"].is_null()),
+        Deed::Kill => has(&["KILL"], &|sender| sender["container"].is_null()),
+        Deed::Go if row.name == "SEGV" => has(&["SEGV"], &Value::is_null),
+        Deed::Go if row.has_limit => {
+            let is_init = row.kernel.1.is_some();
+            let is_it = |e: &Value| {
+                e["event"] == json!("oom")
+                    && e["target"]["comm"] == json!("sh")
+                    && (e["target"]["host_pid"] == json!(subject.init)) == is_init
+            };
+            check(events.iter().any(is_it), all())
+        }
+        Deed::Go => same(sent.iter().filter(|e| e["signal"] != json!("CHLD")).count(), 0),
+    }
+}
+
+/// `why` has the engine's status and time, and no more than the engine recorded.
+fn explained(records: &Records, row: &Row, subject: &Subject<'_>) -> Outcome {
+    let why = run(&["--json", "why", &subject.qualified()?]).expect(0)?.objects();
+    let why = &why[0];
+    let truth = subject.ending()?;
+    same(why["oom"] == json!(true), row.has_limit)?;
+    let reason = why["reason"].as_str().unwrap_or_default();
+    if !records.status {
+        same(why["status"].clone(), Value::Null)?;
+        check(reason.contains("how it ended is not known"), reason)?;
+        return check(!row.has_limit || reason.contains("killed sh"), reason);
+    }
+    same(truth["status"].clone(), json!(row.status))?;
+    same(why["status"].clone(), json!(row.status))?;
+    let is_right = match records.stopped {
+        Some(true) => reason.contains(row.stopped),
+        Some(false) => reason.contains(row.reason),
+        None => reason.contains(row.stopped) || reason.contains(row.reason),
+    };
+    check(is_right, reason)?;
+    // (Both have a fraction, and Podman its own form.)
+    let seconds = |text: &Value| text.as_str().and_then(|text| text.get(..19)).map(str::to_owned);
+    same(seconds(&why["finished"]), seconds(&truth["finished"]))
+}
+
+/// `ls -a` and the refusal of every other command have the status, too.
+fn listed(records: &Records, row: &Row, subject: &Subject<'_>) -> Outcome {
+    let name = &subject.name;
+    let qualified = subject.qualified()?;
+    let is_it = |line: &Value| line["name"] == json!(name) && line["pid"].is_null();
+    let lines = run(&["--json", "ls", "-a", name]).expect(0)?.objects();
+    let lines: Vec<Value> = lines.into_iter().filter(is_it).collect();
+    same(lines.len(), 1)?;
+    let state = if records.status { "exited" } else { "stopped" };
+    same(lines[0]["state"].clone(), json!(state))?;
+    let status = if records.status { json!(row.status) } else { Value::Null };
+    same(lines[0]["exit"]["status"].clone(), status)?;
+    let refusal = run(&["ps", &qualified]).expect(3)?;
+    let exited = format!("exited with status {}", row.status);
+    check(!records.status || refusal.err.contains(&exited), &refusal.err)
+}
