@@ -4,8 +4,10 @@
 #
 #   packages install check up down version            of the engine
 #   run id init qualified top exec pause unpause rm   of one container, NAME first
+#   boot                                              the same, with systemd as the init (tests/vm)
 #   stop kill ending                                  how it ends: by the engine's own stop and kill, and as JSON
 #   daemons as_user                                   daemons that the tests stop, and the user of the containers
+#   lacks                                             checks that do not apply to the engine: NAME: REASON
 # shellcheck shell=bash disable=SC2034
 set -euo pipefail
 
@@ -77,9 +79,9 @@ pidns_of() {
   esac
 }
 
-# Waits until a command succeeds, at most so many tenths of a second.
+# Waits until a command succeeds, at most so many tenths of a second (on a slow machine, times its factor).
 wait_for() {
-  local tenths=$1; shift
+  local tenths=$(($1 * ${CINSPECT_TEST_PATIENCE:-1})); shift
   while ! "$@" > /dev/null 2>&1; do
     tenths=$((tenths - 1))
     [ "$tenths" -gt 0 ] || return 1
@@ -244,6 +246,7 @@ up() { :; }
 down() { :; }
 daemons() { :; }
 as_user() { :; }
+lacks() { :; }
 client() { cannot "has no client"; }
 stop() { cannot "cannot stop"; }
 kill_by_engine() { cannot "cannot kill"; }
@@ -281,12 +284,12 @@ main() {
   shift
   sub=${sub//-/_}
   case $sub in
-    packages | install | check | up | down | version | as_user) ;;
+    packages | install | check | up | down | version | as_user | lacks) ;;
     *) [ -d "$run_dir/$engine" ] || die "is not up" ;;
   esac
   case $sub in
     exec) local name=$1; shift; [ "${1:-}" = -- ] && shift; enter "$name" "$@" ;;
-    packages | install | check | up | down | version | run | id | init | qualified | top | pause | unpause | policy | stop | kill | ending | rm | daemons | as_user | client)
+    packages | install | check | up | down | version | run | boot | id | init | qualified | top | pause | unpause | policy | stop | kill | ending | rm | daemons | as_user | lacks | client)
       "do_$sub" "$@" ;;
     *) die "no subcommand $sub" ;;
   esac
@@ -320,3 +323,16 @@ do_policy() { policy "$@"; }
 do_rm() { remove "$@"; }
 do_daemons() { daemons; }
 do_as_user() { as_user; }
+do_lacks() {
+  lacks
+  declare -F boot > /dev/null || echo "machine_that_boots_systemd_is_stopped: no root with systemd here (tests/vm has)"
+}
+# Starts a machine that boots systemd, NAME, in the virtual machines of tests/vm.
+do_boot() {
+  boot "$1"
+  wait_for 3000 booted "$1" || die "$1 does not boot"
+}
+booted() {
+  local pid; pid=$(do_init "$1") || return
+  [[ $(nsenter -t "$pid" -a systemctl is-system-running 2> /dev/null) =~ ^(running|degraded)$ ]]
+}

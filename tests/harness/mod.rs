@@ -147,9 +147,14 @@ impl Drop for Container {
     }
 }
 
+/// Returns the factor of all time limits: more than 1 on a machine that is emulated.
+pub fn patience() -> u32 {
+    std::env::var("CINSPECT_TEST_PATIENCE").ok().and_then(|n| n.parse().ok()).unwrap_or(1)
+}
+
 /// Waits until something holds, and returns whether it does.
 fn poll(timeout: Duration, mut holds: impl FnMut() -> bool) -> bool {
-    let until = Instant::now() + timeout;
+    let until = Instant::now() + timeout * patience();
     while Instant::now() < until {
         if holds() {
             return true;

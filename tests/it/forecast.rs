@@ -12,7 +12,7 @@ use cinspect::testing::{Signal, pidfd};
 use libtest_mimic::{Failed, Trial};
 use serde_json::Value as Json;
 
-use crate::support::{Need, Outcome, check, repository, run, test_with};
+use crate::support::{Need, Outcome, check, patience, repository, run, test_with};
 
 /// How many rows run at the same time: they sleep most of the time.
 const AT_ONCE: usize = 12;
@@ -315,7 +315,7 @@ impl Monitored {
 
     /// Waits until the processes do not change any more, and returns the PID of the init.
     fn wait_until_ready(&self, case: &ForecastCase) -> Result<i32, Failed> {
-        let limit = Instant::now() + READY;
+        let limit = Instant::now() + READY * patience();
         let below = usize::from(case.init.is_some());
         let mut last = Vec::new();
         let mut since = Instant::now();

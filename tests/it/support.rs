@@ -8,6 +8,7 @@ use libtest_mimic::{Failed, Trial};
 use serde_json::Value;
 
 use crate::harness::Container;
+pub use crate::harness::patience;
 
 /// The result of a test: an error is a failure.
 pub type Outcome = Result<(), Failed>;
@@ -118,7 +119,9 @@ pub fn not_applicable(name: &str, reason: &str) -> Trial {
 
 /// Writes the result of a test for `tests/run`, which counts them by engine.
 pub fn report(engine: &str, name: &str, outcome: &Outcome) {
-    note(engine, name, if outcome.is_ok() { "ok" } else { "failed" }, "");
+    let why = outcome.as_ref().err().and_then(Failed::message).unwrap_or_default();
+    let why: Vec<&str> = why.split_whitespace().collect();
+    note(engine, name, if outcome.is_ok() { "ok" } else { "failed" }, &why.join(" "));
 }
 
 /// Writes a line of that report.
@@ -130,9 +133,9 @@ pub fn note(engine: &str, name: &str, result: &str, reason: &str) {
     }
 }
 
-/// Polls a condition for at most ten seconds, and returns whether it holds.
+/// Polls a condition for at most ten seconds (times the factor), and returns whether it holds.
 pub fn wait_until(mut holds: impl FnMut() -> bool) -> bool {
-    let until = Instant::now() + Duration::from_secs(10);
+    let until = Instant::now() + Duration::from_secs(10) * patience();
     while Instant::now() < until {
         if holds() {
             return true;

@@ -31,12 +31,7 @@ pub fn listed(engine: &Engine) -> Outcome {
     let row = matching[0];
     same(row["verified"].clone(), json!(true))?;
     same(row["state"].clone(), json!("running"))?;
-    let runtime = match engine.name {
-        "podman-rootless" => "podman",
-        "bwrap" => "bare",
-        name => name,
-    };
-    same(row["engine"].clone(), json!(runtime))?;
+    same(row["engine"].clone(), json!(engine.kind()?))?;
     if engine.has_names() {
         same(row["name"].clone(), json!(engine.container))?;
         same(row["id"].clone(), json!(engine.id()?))?;
@@ -117,7 +112,7 @@ pub fn joined(engine: &Engine) -> Outcome {
     let init = engine.init()?;
     let mut nsenter = Command::new("nsenter");
     let target = init.to_string();
-    let user = if engine.name == "podman-rootless" || engine.name == "bwrap" { "-U" } else { "-m" };
+    let user = if engine.is_rootless()? { "-U" } else { "-m" };
     nsenter.args(["-t", &target, user, "-m", "-p", "--", "/bin/sleep", "778"]).stdin(Stdio::null());
     let mut child = nsenter.spawn().map_err(|error| error.to_string())?;
     let shown = wait_until(|| engine.member("778").is_ok());

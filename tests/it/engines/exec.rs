@@ -16,7 +16,6 @@ const DIFFERENCES: &[(&str, &str, &str)] = &[
     ("*", "cwd", "an engine takes the image's working directory, cinspect the init's"),
     ("*", "SigIgn", "they pass on signals that their caller or runtime ignores, 32 and 33 too"),
     ("podman", "env", "podman exec leaves out HOSTNAME, which the init has"),
-    ("podman-rootless", "env", "podman exec leaves out HOSTNAME, which the init has"),
     ("crun", "NoNewPrivs", "crun exec sets it only on request, though the container has it"),
     ("youki", "limits", "youki exec keeps the caller's"),
     ("lxc", "env", "lxc-attach keeps the caller's, and adds container=lxc"),
@@ -141,7 +140,8 @@ pub fn matches_the_engines_own(engine: &Engine) -> Outcome {
     let engines = attributes(engines["host_pid"].as_i64().unwrap_or(0))?;
     kill_sleep(&name, "5252");
     kill_sleep(&name, "5353");
-    let known = DIFFERENCES.iter().filter(|(of, ..)| *of == engine.name || *of == "*");
+    let kind = engine.kind()?;
+    let known = DIFFERENCES.iter().filter(|(of, ..)| *of == kind || *of == "*");
     // The descriptors that the engine leaves open are not compared.
     let except: Vec<&str> = known.map(|(_, attribute, _)| *attribute).chain(["fds"]).collect();
     let wrong = differences(&engines, &command, &except);

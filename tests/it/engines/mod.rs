@@ -2,6 +2,8 @@
 //! `CINSPECT_TEST_ENGINES`; the scripts in `tests/engines` drive them. A container is found by each of its
 //! names, has the processes that the engine lists, and a signal reaches only the selected process.
 
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard};
 
@@ -12,6 +14,7 @@ use crate::support::{
     Outcome, Run, check, finish, missing, not_applicable, note, report, repository, run, wait_until,
 };
 
+mod boots;
 mod checks;
 mod cp;
 mod cp_stopped;
@@ -80,6 +83,11 @@ const ENGINE_CHECKS: &[(&str, Check)] = &[
     ("nspawn", ("stop_signal_is_the_one_that_its_own_stop_sends", stop_signal::nspawn)),
     ("nspawn", ("stub_init_is_stopped_by_the_signal_that_doctor_names", stop_signal::stub_init)),
     ("lxc", ("stop_signal_is_the_one_that_its_own_stop_sends", stop_signal::lxc)),
+    ("podman", ("machine_that_boots_systemd_is_stopped", boots::systemd)),
+    ("podman-rootless", ("machine_that_boots_systemd_is_stopped", boots::systemd)),
+    ("lxc", ("machine_that_boots_systemd_is_stopped", boots::systemd)),
+    ("incus", ("machine_that_boots_systemd_is_stopped", boots::systemd)),
+    ("nspawn", ("machine_that_boots_systemd_is_stopped", boots::systemd)),
     ("docker", ("nested_namespace_is_a_container_of_its_own", standalone::nested)),
     ("docker", ("stop_freezes_and_kills_without_cgroup_kill", standalone::freeze_and_kill)),
     ("docker", ("stop_leaves_nothing_frozen_when_it_is_killed", standalone::killed_while_frozen)),
@@ -153,36 +161,6 @@ const ENGINE_CHECKS: &[(&str, Check)] = &[
     ("docker", ("doctor_says_how_a_container_ended", remedies::ended)),
 ];
 
-/// Features that an engine lacks: the check does not apply to it.
-const NOT_SUPPORTED: &[(&str, &str, &str)] = &[
-    ("podman", "works_while_daemons_are_stopped", "it has no daemon"),
-    ("podman-rootless", "works_while_daemons_are_stopped", "it has no daemon"),
-    ("runc", "works_while_daemons_are_stopped", "it has no daemon"),
-    ("crun", "works_while_daemons_are_stopped", "it has no daemon"),
-    ("youki", "works_while_daemons_are_stopped", "it has no daemon"),
-    ("lxc", "works_while_daemons_are_stopped", "it has no daemon"),
-    ("nspawn", "works_while_daemons_are_stopped", "it has no daemon"),
-    ("bwrap", "works_while_daemons_are_stopped", "it has no daemon"),
-    ("podman-rootless", "paused_container_is_shown_as_paused", "without a cgroup it cannot pause"),
-    ("crun", "paused_container_is_shown_as_paused", "without a cgroup it cannot pause"),
-    ("podman-rootless", "ps_reads_only_processes_of_the_cgroup", "it has no cgroup"),
-    ("crun", "ps_reads_only_processes_of_the_cgroup", "it has no cgroup"),
-    ("bwrap", "ps_reads_only_processes_of_the_cgroup", "it has no cgroup"),
-    ("podman-rootless", "exec_refuses_a_paused_container", "without a cgroup it cannot pause"),
-    ("crun", "exec_refuses_a_paused_container", "without a cgroup it cannot pause"),
-    ("nspawn", "exec_refuses_a_paused_container", "it cannot pause"),
-    ("bwrap", "exec_refuses_a_paused_container", "it cannot pause"),
-    ("nspawn", "exec_matches_the_engines_own", "it has no exec of its own"),
-    ("bwrap", "exec_matches_the_engines_own", "it has no exec of its own"),
-    ("nspawn", "paused_container_is_shown_as_paused", "it cannot pause"),
-    ("bwrap", "paused_container_is_shown_as_paused", "it cannot pause"),
-    ("nspawn", "containers_that_share_a_pid_namespace", "it has no such option"),
-    ("bwrap", "containers_that_share_a_pid_namespace", "it has no such option"),
-    ("lxc", "container_in_the_hosts_pid_namespace", "it has no such option"),
-    ("nspawn", "container_in_the_hosts_pid_namespace", "it has no such option"),
-    ("bwrap", "container_in_the_hosts_pid_namespace", "it is not a container then"),
-];
-
 /// A path of this machine without which a check does not apply.
 const REQUIREMENTS: &[(&str, &str, &str)] = &[
     ("stop_freezes_and_kills_without_cgroup_kill", FREEZER_V1, ONLY_V2),
@@ -193,25 +171,28 @@ const ONLY_V2: &str = "every hierarchy is v2 on this host, and has cgroup.kill";
 
 pub fn trials() -> Vec<Trial> {
     let up = std::env::var("CINSPECT_TEST_ENGINES").unwrap_or_default();
-    let up: Vec<&str> = up.split_whitespace().collect();
+    let up: Vec<&'static str> = up.leak().split_whitespace().collect();
     let mut trials = Vec::new();
-    for name in ENGINES {
+    // In a virtual machine (tests/vm) there are more.
+    let others = up.iter().filter(|name| !ENGINES.contains(name));
+    for name in ENGINES.iter().chain(others).copied() {
+        let lacks = if up.contains(&name) { lacks(name) } else { String::new() };
         let engine_checks =
-            ENGINE_CHECKS.iter().filter(|(engine, _)| engine == name).map(|(_, check)| *check);
+            ENGINE_CHECKS.iter().filter(|(engine, _)| *engine == name).map(|(_, check)| *check);
         for (check_name, check) in CHECKS.iter().copied().chain(engine_checks) {
             let title = format!("{name}::{check_name}");
-            let not_supported = NOT_SUPPORTED
-                .iter()
-                .find(|(engine, check, _)| engine == name && *check == check_name);
+            let not_supported = lacks.lines().find_map(|line| {
+                line.split_once(": ").filter(|(check, _)| *check == check_name).map(|(_, why)| why)
+            });
             let requirement = REQUIREMENTS.iter().find(|(check, path, _)| {
                 *check == check_name && !std::path::Path::new(path).exists()
             });
-            if let Some((_, _, why)) = not_supported.or(requirement) {
-                if up.contains(name) {
+            if let Some(why) = not_supported.or(requirement.map(|(_, _, why)| *why)) {
+                if up.contains(&name) {
                     note(name, check_name, "could-not", why);
                 }
                 trials.push(not_applicable(&title, why));
-            } else if up.contains(name) {
+            } else if up.contains(&name) {
                 trials.push(Trial::test(title, move || {
                     let outcome = Engine::new(name, check_name).and_then(|engine| check(&engine));
                     report(name, check_name, &outcome);
@@ -223,6 +204,22 @@ pub fn trials() -> Vec<Trial> {
         }
     }
     trials
+}
+
+/// Returns the script of an engine: in a virtual machine the one there, which starts it as its package does.
+fn script_of(engine: &str) -> PathBuf {
+    let there = std::env::var_os("CINSPECT_TEST_SCRIPTS").map(|dir| Path::new(&dir).join(engine));
+    let here = || repository().join("tests/engines").join(engine);
+    there.filter(|script| script.exists()).unwrap_or_else(here)
+}
+
+/// Returns the checks that do not apply to an engine, `NAME: REASON` on a line each.
+fn lacks(engine: &str) -> String {
+    let mut command = Command::new(script_of(engine));
+    command.arg("lacks").stdin(Stdio::null());
+    let run = finish(command);
+    assert_eq!(run.code, 0, "tests/engines/{engine} lacks: {}", run.err);
+    run.out
 }
 
 /// An engine, with a container for one check.
@@ -243,9 +240,13 @@ echo >> /ready; while :; do sleep 0.1; done";
 
 impl Engine {
     fn new(name: &'static str, check: &str) -> Result<Self, Failed> {
-        static LOCKS: [Mutex<()>; 16] = [const { Mutex::new(()) }; 16];
-        let index = ENGINES.iter().position(|engine| *engine == name).unwrap_or(0);
-        let lock = LOCKS[index].lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        static LOCKS: Mutex<BTreeMap<&str, &Mutex<()>>> = Mutex::new(BTreeMap::new());
+        let of_engine: &'static Mutex<()> = LOCKS
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+            .entry(name)
+            .or_insert_with(|| Box::leak(Box::new(Mutex::new(()))));
+        let lock = of_engine.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let words: Vec<&str> = check.split('_').take(4).collect();
         let container = format!("cit-{name}-{}", words.join("-"));
         let engine = Self { name, container, _lock: lock };
@@ -273,7 +274,7 @@ impl Engine {
 
     /// Runs the script with options for the `run` of the engine.
     fn script_with(&self, options: &str, arguments: &[&str]) -> Result<String, Failed> {
-        let mut command = Command::new(repository().join("tests/engines").join(self.name));
+        let mut command = Command::new(script_of(self.name));
         command.args(arguments).env("CIT_OPTIONS", options).stdin(Stdio::null());
         let run: Run = finish(command);
         match run.code {
@@ -298,9 +299,21 @@ impl Engine {
         self.script(&["id", &self.container])
     }
 
+    /// Returns the name of the engine in references: that of `podman-rootless` is `podman`.
+    fn kind(&self) -> Result<String, Failed> {
+        let qualified = self.qualified()?;
+        let prefix = qualified.split(':').next().unwrap_or_default();
+        Ok(if prefix == "pid" { "bare" } else { prefix }.to_owned())
+    }
+
     /// Whether its containers have names; a bare namespace has none.
     fn has_names(&self) -> bool {
-        self.name != "bwrap"
+        self.kind().is_ok_and(|kind| kind != "bare")
+    }
+
+    /// Whether its containers have a user namespace.
+    fn is_rootless(&self) -> Result<bool, Failed> {
+        Ok(!self.has_names() || !self.script(&["as-user"])?.is_empty())
     }
 
     /// Returns the PIDs that the engine lists; `None` where it does not list one.

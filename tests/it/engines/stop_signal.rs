@@ -7,7 +7,7 @@ use libtest_mimic::Failed;
 use serde_json::{Value, json};
 
 use super::Engine;
-use crate::support::{Outcome, check, finish, repository, run, same, wait_until};
+use crate::support::{Outcome, check, finish, run, same, wait_until};
 
 /// A container for each case, which is removed in the end.
 struct Case<'a> {
@@ -30,7 +30,7 @@ impl<'a> Case<'a> {
         if !blocked.is_empty() {
             command.arg(format!("--block-signal={blocked}"));
         }
-        command.arg(repository().join("tests/engines").join(engine.name));
+        command.arg(super::script_of(engine.name));
         command.args(["run", &case.name, "--"]).args(program);
         command.env("CIT_OPTIONS", options).stdin(Stdio::null());
         finish(command).expect(0)?;

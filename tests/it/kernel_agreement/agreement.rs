@@ -184,7 +184,7 @@ pub fn send_and_compare(container: &Container, actors: &[Actor<'_>], state: Stat
 /// actor is observed only after it has acted on its signal, so that no effect is a proven negative.
 fn compare(actors: &[Actor<'_>], predictions: &[Prediction], state: State) -> Vec<String> {
     let stopped = state == State::Stopped;
-    let until = Instant::now() + Duration::from_secs(5);
+    let until = Instant::now() + Duration::from_secs(5) * harness::patience();
     let wrong = || -> Vec<String> {
         let all = actors.iter().zip(predictions);
         let observations = all.map(|(actor, predicted)| (actor, predicted, actor.observe()));
