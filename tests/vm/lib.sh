@@ -74,6 +74,9 @@ make_image() {
     --customize-hook='chroot "$1" sh /tmp/prepare-root' \
     --customize-hook="mmdebstrap --mode=root --variant=minbase --include=systemd-sysv,dbus '$suite' \"\$1/srv/booted\" - < '$cache/$suite.sources'" \
     "$suite" "$root" - < "$cache/$suite.sources" > "$cache/$suite.log" 2>&1 || die "$suite: $(tail -n 3 "$cache/$suite.log")"
+  # Otherwise each start would be a first start, with its setup.
+  tr -d - < /proc/sys/kernel/random/uuid > "$root/etc/machine-id"
+  touch "$root/etc/.updated" "$root/var/.updated"
   mkdir -p "$dir"
   cp "$root"/boot/vmlinuz-* "$dir/kernel"
   cp "$root"/boot/initrd.img-* "$dir/initrd"
@@ -91,7 +94,8 @@ accelerator() {
     local log=$cache/probe.log
     echo tcg > "$cache/accelerator"
     if [ -w /dev/kvm ]; then
-      timeout 30 qemu-system-x86_64 -accel kvm -cpu host -m 512 -display none -no-reboot -serial "file:$log" \
+      # (A shell of its own: the message about a crash goes to its log.)
+      sh -c '"$@"; exit' sh timeout 30 qemu-system-x86_64 -accel kvm -cpu host -m 512 -display none -no-reboot -serial "file:$log" \
         -kernel "$kernel" -append 'console=ttyS0 panic=-1' > "$cache/probe.err" 2>&1 || true
       # It panics for want of a root file system: it has come so far.
       if grep -q 'Kernel panic' "$log" 2> /dev/null; then echo kvm > "$cache/accelerator"; fi
@@ -122,8 +126,9 @@ boot() {
   done
 }
 
-# Runs a command line in the machine, as root.
+# Runs a command line in the machine, as root. All share a connection: making one takes seconds.
 in_machine() {
-  ssh -q -F none -i "$cache/key" -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o ConnectTimeout=60 \
-    -o ServerAliveInterval=60 -o ServerAliveCountMax=10 -p "$port" root@127.0.0.1 "$@"
+  ssh -q -F none -i "$cache/key" -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o ConnectTimeout=30 \
+    -o ServerAliveInterval=60 -o ServerAliveCountMax=10 -o ControlMaster=auto -o "ControlPath=$cache/ssh-%p" \
+    -o ControlPersist=yes -p "$port" root@127.0.0.1 "$@"
 }
