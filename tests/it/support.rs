@@ -134,8 +134,13 @@ pub fn note(engine: &str, name: &str, result: &str, reason: &str) {
 }
 
 /// Polls a condition for at most ten seconds (times the factor), and returns whether it holds.
-pub fn wait_until(mut holds: impl FnMut() -> bool) -> bool {
-    let until = Instant::now() + Duration::from_secs(10) * patience();
+pub fn wait_until(holds: impl FnMut() -> bool) -> bool {
+    wait_at_most(Duration::from_secs(10), holds)
+}
+
+/// Polls a condition for at most this long (times the factor), and returns whether it holds.
+pub fn wait_at_most(limit: Duration, mut holds: impl FnMut() -> bool) -> bool {
+    let until = Instant::now() + limit * patience();
     while Instant::now() < until {
         if holds() {
             return true;
