@@ -75,9 +75,9 @@ pub enum SendError {
     /// EMFILE: this many descriptors are allowed.
     #[error("too many processes for the open file limit ({0})")]
     TooMany(u64),
-    /// ENOSYS: without pidfds nothing can be sent safely.
+    /// ENOSYS: without pidfds nothing can be sent, entered or copied safely.
     #[error(
-        "this kernel has no pidfds (Linux 5.3): a process that reuses the PID could get the signal"
+        "this kernel has no pidfds (since Linux 5.3), without which the PID could be another process's"
     )]
     NoPidfd,
     /// EAGAIN: the target's user has too many queued signals.
@@ -116,6 +116,13 @@ impl SendError {
     fn too_many() -> Self {
         Self::TooMany(getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft))
     }
+}
+
+/// Returns the error for a kernel without pidfds, before any is needed.
+pub fn missing_pidfds() -> Option<SendError> {
+    let own = i32::try_from(std::process::id()).ok()?;
+    let is_missing = pidfd::open(own, SignalScope::Process).err() == Some(Errno::ENOSYS);
+    is_missing.then_some(SendError::NoPidfd)
 }
 
 /// Raises the limit of open files to the hard limit: each held process takes a descriptor.

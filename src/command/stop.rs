@@ -12,6 +12,7 @@ use super::after_stop::{CompanionProcesses, HeldExit, running_again, waits_for_z
 use super::forecast::{companions, forecast_of, snapshot_for};
 use super::{Command, Section, arguments, columns_section, command, may_act, resolve};
 use crate::action::freeze::unpause;
+use crate::action::send::missing_pidfds;
 use crate::action::stop::{StopEvent, StopEventKind, stop};
 use crate::analysis::forecast::Forecast;
 use crate::analysis::remedy::Remedies;
@@ -341,10 +342,11 @@ impl<'a> ContainerStop<'a> {
     fn note_policy(&self) {
         for companion in companions(&self.target.found) {
             let name = companion.qualified();
-            self.note(&format!(
-                "{} runs in its PID namespace, and is killed with it",
-                safe_str(&name)
-            ));
+            let name = safe_str(&name);
+            self.note(&format!("{name} runs in its PID namespace, and is killed with it"));
+        }
+        if let Some(error) = missing_pidfds() {
+            self.note(&format!("nothing can be stopped here: {error}"));
         }
         for assumption in &self.assumptions {
             self.note(&format!("{assumption} ({})", assumption.options));

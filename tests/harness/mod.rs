@@ -14,6 +14,7 @@
 #![allow(dead_code, reason = "the tour and the tests each use a part")]
 
 mod hang;
+pub mod old_kernel;
 mod pid_reuse;
 mod process;
 mod signal_consumers;

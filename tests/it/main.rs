@@ -17,6 +17,7 @@ mod inspect;
 mod kernel_agreement;
 mod layering;
 mod ls;
+mod old_kernels;
 mod program_signals;
 mod programs;
 mod ps;
@@ -60,6 +61,7 @@ fn trials() -> Vec<Trial> {
         kernel_agreement::trials(),
         layering::trials(),
         ls::trials(),
+        old_kernels::trials(),
         program_signals::trials(),
         programs::trials(),
         ps::trials(),
