@@ -189,6 +189,14 @@ impl<'a> MembershipRule<'a> {
             return Ok(false);
         }
         let memberships = self.memberships(pid)?;
+        // v1 shows a process that is exiting in the root cgroup, whichever it was in (`proc_cgroup_show`,
+        // kernel/cgroup/cgroup.c): then it is not known to be this container's.
+        let is_ours = |cgroup: &Cgroup| cgroup.holds(&memberships);
+        if self.container.cgroup.as_ref().is_some_and(|cgroup| !is_ours(cgroup))
+            && self.host.stat(pid)?.is_exiting()
+        {
+            return Ok(true);
+        }
         Ok(self.others.iter().any(|other| match (&other.cgroup, other.init) {
             (Some(cgroup), _) => {
                 cgroup.holds(&memberships) && !self.is_narrower_than(cgroup, &memberships)

@@ -29,6 +29,7 @@ mod scenarios;
 mod setup;
 mod standalone;
 mod stop_signal;
+mod userns;
 
 /// The engines there are scripts for.
 const ENGINES: &[&str] = &[
@@ -115,6 +116,7 @@ const ENGINE_CHECKS: &[(&str, Check)] = &[
     ("docker", ("why_has_health_checks", endings::unhealthy)),
     ("docker", ("logs_are_the_engines_own", endings::logs)),
     ("podman", ("logs_are_the_engines_own", endings::logs)),
+    ("podman", ("mapped_root_owns_the_records", userns::mapped_root_owns_the_records)),
     ("podman", ("stop_settings_are_read_from_its_database", stop_signal::podman_database)),
     ("podman-rootless", ("stop_settings_are_read_from_its_database", stop_signal::podman_database)),
     ("podman-rootless", ("exec_works_for_the_rootless_user", exec::works_for_the_rootless_user)),
