@@ -16,8 +16,9 @@ use crate::sys::tracefs::TraceFs;
 /// A record younger than this may have an older one behind it on another CPU, which is being written.
 const SETTLE: u64 = 2_000_000;
 
-/// Records that wait to be printed; beyond it the kernel drops some, and counts them.
-const MAX_HELD: usize = 1 << 20;
+/// Records that wait to be printed; beyond it the kernel drops some, and counts them. Some 120 bytes each,
+/// and twice this number at most: those that are printed and those that are read meanwhile.
+const MAX_HELD: usize = 1 << 18;
 
 /// Signals in a filter: beyond it all are read and the others are dropped here.
 const MAX_FILTER: usize = 16;
