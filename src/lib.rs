@@ -59,6 +59,17 @@ pub use cli::run;
 /// Items for the tests of this package; they change without notice.
 #[doc(hidden)]
 pub mod testing {
+    /// The entries for fuzzing, a list for each floor.
+    pub const FUZZ_TARGETS: &[&[crate::model::fuzz::FuzzTarget]] = &[
+        crate::model::fuzz::TARGETS,
+        crate::analysis::fuzz::TARGETS,
+        crate::engine::fuzz::TARGETS,
+        crate::action::copy::fuzz::TARGETS,
+        crate::output::fuzz::TARGETS,
+        crate::resolve::fuzz::TARGETS,
+    ];
+
+    pub use crate::action::copy::fuzz::unpack;
     pub use crate::action::send::hold;
     pub use crate::analysis::delivery::{Prediction, Recipient};
     pub use crate::analysis::programs::program_of;

@@ -11,6 +11,7 @@ pub mod exec_environment;
 pub mod exec_plan;
 pub mod finding;
 pub mod forecast;
+pub mod fuzz;
 pub mod inspection;
 pub mod own_changes;
 pub mod programs;

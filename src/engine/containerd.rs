@@ -349,6 +349,11 @@ fn config_of(reader: &RecordReader<'_>, file: &Path) -> Option<ContainerdConfig>
     parse_config(&String::from_utf8_lossy(&file.bytes))
 }
 
+/// Parses a configuration.
+pub(super) fn fuzz(text: &str) {
+    let _ = parse_config(text);
+}
+
 /// Parses containerd's configuration.
 fn parse_config(config: &str) -> Option<ContainerdConfig> {
     toml::from_str(config).ok()

@@ -111,6 +111,11 @@ pub(super) fn labels(entries: &[ContainerdEntry], entry: &ContainerdEntry) -> La
     labels
 }
 
+/// Parses a database.
+pub(super) fn fuzz(bytes: &[u8]) {
+    let _ = database::parse_isolated(bytes.to_vec(), Trust::Root, containers);
+}
+
 /// Returns the metadata of CRI: JSON in an `Any` of protobuf, whose last field it is.
 fn cri(container: &Bucket) -> Option<CriMetadata> {
     let extensions = container.bucket(b"extensions")?;

@@ -122,6 +122,13 @@ impl Reading<'_> {
     }
 }
 
+/// Parses lines, and applies them.
+pub(super) fn fuzz(text: &str) {
+    for (key, value) in text.lines().filter_map(parse_line) {
+        LxcConfig::default().set(key, value);
+    }
+}
+
 /// Returns the key and the value on a line. Lines with other keys than `lxc.…` are skipped, as comments
 /// are.
 fn parse_line(line: &str) -> Option<(&str, &str)> {

@@ -21,6 +21,7 @@ mod docker_process;
 mod docker_roots;
 mod docker_store;
 mod flatpak;
+pub mod fuzz;
 mod incus;
 mod inventory;
 mod labels;

@@ -245,6 +245,11 @@ fn payload(reader: &RecordReader<'_>, pid: HostPid) -> Option<Vec<u8>> {
     })
 }
 
+/// Decodes a name.
+pub(super) fn fuzz(name: &str) {
+    assert!(unescape(name).len() <= 3 * name.len());
+}
+
 /// Decodes the `\x2d` escapes in a unit name (systemd-escape(1)).
 fn unescape(name: &str) -> String {
     let mut bytes = Vec::with_capacity(name.len());

@@ -145,6 +145,11 @@ fn containers(copy: DatabaseCopy) -> Option<Vec<DatabaseEntry>> {
     if copy.is_sqlite() { sqlite(copy) } else { bolt(copy) }
 }
 
+/// Parses a database.
+pub(super) fn fuzz(bytes: &[u8]) {
+    let _ = database::parse_isolated(bytes.to_vec(), Trust::Root, containers);
+}
+
 fn sqlite(copy: DatabaseCopy) -> Option<Vec<DatabaseEntry>> {
     const QUERY: &str =
         "SELECT c.ID, c.JSON, s.JSON FROM ContainerConfig c JOIN ContainerState s ON s.ID = c.ID";

@@ -9,6 +9,7 @@ pub mod container;
 pub mod elf;
 pub mod engine;
 pub mod exit_record;
+pub mod fuzz;
 pub mod idmap;
 pub mod init_state;
 pub mod limits;

@@ -6,6 +6,7 @@ pub mod columns;
 pub mod diff;
 pub mod escape;
 pub mod exit_words;
+pub mod fuzz;
 pub mod inspect;
 pub mod json;
 pub mod screen;

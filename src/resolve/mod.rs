@@ -1,6 +1,7 @@
 //! Resolves a reference, as it was typed, to one container. Not found, ambiguous and not running are
 //! different errors, and a name that nothing verifies never selects a container to act on.
 
+pub mod fuzz;
 mod matching;
 mod not_found;
 pub mod path_ref;

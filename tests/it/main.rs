@@ -2,7 +2,6 @@
 //! engines, and others. A test that cannot run on this machine is listed as ignored, with the reason in
 //! its name; where it is required (`CINSPECT_TEST_REQUIRE=docker,root,…`, as in CI) it fails.
 
-mod attacks;
 mod completion;
 mod cp;
 mod docs;
@@ -11,7 +10,9 @@ mod engines;
 mod exec;
 mod forecast;
 mod fuse_overlayfs;
+mod fuzz;
 mod golden;
+mod hostile;
 mod hosts;
 mod inspect;
 mod kernel_agreement;
@@ -38,6 +39,7 @@ use libtest_mimic::{Arguments, Trial};
 
 fn main() -> ExitCode {
     harness::run_helper();
+    fuzz::run_replay();
     let arguments = Arguments::from_args();
     libtest_mimic::run(&arguments, trials()).exit_code()
 }
@@ -46,7 +48,6 @@ fn main() -> ExitCode {
 /// rustfmt; `layering` verifies that none is missing.)
 fn trials() -> Vec<Trial> {
     let modules = [
-        attacks::trials(),
         completion::trials(),
         cp::trials(),
         docs::trials(),
@@ -55,7 +56,9 @@ fn trials() -> Vec<Trial> {
         exec::trials(),
         forecast::trials(),
         fuse_overlayfs::trials(),
+        fuzz::trials(),
         golden::trials(),
+        hostile::trials(),
         hosts::trials(),
         inspect::trials(),
         kernel_agreement::trials(),

@@ -24,6 +24,7 @@ mod error;
 mod event;
 mod file_capability;
 mod fs_user;
+pub mod fuzz;
 mod list_dir;
 mod metadata;
 mod names;

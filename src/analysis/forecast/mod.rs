@@ -3,6 +3,7 @@
 //! stop to a timeline. The effect of one signal on one process is in `delivery`, what a program makes of
 //! it in `react`.
 
+pub(super) mod fuzz;
 mod inits;
 mod options;
 mod outcome;

@@ -101,6 +101,14 @@ fn of_arguments(arguments: &[&[u8]]) -> Settings {
     settings
 }
 
+/// Reads bytes as each of the three sources.
+pub(super) fn fuzz(bytes: &[u8]) {
+    let words: Vec<&[u8]> = bytes.split(|byte| *byte == 0).collect();
+    for settings in [of_arguments(&words), of_environment(bytes), of_file(bytes)] {
+        assert!(settings.files.len() <= bytes.len());
+    }
+}
+
 /// A variable sets the option of its name: `UWSGI_DIE_ON_TERM=1`.
 fn of_environment(environment: &[u8]) -> Settings {
     let mut settings = Settings::default();

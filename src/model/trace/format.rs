@@ -31,7 +31,7 @@ impl TracepointFormat {
 
     /// Returns a number of a record.
     pub fn int(&self, raw: &[u8], name: &str) -> Option<i64> {
-        let field = self.fields.get(name)?;
+        let field = self.fields.get(name).filter(|field| field.size > 0)?;
         let bytes = raw.get(field.offset..field.offset.checked_add(field.size)?)?;
         let mut wide = [0; 8];
         wide.get_mut(..bytes.len())?.copy_from_slice(bytes);

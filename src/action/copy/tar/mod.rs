@@ -2,6 +2,7 @@
 //! carry, or carries in a form that is not known here, goes to the account of the copy.
 
 mod attributes;
+pub mod fuzz;
 mod header;
 mod pack;
 mod pax;

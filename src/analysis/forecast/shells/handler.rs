@@ -15,6 +15,8 @@ const HARMLESS: [&str; 28] = [
 ];
 /// Function calls in one another.
 const MAX_DEPTH: usize = 8;
+/// Commands that are followed, and jobs that they name: functions that call each other multiply both.
+const MAX_STEPS: usize = 10_000;
 
 /// A job: a command that the script started in the background, by its number in the script.
 pub(super) type Job = usize;
@@ -30,6 +32,8 @@ pub(super) struct Effects {
     pub pause: Duration,
     /// Whether the shell exits, and does not go on after the commands.
     pub exits: bool,
+    /// Commands that were followed.
+    steps: usize,
 }
 
 /// The commands of a script, its jobs and the variables with their PIDs.
@@ -164,7 +168,9 @@ impl Script {
     fn run(&self, commands: &[SimpleCommand], effects: &mut Effects, depth: usize) -> Option<()> {
         for command in commands {
             let name = command.name();
-            if command.is_in_loop {
+            effects.steps += 1 + command.words.len();
+            let followed = effects.steps + effects.signalled.len() + effects.awaited.len();
+            if command.is_in_loop || followed > MAX_STEPS {
                 return None;
             }
             let substitutes = |word: &Word| word.expands && !is_harmless_word(&word.text);
@@ -188,7 +194,8 @@ impl Script {
                 "wait" => effects.awaited.extend(self.targets(&command.words[1..])?),
                 "sleep" if command.words.len() == 2 => {
                     let seconds: f64 = command.words[1].text.trim_end_matches('s').parse().ok()?;
-                    effects.pause += Duration::try_from_secs_f64(seconds).ok()?;
+                    let pause = Duration::try_from_secs_f64(seconds).ok()?;
+                    effects.pause = effects.pause.checked_add(pause)?;
                 }
                 _ => {
                     let body: Vec<SimpleCommand> = self.body(name)?;
@@ -357,5 +364,19 @@ mod tests {
         }
         let script = Script::parse("trap 'exit' INT; a", false).unwrap();
         assert_eq!(script.trap(Some(Signal::TERM)), TrapAction::None);
+    }
+
+    #[test]
+    fn a_script_decides_neither_about_time_nor_about_memory() {
+        // Each function calls the next one many times.
+        let call = |next: usize| format!("f{next}; ").repeat(100);
+        let functions: String =
+            (0..8).map(|number| format!("f{number}() {{ {} }}\n", call(number + 1))).collect();
+        let script = format!("{functions}f8() {{ true; }}\ntrap f0 TERM; a");
+        assert_eq!(effects(&script), None);
+        let jobs = "a & ".repeat(20_000);
+        let kills = "kill $(jobs -p); ".repeat(20_000);
+        assert_eq!(effects(&format!("{jobs}\ntrap '{kills}' TERM; wait")), None);
+        assert_eq!(effects("trap 'sleep 1e19; sleep 1e19' TERM; a"), None);
     }
 }

@@ -175,7 +175,7 @@ impl Shell<'_> {
         }
         effects.signalled.extend(rest.signalled);
         effects.awaited.extend(rest.awaited);
-        effects.pause += rest.pause;
+        effects.pause = effects.pause.checked_add(rest.pause)?;
         effects.exits = true;
         Some(effects)
     }
@@ -263,6 +263,19 @@ fn script_of(input: &ForecastInput<'_>, process: usize) -> Result<Script, String
         return Err(format!("its script `{path}` may be in another directory"));
     }
     Ok(script)
+}
+
+/// Follows every trap of a script, and the script from each of its commands on.
+pub(super) fn fuzz(text: &str) {
+    for is_bash in [false, true] {
+        let Some(script) = Script::parse(text, is_bash) else { continue };
+        for signal in [None, Some(Signal::TERM), Some(Signal::INT)] {
+            if let TrapAction::Text(action) = script.trap(signal) {
+                let _ = script.action(&action);
+            }
+        }
+        let _ = script.rest(script.commands.len() / 2);
+    }
 }
 
 /// Whether a command may exit by itself within the grace period: `sleep` with a short time.

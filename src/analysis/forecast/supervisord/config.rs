@@ -1,6 +1,7 @@
 //! The configuration of supervisord: its file and those that it includes, as far as they decide how its
 //! programs are stopped. Source: supervisor/options.py, version 4.2.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use glob::{MatchOptions, Pattern};
@@ -10,6 +11,16 @@ use super::super::options::OptionTable;
 use super::ini::IniFile;
 use crate::model::lookup::{Lookup, LookupContent, LookupError, variable};
 use crate::model::signal::Signal;
+
+/// Included files, programs, and processes of all programs, beyond which a configuration is not read: a
+/// container could multiply them.
+const MAX_FILES: usize = 1000;
+const MAX_PROGRAMS: usize = 1000;
+const MAX_PROCESSES: usize = 10_000;
+/// Length of a value with everything expanded in it, and number of expansions.
+const MAX_VALUE: usize = 4096;
+const MAX_EXPANSIONS: usize = 100;
+const TOO_MANY: &str = "its configuration has too many files or programs";
 
 /// A group of programs, which are stopped together.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +50,13 @@ struct ConfigReader<'a> {
     file: IniFile,
     /// The directory of the main file.
     here: String,
+}
+
+/// Programs and processes so far.
+#[derive(Default)]
+struct Counts {
+    programs: usize,
+    processes: usize,
 }
 
 /// Reads the groups of a supervisord, in the order in which it stops them.
@@ -162,6 +180,9 @@ impl ConfigReader<'_> {
         // All directories are asked for at once, and then all files.
         let matches: Vec<Result<Vec<String>, String>> = matches.collect();
         let paths: Vec<String> = matches.into_iter().collect::<Result<Vec<_>, _>>()?.concat();
+        if paths.len() > MAX_FILES {
+            return Err(TOO_MANY.into());
+        }
         for path in &paths {
             let _ = self.input.look_up(self.process, Lookup::File(path.clone().into_bytes()));
         }
@@ -202,6 +223,10 @@ impl ConfigReader<'_> {
                         next.push(join(&path, &name));
                     }
                 }
+                // (Directories that are links to each other multiply.)
+                if next.len() > MAX_FILES {
+                    return Err(TOO_MANY.into());
+                }
             }
             found = next;
         }
@@ -231,11 +256,13 @@ impl ConfigReader<'_> {
     /// listener and FastCGI program.
     fn groups(&self) -> Result<Vec<ProgramGroup>, String> {
         let sections: Vec<&str> = self.file.sections().collect();
-        if !sections.contains(&"supervisord") {
+        let known: HashSet<&str> = sections.iter().copied().collect();
+        if !known.contains("supervisord") {
             return Err("its configuration has no section [supervisord]".into());
         }
+        let mut counts = Counts::default();
         let mut groups = Vec::new();
-        let mut grouped = Vec::new();
+        let mut grouped = HashSet::new();
         for section in &sections {
             let Some(name) = section.strip_prefix("group:") else { continue };
             let programs = self.file.get(section, "programs").unwrap_or_default();
@@ -243,25 +270,42 @@ impl ConfigReader<'_> {
             let mut group = ProgramGroup { name, priority, programs: Vec::new() };
             for program in programs.split(',').map(str::trim).filter(|name| !name.is_empty()) {
                 let kinds = ["program", "fcgi-program"].map(|kind| format!("{kind}:{program}"));
-                let section = kinds.into_iter().find(|kind| sections.contains(&kind.as_str()));
+                let section = kinds.into_iter().find(|kind| known.contains(kind.as_str()));
                 let section = section.ok_or("its configuration names an unknown program")?;
-                group.programs.push(self.program(&section, &group.name)?);
-                grouped.push(section);
+                self.add(&section, &mut group, &mut counts)?;
+                grouped.insert(section);
             }
             groups.push(group);
         }
         for (kind, priority) in [("program:", 999), ("eventlistener:", -1), ("fcgi-program:", 999)]
         {
-            for section in sections.iter().filter(|section| !grouped.iter().any(|s| s == *section))
-            {
+            for section in sections.iter().filter(|section| !grouped.contains(**section)) {
                 let Some(name) = section.strip_prefix(kind) else { continue };
                 let name = name.trim().to_owned();
                 let priority = self.priority(section, priority)?;
-                let programs = vec![self.program(section, &name)?];
-                groups.push(ProgramGroup { name, priority, programs });
+                let mut group = ProgramGroup { name, priority, programs: Vec::new() };
+                self.add(section, &mut group, &mut counts)?;
+                groups.push(group);
             }
         }
         Ok(groups)
+    }
+
+    /// Adds a program to a group, unless there are too many.
+    fn add(
+        &self,
+        section: &str,
+        group: &mut ProgramGroup,
+        counts: &mut Counts,
+    ) -> Result<(), String> {
+        let program = self.program(section, &group.name)?;
+        counts.programs += 1;
+        counts.processes += program.processes.len();
+        if counts.programs > MAX_PROGRAMS || counts.processes > MAX_PROCESSES {
+            return Err(TOO_MANY.into());
+        }
+        group.programs.push(program);
+        Ok(())
     }
 
     fn program(&self, section: &str, group: &str) -> Result<ServiceProgram, String> {
@@ -313,8 +357,13 @@ impl ConfigReader<'_> {
         let malformed = || format!("`{text}` in its configuration cannot be expanded");
         let mut out = String::new();
         let mut rest = text;
+        let mut expansions = 0;
         while let Some((before, after)) = rest.split_once('%') {
             out.push_str(before);
+            expansions += 1;
+            if expansions > MAX_EXPANSIONS || out.len() > MAX_VALUE {
+                return Err("a value in its configuration is too long".into());
+            }
             if let Some(after) = after.strip_prefix('%') {
                 out.push('%');
                 rest = after;

@@ -1,10 +1,14 @@
 //! Configuration files as supervisord reads them, with Python's `RawConfigParser(strict=False,
 //! inline_comment_prefixes=(';', '#'))`. Held against Python's own parser in the test.
 
-/// The sections of one or more files, in their order.
+use std::collections::HashMap;
+
+/// The sections of one or more files, in their order. (A container may have tens of thousands in one file.)
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct IniFile {
     sections: Vec<IniSection>,
+    /// Their places by name.
+    index: HashMap<String, usize>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,6 +16,8 @@ struct IniSection {
     name: String,
     /// Names in lower case, each once.
     options: Vec<(String, String)>,
+    /// Their places by name.
+    index: HashMap<String, usize>,
 }
 
 const DEFAULT: &str = "DEFAULT";
@@ -44,9 +50,8 @@ impl IniFile {
     }
 
     fn own(&self, section: &str, option: &str) -> Option<&str> {
-        let section = self.sections.iter().find(|known| known.name == section)?;
-        let found = section.options.iter().find(|(name, _)| name == option);
-        found.map(|(_, value)| value.as_str())
+        let section = &self.sections[*self.index.get(section)?];
+        section.index.get(option).map(|index| section.options[*index].1.as_str())
     }
 
     /// Replaces a text in all values.
@@ -96,8 +101,8 @@ impl Reader<'_> {
         if name.is_empty() {
             return Err(MalformedIni);
         }
-        let options = &mut self.file.sections[section].options;
-        let index = options.iter().position(|(known, _)| *known == name).unwrap_or_else(|| {
+        let IniSection { options, index, .. } = &mut self.file.sections[section];
+        let index = *index.entry(name.clone()).or_insert_with(|| {
             options.push((name, String::new()));
             options.len() - 1
         });
@@ -115,9 +120,10 @@ impl Reader<'_> {
     }
 
     fn open(&mut self, name: &str) -> usize {
-        let sections = &mut self.file.sections;
-        sections.iter().position(|section| section.name == name).unwrap_or_else(|| {
-            sections.push(IniSection { name: name.to_owned(), options: Vec::new() });
+        let IniFile { sections, index } = &mut *self.file;
+        *index.entry(name.to_owned()).or_insert_with(|| {
+            let name = name.to_owned();
+            sections.push(IniSection { name, options: Vec::new(), index: HashMap::new() });
             sections.len() - 1
         })
     }

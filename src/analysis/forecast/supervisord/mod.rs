@@ -17,6 +17,16 @@ use config::{ProgramGroup, ServiceProgram};
 /// Its loop looks at its programs once a second, and sooner when one of them closes its output.
 const ROUND: Duration = Duration::from_secs(1);
 
+/// Reads a file of settings, and asks for each section's options.
+pub(super) fn fuzz(text: &str) {
+    let mut file = ini::IniFile::default();
+    let _ = file.read(text);
+    file.replace("%(here)s", "/etc");
+    for section in file.sections() {
+        let _ = file.get(section, "command");
+    }
+}
+
 /// Returns the reaction of supervisord to a signal that stops it; none if the process is another program.
 pub(super) fn supervisord(
     input: &ForecastInput<'_>,

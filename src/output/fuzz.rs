@@ -1,0 +1,20 @@
+//! Entries for fuzzing: what becomes of bytes from a container on a terminal and in JSON.
+
+use super::{escape, json};
+use crate::model::fuzz::FuzzTarget;
+
+/// The entries of this module.
+pub const TARGETS: &[FuzzTarget] = &[("escaping", escaping)];
+
+fn escaping(bytes: &[u8]) {
+    let acts =
+        |text: &str, tab: bool| text.chars().any(|c| escape::unprintable(c) && !(tab && c == '\t'));
+    assert!(!acts(&escape::safe(bytes), false));
+    assert!(!acts(&escape::safe_output(bytes), true));
+    let argv: Vec<Vec<u8>> = bytes.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect();
+    assert!(!acts(&escape::command_line(&argv), false));
+    let line = json::line(&json::bytes_to_json(bytes));
+    assert!(!acts(line.trim_end_matches('\n'), false));
+    let read: serde_json::Value = serde_json::from_str(&line).expect("a line of JSON");
+    assert_eq!(read, json::bytes_to_json(bytes));
+}
