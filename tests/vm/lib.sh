@@ -40,7 +40,7 @@ sources() {
 
 # The engines, one a line: a script here, or one of the host's that needs no other in a machine.
 all_engines() {
-  { ls "$vm_dir/engines"; printf '%s\n' runc bwrap; } | sort
+  { ls "$vm_dir/engines"; printf '%s\n' runc cri bwrap; } | sort
 }
 script_of() {
   if [ -e "$vm_dir/engines/$1" ]; then echo "$vm_dir/engines/$1"; else echo "$top/tests/engines/$1"; fi
