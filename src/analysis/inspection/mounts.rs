@@ -95,31 +95,36 @@ const MAX_MOUNTS: usize = 64;
 pub fn mounts(mountinfo: &[u8], host_mountinfo: &[u8]) -> Vec<InspectedMount> {
     let host = HostMounts::new(host_mountinfo);
     let mut mounts: Vec<InspectedMount> = Vec::new();
+    let mut shown: Vec<MountedDir<'_>> = Vec::new();
     let mut indices = HashMap::new();
     for mount in Mounts::new(mountinfo) {
-        let mount = describe(&mount, &host);
-        match indices.entry(mount.point.clone()) {
-            Entry::Occupied(index) => mounts[*index.get()] = mount,
+        let (described, shows) = (describe(&mount, &host), (mount.device, mount.root));
+        match indices.entry(described.point.clone()) {
+            Entry::Occupied(index) => {
+                let index: usize = *index.get();
+                (mounts[index], shown[index]) = (described, shows);
+            }
             Entry::Vacant(entry) => {
                 entry.insert(mounts.len());
-                mounts.push(mount);
+                mounts.push(described);
+                shown.push(shows);
             }
         }
     }
-    mark_inner(&mut mounts);
+    mark_inner(&mut mounts, &shown, &host);
     mounts
 }
 
 /// Marks the mounts that come with a directory of the host. (A container may make 100,000 mounts: nothing
 /// here compares each with each.)
-fn mark_inner(mounts: &mut [InspectedMount]) {
+fn mark_inner(mounts: &mut [InspectedMount], shown: &[MountedDir<'_>], host: &HostMounts<'_>) {
     let binds: HashMap<Vec<u8>, Vec<u8>> = mounts
         .iter()
         // (The root of a service with namespaces of its own is the host's.)
         .filter(|mount| matches!(mount.kind, MountKind::Bind | MountKind::Root))
         .filter_map(|mount| Some((mount.point.clone(), mount.host_path.clone()?)))
         .collect();
-    for mount in mounts {
+    for (mount, shows) in mounts.iter_mut().zip(shown) {
         let comes_with = |point: &[u8]| {
             let Some(host_path) = binds.get(point).filter(|_| point != mount.point) else {
                 return false;
@@ -128,7 +133,8 @@ fn mark_inner(mounts: &mut [InspectedMount]) {
             let is_bound_tree = point != b"/" && host_path == b"/";
             let below = mount.point.get(trim_end(point).len()..).unwrap_or_default();
             let path = [trim_end(host_path), below].concat();
-            is_bound_tree || mount.host_path.as_deref() == Some(&path)
+            // (The same files may have a shorter path on the host.)
+            is_bound_tree || mount.host_path.as_deref() == Some(&path) || host.shows(shows, &path)
         };
         let may_be_inner = matches!(mount.kind, MountKind::Bind | MountKind::Storage);
         if may_be_inner && with_ancestors(&mount.point).any(comes_with) {
@@ -220,6 +226,12 @@ impl<'a> HostMounts<'a> {
         shortest.map(|(path, _)| path.clone())
     }
 
+    /// Whether this directory is mounted on the host there.
+    fn shows(&self, directory: &MountedDir<'_>, point: &[u8]) -> bool {
+        let points = self.by_root.get(directory).map_or(&[][..], Vec::as_slice);
+        points.iter().any(|(there, _)| trim_end(there) == trim_end(point))
+    }
+
     /// Returns the mount that shows a path. (Of several at one mount point the last is on top.)
     fn top_of(&self, path: &[u8]) -> Option<u32> {
         with_ancestors(path).rev().find_map(|top| self.topmost.get(trim_end(top)).copied())
@@ -309,6 +321,18 @@ mod tests {
             mounts(container, host).into_iter().map(|mount| mount.host_path.unwrap()).collect();
         // (/data is hidden by a mount: the files below it are visible through the other one only.)
         assert_eq!(paths, [&b"/"[..], b"/var/lib/y", b"/tmp/x/data/z", b"/run/docker.sock"]);
+    }
+
+    #[test]
+    fn the_hosts_own_mounts_come_with_its_root() {
+        // A service with namespaces of its own: `/srv/chroot/shm` is bound there on the host, too.
+        let host = b"1 0 8:1 / / rw - ext4 /dev/sda1 rw\n\
+            2 1 0:9 / /shm rw - tmpfs tmpfs rw\n\
+            3 1 0:9 / /srv/chroot/shm rw - tmpfs tmpfs rw\n\
+            4 1 0:40 / /var/lib/docker/overlay2/x/merged rw - overlay overlay rw\n";
+        let service = [&host[..], b"9 1 0:77 / /tmp rw - tmpfs tmpfs rw\n"].concat();
+        let kinds: Vec<_> = mounts(&service, host).iter().map(|mount| mount.kind.name()).collect();
+        assert_eq!(kinds, ["root", "inner", "inner", "inner", "storage"]);
     }
 
     #[test]
