@@ -340,6 +340,16 @@ pub fn is_selinux_context(label: &[u8]) -> bool {
         && label.iter().filter(|b| **b == b':').count() >= 3
 }
 
+/// Returns the files of a process in `/proc` that take a label of this kind, the first that exists. The
+/// directory `apparmor` is there wherever the kernel was built with the module (fs/proc/base.c), and takes
+/// nothing of SELinux.
+pub fn label_files(label: &[u8]) -> &'static [&'static str] {
+    match is_selinux_context(label) {
+        true => &["attr/exec"],
+        false => &["attr/apparmor/exec", "attr/exec"],
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -358,6 +368,7 @@ mod tests {
             (b"unconfined", false),
         ] {
             assert_eq!(is_selinux_context(label), is_selinux, "{label:?}");
+            assert_eq!(label_files(label).contains(&"attr/apparmor/exec"), !is_selinux);
         }
     }
 

@@ -95,6 +95,17 @@ impl Host {
     }
 }
 
+impl Host {
+    /// Joins the user namespace of a process as its root: a FUSE file system that was mounted there lets in
+    /// only processes of it. There is no way back, so this is for a child.
+    ///
+    /// # Errors
+    /// [`ReadError::Denied`] without the right to, [`ReadError::Gone`].
+    pub fn enter_user_namespace(&self, process: ProcessId) -> Result<(), ReadError> {
+        enter_user_namespace(&self.proc_path(""), process)
+    }
+}
+
 impl ContainerQuery {
     /// Waits for the answer, a fraction of a second at most. A container whose file system did not
     /// answer is not asked again.

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 
 use libtest_mimic::{Failed, Trial};
 
-use crate::support::{Outcome, check, finish, run, same, test_with_programs, wait_until};
+use crate::support::{Outcome, check, cinspect, finish, run, same, test_with_programs, wait_until};
 
 pub fn trials() -> Vec<Trial> {
     vec![test_with_programs(
@@ -139,6 +139,14 @@ fn every_command() -> Outcome {
     let doctor = || run(&["doctor", &name]);
     let is_ok = || doctor().out.starts_with("ok");
     check((0..6).any(|_| wait_until(is_ok)), format!("{:?}", doctor()))?;
+    // Completion of a path.
+    let names = || {
+        let mut command = cinspect(&["--", "cinspect", "cp", &format!("{name}:/etc/pass")]);
+        command.env("CINSPECT_COMPLETE", "q2");
+        finish(command)
+    };
+    let is_offered = || names().out.contains("/etc/passwd");
+    check((0..6).any(|_| wait_until(is_offered)), format!("{:?}", names()))?;
     // exec, with the container's users and files of theirs.
     for (options, user) in [(&[][..], "0"), (&["-u", "web"], "1000"), (&["--tools"], "0")] {
         let arguments = [&["exec", "--strict"], options, &[&name, "--", "id", "-u"]].concat();

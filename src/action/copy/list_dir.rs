@@ -51,6 +51,10 @@ fn list(host: &Host, init: ProcessId, dir: &[u8], prefix: &[u8]) -> Result<Vec<u
     }
     let root = host.root_of_container(init).unwrap_or(root);
     let rootfs = Rootfs { root: Some(root), ..Rootfs::host() };
+    if rootfs.refuses_us() {
+        // (A root that refuses even its own namespace has no names for us.)
+        let _ = host.enter_user_namespace(init);
+    }
     let is_directory = |name: &[u8]| {
         let resolved = rootfs.resolve(&[dir, b"/", name].concat(), true).ok();
         let node = resolved.and_then(|path| path.node);

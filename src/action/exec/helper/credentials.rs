@@ -17,7 +17,9 @@ use nix::unistd::{Gid, Uid, getgroups, setgroups, setresgid, setresuid};
 
 use crate::action::exec::errors::{cannot, failure};
 use crate::action::exec::events::{Attribute, ExecEvent, ExecReporter};
-use crate::analysis::exec_plan::{ExecPlan, SecurityContext, is_selinux_context, label_name};
+use crate::analysis::exec_plan::{
+    ExecPlan, SecurityContext, is_selinux_context, label_files, label_name,
+};
 use crate::analysis::user::Ids;
 use crate::error::{Error, os_error};
 use crate::sys::fd::open_at;
@@ -59,11 +61,10 @@ impl Confinement {
                 }
             }
         }
-        if context.label.is_some() {
-            confinement.label_file = ["self/attr/apparmor/exec", "self/attr/exec"]
-                .into_iter()
-                .find_map(|path| open_at(proc, path, OFlag::O_WRONLY).ok())
-                .map(File::from);
+        if let Some(label) = &context.label {
+            let open = |file| open_at(proc, format!("self/{file}").as_str(), OFlag::O_WRONLY).ok();
+            let mut files = label_files(label).iter();
+            confinement.label_file = files.find_map(open).map(File::from);
         }
         Ok(confinement)
     }
