@@ -29,6 +29,9 @@ use crate::resolve::{Access, ResolvedContainer, Resolver};
 /// Longest time between two readings: it bounds the delay of a line, and the time in which a process may
 /// end before it is looked up.
 const INTERVAL: Duration = Duration::from_millis(20);
+/// Longest time in which the records that wait are printed at the end.
+const MAX_REST: Duration = Duration::from_secs(2);
+
 /// Records between two times that the kernel's buffers are emptied while lines are made.
 const DRAIN_EVERY: usize = 1024;
 /// Time after which an exit is printed without its status.
@@ -209,12 +212,16 @@ impl Tracer<'_> {
             if !self.print(&text)? {
                 return Ok(ExitStatus::Done);
             }
-            let interrupted = self.trace.wait(interrupt.as_fd(), INTERVAL).map_err(|error| {
+            let interval = if self.trace.is_behind() { Duration::ZERO } else { INTERVAL };
+            let interrupted = self.trace.wait(interrupt.as_fd(), interval).map_err(|error| {
                 Error::new(ExitStatus::Failed, "cannot wait for signals").cause(os_error(error))
             })?;
-            let ends = interrupted || is_over(began);
-            text = self.read(ends);
-            if ends || self.limit.is_some_and(|limit| self.sent >= limit) {
+            if interrupted || is_over(began) {
+                text = self.read_rest();
+                break;
+            }
+            text = self.read(None);
+            if self.is_full() {
                 break;
             }
         }
@@ -229,7 +236,7 @@ impl Tracer<'_> {
             let lost = self.lost;
             self.context
                 .ui
-                .warn(&format!("{lost} records were lost: the kernel's buffer was full"));
+                .warn(&format!("{lost} records were lost: more came than could be printed"));
         }
         Ok(ExitStatus::Done)
     }
@@ -245,16 +252,35 @@ impl Tracer<'_> {
         }
     }
 
-    /// Reads what happened, up to now or a few milliseconds ago, and returns its lines.
-    fn read(&mut self, all: bool) -> String {
+    /// Returns whether as many signals were printed as were asked for.
+    fn is_full(&self) -> bool {
+        self.limit.is_some_and(|limit| self.sent >= limit)
+    }
+
+    /// Reads what happened up to now, as far as it can be read in a moment, and returns its lines. The
+    /// rest is lost.
+    fn read_rest(&mut self) -> String {
+        let (began, now) = (Instant::now(), monotonic_now());
+        let mut text = self.read(Some(now));
+        while self.trace.count_before(now) > 0 && began.elapsed() < MAX_REST && !self.is_full() {
+            text.push_str(&self.read(Some(now)));
+        }
+        if !self.is_full() {
+            self.lost += self.trace.count_before(now);
+        }
+        text
+    }
+
+    /// Reads what happened, up to a time or a few milliseconds ago, and returns its lines.
+    fn read(&mut self, until: Option<u64>) -> String {
         self.processes.read_exits();
         let mut text = String::new();
-        for (index, record) in self.trace.take(all).into_iter().enumerate() {
+        for (index, record) in self.trace.take(until).into_iter().enumerate() {
             if index % DRAIN_EVERY == 0 {
                 self.trace.drain();
             }
             text.extend(self.line(record));
-            if self.limit.is_some_and(|limit| self.sent >= limit) {
+            if self.is_full() {
                 break;
             }
         }

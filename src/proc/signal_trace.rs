@@ -20,6 +20,9 @@ const SETTLE: u64 = 2_000_000;
 /// and twice this number at most: those that are printed and those that are read meanwhile.
 const MAX_HELD: usize = 1 << 18;
 
+/// Records of one reading, so that lines are printed and Ctrl-C is seen while many wait.
+const MAX_TAKEN: usize = 1 << 13;
+
 /// Signals in a filter: beyond it all are read and the others are dropped here.
 const MAX_FILTER: usize = 16;
 
@@ -75,16 +78,24 @@ impl SignalTrace {
         self.rings.wait(other, timeout)
     }
 
-    /// Returns the records up to a few milliseconds ago, or with `all` up to now, in the order of time.
-    pub fn take(&mut self, all: bool) -> Vec<TraceRecord> {
-        let horizon = match all {
-            true => u64::MAX,
-            false => now().saturating_sub(SETTLE),
-        };
+    /// Returns the oldest records, in the order of time: those before `until`, or those up to a few
+    /// milliseconds ago. There may be more of them (see [`Self::is_behind`]).
+    pub fn take(&mut self, until: Option<u64>) -> Vec<TraceRecord> {
+        let until = until.unwrap_or_else(|| now().saturating_sub(SETTLE));
         self.drain();
         self.held.sort_by_key(|record| record.time);
-        let ready = self.held.partition_point(|record| record.time < horizon);
-        self.held.drain(..ready).collect()
+        let ready = self.held.partition_point(|record| record.time < until);
+        self.held.drain(..ready.min(MAX_TAKEN)).collect()
+    }
+
+    /// Returns whether more records wait than one reading returns.
+    pub fn is_behind(&self) -> bool {
+        self.held.len() > MAX_TAKEN
+    }
+
+    /// Returns the number of records before a time that were read and not taken.
+    pub fn count_before(&self, until: u64) -> u64 {
+        self.held.iter().filter(|record| record.time < until).count() as u64
     }
 
     /// Empties the rings before they are full: a burst of signals is recorded faster than it is printed.
