@@ -17,7 +17,7 @@ use crate::command::COMMANDS;
 use crate::error::{Error, ExitStatus};
 use crate::output::terminal::{ColorMode, Ui};
 use context::Context;
-use root::{GlobalOptions, root_command, with_full_help};
+use root::{GlobalOptions, root_command, root_for, with_full_help};
 use usage::usage_error;
 
 /// Runs a command line; the exit status is one of those that the manual lists.
@@ -28,15 +28,24 @@ pub fn run(argv: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> ExitC
     if crate::completion::answer(&argv) {
         return ExitStatus::Done.into();
     }
-    let mut root = root_command();
-    if argv.get(1..).is_some_and(|words| words == ["help"]) {
-        root = with_full_help(root);
-    }
-    let status = match root.try_get_matches_from(&argv) {
+    let status = match parse(&argv) {
         Ok(matches) => dispatch(&matches, &argv),
         Err(error) => answer(&error, &argv),
     };
     status.into()
+}
+
+/// Parses a command line with the command that it names. Where that is not enough (help, an error), the
+/// whole command line answers.
+fn parse(argv: &[OsString]) -> Result<ArgMatches, clap::Error> {
+    match root_for(argv).try_get_matches_from(argv) {
+        Err(error) if error.kind() != ErrorKind::DisplayVersion => {}
+        done => return done,
+    }
+    let root = root_command();
+    let is_help = argv.get(1..).is_some_and(|words| words == ["help"]);
+    let root = if is_help { with_full_help(root) } else { root };
+    root.try_get_matches_from(argv)
 }
 
 /// Prints what clap answers instead of matches: help, the version, or an error.

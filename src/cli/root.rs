@@ -1,6 +1,7 @@
 //! The root of the command line: the global options, and one subcommand for each row of the command
 //! table.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Command, ValueHint};
@@ -44,6 +45,19 @@ pub struct GlobalOptions {
 
 /// Returns the whole command line. Its help is one screen; [`with_full_help`] has everything.
 pub fn root_command() -> Command {
+    root_with(|_| true)
+}
+
+/// Returns the command line with only those commands that a word of `argv` names, which costs a fraction of
+/// the whole. Arguments that it accepts mean the same to the whole; help and errors are for the whole to word.
+pub fn root_for(argv: &[OsString]) -> Command {
+    let words: Vec<&str> = argv.iter().filter_map(|word| word.to_str()).collect();
+    root_with(|command| {
+        words.iter().any(|word| *word == command.name || command.aliases.contains(word))
+    })
+}
+
+fn root_with(is_wanted: impl Fn(&command::Command) -> bool) -> Command {
     // The doc comment of the options would become the description of the program.
     let root = GlobalOptions::augment_args(Command::new("cinspect"))
         .version(env!("CARGO_PKG_VERSION"))
@@ -60,7 +74,8 @@ pub fn root_command() -> Command {
         .after_help(
             "`cinspect CMD --help` describes a command. `cinspect help` lists all commands\nand the global options.",
         );
-    COMMANDS.iter().fold(root, |root, command| root.subcommand(command.clap()))
+    let wanted = COMMANDS.iter().filter(|command| is_wanted(command));
+    wanted.fold(root, |root, command| root.subcommand(command.clap()))
 }
 
 /// Returns the command line with the help of `cinspect help`: all commands and the global options.
