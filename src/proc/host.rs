@@ -16,11 +16,12 @@ use nix::time::{ClockId, clock_gettime};
 use procfs::process::Process as Handle;
 
 use super::cgroup::hierarchy::{self, Hierarchy};
-use super::read::ReadError;
-use super::trusted_fs::{StateDir, StateFile, Trust, TrustedFs};
+use super::read::{ReadError, read_at_once, read_into};
+use super::trusted_fs::{DirHold, StateDir, StateFile, Trust, TrustedFs};
 use crate::model::mount::Mounts;
 use crate::model::namespace::NamespaceId;
 use crate::model::pid::{HostPid, ProcessId, Ticks};
+use crate::sys::listing::each_entry;
 
 /// The host that containers are looked up on.
 #[derive(Debug)]
@@ -61,6 +62,9 @@ impl Clock {
     }
 }
 
+/// Size of the mount table of a host with some containers, and of the longest that is read.
+const MOUNTINFO_SIZE: usize = 16 << 10;
+const MAX_MOUNTINFO: usize = 64 << 20;
 /// Environment variable with the name of the host.
 const NAME: &str = "CINSPECT_HOST";
 
@@ -159,12 +163,10 @@ impl Host {
     /// If `/proc` cannot be listed.
     pub fn pids(&self) -> Result<Vec<HostPid>, ReadError> {
         let mut pids = Vec::new();
-        for entry in std::fs::read_dir(&self.proc)? {
-            let name = entry?.file_name();
-            if let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) {
-                pids.push(pid);
-            }
-        }
+        each_entry(std::fs::File::open(&self.proc)?, |name, _| -> Result<(), ReadError> {
+            pids.extend(name.to_str().ok().and_then(|name| name.parse::<HostPid>().ok()));
+            Ok(())
+        })?;
         Ok(pids)
     }
 
@@ -198,7 +200,24 @@ impl Host {
     /// # Errors
     /// As [`StateDir::read`].
     pub fn state_file(&self, path: impl AsRef<Path>) -> Result<StateFile, ReadError> {
+        let path = path.as_ref();
+        // Where directories are held, that of the file most likely is.
+        if self.files.holds_dirs()
+            && let (Some(parent), Some(name)) = (path.parent(), path.file_name())
+        {
+            match self.state_dir(parent).and_then(|dir| dir.read(name)) {
+                // From the root it may be found behind a link; and that words the refusal.
+                Err(ReadError::Broken(_)) => {}
+                read => return read,
+            }
+        }
         self.state_dir("/")?.read(path)
+    }
+
+    /// Keeps directories of records open that are walked to as long as the result lives, for a search that
+    /// comes through them many times.
+    pub fn hold_dirs(&self) -> DirHold<'_> {
+        self.files.hold_dirs()
     }
 
     /// Follows no path of a record onto a network file system from now on, which may not answer: call it
@@ -221,7 +240,11 @@ impl Host {
     }
 
     fn mountinfo(&self) -> Vec<u8> {
-        std::fs::read(self.proc.join("self/mountinfo")).unwrap_or_default()
+        let mut bytes = Vec::with_capacity(MOUNTINFO_SIZE);
+        let file = std::fs::File::open(self.proc.join("self/mountinfo"));
+        let read = file.map_err(ReadError::from);
+        let read = read.and_then(|file| read_into(file, &mut bytes, MAX_MOUNTINFO));
+        read.map_or_else(|_| Vec::new(), |()| bytes)
     }
 
     /// Returns the host's name. In a container the kernel returns the container's, unless it was made
@@ -275,7 +298,10 @@ fn recorded_boot_time(proc: &Path) -> Timestamp {
 
 /// Reads our own PID in each PID namespace from that of this `/proc` inwards.
 fn self_pids(proc: &Path) -> Vec<u32> {
-    let status = std::fs::read_to_string(proc.join("self/status")).unwrap_or_default();
+    let mut status = Vec::new();
+    let file = std::fs::File::open(proc.join("self/status")).map_err(ReadError::from);
+    let _ = file.and_then(|file| read_at_once(file, &mut status, 1 << 16));
+    let status = String::from_utf8_lossy(&status);
     let line = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
     line.map_or_else(Vec::new, |line| {
         line.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()

@@ -150,7 +150,10 @@ impl Host {
     }
 
     /// Reads the PID namespace by PID alone, for a survey, where a reused PID does no harm.
-    pub(super) fn pid_ns_by_pid(&self, pid: HostPid) -> Result<NamespaceId, ReadError> {
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn pid_ns_by_pid(&self, pid: HostPid) -> Result<NamespaceId, ReadError> {
         NamespaceId::parse(&self.link(pid, "ns/pid")?).ok_or(ReadError::Gone)
     }
 

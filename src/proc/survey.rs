@@ -2,11 +2,13 @@
 //! that no cgroup and no record shows; one container is found without it.
 
 use std::collections::{BTreeSet, HashMap};
+use std::fs::File;
 
 use super::host::Host;
-use super::read::{ReadError, stat};
+use super::parallel::parallel_map;
+use super::read::{ReadError, read_at_once, stat};
 use crate::model::namespace::NamespaceId;
-use crate::model::pid::ProcessId;
+use crate::model::pid::{HostPid, ProcessId};
 use crate::model::stat::Stat;
 
 /// A process in the survey.
@@ -41,26 +43,37 @@ impl Host {
     pub fn survey(&self) -> Result<Survey, ReadError> {
         let mut pids = self.pids()?;
         pids.sort_unstable();
+        let read = parallel_map(&pids, |pid| self.summary(*pid));
         let mut survey = Survey::default();
-        let mut buffer = Vec::new();
-        for pid in pids {
-            let Ok(handle) = self.process(pid) else { continue };
-            let Ok(stat) = stat(&handle, &mut buffer) else { continue };
-            // Kernel threads are in no container, and there are many.
-            if stat.is_kernel_thread() {
-                continue;
-            }
-            let pid_ns = self.pid_ns_by_pid(pid).or_else(|_| self.pid_ns_of(&handle));
-            survey.denied += usize::from(pid_ns == Err(ReadError::Denied));
-            survey.processes.push(ProcessSummary {
-                id: ProcessId { pid, start: stat.start },
-                parent: stat.ppid,
-                zombie: stat.state.is_zombie(),
-                comm: stat.comm,
-                pid_ns: pid_ns.ok(),
-            });
+        for (summary, is_denied) in read.into_iter().flatten() {
+            survey.denied += usize::from(is_denied);
+            survey.processes.push(summary);
         }
         Ok(survey)
+    }
+
+    /// Reads a process, and whether reading its PID namespace is denied; none for a kernel thread, or one that
+    /// has exited.
+    fn summary(&self, pid: HostPid) -> Option<(ProcessSummary, bool)> {
+        let mut buffer = Vec::new();
+        let file = File::open(self.proc_path(format!("{pid}/stat"))).ok()?;
+        read_at_once(file, &mut buffer, 1 << 14).ok()?;
+        let stat = Stat::parse(&buffer).ok()?;
+        // Kernel threads are in no container, and there are many.
+        if stat.is_kernel_thread() {
+            return None;
+        }
+        let slow = || self.pid_ns_of(&self.process(pid)?);
+        let pid_ns = self.pid_ns_by_pid(pid).or_else(|_| slow());
+        let is_denied = pid_ns == Err(ReadError::Denied);
+        let summary = ProcessSummary {
+            id: ProcessId { pid, start: stat.start },
+            parent: stat.ppid,
+            zombie: stat.state.is_zombie(),
+            comm: stat.comm,
+            pid_ns: pid_ns.ok(),
+        };
+        Some((summary, is_denied))
     }
 
     /// Returns which of these process groups are orphaned: no process in them has a parent in another

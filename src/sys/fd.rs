@@ -1,6 +1,8 @@
 //! Descriptors: opening by a name below one, opening one again, its mount and its type, listing a
 //! directory, and waiting for events. Nothing here creates or changes a file.
 
+use std::fs::File;
+use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Duration;
 
@@ -50,8 +52,11 @@ pub fn link(fd: impl AsFd) -> String {
 /// Returns the mount that a file is on, as `mountinfo` numbers it (proc_pid_fdinfo(5), since Linux 3.15).
 /// Asks the kernel alone: fstatfs(2) would ask the file system, which may not answer.
 pub fn mount_id(fd: impl AsFd) -> Option<u32> {
-    let info = format!("/proc/self/fdinfo/{}", fd.as_fd().as_raw_fd());
-    let info = std::fs::read_to_string(info).ok()?;
+    let path = format!("/proc/self/fdinfo/{}", fd.as_fd().as_raw_fd());
+    // The first lines say it; the kernel writes them in one piece.
+    let mut info = [0; 256];
+    let length = File::open(path).and_then(|mut file| file.read(&mut info)).ok()?;
+    let info = std::str::from_utf8(&info[..length]).ok()?;
     info.lines().find_map(|line| line.strip_prefix("mnt_id:"))?.trim().parse().ok()
 }
 

@@ -11,6 +11,7 @@ pub mod file;
 pub mod guardian;
 pub mod isolated;
 pub mod kcmp;
+pub mod listing;
 pub mod mount_root;
 pub mod namespace;
 pub mod perf;

@@ -8,7 +8,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use nix::dir::{Dir, Type};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag};
 use nix::sys::stat::{FileStat, SFlag, fstatat};
@@ -18,9 +17,10 @@ use crate::model::cgroup;
 use crate::model::container::Cgroup;
 use crate::model::pid::HostPid;
 use crate::proc::host::Host;
-use crate::proc::read::{ReadError, read_into};
+use crate::proc::read::{ReadError, read_at_once, read_into};
 use crate::proc::trusted_fs::Trust;
 use crate::sys::fd;
+use crate::sys::listing::each_entry;
 
 /// No tree that an engine makes is nearly this deep or wide; a hostile one may be.
 pub(super) const MAX_DEPTH: usize = 64;
@@ -276,7 +276,7 @@ impl LiveCgroup {
     pub fn any_pid(&self) -> Option<HostPid> {
         let mut buffer = Vec::with_capacity(64);
         let file = File::open(self.dir.join("cgroup.procs")).ok()?;
-        read_into(file, &mut buffer, 64).ok()?;
+        read_at_once(file, &mut buffer, 64).ok()?;
         let last = buffer.iter().rposition(|b| *b == b'\n')?;
         cgroup::parse_pids(&buffer[..last]).into_iter().find_map(HostPid::new)
     }
@@ -296,16 +296,13 @@ pub(super) fn subdirectories(dir: &Path, depth: usize) -> Vec<(PathBuf, usize)> 
 /// Lists the directories in a directory with their attributes. Each is looked up by its name from there:
 /// in a long path the kernel would look up every part again.
 fn directories(dir: &Path) -> Result<Vec<(Vec<u8>, FileStat)>, Errno> {
-    let mut listed = Dir::from_fd(fd::open(dir, OFlag::O_RDONLY | OFlag::O_DIRECTORY)?)?;
+    let listed = fd::open(dir, OFlag::O_RDONLY | OFlag::O_DIRECTORY)?;
     let (mut names, mut found) = (Vec::new(), Vec::new());
-    for entry in listed.iter() {
-        let Ok(entry) = entry else { break };
-        let name = entry.file_name();
-        let is_candidate = matches!(entry.file_type(), Some(Type::Directory) | None);
-        if is_candidate && !matches!(name.to_bytes(), b"." | b"..") {
-            names.push(name.to_owned());
-        }
-    }
+    // One that is removed while it is listed has no more entries.
+    let _ = each_entry(&listed, |name, is_dir| -> std::io::Result<()> {
+        names.extend(is_dir.then(|| name.to_owned()));
+        Ok(())
+    });
     for name in names {
         // One that has been removed meanwhile is left out.
         let Ok(stat) = fstatat(&listed, name.as_c_str(), AtFlags::AT_SYMLINK_NOFOLLOW) else {

@@ -4,6 +4,8 @@
 //! device, a file over the limit, more of one user's files than a budget, nor, once users' directories
 //! are searched, a network file system.
 
+mod held;
+mod open;
 mod walk;
 
 use std::collections::{HashMap, HashSet};
@@ -11,15 +13,19 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::path::{Component, Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use nix::fcntl::OFlag;
 use nix::sys::stat::SFlag;
 
-use super::read::{ReadError, read_into};
+use super::read::{ReadError, read_at_once};
 use crate::model::mount::Mounts;
 use crate::sys::fd;
+use crate::sys::listing::each_entry;
+pub use held::DirHold;
+use held::{HeldDir, HeldDirs, Known};
+use open::OpenedFile;
 use walk::{PathStep, PathWalk};
 
 /// No engine's record of one container comes near this size.
@@ -101,11 +107,13 @@ pub(super) struct TrustedFs {
     network_mounts: OnceLock<HashSet<PathBuf>>,
     /// Bytes charged to each user.
     charged: Mutex<HashMap<u32, u64>>,
+    held: HeldDirs,
 }
 
 impl TrustedFs {
     pub(super) fn new(root: PathBuf, root_uid: u32) -> Self {
-        Self { root, root_uid, network_mounts: OnceLock::new(), charged: Mutex::default() }
+        let (network_mounts, charged) = (OnceLock::new(), Mutex::default());
+        Self { root, root_uid, network_mounts, charged, held: HeldDirs::default() }
     }
 
     pub(super) fn root(&self) -> &Path {
@@ -117,18 +125,56 @@ impl TrustedFs {
     }
 
     pub(super) fn dir(&self, path: &Path) -> Result<StateDir<'_>, ReadError> {
-        let root = fd::open(&self.root, DIRECTORY)?;
-        let top_path = PathBuf::from("/");
-        let top =
-            StateDir { fs: self, fd: root, path: top_path, owner: Trust::Root, users_path: None };
-        let relative = path.strip_prefix("/").unwrap_or(path);
-        if relative.as_os_str().is_empty() { Ok(top) } else { top.dir(relative) }
+        let path = Path::new("/").join(path);
+        if path.components().any(|part| part == Component::ParentDir) {
+            let top = self.top()?;
+            return top.dir(path.strip_prefix("/").unwrap_or(&path));
+        }
+        let start = match self.held.known(&path) {
+            Known::Whole(known) => return known.map(|dir| self.state_dir(path, dir)),
+            Known::Above(above, dir) => self.state_dir(above, dir),
+            Known::Nothing => self.top()?,
+        };
+        let below = |start: &StateDir<'_>| -> PathBuf {
+            path.strip_prefix(&start.path).unwrap_or(&path).components().collect()
+        };
+        let found = match PathWalk::follow_to_dir(&start, &below(&start)) {
+            Some(found) => found,
+            None => {
+                let top = self.top()?;
+                let found = PathWalk::follow_to_dir(&top, &below(&top));
+                found.unwrap_or(Err(ReadError::Gone))
+            }
+        };
+        self.held.keep(path.clone(), found.clone());
+        found.map(|dir| self.state_dir(path, dir))
+    }
+
+    /// Opens the directory that stands for `/`.
+    fn top(&self) -> Result<StateDir<'_>, ReadError> {
+        let path = PathBuf::from("/");
+        let dir = match self.held.known(&path) {
+            Known::Whole(known) => known?,
+            _ => {
+                let fd = Arc::new(fd::open(&self.root, DIRECTORY)?);
+                let dir = HeldDir { fd, owner: Trust::Root, users_path: None, is_plain: true };
+                self.held.keep(path.clone(), Ok(dir.clone()));
+                dir
+            }
+        };
+        Ok(self.state_dir(path, dir))
+    }
+
+    fn state_dir(&self, path: PathBuf, dir: HeldDir) -> StateDir<'_> {
+        let HeldDir { fd, owner, users_path, .. } = dir;
+        StateDir { fs: self, fd, path, owner, users_path }
     }
 
     /// Follows no path onto a network file system from now on. The argument returns `mountinfo`, and is
     /// called once.
     pub(super) fn skip_network_mounts(&self, mountinfo: impl FnOnce() -> Vec<u8>) {
         self.network_mounts.get_or_init(|| {
+            self.held.forget();
             Mounts::new(&mountinfo())
                 .filter(|mount| is_network(&mount.fstype))
                 .map(|mount| PathBuf::from(OsStr::from_bytes(&mount.point)))
@@ -178,7 +224,7 @@ fn is_network(fstype: &[u8]) -> bool {
 #[derive(Debug)]
 pub struct StateDir<'a> {
     fs: &'a TrustedFs,
-    pub(super) fd: OwnedFd,
+    pub(super) fd: Arc<OwnedFd>,
     pub(super) path: PathBuf,
     pub(super) owner: Trust,
     /// The first directory on its path that is not root's.
@@ -208,8 +254,8 @@ impl StateDir<'_> {
     /// [`ReadError`]; [`ReadError::Broken`] if there are too many.
     pub fn names(&self) -> Result<Vec<String>, ReadError> {
         let mut names = Vec::new();
-        for entry in fd::list(&self.fd)?.iter() {
-            let entry = entry?;
+        let dir = fd::open_at(&self.fd, ".", OFlag::O_RDONLY | OFlag::O_DIRECTORY)?;
+        each_entry(dir, |name, _| {
             self.fs.charge(self.owner, ENTRY_COST)?;
             if names.len() == MAX_ENTRIES {
                 return Err(ReadError::Broken(format!(
@@ -217,11 +263,9 @@ impl StateDir<'_> {
                     self.path.display()
                 )));
             }
-            match entry.file_name().to_str() {
-                Ok("." | "..") | Err(_) => {}
-                Ok(name) => names.push(name.to_owned()),
-            }
-        }
+            names.extend(name.to_str().ok().map(str::to_owned));
+            Ok(())
+        })?;
         names.sort();
         Ok(names)
     }
@@ -245,20 +289,19 @@ impl StateDir<'_> {
         limit: usize,
     ) -> Result<StateFile, ReadError> {
         let path = self.path.join(below.as_ref());
-        let (file, found) = self.open_regular(below.as_ref())?;
+        let found = self.open_regular(below.as_ref())?;
         let size = found.size.min(limit as u64);
         self.fs.charge(found.owner, size)?;
-        // (Room for all of it and one byte more: two reads show that it was all.)
+        // (Room for all of it and one byte more: a read that does not fill it has come to the end.)
         let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(limit) + 1);
-        read_into(file, &mut bytes, limit + 1)?;
+        read_at_once(found.file, &mut bytes, limit + 1)?;
         if bytes.len() > limit {
             return Err(ReadError::Broken(format!(
                 "`{}` is larger than any record of an engine",
                 path.display()
             )));
         }
-        let users_path = found.users_path.filter(|_| found.is_roots);
-        Ok(StateFile { path, bytes, owner: found.owner, users_path })
+        Ok(StateFile { path, bytes, owner: found.owner, users_path: found.users_path })
     }
 
     /// Opens a file below it, of any size, and returns the user who could have written it.
@@ -266,16 +309,20 @@ impl StateDir<'_> {
     /// # Errors
     /// As [`StateDir::read`].
     pub fn open(&self, below: impl AsRef<Path>) -> Result<(File, Trust), ReadError> {
-        let (file, found) = self.open_regular(below.as_ref())?;
-        Ok((file, found.owner))
+        let found = self.open_regular(below.as_ref())?;
+        Ok((found.file, found.owner))
     }
 
-    fn open_regular(&self, below: &Path) -> Result<(File, PathStep), ReadError> {
+    fn open_regular(&self, below: &Path) -> Result<OpenedFile, ReadError> {
+        if let Some(opened) = self.open_at_once(below) {
+            return opened;
+        }
         let found = self.walk(below, SFlag::S_IFREG)?;
         // The O_PATH descriptor is of a regular file; opening it again by descriptor cannot land on
         // anything else, nor block.
         let file = File::from(fd::reopen(&found.fd, OFlag::O_RDONLY | OFlag::O_NONBLOCK)?);
-        Ok((file, found))
+        let users_path = found.users_path.filter(|_| found.is_roots);
+        Ok(OpenedFile { file, owner: found.owner, users_path, size: found.size })
     }
 
     /// Follows `below` from this directory to a file of this type.
@@ -327,6 +374,49 @@ mod tests {
         assert!(read(&fs, "/out").is_err());
         assert!(read(&fs, "/loop").is_err());
         assert!(fs.dir(Path::new("/run/..")).is_ok());
+    }
+
+    #[test]
+    fn a_path_means_the_same_while_directories_are_held() {
+        let (dir, fs) = recorded();
+        let path = |name: &str| dir.path().join(name);
+        std::fs::create_dir_all(path("run/eng/id")).unwrap();
+        std::fs::create_dir_all(path("run/open")).unwrap();
+        std::fs::set_permissions(path("run/open"), std::fs::Permissions::from_mode(0o777)).unwrap();
+        for name in ["run/eng/id/b.json", "run/open/c.json"] {
+            std::fs::write(path(name), "[2]").unwrap();
+        }
+        symlink("/run/eng", path("run/eng/abs")).unwrap();
+        symlink("../run/eng/id", path("run/rel")).unwrap();
+        let paths = [
+            "/run/eng/id",
+            "/run/eng",
+            "/run/eng/abs/id",
+            "/run/rel",
+            "/run/none/x",
+            "/run/none",
+            "/run/open",
+            "/run/eng/a.json",
+            "/run/eng/abs",
+            "/run/../run/eng",
+            "/",
+            "/run/rel/none",
+        ];
+        let found = |path: &str| {
+            let dir = fs.dir(Path::new(path)).map(|dir| (dir.path().to_owned(), dir.owner));
+            let names = fs.dir(Path::new(path)).and_then(|dir| dir.names());
+            let read = |name: &str| fs.dir(Path::new(path))?.read(name).map(|file| file.bytes);
+            let files = ["b.json", "id/b.json", "c.json", "open/c.json", "none", "id"];
+            (dir, names, files.map(read))
+        };
+        let alone = paths.map(found);
+        let hold = fs.hold_dirs();
+        assert_eq!(paths.map(found), alone);
+        // Once more, from what is held.
+        assert_eq!(paths.map(found), alone);
+        std::fs::create_dir(path("run/none")).unwrap();
+        drop(hold);
+        assert!(fs.dir(Path::new("/run/none")).is_ok());
     }
 
     #[test]

@@ -5,10 +5,12 @@ use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use nix::fcntl::{OFlag, readlinkat};
 use nix::sys::stat::{FileStat, SFlag, fstat};
 
+use super::held::HeldDir;
 use super::{StateDir, Trust};
 use crate::proc::read::ReadError;
 use crate::sys::fd;
@@ -18,7 +20,7 @@ const ANY: OFlag = OFlag::O_PATH.union(OFlag::O_NOFOLLOW);
 
 /// A file on the way, opened with `O_PATH`.
 pub(super) struct PathStep {
-    pub fd: OwnedFd,
+    pub fd: Arc<OwnedFd>,
     /// Trust in the path so far.
     pub owner: Trust,
     /// The first directory or file on the path that is not root's.
@@ -28,6 +30,14 @@ pub(super) struct PathStep {
     kind: SFlag,
     /// In bytes.
     pub size: u64,
+}
+
+impl PathStep {
+    /// Returns it as a directory to hold.
+    fn held(&self, is_plain: bool) -> HeldDir {
+        let (fd, users_path) = (Arc::clone(&self.fd), self.users_path.clone());
+        HeldDir { fd, owner: self.owner, users_path, is_plain }
+    }
 }
 
 /// A path that is followed one name at a time. Links that root made in root's directories are followed,
@@ -51,14 +61,49 @@ impl<'a> PathWalk<'a> {
         below: &'a Path,
         kind: SFlag,
     ) -> Result<PathStep, ReadError> {
+        let mut walk = Self::new(start, below);
+        walk.follow()?;
+        walk.finish(kind)
+    }
+
+    /// Follows a path to a directory, and keeps the directories on the way, and whether the next one does not
+    /// exist. Returns no result where a link may lead out of the directory that the walk starts at.
+    pub(super) fn follow_to_dir(
+        start: &'a StateDir<'a>,
+        below: &'a Path,
+    ) -> Option<Result<HeldDir, ReadError>> {
+        let held = &start.fs.held;
+        let mut walk = Self::new(start, below);
+        let followed = walk.follow();
+        let is_plain = walk.links == 0;
+        if !is_plain && followed.is_err() && start.path != Path::new("/") {
+            return None;
+        }
+        let dirs = if is_plain { &walk.steps[..] } else { &[] };
+        let mut path = start.path.clone();
+        for (name, step) in components(below.as_os_str().as_bytes()).iter().zip(dirs) {
+            path.push(OsStr::from_bytes(name));
+            if step.kind == SFlag::S_IFDIR {
+                held.keep(path.clone(), Ok(step.held(true)));
+            }
+        }
+        if let (true, Err(error @ (ReadError::Gone | ReadError::Denied))) = (is_plain, &followed) {
+            held.keep(walk.path.clone(), Err(error.clone()));
+        }
+        Some(followed.and_then(|()| walk.finish(SFlag::S_IFDIR)).map(|step| step.held(is_plain)))
+    }
+
+    fn new(start: &'a StateDir<'a>, below: &'a Path) -> Self {
         let mut todo = components(below.as_os_str().as_bytes());
         todo.reverse();
-        let path = start.path.clone();
-        let mut walk = Self { start, below, todo, steps: Vec::new(), path, links: 0 };
-        while let Some(name) = walk.todo.pop() {
-            walk.step(&name)?;
+        Self { start, below, todo, steps: Vec::new(), path: start.path.clone(), links: 0 }
+    }
+
+    fn follow(&mut self) -> Result<(), ReadError> {
+        while let Some(name) = self.todo.pop() {
+            self.step(&name)?;
         }
-        walk.finish(kind)
+        Ok(())
     }
 
     fn refuse<T>(&self, why: &str) -> Result<T, ReadError> {
@@ -97,7 +142,7 @@ impl<'a> PathWalk<'a> {
             };
             let refusal =
                 format!("`{here}` is {why}, which is not followed: use its target instead");
-            return self.follow(&fd, owner, &refusal);
+            return self.follow_link(&fd, owner, &refusal);
         }
         if is_writable_by_all(&stat, kind) {
             return self.refuse(&format!(
@@ -117,7 +162,7 @@ impl<'a> PathWalk<'a> {
         }
         let size = u64::try_from(stat.st_size).unwrap_or(0);
         self.steps.push(PathStep {
-            fd,
+            fd: Arc::new(fd),
             owner,
             users_path,
             is_roots: own == Trust::Root,
@@ -128,7 +173,12 @@ impl<'a> PathWalk<'a> {
     }
 
     /// Puts the target of a link before the rest of the path.
-    fn follow(&mut self, link: &OwnedFd, owner: Trust, refusal: &str) -> Result<(), ReadError> {
+    fn follow_link(
+        &mut self,
+        link: &OwnedFd,
+        owner: Trust,
+        refusal: &str,
+    ) -> Result<(), ReadError> {
         self.links += 1;
         if owner != Trust::Root {
             return self.refuse(refusal);
@@ -154,17 +204,14 @@ impl<'a> PathWalk<'a> {
         let found = match self.steps.pop() {
             Some(step) => step,
             // Back at the start.
-            None => {
-                let fd = self.start.fd.try_clone()?;
-                PathStep {
-                    fd,
-                    owner: self.start.owner,
-                    users_path: self.start.users_path.clone(),
-                    is_roots: self.start.owner == Trust::Root,
-                    kind: SFlag::S_IFDIR,
-                    size: 0,
-                }
-            }
+            None => PathStep {
+                fd: Arc::clone(&self.start.fd),
+                owner: self.start.owner,
+                users_path: self.start.users_path.clone(),
+                is_roots: self.start.owner == Trust::Root,
+                kind: SFlag::S_IFDIR,
+                size: 0,
+            },
         };
         match kind {
             _ if found.kind == kind => Ok(found),
@@ -180,7 +227,7 @@ fn components(path: &[u8]) -> Vec<Vec<u8>> {
 
 /// Whether users other than the owner can write it. A sticky directory such as /tmp lets only the
 /// owner replace a file, and a group that may write to a directory is taken for the owner's own.
-fn is_writable_by_all(stat: &FileStat, kind: SFlag) -> bool {
+pub(super) fn is_writable_by_all(stat: &FileStat, kind: SFlag) -> bool {
     let sticky = stat.st_mode & 0o1000 != 0 && kind == SFlag::S_IFDIR;
     stat.st_mode & 0o002 != 0 && !sticky
 }
