@@ -108,7 +108,8 @@ pub(super) fn each_container<T: Send>(
 /// Returns the other containers in the PID namespace of a container, which the kernel kills with its init.
 pub(super) fn companions<'a>(found: &'a ResolvedContainer<'_>) -> Vec<&'a Container> {
     let own = &found.container;
-    let others = found.inventory.containers.iter().filter(|other| {
+    // (A snapshot has asked for all of them, if another one shares the namespace.)
+    let others = found.inventory.known().containers.iter().filter(|other| {
         own.owns_pid_ns
             && other.init != own.init
             && other.pid_ns.is_some()

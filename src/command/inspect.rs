@@ -176,9 +176,7 @@ fn runs(found: &ResolvedContainer<'_>) -> Vec<String> {
 /// Returns the namespaces of the inits of all other containers.
 fn other_containers(found: &ResolvedContainer<'_>) -> Vec<OtherContainer> {
     let host = found.host;
-    let complete = found.inventory.partial.then(|| discover(host, SearchDepth::Cgroups));
-    let containers =
-        complete.as_ref().map_or(&found.inventory.containers, |found| &found.containers);
+    let containers = &found.inventory.complete(host).containers;
     let others = containers.iter().filter(|other| other.init != found.container.init);
     let other_container = |other: &Container| {
         let namespaces = host.namespaces(other.init?.pid);

@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 use clap::{ArgMatches, Command, FromArgMatches};
 
 use super::source::CompletionSource;
-use crate::cli::root::{GlobalOptions, root_command};
+use crate::cli::root::{GlobalOptions, root_for};
 use crate::proc::{CommandLimit, Host, SnapshotOptions};
 use crate::resolve::path_ref::PathRef;
 use crate::resolve::processes::ContainerSnapshot;
@@ -20,6 +20,8 @@ use crate::resolve::{Access, ResolvedContainer, Resolver};
 pub struct CompletionLine {
     host_root: PathBuf,
     host: OnceLock<Option<Host>>,
+    /// The command, once it was typed.
+    pub command: Option<String>,
     /// The reference to the container that the line is about.
     pub container: Option<String>,
 }
@@ -34,7 +36,7 @@ impl CompletionLine {
             others.pop();
         }
         others.extend(words.get(index + 1..).unwrap_or_default().iter().cloned());
-        let mut root = root_command().ignore_errors(true);
+        let mut root = root_for(&others).ignore_errors(true);
         let matches = root.try_get_matches_from_mut(others).ok();
         let command = matches.as_ref().and_then(ArgMatches::subcommand);
         let options =
@@ -42,6 +44,7 @@ impl CompletionLine {
         Self {
             host_root: options.map_or_else(|| "/".into(), |options| options.host_root),
             host: OnceLock::new(),
+            command: command.map(|(name, _)| name.to_owned()),
             container: command
                 .and_then(|(name, matches)| container_of(root.find_subcommand(name)?, matches)),
         }

@@ -20,7 +20,8 @@ use std::time::Duration;
 
 use clap_complete::engine::{CompletionCandidate, complete};
 
-use crate::cli::root::root_command;
+use crate::cli::root::{root_command, root_for};
+use crate::command::COMMANDS;
 use crate::output::escape::{safe_str, unprintable};
 use crate::output::width::cut;
 use line::CompletionLine;
@@ -78,7 +79,14 @@ pub fn answer(argv: &[OsString]) -> bool {
 /// Returns a line for each candidate: the value, a tab and the description.
 fn candidates(words: Vec<OsString>, index: usize) -> String {
     let line = Arc::new(CompletionLine::new(&words, index));
-    let mut root = candidates::attach(root_command(), &line);
+    // (A word that follows may be taken for the command that is still to be typed.)
+    let typed_before = &words[..index.min(words.len())];
+    let command = line.command.as_ref().map(OsString::from);
+    let root = match command.filter(|command| is_typed(command, typed_before)) {
+        Some(command) => root_for(&[command]),
+        None => root_command(),
+    };
+    let mut root = candidates::attach(root, &line);
     let directory = std::env::current_dir().ok();
     let typed = words.get(index).cloned().unwrap_or_default();
     let found = complete(&mut root, words, index, directory.as_deref()).unwrap_or_default();
@@ -106,6 +114,15 @@ fn candidates(words: Vec<OsString>, index: usize) -> String {
         text.push_str(&format!("{value}\t{}\n", cut(&description, DESCRIPTION_WIDTH, "...")));
     }
     text
+}
+
+/// Whether a command is among words, by its name or an alias.
+fn is_typed(command: &OsString, words: &[OsString]) -> bool {
+    let aliases = COMMANDS.iter().find(|known| command == known.name).map(|known| known.aliases);
+    let is_it = |word: &OsString| {
+        word == command || aliases.is_some_and(|aliases| aliases.iter().any(|alias| word == alias))
+    };
+    words.iter().any(is_it)
 }
 
 /// Creates a candidate with a description.

@@ -26,3 +26,11 @@ pub(super) fn is_below_a_pod(parent: &[&str]) -> bool {
             || (last.starts_with("pod") && parent.iter().any(|part| part.starts_with("kubepods")))
     })
 }
+
+/// Returns the ID of 64 digits that a cgroup's name consists of or ends with, as in `docker-ID.scope`.
+pub(super) fn trailing_id(component: &[u8]) -> Option<&str> {
+    let name = std::str::from_utf8(component).ok()?;
+    let name = name.strip_suffix(".scope").unwrap_or(name);
+    let id = name.rsplit(['-', '_', ':']).next()?;
+    is_long_id(id).then_some(id)
+}

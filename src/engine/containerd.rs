@@ -133,8 +133,11 @@ pub(super) fn read_tasks(
             }
             let Some(dir) = reader.read(tasks.dir(&namespace)) else { continue };
             for id in reader.read(dir.names()).unwrap_or_default() {
-                let path = format!("{id}/config.json");
-                let Some(file) = reader.read(dir.read(path)) else { continue };
+                let file = match names.is_empty() {
+                    true => reader.read_record(&root, &dir, &id, "config.json"),
+                    false => reader.read(dir.read(format!("{id}/config.json"))),
+                };
+                let Some(file) = file else { continue };
                 let Some(spec) = reader.read(file.json::<OciSpec>()) else { continue };
                 if client_of(&spec) == client {
                     let mut record = Record::new(engine, id, &file);

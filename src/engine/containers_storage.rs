@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::cgroup_name::is_long_id;
 use super::inventory::StoppedContainer;
+use super::name_filter::NameFilter;
 use super::oci_config::{OciSpec, resources_of_bundle};
 use super::oci_process::{CONMON, process_of_bundle};
 use super::record::{Record, RecordReader, SearchPath, Shim, unique_paths};
@@ -85,6 +86,10 @@ pub(super) fn read_records<'a>(
             for list in ["containers.json", "volatile-containers.json"] {
                 let Some(file) = reader.read(dirs.graph.read(list)) else { continue };
                 for entry in reader.read(file.json::<Vec<StorageEntry>>()).unwrap_or_default() {
+                    let owner = root.owner.and(file.owner);
+                    if reader.filter.is_some_and(|filter| entry.is_passed_over(filter, owner)) {
+                        continue;
+                    }
                     let Some((id, names, metadata)) = entry.of(writer) else { continue };
                     let mut record = Record::new(engine, id, &file).found_at(&root);
                     record.name = names.first().cloned().or(metadata.name);
@@ -99,6 +104,12 @@ pub(super) fn read_records<'a>(
 }
 
 impl StorageEntry {
+    /// Whether a search for another name passes it over.
+    fn is_passed_over(&self, filter: &NameFilter, owner: Trust) -> bool {
+        let names = self.names.join(" ");
+        filter.passes_over(&self.id, owner, format!("{names} {}", self.metadata).as_bytes())
+    }
+
     /// Returns ID, names and metadata, if it is a container of this writer.
     fn of(self, writer: Writer) -> Option<(String, Vec<String>, StorageMetadata)> {
         let metadata: StorageMetadata = serde_json::from_str(&self.metadata).unwrap_or_default();

@@ -8,7 +8,7 @@ use super::docker_exit;
 use super::inventory::StoppedContainer;
 use super::labels::{Labels, pod, pod_stop_policy};
 use super::oci_config::{cpus, positive};
-use super::record::{Record, RecordReader, parse_signal};
+use super::record::{Record, RecordReader, SearchPath, parse_signal};
 use super::shims::sandbox_of;
 use super::store::StoredRoot;
 use super::{Engine, docker_process, docker_roots, docker_store};
@@ -19,7 +19,7 @@ use crate::model::pid::HostPid;
 use crate::model::process_config::ProcessConfig;
 use crate::model::resource_config::ResourceConfig;
 use crate::model::stop_policy::StopPolicy;
-use crate::proc::{Host, StateDir};
+use crate::proc::{Host, StateDir, parallel_map};
 
 /// The descriptor of Docker.
 pub static DOCKER: EngineInfo = EngineInfo {
@@ -71,10 +71,9 @@ impl Engine for Docker {
             let path = root.path.join("containers");
             let Some(dir) = reader.read(reader.host.state_dir(path)) else { continue };
             let ids = reader.read(dir.names()).unwrap_or_default();
-            for id in ids.iter().filter(|id| is_long_id(id)) {
-                let record = record(reader, &dir, id);
-                records.extend(record.map(|record| record.found_at(&root)));
-            }
+            let ids: Vec<String> = ids.into_iter().filter(|id| is_long_id(id)).collect();
+            let read = parallel_map(&ids, |id| record(reader, &root, &dir, id));
+            records.extend(read.into_iter().flatten().map(|record| record.found_at(&root)));
         }
     }
 
@@ -170,8 +169,13 @@ struct DockerResources {
     security_opt: Option<Vec<String>>,
 }
 
-fn record(reader: &RecordReader<'_>, dir: &StateDir<'_>, id: &str) -> Option<Record> {
-    let file = reader.read(dir.read(format!("{id}/config.v2.json")))?;
+fn record(
+    reader: &RecordReader<'_>,
+    root: &SearchPath,
+    dir: &StateDir<'_>,
+    id: &str,
+) -> Option<Record> {
+    let file = reader.read_record(root, dir, id, "config.v2.json")?;
     let container: DockerContainer = reader.read(file.json())?;
     (container.id == id).then_some(())?;
     let mut record = Record::new(&DOCKER, id, &file);

@@ -59,11 +59,12 @@ pub struct Inventory {
     pub denied: usize,
     /// Whether `/proc` hides other users' processes from us (hidepid).
     pub hidden: bool,
-    /// Whether only one engine's records were read, so that other engines' containers are missing.
+    /// Whether containers are missing: of other engines, or of other names than the one that was searched for.
     pub partial: bool,
     /// Every process of the host, if they were surveyed.
     pub survey: Option<Survey>,
     process_index: OnceLock<ProcessIndex>,
+    pub(super) completed: OnceLock<Box<Self>>,
 }
 
 impl Inventory {
@@ -71,6 +72,11 @@ impl Inventory {
     pub(super) fn process_index(&self, host: &Host) -> &ProcessIndex {
         let survey = self.survey.as_ref();
         self.process_index.get_or_init(|| ProcessIndex::new(host, survey, &self.containers))
+    }
+
+    /// Returns the inventory of all containers, if anything has asked for it, or this one.
+    pub fn known(&self) -> &Self {
+        self.completed.get().map_or(self, |completed| completed)
     }
 
     /// Returns the innermost container that a process is in: by its cgroup, else by its PID namespace.

@@ -2,17 +2,18 @@
 //! namespace without its cgroup (nsenter), which its own `/proc` lists; and only where neither is
 //! available, those found among all processes of the host.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 
 use procfs::process::Process as Handle;
 
+use super::cgroup_name::trailing_id;
 use super::discover::{SearchDepth, discover};
 use super::inventory::Inventory;
 use super::process_index::ProcessIndex;
-use crate::model::cgroup::Memberships;
+use crate::model::cgroup::{self, Memberships};
 use crate::model::container::{Cgroup, Container};
 use crate::model::namespace::NamespaceId;
 use crate::model::passwd::UserNames;
@@ -41,8 +42,9 @@ pub struct MemberProcesses {
 pub struct MembershipRule<'a> {
     host: &'a Host,
     container: &'a Container,
-    /// Other containers in the same PID namespace.
-    others: Vec<&'a Container>,
+    inventory: &'a Inventory,
+    /// Other containers in the same PID namespace, once they are asked for.
+    others: OnceCell<Vec<&'a Container>>,
     /// Whether other namespaces are below the container's, where that is known.
     is_below: RefCell<HashMap<NamespaceId, bool>>,
     /// Facts about all processes, if processes are only counted.
@@ -52,13 +54,20 @@ pub struct MembershipRule<'a> {
 impl<'a> MembershipRule<'a> {
     /// Creates the rule for one container of an inventory.
     pub fn new(host: &'a Host, container: &'a Container, inventory: &'a Inventory) -> Self {
-        let others = inventory.containers.iter().filter(|other| {
-            other.init != container.init
-                && other.pid_ns.is_some()
-                && other.pid_ns == container.pid_ns
-        });
-        let others = others.collect();
-        Self { host, container, others, is_below: RefCell::default(), index: None }
+        let (others, is_below) = (OnceCell::new(), RefCell::default());
+        Self { host, container, inventory, others, is_below, index: None }
+    }
+
+    fn others(&self) -> &[&'a Container] {
+        self.others.get_or_init(|| {
+            let all = self.inventory.complete(self.host).containers.iter();
+            let shares_namespace = |other: &&Container| {
+                other.init != self.container.init
+                    && other.pid_ns.is_some()
+                    && other.pid_ns == self.container.pid_ns
+            };
+            all.filter(shares_namespace).collect()
+        })
     }
 
     /// Creates the rule for counting, with facts from the index.
@@ -185,7 +194,15 @@ impl<'a> MembershipRule<'a> {
     /// Whether a process is of another container in the same namespace (in a pod, or started with
     /// `--pid=container:`): by its cgroup, or where that container has none, by descent from its init.
     fn is_in_another(&self, pid: HostPid) -> Result<bool, ReadError> {
-        if self.others.is_empty() || self.container.init_pid() == Some(pid) {
+        if self.container.init_pid() == Some(pid) {
+            return Ok(false);
+        }
+        // What is in the very cgroup of the container is in none of those that a search has passed over.
+        if self.inventory.partial && self.is_in_own_cgroup(&self.memberships(pid)?) {
+            return Ok(false);
+        }
+        let others = self.others();
+        if others.is_empty() {
             return Ok(false);
         }
         let memberships = self.memberships(pid)?;
@@ -197,7 +214,7 @@ impl<'a> MembershipRule<'a> {
         {
             return Ok(true);
         }
-        Ok(self.others.iter().any(|other| match (&other.cgroup, other.init) {
+        Ok(others.iter().any(|other| match (&other.cgroup, other.init) {
             (Some(cgroup), _) => {
                 cgroup.holds(&memberships) && !self.is_narrower_than(cgroup, &memberships)
             }
@@ -206,11 +223,29 @@ impl<'a> MembershipRule<'a> {
         }))
     }
 
+    fn is_in_own_cgroup(&self, memberships: &Memberships) -> bool {
+        self.container.cgroup.as_ref().is_some_and(|cgroup| {
+            let mut memberships = memberships.by_preference();
+            memberships.any(|m| m.controllers == cgroup.controllers && m.path == cgroup.path)
+        })
+    }
+
     /// Whether the container's cgroup is the other one or below it, and the process is in it.
     fn is_narrower_than(&self, other: &Cgroup, memberships: &Memberships) -> bool {
         self.container.cgroup.as_ref().is_some_and(|cgroup| {
             cgroup.path.len() >= other.path.len() && cgroup.holds(memberships)
         })
+    }
+}
+
+impl Inventory {
+    /// Returns the inventory of all containers with a cgroup. Where this one is partial, they are searched for
+    /// now.
+    pub fn complete(&self, host: &Host) -> &Self {
+        if !self.partial {
+            return self;
+        }
+        self.completed.get_or_init(|| Box::new(discover(host, SearchDepth::Cgroups)))
     }
 }
 
@@ -288,14 +323,6 @@ fn joined(
         Err(ReadError::Exhausted) => return Err(ReadError::Exhausted),
         // Its /proc is covered, or not usable: only the host's can tell.
         Err(_) => host.pids()?,
-    };
-    // If another container shares the namespace, all containers have to be known.
-    let complete;
-    let inventory = if inventory.partial {
-        complete = discover(host, SearchDepth::Cgroups);
-        &complete
-    } else {
-        inventory
     };
     let rule = MembershipRule::new(host, container, inventory);
     Ok(pids.into_iter().filter(|pid| rule.holds(*pid) == Ok(true)).collect())
@@ -409,12 +436,18 @@ fn cgroup_processes(
     inventory: &Inventory,
 ) -> Result<Option<BTreeSet<HostPid>>, ReadError> {
     let Some(cgroup) = &container.cgroup else { return Ok(None) };
-    let is_shared = inventory
-        .containers
-        .iter()
-        .any(|other| other.init != container.init && other.cgroup.as_ref() == Some(cgroup));
-    if is_shared && container.owns_pid_ns {
-        return Ok(None);
+    // (A name with the container's ID is that of no other's.)
+    let has_id = || {
+        let name = cgroup::components(&cgroup.path).last().and_then(trailing_id);
+        name.is_some() && name == container.id.as_deref()
+    };
+    if container.owns_pid_ns && !has_id() {
+        let is_other = |other: &Container| {
+            other.init != container.init && other.cgroup.as_ref() == Some(cgroup)
+        };
+        if inventory.complete(host).containers.iter().any(is_other) {
+            return Ok(None);
+        }
     }
     match host.cgroup_pids(cgroup) {
         Ok(pids) => Ok(Some(pids)),

@@ -29,6 +29,7 @@ mod lxc;
 mod lxc_config;
 mod lxc_monitor;
 mod membership;
+mod name_filter;
 mod nerdctl;
 mod nspawn;
 mod nspawn_options;
@@ -46,7 +47,7 @@ mod store;
 mod verify;
 mod youki;
 
-pub use discover::{SearchDepth, container_at, discover, discover_of};
+pub use discover::{SearchDepth, container_at, discover, discover_named, discover_of};
 pub use inventory::{Inventory, StoppedContainer};
 pub use membership::{MembershipRule, count_members, read_members, read_surveyed_members};
 pub use shims::containers_of_shim;

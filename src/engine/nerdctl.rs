@@ -34,6 +34,11 @@ impl<'a> NerdctlNames<'a> {
         Self { reader, stores: stores.collect(), known: RefCell::default() }
     }
 
+    /// Whether it has no names, so that a container's own record tells all of them.
+    pub(super) fn is_empty(&self) -> bool {
+        self.stores.is_empty()
+    }
+
     /// Returns the name of a container, unless it has several: those of two daemons.
     pub(super) fn of(&self, namespace: &str, record: &Record) -> Option<String> {
         if self.stores.is_empty() {

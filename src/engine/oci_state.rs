@@ -28,6 +28,9 @@ pub(super) fn read_records(
     for root in roots(reader, engine.name) {
         let Some(dir) = reader.read(reader.host.state_dir(&root.path)) else { continue };
         for id in reader.read(dir.names()).unwrap_or_default() {
+            if reader.has_passed_over(&id) {
+                continue;
+            }
             let Some(file) = reader.read(dir.read(format!("{id}/{file_name}"))) else { continue };
             let mut record = Record::new(engine, id, &file).found_at(&root);
             // The ID is the only name there is.

@@ -1,17 +1,18 @@
 //! Records: the claims of engines' files about containers, before the kernel has been asked; and the
 //! paths and shims that lead to them. `verify` decides whether a record is believed.
 
-use std::cell::RefCell;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use super::labels::Labels;
+use super::name_filter::NameFilter;
 use crate::model::container::Pod;
 use crate::model::engine::EngineInfo;
 use crate::model::pid::{HostPid, Ticks};
 use crate::model::signal::Signal;
 use crate::model::stop_policy::StopPolicy;
-use crate::proc::{Host, ReadError, StateFile, Trust};
+use crate::proc::{Host, ReadError, StateDir, StateFile, Trust};
 
 /// One container according to a record. Every field is a claim.
 #[derive(Clone, Debug)]
@@ -244,8 +245,10 @@ pub struct RecordReader<'a> {
     pub unexplained: &'a [(String, HostPid)],
     /// Users with a runtime directory.
     pub users: &'a [UserDirs],
+    /// The name that is searched for, if it is one.
+    pub filter: Option<&'a NameFilter>,
     /// Collects the reasons why records could not be read.
-    pub diagnostics: &'a RefCell<Diagnostics>,
+    pub diagnostics: &'a Mutex<Diagnostics>,
 }
 
 impl<'a> RecordReader<'a> {
@@ -265,7 +268,8 @@ impl<'a> RecordReader<'a> {
                 };
                 let user = self.users.iter().find(names_directory_of);
                 let owner = user.map_or(Trust::Root, |user| Trust::User(user.uid));
-                self.diagnostics.borrow_mut().add(owner, message);
+                let diagnostics = self.diagnostics.lock();
+                diagnostics.unwrap_or_else(PoisonError::into_inner).add(owner, message);
                 None
             }
         }
@@ -274,6 +278,26 @@ impl<'a> RecordReader<'a> {
     /// Returns the names in a directory of records; none if the directory does not exist.
     pub fn names(&self, directory: &Path) -> Vec<String> {
         self.read(self.host.state_dir(directory).and_then(|dir| dir.names())).unwrap_or_default()
+    }
+
+    /// Reads the record of the container with this ID, in a directory that `path` led to, unless a search for
+    /// another name passes it over.
+    pub fn read_record(
+        &self,
+        path: &SearchPath,
+        dir: &StateDir<'_>,
+        id: &str,
+        name: &str,
+    ) -> Option<StateFile> {
+        let file = self.read(dir.read(format!("{id}/{name}")))?;
+        let owner = path.owner.and(file.owner);
+        let is_passed_over = self.filter.is_some_and(|f| f.passes_over(id, owner, &file.bytes));
+        (!is_passed_over).then_some(file)
+    }
+
+    /// Whether the container of this ID is not the one that is searched for.
+    pub fn has_passed_over(&self, id: &str) -> bool {
+        self.filter.is_some_and(|filter| filter.has_passed_over(id))
     }
 
     /// Returns the shims that run one of these programs.

@@ -26,6 +26,7 @@ pub(super) struct Init {
 pub(super) struct Verified {
     pub init: Init,
     pub cgroup: Option<Cgroup>,
+    pub state: ContainerState,
     pub evidence: Vec<Evidence>,
 }
 
@@ -83,8 +84,12 @@ pub(super) fn verify(host: &Host, record: &Record, pid: HostPid) -> Result<Verif
             true,
         ));
     }
+    let confirmed = |init: Init, observations| {
+        let state = frozen_state(host, &init.memberships);
+        Ok(Verified { init, cgroup, state, evidence: observations })
+    };
     if is_confirmed {
-        return Ok(Verified { init, cgroup, evidence: observations });
+        return confirmed(init, observations);
     }
     if init.pid_ns.is_none() {
         return Err(unreadable(host, pid));
@@ -94,7 +99,7 @@ pub(super) fn verify(host: &Host, record: &Record, pid: HostPid) -> Result<Verif
     if init.owns_pid_ns && record.owner != Trust::Root {
         let observation = "PID 1 of a PID namespace; nothing else confirms it";
         observations.push(evidence(format!("/proc/{pid}/status"), observation.into(), true));
-        return Ok(Verified { init, cgroup, evidence: observations });
+        return confirmed(init, observations);
     }
     Err(VerifyError::Refuted(format!("no evidence that process {pid} belongs to it")))
 }

@@ -58,6 +58,12 @@ impl Matcher<'_> {
         }
     }
 
+    /// Applies the rules for whole names and IDs alone.
+    pub(super) fn whole(&self, engine: Option<&'static EngineInfo>, word: &str) -> Match {
+        let candidates = self.candidates(engine);
+        match_exactly(&candidates, word).or_else(|| match_in_pods(&candidates, engine, word))
+    }
+
     fn candidates(&self, engine: Option<&'static EngineInfo>) -> Vec<&Container> {
         let containers = self.inventory.containers.iter();
         containers.filter(|c| engine.is_none_or(|engine| is_of(c, engine))).collect()
@@ -65,8 +71,7 @@ impl Matcher<'_> {
 
     fn name(&self, engine: Option<&'static EngineInfo>, word: &str) -> Match {
         let candidates = self.candidates(engine);
-        match_exactly(&candidates, word)
-            .or_else(|| match_in_pods(&candidates, engine, word))
+        self.whole(engine, word)
             .or_else(|| self.prefix(&candidates, engine, word))
             .or_else(|| self.part(&candidates, engine, word))
     }

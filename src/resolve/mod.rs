@@ -12,7 +12,9 @@ pub mod traced_processes;
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use crate::engine::{Inventory, SearchDepth, StoppedContainer, discover, discover_of};
+use crate::engine::{
+    Inventory, SearchDepth, StoppedContainer, discover, discover_named, discover_of,
+};
 use crate::error::{Error, ExitStatus};
 use crate::model::container::Container;
 use crate::model::engine::EngineInfo;
@@ -103,8 +105,12 @@ impl ResolvedContainer<'_> {
 pub struct Resolver<'a> {
     /// The host.
     pub host: &'a Host,
-    searches: RefCell<Vec<(SearchScope, Arc<Inventory>)>>,
+    /// With their scope; without one, for one name that was found, which is of no use for another.
+    searches: RefCell<Vec<(Option<SearchScope>, Arc<Inventory>)>>,
 }
+
+/// Names that are searched for one by one; for more of them one search of everything is cheaper.
+const MOST_BY_NAME: usize = 3;
 
 /// The extent of a search.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,6 +143,7 @@ impl<'a> Resolver<'a> {
     pub fn resolve(&self, word: &str, access: Access) -> Result<ResolvedContainer<'a>, Error> {
         let host = self.host;
         let reference = ContainerRef::parse(word)?;
+        let _held = host.hold_dirs();
         let (inventory, matched) = self.search(&reference, access);
         let (container, matched_by) = match matched {
             Match::One(container, rule) => (*container, rule),
@@ -194,6 +201,9 @@ impl<'a> Resolver<'a> {
 
     /// Searches no further than a match needs: reading every process of the host is the last resort.
     fn search(&self, reference: &ContainerRef, access: Access) -> (Arc<Inventory>, Match) {
+        if let Some(found) = self.search_by_name(reference, access) {
+            return found;
+        }
         // To read, one engine's records are enough; to act, a second container of that name matters.
         let of_engine = match reference {
             ContainerRef::Qualified(engine, _)
@@ -216,6 +226,38 @@ impl<'a> Resolver<'a> {
         (inventory, matched)
     }
 
+    /// Searches for a container that has the word as its whole name or ID, without a closer look at others. To
+    /// act, all engines' records are looked through for a second one. None if there is not exactly one.
+    fn search_by_name(
+        &self,
+        reference: &ContainerRef,
+        access: Access,
+    ) -> Option<(Arc<Inventory>, Match)> {
+        let (engine, word) = match reference {
+            ContainerRef::Qualified(engine, word) => (Some(*engine), word),
+            ContainerRef::Plain(word) => (None, word),
+            ContainerRef::Pid(_) | ContainerRef::Cgroup(_) => return None,
+        };
+        // Once a whole search has been made it serves every name; for many names one is made.
+        let searches = self.searches.borrow();
+        if searches.len() >= MOST_BY_NAME || searches.iter().any(|(scope, _)| scope.is_some()) {
+            return None;
+        }
+        drop(searches);
+        let of_engine = engine
+            .filter(|engine| access == Access::Read && engine.has_complete_records())
+            .map(Some);
+        for scope in of_engine.into_iter().chain([None]) {
+            let inventory = Arc::new(discover_named(self.host, scope, word)?);
+            let matched = self.matcher(&inventory, access, false).whole(engine, word);
+            if matches!(matched, Match::One(..)) {
+                self.searches.borrow_mut().push((None, Arc::clone(&inventory)));
+                return Some((inventory, matched));
+            }
+        }
+        None
+    }
+
     fn matcher<'i>(
         &'i self,
         inventory: &'i Inventory,
@@ -227,14 +269,15 @@ impl<'a> Resolver<'a> {
 
     fn inventory(&self, scope: SearchScope) -> Arc<Inventory> {
         let mut searches = self.searches.borrow_mut();
-        if let Some((_, known)) = searches.iter().find(|(known, _)| known.covers(scope)) {
+        let covers = |known: &Option<SearchScope>| known.is_some_and(|known| known.covers(scope));
+        if let Some((_, known)) = searches.iter().find(|(known, _)| covers(known)) {
             return Arc::clone(known);
         }
         let inventory = Arc::new(match scope {
             SearchScope::Engine(engine) => discover_of(self.host, engine),
             SearchScope::All(depth) => discover(self.host, depth),
         });
-        searches.push((scope, Arc::clone(&inventory)));
+        searches.push((Some(scope), Arc::clone(&inventory)));
         inventory
     }
 }

@@ -27,11 +27,11 @@ impl Search<'_> {
         let mut namespaces: HashSet<NamespaceId> =
             self.inventory.containers.iter().filter_map(|container| container.pid_ns).collect();
         namespaces.extend(self.host.pid_ns);
-        let known = CgroupPaths::of(&self.inventory.containers);
+        let mut known = CgroupPaths::of(&self.inventory.containers);
         let mut found = Vec::new();
         for live in cgroups {
             let name = recognise(&live.cgroup.path);
-            if known.explain(live, name.is_some()) {
+            if known.explain(live, name.is_some()) || self.passed_over(live, &mut known) {
                 continue;
             }
             if let Some((_, id)) = name {
@@ -60,7 +60,7 @@ impl Search<'_> {
         let mut stopped = std::mem::take(&mut self.inventory.stopped);
         stopped.retain(|stopped| {
             let cgroup = stopped.cgroup.as_deref().and_then(|path| paths.get(path));
-            let container = cgroup.and_then(|cgroup| self.without_init(stopped, cgroup));
+            let container = cgroup.and_then(|cgroup| self.without_init(stopped, cgroup, cgroups));
             let is_stopped = container.is_none();
             container.into_iter().for_each(|container| self.push(container));
             is_stopped
@@ -71,7 +71,12 @@ impl Search<'_> {
     /// Returns the container that a record, whose init has exited, has in this cgroup. A process that is
     /// older than the init shows that the cgroup is not the container's own, and a container that runs in
     /// it that it is another's by now.
-    fn without_init(&self, stopped: &StoppedContainer, cgroup: &Cgroup) -> Option<Container> {
+    fn without_init(
+        &self,
+        stopped: &StoppedContainer,
+        cgroup: &Cgroup,
+        cgroups: &[LiveCgroup],
+    ) -> Option<Container> {
         let init = stopped.init?;
         // (A record that is doubted for another reason than that its PID has been reused stays doubted.)
         let is_reused = || {
@@ -82,6 +87,10 @@ impl Search<'_> {
         let is_anothers = self.inventory.containers.iter().any(|other| {
             let other = other.cgroup.as_ref();
             other.is_some_and(|other| cgroup::is_at_or_below(&other.path, &cgroup.path))
+        }) || cgroups.iter().any(|live| {
+            let path = &live.cgroup.path;
+            cgroup::is_at_or_below(path, &cgroup.path)
+                && self.filter.as_ref().is_some_and(|filter| filter.explains(path))
         });
         let is_users = |pid: HostPid| match stopped.container.user {
             Some(user) => self.host.is_users(pid, user) == Ok(true),
@@ -122,6 +131,17 @@ impl Search<'_> {
         })
     }
 
+    /// Whether a cgroup is that of a container that a search for another name has passed over: then it explains
+    /// those below it, too.
+    fn passed_over(&self, live: &LiveCgroup, known: &mut CgroupPaths) -> bool {
+        let path = &live.cgroup.path;
+        let is_passed_over = self.filter.as_ref().is_some_and(|filter| filter.explains(path));
+        if is_passed_over {
+            known.0.insert(path.clone());
+        }
+        is_passed_over
+    }
+
     /// Returns one process of each PID namespace in a cgroup that is not known, and adds those
     /// namespaces: nspawn may have several containers in one cgroup.
     fn foreign_processes(
@@ -129,7 +149,12 @@ impl Search<'_> {
         live: &LiveCgroup,
         known: &mut HashSet<NamespaceId>,
     ) -> Vec<HostPid> {
-        let namespace = |pid: HostPid| self.host.pid_ns_of(&self.host.process(pid).ok()?).ok();
+        let host = self.host;
+        // (It only leads to a process, which is read again.)
+        let namespace = |pid: HostPid| match host.pid_ns_by_pid(pid) {
+            Ok(namespace) => Some(namespace),
+            Err(_) => host.pid_ns_of(&host.process(pid).ok()?).ok(),
+        };
         if live.any_pid().and_then(namespace).is_none_or(|ns| known.contains(&ns)) {
             return Vec::new();
         }
@@ -153,7 +178,7 @@ impl Search<'_> {
         let mut explained = CgroupPaths::of(&self.inventory.containers);
         for live in cgroups {
             let Some((engine, id)) = recognise(&live.cgroup.path) else { continue };
-            if explained.explain(live, true) {
+            if explained.explain(live, true) || self.passed_over(live, &mut explained) {
                 continue;
             }
             let Some(init) = self.init_of(&live.cgroup) else { continue };
@@ -165,7 +190,8 @@ impl Search<'_> {
             let (verified, maker) = self.judge_name(&live.cgroup, engine.keeps_records);
             let evidence = vec![evidence("cgroup tree", spelling, true), maker];
             let cgroup = Some(live.cgroup.clone());
-            let mut container = assemble(self.host, engine, &init, cgroup, evidence);
+            let state = frozen_state(self.host, &init.memberships);
+            let mut container = assemble(state, engine, &init, cgroup, evidence);
             container.id = Some(id);
             container.verified = verified;
             if !engine.keeps_records {
@@ -267,7 +293,8 @@ impl Search<'_> {
             let observation = "PID 1 of a namespace that no engine claims";
             let evidence = vec![evidence(source, observation.into(), true)];
             let cgroup = private_cgroup(self.host, &init);
-            let mut container = assemble(self.host, &BARE, &init, cgroup, evidence);
+            let state = frozen_state(self.host, &init.memberships);
+            let mut container = assemble(state, &BARE, &init, cgroup, evidence);
             container.user = match self.host.trust_of_user(init.uid) {
                 Trust::User(uid) => Some(uid),
                 _ => None,

@@ -6,22 +6,23 @@ mod cgroups;
 mod records;
 mod users;
 
-use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 
 use super::bare::BARE;
 use super::cgroup_name::is_long_id;
 use super::inventory::{Inventory, StoppedContainer};
+use super::name_filter::NameFilter;
 use super::precedence;
-use super::record::{Diagnostics, UserDirs};
+use super::record::{Diagnostics, Shim, UserDirs};
 use super::shims::{shims_above, shims_in};
 use super::verify::{Init, evidence, frozen_state, read_init};
-use crate::model::container::{Cgroup, Container, Evidence};
+use crate::model::container::{Cgroup, Container, ContainerState, Evidence};
 use crate::model::engine::EngineInfo;
 use crate::model::pid::HostPid;
 use crate::model::stop_policy::StopPolicy;
-use crate::proc::{Host, Trust};
+use crate::proc::{Host, Survey, Trust};
 
 /// Extent of a search.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,12 +41,24 @@ pub fn discover_of(host: &Host, engine: &'static EngineInfo) -> Inventory {
     if !engine.has_complete_records() {
         return discover(host, SearchDepth::Cgroups);
     }
+    let _held = host.hold_dirs();
+    Search::new(host).of_engine(engine)
+}
+
+/// Reads no more than what decides whether exactly one container has this name or ID: of one engine, as
+/// [`discover_of`], or of all with a cgroup. None if a record may spell the word in another way.
+pub fn discover_named(
+    host: &Host,
+    engine: Option<&'static EngineInfo>,
+    word: &str,
+) -> Option<Inventory> {
+    let _held = host.hold_dirs();
     let mut search = Search::new(host);
-    search.engines = engine.start_times_from.iter().copied().chain([engine]).collect();
-    search.read_records(true, &[], &[]);
-    let mut inventory = search.finish();
-    inventory.partial = true;
-    inventory
+    search.filter = Some(NameFilter::new(word)?);
+    Some(match engine.filter(|engine| engine.has_complete_records()) {
+        Some(engine) => search.of_engine(engine),
+        None => search.by_cgroups(None, &[]),
+    })
 }
 
 /// Finds all containers.
@@ -54,32 +67,11 @@ pub fn discover(host: &Host, depth: SearchDepth) -> Inventory {
         SearchDepth::Cgroups => None,
         SearchDepth::Everything | SearchDepth::NotRunning => host.survey().ok(),
     };
+    let _held = host.hold_dirs();
     let shims = survey.as_ref().map(|survey| shims_in(host, survey)).unwrap_or_default();
     let mut search = Search::new(host);
-    search.read_records(true, &shims, &[]);
-    let tree = host.walk_cgroups();
-    for message in tree.skipped {
-        search.diagnostics.borrow_mut().add(Trust::Root, message);
-    }
-    search.add_without_init(&tree.cgroups);
-    let unexplained = search.unexplained(&tree.cgroups);
-    if !unexplained.is_empty() {
-        let pids: Vec<HostPid> = unexplained.iter().map(|(_, pid)| *pid).collect();
-        // A survey has had all shims.
-        let shims = if survey.is_none() { shims_above(host, &pids) } else { Vec::new() };
-        search.read_records(false, &shims, &unexplained);
-    }
-    search.add_recognised(&tree.cgroups);
-    if let Some(survey) = &survey {
-        search.add_bare(survey);
-        search.inventory.denied = survey.denied;
-        search.inventory.hidden = !nix::unistd::geteuid().is_root() && host.hides_processes();
-    }
-    search.inventory.survey = survey;
-    if depth == SearchDepth::NotRunning {
-        search.read_ended(&shims);
-    }
-    search.finish()
+    search.reads_ended = depth == SearchDepth::NotRunning;
+    search.by_cgroups(survey, &shims)
 }
 
 /// Makes a container of a cgroup, or of the PID namespace of a process, where no engine's container was
@@ -88,7 +80,8 @@ pub fn container_at(host: &Host, pid: HostPid, cgroup: Option<Cgroup>) -> Option
     let init = read_init(host, pid).ok()?;
     let source = format!("/proc/{pid}/ns/pid");
     let evidence = vec![evidence(source, "no engine claims it".into(), true)];
-    let mut container = assemble(host, &BARE, &init, cgroup, evidence);
+    let state = frozen_state(host, &init.memberships);
+    let mut container = assemble(state, &BARE, &init, cgroup, evidence);
     container.verified = true;
     Some(container)
 }
@@ -106,7 +99,11 @@ struct Search<'a> {
     orphans: HashSet<HostPid>,
     /// Records that were read already: path, ID, owner and PID.
     read: HashSet<(PathBuf, String, Trust, Option<HostPid>)>,
-    diagnostics: RefCell<Diagnostics>,
+    diagnostics: Mutex<Diagnostics>,
+    /// The name that is searched for, if it is one.
+    filter: Option<NameFilter>,
+    /// Whether to read all that is recorded about containers that are not running.
+    reads_ended: bool,
 }
 
 impl<'a> Search<'a> {
@@ -119,8 +116,53 @@ impl<'a> Search<'a> {
             by_init: HashMap::new(),
             orphans: HashSet::new(),
             read: HashSet::new(),
-            diagnostics: RefCell::default(),
+            diagnostics: Mutex::default(),
+            filter: None,
+            reads_ended: false,
         }
+    }
+
+    /// Reads the records of one engine only.
+    fn of_engine(mut self, engine: &'static EngineInfo) -> Inventory {
+        self.engines = engine.start_times_from.iter().copied().chain([engine]).collect();
+        self.read_records(true, &[], &[]);
+        self.inventory.partial = true;
+        self.finish()
+    }
+
+    /// Reads records and the cgroup tree, and what a survey has found.
+    fn by_cgroups(mut self, survey: Option<Survey>, shims: &[Shim]) -> Inventory {
+        let host = self.host;
+        self.read_records(true, shims, &[]);
+        let tree = host.walk_cgroups();
+        for message in tree.skipped {
+            self.diagnose(Trust::Root, message);
+        }
+        self.add_without_init(&tree.cgroups);
+        let unexplained = self.unexplained(&tree.cgroups);
+        if !unexplained.is_empty() {
+            let pids: Vec<HostPid> = unexplained.iter().map(|(_, pid)| *pid).collect();
+            // A survey has had all shims.
+            let above = if survey.is_none() { shims_above(host, &pids) } else { Vec::new() };
+            self.read_records(false, &above, &unexplained);
+        }
+        self.add_recognised(&tree.cgroups);
+        if let Some(survey) = &survey {
+            self.add_bare(survey);
+            self.inventory.denied = survey.denied;
+            self.inventory.hidden = !nix::unistd::geteuid().is_root() && host.hides_processes();
+        }
+        self.inventory.survey = survey;
+        self.inventory.partial = self.filter.is_some();
+        if self.reads_ended {
+            self.read_ended(shims);
+        }
+        self.finish()
+    }
+
+    fn diagnose(&mut self, owner: Trust, message: String) {
+        let diagnostics = self.diagnostics.get_mut();
+        diagnostics.unwrap_or_else(PoisonError::into_inner).add(owner, message);
     }
 
     fn push(&mut self, container: Container) {
@@ -155,13 +197,14 @@ impl<'a> Search<'a> {
             let id = stopped.container.id.clone().unwrap_or_default();
             !is_long_id(&id) || seen.insert(id)
         });
-        self.inventory.diagnostics = self.diagnostics.into_inner().into_messages();
+        let diagnostics = self.diagnostics.into_inner().unwrap_or_else(PoisonError::into_inner);
+        self.inventory.diagnostics = diagnostics.into_messages();
         self.inventory
     }
 }
 
 fn assemble(
-    host: &Host,
+    state: ContainerState,
     engine: &'static EngineInfo,
     init: &Init,
     cgroup: Option<Cgroup>,
@@ -183,7 +226,7 @@ fn assemble(
         has_lost_init: false,
         owns_pid_ns: init.owns_pid_ns,
         cgroup,
-        state: frozen_state(host, &init.memberships),
+        state,
         user: None,
         verified: false,
         stop: StopPolicy::default(),

@@ -6,11 +6,11 @@ use super::{Search, assemble, users};
 use crate::engine::inventory::StoppedContainer;
 use crate::engine::labels::compose;
 use crate::engine::record::{Record, RecordReader, Shim};
-use crate::engine::verify::{VerifyError, evidence, verify};
+use crate::engine::verify::{Verified, VerifyError, evidence, verify};
 use crate::engine::{ENGINES, precedence};
 use crate::model::container::Container;
 use crate::model::pid::{HostPid, ProcessId, Ticks};
-use crate::proc::Trust;
+use crate::proc::{Trust, parallel_map};
 
 impl Search<'_> {
     /// Reads records in the engines' default directories, and where shims and unexplained containers
@@ -29,6 +29,7 @@ impl Search<'_> {
             shims,
             unexplained,
             users: &self.users,
+            filter: self.filter.as_ref(),
             diagnostics: &self.diagnostics,
         };
         for engine in ENGINES {
@@ -46,8 +47,13 @@ impl Search<'_> {
         // A sandbox is added before the containers in it.
         let (sandboxed, others): (Vec<Record>, Vec<Record>) =
             records.into_iter().partition(Record::is_in_pod_sandbox);
-        for record in others {
-            self.add(record);
+        // What the kernel says about each takes most of the time.
+        let verdicts = parallel_map(&others, |record| {
+            let pid = record.pid?;
+            Some((pid, verify(self.host, record, pid)))
+        });
+        for (record, verdict) in others.into_iter().zip(verdicts) {
+            self.add(record, verdict);
         }
         for record in sandboxed {
             self.add_sandboxed(record);
@@ -65,6 +71,7 @@ impl Search<'_> {
             shims,
             unexplained: &[],
             users: &self.users,
+            filter: None,
             diagnostics: &self.diagnostics,
         };
         for engine in ENGINES {
@@ -110,17 +117,17 @@ impl Search<'_> {
         self.push(container);
     }
 
-    /// Adds the container of a record; or notes that it is not running, or that the record is not
-    /// believed.
-    fn add(&mut self, record: Record) {
-        let Some(pid) = record.pid else {
+    /// Adds the container of a record with a PID that was verified; or notes that it is not running, or that
+    /// the record is not believed.
+    fn add(&mut self, record: Record, verdict: Option<(HostPid, Result<Verified, VerifyError>)>) {
+        let Some((pid, verdict)) = verdict else {
             if let Some(doubt) = &record.doubt {
-                self.diagnostics.borrow_mut().add(record.owner, doubt.clone());
+                self.diagnose(record.owner, doubt.clone());
             }
             let doubt = record.doubt.clone();
             return self.add_stopped(record, doubt);
         };
-        match verify(self.host, &record, pid) {
+        match verdict {
             Ok(verified) => {
                 if verified.init.parent <= 1 {
                     self.orphans.insert(pid);
@@ -148,7 +155,7 @@ impl Search<'_> {
                     return;
                 }
                 let mut container = assemble(
-                    self.host,
+                    verified.state,
                     record.engine,
                     &verified.init,
                     verified.cgroup,
@@ -163,7 +170,7 @@ impl Search<'_> {
             Err(VerifyError::Refuted(reason)) => {
                 let path = record.path.display();
                 let message = format!("the record `{path}` is not trusted: {reason}");
-                self.diagnostics.borrow_mut().add(record.owner, message);
+                self.diagnose(record.owner, message);
                 self.add_stopped(record, Some(reason));
             }
         }
