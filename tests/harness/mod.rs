@@ -133,6 +133,12 @@ impl Container {
         poll(Duration::from_secs(10), || self.received().iter().any(|received| received == line))
     }
 
+    /// Waits until so many lines of the log begin with `start`.
+    pub fn wait_to_receive_times(&self, start: &str, times: usize) -> bool {
+        let count = || self.received().iter().filter(|line| line.starts_with(start)).count();
+        poll(Duration::from_secs(60), || count() >= times)
+    }
+
     /// Waits until the named process has exited and has been reaped.
     pub fn wait_for_exit(&self, name: &str) -> bool {
         poll(Duration::from_secs(10), || !self.host_pids().contains_key(name))

@@ -21,6 +21,7 @@ pub fn trials() -> Vec<Trial> {
         test_with(Need::Shells, "docs::completions_are_printed_for_every_shell", printed),
         test("docs::the_readme_names_every_command", readme),
         test("docs::documents_name_files_that_exist", documents),
+        test("docs::each_promise_of_the_threat_model_has_a_test", threat_model),
         test("docs::help_is_short_with_examples_first_and_help_cmd_is_long", help),
         test_with(Need::Manual, "docs::manual_pages_have_no_warnings_in_mandoc_and_man", clean),
     ]
@@ -232,4 +233,30 @@ fn clean() -> Outcome {
     }
     same(count, COMMANDS.len() + 2)?;
     check(messages.is_empty(), messages)
+}
+
+/// Each row of a table of promises names tests, and all of them exist.
+fn threat_model() -> Outcome {
+    let mut list = Command::new(std::env::current_exe()?);
+    list.arg("--list").stdin(Stdio::null()).env_remove("CINSPECT_TEST_REPORT");
+    let listed = finish(list).expect(0)?.out;
+    let tests: Vec<&str> =
+        listed.lines().filter_map(|line| line.split([' ', ',']).next()).collect();
+    let tests: Vec<&str> = tests.iter().map(|name| name.trim_end_matches(':')).collect();
+    let text = std::fs::read_to_string(repository().join("docs/threat-model.md"))?;
+    let mut wrong = Vec::new();
+    let mut promises = 0;
+    for row in text.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| promise"))
+    {
+        promises += 1;
+        let named: Vec<&str> =
+            row.split('`').skip(1).step_by(2).filter(|word| word.contains("::")).collect();
+        if named.is_empty() {
+            wrong.push(format!("no test: {row}"));
+        }
+        let missing = named.into_iter().filter(|name| !tests.contains(name));
+        wrong.extend(missing.map(|name| format!("no such test: {name}")));
+    }
+    check(wrong.is_empty(), wrong.join("\n"))?;
+    check(promises > 20, format!("only {promises} promises"))
 }

@@ -2,6 +2,7 @@
 //! engines, and others. A test that cannot run on this machine is listed as ignored, with the reason in
 //! its name; where it is required (`CINSPECT_TEST_REQUIRE=docker,root,…`, as in CI) it fails.
 
+mod churn;
 mod completion;
 mod cp;
 mod docs;
@@ -23,6 +24,7 @@ mod program_signals;
 mod programs;
 mod ps;
 mod robustness;
+mod scaling;
 mod signal;
 mod stop;
 mod support;
@@ -48,6 +50,7 @@ fn main() -> ExitCode {
 /// rustfmt; `layering` verifies that none is missing.)
 fn trials() -> Vec<Trial> {
     let modules = [
+        churn::trials(),
         completion::trials(),
         cp::trials(),
         docs::trials(),
@@ -69,6 +72,7 @@ fn trials() -> Vec<Trial> {
         programs::trials(),
         ps::trials(),
         robustness::trials(),
+        scaling::trials(),
         signal::trials(),
         stop::trials(),
         trace::trials(),

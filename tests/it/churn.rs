@@ -1,0 +1,140 @@
+//! The family `churn`: processes that come and go by the thousands while each command runs, every order of
+//! stop, and a clock that differs in a time namespace.
+
+use libtest_mimic::Trial;
+use serde_json::Value;
+
+use crate::support::{
+    Need, Outcome, UnsharedInit, check, cinspect, finish, fixture, note, run, same, test_with,
+    test_with_programs,
+};
+
+const ROUNDS: usize = 4;
+const ROUNDS_AT_LENGTH: usize = 400;
+
+/// Two processes that fork without end, and two that stay.
+const SPEC: &str = "init handle=HUP exits-on=TERM\n> bomb forks\n> web handle=USR1\n> other forks\n> stays handle=USR1";
+
+pub fn trials() -> Vec<Trial> {
+    vec![
+        test_with(Need::Root, "churn::every_process_that_stays_is_shown", shown),
+        test_with(Need::Root, "churn::signals_reach_those_that_stay_once", signalled),
+        test_with(Need::Root, "churn::every_order_of_stop_leaves_nothing", stopped),
+        test_with_programs(&["unshare"], "churn::ages_are_the_same_in_a_time_namespace", ages),
+    ]
+}
+
+fn rounds() -> usize {
+    if crate::hostile::is_long() { ROUNDS_AT_LENGTH } else { ROUNDS }
+}
+
+fn shown() -> Outcome {
+    let container = fixture(SPEC)?;
+    let name = format!("pid:{}", container.init);
+    for round in 0..rounds() {
+        for words in [
+            &["--json", "ps", &name][..],
+            &["ps", "-T", &name],
+            &["--json", "signals", &name],
+            &["inspect", &name],
+            &["doctor", "--exit-zero", &name],
+            &["stop", "-n", &name],
+            &["signal", "-n", &name, "0", "--all"],
+            &["--json", "ls"],
+        ] {
+            let done = run(words).expect(0)?;
+            check(!done.err.contains("panicked"), &done.err)?;
+            if words[1] == "ps" && words[0] == "--json" {
+                let rows = done.objects();
+                let has = |comm: &str| rows.iter().any(|row| row["comm"] == comm);
+                let missing: Vec<&str> = ["init", "bomb", "web", "other", "stays"]
+                    .into_iter()
+                    .filter(|comm| !has(comm))
+                    .collect();
+                same(missing, Vec::new())?;
+            }
+            note("churn", &format!("round {round}: {}", words.join(" ")), "ok", "");
+        }
+    }
+    Ok(())
+}
+
+fn signalled() -> Outcome {
+    let container = fixture(SPEC)?;
+    let name = format!("pid:{}", container.init);
+    for round in 1..=rounds() {
+        run(&["signal", &name, "USR1", "--comm", "web"]).expect(0)?;
+        run(&["signal", &name, "USR1", "--comm", "stays"]).expect(0)?;
+        check(container.wait_to_receive_times("web USR1", round), "web did not get it")?;
+        check(container.wait_to_receive_times("stays USR1", round), "stays did not get it")?;
+        note("churn", &format!("signal {round}"), "ok", "");
+    }
+    let lines = container.received();
+    same(lines.iter().filter(|line| line.starts_with("web USR1")).count(), rounds())?;
+    same(lines.iter().filter(|line| line.starts_with("stays USR1")).count(), rounds())
+}
+
+fn stopped() -> Outcome {
+    let times = if crate::hostile::is_long() { 40 } else { 1 };
+    for (round, order) in (0..times).flat_map(|n| ["init", "all", "children-first"].map(|o| (n, o)))
+    {
+        let container = fixture(SPEC)?;
+        let namespace = std::fs::read_link(format!("/proc/{}/ns/pid", container.init))?;
+        let name = format!("pid:{}", container.init);
+        let done = run(&["--json", "stop", "--order", order, "-t", "2s", &name]).expect(0)?;
+        check(!done.err.contains("panicked"), &done.err)?;
+        let left = |entry: std::fs::DirEntry| {
+            let path = entry.path();
+            let is_same = std::fs::read_link(path.join("ns/pid")).is_ok_and(|ns| ns == namespace);
+            // (The init is a zombie until its parent has waited for it.)
+            let status = std::fs::read_to_string(path.join("status")).unwrap_or_default();
+            let has_ended = !status.contains("State:")
+                || ["State:\tZ", "State:\tX"].iter().any(|s| status.contains(s));
+            (is_same && !has_ended).then_some(path)
+        };
+        let left: Vec<_> = std::fs::read_dir("/proc")?.flatten().filter_map(left).collect();
+        same(left, Vec::new())?;
+        note("churn", &format!("stop {round} --order {order}"), "ok", "");
+    }
+    Ok(())
+}
+
+/// The times of a container, as seen from a namespace the boot time of which lies ten days earlier
+/// (time_namespaces(7)).
+fn ages() -> Outcome {
+    let container = UnsharedInit::start(&["sleep", "1000"])?;
+    let started = |command: std::process::Command| {
+        let rows = finish(command).expect(0)?.objects();
+        let text =
+            rows.first().and_then(|row| row["started"].as_str()).unwrap_or_default().to_owned();
+        // (Without the fraction of a second.)
+        let time = text.get(..19).unwrap_or_default().to_owned();
+        Ok::<String, libtest_mimic::Failed>(time)
+    };
+    let words = ["--json", "ps", &container.name()];
+    let plain = started(cinspect(&words))?;
+    let mut shifted = std::process::Command::new("unshare");
+    shifted.args(["-T", "--boottime", "864000", "--monotonic", "864000"]);
+    shifted.arg(env!("CARGO_BIN_EXE_cinspect")).args(words).env("LC_ALL", "C.UTF-8");
+    let seconds = |time: &str| {
+        let time: Vec<u32> = time[11..].split(':').filter_map(|part| part.parse().ok()).collect();
+        time.iter().fold(0, |sum, part| sum * 60 + part)
+    };
+    let shifted = started(shifted)?;
+    same(&plain[..10], &shifted[..10])?;
+    // (The clock may be set between the two, by a little.)
+    check(seconds(&plain).abs_diff(seconds(&shifted)) < 60, format!("{plain} and {shifted}"))?;
+    // A stop waits by a clock that such a namespace moves, too.
+    let mut stop = std::process::Command::new("unshare");
+    stop.args(["-T", "--boottime", "864000", "--monotonic", "864000"]);
+    stop.arg(env!("CARGO_BIN_EXE_cinspect")).args([
+        "--json",
+        "stop",
+        "-t",
+        "1s",
+        &container.name(),
+    ]);
+    let done = finish(stop).expect(0)?;
+    let last: Option<Value> = done.objects().into_iter().next_back();
+    check(last.is_some(), "no answer")
+}

@@ -1,0 +1,206 @@
+//! Nothing that a container decides costs more than in proportion: the same work at n and 8 n, compared by
+//! processor time and not by the clock on the wall. In proportion is 8 times, quadratic 64 times; the bound
+//! lies between, far from both.
+
+use std::time::Duration;
+
+use libtest_mimic::{Failed, Trial};
+use nix::time::{ClockId, clock_gettime};
+
+use crate::fuzz::targets::{machine::Machine, targets};
+use crate::support::{Outcome, check, repository, test};
+
+const FACTOR: usize = 8;
+const BOUND: u32 = 24;
+/// The length of a parser's input at n.
+const LENGTH: usize = 12 << 10;
+/// Processor time below which a measurement says nothing.
+const LEAST: Duration = Duration::from_millis(2);
+const LEAST_OF_A_COMMAND: Duration = Duration::from_millis(30);
+
+pub fn trials() -> Vec<Trial> {
+    vec![
+        test("scaling::parsers_take_time_in_proportion", parsers),
+        test("scaling::processes_cost_time_in_proportion", processes),
+        test("scaling::mounts_cost_time_in_proportion", mounts),
+        test("scaling::cgroups_cost_time_in_proportion", cgroups),
+        test("scaling::records_cost_time_in_proportion", records),
+    ]
+}
+
+/// Returns the processor time that work takes in this thread.
+fn processor_time(work: impl FnOnce()) -> Duration {
+    let now =
+        || clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map(Duration::from).unwrap_or_default();
+    let start = now();
+    work();
+    now() - start
+}
+
+/// Measures again what took too long: other work disturbs a measurement, and never makes it shorter.
+fn is_below(bound: Duration, mut measure: impl FnMut() -> Duration) -> Result<(), Duration> {
+    let mut least = Duration::MAX;
+    for _ in 0..5 {
+        least = least.min(measure());
+        if least < bound {
+            return Ok(());
+        }
+    }
+    Err(least)
+}
+
+/// Repeats an input, each time with another number behind it, so that names differ.
+fn repeated(input: &[u8], length: usize) -> Vec<u8> {
+    let mut out = Vec::with_capacity(length + input.len());
+    for number in 0.. {
+        out.extend(input);
+        out.extend(format!("{number}\n").into_bytes());
+        if out.len() >= length {
+            break;
+        }
+    }
+    out
+}
+
+fn parsers() -> Outcome {
+    let mut compared = 0;
+    for (name, parse) in targets() {
+        // (Those that fork or unpack are measured by other tests.)
+        if ["hosts", "tar_unpacking", "engine_databases", "tar_streams"].contains(&name) {
+            continue;
+        }
+        let dir = repository().join("tests/fuzz/corpus").join(name);
+        let mut paths: Vec<_> =
+            std::fs::read_dir(dir)?.flatten().map(|entry| entry.path()).collect();
+        paths.sort();
+        for path in paths.into_iter().step_by(12) {
+            let input = std::fs::read(&path)?;
+            let (small, large) = (repeated(&input, LENGTH), repeated(&input, FACTOR * LENGTH));
+            let few = processor_time(|| parse(&small)).max(LEAST);
+            is_below(few * BOUND, || processor_time(|| parse(&large)))
+                .map_err(|many| format!("{name}, {path:?}: {few:?} for n, {many:?} for 8 n"))?;
+            compared += 1;
+        }
+    }
+    check(compared > 40, format!("only {compared} inputs"))
+}
+
+/// Compares commands on a recorded host of two sizes.
+fn compare(commands: &[&[&str]], n: usize, text: impl Fn(usize) -> String) -> Outcome {
+    let (few, many) = (host(&text(n))?, host(&text(FACTOR * n))?);
+    for words in commands {
+        let first = command_time(&few, words)?.max(LEAST_OF_A_COMMAND);
+        let mut failed = None;
+        let measured = is_below(first * BOUND, || {
+            command_time(&many, words).unwrap_or_else(|error| {
+                failed = Some(error);
+                Duration::ZERO
+            })
+        });
+        match (failed, measured) {
+            (Some(error), _) => return Err(error),
+            (None, Err(second)) => {
+                return Err(format!("{words:?}: {first:?} for {n}, {second:?} for 8 n").into());
+            }
+            (None, Ok(())) => {}
+        }
+    }
+    Ok(())
+}
+
+fn host(text: &str) -> Result<tempfile::TempDir, Failed> {
+    let dir = tempfile::tempdir()?;
+    let file = dir.path().join("scaled.host");
+    std::fs::write(&file, text)?;
+    Machine::read(&file)?.unpack(&dir.path().join("root"))?;
+    Ok(dir)
+}
+
+/// Returns the processor time of a command with its children, as the shell counts it.
+fn command_time(dir: &tempfile::TempDir, words: &[&str]) -> Result<Duration, Failed> {
+    let mut shell = std::process::Command::new("bash");
+    shell.args(["-c", "TIMEFORMAT='%3U %3S'; time \"$@\" >/dev/null", "bash"]);
+    shell.arg(env!("CARGO_BIN_EXE_cinspect")).arg("--host-root").arg(dir.path().join("root"));
+    shell.args(words).env("LC_ALL", "C.UTF-8").stdin(std::process::Stdio::null());
+    let output = shell.output()?;
+    let err = String::from_utf8_lossy(&output.stderr).into_owned();
+    check(output.status.success(), format!("{words:?}: {:?}: {err}", output.status))?;
+    let last = err.lines().next_back().unwrap_or_default();
+    let seconds: Vec<f64> = last.split(' ').filter_map(|word| word.parse().ok()).collect();
+    check(seconds.len() == 2, format!("{words:?}: no times in {err}"))?;
+    Ok(Duration::from_secs_f64(seconds.iter().sum()))
+}
+
+/// A host with one container of Docker; the lines of further processes are added.
+fn container(more: &str) -> String {
+    format!(
+        "A host that a test makes.\n\n-- id WEB 3f2a9c0d1e4b --\n-- processes --\n1 systemd cgroup=/init.scope\n\
+         812 nginx start=4200 inside=1 ns=4026532177 cgroup=/system.slice/docker-$WEB.scope\n{more}\n\
+         -- var/lib/docker/containers/$WEB/config.v2.json --\n\
+         {{\"State\":{{\"Running\":true,\"Pid\":812}},\"ID\":\"$WEB\",\"Config\":{{\"Image\":\"x\"}},\"Name\":\"/web\"}}\n"
+    )
+}
+
+fn processes() -> Outcome {
+    let text = |count: usize| {
+        let line = |n: usize| {
+            let pid = 1000 + n;
+            format!(
+                "{pid} worker{n} parent=812 start={pid} inside={} ns=4026532177 uid={n} cgroup=/system.slice/docker-$WEB.scope argv=\"/bin/worker --number {n}\"\n",
+                n + 2
+            )
+        };
+        container(&(0..count).map(line).collect::<String>())
+    };
+    let commands: &[&[&str]] = &[
+        &["ls"],
+        &["ps", "web"],
+        &["--json", "ps", "web"],
+        &["signals", "web"],
+        &["doctor", "--exit-zero", "web"],
+    ];
+    compare(commands, 100, text)
+}
+
+fn mounts() -> Outcome {
+    let text = |count: usize| {
+        let line = |n: usize| {
+            format!(
+                "{} 29 0:{n} /srv/{n} /data/{} rw,relatime - ext4 /dev/vda1 rw\n",
+                100 + n,
+                n / 2
+            )
+        };
+        let mounts: String = (0..count).map(line).collect();
+        format!("{}-- proc/812/mountinfo --\n{mounts}", container(""))
+    };
+    compare(&[&["inspect", "web"], &["--json", "inspect", "web"], &["ps", "web"]], 600, text)
+}
+
+fn cgroups() -> Outcome {
+    let text = |count: usize| {
+        let line = |n: usize| {
+            let pid = 1000 + n;
+            format!(
+                "{pid} w parent=812 start={pid} inside={} ns=4026532177 cgroup=/system.slice/docker-$WEB.scope/c{n}\n",
+                n + 2
+            )
+        };
+        container(&(0..count).map(line).collect::<String>())
+    };
+    compare(&[&["ls"], &["ps", "web"], &["inspect", "web"]], 60, text)
+}
+
+/// Records of containers that are not running: names and IDs that each word is compared with.
+fn records() -> Outcome {
+    let text = |count: usize| {
+        let record = |n: usize| {
+            let id = format!("{n:064x}");
+            format!(
+                "-- var/lib/docker/containers/{id}/config.v2.json --\n{{\"State\":{{\"Running\":false,\"Pid\":0,\"ExitCode\":1}},\"ID\":\"{id}\",\"Config\":{{\"Image\":\"x\"}},\"Name\":\"/old{n}\"}}\n"
+            )
+        };
+        container("") + &(0..count).map(record).collect::<String>()
+    };
+    compare(&[&["ls", "-a"], &["--json", "ls", "-a"], &["why", "old7"], &["ps", "web"]], 80, text)
+}
