@@ -229,8 +229,15 @@ impl Kernel {
     }
 }
 
-/// Returns the lines that are the same a moment later.
+/// Returns the lines that are the same a moment later: not ages and usage, nor what other containers of the
+/// host have a part in (their mounts, which this one's namespace has copies of, and their records).
 fn lasting(text: &str) -> String {
-    let changes = |line: &&str| line.contains(" ago") || line.trim_start().starts_with("memory");
-    text.lines().filter(|line| !changes(line)).map(|line| format!("{line}\n")).collect()
+    let changes = |line: &&str| {
+        let first = line.split_whitespace().next().unwrap_or_default();
+        line.contains(" ago")
+            || line.contains("the record `")
+            || ["memory", "CPU", "PIDs"].contains(&first)
+    };
+    let lines = text.lines().take_while(|line| *line != "Mounts").filter(|line| !changes(line));
+    lines.map(|line| format!("{line}\n")).collect()
 }
