@@ -12,12 +12,15 @@ use crate::output::escape::safe;
 use crate::output::stop_report::RunningAgain;
 use crate::proc::{Host, SnapshotOptions};
 use crate::resolve::{Access, MatchRule, ResolvedContainer, Resolver};
+use crate::sys::cpu_wait::stalled;
 
 /// How long to wait for a container that is expected to run again: Docker's delay begins with 0.1 s,
 /// Podman's service and a kubelet take up to two seconds.
 const EXPECTED_RESTART: Duration = Duration::from_secs(3);
 /// How long to wait for any other: a unit of systemd starts it again after 0.1 s by default.
 const OTHER_RESTART: Duration = Duration::from_millis(700);
+/// How much longer to wait on a host whose CPUs are busy.
+const MAX_STALL: Duration = Duration::from_secs(30);
 /// How often to look.
 const INTERVAL: Duration = Duration::from_millis(100);
 
@@ -86,7 +89,7 @@ pub(super) fn running_again(
     let is_expected = policy.restart_reason(container.engine).is_some();
     let is_possible = is_expected || policy.restart_unread.is_some();
     let time = if is_possible { EXPECTED_RESTART } else { OTHER_RESTART };
-    let deadline = Instant::now() + time;
+    let (begun, stalled_before) = (Instant::now(), stalled());
     let name = container.qualified();
     loop {
         let again = Resolver::new(found.host).resolve(&name, Access::Read).ok();
@@ -98,7 +101,9 @@ pub(super) fn running_again(
             let by = is_expected.then_some(container.engine.display_name);
             return Some(RunningAgain { pid: init.pid, by });
         }
-        if Instant::now() >= deadline {
+        // (An engine takes its time where its processes wait for a CPU.)
+        let stall = stalled().saturating_sub(stalled_before).min(MAX_STALL);
+        if begun.elapsed() >= time + if is_expected { stall } else { Duration::ZERO } {
             return None;
         }
         std::thread::sleep(INTERVAL);

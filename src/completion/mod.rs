@@ -15,8 +15,9 @@ pub mod source;
 use std::ffi::{OsStr, OsString};
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
+use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap_complete::engine::{CompletionCandidate, complete};
 
@@ -24,6 +25,7 @@ use crate::cli::root::{root_command, root_for};
 use crate::command::COMMANDS;
 use crate::output::escape::{safe_str, unprintable};
 use crate::output::width::cut;
+use crate::sys::cpu_wait::stalled;
 use line::CompletionLine;
 
 /// The variable that the scripts set: the index of the word under the cursor, counted from 0. After a
@@ -32,6 +34,9 @@ const INDEX_VARIABLE: &str = "CINSPECT_COMPLETE";
 
 /// The longest that a user waits at a prompt. On a healthy host an answer takes some milliseconds.
 const TIMEOUT: Duration = Duration::from_millis(400);
+
+/// How much longer on a host whose CPUs are busy.
+const MAX_STALL: Duration = Duration::from_secs(5);
 
 /// Columns of a description: the shells do not know the width of letters, so that we cut it.
 const DESCRIPTION_WIDTH: usize = 60;
@@ -69,11 +74,27 @@ pub fn answer(argv: &[OsString]) -> bool {
     let (sender, receiver) = mpsc::channel();
     let thread = std::thread::Builder::new().spawn(move || sender.send(candidates(words, index)));
     if thread.is_ok()
-        && let Ok(text) = receiver.recv_timeout(TIMEOUT)
+        && let Some(text) = receive(&receiver)
     {
         let _ = std::io::stdout().lock().write_all(text.as_bytes());
     }
     true
+}
+
+/// Waits for the answer, longer where processes wait for a CPU.
+fn receive(receiver: &mpsc::Receiver<String>) -> Option<String> {
+    let (begun, stalled_before) = (Instant::now(), stalled());
+    loop {
+        match receiver.recv_timeout(TIMEOUT / 4) {
+            Ok(text) => return Some(text),
+            Err(RecvTimeoutError::Disconnected) => return None,
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+        let stall = stalled().saturating_sub(stalled_before).min(MAX_STALL);
+        if begun.elapsed() >= TIMEOUT + stall {
+            return None;
+        }
+    }
 }
 
 /// Returns a line for each candidate: the value, a tab and the description.

@@ -10,6 +10,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{SigSet, SigmaskHow};
+use nix::unistd::{getpid, gettid};
 use procfs::process::Process as Handle;
 
 use super::host::{Clock, Host};
@@ -22,6 +23,7 @@ use crate::model::signal::SignalSet;
 use crate::model::signal_waiters::Waits;
 use crate::model::stat::{ProcessState, Stat};
 use crate::model::status::Status;
+use crate::sys::cpu_wait::CpuWait;
 
 /// The part of each command line that is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +92,8 @@ const MAX_WORKERS: usize = 4;
 
 /// A message of a worker. Rows are indices into the list of PIDs.
 enum WorkerResult {
+    /// A worker and its TID.
+    Started(usize, i32),
     /// A worker, its row, and the process without its command line and waits, which are read next.
     Begun(usize, usize, Box<Process>),
     Waits(usize, Fact<Waits>),
@@ -164,6 +168,8 @@ struct Collector {
     busy: Vec<Option<(usize, Instant)>>,
     /// For each worker whether it hangs.
     hung: Vec<bool>,
+    /// For each worker how long it has waited for a CPU.
+    cpu_waits: Vec<Option<CpuWait>>,
     working: usize,
     pending: usize,
     /// Time spent waiting for slow command lines.
@@ -182,6 +188,7 @@ impl Collector {
             rows,
             busy: Vec::new(),
             hung: Vec::new(),
+            cpu_waits: Vec::new(),
             working: 0,
             waited: Duration::ZERO,
         };
@@ -203,6 +210,7 @@ impl Collector {
         if spawned.is_ok() {
             self.busy.push(None);
             self.hung.push(false);
+            self.cpu_waits.push(None);
             self.working += 1;
         }
     }
@@ -211,7 +219,13 @@ impl Collector {
         let mut checked = Instant::now();
         while self.pending > 0 && self.working > 0 {
             match self.results.recv_timeout(Duration::from_millis(10)) {
-                Ok(result) => self.record(result),
+                // (A worker whose result is here does not hang, however late it is seen.)
+                Ok(result) => {
+                    self.record(result);
+                    while let Ok(result) = self.results.try_recv() {
+                        self.record(result);
+                    }
+                }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
@@ -239,6 +253,9 @@ impl Collector {
 
     fn record(&mut self, result: WorkerResult) {
         match result {
+            WorkerResult::Started(worker, tid) => {
+                self.cpu_waits[worker] = Some(CpuWait::new(getpid().as_raw(), tid));
+            }
             WorkerResult::Begun(worker, row, process) => {
                 self.rows[row] = Some(Ok(*process));
                 self.busy[worker] = Some((row, Instant::now()));
@@ -253,7 +270,10 @@ impl Collector {
                     process.command = command;
                 }
                 let took = self.busy[worker].take().map_or(Duration::ZERO, |(_, s)| s.elapsed());
-                self.count_wait(took);
+                if took > SLOW {
+                    let extension = self.extension(worker);
+                    self.count_wait(took.saturating_sub(extension));
+                }
                 if self.hung[worker] {
                     // It returned after all; its row no longer counted as pending.
                     self.hung[worker] = false;
@@ -279,6 +299,12 @@ impl Collector {
         }
     }
 
+    /// Returns the time that a worker has waited for a CPU since the last call.
+    fn extension(&mut self, worker: usize) -> Duration {
+        let wait = self.cpu_waits[worker].as_mut();
+        wait.map_or(Duration::ZERO, CpuWait::extension)
+    }
+
     fn hung_workers(&self) -> usize {
         self.hung.iter().filter(|hung| **hung).count()
     }
@@ -288,8 +314,13 @@ impl Collector {
         let is_patient = self.hung_workers() < MAX_PATIENT_HANGS && !out_of_time;
         let timeout = if is_patient { TIMEOUT } else { SHORT_TIMEOUT };
         for worker in 0..self.busy.len() {
-            let overdue = self.busy[worker].is_some_and(|(_, since)| since.elapsed() > timeout);
-            if overdue && !self.hung[worker] {
+            let Some((row, since)) = self.busy[worker] else { continue };
+            if since.elapsed() > timeout && !self.hung[worker] {
+                let extension = self.extension(worker);
+                if !extension.is_zero() {
+                    self.busy[worker] = Some((row, since + extension));
+                    continue;
+                }
                 self.hung[worker] = true;
                 self.working -= 1;
                 self.pending -= 1;
@@ -305,6 +336,7 @@ impl Collector {
 impl SnapshotJob {
     fn run(&self, worker: usize, sender: &Sender<WorkerResult>) {
         let mut buffer = Vec::with_capacity(4096);
+        let _ = sender.send(WorkerResult::Started(worker, gettid().as_raw()));
         loop {
             let row = self.next.fetch_add(1, Ordering::Relaxed);
             if row >= self.pids.len() {

@@ -22,6 +22,7 @@ use nix::unistd::{ForkResult, Pid, fork, pipe2};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::cpu_wait::TaskDeadline;
 use super::fd;
 
 /// The descriptors that a child keeps, beside its end of the pipe.
@@ -70,6 +71,8 @@ const HEADER: usize = 5;
 const MAX_MESSAGE: usize = 1 << 24;
 /// Time that a child gets to disappear after it was killed.
 const REAP_TIMEOUT: Duration = Duration::from_millis(100);
+/// Time that a child gets to exit after it has closed its pipe, which it does on its way out.
+const EXIT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The child's end of the pipe, for messages of one type. All threads of the child may use it.
 #[derive(Debug)]
@@ -208,7 +211,7 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, IsolationError> {
 
 impl IsolatedChild {
     /// Returns the bytes of the work; none if it has not finished by `deadline`, sent more than `limit`
-    /// bytes, or died.
+    /// bytes, or died. The deadline is put off by the time that the child waits for a CPU.
     pub fn finish(mut self, deadline: Instant, limit: usize) -> Option<Vec<u8>> {
         self.receive(deadline, limit).ok().map(|(_, bytes)| bytes)
     }
@@ -220,13 +223,14 @@ impl IsolatedChild {
         limit: usize,
     ) -> Result<(u8, Vec<u8>), IsolationError> {
         let mut part = vec![0; 1 << 16];
+        let mut deadline = TaskDeadline::new(deadline, self.pid.as_raw());
         loop {
             if let Some(message) = self.next_message(limit)? {
                 return Ok(message);
             }
-            let timeout = deadline.saturating_duration_since(Instant::now());
             let mut fds = [PollFd::new(self.pipe.as_fd(), PollFlags::POLLIN)];
-            match fd::poll(&mut fds, Some(timeout)) {
+            match fd::poll(&mut fds, Some(deadline.remaining())) {
+                Ok(0) if !deadline.is_over() => continue,
                 Ok(0) => {
                     self.hangs = true;
                     return Err(IsolationError::TimedOut);
@@ -263,7 +267,7 @@ impl IsolatedChild {
 
     /// Reaps the child, which has closed its end of the pipe, and says how it ended.
     fn ending(&mut self) -> String {
-        match self.reap(REAP_TIMEOUT) {
+        match self.reap(EXIT_TIMEOUT) {
             Some(WaitStatus::Exited(_, status)) => format!("exited with status {status}"),
             Some(WaitStatus::Signaled(_, signal, _)) => format!("was killed by {signal}"),
             _ => "closed its pipe".to_owned(),

@@ -5,6 +5,7 @@
 
 pub mod capability;
 pub mod confine;
+pub mod cpu_wait;
 pub mod directory;
 pub mod fd;
 pub mod file;

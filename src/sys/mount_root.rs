@@ -13,6 +13,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 
+use super::cpu_wait::TaskDeadline;
 use super::fd::{open, open_at, poll};
 use super::{process, socket};
 
@@ -43,9 +44,9 @@ pub fn mount_root(proc: impl AsFd, process: impl AsFd) -> Result<MountRoot, Errn
         process::exit_now(0);
     };
     drop(childs);
-    let deadline = Instant::now() + TIMEOUT;
-    let received = receive(&ours, deadline)
-        .and_then(|root| Ok(MountRoot { root, mountinfo: receive(&ours, deadline)? }));
+    let mut deadline = TaskDeadline::new(Instant::now() + TIMEOUT, child);
+    let received = receive(&ours, &mut deadline)
+        .and_then(|root| Ok(MountRoot { root, mountinfo: receive(&ours, &mut deadline)? }));
     // A child that hangs in the kernel is left behind, as long as it does.
     let child = Pid::from_raw(child);
     let _ = kill(child, Signal::SIGKILL);
@@ -74,11 +75,12 @@ fn send_root(
 }
 
 /// Receives a descriptor, or the error that came in its place.
-fn receive(socket: &OwnedFd, deadline: Instant) -> Result<OwnedFd, Errno> {
+fn receive(socket: &OwnedFd, deadline: &mut TaskDeadline) -> Result<OwnedFd, Errno> {
     loop {
-        let remaining = deadline.saturating_duration_since(Instant::now());
-        match poll(&mut [PollFd::new(socket.as_fd(), PollFlags::POLLIN)], Some(remaining)) {
+        let fd = PollFd::new(socket.as_fd(), PollFlags::POLLIN);
+        match poll(&mut [fd], Some(deadline.remaining())) {
             Err(Errno::EINTR) => {}
+            Ok(0) if !deadline.is_over() => {}
             Ok(0) => return Err(Errno::ETIMEDOUT),
             Ok(_) => break,
             Err(errno) => return Err(errno),
