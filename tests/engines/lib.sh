@@ -79,9 +79,10 @@ pidns_of() {
   esac
 }
 
-# Waits until a command succeeds, at most so many tenths of a second (on a slow machine, times its factor).
+# Waits until a command succeeds, at most so many seconds: a loaded machine takes its
+# time (a slow one, its factor).
 wait_for() {
-  local tenths=$(($1 * ${CINSPECT_TEST_PATIENCE:-1})); shift
+  local tenths=$(($1 * 10 * ${CINSPECT_TEST_PATIENCE:-1})); shift
   while ! "$@" > /dev/null 2>&1; do
     tenths=$((tenths - 1))
     [ "$tenths" -gt 0 ] || return 1
@@ -120,7 +121,7 @@ enter_with() {
   local log=$run_dir/$engine/exec.log pid
   mkdir -p "$run_dir/$engine"
   pid=$(detached "$log" "$@")
-  wait_for 50 entered "$pid" || die "exec did not start: $(cat "$log")"
+  wait_for 100 entered "$pid" || die "exec did not start: $(cat "$log")"
   [ -d "/proc/$pid" ] || [ ! -s "$log" ] || die "exec: $(cat "$log")"
 }
 entered() {
@@ -141,7 +142,7 @@ end() {
   local pid
   pid=$(running "$1" "$2") || return 0
   kill -CONT "$pid"; kill "$pid" 2> /dev/null || true
-  wait_for 100 ended "$pid" || kill -KILL "$pid" || true
+  wait_for 30 ended "$pid" || kill -KILL "$pid" || true
 }
 # Not every host has an init that reaps; a zombie has no command line.
 ended() { [ -z "$(tr -d '\0' < "/proc/$1/cmdline")" ]; }
@@ -176,7 +177,7 @@ sweep() {
   local group pid
   for _ in 1 2 3; do
     leftovers | while read -r pid; do kill_even_paused "$pid"; done
-    wait_for 20 nothing_left && break
+    wait_for 10 nothing_left && break
   done
   nothing_left || echo "$engine: still there: $(leftovers | tr '\n' ' ')" >&2
   cgroups | while read -r group; do clear_cgroup "$group"; done
@@ -270,13 +271,13 @@ run() {
   [ "${1:-}" = -- ] && shift
   start "$name" "$pid" "$@"
   # The engine may return before the init has executed the command.
-  wait_for 50 runs "$name" || die "$name does not run its command"
+  wait_for 100 runs "$name" || die "$name does not run its command"
 }
 runs() {
   local pid
   pid=$(init "$1")
   # With test options the init may be another program than busybox, but not the runtime.
-  if [ -z "${CIT_OPTIONS:-}" ]; then in_busybox "$pid"; else [ "$pid" -gt 0 ] && ! grep -qE '^runc' "/proc/$pid/comm"; fi
+  if [ -z "${CIT_OPTIONS:-}" ]; then in_busybox "$pid"; else [ "$pid" -gt 0 ] && ! grep -qE '^(runc|crun)' "/proc/$pid/comm"; fi
 }
 
 main() {
@@ -330,7 +331,7 @@ do_lacks() {
 # Starts a machine that boots systemd, NAME, in the virtual machines of tests/vm.
 do_boot() {
   boot "$1"
-  wait_for 3000 booted "$1" || die "$1 does not boot"
+  wait_for 300 booted "$1" || die "$1 does not boot"
 }
 booted() {
   local pid; pid=$(do_init "$1") || return

@@ -13,7 +13,7 @@ use std::process::{Command, Stdio};
 use nix::libc;
 use nix::mount::{MsFlags, mount};
 
-use super::signal_consumers::wait_for_syscall;
+use super::{poll, ready};
 
 const PAGE: usize = 4096;
 
@@ -45,7 +45,8 @@ pub fn hang(announce: impl FnOnce()) -> std::io::Result<()> {
         let memory = File::open("/proc/self/mem");
         let _ = memory.map(|memory| memory.read_at(&mut [0; 16], address));
     });
-    wait_for_syscall(tid.recv().unwrap_or(0), &[libc::SYS_pread64]);
+    let task = format!("/proc/self/task/{}", tid.recv().unwrap_or(0));
+    poll(|| ready::sleeps_in(Path::new(&task), &[libc::SYS_pread64]));
     // SAFETY: an anonymous mapping; it only waits for the lock.
     std::thread::spawn(|| unsafe {
         libc::mmap(

@@ -17,6 +17,7 @@ mod hang;
 pub mod old_kernel;
 mod pid_reuse;
 mod process;
+mod ready;
 mod signal_consumers;
 
 use std::collections::HashMap;
@@ -31,6 +32,11 @@ use nix::libc;
 use nix::sys::signal::Signal;
 
 pub use process::run_helper;
+pub use ready::is_settled;
+
+/// How long anything is waited for that is certain to come: a loaded machine takes its time, and a wait
+/// ends as soon as it has come.
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A running container of the harness; dropping it kills its processes.
 pub struct Container {
@@ -74,12 +80,26 @@ impl Container {
                 pids.insert(name.to_owned(), pid);
             }
             if init > 0 && names.iter().all(|name| pids.contains_key(*name)) {
-                return Ok(Self { monitor, init, pids, log });
+                let container = Self { monitor, init, pids, log };
+                return match poll(|| container.is_as_specified(spec)) {
+                    true => Ok(container),
+                    false => Err(std::io::Error::other("a process is not in its state")),
+                };
             }
         }
         let _ = monitor.kill();
         let _ = monitor.wait();
         Err(std::io::Error::other("the container did not start"))
+    }
+
+    /// Whether each process has got into the state of its line. (It writes its name before the last step,
+    /// in which it waits for a signal, stops or exits.)
+    fn is_as_specified(&self, spec: &str) -> bool {
+        let host_pids = self.host_pids();
+        spec.lines().all(|line| {
+            let pid = name_of(line).and_then(|name| host_pids.get(name));
+            pid.is_none_or(|pid| line.split(' ').all(|word| ready::is_in_state(*pid, word)))
+        })
     }
 
     /// Returns the log of received signals, a line `NAME SIGNAL VALUE` for each.
@@ -92,13 +112,14 @@ impl Container {
     /// It is complete: a line that is missing proves a negative.
     pub fn settled(&self) -> Vec<String> {
         let host_pids = self.host_pids();
-        poll(Duration::from_secs(10), || host_pids.values().all(|pid| is_settled(*pid)));
+        assert!(poll(|| host_pids.values().all(|pid| is_settled(*pid))), "a signal stays pending");
         // Handlers block all signals and the log is written in order: once a marker that is sent now is
         // in the log, so is everything before it.
-        let markers: Vec<String> =
-            host_pids.iter().filter_map(|(name, pid)| mark(name, *pid)).collect();
-        for marker in markers {
-            assert!(self.wait_to_receive(&marker), "no marker arrived: {marker}");
+        let markers: Vec<(i32, String)> =
+            host_pids.iter().filter_map(|(name, pid)| Some((*pid, mark(name, *pid)?))).collect();
+        for (pid, marker) in markers {
+            let has_come = || self.received().contains(&marker) || ready::has_exited(pid);
+            assert!(poll(has_come), "no marker arrived: {marker}");
         }
         let is_marker = |line: &String| line.ends_with(&format!(" {MARKER}"));
         let mut lines: Vec<String> =
@@ -130,7 +151,7 @@ impl Container {
 
     /// Waits until `line` is in the log.
     pub fn wait_to_receive(&self, line: &str) -> bool {
-        poll(Duration::from_secs(10), || self.received().iter().any(|received| received == line))
+        poll(|| self.received().iter().any(|received| received == line))
     }
 
     /// Waits until so many lines of the log begin with `start`.
@@ -141,7 +162,7 @@ impl Container {
 
     /// Waits until the named process has exited and has been reaped.
     pub fn wait_for_exit(&self, name: &str) -> bool {
-        poll(Duration::from_secs(10), || !self.host_pids().contains_key(name))
+        poll(|| !self.host_pids().contains_key(name))
     }
 }
 
@@ -160,8 +181,8 @@ pub fn patience() -> u32 {
 }
 
 /// Waits until something holds, and returns whether it does.
-fn poll(timeout: Duration, mut holds: impl FnMut() -> bool) -> bool {
-    let until = Instant::now() + timeout * patience();
+fn poll(mut holds: impl FnMut() -> bool) -> bool {
+    let until = Instant::now() + PATIENCE * patience();
     while Instant::now() < until {
         if holds() {
             return true;
@@ -174,34 +195,23 @@ fn poll(timeout: Duration, mut holds: impl FnMut() -> bool) -> bool {
 /// The value of the signal that [`Container::settled`] sends; no test sends it.
 const MARKER: i32 = 987_654;
 
-/// Parses the four signal sets of a `status` file that decide about delivery.
-fn sets(status: &str) -> [u64; 4] {
-    ["SigPnd:", "ShdPnd:", "SigBlk:", "SigCgt:"].map(|key| {
-        let line = status.lines().find_map(|line| line.strip_prefix(key));
-        line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0)
-    })
-}
-
-/// Whether no signal is pending that a thread of the process could take now.
-pub fn is_settled(pid: i32) -> bool {
-    let tasks = std::fs::read_dir(format!("/proc/{pid}/task"));
-    tasks.into_iter().flatten().flatten().all(|task| {
-        let status = std::fs::read_to_string(task.path().join("status")).unwrap_or_default();
-        let [thread, process, blocked, _] = sets(&status);
-        (thread | process) & !blocked == 0
-    })
-}
-
 /// Sends the marker with a signal that the process handles and does not block, and returns the line that
-/// will be in the log. Returns `None` for a process without such a handler, or one that is stopped.
+/// will be in the log. Returns `None` for a process without such a handler, or one that runs no handler
+/// until something else happens.
 fn mark(name: &str, pid: i32) -> Option<String> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let [_, _, blocked, caught] = sets(&status);
-    let runs = status.lines().any(|line| line.starts_with("State:") && line.contains("(sleeping)"));
+    let mut status = String::new();
+    poll(|| {
+        status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        !status.contains("State:\tR")
+    });
+    let [_, _, blocked, caught] = ready::sets(&status);
     let signal = Signal::iterator().find(|signal| {
         let bit = 1 << (*signal as i32 - 1);
-        runs && caught & bit != 0 && blocked & bit == 0
+        caught & bit != 0 && blocked & bit == 0
     })?;
+    if ready::is_held(pid) || ready::has_exited(pid) {
+        return None;
+    }
     // SAFETY: sigqueue(3) takes two integers and a union of integers.
     let sent = unsafe {
         let value = libc::sigval { sival_ptr: MARKER as usize as *mut libc::c_void };

@@ -3,11 +3,14 @@
 
 use std::ffi::CString;
 use std::io::{Error, Result};
+use std::time::Duration;
 
 use nix::libc;
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
+
+use super::poll;
 
 /// The first is called `meant`, the second `other`, the third `meant` again; both handle USR1.
 const NAMES: [&str; 2] = ["meant", "other"];
@@ -21,9 +24,9 @@ pub fn keep(fast: bool, log: impl Fn(&str)) -> Result<()> {
     let mut wanted = SigSet::empty();
     wanted.add(Signal::SIGUSR2);
     let mut host_pid = None;
-    for name in NAMES.iter().cycle() {
+    for (round, name) in NAMES.iter().cycle().enumerate() {
         let child = match host_pid {
-            Some(host) => start(name, host)?,
+            Some(host) => start_again(name, host)?,
             // A PID that is free on the host, and the same from then on.
             None => HOST_PIDS
                 .rev()
@@ -35,8 +38,10 @@ pub fn keep(fast: bool, log: impl Fn(&str)) -> Result<()> {
                 .ok_or_else(Error::last_os_error)?,
         };
         if fast {
-            // Long enough to be seen, short enough to be replaced between two steps of a command.
-            std::thread::sleep(std::time::Duration::from_millis(4));
+            // Short enough to be replaced between two steps of a command; now and then long enough to be
+            // signalled on a slow machine, too.
+            let milliseconds = if round % 16 < 2 { 64 } else { 4 };
+            std::thread::sleep(Duration::from_millis(milliseconds));
         } else {
             wanted.wait()?;
         }
@@ -48,6 +53,20 @@ pub fn keep(fast: bool, log: impl Fn(&str)) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Starts the next one as soon as no other process of the host has the PID.
+fn start_again(name: &str, host: i32) -> Result<Pid> {
+    let mut outcome = start(name, host);
+    poll(|| {
+        let is_taken =
+            outcome.as_ref().is_err_and(|error| error.raw_os_error() == Some(libc::EEXIST));
+        if is_taken {
+            outcome = start(name, host);
+        }
+        !is_taken
+    });
+    outcome
 }
 
 fn start(name: &str, host: i32) -> Result<Pid> {

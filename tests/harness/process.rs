@@ -259,7 +259,7 @@ fn exit_main_thread(name: &str) {
     std::thread::spawn(move || {
         let stat = format!("/proc/self/task/{}/stat", std::process::id());
         let exited = || std::fs::read_to_string(&stat).is_ok_and(|stat| stat.contains(") Z "));
-        poll(Duration::from_secs(10), exited);
+        poll(exited);
         announce(&name);
         sleep_forever();
     });

@@ -5,12 +5,11 @@ use std::mem::{size_of, zeroed};
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::mpsc;
-use std::time::Duration;
 
 use nix::libc;
 
-use super::poll;
 use super::process::{number_of, sleep_forever, write_log};
+use super::{poll, ready};
 
 fn set_of(list: &str) -> libc::sigset_t {
     // SAFETY: an empty set, filled by the C library.
@@ -96,35 +95,9 @@ pub fn prepare(name: &str, word: &str) -> bool {
         let _ = sender.send(nix::unistd::gettid().as_raw());
         consume(&name, &word)
     });
-    wait_for_syscall(tid.recv().unwrap_or(0), WAITS);
+    let tid = tid.recv().unwrap_or(0);
+    poll(|| ready::thread_waits(tid));
     true
-}
-
-/// The system calls in which a second thread waits for a signal, or for nothing.
-const WAITS: &[i64] = &[
-    libc::SYS_rt_sigtimedwait,
-    libc::SYS_read,
-    #[cfg(target_arch = "x86_64")]
-    libc::SYS_poll,
-    libc::SYS_ppoll,
-    #[cfg(target_arch = "x86_64")]
-    libc::SYS_select,
-    libc::SYS_pselect6,
-    #[cfg(target_arch = "x86_64")]
-    libc::SYS_epoll_wait,
-    libc::SYS_epoll_pwait,
-    libc::SYS_clock_nanosleep,
-];
-
-/// Waits until a thread of this process sleeps in one of these system calls. Goes on after a second: not
-/// every kernel has the file.
-pub fn wait_for_syscall(tid: i32, calls: &[i64]) {
-    let file = format!("/proc/self/task/{tid}/syscall");
-    poll(Duration::from_secs(1), || {
-        let text = std::fs::read_to_string(&file).unwrap_or_default();
-        let call = text.split(' ').next().and_then(|number| number.trim().parse().ok());
-        call.is_some_and(|call: i64| calls.contains(&call))
-    });
 }
 
 fn log_accepted(name: &str, signal: i32) {

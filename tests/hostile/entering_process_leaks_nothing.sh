@@ -33,19 +33,21 @@ while True:
             libc.ptrace(DETACH, pid, None, None)
 EOF
 cgroup /web
+busy=1
 start /web unshare -mpf --mount-proc --kill-child setpriv --bounding-set=-all,+sys_ptrace,+chown,+setuid \
     python3 "$work/watch.py" "$work/log"
+until grep -q ready "$work/log" 2>/dev/null; do sleep 0.1; done
 init=$(child "$started")
-for _ in $(seq 100); do grep -q ready "$work/log" 2>/dev/null && break; sleep 0.1; done
 SECRET=1 && export SECRET
 exec 7</ 8</root
-for _ in $(seq 150); do
+# Prints how often it has observed a process that had not executed the command yet: that is cinspect's.
+helpers() { awk -F '\t' '$1 == "seen" && $2 == "True" && $4 !~ /true$/ { n++ } END { print n + 0 }' "$work/log"; }
+for try in $(seq 3000); do
     "$CINSPECT" exec --no-cgroup "pid:$init" true </dev/null >/dev/null 2>"$work/err" || fail "$(cat "$work/err")"
+    [ "$try" -lt 150 ] || [ "$(helpers)" -le 20 ] || break
 done
 exec 7<&- 8<&-
-# A process that has not executed the command yet is cinspect's.
-helpers=$(awk -F '\t' '$1 == "seen" && $2 == "True" && $4 !~ /true$/ { n++ } END { print n + 0 }' "$work/log")
-[ "$helpers" -gt 20 ] || fail "too few processes were observed: $(tail -n 3 "$work/log")"
+[ "$(helpers)" -gt 20 ] || fail "too few processes were observed: $(tail -n 3 "$work/log")"
 init_caps=$(sed -n 's/^CapEff:\t//p' "/proc/$init/status")
 awk -F '\t' -v init_caps="$init_caps" '
     $1 != "seen" { next }

@@ -34,17 +34,18 @@ cp /usr/bin/nsenter "$work/naive-victim"
 printf '#!/proc/self/exe\n' >"$work/evil"
 chmod +x "$work/evil"
 cgroup /web
+busy=1
 start /web unshare -mpf --mount-proc --kill-child python3 "$work/write.py" "$work/log"
+until grep -q ready "$work/log" 2>/dev/null; do sleep 0.1; done
 init=$(child "$started")
-for _ in $(seq 100); do grep -q ready "$work/log" 2>/dev/null && break; sleep 0.1; done
 before=$(sha256sum <"$work/victim")
 naive=$(sha256sum <"$work/naive-victim")
 for _ in $(seq 60); do
-    timeout 10 "$work/victim" exec --no-cgroup "pid:$init" "$work/evil" </dev/null >/dev/null 2>&1 || true
+    timeout 100 "$work/victim" exec --no-cgroup "pid:$init" "$work/evil" </dev/null >/dev/null 2>&1 || true
 done
 # The attack succeeds against a tool without a defence; by then the writer has tried the victim, too.
-for _ in $(seq 100); do
-    timeout 10 "$work/naive-victim" -t "$init" -m -p "$work/evil" </dev/null >/dev/null 2>&1 || true
+for _ in $(seq 1000); do
+    timeout 100 "$work/naive-victim" -t "$init" -m -p "$work/evil" </dev/null >/dev/null 2>&1 || true
     [ "$(sha256sum <"$work/naive-victim")" = "$naive" ] || break
 done
 [ "$(sha256sum <"$work/victim")" = "$before" ] || fail "the program was overwritten"

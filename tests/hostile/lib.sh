@@ -31,7 +31,7 @@ cleanup() {
         [ -d "$dir$top" ] && kill -9 $(find "$dir$top" -name cgroup.procs -exec cat {} +) 2>/dev/null
     done
     # A cgroup is busy until the last process in it has exited.
-    for _ in $(seq 100); do
+    for _ in $(seq 1000); do
         for dir in $hierarchies; do
             [ -d "$dir$top" ] && find "$dir$top" -depth -type d -exec rmdir {} + 2>/dev/null
         done
@@ -86,8 +86,8 @@ enter() {
     done
 }
 
-# Starts a command in a cgroup below `top`; its PID is in `started`. The delay is for its children, of
-# which each attack has others.
+# Starts a command in a cgroup below `top`, and waits until it and its children sleep and start no more,
+# unless `busy` is set; its PID is in `started`.
 start() {
     local path=$1
     shift
@@ -96,8 +96,34 @@ start() {
         exec setsid "$@"
     ) </dev/null >/dev/null 2>&1 &
     started=$!
-    sleep 0.5
+    [ -n "${busy:-}" ] || settle "$started"
     kill -0 "$started" || fail "cannot start: $*"
+}
+
+# Waits until a process and its descendants stay asleep. One that waits for a CPU or a disk does not
+# sleep: a busy machine does not make it look ready.
+settle() {
+    local last='' now same=0
+    for _ in $(seq 1200); do
+        sleep 0.1
+        now=$(tree "$1")
+        same=$((same + 1))
+        [ "$now" = "$last" ] && [[ $now != *' R '* && $now != *' D '* ]] || same=0
+        [ $same -lt 5 ] || return 0
+        last=$now
+    done
+    fail "not ready: $now"
+}
+
+# Prints the PID, the name and the state of a process and of its descendants.
+tree() {
+    local stat rest child
+    read -r stat 2>/dev/null <"/proc/$1/stat" || return 0
+    rest=${stat##*) }
+    echo "${stat%) *} ${rest%% *} "
+    for child in $(cat "/proc/$1/task/$1/children" 2>/dev/null); do
+        tree "$child"
+    done
 }
 
 # Starts a command as user 1234.
@@ -158,7 +184,7 @@ lacks() {
 # and does not exit (PF_EXITING), or it has exited.
 wait_settled() {
     local flags
-    for _ in $(seq 200); do
+    for _ in $(seq 6000); do
         ! exited "$1" || return 0
         if grep -q '^State:.[ST]' "/proc/$1/status" && ! grep -Eq '^(Sig|Shd)Pnd:.*[1-9a-f]' "/proc/$1/status"; then
             flags=$(sed 's/.*) //' "/proc/$1/stat" | cut -d' ' -f7)
@@ -189,7 +215,7 @@ unharmed() {
 }
 
 wait_exited() {
-    for _ in $(seq 200); do
+    for _ in $(seq 6000); do
         ! exited "$1" || return 0
         sleep 0.02
     done

@@ -15,8 +15,8 @@ for share in "-pf --mount-proc" "-m"; do
     # shellcheck disable=SC2086
     start /box unshare $share setpriv --bounding-set=-all --inh-caps=-all \
         "$work/containerd" -c 'sleep 975; true' --state "$work/evil"
-    expect 0 ls
-    lacks db
+    expect 0 --json ls
+    lacks '"name":"db"'
     expect 3 signal db KILL --all
     unharmed "$victim"
 done

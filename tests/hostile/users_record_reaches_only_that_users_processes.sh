@@ -12,8 +12,8 @@ mkdir -p /run/user/1234/runc
 for path in /slice =// =/ =/./ =/; do
     record web "$users" "$path" /run/user/1234/runc
     chown -R 1234:1234 /run/user/1234
-    expect 0 signal -n web TERM --all
-    lacks "$roots"
+    expect 0 --json signal -n web TERM --all
+    lacks "\"host_pid\":$roots,"
 done
 expect 0 signal web KILL --all
 wait_exited "$users"

@@ -48,7 +48,8 @@ fn agrees(lines: &str, code: &str, waits: bool) -> Outcome {
     for row in findings.iter().filter(|row| row["severity"] != json!("ok")) {
         check(row["remedy"].is_string() && row["message"].is_string(), row)?;
     }
-    let events = run(&["--json", "stop", "-t", "2s", &name]).expect(0)?.objects();
+    let grace = if waits { "1s" } else { "120s" };
+    let events = run(&["--json", "stop", "-t", grace, &name]).expect(0)?.objects();
     let grace_over = events.iter().any(|event| event["event"] == json!("grace-over"));
     same((grace_over, lines), (waits, lines))
 }

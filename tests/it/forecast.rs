@@ -12,14 +12,12 @@ use cinspect::testing::{Signal, pidfd};
 use libtest_mimic::{Failed, Trial};
 use serde_json::Value as Json;
 
-use crate::support::{Need, Outcome, check, patience, repository, run, test_with};
+use crate::descendants::settled_descendants;
+use crate::harness::PATIENCE;
+use crate::support::{Need, Outcome, check, repository, run, test_with};
 
 /// How many rows run at the same time: they sleep most of the time.
 const AT_ONCE: usize = 12;
-/// How long the processes of a row must not change before it is ready.
-const SETTLED: Duration = Duration::from_millis(600);
-/// The limit for a row to be ready.
-const READY: Duration = Duration::from_secs(90);
 
 pub fn trials() -> Vec<Trial> {
     vec![test_with(Need::Root, "forecast::holds_for_real_programs", holds)]
@@ -209,7 +207,9 @@ fn compare(case: &ForecastCase, report: &mut CaseReport) -> Outcome {
     }
     let pidfd_of_init = &processes.get(&init).ok_or("the init is not in the forecast")?.1;
     let is_init_certain = processes[&init].0["exits"] != "maybe";
-    let init_exited = signal_init(pidfd_of_init, case)?;
+    let certain = processes.values().filter(|(line, _)| line["exits"] == "yes");
+    let certain: Vec<&OwnedFd> = certain.map(|(_, process)| process).collect();
+    let init_exited = signal_init(pidfd_of_init, &certain, case)?;
     // Some exit by themselves when their parent has been killed.
     let survived: BTreeSet<i32> = processes
         .iter()
@@ -255,17 +255,34 @@ fn compare(case: &ForecastCase, report: &mut CaseReport) -> Outcome {
     Ok(())
 }
 
-/// Sends the signal to PID 1 without cinspect's stop. Returns whether it exits within the grace period.
-fn signal_init(init: &OwnedFd, case: &ForecastCase) -> Result<bool, Failed> {
+/// Sends the signal to PID 1 without cinspect's stop. Returns whether it exits within the grace period. The
+/// time that a busy machine takes from processes that are said to exit is added to it.
+fn signal_init(init: &OwnedFd, certain: &[&OwnedFd], case: &ForecastCase) -> Result<bool, Failed> {
+    let grace = Duration::from_secs(case.grace);
+    let (begun, before) = (Instant::now(), stalled());
     send(init, Signal::parse(&case.signal).map_err(|error| error.to_string())?)?;
-    let until = Instant::now() + Duration::from_secs(case.grace);
-    while Instant::now() < until {
+    loop {
         if pidfd::alive(init) == Ok(false) {
             return Ok(true);
         }
+        let lost = before.zip(stalled()).map_or(PATIENCE, |(before, now)| now - before);
+        let is_late = begun.elapsed() >= grace + lost.min(PATIENCE);
+        let is_awaited = certain.iter().any(|process| pidfd::alive(process) == Ok(true));
+        if begun.elapsed() >= grace && (is_late || !is_awaited) {
+            return Ok(false);
+        }
         std::thread::sleep(Duration::from_millis(20));
     }
-    Ok(false)
+}
+
+/// Returns how long processes of the host have waited for a CPU or a disk, as the kernel counts it since
+/// Linux 4.20, unless that is turned off.
+fn stalled() -> Option<Duration> {
+    let total = |resource: &str| -> Option<u64> {
+        let text = std::fs::read_to_string(format!("/proc/pressure/{resource}")).ok()?;
+        text.lines().next()?.split("total=").nth(1)?.parse().ok()
+    };
+    Some(Duration::from_micros(total("cpu")? + total("io")?))
 }
 
 fn send(process: &OwnedFd, signal: Signal) -> Outcome {
@@ -274,7 +291,7 @@ fn send(process: &OwnedFd, signal: Signal) -> Outcome {
 }
 
 fn wait_for_end(process: &OwnedFd) -> Option<pidfd::Ending> {
-    let until = Instant::now() + Duration::from_secs(5);
+    let until = Instant::now() + PATIENCE;
     loop {
         match pidfd::ending(process) {
             None if Instant::now() < until => std::thread::sleep(Duration::from_millis(20)),
@@ -313,40 +330,13 @@ impl Monitored {
         Ok(Self { monitor: unshare.spawn()?, dir })
     }
 
-    /// Waits until the processes do not change any more, and returns the PID of the init.
+    /// Waits until it is ready, and returns the PID of the init.
     fn wait_until_ready(&self, case: &ForecastCase) -> Result<i32, Failed> {
-        let limit = Instant::now() + READY * patience();
-        let below = usize::from(case.init.is_some());
-        let mut last = Vec::new();
-        let mut since = Instant::now();
-        while Instant::now() < limit {
-            let now = descendants(self.monitor.id() as i32);
-            let is_there = now.len() >= case.processes + below
-                && case.ready.as_ref().is_none_or(|file| self.dir.path().join(file).exists());
-            if now != last || !is_there {
-                (last, since) = (now, Instant::now());
-            } else if since.elapsed() >= SETTLED {
-                return last.first().map(|process| process.0).ok_or_else(|| "no init".into());
-            }
-            std::thread::sleep(Duration::from_millis(60));
-        }
-        let commands: Vec<&String> = last.iter().map(|process| &process.1).collect();
-        Err(format!("not ready: {commands:?}").into())
+        let processes = case.processes + usize::from(case.init.is_some());
+        let has_made = |file: &String| self.dir.path().join(file).exists();
+        let pids = settled_descendants(self.monitor.id() as i32, |count| {
+            count >= processes && case.ready.as_ref().is_none_or(has_made)
+        })?;
+        Ok(pids[0])
     }
-}
-
-/// Returns the descendants of a process, parents first: PID, and name with handlers.
-fn descendants(pid: i32) -> Vec<(i32, String)> {
-    let path = format!("/proc/{pid}/task/{pid}/children");
-    let children = std::fs::read_to_string(path).unwrap_or_default();
-    let mut all = Vec::new();
-    for child in children.split_whitespace().filter_map(|pid| pid.parse::<i32>().ok()) {
-        let status = std::fs::read_to_string(format!("/proc/{child}/status")).unwrap_or_default();
-        let facts = status.lines().filter(|line| {
-            ["Name:", "SigIgn:", "SigCgt:"].iter().any(|field| line.starts_with(field))
-        });
-        all.push((child, facts.collect::<Vec<_>>().join(" ")));
-        all.extend(descendants(child));
-    }
-    all
 }

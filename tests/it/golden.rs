@@ -67,7 +67,7 @@ fn capture(line: &str, dir: &Path, columns: usize) -> Result<String, Failed> {
     let program = Path::new(env!("CARGO_BIN_EXE_cinspect"));
     let path = program.parent().unwrap_or(program).display();
     let shell = format!(
-        "PATH={path}:$PATH; export LC_ALL=C.UTF-8; {line}; echo; echo =end=; exec sleep 60"
+        "PATH={path}:$PATH; export LC_ALL=C.UTF-8; {line}; echo; echo =end=; exec sleep 1000"
     );
     let columns = columns.to_string();
     tmux(&["new-session", "-d", "-x", &columns, "-y", "150", "sh", "-c", &shell]).expect(0)?;
@@ -99,10 +99,12 @@ fn live(name: &str, line: &str, columns: usize) -> Outcome {
     let dir = tempfile::tempdir()?;
     // 1 the shell, 2 unshare, 3 its init, 4 the init's child; then cinspect.
     let inner = "trap : USR1; sleep 1000 & wait";
-    // (The loop uses builtins only, which take no PID.)
+    // Both are asleep before anything is shown. (The loop uses builtins only, which take no PID.)
     let script = format!(
         "unshare --pid --fork --mount-proc sh -c '{inner}' &\n\
-         while [ \"$comm\" != sleep ]; do read -r comm < /proc/4/comm; done 2> /dev/null\n\
+         until read -r child < /proc/4/stat && read -r init < /proc/3/stat; do :; done 2> /dev/null\n\
+         until case $init$child in '3 (sh) S '*'4 (sleep) S '*) ;; *) false ;; esac; do\n\
+         read -r child < /proc/4/stat; read -r init < /proc/3/stat; done\n\
          cinspect {line}"
     );
     std::fs::write(dir.path().join("script"), script)?;

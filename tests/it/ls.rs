@@ -90,7 +90,7 @@ fn nested() -> Outcome {
     let container = fixture("init")?;
     let mut inner = Command::new("nsenter");
     inner.args(["-t", &container.init.to_string(), "-p", "--"]);
-    inner.args(["unshare", "-pf", "--kill-child", "sleep", "60"]).stdin(Stdio::null());
+    inner.args(["unshare", "-pf", "--kill-child", "sleep", "1000"]).stdin(Stdio::null());
     let mut inner = inner.spawn().map_err(|error| error.to_string())?;
     let counted = || {
         let rows = run(&["--json", "ls"]).objects();

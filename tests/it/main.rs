@@ -5,6 +5,7 @@
 mod churn;
 mod completion;
 mod cp;
+mod descendants;
 mod docs;
 mod doctor;
 mod engines;

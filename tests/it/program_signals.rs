@@ -8,12 +8,12 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
-use std::time::Duration;
 
 use cinspect::testing::{GoProgram, GoSource, Signal, pidfd};
 use libtest_mimic::{Failed, Trial};
 use serde_json::{Value, json};
 
+use crate::harness::PATIENCE;
 use crate::support::{Need, Outcome, check, missing, run, same, test_with, wait_until};
 
 const ASKS: &str = include_str!("../harness/asks.go");
@@ -304,7 +304,7 @@ impl Running {
     /// Waits until it prints a line.
     fn wait_for(&self, wanted: &str) -> Outcome {
         loop {
-            let line = self.lines.recv_timeout(Duration::from_secs(10));
+            let line = self.lines.recv_timeout(PATIENCE);
             if line.map_err(|_| format!("it does not print `{wanted}`"))? == wanted {
                 return Ok(());
             }

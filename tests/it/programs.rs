@@ -4,7 +4,6 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 use cinspect::testing::{
     Access, Host, HostPid, Prediction, Recipient, Resolver, Signal, SignalSet, SnapshotOptions,
@@ -13,6 +12,7 @@ use cinspect::testing::{
 use libtest_mimic::{Failed, Trial};
 use serde_json::json;
 
+use crate::descendants::settled_descendants;
 use crate::harness::is_settled;
 use crate::support::{Need, Outcome, check, missing, run, same, test_with, wait_until};
 
@@ -22,8 +22,8 @@ struct Row {
     argv: &'static [&'static str],
     /// The files in its working directory.
     files: &'static [(&'static str, &'static str)],
-    /// How many milliseconds it takes to be ready.
-    ready: u64,
+    /// How many processes it has when it is ready.
+    processes: usize,
     /// The name of its entry in the table of programs.
     program: Option<&'static str>,
     signal: &'static str,
@@ -38,7 +38,7 @@ const ROWS: &[Row] = &[
         name: "sleep",
         argv: &["sleep", "1000"],
         files: &[],
-        ready: 100,
+        processes: 1,
         program: None,
         signal: "TERM",
         init: (Verdict::Discarded, false),
@@ -48,7 +48,7 @@ const ROWS: &[Row] = &[
         name: "dash",
         argv: &["dash", "-c", "sleep 1000; true"],
         files: &[],
-        ready: 200,
+        processes: 2,
         program: Some("shell"),
         signal: "TERM",
         init: (Verdict::Discarded, false),
@@ -58,7 +58,7 @@ const ROWS: &[Row] = &[
         name: "bash",
         argv: &["bash", "-c", "sleep 1000; true"],
         files: &[],
-        ready: 200,
+        processes: 2,
         program: Some("shell"),
         signal: "TERM",
         init: (Verdict::Discarded, false),
@@ -68,7 +68,7 @@ const ROWS: &[Row] = &[
         name: "bash_with_a_trap",
         argv: &["bash", "-c", "trap 'exit 0' TERM; sleep 1000 & wait"],
         files: &[],
-        ready: 200,
+        processes: 2,
         program: Some("shell"),
         signal: "TERM",
         init: (Verdict::Handled, true),
@@ -78,7 +78,7 @@ const ROWS: &[Row] = &[
         name: "bash_with_a_trap_behind_a_command",
         argv: &["bash", "-c", "trap 'exit 0' TERM; sleep 1000; true"],
         files: &[],
-        ready: 200,
+        processes: 2,
         program: Some("shell"),
         signal: "TERM",
         init: (Verdict::Handled, false),
@@ -88,7 +88,7 @@ const ROWS: &[Row] = &[
         name: "busybox",
         argv: &["busybox", "sh", "-c", "sleep 1000; true"],
         files: &[],
-        ready: 200,
+        processes: 2,
         program: None,
         signal: "TERM",
         init: (Verdict::Discarded, false),
@@ -98,7 +98,7 @@ const ROWS: &[Row] = &[
         name: "tini",
         argv: &["tini", "-s", "--", "sleep", "1000"],
         files: &[],
-        ready: 200,
+        processes: 2,
         program: Some("tini, docker-init, catatonit"),
         signal: "TERM",
         init: (Verdict::Accepted, true),
@@ -108,7 +108,7 @@ const ROWS: &[Row] = &[
         name: "dumb_init",
         argv: &["dumb-init", "sleep", "1000"],
         files: &[],
-        ready: 300,
+        processes: 2,
         program: Some("dumb-init"),
         signal: "TERM",
         init: (Verdict::Accepted, true),
@@ -121,7 +121,7 @@ const ROWS: &[Row] = &[
             "nginx.conf",
             "daemon off; pid pid; error_log /dev/null; events {} http { access_log off; server { listen unix:sock; } }",
         )],
-        ready: 700,
+        processes: 2,
         program: Some("nginx"),
         signal: "TERM",
         init: (Verdict::Handled, true),
@@ -135,7 +135,7 @@ const ROWS: &[Row] = &[
             "[supervisord]\nnodaemon=true\nuser=root\nlogfile=/dev/null\nlogfile_maxbytes=0\npidfile=pid\n\
              [program:a]\ncommand=sleep 1000\n[program:b]\ncommand=sleep 1001\nstopsignal=INT\n",
         )],
-        ready: 2500,
+        processes: 3,
         program: Some("supervisord"),
         signal: "TERM",
         init: (Verdict::Handled, true),
@@ -145,7 +145,7 @@ const ROWS: &[Row] = &[
         name: "python",
         argv: &["/usr/bin/python3", "-c", "import time; time.sleep(1000)"],
         files: &[],
-        ready: 1000,
+        processes: 1,
         program: Some("CPython"),
         signal: "TERM",
         init: (Verdict::Discarded, false),
@@ -155,7 +155,7 @@ const ROWS: &[Row] = &[
         name: "python_interrupted",
         argv: &["/usr/bin/python3", "-c", "import time; time.sleep(1000)"],
         files: &[],
-        ready: 1000,
+        processes: 1,
         program: Some("CPython"),
         signal: "INT",
         init: (Verdict::Handled, true),
@@ -166,7 +166,7 @@ const ROWS: &[Row] = &[
         name: "catatonit",
         argv: &["catatonit", "--", "sleep", "1000"],
         files: &[],
-        ready: 200,
+        processes: 2,
         program: Some("tini, docker-init, catatonit"),
         signal: "TERM",
         init: (Verdict::Accepted, true),
@@ -176,7 +176,7 @@ const ROWS: &[Row] = &[
         name: "s6_svscan",
         argv: &["s6-svscan", "services"],
         files: &[SERVICE],
-        ready: 400,
+        processes: 3,
         program: Some("s6-svscan"),
         signal: "TERM",
         init: (Verdict::Accepted, true),
@@ -186,7 +186,7 @@ const ROWS: &[Row] = &[
         name: "s6_supervise",
         argv: &["s6-supervise", "services/a"],
         files: &[SERVICE],
-        ready: 400,
+        processes: 2,
         program: Some("s6-supervise"),
         signal: "TERM",
         init: (Verdict::Accepted, true),
@@ -196,7 +196,7 @@ const ROWS: &[Row] = &[
         name: "runsvdir",
         argv: &["runsvdir", "services"],
         files: &[SERVICE],
-        ready: 400,
+        processes: 3,
         program: Some("runsvdir"),
         signal: "TERM",
         init: (Verdict::Handled, true),
@@ -206,7 +206,7 @@ const ROWS: &[Row] = &[
         name: "runsv",
         argv: &["runsv", "services/a"],
         files: &[SERVICE],
-        ready: 400,
+        processes: 2,
         program: Some("runsv"),
         signal: "TERM",
         init: (Verdict::Handled, true),
@@ -216,7 +216,7 @@ const ROWS: &[Row] = &[
         name: "runit",
         argv: RUNIT,
         files: RUNIT_FILES,
-        ready: 1500,
+        processes: 4,
         program: Some("runit"),
         signal: "TERM",
         init: (Verdict::Pending, false),
@@ -226,7 +226,7 @@ const ROWS: &[Row] = &[
         name: "runit_on_cont",
         argv: RUNIT,
         files: RUNIT_FILES,
-        ready: 1500,
+        processes: 4,
         program: Some("runit"),
         signal: "CONT",
         init: (Verdict::Handled, true),
@@ -237,7 +237,7 @@ const ROWS: &[Row] = &[
         name: "go",
         argv: &["ctr", "--connect-timeout", "100s", "--address", "/nonexistent", "version"],
         files: &[],
-        ready: 700,
+        processes: 1,
         program: Some("Go"),
         signal: "TERM",
         init: (Verdict::Handled, true),
@@ -247,7 +247,7 @@ const ROWS: &[Row] = &[
         name: "node",
         argv: &["node", "-e", "setInterval(() => {}, 1000)"],
         files: &[],
-        ready: 2500,
+        processes: 1,
         program: Some("Node.js"),
         signal: "TERM",
         init: (Verdict::Handled, false),
@@ -260,7 +260,7 @@ const ROWS: &[Row] = &[
             "Sleeper.java",
             "class Sleeper { public static void main(String[] a) throws Exception { Thread.sleep(1000000); } }",
         )],
-        ready: 2500,
+        processes: 1,
         program: Some("JVM"),
         signal: "TERM",
         init: (Verdict::Handled, true),
@@ -340,13 +340,12 @@ fn row(name: &str) -> Result<&'static Row, Failed> {
 fn stops_gracefully(name: &str, signal: &str, code: &str) -> Outcome {
     let (_running, pid) = start(row(name)?, true)?;
     let word = format!("pid:{pid}");
-    check(wait_until(|| run(&["--json", "ps", &word]).objects().len() > 1), "no child")?;
     let findings = run(&["--json", "doctor", "--exit-zero", &word]).expect(0)?.objects();
     same((findings[0]["code"].clone(), name), (json!(code), name))?;
     let remedy = findings[0]["remedy"].as_str().unwrap_or_default().to_owned();
     let offered = format!("`cinspect stop -s {signal} {word}`");
     check(["ok", "uncertain"].contains(&code) || remedy.contains(&offered), remedy)?;
-    let events = run(&["--json", "stop", "-s", signal, "-t", "20s", &word]).expect(0)?.objects();
+    let events = run(&["--json", "stop", "-s", signal, "-t", "120s", &word]).expect(0)?.objects();
     let last = events.last().cloned().unwrap_or_default();
     check(last["graceful"] == json!(true), format!("{events:?}"))
 }
@@ -358,8 +357,7 @@ fn runsvdir() -> Outcome {
     }
     let (_running, pid) = start(row("runsvdir")?, true)?;
     let word = format!("pid:{pid}");
-    check(wait_until(|| run(&["--json", "ps", &word]).objects().len() == 3), "no service")?;
-    let arguments = ["--json", "stop", "--order", "children-first", "-t", "6s", word.as_str()];
+    let arguments = ["--json", "stop", "--order", "children-first", "-t", "120s", word.as_str()];
     let events = run(&arguments).expect(0)?.objects();
     let last = events.last().cloned().unwrap_or_default();
     check(last["graceful"] == json!(true), format!("{events:?}"))
@@ -368,10 +366,9 @@ fn runsvdir() -> Outcome {
 fn runsvdir_gets(signal: &str) -> Outcome {
     let (_running, pid) = start(row("runsvdir")?, true)?;
     let word = format!("pid:{pid}");
-    check(wait_until(|| run(&["--json", "ps", &word]).objects().len() == 3), "no service")?;
     let findings = run(&["--json", "doctor", "--exit-zero", &word]).expect(0)?.objects();
     same(findings[0]["severity"].clone(), json!("problem"))?;
-    let events = run(&["--json", "stop", "-s", signal, &word]).expect(0)?.objects();
+    let events = run(&["--json", "stop", "-s", signal, "-t", "120s", &word]).expect(0)?.objects();
     let killed: Vec<&serde_json::Value> =
         events.iter().filter(|event| event["event"] == json!("killed")).collect();
     check(killed.len() == 2, format!("{events:?}"))
@@ -429,7 +426,7 @@ fn systemd() -> Outcome {
     // Its stop signal is known without a record, and doctor finds no problem.
     let findings = run(&["--json", "doctor", "--exit-zero", word]).expect(0)?.objects();
     check(findings.iter().all(|row| row["severity"] != json!("problem")), format!("{findings:?}"))?;
-    let events = run(&["--json", "stop", word]).expect(0)?.objects();
+    let events = run(&["--json", "stop", "-t", "120s", word]).expect(0)?.objects();
     let last = events.last().cloned().unwrap_or_default();
     check(last["graceful"] == json!(true), format!("{events:?}"))
 }
@@ -440,7 +437,7 @@ fn supervised() -> Outcome {
     let name = format!("pid:{pid}");
     let findings = run(&["--json", "doctor", "--exit-zero", &name]).expect(0)?.objects();
     same(findings[0]["code"].clone(), json!("ok"))?;
-    let events = run(&["--json", "stop", &name]).expect(0)?.objects();
+    let events = run(&["--json", "stop", "-t", "120s", &name]).expect(0)?.objects();
     let mut endings: Vec<String> = events
         .iter()
         .filter(|event| event["event"] == json!("exited") && event["comm"] == json!("sleep"))
@@ -498,17 +495,11 @@ fn start(row: &Row, init: bool) -> Result<(Running, i32), Failed> {
     unshare.args(row.argv).current_dir(dir.path());
     let child = unshare.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
     let running = Running { monitor: child.map_err(error)?, _dir: dir };
-    std::thread::sleep(Duration::from_millis(row.ready));
-    let child_of = |pid: i32| {
-        let path = format!("/proc/{pid}/task/{pid}/children");
-        let text = std::fs::read_to_string(path).unwrap_or_default();
-        text.split_whitespace().next().and_then(|pid| pid.parse::<i32>().ok())
-    };
-    let mut pid = child_of(running.monitor.id() as i32).ok_or("no init")?;
-    if !init {
-        pid = child_of(pid).ok_or("no child")?;
-    }
-    Ok((running, pid))
+    // The program is the init, or the first child of the init.
+    let below = usize::from(!init);
+    let parent = running.monitor.id() as i32;
+    let pids = settled_descendants(parent, |count| count >= row.processes + below)?;
+    Ok((running, pids[below]))
 }
 
 /// Returns the name of the known program that a process runs, and the effect of a signal on it.
@@ -529,7 +520,6 @@ fn behaves_as_predicted(row: &Row, init: bool) -> Outcome {
     let (_running, pid) = start(row, init)?;
     let signal = Signal::parse(row.signal).expect("a signal");
     let (verdict, exits) = if init { row.init } else { row.child.ok_or("not as a child")? };
-    // It may take its time to install its handlers.
     let mut last = predict(pid, signal)?;
     let ready = || {
         last = predict(pid, signal).unwrap_or((None, last.1.clone()));

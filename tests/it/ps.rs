@@ -113,7 +113,7 @@ fn keys() -> Outcome {
     let threads = rows(&container, &["-T"])?;
     check(keys(&threads[0]).contains("tid host_tid"), keys(&threads[0]))?;
     check(
-        ["S", "R"].iter().any(|state| plain[0]["state"] == *state),
+        ["S", "R", "D"].iter().any(|state| plain[0]["state"] == *state),
         plain[0]["state"].to_string(),
     )?;
     let started = plain[0]["started"].as_str().unwrap_or_default().to_owned();
@@ -377,7 +377,7 @@ fn main_exited() -> Outcome {
     let rows = rows(&container, &[])?;
     same((rows[0]["state"].clone(), rows[0]["pid"].clone()), (json!("Z"), json!(1)))?;
     same(rows[0]["command"].clone(), json!(["init"]))?;
-    run(&["signal", &word, "KILL", "--wait=5s"]).expect(0)?;
+    run(&["signal", &word, "KILL", "--wait=120s"]).expect(0)?;
     Ok(())
 }
 
@@ -405,7 +405,8 @@ fn hostile() -> Outcome {
         let found = rows.iter().find(|row| row["pid"] == json!(pid)).cloned().unwrap_or_default();
         same(found["comm"].clone(), wanted)?;
         same(found["ppid"].clone(), json!(1))?;
-        check(["S", "R"].iter().any(|state| found["state"] == *state), found["state"].to_string())?;
+        let is_alive = ["S", "R", "D"].iter().any(|state| found["state"] == *state);
+        check(is_alive, found["state"].to_string())?;
     }
     // In messages, and as a selector, too.
     let error = run(&["signal", &name(&container), "TERM", "--comm", "\x1b[31m"]).expect(4)?;

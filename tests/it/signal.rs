@@ -369,7 +369,7 @@ fn forking() -> Outcome {
 fn kill_all() -> Outcome {
     let container = fixture("init\n> maker forks\n> web")?;
     let name = name(&container);
-    run(&["signal", &name, "KILL", "--all", "--wait=5s"]).expect(0)?;
+    run(&["signal", &name, "KILL", "--all", "--wait=120s"]).expect(0)?;
     check(wait_until(|| run(&["ps", &name]).code == 3), "a process is still running")
 }
 
@@ -416,8 +416,11 @@ fn reused() -> Outcome {
         "a process with a different start time is held",
     )?;
     // A process of the host is not in the container, whatever the list says.
-    let mut outsider =
-        Command::new("sleep").arg("60").stdin(Stdio::null()).spawn().map_err(|e| e.to_string())?;
+    let mut outsider = Command::new("sleep")
+        .arg("1000")
+        .stdin(Stdio::null())
+        .spawn()
+        .map_err(|e| e.to_string())?;
     let pid_on_host = i32::try_from(outsider.id()).map_err(|e| e.to_string())?;
     let pid_on_host = cinspect::testing::HostPid::new(pid_on_host).ok_or("no PID")?;
     let read = host
@@ -430,7 +433,7 @@ fn reused() -> Outcome {
     let _ = outsider.kill();
     let _ = outsider.wait();
     check(refused, "a process of the host is held")?;
-    run(&["signal", &name(&container), "KILL", "--pid", &pid.to_string(), "--wait=5s"])
+    run(&["signal", &name(&container), "KILL", "--pid", &pid.to_string(), "--wait=120s"])
         .expect(0)?;
     check(
         hold(&found, &victim, None, Criteria::default()).is_err(),

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use libtest_mimic::{Failed, Trial};
 use serde_json::Value;
 
-use crate::harness::Container;
 pub use crate::harness::patience;
+use crate::harness::{Container, PATIENCE};
 
 /// The result of a test: an error is a failure.
 pub type Outcome = Result<(), Failed>;
@@ -133,9 +133,9 @@ pub fn note(engine: &str, name: &str, result: &str, reason: &str) {
     }
 }
 
-/// Polls a condition for at most ten seconds (times the factor), and returns whether it holds.
+/// Polls a condition that is certain to hold some time, and returns whether it does.
 pub fn wait_until(holds: impl FnMut() -> bool) -> bool {
-    wait_at_most(Duration::from_secs(10), holds)
+    wait_at_most(PATIENCE, holds)
 }
 
 /// Polls a condition for at most this long (times the factor), and returns whether it holds.
@@ -237,8 +237,13 @@ impl UnsharedInit {
             let text = std::fs::read_to_string(&children).unwrap_or_default();
             text.split_whitespace().next().and_then(|pid| pid.parse::<i32>().ok())
         };
-        check(wait_until(|| child().is_some()), "no child of unshare")?;
-        started.init = child().unwrap_or_default();
+        // It has become the program: before, it is unshare, and then env.
+        let is_program = |pid: i32| {
+            let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            !line.is_empty() && !line.starts_with(b"unshare\0") && !line.starts_with(b"env\0")
+        };
+        check(wait_until(|| child().is_some_and(is_program)), format!("{argv:?} does not run"))?;
+        started.init = child().ok_or("it has exited")?;
         Ok(started)
     }
 

@@ -11,6 +11,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::pty::{Winsize, openpty};
 use nix::sys::termios::{LocalFlags, tcgetattr};
 
+use crate::harness::PATIENCE;
+
 /// A terminal, and the command that runs on it in a session of its own.
 pub struct Terminal {
     master: File,
@@ -44,7 +46,7 @@ impl Terminal {
 
     /// Reads until a text has come; returns all output since the last call.
     pub fn wait_for(&mut self, needle: &str) -> Result<String, Failed> {
-        let until = Instant::now() + Duration::from_secs(60);
+        let until = Instant::now() + PATIENCE;
         loop {
             if let Some(start) = self.output.find(needle) {
                 let after = self.output.split_off(start + needle.len());

@@ -1,7 +1,10 @@
 //! `trace`: every signal with its sender and what became of it, as the processes themselves report it.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 
 use libtest_mimic::{Failed, Trial};
 use serde_json::{Value, json};
@@ -29,37 +32,64 @@ pub fn trials() -> Vec<Trial> {
 struct Trace {
     child: Child,
     stderr: BufReader<std::process::ChildStderr>,
+    /// The lines that it has printed so far.
+    lines: Arc<Mutex<Vec<String>>>,
+    reader: JoinHandle<()>,
 }
 
 impl Trace {
     /// Starts it, with JSON, and waits until it traces.
     fn start(arguments: &[&str]) -> Result<Self, Failed> {
-        let mut command = cinspect(&["--json", "trace"]);
-        command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn()?;
+        Self::begin(cinspect(&[&["--json", "trace"], arguments].concat()))
+    }
+
+    /// Starts it as this command, and waits until it traces.
+    fn begin(mut command: Command) -> Result<Self, Failed> {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
         let mut stderr = BufReader::new(child.stderr.take().ok_or("no stderr")?);
         let mut text = String::new();
         while !text.contains("tracing ") {
             check(stderr.read_line(&mut text)? > 0, format!("trace ended: {text}"))?;
         }
-        Ok(Self { child, stderr })
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let (printed, stdout) = (lines.clone(), child.stdout.take().ok_or("no stdout")?);
+        let reader = std::thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                printed.lock().expect("the lines").push(line);
+            }
+        });
+        Ok(Self { child, stderr, lines, reader })
+    }
+
+    fn lines(&self) -> Vec<String> {
+        self.lines.lock().expect("the lines").clone()
+    }
+
+    fn events(&self) -> Vec<Value> {
+        self.lines().iter().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    /// Waits until its events have something.
+    fn wait_for(&self, has: impl Fn(&[Value]) -> bool) -> Outcome {
+        check(wait_until(|| has(&self.events())), format!("{:?}", self.events()))
     }
 
     /// Ends it as Ctrl-C does; returns its events.
-    fn finish(mut self) -> Result<Vec<Value>, Failed> {
-        // (Lines come in the order of time, so that the last signal is at most one reading behind.)
-        let pid = self.child.id().to_string();
-        let stdout = self.child.stdout.take().ok_or("no stdout")?;
-        let reader = std::thread::spawn(move || -> std::io::Result<Vec<Value>> {
-            let lines = BufReader::new(stdout).lines();
-            lines.map(|line| Ok(serde_json::from_str(&line?)?)).collect()
-        });
-        finish(kill("INT", &pid)).expect(0)?;
+    fn finish(self) -> Result<Vec<Value>, Failed> {
+        let lines = self.finish_with_lines()?;
+        Ok(lines.iter().map(|line| serde_json::from_str(line)).collect::<Result<_, _>>()?)
+    }
+
+    /// Ends it as Ctrl-C does; returns its lines. (They come in the order of time, so that the last signal
+    /// is at most one reading behind.)
+    fn finish_with_lines(mut self) -> Result<Vec<String>, Failed> {
+        finish(kill("INT", &self.child.id().to_string())).expect(0)?;
         let status = self.child.wait()?;
         let mut text = String::new();
         self.stderr.read_to_string(&mut text)?;
         same((status.code(), text.as_str()), (Some(0), ""))?;
-        Ok(reader.join().map_err(|_| "the reader failed")??)
+        self.reader.join().map_err(|_| "the reader failed")?;
+        Ok(self.lines.lock().expect("the lines").split_off(0))
     }
 }
 
@@ -86,7 +116,7 @@ fn outcomes() -> Outcome {
         "init handle=TERM ignore=HUP\n> child handle=USR1\n> quiet ignore=USR1\n> blocks block=USR1\n> plain",
     )?;
     let name = format!("pid:{}", container.init);
-    let trace = Trace::start(&[&name])?;
+    let trace = Trace::start(&[&name, "TERM", "HUP", "USR1"])?;
     for signal in ["TERM", "HUP", "USR1"] {
         run(&["signal", &name, signal]).expect(0)?;
     }
@@ -113,17 +143,17 @@ fn outcomes() -> Outcome {
 }
 
 fn sender() -> Outcome {
-    let (target, other) = (fixture("init handle=TERM")?, UnsharedInit::start(&["sleep", "60"])?);
+    let (target, other) = (fixture("init handle=TERM")?, UnsharedInit::start(&["sleep", "1000"])?);
     let (name, others) = (format!("pid:{}", target.init), other.name());
-    // A shell that stays: its name and its user are known when the line is printed.
-    let trace = Trace::start(&[&name, &others])?;
-    let script = format!("kill -TERM {}; sleep 0.5; :", target.init);
-    finish({
-        let mut command = Command::new("setpriv");
-        command.args(["--reuid", "0", "--regid", "0", "--clear-groups", "sh", "-c", &script]);
-        command
-    })
-    .expect(0)?;
+    // A shell that stays until the line is printed: its name and its user are known then.
+    let trace = Trace::start(&[&name, &others, "TERM"])?;
+    let script = format!("kill -TERM {}; read -r line", target.init);
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid", "0", "--regid", "0", "--clear-groups", "sh", "-c", &script]);
+    let mut shell = command.stdin(Stdio::piped()).spawn()?;
+    trace.wait_for(|events| !results(events, "signal", "TERM", "init").is_empty())?;
+    drop(shell.stdin.take());
+    shell.wait()?;
     let events = trace.finish()?;
     let row = events.iter().find(|row| row["event"] == json!("signal")).ok_or("no signal")?;
     same(row["sender"]["comm"].clone(), json!("sh"))?;
@@ -139,7 +169,7 @@ fn later() -> Outcome {
     let script = "sleep 0.3; while :; do sh -c 'kill -TERM $$'; sleep 0.2; done";
     let init = UnsharedInit::start(&["sh", "-c", script])?;
     let trace = Trace::start(&[&init.name(), "TERM"])?;
-    std::thread::sleep(std::time::Duration::from_secs(1));
+    trace.wait_for(|events| results(events, "exit", "TERM", "sh").len() >= 2)?;
     let events = trace.finish()?;
     let sent = results(&events, "signal", "TERM", "sh");
     check(sent.len() >= 2, format!("{events:?}"))?;
@@ -147,21 +177,21 @@ fn later() -> Outcome {
     check(!ended.is_empty() && ended.iter().all(|result| *result == json!("by TERM")), ended.len())
 }
 
-const BURST: usize = 20_000;
+/// All of them fit into the ring of one CPU: none is lost, however late they are read.
+const BURST: usize = 10_000;
 
 fn burst() -> Outcome {
+    let dir = tempfile::tempdir()?;
+    let begin = dir.path().join("begin");
     let script = format!(
-        "$SIG{{USR1}} = 'IGNORE'; sleep 1; $SIG{{USR2}} = sub {{}}; kill USR2 => $$ for 1..{BURST}; kill TERM => $$; sleep 60"
+        "$SIG{{USR2}} = sub {{}}; select(undef, undef, undef, 0.05) until -e '{}'; kill USR2 => $$ for 1..{BURST}; kill TERM => $$; sleep 1000",
+        begin.display()
     );
     let init = UnsharedInit::start(&["perl", "-e", &script])?;
     let trace = Trace::start(&[&init.name(), "USR2", "TERM"])?;
-    let seen = wait_until(|| {
-        // PID 1 has no handler for TERM: it is the last signal that is sent.
-        let stat = std::fs::read_to_string(format!("/proc/{}/wchan", init.init));
-        stat.is_ok_and(|wchan| wchan.contains("nanosleep"))
-    });
-    check(seen, "perl does not sleep")?;
-    std::thread::sleep(std::time::Duration::from_secs(2));
+    std::fs::write(&begin, "")?;
+    // PID 1 has no handler for TERM: it is the last signal that is sent.
+    trace.wait_for(|events| !results(events, "signal", "TERM", "perl").is_empty())?;
     let events = trace.finish()?;
     same(results(&events, "signal", "TERM", "perl"), vec![json!("discarded")])?;
     same(results(&events, "signal", "USR2", "perl").len(), BURST)?;
@@ -171,42 +201,58 @@ fn burst() -> Outcome {
 
 fn routine() -> Outcome {
     let init = UnsharedInit::start(&["sh", "-c", "while :; do sleep 0.05; done"])?;
-    let half_a_second = || std::thread::sleep(std::time::Duration::from_millis(500));
+    // Each child but the last of these has exited.
+    let several_children = || {
+        let file = format!("/proc/{0}/task/{0}/children", init.init);
+        let mut seen = BTreeSet::new();
+        check(
+            wait_until(|| {
+                seen.insert(std::fs::read_to_string(&file).unwrap_or_default());
+                seen.iter().filter(|children| !children.is_empty()).count() >= 4
+            }),
+            "it starts no children",
+        )
+    };
     let trace = Trace::start(&[&init.name()])?;
-    half_a_second();
+    several_children()?;
     let events = trace.finish()?;
     same(results(&events, "signal", "CHLD", "sh"), Vec::<Value>::new())?;
     let end = events.last().cloned().unwrap_or_default();
     check(end["routine"]["CHLD"].as_u64() >= Some(2), &end)?;
     let trace = Trace::start(&[&init.name(), "CHLD"])?;
-    half_a_second();
+    trace.wait_for(|events| results(events, "signal", "CHLD", "sh").len() >= 2)?;
     let events = trace.finish()?;
-    check(results(&events, "signal", "CHLD", "sh").len() >= 2, format!("{events:?}"))?;
     same(events.last().map(|end| end["routine"].clone()), Some(json!({})))
 }
 
 fn init_exit() -> Outcome {
     let container = fixture("init exits-on=TERM\n> child handle=TERM")?;
     let name = format!("pid:{}", container.init);
-    let mut command = cinspect(&["trace", &name, "--for", "3s"]);
-    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-    std::thread::sleep(std::time::Duration::from_secs(1));
+    let trace = Trace::begin(cinspect(&["trace", &name]))?;
     run(&["signal", &name, "TERM"]).expect(0)?;
-    let output = child.wait_with_output()?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let line = text.lines().find(|line| line.contains("KILL") && line.contains("signal"));
-    check(line.is_some_and(|line| line.ends_with("the kernel: PID 1 exits")), &text)?;
-    let exits: Vec<&str> = text.lines().filter(|line| line.contains(" exit ")).collect();
-    check(exits.iter().any(|line| line.contains("by KILL") && line.contains("child")), &text)
+    let child_exits = |line: &String| line.contains(" exit ") && line.contains("child");
+    check(wait_until(|| trace.lines().iter().any(child_exits)), format!("{:?}", trace.lines()))?;
+    let lines = trace.finish_with_lines()?;
+    let line = lines.iter().find(|line| line.contains("KILL") && line.contains("signal"));
+    check(
+        line.is_some_and(|line| line.ends_with("the kernel: PID 1 exits")),
+        format!("{lines:?}"),
+    )?;
+    let by_kill = |line: &&String| child_exits(line) && line.contains("by KILL");
+    check(lines.iter().any(|line| by_kill(&line)), format!("{lines:?}"))
 }
 
 fn killed() -> Outcome {
-    let init = UnsharedInit::start(&["sleep", "60"])?;
+    let init = UnsharedInit::start(&["sleep", "1000"])?;
     let instances = || -> Vec<String> {
         let listed = std::fs::read_dir("/sys/kernel/tracing/instances").into_iter().flatten();
         listed.flatten().map(|entry| entry.path().display().to_string()).collect()
     };
-    let mounts = || std::fs::read_to_string("/proc/self/mountinfo");
+    // (Parallel tests mount other file systems.)
+    let mounts = || -> std::io::Result<usize> {
+        let text = std::fs::read_to_string("/proc/self/mountinfo")?;
+        Ok(text.lines().filter(|line| line.contains(" - tracefs ")).count())
+    };
     let before = (mounts()?, instances());
     for delay in 0..20 {
         let mut command = cinspect(&["trace", &init.name()]);
@@ -229,16 +275,16 @@ fn limits() -> Outcome {
     }
     let status = trace.child.wait()?;
     same(status.code(), Some(0))?;
-    let mut text = String::new();
-    trace.child.stdout.take().ok_or("no stdout")?.read_to_string(&mut text)?;
-    same(text.matches("\"event\":\"signal\"").count(), 2)
+    trace.reader.join().map_err(|_| "the reader failed")?;
+    let lines = trace.lines.lock().expect("the lines").join("\n");
+    same(lines.matches("\"event\":\"signal\"").count(), 2)
 }
 
 fn refused() -> Outcome {
     let usage = run(&["trace"]).expect(2)?;
     check(usage.err.contains("cinspect trace --all"), &usage.err)?;
     run(&["trace", "no-such-container"]).expect(3)?;
-    let init = UnsharedInit::start(&["sleep", "60"])?;
+    let init = UnsharedInit::start(&["sleep", "1000"])?;
     let mut command = Command::new("setpriv");
     command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]);
     command.arg(env!("CARGO_BIN_EXE_cinspect")).args(["trace", &init.name(), "--for", "1s"]);

@@ -2,11 +2,12 @@
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use libtest_mimic::{Failed, Trial};
 use serde_json::json;
 
+use crate::harness::PATIENCE;
 use crate::support::{Need, Outcome, check, cinspect, finish, run, same, test_with, wait_until};
 use crate::terminal::Terminal;
 
@@ -163,38 +164,36 @@ fn several() -> Outcome {
 fn aged() -> Outcome {
     let inner = Inner::start()?;
     let name = inner.name();
-    let mut terminal = watch(&[&name, "-o", "pid,elapsed,comm"])?;
+    let mut terminal = watch(&[&name, "-o", "pid,elapsed,command"])?;
     terminal.wait_for("ELAPSED")?;
     inner.send("USR2")?;
     terminal.wait_for("sleep: new")?;
-    // (A frame may come late: any age but none counts.)
-    let is_older = |line: &String| line.contains("s  sleep") && !line.contains(" 0s  sleep");
-    let older = |lines: Vec<String>| lines.iter().any(is_older);
-    let mut aged = false;
-    for _ in 0..40 {
-        aged = aged || older(frame(&mut terminal)?);
+    // Returns the row of the child in the next frame.
+    let row = |terminal: &mut Terminal| -> Result<Option<String>, Failed> {
+        let is_it = |line: &String| line.trim_end().ends_with("─ sleep 7777");
+        Ok(frame(terminal)?.into_iter().find(is_it))
+    };
+    let until = Instant::now() + PATIENCE;
+    while row(&mut terminal)?.is_none_or(|row| row.contains(" 0s ")) {
+        check(Instant::now() < until, "it does not age")?;
     }
-    check(aged, "it does not age")?;
-    let older = run(&["--json", "ps", &name]).expect(0)?.objects();
-    let older = older.iter().find(|row| row["command"] == json!(["sleep", "7777"]));
-    let older = older.ok_or("no child")?;
-    let (pid, host_pid) = (older["pid"].to_string(), older["host_pid"].to_string());
-    run(&["signal", &name, "KILL", "--host-pid", &host_pid]).expect(0)?;
-    let mut ages = Vec::new();
-    for _ in 0..80 {
-        // (Others come and go.)
-        let removed = |line: &String| {
-            line.starts_with('-')
-                && line.trim_start_matches('-').split_whitespace().any(|word| word == pid)
-        };
-        ages.extend(frame(&mut terminal)?.into_iter().find(removed));
-        if ages.len() == 4 {
-            break;
+    let rows = run(&["--json", "ps", &name]).expect(0)?.objects();
+    let child = rows.iter().find(|row| row["command"] == json!(["sleep", "7777"]));
+    let pid = child.ok_or("no child")?["host_pid"].to_string();
+    run(&["signal", &name, "KILL", "--host-pid", &pid]).expect(0)?;
+    let is_removed = |row: &String| row.starts_with('-');
+    let until = Instant::now() + PATIENCE;
+    let mut removed = Vec::new();
+    while removed.len() < 4 {
+        match row(&mut terminal)?.filter(is_removed) {
+            Some(row) => removed.push(row),
+            None if removed.is_empty() => check(Instant::now() < until, "it is not removed")?,
+            None => break,
         }
     }
-    check(ages.len() == 4, format!("{ages:?}"))?;
-    ages.dedup();
-    check(ages.len() == 1, format!("{ages:?}"))
+    check(removed.len() >= 2, format!("{removed:?}"))?;
+    removed.dedup();
+    check(removed.len() == 1, format!("{removed:?}"))
 }
 
 fn interrupted() -> Outcome {
@@ -281,7 +280,7 @@ fn background() -> Outcome {
 
 /// Waits until the shell says so of its job, which draws nothing.
 fn job_is(terminal: &mut Terminal, state: &str) -> Outcome {
-    let until = Instant::now() + Duration::from_secs(10);
+    let until = Instant::now() + PATIENCE;
     while Instant::now() < until {
         terminal.type_in("jobs; sleep 0.1; echo job''s\r")?;
         let seen = terminal.wait_for("jobs\r\n")?;
@@ -305,7 +304,7 @@ fn small() -> Outcome {
     terminal.type_in("j")?;
     terminal.wait_for("  1 more above, ")?;
     terminal.wait_for(" below")?;
-    let end = (0..20).any(|_| {
+    let end = (0..100).any(|_| {
         // (More rows may have come since.)
         let _ = terminal.type_in("G");
         let lines = frame(&mut terminal).unwrap_or_default();
@@ -327,7 +326,8 @@ fn narrow() -> Outcome {
     terminal.resize(24, 50);
     terminal.wait_for("ON TERM")?;
     drop(inner);
-    terminal.wait_for(" (1s): ")?;
+    // For how long.
+    terminal.wait_for("s): ")?;
     // Long after the last row has gone too.
     for _ in 0..60 {
         let lines = frame(&mut terminal)?;

@@ -40,7 +40,7 @@ fn special_files() -> Outcome {
             entry.path().display(),
         )?;
     }
-    check(start.elapsed() < Duration::from_secs(10), "a FIFO or device was opened")
+    check(start.elapsed() < Duration::from_secs(100), "a FIFO or device was opened")
 }
 
 /// A regular file in place of `/dev/null` would break a host.
@@ -105,7 +105,7 @@ nest('/mnt/endless', 20000)
     let start = Instant::now();
     cp(&["-q", &ctr_path(&container, "/mnt/grow"), &to]).expect(0)?;
     cp(&["-q", &ctr_path(&container, "/mnt/holes"), &to]).expect(0)?;
-    check(start.elapsed() < Duration::from_secs(20), "it took too long")?;
+    check(start.elapsed() < Duration::from_secs(200), "it took too long")?;
     same(io(dir.path().join("holes").metadata())?.blocks(), 0)
 }
 
@@ -116,7 +116,7 @@ fn killed() -> Outcome {
     io(std::fs::write(&one, &contents[0]))?;
     io(std::fs::write(&two, &contents[1]))?;
     let target = ctr_path(&container, "/mnt/f");
-    cp(&[&one.display().to_string(), &target]).expect(0)?;
+    let whole = cp(&[&one.display().to_string(), &target]).expect(0)?.took;
     let copy = host_path(&container, "/mnt/f");
     let mut random = 12345u64;
     let mut completed = 0;
@@ -125,8 +125,12 @@ fn killed() -> Outcome {
         let mut command = cinspect(&["cp", "-q", &source.display().to_string(), &target]);
         let mut child = io(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn())?;
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        std::thread::sleep(Duration::from_micros(random >> 33 & 0x7fff));
-        let _ = child.kill();
+        // At any moment of the copy and shortly after it; now and then not at all.
+        let share = (random >> 33) as f64 / f64::from(1u32 << 31);
+        std::thread::sleep(whole.mul_f64(share * 1.2));
+        if round % 20 != 0 {
+            let _ = child.kill();
+        }
         let _ = child.wait();
         let bytes = io(std::fs::read(&copy))?;
         check(
@@ -205,5 +209,5 @@ fn hanging_file_system() -> Outcome {
     let failed =
         cp(&[&ctr_path(&container, "/etc/passwd"), &dir.path().display().to_string()]).expect(1)?;
     check(failed.err.contains("did not respond"), &failed.err)?;
-    check(start.elapsed() < Duration::from_secs(40), "it took too long")
+    check(start.elapsed() < Duration::from_secs(200), "it took too long")
 }

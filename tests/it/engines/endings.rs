@@ -109,11 +109,14 @@ pub fn logs(engine: &Engine) -> Outcome {
         true => &["", "--log-driver local", "--log-opt max-size=10k --log-opt max-file=4"],
         false => &["--log-driver k8s-file"],
     };
-    let program = "sh -c 'i=0; while [ $i -lt 300 ]; do i=$((i+1)); echo line $i; done; sleep 0.5; echo end >&2; exec sleep 1000'";
+    // (The engine reads its two streams independently.)
+    let program = "sh -c 'i=0; while [ $i -lt 300 ]; do i=$((i+1)); echo line $i; done; until [ -e /go ]; do sleep 0.1; done; echo end >&2; exec sleep 1000'";
     for driver in drivers {
         ended.start(driver, program)?;
         let name = ended.qualified()?;
         let whole = || run(&["logs", "-n", "all", &name]);
+        check(wait_until(|| whole().out.contains("line 300\n")), format!("{driver}: no log"))?;
+        std::fs::write(format!("/proc/{}/root/go", ended.inspect("{{.State.Pid}}")?), "")?;
         check(wait_until(|| whole().err.contains("end")), format!("{driver}: no log"))?;
         for count in ["all", "0", "1", "7", "250"] {
             let printed = run(&["logs", "-n", count, &name]).expect(0)?;

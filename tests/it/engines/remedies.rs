@@ -200,11 +200,14 @@ fn start(
     line.extend(command);
     engine.script_with(&format!("{options}{mounts}"), &line)?;
     let name = engine.script(&["qualified", name])?;
-    // Perl has its handler, and every command of a shell has been started.
-    let is_ready = |row: &Value| match row["comm"].as_str() {
-        Some("perl") => row["signals"]["caught"].to_string().contains("INT"),
-        Some("docker-init" | "tini" | "sleep" | "sh" | "dash") => true,
-        _ => false,
+    // Perl has its handler, every command of a shell has been started, and all of them are asleep.
+    let is_ready = |row: &Value| {
+        let is_program = match row["comm"].as_str() {
+            Some("perl") => row["signals"]["caught"].to_string().contains("INT"),
+            Some("docker-init" | "tini" | "sleep" | "sh" | "dash") => true,
+            _ => false,
+        };
+        is_program && row["state"] == json!("S")
     };
     let mut seen = Vec::new();
     let ready = || {
@@ -257,7 +260,9 @@ fn tried(engine: &Engine, case: &RemedyCase) -> Outcome {
         };
         let processes = if command.contains(&"exec sleep 1000; true") { 2 } else { processes };
         let name = start(engine, options, command, processes)?;
-        let events = run(&["--json", "stop", &name]).expect(0)?.objects();
+        let grace = if is_by_grace { &[][..] } else { &["-t", "120s"] };
+        let line = [&["--json", "stop", &name], grace].concat();
+        let events = run(&line).expect(0)?.objects();
         check(graceful(&events), format!("`{words}` does not help: {events:?}"))?;
     }
     let commands = commands(&remedy);
@@ -314,7 +319,7 @@ pub fn left_behind(engine: &Engine) -> Outcome {
     let work = || -> Outcome {
         let init = engine.init_of(&container(engine))?;
         let script = format!(
-            "nsenter -t {init} -a sleep 1000 & joiner=$!; while [ -z \"$(cat /proc/$joiner/task/$joiner/children)\" ]; do sleep 0.02; done; kill -9 $joiner"
+            "nsenter -t {init} -a sleep 1000 & joiner=$!; until read -r child rest < /proc/$joiner/task/$joiner/children && grep -qx sleep /proc/$child/comm; do sleep 0.02; done; kill -9 $joiner"
         );
         let mut command = Command::new("sh");
         command.args(["-c", &script]).stdin(std::process::Stdio::null());
@@ -327,7 +332,7 @@ pub fn left_behind(engine: &Engine) -> Outcome {
         let remedy = finding["remedy"].as_str().unwrap_or_default();
         let line = remedy.split('`').nth(1).unwrap_or_default();
         paste(engine, line)?.expect(0)?;
-        let events = run(&["--json", "stop", &name]).expect(0)?.objects();
+        let events = run(&["--json", "stop", "-t", "120s", &name]).expect(0)?.objects();
         check(graceful(&events), format!("{events:?}"))?;
         // A session that is still attached is not one of them.
         start(engine, "", &["perl", "-e", HANDLER], 1)?;
@@ -351,10 +356,12 @@ pub fn zombie_of_the_shim(engine: &Engine) -> Outcome {
     let shim: i32 = shim.and_then(|ppid| ppid.parse().ok()).ok_or("no parent")?;
     let signal = |signal| nix::sys::signal::kill(nix::unistd::Pid::from_raw(shim), signal);
     let work = || -> Outcome {
-        engine.script(&["exec", &container(engine), "--", "sh", "-c", "sleep 0.5; exit 3"])?;
+        let script = "until [ -e /go ]; do sleep 0.1; done; exit 3";
+        engine.script(&["exec", &container(engine), "--", "sh", "-c", script])?;
         let joined = || run(&["--json", "ps", &name]).objects().len() >= 2;
         check(wait_until(joined), "no second process")?;
         signal(nix::sys::signal::Signal::SIGSTOP)?;
+        std::fs::write(format!("/proc/{init}/root/go"), "")?;
         let is_zombie = |row: &Value| row["state"] == json!("Z") && row["ppid"] == json!(0);
         let has_zombie = || run(&["--json", "ps", &name]).objects().iter().any(is_zombie);
         check(wait_until(has_zombie), "no zombie")?;
@@ -408,19 +415,34 @@ pub fn oom_kill(engine: &Engine) -> Outcome {
 pub fn crash_loop(engine: &Engine) -> Outcome {
     let name = &container(engine);
     let _ = engine.script(&["rm", name]);
-    let line = ["run", name.as_str(), "--", "sh", "-c", "sleep 0.4; echo failed; exit 3"];
-    engine.script_with("--restart=always", &line)?;
+    let shared = tempfile::tempdir()?;
+    let script = "[ -e /shared/stay ] && sleep 1000; sleep 0.4; echo failed; exit 3";
+    let line = ["run", name.as_str(), "--", "sh", "-c", script];
+    let options = format!("--restart=always -v {}:/shared", shared.path().display());
+    engine.script_with(&options, &line)?;
     let work = || -> Outcome {
         let name = engine.script(&["qualified", name])?;
         let mut seen: Vec<String> = Vec::new();
-        let found = |seen: &mut Vec<String>| {
+        let mut says = |words: &str| {
             let findings = run(&["--json", "doctor", "--exit-zero", &name]).objects();
             let loops = findings.iter().filter(|row| row["code"] == json!("crash-loop"));
             seen.extend(loops.map(|row| format!("{} {}", row["severity"], row["message"])));
-            let has = |words: &str| seen.iter().any(|text| text.contains(words));
-            has("Docker has restarted it") && has("it is restarting: it exited with status 3")
+            seen.iter().any(|text| text.contains(words))
         };
-        check(wait_until(|| found(&mut seen)), format!("{seen:?}"))?;
+        // (The engine waits twice as long each time.)
+        let between = "it is restarting: it exited with status 3";
+        check(wait_until(|| says(between)), "it is not seen between two lives")?;
+        let client = engine.script(&["client"])?;
+        let count = format!("{client} inspect -f '{{{{.RestartCount}}}}' {}", container(engine));
+        let restarts = || {
+            let mut shell = Command::new("sh");
+            shell.args(["-c", &count]);
+            finish(shell).out.trim().parse::<u64>().unwrap_or(0)
+        };
+        check(wait_until(|| restarts() >= 3), "it is not restarted")?;
+        // Its next life lasts.
+        std::fs::write(shared.path().join("stay"), "")?;
+        check(wait_until(|| says("Docker has restarted it")), "it is not seen while it runs")?;
         let all = || run(&["--json", "doctor"]).objects();
         let is_it =
             |row: &Value| row["container"] == json!(name) && row["code"] == json!("crash-loop");

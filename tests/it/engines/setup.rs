@@ -26,6 +26,15 @@ http {
 }
 ";
 
+/// A shell function. (A background job of a shell has INT ignored.)
+const INTERRUPT_AFTER: &str = r#"interrupt_after() {
+    local word=$1 file pid; shift; file=$(mktemp -p .)
+    env --default-signal=INT "$@" > "$file" 2>&1 & pid=$!
+    until grep -q -- "$word" "$file" || ! kill -0 $pid; do sleep 0.1; done
+    kill -INT $pid; wait $pid; cat "$file"
+}
+"#;
+
 /// The containers and files; dropping it removes them.
 pub struct Setup<'a> {
     engine: &'a Engine,
@@ -66,7 +75,7 @@ impl<'a> Setup<'a> {
         );
         let mut arguments = vec!["run", name, "--"];
         arguments.extend(program);
-        for _ in 0..8 {
+        for _ in 0..40 {
             let _ = self.engine.script(&["rm", name]);
             self.engine.script_with(&options, &arguments)?;
             let complete = || self.processes(name).len() >= processes;
@@ -85,12 +94,14 @@ impl<'a> Setup<'a> {
         if ps.code == 0 { ps.objects() } else { Vec::new() }
     }
 
-    /// Runs a command line in a shell, with the program under test first in its PATH.
+    /// Runs a command line in a shell, with the program under test first in its PATH, and with
+    /// `interrupt_after WORD COMMAND…`, which sends INT to a command that has printed a word.
     pub fn sh(&self, line: &str) -> Run {
         let program = Path::new(env!("CARGO_BIN_EXE_cinspect"));
         let path = program.parent().unwrap_or(program).display();
         let mut command = Command::new("bash");
-        command.args(["-o", "pipefail", "-c", line]).current_dir(self.dir.path());
+        let line = format!("{INTERRUPT_AFTER}{line}");
+        command.args(["-o", "pipefail", "-c", &line]).current_dir(self.dir.path());
         command.env("PATH", format!("{path}:/usr/sbin:/usr/bin:/sbin:/bin"));
         command.env("HOME", self.dir.path()).env("LC_ALL", "C.UTF-8").env_remove("NO_COLOR");
         command.stdin(Stdio::null());

@@ -44,11 +44,10 @@ pub fn shared_cgroup(engine: &Engine) -> Outcome {
         let child = rows.iter().find(|row| row["pid"] != json!(1)).cloned().unwrap_or_default();
         let by_child = format!("pid:{}", child["host_pid"]);
         same(inits_of(&[by_child])?, vec![json!(engine.init()?)])?;
-        let rows = run(&["--json", "ps", &format!("nspawn:{other}")]).expect(0)?.objects();
-        same(
-            rows.iter().map(|row| row["command"].clone()).collect(),
-            vec![json!(["sleep", "4545"])],
-        )
+        let rows = || run(&["--json", "ps", &format!("nspawn:{other}")]).objects();
+        let is_sleep = |row: &Value| row["command"] == json!(["sleep", "4545"]);
+        check(wait_until(|| rows().iter().any(is_sleep)), "the other one does not run")?;
+        same(rows().len(), 1)
     };
     let outcome = work();
     let _ = engine.script(&["rm", other]);
@@ -185,6 +184,9 @@ pub fn killed_while_frozen(engine: &Engine) -> Outcome {
     ])?;
     let work = || -> Outcome {
         let name = engine.script(&["qualified", other])?;
+        let is_sleep = |row: &Value| row["command"] == json!(["sleep", "1000"]);
+        let has_trap = || run(&["--json", "ps", &name]).objects().iter().any(is_sleep);
+        check(wait_until(has_trap), "it is not ready")?;
         let log = std::env::temp_dir().join(format!("{other}.strace"));
         let mut stop = Command::new("unshare");
         let script = "umount /sys/fs/cgroup/unified 2> /dev/null; exec strace -f -qq -e trace=write,pidfd_send_signal -e inject=pidfd_send_signal:signal=SIGKILL:when=2 -o \"$@\"";

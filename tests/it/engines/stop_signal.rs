@@ -86,8 +86,9 @@ pub fn lxc(engine: &Engine) -> Outcome {
         let case = Case::start(engine, blocked, &options, &["sleep", "1000"])?;
         same((&*options, case.shown()?), (&*options, json!(signal)))?;
         engine.script(&["stop", &case.name])?;
-        let pending = case.init()?["signals"]["pending"].clone();
-        same((&*options, pending), (&*options, json!([signal])))?;
+        let pending = || Ok::<_, Failed>(case.init()?["signals"]["pending"].clone());
+        wait_until(|| pending().is_ok_and(|pending| pending == json!([signal])));
+        same((&*options, pending()?), (&*options, json!([signal])))?;
     }
     Ok(())
 }
@@ -165,7 +166,8 @@ pub fn stub_init(engine: &Engine) -> Outcome {
     same(findings[0]["code"].clone(), json!("stop-signal"))?;
     let remedy = findings[0]["remedy"].as_str().unwrap_or_default();
     check(remedy.ends_with(&format!("`cinspect stop -s RTMIN+3 {name}`")), remedy)?;
-    let events = run(&["--json", "stop", "-s", "RTMIN+3", "-t", "20s", &name]).expect(0)?.objects();
+    let events =
+        run(&["--json", "stop", "-s", "RTMIN+3", "-t", "120s", &name]).expect(0)?.objects();
     let last = events.last().cloned().unwrap_or_default();
     same(last["graceful"].clone(), json!(true))
 }

@@ -38,7 +38,7 @@ struct Loss {
 const LOSS: Loss = Loss { attribute: "", caller: &[], fault: None, script: "", options: &[] };
 
 const LOSSES: &[Loss] = &[
-    Loss { attribute: "nice value 0", fault: Some("setpriority:error=EACCES"), ..LOSS },
+    Loss { attribute: "nice value NICE", fault: Some("setpriority:error=EACCES"), ..LOSS },
     Loss {
         attribute: "scheduling policy OTHER",
         caller: &["chrt", "-b", "0"],
@@ -110,11 +110,12 @@ fn run(loss: &Loss, container: &str, is_strict: bool) -> crate::support::Run {
 
 fn shows(loss: &Loss, container: &str) -> Outcome {
     let text = |run: &crate::support::Run| format!("{}{}", run.out, run.err);
+    let attribute = loss.attribute.replace("NICE", &super::nice_value()?);
     let warned = run(loss, container, false).expect(0)?;
-    let is_warned = text(&warned).contains(&format!("warning: {} ", loss.attribute));
+    let is_warned = text(&warned).contains(&format!("warning: {attribute} "));
     check(is_warned, format!("{}: {warned:?}", loss.attribute))?;
     let refused = run(loss, container, true).expect(125)?;
-    let is_refused = text(&refused).contains(&format!("the container's {}: ", loss.attribute));
+    let is_refused = text(&refused).contains(&format!("the container's {attribute}: "));
     check(is_refused, format!("{}: {refused:?}", loss.attribute))
 }
 

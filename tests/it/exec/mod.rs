@@ -83,7 +83,7 @@ fn runs_a_command() -> Outcome {
     let init = std::fs::read_link(format!("/proc/{}/ns/pid", container.init));
     let init = init.map_err(|error| error.to_string())?.to_string_lossy().into_owned();
     same(printed.out.lines().collect::<Vec<_>>(), vec![init.as_str(), "0"])?;
-    let detached = exec(&container, &["-d", "--", "sleep", "60"]).expect(0)?;
+    let detached = exec(&container, &["-d", "--", "sleep", "1000"]).expect(0)?;
     let rows = run(&["--json", "ps", &name(&container)]).expect(0)?.objects();
     let pid = detached.out.split(' ').next().unwrap_or_default().to_owned();
     check(
@@ -128,6 +128,11 @@ fn begin(container: &Container, script: &str) -> Result<(std::process::Child, St
     Ok((child, line.trim().to_owned()))
 }
 
+/// Returns the nice value of the tests, which their containers have.
+fn nice_value() -> Result<String, Failed> {
+    Ok(finish(Command::new("nice")).expect(0)?.out.trim().to_owned())
+}
+
 /// Waits until the container runs this command.
 fn wait_for_command(container: &Container, argv: &[&str]) -> Outcome {
     let runs = || {
@@ -152,8 +157,8 @@ fn forwards_signals() -> Outcome {
         same((signal, status.code()), (signal, Some(9)))?;
     }
     // A signal that the command does not handle kills it; cinspect exits with 128+N.
-    let (mut child, _) = begin(&container, "echo ready; exec sleep 102")?;
-    wait_for_command(&container, &["sleep", "102"])?;
+    let (mut child, _) = begin(&container, "echo ready; exec sleep 1002")?;
+    wait_for_command(&container, &["sleep", "1002"])?;
     kill(child.id(), "-TERM")?;
     let status = child.wait().map_err(|error| error.to_string())?;
     same((status.code(), status.signal()), (Some(143), None))
@@ -161,7 +166,7 @@ fn forwards_signals() -> Outcome {
 
 fn hangs_up() -> Outcome {
     let container = fixture("init")?;
-    let (mut child, pid) = begin(&container, "echo $$; exec sleep 100")?;
+    let (mut child, pid) = begin(&container, "echo $$; exec sleep 1000")?;
     kill(child.id(), "-KILL")?;
     let _ = child.wait();
     let is_alive = || {
@@ -175,7 +180,7 @@ fn background() -> Outcome {
     let container = fixture("init")?;
     let done = sh(&container, "sleep 1000 & echo printed; exit 3").expect(3)?;
     same(done.out.as_str(), "printed\n")?;
-    check(done.took < Duration::from_secs(5), "the background process was waited for")
+    check(done.took < Duration::from_secs(500), "the background process was waited for")
 }
 
 /// A loop over the lines of a file, with a command in it that does not read.

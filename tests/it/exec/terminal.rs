@@ -30,17 +30,17 @@ fn allocated() -> Outcome {
     let printed = terminal.wait_for("vt100\r\n")?;
     check(printed.contains("/dev/pts/") && printed.contains("24 80"), &printed)?;
     check(!terminal.is_sane(), "the caller's terminal is not raw")?;
-    terminal.type_in("sleep 100; echo st=$?\r")?;
-    wait_for_command(&container, &["sleep", "100"])?;
+    terminal.type_in("sleep 1000; echo st=$?\r")?;
+    wait_for_command(&container, &["sleep", "1000"])?;
     terminal.type_in("\x03")?;
     terminal.wait_for("^C")?;
     terminal.wait_for(prompt)?;
-    terminal.type_in("sleep 101\r")?;
-    wait_for_command(&container, &["sleep", "101"])?;
+    terminal.type_in("sleep 1001\r")?;
+    wait_for_command(&container, &["sleep", "1001"])?;
     terminal.type_in("\x1a")?;
     terminal.wait_for("Stopped")?;
     terminal.type_in("kill %1; fg\r")?;
-    terminal.wait_for("sleep 101")?;
+    terminal.wait_for("sleep 1001")?;
     terminal.resize(50, 132);
     terminal.type_in("until stty size | grep '50 132'; do sleep 0.05; done; echo re''sized\r")?;
     terminal.wait_for("resized")?;
@@ -58,7 +58,7 @@ fn allocated() -> Outcome {
 fn restored() -> Outcome {
     let container = fixture("init")?;
     // A shell that restores nothing itself runs outside.
-    let script = format!("{PROGRAM} exec {} sh -i; echo after; sleep 60", name(&container));
+    let script = format!("{PROGRAM} exec {} sh -i; echo after; sleep 1000", name(&container));
     let mut terminal = Terminal::start(&["dash", "-c", &script])?;
     terminal.wait_for("# ")?;
     check(!terminal.is_sane(), "the caller's terminal is not raw")?;

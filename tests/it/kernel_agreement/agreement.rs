@@ -12,7 +12,7 @@ use libtest_mimic::Failed;
 
 use super::State;
 use super::freezer::{self, FrozenCgroup};
-use crate::harness::{self, Container};
+use crate::harness::{self, Container, PATIENCE};
 use crate::support::{Outcome, check, wait_until};
 
 /// The effect of a signal on an actor.
@@ -184,7 +184,7 @@ pub fn send_and_compare(container: &Container, actors: &[Actor<'_>], state: Stat
 /// actor is observed only after it has acted on its signal, so that no effect is a proven negative.
 fn compare(actors: &[Actor<'_>], predictions: &[Prediction], state: State) -> Vec<String> {
     let stopped = state == State::Stopped;
-    let until = Instant::now() + Duration::from_secs(5) * harness::patience();
+    let until = Instant::now() + PATIENCE * harness::patience();
     let wrong = || -> Vec<String> {
         let all = actors.iter().zip(predictions);
         let observations = all.map(|(actor, predicted)| (actor, predicted, actor.observe()));
