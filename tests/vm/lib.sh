@@ -14,7 +14,7 @@ base_packages="linux-image-amd64 systemd-sysv udev dbus dbus-user-session libpam
   tini dumb-init catatonit"
 
 # Programs of the forecast table. Compilers and the JDK are left out: they would double the image.
-programs="s6 runit nginx-light supervisor nodejs apache2 haproxy lighttpd php-cli php-fpm gunicorn uwsgi-core
+programs="s6 nginx-light supervisor nodejs apache2 haproxy lighttpd php-cli php-fpm gunicorn uwsgi-core
   uwsgi-plugin-python3 redis-server memcached mosquitto postgresql cron rsyslog dnsmasq-base ruby chrony
   keepalived puma monit tinyproxy"
 
@@ -68,11 +68,12 @@ make_image() {
   rm -rf "$root"
   # shellcheck disable=SC2016 # mmdebstrap's hooks expand $1
   mmdebstrap --mode=root --variant=minbase --aptopt='APT::Install-Recommends "false"' \
+    --aptopt='Acquire::Check-Valid-Until "false"' \
     --customize-hook="upload '$cache/packages' /tmp/packages" \
     --customize-hook="upload '$cache/key.pub' /tmp/key.pub" \
     --customize-hook="upload '$vm_dir/prepare-root' /tmp/prepare-root" \
     --customize-hook='chroot "$1" sh /tmp/prepare-root' \
-    --customize-hook="mmdebstrap --mode=root --variant=minbase --include=systemd-sysv,dbus '$suite' \"\$1/srv/booted\" - < '$cache/$suite.sources'" \
+    --customize-hook="mmdebstrap --mode=root --variant=minbase --aptopt='Acquire::Check-Valid-Until \"false\"' --include=systemd-sysv,dbus '$suite' \"\$1/srv/booted\" - < '$cache/$suite.sources'" \
     "$suite" "$root" - < "$cache/$suite.sources" > "$cache/$suite.log" 2>&1 || die "$suite: $(tail -n 3 "$cache/$suite.log")"
   # Otherwise each start would be a first start, with its setup.
   tr -d - < /proc/sys/kernel/random/uuid > "$root/etc/machine-id"
