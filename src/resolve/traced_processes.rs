@@ -55,6 +55,9 @@ pub struct TracedProcesses<'a> {
     plain_cgroups: HashSet<Vec<u8>>,
     /// Containers that are traced; the whole host if none.
     chosen: Vec<ResolvedContainer<'a>>,
+    /// Their PID namespaces: the kernel gives the number of one that is gone to the next (`ns_alloc_inum`,
+    /// include/linux/proc_ns.h), and processes of another container would be taken for theirs.
+    _namespaces: Vec<OwnedFd>,
     processes: HashMap<i32, TracedProcess>,
     threads: HashMap<i32, i32>,
     held: HashMap<i32, OwnedFd>,
@@ -76,7 +79,12 @@ impl<'a> TracedProcesses<'a> {
     /// Finds the containers of the host, of which these are traced; the whole host if none are named.
     pub fn new(host: &'a Host, chosen: Vec<ResolvedContainer<'a>>) -> Self {
         let depth = if chosen.is_empty() { SearchDepth::Everything } else { SearchDepth::Cgroups };
+        let namespace = |resolved: &ResolvedContainer<'_>| {
+            let handle = host.process(resolved.container.init_pid()?).ok()?;
+            host.namespace_file(&handle, "pid").ok()
+        };
         Self {
+            _namespaces: chosen.iter().filter_map(namespace).collect(),
             host,
             inventory: discover(host, depth),
             searched: Instant::now(),

@@ -24,6 +24,7 @@ pub fn trials() -> Vec<Trial> {
     add("trace::kill_by_the_exit_of_pid_1_has_this_reason", init_exit);
     add("trace::leaves_nothing_behind_when_it_is_killed", killed);
     add("trace::ends_after_a_number_of_signals_or_a_time", limits);
+    add("trace::keeps_the_number_of_a_namespace_from_the_next_container", namespace_is_held);
     add("trace::refuses_what_it_cannot_trace", refused);
     trials
 }
@@ -91,6 +92,18 @@ impl Trace {
         self.reader.join().map_err(|_| "the reader failed")?;
         Ok(self.lines.lock().expect("the lines").split_off(0))
     }
+}
+
+/// Without that, processes of a container that gets the number later would be taken for the traced one's.
+fn namespace_is_held() -> Outcome {
+    let container = fixture("init handle=TERM")?;
+    let namespace = std::fs::read_link(format!("/proc/{}/ns/pid", container.init))?;
+    let trace = Trace::start(&[&format!("pid:{}", container.init)])?;
+    let descriptors = std::fs::read_dir(format!("/proc/{}/fd", trace.child.id()))?;
+    let mut targets = descriptors.flatten().filter_map(|fd| std::fs::read_link(fd.path()).ok());
+    let is_held = targets.any(|target| target == namespace);
+    trace.finish()?;
+    check(is_held, "the PID namespace is not held")
 }
 
 fn kill(signal: &str, pid: &str) -> Command {
