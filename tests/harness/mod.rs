@@ -157,7 +157,7 @@ impl Container {
     /// Waits until so many lines of the log begin with `start`.
     pub fn wait_to_receive_times(&self, start: &str, times: usize) -> bool {
         let count = || self.received().iter().filter(|line| line.starts_with(start)).count();
-        poll(Duration::from_secs(60), || count() >= times)
+        poll(|| count() >= times)
     }
 
     /// Waits until the named process has exited and has been reaped.
