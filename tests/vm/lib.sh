@@ -65,7 +65,7 @@ make_image() {
   wanted_packages > "$cache/packages"
   sources "$suite" > "$cache/$suite.sources"
   root=$cache/$suite.root
-  rm -rf "$root"
+  rm -rf --one-file-system "$root"
   # shellcheck disable=SC2016 # mmdebstrap's hooks expand $1
   mmdebstrap --mode=root --variant=minbase --aptopt='APT::Install-Recommends "false"' \
     --aptopt='Acquire::Check-Valid-Until "false"' \
@@ -84,7 +84,7 @@ make_image() {
   cp "$root/etc/vm-not-in-suite" "$dir/not-in-suite"
   truncate -s 24G "$dir/disk.new"
   mkfs.ext4 -q -F -d "$root" "$dir/disk.new"
-  rm -rf "$root"
+  rm -rf --one-file-system "$root"
   mv "$dir/disk.new" "$dir/disk"
 }
 
