@@ -4,6 +4,7 @@
 
 mod names;
 mod namespaces;
+mod reused_pids;
 mod scripts;
 mod state_files;
 mod streams;
@@ -14,6 +15,7 @@ pub fn trials() -> Vec<Trial> {
     let mut all = scripts::trials();
     all.extend(names::trials());
     all.extend(namespaces::trials());
+    all.extend(reused_pids::trials());
     all.extend(state_files::trials());
     all.extend(streams::trials());
     all
