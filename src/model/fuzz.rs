@@ -88,7 +88,7 @@ fn accounts(bytes: &[u8]) {
         assert!(!group.name.is_empty());
         let _ = group.has(group.name);
     }
-    assert_eq!(names.all().count(), names.all().map(|(uid, _)| uid).count());
+    assert!(names.all().count() <= bytes.len());
 }
 
 fn logs(bytes: &[u8]) {
