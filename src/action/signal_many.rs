@@ -16,7 +16,7 @@ use crate::model::pid::ProcessId;
 use crate::model::process::Process;
 use crate::model::signal::Signal;
 use crate::model::status::Status;
-use crate::proc::Host;
+use crate::proc::{Host, SnapshotOptions, parallel_map};
 use crate::resolve::ResolvedContainer;
 use crate::resolve::processes::ContainerSnapshot;
 use crate::sys::capability;
@@ -148,6 +148,12 @@ impl<'a> SignalBatch<'a> {
         hold(self.found, &target.process, target.thread, criteria)
     }
 
+    /// Opens several targets, on several threads.
+    fn open_all(&self, targets: &[SignalTarget]) -> Vec<Result<HeldProcess, SendError>> {
+        let (found, criteria) = (self.found, Criteria::of(self.selection.selectors));
+        parallel_map(targets, |target| hold(found, &target.process, target.thread, criteria))
+    }
+
     fn record(&mut self, target: SignalTarget, delivery: Delivery, handle: Option<HeldProcess>) {
         let result = SignalResult { target, delivery, observation: None, outcome: None };
         self.entries.push(BatchEntry { result, handle, killed: false });
@@ -167,8 +173,7 @@ impl<'a> SignalBatch<'a> {
     /// If something stops us before the first signal is sent.
     pub fn send(&mut self, targets: Vec<SignalTarget>, whole: bool) -> Result<(), Error> {
         raise_fd_limit();
-        let handles: Vec<Result<HeldProcess, SendError>> =
-            targets.iter().map(|target| self.open(target)).collect();
+        let handles = self.open_all(&targets);
         let errors = handles.iter().filter_map(|handle| handle.as_ref().err());
         if let Some(error) = errors.filter_map(fatal_error).next() {
             return Err(error);
@@ -201,10 +206,12 @@ impl<'a> SignalBatch<'a> {
         let mut known: HashSet<ProcessId> = targets.collect();
         let options = self.selection.snapshot_options(self.request.signal);
         for _ in 0..MAX_RESCANS {
-            let Ok(snapshot) = self.found.snapshot(options) else {
+            // Nearly always nothing is new, and a few facts show that.
+            let scan = self.scan(self.selection.selector_options());
+            if !scan.is_some_and(|(snapshot, selected)| has_new(&snapshot, &selected, &known)) {
                 return RescanOutcome::Complete;
-            };
-            let Ok(selected) = self.selection.apply(self.found, &snapshot) else {
+            }
+            let Some((snapshot, selected)) = self.scan(options) else {
                 return RescanOutcome::Complete;
             };
             // Asked after the snapshot: if the init runs now, its container is the one in there.
@@ -223,6 +230,12 @@ impl<'a> SignalBatch<'a> {
             }
         }
         RescanOutcome::StillGrowing
+    }
+
+    fn scan(&self, options: SnapshotOptions) -> Option<(ContainerSnapshot, Vec<Selected>)> {
+        let snapshot = self.found.snapshot(options).ok()?;
+        let selected = self.selection.apply(self.found, &snapshot).ok()?;
+        Some((snapshot, selected))
     }
 
     fn is_running(&self, process: ProcessId) -> bool {
@@ -250,12 +263,10 @@ impl<'a> SignalBatch<'a> {
     pub fn observe(&mut self) {
         let Some(signal) = self.request.signal.signal() else { return };
         let deadline = Instant::now() + OBSERVATION_TIME;
+        let mut unsettled: Vec<&mut BatchEntry> = self.entries.iter_mut().collect();
         loop {
-            let mut settled = true;
-            for entry in &mut self.entries {
-                settled &= entry.observe(self.found.host, signal);
-            }
-            if settled || Instant::now() > deadline {
+            unsettled.retain_mut(|entry| !entry.observe(self.found.host, signal));
+            if unsettled.is_empty() || Instant::now() > deadline {
                 return;
             }
             std::thread::sleep(Duration::from_millis(2));
@@ -305,6 +316,18 @@ impl<'a> SignalBatch<'a> {
         let latest = Instant::now() + KILL_TIMEOUT;
         self.wait(Some(deadline.map_or(latest, |deadline| deadline.min(latest))))
     }
+}
+
+/// Whether a process of a scan is selected and not known yet.
+fn has_new(
+    snapshot: &ContainerSnapshot,
+    selected: &[Selected],
+    known: &HashSet<ProcessId>,
+) -> bool {
+    selected.iter().any(|selected| {
+        let process = &snapshot.processes[selected.index].facts;
+        !process.stat.state.is_zombie() && !known.contains(&process.id)
+    })
 }
 
 impl BatchEntry {

@@ -1,7 +1,8 @@
 //! The processes that a signal is meant for, with its effect on each and on those that it is forwarded to.
 //! `analysis::selection` selects them; nothing here sends.
 
-use std::rc::Rc;
+use std::collections::HashSet;
+use std::sync::Arc;
 
 use crate::analysis::container_process::{ContainerProcess, RowContext};
 use crate::analysis::delivery::{Prediction, Recipient};
@@ -95,7 +96,7 @@ impl TargetReach {
 #[derive(Debug)]
 pub struct SelectedTargets {
     /// The container, as every row about it names it.
-    pub context: Rc<RowContext>,
+    pub context: Arc<RowContext>,
     /// In sending order: children before their parents, the init last.
     pub targets: Vec<SignalTarget>,
     /// Whether the init exits; none without an init, and for signal 0.
@@ -114,25 +115,33 @@ pub struct ProcessSelection<'a> {
 }
 
 impl ProcessSelection<'_> {
+    /// Returns the facts that the selectors need.
+    pub fn selector_options(&self) -> SnapshotOptions {
+        let commands = self.selectors.iter().any(Selector::needs_commands);
+        SnapshotOptions {
+            command: if commands { CommandLimit::WHOLE } else { CommandLimit::Nothing },
+            threads: self.selectors.iter().any(Selector::needs_threads),
+            ..SnapshotOptions::BARE
+        }
+    }
+
     /// Returns the facts that the selectors and the prediction need.
     pub fn snapshot_options(&self, signal: SignalNumber) -> SnapshotOptions {
-        let commands = self.selectors.iter().any(Selector::needs_commands);
-        let threads = self.selectors.iter().any(Selector::needs_threads);
+        let options = self.selector_options();
         let forwarded: SignalSet = FORWARDED.into_iter().collect();
         SnapshotOptions {
             command: match signal.signal() {
-                _ if commands => CommandLimit::WHOLE,
                 // Neither is forwarded, and a signal that ends everything waits for nothing.
-                None | Some(Signal::KILL | Signal::STOP) => CommandLimit::Nothing,
+                None | Some(Signal::KILL | Signal::STOP) => options.command,
+                _ if options.command == CommandLimit::WHOLE => options.command,
                 // The options of an init decide whom it forwards the signal to. (A command line that
                 // cannot be read in time is left out.)
                 Some(_) => CommandLimit::SCREEN,
             },
-            threads,
             waits: signal
                 .signal()
                 .map_or(SignalSet::EMPTY, |signal| SignalSet::from(signal).union(forwarded)),
-            exe: false,
+            ..options
         }
     }
 
@@ -193,14 +202,12 @@ impl ProcessSelection<'_> {
             found.settle(&mut snapshot, signal, options);
         }
         let (targets, init_exits) = targets_of(found, &snapshot, &selected, signal);
-        let others = snapshot.processes.iter().enumerate().filter(|(index, process)| {
-            process.in_container
-                && !process.facts.stat.has_exited()
-                && !selected.iter().any(|selected| selected.index == *index)
+        let chosen: HashSet<usize> = selected.iter().map(|selected| selected.index).collect();
+        let has_others = snapshot.processes.iter().enumerate().any(|(index, process)| {
+            process.in_container && !process.facts.stat.has_exited() && !chosen.contains(&index)
         });
-        let has_others = others.count() > 0;
         Ok(SelectedTargets {
-            context: Rc::clone(&snapshot.context),
+            context: Arc::clone(&snapshot.context),
             targets,
             init_exits,
             has_others,

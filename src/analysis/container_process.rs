@@ -2,7 +2,7 @@
 //! container. The processes of a nested container belong to the outer one too, with their PIDs there.
 
 use std::collections::HashMap;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::model::idmap::IdMap;
 use crate::model::passwd::UserNames;
@@ -24,7 +24,7 @@ pub struct RowContext {
 #[derive(Clone, Debug)]
 pub struct ContainerProcess {
     /// The facts.
-    pub facts: Rc<Process>,
+    pub facts: Arc<Process>,
     /// Whether it is in the container; false if it is in the container's cgroup only, and in another
     /// PID namespace.
     pub in_container: bool,
@@ -32,6 +32,8 @@ pub struct ContainerProcess {
     pub pid: Option<ContainerPid>,
     /// The index of its parent in the list; none if that is outside the container.
     pub parent: Option<usize>,
+    /// The indices of its children, first started first.
+    pub children: Vec<usize>,
     /// Its parent's PID in the container; 0 if that is outside, as getppid(2) has it.
     pub ppid: i32,
     /// Its real UID in the container; none if the user is not mapped there.
@@ -72,25 +74,35 @@ pub fn arrange(
             pid.copied().and_then(ContainerPid::new)
         })
         .collect();
-    let parents: Vec<Option<usize>> = processes
-        .iter()
-        .map(|(process, _)| indices.get(&HostPid::new(process.stat.ppid)?).copied())
-        .collect();
+    let parent = |(index, (process, _)): (usize, &(Process, bool))| {
+        let parent = indices.get(&HostPid::new(process.stat.ppid)?).copied();
+        parent.filter(|parent| *parent != index)
+    };
+    let parents: Vec<Option<usize>> = processes.iter().enumerate().map(parent).collect();
+    let mut children: Vec<Vec<usize>> = vec![Vec::new(); processes.len()];
+    let mut by_start: Vec<usize> = (0..processes.len()).collect();
+    by_start.sort_by_key(|index| (processes[*index].0.id.start, processes[*index].0.id.pid));
+    for index in by_start {
+        if let Some(parent) = parents[index] {
+            children[parent].push(index);
+        }
+    }
     processes
         .into_iter()
         .enumerate()
         .map(|(index, (process, in_container))| {
-            let parent = parents[index].filter(|parent| *parent != index);
+            let parent = parents[index];
             let uid = users.container_uid(process.status.uid[0]);
             let name = uid.and_then(|uid| users.names.as_ref()?.name(uid));
             ContainerProcess {
                 in_container,
                 pid: pids[index],
                 parent,
+                children: std::mem::take(&mut children[index]),
                 ppid: parent.and_then(|parent| pids[parent]).map_or(0, ContainerPid::get),
                 uid,
                 user: name.map(<[u8]>::to_vec),
-                facts: Rc::new(process),
+                facts: Arc::new(process),
             }
         })
         .collect()

@@ -265,7 +265,6 @@ mod tests {
             times: Times { started: jiff::Timestamp::UNIX_EPOCH, cpu: std::time::Duration::ZERO },
             status: Status::parse(status.as_bytes()).unwrap(),
             stat,
-            pid_ns: None,
             command: Fact::Known(CommandLine::parse(argv, false)),
             exe: Fact::Absent,
             waits: Fact::Absent,

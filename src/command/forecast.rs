@@ -2,7 +2,6 @@
 //! container's engine. `analysis::forecast` does the work; nothing is sent.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::analysis::forecast::{FORWARDED, Forecast, ForecastInput, forecast};
 use crate::engine::Inventory;
@@ -14,6 +13,7 @@ use crate::model::stop_schedule::{StopOrder, StopProcedure, StopSchedule, StopSt
 use crate::proc::{CommandLimit, Host, SnapshotOptions};
 use crate::resolve::processes::ContainerSnapshot;
 use crate::resolve::{MatchRule, ResolvedContainer};
+use crate::sys::parallel;
 
 /// Returns the procedure of a container's engine, perhaps with another signal.
 pub(super) fn procedure_of(
@@ -72,37 +72,14 @@ pub(super) fn each_container<T: Send>(
     containers: &[&Container],
     read: impl Fn(&ResolvedContainer<'_>) -> T + Sync,
 ) -> Vec<T> {
-    let read = |container: &&Container| {
+    parallel::map(containers.len(), WORKERS, |index| {
         read(&ResolvedContainer {
             host,
-            container: (*container).clone(),
+            container: containers[index].clone(),
             inventory: Arc::clone(inventory),
             matched_by: MatchRule::Every,
         })
-    };
-    // Each worker takes the next container: some take longer than others.
-    let next = AtomicUsize::new(0);
-    let work = || {
-        let mut results = Vec::new();
-        loop {
-            let index = next.fetch_add(1, Ordering::Relaxed);
-            let Some(container) = containers.get(index) else { return results };
-            results.push((index, read(container)));
-        }
-    };
-    let mut results: Vec<(usize, T)> = std::thread::scope(|scope| {
-        // (This thread works as well, so that none is needed.)
-        let others = (1..WORKERS.min(containers.len()))
-            .filter_map(|_| std::thread::Builder::new().spawn_scoped(scope, work).ok());
-        let others: Vec<_> = others.collect();
-        let own = work();
-        let joined = others.into_iter().flat_map(|worker| {
-            worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        });
-        own.into_iter().chain(joined).collect()
-    });
-    results.sort_by_key(|(index, _)| *index);
-    results.into_iter().map(|(_, result)| result).collect()
+    })
 }
 
 /// Returns the other containers in the PID namespace of a container, which the kernel kills with its init.

@@ -1,6 +1,6 @@
 //! `signals`: shows signal by signal, process by process, the settings and the effect. Nothing is sent.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use clap::{ArgMatches, Args};
 use serde_json::Value as Json;
@@ -143,7 +143,7 @@ fn rows(
         signals => signals.to_vec(),
     };
     let row = |process: &ContainerProcess, signal| SignalsRow {
-        context: Rc::clone(&snapshot.context),
+        context: Arc::clone(&snapshot.context),
         process: process.clone(),
         signal,
         prediction: snapshot.predict(process, signal, Recipient::Process),

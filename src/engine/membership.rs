@@ -114,8 +114,7 @@ impl<'a> MembershipRule<'a> {
     /// # Errors
     /// Its files cannot be read; [`ReadError::Gone`] if it has ended.
     pub fn holds(&self, pid: HostPid) -> Result<bool, ReadError> {
-        let handle = self.host.process(pid)?;
-        let namespace = match self.host.pid_ns_of(&handle) {
+        let namespace = match self.host.pid_ns_by_pid(pid) {
             Ok(namespace) => Some(namespace),
             Err(ReadError::Denied) => None,
             Err(error) => return Err(error),
@@ -266,7 +265,7 @@ pub fn read_members(
     let namespace = container.pid_ns.filter(|_| container.owns_pid_ns);
     // A child reads the container's file system while we read its cgroup.
     let request = host.query_container_fs(init, namespace);
-    let mut reader = MemberReader { host, options, processes: Vec::new(), hidden: 0 };
+    let mut reader = MemberReader::new(host, container, options);
     let cgroup = cgroup_processes(host, container, inventory)?;
     if let Some(cgroup) = &cgroup {
         reader.read(&Vec::from_iter(cgroup.iter().copied()))?;
@@ -274,7 +273,9 @@ pub fn read_members(
     let container_fs = request.receive(host);
     if cgroup.is_none() || namespace.is_some() {
         let known: HashSet<i32> = (reader.processes.iter())
-            .filter(|process| process.pid_ns.is_some() && process.pid_ns == container.pid_ns)
+            .filter(|process| {
+                container.pid_ns.is_some() && reader.pid_ns(process) == container.pid_ns
+            })
             .filter_map(|process| process.status.nspid.get(container.depth).copied())
             .collect();
         let joined = joined(host, container, inventory, &container_fs, cgroup.is_some(), &known)?;
@@ -282,7 +283,7 @@ pub fn read_members(
         let joined: Vec<HostPid> = joined.into_iter().filter(|pid| !read.contains(pid)).collect();
         reader.read(&joined)?;
     }
-    reader.finish(container, inventory, container_fs.names)
+    reader.finish(inventory, container_fs.names)
 }
 
 /// Takes a snapshot of a container's processes, without its users' names: those of its cgroup, and those that
@@ -300,10 +301,10 @@ pub fn read_surveyed_members(
         return read_members(host, container, inventory, options);
     }
     let pids = member_pids(host, container, inventory)?;
-    let mut reader = MemberReader { host, options, processes: Vec::new(), hidden: 0 };
+    let mut reader = MemberReader::new(host, container, options);
     reader.read(&Vec::from_iter(pids))?;
     let names = Err(ReadError::Broken("users were not asked for".into()));
-    reader.finish(container, inventory, names)
+    reader.finish(inventory, names)
 }
 
 /// Returns processes of the container that are not in its cgroup, or all if it has none.
@@ -373,14 +374,24 @@ fn is_elsewhere(container: &Container) -> bool {
 /// The processes read so far.
 struct MemberReader<'a> {
     host: &'a Host,
+    container: &'a Container,
     options: SnapshotOptions,
     processes: Vec<Process>,
     hidden: usize,
+    /// The PID namespace of each, with the number of PIDs that a process in it has; those that could not be
+    /// read are left out.
+    namespaces: HashMap<HostPid, (NamespaceId, usize)>,
 }
 
-impl MemberReader<'_> {
+impl<'a> MemberReader<'a> {
+    fn new(host: &'a Host, container: &'a Container, options: SnapshotOptions) -> Self {
+        let (processes, namespaces) = (Vec::new(), HashMap::new());
+        Self { host, container, options, processes, hidden: 0, namespaces }
+    }
+
     fn read(&mut self, pids: &[HostPid]) -> Result<(), ReadError> {
         let mut gone = 0;
+        let known = self.processes.len();
         for result in self.host.snapshot(pids, self.options) {
             match result {
                 Ok(process) => self.processes.push(process),
@@ -389,6 +400,7 @@ impl MemberReader<'_> {
                 Err(_) => self.hidden += 1,
             }
         }
+        self.add_namespaces(known);
         // If /proc hides processes, they look like ones that have exited.
         if gone > 0 && !nix::unistd::geteuid().is_root() && self.host.hides_processes() {
             self.hidden += gone;
@@ -396,20 +408,53 @@ impl MemberReader<'_> {
         Ok(())
     }
 
+    /// Finds the PID namespaces of the processes from this index on. A process is in the namespace of its
+    /// parent or in one below it, also after its parent has exited (`copy_process` and `find_new_reaper`,
+    /// kernel/fork.c and exit.c; setns(2) leads into a namespace below only). So it is in the same one if
+    /// both have PIDs in equally many, and only the others have to be read.
+    fn add_namespaces(&mut self, from: usize) {
+        let mut added: Vec<&Process> = self.processes[from..].iter().collect();
+        // Parents first. (A parent that comes later, after a wrap of the PIDs, costs a read.)
+        added.sort_by_key(|process| (process.id.start, process.id.pid));
+        for process in added {
+            let levels = process.status.nspid.len();
+            let parent = HostPid::new(process.status.ppid);
+            let known = parent.and_then(|parent| self.namespaces.get(&parent));
+            let inherited = known.filter(|(_, parents)| *parents == levels).map(|(ns, _)| *ns);
+            let namespace = match inherited {
+                // (Before Linux 4.1 there are no lines of levels; a recorded host may contradict itself.)
+                _ if process.status.nspgid.is_empty() || self.host.is_recorded() => None,
+                _ if levels == 1 => self.host.pid_ns,
+                _ if Some(process.id) == self.container.init => self.container.pid_ns,
+                inherited => inherited,
+            };
+            let namespace = namespace.or_else(|| self.host.pid_ns_of_process(process.id).ok());
+            if let Some(namespace) = namespace {
+                self.namespaces.insert(process.id.pid, (namespace, levels));
+            }
+        }
+    }
+
+    /// Returns the PID namespace of a process that was read.
+    fn pid_ns(&self, process: &Process) -> Option<NamespaceId> {
+        self.namespaces.get(&process.id.pid).map(|(namespace, _)| *namespace)
+    }
+
     fn finish(
         mut self,
-        container: &Container,
         inventory: &Inventory,
         names: Result<UserNames, ReadError>,
     ) -> Result<MemberProcesses, ReadError> {
         if self.processes.is_empty() {
             return Err(if self.hidden > 0 { ReadError::Denied } else { ReadError::Gone });
         }
-        self.processes.sort_by_key(|process| process.id.pid);
+        let container = self.container;
+        let mut processes = std::mem::take(&mut self.processes);
+        processes.sort_by_key(|process| process.id.pid);
         let rule = MembershipRule::new(self.host, container, inventory);
         let is_in_container = |process: &Process| {
             // (Most are in the namespace itself: then nothing else has to be read.)
-            match process.pid_ns {
+            match self.pid_ns(process) {
                 _ if !container.owns_pid_ns && container.user.is_none() => true,
                 namespace if !container.owns_pid_ns => {
                     rule.holds_in(process.id.pid, namespace) == Ok(true)
@@ -420,7 +465,7 @@ impl MemberReader<'_> {
                 namespace => rule.is_in_namespace(process.id.pid, namespace) == Ok(true),
             }
         };
-        let processes = self.processes.into_iter().map(|process| {
+        let processes = processes.into_iter().map(|process| {
             let is_in_container = is_in_container(&process);
             (process, is_in_container)
         });

@@ -1,6 +1,5 @@
 //! A process in a snapshot: owned facts, each known, denied or absent.
 
-use crate::model::namespace::NamespaceId;
 use crate::model::pid::ProcessId;
 use crate::model::program_signals::{AskedSignals, MissingStep};
 use crate::model::signal_waiters::Waits;
@@ -109,8 +108,6 @@ pub struct Process {
     pub stat: Stat,
     /// `/proc/PID/status`: facts of a thread are the main thread's.
     pub status: Status,
-    /// Its PID namespace; none if reading it is denied.
-    pub pid_ns: Option<NamespaceId>,
     /// `/proc/PID/cmdline`; absent if not requested.
     pub command: Fact<CommandLine>,
     /// Target of `/proc/PID/exe`.

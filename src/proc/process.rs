@@ -149,12 +149,24 @@ impl Host {
         }
     }
 
-    /// Reads the PID namespace by PID alone, for a survey, where a reused PID does no harm.
+    /// Reads the PID namespace of a process.
     ///
     /// # Errors
-    /// [`ReadError`].
+    /// As [`Self::pid_ns_of`]; [`ReadError::Gone`] if its PID is that of another process now.
+    pub fn pid_ns_of_process(&self, id: ProcessId) -> Result<NamespaceId, ReadError> {
+        let handle = self.process(id.pid)?;
+        let start = stat(&handle, &mut Vec::new())?.start;
+        if start == id.start { self.pid_ns_of(&handle) } else { Err(ReadError::Gone) }
+    }
+
+    /// Reads the PID namespace by PID alone: for a survey, where a reused PID does no harm, and where
+    /// something else holds the process.
+    ///
+    /// # Errors
+    /// As [`Self::pid_ns_of`].
     pub fn pid_ns_by_pid(&self, pid: HostPid) -> Result<NamespaceId, ReadError> {
-        NamespaceId::parse(&self.link(pid, "ns/pid")?).ok_or(ReadError::Gone)
+        let link = self.link(pid, "ns/pid").ok().and_then(|link| NamespaceId::parse(&link));
+        link.map_or_else(|| self.pid_ns_of(&self.process(pid)?), Ok)
     }
 
     /// Opens a namespace file of a held process: `ns` is `pid`, `user` and so on.

@@ -70,8 +70,8 @@ impl From<ParseError> for ReadError {
     }
 }
 
-/// Reads a file of `/proc` or of the cgroup tree to its end, at most `limit` bytes. `buffer` is cleared
-/// first and its capacity used again.
+/// Reads a file of `/proc` or of the cgroup tree to its end, at most `limit` bytes. `buffer` then has the
+/// file alone; its capacity is used again.
 ///
 /// # Errors
 /// [`ReadError`]; [`ReadError::Gone`] if the process exits meanwhile.
@@ -98,7 +98,7 @@ fn read(
     limit: usize,
     at_once: bool,
 ) -> Result<(), ReadError> {
-    buffer.clear();
+    // (Its old content is overwritten, or cut off in the end.)
     buffer.resize(buffer.capacity().max(4096).min(limit.max(1)), 0);
     let mut filled = 0;
     loop {
@@ -127,9 +127,12 @@ fn read(
     Ok(())
 }
 
+/// Limit of `stat`.
+pub(super) const STAT_LIMIT: usize = 1 << 14;
+
 /// Reads `stat` of a held process.
 pub(super) fn stat(handle: &Handle, buffer: &mut Vec<u8>) -> Result<Stat, ReadError> {
-    read_at_once(handle.open_relative("stat")?, buffer, 1 << 14)?;
+    read_at_once(handle.open_relative("stat")?, buffer, STAT_LIMIT)?;
     Ok(Stat::parse(buffer)?)
 }
 

@@ -10,11 +10,11 @@ use nix::libc;
 use procfs::process::Process as Handle;
 
 use super::read::{ReadError, read_at_once, read_into, status, thread_ids};
+use crate::model::process::Process;
 use crate::model::signal::SignalSet;
 use crate::model::signal_waiters::{
     Call, Signalfd, ThreadWaits, Waiting, Waits, epoll_targets, signalfd_set,
 };
-use crate::model::status::Status;
 use crate::sys::{kcmp, process_dir};
 
 /// rt_sigtimedwait, also as a 32-bit program calls it: on x86 and Arm 177, and 421 with 64-bit times
@@ -28,6 +28,34 @@ const MAX_READS: usize = 4;
 /// Threads that are read one by one.
 const MAX_THREADS: usize = 10_000;
 const MAX_DESCRIPTORS: usize = 65_536;
+
+/// The main thread of a process, as its `status` shows it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct MainThread {
+    pid: i32,
+    /// PID of the parent of the process.
+    parent: i32,
+    is_init: bool,
+    has_exited: bool,
+    blocked: SignalSet,
+    /// Threads of the process.
+    pub threads: u32,
+}
+
+impl MainThread {
+    /// Returns the main thread of a process.
+    pub fn of(process: &Process) -> Self {
+        let status = &process.status;
+        Self {
+            pid: status.pid,
+            parent: status.ppid,
+            is_init: status.nspid.last() == Some(&1),
+            has_exited: process.stat.state.is_zombie(),
+            blocked: status.sig_blk,
+            threads: status.threads,
+        }
+    }
+}
 
 /// A process that is being read.
 struct WaitReader<'a> {
@@ -43,15 +71,14 @@ struct WaitReader<'a> {
 /// does not block them, unless `every_thread`.
 pub(super) fn waits(
     handle: &Handle,
-    main: &Status,
-    main_has_exited: bool,
+    main: MainThread,
     signals: SignalSet,
     every_thread: bool,
     buffer: &mut Vec<u8>,
 ) -> Result<Waits, ReadError> {
-    let mut reader = WaitReader { handle, signals, parent: main.ppid, buffer };
+    let mut reader = WaitReader { handle, signals, parent: main.parent, buffer };
     let mut waits = Waits::default();
-    let main_thread = if main_has_exited {
+    let main_thread = if main.has_exited {
         exited(main)
     } else {
         // (Its own file is the process's: the kernel need not look the thread up.)
@@ -59,7 +86,7 @@ pub(super) fn waits(
     };
     // A signal that the main thread does not block is taken there.
     let relevant =
-        main_has_exited || every_thread || !main_thread.blocked.intersection(signals).is_empty();
+        main.has_exited || every_thread || !main_thread.blocked.intersection(signals).is_empty();
     waits.threads.push(main_thread);
     waits.all_threads = main.threads <= 1;
     if !relevant {
@@ -73,11 +100,11 @@ pub(super) fn waits(
     Ok(waits)
 }
 
-fn exited(main: &Status) -> ThreadWaits {
+fn exited(main: MainThread) -> ThreadWaits {
     ThreadWaits {
         tid: main.pid,
         dead: true,
-        blocked: main.sig_blk,
+        blocked: main.blocked,
         awaited: SignalSet::EMPTY,
         on: Waiting::Elsewhere,
     }
@@ -86,13 +113,12 @@ fn exited(main: &Status) -> ThreadWaits {
 impl WaitReader<'_> {
     /// Reads the main thread until its mask and its call are of one moment. tini's wait ends once a second:
     /// its mask may have been read in the wait, and its call after it.
-    fn main_thread(&mut self, main: &Status) -> Result<ThreadWaits, ReadError> {
-        let is_init = main.nspid.last() == Some(&1);
-        let mut blocked = main.sig_blk;
+    fn main_thread(&mut self, main: MainThread) -> Result<ThreadWaits, ReadError> {
+        let mut blocked = main.blocked;
         let mut thread = self.thread("syscall", main.pid, blocked)?;
         for _ in 0..MAX_READS {
             let is_running = thread.on == Waiting::Anything;
-            if thread.awaited != SignalSet::EMPTY || !(is_init || is_running) {
+            if thread.awaited != SignalSet::EMPTY || !(main.is_init || is_running) {
                 break;
             }
             let before = std::mem::replace(

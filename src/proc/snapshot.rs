@@ -2,11 +2,10 @@
 //! command line hang (the kernel waits for that process's memory), so that is done by worker threads,
 //! which are abandoned if they do not return in time.
 
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{SigSet, SigmaskHow};
@@ -14,16 +13,15 @@ use nix::unistd::{getpid, gettid};
 use procfs::process::Process as Handle;
 
 use super::host::{Clock, Host};
-use super::read::{ReadError, namespace, read_at_once, stat, status, thread_ids};
-use super::signal_waiters::waits;
-use crate::model::namespace::NamespaceId;
+use super::read::{ReadError, read_at_once, stat, status, thread_ids};
+use super::signal_waiters::{MainThread, waits};
 use crate::model::pid::{HostPid, ProcessId};
 use crate::model::process::{CommandLine, Fact, Process, Thread, Times};
 use crate::model::signal::SignalSet;
 use crate::model::signal_waiters::Waits;
-use crate::model::stat::{ProcessState, Stat};
-use crate::model::status::Status;
+use crate::model::stat::Stat;
 use crate::sys::cpu_wait::CpuWait;
+use crate::sys::parallel;
 
 /// The part of each command line that is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,33 +85,60 @@ const TOTAL_TIMEOUT: Duration = Duration::from_secs(2);
 /// Memory for the command lines of one snapshot, in bytes, beyond which the others are cut to what a
 /// screen shows.
 const BYTE_BUDGET: usize = 16 << 20;
-/// Workers; they mostly wait for the kernel.
-const MAX_WORKERS: usize = 4;
-
-/// A message of a worker. Rows are indices into the list of PIDs.
-enum WorkerResult {
-    /// A worker and its TID.
-    Started(usize, i32),
-    /// A worker, its row, and the process without its command line and waits, which are read next.
-    Begun(usize, usize, Box<Process>),
-    Waits(usize, Fact<Waits>),
-    Command(usize, usize, Fact<CommandLine>),
-    Failed(usize, ReadError),
-    Finished,
-}
 
 /// The work that all workers share. A worker may outlive the [`Host`], so it holds copies.
 struct SnapshotJob {
     proc: PathBuf,
     clock: Clock,
-    pid_ns: Option<NamespaceId>,
     pids: Vec<HostPid>,
     options: SnapshotOptions,
     next: AtomicUsize,
     /// Bytes of command lines read so far.
     bytes_read: AtomicUsize,
-    /// Whether too much time went into waiting, so that nothing that may hang is read any more.
-    out_of_time: AtomicBool,
+    /// Milliseconds spent waiting for slow command lines, beyond [`TOTAL_TIMEOUT`] of which nothing that
+    /// may hang is read any more.
+    waited: AtomicU64,
+}
+
+/// A row of the snapshot: its index in the list of PIDs, and the result.
+type SnapshotRow = (usize, Result<Process, ReadError>);
+
+/// The state of a worker, locked for moments only: by it for each row, and by the collector now and then.
+#[derive(Default)]
+struct WorkerRows {
+    /// The rows that it has read. The last one lacks its waits and its command line while `since` is set.
+    rows: Vec<SnapshotRow>,
+    /// The time since which it reads what may hang.
+    since: Option<Instant>,
+    finished: bool,
+    /// How long it has waited for a CPU.
+    cpu_wait: Option<CpuWait>,
+}
+
+impl WorkerRows {
+    /// Returns the process of the row that was read last.
+    fn last(&mut self) -> Option<&mut Process> {
+        self.rows.last_mut()?.1.as_mut().ok()
+    }
+
+    /// Returns the time that the worker has waited for a CPU since the last call.
+    fn extension(&mut self) -> Duration {
+        self.cpu_wait.as_mut().map_or(Duration::ZERO, CpuWait::extension)
+    }
+}
+
+/// A worker, as the collector knows it.
+#[derive(Default)]
+struct Worker {
+    progress: Arc<Mutex<WorkerRows>>,
+    /// The number of rows at which it hung: it hangs until it has more.
+    hung: Option<usize>,
+}
+
+impl Worker {
+    fn lock(&self) -> MutexGuard<'_, WorkerRows> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Host {
@@ -136,18 +161,16 @@ impl Host {
         pids: &[HostPid],
         options: SnapshotOptions,
     ) -> Vec<Result<Process, ReadError>> {
-        // (std's number of CPUs reads a dozen files; where there are fewer, these take turns.)
-        let workers = MAX_WORKERS.min(1 + pids.len() / 32);
-        let job = Arc::new(SnapshotJob {
+        let workers = parallel::cpus().min(1 + pids.len() / 32);
+        let job = SnapshotJob {
             proc: self.proc_path(""),
             clock: self.clock,
-            pid_ns: self.pid_ns,
             pids: pids.to_vec(),
             options,
             next: AtomicUsize::new(0),
             bytes_read: AtomicUsize::new(0),
-            out_of_time: AtomicBool::new(false),
-        });
+            waited: AtomicU64::new(0),
+        };
         if !options.may_hang() && workers == 1 {
             let mut buffer = Vec::new();
             return (0..pids.len())
@@ -158,40 +181,15 @@ impl Host {
     }
 }
 
-/// Collects the results of the workers and replaces those that hang.
+/// Waits for the workers, and replaces those that hang.
 struct Collector {
     job: Arc<SnapshotJob>,
-    sender: Sender<WorkerResult>,
-    results: Receiver<WorkerResult>,
-    rows: Vec<Option<Result<Process, ReadError>>>,
-    /// For each worker the row whose command line it is reading, and since when.
-    busy: Vec<Option<(usize, Instant)>>,
-    /// For each worker whether it hangs.
-    hung: Vec<bool>,
-    /// For each worker how long it has waited for a CPU.
-    cpu_waits: Vec<Option<CpuWait>>,
-    working: usize,
-    pending: usize,
-    /// Time spent waiting for slow command lines.
-    waited: Duration,
+    workers: Vec<Worker>,
 }
 
 impl Collector {
-    fn new(job: Arc<SnapshotJob>, workers: usize) -> Self {
-        let (sender, results) = channel();
-        let rows: Vec<_> = job.pids.iter().map(|_| None).collect();
-        let mut collector = Self {
-            job,
-            sender,
-            results,
-            pending: rows.len(),
-            rows,
-            busy: Vec::new(),
-            hung: Vec::new(),
-            cpu_waits: Vec::new(),
-            working: 0,
-            waited: Duration::ZERO,
-        };
+    fn new(job: SnapshotJob, workers: usize) -> Self {
+        let mut collector = Self { job: Arc::new(job), workers: Vec::new() };
         for _ in 0..workers {
             collector.spawn_worker();
         }
@@ -199,168 +197,138 @@ impl Collector {
     }
 
     fn spawn_worker(&mut self) {
-        let (job, sender, worker) = (self.job.clone(), self.sender.clone(), self.busy.len());
+        let (job, worker, collector) =
+            (self.job.clone(), Worker::default(), std::thread::current());
+        let progress = worker.progress.clone();
         // Signals must reach a thread that can first clean up: handled in a worker, one would stop or
         // end us with the terminal as a screen left it.
         let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK);
-        let spawned = std::thread::Builder::new()
-            .stack_size(128 << 10)
-            .spawn(move || job.run(worker, &sender));
+        let spawned = std::thread::Builder::new().stack_size(128 << 10).spawn(move || {
+            job.run(&progress);
+            collector.unpark();
+        });
         let _ = before.map(|before| before.thread_set_mask());
         if spawned.is_ok() {
-            self.busy.push(None);
-            self.hung.push(false);
-            self.cpu_waits.push(None);
-            self.working += 1;
+            self.workers.push(worker);
         }
     }
 
     fn collect(mut self) -> Vec<Result<Process, ReadError>> {
-        let mut checked = Instant::now();
-        while self.pending > 0 && self.working > 0 {
-            match self.results.recv_timeout(Duration::from_millis(10)) {
-                // (A worker whose result is here does not hang, however late it is seen.)
-                Ok(result) => {
-                    self.record(result);
-                    while let Ok(result) = self.results.try_recv() {
-                        self.record(result);
-                    }
-                }
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => break,
-            }
-            if checked.elapsed() > Duration::from_millis(10) {
-                checked = Instant::now();
-                self.replace_hung_workers();
+        while self.is_working() {
+            std::thread::park_timeout(Duration::from_millis(10));
+        }
+        let mut rows: Vec<_> = self.job.pids.iter().map(|_| None).collect();
+        for worker in &self.workers {
+            for (row, result) in std::mem::take(&mut worker.lock().rows) {
+                rows[row] = Some(result);
             }
         }
         // A row that no worker came to is read without its command line, which cannot hang.
         let mut buffer = Vec::new();
-        let job = self.job.clone();
-        self.rows
-            .into_iter()
-            .enumerate()
-            .map(|(row, result)| {
-                result.unwrap_or_else(|| {
-                    job.begin(row, &mut buffer).map(|(mut process, _)| {
-                        process.command = Fact::Denied;
-                        process
-                    })
-                })
-            })
-            .collect()
+        let mut read = |row| {
+            let (mut process, _) = self.job.begin(row, &mut buffer)?;
+            process.command = Fact::Denied;
+            Ok(process)
+        };
+        let rows = rows.into_iter().enumerate();
+        rows.map(|(row, result)| result.unwrap_or_else(|| read(row))).collect()
     }
 
-    fn record(&mut self, result: WorkerResult) {
-        match result {
-            WorkerResult::Started(worker, tid) => {
-                self.cpu_waits[worker] = Some(CpuWait::new(getpid().as_raw(), tid));
+    /// Whether a worker that does not hang still reads. Replaces those that do.
+    fn is_working(&mut self) -> bool {
+        let mut working = false;
+        for index in 0..self.workers.len() {
+            let timeout = self.timeout();
+            let worker = &self.workers[index];
+            let mut progress = worker.lock();
+            let (rows, finished) = (progress.rows.len(), progress.finished);
+            let still_hangs = worker.hung == Some(rows) && progress.since.is_some();
+            let is_overdue = |since: &Instant| !still_hangs && since.elapsed() > timeout;
+            let overdue = progress.since.filter(is_overdue);
+            let extension = overdue.map_or(Duration::ZERO, |_| progress.extension());
+            if let Some(since) = overdue.filter(|_| !extension.is_zero()) {
+                progress.since = Some(since + extension);
             }
-            WorkerResult::Begun(worker, row, process) => {
-                self.rows[row] = Some(Ok(*process));
-                self.busy[worker] = Some((row, Instant::now()));
-            }
-            WorkerResult::Waits(row, waits) => {
-                if let Some(Ok(process)) = &mut self.rows[row] {
-                    process.waits = waits;
+            let hangs = still_hangs || (overdue.is_some() && extension.is_zero());
+            drop(progress);
+            self.workers[index].hung = hangs.then_some(rows);
+            if hangs && !still_hangs {
+                self.job.count_wait(self.timeout());
+                if self.hung_workers() < MAX_HUNG {
+                    self.spawn_worker();
+                    working = true;
                 }
             }
-            WorkerResult::Command(worker, row, command) => {
-                if let Some(Ok(process)) = &mut self.rows[row] {
-                    process.command = command;
-                }
-                let took = self.busy[worker].take().map_or(Duration::ZERO, |(_, s)| s.elapsed());
-                if took > SLOW {
-                    let extension = self.extension(worker);
-                    self.count_wait(took.saturating_sub(extension));
-                }
-                if self.hung[worker] {
-                    // It returned after all; its row no longer counted as pending.
-                    self.hung[worker] = false;
-                    self.working += 1;
-                } else {
-                    self.pending -= 1;
-                }
-            }
-            WorkerResult::Failed(row, error) => {
-                self.rows[row] = Some(Err(error));
-                self.pending -= 1;
-            }
-            WorkerResult::Finished => self.working -= 1,
+            working |= !hangs && !finished;
         }
-    }
-
-    fn count_wait(&mut self, took: Duration) {
-        if took > SLOW {
-            self.waited += took;
-        }
-        if self.waited > TOTAL_TIMEOUT {
-            self.job.out_of_time.store(true, Ordering::Relaxed);
-        }
-    }
-
-    /// Returns the time that a worker has waited for a CPU since the last call.
-    fn extension(&mut self, worker: usize) -> Duration {
-        let wait = self.cpu_waits[worker].as_mut();
-        wait.map_or(Duration::ZERO, CpuWait::extension)
+        working
     }
 
     fn hung_workers(&self) -> usize {
-        self.hung.iter().filter(|hung| **hung).count()
+        self.workers.iter().filter(|worker| worker.hung.is_some()).count()
     }
 
-    fn replace_hung_workers(&mut self) {
-        let out_of_time = self.job.out_of_time.load(Ordering::Relaxed);
-        let is_patient = self.hung_workers() < MAX_PATIENT_HANGS && !out_of_time;
-        let timeout = if is_patient { TIMEOUT } else { SHORT_TIMEOUT };
-        for worker in 0..self.busy.len() {
-            let Some((row, since)) = self.busy[worker] else { continue };
-            if since.elapsed() > timeout && !self.hung[worker] {
-                let extension = self.extension(worker);
-                if !extension.is_zero() {
-                    self.busy[worker] = Some((row, since + extension));
-                    continue;
-                }
-                self.hung[worker] = true;
-                self.working -= 1;
-                self.pending -= 1;
-                self.count_wait(timeout);
-                if self.hung_workers() < MAX_HUNG {
-                    self.spawn_worker();
-                }
-            }
-        }
+    fn timeout(&self) -> Duration {
+        let is_patient = self.hung_workers() < MAX_PATIENT_HANGS && !self.job.is_out_of_time();
+        if is_patient { TIMEOUT } else { SHORT_TIMEOUT }
     }
 }
 
 impl SnapshotJob {
-    fn run(&self, worker: usize, sender: &Sender<WorkerResult>) {
+    fn run(&self, progress: &Mutex<WorkerRows>) {
+        let lock = || progress.lock().unwrap_or_else(PoisonError::into_inner);
         let mut buffer = Vec::with_capacity(4096);
-        let _ = sender.send(WorkerResult::Started(worker, gettid().as_raw()));
+        lock().cpu_wait = Some(CpuWait::new(getpid().as_raw(), gettid().as_raw()));
         loop {
             let row = self.next.fetch_add(1, Ordering::Relaxed);
             if row >= self.pids.len() {
                 break;
             }
-            let sent = match self.begin(row, &mut buffer) {
-                Ok((process, handle)) => {
-                    let alone = process.stat.num_threads <= 1;
-                    let main = (process.status.clone(), process.stat.state);
-                    let begun = sender.send(WorkerResult::Begun(worker, row, Box::new(process)));
-                    // Sent before the command line, so that a process that makes that hang has its
-                    // waits at least.
-                    let waits = self.waits(&handle, &main, &mut buffer);
-                    let sent = begun.and_then(|()| sender.send(WorkerResult::Waits(row, waits)));
-                    let command = self.command(&handle, alone, &mut buffer);
-                    sent.and_then(|()| sender.send(WorkerResult::Command(worker, row, command)))
+            let (process, handle) = match self.begin(row, &mut buffer) {
+                Ok(begun) => begun,
+                Err(error) => {
+                    lock().rows.push((row, Err(error)));
+                    continue;
                 }
-                Err(error) => sender.send(WorkerResult::Failed(row, error)),
             };
-            if sent.is_err() {
-                return;
+            let main = MainThread::of(&process);
+            let start = Instant::now();
+            {
+                let mut progress = lock();
+                progress.rows.push((row, Ok(process)));
+                progress.since = Some(start);
+            }
+            // Kept before the command line is read, so that a process that makes that hang has its
+            // waits at least.
+            let waits = self.waits(&handle, main, &mut buffer);
+            if let Some(process) = lock().last() {
+                process.waits = waits;
+            }
+            let command = self.command(&handle, main.threads <= 1, &mut buffer);
+            {
+                let mut progress = lock();
+                progress.since = None;
+                if let Some(process) = progress.last() {
+                    process.command = command;
+                }
+            }
+            let took = start.elapsed();
+            if took > SLOW {
+                self.count_wait(took.saturating_sub(lock().extension()));
             }
         }
-        let _ = sender.send(WorkerResult::Finished);
+        lock().finished = true;
+    }
+
+    fn is_out_of_time(&self) -> bool {
+        u128::from(self.waited.load(Ordering::Relaxed)) > TOTAL_TIMEOUT.as_millis()
+    }
+
+    fn count_wait(&self, took: Duration) {
+        if took > SLOW {
+            let millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+            self.waited.fetch_add(millis, Ordering::Relaxed);
+        }
     }
 
     /// Reads everything that cannot hang. The start time, read first, and the held handle ensure that
@@ -381,7 +349,6 @@ impl SnapshotJob {
         let process = Process {
             id: ProcessId { pid, start: stat.start },
             times: self.times(&stat),
-            pid_ns: self.pid_ns(pid, &handle, &status),
             stat,
             status,
             command: if with_command { Fact::Denied } else { Fact::Absent },
@@ -392,17 +359,6 @@ impl SnapshotJob {
             threads,
         };
         Ok((process, handle))
-    }
-
-    /// Reads the link by PID, which is one call. It is this process's as long as the handle still
-    /// answers, which shows in everything that is read through it afterwards.
-    fn pid_ns(&self, pid: HostPid, handle: &Handle, status: &Status) -> Option<NamespaceId> {
-        let link = std::fs::read_link(self.proc.join(format!("{pid}/ns/pid")));
-        match link.map_err(ReadError::from) {
-            Ok(link) => NamespaceId::parse(link.as_os_str().as_bytes()),
-            Err(ReadError::Denied) => self.pid_ns.filter(|_| status.nspid.len() == 1),
-            Err(_) => namespace(handle, "pid").ok(),
-        }
     }
 
     fn times(&self, stat: &Stat) -> Times {
@@ -423,20 +379,15 @@ impl SnapshotJob {
         ids.into_iter().filter_map(|tid| read(tid, buffer).ok()).collect()
     }
 
-    fn waits(
-        &self,
-        handle: &Handle,
-        (main, state): &(Status, ProcessState),
-        buffer: &mut Vec<u8>,
-    ) -> Fact<Waits> {
+    fn waits(&self, handle: &Handle, main: MainThread, buffer: &mut Vec<u8>) -> Fact<Waits> {
         if self.options.waits.is_empty() {
             return Fact::Absent;
         }
-        if self.out_of_time.load(Ordering::Relaxed) {
+        if self.is_out_of_time() {
             return Fact::Denied;
         }
         let SnapshotOptions { waits: signals, threads, .. } = self.options;
-        match waits(handle, main, state.is_zombie(), signals, threads, buffer) {
+        match waits(handle, main, signals, threads, buffer) {
             Ok(waits) => Fact::Known(waits),
             Err(_) => Fact::Denied,
         }
@@ -444,7 +395,7 @@ impl SnapshotJob {
 
     fn command(&self, handle: &Handle, alone: bool, buffer: &mut Vec<u8>) -> Fact<CommandLine> {
         let CommandLimit::Bytes(limit) = self.options.command else { return Fact::Absent };
-        if self.out_of_time.load(Ordering::Relaxed) {
+        if self.is_out_of_time() {
             return Fact::Denied;
         }
         let over_budget = self.bytes_read.load(Ordering::Relaxed) > BYTE_BUDGET;
@@ -476,7 +427,8 @@ impl SnapshotJob {
     }
 }
 
-/// Reads the link by PID, which is one call; see [`SnapshotJob::pid_ns`].
+/// Reads the link by PID, which is one call. It is this process's as long as the handle still answers, which
+/// shows in what is read through it afterwards.
 fn exe(proc: &Path, pid: HostPid) -> Fact<Vec<u8>> {
     match std::fs::read_link(proc.join(format!("{pid}/exe"))).map_err(ReadError::from) {
         Ok(path) => Fact::Known(path.into_os_string().into_vec()),

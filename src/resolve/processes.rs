@@ -1,7 +1,7 @@
 //! Snapshots of a resolved container: its processes with their PIDs and users as the container has
 //! them, and the facts that decide about their signals.
 
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{MatchRule, ResolvedContainer};
@@ -32,7 +32,7 @@ const MAX_LOOKUPS: usize = 16;
 #[derive(Debug)]
 pub struct ContainerSnapshot {
     /// The container, as every row about it names it.
-    pub context: Rc<RowContext>,
+    pub context: Arc<RowContext>,
     /// The processes, by host PID.
     pub processes: Vec<ContainerProcess>,
     /// Processes that could not be read for lack of permission.
@@ -132,7 +132,7 @@ impl ResolvedContainer<'_> {
         });
         let user_names_error = members.names.as_ref().err().cloned();
         let users = UserTable { map, names: members.names.ok() };
-        let context = Rc::new(RowContext {
+        let context = Arc::new(RowContext {
             host: host.name.clone(),
             container: container.qualified(),
             id: container.id.clone(),
@@ -175,7 +175,7 @@ impl ResolvedContainer<'_> {
                 if let Ok(facts) = read
                     && facts.id == process.facts.id
                 {
-                    process.facts = Rc::new(facts);
+                    process.facts = Arc::new(facts);
                 }
             }
         }

@@ -15,6 +15,7 @@ pub mod kcmp;
 pub mod listing;
 pub mod mount_root;
 pub mod namespace;
+pub mod parallel;
 pub mod perf;
 pub mod pidfd;
 pub mod proc_events;

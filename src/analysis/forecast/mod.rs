@@ -244,14 +244,8 @@ impl ForecastInput<'_> {
 
     /// Returns the children of a process that run, first started first.
     fn children(&self, index: usize) -> Vec<usize> {
-        let mut children: Vec<usize> = (0..self.processes.len())
-            .filter(|child| self.processes[*child].parent == Some(index) && self.is_running(*child))
-            .collect();
-        children.sort_by_key(|child| {
-            let facts = &self.processes[*child].facts;
-            (facts.id.start, facts.id.pid)
-        });
-        children
+        let children = self.processes[index].children.iter().copied();
+        children.filter(|child| self.is_running(*child)).collect()
     }
 
     /// Returns a process in words: PID in the container and name.

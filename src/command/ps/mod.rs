@@ -164,7 +164,14 @@ struct ProcessList<'a> {
     /// Whether command lines are cut to what a screen can show.
     screen: bool,
     json: bool,
+    /// Whether the forecast of a stop is shown: in headings, or by the colour of the verdicts.
+    forecasts: bool,
 }
+
+/// The columns that depend on the threads that wait for signals, on the executable and on the arguments.
+const VERDICT_COLUMNS: &[&str] = &["waited", "verdict", "note"];
+/// The columns that show arguments.
+const COMMAND_COLUMNS: &[&str] = &["command", "argv"];
 
 impl<'a> ProcessList<'a> {
     fn new(options: &'a Ps, context: &Context) -> Result<Self, Error> {
@@ -186,7 +193,24 @@ impl<'a> ProcessList<'a> {
         let sort = options.sort.as_deref().map(|key| Sort::parse(PS_COLUMNS, key)).transpose()?;
         let signal = options.signal.as_deref().map(args::signal).transpose()?;
         let (screen, json) = (context.ui.width.is_some(), context.ui.json);
-        Ok(Self { options, selection, sort, signal, screen, json })
+        let mut list = Self { options, selection, sort, signal, screen, json, forecasts: false };
+        let has_colors = context.ui.color && list.needs(&["verdict"]);
+        list.forecasts = !json && (list.has_headings() || has_colors);
+        Ok(list)
+    }
+
+    /// Whether tables have headings. They are for a reader; a script counts on one line a process, and on the
+    /// columns that it listed.
+    fn has_headings(&self) -> bool {
+        let is_listed = self.options.columns.as_ref().is_some_and(|list| !list.starts_with('+'));
+        self.screen && (self.options.containers.is_empty() || !is_listed)
+    }
+
+    /// Whether one of these columns is shown or sorted by.
+    fn needs(&self, columns: &[&str]) -> bool {
+        let shown = self.selection.columns.iter().map(|column| column.name);
+        let sorted_by = self.sort.iter().map(|sort| sort.column.name);
+        self.json || shown.chain(sorted_by).any(|name| columns.contains(&name))
     }
 
     /// Makes the rows of each container. Among several, one that is not found is a warning; the status is
@@ -238,7 +262,7 @@ impl<'a> ProcessList<'a> {
             ));
         }
         warn_of_gaps(context, word, &snapshot);
-        let forecast = (!self.json)
+        let forecast = (self.forecasts)
             .then(|| forecast_of(&found, &snapshot, &procedure_of(container, &policy, None)));
         let mut exits = vec![None; snapshot.processes.len()];
         let about_stop = forecast.iter().filter(|_| signal == stop_signal);
@@ -263,13 +287,17 @@ impl<'a> ProcessList<'a> {
     }
 
     fn snapshot_options(&self, signal: Signal, stop_signal: Signal) -> SnapshotOptions {
-        let selected = |name| self.selection.columns.iter().any(|column| column.name == name);
-        let sorted_by = |name| self.sort.as_ref().is_some_and(|sort| sort.column.name == name);
+        let verdicts = self.forecasts || self.needs(VERDICT_COLUMNS);
         SnapshotOptions {
-            command: if self.screen { CommandLimit::SCREEN } else { CommandLimit::WHOLE },
-            exe: self.json || selected("exe") || sorted_by("exe"),
+            command: match self.screen {
+                _ if !verdicts && !self.needs(COMMAND_COLUMNS) => CommandLimit::Nothing,
+                true => CommandLimit::SCREEN,
+                false => CommandLimit::WHOLE,
+            },
+            exe: self.needs(&["exe"]),
             threads: self.options.threads,
             waits: match self.json {
+                _ if !verdicts => SignalSet::EMPTY,
                 true => SignalSet::from(signal),
                 false => forecast_signals(SignalSet::from(signal).union(stop_signal.into())),
             },
@@ -340,9 +368,7 @@ impl<'a> ProcessList<'a> {
             let omitted = drawing.omitted.join(", ");
             context.ui.step(&format!("columns left out at a width of {width}: {omitted}"));
         }
-        // For a reader; a script counts on one line a process, and on the columns that it listed.
-        let is_listed = self.options.columns.as_ref().is_some_and(|list| !list.starts_with('+'));
-        let headings = answer.headings.iter().filter(|_| self.screen && !is_listed);
+        let headings = answer.headings.iter().filter(|_| self.has_headings());
         headings.map(|heading| heading.text(&style)).collect::<String>() + &drawing.text
     }
 }

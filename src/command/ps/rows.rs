@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::analysis::delivery::Recipient;
 use crate::analysis::forecast::Answer;
@@ -44,7 +44,7 @@ pub fn rows_of(
     for (index, process) in snapshot.processes.iter().enumerate() {
         let prediction = snapshot.predict(process, signal, Recipient::Process);
         let row = |thread| PsRow {
-            context: Rc::clone(&snapshot.context),
+            context: Arc::clone(&snapshot.context),
             process: process.clone(),
             threads,
             thread,

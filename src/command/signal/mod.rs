@@ -5,7 +5,7 @@
 mod notes;
 
 use std::collections::HashSet;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::{ArgMatches, Args};
@@ -286,7 +286,7 @@ impl SignalArgs {
 /// Prints the results of a batch.
 struct SignalReport<'a> {
     context: &'a Context,
-    rows: Rc<RowContext>,
+    rows: Arc<RowContext>,
     signal: SignalNumber,
     /// The targets whose note was printed as a warning: the table does not repeat it.
     explained: HashSet<(HostPid, Option<i32>)>,
@@ -298,7 +298,7 @@ impl SignalReport<'_> {
         let mut rows: Vec<SignalRow> = batch
             .results()
             .map(|result| SignalRow {
-                context: Rc::clone(&self.rows),
+                context: Arc::clone(&self.rows),
                 signal: self.signal,
                 result: result.clone(),
                 dry_run: self.dry_run,

@@ -1,7 +1,7 @@
 //! THE COLUMN TABLE of `stop -n`: one row per signal that a process gets, or one without a signal. And the
 //! line that sums the forecast up.
 
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value as Json, json};
@@ -24,7 +24,7 @@ use crate::output::width::wrap;
 #[derive(Debug)]
 pub struct ForecastRow {
     /// The container.
-    pub context: Rc<RowContext>,
+    pub context: Arc<RowContext>,
     /// The process.
     pub process: ContainerProcess,
     /// The signal that it gets; none if none reaches it.
@@ -39,7 +39,7 @@ pub struct ForecastRow {
 pub fn rows(
     forecast: &Forecast,
     processes: &[ContainerProcess],
-    context: &Rc<RowContext>,
+    context: &Arc<RowContext>,
 ) -> Vec<ForecastRow> {
     let each = forecast.processes.iter().flat_map(|forecast| {
         let deliveries: Vec<Option<SignalArrival>> = match forecast.deliveries.is_empty() {
@@ -47,7 +47,7 @@ pub fn rows(
             false => forecast.deliveries.iter().cloned().map(Some).collect(),
         };
         deliveries.into_iter().map(|delivery| ForecastRow {
-            context: Rc::clone(context),
+            context: Arc::clone(context),
             process: processes[forecast.process].clone(),
             sender: delivery.as_ref().and_then(|d| processes[d.sender?].pid),
             delivery,

@@ -1,7 +1,7 @@
 //! THE COLUMN TABLE of `ps`: one expression a column. Headers, `-o` and its help, `--sort` and the JSON
 //! keys all come from here.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::analysis::container_process::{ContainerProcess, RowContext};
 use crate::analysis::delivery::Prediction;
@@ -22,7 +22,7 @@ use crate::output::value::Value;
 #[derive(Clone, Debug)]
 pub struct PsRow {
     /// The container.
-    pub context: Rc<RowContext>,
+    pub context: Arc<RowContext>,
     /// The process.
     pub process: ContainerProcess,
     /// Whether the table lists threads.

@@ -1,7 +1,7 @@
 //! THE COLUMN TABLE of `signal`: one row per process or thread that was selected. The only place where
 //! a result of `action::signal_many` becomes text.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use super::common::{self, ProcessRow};
 use crate::action::signal_many::{Delivery, Observation, SignalResult, WaitOutcome};
@@ -17,7 +17,7 @@ use crate::output::value::Value;
 #[derive(Debug)]
 pub struct SignalRow {
     /// The container.
-    pub context: Rc<RowContext>,
+    pub context: Arc<RowContext>,
     /// The signal.
     pub signal: SignalNumber,
     /// The result.

@@ -1,7 +1,7 @@
 //! THE COLUMN TABLE of `signals`: one row per signal of each process.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::rc::Rc;
+use std::sync::Arc;
 
 use super::common::{self, ProcessRow};
 use crate::analysis::container_process::{ContainerProcess, RowContext};
@@ -20,7 +20,7 @@ use crate::output::width::wrap;
 #[derive(Debug)]
 pub struct SignalsRow {
     /// The container.
-    pub context: Rc<RowContext>,
+    pub context: Arc<RowContext>,
     /// The process.
     pub process: ContainerProcess,
     /// The signal.

@@ -67,6 +67,12 @@ pub struct ColumnLayout {
 }
 
 impl ColumnLayout {
+    /// Adds cells.
+    pub fn add(&mut self, cells: Vec<LaidCell>) {
+        self.width = cells.iter().map(|cell| cell.width).fold(self.width, usize::max);
+        self.cells.extend(cells);
+    }
+
     fn narrow(&mut self, cols: usize, ellipsis: &str) {
         if self.width > cols {
             self.width = cols;

@@ -16,6 +16,7 @@
 mod layout;
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use comfy_table::{
     Cell, CellAlignment, ColumnConstraint, ContentArrangement, Row, Table, Width, presets,
@@ -26,6 +27,7 @@ use super::column::{Align, Column};
 use super::select::Selection;
 use super::style::{Emphasis, Style, TableOptions};
 use crate::model::signal::Signal;
+use crate::sys::parallel;
 
 /// Columns of the margin: a sign and a space.
 const MARGIN: usize = 2;
@@ -38,6 +40,9 @@ const CELL_LIMIT: usize = 32_768;
 /// Columns of the last column that comfy-table lays out; a longer text (in a pipe a command line has
 /// megabytes) is appended to the line.
 const APPENDED: usize = 1024;
+
+/// Lines that are laid out at once, by one of several threads.
+const PART: usize = 256;
 
 /// Characters that stand for the beginning of a colour until a line is laid out. Like the two below they
 /// take no column, and are escaped in every text that is shown.
@@ -125,7 +130,7 @@ pub type ColumnWidths = HashMap<&'static str, usize>;
 
 /// Draws rows as a table: no borders, two spaces between columns, none at the end of a line. No line is
 /// wider than the terminal; columns are dropped and cells cut as [`fit`] says.
-pub fn draw<R>(
+pub fn draw<R: Sync>(
     selection: &Selection<R>,
     rows: &[TableLine<'_, R>],
     style: &Style,
@@ -135,7 +140,7 @@ pub fn draw<R>(
 }
 
 /// Draws a table that was drawn before.
-pub fn draw_again<R>(
+pub fn draw_again<R: Sync>(
     selection: &Selection<R>,
     rows: &[TableLine<'_, R>],
     style: &Style,
@@ -157,44 +162,84 @@ pub fn draw_again<R>(
         layouts.insert(0, margin(rows, style, options));
     }
     let count = rows.len() + usize::from(options.header);
-    Drawing { text: print(&lay_out(&layouts, options.header), &layouts, count), omitted }
+    Drawing { text: print_all(&layouts, count, options.header), omitted }
 }
 
-/// Makes the cells of all columns and measures them.
-fn measure_all<R>(
+/// Returns the lines of the table. Several threads lay out a part each: the widths are known.
+fn print_all(layouts: &[ColumnLayout], count: usize, header: bool) -> String {
+    let parts = count.div_ceil(PART);
+    let texts = parallel::map(parts, threads(parts), |part| {
+        let lines = part * PART..count.min((part + 1) * PART);
+        let table = lay_out(layouts, lines.clone(), header && part == 0);
+        print(&table, layouts, lines)
+    });
+    texts.concat()
+}
+
+/// Makes the cells of all columns and measures them. Several threads make those of a part of the rows each.
+fn measure_all<R: Sync>(
     selection: &Selection<R>,
     rows: &[TableLine<'_, R>],
     style: &Style,
     options: &TableOptions,
 ) -> Vec<ColumnLayout> {
     let flexible = selection.columns.iter().position(|column| column.flexible);
-    let columns = selection.columns.iter().enumerate();
-    columns.map(|(i, column)| measure(column, flexible == Some(i), rows, style, options)).collect()
+    let columns = || selection.columns.iter().enumerate().map(|(i, c)| (c, flexible == Some(i)));
+    let parts: Vec<&[TableLine<'_, R>]> = rows.chunks(PART).collect();
+    let parts = parallel::map(parts.len(), threads(parts.len()), |part| {
+        let make = |(column, flexible)| cells(column, flexible, parts[part], style, options);
+        columns().map(make).collect::<Vec<_>>()
+    });
+    let header = |(column, flexible)| header(column, flexible, rows.len(), style, options);
+    let mut layouts: Vec<ColumnLayout> = columns().map(header).collect();
+    for part in parts {
+        layouts.iter_mut().zip(part).for_each(|(layout, cells)| layout.add(cells));
+    }
+    layouts
 }
 
-fn measure<R>(
+/// Returns how many threads are worth their start for so many parts.
+fn threads(parts: usize) -> usize {
+    if parts > 1 { parallel::cpus() } else { 1 }
+}
+
+/// Makes a column without rows, with the cell of its header, if there is one.
+fn header<R>(
+    column: &Column<R>,
+    flexible: bool,
+    rows: usize,
+    style: &Style,
+    options: &TableOptions,
+) -> ColumnLayout {
+    let &Column { name, align, priority, wide, .. } = column;
+    let cells = Vec::with_capacity(rows + 1);
+    let mut layout =
+        ColumnLayout { name, cells, width: 0, gap: GAP, align, priority, flexible, wide };
+    if options.header {
+        let signal = options.signal.map_or_else(|| "STOP".into(), Signal::name);
+        let text = column.header.to_uppercase().replace('@', &signal);
+        let emphasis = if style.color { Emphasis::Heading } else { Emphasis::None };
+        layout.add(vec![LaidCell::new(String::new(), text, emphasis)]);
+    }
+    layout
+}
+
+/// Makes the cells of a column for some rows.
+fn cells<R>(
     column: &Column<R>,
     flexible: bool,
     rows: &[TableLine<'_, R>],
     style: &Style,
     options: &TableOptions,
-) -> ColumnLayout {
-    let colored = |emphasis| if style.color { emphasis } else { Emphasis::None };
-    let mut cells = Vec::with_capacity(rows.len() + 1);
-    if options.header {
-        let signal = options.signal.map_or_else(|| "STOP".into(), Signal::name);
-        let header = column.header.to_uppercase().replace('@', &signal);
-        cells.push(LaidCell::new(String::new(), header, colored(Emphasis::Heading)));
-    }
-    cells.extend(rows.iter().map(|line| {
+) -> Vec<LaidCell> {
+    let cell = |line: &TableLine<'_, R>| {
         let prefix = if flexible { line.prefix.clone() } else { String::new() };
         let unmarked = column.emphasis.map_or(Emphasis::None, |emphasis| emphasis(line.row));
-        let emphasis = colored(line.mark.emphasis(column.name, unmarked));
+        let marked = line.mark.emphasis(column.name, unmarked);
+        let emphasis = if style.color { marked } else { Emphasis::None };
         LaidCell::new(prefix, (column.value)(line.row).to_text(options), emphasis)
-    }));
-    let width = cells.iter().map(|cell| cell.width).max().unwrap_or(0);
-    let &Column { name, align, priority, wide, .. } = column;
-    ColumnLayout { name, cells, width, gap: GAP, align, priority, flexible, wide }
+    };
+    rows.iter().map(cell).collect()
 }
 
 /// Makes the margin: the sign of each row's mark.
@@ -232,11 +277,10 @@ fn cut_to_limits(layouts: &mut [ColumnLayout], ellipsis: &str) {
 }
 
 /// Hands the cells to comfy-table, with the width, gap and alignment of each column.
-fn lay_out(layouts: &[ColumnLayout], header: bool) -> Table {
+fn lay_out(layouts: &[ColumnLayout], lines: Range<usize>, header: bool) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-    let count = layouts.first().map_or(0, |layout| layout.cells.len());
-    let mut rows = (0..count).map(|line| {
+    let mut rows = lines.filter(|_| !layouts.is_empty()).map(|line| {
         Row::from(layouts.iter().map(|layout| cell(&layout.cells[line])).collect::<Vec<_>>())
     });
     if header && let Some(first) = rows.next() {
@@ -261,16 +305,16 @@ fn lay_out(layouts: &[ColumnLayout], header: bool) -> Table {
 fn cell(LaidCell { prefix, text, tail, emphasis, .. }: &LaidCell) -> Cell {
     let end = if tail.is_empty() { "" } else { REST };
     match COLORS.iter().find(|(_, meaning)| meaning == emphasis).filter(|_| !text.is_empty()) {
-        Some((color, _)) => Cell::new([prefix, *color, text, end, RESET].concat()),
-        None => Cell::new([prefix, text, end].concat()),
+        Some((color, _)) => Cell::new_owned([prefix, *color, text, end, RESET].concat()),
+        None => Cell::new_owned([prefix, text, end].concat()),
     }
 }
 
 /// Returns comfy-table's lines, with colours, the rest of long texts, and no spaces at their ends.
-fn print(table: &Table, layouts: &[ColumnLayout], count: usize) -> String {
+fn print(table: &Table, layouts: &[ColumnLayout], indices: Range<usize>) -> String {
     let mut lines = table.lines();
     let mut out = String::new();
-    for index in 0..count {
+    for index in indices {
         // (A table without columns has no lines.)
         let mut line = lines.next().unwrap_or_default();
         if let Some(tail) = layouts.last().map(|layout| &layout.cells[index].tail)

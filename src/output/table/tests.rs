@@ -83,19 +83,19 @@ fn a_table_with_an_emptied_comfy_layout_differs() {
     let rows = sample();
     let rows: Vec<_> = rows.iter().map(TableLine::flat).collect();
     let layouts = measure_all(&columns(&[0, 1, 2, 3]), &rows, &PIPE, &header());
-    let mut table = lay_out(&layouts, true);
-    let printed = print(&table, &layouts, 3);
+    let mut table = lay_out(&layouts, 0..3, true);
+    let printed = print(&table, &layouts, 0..3);
     assert_eq!(printed, draw_sample(&[0, 1, 2, 3], &PIPE));
     table.column_iter_mut().for_each(|column| {
         column.set_padding((0, 5)).remove_constraint();
         column.set_cell_alignment(CellAlignment::Right);
     });
-    let spaced = print(&table, &layouts, 3);
+    let spaced = print(&table, &layouts, 0..3);
     assert!(spaced.starts_with(" PID      USER     S"), "{spaced}");
     table.column_iter_mut().for_each(|column| {
         column.set_constraint(ColumnConstraint::Hidden);
     });
-    assert_eq!(print(&table, &layouts, 3), "\n\n\n");
+    assert_eq!(print(&table, &layouts, 0..3), "\n\n\n");
 }
 
 #[test]
@@ -221,9 +221,17 @@ fn time_of_20000_rows() {
         if let Some(width) = style.width {
             fit(&mut layouts, width, false, style.ellipsis());
         }
-        let comfy = milliseconds(&|| lay_out(&layouts, true).lines().count());
+        let comfy = milliseconds(&|| lay_out(&layouts, 0..lines.len() + 1, true).lines().count());
         println!("{name}: {whole:.0} ms, {comfy:.0} ms of it comfy-table's");
     }
+}
+
+#[test]
+fn a_table_in_several_parts_is_one_table() {
+    let rows: Vec<_> = (0..3 * PART as i64).map(|pid| row(pid, "root", &pid.to_string())).collect();
+    let drawn = draw_all(&columns(&[0, 1, 3]), &rows, &PIPE);
+    let expected: String = (0..rows.len()).map(|pid| format!("{pid:>3}  root  {pid}\n")).collect();
+    assert_eq!(drawn, format!("PID  USER  COMMAND\n{expected}"));
 }
 
 proptest! {
