@@ -359,15 +359,13 @@ fn observation(
     before: &Process,
     signal: Signal,
 ) -> Option<Observation> {
-    if handle.has_exited() {
-        return Some(Observation::Exited);
-    }
-    let status = host.status(before.id.pid).ok()?;
-    let pending = status.shd_pnd.union(status.sig_pnd).contains(signal);
+    let status = host.status(before.id.pid);
     // If the process still runs, the PID was its own all the time, and so was the status.
     if handle.has_exited() {
         return Some(Observation::Exited);
     }
+    let status = status.ok()?;
+    let pending = status.shd_pnd.union(status.sig_pnd).contains(signal);
     let has_handler = |status: &Status| status.sig_cgt.contains(signal);
     Some(match pending {
         true => Observation::Pending,

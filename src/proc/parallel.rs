@@ -6,6 +6,7 @@ use crate::sys::parallel;
 const SHARE: usize = 24;
 /// Items that a thread takes at once.
 const CHUNK: usize = 8;
+
 /// Returns the result of a function for each item, in the order of the items.
 pub fn parallel_map<T: Sync, R: Send>(items: &[T], read: impl Fn(&T) -> R + Sync) -> Vec<R> {
     if items.len() < 2 * SHARE {

@@ -10,7 +10,9 @@ use nix::fcntl::{AT_FDCWD, OFlag, readlinkat};
 use procfs::process::Process as Handle;
 
 use super::host::Host;
-use super::read::{ReadError, namespace, read_at_once, read_into, stat, status};
+use super::read::{
+    ReadError, STAT_LIMIT, STATUS_LIMIT, namespace, read_at_once, read_into, stat, status,
+};
 use super::trusted_fs::Trust;
 use crate::model::cgroup::Memberships;
 use crate::model::namespace::NamespaceId;
@@ -38,7 +40,7 @@ impl Host {
     /// # Errors
     /// [`ReadError`].
     pub fn stat(&self, pid: HostPid) -> Result<Stat, ReadError> {
-        stat(&self.process(pid)?, &mut Vec::new())
+        Ok(Stat::parse(&self.file_by_pid(pid, "stat", STAT_LIMIT)?)?)
     }
 
     /// Reads `/proc/PID/status`.
@@ -46,7 +48,14 @@ impl Host {
     /// # Errors
     /// [`ReadError`].
     pub fn status(&self, pid: HostPid) -> Result<Status, ReadError> {
-        status(&self.process(pid)?, "status", &mut Vec::new())
+        Ok(Status::parse(&self.file_by_pid(pid, "status", STATUS_LIMIT)?)?)
+    }
+
+    /// Reads a file that the kernel writes in one piece. (One file needs no held process.)
+    fn file_by_pid(&self, pid: HostPid, name: &str, limit: usize) -> Result<Vec<u8>, ReadError> {
+        let mut buffer = Vec::new();
+        let file = File::open(self.proc_path(format!("{pid}/{name}")))?;
+        read_at_once(file, &mut buffer, limit).map(|()| buffer)
     }
 
     /// Returns the process of a thread; of a process, itself. (`/proc/TID` exists, though it is not listed.)
@@ -77,7 +86,7 @@ impl Host {
     /// [`ReadError`].
     pub fn proc_file(&self, pid: HostPid, name: &str, limit: usize) -> Result<Vec<u8>, ReadError> {
         let mut buffer = Vec::new();
-        read_into(self.process(pid)?.open_relative(name)?, &mut buffer, limit)?;
+        read_into(File::open(self.proc_path(format!("{pid}/{name}")))?, &mut buffer, limit)?;
         Ok(buffer)
     }
 
@@ -101,9 +110,9 @@ impl Host {
         let read = |name: &str, buffer: &mut Vec<u8>, limit| -> Result<(), ReadError> {
             read_at_once(fd::open_at(&dir, name, OFlag::O_RDONLY)?.into(), buffer, limit)
         };
-        read("stat", &mut buffer, 1 << 14)?;
+        read("stat", &mut buffer, STAT_LIMIT)?;
         let stat = Stat::parse(&buffer)?;
-        read("status", &mut buffer, 1 << 20)?;
+        read("status", &mut buffer, STATUS_LIMIT)?;
         let status = Status::parse(&buffer)?;
         read("cgroup", &mut buffer, 1 << 20)?;
         let memberships = Memberships::parse(&buffer);

@@ -129,6 +129,8 @@ fn read(
 
 /// Limit of `stat`.
 pub(super) const STAT_LIMIT: usize = 1 << 14;
+/// Limit of `status`: the supplementary groups may be 65536 (NGROUPS_MAX) numbers of ten digits.
+pub(super) const STATUS_LIMIT: usize = 1 << 20;
 
 /// Reads `stat` of a held process.
 pub(super) fn stat(handle: &Handle, buffer: &mut Vec<u8>) -> Result<Stat, ReadError> {
@@ -142,8 +144,7 @@ pub(super) fn status(
     file: &str,
     buffer: &mut Vec<u8>,
 ) -> Result<Status, ReadError> {
-    // The supplementary groups may be 65536 (NGROUPS_MAX) numbers of ten digits.
-    read_at_once(handle.open_relative(file)?, buffer, 1 << 20)?;
+    read_at_once(handle.open_relative(file)?, buffer, STATUS_LIMIT)?;
     Ok(Status::parse(buffer)?)
 }
 

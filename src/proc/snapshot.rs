@@ -161,7 +161,8 @@ impl Host {
         pids: &[HostPid],
         options: SnapshotOptions,
     ) -> Vec<Result<Process, ReadError>> {
-        let workers = parallel::cpus().min(1 + pids.len() / 32);
+        let most = pids.len().div_ceil(32);
+        let workers = if most > 1 { parallel::cpus().min(most) } else { 1 };
         let job = SnapshotJob {
             proc: self.proc_path(""),
             clock: self.clock,

@@ -29,6 +29,7 @@ mod scaling;
 mod signal;
 mod stop;
 mod support;
+mod system_calls;
 mod terminal;
 mod trace;
 mod watch;
@@ -76,6 +77,7 @@ fn trials() -> Vec<Trial> {
         scaling::trials(),
         signal::trials(),
         stop::trials(),
+        system_calls::trials(),
         trace::trials(),
         watch::trials(),
     ];

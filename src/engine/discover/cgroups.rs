@@ -149,12 +149,7 @@ impl Search<'_> {
         live: &LiveCgroup,
         known: &mut HashSet<NamespaceId>,
     ) -> Vec<HostPid> {
-        let host = self.host;
-        // (It only leads to a process, which is read again.)
-        let namespace = |pid: HostPid| match host.pid_ns_by_pid(pid) {
-            Ok(namespace) => Some(namespace),
-            Err(_) => host.pid_ns_of(&host.process(pid).ok()?).ok(),
-        };
+        let namespace = |pid: HostPid| self.host.pid_ns_by_pid(pid).ok();
         if live.any_pid().and_then(namespace).is_none_or(|ns| known.contains(&ns)) {
             return Vec::new();
         }
@@ -373,9 +368,13 @@ fn private_cgroup(host: &Host, init: &Init) -> Option<Cgroup> {
     let cgroup =
         Cgroup { controllers: membership.controllers.clone(), path: membership.path.clone() };
     let pids = host.cgroup_pids(&cgroup).ok()?;
-    let is_member = |pid: &HostPid| {
-        host.status(*pid).is_ok_and(|status| status.nspid.len() > init.depth)
-            && host.process(*pid).is_ok_and(|handle| host.pid_ns_of(&handle).ok() == init.pid_ns)
+    let is_member = |pid: &HostPid| match host.pid_ns_by_pid(*pid) {
+        Ok(namespace) => Some(namespace) == init.pid_ns,
+        // Where namespaces may not be read, the number of its PIDs has to do.
+        Err(_) => {
+            init.pid_ns.is_none()
+                && host.status(*pid).is_ok_and(|status| status.nspid.len() > init.depth)
+        }
     };
     (pids.len() <= MAX_PROCESSES && pids.iter().all(is_member)).then_some(cgroup)
 }

@@ -1,0 +1,223 @@
+//! The number of system calls of each command, on a host that holds one container and nothing else. A regression
+//! shows here before anyone times it. `tests/system_calls.rows` has the limits; `UPDATE=1` measures them again.
+//!
+//! Calls whose number the scheduler decides are not counted ([`SCHEDULED`]). What a command reads again,
+//! because a process ran or moved meanwhile, adds some: so the least of a few runs counts, and a limit leaves
+//! one call in ten for the difference between machines.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use libtest_mimic::{Failed, Trial};
+
+use crate::harness::Container;
+use crate::support::{Need, Outcome, Run, check, finish, repository, test_with, wait_until};
+
+pub fn trials() -> Vec<Trial> {
+    vec![test_with(Need::Strace, "system_calls::stay_within_their_limits", limits)]
+}
+
+/// Calls of the allocator, of locks and of waiting. (And fcntl(2): a debug build asks for each descriptor that it
+/// closes whether it is open.)
+const SCHEDULED: &[&str] = &[
+    "brk",
+    "clock_nanosleep",
+    "fcntl",
+    "futex",
+    "madvise",
+    "mmap",
+    "mprotect",
+    "mremap",
+    "munmap",
+    "poll",
+    "ppoll",
+    "restart_syscall",
+    "rt_sigreturn",
+    "rt_sigtimedwait",
+    "sched_yield",
+    "wait4",
+    "waitid",
+];
+
+/// Runs of each command, of which the least counts.
+const RUNS: usize = 5;
+
+/// Children of the container's init.
+const CHILDREN: usize = 40;
+
+/// A host of its own: a PID namespace, a cgroup tree, and directories of engines that are empty. Dropping it
+/// kills everything in it.
+struct EmptyHost {
+    shell: Child,
+    cgroup: PathBuf,
+}
+
+/// The mounts of an empty host. `box` is the container's cgroup, `self` that of the program.
+const PREPARE: &str = "set -e
+for dir in /run /var/lib /sys/fs/cgroup; do mount -t tmpfs none $dir; done
+mount -t cgroup2 none /sys/fs/cgroup
+mkdir /sys/fs/cgroup/box /sys/fs/cgroup/self
+echo ready
+exec sleep infinity";
+
+impl EmptyHost {
+    fn start() -> Result<Self, Failed> {
+        let mounts = std::fs::read_to_string("/proc/self/mounts")?;
+        let mut points = mounts.lines().filter_map(|line| {
+            let mut fields = line.split(' ').skip(1);
+            let point = fields.next()?;
+            (fields.next()? == "cgroup2").then_some(point)
+        });
+        let root = points.next().ok_or("no cgroup2 is mounted")?;
+        let cgroup = Path::new(root).join(format!("cinspect-calls-{}", std::process::id()));
+        std::fs::create_dir(&cgroup)?;
+        let enter = "echo $$ > \"$1\"; shift; exec unshare --cgroup --mount --pid --fork --kill-child --mount-proc \"$@\"";
+        let mut shell = Command::new("sh");
+        shell.args(["-c", enter, "sh"]).arg(cgroup.join("cgroup.procs"));
+        shell.args(["sh", "-c", PREPARE]).stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut host = Self { shell: shell.spawn()?, cgroup };
+        let mut line = String::new();
+        if let Some(out) = host.shell.stdout.take() {
+            BufReader::new(out).read_line(&mut line)?;
+        }
+        check(line == "ready\n", "the namespaces could not be made").map(|()| host)
+    }
+
+    /// Returns the PID of its init on the real host.
+    fn init(&self) -> Result<String, Failed> {
+        let pid = self.shell.id();
+        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
+        Ok(children.trim().to_owned())
+    }
+
+    /// Returns the command that runs another one in it.
+    fn enter(&self) -> Result<Vec<String>, Failed> {
+        let init = self.init()?;
+        Ok(["nsenter", "-t", &init, "-m", "-p", "-C", "--"].map(str::to_owned).to_vec())
+    }
+
+    fn run(&self, script: &str, arguments: &[&str]) -> Result<Run, Failed> {
+        let enter = self.enter()?;
+        let mut command = Command::new(&enter[0]);
+        command.args(&enter[1..]).args(["sh", "-c", script, "sh"]).args(arguments);
+        command.env("LC_ALL", "C.UTF-8").env_remove("COLUMNS").stdin(Stdio::null());
+        Ok(finish(command))
+    }
+}
+
+impl Drop for EmptyHost {
+    fn drop(&mut self) {
+        let _ = self.shell.kill();
+        let _ = self.shell.wait();
+        // The kernel removes the processes a moment later.
+        for name in ["box", "self", ""] {
+            wait_until(|| std::fs::remove_dir(self.cgroup.join(name)).is_ok());
+        }
+    }
+}
+
+/// A container in an empty host, whose processes are in a cgroup of their own.
+struct OnlyContainer {
+    host: EmptyHost,
+    container: Container,
+    dir: tempfile::TempDir,
+}
+
+/// Moves the processes of the container into its cgroup.
+const MOVE: &str = "for process in /proc/[0-9]*; do
+  [ \"$(readlink $process/ns/pid)\" != \"$(readlink /proc/$1/ns/pid)\" ] ||
+    echo ${process#/proc/} > /sys/fs/cgroup/box/cgroup.procs
+done
+wc -l < /sys/fs/cgroup/box/cgroup.procs";
+
+/// Counts the calls of a program, which gets no terminal.
+const COUNT: &str = "echo $$ > /sys/fs/cgroup/self/cgroup.procs; log=$1; shift
+exec strace -f -c -U calls,name -o \"$log\" \"$@\"";
+
+impl OnlyContainer {
+    fn start() -> Result<Self, Failed> {
+        let host = EmptyHost::start()?;
+        let dir = tempfile::tempdir()?;
+        // The harness starts it through a program that enters the host first.
+        let wrapper = dir.path().join("enter");
+        let program = std::env::current_exe()?;
+        let enter = host.enter()?.join(" ");
+        let script = format!("#!/bin/sh\nexec {enter} '{}'\n", program.display());
+        std::fs::File::create(&wrapper)?.write_all(script.as_bytes())?;
+        std::fs::set_permissions(&wrapper, PermissionsExt::from_mode(0o755))?;
+        let children = (0..CHILDREN).map(|n| format!("\n> w{n} ignore=USR1"));
+        let spec = format!("init ignore=USR1{}", children.collect::<String>());
+        let container = Container::start(&wrapper, &spec)?;
+        let moved = host.run(MOVE, &[&container.init.to_string()])?.expect(0)?.out;
+        check(moved.trim() == (CHILDREN + 1).to_string(), moved)?;
+        Ok(Self { host, container, dir })
+    }
+
+    /// Counts the system calls of one run.
+    fn count(&self, words: &str) -> Result<u64, Failed> {
+        let log = self.dir.path().join("calls").display().to_string();
+        let name = format!("pid:{}", self.container.init);
+        let to = self.dir.path().join("copy").display().to_string();
+        let file = repository().join("Cargo.toml").display().to_string();
+        let words = words.replace("CTR", &name).replace("DIR", &to).replace("FILE", &file);
+        let program = env!("CARGO_BIN_EXE_cinspect");
+        let words: Vec<&str> = match words.strip_prefix("COMPLETE ") {
+            Some(words) => ["env", "CINSPECT_COMPLETE=2", program, "--", "cinspect"]
+                .into_iter()
+                .chain(words.split(' '))
+                .collect(),
+            None => std::iter::once(program).chain(words.split(' ')).collect(),
+        };
+        let arguments: Vec<&str> =
+            std::iter::once(log.as_str()).chain(words.iter().copied()).collect();
+        self.host.run(COUNT, &arguments)?.expect(0)?;
+        let calls = calls(&std::fs::read_to_string(&log)?);
+        Ok(calls
+            .iter()
+            .filter(|(call, _)| !SCHEDULED.contains(&call.as_str()))
+            .map(|(_, n)| n)
+            .sum())
+    }
+}
+
+/// Parses the summary of `strace -c -U calls,name`.
+fn calls(summary: &str) -> BTreeMap<String, u64> {
+    let entry = |line: &str| {
+        let (count, call) = line.trim().split_once(' ')?;
+        Some((call.trim().to_owned(), count.parse().ok()?)).filter(|(call, _)| call != "total")
+    };
+    summary.lines().filter_map(entry).collect()
+}
+
+fn limits() -> Outcome {
+    let path = repository().join("tests/system_calls.rows");
+    let rows = std::fs::read_to_string(&path)?;
+    let only = OnlyContainer::start()?;
+    let update = std::env::var_os("UPDATE").is_some();
+    let (mut updated, mut exceeded) = (String::new(), Vec::new());
+    for row in rows.lines() {
+        let Some((command, limit)) = row.rsplit_once('|').filter(|_| !row.starts_with('#')) else {
+            updated.push_str(&format!("{row}\n"));
+            continue;
+        };
+        let limit: u64 = limit.trim().parse().map_err(|_| format!("no limit: {row}"))?;
+        let mut least = u64::MAX;
+        for _ in 0..RUNS {
+            least = least.min(only.count(command.trim())?);
+            if least <= limit && !update {
+                break;
+            }
+        }
+        updated.push_str(&format!("{command}| {}\n", least + least.div_ceil(10)));
+        if least > limit {
+            exceeded.push(format!("{}: {least} calls, more than {limit}", command.trim()));
+        }
+    }
+    if update {
+        return Ok(std::fs::write(&path, updated)?);
+    }
+    check(exceeded.is_empty(), exceeded.join("\n"))
+}
