@@ -2,7 +2,7 @@
 //! with bad files from bytes. Fuzzed by `run.rs`; the corpus is replayed by `tests/it/fuzz.rs`.
 
 #[path = "../it/hosts/machine.rs"]
-#[allow(dead_code, reason = "the tests of recorded hosts use the rest")]
+#[allow(dead_code, clippy::duplicate_mod, reason = "the tests of recorded hosts use it, too")]
 pub mod machine;
 pub mod state_files;
 pub mod tar_stream;
