@@ -14,7 +14,7 @@ use crate::error::{Error, ExitStatus};
 use crate::model::signal::{Signal, SignalNumber, SignalSet};
 use crate::model::stop_schedule::StopProcedure;
 use crate::model::verdict::Verdict;
-use crate::proc::{CommandLimit, SnapshotOptions};
+use crate::proc::{CommandLimit, ReadError, SnapshotOptions};
 use crate::resolve::ResolvedContainer;
 use crate::resolve::processes::ContainerSnapshot;
 
@@ -168,6 +168,10 @@ impl ProcessSelection<'_> {
             if container.has_lost_init && matches!(selector, Selector::Init) {
                 return found.no_init();
             }
+            if let Some(error) = unread_users(selector, snapshot) {
+                return Error::new(ExitStatus::Failed, "nothing was sent")
+                    .cause(format!("the container's users cannot be read: {error}"));
+            }
             let (typed, count) = (selector.typed(), snapshot.processes.len());
             let matches = match count {
                 1 => "does not match its only process".into(),
@@ -213,6 +217,15 @@ impl ProcessSelection<'_> {
             has_others,
         })
     }
+}
+
+/// Returns why it is not known whether a selector of users matches, if it is one.
+fn unread_users<'s>(selector: &Selector, snapshot: &'s ContainerSnapshot) -> Option<&'s ReadError> {
+    let Selector::User(user) = selector else { return None };
+    let is_number = user.bytes().all(|b| b.is_ascii_digit());
+    let names_error =
+        snapshot.user_names_error.as_ref().filter(|error| !is_number && **error != ReadError::Gone);
+    snapshot.users_error.as_ref().or(names_error)
 }
 
 /// Returns the targets for selected processes, and whether the init exits.

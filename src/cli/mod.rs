@@ -14,7 +14,7 @@ use clap::error::ErrorKind;
 use clap::{ArgMatches, FromArgMatches};
 
 use crate::command::COMMANDS;
-use crate::error::{Error, ExitStatus};
+use crate::error::{Error, ExitStatus, os_error};
 use crate::output::terminal::{ColorMode, Ui};
 use context::Context;
 use root::{GlobalOptions, root_command, root_for, with_full_help};
@@ -74,7 +74,15 @@ fn dispatch(matches: &ArgMatches, argv: &[OsString]) -> ExitStatus {
     let ui = Ui::new(options.color, options.json, options.verbose);
     let context = Context::new(ui, options.host_root);
     match (command.run)(&context, matches) {
-        Ok(status) => status,
+        Ok(status) => {
+            if let Some(errno) = crate::sys::shortage::last() {
+                let reason = os_error(errno);
+                context
+                    .ui
+                    .warn(&format!("the answer may lack facts that could not be read: {reason}"));
+            }
+            status
+        }
         Err(error) => fail(&context.ui, &error),
     }
 }

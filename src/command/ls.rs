@@ -120,6 +120,7 @@ fn add_forecasts(host: &Host, inventory: &Arc<Inventory>, rows: &mut [LsRow]) {
     let stops = each_container(host, inventory, &containers, forecast_stop);
     for (row, stop) in rows.iter_mut().zip(stops) {
         row.stop = stop;
+        row.is_stop_unread = row.stop.is_none() && row.container.init_pid().is_some();
     }
 }
 
@@ -172,6 +173,7 @@ impl Ls {
             container: container.clone(),
             processes: processes.ok(),
             stop: None,
+            is_stop_unread: false,
             exit: None,
             short: !self.no_trunc,
         })
@@ -190,6 +192,7 @@ impl Ls {
             processes: Some(0),
             started: None,
             stop: None,
+            is_stop_unread: false,
             exit: Some(exit_record(host, container).unwrap_or_default()),
             short: !self.no_trunc,
         };

@@ -14,7 +14,7 @@ use crate::model::bytes::ParseError;
 use crate::model::namespace::NamespaceId;
 use crate::model::stat::Stat;
 use crate::model::status::Status;
-use crate::sys::process_dir;
+use crate::sys::{process_dir, shortage};
 
 /// Reason why a fact could not be read. The variants are never mixed: only `Gone` removes a row.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -44,6 +44,10 @@ impl From<std::io::Error> for ReadError {
 
 impl From<Errno> for ReadError {
     fn from(errno: Errno) -> Self {
+        // (EAGAIN is an answer of files that do not block.)
+        if errno != Errno::EAGAIN {
+            shortage::note(errno);
+        }
         match errno {
             Errno::ENOENT | Errno::ESRCH | Errno::ENOTDIR => Self::Gone,
             Errno::EACCES | Errno::EPERM => Self::Denied,

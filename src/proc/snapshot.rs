@@ -227,8 +227,13 @@ impl Collector {
         // A row that no worker came to is read without its command line, which cannot hang.
         let mut buffer = Vec::new();
         let mut read = |row| {
-            let (mut process, _) = self.job.begin(row, &mut buffer)?;
+            let (mut process, handle) = self.job.begin(row, &mut buffer)?;
             process.command = Fact::Denied;
+            // (Nothing is known to hang where there was no thread that could.)
+            if self.workers.is_empty() {
+                let main = MainThread::of(&process);
+                process.waits = self.job.waits(&handle, main, &mut buffer);
+            }
             Ok(process)
         };
         let rows = rows.into_iter().enumerate();
@@ -405,7 +410,7 @@ impl SnapshotJob {
             read_at_once(handle.open_relative(path)?, buffer, limit.saturating_add(1))
         };
         if let Err(error) = read("cmdline", buffer) {
-            return if error == ReadError::Denied { Fact::Denied } else { Fact::Absent };
+            return if error == ReadError::Gone { Fact::Absent } else { Fact::Denied };
         }
         if buffer.is_empty() && !alone {
             // The main thread has exited, or never had a line; a live thread may still have it.
@@ -433,7 +438,8 @@ impl SnapshotJob {
 fn exe(proc: &Path, pid: HostPid) -> Fact<Vec<u8>> {
     match std::fs::read_link(proc.join(format!("{pid}/exe"))).map_err(ReadError::from) {
         Ok(path) => Fact::Known(path.into_os_string().into_vec()),
-        Err(ReadError::Denied) => Fact::Denied,
-        Err(_) => Fact::Absent,
+        // (A kernel thread has none.)
+        Err(ReadError::Gone) => Fact::Absent,
+        Err(_) => Fact::Denied,
     }
 }

@@ -8,13 +8,14 @@ use super::matching::{
 };
 use super::{Access, reference::ContainerRef};
 use crate::engine::{Inventory, StoppedContainer, exit_record};
-use crate::error::{Error, ExitStatus};
+use crate::error::{Error, ExitStatus, os_error};
 use crate::model::container::Container;
 use crate::model::engine::EngineInfo;
 use crate::model::exit_record::RecordedState;
 use crate::model::pid::HostPid;
 use crate::output::exit_words::predicate;
 use crate::proc::Host;
+use crate::sys::shortage;
 
 /// Candidates that are listed; more of them do not help.
 const MOST_LISTED: usize = 8;
@@ -36,6 +37,13 @@ pub(super) struct NotFound<'a> {
 impl NotFound<'_> {
     /// Returns the error.
     pub(super) fn error(&self) -> Error {
+        if let Some(errno) = shortage::last() {
+            // It may be one of those that could not be read.
+            let message = format!("cannot look for `{}`", self.word);
+            return Error::new(ExitStatus::Failed, message)
+                .cause(os_error(errno))
+                .hint("raise the limits of this shell (`ulimit -n`, `ulimit -v`)");
+        }
         match self.reference {
             ContainerRef::Pid(pid) => self.pid(*pid),
             ContainerRef::Cgroup(path) => self.cgroup(path),

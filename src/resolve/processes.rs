@@ -39,6 +39,8 @@ pub struct ContainerSnapshot {
     pub hidden: usize,
     /// Facts outside of the processes that decide about the signals of `SnapshotOptions::waits`.
     pub delivery: DeliveryContext,
+    /// Why users have not even IDs.
+    pub users_error: Option<ReadError>,
     /// Why users have IDs only and no names.
     pub user_names_error: Option<ReadError>,
     /// Facts that a forecast asks for.
@@ -127,11 +129,14 @@ impl ResolvedContainer<'_> {
         };
         let members = read(host, container, &self.inventory, options)
             .map_err(|error| self.snapshot_error(&error))?;
-        let map = container.init.and_then(|init| {
-            IdMap::parse(&host.proc_file(init.pid, "uid_map", UID_MAP_LIMIT).ok()?).ok()
+        // Without its init, any other process has its users.
+        let first = members.processes.first().map(|(process, _)| process.id.pid);
+        let map = container.init_pid().or(first).map_or(Err(ReadError::Gone), |pid| {
+            Ok(IdMap::parse(&host.proc_file(pid, "uid_map", UID_MAP_LIMIT)?)?)
         });
         let user_names_error = members.names.as_ref().err().cloned();
-        let users = UserTable { map, names: members.names.ok() };
+        let users_error = map.as_ref().err().filter(|error| **error != ReadError::Gone).cloned();
+        let users = UserTable { map: map.ok(), names: members.names.ok() };
         let context = Arc::new(RowContext {
             host: host.name.clone(),
             container: container.qualified(),
@@ -141,7 +146,15 @@ impl ResolvedContainer<'_> {
         let delivery = self.delivery_context(&processes, options.waits);
         let hidden = members.hidden;
         let lookups = LookupStore::default();
-        Ok(ContainerSnapshot { context, processes, hidden, delivery, user_names_error, lookups })
+        Ok(ContainerSnapshot {
+            context,
+            processes,
+            hidden,
+            delivery,
+            users_error,
+            user_names_error,
+            lookups,
+        })
     }
 
     /// Reads processes again that block a signal which they have a handler for, or that are in

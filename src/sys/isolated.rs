@@ -23,7 +23,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::cpu_wait::TaskDeadline;
-use super::fd;
+use super::{fd, shortage};
 
 /// The descriptors that a child keeps, beside its end of the pipe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,10 +136,10 @@ fn spawn(
     inherit: Inherit,
     work: impl FnOnce(File) -> std::io::Result<()>,
 ) -> Result<IsolatedChild, Errno> {
-    let (reader, writer) = pipe2(OFlag::O_CLOEXEC)?;
+    let (reader, writer) = pipe2(OFlag::O_CLOEXEC).inspect_err(|errno| shortage::note(*errno))?;
     // SAFETY: the child runs only this thread's code. It allocates, which the C library keeps sound
     // across fork(2) in a program with threads, and ends by _exit(2).
-    match unsafe { fork()? } {
+    match unsafe { fork().inspect_err(|errno| shortage::note(*errno))? } {
         ForkResult::Parent { child } => {
             let pipe = reader.into();
             Ok(IsolatedChild { pid: child, pipe, received: Vec::new(), hangs: false })

@@ -24,6 +24,7 @@ pub mod process_dir;
 pub mod scheduling;
 pub mod seccomp;
 pub mod self_exe;
+pub mod shortage;
 pub mod socket;
 pub mod terminal;
 pub mod tracefs;

@@ -155,6 +155,16 @@ pub fn default_sigchld() {
     let _ = unsafe { nix::sys::signal::sigaction(Signal::SIGCHLD, &default) };
 }
 
+/// Whether a signal is ignored.
+pub fn is_ignored(signal: Signal) -> bool {
+    // SAFETY: only asks; the kernel writes one structure, which lives until the call returns.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        let asked = libc::sigaction(signal as libc::c_int, std::ptr::null(), &raw mut action);
+        asked == 0 && action.sa_sigaction == libc::SIG_IGN
+    }
+}
+
 /// Ignores every signal that can be ignored, but for CHLD.
 pub fn ignore_signals() {
     let ignore = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());

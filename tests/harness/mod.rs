@@ -102,6 +102,11 @@ impl Container {
         })
     }
 
+    /// Returns the PID of the process that made the namespaces.
+    pub fn monitor_pid(&self) -> i32 {
+        self.monitor.id().cast_signed()
+    }
+
     /// Returns the log of received signals, a line `NAME SIGNAL VALUE` for each.
     pub fn received(&self) -> Vec<String> {
         let text = std::fs::read_to_string(&self.log).unwrap_or_default();

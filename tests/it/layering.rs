@@ -29,7 +29,7 @@ const FUNCTION_LINES: usize = 60;
 const RUN_LINES: usize = 40;
 
 /// Files of `tests/it` without tests of their own.
-const TEST_HELPERS: &[&str] = &["descendants", "main", "support", "terminal"];
+const TEST_HELPERS: &[&str] = &["descendants", "main", "support", "terminal", "world"];
 
 pub fn trials() -> Vec<Trial> {
     vec![

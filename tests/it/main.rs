@@ -33,17 +33,31 @@ mod system_calls;
 mod terminal;
 mod trace;
 mod watch;
+mod world;
 
 #[path = "../harness/mod.rs"]
 mod harness;
+#[path = "../injection/mod.rs"]
+mod injection;
+#[path = "../limits/mod.rs"]
+mod limits;
+#[path = "../signals/mod.rs"]
+mod signals;
 
 use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Trial};
 
+/// The families of faults that run in worlds of their own.
+const TASKS: &[(&str, fn(&str) -> support::Outcome)] =
+    &[("injection", injection::task), ("limits", limits::task), ("signals", signals::task)];
+
 fn main() -> ExitCode {
     harness::run_helper();
     fuzz::run_replay();
+    if let Some(code) = world::run_task(TASKS) {
+        return code;
+    }
     let arguments = Arguments::from_args();
     libtest_mimic::run(&arguments, trials()).exit_code()
 }
@@ -65,9 +79,11 @@ fn trials() -> Vec<Trial> {
         golden::trials(),
         hostile::trials(),
         hosts::trials(),
+        injection::trials(),
         inspect::trials(),
         kernel_agreement::trials(),
         layering::trials(),
+        limits::trials(),
         ls::trials(),
         old_kernels::trials(),
         program_signals::trials(),
@@ -76,6 +92,7 @@ fn trials() -> Vec<Trial> {
         robustness::trials(),
         scaling::trials(),
         signal::trials(),
+        signals::trials(),
         stop::trials(),
         system_calls::trials(),
         trace::trials(),

@@ -14,6 +14,7 @@
 //! account (`model::account`).
 
 mod acl;
+mod commits;
 mod context;
 mod copy_data;
 mod create;
@@ -164,7 +165,9 @@ impl CopyJob<'_> {
         if self.is_packed() {
             return self.pack(options, events);
         }
+        commits::protect();
         become_owner(to);
+        commits::follow_parent();
         if self.is_unpacked() {
             return self.unpack(options, events);
         }

@@ -11,6 +11,7 @@ use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat, renameat};
 use nix::sys::stat::{Mode, fstat};
 use nix::unistd::{UnlinkatFlags, fsync, linkat, symlinkat, unlinkat};
 
+use super::commits;
 use super::copy_data::{Content, CopiedData, CopyFailure, OnBytes};
 use super::metadata::{DroppedAttribute, Metadata, apply_metadata, apply_symlink_metadata};
 use super::rootfs::{Node, duplicate, to_errno};
@@ -186,6 +187,7 @@ impl<'a> TempFile<'a> {
 
     /// Gives the file its final name, replacing another one.
     fn commit(mut self, name: &[u8], no_clobber: bool) -> Result<WriteOutcome, Errno> {
+        let mut moment = None;
         let temporary = match self.name.take() {
             Some(temporary) => temporary,
             None => {
@@ -197,6 +199,7 @@ impl<'a> TempFile<'a> {
                 }
                 let temporary = temp_name()?;
                 lock(&self.file);
+                moment = Some(commits::moment());
                 self.link(&temporary)?;
                 temporary
             }
@@ -205,6 +208,7 @@ impl<'a> TempFile<'a> {
         if renamed.is_err() {
             self.dir.remove(&temporary);
         }
+        drop(moment);
         kept_or(renamed, no_clobber)
     }
 }
@@ -343,6 +347,7 @@ pub fn write_symlink(
         return Ok((WriteOutcome::Kept, Vec::new()));
     }
     let temporary = temp_name()?;
+    let moment = commits::moment();
     // (ENOTSUP is the code for a special file here.)
     symlinkat(target, &dir.fd, &*temporary).map_err(|errno| match errno {
         Errno::EOPNOTSUPP => Errno::ENOSYS,
@@ -353,6 +358,7 @@ pub fn write_symlink(
     if renamed.is_err() {
         dir.remove(&temporary);
     }
+    drop(moment);
     Ok((kept_or(renamed, no_clobber)?, dropped))
 }
 
@@ -373,6 +379,7 @@ pub fn write_hard_link(
         Err(errno) => return Err(errno),
     }
     let temporary = temp_name()?;
+    let _moment = commits::moment();
     linkat(from, existing, &dir.fd, &*temporary, AtFlags::empty())?;
     let renamed = dir.rename(&temporary, name, false);
     // rename(2) does nothing if both are names of one file.

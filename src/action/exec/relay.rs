@@ -81,17 +81,11 @@ impl Relay<'_> {
     /// Relays until the helper has exited and the command's output up to then is written.
     ///
     /// # Errors
-    /// The first error of one of cinspect's own streams, if bytes were lost by it: that of its input, or
-    /// of its output.
+    /// The first error of a stream by which bytes were lost.
     pub fn run(mut self) -> Result<(), (&'static str, Errno)> {
         self.relay();
         self.pumps.iter().for_each(Pump::return_unread);
-        let failure = |pump: &Pump| Some((pump.is_input, pump.error?));
-        match self.pumps.iter().find_map(failure) {
-            None => Ok(()),
-            Some((true, errno)) => Err(("cannot read the command's input", errno)),
-            Some((false, errno)) => Err(("cannot write the command's output", errno)),
-        }
+        self.pumps.iter().find_map(|pump| pump.error).map_or(Ok(()), Err)
     }
 
     fn relay(&mut self) {

@@ -109,7 +109,7 @@ pub struct Pump {
     /// Bytes left to read once the command has exited.
     remaining: Option<u64>,
     /// The error of cinspect's own end: bytes were lost. (That its reader has gone is not one.)
-    pub error: Option<Errno>,
+    pub error: Option<(&'static str, Errno)>,
 }
 
 impl Pump {
@@ -173,9 +173,13 @@ impl Pump {
             }
             Err(Errno::EINTR | Errno::EAGAIN) => {}
             // Of a terminal: no process has the other end open any more, or cinspect is in the background.
-            Err(Errno::EIO) if isatty(source).unwrap_or(false) || !self.is_input => self.end(),
+            Err(Errno::EIO) if isatty(source).unwrap_or(false) => self.end(),
             Err(errno) => {
-                self.error = self.error.or(self.is_input.then_some(errno));
+                let message = match self.is_input {
+                    true => "cannot read the command's input",
+                    false => "cannot read the command's output",
+                };
+                self.error = self.error.or(Some((message, errno)));
                 self.end();
             }
         }
@@ -201,7 +205,8 @@ impl Pump {
             Err(errno) => {
                 // Closing the source lets its writer notice.
                 let is_lost = !self.is_input && errno != Errno::EPIPE;
-                self.error = self.error.or(is_lost.then_some(errno));
+                let message = "cannot write the command's output";
+                self.error = self.error.or(is_lost.then_some((message, errno)));
                 self.close();
                 self.buffer.clear();
             }

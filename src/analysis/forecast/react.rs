@@ -44,9 +44,11 @@ pub(super) fn react(
         Verdict::Stops => Reaction::new(Exits::No, format!("{signal} stops it")),
         Verdict::Continues => Reaction::new(Exits::No, format!("{signal} resumes it")),
         Verdict::NoEffect => Reaction::new(Exits::Yes, "has exited already"),
-        Verdict::Unknown => {
-            Reaction::new(Exits::Maybe, note(format!("cannot tell what {signal} does")))
-        }
+        // (If it has a handler, that may stop the others.)
+        Verdict::Unknown => Reaction {
+            may_stop_descendants: true,
+            ..Reaction::new(Exits::Maybe, note(format!("cannot tell what {signal} does")))
+        },
         Verdict::Delayed => {
             Reaction::new(Exits::No, note(format!("{signal} has no effect until it runs again")))
         }
@@ -58,7 +60,7 @@ pub(super) fn react(
             }
             let why =
                 format!("blocks {signal} at this moment; its handler runs when it is unblocked");
-            Reaction::new(Exits::Maybe, why)
+            Reaction { may_stop_descendants: true, ..Reaction::new(Exits::Maybe, why) }
         }
         // A program may poll for it with sigtimedwait(2) now and then.
         Verdict::Pending if program_outcome(facts, signal, prediction).is_some() => {

@@ -416,6 +416,9 @@ fn warn_of_gaps(context: &Context, word: &str, snapshot: &ContainerSnapshot) {
     if snapshot.hidden > 0 {
         ui.warn(&format!("{word}: {} of its processes are hidden (hidepid)", snapshot.hidden));
     }
+    if let Some(error) = &snapshot.users_error {
+        ui.warn(&format!("{word}: the container's users cannot be read: {error}"));
+    }
     if let Some(error) = &snapshot.user_names_error {
         ui.step(&format!("users are shown by ID: cannot read the names in the container: {error}"));
     }
@@ -423,7 +426,7 @@ fn warn_of_gaps(context: &Context, word: &str, snapshot: &ContainerSnapshot) {
     let unread = snapshot.processes.iter().filter(denied).count();
     if unread > 0 {
         ui.warn(&format!(
-            "{word}: {unread} command lines could not be read in time and are shown as `?`"
+            "{word}: {unread} command lines could not be read, or not in time, and are shown as `?`"
         ));
     }
 }

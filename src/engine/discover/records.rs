@@ -166,13 +166,24 @@ impl Search<'_> {
                 self.push(container);
             }
             Err(VerifyError::Ended) => self.add_stopped(record, None),
-            Err(VerifyError::Unreadable) => {}
+            Err(VerifyError::Unreadable) => self.note_unread(&record, pid),
             Err(VerifyError::Refuted(reason)) => {
                 let path = record.path.display();
                 let message = format!("the record `{path}` is not trusted: {reason}");
                 self.diagnose(record.owner, message);
                 self.add_stopped(record, Some(reason));
             }
+        }
+    }
+
+    /// Notes that the process of a record could not be read. (Without root most of other users' cannot, and a
+    /// note says so.)
+    fn note_unread(&self, record: &Record, pid: HostPid) {
+        if nix::unistd::geteuid().is_root() {
+            let path = record.path.display();
+            let message =
+                format!("the record `{path}` was not verified: process {pid} cannot be read");
+            self.diagnostics.borrow_mut().add(record.owner, message);
         }
     }
 

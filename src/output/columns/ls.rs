@@ -27,6 +27,8 @@ pub struct LsRow {
     pub started: Option<Timestamp>,
     /// A stop by its engine, if that was forecast.
     pub stop: Option<LsStop>,
+    /// Whether that could not be read.
+    pub is_stop_unread: bool,
     /// How it ended, if it is not running.
     pub exit: Option<ExitRecord>,
     /// Whether long IDs are cut.
@@ -131,15 +133,15 @@ pub static LS_COLUMNS: &[LsColumn] = &[
     .json("exit.error")
     .json_if(has_ended),
     LsColumn::new("stopsignal", "STOPSIGNAL", "stop signal", |r| {
-        Value::optional_text(r.stop.as_ref().map(|stop| stop.signal.name()).as_deref())
+        stop_value(r, |stop| stop.signal.name())
     })
     .json("stop.signal"),
     LsColumn::new("stopverdict", "STOPVERDICT", "effect of the stop signal on the init", |r| {
-        Value::optional_text(r.stop.as_ref().map(|stop| stop.verdict.name()))
+        stop_value(r, |stop| stop.verdict.name().into())
     })
     .json("stop.verdict"),
     LsColumn::new("onstop", "ON STOP", "forecast of a stop: graceful, killed, maybe", |r| {
-        Value::optional_text(r.stop.as_ref().map(|stop| stop.forecast.stop_word()))
+        stop_value(r, |stop| stop.forecast.stop_word().into())
     })
     .json("stop.forecast")
     .shown()
@@ -230,6 +232,15 @@ pub static LS_COLUMNS: &[LsColumn] = &[
 ];
 
 const VERIFIED: &str = "whether a trusted record, or the owner of its cgroup, confirms its name";
+
+/// Returns a word about the stop; `?` where its processes could not be read.
+fn stop_value(row: &LsRow, word: impl Fn(&LsStop) -> String) -> Value {
+    match &row.stop {
+        Some(stop) => Value::text(&word(stop)),
+        None if row.is_stop_unread => Value::Denied,
+        None => Value::Absent,
+    }
+}
 
 fn has_ended(row: &LsRow) -> bool {
     row.exit.is_some()

@@ -197,6 +197,16 @@ impl TrustedFs {
     }
 }
 
+/// Names the path in an error of the kernel, which does not.
+fn named(path: &Path, error: ReadError) -> ReadError {
+    let error = match error {
+        ReadError::Broken(why) if !why.contains('`') => why,
+        ReadError::Exhausted => ReadError::Exhausted.to_string(),
+        other => return other,
+    };
+    ReadError::Broken(format!("cannot read `{}`: {error}", path.display()))
+}
+
 const DIRECTORY: OFlag = OFlag::O_PATH.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW);
 
 /// Whether a file system of this type depends on another machine or process, and may not answer.
@@ -242,8 +252,9 @@ impl StateDir<'_> {
     /// # Errors
     /// As [`super::Host::state_dir`].
     pub fn dir(&self, below: impl AsRef<Path>) -> Result<Self, ReadError> {
-        let found = self.walk(below.as_ref(), SFlag::S_IFDIR)?;
         let path = self.path.join(below.as_ref());
+        let found =
+            self.walk(below.as_ref(), SFlag::S_IFDIR).map_err(|error| named(&path, error))?;
         let PathStep { fd, owner, users_path, .. } = found;
         Ok(Self { fs: self.fs, fd, path, owner, users_path })
     }
@@ -289,12 +300,12 @@ impl StateDir<'_> {
         limit: usize,
     ) -> Result<StateFile, ReadError> {
         let path = self.path.join(below.as_ref());
-        let found = self.open_regular(below.as_ref())?;
+        let found = self.open_regular(below.as_ref()).map_err(|error| named(&path, error))?;
         let size = found.size.min(limit as u64);
         self.fs.charge(found.owner, size)?;
         // (Room for all of it and one byte more: a read that does not fill it has come to the end.)
         let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(limit) + 1);
-        read_at_once(found.file, &mut bytes, limit + 1)?;
+        read_at_once(found.file, &mut bytes, limit + 1).map_err(|error| named(&path, error))?;
         if bytes.len() > limit {
             return Err(ReadError::Broken(format!(
                 "`{}` is larger than any record of an engine",

@@ -1,0 +1,62 @@
+#!/usr/bin/env bash
+# A small world of its own: runs a command as PID 1 of new PID, mount and cgroup namespaces, with empty
+# directories in place of the engines' records and of temporary files. What cinspect sees there does not
+# depend on the rest of the host. Killing this script ends everything in it.
+#
+#   world.sh COMMAND...
+set -euo pipefail
+
+if [ "${1:-}" != --inside ]; then
+    if [ -e /sys/fs/cgroup/cgroup.procs ]; then
+        hierarchies=/sys/fs/cgroup
+    else
+        hierarchies=$(find /sys/fs/cgroup -mindepth 1 -maxdepth 1 -type d)
+    fi
+    name=cinspect-world-$$
+    # shellcheck disable=SC2317 # the trap calls it
+    cleanup() {
+        local dir
+        set +e
+        for dir in $hierarchies; do
+            echo $$ > "$dir/cgroup.procs"
+            # A cgroup is busy until the last process in it has exited.
+            for _ in $(seq 200); do
+                [ -d "$dir/$name" ] || break
+                find "$dir/$name" -depth -type d -exec rmdir {} + && break
+                sleep 0.05
+            done
+        done 2> /dev/null
+    }
+    trap cleanup EXIT
+    for dir in $hierarchies; do
+        mkdir "$dir/$name"
+        # A new v1 cpuset takes no process before it has processors and memory.
+        for file in cpuset.cpus cpuset.mems; do
+            [ ! -e "$dir/$name/$file" ] || cat "$dir/$file" > "$dir/$name/$file"
+        done
+        echo $$ > "$dir/$name/cgroup.procs"
+    done
+    status=0
+    unshare -C -m --propagation private -p -f --kill-child --mount-proc -- bash "$0" --inside "$@" || status=$?
+    exit $status
+fi
+shift
+
+if [ -e /sys/fs/cgroup/cgroup.procs ]; then
+    mount -t cgroup2 none /sys/fs/cgroup
+else
+    names=$(cd /sys/fs/cgroup && find . -mindepth 1 -maxdepth 1 -type d -printf '%f\n')
+    mount -t tmpfs none /sys/fs/cgroup
+    for name in $names; do
+        mkdir "/sys/fs/cgroup/$name"
+        case $name in
+            unified) mount -t cgroup2 none /sys/fs/cgroup/unified ;;
+            systemd) mount -t cgroup -o none,name=systemd none /sys/fs/cgroup/systemd ;;
+            *) mount -t cgroup -o "$name" none "/sys/fs/cgroup/$name" ;;
+        esac || rmdir "/sys/fs/cgroup/$name"
+    done
+fi
+for dir in /run /var/lib; do mount -t tmpfs -o mode=755 none "$dir"; done
+mkdir -m 1777 /run/tmp
+export TMPDIR=/run/tmp HOME=/run/tmp
+exec "$@"
