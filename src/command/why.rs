@@ -1,7 +1,5 @@
 //! `why`: how a container ended, with the source of each fact. `analysis::ending` draws the conclusions.
 
-use std::path::Path;
-
 use clap::{ArgMatches, Args};
 use jiff::Timestamp;
 use serde_json::{Value as Json, json};
@@ -141,7 +139,15 @@ fn account(host: &Host, found: &AnyContainer<'_>) -> WhyAnswer {
         boot: host.started(Ticks(0)),
     });
     ending.statements.extend(running.as_ref().and_then(next_stop));
-    let lines = record.as_ref().and_then(|record| log_end(host, container, record));
+    let lines = match record.as_ref().map(|record| log_end(host, container, record)) {
+        Some(Err(error)) => {
+            let text = format!("its log could not be read: {error}");
+            ending.statements.push(Statement { topic: "log", text, source: None });
+            None
+        }
+        Some(Ok(lines)) => lines,
+        None => None,
+    };
     WhyAnswer {
         container: container.clone(),
         record: record.clone(),
@@ -164,21 +170,28 @@ fn next_stop(found: &ResolvedContainer<'_>) -> Option<Statement> {
     Some(Statement { topic: "next stop", text, source: None })
 }
 
-/// Reads the end of the log, if it is in a file.
+/// Reads the end of the log, if it is in a file that is there.
 fn log_end(
     host: &Host,
     container: &Container,
     record: &ExitRecord,
-) -> Option<(String, Vec<Vec<u8>>)> {
-    let destination = record.log.as_ref()?;
-    let format = LogFormat::of_driver(&destination.driver)?;
-    let path: &Path = destination.path.as_ref()?;
+) -> Result<Option<(String, Vec<Vec<u8>>)>, ReadError> {
+    let Some(destination) = &record.log else { return Ok(None) };
+    let Some(format) = LogFormat::of_driver(&destination.driver) else { return Ok(None) };
+    let Some(path) = &destination.path else { return Ok(None) };
     let trust = container.user.map_or(Trust::Root, Trust::User);
     let range = LogRange { last: Some(LOG_LINES), since: None };
-    let mut reader = LogReader::open(host, path, trust, format, range).ok()?;
-    let records = std::iter::from_fn(|| reader.next().ok().flatten());
-    let lines: Vec<Vec<u8>> = records.take(LOG_LINES).map(|record| record.text).collect();
-    Some((path.display().to_string(), lines))
+    let mut reader = match LogReader::open(host, path, trust, format, range) {
+        Err(ReadError::Gone | ReadError::Denied) => return Ok(None),
+        opened => opened?,
+    };
+    let mut lines = Vec::new();
+    while lines.len() < LOG_LINES
+        && let Some(record) = reader.next()?
+    {
+        lines.push(record.text);
+    }
+    Ok(Some((path.display().to_string(), lines)))
 }
 
 impl WhyAnswer {

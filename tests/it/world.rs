@@ -298,10 +298,11 @@ pub fn frozen() -> Option<String> {
 
 /// Counts the words by which an answer says that something is not known.
 pub fn doubts(text: &str) -> usize {
+    const WORDS: [&str; 5] = ["?", "unknown", "maybe", "sent", "unverified"];
+    const PHRASES: [&str; 3] = ["could not be read", "cannot", "not known"];
     let words = text.split(|c: char| c.is_whitespace() || c == ',' || c == ':');
-    words
-        .filter(|word| ["?", "unknown", "maybe", "sent", "unverified", "cannot"].contains(word))
-        .count()
+    let words = words.filter(|word| WORDS.contains(word)).count();
+    words + PHRASES.iter().map(|phrase| text.matches(phrase).count()).sum::<usize>()
 }
 
 /// Replaces every number by one character.

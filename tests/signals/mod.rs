@@ -21,7 +21,7 @@ use crate::world::{Checks, DATA, Running, Web, frozen, is_long, program, strays,
 const SIGNALS: [Signal; 5] =
     [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGKILL];
 /// Moments of each command and signal in `tests/run`, and at length.
-const MOMENTS: usize = 2;
+const MOMENTS: usize = 1;
 const MANY_MOMENTS: usize = 40;
 /// The time over which the moments of a command that does not end by itself are spread.
 const ENDLESS: Duration = Duration::from_millis(400);

@@ -153,7 +153,7 @@ fn state(i: &Inspection) -> Vec<PageLine> {
     let count = match i.processes {
         Some(1) => ", 1 process".to_owned(),
         Some(count) => format!(", {count} processes"),
-        None => String::new(),
+        None => ", an unknown number of processes".to_owned(),
     };
     vec![line("state", format!("{}{count}", i.container.state.name()))]
 }
