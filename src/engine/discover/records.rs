@@ -183,7 +183,10 @@ impl Search<'_> {
             let path = record.path.display();
             let message =
                 format!("the record `{path}` was not verified: process {pid} cannot be read");
-            self.diagnostics.borrow_mut().add(record.owner, message);
+            self.diagnostics
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner)
+                .add(record.owner, message);
         }
     }
 
