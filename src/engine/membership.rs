@@ -13,6 +13,7 @@ use super::cgroup_name::trailing_id;
 use super::discover::{SearchDepth, discover};
 use super::inventory::Inventory;
 use super::process_index::ProcessIndex;
+use super::process_namespaces::ProcessNamespaces;
 use crate::model::cgroup::{self, Memberships};
 use crate::model::container::{Cgroup, Container};
 use crate::model::namespace::NamespaceId;
@@ -274,7 +275,7 @@ pub fn read_members(
     if cgroup.is_none() || namespace.is_some() {
         let known: HashSet<i32> = (reader.processes.iter())
             .filter(|process| {
-                container.pid_ns.is_some() && reader.pid_ns(process) == container.pid_ns
+                container.pid_ns.is_some() && reader.namespaces.of(process) == container.pid_ns
             })
             .filter_map(|process| process.status.nspid.get(container.depth).copied())
             .collect();
@@ -378,14 +379,12 @@ struct MemberReader<'a> {
     options: SnapshotOptions,
     processes: Vec<Process>,
     hidden: usize,
-    /// The PID namespace of each, with the number of PIDs that a process in it has; those that could not be
-    /// read are left out.
-    namespaces: HashMap<HostPid, (NamespaceId, usize)>,
+    namespaces: ProcessNamespaces,
 }
 
 impl<'a> MemberReader<'a> {
     fn new(host: &'a Host, container: &'a Container, options: SnapshotOptions) -> Self {
-        let (processes, namespaces) = (Vec::new(), HashMap::new());
+        let (processes, namespaces) = (Vec::new(), ProcessNamespaces::default());
         Self { host, container, options, processes, hidden: 0, namespaces }
     }
 
@@ -400,44 +399,12 @@ impl<'a> MemberReader<'a> {
                 Err(_) => self.hidden += 1,
             }
         }
-        self.add_namespaces(known);
+        self.namespaces.add(self.host, self.container, &self.processes[known..]);
         // If /proc hides processes, they look like ones that have exited.
         if gone > 0 && !nix::unistd::geteuid().is_root() && self.host.hides_processes() {
             self.hidden += gone;
         }
         Ok(())
-    }
-
-    /// Finds the PID namespaces of the processes from this index on. A process is in the namespace of its
-    /// parent or in one below it, also after its parent has exited (`copy_process` and `find_new_reaper`,
-    /// kernel/fork.c and exit.c; setns(2) leads into a namespace below only). So it is in the same one if
-    /// both have PIDs in equally many, and only the others have to be read.
-    fn add_namespaces(&mut self, from: usize) {
-        let mut added: Vec<&Process> = self.processes[from..].iter().collect();
-        // Parents first. (A parent that comes later, after a wrap of the PIDs, costs a read.)
-        added.sort_by_key(|process| (process.id.start, process.id.pid));
-        for process in added {
-            let levels = process.status.nspid.len();
-            let parent = HostPid::new(process.status.ppid);
-            let known = parent.and_then(|parent| self.namespaces.get(&parent));
-            let inherited = known.filter(|(_, parents)| *parents == levels).map(|(ns, _)| *ns);
-            let namespace = match inherited {
-                // (Before Linux 4.1 there are no lines of levels; a recorded host may contradict itself.)
-                _ if process.status.nspgid.is_empty() || self.host.is_recorded() => None,
-                _ if levels == 1 => self.host.pid_ns,
-                _ if Some(process.id) == self.container.init => self.container.pid_ns,
-                inherited => inherited,
-            };
-            let namespace = namespace.or_else(|| self.host.pid_ns_of_process(process.id).ok());
-            if let Some(namespace) = namespace {
-                self.namespaces.insert(process.id.pid, (namespace, levels));
-            }
-        }
-    }
-
-    /// Returns the PID namespace of a process that was read.
-    fn pid_ns(&self, process: &Process) -> Option<NamespaceId> {
-        self.namespaces.get(&process.id.pid).map(|(namespace, _)| *namespace)
     }
 
     fn finish(
@@ -454,7 +421,7 @@ impl<'a> MemberReader<'a> {
         let rule = MembershipRule::new(self.host, container, inventory);
         let is_in_container = |process: &Process| {
             // (Most are in the namespace itself: then nothing else has to be read.)
-            match self.pid_ns(process) {
+            match self.namespaces.of(process) {
                 _ if !container.owns_pid_ns && container.user.is_none() => true,
                 namespace if !container.owns_pid_ns => {
                     rule.holds_in(process.id.pid, namespace) == Ok(true)

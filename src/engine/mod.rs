@@ -40,6 +40,7 @@ mod oci_state;
 mod podman;
 mod podman_database;
 mod process_index;
+mod process_namespaces;
 mod record;
 mod runc;
 mod shims;
