@@ -6,6 +6,8 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use nix::sys::resource::{Resource, getrlimit};
+
 use super::{Trust, TrustedFs};
 use crate::proc::read::ReadError;
 
@@ -72,7 +74,13 @@ impl HeldDirs {
     /// Keeps the result of a walk, if a search is in progress.
     pub(super) fn keep(&self, path: PathBuf, result: Result<HeldDir, ReadError>) {
         let mut state = self.state();
-        if state.searches > 0 && !matches!(result, Err(ReadError::Exhausted)) {
+        if state.searches == 0 || matches!(result, Err(ReadError::Exhausted)) {
+            return;
+        }
+        // A quarter of the descriptors at most: the others are for the search itself.
+        let open = state.dirs.values().filter(|dir| dir.is_ok()).count();
+        let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft / 4);
+        if result.is_err() || u64::try_from(open).is_ok_and(|open| open < limit) {
             state.dirs.insert(path, result);
         }
     }
