@@ -88,7 +88,9 @@ impl Trace {
         let status = self.child.wait()?;
         let mut text = String::new();
         self.stderr.read_to_string(&mut text)?;
-        same((status.code(), text.as_str()), (Some(0), ""))?;
+        // (Signals of other programs of this host may be too many; the end of `--json` counts them.)
+        let is_quiet = text.lines().all(|line| line.contains(" records were lost: "));
+        check(status.code() == Some(0) && is_quiet, format!("{status}: {text}"))?;
         self.reader.join().map_err(|_| "the reader failed")?;
         Ok(self.lines.lock().expect("the lines").split_off(0))
     }
