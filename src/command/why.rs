@@ -89,7 +89,7 @@ struct WhyAnswer {
     is_running: bool,
     ending: Explanation,
     /// The end of its log, with its path.
-    log: Option<(String, Vec<Vec<u8>>)>,
+    log: Option<LogEnd>,
 }
 
 /// Returns the last container of the same name in the same pod that is not running: the kubelet makes a new
@@ -170,12 +170,15 @@ fn next_stop(found: &ResolvedContainer<'_>) -> Option<Statement> {
     Some(Statement { topic: "next stop", text, source: None })
 }
 
+/// The path of a log, and its last lines.
+type LogEnd = (String, Vec<Vec<u8>>);
+
 /// Reads the end of the log, if it is in a file that is there.
 fn log_end(
     host: &Host,
     container: &Container,
     record: &ExitRecord,
-) -> Result<Option<(String, Vec<Vec<u8>>)>, ReadError> {
+) -> Result<Option<LogEnd>, ReadError> {
     let Some(destination) = &record.log else { return Ok(None) };
     let Some(format) = LogFormat::of_driver(&destination.driver) else { return Ok(None) };
     let Some(path) = &destination.path else { return Ok(None) };
