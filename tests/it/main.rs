@@ -49,7 +49,7 @@ use std::process::ExitCode;
 use libtest_mimic::{Arguments, Trial};
 
 /// The families of faults that run in worlds of their own.
-const TASKS: &[(&str, fn(&str) -> support::Outcome)] =
+const TASKS: &[(&str, world::Task)] =
     &[("injection", injection::task), ("limits", limits::task), ("signals", signals::task)];
 
 fn main() -> ExitCode {

@@ -48,8 +48,11 @@ pub fn trial(needs: &[Need], family: &'static str, name: &str) -> Trial {
     })
 }
 
+/// Runs a task of a family, which has this name.
+pub type Task = fn(&str) -> Outcome;
+
 /// Runs the task that the environment names, if any.
-pub fn run_task(tasks: &[(&str, fn(&str) -> Outcome)]) -> Option<ExitCode> {
+pub fn run_task(tasks: &[(&str, Task)]) -> Option<ExitCode> {
     let task = std::env::var(TASK).ok()?;
     let (family, name) = task.split_once("::")?;
     let run = tasks.iter().find(|(known, _)| *known == family)?.1;

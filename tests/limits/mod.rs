@@ -35,7 +35,9 @@ const COMMANDS: &[LimitedCommand] = &[
     ("logs", &["logs", "web"]),
 ];
 
-const TASKS: &[(&str, fn(&Limits, &mut Checks) -> Outcome)] = &[
+type LimitTask = fn(&Limits, &mut Checks) -> Outcome;
+
+const TASKS: &[(&str, LimitTask)] = &[
     ("descriptors", Limits::descriptors),
     ("processes", Limits::processes),
     ("memory", Limits::memory),
