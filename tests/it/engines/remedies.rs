@@ -319,7 +319,7 @@ pub fn left_behind(engine: &Engine) -> Outcome {
     let work = || -> Outcome {
         let init = engine.init_of(&container(engine))?;
         let script = format!(
-            "nsenter -t {init} -a sleep 1000 & joiner=$!; until read -r child rest < /proc/$joiner/task/$joiner/children && grep -qx sleep /proc/$child/comm; do sleep 0.02; done; kill -9 $joiner"
+            "nsenter -t {init} -a sleep 1000 & joiner=$!; n=0; until read -r child rest < /proc/$joiner/task/$joiner/children; grep -qx sleep /proc/$child/comm; do n=$((n+1)); [ $n -lt 3000 ] || exit 1; sleep 0.02; done; kill -9 $joiner"
         );
         let mut command = Command::new("sh");
         command.args(["-c", &script]).stdin(std::process::Stdio::null());
