@@ -33,7 +33,7 @@ for other in $others; do wait_exited "$other"; done
 # The init starts another process at the signal and exits. Whether the stop sees it while the init runs or
 # not, it is told.
 cgroup /d
-start /d sh -c 'trap "setsid sleep 1003 & exit 0" TERM; while :; do sleep 0.05; done'
+start /d sh -c 'trap "setsid sleep 1003 & exit 0" TERM; sleep 1004 & wait'
 record d "$started" /d
 has_trap() { grep -q '^SigCgt:.*[4-7c-f][0-9a-f]\{3\}$' "/proc/$started/status"; }
 wait_until has_trap

@@ -134,7 +134,9 @@ done
 wc -l < /sys/fs/cgroup/box/cgroup.procs";
 
 /// Counts the calls of a program, which gets no terminal.
-const COUNT: &str = "echo $$ > /sys/fs/cgroup/self/cgroup.procs; log=$1; shift
+/// (With the variable that cargo sets the loader looks for each library in several places.)
+const COUNT: &str =
+    "unset LD_LIBRARY_PATH; echo $$ > /sys/fs/cgroup/self/cgroup.procs; log=$1; shift
 exec strace -f -c -U calls,name -o \"$log\" \"$@\"";
 
 impl OnlyContainer {

@@ -232,7 +232,7 @@ impl Surroundings {
     fn see() -> Result<Self, Failed> {
         let mounts = read_to_string("/proc/self/mountinfo")?;
         let mut temporary = BTreeSet::new();
-        for dir in ["/run/tmp", OUT, DATA, "/run/tmp/data/sub", "/run", "/dev/shm"] {
+        for dir in ["/run/tmp", OUT, DATA, "/run/tmp/data/sub", "/run"] {
             temporary.extend(read_dir(dir)?.flatten().map(|e| e.path().display().to_string()));
         }
         Ok(Self { mounts: mounts.lines().map(str::to_owned).collect(), temporary })
