@@ -18,4 +18,5 @@ pub mod programs;
 pub mod remedy;
 pub mod selection;
 pub mod trace_outcome;
+pub mod trace_verdict;
 pub mod user;

@@ -95,6 +95,8 @@ pub struct TargetFacts {
     pub is_init: bool,
     /// The signals that it ignores.
     pub ignored: Option<SignalSet>,
+    /// The signals that it has a handler for: if one of those is dropped, it has changed since.
+    pub caught: SignalSet,
 }
 
 /// The outcome of a signal.
@@ -150,14 +152,15 @@ impl SignalOutcome {
         match result {
             0 => Self::Queued,
             1 => match target {
+                TargetFacts { caught, .. } if caught.contains(signal) => Self::Dropped,
                 TargetFacts { ignored: Some(set), .. } if set.contains(signal) => Self::Ignored,
                 // The kernel drops it for an init only if its action is the default one.
-                TargetFacts { is_init: true, ignored: Some(_) }
+                TargetFacts { is_init: true, ignored: Some(_), .. }
                     if signal.default_action() != DefaultAction::Ignore =>
                 {
                     Self::Discarded
                 }
-                TargetFacts { is_init: true, ignored: None } => Self::Dropped,
+                TargetFacts { is_init: true, ignored: None, .. } => Self::Dropped,
                 _ => Self::Ignored,
             },
             2 => Self::Merged,
@@ -198,7 +201,8 @@ pub fn is_routine(signal: Signal, code: i32, from_itself: bool) -> bool {
 mod tests {
     use super::*;
 
-    const KNOWN: TargetFacts = TargetFacts { is_init: false, ignored: Some(SignalSet::EMPTY) };
+    const KNOWN: TargetFacts =
+        TargetFacts { is_init: false, ignored: Some(SignalSet::EMPTY), caught: SignalSet::EMPTY };
     const INIT: TargetFacts = TargetFacts { is_init: true, ..KNOWN };
 
     #[test]
@@ -210,6 +214,10 @@ mod tests {
         assert_eq!(sent(ignores), SignalOutcome::Ignored);
         assert_eq!(sent(TargetFacts { ignored: None, ..INIT }), SignalOutcome::Dropped);
         assert_eq!(SignalOutcome::of_sending(Signal::CHLD, 1, INIT), SignalOutcome::Ignored);
+        assert_eq!(
+            sent(TargetFacts { caught: Signal::TERM.into(), ..INIT }),
+            SignalOutcome::Dropped
+        );
     }
 
     #[test]

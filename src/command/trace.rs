@@ -11,7 +11,9 @@ use nix::sys::signal::{SigSet, Signal as UnixSignal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use super::{Command, arguments, command, may_act, resolve};
+use crate::analysis::delivery::InitSender;
 use crate::analysis::trace_outcome::{SignalOrigin, SignalOutcome, TargetFacts, is_routine};
+use crate::analysis::trace_verdict::{SignalFacts, VerdictLog};
 use crate::cli::args;
 use crate::cli::context::Context;
 use crate::completion::source::CompletionSource;
@@ -25,6 +27,7 @@ use crate::output::trace_report::{TraceEvent, TraceReporter};
 use crate::proc::{SignalTrace, SnapshotOptions, monotonic_now};
 use crate::resolve::traced_processes::{EndingProcess, TracedProcess, TracedProcesses};
 use crate::resolve::{Access, ResolvedContainer, Resolver};
+use crate::sys::pidfd::Ending;
 
 /// Longest time between two readings: it bounds the delay of a line, and the time in which a process may
 /// end before it is looked up.
@@ -120,6 +123,7 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
         routine: BTreeMap::new(),
         oom_victims: HashSet::new(),
         lost: 0,
+        verdicts: VerdictLog::default(),
         ending: Vec::new(),
     };
     let subject = if names.is_empty() { "the whole host".into() } else { names.join(", ") };
@@ -199,6 +203,7 @@ struct Tracer<'a> {
     /// Processes that the OOM killer chose and that did not get KILL yet.
     oom_victims: HashSet<i32>,
     lost: u64,
+    verdicts: VerdictLog,
     /// Processes whose exit is not printed yet, and since when.
     ending: Vec<(u64, EndingProcess)>,
 }
@@ -226,7 +231,7 @@ impl Tracer<'_> {
             }
         }
         text.push_str(&self.exits(true));
-        let summary = self.reporter.summary(&self.routine, self.lost);
+        let summary = self.reporter.summary(&self.routine, self.lost, self.verdicts.contradicted);
         match self.context.ui.json {
             true => text.extend(summary),
             false => summary.iter().for_each(|note| self.context.ui.note(note)),
@@ -292,7 +297,10 @@ impl Tracer<'_> {
     fn line(&mut self, record: TraceRecord) -> Option<String> {
         let time = record.time;
         match record.event {
-            KernelEvent::Lost { records } => self.lost += records,
+            KernelEvent::Lost { records } => {
+                self.lost += records;
+                self.processes.forget_gone();
+            }
             KernelEvent::Forked { pid, tid, parent } => self.processes.begin(pid, tid, parent),
             KernelEvent::Renamed { tid, comm, by_exec } => {
                 self.processes.rename(tid, comm, by_exec);
@@ -313,26 +321,48 @@ impl Tracer<'_> {
             }
             KernelEvent::Delivered { signal, code, handler } => {
                 let target = self.target(signal, code, record.tid, record.pid)?;
-                let outcome = SignalOutcome::of_delivery(signal, handler, facts(&target));
-                let event = TraceEvent::Deliver { signal, code, outcome };
+                let known = facts(&target, None);
+                let outcome = SignalOutcome::of_delivery(signal, handler, known);
+                let contradicted = self.verdicts.outcome(target.host_pid, signal, outcome);
+                let event = TraceEvent::Deliver { signal, code, outcome, contradicted };
                 return Some(self.reporter.line(moment(time), &target, &event));
             }
             KernelEvent::Generated { signal, code, tid, result, .. } => {
-                let target = self.target(signal, code, tid, record.pid);
-                let Some(target) = target else {
+                let Some(target) = self.target(signal, code, tid, record.pid) else {
                     self.count_routine(signal, code, tid, record.pid);
                     return None;
                 };
-                let origin = self.origin(signal, code, &target, record.pid);
-                let sender = origin.has_sender().then(|| self.processes.process(record.pid));
-                let outcome = SignalOutcome::of_sending(signal, result, facts(&target));
-                let sender = sender.flatten();
-                let event = TraceEvent::Signal { signal, code, origin, sender, outcome };
+                let event = self.sent(&target, &record, (signal, code, result), tid);
                 self.sent += 1;
                 return Some(self.reporter.line(moment(time), &target, &event));
             }
         }
         None
+    }
+
+    /// Returns the event of a signal that was sent, with its sender and the verdict on it.
+    fn sent(
+        &mut self,
+        target: &TracedProcess,
+        record: &TraceRecord,
+        (signal, code, result): (Signal, i32, i32),
+        tid: i32,
+    ) -> TraceEvent {
+        let origin = self.origin(signal, code, target, record.pid);
+        let sender = origin.has_sender().then(|| self.processes.process(record.pid)).flatten();
+        let around = self.processes.facts_around(target.host_pid, record.time);
+        let known = facts(target, around.last);
+        let outcome = SignalOutcome::of_sending(signal, result, known);
+        // (An init is safe from KILL of its own namespace only.)
+        let is_open =
+            known.is_init && sender.is_none() && matches!(signal, Signal::KILL | Signal::STOP);
+        let is_for_all = tid == target.host_pid && matches!(origin, SignalOrigin::Process(_));
+        let steady = around.steady.filter(|_| is_for_all && !is_open);
+        let init = init_sender(target, sender.as_ref(), known.is_init);
+        let verdict = steady.and_then(|steady| steady.verdict(signal, init));
+        self.verdicts.note(target.host_pid, signal, verdict);
+        let contradicted = self.verdicts.outcome(target.host_pid, signal, outcome);
+        TraceEvent::Signal { signal, code, origin, sender, outcome, verdict, contradicted }
     }
 
     /// Returns the process that a signal is for, if it is to be printed.
@@ -401,7 +431,9 @@ impl Tracer<'_> {
                 // The main thread ended, and others run on.
                 self.ending.extend((!all).then_some((time, ending)));
             } else if known.is_some() || all || is_late {
-                let event = TraceEvent::Exit(known);
+                let contradicted =
+                    self.verdicts.exit(ending.process.host_pid, known.and_then(Ending::signal));
+                let event = TraceEvent::Exit(known, contradicted);
                 text.push_str(&self.reporter.line(moment(time), &ending.process, &event));
             } else {
                 self.ending.push((time, ending));
@@ -411,11 +443,25 @@ impl Tracer<'_> {
     }
 }
 
-fn facts(process: &TracedProcess) -> TargetFacts {
+fn facts(process: &TracedProcess, known: Option<SignalFacts>) -> TargetFacts {
     TargetFacts {
         is_init: process.container.is_some() && process.pid == Some(1),
-        ignored: process.ignored,
+        ignored: known.map(|facts| facts.ignored),
+        caught: known.map(|facts| facts.caught).unwrap_or_default(),
     }
+}
+
+/// Returns where a signal to an init comes from. (A sender that is not known is taken for one of the host.)
+fn init_sender(
+    target: &TracedProcess,
+    sender: Option<&TracedProcess>,
+    is_init: bool,
+) -> Option<InitSender> {
+    let is_inside = sender.is_some_and(|sender| sender.container == target.container);
+    is_init.then_some(match is_inside {
+        true => InitSender::OwnNamespace,
+        false => InitSender::AncestorNamespace,
+    })
 }
 
 /// Returns the time of day of a moment of CLOCK_MONOTONIC.

@@ -10,6 +10,9 @@ use super::pid::Ticks;
 pub struct ProcessState(u8);
 
 impl ProcessState {
+    /// Sleeping, until something happens.
+    pub const SLEEPING: Self = Self(b'S');
+
     pub(super) fn parse(field: &[u8]) -> Option<Self> {
         match *field {
             [letter] if letter.is_ascii_alphabetic() => Some(Self(letter)),

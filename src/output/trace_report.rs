@@ -13,6 +13,7 @@ use super::units::size;
 use super::width::width;
 use crate::analysis::trace_outcome::{SignalOrigin, SignalOutcome, code_name};
 use crate::model::signal::Signal;
+use crate::model::verdict::Verdict;
 use crate::resolve::traced_processes::TracedProcess;
 use crate::sys::pidfd::Ending;
 
@@ -65,6 +66,10 @@ pub enum TraceEvent {
         sender: Option<TracedProcess>,
         /// The outcome.
         outcome: SignalOutcome,
+        /// The verdict, if the facts that it takes are known and held before and after.
+        verdict: Option<Verdict>,
+        /// The verdict, if the outcome contradicts it.
+        contradicted: Option<Verdict>,
     },
     /// A signal was taken.
     Deliver {
@@ -74,11 +79,31 @@ pub enum TraceEvent {
         code: i32,
         /// Its effect.
         outcome: SignalOutcome,
+        /// The verdict when it was sent, if the effect contradicts it.
+        contradicted: Option<Verdict>,
     },
-    /// The process exited; its status if it is known.
-    Exit(Option<Ending>),
+    /// The process exited; its status if it is known, and the verdict on a signal that it contradicts.
+    Exit(Option<Ending>, Option<Verdict>),
     /// The OOM killer chose the process; its anonymous memory if it is known.
     Oom(Option<u64>),
+}
+
+impl TraceEvent {
+    fn verdict(&self) -> Option<Verdict> {
+        match self {
+            Self::Signal { verdict, .. } => *verdict,
+            _ => self.contradicted(),
+        }
+    }
+
+    /// Returns the verdict that it contradicts.
+    fn contradicted(&self) -> Option<Verdict> {
+        match self {
+            Self::Signal { contradicted, .. } | Self::Deliver { contradicted, .. } => *contradicted,
+            Self::Exit(_, contradicted) => *contradicted,
+            Self::Oom(_) => None,
+        }
+    }
 }
 
 /// Makes text of the events of a trace.
@@ -138,17 +163,17 @@ impl TraceReporter {
             TraceEvent::Signal { signal, code, sender, outcome, .. } => {
                 ("signal", Some(*signal), sender.as_ref(), Some(outcome.name().into()), Some(*code))
             }
-            TraceEvent::Deliver { signal, code, outcome } => {
+            TraceEvent::Deliver { signal, code, outcome, .. } => {
                 ("deliver", Some(*signal), None, Some(outcome.name().into()), Some(*code))
             }
-            TraceEvent::Exit(ending) => {
+            TraceEvent::Exit(ending, _) => {
                 let signal = ending.and_then(Ending::signal);
                 ("exit", signal, None, ending.map(describe), None)
             }
             TraceEvent::Oom(rss) => ("oom", None, None, rss.map(|bytes| bytes.to_string()), None),
         };
         let status = match event {
-            TraceEvent::Exit(Some(Ending::Status(status))) => Some(*status),
+            TraceEvent::Exit(Some(Ending::Status(status)), _) => Some(*status),
             _ => None,
         };
         let code = code.map(|code| match code_name(code) {
@@ -165,6 +190,8 @@ impl TraceReporter {
             "result": result,
             "code": code,
             "status": status,
+            "verdict": event.verdict().map(Verdict::name),
+            "contradicted": event.contradicted().is_some(),
         })
     }
 
@@ -178,7 +205,7 @@ impl TraceReporter {
             TraceEvent::Deliver { signal, outcome, .. } => {
                 ("deliver", Some(*signal), outcome.name().to_owned(), emphasis(*outcome))
             }
-            TraceEvent::Exit(ending) => {
+            TraceEvent::Exit(ending, _) => {
                 let text = ending.map_or_else(|| "status unknown".to_owned(), describe);
                 let is_good = matches!(ending, Some(Ending::Status(0)));
                 let emphasis = if is_good { Emphasis::None } else { Emphasis::Warning };
@@ -206,6 +233,12 @@ impl TraceReporter {
             out.push_str(&self.from(*origin, sender.as_ref()));
         }
         out.push('\n');
+        if let Some(verdict) = event.contradicted() {
+            pad(&mut out, "", layout.time + layout.gap);
+            let text = format!("contradicts the verdict `{}`", verdict.name());
+            self.style.paint(&mut out, &text, Emphasis::Bad);
+            out.push('\n');
+        }
         out
     }
 
@@ -233,13 +266,20 @@ impl TraceReporter {
         }
     }
 
-    /// Returns the end of the trace: the routine signals that were only counted, and lost records.
-    pub fn summary(&self, routine: &BTreeMap<Signal, u64>, lost: u64) -> Vec<String> {
+    /// Returns the end of the trace: the routine signals that were only counted, lost records, and verdicts
+    /// that the kernel contradicted.
+    pub fn summary(
+        &self,
+        routine: &BTreeMap<Signal, u64>,
+        lost: u64,
+        contradicted: u64,
+    ) -> Vec<String> {
         if self.json {
             let counts: serde_json::Map<String, Json> =
                 routine.iter().map(|(signal, count)| (signal.name(), (*count).into())).collect();
             return vec![line(&json!({
                 "host": self.host, "event": "end", "routine": counts, "lost": lost,
+                "contradicted": contradicted,
             }))];
         }
         let counts: Vec<String> =
@@ -247,7 +287,10 @@ impl TraceReporter {
         let routine = (!counts.is_empty()).then(|| {
             format!("routine signals, counted only: {} (name them to see them)", counts.join(", "))
         });
-        routine.into_iter().collect()
+        let contradicted = (contradicted > 0).then(|| {
+            format!("the kernel contradicted {contradicted} verdicts: a process changed for a moment, or they are wrong")
+        });
+        routine.into_iter().chain(contradicted).collect()
     }
 }
 

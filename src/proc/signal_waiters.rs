@@ -9,13 +9,28 @@ use nix::fcntl::readlinkat;
 use nix::libc;
 use procfs::process::Process as Handle;
 
+use super::host::Host;
 use super::read::{ReadError, read_at_once, read_into, status, thread_ids};
 use crate::model::process::Process;
+use crate::model::pid::HostPid;
 use crate::model::signal::SignalSet;
 use crate::model::signal_waiters::{
     Call, Signalfd, ThreadWaits, Waiting, Waits, epoll_targets, signalfd_set,
 };
 use crate::sys::{kcmp, process_dir};
+
+impl Host {
+    /// Whether the main thread of a process may be waiting for signals in sigwait(3): also if its system call
+    /// cannot be read.
+    pub fn may_be_in_sigwait(&self, pid: HostPid) -> bool {
+        let call = self.proc_file(pid, "syscall", 4096).ok();
+        match call.as_deref().and_then(Call::parse) {
+            Some(Call::Running | Call::None) => false,
+            Some(Call::In(number, _)) => SIGTIMEDWAIT.contains(&number),
+            None => true,
+        }
+    }
+}
 
 /// rt_sigtimedwait, also as a 32-bit program calls it: on x86 and Arm 177, and 421 with 64-bit times
 /// (arch/x86/entry/syscalls/syscall_32.tbl, arch/arm/tools/syscall.tbl). No native call of either

@@ -7,12 +7,12 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::ResolvedContainer;
+use crate::analysis::trace_verdict::SignalFacts;
 use crate::engine::{Inventory, MembershipRule, SearchDepth, discover};
 use crate::model::cgroup::is_at_or_below;
 use crate::model::container::Container;
 use crate::model::pid::{HostPid, ProcessId};
-use crate::model::signal::SignalSet;
-use crate::proc::Host;
+use crate::proc::{Host, monotonic_now};
 use crate::sys::pidfd::{self, Ending, SignalScope};
 use crate::sys::proc_events::ExitEvents;
 
@@ -24,6 +24,8 @@ const MAX_HELD: usize = 512;
 const MAX_PLAIN_CGROUPS: usize = 4096;
 /// Processes that are remembered after their exit.
 const MAX_ENDED: usize = 256;
+/// Processes and threads that are remembered as gone before they were read.
+const MAX_GONE: usize = 1 << 16;
 
 /// A process as a trace names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,12 +40,29 @@ pub struct TracedProcess {
     pub container: Option<Rc<str>>,
     /// Its real user ID, as the host has it.
     pub uid: Option<u32>,
-    /// The signals that it ignores.
-    pub ignored: Option<SignalSet>,
+    /// The facts about its signals when they were read last, and the time before.
+    readings: [Option<FactsReading>; 2],
     /// Whether its container is one of those that are traced.
     is_chosen: bool,
     /// Whether `/proc` was read since it last called execve(2).
     is_read: bool,
+}
+
+/// The facts about a process's signals at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct FactsReading {
+    /// Of CLOCK_MONOTONIC, in nanoseconds.
+    time: u64,
+    facts: SignalFacts,
+}
+
+/// The facts about a process's signals around the time of a signal.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct FactsAround {
+    /// The facts that were read last.
+    pub last: Option<SignalFacts>,
+    /// The facts that were the same before the signal and after it.
+    pub steady: Option<SignalFacts>,
 }
 
 /// The processes of a trace.
@@ -60,6 +79,9 @@ pub struct TracedProcesses<'a> {
     _namespaces: Vec<OwnedFd>,
     processes: HashMap<i32, TracedProcess>,
     threads: HashMap<i32, i32>,
+    /// Processes and threads that were gone when they were looked up: most records of a busy host are about
+    /// such, and nothing is read for them again until a process of that number begins.
+    gone: HashSet<i32>,
     held: HashMap<i32, OwnedFd>,
     /// Processes that have ended, the oldest first.
     ended: VecDeque<i32>,
@@ -92,6 +114,7 @@ impl<'a> TracedProcesses<'a> {
             chosen,
             processes: HashMap::new(),
             threads: HashMap::new(),
+            gone: HashSet::new(),
             held: HashMap::new(),
             ended: VecDeque::new(),
             exits: ExitEvents::subscribe().ok(),
@@ -112,10 +135,14 @@ impl<'a> TracedProcesses<'a> {
     pub fn of_thread(&mut self, tid: i32) -> Option<TracedProcess> {
         let pid = match self.threads.get(&tid) {
             Some(pid) => *pid,
+            None if self.gone.contains(&tid) => return None,
             None => {
-                let pid = self.host.process_of(HostPid::new(tid)?).ok()?.get();
-                self.threads.insert(tid, pid);
-                pid
+                let Ok(pid) = self.host.process_of(HostPid::new(tid)?) else {
+                    self.note_gone(tid);
+                    return None;
+                };
+                self.threads.insert(tid, pid.get());
+                pid.get()
             }
         };
         self.process(pid)
@@ -126,24 +153,68 @@ impl<'a> TracedProcesses<'a> {
         if self.processes.get(&pid).is_some_and(|known| known.is_read) {
             return self.processes.get(&pid).cloned();
         }
-        if let Some(read) = self.read(HostPid::new(pid)?) {
-            self.threads.insert(pid, pid);
-            self.hold(&read);
-            self.processes.insert(pid, read);
+        if !self.gone.contains(&pid) {
+            match self.read(HostPid::new(pid)?) {
+                Some(read) => {
+                    self.threads.insert(pid, pid);
+                    self.hold(&read);
+                    self.processes.insert(pid, read);
+                }
+                None => self.note_gone(pid),
+            }
         }
         self.processes.get(&pid).cloned()
+    }
+
+    fn note_gone(&mut self, id: i32) {
+        if self.gone.len() >= MAX_GONE {
+            self.gone.clear();
+        }
+        self.gone.insert(id);
+    }
+
+    /// Forgets which processes are gone: records about new ones were lost.
+    pub fn forget_gone(&mut self) {
+        self.gone.clear();
+    }
+
+    /// Returns the facts about a process around the time of a signal, which is past.
+    pub fn facts_around(&mut self, pid: i32, time: u64) -> FactsAround {
+        let Some(process) = self.processes.get_mut(&pid) else { return FactsAround::default() };
+        let is_later = |reading: &FactsReading| reading.time > time;
+        if !process.readings[0].as_ref().is_some_and(is_later) {
+            let now = monotonic_now();
+            let facts = HostPid::new(pid).and_then(|pid| signal_facts(self.host, pid));
+            let reading = facts.map(|facts| FactsReading { time: now, facts });
+            let Some(reading) = reading else {
+                let last = process.readings[0].map(|reading| reading.facts);
+                return FactsAround { last, steady: None };
+            };
+            process.readings = [Some(reading), process.readings[0]];
+        }
+        let [after, before] = process.readings;
+        let last = after.map(|reading| reading.facts);
+        let before = before.filter(|reading| !is_later(reading)).map(|reading| reading.facts);
+        FactsAround { last, steady: last.filter(|facts| before.as_ref() == Some(facts)) }
     }
 
     /// Notes that a thread or a process began.
     pub fn begin(&mut self, pid: i32, tid: i32, parent: i32) {
         self.threads.insert(tid, pid);
+        self.gone.remove(&tid);
         if tid != pid {
             return;
         }
         // (A parent that was never named is read now: the child may be gone before it is named.)
         let Some(parent) = self.of_thread(parent) else { return };
         self.ended.retain(|ended| *ended != pid);
-        let child = TracedProcess { host_pid: pid, pid: None, is_read: false, ..parent };
+        let child = TracedProcess {
+            host_pid: pid,
+            pid: None,
+            is_read: false,
+            readings: [None; 2],
+            ..parent
+        };
         self.hold(&child);
         self.processes.insert(pid, child);
     }
@@ -218,6 +289,7 @@ impl<'a> TracedProcesses<'a> {
     }
 
     fn read(&mut self, pid: HostPid) -> Option<TracedProcess> {
+        let began = monotonic_now();
         let comm = self.host.stat(pid).ok()?.comm;
         let status = self.host.status(pid).ok()?;
         let found = self.container_of(pid);
@@ -226,13 +298,17 @@ impl<'a> TracedProcesses<'a> {
             None => (None, 0, false),
         };
         let is_in_container = name.is_some();
+        // (Of other processes nothing is reported but that they sent a signal.)
+        let is_traced = self.chosen.is_empty() || is_chosen;
+        let waits = !is_traced || self.host.may_be_in_sigwait(pid);
+        let facts = SignalFacts::of(&status, waits);
         Some(TracedProcess {
             host_pid: pid.get(),
             pid: status.nspid.get(depth).copied().filter(|_| is_in_container),
             comm,
             container: name,
             uid: Some(status.uid[0]),
-            ignored: Some(status.sig_ign),
+            readings: [Some(FactsReading { time: began, facts }), None],
             is_chosen,
             is_read: true,
         })
@@ -298,6 +374,11 @@ impl<'a> TracedProcesses<'a> {
             self.plain_cgroups.insert(path);
         }
     }
+}
+
+fn signal_facts(host: &Host, pid: HostPid) -> Option<SignalFacts> {
+    let status = host.status(pid).ok()?;
+    Some(SignalFacts::of(&status, host.may_be_in_sigwait(pid)))
 }
 
 impl EndingProcess {

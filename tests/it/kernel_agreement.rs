@@ -7,12 +7,15 @@ use cinspect::testing::Signal;
 use libtest_mimic::{Failed, Trial};
 
 use crate::harness::Container;
-use crate::support::{Need, Outcome, check, fixture, not_applicable, run, test, test_with};
+use crate::support::{
+    Need, Outcome, check, fixture, not_applicable, run, test, test_with, test_with_programs,
+};
 use agreement::{Actor, send_and_compare};
 
 mod agreement;
 mod cases;
 mod freezer;
+mod traced;
 
 /// A signal for every default action, and the ones with rules of their own in the kernel.
 const SIGNALS: &[&str] = &[
@@ -111,6 +114,16 @@ pub fn trials() -> Vec<Trial> {
         Need::Root,
         "kernel_agreement::epoll_shared_with_the_parent",
         cases::inherited_epoll,
+    ));
+    trials.push(test_with(
+        Need::Root,
+        "kernel_agreement::a_verdict_that_the_kernel_contradicts_is_shown",
+        traced::contradicted,
+    ));
+    trials.push(test_with_programs(
+        &["perl", "/usr/bin/python3", "node"],
+        "kernel_agreement::no_verdict_on_a_busy_program_is_contradicted",
+        traced::busy_programs,
     ));
     trials.push(test_with(
         Need::Root,

@@ -1,6 +1,7 @@
 //! `trace`: every signal with its sender and what became of it, as the processes themselves report it.
 
 use std::collections::BTreeSet;
+use std::hash::BuildHasher;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -269,13 +270,31 @@ fn killed() -> Outcome {
         Ok(text.lines().filter(|line| line.contains(" - tracefs ")).count())
     };
     let before = (mounts()?, instances());
-    for delay in 0..20 {
+    // A process that outlives the trace would hold its events: they end with the last descriptor.
+    let mark = format!("CINSPECT_TEST_MARK={}", std::process::id());
+    let is_marked = |pid: &str| {
+        std::fs::read(format!("/proc/{pid}/environ"))
+            .is_ok_and(|text| text.split(|byte| *byte == 0).any(|word| word == mark.as_bytes()))
+    };
+    let left = || -> Vec<String> {
+        let listed = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+        let pids = listed.filter_map(|entry| entry.file_name().into_string().ok());
+        pids.filter(|pid| is_marked(pid)).collect()
+    };
+    let kills = if std::env::var_os("CINSPECT_TEST_LONG").is_some() { 100 } else { 20 };
+    let mut random = std::collections::hash_map::RandomState::new();
+    for turn in 0..kills {
         let mut command = cinspect(&["trace", &init.name()]);
+        command.env("CINSPECT_TEST_MARK", std::process::id().to_string());
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
-        std::thread::sleep(std::time::Duration::from_millis(delay * 7));
+        // Half of them while it starts, and half while it reads.
+        let range = if turn % 2 == 0 { 50 } else { 300 };
+        std::thread::sleep(std::time::Duration::from_millis(random.hash_one(turn) % range));
+        random = std::collections::hash_map::RandomState::new();
         child.kill()?;
         child.wait()?;
     }
+    check(wait_until(|| left().is_empty()), format!("processes are left: {:?}", left()))?;
     same((mounts()?, instances()), before)
 }
 
