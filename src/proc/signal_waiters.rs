@@ -11,8 +11,8 @@ use procfs::process::Process as Handle;
 
 use super::host::Host;
 use super::read::{ReadError, read_at_once, read_into, status, thread_ids};
-use crate::model::process::Process;
 use crate::model::pid::HostPid;
+use crate::model::process::Process;
 use crate::model::signal::SignalSet;
 use crate::model::signal_waiters::{
     Call, Signalfd, ThreadWaits, Waiting, Waits, epoll_targets, signalfd_set,
