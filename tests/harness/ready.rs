@@ -76,7 +76,9 @@ pub fn is_settled(pid: i32) -> bool {
     tasks.into_iter().flatten().flatten().all(|task| {
         let status = status(&task.path().display().to_string());
         let [thread, process, blocked, _] = sets(&status);
-        let is_held = ['T', 't'].contains(&state(&status)) || sleeps_in(&task.path(), VFORKS);
+        // (kill(2) wakes the thread that takes the signal at once: one that sleeps is not that thread.)
+        let is_held =
+            ['S', 'T', 't', 'Z', 'X'].contains(&state(&status)) || sleeps_in(&task.path(), VFORKS);
         (thread | process) & !blocked == 0 || is_held
     })
 }
