@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::forecast::companions;
+use super::forecast::all_companions;
 use crate::action::stop::{StopEvent, StopEventKind};
 use crate::model::container::Container;
 use crate::model::pid::{HostPid, ProcessId};
@@ -46,7 +46,7 @@ impl CompanionProcesses {
             let snapshot = other.snapshot(SnapshotOptions::BARE).ok()?;
             Some(snapshot.processes.iter().map(|process| process.facts.id).collect())
         };
-        let each = companions(found).into_iter();
+        let each = all_companions(found).into_iter();
         Self(each.map(|c| (c.qualified(), processes(c).unwrap_or_default())).collect())
     }
 

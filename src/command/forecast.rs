@@ -82,8 +82,15 @@ pub(super) fn each_container<T: Send>(
     })
 }
 
+/// Returns the other containers in the PID namespace of a container, as [`companions`], of all that the host
+/// has.
+pub(super) fn all_companions<'a>(found: &'a ResolvedContainer<'_>) -> Vec<&'a Container> {
+    found.inventory.complete(found.host);
+    companions(found)
+}
+
 /// Returns the other containers in the PID namespace of a container, which the kernel kills with its init.
-pub(super) fn companions<'a>(found: &'a ResolvedContainer<'_>) -> Vec<&'a Container> {
+fn companions<'a>(found: &'a ResolvedContainer<'_>) -> Vec<&'a Container> {
     let own = &found.container;
     // (A snapshot has asked for all of them, if another one shares the namespace.)
     let others = found.inventory.known().containers.iter().filter(|other| {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::{ArgMatches, Args};
 
 use super::after_stop::{CompanionProcesses, HeldExit, running_again, waits_for_zombie};
-use super::forecast::{companions, forecast_of, snapshot_for};
+use super::forecast::{all_companions, forecast_of, snapshot_for};
 use super::{Command, Section, arguments, columns_section, command, may_act, resolve};
 use crate::action::freeze::unpause;
 use crate::action::send::missing_pidfds;
@@ -340,7 +340,7 @@ impl<'a> ContainerStop<'a> {
     /// Notes what is assumed, the other containers that are killed with it, and that the engine restarts the
     /// container, if it does.
     fn note_policy(&self) {
-        for companion in companions(&self.target.found) {
+        for companion in all_companions(&self.target.found) {
             let name = companion.qualified();
             let name = safe_str(&name);
             self.note(&format!("{name} runs in its PID namespace, and is killed with it"));

@@ -119,12 +119,19 @@ fn account(host: &Host, found: &AnyContainer<'_>) -> WhyAnswer {
         ReadError::Denied => "permission denied; run with sudo".to_owned(),
         error => error.to_string(),
     });
-    let is_of = |(_, kill): &&(Timestamp, OomKill)| {
-        is_cgroup_of(&kill.cgroup, container, cgroup.as_deref())
+    let init = running.as_ref().and_then(|running| running.container.init);
+    // A name, and with it the path of a cgroup, may have been an earlier container's.
+    let recorded = || record.as_ref().and_then(|record| record.started);
+    let began = match container.has_unique_id() {
+        true => Some(Timestamp::MIN),
+        false => init.map(|init| host.started(init.start)).or_else(recorded),
+    };
+    let is_of = |(time, kill): &&(Timestamp, OomKill)| {
+        began.is_none_or(|began| *time >= began)
+            && is_cgroup_of(&kill.cgroup, container, cgroup.as_deref())
     };
     let kills: Vec<(Timestamp, OomKill)> =
         log.iter().flat_map(|log| log.kills.iter().filter(is_of).cloned()).collect();
-    let init = running.as_ref().and_then(|running| running.container.init);
     let private = container.cgroup.as_ref();
     let counted = init.and_then(|init| host.oom_kills(init.pid, private));
     let above = init.map(|init| host.oom_kills_above(init.pid, private)).unwrap_or_default();
@@ -133,6 +140,7 @@ fn account(host: &Host, found: &AnyContainer<'_>) -> WhyAnswer {
         record: record.as_ref(),
         is_running: running.is_some(),
         kills: &kills,
+        may_be_earlier: began.is_none(),
         kernel_log: log.map(|log| log.begin),
         counted: counted.as_ref(),
         counted_above: &above,

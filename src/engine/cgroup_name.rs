@@ -1,10 +1,7 @@
 //! Cgroup names as several engines spell them. Pure: a name proves nothing, it only says where to
 //! look for a record.
 
-/// Whether this is an ID of 64 hexadecimal digits, as Docker, Podman and the CRI engines make them.
-pub(super) fn is_long_id(text: &str) -> bool {
-    text.len() == 64 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
-}
+pub(super) use crate::model::container::is_long_id;
 
 /// Returns the ID in `PREFIX-<64 digits>.scope`, as the systemd driver spells it.
 pub(super) fn scope_id(component: &str, prefix: &str) -> Option<String> {

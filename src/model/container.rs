@@ -140,7 +140,17 @@ pub struct Container {
     pub evidence: Vec<Evidence>,
 }
 
+/// Whether this is an ID of 64 hexadecimal digits, as Docker, Podman and the CRI engines make them.
+pub fn is_long_id(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+}
+
 impl Container {
+    /// Whether its ID was never another container's: its engine made it, at random.
+    pub fn has_unique_id(&self) -> bool {
+        self.id.as_deref().is_some_and(is_long_id)
+    }
+
     /// Whether it has a label, `KEY` or `KEY=VALUE`.
     pub fn has_label(&self, label: &str) -> bool {
         let (key, value) = match label.split_once('=') {

@@ -25,6 +25,8 @@ pub struct EndingInput<'a> {
     pub is_running: bool,
     /// OOM kills of its processes in the kernel's log, the oldest first.
     pub kills: &'a [(Timestamp, OomKill)],
+    /// Whether these may be of an earlier container of the same name: its start is not known.
+    pub may_be_earlier: bool,
     /// The time from which the kernel's log has everything; or why it could not be read.
     pub kernel_log: Result<Option<Timestamp>, String>,
     /// OOM kills that its cgroup counts, if it runs: number and file.
@@ -69,8 +71,10 @@ pub fn explain(input: &EndingInput<'_>) -> Explanation {
     ];
     let is_marked = input.record.is_some_and(|record| record.oom == Some(true));
     let is_counted = input.counted.is_some_and(|(count, _)| *count > 0);
-    let oom = match is_marked || is_counted || !input.kills.is_empty() {
+    let is_killed = !input.kills.is_empty();
+    let oom = match is_marked || is_counted || is_killed && !input.may_be_earlier {
         true => Some(true),
+        false if is_killed => None,
         false => input.record.and_then(|record| record.oom),
     };
     Explanation { reason: input.reason(), statements: statements.concat(), oom }
@@ -157,7 +161,8 @@ impl EndingInput<'_> {
         }
         let kernel = Some("/dev/kmsg".to_owned());
         for (time, kill) in self.kills {
-            let text = format!("the kernel {}, {time:.3}", reason::kill(kill, self.container));
+            let killed = reason::kill(kill, self.container);
+            let text = format!("the kernel {killed}, {time:.3}{}", self.doubt());
             statements.push(Statement { topic: "oom", text, source: kernel.clone() });
         }
         match &self.kernel_log {
@@ -193,6 +198,11 @@ impl EndingInput<'_> {
             source: Some(file.clone()),
         }));
         statements
+    }
+
+    /// Returns the doubt about the OOM kills, if there is one.
+    fn doubt(&self) -> &'static str {
+        if self.may_be_earlier { " (or of an earlier container of this name)" } else { "" }
     }
 
     fn sender(&self) -> Vec<Statement> {

@@ -56,9 +56,10 @@ impl EndingInput<'_> {
         match self.kills.last() {
             None => text,
             Some((time, kill)) => format!(
-                "{text}; the kernel killed {} (host PID {}) of it for lack of memory, {time:.0}",
+                "{text}; the kernel killed {} (host PID {}) of it{} for lack of memory, {time:.0}",
                 String::from_utf8_lossy(&kill.comm),
-                kill.pid
+                kill.pid,
+                self.doubt()
             ),
         }
     }
@@ -88,7 +89,7 @@ impl EndingInput<'_> {
             return "its init exited, with a status that is not known".into();
         };
         let signal = record.signal();
-        if let Some(kill) = self.last_kill() {
+        if let Some(kill) = self.last_kill().filter(|_| !self.may_be_earlier) {
             let comm = String::from_utf8_lossy(&kill.comm);
             let pid = kill.pid;
             return match signal {
@@ -212,6 +213,7 @@ mod tests {
             record: Some(record),
             is_running: false,
             kills,
+            may_be_earlier: false,
             kernel_log: Ok(None),
             counted: None,
             counted_above: &[],

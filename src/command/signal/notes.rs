@@ -9,7 +9,7 @@ use crate::analysis::container_process::ContainerProcess;
 use crate::analysis::delivery::Prediction;
 use crate::analysis::forecast::Answer;
 use crate::cli::context::Context;
-use crate::command::forecast::companions;
+use crate::command::forecast::all_companions;
 use crate::engine::stop_policy;
 use crate::error::{Error, ExitStatus};
 use crate::model::pid::HostPid;
@@ -216,7 +216,7 @@ pub(super) fn note_end(
     let name = container.qualified();
     let name = safe_str(&name);
     let condition = if is_certain { "" } else { "if it exits, " };
-    for companion in companions(found) {
+    for companion in all_companions(found) {
         let companion = companion.qualified();
         context.ui.note(&format!(
             "{name}: {condition}{} runs in its PID namespace, and is killed with it",
