@@ -197,7 +197,7 @@ impl<'a> MembershipRule<'a> {
         if self.container.init_pid() == Some(pid) {
             return Ok(false);
         }
-        // What is in the very cgroup of the container is in none of those that a search has passed over.
+        // A process in the very cgroup of the container is in none of those that a search has passed over.
         if self.inventory.partial && self.is_in_own_cgroup(&self.memberships(pid)?) {
             return Ok(false);
         }

@@ -97,7 +97,7 @@ impl Host {
 
 impl Host {
     /// Joins the user namespace of a process as its root: a FUSE file system that was mounted there lets in
-    /// only processes of it. There is no way back, so this is for a child.
+    /// only processes of it. It cannot be undone, so this is for a child.
     ///
     /// # Errors
     /// [`ReadError::Denied`] without the right to, [`ReadError::Gone`].
@@ -244,7 +244,7 @@ fn unpack<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], ReadError> {
 
 /// Joins the user namespace of a process as its root: without that, a FUSE file system that was mounted in
 /// it lets nobody in, not even the host's root (`fuse_allow_current_process`, fs/fuse/dir.c; without a
-/// number for the caller there `fuse_get_req`, fs/fuse/dev.c, fails). There is no way back: for a child.
+/// number for the caller there `fuse_get_req`, fs/fuse/dev.c, fails). It cannot be undone: for a child.
 pub(super) fn enter_user_namespace(proc: &Path, process: ProcessId) -> Result<(), ReadError> {
     let handle = Handle::new_with_root(proc.join(process.pid.to_string()))?;
     let namespace = handle.open_relative("ns/user")?;

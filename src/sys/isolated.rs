@@ -164,7 +164,7 @@ fn spawn(
 }
 
 /// Puts the null device in the places of 0 to 2, which also keeps them free of what is opened later; or an
-/// empty file in memory, where there is no null device.
+/// empty file in memory, where the null device is missing.
 fn detach_stdio() -> std::io::Result<()> {
     // SAFETY: the child owns its table of descriptors.
     unsafe {

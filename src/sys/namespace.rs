@@ -67,7 +67,7 @@ pub fn pid_from(pid_ns: impl AsFd, pid: i32) -> Result<i32, Errno> {
     }
 }
 
-/// Joins a user namespace and becomes its root, as far as it has one. There is no way back, and the caller
+/// Joins a user namespace and becomes its root, as far as it has one. It cannot be undone, and the caller
 /// is not killed with its parent any more (prctl(2)). For a process without other threads.
 ///
 /// # Errors

@@ -1,6 +1,6 @@
 //! A world of its own for the families of faults: PID, mount and cgroup namespaces made by
 //! `tests/harness/world.sh`, in which this program runs again as PID 1, with one container, `docker:web`.
-//! What a command prints there depends on nothing else on the host, so that two runs can be compared.
+//! The output of a command there depends on nothing else on the host, so that two runs can be compared.
 
 use std::fs::File;
 use std::os::unix::process::ExitStatusExt;

@@ -47,7 +47,7 @@ impl Search<'_> {
         // A sandbox is added before the containers in it.
         let (sandboxed, others): (Vec<Record>, Vec<Record>) =
             records.into_iter().partition(Record::is_in_pod_sandbox);
-        // What the kernel says about each takes most of the time.
+        // The questions to the kernel about each take most of the time.
         let verdicts = parallel_map(&others, |record| {
             let pid = record.pid?;
             Some((pid, verify(self.host, record, pid)))

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::Engine;
 use crate::support::{Outcome, check, cinspect, run, same, wait_until};
 
-/// What is done to a container.
+/// An action on a container.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Deed {
     /// Its program goes on by itself.
@@ -135,7 +135,7 @@ fn rows() -> Vec<Row> {
     ]
 }
 
-/// What an engine records.
+/// Facts that an engine records.
 struct Records {
     status: bool,
     /// Whether it was stopped through the engine: always, never, or some stops.

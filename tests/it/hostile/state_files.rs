@@ -67,7 +67,7 @@ impl HostFiles {
     fn new(path: &Path) -> Result<Self, Failed> {
         let dir = tempfile::tempdir()?;
         Machine::read(path)?.unpack(dir.path())?;
-        // What containers decide about their processes is tried by other tests.
+        // Facts that containers decide about their processes are tried by other tests.
         let kernel = ["proc", "sys"].map(|name| dir.path().join(name));
         let mut files = files(dir.path());
         files.retain(|file| !kernel.iter().any(|kernel| file.starts_with(kernel)));

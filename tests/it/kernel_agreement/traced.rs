@@ -113,7 +113,7 @@ pub fn busy_programs() -> Outcome {
         wait_ready(&init, argv, *handled)?;
         let name = handled.as_str().trim_start_matches("SIG");
         let mut wanted = vec![(name, "handled"), ("HUP", *hup), ("TERM", "discarded")];
-        // (There is no verdict if the trace looks while a handler runs, which blocks its signal.)
+        // (The verdict is missing if the trace looks while a handler runs, which blocks its signal.)
         for _ in 0..TRACES {
             let seen = one_trace(&init, *handled)?;
             wanted.retain(|(signal, verdict)| {
@@ -161,7 +161,7 @@ pub fn contradicted() -> Outcome {
         $SIG{USR1} = sub { local $SIG{TERM} = 'IGNORE'; kill TERM => $$ }; 1 while sleep 1000 or 1";
     let init = UnsharedInit::start(&["perl", "-e", script])?;
     wait_ready(&init, &["perl"], Signal::SIGUSR1)?;
-    // (On a busy host the trace may look while TERM is ignored: then there is no verdict.)
+    // (On a busy host the trace may look while TERM is ignored: then the verdict is missing.)
     for _ in 0..20 {
         let mut trace = Watched::start(&[&init.name(), "TERM", "--count", "1"])?;
         send(init.init, Signal::SIGUSR1)?;
