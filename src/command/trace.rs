@@ -106,6 +106,7 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
     for pid in members {
         let _ = processes.process(pid);
     }
+    processes.survey();
     let reporter = TraceReporter {
         host: host.name.clone(),
         json: context.ui.json,
@@ -362,6 +363,8 @@ impl Tracer<'_> {
         let verdict = steady.and_then(|steady| steady.verdict(signal, init));
         self.verdicts.note(target.host_pid, signal, verdict);
         let contradicted = self.verdicts.outcome(target.host_pid, signal, outcome);
+        let gone = || origin.has_sender().then(|| TracedProcess::gone(record.pid));
+        let sender = sender.or_else(gone);
         TraceEvent::Signal { signal, code, origin, sender, outcome, verdict, contradicted }
     }
 

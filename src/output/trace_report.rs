@@ -253,7 +253,10 @@ impl TraceReporter {
     /// Returns a process: its PID in the container and its name, with its container if that is wanted; of
     /// the host, its host PID.
     fn named(&self, process: &TracedProcess, with_container: bool) -> String {
-        let comm = safe(&process.comm);
+        let comm = match process.comm.is_empty() {
+            true => "(gone)".into(),
+            false => safe(&process.comm),
+        };
         match (&process.container, process.pid) {
             (Some(container), Some(pid)) if with_container => {
                 format!("{pid} {comm} in {container}")
@@ -324,7 +327,7 @@ fn process_object(process: &TracedProcess) -> Json {
     json!({
         "pid": process.pid,
         "host_pid": process.host_pid,
-        "comm": bytes_to_json(&process.comm),
+        "comm": (!process.comm.is_empty()).then(|| bytes_to_json(&process.comm)),
         "container": process.container.as_deref(),
         "uid": process.uid,
     })

@@ -48,6 +48,22 @@ pub struct TracedProcess {
     is_read: bool,
 }
 
+impl TracedProcess {
+    /// Returns a process that was gone before anything of it but its host PID could be read.
+    pub fn gone(host_pid: i32) -> Self {
+        Self {
+            host_pid,
+            pid: None,
+            comm: Vec::new(),
+            container: None,
+            uid: None,
+            readings: [None; 2],
+            is_chosen: false,
+            is_read: false,
+        }
+    }
+}
+
 /// The facts about a process's signals at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct FactsReading {
@@ -164,6 +180,13 @@ impl<'a> TracedProcesses<'a> {
             }
         }
         self.processes.get(&pid).cloned()
+    }
+
+    /// Reads all processes of the host: one that exits right after it has sent a signal is known then.
+    pub fn survey(&mut self) {
+        for pid in self.host.pids().unwrap_or_default() {
+            let _ = self.process(pid.get());
+        }
     }
 
     fn note_gone(&mut self, id: i32) {
