@@ -2,7 +2,8 @@
 
 use crate::model::pid::ProcessId;
 use crate::model::program_signals::{AskedSignals, MissingStep};
-use crate::model::signal_waiters::Waits;
+use crate::model::signal::Signal;
+use crate::model::signal_waiters::{ThreadWaits, Waiting, Waits};
 use crate::model::stat::Stat;
 use crate::model::status::Status;
 
@@ -121,6 +122,45 @@ pub struct Process {
     pub asked: Option<Result<AskedSignals, MissingStep>>,
     /// Its threads in the order of their TIDs; empty if not requested.
     pub threads: Vec<Thread>,
+}
+
+/// The reason why a process may take a signal in a moment that it blocks now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BlockedForNow {
+    /// It has a handler.
+    Handler,
+    /// It has a signalfd for the signal, which no thread is reading.
+    Signalfd,
+    /// It does not sleep, and may wait for the signal next.
+    Running,
+}
+
+impl BlockedForNow {
+    /// Returns the reason in words.
+    pub fn describe(self) -> &'static str {
+        match self {
+            Self::Handler => "its handler runs when it is unblocked",
+            Self::Signalfd => "it has a signalfd for the signal, and may read that next",
+            Self::Running => "it is busy, and may wait for the signal next",
+        }
+    }
+}
+
+impl Process {
+    /// Returns why a signal that is pending now may be taken in a moment; `None` if it sleeps and nothing
+    /// suggests that. A mask and a system call are facts about one moment.
+    pub fn blocked_for_now(&self, signal: Signal) -> Option<BlockedForNow> {
+        if self.status.sig_cgt.contains(signal) {
+            return Some(BlockedForNow::Handler);
+        }
+        let Fact::Known(waits) = &self.waits else { return None };
+        if waits.signalfds.iter().any(|fd| fd.set.contains(signal)) {
+            return Some(BlockedForNow::Signalfd);
+        }
+        let runs = |thread: &ThreadWaits| !thread.dead && thread.on == Waiting::Anything;
+        let is_running = self.stat.state.is_uninterruptible() || waits.threads.iter().any(runs);
+        is_running.then_some(BlockedForNow::Running)
+    }
 }
 
 #[cfg(test)]

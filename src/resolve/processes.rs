@@ -157,7 +157,7 @@ impl ResolvedContainer<'_> {
         })
     }
 
-    /// Reads processes again that block a signal which they have a handler for, or that are in
+    /// Reads processes again that block a signal which they may take in a moment, or that are in
     /// uninterruptible sleep, a few times: most are so for a moment only. A process that was seen otherwise
     /// is kept as it was seen then.
     pub fn settle(
@@ -171,7 +171,7 @@ impl ResolvedContainer<'_> {
                 .filter(|index| {
                     let process = &snapshot.processes[*index];
                     match snapshot.predict(process, signal, Recipient::Process).verdict {
-                        Verdict::Pending => process.facts.status.sig_cgt.contains(signal),
+                        Verdict::Pending => process.facts.blocked_for_now(signal).is_some(),
                         Verdict::Delayed => process.facts.stat.state.is_uninterruptible(),
                         _ => false,
                     }

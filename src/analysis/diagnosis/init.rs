@@ -149,16 +149,14 @@ impl Diagnosis<'_> {
     fn blocked(&mut self, process: &ContainerProcess) {
         let (signal, timeout, main) = (self.signal, self.timeout(), self.main);
         // It was seen blocked each time; that is a fact about these moments only.
-        if process.facts.status.sig_cgt.contains(signal) {
+        if let Some(reason) = process.facts.blocked_for_now(signal) {
             self.add(
                 Severity::Warning,
                 FindingCode::InitBlocks,
                 process,
+                format!("{main} blocks {signal} at this moment; {}", reason.describe()),
                 format!(
-                    "{main} blocks {signal} at this moment; its handler runs when it is unblocked"
-                ),
-                format!(
-                    "{} shows whether it is still blocked; if it always is, unblock it in the program",
+                    "{} shows whether it is still blocked; if it always is, unblock it in the program, or wait for it there",
                     self.remedies.command("signals")
                 ),
             );

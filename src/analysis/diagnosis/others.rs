@@ -280,14 +280,14 @@ impl Diagnosis<'_> {
             if Some(index) == self.init || !process.in_container {
                 continue;
             }
-            let is_caught = process.facts.status.sig_cgt.contains(self.signal);
+            let is_for_now = process.facts.blocked_for_now(self.signal).is_some();
             match prediction.verdict {
                 Verdict::Delayed => {
                     let is_needed = self.forecast(index).is_some_and(|f| !f.deliveries.is_empty());
                     let severity = if is_needed { Severity::Problem } else { Severity::Warning };
                     self.delayed(severity, process, prediction);
                 }
-                Verdict::Pending if !is_caught => self.add(
+                Verdict::Pending if !is_for_now => self.add(
                     Severity::Info,
                     FindingCode::Blocks,
                     process,

@@ -11,6 +11,7 @@ use super::supervisord;
 use super::uwsgi;
 use crate::analysis::delivery::Prediction;
 use crate::analysis::programs::{Workers, program_of, program_outcome};
+use crate::model::process::BlockedForNow;
 use crate::model::signal::Signal;
 use crate::model::verdict::Verdict;
 
@@ -52,25 +53,41 @@ pub(super) fn react(
         Verdict::Delayed => {
             Reaction::new(Exits::No, note(format!("{signal} has no effect until it runs again")))
         }
-        // A mask that was seen once is not a fact about the next second.
-        Verdict::Pending if facts.status.sig_cgt.contains(signal) => {
-            let unblocked = Prediction { verdict: Verdict::Handled, ..prediction.clone() };
-            if program_outcome(facts, signal, &unblocked).is_some() {
-                return received(input, process, signal, &unblocked);
-            }
-            let why =
-                format!("blocks {signal} at this moment; its handler runs when it is unblocked");
+        Verdict::Pending => pending(input, process, signal, prediction),
+        Verdict::Handled | Verdict::Accepted => received(input, process, signal, prediction),
+    }
+}
+
+/// Returns the reaction of a process that blocks a signal. A mask that was seen once is not a fact about the
+/// next second.
+fn pending(
+    input: &ForecastInput<'_>,
+    process: usize,
+    signal: Signal,
+    prediction: &Prediction,
+) -> Reaction {
+    let facts = &input.processes[process].facts;
+    let reason = facts.blocked_for_now(signal);
+    let later = match reason {
+        Some(BlockedForNow::Handler) => Verdict::Handled,
+        Some(BlockedForNow::Signalfd | BlockedForNow::Running) => Verdict::Accepted,
+        // A program may poll for it with sigtimedwait(2) now and then.
+        None => Verdict::Pending,
+    };
+    let later = Prediction { verdict: later, ..prediction.clone() };
+    if program_outcome(facts, signal, &later).is_some() {
+        return received(input, process, signal, &later);
+    }
+    match reason {
+        Some(reason) => {
+            let why = format!("blocks {signal} at this moment; {}", reason.describe());
             Reaction { may_stop_descendants: true, ..Reaction::new(Exits::Maybe, why) }
         }
-        // A program may poll for it with sigtimedwait(2) now and then.
-        Verdict::Pending if program_outcome(facts, signal, prediction).is_some() => {
-            received(input, process, signal, prediction)
+        None => {
+            let note = prediction.note.as_ref().map_or_else(String::new, |n| format!(": {n}"));
+            let why = format!("blocks {signal}, and no thread is waiting for it{note}");
+            Reaction::new(Exits::No, why)
         }
-        Verdict::Pending => Reaction::new(
-            Exits::No,
-            note(format!("blocks {signal}, and no thread is waiting for it")),
-        ),
-        Verdict::Handled | Verdict::Accepted => received(input, process, signal, prediction),
     }
 }
 

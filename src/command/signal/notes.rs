@@ -149,18 +149,21 @@ fn no_effect(
     has_others: bool,
 ) -> String {
     let name = process_name(&target.process);
-    let is_blocked_now =
-        prediction.verdict == Verdict::Pending && is_caught(&target.process, signal);
-    let effect = match prediction.verdict {
-        Verdict::Ignored => format!("{name} ignores {signal}"),
-        Verdict::Pending if is_blocked_now => format!(
-            "{signal} stays pending for now: {name} blocks it at this moment; its handler runs when it is unblocked"
+    let blocked_for_now = signal
+        .signal()
+        .filter(|_| prediction.verdict == Verdict::Pending)
+        .and_then(|signal| target.process.facts.blocked_for_now(signal));
+    let effect = match (prediction.verdict, blocked_for_now) {
+        (Verdict::Ignored, _) => format!("{name} ignores {signal}"),
+        (Verdict::Pending, Some(reason)) => format!(
+            "{signal} stays pending for now: {name} blocks it at this moment; {}",
+            reason.describe()
         ),
-        Verdict::Pending => {
+        (Verdict::Pending, None) => {
             format!("{signal} stays pending: {name} blocks it, and no thread is waiting for it")
         }
-        Verdict::Delayed => format!("{signal} has no effect on {name} yet"),
-        Verdict::Unknown => format!("cannot tell what {signal} does to {name}"),
+        (Verdict::Delayed, _) => format!("{signal} has no effect on {name} yet"),
+        (Verdict::Unknown, _) => format!("cannot tell what {signal} does to {name}"),
         _ => format!("{signal} has no effect on {name}"),
     };
     let note = prediction.note.as_ref().map_or_else(String::new, |note| format!(": {note}"));
@@ -168,7 +171,7 @@ fn no_effect(
     let is_kill_meant =
         requests_exit(signal) && (is_lost || prediction.verdict == Verdict::Pending);
     let mut remedies: Vec<&str> = Vec::new();
-    if is_kill_meant && !is_blocked_now {
+    if is_kill_meant && blocked_for_now.is_none() {
         remedies.push("KILL would terminate it");
     }
     if prediction.verdict == Verdict::Discarded && has_others {
