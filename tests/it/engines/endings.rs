@@ -80,8 +80,12 @@ pub fn loops_and_never(engine: &Engine) -> Outcome {
     let count = why["restarts"].as_i64().unwrap_or_default();
     check(count >= before && restarts().is_some_and(|after| count <= after), &why)?;
     check(why["evidence"].to_string().contains("restart policy `always`"), &why)?;
-    ended.remove();
-    ended.client("create --name NAME bb:latest true")?;
+    // (Podman may start it once more while it is removed, and keeps the name then.)
+    let is_made = || {
+        ended.remove();
+        ended.client("create --name NAME bb:latest true").is_ok()
+    };
+    check(wait_until(is_made), "its name is not free")?;
     let why = ended.why()?;
     same(why["reason"].clone(), json!("it was never started"))?;
     same(why["status"].clone(), Value::Null)?;
