@@ -1,7 +1,8 @@
 //! Helpers for every test: running the program, reading its JSON, and the requirements of a test.
 
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, ChildStderr, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use libtest_mimic::{Failed, Trial};
@@ -215,6 +216,17 @@ impl Run {
 pub fn fixture(spec: &str) -> Result<Container, Failed> {
     let program = std::env::current_exe().map_err(|error| error.to_string())?;
     Container::start(&program, spec).map_err(|error| error.to_string().into())
+}
+
+/// Starts a command that traces, and waits until it does; returns it with the rest of its standard error.
+pub fn start_trace(mut command: Command) -> Result<(Child, BufReader<ChildStderr>), Failed> {
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let mut stderr = BufReader::new(child.stderr.take().ok_or("no stderr")?);
+    let mut text = String::new();
+    while !text.contains("tracing ") {
+        check(stderr.read_line(&mut text)? > 0, format!("trace ended: {text}"))?;
+    }
+    Ok((child, stderr))
 }
 
 /// A command of the host as PID 1 of a PID namespace; dropping it kills it.

@@ -11,7 +11,8 @@ use libtest_mimic::{Failed, Trial};
 use serde_json::{Value, json};
 
 use crate::support::{
-    Need, Outcome, UnsharedInit, check, cinspect, finish, fixture, run, same, test_with, wait_until,
+    Need, Outcome, UnsharedInit, check, cinspect, finish, fixture, run, same, start_trace,
+    test_with, wait_until,
 };
 
 pub fn trials() -> Vec<Trial> {
@@ -46,13 +47,8 @@ impl Trace {
     }
 
     /// Starts it as this command, and waits until it traces.
-    fn begin(mut command: Command) -> Result<Self, Failed> {
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-        let mut stderr = BufReader::new(child.stderr.take().ok_or("no stderr")?);
-        let mut text = String::new();
-        while !text.contains("tracing ") {
-            check(stderr.read_line(&mut text)? > 0, format!("trace ended: {text}"))?;
-        }
+    fn begin(command: Command) -> Result<Self, Failed> {
+        let (mut child, stderr) = start_trace(command)?;
         let lines = Arc::new(Mutex::new(Vec::new()));
         let (printed, stdout) = (lines.clone(), child.stdout.take().ok_or("no stdout")?);
         let reader = std::thread::spawn(move || {

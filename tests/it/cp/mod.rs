@@ -4,6 +4,7 @@
 mod account;
 mod hostile;
 mod interchange;
+mod options;
 mod paths;
 mod streams;
 mod tree;
@@ -21,8 +22,7 @@ use serde_json::json;
 
 use crate::harness::Container;
 use crate::support::{
-    Need, Outcome, Run, check, cinspect, finish, fixture, run, same, test, test_with, wait_until,
-    within,
+    Need, Outcome, Run, check, cinspect, finish, fixture, run, same, test_with, wait_until, within,
 };
 
 pub fn trials() -> Vec<Trial> {
@@ -38,13 +38,12 @@ pub fn trials() -> Vec<Trial> {
         root("cp::expands_patterns_in_the_container", patterns),
         root("cp::skips_pseudo_file_systems_unless_named", pseudo_file_systems),
         root("cp::refuses_to_copy_onto_itself", onto_itself),
-        root("cp::options_work_as_documented", options),
         root("cp::streams_keep_holes_links_and_times", streams),
-        test("cp::explains_usage_errors", usage_errors),
     ];
     trials.extend(hostile::trials());
     trials.extend(paths::trials());
     trials.extend(interchange::trials());
+    trials.extend(options::trials());
     trials.extend(streams::trials());
     trials.extend(account::trials());
     trials.extend(user_namespace::trials());
@@ -439,85 +438,4 @@ fn onto_itself() -> Outcome {
     check(failed.err.contains("are the same file"), &failed.err)?;
     same(io(std::fs::read_to_string(host_path(&container, "/mnt/s")))?.as_str(), "kept\n")?;
     same(io(std::fs::read_dir(host_path(&container, "/mnt/a/b")))?.count(), 0)
-}
-
-fn options() -> Outcome {
-    let (container, dir) = (container()?, io(tempfile::tempdir())?);
-    let file = dir.path().join("f");
-    io(std::fs::write(&file, "new"))?;
-    io(std::fs::set_permissions(&file, Permissions::from_mode(0o4755)))?;
-    io(std::os::unix::fs::chown(&file, Some(1234), Some(4321)))?;
-    io(std::fs::set_permissions(&file, Permissions::from_mode(0o4755)))?;
-    let (from, to) = (file.display().to_string(), ctr_path(&container, "/mnt/f"));
-    let metadata = || {
-        io(host_path(&container, "/mnt/f").metadata())
-            .map(|m| (m.mode() & 0o7777, m.uid(), m.gid()))
-    };
-    cp(&[&from, &to]).expect(0)?;
-    same(metadata()?, (0o755, 0, 0))?;
-    cp(&["-a", &from, &to]).expect(0)?;
-    same(metadata()?, (0o4755, 1234, 4321))?;
-    cp(&["--chown", "7:8", &from, &to]).expect(0)?;
-    same(metadata()?, (0o755, 7, 8))?;
-    cp(&["--chown", "daemon", &from, &to]).expect(0)?;
-    same(metadata()?.1, 1)?;
-    cp(&["--chown", "no-such-user", &from, &to]).expect(1)?;
-    io(std::fs::write(&file, "newer"))?;
-    let kept = cp(&["-n", &from, &to]).expect(0)?;
-    check(kept.err.contains("exists: not overwritten"), &kept.err)?;
-    same(io(std::fs::read_to_string(host_path(&container, "/mnt/f")))?.as_str(), "new")?;
-    // Synced to disk before it is renamed.
-    let mut traced = Command::new("strace");
-    traced.args(["-f", "-e", "trace=fsync,linkat,renameat,renameat2"]);
-    traced.args([env!("CARGO_BIN_EXE_cinspect"), "cp", "--sync", &from, &to]);
-    let calls = finish(traced).expect(0)?.err;
-    let order: Vec<_> = ["fsync(", "renameat(", "fsync("]
-        .into_iter()
-        .scan(0, |offset, call| {
-            *offset += calls[*offset..].find(call)? + 1;
-            Some(call)
-        })
-        .collect();
-    check(order.len() == 3, calls)?;
-    // Symlinks, or the files that they point to.
-    io(symlink("f", dir.path().join("l")))?;
-    let link = dir.path().join("l").display().to_string();
-    cp(&[&link, &ctr_path(&container, "/mnt/l")]).expect(0)?;
-    check(io(host_path(&container, "/mnt/l").symlink_metadata())?.is_symlink(), "a link")?;
-    cp(&["-L", &link, &ctr_path(&container, "/mnt/l2")]).expect(0)?;
-    check(io(host_path(&container, "/mnt/l2").symlink_metadata())?.is_file(), "a file")?;
-    // Several sources need a directory.
-    within(&container, "mkdir /mnt/d")?;
-    cp(&[&from, &link, &ctr_path(&container, "/mnt/d")]).expect(0)?;
-    cp(&[&from, &link, &ctr_path(&container, "/mnt/e")]).expect(1)?;
-    let objects = run(&["--json", "cp", &from, &to]).expect(0)?.objects();
-    same((objects[0]["files"].clone(), objects[0]["bytes"].clone()), (json!(1), json!(5)))?;
-    same(cp(&["-q", &from, &to]).expect(0)?.out.as_str(), "")
-}
-
-fn usage_errors() -> Outcome {
-    for (arguments, message) in [
-        (&["a", "b"][..], "neither the source nor the destination is in a container"),
-        (&["-", "-"], "`-` must be the only source"),
-        (&["./x:y", "/tmp"], "neither the source nor the destination"),
-        (&["a", "-", "web:/x"], "`-` must be the only source"),
-        (&[], "cp needs a source and a destination"),
-    ] {
-        let failed = cp(arguments).expect(2)?;
-        check(failed.err.contains(message), format!("{arguments:?}: {}", failed.err))?;
-    }
-    cp(&["/etc/passwd", "no-such-container:/x"]).expect(3)?;
-    for (arguments, message) in
-        [("web:/etc -", "not written to a terminal"), ("- web:/etc", "not read from a terminal")]
-    {
-        let mut python = Command::new("python3");
-        let script = "import pty,sys; sys.exit(pty.spawn(sys.argv[1:]) >> 8)";
-        python
-            .args(["-c", script, env!("CARGO_BIN_EXE_cinspect"), "cp"])
-            .args(arguments.split(' '));
-        python.stdin(Stdio::null());
-        let refused = finish(python).expect(2)?;
-        check(refused.out.contains(message), refused.out)?;
-    }
-    cp(&["one"]).expect(2).map(drop)
 }

@@ -1,8 +1,8 @@
 //! Containers that end in every way there is, and what `why`, `ls -a` and `trace` say about them: the truth
 //! is the engine's own record, and the kernel's.
 
-use std::io::{BufRead, BufReader, Read};
-use std::process::{Child, Stdio};
+use std::io::Read;
+use std::process::Child;
 
 use libtest_mimic::Failed;
 use nix::sys::signal::{Signal, kill};
@@ -10,7 +10,7 @@ use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 use super::Engine;
-use crate::support::{Outcome, check, cinspect, run, same, wait_until};
+use crate::support::{Outcome, check, cinspect, run, same, start_trace, wait_until};
 
 /// An action on a container.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -259,14 +259,8 @@ struct Trace(Child);
 
 impl Trace {
     fn start(container: &str) -> Result<Self, Failed> {
-        let mut command = cinspect(&["--json", "trace", container]);
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-        let mut stderr = BufReader::new(child.stderr.take().ok_or("no stderr")?);
-        let mut text = String::new();
-        while !text.contains("tracing ") {
-            check(stderr.read_line(&mut text)? > 0, format!("trace ended: {text}"))?;
-        }
-        Ok(Self(child))
+        let command = cinspect(&["--json", "trace", container]);
+        Ok(Self(start_trace(command)?.0))
     }
 
     /// Ends it as Ctrl-C does; returns its events.

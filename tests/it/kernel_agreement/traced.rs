@@ -1,15 +1,15 @@
 //! The verdicts of a trace: on busy programs the kernel contradicts none, and a verdict that it does
 //! contradict is shown.
 
-use std::io::{BufRead, BufReader, Read};
-use std::process::{Child, Stdio};
+use std::io::Read;
+use std::process::Child;
 
 use libtest_mimic::Failed;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
-use crate::support::{Outcome, UnsharedInit, check, cinspect, same, wait_until};
+use crate::support::{Outcome, UnsharedInit, check, cinspect, same, start_trace, wait_until};
 
 /// A program that works all the time, as an init.
 struct Busy {
@@ -62,13 +62,7 @@ impl Watched {
     fn start(arguments: &[&str]) -> Result<Self, Failed> {
         let mut command = cinspect(&["--json", "trace"]);
         command.args(arguments);
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-        let mut stderr = BufReader::new(child.stderr.take().ok_or("no stderr")?);
-        let mut text = String::new();
-        while !text.contains("tracing ") {
-            check(stderr.read_line(&mut text)? > 0, format!("trace ended: {text}"))?;
-        }
-        Ok(Self(child))
+        Ok(Self(start_trace(command)?.0))
     }
 
     /// Reads until the trace ends by itself.

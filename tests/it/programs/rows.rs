@@ -1,0 +1,272 @@
+//! The programs, their signals, and what the table of programs says of them.
+
+use cinspect::testing::Verdict;
+
+/// A program, a signal, and its effect.
+pub struct Row {
+    pub name: &'static str,
+    pub argv: &'static [&'static str],
+    /// The files in its working directory.
+    pub files: &'static [(&'static str, &'static str)],
+    /// How many processes it has when it is ready.
+    pub processes: usize,
+    /// The name of its entry in the table of programs.
+    pub program: Option<&'static str>,
+    pub signal: &'static str,
+    /// The verdict as init, and whether it exits.
+    pub init: (Verdict, bool),
+    /// The same as a child; none if it does not run as one.
+    pub child: Option<(Verdict, bool)>,
+}
+
+pub const ROWS: &[Row] = &[
+    Row {
+        name: "sleep",
+        argv: &["sleep", "1000"],
+        files: &[],
+        processes: 1,
+        program: None,
+        signal: "TERM",
+        init: (Verdict::Discarded, false),
+        child: Some((Verdict::Terminates, true)),
+    },
+    Row {
+        name: "dash",
+        argv: &["dash", "-c", "sleep 1000; true"],
+        files: &[],
+        processes: 2,
+        program: Some("shell"),
+        signal: "TERM",
+        init: (Verdict::Discarded, false),
+        child: Some((Verdict::Terminates, true)),
+    },
+    Row {
+        name: "bash",
+        argv: &["bash", "-c", "sleep 1000; true"],
+        files: &[],
+        processes: 2,
+        program: Some("shell"),
+        signal: "TERM",
+        init: (Verdict::Discarded, false),
+        child: Some((Verdict::Terminates, true)),
+    },
+    Row {
+        name: "bash_with_a_trap",
+        argv: &["bash", "-c", "trap 'exit 0' TERM; sleep 1000 & wait"],
+        files: &[],
+        processes: 2,
+        program: Some("shell"),
+        signal: "TERM",
+        init: (Verdict::Handled, true),
+        child: Some((Verdict::Handled, true)),
+    },
+    Row {
+        name: "bash_with_a_trap_behind_a_command",
+        argv: &["bash", "-c", "trap 'exit 0' TERM; sleep 1000; true"],
+        files: &[],
+        processes: 2,
+        program: Some("shell"),
+        signal: "TERM",
+        init: (Verdict::Handled, false),
+        child: Some((Verdict::Handled, false)),
+    },
+    Row {
+        name: "busybox",
+        argv: &["busybox", "sh", "-c", "sleep 1000; true"],
+        files: &[],
+        processes: 2,
+        program: None,
+        signal: "TERM",
+        init: (Verdict::Discarded, false),
+        child: Some((Verdict::Terminates, true)),
+    },
+    Row {
+        name: "tini",
+        argv: &["tini", "-s", "--", "sleep", "1000"],
+        files: &[],
+        processes: 2,
+        program: Some("tini, docker-init, catatonit"),
+        signal: "TERM",
+        init: (Verdict::Accepted, true),
+        child: Some((Verdict::Accepted, true)),
+    },
+    Row {
+        name: "dumb_init",
+        argv: &["dumb-init", "sleep", "1000"],
+        files: &[],
+        processes: 2,
+        program: Some("dumb-init"),
+        signal: "TERM",
+        init: (Verdict::Accepted, true),
+        child: Some((Verdict::Accepted, true)),
+    },
+    Row {
+        name: "nginx",
+        argv: &["nginx", "-p", ".", "-c", "nginx.conf"],
+        files: &[(
+            "nginx.conf",
+            "daemon off; pid pid; error_log /dev/null; events {} http { access_log off; server { listen unix:sock; } }",
+        )],
+        processes: 2,
+        program: Some("nginx"),
+        signal: "TERM",
+        init: (Verdict::Handled, true),
+        child: Some((Verdict::Handled, true)),
+    },
+    Row {
+        name: "supervisord",
+        argv: &["supervisord", "-c", "supervisord.conf"],
+        files: &[(
+            "supervisord.conf",
+            "[supervisord]\nnodaemon=true\nuser=root\nlogfile=/dev/null\nlogfile_maxbytes=0\npidfile=pid\n\
+             [program:a]\ncommand=sleep 1000\n[program:b]\ncommand=sleep 1001\nstopsignal=INT\n",
+        )],
+        processes: 3,
+        program: Some("supervisord"),
+        signal: "TERM",
+        init: (Verdict::Handled, true),
+        child: Some((Verdict::Handled, true)),
+    },
+    Row {
+        name: "python",
+        argv: &["/usr/bin/python3", "-c", "import time; time.sleep(1000)"],
+        files: &[],
+        processes: 1,
+        program: Some("CPython"),
+        signal: "TERM",
+        init: (Verdict::Discarded, false),
+        child: Some((Verdict::Terminates, true)),
+    },
+    Row {
+        name: "python_interrupted",
+        argv: &["/usr/bin/python3", "-c", "import time; time.sleep(1000)"],
+        files: &[],
+        processes: 1,
+        program: Some("CPython"),
+        signal: "INT",
+        init: (Verdict::Handled, true),
+        // A shell starts what it does not wait for with INT ignored.
+        child: Some((Verdict::Ignored, false)),
+    },
+    Row {
+        name: "catatonit",
+        argv: &["catatonit", "--", "sleep", "1000"],
+        files: &[],
+        processes: 2,
+        program: Some("tini, docker-init, catatonit"),
+        signal: "TERM",
+        init: (Verdict::Accepted, true),
+        child: None,
+    },
+    Row {
+        name: "s6_svscan",
+        argv: &["s6-svscan", "services"],
+        files: &[SERVICE],
+        processes: 3,
+        program: Some("s6-svscan"),
+        signal: "TERM",
+        init: (Verdict::Accepted, true),
+        child: Some((Verdict::Accepted, true)),
+    },
+    Row {
+        name: "s6_supervise",
+        argv: &["s6-supervise", "services/a"],
+        files: &[SERVICE],
+        processes: 2,
+        program: Some("s6-supervise"),
+        signal: "TERM",
+        init: (Verdict::Accepted, true),
+        child: Some((Verdict::Accepted, true)),
+    },
+    Row {
+        name: "runsvdir",
+        argv: &["runsvdir", "services"],
+        files: &[SERVICE],
+        processes: 3,
+        program: Some("runsvdir"),
+        signal: "TERM",
+        init: (Verdict::Handled, true),
+        child: Some((Verdict::Handled, true)),
+    },
+    Row {
+        name: "runsv",
+        argv: &["runsv", "services/a"],
+        files: &[SERVICE],
+        processes: 2,
+        program: Some("runsv"),
+        signal: "TERM",
+        init: (Verdict::Handled, true),
+        child: Some((Verdict::Handled, true)),
+    },
+    Row {
+        name: "runit",
+        argv: RUNIT,
+        files: RUNIT_FILES,
+        processes: 4,
+        program: Some("runit"),
+        signal: "TERM",
+        init: (Verdict::Pending, false),
+        child: None,
+    },
+    Row {
+        name: "runit_on_cont",
+        argv: RUNIT,
+        files: RUNIT_FILES,
+        processes: 4,
+        program: Some("runit"),
+        signal: "CONT",
+        init: (Verdict::Handled, true),
+        child: None,
+    },
+    // A client of containerd that waits for a daemon which is not there, and has asked for no signal.
+    Row {
+        name: "go",
+        argv: &["ctr", "--connect-timeout", "100s", "--address", "/nonexistent", "version"],
+        files: &[],
+        processes: 1,
+        program: Some("Go"),
+        signal: "TERM",
+        init: (Verdict::Handled, true),
+        child: Some((Verdict::Handled, true)),
+    },
+    Row {
+        name: "node",
+        argv: &["node", "-e", "setInterval(() => {}, 1000)"],
+        files: &[],
+        processes: 1,
+        program: Some("Node.js"),
+        signal: "TERM",
+        init: (Verdict::Handled, false),
+        child: Some((Verdict::Handled, true)),
+    },
+    Row {
+        name: "java",
+        argv: &["java", "-XX:+UseSerialGC", "-cp", ".", "Sleeper"],
+        files: &[(
+            "Sleeper.java",
+            "class Sleeper { public static void main(String[] a) throws Exception { Thread.sleep(1000000); } }",
+        )],
+        processes: 1,
+        program: Some("JVM"),
+        signal: "TERM",
+        init: (Verdict::Handled, true),
+        child: Some((Verdict::Handled, true)),
+    },
+];
+
+/// It reads a system directory, over which its own is mounted here.
+pub const RUNIT: &[&str] = &[
+    "sh",
+    "-c",
+    "mount --bind . /etc/runit && mount -t tmpfs none /run && touch /run/runit.stopit stopit && \
+     chmod 755 /run/runit.stopit stopit && exec runit",
+];
+const RUNIT_FILES: &[(&str, &str)] = &[
+    SERVICE,
+    ("1", "#!/bin/sh\n"),
+    ("2", "#!/bin/sh\nexec runsvdir /etc/runit/services\n"),
+    ("3", "#!/bin/sh\nsv force-shutdown /etc/runit/services/*\n"),
+];
+
+/// A service for s6 and for runit.
+const SERVICE: (&str, &str) = ("services/a/run", "#!/bin/sh\nexec sleep 1000\n");
