@@ -160,7 +160,7 @@ impl Subject {
     fn new() -> Result<Self, Failed> {
         let directory = tempfile::tempdir()?;
         std::fs::write(directory.path().join("in"), "text")?;
-        let container = fixture("init handle=TERM\n> web handle=USR1,USR2")?;
+        let container = fixture("init exits-on=TERM\n> web handle=USR1,USR2")?;
         Ok(Self { container, directory })
     }
 
@@ -215,7 +215,7 @@ impl Kernel {
             subject.act(ACTING, self.missing)?;
             arrives(&["web USR1", "web USR2"])?;
             subject.run(STOP, self.missing).expect(0)?;
-            return arrives(&["init TERM"]);
+            return arrives(&["init accepted 15"]);
         }
         for line in subject.read(DRY_RUNS, self.missing) {
             check(line.contains("Linux 5.3"), line)?;
