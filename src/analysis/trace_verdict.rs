@@ -75,11 +75,10 @@ pub fn contradicts(verdict: Verdict, outcome: SignalOutcome) -> bool {
     use SignalOutcome as Outcome;
     let is_lost = matches!(verdict, Verdict::Ignored | Verdict::Discarded | Verdict::NoEffect);
     match outcome {
-        Outcome::Ignored | Outcome::Discarded | Outcome::Dropped => {
+        Outcome::Ignored | Outcome::Discarded | Outcome::Dropped | Outcome::NoEffect => {
             // (CONT continues a process, ignored or not.)
             !is_lost && verdict != Verdict::Continues
         }
-        Outcome::NoEffect => !is_lost && verdict != Verdict::Continues,
         Outcome::Handler => !matches!(verdict, Verdict::Handled | Verdict::Continues),
         Outcome::Terminates => !matches!(verdict, Verdict::Terminates | Verdict::Dumps),
         Outcome::Stops => verdict != Verdict::Stops,
