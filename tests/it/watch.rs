@@ -31,14 +31,15 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-/// A shell as PID 1 of a private namespace: on USR1 it gets a handler for TERM, on USR2 a child.
+/// A shell as PID 1 of a private namespace: on USR1 it gets a handler for TERM, on USR2 a child. It forks at no
+/// other time: it blocks all signals while it does.
 struct Inner {
     outer: Child,
     init: i32,
 }
 
-const SCRIPT: &str = "trap 'trap : TERM' USR1; trap 'sleep 7777 &' USR2; \
-    while :; do sleep 0.1; done";
+const SCRIPT: &str = "sleep 1000 & trap 'trap : TERM' USR1; trap 'sleep 7777 &' USR2; \
+    while :; do wait; done";
 
 impl Inner {
     fn start() -> Result<Self, Failed> {
