@@ -127,9 +127,10 @@ fn mounted_root(reader: &RecordReader<'_>, id: &str, pid: HostPid) -> Option<(St
 /// Returns the paths of that data root on the host, from the host's own `mountinfo`. They are only
 /// places to look for a record.
 fn mounted_at(reader: &RecordReader<'_>, path: &str, source: &[u8]) -> Vec<PathBuf> {
-    let Ok(mountinfo) = std::fs::read(reader.host.proc_path("self/mountinfo")) else {
+    let mountinfo = reader.host.mountinfo();
+    if mountinfo.is_empty() {
         return vec![path.into()];
-    };
+    }
     Mounts::new(&mountinfo)
         .filter(|mount| *mount.source == *source)
         .filter_map(|mount| {

@@ -1,4 +1,4 @@
-//! A search for the container of one name: records of root's engines that cannot have it are passed over
+//! A search for the container of one name or ID: records of root's engines that cannot have it are passed over
 //! before they are parsed or compared with the kernel. There may be hundreds of them.
 
 use std::collections::HashSet;
@@ -35,11 +35,12 @@ impl NameFilter {
     }
 
     /// Whether the container of a record can do without a closer look, and remembers that: its ID is its own
-    /// alone, root wrote the record, and nothing in it is the word. What a user wrote is always read.
+    /// alone and does not begin with the word, root wrote the record, and nothing in it is the word. What a user
+    /// wrote is always read.
     pub fn passes_over(&self, id: &str, owner: Trust, record: &[u8]) -> bool {
         let is_passed_over = owner == Trust::Root
             && is_long_id(id)
-            && id != self.word
+            && !id.starts_with(&self.word)
             && self.finder.find(record).is_none();
         is_passed_over && { self.ids().insert(id.to_owned()) | true }
     }
@@ -73,7 +74,9 @@ mod tests {
         assert!(filter.explains(format!("/system.slice/docker-{id}.scope").as_bytes()));
         assert!(filter.explains(format!("/docker/{id}").as_bytes()));
         assert!(!filter.explains(format!("/docker/{id}/init.scope").as_bytes()));
-        assert!(!NameFilter::new(&id).unwrap().passes_over(&id, Trust::Root, b"{}"));
+        for word in [&id, &id[..3]] {
+            assert!(!NameFilter::new(word).unwrap().passes_over(&id, Trust::Root, b"{}"), "{word}");
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -239,7 +239,13 @@ impl Host {
         self.unresponsive.lock().unwrap_or_else(PoisonError::into_inner).insert(init);
     }
 
-    fn mountinfo(&self) -> Vec<u8> {
+    /// Returns the mounts of the host, as `mountinfo` lists them; nothing if it cannot be read. While directories
+    /// are held, they are read once.
+    pub fn mountinfo(&self) -> Arc<Vec<u8>> {
+        self.files.mountinfo(|| self.read_mountinfo())
+    }
+
+    fn read_mountinfo(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(MOUNTINFO_SIZE);
         let file = std::fs::File::open(self.proc.join("self/mountinfo"));
         let read = file.map_err(ReadError::from);

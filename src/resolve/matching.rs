@@ -33,7 +33,7 @@ impl Match {
         }
     }
 
-    fn or_else(self, next: impl FnOnce() -> Self) -> Self {
+    pub(super) fn or_else(self, next: impl FnOnce() -> Self) -> Self {
         if matches!(self, Self::None) { next() } else { self }
     }
 }
@@ -62,6 +62,14 @@ impl Matcher<'_> {
     pub(super) fn whole(&self, engine: Option<&'static EngineInfo>, word: &str) -> Match {
         let candidates = self.candidates(engine);
         match_exactly(&candidates, word).or_else(|| match_in_pods(&candidates, engine, word))
+    }
+
+    /// Applies the rule for the beginning of an ID alone; not to a number, which may be a PID.
+    pub(super) fn beginning(&self, engine: Option<&'static EngineInfo>, word: &str) -> Match {
+        if engine.is_none() && word.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Match::None;
+        }
+        self.prefix(&self.candidates(engine), engine, word)
     }
 
     fn candidates(&self, engine: Option<&'static EngineInfo>) -> Vec<&Container> {

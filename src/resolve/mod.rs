@@ -226,8 +226,9 @@ impl<'a> Resolver<'a> {
         (inventory, matched)
     }
 
-    /// Searches for a container that has the word as its whole name or ID, without a closer look at others. To
-    /// act, all engines' records are looked through for a second one. None if there is not exactly one.
+    /// Searches for a container that has the word as its whole name or ID or, to read only, whose ID begins with
+    /// it, without a closer look at others. To act, all engines' records are looked through for a second one. None
+    /// if there is not exactly one.
     fn search_by_name(
         &self,
         reference: &ContainerRef,
@@ -249,7 +250,8 @@ impl<'a> Resolver<'a> {
             .map(Some);
         for scope in of_engine.into_iter().chain([None]) {
             let inventory = Arc::new(discover_named(self.host, scope, word)?);
-            let matched = self.matcher(&inventory, access, false).whole(engine, word);
+            let matcher = self.matcher(&inventory, access, false);
+            let matched = matcher.whole(engine, word).or_else(|| matcher.beginning(engine, word));
             if matches!(matched, Match::One(..)) {
                 self.searches.borrow_mut().push((None, Arc::clone(&inventory)));
                 return Some((inventory, matched));

@@ -6,7 +6,6 @@ use std::path::Path;
 
 use super::{Search, assemble};
 use crate::engine::bare::BARE;
-use crate::engine::cgroup_name::is_long_id;
 use crate::engine::inventory::StoppedContainer;
 use crate::engine::recognise;
 use crate::engine::verify::{Init, evidence, frozen_state, read_init};
@@ -21,37 +20,6 @@ use crate::proc::{Host, LiveCgroup, Survey, Trust};
 const MAX_PROCESSES: usize = 4096;
 
 impl Search<'_> {
-    /// Returns cgroups with a container that no record explains: they are named like one, or have a
-    /// process in another PID namespace than ours. ID (empty if unknown) and one process of each.
-    pub(super) fn unexplained(&self, cgroups: &[LiveCgroup]) -> Vec<(String, HostPid)> {
-        let mut namespaces: HashSet<NamespaceId> =
-            self.inventory.containers.iter().filter_map(|container| container.pid_ns).collect();
-        namespaces.extend(self.host.pid_ns);
-        let mut known = CgroupPaths::of(&self.inventory.containers);
-        let mut found = Vec::new();
-        for live in cgroups {
-            let name = recognise(&live.cgroup.path);
-            if known.explain(live, name.is_some()) || self.passed_over(live, &mut known) {
-                continue;
-            }
-            if let Some((_, id)) = name {
-                // Only cgroups below it may have processes (systemd in the container).
-                let below = || self.host.cgroup_pids(&live.cgroup).ok()?.first().copied();
-                found.extend(live.any_pid().or_else(below).map(|pid| (id, pid)));
-                continue;
-            }
-            // To list a v1 cgroup the kernel sorts all that is in it, a login session for example; the
-            // cgroups of one hierarchy have to do. v2 lists as it is read.
-            let controllers = &live.cgroup.controllers;
-            if controllers.is_empty() || cgroup::preference(controllers) == 0 {
-                let pids = self.foreign_processes(live, &mut namespaces);
-                found.extend(pids.into_iter().map(|pid| (String::new(), pid)));
-            }
-        }
-        found.extend(self.named_by_runtimes());
-        found
-    }
-
     /// Adds containers without a PID namespace of their own whose init has exited before other processes of
     /// their cgroup: the record still names both.
     pub(super) fn add_without_init(&mut self, cgroups: &[LiveCgroup]) {
@@ -131,43 +99,6 @@ impl Search<'_> {
         })
     }
 
-    /// Whether a cgroup is that of a container that a search for another name has passed over: then it explains
-    /// those below it, too.
-    fn passed_over(&self, live: &LiveCgroup, known: &mut CgroupPaths) -> bool {
-        let path = &live.cgroup.path;
-        let is_passed_over = self.filter.as_ref().is_some_and(|filter| filter.explains(path));
-        if is_passed_over {
-            known.0.insert(path.clone());
-        }
-        is_passed_over
-    }
-
-    /// Returns one process of each PID namespace in a cgroup that is not known, and adds those
-    /// namespaces: nspawn may have several containers in one cgroup.
-    fn foreign_processes(
-        &self,
-        live: &LiveCgroup,
-        known: &mut HashSet<NamespaceId>,
-    ) -> Vec<HostPid> {
-        let namespace = |pid: HostPid| self.host.pid_ns_by_pid(pid).ok();
-        if live.any_pid().and_then(namespace).is_none_or(|ns| known.contains(&ns)) {
-            return Vec::new();
-        }
-        let pids = self.host.cgroup_pids(&live.cgroup).unwrap_or_default();
-        let pids = pids.into_iter().take(MAX_PROCESSES);
-        pids.filter(|pid| namespace(*pid).is_some_and(|ns| known.insert(ns))).collect()
-    }
-
-    /// Returns containers that so far only a low-level runtime names: an engine may have a name for
-    /// them that its shim leads to, or its mounts. Most have neither.
-    fn named_by_runtimes(&self) -> Vec<(String, HostPid)> {
-        let containers = self.inventory.containers.iter().filter(|c| c.engine.low_level);
-        containers
-            .filter_map(|c| Some((c.id.clone().unwrap_or_default(), c.init?.pid)))
-            .filter(|(id, init)| is_long_id(id) || !self.orphans.contains(init))
-            .collect()
-    }
-
     /// Adds containers that only the name of their cgroup identifies.
     pub(super) fn add_recognised(&mut self, cgroups: &[LiveCgroup]) {
         let mut explained = CgroupPaths::of(&self.inventory.containers);
@@ -192,7 +123,7 @@ impl Search<'_> {
             if !engine.keeps_records {
                 self.name_by_cgroup(&mut container);
             }
-            explained.0.insert(live.cgroup.path.clone());
+            explained.insert(&live.cgroup.path);
             self.push(container);
         }
     }
@@ -380,16 +311,20 @@ fn private_cgroup(host: &Host, init: &Init) -> Option<Cgroup> {
 }
 
 /// Paths of containers' cgroups.
-struct CgroupPaths(HashSet<Vec<u8>>);
+pub(super) struct CgroupPaths(HashSet<Vec<u8>>);
 
 impl CgroupPaths {
-    fn of(containers: &[Container]) -> Self {
+    pub(super) fn of(containers: &[Container]) -> Self {
         let cgroups = containers.iter().filter_map(|container| container.cgroup.as_ref());
         Self(cgroups.map(|cgroup| cgroup.path.clone()).collect())
     }
 
+    pub(super) fn insert(&mut self, path: &[u8]) {
+        self.0.insert(path.to_owned());
+    }
+
     /// Whether a cgroup is one of them, or is below one and not named like a container's itself.
-    fn explain(&self, live: &LiveCgroup, is_named: bool) -> bool {
+    pub(super) fn explain(&self, live: &LiveCgroup, is_named: bool) -> bool {
         let path = &live.cgroup.path;
         let mut ends = (1..path.len()).filter(|index| path[*index] == b'/');
         self.0.contains(path) || (!is_named && ends.any(|end| self.0.contains(&path[..end])))

@@ -4,6 +4,7 @@
 
 mod cgroups;
 mod records;
+mod unexplained;
 mod users;
 
 use std::collections::{HashMap, HashSet};
@@ -16,7 +17,7 @@ use super::inventory::{Inventory, StoppedContainer};
 use super::name_filter::NameFilter;
 use super::precedence;
 use super::record::{Diagnostics, Shim, UserDirs};
-use super::shims::{shims_above, shims_in};
+use super::shims::shims_in;
 use super::verify::{Init, evidence, frozen_state, read_init};
 use crate::model::container::{Cgroup, Container, ContainerState, Evidence};
 use crate::model::engine::EngineInfo;
@@ -102,6 +103,8 @@ struct Search<'a> {
     diagnostics: Mutex<Diagnostics>,
     /// The name that is searched for, if it is one.
     filter: Option<NameFilter>,
+    /// Whether a survey has found the shims already.
+    has_all_shims: bool,
     /// Whether to read all that is recorded about containers that are not running.
     reads_ended: bool,
 }
@@ -118,6 +121,7 @@ impl<'a> Search<'a> {
             read: HashSet::new(),
             diagnostics: Mutex::default(),
             filter: None,
+            has_all_shims: false,
             reads_ended: false,
         }
     }
@@ -139,13 +143,8 @@ impl<'a> Search<'a> {
             self.diagnose(Trust::Root, message);
         }
         self.add_without_init(&tree.cgroups);
-        let unexplained = self.unexplained(&tree.cgroups);
-        if !unexplained.is_empty() {
-            let pids: Vec<HostPid> = unexplained.iter().map(|(_, pid)| *pid).collect();
-            // A survey has had all shims.
-            let above = if survey.is_none() { shims_above(host, &pids) } else { Vec::new() };
-            self.read_records(false, &above, &unexplained);
-        }
+        self.has_all_shims = survey.is_some();
+        self.follow_unexplained(&tree.cgroups);
         self.add_recognised(&tree.cgroups);
         if let Some(survey) = &survey {
             self.add_bare(survey);

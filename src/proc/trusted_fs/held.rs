@@ -29,6 +29,18 @@ pub(super) struct HeldDirs(Mutex<State>);
 struct State {
     searches: usize,
     dirs: HashMap<PathBuf, Result<HeldDir, ReadError>>,
+    /// Number of directories that are open, and the most that may be.
+    open: u64,
+    most: u64,
+    /// The mounts of the host, once they were asked for.
+    mountinfo: Option<Arc<Vec<u8>>>,
+}
+
+impl State {
+    fn clear(&mut self) {
+        self.dirs.clear();
+        (self.open, self.mountinfo) = (0, None);
+    }
 }
 
 /// The part of a path that is known already.
@@ -68,7 +80,7 @@ impl HeldDirs {
 
     /// Forgets all of them.
     pub(super) fn forget(&self) {
-        self.state().dirs.clear();
+        self.state().clear();
     }
 
     /// Keeps the result of a walk, if a search is in progress.
@@ -78,11 +90,13 @@ impl HeldDirs {
             return;
         }
         // A quarter of the descriptors at most: the others are for the search itself.
-        let open = state.dirs.values().filter(|dir| dir.is_ok()).count();
-        let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft / 4);
-        if result.is_err() || u64::try_from(open).is_ok_and(|open| open < limit) {
-            state.dirs.insert(path, result);
+        if result.is_ok() {
+            if state.open >= state.most {
+                return;
+            }
+            state.open += 1;
         }
+        state.dirs.insert(path, result);
     }
 }
 
@@ -92,8 +106,23 @@ pub struct DirHold<'a>(&'a HeldDirs);
 
 impl TrustedFs {
     pub(in crate::proc) fn hold_dirs(&self) -> DirHold<'_> {
-        self.held.state().searches += 1;
+        let mut state = self.held.state();
+        state.searches += 1;
+        if state.searches == 1 {
+            state.most = getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft / 4);
+        }
         DirHold(&self.held)
+    }
+
+    /// Returns the mounts of the host, which are read once in a search.
+    pub(in crate::proc) fn mountinfo(&self, read: impl FnOnce() -> Vec<u8>) -> Arc<Vec<u8>> {
+        let mut state = self.held.state();
+        if let Some(known) = &state.mountinfo {
+            return Arc::clone(known);
+        }
+        let mountinfo = Arc::new(read());
+        state.mountinfo = (state.searches > 0).then(|| Arc::clone(&mountinfo));
+        mountinfo
     }
 
     pub(in crate::proc) fn holds_dirs(&self) -> bool {
@@ -106,7 +135,7 @@ impl Drop for DirHold<'_> {
         let mut state = self.0.state();
         state.searches -= 1;
         if state.searches == 0 {
-            state.dirs.clear();
+            state.clear();
         }
     }
 }

@@ -172,7 +172,7 @@ impl TrustedFs {
 
     /// Follows no path onto a network file system from now on. The argument returns `mountinfo`, and is
     /// called once.
-    pub(super) fn skip_network_mounts(&self, mountinfo: impl FnOnce() -> Vec<u8>) {
+    pub(super) fn skip_network_mounts(&self, mountinfo: impl FnOnce() -> Arc<Vec<u8>>) {
         self.network_mounts.get_or_init(|| {
             self.held.forget();
             Mounts::new(&mountinfo())
@@ -451,7 +451,7 @@ mod tests {
     fn refuses_network_mounts_once_they_are_skipped() {
         let (_dir, fs) = recorded();
         assert!(read(&fs, "/run/eng/a.json").is_ok());
-        fs.skip_network_mounts(|| b"1 0 0:1 / /run/eng rw - nfs4 host:/ rw\n".to_vec());
+        fs.skip_network_mounts(|| Arc::new(b"1 0 0:1 / /run/eng rw - nfs4 host:/ rw\n".to_vec()));
         assert!(matches!(read(&fs, "/run/eng/a.json"), Err(ReadError::Broken(_))));
         assert!(fs.dir(Path::new("/run")).is_ok());
     }
