@@ -164,10 +164,9 @@ mkdir -p "$root/usr/bin" "$root/usr/sbin" "$root/usr/lib" "$root/usr/lib64"
 for directory in bin sbin lib lib64; do ln -s "usr/$directory" "$root/$directory"; done
 mkdir -p "$root/var/lib/dpkg/info" "$root/var/lib/dpkg/updates" "$root/proc"
 : > "$root/var/lib/dpkg/status"
-# It has only the dependencies of the package, copied from this host.
+# It has only the dependencies of the package, copied from this host: none, if the program is static.
 names() { tr ',' '\n' | sed 's/|.*//; s/(.*//; s/:.*//; s/ //g' | sort -u; }
 todo=$(dpkg-deb -f "$deb" Depends | names)
-[ -n "$todo" ] || fail "it has no dependencies"
 known=' '
 while [ -n "$todo" ]; do
     next=''
