@@ -147,7 +147,7 @@ fn section(title: &'static str, intro: &'static str, items: &[(&str, &str)]) -> 
 fn caller_section() -> Section {
     section(
         "When the caller goes away",
-        "The command is a child of a helper process of cinspect, in a session of its own. If cinspect is killed or \
+        "The command is a child of cinspect, in a session of its own. If cinspect is killed or \
          its terminal is closed:",
         &[
             (

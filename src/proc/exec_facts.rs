@@ -69,6 +69,8 @@ pub struct ExecFacts {
     pub label: Option<Vec<u8>>,
     /// The cgroups that it is in and cinspect is not.
     pub cgroups: Vec<Cgroup>,
+    /// The cgroups that cinspect is in and it is not.
+    pub own_cgroups: Vec<Cgroup>,
 }
 
 impl ExecFacts {
@@ -124,6 +126,7 @@ impl Host {
             foreign_roots: foreign_roots(&self.proc_path(""), stat.ppid, root_path != b"/"),
             root_path,
             cgroups: cgroups_only_in(&memberships, &ours),
+            own_cgroups: cgroups_only_in(&ours, &memberships),
             thread,
             process,
         })

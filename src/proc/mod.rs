@@ -31,7 +31,7 @@ mod trusted_fs;
 
 #[cfg(test)]
 pub use cgroup::ResourceUsage;
-pub use cgroup::{FreezerFile, LimitedValue, LiveCgroup};
+pub use cgroup::{CgroupEntry, FreezerFile, LimitedValue, LiveCgroup};
 pub use container_fs::ContainerFs;
 pub use exec_facts::ExecFacts;
 pub use host::{ForeignProcfs, Host};

@@ -1,7 +1,7 @@
 //! Changes of a process to itself on its way into a container: its descriptors, signals, keyring and
 //! limits, and the fork before.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
@@ -9,7 +9,8 @@ use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, PosixSpawnFlags};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal};
-use nix::unistd::ForkResult;
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
+use nix::unistd::{ForkResult, Pid};
 
 use super::fd;
 
@@ -34,9 +35,18 @@ pub(super) fn fork_among_threads() -> Result<Option<i32>, Errno> {
     fork()
 }
 
+/// A process that was started.
+#[derive(Clone, Copy, Debug)]
+pub struct StartedProcess {
+    /// Its PID.
+    pub pid: i32,
+    /// Whether it was created in the cgroup that was asked for.
+    pub in_cgroup: bool,
+}
+
 /// Starts a program from an open file, with these descriptors as 0, 1, 2 and so on, and nothing else of
-/// ours: no environment, no other descriptor, no signal blocked or ignored. Returns its PID. Our memory
-/// is not copied for that (posix_spawn(3)).
+/// ours: no environment, no other descriptor, no signal blocked or ignored. With `cgroup`, a directory of
+/// the v2 hierarchy, it is created in that cgroup if the kernel can and allows it (clone3(2), since Linux 5.7).
 ///
 /// # Errors
 /// As fork(2) and execve(2).
@@ -44,7 +54,8 @@ pub fn start(
     program: BorrowedFd<'_>,
     argv: &[CString],
     fds: &[BorrowedFd<'_>],
-) -> Result<i32, Errno> {
+    cgroup: Option<BorrowedFd<'_>>,
+) -> Result<StartedProcess, Errno> {
     // Descriptors that we were started with may be inheritable.
     cloexec_from(3);
     // First above the numbers that they are to have: one would replace another.
@@ -55,6 +66,12 @@ pub fn start(
         Ok(unsafe { OwnedFd::from_raw_fd(copy) })
     };
     let sources: Vec<OwnedFd> = fds.iter().map(|fd| high(*fd)).collect::<Result<_, Errno>>()?;
+    let program = high(program)?;
+    let path = CString::new(fd::link(&program)).map_err(|_| Errno::EINVAL)?;
+    if let Some(pid) = cgroup.and_then(|cgroup| start_in(cgroup, &path, argv, &sources)) {
+        return Ok(StartedProcess { pid, in_cgroup: true });
+    }
+    // Our memory is not copied for this (posix_spawn(3)).
     let mut actions = PosixSpawnFileActions::init()?;
     for (number, fd) in (0..).zip(&sources) {
         actions.add_dup2(fd.as_raw_fd(), number)?;
@@ -65,12 +82,65 @@ pub fn start(
     attributes.set_flags(
         PosixSpawnFlags::POSIX_SPAWN_SETSIGDEF | PosixSpawnFlags::POSIX_SPAWN_SETSIGMASK,
     )?;
-    let program = high(program)?;
-    let path = CString::new(fd::link(&program)).map_err(|_| Errno::EINVAL)?;
     let environment: [CString; 0] = [];
     let child = nix::spawn::posix_spawn(&*path, &actions, &attributes, argv, &environment)?;
-    Ok(child.as_raw())
+    Ok(StartedProcess { pid: child.as_raw(), in_cgroup: false })
 }
+
+/// Starts a program in a cgroup, for [`start`]; none if that fails for any reason. (posix_spawn(3) of the C
+/// library can do it since glibc 2.39 only.)
+fn start_in(cgroup: BorrowedFd<'_>, path: &CStr, argv: &[CString], fds: &[OwnedFd]) -> Option<i32> {
+    let null = std::ptr::null::<libc::c_char>();
+    let argv: Vec<_> = argv.iter().map(|word| word.as_ptr()).chain([null]).collect();
+    let mut arguments = CloneArguments {
+        flags: CLONE_INTO_CGROUP | u64::from(libc::CLONE_VFORK.unsigned_abs()),
+        exit_signal: libc::SIGCHLD.unsigned_abs().into(),
+        cgroup: cgroup.as_raw_fd().unsigned_abs().into(),
+        ..CloneArguments::default()
+    };
+    // SAFETY: without CLONE_VM the child has memory of its own, as after fork(2); until execve(2) it makes system
+    // calls only, because a lock may have been held by another thread.
+    let pid =
+        unsafe { libc::syscall(libc::SYS_clone3, &raw mut arguments, size_of::<CloneArguments>()) };
+    if pid == 0 {
+        default_signals();
+        for (number, fd) in (0..).zip(fds) {
+            // SAFETY: takes no pointer; the numbers are below those of `fds`.
+            unsafe { libc::dup2(fd.as_raw_fd(), number) };
+        }
+        // SAFETY: `argv` and the environment end with a null pointer.
+        unsafe { libc::execve(path.as_ptr(), argv.as_ptr(), &raw const null) };
+        exit_now(127);
+    }
+    let pid = i32::try_from(pid).ok().filter(|pid| *pid > 0)?;
+    // The child has executed the program, or exited (CLONE_VFORK).
+    let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+    if let Ok(WaitStatus::Exited(child, 127)) = waitid(Id::Pid(Pid::from_raw(pid)), flags) {
+        let _ = waitpid(child, None);
+        return None;
+    }
+    Some(pid)
+}
+
+/// `struct clone_args` of linux/sched.h.
+#[repr(C)]
+#[derive(Default)]
+struct CloneArguments {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
+}
+
+/// From linux/sched.h; libc's constant of that name does not fit its type.
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
 /// Takes a descriptor that our parent passed by its number; none if it is not open. Once for each
 /// number.
@@ -82,13 +152,8 @@ pub fn inherited(number: RawFd) -> Option<OwnedFd> {
     }
 }
 
-/// Closes every descriptor from this number on. An [`OwnedFd`] of one must be neither used nor dropped
-/// after that: this is for processes that are about to execute another program, or to exit.
-pub fn close_from(first: RawFd) {
-    close_range(first.max(0).unsigned_abs(), u32::MAX);
-}
-
-/// Closes every descriptor but these, like [`close_from`].
+/// Closes every descriptor but these. An [`OwnedFd`] of one must be neither used nor dropped after that: this is for
+/// processes that are about to execute another program, or to exit.
 pub fn close_all_but(keep: &mut [RawFd]) {
     keep.sort_unstable();
     let mut first = 0;

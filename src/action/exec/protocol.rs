@@ -37,8 +37,10 @@ pub const WORKDIR: RawFd = 10;
 pub const PROC: RawFd = 11;
 /// The program of the host's tools, if the plan says so.
 pub const TOOLS: RawFd = 12;
-/// A terminal of the host, for a container that has none.
+/// A terminal of the host, for a container that has none, if the plan has a terminal.
 pub const TERMINAL: RawFd = 13;
+/// The first of the files `tasks` of the container's v1 cgroups; the plan's file says how many there are.
+pub const TASKS: RawFd = 14;
 
 /// Events and errors are short; a longer message is a broken one.
 const MAX_MESSAGE: usize = 1 << 16;
@@ -50,26 +52,28 @@ pub enum HelperMessage {
     Terminal,
     /// The helper could not prepare the command.
     Failed(Vec<ExecEvent>, Error),
-    /// Everything is ready: the command's process is created next.
-    Ready(Vec<ExecEvent>),
+    /// Everything is ready: the command's process is created next. With the numbers of the `tasks` by which the
+    /// helper has moved itself.
+    Ready(Vec<ExecEvent>, Vec<usize>),
 }
 
-/// Writes the plan, and the PID of this process as the helper's parent, into a file in memory.
+/// Writes the plan, with the PID of this process as the helper's parent and the number of `tasks`, into a file
+/// in memory.
 ///
 /// # Errors
 /// See memfd_create(2) and write(2).
-pub fn plan_file(plan: &ExecPlan) -> io::Result<OwnedFd> {
+pub fn plan_file(plan: &ExecPlan, tasks: usize) -> io::Result<OwnedFd> {
     let mut file = std::fs::File::from(memfd_create(c"plan", MFdFlags::MFD_CLOEXEC)?);
-    file.write_all(&serde_json::to_vec(&(std::process::id(), plan))?)?;
+    file.write_all(&serde_json::to_vec(&(std::process::id(), tasks, plan))?)?;
     file.rewind()?;
     Ok(file.into())
 }
 
-/// Reads the plan, and the PID of the parent before it.
+/// Reads the plan, and before it the PID of the parent and the number of `tasks`.
 ///
 /// # Errors
 /// When the file is not a plan.
-pub fn read_plan(file: OwnedFd) -> io::Result<(i32, ExecPlan)> {
+pub fn read_plan(file: OwnedFd) -> io::Result<(i32, usize, ExecPlan)> {
     let mut bytes = Vec::new();
     std::fs::File::from(file).read_to_end(&mut bytes)?;
     Ok(serde_json::from_slice(&bytes)?)

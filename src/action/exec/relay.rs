@@ -1,5 +1,5 @@
 //! The relay between cinspect and a running command: bytes by the pumps, and signals to cinspect on to the
-//! command, until the helper exits as the command did.
+//! command, until the command exits.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -56,8 +56,6 @@ impl SignalForwarder {
 pub struct Relay<'a> {
     /// A pidfd of the command.
     pub command: &'a OwnedFd,
-    /// A pidfd of the helper, which waits for the command and exits as it does.
-    pub helper: &'a OwnedFd,
     /// The streams.
     pub pumps: Vec<Pump>,
     /// The master of the command's terminal, and cinspect's own terminal if that is in raw mode.
@@ -69,7 +67,7 @@ pub struct Relay<'a> {
 /// The result of one poll(2).
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Progress {
-    /// The helper has exited.
+    /// The command has exited.
     Exited,
     /// Bytes or signals were relayed.
     Relayed,
@@ -78,7 +76,7 @@ enum Progress {
 }
 
 impl Relay<'_> {
-    /// Relays until the helper has exited and the command's output up to then is written.
+    /// Relays until the command has exited and the command's output up to then is written.
     ///
     /// # Errors
     /// The first error of a stream by which bytes were lost.
@@ -148,13 +146,13 @@ impl Relay<'_> {
             }
         }
         match events.get(1 + polled.len()) {
-            Some(helper) if !helper.is_empty() => Progress::Exited,
+            Some(command) if !command.is_empty() => Progress::Exited,
             _ => progress,
         }
     }
 
     /// Returns the descriptors to poll: the signals, then one for each of the pumps in the second list,
-    /// then the helper while it runs.
+    /// then the command while it runs.
     fn poll_set(&self, is_draining: bool) -> (Vec<PollFd<'_>>, Vec<usize>) {
         let mut fds = vec![PollFd::new(self.signals.0.as_fd(), PollFlags::POLLIN)];
         let mut polled = Vec::new();
@@ -172,7 +170,7 @@ impl Relay<'_> {
             polled.push(index);
         }
         if !is_draining {
-            fds.push(PollFd::new(self.helper.as_fd(), PollFlags::POLLIN));
+            fds.push(PollFd::new(self.command.as_fd(), PollFlags::POLLIN));
         }
         (fds, polled)
     }

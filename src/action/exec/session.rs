@@ -2,8 +2,9 @@
 //!
 //! 1. Prepare: open everything that is needed, so that nothing is started in vain.
 //! 2. Start the helper, and wait until it is in the container and has everything the command needs.
-//! 3. Admit its child: verify it, put it into the cgroups, connect the terminal, let it run the command.
-//!    It waits for that, so that the command never runs outside the container's limits.
+//! 3. Admit its child, which becomes cinspect's own when the helper exits: verify it, put it into the cgroups,
+//!    connect the terminal, let it run the command. It waits for that, so that the command never runs outside
+//!    the container's limits.
 //! 4. Run: relay streams and signals until the command has exited, and return its status.
 
 use std::ffi::CString;
@@ -15,11 +16,12 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags};
+use nix::sys::prctl::set_child_subreaper;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, pipe2};
 
-use super::cgroups::{self, CgroupFile};
+use super::cgroups::{self, JoinedCgroups};
 use super::errors::{SKIP_MNT, cannot, command_error, failure};
 use super::events::{Attribute, ExecEvent, ExecReporter};
 use super::outside;
@@ -35,7 +37,8 @@ use crate::model::account::AccountEntry;
 use crate::model::pid::{ContainerPid, HostPid};
 use crate::proc::{ExecFacts, Host};
 use crate::sys::pidfd::{self, SignalScope};
-use crate::sys::{fd, process, self_exe, socket, terminal};
+use crate::sys::process::{self, StartedProcess};
+use crate::sys::{fd, self_exe, socket, terminal};
 
 /// How long the helper may take: a file system in the container can block it for ever (FUSE, NFS).
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -74,7 +77,7 @@ pub struct Session<'a> {
 
 /// The descriptors of step 1.
 struct PreparedSession {
-    cgroups: Vec<CgroupFile>,
+    cgroups: JoinedCgroups,
     program: OwnedFd,
     /// Master and the command's end of a terminal of the host.
     terminal: Option<(OwnedFd, OwnedFd)>,
@@ -94,7 +97,7 @@ struct PreparedSession {
 struct StartedSession {
     helper: HelperProcess,
     deadline: Instant,
-    cgroups: Vec<CgroupFile>,
+    cgroups: JoinedCgroups,
     /// The master of the command's terminal.
     master: Option<OwnedFd>,
     pumps: Vec<Pump>,
@@ -107,7 +110,6 @@ struct StartedSession {
 
 /// A child that is admitted and runs the command.
 struct AdmittedSession {
-    helper: HelperProcess,
     master: Option<OwnedFd>,
     pumps: Vec<Pump>,
     report: OwnedFd,
@@ -135,18 +137,22 @@ impl PreparedSession {
             facts.root.as_fd(),
             facts.workdir.as_ref().unwrap_or(&facts.root).as_fd(),
             self.proc.as_fd(),
-            // Without tools the descriptor only keeps the place.
+            // Without tools or a terminal a descriptor only keeps the place.
             tools.map_or(self.proc.as_fd(), |tools| tools.program.as_fd()),
+            self.terminal.as_ref().map_or(self.proc.as_fd(), |(_, peer)| peer.as_fd()),
         ]);
-        fds.extend(self.terminal.as_ref().map(|(_, peer)| peer.as_fd()));
+        fds.extend(self.cgroups.tasks());
         fds
     }
 
     /// Keeps cinspect's ends for a helper that was started, and closes the helper's: the end of its
     /// socket and pipes has to be seen when it exits.
-    fn into_started(self, pid: i32) -> (StartedSession, OwnedFd) {
+    fn into_started(mut self, process: StartedProcess) -> (StartedSession, OwnedFd) {
+        if process.in_cgroup {
+            self.cgroups.enter_v2();
+        }
         let started = StartedSession {
-            helper: HelperProcess { pid, status: None },
+            helper: HelperProcess { pid: process.pid, is_reaped: false },
             deadline: Instant::now() + TIMEOUT,
             cgroups: self.cgroups,
             master: self.terminal.map(|(master, _)| master),
@@ -195,7 +201,8 @@ impl<'a> Session<'a> {
         let socket = socket::pair().map_err(cannot("cannot create a socket"))?;
         let report = pipe()?;
         let (release_reader, release_writer) = pipe()?;
-        let plan = protocol::plan_file(plan).map_err(cannot("cannot write the plan"))?;
+        let tasks = cgroups.tasks().len();
+        let plan = protocol::plan_file(plan, tasks).map_err(cannot("cannot write the plan"))?;
         let proc = fd::open(&host.proc_path(""), OFlag::O_PATH | OFlag::O_DIRECTORY)
             .map_err(cannot("cannot open /proc"))?;
         let thread = facts.thread.map(|tid| pidfd::open(tid, SignalScope::Thread)).transpose();
@@ -222,10 +229,13 @@ impl<'a> Session<'a> {
     fn start(&mut self, prepared: PreparedSession) -> Result<StartedSession, Error> {
         let name = CString::new(protocol::HELPER).unwrap_or_default();
         let fds = prepared.helper_fds(self.request);
-        let pid = process::start(prepared.program.as_fd(), &[name], &fds)
+        // The helper's child becomes this process's when the helper exits (PR_SET_CHILD_SUBREAPER(2const)).
+        let _ = set_child_subreaper(true);
+        let v2 = prepared.cgroups.v2();
+        let process = process::start(prepared.program.as_fd(), &[name], &fds, v2)
             .map_err(cannot("cannot start the helper"))?;
         drop(fds);
-        let (mut started, socket) = prepared.into_started(pid);
+        let (mut started, socket) = prepared.into_started(process);
         let (events, outcome) = receive_until_ready(&mut started, &socket)?;
         for event in events {
             if let ExecEvent::Shells(shells) = &event {
@@ -237,9 +247,9 @@ impl<'a> Session<'a> {
     }
 
     /// Step 3.
-    fn admit(&mut self, started: StartedSession) -> Result<AdmittedSession, Error> {
+    fn admit(&mut self, mut started: StartedSession) -> Result<AdmittedSession, Error> {
+        let pid = self.adopt(&mut started)?;
         let StartedSession {
-            helper,
             deadline,
             cgroups,
             master,
@@ -248,24 +258,19 @@ impl<'a> Session<'a> {
             release,
             signals,
             shells,
+            ..
         } = started;
-        let pid = match next_report(&report, deadline) {
-            Some(ChildReport::Created(pid)) => pid,
-            Some(ChildReport::Failed { errno, .. }) => {
-                return Err(cannot("cannot create a process in the container")(errno)
-                    .hint("the container may have reached its limit of PIDs"));
-            }
-            _ => return Err(helper.exit_error()),
-        };
-        // The report is verified: only the helper has children of the helper.
+        // The report is verified: only the helper's child can have become this process's.
         let host = self.request.host;
-        let status = host.status(pid).map_err(|_| helper.exit_error())?;
-        if status.ppid != helper.pid {
+        let killed =
+            || cannot_enter("the command's process was killed before it could run the command");
+        let status = host.status(pid).map_err(|_| killed())?;
+        if u32::try_from(status.ppid) != Ok(std::process::id()) {
             return Err(cannot_enter("the PID reported by the helper is not its child"));
         }
         let command = pidfd::open(pid.get(), SignalScope::Process)
             .map_err(cannot("cannot open a pidfd of the command"))?;
-        cgroups::join(cgroups, pid, &mut self.reporter)?;
+        cgroups.join(pid, &mut self.reporter)?;
         let mut limits = 0;
         if let Some(attributes) = &self.request.plan.attributes {
             outside::apply_affinity(pid, attributes, &mut self.reporter)?;
@@ -277,20 +282,45 @@ impl<'a> Session<'a> {
         }
         let container_pid = status.nspid.last().and_then(|pid| ContainerPid::new(*pid));
         let mut release = File::from(release);
-        release.write_all(&limits.to_ne_bytes()).map_err(|_| helper.exit_error())?;
-        let mut admitted = AdmittedSession {
-            helper,
-            master,
-            pumps,
-            report,
-            signals,
-            pid,
-            container_pid,
-            command,
-            shells,
-        };
+        release.write_all(&limits.to_ne_bytes()).map_err(|_| killed())?;
+        let mut admitted =
+            AdmittedSession { master, pumps, report, signals, pid, container_pid, command, shells };
         self.read_reports(&mut admitted, deadline)?;
         Ok(admitted)
+    }
+
+    /// Waits until the helper has created its child and exited, and returns the child.
+    fn adopt(&self, started: &mut StartedSession) -> Result<HostPid, Error> {
+        let StartedSession { helper, deadline, cgroups, release, report, .. } = started;
+        let pid = loop {
+            match next_report(report, *deadline) {
+                Some(ChildReport::Created(pid)) => break pid,
+                Some(ChildReport::Failed { errno: Errno::EAGAIN, .. })
+                    if cgroups.leave(
+                        self.request.host,
+                        &self.request.facts.own_cgroups,
+                        helper.pid,
+                    ) =>
+                {
+                    let _ = nix::unistd::write(&*release, &[0; 4]);
+                }
+                Some(ChildReport::Failed { errno, .. }) => {
+                    return Err(cannot("cannot create a process in the container")(errno)
+                        .hint("the container may have reached its limit of PIDs"));
+                }
+                _ => return Err(helper.exit_error()),
+            }
+        };
+        let pidfd = pidfd::open(helper.pid, SignalScope::Process)
+            .map_err(cannot("cannot open a pidfd of the helper"))?;
+        if !is_readable(&pidfd, *deadline) {
+            return Err(cannot_enter("the helper does not exit")
+                .hint("it may be frozen with the container"));
+        }
+        helper.is_reaped = true;
+        wait_for(helper.pid);
+        let _ = set_child_subreaper(false);
+        Ok(pid)
     }
 
     /// Reads the child's reports until it runs the command, which closes their pipe, or for as long as the
@@ -306,7 +336,7 @@ impl<'a> Session<'a> {
                 ChildReport::Failed { errno, found } => {
                     let shells = &admitted.shells;
                     let plan = self.request.plan;
-                    admitted.helper.wait();
+                    wait_for(admitted.pid.get());
                     return Err(command_error(plan, shells, errno, found));
                 }
                 ChildReport::NextShell(errno) => {
@@ -342,8 +372,7 @@ impl<'a> Session<'a> {
     }
 
     /// Step 4 of a command in the background: leaves it running.
-    fn detach(mut admitted: AdmittedSession) -> ExecOutcome {
-        admitted.helper.status = Some(0);
+    fn detach(admitted: AdmittedSession) -> ExecOutcome {
         ExecOutcome::Detached(admitted.container_pid, admitted.pid)
     }
 
@@ -354,13 +383,11 @@ impl<'a> Session<'a> {
             Some(master) => Self::connect_terminal(master)?,
             None => (None, std::mem::take(&mut admitted.pumps)),
         };
-        let helper_fd = pidfd::open(admitted.helper.pid, SignalScope::Process)
-            .map_err(cannot("cannot open a pidfd of the helper"))?;
         let terminal = admitted.master.as_ref().map(|master| (master, raw_mode.as_ref()));
         let AdmittedSession { command, signals, .. } = &admitted;
-        let relayed = Relay { command, helper: &helper_fd, pumps, terminal, signals }.run();
+        let relayed = Relay { command, pumps, terminal, signals }.run();
         drop(raw_mode);
-        let status = admitted.helper.wait();
+        let status = wait_for(admitted.pid.get());
         self.read_reports(&mut admitted, Instant::now())?;
         relayed.map_err(|(message, errno)| cannot(message)(errno))?;
         Ok(ExecOutcome::Exited(status))
@@ -371,7 +398,8 @@ fn cannot_enter(cause: &str) -> Error {
     failure("cannot enter the container").cause(cause)
 }
 
-/// Receives the helper's messages until it is ready or has failed: its events, and the outcome.
+/// Receives the helper's messages until it is ready or has failed: its events, and the outcome. Notes the cgroups
+/// that it has moved itself into.
 fn receive_until_ready(
     started: &mut StartedSession,
     socket: &OwnedFd,
@@ -384,7 +412,10 @@ fn receive_until_ready(
             Ok(Some((HelperMessage::Terminal, master))) => {
                 started.master = master.or(started.master.take());
             }
-            Ok(Some((HelperMessage::Ready(events), _))) => return Ok((events, Ok(()))),
+            Ok(Some((HelperMessage::Ready(events, tasks), _))) => {
+                started.cgroups.enter_v1(&tasks);
+                return Ok((events, Ok(())));
+            }
             Ok(Some((HelperMessage::Failed(events, error), _))) => return Ok((events, Err(error))),
             Ok(None) | Err(_) => return Err(started.helper.exit_error()),
         }
@@ -412,25 +443,24 @@ fn next_report(report: &OwnedFd, deadline: Instant) -> Option<ChildReport> {
 /// The helper, a child of cinspect; killed when dropped before it has exited.
 struct HelperProcess {
     pid: i32,
-    status: Option<u8>,
+    is_reaped: bool,
+}
+
+/// Waits for a child, and returns its status: 128 and the signal's number if one has killed it.
+fn wait_for(pid: i32) -> u8 {
+    loop {
+        match waitpid(Pid::from_raw(pid), None) {
+            Ok(WaitStatus::Exited(_, status)) => return u8::try_from(status).unwrap_or(125),
+            Ok(WaitStatus::Signaled(_, signal, _)) => {
+                return 128u8.saturating_add(u8::try_from(signal as i32).unwrap_or(0));
+            }
+            Err(Errno::EINTR) | Ok(_) => {}
+            Err(_) => return 125,
+        }
+    }
 }
 
 impl HelperProcess {
-    fn wait(&mut self) -> u8 {
-        let status = loop {
-            match waitpid(Pid::from_raw(self.pid), None) {
-                Ok(WaitStatus::Exited(_, status)) => break u8::try_from(status).unwrap_or(125),
-                Ok(WaitStatus::Signaled(_, signal, _)) => {
-                    break 128u8.saturating_add(u8::try_from(signal as i32).unwrap_or(0));
-                }
-                Err(Errno::EINTR) | Ok(_) => {}
-                Err(_) => break 125,
-            }
-        };
-        self.status = Some(status);
-        status
-    }
-
     /// Returns the error for a helper that has closed its pipes without a message.
     fn exit_error(&self) -> Error {
         match waitpid(Pid::from_raw(self.pid), Some(WaitPidFlag::WNOHANG)) {
@@ -450,7 +480,7 @@ impl Drop for HelperProcess {
     fn drop(&mut self) {
         // It is this process's child and was not waited for, so its PID is not reused. If it hangs in the
         // kernel it is left behind.
-        if self.status.is_none() {
+        if !self.is_reaped {
             let pid = Pid::from_raw(self.pid);
             let _ = kill(pid, Signal::SIGKILL);
             let _ = waitpid(pid, Some(WaitPidFlag::WNOHANG));

@@ -8,4 +8,4 @@ mod tree;
 
 pub use freezer::FreezerFile;
 pub use stats::{LimitedValue, ResourceUsage};
-pub use tree::LiveCgroup;
+pub use tree::{CgroupEntry, LiveCgroup};

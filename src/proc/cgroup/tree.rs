@@ -4,6 +4,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ffi::OsStr;
 use std::fs::File;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -36,6 +37,19 @@ pub struct LiveCgroup {
     /// The cgroup.
     pub cgroup: Cgroup,
     dir: PathBuf,
+}
+
+/// The ways into a cgroup.
+#[derive(Debug)]
+pub struct CgroupEntry {
+    /// `cgroup.procs`, open for writing. Moving a process by it waits for an RCU grace period, some 8 ms, unless
+    /// that has just been done (`cgroup_attach_lock`, kernel/cgroup/cgroup.c).
+    pub procs: File,
+    /// The way without that wait: on v2 the directory, for clone3(2) with `CLONE_INTO_CGROUP`; on v1 the file
+    /// `tasks`, for a process without other threads that writes 0 (`cgroup_procs_write_start`).
+    pub direct: Option<OwnedFd>,
+    /// Whether it is of the v2 hierarchy.
+    pub is_v2: bool,
 }
 
 /// The cgroup tree, as it was walked.
@@ -244,17 +258,23 @@ impl Host {
             .collect()
     }
 
-    /// Opens `cgroup.procs` of a cgroup for writing.
+    /// Opens the ways into a cgroup.
     ///
     /// # Errors
-    /// If the hierarchy is not mounted here, or the file may not be written.
-    pub fn cgroup_procs_file(&self, cgroup: &Cgroup) -> Result<File, ReadError> {
+    /// If the hierarchy is not mounted here, or `cgroup.procs` may not be written.
+    pub fn cgroup_entry(&self, cgroup: &Cgroup) -> Result<CgroupEntry, ReadError> {
         let broken = |why: &str| ReadError::Broken(why.to_owned());
         let hierarchy = self.hierarchy_of(cgroup);
         let hierarchy = hierarchy.ok_or_else(|| broken("its hierarchy is not mounted here"))?;
         let dir = hierarchy.dir_of(&cgroup.path);
         let dir = dir.ok_or_else(|| broken("it is outside cinspect's cgroup namespace"))?;
-        Ok(std::fs::OpenOptions::new().write(true).open(dir.join("cgroup.procs"))?)
+        let writable = |name| std::fs::OpenOptions::new().write(true).open(dir.join(name));
+        let is_v2 = cgroup.controllers.is_empty();
+        let direct = match is_v2 {
+            true => fd::open(&dir, OFlag::O_PATH | OFlag::O_DIRECTORY).ok(),
+            false => writable("tasks").ok().map(OwnedFd::from),
+        };
+        Ok(CgroupEntry { procs: writable("cgroup.procs")?, direct, is_v2 })
     }
 
     /// Whether the hierarchy of a cgroup is mounted here.

@@ -320,3 +320,27 @@ pub fn leaves_a_tracer_alone(engine: &Engine) -> Outcome {
     check(!status.contains("TracerPid:\t0\n"), "the tracer has gone")?;
     run(&["exec", "--strict", &name, "true"]).expect(0).map(drop)
 }
+
+/// Runs a command in a container that may create no process: moving one there is not limited.
+pub fn works_at_the_limit_of_processes(engine: &Engine) -> Outcome {
+    let name = "cit-exec-limit";
+    let _ = engine.script(&["rm", name]);
+    let work = || -> Outcome {
+        let script = "sleep 1000 & sleep 1000 & wait";
+        engine.script_with("--pids-limit=3", &["run", name, "--", "sh", "-c", script])?;
+        let init = engine.init_of(name)?;
+        let children = format!("/proc/{init}/task/{init}/children");
+        let is_full = || {
+            std::fs::read_to_string(&children)
+                .is_ok_and(|pids| pids.split_whitespace().count() == 2)
+        };
+        check(wait_until(is_full), "the container is not full")?;
+        let named = engine.script(&["qualified", name])?;
+        let done = run(&["exec", &named, "--", "cat", "/proc/self/cgroup"]).expect(0)?;
+        same(done.out, std::fs::read_to_string(format!("/proc/{init}/cgroup"))?)?;
+        check(done.err.is_empty(), done.err)
+    };
+    let outcome = work();
+    let _ = engine.script(&["rm", name]);
+    outcome
+}

@@ -140,6 +140,7 @@ const ENGINE_CHECKS: &[(&str, Check)] = &[
     ("docker", ("completion_at_a_prompt", inspect::completed)),
     ("docker", ("watch_follows_a_restart", inspect::watched)),
     ("docker", ("exec_leaves_a_tracer_alone", exec::leaves_a_tracer_alone)),
+    ("docker", ("exec_works_at_the_limit_of_processes", exec::works_at_the_limit_of_processes)),
     ("docker", ("cp_follows_the_rules_of_docker_cp", cp::table)),
     ("docker", ("cp_streams_are_those_of_docker_cp", cp::streams)),
     ("docker", ("cp_replaces_a_running_program", cp::replaced)),

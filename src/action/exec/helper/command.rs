@@ -1,4 +1,4 @@
-//! The child that the container sees, on its way to becoming the command; and the helper's wait for it.
+//! The child that the container sees, on its way to becoming the command.
 
 use std::ffi::{CString, OsStr};
 use std::fs::File;
@@ -11,18 +11,14 @@ use nix::errno::Errno;
 use nix::fcntl::AtFlags;
 use nix::mount::{MsFlags, mount};
 use nix::sys::prctl;
-use nix::sys::signal::{Signal, raise};
+use nix::sys::signal::Signal;
 use nix::sys::stat::{Mode, umask};
-use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::{Pid, execve, execveat, setsid};
+use nix::unistd::{execve, execveat, setsid};
 
 use super::host_view::own_mounts;
 use crate::action::exec::protocol::{ChildReport, ChildStep};
 use crate::analysis::exec_plan::ExecPlan;
 use crate::sys::{process, seccomp, terminal};
-
-/// getrlimit(2); libc's type of it depends on the C library.
-const RLIMIT_CORE: u32 = 4;
 
 /// A path to try, and the arguments for it.
 pub struct Attempt {
@@ -74,8 +70,7 @@ impl PreparedCommand {
         if let Some(mask) = plan.attributes.as_ref().and_then(|attributes| attributes.umask) {
             umask(Mode::from_bits_truncate(mask));
         }
-        // When the helper dies it is as if a terminal was closed; a program that wants to stay ignores
-        // SIGHUP.
+        // When cinspect dies it is as if a terminal was closed; a program that wants to stay ignores SIGHUP.
         let _ = prctl::set_pdeathsig((!plan.detach).then_some(Signal::SIGHUP));
         set_limits(plan, u32::from_ne_bytes(limits), &lost);
         process::default_signals();
@@ -158,24 +153,4 @@ fn mount_proc(plan: &ExecPlan) -> Result<(), Errno> {
     }
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     mount(Some("proc"), "/proc", Some("proc"), flags, None::<&str>)
-}
-
-/// Waits for the command, and exits as it did: returns its status, or dies by the same signal (without a
-/// core of its own).
-pub fn exit_like(child: Pid) -> i32 {
-    loop {
-        match waitpid(child, None) {
-            Ok(WaitStatus::Exited(_, status)) => return status,
-            Ok(WaitStatus::Signaled(_, signal, _)) => {
-                let _ = process::set_limit(RLIMIT_CORE, Some(0), Some(0));
-                if signal != Signal::SIGKILL {
-                    process::default_signals();
-                }
-                let _ = raise(signal);
-                return 128 + signal as i32;
-            }
-            Err(Errno::EINTR) | Ok(_) => {}
-            Err(_) => return 125,
-        }
-    }
 }

@@ -8,8 +8,8 @@
 //! 3. The container's files are looked up beneath its root, opened without reading first.
 //! 4. Privileges are dropped after everything that needs them, and every descriptor but the command's
 //!    own is closed.
-//! 5. Only then is the child created that the container sees. It waits until it is in its cgroups, and
-//!    becomes the command.
+//! 5. Only then is the child created that the container sees. The helper exits, which makes it cinspect's own
+//!    child. It waits until it is in its cgroups, and becomes the command.
 
 mod attributes;
 mod command;
@@ -19,6 +19,7 @@ mod namespaces;
 mod rootfs;
 
 use std::fs::File;
+use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 
 use nix::errno::Errno;
@@ -26,7 +27,7 @@ use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use nix::sys::stat::{Mode, fchmod};
 use nix::unistd::{
-    Gid, Pid, Uid, dup2_stderr, dup2_stdin, dup2_stdout, fchown, getppid, setgroups, setresgid,
+    Gid, Uid, dup2_stderr, dup2_stdin, dup2_stdout, fchown, getppid, setgroups, setresgid,
     setresuid,
 };
 
@@ -41,21 +42,25 @@ use crate::model::account::AccountEntry;
 use crate::model::pid::HostPid;
 use crate::sys::process;
 use attributes::{apply_scheduling, check_environment, leave_keyring, read_environment};
-use command::{Attempt, PreparedCommand, exit_like};
+use command::{Attempt, PreparedCommand};
 use credentials::Confinement;
 use namespaces::{TargetNamespaces, maps_caller};
 use rootfs::TargetRoot;
 
-/// Runs the helper; its exit status is the command's.
+/// Runs the helper; its exit status is 0 once the command's process exists.
 pub fn main() -> i32 {
     let Some((parent, plan, inherited)) = inherit() else { return 125 };
+    let tasks = enter_cgroups(&inherited.tasks);
     let mut events = Vec::new();
     let mut sink = |event| events.push(event);
     let prepared =
         prepare(&inherited, parent, &plan, &mut ExecReporter::new(plan.strict, &mut sink));
     match prepared {
         // One message with all events costs less than many.
-        Ok(command) => start_child(inherited, &plan, command, events).map_or(125, exit_like),
+        Ok(command) => {
+            let ready = HelperMessage::Ready(events, tasks);
+            start_child(inherited, &plan, &command, &ready).map_or(125, |()| 0)
+        }
         Err(error) => {
             let message = HelperMessage::Failed(events, error);
             let _ = protocol::send(&inherited.socket, &message, None);
@@ -76,10 +81,19 @@ struct Inherited {
     proc: OwnedFd,
     tools: OwnedFd,
     terminal: Option<OwnedFd>,
+    tasks: Vec<OwnedFd>,
+}
+
+/// Moves this process by these `tasks`, and returns the numbers of those by which it could. A moved process needs
+/// no other right then than cinspect had when it opened them (Linux 5.17; before, this process's, which is
+/// cinspect's still).
+fn enter_cgroups(tasks: &[OwnedFd]) -> Vec<usize> {
+    let is_entered = |tasks: &OwnedFd| nix::unistd::write(tasks, b"0").is_ok();
+    (0..).zip(tasks).filter(|(_, tasks)| is_entered(tasks)).map(|(index, _)| index).collect()
 }
 
 fn inherit() -> Option<(i32, ExecPlan, Inherited)> {
-    let (parent, plan) = protocol::read_plan(process::inherited(protocol::PLAN)?).ok()?;
+    let (parent, tasks, plan) = protocol::read_plan(process::inherited(protocol::PLAN)?).ok()?;
     let inherited = Inherited {
         socket: process::inherited(protocol::SOCKET)?,
         report: process::inherited(protocol::REPORT)?,
@@ -90,7 +104,8 @@ fn inherit() -> Option<(i32, ExecPlan, Inherited)> {
         workdir: process::inherited(protocol::WORKDIR)?,
         proc: process::inherited(protocol::PROC)?,
         tools: process::inherited(protocol::TOOLS)?,
-        terminal: process::inherited(protocol::TERMINAL),
+        terminal: process::inherited(protocol::TERMINAL).filter(|_| plan.terminal.is_some()),
+        tasks: (protocol::TASKS..).take(tasks).map(process::inherited).collect::<Option<_>>()?,
     };
     Some((parent, plan, inherited))
 }
@@ -235,28 +250,26 @@ fn open_terminal(
 fn start_child(
     inherited: Inherited,
     plan: &ExecPlan,
-    command: PreparedCommand,
-    events: Vec<ExecEvent>,
-) -> Option<Pid> {
-    protocol::send(&inherited.socket, &HelperMessage::Ready(events), None).ok()?;
+    command: &PreparedCommand,
+    ready: &HelperMessage,
+) -> Option<()> {
+    protocol::send(&inherited.socket, ready, None).ok()?;
     let report = File::from(inherited.report.try_clone().ok()?);
-    let release = File::from(inherited.release.try_clone().ok()?);
+    let mut release = File::from(inherited.release.try_clone().ok()?);
     // Only the standard streams and these two stay open.
     drop(inherited);
-    match process::fork() {
-        Ok(Some(child)) => {
-            if let Some(pid) = HostPid::new(child) {
-                ChildReport::Created(pid).write(&report);
+    loop {
+        match process::fork() {
+            Ok(Some(child)) => {
+                ChildReport::Created(HostPid::new(child)?).write(&report);
+                return Some(());
             }
-            drop((report, release, command));
-            // A reader that waits for the end of the command's output must not wait for the helper.
-            process::close_from(0);
-            Some(Pid::from_raw(child))
-        }
-        Ok(None) => command.exec_command(plan, report, release),
-        Err(errno) => {
-            ChildReport::Failed { errno, found: false }.write(&report);
-            None
+            Ok(None) => command.exec_command(plan, report, release),
+            Err(errno) => {
+                ChildReport::Failed { errno, found: false }.write(&report);
+                // cinspect may move this process out of the cgroups, and ask again.
+                release.read_exact(&mut [0; 4]).ok()?;
+            }
         }
     }
 }
