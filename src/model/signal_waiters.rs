@@ -101,7 +101,7 @@ impl Call {
     /// ```
     pub fn parse(bytes: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(bytes).ok()?;
-        let mut words = text.split_whitespace();
+        let mut words = text.split_ascii_whitespace();
         let word = words.next()?;
         if word == "running" {
             return Some(Self::Running);

@@ -1,6 +1,8 @@
 //! `/proc/PID/status` of a process, or of one thread (`task/TID/status`): credentials, masks, PIDs in
 //! each namespace. Parsed as bytes, tolerant of missing newer lines. Never reads a file.
 
+use memchr::memchr;
+
 use super::bytes::{ParseError, decimal, flag, four, kilobytes, list, octal};
 use super::signal::SignalSet;
 use super::stat::ProcessState;
@@ -77,8 +79,12 @@ macro_rules! lines {
             /// Splits the file. If a key occurs twice the later line counts.
             fn split(bytes: &'a [u8]) -> Self {
                 let mut lines = Self::default();
-                for line in bytes.split(|b| *b == b'\n') {
-                    let Some(colon) = line.iter().position(|b| *b == b':') else { continue };
+                let mut rest = bytes;
+                while !rest.is_empty() {
+                    let end = memchr(b'\n', rest).unwrap_or(rest.len());
+                    let line = &rest[..end];
+                    rest = rest.get(end + 1..).unwrap_or_default();
+                    let Some(colon) = memchr(b':', line) else { continue };
                     let value = Some(line[colon + 1..].trim_ascii());
                     match &line[..colon] {
                         $($key => lines.$field = value,)*

@@ -92,7 +92,6 @@ pub(super) fn waits(
     buffer: &mut Vec<u8>,
 ) -> Result<Waits, ReadError> {
     let mut reader = WaitReader { handle, signals, parent: main.parent, buffer };
-    let mut waits = Waits::default();
     let main_thread = if main.has_exited {
         exited(main)
     } else {
@@ -102,8 +101,8 @@ pub(super) fn waits(
     // A signal that the main thread does not block is taken there.
     let relevant =
         main.has_exited || every_thread || !main_thread.blocked.intersection(signals).is_empty();
-    waits.threads.push(main_thread);
-    waits.all_threads = main.threads <= 1;
+    let mut waits =
+        Waits { threads: vec![main_thread], all_threads: main.threads <= 1, signalfds: Vec::new() };
     if !relevant {
         return Ok(waits);
     }

@@ -242,13 +242,13 @@ impl Program {
 /// Returns what the program of a process makes of a signal, given the kernel's part of it.
 pub fn program_note(process: &Process, signal: Signal, prediction: &Prediction) -> Option<String> {
     let program = program_of(process)?;
-    if let Some((_, text)) = asked_outcome(process, signal, prediction) {
+    if let Some((_, text)) = asked_outcome(program, process, signal, prediction) {
         return Some(match program.label {
             "" => text,
             label => format!("{label}: {text}"),
         });
     }
-    let note = applicable_note(process, signal, prediction)?;
+    let note = applicable_note(program, process, signal, prediction)?;
     let text = match (program.label, note.role) {
         ("", _) => note.text.to_owned(),
         (label, Role::Init) => format!("{label} as PID 1: {}", note.text),
@@ -262,24 +262,24 @@ pub fn program_note(process: &Process, signal: Signal, prediction: &Prediction) 
 
 /// Returns what a program does, from the signals that it asked for.
 fn asked_outcome(
+    program: &Program,
     process: &Process,
     signal: Signal,
     prediction: &Prediction,
 ) -> Option<(Outcome, String)> {
     let verdict = prediction.later.unwrap_or(prediction.verdict);
-    let asked = program_of(process)?.asked;
-    (verdict == Verdict::Handled).then(|| asked(process, signal))?
+    (verdict == Verdict::Handled).then(|| (program.asked)(process, signal))?
 }
 
 fn applicable_note(
+    program: &'static Program,
     process: &Process,
     signal: Signal,
     prediction: &Prediction,
 ) -> Option<&'static ProgramNote> {
     let is_init = process.status.nspid.last() == Some(&1);
     let verdict = prediction.later.unwrap_or(prediction.verdict);
-    let notes = program_of(process)?.notes;
-    notes.iter().find(|note| note.applies(signal, verdict, is_init))
+    program.notes.iter().find(|note| note.applies(signal, verdict, is_init))
 }
 
 /// Returns whether the program of a process exits on a signal that it receives, and what it does; none if
@@ -289,10 +289,11 @@ pub fn program_outcome(
     signal: Signal,
     prediction: &Prediction,
 ) -> Option<(Outcome, String)> {
-    if let Some(known) = asked_outcome(process, signal, prediction) {
+    let program = program_of(process)?;
+    if let Some(known) = asked_outcome(program, process, signal, prediction) {
         return Some(known);
     }
-    let note = applicable_note(process, signal, prediction)?;
+    let note = applicable_note(program, process, signal, prediction)?;
     Some((note.outcome, note.text.to_owned()))
 }
 

@@ -7,7 +7,8 @@ use crate::model::signal::Signal;
 pub(super) fn executable(process: &Process) -> Option<&[u8]> {
     let Fact::Known(path) = &process.exe else { return None };
     let path = path.strip_suffix(b" (deleted)").unwrap_or(path);
-    path.rsplit(|b| *b == b'/').next()
+    let directory = memchr::memrchr(b'/', path).map_or(0, |slash| slash + 1);
+    Some(&path[directory..])
 }
 
 pub(super) fn runs(process: &Process, names: &[&str]) -> bool {

@@ -13,21 +13,41 @@ const MIN_FLEXIBLE: usize = 20;
 /// Spaces between two columns.
 pub const GAP: usize = 2;
 
-/// A cell: safe text, the lines of the tree before it, their width, and the meaning of the text.
+/// A cell: safe text, with the lines of the tree before it, their width, and the meaning of the text.
 #[derive(Debug)]
 pub struct LaidCell {
-    pub prefix: String,
     pub text: String,
-    /// The rest of a text too long to be laid out.
-    pub tail: String,
+    /// None for most cells: a table has very many.
+    pub around: Option<Box<Around>>,
     pub width: usize,
     pub emphasis: Emphasis,
+}
+
+/// The texts around that of a cell.
+#[derive(Debug, Default)]
+pub struct Around {
+    /// The lines of the tree before it.
+    pub prefix: String,
+    /// The rest of a text too long to be laid out.
+    pub tail: String,
 }
 
 impl LaidCell {
     pub fn new(prefix: String, text: String, emphasis: Emphasis) -> Self {
         let width = width(&prefix) + width(&text);
-        Self { prefix, text, tail: String::new(), width, emphasis }
+        let has_prefix = !prefix.is_empty();
+        let around = has_prefix.then(|| Box::new(Around { prefix, tail: String::new() }));
+        Self { text, around, width, emphasis }
+    }
+
+    /// Returns the lines of the tree before the text.
+    pub fn prefix(&self) -> &str {
+        self.around.as_ref().map_or("", |around| &around.prefix)
+    }
+
+    /// Returns the rest of a text too long to be laid out.
+    pub fn tail(&self) -> &str {
+        self.around.as_ref().map_or("", |around| &around.tail)
     }
 
     /// Cuts it to so many columns. The prefix is cut first, down to half of them: deep in a tree the
@@ -35,18 +55,23 @@ impl LaidCell {
     pub fn cut(&mut self, cols: usize, ellipsis: &str) {
         if self.width > cols {
             let half = (cols / 2).max(cols.saturating_sub(width(&self.text)));
-            self.prefix = cut(&self.prefix, half, ellipsis);
-            self.text = cut(&self.text, cols - width(&self.prefix), ellipsis);
-            self.width = width(&self.prefix) + width(&self.text);
+            if let Some(around) = &mut self.around {
+                around.prefix = cut(&around.prefix, half, ellipsis);
+            }
+            let prefix = width(self.prefix());
+            self.text = cut(&self.text, cols - prefix, ellipsis);
+            self.width = prefix + width(&self.text);
         }
     }
 
     /// Moves what is beyond so many columns into the tail.
     pub fn split_off(&mut self, cols: usize) {
         if self.width > cols {
-            let (head, _) = split_at(&self.text, cols.saturating_sub(width(&self.prefix)));
-            self.tail = self.text.split_off(head.len());
-            self.width = width(&self.prefix) + width(&self.text);
+            let prefix = width(self.prefix());
+            let (head, _) = split_at(&self.text, cols.saturating_sub(prefix));
+            let tail = self.text.split_off(head.len());
+            self.around.get_or_insert_default().tail = tail;
+            self.width = prefix + width(&self.text);
         }
     }
 }

@@ -302,10 +302,12 @@ fn lay_out(layouts: &[ColumnLayout], lines: Range<usize>, header: bool) -> Table
 }
 
 /// Makes a cell: the text between the characters that stand for its colour.
-fn cell(LaidCell { prefix, text, tail, emphasis, .. }: &LaidCell) -> Cell {
-    let end = if tail.is_empty() { "" } else { REST };
-    match COLORS.iter().find(|(_, meaning)| meaning == emphasis).filter(|_| !text.is_empty()) {
-        Some((color, _)) => Cell::new_owned([prefix, *color, text, end, RESET].concat()),
+fn cell(cell: &LaidCell) -> Cell {
+    let (prefix, text) = (cell.prefix(), &*cell.text);
+    let end = if cell.tail().is_empty() { "" } else { REST };
+    let color = COLORS.iter().find(|(_, meaning)| *meaning == cell.emphasis);
+    match color.filter(|_| !text.is_empty()) {
+        Some((color, _)) => Cell::new_owned([prefix, color, text, end, RESET].concat()),
         None => Cell::new_owned([prefix, text, end].concat()),
     }
 }
@@ -317,7 +319,7 @@ fn print(table: &Table, layouts: &[ColumnLayout], indices: Range<usize>) -> Stri
     for index in indices {
         // (A table without columns has no lines.)
         let mut line = lines.next().unwrap_or_default();
-        if let Some(tail) = layouts.last().map(|layout| &layout.cells[index].tail)
+        if let Some(tail) = layouts.last().map(|layout| layout.cells[index].tail())
             && !tail.is_empty()
         {
             line = line.replacen(REST, tail, 1);
