@@ -8,9 +8,13 @@
 //!    step 2 read this process. (Start times alone prove nothing: they count in 10 ms, and one PID can
 //!    be used twice in that time.)
 //! 4. Send through the pidfd, never to a PID.
+//!
+//! For a whole container, 1 is done before its snapshot is taken, so that the snapshot is step 2.
 
+use std::collections::HashSet;
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -45,7 +49,7 @@ impl SignalRequest {
 #[derive(Debug)]
 pub struct HeldProcess {
     pid: HostPid,
-    pidfd: OwnedFd,
+    pidfd: Arc<OwnedFd>,
     /// The thread, if only one is meant: its TID on the host, and its pidfd.
     thread: Option<(i32, Option<OwnedFd>)>,
 }
@@ -165,7 +169,29 @@ pub fn hold(
         // pidfd becomes readable only when the last thread has exited.
         return Err(SendError::Gone);
     }
-    Ok(HeldProcess { pid, pidfd, thread })
+    Ok(HeldProcess { pid, pidfd: Arc::new(pidfd), thread })
+}
+
+/// Holds a container's process by the pidfd of its snapshot, if that has one: the facts are those of the held
+/// process as long as it exists, and need not be read again. `listed` are processes that were in the
+/// container's cgroup when the snapshot had been taken.
+///
+/// # Errors
+/// If it has exited, or left the container.
+pub fn hold_by_snapshot(
+    found: &ResolvedContainer<'_>,
+    process: &ContainerProcess,
+    listed: &HashSet<HostPid>,
+) -> Option<Result<HeldProcess, SendError>> {
+    let pid = process.facts.id.pid;
+    let pidfd = Arc::clone(process.facts.pidfd.as_ref()?);
+    let rule = MembershipRule::new(found.host, &found.container, &found.inventory);
+    let verify = || match rule.with_listed(listed).holds(pid)? {
+        false => Err(SendError::LeftContainer),
+        true if !pidfd::alive(&pidfd)? => Err(SendError::Gone),
+        true => Ok(()),
+    };
+    Some(verify().map(|()| HeldProcess { pid, pidfd, thread: None }))
 }
 
 fn verify(
@@ -252,7 +278,7 @@ pub fn wait_for_all(
         let timeout = deadline.map_or(Duration::from_secs(3600), |deadline| {
             deadline.saturating_duration_since(Instant::now())
         });
-        let fds: Vec<&OwnedFd> = running.iter().map(|index| &processes[*index].pidfd).collect();
+        let fds: Vec<&OwnedFd> = running.iter().map(|index| &*processes[*index].pidfd).collect();
         match pidfd::wait_any(&fds, timeout) {
             Ok(ready) => {
                 for (index, ready) in running.iter().zip(ready) {
@@ -273,7 +299,7 @@ pub fn wait_for_all(
 /// # Errors
 /// If poll(2) fails.
 pub fn wait_for_any(processes: &[&HeldProcess], deadline: Instant) -> Result<(), Errno> {
-    let fds: Vec<&OwnedFd> = processes.iter().map(|process| &process.pidfd).collect();
+    let fds: Vec<&OwnedFd> = processes.iter().map(|process| &*process.pidfd).collect();
     loop {
         let timeout = deadline.saturating_duration_since(Instant::now());
         match pidfd::wait_any(&fds, timeout) {

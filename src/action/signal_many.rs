@@ -7,12 +7,14 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use super::send::{
-    HeldProcess, SendError, SignalRequest, hold, kill_cgroup, raise_fd_limit, wait_for_all,
+    HeldProcess, SendError, SignalRequest, hold, hold_by_snapshot, kill_cgroup, raise_fd_limit,
+    wait_for_all,
 };
 use super::signal_target::{ProcessSelection, SelectedTargets, SignalTarget, targets_of};
 use crate::analysis::selection::{Criteria, Selected};
+use crate::engine::{may_have_others, own_cgroup_members};
 use crate::error::{Error, ExitStatus, os_error};
-use crate::model::pid::ProcessId;
+use crate::model::pid::{ContainerPid, ProcessId};
 use crate::model::process::Process;
 use crate::model::signal::Signal;
 use crate::model::status::Status;
@@ -136,8 +138,10 @@ impl<'a> SignalBatch<'a> {
     pub fn rehearse(&mut self, targets: Vec<SignalTarget>) {
         // Through another host's /proc no process can be held; its facts are all there is.
         let can_hold = self.found.host.may_act().is_ok();
+        let held = if can_hold { self.open_all(&targets) } else { Vec::new() };
+        let mut errors = held.into_iter().map(Result::err);
         for target in targets {
-            let error = if can_hold { self.open(&target).err() } else { None };
+            let error = errors.next().flatten();
             let delivery = error.map_or(Delivery::NotSent, Delivery::Failed);
             self.record(target, delivery, None);
         }
@@ -151,7 +155,16 @@ impl<'a> SignalBatch<'a> {
     /// Opens several targets, on several threads.
     fn open_all(&self, targets: &[SignalTarget]) -> Vec<Result<HeldProcess, SendError>> {
         let (found, criteria) = (self.found, Criteria::of(self.selection.selectors));
-        parallel_map(targets, |target| hold(found, &target.process, target.thread, criteria))
+        let has_pidfd = |target: &SignalTarget| target.process.facts.pidfd.is_some();
+        let listed = match targets.iter().any(has_pidfd) {
+            true => own_cgroup_members(found.host, &found.container),
+            false => HashSet::new(),
+        };
+        parallel_map(targets, |target| {
+            let held = hold_by_snapshot(found, &target.process, &listed);
+            held.filter(|_| target.thread.is_none())
+                .unwrap_or_else(|| hold(found, &target.process, target.thread, criteria))
+        })
     }
 
     fn record(&mut self, target: SignalTarget, delivery: Delivery, handle: Option<HeldProcess>) {
@@ -201,6 +214,9 @@ impl<'a> SignalBatch<'a> {
     /// Scans again and signals new processes, until a scan finds none. With `only_handled`, new
     /// processes without a handler are recorded as failed and get nothing.
     pub fn rescan(&mut self, only_handled: bool) -> RescanOutcome {
+        if self.has_signalled_all() {
+            return RescanOutcome::Complete;
+        }
         let container = &self.found.container;
         let targets = self.results().map(|result| result.target.process.facts.id);
         let mut known: HashSet<ProcessId> = targets.collect();
@@ -230,6 +246,31 @@ impl<'a> SignalBatch<'a> {
             }
         }
         RescanOutcome::StillGrowing
+    }
+
+    /// Whether every process of the container has got the signal and runs, so that no other can have the PID
+    /// of one.
+    fn has_signalled_all(&self) -> bool {
+        let (found, mut handles) = (self.found, Vec::new());
+        let (mut known, mut known_in_container) = (HashSet::new(), HashSet::new());
+        for entry in &self.entries {
+            let Some(handle) = &entry.handle else { return false };
+            handles.push(handle);
+            known.insert(handle.pid());
+            known_in_container.extend(entry.result.target.process.pid.map(ContainerPid::get));
+        }
+        let init = found.container.init.filter(|_| self.selection.except_init);
+        known.extend(init.map(|init| init.pid));
+        known_in_container.extend(init.map(|_| 1));
+        !may_have_others(
+            found.host,
+            &found.container,
+            &found.inventory,
+            &known,
+            &known_in_container,
+        ) && init.is_none_or(|init| self.is_running(init))
+            && wait_for_all(&handles, Some(Instant::now()))
+                .is_ok_and(|exited| !exited.contains(&true))
     }
 
     fn scan(&self, options: SnapshotOptions) -> Option<(ContainerSnapshot, Vec<Selected>)> {
@@ -265,7 +306,9 @@ impl<'a> SignalBatch<'a> {
         let deadline = Instant::now() + OBSERVATION_TIME;
         let mut unsettled: Vec<&mut BatchEntry> = self.entries.iter_mut().collect();
         loop {
-            unsettled.retain_mut(|entry| !entry.observe(self.found.host, signal));
+            let host = self.found.host;
+            let mut seen = parallel_map(&unsettled, |entry| entry.look(host, signal)).into_iter();
+            unsettled.retain_mut(|entry| !entry.observe(seen.next().flatten()));
             if unsettled.is_empty() || Instant::now() > deadline {
                 return;
             }
@@ -331,13 +374,21 @@ fn has_new(
 }
 
 impl BatchEntry {
-    /// Records what can be observed now. Returns whether nothing more is to be expected.
-    fn observe(&mut self, host: &Host, signal: Signal) -> bool {
+    /// Returns what can be observed now, if it got the signal.
+    fn look(&self, host: &Host, signal: Signal) -> Option<Observation> {
         let target = &self.result.target;
-        let (Some(handle), Some(prediction)) = (&self.handle, &target.prediction) else {
+        let (handle, prediction) = (self.handle.as_ref()?, target.prediction.as_ref()?);
+        match prediction.verdict.is_fatal() && handle.has_exited() {
+            true => Some(Observation::Exited),
+            false => observation(host, handle, target.process.facts.as_ref(), signal),
+        }
+    }
+
+    /// Records what was observed. Returns whether nothing more is to be expected.
+    fn observe(&mut self, observation: Option<Observation>) -> bool {
+        let (Some(_), Some(prediction)) = (&self.handle, &self.result.target.prediction) else {
             return true;
         };
-        let observation = observation(host, handle, target.process.facts.as_ref(), signal);
         self.result.observation = observation;
         match prediction.verdict {
             verdict if verdict.is_fatal() => observation == Some(Observation::Exited),

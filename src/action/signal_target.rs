@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use super::send::raise_fd_limit;
 use crate::analysis::container_process::{ContainerProcess, RowContext};
 use crate::analysis::delivery::{Prediction, Recipient};
 use crate::analysis::forecast::{
@@ -198,7 +199,13 @@ impl ProcessSelection<'_> {
         found: &ResolvedContainer<'_>,
         signal: SignalNumber,
     ) -> Result<SelectedTargets, Error> {
-        let options = self.snapshot_options(signal);
+        let mut options = self.snapshot_options(signal);
+        // Then the snapshot is what `send` would read of each process again.
+        let is_whole = self.selectors.iter().any(|selector| matches!(selector, Selector::All));
+        if is_whole && found.host.may_act().is_ok() {
+            raise_fd_limit();
+            options.pidfds = true;
+        }
         let mut snapshot = found.snapshot(options)?;
         let selected = self.apply(found, &snapshot)?;
         // A signal that is blocked at one moment only would be warned of.

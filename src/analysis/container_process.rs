@@ -61,7 +61,7 @@ impl UserTable {
 /// Converts processes, each with whether it is in the container. `depth` is the container's index in the
 /// NSpid lines.
 pub fn arrange(
-    processes: Vec<(Process, bool)>,
+    processes: Vec<(Arc<Process>, bool)>,
     depth: usize,
     users: &UserTable,
 ) -> Vec<ContainerProcess> {
@@ -74,7 +74,7 @@ pub fn arrange(
             pid.copied().and_then(ContainerPid::new)
         })
         .collect();
-    let parent = |(index, (process, _)): (usize, &(Process, bool))| {
+    let parent = |(index, (process, _)): (usize, &(Arc<Process>, bool))| {
         let parent = indices.get(&HostPid::new(process.stat.ppid)?).copied();
         parent.filter(|parent| *parent != index)
     };
@@ -102,7 +102,7 @@ pub fn arrange(
                 ppid: parent.and_then(|parent| pids[parent]).map_or(0, ContainerPid::get),
                 uid,
                 user: name.map(<[u8]>::to_vec),
-                facts: Arc::new(process),
+                facts: process,
             }
         })
         .collect()

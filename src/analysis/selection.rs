@@ -243,6 +243,8 @@ fn tree_depths(processes: &[ContainerProcess]) -> Vec<usize> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::analysis::container_process::{UserTable, arrange};
     use crate::model::pid::ProcessId;
@@ -271,6 +273,7 @@ mod tests {
             wchan: None,
             asked: None,
             threads: Vec::new(),
+            pidfd: None,
         }
     }
 
@@ -282,10 +285,10 @@ mod tests {
             process(103, 50, 20, "sh", 0),
         ];
         let map = crate::model::idmap::IdMap::parse(b"0 0 4294967295\n");
-        let mut processes: Vec<(Process, bool)> =
-            processes.into_iter().map(|p| (p, true)).collect();
+        let mut processes: Vec<(Arc<Process>, bool)> =
+            processes.into_iter().map(|p| (Arc::new(p), true)).collect();
         // In the cgroup only: its PID is one of another namespace.
-        processes.push((process(104, 100, 7, "web", 33), false));
+        processes.push((Arc::new(process(104, 100, 7, "web", 33)), false));
         arrange(processes, 1, &UserTable { map: map.ok(), names: None })
     }
 

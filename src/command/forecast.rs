@@ -3,8 +3,10 @@
 
 use std::sync::Arc;
 
-use crate::analysis::forecast::{FORWARDED, Forecast, ForecastInput, forecast};
-use crate::engine::Inventory;
+use crate::analysis::forecast::{
+    FORWARDED, Forecast, ForecastInput, drops_every_signal, forecast, may_be_short,
+};
+use crate::engine::{Inventory, has_none_named};
 use crate::error::Error;
 use crate::model::container::Container;
 use crate::model::signal::{Signal, SignalSet};
@@ -48,17 +50,36 @@ pub(super) fn snapshot_for(
     signals: SignalSet,
     first: Option<Signal>,
 ) -> Result<ContainerSnapshot, Error> {
-    let options = SnapshotOptions {
-        command: CommandLimit::SCREEN,
-        exe: true,
-        waits: forecast_signals(signals),
-        ..SnapshotOptions::BARE
-    };
+    let options = snapshot_options(signals);
     let mut snapshot = found.snapshot(options)?;
     if let Some(signal) = first {
         found.settle(&mut snapshot, signal, options);
     }
     Ok(snapshot)
+}
+
+fn snapshot_options(signals: SignalSet) -> SnapshotOptions {
+    SnapshotOptions {
+        command: CommandLimit::SCREEN,
+        exe: true,
+        waits: forecast_signals(signals),
+        ..SnapshotOptions::BARE
+    }
+}
+
+/// Takes the snapshot for the forecast of a stop in one word: of the init alone where that decides.
+pub(super) fn snapshot_for_word(
+    found: &ResolvedContainer<'_>,
+    procedure: &StopProcedure,
+) -> Result<ContainerSnapshot, Error> {
+    let signals = procedure.schedule.signals();
+    if let Some(snapshot) = found.snapshot_of_init(snapshot_options(signals))
+        && drops_every_signal(input_of(found, &snapshot, procedure))
+        && has_none_named(found.host, &found.container, &found.inventory, may_be_short)
+    {
+        return Ok(snapshot);
+    }
+    snapshot_for(found, signals, None)
 }
 
 /// The threads that read containers: a slow one does not hold up the rest.
@@ -102,21 +123,29 @@ fn companions<'a>(found: &'a ResolvedContainer<'_>) -> Vec<&'a Container> {
     others.collect()
 }
 
-/// Forecasts a stop.
-pub(super) fn forecast_of(
+fn input_of<'a>(
     found: &ResolvedContainer<'_>,
-    snapshot: &ContainerSnapshot,
-    procedure: &StopProcedure,
-) -> Forecast {
+    snapshot: &'a ContainerSnapshot,
+    procedure: &'a StopProcedure,
+) -> ForecastInput<'a> {
     let container = &found.container;
-    let input = ForecastInput {
+    ForecastInput {
         processes: &snapshot.processes,
         context: &snapshot.delivery,
         lookups: &snapshot.lookups,
         init: container.init.filter(|_| !container.has_lost_init),
         owns_pid_ns: container.owns_pid_ns,
         procedure,
-    };
+    }
+}
+
+/// Forecasts a stop.
+pub(super) fn forecast_of(
+    found: &ResolvedContainer<'_>,
+    snapshot: &ContainerSnapshot,
+    procedure: &StopProcedure,
+) -> Forecast {
+    let input = input_of(found, snapshot, procedure);
     let answer = found.with_lookups(snapshot, || forecast(input));
     let names = companions(found).into_iter().map(Container::qualified);
     answer.with_companions(names.collect())

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use clap::{ArgMatches, Args};
 
-use super::forecast::{assumed_by, each_container, forecast_of, procedure_of, snapshot_for};
+use super::forecast::{assumed_by, each_container, forecast_of, procedure_of, snapshot_for_word};
 use super::{Command, arguments, columns_section, command};
 use crate::analysis::delivery::Recipient;
 use crate::cli::context::Context;
@@ -130,7 +130,7 @@ fn forecast_stop(found: &ResolvedContainer<'_>) -> Option<LsStop> {
     let init = container.init?;
     let policy = stop_policy(found.host, container);
     let procedure = procedure_of(container, &policy, None);
-    let snapshot = snapshot_for(found, procedure.schedule.signals(), None).ok()?;
+    let snapshot = snapshot_for_word(found, &procedure).ok()?;
     let signal = policy.signal_of(container.engine);
     let process = snapshot.processes.iter().find(|process| process.facts.id == init)?;
     Some(LsStop {

@@ -4,16 +4,13 @@
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::fs::File;
-use std::os::unix::fs::MetadataExt;
-
-use procfs::process::Process as Handle;
+use std::sync::Arc;
 
 use super::cgroup_name::trailing_id;
 use super::discover::{SearchDepth, discover};
 use super::inventory::Inventory;
 use super::process_index::ProcessIndex;
-use super::process_namespaces::ProcessNamespaces;
+use super::process_namespaces::{ProcessNamespaces, is_below};
 use crate::model::cgroup::{self, Memberships};
 use crate::model::container::{Cgroup, Container};
 use crate::model::namespace::NamespaceId;
@@ -30,7 +27,7 @@ const MAX_GENERATIONS: usize = 4096;
 pub struct MemberProcesses {
     /// Ordered by host PID; whether each is in the container, or only in its cgroup: a process in
     /// another PID namespace, which has no PID in the container and is not signalled.
-    pub processes: Vec<(Process, bool)>,
+    pub processes: Vec<(Arc<Process>, bool)>,
     /// Number of processes that we were not allowed to read.
     pub hidden: usize,
     /// The container's users.
@@ -50,13 +47,21 @@ pub struct MembershipRule<'a> {
     is_below: RefCell<HashMap<NamespaceId, bool>>,
     /// Facts about all processes, if processes are only counted.
     index: Option<&'a ProcessIndex>,
+    /// Processes that are known to be in the container's cgroup itself.
+    listed: Option<&'a HashSet<HostPid>>,
 }
 
 impl<'a> MembershipRule<'a> {
     /// Creates the rule for one container of an inventory.
     pub fn new(host: &'a Host, container: &'a Container, inventory: &'a Inventory) -> Self {
         let (others, is_below) = (OnceCell::new(), RefCell::default());
-        Self { host, container, inventory, others, is_below, index: None }
+        Self { host, container, inventory, others, is_below, index: None, listed: None }
+    }
+
+    /// Adds processes that are known to be in the container's cgroup itself.
+    #[must_use]
+    pub fn with_listed(self, listed: &'a HashSet<HostPid>) -> Self {
+        Self { listed: Some(listed), ..self }
     }
 
     fn others(&self) -> &[&'a Container] {
@@ -198,7 +203,9 @@ impl<'a> MembershipRule<'a> {
             return Ok(false);
         }
         // A process in the very cgroup of the container is in none of those that a search has passed over.
-        if self.inventory.partial && self.is_in_own_cgroup(&self.memberships(pid)?) {
+        let is_listed = || self.listed.is_some_and(|listed| listed.contains(&pid));
+        if self.inventory.partial && (is_listed() || self.is_in_own_cgroup(&self.memberships(pid)?))
+        {
             return Ok(false);
         }
         let others = self.others();
@@ -346,7 +353,7 @@ pub fn count_members(
 }
 
 /// Returns the processes of a container, from its cgroup and the survey.
-fn member_pids(
+pub(super) fn member_pids(
     host: &Host,
     container: &Container,
     inventory: &Inventory,
@@ -377,7 +384,7 @@ struct MemberReader<'a> {
     host: &'a Host,
     container: &'a Container,
     options: SnapshotOptions,
-    processes: Vec<Process>,
+    processes: Vec<Arc<Process>>,
     hidden: usize,
     namespaces: ProcessNamespaces,
 }
@@ -442,7 +449,7 @@ impl<'a> MemberReader<'a> {
 
 /// Returns the processes of the container's cgroup; `None` if it has no cgroup of its own, or none is
 /// mounted. (nspawn without a unit puts all containers of one caller into one cgroup `payload`.)
-fn cgroup_processes(
+pub(super) fn cgroup_processes(
     host: &Host,
     container: &Container,
     inventory: &Inventory,
@@ -472,23 +479,4 @@ fn cgroup_processes(
         }
         Err(error) => Err(error),
     }
-}
-
-/// Whether a process is in a namespace below `ancestor`, at most `levels` levels.
-fn is_below(
-    host: &Host,
-    handle: &Handle,
-    ancestor: NamespaceId,
-    levels: usize,
-) -> Result<bool, ReadError> {
-    let mut namespace = host.namespace_file(handle, "pid")?;
-    for _ in 0..levels {
-        let Ok(parent) = crate::sys::namespace::parent(&namespace) else { return Ok(false) };
-        let file = File::from(parent);
-        if file.metadata()?.ino() == ancestor.0 {
-            return Ok(true);
-        }
-        namespace = file.into();
-    }
-    Ok(false)
 }

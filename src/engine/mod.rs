@@ -2,6 +2,7 @@
 //! descriptor, the cgroup names it makes (pure) and the records it keeps. `discover` finds containers
 //! with them, and `verify` compares each record with the kernel. No engine's daemon or client is asked.
 
+mod all_members;
 mod apptainer;
 mod bare;
 mod cgroup_name;
@@ -48,6 +49,7 @@ mod store;
 mod verify;
 mod youki;
 
+pub use all_members::{has_none_named, may_have_others, own_cgroup_members};
 pub use discover::{SearchDepth, container_at, discover, discover_named, discover_of};
 pub use inventory::{Inventory, StoppedContainer};
 pub use membership::{MembershipRule, count_members, read_members, read_surveyed_members};

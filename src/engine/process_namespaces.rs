@@ -1,12 +1,17 @@
 //! The PID namespaces of the processes of a snapshot, found without reading that of each.
 
 use std::collections::HashMap;
+use std::fs::File;
+use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
+
+use procfs::process::Process as Handle;
 
 use crate::model::container::Container;
 use crate::model::namespace::NamespaceId;
 use crate::model::pid::HostPid;
 use crate::model::process::Process;
-use crate::proc::Host;
+use crate::proc::{Host, ReadError};
 
 /// The PID namespaces of processes, each with the number of PIDs that a process in it has; those that could not
 /// be read are left out.
@@ -18,8 +23,8 @@ impl ProcessNamespaces {
     /// it, also after its parent has exited (`copy_process` and `find_new_reaper`, kernel/fork.c and exit.c;
     /// setns(2) leads into a namespace below only). So it is in the same one if both have PIDs in equally
     /// many, and only the others have to be read.
-    pub(super) fn add(&mut self, host: &Host, container: &Container, processes: &[Process]) {
-        let mut added: Vec<&Process> = processes.iter().collect();
+    pub(super) fn add(&mut self, host: &Host, container: &Container, processes: &[Arc<Process>]) {
+        let mut added: Vec<&Process> = processes.iter().map(AsRef::as_ref).collect();
         // Parents first. (A parent that comes later, after a wrap of the PIDs, costs a read.)
         added.sort_by_key(|process| (process.id.start, process.id.pid));
         for process in added {
@@ -45,4 +50,23 @@ impl ProcessNamespaces {
     pub(super) fn of(&self, process: &Process) -> Option<NamespaceId> {
         self.0.get(&process.id.pid).map(|(namespace, _)| *namespace)
     }
+}
+
+/// Whether a process is in a namespace below `ancestor`, at most `levels` levels.
+pub(super) fn is_below(
+    host: &Host,
+    handle: &Handle,
+    ancestor: NamespaceId,
+    levels: usize,
+) -> Result<bool, ReadError> {
+    let mut namespace = host.namespace_file(handle, "pid")?;
+    for _ in 0..levels {
+        let Ok(parent) = crate::sys::namespace::parent(&namespace) else { return Ok(false) };
+        let file = File::from(parent);
+        if file.metadata()?.ino() == ancestor.0 {
+            return Ok(true);
+        }
+        namespace = file.into();
+    }
+    Ok(false)
 }

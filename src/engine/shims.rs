@@ -79,7 +79,7 @@ fn read_shims(host: &Host, pids: &[HostPid]) -> Vec<Shim> {
         .into_iter()
         .flatten()
         .filter_map(|process| {
-            let Fact::Known(command) = process.command else { return None };
+            let Fact::Known(command) = &process.command else { return None };
             // (A part of it could mislead: the last of several options counts.)
             if command.cut {
                 return None;

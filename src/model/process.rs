@@ -1,5 +1,8 @@
 //! A process in a snapshot: owned facts, each known, denied or absent.
 
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
 use crate::model::pid::ProcessId;
 use crate::model::program_signals::{AskedSignals, MissingStep};
 use crate::model::signal::Signal;
@@ -122,6 +125,9 @@ pub struct Process {
     pub asked: Option<Result<AskedSignals, MissingStep>>,
     /// Its threads in the order of their TIDs; empty if not requested.
     pub threads: Vec<Thread>,
+    /// A pidfd that was opened before any of these facts was read, if requested: they are facts about the
+    /// process that it holds if that exists afterwards.
+    pub pidfd: Option<Arc<OwnedFd>>,
 }
 
 /// The reason why a process may take a signal in a moment that it blocks now.

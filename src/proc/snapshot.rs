@@ -1,4 +1,4 @@
-//! Snapshot of chosen processes: owned values and no open descriptor. A process can make reading its
+//! Snapshot of chosen processes: owned values, and no open descriptor but a pidfd where one is asked for. A process can make reading its
 //! command line hang (the kernel waits for that process's memory), so that is done by worker threads,
 //! which are abandoned if they do not return in time.
 
@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::signal::{SigSet, SigmaskHow};
 use nix::unistd::{getpid, gettid};
 use procfs::process::Process as Handle;
@@ -22,6 +23,7 @@ use crate::model::signal_waiters::Waits;
 use crate::model::stat::Stat;
 use crate::sys::cpu_wait::CpuWait;
 use crate::sys::parallel;
+use crate::sys::pidfd::{self, SignalScope};
 
 /// The part of each command line that is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +55,9 @@ pub struct SnapshotOptions {
     pub threads: bool,
     /// The threads and signalfds that wait for these signals, and the signals that programs asked for.
     pub waits: SignalSet,
+    /// A pidfd, opened before anything is read; none where there are too many processes for the limit of open
+    /// files.
+    pub pidfds: bool,
 }
 
 impl SnapshotOptions {
@@ -62,6 +67,7 @@ impl SnapshotOptions {
         exe: false,
         threads: false,
         waits: SignalSet::EMPTY,
+        pidfds: false,
     };
 
     /// Whether a process could make reading these facts hang.
@@ -101,7 +107,7 @@ struct SnapshotJob {
 }
 
 /// A row of the snapshot: its index in the list of PIDs, and the result.
-type SnapshotRow = (usize, Result<Process, ReadError>);
+type SnapshotRow = (usize, Result<Arc<Process>, ReadError>);
 
 /// The state of a worker, locked for moments only: by it for each row, and by the collector now and then.
 #[derive(Default)]
@@ -118,7 +124,7 @@ struct WorkerRows {
 impl WorkerRows {
     /// Returns the process of the row that was read last.
     fn last(&mut self) -> Option<&mut Process> {
-        self.rows.last_mut()?.1.as_mut().ok()
+        Arc::get_mut(self.rows.last_mut()?.1.as_mut().ok()?)
     }
 
     /// Returns the time that the worker has waited for a CPU since the last call.
@@ -148,10 +154,10 @@ impl Host {
         &self,
         pids: &[HostPid],
         options: SnapshotOptions,
-    ) -> Vec<Result<Process, ReadError>> {
+    ) -> Vec<Result<Arc<Process>, ReadError>> {
         let mut processes = self.snapshot_files(pids, options);
         if !options.waits.is_empty() {
-            self.add_program_signals(processes.iter_mut().flatten());
+            self.add_program_signals(processes.iter_mut().flatten().filter_map(Arc::get_mut));
         }
         processes
     }
@@ -160,14 +166,16 @@ impl Host {
         &self,
         pids: &[HostPid],
         options: SnapshotOptions,
-    ) -> Vec<Result<Process, ReadError>> {
+    ) -> Vec<Result<Arc<Process>, ReadError>> {
         let most = pids.len().div_ceil(32);
         let workers = if most > 1 { parallel::cpus().min(most) } else { 1 };
+        let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft);
+        let pidfds = options.pidfds && pids.len() as u64 <= limit / 2;
         let job = SnapshotJob {
             proc: self.proc_path(""),
             clock: self.clock,
             pids: pids.to_vec(),
-            options,
+            options: SnapshotOptions { pidfds, ..options },
             next: AtomicUsize::new(0),
             bytes_read: AtomicUsize::new(0),
             waited: AtomicU64::new(0),
@@ -175,7 +183,7 @@ impl Host {
         if !options.may_hang() && workers == 1 {
             let mut buffer = Vec::new();
             return (0..pids.len())
-                .map(|row| job.begin(row, &mut buffer).map(|(process, _)| process))
+                .map(|row| job.begin(row, &mut buffer).map(|(process, _)| Arc::new(process)))
                 .collect();
         }
         Collector::new(job, workers).collect()
@@ -214,7 +222,7 @@ impl Collector {
         }
     }
 
-    fn collect(mut self) -> Vec<Result<Process, ReadError>> {
+    fn collect(mut self) -> Vec<Result<Arc<Process>, ReadError>> {
         while self.is_working() {
             std::thread::park_timeout(Duration::from_millis(10));
         }
@@ -234,7 +242,7 @@ impl Collector {
                 let main = MainThread::of(&process);
                 process.waits = self.job.waits(&handle, main, &mut buffer);
             }
-            Ok(process)
+            Ok(Arc::new(process))
         };
         let rows = rows.into_iter().enumerate();
         rows.map(|(row, result)| result.unwrap_or_else(|| read(row))).collect()
@@ -301,7 +309,7 @@ impl SnapshotJob {
             let start = Instant::now();
             {
                 let mut progress = lock();
-                progress.rows.push((row, Ok(process)));
+                progress.rows.push((row, Ok(Arc::new(process))));
                 progress.since = Some(start);
             }
             // Kept before the command line is read, so that a process that makes that hang has its
@@ -341,6 +349,9 @@ impl SnapshotJob {
     /// all of it is of one process.
     fn begin(&self, row: usize, buffer: &mut Vec<u8>) -> Result<(Process, Handle), ReadError> {
         let pid = self.pids[row];
+        let pidfd = (self.options.pidfds)
+            .then(|| pidfd::open(pid.get(), SignalScope::Process).ok().map(Arc::new))
+            .flatten();
         let handle = Handle::new_with_root(self.proc.join(pid.to_string()))?;
         let stat = stat(&handle, buffer)?;
         let status = status(&handle, "status", buffer)?;
@@ -363,6 +374,7 @@ impl SnapshotJob {
             wchan,
             asked: None,
             threads,
+            pidfd,
         };
         Ok((process, handle))
     }

@@ -117,6 +117,28 @@ impl ResolvedContainer<'_> {
         placed.ok_or(ReadError::Gone)
     }
 
+    /// Takes a snapshot of the init alone, for an answer that depends on no other process.
+    pub fn snapshot_of_init(&self, options: SnapshotOptions) -> Option<ContainerSnapshot> {
+        let processes = vec![self.snapshot_init(options).ok()?];
+        Some(ContainerSnapshot {
+            context: self.row_context(),
+            delivery: self.delivery_context(&processes, options.waits),
+            processes,
+            hidden: 0,
+            users_error: None,
+            user_names_error: None,
+            lookups: LookupStore::default(),
+        })
+    }
+
+    fn row_context(&self) -> Arc<RowContext> {
+        Arc::new(RowContext {
+            host: self.host.name.clone(),
+            container: self.container.qualified(),
+            id: self.container.id.clone(),
+        })
+    }
+
     /// Takes a snapshot of all its processes.
     ///
     /// # Errors
@@ -137,17 +159,12 @@ impl ResolvedContainer<'_> {
         let user_names_error = members.names.as_ref().err().cloned();
         let users_error = map.as_ref().err().filter(|error| **error != ReadError::Gone).cloned();
         let users = UserTable { map: map.ok(), names: members.names.ok() };
-        let context = Arc::new(RowContext {
-            host: host.name.clone(),
-            container: container.qualified(),
-            id: container.id.clone(),
-        });
         let processes = arrange(members.processes, container.depth, &users);
         let delivery = self.delivery_context(&processes, options.waits);
         let hidden = members.hidden;
         let lookups = LookupStore::default();
         Ok(ContainerSnapshot {
-            context,
+            context: self.row_context(),
             processes,
             hidden,
             delivery,
@@ -188,7 +205,7 @@ impl ResolvedContainer<'_> {
                 if let Ok(facts) = read
                     && facts.id == process.facts.id
                 {
-                    process.facts = Arc::new(facts);
+                    process.facts = facts;
                 }
             }
         }

@@ -428,7 +428,7 @@ fn reused() -> Outcome {
         .remove(0)
         .map_err(|e| e.to_string())?;
     let mut replaced = victim.clone();
-    replaced.facts = read.into();
+    replaced.facts = read;
     let refused = hold(&found, &replaced, None, Criteria::default()).is_err();
     let _ = outsider.kill();
     let _ = outsider.wait();

@@ -21,13 +21,15 @@ mod uwsgi;
 use std::time::Duration;
 
 use super::container_process::ContainerProcess;
-use super::delivery::{DeliveryContext, Prediction};
+use super::delivery::{DeliveryContext, Prediction, Recipient, SignalState, predict};
 use crate::model::lookup::{Lookup, LookupError, LookupResult, LookupStore};
 use crate::model::pid::ProcessId;
 use crate::model::signal::Signal;
-use crate::model::stop_schedule::StopProcedure;
+use crate::model::stop_schedule::{StopOrder, StopProcedure};
+use crate::model::verdict::Verdict;
 pub use inits::between_waits;
 pub use reach::{ReachedProcess, SignalRoute, follow};
+pub use shells::may_be_short;
 use simulation::Simulation;
 
 /// The signals that forwarders send in place of another one, besides the stop signal itself: a snapshot has
@@ -257,6 +259,28 @@ impl ForecastInput<'_> {
             None => comm,
         }
     }
+}
+
+/// Whether the init drops every signal of a stop. Then no other process gets one, and the stop ends with SIGKILL
+/// unless one of them may exit by itself ([`may_be_short`]), which the init may take as its own end. The
+/// input needs no other process.
+pub fn drops_every_signal(input: ForecastInput<'_>) -> bool {
+    let (StopOrder::Init, Some(init)) = (input.procedure.order, input.init_index()) else {
+        return false;
+    };
+    let facts = &input.processes[init].facts;
+    let is_dropped = |signal: Signal| {
+        let prediction =
+            predict(&SignalState::of(facts, input.context), signal, Recipient::Process);
+        let verdict = between_waits(facts, signal, prediction).verdict;
+        matches!(verdict, Verdict::Discarded | Verdict::Ignored)
+    };
+    let steps = &input.procedure.schedule.steps;
+    let mut signals = steps.iter().map(|step| step.signal);
+    input.owns_pid_ns
+        && !steps.is_empty()
+        && !may_be_short(&facts.stat.comm)
+        && signals.all(is_dropped)
 }
 
 /// Forecasts a stop.

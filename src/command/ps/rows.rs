@@ -32,33 +32,33 @@ pub struct PsRows {
     pub heading: StopHeading,
 }
 
-/// Makes the rows of a snapshot; `exits` has for each process whether it exits on the signal.
+/// Makes a snapshot into rows; `exits` has for each process whether it exits on the signal.
 pub fn rows_of(
-    snapshot: &ContainerSnapshot,
+    mut snapshot: ContainerSnapshot,
     depth: usize,
     signal: Signal,
     threads: bool,
     exits: &[Option<Answer>],
 ) -> Vec<PsRow> {
-    let mut rows = Vec::new();
-    for (index, process) in snapshot.processes.iter().enumerate() {
-        let prediction = snapshot.predict(process, signal, Recipient::Process);
-        let row = |thread| PsRow {
+    let processes = std::mem::take(&mut snapshot.processes);
+    let mut rows = Vec::with_capacity(processes.len());
+    for (process, exits) in processes.into_iter().zip(exits) {
+        let mut row = PsRow {
             context: Arc::clone(&snapshot.context),
-            process: process.clone(),
+            prediction: snapshot.predict(&process, signal, Recipient::Process),
+            process,
             threads,
-            thread,
+            thread: None,
             depth,
             signal,
-            prediction: prediction.clone(),
-            exits: exits[index],
+            exits: *exits,
             last_seen: None,
         };
-        match process.facts.threads.len() {
-            // A process whose threads could not be read keeps its row.
-            0 => rows.push(row(None)),
-            count => rows.extend((0..count).map(Some).map(row)),
-        }
+        // A process whose threads could not be read keeps its row.
+        let last = row.process.facts.threads.len().checked_sub(1);
+        rows.extend((0..last.unwrap_or(0)).map(|t| PsRow { thread: Some(t), ..row.clone() }));
+        row.thread = last;
+        rows.push(row);
     }
     rows
 }

@@ -214,6 +214,14 @@ impl Host {
         Ok(pids)
     }
 
+    /// Returns the processes in a cgroup itself, without those in cgroups below it.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn own_cgroup_pids(&self, cgroup: &Cgroup) -> Result<Vec<HostPid>, ReadError> {
+        read_pids(&self.cgroup_dir(cgroup).ok_or(ReadError::Gone)?, &mut Vec::new())
+    }
+
     /// Returns the identity of a cgroup: the device and the inode of its directory, which one that is made
     /// later under the same path does not have (kernfs gives no number twice).
     pub fn cgroup_identity(&self, cgroup: &Cgroup) -> Option<(u64, u64)> {

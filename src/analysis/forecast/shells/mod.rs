@@ -278,10 +278,15 @@ pub(super) fn fuzz(text: &str) {
     }
 }
 
+/// Whether a command of this name may exit by itself within a grace period.
+pub fn may_be_short(comm: &[u8]) -> bool {
+    comm == b"sleep"
+}
+
 /// Whether a command may exit by itself within the grace period: `sleep` with a short time.
 pub(super) fn is_short(input: &ForecastInput<'_>, process: usize) -> bool {
     let facts = &input.processes[process].facts;
-    if facts.stat.comm != b"sleep" {
+    if !may_be_short(&facts.stat.comm) {
         return false;
     }
     let words: Vec<&[u8]> =
