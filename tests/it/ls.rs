@@ -13,6 +13,11 @@ pub fn trials() -> Vec<Trial> {
         test_with(Need::Namespaces, "ls::lists_a_bare_pid_namespace", bare),
         test_with(Need::Strace, "ls::opens_each_process_a_few_times_among_any_number", linear),
         test_with(Need::Namespaces, "ls::forecasts_a_stop", forecasts),
+        test_with(
+            Need::Namespaces,
+            "ls::an_init_that_drops_the_signal_may_follow_its_child",
+            by_child,
+        ),
         test_with(Need::Namespaces, "ls::counts_processes_in_nested_namespaces", nested),
     ]
 }
@@ -83,6 +88,36 @@ fn forecasts() -> Outcome {
     let pid = killed.init.to_string();
     let line = out.lines().find(|line| line.split_whitespace().any(|word| word == pid));
     check(line.is_some_and(|line| line.contains("killed")), out)
+}
+
+/// The init alone does not decide where a child may exit by itself.
+fn by_child() -> Outcome {
+    for (time, forecast) in [("90", "maybe"), ("9000", "killed")] {
+        let mut unshare = Command::new("unshare");
+        let script = format!("trap '' TERM; sleep {time} & wait");
+        unshare.args(["-pf", "--kill-child", "sh", "-c", &script]).stdin(Stdio::null());
+        let mut unshare = unshare.spawn().map_err(|error| error.to_string())?;
+        let child_of = |pid: &str| {
+            let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+            children.ok()?.split_whitespace().next().map(str::to_owned)
+        };
+        let init = || child_of(&unshare.id().to_string());
+        let name = |pid: String| std::fs::read_to_string(format!("/proc/{pid}/comm")).ok();
+        let child = || name(child_of(&init()?)?);
+        let is_started = wait_until(|| child().as_deref() == Some("sleep\n"));
+        let init = init().unwrap_or_default();
+        let rows = run(&["--json", "ls"]).objects();
+        let _ = unshare.kill();
+        let _ = unshare.wait();
+        check(is_started, "the child does not run")?;
+        let row = rows.iter().find(|row| row["pid"].to_string() == init);
+        let stop = row.cloned().unwrap_or_default()["stop"].clone();
+        same(
+            (stop["verdict"].clone(), stop["forecast"].clone()),
+            (json!("ignored"), json!(forecast)),
+        )?;
+    }
+    Ok(())
 }
 
 /// A process in a namespace that was made in the container still counts.
