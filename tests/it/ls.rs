@@ -105,12 +105,12 @@ fn by_child() -> Outcome {
         let name = |pid: String| std::fs::read_to_string(format!("/proc/{pid}/comm")).ok();
         let child = || name(child_of(&init()?)?);
         let is_started = wait_until(|| child().as_deref() == Some("sleep\n"));
-        let init = init().unwrap_or_default();
+        let init: i32 = init().and_then(|pid| pid.parse().ok()).unwrap_or_default();
         let rows = run(&["--json", "ls"]).objects();
         let _ = unshare.kill();
         let _ = unshare.wait();
         check(is_started, "the child does not run")?;
-        let row = rows.iter().find(|row| row["pid"].to_string() == init);
+        let row = rows.iter().find(|row| row["pid"] == json!(init));
         let stop = row.cloned().unwrap_or_default()["stop"].clone();
         same(
             (stop["verdict"].clone(), stop["forecast"].clone()),

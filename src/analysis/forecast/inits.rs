@@ -63,7 +63,11 @@ const LEFT_BY_TINI: [Signal; 9] = [
 pub fn between_waits(process: &Process, signal: Signal, prediction: Prediction) -> Prediction {
     let is_transient = matches!(
         prediction.verdict,
-        Verdict::Discarded | Verdict::Terminates | Verdict::Dumps | Verdict::Pending
+        Verdict::Discarded
+            | Verdict::Ignored
+            | Verdict::Terminates
+            | Verdict::Dumps
+            | Verdict::Pending
     );
     let takes_it = || !LEFT_BY_TINI.contains(&signal) && signal != Signal::KILL;
     match is_transient && Forwarder::of(process) == Some(Forwarder::Tini) && takes_it() {
