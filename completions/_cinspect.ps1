@@ -208,6 +208,7 @@ Register-ArgumentCompleter -Native -CommandName 'cinspect' -ScriptBlock {
             break
         }
         'cinspect;trace' {
+            [CompletionResult]::new('--label', '--label', [CompletionResultType]::ParameterName, 'Every container with this label, also one that begins later; `KEY` alone: with any value of it')
             [CompletionResult]::new('--for', '--for', [CompletionResultType]::ParameterName, 'End after this time')
             [CompletionResult]::new('--count', '--count', [CompletionResultType]::ParameterName, 'End after this many signals')
             [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When to use colour: auto (on a terminal, unless `NO_COLOR` is set), always, never')

@@ -197,6 +197,7 @@ set edit:completion:arg-completer[cinspect] = {|@words|
             cand --verbose 'Show how each container was found (on stderr), and further details'
         }
         &'cinspect;trace'= {
+            cand --label 'Every container with this label, also one that begins later; `KEY` alone: with any value of it'
             cand --for 'End after this time'
             cand --count 'End after this many signals'
             cand --color 'When to use colour: auto (on a terminal, unless `NO_COLOR` is set), always, never'

@@ -9,6 +9,7 @@ pub mod ending;
 pub mod env_file;
 pub mod exec_environment;
 pub mod exec_plan;
+pub mod fatal_signals;
 pub mod finding;
 pub mod forecast;
 pub mod fuzz;

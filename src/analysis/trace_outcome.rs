@@ -160,7 +160,11 @@ impl SignalOutcome {
                 {
                     Self::Discarded
                 }
-                TargetFacts { is_init: true, ignored: None, .. } => Self::Dropped,
+                TargetFacts { ignored: None, .. }
+                    if signal.default_action() != DefaultAction::Ignore =>
+                {
+                    Self::Dropped
+                }
                 _ => Self::Ignored,
             },
             2 => Self::Merged,
@@ -212,7 +216,9 @@ mod tests {
         assert_eq!(sent(KNOWN), SignalOutcome::Ignored);
         let ignores = TargetFacts { ignored: Some(SignalSet::from(Signal::TERM)), ..INIT };
         assert_eq!(sent(ignores), SignalOutcome::Ignored);
-        assert_eq!(sent(TargetFacts { ignored: None, ..INIT }), SignalOutcome::Dropped);
+        for unread in [INIT, KNOWN].map(|target| TargetFacts { ignored: None, ..target }) {
+            assert_eq!(sent(unread), SignalOutcome::Dropped);
+        }
         assert_eq!(SignalOutcome::of_sending(Signal::CHLD, 1, INIT), SignalOutcome::Ignored);
         assert_eq!(
             sent(TargetFacts { caught: Signal::TERM.into(), ..INIT }),

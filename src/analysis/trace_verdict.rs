@@ -35,6 +35,20 @@ impl SignalFacts {
         }
     }
 
+    /// Whether a process with these facts goes on after a signal whose default action ends it, or takes it
+    /// later.
+    pub fn survives(&self, signal: Signal) -> bool {
+        self.ignored.contains(signal)
+            || self.caught.contains(signal)
+            || self.blocked.contains(signal)
+    }
+
+    /// Returns the facts about a process that blocks nothing.
+    #[cfg(test)]
+    pub fn plain(ignored: SignalSet, caught: SignalSet) -> Self {
+        Self { ignored, caught, blocked: SignalSet::EMPTY, is_plain: true }
+    }
+
     /// Returns the verdict on a signal to the whole process; none where more facts decide: for a signal that
     /// its main thread blocks or may be waiting for, and in a process that is traced.
     pub fn verdict(&self, signal: Signal, init: Option<InitSender>) -> Option<Verdict> {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::time::{ClockId, clock_gettime};
 
+use super::host::Host;
 use crate::model::signal::SignalSet;
 use crate::model::trace::{TraceFormats, TraceRecord, TracepointFormat, parse_record};
 use crate::sys::perf::PerfRings;
@@ -39,8 +40,8 @@ impl SignalTrace {
     /// # Errors
     /// EPERM or EACCES without CAP_SYS_ADMIN or CAP_PERFMON; ENODEV, ENOENT, ENOSYS if the kernel lacks
     /// tracefs or a tracepoint.
-    pub fn open(signals: SignalSet) -> io::Result<Self> {
-        let tracefs = TraceFs::open()?;
+    pub fn open(host: &Host, signals: SignalSet) -> io::Result<Self> {
+        let tracefs = TraceFs::open(host.root())?;
         let format = |name: &str| {
             let text = tracefs.read(&format!("events/{name}/format"))?;
             TracepointFormat::parse(&text).ok_or_else(|| {

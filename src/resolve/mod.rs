@@ -7,6 +7,7 @@ mod not_found;
 pub mod path_ref;
 pub mod processes;
 pub mod reference;
+pub mod traced_containers;
 pub mod traced_processes;
 
 use std::cell::RefCell;

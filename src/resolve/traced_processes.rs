@@ -4,24 +4,16 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
 
-use super::ResolvedContainer;
+use super::traced_containers::{TraceChoice, TracedContainers};
 use crate::analysis::trace_verdict::SignalFacts;
-use crate::engine::{Inventory, MembershipRule, SearchDepth, discover};
-use crate::model::cgroup::is_at_or_below;
-use crate::model::container::Container;
 use crate::model::pid::{HostPid, ProcessId};
 use crate::proc::{Host, monotonic_now};
 use crate::sys::pidfd::{self, Ending, SignalScope};
 use crate::sys::proc_events::ExitEvents;
 
-/// The shortest time between two searches for containers.
-const SEARCH_INTERVAL: Duration = Duration::from_secs(1);
 /// Descriptors that are held for exit statuses; further processes end without one.
 const MAX_HELD: usize = 512;
-/// Control groups that are remembered as no container's.
-const MAX_PLAIN_CGROUPS: usize = 4096;
 /// Processes that are remembered after their exit.
 const MAX_ENDED: usize = 256;
 /// Processes and threads that are remembered as gone before they were read.
@@ -40,6 +32,11 @@ pub struct TracedProcess {
     pub container: Option<Rc<str>>,
     /// Its real user ID, as the host has it.
     pub uid: Option<u32>,
+    /// Whether it is the init of a PID namespace, the host's included.
+    pub is_init: bool,
+    /// The number of PID namespaces that it is in: of two processes that see each other, the one in fewer is
+    /// in an ancestor of the other's.
+    pub namespaces: usize,
     /// The facts about its signals when they were read last, and the time before.
     readings: [Option<FactsReading>; 2],
     /// Whether its container is one of those that are traced.
@@ -57,6 +54,8 @@ impl TracedProcess {
             comm: Vec::new(),
             container: None,
             uid: None,
+            is_init: false,
+            namespaces: 0,
             readings: [None; 2],
             is_chosen: false,
             is_read: false,
@@ -83,16 +82,12 @@ pub struct FactsAround {
 
 /// The processes of a trace.
 pub struct TracedProcesses<'a> {
-    host: &'a Host,
-    inventory: Inventory,
-    searched: Instant,
-    /// Control groups that are no container's.
-    plain_cgroups: HashSet<Vec<u8>>,
-    /// Containers that are traced; the whole host if none.
-    chosen: Vec<ResolvedContainer<'a>>,
-    /// Their PID namespaces: the kernel gives the number of one that is gone to the next (`ns_alloc_inum`,
-    /// include/linux/proc_ns.h), and processes of another container would be taken for theirs.
-    _namespaces: Vec<OwnedFd>,
+    /// The host.
+    pub host: &'a Host,
+    /// The containers.
+    pub containers: TracedContainers<'a>,
+    /// Number of searches for containers after which processes without one were read.
+    searches: u64,
     processes: HashMap<i32, TracedProcess>,
     threads: HashMap<i32, i32>,
     /// Processes and threads that were gone when they were looked up: most records of a busy host are about
@@ -114,20 +109,13 @@ pub struct EndingProcess {
 }
 
 impl<'a> TracedProcesses<'a> {
-    /// Finds the containers of the host, of which these are traced; the whole host if none are named.
-    pub fn new(host: &'a Host, chosen: Vec<ResolvedContainer<'a>>) -> Self {
-        let depth = if chosen.is_empty() { SearchDepth::Everything } else { SearchDepth::Cgroups };
-        let namespace = |resolved: &ResolvedContainer<'_>| {
-            let handle = host.process(resolved.container.init_pid()?).ok()?;
-            host.namespace_file(&handle, "pid").ok()
-        };
+    /// Finds the containers of the host, of which these are traced.
+    pub fn new(host: &'a Host, choice: TraceChoice<'a>) -> Self {
+        let containers = TracedContainers::new(host, choice);
         Self {
-            _namespaces: chosen.iter().filter_map(namespace).collect(),
             host,
-            inventory: discover(host, depth),
-            searched: Instant::now(),
-            plain_cgroups: HashSet::new(),
-            chosen,
+            searches: containers.searches,
+            containers,
             processes: HashMap::new(),
             threads: HashMap::new(),
             gone: HashSet::new(),
@@ -139,12 +127,7 @@ impl<'a> TracedProcesses<'a> {
 
     /// Whether a process is traced.
     pub fn is_traced(&self, process: &TracedProcess) -> bool {
-        self.chosen.is_empty() || process.is_chosen
-    }
-
-    /// Whether there are containers to be told apart.
-    pub fn names_containers(&self) -> bool {
-        self.chosen.len() != 1
+        process.is_chosen || self.containers.is_whole_host()
     }
 
     /// Returns the process of a thread. A process that is gone is known only if it was before.
@@ -171,7 +154,14 @@ impl<'a> TracedProcesses<'a> {
         }
         if !self.gone.contains(&pid) {
             match self.read(HostPid::new(pid)?) {
-                Some(read) => {
+                Some(mut read) => {
+                    // (One that is exiting has left its control group and its namespaces.)
+                    if let Some(known) = self.processes.get(&pid)
+                        && read.container.is_none()
+                    {
+                        read.container.clone_from(&known.container);
+                        (read.pid, read.is_chosen) = (known.pid, known.is_chosen);
+                    }
                     self.threads.insert(pid, pid);
                     self.hold(&read);
                     self.processes.insert(pid, read);
@@ -234,6 +224,7 @@ impl<'a> TracedProcesses<'a> {
         let child = TracedProcess {
             host_pid: pid,
             pid: None,
+            is_init: false,
             is_read: false,
             readings: [None; 2],
             ..parent
@@ -315,86 +306,51 @@ impl<'a> TracedProcesses<'a> {
         let began = monotonic_now();
         let comm = self.host.stat(pid).ok()?.comm;
         let status = self.host.status(pid).ok()?;
-        let found = self.container_of(pid);
-        let (name, depth, is_chosen) = match found {
-            Some((name, depth, is_chosen)) => (Some(name), depth, is_chosen),
-            None => (None, 0, false),
-        };
-        let is_in_container = name.is_some();
+        let found = self.containers.of(pid);
+        let is_chosen = found.as_ref().is_some_and(|found| found.is_chosen);
         // (Of other processes nothing is reported but that they sent a signal.)
-        let is_traced = self.chosen.is_empty() || is_chosen;
+        let is_traced = is_chosen || self.containers.is_whole_host();
         let waits = !is_traced || self.host.may_be_in_sigwait(pid);
         let facts = SignalFacts::of(&status, waits);
         Some(TracedProcess {
             host_pid: pid.get(),
-            pid: status.nspid.get(depth).copied().filter(|_| is_in_container),
+            pid: found.as_ref().and_then(|found| status.nspid.get(found.depth).copied()),
             comm,
-            container: name,
+            container: found.map(|found| found.name),
             uid: Some(status.uid[0]),
+            is_init: status.nspid.last() == Some(&1),
+            namespaces: status.nspid.len(),
             readings: [Some(FactsReading { time: began, facts }), None],
             is_chosen,
             is_read: true,
         })
     }
 
-    /// Returns the qualified name of a process's container, the depth of its PID namespace, and whether it
-    /// is traced.
-    fn container_of(&mut self, pid: HostPid) -> Option<(Rc<str>, usize, bool)> {
-        let holds = |resolved: &&ResolvedContainer<'_>| {
-            MembershipRule::new(self.host, &resolved.container, &resolved.inventory)
-                .holds(pid)
-                .unwrap_or(false)
-        };
-        if let Some(resolved) = self.chosen.iter().find(holds) {
-            let container = &resolved.container;
-            return Some((Rc::from(container.qualified()), container.depth, true));
-        }
-        self.search_again(pid);
-        let container = self.inventory.containing(self.host, pid)?;
-        Some((Rc::from(container.qualified()), container.depth, self.is_chosen(container)))
-    }
-
-    /// Whether a container is one that is traced, restarted perhaps.
-    fn is_chosen(&self, container: &Container) -> bool {
-        let name = container.qualified();
-        self.chosen.iter().any(|resolved| resolved.container.qualified() == name)
-    }
-
     /// Notes that a process was moved into a control group.
     pub fn move_to(&mut self, tid: i32, path: &[u8]) {
-        let is_in = |container: &&Container| {
-            container.cgroup.as_ref().is_some_and(|cgroup| is_at_or_below(path, &cgroup.path))
-        };
-        let Some(container) = self.inventory.containers.iter().find(is_in) else { return };
-        let (name, is_chosen) = (Rc::from(container.qualified()), self.is_chosen(container));
+        let Some(container) = self.containers.at(path) else { return };
         let Some(mut process) = self.of_thread(tid) else { return };
         if process.container.is_none() {
-            process.container = Some(name);
-            process.is_chosen = is_chosen;
+            process.container = Some(container.name);
+            process.is_chosen = container.is_chosen;
             process.is_read = false;
             self.hold(&process);
             self.processes.insert(process.host_pid, process);
         }
     }
 
-    /// Searches for containers again if the process is in a control group that was not seen before.
-    fn search_again(&mut self, pid: HostPid) {
-        let Ok(memberships) = self.host.memberships(pid) else { return };
-        let Some(path) = memberships.by_preference().next().map(|m| m.path.clone()) else { return };
-        if self.plain_cgroups.contains(&path) || self.inventory.containing(self.host, pid).is_some()
-        {
+    /// Searches for containers that began, if it is time; processes that seemed to be in none are read
+    /// again when they are needed.
+    pub fn refresh(&mut self) {
+        self.containers.refresh();
+        if self.containers.searches == self.searches {
             return;
         }
-        if self.searched.elapsed() >= SEARCH_INTERVAL {
-            self.inventory = discover(self.host, SearchDepth::Cgroups);
-            self.searched = Instant::now();
-        }
-        if self.inventory.containing(self.host, pid).is_none() {
-            // (A trace may run for days, and services come and go.)
-            if self.plain_cgroups.len() >= MAX_PLAIN_CGROUPS {
-                self.plain_cgroups.clear();
-            }
-            self.plain_cgroups.insert(path);
+        self.searches = self.containers.searches;
+        let containers = &self.containers;
+        let is_known = |name: &Rc<str>| containers.is_running(name);
+        for process in self.processes.values_mut() {
+            process.is_read &= process.container.as_ref().is_some_and(is_known);
         }
     }
 }

@@ -39,9 +39,25 @@ impl PerfRings {
     pub fn open(tracepoints: &[(u64, Option<String>)]) -> io::Result<Self> {
         let cpus = online_cpus()?;
         let size = (ALL_RINGS / cpus.len().max(1)).clamp(SMALLEST_RING, RING);
-        let size = 1 << size.ilog2();
+        let mut size = 1 << size.ilog2();
+        // Without CAP_IPC_LOCK a part of RLIMIT_MEMLOCK and of kernel.perf_event_mlock_kb can be used.
+        loop {
+            match Self::open_sized(tracepoints, &cpus, size) {
+                Err(error) if error.raw_os_error() == Some(libc::EPERM) && size > SMALLEST_RING => {
+                    size /= 2;
+                }
+                opened => return opened,
+            }
+        }
+    }
+
+    fn open_sized(
+        tracepoints: &[(u64, Option<String>)],
+        cpus: &[usize],
+        size: usize,
+    ) -> io::Result<Self> {
         let (mut rings, mut writers) = (Vec::new(), Vec::new());
-        for cpu in cpus {
+        for &cpu in cpus {
             let mut builder = Builder::new(Software::DUMMY);
             builder.task(true).comm(true).comm_exec(true);
             let ring = match configure(&mut builder, cpu, size).build() {

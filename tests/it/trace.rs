@@ -27,6 +27,7 @@ pub fn trials() -> Vec<Trial> {
     add("trace::leaves_nothing_behind_when_it_is_killed", killed);
     add("trace::ends_after_a_number_of_signals_or_a_time", limits);
     add("trace::keeps_the_number_of_a_namespace_from_the_next_container", namespace_is_held);
+    add("trace::needs_few_capabilities_and_little_locked_memory", capabilities);
     add("trace::refuses_what_it_cannot_trace", refused);
     trials
 }
@@ -308,6 +309,22 @@ fn limits() -> Outcome {
     trace.reader.join().map_err(|_| "the reader failed")?;
     let lines = trace.lines.lock().expect("the lines").join("\n");
     same(lines.matches("\"event\":\"signal\"").count(), 2)
+}
+
+/// The capabilities of contrib/fleet/cinspect-trace.yaml are enough where tracefs is mounted, and the rings are
+/// as small as RLIMIT_MEMLOCK wants.
+fn capabilities() -> Outcome {
+    let container = fixture("init handle=TERM")?;
+    let name = format!("pid:{}", container.init);
+    let script = "mountpoint -q /sys/kernel/tracing || mount -t tracefs tracefs /sys/kernel/tracing || exit; ulimit -l 64; exec setpriv --inh-caps=-all --bounding-set=-all,+perfmon,+sys_ptrace,+dac_read_search \"$@\"";
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", script, "sh", env!("CARGO_BIN_EXE_cinspect")]);
+    command.args(["--json", "trace", &name, "TERM"]);
+    let trace = Trace::begin(command)?;
+    run(&["signal", &name, "TERM"]).expect(0)?;
+    trace.wait_for(|events| !results(events, "deliver", "TERM", "init").is_empty())?;
+    let events = trace.finish()?;
+    same(results(&events, "deliver", "TERM", "init"), vec![json!("handler")])
 }
 
 fn refused() -> Outcome {

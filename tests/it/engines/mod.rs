@@ -29,6 +29,7 @@ mod scenarios;
 mod setup;
 mod standalone;
 mod stop_signal;
+mod traced;
 mod userns;
 
 /// The engines there are scripts for.
@@ -111,6 +112,8 @@ const ENGINE_CHECKS: &[(&str, Check)] = &[
     ("containerd", ("why_and_trace_tell_every_end_apart", ended_by::every_way)),
     ("cri", ("why_and_trace_tell_every_end_apart", ended_by::every_way)),
     ("lxc", ("why_and_trace_tell_every_end_apart", ended_by::every_way)),
+    ("docker", ("trace_by_label_includes_later_containers", traced::by_label)),
+    ("podman", ("trace_by_label_includes_later_containers", traced::by_label)),
     ("docker", ("why_counts_restarts", endings::loops_and_never)),
     ("podman", ("why_counts_restarts", endings::loops_and_never)),
     ("docker", ("why_has_health_checks", endings::unhealthy)),

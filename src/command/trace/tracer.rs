@@ -1,32 +1,25 @@
-//! `trace`: prints each signal as it is sent and delivered, and exits and OOM kills, as the kernel
-//! records them. Nothing is sent, and nothing is left behind.
+//! A trace that is running: reads what the kernel recorded, and prints it. Nothing is sent.
 
 use std::collections::{BTreeMap, HashSet};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use clap::{ArgMatches, Args};
 use jiff::{SignedDuration, Timestamp};
-use nix::sys::signal::{SigSet, Signal as UnixSignal};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::signalfd::SignalFd;
 
-use super::{Command, arguments, command, may_act, resolve};
 use crate::analysis::delivery::InitSender;
+use crate::analysis::fatal_signals::FatalSignals;
 use crate::analysis::trace_outcome::{SignalOrigin, SignalOutcome, TargetFacts, is_routine};
 use crate::analysis::trace_verdict::{SignalFacts, VerdictLog};
-use crate::cli::args;
 use crate::cli::context::Context;
-use crate::completion::source::CompletionSource;
 use crate::error::{Error, ExitStatus, os_error};
-use crate::model::signal::{Signal, SignalNumber, SignalSet};
+use crate::model::signal::{Signal, SignalSet};
 use crate::model::trace::{KernelEvent, TraceRecord};
-use crate::output::escape::safe_str;
 use crate::output::style::Style;
 use crate::output::terminal::is_broken_pipe;
 use crate::output::trace_report::{TraceEvent, TraceReporter};
-use crate::proc::{SignalTrace, SnapshotOptions, monotonic_now};
+use crate::proc::{SignalTrace, monotonic_now};
 use crate::resolve::traced_processes::{EndingProcess, TracedProcess, TracedProcesses};
-use crate::resolve::{Access, ResolvedContainer, Resolver};
 use crate::sys::pidfd::Ending;
 
 /// Longest time between two readings: it bounds the delay of a line, and the time in which a process may
@@ -40,158 +33,8 @@ const DRAIN_EVERY: usize = 1024;
 /// Time after which an exit is printed without its status.
 const STATUS_WAIT: u64 = 500_000_000;
 
-/// Print signals as they are sent and delivered, with their senders
-///
-/// For each signal to a process of the containers: the sender, the target, and what the kernel made of it
-/// (queued, ignored, discarded because an init has no handler, already pending), then its delivery (to a
-/// handler, or what its default action did), and exits and OOM kills. Processes that start later are
-/// included. Routine signals are only counted unless they are named: CHLD of a child, timers, the URG that
-/// a Go program sends itself. Ctrl-C ends it. It needs root, and leaves nothing behind.
-#[derive(Args)]
-#[command(
-    override_usage = "cinspect trace [OPTIONS] <CTR>... [SIG]...\n       cinspect trace [OPTIONS] --all [SIG]..."
-)]
-pub struct TraceArgs {
-    /// The containers, then the signals
-    #[arg(value_name = "CTR|SIG", add = CompletionSource::Containers)]
-    words: Vec<String>,
-    /// Every process of the host
-    #[arg(short, long)]
-    all: bool,
-    /// End after this time
-    #[arg(long = "for", value_name = "DUR", value_parser = args::duration, add = CompletionSource::Free)]
-    duration: Option<Duration>,
-    /// End after this many signals
-    #[arg(long, value_name = "N", add = CompletionSource::Free)]
-    count: Option<u64>,
-}
-
-pub const COMMAND: Command = command::<TraceArgs>(
-    "trace",
-    &[],
-    &[
-        ("cinspect trace web", "signals as they are sent, and by whom"),
-        ("cinspect trace web TERM KILL", "only these signals"),
-        ("cinspect trace --all KILL --for 1h", "who kills what on this host"),
-        ("cinspect --json trace web db", "for a log"),
-    ],
-    run,
-)
-.statuses(&[
-    ExitStatus::Done,
-    ExitStatus::Failed,
-    ExitStatus::Usage,
-    ExitStatus::NoContainer,
-    ExitStatus::NotPermitted,
-])
-.files(&[
-    (
-        "events/signal, events/sched, events/oom of tracefs",
-        "The layouts of the kernel's tracepoints, which are read with perf_event_open(2).",
-    ),
-    ("/proc/PID/status, /proc/PID/cgroup", "Names, users and containers of senders and targets."),
-]);
-
-fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
-    let arguments: TraceArgs = arguments(matches)?;
-    let (references, signals) = split(&arguments)?;
-    let host = context.host()?;
-    may_act(&host, "trace signals", ExitStatus::NotPermitted)?;
-    let interrupt = block_interrupts()?;
-    // Opened first: a process that begins while the containers are looked up is in the trace.
-    let trace = SignalTrace::open(signals.unwrap_or(SignalSet::ALL)).map_err(cannot_open)?;
-    let (chosen, members) = find_containers(context, &Resolver::new(&host), &references)?;
-    let names: Vec<String> = chosen.iter().map(|found| found.container.qualified()).collect();
-    let mut processes = TracedProcesses::new(&host, chosen);
-    for pid in members {
-        let _ = processes.process(pid);
-    }
-    processes.survey();
-    let reporter = TraceReporter {
-        host: host.name.clone(),
-        json: context.ui.json,
-        style: Style::from(&context.ui),
-        names_containers: processes.names_containers(),
-    };
-    let tracer = Tracer {
-        context,
-        trace,
-        processes,
-        reporter,
-        named: signals,
-        sent: 0,
-        limit: arguments.count,
-        routine: BTreeMap::new(),
-        oom_victims: HashSet::new(),
-        lost: 0,
-        verdicts: VerdictLog::default(),
-        ending: Vec::new(),
-    };
-    let subject = if names.is_empty() { "the whole host".into() } else { names.join(", ") };
-    context.ui.note(&format!("tracing {}; Ctrl-C ends it", safe_str(&subject)));
-    tracer.run(&interrupt, arguments.duration)
-}
-
-/// Splits the words into references and signals, which come last.
-fn split(arguments: &TraceArgs) -> Result<(Vec<&str>, Option<SignalSet>), Error> {
-    let is_signal =
-        |word: &String| word.parse::<u32>().is_err() && SignalNumber::parse(word).is_ok();
-    let first = match arguments.all {
-        true => 0,
-        false => arguments.words.iter().position(is_signal).unwrap_or(arguments.words.len()),
-    };
-    let (references, signals) = arguments.words.split_at(first);
-    let signals: Vec<Signal> =
-        signals.iter().map(|word| args::signal(word)).collect::<Result<_, _>>()?;
-    if references.is_empty() && !arguments.all {
-        return Err(Error::new(ExitStatus::Usage, "missing argument: CTR")
-            .hint("`cinspect ls` lists the running containers; `cinspect trace --all` traces the whole host"));
-    }
-    let set = (!signals.is_empty()).then(|| signals.into_iter().collect());
-    Ok((references.iter().map(String::as_str).collect(), set))
-}
-
-/// Returns the containers, and their processes.
-fn find_containers<'a>(
-    context: &Context,
-    resolver: &Resolver<'a>,
-    references: &[&str],
-) -> Result<(Vec<ResolvedContainer<'a>>, Vec<i32>), Error> {
-    let (mut containers, mut members) = (Vec::new(), Vec::new());
-    for word in references {
-        let found = resolve(context, resolver, word, Access::Read)?;
-        let snapshot = found.snapshot(SnapshotOptions::BARE)?;
-        members.extend(snapshot.processes.iter().map(|process| process.facts.id.pid.get()));
-        containers.push(found);
-    }
-    Ok((containers, members))
-}
-
-/// Blocks the signals that end a trace, and returns a descriptor that reads them.
-fn block_interrupts() -> Result<SignalFd, Error> {
-    let mut set = SigSet::empty();
-    for signal in [UnixSignal::SIGINT, UnixSignal::SIGTERM, UnixSignal::SIGHUP] {
-        set.add(signal);
-    }
-    set.thread_block().and_then(|()| SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC)).map_err(
-        |error| Error::new(ExitStatus::Failed, "cannot wait for Ctrl-C").cause(os_error(error)),
-    )
-}
-
-fn cannot_open(error: std::io::Error) -> Error {
-    let is_denied = error.kind() == std::io::ErrorKind::PermissionDenied;
-    let status = if is_denied { ExitStatus::NotPermitted } else { ExitStatus::Failed };
-    let hint = match is_denied {
-        true => {
-            "run as root: tracing takes CAP_SYS_ADMIN and CAP_PERFMON, in the host's user namespace"
-        }
-        false => "it takes a kernel with tracefs and perf_event_open(2)",
-    };
-    Error::new(status, "cannot trace signals").cause(os_error(error)).hint(hint)
-}
-
 /// A trace that is running.
-struct Tracer<'a> {
+pub(super) struct Tracer<'a> {
     context: &'a Context,
     trace: SignalTrace,
     processes: TracedProcesses<'a>,
@@ -205,12 +48,50 @@ struct Tracer<'a> {
     oom_victims: HashSet<i32>,
     lost: u64,
     verdicts: VerdictLog,
+    fatal: FatalSignals,
     /// Processes whose exit is not printed yet, and since when.
     ending: Vec<(u64, EndingProcess)>,
 }
 
-impl Tracer<'_> {
-    fn run(mut self, interrupt: &SignalFd, limit: Option<Duration>) -> Result<ExitStatus, Error> {
+impl<'a> Tracer<'a> {
+    /// Creates a tracer of these signals, or of all but routine ones, that ends after `limit` of them.
+    pub(super) fn new(
+        context: &'a Context,
+        trace: SignalTrace,
+        processes: TracedProcesses<'a>,
+        named: Option<SignalSet>,
+        limit: Option<u64>,
+    ) -> Self {
+        let host = &processes.host;
+        let reporter = TraceReporter {
+            host: host.name.clone(),
+            json: context.ui.json,
+            style: Style::from(&context.ui),
+            names_containers: processes.containers.is_several(),
+        };
+        Self {
+            context,
+            trace,
+            processes,
+            reporter,
+            named,
+            sent: 0,
+            limit,
+            routine: BTreeMap::new(),
+            oom_victims: HashSet::new(),
+            lost: 0,
+            verdicts: VerdictLog::default(),
+            fatal: FatalSignals::default(),
+            ending: Vec::new(),
+        }
+    }
+
+    /// Traces until Ctrl-C, a time or a number of signals.
+    pub(super) fn run(
+        mut self,
+        interrupt: &SignalFd,
+        limit: Option<Duration>,
+    ) -> Result<ExitStatus, Error> {
         let began = Instant::now();
         let is_over = |began: Instant| limit.is_some_and(|limit| began.elapsed() >= limit);
         let mut text = self.reporter.header();
@@ -280,6 +161,7 @@ impl Tracer<'_> {
     /// Reads what happened, up to a time or a few milliseconds ago, and returns its lines.
     fn read(&mut self, until: Option<u64>) -> String {
         self.processes.read_exits();
+        self.processes.refresh();
         let mut text = String::new();
         for (index, record) in self.trace.take(until).into_iter().enumerate() {
             if index % DRAIN_EVERY == 0 {
@@ -321,12 +203,7 @@ impl Tracer<'_> {
                 });
             }
             KernelEvent::Delivered { signal, code, handler } => {
-                let target = self.target(signal, code, record.tid, record.pid)?;
-                let known = facts(&target, None);
-                let outcome = SignalOutcome::of_delivery(signal, handler, known);
-                let contradicted = self.verdicts.outcome(target.host_pid, signal, outcome);
-                let event = TraceEvent::Deliver { signal, code, outcome, contradicted };
-                return Some(self.reporter.line(moment(time), &target, &event));
+                return self.delivered((signal, code, handler), &record);
             }
             KernelEvent::Generated { signal, code, tid, result, .. } => {
                 let Some(target) = self.target(signal, code, tid, record.pid) else {
@@ -339,6 +216,26 @@ impl Tracer<'_> {
             }
         }
         None
+    }
+
+    /// Returns the line of a signal that was taken, if it is to be printed.
+    fn delivered(
+        &mut self,
+        (signal, code, handler): (Signal, i32, u64),
+        record: &TraceRecord,
+    ) -> Option<String> {
+        let (signal, code) = match signal {
+            Signal::KILL => self.fatal.take(record.pid)?,
+            _ => (signal, code),
+        };
+        let target = self.target(signal, code, record.tid, record.pid)?;
+        let outcome = SignalOutcome::of_delivery(signal, handler, facts(&target, None));
+        if outcome != SignalOutcome::Terminates {
+            self.fatal.survived(record.pid, signal);
+        }
+        let contradicted = self.verdicts.outcome(target.host_pid, signal, outcome);
+        let event = TraceEvent::Deliver { signal, code, outcome, contradicted };
+        Some(self.reporter.line(moment(record.time), &target, &event))
     }
 
     /// Returns the event of a signal that was sent, with its sender and the verdict on it.
@@ -362,6 +259,7 @@ impl Tracer<'_> {
         let init = init_sender(target, sender.as_ref(), known.is_init);
         let verdict = steady.and_then(|steady| steady.verdict(signal, init));
         self.verdicts.note(target.host_pid, signal, verdict);
+        self.fatal.sent(target.host_pid, (signal, code), outcome, around.last);
         let contradicted = self.verdicts.outcome(target.host_pid, signal, outcome);
         let gone = || origin.has_sender().then(|| TracedProcess::gone(record.pid));
         let sender = sender.or_else(gone);
@@ -377,8 +275,8 @@ impl Tracer<'_> {
         running: i32,
     ) -> Option<TracedProcess> {
         let target = self.processes.of_thread(tid)?;
-        (self.is_shown(&target) && !self.is_routine(signal, code, &target, running))
-            .then_some(target)
+        let is_wanted = self.is_wanted(signal) && self.is_shown(&target);
+        (is_wanted && !self.is_routine(signal, code, &target, running)).then_some(target)
     }
 
     /// Returns the origin of a signal; of a KILL by the kernel with its reason, where that was seen.
@@ -408,6 +306,11 @@ impl Tracer<'_> {
 
     fn is_shown(&self, process: &TracedProcess) -> bool {
         self.processes.is_traced(process)
+    }
+
+    /// Whether a signal is one of those that were named, if any were: the kernel filters a few only.
+    fn is_wanted(&self, signal: Signal) -> bool {
+        self.named.is_none_or(|named| named.contains(signal))
     }
 
     fn is_routine(&self, signal: Signal, code: i32, target: &TracedProcess, running: i32) -> bool {
@@ -448,7 +351,7 @@ impl Tracer<'_> {
 
 fn facts(process: &TracedProcess, known: Option<SignalFacts>) -> TargetFacts {
     TargetFacts {
-        is_init: process.container.is_some() && process.pid == Some(1),
+        is_init: process.is_init,
         ignored: known.map(|facts| facts.ignored),
         caught: known.map(|facts| facts.caught).unwrap_or_default(),
     }
@@ -460,7 +363,7 @@ fn init_sender(
     sender: Option<&TracedProcess>,
     is_init: bool,
 ) -> Option<InitSender> {
-    let is_inside = sender.is_some_and(|sender| sender.container == target.container);
+    let is_inside = sender.is_some_and(|sender| sender.namespaces >= target.namespaces);
     is_init.then_some(match is_inside {
         true => InitSender::OwnNamespace,
         false => InitSender::AncestorNamespace,

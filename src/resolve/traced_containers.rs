@@ -1,0 +1,287 @@
+//! The containers of a trace: those that were chosen, and the others, by which senders are named. Later ones
+//! are searched for as long as a process was seen in a place that belongs to none. Nothing is read but that.
+
+use std::collections::{HashMap, HashSet};
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use super::ResolvedContainer;
+use crate::engine::{Inventory, MembershipRule, SearchDepth, add_labels, discover};
+use crate::model::cgroup::is_at_or_below;
+use crate::model::container::Container;
+use crate::model::pid::HostPid;
+use crate::proc::Host;
+
+/// Pause between two searches, in times of the last one, and its limits: while a place is new, and later.
+const NEW: (u32, Duration, Duration) = (4, Duration::from_millis(20), Duration::from_millis(500));
+const AGAIN: (u32, Duration, Duration) = (20, Duration::from_millis(50), Duration::from_secs(2));
+/// Time in which a place is new.
+const NEW_FOR: Duration = Duration::from_secs(2);
+/// Time in which an engine writes the record of a container after its first process has begun.
+const SETTLE: Duration = Duration::from_secs(8);
+/// Places that are remembered as no container's.
+const MAX_PLACES: usize = 4096;
+
+/// The choice of processes that are traced.
+pub enum TraceChoice<'a> {
+    /// Every process of the host.
+    Host,
+    /// Those of these containers, also after a restart.
+    Containers(Vec<ResolvedContainer<'a>>),
+    /// Those of every container with all of these labels, also of later ones.
+    Labels(Vec<String>),
+}
+
+/// The container of a process.
+#[derive(Clone, Debug)]
+pub struct ProcessContainer {
+    /// Its qualified name.
+    pub name: Rc<str>,
+    /// The depth of its PID namespace.
+    pub depth: usize,
+    /// Whether it was chosen.
+    pub is_chosen: bool,
+}
+
+/// A place in which a process can be: a control group, or a PID namespace below the host's.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Place {
+    Cgroup(Vec<u8>),
+    Namespace(u64),
+}
+
+/// The times of a place that is not known to be a container's.
+struct PlaceTimes {
+    first_seen: Instant,
+    /// None if it was not searched yet.
+    next_search: Option<Instant>,
+}
+
+/// The containers of a trace.
+pub struct TracedContainers<'a> {
+    host: &'a Host,
+    choice: TraceChoice<'a>,
+    depth: SearchDepth,
+    inventory: Inventory,
+    /// Number of searches so far.
+    pub searches: u64,
+    searched: Instant,
+    /// Time that the last search took.
+    took: Duration,
+    /// Places that may be those of a container whose record is not written yet.
+    unknown: HashMap<Place, PlaceTimes>,
+    /// Places that are no container's.
+    plain: HashSet<Place>,
+    /// The PID namespaces of chosen containers: the kernel gives the number of one that is gone to the next
+    /// (`ns_alloc_inum`, include/linux/proc_ns.h), and processes of another container would be taken for
+    /// theirs.
+    _namespaces: Vec<OwnedFd>,
+}
+
+impl<'a> TracedContainers<'a> {
+    /// Finds the containers of the host.
+    pub fn new(host: &'a Host, choice: TraceChoice<'a>) -> Self {
+        let depth = match choice {
+            TraceChoice::Host => SearchDepth::Everything,
+            _ => SearchDepth::Cgroups,
+        };
+        let namespace = |resolved: &ResolvedContainer<'_>| {
+            let handle = host.process(resolved.container.init_pid()?).ok()?;
+            host.namespace_file(&handle, "pid").ok()
+        };
+        let held = match &choice {
+            TraceChoice::Containers(chosen) => chosen.iter().filter_map(namespace).collect(),
+            _ => Vec::new(),
+        };
+        let mut containers = Self {
+            host,
+            choice,
+            depth,
+            inventory: Inventory::default(),
+            searches: 0,
+            searched: Instant::now(),
+            took: Duration::ZERO,
+            unknown: HashMap::new(),
+            plain: HashSet::new(),
+            _namespaces: held,
+        };
+        containers.search();
+        containers
+    }
+
+    /// Whether every process of the host is traced.
+    pub fn is_whole_host(&self) -> bool {
+        matches!(self.choice, TraceChoice::Host)
+    }
+
+    /// Whether there are containers to be told apart.
+    pub fn is_several(&self) -> bool {
+        !matches!(&self.choice, TraceChoice::Containers(chosen) if chosen.len() == 1)
+    }
+
+    /// Returns the qualified names of the chosen containers that are running.
+    pub fn chosen(&self) -> Vec<String> {
+        match &self.choice {
+            TraceChoice::Containers(chosen) => {
+                chosen.iter().map(|found| found.container.qualified()).collect()
+            }
+            _ => {
+                let chosen = self.inventory.containers.iter().filter(|found| self.is_chosen(found));
+                chosen.map(Container::qualified).collect()
+            }
+        }
+    }
+
+    /// Whether a container of this name is running.
+    pub fn is_running(&self, name: &str) -> bool {
+        self.inventory.containers.iter().any(|container| container.qualified() == name)
+    }
+
+    /// Returns the container of a process.
+    pub fn of(&mut self, pid: HostPid) -> Option<ProcessContainer> {
+        let holds = |resolved: &&ResolvedContainer<'_>| {
+            MembershipRule::new(self.host, &resolved.container, &resolved.inventory)
+                .holds(pid)
+                .unwrap_or(false)
+        };
+        if let TraceChoice::Containers(chosen) = &self.choice
+            && let Some(ResolvedContainer { container, .. }) = chosen.iter().find(holds)
+        {
+            return Some(ProcessContainer {
+                name: container.qualified().into(),
+                depth: container.depth,
+                is_chosen: true,
+            });
+        }
+        let found = self.inventory.containing(self.host, pid);
+        if found.is_none_or(|container| !container.verified)
+            && let Some(place) = self.place(pid)
+        {
+            self.note(place);
+            self.refresh();
+        }
+        self.inventory.containing(self.host, pid).map(|container| self.describe(container))
+    }
+
+    /// Returns the container of a control group, by its path.
+    pub fn at(&mut self, path: &[u8]) -> Option<ProcessContainer> {
+        if self.container_at(path).is_none_or(|container| !container.verified) {
+            self.note(Place::Cgroup(path.to_owned()));
+            self.refresh();
+        }
+        self.container_at(path).map(|container| self.describe(container))
+    }
+
+    /// Searches again if a place is not known yet, and it is time.
+    pub fn refresh(&mut self) {
+        let now = Instant::now();
+        let is_due = |times: &&PlaceTimes| times.next_search.is_none_or(|next| next <= now);
+        let first_seen = self.unknown.values().filter(is_due).map(|times| times.first_seen).max();
+        let Some(first_seen) = first_seen else { return };
+        let is_new = now.duration_since(first_seen) < NEW_FOR;
+        let (ratio, shortest, longest) = if is_new { NEW } else { AGAIN };
+        if now.duration_since(self.searched) < (self.took * ratio).clamp(shortest, longest) {
+            return;
+        }
+        self.search();
+        let now = Instant::now();
+        for (place, mut times) in std::mem::take(&mut self.unknown) {
+            let age = now.duration_since(times.first_seen);
+            if self.is_container(&place) {
+                continue;
+            }
+            if age < SETTLE {
+                times.next_search = Some(now + age.max(AGAIN.1));
+                self.unknown.insert(place, times);
+                continue;
+            }
+            // (A trace may run for days, and services come and go.)
+            if self.plain.len() >= MAX_PLACES {
+                self.plain.clear();
+            }
+            // (The number of a namespace that is gone may be the next container's.)
+            if matches!(place, Place::Cgroup(_)) {
+                self.plain.insert(place);
+            }
+        }
+    }
+
+    fn search(&mut self) {
+        let began = Instant::now();
+        self.inventory = discover(self.host, self.depth);
+        if matches!(self.choice, TraceChoice::Labels(_)) {
+            add_labels(self.host, self.inventory.containers.iter_mut());
+        }
+        self.searches += 1;
+        self.searched = Instant::now();
+        self.took = began.elapsed();
+    }
+
+    /// Remembers a place that is not a container's as far as is known.
+    fn note(&mut self, place: Place) {
+        let is_root = place == Place::Cgroup(b"/".to_vec());
+        if is_root || self.plain.contains(&place) || self.unknown.contains_key(&place) {
+            return;
+        }
+        if self.unknown.len() >= MAX_PLACES {
+            self.unknown.clear();
+        }
+        let now = Instant::now();
+        self.unknown.insert(place, PlaceTimes { first_seen: now, next_search: None });
+    }
+
+    /// Returns the place of a process. (A PID namespace without a control group is a container of its own
+    /// where all processes are searched.)
+    fn place(&self, pid: HostPid) -> Option<Place> {
+        if self.is_whole_host() {
+            let namespace =
+                self.host.process(pid).and_then(|handle| self.host.pid_ns_of(&handle)).ok();
+            if let Some(namespace) = namespace.filter(|found| Some(*found) != self.host.pid_ns) {
+                return Some(Place::Namespace(namespace.0));
+            }
+        }
+        let memberships = self.host.memberships(pid).ok()?;
+        memberships.by_preference().next().map(|found| Place::Cgroup(found.path.clone()))
+    }
+
+    fn is_container(&self, place: &Place) -> bool {
+        let mut verified = self.inventory.containers.iter().filter(|found| found.verified);
+        match place {
+            Place::Cgroup(path) => self.container_at(path).is_some_and(|found| found.verified),
+            Place::Namespace(inode) => {
+                verified.any(|found| found.pid_ns.is_some_and(|found| found.0 == *inode))
+            }
+        }
+    }
+
+    /// Returns the innermost container at or above a control group.
+    fn container_at(&self, path: &[u8]) -> Option<&Container> {
+        let own_path = |container: &Container| {
+            let cgroup = container.cgroup.as_ref()?;
+            is_at_or_below(path, &cgroup.path).then_some(cgroup.path.len())
+        };
+        let found = self.inventory.containers.iter().filter(|found| own_path(found).is_some());
+        found.max_by_key(|container| own_path(container))
+    }
+
+    fn describe(&self, container: &Container) -> ProcessContainer {
+        ProcessContainer {
+            name: container.qualified().into(),
+            depth: container.depth,
+            is_chosen: self.is_chosen(container),
+        }
+    }
+
+    /// Whether a container is one that is traced, restarted perhaps.
+    fn is_chosen(&self, container: &Container) -> bool {
+        match &self.choice {
+            TraceChoice::Host => true,
+            TraceChoice::Containers(chosen) => {
+                let name = container.qualified();
+                chosen.iter().any(|resolved| resolved.container.qualified() == name)
+            }
+            TraceChoice::Labels(labels) => labels.iter().all(|label| container.has_label(label)),
+        }
+    }
+}
