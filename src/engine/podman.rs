@@ -10,6 +10,7 @@ use super::cgroup_name::is_long_id;
 use super::containers_storage::{self, Writer};
 use super::crun::CRUN;
 use super::inventory::StoppedContainer;
+use super::labels::Labels;
 use super::podman_database;
 use super::record::{Record, RecordReader};
 use super::runc::RUNC;
@@ -80,6 +81,10 @@ impl Engine for Podman {
             },
         );
         recorded.or(containers_storage::stop_policy(host, container, UNREAD))
+    }
+
+    fn labels(&self, host: &Host, container: &Container) -> Option<Labels> {
+        podman_database::entry(host, container).map(|entry| entry.config.labels)
     }
 
     fn stored_root(&self, host: &Host, stopped: &StoppedContainer) -> Result<StoredRoot, String> {

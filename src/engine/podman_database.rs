@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::database::{self, DatabaseCache, DatabaseCopy};
+use super::labels::Labels;
 use crate::model::container::Container;
 use crate::model::exit_record::{ExitRecord, LogDestination, RecordedState, parse_time};
 use crate::proc::{Host, Trust};
@@ -43,6 +44,7 @@ pub(super) struct PodmanConfig {
     pub log_driver: String,
     #[serde(rename = "logPath")]
     pub log_path: Option<PathBuf>,
+    pub labels: Labels,
 }
 
 /// The part of libpod's `ContainerState` that is used.

@@ -24,6 +24,7 @@ pub mod process;
 pub mod process_config;
 pub mod program_signals;
 pub mod resource_config;
+pub mod rotated_log;
 pub mod signal;
 pub mod signal_waiters;
 pub mod sockets;

@@ -1,25 +1,20 @@
-//! An engine's log files, read from near their end: the current one and those rotated before it
-//! (`LOG.1`, `LOG.2`). A file is read only if the container's user alone could have made it be there.
+//! An engine's log files, read from near their end: the current one and those rotated before it, compressed or
+//! not. A file is read only if the container's user alone could have made it be there.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
 use super::host::Host;
+use super::log_source::LogSource;
 use super::read::ReadError;
 use super::trusted_fs::Trust;
 use crate::model::log_record::{LogFormat, LogRecord};
-use crate::sys::file::{FileId, attributes};
+use crate::model::rotated_log::{RotatedLog, rotated_logs};
+use crate::sys::file::attributes;
 
 /// Rotated files that are looked for.
 const MOST_ROTATED: usize = 100;
-/// Longest record; the rest of a longer one is left out. Engines split lines after 16 KiB.
-const MAX_RECORD: usize = 1 << 20;
-/// Bytes that are searched backwards at a time.
-const BLOCK: u64 = 1 << 16;
-
 /// The part of a log that is wanted.
 #[derive(Clone, Copy, Debug)]
 pub struct LogRange {
@@ -37,10 +32,12 @@ pub struct LogReader<'a> {
     owner: Trust,
     format: LogFormat,
     range: LogRange,
-    /// Files that are still to be read, the next one last.
-    pending: Vec<(BufReader<File>, FileId)>,
-    /// Older files that are compressed, and not read.
-    pub compressed: Vec<PathBuf>,
+    /// Files that are still to be read, the next one last, with their paths.
+    pending: Vec<(LogSource, PathBuf)>,
+    /// Time of the last record that was read.
+    last_time: Option<Timestamp>,
+    /// Older files, or ends of them, that could not be read, and why.
+    unread: Vec<(PathBuf, String)>,
 }
 
 impl<'a> LogReader<'a> {
@@ -55,34 +52,76 @@ impl<'a> LogReader<'a> {
         format: LogFormat,
         range: LogRange,
     ) -> Result<Self, ReadError> {
-        let path = path.to_owned();
-        let mut reader =
-            Self { host, path, owner, format, range, pending: Vec::new(), compressed: Vec::new() };
+        let mut reader = Self {
+            host,
+            path: path.to_owned(),
+            owner,
+            format,
+            range,
+            pending: Vec::new(),
+            last_time: None,
+            unread: Vec::new(),
+        };
         let mut missing = range.last.unwrap_or(usize::MAX);
-        for index in 0..=MOST_ROTATED {
-            let opened = match reader.open_file(index) {
-                Err(error) if index == 0 => return Err(error),
-                Err(_) => break,
-                Ok(opened) => opened,
-            };
-            let (mut file, id, modified) = opened;
-            // (It was not written to since.)
-            if index > 0 && range.since.is_some_and(|since| modified < since) {
+        let (mut current, _) = reader.open_file(path, false)?;
+        if range.last.is_some() {
+            missing -= current.seek_last(missing)?;
+        }
+        reader.pending.push((current, path.to_owned()));
+        for older in reader.older_files() {
+            if missing == 0 {
                 break;
             }
-            let (offset, count) = match range.last {
-                Some(_) => tail(&mut file, format, missing)?,
-                None => (0, 0),
-            };
-            file.seek(SeekFrom::Start(offset))?;
-            reader.pending.push((BufReader::new(file), id));
-            missing = missing.saturating_sub(count);
-            if missing == 0 {
-                return Ok(reader);
+            let mut path = reader.path.with_file_name(&older.name);
+            let mut opened = reader.open_older(&path, older.is_compressed, missing);
+            if matches!(opened, Err(ReadError::Gone)) && !older.is_compressed {
+                // (It was compressed meanwhile.)
+                path = reader.path.with_file_name(format!("{}.gz", older.name));
+                opened = reader.open_older(&path, true, missing);
+            }
+            match opened {
+                Ok(Some((source, count))) => {
+                    missing = missing.saturating_sub(count);
+                    reader.pending.push((source, path));
+                }
+                Ok(None) => break,
+                // (It was rotated once more meanwhile.)
+                Err(ReadError::Gone) => {}
+                Err(error) => {
+                    reader.unread.push((path, error.to_string()));
+                    break;
+                }
             }
         }
-        reader.compressed = reader.compressed_files();
         Ok(reader)
+    }
+
+    /// Opens an older file at the last records of it that are missing, with their number; none if it is older
+    /// than the range. One that was opened before it was rotated has none.
+    fn open_older(
+        &self,
+        path: &Path,
+        is_compressed: bool,
+        missing: usize,
+    ) -> Result<Option<(LogSource, usize)>, ReadError> {
+        let (mut source, modified) = self.open_file(path, is_compressed)?;
+        // (It was not written to since.)
+        if self.range.since.is_some_and(|since| modified < since) {
+            return Ok(None);
+        }
+        if self.pending.iter().any(|(pending, _)| pending.id == source.id) {
+            return Err(ReadError::Gone);
+        }
+        let count = match self.range.last {
+            Some(_) => source.seek_last(missing)?,
+            None => 0,
+        };
+        Ok(Some((source, count)))
+    }
+
+    /// Takes the older files, or ends of them, that could not be read, and why.
+    pub fn take_unread(&mut self) -> Vec<(PathBuf, String)> {
+        std::mem::take(&mut self.unread)
     }
 
     /// Returns the next record of the range; none at the end of what is written so far.
@@ -90,10 +129,20 @@ impl<'a> LogReader<'a> {
     /// # Errors
     /// As read(2).
     pub fn next(&mut self) -> Result<Option<LogRecord>, ReadError> {
-        while let Some((file, _)) = self.pending.last_mut() {
-            match next_bytes(file, self.format)? {
+        while let Some((source, path)) = self.pending.last_mut() {
+            let is_current = *path == self.path;
+            let bytes = match source.next() {
+                // What follows can still be read.
+                Err(error) if !is_current => {
+                    self.unread.push((path.clone(), error.to_string()));
+                    None
+                }
+                bytes => bytes?,
+            };
+            match bytes {
                 Some(bytes) => {
                     let record = self.format.parse(&bytes);
+                    self.last_time = record.time.or(self.last_time);
                     let is_earlier = |since| record.time.is_some_and(|time| time < since);
                     if !self.range.since.is_some_and(is_earlier) {
                         return Ok(Some(record));
@@ -110,28 +159,52 @@ impl<'a> LogReader<'a> {
     }
 
     /// Looks whether the file was rotated or cut short after its last record was read, and goes on with
-    /// what is in its place.
+    /// what is in its place: also with files that were written and rotated in between.
     pub fn renew(&mut self) {
-        let Some((file, id)) = self.pending.last_mut() else { return };
-        let position = file.stream_position().unwrap_or(0);
-        if file.get_ref().metadata().is_ok_and(|meta| meta.len() < position) {
-            let _ = file.rewind();
+        let Some((source, _)) = self.pending.last_mut() else { return };
+        source.rewind_if_cut();
+        let id = source.id;
+        let Ok((current, _)) = self.open_file(&self.path, false) else { return };
+        if current.id == id {
+            return;
         }
-        let id = *id;
-        if let Ok((file, current, _)) = self.open_file(0)
-            && current != id
-        {
-            self.pending.insert(0, (BufReader::new(file), current));
+        let mut newer = vec![(current, self.path.clone())];
+        for older in self.older_files() {
+            let path = self.path.with_file_name(&older.name);
+            let Ok((mut source, _)) = self.open_file(&path, older.is_compressed) else { continue };
+            if source.id == id || !self.begins_later(&mut source) {
+                break;
+            }
+            newer.push((source, path));
         }
+        // (The followed file is read to its end first, and comes last.)
+        self.pending.splice(0..0, newer);
     }
 
-    /// Opens the current file, or the one that was rotated this often.
-    fn open_file(&self, rotated: usize) -> Result<(File, FileId, Timestamp), ReadError> {
-        let path = match rotated {
-            0 => self.path.clone(),
-            count => suffixed(&self.path, &format!(".{count}")),
-        };
-        let (file, owner) = self.host.state_dir("/")?.open(&path)?;
+    /// Whether the first record of a file is later than the last one that was read.
+    fn begins_later(&self, source: &mut LogSource) -> bool {
+        let Ok(Some(first)) = source.next() else { return false };
+        let is_later = self.format.parse(&first).time > self.last_time;
+        self.last_time.is_some() && is_later && source.rewind().is_ok()
+    }
+
+    /// Returns the older files that are there, the newest first.
+    fn older_files(&self) -> Vec<RotatedLog> {
+        let name = self.path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let directory = self.path.parent().unwrap_or(Path::new("/"));
+        let names = self.host.state_dir(directory).and_then(|dir| dir.names()).unwrap_or_default();
+        let mut found = rotated_logs(name, &names);
+        found.truncate(MOST_ROTATED);
+        found
+    }
+
+    /// Opens the current file or an older one; with the time of its last change.
+    fn open_file(
+        &self,
+        path: &Path,
+        is_compressed: bool,
+    ) -> Result<(LogSource, Timestamp), ReadError> {
+        let (file, owner) = self.host.state_dir("/")?.open(path)?;
         // A user's record may lead anywhere: to files of root, of which that user must not see even that
         // they are there.
         if owner != self.owner {
@@ -143,135 +216,8 @@ impl<'a> LogReader<'a> {
         let attributes = attributes(&file)?;
         let (seconds, nanoseconds) = attributes.modified;
         let modified = Timestamp::new(seconds, nanoseconds.cast_signed()).unwrap_or_default();
-        Ok((file, attributes.id, modified))
+        Ok((LogSource::new(file, attributes.id, self.format, is_compressed), modified))
     }
-
-    fn compressed_files(&self) -> Vec<PathBuf> {
-        let Some(name) = self.path.file_name().and_then(|name| name.to_str()) else {
-            return Vec::new();
-        };
-        let Some(directory) = self.path.parent() else { return Vec::new() };
-        let names = self.host.state_dir(directory).and_then(|dir| dir.names()).unwrap_or_default();
-        let is_ours = |other: &&String| other.starts_with(name) && other.ends_with(".gz");
-        names.iter().filter(is_ours).map(|name| directory.join(name)).collect()
-    }
-}
-
-fn suffixed(path: &Path, suffix: &str) -> PathBuf {
-    let mut path = path.as_os_str().to_owned();
-    path.push(suffix);
-    path.into()
-}
-
-/// Reads the bytes of the next record. One that is not complete yet is left for later.
-fn next_bytes(file: &mut BufReader<File>, format: LogFormat) -> Result<Option<Vec<u8>>, ReadError> {
-    let start = file.stream_position()?;
-    let complete = match format {
-        LogFormat::Local => frame(file)?,
-        LogFormat::Json | LogFormat::Tagged => line(file)?,
-    };
-    if complete.is_none() {
-        file.seek(SeekFrom::Start(start))?;
-    }
-    Ok(complete)
-}
-
-fn line(file: &mut BufReader<File>) -> Result<Option<Vec<u8>>, ReadError> {
-    let mut bytes = Vec::new();
-    let read = file.by_ref().take(MAX_RECORD as u64).read_until(b'\n', &mut bytes)?;
-    match bytes.pop() {
-        Some(b'\n') => Ok(Some(bytes)),
-        Some(last) if read == MAX_RECORD => {
-            bytes.push(last);
-            skip_line(file)?;
-            Ok(Some(bytes))
-        }
-        _ => Ok(None),
-    }
-}
-
-fn skip_line(file: &mut BufReader<File>) -> Result<(), ReadError> {
-    loop {
-        let buffered = file.fill_buf()?;
-        let (length, is_last) = match buffered.iter().position(|byte| *byte == b'\n') {
-            Some(index) => (index + 1, true),
-            None => (buffered.len(), buffered.is_empty()),
-        };
-        file.consume(length);
-        if is_last {
-            return Ok(());
-        }
-    }
-}
-
-fn frame(file: &mut BufReader<File>) -> Result<Option<Vec<u8>>, ReadError> {
-    let mut length = [0; 4];
-    if !read_whole(file, &mut length)? {
-        return Ok(None);
-    }
-    let length = u32::from_be_bytes(length) as usize;
-    if length > MAX_RECORD {
-        return Err(ReadError::Broken("the log file is not of the expected format".into()));
-    }
-    let mut bytes = vec![0; length + 4];
-    if !read_whole(file, &mut bytes)? {
-        return Ok(None);
-    }
-    bytes.truncate(length);
-    Ok(Some(bytes))
-}
-
-fn read_whole(file: &mut impl Read, buffer: &mut [u8]) -> Result<bool, ReadError> {
-    match file.read_exact(buffer) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Ok(false),
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// Returns where the last `wanted` records begin, and how many there are from there.
-fn tail(file: &mut File, format: LogFormat, wanted: usize) -> Result<(u64, usize), ReadError> {
-    let end = file.seek(SeekFrom::End(0))?;
-    match format {
-        LogFormat::Local => tail_of_frames(file, end, wanted),
-        LogFormat::Json | LogFormat::Tagged => tail_of_lines(file, end, wanted),
-    }
-}
-
-fn tail_of_lines(file: &mut File, end: u64, wanted: usize) -> Result<(u64, usize), ReadError> {
-    let (mut block, mut position, mut newlines) = (Vec::new(), end, 0);
-    while position > 0 {
-        let length = position.min(BLOCK);
-        position -= length;
-        file.seek(SeekFrom::Start(position))?;
-        block.resize(usize::try_from(length).unwrap_or(0), 0);
-        if !read_whole(file, &mut block)? {
-            break;
-        }
-        for index in memchr::memrchr_iter(b'\n', &block) {
-            if newlines == wanted {
-                return Ok((position + index as u64 + 1, wanted));
-            }
-            newlines += 1;
-        }
-    }
-    Ok((0, newlines))
-}
-
-fn tail_of_frames(file: &mut File, end: u64, wanted: usize) -> Result<(u64, usize), ReadError> {
-    let (mut position, mut count) = (end, 0);
-    while count < wanted && position >= 8 {
-        file.seek(SeekFrom::Start(position - 4))?;
-        let mut length = [0; 4];
-        if !read_whole(file, &mut length)? {
-            break;
-        }
-        let Some(start) = position.checked_sub(u64::from(u32::from_be_bytes(length)) + 8) else {
-            break;
-        };
-        (position, count) = (start, count + 1);
-    }
-    Ok((position, count))
 }
 
 #[cfg(test)]
@@ -344,6 +290,60 @@ mod tests {
         reader.renew();
         fs::write(&path, line_of(7)).unwrap();
         assert_eq!(numbers(&mut reader), [7]);
+    }
+
+    /// Compresses a file of the log, as engines do.
+    fn compress(dir: &Path, name: &str, to: &str) {
+        let plain = fs::read(dir.join(name)).unwrap();
+        let file = fs::File::create(dir.join(to)).unwrap();
+        let mut encoder = flate2::write::GzEncoder::new(file, flate2::Compression::fast());
+        encoder.write_all(&plain).unwrap();
+        encoder.finish().unwrap();
+        fs::remove_file(dir.join(name)).unwrap();
+    }
+
+    #[test]
+    fn older_files_may_be_compressed() {
+        let (dir, host) =
+            host(&[("a.3", 0..500), ("a.2", 500..600), ("a.1", 600..610), ("a", 610..613)]);
+        let log = dir.path().join("log");
+        compress(&log, "a.2", "a.2.gz");
+        compress(&log, "a.3", "a.3.gz");
+        for (last, first) in [(5, 608), (13, 600), (14, 599), (113, 500), (300, 313), (999, 0)] {
+            let mut reader = open(&host, LogRange { last: Some(last), since: None });
+            assert_eq!(numbers(&mut reader), (first..613).collect::<Vec<_>>(), "{last}");
+        }
+        let since = Some("2026-11-26T02:09:58Z".parse().unwrap());
+        let mut late = open(&host, LogRange { last: None, since });
+        assert_eq!(numbers(&mut late), (598..613).collect::<Vec<_>>());
+        // One that is damaged ends what can be read before it, and is named.
+        let whole = fs::read(log.join("a.2.gz")).unwrap();
+        fs::write(log.join("a.2.gz"), &whole[..whole.len() / 2]).unwrap();
+        for last in [Some(50), None] {
+            let mut reader = open(&host, LogRange { last, since: None });
+            assert_eq!(*numbers(&mut reader).last().unwrap(), 612);
+            let unread = reader.take_unread();
+            assert!(unread[0].0.ends_with("a.2.gz"), "{unread:?}");
+        }
+    }
+
+    #[test]
+    fn a_log_that_is_rotated_several_times_between_two_readings_is_followed() {
+        let (dir, host) = host(&[("a", 0..3)]);
+        let log = dir.path().join("log");
+        let mut reader = open(&host, LogRange { last: Some(1), since: None });
+        assert_eq!(numbers(&mut reader), [2]);
+        for number in 3..7 {
+            let rotated = log.join(format!("a.{}", 10 - number));
+            fs::rename(log.join("a"), rotated).unwrap();
+            fs::write(log.join("a"), line_of(number)).unwrap();
+        }
+        compress(&log, "a.7", "a.7.gz");
+        compress(&log, "a.5", "a.5.gz");
+        reader.renew();
+        assert_eq!(numbers(&mut reader), [3, 4, 5, 6]);
+        reader.renew();
+        assert!(numbers(&mut reader).is_empty());
     }
 
     #[test]

@@ -16,6 +16,7 @@ mod init_state;
 mod inspect;
 mod kernel_log;
 mod log_file;
+mod log_source;
 mod lookup;
 mod namespace_root;
 mod parallel;

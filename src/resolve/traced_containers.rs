@@ -155,7 +155,7 @@ impl<'a> TracedContainers<'a> {
             });
         }
         let found = self.inventory.containing(self.host, pid);
-        if found.is_none_or(|container| !container.verified)
+        if found.is_none_or(|container| !self.is_settled(container))
             && let Some(place) = self.place(pid)
         {
             self.note(place);
@@ -166,7 +166,7 @@ impl<'a> TracedContainers<'a> {
 
     /// Returns the container of a control group, by its path.
     pub fn at(&mut self, path: &[u8]) -> Option<ProcessContainer> {
-        if self.container_at(path).is_none_or(|container| !container.verified) {
+        if self.container_at(path).is_none_or(|container| !self.is_settled(container)) {
             self.note(Place::Cgroup(path.to_owned()));
             self.refresh();
         }
@@ -245,12 +245,20 @@ impl<'a> TracedContainers<'a> {
         memberships.by_preference().next().map(|found| Place::Cgroup(found.path.clone()))
     }
 
+    /// Whether all that is needed of a container is recorded.
+    fn is_settled(&self, container: &Container) -> bool {
+        let needs_labels = matches!(self.choice, TraceChoice::Labels(_));
+        container.verified && (!needs_labels || container.labels.is_some())
+    }
+
     fn is_container(&self, place: &Place) -> bool {
-        let mut verified = self.inventory.containers.iter().filter(|found| found.verified);
+        let mut settled = self.inventory.containers.iter().filter(|found| self.is_settled(found));
         match place {
-            Place::Cgroup(path) => self.container_at(path).is_some_and(|found| found.verified),
+            Place::Cgroup(path) => {
+                self.container_at(path).is_some_and(|found| self.is_settled(found))
+            }
             Place::Namespace(inode) => {
-                verified.any(|found| found.pid_ns.is_some_and(|found| found.0 == *inode))
+                settled.any(|found| found.pid_ns.is_some_and(|found| found.0 == *inode))
             }
         }
     }

@@ -30,7 +30,7 @@ const INTERVAL: Duration = Duration::from_millis(200);
 /// Print the end of a container's log, while its engine hangs too
 ///
 /// The log is read from the engine's file (json-file, local, k8s-file, CRI), with the files that were
-/// rotated before it, or from the journal by journalctl(1). What the container wrote to stderr is printed
+/// rotated before it, compressed ones too, or from the journal by journalctl(1). What the container wrote to stderr is printed
 /// on stderr. On a terminal, control characters are escaped and colours left out; a file or a pipe gets
 /// the bytes as they are. A container that is not running has a log as well.
 #[derive(Args)]
@@ -127,12 +127,6 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
             let trust = found.container.user.map_or(Trust::Root, Trust::User);
             let opened = LogReader::open(&host, path, trust, format, range);
             let mut reader = opened.map_err(|error| unreadable(&path.display(), &error))?;
-            for older in &reader.compressed {
-                context.ui.note(&format!(
-                    "`{}` is compressed, and not read",
-                    safe_str(&older.to_string_lossy())
-                ));
-            }
             printer.follow(&mut reader, &found)?;
         }
         _ => return Err(no_file(&found.container, destination)),
@@ -199,6 +193,11 @@ impl Printer<'_> {
                 if self.print(&record)?.is_break() {
                     return Ok(());
                 }
+            }
+            for (path, why) in reader.take_unread() {
+                let path = path.to_string_lossy().into_owned();
+                let message = format!("`{}` is not read to its end: {why}", safe_str(&path));
+                self.context.ui.warn(&safe_str(&message));
             }
             if is_over {
                 return Ok(());

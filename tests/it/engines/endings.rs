@@ -110,7 +110,13 @@ pub fn logs(engine: &Engine) -> Outcome {
     let ended = Ended::new(engine)?;
     let docker = engine.name == "docker";
     let drivers: &[&str] = match docker {
-        true => &["", "--log-driver local", "--log-opt max-size=10k --log-opt max-file=4"],
+        true => &[
+            "",
+            "--log-driver local",
+            "--log-driver local --log-opt max-size=5k --log-opt max-file=9",
+            "--log-opt max-size=10k --log-opt max-file=4",
+            "--log-opt max-size=10k --log-opt max-file=4 --log-opt compress=true",
+        ],
         false => &["--log-driver k8s-file"],
     };
     // (The engine reads its two streams independently.)

@@ -19,7 +19,8 @@ pub fn by_label(engine: &Engine) -> Outcome {
     for name in &names {
         let _ = engine.script(&["rm", name]);
     }
-    let label = format!("{LABEL}=yes");
+    // (The tests of other engines run at the same time.)
+    let label = format!("{LABEL}=yes-{}", engine.name);
     let mut command = cinspect(&["--json", "trace", "--label", &label, "--label", LABEL, "USR1"]);
     command.stdin(Stdio::null());
     let (mut child, mut stderr) = start_trace(command)?;
@@ -46,7 +47,7 @@ pub fn by_label(engine: &Engine) -> Outcome {
 fn traces_each(engine: &Engine, names: &[String; 2], events: &Mutex<Vec<Value>>) -> Outcome {
     let program = ["--", "sh", "-c", "trap : USR1; while :; do sleep 0.1; done"];
     for (name, value) in names.iter().zip(["yes", "no"]) {
-        let options = format!("--label {LABEL}={value}");
+        let options = format!("--label {LABEL}={value}-{}", engine.name);
         engine.script_with(&options, &[&["run", name], &program[..]].concat())?;
     }
     let [chosen, other] = [0, 1].map(|index| engine.script(&["qualified", &names[index]]));

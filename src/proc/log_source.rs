@@ -1,0 +1,230 @@
+//! One file of a log, plain or compressed by gzip(1), read record by record in bounded memory. A file that
+//! decompresses to more than a limit is not read on.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Take};
+
+use flate2::read::MultiGzDecoder;
+
+use super::read::ReadError;
+use crate::model::log_record::LogFormat;
+use crate::sys::file::FileId;
+
+/// Longest record; the rest of a longer one is left out. Engines split lines after 16 KiB.
+const MAX_RECORD: usize = 1 << 20;
+/// Bytes that are searched backwards at a time.
+const BLOCK: u64 = 1 << 16;
+/// Most bytes of a compressed file, decompressed: a small file may be very large then.
+const MAX_DECOMPRESSED: u64 = 1 << 30;
+
+type Decompressed = BufReader<Take<MultiGzDecoder<BufReader<File>>>>;
+
+/// A file of a log.
+#[derive(Debug)]
+pub struct LogSource {
+    content: LogContent,
+    format: LogFormat,
+    /// The file.
+    pub id: FileId,
+}
+
+#[derive(Debug)]
+enum LogContent {
+    Plain(BufReader<File>),
+    Compressed(Box<Decompressed>),
+}
+
+impl LogSource {
+    /// Begins to read a file.
+    pub fn new(file: File, id: FileId, format: LogFormat, is_compressed: bool) -> Self {
+        let content = match is_compressed {
+            false => LogContent::Plain(BufReader::new(file)),
+            true => LogContent::Compressed(Box::new(decompressed(file))),
+        };
+        Self { content, format, id }
+    }
+
+    /// Goes to where the last `wanted` records begin, and returns how many there are from there.
+    ///
+    /// # Errors
+    /// As read(2); [`ReadError::Broken`] for a compressed file that is damaged or too large.
+    pub fn seek_last(&mut self, wanted: usize) -> Result<usize, ReadError> {
+        match &mut self.content {
+            LogContent::Plain(file) => {
+                let (offset, count) = tail(file.get_mut(), self.format, wanted)?;
+                file.seek(SeekFrom::Start(offset))?;
+                Ok(count)
+            }
+            LogContent::Compressed(_) => {
+                let mut count = 0;
+                while self.next()?.is_some() {
+                    count += 1;
+                }
+                self.rewind()?;
+                for _ in wanted..count {
+                    self.next()?;
+                }
+                Ok(count.min(wanted))
+            }
+        }
+    }
+
+    /// Goes to the beginning.
+    ///
+    /// # Errors
+    /// As lseek(2).
+    pub fn rewind(&mut self) -> io::Result<()> {
+        match &mut self.content {
+            LogContent::Plain(file) => file.rewind(),
+            LogContent::Compressed(reader) => {
+                let mut file = reader.get_ref().get_ref().get_ref().get_ref().try_clone()?;
+                file.rewind()?;
+                **reader = decompressed(file);
+                Ok(())
+            }
+        }
+    }
+
+    /// Goes to the beginning if the file was cut short.
+    pub fn rewind_if_cut(&mut self) {
+        let LogContent::Plain(file) = &mut self.content else { return };
+        let position = file.stream_position().unwrap_or(0);
+        if file.get_ref().metadata().is_ok_and(|meta| meta.len() < position) {
+            let _ = file.rewind();
+        }
+    }
+
+    /// Reads the bytes of the next record. One that is not complete yet is left for later.
+    ///
+    /// # Errors
+    /// As [`Self::seek_last`].
+    pub fn next(&mut self) -> Result<Option<Vec<u8>>, ReadError> {
+        match &mut self.content {
+            LogContent::Plain(file) => {
+                let start = file.stream_position()?;
+                let complete = record(file, self.format)?;
+                if complete.is_none() {
+                    file.seek(SeekFrom::Start(start))?;
+                }
+                Ok(complete)
+            }
+            LogContent::Compressed(reader) => {
+                let complete = record(&mut **reader, self.format);
+                if reader.get_ref().limit() == 0 {
+                    return Err(ReadError::Broken("it is larger than 1 GiB, decompressed".into()));
+                }
+                complete
+            }
+        }
+    }
+}
+
+fn decompressed(file: File) -> Decompressed {
+    BufReader::new(MultiGzDecoder::new(BufReader::new(file)).take(MAX_DECOMPRESSED))
+}
+
+/// Reads the bytes of the next record; none if the last one is not complete.
+fn record(file: &mut impl BufRead, format: LogFormat) -> Result<Option<Vec<u8>>, ReadError> {
+    match format {
+        LogFormat::Local => frame(file),
+        LogFormat::Json | LogFormat::Tagged => line(file),
+    }
+}
+
+fn line(file: &mut impl BufRead) -> Result<Option<Vec<u8>>, ReadError> {
+    let mut bytes = Vec::new();
+    let read = file.by_ref().take(MAX_RECORD as u64).read_until(b'\n', &mut bytes)?;
+    match bytes.pop() {
+        Some(b'\n') => Ok(Some(bytes)),
+        Some(last) if read == MAX_RECORD => {
+            bytes.push(last);
+            skip_line(file)?;
+            Ok(Some(bytes))
+        }
+        _ => Ok(None),
+    }
+}
+
+fn skip_line(file: &mut impl BufRead) -> Result<(), ReadError> {
+    loop {
+        let buffered = file.fill_buf()?;
+        let (length, is_last) = match buffered.iter().position(|byte| *byte == b'\n') {
+            Some(index) => (index + 1, true),
+            None => (buffered.len(), buffered.is_empty()),
+        };
+        file.consume(length);
+        if is_last {
+            return Ok(());
+        }
+    }
+}
+
+fn frame(file: &mut impl Read) -> Result<Option<Vec<u8>>, ReadError> {
+    let mut length = [0; 4];
+    if !read_whole(file, &mut length)? {
+        return Ok(None);
+    }
+    let length = u32::from_be_bytes(length) as usize;
+    if length > MAX_RECORD {
+        return Err(ReadError::Broken("the log file is not of the expected format".into()));
+    }
+    let mut bytes = vec![0; length + 4];
+    if !read_whole(file, &mut bytes)? {
+        return Ok(None);
+    }
+    bytes.truncate(length);
+    Ok(Some(bytes))
+}
+
+fn read_whole(file: &mut impl Read, buffer: &mut [u8]) -> Result<bool, ReadError> {
+    match file.read_exact(buffer) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Returns where the last `wanted` records begin, and how many there are from there.
+fn tail(file: &mut File, format: LogFormat, wanted: usize) -> Result<(u64, usize), ReadError> {
+    let end = file.seek(SeekFrom::End(0))?;
+    match format {
+        LogFormat::Local => tail_of_frames(file, end, wanted),
+        LogFormat::Json | LogFormat::Tagged => tail_of_lines(file, end, wanted),
+    }
+}
+
+fn tail_of_lines(file: &mut File, end: u64, wanted: usize) -> Result<(u64, usize), ReadError> {
+    let (mut block, mut position, mut newlines) = (Vec::new(), end, 0);
+    while position > 0 {
+        let length = position.min(BLOCK);
+        position -= length;
+        file.seek(SeekFrom::Start(position))?;
+        block.resize(usize::try_from(length).unwrap_or(0), 0);
+        if !read_whole(file, &mut block)? {
+            break;
+        }
+        for index in memchr::memrchr_iter(b'\n', &block) {
+            if newlines == wanted {
+                return Ok((position + index as u64 + 1, wanted));
+            }
+            newlines += 1;
+        }
+    }
+    Ok((0, newlines))
+}
+
+fn tail_of_frames(file: &mut File, end: u64, wanted: usize) -> Result<(u64, usize), ReadError> {
+    let (mut position, mut count) = (end, 0);
+    while count < wanted && position >= 8 {
+        file.seek(SeekFrom::Start(position - 4))?;
+        let mut length = [0; 4];
+        if !read_whole(file, &mut length)? {
+            break;
+        }
+        let Some(start) = position.checked_sub(u64::from(u32::from_be_bytes(length)) + 8) else {
+            break;
+        };
+        (position, count) = (start, count + 1);
+    }
+    Ok((position, count))
+}
