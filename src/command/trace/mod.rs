@@ -58,7 +58,7 @@ pub const COMMAND: Command = command::<TraceArgs>(
         ("cinspect trace web", "signals as they are sent, and by whom"),
         ("cinspect trace web TERM KILL", "only these signals"),
         ("cinspect trace --all KILL --for 1h", "who kills what on this host"),
-        ("cinspect trace --label app=shop", "in all containers with this label, later ones too"),
+        ("cinspect trace --label app=shop", "containers by label, later ones too"),
         ("cinspect --json trace web db", "for a log"),
     ],
     run,
