@@ -38,8 +38,13 @@ pub(super) fn roots(reader: &RecordReader<'_>) -> Vec<SearchPath> {
     // All containers of one daemon lead to the same directory, which is searched for once.
     let mounts = reader.unexplained.iter().filter_map(|(id, pid)| mounted_root(reader, id, *pid));
     for (path, source) in mounts.collect::<BTreeSet<_>>() {
+        // Most often it is where its file system has it. To list the host's mounts takes longer.
+        let paths = match reader.is_first_look {
+            true => vec![path.into()],
+            false => mounted_at(reader, &path, &source),
+        };
         // A container's mount led here: only files that root alone could have written count.
-        roots.extend(mounted_at(reader, &path, &source).into_iter().map(SearchPath::default_path));
+        roots.extend(paths.into_iter().map(SearchPath::default_path));
     }
     let mut roots = unique_paths(roots);
     let remapped: Vec<SearchPath> =

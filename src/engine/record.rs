@@ -243,6 +243,8 @@ pub struct RecordReader<'a> {
     pub shims: &'a [Shim],
     /// Containers in the cgroup tree that no record explains: ID, and one of their processes.
     pub unexplained: &'a [(String, HostPid)],
+    /// Whether a container that is not found where they lead to at first sight is searched for once more.
+    pub is_first_look: bool,
     /// Users with a runtime directory.
     pub users: &'a [UserDirs],
     /// The name that is searched for, if it is one.

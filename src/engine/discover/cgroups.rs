@@ -4,10 +4,10 @@
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
+use super::unexplained::{NamedCgroup, UnexplainedCgroups};
 use super::{Search, assemble};
 use crate::engine::bare::BARE;
 use crate::engine::inventory::StoppedContainer;
-use crate::engine::recognise;
 use crate::engine::verify::{Init, evidence, frozen_state, read_init};
 use crate::model::cgroup;
 use crate::model::container::{Cgroup, Container, Evidence};
@@ -100,11 +100,11 @@ impl Search<'_> {
     }
 
     /// Adds containers that only the name of their cgroup identifies.
-    pub(super) fn add_recognised(&mut self, cgroups: &[LiveCgroup]) {
-        let mut explained = CgroupPaths::of(&self.inventory.containers);
-        for live in cgroups {
-            let Some((engine, id)) = recognise(&live.cgroup.path) else { continue };
-            if explained.explain(live, true) || self.passed_over(live, &mut explained) {
+    pub(super) fn add_recognised(&mut self, cgroups: UnexplainedCgroups<'_>) {
+        let (left, mut explained) = cgroups.finish(self);
+        for NamedCgroup { live, name } in left {
+            let Some((engine, id)) = name else { continue };
+            if explained.explain(&live.cgroup.path, true) {
                 continue;
             }
             let Some(init) = self.init_of(&live.cgroup) else { continue };
@@ -308,25 +308,4 @@ fn private_cgroup(host: &Host, init: &Init) -> Option<Cgroup> {
         }
     };
     (pids.len() <= MAX_PROCESSES && pids.iter().all(is_member)).then_some(cgroup)
-}
-
-/// Paths of containers' cgroups.
-pub(super) struct CgroupPaths(HashSet<Vec<u8>>);
-
-impl CgroupPaths {
-    pub(super) fn of(containers: &[Container]) -> Self {
-        let cgroups = containers.iter().filter_map(|container| container.cgroup.as_ref());
-        Self(cgroups.map(|cgroup| cgroup.path.clone()).collect())
-    }
-
-    pub(super) fn insert(&mut self, path: &[u8]) {
-        self.0.insert(path.to_owned());
-    }
-
-    /// Whether a cgroup is one of them, or is below one and not named like a container's itself.
-    pub(super) fn explain(&self, live: &LiveCgroup, is_named: bool) -> bool {
-        let path = &live.cgroup.path;
-        let mut ends = (1..path.len()).filter(|index| path[*index] == b'/');
-        self.0.contains(path) || (!is_named && ends.any(|end| self.0.contains(&path[..end])))
-    }
 }

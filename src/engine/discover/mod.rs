@@ -16,7 +16,7 @@ use super::cgroup_name::is_long_id;
 use super::inventory::{Inventory, StoppedContainer};
 use super::name_filter::NameFilter;
 use super::precedence;
-use super::record::{Diagnostics, Shim, UserDirs};
+use super::record::{Diagnostics, Record, Shim, UserDirs};
 use super::shims::shims_in;
 use super::verify::{Init, evidence, frozen_state, read_init};
 use crate::model::container::{Cgroup, Container, ContainerState, Evidence};
@@ -87,6 +87,17 @@ pub fn container_at(host: &Host, pid: HostPid, cgroup: Option<Cgroup>) -> Option
     Some(container)
 }
 
+/// Path, ID, owner and PID of a record.
+type RecordKey = (PathBuf, String, Trust, Option<HostPid>);
+
+/// A record that is not believed.
+struct DoubtedRecord {
+    record: Record,
+    reason: String,
+    /// The diagnostic about it.
+    message: String,
+}
+
 /// A search in progress. Its steps are in the modules below.
 struct Search<'a> {
     host: &'a Host,
@@ -98,13 +109,19 @@ struct Search<'a> {
     by_init: HashMap<HostPid, usize>,
     /// Inits whose parent is the host's PID 1: they have no shim above them.
     orphans: HashSet<HostPid>,
-    /// Records that were read already: path, ID, owner and PID.
-    read: HashSet<(PathBuf, String, Trust, Option<HostPid>)>,
+    /// Records that were read already.
+    read: HashSet<RecordKey>,
+    /// Whether only samples of the containers that no record explains have been followed so far.
+    is_sampling: bool,
+    /// Records that are not believed by what the samples led to.
+    doubted: Vec<DoubtedRecord>,
     diagnostics: Mutex<Diagnostics>,
     /// The name that is searched for, if it is one.
     filter: Option<NameFilter>,
     /// Whether a survey has found the shims already.
     has_all_shims: bool,
+    /// Whether containers that are not found now are searched for once more.
+    is_first_look: bool,
     /// Whether to read all that is recorded about containers that are not running.
     reads_ended: bool,
 }
@@ -119,9 +136,12 @@ impl<'a> Search<'a> {
             by_init: HashMap::new(),
             orphans: HashSet::new(),
             read: HashSet::new(),
+            is_sampling: false,
+            doubted: Vec::new(),
             diagnostics: Mutex::default(),
             filter: None,
             has_all_shims: false,
+            is_first_look: false,
             reads_ended: false,
         }
     }
@@ -144,8 +164,8 @@ impl<'a> Search<'a> {
         }
         self.add_without_init(&tree.cgroups);
         self.has_all_shims = survey.is_some();
-        self.follow_unexplained(&tree.cgroups);
-        self.add_recognised(&tree.cgroups);
+        let unexplained = self.follow_unexplained(&tree.cgroups);
+        self.add_recognised(unexplained);
         if let Some(survey) = &survey {
             self.add_bare(survey);
             self.inventory.denied = survey.denied;

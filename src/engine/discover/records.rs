@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{Search, assemble, users};
+use super::{DoubtedRecord, RecordKey, Search, assemble, users};
 use crate::engine::inventory::StoppedContainer;
 use crate::engine::labels::compose;
 use crate::engine::record::{Record, RecordReader, Shim};
@@ -28,6 +28,7 @@ impl Search<'_> {
             defaults,
             shims,
             unexplained,
+            is_first_look: self.is_first_look,
             users: &self.users,
             filter: self.filter.as_ref(),
             diagnostics: &self.diagnostics,
@@ -38,10 +39,7 @@ impl Search<'_> {
             }
         }
         // The same list of containers may be read with several directories of PID files.
-        records.retain(|record| {
-            let Record { path, id, owner, pid, .. } = record;
-            *owner != Trust::Untrusted && self.read.insert((path.clone(), id.clone(), *owner, *pid))
-        });
+        records.retain(|record| record.owner != Trust::Untrusted && self.read.insert(key(record)));
         fill_pids(&mut records);
         fill_start_times(&mut records);
         // A sandbox is added before the containers in it.
@@ -70,6 +68,7 @@ impl Search<'_> {
             defaults: true,
             shims,
             unexplained: &[],
+            is_first_look: false,
             users: &self.users,
             filter: None,
             diagnostics: &self.diagnostics,
@@ -121,11 +120,12 @@ impl Search<'_> {
     /// the record is not believed.
     fn add(&mut self, record: Record, verdict: Option<(HostPid, Result<Verified, VerifyError>)>) {
         let Some((pid, verdict)) = verdict else {
-            if let Some(doubt) = &record.doubt {
-                self.diagnose(record.owner, doubt.clone());
-            }
-            let doubt = record.doubt.clone();
-            return self.add_stopped(record, doubt);
+            return match record.doubt.clone() {
+                Some(reason) => {
+                    self.doubt(DoubtedRecord { record, message: reason.clone(), reason })
+                }
+                None => self.add_stopped(record, None),
+            };
         };
         match verdict {
             Ok(verified) => {
@@ -170,8 +170,28 @@ impl Search<'_> {
             Err(VerifyError::Refuted(reason)) => {
                 let path = record.path.display();
                 let message = format!("the record `{path}` is not trusted: {reason}");
-                self.diagnose(record.owner, message);
-                self.add_stopped(record, Some(reason));
+                self.doubt(DoubtedRecord { record, reason, message });
+            }
+        }
+    }
+
+    /// Notes a record that is not believed. As long as others may still be found that confirm it, such as the
+    /// runtime's, it is read again with these.
+    fn doubt(&mut self, doubted: DoubtedRecord) {
+        if self.is_sampling {
+            self.read.remove(&key(&doubted.record));
+            return self.doubted.push(doubted);
+        }
+        let DoubtedRecord { record, reason, message } = doubted;
+        self.diagnose(record.owner, message);
+        self.add_stopped(record, Some(reason));
+    }
+
+    /// Notes the doubted records that were not read again.
+    pub(super) fn settle_doubts(&mut self) {
+        for doubted in std::mem::take(&mut self.doubted) {
+            if self.read.insert(key(&doubted.record)) {
+                self.doubt(doubted);
             }
         }
     }
@@ -199,6 +219,10 @@ impl Search<'_> {
         container.remark = None;
         self.inventory.stopped.push(StoppedContainer { container, cgroup, init, doubt });
     }
+}
+
+fn key(record: &Record) -> RecordKey {
+    (record.path.clone(), record.id.clone(), record.owner, record.pid)
 }
 
 /// Fills in PIDs that are not believed from the records of the OCI runtime below the engine, if these are

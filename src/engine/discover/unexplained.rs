@@ -4,46 +4,102 @@
 use std::collections::HashSet;
 
 use super::Search;
-use super::cgroups::CgroupPaths;
 use crate::engine::cgroup_name::is_long_id;
 use crate::engine::recognise;
 use crate::engine::shims::shims_above;
 use crate::model::cgroup;
+use crate::model::container::Container;
+use crate::model::engine::EngineInfo;
 use crate::model::namespace::NamespaceId;
 use crate::model::pid::HostPid;
 use crate::proc::LiveCgroup;
 
 /// More processes than this are not looked through in one cgroup.
 const MAX_PROCESSES: usize = 4096;
-/// Rounds of a search for one name that follow one container of each engine, before all that are left are
-/// followed.
+/// Rounds that follow one container of each engine, before all that are left are followed.
 const SAMPLES: usize = 4;
+
+/// The cgroups that no container explains so far. Each is recognised once: there may be thousands.
+pub(super) struct UnexplainedCgroups<'t> {
+    left: Vec<NamedCgroup<'t>>,
+    /// Those of containers, and of others that a search for a name has passed over.
+    known: CgroupPaths,
+}
+
+/// A cgroup, and the engine and ID that its name says.
+pub(super) struct NamedCgroup<'t> {
+    pub live: &'t LiveCgroup,
+    pub name: Option<(&'static EngineInfo, String)>,
+}
+
+impl<'t> UnexplainedCgroups<'t> {
+    fn new(cgroups: &'t [LiveCgroup]) -> Self {
+        let named = |live: &'t LiveCgroup| NamedCgroup { live, name: recognise(&live.cgroup.path) };
+        Self { left: cgroups.iter().map(named).collect(), known: CgroupPaths::default() }
+    }
+
+    /// Leaves out those that the search explains by now.
+    fn update(&mut self, search: &Search<'_>) -> &[NamedCgroup<'t>] {
+        let Self { left, known } = self;
+        known.add(&search.inventory.containers);
+        left.retain(|cgroup| {
+            let path = &cgroup.live.cgroup.path;
+            if known.explain(path, cgroup.name.is_some()) {
+                return false;
+            }
+            // One that was passed over explains those below it, too.
+            let is_passed_over = search.filter.as_ref().is_some_and(|filter| filter.explains(path));
+            if is_passed_over {
+                known.insert(path);
+            }
+            !is_passed_over
+        });
+        left
+    }
+
+    /// Returns those that are left, and the paths that explain others.
+    pub(super) fn finish(mut self, search: &Search<'_>) -> (Vec<NamedCgroup<'t>>, CgroupPaths) {
+        self.update(search);
+        (self.left, self.known)
+    }
+}
 
 impl Search<'_> {
     /// Reads the records that unexplained containers lead to.
-    pub(super) fn follow_unexplained(&mut self, cgroups: &[LiveCgroup]) {
+    pub(super) fn follow_unexplained<'t>(
+        &mut self,
+        cgroups: &'t [LiveCgroup],
+    ) -> UnexplainedCgroups<'t> {
+        let mut cgroups = UnexplainedCgroups::new(cgroups);
         let mut followed: HashSet<HostPid> = HashSet::new();
-        // Records of all containers of a daemon are most often where one of them leads to: in a search for a
-        // name there may be hundreds that these pass over.
-        let samples = if self.filter.is_some() { SAMPLES } else { 0 };
+        // Records of all containers of a daemon are most often where one of them leads to, and there may be
+        // hundreds.
+        let samples = if self.has_all_shims { 0 } else { SAMPLES };
+        self.is_sampling = samples > 0;
         for round in 0..samples {
-            let sample = self.sample(cgroups, &followed);
+            let sample = self.sample(cgroups.update(self), &followed);
             if sample.is_empty() {
                 break;
             }
             // Its mounts are read first; to read the shims above it takes longer.
-            if round == 0 {
+            self.is_first_look = round == 0;
+            if self.is_first_look {
                 self.read_records(false, &[], &sample);
                 continue;
             }
             self.follow(&sample);
             followed.extend(sample.iter().map(|(_, pid)| *pid));
         }
-        let mut rest = self.unexplained(cgroups);
-        rest.retain(|(_, pid)| !followed.contains(pid));
+        (self.is_first_look, self.is_sampling) = (false, false);
+        let mut rest = self.unexplained(cgroups.update(self));
+        if self.doubted.is_empty() {
+            rest.retain(|(_, pid)| !followed.contains(pid));
+        }
         if !rest.is_empty() {
             self.follow(&rest);
         }
+        self.settle_doubts();
+        cgroups
     }
 
     fn follow(&mut self, unexplained: &[(String, HostPid)]) {
@@ -56,47 +112,38 @@ impl Search<'_> {
         self.read_records(false, &above, unexplained);
     }
 
-    /// Returns one unexplained container of each engine, as their cgroups are named.
+    /// Returns one container of each engine, as their cgroups are named.
     fn sample(
         &self,
-        cgroups: &[LiveCgroup],
+        cgroups: &[NamedCgroup<'_>],
         followed: &HashSet<HostPid>,
     ) -> Vec<(String, HostPid)> {
-        let mut known = CgroupPaths::of(&self.inventory.containers);
         let mut engines = HashSet::new();
         let mut found = Vec::new();
-        for live in cgroups {
-            let Some((engine, id)) = recognise(&live.cgroup.path) else { continue };
-            if engines.contains(engine.name)
-                || known.explain(live, true)
-                || self.passed_over(live, &mut known)
-            {
+        for cgroup in cgroups {
+            let Some((engine, id)) = &cgroup.name else { continue };
+            if engines.contains(engine.name) {
                 continue;
             }
-            let pid = self.process_of(live).filter(|pid| !followed.contains(pid));
+            let pid = self.process_of(cgroup.live).filter(|pid| !followed.contains(pid));
             if let Some(pid) = pid {
                 engines.insert(engine.name);
-                found.push((id, pid));
+                found.push((id.clone(), pid));
             }
         }
         found
     }
 
-    /// Returns cgroups with a container that no record explains: they are named like one, or have a
-    /// process in another PID namespace than ours. ID (empty if unknown) and one process of each.
-    fn unexplained(&self, cgroups: &[LiveCgroup]) -> Vec<(String, HostPid)> {
+    /// Returns containers: cgroups that are named like one, or have a process in another PID namespace than
+    /// ours. ID (empty if unknown) and one process of each.
+    fn unexplained(&self, cgroups: &[NamedCgroup<'_>]) -> Vec<(String, HostPid)> {
         let mut namespaces: HashSet<NamespaceId> =
             self.inventory.containers.iter().filter_map(|container| container.pid_ns).collect();
         namespaces.extend(self.host.pid_ns);
-        let mut known = CgroupPaths::of(&self.inventory.containers);
         let mut found = Vec::new();
-        for live in cgroups {
-            let name = recognise(&live.cgroup.path);
-            if known.explain(live, name.is_some()) || self.passed_over(live, &mut known) {
-                continue;
-            }
+        for NamedCgroup { live, name } in cgroups {
             if let Some((_, id)) = name {
-                found.extend(self.process_of(live).map(|pid| (id, pid)));
+                found.extend(self.process_of(live).map(|pid| (id.clone(), pid)));
                 continue;
             }
             // To list a v1 cgroup the kernel sorts all that is in it, a login session for example; the
@@ -115,17 +162,6 @@ impl Search<'_> {
     fn process_of(&self, live: &LiveCgroup) -> Option<HostPid> {
         let below = || self.host.cgroup_pids(&live.cgroup).ok()?.first().copied();
         live.any_pid().or_else(below)
-    }
-
-    /// Whether a cgroup is that of a container that a search for another name has passed over: then it explains
-    /// those below it, too.
-    pub(super) fn passed_over(&self, live: &LiveCgroup, known: &mut CgroupPaths) -> bool {
-        let path = &live.cgroup.path;
-        let is_passed_over = self.filter.as_ref().is_some_and(|filter| filter.explains(path));
-        if is_passed_over {
-            known.insert(path);
-        }
-        is_passed_over
     }
 
     /// Returns one process of each PID namespace in a cgroup that is not known, and adds those
@@ -152,5 +188,26 @@ impl Search<'_> {
             .filter_map(|c| Some((c.id.clone().unwrap_or_default(), c.init?.pid)))
             .filter(|(id, init)| is_long_id(id) || !self.orphans.contains(init))
             .collect()
+    }
+}
+
+/// Paths of containers' cgroups.
+#[derive(Default)]
+pub(super) struct CgroupPaths(HashSet<Vec<u8>>);
+
+impl CgroupPaths {
+    fn add(&mut self, containers: &[Container]) {
+        let cgroups = containers.iter().filter_map(|container| container.cgroup.as_ref());
+        self.0.extend(cgroups.map(|cgroup| cgroup.path.clone()));
+    }
+
+    pub(super) fn insert(&mut self, path: &[u8]) {
+        self.0.insert(path.to_owned());
+    }
+
+    /// Whether a cgroup is one of them, or is below one and not named like a container's itself.
+    pub(super) fn explain(&self, path: &[u8], is_named: bool) -> bool {
+        let mut ends = (1..path.len()).filter(|index| path[*index] == b'/');
+        self.0.contains(path) || (!is_named && ends.any(|end| self.0.contains(&path[..end])))
     }
 }
