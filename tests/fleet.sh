@@ -378,12 +378,16 @@ begin "the manifest has the tested settings"
 cat > "$work/pod.py" << 'EOF'
 import shlex, sys, yaml
 shared = sys.argv[2] == "shared"
-namespace, daemonset = yaml.safe_load_all(open(sys.argv[1]))
-assert (namespace["kind"], daemonset["kind"]) == ("Namespace", "DaemonSet")
-assert namespace["metadata"]["name"] == daemonset["metadata"]["namespace"] == "cinspect"
-assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "privileged"
+*namespaces, daemonset = yaml.safe_load_all(open(sys.argv[1]))
+app = sys.argv[3]
+assert daemonset["kind"] == "DaemonSet" and daemonset["metadata"]["namespace"] == "cinspect"
+assert daemonset["metadata"]["name"] == app
+for namespace in namespaces:
+    assert namespace["kind"] == "Namespace" and namespace["metadata"]["name"] == "cinspect"
+    assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "privileged"
+assert len(namespaces) == (app == "cinspect")
 spec = daemonset["spec"]
-labels = {"app": "cinspect"}
+labels = {"app": app}
 assert spec["selector"]["matchLabels"] == spec["template"]["metadata"]["labels"] == labels
 pod = spec["template"]["spec"]
 container, = pod["containers"]
@@ -422,7 +426,12 @@ print(shlex.join(options))
 print(shlex.join(container["command"]))
 print(pod["terminationGracePeriodSeconds"])
 EOF
-expect 0 python3 "$work/pod.py" contrib/fleet/cinspect-daemonset.yaml $shared
+expect 0 python3 "$work/pod.py" contrib/fleet/cinspect-trace.yaml $shared cinspect-trace
+# Docker 20.10 does not know PERFMON, and a host may have no tracefs mounted; tests/it/trace.rs shows that PERFMON
+# is enough otherwise.
+trace_options=$(echo "$out" | sed -n '1s/--cap-add=PERFMON/--cap-add=SYS_ADMIN/p') trace_command=$(echo "$out" | sed -n 2p)
+[ -n "$trace_options" ] || fail "$out"
+expect 0 python3 "$work/pod.py" contrib/fleet/cinspect-daemonset.yaml $shared cinspect
 options=$(echo "$out" | sed -n 1p) command=$(echo "$out" | sed -n 2p) grace=$(echo "$out" | sed -n 3p)
 
 begin "the pod"
@@ -445,7 +454,7 @@ pod() {
 # The host name of the pod is not that of its node.
 pod node-1
 pod node-2
-expect 0 env CIT_OPTIONS="--user 1000 --label $group" tests/engines/docker run web -- sh -c 'sleep 1000 & sleep 1001; true'
+expect 0 env CIT_OPTIONS="--user 1000 --label $group --label app=web" tests/engines/docker run web -- sh -c 'sleep 1000 & sleep 1001; true'
 
 # Kubernetes is replaced: this kubectl answers only the calls of the recipes, from Docker. It does not
 # verify that the real kubectl accepts them.
@@ -457,6 +466,7 @@ shift 2
 case "\$*" in
     'get pods -l app=cinspect --field-selector status.phase=Running -o name') printf 'pod/cinspect-%s\n' node-1 node-2 ;;
     'get pods -l app=cinspect --field-selector spec.nodeName=node-1 -o name') echo pod/cinspect-node-1 ;;
+    'logs -l app=cinspect-trace --tail=-1 --max-log-requests=100') for node in node-1 node-2; do $docker logs "cinspect-trace-\$node" 2>&1; done ;;
     'exec pod/cinspect-node-'[12]' -- '*) pod=\${2#pod/}; shift 3; exec $docker exec "\$pod" "\$@" ;;
     *) echo "kubectl: not understood: \$*" >&2; exit 1 ;;
 esac
@@ -524,6 +534,36 @@ in_pod_without 3 ptrace doctor
 without DAC_READ_SEARCH dac
 in_pod_without 0 dac ps
 prints '"verdict":"unknown"'
+
+begin "signals are watched on every node, by label"
+for node in node-1 node-2; do
+    eval "set -- $(echo "$trace_options" | sed "s/=NODE/=$node/")"
+    # shellcheck disable=SC2086
+    expect 0 $docker run -d --name "cinspect-trace-$node" --label "$group" --hostname "pod-$node" --network none "$@" "$group" $trace_command
+done
+# Signals a container until both nodes print it: CONTAINER.
+until_watched() {
+    for _ in $(seq 120); do
+        # (Without the label, and not an init: USR1 would end it.)
+        expect 0 $docker kill -s CONT cinspect-node-2
+        expect 0 $docker kill -s USR1 "$1"
+        recipe 0 kubectl-trace
+        if [ "$(echo "$out" | awk -F '\t' -v name="docker:$1" '$3 == name && $5 == "USR1" && $6 == "discarded" { print $2 }' | sort -u | tr '\n' ' ')" = 'node-1 node-2 ' ]; then
+            return 0
+        fi
+        sleep 0.5
+    done
+    fail "$(cat "$work/here/trace.log")"
+}
+until_watched web
+expect 0 env CIT_OPTIONS="--label $group --label app=web" tests/engines/docker run later -- sh -c 'sleep 1000; true'
+until_watched later
+[ -z "$(echo "$out" | cut -f 3 | grep -vx -e docker:web -e docker:later)" ] || fail "$out"
+expect 0 $docker stop -t 60 cinspect-trace-node-1 cinspect-trace-node-2
+for node in node-1 node-2; do
+    expect 0 $docker inspect -f '{{.State.ExitCode}}' "cinspect-trace-$node"
+    [ "$out" = 0 ] || fail "exit status $out"
+done
 
 begin "the pod exits on TERM"
 # From the pod of the other node: a command that runs in the pod is one of its processes.
