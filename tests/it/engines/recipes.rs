@@ -53,6 +53,12 @@ const SPECIAL_EXAMPLES: &[(&str, &str, i32, &str)] = &[
         "tracing the whole host",
     ),
     (
+        "cinspect trace --label app=shop",
+        "interrupt_after tracing cinspect trace --label app=shop",
+        0,
+        "tracing",
+    ),
+    (
         "cinspect --json trace web db",
         "interrupt_after tracing cinspect --json trace web db",
         0,
