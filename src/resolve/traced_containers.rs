@@ -42,6 +42,8 @@ pub struct ProcessContainer {
     pub depth: usize,
     /// Whether it was chosen.
     pub is_chosen: bool,
+    /// Whether all of it was recorded that the choice depends on.
+    pub is_settled: bool,
 }
 
 /// A place in which a process can be: a control group, or a PID namespace below the host's.
@@ -152,6 +154,7 @@ impl<'a> TracedContainers<'a> {
                 name: container.qualified().into(),
                 depth: container.depth,
                 is_chosen: true,
+                is_settled: true,
             });
         }
         let found = self.inventory.containing(self.host, pid);
@@ -278,6 +281,7 @@ impl<'a> TracedContainers<'a> {
             name: container.qualified().into(),
             depth: container.depth,
             is_chosen: self.is_chosen(container),
+            is_settled: self.is_settled(container),
         }
     }
 

@@ -41,6 +41,8 @@ pub struct TracedProcess {
     readings: [Option<FactsReading>; 2],
     /// Whether its container is one of those that are traced.
     is_chosen: bool,
+    /// Whether that will not change when more of the container is recorded.
+    is_settled: bool,
     /// Whether `/proc` was read since it last called execve(2).
     is_read: bool,
 }
@@ -58,6 +60,7 @@ impl TracedProcess {
             namespaces: 0,
             readings: [None; 2],
             is_chosen: false,
+            is_settled: false,
             is_read: false,
         }
     }
@@ -161,6 +164,7 @@ impl<'a> TracedProcesses<'a> {
                     {
                         read.container.clone_from(&known.container);
                         (read.pid, read.is_chosen) = (known.pid, known.is_chosen);
+                        read.is_settled = known.is_settled;
                     }
                     self.threads.insert(pid, pid);
                     self.hold(&read);
@@ -308,6 +312,7 @@ impl<'a> TracedProcesses<'a> {
         let status = self.host.status(pid).ok()?;
         let found = self.containers.of(pid);
         let is_chosen = found.as_ref().is_some_and(|found| found.is_chosen);
+        let is_settled = found.as_ref().is_some_and(|found| found.is_settled);
         // (Of other processes nothing is reported but that they sent a signal.)
         let is_traced = is_chosen || self.containers.is_whole_host();
         let waits = !is_traced || self.host.may_be_in_sigwait(pid);
@@ -322,6 +327,7 @@ impl<'a> TracedProcesses<'a> {
             namespaces: status.nspid.len(),
             readings: [Some(FactsReading { time: began, facts }), None],
             is_chosen,
+            is_settled,
             is_read: true,
         })
     }
@@ -332,15 +338,15 @@ impl<'a> TracedProcesses<'a> {
         let Some(mut process) = self.of_thread(tid) else { return };
         if process.container.is_none() {
             process.container = Some(container.name);
-            process.is_chosen = container.is_chosen;
+            (process.is_chosen, process.is_settled) = (container.is_chosen, container.is_settled);
             process.is_read = false;
             self.hold(&process);
             self.processes.insert(process.host_pid, process);
         }
     }
 
-    /// Searches for containers that began, if it is time; processes that seemed to be in none are read
-    /// again when they are needed.
+    /// Searches for containers that began, if it is time; processes that seemed to be in none, or in one whose
+    /// labels were not recorded, are read again when they are needed.
     pub fn refresh(&mut self) {
         self.containers.refresh();
         if self.containers.searches == self.searches {
@@ -350,7 +356,8 @@ impl<'a> TracedProcesses<'a> {
         let containers = &self.containers;
         let is_known = |name: &Rc<str>| containers.is_running(name);
         for process in self.processes.values_mut() {
-            process.is_read &= process.container.as_ref().is_some_and(is_known);
+            process.is_read &=
+                process.is_settled && process.container.as_ref().is_some_and(is_known);
         }
     }
 }
