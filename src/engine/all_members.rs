@@ -33,7 +33,7 @@ pub fn has_none_named(
 }
 
 /// Whether a container may have processes other than these, by their PIDs on the host and in the container:
-/// its cgroup or its `/proc` lists another one, or there is no such list. It has none if all of these exist
+/// its cgroup or its `/proc` lists another one, or there are no such lists. It has none if all of these exist
 /// when this has returned: then no other process has had one of their PIDs.
 pub fn may_have_others(
     host: &Host,

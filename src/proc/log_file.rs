@@ -132,7 +132,7 @@ impl<'a> LogReader<'a> {
         while let Some((source, path)) = self.pending.last_mut() {
             let is_current = *path == self.path;
             let bytes = match source.next() {
-                // What follows can still be read.
+                // The rest can still be read.
                 Err(error) if !is_current => {
                     self.unread.push((path.clone(), error.to_string()));
                     None

@@ -27,9 +27,9 @@ const MAX_PLACES: usize = 4096;
 pub enum TraceChoice<'a> {
     /// Every process of the host.
     Host,
-    /// Those of these containers, also after a restart.
+    /// Processes of these containers, also after a restart.
     Containers(Vec<ResolvedContainer<'a>>),
-    /// Those of every container with all of these labels, also of later ones.
+    /// Processes of every container with all of these labels, also of later ones.
     Labels(Vec<String>),
 }
 

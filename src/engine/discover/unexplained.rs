@@ -22,7 +22,7 @@ const SAMPLES: usize = 4;
 /// The cgroups that no container explains so far. Each is recognised once: there may be thousands.
 pub(super) struct UnexplainedCgroups<'t> {
     left: Vec<NamedCgroup<'t>>,
-    /// Those of containers, and of others that a search for a name has passed over.
+    /// Cgroups of containers, and others that a search for a name has passed over.
     known: CgroupPaths,
 }
 
