@@ -97,6 +97,7 @@ same $share/fish/vendor_completions.d/cinspect.fish completions/cinspect.fish
 same $share/doc/cinspect/changelog.gz CHANGELOG.md
 same $share/doc/cinspect/changelog.Debian.gz contrib/debian/changelog
 same $share/doc/cinspect/copyright contrib/debian/copyright
+same $share/lintian/overrides/cinspect contrib/debian/lintian-overrides
 if [ -f "$work/x/$share/doc/cinspect/README.md" ]; then
     same $share/doc/cinspect/README.md README.md
 else
