@@ -530,7 +530,8 @@ without KILL kill
 in_pod_without 5 kill signal CONT
 prints CAP_KILL
 without SYS_PTRACE ptrace
-in_pod_without 3 ptrace doctor
+in_pod_without 0 ptrace doctor
+prints '"code":"unknown"'
 without DAC_READ_SEARCH dac
 in_pod_without 0 dac ps
 prints '"verdict":"unknown"'

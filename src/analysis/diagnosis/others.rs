@@ -157,7 +157,7 @@ impl Diagnosis<'_> {
         if is_shell(ancestor) && verdict.is_lost() {
             return;
         }
-        if is_shell(ancestor) {
+        if is_shell(ancestor) && verdict == Verdict::Handled {
             let remedy = self.for_shell(group.ancestor);
             self.add(
                 Severity::Warning,
