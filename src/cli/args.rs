@@ -27,6 +27,17 @@ pub fn grace_period(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// Parses a label, `KEY` or `KEY=VALUE`.
+///
+/// # Errors
+/// Without a key: no container has such a label.
+pub fn label(text: &str) -> Result<String, String> {
+    match text.split('=').next() {
+        None | Some("") => Err("expected a label such as `app` or `app=web`".into()),
+        Some(_) => Ok(text.to_owned()),
+    }
+}
+
 /// Parses a duration: a number of seconds (`5`, `1.5`), or numbers with units (`500ms`, `5s`, `5m30s`,
 /// `1d`).
 ///
@@ -147,6 +158,16 @@ mod tests {
         }
         for text in ["40000d", "99999999999999999999", "18446744073709551615d"] {
             assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_label_has_a_key() {
+        for text in ["app", "app=", "app=web=1", " "] {
+            assert_eq!(label(text).unwrap(), text);
+        }
+        for text in ["", "=", "=web"] {
+            assert!(label(text).unwrap_err().contains("`app=web`"), "{text}");
         }
     }
 

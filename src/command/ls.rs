@@ -7,6 +7,7 @@ use clap::{ArgMatches, Args};
 use super::forecast::{assumed_by, each_container, forecast_of, procedure_of, snapshot_for_word};
 use super::{Command, arguments, columns_section, command};
 use crate::analysis::delivery::Recipient;
+use crate::cli::args;
 use crate::cli::context::Context;
 use crate::completion::source::{CompletionSource, column_names};
 use crate::engine::{
@@ -49,7 +50,7 @@ pub struct Ls {
     #[arg(long, value_name = "NAME", value_parser = engine, add = CompletionSource::Engines)]
     engine: Vec<&'static EngineInfo>,
     /// Only containers with this label; `KEY` alone: with any value of it
-    #[arg(long, value_name = "KEY[=VALUE]", add = CompletionSource::Free)]
+    #[arg(long, value_name = "KEY[=VALUE]", value_parser = args::label, add = CompletionSource::Free)]
     label: Vec<String>,
     /// Columns to show; `+LIST` adds to the default ones, `help` lists all
     #[arg(short = 'o', long, value_name = "LIST", add = CompletionSource::Columns(|| column_names(LS_COLUMNS)))]

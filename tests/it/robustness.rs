@@ -12,8 +12,8 @@ use serde_json::json;
 
 use crate::harness::Container;
 use crate::support::{
-    Need, Outcome, Run, check, cinspect, control_character, finish, fixture, run, same, test,
-    test_with, wait_until,
+    Need, Outcome, Run, UnsharedInit, check, cinspect, control_character, finish, fixture, run,
+    same, test, test_with, wait_until,
 };
 
 pub fn trials() -> Vec<Trial> {
@@ -205,6 +205,15 @@ fn not_root() -> Outcome {
     let shown = unprivileged(&["--json", "ps", &container.init.to_string()]);
     let unknown = |row: &serde_json::Value| row["on_signal"]["verdict"] == json!("unknown");
     check(shown.code != 0 || shown.objects().iter().any(unknown), format!("{shown:?}"))?;
+    // A trap that could not be read is not one.
+    let shell = UnsharedInit::start(&["sh", "-c", "sleep 1000 & sleep 1001; true"])?;
+    let findings = unprivileged(&["--json", "doctor", "--exit-zero", &shell.init.to_string()]);
+    let is_unknown = |row: &serde_json::Value| row["code"] == json!("unknown");
+    check(
+        findings.code != 0 || findings.objects().iter().any(is_unknown),
+        format!("{findings:?}"),
+    )?;
+    check(!findings.out.contains("a shell with a trap"), &findings.out)?;
     let stopped = unprivileged(&["stop", "-t", "600s", &name]);
     check([3, 5].contains(&stopped.code), format!("{stopped:?}"))?;
     check(stopped.took < Duration::from_secs(300), "the time was waited for nothing")?;

@@ -27,8 +27,9 @@ use crate::resolve::{Access, Resolver};
 /// For each signal to a process of the containers: the sender, the target, and what the kernel made of it
 /// (queued, ignored, discarded because an init has no handler, already pending), then its delivery (to a
 /// handler, or what its default action did), and exits and OOM kills. Processes that start later are
-/// included; a later container with the label is, as soon as its engine has recorded it. Routine signals are only counted unless they are named: CHLD of a child, timers, the URG that
-/// a Go program sends itself. Ctrl-C ends it. It needs root, and leaves nothing behind.
+/// included; a later container with the label is, as soon as its engine has recorded it. Routine signals are
+/// only counted unless they are named: CHLD of a child, timers, the URG that a Go program sends itself. Ctrl-C
+/// ends it. It needs root, and leaves nothing behind.
 #[derive(Args)]
 #[command(
     override_usage = "cinspect trace [OPTIONS] <CTR>... [SIG]...\n       cinspect trace [OPTIONS] --label <KEY[=VALUE]> [SIG]...\n       cinspect trace [OPTIONS] --all [SIG]..."
@@ -41,7 +42,7 @@ pub struct TraceArgs {
     #[arg(short, long, conflicts_with = "label")]
     all: bool,
     /// Every container with this label, also one that begins later; `KEY` alone: with any value of it
-    #[arg(long, value_name = "KEY[=VALUE]", add = CompletionSource::Free)]
+    #[arg(long, value_name = "KEY[=VALUE]", value_parser = args::label, add = CompletionSource::Free)]
     label: Vec<String>,
     /// End after this time
     #[arg(long = "for", value_name = "DUR", value_parser = args::duration, add = CompletionSource::Free)]

@@ -2,11 +2,12 @@
 //! init and with the process that the engine's own exec starts, attribute by attribute, from the host.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::process::{Command, Stdio};
 
 use libtest_mimic::Failed;
 
 use super::Engine;
-use crate::support::{Outcome, Run, check, run, same, wait_until};
+use crate::support::{Outcome, Run, check, cinspect, finish, run, same, wait_until};
 
 /// The attributes of a process, by name.
 type Attributes = BTreeMap<String, String>;
@@ -88,7 +89,7 @@ fn start(name: &str, options: &[&str], command: &[&str]) -> Result<i64, Failed> 
     check(started.err.is_empty(), &started.err)?;
     let pid = started.objects().first().map(|row| row["host_pid"].clone()).unwrap_or_default();
     let pid = pid.as_i64().ok_or("no PID")?;
-    // Until then it is the helper's child.
+    // Until then it waits for cinspect.
     let runs_command = || {
         let comm = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
         comm.trim() == command[0] || comm.trim() == "busybox"
@@ -319,6 +320,40 @@ pub fn leaves_a_tracer_alone(engine: &Engine) -> Outcome {
     check(warned.expect(0)?.err.contains("being traced by another"), "no warning")?;
     check(!status.contains("TracerPid:\t0\n"), "the tracer has gone")?;
     run(&["exec", "--strict", &name, "true"]).expect(0).map(drop)
+}
+
+/// Nothing stays between the program and its command.
+pub fn is_the_parent_of_its_command(engine: &Engine) -> Outcome {
+    let name = engine.qualified()?;
+    let mut command = cinspect(&["exec", &name, "--", "sleep", "5656"]);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut child = command.spawn()?;
+    let parent = || {
+        let member = engine.member("5656").ok()?;
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", member["host_pid"])).ok()?;
+        status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse::<u32>().ok()
+    };
+    let found = wait_until(|| parent() == Some(child.id()));
+    let last = parent();
+    kill_sleep(&name, "5656");
+    let status = child.wait()?;
+    check(found, format!("the parent is {last:?}, not {}", child.id()))?;
+    same(status.code(), Some(128 + 9))
+}
+
+/// A process that is moved into a cgroup waits for the kernel: the command's is created there.
+pub fn moves_no_process(engine: &Engine) -> Outcome {
+    let directory = tempfile::tempdir()?;
+    let log = directory.path().join("log");
+    let mut command = Command::new("strace");
+    command.args(["-f", "-y", "-e", "trace=write", "-o"]).arg(&log);
+    command.args([env!("CARGO_BIN_EXE_cinspect"), "exec", &engine.qualified()?, "--", "true"]);
+    finish(command).expect(0)?;
+    let log = std::fs::read_to_string(&log)?;
+    check(log.contains("write("), "nothing was traced")?;
+    let moved = log.lines().find(|line| line.contains("/cgroup.procs>"));
+    check(moved.is_none(), moved.unwrap_or_default())
 }
 
 /// Runs a command in a container that may create no process: moving one there is not limited.

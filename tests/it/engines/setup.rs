@@ -95,13 +95,14 @@ impl<'a> Setup<'a> {
     }
 
     /// Runs a command line in a shell, with the program under test first in its PATH, and with
-    /// `interrupt_after WORD COMMAND…`, which sends INT to a command that has printed a word.
+    /// `interrupt_after WORD COMMAND…`, which sends INT to a command that has printed a word. One that does not
+    /// end is killed after ten minutes, with status 124.
     pub fn sh(&self, line: &str) -> Run {
         let program = Path::new(env!("CARGO_BIN_EXE_cinspect"));
         let path = program.parent().unwrap_or(program).display();
-        let mut command = Command::new("bash");
+        let mut command = Command::new("timeout");
         let line = format!("{INTERRUPT_AFTER}{line}");
-        command.args(["-o", "pipefail", "-c", &line]).current_dir(self.dir.path());
+        command.args(["600", "bash", "-o", "pipefail", "-c", &line]).current_dir(self.dir.path());
         command.env("PATH", format!("{path}:/usr/sbin:/usr/bin:/sbin:/bin"));
         command.env("HOME", self.dir.path()).env("LC_ALL", "C.UTF-8").env_remove("NO_COLOR");
         command.stdin(Stdio::null());
