@@ -21,6 +21,9 @@ const DIFFERENCES: &[(&str, &str, &str)] = &[
     ("youki", "limits", "youki exec keeps the caller's"),
     ("lxc", "env", "lxc-attach keeps the caller's, and adds container=lxc"),
     ("lxc", "cgroup", "lxc-attach makes a cgroup `.lxc` for it in the hierarchy of v2"),
+    ("incus", "env", "incus exec sets PATH, HOME, USER and LANG by itself"),
+    ("incus", "cgroup", "liblxc makes a cgroup `.lxc` for it in the hierarchy of v2"),
+    ("podman", "limits/Max processes", "podman exec has no limit where the init has one"),
 ];
 
 /// Reads the attributes of a process.
@@ -53,8 +56,17 @@ fn attributes(pid: i64) -> Result<Attributes, Failed> {
             attributes.insert(key.into(), value.trim().into());
         }
     }
-    for name in ["limits", "cgroup", "oom_score_adj", "uid_map"] {
+    for name in ["cgroup", "oom_score_adj", "uid_map"] {
         attributes.insert(name.into(), text(name));
+    }
+    // (The name has a column of 26 characters.)
+    for (limit, values) in
+        text("limits").lines().skip(1).filter_map(|line| line.split_at_checked(26))
+    {
+        attributes.insert(
+            format!("limits/{}", limit.trim()),
+            values.split_whitespace().collect::<Vec<_>>().join(" "),
+        );
     }
     let environment = text("environ");
     let variables: BTreeSet<&str> = environment.split('\0').filter(|v| !v.is_empty()).collect();
@@ -102,9 +114,14 @@ fn kill_sleep(name: &str, seconds: &str) {
     let _ = run(&["signal", name, "KILL", "--match", &format!("^sleep {seconds}$")]);
 }
 
+/// Returns what differs; an exception holds for an attribute or a group of them (`limits`).
 fn differences(left: &Attributes, right: &Attributes, except: &[&str]) -> Vec<String> {
+    let excepted = |key: &str| {
+        let group = key.split('/').next().unwrap_or_default();
+        except.contains(&key) || except.contains(&group)
+    };
     left.iter()
-        .filter(|(key, value)| !except.contains(&key.as_str()) && right.get(*key) != Some(*value))
+        .filter(|(key, value)| !excepted(key) && right.get(*key) != Some(*value))
         .map(|(key, value)| format!("{key}: {value:?} and {:?}", right.get(key)))
         .collect()
 }
