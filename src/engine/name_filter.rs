@@ -35,8 +35,8 @@ impl NameFilter {
     }
 
     /// Whether the container of a record can do without a closer look, and remembers that: its ID is its own
-    /// alone and does not begin with the word, root wrote the record, and nothing in it is the word. What a user
-    /// wrote is always read.
+    /// alone and does not begin with the word, root wrote the record, and nothing in it is the word. A record that
+    /// a user wrote is always read.
     pub fn passes_over(&self, id: &str, owner: Trust, record: &[u8]) -> bool {
         let is_passed_over = owner == Trust::Root
             && is_long_id(id)

@@ -1,5 +1,5 @@
 //! The processes that a trace names: known from `/proc`, or where they are gone by then, from their parents
-//! and the names that the kernel recorded. What is not known stays absent.
+//! and the names that the kernel recorded. Unknown facts stay absent.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::os::fd::OwnedFd;

@@ -1,6 +1,6 @@
 //! Work that may never return, done in a child process. A file system can keep a caller in a sleep that
 //! no signal ends (FUSE and NFS do); a thread in it would keep the whole program from exiting, but a
-//! child can be killed and left behind. What it sends comes back through a pipe.
+//! child can be killed and left behind. Its answer comes back through a pipe.
 //!
 //! - [`run`] waits for the work, forwards typed messages while it runs, and gives up after a silence.
 //! - [`start`] and [`IsolatedChild::finish`] do other things in between, for bytes and with a deadline.

@@ -1,6 +1,6 @@
 //! Rings of perf_event_open(2): one for each CPU, into which several tracepoints write, and a dummy event
 //! that records forks, names and exits of tasks. They vanish with their descriptors, whatever happens to
-//! us. What the bytes mean is `model::trace`'s business.
+//! us. `model::trace` parses the bytes.
 
 use std::ffi::CString;
 use std::io;

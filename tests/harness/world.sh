@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # A small world of its own: runs a command as PID 1 of new PID, mount and cgroup namespaces, with empty
-# directories in place of the engines' records and of temporary files. What cinspect sees there does not
+# directories in place of the engines' records and of temporary files. The view from there does not
 # depend on the rest of the host. Killing this script ends everything in it.
 #
 #   world.sh COMMAND...

@@ -1,7 +1,7 @@
 //! The number of system calls of each command, on a host that holds one container and nothing else. A regression
 //! shows here before anyone times it. `tests/system_calls.rows` has the limits; `UPDATE=1` measures them again.
 //!
-//! Calls whose number the scheduler decides are not counted ([`SCHEDULED`]). What a command reads again,
+//! Calls whose number the scheduler decides are not counted ([`SCHEDULED`]). A command that reads a file again,
 //! because a process ran or moved meanwhile, adds some: so the least of a few runs counts, and a limit leaves
 //! one call in ten for the difference between machines.
 

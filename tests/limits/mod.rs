@@ -1,5 +1,5 @@
 //! The family `limits`: commands that run out of descriptors, processes, memory, disk space or inodes, that may
-//! not write, whose streams are closed or full, and in odd environments. Whatever cannot be had is an error in
+//! not write, whose streams are closed or full, and in odd environments. A resource that cannot be had is an error in
 //! words, or the answer is the same as always: no panic, no container that is missing because of it, no half of
 //! a file.
 

@@ -10,7 +10,7 @@
 //!
 //! There are two sources of entries, a walk (`walk.rs`) and a tar stream (`tar/unpack.rs`), and two sinks, a
 //! directory (`create.rs`) and a tar stream (`tar/pack.rs`). Between them an entry is the same: its
-//! attributes (`entry.rs`) and its data (`copy_data.rs`). Whatever is not as it was asked for goes to one
+//! attributes (`entry.rs`) and its data (`copy_data.rs`). Each deviation from the request goes to one
 //! account (`model::account`).
 
 mod acl;

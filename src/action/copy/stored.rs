@@ -120,7 +120,7 @@ fn open_layer(host: &Host, path: &Path) -> Result<OwnedFd, Error> {
     })
 }
 
-/// Opens a volume or bind mount. What a user's record names must be that user's: root would else read
+/// Opens a volume or bind mount. A directory that a user's record names must be that user's: root would else read
 /// for the user what the user may not.
 fn open_source(host: &Host, owner: Trust, path: &Path) -> Result<OwnedFd, String> {
     let (dir, name) = split(path);

@@ -1,6 +1,6 @@
 //! The walk through a source: a file, symlink or directory tree, handed entry by entry to a sink, which is
 //! a directory or a tar stream. A source is held and known to be a file, directory or symlink before it is
-//! opened. What is skipped, followed or taken for a hard link is decided here, for every sink.
+//! opened. Omissions, followed links and hard links are decided here, for every sink.
 
 use std::collections::HashMap;
 

@@ -1,5 +1,5 @@
 //! uWSGI's master: the option die-on-term swaps TERM and QUIT. It stands among the arguments, in the
-//! environment, or in a configuration file. What is not followed, such as files that include others, is
+//! environment, or in a configuration file. A configuration that is not followed, such as a file that includes others, is
 //! named as missing.
 
 use super::ForecastInput;

@@ -30,7 +30,7 @@ const INTERVAL: Duration = Duration::from_millis(200);
 /// Print the end of a container's log, while its engine hangs too
 ///
 /// The log is read from the engine's file (json-file, local, k8s-file, CRI), with the files that were
-/// rotated before it, compressed ones too, or from the journal by journalctl(1). What the container wrote to stderr is printed
+/// rotated before it, compressed ones too, or from the journal by journalctl(1). Lines that the container wrote to stderr are printed
 /// on stderr. On a terminal, control characters are escaped and colours left out; a file or a pipe gets
 /// the bytes as they are. A container that is not running has a log as well.
 #[derive(Args)]

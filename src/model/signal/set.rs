@@ -1,4 +1,4 @@
-//! Sets of signals: the kernel's masks, and a short form for display. What a signal does is in
+//! Sets of signals: the kernel's masks, and a short form for display. The effect of a signal is in
 //! `table`.
 
 use std::fmt::Write;

@@ -1,5 +1,5 @@
-//! Tar streams: a sink of entries (`pack.rs`), and a source of them (`unpack.rs`). What a stream cannot
-//! carry, or carries in a form that is not known here, goes to the account of the copy.
+//! Tar streams: a sink of entries (`pack.rs`), and a source of them (`unpack.rs`). An attribute that
+//! a stream cannot carry, or carries in an unknown form, goes to the account of the copy.
 
 mod attributes;
 pub mod fuzz;
