@@ -66,24 +66,28 @@ impl<'a> Remedies<'a> {
 
     /// Returns the command that unpauses it, if its engine has one.
     pub fn unpause(&self) -> Option<String> {
-        let container = self.container;
-        let id = container.id.as_deref().unwrap_or_default();
-        let name = container.name.as_deref().unwrap_or(id);
-        let namespace = container.namespace.as_deref().unwrap_or("default");
-        let command = self.advice.unpause.filter(|_| container.verified)?;
-        let words = [("<namespace>", namespace), ("<name>", name), ("<id>", id)];
-        let mut words_left = words.iter().filter(|(word, _)| command.contains(word));
-        if words_left.any(|(_, value)| value.is_empty()) {
-            return None;
-        }
-        let filled = words
-            .iter()
-            .fold(command.to_owned(), |text, (word, value)| text.replace(word, &quoted(value)));
-        Some(match container.user {
-            Some(uid) => format!("`{filled}` as user {uid}"),
-            None => format!("`{filled}`"),
-        })
+        filled(self.container, self.advice.unpause?)
     }
+}
+
+/// Returns a command of a container's engine, ready to paste: with `<namespace>`, `<name>` and `<id>` replaced
+/// by those of the container, if it has all that the command needs.
+pub fn filled(container: &Container, command: &str) -> Option<String> {
+    let id = container.id.as_deref().unwrap_or_default();
+    let name = container.name.as_deref().unwrap_or(id);
+    let namespace = container.namespace.as_deref().unwrap_or("default");
+    let words = [("<namespace>", namespace), ("<name>", name), ("<id>", id)];
+    let mut words_left = words.iter().filter(|(word, _)| command.contains(word));
+    if !container.verified || words_left.any(|(_, value)| value.is_empty()) {
+        return None;
+    }
+    let filled = words
+        .iter()
+        .fold(command.to_owned(), |text, (word, value)| text.replace(word, &quoted(value)));
+    Some(match container.user {
+        Some(uid) => format!("`{filled}` as user {uid}"),
+        None => format!("`{filled}`"),
+    })
 }
 
 /// Quotes a word for a shell, if it needs that.

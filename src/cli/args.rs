@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use jiff::{Span, SpanRelativeTo};
+use jiff::civil::DateTime;
+use jiff::{Span, SpanRelativeTo, Timestamp, Zoned};
 
 use crate::error::{Error, ExitStatus};
 use crate::model::signal::{Signal, SignalNumber};
@@ -58,6 +59,49 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         return Err("longer than 100 years".into());
     }
     Ok(duration)
+}
+
+/// Smallest number that is a time in seconds since 1970 (here: of 1973), as in `docker logs --since`, and not a
+/// duration.
+const SMALLEST_TIME: i64 = 100_000_000;
+
+/// Parses a point in time: a duration before now (`10m`, `-10m`, `10 minutes ago`), an RFC 3339 time, a date or
+/// time without a zone, which is the local one, `today` or `yesterday`, or seconds since 1970.
+///
+/// # Errors
+/// Says what is accepted.
+pub fn time(text: &str) -> Result<Timestamp, String> {
+    time_at(text, &Zoned::now()).ok_or_else(|| {
+        "expected a duration such as `10m`, or a time such as `2026-11-26T02:37:17Z`".into()
+    })
+}
+
+fn time_at(text: &str, now: &Zoned) -> Option<Timestamp> {
+    if let Ok(time) = text.parse::<Timestamp>() {
+        return Some(time);
+    }
+    let zone = now.time_zone();
+    if let Ok(time) = text.parse::<DateTime>() {
+        return time.to_zoned(zone.clone()).ok().map(|time| time.timestamp());
+    }
+    let seconds = text.split_once('.').map_or(text, |(seconds, _)| seconds);
+    if let Some(seconds) = seconds.parse().ok().filter(|seconds| *seconds >= SMALLEST_TIME) {
+        return Timestamp::from_second(seconds).ok();
+    }
+    let day = |days: i64| {
+        let midnight = now.start_of_day().ok()?;
+        midnight.checked_sub(Span::new().days(days)).ok().map(|time| time.timestamp())
+    };
+    match text {
+        "now" => Some(now.timestamp()),
+        "today" => day(0),
+        "yesterday" => day(1),
+        _ => {
+            let text = text.strip_suffix(" ago").unwrap_or(text);
+            let span = duration(text.strip_prefix('-').unwrap_or(text)).ok()?;
+            now.timestamp().checked_sub(span).ok()
+        }
+    }
 }
 
 /// Returns the error for a command line without the container that it needs.
@@ -158,6 +202,33 @@ mod tests {
         }
         for text in ["40000d", "99999999999999999999", "18446744073709551615d"] {
             assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn parses_points_in_time() {
+        let now: Zoned = "2026-11-26T12:00:00+01:00[+01:00]".parse().unwrap();
+        for (text, time) in [
+            ("2026-11-26T02:37:17Z", "2026-11-26T02:37:17Z"),
+            ("2026-11-26T02:37:17.5+02:00", "2026-11-26T00:37:17.5Z"),
+            ("2026-11-26", "2026-11-25T23:00:00Z"),
+            ("2026-11-26T02:37", "2026-11-26T01:37:00Z"),
+            ("2026-11-26 02:37:17", "2026-11-26T01:37:17Z"),
+            ("10m", "2026-11-26T10:50:00Z"),
+            ("-10m", "2026-11-26T10:50:00Z"),
+            ("10 minutes ago", "2026-11-26T10:50:00Z"),
+            ("90", "2026-11-26T10:58:30Z"),
+            ("1790000000", "2026-09-21T14:13:20Z"),
+            ("1790000000.25", "2026-09-21T14:13:20Z"),
+            ("now", "2026-11-26T11:00:00Z"),
+            ("today", "2026-11-25T23:00:00Z"),
+            ("yesterday", "2026-11-24T23:00:00Z"),
+        ] {
+            let time: Timestamp = time.parse().unwrap();
+            assert_eq!(time_at(text, &now), Some(time), "{text}");
+        }
+        for text in ["", "-", "soon", "10x", "2026-13-01", "02:37", "--10m"] {
+            assert_eq!(time_at(text, &now), None, "{text}");
         }
     }
 

@@ -3,8 +3,11 @@
 
 pub mod args;
 pub mod context;
+mod engine_command;
+mod habits;
 pub mod root;
 mod suggest;
+mod typed_line;
 pub mod usage;
 
 use std::ffi::OsString;
@@ -18,6 +21,7 @@ use crate::error::{Error, ExitStatus, os_error};
 use crate::output::terminal::{ColorMode, Ui};
 use context::Context;
 use root::{GlobalOptions, root_command, root_for, with_full_help};
+use typed_line::accepted;
 use usage::usage_error;
 
 /// Runs a command line; the exit status is one of those that the manual lists.
@@ -28,6 +32,7 @@ pub fn run(argv: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> ExitC
     if crate::completion::answer(&argv) {
         return ExitStatus::Done.into();
     }
+    let argv = accepted(argv);
     let status = match parse(&argv) {
         Ok(matches) => dispatch(&matches, &argv),
         Err(error) => answer(&error, &argv),

@@ -1,22 +1,9 @@
 //! The command that was probably meant by a word that is not one.
 
+use super::engine_command::engine_hint;
+use super::habits::word_hint;
+use super::typed_line::TypedLine;
 use crate::command::COMMANDS;
-
-/// Words typed from habit, and the command or program that does what they do elsewhere. None of them
-/// is answered with a command that modifies state.
-const HABITS: &[(&[&str], &str)] = &[
-    (&["top", "stats", "htop"], "`cinspect ps --watch CTR` refreshes a container's processes"),
-    (&["container", "containers", "info", "dir"], "`cinspect ls` lists the running containers"),
-    (&["version"], "`cinspect --version` prints the version"),
-    (
-        &[
-            "attach", "build", "commit", "create", "diff", "events", "export", "images", "load",
-            "pause", "port", "pull", "push", "rename", "restart", "rm", "rmi", "run", "save",
-            "start", "unpause", "update", "wait",
-        ],
-        "use the engine's own client for this, such as `docker`, `podman` or `crictl`",
-    ),
-];
 
 /// Edits that a reading command may be away from the word.
 const READING_EDITS: usize = 2;
@@ -24,12 +11,11 @@ const READING_EDITS: usize = 2;
 const MODIFYING_EDITS: usize = 1;
 
 /// Returns the hint for a word that is not a command.
-pub fn suggestion(word: &str) -> Option<String> {
+pub fn suggestion(line: &TypedLine<'_>, word: &str) -> Option<String> {
     let word = word.to_ascii_lowercase();
-    if let Some((_, hint)) = HABITS.iter().find(|(words, _)| words.contains(&word.as_str())) {
-        return Some((*hint).to_owned());
-    }
-    nearest(&word).map(|command| format!("did you mean `{command}`?"))
+    word_hint(line, &word)
+        .or_else(|| engine_hint(line, &word))
+        .or_else(|| nearest(&word).map(|command| format!("did you mean `{command}`?")))
 }
 
 /// Returns the nearest command. Of two that are equally near it is the one that only reads, so that a
@@ -51,6 +37,7 @@ fn nearest(word: &str) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::habits::READING;
 
     #[test]
     fn misspelt_commands_get_the_nearest() {
@@ -78,11 +65,10 @@ mod tests {
         for word in ["pss", "p", "tops", "stat", "show", "list1", "state", "status", "pstree"] {
             assert!(!nearest(word).is_some_and(modifies), "{word}: {:?}", nearest(word));
         }
-        for word in HABITS.iter().flat_map(|(words, _)| *words) {
-            let hint = suggestion(word).unwrap_or_default();
+        for (words, hint) in READING {
             let commands = COMMANDS.iter().filter(|command| command.modifies);
             for name in commands.flat_map(|c| c.aliases.iter().copied().chain([c.name])) {
-                assert!(!hint.contains(&format!("cinspect {name} ")), "{word}: {hint}");
+                assert!(!hint.contains(&format!("cinspect {name} ")), "{words:?}: {hint}");
             }
         }
     }
@@ -90,7 +76,7 @@ mod tests {
     #[test]
     fn other_words_get_no_suggestion() {
         for word in ["", "x", "banana", "nosuch", "--"] {
-            assert_eq!(suggestion(word), None, "{word}");
+            assert_eq!(nearest(word), None, "{word}");
         }
     }
 }

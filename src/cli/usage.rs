@@ -4,29 +4,32 @@ use std::ffi::OsString;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-use super::args::LIST_HINT;
+use super::args::{LIST_HINT, duration, signal_number};
+use super::habits::{option_hint, pod_reference};
 use super::suggest::suggestion;
-use crate::command::COMMANDS;
+use super::typed_line::TypedLine;
+use crate::analysis::remedy::quoted;
 use crate::error::{Error, ExitStatus};
 use crate::model::signal::SignalNumber;
 
 /// Returns clap's error on `argv` as ours.
 pub fn usage_error(error: &clap::Error, argv: &[OsString]) -> Error {
-    let words: Vec<&str> = argv.iter().skip(1).filter_map(|word| word.to_str()).collect();
-    let command = typed_command(&words);
+    let line = TypedLine::new(argv);
+    let command = line.command().and(line.word());
     let help = match command {
         Some(command) => format!("try `cinspect {command} --help`"),
         None => "try `cinspect --help`".to_owned(),
     };
     let converted = match error.kind() {
-        ErrorKind::InvalidSubcommand => unknown_command(error),
-        ErrorKind::MissingRequiredArgument => missing(error, &help),
+        ErrorKind::InvalidSubcommand => unknown_command(error, &line),
+        ErrorKind::MissingSubcommand => Some(missing_command(&line)),
+        ErrorKind::MissingRequiredArgument => missing(error, &line, &help),
         ErrorKind::UnknownArgument => {
-            hyphened_signal(&words, command).or_else(|| unexpected(error))
+            unknown_signal(&line, error).or_else(|| unexpected(error, &line))
         }
-        ErrorKind::ArgumentConflict => conflict(error),
+        ErrorKind::ArgumentConflict => conflict(error, &line),
         ErrorKind::TooManyValues => superfluous_value(error),
-        _ => invalid_value(error),
+        _ => invalid_value(error, &line),
     };
     let converted = converted.unwrap_or_else(|| rendered(error));
     if converted.hints.is_empty() { converted.hint(help) } else { converted }
@@ -60,13 +63,6 @@ fn texts(error: &clap::Error, kind: ContextKind) -> &[String] {
     }
 }
 
-/// Returns the command as it was typed, alias or not.
-fn typed_command<'a>(words: &[&'a str]) -> Option<&'a str> {
-    let is_command =
-        |word: &str| COMMANDS.iter().any(|c| c.name == word || c.aliases.contains(&word));
-    words.iter().copied().find(|word| is_command(word))
-}
-
 /// Returns the name of an argument without its value: `--time` of `--time <DUR>`, `CTR` of `<CTR>...`.
 fn name_of(argument: &str) -> &str {
     if argument.starts_with('-') {
@@ -76,39 +72,73 @@ fn name_of(argument: &str) -> &str {
     }
 }
 
-fn unknown_command(error: &clap::Error) -> Option<Error> {
+fn unknown_command(error: &clap::Error, line: &TypedLine<'_>) -> Option<Error> {
     let word = text(error, ContextKind::InvalidSubcommand)?;
     let error = usage(format!("no such command: `{word}`"));
-    Some(match suggestion(word) {
+    Some(match suggestion(line, word) {
         Some(hint) => error.hint(hint),
         None => error.hint("`cinspect help` lists the commands"),
     })
 }
 
-fn missing(error: &clap::Error, help: &str) -> Option<Error> {
+fn missing_command(line: &TypedLine<'_>) -> Error {
+    let error = usage("missing argument: CMD").hint("`cinspect help` lists the commands");
+    match line.globals().iter().any(|word| *word == "-v") {
+        true => error.hint("`cinspect --version` prints the version"),
+        false => error,
+    }
+}
+
+fn missing(error: &clap::Error, line: &TypedLine<'_>, help: &str) -> Option<Error> {
     let names: Vec<&str> =
         texts(error, ContextKind::InvalidArg).iter().map(|argument| name_of(argument)).collect();
     let plural = if names.len() > 1 { "s" } else { "" };
     if names.is_empty() {
         return None;
     }
-    let error = usage(format!("missing argument{plural}: {}", names.join(", "))).hint(help);
+    let error = usage(format!("missing argument{plural}: {}", names.join(", ")));
+    if names == ["SIG"]
+        && let Some(container) = line.positionals(&[]).first()
+    {
+        let command = line.word().unwrap_or("signal");
+        return Some(error.hint(format!(
+            "for example `cinspect {command} {} TERM`; `cinspect signal -l` lists the signals",
+            quoted(container)
+        )));
+    }
+    let error = error.hint(help);
     Some(match names.contains(&"CTR") {
         true => error.hint(LIST_HINT),
         false => error,
     })
 }
 
-fn unexpected(error: &clap::Error) -> Option<Error> {
+fn unexpected(error: &clap::Error, line: &TypedLine<'_>) -> Option<Error> {
     let word = text(error, ContextKind::InvalidArg)?;
     let error_text = usage(format!("unexpected argument `{word}`"));
+    if let Some(hint) = option_hint(line, word) {
+        return Some(error_text.hint(hint));
+    }
+    if let (false, Some(command)) = (word.starts_with('-'), line.word()) {
+        return Some(error_text.hint(surplus_word(line, command, word)));
+    }
     Some(match text(error, ContextKind::SuggestedArg) {
         Some(near) => error_text.hint(format!("did you mean `{}`?", name_of(near))),
         None => error_text,
     })
 }
 
-fn conflict(error: &clap::Error) -> Option<Error> {
+/// Returns the hint for a word too many: a duration after an option that takes it with `=`, or a further
+/// container.
+fn surplus_word(line: &TypedLine<'_>, command: &str, word: &str) -> String {
+    if line.arguments().contains(&"--wait") && duration(word).is_ok() {
+        return format!("`--wait={word}` waits so long");
+    }
+    let word = quoted(word);
+    format!("`{command}` takes one container: `cinspect {command} {word}` for the other")
+}
+
+fn conflict(error: &clap::Error, line: &TypedLine<'_>) -> Option<Error> {
     let argument = name_of(text(error, ContextKind::InvalidArg)?);
     let others: Vec<&str> =
         texts(error, ContextKind::PriorArg).iter().map(|other| name_of(other)).collect();
@@ -116,7 +146,19 @@ fn conflict(error: &clap::Error) -> Option<Error> {
     Some(match others.as_str() {
         "" => return None,
         other if other == argument => usage(format!("{argument} is given more than once")),
-        others => usage(format!("{argument} cannot be used with {others}")),
+        others => {
+            let error = usage(format!("{argument} cannot be used with {others}"));
+            // `kill -9 web db`: the second container stands in the place of the signal.
+            match (line.value(&["-s", "--signal"]), &line.positionals(&[])[..]) {
+                (Some(signal), [_, second, ..]) if SignalNumber::parse(second).is_err() => {
+                    let (second, signal) = (quoted(second), quoted(signal));
+                    error.hint(format!(
+                        "one container at a time: `cinspect signal {second} {signal}` for the other"
+                    ))
+                }
+                _ => error,
+            }
+        }
     })
 }
 
@@ -126,9 +168,11 @@ fn superfluous_value(error: &clap::Error) -> Option<Error> {
     Some(usage(format!("unexpected value `{value}` for {argument}")))
 }
 
-fn invalid_value(error: &clap::Error) -> Option<Error> {
+fn invalid_value(error: &clap::Error, line: &TypedLine<'_>) -> Option<Error> {
     let argument = name_of(text(error, ContextKind::InvalidArg)?);
     let value = text(error, ContextKind::InvalidValue)?;
+    // (`logs -n NAMESPACE POD` of kubectl.)
+    let namespace = argument == "--lines" && value.starts_with(|c: char| c.is_ascii_alphabetic());
     let valid = texts(error, ContextKind::ValidValue);
     let converted = match value {
         "" => usage(format!("{argument} needs a value")),
@@ -140,6 +184,7 @@ fn invalid_value(error: &clap::Error) -> Option<Error> {
     Some(match reason(error).as_str() {
         "" => converted,
         valid if valid.starts_with("valid values: ") => converted.hint(valid),
+        reason if namespace => converted.cause(reason).hint(pod_reference(line)),
         reason => converted.cause(reason),
     })
 }
@@ -168,19 +213,16 @@ fn rendered(error: &clap::Error) -> Error {
     usage(message.strip_prefix("error: ").unwrap_or(&message))
 }
 
-/// Returns the error for `kill -9 web`, as kill(1) takes it.
-fn hyphened_signal(words: &[&str], command: Option<&str>) -> Option<Error> {
-    let command = command.filter(|command| ["signal", "kill"].contains(command))?;
-    let mut after = words.iter().skip_while(|word| **word != command).skip(1);
-    let is_signal = |word: &&str| {
-        word.strip_prefix('-').is_some_and(|signal| SignalNumber::parse(signal).is_ok())
+/// Returns the error for `kill -TREM web`: a signal that does not exist.
+fn unknown_signal(line: &TypedLine<'_>, error: &clap::Error) -> Option<Error> {
+    line.command().filter(|command| command.name == "signal")?;
+    let option = text(error, ContextKind::InvalidArg)?;
+    let is_name = |word: &&&str| {
+        let name = word.strip_prefix('-').unwrap_or_default();
+        word.starts_with(option) && name.len() > 2 && name.bytes().all(|b| b.is_ascii_uppercase())
     };
-    let typed = after.clone().copied().find(is_signal)?;
-    let container = after.find(|word| !word.starts_with('-')).copied().unwrap_or("CTR");
-    let signal = typed.trim_start_matches('-');
-    Some(usage(format!("`{typed}` is not a valid option")).hint(format!(
-        "the signal follows the container, without a hyphen: `cinspect {command} {container} {signal}`; or use `-s {signal}`"
-    )))
+    let typed = line.arguments().iter().find(is_name)?;
+    signal_number(typed.trim_start_matches('-')).err()
 }
 
 #[cfg(test)]
@@ -200,8 +242,11 @@ mod tests {
                 "cinspect inspect",
                 "missing argument: CTR\nhint: try `cinspect inspect --help`\nhint: `cinspect ls` lists the running containers",
             ),
-            ("cinspect signal web", "missing argument: SIG\nhint: try `cinspect signal --help`"),
-            ("cinspect ls -1", "unexpected argument `-1`\nhint: try `cinspect ls --help`"),
+            (
+                "cinspect signal web",
+                "missing argument: SIG\nhint: for example `cinspect signal web TERM`; `cinspect signal -l` lists the signals",
+            ),
+            ("cinspect ls -y", "unexpected argument `-y`\nhint: try `cinspect ls --help`"),
             ("cinspect ls --jsno", "unexpected argument `--jsno`\nhint: did you mean `--json`?"),
             (
                 "cinspect stop web -t 5x",
@@ -238,11 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn hints_keep_the_words_that_were_typed() {
-        let hint = "hint: the signal follows the container, without a hyphen: `cinspect kill db 9`; or use `-s 9`";
-        let message = format!("`-9` is not a valid option\n{hint}");
-        assert_eq!(error_of("cinspect kill -9 db"), message);
-        assert_eq!(error_of("cinspect kill db -9"), message);
+    fn swapped_arguments_are_put_in_order() {
         let swapped = swapped_arguments("HUP", "web").unwrap();
         assert_eq!(swapped.hints, ["the container comes first: `cinspect signal web HUP`"]);
         assert_eq!(swapped_arguments("web", "HUP"), None);

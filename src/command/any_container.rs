@@ -1,9 +1,10 @@
-//! A container of which it does not matter whether it runs: `why` and `logs` read its engine's records.
+//! A container of which it does not matter whether it runs: `why` and `logs` read its engine's records. And
+//! the pages of several containers.
 
 use super::resolve;
 use crate::cli::context::Context;
 use crate::engine::exit_record;
-use crate::error::Error;
+use crate::error::{Error, ExitStatus};
 use crate::model::container::Container;
 use crate::model::exit_record::ExitRecord;
 use crate::proc::Host;
@@ -19,6 +20,30 @@ pub(super) struct AnyContainer<'a> {
     pub running: Option<ResolvedContainer<'a>>,
     /// The cgroup that it has when it runs, if that is known.
     pub cgroup: Option<Vec<u8>>,
+}
+
+/// Prints the answer about each container; one that fails does not keep the others from theirs.
+///
+/// # Errors
+/// That of the only container; of several it is printed, and the status is that of the first one.
+pub(super) fn each_container(
+    context: &Context,
+    words: &[String],
+    answer: impl Fn(&str) -> Result<String, Error>,
+) -> Result<ExitStatus, Error> {
+    let mut status = ExitStatus::Done;
+    for (index, word) in words.iter().enumerate() {
+        match answer(word) {
+            Ok(text) if index == 0 || context.ui.json => context.print(&text)?,
+            Ok(text) => context.print(&format!("\n{text}"))?,
+            Err(error) if words.len() == 1 => return Err(error),
+            Err(error) => {
+                context.ui.fail(&error);
+                status = if status == ExitStatus::Done { error.status } else { status };
+            }
+        }
+    }
+    Ok(status)
 }
 
 /// Resolves a reference to a container that runs, or else to one that does not.

@@ -20,6 +20,7 @@ use crate::action::copy::{
     WriteOptions,
 };
 use crate::analysis::copy_rules::describe_rules;
+use crate::analysis::remedy::quoted;
 use crate::cli::context::Context;
 use crate::completion::source::CompletionSource;
 use crate::engine::StoredRoot;
@@ -57,6 +58,9 @@ pub struct Cp {
     /// Copy the files that symlinks point to instead of the symlinks
     #[arg(short = 'L', long)]
     follow_link: bool,
+    /// Directories are copied with their contents and files are replaced, with it or without
+    #[arg(short, long, short_aliases = ['R', 'f'], alias = "force", action = clap::ArgAction::Count, hide = true)]
+    recursive: u8,
     /// Owner of the copied files (name or ID as known in the container)
     #[arg(long, value_name = "USER[:GROUP]", add = CompletionSource::Users)]
     chown: Option<OsString>,
@@ -202,6 +206,19 @@ fn options(arguments: &Cp) -> CopyOptions {
     }
 }
 
+/// Returns the error for a copy without a container. A word without a slash may be meant as one.
+fn no_container(paths: &[OsString]) -> Error {
+    let error =
+        Error::new(ExitStatus::Usage, "neither the source nor the destination is in a container");
+    let error = error.hint("write container paths as `CTR:PATH`; for local copies use cp(1)");
+    let words = paths.iter().rev().filter_map(|path| path.to_str());
+    let mut names = words.filter(|word| !word.contains('/') && !word.starts_with('.'));
+    match names.next() {
+        Some(name) => error.hint(format!("if `{name}` is a container: `{}:/`", quoted(name))),
+        None => error,
+    }
+}
+
 /// Parses the sources and the destination.
 fn parse_paths(paths: &[OsString]) -> Result<(Vec<PathRef>, PathRef), Error> {
     let usage = |message: &str| Error::new(ExitStatus::Usage, message);
@@ -223,8 +240,7 @@ fn parse_paths(paths: &[OsString]) -> Result<(Vec<PathRef>, PathRef), Error> {
     }
     let is_in_container = |path: &PathRef| matches!(path, PathRef::Container(..));
     if !sources.iter().chain([&destination]).any(is_in_container) {
-        return Err(usage("neither the source nor the destination is in a container")
-            .hint("write container paths as `CTR:PATH`; for local copies use cp(1)"));
+        return Err(no_container(paths));
     }
     if destination == PathRef::Stream && std::io::stdout().is_terminal() {
         return Err(usage("a tar stream is not written to a terminal")

@@ -3,6 +3,7 @@
 use clap::{ArgMatches, Args};
 use serde_json::{Map, Value as Json, json};
 
+use super::any_container::each_container;
 use super::init_changes::init_changes;
 use super::{Command, Section, arguments, command, process_of, resolve};
 use crate::analysis::container_process::ContainerProcess;
@@ -36,9 +37,9 @@ use crate::resolve::{Access, ResolvedContainer, Resolver};
 /// it shows which container and pod the process is in, and its PID there.
 #[derive(Args)]
 pub struct Inspect {
-    /// The container, or the PID of a process on the host
-    #[arg(value_name = "CTR", add = CompletionSource::Containers)]
-    container: String,
+    /// The containers, or the PIDs of processes on the host
+    #[arg(value_name = "CTR", required = true, add = CompletionSource::Containers)]
+    containers: Vec<String>,
     /// Inspect this PID (in the container) instead of PID 1
     #[arg(long, value_name = "N", add = CompletionSource::Pids)]
     pid: Option<ContainerPid>,
@@ -85,83 +86,86 @@ fn remarks_section() -> Section {
 
 fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
     let arguments: Inspect = arguments(matches)?;
+    if arguments.pid.is_some() && arguments.containers.len() > 1 {
+        let error = Error::new(ExitStatus::Usage, "--pid cannot be used with several containers");
+        return Err(error.hint("inspect one container at a time"));
+    }
     let host = context.host()?;
-    let found = resolve(context, &Resolver::new(&host), &arguments.container, Access::Read)?;
-    let arguments = Inspect { pid: process_of(context, &found, arguments.pid), ..arguments };
-    let inspection = arguments.inspect(&found)?;
-    let remarks = remarks(&inspection);
-    let text = match context.ui.json {
-        true => json::line(&object(&inspection, &remarks)),
-        false => page(context, &inspection, &remarks),
-    };
-    context.print(&text)?;
-    Ok(ExitStatus::Done)
+    let resolver = Resolver::new(&host);
+    each_container(context, &arguments.containers, |word| {
+        let found = resolve(context, &resolver, word, Access::Read)?;
+        let pid = process_of(context, &found, arguments.pid);
+        let inspection = inspect(&found, pid)?;
+        let remarks = remarks(&inspection);
+        Ok(match context.ui.json {
+            true => json::line(&object(&inspection, &remarks)),
+            false => page(context, &inspection, &remarks),
+        })
+    })
 }
 
-impl Inspect {
-    /// Gathers the facts.
-    fn inspect(&self, found: &ResolvedContainer<'_>) -> Result<Inspection, Error> {
-        let (host, container) = (found.host, &found.container);
-        let policy = stop_policy(host, container);
-        let stop_signal = policy.signal_of(container.engine);
-        let options = SnapshotOptions {
-            command: CommandLimit::SCREEN,
-            waits: SignalSet::from(stop_signal),
-            ..SnapshotOptions::BARE
-        };
-        let snapshot = found.snapshot(options)?;
-        let process = self.process(found, &snapshot)?;
-        let id = process.facts.id;
-        let prediction = snapshot.predict(process, stop_signal, Recipient::Process);
-        let is_host = !container.engine.names_containers() && container.pid_ns == host.pid_ns;
-        let facts = host.inspect_facts(id.pid, container.cgroup.as_ref());
-        // They were read by PID: it has to be the same process still.
-        if host.stat(id.pid).map(|stat| stat.start) != Ok(id.start) {
-            return Err(ReadError::Gone.into());
-        }
-        Ok(Inspection {
-            host: host.name.clone(),
-            process: process.clone(),
-            is_init: Some(id) == container.init,
-            is_host,
-            runs: if is_host { runs(found) } else { Vec::new() },
-            now: jiff::Timestamp::now(),
-            processes: (snapshot.hidden == 0).then_some(snapshot.processes.len()),
-            policy,
-            stop_signal,
-            prediction,
-            config: resource_config(host, container),
-            own_changes: if Some(id) == container.init { init_changes(found) } else { Vec::new() },
-            namespaces: namespaces(&facts, &other_containers(found)),
-            mounts: mounts(facts.mounts.known().map_or(&[], Vec::as_slice), &facts.host_mounts),
-            engine_sockets: engine_infos().flat_map(|engine| engine.sockets).copied().collect(),
-            container: container.clone(),
-            facts,
-        })
+/// Gathers the facts.
+fn inspect(found: &ResolvedContainer<'_>, pid: Option<ContainerPid>) -> Result<Inspection, Error> {
+    let (host, container) = (found.host, &found.container);
+    let policy = stop_policy(host, container);
+    let stop_signal = policy.signal_of(container.engine);
+    let options = SnapshotOptions {
+        command: CommandLimit::SCREEN,
+        waits: SignalSet::from(stop_signal),
+        ..SnapshotOptions::BARE
+    };
+    let snapshot = found.snapshot(options)?;
+    let process = inspected_process(found, pid, &snapshot)?;
+    let id = process.facts.id;
+    let prediction = snapshot.predict(process, stop_signal, Recipient::Process);
+    let is_host = !container.engine.names_containers() && container.pid_ns == host.pid_ns;
+    let facts = host.inspect_facts(id.pid, container.cgroup.as_ref());
+    // They were read by PID: it has to be the same process still.
+    if host.stat(id.pid).map(|stat| stat.start) != Ok(id.start) {
+        return Err(ReadError::Gone.into());
     }
+    Ok(Inspection {
+        host: host.name.clone(),
+        process: process.clone(),
+        is_init: Some(id) == container.init,
+        is_host,
+        runs: if is_host { runs(found) } else { Vec::new() },
+        now: jiff::Timestamp::now(),
+        processes: (snapshot.hidden == 0).then_some(snapshot.processes.len()),
+        policy,
+        stop_signal,
+        prediction,
+        config: resource_config(host, container),
+        own_changes: if Some(id) == container.init { init_changes(found) } else { Vec::new() },
+        namespaces: namespaces(&facts, &other_containers(found)),
+        mounts: mounts(facts.mounts.known().map_or(&[], Vec::as_slice), &facts.host_mounts),
+        engine_sockets: engine_infos().flat_map(|engine| engine.sockets).copied().collect(),
+        container: container.clone(),
+        facts,
+    })
+}
 
-    /// Returns the process to inspect: the one with `--pid`, the one whose host PID was typed, the init,
-    /// or the first.
-    fn process<'a>(
-        &self,
-        found: &ResolvedContainer<'_>,
-        snapshot: &'a ContainerSnapshot,
-    ) -> Result<&'a ContainerProcess, Error> {
-        let mut processes = snapshot.processes.iter();
-        if let Some(pid) = self.pid {
-            return processes
-                .find(|process| process.in_container && process.pid == Some(pid))
-                .ok_or_else(|| found.no_process(pid));
-        }
-        let find = |is_it: &dyn Fn(ProcessId) -> bool| {
-            snapshot.processes.iter().find(|process| is_it(process.facts.id))
-        };
-        let typed = found.matched_by.process().and_then(|pid| find(&|id| id.pid == pid));
-        typed
-            .or_else(|| find(&|id| Some(id) == found.container.init))
-            .or_else(|| processes.next())
-            .ok_or_else(|| ReadError::Gone.into())
+/// Returns the process to inspect: the one with `--pid`, the one whose host PID was typed, the init,
+/// or the first.
+fn inspected_process<'a>(
+    found: &ResolvedContainer<'_>,
+    pid: Option<ContainerPid>,
+    snapshot: &'a ContainerSnapshot,
+) -> Result<&'a ContainerProcess, Error> {
+    let mut processes = snapshot.processes.iter();
+    if let Some(pid) = pid {
+        return processes
+            .find(|process| process.in_container && process.pid == Some(pid))
+            .ok_or_else(|| found.no_process(pid));
     }
+    let find = |is_it: &dyn Fn(ProcessId) -> bool| {
+        snapshot.processes.iter().find(|process| is_it(process.facts.id))
+    };
+    let typed = found.matched_by.process().and_then(|pid| find(&|id| id.pid == pid));
+    typed
+        .or_else(|| find(&|id| Some(id) == found.container.init))
+        .or_else(|| processes.next())
+        .ok_or_else(|| ReadError::Gone.into())
 }
 
 /// Returns the containers that a process of the host runs.

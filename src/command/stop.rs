@@ -53,7 +53,7 @@ pub struct StopArgs {
     #[arg(short, long, value_name = "SIG", add = CompletionSource::Signals)]
     signal: Option<String>,
     /// Grace period before KILL: 0 for KILL at once, -1 for no limit
-    #[arg(short, long, value_name = "DUR", value_parser = args::grace_period, allow_hyphen_values = true, add = CompletionSource::Free)]
+    #[arg(short, long, aliases = ["timeout", "grace-period"], value_name = "DUR", value_parser = args::grace_period, allow_hyphen_values = true, add = CompletionSource::Free)]
     time: Option<Duration>,
     /// Order in which processes get the signal
     #[arg(long, value_name = "ORDER", default_value = "init")]

@@ -4,7 +4,7 @@ use clap::{ArgMatches, Args};
 use jiff::Timestamp;
 use serde_json::{Value as Json, json};
 
-use super::any_container::{AnyContainer, resolve_any};
+use super::any_container::{AnyContainer, each_container, resolve_any};
 use super::forecast::{forecast_of, procedure_of, snapshot_for};
 use super::{Command, arguments, command};
 use crate::analysis::ending::{EndingInput, Explanation, Statement, explain, is_cgroup_of};
@@ -34,9 +34,9 @@ use crate::resolve::{ResolvedContainer, Resolver};
 /// and the forecast of its next stop. Facts that no file records are named.
 #[derive(Args)]
 pub struct WhyArgs {
-    /// The container
-    #[arg(value_name = "CTR", add = CompletionSource::AnyContainers)]
-    container: String,
+    /// The containers
+    #[arg(value_name = "CTR", required = true, add = CompletionSource::AnyContainers)]
+    containers: Vec<String>,
 }
 
 pub const COMMAND: Command = command::<WhyArgs>(
@@ -67,19 +67,16 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
     let arguments: WhyArgs = arguments(matches)?;
     let host = context.host()?;
     let resolver = Resolver::new(&host);
-    let found = resolve_any(context, &host, &resolver, &arguments.container)?;
-    let mut accounts = vec![account(&host, &found)];
-    accounts.extend(previous(&host, &found).map(|previous| account(&host, &previous)));
-    let text: String = match context.ui.json {
-        true => accounts.iter().map(|account| json::line(&account.json(&host))).collect(),
-        false => {
-            let pages: Vec<String> =
-                accounts.iter().map(|account| account.page(&context.ui)).collect();
-            pages.join("\n")
+    each_container(context, &arguments.containers, |word| {
+        let found = resolve_any(context, &host, &resolver, word)?;
+        let mut accounts = vec![account(&host, &found)];
+        accounts.extend(previous(&host, &found).map(|previous| account(&host, &previous)));
+        if context.ui.json {
+            return Ok(accounts.iter().map(|account| json::line(&account.json(&host))).collect());
         }
-    };
-    context.print(&text)?;
-    Ok(ExitStatus::Done)
+        let pages = accounts.iter().map(|account| account.page(&context.ui));
+        Ok(pages.collect::<Vec<String>>().join("\n"))
+    })
 }
 
 /// The answer about one container.

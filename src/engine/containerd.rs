@@ -20,7 +20,7 @@ use super::shims::sandbox_of;
 use super::store::StoredRoot;
 use super::{Engine, containerd_store};
 use crate::model::container::Container;
-use crate::model::engine::{EngineAdvice, EngineInfo, ReferenceForm};
+use crate::model::engine::{EngineAdvice, EngineCommands, EngineInfo, ReferenceForm};
 use crate::model::pid::HostPid;
 use crate::model::process_config::ProcessConfig;
 use crate::model::resource_config::ResourceConfig;
@@ -47,6 +47,16 @@ pub static CONTAINERD: EngineInfo = EngineInfo {
         grace: Some("use `nerdctl run --stop-timeout`"),
         unpause: Some("ctr -n <namespace> tasks resume <id>"),
     },
+    clients: &["ctr", "nerdctl"],
+    commands: EngineCommands::Table(&[
+        ("attach", "ctr -n <namespace> tasks attach <id>"),
+        ("events", "ctr events"),
+        ("images", "ctr images ls"),
+        ("pause", "ctr -n <namespace> tasks pause <id>"),
+        ("pull", "ctr images pull"),
+        ("rm", "ctr -n <namespace> containers rm <id>"),
+        ("start", "ctr -n <namespace> tasks start -d <id>"),
+    ]),
     ..EngineInfo::DEFAULT
 };
 

@@ -6,7 +6,9 @@ use super::containerd::{self, Client, read_tasks};
 use super::cri_exit;
 use super::docker::DOCKER;
 use super::inventory::StoppedContainer;
-use super::labels::{KEEP_POD_STOPPED, KUBELET_RESTARTS, Labels, POD_ADVICE, POD_GRACE};
+use super::labels::{
+    KEEP_POD_STOPPED, KUBELET_RESTARTS, Labels, POD_ADVICE, POD_CLIENTS, POD_COMMANDS, POD_GRACE,
+};
 use super::oci_config::resources_of_bundle;
 use super::oci_process::{SHIMS, process_of_bundle};
 use super::record::{Record, RecordReader};
@@ -35,6 +37,8 @@ pub static CRI: EngineInfo = EngineInfo {
     keep_stopped: KEEP_POD_STOPPED,
     advice: &EngineAdvice { unpause: Some("ctr -n k8s.io tasks resume <id>"), ..POD_ADVICE },
     logs_hint: Some("`crictl logs ID` prints what was written to it"),
+    clients: POD_CLIENTS,
+    commands: POD_COMMANDS,
     ..EngineInfo::DEFAULT
 };
 

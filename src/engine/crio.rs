@@ -8,7 +8,8 @@ use super::cgroup_name::{is_below_a_pod, is_long_id, scope_id};
 use super::containers_storage::{self, StorageDirs, Writer};
 use super::inventory::StoppedContainer;
 use super::labels::{
-    KEEP_POD_STOPPED, KUBELET_RESTARTS, POD_ADVICE, POD_GRACE, POD_GRACE_UNREAD, restarts,
+    KEEP_POD_STOPPED, KUBELET_RESTARTS, POD_ADVICE, POD_CLIENTS, POD_COMMANDS, POD_GRACE,
+    POD_GRACE_UNREAD, restarts,
 };
 use super::oci_config::OciSpec;
 use super::record::{Record, RecordReader};
@@ -34,6 +35,8 @@ pub static CRIO: EngineInfo = EngineInfo {
     always_restarts: Some(KUBELET_RESTARTS),
     keep_stopped: KEEP_POD_STOPPED,
     advice: &POD_ADVICE,
+    clients: POD_CLIENTS,
+    commands: POD_COMMANDS,
     logs_hint: Some("`crictl logs ID` prints what was written to it"),
     ..EngineInfo::DEFAULT
 };

@@ -8,7 +8,7 @@ use super::oci_state::OCI_ADVICE;
 use super::record::{Record, RecordReader};
 use super::{Engine, oci_config, oci_state};
 use crate::model::container::Container;
-use crate::model::engine::{EngineAdvice, EngineInfo};
+use crate::model::engine::{EngineAdvice, EngineCommands, EngineInfo};
 use crate::model::pid::{HostPid, Ticks};
 use crate::model::process_config::ProcessConfig;
 use crate::model::resource_config::ResourceConfig;
@@ -22,6 +22,12 @@ pub static CRUN: EngineInfo = EngineInfo {
     advice: &EngineAdvice { unpause: Some("crun resume <id>"), ..OCI_ADVICE },
     shims: &["crun"],
     files: ("/run/crun/*/status", "crun, likewise."),
+    clients: &["crun"],
+    commands: EngineCommands::Table(&[
+        ("pause", "crun pause <id>"),
+        ("rm", "crun delete <id>"),
+        ("start", "crun start <id>"),
+    ]),
     ..EngineInfo::DEFAULT
 };
 

@@ -13,7 +13,7 @@ use super::shims::sandbox_of;
 use super::store::StoredRoot;
 use super::{Engine, docker_process, docker_roots, docker_store};
 use crate::model::container::Container;
-use crate::model::engine::{EngineAdvice, EngineInfo};
+use crate::model::engine::{EngineAdvice, EngineCommands, EngineInfo};
 use crate::model::exit_record::ExitRecord;
 use crate::model::pid::HostPid;
 use crate::model::process_config::ProcessConfig;
@@ -48,6 +48,8 @@ pub static DOCKER: EngineInfo = EngineInfo {
     default_capabilities: 0xa804_25fb,
     start_hint: Some("`docker start NAME` starts it; `docker cp` copies its files"),
     logs_hint: Some("`docker logs NAME` prints what was written to it"),
+    clients: &["docker", "docker-compose"],
+    commands: EngineCommands::AsTyped,
     ..EngineInfo::DEFAULT
 };
 

@@ -7,7 +7,7 @@ use super::Engine;
 use super::lxc_monitor::{LxcUser, SAVED};
 use super::record::{Record, RecordReader};
 use crate::model::container::Container;
-use crate::model::engine::{EngineAdvice, EngineInfo};
+use crate::model::engine::{EngineAdvice, EngineCommands, EngineInfo};
 use crate::model::process_config::ProcessConfig;
 use crate::model::signal::Signal;
 use crate::model::stop_policy::StopPolicy;
@@ -33,6 +33,15 @@ pub static INCUS: EngineInfo = EngineInfo {
     grace_time: Duration::from_secs(60),
     start_hint: Some("`incus start NAME` starts it; `incus file` copies its files"),
     keep_stopped: "use `incus stop`",
+    clients: &["incus", "lxc"],
+    commands: EngineCommands::Table(&[
+        ("attach", "incus console <name>"),
+        ("images", "incus image list"),
+        ("pause", "incus pause <name>"),
+        ("restart", "incus restart <name>"),
+        ("rm", "incus delete <name>"),
+        ("start", "incus start <name>"),
+    ]),
     ..EngineInfo::DEFAULT
 };
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::model::container::{ComposeService, Pod};
-use crate::model::engine::EngineAdvice;
+use crate::model::engine::{EngineAdvice, EngineCommands};
 use crate::model::stop_policy::StopPolicy;
 
 /// Labels by key.
@@ -30,6 +30,21 @@ pub(super) const POD_ADVICE: EngineAdvice = EngineAdvice {
     grace: Some("set `terminationGracePeriodSeconds` in the pod"),
     unpause: None,
 };
+
+/// The clients of a container in a pod.
+pub(super) const POD_CLIENTS: &[&str] = &["crictl", "kubectl"];
+
+/// Their commands.
+pub(super) const POD_COMMANDS: EngineCommands = EngineCommands::Table(&[
+    ("attach", "crictl attach <id>"),
+    ("images", "crictl images"),
+    ("pull", "crictl pull"),
+    // (The kubelet starts another.)
+    ("restart", "crictl stop <id>"),
+    ("rm", "crictl rm <id>"),
+    ("rmi", "crictl rmi"),
+    ("update", "crictl update <id>"),
+]);
 
 /// Kubernetes' default `terminationGracePeriodSeconds`.
 pub(super) const POD_GRACE: Duration = Duration::from_secs(30);

@@ -8,7 +8,7 @@ use super::incus::INCUS;
 use super::lxc_monitor::{LxcUser, SAVED};
 use super::record::{Record, RecordReader};
 use crate::model::container::Container;
-use crate::model::engine::{EngineAdvice, EngineInfo};
+use crate::model::engine::{EngineAdvice, EngineCommands, EngineInfo};
 use crate::model::process_config::ProcessConfig;
 use crate::model::signal::Signal;
 use crate::model::stop_policy::StopPolicy;
@@ -40,6 +40,15 @@ pub static LXC: EngineInfo = EngineInfo {
     grace_time: Duration::from_secs(60),
     output_hint: "set `lxc.console.logfile` in its configuration; `lxc.log.file` has messages of LXC itself",
     start_hint: Some("`lxc-start NAME`, or the client that created it, starts it"),
+    clients: &["lxc-ls", "lxc-info"],
+    commands: EngineCommands::Table(&[
+        ("attach", "lxc-console -n <name>"),
+        ("pause", "lxc-freeze -n <name>"),
+        ("restart", "lxc-stop -r -n <name>"),
+        ("rm", "lxc-destroy -n <name>"),
+        ("start", "lxc-start -n <name>"),
+        ("wait", "lxc-wait -n <name> -s STOPPED"),
+    ]),
     ..EngineInfo::DEFAULT
 };
 

@@ -12,7 +12,7 @@ use super::record::{Record, RecordReader, Shim};
 use super::{Engine, is_systemd};
 use crate::model::cgroup;
 use crate::model::container::Container;
-use crate::model::engine::{EngineAdvice, EngineInfo};
+use crate::model::engine::{EngineAdvice, EngineCommands, EngineInfo};
 use crate::model::mount::Mounts;
 use crate::model::pid::HostPid;
 use crate::model::signal::Signal;
@@ -39,6 +39,14 @@ pub static NSPAWN: EngineInfo = EngineInfo {
     },
     output_hint: "the output of a unit is in the journal: `journalctl -u systemd-nspawn@NAME`; `journalctl -M NAME` has that of the container's own",
     start_hint: Some("`machinectl start NAME` starts it"),
+    clients: &["machinectl"],
+    commands: EngineCommands::Table(&[
+        ("attach", "machinectl login <name>"),
+        ("images", "machinectl list-images"),
+        ("restart", "machinectl reboot <name>"),
+        ("rm", "machinectl remove <name>"),
+        ("start", "machinectl start <name>"),
+    ]),
     ..EngineInfo::DEFAULT
 };
 

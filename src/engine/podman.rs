@@ -16,7 +16,7 @@ use super::record::{Record, RecordReader};
 use super::runc::RUNC;
 use super::store::StoredRoot;
 use crate::model::container::Container;
-use crate::model::engine::{EngineAdvice, EngineInfo};
+use crate::model::engine::{EngineAdvice, EngineCommands, EngineInfo};
 use crate::model::exit_record::{ExitRecord, HealthRecord, LogDestination, RecordedState};
 use crate::model::process_config::ProcessConfig;
 use crate::model::resource_config::ResourceConfig;
@@ -45,6 +45,8 @@ pub static PODMAN: EngineInfo = EngineInfo {
     },
     start_hint: Some("`podman start NAME` starts it; `podman cp` copies its files"),
     logs_hint: Some("`podman logs NAME` prints what was written to it"),
+    clients: &["podman", "podman-compose"],
+    commands: EngineCommands::AsTyped,
     ..EngineInfo::DEFAULT
 };
 

@@ -10,7 +10,7 @@ use super::oci_state::OCI_ADVICE;
 use super::record::{Record, RecordReader};
 use super::{Engine, oci_config, oci_state};
 use crate::model::container::Container;
-use crate::model::engine::{EngineAdvice, EngineInfo};
+use crate::model::engine::{EngineAdvice, EngineCommands, EngineInfo};
 use crate::model::pid::{HostPid, Ticks};
 use crate::model::process_config::ProcessConfig;
 use crate::model::resource_config::ResourceConfig;
@@ -27,6 +27,12 @@ pub static RUNC: EngineInfo = EngineInfo {
         "/run/runc/*/state.json",
         "runc; $XDG_RUNTIME_DIR/runc of users, or the directory given with --root.",
     ),
+    clients: &["runc"],
+    commands: EngineCommands::Table(&[
+        ("pause", "runc pause <id>"),
+        ("rm", "runc delete <id>"),
+        ("start", "runc start <id>"),
+    ]),
     ..EngineInfo::DEFAULT
 };
 

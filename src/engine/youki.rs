@@ -7,7 +7,7 @@ use super::oci_state::OCI_ADVICE;
 use super::record::{Record, RecordReader};
 use super::{Engine, oci_config, oci_state};
 use crate::model::container::Container;
-use crate::model::engine::{EngineAdvice, EngineInfo};
+use crate::model::engine::{EngineAdvice, EngineCommands, EngineInfo};
 use crate::model::pid::HostPid;
 use crate::model::process_config::ProcessConfig;
 use crate::model::resource_config::ResourceConfig;
@@ -21,6 +21,12 @@ pub static YOUKI: EngineInfo = EngineInfo {
     advice: &EngineAdvice { unpause: Some("youki resume <id>"), ..OCI_ADVICE },
     shims: &["youki"],
     files: ("/run/youki/*/state.json", "youki, likewise."),
+    clients: &["youki"],
+    commands: EngineCommands::Table(&[
+        ("pause", "youki pause <id>"),
+        ("rm", "youki delete <id>"),
+        ("start", "youki start <id>"),
+    ]),
     ..EngineInfo::DEFAULT
 };
 

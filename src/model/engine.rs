@@ -56,6 +56,19 @@ pub struct EngineInfo {
     pub start_hint: Option<&'static str>,
     /// Advice on how to read the log of a container, with `NAME` for its name and `ID` for its ID.
     pub logs_hint: Option<&'static str>,
+    /// Commands that call its client. The first one is in advice.
+    pub clients: &'static [&'static str],
+    /// The subcommands of its client for things that this program leaves to the engine.
+    pub commands: EngineCommands,
+}
+
+/// The subcommands of an engine's client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EngineCommands {
+    /// They have the words that are typed from habit: `restart`, `rm`, `images`.
+    AsTyped,
+    /// A command for each of these words, with `<name>`, `<id>` and `<namespace>` for those.
+    Table(&'static [(&'static str, &'static str)]),
 }
 
 /// Advice on how to change a container, in the words of the engine's own files and options.
@@ -123,6 +136,8 @@ impl EngineInfo {
         output_hint: "its output goes where its engine's client was started",
         start_hint: None,
         logs_hint: None,
+        clients: &[],
+        commands: EngineCommands::Table(&[]),
     };
 
     /// Whether its containers have names, so that `ENGINE:NAME` refers to one.

@@ -7,6 +7,7 @@ use super::matching::{
     SHORTEST_PREFIX, comparable, is_id_prefix, name_forms, stopped, with_prefix,
 };
 use super::{Access, reference::ContainerRef};
+use crate::analysis::remedy::quoted;
 use crate::engine::{Inventory, StoppedContainer, exit_record};
 use crate::error::{Error, ExitStatus, os_error};
 use crate::model::container::Container;
@@ -23,6 +24,25 @@ const MOST_LISTED: usize = 8;
 const MOST_REFUSALS: usize = 2;
 /// Digits of an ID prefix from which a container that is not running is meant, and not a typing error.
 const MEANT_PREFIX: usize = 4;
+
+/// Types of objects of Kubernetes that have containers, as they are written before a name.
+const OBJECT_KINDS: &[&str] = &[
+    "cronjob",
+    "daemonset",
+    "deploy",
+    "deployment",
+    "ds",
+    "job",
+    "node",
+    "po",
+    "pod",
+    "pods",
+    "rs",
+    "service",
+    "statefulset",
+    "sts",
+    "svc",
+];
 
 /// A reference that matched no container.
 pub(super) struct NotFound<'a> {
@@ -168,6 +188,21 @@ impl NotFound<'_> {
     /// Adds the names that were probably meant, and why more of them may be hidden.
     fn suggest(&self, error: Error, name: &str) -> Error {
         let note = hidden_names_note(self.inventory);
+        // `pod/web`, `deploy/web`: the type and the name of an object of Kubernetes.
+        if let Some((kind, object)) = name.split_once('/')
+            && OBJECT_KINDS.contains(&kind)
+        {
+            let list = format!("`cinspect ls {}` lists the containers", quoted(object));
+            return error.hint(format!("{list}; in a pod they are `cri:NAMESPACE/POD/CONTAINER`"));
+        }
+        // `ps aux`: options of ps(1) without a hyphen.
+        if ["aux", "auxf", "auxww", "axf", "axu", "ef", "faux"].contains(&name) {
+            return error.hint("`cinspect ps` shows the processes of all containers");
+        }
+        if ["*", ".*", "all"].contains(&name) {
+            return error
+                .hint("containers are given by name, one or several; `cinspect ls` lists them");
+        }
         // If names are hidden, one that is only similar is hardly ever the one that was meant.
         let edits = if note.is_some() { 1 } else { 1 + name.chars().count() / 4 };
         let containers = self.inventory.containers.iter();

@@ -14,6 +14,7 @@ mod forecast;
 mod fuse_overlayfs;
 mod fuzz;
 mod golden;
+mod habits;
 mod hostile;
 mod hosts;
 mod inspect;
@@ -77,6 +78,7 @@ fn trials() -> Vec<Trial> {
         fuse_overlayfs::trials(),
         fuzz::trials(),
         golden::trials(),
+        habits::trials(),
         hostile::trials(),
         hosts::trials(),
         injection::trials(),

@@ -4,6 +4,7 @@
 use nix::errno::Errno;
 
 use crate::analysis::exec_plan::ExecPlan;
+use crate::analysis::remedy::quoted;
 use crate::error::{Error, ExitStatus, os_error};
 
 /// The hint for a file system that cannot be used.
@@ -93,6 +94,11 @@ fn not_found(plan: &ExecPlan, name: &[u8], message: String) -> Error {
         true => "in the container's PATH",
     };
     let error = Error::new(ExitStatus::NotFound, message).cause(format!("not found {place}"));
+    // (`exec web 'ls | head'`: the name of a program hardly ever has these characters.)
+    if plan.command.len() == 1 && name.iter().any(|byte| b" |;&<>$".contains(byte)) {
+        let line = quoted(&String::from_utf8_lossy(name));
+        return error.hint(format!("for a line of a shell: `cinspect exec CTR -- sh -c {line}`"));
+    }
     match plan.in_container_root {
         true => error.hint(TOOLS).hint(SKIP_MNT),
         false => {

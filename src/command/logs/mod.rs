@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::any_container::{AnyContainer, resolve_any};
 use super::{Command, arguments, command};
-use crate::cli::args::duration;
+use crate::cli::args;
 use crate::cli::context::Context;
 use crate::completion::source::CompletionSource;
 use crate::error::{Error, ExitStatus, os_error};
@@ -39,13 +39,13 @@ pub struct LogsArgs {
     #[arg(value_name = "CTR", add = CompletionSource::AnyContainers)]
     container: String,
     /// Print this many lines; `all`: all
-    #[arg(short = 'n', long, visible_alias = "tail", value_name = "N", value_parser = lines, add = CompletionSource::Free)]
+    #[arg(short = 'n', long, visible_alias = "tail", value_name = "N", value_parser = lines, allow_hyphen_values = true, add = CompletionSource::Free)]
     lines: Option<Lines>,
     /// Go on as more is written, until the container ends
     #[arg(short, long)]
     follow: bool,
-    /// Only from this time on: `10m` ago, or as `2026-11-26T02:37:17Z`
-    #[arg(long, value_name = "TIME", value_parser = since, add = CompletionSource::Free)]
+    /// Only from this time on: `10m` ago, or as `2026-11-26T02:37:17Z`; without a zone the local one
+    #[arg(long, alias = "since-time", value_name = "TIME", value_parser = args::time, allow_hyphen_values = true, add = CompletionSource::Free)]
     since: Option<Timestamp>,
     /// Print the time of each line
     #[arg(short, long)]
@@ -86,20 +86,12 @@ pub const COMMAND: Command = command::<LogsArgs>(
 ]);
 
 fn lines(text: &str) -> Result<Lines, String> {
+    // (-1 as docker and kubectl take it; tail's `+5` counts from the beginning.)
     match text.parse() {
-        _ if text == "all" => Ok(Lines::All),
-        Ok(count) => Ok(Lines::Last(count)),
-        Err(_) => Err("expected a number of lines, or `all`".into()),
+        _ if text == "all" || text == "-1" => Ok(Lines::All),
+        Ok(count) if !text.starts_with('+') => Ok(Lines::Last(count)),
+        _ => Err("expected a number of lines, or `all`".into()),
     }
-}
-
-fn since(text: &str) -> Result<Timestamp, String> {
-    let expected = "expected a duration such as `10m`, or a time such as `2026-11-26T02:37:17Z`";
-    if let Ok(time) = text.parse::<Timestamp>() {
-        return Ok(time);
-    }
-    let span = duration(text).map_err(|_| expected.to_owned())?;
-    Timestamp::now().checked_sub(span).map_err(|_| expected.to_owned())
 }
 
 fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {

@@ -133,7 +133,7 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
     };
     if let Some(interval) = arguments.watch {
         if interval.is_none() {
-            refuse_seconds(&words[0])?;
+            arguments.containers.iter().try_for_each(|word| refuse_seconds(word))?;
         }
         let interval = interval.unwrap_or(watch::INTERVAL);
         let (mut watch, first) = Watch::start(context, words, interval, &list)?;

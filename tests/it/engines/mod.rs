@@ -156,6 +156,7 @@ const ENGINE_CHECKS: &[(&str, Check)] = &[
     ("containerd", ("cp_out_of_an_exited_container", cp_stopped::snapshot)),
     ("docker", ("every_example_of_the_manual_works", recipes::examples)),
     ("docker", ("every_recipe_of_the_readme_works", recipes::recipes)),
+    ("docker", ("habits_work_on_a_container", scenarios::habits)),
     ("docker", ("restart_policy_is_reported", scenarios::restarted)),
     ("docker", ("stop_counts_a_container_in_its_pid_namespace", scenarios::companion)),
     ("docker", ("stop_counts_what_the_engine_kills", scenarios::killed_by_engine)),

@@ -72,6 +72,26 @@ pub fn child(engine: &Engine) -> Outcome {
     same(graceful(&events), json!(true))
 }
 
+/// A container that prints 30 lines, handles HUP and ignores TERM, for `tests/habits.rows`.
+pub fn habits(engine: &Engine) -> Outcome {
+    let container = &format!("cit-{}-habits", engine.name);
+    let _ = engine.script(&["rm", container]);
+    let program = "trap : HUP; trap '' TERM; for n in $(seq 30); do echo line $n; done; \
+                   while :; do sleep 100000; done";
+    engine.script(&["run", container, "--", "sh", "-c", program])?;
+    let name = engine.script(&["qualified", container])?;
+    // (The traps are set before the lines are printed.)
+    let has_started = || {
+        let rows = run(&["--json", "ps", &name]).objects();
+        rows.iter().any(|row| row["comm"] == json!("sleep") && row["state"] == json!("S"))
+    };
+    let ready = || has_started() && run(&["logs", "-n", "1", &name]).out.contains("line 30");
+    check(wait_until(ready), "it is not ready")?;
+    let outcome = crate::habits::on_a_container(container);
+    let _ = engine.script(&["rm", container]);
+    outcome
+}
+
 pub fn restarted(engine: &Engine) -> Outcome {
     let container = &format!("cit-{}-back", engine.name);
     let _ = engine.script(&["rm", container]);
