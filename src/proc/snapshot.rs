@@ -19,7 +19,7 @@ use super::signal_waiters::{MainThread, waits};
 use crate::model::pid::{HostPid, ProcessId};
 use crate::model::process::{CommandLine, Fact, Process, Thread, Times};
 use crate::model::signal::SignalSet;
-use crate::model::signal_waiters::Waits;
+use crate::model::signal_waiters::{Waiting, Waits};
 use crate::model::stat::Stat;
 use crate::sys::cpu_wait::CpuWait;
 use crate::sys::parallel;
@@ -53,8 +53,10 @@ pub struct SnapshotOptions {
     pub exe: bool,
     /// `task/*`.
     pub threads: bool,
-    /// The threads and signalfds that wait for these signals, and the signals that programs asked for.
+    /// The threads and signalfds that wait for these signals; `exe`, and the signals that programs asked for.
     pub waits: SignalSet,
+    /// Of the last two, only what the verdict about a signal hangs on, for an answer without notes about programs.
+    pub verdicts_only: bool,
     /// A pidfd, opened before anything is read; none where there are too many processes for the limit of open
     /// files.
     pub pidfds: bool,
@@ -67,6 +69,7 @@ impl SnapshotOptions {
         exe: false,
         threads: false,
         waits: SignalSet::EMPTY,
+        verdicts_only: false,
         pidfds: false,
     };
 
@@ -156,7 +159,7 @@ impl Host {
         options: SnapshotOptions,
     ) -> Vec<Result<Arc<Process>, ReadError>> {
         let mut processes = self.snapshot_files(pids, options);
-        if !options.waits.is_empty() {
+        if !options.waits.is_empty() && !options.verdicts_only {
             self.add_program_signals(processes.iter_mut().flatten().filter_map(Arc::get_mut));
         }
         processes
@@ -241,6 +244,9 @@ impl Collector {
             if self.workers.is_empty() {
                 let main = MainThread::of(&process);
                 process.waits = self.job.waits(&handle, main, &mut buffer);
+                if self.job.needs_exe(&process.waits) {
+                    process.exe = exe(&self.job.proc, process.id.pid);
+                }
             }
             Ok(Arc::new(process))
         };
@@ -315,8 +321,12 @@ impl SnapshotJob {
             // Kept before the command line is read, so that a process that makes that hang has its
             // waits at least.
             let waits = self.waits(&handle, main, &mut buffer);
+            let exe = self.needs_exe(&waits).then(|| exe(&self.proc, self.pids[row]));
             if let Some(process) = lock().last() {
                 process.waits = waits;
+                if let Some(exe) = exe {
+                    process.exe = exe;
+                }
             }
             let command = self.command(&handle, main.threads <= 1, &mut buffer);
             {
@@ -356,7 +366,8 @@ impl SnapshotJob {
         let stat = stat(&handle, buffer)?;
         let status = status(&handle, "status", buffer)?;
         let with_waits = !self.options.waits.is_empty();
-        let exe = if self.options.exe || with_waits { exe(&self.proc, pid) } else { Fact::Absent };
+        let with_exe = self.options.exe || (with_waits && !self.options.verdicts_only);
+        let exe = if with_exe { exe(&self.proc, pid) } else { Fact::Absent };
         let threads = if self.options.threads { self.threads(&handle, buffer) } else { Vec::new() };
         let wchan = (with_waits && stat.state.is_uninterruptible())
             .then(|| read_at_once(handle.open_relative("wchan").ok()?, buffer, 256).ok())
@@ -409,6 +420,16 @@ impl SnapshotJob {
             Ok(waits) => Fact::Known(waits),
             Err(_) => Fact::Denied,
         }
+    }
+
+    /// Whether a verdict may hang on an executable that has not been read. A process that sleeps in another call
+    /// than sigwait(3) is not between two such waits (`analysis::forecast::between_waits`).
+    fn needs_exe(&self, waits: &Fact<Waits>) -> bool {
+        let main = waits.known().and_then(|waits| waits.threads.first());
+        let sleeps_elsewhere =
+            main.is_some_and(|main| main.awaited.is_empty() && main.on != Waiting::Anything);
+        let SnapshotOptions { exe, waits: signals, verdicts_only, .. } = self.options;
+        verdicts_only && !exe && !signals.is_empty() && !sleeps_elsewhere
     }
 
     fn command(&self, handle: &Handle, alone: bool, buffer: &mut Vec<u8>) -> Fact<CommandLine> {

@@ -14,6 +14,7 @@ pub use table::{
     TINI, YARN,
 };
 
+use self::recognise::Candidate;
 use super::delivery::Prediction;
 use crate::model::process::Process;
 use crate::model::signal::Signal;
@@ -37,7 +38,7 @@ pub struct Program {
     /// The signal that it exits on gracefully, if that is not the usual one.
     pub preferred: Option<PreferredSignal>,
     /// Whether a process runs it, by its executable and its arguments: all that a process can choose.
-    matches: fn(&Process) -> bool,
+    matches: fn(&Candidate<'_>) -> bool,
     /// Signals that it always handles, or blocks to take them in another way.
     handles: &'static [Signal],
     /// Signals that it always ignores.
@@ -300,9 +301,10 @@ pub fn program_outcome(
 /// Returns the known program that a process runs. Its dispositions have to be those of that program:
 /// anything can have the name of another, and a server that has just started handles nothing yet.
 pub fn program_of(process: &Process) -> Option<&'static Program> {
+    let candidate = Candidate::new(process);
     // Servers first: some are scripts of an interpreter.
     let mut all = servers::servers().chain(table::RUNTIMES);
-    all.find(|program| (program.matches)(process) && program.fits(process))
+    all.find(|program| program.fits(process) && (program.matches)(&candidate))
 }
 
 /// Iterates over the table.

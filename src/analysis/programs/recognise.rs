@@ -1,23 +1,44 @@
 //! Recognises programs by their executable and by the handlers that they install.
 
-use crate::model::process::{CommandLine, Fact, Process};
+use std::ops::Deref;
+
+use crate::model::process::{CommandLine, Process};
 use crate::model::signal::Signal;
 
-/// Returns the name of the executable, as it is in the mount namespace of the process.
-pub(super) fn executable(process: &Process) -> Option<&[u8]> {
-    let Fact::Known(path) = &process.exe else { return None };
-    let path = path.strip_suffix(b" (deleted)").unwrap_or(path);
-    let directory = memchr::memrchr(b'/', path).map_or(0, |slash| slash + 1);
-    Some(&path[directory..])
+/// A process whose program is searched for in the table. The name of its executable is found once: thousands
+/// of processes are compared with every program.
+pub(super) struct Candidate<'a> {
+    process: &'a Process,
+    /// The name of the executable, as it is in the mount namespace of the process.
+    executable: Option<&'a [u8]>,
 }
 
-pub(super) fn runs(process: &Process, names: &[&str]) -> bool {
-    executable(process).is_some_and(|name| names.iter().any(|known| known.as_bytes() == name))
+impl<'a> Candidate<'a> {
+    pub(super) fn new(process: &'a Process) -> Self {
+        let name = |path: &'a Vec<u8>| {
+            let path = path.strip_suffix(b" (deleted)").unwrap_or(path);
+            let directory = memchr::memrchr(b'/', path).map_or(0, |slash| slash + 1);
+            &path[directory..]
+        };
+        Self { process, executable: process.exe.known().map(name) }
+    }
+}
+
+impl Deref for Candidate<'_> {
+    type Target = Process;
+
+    fn deref(&self) -> &Process {
+        self.process
+    }
+}
+
+pub(super) fn runs(process: &Candidate<'_>, names: &[&str]) -> bool {
+    process.executable.is_some_and(|name| names.iter().any(|known| known.as_bytes() == name))
 }
 
 /// Whether the executable is `name` and a version, such as `python3.11`.
-pub(super) fn runs_version(process: &Process, name: &str) -> bool {
-    let version = executable(process).and_then(|found| found.strip_prefix(name.as_bytes()));
+pub(super) fn runs_version(process: &Candidate<'_>, name: &str) -> bool {
+    let version = process.executable.and_then(|found| found.strip_prefix(name.as_bytes()));
     version.is_some_and(|version| version.iter().all(|b| b.is_ascii_digit() || *b == b'.'))
 }
 
@@ -47,7 +68,11 @@ const COMM_LENGTH: usize = 15;
 /// Whether a process is an interpreter that runs a script of this name. The script is an argument; the
 /// kernel takes the name of the process from it if it is run by its `#!` line; and scripts that replace
 /// their arguments by a title begin it with their name (`gunicorn: master [app]`, `puma 6.4.2 (…)`).
-pub(super) fn runs_script(process: &Process, interpreter: &Interpreter, script: &str) -> bool {
+pub(super) fn runs_script(
+    process: &Candidate<'_>,
+    interpreter: &Interpreter,
+    script: &str,
+) -> bool {
     let name = script.as_bytes();
     let is_title = |word: &[u8]| {
         word.strip_prefix(name)
@@ -90,7 +115,7 @@ fn script_of<'a>(
 }
 
 /// Returns the applet of busybox that a process runs: by link, or as the first argument.
-pub(super) fn applet(process: &Process) -> Option<&[u8]> {
+pub(super) fn applet<'a>(process: &'a Candidate<'_>) -> Option<&'a [u8]> {
     if !runs(process, &["busybox", "busybox-static", "busybox.static", "busybox-extras"]) {
         return None;
     }

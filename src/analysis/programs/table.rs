@@ -121,7 +121,7 @@ pub(super) static RUNTIMES: &[Program] = &[
     Program {
         name: "JVM",
         label: "JVM",
-        matches: is_jvm,
+        matches: |p| is_jvm(p),
         notes: &[
             note(
                 &[Signal::TERM, Signal::INT, Signal::HUP],

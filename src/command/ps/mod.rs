@@ -304,6 +304,10 @@ impl<'a> ProcessList<'a> {
                 true => SignalSet::from(signal),
                 false => forecast_signals(SignalSet::from(signal).union(stop_signal.into())),
             },
+            // (`--watch` compares values that are not shown.)
+            verdicts_only: !self.forecasts
+                && !self.needs(&["note"])
+                && self.options.watch.is_none(),
             pidfds: false,
         }
     }

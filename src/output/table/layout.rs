@@ -1,6 +1,7 @@
-//! Which columns of a table fit on the terminal, and where cells are cut. Pure: its parent hands the
-//! result to comfy-table.
+//! The cells of a table, which of its columns fit on the terminal, and where cells are cut. Pure: its parent hands
+//! the result to comfy-table.
 
+use std::borrow::Cow;
 use std::cmp::Reverse;
 
 use crate::output::column::Align;
@@ -13,74 +14,84 @@ const MIN_FLEXIBLE: usize = 20;
 /// Spaces between two columns.
 pub const GAP: usize = 2;
 
-/// A cell: safe text, with the lines of the tree before it, their width, and the meaning of the text.
-#[derive(Debug)]
-pub struct LaidCell {
-    pub text: String,
-    /// None for most cells: a table has very many.
-    pub around: Option<Box<Around>>,
+/// A cell: safe text, with the lines of the tree before it, the width of both, and the meaning of the text.
+#[derive(Clone, Copy, Debug)]
+pub struct LaidCell<'a> {
+    pub prefix: &'a str,
+    pub text: &'a str,
     pub width: usize,
     pub emphasis: Emphasis,
 }
 
-/// The texts around that of a cell.
+/// A cell as it is shown: cut, or with the rest of a text too long to be laid out.
+#[derive(Debug)]
+pub struct ShownCell<'a> {
+    pub prefix: Cow<'a, str>,
+    pub text: Cow<'a, str>,
+    pub tail: &'a str,
+    pub emphasis: Emphasis,
+}
+
+/// The cells of a column for some rows. Their texts are one string: a table has very many.
 #[derive(Debug, Default)]
-pub struct Around {
-    /// The lines of the tree before it.
-    pub prefix: String,
-    /// The rest of a text too long to be laid out.
-    pub tail: String,
+pub struct CellTexts {
+    texts: String,
+    ends: Vec<CellEnd>,
 }
 
-impl LaidCell {
-    pub fn new(prefix: String, text: String, emphasis: Emphasis) -> Self {
-        let width = width(&prefix) + width(&text);
-        let has_prefix = !prefix.is_empty();
-        let around = has_prefix.then(|| Box::new(Around { prefix, tail: String::new() }));
-        Self { text, around, width, emphasis }
+/// The end of a cell in the texts, and what is known of it.
+#[derive(Debug)]
+struct CellEnd {
+    end: usize,
+    /// Bytes of the prefix.
+    prefix: u32,
+    width: u32,
+    emphasis: Emphasis,
+}
+
+impl CellTexts {
+    pub fn with_capacity(cells: usize) -> Self {
+        Self { texts: String::new(), ends: Vec::with_capacity(cells) }
     }
 
-    /// Returns the lines of the tree before the text.
-    pub fn prefix(&self) -> &str {
-        self.around.as_ref().map_or("", |around| &around.prefix)
+    /// Adds a cell.
+    pub fn push(&mut self, prefix: &str, text: &str, emphasis: Emphasis) {
+        self.texts.push_str(prefix);
+        self.texts.push_str(text);
+        let number = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        self.ends.push(CellEnd {
+            end: self.texts.len(),
+            prefix: number(prefix.len()),
+            width: number(width(prefix) + width(text)),
+            emphasis,
+        });
     }
 
-    /// Returns the rest of a text too long to be laid out.
-    pub fn tail(&self) -> &str {
-        self.around.as_ref().map_or("", |around| &around.tail)
+    /// Iterates over the cells.
+    pub fn iter(&self) -> impl Iterator<Item = LaidCell<'_>> {
+        let mut start = 0;
+        self.ends.iter().map(move |cell| {
+            let both = &self.texts[start..cell.end];
+            start = cell.end;
+            let (prefix, text) = both.split_at(cell.prefix as usize);
+            LaidCell { prefix, text, width: cell.width as usize, emphasis: cell.emphasis }
+        })
     }
 
-    /// Cuts it to so many columns. The prefix is cut first, down to half of them: deep in a tree the
-    /// reader looks for the process, not for the lines that lead to it.
-    pub fn cut(&mut self, cols: usize, ellipsis: &str) {
-        if self.width > cols {
-            let half = (cols / 2).max(cols.saturating_sub(width(&self.text)));
-            if let Some(around) = &mut self.around {
-                around.prefix = cut(&around.prefix, half, ellipsis);
-            }
-            let prefix = width(self.prefix());
-            self.text = cut(&self.text, cols - prefix, ellipsis);
-            self.width = prefix + width(&self.text);
-        }
-    }
-
-    /// Moves what is beyond so many columns into the tail.
-    pub fn split_off(&mut self, cols: usize) {
-        if self.width > cols {
-            let prefix = width(self.prefix());
-            let (head, _) = split_at(&self.text, cols.saturating_sub(prefix));
-            let tail = self.text.split_off(head.len());
-            self.around.get_or_insert_default().tail = tail;
-            self.width = prefix + width(&self.text);
-        }
+    fn widest(&self) -> usize {
+        self.ends.iter().map(|cell| cell.width as usize).max().unwrap_or(0)
     }
 }
 
-/// A column about to be drawn: the cell of its header, if there is one, then one for each row.
+/// A column about to be drawn.
 #[derive(Debug)]
 pub struct ColumnLayout {
     pub name: &'static str,
-    pub cells: Vec<LaidCell>,
+    /// Its index among those whose cells were made.
+    pub index: usize,
+    /// The text of its header, if the table has one.
+    pub header: Option<String>,
+    pub header_emphasis: Emphasis,
     /// Columns of the terminal that it takes, without the gap.
     pub width: usize,
     /// Spaces behind it.
@@ -89,20 +100,43 @@ pub struct ColumnLayout {
     pub priority: u8,
     pub flexible: bool,
     pub wide: bool,
+    /// Whether the rest of a text that is too long is appended to the line: it is not cut.
+    pub appends: bool,
 }
 
 impl ColumnLayout {
-    /// Adds cells.
-    pub fn add(&mut self, cells: Vec<LaidCell>) {
-        self.width = cells.iter().map(|cell| cell.width).fold(self.width, usize::max);
-        self.cells.extend(cells);
+    /// Returns the cell of its header.
+    pub fn header_cell(&self) -> Option<LaidCell<'_>> {
+        let text = self.header.as_deref()?;
+        let (width, emphasis) = (width(text), self.header_emphasis);
+        Some(LaidCell { prefix: "", text, width, emphasis })
     }
 
-    fn narrow(&mut self, cols: usize, ellipsis: &str) {
-        if self.width > cols {
-            self.width = cols;
-            self.cells.iter_mut().for_each(|cell| cell.cut(cols, ellipsis));
+    /// Makes it as wide as its cells need it.
+    pub fn widen(&mut self, cells: &CellTexts) {
+        self.width = self.width.max(cells.widest());
+    }
+
+    fn narrow(&mut self, cols: usize) {
+        self.width = self.width.min(cols);
+    }
+
+    /// Returns a cell as it is shown in this column. The prefix is cut first, down to half of the width: deep in a
+    /// tree the reader looks for the process, not for the lines that lead to it.
+    pub fn show<'a>(&self, cell: LaidCell<'a>, ellipsis: &str) -> ShownCell<'a> {
+        let LaidCell { prefix, text, emphasis, .. } = cell;
+        let cols = self.width;
+        if cell.width <= cols {
+            return ShownCell { prefix: prefix.into(), text: text.into(), tail: "", emphasis };
         }
+        if self.appends {
+            let (head, tail) = split_at(text, cols.saturating_sub(width(prefix)));
+            return ShownCell { prefix: prefix.into(), text: head.into(), tail, emphasis };
+        }
+        let half = (cols / 2).max(cols.saturating_sub(width(text)));
+        let prefix = cut(prefix, half, ellipsis);
+        let text = cut(text, cols - width(&prefix), ellipsis);
+        ShownCell { prefix: prefix.into(), text: text.into(), tail: "", emphasis }
     }
 }
 
@@ -114,19 +148,14 @@ impl ColumnLayout {
 /// has 20 columns or its need. Columns that fit beside the rest come back. With `keep_all` none is
 /// dropped. If the rest is still too wide, the line ends at the edge: the column there is cut, and those
 /// beyond it are not shown.
-pub fn fit(
-    layouts: &mut Vec<ColumnLayout>,
-    width: usize,
-    keep_all: bool,
-    ellipsis: &str,
-) -> Vec<&'static str> {
+pub fn fit(layouts: &mut Vec<ColumnLayout>, width: usize, keep_all: bool) -> Vec<&'static str> {
     let mut dropped = if keep_all { Vec::new() } else { drop_columns(layouts, width) };
     dropped.sort_by_key(|(index, _)| *index);
     let remaining = width.saturating_sub(fixed(layouts.iter())).max(1);
     let mut start = 0;
     layouts.retain_mut(|layout| {
         let room = width.saturating_sub(start);
-        layout.narrow(if layout.flexible { room.min(remaining) } else { room }, ellipsis);
+        layout.narrow(if layout.flexible { room.min(remaining) } else { room });
         start += layout.width + GAP;
         room > 0
     });

@@ -8,24 +8,23 @@
 //! a character of width 0, which becomes the code in the finished line. And the rest of a text beyond
 //! [`APPENDED`] columns in the last column, as it would pad every row to that length.
 //!
-//! Time (`benches/tables`): 20,000 rows of ten columns take 155 ms, 115 of them in comfy-table. It splits,
-//! copies and boxes each cell when it is added, measures it three times though all widths are given, and
-//! pads it in a string of its own: half of the time is the allocator's. So several threads make the cells of
-//! a part of the rows each, and lay them out.
+//! Time (`benches/tables`): comfy-table splits, copies and boxes each cell when it is added, measures it three
+//! times though all widths are given, and pads it in a string of its own. So several threads make the cells of
+//! a part of the rows each, and lay them out; and each column of a part is one cell of as many lines.
 
 mod layout;
 
 use std::collections::HashMap;
-use std::ops::Range;
 
 use comfy_table::{
     Cell, CellAlignment, ColumnConstraint, ContentArrangement, Row, Table, Width, presets,
 };
 
-use self::layout::{ColumnLayout, GAP, LaidCell, fit};
+use self::layout::{CellTexts, ColumnLayout, GAP, LaidCell, ShownCell, fit};
 use super::column::{Align, Column};
 use super::select::Selection;
 use super::style::{Emphasis, Style, TableOptions};
+use super::width::width;
 use crate::model::signal::Signal;
 use crate::sys::parallel;
 
@@ -124,6 +123,27 @@ pub struct Drawing {
     pub omitted: Vec<&'static str>,
 }
 
+/// Some rows of a table, which a thread lays out.
+struct TablePart {
+    /// Whether the header is before them.
+    header: bool,
+    rows: usize,
+    /// The cells of each column.
+    columns: Vec<CellTexts>,
+}
+
+impl TablePart {
+    fn lines(&self) -> usize {
+        self.rows + usize::from(self.header)
+    }
+
+    /// Iterates over the cells of a column.
+    fn cells<'a>(&'a self, layout: &'a ColumnLayout) -> impl Iterator<Item = LaidCell<'a>> {
+        let header = layout.header_cell().filter(|_| self.header);
+        header.into_iter().chain(self.columns[layout.index].iter())
+    }
+}
+
 /// Widths of the columns in earlier drawings, by name: no column becomes narrower, so that nothing moves
 /// without need.
 pub type ColumnWidths = HashMap<&'static str, usize>;
@@ -147,7 +167,7 @@ pub fn draw_again<R: Sync>(
     options: &TableOptions,
     widths: &mut ColumnWidths,
 ) -> Drawing {
-    let mut layouts = measure_all(selection, rows, style, options);
+    let (mut layouts, parts) = measure_all(selection, rows, style, options);
     for layout in &mut layouts {
         let widest = widths.entry(layout.name).or_default();
         *widest = layout.width.max(*widest);
@@ -155,47 +175,50 @@ pub fn draw_again<R: Sync>(
     }
     let omitted = style.width.map_or_else(Vec::new, |width| {
         let room = width.saturating_sub(if options.margin { MARGIN } else { 0 });
-        fit(&mut layouts, room, selection.exact, style.ellipsis())
+        fit(&mut layouts, room, selection.exact)
     });
-    cut_to_limits(&mut layouts, style.ellipsis());
+    cut_to_limits(&mut layouts);
     if options.margin {
-        layouts.insert(0, margin(rows, style, options));
+        layouts.insert(0, margin(options));
     }
-    let count = rows.len() + usize::from(options.header);
-    Drawing { text: print_all(&layouts, count, options.header), omitted }
+    Drawing { text: print_all(&layouts, &parts, style), omitted }
 }
 
 /// Returns the lines of the table. Several threads lay out a part each: the widths are known.
-fn print_all(layouts: &[ColumnLayout], count: usize, header: bool) -> String {
-    let parts = count.div_ceil(PART);
-    let texts = parallel::map(parts, threads(parts), |part| {
-        let lines = part * PART..count.min((part + 1) * PART);
-        let table = lay_out(layouts, lines.clone(), header && part == 0);
-        print(&table, layouts, lines)
+fn print_all(layouts: &[ColumnLayout], parts: &[TablePart], style: &Style) -> String {
+    let texts = parallel::map(parts.len(), threads(parts.len()), |part| {
+        print(&lay_out(layouts, &parts[part], style), layouts, &parts[part], style)
     });
     texts.concat()
 }
 
-/// Makes the cells of all columns and measures them. Several threads make those of a part of the rows each.
+/// Makes the cells of all columns, and the layouts of those without the margin. Several threads make the cells
+/// of a part of the rows each.
 fn measure_all<R: Sync>(
     selection: &Selection<R>,
     rows: &[TableLine<'_, R>],
     style: &Style,
     options: &TableOptions,
-) -> Vec<ColumnLayout> {
+) -> (Vec<ColumnLayout>, Vec<TablePart>) {
     let flexible = selection.columns.iter().position(|column| column.flexible);
     let columns = || selection.columns.iter().enumerate().map(|(i, c)| (c, flexible == Some(i)));
-    let parts: Vec<&[TableLine<'_, R>]> = rows.chunks(PART).collect();
-    let parts = parallel::map(parts.len(), threads(parts.len()), |part| {
-        let make = |(column, flexible)| cells(column, flexible, parts[part], style, options);
-        columns().map(make).collect::<Vec<_>>()
+    // (A table without rows has its header.)
+    let chunks: Vec<_> = if rows.is_empty() { vec![rows] } else { rows.chunks(PART).collect() };
+    let parts = parallel::map(chunks.len(), threads(chunks.len()), |part| {
+        let rows = chunks[part];
+        let margin = options.margin.then(|| signs(rows, style));
+        let make = |(column, flexible)| cells(column, flexible, rows, style, options);
+        let columns = margin.into_iter().chain(columns().map(make)).collect();
+        TablePart { header: options.header && part == 0, rows: rows.len(), columns }
     });
-    let header = |(column, flexible)| header(column, flexible, rows.len(), style, options);
-    let mut layouts: Vec<ColumnLayout> = columns().map(header).collect();
-    for part in parts {
-        layouts.iter_mut().zip(part).for_each(|(layout, cells)| layout.add(cells));
-    }
-    layouts
+    let layout = |(index, (column, flexible))| {
+        let index = index + usize::from(options.margin);
+        let mut layout = layout(column, index, flexible, style, options);
+        parts.iter().for_each(|part| layout.widen(&part.columns[index]));
+        layout
+    };
+    let layouts = columns().enumerate().map(layout).collect();
+    (layouts, parts)
 }
 
 /// Returns how many threads are worth their start for so many parts.
@@ -203,25 +226,30 @@ fn threads(parts: usize) -> usize {
     if parts > 1 { parallel::cpus() } else { 1 }
 }
 
-/// Makes a column without rows, with the cell of its header, if there is one.
-fn header<R>(
+/// Makes the layout of a column that is as wide as its header.
+fn layout<R>(
     column: &Column<R>,
+    index: usize,
     flexible: bool,
-    rows: usize,
     style: &Style,
     options: &TableOptions,
 ) -> ColumnLayout {
     let &Column { name, align, priority, wide, .. } = column;
-    let cells = Vec::with_capacity(rows + 1);
-    let mut layout =
-        ColumnLayout { name, cells, width: 0, gap: GAP, align, priority, flexible, wide };
-    if options.header {
-        let signal = options.signal.map_or_else(|| "STOP".into(), Signal::name);
-        let text = column.header.to_uppercase().replace('@', &signal);
-        let emphasis = if style.color { Emphasis::Heading } else { Emphasis::None };
-        layout.add(vec![LaidCell::new(String::new(), text, emphasis)]);
+    let signal = || options.signal.map_or_else(|| "STOP".into(), Signal::name);
+    let header = options.header.then(|| column.header.to_uppercase().replace('@', &signal()));
+    ColumnLayout {
+        name,
+        index,
+        width: header.as_deref().map_or(0, width),
+        header,
+        header_emphasis: if style.color { Emphasis::Heading } else { Emphasis::None },
+        gap: GAP,
+        align,
+        priority,
+        flexible,
+        wide,
+        appends: false,
     }
-    layout
 }
 
 /// Makes the cells of a column for some rows.
@@ -231,62 +259,76 @@ fn cells<R>(
     rows: &[TableLine<'_, R>],
     style: &Style,
     options: &TableOptions,
-) -> Vec<LaidCell> {
-    let cell = |line: &TableLine<'_, R>| {
-        let prefix = if flexible { line.prefix.clone() } else { String::new() };
+) -> CellTexts {
+    let mut cells = CellTexts::with_capacity(rows.len());
+    for line in rows {
+        let prefix = if flexible { &*line.prefix } else { "" };
         let unmarked = column.emphasis.map_or(Emphasis::None, |emphasis| emphasis(line.row));
         let marked = line.mark.emphasis(column.name, unmarked);
         let emphasis = if style.color { marked } else { Emphasis::None };
-        LaidCell::new(prefix, (column.value)(line.row).to_text(options), emphasis)
-    };
-    rows.iter().map(cell).collect()
+        cells.push(prefix, &(column.value)(line.row).to_text(options), emphasis);
+    }
+    cells
 }
 
-/// Makes the margin: the sign of each row's mark.
-fn margin<R>(rows: &[TableLine<'_, R>], style: &Style, options: &TableOptions) -> ColumnLayout {
-    let header = Some((" ", Emphasis::None)).filter(|_| options.header);
-    let signs = header.into_iter().chain(rows.iter().map(|line| line.mark.sign()));
-    let cells = signs.map(|(sign, emphasis)| {
-        let emphasis = if style.color { emphasis } else { Emphasis::None };
-        LaidCell::new(String::new(), sign.into(), emphasis)
-    });
+/// Makes the cells of the margin: the sign of each row's mark.
+fn signs<R>(rows: &[TableLine<'_, R>], style: &Style) -> CellTexts {
+    let mut cells = CellTexts::with_capacity(rows.len());
+    for line in rows {
+        let (sign, emphasis) = line.mark.sign();
+        cells.push("", sign, if style.color { emphasis } else { Emphasis::None });
+    }
+    cells
+}
+
+/// Makes the layout of the margin.
+fn margin(options: &TableOptions) -> ColumnLayout {
     ColumnLayout {
         name: "",
-        cells: cells.collect(),
+        index: 0,
+        header: options.header.then(|| " ".into()),
+        header_emphasis: Emphasis::None,
         width: MARGIN - 1,
         gap: 1,
         align: Align::Left,
         priority: u8::MAX,
         flexible: false,
         wide: false,
+        appends: false,
     }
 }
 
-/// Cuts cells to the limits of comfy-table; the last column keeps the rest of its texts for later.
-fn cut_to_limits(layouts: &mut [ColumnLayout], ellipsis: &str) {
+/// Cuts columns to the limits of comfy-table; the last one keeps the rest of its texts for later.
+fn cut_to_limits(layouts: &mut [ColumnLayout]) {
     let last = layouts.len().saturating_sub(1);
     for (index, layout) in layouts.iter_mut().enumerate() {
         if index == last && layout.align == Align::Left && layout.width > APPENDED {
-            layout.width = APPENDED;
-            layout.cells.iter_mut().for_each(|cell| cell.split_off(APPENDED));
+            (layout.width, layout.appends) = (APPENDED, true);
         } else if layout.width > CELL_LIMIT {
             layout.width = CELL_LIMIT;
-            layout.cells.iter_mut().for_each(|cell| cell.cut(CELL_LIMIT, ellipsis));
         }
     }
 }
 
-/// Hands the cells to comfy-table, with the width, gap and alignment of each column.
-fn lay_out(layouts: &[ColumnLayout], lines: Range<usize>, header: bool) -> Table {
+/// Hands the cells to comfy-table, with the width, gap and alignment of each column: as one row, whose cells have a
+/// line for each row of the table.
+fn lay_out(layouts: &[ColumnLayout], part: &TablePart, style: &Style) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-    let mut rows = lines.filter(|_| !layouts.is_empty()).map(|line| {
-        Row::from(layouts.iter().map(|layout| cell(&layout.cells[line])).collect::<Vec<_>>())
-    });
-    if header && let Some(first) = rows.next() {
-        table.set_header(first);
+    if layouts.is_empty() || part.lines() == 0 {
+        return table;
     }
-    table.add_rows(rows);
+    let columns = layouts.iter().map(|layout| {
+        let mut content = String::new();
+        for (index, cell) in part.cells(layout).enumerate() {
+            if index > 0 {
+                content.push('\n');
+            }
+            push_cell(&mut content, &layout.show(cell, style.ellipsis()));
+        }
+        Cell::new_owned(content)
+    });
+    table.add_row(Row::from(columns.collect::<Vec<_>>()));
     let columns = |count| u16::try_from(count).unwrap_or(u16::MAX);
     for (column, layout) in table.column_iter_mut().zip(layouts) {
         // An absolute width is that of the text and the padding together.
@@ -301,28 +343,35 @@ fn lay_out(layouts: &[ColumnLayout], lines: Range<usize>, header: bool) -> Table
     table
 }
 
-/// Makes a cell: the text between the characters that stand for its colour.
-fn cell(cell: &LaidCell) -> Cell {
-    let (prefix, text) = (cell.prefix(), &*cell.text);
-    let end = if cell.tail().is_empty() { "" } else { REST };
+/// Appends a cell: the text between the characters that stand for its colour.
+fn push_cell(content: &mut String, cell: &ShownCell<'_>) {
     let color = COLORS.iter().find(|(_, meaning)| *meaning == cell.emphasis);
-    match color.filter(|_| !text.is_empty()) {
-        Some((color, _)) => Cell::new_owned([prefix, color, text, end, RESET].concat()),
-        None => Cell::new_owned([prefix, text, end].concat()),
+    let color = color.filter(|_| !cell.text.is_empty()).map(|(color, _)| *color);
+    content.push_str(&cell.prefix);
+    content.push_str(color.unwrap_or_default());
+    content.push_str(&cell.text);
+    if !cell.tail.is_empty() {
+        content.push_str(REST);
+    }
+    if color.is_some() {
+        content.push_str(RESET);
     }
 }
 
 /// Returns comfy-table's lines, with colours, the rest of long texts, and no spaces at their ends.
-fn print(table: &Table, layouts: &[ColumnLayout], indices: Range<usize>) -> String {
+fn print(table: &Table, layouts: &[ColumnLayout], part: &TablePart, style: &Style) -> String {
     let mut lines = table.lines();
+    let last = layouts.last().filter(|layout| layout.appends);
+    let mut appended = last.map(|layout| (layout, part.cells(layout)));
     let mut out = String::new();
-    for index in indices {
+    for _ in 0..part.lines() {
         // (A table without columns has no lines.)
         let mut line = lines.next().unwrap_or_default();
-        if let Some(tail) = layouts.last().map(|layout| layout.cells[index].tail())
-            && !tail.is_empty()
+        if let Some((layout, cells)) = &mut appended
+            && let Some(cell) = cells.next().map(|cell| layout.show(cell, style.ellipsis()))
+            && !cell.tail.is_empty()
         {
-            line = line.replacen(REST, tail, 1);
+            line = line.replacen(REST, cell.tail, 1);
         }
         if line.contains(RESET) {
             for (color, emphasis) in COLORS {

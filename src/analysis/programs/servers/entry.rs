@@ -5,7 +5,7 @@ pub(super) use super::super::recognise::{PYTHON, RUBY, applet, runs, runs_script
 pub(super) use super::super::{
     Effect, Forwarding, Outcome, PreferredSignal, Program, ProgramNote, Workers, note,
 };
-use crate::model::process::Process;
+use crate::analysis::programs::recognise::Candidate;
 use crate::model::program_signals::has_go_handlers;
 use crate::model::signal::Signal;
 
@@ -41,7 +41,7 @@ pub(super) const fn depends(signals: &'static [Signal], text: &'static str) -> P
 }
 
 /// Whether it is this Go program.
-pub(super) fn runs_go(process: &Process, name: &str) -> bool {
+pub(super) fn runs_go(process: &Candidate<'_>, name: &str) -> bool {
     let status = &process.status;
     runs(process, &[name]) && has_go_handlers(status.sig_cgt, status.sig_ign)
 }
