@@ -9,9 +9,9 @@ use crate::error::{Error, ExitStatus};
 use crate::model::signal::{Signal, SignalNumber};
 use crate::model::stop_schedule::{StopSchedule, StopStep};
 
-/// Advice where a container is missing.
+/// Hint for a command line without a container.
 pub const LIST_HINT: &str = "`cinspect ls` lists the running containers";
-/// Longest duration that is accepted; one that is longer is a typing error.
+/// The longest accepted duration; a longer one is a typing error.
 const LONGEST: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 /// Parses a grace period: as a duration, or `-1` for no limit.

@@ -20,7 +20,7 @@ impl Context {
         Self { ui, host_root }
     }
 
-    /// Opens the host, and warns of what limits the answers.
+    /// Opens the host, and warns of conditions that limit the answers.
     ///
     /// # Errors
     /// There is no `/proc` to read.
@@ -55,7 +55,7 @@ impl Context {
     /// Writes to stdout.
     ///
     /// # Errors
-    /// stdout cannot take it; a closed pipe is not an error.
+    /// Writing to stdout fails; a closed pipe is not an error.
     pub fn print(&self, text: &str) -> Result<(), Error> {
         match self.ui.out(text) {
             Err(error) if !is_broken_pipe(&error) => {

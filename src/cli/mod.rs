@@ -40,8 +40,8 @@ pub fn run(argv: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> ExitC
     status.into()
 }
 
-/// Parses a command line with the command that it names. Where that is not enough (help, an error), the
-/// whole command line answers.
+/// Parses a command line with the command that it names. For help and errors the whole command line
+/// is built.
 fn parse(argv: &[OsString]) -> Result<ArgMatches, clap::Error> {
     match root_for(argv).try_get_matches_from(argv) {
         Err(error) if error.kind() != ErrorKind::DisplayVersion => {}
@@ -53,7 +53,7 @@ fn parse(argv: &[OsString]) -> Result<ArgMatches, clap::Error> {
     root.try_get_matches_from(argv)
 }
 
-/// Prints what clap answers instead of matches: help, the version, or an error.
+/// Prints help, the version or an error, which clap returns instead of matches.
 fn answer(error: &clap::Error, argv: &[OsString]) -> ExitStatus {
     // Help that was not asked for goes to stderr.
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {

@@ -49,7 +49,7 @@ pub fn root_command() -> Command {
 }
 
 /// Returns the command line with only those commands that a word of `argv` names, which costs a fraction of
-/// the whole. Arguments that it accepts mean the same to the whole; help and errors are for the whole to word.
+/// the whole. Arguments that it accepts mean the same to the whole; help and errors come from the whole.
 pub fn root_for(argv: &[OsString]) -> Command {
     let words: Vec<&str> = argv.iter().filter_map(|word| word.to_str()).collect();
     root_with(|command| {

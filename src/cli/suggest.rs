@@ -1,13 +1,13 @@
-//! The command that was probably meant by a word that is not one.
+//! The command that is suggested for a word that is not a command.
 
 use super::engine_command::engine_hint;
 use super::habits::word_hint;
 use super::typed_line::TypedLine;
 use crate::command::COMMANDS;
 
-/// Edits that a reading command may be away from the word.
+/// The largest edit distance from the word to a read-only command.
 const READING_EDITS: usize = 2;
-/// Edits that a command that modifies state may be away: it has to be a plain misspelling.
+/// The same for a command that modifies state: only an obvious misspelling counts.
 const MODIFYING_EDITS: usize = 1;
 
 /// Returns the hint for a word that is not a command.

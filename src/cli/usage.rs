@@ -1,4 +1,4 @@
-//! Usage errors: clap's in the form of all others, with hints for what is commonly mistyped.
+//! Usage errors: clap's in the form of all others, with hints for common mistakes.
 
 use std::ffi::OsString;
 

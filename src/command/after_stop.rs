@@ -140,7 +140,7 @@ impl HeldExit {
 /// container has not reaped (`zap_pid_ns_processes`, kernel/pid_namespace.c).
 pub(super) fn waits_for_zombie(found: &ResolvedContainer<'_>) -> Option<String> {
     let init = found.container.init?;
-    // (One file tells whether there is anything to look for.)
+    // (One file shows whether there is anything to find.)
     found.host.stat(init.pid).ok().filter(|stat| stat.is_exiting())?;
     let snapshot = found.snapshot(SnapshotOptions::BARE).ok()?;
     let is_init = |id: ProcessId| Some(id) == found.container.init;

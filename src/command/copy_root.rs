@@ -4,7 +4,7 @@
 use caps::{CapSet, Capability};
 use nix::fcntl::OFlag;
 
-use super::{COMMANDS, may_act, resolve};
+use super::{may_act, resolve};
 use crate::action::copy::Rootfs;
 use crate::action::send::hold;
 use crate::analysis::selection::Criteria;
@@ -78,27 +78,15 @@ pub(super) fn open_root(
         joined: None,
         writer: None,
         self_pid: facts.status.nspid.last().copied(),
-        logs: logs_hint(&found.container),
+        logs: Some(logs_hint(&found.container)),
         prefix: format!("{name}:"),
     };
     Ok(CopyRoot { rootfs, stored: None })
 }
 
-/// Returns the advice on how to read a container's log: by this program, if it has that command, or by
-/// its engine.
-fn logs_hint(container: &Container) -> Option<String> {
-    if COMMANDS.iter().any(|command| command.name == "logs") {
-        return Some(format!(
-            "`cinspect logs {}` prints what was written to it",
-            container.qualified()
-        ));
-    }
-    let hint = container.engine.logs_hint?;
-    let (token, word) = match hint.contains("NAME") {
-        true => ("NAME", container.name.as_ref().or(container.id.as_ref())?),
-        false => ("ID", container.id.as_ref()?),
-    };
-    Some(hint.replace(token, word))
+/// Returns the advice on how to read a container's log.
+fn logs_hint(container: &Container) -> String {
+    format!("`cinspect logs {}` prints what was written to it", container.qualified())
 }
 
 /// Reads where the files of a container that is not running are. Nothing is mounted here.
@@ -123,7 +111,7 @@ fn open_stored(
         let error = Error::new(ExitStatus::NotPermitted, message);
         return Err(advice(
             error
-                .cause("it is not running, and mounting its layers takes root")
+                .cause("it is not running, and mounting its layers requires root")
                 .hint("run as root"),
         ));
     }
@@ -131,7 +119,7 @@ fn open_stored(
         .map_err(|cause| advice(Error::new(ExitStatus::Failed, message).cause(cause)))?;
     let (uid_map, gid_map) = stored.id_maps.clone();
     let prefix = format!("{name}:");
-    let logs = logs_hint(&stopped.container);
+    let logs = Some(logs_hint(&stopped.container));
     let rootfs = Rootfs { uid_map, gid_map, logs, prefix, ..Rootfs::host() };
     Ok(CopyRoot { rootfs, stored: Some(stored) })
 }

@@ -169,8 +169,8 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
     Ok(if account.has_failures() { ExitStatus::Failed } else { ExitStatus::Done })
 }
 
-/// Names the files on the host that have rights of their own now: that was asked for, and the programs
-/// in them are the container's.
+/// Names the files on the host that are setuid or setgid now or have capabilities: that was
+/// requested, and the programs in them are the container's.
 fn note_privileged(context: &Context, quiet: bool, files: Option<(Vec<u8>, u64)>) {
     if let Some((first, count)) = files.filter(|_| !quiet) {
         let first = safe(&first);

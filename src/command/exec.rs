@@ -146,7 +146,7 @@ fn section(title: &'static str, intro: &'static str, items: &[(&str, &str)]) -> 
 
 fn caller_section() -> Section {
     section(
-        "When the caller goes away",
+        "When the caller exits",
         "The command is a child of cinspect, in a session of its own. If cinspect is killed or \
          its terminal is closed:",
         &[
@@ -158,7 +158,7 @@ fn caller_section() -> Section {
                 "with `-t`",
                 "its terminal is closed: the command and its foreground process group get HUP, and programs that read the terminal see its end.",
             ),
-            ("with `-d`", "nothing happens: the command runs on."),
+            ("with `-d`", "nothing happens: the command keeps running."),
         ],
     )
 }
@@ -183,7 +183,7 @@ fn account_section() -> Section {
             ),
             (
                 "seccomp filters",
-                "those that the engine installed; all of PID 1's where they cannot be told from its own.",
+                "those that the engine installed; all of PID 1's where they cannot be distinguished from its own.",
             ),
             (
                 "everything else",
@@ -414,7 +414,8 @@ impl Exec {
 
     /// Returns the variables of `--env-file`, then those of `--env`, which win.
     fn variables(&self) -> Result<Vec<Vec<u8>>, Error> {
-        let own = |name: &[u8]| std::env::var_os(OsStr::from_bytes(name)).map(OsString::into_vec);
+        let caller_variable =
+            |name: &[u8]| std::env::var_os(OsStr::from_bytes(name)).map(OsString::into_vec);
         let mut variables = Vec::new();
         for file in &self.env_file {
             let cannot_read = |cause: String| {
@@ -424,13 +425,14 @@ impl Exec {
                     .hint("each line is `NAME=VALUE`; NAME alone copies your value")
             };
             let bytes = std::fs::read(file).map_err(|error| cannot_read(os_error(error)))?;
-            variables.extend(env_file::parse(&bytes, &own).map_err(cannot_read)?);
+            variables.extend(env_file::parse(&bytes, &caller_variable).map_err(cannot_read)?);
         }
         for word in &self.env {
-            let variable = env_file::parse_word(word.as_bytes(), &own).map_err(|cause| {
-                let message = format!("invalid value `{}` for --env", word.to_string_lossy());
-                Error::new(ExitStatus::Usage, message).cause(cause).hint("`-e NAME=VALUE`")
-            })?;
+            let variable =
+                env_file::parse_word(word.as_bytes(), &caller_variable).map_err(|cause| {
+                    let message = format!("invalid value `{}` for --env", word.to_string_lossy());
+                    Error::new(ExitStatus::Usage, message).cause(cause).hint("`-e NAME=VALUE`")
+                })?;
             variables.push(variable);
         }
         Ok(variables)

@@ -112,13 +112,13 @@ pub(super) fn all_companions<'a>(found: &'a ResolvedContainer<'_>) -> Vec<&'a Co
 
 /// Returns the other containers in the PID namespace of a container, which the kernel kills with its init.
 fn companions<'a>(found: &'a ResolvedContainer<'_>) -> Vec<&'a Container> {
-    let own = &found.container;
+    let container = &found.container;
     // (A snapshot has asked for all of them, if another one shares the namespace.)
     let others = found.inventory.known().containers.iter().filter(|other| {
-        own.owns_pid_ns
-            && other.init != own.init
+        container.owns_pid_ns
+            && other.init != container.init
             && other.pid_ns.is_some()
-            && other.pid_ns == own.pid_ns
+            && other.pid_ns == container.pid_ns
     });
     others.collect()
 }

@@ -30,14 +30,14 @@ use crate::resolve::{ResolvedContainer, has_part, hidden_names_note};
 ///
 /// Rootless containers of other users, nested containers and bare PID namespaces are listed too. In a
 /// container that is `unverified`, only the name of its cgroup says which container it is. With `-a`,
-/// containers that are not running follow, as far as the engines' files tell about them: the exit status is
+/// containers that are not running follow, as far as the engines' files record them: the exit status is
 /// the engine's, OOM is its mark that the kernel killed a process of the container for lack of memory.
 #[derive(Args)]
 pub struct Ls {
     /// Only containers whose name or ID contains this text
     #[arg(value_name = "NAME", add = CompletionSource::Containers)]
     names: Vec<String>,
-    /// Containers that are not running as well, with how they ended
+    /// Also list containers that are not running, and how they ended
     #[arg(short, long)]
     all: bool,
     /// Print IDs only
@@ -49,7 +49,7 @@ pub struct Ls {
     /// Only containers of this engine: docker, podman, …, bare
     #[arg(long, value_name = "NAME", value_parser = engine, add = CompletionSource::Engines)]
     engine: Vec<&'static EngineInfo>,
-    /// Only containers with this label; `KEY` alone: with any value of it
+    /// Only containers with this label; `KEY` alone matches any value
     #[arg(long, value_name = "KEY[=VALUE]", value_parser = args::label, add = CompletionSource::Free)]
     label: Vec<String>,
     /// Columns to show; `+LIST` adds to the default ones, `help` lists all

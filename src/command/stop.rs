@@ -212,7 +212,7 @@ fn stop_all(
 ) -> Vec<Result<ExitStatus, Error>> {
     let printer = LinePrinter { context, failure: Mutex::default() };
     let mut outcomes = match stops.len() {
-        // (One container needs no thread, which may be what the machine has none left of.)
+        // (One container needs no thread: the machine may have none left.)
         1 => stops.drain(..).map(|stop| stop?.stop(&printer)).collect(),
         _ => stop_side_by_side(stops, &printer),
     };
@@ -257,7 +257,7 @@ struct LinePrinter<'a> {
 }
 
 impl LinePrinter<'_> {
-    /// Prints a line. A stop that has begun goes on even if its events cannot be printed.
+    /// Prints a line. A stop that has begun continues even if its events cannot be printed.
     fn print(&self, line: ReportLine) {
         let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
         match line {

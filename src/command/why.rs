@@ -43,7 +43,7 @@ pub const COMMAND: Command = command::<WhyArgs>(
     "why",
     &[],
     &[
-        ("cinspect why web", "why web has ended"),
+        ("cinspect why web", "why web ended"),
         ("cinspect --json why web", "the same for a script, with the evidence"),
     ],
     run,
@@ -246,7 +246,7 @@ impl WhyAnswer {
             self.ending.statements.iter().filter_map(|statement| statement.source.clone());
         let mut sources: Vec<String> = sources.collect();
         if let Some((path, lines)) = &self.log {
-            let heading = if lines.is_empty() { "nothing was written" } else { "its last lines:" };
+            let heading = if lines.is_empty() { "it is empty" } else { "its last lines:" };
             entry(&mut text, ui, "log", heading, Some(path));
             let mark = if ui.unicode { "│" } else { "|" };
             for line in lines {

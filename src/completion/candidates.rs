@@ -115,7 +115,7 @@ fn containers(line: &CompletionLine, typed: &OsStr) -> Vec<CompletionCandidate> 
             references.into_iter().flatten().find(|reference| begins(reference.as_bytes(), typed));
         let id = container.id.as_deref().filter(|id| id.len() == 64);
         let id = id.and_then(|id| id.get(..12.max(typed.len()).min(64)));
-        // By its ID only after the first digits of it.
+        // The ID is offered only once its first digits are typed.
         let id = id.filter(|id| !typed.is_empty() && begins(id.as_bytes(), typed));
         let reference = matching.map(String::as_str).or(id);
         found.extend(reference.map(|reference| candidate(reference, description(container))));

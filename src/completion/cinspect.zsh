@@ -1,5 +1,5 @@
 #compdef cinspect
-# zsh completion for cinspect, which is asked for the candidates each time.
+# zsh completion for cinspect, which returns the candidates each time.
 _cinspect() {
     local line value description tab=$'\t'
     local -a partial partial_shown complete complete_shown other

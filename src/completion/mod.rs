@@ -100,7 +100,7 @@ fn receive(receiver: &mpsc::Receiver<String>) -> Option<String> {
 /// Returns a line for each candidate: the value, a tab and the description.
 fn candidates(words: Vec<OsString>, index: usize) -> String {
     let line = Arc::new(CompletionLine::new(&words, index));
-    // (A word that follows may be taken for the command that is still to be typed.)
+    // (A later word could be mistaken for the command, which is not typed yet.)
     let typed_before = &words[..index.min(words.len())];
     let command = line.command.as_ref().map(OsString::from);
     let root = match command.filter(|command| is_typed(command, typed_before)) {

@@ -36,7 +36,6 @@ pub static CRI: EngineInfo = EngineInfo {
     always_restarts: Some(KUBELET_RESTARTS),
     keep_stopped: KEEP_POD_STOPPED,
     advice: &EngineAdvice { unpause: Some("ctr -n k8s.io tasks resume <id>"), ..POD_ADVICE },
-    logs_hint: Some("`crictl logs ID` prints what was written to it"),
     clients: POD_CLIENTS,
     commands: POD_COMMANDS,
     ..EngineInfo::DEFAULT

@@ -37,7 +37,6 @@ pub static CRIO: EngineInfo = EngineInfo {
     advice: &POD_ADVICE,
     clients: POD_CLIENTS,
     commands: POD_COMMANDS,
-    logs_hint: Some("`crictl logs ID` prints what was written to it"),
     ..EngineInfo::DEFAULT
 };
 

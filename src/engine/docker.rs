@@ -47,7 +47,6 @@ pub static DOCKER: EngineInfo = EngineInfo {
     // moby, oci/caps/defaults.go.
     default_capabilities: 0xa804_25fb,
     start_hint: Some("`docker start NAME` starts it; `docker cp` copies its files"),
-    logs_hint: Some("`docker logs NAME` prints what was written to it"),
     clients: &["docker", "docker-compose"],
     commands: EngineCommands::AsTyped,
     ..EngineInfo::DEFAULT

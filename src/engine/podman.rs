@@ -44,7 +44,6 @@ pub static PODMAN: EngineInfo = EngineInfo {
         unpause: Some("podman unpause <name>"),
     },
     start_hint: Some("`podman start NAME` starts it; `podman cp` copies its files"),
-    logs_hint: Some("`podman logs NAME` prints what was written to it"),
     clients: &["podman", "podman-compose"],
     commands: EngineCommands::AsTyped,
     ..EngineInfo::DEFAULT

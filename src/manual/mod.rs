@@ -215,11 +215,11 @@ fn meaning(arg: &clap::Arg) -> String {
     text
 }
 
-fn see_also(own: &str) -> String {
+fn see_also(shown: &str) -> String {
     let commands = COMMANDS.iter().map(|command| format!("cinspect-{}(1)", command.name));
     let mut pages: Vec<String> =
         commands.chain(["cinspect(1)".into(), "cinspect-signals(7)".into()]).collect();
-    pages.retain(|page| page != own);
+    pages.retain(|page| page != shown);
     pages.sort();
     pages.extend(SEE_ALSO.iter().map(|page| (*page).to_owned()));
     pages.join(", ")

@@ -27,7 +27,7 @@ const MAX_LINE: usize = 78;
 pub struct ManualPage {
     pub name: String,
     pub section: &'static str,
-    /// The text that apropos(1) prints behind the name.
+    /// The text that apropos(1) prints after the name.
     pub about: String,
     pub text: String,
 }
@@ -108,7 +108,7 @@ fn source_width(line: &[Inline]) -> usize {
 fn words(text: &str) -> Vec<Vec<Inline>> {
     // Not every formatter can print more than ASCII.
     let text = text.replace('…', "...").replace('→', "->");
-    // Code may go on over several words.
+    // Code may extend over several words.
     let mut in_code = false;
     let mut split = |word: &str| {
         let mut parts = Vec::new();

@@ -54,8 +54,6 @@ pub struct EngineInfo {
     pub output_hint: &'static str,
     /// Advice on a container that is not running, with `NAME` for its name.
     pub start_hint: Option<&'static str>,
-    /// Advice on how to read the log of a container, with `NAME` for its name and `ID` for its ID.
-    pub logs_hint: Option<&'static str>,
     /// Commands that call its client. The first one is in advice.
     pub clients: &'static [&'static str],
     /// The subcommands of its client for things that this program leaves to the engine.
@@ -135,7 +133,6 @@ impl EngineInfo {
         lost_status: None,
         output_hint: "its output goes where its engine's client was started",
         start_hint: None,
-        logs_hint: None,
         clients: &[],
         commands: EngineCommands::Table(&[]),
     };

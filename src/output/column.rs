@@ -1,6 +1,6 @@
 //! A column: its name, header, help, JSON path and value, each once. A table of columns is one list;
-//! headers, `-o`, `--sort`, their help, the man page and the JSON all come out of it. A column does not
-//! know where on the line it will stand.
+//! headers, `-o`, `--sort`, their help, the man page and the JSON all come out of it. Its position
+//! on the line is decided elsewhere.
 
 use std::fmt;
 
@@ -34,7 +34,7 @@ pub struct Column<R: 'static> {
     pub priority: u8,
     /// Whether it is shown without `-o`.
     pub default: bool,
-    /// Whether it is shown only where the flexible column keeps at least half of its need.
+    /// Whether it is shown only if the flexible column keeps at least half of the width it needs.
     pub wide: bool,
     /// Path of its value in the JSON: `rss`, `signals.blocked`.
     pub json: Option<&'static str>,
@@ -52,7 +52,7 @@ pub struct Column<R: 'static> {
     pub value: fn(&R) -> Value,
 }
 
-// Not derived, as that would ask the same of R.
+// Not derived, because derive would require it of R.
 impl<R> Clone for Column<R> {
     fn clone(&self) -> Self {
         *self

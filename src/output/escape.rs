@@ -47,7 +47,7 @@ const HIDDEN: &[(char, char)] = &[
 /// that hide or reorder text as `\u{202e}`. Printable ASCII, nearly always all there is, is borrowed.
 ///
 /// A backslash stays one backslash. So `\x1b` may stand for the control character or for these four
-/// letters; doubling it would end the doubt, but spoil every regular expression and printf format
+/// letters; doubling it would remove the ambiguity, but spoil every regular expression and printf format
 /// for reading and for pasting, and escaping twice would show. The JSON is exact.
 ///
 /// Letters of scripts written from right to left are kept: a terminal that reorders may show such a

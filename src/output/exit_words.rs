@@ -1,4 +1,4 @@
-//! The end of a container in words, and in the few of a table's cell.
+//! The end of a container as a sentence, and in short for a cell of a table.
 
 use std::time::Duration;
 
@@ -8,8 +8,8 @@ use super::units::age;
 use crate::model::engine::EngineInfo;
 use crate::model::exit_record::{ExitRecord, RecordedState, signal_of_status};
 
-/// Returns the predicate of a sentence about a container that is not running: `exited with status 3 5m02s
-/// ago`. Text of the engine is in it as it is.
+/// Returns the predicate of a sentence about a container that is not running: `exited with status
+/// 3, 5m02s ago`. Text of the engine is in it as it is.
 pub fn predicate(record: &ExitRecord, engine: &EngineInfo, now: Timestamp) -> String {
     let engine = engine.display_name;
     match record.state {
@@ -18,7 +18,7 @@ pub fn predicate(record: &ExitRecord, engine: &EngineInfo, now: Timestamp) -> St
             (error, status) => could_not_start(error.as_deref(), status),
         },
         RecordedState::Running => {
-            format!("is not running, although it was when {engine} last wrote its record")
+            format!("is not running, although {engine}'s last record says `running`")
         }
         RecordedState::Exited if record.status.is_some() => exited(record, now),
         RecordedState::Restarting => {
@@ -177,7 +177,7 @@ mod tests {
             ),
             (
                 ended(Running, None, false),
-                "is not running, although it was when Docker last wrote its record",
+                "is not running, although Docker's last record says `running`",
                 "not running",
             ),
             (

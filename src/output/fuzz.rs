@@ -1,4 +1,4 @@
-//! Entries for fuzzing: what becomes of bytes from a container on a terminal and in JSON.
+//! Entries for fuzzing: escaping of bytes from a container, for a terminal and for JSON.
 
 use super::{escape, json};
 use crate::model::fuzz::FuzzTarget;

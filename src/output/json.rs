@@ -1,4 +1,4 @@
-//! JSON: one object a line (NDJSON), exact to the byte, made from a table of columns. Nothing here
+//! JSON: one object per line (NDJSON), exact to the byte, made from a table of columns. Nothing here
 //! prints, and no key is added that is not in the table.
 
 use std::fmt::Write;

@@ -37,7 +37,7 @@ const SIGNALS: [Signal; 6] = [
 /// An event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ScreenEvent {
-    /// The time to wait is over.
+    /// The time to wait has passed.
     Timeout,
     /// The terminal may have another size, or its content is lost.
     Redraw,
@@ -47,14 +47,14 @@ pub enum ScreenEvent {
     Signal(Signal),
 }
 
-/// A key with a meaning.
+/// A key that has a function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyPress {
     /// `q`.
     Quit,
-    /// So many lines down, or up.
+    /// Lines to scroll: down if positive, up if negative.
     Lines(i8),
-    /// So many pages down, or up.
+    /// Pages to scroll: down if positive, up if negative.
     Pages(i8),
     /// To the first line.
     Start,
@@ -171,7 +171,7 @@ impl Screen {
         let stdin = io::stdin();
         let before = tcgetattr(&stdin).ok().filter(|_| stdin.is_terminal());
         self.guardian = start_guardian(before.as_ref());
-        // Keys come one by one and are not echoed; Ctrl-C and Ctrl-Z keep their meaning.
+        // Keys are read one by one and are not echoed; Ctrl-C and Ctrl-Z keep their meaning.
         if let Some(before) = before {
             let mut modes = before.clone();
             modes.local_flags.remove(LocalFlags::ICANON | LocalFlags::ECHO);
@@ -184,10 +184,10 @@ impl Screen {
         write(ENTER)
     }
 
-    /// A process started with `&`, or sent to the background by `bg`, is stopped until `fg` as any that
-    /// uses the terminal from there: by SIGTTOU, which any request to the terminal brings. Meanwhile
-    /// signals are not blocked, so that `kill %1` ends it: the terminal is as it was, and behind a
-    /// signalfd they would wait for a reader that is stopped again first.
+    /// A process started with `&`, or sent to the background by `bg`, is stopped until `fg`, like
+    /// any that uses the terminal from the background: by SIGTTOU, which any request to the
+    /// terminal brings. Meanwhile signals are not blocked, so that `kill %1` ends it: the terminal
+    /// is as it was, and in a signalfd they would wait for a reader that is stopped again first.
     fn wait_for_foreground(&self) -> io::Result<()> {
         self.mask_before.thread_set_mask()?;
         // Resuming output that Ctrl-S did not stop is the smallest request there is.
@@ -245,8 +245,8 @@ fn in_foreground() -> bool {
     tcgetpgrp(io::stdout()).map_or(true, |group| group == getpgrp())
 }
 
-/// Returns a frame as it is written. Each line is cleared before it is written, not behind it: behind one
-/// as wide as the terminal the cursor still stands on its last letter.
+/// Returns a frame as it is written. Each line is cleared before it is written, not afterwards:
+/// after a line as wide as the terminal the cursor is still on its last letter.
 fn frame(lines: &[String], rows: usize) -> String {
     let mut text = BEGIN_FRAME.to_owned();
     for (row, line) in lines.iter().take(rows).enumerate() {

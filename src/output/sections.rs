@@ -1,6 +1,6 @@
-//! A page of facts: labels in a column, values beside them, wrapped at the edge of the terminal. A fact
-//! that deserves a second look is marked with `!` in the margin, and the reason stands below it. Nothing
-//! here prints.
+//! A page of facts: labels in a column, values beside them, wrapped at the edge of the terminal. A
+//! conspicuous fact is marked with `!` in the margin, and the reason stands below it. Nothing here
+//! prints.
 
 use std::borrow::Cow;
 
@@ -26,7 +26,7 @@ pub struct PageFact<S: 'static> {
     pub source: fn(&S) -> String,
     /// Returns it exactly.
     pub json: fn(&S) -> Json,
-    /// Returns its lines on the page; none if it is not worth one.
+    /// Returns its lines on the page; none if it is omitted.
     pub lines: fn(&S) -> Vec<PageLine>,
 }
 

@@ -170,11 +170,11 @@ impl StopReporter {
             }
             StopEventKind::Waiting { .. } => Sentence::plain(String::new()),
             StopEventKind::GraceOver { running } => {
-                let text = format!("grace period over, {} still running", processes(*running));
-                Sentence::highlighted(text, "grace period over", Emphasis::Warning)
+                let text = format!("grace period expired, {} still running", processes(*running));
+                Sentence::highlighted(text, "grace period expired", Emphasis::Warning)
             }
             StopEventKind::Stopped { killed: 0, unknown: 1.. } => Sentence::highlighted(
-                "stopped; whether any process was killed is unknown: how they ended could not be read"
+                "stopped; it is unknown whether any process was killed: their exit statuses could not be read"
                     .into(),
                 "unknown",
                 Emphasis::Warning,
@@ -337,7 +337,7 @@ mod tests {
         );
         assert_eq!(
             line(StopEventKind::GraceOver { running: 1 }),
-            "  10.0s  grace period over, 1 process still running\n"
+            "  10.0s  grace period expired, 1 process still running\n"
         );
         assert_eq!(
             line(StopEventKind::Stopped { killed: 0, unknown: 0 }),
@@ -357,7 +357,10 @@ mod tests {
     #[test]
     fn colours_only_the_words_that_matter() {
         let line = text(&reporter("docker:web", 0, true), StopEventKind::GraceOver { running: 2 });
-        assert_eq!(line, "  10.0s  \x1b[33mgrace period over\x1b[0m, 2 processes still running\n");
+        assert_eq!(
+            line,
+            "  10.0s  \x1b[33mgrace period expired\x1b[0m, 2 processes still running\n"
+        );
     }
 
     #[test]

@@ -67,9 +67,9 @@ pub enum Emphasis {
     Warning,
     /// Trouble.
     Bad,
-    /// Trouble that has to catch the eye.
+    /// Severe trouble, highlighted.
     Alarm,
-    /// Of little interest.
+    /// Less important.
     Dim,
     /// Different from the last refresh.
     Changed,

@@ -15,8 +15,8 @@ use crate::output::style::{Emphasis, Style};
 use crate::output::width::{cut, wrap};
 use crate::sys::terminal;
 
-/// Widths that `COLUMNS` may have: it may be left over from another terminal or be a joke, narrower than
-/// a PID and a word or wider than any screen.
+/// Widths that `COLUMNS` may have: it may be left over from another terminal, or absurd: narrower
+/// than a PID and a word, or wider than any screen.
 const COLUMNS: std::ops::RangeInclusive<usize> = 10..=10_000;
 
 /// Width of a terminal that does not know its own.
@@ -219,7 +219,7 @@ impl Ui {
         self.hints(lines);
     }
 
-    /// Prints an error after which the command goes on, as a warning.
+    /// Prints an error as a warning; the command continues.
     pub fn warn_error(&self, error: &Error) {
         let mut lines = error.lines();
         self.warn(&safe_str(&lines.next().unwrap_or_default()));

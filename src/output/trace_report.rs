@@ -291,7 +291,7 @@ impl TraceReporter {
             format!("routine signals, counted only: {} (name them to see them)", counts.join(", "))
         });
         let contradicted = (contradicted > 0).then(|| {
-            format!("the kernel contradicted {contradicted} verdicts: a process changed for a moment, or they are wrong")
+            format!("the kernel contradicted {contradicted} verdicts: a process changed its dispositions briefly, or the verdicts are wrong")
         });
         routine.into_iter().chain(contradicted).collect()
     }

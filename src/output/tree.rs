@@ -1,9 +1,9 @@
 //! The order of a process tree, and the lines drawn before its rows. Parents come from a live system and
-//! may contradict each other: no row is dropped for that, and nothing here recurses or loops for ever.
+//! may contradict each other: no row is dropped for that, and nothing here recurses or loops forever.
 
 use std::cmp::Ordering;
 
-/// Levels whose lines are drawn; deeper rows stand behind a mark at this level.
+/// Levels whose lines are drawn; deeper rows are shown at this level after a mark.
 const LEVELS: usize = 64;
 
 /// The position of a row in the tree.

@@ -21,7 +21,7 @@ pub fn size(bytes: u64) -> String {
         }
         scale *= 1024;
     }
-    format!("{bytes}") // not reached: 2^64 is 16E
+    format!("{bytes}") // unreachable: 2^64 is 16E
 }
 
 /// Formats a time span in at most six characters, by its two largest units: `12s`, `3m20s`, `2h05m`,

@@ -1,5 +1,5 @@
 //! A value in a cell: its text and its order. Bytes from a container are escaped here, on their way to
-//! text. (`json` has its exact form.)
+//! text. (`json` returns its exact form.)
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -169,7 +169,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::output::escape::unprintable;
 
-    /// One value of each kind, with its text (at 2026-01-01T02:05:00Z) and its JSON.
+    /// Returns one value of each kind, with its text (at 2026-01-01T02:05:00Z) and its JSON.
     pub fn cases() -> Vec<(Value, &'static str, Json)> {
         let then: Timestamp = "2026-01-01T00:00:00.5Z".parse().unwrap();
         let words = vec![b"a\n".to_vec(), b"b\xff".to_vec()];

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use super::{Diagnosis, plural};
 use crate::analysis::finding::{FindingCode, Severity};
-use crate::analysis::remedy::quoted;
 use crate::model::exit_record::ExitRecord;
 use crate::model::stop_policy::seconds;
 
@@ -31,10 +30,13 @@ impl Diagnosis<'_> {
             self.input.container.engine.display_name,
             seconds(Duration::from_secs(age.as_secs()))
         );
-        let remedy = self.input.record.and_then(log_command).map_or_else(
-            || "find out from its log why it exits".into(),
-            |command| format!("find out why it exits: {command} shows the end of its log"),
-        );
+        let remedy = match self.input.record.is_some_and(has_log_file) {
+            false => "find out from its log why it exits".to_owned(),
+            true => {
+                let command = self.remedies.command("logs");
+                format!("find out why it exits: {command} prints the end of its log")
+            }
+        };
         self.add_for_container(Severity::Warning, FindingCode::CrashLoop, message, &remedy);
     }
 
@@ -70,10 +72,9 @@ const SEVERAL_RESTARTS: u64 = 3;
 /// start (the kubelet).
 const RECENTLY: Duration = Duration::from_secs(600);
 
-/// Returns the command that prints the end of a container's log, if that is a file.
-pub fn log_command(record: &ExitRecord) -> Option<String> {
-    let path = record.log.as_ref()?.path.as_ref()?;
-    Some(format!("`tail -n 20 {}`", quoted(&path.to_string_lossy())))
+/// Whether the log of a container is a file.
+pub fn has_log_file(record: &ExitRecord) -> bool {
+    record.log.as_ref().is_some_and(|log| log.path.is_some())
 }
 
 /// Formats a limit of memory: `64 MiB`.

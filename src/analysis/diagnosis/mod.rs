@@ -8,7 +8,7 @@ mod init;
 mod leftovers;
 mod others;
 
-pub use events::log_command;
+pub use events::has_log_file;
 pub use init::{exit_signal_set, exit_signals};
 pub use leftovers::OutsideParent;
 

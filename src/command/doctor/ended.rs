@@ -3,8 +3,9 @@
 
 use jiff::Timestamp;
 
-use crate::analysis::diagnosis::log_command;
+use crate::analysis::diagnosis::has_log_file;
 use crate::analysis::finding::{Finding, FindingCode, Severity};
+use crate::analysis::remedy::quoted;
 use crate::engine::{StoppedContainer, exit_record};
 use crate::model::exit_record::{ExitRecord, RecordedState};
 use crate::model::signal::Signal;
@@ -19,12 +20,13 @@ pub(super) fn finding(host: &Host, stopped: &StoppedContainer) -> Finding {
     let mut message = format!("it {}", predicate(&record, engine, Timestamp::now()));
     if is_killed_by_a_stop(&record) {
         let name = engine.display_name;
-        message.push_str(&format!(": {name} was told to stop or kill it, and it got SIGKILL"));
+        message.push_str(&format!(": it was stopped or killed through {name}, and got SIGKILL"));
     }
     let severity = severity(&record);
-    let log = log_command(&record)
-        .filter(|_| severity <= Severity::Warning)
-        .map(|command| format!("{command} shows the end of its log"));
+    let log = (severity <= Severity::Warning && has_log_file(&record)).then(|| {
+        let command = format!("`cinspect logs {}`", quoted(&stopped.qualified()));
+        format!("{command} prints the end of its log")
+    });
     let advice = stopped.advice().filter(|_| !is_restarting);
     let remedies: Vec<String> = log.into_iter().chain(advice).collect();
     Finding {

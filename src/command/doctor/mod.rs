@@ -198,7 +198,7 @@ fn overview(reports: &[Report], ui: &Ui) -> String {
     let counts: Vec<String> = counts
         .iter()
         .filter(|(count, _)| *count > 0)
-        .map(|(count, what)| format!("{count} {what}"))
+        .map(|(count, label)| format!("{count} {label}"))
         .collect();
     let summary = match reports.len() {
         0 => "no containers".to_owned(),

@@ -24,10 +24,10 @@ use crate::output::terminal::is_broken_pipe;
 use crate::proc::{Host, LogRange, LogReader, ReadError, Trust};
 use crate::resolve::Resolver;
 
-/// How often a log is looked at again with `-f`.
+/// Time between two reads of a log with `-f`.
 const INTERVAL: Duration = Duration::from_millis(200);
 
-/// Print the end of a container's log, while its engine hangs too
+/// Print the end of a container's log, even while its engine hangs
 ///
 /// The log is read from the engine's file (json-file, local, k8s-file, CRI), with the files that were
 /// rotated before it, compressed ones too, or from the journal by journalctl(1). Lines that the container wrote to stderr are printed
@@ -41,7 +41,7 @@ pub struct LogsArgs {
     /// Print this many lines; `all`: all
     #[arg(short = 'n', long, visible_alias = "tail", value_name = "N", value_parser = lines, allow_hyphen_values = true, add = CompletionSource::Free)]
     lines: Option<Lines>,
-    /// Go on as more is written, until the container ends
+    /// Follow the log until the container ends
     #[arg(short, long)]
     follow: bool,
     /// Only from this time on: `10m` ago, or as `2026-11-26T02:37:17Z`; without a zone the local one
@@ -188,7 +188,7 @@ impl Printer<'_> {
             }
             for (path, why) in reader.take_unread() {
                 let path = path.to_string_lossy().into_owned();
-                let message = format!("`{}` is not read to its end: {why}", safe_str(&path));
+                let message = format!("`{}` was not read to its end: {why}", safe_str(&path));
                 self.context.ui.warn(&safe_str(&message));
             }
             if is_over {
@@ -208,7 +208,7 @@ impl Printer<'_> {
         })
     }
 
-    /// Prints a record. Breaks once nobody reads on.
+    /// Prints a record. Breaks once the reader is gone.
     fn print(&self, record: &LogRecord) -> Result<ControlFlow<()>, Error> {
         let printed = if self.context.ui.json {
             self.context.ui.out(&self.json(record))

@@ -83,7 +83,7 @@ impl Display {
         snapshots: Snapshots,
         now: Instant,
     ) -> Vec<Vec<MarkedRow>> {
-        // A value that was long for a moment does not keep its column wide for ever.
+        // A value that was long for a moment does not keep its column wide forever.
         if now.duration_since(self.widths_since) > HIGHLIGHT_FOR * 2 {
             self.widths.clear();
             self.widths_since = now;

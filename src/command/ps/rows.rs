@@ -1,4 +1,4 @@
-//! The rows of `ps`: one a process, or one a thread, from a snapshot of a container; and their order.
+//! The rows of `ps`: one per process or thread, from a snapshot of a container; and their order.
 
 use std::cmp::Ordering;
 use std::collections::HashMap;

@@ -197,7 +197,7 @@ impl WatchedContainer {
         };
         let highlight = HIGHLIGHT_FOR.max(interval * 2);
         let (rows, row_changes) = self.history.refresh(PS_COLUMNS, rows, now, highlight);
-        // After a change of the whole container its processes go without saying.
+        // After a change of the whole container its processes are not listed one by one.
         if changes.is_empty() {
             changes = row_changes.into_iter().map(Change::Process).collect();
         }

@@ -28,9 +28,12 @@ pub(super) fn require_handlers(
 ) -> Result<(), Error> {
     let mut reasons: Vec<String> = Vec::new();
     for target in targets.iter().filter(|target| !target.is_handled()) {
-        let own = target.prediction.as_ref().filter(|prediction| !prediction.is_received());
-        let found = match (own, &target.reach) {
-            (Some(own), _) => vec![without_handler(&target.process, signal, own.verdict, "")],
+        let not_received =
+            target.prediction.as_ref().filter(|prediction| !prediction.is_received());
+        let found = match (not_received, &target.reach) {
+            (Some(prediction), _) => {
+                vec![without_handler(&target.process, signal, prediction.verdict, "")]
+            }
             (None, Some(reach)) => unhandled_ends(target, reach),
             (None, None) => Vec::new(),
         };

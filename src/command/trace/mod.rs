@@ -28,8 +28,8 @@ use crate::resolve::{Access, Resolver};
 /// (queued, ignored, discarded because an init has no handler, already pending), then its delivery (to a
 /// handler, or what its default action did), and exits and OOM kills. Processes that start later are
 /// included; a later container with the label is, as soon as its engine has recorded it. Routine signals are
-/// only counted unless they are named: CHLD of a child, timers, the URG that a Go program sends itself. Ctrl-C
-/// ends it. It needs root, and leaves nothing behind.
+/// only counted unless they are named: CHLD of a child, timers, the URG that a Go program sends itself.
+/// Press Ctrl-C to stop. The command needs root, and leaves nothing behind.
 #[derive(Args)]
 #[command(
     override_usage = "cinspect trace [OPTIONS] <CTR>... [SIG]...\n       cinspect trace [OPTIONS] --label <KEY[=VALUE]> [SIG]...\n       cinspect trace [OPTIONS] --all [SIG]..."
@@ -41,7 +41,7 @@ pub struct TraceArgs {
     /// Every process of the host
     #[arg(short, long, conflicts_with = "label")]
     all: bool,
-    /// Every container with this label, also one that begins later; `KEY` alone: with any value of it
+    /// Every container with this label, also one that begins later; `KEY` alone matches any value
     #[arg(long, value_name = "KEY[=VALUE]", value_parser = args::label, add = CompletionSource::Free)]
     label: Vec<String>,
     /// End after this time
@@ -95,7 +95,7 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
     processes.survey();
     let subject = subject(&processes.containers, &arguments);
     let tracer = Tracer::new(context, trace, processes, signals, arguments.count);
-    context.ui.note(&format!("tracing {}; Ctrl-C ends it", safe_str(&subject)));
+    context.ui.note(&format!("tracing {}; press Ctrl-C to stop", safe_str(&subject)));
     tracer.run(&interrupt, arguments.duration)
 }
 
@@ -173,8 +173,10 @@ fn cannot_open(error: std::io::Error) -> Error {
     let is_denied = error.kind() == std::io::ErrorKind::PermissionDenied;
     let status = if is_denied { ExitStatus::NotPermitted } else { ExitStatus::Failed };
     let hint = match is_denied {
-        true => "run as root: it takes CAP_PERFMON, and CAP_SYS_ADMIN where tracefs is not mounted",
-        false => "it takes a kernel with tracefs and perf_event_open(2)",
+        true => {
+            "run as root: it requires CAP_PERFMON, and CAP_SYS_ADMIN where tracefs is not mounted"
+        }
+        false => "it requires a kernel with tracefs and perf_event_open(2)",
     };
     Error::new(status, "cannot trace signals").cause(os_error(error)).hint(hint)
 }

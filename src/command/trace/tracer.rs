@@ -128,7 +128,7 @@ impl<'a> Tracer<'a> {
         Ok(ExitStatus::Done)
     }
 
-    /// Prints; false if nobody reads any more.
+    /// Prints a text; returns false if the reader is gone.
     fn print(&self, text: &str) -> Result<bool, Error> {
         match if text.is_empty() { Ok(()) } else { self.context.ui.out(text) } {
             Ok(()) => Ok(true),
@@ -334,7 +334,7 @@ impl<'a> Tracer<'a> {
             let known = self.processes.ending(&ending);
             let is_late = now.saturating_sub(time) > STATUS_WAIT;
             if !ending.is_last && ending.has_threads() {
-                // The main thread ended, and others run on.
+                // The main thread ended, and others keep running.
                 self.ending.extend((!all).then_some((time, ending)));
             } else if known.is_some() || all || is_late {
                 let contradicted =

@@ -1,5 +1,5 @@
-//! THE COLUMN TABLE of `stop -n`: one row per signal that a process gets, or one without a signal. And the
-//! line that sums the forecast up.
+//! THE COLUMN TABLE of `stop -n`: one row per signal that a process gets, or one without a signal.
+//! Also the line that summarises the forecast.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -141,7 +141,7 @@ pub fn text(
         + &summary(forecast, snapshot, style)
 }
 
-/// Returns the forecast as JSON, one object a line.
+/// Returns the forecast as JSON, one object per line.
 pub fn json_text(
     forecast: &Forecast,
     rows: &[ForecastRow],
@@ -155,7 +155,7 @@ pub fn json_text(
         .collect()
 }
 
-/// Returns the emphasis of an answer: only what is known to be good is green.
+/// Returns the emphasis of an answer: green only if it is known to be good.
 pub fn answer_emphasis(answer: Answer) -> Emphasis {
     match answer {
         Answer::Yes => Emphasis::Good,
@@ -164,7 +164,7 @@ pub fn answer_emphasis(answer: Answer) -> Emphasis {
     }
 }
 
-/// How many processes the last line names.
+/// The most processes that are named in the last line.
 const NAMED: usize = 5;
 
 /// Returns the last line of `stop -n`: the forecast in a word, and why.
@@ -194,13 +194,14 @@ fn summary(forecast: &Forecast, processes: &[ContainerProcess], style: &Style) -
         Answer::No => {
             let verb = if killed == 1 { "gets" } else { "get" };
             let noun = processes(killed);
-            let own = format!("{killed} {noun} {verb} SIGKILL ({killed_names}{})", more(killed));
+            let killed_text =
+                format!("{killed} {noun} {verb} SIGKILL ({killed_names}{})", more(killed));
             let others = forecast
                 .companions
                 .iter()
                 .map(|name| format!("{}, in its PID namespace, gets SIGKILL", safe_str(name)));
-            let own = (killed > 0).then_some(own);
-            own.into_iter().chain(others).collect::<Vec<_>>().join("; ")
+            let killed_text = (killed > 0).then_some(killed_text);
+            killed_text.into_iter().chain(others).collect::<Vec<_>>().join("; ")
         }
         Answer::Maybe => {
             let noun = processes(uncertain);
@@ -218,7 +219,7 @@ fn summary(forecast: &Forecast, processes: &[ContainerProcess], style: &Style) -
     out
 }
 
-/// Returns when the stop is over, as a clause.
+/// Returns the time at which the stop ends, as a clause.
 fn end_time(forecast: &Forecast) -> String {
     match forecast.longest {
         Some(longest) if forecast.graceful == Answer::No => {

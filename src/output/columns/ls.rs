@@ -1,4 +1,4 @@
-//! THE COLUMN TABLE of `ls`: one expression a column, with its JSON key.
+//! THE COLUMN TABLE of `ls`: one expression per column, with its JSON key.
 
 use jiff::Timestamp;
 
@@ -304,7 +304,7 @@ fn state_emphasis(row: &LsRow) -> Emphasis {
     }
 }
 
-/// Only what is known to be good is green, and nothing that rests on an assumption is known.
+/// Returns the emphasis of a forecast: green only if it is known to be good and rests on no assumption.
 fn stop_emphasis(row: &LsRow) -> Emphasis {
     match &row.stop {
         Some(stop) if stop.forecast == Answer::Yes && !stop.assumed.is_empty() => Emphasis::None,

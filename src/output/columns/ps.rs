@@ -1,4 +1,4 @@
-//! THE COLUMN TABLE of `ps`: one expression a column. Headers, `-o` and its help, `--sort` and the JSON
+//! THE COLUMN TABLE of `ps`: one expression per column. Headers, `-o` and its help, `--sort` and the JSON
 //! keys all come from here.
 
 use std::sync::Arc;
@@ -366,7 +366,7 @@ fn waited(row: &PsRow) -> Value {
     }
 }
 
-/// Only a verdict that is known to be good is green: a handler may do anything.
+/// Returns the emphasis of a verdict: green only if it is known to be good, since a handler may do anything.
 fn verdict_emphasis(row: &PsRow) -> Emphasis {
     match row.prediction.verdict {
         Verdict::Discarded | Verdict::Pending => Emphasis::Alarm,

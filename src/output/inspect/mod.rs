@@ -1,4 +1,4 @@
-//! THE FACTS of `inspect`, one file a section of its page: each fact with its key in JSON, its lines on
+//! THE FACTS of `inspect`, one file per section of its page: each fact with its key in JSON, its lines on
 //! the page, and its source. Nothing here reads or prints.
 
 mod identity;

@@ -108,7 +108,7 @@ fn map(label: &'static str, map: &Fact<IdMap>) -> Vec<PageLine> {
         shown.push(if index < RANGES { next } else { next.detail() });
     }
     if shown.is_empty() {
-        shown.push(line(label, "none is mapped: all appear as the overflow ID"));
+        shown.push(line(label, "no ID is mapped: all appear as the overflow ID"));
     }
     shown
 }

@@ -62,7 +62,7 @@ fn stop_signal_json(i: &Inspection) -> Json {
     })
 }
 
-/// Returns the grace time; none if the engine waits for ever.
+/// Returns the grace time; none if the engine waits without limit.
 fn grace_time(i: &Inspection) -> Option<Duration> {
     Some(i.policy.grace_of(i.container.engine)).filter(|time| *time != Duration::MAX)
 }
@@ -101,7 +101,7 @@ fn restart(i: &Inspection) -> Vec<PageLine> {
     }
     vec![match (i.policy.restart_reason(i.container.engine), i.policy.restart_unread) {
         (Some(reason), _) => line("restart", safe(reason.as_bytes())),
-        (None, Some(reason)) => line("restart", format!("not known: {reason}")),
+        (None, Some(reason)) => line("restart", format!("unknown: {reason}")),
         (None, None) => line("restart", "no restart policy"),
     }]
 }

@@ -94,7 +94,7 @@ pub struct ColumnLayout {
     pub header_emphasis: Emphasis,
     /// Columns of the terminal that it takes, without the gap.
     pub width: usize,
-    /// Spaces behind it.
+    /// Spaces after it.
     pub gap: usize,
     pub align: Align,
     pub priority: u8,
@@ -144,7 +144,7 @@ impl ColumnLayout {
 /// Returns the names of the dropped columns, in the order of the table.
 ///
 /// Wide columns are dropped first, all together, where they would leave the flexible one less than
-/// half of its need; then the column of lowest priority, of equal ones the last, until the flexible one
+/// half of the width it needs; then the column of lowest priority, of equal ones the last, until the flexible one
 /// has 20 columns or its need. Columns that fit beside the rest come back. With `keep_all` none is
 /// dropped. If the rest is still too wide, the line ends at the edge: the column there is cut, and those
 /// beyond it are not shown.

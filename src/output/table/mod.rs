@@ -119,7 +119,7 @@ impl<'a, R> TableLine<'a, R> {
 pub struct Drawing {
     /// Its lines, each ended by a newline.
     pub text: String,
-    /// Names of the columns left out for want of room.
+    /// Names of the columns left out for lack of room.
     pub omitted: Vec<&'static str>,
 }
 
@@ -221,7 +221,7 @@ fn measure_all<R: Sync>(
     (layouts, parts)
 }
 
-/// Returns how many threads are worth their start for so many parts.
+/// Returns the number of threads for so many parts.
 fn threads(parts: usize) -> usize {
     if parts > 1 { parallel::cpus() } else { 1 }
 }
