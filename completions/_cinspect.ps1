@@ -44,20 +44,20 @@ Register-ArgumentCompleter -Native -CommandName 'cinspect' -ScriptBlock {
             [CompletionResult]::new('cp', 'cp', [CompletionResultType]::ParameterValue, 'Copy files into, out of or between containers')
             [CompletionResult]::new('inspect', 'inspect', [CompletionResultType]::ParameterValue, 'Show one page about a container: identity, stopping, namespaces, security, resources, mounts')
             [CompletionResult]::new('why', 'why', [CompletionResultType]::ParameterValue, 'Say how and why a container ended')
-            [CompletionResult]::new('logs', 'logs', [CompletionResultType]::ParameterValue, 'Print the end of a container''s log, while its engine hangs too')
+            [CompletionResult]::new('logs', 'logs', [CompletionResultType]::ParameterValue, 'Print the end of a container''s log, even while its engine hangs')
             [CompletionResult]::new('completions', 'completions', [CompletionResultType]::ParameterValue, 'Print the completion script for a shell')
             [CompletionResult]::new('help', 'help', [CompletionResultType]::ParameterValue, 'Print this message or the help of the given subcommand(s)')
             break
         }
         'cinspect;ls' {
             [CompletionResult]::new('--engine', '--engine', [CompletionResultType]::ParameterName, 'Only containers of this engine: docker, podman, …, bare')
-            [CompletionResult]::new('--label', '--label', [CompletionResultType]::ParameterName, 'Only containers with this label; `KEY` alone: with any value of it')
+            [CompletionResult]::new('--label', '--label', [CompletionResultType]::ParameterName, 'Only containers with this label; `KEY` alone matches any value')
             [CompletionResult]::new('-o', '-o', [CompletionResultType]::ParameterName, 'Columns to show; `+LIST` adds to the default ones, `help` lists all')
             [CompletionResult]::new('--columns', '--columns', [CompletionResultType]::ParameterName, 'Columns to show; `+LIST` adds to the default ones, `help` lists all')
             [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When to use colour: auto (on a terminal, unless `NO_COLOR` is set), always, never')
             [CompletionResult]::new('--host-root', '--host-root', [CompletionResultType]::ParameterName, 'Read the host whose root file system is mounted at DIR, from a container in its PID namespace')
-            [CompletionResult]::new('-a', '-a', [CompletionResultType]::ParameterName, 'Containers that are not running as well, with how they ended')
-            [CompletionResult]::new('--all', '--all', [CompletionResultType]::ParameterName, 'Containers that are not running as well, with how they ended')
+            [CompletionResult]::new('-a', '-a', [CompletionResultType]::ParameterName, 'Also list containers that are not running, and how they ended')
+            [CompletionResult]::new('--all', '--all', [CompletionResultType]::ParameterName, 'Also list containers that are not running, and how they ended')
             [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Print IDs only')
             [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Print IDs only')
             [CompletionResult]::new('--no-trunc', '--no-trunc', [CompletionResultType]::ParameterName, 'Do not shorten IDs and images')
@@ -70,13 +70,13 @@ Register-ArgumentCompleter -Native -CommandName 'cinspect' -ScriptBlock {
         }
         'cinspect;list' {
             [CompletionResult]::new('--engine', '--engine', [CompletionResultType]::ParameterName, 'Only containers of this engine: docker, podman, …, bare')
-            [CompletionResult]::new('--label', '--label', [CompletionResultType]::ParameterName, 'Only containers with this label; `KEY` alone: with any value of it')
+            [CompletionResult]::new('--label', '--label', [CompletionResultType]::ParameterName, 'Only containers with this label; `KEY` alone matches any value')
             [CompletionResult]::new('-o', '-o', [CompletionResultType]::ParameterName, 'Columns to show; `+LIST` adds to the default ones, `help` lists all')
             [CompletionResult]::new('--columns', '--columns', [CompletionResultType]::ParameterName, 'Columns to show; `+LIST` adds to the default ones, `help` lists all')
             [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When to use colour: auto (on a terminal, unless `NO_COLOR` is set), always, never')
             [CompletionResult]::new('--host-root', '--host-root', [CompletionResultType]::ParameterName, 'Read the host whose root file system is mounted at DIR, from a container in its PID namespace')
-            [CompletionResult]::new('-a', '-a', [CompletionResultType]::ParameterName, 'Containers that are not running as well, with how they ended')
-            [CompletionResult]::new('--all', '--all', [CompletionResultType]::ParameterName, 'Containers that are not running as well, with how they ended')
+            [CompletionResult]::new('-a', '-a', [CompletionResultType]::ParameterName, 'Also list containers that are not running, and how they ended')
+            [CompletionResult]::new('--all', '--all', [CompletionResultType]::ParameterName, 'Also list containers that are not running, and how they ended')
             [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Print IDs only')
             [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Print IDs only')
             [CompletionResult]::new('--no-trunc', '--no-trunc', [CompletionResultType]::ParameterName, 'Do not shorten IDs and images')
@@ -208,7 +208,7 @@ Register-ArgumentCompleter -Native -CommandName 'cinspect' -ScriptBlock {
             break
         }
         'cinspect;trace' {
-            [CompletionResult]::new('--label', '--label', [CompletionResultType]::ParameterName, 'Every container with this label, also one that begins later; `KEY` alone: with any value of it')
+            [CompletionResult]::new('--label', '--label', [CompletionResultType]::ParameterName, 'Every container with this label, also one that begins later; `KEY` alone matches any value')
             [CompletionResult]::new('--for', '--for', [CompletionResultType]::ParameterName, 'End after this time')
             [CompletionResult]::new('--count', '--count', [CompletionResultType]::ParameterName, 'End after this many signals')
             [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When to use colour: auto (on a terminal, unless `NO_COLOR` is set), always, never')
@@ -350,8 +350,8 @@ Register-ArgumentCompleter -Native -CommandName 'cinspect' -ScriptBlock {
             [CompletionResult]::new('--since', '--since', [CompletionResultType]::ParameterName, 'Only from this time on: `10m` ago, or as `2026-11-26T02:37:17Z`; without a zone the local one')
             [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When to use colour: auto (on a terminal, unless `NO_COLOR` is set), always, never')
             [CompletionResult]::new('--host-root', '--host-root', [CompletionResultType]::ParameterName, 'Read the host whose root file system is mounted at DIR, from a container in its PID namespace')
-            [CompletionResult]::new('-f', '-f', [CompletionResultType]::ParameterName, 'Go on as more is written, until the container ends')
-            [CompletionResult]::new('--follow', '--follow', [CompletionResultType]::ParameterName, 'Go on as more is written, until the container ends')
+            [CompletionResult]::new('-f', '-f', [CompletionResultType]::ParameterName, 'Follow the log until the container ends')
+            [CompletionResult]::new('--follow', '--follow', [CompletionResultType]::ParameterName, 'Follow the log until the container ends')
             [CompletionResult]::new('-t', '-t', [CompletionResultType]::ParameterName, 'Print the time of each line')
             [CompletionResult]::new('--timestamps', '--timestamps', [CompletionResultType]::ParameterName, 'Print the time of each line')
             [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help; more: `cinspect help logs`')
@@ -383,7 +383,7 @@ Register-ArgumentCompleter -Native -CommandName 'cinspect' -ScriptBlock {
             [CompletionResult]::new('cp', 'cp', [CompletionResultType]::ParameterValue, 'Copy files into, out of or between containers')
             [CompletionResult]::new('inspect', 'inspect', [CompletionResultType]::ParameterValue, 'Show one page about a container: identity, stopping, namespaces, security, resources, mounts')
             [CompletionResult]::new('why', 'why', [CompletionResultType]::ParameterValue, 'Say how and why a container ended')
-            [CompletionResult]::new('logs', 'logs', [CompletionResultType]::ParameterValue, 'Print the end of a container''s log, while its engine hangs too')
+            [CompletionResult]::new('logs', 'logs', [CompletionResultType]::ParameterValue, 'Print the end of a container''s log, even while its engine hangs')
             [CompletionResult]::new('completions', 'completions', [CompletionResultType]::ParameterValue, 'Print the completion script for a shell')
             [CompletionResult]::new('help', 'help', [CompletionResultType]::ParameterValue, 'Print this message or the help of the given subcommand(s)')
             break

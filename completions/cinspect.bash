@@ -1,4 +1,4 @@
-# bash completion for cinspect, which is asked for the candidates each time.
+# bash completion for cinspect, which returns the candidates each time.
 _cinspect() {
     local line=${COMP_LINE:0:COMP_POINT} word i index=-1
     local -a words=() values=() descriptions=()

@@ -1,4 +1,4 @@
-# fish completion for cinspect, which is asked for the candidates each time.
+# fish completion for cinspect, which returns the candidates each time.
 function __cinspect_complete
     set -l words (commandline -opc)
     set -l index (count $words)

@@ -60,12 +60,12 @@ impl ExitStatus {
     /// The statuses of a command that does not list its own.
     pub const DEFAULT: &[Self] = &[Self::Done, Self::Failed, Self::Usage];
 
-    /// The number that the shell sees.
+    /// Returns the number that the shell sees.
     pub const fn code(self) -> u8 {
         self.describe().0
     }
 
-    /// The meaning, as the manual prints it.
+    /// Returns the meaning, as the manual prints it.
     pub const fn meaning(self) -> &'static str {
         self.describe().1
     }

@@ -124,8 +124,8 @@ impl SendError {
 
 /// Returns the error for a kernel without pidfds, before any is needed.
 pub fn missing_pidfds() -> Option<SendError> {
-    let own = i32::try_from(std::process::id()).ok()?;
-    let is_missing = pidfd::open(own, SignalScope::Process).err() == Some(Errno::ENOSYS);
+    let own_pid = i32::try_from(std::process::id()).ok()?;
+    let is_missing = pidfd::open(own_pid, SignalScope::Process).err() == Some(Errno::ENOSYS);
     is_missing.then_some(SendError::NoPidfd)
 }
 

@@ -307,7 +307,8 @@ impl<'a> SignalBatch<'a> {
         let mut unsettled: Vec<&mut BatchEntry> = self.entries.iter_mut().collect();
         loop {
             let host = self.found.host;
-            let mut seen = parallel_map(&unsettled, |entry| entry.look(host, signal)).into_iter();
+            let mut seen =
+                parallel_map(&unsettled, |entry| entry.observation(host, signal)).into_iter();
             unsettled.retain_mut(|entry| !entry.observe(seen.next().flatten()));
             if unsettled.is_empty() || Instant::now() > deadline {
                 return;
@@ -375,7 +376,7 @@ fn has_new(
 
 impl BatchEntry {
     /// Returns what can be observed now, if it got the signal.
-    fn look(&self, host: &Host, signal: Signal) -> Option<Observation> {
+    fn observation(&self, host: &Host, signal: Signal) -> Option<Observation> {
         let target = &self.result.target;
         let (handle, prediction) = (self.handle.as_ref()?, target.prediction.as_ref()?);
         match prediction.verdict.is_fatal() && handle.has_exited() {
@@ -427,7 +428,7 @@ fn observation(
     })
 }
 
-/// Returns the error for a failure that does not concern one target alone: it stops the batch before
+/// Returns the error for a failure that concerns every target: it stops the batch before
 /// anything is sent.
 fn fatal_error(failure: &SendError) -> Option<Error> {
     let error = |status| Error::new(status, "nothing was sent").cause(failure.to_string());

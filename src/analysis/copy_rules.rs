@@ -51,7 +51,7 @@ const NO_DIRECTORY: RuleError =
 const NOT_DIRECTORY: RuleError =
     ("not a directory", "a directory can be copied into a directory or to a new name");
 const SLASH_AFTER_FILE: RuleError =
-    ("Not a directory", "leave out what comes after the file's name");
+    ("Not a directory", "remove the slash or `/.` after the file's name");
 const SEVERAL_SOURCES: RuleError =
     ("with several sources the destination must be an existing directory", "create it first");
 const NO_RULE: RuleError = ("no rule for this kind of source", "copy it to a new name");

@@ -98,7 +98,7 @@ pub struct ExecOptions {
 }
 
 impl ExecPlan {
-    /// Decides. Without the container's mounts the command is one of the host's tools: it keeps
+    /// Plans an `exec`. Without the container's mounts the command is one of the host's tools: it keeps
     /// cinspect's environment, user and capabilities.
     ///
     /// `record` is the process that the engine configured, if the target is that process: the init may

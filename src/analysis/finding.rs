@@ -147,7 +147,7 @@ impl FindingCode {
         (
             Self::InitExited,
             "init-exited",
-            "The main process has exited while others of the container run on, which has no PID namespace of its own.",
+            "The main process has exited while other processes of the container still run; it has no PID namespace of its own.",
         ),
         (
             Self::LeftBehind,
@@ -167,7 +167,7 @@ impl FindingCode {
         (
             Self::CrashLoop,
             "crash-loop",
-            "The engine has restarted the container several times, the last time a short while ago.",
+            "The engine has restarted the container several times, the last time less than ten minutes ago.",
         ),
         (Self::Ended, "ended", "The container is not running; the message says how it ended."),
         (Self::Restart, "restart", "The engine restarts the container when it exits."),

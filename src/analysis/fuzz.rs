@@ -29,7 +29,7 @@ fn environments(bytes: &[u8]) {
     let _ = exec_environment::candidates(bytes, &variables);
 }
 
-/// A word, and behind a NUL the file that its names are looked up in.
+/// Parses a word, and after a NUL the file that its names are looked up in.
 fn users(bytes: &[u8]) {
     let mut parts = bytes.splitn(2, |byte| *byte == 0);
     let (word, file) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
@@ -43,7 +43,7 @@ fn users(bytes: &[u8]) {
     let _ = user::add_groups(&mut ids, spec.group.as_slice(), file);
 }
 
-/// A pattern, and behind a NUL a name.
+/// Matches a pattern, and after a NUL a name.
 fn patterns(bytes: &[u8]) {
     let mut parts = bytes.splitn(2, |byte| *byte == 0);
     let (pattern, name) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());

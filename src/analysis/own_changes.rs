@@ -42,7 +42,7 @@ pub fn own_changes(
     {
         let remedy = match record {
             Some(record) if record.environment_is_complete => RECORDED,
-            _ => "`exec` lacks variables that no record has: give them with `-e`",
+            _ => "`exec` cannot restore variables that no record has: give them with `-e`",
         };
         add("has written over its environment".into(), remedy);
     }
@@ -167,7 +167,7 @@ mod tests {
                 "has set its scheduling policy to BATCH; the container's is OTHER",
             ]
         );
-        // Without a record it cannot be told what it was started with.
+        // Without a record the initial values are unknown.
         assert_eq!(texts(None, &changed, true).len(), 3);
         let remedies = own_changes(None, &changed, true);
         assert!(remedies[2].remedy.contains("`-e`"));

@@ -1,5 +1,5 @@
-//! The meaning of a signal that the kernel recorded: its origin, what became of it, and whether it is
-//! routine that nobody asks about. Pure; numbers from include/uapi/asm-generic/siginfo.h and
+//! The meaning of a signal that the kernel recorded: its origin, what became of it, and whether it
+//! is routine. Pure; numbers from include/uapi/asm-generic/siginfo.h and
 //! include/trace/events/signal.h.
 
 use crate::model::signal::{DefaultAction, Signal, SignalSet};
@@ -59,7 +59,7 @@ impl SignalOrigin {
         matches!(self, Self::Process(_) | Self::Child)
     }
 
-    /// The origin in words, where no process sent it.
+    /// Returns the origin in words, where no process sent it.
     pub fn describe(self) -> &'static str {
         match self {
             Self::Process(call) => call,
@@ -129,7 +129,7 @@ pub enum SignalOutcome {
 }
 
 impl SignalOutcome {
-    /// The outcome in a word or two.
+    /// Returns the outcome in one or two words.
     pub fn name(self) -> &'static str {
         match self {
             Self::Queued => "queued",

@@ -45,7 +45,7 @@ impl Engine for Apptainer {
         &APPTAINER
     }
 
-    /// No cgroup has the name of an instance (`apptainer-PID.scope`, and only with limits).
+    /// Recognises nothing: no cgroup has the name of an instance (`apptainer-PID.scope`, and only with limits).
     fn recognise(&self, _component: &str, _parent: &[&str]) -> Option<String> {
         None
     }
@@ -113,7 +113,7 @@ fn record(reader: &RecordReader<'_>, file: &StateFile, user: &str) -> Option<Rec
     let mut record = Record::new(&APPTAINER, format!("{user}/{}", instance.name), file);
     record.name = Some(instance.name);
     record.image = Some(instance.image).filter(|image| !image.is_empty());
-    // As Apptainer itself does, the monitor is known by its title.
+    // The monitor is identified by its title, as Apptainer does it.
     let monitor = HostPid::new(instance.ppid).filter(|pid| {
         let cmdline = reader.host.proc_file(*pid, "cmdline", 4096).unwrap_or_default();
         let title = cmdline.split(|byte| *byte == 0).next().unwrap_or_default();

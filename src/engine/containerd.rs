@@ -84,9 +84,9 @@ impl Engine for Containerd {
         for root in persistent_roots(reader) {
             let entries = containerd_database::entries(reader.host, &root.path, root.owner);
             let is_others = |entry: &&ContainerdEntry| !entry.labels.contains_key(CRI_KIND);
-            let left = left_tasks(reader, &root.path);
+            let stopped_tasks = left_tasks(reader, &root.path);
             let has_task = |entry: &ContainerdEntry| {
-                left.contains(&(entry.namespace.clone(), entry.id.clone()))
+                stopped_tasks.contains(&(entry.namespace.clone(), entry.id.clone()))
             };
             for entry in entries.iter().filter(is_others).filter(|entry| !has_task(entry)) {
                 records.push(database_record(&CONTAINERD, entry, &root));

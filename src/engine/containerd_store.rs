@@ -82,7 +82,7 @@ pub(super) fn layers(
         "overlayfs" => chain.iter().map(|number| directory(number).join("fs")).collect(),
         // Each snapshot has everything.
         "native" => chain.iter().take(1).map(directory).collect(),
-        other => return Err(format!("the files of its snapshotter, `{other}`, are not read")),
+        other => return Err(format!("its snapshotter `{other}` is not supported")),
     };
     Ok((layers, snapshot.spec))
 }

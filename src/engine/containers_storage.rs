@@ -230,7 +230,7 @@ pub(super) fn stored_root(host: &Host, stopped: &StoppedContainer) -> Result<Sto
         }
         "vfs" => vec![directory.join("dir").join(&entry.layer)],
         "btrfs" => vec![directory.join("subvolumes").join(&entry.layer)],
-        _ => return Err(format!("the files of its storage driver, `{driver}`, are not read")),
+        _ => return Err(format!("its storage driver `{driver}` is not supported")),
     };
     let mut root = StoredRoot::new(layers, file.owner).with_ids_of_owner(host);
     // (A user's ranges are numbered as in that user's own namespace.)
@@ -241,8 +241,8 @@ pub(super) fn stored_root(host: &Host, stopped: &StoppedContainer) -> Result<Sto
     Ok(root)
 }
 
-/// fuse-overlayfs records deletions in its own way, where a user may not do it in the kernel's: the
-/// kernel's overlay would show files that were deleted.
+/// Refuses the layers of fuse-overlayfs, which marks deletions in its own way where a user may not
+/// do it in the kernel's: the kernel's overlay would show files that were deleted.
 fn refuse_mount_program(overlay: &StateDir<'_>) -> Result<(), String> {
     match overlay.read(".has-mount-program") {
         Ok(file) if file.bytes.trim_ascii() == b"true" => {
@@ -267,7 +267,7 @@ fn id_map(ranges: &[StorageIdRange]) -> IdMap {
 fn add_mounts(host: &Host, userdata: &Path, root: &mut StoredRoot) {
     let spec = host.state_file(userdata.join("config.json"));
     let Some(spec) = spec.ok().and_then(|file| file.json::<BindSpec>().ok()) else {
-        let text = "it was never started, and its volumes are recorded when it is";
+        let text = "it was never started, and its volumes are recorded at the first start";
         return root.omissions.push(StoreOmission::new("/", text));
     };
     let is_own = |source: &Path| {

@@ -1,4 +1,4 @@
-//! crun by itself: `<root>/ID/status` has the init's PID, its start time and its cgroup. Podman runs
+//! Standalone crun: `<root>/ID/status` has the init's PID, its start time and its cgroup. Podman runs
 //! its containers through it.
 
 use serde::Deserialize;

@@ -77,7 +77,7 @@ impl DatabaseCopy {
 }
 
 /// Results of readings, by root of the host, directory and owner, with the time of the reading. It is used for
-/// all containers of one command, but not for the next look at one.
+/// all containers of one command, but not for the next refresh.
 pub(super) struct DatabaseCache<T>(Mutex<Option<Cached<T>>>);
 
 type Cached<T> = HashMap<(PathBuf, PathBuf, Trust), (Instant, Arc<T>)>;

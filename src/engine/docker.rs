@@ -196,7 +196,7 @@ fn record(
     };
     record.stop.signal = config.stop_signal.as_deref().and_then(parse_signal);
     record.labels = Some(labels);
-    // Only a running container is worth a second file.
+    // The second file is read only for a running container.
     if record.pid.is_some()
         && let Some(file) = reader.read(dir.read(format!("{id}/hostconfig.json")))
         && let Some(host_config) = reader.read(file.json::<DockerHostConfig>())

@@ -114,9 +114,9 @@ fn data_root(reader: &RecordReader<'_>, file: &Path) -> Option<SearchPath> {
     Some(SearchPath { path, owner: file.owner })
 }
 
-/// Docker mounts `<data root>/containers/ID/hostname` and the like into each container. Returns the
-/// data root below the root of its file system, and that file system's source, from the `mountinfo` of
-/// a process in the container. (Rootless, no cgroup has the ID.)
+/// Returns the data root below the root of its file system, and that file system's source, from the
+/// `mountinfo` of a process in a container: Docker mounts `<data root>/containers/ID/hostname` and
+/// the like into each. (Rootless, no cgroup has the ID.)
 fn mounted_root(reader: &RecordReader<'_>, id: &str, pid: HostPid) -> Option<(String, Vec<u8>)> {
     let mountinfo = reader.host.proc_file(pid, "mountinfo", 1 << 20).ok()?;
     Mounts::new(&mountinfo).find_map(|mount| {

@@ -83,7 +83,7 @@ pub(super) fn stored_root(host: &Host, stopped: &StoppedContainer) -> Result<Sto
         "vfs" => vec![data_root.join("vfs/dir").join(mount_id()?)],
         "btrfs" => vec![data_root.join("btrfs/subvolumes").join(mount_id()?)],
         "overlayfs" | "native" => snapshot_layers(host, data_root, config.owner, stopped.id())?,
-        _ => return Err(format!("the files of its storage driver, `{driver}`, are not read")),
+        _ => return Err(format!("its storage driver `{driver}` is not supported")),
     };
     let mut root = StoredRoot::new(layers, config.owner).with_ids_of_owner(host);
     if let Some(first) = remapped_root(data_root) {
@@ -102,11 +102,11 @@ fn snapshot_layers(
     owner: Trust,
     id: &str,
 ) -> Result<Vec<PathBuf>, String> {
-    let own =
+    let embedded =
         containerd_store::layers(host, &data_root.join("containerd/daemon"), owner, "moby", id);
     let system =
         |_| containerd_store::layers(host, Path::new(SYSTEM_CONTAINERD), owner, "moby", id);
-    own.or_else(system).map(|(layers, _)| layers)
+    embedded.or_else(system).map(|(layers, _)| layers)
 }
 
 /// Returns the first IDs of the user namespace in the name of a data root, `<uid>.<gid>`
@@ -125,7 +125,7 @@ fn add_mounts(host: &Host, data_root: &Path, files: DockerFiles, root: &mut Stor
             // (Records of old versions have no type.)
             "bind" | "volume" | "" if !source.as_os_str().is_empty() => {}
             _ => {
-                let text = format!("mounts of type `{kind}` are not read");
+                let text = format!("mounts of type `{kind}` are not supported");
                 root.omissions.push(StoreOmission::new(destination, text));
                 continue;
             }

@@ -27,7 +27,7 @@ impl Engine for Flatpak {
         &FLATPAK
     }
 
-    /// The scope has the application's ID, and any program may have made it.
+    /// Recognises nothing: the scope has the application's ID, and any program may have created it.
     fn recognise(&self, _component: &str, _parent: &[&str]) -> Option<String> {
         None
     }

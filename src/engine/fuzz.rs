@@ -26,7 +26,7 @@ fn settings(bytes: &[u8]) {
     let _ = record::expand_cgroups_path(&text);
 }
 
-/// A database is parsed in a child process, which a library may crash; this one must get an answer.
+/// Reads databases: each is parsed in a child process, which a library may crash; this one must get an answer.
 fn databases(bytes: &[u8]) {
     containerd_database::fuzz(bytes);
     super::podman_database::fuzz(bytes);

@@ -60,7 +60,7 @@ impl Engine for Incus {
         &INCUS
     }
 
-    /// Its cgroups have the names that LXC's have, which recognises them.
+    /// Recognises nothing: its cgroups have the names that LXC's have, which recognises them.
     fn recognise(&self, _component: &str, _parent: &[&str]) -> Option<String> {
         None
     }

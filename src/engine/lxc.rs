@@ -1,4 +1,4 @@
-//! LXC by itself, and LXD, which uses it: the configuration in `/var/lib/lxc/NAME/config`; everything else is
+//! Standalone LXC, and LXD, which uses it: the configuration in `/var/lib/lxc/NAME/config`; everything else is
 //! liblxc's (`lxc_monitor`).
 
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Facts that LXC, LXD and Incus have in common, because liblxc does it: the cgroup `lxc.payload.NAME`, the
+//! Facts that LXC, LXD and Incus share, because all of them use liblxc: the cgroup `lxc.payload.NAME`, the
 //! monitor with the title `[lxc monitor] PATH NAME`, whose child is the init, and the configuration. No file
 //! holds the PID, and the command socket is not asked: any process can listen on that abstract name.
 
@@ -80,9 +80,9 @@ impl LxcUser {
         }
     }
 
-    /// As lxc-stop does (lxccontainer.c, do_lxcapi_shutdown): the configured signal, or RTMIN+3 for an
-    /// init that blocks it, as systemd does. It looks at `SigBlk`, which does not have the signals that
-    /// a thread is waiting for in sigwait.
+    /// Returns the policy of lxc-stop (lxccontainer.c, do_lxcapi_shutdown): the configured signal,
+    /// or RTMIN+3 for an init that blocks it, as systemd does. lxc-stop reads `SigBlk`, which does
+    /// not have the signals that a thread is waiting for in sigwait.
     pub(super) fn stop_policy(&self, host: &Host, container: &Container) -> StopPolicy {
         let path = self.configuration(host, container);
         let is_saved = path.as_ref().is_none_or(|path| path.ends_with(SAVED));

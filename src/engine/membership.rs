@@ -311,7 +311,7 @@ pub fn read_surveyed_members(
     let pids = member_pids(host, container, inventory)?;
     let mut reader = MemberReader::new(host, container, options);
     reader.read(&Vec::from_iter(pids))?;
-    let names = Err(ReadError::Broken("users were not asked for".into()));
+    let names = Err(ReadError::Broken("users were not requested".into()));
     reader.finish(inventory, names)
 }
 

@@ -1,4 +1,4 @@
-//! Container engines: THE ENGINE TABLE. One file an engine has everything known about it: its
+//! Container engines: THE ENGINE TABLE. One file per engine holds everything known about it: its
 //! descriptor, the cgroup names it makes (pure) and the records it keeps. `discover` finds containers
 //! with them, and `verify` compares each record with the kernel. No engine's daemon or client is asked.
 
@@ -111,7 +111,7 @@ pub trait Engine: Sync {
     /// # Errors
     /// The store is not one that can be read; the text is the cause.
     fn stored_root(&self, _host: &Host, _stopped: &StoppedContainer) -> Result<StoredRoot, String> {
-        Err(format!("where {} keeps its files is not known", self.info().display_name))
+        Err(format!("cinspect does not know where {} keeps its files", self.info().display_name))
     }
 
     /// Reads how a container last ended, whether it runs again or not; `None` where nothing is recorded.
@@ -142,7 +142,7 @@ pub fn engine_infos() -> impl Iterator<Item = &'static EngineInfo> {
     ENGINES.iter().map(|engine| engine.info()).chain([&bare::BARE])
 }
 
-/// Returns how a container's engine stops it. Where no engine does, it says so.
+/// Returns how a container's engine stops it. Where no engine does, the policy says so.
 pub fn stop_policy(host: &Host, container: &Container) -> StopPolicy {
     let without_stop = |reason| StopPolicy {
         signal_unread: Some(reason),

@@ -34,7 +34,7 @@ impl NameFilter {
         self.passed_over.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the container of a record can do without a closer look, and remembers that: its ID is its own
+    /// Whether the container of a record can be skipped, and remembers that: its ID is its own
     /// alone and does not begin with the word, root wrote the record, and nothing in it is the word. A record that
     /// a user wrote is always read.
     pub fn passes_over(&self, id: &str, owner: Trust, record: &[u8]) -> bool {

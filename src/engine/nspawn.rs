@@ -88,7 +88,7 @@ impl Engine for Nspawn {
         }
     }
 
-    /// Images of machines (machinectl(1), "Files and Directories"), of which none runs: directories and raw
+    /// Lists images of machines (machinectl(1), "Files and Directories"), of which none runs: directories and raw
     /// disks.
     fn read_ended(&self, reader: &RecordReader<'_>, records: &mut Vec<Record>) {
         let Some(dir) = reader.read(reader.host.state_dir(IMAGES)) else { return };
@@ -107,8 +107,8 @@ impl Engine for Nspawn {
         }
     }
 
-    /// The signal is configured in the arguments of systemd-nspawn or in a settings file, of registered
-    /// machines too. With `--boot` it is RTMIN+3, which systemd expects as PID 1.
+    /// Returns the policy from the arguments of systemd-nspawn or a settings file, which registered
+    /// machines may have too. With `--boot` the signal is RTMIN+3, which systemd expects as PID 1.
     fn stop_policy(&self, host: &Host, container: &Container) -> StopPolicy {
         let default = StopPolicy {
             signal_for_init: is_systemd(host, container).then_some(Signal::RTMIN_3),

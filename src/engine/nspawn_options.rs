@@ -1,4 +1,4 @@
-//! The options of systemd-nspawn, split as it splits them itself: by getopt_long(3), up to the first word
+//! The options of systemd-nspawn, split as systemd-nspawn splits them: by getopt_long(3), up to the first word
 //! that is not an option (nspawn.c, `parse_argv`, of systemd 247 to 261). The rest is the payload's.
 
 /// The argument of an option.

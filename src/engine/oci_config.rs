@@ -1,5 +1,5 @@
 //! `config.json` of an OCI bundle (runtime-spec, config.md): annotations, cgroup, stop settings and
-//! limits, for the engines that keep one. Nothing here decides whether a record is believed.
+//! limits, for the engines that keep one. Nothing here decides whether a record is trusted.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

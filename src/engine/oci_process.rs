@@ -138,7 +138,7 @@ pub(super) fn bundle_of_shim(host: &Host, container: &Container) -> Option<PathB
     is_its.then_some(directory)
 }
 
-/// Completes a configuration by what the init was started with: the limits that are not recorded, the
+/// Completes a configuration with what the init was started with: the limits that are not recorded, the
 /// policy, and the number of filters, to which the engine adds one at most.
 fn inherit(
     host: &Host,

@@ -1,6 +1,6 @@
 //! Podman's database of containers, which alone has restart policies, stop timeouts and exit statuses.
-//! SQLite: one row a container in `ContainerConfig` and in `ContainerState`
-//! (libpod/sqlite_state_internal.go). Bolt: one bucket a container below `ctr`, with the keys `config` and
+//! SQLite: one row per container in `ContainerConfig` and in `ContainerState`
+//! (libpod/sqlite_state_internal.go). Bolt: one bucket per container below `ctr`, with the keys `config` and
 //! `state` (libpod/boltdb_state_internal.go). Both have JSON there.
 
 use std::collections::HashMap;

@@ -1,5 +1,5 @@
 //! Records: the claims of engines' files about containers, before the kernel has been asked; and the
-//! paths and shims that lead to them. `verify` decides whether a record is believed.
+//! paths and shims that lead to them. `verify` decides whether a record is trusted.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! runc by itself, the reference implementation: `<root>/ID/state.json` has the init's PID, its start
+//! Standalone runc, the reference implementation: `<root>/ID/state.json` has the init's PID, its start
 //! time and its cgroups. Docker, containerd and Podman run their containers through it.
 
 use std::collections::HashMap;

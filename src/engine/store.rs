@@ -22,7 +22,7 @@ pub struct StoredRoot {
     pub owner: Trust,
     /// The IDs that owners on the disk have in the container.
     pub id_maps: (IdMap, IdMap),
-    /// A fact that the store does not tell.
+    /// The parts that are left out.
     pub omissions: Vec<StoreOmission>,
 }
 

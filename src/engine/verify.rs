@@ -113,7 +113,7 @@ fn unreadable(host: &Host, pid: HostPid) -> VerifyError {
     }
 }
 
-/// A user's record may name that user's processes only.
+/// Verifies that a user's record names only that user's processes.
 fn verify_owner(host: &Host, record: &Record, pid: HostPid) -> Result<(), VerifyError> {
     let is_owners = match record.owner {
         Trust::User(owner) => host.is_users(pid, owner),

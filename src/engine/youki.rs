@@ -1,4 +1,4 @@
-//! youki by itself: `<root>/ID/state.json` has the init's PID, `youki_config.json` its cgroup. The
+//! Standalone youki: `<root>/ID/state.json` has the init's PID, `youki_config.json` its cgroup. The
 //! smallest of the engines, and the example in CONTRIBUTING.md.
 
 use serde::Deserialize;
@@ -38,7 +38,7 @@ impl Engine for Youki {
         &YOUKI
     }
 
-    /// `:youki:ID`, colons and all, is the default path; `youki-ID.scope` the systemd driver's.
+    /// Recognises `:youki:ID`, colons and all, the default path, and the systemd driver's `youki-ID.scope`.
     fn recognise(&self, component: &str, _parent: &[&str]) -> Option<String> {
         let name = component.strip_suffix(".scope").unwrap_or(component);
         let id = name.strip_prefix(":youki:").or_else(|| name.strip_prefix("youki-"))?;

@@ -18,7 +18,7 @@ pub enum Deviation {
     Changed,
     /// It was left out on purpose.
     Skipped,
-    /// It was tried and failed, and the rest was done: the exit status says so.
+    /// It failed while the rest was done; the exit status reports it.
     Failed,
 }
 

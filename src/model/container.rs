@@ -41,7 +41,7 @@ pub enum ContainerState {
 }
 
 impl ContainerState {
-    /// The state in one word.
+    /// Returns the state in one word.
     pub fn name(self) -> &'static str {
         match self {
             Self::Running => "running",

@@ -68,7 +68,7 @@ impl ElfProgram {
 mod tests {
     use super::*;
 
-    /// A header of 64 bits with program headers of these types.
+    /// Returns an ELF64 header with program headers of these types.
     fn program(machine: u16, types: &[u32]) -> Vec<u8> {
         let mut bytes = vec![0; 64 + 56 * types.len()];
         bytes[..7].copy_from_slice(b"\x7fELF\x02\x01\x01");

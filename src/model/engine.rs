@@ -96,7 +96,7 @@ impl EngineAdvice {
     };
 }
 
-/// Form of a qualified reference: what stands behind the engine's name and a colon.
+/// Form of a qualified reference: the part after the engine's name and a colon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReferenceForm {
     /// The container's name, or its ID.

@@ -12,7 +12,7 @@ use super::signal::Signal;
 pub enum RecordedState {
     /// It was never started, or could not be.
     Created,
-    /// It runs. If the kernel knows nothing of it, the engine was not there when it ended.
+    /// It runs. If the kernel knows nothing of it, the engine was not running when it ended.
     Running,
     /// Its init exited.
     Exited,
@@ -28,7 +28,7 @@ pub enum RecordedState {
 }
 
 impl RecordedState {
-    /// The state in one word.
+    /// Returns the state in one word.
     pub fn name(self) -> &'static str {
         match self {
             Self::Created => "created",

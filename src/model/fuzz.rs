@@ -70,7 +70,7 @@ fn waits(bytes: &[u8]) {
     let _ = lookup::variable(bytes, b"PATH");
 }
 
-/// Records of `/dev/kmsg` are separated by NUL here.
+/// Parses records of `/dev/kmsg`, which are separated by NUL here.
 fn kernel_log(bytes: &[u8]) {
     let mut parser = oom_kill::OomParser::default();
     let kills = bytes.split(|byte| *byte == 0).filter_map(|record| parser.next(record)).count();
@@ -110,7 +110,7 @@ fn programs(bytes: &[u8]) {
     let _ = handle_tree(&Source::new(length, &read));
 }
 
-/// The tree begins at the address in the first eight bytes; addresses are offsets.
+/// Reads a tree that begins at the address in the first eight bytes; addresses are offsets.
 fn libuv(bytes: &[u8]) {
     let memory = |buffer: &mut [u8], offset: u64| read_at(bytes, buffer, offset);
     if let Ok(asked) = listened(&memory, 0, SignalSet(!0)) {
@@ -125,7 +125,7 @@ fn read_at(bytes: &[u8], buffer: &mut [u8], offset: u64) -> std::io::Result<()> 
     Ok(())
 }
 
-/// A `format` file, a NUL, a type and flags, and a record; with the one format for every tracepoint.
+/// Parses a `format` file, a NUL, a type and flags, and a record; with the one format for every tracepoint.
 fn trace(bytes: &[u8]) {
     let Some(end) = bytes.iter().position(|byte| *byte == 0) else { return };
     let (text, rest) = (String::from_utf8_lossy(&bytes[..end]), &bytes[end + 1..]);

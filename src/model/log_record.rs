@@ -35,7 +35,7 @@ impl LogFormat {
         match driver {
             "json-file" => Some(Self::Json),
             "local" => Some(Self::Local),
-            // Podman takes json-file for another name of it.
+            // Podman treats json-file as an alias of it.
             "kubernetes" | "k8s-file" => Some(Self::Tagged),
             _ => None,
         }

@@ -1,6 +1,6 @@
 //! Facts about a process that only its environment or its own file system has: the options of an init that
-//! stand in variables, the configuration of a supervisor, the script of a shell. A question asks for them
-//! while it is answered, and is answered again when they have been read. Never reads a file.
+//! stand in variables, the configuration of a supervisor, the script of a shell. An analysis requests them
+//! while it runs, and runs again once they have been read. Never reads a file.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -66,7 +66,7 @@ impl LookupStore {
         found
     }
 
-    /// Takes the facts that were asked for and are not known.
+    /// Takes the facts that were requested and are not known.
     pub fn take_wanted(&self) -> Vec<(ProcessId, Lookup)> {
         std::mem::take(&mut *self.wanted.borrow_mut()).into_iter().collect()
     }

@@ -69,7 +69,7 @@ impl OomParser {
 
 /// Parses `oom-kill:constraint=…,oom_memcg=PATH,task_memcg=PATH,task=COMM,pid=N,uid=N` (since Linux 5.0).
 /// A cgroup's path may have anything in it, and so may a name; a line in which a key could be either is
-/// not believed.
+/// ignored.
 fn parse_choice(record: &KernelRecord<'_>) -> Option<OomKill> {
     let text = record.text;
     let all = |needle: &[u8]| memchr::memmem::find_iter(text, needle).collect::<Vec<usize>>();

@@ -130,7 +130,7 @@ pub struct Process {
     pub pidfd: Option<Arc<OwnedFd>>,
 }
 
-/// The reason why a process may take a signal in a moment that it blocks now.
+/// The reason why a process may soon accept a signal that it blocks now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BlockedForNow {
     /// It has a handler.
@@ -153,7 +153,7 @@ impl BlockedForNow {
 }
 
 impl Process {
-    /// Returns why a signal that is pending now may be taken in a moment; `None` if it sleeps and nothing
+    /// Returns why a signal that is pending now may soon be accepted; `None` if it sleeps and nothing
     /// suggests that. A mask and a system call are facts about one moment.
     pub fn blocked_for_now(&self, signal: Signal) -> Option<BlockedForNow> {
         if self.status.sig_cgt.contains(signal) {

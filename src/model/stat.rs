@@ -1,5 +1,5 @@
-//! `/proc/PID/stat` of a process, or of one thread (`task/TID/stat`). Parsed as bytes: a process names
-//! itself as it likes. Never reads a file.
+//! `/proc/PID/stat` of a process, or of one thread (`task/TID/stat`). Parsed as bytes: a process
+//! can choose any name. Never reads a file.
 
 use super::bytes::{ParseError, decimal, signed};
 use super::pid::Ticks;

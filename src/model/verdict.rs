@@ -1,6 +1,6 @@
 //! The predicted effect of a signal on a process, and its name and meaning as users read them.
 
-/// Effect of a signal on a process, when it is sent from here.
+/// Effect of a signal on a process, when cinspect sends it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Verdict {
     /// A handler runs.

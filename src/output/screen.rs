@@ -184,10 +184,11 @@ impl Screen {
         write(ENTER)
     }
 
-    /// A process started with `&`, or sent to the background by `bg`, is stopped until `fg`, like
-    /// any that uses the terminal from the background: by SIGTTOU, which any request to the
-    /// terminal brings. Meanwhile signals are not blocked, so that `kill %1` ends it: the terminal
-    /// is as it was, and in a signalfd they would wait for a reader that is stopped again first.
+    /// Waits until this process may use the terminal: one that was started with `&`, or sent to the
+    /// background by `bg`, is stopped until `fg`, like any that uses the terminal from the
+    /// background: by SIGTTOU, which any request to the terminal brings. Meanwhile signals are not
+    /// blocked, so that `kill %1` ends it: the terminal is as it was, and in a signalfd they would
+    /// wait for a reader that is stopped again first.
     fn wait_for_foreground(&self) -> io::Result<()> {
         self.mask_before.thread_set_mask()?;
         // Resuming output that Ctrl-S did not stop is the smallest request there is.

@@ -1,5 +1,5 @@
-//! Counts the connections of clients that a server holds: one that finishes them before it exits is in no
-//! hurry while there are none. All of it is within bounds; beyond them the answer is not known.
+//! Counts the connections of clients that a server holds: one that finishes them before it exits,
+//! exits at once while there are none. Every read is bounded; beyond a bound the answer is unknown.
 
 use std::collections::HashMap;
 use std::ffi::CString;

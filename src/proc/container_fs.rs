@@ -243,7 +243,7 @@ fn unpack<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], ReadError> {
 }
 
 /// Joins the user namespace of a process as its root: without that, a FUSE file system that was mounted in
-/// it lets nobody in, not even the host's root (`fuse_allow_current_process`, fs/fuse/dir.c; without a
+/// it denies access to everyone, even to the host's root (`fuse_allow_current_process`, fs/fuse/dir.c; without a
 /// number for the caller there `fuse_get_req`, fs/fuse/dev.c, fails). It cannot be undone: for a child.
 pub(super) fn enter_user_namespace(proc: &Path, process: ProcessId) -> Result<(), ReadError> {
     let handle = Handle::new_with_root(proc.join(process.pid.to_string()))?;
@@ -261,6 +261,8 @@ pub(super) struct ContainerRoot {
 }
 
 impl ContainerRoot {
+    /// Opens the root directory of a process, with its mounts.
+    ///
     /// # Errors
     /// [`ReadError::Denied`] without the right to read in the container: that comes from here alone.
     pub(super) fn open(proc: &Path, init: ProcessId) -> Result<Self, ReadError> {
@@ -290,11 +292,11 @@ impl ContainerRoot {
     /// # Errors
     /// As [`Self::open`].
     fn of_container(proc: &Path, init: ProcessId) -> Result<Self, ReadError> {
-        let own = Self::open(proc, init)?;
+        let current_root = Self::open(proc, init)?;
         let process = fd::open(&proc.join(init.pid.to_string()), OFlag::O_PATH)?;
         let handle = Handle::new_with_root(proc.join(init.pid.to_string()))?;
         let parent = stat(&handle, &mut Vec::new())?.ppid;
-        let Some(found) = changed_root(proc, &process, parent) else { return Ok(own) };
+        let Some(found) = changed_root(proc, &process, parent) else { return Ok(current_root) };
         let mut mountinfo = Vec::new();
         read_into(found.mountinfo.into(), &mut mountinfo, MAX_MOUNTINFO)?;
         Ok(Self { root: found.root, mountinfo })

@@ -206,7 +206,7 @@ impl Host {
             && let (Some(parent), Some(name)) = (path.parent(), path.file_name())
         {
             match self.state_dir(parent).and_then(|dir| dir.read(name)) {
-                // From the root it may be found behind a link; and that words the refusal.
+                // From the root it may be found through a link; that walk also produces the error message.
                 Err(ReadError::Broken(_)) => {}
                 read => return read,
             }

@@ -1,4 +1,4 @@
-//! The kernel's log as far as it tells of OOM kills: /dev/kmsg, read from its oldest record without
+//! The OOM kills in the kernel's log: /dev/kmsg, read from its oldest record without
 //! blocking. A recorded host may have a plain file there.
 
 use std::fs::File;

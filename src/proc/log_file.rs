@@ -1,5 +1,5 @@
 //! An engine's log files, read from near their end: the current one and those rotated before it, compressed or
-//! not. A file is read only if the container's user alone could have made it be there.
+//! not. A file is read only if nobody but the container's user could have put it there.
 
 use std::path::{Path, PathBuf};
 
@@ -158,7 +158,7 @@ impl<'a> LogReader<'a> {
         Ok(None)
     }
 
-    /// Looks whether the file was rotated or cut short after its last record was read, and goes on with
+    /// Checks whether the file was rotated or cut short after its last record was read, and goes on with
     /// what is in its place: also with files that were written and rotated in between.
     pub fn renew(&mut self) {
         let Some((source, _)) = self.pending.last_mut() else { return };
@@ -227,7 +227,7 @@ mod tests {
 
     use super::*;
 
-    /// A recorded host, and a log in it of which the lines have these numbers.
+    /// Creates a recorded host with a log whose lines have these numbers.
     fn host(files: &[(&str, std::ops::Range<u32>)]) -> (tempfile::TempDir, Host) {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir_all(dir.path().join("proc/1")).unwrap();

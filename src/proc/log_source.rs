@@ -1,5 +1,5 @@
 //! One file of a log, plain or compressed by gzip(1), read record by record in bounded memory. A file that
-//! decompresses to more than a limit is not read on.
+//! decompresses to more than a limit is not read further.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Take};

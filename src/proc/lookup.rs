@@ -37,7 +37,7 @@ const MAX_NAMES: usize = 4096;
 const MAX_LINKS: usize = 40;
 
 impl Host {
-    /// Reads facts, in the order of the requests. A fact that does not come in time is unreadable.
+    /// Reads facts, in the order of the requests. A fact that is not read in time is unreadable.
     pub fn look_up(&self, requests: &[(ProcessId, Lookup)]) -> Vec<LookupResult> {
         let mut results = Vec::new();
         let mut hangs = 0;

@@ -40,7 +40,7 @@ pub(super) fn foreign_roots(proc: &Path, parent: i32, with_ancestors: bool) -> V
 }
 
 /// Opens the root of the mount namespace of a process, if it is the container's and not that of the process.
-/// `process` is its directory in `proc`. None as well without the right to join the namespace.
+/// `process` is its directory in `proc`. Also none without the right to join the namespace.
 pub(super) fn changed_root(proc: &Path, process: impl AsFd, parent: i32) -> Option<MountRoot> {
     let path = readlinkat(&process, "root").ok()?;
     if path.as_bytes() == b"/" {

@@ -1,8 +1,8 @@
-//! Many small readings of the kernel's files on several threads. A few are not worth a thread.
+//! Many small files of the kernel, read on several threads; for a few files a thread does not pay off.
 
 use crate::sys::parallel;
 
-/// Items that a thread has to have to be worth its start.
+/// The fewest items per thread for which starting it pays off.
 const SHARE: usize = 24;
 /// Items that a thread takes at once.
 const CHUNK: usize = 8;

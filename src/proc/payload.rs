@@ -18,8 +18,8 @@ impl StateDir<'_> {
         self.owner
     }
 
-    /// Opens, with `O_PATH`, a file in it that is not a record: what a container wrote, with any owner
-    /// and mode. A symlink is not followed.
+    /// Opens a file in it with `O_PATH` that is not a record: what a container wrote, with any
+    /// owner and mode. A symlink is not followed.
     ///
     /// # Errors
     /// [`ReadError::Broken`] if it is a symlink, or the name has a slash.

@@ -112,7 +112,7 @@ fn answer(proc: &Path, id: ProcessId, runtime: Runtime) -> AskedMessage {
     Ok((asked.go_release, asked.wanted.0, asked.ignored.0))
 }
 
-/// The files of one process. Its memory is opened between two looks at its program file, and is that of
+/// The files of one process. Its memory is opened between two reads of its program file, and is that of
 /// one program from then on.
 struct OpenProgram {
     id: ProcessId,

@@ -117,7 +117,7 @@ type SnapshotRow = (usize, Result<Arc<Process>, ReadError>);
 struct WorkerRows {
     /// The rows that it has read. The last one lacks its waits and its command line while `since` is set.
     rows: Vec<SnapshotRow>,
-    /// The time since which it reads what may hang.
+    /// The start of its current read that may hang.
     since: Option<Instant>,
     finished: bool,
     /// How long it has waited for a CPU.
@@ -136,7 +136,7 @@ impl WorkerRows {
     }
 }
 
-/// A worker, as the collector knows it.
+/// The collector's record of a worker.
 #[derive(Default)]
 struct Worker {
     progress: Arc<Mutex<WorkerRows>>,

@@ -1,5 +1,5 @@
 //! The rules of "Naming a container" (cinspect(1)), applied to what a search found. The first rule that
-//! matches anything decides; a later one is not asked as long as a deeper search could satisfy an earlier.
+//! matches anything decides; a later rule is not tried while a deeper search could still satisfy an earlier one.
 
 use super::reference::ContainerRef;
 use super::{Access, MatchRule};
@@ -84,7 +84,7 @@ impl Matcher<'_> {
             .or_else(|| self.part(&candidates, engine, word))
     }
 
-    /// A name or an ID comes first, then a number that is a PID, then what only begins or contains a name.
+    /// Matches a plain word: a name or an ID first, then a PID, then a prefix of an ID or a part of a name.
     fn plain(&self, word: &str) -> Match {
         let candidates = self.candidates(None);
         match_exactly(&candidates, word).or_else(|| match existing_pid(self.host, word) {

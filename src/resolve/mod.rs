@@ -299,7 +299,7 @@ fn may_act_on(container: &Container, word: &str) -> Result<(), Error> {
     }
     if !container.verified {
         return Err(Error::new(ExitStatus::NoContainer, format!("`{word}` is not verified"))
-            .cause("only the name of a cgroup says that this is the container")
+            .cause("only the name of a cgroup identifies it")
             .hint(format!(
                 "check it with `cinspect -v ps {word}`, then use `{}`",
                 container.by_pid()

@@ -22,7 +22,7 @@ use crate::sys::shortage;
 const MOST_LISTED: usize = 8;
 /// Reasons why records were not read that are shown with a name that was not found.
 const MOST_REFUSALS: usize = 2;
-/// Digits of an ID prefix from which a container that is not running is meant, and not a typing error.
+/// The shortest ID prefix that is taken for a container that is not running, and not for a typing error.
 const MEANT_PREFIX: usize = 4;
 
 /// Types of objects of Kubernetes that have containers, as they are written before a name.

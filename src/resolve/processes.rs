@@ -22,10 +22,10 @@ use crate::proc::{ReadError, SnapshotOptions};
 const UID_MAP_LIMIT: usize = 1 << 16;
 
 /// How often a process that blocks a signal is read again, and how long after one another.
-const BLOCKED_LOOKS: usize = 5;
+const BLOCKED_SNAPSHOTS: usize = 5;
 const BLOCKED_INTERVAL: Duration = Duration::from_millis(30);
 
-/// How often an answer may ask for more facts: a file may name others.
+/// The most rounds of requests for facts: a file may name others.
 const MAX_LOOKUPS: usize = 16;
 
 /// The processes of a container at one moment.
@@ -43,7 +43,7 @@ pub struct ContainerSnapshot {
     pub users_error: Option<ReadError>,
     /// Why users have IDs only and no names.
     pub user_names_error: Option<ReadError>,
-    /// Facts that a forecast asks for.
+    /// Facts that a forecast requests.
     pub lookups: LookupStore,
 }
 
@@ -93,7 +93,9 @@ impl ResolvedContainer<'_> {
             .init
             .map_or_else(String::new, |init| format!(" (host PID {})", init.pid));
         Error::new(ExitStatus::NoProcess, format!("`{name}` has no init"))
-            .cause(format!("it{init} has exited, and other processes of the container run on"))
+            .cause(format!(
+                "it{init} has exited, and other processes of the container keep running"
+            ))
             .hint(format!("`cinspect ps {name}` lists them; `--pid` and `--all` select them"))
     }
 
@@ -183,7 +185,7 @@ impl ResolvedContainer<'_> {
         signal: Signal,
         options: SnapshotOptions,
     ) {
-        for _ in 0..BLOCKED_LOOKS {
+        for _ in 0..BLOCKED_SNAPSHOTS {
             let transient: Vec<usize> = (0..snapshot.processes.len())
                 .filter(|index| {
                     let process = &snapshot.processes[*index];
@@ -212,7 +214,7 @@ impl ResolvedContainer<'_> {
     }
 
     /// Returns the answer to a question about a snapshot that may ask for environments and files: they are
-    /// read, and it is answered again, until it asks for no more.
+    /// read, and it is answered again, until it requests no more.
     pub fn with_lookups<T>(&self, snapshot: &ContainerSnapshot, answer: impl Fn() -> T) -> T {
         for _ in 0..MAX_LOOKUPS {
             let result = answer();

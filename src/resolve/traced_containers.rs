@@ -117,7 +117,7 @@ impl<'a> TracedContainers<'a> {
         matches!(self.choice, TraceChoice::Host)
     }
 
-    /// Whether there are containers to be told apart.
+    /// Whether there are several containers to distinguish.
     pub fn is_several(&self) -> bool {
         !matches!(&self.choice, TraceChoice::Containers(chosen) if chosen.len() == 1)
     }

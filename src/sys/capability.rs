@@ -10,8 +10,8 @@ pub fn has(capability: Capability) -> bool {
     caps::has_cap(None, CapSet::Effective, capability).unwrap_or(false)
 }
 
-/// Keeps the capabilities as they are when this thread, and threads that it starts, take on another user
-/// (SECBIT_NO_SETUID_FIXUP, capabilities(7)).
+/// Keeps the capabilities as they are when this thread, and threads that it starts, change to
+/// another user (SECBIT_NO_SETUID_FIXUP, capabilities(7)).
 ///
 /// # Errors
 /// EPERM without CAP_SETPCAP.

@@ -1,9 +1,9 @@
-//! Tells a task that a process or a file system keeps waiting from one that waits for a CPU: the time in
+//! Distinguishes a task that a process or a file system blocks from one that waits for a CPU: the time in
 //! which a task could not run says nothing about what it was going to read.
 
 use std::time::{Duration, Instant};
 
-/// How much longer a task may take that always runs or waits for a CPU.
+/// The longest total extension of a deadline, for a task that always runs or waits for a CPU.
 const MAX_EXTENSION: Duration = Duration::from_secs(10);
 /// The extension for a task that could run now.
 const MOMENT: Duration = Duration::from_millis(20);
@@ -12,7 +12,7 @@ const MOMENT: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub struct TaskDeadline {
     time: Instant,
-    /// The latest time to which it is put off.
+    /// The latest time to which it is extended.
     limit: Instant,
     wait: CpuWait,
 }
@@ -28,7 +28,7 @@ impl TaskDeadline {
         self.time.saturating_duration_since(Instant::now())
     }
 
-    /// Whether it is over; otherwise it is put off.
+    /// Whether the deadline has passed; extends it first by the time that the task has waited for a CPU.
     pub fn is_over(&mut self) -> bool {
         let now = Instant::now();
         if now < self.time {
@@ -69,7 +69,7 @@ impl CpuWait {
         std::fs::read(path).unwrap_or_default()
     }
 
-    /// The second number of `schedstat`, nanoseconds (Documentation/scheduler/sched-stats.rst); nothing
+    /// Returns the second number of `schedstat`, in nanoseconds (Documentation/scheduler/sched-stats.rst); nothing
     /// where the kernel does not count it.
     fn waited(&self) -> Duration {
         let text = self.read("schedstat");

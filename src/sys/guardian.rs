@@ -35,7 +35,7 @@ impl Guardian {
     }
 }
 
-/// The guardian process.
+/// Runs the guardian process.
 fn guard(keep: &mut [RawFd], pipe: OwnedFd, undo: impl FnOnce()) -> ! {
     ignore_signals();
     close_all_but(keep);

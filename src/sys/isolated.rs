@@ -211,7 +211,7 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, IsolationError> {
 
 impl IsolatedChild {
     /// Returns the bytes of the work; none if it has not finished by `deadline`, sent more than `limit`
-    /// bytes, or died. The deadline is put off by the time that the child waits for a CPU.
+    /// bytes, or died. The deadline is extended by the time that the child waits for a CPU.
     pub fn finish(mut self, deadline: Instant, limit: usize) -> Option<Vec<u8>> {
         self.receive(deadline, limit).ok().map(|(_, bytes)| bytes)
     }

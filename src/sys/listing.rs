@@ -1,5 +1,5 @@
 //! Listing a directory that is open for reading, with no more calls than the listing itself takes: readdir(3)
-//! asks four more questions about each directory. The entries come one by one, so that the caller can stop.
+//! makes four more system calls for each directory. The entries come one by one, so that the caller can stop.
 
 use std::ffi::CStr;
 use std::io;

@@ -7,7 +7,7 @@ use nix::sched::{CpuSet, sched_getaffinity};
 use nix::sys::signal::{SigSet, SigmaskHow};
 use nix::unistd::Pid;
 
-/// Most threads that are worth their start for a command.
+/// The most threads that speed up a command.
 const MAX_THREADS: usize = 4;
 
 /// Returns how many threads can compute at once, at most 4.

@@ -32,7 +32,7 @@ pub struct ExitEvents {
 const MAX_STATUSES: usize = 4096;
 
 impl ExitEvents {
-    /// Subscribes.
+    /// Subscribes to process events.
     ///
     /// # Errors
     /// EPROTONOSUPPORT or ECONNREFUSED if the kernel has no connector in this network namespace, EPERM

@@ -27,7 +27,7 @@ pub fn fork() -> Result<Option<i32>, Errno> {
     }
 }
 
-/// Forks, as [`fork`], where there may be other threads: the child may make system calls and nothing else.
+/// Forks like [`fork`], where other threads may exist: the child may only make system calls.
 ///
 /// # Errors
 /// As fork(2).
@@ -142,7 +142,7 @@ struct CloneArguments {
 /// From linux/sched.h; libc's constant of that name does not fit its type.
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
-/// Takes a descriptor that our parent passed by its number; none if it is not open. Once for each
+/// Takes a descriptor that the parent process passed by its number; none if it is not open. Once for each
 /// number.
 pub fn inherited(number: RawFd) -> Option<OwnedFd> {
     // SAFETY: it is open, and by the agreement between the two programs nothing else owns it.

@@ -1,5 +1,5 @@
-//! Whether this process has run out of descriptors, memory or processes: facts may be missing then that exist,
-//! whichever caller has left them out.
+//! Whether this process has run out of descriptors, memory or processes: facts that exist may then
+//! be missing, whichever caller has left them out.
 
 use std::sync::atomic::{AtomicI32, Ordering};
 

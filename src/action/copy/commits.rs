@@ -13,7 +13,7 @@ use crate::sys::process::{exit_now, is_ignored};
 
 static MOMENTS: RwLock<()> = RwLock::new(());
 
-/// The signal by which the kernel tells that the parent has exited; nothing else sends it.
+/// The signal that the kernel sends when the parent has exited; nothing else sends it.
 const PARENT_EXITED: Signal = Signal::SIGUSR2;
 
 /// Holds back, in all threads that start from now on, the signals that would end this child: one thread waits for

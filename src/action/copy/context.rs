@@ -222,7 +222,10 @@ impl<'a> CopyContext<'a> {
             Errno::EINVAL | Errno::EILSEQ | Errno::ENAMETOOLONG | Errno::ENOENT
                 if is_foreign_name(name, errno) =>
             {
-                error.hint(format!("the file system there does not take the name `{}`", text(name)))
+                error.hint(format!(
+                    "the destination file system does not allow the name `{}`",
+                    text(name)
+                ))
             }
             Errno::ENOSPC | Errno::EDQUOT | Errno::EMFILE | Errno::ENFILE => self.end(error),
             _ => error,

@@ -111,10 +111,12 @@ fn no_symlink(context: &CopyContext<'_>, path: &[u8], errno: Errno) -> Error {
     const FOLLOW: &str = "`-L` copies the files that symlinks lead to";
     let error = cannot_write_copy(context.from, path);
     match errno {
-        Errno::ENOSYS => error.cause("the file system there has no symlinks").hint(FOLLOW),
+        Errno::ENOSYS => {
+            error.cause("the destination file system does not support symlinks").hint(FOLLOW)
+        }
         Errno::EPERM => error
             .cause(errno.desc())
-            .hint(format!("if the file system there has no symlinks, {FOLLOW}")),
+            .hint(format!("if the destination file system does not support symlinks, {FOLLOW}")),
         errno => context.target_error(path, errno),
     }
 }

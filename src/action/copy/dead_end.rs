@@ -33,7 +33,7 @@ impl Rootfs {
             let Some(node) = node else {
                 // Nothing is mounted on `/proc` in the files on disk.
                 let is_stored = self.self_pid.is_none() && path.starts_with(b"/proc/");
-                let words = "which exists only in a container that runs";
+                let words = "which exists only while the container runs";
                 return is_stored.then(|| self.dead_end_at(by_name, &path, "process", words));
             };
             if node.kind() != FileKind::Symlink {
@@ -64,11 +64,8 @@ impl Rootfs {
             let number = format!("/fd/{number}");
             path.ends_with(number.as_bytes()) && self.is_of_init(path)
         };
-        let words = if kind == "pipe" && (is_own(1) || is_own(2)) {
-            "a pipe of the engine's"
-        } else {
-            words
-        };
+        let words =
+            if kind == "pipe" && (is_own(1) || is_own(2)) { "a pipe of the engine" } else { words };
         let output = by_name.as_deref().is_some_and(|name| name != b"/dev/stdin");
         let hint = self.logs.clone().filter(|_| output || is_own(1) || is_own(2));
         let words = format!("it leads to `{}`, {words}", text(by_name.as_deref().unwrap_or(path)));

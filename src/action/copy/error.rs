@@ -72,11 +72,13 @@ pub const SPECIAL_FILE: Errno = Errno::ENOTSUP;
 fn hint(errno: Errno) -> Option<&'static str> {
     Some(match errno {
         Errno::EISDIR => "give the name of a file in that directory, or remove it first",
-        Errno::ELOOP => "give the path that the symlinks stand for",
+        Errno::ELOOP => "give the path without symlinks",
         Errno::EACCES | Errno::EPERM => {
             "run as root or as the owner; an immutable file (lsattr) cannot be changed by anyone"
         }
-        Errno::EROFS => "copy to a volume or tmpfs of the container, or start it with one there",
+        Errno::EROFS => {
+            "copy to a volume or tmpfs of the container, or start the container with one mounted there"
+        }
         Errno::ENOSPC => "the old file is unchanged; free space, or copy to another file system",
         Errno::EDQUOT => "the old file is unchanged; remove files, or raise the quota",
         Errno::EBUSY => "something is mounted there; copy to it by another path",
@@ -94,7 +96,7 @@ fn hint(errno: Errno) -> Option<&'static str> {
 pub fn because_unresolved(error: Error, rootfs: &Rootfs, path: &[u8], errno: Errno) -> Error {
     let error = because(error, errno);
     if errno == Errno::ENOTDIR && is_directory_path(path) {
-        return error.hint("leave out what comes after the file's name");
+        return error.hint("remove the slash or `/.` after the file's name");
     }
     if errno != Errno::ENOENT {
         return error;

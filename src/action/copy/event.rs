@@ -104,7 +104,7 @@ impl EventSender {
         state.messages.send(&CopyEvent::Failure(error));
     }
 
-    /// Counts a file on the host with which a program has other rights than its caller's.
+    /// Counts a file on the host that is setuid or setgid or has capabilities.
     pub fn privileged(&self, path: &[u8]) {
         let mut state = self.state();
         state.privileged.get_or_insert_with(|| (path.to_owned(), 0)).1 += 1;

@@ -75,7 +75,7 @@ pub enum DroppedAttribute {
 }
 
 impl DroppedAttribute {
-    /// One extended attribute.
+    /// Returns the kind of an extended attribute.
     pub fn xattr(name: &[u8]) -> Self {
         match name {
             super::file_capability::NAME => Self::Capabilities,
@@ -85,7 +85,7 @@ impl DroppedAttribute {
         }
     }
 
-    /// The kind of attribute, by which losses are counted.
+    /// Returns the kind of attribute, by which losses are counted.
     pub fn aspect(&self) -> &'static str {
         match self {
             Self::Owner => "owner",
@@ -101,7 +101,7 @@ impl DroppedAttribute {
         }
     }
 
-    /// Its name in messages.
+    /// Returns its name in messages.
     pub fn name(&self) -> String {
         match self {
             Self::Xattr(name) => format!("extended attribute `{name}`"),

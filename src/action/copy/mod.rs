@@ -145,7 +145,7 @@ impl CopyJob<'_> {
         isolated::run(inherit, TIMEOUT, copy, on_event).map_err(aborted)?
     }
 
-    /// Copies, in the child.
+    /// Copies the sources, in the child.
     fn copy(mut self, events: &Arc<EventSender>) -> Result<(), Error> {
         raise_fd_limit();
         umask(Mode::empty());

@@ -13,7 +13,7 @@ pub struct UserGroupNames<'r> {
 }
 
 impl<'r> UserGroupNames<'r> {
-    /// The names of a side.
+    /// Creates the names of a side.
     pub fn new(rootfs: &'r Rootfs) -> Self {
         Self { rootfs, passwd: OnceCell::new(), group: OnceCell::new() }
     }

@@ -159,7 +159,7 @@ impl Node {
 }
 
 impl Rootfs {
-    /// The host.
+    /// Returns the root of the host.
     pub fn host() -> Self {
         let (uid_map, gid_map) = (IdMap::default(), IdMap::default());
         Self {
@@ -282,7 +282,7 @@ fn open_directory(path: &[u8]) -> Result<OwnedFd, Errno> {
     fd::open(path, OFlag::O_PATH | OFlag::O_DIRECTORY)
 }
 
-/// On the host the kernel resolves the user's own paths.
+/// Resolves a path of the user on the host, which the kernel does.
 fn resolve_on_host(path: &[u8], follow: bool) -> Result<ResolvedPath, Errno> {
     let length = path.iter().rposition(|b| *b != b'/').map_or(0, |last| last + 1);
     let trimmed = &path[..length];

@@ -1,5 +1,5 @@
 //! The file system of a container that is not running, mounted from its engine's store for this process
-//! alone. Whiteouts and opaque directories are the kernel's business: the layers become one overlay
+//! alone. The kernel handles whiteouts and opaque directories: the layers become one overlay
 //! without an upper directory, which cannot be written to. In this order:
 //!
 //! 1. Leave the host's mount namespace, and receive and send no mounts any more: what is mounted before
@@ -221,7 +221,7 @@ fn overlay(layers: &str, point: &str, is_users: bool) -> Result<(), Errno> {
     // Elsewhere a directory may have been renamed, and a file have its data further down.
     let options: &[&str] =
         if is_users { &[",userxattr"] } else { &[",redirect_dir=follow,metacopy=on", ""] };
-    let here = fd::open(".", OFlag::O_PATH | OFlag::O_DIRECTORY)?;
+    let working_directory = fd::open(".", OFlag::O_PATH | OFlag::O_DIRECTORY)?;
     chdir("/proc/self/fd")?;
     let flags = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     let attempt = |options: &&str| {
@@ -235,7 +235,7 @@ fn overlay(layers: &str, point: &str, is_users: bool) -> Result<(), Errno> {
             break;
         }
     }
-    fchdir(&here)?;
+    fchdir(&working_directory)?;
     result
 }
 

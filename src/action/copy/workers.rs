@@ -55,7 +55,7 @@ impl WorkerPool<'_> {
     }
 
     /// Copies batch after batch until there are no more. After a failure the batches are only taken, so
-    /// that the walk does not wait for ever to hand one over.
+    /// that the walk does not wait forever to hand one over.
     fn work(&self, batches: &Mutex<Receiver<Batch<'_>>>) {
         loop {
             let next = batches.lock().map(|batches| batches.recv());
@@ -137,7 +137,7 @@ pub struct PendingDir<'a> {
     pub target: Arc<TargetDir>,
     /// Its name and metadata; none for the destination itself, which is not part of the copy.
     pub finish: Option<DirFinish>,
-    /// The pool that is told about it.
+    /// The pool that records the error.
     pub pool: &'a WorkerPool<'a>,
 }
 

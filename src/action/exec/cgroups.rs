@@ -1,6 +1,6 @@
 //! The container's cgroups. They are opened before the helper starts. The helper is created in that of v2, moves
-//! itself into those of v1 and exits as soon as the command's process is created there: to move a process from
-//! outside waits for some 8 ms ([`CgroupEntry`]). The command's process is moved into those where that was not
+//! itself into those of v1 and exits as soon as the command's process is created there: moving a process from
+//! outside takes some 8 ms ([`CgroupEntry`]). The command's process is moved into those where that was not
 //! possible, before the command runs.
 
 use std::fs::File;
@@ -89,14 +89,14 @@ impl JoinedCgroups {
     /// Moves the helper out of all of them, because no process can be created there; the command's is moved
     /// into them later, which their limits allow (pids_can_attach, kernel/cgroup/pids.c). Returns false if the
     /// helper was in none.
-    pub fn leave(&mut self, host: &Host, own: &[Cgroup], helper: i32) -> bool {
+    pub fn leave(&mut self, host: &Host, previous: &[Cgroup], helper: i32) -> bool {
         let mut has_left = false;
         for cgroup in self.0.iter_mut().filter(|cgroup| cgroup.is_entered) {
             cgroup.is_entered = false;
             has_left = true;
         }
         if has_left {
-            for cgroup in own {
+            for cgroup in previous {
                 let _ = host
                     .cgroup_entry(cgroup)
                     .map(|mut entry| entry.procs.write_all(helper.to_string().as_bytes()));

@@ -22,7 +22,7 @@ pub fn failure(message: impl Into<String>) -> Error {
     Error::new(ExitStatus::CannotEnter, message)
 }
 
-/// A way to tools in a container without any.
+/// Hint for a container without tools.
 const TOOLS: &str = "`cinspect exec --tools CTR` brings a shell and tools of the host";
 /// MAX_ARG_STRLEN, with its null byte (execve(2)).
 const MAX_STRING: usize = 32 * 4096;

@@ -1,5 +1,5 @@
-//! The protocol between cinspect and its helper: descriptors by fixed numbers, the plan in a file, one
-//! message a packet from the helper, and reports of its child through a pipe.
+//! The protocol between cinspect and its helper: descriptors by fixed numbers, the plan in a file,
+//! one message per packet from the helper, and reports of its child through a pipe.
 
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};

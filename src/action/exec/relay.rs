@@ -17,8 +17,8 @@ use crate::sys::terminal::set_size;
 
 /// How long to wait for output that is still on its way through a terminal.
 const TERMINAL_DELAY: Duration = Duration::from_millis(60);
-/// How long to relay a terminal's output after the command has exited: other processes may write to it for
-/// ever.
+/// How long to relay a terminal's output after the command has exited: other processes may write to
+/// it forever.
 const DRAIN: Duration = Duration::from_secs(1);
 
 /// Signals that are passed on to the command.

@@ -40,7 +40,7 @@ use crate::sys::pidfd::{self, SignalScope};
 use crate::sys::process::{self, StartedProcess};
 use crate::sys::{fd, self_exe, socket, terminal};
 
-/// How long the helper may take: a file system in the container can block it for ever (FUSE, NFS).
+/// How long the helper may take: a file system in the container can block it forever (FUSE, NFS).
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Everything that an `exec` is about.
@@ -183,7 +183,7 @@ impl<'a> Session<'a> {
         if self.request.plan.detach { Ok(Self::detach(admitted)) } else { self.relay(admitted) }
     }
 
-    /// Step 1.
+    /// Opens everything that the helper needs (step 1).
     fn prepare(&mut self) -> Result<PreparedSession, Error> {
         let ExecRequest { host, facts, plan, joins_cgroups, .. } = self.request;
         let wanted = if joins_cgroups { &facts.cgroups[..] } else { &[] };
@@ -225,7 +225,7 @@ impl<'a> Session<'a> {
         })
     }
 
-    /// Step 2.
+    /// Starts the helper (step 2).
     fn start(&mut self, prepared: PreparedSession) -> Result<StartedSession, Error> {
         let name = CString::new(protocol::HELPER).unwrap_or_default();
         let fds = prepared.helper_fds(self.request);
@@ -246,7 +246,7 @@ impl<'a> Session<'a> {
         outcome.map(|()| started)
     }
 
-    /// Step 3.
+    /// Verifies the command's process, moves it into the cgroups and lets it run (step 3).
     fn admit(&mut self, mut started: StartedSession) -> Result<AdmittedSession, Error> {
         let pid = self.adopt(&mut started)?;
         let StartedSession {
@@ -371,12 +371,12 @@ impl<'a> Session<'a> {
         Ok((raw_mode, pumps))
     }
 
-    /// Step 4 of a command in the background: leaves it running.
+    /// Leaves a command in the background running (step 4).
     fn detach(admitted: AdmittedSession) -> ExecOutcome {
         ExecOutcome::Detached(admitted.container_pid, admitted.pid)
     }
 
-    /// Step 4.
+    /// Relays streams and signals until the command exits (step 4).
     fn relay(&mut self, mut admitted: AdmittedSession) -> Result<ExecOutcome, Error> {
         // Only now: what was to be said about the command is printed, in lines.
         let (raw_mode, pumps) = match &admitted.master {

@@ -10,7 +10,7 @@ use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 use crate::sys::guardian::Guardian;
 use crate::sys::terminal;
 
-/// Rows and columns of the terminal on stdin; `None` if stdin is not a terminal.
+/// Returns the rows and columns of the terminal on stdin; `None` if stdin is not a terminal.
 pub fn terminal_size() -> Option<(u16, u16)> {
     terminal::size(stdin()).ok()
 }

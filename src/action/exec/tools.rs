@@ -102,10 +102,10 @@ fn check(program: &OwnedFd) -> Result<(), String> {
     if header.is_dynamic {
         return Err("it is dynamically linked, and the container may lack its libraries".into());
     }
-    let own = File::open("/proc/self/exe").and_then(read).map_err(os_error)?;
-    match ElfProgram::parse(&own) {
-        Some(own) if own.machine != header.machine => {
-            Err(format!("it is for {}, not for {}", header.machine_name(), own.machine_name()))
+    let program = File::open("/proc/self/exe").and_then(read).map_err(os_error)?;
+    match ElfProgram::parse(&program) {
+        Some(native) if native.machine != header.machine => {
+            Err(format!("it is for {}, not for {}", header.machine_name(), native.machine_name()))
         }
         _ => Ok(()),
     }

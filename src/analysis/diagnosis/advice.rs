@@ -71,10 +71,10 @@ impl Diagnosis<'_> {
         command.strip_suffix('`').map_or(command.clone(), |start| format!("{start} {signal}`"))
     }
 
-    /// Returns how to find out what cannot be seen.
+    /// Returns how to check a fact that cannot be seen from outside.
     pub(super) fn find_out(&self) -> String {
         format!(
-            "to find out, stop it once: {} reports which processes exit and which are killed",
+            "to check, stop it once: {} reports which processes exit and which are killed",
             self.remedies.command("stop")
         )
     }

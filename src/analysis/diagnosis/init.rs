@@ -90,8 +90,8 @@ impl Diagnosis<'_> {
     /// Returns the first other signal to which the forecast for the init is this.
     fn on_another(&self, exits: Answer) -> Option<(Signal, Answer)> {
         self.input.alternatives.iter().find_map(|(signal, forecast)| {
-            let own = forecast.processes.iter().find(|f| Some(f.process) == self.init)?;
-            (own.exits == exits).then_some((*signal, exits))
+            let init_forecast = forecast.processes.iter().find(|f| Some(f.process) == self.init)?;
+            (init_forecast.exits == exits).then_some((*signal, exits))
         })
     }
 
@@ -127,7 +127,7 @@ impl Diagnosis<'_> {
                 // Under an init it would be terminated, and its children would be killed with the
                 // namespace.
                 true => format!(
-                    "add a handler for the signal that stops its children, too{another}; if it needs not stop them, {under_init}"
+                    "add a handler for the signal that stops its children, too{another}; if it need not stop them, {under_init}"
                 ),
             };
             (FindingCode::InitWithoutHandler, message, remedy)

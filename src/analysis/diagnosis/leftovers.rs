@@ -32,7 +32,7 @@ impl Diagnosis<'_> {
         let count = self.input.processes.len();
         let processes = plural(count, "process", "processes");
         let message = format!(
-            "the main process (host PID {}) has exited, and {processes} of its cgroup run on",
+            "the main process (host PID {}) has exited, and {processes} of its cgroup keep running",
             init.pid
         );
         let remedy = format!("{} signals them all", self.remedies.command("stop"));

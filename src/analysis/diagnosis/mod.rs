@@ -231,13 +231,13 @@ impl Diagnosis<'_> {
             self.add_for_container(
                 Severity::Info,
                 FindingCode::Restart,
-                format!("whether the engine restarts it is not known: {reason}"),
+                format!("it is unknown whether the engine restarts it: {reason}"),
                 "after a stop, check whether it is running again",
             );
         }
     }
 
-    /// Returns the findings in their order, and sees to it that they agree with the forecast.
+    /// Returns the findings in their order, and makes sure that they agree with the forecast.
     fn conclude(mut self) -> Vec<Finding> {
         let forecast = self.input.forecast;
         if self.is_exiting() {
@@ -269,13 +269,13 @@ impl Diagnosis<'_> {
                 self.add_for_container(
                     Severity::Info,
                     FindingCode::Uncertain,
-                    "whether every process exits cannot be seen from outside".into(),
+                    "it cannot be seen from outside whether every process exits".into(),
                     &format!("{command} shows which fact is missing for each process"),
                 );
             }
             _ => {}
         }
-        // An `ok` is the answer, and what is only worth knowing follows it.
+        // An `ok` is the answer, and informational findings follow it.
         self.findings.sort_by_key(|finding| {
             let severity = match finding.severity {
                 Severity::Problem => 0,
@@ -385,6 +385,6 @@ fn is_node(process: &ContainerProcess) -> bool {
     program_of(&process.facts).is_some_and(|program| program.name == NODE)
 }
 
-fn plural(count: usize, one: &str, several: &str) -> String {
-    format!("{count} {}", if count == 1 { one } else { several })
+fn plural(count: usize, singular: &str, plural: &str) -> String {
+    format!("{count} {}", if count == 1 { singular } else { plural })
 }

@@ -53,7 +53,7 @@ pub struct Statement {
 pub struct Explanation {
     /// The reason in one sentence.
     pub reason: String,
-    /// The statements behind it.
+    /// The statements that support it.
     pub statements: Vec<Statement>,
     /// Whether a process of it was killed for lack of memory, if that is known.
     pub oom: Option<bool>,
@@ -128,7 +128,7 @@ impl EndingInput<'_> {
         }
         if let Some(finished) = record.finished {
             let started = record.started.map(|time| format!("started {time:.3}, "));
-            let which = if self.is_running { " (the life before this one)" } else { "" };
+            let which = if self.is_running { " (its previous run)" } else { "" };
             let text = format!(
                 "{}ended {finished:.3}{which}",
                 started.filter(|_| !self.is_running).unwrap_or_default()
@@ -211,7 +211,7 @@ impl EndingInput<'_> {
             return Vec::new();
         }
         let text = format!(
-            "the sender of a signal is recorded nowhere; `cinspect trace {}` shows that of the next one",
+            "no record names the sender of a signal; `cinspect trace {}` shows that of the next one",
             self.container.qualified()
         );
         vec![Statement { topic: "sender", text, source: None }]

@@ -50,7 +50,7 @@ impl EndingInput<'_> {
         }
     }
 
-    /// The end of a container of an engine that keeps no account of it. An OOM kill may be of any of its lives.
+    /// Returns the reason for a container whose engine records no end. An OOM kill may be of any of its lives.
     fn unrecorded(&self) -> String {
         let text = format!("how it ended is not known: {} does not record it", self.engine());
         match self.kills.last() {
@@ -114,19 +114,19 @@ impl EndingInput<'_> {
         }
     }
 
-    /// A status of 128+N.
+    /// Returns the reason for a status of 128+N.
     fn by_signal(&self, record: &ExitRecord, signal: Signal, status: i32) -> String {
         let engine = self.engine();
         let itself = format!("or exited with status {status} by itself");
         match record.stopped_manually {
             Some(true) if signal == Signal::KILL => format!(
-                "it was stopped through {engine}, and ended by KILL: its grace period was over, or KILL was what was sent"
+                "it was stopped through {engine}, and ended by KILL: its grace period had expired, or KILL was sent"
             ),
             Some(true) => format!(
                 "it was stopped, or sent a signal, through {engine}: {signal} ended its init, {itself}"
             ),
             manually => {
-                let who = match manually {
+                let request = match manually {
                     Some(false) => format!("nothing was sent through {engine}, and "),
                     _ => String::new(),
                 };
@@ -139,12 +139,12 @@ impl EndingInput<'_> {
                     }
                     _ => format!("{signal} ended its init"),
                 };
-                format!("{who}{signal_text}, {itself}")
+                format!("{request}{signal_text}, {itself}")
             }
         }
     }
 
-    /// A status that stands for no signal.
+    /// Returns the reason for a status that stands for no signal.
     fn by_itself(&self, record: &ExitRecord, status: i32) -> String {
         let engine = self.engine();
         let lost = self.container.engine.lost_status;
@@ -162,7 +162,7 @@ impl EndingInput<'_> {
             ),
             (status, Some(_)) => format!("its command exited with status {status} by itself"),
             (status, None) => format!(
-                "its command exited with status {status}; that it was stopped through {engine} is not recorded"
+                "its command exited with status {status}; whether it was stopped through {engine} is not recorded"
             ),
         }
     }
@@ -232,7 +232,7 @@ mod tests {
             (ended(143), "TERM ended its init, or exited with status 143 by itself"),
             (ended(139), "a fault of the program, unless somebody sent"),
             (ended(137), "nothing was sent through Docker, and KILL ended its init"),
-            (manual(137), "its grace period was over, or KILL was what was sent"),
+            (manual(137), "its grace period had expired, or KILL was sent"),
             (manual(143), "stopped, or sent a signal, through Docker: TERM"),
             (manual(0), "it was stopped through Docker, and exited with status 0"),
             (marked(137), "a process of it was killed for lack of memory, and it ended by KILL"),

@@ -188,7 +188,7 @@ fn catatonit_options(arguments: &[&[u8]], child: &[&[u8]]) -> ForwardOptions {
     ForwardOptions { group: has_group_option(&CATATONIT, arguments, child), rewrites: Vec::new() }
 }
 
-/// The option -g, or the variable with any value, makes tini signal the whole process group.
+/// Parses the options of tini: -g, or the variable with any value, makes it signal the whole process group.
 fn tini_options(
     input: &ForecastInput<'_>,
     process: usize,
@@ -208,8 +208,8 @@ fn tini_options(
     ForwardOptions { group, rewrites: Vec::new() }
 }
 
-/// By default the child leads a session and process group of its own, which gets the signals. With `-c` or
-/// the variable only the child gets them.
+/// Parses the options of dumb-init: by default the child leads a session and process group of its
+/// own, which gets the signals. With `-c` or the variable only the child gets them.
 fn dumb_init_options(
     input: &ForecastInput<'_>,
     process: usize,

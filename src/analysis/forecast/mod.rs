@@ -77,7 +77,7 @@ impl Answer {
         }
     }
 
-    /// Both.
+    /// Returns the conjunction of two answers.
     fn and(self, other: Self) -> Self {
         match (self, other) {
             (Self::No, _) | (_, Self::No) => Self::No,
@@ -86,7 +86,7 @@ impl Answer {
         }
     }
 
-    /// Either.
+    /// Returns the disjunction of two answers.
     fn or(self, other: Self) -> Self {
         match (self, other) {
             (Self::Yes, _) | (_, Self::Yes) => Self::Yes,
@@ -216,14 +216,14 @@ impl ForecastInput<'_> {
     }
 
     /// Whether a file was last changed before a process read it at its start. A program that was executed in
-    /// an older process may have started later than that: its first child tells, if it came soon.
+    /// an older process may have started later than that: the start of its first child is used, if that came soon.
     fn is_from_start(&self, index: usize, changed: Option<i64>) -> bool {
         let start = |index: usize| self.processes[index].facts.times.started.as_millisecond();
-        let own = start(index);
+        let started = start(index);
         let Some(changed) = changed else { return false };
         let first = self.children(index).first().map(|child| start(*child));
-        let soon = first.filter(|first| first - own <= START_MS);
-        changed <= own + CLOCK_MS || soon.is_some_and(|first| changed <= first + CLOCK_MS)
+        let soon = first.filter(|first| first - started <= START_MS);
+        changed <= started + CLOCK_MS || soon.is_some_and(|first| changed <= first + CLOCK_MS)
     }
 
     /// Returns the arguments of a process; none if they are not known.

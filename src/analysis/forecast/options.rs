@@ -77,7 +77,7 @@ impl OptionTable {
         Some(())
     }
 
-    /// A long name may be cut as long as it stays unique.
+    /// Returns a long option; its name may be abbreviated as long as it is unique.
     fn long_option(&self, name: &[u8]) -> Option<char> {
         let exact = self.long.iter().find(|(long, _)| long.as_bytes() == name);
         let mut cut = self.long.iter().filter(|(long, _)| long.as_bytes().starts_with(name));

@@ -103,7 +103,7 @@ impl<'a> Conclusion<'a> {
     }
 
     fn process(&self, process: usize) -> ProcessForecast {
-        let own = self.exits[process];
+        let direct_exit = self.exits[process];
         let init_exits = match self.init {
             Some(init) => self.ends[init],
             None if self.is_without_init() => Answer::No,
@@ -115,7 +115,7 @@ impl<'a> Conclusion<'a> {
         let is_last = self.simulation.input.procedure.order == StopOrder::ChildrenFirst;
         let is_safe = is_init || is_last || self.awaited[process] || self.is_doomed(process);
         // A process for which PID 1 does not wait races with the exit of PID 1.
-        let exits = match own {
+        let exits = match direct_exit {
             Answer::Yes if is_safe || init_exits == Answer::No => Answer::Yes,
             Answer::Yes => Answer::Maybe,
             other => other,
@@ -136,12 +136,12 @@ impl<'a> Conclusion<'a> {
             deliveries: self.simulation.deliveries[process].clone(),
             exits,
             killed,
-            why: self.reason(process, own, exits),
+            why: self.reason(process, direct_exit, exits),
         }
     }
 
     /// Returns the reason for the forecast of a process.
-    fn reason(&self, process: usize, own: Answer, exits: Answer) -> String {
+    fn reason(&self, process: usize, direct_exit: Answer, exits: Answer) -> String {
         let reactions = &self.simulation.reactions[process];
         let is_stopped_by = self.simulation.input.processes[process].parent.filter(|parent| {
             self.simulation.reactions[*parent].iter().any(|r| r.stops.contains(&process))
@@ -167,13 +167,13 @@ impl<'a> Conclusion<'a> {
                     "SIGKILL without a signal first".into()
                 }
                 None if is_short(&self.simulation.input, process) => {
-                    "no signal reaches it; it may be over before".into()
+                    "no signal reaches it; it may finish first".into()
                 }
                 None => "no signal reaches it".into(),
             },
         };
         let kill = self.simulation.kills[process].filter(|kill| !kill.after.is_zero());
-        if let Some(kill) = kill.filter(|_| own != Answer::Yes) {
+        if let Some(kill) = kill.filter(|_| direct_exit != Answer::Yes) {
             let sends = match kill.is_in_time {
                 Answer::Yes => "sends SIGKILL",
                 Answer::Maybe => "may send SIGKILL",
@@ -183,13 +183,13 @@ impl<'a> Conclusion<'a> {
             why.push_str(&format!("; {supervisor} {sends} after {} s", kill.after.as_secs_f64()));
         }
         let is_by_child = reactions.iter().all(|reaction| reaction.exits == Exits::ByChild);
-        if own == Answer::Maybe
+        if direct_exit == Answer::Maybe
             && is_by_child
             && !self.simulation.input.children(process).is_empty()
         {
             why.push_str("; it may exit when its child has");
         }
-        if own == Answer::Yes && exits == Answer::Maybe {
+        if direct_exit == Answer::Yes && exits == Answer::Maybe {
             why.push_str("; PID 1 does not wait for it and may exit first");
         }
         why

@@ -43,7 +43,7 @@ pub(super) struct Forward {
 }
 
 impl Forward {
-    /// A signal that certainly reaches these.
+    /// Returns the forwarding of a signal that certainly reaches these.
     pub fn certain(targets: Targets, signal: Signal) -> Self {
         Self { targets, signal, is_certain: true }
     }

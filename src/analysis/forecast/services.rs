@@ -71,9 +71,9 @@ fn svscan(
         return None;
     }
     let plan = || -> Result<Reaction, String> {
-        let own = format!(".s6-svscan/SIG{signal}");
-        if is_executable(input, process, &own)? {
-            return Err(format!("runs `{own}`, which stops its services in its own way"));
+        let program = format!(".s6-svscan/SIG{signal}");
+        if is_executable(input, process, &program)? {
+            return Err(format!("runs `{program}`, which stops its services in its own way"));
         }
         let children = input.children(process);
         let services: Vec<ServiceStop> = children
@@ -217,9 +217,7 @@ fn runsv(input: &ForecastInput<'_>, process: usize) -> Result<Reaction, String> 
         }
         [service] => *service,
         _ => {
-            return Err(
-                "stops its service; which of its children is the logger cannot be told".into()
-            );
+            return Err("stops its service; cannot tell which of its children is the logger".into());
         }
     };
     for control in ["control/t", "control/x"] {

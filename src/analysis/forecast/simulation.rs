@@ -221,7 +221,7 @@ impl<'a> Simulation<'a> {
         self.exits_within(process, 0)
     }
 
-    /// `depth` guards against processes that wait for each other.
+    /// Returns whether a process exits within the time; `depth` guards against processes that wait for each other.
     fn exits_within(&self, process: usize, depth: usize) -> Answer {
         if depth > self.input.processes.len() {
             return Answer::Maybe;

@@ -1,6 +1,6 @@
-//! uWSGI's master: the option die-on-term swaps TERM and QUIT. It stands among the arguments, in the
-//! environment, or in a configuration file. A configuration that is not followed, such as a file that includes others, is
-//! named as missing.
+//! uWSGI's master: the option die-on-term swaps TERM and QUIT. It can be set by an argument, a
+//! variable of the environment or a configuration file. A configuration that is not followed, such
+//! as a file that includes others, is named as missing.
 
 use super::ForecastInput;
 use crate::analysis::programs::{Outcome, UWSGI_MASTER, program_of};
@@ -109,7 +109,7 @@ pub(super) fn fuzz(bytes: &[u8]) {
     }
 }
 
-/// A variable sets the option of its name: `UWSGI_DIE_ON_TERM=1`.
+/// Parses the environment, where a variable sets the option of its name: `UWSGI_DIE_ON_TERM=1`.
 fn of_environment(environment: &[u8]) -> Settings {
     let mut settings = Settings::default();
     for entry in environment.split(|b| *b == 0) {

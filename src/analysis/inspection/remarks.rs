@@ -275,7 +275,8 @@ fn host_mount_remark(
     let read_only = if mount.read_only { ", read-only" } else { "" };
     let (code, message) = match () {
         () if is_socket => {
-            let message = format!("{point} is an engine's socket: write access = root on the host");
+            let message =
+                format!("{point} is an engine's socket: write access to it means root on the host");
             (RemarkCode::EngineSocket, message)
         }
         () if host_path == b"/" => {

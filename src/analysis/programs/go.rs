@@ -45,15 +45,15 @@ pub(super) fn outcome(process: &Process, signal: Signal) -> Option<(Outcome, Str
     })
 }
 
-/// The same for a server of which it is known what it does with the signals that it asks for: none for
-/// those.
+/// Returns the same for a server whose reactions to the signals that it registers for are known:
+/// none for those.
 pub(super) fn unless_asked(process: &Process, signal: Signal) -> Option<(Outcome, String)> {
     let is_asked =
         process.asked.as_ref()?.as_ref().is_ok_and(|asked| asked.wanted.contains(signal));
     if is_asked { None } else { outcome(process, signal) }
 }
 
-/// The runtime raises the signal, which the kernel discards for PID 1, and then exits by itself.
+/// Describes the exit: the runtime raises the signal, which the kernel discards for PID 1, and then exits by itself.
 fn exit(asked: &AskedSignals, signal: Signal) -> String {
     let status = 128 + signal.number();
     match asked.go_release {

@@ -32,7 +32,7 @@ pub enum SearchDepth {
     Cgroups,
     /// Every process of the host as well.
     Everything,
-    /// And all that the engines' files tell about containers that are not running.
+    /// Also everything that the engines' files say about containers that are not running.
     NotRunning,
 }
 

@@ -175,7 +175,7 @@ impl Search<'_> {
         }
     }
 
-    /// Notes a record that is not believed. As long as others may still be found that confirm it, such as the
+    /// Notes a record that is not trusted. As long as others may still be found that confirm it, such as the
     /// runtime's, it is read again with these.
     fn doubt(&mut self, doubted: DoubtedRecord) {
         if self.is_sampling {

@@ -38,7 +38,7 @@ impl<'t> UnexplainedCgroups<'t> {
         Self { left: cgroups.iter().map(named).collect(), known: CgroupPaths::default() }
     }
 
-    /// Leaves out those that the search explains by now.
+    /// Removes the cgroups that the search has explained.
     fn update(&mut self, search: &Search<'_>) -> &[NamedCgroup<'t>] {
         let Self { left, known } = self;
         known.add(&search.inventory.containers);

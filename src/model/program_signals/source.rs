@@ -1,4 +1,4 @@
-//! A file that is read in pieces, within a budget: it may be of any size, and lie about it.
+//! A file that is read in pieces, within a budget: its size is not trusted, and its headers may be forged.
 
 use std::cell::Cell;
 use std::io;

@@ -43,16 +43,16 @@ pub enum KernelEvent {
     },
     /// The thread that ran then exits (`sched:sched_process_exit`).
     Exited {
-        /// Whether it is the last of its process, where the kernel says so (since Linux 6.14).
+        /// Whether it is the last of its process, where the kernel reports that (since Linux 6.14).
         is_last: Option<bool>,
     },
     /// The OOM killer chose a process (`oom:mark_victim`).
     OomVictim {
         /// Its thread.
         tid: i32,
-        /// Its name, where the kernel says so (since Linux 6.9).
+        /// Its name, where the kernel reports it (since Linux 6.9).
         comm: Option<Vec<u8>>,
-        /// Its anonymous memory in bytes, where the kernel says so.
+        /// Its anonymous memory in bytes, where the kernel reports it.
         anon_rss: Option<u64>,
     },
     /// A thread or process began.

@@ -9,7 +9,7 @@ use crate::model::pid::HostPid;
 use crate::model::process::Fact;
 use crate::proc::host::Host;
 
-/// Resources that a container may use, and uses. A limit is the tightest of its cgroup and of those above
+/// Resource limits and usage of a container. A limit is the tightest of its cgroup and of those above
 /// it; absent if there is none, denied if that could not be read. Usage is absent if no cgroup counts the
 /// container alone.
 #[derive(Clone, Debug, PartialEq)]
@@ -119,13 +119,13 @@ impl Host {
         let applied = Some(applied).filter(|applied| applied.is_private)?;
         let file = OOM.in_hierarchy_of(&applied);
         let dir = self.cgroup_dir(&applied.cgroup)?;
-        let own = kills_in(&std::fs::read_to_string(dir.join(file)).ok()?)?;
+        let kills = kills_in(&std::fs::read_to_string(dir.join(file)).ok()?)?;
         // In v1 a cgroup counts its own processes only (`memcg_memory_event`, include/linux/memcontrol.h).
         let below = match applied.is_v1 {
             true => kills_below(&dir, file),
             false => 0,
         };
-        Some((own.saturating_add(below), dir.join(file).display().to_string()))
+        Some((kills.saturating_add(below), dir.join(file).display().to_string()))
     }
 
     /// Returns the tightest limit of the memory of a process's container.

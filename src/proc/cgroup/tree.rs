@@ -26,7 +26,7 @@ use crate::sys::listing::each_entry;
 /// No tree that an engine makes is nearly this deep or wide; a hostile one may be.
 pub(super) const MAX_DEPTH: usize = 64;
 const MAX_CGROUPS: usize = 100_000;
-/// No user's sessions and rootless containers make as many.
+/// More than any user's sessions and rootless containers create.
 const MAX_PER_USER: usize = 10_000;
 /// cgroup.procs of the largest possible container: 4 million PIDs of 8 bytes.
 const MAX_PROCS: usize = 32 << 20;
@@ -343,9 +343,9 @@ fn directories(dir: &Path) -> Result<Vec<(Vec<u8>, FileStat)>, Errno> {
     Ok(found)
 }
 
-/// A cgroup directory has a link from each one below it and two of its own (fs/kernfs/inode.c), so that
-/// most need no listing of their dozens of control files. Other file systems count differently, and
-/// never 2 with a directory inside.
+/// Whether a cgroup directory has none below it: it has a link from each one there and two of its
+/// own (fs/kernfs/inode.c), so that most need no listing of their dozens of control files. Other
+/// file systems count differently, and never 2 with a directory inside.
 fn has_no_directory(links: u64) -> bool {
     links == 2
 }

@@ -1,5 +1,5 @@
 //! The engines' files, read defensively. A record is trusted only as far as its path: every directory
-//! down to it and the file itself must be root's, or all that is not root's one user's; then it counts
+//! down to it and the file itself must belong to root, or all those that do not to one user; then it counts
 //! for that user's processes. Links are followed only where root made them. Never reads a FIFO, a
 //! device, a file over the limit, more of one user's files than a budget, nor, once users' directories
 //! are searched, a network file system.
@@ -348,7 +348,7 @@ mod tests {
     use super::*;
     use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
-    /// A recorded host: the owner of its directory counts as root.
+    /// Creates the file system of a recorded host; the owner of its directory counts as root.
     fn recorded() -> (tempfile::TempDir, TrustedFs) {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(dir.path().join("run/eng")).unwrap();

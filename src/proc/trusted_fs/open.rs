@@ -27,7 +27,7 @@ pub(super) struct OpenedFile {
 
 impl StateDir<'_> {
     /// Opens a regular file below this directory. Returns none where the path has to be followed name by
-    /// name, which also words every refusal.
+    /// name, which also produces every error message.
     pub(super) fn open_at_once(&self, below: &Path) -> Option<Result<OpenedFile, ReadError>> {
         let is_name = |part: Component<'_>| matches!(part, Component::Normal(_));
         if self.owner != Trust::Root || !below.components().all(is_name) {

@@ -1,5 +1,5 @@
 //! A path that is followed one name at a time, from a directory that is held open. Links are followed only
-//! where root made them. A refusal names the directory or link that it is about, and how that is changed.
+//! where root made them. An error names the directory or link, and how to change it.
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
@@ -132,31 +132,30 @@ impl<'a> PathWalk<'a> {
         let fd = fd::open_at(dir, name, ANY)?;
         let stat = fstat(&fd)?;
         let kind = fd::file_type(&stat);
-        let own = fs.trust_of_user(stat.st_uid);
-        let owner = trust.and(own);
-        let here = self.path.display();
+        let entry_trust = fs.trust_of_user(stat.st_uid);
+        let owner = trust.and(entry_trust);
+        let path = self.path.display();
         if kind == SFlag::S_IFLNK {
-            let why = match own {
+            let why = match entry_trust {
                 Trust::Root => "a link in a directory that is not root's".to_owned(),
                 _ => format!("a link of user {}", stat.st_uid),
             };
             let refusal =
-                format!("`{here}` is {why}, which is not followed: use its target instead");
+                format!("`{path}` is {why}, which is not followed: use its target instead");
             return self.follow_link(&fd, owner, &refusal);
         }
         if is_writable_by_all(&stat, kind) {
-            return self.refuse(&format!(
-                "all users may write to `{here}`: `chmod o-w {here}` changes that"
-            ));
+            return self.refuse(&format!("`{path}` is world-writable: run `chmod o-w {path}`"));
         }
         if owner == Trust::Untrusted {
             let above = users_path.unwrap_or_default();
             return self.refuse(&format!(
-                "`{}` and `{here}` belong to two users, neither of them root: `chown` one of them",
+                "`{}` and `{path}` belong to two users, neither of them root: `chown` one of them",
                 above.display()
             ));
         }
-        let users_path = users_path.or_else(|| (own != Trust::Root).then(|| self.path.clone()));
+        let users_path =
+            users_path.or_else(|| (entry_trust != Trust::Root).then(|| self.path.clone()));
         if !self.todo.is_empty() && kind != SFlag::S_IFDIR {
             return Err(ReadError::Gone);
         }
@@ -165,7 +164,7 @@ impl<'a> PathWalk<'a> {
             fd: Arc::new(fd),
             owner,
             users_path,
-            is_roots: own == Trust::Root,
+            is_roots: entry_trust == Trust::Root,
             kind,
             size,
         });

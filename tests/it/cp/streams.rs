@@ -169,11 +169,11 @@ fn ends() -> Outcome {
         check(done.out.ends_with("0 0\n") && done.err.is_empty(), format!("{line}: {done:?}"))?;
     }
     for (line, text) in [
-        ("tar -C s -c f; tar -C s -c g", "another archive behind the end"),
-        ("tar -b 1 -C s -c f; tar -C s -c g", "another archive behind the end"),
-        ("tar -C s -c f; head -c 300000 /dev/urandom; true", "bytes behind the end of the archive"),
-        ("tar -b 1 -C s -c f; echo tail", "skipped 5 bytes behind the end"),
-        ("tar -b 1 -C s -c f | { head -c 1024; cat >/dev/null; }", "no mark of its end"),
+        ("tar -C s -c f; tar -C s -c g", "another archive after the end"),
+        ("tar -b 1 -C s -c f; tar -C s -c g", "another archive after the end"),
+        ("tar -C s -c f; head -c 300000 /dev/urandom; true", "bytes after the end of the archive"),
+        ("tar -b 1 -C s -c f; echo tail", "skipped 5 bytes after the end"),
+        ("tar -b 1 -C s -c f | { head -c 1024; cat >/dev/null; }", "no end-of-archive marker"),
     ] {
         let done = stream(line, "").expect(0)?;
         check(done.out.ends_with("0 0\n"), format!("{line}: {done:?}"))?;

@@ -78,8 +78,8 @@ impl<'r> Records<'r> {
 
     /// Returns all values of a key, in their order.
     pub fn all(&self, key: &'static str) -> impl Iterator<Item = &'r [u8]> {
-        let own = self.member.0.iter().filter(move |(other, _)| other == key.as_bytes());
-        own.map(|(_, value)| &**value)
+        let in_member = self.member.0.iter().filter(move |(other, _)| other == key.as_bytes());
+        in_member.map(|(_, value)| &**value)
     }
 
     /// Returns the rest of each key with this prefix, and its value.

@@ -17,7 +17,7 @@ const MAX_RECORDS: u64 = 1 << 24;
 pub enum TarError {
     /// Reading failed.
     Io(std::io::Error),
-    /// There is nothing in it.
+    /// It is empty.
     Empty,
     /// It ends within or after the member with this name, or at the start.
     Cut(Vec<u8>),

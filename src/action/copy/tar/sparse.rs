@@ -20,7 +20,7 @@ pub struct SparseMap {
 }
 
 impl SparseMap {
-    /// A file without holes.
+    /// Returns the map of a file without holes.
     pub fn dense(size: u64) -> Self {
         Self { extents: vec![(0, size)], size }
     }

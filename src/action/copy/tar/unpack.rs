@@ -103,17 +103,17 @@ impl Unpacker<'_> {
             StreamEnd::Unmarked => (
                 Deviation::Guessed,
                 "end of the stream",
-                "the tar stream has no mark of its end: it may have been cut off".to_owned(),
+                "the tar stream has no end-of-archive marker: it may be truncated".to_owned(),
             ),
             StreamEnd::AnotherArchive => (
                 Deviation::Skipped,
                 "archive behind the end",
-                "skipped another archive behind the end of the first in the tar stream".to_owned(),
+                "skipped another archive after the end of the first in the tar stream".to_owned(),
             ),
             StreamEnd::Garbage(bytes) => (
                 Deviation::Skipped,
                 "data behind the end",
-                format!("skipped {bytes} bytes behind the end of the archive in the tar stream"),
+                format!("skipped {bytes} bytes after the end of the archive in the tar stream"),
             ),
         };
         self.context.account(effect, aspect, text)
@@ -350,7 +350,7 @@ fn stream_error(error: TarError) -> Error {
             broken_stream("it is compressed").hint(format!("decompress it first, with `{program}`"))
         }
         TarError::NotTar(None) => broken_stream("it does not begin with the header of a member")
-            .hint("`-` takes what `tar -c` writes, not compressed"),
+            .hint("`-` expects the uncompressed output of `tar -c`"),
         TarError::Broken(path, cause) if path.is_empty() => broken_stream(&cause),
         TarError::Broken(path, cause) => {
             broken_stream(&format!("{cause}, at or after `{}`", text(&path)))

@@ -48,7 +48,7 @@ pub fn check_environment(
         Ok(bytes) if salvage(bytes).1 => Ok(()),
         Ok(_) => reporter.deviation(AccountEntry::guessed(
             Attribute::Environment.to_string(),
-            "PID 1 has written over its own, and no record of its engine has it: variables are missing",
+            "PID 1 has overwritten its own, and no record of its engine has it: variables are missing",
         )),
         Err(error) => {
             let cause = error.raw_os_error().map_or_else(|| error.to_string(), |code| {

@@ -110,7 +110,7 @@ fn inherit() -> Option<(i32, ExecPlan, Inherited)> {
     Some((parent, plan, inherited))
 }
 
-/// Steps 1 to 4.
+/// Enters the container (steps 1 to 4).
 fn prepare(
     inherited: &Inherited,
     parent: i32,
@@ -133,7 +133,7 @@ fn prepare(
     }
     leave_keyring(reporter)?;
     if plan.joins_user_namespace() {
-        // A user namespace may forbid setgroups(2) for ever, and cinspect's groups would stay.
+        // A user namespace may forbid setgroups(2) permanently, and cinspect's groups would stay.
         let groups: Vec<Gid> = plan.host_groups.iter().copied().map(Gid::from_raw).collect();
         let _ = setgroups(&groups);
     }
@@ -246,7 +246,7 @@ fn open_terminal(
         .map_err(cannot("cannot use the terminal"))
 }
 
-/// Step 5: creates the child. Everything that the container could take from it is closed before.
+/// Creates the child (step 5). Everything that the container could take from it is closed before.
 fn start_child(
     inherited: Inherited,
     plan: &ExecPlan,

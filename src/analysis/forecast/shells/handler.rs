@@ -123,10 +123,10 @@ impl Script {
             if !signals.iter().any(|word| is_for(word)) || action.text == "-" {
                 continue;
             }
-            let own = TrapAction::Text(action.text.clone());
+            let text_action = TrapAction::Text(action.text.clone());
             match &found {
-                TrapAction::None => found = own,
-                known if *known == own => {}
+                TrapAction::None => found = text_action,
+                known if *known == text_action => {}
                 _ => return TrapAction::Unknown,
             }
         }
@@ -214,8 +214,8 @@ impl Script {
 
     /// Returns the commands of a function.
     fn body(&self, name: &str) -> Option<Vec<SimpleCommand>> {
-        let own = |command: &&SimpleCommand| command.function.as_deref() == Some(name);
-        let body = self.commands.iter().filter(own).cloned();
+        let in_function = |command: &&SimpleCommand| command.function.as_deref() == Some(name);
+        let body = self.commands.iter().filter(in_function).cloned();
         let body: Vec<SimpleCommand> =
             body.map(|command| SimpleCommand { function: None, ..command }).collect();
         Some(body).filter(|body| !body.is_empty())

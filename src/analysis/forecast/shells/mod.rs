@@ -53,10 +53,11 @@ fn in_foreground(input: &ForecastInput<'_>, children: &[usize]) -> (Vec<usize>, 
 impl Shell<'_> {
     fn reaction(&self) -> Reaction {
         let (input, signal) = (self.input, self.signal);
-        let own = &input.processes[self.process].facts.status;
+        let status = &input.processes[self.process].facts.status;
         let children = input.children(self.process);
         // A process that ignores INT and QUIT itself hands that down to every child.
-        let hands_down = own.sig_ign.contains(Signal::INT) && own.sig_ign.contains(Signal::QUIT);
+        let hands_down =
+            status.sig_ign.contains(Signal::INT) && status.sig_ign.contains(Signal::QUIT);
         // A script without a job waits for each of its commands.
         let has_no_job = self.script.as_ref().is_ok_and(|script| script.jobs == Some(0));
         if let Some(first) = children.first().filter(|_| has_no_job) {
@@ -76,7 +77,7 @@ impl Shell<'_> {
         }
         match foreground.first() {
             Some(first) => self.behind(&foreground, *first),
-            None => self.waiting(&children, own.nspid.last() == Some(&1)),
+            None => self.waiting(&children, status.nspid.last() == Some(&1)),
         }
     }
 
@@ -91,7 +92,7 @@ impl Shell<'_> {
         }
     }
 
-    /// Returns the reaction behind a foreground command: a trap waits for it.
+    /// Returns the reaction after a foreground command, for which a trap waits.
     fn behind(&self, foreground: &[usize], first: usize) -> Reaction {
         let (command, signal) = (self.input.name(first), self.signal);
         let trap = self.trap();

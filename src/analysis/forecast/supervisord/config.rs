@@ -68,8 +68,8 @@ pub(super) fn read(input: &ForecastInput<'_>, process: usize) -> Result<Vec<Prog
     let mut reader =
         ConfigReader { input, process, file: IniFile::default(), here: dirname(&path) };
     reader.read_file(&path)?;
-    let here = reader.here.clone();
-    reader.file.replace("%(here)s", &here);
+    let directory = reader.here.clone();
+    reader.file.replace("%(here)s", &directory);
     reader.read_included()?;
     let mut groups = reader.groups()?;
     // Programs of one priority stay in the order of the file.
@@ -333,8 +333,8 @@ impl ConfigReader<'_> {
         let count_text = count.to_string();
         let processes = (first..first.saturating_add(count.min(1000))).map(|index| {
             let index = index.to_string();
-            let own = [("process_num", index.as_str()), ("numprocs", &count_text)];
-            self.expand(pattern, &[&common[..], &own].concat())
+            let variables = [("process_num", index.as_str()), ("numprocs", &count_text)];
+            self.expand(pattern, &[&common[..], &variables].concat())
         });
         Ok(ServiceProgram {
             processes: processes.collect::<Result<_, _>>()?,

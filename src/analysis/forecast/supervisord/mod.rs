@@ -14,7 +14,7 @@ use crate::model::lookup::{Lookup, variable};
 use crate::model::signal::Signal;
 use config::{ProgramGroup, ServiceProgram};
 
-/// Its loop looks at its programs once a second, and sooner when one of them closes its output.
+/// Its loop checks its programs once a second, and sooner when one of them closes its output.
 const ROUND: Duration = Duration::from_secs(1);
 
 /// Reads a file of settings, and asks for each section's options.
@@ -47,13 +47,13 @@ pub(super) fn supervisord(
 fn plan(input: &ForecastInput<'_>, process: usize) -> Result<Reaction, String> {
     let groups = config::read(input, process)?;
     let services = services(input, process, &groups)?;
-    // It looks at the signal in its next round.
+    // It checks for the signal in its next iteration.
     let mut stages = vec![StopStage { services: Vec::new(), least: Duration::ZERO, delay: ROUND }];
     let mut order = Vec::new();
     for group in &groups {
-        let own = services.iter().filter(|(_, found, _)| found.name == group.name);
+        let members = services.iter().filter(|(_, found, _)| found.name == group.name);
         let services: Vec<ServiceStop> =
-            own.map(|(child, _, program)| service(input, *child, program)).collect();
+            members.map(|(child, _, program)| service(input, *child, program)).collect();
         if !services.is_empty() {
             order.push(group.name.as_str());
             stages.push(StopStage { services, least: Duration::ZERO, delay: ROUND });
@@ -127,7 +127,7 @@ fn services<'a>(
         let found = match (named.as_slice(), free.as_slice()) {
             ([one], _) => **one,
             ([], [one]) if rest.is_empty() => *one,
-            _ => return Err(format!("which of them {} is cannot be told", input.name(child))),
+            _ => return Err(format!("cannot tell which of them {} is", input.name(child))),
         };
         services.push((child, found.0, found.1));
     }

@@ -78,7 +78,7 @@ pub(super) static DATA: &[Program] = &[
         notes: &[
             drains(
                 &[TERM],
-                "drops its clients or waits for them, as its version has it, then exits",
+                "drops its clients or waits for them, depending on its version, then exits",
             ),
             drains(&[INT], "waits until every client has disconnected, then exits"),
             continues(&[HUP], "reloads its configuration"),

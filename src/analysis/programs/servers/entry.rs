@@ -1,4 +1,4 @@
-//! The words that the entries of the tables are written in.
+//! Constants and constructors for the entries of the tables.
 
 pub(super) use super::super::go;
 pub(super) use super::super::recognise::{PYTHON, RUBY, applet, runs, runs_script, runs_version};
@@ -35,7 +35,7 @@ pub(super) const fn reloads(signals: &'static [Signal], text: &'static str) -> P
     note(signals, Effect::Received, text).replaces_workers()
 }
 
-/// The program decides, or facts that are not read.
+/// Returns a reaction that depends on the program, or on facts that are not read.
 pub(super) const fn depends(signals: &'static [Signal], text: &'static str) -> ProgramNote {
     note(signals, Effect::Received, text)
 }
@@ -46,7 +46,7 @@ pub(super) fn runs_go(process: &Candidate<'_>, name: &str) -> bool {
     runs(process, &[name]) && has_go_handlers(status.sig_cgt, status.sig_ign)
 }
 
-/// The clients decide how long it takes, so it may outlast any grace period.
+/// Returns a reaction whose duration depends on the clients, so it may outlast any grace period.
 pub(super) const fn drains(signals: &'static [Signal], text: &'static str) -> ProgramNote {
     note(signals, Effect::Received, text).drains()
 }

@@ -40,6 +40,7 @@ pub fn find_table(machine: Machine, code: &[u8], address: u64) -> Option<u64> {
     }
 }
 
+/// Finds the code:
 /// ```text
 /// 80 3d disp32 00     cmpb $0, inuse(%rip)
 /// c6 05 disp32 01     movb $1, inuse(%rip)
@@ -78,6 +79,7 @@ fn displaced(code: &[u8], base: u64) -> Option<u64> {
     Some(base.wrapping_add_signed(displacement.into()))
 }
 
+/// Finds the code:
 /// ```text
 /// adrp x27, page              adrp x27, page
 /// add  x27, x27, #inuse       ldrb w2, [x27, #inuse]

@@ -78,7 +78,7 @@ pub fn read(source: &Source, names: Extent) -> Result<Names, MissingStep> {
     Ok(found)
 }
 
-/// The smallest instruction of a machine, in bytes, as the header has it.
+/// Returns the length of the shortest instruction of a machine in bytes, as the header has it.
 fn minimum(machine: Machine) -> u8 {
     match machine {
         Machine::Amd64 => 1,
@@ -86,6 +86,7 @@ fn minimum(machine: Machine) -> u8 {
     }
 }
 
+/// Parses the header of the table:
 /// ```text
 /// magic: u32, 0, 0, minimum: u8, pointer: u8, functions, files, [text,] names, units, ...: u64
 /// ```
