@@ -29,10 +29,10 @@ pub fn own_changes(
     let mut changes = Vec::new();
     let mut add = |text: String, remedy| changes.push(OwnChange { text, remedy });
     let text = String::from_utf8_lossy;
-    if has_own_mounts && !state.root.is_empty() && state.root != b"/" {
-        add(format!("has changed its root directory to `{}`", text(&state.root)), RECORDED);
+    if let Some(root) = state.root.as_deref().filter(|root| has_own_mounts && *root != b"/") {
+        add(format!("has changed its root directory to `{}`", text(root)), RECORDED);
     }
-    if let Some(path) = state.workdir.strip_suffix(b" (deleted)") {
+    if let Some(path) = state.workdir.as_deref().and_then(|path| path.strip_suffix(b" (deleted)")) {
         let text = format!("is in the working directory `{}`, which has been deleted", text(path));
         add(text, "`exec` starts in the recorded one or in `/`; `-w DIR` chooses another");
     }
@@ -101,8 +101,8 @@ mod tests {
 
     fn state() -> InitState {
         InitState {
-            root: b"/".to_vec(),
-            workdir: b"/srv".to_vec(),
+            root: Some(b"/".to_vec()),
+            workdir: Some(b"/srv".to_vec()),
             environment: Fact::Known(b"A=1\0".to_vec()),
             limits: vec![ResourceLimit { resource: 7, soft: Some(3), hard: None }],
             filters: Some(1),
@@ -138,15 +138,15 @@ mod tests {
         assert_eq!(own_changes(Some(&record()), &state(), true), []);
         assert_eq!(own_changes(None, &state(), true), []);
         // A container that was made by chroot(2).
-        let chrooted = InitState { root: b"/srv/web".to_vec(), ..state() };
+        let chrooted = InitState { root: Some(b"/srv/web".to_vec()), ..state() };
         assert_eq!(own_changes(None, &chrooted, false), []);
     }
 
     #[test]
     fn each_change_is_said() {
         let changed = InitState {
-            root: b"/jail".to_vec(),
-            workdir: b"/q (deleted)".to_vec(),
+            root: Some(b"/jail".to_vec()),
+            workdir: Some(b"/q (deleted)".to_vec()),
             environment: Fact::Known(b"xxxxx".to_vec()),
             limits: vec![ResourceLimit { resource: 7, soft: Some(1), hard: Some(2) }],
             filters: Some(3),

@@ -311,8 +311,8 @@ fn roots(reader: &RecordReader<'_>) -> Vec<SearchPath> {
         roots.extend(users.map(SearchPath::default_path));
     }
     for daemon in reader.shims_named(&["containerd"]) {
-        let option = daemon.option("--state").map(PathBuf::from);
-        let config = daemon.option("--config").or(daemon.option("-c")).map(Path::new);
+        let option = daemon.option(&["--state"]).map(PathBuf::from);
+        let config = daemon.option(&["--config", "-c"]).map(Path::new);
         let paths = option.into_iter().chain(config.and_then(|file| state_dir(reader, file)));
         roots.extend(paths.map(|path| SearchPath::from_shim(daemon, path)));
     }
@@ -336,8 +336,8 @@ pub(super) fn persistent_roots(reader: &RecordReader<'_>) -> Vec<SearchPath> {
         roots.extend(homes.map(SearchPath::default_path));
     }
     for daemon in reader.shims_named(&["containerd"]) {
-        let option = daemon.option("--root").map(PathBuf::from);
-        let config = daemon.option("--config").or(daemon.option("-c")).map(Path::new);
+        let option = daemon.option(&["--root"]).map(PathBuf::from);
+        let config = daemon.option(&["--config", "-c"]).map(Path::new);
         let configured = config.and_then(|file| config_of(reader, file)?.root);
         let paths = option.into_iter().chain(configured);
         roots.extend(paths.map(|path| SearchPath::from_shim(daemon, path)));

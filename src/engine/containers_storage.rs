@@ -164,8 +164,8 @@ fn roots(reader: &RecordReader<'_>) -> Vec<SearchPath<StorageRoots>> {
 /// Returns the graph root from `-b <graph root>/<driver>-containers/ID/userdata`, and the run root from
 /// `-p <run root>/<driver>-containers/ID/userdata/pidfile`.
 fn conmon_roots(conmon: &Shim) -> Option<StorageRoots> {
-    let bundle = conmon.option("-b").or(conmon.option("--bundle"))?;
-    let pidfile = conmon.option("-p").or(conmon.option("--container-pidfile"))?;
+    let bundle = conmon.option(&["-b", "--bundle"])?;
+    let pidfile = conmon.option(&["-p", "--container-pidfile"])?;
     let graph = Path::new(bundle).ancestors().nth(3)?;
     let run = Path::new(pidfile).ancestors().nth(4)?;
     Some((graph.to_owned(), run.to_owned()))

@@ -56,11 +56,11 @@ pub(super) fn roots(reader: &RecordReader<'_>) -> Vec<SearchPath> {
 /// Returns the data roots that a daemon's arguments name, or its configuration. That of a user's daemon is
 /// in the user's own directories, which its environment may name (rootless mode, dockerd/config_unix.go).
 fn roots_of_daemon(reader: &RecordReader<'_>, daemon: &Shim) -> Vec<SearchPath> {
-    let option = daemon.option("--data-root").or(daemon.option("-g"));
+    let option = daemon.option(&["--data-root", "--graph", "-g"]);
     let mut roots: Vec<SearchPath> =
         option.map(|path| SearchPath::from_shim(daemon, path)).into_iter().collect();
     let mut files: Vec<PathBuf> =
-        daemon.option("--config-file").map(PathBuf::from).into_iter().collect();
+        daemon.option(&["--config-file"]).map(PathBuf::from).into_iter().collect();
     if daemon.owner != Trust::Root {
         let variables = directories(reader, daemon);
         let directory = |name: &str, below_home: &str| {

@@ -50,12 +50,13 @@ fn roots(reader: &RecordReader<'_>, program: &str) -> Vec<SearchPath> {
         roots.extend(users.map(SearchPath::default_path));
     }
     for runtime in reader.shims_named(&[program]) {
-        let root = runtime.option("--root").or(runtime.option("-r"));
+        let root = runtime
+            .global_option(&["--root", "-r"], &["run", "create", "start", "exec", "restore"]);
         roots.extend(root.map(|path| SearchPath::from_shim(runtime, path)));
     }
     // A user's Podman keeps its runtime's state next to its run root, in XDG_RUNTIME_DIR.
     for conmon in reader.shims_named(&["conmon"]) {
-        let pidfile = conmon.option("-p").unwrap_or_default();
+        let pidfile = conmon.option(&["-p", "--container-pidfile"]).unwrap_or_default();
         let runtime_dir = Path::new(pidfile).ancestors().nth(5);
         let root = runtime_dir.map(|dir| dir.join(program));
         roots.extend(root.map(|root| SearchPath::from_shim(conmon, root)));

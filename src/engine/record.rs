@@ -157,20 +157,33 @@ impl Shim {
         path.rsplit('/').next().unwrap_or(path)
     }
 
-    /// Returns the value of an option given as `--name value` or `--name=value`.
-    pub fn option(&self, name: &str) -> Option<&str> {
-        let mut arguments = self.argv.iter();
-        while let Some(argument) = arguments.next() {
-            if argument == name {
-                return arguments.next().map(String::as_str);
-            }
-            if let Some(value) = argument.strip_prefix(name).and_then(|rest| rest.strip_prefix('='))
-            {
-                return Some(value);
-            }
-        }
-        None
+    /// Returns the value of an option, given as `--name value` or `--name=value` under any of its names. The last
+    /// one counts, as for the programs' own parsers.
+    pub fn option(&self, names: &[&str]) -> Option<&str> {
+        last_option(&self.argv, names)
     }
+
+    /// Returns the value of an option before the subcommand: the rest may be the command line of a container.
+    pub fn global_option(&self, names: &[&str], subcommands: &[&str]) -> Option<&str> {
+        let is_subcommand = |argument: &String| subcommands.contains(&argument.as_str());
+        let end = self.argv.iter().position(is_subcommand).unwrap_or(self.argv.len());
+        last_option(&self.argv[..end], names)
+    }
+}
+
+fn last_option<'a>(argv: &'a [String], names: &[&str]) -> Option<&'a str> {
+    let mut value = None;
+    let mut arguments = argv.iter().map(String::as_str);
+    while let Some(argument) = arguments.next() {
+        let (name, attached) =
+            argument.split_once('=').map_or((argument, None), |(name, value)| (name, Some(value)));
+        if names.contains(&argument) {
+            value = arguments.next();
+        } else if names.contains(&name) {
+            value = attached;
+        }
+    }
+    value
 }
 
 /// The directories of a user that may hold records.
@@ -372,15 +385,27 @@ mod tests {
 
     #[test]
     fn options_are_found_in_both_spellings() {
-        let argv = ["/usr/bin/dockerd", "--data-root", "/a", "--exec-root=/b", "-g"];
+        let argv = [
+            "/usr/bin/dockerd",
+            "-g=/old",
+            "--data-root",
+            "/a",
+            "--exec-root=/b",
+            "run",
+            "-g",
+            "/c",
+            "-x",
+        ];
         let argv = argv.map(str::to_owned).to_vec();
         let pid = HostPid::new(1).unwrap();
         let shim = Shim { pid, owner: Trust::Root, argv, cwd: None, child: None };
         assert_eq!(shim.program(), "dockerd");
-        assert_eq!(shim.option("--data-root"), Some("/a"));
-        assert_eq!(shim.option("--exec-root"), Some("/b"));
-        assert_eq!(shim.option("-g"), None);
-        assert_eq!(shim.option("--data"), None);
+        assert_eq!(shim.option(&["--data-root"]), Some("/a"));
+        assert_eq!(shim.option(&["--exec-root"]), Some("/b"));
+        assert_eq!(shim.option(&["-x"]), None);
+        assert_eq!(shim.option(&["--data"]), None);
+        assert_eq!(shim.option(&["--data-root", "-g"]), Some("/c"));
+        assert_eq!(shim.global_option(&["--data-root", "-g"], &["run"]), Some("/a"));
     }
 
     proptest::proptest! {

@@ -8,12 +8,12 @@ use super::process_config::Scheduling;
 #[derive(Clone, Debug)]
 pub struct InitState {
     /// Its root directory as seen from that of its mount namespace.
-    pub root: Vec<u8>,
+    pub root: Option<Vec<u8>>,
     /// Its working directory likewise, perhaps with ` (deleted)`.
-    pub workdir: Vec<u8>,
+    pub workdir: Option<Vec<u8>>,
     /// Its environment.
     pub environment: Fact<Vec<u8>>,
-    /// Its resource limits.
+    /// Its resource limits; none if they could not be read.
     pub limits: Vec<ResourceLimit>,
     /// Its number of seccomp filters.
     pub filters: Option<u32>,

@@ -19,8 +19,8 @@ impl Host {
         let limits = self.proc_file(pid, "limits", MAX_LIMITS).unwrap_or_default();
         let environment = self.look_up(&[(init, Lookup::Environment)]).pop()?;
         let state = InitState {
-            root: self.link(pid, "root").unwrap_or_default(),
-            workdir: self.link(pid, "cwd").unwrap_or_default(),
+            root: self.link(pid, "root").ok(),
+            workdir: self.link(pid, "cwd").ok(),
             environment: environment.map_or(Fact::Denied, |content| Fact::Known(content.bytes)),
             limits: limits::parse(&limits),
             filters: status.seccomp_filters,

@@ -17,13 +17,13 @@ use nix::fcntl::OFlag;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags};
 use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork, pipe2};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::cpu_wait::TaskDeadline;
-use super::{fd, shortage};
+use super::pidfd::Ending;
+use super::{fd, process, shortage};
 
 /// The descriptors that a child keeps, beside its end of the pipe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -268,23 +268,23 @@ impl IsolatedChild {
     /// Reaps the child, which has closed its end of the pipe, and says how it ended.
     fn ending(&mut self) -> String {
         match self.reap(EXIT_TIMEOUT) {
-            Some(WaitStatus::Exited(_, status)) => format!("exited with status {status}"),
-            Some(WaitStatus::Signaled(_, signal, _)) => format!("was killed by {signal}"),
-            _ => "closed its pipe".to_owned(),
+            Some(Ending::Status(status)) => format!("exited with status {status}"),
+            Some(Ending::Signal(signal, _)) => format!("was killed by {signal}"),
+            None => "closed its pipe".to_owned(),
         }
     }
 
-    fn reap(&mut self, timeout: Duration) -> Option<WaitStatus> {
+    fn reap(&mut self, timeout: Duration) -> Option<Ending> {
         let deadline = Instant::now() + timeout;
         loop {
-            match waitpid(self.pid, Some(WaitPidFlag::WNOHANG)) {
-                Ok(WaitStatus::StillAlive) if Instant::now() < deadline => {
+            match process::wait(self.pid.as_raw(), libc::WNOHANG) {
+                Ok(None) if Instant::now() < deadline => {
                     std::thread::sleep(Duration::from_millis(1));
                 }
-                Ok(WaitStatus::StillAlive) | Err(Errno::EINTR) => return None,
+                Ok(None) => return None,
                 reaped => {
                     self.pid = Pid::from_raw(0);
-                    return reaped.ok();
+                    return reaped.ok().flatten().and_then(Ending::from_wait_status);
                 }
             }
         }
@@ -330,7 +330,8 @@ mod tests {
         let deadline = Instant::now() + Duration::from_millis(50);
         assert_eq!(child.finish(deadline, 10), None);
         // Killed, and reaped now or by this.
-        assert!(!matches!(waitpid(pid, None), Ok(WaitStatus::Exited(..))));
+        let status = process::wait(pid.as_raw(), 0).ok().flatten();
+        assert!(!matches!(status.and_then(Ending::from_wait_status), Some(Ending::Status(_))));
     }
 
     #[test]

@@ -14,6 +14,25 @@ use nix::unistd::{ForkResult, Pid};
 
 use super::fd;
 
+/// Waits for a child or tracee as waitpid(2) does, also if a signal interrupts it, and returns the wait status;
+/// none with WNOHANG while it runs. (nix refuses the status of a real-time signal with EINVAL, when the child is
+/// reaped already.)
+///
+/// # Errors
+/// ECHILD without such a child.
+pub fn wait(pid: i32, flags: i32) -> Result<Option<i32>, Errno> {
+    let mut status = 0;
+    loop {
+        // SAFETY: the kernel writes the status only.
+        match Errno::result(unsafe { libc::waitpid(pid, &raw mut status, flags) }) {
+            Ok(0) => return Ok(None),
+            Ok(_) => return Ok(Some(status)),
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+}
+
 /// Forks, and returns the PID of the child; none in the child itself. For processes without other
 /// threads only.
 ///

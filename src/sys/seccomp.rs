@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::ptrace::{self, Options};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
+
+use super::process;
 
 /// A filter: BPF instructions of eight bytes each (`struct sock_filter`), as they are in memory.
 pub type Filter = Vec<u8>;
@@ -28,29 +29,44 @@ pub fn filters(tid: i32, timeout: Duration) -> Result<Vec<Filter>, Errno> {
     ptrace::seize(pid, Options::empty())?;
     ptrace::interrupt(pid)?;
     let deadline = Instant::now() + timeout;
-    loop {
-        match waitpid(pid, Some(WaitPidFlag::__WALL | WaitPidFlag::WNOHANG)) {
-            Ok(WaitStatus::StillAlive) | Err(Errno::EINTR) if Instant::now() > deadline => {
-                return Err(give_up(pid, Errno::ETIMEDOUT));
+    let status = loop {
+        match process::wait(tid, libc::__WALL | libc::WNOHANG) {
+            Ok(None) if Instant::now() > deadline => {
+                detach(tid, 0);
+                return Err(Errno::ETIMEDOUT);
             }
-            Ok(WaitStatus::StillAlive) | Err(Errno::EINTR) => {
-                std::thread::sleep(Duration::from_micros(100));
+            Ok(None) => std::thread::sleep(Duration::from_micros(100)),
+            Ok(Some(status)) if libc::WIFSTOPPED(status) => break status,
+            Ok(Some(_)) => return Err(Errno::ESRCH),
+            Err(errno) => {
+                detach(tid, 0);
+                return Err(errno);
             }
-            Ok(WaitStatus::Exited(..) | WaitStatus::Signaled(..)) => return Err(Errno::ESRCH),
-            Ok(_) => break,
-            Err(errno) => return Err(give_up(pid, errno)),
         }
-    }
+    };
     let read = read(tid);
-    let _ = ptrace::detach(pid, None);
+    detach(tid, signal_of_stop(status));
     read
 }
 
-/// Lets a thread go whose stop was not seen, and returns the reason. (The kernel detaches a stopped one
-/// only; any other goes with this process.)
-fn give_up(pid: Pid, reason: Errno) -> Errno {
-    let _ = ptrace::detach(pid, None);
-    reason
+/// Returns the signal that a stopped tracee was about to receive. It is lost unless the tracee continues with it.
+/// A stop by PTRACE_INTERRUPT or a stop signal is PTRACE_EVENT_STOP and has none, ptrace(2).
+fn signal_of_stop(status: i32) -> i32 {
+    if status >> 16 == 0 { libc::WSTOPSIG(status) } else { 0 }
+}
+
+/// Lets a thread continue, with a signal or 0. (The kernel detaches only a stopped thread; any other is detached when
+/// this process exits.)
+fn detach(tid: i32, signal: i32) {
+    // SAFETY: takes no pointer; the address is not used.
+    unsafe {
+        libc::ptrace(
+            libc::PTRACE_DETACH,
+            tid,
+            std::ptr::null_mut::<libc::c_void>(),
+            signal as *mut libc::c_void,
+        );
+    }
 }
 
 fn read(tid: i32) -> Result<Vec<Filter>, Errno> {

@@ -15,10 +15,10 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
+use nix::libc;
 use nix::poll::{PollFd, PollFlags};
 use nix::sys::prctl::set_child_subreaper;
 use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, pipe2};
 
 use super::cgroups::{self, JoinedCgroups};
@@ -36,7 +36,7 @@ use crate::error::{Error, os_error};
 use crate::model::account::AccountEntry;
 use crate::model::pid::{ContainerPid, HostPid};
 use crate::proc::{ExecFacts, Host};
-use crate::sys::pidfd::{self, SignalScope};
+use crate::sys::pidfd::{self, Ending, SignalScope};
 use crate::sys::process::{self, StartedProcess};
 use crate::sys::{fd, self_exe, socket, terminal};
 
@@ -448,27 +448,27 @@ struct HelperProcess {
 
 /// Waits for a child, and returns its status: 128 and the signal's number if one has killed it.
 fn wait_for(pid: i32) -> u8 {
-    loop {
-        match waitpid(Pid::from_raw(pid), None) {
-            Ok(WaitStatus::Exited(_, status)) => return u8::try_from(status).unwrap_or(125),
-            Ok(WaitStatus::Signaled(_, signal, _)) => {
-                return 128u8.saturating_add(u8::try_from(signal as i32).unwrap_or(0));
-            }
-            Err(Errno::EINTR) | Ok(_) => {}
-            Err(_) => return 125,
-        }
+    match ended(pid, 0) {
+        Some(Ending::Status(status)) => u8::try_from(status).unwrap_or(125),
+        Some(Ending::Signal(signal, _)) => u8::try_from(128 + signal.number()).unwrap_or(u8::MAX),
+        None => 125,
     }
+}
+
+/// Reaps a child, and returns how it ended; none if it runs (with WNOHANG), or is not a child.
+fn ended(pid: i32, flags: i32) -> Option<Ending> {
+    process::wait(pid, flags).ok().flatten().and_then(Ending::from_wait_status)
 }
 
 impl HelperProcess {
     /// Returns the error for a helper that has closed its pipes without a message.
     fn exit_error(&self) -> Error {
-        match waitpid(Pid::from_raw(self.pid), Some(WaitPidFlag::WNOHANG)) {
-            Ok(WaitStatus::Signaled(_, Signal::SIGSYS, _)) => {
+        match ended(self.pid, libc::WNOHANG) {
+            Some(Ending::Signal(signal, _)) if signal.number() == libc::SIGSYS => {
                 cannot_enter("its seccomp filter forbids a system call that entering it requires")
                     .hint("`--privileged` runs the command without the filter")
             }
-            Ok(WaitStatus::Signaled(_, signal, _)) => {
+            Some(Ending::Signal(signal, _)) => {
                 cannot_enter(&format!("the helper was killed by {signal}"))
             }
             _ => cannot_enter("the helper exited unexpectedly"),
@@ -483,7 +483,7 @@ impl Drop for HelperProcess {
         if !self.is_reaped {
             let pid = Pid::from_raw(self.pid);
             let _ = kill(pid, Signal::SIGKILL);
-            let _ = waitpid(pid, Some(WaitPidFlag::WNOHANG));
+            let _ = process::wait(self.pid, libc::WNOHANG);
         }
     }
 }

@@ -122,6 +122,11 @@ impl Report {
         self.findings.first().map_or(Severity::Ok, |finding| finding.severity)
     }
 
+    /// Whether a fact is missing that could make it a problem.
+    fn is_uncertain(&self) -> bool {
+        self.findings.iter().any(|finding| finding.code == FindingCode::Uncertain)
+    }
+
     fn json(&self, host: &str) -> String {
         let line = |finding| json::line(&object(host, &self.container, finding));
         self.findings.iter().map(line).collect()
@@ -189,10 +194,14 @@ fn overview(reports: &[Report], ui: &Ui) -> String {
         text.push('\n');
     }
     let count = |severity| reports.iter().filter(|report| report.severity() == severity).count();
+    let has_note = |report: &&Report| report.severity() == Severity::Info;
+    let (uncertain, noted): (Vec<&Report>, Vec<&Report>) =
+        reports.iter().filter(has_note).partition(|report| report.is_uncertain());
     let counts = [
         (count(Severity::Problem), "with a problem"),
         (count(Severity::Warning), "with a warning"),
-        (count(Severity::Info), "uncertain"),
+        (uncertain.len(), "uncertain"),
+        (noted.len(), "with a note"),
         (count(Severity::Ok), "ok"),
     ];
     let counts: Vec<String> = counts
