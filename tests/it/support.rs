@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use libtest_mimic::{Failed, Trial};
@@ -310,4 +311,20 @@ pub fn repository() -> PathBuf {
 /// Returns the first character that acts on a terminal. Only colours may be in output.
 pub fn control_character(text: &str) -> Option<char> {
     text.chars().find(|c| (c.is_control() && *c != '\n') || matches!(*c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200b}'..='\u{200f}'))
+}
+
+/// Runs the program without privileges. Its directory may be closed to other users, so it is copied, by
+/// another process: a parallel test that forks during the copy would keep it busy (ETXTBSY).
+pub fn unprivileged(arguments: &[&str]) -> Run {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let copy = format!("cinspect-unprivileged-{}-{number}", std::process::id());
+    let copy = std::env::temp_dir().join(copy);
+    let _ = Command::new("cp").arg(env!("CARGO_BIN_EXE_cinspect")).arg(&copy).status();
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]);
+    command.arg(&copy).args(arguments);
+    let run = finish(command);
+    let _ = std::fs::remove_file(&copy);
+    run
 }

@@ -173,6 +173,7 @@ pub fn runs_commands(engine: &Engine) -> Outcome {
     same(sh("echo out; echo err >&2; exit 7").expect(7)?.out.as_str(), "out\n")?;
     same(sh("echo err >&2").expect(0)?.err.as_str(), "err\n")?;
     sh("kill -TERM $$").expect(143)?;
+    sh("kill -34 $$").expect(162)?;
     let missing = run(&["exec", &name, "nosuch"]).expect(127)?;
     check(missing.err.contains("not found in the container's PATH"), &missing.err)?;
     let denied = run(&["exec", &name, "/etc/passwd"]).expect(126)?;
