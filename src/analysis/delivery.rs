@@ -8,7 +8,7 @@ use crate::model::cgroup::Freezer;
 use crate::model::pid::HostPid;
 use crate::model::process::{Fact, Process};
 use crate::model::signal::{DefaultAction, Signal, SignalSet};
-use crate::model::signal_waiters::{ThreadWaits, Waits};
+use crate::model::signal_waiters::{ThreadWaits, Waiting, Waits};
 use crate::model::stat::ProcessState;
 use crate::model::verdict::Verdict;
 
@@ -301,8 +301,7 @@ fn signalfd_consumer(waits: &Waits, signal: Signal, candidates: &[&ThreadWaits])
     let fds: Vec<i32> =
         waits.signalfds.iter().filter(|fd| fd.set.contains(signal)).map(|fd| fd.fd).collect();
     let Some(fd) = fds.first() else { return Consumer::None(None) };
-    let reads =
-        |thread: &&ThreadWaits| !thread.dead && fds.iter().any(|fd| thread.on.may_read(*fd));
+    let reads = |thread: &&ThreadWaits| !thread.dead && fds.iter().any(|fd| thread.on.reads(*fd));
     if candidates.iter().any(reads) {
         return Consumer::Signalfd;
     }
@@ -311,6 +310,11 @@ fn signalfd_consumer(waits: &Waits, signal: Signal, candidates: &[&ThreadWaits])
     if candidates.iter().any(might_read) {
         return Consumer::Unknown(format!(
             "it polls its signalfd {fd} through an epoll that it shares with its parent, which accepts the signal only if the process itself added the signalfd"
+        ));
+    }
+    if candidates.iter().any(|thread| !thread.dead && thread.on == Waiting::Anything) {
+        return Consumer::Unknown(format!(
+            "it has signalfd {fd} for the signal; whether a thread reads that next is not known"
         ));
     }
     Consumer::None(Some(format!(

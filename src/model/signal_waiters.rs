@@ -53,18 +53,14 @@ pub enum Waiting {
     Inherited(Vec<i32>),
     /// None: it sleeps in another call.
     Elsewhere,
-    /// Any: it runs, or is in a call that may read any of them next.
+    /// Not known: it runs, or is in a call that may read any of them next.
     Anything,
 }
 
 impl Waiting {
-    /// Whether it may read this descriptor next.
-    pub fn may_read(&self, fd: i32) -> bool {
-        match self {
-            Self::Descriptors(fds) => fds.contains(&fd),
-            Self::Elsewhere | Self::Inherited(_) => false,
-            Self::Anything => true,
-        }
+    /// Whether it waits for this descriptor.
+    pub fn reads(&self, fd: i32) -> bool {
+        matches!(self, Self::Descriptors(fds) if fds.contains(&fd))
     }
 
     /// Whether it is unknown if it reads this descriptor.
@@ -125,15 +121,30 @@ pub fn signalfd_set(fdinfo: &[u8]) -> Option<SignalSet> {
     SignalSet::from_hex(digits.trim_ascii())
 }
 
-/// Parses the descriptors in the fdinfo of an epoll (`tfd:        5 events: …`).
+/// POLLIN, as EPOLLIN: a signalfd sets no other event (`signalfd_poll`, fs/signalfd.c).
+const READABLE: u32 = 0x1;
+
+/// Parses the descriptors that an epoll watches for input in its fdinfo (`tfd:        5 events:       19 …`).
 pub fn epoll_targets(fdinfo: &[u8]) -> Vec<i32> {
     let lines = fdinfo.split(|b| *b == b'\n');
     lines
         .filter_map(|line| {
             let rest = std::str::from_utf8(line.strip_prefix(b"tfd:")?).ok()?;
-            rest.split_whitespace().next()?.parse().ok()
+            let mut words = rest.split_whitespace();
+            let fd = words.next()?.parse().ok()?;
+            let events = words.nth(1).and_then(|events| u32::from_str_radix(events, 16).ok());
+            (events.unwrap_or(READABLE) & READABLE != 0).then_some(fd)
         })
         .collect()
+}
+
+/// Parses the descriptors that are polled for input: `struct pollfd` has the descriptor, and two times 16 bits.
+pub fn polled_descriptors(bytes: &[u8]) -> Vec<i32> {
+    let (entries, _) = bytes.as_chunks::<8>();
+    let readable = entries
+        .iter()
+        .filter(|entry| u32::from(u16::from_ne_bytes([entry[4], entry[5]])) & READABLE != 0);
+    readable.map(|p| i32::from_ne_bytes([p[0], p[1], p[2], p[3]])).filter(|fd| *fd >= 0).collect()
 }
 
 #[cfg(test)]
@@ -161,12 +172,17 @@ mod tests {
         assert_eq!(signalfd_set(b"pos:\t0\n"), None);
         let epoll = b"pos:\t0\ntfd:        5 events:       19 data: 5  pos:0 ino:1 sdev:e\ntfd:       12 events: 1\n";
         assert_eq!(epoll_targets(epoll), [5, 12]);
+        // Those that were disarmed (EPOLLONESHOT), or are watched for output.
+        let epoll = b"tfd:  5 events: 40000000 data: 5\ntfd: 12 events:       1c\ntfd: 6 events: 40000001\n";
+        assert_eq!(epoll_targets(epoll), [6]);
+        let polled = [[3, 0, 0, 0, 1, 0, 0, 0], [4, 0, 0, 0, 4, 0, 0, 0], [255; 8]];
+        assert_eq!(polled_descriptors(polled.as_flattened()), [3]);
     }
 
     proptest::proptest! {
         #[test]
         fn any_bytes_do_not_panic(bytes: Vec<u8>) {
-            let _ = (Call::parse(&bytes), signalfd_set(&bytes), epoll_targets(&bytes));
+            let _ = (Call::parse(&bytes), signalfd_set(&bytes), epoll_targets(&bytes), polled_descriptors(&bytes));
         }
 
         #[test]

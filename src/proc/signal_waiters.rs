@@ -2,6 +2,7 @@
 //! the set of signals that it waits for there, read from its memory, and the process's signalfds. A
 //! process can make reading its memory hang, so this runs in threads that may be abandoned.
 
+use std::collections::BTreeSet;
 use std::os::unix::fs::FileExt;
 
 use nix::dir::Dir;
@@ -15,7 +16,7 @@ use crate::model::pid::HostPid;
 use crate::model::process::Process;
 use crate::model::signal::SignalSet;
 use crate::model::signal_waiters::{
-    Call, Signalfd, ThreadWaits, Waiting, Waits, epoll_targets, signalfd_set,
+    Call, Signalfd, ThreadWaits, Waiting, Waits, epoll_targets, polled_descriptors, signalfd_set,
 };
 use crate::sys::{kcmp, process_dir};
 
@@ -36,12 +37,15 @@ impl Host {
 /// (arch/x86/entry/syscalls/syscall_32.tbl, arch/arm/tools/syscall.tbl). No native call of either
 /// number sleeps.
 const SIGTIMEDWAIT: [libc::c_long; 3] = [libc::SYS_rt_sigtimedwait, 177, 421];
-/// A program may poll thousands of descriptors; no more of them are read.
+/// A program may poll thousands of descriptors; with more of them it is not known which.
 const MAX_POLLED: u64 = 65_536;
+const MAX_SELECTED: u64 = 1 << 20;
+const MAX_EPOLL_INFO: usize = 16 << 20;
 /// How often a thread that runs is read again.
 const MAX_READS: usize = 4;
-/// Threads that are read one by one.
+/// Threads that are read one by one; of a process with more it is not known what the others block.
 const MAX_THREADS: usize = 10_000;
+/// Descriptors that are read one by one; of a process with more it is not known.
 const MAX_DESCRIPTORS: usize = 65_536;
 
 /// The main thread of a process, as its `status` shows it.
@@ -107,10 +111,13 @@ pub(super) fn waits(
         return Ok(waits);
     }
     if main.threads > 1 {
-        reader.other_threads(main.pid, &mut waits.threads)?;
-        waits.all_threads = true;
+        waits.all_threads = reader.other_threads(main.pid, &mut waits.threads)?;
     }
-    waits.signalfds = reader.signalfds()?;
+    let descriptors = reader.descriptor_table()?;
+    if !descriptors.signalfds.is_empty() {
+        reader.follow_epolls(&descriptors, &mut waits.threads);
+    }
+    waits.signalfds = descriptors.signalfds;
     Ok(waits)
 }
 
@@ -147,13 +154,15 @@ impl WaitReader<'_> {
         Ok(thread)
     }
 
+    /// Returns whether those are all.
     fn other_threads(
         &mut self,
         main: i32,
         threads: &mut Vec<ThreadWaits>,
-    ) -> Result<(), ReadError> {
+    ) -> Result<bool, ReadError> {
         let ids = thread_ids(self.handle)?;
-        for tid in ids.into_iter().filter(|tid| *tid != main).take(MAX_THREADS) {
+        let others = || ids.iter().copied().filter(|tid| *tid != main);
+        for tid in others().take(MAX_THREADS) {
             let read = status(self.handle, &format!("task/{tid}/status"), self.buffer)
                 .and_then(|own| self.thread(&format!("task/{tid}/syscall"), tid, own.sig_blk));
             match read {
@@ -162,7 +171,7 @@ impl WaitReader<'_> {
                 Err(error) => return Err(error),
             }
         }
-        Ok(())
+        Ok(others().nth(MAX_THREADS).is_none())
     }
 
     fn thread(
@@ -209,19 +218,21 @@ impl WaitReader<'_> {
     }
 
     fn polled(&self, address: u64, count: u64) -> Waiting {
-        let bytes = self.memory(address, count.min(MAX_POLLED) * 8);
-        // struct pollfd: the descriptor, and two times 16 bits.
-        bytes.map_or(Waiting::Anything, |bytes| {
-            let fds = bytes.chunks_exact(8).map(|p| i32::from_ne_bytes([p[0], p[1], p[2], p[3]]));
-            Waiting::Descriptors(fds.collect())
-        })
+        if count > MAX_POLLED {
+            return Waiting::Anything;
+        }
+        self.memory(address, count * 8)
+            .map_or(Waiting::Anything, |bytes| Waiting::Descriptors(polled_descriptors(&bytes)))
     }
 
     fn selected(&self, count: u64, address: u64) -> Waiting {
         if address == 0 {
             return Waiting::Elsewhere;
         }
-        let bytes = self.memory(address, count.min(1 << 20).div_ceil(64) * 8);
+        if count > MAX_SELECTED {
+            return Waiting::Anything;
+        }
+        let bytes = self.memory(address, count.div_ceil(64) * 8);
         bytes.map_or(Waiting::Anything, |bytes| {
             let bits = (0..bytes.len() * 8).filter(|bit| bytes[bit / 8] & (1 << (bit % 8)) != 0);
             Waiting::Descriptors(bits.filter_map(|bit| i32::try_from(bit).ok()).collect())
@@ -229,48 +240,96 @@ impl WaitReader<'_> {
     }
 
     fn epoll(&mut self, epoll: i32) -> Waiting {
-        let info = self.handle.open_relative(format!("fdinfo/{epoll}")).map_err(ReadError::from);
-        if info.and_then(|info| read_into(info, self.buffer, 4 << 20)).is_err() {
-            return Waiting::Anything;
+        match self.targets(epoll) {
+            None => Waiting::Anything,
+            Some(targets) if self.is_parents(epoll) => Waiting::Inherited(targets),
+            Some(targets) => Waiting::Descriptors(targets),
         }
-        let targets = epoll_targets(self.buffer);
-        let is_parents = || kcmp::same_file(self.handle.pid, self.parent, epoll) == Ok(true);
-        if self.parent > 0 && is_parents() {
-            Waiting::Inherited(targets)
-        } else {
-            Waiting::Descriptors(targets)
+    }
+
+    /// Whether an epoll is one that the parent has, too.
+    fn is_parents(&self, epoll: i32) -> bool {
+        self.parent > 0 && kcmp::same_file(self.handle.pid, self.parent, epoll) == Ok(true)
+    }
+
+    /// Reads the descriptors that an epoll watches; none if that is not possible.
+    fn targets(&mut self, epoll: i32) -> Option<Vec<i32>> {
+        let info = self.handle.open_relative(format!("fdinfo/{epoll}")).ok()?;
+        read_into(info, self.buffer, MAX_EPOLL_INFO).ok()?;
+        (self.buffer.len() < MAX_EPOLL_INFO).then(|| epoll_targets(self.buffer))
+    }
+
+    /// Adds the descriptors that an epoll watches to those of the threads that wait for the epoll itself.
+    fn follow_epolls(&mut self, table: &DescriptorTable, threads: &mut [ThreadWaits]) {
+        for thread in threads {
+            let Waiting::Descriptors(fds) = &mut thread.on else { continue };
+            let (mut seen, mut rest) = (BTreeSet::new(), std::mem::take(fds));
+            let mut is_known = true;
+            while let Some(fd) = rest.pop() {
+                // (An epoll goes on watching a file whose descriptor has another number by now.)
+                is_known &= table.open.contains(&fd);
+                if seen.insert(fd) && table.epolls.contains(&fd) {
+                    match self.targets(fd) {
+                        Some(targets) if !self.is_parents(fd) => rest.extend(targets),
+                        _ => is_known = false,
+                    }
+                }
+            }
+            thread.on = match is_known {
+                true => Waiting::Descriptors(seen.into_iter().collect()),
+                false => Waiting::Anything,
+            };
         }
     }
 
     fn memory(&self, address: u64, length: u64) -> Result<Vec<u8>, ReadError> {
         let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
-        self.handle.open_relative("mem")?.read_exact_at(&mut bytes, address)?;
+        let memory = self.handle.open_relative("mem")?;
+        // (An I/O error means that the process passed an address where it has no memory.)
+        let read = memory.read_exact_at(&mut bytes, address);
+        read.map_err(|error| ReadError::Broken(error.to_string()))?;
         Ok(bytes)
     }
 
-    /// Lists the signalfds of the process: descriptors that link to `anon_inode:[signalfd]`.
-    fn signalfds(&mut self) -> Result<Vec<Signalfd>, ReadError> {
+    /// Reads the descriptors of the process: signalfds and epolls link to `anon_inode:[signalfd]` and
+    /// `anon_inode:[eventpoll]`.
+    fn descriptor_table(&mut self) -> Result<DescriptorTable, ReadError> {
         let mut listed = Dir::from_fd(process_dir::open_listing(self.handle, "fd")?)?;
         let mut names = Vec::new();
-        for entry in listed.iter().take(MAX_DESCRIPTORS) {
+        for entry in listed.iter() {
             names.push(entry?.file_name().to_owned());
+            if names.len() > MAX_DESCRIPTORS {
+                return Err(ReadError::Broken("it has too many descriptors".into()));
+            }
         }
-        let mut found = Vec::new();
+        let mut table = DescriptorTable::default();
         for name in names {
-            let link = readlinkat(&listed, name.as_c_str());
-            if !link.is_ok_and(|link| link == "anon_inode:[signalfd]") {
-                continue;
-            }
             let Some(fd) = name.to_str().ok().and_then(|fd| fd.parse().ok()) else { continue };
-            let info = self.handle.open_relative(format!("fdinfo/{fd}")).map_err(ReadError::from);
-            if info.and_then(|info| read_into(info, self.buffer, 4096)).is_ok()
-                && let Some(set) = signalfd_set(self.buffer)
-            {
-                found.push(Signalfd { fd, set });
+            table.open.insert(fd);
+            match readlinkat(&listed, name.as_c_str()) {
+                Ok(link) if link == "anon_inode:[eventpoll]" => drop(table.epolls.insert(fd)),
+                Ok(link) if link == "anon_inode:[signalfd]" => {
+                    table.signalfds.extend(self.signalfd(fd));
+                }
+                _ => {}
             }
         }
-        Ok(found)
+        Ok(table)
     }
+
+    fn signalfd(&mut self, fd: i32) -> Option<Signalfd> {
+        let info = self.handle.open_relative(format!("fdinfo/{fd}")).ok()?;
+        read_into(info, self.buffer, 4096).ok()?;
+        Some(Signalfd { fd, set: signalfd_set(self.buffer)? })
+    }
+}
+
+/// The descriptors of a process.
+#[derive(Default)]
+struct DescriptorTable {
+    open: BTreeSet<i32>,
+    epolls: BTreeSet<i32>,
+    signalfds: Vec<Signalfd>,
 }
 
 #[cfg(target_arch = "x86_64")]

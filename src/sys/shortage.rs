@@ -1,5 +1,5 @@
-//! Whether this process has run out of descriptors, memory or processes: facts that exist may then
-//! be missing, whichever caller has left them out.
+//! Whether this process has run out of descriptors, memory or processes, or a read failed with an I/O error: facts
+//! that exist may then be missing, whichever caller has left them out.
 
 use std::sync::atomic::{AtomicI32, Ordering};
 
@@ -10,7 +10,8 @@ static LAST: AtomicI32 = AtomicI32::new(0);
 
 /// Notes an error, if it is of that kind.
 pub fn note(errno: Errno) {
-    if matches!(errno, Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM | Errno::EAGAIN) {
+    use Errno::{EAGAIN, EIO, EMFILE, ENFILE, ENOMEM};
+    if matches!(errno, EMFILE | ENFILE | ENOMEM | EAGAIN | EIO) {
         LAST.store(errno as i32, Ordering::Relaxed);
     }
 }

@@ -43,9 +43,19 @@ pub fn is_in_state(pid: i32, word: &str) -> bool {
             let mut children = children.split_whitespace().peekable();
             children.peek().is_some() && children.all(|child| waits(&format!("/proc/{child}")))
         }
+        "signalfd-spin" => spins(&task),
         "sigwait" | "exits-on" | "exits-after-children-on" => waits(&task),
         behaviour => !behaviour.starts_with("signalfd-") || waits(&task),
     }
+}
+
+/// Whether a process runs and has a signalfd.
+fn spins(task: &str) -> bool {
+    let fds = std::fs::read_dir(format!("{task}/fd")).into_iter().flatten().flatten();
+    let links: Vec<_> = fds.filter_map(|fd| std::fs::read_link(fd.path()).ok()).collect();
+    let has = |name: &str| links.iter().any(|link| link.as_os_str() == name);
+    // (It opens the epoll after the signalfd.)
+    has("anon_inode:[signalfd]") && has("anon_inode:[eventpoll]") && state(&status(task)) == 'R'
 }
 
 /// Whether the second thread of a process waits for a signal, or for nothing.

@@ -61,7 +61,14 @@ pub fn consume(name: &str, word: &str) -> bool {
             while nix::sys::wait::wait().is_ok() {}
             std::process::exit(0);
         }),
-        "signalfd-read" | "signalfd-poll" | "signalfd-select" | "signalfd-epoll"
+        "signalfd-read"
+        | "signalfd-poll"
+        | "signalfd-select"
+        | "signalfd-epoll"
+        | "signalfd-nested-epolls"
+        | "signalfd-polled-epoll"
+        | "signalfd-moved-epoll"
+        | "signalfd-spin"
         | "signalfd-unread" => signalfd(name, &set, &behaviour[9..]),
         "signalfd-child-reads" => signalfd_of_a_child(name, &set),
         "signalfd-inherited-read" => serve(name, INHERITED.load(Ordering::Relaxed), 0, "read"),
@@ -202,6 +209,25 @@ fn serve(name: &str, fd: i32, epoll: i32, how: &str) {
                 "epoll" => {
                     libc::epoll_wait(epoll, &mut event, 1, -1);
                 }
+                "nested-epolls" => {
+                    let outer = libc::epoll_create1(0);
+                    libc::epoll_ctl(outer, libc::EPOLL_CTL_ADD, epoll, &mut event);
+                    libc::epoll_wait(outer, &mut event, 1, -1);
+                }
+                "polled-epoll" => {
+                    let mut polled = libc::pollfd { fd: epoll, events: libc::POLLIN, revents: 0 };
+                    libc::poll(&mut polled, 1, -1);
+                }
+                // The descriptor that the epoll knows is closed, and the file has another one.
+                "moved-epoll" => {
+                    let moved = libc::dup(fd);
+                    libc::close(fd);
+                    libc::epoll_wait(epoll, &mut event, 1, -1);
+                    return serve(name, moved, epoll, "read");
+                }
+                "spin" => loop {
+                    std::hint::spin_loop();
+                },
                 "unread" => sleep_forever(),
                 _ => {}
             }

@@ -54,6 +54,8 @@ const KINDS: &[(&str, &str)] = &[
     ("that_poll_a_signalfd", "signalfd-poll=@"),
     ("that_select_a_signalfd", "signalfd-select=@"),
     ("that_watch_a_signalfd_by_epoll", "signalfd-epoll=@"),
+    ("that_watch_a_signalfd_by_nested_epolls", "signalfd-nested-epolls=@"),
+    ("that_poll_an_epoll_of_a_signalfd", "signalfd-polled-epoll=@"),
     ("with_an_unread_signalfd", "signalfd-unread=@"),
     ("with_a_second_thread_polling_a_signalfd", "other-signalfd-poll=@"),
     ("with_a_signalfd_read_by_a_child", "signalfd-child-reads=@"),
@@ -114,6 +116,16 @@ pub fn trials() -> Vec<Trial> {
         Need::Root,
         "kernel_agreement::epoll_shared_with_the_parent",
         cases::inherited_epoll,
+    ));
+    trials.push(test_with(
+        Need::Root,
+        "kernel_agreement::a_signalfd_that_may_be_read_next_is_unknown",
+        cases::unknown_readers,
+    ));
+    trials.push(test_with_programs(
+        &["python3"],
+        "kernel_agreement::more_threads_than_are_read_are_unknown",
+        cases::too_many,
     ));
     trials.push(test_with(
         Need::Root,

@@ -2,10 +2,11 @@
 //! signalfds and nested PID namespaces.
 
 use cinspect::testing::{Signal, Verdict};
+use serde_json::json;
 
 use super::agreement::{Actor, Observed, kill, predict, send_and_compare};
 use super::{SIGNALS, State, host_pids, signal};
-use crate::support::{Outcome, check, fixture, run, same, wait_until};
+use crate::support::{Outcome, UnsharedInit, check, fixture, run, same, wait_until};
 
 /// A signal to a zombie has no effect; a process whose main thread has exited gets it in another thread.
 pub fn exited() -> Outcome {
@@ -83,6 +84,68 @@ pub fn inherited_epoll() -> Outcome {
     };
     check(wait_until(sleeps), "the process does not sleep")?;
     same(actor.observe(), Observed::Pending)
+}
+
+/// A process that is busy may read its signalfd next or never, and one whose epoll watches the file of a closed
+/// descriptor may mean the signalfd.
+pub fn unknown_readers() -> Outcome {
+    for (words, observed) in [
+        ("signalfd-spin=TERM", Observed::Pending),
+        ("signalfd-moved-epoll=TERM", Observed::Accepted),
+    ] {
+        let container = fixture(&format!("init\n> child {words}"))?;
+        let host_pids = host_pids(&container)?;
+        let pid = host_pids[&container.pids["child"]];
+        let actor =
+            Actor { container: &container, name: "child".into(), pid, signal: Signal::TERM };
+        let predictions = predict(&container, std::slice::from_ref(&actor))?;
+        same((words, predictions[0].verdict), (words, Verdict::Unknown))?;
+        let note = predictions[0].note.clone().unwrap_or_default();
+        check(note.contains("is not known"), note)?;
+        kill(pid, Signal::TERM.number())?;
+        check(wait_until(|| actor.observe() == observed), format!("{:?}", actor.observe()))?;
+    }
+    Ok(())
+}
+
+/// A process with more threads than are read, the last of which alone does not block TERM.
+const THREADS: &str = r#"
+import signal, sys, threading
+held = threading.Lock(); held.acquire()
+threading.stack_size(65536)
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+def last():
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+    open(sys.argv[1], 'w').write('ready')
+    held.acquire()
+for _ in range(10100): threading.Thread(target=held.acquire, daemon=True).start()
+threading.Thread(target=last, daemon=True).start()
+while True: signal.sigwait([signal.SIGUSR1])
+"#;
+
+/// The verdict is unknown, where the facts that were read alone would be `pending`. (Threads are read in the order
+/// of their numbers, and the kernel may have begun again with those: then the one that matters is read.)
+pub fn too_many() -> Outcome {
+    let dir = tempfile::tempdir()?;
+    let (script, ready) = (dir.path().join("script"), dir.path().join("ready"));
+    std::fs::write(&script, THREADS)?;
+    let [script, written] = [&script, &ready].map(|path| path.display().to_string());
+    let shell = format!("/usr/bin/env python3 {script} {written} & wait");
+    let container = UnsharedInit::start(&["sh", "-c", &shell])?;
+    let mut is_ready = false;
+    for _ in 0..30 {
+        is_ready = is_ready || wait_until(|| ready.exists());
+    }
+    check(is_ready, "the threads did not start")?;
+    let rows = run(&["--json", "ps", &container.name(), "--signal", "TERM"]).expect(0)?.objects();
+    let row = rows.iter().max_by_key(|row| row["threads"].as_i64()).ok_or("no rows")?;
+    let verdict = &row["on_signal"]["verdict"];
+    check([json!("unknown"), json!("terminates")].contains(verdict), row)?;
+    let pid = row["pid"].to_string();
+    run(&["signal", &container.name(), "TERM", "--pid", &pid]).expect(0)?;
+    let host_pid = row["host_pid"].to_string();
+    let ended = || !std::path::Path::new(&format!("/proc/{host_pid}/task")).exists();
+    check(wait_until(ended), "TERM does not end it")
 }
 
 /// A signal to a thread takes effect in that thread, whatever the others do with it.
