@@ -30,7 +30,7 @@
 //! Imports point downward only, from floor to floor: `cli command completion manual` · `resolve action
 //! output` · `engine` · `analysis proc` · `error exit` · `model sys`. `tests/it/layering.rs` keeps it so.
 //!
-//! The crate is a program: its modules are private, and [`run`] is all that it offers. `testing` is for
+//! The crate is a program: its modules are private, and [`run`] and its [`Allocator`] are all that it offers. `testing` is for
 //! its own tests.
 
 #[cfg(not(target_os = "linux"))]
@@ -55,6 +55,7 @@ mod resolve;
 mod sys;
 
 pub use cli::run;
+pub use sys::memory::Allocator;
 
 /// Items for the tests of this package; they change without notice.
 #[doc(hidden)]

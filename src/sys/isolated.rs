@@ -23,7 +23,7 @@ use serde::de::DeserializeOwned;
 
 use super::cpu_wait::TaskDeadline;
 use super::pidfd::Ending;
-use super::{fd, process, shortage};
+use super::{fd, memory, process, shortage};
 
 /// The descriptors that a child keeps, beside its end of the pipe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,6 +145,7 @@ fn spawn(
             Ok(IsolatedChild { pid: child, pipe, received: Vec::new(), hangs: false })
         }
         ForkResult::Child => {
+            memory::set_status(memory::CHILD_STATUS);
             let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
                 drop(reader);
                 let pipe = match inherit {
@@ -268,6 +269,7 @@ impl IsolatedChild {
     /// Reaps the child, which has closed its end of the pipe, and says how it ended.
     fn ending(&mut self) -> String {
         match self.reap(EXIT_TIMEOUT) {
+            Some(Ending::Status(memory::CHILD_STATUS)) => "ran out of memory".to_owned(),
             Some(Ending::Status(status)) => format!("exited with status {status}"),
             Some(Ending::Signal(signal, _)) => format!("was killed by {signal}"),
             None => "closed its pipe".to_owned(),

@@ -13,6 +13,7 @@ pub mod guardian;
 pub mod isolated;
 pub mod kcmp;
 pub mod listing;
+pub mod memory;
 pub mod mount_root;
 pub mod namespace;
 pub mod parallel;

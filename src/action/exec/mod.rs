@@ -24,6 +24,7 @@ pub use tools::Tools;
 /// Runs as the helper, if this process was started as one; does not return then.
 pub fn run_if_helper(name: Option<&OsStr>) {
     if name.is_some_and(|name| name == protocol::HELPER) {
+        crate::sys::memory::set_status(125);
         crate::sys::process::exit_now(helper::main());
     }
 }

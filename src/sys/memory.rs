@@ -1,0 +1,63 @@
+//! The allocator of the program: memory that cannot be had ends the program with an error in words and a
+//! documented status. (Rust aborts with SIGABRT then, and its hook for that is not stable.)
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicI32, Ordering};
+
+use nix::libc;
+
+/// The status of a child process of ours that has run out of memory: its parent says so.
+pub const CHILD_STATUS: i32 = 112;
+
+/// The exit status of this process then.
+static STATUS: AtomicI32 = AtomicI32::new(1);
+
+/// Sets the exit status of this process where it runs out of memory; with [`CHILD_STATUS`] it prints nothing.
+pub fn set_status(status: i32) {
+    STATUS.store(status, Ordering::Relaxed);
+}
+
+/// The C library's allocator, without the answer that there is no memory.
+pub struct Allocator;
+
+// SAFETY: the system's allocator, whose every block is passed on as it is.
+unsafe impl GlobalAlloc for Allocator {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: as the caller guarantees.
+        checked(unsafe { System.alloc(layout) })
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        // SAFETY: as the caller guarantees.
+        unsafe { System.dealloc(block, layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: as the caller guarantees.
+        checked(unsafe { System.alloc_zeroed(layout) })
+    }
+
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        // SAFETY: as the caller guarantees.
+        checked(unsafe { System.realloc(block, layout, size) })
+    }
+}
+
+fn checked(block: *mut u8) -> *mut u8 {
+    if block.is_null() { exit() } else { block }
+}
+
+/// Ends the process. No destructor runs: guardians put back the terminal and thaw what is frozen, and what was
+/// not renamed into place yet disappears.
+#[cold]
+fn exit() -> ! {
+    const MESSAGE: &[u8] = b"cinspect: cannot go on: out of memory\n";
+    let status = STATUS.load(Ordering::Relaxed);
+    // SAFETY: a constant, and calls that allocate nothing. (Without a reader of stderr it is not said.)
+    unsafe {
+        if status != CHILD_STATUS {
+            libc::write(2, MESSAGE.as_ptr().cast(), MESSAGE.len());
+        }
+        libc::_exit(status)
+    }
+}
