@@ -6,6 +6,7 @@ mod hostile;
 mod interchange;
 mod options;
 mod paths;
+mod random_trees;
 mod streams;
 mod tree;
 mod user_namespace;
@@ -43,6 +44,7 @@ pub fn trials() -> Vec<Trial> {
     trials.extend(hostile::trials());
     trials.extend(paths::trials());
     trials.extend(interchange::trials());
+    trials.extend(random_trees::trials());
     trials.extend(options::trials());
     trials.extend(streams::trials());
     trials.extend(account::trials());
