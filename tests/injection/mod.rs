@@ -64,7 +64,7 @@ const CASES: &[Case] = &[
     Case {
         ends: true,
         verify: stopped,
-        ..reads("stop", &["stop", "--order", "all", "-t", "60s", "web"])
+        ..reads("stop", &["stop", "--order", "all", "-t", "30s", "web"])
     },
     Case { ends: true, verify: stopped, ..reads("kill", &["stop", "-t", "0", "web"]) },
     reads("stop-dry-run", &["stop", "-n", "web"]),

@@ -20,7 +20,7 @@ const TASK: &str = "CINSPECT_TEST_WORLD";
 /// The variable that makes the families run at length.
 const LONG: &str = "CINSPECT_TEST_LONG";
 /// The time after which a run hangs. A machine may be under load.
-const HANGS: Duration = Duration::from_secs(60);
+const HANGS: Duration = Duration::from_secs(120);
 /// A directory of both the world and the container.
 pub const DATA: &str = "/run/tmp/data";
 
