@@ -28,6 +28,12 @@ pub fn targets() -> Vec<Target> {
     all
 }
 
+/// Makes a directory, in memory where that is possible: thousands of files are made a second.
+fn directory() -> tempfile::TempDir {
+    let memory = tempfile::tempdir_in("/dev/shm");
+    memory.or_else(|_| tempfile::tempdir()).expect("a directory")
+}
+
 fn tar_stream(stream: &[u8]) {
     let reader = cinspect::testing::FUZZ_TARGETS.concat();
     let reader = reader.iter().find(|(name, _)| *name == "tar_reader").expect("the reader");
@@ -38,7 +44,7 @@ fn tar_stream(stream: &[u8]) {
 /// in it is a device, and without `archive` no program gets rights.
 pub fn unpack(stream: &[u8], archive: bool) {
     use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-    let top = tempfile::tempdir().expect("a directory");
+    let top = directory();
     let target = top.path().join("target");
     fs::create_dir(&target).expect("a directory");
     let outside = top.path().join("outside");
@@ -93,7 +99,7 @@ fn host(bytes: &[u8]) {
     let mut input = Unstructured::new(bytes);
     let Ok(number) = u8::arbitrary(&mut input) else { return };
     let machine = &machines()[usize::from(number) % machines().len()];
-    let root = tempfile::tempdir().expect("a directory");
+    let root = directory();
     machine.unpack(root.path()).expect("a host");
     let files = state_files::files(root.path());
     for _ in 0..4 {
