@@ -69,8 +69,10 @@ fn recorded_changes<'a>(
             )
         })
     });
-    let added =
-        state.filters.zip(record.filters).map(|(own, recorded)| own.saturating_sub(recorded));
+    let added = state
+        .filters
+        .zip(record.filters)
+        .map(|(current, recorded)| current.saturating_sub(recorded));
     let filters = added.filter(|added| *added > 0).map(|added| match added {
         1 => "has added a seccomp filter of its own".to_owned(),
         added => format!("has added {added} seccomp filters of its own"),
@@ -78,15 +80,16 @@ fn recorded_changes<'a>(
     let privileges = (state.no_new_privs == Some(true) && record.no_new_privs == Some(false))
         .then(|| "has set no_new_privs for itself".to_owned());
     let personality =
-        state.personality.zip(record.personality).filter(|(own, recorded)| own != recorded);
-    let personality = personality.map(|(own, recorded)| {
-        format!("has changed its personality to {own:#x}; the container's is {recorded:#x}")
+        state.personality.zip(record.personality).filter(|(current, recorded)| current != recorded);
+    let personality = personality.map(|(current, recorded)| {
+        format!("has changed its personality to {current:#x}; the container's is {recorded:#x}")
     });
-    let policy = state.scheduling.zip(record.scheduling).filter(|(own, recorded)| own != recorded);
-    let policy = policy.map(|(own, recorded)| {
+    let policy =
+        state.scheduling.zip(record.scheduling).filter(|(current, recorded)| current != recorded);
+    let policy = policy.map(|(current, recorded)| {
         format!(
             "has set its scheduling policy to {}; the container's is {}",
-            own.name(),
+            current.name(),
             recorded.name()
         )
     });

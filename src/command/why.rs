@@ -30,7 +30,7 @@ use crate::resolve::{ResolvedContainer, Resolver};
 ///
 /// The exit status in words, OOM kills (the engine's mark, the kernel's log and the counters of the
 /// cgroups), the restart policy and the number of restarts, health checks, and the end of the log; each with
-/// the file that says so. For a container that is running: the same about its previous life, OOM kills in it,
+/// the file that says so. For a container that is running: the same about its previous run, OOM kills in it,
 /// and the forecast of its next stop. Facts that no file records are named.
 #[derive(Args)]
 pub struct WhyArgs {

@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn only_the_exit_of_a_main_thread_has_the_status() {
-        let message = |what: u32, thread: i32, process: i32| {
+        let message = |event: u32, thread: i32, process: i32| {
             let mut bytes = vec![0; HEADER + CN_HEADER];
             bytes.extend(what.to_ne_bytes());
             bytes.extend([0; 12]);

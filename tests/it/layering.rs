@@ -10,7 +10,7 @@ use libtest_mimic::Trial;
 use proc_macro2::{TokenStream, TokenTree};
 use syn::visit::{self, Visit};
 
-use self::source::{SourceFile, facts_of, is_test, module_of, rust_files, source};
+use self::source::{FileFacts, SourceFile, facts_of, is_test, module_of, rust_files, source};
 use crate::support::{Outcome, check, repository, test};
 
 /// The floors from top to bottom; imports within a floor are allowed as long as they make no circle.
@@ -43,6 +43,7 @@ pub fn trials() -> Vec<Trial> {
         test("layering::no_two_types_share_a_name", type_names_are_unique),
         test("layering::only_the_engines_files_name_an_engine", engines_are_named_by_their_files),
         test("layering::files_and_functions_are_short", sizes_are_within_limits),
+        test("layering::docs_of_functions_begin_with_a_verb", docs_begin_with_a_verb),
     ]
 }
 
@@ -239,6 +240,28 @@ fn sizes_are_within_limits() -> Outcome {
                 wrong.push(format!("{path}: {name} has {lines} lines"));
             }
         }
+    }
+    check(wrong.is_empty(), wrong.join("\n"))
+}
+
+/// Lists the functions whose documentation does not begin like a verb: with a capital, and `s` at its end.
+fn without_verb(facts: &FileFacts) -> impl Iterator<Item = &str> {
+    let is_verb = |word: &str| {
+        let word = word.trim_end_matches(',');
+        word == "Whether" || word.starts_with(char::is_uppercase) && word.ends_with('s')
+    };
+    facts.documented.iter().filter(move |(_, word)| !is_verb(word)).map(|(name, _)| name.as_str())
+}
+
+fn docs_begin_with_a_verb() -> Outcome {
+    let text = "/// The host.\nfn a() {} /// Reads, and\nfn b() {} trait T { /// Whom\nfn c(); }";
+    let example = facts_of(Vec::new(), text).map_err(|error| error.to_string())?;
+    let seen: Vec<&str> = without_verb(&example).collect();
+    check(seen == ["a", "c"], format!("{seen:?} are seen in the example"))?;
+    let mut wrong = Vec::new();
+    for file in source()? {
+        let path = file.path.display();
+        wrong.extend(without_verb(&file.facts).map(|name| format!("{path}: {name}")));
     }
     check(wrong.is_empty(), wrong.join("\n"))
 }

@@ -144,8 +144,8 @@ mod tests {
         assert!(refusal("script", b"#!/bin/sh\n").contains("not an ELF program"));
         let mut foreign = std::fs::read("/proc/self/exe").unwrap();
         foreign.truncate(HEAD);
-        let own = ElfProgram::parse(&foreign).unwrap();
-        if own.is_dynamic {
+        let program = ElfProgram::parse(&foreign).unwrap();
+        if program.is_dynamic {
             assert!(refusal("dynamic", &foreign).contains("dynamically linked"));
         } else {
             foreign[18..20].copy_from_slice(&[0xfe, 0xca]);

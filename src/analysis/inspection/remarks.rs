@@ -46,7 +46,7 @@ impl RemarkCode {
         (
             Self::EngineSocket,
             "engine-socket",
-            "The socket of a container engine is mounted: write access to it is root on the host.",
+            "The socket of a container engine is mounted: write access to it means root on the host.",
         ),
         (Self::HostRoot, "host-root", "The host's root directory is mounted."),
         (Self::HostDirectory, "host-directory", "A system directory of the host is mounted."),

@@ -31,7 +31,7 @@ use crate::resolve::{Access, ResolvedContainer, Resolver, hidden_names_note};
 /// processes are zombies, left behind, paused, stopped or traced, whether any was killed for lack of memory,
 /// and whether the engine restarts the container. The
 /// most serious finding comes first. Without CTR, every running container of the host is checked, the worst
-/// first. For a container that is not running it says how it ended. Nothing is sent.
+/// first. For a container that is not running, the command says how it ended. Nothing is sent.
 #[derive(Args)]
 pub struct DoctorArgs {
     /// The containers; without any, all on this host

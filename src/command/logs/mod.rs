@@ -32,19 +32,19 @@ const INTERVAL: Duration = Duration::from_millis(200);
 /// The log is read from the engine's file (json-file, local, k8s-file, CRI), with the files that were
 /// rotated before it, compressed ones too, or from the journal by journalctl(1). Lines that the container wrote to stderr are printed
 /// on stderr. On a terminal, control characters are escaped and colours left out; a file or a pipe gets
-/// the bytes as they are. A container that is not running has a log as well.
+/// the bytes as they are. The container need not be running.
 #[derive(Args)]
 pub struct LogsArgs {
     /// The container
     #[arg(value_name = "CTR", add = CompletionSource::AnyContainers)]
     container: String,
-    /// Print this many lines; `all`: all
+    /// Print this many lines, or `all`
     #[arg(short = 'n', long, visible_alias = "tail", value_name = "N", value_parser = lines, allow_hyphen_values = true, add = CompletionSource::Free)]
     lines: Option<Lines>,
     /// Follow the log until the container ends
     #[arg(short, long)]
     follow: bool,
-    /// Only from this time on: `10m` ago, or as `2026-11-26T02:37:17Z`; without a zone the local one
+    /// Print lines from this time on: `10m` ago, or as `2026-11-26T02:37:17Z`; without a zone, local time
     #[arg(long, alias = "since-time", value_name = "TIME", value_parser = args::time, allow_hyphen_values = true, add = CompletionSource::Free)]
     since: Option<Timestamp>,
     /// Print the time of each line

@@ -41,7 +41,7 @@ pub struct TraceArgs {
     /// Every process of the host
     #[arg(short, long, conflicts_with = "label")]
     all: bool,
-    /// Every container with this label, also one that begins later; `KEY` alone matches any value
+    /// Every container with this label, also those that start later; `KEY` alone matches any value
     #[arg(long, value_name = "KEY[=VALUE]", value_parser = args::label, add = CompletionSource::Free)]
     label: Vec<String>,
     /// End after this time
@@ -58,7 +58,7 @@ pub const COMMAND: Command = command::<TraceArgs>(
     &[
         ("cinspect trace web", "signals as they are sent, and by whom"),
         ("cinspect trace web TERM KILL", "only these signals"),
-        ("cinspect trace --all KILL --for 1h", "who kills what on this host"),
+        ("cinspect trace --all KILL --for 1h", "every KILL on this host, with its sender"),
         ("cinspect trace --label app=shop", "containers by label, later ones too"),
         ("cinspect --json trace web db", "for a log"),
     ],

@@ -33,6 +33,8 @@ pub struct FileFacts {
     pub types: Vec<String>,
     /// Functions and their numbers of lines.
     pub functions: Vec<(String, usize)>,
+    /// Functions and the first words of their documentation.
+    pub documented: Vec<(String, String)>,
 }
 
 /// Collects [`FileFacts`] of the module at `module`.
@@ -106,6 +108,18 @@ impl Collector {
         }
     }
 
+    fn documentation(&mut self, attributes: &[syn::Attribute], signature: &syn::Signature) {
+        let text = attributes.iter().find_map(|attribute| match &attribute.meta {
+            syn::Meta::NameValue(doc) if doc.path.is_ident("doc") => match &doc.value {
+                syn::Expr::Lit(syn::ExprLit { lit: syn::Lit::Str(text), .. }) => Some(text.value()),
+                _ => None,
+            },
+            _ => None,
+        });
+        let word = text.map(|text| text.split_whitespace().next().unwrap_or_default().to_owned());
+        self.facts.documented.extend(word.map(|word| (signature.ident.to_string(), word)));
+    }
+
     fn function(&mut self, signature: &syn::Signature, body: &syn::Block) {
         let lines = body.span().end().line + 1 - signature.span().start().line;
         self.facts.functions.push((signature.ident.to_string(), lines));
@@ -166,13 +180,20 @@ impl<'ast> Visit<'ast> for Collector {
     fn visit_item_fn(&mut self, item: &'ast syn::ItemFn) {
         if !is_test(&item.attrs) {
             self.function(&item.sig, &item.block);
+            self.documentation(&item.attrs, &item.sig);
             visit::visit_item_fn(self, item);
         }
     }
 
     fn visit_impl_item_fn(&mut self, item: &'ast syn::ImplItemFn) {
         self.function(&item.sig, &item.block);
+        self.documentation(&item.attrs, &item.sig);
         visit::visit_impl_item_fn(self, item);
+    }
+
+    fn visit_trait_item_fn(&mut self, item: &'ast syn::TraitItemFn) {
+        self.documentation(&item.attrs, &item.sig);
+        visit::visit_trait_item_fn(self, item);
     }
 }
 
