@@ -44,7 +44,7 @@ pub fn own_changes(
             Some(record) if record.environment_is_complete => RECORDED,
             _ => "`exec` cannot restore variables that no record has: give them with `-e`",
         };
-        add("has written over its environment".into(), remedy);
+        add("has overwritten its environment".into(), remedy);
     }
     if let Some(record) = record {
         recorded_changes(record, state).for_each(|text| add(text, RECORDED));
@@ -162,7 +162,7 @@ mod tests {
             [
                 "has changed its root directory to `/jail`",
                 "is in the working directory `/q`, which has been deleted",
-                "has written over its environment",
+                "has overwritten its environment",
                 "has set its RLIMIT_NOFILE to 1:2; the container's is 3:unlimited",
                 "has added 2 seccomp filters of its own",
                 "has set no_new_privs for itself",

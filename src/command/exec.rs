@@ -176,7 +176,7 @@ fn account_section() -> Section {
             ),
             (
                 "environment, working directory, umask, no_new_privs",
-                "as the engine's record has them; without a record those of PID 1. If PID 1 has written over its environment, that is a warning. A umask of 0 becomes 022.",
+                "as the engine's record has them; without a record those of PID 1. If PID 1 has overwritten its environment, that is a warning. A umask of 0 becomes 022.",
             ),
             (
                 "limits, scheduling policy, I/O priority, personality",

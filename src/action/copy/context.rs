@@ -206,7 +206,7 @@ impl<'a> CopyContext<'a> {
         let start = &path[..path.len().min(80)];
         cannot_copy(self.from, start)
             .cause(format!("directories are nested too deeply (more than {MAX_DEPTH} levels)"))
-            .hint("copy a directory further down")
+            .hint("copy a directory below it")
     }
 
     /// Returns the error for a source that cannot be read.

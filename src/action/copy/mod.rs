@@ -354,7 +354,7 @@ impl CopyJob<'_> {
         }
         if self.destination.location == Location::Host {
             let sentence = format!(
-                "files on the host belong to user {user}: the container's file system (FUSE) lets in only processes of that user"
+                "files on the host belong to user {user}: the container's file system (FUSE) admits only processes of that user"
             );
             let entry = AccountEntry::of_file(Deviation::Changed, "owner of the copies", sentence);
             events.account(&entry);

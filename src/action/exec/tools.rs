@@ -46,7 +46,7 @@ impl Tools {
             return Self::copy(path).map_err(|cause| {
                 failure(format!("cannot use `{}` as tools", path.display()))
                     .cause(cause)
-                    .hint("a static program brings everything that it needs: `file FILE` says so")
+                    .hint("`file FILE` shows whether a program is static")
             });
         }
         let mut refused = None;

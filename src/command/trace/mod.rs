@@ -56,7 +56,7 @@ pub const COMMAND: Command = command::<TraceArgs>(
     "trace",
     &[],
     &[
-        ("cinspect trace web", "signals as they are sent, and by whom"),
+        ("cinspect trace web", "signals as they are sent, with their senders"),
         ("cinspect trace web TERM KILL", "only these signals"),
         ("cinspect trace --all KILL --for 1h", "every KILL on this host, with its sender"),
         ("cinspect trace --label app=shop", "containers by label, later ones too"),

@@ -35,7 +35,7 @@ pub enum MissingStep {
     #[error("{0}")]
     Unreadable(String),
     /// Its file or its memory made the reader wait.
-    #[error("its program file or memory does not answer")]
+    #[error("its program file or memory does not respond")]
     NoAnswer,
     /// It exited or executed another program in between.
     #[error("it changed while it was read")]
