@@ -1,6 +1,6 @@
 //! The signal that ends a process. For each thread of a process that ends, by a signal, by exit_group(2) or
 //! because another thread calls execve(2), the kernel records a delivery of KILL (kernel/signal.c,
-//! `get_signal`): only a signal that was sent before tells the one from the other. Pure.
+//! `get_signal`): only a signal that was sent before distinguishes the two. Pure.
 
 use std::collections::HashMap;
 

@@ -130,7 +130,7 @@ impl HeldExit {
         }
         let cause = waits_for_zombie(found)?;
         let since = *self.since.get_or_insert(event.time);
-        // (A parent that runs reaps it in a moment.)
+        // (A parent that runs reaps it soon.)
         self.is_noted = event.time.saturating_sub(since) >= HELD_UP;
         self.is_noted.then_some(cause)
     }

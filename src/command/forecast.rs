@@ -37,7 +37,7 @@ pub(super) fn assumed_by(policy: &StopPolicy, container: &Container) -> Vec<Stri
     assumptions.iter().map(Assumption::to_string).collect()
 }
 
-/// Returns the signals of stops and those that forwarders send in their place: a snapshot has to tell
+/// Returns the signals of stops and those that forwarders send in their place: a snapshot has to show
 /// which threads wait for them.
 pub(super) fn forecast_signals(signals: SignalSet) -> SignalSet {
     signals.union(FORWARDED.into_iter().collect())

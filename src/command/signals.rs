@@ -84,7 +84,7 @@ pub const COMMAND: Command = command::<SignalsArgs>(
 const ALWAYS_LISTED: [Signal; 5] =
     [Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT, Signal::KILL];
 
-/// (The arguments tell which script an interpreter runs.)
+/// (The arguments show which script an interpreter runs.)
 const OPTIONS: SnapshotOptions =
     SnapshotOptions { threads: true, command: CommandLimit::SCREEN, ..SnapshotOptions::BARE };
 

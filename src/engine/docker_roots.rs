@@ -97,7 +97,7 @@ fn directories(reader: &RecordReader<'_>, daemon: &Shim) -> BTreeMap<String, Pat
         .collect()
 }
 
-/// Returns the data roots one level further down, `<uid>.<gid>`, that userns-remap uses.
+/// Returns the data roots one level below, `<uid>.<gid>`, that userns-remap uses.
 fn remapped_roots(reader: &RecordReader<'_>, root: &SearchPath) -> Vec<SearchPath> {
     let is_remapped = |name: &String| {
         name.split_once('.')

@@ -53,7 +53,7 @@ pub struct Inventory {
     pub containers: Vec<Container>,
     /// Containers that are not running.
     pub stopped: Vec<StoppedContainer>,
-    /// Messages about records that are not believed and files that could not be read.
+    /// Messages about records that are not trusted and files that could not be read.
     pub diagnostics: Vec<String>,
     /// Number of processes whose PID namespace we may not read (we are not root).
     pub denied: usize,

@@ -330,7 +330,7 @@ fn joined(
         // Without permission to look inside, the cgroup's list has to do.
         Err(ReadError::Denied) if has_cgroup => return Ok(Vec::new()),
         Err(ReadError::Exhausted) => return Err(ReadError::Exhausted),
-        // Its /proc is covered, or not usable: only the host's can tell.
+        // Its /proc is covered, or not usable: only the host's can be used.
         Err(_) => host.pids()?,
     };
     let rule = MembershipRule::new(host, container, inventory);

@@ -206,7 +206,7 @@ pub fn process_config(host: &Host, container: &Container) -> Option<ProcessConfi
     engine_of(container)?.process_config(host, container)
 }
 
-/// Returns the engine whose records are believed for this container.
+/// Returns the engine whose records are trusted for this container.
 fn engine_of(container: &Container) -> Option<&'static dyn Engine> {
     ENGINES
         .iter()

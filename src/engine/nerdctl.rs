@@ -34,7 +34,7 @@ impl<'a> NerdctlNames<'a> {
         Self { reader, stores: stores.collect(), known: RefCell::default() }
     }
 
-    /// Whether it has no names, so that a container's own record tells all of them.
+    /// Whether it has no names, so that a container's own record has all of them.
     pub(super) fn is_empty(&self) -> bool {
         self.stores.is_empty()
     }

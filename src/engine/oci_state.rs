@@ -1,5 +1,5 @@
 //! The state directories of the OCI runtimes (runc, crun, youki): `<root>/ID/FILE`, where FILE is the
-//! runtime's own. The same files stand behind Podman's containers, whose start times are read here.
+//! runtime's own. The same files exist for Podman's containers, whose start times are read here.
 
 use std::path::Path;
 

@@ -43,7 +43,7 @@ pub struct Record {
     pub parent: Option<HostPid>,
     /// How the engine stops it.
     pub stop: StopPolicy,
-    /// The reason why a PID that was recorded is not believed.
+    /// The reason why a PID that was recorded is not trusted.
     pub doubt: Option<String>,
     /// The sandbox that keeps its processes off this host (gVisor, Kata).
     pub sandbox: Option<&'static str>,
@@ -197,7 +197,7 @@ pub struct UserDirs {
     pub runtime_dir: PathBuf,
 }
 
-/// Messages about records that are not believed or could not be read. Only the first few of a user
+/// Messages about records that are not trusted or could not be read. Only the first few of a user
 /// are kept: there may be thousands.
 #[derive(Debug, Default)]
 pub struct Diagnostics {

@@ -30,7 +30,7 @@ pub(super) struct Verified {
     pub evidence: Vec<Evidence>,
 }
 
-/// The reason why a record is not believed.
+/// The reason why a record is not trusted.
 #[derive(Debug)]
 pub(super) enum VerifyError {
     /// The process does not exist: the container has ended, and its record is left over.
@@ -126,7 +126,7 @@ fn verify_owner(host: &Host, record: &Record, pid: HostPid) -> Result<(), Verify
             return Err(VerifyError::Unreadable);
         }
         Trust::User(owner) => match &record.users_path {
-            // The record itself is root's: no other user's forgery is advised to be believed.
+            // The record itself is root's: the advice never makes another user's forgery trusted.
             Some(path) => {
                 let path = path.display();
                 format!(
@@ -186,7 +186,7 @@ fn compare_cgroup(host: &Host, record: &Record, init: &Init) -> (Option<Cgroup>,
 }
 
 /// Returns the container's own cgroup: the recorded one, or the part of the path with its ID, in the
-/// first hierarchy that has it. The init may have moved further down.
+/// first hierarchy that has it. The init may have moved to a cgroup below it.
 pub(super) fn own_cgroup(record: &Record, memberships: &Memberships) -> Option<Cgroup> {
     memberships.by_preference().find_map(|membership| {
         let path = &membership.path;

@@ -142,7 +142,7 @@ impl EngineInfo {
         self.reference != ReferenceForm::Pid
     }
 
-    /// Whether its records alone tell which of its containers run: no other engine's record could
+    /// Whether its records alone show which of its containers run: no other engine's record could
     /// name the same processes first.
     pub fn has_complete_records(&self) -> bool {
         self.keeps_records && !self.low_level

@@ -12,7 +12,7 @@ use super::signal::Signal;
 pub enum RecordedState {
     /// It was never started, or could not be.
     Created,
-    /// It runs. If the kernel knows nothing of it, the engine was not running when it ended.
+    /// It runs. If it does not exist in the kernel, the engine was not running when it ended.
     Running,
     /// Its init exited.
     Exited,

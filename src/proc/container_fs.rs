@@ -96,7 +96,7 @@ impl Host {
 }
 
 impl Host {
-    /// Joins the user namespace of a process as its root: a FUSE file system that was mounted there lets in
+    /// Joins the user namespace of a process as its root: a FUSE file system that was mounted there admits
     /// only processes of it. It cannot be undone, so this is for a child.
     ///
     /// # Errors
@@ -318,7 +318,7 @@ impl ContainerRoot {
             }
             Ok(pids)
         };
-        // An error in there is the container's doing, and says nothing about our rights.
+        // An error in there is caused by the container, and says nothing about the caller's rights.
         list().map_err(|error| match error {
             ReadError::Gone | ReadError::Denied => broken("its /proc is hidden by a mount"),
             other => other,

@@ -269,7 +269,7 @@ impl Host {
             .unwrap_or_else(|| "localhost".into())
     }
 
-    /// Whether the kernel tells us this host's name (uts_namespaces(7)).
+    /// Whether the kernel's host name is this host's (uts_namespaces(7)).
     fn shares_uts_namespace(&self) -> bool {
         let uts = |process| std::fs::read_link(self.proc.join(process).join("ns/uts")).ok();
         self.root() == Path::new("/")

@@ -176,7 +176,7 @@ impl ResolvedContainer<'_> {
         })
     }
 
-    /// Reads processes again that block a signal which they may take in a moment, or that are in
+    /// Reads processes again that block a signal which they may soon accept, or that are in
     /// uninterruptible sleep, a few times: most are so for a moment only. A process that was seen otherwise
     /// is kept as it was seen then.
     pub fn settle(

@@ -258,8 +258,8 @@ impl<'a> TracedProcesses<'a> {
     pub fn end(&mut self, pid: i32, tid: i32, is_last: Option<bool>) -> Option<EndingProcess> {
         let process = self.process(pid);
         self.threads.remove(&tid);
-        // Where the kernel does not tell, the main thread is taken for the last one, and the descriptor
-        // tells whether it was.
+        // Where the kernel does not report it, the main thread is taken for the last one, and the
+        // descriptor shows whether it was.
         if !is_last.unwrap_or(pid == tid) {
             return None;
         }

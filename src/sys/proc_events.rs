@@ -28,7 +28,7 @@ pub struct ExitEvents {
     statuses: HashMap<i32, i32>,
 }
 
-/// Statuses of processes that nobody asks about are dropped beyond this number.
+/// Statuses that are not requested are dropped beyond this number.
 const MAX_STATUSES: usize = 4096;
 
 impl ExitEvents {
@@ -112,7 +112,7 @@ mod tests {
     fn only_the_exit_of_a_main_thread_has_the_status() {
         let message = |event: u32, thread: i32, process: i32| {
             let mut bytes = vec![0; HEADER + CN_HEADER];
-            bytes.extend(what.to_ne_bytes());
+            bytes.extend(event.to_ne_bytes());
             bytes.extend([0; 12]);
             for number in [thread, process, 15] {
                 bytes.extend(number.to_ne_bytes());

@@ -64,7 +64,7 @@ pub fn hang(announce: impl FnOnce()) -> std::io::Result<()> {
 }
 
 /// Makes `/etc` of this mount namespace an overlay over such a file system: reading the names of users
-/// there blocks for ever, and no signal interrupts it.
+/// there blocks forever, and no signal interrupts it.
 pub fn hang_etc() -> std::io::Result<()> {
     let dir = std::env::temp_dir().join(format!("cinspect-etc-{}", std::process::id()));
     let (lower, other) = (dir.join("lower"), dir.join("other"));

@@ -332,7 +332,7 @@ fn hangs() -> Outcome {
     let show = || run(&["ps", &name, "-o", "pid,comm,command"]);
     check(wait_until(|| show().err.contains("could not be read, or not in time")), show().err)?;
     let shown = show().expect(0)?;
-    // (It would hang for ever.)
+    // (It would hang forever.)
     check(shown.took < Duration::from_secs(60), format!("{:?}", shown.took))?;
     let line = |comm: &str| {
         shown.out.lines().find(|line| line.contains(comm)).unwrap_or_default().to_owned()

@@ -38,7 +38,7 @@ pub fn protect() {
     }
 }
 
-/// Repeats the request to be told when the parent exits, which the kernel drops when a thread changes its user
+/// Repeats the request for a signal when the parent exits, which the kernel drops when a thread changes its user
 /// (prctl(2)).
 pub fn follow_parent() {
     let is_protected = SigSet::thread_get_mask().is_ok_and(|mask| mask.contains(PARENT_EXITED));

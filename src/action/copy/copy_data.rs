@@ -243,7 +243,7 @@ fn copy_in_kernel(
             Err(Errno::EINTR) => {}
             Err(errno @ (Errno::ENOSPC | Errno::EDQUOT | Errno::EFBIG)) => return Err(errno.into()),
             // Not between these two file systems, or not of this file, or which side failed is not
-            // known: reading and writing tells.
+            // known: reading and writing shows it.
             Err(_) => return Ok(copied + read_and_write(from, to, length - copied, on_bytes)?),
         }
     }

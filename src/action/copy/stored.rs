@@ -218,7 +218,7 @@ fn number(fd: &OwnedFd) -> String {
 /// Mounts an overlay of these directories of `/proc/self/fd`.
 fn overlay(layers: &str, point: &str, is_users: bool) -> Result<(), Errno> {
     // In a user namespace overlayfs marks opaque directories with `user.overlay.` (since Linux 5.11).
-    // Elsewhere a directory may have been renamed, and a file have its data further down.
+    // Elsewhere a directory may have been renamed, and a file have its data in a lower layer.
     let options: &[&str] =
         if is_users { &[",userxattr"] } else { &[",redirect_dir=follow,metacopy=on", ""] };
     let working_directory = fd::open(".", OFlag::O_PATH | OFlag::O_DIRECTORY)?;

@@ -62,7 +62,7 @@ pub(super) struct StopRun<'a> {
     has_sent: bool,
     /// The last failure to send one.
     send_error: Option<SendError>,
-    /// How processes end, as the kernel tells root.
+    /// How processes end, as the kernel reports it to root.
     exits: Option<ExitEvents>,
     /// The identity of the container's cgroup, if that alone holds its processes together.
     cgroup: Option<(u64, u64)>,
@@ -365,7 +365,7 @@ impl StopRun<'_> {
         let mut exited = self.newly_exited();
         let init_exits = self.found.container.owns_pid_ns && self.init_is_exiting();
         if init_exits {
-            // All others follow in a moment.
+            // All others follow soon.
             let _ =
                 wait_for_all(&self.running_handles(), Some(Instant::now() + NAMESPACE_EXIT_TIME));
             exited = self.newly_exited();
@@ -395,7 +395,7 @@ impl StopRun<'_> {
             .any(|w| Some(w.id) == init && (w.handle.has_exited() || is_exiting(w.id)))
     }
 
-    /// Returns how a process ended, from whatever tells it: its descriptor once it is reaped (since Linux
+    /// Returns how a process ended, from the first source that has it: its descriptor once it is reaped (since Linux
     /// 6.15), `stat` until then, the kernel's messages to root in the host's network namespace.
     fn ending(&mut self, index: usize) -> Option<Ending> {
         let watched = &self.watched[index];

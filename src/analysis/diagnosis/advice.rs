@@ -80,7 +80,7 @@ impl Diagnosis<'_> {
     }
 }
 
-/// Whether a program that handles the signal would go on running as PID 1.
+/// Whether a program that handles the signal would keep running as PID 1.
 fn would_continue_as_pid_1(process: &ContainerProcess) -> bool {
     super::is_node(process) || probably_continues(process)
 }

@@ -374,7 +374,7 @@ fn is_shell(process: &ContainerProcess) -> bool {
     }
 }
 
-/// Whether a process probably goes on running on a signal that it handles: Node.js as PID 1, whose handlers
+/// Whether a process probably keeps running on a signal that it handles: Node.js as PID 1, whose handlers
 /// only raise the signal again, and a shell, whose trap runs after the command in its foreground.
 fn probably_continues(process: &ContainerProcess) -> bool {
     let is_pid_1 = process.facts.status.nspid.last() == Some(&1);

@@ -158,7 +158,7 @@ const CATATONIT: OptionTable =
     OptionTable { short: "ghLPV", long: &[("version", 'V')], permutes: true };
 
 /// Parses options with glibc's getopt(3), which takes options from the program's arguments, too, and with
-/// musl's, which does not. The program's own command line tells which of them it was.
+/// musl's, which does not. The program's own command line shows which of them it was.
 fn has_group_option(
     table: &OptionTable,
     arguments: &[&[u8]],

@@ -33,7 +33,7 @@ pub use shells::may_be_short;
 use simulation::Simulation;
 
 /// The signals that forwarders send in place of another one, besides the stop signal itself: a snapshot has
-/// to tell which threads wait for them.
+/// to show which threads wait for them.
 pub const FORWARDED: [Signal; 10] = [
     Signal::HUP,
     Signal::INT,

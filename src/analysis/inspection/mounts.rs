@@ -86,9 +86,9 @@ const KERNEL: &[&[u8]] = &[
 const ENGINE_FILES: &[&[u8]] =
     &[b"/etc/hosts", b"/etc/hostname", b"/etc/resolv.conf", b"/run/.containerenv", b"/.dockerenv"];
 
-/// Directories above a path that are looked at.
+/// Directories above a path that are examined.
 const MAX_DEPTH: usize = 128;
-/// Mounts of one directory on the host that are looked at for one that nothing hides.
+/// Mounts of one directory on the host that are examined for one that nothing hides.
 const MAX_MOUNTS: usize = 64;
 
 /// Describes the mounts in `mountinfo`, the topmost at each mount point, given the host's `mountinfo`.

@@ -105,9 +105,9 @@ pub enum Outcome {
     Exits,
     /// It exits, without waiting for its workers.
     ExitsFirst,
-    /// It goes on running.
+    /// It keeps running.
     Continues,
-    /// It goes on running, and replaces its workers or programs.
+    /// It keeps running, and replaces its workers or programs.
     ReplacesWorkers,
     /// It exits as soon as no client is connected.
     Drains,

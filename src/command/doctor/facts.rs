@@ -113,7 +113,7 @@ fn init_wchan(found: &ResolvedContainer<'_>, snapshot: &ContainerSnapshot) -> Op
         return None;
     }
     let wchan = found.host.proc_file(init.pid, "wchan", WCHAN_LIMIT).ok()?;
-    // (`0` where the kernel does not tell.)
+    // (`0` where the kernel does not report it.)
     String::from_utf8(wchan).ok().filter(|wchan| !matches!(wchan.as_str(), "" | "0"))
 }
 

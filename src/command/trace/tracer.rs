@@ -144,7 +144,7 @@ impl<'a> Tracer<'a> {
         self.limit.is_some_and(|limit| self.sent >= limit)
     }
 
-    /// Reads what happened up to now, as far as it can be read in a moment, and returns its lines. The
+    /// Reads what happened up to now, as far as it can be read at once, and returns its lines. The
     /// rest is lost.
     fn read_rest(&mut self) -> String {
         let (began, now) = (Instant::now(), monotonic_now());

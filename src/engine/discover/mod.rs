@@ -90,7 +90,7 @@ pub fn container_at(host: &Host, pid: HostPid, cgroup: Option<Cgroup>) -> Option
 /// Path, ID, owner and PID of a record.
 type RecordKey = (PathBuf, String, Trust, Option<HostPid>);
 
-/// A record that is not believed.
+/// A record that is not trusted.
 struct DoubtedRecord {
     record: Record,
     reason: String,
@@ -113,7 +113,7 @@ struct Search<'a> {
     read: HashSet<RecordKey>,
     /// Whether only samples of the containers that no record explains have been followed so far.
     is_sampling: bool,
-    /// Records that are not believed by what the samples led to.
+    /// Records that are not trusted, by the facts that the samples led to.
     doubted: Vec<DoubtedRecord>,
     diagnostics: Mutex<Diagnostics>,
     /// The name that is searched for, if it is one.
@@ -202,7 +202,7 @@ impl<'a> Search<'a> {
         let named = containers.iter().filter(|c| c.verified && !c.engine.low_level);
         let alive: HashSet<&str> = named.filter_map(|c| c.id.as_deref()).collect();
         let is_alive = |id: &Option<String>| id.as_deref().is_some_and(|id| alive.contains(id));
-        // (A record that is not believed names a container that is listed without a name.)
+        // (A record that is not trusted names a container that is listed without a name.)
         let is_kept = |s: &StoppedContainer| s.doubt.is_some() || !is_alive(&s.container.id);
         self.inventory.stopped.retain(is_kept);
         let stopped = &mut self.inventory.stopped;

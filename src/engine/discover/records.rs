@@ -117,7 +117,7 @@ impl Search<'_> {
     }
 
     /// Adds the container of a record with a PID that was verified; or notes that it is not running, or that
-    /// the record is not believed.
+    /// the record is not trusted.
     fn add(&mut self, record: Record, verdict: Option<(HostPid, Result<Verified, VerifyError>)>) {
         let Some((pid, verdict)) = verdict else {
             return match record.doubt.clone() {
@@ -225,7 +225,7 @@ fn key(record: &Record) -> RecordKey {
     (record.path.clone(), record.id.clone(), record.owner, record.pid)
 }
 
-/// Fills in PIDs that are not believed from the records of the OCI runtime below the engine, if these are
+/// Fills in PIDs that are not trusted from the records of the OCI runtime below the engine, if these are
 /// trusted no less.
 fn fill_pids(records: &mut [Record]) {
     let runtimes: Vec<Record> =

@@ -80,7 +80,7 @@ struct TreeWalk<'a> {
 }
 
 impl TreeWalk<'_> {
-    /// Walks one hierarchy; false if there are too many cgroups to go on.
+    /// Walks one hierarchy; false if there are too many cgroups to continue.
     fn hierarchy(&mut self, hierarchy: &Hierarchy) -> bool {
         let Ok(meta) = std::fs::metadata(&hierarchy.dir) else { return true };
         let mut todo = vec![PendingCgroup {

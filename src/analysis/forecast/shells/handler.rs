@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::script::{SimpleCommand, Word, parse};
 use crate::model::signal::Signal;
 
-/// Commands without an effect on processes, and such that are over in a moment.
+/// Commands without an effect on processes, and those that exit at once.
 const HARMLESS: [&str; 28] = [
     ":", "true", "false", "echo", "printf", "export", "local", "unset", "set", "trap", "test", "[",
     "[[", "shift", "umask", "cd", "readonly", "declare", "typeset", "logger", "rm", "rmdir",
@@ -30,7 +30,7 @@ pub(super) struct Effects {
     pub awaited: Vec<Job>,
     /// Time that it sleeps.
     pub pause: Duration,
-    /// Whether the shell exits, and does not go on after the commands.
+    /// Whether the shell exits, and does not continue after the commands.
     pub exits: bool,
     /// Commands that were followed.
     steps: usize,

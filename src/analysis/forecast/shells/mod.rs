@@ -36,7 +36,7 @@ pub(super) fn shell(input: &ForecastInput<'_>, process: usize, signal: Signal) -
     Some(shell.reaction())
 }
 
-/// Returns the children of a shell that it may wait for, as far as their INT and QUIT tell: a shell without
+/// Returns the children of a shell that it may wait for, as far as their INT and QUIT show: a shell without
 /// job control starts what it does not wait for with both ignored.
 fn in_foreground(input: &ForecastInput<'_>, children: &[usize]) -> (Vec<usize>, Option<usize>) {
     // A child that catches INT or QUIT itself may have been started with them ignored or not.
@@ -181,7 +181,7 @@ impl Shell<'_> {
         Some(effects)
     }
 
-    /// Returns the reaction with these effects; none if its jobs cannot be told from one another.
+    /// Returns the reaction with these effects; none if its jobs cannot be distinguished.
     fn carry_out(&self, effects: &Effects, children: &[usize], runs: &str) -> Option<Reaction> {
         let uses_jobs = !effects.signalled.is_empty() || !effects.awaited.is_empty();
         let jobs = self.script.as_ref().ok()?.jobs;

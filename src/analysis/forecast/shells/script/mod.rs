@@ -68,7 +68,7 @@ struct ScriptParser {
     /// The number of commands before the list (`a && b`) and before the pipeline.
     list: usize,
     pipeline: usize,
-    /// Whether the next command stands behind `&&` or `||`.
+    /// Whether the next command follows `&&` or `||`.
     is_behind: bool,
     /// The name of the function whose body comes next.
     function: Option<String>,
