@@ -208,7 +208,7 @@ Register-ArgumentCompleter -Native -CommandName 'cinspect' -ScriptBlock {
             break
         }
         'cinspect;trace' {
-            [CompletionResult]::new('--label', '--label', [CompletionResultType]::ParameterName, 'Every container with this label, also one that begins later; `KEY` alone matches any value')
+            [CompletionResult]::new('--label', '--label', [CompletionResultType]::ParameterName, 'Every container with this label, also those that start later; `KEY` alone matches any value')
             [CompletionResult]::new('--for', '--for', [CompletionResultType]::ParameterName, 'End after this time')
             [CompletionResult]::new('--count', '--count', [CompletionResultType]::ParameterName, 'End after this many signals')
             [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When to use colour: auto (on a terminal, unless `NO_COLOR` is set), always, never')
@@ -344,10 +344,10 @@ Register-ArgumentCompleter -Native -CommandName 'cinspect' -ScriptBlock {
             break
         }
         'cinspect;logs' {
-            [CompletionResult]::new('-n', '-n', [CompletionResultType]::ParameterName, 'Print this many lines; `all`: all')
-            [CompletionResult]::new('--lines', '--lines', [CompletionResultType]::ParameterName, 'Print this many lines; `all`: all')
-            [CompletionResult]::new('--tail', '--tail', [CompletionResultType]::ParameterName, 'Print this many lines; `all`: all')
-            [CompletionResult]::new('--since', '--since', [CompletionResultType]::ParameterName, 'Only from this time on: `10m` ago, or as `2026-11-26T02:37:17Z`; without a zone the local one')
+            [CompletionResult]::new('-n', '-n', [CompletionResultType]::ParameterName, 'Print this many lines, or `all`')
+            [CompletionResult]::new('--lines', '--lines', [CompletionResultType]::ParameterName, 'Print this many lines, or `all`')
+            [CompletionResult]::new('--tail', '--tail', [CompletionResultType]::ParameterName, 'Print this many lines, or `all`')
+            [CompletionResult]::new('--since', '--since', [CompletionResultType]::ParameterName, 'Print lines from this time on: `10m` ago, or as `2026-11-26T02:37:17Z`; without a zone, local time')
             [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When to use colour: auto (on a terminal, unless `NO_COLOR` is set), always, never')
             [CompletionResult]::new('--host-root', '--host-root', [CompletionResultType]::ParameterName, 'Read the host whose root file system is mounted at DIR, from a container in its PID namespace')
             [CompletionResult]::new('-f', '-f', [CompletionResultType]::ParameterName, 'Follow the log until the container ends')

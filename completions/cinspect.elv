@@ -197,7 +197,7 @@ set edit:completion:arg-completer[cinspect] = {|@words|
             cand --verbose 'Show how each container was found (on stderr), and further details'
         }
         &'cinspect;trace'= {
-            cand --label 'Every container with this label, also one that begins later; `KEY` alone matches any value'
+            cand --label 'Every container with this label, also those that start later; `KEY` alone matches any value'
             cand --for 'End after this time'
             cand --count 'End after this many signals'
             cand --color 'When to use colour: auto (on a terminal, unless `NO_COLOR` is set), always, never'
@@ -326,10 +326,10 @@ set edit:completion:arg-completer[cinspect] = {|@words|
             cand --verbose 'Show how each container was found (on stderr), and further details'
         }
         &'cinspect;logs'= {
-            cand -n 'Print this many lines; `all`: all'
-            cand --lines 'Print this many lines; `all`: all'
-            cand --tail 'Print this many lines; `all`: all'
-            cand --since 'Only from this time on: `10m` ago, or as `2026-11-26T02:37:17Z`; without a zone the local one'
+            cand -n 'Print this many lines, or `all`'
+            cand --lines 'Print this many lines, or `all`'
+            cand --tail 'Print this many lines, or `all`'
+            cand --since 'Print lines from this time on: `10m` ago, or as `2026-11-26T02:37:17Z`; without a zone, local time'
             cand --color 'When to use colour: auto (on a terminal, unless `NO_COLOR` is set), always, never'
             cand --host-root 'Read the host whose root file system is mounted at DIR, from a container in its PID namespace'
             cand -f 'Follow the log until the container ends'

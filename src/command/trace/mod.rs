@@ -56,9 +56,9 @@ pub const COMMAND: Command = command::<TraceArgs>(
     "trace",
     &[],
     &[
-        ("cinspect trace web", "signals as they are sent, with their senders"),
+        ("cinspect trace web", "signals, and their senders"),
         ("cinspect trace web TERM KILL", "only these signals"),
-        ("cinspect trace --all KILL --for 1h", "every KILL on this host, with its sender"),
+        ("cinspect trace --all KILL --for 1h", "every KILL on this host, and its sender"),
         ("cinspect trace --label app=shop", "containers by label, later ones too"),
         ("cinspect --json trace web db", "for a log"),
     ],
