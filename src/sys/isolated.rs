@@ -381,7 +381,7 @@ mod tests {
             1
         };
         let result = run(Inherit::AllButStreams, Duration::from_secs(20), work, |_| {});
-        let died = IsolationError::Died("was killed by SIGKILL".to_owned());
+        let died = IsolationError::Died("was killed by KILL".to_owned());
         assert_eq!(result, Err(died));
     }
 }

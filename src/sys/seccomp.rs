@@ -123,9 +123,12 @@ pub fn load(filter: &[u8]) -> Result<(), Errno> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::OwnedFd;
     use std::sync::atomic::{AtomicU32, Ordering};
 
+    use nix::fcntl::OFlag;
     use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, kill, sigaction};
+    use nix::unistd::pipe2;
 
     use super::*;
 
@@ -135,32 +138,40 @@ mod tests {
         RECEIVED.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Sends itself signals one after the other, and exits with 0 if each has arrived.
-    fn receive_signals() -> ! {
+    /// Sends itself signals one after the other, and writes 1 if each has arrived. It exits later, by a signal:
+    /// the tracer is its parent here, and would reap it while it reads the filters.
+    fn receive_signals(result: &OwnedFd) -> ! {
         let action = SigAction::new(SigHandler::Handler(count), SaFlags::empty(), SigSet::empty());
         // SAFETY: the handler is async-signal-safe: it adds to an atomic number.
         let installed = unsafe { sigaction(Signal::SIGUSR1, &action) }.is_ok();
         // A signal to the only thread that does not block it is delivered before kill(2) returns.
         let sent = (0..20_000).filter(|_| kill(Pid::this(), Signal::SIGUSR1).is_ok()).count();
         let all = RECEIVED.load(Ordering::Relaxed) as usize == sent;
-        process::exit_now(i32::from(!installed || !all))
+        let _ = nix::unistd::write(result, &[u8::from(installed && all)]);
+        // SAFETY: takes no pointer. (It does not stay forever, should the test fail.)
+        unsafe { libc::alarm(600) };
+        loop {
+            nix::unistd::pause();
+        }
     }
 
     #[test]
     fn reading_filters_loses_no_signal() {
-        let Some(child) = process::fork().unwrap() else { receive_signals() };
+        let (reader, writer) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).unwrap();
+        let Some(child) = process::fork().unwrap() else { receive_signals(&writer) };
         let mut readings = 0;
-        let status = loop {
-            if let Some(status) = process::wait(child, libc::WNOHANG).unwrap() {
-                break status;
-            }
-            match filters(child, Duration::from_secs(5)) {
-                Err(Errno::ESRCH | Errno::ETIMEDOUT) | Ok(_) | Err(Errno::EINVAL) => readings += 1,
+        let mut all_arrived = [0];
+        while nix::unistd::read(&reader, &mut all_arrived) == Err(Errno::EAGAIN) {
+            assert_eq!(process::wait(child, libc::WNOHANG), Ok(None));
+            match filters(child, Duration::from_secs(60)) {
+                Ok(_) | Err(Errno::EINVAL) => readings += 1,
                 // In a container without the capability there is nothing to test.
                 Err(Errno::EPERM | Errno::EACCES) => {}
                 Err(errno) => panic!("{errno}"),
             }
-        };
-        assert_eq!((libc::WIFEXITED(status), libc::WEXITSTATUS(status)), (true, 0), "{readings}");
+        }
+        kill(Pid::from_raw(child), Signal::SIGKILL).unwrap();
+        process::wait(child, 0).unwrap();
+        assert_eq!(all_arrived, [1], "{readings}");
     }
 }
