@@ -172,12 +172,12 @@ pub fn hold(
     Ok(HeldProcess { pid, pidfd: Arc::new(pidfd), thread })
 }
 
-/// Holds a container's process by the pidfd of its snapshot, if that has one: the facts are those of the held
-/// process as long as it exists, and need not be read again. `listed` are processes that were in the
-/// container's cgroup when the snapshot had been taken.
+/// Holds a container's process by the pidfd of its snapshot, if that has one: the facts, its PID namespace among
+/// them, are those of the held process if that exists afterwards, which the caller has to ask. `listed` are
+/// processes that were in the container's cgroup when the snapshot had been taken.
 ///
 /// # Errors
-/// If it has exited, or left the container.
+/// If it has left the container.
 pub fn hold_by_snapshot(
     found: &ResolvedContainer<'_>,
     process: &ContainerProcess,
@@ -186,12 +186,16 @@ pub fn hold_by_snapshot(
     let pid = process.facts.id.pid;
     let pidfd = Arc::clone(process.facts.pidfd.as_ref()?);
     let rule = MembershipRule::new(found.host, &found.container, &found.inventory);
-    let verify = || match rule.with_listed(listed).holds(pid)? {
-        false => Err(SendError::LeftContainer),
-        true if !pidfd::alive(&pidfd)? => Err(SendError::Gone),
-        true => Ok(()),
+    let rule = rule.with_listed(listed);
+    let is_member = match process.pid_ns {
+        Some(namespace) => rule.holds_in(pid, Some(namespace)),
+        None => rule.holds(pid),
     };
-    Some(verify().map(|()| HeldProcess { pid, pidfd, thread: None }))
+    Some(match is_member {
+        Ok(true) => Ok(HeldProcess { pid, pidfd, thread: None }),
+        Ok(false) => Err(SendError::LeftContainer),
+        Err(error) => Err(error.into()),
+    })
 }
 
 fn verify(

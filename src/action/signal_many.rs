@@ -18,6 +18,7 @@ use crate::model::pid::{ContainerPid, ProcessId};
 use crate::model::process::Process;
 use crate::model::signal::Signal;
 use crate::model::status::Status;
+use crate::model::verdict::Verdict;
 use crate::proc::{Host, SnapshotOptions, parallel_map};
 use crate::resolve::ResolvedContainer;
 use crate::resolve::processes::ContainerSnapshot;
@@ -160,11 +161,22 @@ impl<'a> SignalBatch<'a> {
             true => own_cgroup_members(found.host, &found.container),
             false => HashSet::new(),
         };
-        parallel_map(targets, |target| {
+        let mut held = parallel_map(targets, |target| {
             let held = hold_by_snapshot(found, &target.process, &listed);
             held.filter(|_| target.thread.is_none())
                 .unwrap_or_else(|| hold(found, &target.process, target.thread, criteria))
-        })
+        });
+        // Processes that exist now have been those of the snapshot all the time. One call asks for all.
+        let handles: Vec<&HeldProcess> = held.iter().flatten().collect();
+        let mut exited = wait_for_all(&handles, Some(Instant::now())).map(Vec::into_iter);
+        for held in held.iter_mut().filter(|held| held.is_ok()) {
+            match exited.as_mut().map(Iterator::next) {
+                Ok(Some(false)) => {}
+                Ok(_) => *held = Err(SendError::Gone),
+                Err(errno) => *held = Err(SendError::from(*errno)),
+            }
+        }
+        held
     }
 
     fn record(&mut self, target: SignalTarget, delivery: Delivery, handle: Option<HeldProcess>) {
@@ -307,8 +319,8 @@ impl<'a> SignalBatch<'a> {
         let mut unsettled: Vec<&mut BatchEntry> = self.entries.iter_mut().collect();
         loop {
             let host = self.found.host;
-            let mut seen =
-                parallel_map(&unsettled, |entry| entry.observation(host, signal)).into_iter();
+            let seen = observations(host, signal, &unsettled);
+            let mut seen = seen.into_iter();
             unsettled.retain_mut(|entry| !entry.observe(seen.next().flatten()));
             if unsettled.is_empty() || Instant::now() > deadline {
                 return;
@@ -374,15 +386,38 @@ fn has_new(
     })
 }
 
+/// Returns what can be observed of each now. One call asks which of them have exited.
+fn observations(
+    host: &Host,
+    signal: Signal,
+    entries: &[&mut BatchEntry],
+) -> Vec<Option<Observation>> {
+    let handles: Vec<&HeldProcess> =
+        entries.iter().filter_map(|entry| entry.handle.as_ref()).collect();
+    let exited = wait_for_all(&handles, Some(Instant::now())).unwrap_or_default();
+    let mut exited = exited.into_iter();
+    let entries: Vec<(&BatchEntry, bool)> = entries
+        .iter()
+        .map(|entry| (&**entry, entry.handle.is_some() && exited.next() == Some(true)))
+        .collect();
+    parallel_map(&entries, |(entry, has_exited)| match has_exited {
+        true => Some(Observation::Exited),
+        false => entry.observation(host, signal),
+    })
+}
+
 impl BatchEntry {
-    /// Returns what can be observed now, if it got the signal.
+    /// Returns what can be observed now, if it got the signal and has not exited.
     fn observation(&self, host: &Host, signal: Signal) -> Option<Observation> {
         let target = &self.result.target;
         let (handle, prediction) = (self.handle.as_ref()?, target.prediction.as_ref()?);
-        match prediction.verdict.is_fatal() && handle.has_exited() {
-            true => Some(Observation::Exited),
-            false => observation(host, handle, target.process.facts.as_ref(), signal),
+        let facts = target.process.facts.as_ref();
+        // The kernel drops a signal without an effect at once, unless it is blocked.
+        let is_dropped = matches!(prediction.verdict, Verdict::Ignored | Verdict::Discarded);
+        if is_dropped && !facts.status.sig_blk.contains(signal) {
+            return None;
         }
+        observation(host, handle, facts, signal)
     }
 
     /// Records what was observed. Returns whether nothing more is to be expected.

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::model::idmap::IdMap;
+use crate::model::namespace::NamespaceId;
 use crate::model::passwd::UserNames;
 use crate::model::pid::{ContainerPid, HostPid};
 use crate::model::process::Process;
@@ -20,11 +21,24 @@ pub struct RowContext {
     pub id: Option<String>,
 }
 
+/// A process of a container's cgroup or of its PID namespace.
+#[derive(Clone, Debug)]
+pub struct MemberProcess {
+    /// The facts.
+    pub facts: Arc<Process>,
+    /// Whether it is in the container, or only in its cgroup.
+    pub in_container: bool,
+    /// Its PID namespace, which it cannot change; none if that could not be read.
+    pub pid_ns: Option<NamespaceId>,
+}
+
 /// A process in its container.
 #[derive(Clone, Debug)]
 pub struct ContainerProcess {
     /// The facts.
     pub facts: Arc<Process>,
+    /// Its PID namespace; none if that could not be read.
+    pub pid_ns: Option<NamespaceId>,
     /// Whether it is in the container; false if it is in the container's cgroup only, and in another
     /// PID namespace.
     pub in_container: bool,
@@ -58,30 +72,35 @@ impl UserTable {
     }
 }
 
-/// Converts processes, each with whether it is in the container. `depth` is the container's index in the
-/// NSpid lines.
+/// Converts processes. `depth` is the container's index in the NSpid lines.
 pub fn arrange(
-    processes: Vec<(Arc<Process>, bool)>,
+    processes: Vec<MemberProcess>,
     depth: usize,
     users: &UserTable,
 ) -> Vec<ContainerProcess> {
-    let indices: HashMap<HostPid, usize> =
-        processes.iter().enumerate().map(|(index, (process, _))| (process.id.pid, index)).collect();
+    let indices: HashMap<HostPid, usize> = processes
+        .iter()
+        .enumerate()
+        .map(|(index, process)| (process.facts.id.pid, index))
+        .collect();
     let pids: Vec<Option<ContainerPid>> = processes
         .iter()
-        .map(|(process, in_container)| {
-            let pid = process.status.nspid.get(depth).filter(|_| *in_container);
+        .map(|process| {
+            let pid = process.facts.status.nspid.get(depth).filter(|_| process.in_container);
             pid.copied().and_then(ContainerPid::new)
         })
         .collect();
-    let parent = |(index, (process, _)): (usize, &(Arc<Process>, bool))| {
-        let parent = indices.get(&HostPid::new(process.stat.ppid)?).copied();
+    let parent = |(index, process): (usize, &MemberProcess)| {
+        let parent = indices.get(&HostPid::new(process.facts.stat.ppid)?).copied();
         parent.filter(|parent| *parent != index)
     };
     let parents: Vec<Option<usize>> = processes.iter().enumerate().map(parent).collect();
     let mut children: Vec<Vec<usize>> = vec![Vec::new(); processes.len()];
     let mut by_start: Vec<usize> = (0..processes.len()).collect();
-    by_start.sort_by_key(|index| (processes[*index].0.id.start, processes[*index].0.id.pid));
+    by_start.sort_by_key(|index| {
+        let id = processes[*index].facts.id;
+        (id.start, id.pid)
+    });
     for index in by_start {
         if let Some(parent) = parents[index] {
             children[parent].push(index);
@@ -90,19 +109,20 @@ pub fn arrange(
     processes
         .into_iter()
         .enumerate()
-        .map(|(index, (process, in_container))| {
+        .map(|(index, process)| {
             let parent = parents[index];
-            let uid = users.container_uid(process.status.uid[0]);
+            let uid = users.container_uid(process.facts.status.uid[0]);
             let name = uid.and_then(|uid| users.names.as_ref()?.name(uid));
             ContainerProcess {
-                in_container,
+                in_container: process.in_container,
+                pid_ns: process.pid_ns,
                 pid: pids[index],
                 parent,
                 children: std::mem::take(&mut children[index]),
                 ppid: parent.and_then(|parent| pids[parent]).map_or(0, ContainerPid::get),
                 uid,
                 user: name.map(<[u8]>::to_vec),
-                facts: process,
+                facts: process.facts,
             }
         })
         .collect()

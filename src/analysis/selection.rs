@@ -246,7 +246,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::analysis::container_process::{UserTable, arrange};
+    use crate::analysis::container_process::{MemberProcess, UserTable, arrange};
     use crate::model::pid::ProcessId;
     use crate::model::process::{CommandLine, Fact, Times};
     use crate::model::stat::Stat;
@@ -285,10 +285,15 @@ mod tests {
             process(103, 50, 20, "sh", 0),
         ];
         let map = crate::model::idmap::IdMap::parse(b"0 0 4294967295\n");
-        let mut processes: Vec<(Arc<Process>, bool)> =
-            processes.into_iter().map(|p| (Arc::new(p), true)).collect();
+        let member = |process: Process, in_container: bool| MemberProcess {
+            facts: Arc::new(process),
+            in_container,
+            pid_ns: None,
+        };
+        let mut processes: Vec<MemberProcess> =
+            processes.into_iter().map(|process| member(process, true)).collect();
         // In the cgroup only: its PID is one of another namespace.
-        processes.push((Arc::new(process(104, 100, 7, "web", 33)), false));
+        processes.push(member(process(104, 100, 7, "web", 33), false));
         arrange(processes, 1, &UserTable { map: map.ok(), names: None })
     }
 

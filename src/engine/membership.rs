@@ -11,6 +11,7 @@ use super::discover::{SearchDepth, discover};
 use super::inventory::Inventory;
 use super::process_index::ProcessIndex;
 use super::process_namespaces::{ProcessNamespaces, is_below};
+use crate::analysis::container_process::MemberProcess;
 use crate::model::cgroup::{self, Memberships};
 use crate::model::container::{Cgroup, Container};
 use crate::model::namespace::NamespaceId;
@@ -25,9 +26,9 @@ const MAX_GENERATIONS: usize = 4096;
 /// The processes of a container, as far as they are visible to us.
 #[derive(Debug)]
 pub struct MemberProcesses {
-    /// Ordered by host PID; whether each is in the container, or only in its cgroup: a process in
-    /// another PID namespace, which has no PID in the container and is not signalled.
-    pub processes: Vec<(Arc<Process>, bool)>,
+    /// Ordered by host PID. One that is only in the container's cgroup is in another PID namespace: it has no PID in
+    /// the container and is not signalled.
+    pub processes: Vec<MemberProcess>,
     /// Number of processes that we were not allowed to read.
     pub hidden: usize,
     /// The container's users.
@@ -439,9 +440,10 @@ impl<'a> MemberReader<'a> {
                 namespace => rule.is_in_namespace(process.id.pid, namespace) == Ok(true),
             }
         };
-        let processes = processes.into_iter().map(|process| {
-            let is_in_container = is_in_container(&process);
-            (process, is_in_container)
+        let processes = processes.into_iter().map(|process| MemberProcess {
+            in_container: is_in_container(&process),
+            pid_ns: self.namespaces.of(&process),
+            facts: process,
         });
         Ok(MemberProcesses { processes: processes.collect(), hidden: self.hidden, names })
     }

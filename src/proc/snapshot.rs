@@ -77,12 +77,20 @@ impl SnapshotOptions {
     fn may_hang(self) -> bool {
         self.command != CommandLimit::Nothing || !self.waits.is_empty()
     }
+
+    /// Whether a verdict may hang on an executable that has not been read: not if the process sleeps in another
+    /// call than sigwait(3), for then it is not between two such waits (`analysis::forecast::between_waits`).
+    fn needs_exe(self, waits: &Fact<Waits>) -> bool {
+        let main = waits.known().and_then(|waits| waits.threads.first());
+        let sleeps_elsewhere =
+            main.is_some_and(|main| main.awaited.is_empty() && main.on != Waiting::Anything);
+        self.verdicts_only && !self.exe && !self.waits.is_empty() && !sleeps_elsewhere
+    }
 }
 
 /// Time for one command line, after which its row gets `?`.
 const TIMEOUT: Duration = Duration::from_millis(600);
-/// Number of hung workers after which the timeout is shorter, so that a hundred of them do not take a
-/// hundred times as long.
+/// Number of hung workers after which the timeout is shorter: a hundred do not take a hundred times as long.
 const MAX_PATIENT_HANGS: usize = 2;
 const SHORT_TIMEOUT: Duration = Duration::from_millis(30);
 /// Number of hung workers after which no more are replaced.
@@ -244,7 +252,7 @@ impl Collector {
             if self.workers.is_empty() {
                 let main = MainThread::of(&process);
                 process.waits = self.job.waits(&handle, main, &mut buffer);
-                if self.job.needs_exe(&process.waits) {
+                if self.job.options.needs_exe(&process.waits) {
                     process.exe = exe(&self.job.proc, process.id.pid);
                 }
             }
@@ -321,7 +329,7 @@ impl SnapshotJob {
             // Kept before the command line is read, so that a process that makes that hang has its
             // waits at least.
             let waits = self.waits(&handle, main, &mut buffer);
-            let exe = self.needs_exe(&waits).then(|| exe(&self.proc, self.pids[row]));
+            let exe = self.options.needs_exe(&waits).then(|| exe(&self.proc, self.pids[row]));
             if let Some(process) = lock().last() {
                 process.waits = waits;
                 if let Some(exe) = exe {
@@ -422,16 +430,6 @@ impl SnapshotJob {
         }
     }
 
-    /// Whether a verdict may hang on an executable that has not been read. A process that sleeps in another call
-    /// than sigwait(3) is not between two such waits (`analysis::forecast::between_waits`).
-    fn needs_exe(&self, waits: &Fact<Waits>) -> bool {
-        let main = waits.known().and_then(|waits| waits.threads.first());
-        let sleeps_elsewhere =
-            main.is_some_and(|main| main.awaited.is_empty() && main.on != Waiting::Anything);
-        let SnapshotOptions { exe, waits: signals, verdicts_only, .. } = self.options;
-        verdicts_only && !exe && !signals.is_empty() && !sleeps_elsewhere
-    }
-
     fn command(&self, handle: &Handle, alone: bool, buffer: &mut Vec<u8>) -> Fact<CommandLine> {
         let CommandLimit::Bytes(limit) = self.options.command else { return Fact::Absent };
         if self.is_out_of_time() {
@@ -474,5 +472,29 @@ fn exe(proc: &Path, pid: HostPid) -> Fact<Vec<u8>> {
         // (A kernel thread has none.)
         Err(ReadError::Gone) => Fact::Absent,
         Err(_) => Fact::Denied,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::signal::Signal;
+    use crate::model::signal_waiters::ThreadWaits;
+
+    #[test]
+    fn a_verdict_hangs_on_exe_where_the_main_thread_may_wait_next() {
+        let waits = |on: Waiting, awaited: SignalSet| {
+            let thread = ThreadWaits { tid: 7, dead: false, blocked: awaited, awaited, on };
+            Fact::Known(Waits { threads: vec![thread], all_threads: true, signalfds: Vec::new() })
+        };
+        let term = SignalSet::from(Signal::TERM);
+        let options = SnapshotOptions { waits: term, verdicts_only: true, ..SnapshotOptions::BARE };
+        assert!(!options.needs_exe(&waits(Waiting::Elsewhere, SignalSet::EMPTY)));
+        let running = waits(Waiting::Anything, SignalSet::EMPTY);
+        for waits in [&running, &waits(Waiting::Elsewhere, term), &Fact::Denied] {
+            assert!(options.needs_exe(waits));
+            // (Otherwise it has been read before.)
+            assert!(!SnapshotOptions { verdicts_only: false, ..options }.needs_exe(waits));
+        }
     }
 }

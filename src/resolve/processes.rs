@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{MatchRule, ResolvedContainer};
-use crate::analysis::container_process::{ContainerProcess, RowContext, UserTable, arrange};
+use crate::analysis::container_process::{
+    ContainerProcess, MemberProcess, RowContext, UserTable, arrange,
+};
 use crate::analysis::delivery::{DeliveryContext, Prediction, Recipient, SignalState, predict};
 use crate::analysis::forecast::between_waits;
 use crate::analysis::programs::program_note;
@@ -115,7 +117,9 @@ impl ResolvedContainer<'_> {
             return Err(ReadError::Gone);
         }
         let users = UserTable { map: None, names: None };
-        let placed = arrange(vec![(process, true)], self.container.depth, &users).pop();
+        let member =
+            MemberProcess { facts: process, in_container: true, pid_ns: self.container.pid_ns };
+        let placed = arrange(vec![member], self.container.depth, &users).pop();
         placed.ok_or(ReadError::Gone)
     }
 
@@ -154,7 +158,7 @@ impl ResolvedContainer<'_> {
         let members = read(host, container, &self.inventory, options)
             .map_err(|error| self.snapshot_error(&error))?;
         // Without its init, any other process has its users.
-        let first = members.processes.first().map(|(process, _)| process.id.pid);
+        let first = members.processes.first().map(|process| process.facts.id.pid);
         let map = container.init_pid().or(first).map_or(Err(ReadError::Gone), |pid| {
             Ok(IdMap::parse(&host.proc_file(pid, "uid_map", UID_MAP_LIMIT)?)?)
         });

@@ -44,6 +44,8 @@ struct Conclusion<'a> {
     ends: Vec<Answer>,
     /// The processes for which the init waits, directly or through others.
     awaited: Vec<bool>,
+    /// The processes that their parent stops.
+    stopped: Vec<bool>,
 }
 
 impl<'a> Conclusion<'a> {
@@ -56,9 +58,16 @@ impl<'a> Conclusion<'a> {
             exits: Vec::new(),
             ends: Vec::new(),
             awaited: vec![false; count],
+            stopped: vec![false; count],
         };
         ending.exits = (0..count).map(|process| simulation.exits(process)).collect();
         ending.ends = (0..count).map(|process| simulation.ends(process)).collect();
+        // (Not asked for each child: a server may have thousands of workers.)
+        for (parent, reactions) in simulation.reactions.iter().enumerate() {
+            for child in reactions.iter().flat_map(|reaction| &reaction.stops) {
+                ending.stopped[*child] |= simulation.input.processes[*child].parent == Some(parent);
+            }
+        }
         let mut next: Vec<usize> = init.into_iter().collect();
         while let Some(process) = next.pop() {
             for awaited in ending.waits_for(process) {
@@ -143,9 +152,8 @@ impl<'a> Conclusion<'a> {
     /// Returns the reason for the forecast of a process.
     fn reason(&self, process: usize, direct_exit: Answer, exits: Answer) -> String {
         let reactions = &self.simulation.reactions[process];
-        let is_stopped_by = self.simulation.input.processes[process].parent.filter(|parent| {
-            self.simulation.reactions[*parent].iter().any(|r| r.stops.contains(&process))
-        });
+        let parent = self.simulation.input.processes[process].parent;
+        let is_stopped_by = parent.filter(|_| self.stopped[process]);
         if let Some(parent) = is_stopped_by {
             return format!("{} stops it", self.simulation.input.name(parent));
         }
