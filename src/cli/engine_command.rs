@@ -32,7 +32,7 @@ pub fn engine_hint(line: &TypedLine<'_>, word: &str) -> Option<String> {
         return Some(own);
     }
     if is_client {
-        return Some(format!("that is left to the engine: `{}`", joined(line.from_command())));
+        return Some(format!("that is left to the engine: `{}`", joined(line.command_line())));
     }
     if LEFT_TO_CLUSTER.contains(&word) {
         return Some(format!("that is left to `kubectl {word}`"));

@@ -357,7 +357,7 @@ pub(super) fn without_prefix(line: &TypedLine<'_>, word: &str) -> Option<String>
     // Elsewhere `ps` lists containers.
     let is_option = |word: &&str| word.starts_with('-');
     let lists = ["get", "info", "list", "ls"].contains(&command)
-        || command == "ps" && arguments.iter().all(|word| is_option(&word));
+        || command == "ps" && arguments.iter().all(is_option);
     if lists {
         let list = own_command(&["ls"], &arguments).unwrap_or_else(|| "`cinspect ls`".into());
         return Some(format!("{list} lists the containers of every engine"));

@@ -47,7 +47,7 @@ impl<'a> TypedLine<'a> {
     }
 
     /// Returns the word of the command and those after it.
-    pub fn from_command(&self) -> &[&'a str] {
+    pub fn command_line(&self) -> &[&'a str] {
         &self.words[self.position..]
     }
 

@@ -83,7 +83,7 @@ fn unknown_command(error: &clap::Error, line: &TypedLine<'_>) -> Option<Error> {
 
 fn missing_command(line: &TypedLine<'_>) -> Error {
     let error = usage("missing argument: CMD").hint("`cinspect help` lists the commands");
-    match line.globals().iter().any(|word| *word == "-v") {
+    match line.globals().contains(&"-v") {
         true => error.hint("`cinspect --version` prints the version"),
         false => error,
     }
