@@ -186,7 +186,7 @@ const OPTIONS: &[OptionHabit] = &[
     (
         &["stop"],
         &["-i", "--ignore", "--cidfile"],
-        "`cinspect stop CTR` exits with status 3 if there is no such container",
+        "`cinspect stop CTR` exits with status 3 if no such container exists",
     ),
     (&["stop"], &["-d", "--dry"], "`-n` shows what a stop would do"),
     (

@@ -172,7 +172,7 @@ mod tests {
         assert_eq!(signalfd_set(b"pos:\t0\n"), None);
         let epoll = b"pos:\t0\ntfd:        5 events:       19 data: 5  pos:0 ino:1 sdev:e\ntfd:       12 events: 1\n";
         assert_eq!(epoll_targets(epoll), [5, 12]);
-        // Those that were disarmed (EPOLLONESHOT), or are watched for output.
+        // Targets that were disarmed (EPOLLONESHOT), or are watched for output.
         let epoll = b"tfd:  5 events: 40000000 data: 5\ntfd: 12 events:       1c\ntfd: 6 events: 40000001\n";
         assert_eq!(epoll_targets(epoll), [6]);
         let polled = [[3, 0, 0, 0, 1, 0, 0, 0], [4, 0, 0, 0, 4, 0, 0, 0], [255; 8]];

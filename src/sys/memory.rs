@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 
 use nix::libc;
 
-/// The status of a child process of ours that has run out of memory: its parent says so.
+/// The status of a child process that has run out of memory, which the parent reports.
 pub const CHILD_STATUS: i32 = 112;
 
 /// The exit status of this process then.
@@ -17,7 +17,7 @@ pub fn set_status(status: i32) {
     STATUS.store(status, Ordering::Relaxed);
 }
 
-/// The C library's allocator, without the answer that there is no memory.
+/// The C library's allocator, which never answers that memory is exhausted.
 pub struct Allocator;
 
 // SAFETY: the system's allocator, whose every block is passed on as it is.

@@ -110,7 +110,7 @@ fn one(container: &Container, number: usize) -> Outcome {
         Ok(lines.filter(is_copied).collect())
     };
     let original = tree("/mnt/t", ALL)?;
-    // By directory, and by a stream of ours into a stream of ours: everything.
+    // By directory, and by a stream of cinspect's into one of its own: everything.
     let warned =
         cp(&["-a", &ctr_path(container, "/mnt/t/."), &ctr_path(container, "/mnt/d")]).expect(0)?;
     same_tree(&tree("/mnt/d", ALL)?, &original)?;
@@ -120,7 +120,7 @@ fn one(container: &Container, number: usize) -> Outcome {
     same(describe(&place("/mnt/d"), &["name"])?.len(), original.len() + 1)?;
     shell(container, "$C cp -a $CTR:/mnt/t/. - | $C cp -a - $CTR:/mnt/s").expect(0)?;
     same_tree(&tree("/mnt/s", ALL)?, &original)?;
-    // What `cp` writes, GNU tar unpacks; what tar writes, `cp` unpacks as tar does. (tar reads files while it
+    // GNU tar unpacks the streams of `cp`, and `cp` unpacks those of tar as tar does. (tar reads files while it
     // unpacks hard links.)
     let gnu = "tar --quoting-style=c --warning=no-timestamp --xattrs --xattrs-include='*' --acls --sparse --numeric-owner";
     let untimed: Vec<&str> = ALL.iter().copied().filter(|key| *key != "atime").collect();
