@@ -48,9 +48,9 @@ const MOST: usize = 2000;
 pub fn script(shell: clap_complete::Shell) -> Option<&'static str> {
     use clap_complete::Shell;
     match shell {
-        Shell::Bash => Some(include_str!("cinspect.bash")),
-        Shell::Zsh => Some(include_str!("cinspect.zsh")),
-        Shell::Fish => Some(include_str!("cinspect.fish")),
+        Shell::Bash => Some(include_str!("../../completions/cinspect.bash")),
+        Shell::Zsh => Some(include_str!("../../completions/_cinspect")),
+        Shell::Fish => Some(include_str!("../../completions/cinspect.fish")),
         _ => None,
     }
 }
