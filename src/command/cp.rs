@@ -238,6 +238,7 @@ fn parse_paths(paths: &[OsString]) -> Result<(Vec<PathRef>, PathRef), Error> {
         return Err(usage("only one source can be written to a tar stream")
             .hint("copy a directory that contains them all, or copy one after the other"));
     }
+    sources.iter().chain([&destination]).try_for_each(not_empty)?;
     let is_in_container = |path: &PathRef| matches!(path, PathRef::Container(..));
     if !sources.iter().chain([&destination]).any(is_in_container) {
         return Err(no_container(paths));
@@ -251,6 +252,22 @@ fn parse_paths(paths: &[OsString]) -> Result<(Vec<PathRef>, PathRef), Error> {
             .hint("read it from a pipe or file: `tar -c DIR | cinspect cp - web:/data/`"));
     }
     Ok((sources, destination))
+}
+
+/// Refuses an empty path, as an unset variable leaves it: it would be the working directory, or the root of the
+/// container.
+fn not_empty(path: &PathRef) -> Result<(), Error> {
+    match path {
+        PathRef::Host(path) if path.is_empty() => {
+            let error = Error::new(ExitStatus::Usage, "a path is empty");
+            Err(error.hint("the current directory is `.`"))
+        }
+        PathRef::Container(name, path) if path.is_empty() => {
+            let error = Error::new(ExitStatus::Usage, format!("the path after `{name}:` is empty"));
+            Err(error.hint(format!("the root of the container is `{}:/`", quoted(name))))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Returns each reference once, with what is done with its container.

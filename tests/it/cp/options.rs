@@ -78,6 +78,10 @@ fn usage_errors() -> Outcome {
         (&["./x:y", "/tmp"], "neither the source nor the destination"),
         (&["a", "-", "web:/x"], "`-` must be the only source"),
         (&[], "cp needs a source and a destination"),
+        (&["", "web:/tmp"], "a path is empty"),
+        (&["web:/etc/passwd", ""], "a path is empty"),
+        (&["web:", "out"], "the path after `web:` is empty"),
+        (&["f", "docker:web:"], "the path after `docker:web:` is empty"),
     ] {
         let failed = cp(arguments).expect(2)?;
         check(failed.err.contains(message), format!("{arguments:?}: {}", failed.err))?;
