@@ -188,7 +188,7 @@ impl StopReporter {
                 let killed = format!("{} killed", processes(*killed));
                 Sentence::highlighted(format!("stopped: {killed}"), killed, Emphasis::Warning)
             }
-            StopEventKind::NotStopped { running, unknown } => {
+            StopEventKind::NotStopped { running, unknown, .. } => {
                 let since = if *unknown > 0 { ", started after its init had exited" } else { "" };
                 let text = format!("not stopped: {} still running{since}", processes(*running));
                 Sentence::highlighted(text, "not stopped", Emphasis::Bad)
@@ -221,9 +221,11 @@ impl StopReporter {
                 insert("running_again", json!(again));
                 insert("assumed", json!(self.assumed));
             }
-            StopEventKind::NotStopped { running, .. } => {
+            StopEventKind::NotStopped { running, killed, .. } => {
                 insert("graceful", json!(false));
+                insert("killed", json!(killed));
                 insert("left", json!(running));
+                insert("running_again", Json::Null);
                 insert("assumed", json!(self.assumed));
             }
             _ => {}

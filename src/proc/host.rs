@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{Timestamp, TimestampRound, Unit};
 use nix::sys::statfs::{PROC_SUPER_MAGIC, statfs};
 use nix::time::{ClockId, clock_gettime};
 use procfs::process::Process as Handle;
@@ -286,11 +286,13 @@ impl Host {
 }
 
 /// Returns the boot time: wall clock less time since boot, as `btime` of `/proc/stat`, which is a long
-/// file.
+/// file. It has the precision of start times, a clock tick: the two clocks are not read at the same moment, and a
+/// process would have another start time in each answer.
 fn boot_time() -> Timestamp {
     let since = clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from);
     let now = Timestamp::now();
-    now.checked_sub(since).unwrap_or(now)
+    let boot = now.checked_sub(since).unwrap_or(now);
+    boot.round(TimestampRound::new().smallest(Unit::Millisecond).increment(10)).unwrap_or(boot)
 }
 
 fn recorded_boot_time(proc: &Path) -> Timestamp {

@@ -154,6 +154,7 @@ fn no_kill() -> Outcome {
     let events = events(&stop(&container, &["--no-kill", "-t", "200ms"]).expect(124)?);
     same(of(&events, "killed"), Vec::<&str>::new())?;
     same(last(&events)["left"].clone(), json!(1))?;
+    same(last(&events)["killed"].clone(), json!(0))?;
     run(&["ps", &name(&container)]).expect(0).map(drop)
 }
 

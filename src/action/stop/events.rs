@@ -103,6 +103,8 @@ pub enum StopEventKind {
         running: usize,
         /// How many of them started after the init had exited, and were left alone.
         unknown: usize,
+        /// How many others got SIGKILL.
+        killed: usize,
     },
 }
 

@@ -116,17 +116,22 @@ impl StopRun<'_> {
             }
         }
         let running = self.running();
-        self.report(StopEventKind::NotStopped { running, unknown: 0 });
+        self.report(StopEventKind::NotStopped { running, unknown: 0, killed: self.killed_count() });
         Ok(false)
+    }
+
+    fn killed_count(&self) -> usize {
+        self.watched.iter().filter(|watched| watched.was_killed).count()
     }
 
     fn finish(&mut self) -> bool {
         let unknown = self.left_in_cgroup();
         if unknown > 0 {
-            self.report(StopEventKind::NotStopped { running: unknown, unknown });
+            let killed = self.killed_count();
+            self.report(StopEventKind::NotStopped { running: unknown, unknown, killed });
             return false;
         }
-        let killed = self.watched.iter().filter(|watched| watched.was_killed).count();
+        let killed = self.killed_count();
         let unknown = self.watched.iter().filter(|watched| watched.has_unknown_end).count();
         self.report(StopEventKind::Stopped { killed, unknown });
         true
