@@ -269,10 +269,13 @@ fn poor_targets() -> Outcome {
         "mkdir -p /mnt/m/sub; cd /mnt/m; echo a > a; ln -s a link; echo o > own
          chown 33:33 own; chmod 4755 own; echo z > sub/z",
     )?;
-    for (index, (symlink, words)) in
-        [("ENOSYS", "no symlinks"), ("EPERM", "no symlinks"), ("EOPNOTSUPP", "no symlinks")]
-            .into_iter()
-            .enumerate()
+    for (index, (symlink, words)) in [
+        ("ENOSYS", "does not support symlinks"),
+        ("EPERM", "does not support symlinks"),
+        ("EOPNOTSUPP", "does not support symlinks"),
+    ]
+    .into_iter()
+    .enumerate()
     {
         let to = dir.path().join(format!("to{index}"));
         let mut traced = Command::new("strace");
