@@ -105,7 +105,7 @@ fn rows() -> Vec<Row> {
             ..row("stop", handler(7), Deed::Stop, exits(7), 7, "exited with status 7")
         },
         Row {
-            stopped: "KILL was what was sent",
+            stopped: "KILL was sent",
             ..row("kill", sleep(), Deed::Kill, killed("KILL"), 137, "KILL ended its init")
         },
         row(
