@@ -8,6 +8,7 @@ use crate::model::container::Cgroup;
 use crate::model::pid::HostPid;
 use crate::model::process::Fact;
 use crate::proc::host::Host;
+use crate::proc::read::ReadError;
 
 /// Resource limits and usage of a container. A limit is the tightest of its cgroup and of those above
 /// it; absent if there is none, denied if that could not be read. Usage is absent if no cgroup counts the
@@ -72,7 +73,8 @@ fn kills_below(dir: &Path, file: &str) -> u64 {
     let mut todo = subdirectories(dir, 0);
     let mut kills: u64 = 0;
     while let Some((dir, depth)) = todo.pop() {
-        let text = std::fs::read_to_string(dir.join(file)).unwrap_or_default();
+        let text = std::fs::read_to_string(dir.join(file)).map_err(ReadError::from);
+        let text = text.unwrap_or_default();
         kills = kills.saturating_add(kills_in(&text).unwrap_or_default());
         todo.extend(subdirectories(&dir, depth));
     }
@@ -119,7 +121,8 @@ impl Host {
         let applied = Some(applied).filter(|applied| applied.is_private)?;
         let file = OOM.in_hierarchy_of(&applied);
         let dir = self.cgroup_dir(&applied.cgroup)?;
-        let kills = kills_in(&std::fs::read_to_string(dir.join(file)).ok()?)?;
+        let text = std::fs::read_to_string(dir.join(file)).map_err(ReadError::from);
+        let kills = kills_in(&text.ok()?)?;
         // In v1 a cgroup counts its own processes only (`memcg_memory_event`, include/linux/memcontrol.h).
         let below = match applied.is_v1 {
             true => kills_below(&dir, file),
