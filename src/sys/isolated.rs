@@ -214,7 +214,12 @@ impl IsolatedChild {
     /// Returns the bytes of the work; none if it has not finished by `deadline`, sent more than `limit`
     /// bytes, or died. The deadline is extended by the time that the child waits for a CPU.
     pub fn finish(mut self, deadline: Instant, limit: usize) -> Option<Vec<u8>> {
-        self.receive(deadline, limit).ok().map(|(_, bytes)| bytes)
+        let received = self.receive(deadline, limit);
+        // (It could not be set up, or ran out of something.)
+        if matches!(received, Err(IsolationError::Died(_))) {
+            shortage::note(Errno::EIO);
+        }
+        received.ok().map(|(_, bytes)| bytes)
     }
 
     /// Receives the next message.

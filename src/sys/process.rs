@@ -249,6 +249,17 @@ pub fn is_ignored(signal: Signal) -> bool {
     }
 }
 
+/// Waits for one of these signals, which this thread blocks. (nix's `SigSet::wait` panics on an error, which
+/// sigwait(3) returns as its result.)
+///
+/// # Errors
+/// As sigwaitinfo(2).
+pub fn wait_for_signal(signals: &SigSet) -> Result<Signal, Errno> {
+    // SAFETY: a set that lives, and no room for details.
+    let number = unsafe { libc::sigwaitinfo(signals.as_ref(), std::ptr::null_mut()) };
+    Signal::try_from(Errno::result(number)?)
+}
+
 /// Ignores every signal that can be ignored, but for CHLD.
 pub fn ignore_signals() {
     let ignore = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());

@@ -9,7 +9,7 @@ use std::thread::Builder;
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 
-use crate::sys::process::{exit_now, is_ignored};
+use crate::sys::process::{exit_now, is_ignored, wait_for_signal};
 
 static MOMENTS: RwLock<()> = RwLock::new(());
 
@@ -25,7 +25,7 @@ pub fn protect() {
     let Ok(before) = signals.thread_swap_mask(SigmaskHow::SIG_BLOCK) else { return };
     let wait = move || {
         loop {
-            if let Ok(signal) = signals.wait() {
+            if let Ok(signal) = wait_for_signal(&signals) {
                 let _none = MOMENTS.write().unwrap_or_else(PoisonError::into_inner);
                 exit_now(128 + signal as i32);
             }

@@ -46,8 +46,11 @@ impl PreparedCommand {
     /// Becomes the command. The container sees this process already.
     pub fn exec_command(&self, plan: &ExecPlan, report: File, mut release: File) -> ! {
         let mut limits = [0; 4];
-        if release.read_exact(&mut limits).is_err() {
-            // cinspect has exited, and nothing reads the report.
+        if let Err(error) = release.read_exact(&mut limits) {
+            // (Without an error number cinspect has exited, and nothing reads the report.)
+            if let Some(errno) = error.raw_os_error().map(Errno::from_raw) {
+                ChildReport::Failed { errno, found: true }.write(&report);
+            }
             process::exit_now(125);
         }
         let _ = setsid();
