@@ -2,7 +2,7 @@
 //! options are parsed, and events and the outcome are printed.
 
 use std::ffi::{OsStr, OsString};
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Read};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
@@ -197,6 +197,10 @@ fn account_section() -> Section {
         ],
     )
 }
+
+/// Bytes of variables that are read from a file: as many as execve(2) accepts (three quarters of `_STK_LIM`,
+/// fs/exec.c).
+const MAX_VARIABLES: u64 = 6 << 20;
 
 fn kind(name: &str) -> Result<&'static str, String> {
     let names: Vec<&str> = KINDS.iter().map(|kind| kind.name).collect();
@@ -426,7 +430,13 @@ impl Exec {
                     .cause(cause)
                     .hint("each line is `NAME=VALUE`; NAME alone copies your value")
             };
-            let bytes = std::fs::read(file).map_err(|error| cannot_read(os_error(error)))?;
+            let mut bytes = Vec::new();
+            std::fs::File::open(file)
+                .and_then(|file| file.take(MAX_VARIABLES + 1).read_to_end(&mut bytes))
+                .map_err(|error| cannot_read(os_error(error)))?;
+            if bytes.len() as u64 > MAX_VARIABLES {
+                return Err(cannot_read("it is longer than a command's environment can be".into()));
+            }
             variables.extend(env_file::parse(&bytes, &caller_variable).map_err(cannot_read)?);
         }
         for word in &self.env {

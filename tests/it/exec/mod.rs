@@ -256,6 +256,7 @@ fn usage() -> Outcome {
         (&["--skip", "mnt", "-u", "root", "--", "id"], 125, "IDs only"),
         (&["--pid", "4000000", "--", "id"], 125, "no process"),
         (&["--env-file", "/nonexistent", "--", "id"], 2, "No such file or directory"),
+        (&["--env-file", "/dev/zero", "--", "id"], 2, "longer than a command's environment"),
         (&["-w", "/nope", "--", "id"], 125, "cannot change directory to `/nope`: No such file"),
         (&["-w", "/etc/passwd", "--", "id"], 125, "Not a directory"),
         (&["--", "nosuch-program"], 127, "not found in the container's PATH"),
