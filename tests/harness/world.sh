@@ -56,6 +56,15 @@ else
         esac || rmdir "/sys/fs/cgroup/$name"
     done
 fi
+# The mounts of engines would disappear in the middle: the kernel detaches one whose mount point is removed
+# elsewhere.
+mapfile -t mounts < /proc/self/mountinfo
+for mount in "${mounts[@]}"; do
+    read -r _ _ _ _ point _ <<< "$mount"
+    case $point in
+        /run/?* | /var/lib/?* | */cinspect-test/*) umount -l "$(printf '%b' "$point")" 2> /dev/null || true ;;
+    esac
+done
 for dir in /run /var/lib; do mount -t tmpfs -o mode=755 none "$dir"; done
 mkdir -m 1777 /run/tmp
 export TMPDIR=/run/tmp HOME=/run/tmp
