@@ -5,7 +5,7 @@
     cri.py SOCKET run NAME [--attempt N] [--memory BYTES] [--logs DIR] [--pid=host|container:NAME] -- CMD...
     cri.py SOCKET exec NAME CMD...
     cri.py SOCKET stop NAME SECONDS
-    cri.py SOCKET id|ids|pod|status|remove NAME
+    cri.py SOCKET id|ids|pod|status|reopen|remove NAME
 
 Each container is in a pod of its own name, or in the pod of the container whose PID namespace it shares, and
 each attempt to run it is a container. Messages are those of
@@ -225,6 +225,9 @@ def main():
         status(client, words[0])
     elif verb == "stop":
         client.call("StopContainer", {1: client.last(words[0])[0], 2: int(words[1])})
+    elif verb == "reopen":
+        # After the kubelet has renamed the log.
+        client.call("ReopenContainerLog", {1: client.last(words[0])[0]})
     elif verb == "exec":
         answer = client.call("ExecSync", {1: client.last(words[0])[0], 2: words[1:]})
         sys.stdout.buffer.write(answer.get(1, [b""])[0])

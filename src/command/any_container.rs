@@ -59,10 +59,20 @@ pub(super) fn resolve_any<'a>(
             (found.container.clone(), Some(found), cgroup)
         }
         Err(error) => {
-            let stopped = resolver.not_running(word).ok_or(error)?;
+            let stopped = resolver.not_running(word).ok_or_else(|| without_trace(error))?;
             (stopped.container, None, stopped.cgroup)
         }
     };
     let record = exit_record(host, &container);
     Ok(AnyContainer { container, record, running, cgroup })
+}
+
+/// Adds why a container may be known to nothing that is read here.
+fn without_trace(error: Error) -> Error {
+    match error.status {
+        ExitStatus::NoContainer => error.hint(
+            "nothing remains of a container that was removed (`--rm`); `cinspect ls -a` lists those that ended and were not",
+        ),
+        _ => error,
+    }
 }

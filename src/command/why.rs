@@ -22,7 +22,7 @@ use crate::output::exit_words::predicate;
 use crate::output::json;
 use crate::output::style::{Emphasis, Style};
 use crate::output::terminal::Ui;
-use crate::output::width::wrap;
+use crate::output::width::{cut, wrap};
 use crate::proc::{Host, LogRange, LogReader, ReadError, Trust};
 use crate::resolve::{ResolvedContainer, Resolver};
 
@@ -248,9 +248,16 @@ impl WhyAnswer {
         if let Some((path, lines)) = &self.log {
             let heading = if lines.is_empty() { "it is empty" } else { "its last lines:" };
             entry(&mut text, ui, "log", heading, Some(path));
-            let mark = if ui.unicode { "│" } else { "|" };
+            let (mark, ellipsis) = if ui.unicode { ("│", "…") } else { ("|", "...") };
             for line in lines {
-                text.push_str(&format!("{}{mark} {}\n", " ".repeat(INDENT), safe_output(line)));
+                let line = safe_output(line).to_string();
+                let line = match ui.width {
+                    Some(columns) => {
+                        cut(&line, columns.saturating_sub(INDENT + 2).max(20), ellipsis)
+                    }
+                    None => line,
+                };
+                text.push_str(&format!("{}{mark} {line}\n", " ".repeat(INDENT)));
             }
             sources.push(path.clone());
         }

@@ -24,7 +24,9 @@ pub fn predicate(record: &ExitRecord, engine: &EngineInfo, now: Timestamp) -> St
         RecordedState::Restarting => {
             format!("is restarting: it {}, and {engine} starts it again", exited(record, now))
         }
-        RecordedState::Dead => format!("is dead: {engine} could not remove all of it"),
+        RecordedState::Dead => {
+            format!("is dead: {engine} is removing it, or could not remove all of it")
+        }
         RecordedState::Removing => format!("is being removed by {engine}"),
         RecordedState::Exited | RecordedState::Stopped => {
             let when = ago(record.finished, now).map(|ago| format!(" (it ended {ago})"));
@@ -182,7 +184,7 @@ mod tests {
             ),
             (
                 ended(Dead, Some(0), false),
-                "is dead: Docker could not remove all of it",
+                "is dead: Docker is removing it, or could not remove all of it",
                 "dead 0 3m12s ago",
             ),
             (ExitRecord { state: Stopped, ..ExitRecord::default() }, "is not running", "stopped"),

@@ -34,8 +34,10 @@ pub struct LogReader<'a> {
     range: LogRange,
     /// Files that are still to be read, the next one last, with their paths.
     pending: Vec<(LogSource, PathBuf)>,
-    /// Time of the last record that was read.
+    /// Time of the last record that was read; before that, of the last one that was there.
     last_time: Option<Timestamp>,
+    /// Whether records may have been removed by their engine before they could be read.
+    may_lack: bool,
     /// Older files, or ends of them, that could not be read, and why.
     unread: Vec<(PathBuf, String)>,
 }
@@ -60,10 +62,12 @@ impl<'a> LogReader<'a> {
             range,
             pending: Vec::new(),
             last_time: None,
+            may_lack: false,
             unread: Vec::new(),
         };
         let mut missing = range.last.unwrap_or(usize::MAX);
-        let (mut current, _) = reader.open_file(path, false)?;
+        let (mut current, modified) = reader.open_file(path, false)?;
+        reader.last_time = Some(modified);
         if range.last.is_some() {
             missing -= current.seek_last(missing)?;
         }
@@ -139,6 +143,7 @@ impl<'a> LogReader<'a> {
                 }
                 bytes => bytes?,
             };
+            self.may_lack |= source.take_rewritten();
             match bytes {
                 Some(bytes) => {
                     let record = self.format.parse(&bytes);
@@ -158,25 +163,34 @@ impl<'a> LogReader<'a> {
         Ok(None)
     }
 
-    /// Checks whether the file was rotated or cut short after its last record was read, and goes on with
+    /// Takes whether records may be missing before the last one that was read.
+    pub fn take_may_lack(&mut self) -> bool {
+        std::mem::take(&mut self.may_lack)
+    }
+
+    /// Checks whether the file was rotated or written again after its last record was read, and goes on with
     /// what is in its place: also with files that were written and rotated in between.
     pub fn renew(&mut self) {
         let Some((source, _)) = self.pending.last_mut() else { return };
-        source.rewind_if_cut();
+        source.rewind_if_rewritten();
         let id = source.id;
         let Ok((current, _)) = self.open_file(&self.path, false) else { return };
         if current.id == id {
             return;
         }
         let mut newer = vec![(current, self.path.clone())];
+        let mut is_complete = false;
         for older in self.older_files() {
             let path = self.path.with_file_name(&older.name);
             let Ok((mut source, _)) = self.open_file(&path, older.is_compressed) else { continue };
-            if source.id == id || !self.begins_later(&mut source) {
+            is_complete = source.id == id || !self.begins_later(&mut source);
+            if is_complete {
                 break;
             }
             newer.push((source, path));
         }
+        // (The followed file is gone, and perhaps others that came after it.)
+        self.may_lack |= !is_complete;
         // (The followed file is read to its end first, and comes last.)
         self.pending.splice(0..0, newer);
     }
@@ -290,6 +304,29 @@ mod tests {
         reader.renew();
         fs::write(&path, line_of(7)).unwrap();
         assert_eq!(numbers(&mut reader), [7]);
+    }
+
+    #[test]
+    fn a_log_that_is_written_again_in_place_is_read_from_its_beginning() {
+        let (dir, host) = host(&[("a", 0..3)]);
+        let path = dir.path().join("log/a");
+        let mut reader = open(&host, LogRange { last: None, since: None });
+        assert_eq!(numbers(&mut reader), [0, 1, 2]);
+        reader.renew();
+        assert!(!reader.take_may_lack());
+        // It is longer than the part that was read.
+        fs::write(&path, (10..40).map(line_of).collect::<String>()).unwrap();
+        reader.renew();
+        assert_eq!(numbers(&mut reader), (10..40).collect::<Vec<_>>());
+        assert!(reader.take_may_lack());
+        // In the middle of a reading, too.
+        fs::write(&path, (50..2000).map(line_of).collect::<String>()).unwrap();
+        reader.renew();
+        assert_eq!(reader.next().unwrap().unwrap().text, b"50");
+        fs::write(&path, (2000..3500).map(line_of).collect::<String>()).unwrap();
+        let rest = numbers(&mut reader);
+        assert!(rest.is_sorted() && rest.ends_with(&[3499]) && rest.contains(&2000));
+        assert!(reader.take_may_lack());
     }
 
     /// Compresses a file of the log, as engines do.

@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Take};
+use std::os::unix::fs::FileExt;
 
 use flate2::read::MultiGzDecoder;
 
@@ -12,6 +13,8 @@ use crate::sys::file::FileId;
 
 /// Longest record; the rest of a longer one is left out. Engines split lines after 16 KiB.
 const MAX_RECORD: usize = 1 << 20;
+/// Bytes by which a file is recognised: more than the first record of a short line, with its time.
+const BEGINNING: usize = 512;
 /// Bytes that are searched backwards at a time.
 const BLOCK: u64 = 1 << 16;
 /// Most bytes of a compressed file, decompressed: a small file may be very large then.
@@ -26,6 +29,11 @@ pub struct LogSource {
     format: LogFormat,
     /// The file.
     pub id: FileId,
+    /// The first bytes of a plain file, as far as they were there: a file that is written again from its
+    /// beginning has others.
+    beginning: Vec<u8>,
+    /// Whether it was found to be written again, since this was last taken.
+    was_rewritten: bool,
 }
 
 #[derive(Debug)]
@@ -41,7 +49,9 @@ impl LogSource {
             false => LogContent::Plain(BufReader::new(file)),
             true => LogContent::Compressed(Box::new(decompressed(file))),
         };
-        Self { content, format, id }
+        let mut source = Self { content, format, id, beginning: Vec::new(), was_rewritten: false };
+        source.beginning = source.first_bytes();
+        source
     }
 
     /// Goes to where the last `wanted` records begin, and returns how many there are from there.
@@ -85,13 +95,31 @@ impl LogSource {
         }
     }
 
-    /// Goes to the beginning if the file was cut short.
-    pub fn rewind_if_cut(&mut self) {
-        let LogContent::Plain(file) = &mut self.content else { return };
+    /// Goes to the beginning if the file was cut short or written again in place, as engines do that keep only
+    /// one file; returns whether it was.
+    pub fn rewind_if_rewritten(&mut self) -> bool {
+        let LogContent::Plain(file) = &mut self.content else { return false };
         let position = file.stream_position().unwrap_or(0);
-        if file.get_ref().metadata().is_ok_and(|meta| meta.len() < position) {
-            let _ = file.rewind();
-        }
+        let is_cut = file.get_ref().metadata().is_ok_and(|meta| meta.len() < position);
+        let first = self.first_bytes();
+        let is_rewritten = is_cut || !first.starts_with(&self.beginning);
+        self.beginning = first;
+        let is_rewritten = is_rewritten && self.rewind().is_ok();
+        self.was_rewritten |= is_rewritten;
+        is_rewritten
+    }
+
+    /// Takes whether the file was found to be written again: some of what was in it may not have been read.
+    pub fn take_rewritten(&mut self) -> bool {
+        std::mem::take(&mut self.was_rewritten)
+    }
+
+    fn first_bytes(&self) -> Vec<u8> {
+        let LogContent::Plain(file) = &self.content else { return Vec::new() };
+        let mut bytes = vec![0; BEGINNING];
+        let length = file.get_ref().read_at(&mut bytes, 0).unwrap_or(0);
+        bytes.truncate(length);
+        bytes
     }
 
     /// Reads the bytes of the next record. One that is not complete yet is left for later.
@@ -101,10 +129,15 @@ impl LogSource {
     pub fn next(&mut self) -> Result<Option<Vec<u8>>, ReadError> {
         match &mut self.content {
             LogContent::Plain(file) => {
-                let start = file.stream_position()?;
+                let (start, buffered) = (file.stream_position()?, file.buffer().len());
                 let complete = record(file, self.format)?;
-                if complete.is_none() {
-                    file.seek(SeekFrom::Start(start))?;
+                match &complete {
+                    None => _ = file.seek(SeekFrom::Start(start))?,
+                    // A block that was read from a file that is written again meanwhile begins anywhere.
+                    Some(bytes) if bytes.len() >= buffered && self.rewind_if_rewritten() => {
+                        return self.next();
+                    }
+                    Some(_) => {}
                 }
                 Ok(complete)
             }

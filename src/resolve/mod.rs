@@ -14,7 +14,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use crate::engine::{
-    Inventory, SearchDepth, StoppedContainer, discover, discover_named, discover_of,
+    Inventory, SearchDepth, StoppedContainer, discover, discover_named, discover_of, exit_record,
 };
 use crate::error::{Error, ExitStatus};
 use crate::model::container::Container;
@@ -178,13 +178,26 @@ impl<'a> Resolver<'a> {
         let access = Access::Read;
         let search = NotFound { host: self.host, inventory, word, reference: &reference, access };
         let found = search.stopped(engine, name)?;
+        // A container in a pod has a record for each of its lives; the last one is meant.
+        let is_life = |other: &StoppedContainer| {
+            other.container.pod.is_some() && other.container.pod == found.container.pod
+        };
         let is_other = |other: &&StoppedContainer| {
             (other.id(), other.container.engine) != (found.id(), found.container.engine)
                 && other.container.name == found.container.name
                 && engine.is_none_or(|engine| engine == other.container.engine)
+                && !is_life(other)
         };
         let is_ambiguous = inventory.stopped.iter().any(|other| is_other(&other));
-        (found.doubt.is_none() && !is_ambiguous).then(|| found.clone())
+        let lives = inventory
+            .stopped
+            .iter()
+            .filter(|other| is_life(other) && !found.id().starts_with(name.as_str()));
+        let ended = |life: &&StoppedContainer| {
+            exit_record(self.host, &life.container).and_then(|record| record.finished)
+        };
+        let last = lives.max_by_key(ended).unwrap_or(found);
+        (found.doubt.is_none() && !is_ambiguous).then(|| last.clone())
     }
 
     /// Returns what the searches so far ignored, and the record of a container of this name or ID

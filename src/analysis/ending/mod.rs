@@ -128,7 +128,11 @@ impl EndingInput<'_> {
         }
         if let Some(finished) = record.finished {
             let started = record.started.map(|time| format!("started {time:.3}, "));
-            let which = if self.is_running { " (its previous run)" } else { "" };
+            let which = match self.is_running {
+                false => "",
+                // (Docker and Podman set the status to 0 when they start it again.)
+                true => " (its previous run, of which the exit status is not recorded)",
+            };
             let text = format!(
                 "{}ended {finished:.3}{which}",
                 started.filter(|_| !self.is_running).unwrap_or_default()

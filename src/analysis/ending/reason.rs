@@ -117,10 +117,18 @@ impl EndingInput<'_> {
     /// Returns the reason for a status of 128+N.
     fn by_signal(&self, record: &ExitRecord, signal: Signal, status: i32) -> String {
         let engine = self.engine();
-        let itself = format!("or exited with status {status} by itself");
+        // (PID 1 is not ended by a signal that it does not handle, signal(7); a handler may exit so.)
+        let as_others = match signal {
+            Signal::KILL => "shells do after a command that KILL ended".to_owned(),
+            _ => format!(
+                "programs do that handle {signal}, and shells after a command that it ended"
+            ),
+        };
+        let itself = format!("or it exited with status {status} by itself, as {as_others}");
         match record.stopped_manually {
+            // (Docker and Podman set the mark for every signal that they send, also if it was only handled.)
             Some(true) if signal == Signal::KILL => format!(
-                "it was stopped through {engine}, and ended by KILL: its grace period had expired, or KILL was sent"
+                "it was stopped, or sent a signal, through {engine}, and ended by KILL: its grace period had expired, or KILL was sent through {engine} or by another sender"
             ),
             Some(true) => format!(
                 "it was stopped, or sent a signal, through {engine}: {signal} ended its init, {itself}"
@@ -149,18 +157,17 @@ impl EndingInput<'_> {
         let engine = self.engine();
         let lost = self.container.engine.lost_status;
         match (status, record.stopped_manually) {
-            (0, Some(true)) => format!("it was stopped through {engine}, and exited with status 0"),
-            (0, Some(_)) => "its command finished with status 0".into(),
+            (0, Some(false)) => "its command finished with status 0".into(),
             (0, None) => "its init exited with status 0".into(),
-            (status, Some(true)) => {
-                format!("it was stopped through {engine}, and exited with status {status}")
-            }
+            (status, Some(true)) => format!(
+                "its init exited with status {status}, after it was stopped, or sent a signal, through {engine}"
+            ),
             (126, _) => "its command exited with status 126, which shells report for a command that cannot be executed".into(),
             (127, _) => "its command exited with status 127, which shells report for a command that was not found".into(),
             (status, _) if Some(status) == lost => format!(
                 "its command exited with status {status}, or it ended while {engine} was not running, which then records that status"
             ),
-            (status, Some(_)) => format!("its command exited with status {status} by itself"),
+            (status, Some(false)) => format!("its command exited with status {status} by itself"),
             (status, None) => format!(
                 "its command exited with status {status}; whether it was stopped through {engine} is not recorded"
             ),
@@ -229,12 +236,14 @@ mod tests {
         for (record, part) in [
             (ended(0), "its command finished with status 0"),
             (ended(3), "exited with status 3 by itself"),
-            (ended(143), "TERM ended its init, or exited with status 143 by itself"),
+            (ended(143), "TERM ended its init, or it exited with status 143 by itself"),
             (ended(139), "a fault of the program, unless somebody sent"),
             (ended(137), "nothing was sent through Docker, and KILL ended its init"),
             (manual(137), "its grace period had expired, or KILL was sent"),
             (manual(143), "stopped, or sent a signal, through Docker: TERM"),
-            (manual(0), "it was stopped through Docker, and exited with status 0"),
+            (manual(0), "status 0, after it was stopped, or sent a signal, through Docker"),
+            (manual(3), "status 3, after it was stopped, or sent a signal, through Docker"),
+            (ended(143), "as programs do that handle TERM"),
             (marked(137), "a process of it was killed for lack of memory, and it ended by KILL"),
             (marked(1), "killed for lack of memory; its init exited with status 1"),
             (ended(127), "a command that was not found"),

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use clap::{ArgMatches, Args};
 use serde_json::{Map, Value as Json, json};
 
+use self::ended::RunningPods;
 use super::forecast::each_container;
 use super::{Command, Section, arguments, command, resolve};
 use crate::analysis::finding::{Finding, FindingCode, Severity};
@@ -158,8 +159,12 @@ fn every_container(context: &Context, host: &Host) -> Vec<Report> {
             Err(error) => context.ui.warn_error(&error),
         }
     }
-    let restarting = inventory.stopped.iter().filter(|stopped| ended::is_restarting(host, stopped));
-    reports.extend(restarting.map(|stopped| ended_report(host, stopped)));
+    let pods = RunningPods::new(&inventory);
+    // (Another search only where there are pods: the records of containers that ended are many.)
+    let with_ended = (!pods.is_empty()).then(|| discover(host, SearchDepth::NotRunning));
+    let stopped = &with_ended.as_ref().unwrap_or(&inventory).stopped;
+    let restarting = ended::restarting(host, stopped, &pods);
+    reports.extend(restarting.into_iter().map(|stopped| ended_report(host, stopped, &pods)));
     reports
 }
 
@@ -223,13 +228,14 @@ fn report_of(context: &Context, resolver: &Resolver<'_>, word: &str) -> Result<R
         Ok(found) => return report(&found),
         Err(error) => error,
     };
-    resolver
-        .not_running(word)
-        .map_or(Err(error), |stopped| Ok(ended_report(resolver.host, &stopped)))
+    resolver.not_running(word).map_or(Err(error), |stopped| {
+        let inventory = discover(resolver.host, SearchDepth::Cgroups);
+        Ok(ended_report(resolver.host, &stopped, &RunningPods::new(&inventory)))
+    })
 }
 
-fn ended_report(host: &Host, stopped: &StoppedContainer) -> Report {
-    Report { container: stopped.qualified(), findings: vec![ended::finding(host, stopped)] }
+fn ended_report(host: &Host, stopped: &StoppedContainer, pods: &RunningPods) -> Report {
+    Report { container: stopped.qualified(), findings: vec![ended::finding(host, stopped, pods)] }
 }
 
 /// Reads a container and returns the findings about it.

@@ -2,8 +2,9 @@
 
 mod journal;
 
+use std::io::IsTerminal;
 use std::ops::ControlFlow;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::{ArgMatches, Args};
 use jiff::Timestamp;
@@ -14,16 +15,20 @@ use super::{Command, arguments, command};
 use crate::cli::args;
 use crate::cli::context::Context;
 use crate::completion::source::CompletionSource;
+use crate::engine::exit_record;
 use crate::error::{Error, ExitStatus, os_error};
 use crate::model::container::Container;
-use crate::model::exit_record::LogDestination;
+use crate::model::exit_record::{LogDestination, RecordedState};
 use crate::model::log_record::{LogFormat, LogRecord};
 use crate::output::escape::safe_str;
+use crate::output::exit_words::predicate;
 use crate::output::json::{self, bytes_to_json};
 use crate::output::terminal::is_broken_pipe;
 use crate::proc::{Host, LogRange, LogReader, ReadError, Trust};
 use crate::resolve::Resolver;
 
+/// The longest time between the end of a container and its engine's record of it.
+const LATEST_RECORD: Duration = Duration::from_secs(5);
 /// Time between two reads of a log with `-f`.
 const INTERVAL: Duration = Duration::from_millis(200);
 
@@ -176,26 +181,77 @@ struct Printer<'a> {
 impl Printer<'_> {
     /// Prints what the reader has; with `-f`, also what comes while the container runs.
     fn follow(&self, reader: &mut LogReader<'_>, found: &AnyContainer<'_>) -> Result<(), Error> {
+        let (mut ended, mut is_recorded) = (None, true);
         loop {
-            // (What it wrote last is read after it has ended.)
-            let is_over = !self.arguments.follow || !self.is_running(found);
-            while let Some(record) =
-                reader.next().map_err(|error| unreadable(&self.container.qualified(), &error))?
-            {
-                if self.print(&record)?.is_break() {
-                    return Ok(());
-                }
+            // (What it wrote last is read after it has ended. The engine writes its log before the record of
+            // its end; a daemon that hangs writes neither.)
+            if self.arguments.follow && ended.is_none() && !self.is_running(found) {
+                ended = found.running.as_ref().map(|_| Instant::now());
             }
-            for (path, why) in reader.take_unread() {
-                let path = path.to_string_lossy().into_owned();
-                let message = format!("`{}` was not read to its end: {why}", safe_str(&path));
-                self.context.ui.warn(&safe_str(&message));
+            let mut is_over = !self.arguments.follow || found.running.is_none();
+            if let Some(ended) = ended {
+                is_recorded = self.is_end_recorded(found);
+                is_over = is_recorded || ended.elapsed() > LATEST_RECORD;
+            }
+            if self.print_all(reader)?.is_break() {
+                return Ok(());
             }
             if is_over {
+                self.note_end(ended.is_some(), is_recorded);
                 return Ok(());
             }
             std::thread::sleep(INTERVAL);
             reader.renew();
+        }
+    }
+
+    /// Prints all records that are there.
+    fn print_all(&self, reader: &mut LogReader<'_>) -> Result<ControlFlow<()>, Error> {
+        while let Some(record) =
+            reader.next().map_err(|error| unreadable(&self.container.qualified(), &error))?
+        {
+            if reader.take_may_lack() {
+                self.context.ui.warn("the log was rotated or cut short before it could be read to its end: lines may be missing here");
+            }
+            if self.print(&record)?.is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        for (path, why) in reader.take_unread() {
+            let path = path.to_string_lossy().into_owned();
+            let message = format!("`{}` was not read to its end: {why}", safe_str(&path));
+            self.context.ui.warn(&safe_str(&message));
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// Whether the engine has recorded that the container, which was running, has ended.
+    fn is_end_recorded(&self, found: &AnyContainer<'_>) -> bool {
+        let Some(before) = &found.record else { return true };
+        exit_record(self.host, self.container).is_none_or(|record| {
+            record.state != RecordedState::Running || record.started != before.started
+        })
+    }
+
+    /// Says that the container that was followed has ended, and how.
+    fn note_end(&self, has_ended: bool, is_recorded: bool) {
+        let name = self.container.qualified();
+        if has_ended && !is_recorded {
+            let engine = self.container.engine.display_name;
+            self.context.ui.warn(&safe_str(&format!(
+                "{name} has ended, but {engine} has not recorded it: its last lines may be missing"
+            )));
+        } else if has_ended && std::io::stderr().is_terminal() {
+            let how = match exit_record(self.host, self.container) {
+                Some(record) if record.has_ended() => {
+                    predicate(&record, self.container.engine, Timestamp::now())
+                }
+                Some(record) if record.state == RecordedState::Running => {
+                    "has ended, and runs again".into()
+                }
+                _ => "has ended".into(),
+            };
+            self.context.ui.note(&safe_str(&format!("{name} {how}")));
         }
     }
 

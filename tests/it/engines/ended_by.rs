@@ -82,7 +82,7 @@ fn rows() -> Vec<Row> {
             Deed::Signal(Signal::SIGTERM),
             exits(143),
             143,
-            "TERM ended its init, or exited with status 143 by itself",
+            "TERM ended its init, or it exited with status 143 by itself",
         ),
         row(
             "KILL from outside",
@@ -101,7 +101,7 @@ fn rows() -> Vec<Row> {
             "TERM ended its init",
         ),
         Row {
-            stopped: "it was stopped through",
+            stopped: "it was stopped, or sent a signal, through",
             ..row("stop", handler(7), Deed::Stop, exits(7), 7, "exited with status 7")
         },
         Row {

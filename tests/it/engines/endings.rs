@@ -10,14 +10,14 @@ use super::Engine;
 use crate::support::{Outcome, check, finish, run, same, wait_until};
 
 /// A container that is removed in the end, driven by the engine's client.
-struct Ended<'a> {
+pub struct Ended<'a> {
     engine: &'a Engine,
     client: String,
-    name: String,
+    pub name: String,
 }
 
 impl<'a> Ended<'a> {
-    fn new(engine: &'a Engine) -> Result<Self, Failed> {
+    pub fn new(engine: &'a Engine) -> Result<Self, Failed> {
         let client = engine.script(&["client"])?;
         let ended = Self { engine, client, name: format!("cit-{}-end", engine.name) };
         ended.remove();
@@ -38,7 +38,7 @@ impl<'a> Ended<'a> {
     }
 
     /// Starts it with options, and a command of busybox's shell.
-    fn start(&self, options: &str, program: &str) -> Outcome {
+    pub fn start(&self, options: &str, program: &str) -> Outcome {
         self.remove();
         let limits = "--network none --ulimit nofile=1024:1024 --ulimit nproc=1000:1000";
         let line = format!("run -d --name NAME {limits} {options} bb:latest {program}");
@@ -49,7 +49,7 @@ impl<'a> Ended<'a> {
         Ok(self.client(&format!("inspect -f '{format}' NAME"))?.trim().to_owned())
     }
 
-    fn qualified(&self) -> Result<String, Failed> {
+    pub fn qualified(&self) -> Result<String, Failed> {
         self.engine.script(&["qualified", &self.name])
     }
 

@@ -22,6 +22,7 @@ mod ended_by;
 mod endings;
 mod exec;
 mod exec_init;
+mod followed;
 mod inspect;
 mod recipes;
 mod remedies;
@@ -120,6 +121,10 @@ const ENGINE_CHECKS: &[(&str, Check)] = &[
     ("docker", ("why_has_health_checks", endings::unhealthy)),
     ("docker", ("logs_are_the_engines_own", endings::logs)),
     ("podman", ("logs_are_the_engines_own", endings::logs)),
+    ("docker", ("logs_are_followed_to_the_end", followed::to_the_end)),
+    ("podman", ("logs_are_followed_to_the_end", followed::to_the_end)),
+    ("cri", ("logs_are_followed_to_the_end", followed::to_the_end)),
+    ("docker", ("logs_say_when_lines_may_be_missing", followed::rewritten)),
     ("podman", ("mapped_root_owns_the_records", userns::mapped_root_owns_the_records)),
     ("podman", ("stop_settings_are_read_from_its_database", stop_signal::podman_database)),
     ("podman-rootless", ("stop_settings_are_read_from_its_database", stop_signal::podman_database)),
@@ -165,9 +170,14 @@ const ENGINE_CHECKS: &[(&str, Check)] = &[
     ("podman", ("doctor_names_the_command_that_unpauses", remedies::unpause)),
     ("docker", ("doctor_finds_sessions_that_were_left_behind", remedies::left_behind)),
     ("docker", ("doctor_finds_zombies_of_a_parent_outside", remedies::zombie_of_the_shim)),
+    ("podman", ("doctor_finds_sessions_that_were_left_behind", remedies::left_behind)),
     ("docker", ("doctor_counts_oom_kills", remedies::oom_kill)),
+    ("podman", ("doctor_counts_oom_kills", remedies::oom_kill)),
     ("docker", ("doctor_finds_crash_loops", remedies::crash_loop)),
+    ("podman", ("doctor_finds_crash_loops", remedies::crash_loop)),
+    ("cri", ("doctor_finds_crash_loops", remedies::crash_loop_of_a_pod)),
     ("docker", ("doctor_says_how_a_container_ended", remedies::ended)),
+    ("podman", ("doctor_says_how_a_container_ended", remedies::ended)),
 ];
 
 /// A path of this machine without which a check does not apply.
