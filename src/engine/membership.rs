@@ -397,6 +397,9 @@ impl<'a> MemberReader<'a> {
     }
 
     fn read(&mut self, pids: &[HostPid]) -> Result<(), ReadError> {
+        if pids.is_empty() {
+            return Ok(());
+        }
         let mut gone = 0;
         let known = self.processes.len();
         for result in self.host.snapshot(pids, self.options) {

@@ -72,6 +72,8 @@ pub struct ContainerFs {
     pids: Result<Vec<i32>, ReadError>,
     /// Users of the container as its own `/etc/passwd` names them.
     pub names: Result<UserNames, ReadError>,
+    /// The child that read it, which exits meanwhile.
+    _child: Option<IsolatedChild>,
 }
 
 impl Host {
@@ -111,22 +113,26 @@ impl ContainerQuery {
     /// answer is not asked again.
     pub fn receive(self, host: &Host) -> ContainerFs {
         let namespace = self.namespace.map(|namespace| (self.init.pid, namespace));
-        let received = self.child.and_then(|child| {
-            child.finish(self.deadline, MAX_ANSWER).ok_or_else(|| {
+        let received = self.child.and_then(|mut child| {
+            let bytes = child.finish(self.deadline, MAX_ANSWER);
+            bytes.map(|bytes| (bytes, child)).ok_or_else(|| {
                 host.note_unresponsive(self.init);
                 no_answer()
             })
         });
         match received {
-            Err(error) => ContainerFs { namespace, pids: Err(error.clone()), names: Err(error) },
-            Ok(bytes) => {
+            Err(error) => {
+                let pids = Err(error.clone());
+                ContainerFs { namespace, pids, names: Err(error), _child: None }
+            }
+            Ok((bytes, child)) => {
                 let mut rest = bytes.as_slice();
                 let pids = unpack(&mut rest).map(|bytes| {
                     let pids = bytes.chunks_exact(4);
                     pids.map(|n| i32::from_le_bytes([n[0], n[1], n[2], n[3]])).collect()
                 });
                 let names = unpack(&mut rest).map(UserNames::parse);
-                ContainerFs { namespace, pids, names }
+                ContainerFs { namespace, pids, names, _child: Some(child) }
             }
         }
     }

@@ -22,7 +22,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::cpu_wait::TaskDeadline;
-use super::pidfd::Ending;
+use super::pidfd::{self, Ending, SignalScope};
 use super::{fd, memory, process, shortage};
 
 /// The descriptors that a child keeps, beside its end of the pipe.
@@ -212,8 +212,9 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, IsolationError> {
 
 impl IsolatedChild {
     /// Returns the bytes of the work; none if it has not finished by `deadline`, sent more than `limit`
-    /// bytes, or died. The deadline is extended by the time that the child waits for a CPU.
-    pub fn finish(mut self, deadline: Instant, limit: usize) -> Option<Vec<u8>> {
+    /// bytes, or died. The deadline is extended by the time that the child waits for a CPU. The child is still
+    /// there then: drop it after other work, in which it exits.
+    pub fn finish(&mut self, deadline: Instant, limit: usize) -> Option<Vec<u8>> {
         let received = self.receive(deadline, limit);
         // (It could not be set up, or ran out of something.)
         if matches!(received, Err(IsolationError::Died(_))) {
@@ -281,12 +282,24 @@ impl IsolatedChild {
         }
     }
 
+    /// Waits until the child exits, not past the deadline; a moment where it has no pidfd (before Linux 5.3).
+    fn wait_for_exit(&self, deadline: Instant) {
+        match pidfd::open(self.pid.as_raw(), SignalScope::Process) {
+            Ok(pidfd) => {
+                let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+                let remaining = deadline.saturating_duration_since(Instant::now());
+                let _ = fd::poll(&mut fds, Some(remaining));
+            }
+            Err(_) => std::thread::sleep(Duration::from_millis(1)),
+        }
+    }
+
     fn reap(&mut self, timeout: Duration) -> Option<Ending> {
         let deadline = Instant::now() + timeout;
         loop {
             match process::wait(self.pid.as_raw(), libc::WNOHANG) {
                 Ok(None) if Instant::now() < deadline => {
-                    std::thread::sleep(Duration::from_millis(1));
+                    self.wait_for_exit(deadline);
                 }
                 Ok(None) => return None,
                 reaped => {
@@ -327,7 +340,7 @@ mod tests {
 
     #[test]
     fn a_child_that_hangs_is_killed_at_the_deadline() {
-        let child = start(|| {
+        let mut child = start(|| {
             loop {
                 std::thread::sleep(Duration::from_secs(1));
             }
@@ -336,6 +349,7 @@ mod tests {
         let pid = child.pid;
         let deadline = Instant::now() + Duration::from_millis(50);
         assert_eq!(child.finish(deadline, 10), None);
+        drop(child);
         // Killed, and reaped now or by this.
         let status = process::wait(pid.as_raw(), 0).ok().flatten();
         assert!(!matches!(status.and_then(Ending::from_wait_status), Some(Ending::Status(_))));

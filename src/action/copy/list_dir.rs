@@ -31,7 +31,8 @@ pub fn names_in_container(
     prefix: &[u8],
 ) -> Vec<(Vec<u8>, bool)> {
     let child = isolated::start(|| list(host, init, dir, prefix).unwrap_or_default());
-    let answer = child.ok().and_then(|child| child.finish(Instant::now() + TIMEOUT, MAX_ANSWER));
+    let answer =
+        child.ok().and_then(|mut child| child.finish(Instant::now() + TIMEOUT, MAX_ANSWER));
     let Some(answer) = answer else { return Vec::new() };
     let mut names: Vec<(Vec<u8>, bool)> = answer
         .split(|b| *b == 0)
