@@ -1,14 +1,18 @@
 //! The forecast of a stop, as the commands share it: the snapshot that it needs, and the procedure of the
 //! container's engine. `analysis::forecast` does the work; nothing is sent.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::analysis::forecast::{
-    FORWARDED, Forecast, ForecastInput, drops_every_signal, forecast, may_be_short,
+    FORWARDED, Forecast, ForecastInput, drops_every_signal, forecast, is_short_command,
+    may_be_short,
 };
-use crate::engine::{Inventory, has_none_named};
+use crate::engine::{Inventory, has_no_other, stop_policy};
 use crate::error::Error;
 use crate::model::container::Container;
+use crate::model::pid::HostPid;
+use crate::model::process::{CommandLine, Process};
 use crate::model::signal::{Signal, SignalSet};
 use crate::model::stop_policy::{Assumption, StopPolicy};
 use crate::model::stop_schedule::{StopOrder, StopProcedure, StopSchedule, StopStep};
@@ -67,39 +71,88 @@ fn snapshot_options(signals: SignalSet) -> SnapshotOptions {
     }
 }
 
-/// Takes the snapshot for the forecast of a stop in one word: of the init alone where that decides.
-pub(super) fn snapshot_for_word(
-    found: &ResolvedContainer<'_>,
-    procedure: &StopProcedure,
-) -> Result<ContainerSnapshot, Error> {
-    let signals = procedure.schedule.signals();
-    if let Some(snapshot) = found.snapshot_of_init(snapshot_options(signals))
-        && drops_every_signal(input_of(found, &snapshot, procedure))
-        && has_none_named(found.host, &found.container, &found.inventory, may_be_short)
-    {
-        return Ok(snapshot);
+/// How a container's engine stops it.
+pub(super) struct PlannedStop {
+    /// Its settings.
+    pub policy: StopPolicy,
+    /// The procedure that they make.
+    pub procedure: StopProcedure,
+}
+
+impl PlannedStop {
+    /// Reads how a container is stopped.
+    pub(super) fn read(found: &ResolvedContainer<'_>) -> Self {
+        let policy = stop_policy(found.host, &found.container);
+        let procedure = procedure_of(&found.container, &policy, None);
+        Self { policy, procedure }
     }
-    snapshot_for(found, signals, None)
+
+    fn options(&self) -> SnapshotOptions {
+        snapshot_options(self.procedure.schedule.signals())
+    }
+
+    /// Takes the snapshot for the forecast in one word: of the init alone where that decides.
+    ///
+    /// # Errors
+    /// The container has ended, or none of its processes can be read.
+    pub(super) fn snapshot(
+        &self,
+        found: &ResolvedContainer<'_>,
+        init: Option<&Arc<Process>>,
+        count: Option<usize>,
+    ) -> Result<ContainerSnapshot, Error> {
+        let grace = self.procedure.schedule.total_grace();
+        let is_short = move |command: &CommandLine| is_short_command(command, grace);
+        let has_no_other = || {
+            let (host, container) = (found.host, &found.container);
+            count == Some(1)
+                || has_no_other(host, container, &found.inventory, may_be_short, is_short)
+        };
+        if let Some(snapshot) = init.and_then(|init| found.snapshot_of_init(init, self.options()))
+            && drops_every_signal(input_of(found, &snapshot, &self.procedure))
+            && has_no_other()
+        {
+            return Ok(snapshot);
+        }
+        snapshot_for(found, self.procedure.schedule.signals(), None)
+    }
+}
+
+/// Reads the inits of containers, each for its own stop, all of one kind together: each reading starts threads.
+pub(super) fn read_inits<'a>(
+    host: &Host,
+    stops: impl Iterator<Item = (&'a Container, &'a PlannedStop)>,
+) -> HashMap<HostPid, Arc<Process>> {
+    let mut by_signals: HashMap<SignalSet, Vec<HostPid>> = HashMap::new();
+    for (container, stop) in stops {
+        let pids = by_signals.entry(stop.procedure.schedule.signals()).or_default();
+        pids.extend(container.init_pid());
+    }
+    let read = |(signals, pids): (SignalSet, Vec<HostPid>)| {
+        host.snapshot(&pids, snapshot_options(signals)).into_iter().flatten()
+    };
+    by_signals.into_iter().flat_map(read).map(|init| (init.id.pid, init)).collect()
 }
 
 /// The threads that read containers: a slow one does not hold up the rest.
 const WORKERS: usize = 4;
 
-/// Calls a function for each container of an inventory that has processes on this host, several at a time.
-/// The results are in the order of the containers.
+/// Calls a function for each container of an inventory that has processes on this host, and its index, several at a
+/// time. The results are in the order of the containers.
 pub(super) fn each_container<T: Send>(
     host: &Host,
     inventory: &Arc<Inventory>,
     containers: &[&Container],
-    read: impl Fn(&ResolvedContainer<'_>) -> T + Sync,
+    read: impl Fn(usize, &ResolvedContainer<'_>) -> T + Sync,
 ) -> Vec<T> {
     parallel::map(containers.len(), WORKERS, |index| {
-        read(&ResolvedContainer {
+        let found = ResolvedContainer {
             host,
             container: containers[index].clone(),
             inventory: Arc::clone(inventory),
             matched_by: MatchRule::Every,
-        })
+        };
+        read(index, &found)
     })
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use clap::{ArgMatches, Args};
 
-use super::forecast::{assumed_by, each_container, forecast_of, procedure_of, snapshot_for_word};
+use super::forecast::{PlannedStop, assumed_by, each_container, forecast_of, read_inits};
 use super::{Command, arguments, columns_section, command};
 use crate::analysis::delivery::Recipient;
 use crate::cli::args;
@@ -12,7 +12,7 @@ use crate::cli::context::Context;
 use crate::completion::source::{CompletionSource, column_names};
 use crate::engine::{
     Inventory, SearchDepth, StoppedContainer, add_labels, count_members, discover, engine_infos,
-    exit_record, stop_policy,
+    exit_record,
 };
 use crate::error::{Error, ExitStatus};
 use crate::model::container::{Container, Evidence};
@@ -23,7 +23,8 @@ use crate::output::json;
 use crate::output::select::{Selection, find, help};
 use crate::output::style::{Style, TableOptions};
 use crate::output::table::{TableLine, draw};
-use crate::proc::{Host, ReadError};
+use crate::proc::{Host, ReadError, parallel_map};
+use crate::resolve::processes::ContainerSnapshot;
 use crate::resolve::{ResolvedContainer, has_part, hidden_names_note};
 
 /// List the containers on this host, of every engine
@@ -99,8 +100,9 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
     }
     let inventory = Arc::new(inventory);
     let containers = inventory.containers.iter().filter(|container| arguments.lists(container));
-    let mut rows: Vec<LsRow> =
-        containers.filter_map(|container| arguments.row(&host, container, &inventory)).collect();
+    let containers: Vec<&Container> = containers.collect();
+    let rows = parallel_map(&containers, |container| arguments.row(&host, container, &inventory));
+    let mut rows: Vec<LsRow> = rows.into_iter().flatten().collect();
     if ui.json || selection.columns.iter().any(|column| column.name == "labels") {
         add_labels(&host, rows.iter_mut().map(|row| &mut row.container));
     }
@@ -118,27 +120,34 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
 /// Adds the forecast of a stop to each row, as far as its processes can be read.
 fn add_forecasts(host: &Host, inventory: &Arc<Inventory>, rows: &mut [LsRow]) {
     let containers: Vec<&Container> = rows.iter().map(|row| &row.container).collect();
-    let stops = each_container(host, inventory, &containers, forecast_stop);
+    let plans = each_container(host, inventory, &containers, |_, found| PlannedStop::read(found));
+    let inits = read_inits(host, containers.iter().copied().zip(&plans));
+    let stops = each_container(host, inventory, &containers, |index, found| {
+        let init = found.container.init?;
+        let snapshot = plans[index].snapshot(found, inits.get(&init.pid), rows[index].processes);
+        forecast_stop(found, &plans[index], &snapshot.ok()?)
+    });
     for (row, stop) in rows.iter_mut().zip(stops) {
         row.stop = stop;
         row.is_stop_unread = row.stop.is_none() && row.container.init_pid().is_some();
     }
 }
 
-/// Forecasts the stop of a container by its engine, from one snapshot.
-fn forecast_stop(found: &ResolvedContainer<'_>) -> Option<LsStop> {
+/// Forecasts the stop of a container by its engine.
+fn forecast_stop(
+    found: &ResolvedContainer<'_>,
+    PlannedStop { policy, procedure }: &PlannedStop,
+    snapshot: &ContainerSnapshot,
+) -> Option<LsStop> {
     let container = &found.container;
     let init = container.init?;
-    let policy = stop_policy(found.host, container);
-    let procedure = procedure_of(container, &policy, None);
-    let snapshot = snapshot_for_word(found, &procedure).ok()?;
     let signal = policy.signal_of(container.engine);
     let process = snapshot.processes.iter().find(|process| process.facts.id == init)?;
     Some(LsStop {
         signal,
         verdict: snapshot.predict(process, signal, Recipient::Process).verdict,
-        forecast: forecast_of(found, &snapshot, &procedure).graceful,
-        assumed: assumed_by(&policy, container),
+        forecast: forecast_of(found, snapshot, procedure).graceful,
+        assumed: assumed_by(policy, container),
     })
 }
 

@@ -19,6 +19,7 @@ pub static APPTAINER: EngineInfo = EngineInfo {
     name: "apptainer",
     display_name: "Apptainer",
     shims: &["starter*"],
+    has_monitors: true,
     files: (
         "~/.apptainer/instances/app, ~/.singularity/instances/sing",
         "Apptainer and Singularity: instances.",

@@ -19,6 +19,7 @@ pub static INCUS: EngineInfo = EngineInfo {
     display_name: "Incus",
     keeps_records: false,
     shims: &["incusd", "[lxc monitor]*"],
+    has_monitors: true,
     files: ("/run/incus/*/lxc.conf, /var/log/incus/*/lxc.conf", "Incus."),
     sockets: &["unix.socket"],
     // liblxc's; see `LxcUser::stop_policy`.

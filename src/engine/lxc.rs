@@ -21,6 +21,7 @@ pub static LXC: EngineInfo = EngineInfo {
     keeps_records: false,
     same_cgroups: &[&INCUS],
     shims: &["lxc-start", "lxd", "[lxc monitor]*"],
+    has_monitors: true,
     files: (
         "/var/lib/lxc/*/config, /var/log/lxd/*/lxc.conf",
         "LXC and LXD; ~/.local/share/lxc of users.",

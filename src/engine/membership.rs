@@ -103,7 +103,7 @@ impl<'a> MembershipRule<'a> {
                 return true;
             }
             let parent = match self.index {
-                Some(index) => index.parent(pid),
+                Some(index) => index.parent(self.host, pid),
                 None => self.host.stat(pid).ok().and_then(|stat| HostPid::new(stat.ppid)),
             };
             let Some(parent) = parent else { return false };

@@ -49,7 +49,7 @@ mod store;
 mod verify;
 mod youki;
 
-pub use all_members::{has_none_named, may_have_others, own_cgroup_members};
+pub use all_members::{has_no_other, may_have_others, own_cgroup_members};
 pub use discover::{SearchDepth, container_at, discover, discover_named, discover_of};
 pub use inventory::{Inventory, StoppedContainer};
 pub use membership::{MembershipRule, count_members, read_members, read_surveyed_members};

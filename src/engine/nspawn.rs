@@ -25,6 +25,7 @@ pub static NSPAWN: EngineInfo = EngineInfo {
     display_name: "systemd-nspawn",
     keeps_records: false,
     shims: &["systemd-nspawn"],
+    has_monitors: true,
     files: (MACHINES, "systemd-nspawn; /var/lib/machines for those that do not run."),
     // systemd's DefaultTimeoutStopSec.
     grace_time: Duration::from_secs(90),

@@ -20,13 +20,13 @@ type ReadCache<T> = Mutex<HashMap<HostPid, Result<T, ReadError>>>;
 /// The processes of a survey.
 #[derive(Debug, Default)]
 pub struct ProcessIndex {
-    parents: HashMap<HostPid, i32>,
     /// Processes of each namespace; those whose namespace we may not read under `None`.
     by_namespace: HashMap<Option<NamespaceId>, Vec<HostPid>>,
     /// Namespaces below each, at any depth.
     descendants: HashMap<NamespaceId, Vec<NamespaceId>>,
     /// Read only where a namespace does not decide.
     levels: ReadCache<usize>,
+    parents: ReadCache<i32>,
     memberships: ReadCache<Memberships>,
 }
 
@@ -35,9 +35,7 @@ impl ProcessIndex {
     pub(super) fn new(host: &Host, survey: Option<&Survey>, containers: &[Container]) -> Self {
         let mut index = Self::default();
         for process in survey.into_iter().flat_map(|survey| &survey.processes) {
-            let pid = process.id.pid;
-            index.parents.insert(pid, process.parent);
-            index.by_namespace.entry(process.pid_ns).or_default().push(pid);
+            index.by_namespace.entry(process.pid_ns).or_default().push(process.pid);
         }
         if host.is_recorded() {
             return index;
@@ -96,9 +94,10 @@ impl ProcessIndex {
         cached(&self.memberships, pid, || host.memberships(pid))
     }
 
-    /// Returns the parent of a process that was surveyed.
-    pub(super) fn parent(&self, pid: HostPid) -> Option<HostPid> {
-        self.parents.get(&pid).and_then(|parent| HostPid::new(*parent))
+    /// Returns the parent of a process.
+    pub(super) fn parent(&self, host: &Host, pid: HostPid) -> Option<HostPid> {
+        let parent = cached(&self.parents, pid, || Ok(host.stat(pid)?.ppid));
+        parent.ok().and_then(HostPid::new)
     }
 }
 

@@ -2,6 +2,7 @@
 //! to records outside the engines' default directories. Found among all processes, or above an init
 //! that no record explains. A process in a container is never a shim, whatever its name.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 
 use super::ENGINES;
@@ -9,9 +10,10 @@ use super::cgroup_name::is_long_id;
 use super::inventory::Inventory;
 use super::record::Shim;
 use crate::model::container::Container;
+use crate::model::engine::EngineInfo;
 use crate::model::pid::HostPid;
 use crate::model::process::Fact;
-use crate::proc::{CommandLimit, Host, SnapshotOptions, Survey, Trust};
+use crate::proc::{CommandLimit, Host, SnapshotOptions, Survey, Trust, parallel_map};
 
 /// Generations above an init that are searched: a shim, conmon, nspawn or the LXC monitor is its
 /// parent, a runtime in the foreground its grandparent.
@@ -20,33 +22,56 @@ const GENERATIONS: usize = 3;
 /// Limit of a shim's argv: systemd-nspawn may have hundreds of mounts in it.
 const LONGEST_ARGV: CommandLimit = CommandLimit::Bytes(256 << 10);
 
-/// Whether a process with this name (`comm`) is an engine's shim.
-fn is_shim(comm: &[u8]) -> bool {
-    let matches = |name: &str| match name.strip_suffix('*') {
+/// Returns the engines whose shims have this name (`comm`).
+fn engines_of_shim(comm: &[u8]) -> impl Iterator<Item = &'static EngineInfo> {
+    let matches = move |name: &str| match name.strip_suffix('*') {
         Some(prefix) => comm.starts_with(prefix.as_bytes()),
         None => comm == name.as_bytes(),
     };
-    ENGINES.iter().any(|engine| engine.info().shims.iter().any(|name| matches(name)))
+    let engines = ENGINES.iter().map(|engine| engine.info());
+    engines.filter(move |engine| engine.shims.iter().any(|name| matches(name)))
+}
+
+/// Whether a process with this name is an engine's shim.
+fn is_shim(comm: &[u8]) -> bool {
+    engines_of_shim(comm).next().is_some()
 }
 
 /// Finds the shims among all processes.
 pub(super) fn shims_in(host: &Host, survey: &Survey) -> Vec<Shim> {
-    let pids: Vec<HostPid> = survey
-        .processes
-        .iter()
-        .filter(|process| is_shim(&process.comm))
-        .map(|process| process.id.pid)
-        .collect();
+    // (A process in another PID namespace is not trusted as a shim: its name was not read.)
+    let named = survey.processes.iter().filter_map(|process| {
+        let mut engines = engines_of_shim(process.comm.as_ref()?).peekable();
+        engines.peek()?;
+        Some((process.pid, engines.any(|engine| engine.has_monitors)))
+    });
+    let named: Vec<(HostPid, bool)> = named.collect();
+    let pids: Vec<HostPid> = named.iter().map(|(pid, _)| *pid).collect();
     let mut shims = read_shims(host, &pids);
-    for shim in &mut shims {
-        let this = survey.processes.iter().find(|process| process.id.pid == shim.pid);
-        let pid_ns = this.and_then(|process| process.pid_ns);
-        let child = survey.processes.iter().find(|process| {
-            process.parent == shim.pid.get() && process.pid_ns != pid_ns && !process.zombie
-        });
-        shim.child = child.map(|process| process.id.pid);
+    let is_monitor = |shim: &Shim| named.contains(&(shim.pid, true));
+    if shims.iter().any(is_monitor) {
+        let children = children(host, survey);
+        for shim in shims.iter_mut().filter(|shim| is_monitor(shim)) {
+            shim.child = children.get(&shim.pid.get()).copied();
+        }
     }
     shims
+}
+
+/// Returns the first child of each process that is in another PID namespace than the host's.
+fn children(host: &Host, survey: &Survey) -> HashMap<i32, HostPid> {
+    let others = survey.processes.iter().filter(|process| process.pid_ns != host.pid_ns);
+    let others: Vec<HostPid> = others.map(|process| process.pid).collect();
+    let stats = parallel_map(&others, |pid| host.stat(*pid));
+    let mut children = HashMap::new();
+    for (pid, stat) in others.into_iter().zip(stats) {
+        if let Ok(stat) = stat
+            && !stat.state.is_zombie()
+        {
+            children.entry(stat.ppid).or_insert(pid);
+        }
+    }
+    children
 }
 
 /// Reads the ancestors of these processes as shims, whatever their names.
@@ -85,7 +110,7 @@ fn read_shims(host: &Host, pids: &[HostPid]) -> Vec<Shim> {
                 return None;
             }
             let pid = process.id.pid;
-            let owner = host.trust_of_process(pid);
+            let owner = host.trust_of(&process);
             if owner == Trust::Untrusted {
                 return None;
             }

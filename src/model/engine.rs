@@ -29,6 +29,8 @@ pub struct EngineInfo {
     /// Names (`comm`, at most 15 bytes) of the daemons, shims and monitors whose arguments lead to
     /// its records. A `*` at the end stands for any rest.
     pub shims: &'static [&'static str],
+    /// Whether these are monitors: the parents of inits that no record may name.
+    pub has_monitors: bool,
     /// Its files, and their description for the manual page.
     pub files: (&'static str, &'static str),
     /// File names of the sockets through which it takes commands.
@@ -121,6 +123,7 @@ impl EngineInfo {
         same_cgroups: &[],
         pods_of: &[],
         shims: &[],
+        has_monitors: false,
         files: ("", ""),
         sockets: &[],
         stop_signal: Signal::TERM,

@@ -9,6 +9,7 @@
 
 mod cgroup;
 mod clients;
+mod command_lines;
 mod container_fs;
 mod exec_facts;
 mod host;

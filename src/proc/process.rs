@@ -17,6 +17,7 @@ use super::trusted_fs::Trust;
 use crate::model::cgroup::Memberships;
 use crate::model::namespace::NamespaceId;
 use crate::model::pid::{HostPid, ProcessId};
+use crate::model::process::Process;
 use crate::model::stat::Stat;
 use crate::model::status::Status;
 use crate::sys;
@@ -49,6 +50,16 @@ impl Host {
     /// [`ReadError`].
     pub fn status(&self, pid: HostPid) -> Result<Status, ReadError> {
         Ok(Status::parse(&self.file_by_pid(pid, "status", STATUS_LIMIT)?)?)
+    }
+
+    /// Reads the name of a process's main thread.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn comm(&self, pid: HostPid) -> Result<Vec<u8>, ReadError> {
+        let mut comm = self.file_by_pid(pid, "comm", STAT_LIMIT)?;
+        comm.pop_if(|last| *last == b'\n');
+        Ok(comm)
     }
 
     /// Reads a file that the kernel writes in one piece. (One file needs no held process.)
@@ -210,6 +221,25 @@ impl Host {
         }
     }
 
+    /// Returns the trust in a process of a snapshot, as [`Self::trust_of_process`].
+    pub fn trust_of(&self, process: &Process) -> Trust {
+        let pid = process.id.pid;
+        let is_hosts = |namespace: Option<NamespaceId>, host: Option<NamespaceId>| {
+            namespace.is_some() && namespace == host
+        };
+        if !is_hosts(self.pid_ns_by_pid(pid).ok(), self.pid_ns) {
+            return Trust::Untrusted;
+        }
+        let trust = self.trust_of_user(process.status.uid[0]);
+        if trust != Trust::Root {
+            return trust;
+        }
+        let user_ns = self.link(pid, "ns/user").ok().and_then(|link| NamespaceId::parse(&link));
+        let user_ns = user_ns.or_else(|| namespace(&self.process(pid).ok()?, "user").ok());
+        let is_hosts_root = has_admin(&process.status) && is_hosts(user_ns, self.user_ns);
+        if is_hosts_root { Trust::Root } else { Trust::Untrusted }
+    }
+
     /// Returns the trust in a process. Only one in the host's namespaces with CAP_SYS_ADMIN is trusted as
     /// root: root in a container has the same UID, and may share the host's PID namespace.
     pub fn trust_of_process(&self, pid: HostPid) -> Trust {
@@ -223,10 +253,13 @@ impl Host {
             if trust != Trust::Root {
                 return Ok(trust);
             }
-            let has_admin = status.cap_eff & Capability::CAP_SYS_ADMIN.bitmask() != 0;
             let in_host_ns = Some(namespace(&handle, "user")?) == self.user_ns;
-            Ok(if has_admin && in_host_ns { Trust::Root } else { Trust::Untrusted })
+            Ok(if has_admin(&status) && in_host_ns { Trust::Root } else { Trust::Untrusted })
         };
         read().unwrap_or(Trust::Untrusted)
     }
+}
+
+fn has_admin(status: &Status) -> bool {
+    status.cap_eff & Capability::CAP_SYS_ADMIN.bitmask() != 0
 }

@@ -1,29 +1,30 @@
-//! Every process of the host, cheaply: identity, parent, PID namespace. `ls` needs it to find containers
-//! that no cgroup and no record shows; one container is found without it.
+//! Every process of the host, in one call each where it is in a PID namespace of its own: PID and namespace;
+//! of the host's own processes the name as well. `ls` needs it to find containers that no cgroup and no record
+//! shows; one container is found without it.
 
 use std::collections::{BTreeSet, HashMap};
-use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+
+use nix::fcntl::{OFlag, readlinkat};
 
 use super::host::Host;
 use super::parallel::parallel_map;
-use super::read::{ReadError, read_at_once, stat};
+use super::read::{ReadError, stat};
 use crate::model::namespace::NamespaceId;
-use crate::model::pid::{HostPid, ProcessId};
+use crate::model::pid::HostPid;
 use crate::model::stat::Stat;
+use crate::sys::fd;
 
 /// A process in the survey.
 #[derive(Clone, Debug)]
 pub struct ProcessSummary {
-    /// Identity.
-    pub id: ProcessId,
-    /// Host PID of its parent; 0 if that is outside.
-    pub parent: i32,
-    /// Name of its main thread, as bytes.
-    pub comm: Vec<u8>,
-    /// Its PID namespace; none if reading it is denied.
+    /// Its PID.
+    pub pid: HostPid,
+    /// Its PID namespace; none if it could not be read.
     pub pid_ns: Option<NamespaceId>,
-    /// Whether its main thread is a zombie.
-    pub zombie: bool,
+    /// Name of its main thread, as bytes; none in another namespace than the host's.
+    pub comm: Option<Vec<u8>>,
 }
 
 /// Every process that existed during the survey, kernel threads left out.
@@ -41,9 +42,10 @@ impl Host {
     /// # Errors
     /// If `/proc` cannot be listed.
     pub fn survey(&self) -> Result<Survey, ReadError> {
+        let proc = fd::open(&self.proc_path(""), OFlag::O_PATH | OFlag::O_DIRECTORY)?;
         let mut pids = self.pids()?;
         pids.sort_unstable();
-        let read = parallel_map(&pids, |pid| self.summary(*pid));
+        let read = parallel_map(&pids, |pid| self.summary(&proc, *pid));
         let mut survey = Survey::default();
         for (summary, is_denied) in read.into_iter().flatten() {
             survey.denied += usize::from(is_denied);
@@ -54,26 +56,21 @@ impl Host {
 
     /// Reads a process, and whether reading its PID namespace is denied; none for a kernel thread, or one that
     /// has exited.
-    fn summary(&self, pid: HostPid) -> Option<(ProcessSummary, bool)> {
-        let mut buffer = Vec::new();
-        let file = File::open(self.proc_path(format!("{pid}/stat"))).ok()?;
-        read_at_once(file, &mut buffer, 1 << 14).ok()?;
-        let stat = Stat::parse(&buffer).ok()?;
-        // Kernel threads are in no container, and there are many.
-        if stat.is_kernel_thread() {
-            return None;
-        }
-        let slow = || self.pid_ns_of(&self.process(pid)?);
-        let pid_ns = self.pid_ns_by_pid(pid).or_else(|_| slow());
+    fn summary(&self, proc: &OwnedFd, pid: HostPid) -> Option<(ProcessSummary, bool)> {
+        let link = readlinkat(proc, format!("{pid}/ns/pid").as_str()).ok();
+        let pid_ns = link.and_then(|link| NamespaceId::parse(link.as_bytes()));
+        let pid_ns = pid_ns.map_or_else(|| self.pid_ns_of(&self.process(pid)?), Ok);
         let is_denied = pid_ns == Err(ReadError::Denied);
-        let summary = ProcessSummary {
-            id: ProcessId { pid, start: stat.start },
-            parent: stat.ppid,
-            zombie: stat.state.is_zombie(),
-            comm: stat.comm,
-            pid_ns: pid_ns.ok(),
+        let pid_ns = pid_ns.ok();
+        // Kernel threads are in the host's namespace; they are in no container, and there are many.
+        let is_containers = pid_ns.is_some() && self.pid_ns.is_some() && pid_ns != self.pid_ns;
+        let comm = if is_containers {
+            None
+        } else {
+            let stat = self.stat(pid).ok().filter(|stat| !stat.is_kernel_thread())?;
+            Some(stat.comm)
         };
-        Some((summary, is_denied))
+        Some((ProcessSummary { pid, pid_ns, comm }, is_denied))
     }
 
     /// Returns which of these process groups are orphaned: no process in them has a parent in another

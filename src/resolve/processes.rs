@@ -16,6 +16,7 @@ use crate::error::{Error, ExitStatus};
 use crate::model::idmap::IdMap;
 use crate::model::lookup::LookupStore;
 use crate::model::pid::{ContainerPid, HostPid};
+use crate::model::process::Process;
 use crate::model::signal::{Signal, SignalSet};
 use crate::model::verdict::Verdict;
 use crate::proc::{ReadError, SnapshotOptions};
@@ -123,9 +124,23 @@ impl ResolvedContainer<'_> {
         placed.ok_or(ReadError::Gone)
     }
 
-    /// Takes a snapshot of the init alone, for an answer that depends on no other process.
-    pub fn snapshot_of_init(&self, options: SnapshotOptions) -> Option<ContainerSnapshot> {
-        let processes = vec![self.snapshot_init(options).ok()?];
+    /// Returns a snapshot of the init alone, of which these facts were read with these options, for an answer
+    /// that depends on no other process; none if they are of another process.
+    pub fn snapshot_of_init(
+        &self,
+        init: &Arc<Process>,
+        options: SnapshotOptions,
+    ) -> Option<ContainerSnapshot> {
+        if Some(init.id) != self.container.init {
+            return None;
+        }
+        let users = UserTable { map: None, names: None };
+        let member = MemberProcess {
+            facts: Arc::clone(init),
+            in_container: true,
+            pid_ns: self.container.pid_ns,
+        };
+        let processes = arrange(vec![member], self.container.depth, &users);
         Some(ContainerSnapshot {
             context: self.row_context(),
             delivery: self.delivery_context(&processes, options.waits),

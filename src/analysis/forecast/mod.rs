@@ -29,7 +29,7 @@ use crate::model::stop_schedule::{StopOrder, StopProcedure};
 use crate::model::verdict::Verdict;
 pub use inits::between_waits;
 pub use reach::{ReachedProcess, SignalRoute, follow};
-pub use shells::may_be_short;
+pub use shells::{is_short_command, may_be_short};
 use simulation::Simulation;
 
 /// The signals that forwarders send in place of another one, besides the stop signal itself: a snapshot has
@@ -279,7 +279,7 @@ pub fn drops_every_signal(input: ForecastInput<'_>) -> bool {
     let mut signals = steps.iter().map(|step| step.signal);
     input.owns_pid_ns
         && !steps.is_empty()
-        && !may_be_short(&facts.stat.comm)
+        && !shells::is_short(&input, init)
         && signals.all(is_dropped)
 }
 

@@ -150,7 +150,7 @@ fn every_container(context: &Context, host: &Host) -> Vec<Report> {
     }
     let containers: Vec<&Container> =
         inventory.containers.iter().filter(|container| container.init.is_some()).collect();
-    let results = each_container(host, &inventory, &containers, report);
+    let results = each_container(host, &inventory, &containers, |_, found| report(found));
     let mut reports = Vec::new();
     for result in results {
         match result {

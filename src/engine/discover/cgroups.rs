@@ -201,11 +201,11 @@ impl Search<'_> {
             // A namespace that we may not read is distinguished from others by its PID 1 only.
             let namespace = process.pid_ns;
             if namespace.is_some_and(|namespace| known.contains(&namespace))
-                || self.by_init.contains_key(&process.id.pid)
+                || self.by_init.contains_key(&process.pid)
             {
                 continue;
             }
-            let Ok(init) = read_init(self.host, process.id.pid) else { continue };
+            let Ok(init) = read_init(self.host, process.pid) else { continue };
             // PID 1 may come later in the list, and may have exited from a namespace in which other
             // processes are still being killed.
             if !init.owns_pid_ns || init.pid_ns != namespace {
@@ -215,7 +215,7 @@ impl Search<'_> {
             if self.is_in_sandbox(&init) {
                 continue;
             }
-            let source = format!("/proc/{}/ns/pid", process.id.pid);
+            let source = format!("/proc/{}/ns/pid", process.pid);
             let observation = "PID 1 of a namespace that no engine claims";
             let evidence = vec![evidence(source, observation.into(), true)];
             let cgroup = private_cgroup(self.host, &init);

@@ -13,6 +13,7 @@ use super::options::OptionTable;
 use super::reaction::{Exits, Forward, Reaction, Targets};
 use crate::analysis::programs::{SHELL, program_of};
 use crate::model::lookup::Lookup;
+use crate::model::process::CommandLine;
 use crate::model::signal::{Signal, SignalSet};
 use handler::{Effects, Script, TrapAction};
 use script::SimpleCommand;
@@ -287,15 +288,16 @@ pub fn may_be_short(comm: &[u8]) -> bool {
 /// Whether a command may exit by itself within the grace period: `sleep` with a short time.
 pub(super) fn is_short(input: &ForecastInput<'_>, process: usize) -> bool {
     let facts = &input.processes[process].facts;
-    if !may_be_short(&facts.stat.comm) {
-        return false;
-    }
-    let words: Vec<&[u8]> =
-        facts.command.known().map(|command| command.argv().collect()).unwrap_or_default();
-    let grace = input.procedure.schedule.total_grace().as_secs_f64();
+    let grace = input.procedure.schedule.total_grace();
+    may_be_short(&facts.stat.comm)
+        && facts.command.known().is_some_and(|command| is_short_command(command, grace))
+}
+
+/// Whether a command of such a name has a short time as its last argument.
+pub fn is_short_command(command: &CommandLine, grace: Duration) -> bool {
     // How much of it has passed is not known.
-    let time = words.last().and_then(|word| duration(word));
-    time.is_some_and(|time| time.as_secs_f64() < grace * 10.0)
+    let time = command.argv().last().and_then(duration);
+    time.is_some_and(|time| time.as_secs_f64() < grace.as_secs_f64() * 10.0)
 }
 
 /// Parses a time as sleep(1) and timeout(1) do: seconds, or with the letter of a unit.
