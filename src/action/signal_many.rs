@@ -29,6 +29,9 @@ pub const MAX_RESCANS: usize = 32;
 
 /// How long the effect of a signal is watched if the user did not ask to wait.
 const OBSERVATION_TIME: Duration = Duration::from_millis(100);
+/// The first and the longest pause between two looks at it.
+const FIRST_PAUSE: Duration = Duration::from_micros(50);
+const LAST_PAUSE: Duration = Duration::from_millis(2);
 
 /// How long processes may take to exit after KILL, which is not refused but can be late (a frozen
 /// cgroup, uninterruptible sleep).
@@ -317,6 +320,7 @@ impl<'a> SignalBatch<'a> {
         let Some(signal) = self.request.signal.signal() else { return };
         let deadline = Instant::now() + OBSERVATION_TIME;
         let mut unsettled: Vec<&mut BatchEntry> = self.entries.iter_mut().collect();
+        let mut pause = FIRST_PAUSE;
         loop {
             let host = self.found.host;
             let seen = observations(host, signal, &unsettled);
@@ -325,7 +329,8 @@ impl<'a> SignalBatch<'a> {
             if unsettled.is_empty() || Instant::now() > deadline {
                 return;
             }
-            std::thread::sleep(Duration::from_millis(2));
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(LAST_PAUSE);
         }
     }
 

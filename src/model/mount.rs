@@ -1,4 +1,4 @@
-//! `/proc/PID/mountinfo`, parsed line by line. Names in it can be chosen freely by a user who mounts,
+//! `/proc/PID/mountinfo` and `mountstats`, parsed line by line. Names in it can be chosen freely by a user who mounts,
 //! and there may be 100,000 lines, so nothing is copied without need. Never reads a file and never
 //! accesses a mount.
 
@@ -85,6 +85,29 @@ impl<'a> Mount<'a> {
     }
 }
 
+/// Returns the point and the type of each mount in `mountstats`, which the kernel writes in a third of the time that
+/// `mountinfo` takes (`show_vfsstat`, fs/proc_namespace.c). NFS adds lines of its own, which are left out.
+///
+/// ```text
+/// device overlay mounted on /mnt\0402 with fstype overlay
+/// no device mounted on /run with fstype nfs4 statvers=1.1
+/// ```
+pub fn mounted_types(mountstats: &[u8]) -> impl Iterator<Item = (Cow<'_, [u8]>, Cow<'_, [u8]>)> {
+    mountstats.split(|b| *b == b'\n').filter_map(|line| {
+        // A device has no space in it, but may be empty.
+        let device = line.strip_prefix(b"device ").map(|rest| rest.splitn(2, |b| *b == b' '));
+        let rest = match device {
+            Some(mut fields) => fields.nth(1)?,
+            None => line.strip_prefix(b"no device ")?,
+        };
+        let mut fields = rest.strip_prefix(b"mounted on ")?.split(|b| *b == b' ');
+        let point = fields.next()?;
+        let is_type = fields.next() == Some(b"with") && fields.next() == Some(b"fstype");
+        is_type.then_some(())?;
+        Some((unescape(point), unescape(fields.next()?)))
+    })
+}
+
 /// Decodes the kernel's `\ooo` for space, tab, newline, backslash and `#` (`mangle`,
 /// fs/proc_namespace.c). A backslash before anything else stands for itself.
 fn unescape(field: &[u8]) -> Cow<'_, [u8]> {
@@ -114,6 +137,33 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn mountstats_has_the_point_and_the_type_of_each_mount() {
+        let stats = b"device overlay mounted on /mnt\\0402 with fstype overlay\n\
+            device  mounted on / with fstype ext4\n\
+            no device mounted on /a with fstype fuse.sshfs\n\
+            device host:/x mounted on /nfs with fstype nfs4 statvers=1.1\n\
+            \topts:\trw,vers=4.2 mounted on /b with fstype nfs\n\
+            device cut mounted on /c with\n";
+        let found: Vec<_> = mounted_types(stats).map(|(p, t)| (p.to_vec(), t.to_vec())).collect();
+        let expected =
+            [("/mnt 2", "overlay"), ("/", "ext4"), ("/a", "fuse.sshfs"), ("/nfs", "nfs4")];
+        assert_eq!(found, expected.map(|(p, t)| (p.as_bytes().to_vec(), t.as_bytes().to_vec())));
+    }
+
+    #[test]
+    fn mountstats_and_mountinfo_agree() {
+        let read = |name: &str| std::fs::read(format!("/proc/self/{name}")).unwrap();
+        // The mounts may change meanwhile.
+        let agree = || {
+            let (info, stats) = (read("mountinfo"), read("mountstats"));
+            let of_stats: Vec<_> = mounted_types(&stats).collect();
+            let of_info: Vec<_> = Mounts::new(&info).map(|m| (m.point, m.fstype)).collect();
+            of_stats == of_info
+        };
+        assert!((0..100).any(|_| agree()));
+    }
 
     fn single(line: &[u8]) -> Mount<'_> {
         let mut mounts = Mounts::new(line);

@@ -18,7 +18,7 @@ use procfs::process::Process as Handle;
 use super::cgroup::hierarchy::{self, Hierarchy};
 use super::read::{ReadError, read_at_once, read_into};
 use super::trusted_fs::{DirHold, StateDir, StateFile, Trust, TrustedFs};
-use crate::model::mount::Mounts;
+use crate::model::mount::{Mounts, mounted_types};
 use crate::model::namespace::NamespaceId;
 use crate::model::pid::{HostPid, ProcessId, Ticks};
 use crate::sys::listing::each_entry;
@@ -223,7 +223,16 @@ impl Host {
     /// Follows no path of a record onto a network file system from now on, which may not answer: call it
     /// before users' directories are searched.
     pub fn skip_network_mounts(&self) {
-        self.files.skip_network_mounts(|| self.mountinfo());
+        self.files.skip_network_mounts(|visit| {
+            let stats = self.read_mounts("self/mountstats");
+            for (point, fstype) in mounted_types(&stats) {
+                visit(&point, &fstype);
+            }
+            if stats.is_empty() {
+                let info = self.mountinfo();
+                Mounts::new(&info).for_each(|mount| visit(&mount.point, &mount.fstype));
+            }
+        });
     }
 
     /// Returns the trust in files and processes of this user.
@@ -242,12 +251,12 @@ impl Host {
     /// Returns the mounts of the host, as `mountinfo` lists them; nothing if it cannot be read. While directories
     /// are held, they are read once.
     pub fn mountinfo(&self) -> Arc<Vec<u8>> {
-        self.files.mountinfo(|| self.read_mountinfo())
+        self.files.mountinfo(|| self.read_mounts("self/mountinfo"))
     }
 
-    fn read_mountinfo(&self) -> Vec<u8> {
+    fn read_mounts(&self, file: &str) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(MOUNTINFO_SIZE);
-        let file = std::fs::File::open(self.proc.join("self/mountinfo"));
+        let file = std::fs::File::open(self.proc.join(file));
         let read = file.map_err(ReadError::from);
         let read = read.and_then(|file| read_into(file, &mut bytes, MAX_MOUNTINFO));
         read.map_or_else(|_| Vec::new(), |()| bytes)

@@ -20,7 +20,6 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::SFlag;
 
 use super::read::{ReadError, read_at_once};
-use crate::model::mount::Mounts;
 use crate::sys::fd;
 use crate::sys::listing::each_entry;
 pub use held::DirHold;
@@ -170,15 +169,18 @@ impl TrustedFs {
         StateDir { fs: self, fd, path, owner, users_path }
     }
 
-    /// Follows no path onto a network file system from now on. The argument returns `mountinfo`, and is
-    /// called once.
-    pub(super) fn skip_network_mounts(&self, mountinfo: impl FnOnce() -> Arc<Vec<u8>>) {
+    /// Follows no path onto a network file system from now on. The argument visits the point and the type of
+    /// each mount, and is called once.
+    pub(super) fn skip_network_mounts(&self, visit: impl FnOnce(&mut dyn FnMut(&[u8], &[u8]))) {
         self.network_mounts.get_or_init(|| {
             self.held.forget();
-            Mounts::new(&mountinfo())
-                .filter(|mount| is_network(&mount.fstype))
-                .map(|mount| PathBuf::from(OsStr::from_bytes(&mount.point)))
-                .collect()
+            let mut found = HashSet::new();
+            visit(&mut |point, fstype| {
+                if is_network(fstype) {
+                    found.insert(PathBuf::from(OsStr::from_bytes(point)));
+                }
+            });
+            found
         });
     }
 
@@ -451,7 +453,7 @@ mod tests {
     fn refuses_network_mounts_once_they_are_skipped() {
         let (_dir, fs) = recorded();
         assert!(read(&fs, "/run/eng/a.json").is_ok());
-        fs.skip_network_mounts(|| Arc::new(b"1 0 0:1 / /run/eng rw - nfs4 host:/ rw\n".to_vec()));
+        fs.skip_network_mounts(|visit| visit(b"/run/eng", b"nfs4"));
         assert!(matches!(read(&fs, "/run/eng/a.json"), Err(ReadError::Broken(_))));
         assert!(fs.dir(Path::new("/run")).is_ok());
     }
