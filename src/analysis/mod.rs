@@ -14,6 +14,7 @@ pub mod finding;
 pub mod forecast;
 pub mod fuzz;
 pub mod inspection;
+pub mod joined;
 pub mod own_changes;
 pub mod programs;
 pub mod remedy;

@@ -147,6 +147,22 @@ pub fn containers_of_shim<'a>(
     inventory.containers.iter().filter(|c| has_id(c) || is_parent(c)).collect()
 }
 
+/// Whether a process of the host with this name is the shim or monitor of a container: as the parent of its init, or by
+/// the ID in its arguments.
+pub fn is_shim_of(
+    host: &Host,
+    container: &Container,
+    pid: HostPid,
+    comm: &[u8],
+    is_parent_of_init: bool,
+) -> bool {
+    let has_id = || {
+        let id = container.id.as_ref().filter(|id| is_long_id(id));
+        id.is_some_and(|id| read_shims(host, &[pid]).iter().any(|shim| shim.argv.contains(id)))
+    };
+    is_shim(comm) && (is_parent_of_init || has_id())
+}
+
 /// Returns the sandbox that a runtime or shim of this name or path starts: gVisor's kernel, Kata's
 /// virtual machine.
 pub(super) fn sandbox_of(name: &str) -> Option<&'static str> {

@@ -2,6 +2,7 @@
 //! different errors, and a name that nothing verifies never selects a container to act on.
 
 pub mod fuzz;
+pub mod joined;
 mod matching;
 mod not_found;
 pub mod path_ref;

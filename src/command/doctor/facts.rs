@@ -22,6 +22,7 @@ use crate::model::signal::{Signal, SignalSet};
 use crate::model::stop_schedule::{StopOrder, StopProcedure};
 use crate::proc::Host;
 use crate::resolve::ResolvedContainer;
+use crate::resolve::joined::has_joined_no_pid_namespace;
 use crate::resolve::processes::ContainerSnapshot;
 
 /// Limit of `/proc/PID/wchan`: the name of a kernel function.
@@ -90,19 +91,6 @@ fn outside_parents(host: &Host, snapshot: &ContainerSnapshot) -> BTreeMap<i32, O
         }
     }
     parents
-}
-
-/// The number of the initial PID namespace (`PROC_PID_INIT_INO`, include/linux/proc_ns.h).
-const INITIAL_PID_NS: u64 = 0xEFFF_FFFC;
-
-/// Whether a process has joined no container itself: its children are in its own PID namespace
-/// (pid_namespaces(7)), or it is the init of the machine.
-fn has_joined_no_pid_namespace(host: &Host, pid: HostPid) -> bool {
-    let namespace = |name| host.link(pid, name).ok();
-    match namespace("ns/pid_for_children") {
-        Some(of_children) => namespace("ns/pid") == Some(of_children),
-        None => host.pid_ns.is_some_and(|namespace| namespace.0 == INITIAL_PID_NS),
-    }
 }
 
 /// Returns the kernel function that the init sleeps in, if it is exiting.

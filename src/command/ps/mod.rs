@@ -13,6 +13,7 @@ use self::watch::{Refresh, Snapshots, Watch};
 use super::forecast::{forecast_of, forecast_signals, procedure_of};
 use super::{Command, arguments, columns_section, command, resolve};
 use crate::analysis::container_process::ContainerProcess;
+use crate::analysis::joined::Joined;
 use crate::cli::args;
 use crate::cli::context::Context;
 use crate::completion::source::{CompletionSource, column_names};
@@ -38,8 +39,14 @@ use crate::resolve::{Access, MatchRule, Resolver};
 
 /// Show the process tree of containers, with each process's signal masks and handlers
 ///
-/// Processes that joined later (docker exec, nsenter) are further roots of the tree. `?` is a value
-/// that could not be read, `-` one that does not apply. cinspect(1) explains how to name a container.
+/// Processes that joined later (docker exec, nsenter) are further roots of the tree. COMMAND begins with `[exec
+/// session]` if the parent is the engine's shim or monitor, with `[parent PID NAME]` if it is another process
+/// outside, with `[left behind]` if the process that started it has exited, and with `[joined]` if the parent cannot
+/// be read. Without a private PID namespace they cannot be told from orphans and have no mark. `?` is a value that
+/// could not be read, `-` one that does not apply. cinspect(1) explains how to name a container.
+///
+/// In JSON `joined` is true for such a root and false for its descendants. It is null for a root of a container
+/// without a private PID namespace, unless that is the init, and where the parent cannot be read.
 ///
 /// On a terminal, the line above a table has the stop signal, the grace period and the forecast of a stop in
 /// one word: `graceful` if every process is known to exit without SIGKILL, `killed`, or `maybe`.
@@ -285,7 +292,12 @@ impl<'a> ProcessList<'a> {
             grace_assumed: policy.grace_source().assumption().is_some(),
             forecast: forecast.as_ref().map(|forecast| forecast.graceful),
         };
-        let rows = rows_of(snapshot, container.depth, signal, self.options.threads, &exits);
+        let joined = match self.needs(&["joined", "command"]) {
+            true => found.joined(&snapshot, !self.json),
+            false => vec![Joined::Unknown; snapshot.processes.len()],
+        };
+        let threads = self.options.threads;
+        let rows = rows_of(snapshot, container.depth, signal, threads, &exits, joined);
         Ok(PsRows { rows, init: container.init, paused, by_pid, whole_name, heading })
     }
 
@@ -323,6 +335,7 @@ impl<'a> ProcessList<'a> {
             let prefixes = prefixes(&positions, unicode);
             lines.extend(positions.iter().zip(prefixes).map(|(position, prefix)| {
                 let (row, mark) = &rows[position.index];
+                let prefix = prefix + &row.joined_mark().unwrap_or_default();
                 TableLine { row, prefix, mark: mark.clone() }
             }));
         }

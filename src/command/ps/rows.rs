@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::analysis::delivery::Recipient;
 use crate::analysis::forecast::Answer;
+use crate::analysis::joined::Joined;
 use crate::model::pid::ProcessId;
 use crate::model::signal::Signal;
 use crate::output::columns::ps::PsRow;
@@ -32,17 +33,19 @@ pub struct PsRows {
     pub heading: StopHeading,
 }
 
-/// Makes a snapshot into rows; `exits` has for each process whether it exits on the signal.
+/// Makes a snapshot into rows; `exits` has for each process whether it exits on the signal, `joined` whether it joined
+/// the container.
 pub fn rows_of(
     mut snapshot: ContainerSnapshot,
     depth: usize,
     signal: Signal,
     threads: bool,
     exits: &[Option<Answer>],
+    joined: Vec<Joined>,
 ) -> Vec<PsRow> {
     let processes = std::mem::take(&mut snapshot.processes);
     let mut rows = Vec::with_capacity(processes.len());
-    for (process, exits) in processes.into_iter().zip(exits) {
+    for ((process, exits), joined) in processes.into_iter().zip(exits).zip(joined) {
         let mut row = PsRow {
             context: Arc::clone(&snapshot.context),
             prediction: snapshot.predict(&process, signal, Recipient::Process),
@@ -52,6 +55,7 @@ pub fn rows_of(
             depth,
             signal,
             exits: *exits,
+            joined,
             last_seen: None,
         };
         // A process whose threads could not be read keeps its row.

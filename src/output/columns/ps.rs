@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::analysis::container_process::{ContainerProcess, RowContext};
 use crate::analysis::delivery::Prediction;
 use crate::analysis::forecast::Answer;
+use crate::analysis::joined::{Joined, Starter};
 use crate::model::capability;
 use crate::model::process::{Fact, Thread, Times};
 use crate::model::signal::Signal;
@@ -14,6 +15,7 @@ use crate::model::status::Status;
 use crate::model::verdict::Verdict;
 use crate::output::column::Column;
 use crate::output::columns::common::{self, ProcessRow};
+use crate::output::escape::safe;
 use crate::output::style::Emphasis;
 use crate::output::units::set;
 use crate::output::value::Value;
@@ -37,6 +39,8 @@ pub struct PsRow {
     pub prediction: Prediction,
     /// Whether the process exits on it, if it is the stop signal and the stop was forecast.
     pub exits: Option<Answer>,
+    /// Whether it entered the container from outside.
+    pub joined: Joined,
     /// The moment it was last seen, if it is gone.
     pub last_seen: Option<jiff::Timestamp>,
 }
@@ -52,6 +56,18 @@ impl PsRow {
 
     fn stat(&self) -> &Stat {
         self.thread().map_or(&self.process.facts.stat, |thread| &thread.stat)
+    }
+
+    /// Returns the mark before the command of a root that joined: its origin, or its parent outside.
+    pub fn joined_mark(&self) -> Option<String> {
+        let is_main = |thread: &Thread| thread.stat.pid == self.process.facts.stat.pid;
+        let Joined::Yes(starter) = &self.joined else { return None };
+        self.thread().is_none_or(is_main).then(|| match &**starter {
+            Starter::Engine => "[exec session] ".into(),
+            Starter::Exited => "[left behind] ".into(),
+            Starter::Parent(pid, comm) => format!("[parent {pid} {}] ", safe(comm)),
+            Starter::Unknown => "[joined] ".into(),
+        })
     }
 
     fn times(&self) -> Times {
@@ -236,6 +252,11 @@ pub static PS_COLUMNS: &[PsColumn] = &[
     })
     .json("on_signal.note")
     .priority(100),
+    PsColumn::new("joined", "JOINED", JOINED, |r| {
+        r.joined.answer().map_or(Value::Absent, Value::Bool)
+    })
+    .json("joined")
+    .priority(30),
     PsColumn::new("pgrp", "PGRP", "process group ID in the container", |r| {
         at_depth(&r.status().nspgid, r.depth)
     })
@@ -276,6 +297,9 @@ pub static PS_COLUMNS: &[PsColumn] = &[
 
 const STATE: &str = "state: R running, S sleeping, D uninterruptible, T stopped, t traced, Z zombie, \
     I idle";
+
+const JOINED: &str = "whether it entered the container from outside (exec, nsenter), not a descendant of such a \
+    process; not known of a root without a private PID namespace, except for the init";
 
 const COMMAND: &str = "command line; (comm) if it has none, [comm] for a kernel thread or a zombie";
 
