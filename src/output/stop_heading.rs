@@ -26,6 +26,10 @@ pub struct StopHeading {
     pub grace_assumed: bool,
     /// The forecast; none if it was not made.
     pub forecast: Option<Answer>,
+    /// Whether the line has the forecast.
+    pub has_forecast: bool,
+    /// The state of the container, if the line has it.
+    pub state: Option<&'static str>,
 }
 
 impl StopHeading {
@@ -42,16 +46,19 @@ impl StopHeading {
             assumed(self.signal_assumed),
             assumed(self.grace_assumed)
         );
+        let state = self.state.map_or_else(String::new, |state| format!("  {state}"));
         let forecast = self.forecast.map_or("not known", Answer::stop_word);
         let (name, columns) = (safe_str(&self.container), style.width.unwrap_or(usize::MAX));
-        let rest = |stop: &str| width(stop) + width(forecast);
+        let rest = |stop: &str, forecast: &str| width(stop) + width(forecast);
         // On a narrow terminal the settings are left out, and the name is cut; the answer is not.
-        let full = format!("  on stop {settings}: ");
-        let stop = match width(&name) + rest(&full) <= columns {
+        let full = format!("{state}  on stop {settings}: ");
+        let stop = match width(&name) + rest(&full, forecast) <= columns {
+            _ if !self.has_forecast => state,
             true => full,
-            false => "  on stop: ".to_owned(),
+            false => format!("{state}  on stop: "),
         };
-        let room = columns.saturating_sub(rest(&stop)).max(1);
+        let forecast = if self.has_forecast { forecast } else { "" };
+        let room = columns.saturating_sub(rest(&stop, forecast)).max(1);
         let mut text = String::new();
         style.paint(&mut text, &cut(&name, room, style.ellipsis()), Emphasis::Heading);
         text.push_str(&stop);

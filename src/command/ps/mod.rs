@@ -48,6 +48,9 @@ use crate::resolve::{Access, MatchRule, Resolver};
 /// In JSON `joined` is true for such a root and false for its descendants. It is null for a root of a container
 /// without a private PID namespace, unless that is the init, and where the parent cannot be read.
 ///
+/// Of several containers, each has a table below a line with its name and state; with `--flat`, `--sort` and
+/// `--watch` there is one table with a column CONTAINER, and columns listed by `-o` are one table.
+///
 /// On a terminal, the line above a table has the stop signal, the grace period and the forecast of a stop in
 /// one word: `graceful` if every process is known to exit without SIGKILL, `killed`, or `maybe`.
 ///
@@ -103,7 +106,10 @@ pub const COMMAND: Command = command::<Ps>(
         ("cinspect ps web", "the processes of the container web"),
         ("cinspect ps web -o +pending,nnp", "with two more columns"),
         ("cinspect ps -T docker:web", "with threads, each with its own masks"),
-        ("cinspect ps --flat --sort -rss web db", "two containers, the largest RSS first"),
+        (
+            "cinspect ps --flat --sort -rss web db",
+            "two containers in one table, the largest RSS first",
+        ),
         ("cinspect ps --watch web", "refreshed in place, changes marked"),
         ("cinspect --json ps 3f2a", "one JSON object per process"),
     ],
@@ -174,6 +180,8 @@ struct ProcessList<'a> {
     /// Whether command lines are cut to what a screen can show.
     screen: bool,
     json: bool,
+    /// Whether each container has a table below its heading.
+    each: bool,
     /// Whether the forecast of a stop is shown: in headings, or by the colour of the verdicts.
     forecasts: bool,
 }
@@ -196,24 +204,26 @@ impl<'a> ProcessList<'a> {
                 (blocked.wide, blocked.priority) = (false, 235);
             }
         }
-        let has_headings = options.containers.is_empty() && context.ui.width.is_some();
-        if list.is_none() && options.containers.len() != 1 && !has_headings {
+        let several = options.containers.len() != 1;
+        let in_one_table = options.flat || options.sort.is_some() || options.watch.is_some();
+        if list.is_none() && several && in_one_table {
             columns.insert(0, find(PS_COLUMNS, "container")?);
         }
         let sort = options.sort.as_deref().map(|key| Sort::parse(PS_COLUMNS, key)).transpose()?;
         let signal = options.signal.as_deref().map(args::signal).transpose()?;
         let (screen, json) = (context.ui.width.is_some(), context.ui.json);
-        let mut list = Self { options, selection, sort, signal, screen, json, forecasts: false };
+        let mut list =
+            Self { options, selection, sort, signal, screen, json, each: false, forecasts: false };
+        list.each = several && !in_one_table && (!list.selection.exact || list.has_headings());
         let has_colors = context.ui.color && list.needs(&["verdict"]);
         list.forecasts = !json && (list.has_headings() || has_colors);
         Ok(list)
     }
 
-    /// Whether tables have headings. They are for a reader; a script counts on one line a process, and on the
-    /// columns that it listed.
+    /// Whether headings have the forecast of a stop. It is for a reader, and a script counts on the columns that it
+    /// listed.
     fn has_headings(&self) -> bool {
-        let is_listed = self.options.columns.as_ref().is_some_and(|list| !list.starts_with('+'));
-        self.screen && (self.options.containers.is_empty() || !is_listed)
+        self.screen && (self.options.containers.is_empty() || !self.selection.exact)
     }
 
     /// Whether one of these columns is shown or sorted by.
@@ -291,6 +301,8 @@ impl<'a> ProcessList<'a> {
             grace: policy.grace_of(container.engine),
             grace_assumed: policy.grace_source().assumption().is_some(),
             forecast: forecast.as_ref().map(|forecast| forecast.graceful),
+            has_forecast: self.has_headings(),
+            state: (self.each).then(|| container.state.name()),
         };
         let joined = match self.needs(&["joined", "command"]) {
             true => found.joined(&snapshot, !self.json),
@@ -360,18 +372,31 @@ impl<'a> ProcessList<'a> {
         lines.iter().map(|line| json::line(&object(PS_COLUMNS, line.row))).collect()
     }
 
-    /// Returns the table of each container below its heading, with columns of the same widths.
-    fn print_each(&self, answer: &PsAnswer, style: &Style) -> String {
+    /// Returns the table of each container below its heading, with columns of the same widths. They are drawn as one
+    /// table, a line a process, and then taken apart.
+    fn print_each(&self, answer: &PsAnswer, style: &Style) -> Drawing {
         let mut widths = ColumnWidths::new();
-        let options = TableOptions::with_header;
-        // (Drawn once to learn the widths.)
-        self.draw_table(&answer.containers, style, options(), &mut widths);
-        let blocks = answer.containers.iter().zip(&answer.headings).map(|(rows, heading)| {
-            let rows = std::slice::from_ref(rows);
-            let drawing = self.draw_table(rows, style, options(), &mut widths);
-            format!("{}{}", heading.text(style), drawing.text)
-        });
-        blocks.collect::<Vec<_>>().join("\n")
+        let now = TableOptions::with_header;
+        let header = |rows: &[MarkedRow], widths: &mut ColumnWidths| {
+            let signal = rows.first().map(|(row, _)| row.signal);
+            self.draw_table(&[], style, TableOptions { signal, ..now() }, widths).text
+        };
+        for rows in &answer.containers {
+            header(rows, &mut widths);
+        }
+        let options = TableOptions { header: false, ..now() };
+        let drawing = self.draw_table(&answer.containers, style, options, &mut widths);
+        let mut lines = drawing.text.split_inclusive('\n');
+        let mut text = String::new();
+        for (rows, heading) in answer.containers.iter().zip(&answer.headings) {
+            if !text.is_empty() {
+                text.push('\n');
+            }
+            text.push_str(&heading.text(style));
+            text.push_str(&header(rows, &mut widths));
+            text.extend(lines.by_ref().take(rows.len()));
+        }
+        Drawing { text, ..drawing }
     }
 
     /// Returns the text of an answer, and says with `-v` which columns were left out.
@@ -381,15 +406,15 @@ impl<'a> ProcessList<'a> {
             return self.print_json(containers);
         }
         let (style, options) = (Style::from(&context.ui), TableOptions::with_header());
-        if self.options.containers.is_empty() && self.screen {
-            return self.print_each(answer, &style);
-        }
-        let drawing = self.draw_table(containers, &style, options, &mut ColumnWidths::new());
+        let drawing = match self.each {
+            true => self.print_each(answer, &style),
+            false => self.draw_table(containers, &style, options, &mut ColumnWidths::new()),
+        };
         if let (Some(width), false) = (style.width, drawing.omitted.is_empty()) {
             let omitted = drawing.omitted.join(", ");
             context.ui.step(&format!("columns left out at a width of {width}: {omitted}"));
         }
-        let headings = answer.headings.iter().filter(|_| self.has_headings());
+        let headings = answer.headings.iter().filter(|_| self.has_headings() && !self.each);
         headings.map(|heading| heading.text(&style)).collect::<String>() + &drawing.text
     }
 }
