@@ -15,6 +15,7 @@ pub mod forecast;
 pub mod fuzz;
 pub mod inspection;
 pub mod joined;
+mod options;
 pub mod own_changes;
 pub mod programs;
 pub mod remedy;

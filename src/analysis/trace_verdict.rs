@@ -7,7 +7,7 @@ use super::trace_outcome::SignalOutcome;
 use crate::model::cgroup::Freezer;
 use crate::model::process::Fact;
 use crate::model::signal::{Signal, SignalSet};
-use crate::model::signal_waiters::{ThreadWaits, Waiting, Waits};
+use crate::model::signal_waiters::{ThreadWaits, Waits};
 use crate::model::stat::ProcessState;
 use crate::model::status::Status;
 use crate::model::verdict::Verdict;
@@ -55,13 +55,7 @@ impl SignalFacts {
         if !self.is_plain || self.blocked.contains(signal) {
             return None;
         }
-        let main = ThreadWaits {
-            tid: 0,
-            dead: false,
-            blocked: SignalSet::EMPTY,
-            awaited: SignalSet::EMPTY,
-            on: Waiting::Elsewhere,
-        };
+        let main = ThreadWaits::asleep(0);
         let waits =
             Fact::Known(Waits { threads: vec![main], all_threads: true, signalfds: vec![] });
         let state = SignalState {

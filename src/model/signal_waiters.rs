@@ -40,6 +40,36 @@ pub struct ThreadWaits {
     pub awaited: SignalSet,
     /// Descriptors that it waits for now.
     pub on: Waiting,
+    /// The input that it waits for now.
+    pub input: InputWait,
+}
+
+impl ThreadWaits {
+    /// Returns a thread that blocks no signal, and sleeps without waiting for any descriptor.
+    pub fn asleep(tid: i32) -> Self {
+        Self {
+            tid,
+            dead: false,
+            blocked: SignalSet::EMPTY,
+            awaited: SignalSet::EMPTY,
+            on: Waiting::Elsewhere,
+            input: InputWait::Elsewhere,
+        }
+    }
+}
+
+/// The input that a thread waits for, whichever signals it blocks: a shell in `read` is told by it from one that
+/// waits for a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InputWait {
+    /// It is in read(2) of this descriptor.
+    Read(i32),
+    /// It is in poll(2) or select(2).
+    Poll,
+    /// It sleeps in another call.
+    Elsewhere,
+    /// It runs.
+    Running,
 }
 
 /// Descriptors that a thread waits for.

@@ -34,6 +34,17 @@ impl StopSchedule {
         signals.fold(SignalSet::EMPTY, SignalSet::union)
     }
 
+    /// Returns the time until the first KILL, if no process exits before: that of a step, or the one in the end.
+    pub fn time_to_kill(&self) -> Duration {
+        let before = self.steps.iter().take_while(|step| step.signal != Signal::KILL);
+        before.map(|step| step.grace).fold(Duration::ZERO, Duration::saturating_add)
+    }
+
+    /// Whether it sends KILL, in a step or in the end.
+    pub fn kills(&self) -> bool {
+        self.kill || self.steps.iter().any(|step| step.signal == Signal::KILL)
+    }
+
     /// Returns the time that all steps take if no process exits.
     pub fn total_grace(&self) -> Duration {
         let times = self.steps.iter().map(|step| step.grace);

@@ -16,7 +16,8 @@ use crate::model::pid::HostPid;
 use crate::model::process::Process;
 use crate::model::signal::SignalSet;
 use crate::model::signal_waiters::{
-    Call, Signalfd, ThreadWaits, Waiting, Waits, epoll_targets, polled_descriptors, signalfd_set,
+    Call, InputWait, Signalfd, ThreadWaits, Waiting, Waits, epoll_targets, polled_descriptors,
+    signalfd_set,
 };
 use crate::sys::{kcmp, process_dir};
 
@@ -128,6 +129,19 @@ fn exited(main: MainThread) -> ThreadWaits {
         blocked: main.blocked,
         awaited: SignalSet::EMPTY,
         on: Waiting::Elsewhere,
+        input: InputWait::Elsewhere,
+    }
+}
+
+/// Returns the input that a thread waits for in a system call.
+fn input_of(call: Call) -> InputWait {
+    match call {
+        Call::Running | Call::None => InputWait::Running,
+        Call::In(number, [fd, ..]) if READ.contains(&number) => InputWait::Read(fd as i32),
+        Call::In(number, _) if POLL.contains(&number) || SELECT.contains(&number) => {
+            InputWait::Poll
+        }
+        Call::In(..) => InputWait::Elsewhere,
     }
 }
 
@@ -186,9 +200,11 @@ impl WaitReader<'_> {
             blocked,
             awaited: SignalSet::EMPTY,
             on: Waiting::Elsewhere,
+            input: InputWait::Running,
         };
         read_at_once(self.handle.open_relative(call)?, self.buffer, 4096)?;
         let call = Call::parse(self.buffer).ok_or_else(|| ReadError::Broken("syscall".into()))?;
+        thread.input = input_of(call);
         match call {
             // Not in a call: in a fault, stopped, or about to return.
             Call::Running | Call::None => thread.on = Waiting::Anything,
@@ -208,7 +224,7 @@ impl WaitReader<'_> {
     fn descriptors(&mut self, number: libc::c_long, arguments: [u64; 6]) -> Waiting {
         let [first, second, ..] = arguments;
         match number {
-            libc::SYS_read | libc::SYS_readv => Waiting::Descriptors(vec![first as i32]),
+            _ if READ.contains(&number) => Waiting::Descriptors(vec![first as i32]),
             libc::SYS_io_uring_enter => Waiting::Anything,
             _ if POLL.contains(&number) => self.polled(first, second),
             _ if SELECT.contains(&number) => self.selected(first, second),
@@ -332,6 +348,7 @@ struct DescriptorTable {
     signalfds: Vec<Signalfd>,
 }
 
+const READ: &[libc::c_long] = &[libc::SYS_read, libc::SYS_readv];
 #[cfg(target_arch = "x86_64")]
 const POLL: &[libc::c_long] = &[libc::SYS_poll, libc::SYS_ppoll];
 #[cfg(target_arch = "x86_64")]

@@ -484,7 +484,7 @@ mod tests {
     #[test]
     fn a_verdict_hangs_on_exe_where_the_main_thread_may_wait_next() {
         let waits = |on: Waiting, awaited: SignalSet| {
-            let thread = ThreadWaits { tid: 7, dead: false, blocked: awaited, awaited, on };
+            let thread = ThreadWaits { blocked: awaited, awaited, on, ..ThreadWaits::asleep(7) };
             Fact::Known(Waits { threads: vec![thread], all_threads: true, signalfds: Vec::new() })
         };
         let term = SignalSet::from(Signal::TERM);

@@ -36,6 +36,7 @@ pub fn trials() -> Vec<Trial> {
     add("doctor::is_ok_only_where_every_process_is_known_to_exit", never_ok_by_chance);
     add("doctor::exits_8_on_a_problem", status);
     add("doctor::checks_every_container_the_worst_first", every);
+    add("doctor::a_command_that_may_be_over_in_time_is_no_problem", short_command);
     add("doctor::a_signal_that_is_blocked_at_this_moment_is_no_problem", blocked_for_now);
     trials
 }
@@ -109,6 +110,25 @@ fn never_ok_by_chance() -> Outcome {
         same((has("problem"), lines), (graceful == json!("no"), lines))?;
     }
     Ok(())
+}
+
+/// A shell without a trap, whose command may be over before the grace period is.
+fn short_command() -> Outcome {
+    let shell = UnsharedInit::start(&["sh", "-c", "sleep 99; true"])?;
+    let children = format!("/proc/{0}/task/{0}/children", shell.init);
+    let has_child = || std::fs::read_to_string(&children).is_ok_and(|text| !text.is_empty());
+    check(wait_until(has_child), "it starts no command")?;
+    let is_sleep = || {
+        let findings = run(&["--json", "stop", "-n", &shell.name()]).objects();
+        findings.iter().any(|row| row["comm"] == json!("sleep"))
+    };
+    check(wait_until(is_sleep), "it runs no sleep")?;
+    let plan = run(&["--json", "stop", "-n", &shell.name()]).expect(0)?.objects();
+    same(plan.last().cloned().unwrap_or_default()["graceful"].clone(), json!("maybe"))?;
+    let findings = run(&["--json", "doctor", &shell.name()]).expect(0)?.objects();
+    same(findings[0]["severity"].clone(), json!("warning"))?;
+    let message = findings[0]["message"].as_str().unwrap_or_default();
+    check(message.contains("unless it exits by itself before"), message)
 }
 
 /// It may be taken a moment later: not called a problem, and no process is forecast to be killed.

@@ -254,7 +254,25 @@ fn dry_run() -> Outcome {
     let container = fixture("init")?;
     let plan = run(&["stop", "-n", &name(&container)]).expect(0)?.out;
     let summary = "killed: 1 process gets SIGKILL (1 init); SIGKILL follows after 10 s";
-    check(plan.contains(summary), plan)
+    check(plan.contains(summary), plan)?;
+    steps()
+}
+
+/// Each line of the plan is about its own signal, and KILL as a signal needs no grace period.
+fn steps() -> Outcome {
+    let ignoring = fixture("init ignore=QUIT exits-on=TERM")?;
+    let schedule = ["--json", "stop", "-n", "--schedule", "QUIT:5s,TERM:10s,KILL"];
+    let rows = run(&[&schedule[..], &[&name(&ignoring)]].concat()).expect(0)?.objects();
+    let init = rows.iter().filter(|row| row["pid"] == json!(1));
+    let init: Vec<[&Value; 3]> =
+        init.map(|row| ["signal", "verdict", "exits"].map(|key| &row[key])).collect();
+    let expected = [["QUIT", "ignored", "no"], ["TERM", "accepted", "maybe"]];
+    same(json!(init), json!(expected))?;
+    let rows = run(&["--json", "stop", "-n", "-s", "KILL", &name(&ignoring)]).expect(0)?.objects();
+    let last = rows.last().cloned().unwrap_or_default();
+    same((last["graceful"].clone(), last["seconds_at_most"].clone()), (json!("no"), json!(0.0)))?;
+    let plan = run(&["stop", "-n", "-s", "KILL", &name(&ignoring)]).expect(0)?.out;
+    check(plan.contains("without a grace period"), plan)
 }
 
 fn forks() -> Outcome {

@@ -1,7 +1,7 @@
 //! The remedies that depend on the processes: for a shell and the commands that it runs, and for a process
 //! that joined the container. Each one that can be tried is tried in tests/it/engines/remedies.rs.
 
-use super::{Diagnosis, name, probably_continues};
+use super::{Diagnosis, has_listener, is_node, is_shell, name};
 use crate::analysis::container_process::ContainerProcess;
 use crate::model::signal::Signal;
 
@@ -44,7 +44,8 @@ impl Diagnosis<'_> {
         let verdict = self.input.predictions[child].verdict;
         // Only PID 1 needs a handler: to others the signal's default action applies (pid_namespaces(7)).
         let is_pid_1 = self.input.processes[shell].facts.status.nspid.last() == Some(&1);
-        let needs_init = is_pid_1 && (verdict.is_fatal() || would_continue_as_pid_1(process));
+        let needs_init =
+            is_pid_1 && (verdict.is_fatal() || would_continue_as_pid_1(process, self.signal));
         let exec = match is_pid_1 {
             true if needs_init => {
                 format!("{}, and {}", self.remedies.exec_form(), self.remedies.under_init())
@@ -81,6 +82,6 @@ impl Diagnosis<'_> {
 }
 
 /// Whether a program that handles the signal would keep running as PID 1.
-fn would_continue_as_pid_1(process: &ContainerProcess) -> bool {
-    super::is_node(process) || probably_continues(process)
+fn would_continue_as_pid_1(process: &ContainerProcess, signal: Signal) -> bool {
+    is_shell(process) || (is_node(process) && !has_listener(process, signal))
 }

@@ -1,7 +1,7 @@
 //! Findings about the init, which decides most of a stop: what the stop signal does to it, and which other
 //! signal would end it.
 
-use super::{Diagnosis, is_shell, probably_continues};
+use super::{Diagnosis, is_node, is_shell, probably_continues};
 use crate::analysis::container_process::ContainerProcess;
 use crate::analysis::delivery::Prediction;
 use crate::analysis::finding::{FindingCode, Severity};
@@ -83,7 +83,8 @@ impl Diagnosis<'_> {
     /// Returns another signal on which the init exits, or may exit, and whether it does. HUP is never one:
     /// to most programs it means that they read their configuration again.
     fn alternative(&self, init: &ContainerProcess) -> Option<(Signal, Answer)> {
-        let may_exit = || self.on_another(Answer::Maybe).filter(|_| !probably_continues(init));
+        let is_likely = |(other, _): &(Signal, Answer)| !probably_continues(init, *other);
+        let may_exit = || self.on_another(Answer::Maybe).filter(is_likely);
         self.on_another(Answer::Yes).or_else(may_exit)
     }
 
@@ -106,11 +107,15 @@ impl Diagnosis<'_> {
         }
     }
 
+    /// Returns the severity of a stop signal that does nothing to the init.
+    fn severity_of_timeout(&self) -> Severity {
+        if self.may_exit() { Severity::Warning } else { Severity::Problem }
+    }
+
     fn discarded(&mut self, index: usize) {
         let process = &self.input.processes[index];
         let (signal, timeout, main) = (self.signal, self.timeout(), self.main);
-        let has_others = (0..self.input.processes.len())
-            .any(|other| other != index && self.forecast(other).is_some());
+        let has_others = self.has_others(index);
         let under_init = self.remedies.under_init();
         let (code, message, remedy) = if has_others && is_shell(process) {
             let message = format!(
@@ -132,7 +137,7 @@ impl Diagnosis<'_> {
             };
             (FindingCode::InitWithoutHandler, message, remedy)
         };
-        self.add(Severity::Problem, code, process, message, remedy);
+        self.add(self.severity_of_timeout(), code, process, message, remedy);
     }
 
     fn ignored(&mut self, process: &ContainerProcess) {
@@ -143,7 +148,7 @@ impl Diagnosis<'_> {
             None => "add a handler for the signal, or set a stop signal that it handles".into(),
         };
         let message = format!("{} ignores {}: {}", self.main, self.signal, self.timeout());
-        self.add(Severity::Problem, FindingCode::InitIgnores, process, message, remedy);
+        self.add(self.severity_of_timeout(), FindingCode::InitIgnores, process, message, remedy);
     }
 
     fn blocked(&mut self, process: &ContainerProcess) {
@@ -195,6 +200,7 @@ impl Diagnosis<'_> {
                     format!("{} does not exit on {signal}: {why}; {}", self.main, self.timeout());
                 let (code, remedy) = match self.alternative(process) {
                     _ if is_shell(process) => (FindingCode::DoesNotExit, self.for_shell(index)),
+                    _ if is_node(process) => (FindingCode::DoesNotExit, self.for_node(index)),
                     Some((other, Answer::Yes)) => {
                         (FindingCode::StopSignal, self.remedies.stop_signal(other))
                     }
@@ -212,13 +218,31 @@ impl Diagnosis<'_> {
         }
     }
 
+    fn has_others(&self, index: usize) -> bool {
+        let mut all = 0..self.input.processes.len();
+        all.any(|other| other != index && self.forecast(other).is_some())
+    }
+
+    /// Returns the remedy for a Node.js program without a listener: its own handler ends it below an init.
+    fn for_node(&self, index: usize) -> String {
+        let another = self.or_another_signal(&self.input.processes[index]);
+        let under_init = self.remedies.under_init();
+        let listener = "add a listener for the signal (process.on)";
+        match self.has_others(index) {
+            false => format!("{under_init}, or {listener} that exits{another}"),
+            true => format!(
+                "{listener} that stops its children, too{another}; if it need not stop them, {under_init}"
+            ),
+        }
+    }
+
     /// Adds the finding for a process of which it is not known whether it exits.
     pub(super) fn uncertain(&mut self, index: usize, why: &str) {
         let process = &self.input.processes[index];
         // (A supervisor may send another signal than it gets.)
         let delivery = self.forecast(index).and_then(|forecast| forecast.deliveries.first());
         let signal = delivery.map_or(self.signal, |delivery| delivery.signal);
-        let is_unlikely = probably_continues(process);
+        let is_unlikely = probably_continues(process, signal);
         let severity = if is_unlikely { Severity::Warning } else { Severity::Info };
         let message = match why.contains(&signal.name()) {
             true => why.to_owned(),

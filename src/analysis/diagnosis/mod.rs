@@ -19,7 +19,7 @@ use super::container_process::ContainerProcess;
 use super::delivery::Prediction;
 use super::finding::{Finding, FindingCode, Severity};
 use super::forecast::{Answer, Forecast, ProcessForecast};
-use super::programs::{Forwarding, NODE, SHELL, program_of};
+use super::programs::{Forwarding, NODE, SHELL, SHELLS, program_of};
 use super::remedy::{Remedies, quoted};
 use crate::model::container::{Container, ContainerState};
 use crate::model::exit_record::ExitRecord;
@@ -66,9 +66,6 @@ pub struct OomKills {
     /// The memory limit in bytes, and the file that sets it, if there is one.
     pub limit: Option<(u64, String)>,
 }
-
-/// Shells, by the name that they were started with.
-const SHELLS: &[&[u8]] = &[b"sh", b"bash", b"dash", b"ash", b"zsh", b"ksh", b"busybox"];
 
 /// Returns the findings, most serious first; never none. `ok` is among them only if the forecast is
 /// graceful.
@@ -161,13 +158,24 @@ impl Diagnosis<'_> {
 
     /// Whether children first is a better stop than that of the engine.
     fn children_first_helps(&self) -> bool {
-        rank(self.input.children_first.graceful) > rank(self.input.forecast.graceful)
+        self.input.children_first.graceful.rank() > self.input.forecast.graceful.rank()
+    }
+
+    /// Whether the init may exit in time, although not on the signal: when its child does.
+    fn may_exit(&self) -> bool {
+        let forecast = self.init.and_then(|init| self.forecast(init));
+        forecast.is_some_and(|forecast| forecast.exits == Answer::Maybe)
     }
 
     /// Returns what a stop does if the init does not exit on the signal.
     fn timeout(&self) -> String {
         match self.grace {
+            Duration::MAX if self.may_exit() => "a stop waits until it exits by itself".into(),
             Duration::MAX => "a stop waits forever".into(),
+            grace if self.may_exit() => format!(
+                "unless it exits by itself before, a stop waits {} and then kills everything",
+                seconds(grace)
+            ),
             grace => format!("a stop waits {} and then kills everything", seconds(grace)),
         }
     }
@@ -343,15 +351,6 @@ impl Diagnosis<'_> {
     }
 }
 
-/// Orders answers from the worst to the best.
-fn rank(answer: Answer) -> u8 {
-    match answer {
-        Answer::No => 0,
-        Answer::Maybe => 1,
-        Answer::Yes => 2,
-    }
-}
-
 /// Returns a process in words: PID in the container and name.
 fn name(process: &ContainerProcess) -> String {
     let comm = String::from_utf8_lossy(&process.facts.stat.comm).into_owned();
@@ -370,15 +369,22 @@ fn started_as(process: &ContainerProcess) -> Option<&[u8]> {
 fn is_shell(process: &ContainerProcess) -> bool {
     match &process.facts.exe {
         Fact::Known(_) => program_of(&process.facts).is_some_and(|program| program.name == SHELL),
-        _ => started_as(process).is_some_and(|name| SHELLS.contains(&name)),
+        _ => started_as(process).is_some_and(|name| {
+            name == b"busybox" || SHELLS.iter().any(|shell| shell.as_bytes() == name)
+        }),
     }
 }
 
-/// Whether a process probably keeps running on a signal that it handles: Node.js as PID 1, whose handlers
+/// Whether a process probably keeps running on a signal that it handles: Node.js as PID 1, whose own handlers
 /// only raise the signal again, and a shell, whose trap runs after the command in its foreground.
-fn probably_continues(process: &ContainerProcess) -> bool {
+fn probably_continues(process: &ContainerProcess, signal: Signal) -> bool {
     let is_pid_1 = process.facts.status.nspid.last() == Some(&1);
-    is_shell(process) || (is_pid_1 && is_node(process))
+    is_shell(process) || (is_pid_1 && is_node(process) && !has_listener(process, signal))
+}
+
+/// Whether a Node.js program is known to listen for a signal.
+fn has_listener(process: &ContainerProcess, signal: Signal) -> bool {
+    matches!(&process.facts.asked, Some(Ok(asked)) if asked.wanted.contains(signal))
 }
 
 fn is_node(process: &ContainerProcess) -> bool {

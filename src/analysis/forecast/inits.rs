@@ -3,10 +3,12 @@
 //! catatonit.c, dumb-init's dumb-init.c; each is measured in tests/it/forecast.rs.
 
 use super::ForecastInput;
-use super::options::OptionTable;
 use super::reaction::{Exits, Forward, Reaction, Targets};
 use crate::analysis::delivery::Prediction;
-use crate::analysis::programs::{DUMB_INIT, TINI, program_of};
+use crate::analysis::options::OptionTable;
+use crate::analysis::programs::{
+    DUMB_INIT, DUMB_INIT_OPTIONS, TINI, TINI_OPTIONS, program_of, rewrite,
+};
 use crate::model::lookup::{Lookup, variable};
 use crate::model::process::Process;
 use crate::model::signal::Signal;
@@ -195,8 +197,7 @@ fn tini_options(
     arguments: &[&[u8]],
     child: &[&[u8]],
 ) -> ForwardOptions {
-    let table = OptionTable { short: "p:hvwgle:s", long: &[], permutes: true };
-    let option = has_group_option(&table, arguments, child);
+    let option = has_group_option(&TINI_OPTIONS, arguments, child);
     let group = match option {
         Ok(true) => Ok(true),
         option => match of_environment(input, process, "TINI_KILL_PROCESS_GROUP") {
@@ -215,18 +216,7 @@ fn dumb_init_options(
     process: usize,
     arguments: &[&[u8]],
 ) -> ForwardOptions {
-    let table = OptionTable {
-        short: "hvVcr:",
-        long: &[
-            ("help", 'h'),
-            ("single-child", 'c'),
-            ("rewrite", 'r'),
-            ("verbose", 'v'),
-            ("version", 'V'),
-        ],
-        permutes: false,
-    };
-    let Some(parsed) = table.parse(arguments) else {
+    let Some(parsed) = DUMB_INIT_OPTIONS.parse(arguments) else {
         let missing = "its options are not known".to_owned();
         return ForwardOptions { group: Err(missing), rewrites: Vec::new() };
     };
@@ -253,16 +243,6 @@ fn of_environment(
     }
 }
 
-/// Parses `FROM:TO`, two signal numbers; 0 for TO drops the signal.
-fn rewrite(text: &[u8]) -> Option<(Signal, Option<Signal>)> {
-    let (from, to) = std::str::from_utf8(text).ok()?.split_once(':')?;
-    let from = Signal::parse(from.trim()).ok()?;
-    match to {
-        "0" => Some((from, None)),
-        to => Some((from, Some(Signal::parse(to).ok()?))),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -273,7 +253,6 @@ mod tests {
 
     #[test]
     fn finds_the_group_option_of_tini() {
-        let table = OptionTable { short: "p:hvwgle:s", long: &[], permutes: true };
         for (line, child, group) in [
             ("tini -- perl", "perl", Ok(false)),
             ("tini -g -- perl", "perl", Ok(true)),
@@ -286,15 +265,9 @@ mod tests {
             ("tini -e 143 perl -g 1", "perl 1", Ok(true)),
             ("tini -e 143 perl -g 1", "title", Err(())),
         ] {
-            let found = has_group_option(&table, &words(line), &words(child)).map_err(|_| ());
+            let found =
+                has_group_option(&TINI_OPTIONS, &words(line), &words(child)).map_err(|_| ());
             assert_eq!(found, group, "{line}");
         }
-    }
-
-    #[test]
-    fn parses_rewrites_of_dumb_init() {
-        assert_eq!(rewrite(b"15:3"), Some((Signal::TERM, Some(Signal::QUIT))));
-        assert_eq!(rewrite(b"15:0"), Some((Signal::TERM, None)));
-        assert_eq!(rewrite(b"15"), None);
     }
 }

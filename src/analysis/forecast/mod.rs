@@ -5,12 +5,12 @@
 
 pub(super) mod fuzz;
 mod inits;
-mod options;
 mod outcome;
 mod reach;
 mod react;
 mod reaction;
 mod runners;
+mod saving;
 mod servers;
 mod services;
 mod shells;
@@ -86,6 +86,15 @@ impl Answer {
         }
     }
 
+    /// Orders answers from the worst to the best.
+    pub fn rank(self) -> u8 {
+        match self {
+            Self::No => 0,
+            Self::Maybe => 1,
+            Self::Yes => 2,
+        }
+    }
+
     /// Returns the disjunction of two answers.
     fn or(self, other: Self) -> Self {
         match (self, other) {
@@ -131,6 +140,10 @@ pub struct SignalArrival {
     pub prediction: Prediction,
     /// Whether it is known to be sent.
     pub is_certain: bool,
+    /// Whether the process exits on it.
+    pub exits: Answer,
+    /// The reason.
+    pub why: String,
 }
 
 /// The forecast for one process.

@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use super::reaction::Exits;
-use super::shells::is_short;
+use super::reaction::{Exits, Reaction};
 use super::simulation::Simulation;
-use super::{Answer, Forecast, KilledBy, ProcessForecast};
+use super::{Answer, Forecast, KilledBy, ProcessForecast, SignalArrival};
 use crate::model::stop_schedule::StopOrder;
 use crate::model::verdict::Verdict;
 
@@ -24,8 +23,10 @@ pub(super) fn outcome(simulation: &Simulation<'_>) -> Forecast {
         None => Answer::Maybe,
     };
     let schedule = &input.procedure.schedule;
-    let total = schedule.total_grace();
-    let is_limited = schedule.kill || graceful == Answer::Yes;
+    // (Without a PID namespace of its own, processes outlive an init that is killed.)
+    let reaches_all = input.owns_pid_ns || input.procedure.order != StopOrder::Init;
+    let total = if reaches_all { schedule.time_to_kill() } else { schedule.total_grace() };
+    let is_limited = schedule.kills() || graceful == Answer::Yes;
     Forecast {
         processes,
         graceful,
@@ -120,15 +121,7 @@ impl<'a> Conclusion<'a> {
         };
         let kill = self.simulation.kills[process].filter(|kill| kill.is_in_time == Answer::Yes);
         let is_init = Some(process) == self.init;
-        // With children first, PID 1 gets the signal when the others have exited.
-        let is_last = self.simulation.input.procedure.order == StopOrder::ChildrenFirst;
-        let is_safe = is_init || is_last || self.awaited[process] || self.is_doomed(process);
-        // A process for which PID 1 does not wait races with the exit of PID 1.
-        let exits = match direct_exit {
-            Answer::Yes if is_safe || init_exits == Answer::No => Answer::Yes,
-            Answer::Yes => Answer::Maybe,
-            other => other,
-        };
+        let exits = self.before_init(process, direct_exit, init_exits);
         let killed = match (exits, init_exits) {
             (Answer::Yes, _) => None,
             _ if kill.is_some() => Some(KilledBy::Supervisor),
@@ -138,15 +131,47 @@ impl<'a> Conclusion<'a> {
             _ => Some(KilledBy::Engine),
         };
         let killed = killed.filter(|killer| {
-            *killer != KilledBy::Engine || self.simulation.input.procedure.schedule.kill
+            *killer != KilledBy::Engine || self.simulation.input.procedure.schedule.kills()
         });
-        ProcessForecast {
-            process,
-            deliveries: self.simulation.deliveries[process].clone(),
-            exits,
-            killed,
-            why: self.reason(process, direct_exit, exits),
+        let why = self.reason(process, direct_exit, exits);
+        let deliveries = match &self.simulation.deliveries[process][..] {
+            // Facts about others may decide.
+            [one] => vec![SignalArrival { exits, why: why.clone(), ..one.clone() }],
+            _ => self.deliveries(process, init_exits),
+        };
+        ProcessForecast { process, deliveries, exits, killed, why }
+    }
+
+    /// Returns whether a process exits, if that may be too late: one for which PID 1 does not wait races with
+    /// the exit of PID 1.
+    fn before_init(&self, process: usize, exits: Answer, init_exits: Answer) -> Answer {
+        let is_init = Some(process) == self.init;
+        // With children first, PID 1 gets the signal when the others have exited.
+        let is_last = self.simulation.input.procedure.order == StopOrder::ChildrenFirst;
+        let is_safe = is_init || is_last || self.awaited[process] || self.is_doomed(process);
+        match exits {
+            Answer::Yes if is_safe || init_exits == Answer::No => Answer::Yes,
+            Answer::Yes => Answer::Maybe,
+            other => other,
         }
+    }
+
+    /// Returns the signals that a process gets until it is known to have exited, each with its effect.
+    fn deliveries(&self, process: usize, init_exits: Answer) -> Vec<SignalArrival> {
+        let arrivals = self.simulation.deliveries[process].iter();
+        let mut deliveries: Vec<SignalArrival> = arrivals
+            .zip(&self.simulation.reactions[process])
+            .map(|(arrival, reaction)| {
+                let exits = self.simulation.exits_on(process, reaction, 0);
+                let exits = self.before_init(process, exits, init_exits);
+                SignalArrival { exits, ..arrival.clone() }
+            })
+            .collect();
+        let exit = deliveries.iter().find(|arrival| arrival.exits == Answer::Yes);
+        if let Some(time) = exit.map(|arrival| arrival.time) {
+            deliveries.retain(|arrival| arrival.time <= time);
+        }
+        deliveries
     }
 
     /// Returns the reason for the forecast of a process.
@@ -165,7 +190,8 @@ impl<'a> Conclusion<'a> {
                 names => format!("exits at the end of its input, when {names} has exited"),
             };
         }
-        let mut why = match reactions.last() {
+        let rank = |reaction: &&Reaction| self.simulation.exits_on(process, reaction, 0).rank();
+        let mut why = match reactions.iter().max_by_key(rank) {
             Some(reaction) => reaction.why.clone(),
             None => match self.simulation.managing_ancestor(process) {
                 Some(ancestor) => {
@@ -174,7 +200,7 @@ impl<'a> Conclusion<'a> {
                 None if self.simulation.input.procedure.schedule.steps.is_empty() => {
                     "SIGKILL without a signal first".into()
                 }
-                None if is_short(&self.simulation.input, process) => {
+                None if self.simulation.may_finish(process) => {
                     "no signal reaches it; it may finish first".into()
                 }
                 None => "no signal reaches it".into(),

@@ -1,5 +1,7 @@
 //! The reaction of a process to a signal, from the effect of the signal and from the program.
 
+use std::time::Duration;
+
 use super::ForecastInput;
 use super::inits;
 use super::reaction::{Exits, Reaction};
@@ -35,7 +37,11 @@ pub(super) fn react(
             // Workers of a server notice that it is gone.
             let has_workers = program_of(facts).is_some_and(|p| p.workers != Workers::None);
             let reaction = Reaction::new(Exits::Yes, format!("{signal} terminates it"));
-            Reaction { may_stop_descendants: has_workers, ..reaction }
+            Reaction {
+                may_stop_descendants: has_workers,
+                exits_after: Some(Duration::ZERO),
+                ..reaction
+            }
         }
         Verdict::Discarded => Reaction::new(
             Exits::ByChild,
@@ -113,5 +119,5 @@ fn received(
         let why = format!("handles {signal}; whether it exits then cannot be seen from outside");
         return Reaction { may_stop_descendants: true, ..Reaction::new(Exits::Maybe, why) };
     };
-    servers::server(input, process, outcome, text)
+    servers::server(input, process, signal, outcome, text)
 }

@@ -83,6 +83,8 @@ pub(super) struct StopStage {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Reaction {
     pub exits: Exits,
+    /// The time until it exits, if it does and that is known.
+    pub exits_after: Option<Duration>,
     pub forwards: Vec<Forward>,
     /// A signal that it sends when those for which it waits have exited, before it exits itself.
     pub farewell: Option<Forward>,
@@ -104,6 +106,7 @@ impl Reaction {
     pub fn new(exits: Exits, why: impl Into<String>) -> Self {
         Self {
             exits,
+            exits_after: None,
             forwards: Vec::new(),
             farewell: None,
             stages: Vec::new(),
@@ -114,6 +117,7 @@ impl Reaction {
             why: why.into(),
         }
     }
+
     /// Iterates over the signals that it forwards, those to its services among them.
     pub fn all_forwards(&self) -> impl Iterator<Item = &Forward> {
         let services = self.stages.iter().flat_map(|stage| &stage.services);

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use super::ForecastInput;
-use super::options::OptionTable;
 use super::reaction::{Exits, Forward, Reaction, ServiceKill, ServiceStop, StopStage, Targets};
+use crate::analysis::options::OptionTable;
 use crate::analysis::programs::{MAKE, NPM, RUNNER, YARN, program_of};
 use crate::model::signal::Signal;
 

@@ -1,15 +1,20 @@
 //! Servers: the reaction of a known program, of the workers that it stops, and to the clients that it
 //! waits for.
 
+use std::time::Duration;
+
 use super::ForecastInput;
 use super::reaction::{Exits, Reaction};
+use super::saving;
 use crate::analysis::programs::{Forwarding, Outcome, Workers, program_of};
 use crate::model::lookup::Lookup;
+use crate::model::signal::Signal;
 
 /// Returns the reaction of a known program, given whether it exits.
 pub(super) fn server(
     input: &ForecastInput<'_>,
     process: usize,
+    signal: Signal,
     outcome: Outcome,
     text: String,
 ) -> Reaction {
@@ -21,19 +26,29 @@ pub(super) fn server(
         Outcome::Drains => drained(input, process, text),
         other => (other, text),
     };
+    let (outcome, text) = match outcome {
+        Outcome::Exits if saving::may_save(input, process, signal) => {
+            (Outcome::Unknown, format!("{text}; writing its data may outlast the grace period"))
+        }
+        other => (other, text),
+    };
     let exits = match outcome {
-        Outcome::Exits | Outcome::ExitsFirst => Exits::Yes,
+        Outcome::Exits | Outcome::ExitsFirst | Outcome::Ends => Exits::Yes,
         Outcome::Continues | Outcome::ReplacesWorkers => Exits::No,
         Outcome::Drains | Outcome::Unknown => Exits::Maybe,
     };
     let mut reaction = Reaction::new(exits, text);
     let forwards = program_of(facts).map_or(Forwarding::Unknown, |program| program.forwards);
     reaction.may_stop_descendants = match outcome {
-        Outcome::Continues => false,
+        Outcome::Continues | Outcome::Ends => false,
         // Measured: on HUP runsvdir exits while its services get TERM, and may be the faster.
         Outcome::ExitsFirst | Outcome::Drains | Outcome::Unknown => true,
         Outcome::Exits | Outcome::ReplacesWorkers => forwards != Forwarding::None,
     };
+    // (Printing the stacks of many goroutines takes its time.)
+    if outcome == Outcome::Ends && [Signal::TERM, Signal::INT, Signal::HUP].contains(&signal) {
+        reaction.exits_after = Some(Duration::ZERO);
+    }
     stop_workers(input, process, outcome, &mut reaction);
     reaction
 }

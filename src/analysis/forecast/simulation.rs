@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::reaction::{Exits, Forward, Reaction, ServiceStop, StopStage, Targets};
-use super::shells::is_short;
+use super::shells::may_finish;
 use super::{Answer, ForecastInput, SignalArrival, inits, react};
 use crate::analysis::delivery::{Recipient, SignalState, predict};
 use crate::model::stop_schedule::{StopOrder, StopStep};
@@ -107,6 +107,8 @@ impl<'a> Simulation<'a> {
             sender,
             prediction,
             is_certain,
+            exits: Answer::Maybe,
+            why: reaction.why.clone(),
         });
         if !is_certain {
             reaction.is_certain = false;
@@ -144,7 +146,7 @@ impl<'a> Simulation<'a> {
     /// Returns the time until SIGKILL; a signal without a stop has no limit.
     fn limit(&self) -> Duration {
         let schedule = &self.input.procedure.schedule;
-        if schedule.steps.is_empty() { Duration::MAX } else { schedule.total_grace() }
+        if schedule.steps.is_empty() { Duration::MAX } else { schedule.time_to_kill() }
     }
 
     /// Stops services stage by stage, and returns whether all of them are over before the stop is.
@@ -235,41 +237,75 @@ impl<'a> Simulation<'a> {
         }
         let may_be_stopped = match self.managing_ancestor(process) {
             Some(_) => Answer::Maybe,
-            None if is_short(&self.input, process) => Answer::Maybe,
+            None if self.may_finish(process) => Answer::Maybe,
             None => Answer::No,
         };
-        let all = |processes: &[usize], start: Answer| {
-            let each = processes.iter().map(|other| self.ends_within(*other, depth + 1));
-            each.fold(start, Answer::and)
-        };
         if let Some(others) = self.followed(process) {
-            return all(others, Answer::Yes);
+            return self.all_end(others, Answer::Yes, depth);
         }
         let reactions = self.reactions[process].iter();
-        // Most programs that wait for a child go on, or exit, when it has exited.
-        let by_child = || {
-            let children = self.input.children(process).into_iter();
-            let mut ends = children.map(|child| self.ends_within(child, depth + 1));
-            if ends.any(|ends| ends != Answer::No) { Answer::Maybe } else { Answer::No }
-        };
         if reactions.len() == 0 && may_be_stopped == Answer::No {
-            return by_child();
+            return self.by_child(process, depth);
         }
         reactions
-            .map(|reaction| {
-                let exits = match &reaction.exits {
-                    Exits::Yes => Answer::Yes,
-                    Exits::No => Answer::No,
-                    Exits::Maybe => Answer::Maybe,
-                    Exits::ByChild => by_child(),
-                    Exits::After(processes) => all(processes, Answer::Yes),
-                    Exits::MaybeAfter(processes) => all(processes, Answer::Maybe),
-                    Exits::AfterStages if self.kills_itself(process) => Answer::No,
-                    Exits::AfterStages => self.stages_end[process].unwrap_or(Answer::Maybe),
-                };
-                if reaction.is_certain { exits } else { exits.and(Answer::Maybe) }
-            })
+            .map(|reaction| self.exits_on(process, reaction, depth))
             .fold(may_be_stopped, Answer::or)
+    }
+
+    /// Returns whether a process exits on one signal, from its reaction.
+    pub(super) fn exits_on(&self, process: usize, reaction: &Reaction, depth: usize) -> Answer {
+        let exits = match &reaction.exits {
+            Exits::Yes => Answer::Yes,
+            Exits::No => Answer::No,
+            Exits::Maybe => Answer::Maybe,
+            Exits::ByChild => self.by_child(process, depth),
+            Exits::After(processes) => self.all_end(processes, Answer::Yes, depth),
+            Exits::MaybeAfter(processes) => self.all_end(processes, Answer::Maybe, depth),
+            Exits::AfterStages if self.kills_itself(process) => Answer::No,
+            Exits::AfterStages => self.stages_end[process].unwrap_or(Answer::Maybe),
+        };
+        if reaction.is_certain { exits } else { exits.and(Answer::Maybe) }
+    }
+
+    fn all_end(&self, processes: &[usize], start: Answer, depth: usize) -> Answer {
+        let each = processes.iter().map(|other| self.ends_within(*other, depth + 1));
+        each.fold(start, Answer::and)
+    }
+
+    /// Whether a process may exit because a child does: most programs that wait for a child go on, or exit,
+    /// when it has exited.
+    fn by_child(&self, process: usize, depth: usize) -> Answer {
+        let children = self.input.children(process).into_iter();
+        let mut ends = children.map(|child| self.ends_within(child, depth + 1));
+        if ends.any(|ends| ends != Answer::No) { Answer::Maybe } else { Answer::No }
+    }
+
+    /// Whether a process may exit by itself before it gets SIGKILL: in the end, or as soon as PID 1 exits.
+    pub(super) fn may_finish(&self, process: usize) -> bool {
+        let grace = self.input.procedure.schedule.total_grace();
+        let init = self.input.init_index().filter(|_| self.input.owns_pid_ns);
+        let exit = init.and_then(|init| self.exit_time(init, 0));
+        may_finish(&self.input, process, exit.map_or(grace, |exit| exit.min(grace)))
+    }
+
+    /// Returns when a process is known to exit, from the start of the stop.
+    fn exit_time(&self, process: usize, depth: usize) -> Option<Duration> {
+        // (Processes could wait for each other.)
+        if depth > self.input.processes.len() {
+            return None;
+        }
+        let arrivals = self.deliveries[process].iter().zip(&self.reactions[process]);
+        let times = arrivals.filter(|(_, reaction)| reaction.is_certain).filter_map(
+            |(arrival, reaction)| match &reaction.exits {
+                Exits::Yes => Some(arrival.time.saturating_add(reaction.exits_after?)),
+                Exits::After(others) => {
+                    let times = others.iter().map(|other| self.exit_time(*other, depth + 1));
+                    times.collect::<Option<Vec<_>>>()?.into_iter().max()
+                }
+                _ => None,
+            },
+        );
+        times.min()
     }
 
     /// Whether a process is among those that it kills.

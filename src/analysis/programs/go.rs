@@ -32,12 +32,12 @@ pub(super) fn outcome(process: &Process, signal: Signal) -> Option<(Outcome, Str
     Some(if asked.wanted.contains(signal) {
         (Outcome::Unknown, format!("the program asked for {signal} (signal.Notify)"))
     } else if KILL.contains(signal) && is_init {
-        (Outcome::Exits, format!("{}: {unasked}", exit(asked, signal)))
+        (Outcome::Ends, format!("{}: {unasked}", exit(asked, signal)))
     } else if KILL.contains(signal) {
-        (Outcome::Exits, format!("is terminated by it: {unasked}"))
+        (Outcome::Ends, format!("is terminated by it: {unasked}"))
     } else if THROW.contains(signal) {
         (
-            Outcome::Exits,
+            Outcome::Ends,
             format!("prints the stacks of all goroutines and exits with status 2: {unasked}"),
         )
     } else {

@@ -2,16 +2,18 @@
 //! Programs are recognised by the handlers that they install and the executable that they run, never by
 //! the name that they give themselves. The manual page cinspect-signals(7) reads the same table.
 
+mod forwarding;
 mod go;
 mod node;
 mod recognise;
 mod servers;
 mod table;
 
-pub use servers::UWSGI_MASTER;
+pub(in crate::analysis) use forwarding::{DUMB_INIT_OPTIONS, TINI_OPTIONS, rewrite};
+pub use servers::{MOSQUITTO, UWSGI_MASTER};
 pub use table::{
-    DUMB_INIT, MAKE, NODE, NPM, RUNIT, RUNNER, RUNSV, S6_SUPERVISE, S6_SVSCAN, SHELL, SUPERVISORD,
-    TINI, YARN,
+    DUMB_INIT, MAKE, NODE, NPM, RUNIT, RUNNER, RUNSV, S6_SUPERVISE, S6_SVSCAN, SHELL, SHELLS,
+    SUPERVISORD, TINI, YARN,
 };
 
 use self::recognise::Candidate;
@@ -33,6 +35,8 @@ pub struct Program {
     /// Whether its workers replace its handlers when they are ready: until then they do nothing with
     /// signals.
     pub workers_have_own_handlers: bool,
+    /// The signals on which it writes its data before it exits, which takes as long as there are many of them.
+    pub saves_on: &'static [Signal],
     /// Whether threads that the application started in it may keep it from exiting.
     pub threads_delay: bool,
     /// The signal that it exits on gracefully, if that is not the usual one.
@@ -46,6 +50,8 @@ pub struct Program {
     /// Its reaction to a signal that it handles, where its options, or the signals that it asked its runtime
     /// for, decide that; none if they do not, or are not known.
     asked: fn(&Process, Signal) -> Option<(Outcome, String)>,
+    /// Its note on a signal that it receives, where its options change it.
+    by_options: fn(&Process, Signal) -> Option<String>,
     /// Its notes; the first that applies is used.
     notes: &'static [ProgramNote],
     /// A sentence that the manual page adds to the notes, or empty.
@@ -105,6 +111,8 @@ pub enum Outcome {
     Exits,
     /// It exits, without waiting for its workers.
     ExitsFirst,
+    /// Its runtime ends it: no code of the program runs, so that it stops none of the processes that it started.
+    Ends,
     /// It keeps running.
     Continues,
     /// It keeps running, and replaces its workers or programs.
@@ -214,6 +222,7 @@ impl Program {
         forwards: Forwarding::Unknown,
         workers: Workers::None,
         workers_have_own_handlers: false,
+        saves_on: &[],
         threads_delay: false,
         preferred: None,
         matches: |_| false,
@@ -221,6 +230,7 @@ impl Program {
         ignores: &[],
         notes: &[],
         asked: |_, _| None,
+        by_options: |_, _| None,
         remark: "",
     };
 
@@ -248,6 +258,13 @@ pub fn program_note(process: &Process, signal: Signal, prediction: &Prediction) 
             "" => text,
             label => format!("{label}: {text}"),
         });
+    }
+    let verdict = prediction.later.unwrap_or(prediction.verdict);
+    if let Some(text) = Some(signal)
+        .filter(|_| verdict.is_received())
+        .and_then(|signal| (program.by_options)(process, signal))
+    {
+        return Some(text);
     }
     let note = applicable_note(program, process, signal, prediction)?;
     let text = match (program.label, note.role) {

@@ -1,7 +1,7 @@
 //! THE TABLE OF PROGRAMS. Each entry is held against the real program in `tests/it/programs.rs`.
 
 use super::recognise::{NODE_JS, PYTHON, applet, is_jvm, runs, runs_script, runs_version};
-use super::{Effect, Forwarding, PreferredSignal, Program, go, node, note};
+use super::{Effect, Forwarding, PreferredSignal, Program, forwarding, go, node, note};
 use crate::model::program_signals::{has_go_handlers, has_libuv_handlers};
 use crate::model::signal::Signal;
 
@@ -31,6 +31,8 @@ pub const DUMB_INIT: &str = "dumb-init";
 pub const NODE: &str = "Node.js";
 /// The name of the shells.
 pub const SHELL: &str = "shell";
+/// Their executables.
+pub const SHELLS: &[&str] = &["sh", "bash", "dash", "ash", "ksh", "mksh", "zsh"];
 
 /// THE TABLE: the first entry that matches is used.
 pub(super) static RUNTIMES: &[Program] = &[
@@ -215,14 +217,18 @@ pub(super) static RUNTIMES: &[Program] = &[
             runs(p, &["tini", "tini-static", "docker-init", "catatonit", "podman-init"])
                 || p.exe.known().is_some_and(|exe| exe == b"/dev/init")
         },
+        by_options: forwarding::tini_note,
         notes: &[note(&[], Effect::Accepted, "forwards it to its direct child only")],
+        remark: "With -g it forwards it to the process group of its child.",
         ..Program::DEFAULT
     },
     Program {
         name: DUMB_INIT,
         forwards: Forwarding::All,
         matches: |p| runs(p, &["dumb-init"]),
+        by_options: forwarding::dumb_init_note,
         notes: &[note(&[], Effect::Received, "forwards it to the whole session of its child")],
+        remark: "With -c it forwards it to its child only, with --rewrite as another signal.",
         ..Program::DEFAULT
     },
     // As PID 1 of a container or of a machine, and as the manager of a user's session (systemd(1),
@@ -403,7 +409,7 @@ pub(super) static RUNTIMES: &[Program] = &[
     Program {
         name: SHELL,
         matches: |p| {
-            runs(p, &["dash", "bash", "sh", "ksh", "mksh", "zsh"])
+            runs(p, SHELLS)
                 || applet(p).is_some_and(|applet| [&b"sh"[..], b"ash"].contains(&applet))
         },
         notes: &[
@@ -415,7 +421,7 @@ pub(super) static RUNTIMES: &[Program] = &[
             note(
                 &[],
                 Effect::Handled,
-                "the trap runs after the foreground command has exited; the shell itself does not forward the signal to its children",
+                "the trap runs at once in `wait` and `read`, otherwise after the foreground command has exited; the shell itself does not forward the signal to its children",
             ),
             note(
                 &[],

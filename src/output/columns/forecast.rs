@@ -35,6 +35,13 @@ pub struct ForecastRow {
     pub forecast: ProcessForecast,
 }
 
+impl ForecastRow {
+    /// Returns whether the process exits on the signal; without one, whether it exits at all.
+    fn exits(&self) -> Answer {
+        self.delivery.as_ref().map_or(self.forecast.exits, |delivery| delivery.exits)
+    }
+}
+
 /// Returns the rows of a forecast.
 pub fn rows(
     forecast: &Forecast,
@@ -105,13 +112,13 @@ pub static FORECAST_COLUMNS: &[ForecastColumn] = &[
     .json("verdict")
     .shown()
     .priority(80),
-    ForecastColumn::new("exits", "EXITS", "whether it exits without SIGKILL: yes, no, maybe", |r| {
-        Value::text(r.forecast.exits.name())
+    ForecastColumn::new("exits", "EXITS", "whether it exits on the signal, without SIGKILL: yes, no, maybe", |r| {
+        Value::text(r.exits().name())
     })
     .json("exits")
     .shown()
     .priority(255)
-    .emphasis(|r| answer_emphasis(r.forecast.exits)),
+    .emphasis(|r| answer_emphasis(r.exits())),
     ForecastColumn::new(
         "killed",
         "KILLED BY",
@@ -121,7 +128,9 @@ pub static FORECAST_COLUMNS: &[ForecastColumn] = &[
     .json("killed")
     .shown()
     .priority(250),
-    ForecastColumn::new("why", "WHY", "the reason", |r| Value::text(&r.forecast.why))
+    ForecastColumn::new("why", "WHY", "the reason", |r| {
+        Value::text(r.delivery.as_ref().map_or(&r.forecast.why, |delivery| &delivery.why))
+    })
         .json("why")
         .flexible()
         .shown()
@@ -219,21 +228,32 @@ fn summary(forecast: &Forecast, processes: &[ContainerProcess], style: &Style) -
     out
 }
 
+/// Returns the sender of SIGKILL before the grace period is over, as a clause. (Processes of other containers in
+/// the PID namespace have no supervisor in this one.)
+fn killed_before(by: &[KilledBy]) -> &'static str {
+    match by {
+        [] => "the kernel sends it when PID 1 exits",
+        by if by.contains(&KilledBy::Kernel) => "the kernel sends it when PID 1 exits",
+        _ => "a supervisor in the container sends it",
+    }
+}
+
 /// Returns the time at which the stop ends, as a clause.
 fn end_time(forecast: &Forecast) -> String {
+    let exits = |process: &ProcessForecast| process.exits == Answer::Yes;
     match forecast.longest {
         Some(longest) if forecast.graceful == Answer::No => {
             let is_certain = |process: &&ProcessForecast| process.exits == Answer::No;
             let killed = forecast.processes.iter().filter(is_certain);
             let by: Vec<KilledBy> = killed.filter_map(|process| process.killed).collect();
-            match by.contains(&KilledBy::Engine) {
-                true if longest.is_zero() => "without a grace period".into(),
-                true => format!("SIGKILL follows after {}", seconds(longest)),
-                false if by.contains(&KilledBy::Kernel) => {
-                    "the kernel sends it when PID 1 exits".into()
-                }
-                false => "a supervisor in the container sends it".into(),
+            match () {
+                () if !by.contains(&KilledBy::Engine) => killed_before(&by).into(),
+                () if longest.is_zero() => "without a grace period".into(),
+                () => format!("SIGKILL follows after {}", seconds(longest)),
             }
+        }
+        None if !forecast.companions.is_empty() && forecast.processes.iter().all(exits) => {
+            killed_before(&[]).into()
         }
         Some(longest) => format!("it takes {} at most", seconds(longest)),
         None if forecast.graceful != Answer::Yes && !forecast.kills() => {

@@ -71,7 +71,8 @@ impl Script {
             return None;
         }
         let jobs = commands.iter().filter(|command| is_job(command));
-        let is_numbered = jobs.clone().all(SimpleCommand::is_plain) || jobs.clone().count() == 1;
+        let is_numbered = !starts_unseen(text)
+            && (jobs.clone().all(SimpleCommand::is_plain) || jobs.clone().count() == 1);
         let mut script = Self {
             jobs: Some(jobs.count()).filter(|_| is_numbered),
             commands,
@@ -285,6 +286,12 @@ fn is_harmless_word(text: &str) -> bool {
             .iter()
             .any(|name| command.starts_with(name))
     })
+}
+
+/// Whether a script may start processes that it does not wait for other than with `&`: process substitutions and
+/// coprocesses.
+pub(super) fn starts_unseen(text: &str) -> bool {
+    ["<(", ">(", "=(", "coproc", "|&"].iter().any(|word| text.contains(word))
 }
 
 /// Whether a command runs in the background of the main shell.

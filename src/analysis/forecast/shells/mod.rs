@@ -1,6 +1,7 @@
-//! Shells: a trap runs when the foreground command has exited, or at once in `wait` and `read`. The two are
-//! told apart by the children: a shell without job control starts what it does not wait for with INT and
-//! QUIT ignored (POSIX, 2.11 Signals and Error Handling). Measured in tests/it/forecast.rs for dash, bash,
+//! Shells: a trap runs when the foreground command has exited, or at once in `wait` and `read`. They are
+//! told apart by the system call that the shell is in, and by the children: a shell without job control starts
+//! what it does not wait for with INT and QUIT ignored (POSIX, 2.11 Signals and Error Handling), except for process
+//! substitutions and coprocesses. Measured in tests/it/forecast.rs for dash, bash,
 //! busybox ash, zsh and mksh. The script itself is read in `script`, the effects of a trap in `handler`.
 
 mod handler;
@@ -9,13 +10,14 @@ mod script;
 use std::time::Duration;
 
 use super::ForecastInput;
-use super::options::OptionTable;
 use super::reaction::{Exits, Forward, Reaction, Targets};
+use crate::analysis::options::OptionTable;
 use crate::analysis::programs::{SHELL, program_of};
 use crate::model::lookup::Lookup;
 use crate::model::process::CommandLine;
 use crate::model::signal::{Signal, SignalSet};
-use handler::{Effects, Script, TrapAction};
+use crate::model::signal_waiters::InputWait;
+use handler::{Effects, Script, TrapAction, starts_unseen};
 use script::SimpleCommand;
 
 /// A shell that handles a signal.
@@ -25,6 +27,8 @@ struct Shell<'a> {
     signal: Signal,
     /// The script that it runs; the missing fact, if it is not known.
     script: Result<Script, String>,
+    /// Whether the script may start processes that look like foreground commands, and are not.
+    starts_unseen: bool,
 }
 
 /// Returns the reaction of a shell that handles a signal; none if the process is not a shell.
@@ -33,7 +37,16 @@ pub(super) fn shell(input: &ForecastInput<'_>, process: usize, signal: Signal) -
     if program_of(facts)?.name != SHELL {
         return None;
     }
-    let shell = Shell { input, process, signal, script: script_of(input, process) };
+    let text = script_text(input, process);
+    // (dash has neither process substitutions nor coprocesses.)
+    let is_dash = facts.exe.known().is_some_and(|path| path.ends_with(b"/dash"));
+    let shell = Shell {
+        input,
+        process,
+        signal,
+        starts_unseen: text.as_ref().map_or(!is_dash, |text| starts_unseen(text)),
+        script: text.and_then(|text| script_of(input, process, &text)),
+    };
     Some(shell.reaction())
 }
 
@@ -54,8 +67,21 @@ fn in_foreground(input: &ForecastInput<'_>, children: &[usize]) -> (Vec<usize>, 
 impl Shell<'_> {
     fn reaction(&self) -> Reaction {
         let (input, signal) = (self.input, self.signal);
-        let status = &input.processes[self.process].facts.status;
+        let facts = &input.processes[self.process].facts;
+        let status = &facts.status;
+        let is_init = status.nspid.last() == Some(&1);
         let children = input.children(self.process);
+        let main = facts.waits.known().and_then(|waits| waits.threads.first());
+        match (main.map(|thread| thread.input), children.first()) {
+            // (The output of a command substitution comes from another descriptor.)
+            (Some(InputWait::Read(0) | InputWait::Poll), _) => {
+                return self.waiting(&children, is_init);
+            }
+            (None | Some(InputWait::Read(_) | InputWait::Running), Some(child)) => {
+                return self.unclear(*child);
+            }
+            _ => {}
+        }
         // A process that ignores INT and QUIT itself hands that down to every child.
         let hands_down =
             status.sig_ign.contains(Signal::INT) && status.sig_ign.contains(Signal::QUIT);
@@ -70,16 +96,19 @@ impl Shell<'_> {
             return maybe(why);
         }
         let (foreground, unclear) = in_foreground(input, &children);
-        if let (None, Some(child)) = (foreground.first(), unclear) {
-            let command = input.name(child);
-            return maybe(format!(
-                "handles {signal}; cannot tell whether {command} is in the foreground, for which a trap would wait"
-            ));
+        match (foreground.first(), unclear) {
+            (Some(child), _) if self.starts_unseen => self.unclear(*child),
+            (Some(first), _) => self.behind(&foreground, *first),
+            (None, Some(child)) => self.unclear(child),
+            (None, None) => self.waiting(&children, is_init),
         }
-        match foreground.first() {
-            Some(first) => self.behind(&foreground, *first),
-            None => self.waiting(&children, status.nspid.last() == Some(&1)),
-        }
+    }
+
+    fn unclear(&self, child: usize) -> Reaction {
+        let (signal, command) = (self.signal, self.input.name(child));
+        maybe(format!(
+            "handles {signal}; cannot tell whether {command} is in the foreground, for which a trap would wait"
+        ))
     }
 
     fn trap(&self) -> TrapAction {
@@ -213,7 +242,8 @@ impl Shell<'_> {
             [exits] => format!("{runs} and {exits}"),
             does => format!("{runs}: it {}", does.join(", ")),
         };
-        Some(Reaction { forwards, ..Reaction::new(exits, why) })
+        let exits_after = (exits == Exits::Yes).then_some(effects.pause);
+        Some(Reaction { forwards, exits_after, ..Reaction::new(exits, why) })
     }
 }
 
@@ -222,17 +252,14 @@ fn maybe(why: String) -> Reaction {
     Reaction { may_stop_descendants: true, ..Reaction::new(Exits::Maybe, why) }
 }
 
-/// Returns the script that a shell runs: the text after `-c`, or a file that is as it was when it started.
-fn script_of(input: &ForecastInput<'_>, process: usize) -> Result<Script, String> {
+/// Returns the text of the script that a shell runs: that after `-c`, or of a file that is as it was when it
+/// started.
+fn script_text(input: &ForecastInput<'_>, process: usize) -> Result<String, String> {
     let words = input.arguments(process);
     let words = match words.as_slice() {
         [first, rest @ ..] if first.ends_with(b"busybox") => rest,
         all => all,
     };
-    let is_same = |parent: usize| input.arguments(parent) == input.arguments(process);
-    if input.processes[process].parent.is_some_and(is_same) {
-        return Err("it is a subshell".into());
-    }
     let table = OptionTable {
         short: "abcefhiklmnprstuvxBCEHPO:o:",
         long: &[("norc", 'h'), ("noprofile", 'h'), ("posix", 'h'), ("login", 'l')],
@@ -244,11 +271,8 @@ fn script_of(input: &ForecastInput<'_>, process: usize) -> Result<Script, String
     }
     let first = parsed.words.first().ok_or("it has no script")?;
     let unclear = || "its script is not understood".to_owned();
-    let exe = input.processes[process].facts.exe.known();
-    let is_bash = exe.is_some_and(|path| path.ends_with(b"/bash"));
     if parsed.has('c') {
-        let text = std::str::from_utf8(first).map_err(|_| unclear())?;
-        return Script::parse(text, is_bash).ok_or_else(unclear);
+        return String::from_utf8(first.to_vec()).map_err(|_| unclear());
     }
     let path = String::from_utf8_lossy(first).into_owned();
     let content = input
@@ -257,14 +281,24 @@ fn script_of(input: &ForecastInput<'_>, process: usize) -> Result<Script, String
     if !input.is_from_start(process, content.changed) {
         return Err(format!("its script `{path}` has changed since it started"));
     }
-    let text = std::str::from_utf8(&content.bytes).map_err(|_| unclear())?;
-    let script = Script::parse(text, is_bash).ok_or_else(unclear)?;
+    let text = String::from_utf8(content.bytes).map_err(|_| unclear())?;
     // From another directory the path may be another file.
-    let moves = |name: &str| ["cd", "pushd"].contains(&name);
-    if !path.starts_with('/') && script.commands.iter().any(|command| moves(command.name())) {
+    let moves = |word: &str| ["cd", "pushd"].contains(&word);
+    if !path.starts_with('/') && text.split(|c: char| !c.is_alphanumeric()).any(moves) {
         return Err(format!("its script `{path}` may be in another directory"));
     }
-    Ok(script)
+    Ok(text)
+}
+
+/// Returns the script that a shell runs.
+fn script_of(input: &ForecastInput<'_>, process: usize, text: &str) -> Result<Script, String> {
+    let is_same = |parent: usize| input.arguments(parent) == input.arguments(process);
+    if input.processes[process].parent.is_some_and(is_same) {
+        return Err("it is a subshell".into());
+    }
+    let exe = input.processes[process].facts.exe.known();
+    let is_bash = exe.is_some_and(|path| path.ends_with(b"/bash"));
+    Script::parse(text, is_bash).ok_or_else(|| "its script is not understood".into())
 }
 
 /// Follows every trap of a script, and the script from each of its commands on.
@@ -285,12 +319,16 @@ pub fn may_be_short(comm: &[u8]) -> bool {
     comm == b"sleep"
 }
 
-/// Whether a command may exit by itself within the grace period: `sleep` with a short time.
+/// Whether a command may exit by itself within the grace period.
 pub(super) fn is_short(input: &ForecastInput<'_>, process: usize) -> bool {
+    may_finish(input, process, input.procedure.schedule.total_grace())
+}
+
+/// Whether a command may exit by itself within a time: `sleep` with a short time.
+pub(super) fn may_finish(input: &ForecastInput<'_>, process: usize, limit: Duration) -> bool {
     let facts = &input.processes[process].facts;
-    let grace = input.procedure.schedule.total_grace();
     may_be_short(&facts.stat.comm)
-        && facts.command.known().is_some_and(|command| is_short_command(command, grace))
+        && facts.command.known().is_some_and(|command| is_short_command(command, limit))
 }
 
 /// Whether a command of such a name has a short time as its last argument.

@@ -7,8 +7,8 @@ use std::time::Duration;
 use glob::{MatchOptions, Pattern};
 
 use super::super::ForecastInput;
-use super::super::options::OptionTable;
 use super::ini::IniFile;
+use crate::analysis::options::OptionTable;
 use crate::model::lookup::{Lookup, LookupContent, LookupError, variable};
 use crate::model::signal::Signal;
 

@@ -13,6 +13,7 @@ pub(super) static DAEMONS: &[Program] = &[
             exits(&[TERM, INT, QUIT], "writes its queues, then exits"),
             continues(&[HUP], "reopens its files"),
         ],
+        saves_on: &[TERM, INT, QUIT],
         ..Program::DEFAULT
     },
     Program {
@@ -111,6 +112,7 @@ pub(super) static DAEMONS: &[Program] = &[
             exits(&[TERM, INT], "writes its zones, then exits"),
             continues(&[HUP], "reloads its zones"),
         ],
+        saves_on: &[TERM, INT],
         ..Program::DEFAULT
     },
     Program {
@@ -127,7 +129,10 @@ pub(super) static DAEMONS: &[Program] = &[
         handles: &[HUP, INT, TERM, USR1, USR2],
         ignores: &[PIPE],
         notes: &[
-            exits(&[TERM, INT], "closes its connections and databases, then exits"),
+            depends(
+                &[TERM, INT],
+                "waits for operations under way, which may outlast the grace period, closes its databases, then exits",
+            ),
             depends(&[HUP], "does the same, or with gentlehup waits for its clients"),
         ],
         ..Program::DEFAULT

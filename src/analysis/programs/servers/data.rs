@@ -2,6 +2,9 @@
 
 use super::entry::*;
 
+/// The name of Mosquitto.
+pub const MOSQUITTO: &str = "Mosquitto";
+
 /// THE TABLE.
 pub(super) static DATA: &[Program] = &[
     // A client keeps it from exiting on TERM; without one it exits as on INT.
@@ -14,9 +17,9 @@ pub(super) static DATA: &[Program] = &[
         notes: &[
             drains(
                 &[TERM],
-                "waits until every client has disconnected, then exits; use INT for a fast, clean stop",
+                "waits until every client has disconnected, writes a checkpoint, then exits; use INT for a fast, clean stop",
             ),
-            exits(&[INT], "ends the sessions of its clients, then exits cleanly"),
+            exits(&[INT], "ends the sessions of its clients, writes a checkpoint, then exits"),
             exits(
                 &[QUIT],
                 "exits at once without a checkpoint; recovery follows at the next start",
@@ -24,6 +27,7 @@ pub(super) static DATA: &[Program] = &[
             continues(&[HUP], "reloads its configuration"),
         ],
         workers: Workers::SameProgram,
+        saves_on: &[TERM, INT],
         ..ALL
     },
     Program {
@@ -32,12 +36,13 @@ pub(super) static DATA: &[Program] = &[
         handles: &[HUP, TERM],
         ignores: &[PIPE],
         notes: &[
-            exits(&[TERM, QUIT], "shuts down cleanly, then exits"),
+            exits(&[TERM, QUIT], "waits for its transactions, flushes its tables, then exits"),
             continues(&[HUP], "flushes its logs and tables"),
         ],
+        saves_on: &[TERM, QUIT],
         ..Program::DEFAULT
     },
-    // Debian's redis-server is a link.
+    // Debian's redis-server is a link. Its title overwrites its arguments, and CONFIG SET changes what it saves.
     Program {
         name: "Redis, Valkey",
         matches: |p| {
@@ -47,6 +52,7 @@ pub(super) static DATA: &[Program] = &[
         handles: &[INT, TERM],
         ignores: &[HUP, PIPE],
         notes: &[exits(&[TERM, INT], "saves its data if it is configured to, then exits")],
+        saves_on: &[TERM, INT],
         ..Program::DEFAULT
     },
     Program {
@@ -58,15 +64,16 @@ pub(super) static DATA: &[Program] = &[
         ..Program::DEFAULT
     },
     Program {
-        name: "Mosquitto",
+        name: MOSQUITTO,
         matches: |p| runs(p, &["mosquitto"]),
         handles: &[HUP, INT, USR1, USR2, TERM],
         ignores: &[PIPE],
         notes: &[
-            exits(&[TERM, INT], "exits at once"),
+            exits(&[TERM, INT], "saves its data if it is configured to, then exits"),
             continues(&[HUP], "reloads its configuration"),
             continues(&[USR1], "saves its data"),
         ],
+        saves_on: &[TERM, INT],
         remark: "It blocks its signals except in a moment of each round of its loop.",
         ..Program::DEFAULT
     },
@@ -100,6 +107,7 @@ pub(super) static DATA: &[Program] = &[
             drains(&[TERM, INT], "finishes open requests, closes its storage, then exits"),
             continues(&[HUP], "reloads its configuration"),
         ],
+        saves_on: &[TERM, INT],
         ..GO
     },
     // The default handlers of Erlang/OTP (erl_signal_handler of kernel).

@@ -255,10 +255,11 @@ pub(super) static WEB: &[Program] = &[
                 &[TERM],
                 "waits for its shutdown_lifetime (30 s if it is not configured), then exits; use INT to stop it at once",
             ),
-            exits(&[INT], "drops open connections, then exits"),
+            exits(&[INT], "drops open connections, writes the index of its cache, then exits"),
             reloads(&[HUP], "reloads its configuration"),
             continues(&[USR1], "rotates its logs"),
         ],
+        saves_on: &[INT],
         workers: Workers::SameProgram,
         ..ALL
     },

@@ -369,8 +369,15 @@ mod tests {
 
     #[test]
     fn refuses_what_it_does_not_understand() {
-        for text in ["a 'b", "if a; then b", "a <<E\nb", "a <(b)", "a=(b c)", "coproc a", "a $'b'"]
-        {
+        for text in [
+            "a 'b",
+            "if a; then b",
+            "a <<E\nb",
+            "a <(case b in c) d ;; esac)",
+            "a=(b c)",
+            "coproc a",
+            "a $'b'",
+        ] {
             assert_eq!(parse(text), Err(Unclear), "{text}");
         }
     }

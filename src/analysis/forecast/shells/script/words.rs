@@ -112,13 +112,33 @@ impl Lexer<'_> {
             return Ok(());
         }
         if self.rest.peek() == Some(&'(') {
-            return Err(Unclear);
+            // `<(command)` as an argument.
+            if !["<", ">"].contains(&operator.as_str()) {
+                return Err(Unclear);
+            }
+            let mut word = Word { text: operator, expands: true, is_quoted: false };
+            self.substitution(&mut word.text)?;
+            self.tokens.push(Token::Word(word));
+            return Ok(());
+        }
+        // `< <(command)`
+        let mut ahead = self.rest.clone();
+        if let (Some('<' | '>'), Some('(')) = (ahead.next(), ahead.next()) {
+            self.rest.next();
+            return self.substitution(&mut String::new());
         }
         let word = self.word()?;
         if operator.starts_with("<<") && !operator.starts_with("<<<") {
             self.documents.push((word.text, operator == "<<-"));
         }
         Ok(())
+    }
+
+    /// Reads the command of a process substitution. (The patterns of a `case` have brackets of their own.)
+    fn substitution(&mut self, text: &mut String) -> Result<(), Unclear> {
+        let start = text.len();
+        self.nested('(', ')', text)?;
+        if text[start..].contains("case") { Err(Unclear) } else { Ok(()) }
     }
 
     fn skip_documents(&mut self) -> Result<(), Unclear> {

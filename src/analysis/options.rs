@@ -1,7 +1,7 @@
 //! The options of a command line, parsed as getopt_long(3) does. Pure.
 
 /// The options that a program knows.
-pub(super) struct OptionTable {
+pub(in crate::analysis) struct OptionTable {
     /// Letters, each with `:` after it if it takes a value.
     pub short: &'static str,
     /// Long names, and the letter that each stands for.
@@ -12,7 +12,7 @@ pub(super) struct OptionTable {
 
 /// A command line in its parts.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct ParsedOptions<'a> {
+pub(in crate::analysis) struct ParsedOptions<'a> {
     /// The options as letters, with their values.
     pub options: Vec<(char, Option<&'a [u8]>)>,
     /// The other words.
