@@ -94,6 +94,7 @@ impl<'a> Tracer<'a> {
     ) -> Result<ExitStatus, Error> {
         let began = Instant::now();
         let is_over = |began: Instant| limit.is_some_and(|limit| began.elapsed() >= limit);
+        let give_up = limit.and_then(|limit| began.checked_add(limit)?.checked_add(MAX_REST));
         let mut text = self.reporter.header();
         loop {
             if !self.print(&text)? {
@@ -107,7 +108,7 @@ impl<'a> Tracer<'a> {
                 text = self.read_rest();
                 break;
             }
-            text = self.read(None);
+            text = self.read(None, give_up);
             if self.is_full() {
                 break;
             }
@@ -147,10 +148,10 @@ impl<'a> Tracer<'a> {
     /// Reads what happened up to now, as far as it can be read at once, and returns its lines. The
     /// rest is lost.
     fn read_rest(&mut self) -> String {
-        let (began, now) = (Instant::now(), monotonic_now());
-        let mut text = self.read(Some(now));
-        while self.trace.count_before(now) > 0 && began.elapsed() < MAX_REST && !self.is_full() {
-            text.push_str(&self.read(Some(now)));
+        let (give_up, now) = (Instant::now() + MAX_REST, monotonic_now());
+        let mut text = self.read(Some(now), Some(give_up));
+        while self.trace.count_before(now) > 0 && Instant::now() < give_up && !self.is_full() {
+            text.push_str(&self.read(Some(now), Some(give_up)));
         }
         if !self.is_full() {
             self.lost += self.trace.count_before(now);
@@ -158,13 +159,20 @@ impl<'a> Tracer<'a> {
         text
     }
 
-    /// Reads what happened, up to a time or a few milliseconds ago, and returns its lines.
-    fn read(&mut self, until: Option<u64>) -> String {
+    /// Reads what happened, up to a time or a few milliseconds ago, and returns its lines. Records that are not
+    /// printed by `give_up` are lost.
+    fn read(&mut self, until: Option<u64>, give_up: Option<Instant>) -> String {
         self.processes.read_exits();
         self.processes.refresh();
         let mut text = String::new();
-        for (index, record) in self.trace.take(until).into_iter().enumerate() {
+        let records = self.trace.take(until);
+        let count = records.len();
+        for (index, record) in records.into_iter().enumerate() {
             if index % DRAIN_EVERY == 0 {
+                if give_up.is_some_and(|time| Instant::now() >= time) {
+                    self.lost += (count - index) as u64;
+                    break;
+                }
                 self.trace.drain();
             }
             text.extend(self.line(record));
