@@ -99,6 +99,7 @@ Register-ArgumentCompleter -Native -CommandName 'cinspect' -ScriptBlock {
             [CompletionResult]::new('--flat', '--flat', [CompletionResultType]::ParameterName, 'List processes without the tree')
             [CompletionResult]::new('-T', '-T ', [CompletionResultType]::ParameterName, 'List threads, each with its own masks')
             [CompletionResult]::new('--threads', '--threads', [CompletionResultType]::ParameterName, 'List threads, each with its own masks')
+            [CompletionResult]::new('--no-fold', '--no-fold', [CompletionResultType]::ParameterName, 'Show each of equal siblings on a line of its own')
             [CompletionResult]::new('--raw', '--raw', [CompletionResultType]::ParameterName, 'Show signal masks in hexadecimal, as the kernel does')
             [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help; more: `cinspect help ps`')
             [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help; more: `cinspect help ps`')

@@ -93,6 +93,7 @@ set edit:completion:arg-completer[cinspect] = {|@words|
             cand --flat 'List processes without the tree'
             cand -T 'List threads, each with its own masks'
             cand --threads 'List threads, each with its own masks'
+            cand --no-fold 'Show each of equal siblings on a line of its own'
             cand --raw 'Show signal masks in hexadecimal, as the kernel does'
             cand -h 'Print help; more: `cinspect help ps`'
             cand --help 'Print help; more: `cinspect help ps`'

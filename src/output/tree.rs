@@ -48,6 +48,22 @@ pub fn order(
     positions
 }
 
+/// Returns the positions without some rows that have no children.
+pub fn without(
+    positions: Vec<TreePosition>,
+    is_dropped: impl Fn(usize) -> bool,
+) -> Vec<TreePosition> {
+    let mut kept: Vec<TreePosition> =
+        positions.into_iter().filter(|position| !is_dropped(position.index)).collect();
+    // Of each level, whether a later sibling has been seen.
+    let mut later: Vec<bool> = Vec::new();
+    for position in kept.iter_mut().rev() {
+        later.resize(position.depth + 1, false);
+        position.last = !std::mem::replace(&mut later[position.depth], true);
+    }
+    kept
+}
+
 /// Pushes siblings so that the first is popped first.
 fn push(stack: &mut Vec<TreePosition>, siblings: &[usize], depth: usize) {
     let positions = siblings.iter().enumerate().map(|(nth, index)| TreePosition {
@@ -163,6 +179,15 @@ mod tests {
         let order = order(&parents, |a, b| b.cmp(&a));
         assert_eq!(order.iter().map(|p| p.index).collect::<Vec<_>>(), [3, 0, 2, 1]);
         assert!(order[0].depth == 0 && !order[0].last && order[1].last);
+    }
+
+    #[test]
+    fn dropped_rows_leave_the_lines_of_a_tree() {
+        let parents = [None, Some(0), Some(1), Some(0), Some(0), None];
+        let kept = without(order(&parents, |a, b| a.cmp(&b)), |index| index > 2);
+        let lines = prefixes(&kept, true);
+        assert_eq!(lines, ["", "└─ ", "   └─ "]);
+        assert!(without(order(&parents, |a, b| a.cmp(&b)), |_| true).is_empty());
     }
 
     #[test]

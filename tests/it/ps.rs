@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 
 use crate::harness::Container;
 use crate::support::{
-    Need, Outcome, check, cinspect, control_character, finish, fixture, run, same, test, test_with,
-    wait_until,
+    Need, Outcome, UnsharedInit, check, cinspect, control_character, finish, fixture, run, same,
+    test, test_with, wait_until,
 };
 
 pub fn trials() -> Vec<Trial> {
@@ -26,6 +26,7 @@ pub fn trials() -> Vec<Trial> {
         test_with(Need::Namespaces, "ps::without_a_name_shows_every_container", every),
         test_with(Need::Namespaces, "ps::each_thread_has_its_masks", threads),
         test_with(Need::Root, "ps::a_process_that_joined_is_marked", joined),
+        test_with(Need::Root, "ps::equal_siblings_are_one_line_on_a_terminal", folded),
         test_with(Need::Namespaces, "ps::selects_and_sorts_columns", columns),
         test_with(Need::Namespaces, "ps::raw_masks_are_the_kernels_digits", raw),
         test_with(Need::Namespaces, "ps::fits_the_terminal_and_is_whole_in_a_pipe", widths),
@@ -225,6 +226,33 @@ fn joined() -> Outcome {
     let _ = child.kill();
     let _ = child.wait();
     outcome
+}
+
+fn folded() -> Outcome {
+    let script = "sleep 1000 & sleep 2000 & sleep 1000 & sleep 1000 & wait";
+    let container = UnsharedInit::start(&["sh", "-c", script])?;
+    let name = container.name();
+    let sleeps = |seconds: &str| {
+        let rows = run(&["--json", "ps", &name]).objects();
+        rows.iter().filter(|row| row["command"] == json!(["sleep", seconds])).count()
+    };
+    check(wait_until(|| sleeps("1000") == 3 && sleeps("2000") == 1), "no sleeps")?;
+    let lines = |arguments: &[&str]| -> Result<Vec<String>, Failed> {
+        let mut line = vec!["ps", &name, "-o", "verdict,command"];
+        line.extend(arguments);
+        let mut command = cinspect(&line);
+        command.env("LC_ALL", "C.UTF-8").env("NO_COLOR", "1");
+        let text = on_terminal_with(100, command)?.0;
+        let command = |line: &str| line.rsplit("  ").next().unwrap_or_default().trim().to_owned();
+        Ok(text.lines().skip(2).map(command).collect())
+    };
+    let folded = ["├─ 3 × sleep 1000", "└─ sleep 2000"].map(str::to_owned);
+    same(lines(&[])?, folded.to_vec())?;
+    for all in [&["--no-fold"][..], &["--flat"], &["-T"], &["--sort", "pid"]] {
+        let shown = lines(all)?;
+        check(shown.len() == 4 && !shown.concat().contains('×'), format!("{shown:?}"))?;
+    }
+    same(run(&["ps", &name]).expect(0)?.out.lines().count(), 6)
 }
 
 fn columns() -> Outcome {

@@ -1,18 +1,21 @@
 //! `ps`: the process tree of containers, with each process's signal masks and handlers.
 
 mod display;
+mod fold;
 mod rows;
+mod warnings;
 mod watch;
 
 use std::time::Duration;
 
 use clap::{ArgMatches, Args};
 
+use self::fold::fold;
 use self::rows::{PsRows, common_signal, positions, rows_of};
+use self::warnings::{refuse_seconds, warn_of_gaps};
 use self::watch::{Refresh, Snapshots, Watch};
 use super::forecast::{forecast_of, forecast_signals, procedure_of};
 use super::{Command, arguments, columns_section, command, resolve};
-use crate::analysis::container_process::ContainerProcess;
 use crate::analysis::joined::Joined;
 use crate::cli::args;
 use crate::cli::context::Context;
@@ -20,8 +23,6 @@ use crate::completion::source::{CompletionSource, column_names};
 use crate::engine::{SearchDepth, discover, stop_policy};
 use crate::error::{Error, ExitStatus};
 use crate::model::container::{Container, ContainerState};
-use crate::model::pid::HostPid;
-use crate::model::process::Fact;
 use crate::model::signal::{Signal, SignalSet};
 use crate::output::columns::ps::{PS_COLUMNS, PsRow};
 use crate::output::diff::MarkedRow;
@@ -34,7 +35,6 @@ use crate::output::style::{Style, TableOptions};
 use crate::output::table::{ColumnWidths, Drawing, Mark, TableLine, draw_again};
 use crate::output::tree::prefixes;
 use crate::proc::{CommandLimit, SnapshotOptions};
-use crate::resolve::processes::ContainerSnapshot;
 use crate::resolve::{Access, MatchRule, Resolver};
 
 /// Show the process tree of containers, with each process's signal masks and handlers
@@ -47,6 +47,10 @@ use crate::resolve::{Access, MatchRule, Resolver};
 ///
 /// In JSON `joined` is true for such a root and false for its descendants. It is null for a root of a container
 /// without a private PID namespace, unless that is the init, and where the parent cannot be read.
+///
+/// On a terminal, three or more siblings without children whose cells are equal, except for PID, HPID, RSS, ELAPSED and
+/// TIME, are one line: that of the first, and `6 ×` before its command is the number of them. `--no-fold` shows each
+/// with its PID, as do a pipe, `--flat`, `--sort` and `-T`.
 ///
 /// Of several containers, each has a table below a line with its name and state; with `--flat`, `--sort` and
 /// `--watch` there is one table with a column CONTAINER, and columns listed by `-o` are one table.
@@ -83,6 +87,9 @@ pub struct Ps {
     /// List threads, each with its own masks
     #[arg(short = 'T', long)]
     threads: bool,
+    /// Show each of equal siblings on a line of its own
+    #[arg(long)]
+    no_fold: bool,
     /// Show signal masks in hexadecimal, as the kernel does
     #[arg(long)]
     raw: bool,
@@ -226,6 +233,13 @@ impl<'a> ProcessList<'a> {
         self.screen && (self.options.containers.is_empty() || !self.selection.exact)
     }
 
+    /// Whether equal siblings are one line: on a terminal, in a tree that nothing else orders.
+    fn folds(&self) -> bool {
+        let options = self.options;
+        let is_listed = options.flat || options.threads || options.no_fold || self.sort.is_some();
+        self.screen && !self.json && !is_listed
+    }
+
     /// Whether one of these columns is shown or sorted by.
     fn needs(&self, columns: &[&str]) -> bool {
         let shown = self.selection.columns.iter().map(|column| column.name);
@@ -343,11 +357,18 @@ impl<'a> ProcessList<'a> {
     ) -> Vec<TableLine<'r, PsRow>> {
         let mut lines = Vec::new();
         for rows in containers {
-            let positions = positions(rows, self.options.flat, self.sort.as_ref());
+            let mut positions = positions(rows, self.options.flat, self.sort.as_ref());
+            let mut counts = Vec::new();
+            if self.folds() {
+                (positions, counts) = fold(rows, positions, &self.selection.columns);
+            }
             let prefixes = prefixes(&positions, unicode);
             lines.extend(positions.iter().zip(prefixes).map(|(position, prefix)| {
                 let (row, mark) = &rows[position.index];
-                let prefix = prefix + &row.joined_mark().unwrap_or_default();
+                let count = counts.get(position.index).filter(|count| **count > 1);
+                let times = if unicode { '×' } else { 'x' };
+                let count = count.map_or_else(String::new, |count| format!("{count} {times} "));
+                let prefix = prefix + &count + &row.joined_mark().unwrap_or_default();
                 TableLine { row, prefix, mark: mark.clone() }
             }));
         }
@@ -394,7 +415,11 @@ impl<'a> ProcessList<'a> {
             }
             text.push_str(&heading.text(style));
             text.push_str(&header(rows, &mut widths));
-            text.extend(lines.by_ref().take(rows.len()));
+            let count = match self.folds() {
+                true => self.lines(std::slice::from_ref(rows), style.unicode).len(),
+                false => rows.len(),
+            };
+            text.extend(lines.by_ref().take(count));
         }
         Drawing { text, ..drawing }
     }
@@ -454,44 +479,4 @@ impl Refresh for ProcessList<'_> {
             false => self.draw_table(containers, style, options, widths).text,
         }
     }
-}
-
-/// Warns of processes and values that could not be read.
-fn warn_of_gaps(context: &Context, word: &str, snapshot: &ContainerSnapshot) {
-    let (ui, word) = (&context.ui, safe_str(word));
-    if snapshot.hidden > 0 {
-        ui.warn(&format!("{word}: {} of its processes are hidden (hidepid)", snapshot.hidden));
-    }
-    if let Some(error) = &snapshot.users_error {
-        ui.warn(&format!("{word}: the container's users cannot be read: {error}"));
-    }
-    if let Some(error) = &snapshot.user_names_error {
-        ui.step(&format!("users are shown by ID: cannot read the names in the container: {error}"));
-    }
-    let denied = |process: &&ContainerProcess| process.facts.command == Fact::Denied;
-    let unread = snapshot.processes.iter().filter(denied).count();
-    if unread > 0 {
-        ui.warn(&format!(
-            "{word}: {unread} command lines could not be read, or not in time, and are shown as `?`"
-        ));
-    }
-}
-
-/// Refuses `-w 1`, as watch(1) has its `-n 1`: here the number would be the container that process 1 is
-/// in, and the whole host would be watched. (A longer number is an ID.)
-fn refuse_seconds(word: &str) -> Result<(), Error> {
-    let is_digit = |c: char| c.is_ascii_digit();
-    let fraction = word.contains('.') && word.chars().all(|c| is_digit(c) || c == '.');
-    let whole = word.parse::<HostPid>().is_ok();
-    if !(whole || fraction && args::duration(word).is_ok()) {
-        return Ok(());
-    }
-    let interval = if word == "1" { "second".into() } else { format!("{word} seconds") };
-    let hint = format!("`-w={word}` refreshes every {interval}");
-    let error = Error::new(ExitStatus::Usage, format!("`{word}` is not a container"))
-        .cause("the seconds of `-w` need a `=`");
-    Err(match whole {
-        true => error.hint(format!("{hint}; `pid:{word}` is the container of process {word}")),
-        false => error.hint(hint),
-    })
 }

@@ -97,7 +97,7 @@ pub fn positions(rows: &[MarkedRow], flat: bool, sort: Option<&Sort<PsRow>>) -> 
 
 /// Returns the index of each row's parent: the first row of a process hangs below the first row of its
 /// parent, its further threads below itself.
-fn parents(rows: &[MarkedRow]) -> Vec<Option<usize>> {
+pub fn parents(rows: &[MarkedRow]) -> Vec<Option<usize>> {
     let mut first_rows: HashMap<ProcessId, usize> = HashMap::new();
     let mut processes: Vec<ProcessId> = Vec::new();
     for (index, (row, _)) in rows.iter().enumerate() {
