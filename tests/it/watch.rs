@@ -299,7 +299,9 @@ fn small() -> Outcome {
         inner.send("USR2")?;
         check(wait_until(|| inner.sleeps() >= count), "a signal that starts a child is lost")?;
     }
-    let mut terminal = inner.watch()?;
+    inner.watch()?.wait_for("12 × sleep 7777")?;
+    let mut terminal = watch(&[&inner.name(), "--no-fold"])?;
+    terminal.wait_for("discarded")?;
     terminal.resize(8, 60);
     terminal.wait_for("more below")?;
     terminal.type_in("j")?;
