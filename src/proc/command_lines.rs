@@ -69,7 +69,7 @@ impl Host {
         for _ in 0..threads {
             let (search, sender) = (Arc::clone(&search), sender.clone());
             let work = move || sender.send(search.find()).unwrap_or_default();
-            // (Without a thread there is no answer.)
+            // (Without a thread the answer is lost.)
             let _ = std::thread::Builder::new().stack_size(128 << 10).spawn(work);
         }
         let _ = before.map(|before| before.thread_set_mask());

@@ -113,10 +113,7 @@ pub const COMMAND: Command = command::<Ps>(
         ("cinspect ps web", "the processes of the container web"),
         ("cinspect ps web -o +pending,nnp", "with two more columns"),
         ("cinspect ps -T docker:web", "with threads, each with its own masks"),
-        (
-            "cinspect ps --flat --sort -rss web db",
-            "two containers in one table, the largest RSS first",
-        ),
+        ("cinspect ps --flat --sort -rss web db", "both in one table, by RSS"),
         ("cinspect ps --watch web", "refreshed in place, changes marked"),
         ("cinspect --json ps 3f2a", "one JSON object per process"),
     ],
