@@ -97,9 +97,10 @@ pub fn arrange(
     let parents: Vec<Option<usize>> = processes.iter().enumerate().map(parent).collect();
     let mut children: Vec<Vec<usize>> = vec![Vec::new(); processes.len()];
     let mut by_start: Vec<usize> = (0..processes.len()).collect();
+    // In one clock tick the PIDs decide: those of the container, because the host's wrap around more often.
     by_start.sort_by_key(|index| {
         let id = processes[*index].facts.id;
-        (id.start, id.pid)
+        (id.start, pids[*index], id.pid)
     });
     for index in by_start {
         if let Some(parent) = parents[index] {

@@ -247,7 +247,7 @@ mod tests {
 
     use super::*;
     use crate::analysis::container_process::{MemberProcess, UserTable, arrange};
-    use crate::model::pid::ProcessId;
+    use crate::model::pid::{ProcessId, Ticks};
     use crate::model::process::{CommandLine, Fact, Times};
     use crate::model::stat::Stat;
     use crate::model::status::Status;
@@ -295,6 +295,19 @@ mod tests {
         // In the cgroup only: its PID is one of another namespace.
         processes.push(member(process(104, 100, 7, "web", 33), false));
         arrange(processes, 1, &UserTable { map: map.ok(), names: None })
+    }
+
+    #[test]
+    fn children_of_one_tick_are_in_the_order_of_the_containers_pids() {
+        // (The host's PIDs have wrapped around.)
+        let processes = [(32766, 50, 1), (32767, 32766, 2), (303, 32766, 4)];
+        let members = processes.map(|(pid, ppid, inside)| {
+            let mut process = process(pid, ppid, inside, "sh", 0);
+            process.id.start = Ticks(7);
+            MemberProcess { facts: Arc::new(process), in_container: true, pid_ns: None }
+        });
+        let arranged = arrange(members.into(), 1, &UserTable { map: None, names: None });
+        assert_eq!(arranged[0].children, [1, 2]);
     }
 
     fn pick(selectors: &[Selector], except_init: bool) -> Vec<i32> {

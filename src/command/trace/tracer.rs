@@ -93,8 +93,8 @@ impl<'a> Tracer<'a> {
         limit: Option<Duration>,
     ) -> Result<ExitStatus, Error> {
         let began = Instant::now();
-        let is_over = |began: Instant| limit.is_some_and(|limit| began.elapsed() >= limit);
-        let give_up = limit.and_then(|limit| began.checked_add(limit)?.checked_add(MAX_REST));
+        let end = limit.and_then(|limit| began.checked_add(limit));
+        let give_up = end.and_then(|end| end.checked_add(MAX_REST));
         let mut text = self.reporter.header();
         loop {
             if !self.print(&text)? {
@@ -104,7 +104,7 @@ impl<'a> Tracer<'a> {
             let interrupted = self.trace.wait(interrupt.as_fd(), interval).map_err(|error| {
                 Error::new(ExitStatus::Failed, "cannot wait for signals").cause(os_error(error))
             })?;
-            if interrupted || is_over(began) {
+            if interrupted || end.is_some_and(|end| Instant::now() >= end) {
                 text = self.read_rest();
                 break;
             }
@@ -114,6 +114,11 @@ impl<'a> Tracer<'a> {
             }
         }
         text.push_str(&self.exits(true));
+        self.print_end(text)
+    }
+
+    /// Prints the last lines, what was counted, and how many records were lost.
+    fn print_end(&self, mut text: String) -> Result<ExitStatus, Error> {
         let summary = self.reporter.summary(&self.routine, self.lost, self.verdicts.contradicted);
         match self.context.ui.json {
             true => text.extend(summary),
