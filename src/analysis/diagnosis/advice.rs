@@ -1,5 +1,5 @@
 //! The remedies that depend on the processes: for a shell and the commands that it runs, and for a process
-//! that joined the container. Each one that can be tried is tried in tests/it/engines/remedies.rs.
+//! that joined the container. Each one that can be tried is tried in tests/it/engines/remedies.
 
 use super::{Diagnosis, has_listener, is_node, is_shell, name};
 use crate::analysis::container_process::ContainerProcess;
