@@ -172,7 +172,7 @@ fn account_section() -> Section {
         &[
             (
                 "root, mounts",
-                "those of the container, even if PID 1 has called chroot(2). With `--pid N` those of that process.",
+                "as the container has them, even if PID 1 has called chroot(2); with `--pid N` as that process has them.",
             ),
             (
                 "environment, working directory, umask, no_new_privs",
@@ -184,7 +184,7 @@ fn account_section() -> Section {
             ),
             (
                 "seccomp filters",
-                "those that the engine installed; all of PID 1's where they cannot be distinguished from its own.",
+                "the filters that the engine installed; all of PID 1's where they cannot be distinguished from its own.",
             ),
             (
                 "everything else",

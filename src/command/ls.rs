@@ -65,8 +65,11 @@ pub const COMMAND: Command = command::<Ls>(
         ("cinspect ls", "all containers on this host"),
         ("cinspect ls -a", "with those that ended"),
         ("cinspect ls --engine podman", "Podman's, of every user"),
-        ("cinspect --json ls web", "those with `web` in the name, as JSON"),
-        ("cinspect ls --label com.docker.compose.project=shop", "those of a Compose project"),
+        ("cinspect --json ls web", "containers with `web` in the name, as JSON"),
+        (
+            "cinspect ls --label com.docker.compose.project=shop",
+            "the containers of a Compose project",
+        ),
         ("cinspect ls -o name,cgroup", "with their cgroups"),
     ],
     run,

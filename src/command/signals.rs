@@ -56,7 +56,7 @@ pub const COMMAND: Command = command::<SignalsArgs>(
     "signals",
     &[],
     &[
-        ("cinspect signals web TERM", "what TERM would do to each process"),
+        ("cinspect signals web TERM", "the effect of TERM on each process"),
         ("cinspect signals web --pid 1", "the signals of the init"),
         ("cinspect --json signals web", "every signal of every process"),
         ("cinspect signals --decode 0000000000014002", "the signals in a mask"),

@@ -106,7 +106,7 @@ pub static FORECAST_COLUMNS: &[ForecastColumn] = &[
     .json("signal")
     .shown()
     .priority(200),
-    ForecastColumn::new("verdict", "VERDICT", "what the kernel does with it", |r| {
+    ForecastColumn::new("verdict", "VERDICT", "the action of the kernel", |r| {
         Value::optional_text(r.delivery.as_ref().map(|d| d.prediction.verdict.name()))
     })
     .json("verdict")

@@ -81,7 +81,7 @@ pub static SIGNAL_COLUMNS: &[SignalColumn] = &[
         Value::Bool(r.result.delivery == Delivery::Sent)
     })
     .json("sent"),
-    SignalColumn::new("verdict", "VERDICT", "what the kernel does with it", |r| {
+    SignalColumn::new("verdict", "VERDICT", "the action of the kernel", |r| {
         Value::optional_text(verdict(r).map(Verdict::name))
     })
     .json("verdict")

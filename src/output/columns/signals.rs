@@ -166,13 +166,13 @@ pub static SIGNALS_COLUMNS: &[SignalsColumn] = &[
     })
     .shown()
     .priority(100),
-    SignalsColumn::new("waited", "WAITED", "what waits for it: signalfd or sigwait", |r| {
+    SignalsColumn::new("waited", "WAITED", "its receiver: signalfd or sigwait", |r| {
         Value::optional_text(r.waiter())
     })
     .json("waited")
     .shown()
     .priority(105),
-    SignalsColumn::new("verdict", "VERDICT", "what the kernel would do with it", |r| {
+    SignalsColumn::new("verdict", "VERDICT", "the action of the kernel", |r| {
         Value::text(r.prediction.verdict.name())
     })
     .json("verdict")
