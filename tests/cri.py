@@ -19,7 +19,11 @@ import subprocess
 import sys
 import tempfile
 
-SERVICE = "/runtime.v1.RuntimeService/"
+# The service's versions, whose messages have the same field numbers; containerd before 1.6 has only the second.
+VERSIONS = ["v1", "v1alpha2"]
+# The status of a service that is not there. Its server resets the stream at once, which curl may see first.
+UNIMPLEMENTED = ("12", None)
+STREAM_ERROR = 92
 
 
 def varint(value):
@@ -76,22 +80,34 @@ def fields(data):
 class Client:
     def __init__(self, socket):
         self.socket = socket
+        self.version = None
 
     def call(self, method, request):
+        """Calls a method of the first version of the service that the runtime has."""
+        for version in [self.version] if self.version else VERSIONS:
+            answer, status = self.request(f"/runtime.{version}.RuntimeService/{method}", request)
+            if status.get("grpc-status") not in UNIMPLEMENTED:
+                break
+        if status.get("grpc-status") != "0":
+            sys.exit(f"{method}: {status.get('grpc-message', status)}")
+        self.version = version
+        return fields(answer[5:])
+
+    def request(self, path, request):
+        """Returns the answer's frame, and its headers and trailers."""
         body = message(request)
         with tempfile.TemporaryDirectory() as directory:
             headers = os.path.join(directory, "headers")
             command = ["curl", "-sS", "--http2-prior-knowledge", "--unix-socket", self.socket]
             command += ["-H", "content-type: application/grpc", "-H", "te: trailers", "-D", headers]
-            command += ["--data-binary", "@-", "http://localhost" + SERVICE + method]
+            command += ["--data-binary", "@-", "http://localhost" + path]
             frame = b"\0" + len(body).to_bytes(4, "big") + body
-            answer = subprocess.run(command, input=frame, stdout=subprocess.PIPE, check=True).stdout
+            run = subprocess.run(command, input=frame, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            if run.returncode not in (0, STREAM_ERROR):
+                sys.exit(f"{path}: {run.stderr.decode().strip()}")
             with open(headers, encoding="utf-8") as file:
                 lines = [line.strip().partition(": ") for line in file]
-        status = {key.lower(): value for key, _, value in lines}
-        if status.get("grpc-status") != "0":
-            sys.exit(f"{method}: {status.get('grpc-message', status)}")
-        return fields(answer[5:])
+        return run.stdout, {key.lower(): value for key, _, value in lines}
 
     def containers(self, name):
         """Returns the IDs of the containers of a name with their pods, the last attempt first."""
