@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# A small world of its own: runs a command as PID 1 of new PID, mount and cgroup namespaces, with empty
-# directories in place of the engines' records and of temporary files. The view from there does not
-# depend on the rest of the host. Killing this script ends everything in it.
+# A small world of its own: runs a command as PID 1 of new PID, mount, network, IPC and cgroup namespaces,
+# with empty directories in place of the engines' records and of temporary files, and without any mount
+# that the command does not need. The view from there does not depend on the rest of the host, where
+# other tests may run. Killing this script ends everything in it.
 #
 #   world.sh COMMAND...
 set -euo pipefail
@@ -37,7 +38,7 @@ if [ "${1:-}" != --inside ]; then
         echo $$ > "$dir/$name/cgroup.procs"
     done
     status=0
-    unshare -C -m --propagation private -p -f --kill-child --mount-proc -- bash "$0" --inside "$@" || status=$?
+    unshare -C -m -n -i --propagation private -p -f --kill-child --mount-proc -- bash "$0" --inside "$@" || status=$?
     exit $status
 fi
 shift
@@ -56,14 +57,26 @@ else
         esac || rmdir "/sys/fs/cgroup/$name"
     done
 fi
-# The mounts of engines would disappear in the middle: the kernel detaches one whose mount point is removed
-# elsewhere.
-mapfile -t mounts < /proc/self/mountinfo
-for mount in "${mounts[@]}"; do
-    read -r _ _ _ _ point _ <<< "$mount"
-    case $point in
-        /run/?* | /var/lib/?* | */cinspect-test/*) umount -l "$(printf '%b' "$point")" 2> /dev/null || true ;;
+# Whether a mount point is needed: those of the kernel's file systems, of the system's programs, and those
+# on the way to the command.
+is_needed() {
+    case $1 in
+        / | /proc | /dev | /dev/?* | /sys | /sys/?* | /usr | /usr/?* | /bin | /sbin | /lib* | /etc) return 0 ;;
     esac
+    local path
+    for path in "$PWD" "$command" "${CINSPECT:-}"; do
+        case $path in "$1" | "$1"/*) return 0 ;; esac
+    done
+    return 1
+}
+# Any other would disappear in the middle: the kernel detaches a mount whose mount point is removed
+# elsewhere.
+command=$(command -v "$1")
+mapfile -t mounts < /proc/self/mountinfo
+for ((number = ${#mounts[@]} - 1; number >= 0; number--)); do
+    read -r _ _ _ _ point _ <<< "${mounts[number]}"
+    point=$(printf '%b' "$point")
+    is_needed "$point" || umount -l "$point" 2> /dev/null || true
 done
 for dir in /run /var/lib; do mount -t tmpfs -o mode=755 none "$dir"; done
 mkdir -m 1777 /run/tmp
