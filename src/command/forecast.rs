@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::analysis::forecast::{
-    FORWARDED, Forecast, ForecastInput, drops_every_signal, forecast, is_short_command,
-    may_be_short,
+    FORWARDED, Forecast, ForecastInput, awaits_no_child, drops_every_signal, forecast,
+    is_short_command, may_be_short,
 };
 use crate::engine::{Inventory, has_no_other, stop_policy};
 use crate::error::Error;
@@ -106,6 +106,7 @@ impl PlannedStop {
         let has_no_other = || {
             let (host, container) = (found.host, &found.container);
             count == Some(1)
+                || init.is_some_and(|init| awaits_no_child(init))
                 || has_no_other(host, container, &found.inventory, may_be_short, is_short)
         };
         if let Some(snapshot) = init.and_then(|init| found.snapshot_of_init(init, self.options()))

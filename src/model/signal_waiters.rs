@@ -66,6 +66,8 @@ pub enum InputWait {
     Read(i32),
     /// It is in poll(2) or select(2).
     Poll,
+    /// None: it is in pause(2) or sigsuspend(2), which only the handler of a signal ends.
+    Handler,
     /// It sleeps in another call.
     Elsewhere,
     /// It runs.

@@ -141,6 +141,7 @@ fn input_of(call: Call) -> InputWait {
         Call::In(number, _) if POLL.contains(&number) || SELECT.contains(&number) => {
             InputWait::Poll
         }
+        Call::In(number, _) if PAUSE.contains(&number) => InputWait::Handler,
         Call::In(..) => InputWait::Elsewhere,
     }
 }
@@ -348,6 +349,11 @@ struct DescriptorTable {
     signalfds: Vec<Signalfd>,
 }
 
+// (As a 32-bit program calls them, they have numbers of other calls that sleep.)
+#[cfg(target_arch = "x86_64")]
+const PAUSE: &[libc::c_long] = &[libc::SYS_pause, libc::SYS_rt_sigsuspend];
+#[cfg(not(target_arch = "x86_64"))]
+const PAUSE: &[libc::c_long] = &[libc::SYS_rt_sigsuspend];
 const READ: &[libc::c_long] = &[libc::SYS_read, libc::SYS_readv];
 #[cfg(target_arch = "x86_64")]
 const POLL: &[libc::c_long] = &[libc::SYS_poll, libc::SYS_ppoll];

@@ -24,7 +24,9 @@ use super::container_process::ContainerProcess;
 use super::delivery::{DeliveryContext, Prediction, Recipient, SignalState, predict};
 use crate::model::lookup::{Lookup, LookupError, LookupResult, LookupStore};
 use crate::model::pid::ProcessId;
+use crate::model::process::Process;
 use crate::model::signal::Signal;
+use crate::model::signal_waiters::InputWait;
 use crate::model::stop_schedule::{StopOrder, StopProcedure};
 use crate::model::verdict::Verdict;
 pub use inits::between_waits;
@@ -275,8 +277,8 @@ impl ForecastInput<'_> {
 }
 
 /// Whether the init drops every signal of a stop. Then no other process gets one, and the stop ends with SIGKILL
-/// unless one of them may exit by itself ([`may_be_short`]), which the init may take as its own end. The
-/// input needs no other process.
+/// unless one of them may exit by itself ([`may_be_short`]), which the init may take as its own end if it may
+/// notice that ([`awaits_no_child`]). The input needs no other process.
 pub fn drops_every_signal(input: ForecastInput<'_>) -> bool {
     let (StopOrder::Init, Some(init)) = (input.procedure.order, input.init_index()) else {
         return false;
@@ -294,6 +296,16 @@ pub fn drops_every_signal(input: ForecastInput<'_>) -> bool {
         && !steps.is_empty()
         && !shells::is_short(&input, init)
         && signals.all(is_dropped)
+}
+
+/// Whether nothing but a signal that kills it ends a process's sleep: it has one thread, in pause(2), and no
+/// handler, so that it does not notice when a child exits.
+pub fn awaits_no_child(facts: &Process) -> bool {
+    let status = &facts.status;
+    let main = facts.waits.known().and_then(|waits| waits.threads.first());
+    status.threads == 1
+        && status.sig_cgt.is_empty()
+        && main.is_some_and(|main| main.input == InputWait::Handler)
 }
 
 /// Forecasts a stop.

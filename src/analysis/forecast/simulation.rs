@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::awaits_no_child;
 use super::reaction::{Exits, Forward, Reaction, ServiceStop, StopStage, Targets};
 use super::shells::may_finish;
 use super::{Answer, ForecastInput, SignalArrival, inits, react};
@@ -275,6 +276,9 @@ impl<'a> Simulation<'a> {
     /// Whether a process may exit because a child does: most programs that wait for a child go on, or exit,
     /// when it has exited.
     fn by_child(&self, process: usize, depth: usize) -> Answer {
+        if awaits_no_child(&self.input.processes[process].facts) {
+            return Answer::No;
+        }
         let children = self.input.children(process).into_iter();
         let mut ends = children.map(|child| self.ends_within(child, depth + 1));
         if ends.any(|ends| ends != Answer::No) { Answer::Maybe } else { Answer::No }
