@@ -34,6 +34,10 @@ const PAUSE: Duration = Duration::from_millis(5);
 const VALIDITY: Duration = Duration::from_millis(500);
 /// The user that root's databases are parsed as: `nobody`.
 const NOBODY: u32 = 65534;
+/// Bolt's "no list of free pages" (bbolt, `PgidNoFreelist`): containerd leaves it out (`NoFreelistSync`).
+const NO_FREE_LIST: u64 = u64::MAX;
+/// The length of a page's header in Bolt.
+const PAGE_HEADER: usize = 16;
 /// The start of every database of SQLite (sqlite.org/fileformat.html).
 const SQLITE_MAGIC: &[u8] = b"SQLite format 3\0";
 
@@ -70,10 +74,47 @@ impl DatabaseCopy {
     /// Gives up rights and opens it as one of Bolt. The library maps a copy in anonymous memory.
     pub(super) fn bolt(self) -> Option<DB> {
         let mut copy = File::from(memfd_create("bolt", MFdFlags::MFD_CLOEXEC).ok()?);
-        copy.write_all(&self.bytes).ok()?;
+        copy.write_all(&with_free_list(self.bytes)).ok()?;
         confine(self.user, MAX_MEMORY).ok()?;
         DBBuilder::new(fd::link(&copy)).read_only(true).build().ok()
     }
+}
+
+/// Adds an empty list of free pages to a Bolt database that has none, which the library cannot read. (Only a
+/// writer needs the list, and could make it from the pages that are used.)
+fn with_free_list(mut bytes: Vec<u8>) -> Vec<u8> {
+    let size =
+        bytes.get(24..28).and_then(|size| size.try_into().ok()).map_or(0, u32::from_le_bytes);
+    let size = size as usize;
+    if !(1 << 10..=1 << 16).contains(&size) || bytes.len() < 2 * size {
+        return bytes;
+    }
+    // The header of a page: number, type, count, further pages. 0x10 is the type of the list.
+    let number = bytes.len().div_ceil(size);
+    let mut is_missing = false;
+    for start in [PAGE_HEADER, size + PAGE_HEADER] {
+        // The record about a transaction; the last number is the checksum of what is before it.
+        let meta = &mut bytes[start..start + 64];
+        let (fields, checksum) = meta.split_at_mut(56);
+        if fields[32..40] == NO_FREE_LIST.to_le_bytes() && *checksum == fnv(fields).to_le_bytes() {
+            is_missing = true;
+            fields[32..40].copy_from_slice(&(number as u64).to_le_bytes());
+            checksum.copy_from_slice(&fnv(fields).to_le_bytes());
+        }
+    }
+    if is_missing {
+        bytes.resize((number + 1) * size, 0);
+        let header = &mut bytes[number * size..][..PAGE_HEADER];
+        header[..8].copy_from_slice(&(number as u64).to_le_bytes());
+        header[8] = 0x10;
+    }
+    bytes
+}
+
+/// Returns the FNV-1a hash, which is Bolt's checksum.
+fn fnv(bytes: &[u8]) -> u64 {
+    let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, step)
 }
 
 /// Results of readings, by root of the host, directory and owner, with the time of the reading. It is used for
@@ -162,4 +203,66 @@ pub(super) fn parse_isolated<T: Serialize + DeserializeOwned>(
     let work = || serde_json::to_vec(&parse(DatabaseCopy { bytes, user })).unwrap_or_default();
     let result = isolated::start(work).ok()?.finish(Instant::now() + DEADLINE, MAX_RESULT)?;
     serde_json::from_slice(&result).ok()?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Returns a database of Bolt with one bucket, `v1`, as containerd leaves it: without a list of free pages.
+    fn without_free_list() -> Vec<u8> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("meta.db");
+        let mut database = nut::DBBuilder::new(&path).build().unwrap();
+        {
+            let mut transaction = database.begin_rw_tx().unwrap();
+            let _ = transaction.create_bucket(b"v1").unwrap();
+            transaction.commit().unwrap();
+        }
+        drop(database);
+        let mut bytes = std::fs::read(path).unwrap();
+        for start in [16, 4096 + 16] {
+            let (fields, checksum) = bytes[start..start + 64].split_at_mut(56);
+            assert_eq!(*checksum, fnv(fields).to_le_bytes());
+            fields[32..40].fill(0xff);
+            checksum.copy_from_slice(&fnv(fields).to_le_bytes());
+        }
+        bytes
+    }
+
+    fn buckets(copy: DatabaseCopy) -> Option<Vec<Vec<u8>>> {
+        let database = copy.bolt()?;
+        Some(database.begin_tx().ok()?.buckets())
+    }
+
+    #[test]
+    fn a_bolt_database_without_a_list_of_free_pages_is_read() {
+        let bytes = without_free_list();
+        // Not whole pages, as a file may be copied while it grows.
+        let longer = [bytes.as_slice(), &[0; 100]].concat();
+        for bytes in [bytes, longer] {
+            assert_eq!(parse_isolated(bytes, Trust::Root, buckets), Some(vec![b"v1".to_vec()]));
+        }
+    }
+
+    #[test]
+    fn a_list_is_added_to_a_valid_record_only() {
+        let whole = without_free_list();
+        for (place, value) in [(24, 0xff), (16 + 40, 1), (16 + 60, 1)] {
+            let mut bytes = whole[..4096].to_vec();
+            bytes.extend_from_slice(&bytes.clone());
+            bytes[place] ^= value;
+            bytes[4096 + place] ^= value;
+            assert_eq!(with_free_list(bytes.clone()), bytes);
+        }
+        for length in [0, 27, 4096, 8191] {
+            assert_eq!(with_free_list(whole[..length].to_vec()), whole[..length]);
+        }
+    }
+
+    #[test]
+    fn a_parser_that_panics_has_read_nothing() {
+        let parse = |_: DatabaseCopy| -> Option<u8> { panic!("broken") };
+        assert_eq!(parse_isolated(Vec::new(), Trust::Root, parse), None);
+    }
 }

@@ -45,9 +45,12 @@ pub enum IsolationError {
     /// It sent nothing for too long.
     #[error("the child process does not respond")]
     TimedOut,
-    /// It exited without a result: it panicked, or was killed.
+    /// It exited without a result or was killed, for want of something, or by somebody.
     #[error("the child process {0}")]
     Died(String),
+    /// The work itself panicked, or made it crash: on bytes that are not what they should be, for example.
+    #[error("the child process {0}")]
+    Crashed(String),
     /// It sent something else than messages and a result.
     #[error("the child process sent a broken message")]
     Broken,
@@ -73,6 +76,18 @@ const MAX_MESSAGE: usize = 1 << 24;
 const REAP_TIMEOUT: Duration = Duration::from_millis(100);
 /// Time that a child gets to exit after it has closed its pipe, which it does on its way out.
 const EXIT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Exit status of a child that has panicked.
+const PANIC_STATUS: i32 = 101;
+/// Signals of the kernel for what a process has done itself.
+const CRASHES: [i32; 7] = [
+    libc::SIGABRT,
+    libc::SIGBUS,
+    libc::SIGFPE,
+    libc::SIGILL,
+    libc::SIGSEGV,
+    libc::SIGSYS,
+    libc::SIGXCPU,
+];
 
 /// The child's end of the pipe, for messages of one type. All threads of the child may use it.
 #[derive(Debug)]
@@ -158,8 +173,13 @@ fn spawn(
                 };
                 work(pipe)
             }));
+            let status = match done {
+                Ok(Ok(())) => 0,
+                Ok(Err(_)) => 1,
+                Err(_) => PANIC_STATUS,
+            };
             // SAFETY: ends the child without running what is registered for the parent's exit.
-            unsafe { libc::_exit(i32::from(!matches!(done, Ok(Ok(()))))) }
+            unsafe { libc::_exit(status) }
         }
     }
 }
@@ -216,7 +236,7 @@ impl IsolatedChild {
     /// there then: drop it after other work, in which it exits.
     pub fn finish(&mut self, deadline: Instant, limit: usize) -> Option<Vec<u8>> {
         let received = self.receive(deadline, limit);
-        // (It could not be set up, or ran out of something.)
+        // (It could not be set up, or ran out of something. One that crashed did so over what it was to read.)
         if matches!(received, Err(IsolationError::Died(_))) {
             shortage::note(Errno::EIO);
         }
@@ -249,7 +269,7 @@ impl IsolatedChild {
                 continue;
             }
             match self.pipe.read(&mut part) {
-                Ok(0) => return Err(IsolationError::Died(self.ending())),
+                Ok(0) => return Err(self.ending()),
                 Ok(count) => self.received.extend_from_slice(&part[..count]),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(_) => return Err(IsolationError::Broken),
@@ -272,13 +292,18 @@ impl IsolatedChild {
         Ok(Some((kind, message)))
     }
 
-    /// Reaps the child, which has closed its end of the pipe, and says how it ended.
-    fn ending(&mut self) -> String {
+    /// Reaps the child, which has closed its end of the pipe, and returns how it ended.
+    fn ending(&mut self) -> IsolationError {
+        use IsolationError::{Crashed, Died};
         match self.reap(EXIT_TIMEOUT) {
-            Some(Ending::Status(memory::CHILD_STATUS)) => "ran out of memory".to_owned(),
-            Some(Ending::Status(status)) => format!("exited with status {status}"),
-            Some(Ending::Signal(signal, _)) => format!("was killed by {signal}"),
-            None => "closed its pipe".to_owned(),
+            Some(Ending::Status(memory::CHILD_STATUS)) => Died("ran out of memory".to_owned()),
+            Some(Ending::Status(PANIC_STATUS)) => Crashed("panicked".to_owned()),
+            Some(Ending::Status(status)) => Died(format!("exited with status {status}")),
+            Some(Ending::Signal(signal, _)) if CRASHES.contains(&signal.number()) => {
+                Crashed(format!("was killed by {signal}"))
+            }
+            Some(Ending::Signal(signal, _)) => Died(format!("was killed by {signal}")),
+            None => Died("closed its pipe".to_owned()),
         }
     }
 
@@ -402,5 +427,8 @@ mod tests {
         let result = run(Inherit::AllButStreams, Duration::from_secs(20), work, |_| {});
         let died = IsolationError::Died("was killed by KILL".to_owned());
         assert_eq!(result, Err(died));
+        let work = |_: MessageSender<u32>| -> u32 { panic!("a panic of a test") };
+        let result = run(Inherit::AllButStreams, Duration::from_secs(20), work, |_| {});
+        assert_eq!(result, Err(IsolationError::Crashed("panicked".to_owned())));
     }
 }

@@ -24,6 +24,11 @@ const DIFFERENCES: &[(&str, &str, &str)] = &[
     ("incus", "env", "incus exec sets PATH, HOME, USER and LANG by itself"),
     ("incus", "cgroup", "liblxc makes a cgroup `.lxc` for it in the hierarchy of v2"),
     ("podman", "limits/Max processes", "podman exec has no limit where the init has one"),
+    (
+        "podman",
+        "Groups",
+        "podman exec adds the groups of the user, root's too, which the init may not have",
+    ),
 ];
 
 /// Reads the attributes of a process.

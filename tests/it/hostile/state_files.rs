@@ -25,7 +25,10 @@ const STRIDE: usize = 401;
 const LIMIT: Duration = Duration::from_secs(60);
 
 pub fn trials() -> Vec<Trial> {
-    vec![test_with(Need::Root, "hostile::bad_values_in_files_of_engines", bad_values)]
+    vec![
+        test_with(Need::Root, "hostile::bad_values_in_files_of_engines", bad_values),
+        test_with(Need::Root, "hostile::database_that_crashes_its_reader", crashing_database),
+    ]
 }
 
 /// A host, and how it looked before anything was changed.
@@ -61,6 +64,30 @@ fn bad_values() -> Outcome {
         }
     }
     check(tried >= 100, format!("only {tried} of {number} edits"))
+}
+
+/// A database over which the library panics names no container: what else is not found is not found, and that
+/// is no shortage of anything.
+fn crashing_database() -> Outcome {
+    let host = HostFiles::new(&repository().join("tests/hosts/k8s-containerd.host"))?;
+    // Two records about transactions (bbolt, `meta`) with a list of free pages beyond the end of any file.
+    let mut bytes = vec![0; 8192];
+    for page in [0, 1] {
+        let start = page * 4096;
+        bytes[start] = page as u8;
+        bytes[start + 8] = 4;
+        let numbers = [0x2_ED0C_DAED, 4096, 3, 0, u64::MAX, 4, page as u64, 0];
+        for (number, place) in numbers.iter().zip((start + 16..).step_by(8)) {
+            bytes[place..place + 8].copy_from_slice(&u64::to_le_bytes(*number));
+        }
+    }
+    let database = "var/lib/containerd/io.containerd.metadata.v1.bolt/meta.db";
+    let file = host.dir.path().join(database);
+    fs::create_dir_all(file.parent().ok_or("no directory")?)?;
+    fs::write(file, bytes)?;
+    let run = host.run(&["ps", "no-such-container"])?.expect(3)?;
+    check(run.err.contains("no running container"), &run.err)?;
+    check(rows(&host.run(&["--json", "ls"])?) == host.listed, "containers have changed")
 }
 
 impl HostFiles {
