@@ -70,8 +70,8 @@ fn bad_values() -> Outcome {
 /// is no shortage of anything.
 fn crashing_database() -> Outcome {
     let host = HostFiles::new(&repository().join("tests/hosts/k8s-containerd.host"))?;
-    // Two records about transactions (bbolt, `meta`) with a list of free pages beyond the end of any file.
-    let mut bytes = vec![0; 8192];
+    // Four pages; two are records about transactions (bbolt, `meta`), with a list of free pages beyond the end of any file.
+    let mut bytes = vec![0; 4 * 4096];
     for page in [0, 1] {
         let start = page * 4096;
         bytes[start] = page as u8;
