@@ -127,6 +127,7 @@ fn inspect(found: &ResolvedContainer<'_>, pid: Option<ContainerPid>) -> Result<I
     Ok(Inspection {
         host: host.name.clone(),
         process: process.clone(),
+        user_names_error: snapshot.user_names_error.clone(),
         is_init: Some(id) == container.init,
         is_host,
         runs: if is_host { runs(found) } else { Vec::new() },

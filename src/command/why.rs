@@ -143,7 +143,7 @@ fn account(host: &Host, found: &AnyContainer<'_>) -> WhyAnswer {
         counted_above: &above,
         boot: host.started(Ticks(0)),
     });
-    ending.statements.extend(running.as_ref().and_then(next_stop));
+    ending.statements.extend(running.as_ref().map(next_stop));
     let lines = match record.as_ref().map(|record| log_end(host, container, record)) {
         Some(Err(error)) => {
             let text = format!("its log could not be read: {error}");
@@ -163,16 +163,19 @@ fn account(host: &Host, found: &AnyContainer<'_>) -> WhyAnswer {
 }
 
 /// Returns the forecast of the next stop.
-fn next_stop(found: &ResolvedContainer<'_>) -> Option<Statement> {
+fn next_stop(found: &ResolvedContainer<'_>) -> Statement {
     let container = &found.container;
     let policy = stop_policy(found.host, container);
     let procedure = procedure_of(container, &policy, None);
-    let snapshot = snapshot_for(found, procedure.schedule.signals(), None).ok()?;
-    let word = forecast_of(found, &snapshot, &procedure).word();
     let signal = policy.signal_of(container.engine);
-    let text =
-        format!("{word}, with {signal}: `cinspect doctor {}` says why", container.qualified());
-    Some(Statement { topic: "next stop", text, source: None })
+    let text = match snapshot_for(found, procedure.schedule.signals(), None) {
+        Ok(snapshot) => {
+            let word = forecast_of(found, &snapshot, &procedure).word();
+            format!("{word}, with {signal}: `cinspect doctor {}` says why", container.qualified())
+        }
+        Err(error) => format!("unknown, with {signal}: {error}"),
+    };
+    Statement { topic: "next stop", text, source: None }
 }
 
 /// The path of a log, and its last lines.
@@ -190,7 +193,7 @@ fn log_end(
     let trust = container.user.map_or(Trust::Root, Trust::User);
     let range = LogRange { last: Some(LOG_LINES), since: None };
     let mut reader = match LogReader::open(host, path, trust, format, range) {
-        Err(ReadError::Gone | ReadError::Denied) => return Ok(None),
+        Err(ReadError::Gone) => return Ok(None),
         opened => opened?,
     };
     let mut lines = Vec::new();

@@ -27,6 +27,7 @@ use crate::proc::Host;
 pub static CRIO: EngineInfo = EngineInfo {
     name: "crio",
     display_name: "CRI-O",
+    records_ends: true,
     reference: ReferenceForm::Pod,
     shims: &["conmon"],
     files: ("/var/lib/containers/storage, /run/containers/storage", "CRI-O, with its pods."),

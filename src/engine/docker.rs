@@ -25,6 +25,7 @@ use crate::proc::{Host, StateDir, parallel_map};
 pub static DOCKER: EngineInfo = EngineInfo {
     name: "docker",
     display_name: "Docker",
+    records_ends: true,
     shims: &["dockerd"],
     files: (
         "/var/lib/docker/containers/*/config.v2.json",

@@ -10,7 +10,7 @@ use crate::model::container::Container;
 use crate::model::exit_record::{
     ExitRecord, HealthRecord, LogDestination, RecordedState, parse_time,
 };
-use crate::proc::Host;
+use crate::proc::{Host, ReadError};
 
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "PascalCase", default)]
@@ -78,17 +78,24 @@ pub(super) fn exit_record(host: &Host, container: &Container) -> Option<ExitReco
     let path = container.record.as_ref()?;
     let end: DockerEnd = host.state_file(path).ok()?.json().ok()?;
     let host_path = path.with_file_name("hostconfig.json");
-    let settings = host.state_file(&host_path).ok().and_then(|file| file.json().ok());
+    let settings = match host.state_file(&host_path) {
+        Err(ReadError::Gone) => Some(None),
+        file => file.ok().and_then(|file| file.json().ok()).map(Some),
+    };
     let mut record = end.record();
     // (Below a kubelet each start is a new container, and its own count is 0.)
     record.restarts = container.labels.as_ref().and_then(restarts).or(record.restarts);
     record.sources.push(path.clone());
-    if let Some(DockerHostSettings { log_config, restart_policy }) = settings {
-        record.log = Some(log_of(host, path, end.log_path, log_config.driver));
-        record.restart_policy = Some(restart_policy.name);
-        record.restart_limit =
-            (restart_policy.maximum_retry_count > 0).then_some(restart_policy.maximum_retry_count);
-        record.sources.push(host_path);
+    match settings {
+        None => record.unread = Some(host_path),
+        Some(None) => {}
+        Some(Some(DockerHostSettings { log_config, restart_policy })) => {
+            record.log = Some(log_of(host, path, end.log_path, log_config.driver));
+            record.restart_policy = Some(restart_policy.name);
+            record.restart_limit = (restart_policy.maximum_retry_count > 0)
+                .then_some(restart_policy.maximum_retry_count);
+            record.sources.push(host_path);
+        }
     }
     Some(record)
 }

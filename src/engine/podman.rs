@@ -27,6 +27,7 @@ use crate::proc::Host;
 pub static PODMAN: EngineInfo = EngineInfo {
     name: "podman",
     display_name: "Podman",
+    records_ends: true,
     start_times_from: &[&RUNC, &CRUN],
     shims: &["conmon"],
     files: (

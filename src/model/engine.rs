@@ -17,6 +17,8 @@ pub struct EngineInfo {
     /// Whether it keeps records of running containers. Where it keeps none, the owner of a cgroup
     /// has to confirm the name that the cgroup carries.
     pub keeps_records: bool,
+    /// Whether it records for each container how it last ended, and whether it runs.
+    pub records_ends: bool,
     /// Whether other engines run their containers through it and then name them.
     pub low_level: bool,
     /// Engines whose records have the start times that its own records lack.
@@ -118,6 +120,7 @@ impl EngineInfo {
         display_name: "",
         reference: ReferenceForm::Name,
         keeps_records: true,
+        records_ends: false,
         low_level: false,
         start_times_from: &[],
         same_cgroups: &[],

@@ -71,6 +71,8 @@ pub struct ExitRecord {
     pub log: Option<LogDestination>,
     /// The files that say so.
     pub sources: Vec<PathBuf>,
+    /// The file with its restart policy and its log, if it could not be read.
+    pub unread: Option<PathBuf>,
 }
 
 /// The last health checks of a container.

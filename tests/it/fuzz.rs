@@ -4,18 +4,22 @@
 #[path = "../fuzz/targets.rs"]
 pub mod targets;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use libtest_mimic::Trial;
+use libtest_mimic::{Failed, Trial};
 
-use crate::support::{Outcome, check, note, repository, test};
+use crate::support::{Outcome, check, note, repository, same, test};
 
 /// The name of the target that a process of its own replays.
 const REPLAY: &str = "CINSPECT_FUZZ_REPLAY";
 
 pub fn trials() -> Vec<Trial> {
-    vec![test("fuzz::the_corpus_is_replayed", replay)]
+    vec![
+        test("fuzz::the_corpus_is_replayed", replay),
+        test("fuzz::the_fuzzer_is_built_with_the_libraries_of_the_program", same_libraries),
+    ]
 }
 
 fn inputs(target: &str) -> Vec<PathBuf> {
@@ -54,4 +58,23 @@ fn replay() -> Outcome {
         total += inputs.len();
     }
     check(total > 100, format!("only {total} inputs"))
+}
+
+/// The fuzzer has a lock file of its own.
+fn same_libraries() -> Outcome {
+    let versions = |path: &str| -> Result<BTreeMap<String, Vec<String>>, Failed> {
+        let lock: toml::Table = std::fs::read_to_string(repository().join(path))?.parse()?;
+        let packages = lock.get("package").and_then(toml::Value::as_array).ok_or("no packages")?;
+        let text = |package: &toml::Value, key: &str| package.get(key)?.as_str().map(str::to_owned);
+        let mut versions: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for package in packages {
+            let (name, version) = (text(package, "name"), text(package, "version"));
+            versions.entry(name.ok_or("no name")?).or_default().extend(version);
+        }
+        Ok(versions)
+    };
+    let (program, fuzzer) = (versions("Cargo.lock")?, versions("tests/fuzz/Cargo.lock")?);
+    check(fuzzer.contains_key("cinspect"), "no cinspect in it")?;
+    let differs = |name: &&String| fuzzer.get(*name).is_some_and(|other| *other != program[*name]);
+    same(program.keys().filter(differs).collect(), Vec::<&String>::new())
 }

@@ -302,7 +302,7 @@ pub fn frozen() -> Option<String> {
 /// Counts the words by which an answer says that something is not known.
 pub fn doubts(text: &str) -> usize {
     const WORDS: [&str; 5] = ["?", "unknown", "maybe", "sent", "unverified"];
-    const PHRASES: [&str; 3] = ["could not be read", "cannot", "not known"];
+    const PHRASES: [&str; 4] = ["could not be read", "cannot", "cannot tell", "not known"];
     let words = text.split(|c: char| c.is_whitespace() || c == ',' || c == ':');
     let words = words.filter(|word| WORDS.contains(word)).count();
     words + PHRASES.iter().map(|phrase| text.matches(phrase).count()).sum::<usize>()
@@ -319,6 +319,10 @@ pub fn without_numbers(text: &str) -> String {
             result.push('#');
         }
     }
-    // (A column may be wider, and a size in another unit.)
-    result.split_whitespace().collect::<Vec<_>>().join(" ")
+    // (A column may be wider, and an age have another unit.)
+    let words = result.split_whitespace().map(|word| match word {
+        "#m#s" | "#h#m" | "#d#h" => "#s",
+        word => word,
+    });
+    words.collect::<Vec<_>>().join(" ")
 }

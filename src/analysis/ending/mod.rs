@@ -260,8 +260,22 @@ impl EndingInput<'_> {
         vec![self.statement("health", text)]
     }
 
+    /// Returns what a missing record of a running container leaves open.
+    fn unread(&self) -> Vec<Statement> {
+        if !self.is_running || !self.container.engine.records_ends || !self.container.verified {
+            return Vec::new();
+        }
+        let text = format!("its restarts are not known: {}", self.unread_record());
+        vec![Statement { topic: "restart", text, source: None }]
+    }
+
     fn restarts(&self) -> Vec<Statement> {
-        let Some(record) = self.record else { return Vec::new() };
+        let Some(record) = self.record else { return self.unread() };
+        if let Some(path) = &record.unread {
+            let text = "its restart policy and its log are not known: the file could not be read";
+            let source = Some(path.display().to_string());
+            return vec![Statement { topic: "restart", text: text.into(), source }];
+        }
         let policy = match record.restart_policy.as_deref() {
             None => None,
             Some("" | "no" | "none") => Some("no restart policy".to_owned()),

@@ -52,7 +52,11 @@ impl EndingInput<'_> {
 
     /// Returns the reason for a container whose engine records no end. An OOM kill may be of any of its lives.
     fn unrecorded(&self) -> String {
-        let text = format!("how it ended is not known: {} does not record it", self.engine());
+        let cause = match self.record {
+            None if self.container.engine.records_ends => self.unread_record(),
+            _ => format!("{} does not record it", self.engine()),
+        };
+        let text = format!("how it ended is not known: {cause}");
         match self.kills.last() {
             None => text,
             Some((time, kill)) => format!(
@@ -62,6 +66,11 @@ impl EndingInput<'_> {
                 self.doubt()
             ),
         }
+    }
+
+    /// Returns the cause why nothing is known that an engine does record.
+    pub(super) fn unread_record(&self) -> String {
+        format!("its record of {} could not be read", self.engine())
     }
 
     fn running(&self) -> String {

@@ -16,7 +16,7 @@ use crate::model::container::Container;
 use crate::model::resource_config::ResourceConfig;
 use crate::model::signal::Signal;
 use crate::model::stop_policy::StopPolicy;
-use crate::proc::InspectFacts;
+use crate::proc::{InspectFacts, ReadError};
 
 /// Everything known about one container, and about one of its processes.
 #[derive(Debug)]
@@ -27,6 +27,8 @@ pub struct Inspection {
     pub container: Container,
     /// The process that the facts are about: its init, or the one that was asked for.
     pub process: ContainerProcess,
+    /// Why the names of the container's users could not be read.
+    pub user_names_error: Option<ReadError>,
     /// Whether that is the init.
     pub is_init: bool,
     /// Whether it is the host itself rather than a container.

@@ -11,6 +11,7 @@ use crate::output::escape::safe;
 use crate::output::json::bytes_to_json;
 use crate::output::sections::{PageLine, PageSection, line};
 use crate::output::units::set;
+use crate::proc::ReadError;
 
 pub static SECTION: PageSection<Inspection> = PageSection {
     title: "Security",
@@ -40,7 +41,13 @@ fn container_uid(i: &Inspection) -> Option<u32> {
 
 fn uid(i: &Inspection) -> Vec<PageLine> {
     let name = i.process.user.as_ref();
-    let name = name.map_or_else(String::new, |name| format!(" ({})", safe(name)));
+    // (An image without a passwd file is not rare.)
+    let error = i.user_names_error.as_ref().filter(|error| **error != ReadError::Gone);
+    let name = match (name, error) {
+        (Some(name), _) => format!(" ({})", safe(name)),
+        (None, Some(error)) => format!(" (its name could not be read: {error})"),
+        (None, None) => String::new(),
+    };
     let uid = container_uid(i).map_or("?".into(), |uid| uid.to_string());
     let on_host = match host_uid(i) {
         0 => "root on the host".to_owned(),

@@ -1,5 +1,6 @@
 //! `ps` on containers of the harness: its rows on a terminal, in a pipe and in JSON.
 
+mod procps;
 mod roots;
 
 use std::os::fd::OwnedFd;
@@ -12,7 +13,7 @@ use serde_json::{Value, json};
 use crate::harness::Container;
 use crate::support::{
     Need, Outcome, UnsharedInit, check, cinspect, control_character, finish, fixture, run, same,
-    test, test_with, wait_until,
+    test, test_with, test_with_programs, wait_until,
 };
 
 pub fn trials() -> Vec<Trial> {
@@ -29,6 +30,11 @@ pub fn trials() -> Vec<Trial> {
         test_with(Need::Namespaces, "ps::each_thread_has_its_masks", threads),
         test_with(Need::Root, "ps::a_process_that_joined_is_marked", roots::joined),
         test_with(Need::Root, "ps::equal_siblings_are_one_line_on_a_terminal", roots::folded),
+        test_with_programs(
+            &["ps", "nsenter", "kill"],
+            "ps::every_column_is_as_procps_prints_it",
+            procps::agrees,
+        ),
         test_with(Need::Namespaces, "ps::selects_and_sorts_columns", columns),
         test_with(Need::Namespaces, "ps::raw_masks_are_the_kernels_digits", raw),
         test_with(Need::Namespaces, "ps::fits_the_terminal_and_is_whole_in_a_pipe", widths),
