@@ -157,11 +157,12 @@ fn sqlite(copy: DatabaseCopy) -> Option<Vec<DatabaseEntry>> {
         "SELECT c.ID, c.JSON, s.JSON FROM ContainerConfig c JOIN ContainerState s ON s.ID = c.ID";
     let database = copy.sqlite()?;
     let mut statement = database.prepare(QUERY).ok()?;
+    // Podman writes the JSON as TEXT, since 5.8 as BLOB.
     let entry = |row: &rusqlite::Row<'_>| {
-        let (id, config, state): (String, String, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
-        Ok(DatabaseEntry::parse(id.as_bytes(), config.as_bytes(), state.as_bytes()))
+        let bytes = |column| Some(row.get_ref(column).ok()?.as_bytes().ok()?.to_owned());
+        DatabaseEntry::parse(&bytes(0)?, &bytes(1)?, &bytes(2)?)
     };
-    let entries = statement.query_map([], entry).ok()?;
+    let entries = statement.query_map([], |row| Ok(entry(row))).ok()?;
     // A row that cannot be parsed loses that container alone; a page that cannot be read ends the list.
     Some(entries.map_while(Result::ok).flatten().collect())
 }
@@ -187,7 +188,8 @@ mod tests {
     const STATE: &str =
         r#"{"state": 6, "exitCode": 137, "finishedTime": "2026-11-26T02:37:17.6Z"}"#;
 
-    fn sqlite_database(containers: usize) -> Vec<u8> {
+    /// Returns a database whose JSON is of an SQL type.
+    fn sqlite_database(containers: usize, sql_type: &str) -> Vec<u8> {
         let database = rusqlite::Connection::open_in_memory().unwrap();
         database
             .execute_batch(
@@ -198,9 +200,8 @@ mod tests {
         for id in 0..containers {
             let id = format!("{id:064}");
             for (table, json) in [("ContainerConfig", CONFIG), ("ContainerState", STATE)] {
-                database
-                    .execute(&format!("INSERT INTO {table} VALUES (?1, ?2)"), [&id, json])
-                    .unwrap();
+                let insert = format!("INSERT INTO {table} VALUES (?1, CAST(?2 AS {sql_type}))");
+                database.execute(&insert, [&id, json]).unwrap();
             }
         }
         database.serialize(rusqlite::MAIN_DB).unwrap().to_vec()
@@ -232,7 +233,8 @@ mod tests {
 
     #[test]
     fn both_kinds_of_database_are_read() {
-        for bytes in [sqlite_database(300), bolt_database(300)] {
+        let sqlite = ["TEXT", "BLOB"].map(|sql_type| sqlite_database(300, sql_type));
+        for bytes in sqlite.into_iter().chain([bolt_database(300)]) {
             let entries = parse(bytes).unwrap();
             assert_eq!(entries.len(), 300);
             assert_eq!(entries[7].id, format!("{:064}", 7));
@@ -247,7 +249,7 @@ mod tests {
         for bytes in [Vec::new(), vec![0; 100_000], b"SQLite format 3\0".to_vec()] {
             assert_eq!(parse(bytes), None);
         }
-        for whole in [sqlite_database(50), bolt_database(50)] {
+        for whole in [sqlite_database(50, "BLOB"), bolt_database(50)] {
             // Every eighth of the pages is another page, so that some point to themselves; and cut short.
             let mut looped = whole.clone();
             let page = looped[4096..8192].to_vec();
