@@ -172,7 +172,7 @@ impl<'a> Subject<'a> {
         let ready = subject.path("ready");
         let is_ready = || std::path::Path::new(&ready).exists();
         check(wait_long(is_ready), format!("{} is not ready", row.name))?;
-        std::fs::copy(segv()?, subject.path("segv"))?;
+        write_segv(&subject.path("segv"))?;
         Ok(subject)
     }
 
@@ -202,19 +202,39 @@ impl Drop for Subject<'_> {
     }
 }
 
-/// Returns the path of a static program that reads from a null pointer.
-fn segv() -> Result<std::path::PathBuf, Failed> {
-    static BUILT: std::sync::Mutex<()> = std::sync::Mutex::new(());
-    let _lock = BUILT.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    let program = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("segv");
-    if !program.exists() {
-        let source = program.with_extension("c");
-        std::fs::write(&source, "int main(void) { return *(volatile int *)0; }\n")?;
-        let mut compile = std::process::Command::new("gcc");
-        compile.args(["-O0", "-static", "-o"]).arg(&program).arg(&source);
-        crate::support::finish(compile).expect(0)?;
+/// Writes a program that reads from a null pointer: an ELF file of one segment (elf(5)). Where the engines are
+/// tested there may be no compiler.
+fn write_segv(path: &str) -> Outcome {
+    // xor eax, eax; mov eax, [rax]. Or: mov x0, #0; ldr x0, [x0].
+    let (machine, code): (u16, &[u8]) = match std::env::consts::ARCH {
+        "x86_64" => (0x3e, &[0x31, 0xc0, 0x8b, 0x00]),
+        "aarch64" => (0xb7, &[0x00, 0x00, 0x80, 0xd2, 0x00, 0x00, 0x40, 0xf9]),
+        other => return Err(format!("no such program for {other}").into()),
+    };
+    let (start, headers) = (0x40_0000_u64, 64 + 56_u64);
+    let length = headers + code.len() as u64;
+    let mut bytes = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0".to_vec();
+    for half in [2, machine] {
+        bytes.extend(half.to_le_bytes());
     }
-    Ok(program)
+    bytes.extend(1_u32.to_le_bytes());
+    for word in [start + headers, 64, 0] {
+        bytes.extend(word.to_le_bytes());
+    }
+    bytes.extend(0_u32.to_le_bytes());
+    for half in [64_u16, 56, 1, 0, 0, 0] {
+        bytes.extend(half.to_le_bytes());
+    }
+    // A segment to load, for reading and executing.
+    for word in [1_u32, 5] {
+        bytes.extend(word.to_le_bytes());
+    }
+    for word in [0, start, start, length, length, 0x1000] {
+        bytes.extend(word.to_le_bytes());
+    }
+    bytes.extend(code);
+    std::fs::write(path, bytes)?;
+    Ok(std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755))?)
 }
 
 /// A container beside it, in its PID namespace, of which a process named `killer` sends TERM.
