@@ -27,7 +27,7 @@ use usage::usage_error;
 /// Runs a command line; the exit status is one of those that the manual lists.
 pub fn run(argv: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> ExitCode {
     let argv: Vec<OsString> = argv.into_iter().map(Into::into).collect();
-    crate::sys::process::default_sigchld();
+    crate::sys::process::set_dispositions();
     crate::action::exec::run_if_helper(argv.first().map(OsString::as_os_str));
     if crate::completion::answer(&argv) {
         return ExitStatus::Done.into();

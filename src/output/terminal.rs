@@ -13,6 +13,7 @@ use crate::error::Error;
 use crate::output::escape::{safe_output, safe_str};
 use crate::output::style::{Emphasis, Style};
 use crate::output::width::{cut, wrap};
+use crate::sys::stdout::Stdout;
 use crate::sys::terminal;
 
 /// Widths that `COLUMNS` may have: it may be left over from another terminal, or absurd: narrower
@@ -157,7 +158,7 @@ impl Ui {
     /// # Errors
     /// A full disk, or a pipe whose reader is gone ([`is_broken_pipe`]).
     pub fn out(&self, text: &str) -> io::Result<()> {
-        let mut stdout = io::stdout().lock();
+        let mut stdout = Stdout::lock();
         stdout.write_all(text.as_bytes())?;
         stdout.flush()
     }
@@ -187,7 +188,7 @@ impl Ui {
         match is_stderr {
             true => io::stderr().lock().write_all(&line),
             false => {
-                let mut stdout = io::stdout().lock();
+                let mut stdout = Stdout::lock();
                 stdout.write_all(&line)?;
                 stdout.flush()
             }

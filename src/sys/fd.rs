@@ -2,7 +2,7 @@
 //! directory, and waiting for events. Nothing here creates or changes a file.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use nix::NixPath;
 use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, openat};
-use nix::poll::{PollFd, ppoll};
+use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::stat::{FileStat, Mode, SFlag};
 use nix::sys::time::TimeSpec;
 
@@ -85,11 +85,30 @@ pub fn poll(fds: &mut [PollFd<'_>], timeout: Option<Duration>) -> Result<usize, 
     ppoll(fds, timeout, None).map(|count| usize::try_from(count).unwrap_or(0))
 }
 
+/// Calls `op` until it does not fail because a non-blocking descriptor is not ready.
+///
+/// # Errors
+/// Those of `op`, and of ppoll(2).
+pub fn when_ready<F: AsFd, T>(
+    file: &mut F,
+    events: PollFlags,
+    mut op: impl FnMut(&mut F) -> io::Result<T>,
+) -> io::Result<T> {
+    loop {
+        match op(file) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            done => return done,
+        }
+        match poll(&mut [PollFd::new(file.as_fd(), events)], None) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::Write;
-
-    use nix::poll::PollFlags;
 
     use super::*;
 

@@ -231,12 +231,17 @@ pub fn default_signals() {
     let _ = SigSet::empty().thread_set_mask();
 }
 
-/// Sets SIGCHLD to its default. A caller that ignores it passes that on, and the kernel would then reap
-/// children before they are waited for (sigaction(2)).
-pub fn default_sigchld() {
-    let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
-    // SAFETY: installs no handler.
-    let _ = unsafe { nix::sys::signal::sigaction(Signal::SIGCHLD, &default) };
+/// Sets SIGCHLD to its default, and ignores XFSZ. A caller that ignores SIGCHLD passes that on, and the kernel would
+/// then reap children before they are waited for (sigaction(2)). Where XFSZ is ignored, a write beyond the limit
+/// of a file's size fails with an error (setrlimit(2)).
+pub fn set_dispositions() {
+    for (signal, handler) in
+        [(Signal::SIGCHLD, SigHandler::SigDfl), (Signal::SIGXFSZ, SigHandler::SigIgn)]
+    {
+        let action = SigAction::new(handler, SaFlags::empty(), SigSet::empty());
+        // SAFETY: installs no handler.
+        let _ = unsafe { nix::sys::signal::sigaction(signal, &action) };
+    }
 }
 
 /// Whether a signal is ignored.

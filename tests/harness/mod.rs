@@ -32,7 +32,7 @@ use nix::libc;
 use nix::sys::signal::Signal;
 
 pub use process::run_helper;
-pub use ready::is_settled;
+pub use ready::{is_settled, sleeps_in};
 
 /// How long anything is waited for that is certain to come: a loaded machine takes its time, and a wait
 /// ends as soon as it has come.
@@ -205,9 +205,12 @@ const MARKER: i32 = 987_654;
 /// until something else happens.
 fn mark(name: &str, pid: i32) -> Option<String> {
     let mut status = String::new();
+    // (A handler that waits for a page of the program from the disk has not run to its end: all signals are
+    // blocked until then.)
     poll(|| {
         status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        !status.contains("State:\tR")
+        let is_in_handler = status.contains("State:\tR") || status.contains("State:\tD");
+        !is_in_handler || ready::is_held(pid)
     });
     let [_, _, blocked, caught] = ready::sets(&status);
     let signal = Signal::iterator().find(|signal| {

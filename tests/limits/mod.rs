@@ -4,13 +4,17 @@
 //! a file.
 
 use std::fs::{create_dir_all, read, read_dir, write};
+use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use libtest_mimic::{Failed, Trial};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::libc;
 
-use crate::support::{Need, Outcome, check};
+use crate::harness::sleeps_in;
+use crate::support::{Need, Outcome, check, wait_until};
 use crate::world::{Checks, DATA, Web, WorldRun, doubts, is_long, program, run, trial};
 use crate::world::{strays, without_numbers};
 
@@ -34,6 +38,9 @@ const COMMANDS: &[LimitedCommand] = &[
     ("why", &["why", "web"]),
     ("logs", &["logs", "web"]),
 ];
+
+/// A file whose size is limited to nothing.
+const LIMITED: &str = ">/run/tmp/limited";
 
 type LimitTask = fn(&Limits, &mut Checks) -> Outcome;
 
@@ -266,11 +273,21 @@ impl Limits {
     fn streams(&self, checks: &mut Checks) -> Outcome {
         for (name, argv) in COMMANDS {
             let plain = self.plain(argv)?;
-            for streams in
-                [">&-", "2>&-", "<&-", ">&- 2>&-", "<&- >&- 2>&-", ">/dev/full", "2>/dev/full"]
-            {
+            for streams in [
+                ">&-",
+                "2>&-",
+                "<&-",
+                ">&- 2>&-",
+                "<&- >&- 2>&-",
+                ">/dev/full",
+                "2>/dev/full",
+                LIMITED,
+            ] {
                 let mut command = Command::new("sh");
-                command.args(["-c", &format!("\"$0\" \"$@\" {streams}; echo \"status $?\" >&2")]);
+                // (The limit is that of every file, standard error in one included.)
+                let limit = if streams == LIMITED { "ulimit -f 0;" } else { "" };
+                let line = format!("{limit} \"$0\" \"$@\" {streams}; echo \"status $?\" >&2");
+                command.args(["-c", &format!("{{ {line}; }} 2>&1 | cat >&2")]);
                 command.arg(program()).args(*argv);
                 let ran = run(command)?;
                 let status = ran.err.rsplit("status ").next().unwrap_or_default().trim();
@@ -282,8 +299,13 @@ impl Limits {
                     _ if [101, 134, 139, -1].contains(&status) || ran.err.contains("panicked") => {
                         Err("crashes".to_owned())
                     }
-                    ">/dev/full" if has_answer && status == 0 => Err("wrong success".to_owned()),
-                    ">/dev/full" if has_answer && !has_words => Err("no words".to_owned()),
+                    _ if status > 128 => Err("is killed".to_owned()),
+                    ">/dev/full" | LIMITED if has_answer && status == 0 => {
+                        Err("wrong success".to_owned())
+                    }
+                    ">/dev/full" | LIMITED if has_answer && !has_words => {
+                        Err("no words".to_owned())
+                    }
                     "2>&-" | "<&-" | "2>/dev/full" if status != plain.status => {
                         Err("another status".to_owned())
                     }
@@ -292,6 +314,9 @@ impl Limits {
                 let outcome = outcome.map_err(|why| format!("{why}: status {status}: {ran}"));
                 checks.add(&format!("{name} {streams}"), outcome);
             }
+            let outcome = non_blocking(argv)?;
+            let outcome = outcome.map_err(|why| format!("{why}, where a pipe is non-blocking"));
+            checks.add(&format!("{name} non-blocking"), outcome);
         }
         Ok(())
     }
@@ -338,6 +363,32 @@ impl Limits {
         }
         Ok(())
     }
+}
+
+/// Runs a command whose standard output is a full pipe that does not block. It has to wait for its reader.
+fn non_blocking(argv: &[&str]) -> Result<Result<(), String>, Failed> {
+    let (reader, writer) = nix::unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
+    while nix::unistd::write(&writer, &[b'x'; 4096]).is_ok() {}
+    let mut command = Command::new(program());
+    command.args(argv).stdin(Stdio::null()).stdout(writer).stderr(Stdio::piped());
+    let child = command.spawn()?;
+    drop(command);
+    let process = format!("/proc/{}", child.id());
+    let waits = || {
+        let stat = std::fs::read_to_string(format!("{process}/stat")).unwrap_or_default();
+        let has_ended = stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('Z'));
+        has_ended || sleeps_in(Path::new(&process), &[libc::SYS_ppoll])
+    };
+    check(wait_until(waits), "it neither ends nor waits")?;
+    let mut text = Vec::new();
+    fcntl(&reader, FcntlArg::F_SETFL(OFlag::empty()))?;
+    std::fs::File::from(reader).read_to_end(&mut text)?;
+    let done = child.wait_with_output()?;
+    let has_answer = text.last() == Some(&b'\n');
+    Ok(match done.status.success() && has_answer {
+        true => Ok(()),
+        false => Err(format!("{:?} {}", done.status, String::from_utf8_lossy(&done.stderr))),
+    })
 }
 
 /// Whether a run ended before the program began.

@@ -50,6 +50,7 @@ use std::time::Duration;
 
 use caps::{CapSet, Capability};
 use nix::errno::Errno;
+use nix::poll::PollFlags;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{getegid, geteuid, setfsgid, setfsuid};
@@ -64,8 +65,10 @@ use crate::error::{Error, ExitStatus};
 use crate::model::account::{AccountEntry, Deviation};
 use crate::proc::Host;
 use crate::sys::capability::{has, keep_over_user_changes};
+use crate::sys::fd;
 use crate::sys::file::FileKind;
 use crate::sys::isolated::{self, Inherit, IsolationError};
+use crate::sys::stdout::Stdout;
 use context::CopyContext;
 pub use context::CopyOptions;
 use error::{because, because_unresolved, cannot_copy_to, failure};
@@ -281,7 +284,7 @@ impl CopyJob<'_> {
         if is_contents(path) {
             source.name = b".".to_vec();
         }
-        let stdout = BufWriter::with_capacity(STDOUT_BUFFER, std::io::stdout().lock());
+        let stdout = BufWriter::with_capacity(STDOUT_BUFFER, Stdout::lock());
         tar::pack(&CopyContext::new(from, &self.host, options, events), source, stdout)
     }
 
@@ -386,7 +389,8 @@ struct WaitingReader<'e> {
 
 impl Read for WaitingReader<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        self.events.waiting(|| self.inner.read(buffer))
+        let read = |stdin: &mut File| stdin.read(buffer);
+        self.events.waiting(|| fd::when_ready(&mut self.inner, PollFlags::POLLIN, read))
     }
 }
 
