@@ -143,11 +143,12 @@ pub(super) fn read_tasks(
             }
             let Some(dir) = reader.read(tasks.dir(&namespace)) else { continue };
             for id in reader.read(dir.names()).unwrap_or_default() {
-                let file = match names.is_empty() {
-                    true => reader.read_record(&root, &dir, &id, "config.json"),
-                    false => reader.read(dir.read(format!("{id}/config.json"))),
-                };
+                let file = reader.read(dir.read(format!("{id}/config.json")));
                 let Some(file) = file else { continue };
+                let has_its_name = names.is_empty() && names_its_pod(&file.bytes);
+                if has_its_name && reader.passes_over(&root, &id, &file) {
+                    continue;
+                }
                 let Some(spec) = reader.read(file.json::<OciSpec>()) else { continue };
                 if client_of(&spec) == client {
                     let mut record = Record::new(engine, id, &file);
@@ -259,6 +260,24 @@ fn client_of(spec: &OciSpec) -> Client {
     }
 }
 
+/// Whether a configuration has the pod's name, if it is of a container in one: containerd before 1.5 has that in
+/// its database only.
+fn names_its_pod(config: &[u8]) -> bool {
+    let has = |key: &str| memchr::memmem::find(config, key.as_bytes()).is_some();
+    has("io.kubernetes.cri.sandbox-name") || !has("io.kubernetes.cri.container-type")
+}
+
+/// Reads what the database has about the container of a task.
+fn entry_of_task(
+    record: &Record,
+    reader: &RecordReader<'_>,
+    dir: &StateDir<'_>,
+) -> Option<ContainerdEntry> {
+    let work = reader.read(dir.dir(&record.id))?.link_target("work").ok()?;
+    let (root, namespace) = (work.ancestors().nth(3)?, record.namespace.as_ref()?);
+    containerd_database::entry(reader.host, root, record.owner, namespace, &record.id)
+}
+
 fn fill_in(record: &mut Record, reader: &RecordReader<'_>, dir: &StateDir<'_>, spec: &OciSpec) {
     let id = record.id.clone();
     let owner = Cell::new(record.owner);
@@ -271,6 +290,13 @@ fn fill_in(record: &mut Record, reader: &RecordReader<'_>, dir: &StateDir<'_>, s
     record.cgroup = spec.cgroup();
     record.pod = spec.pod();
     record.image = spec.annotations.get("io.kubernetes.cri.image-name").cloned();
+    if record.pod.is_none()
+        && client_of(spec) == Client::Kubernetes
+        && let Some(entry) = entry_of_task(record, reader, dir)
+    {
+        record.pod = pod(&entry.labels);
+        record.image = record.image.take().or(entry.image.filter(|image| !image.is_empty()));
+    }
     // (nerdctl copies the labels to annotations; others are in containerd's database.)
     record.labels = spec.annotations.contains_key("nerdctl/name").then(|| spec.annotations.clone());
     record.name = Some(match &record.pod {
@@ -393,5 +419,60 @@ mod tests {
                 "{config}"
             );
         }
+    }
+
+    #[test]
+    fn the_pod_of_an_old_container_is_in_the_database() {
+        let root = tempfile::tempdir().unwrap();
+        let id = "a".repeat(64);
+        let bundle = root.path().join(format!("run/containerd/{TASKS}/k8s.io/{id}"));
+        let database = containerd_database::path(&root.path().join("var/lib/containerd"));
+        for dir in [&bundle, database.parent().unwrap(), &root.path().join("proc/1")] {
+            std::fs::create_dir_all(dir).unwrap();
+        }
+        let work = format!("/var/lib/containerd/{TASKS}/k8s.io/{id}");
+        std::os::unix::fs::symlink(work, bundle.join("work")).unwrap();
+        let config = r#"{"annotations": {"io.kubernetes.cri.container-type": "container"}}"#;
+        std::fs::write(bundle.join("config.json"), config).unwrap();
+        let mut bolt = nut::DBBuilder::new(&database).build().unwrap();
+        {
+            let mut transaction = bolt.begin_rw_tx().unwrap();
+            {
+                let mut version = transaction.create_bucket(b"v1").unwrap();
+                let namespace = version.create_bucket(b"k8s.io").unwrap();
+                let containers = namespace.create_bucket(b"containers").unwrap();
+                let container = containers.create_bucket(id.as_bytes()).unwrap();
+                container.put(b"image", b"img".to_vec()).unwrap();
+                let labels = container.create_bucket(b"labels").unwrap();
+                for (key, value) in [
+                    ("io.kubernetes.pod.namespace", "shop"),
+                    ("io.kubernetes.pod.name", "web-1"),
+                    ("io.kubernetes.container.name", "web"),
+                ] {
+                    labels.put(key.as_bytes(), value.as_bytes().to_vec()).unwrap();
+                }
+            }
+            transaction.commit().unwrap();
+        }
+        drop(bolt);
+        let host = crate::proc::Host::new(root.path()).unwrap();
+        let filter = super::super::name_filter::NameFilter::new("web").unwrap();
+        let reader = RecordReader {
+            host: &host,
+            defaults: true,
+            shims: &[],
+            unexplained: &[],
+            is_first_look: false,
+            users: &[],
+            filter: Some(&filter),
+            diagnostics: &std::sync::Mutex::default(),
+        };
+        let mut records = Vec::new();
+        read_tasks(&reader, &super::super::cri::CRI, Client::Kubernetes, &mut records);
+        let named: Vec<_> =
+            records.iter().map(|r| (r.name.as_deref(), r.image.as_deref())).collect();
+        assert_eq!(named, [(Some("web"), Some("img"))]);
+        let pod = records[0].pod.as_ref().unwrap();
+        assert_eq!((pod.namespace.as_str(), pod.name.as_str()), ("shop", "web-1"));
     }
 }

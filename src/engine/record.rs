@@ -305,9 +305,13 @@ impl<'a> RecordReader<'a> {
         name: &str,
     ) -> Option<StateFile> {
         let file = self.read(dir.read(format!("{id}/{name}")))?;
+        (!self.passes_over(path, id, &file)).then_some(file)
+    }
+
+    /// Whether a search for another name passes over the record of the container with this ID.
+    pub fn passes_over(&self, path: &SearchPath, id: &str, file: &StateFile) -> bool {
         let owner = path.owner.and(file.owner);
-        let is_passed_over = self.filter.is_some_and(|f| f.passes_over(id, owner, &file.bytes));
-        (!is_passed_over).then_some(file)
+        self.filter.is_some_and(|filter| filter.passes_over(id, owner, &file.bytes))
     }
 
     /// Whether the container of this ID is not the one that is searched for.

@@ -42,8 +42,7 @@ pub fn open(
         let controllers = String::from_utf8_lossy(&cgroup.controllers).into_owned();
         let hierarchy = if controllers.is_empty() { "v2".into() } else { controllers };
         let path = String::from_utf8_lossy(&cgroup.path).into_owned();
-        // A named hierarchy has no controllers (cgroups(7)); systemd-nspawn makes one for itself.
-        if cgroup.controllers.starts_with(b"name=") && !host.is_hierarchy_mounted(cgroup) {
+        if has_no_controllers(cgroup, cgroups) && !host.is_hierarchy_mounted(cgroup) {
             reporter.report(ExecEvent::UnmountedHierarchy(hierarchy));
             continue;
         }
@@ -54,6 +53,15 @@ pub fn open(
         }
     }
     Ok(JoinedCgroups(joined))
+}
+
+/// Whether a cgroup is of a hierarchy without controllers (cgroups(7)): a named one, which systemd-nspawn makes for
+/// itself, or v2 beside those of v1, which systemd mounts in a container where the host has v1 alone.
+fn has_no_controllers(cgroup: &Cgroup, all: &[Cgroup]) -> bool {
+    let is_named = |cgroup: &Cgroup| cgroup.controllers.starts_with(b"name=");
+    let is_v2 = cgroup.controllers.is_empty();
+    let has_v1 = || all.iter().any(|other| !other.controllers.is_empty() && !is_named(other));
+    is_named(cgroup) || (is_v2 && has_v1())
 }
 
 impl JoinedCgroups {
@@ -139,4 +147,24 @@ impl JoinedCgroups {
 
 fn write_pid(mut procs: File, pid: HostPid) -> std::io::Result<()> {
     procs.write_all(pid.to_string().as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn v2_beside_v1_and_named_hierarchies_have_no_controllers() {
+        let cgroup = |controllers: &[u8]| Cgroup {
+            controllers: controllers.to_vec(),
+            path: b"/init.scope".to_vec(),
+        };
+        let (v2, named, memory) = (cgroup(b""), cgroup(b"name=systemd"), cgroup(b"memory"));
+        let all = [v2.clone(), named.clone(), memory.clone()];
+        assert!(has_no_controllers(&v2, &all) && has_no_controllers(&named, &all));
+        assert!(!has_no_controllers(&memory, &all));
+        // There v2 has them all.
+        assert!(!has_no_controllers(&v2, &[v2.clone(), named.clone()]));
+        assert!(has_no_controllers(&named, &[v2.clone(), named.clone()]));
+    }
 }

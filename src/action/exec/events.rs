@@ -25,7 +25,7 @@ pub enum ExecEvent {
         /// The hierarchies with this path: `v2`, or v1 controllers.
         hierarchies: Vec<String>,
     },
-    /// A named hierarchy, which has no controllers, is not mounted here.
+    /// A hierarchy without controllers is not mounted here.
     UnmountedHierarchy(String),
     /// The label for the command was set.
     SecurityLabel(String),
