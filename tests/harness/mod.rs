@@ -17,7 +17,7 @@ mod hang;
 pub mod old_kernel;
 mod pid_reuse;
 mod process;
-mod ready;
+pub mod ready;
 mod signal_consumers;
 
 use std::collections::HashMap;
@@ -32,7 +32,7 @@ use nix::libc;
 use nix::sys::signal::Signal;
 
 pub use process::run_helper;
-pub use ready::{is_settled, sleeps_in};
+pub use ready::is_settled;
 
 /// How long anything is waited for that is certain to come: a loaded machine takes its time, and a wait
 /// ends as soon as it has come.

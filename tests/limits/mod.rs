@@ -13,7 +13,7 @@ use libtest_mimic::{Failed, Trial};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::libc;
 
-use crate::harness::sleeps_in;
+use crate::harness::ready::sleeps_in;
 use crate::support::{Need, Outcome, check, wait_until};
 use crate::world::{Checks, DATA, Web, WorldRun, doubts, is_long, program, run, trial};
 use crate::world::{strays, without_numbers};
