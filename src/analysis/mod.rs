@@ -20,6 +20,7 @@ pub mod own_changes;
 pub mod programs;
 pub mod remedy;
 pub mod selection;
+pub mod trace_filter;
 pub mod trace_outcome;
 pub mod trace_verdict;
 pub mod user;

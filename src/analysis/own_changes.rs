@@ -3,6 +3,7 @@
 //! is the reference; without one only those are known that a process cannot have been started with.
 
 use super::exec_environment::salvage;
+use crate::model::bytes::message_text;
 use crate::model::init_state::InitState;
 use crate::model::process::Fact;
 use crate::model::process_config::ProcessConfig;
@@ -28,7 +29,7 @@ pub fn own_changes(
 ) -> Vec<OwnChange> {
     let mut changes = Vec::new();
     let mut add = |text: String, remedy| changes.push(OwnChange { text, remedy });
-    let text = String::from_utf8_lossy;
+    let text = message_text;
     if let Some(root) = state.root.as_deref().filter(|root| has_own_mounts && *root != b"/") {
         add(format!("has changed its root directory to `{}`", text(root)), RECORDED);
     }

@@ -7,6 +7,7 @@ use std::collections::{BTreeSet, HashMap};
 use regex::bytes::Regex;
 
 use super::container_process::ContainerProcess;
+use crate::model::bytes::message_text;
 use crate::model::pid::{ContainerPid, HostPid};
 use crate::model::process::Process;
 
@@ -43,7 +44,7 @@ impl Selector {
             Self::Pid(pid) => format!("--pid {pid}"),
             Self::HostPid(pid) => format!("--host-pid {pid}"),
             Self::Tid(tid) => format!("--tid {tid}"),
-            Self::Comm(name) => format!("--comm {}", String::from_utf8_lossy(name)),
+            Self::Comm(name) => format!("--comm {}", message_text(name)),
             Self::Match(pattern) => format!("--match {pattern}"),
             Self::User(user) => format!("--user {user}"),
             Self::Tree(pid) => format!("--tree {pid}"),

@@ -5,14 +5,14 @@
 use crate::model::signal::{DefaultAction, Signal, SignalSet};
 
 /// `si_code` values, sigaction(2).
-const SI_USER: i32 = 0;
-const SI_KERNEL: i32 = 0x80;
+pub(super) const SI_USER: i32 = 0;
+pub(super) const SI_KERNEL: i32 = 0x80;
 const SI_QUEUE: i32 = -1;
-const SI_TIMER: i32 = -2;
+pub(super) const SI_TIMER: i32 = -2;
 const SI_MESGQ: i32 = -3;
 const SI_ASYNCIO: i32 = -4;
 const SI_SIGIO: i32 = -5;
-const SI_TKILL: i32 = -6;
+pub(super) const SI_TKILL: i32 = -6;
 
 /// The origin of a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::bytes::message_text;
 use crate::model::passwd::{accounts, groups};
 
 /// The user and group IDs of a process, as its user namespace maps them.
@@ -40,7 +41,7 @@ impl UserOrGroup {
     /// # Errors
     /// A message for an empty name or an ID out of range.
     pub fn parse(word: &[u8]) -> Result<Self, String> {
-        let text = String::from_utf8_lossy(word);
+        let text = message_text(word);
         if word.is_empty() {
             return Err("empty user or group name".into());
         }
@@ -95,7 +96,7 @@ pub fn identify(
     group: &[u8],
 ) -> Result<Identity, String> {
     let by_uid = |uid: u32| accounts(passwd).find(|account| account.uid == uid);
-    let text = String::from_utf8_lossy;
+    let text = message_text;
     let (account, ids) = match spec {
         None => (by_uid(init_ids.uid), init_ids.clone()),
         Some(spec) => {
@@ -138,7 +139,7 @@ pub fn add_groups(ids: &mut Ids, added: &[UserOrGroup], group: &[u8]) -> Result<
             UserOrGroup::Id(gid) => *gid,
             UserOrGroup::Name(name) => {
                 let found = groups(group).find(|group| group.name == *name);
-                let name = String::from_utf8_lossy(name);
+                let name = message_text(name);
                 found.ok_or_else(|| format!("no group `{name}` in its /etc/group"))?.gid
             }
         };

@@ -26,6 +26,7 @@ use crate::completion::source::CompletionSource;
 use crate::engine::StoredRoot;
 use crate::error::{Error, ExitStatus};
 use crate::model::account::{Account, AccountGroup, Deviation};
+use crate::model::bytes::message_text;
 use crate::model::pid::ContainerPid;
 use crate::output::escape::{safe, safe_str};
 use crate::output::json::bytes_to_json;
@@ -305,7 +306,7 @@ fn with_local_names(mut error: Error, paths: &[OsString], references: &[&str]) -
         _ => false,
     };
     for path in paths.iter().filter(is_local) {
-        let path = String::from_utf8_lossy(path.as_bytes());
+        let path = message_text(path.as_bytes());
         error.hints.insert(0, format!("for the local file of that name write `./{path}`"));
     }
     error

@@ -266,19 +266,24 @@ impl WhyAnswer {
         }
         sources.sort();
         sources.dedup();
-        for (index, source) in sources.iter().enumerate() {
+        // (Long paths; each statement has the name of its file.)
+        let shown = if ui.width.is_some() && !ui.verbose { &[][..] } else { &sources[..] };
+        for (index, source) in shown.iter().enumerate() {
             entry(&mut text, ui, if index == 0 { "files" } else { "" }, source, None);
         }
         text
     }
 }
 
+/// Longest name of a file beside a statement: that of a log may have the ID of its container.
+const MAX_NAME: usize = 40;
 /// The column in which statements begin.
 const INDENT: usize = 11;
 
 /// Appends a topic, a statement and the name of its source. The paths are long, and come last.
 fn entry(out: &mut String, ui: &Ui, topic: &str, text: &str, source: Option<&str>) {
     let name = source.map(|source| source.rsplit('/').next().unwrap_or(source));
+    let name = name.filter(|name| name.len() <= MAX_NAME);
     let source = name.map(|name| format!(" ({})", safe(name.as_bytes())));
     let line = format!("{}{}", safe_str(text), source.unwrap_or_default());
     let room = ui.width.map(|columns| columns.saturating_sub(INDENT).max(20));

@@ -1,7 +1,7 @@
 //! Podman, of root or of a user. Its records are those of containers/storage; the start times of its
 //! inits are in the records of the OCI runtime that it runs.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
@@ -17,7 +17,7 @@ use super::runc::RUNC;
 use super::store::StoredRoot;
 use crate::model::container::Container;
 use crate::model::engine::{EngineAdvice, EngineCommands, EngineInfo};
-use crate::model::exit_record::{ExitRecord, HealthRecord, LogDestination, RecordedState};
+use crate::model::exit_record::{ExitRecord, HealthRecord, RecordedState};
 use crate::model::process_config::ProcessConfig;
 use crate::model::resource_config::ResourceConfig;
 use crate::model::stop_policy::StopPolicy;
@@ -95,10 +95,8 @@ impl Engine for Podman {
 
     fn exit_record(&self, host: &Host, container: &Container) -> Option<ExitRecord> {
         let entry = podman_database::entry(host, container)?;
-        let on_failure = entry.on_failure();
-        let record = entry.exit_record();
-        let health = record.log.as_ref().and_then(|log| health(host, log, on_failure));
-        let record = ExitRecord { health, ..record };
+        let health = health(host, &entry.health_log(), entry.on_failure());
+        let record = ExitRecord { health, ..entry.exit_record() };
         match record.state {
             // conmon has seen its end, and `podman container cleanup` has not run.
             RecordedState::Running => Some(exit_file(host, container).unwrap_or(record)),
@@ -131,13 +129,8 @@ struct PodmanCheck {
     output: String,
 }
 
-/// Reads the log of health checks, which is next to that of the output.
-fn health(
-    host: &Host,
-    log: &LogDestination,
-    on_failure: Option<&'static str>,
-) -> Option<HealthRecord> {
-    let path = log.path.as_ref()?.with_file_name("healthcheck.log");
+/// Reads the log of health checks.
+fn health(host: &Host, path: &Path, on_failure: Option<&'static str>) -> Option<HealthRecord> {
     let checks: HealthLog = host.state_file(path).ok()?.json().ok()?;
     let last = checks.log.and_then(|log| log.into_iter().next_back());
     Some(HealthRecord {

@@ -40,6 +40,9 @@ pub(super) struct PodmanConfig {
     pub restart_retries: u64,
     /// 0 none, 2 kill, 3 restart, 4 stop (libpod/define/healthchecks.go).
     pub healthcheck_on_failure_action: u8,
+    /// `local`, `events_logger` or a directory; empty before Podman 5.3.
+    #[serde(rename = "healthLogDestination")]
+    pub health_log: String,
     #[serde(rename = "logDriver")]
     pub log_driver: String,
     #[serde(rename = "logPath")]
@@ -61,6 +64,8 @@ pub(super) struct PodmanState {
     pub oom_killed: bool,
     pub stopped_by_user: bool,
     pub restart_count: u64,
+    /// The directory of files of this run; it goes away with it.
+    pub run_dir: PathBuf,
 }
 
 impl DatabaseEntry {
@@ -71,6 +76,14 @@ impl DatabaseEntry {
             3 => Some("restart"),
             4 => Some("stop"),
             _ => None,
+        }
+    }
+
+    /// Returns the path of the log of health checks (libpod/healthcheck.go).
+    pub(super) fn health_log(&self) -> PathBuf {
+        match &*self.config.health_log {
+            "" | "local" | "events_logger" => self.state.run_dir.with_file_name("healthcheck.log"),
+            directory => Path::new(directory).join(format!("{}-healthcheck.log", self.id)),
         }
     }
 

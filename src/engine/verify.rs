@@ -2,6 +2,7 @@
 //! owner name it, and is it in the recorded cgroup? Only a record that passes names a container.
 
 use super::record::Record;
+use crate::model::bytes::message_text;
 use crate::model::cgroup::{self, Freezer, Memberships};
 use crate::model::container::{Cgroup, ContainerState, Evidence};
 use crate::model::mount::Mounts;
@@ -174,11 +175,9 @@ fn compare_cgroup(host: &Host, record: &Record, init: &Init) -> (Option<Cgroup>,
     });
     let observation = match (&cgroup, recorded_cgroup(record)) {
         (Some(cgroup), _) => {
-            Some((format!("in {}, as recorded", String::from_utf8_lossy(&cgroup.path)), true))
+            Some((format!("in {}, as recorded", message_text(&cgroup.path)), true))
         }
-        (None, Some(path)) => {
-            Some((format!("not in {}, as recorded", String::from_utf8_lossy(path)), false))
-        }
+        (None, Some(path)) => Some((format!("not in {}, as recorded", message_text(path)), false)),
         (None, None) => None,
     };
     let source = || format!("/proc/{}/cgroup", init.id.pid);

@@ -1,6 +1,8 @@
 //! Numbers, flags and lists as the kernel writes them in the files of `/proc`, and the error of a
 //! file that cannot be parsed. Bytes in, values out: names in these files need not be UTF-8.
 
+use std::borrow::Cow;
+
 /// A kernel file that is not in the known form: cut off, or of an unknown kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no readable `{field}` in `{file}`")]
@@ -9,6 +11,20 @@ pub struct ParseError {
     pub file: &'static str,
     /// The field, as the kernel or its man page names it: `SigCgt`.
     pub field: &'static str,
+}
+
+/// Returns bytes as text for a message: those that are not UTF-8 become `\xNN`, as where they are printed. Control
+/// characters stay, and are escaped there.
+pub fn message_text(bytes: &[u8]) -> Cow<'_, str> {
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        return Cow::Borrowed(text);
+    }
+    let mut text = String::with_capacity(bytes.len() + 16);
+    for chunk in bytes.utf8_chunks() {
+        text.push_str(chunk.valid());
+        text.extend(chunk.invalid().iter().map(|byte| format!("\\x{byte:02x}")));
+    }
+    Cow::Owned(text)
 }
 
 /// Parses decimal digits and nothing else, if the type can hold the number.
@@ -86,6 +102,12 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn bytes_that_are_not_utf_8_are_escaped_in_messages() {
+        assert_eq!(message_text(b"caf\xe9 \xc3\xa9"), "caf\\xe9 \u{e9}");
+        assert_eq!(message_text(b"plain\x1b"), "plain\x1b");
+    }
 
     #[test]
     fn numbers_are_digits_that_fit() {

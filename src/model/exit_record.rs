@@ -59,7 +59,8 @@ pub struct ExitRecord {
     pub finished: Option<Timestamp>,
     /// How often its engine has started it again.
     pub restarts: Option<u64>,
-    /// Whether it was stopped through its engine.
+    /// Whether it was stopped, or sent a signal, through its engine; `Some(false)` where the engine records
+    /// such requests and has none. It may have none of its own shutdown.
     pub stopped_manually: Option<bool>,
     /// The restart policy.
     pub restart_policy: Option<String>,

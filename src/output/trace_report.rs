@@ -158,6 +158,29 @@ impl TraceReporter {
         }
     }
 
+    /// Returns the line that says that records were lost before this time.
+    pub fn lost(&self, time: Timestamp, records: u64) -> String {
+        if self.json {
+            let time = time.to_string();
+            return line(
+                &json!({"host": self.host, "time": time, "event": "lost", "lost": records}),
+            );
+        }
+        let mut out = self.clock(time);
+        self.style.paint(&mut out, "lost   ", Emphasis::Bad);
+        out.push_str(&format!(" {records} records: more came than could be read\n"));
+        out
+    }
+
+    /// Returns the time of day, with the blanks after it.
+    fn clock(&self, time: Timestamp) -> String {
+        let layout = self.layout();
+        let text = time.to_zoned(TimeZone::system()).strftime(layout.clock).to_string();
+        let mut out = text.clone();
+        pad(&mut out, &text, layout.time + layout.gap);
+        out
+    }
+
     fn object(&self, time: Timestamp, target: &TracedProcess, event: &TraceEvent) -> Json {
         let (name, signal, sender, result, code) = match event {
             TraceEvent::Signal { signal, code, sender, outcome, .. } => {
@@ -197,7 +220,6 @@ impl TraceReporter {
 
     fn text(&self, time: Timestamp, target: &TracedProcess, event: &TraceEvent) -> String {
         let layout = self.layout();
-        let clock = time.to_zoned(TimeZone::system()).strftime(layout.clock).to_string();
         let (name, signal, result, emphasis) = match event {
             TraceEvent::Signal { signal, outcome, .. } => {
                 ("signal", Some(*signal), outcome.name().to_owned(), emphasis(*outcome))
@@ -217,10 +239,8 @@ impl TraceReporter {
             }
         };
         let signal = signal.map(Signal::name).unwrap_or_default();
-        let mut out = String::new();
-        for (text, columns) in
-            [(clock.as_str(), layout.time), (name, layout.event), (signal.as_str(), layout.signal)]
-        {
+        let mut out = self.clock(time);
+        for (text, columns) in [(name, layout.event), (signal.as_str(), layout.signal)] {
             out.push_str(text);
             pad(&mut out, text, columns + layout.gap);
         }

@@ -307,6 +307,23 @@ mod tests {
     }
 
     #[test]
+    fn a_long_line_without_an_end_is_left_for_later() {
+        let (dir, host) = host(&[("a", 0..1)]);
+        let path = dir.path().join("log/a");
+        let mut reader = open(&host, LogRange { last: None, since: None });
+        assert_eq!(numbers(&mut reader), [0]);
+        let mut file = fs::OpenOptions::new().append(true).open(&path).unwrap();
+        let line = line_of(1);
+        file.write_all(&line.as_bytes()[..line.len() - 2]).unwrap();
+        file.write_all("x".repeat(3 << 20).as_bytes()).unwrap();
+        assert!(reader.next().unwrap().is_none());
+        file.write_all(format!("end\n{}", line_of(2)).as_bytes()).unwrap();
+        let long = reader.next().unwrap().unwrap();
+        assert!(long.text.len() > 1 << 19 && long.text.ends_with(b"x"));
+        assert_eq!(numbers(&mut reader), [2]);
+    }
+
+    #[test]
     fn a_log_that_is_written_again_in_place_is_read_from_its_beginning() {
         let (dir, host) = host(&[("a", 0..3)]);
         let path = dir.path().join("log/a");

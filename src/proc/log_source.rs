@@ -171,23 +171,22 @@ fn line(file: &mut impl BufRead) -> Result<Option<Vec<u8>>, ReadError> {
         Some(b'\n') => Ok(Some(bytes)),
         Some(last) if read == MAX_RECORD => {
             bytes.push(last);
-            skip_line(file)?;
-            Ok(Some(bytes))
+            Ok(skip_line(file)?.then_some(bytes))
         }
         _ => Ok(None),
     }
 }
 
-fn skip_line(file: &mut impl BufRead) -> Result<(), ReadError> {
+/// Skips the rest of a line; returns false if its end is not written yet.
+fn skip_line(file: &mut impl BufRead) -> io::Result<bool> {
     loop {
         let buffered = file.fill_buf()?;
-        let (length, is_last) = match buffered.iter().position(|byte| *byte == b'\n') {
-            Some(index) => (index + 1, true),
-            None => (buffered.len(), buffered.is_empty()),
-        };
+        let newline = memchr::memchr(b'\n', buffered);
+        let is_last = newline.is_some() || buffered.is_empty();
+        let length = newline.map_or(buffered.len(), |index| index + 1);
         file.consume(length);
         if is_last {
-            return Ok(());
+            return Ok(newline.is_some());
         }
     }
 }

@@ -9,8 +9,9 @@ use nix::errno::Errno;
 use nix::time::{ClockId, clock_gettime};
 
 use super::host::Host;
-use crate::model::signal::SignalSet;
-use crate::model::trace::{TraceFormats, TraceRecord, TracepointFormat, parse_record};
+use crate::model::trace::{
+    TraceFilters, TraceFormats, TraceRecord, TracepointFormat, parse_record,
+};
 use crate::sys::perf::PerfRings;
 use crate::sys::tracefs::TraceFs;
 
@@ -24,9 +25,6 @@ const MAX_HELD: usize = 1 << 18;
 /// Records of one reading, so that lines are printed and Ctrl-C is seen while many wait.
 const MAX_TAKEN: usize = 1 << 13;
 
-/// Signals in a filter: beyond it all are read and the others are dropped here.
-const MAX_FILTER: usize = 16;
-
 /// An open trace.
 pub struct SignalTrace {
     rings: PerfRings,
@@ -35,12 +33,12 @@ pub struct SignalTrace {
 }
 
 impl SignalTrace {
-    /// Opens a trace of these signals, and of all exits and OOM kills.
+    /// Opens a trace of the signals that pass the filters, and of all exits and OOM kills.
     ///
     /// # Errors
     /// EPERM or EACCES without CAP_SYS_ADMIN or CAP_PERFMON; ENODEV, ENOENT, ENOSYS if the kernel lacks
     /// tracefs or a tracepoint.
-    pub fn open(host: &Host, signals: SignalSet) -> io::Result<Self> {
+    pub fn open(host: &Host, filters: TraceFilters) -> io::Result<Self> {
         let tracefs = TraceFs::open(host.root())?;
         let format = |name: &str| {
             let text = tracefs.read(&format!("events/{name}/format"))?;
@@ -55,11 +53,10 @@ impl SignalTrace {
             oom: format("oom/mark_victim")?,
             attach: format("cgroup/cgroup_attach_task").unwrap_or_default(),
         };
-        let filter = filter(signals);
         let id = |format: &TracepointFormat| u64::from(format.id);
         let mut events = vec![
-            (id(&formats.generate), filter.clone()),
-            (id(&formats.deliver), filter),
+            (id(&formats.generate), filters.generate),
+            (id(&formats.deliver), filters.deliver),
             (id(&formats.exit), None),
             (id(&formats.oom), None),
         ];
@@ -112,27 +109,4 @@ impl SignalTrace {
 pub fn now() -> u64 {
     let time = clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from).unwrap_or_default();
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
-}
-
-/// Returns the kernel's filter expression for a few signals; none for many. (`deliver` reports KILL where
-/// another signal was fatal to the whole process, kernel/signal.c `complete_signal`.)
-fn filter(signals: SignalSet) -> Option<String> {
-    (signals.len() <= MAX_FILTER).then(|| {
-        let terms: Vec<String> =
-            signals.iter().map(|signal| format!("sig=={}", signal.number())).collect();
-        terms.join("||")
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::signal::Signal;
-
-    #[test]
-    fn a_few_signals_are_filtered_by_the_kernel() {
-        let set = SignalSet::from(Signal::TERM).union(SignalSet::from(Signal::KILL));
-        assert_eq!(filter(set).as_deref(), Some("sig==9||sig==15"));
-        assert_eq!(filter(SignalSet::ALL), None);
-    }
 }

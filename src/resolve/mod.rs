@@ -18,6 +18,7 @@ use crate::engine::{
     Inventory, SearchDepth, StoppedContainer, discover, discover_named, discover_of, exit_record,
 };
 use crate::error::{Error, ExitStatus};
+use crate::model::bytes::message_text;
 use crate::model::container::Container;
 use crate::model::engine::EngineInfo;
 use crate::model::pid::HostPid;
@@ -94,7 +95,7 @@ impl ResolvedContainer<'_> {
             MatchRule::PartOfName => Some(format!("`{word}` matches one container: `{name}`")),
             MatchRule::Thread { tid, process } => {
                 let comm = self.host.stat(process).map(|stat| stat.comm).unwrap_or_default();
-                let comm = String::from_utf8_lossy(&comm).into_owned();
+                let comm = message_text(&comm).into_owned();
                 Some(format!("{tid} is a thread of process {process} {comm}"))
             }
             _ => None,

@@ -10,6 +10,7 @@ use super::{Access, reference::ContainerRef};
 use crate::analysis::remedy::quoted;
 use crate::engine::{Inventory, StoppedContainer, exit_record};
 use crate::error::{Error, ExitStatus, os_error};
+use crate::model::bytes::message_text;
 use crate::model::container::Container;
 use crate::model::engine::EngineInfo;
 use crate::model::exit_record::RecordedState;
@@ -243,7 +244,7 @@ pub(super) fn two_readings(
 ) -> Error {
     let process = host.process_of(pid).unwrap_or(pid);
     let comm = host.stat(process).map(|stat| stat.comm).unwrap_or_default();
-    let comm = String::from_utf8_lossy(&comm).into_owned();
+    let comm = message_text(&comm).into_owned();
     let place = match inventory.containing(host, process) {
         Some(container) => format!("in {}", container.qualified()),
         None => "in no container".into(),

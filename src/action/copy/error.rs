@@ -6,10 +6,11 @@ use nix::errno::Errno;
 use super::rootfs::Rootfs;
 use crate::analysis::copy_rules::is_directory_path;
 use crate::error::{Error, ExitStatus, os_error};
+use crate::model::bytes::message_text;
 
 /// Returns a path as text; whatever prints it escapes it.
 pub fn text(path: &[u8]) -> String {
-    String::from_utf8_lossy(path).into_owned()
+    message_text(path).into_owned()
 }
 
 /// Returns an error without a cause: the source at this path cannot be copied.

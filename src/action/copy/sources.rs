@@ -12,6 +12,7 @@ use super::event::EventSender;
 use super::rootfs::{Node, Rootfs, pseudo_fs};
 use crate::analysis::copy_rules::{NamePattern, file_name, is_directory_path, is_pattern};
 use crate::error::Error;
+use crate::model::bytes::message_text;
 use crate::sys::directory::DirEntries;
 use crate::sys::file::{FileId, FileKind};
 
@@ -64,7 +65,7 @@ pub fn literal_pattern(from: &Rootfs, path: &[u8]) -> Option<String> {
     let pattern = matches(from, path, false).ok()?;
     let others = pattern.iter().filter(|other| !literal.contains(other)).count();
     (literal.len() == 1 && literal[0] == path && others > 0).then(|| {
-        let path = String::from_utf8_lossy(path);
+        let path = message_text(path);
         format!(
             "`{}{path}` is the name of a file, which alone is copied; as a pattern it would match {others} more",
             from.prefix

@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use super::events::{Attribute, ExecEvent, ExecReporter};
 use crate::error::{Error, os_error};
 use crate::model::account::AccountEntry;
+use crate::model::bytes::message_text;
 use crate::model::container::Cgroup;
 use crate::model::pid::HostPid;
 use crate::proc::{CgroupEntry, Host};
@@ -39,9 +40,9 @@ pub fn open(
 ) -> Result<JoinedCgroups, Error> {
     let mut joined = Vec::new();
     for cgroup in cgroups {
-        let controllers = String::from_utf8_lossy(&cgroup.controllers).into_owned();
+        let controllers = message_text(&cgroup.controllers).into_owned();
         let hierarchy = if controllers.is_empty() { "v2".into() } else { controllers };
-        let path = String::from_utf8_lossy(&cgroup.path).into_owned();
+        let path = message_text(&cgroup.path).into_owned();
         if has_no_controllers(cgroup, cgroups) && !host.is_hierarchy_mounted(cgroup) {
             reporter.report(ExecEvent::UnmountedHierarchy(hierarchy));
             continue;

@@ -6,6 +6,7 @@ use nix::errno::Errno;
 use crate::analysis::exec_plan::ExecPlan;
 use crate::analysis::remedy::quoted;
 use crate::error::{Error, ExitStatus, os_error};
+use crate::model::bytes::message_text;
 
 /// The hint for a file system that cannot be used.
 pub const SKIP_MNT: &str =
@@ -36,7 +37,7 @@ pub fn command_error(plan: &ExecPlan, shells: &[String], errno: Errno, found: bo
             .cause(format!("`{shell}`: {}", os_error(errno)))
             .hint(TOOLS);
     };
-    let message = format!("cannot run `{}`", String::from_utf8_lossy(name));
+    let message = format!("cannot run `{}`", message_text(name));
     let cannot_run = |cause: &str| {
         Error::new(ExitStatus::CannotRun, message.clone())
             .cause(format!("{}{cause}", os_error(errno)))
@@ -77,7 +78,7 @@ fn too_large(plan: &ExecPlan) -> String {
     match (variable, plan.command.iter().find(is_large)) {
         (Some(variable), _) => {
             let name = variable.split(|b| *b == b'=').next().unwrap_or_default();
-            let (name, length) = (String::from_utf8_lossy(name), variable.len());
+            let (name, length) = (message_text(name), variable.len());
             format!(" (variable `{name}` has {length} bytes of at most {})", MAX_STRING - 1)
         }
         (None, Some(argument)) => {
@@ -96,7 +97,7 @@ fn not_found(plan: &ExecPlan, name: &[u8], message: String) -> Error {
     let error = Error::new(ExitStatus::NotFound, message).cause(format!("not found {place}"));
     // (`exec web 'ls | head'`: the name of a program hardly ever has these characters.)
     if plan.command.len() == 1 && name.iter().any(|byte| b" |;&<>$".contains(byte)) {
-        let line = quoted(&String::from_utf8_lossy(name));
+        let line = quoted(&message_text(name));
         return error.hint(format!("for a line of a shell: `cinspect exec CTR -- sh -c {line}`"));
     }
     match plan.in_container_root {

@@ -4,6 +4,7 @@
 use super::{Diagnosis, name, plural};
 use crate::analysis::container_process::ContainerProcess;
 use crate::analysis::finding::{FindingCode, Severity};
+use crate::model::bytes::message_text;
 
 /// A process outside of a container that is the parent of one of its processes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,7 +93,7 @@ impl Diagnosis<'_> {
     fn parent(&self, process: &ContainerProcess) -> String {
         let ppid = process.facts.stat.ppid;
         let comm = self.input.outside.get(&ppid);
-        let comm = comm.map(|parent| format!("{} ", String::from_utf8_lossy(&parent.comm)));
+        let comm = comm.map(|parent| format!("{} ", message_text(&parent.comm)));
         format!("{}(host PID {ppid})", comm.unwrap_or_default())
     }
 
@@ -203,6 +204,6 @@ impl Diagnosis<'_> {
 
 /// Returns a zombie in words, its name in brackets as ps(1) has it.
 fn zombie_name(process: &ContainerProcess) -> String {
-    let comm = String::from_utf8_lossy(&process.facts.stat.comm);
+    let comm = message_text(&process.facts.stat.comm);
     process.pid.map_or_else(|| format!("[{comm}]"), |pid| format!("{pid} [{comm}]"))
 }

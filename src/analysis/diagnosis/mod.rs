@@ -21,6 +21,7 @@ use super::finding::{Finding, FindingCode, Severity};
 use super::forecast::{Answer, Forecast, ProcessForecast};
 use super::programs::{Forwarding, NODE, SHELL, SHELLS, program_of};
 use super::remedy::{Remedies, quoted};
+use crate::model::bytes::message_text;
 use crate::model::container::{Container, ContainerState};
 use crate::model::exit_record::ExitRecord;
 use crate::model::process::Fact;
@@ -353,7 +354,7 @@ impl Diagnosis<'_> {
 
 /// Returns a process in words: PID in the container and name.
 fn name(process: &ContainerProcess) -> String {
-    let comm = String::from_utf8_lossy(&process.facts.stat.comm).into_owned();
+    let comm = message_text(&process.facts.stat.comm).into_owned();
     process.pid.map_or_else(|| comm.clone(), |pid| format!("{pid} {comm}"))
 }
 

@@ -127,7 +127,9 @@ impl EndingInput<'_> {
             statements.push(self.statement("error", error.clone()));
         }
         if let Some(finished) = record.finished {
-            let started = record.started.map(|time| format!("started {time:.3}, "));
+            // (An engine may record the start of a command after its end.)
+            let started = record.started.filter(|started| *started <= finished);
+            let started = started.map(|time| format!("started {time:.3}, "));
             let which = match self.is_running {
                 false => "",
                 // (Docker and Podman set the status to 0 when they start it again.)
@@ -230,7 +232,13 @@ impl EndingInput<'_> {
                     "stop",
                     format!("it was stopped, or sent a signal, through {engine}"),
                 ),
-                false => self.statement("stop", format!("it was not stopped through {engine}")),
+                // (Docker shuts down without such a record, and its containers with it.)
+                false => self.statement(
+                    "stop",
+                    format!(
+                        "{engine} recorded no request to stop or signal it; it records none when it shuts down itself"
+                    ),
+                ),
             });
         statement.into_iter().collect()
     }
@@ -280,6 +288,7 @@ impl EndingInput<'_> {
             None => None,
             Some("" | "no" | "none") => Some("no restart policy".to_owned()),
             Some(policy) => Some(match record.restart_limit {
+                Some(1) => format!("restart policy `{policy}`, at most once"),
                 Some(limit) => format!("restart policy `{policy}`, at most {limit} times"),
                 None => format!("restart policy `{policy}`"),
             }),
@@ -294,8 +303,13 @@ impl EndingInput<'_> {
         if parts.is_empty() {
             return Vec::new();
         }
-        let next = (record.state == RecordedState::Restarting && !self.is_running)
-            .then(|| format!("; {} starts it again", self.engine()));
+        let is_reached = record.restart_limit.is_some_and(|limit| record.restarts >= Some(limit));
+        let next = match record.state {
+            _ if self.is_running => None,
+            RecordedState::Restarting => Some(format!("; {} starts it again", self.engine())),
+            RecordedState::Exited if is_reached => Some("; the limit is reached".to_owned()),
+            _ => None,
+        };
         let source = record.sources.last().map(|path| path.display().to_string());
         let text = parts.join(", ") + &next.unwrap_or_default();
         vec![Statement { topic: "restart", text, source }]

@@ -1,23 +1,37 @@
 //! The reason why a container ended, in one sentence. Only what the facts show is stated as a fact.
 
 use super::EndingInput;
+use crate::model::bytes::message_text;
 use crate::model::container::Container;
 use crate::model::exit_record::{ExitRecord, RecordedState};
 use crate::model::oom_kill::OomKill;
 use crate::model::signal::Signal;
 
-/// Signals by which the kernel ends a program that made a mistake; anybody may send them, too.
-const FAULTS: [Signal; 6] =
-    [Signal::SEGV, Signal::BUS, Signal::ILL, Signal::FPE, Signal::TRAP, Signal::SYS];
+/// The usual causes of signals that the kernel sends, signal(7), setrlimit(2), seccomp(2); anybody may send
+/// them, too.
+const CAUSES: [(Signal, &str); 11] = [
+    (Signal::SEGV, FAULT),
+    (Signal::BUS, FAULT),
+    (Signal::ILL, FAULT),
+    (Signal::FPE, FAULT),
+    (Signal::TRAP, FAULT),
+    (Signal::SYS, "a system call that a seccomp filter forbids"),
+    (Signal::ABRT, "it aborted"),
+    (Signal::PIPE, "it wrote to a pipe or socket that was closed"),
+    (Signal::ALRM, "a timer of its own that it does not handle"),
+    (Signal::XCPU, "its limit of CPU time (RLIMIT_CPU)"),
+    (Signal::XFSZ, "its limit of file size (RLIMIT_FSIZE)"),
+];
+const FAULT: &str = "a fault of the program";
 
 /// Returns the predicate of a sentence about a kill: `killed sh (host PID 812, 20 MiB) for lack of memory`.
 pub(super) fn kill(kill: &OomKill, container: &Container) -> String {
-    let comm = String::from_utf8_lossy(&kill.comm);
+    let comm = message_text(&kill.comm);
     let size = kill.anonymous.map(|bytes| format!(", {} MiB of memory", bytes >> 20));
     let limit = match &kill.limited {
         None => "the host had none left".to_owned(),
         Some(path) if super::is_cgroup_of(path, container, None) => "its own limit".to_owned(),
-        Some(path) => format!("the limit of {}", String::from_utf8_lossy(path)),
+        Some(path) => format!("the limit of {}", message_text(path)),
     };
     format!(
         "killed {comm} (host PID {}{}) for lack of memory: {limit}",
@@ -61,7 +75,7 @@ impl EndingInput<'_> {
             None => text,
             Some((time, kill)) => format!(
                 "{text}; the kernel killed {} (host PID {}) of it{} for lack of memory, {time:.0}",
-                String::from_utf8_lossy(&kill.comm),
+                message_text(&kill.comm),
                 kill.pid,
                 self.doubt()
             ),
@@ -99,7 +113,7 @@ impl EndingInput<'_> {
         };
         let signal = record.signal();
         if let Some(kill) = self.last_kill().filter(|_| !self.may_be_earlier) {
-            let comm = String::from_utf8_lossy(&kill.comm);
+            let comm = message_text(&kill.comm);
             let pid = kill.pid;
             return match signal {
                 Some(Signal::KILL) => format!(
@@ -110,16 +124,25 @@ impl EndingInput<'_> {
                 ),
             };
         }
-        let oom = record.oom == Some(true);
-        match signal {
-            Some(Signal::KILL) if oom => {
-                "a process of it was killed for lack of memory, and it ended by KILL".into()
-            }
-            _ if oom => format!(
-                "a process of it was killed for lack of memory; its init exited with status {status}"
-            ),
+        let ended = match signal {
             Some(signal) => self.by_signal(record, signal, status),
             None => self.by_itself(record, status),
+        };
+        let ended = self.unhealthy(record).unwrap_or_default() + &ended;
+        if record.oom != Some(true) {
+            return ended;
+        }
+        // (The mark stays for the whole life of the container.)
+        match (signal, record.stopped_manually) {
+            (Some(Signal::KILL), None | Some(false)) => {
+                "a process of it was killed for lack of memory, and it ended with status 137".into()
+            }
+            (_, Some(true)) => {
+                format!("a process of it was killed for lack of memory before it ended; {ended}")
+            }
+            _ => format!(
+                "a process of it was killed for lack of memory; its init exited with status {status}"
+            ),
         }
     }
 
@@ -137,27 +160,35 @@ impl EndingInput<'_> {
         match record.stopped_manually {
             // (Docker and Podman set the mark for every signal that they send, also if it was only handled.)
             Some(true) if signal == Signal::KILL => format!(
-                "it was stopped, or sent a signal, through {engine}, and ended by KILL: its grace period had expired, or KILL was sent through {engine} or by another sender"
+                "it was stopped, or sent a signal, through {engine}: KILL ended its init (its grace period had expired, or KILL was sent through {engine} or by another sender), {itself}"
             ),
             Some(true) => format!(
                 "it was stopped, or sent a signal, through {engine}: {signal} ended its init, {itself}"
             ),
-            manually => {
-                let request = match manually {
-                    Some(false) => format!("nothing was sent through {engine}, and "),
-                    _ => String::new(),
-                };
-                let signal_text = match signal {
-                    _ if FAULTS.contains(&signal) => format!(
-                        "{signal} ended its init: a fault of the program, unless somebody sent the signal"
-                    ),
-                    Signal::ABRT => {
-                        "ABRT ended its init: it aborted, unless somebody sent the signal".into()
-                    }
-                    _ => format!("{signal} ended its init"),
-                };
-                format!("{request}{signal_text}, {itself}")
+            _ => {
+                let cause = CAUSES.iter().find(|(known, _)| *known == signal);
+                let cause = cause
+                    .map(|(_, cause)| format!(": {cause}, unless somebody sent the signal"))
+                    .unwrap_or_default();
+                format!("{signal} ended its init{cause}, {itself}{}", self.no_request(record))
             }
+        }
+    }
+
+    /// Says that the engine ends a container that is unhealthy, as this one was.
+    fn unhealthy(&self, record: &ExitRecord) -> Option<String> {
+        let health = record.health.as_ref().filter(|health| health.status == "unhealthy")?;
+        let action = health.on_failure.as_ref()?;
+        Some(format!("it was unhealthy, on which {} does `{action}`: ", self.engine()))
+    }
+
+    /// Says that the engine records no request, if it records them.
+    fn no_request(&self, record: &ExitRecord) -> String {
+        match record.stopped_manually {
+            Some(false) => {
+                format!("; {} recorded no request to stop or signal it", self.engine())
+            }
+            _ => String::new(),
         }
     }
 
@@ -176,7 +207,9 @@ impl EndingInput<'_> {
             (status, _) if Some(status) == lost => format!(
                 "its command exited with status {status}, or it ended while {engine} was not running, which then records that status"
             ),
-            (status, Some(false)) => format!("its command exited with status {status} by itself"),
+            (status, Some(false)) => {
+                format!("its command exited with status {status}{}", self.no_request(record))
+            }
             (status, None) => format!(
                 "its command exited with status {status}; whether it was stopped through {engine} is not recorded"
             ),
@@ -191,6 +224,7 @@ mod tests {
     use super::super::{EndingInput, explain, is_cgroup_of};
     use super::*;
     use crate::model::engine::EngineInfo;
+    use crate::model::exit_record::HealthRecord;
 
     static ENGINE: EngineInfo =
         EngineInfo { name: "docker", display_name: "Docker", ..EngineInfo::DEFAULT };
@@ -242,18 +276,37 @@ mod tests {
     fn the_reason_is_no_more_than_what_is_known() {
         let manual = |status| ExitRecord { stopped_manually: Some(true), ..ended(status) };
         let marked = |status| ExitRecord { oom: Some(true), ..ended(status) };
+        let unhealthy = HealthRecord {
+            status: "unhealthy".into(),
+            on_failure: Some("kill".into()),
+            ..HealthRecord::default()
+        };
         for (record, part) in [
             (ended(0), "its command finished with status 0"),
-            (ended(3), "exited with status 3 by itself"),
+            (ended(3), "status 3; Docker recorded no request to stop or signal it"),
             (ended(143), "TERM ended its init, or it exited with status 143 by itself"),
             (ended(139), "a fault of the program, unless somebody sent"),
-            (ended(137), "nothing was sent through Docker, and KILL ended its init"),
+            (ended(137), "KILL ended its init, or it exited with status 137 by itself"),
+            (ended(137), "; Docker recorded no request to stop or signal it"),
+            (ended(159), "SYS ended its init: a system call that a seccomp filter forbids, unless"),
+            (ended(152), "its limit of CPU time (RLIMIT_CPU), unless somebody sent the signal"),
             (manual(137), "its grace period had expired, or KILL was sent"),
             (manual(143), "stopped, or sent a signal, through Docker: TERM"),
+            (
+                ExitRecord { health: Some(unhealthy), ..manual(137) },
+                "it was unhealthy, on which Docker does `kill`: it was stopped, or sent a signal",
+            ),
             (manual(0), "status 0, after it was stopped, or sent a signal, through Docker"),
             (manual(3), "status 3, after it was stopped, or sent a signal, through Docker"),
             (ended(143), "as programs do that handle TERM"),
-            (marked(137), "a process of it was killed for lack of memory, and it ended by KILL"),
+            (
+                marked(137),
+                "a process of it was killed for lack of memory, and it ended with status 137",
+            ),
+            (
+                ExitRecord { stopped_manually: Some(true), ..marked(137) },
+                "for lack of memory before it ended; it was stopped, or sent a signal, through",
+            ),
             (marked(1), "killed for lack of memory; its init exited with status 1"),
             (ended(127), "a command that was not found"),
             (ended(-1), "a status that is not known"),

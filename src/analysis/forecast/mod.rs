@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use super::container_process::ContainerProcess;
 use super::delivery::{DeliveryContext, Prediction, Recipient, SignalState, predict};
+use crate::model::bytes::message_text;
 use crate::model::lookup::{Lookup, LookupError, LookupResult, LookupStore};
 use crate::model::pid::ProcessId;
 use crate::model::process::Process;
@@ -268,7 +269,7 @@ impl ForecastInput<'_> {
     /// Returns a process in words: PID in the container and name.
     fn name(&self, index: usize) -> String {
         let process = &self.processes[index];
-        let comm = String::from_utf8_lossy(&process.facts.stat.comm).into_owned();
+        let comm = message_text(&process.facts.stat.comm).into_owned();
         match process.pid {
             Some(pid) => format!("{pid} {comm}"),
             None => comm,

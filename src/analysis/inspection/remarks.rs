@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use super::Inspection;
 use super::mounts::{InspectedMount, MountKind};
 use crate::analysis::own_changes::OwnChange;
+use crate::model::bytes::message_text;
 use crate::model::capability;
 use crate::model::process::Fact;
 use crate::model::resource_config::ResourceConfig;
@@ -295,7 +296,7 @@ fn host_mount_remark(
 }
 
 fn text(path: &[u8]) -> Cow<'_, str> {
-    String::from_utf8_lossy(path)
+    message_text(path)
 }
 
 #[cfg(test)]

@@ -1,34 +1,31 @@
 //! `logs`: the end of a container's log, from its engine's files or the journal.
 
+mod end_watch;
 mod journal;
 
-use std::io::IsTerminal;
 use std::ops::ControlFlow;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::{ArgMatches, Args};
 use jiff::Timestamp;
 use serde_json::json;
 
+use self::end_watch::EndWatch;
 use super::any_container::{AnyContainer, resolve_any};
 use super::{Command, arguments, command};
 use crate::cli::args;
 use crate::cli::context::Context;
 use crate::completion::source::CompletionSource;
-use crate::engine::exit_record;
 use crate::error::{Error, ExitStatus, os_error};
 use crate::model::container::Container;
-use crate::model::exit_record::{LogDestination, RecordedState};
+use crate::model::exit_record::LogDestination;
 use crate::model::log_record::{LogFormat, LogRecord};
 use crate::output::escape::safe_str;
-use crate::output::exit_words::predicate;
 use crate::output::json::{self, bytes_to_json};
 use crate::output::terminal::is_broken_pipe;
 use crate::proc::{Host, LogRange, LogReader, ReadError, Trust};
 use crate::resolve::Resolver;
 
-/// The longest time between the end of a container and its engine's record of it.
-const LATEST_RECORD: Duration = Duration::from_secs(5);
 /// Time between two reads of a log with `-f`.
 const INTERVAL: Duration = Duration::from_millis(200);
 
@@ -112,19 +109,18 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
     let range = LogRange { last, since: arguments.since };
     let printer =
         Printer { context, host: &host, arguments: &arguments, container: &found.container };
+    let end = EndWatch::new(&printer, &found);
     let destination = destination(&found)?;
     context.ui.step(&format!("log driver {}", safe_str(&destination.driver)));
     match (LogFormat::of_driver(&destination.driver), &destination.path) {
         _ if destination.driver == "journald" => {
-            journal::print(&host, &found.container, range, arguments.follow, |record| {
-                printer.print(record)
-            })?;
+            journal::print(&printer, range, end)?;
         }
         (Some(format), Some(path)) => {
             let trust = found.container.user.map_or(Trust::Root, Trust::User);
             let opened = LogReader::open(&host, path, trust, format, range);
             let mut reader = opened.map_err(|error| unreadable(&path.display(), &error))?;
-            printer.follow(&mut reader, &found)?;
+            printer.follow(&mut reader, end)?;
         }
         _ => return Err(no_file(&found.container, destination)),
     }
@@ -180,24 +176,15 @@ struct Printer<'a> {
 
 impl Printer<'_> {
     /// Prints what the reader has; with `-f`, also what comes while the container runs.
-    fn follow(&self, reader: &mut LogReader<'_>, found: &AnyContainer<'_>) -> Result<(), Error> {
-        let (mut ended, mut is_recorded) = (None, true);
+    fn follow(&self, reader: &mut LogReader<'_>, mut end: EndWatch<'_>) -> Result<(), Error> {
         loop {
-            // (What it wrote last is read after it has ended. The engine writes its log before the record of
-            // its end; a daemon that hangs writes neither.)
-            if self.arguments.follow && ended.is_none() && !self.is_running(found) {
-                ended = found.running.as_ref().map(|_| Instant::now());
-            }
-            let mut is_over = !self.arguments.follow || found.running.is_none();
-            if let Some(ended) = ended {
-                is_recorded = self.is_end_recorded(found);
-                is_over = is_recorded || ended.elapsed() > LATEST_RECORD;
-            }
+            // (What it wrote last is read after it has ended.)
+            let is_over = end.is_over();
             if self.print_all(reader)?.is_break() {
                 return Ok(());
             }
             if is_over {
-                self.note_end(ended.is_some(), is_recorded);
+                end.note();
                 return Ok(());
             }
             std::thread::sleep(INTERVAL);
@@ -223,45 +210,6 @@ impl Printer<'_> {
             self.context.ui.warn(&safe_str(&message));
         }
         Ok(ControlFlow::Continue(()))
-    }
-
-    /// Whether the engine has recorded that the container, which was running, has ended.
-    fn is_end_recorded(&self, found: &AnyContainer<'_>) -> bool {
-        let Some(before) = &found.record else { return true };
-        exit_record(self.host, self.container).is_none_or(|record| {
-            record.state != RecordedState::Running || record.started != before.started
-        })
-    }
-
-    /// Says that the container that was followed has ended, and how.
-    fn note_end(&self, has_ended: bool, is_recorded: bool) {
-        let name = self.container.qualified();
-        if has_ended && !is_recorded {
-            let engine = self.container.engine.display_name;
-            self.context.ui.warn(&safe_str(&format!(
-                "{name} has ended, but {engine} has not recorded it: its last lines may be missing"
-            )));
-        } else if has_ended && std::io::stderr().is_terminal() {
-            let how = match exit_record(self.host, self.container) {
-                Some(record) if record.has_ended() => {
-                    predicate(&record, self.container.engine, Timestamp::now())
-                }
-                Some(record) if record.state == RecordedState::Running => {
-                    "has ended, and runs again".into()
-                }
-                _ => "has ended".into(),
-            };
-            self.context.ui.note(&safe_str(&format!("{name} {how}")));
-        }
-    }
-
-    fn is_running(&self, found: &AnyContainer<'_>) -> bool {
-        let init = found.running.as_ref().and_then(|running| running.container.init);
-        init.is_some_and(|init| {
-            self.host
-                .stat(init.pid)
-                .is_ok_and(|stat| stat.start == init.start && !stat.has_exited())
-        })
     }
 
     /// Prints a record. Breaks once the reader is gone.

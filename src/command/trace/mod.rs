@@ -1,6 +1,7 @@
 //! `trace`: prints each signal as it is sent and delivered, and exits and OOM kills, as the kernel
 //! records them. Nothing is sent, and nothing is left behind.
 
+mod lines;
 mod tracer;
 
 use std::time::Duration;
@@ -11,6 +12,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use self::tracer::Tracer;
 use super::{Command, arguments, command, may_act, resolve};
+use crate::analysis::trace_filter::trace_filters;
 use crate::cli::args;
 use crate::cli::context::Context;
 use crate::completion::source::CompletionSource;
@@ -86,7 +88,7 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
     may_act(&host, "trace signals", ExitStatus::NotPermitted)?;
     let interrupt = block_interrupts()?;
     // Opened first: a process that begins while the containers are looked up is in the trace.
-    let trace = SignalTrace::open(&host, signals.unwrap_or(SignalSet::ALL)).map_err(cannot_open)?;
+    let trace = SignalTrace::open(&host, trace_filters(signals)).map_err(cannot_open)?;
     let (choice, members) = choose(context, &Resolver::new(&host), &references, &arguments)?;
     let mut processes = TracedProcesses::new(&host, choice);
     for pid in members {

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, HashSet};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use jiff::{SignedDuration, Timestamp};
 use nix::sys::signalfd::SignalFd;
 
+use super::lines::{TraceLines, WallClock};
 use crate::analysis::delivery::InitSender;
 use crate::analysis::fatal_signals::FatalSignals;
 use crate::analysis::trace_outcome::{SignalOrigin, SignalOutcome, TargetFacts, is_routine};
@@ -47,6 +47,8 @@ pub(super) struct Tracer<'a> {
     /// Processes that the OOM killer chose and that did not get KILL yet.
     oom_victims: HashSet<i32>,
     lost: u64,
+    lines: TraceLines,
+    clock: WallClock,
     verdicts: VerdictLog,
     fatal: FatalSignals,
     /// Processes whose exit is not printed yet, and since when.
@@ -80,6 +82,8 @@ impl<'a> Tracer<'a> {
             routine: BTreeMap::new(),
             oom_victims: HashSet::new(),
             lost: 0,
+            lines: TraceLines::default(),
+            clock: WallClock::new(),
             verdicts: VerdictLog::default(),
             fatal: FatalSignals::default(),
             ending: Vec::new(),
@@ -113,7 +117,8 @@ impl<'a> Tracer<'a> {
                 break;
             }
         }
-        text.push_str(&self.exits(true));
+        self.end_exits(true);
+        text.push_str(&self.lines.take_before(None));
         self.print_end(text)
     }
 
@@ -169,7 +174,7 @@ impl<'a> Tracer<'a> {
     fn read(&mut self, until: Option<u64>, give_up: Option<Instant>) -> String {
         self.processes.read_exits();
         self.processes.refresh();
-        let mut text = String::new();
+        self.clock.refresh();
         let records = self.trace.take(until);
         let count = records.len();
         for (index, record) in records.into_iter().enumerate() {
@@ -180,28 +185,32 @@ impl<'a> Tracer<'a> {
                 }
                 self.trace.drain();
             }
-            text.extend(self.line(record));
+            let time = record.time;
+            let line = self.line(record);
+            line.into_iter().for_each(|line| self.lines.add(time, line));
             if self.is_full() {
                 break;
             }
         }
-        text.push_str(&self.exits(false));
-        text
+        let until = self.end_exits(false);
+        self.lines.take_before(until)
     }
 
     /// Returns the line of a record, if it is to be printed.
     fn line(&mut self, record: TraceRecord) -> Option<String> {
-        let time = record.time;
+        let (time, moment) = (record.time, self.clock.time(record.time));
         match record.event {
             KernelEvent::Lost { records } => {
                 self.lost += records;
                 self.processes.forget_gone();
+                return Some(self.reporter.lost(self.clock.time(time), records));
             }
             KernelEvent::Forked { pid, tid, parent } => self.processes.begin(pid, tid, parent),
             KernelEvent::Renamed { tid, comm, by_exec } => {
                 self.processes.rename(tid, comm, by_exec);
             }
             KernelEvent::Exited { is_last } => {
+                self.postpone(record.pid, time);
                 let ending = self.processes.end(record.pid, record.tid, is_last);
                 let ending = ending.filter(|ending| self.is_shown(&ending.process));
                 self.ending.extend(ending.map(|ending| (time, ending)));
@@ -211,9 +220,9 @@ impl<'a> Tracer<'a> {
                 let mut target = self.processes.of_thread(tid)?;
                 self.oom_victims.insert(target.host_pid);
                 target.comm = comm.unwrap_or(target.comm);
-                return self.is_shown(&target).then(|| {
-                    self.reporter.line(moment(time), &target, &TraceEvent::Oom(anon_rss))
-                });
+                return self
+                    .is_shown(&target)
+                    .then(|| self.reporter.line(moment, &target, &TraceEvent::Oom(anon_rss)));
             }
             KernelEvent::Delivered { signal, code, handler } => {
                 return self.delivered((signal, code, handler), &record);
@@ -225,7 +234,7 @@ impl<'a> Tracer<'a> {
                 };
                 let event = self.sent(&target, &record, (signal, code, result), tid);
                 self.sent += 1;
-                return Some(self.reporter.line(moment(time), &target, &event));
+                return Some(self.reporter.line(moment, &target, &event));
             }
         }
         None
@@ -248,7 +257,7 @@ impl<'a> Tracer<'a> {
         }
         let contradicted = self.verdicts.outcome(target.host_pid, signal, outcome);
         let event = TraceEvent::Deliver { signal, code, outcome, contradicted };
-        Some(self.reporter.line(moment(record.time), &target, &event))
+        Some(self.reporter.line(self.clock.time(record.time), &target, &event))
     }
 
     /// Returns the event of a signal that was sent, with its sender and the verdict on it.
@@ -339,10 +348,11 @@ impl<'a> Tracer<'a> {
         }
     }
 
-    /// Returns the lines of the exits whose status is known by now, or with `all` of all of them.
-    fn exits(&mut self, all: bool) -> String {
+    /// Adds the lines of the exits whose status is known by now, or with `all` of all of them. Returns the time
+    /// of the first of the others.
+    fn end_exits(&mut self, all: bool) -> Option<u64> {
         let now = monotonic_now();
-        let mut text = String::new();
+        let mut first = None;
         for (time, ending) in std::mem::take(&mut self.ending) {
             let known = self.processes.ending(&ending);
             let is_late = now.saturating_sub(time) > STATUS_WAIT;
@@ -353,12 +363,23 @@ impl<'a> Tracer<'a> {
                 let contradicted =
                     self.verdicts.exit(ending.process.host_pid, known.and_then(Ending::signal));
                 let event = TraceEvent::Exit(known, contradicted);
-                text.push_str(&self.reporter.line(moment(time), &ending.process, &event));
+                let line = self.reporter.line(self.clock.time(time), &ending.process, &event);
+                self.lines.add(time, line);
             } else {
+                first = first.into_iter().chain([time]).min();
                 self.ending.push((time, ending));
             }
         }
-        text
+        first
+    }
+
+    /// Notes that a thread of a process exits whose main thread has ended: the process may end now.
+    fn postpone(&mut self, pid: i32, time: u64) {
+        let mut of_process =
+            self.ending.iter_mut().filter(|(_, ending)| ending.process.host_pid == pid);
+        if let Some((ended, _)) = of_process.next() {
+            *ended = time;
+        }
     }
 }
 
@@ -381,10 +402,4 @@ fn init_sender(
         true => InitSender::OwnNamespace,
         false => InitSender::AncestorNamespace,
     })
-}
-
-/// Returns the time of day of a moment of CLOCK_MONOTONIC.
-fn moment(time: u64) -> Timestamp {
-    let age = SignedDuration::from_nanos_i128(i128::from(monotonic_now()) - i128::from(time));
-    Timestamp::now() - age
 }

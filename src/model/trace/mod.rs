@@ -5,4 +5,4 @@ mod format;
 mod record;
 
 pub use format::TracepointFormat;
-pub use record::{KernelEvent, TraceFormats, TraceRecord, parse_record};
+pub use record::{KernelEvent, TraceFilters, TraceFormats, TraceRecord, parse_record};

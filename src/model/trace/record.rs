@@ -115,6 +115,15 @@ pub struct TraceFormats {
     pub attach: TracepointFormat,
 }
 
+/// Filter expressions of tracepoints, Documentation/trace/events.rst; none where everything is read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TraceFilters {
+    /// For `signal:signal_generate`.
+    pub generate: Option<String>,
+    /// For `signal:signal_deliver`.
+    pub deliver: Option<String>,
+}
+
 /// Parses a record: its type, its flags, and its bytes without the header. Returns none for records that
 /// say nothing about signals.
 pub fn parse_record(

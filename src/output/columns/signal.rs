@@ -7,6 +7,7 @@ use super::common::{self, ProcessRow};
 use crate::action::signal_many::{Delivery, Observation, SignalResult, WaitOutcome};
 use crate::action::signal_target::{SignalEnd, TargetReach};
 use crate::analysis::container_process::{ContainerProcess, RowContext};
+use crate::model::bytes::message_text;
 use crate::model::signal::SignalNumber;
 use crate::model::verdict::Verdict;
 use crate::output::column::Column;
@@ -121,7 +122,7 @@ fn forwarded(reach: &TargetReach) -> Option<String> {
     const NAMED: usize = 3;
     let name = |end: &SignalEnd| {
         let pid = end.process.pid.map_or_else(|| "-".into(), |pid| pid.to_string());
-        let comm = String::from_utf8_lossy(&end.process.facts.stat.comm).into_owned();
+        let comm = message_text(&end.process.facts.stat.comm).into_owned();
         format!("{pid} {comm} ({})", end.verdict.name())
     };
     let mut names: Vec<String> = reach.ends.iter().take(NAMED).map(name).collect();

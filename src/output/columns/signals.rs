@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::common::{self, ProcessRow};
 use crate::analysis::container_process::{ContainerProcess, RowContext};
 use crate::analysis::delivery::Prediction;
+use crate::model::bytes::message_text;
 use crate::model::pid::HostPid;
 use crate::model::process::Fact;
 use crate::model::signal::{Signal, SignalSet};
@@ -217,7 +218,7 @@ fn subject(group: &[&SignalsRow]) -> String {
     let signals: Vec<String> = signals.into_values().collect();
     let processes: BTreeSet<HostPid> = group.iter().map(|row| row.process.facts.id.pid).collect();
     let first = &group[0].process;
-    let comm = String::from_utf8_lossy(&first.facts.stat.comm).into_owned();
+    let comm = message_text(&first.facts.stat.comm).into_owned();
     let first = match first.pid {
         Some(pid) => format!("{pid} {comm}"),
         None => comm,

@@ -25,6 +25,8 @@ enum Deed {
     Stop,
     /// Its engine kills it.
     Kill,
+    /// Its engine finds it unhealthy, and kills it.
+    Unhealthy,
 }
 
 /// One way to end.
@@ -54,6 +56,10 @@ fn handler(status: i64) -> String {
 fn gate(then: &str) -> String {
     format!(": > /ready; until [ -e /go ]; do sleep 0.05; done; {then}")
 }
+
+/// Options for a check that fails when it is run by hand: it runs by itself only where systemd does.
+const UNHEALTHY: &str =
+    "--health-cmd false --health-interval disable --health-retries 1 --health-on-failure kill";
 
 const GROW: &str = "a=x; while :; do a=$a$a; done";
 
@@ -109,6 +115,14 @@ fn rows() -> Vec<Row> {
             ..row("kill", sleep(), Deed::Kill, killed("KILL"), 137, "KILL ended its init")
         },
         row(
+            "health check",
+            sleep(),
+            Deed::Unhealthy,
+            killed("KILL"),
+            137,
+            "it was unhealthy, on which Podman does `kill`",
+        ),
+        row(
             "SEGV",
             gate("exec /segv"),
             Deed::Go,
@@ -159,6 +173,7 @@ impl<'a> Subject<'a> {
         let name = format!("cit-{}-end", engine.name);
         let _ = engine.script(&["rm", &name]);
         let options = match (row.has_limit, engine.name) {
+            _ if row.deed == Deed::Unhealthy => UNHEALTHY,
             (false, _) => "",
             (true, "cri") => "--memory 20000000",
             (true, "containerd") => "--memory-limit 20000000",
@@ -275,16 +290,16 @@ impl Drop for Neighbour<'_> {
 }
 
 /// A trace that is running.
-struct Trace(Child);
+pub struct Trace(Child);
 
 impl Trace {
-    fn start(container: &str) -> Result<Self, Failed> {
+    pub fn start(container: &str) -> Result<Self, Failed> {
         let command = cinspect(&["--json", "trace", container]);
         Ok(Self(start_trace(command)?.0))
     }
 
     /// Ends it as Ctrl-C does; returns its events.
-    fn finish(mut self) -> Result<Vec<Value>, Failed> {
+    pub fn finish(mut self) -> Result<Vec<Value>, Failed> {
         let pid = Pid::from_raw(self.0.id().cast_signed());
         kill(pid, Signal::SIGINT).map_err(|error| error.to_string())?;
         let mut text = String::new();
@@ -302,8 +317,10 @@ pub fn every_way(engine: &Engine) -> Outcome {
         "lxc" | "containerd" => Records { status: false, stopped: Some(false) },
         _ => Records { status: true, stopped: Some(false) },
     };
-    // (The same programs, whatever the engine; and containerd's client does no more than CRI.)
+    // (The same programs, whatever the engine; and containerd's client does no more than CRI. Podman alone
+    // ends a container that is unhealthy: Docker marks it, the kubelet has probes of its own, LXC has none.)
     let is_run = |row: &&Row| match engine.name {
+        name if row.deed == Deed::Unhealthy => name == "podman",
         "docker" => true,
         "containerd" => row.name == "exit 3" || row.name == "OOM of PID 1",
         _ => row.name != "exit 0" && row.name != "no command",
@@ -331,6 +348,12 @@ fn one_way(engine: &Engine, records: &Records, row: &Row) -> Outcome {
         Deed::Neighbour => neighbour.as_ref().ok_or("no neighbour")?.kill()?,
         Deed::Stop => drop(engine.script(&["stop", &subject.name])?),
         Deed::Kill => drop(engine.script(&["kill", &subject.name])?),
+        Deed::Unhealthy => {
+            let line = format!("{} healthcheck run {}", engine.script(&["client"])?, subject.name);
+            let mut check = std::process::Command::new("sh");
+            check.args(["-c", &line]).stdin(std::process::Stdio::null());
+            crate::support::finish(check).expect(1)?;
+        }
     }
     check(wait_long(|| subject.has_ended()), "it does not end")?;
     let events = trace.finish()?;
@@ -371,7 +394,7 @@ fn traced(
         }),
         // (By a program of the engine, on the host.)
         Deed::Stop => has(&["TERM", "PWR"], &|sender| sender["container"].is_null()),
-        Deed::Kill => has(&["KILL"], &|sender| sender["container"].is_null()),
+        Deed::Kill | Deed::Unhealthy => has(&["KILL"], &|sender| sender["container"].is_null()),
         Deed::Go if row.name == "SEGV" => has(&["SEGV"], &Value::is_null),
         Deed::Go if row.has_limit => {
             let is_init = row.kernel.1.is_some();
@@ -427,5 +450,6 @@ fn listed(records: &Records, row: &Row, subject: &Subject<'_>) -> Outcome {
     same(lines[0]["exit"]["status"].clone(), status)?;
     let refusal = run(&["ps", &qualified]).expect(3)?;
     let exited = format!("exited with status {}", row.status);
-    check(!records.status || refusal.err.contains(&exited), &refusal.err)
+    let is_right = refusal.err.contains(&exited) && refusal.err.contains(" ago");
+    check(!records.status || is_right, &refusal.err)
 }

@@ -104,7 +104,7 @@ pub fn to_the_end(engine: &Engine) -> Outcome {
             "--log-opt max-size=10k --log-opt max-file=20 --log-opt compress=true",
             "--log-driver local --log-opt max-size=10k --log-opt max-file=20",
         ],
-        "podman" => &["--log-driver k8s-file"],
+        "podman" => &[K8S_FILE],
         _ => &[""],
     };
     for driver in drivers {
@@ -130,6 +130,56 @@ pub fn to_the_end(engine: &Engine) -> Outcome {
     }
     Ok(())
 }
+
+/// While its daemon hangs, the log that is there is read, and the end of the container is seen.
+pub fn daemon_hangs(engine: &Engine) -> Outcome {
+    let ended = Ended::new(engine)?;
+    let name = start(engine, &ended, "")?;
+    let mut follower = Follower::start(&name)?;
+    tell(engine, &ended.name, "one")?;
+    for number in 1..=HALF {
+        same(follower.line()?, number.to_string())?;
+    }
+    let init = engine.script(&["init", &ended.name])?;
+    let daemons = engine.script(&["daemons"])?;
+    let daemons: Vec<&str> = daemons.split_whitespace().collect();
+    check(!daemons.is_empty(), "no daemon runs")?;
+    let signal = |name: &str, pids: &[&str]| {
+        let _ = Command::new("kill").arg(name).args(pids).stdin(Stdio::null()).status();
+    };
+    signal("-STOP", &daemons);
+    let work = || -> Outcome {
+        let last = run(&["logs", "-n", "2", &name]).expect(0)?;
+        same(&*last.out, "499\n500\n")?;
+        let why = run(&["--json", "why", &name]).expect(0)?.objects();
+        same(why[0]["status"].clone(), serde_json::Value::Null)?;
+        signal("-KILL", &[&init]);
+        let (rest, errors) = follower.finish()?;
+        same(rest, Vec::new())?;
+        check(errors.contains("has not recorded it: its last lines may be missing"), errors)
+    };
+    let outcome = work();
+    signal("-CONT", &daemons);
+    outcome
+}
+
+/// A container that is removed ends the log that is followed.
+pub fn removed(engine: &Engine) -> Outcome {
+    let ended = Ended::new(engine)?;
+    let name = start(engine, &ended, if engine.name == "podman" { K8S_FILE } else { "" })?;
+    let mut follower = Follower::start(&name)?;
+    tell(engine, &ended.name, "one")?;
+    for number in 1..=HALF {
+        same(follower.line()?, number.to_string())?;
+    }
+    engine.script(&["rm", &ended.name])?;
+    let (rest, errors) = follower.finish()?;
+    check(rest.is_empty(), format!("{rest:?}"))?;
+    check(errors.lines().all(|line| line.contains("may be missing")), errors)?;
+    run(&["logs", "-f", &name]).expect(3).map(drop)
+}
+
+const K8S_FILE: &str = "--log-driver k8s-file";
 
 /// Docker keeps one file without `max-file`, and writes it again from its beginning.
 pub fn rewritten(engine: &Engine) -> Outcome {

@@ -24,6 +24,7 @@ mod exec;
 mod exec_init;
 mod followed;
 mod inspect;
+mod journal;
 mod recipes;
 mod remedies;
 mod scenarios;
@@ -124,6 +125,11 @@ const ENGINE_CHECKS: &[(&str, Check)] = &[
     ("docker", ("logs_are_followed_to_the_end", followed::to_the_end)),
     ("podman", ("logs_are_followed_to_the_end", followed::to_the_end)),
     ("cri", ("logs_are_followed_to_the_end", followed::to_the_end)),
+    ("docker", ("logs_are_followed_while_the_daemon_hangs", followed::daemon_hangs)),
+    ("docker", ("logs_end_with_a_container_that_is_removed", followed::removed)),
+    ("podman", ("logs_end_with_a_container_that_is_removed", followed::removed)),
+    ("docker", ("logs_are_read_from_the_journal", journal::printed)),
+    ("podman", ("logs_are_read_from_the_journal", journal::printed)),
     ("docker", ("logs_say_when_lines_may_be_missing", followed::rewritten)),
     ("podman", ("mapped_root_owns_the_records", userns::mapped_root_owns_the_records)),
     ("podman", ("stop_settings_are_read_from_its_database", stop_signal::podman_database)),

@@ -22,6 +22,7 @@ use crate::analysis::exec_plan::{
 };
 use crate::analysis::user::Ids;
 use crate::error::{Error, os_error};
+use crate::model::bytes::message_text;
 use crate::sys::fd::open_at;
 use crate::sys::{capability, seccomp};
 
@@ -139,7 +140,7 @@ impl Confinement {
             false => [b"exec ", name].concat(),
         };
         file.write_all(&text).map_err(|error| cannot_apply(os_error(error)))?;
-        let name = String::from_utf8_lossy(name).into_owned();
+        let name = message_text(name).into_owned();
         reporter.report(ExecEvent::SecurityLabel(name));
         Ok(())
     }

@@ -39,6 +39,7 @@ use crate::analysis::exec_plan::ExecPlan;
 use crate::analysis::user::Identity;
 use crate::error::{Error, os_error};
 use crate::model::account::AccountEntry;
+use crate::model::bytes::message_text;
 use crate::model::pid::HostPid;
 use crate::sys::process;
 use attributes::{apply_scheduling, check_environment, leave_keyring, read_environment};
@@ -196,7 +197,7 @@ fn attempts(
         let attempt = |path| Attempt { path, argv: plan.command.clone() };
         return Ok(candidates(name, environment).into_iter().map(attempt).collect());
     }
-    let text = |path: &[u8]| String::from_utf8_lossy(path).into_owned();
+    let text = |path: &[u8]| message_text(path).into_owned();
     let login_shell = identity.shell.as_deref();
     let (shells, is_passed_over) = shells(login_shell);
     if is_passed_over {

@@ -17,6 +17,7 @@ use crate::analysis::exec_plan::ExecPlan;
 use crate::analysis::user::{Identity, add_groups, identify};
 use crate::error::{Error, os_error};
 use crate::model::account::AccountEntry;
+use crate::model::bytes::message_text;
 use crate::sys::fd::{file_type, open, open_at};
 use crate::sys::{process, terminal};
 
@@ -154,7 +155,7 @@ impl TargetRoot<'_> {
                 true => self.change_directory_beneath(path),
                 false => chdir(path.as_slice()),
             };
-            let text = String::from_utf8_lossy(path);
+            let text = message_text(path);
             return changed.map_err(cannot(format!("cannot change directory to `{text}`")));
         }
         // The host's tools start in the host's root.
@@ -166,7 +167,7 @@ impl TargetRoot<'_> {
             Some(path) => self
                 .change_directory_beneath(path)
                 .err()
-                .map(|errno| format!("`{}`: {}", String::from_utf8_lossy(path), os_error(errno))),
+                .map(|errno| format!("`{}`: {}", message_text(path), os_error(errno))),
             None => fchdir(targets).and_then(|()| is_within_root()).err().map(|_| {
                 match fstat(targets).is_ok_and(|stat| stat.st_nlink == 0) {
                     true => "it has been deleted".into(),
