@@ -22,7 +22,7 @@ pub fn trace_filters(named: Option<SignalSet>) -> TraceFilters {
     }
 }
 
-/// (`deliver` reports KILL where another signal was fatal to the whole process, kernel/signal.c
+/// Returns the filter for some signals. (`deliver` reports KILL where another signal was fatal to the whole process, kernel/signal.c
 /// `complete_signal`.)
 fn one_of(signals: SignalSet) -> String {
     let terms: Vec<String> =

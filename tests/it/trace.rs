@@ -22,8 +22,6 @@ pub fn trials() -> Vec<Trial> {
     add("trace::names_the_sender", sender);
     add("trace::shows_processes_that_begin_later", later);
     add("trace::loses_no_signal_of_a_burst", burst);
-    add("trace::says_how_many_records_were_lost", losses);
-    add("trace::prints_events_in_the_order_of_time", order);
     add("trace::counts_routine_signals_unless_they_are_named", routine);
     add("trace::kill_by_the_exit_of_pid_1_has_this_reason", init_exit);
     add("trace::leaves_nothing_behind_when_it_is_killed", killed);
@@ -212,59 +210,6 @@ fn burst() -> Outcome {
     same(results(&events, "signal", "USR2", "perl").len(), BURST)?;
     same(results(&events, "deliver", "USR2", "perl").len(), BURST)?;
     same(events.last().map(|end| end["lost"].clone()), Some(json!(0)))
-}
-
-/// While the trace is stopped, the kernel's buffers fill up: what is missing is said where it is missing, and at
-/// the end. (No other test has this signal in its filter.)
-fn losses() -> Outcome {
-    const SENT: usize = 100_000;
-    let dir = tempfile::tempdir()?;
-    let file = |name: &str| dir.path().join(name).display().to_string();
-    let script = format!(
-        "$SIG{{STKFLT}} = sub {{}}; select(undef, undef, undef, 0.05) until -e '{}'; kill STKFLT => $$ for 1..{SENT}; open(F, '>', '{}'); close F; while (1) {{ select(undef, undef, undef, 0.05); kill TERM => $$ if -e '{}' }}",
-        file("begin"),
-        file("sent"),
-        file("end")
-    );
-    let init = UnsharedInit::start(&["perl", "-e", &script])?;
-    let trace = Trace::start(&[&init.name(), "STKFLT", "TERM"])?;
-    let pid = trace.child.id().to_string();
-    finish(kill("STOP", &pid)).expect(0)?;
-    std::fs::write(file("begin"), "")?;
-    let is_sent = || std::path::Path::new(&file("sent")).exists();
-    let sent = check((0..6).any(|_| wait_until(is_sent)), "the signals are not sent");
-    finish(kill("CONT", &pid)).expect(0)?;
-    sent?;
-    std::fs::write(file("end"), "")?;
-    let has_term = || trace.lines().iter().any(|line| line.contains("\"TERM\""));
-    check((0..6).any(|_| wait_until(has_term)), "it does not go on")?;
-    let events = trace.finish()?;
-    let lost = |name: &str| {
-        let said = events.iter().filter(|event| event["event"] == json!(name));
-        said.filter_map(|event| event["lost"].as_u64()).sum::<u64>()
-    };
-    let printed =
-        ["signal", "deliver"].map(|event| results(&events, event, "STKFLT", "perl").len());
-    let all = printed.iter().sum::<usize>() as u64 + lost("end");
-    check(lost("lost") > 0 && lost("lost") <= lost("end"), lost("lost"))?;
-    // (Records about other processes may be among the lost.)
-    check(all >= 2 * SENT as u64, format!("{printed:?} and {} of {SENT}", lost("end")))
-}
-
-/// Exits wait for their status, and lines of later events for them.
-fn order() -> Outcome {
-    let script = "while :; do for i in 1 2 3 4; do sh -c 'kill -TERM $$' & done; wait; done";
-    let init = UnsharedInit::start(&["sh", "-c", script])?;
-    let trace = Trace::start(&[&init.name(), "TERM"])?;
-    trace.wait_for(|events| results(events, "exit", "TERM", "sh").len() >= 50)?;
-    let events = trace.finish()?;
-    let times: Vec<jiff::Timestamp> = events
-        .iter()
-        .filter_map(|event| event["time"].as_str())
-        .map(|time| time.parse().map_err(|error| format!("{time}: {error}")))
-        .collect::<Result<_, _>>()?;
-    let late = times.windows(2).position(|pair| pair[0] > pair[1]);
-    check(late.is_none(), format!("{:?}", late.map(|index| &events[index..index + 2])))
 }
 
 fn routine() -> Outcome {

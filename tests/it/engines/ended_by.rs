@@ -290,16 +290,16 @@ impl Drop for Neighbour<'_> {
 }
 
 /// A trace that is running.
-pub struct Trace(Child);
+struct Trace(Child);
 
 impl Trace {
-    pub fn start(container: &str) -> Result<Self, Failed> {
+    fn start(container: &str) -> Result<Self, Failed> {
         let command = cinspect(&["--json", "trace", container]);
         Ok(Self(start_trace(command)?.0))
     }
 
     /// Ends it as Ctrl-C does; returns its events.
-    pub fn finish(mut self) -> Result<Vec<Value>, Failed> {
+    fn finish(mut self) -> Result<Vec<Value>, Failed> {
         let pid = Pid::from_raw(self.0.id().cast_signed());
         kill(pid, Signal::SIGINT).map_err(|error| error.to_string())?;
         let mut text = String::new();
