@@ -532,6 +532,17 @@ prints CAP_KILL
 without SYS_PTRACE ptrace
 in_pod_without 0 ptrace doctor
 prints '"code":"unknown"'
+# Beside a container of another daemon, which is looked at first and leads to no data root.
+hierarchy=/sys/fs/cgroup
+[ ! -e $hierarchy/pids ] || hierarchy=$hierarchy/pids
+other=$hierarchy/docker-$(printf '%064d' 0 | tr 0 a).scope
+mkdir "$other"
+sleep 1000 &
+echo $! > "$other/cgroup.procs"
+in_pod_without 0 ptrace ps
+kill $!
+wait $! 2> /dev/null || true
+rmdir "$other"
 without DAC_READ_SEARCH dac
 in_pod_without 0 dac ps
 prints '"verdict":"unknown"'

@@ -129,8 +129,8 @@ fn mounted_root(reader: &RecordReader<'_>, id: &str, pid: HostPid) -> Option<(St
     })
 }
 
-/// Returns the paths of that data root on the host, from the host's own `mountinfo`. They are only
-/// places to look for a record.
+/// Returns the paths of that data root on the host, from our own `mountinfo`. They are only places to look for
+/// a record.
 fn mounted_at(reader: &RecordReader<'_>, path: &str, source: &[u8]) -> Vec<PathBuf> {
     let mountinfo = reader.host.mountinfo();
     if mountinfo.is_empty() {
@@ -140,9 +140,9 @@ fn mounted_at(reader: &RecordReader<'_>, path: &str, source: &[u8]) -> Vec<PathB
         .filter(|mount| *mount.source == *source)
         .filter_map(|mount| {
             let root = std::str::from_utf8(&mount.root).ok()?;
-            let point = std::str::from_utf8(&mount.point).ok()?;
+            let point = reader.host.path_on_host(&mount.point)?;
             let rest = Path::new(path).strip_prefix(root).ok()?;
-            Some(Path::new(point).join(rest))
+            Some(point.join(rest))
         })
         .collect()
 }

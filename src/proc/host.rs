@@ -178,8 +178,9 @@ impl Host {
     /// Whether this `/proc` hides other users' processes from some callers (`hidepid`, proc(5)).
     pub fn hides_processes(&self) -> bool {
         let mountinfo = self.mountinfo();
-        let proc = self.proc.as_os_str().as_bytes();
-        let last = Mounts::new(&mountinfo).filter(|mount| *mount.point == *proc).last();
+        let is_proc =
+            |point: &[u8]| self.path_on_host(point).is_some_and(|path| path == Path::new("/proc"));
+        let last = Mounts::new(&mountinfo).filter(|mount| is_proc(&mount.point)).last();
         last.is_some_and(|mount| {
             mount.super_options.split(|b| *b == b',').any(|option| {
                 option.strip_prefix(b"hidepid=").is_some_and(|mode| mode != b"0" && mode != b"off")
@@ -248,10 +249,16 @@ impl Host {
         self.unresponsive.lock().unwrap_or_else(PoisonError::into_inner).insert(init);
     }
 
-    /// Returns the mounts of the host, as `mountinfo` lists them; nothing if it cannot be read. While directories
-    /// are held, they are read once.
+    /// Returns the mounts that this program sees, as `mountinfo` lists them; nothing if it cannot be read. While
+    /// directories are held, they are read once.
     pub fn mountinfo(&self) -> Arc<Vec<u8>> {
         self.files.mountinfo(|| self.read_mounts("self/mountinfo"))
+    }
+
+    /// Returns the path on the host of a mount point in [`Self::mountinfo`]: with `--host-root` the host's are below
+    /// that directory. None for a mount outside of the host's root.
+    pub fn path_on_host(&self, point: &[u8]) -> Option<PathBuf> {
+        self.files.path_on_host(point)
     }
 
     fn read_mounts(&self, file: &str) -> Vec<u8> {

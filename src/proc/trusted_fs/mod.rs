@@ -100,6 +100,8 @@ impl StateFile {
 #[derive(Debug)]
 pub(super) struct TrustedFs {
     root: PathBuf,
+    /// That directory as mount points name it.
+    mounted_root: OnceLock<PathBuf>,
     /// The user who counts as root.
     root_uid: u32,
     /// Mount points of network file systems; known once users' directories are searched.
@@ -111,8 +113,14 @@ pub(super) struct TrustedFs {
 
 impl TrustedFs {
     pub(super) fn new(root: PathBuf, root_uid: u32) -> Self {
-        let (network_mounts, charged) = (OnceLock::new(), Mutex::default());
-        Self { root, root_uid, network_mounts, charged, held: HeldDirs::default() }
+        Self {
+            root,
+            mounted_root: OnceLock::new(),
+            root_uid,
+            network_mounts: OnceLock::new(),
+            charged: Mutex::default(),
+            held: HeldDirs::default(),
+        }
     }
 
     pub(super) fn root(&self) -> &Path {
@@ -177,11 +185,22 @@ impl TrustedFs {
             let mut found = HashSet::new();
             visit(&mut |point, fstype| {
                 if is_network(fstype) {
-                    found.insert(PathBuf::from(OsStr::from_bytes(point)));
+                    found.extend(self.path_on_host(point));
                 }
             });
             found
         });
+    }
+
+    /// Returns the path on the host of a mount point as this program has it; none outside of the host's root.
+    pub(super) fn path_on_host(&self, point: &[u8]) -> Option<PathBuf> {
+        // (The kernel shows absolute paths without links.)
+        let root = self.mounted_root.get_or_init(|| match self.root == Path::new("/") {
+            true => self.root.clone(),
+            false => self.root.canonicalize().unwrap_or_else(|_| self.root.clone()),
+        });
+        let below = Path::new(OsStr::from_bytes(point)).strip_prefix(root).ok()?;
+        Some(Path::new("/").join(below))
     }
 
     /// Charges bytes to the owner of a file, and fails if that exceeds the budget.
@@ -451,9 +470,11 @@ mod tests {
 
     #[test]
     fn refuses_network_mounts_once_they_are_skipped() {
-        let (_dir, fs) = recorded();
+        let (dir, fs) = recorded();
         assert!(read(&fs, "/run/eng/a.json").is_ok());
-        fs.skip_network_mounts(|visit| visit(b"/run/eng", b"nfs4"));
+        // Mount points are as this program has them.
+        let point = dir.path().join("run/eng");
+        fs.skip_network_mounts(|visit| visit(point.as_os_str().as_bytes(), b"nfs4"));
         assert!(matches!(read(&fs, "/run/eng/a.json"), Err(ReadError::Broken(_))));
         assert!(fs.dir(Path::new("/run")).is_ok());
     }
