@@ -5,6 +5,11 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use nix::libc;
+use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
+
+/// A stack that is enough for every command, and the least that is (64 KiB are too few, measured).
+const STACK: rlim_t = 1 << 20;
+const LEAST_STACK: rlim_t = 128 << 10;
 
 /// The status of a child process that has run out of memory, which the parent reports.
 pub const CHILD_STATUS: i32 = 112;
@@ -15,6 +20,25 @@ static STATUS: AtomicI32 = AtomicI32::new(1);
 /// Sets the exit status of this process where it runs out of memory; with [`CHILD_STATUS`] it prints nothing.
 pub fn set_status(status: i32) {
     STATUS.store(status, Ordering::Relaxed);
+}
+
+/// Raises a limit of the stack (`ulimit -s`) that is too low: the kernel compares the stack with the present limit
+/// whenever it grows (`acct_stack_growth`, mm/vma.c).
+///
+/// # Errors
+/// The limit in bytes, if it is too low and cannot be raised.
+pub fn ensure_stack() -> Result<(), u64> {
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_STACK) else { return Ok(()) };
+    if soft >= STACK {
+        return Ok(());
+    }
+    // Beyond the hard limit with CAP_SYS_RESOURCE only.
+    if setrlimit(Resource::RLIMIT_STACK, STACK, hard.max(STACK)).is_ok() {
+        return Ok(());
+    }
+    let is_raised = setrlimit(Resource::RLIMIT_STACK, hard, hard).is_ok();
+    let limit = if is_raised { hard } else { soft };
+    if limit < LEAST_STACK { Err(limit) } else { Ok(()) }
 }
 
 /// The C library's allocator, which never answers that memory is exhausted.

@@ -48,6 +48,7 @@ const TASKS: &[(&str, LimitTask)] = &[
     ("descriptors", Limits::descriptors),
     ("processes", Limits::processes),
     ("memory", Limits::memory),
+    ("stacks", Limits::stacks),
     ("disks", Limits::disks),
     ("streams", Limits::streams),
     ("environments", Limits::environments),
@@ -192,6 +193,19 @@ impl Limits {
         let all: Vec<&str> = all.iter().map(String::as_str).collect();
         self.each(checks, if is_long() { &all } else { &few }, |limit, argv| {
             shell(&format!("ulimit -v {limit}; exec"), argv)
+        })
+    }
+
+    /// With little stack; `fixed` without the capability to raise the limit.
+    fn stacks(&self, checks: &mut Checks) -> Outcome {
+        self.each(checks, &["64", "256", "64 fixed"], |limit, argv| {
+            let exec = match limit.strip_suffix(" fixed") {
+                Some(limit) => {
+                    format!("ulimit -s {limit}; exec setpriv --bounding-set=-sys_resource")
+                }
+                None => format!("ulimit -s {limit}; exec"),
+            };
+            shell(&exec, argv)
         })
     }
 
