@@ -88,7 +88,7 @@ pub fn poll(fds: &mut [PollFd<'_>], timeout: Option<Duration>) -> Result<usize, 
 /// Calls `op` until it does not fail because a non-blocking descriptor is not ready.
 ///
 /// # Errors
-/// Those of `op`, and of ppoll(2).
+/// As `op` and ppoll(2).
 pub fn when_ready<F: AsFd, T>(
     file: &mut F,
     events: PollFlags,

@@ -66,8 +66,8 @@ fn bad_values() -> Outcome {
     check(tried >= 100, format!("only {tried} of {number} edits"))
 }
 
-/// A database over which the library panics names no container: what else is not found is not found, and that
-/// is no shortage of anything.
+/// A database over which the library panics names no container: what else is not found is not found, and nothing
+/// ran short.
 fn crashing_database() -> Outcome {
     let host = HostFiles::new(&repository().join("tests/hosts/k8s-containerd.host"))?;
     // Four pages; two are records about transactions (bbolt, `meta`), with a list of free pages beyond the end of any file.
