@@ -22,8 +22,8 @@ pub fn trace_filters(named: Option<SignalSet>) -> TraceFilters {
     }
 }
 
-/// Returns the filter for some signals. (`deliver` reports KILL where another signal was fatal to the whole process, kernel/signal.c
-/// `complete_signal`.)
+/// Returns the filter for some signals. (`deliver` reports KILL where another signal was fatal to the whole
+/// process: `complete_signal`, kernel/signal.c.)
 fn one_of(signals: SignalSet) -> String {
     let terms: Vec<String> =
         signals.iter().map(|signal| format!("sig=={}", signal.number())).collect();

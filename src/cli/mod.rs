@@ -28,13 +28,14 @@ use usage::usage_error;
 pub fn run(argv: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> ExitCode {
     let argv: Vec<OsString> = argv.into_iter().map(Into::into).collect();
     crate::sys::process::set_dispositions();
+    // (The helper's limits are the container's.)
+    crate::action::exec::run_if_helper(argv.first().map(OsString::as_os_str));
     if let Err(limit) = crate::sys::memory::ensure_stack() {
         let message = format!("cannot run with a stack of {} KiB", limit >> 10);
         let error =
             Error::new(ExitStatus::Failed, message).hint("raise the limit with `ulimit -s`");
         return fail(&Ui::new(ColorMode::Auto, false, false), &error).into();
     }
-    crate::action::exec::run_if_helper(argv.first().map(OsString::as_os_str));
     if crate::completion::answer(&argv) {
         return ExitStatus::Done.into();
     }
