@@ -16,12 +16,12 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{ArgMatches, FromArgMatches};
 
-use crate::command::COMMANDS;
+use crate::command::{COMMANDS, Command};
 use crate::error::{Error, ExitStatus, os_error};
 use crate::output::terminal::{ColorMode, Ui};
 use context::Context;
 use root::{GlobalOptions, root_command, root_for, with_full_help};
-use typed_line::accepted;
+use typed_line::{TypedLine, accepted};
 use usage::usage_error;
 
 /// Runs a command line; the exit status is one of those that the manual lists.
@@ -30,10 +30,11 @@ pub fn run(argv: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> ExitC
     crate::sys::process::set_dispositions();
     // (The helper's limits are the container's.)
     crate::action::exec::run_if_helper(argv.first().map(OsString::as_os_str));
+    let failure = TypedLine::new(&argv).command().map_or(ExitStatus::Failed, Command::failure);
+    crate::sys::memory::set_status(failure.code().into());
     if let Err(limit) = crate::sys::memory::ensure_stack() {
         let message = format!("cannot run with a stack of {} KiB", limit >> 10);
-        let error =
-            Error::new(ExitStatus::Failed, message).hint("raise the limit with `ulimit -s`");
+        let error = Error::new(failure, message).hint("raise the limit with `ulimit -s`");
         return fail(&Ui::new(ColorMode::Auto, false, false), &error).into();
     }
     if crate::completion::answer(&argv) {

@@ -31,7 +31,6 @@ use crate::model::process_config::ProcessConfig;
 use crate::output::escape::safe_str;
 use crate::proc::{ExecFacts, Host, ReadError, SnapshotOptions};
 use crate::resolve::{Access, ResolvedContainer, Resolver};
-use crate::sys::memory;
 use crate::sys::self_exe::SelfExe;
 
 /// Run a command in a container, or the shell of its user
@@ -212,7 +211,6 @@ fn kind(name: &str) -> Result<&'static str, String> {
 fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
     let arguments: Exec = arguments(matches)?;
     // Every failure before the command runs has one status, which scripts can tell from the command's.
-    memory::set_status(ExitStatus::CannotEnter.code().into());
     exec(context, &arguments).map_err(|mut error| {
         let kept = [ExitStatus::Usage, ExitStatus::CannotRun, ExitStatus::NotFound];
         if !kept.contains(&error.status) {

@@ -98,6 +98,12 @@ impl Command {
         (self.augment)(clap::Command::new(self.name)).visible_aliases(self.aliases.iter().copied())
     }
 
+    /// Returns the status of a failure before the command begins.
+    pub fn failure(&self) -> ExitStatus {
+        let own = ExitStatus::CannotEnter;
+        if self.statuses.contains(&own) { own } else { ExitStatus::Failed }
+    }
+
     const fn files(mut self, files: &'static [(&'static str, &'static str)]) -> Self {
         self.files = files;
         self
