@@ -87,4 +87,5 @@ pub mod testing {
     pub use crate::proc::{Host, SnapshotOptions};
     pub use crate::resolve::{Access, ResolvedContainer, Resolver};
     pub use crate::sys::pidfd;
+    pub use crate::sys::proc_events::ExitEvents;
 }

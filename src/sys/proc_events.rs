@@ -7,7 +7,8 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::libc;
-use nix::sys::socket::{MsgFlags, NetlinkAddr, bind, recv, send};
+use nix::sys::socket::sockopt::RcvBufForce;
+use nix::sys::socket::{MsgFlags, NetlinkAddr, bind, recv, send, setsockopt};
 
 /// include/uapi/linux/netlink.h, connector.h and cn_proc.h.
 const NETLINK_CONNECTOR: libc::c_int = 11;
@@ -24,12 +25,54 @@ const EVENT_HEADER: usize = 16;
 #[derive(Debug)]
 pub struct ExitEvents {
     socket: OwnedFd,
-    /// Wait statuses by PID.
-    statuses: HashMap<i32, i32>,
+    statuses: Statuses,
 }
 
-/// Statuses that are not requested are dropped beyond this number.
-const MAX_STATUSES: usize = 4096;
+/// The room for events that have not been read yet: those of some thousand processes that exit at once. (The
+/// default has room for fewer than 300, and the kernel drops what does not fit.)
+const QUEUE_BYTES: usize = 4 << 20;
+
+/// Wait statuses by PID. Those that nothing asks for are dropped, the older half at a time.
+#[derive(Debug, Default)]
+struct Statuses {
+    recent: HashMap<i32, i32>,
+    older: HashMap<i32, i32>,
+}
+
+impl Statuses {
+    /// The number of each half.
+    const MAX: usize = 4096;
+
+    fn insert(&mut self, pid: i32, status: i32) {
+        if self.recent.len() >= Self::MAX {
+            self.older = std::mem::take(&mut self.recent);
+        }
+        self.recent.insert(pid, status);
+    }
+
+    /// Notes the exit of another thread than the main one. After that of the main thread it may tell how the
+    /// process ended: a main thread may leave the others running (pthread_exit(3)), and wait(2) has the status
+    /// of exit_group(2) or of the signal, which the main thread's event has only if that came before.
+    fn insert_thread(&mut self, pid: i32, status: i32) {
+        let half = if self.recent.contains_key(&pid) { &mut self.recent } else { &mut self.older };
+        let Some(&main) = half.get(&pid) else { return };
+        if libc::WIFSIGNALED(main) || main == status {
+            return;
+        }
+        // A signal ends all threads; another status may be this thread's own.
+        if libc::WIFSIGNALED(status) {
+            half.insert(pid, status);
+        } else {
+            half.remove(&pid);
+        }
+    }
+
+    /// Takes the status of the last process that had this PID.
+    fn take(&mut self, pid: i32) -> Option<i32> {
+        let older = self.older.remove(&pid);
+        self.recent.remove(&pid).or(older)
+    }
+}
 
 impl ExitEvents {
     /// Subscribes to process events.
@@ -46,13 +89,15 @@ impl ExitEvents {
         };
         bind(socket.as_raw_fd(), &NetlinkAddr::new(0, CN_IDX_PROC))?;
         send(socket.as_raw_fd(), &listen_message(), MsgFlags::empty())?;
-        Ok(Self { socket, statuses: HashMap::new() })
+        // (Without CAP_NET_ADMIN in the initial user namespace it stays as it is.)
+        let _ = setsockopt(&socket, RcvBufForce, &QUEUE_BYTES);
+        Ok(Self { socket, statuses: Statuses::default() })
     }
 
     /// Takes the wait status of a process that has exited since it was asked last, if the kernel sent it.
     pub fn take(&mut self, pid: i32) -> Option<i32> {
         self.read();
-        self.statuses.remove(&pid)
+        self.statuses.take(pid)
     }
 
     /// Reads the events that have arrived. (If there were too many, the kernel dropped some: ENOBUFS.)
@@ -61,12 +106,13 @@ impl ExitEvents {
         loop {
             match recv(self.socket.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
                 Ok(0) => return,
-                Ok(length) => {
-                    if self.statuses.len() >= MAX_STATUSES {
-                        self.statuses.clear();
+                Ok(length) => match parse_exit(&buffer[..length]) {
+                    Some((thread, pid, status)) if thread == pid => {
+                        self.statuses.insert(pid, status);
                     }
-                    self.statuses.extend(parse_exit(&buffer[..length]));
-                }
+                    Some((_, pid, status)) => self.statuses.insert_thread(pid, status),
+                    None => {}
+                },
                 Err(Errno::EINTR | Errno::ENOBUFS) => {}
                 Err(_) => return,
             }
@@ -91,8 +137,8 @@ fn listen_message() -> Vec<u8> {
     message
 }
 
-/// Parses an exit: the PID and the wait status. Exits of threads are left out.
-fn parse_exit(message: &[u8]) -> Option<(i32, i32)> {
+/// Parses an exit of a thread: its ID, its process's and the wait status.
+fn parse_exit(message: &[u8]) -> Option<(i32, i32, i32)> {
     let event = message.get(HEADER + CN_HEADER..)?;
     let word =
         |offset: usize| -> Option<[u8; 4]> { event.get(offset..offset + 4)?.try_into().ok() };
@@ -100,8 +146,7 @@ fn parse_exit(message: &[u8]) -> Option<(i32, i32)> {
         return None;
     }
     let number = |index: usize| Some(i32::from_ne_bytes(word(EVENT_HEADER + 4 * index)?));
-    let (thread, process, status) = (number(0)?, number(1)?, number(2)?);
-    (thread == process).then_some((process, status))
+    Some((number(0)?, number(1)?, number(2)?))
 }
 
 #[cfg(test)]
@@ -109,7 +154,45 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_exit_of_a_main_thread_has_the_status() {
+    fn statuses_that_are_not_asked_for_do_not_push_out_later_ones() {
+        let mut statuses = Statuses::default();
+        for pid in 0..10 * Statuses::MAX as i32 {
+            statuses.insert(pid, pid);
+            assert!(statuses.recent.len() + statuses.older.len() <= 2 * Statuses::MAX);
+        }
+        let last = 10 * Statuses::MAX as i32 - 1;
+        for pid in last - Statuses::MAX as i32 + 1..=last {
+            assert_eq!(statuses.take(pid), Some(pid));
+        }
+        assert_eq!(statuses.take(last), None);
+        // (The PID of an older process is used again.)
+        statuses.older.insert(7, 1);
+        statuses.insert(7, 2);
+        assert_eq!((statuses.take(7), statuses.take(7)), (Some(2), None));
+    }
+
+    #[test]
+    fn a_signal_that_ends_the_threads_that_a_main_thread_left_is_how_the_process_ended() {
+        let end = |threads: &[i32]| {
+            let mut statuses = Statuses::default();
+            statuses.insert_thread(7, libc::SIGSEGV);
+            statuses.insert(7, threads[0]);
+            threads[1..].iter().for_each(|status| statuses.insert_thread(7, *status));
+            statuses.take(7)
+        };
+        let exit = |status: i32| status << 8;
+        assert_eq!(end(&[exit(3)]), Some(exit(3)));
+        assert_eq!(end(&[exit(3), exit(3), exit(3)]), Some(exit(3)));
+        assert_eq!(end(&[0, libc::SIGKILL]), Some(libc::SIGKILL));
+        assert_eq!(end(&[0, 0, libc::SIGKILL]), Some(libc::SIGKILL));
+        // (A thread that was leaving already.)
+        assert_eq!(end(&[libc::SIGKILL, 0]), Some(libc::SIGKILL));
+        // exit_group(2), or exit(2) of a thread alone: both have the same event.
+        assert_eq!(end(&[0, exit(3)]), None);
+    }
+
+    #[test]
+    fn an_exit_has_the_thread_its_process_and_the_status() {
         let message = |event: u32, thread: i32, process: i32| {
             let mut bytes = vec![0; HEADER + CN_HEADER];
             bytes.extend(event.to_ne_bytes());
@@ -119,8 +202,8 @@ mod tests {
             }
             bytes
         };
-        assert_eq!(parse_exit(&message(PROC_EVENT_EXIT, 7, 7)), Some((7, 15)));
-        assert_eq!(parse_exit(&message(PROC_EVENT_EXIT, 8, 7)), None);
+        assert_eq!(parse_exit(&message(PROC_EVENT_EXIT, 7, 7)), Some((7, 7, 15)));
+        assert_eq!(parse_exit(&message(PROC_EVENT_EXIT, 8, 7)), Some((8, 7, 15)));
         assert_eq!(parse_exit(&message(1, 7, 7)), None);
         assert_eq!(parse_exit(&message(PROC_EVENT_EXIT, 7, 7)[..40]), None);
     }
