@@ -24,6 +24,9 @@ pub fn settled_descendants(
     while Instant::now() < limit {
         let now = descendants(parent);
         let is_idle = is_complete(now.len()) && now.iter().all(|process| is_asleep(process.0));
+        if now.is_empty() && has_exited(parent) {
+            return Err("its parent has exited".into());
+        }
         if now.is_empty() || now != last || !is_idle {
             (last, since) = (now, Instant::now());
         } else if since.elapsed() >= SETTLED {
@@ -33,6 +36,12 @@ pub fn settled_descendants(
     }
     let facts: Vec<&String> = last.iter().map(|process| &process.1).collect();
     Err(format!("not ready: {facts:?}").into())
+}
+
+/// Whether a process has exited: then it has no descendants again.
+fn has_exited(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit(") ").next().is_none_or(|rest| rest.is_empty() || rest.starts_with(['Z', 'X']))
 }
 
 /// Whether every thread of a process sleeps until something happens.

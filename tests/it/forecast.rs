@@ -1,6 +1,6 @@
 //! THE TEST OF THE FORECAST: real programs as PID 1 of a PID namespace and below the inits. `stop -n` says
 //! what a stop will do, the signal is sent without cinspect, and the kernel says how each process ended
-//! (PIDFD_GET_INFO). The rows are in tests/forecast.rows, which says how they are written.
+//! (PIDFD_GET_INFO, before Linux 6.15 the process events connector). The rows are in tests/forecast.rows, which says how they are written.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
@@ -8,13 +8,13 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use cinspect::testing::{Signal, pidfd};
+use cinspect::testing::{ExitEvents, Signal, pidfd};
 use libtest_mimic::{Failed, Trial};
 use serde_json::Value as Json;
 
 use crate::descendants::settled_descendants;
 use crate::harness::PATIENCE;
-use crate::support::{Need, Outcome, check, repository, run, test_with};
+use crate::support::{Need, Outcome, check, note, repository, run, test_with};
 
 /// How many rows run at the same time: they sleep most of the time.
 const AT_ONCE: usize = 12;
@@ -116,7 +116,8 @@ struct CaseReport {
 }
 
 /// Runs every row. `FORECAST=WORD` in the environment: only those with WORD in their title, and their forecasts
-/// are printed.
+/// are printed. `FORECAST_MINUTES=N`, for a slow machine: no row is begun later, the first of each program come
+/// first, and each row is a line of the report.
 fn holds() -> Outcome {
     let text = std::fs::read_to_string(repository().join("tests/forecast.rows"))?;
     let only = std::env::var("FORECAST").ok();
@@ -129,15 +130,33 @@ fn holds() -> Outcome {
         missing.extend(program);
         is_here
     });
+    let minutes = std::env::var("FORECAST_MINUTES").ok().and_then(|n| n.parse().ok());
+    let until = minutes.map(|n: u64| Instant::now() + Duration::from_secs(60 * n));
+    if until.is_some() {
+        let missing: Vec<&str> = missing.iter().map(String::as_str).collect();
+        note("forecast", "-", "could-not", &format!("not installed: {}", missing.join(" ")));
+        all.iter().for_each(|case| note("forecast", &case.title(), "not-run", ""));
+        first_of_each_first(&mut all);
+    }
     all.reverse();
     let queue = Mutex::new(all);
     let reports = Mutex::new(Vec::new());
+    let exits = ExitEvents::subscribe().ok().map(Mutex::new);
     std::thread::scope(|scope| {
         for _ in 0..AT_ONCE {
             scope.spawn(|| {
                 loop {
+                    if until.is_some_and(|until| Instant::now() > until) {
+                        break;
+                    }
                     let Some(case) = queue.lock().expect("a queue").pop() else { break };
-                    let report = measure(&case);
+                    let report = measure(&case, exits.as_ref());
+                    if until.is_some() {
+                        let result = if report.wrong.is_empty() { "ok" } else { "failed" };
+                        let why = report.wrong.join(" ");
+                        let why: Vec<&str> = why.split_whitespace().collect();
+                        note("forecast", &report.title, result, &why.join(" "));
+                    }
                     reports.lock().expect("reports").push(report);
                 }
             });
@@ -146,6 +165,16 @@ fn holds() -> Outcome {
     let mut reports = reports.into_inner().expect("reports");
     reports.sort_by(|a, b| a.title.cmp(&b.title));
     judge(&reports, &missing, only.is_some())
+}
+
+/// Sorts the rows: the first of each program, the second of each, and so on.
+fn first_of_each_first(all: &mut [ForecastCase]) {
+    let mut seen: BTreeMap<String, usize> = BTreeMap::new();
+    all.sort_by_cached_key(|case| {
+        let count = seen.entry(case.name.clone()).or_default();
+        *count += 1;
+        *count
+    });
 }
 
 /// Prints the rows, and fails if one is wrong or too many are `maybe`.
@@ -176,7 +205,7 @@ fn judge(reports: &[CaseReport], missing: &BTreeSet<String>, is_verbose: bool) -
 }
 
 /// Compares the forecast of a row with what happens.
-fn measure(case: &ForecastCase) -> CaseReport {
+fn measure(case: &ForecastCase, exits: Option<&Mutex<ExitEvents>>) -> CaseReport {
     let mut report = CaseReport {
         title: case.title(),
         is_uncertain: case.is_uncertain,
@@ -184,13 +213,17 @@ fn measure(case: &ForecastCase) -> CaseReport {
         wrong: Vec::new(),
         text: String::new(),
     };
-    if let Err(error) = compare(case, &mut report) {
+    if let Err(error) = compare(case, exits, &mut report) {
         report.wrong.push(format!("{error:?}"));
     }
     report
 }
 
-fn compare(case: &ForecastCase, report: &mut CaseReport) -> Outcome {
+fn compare(
+    case: &ForecastCase,
+    exits: Option<&Mutex<ExitEvents>>,
+    report: &mut CaseReport,
+) -> Outcome {
     let running = Monitored::start(case)?;
     let init = running.wait_until_ready(case)?;
     let (signal, grace) = (case.signal.as_str(), format!("{}s", case.grace));
@@ -227,7 +260,7 @@ fn compare(case: &ForecastCase, report: &mut CaseReport) -> Outcome {
     }
     let mut killed = 0;
     for (pid, (line, process)) in &processes {
-        let end = wait_for_end(process).ok_or("no exit status")?;
+        let end = wait_for_end(*pid, process, exits).ok_or("no exit status")?;
         let is_killed = match init_exited {
             true => end.signal() == Some(Signal::KILL),
             false => survived.contains(pid),
@@ -296,10 +329,17 @@ fn send(process: &OwnedFd, signal: Signal) -> Outcome {
     sent.map_err(|errno| errno.to_string().into())
 }
 
-fn wait_for_end(process: &OwnedFd) -> Option<pidfd::Ending> {
+/// Waits for the end of a process, and returns it.
+fn wait_for_end(
+    pid: i32,
+    process: &OwnedFd,
+    exits: Option<&Mutex<ExitEvents>>,
+) -> Option<pidfd::Ending> {
     let until = Instant::now() + PATIENCE;
     loop {
-        match pidfd::ending(process) {
+        let heard = exits.and_then(|exits| exits.lock().expect("events").take(pid));
+        let end = pidfd::ending(process).or(heard.and_then(pidfd::Ending::from_wait_status));
+        match end {
             None if Instant::now() < until => std::thread::sleep(Duration::from_millis(20)),
             end => return end,
         }
@@ -340,7 +380,8 @@ impl Monitored {
     fn wait_until_ready(&self, case: &ForecastCase) -> Result<i32, Failed> {
         let processes = case.processes + usize::from(case.init.is_some());
         let has_made = |file: &String| self.dir.path().join(file).exists();
-        let pids = settled_descendants(self.monitor.id() as i32, |count| {
+        let monitor = self.monitor.id() as i32;
+        let pids = settled_descendants(monitor, |count| {
             count >= processes && case.ready.as_ref().is_none_or(has_made)
         })?;
         Ok(pids[0])

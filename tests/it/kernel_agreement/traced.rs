@@ -2,7 +2,7 @@
 //! contradict is shown.
 
 use std::io::Read;
-use std::process::Child;
+use std::process::{Child, Command, Stdio};
 
 use libtest_mimic::Failed;
 use nix::sys::signal::{Signal, kill};
@@ -63,6 +63,14 @@ impl Watched {
         let mut command = cinspect(&["--json", "trace"]);
         command.args(arguments);
         Ok(Self(start_trace(command)?.0))
+    }
+
+    /// Lets it wait for a program that is running when an event wakes it (SCHED_BATCH, sched(7)): with a single
+    /// processor it would always look in the moment of the event.
+    fn do_not_preempt(&self) {
+        let mut chrt = Command::new("chrt");
+        chrt.args(["--all-tasks", "--batch", "--pid", "0", &self.0.id().to_string()]);
+        let _ = chrt.stdout(Stdio::null()).stderr(Stdio::null()).status();
     }
 
     /// Reads until the trace ends by itself.
@@ -158,6 +166,7 @@ pub fn contradicted() -> Outcome {
     // (On a busy host the trace may look while TERM is ignored: then the verdict is missing.)
     for _ in 0..20 {
         let mut trace = Watched::start(&[&init.name(), "TERM", "--count", "1"])?;
+        trace.do_not_preempt();
         send(init.init, Signal::SIGUSR1)?;
         let events = trace.read()?;
         let event = &events[0];
