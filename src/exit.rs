@@ -1,5 +1,5 @@
 //! The exit statuses and their meanings. Which command uses which is said by the command itself
-//! (`Command::statuses`), so that nothing here names a command and a rename cannot leave a wrong name
+//! (`Command::has_status`), so that nothing here names a command and a rename cannot leave a wrong name
 //! behind.
 
 use std::process::ExitCode;
@@ -59,6 +59,9 @@ impl ExitStatus {
 
     /// The statuses of a command that does not list its own.
     pub const DEFAULT: &[Self] = &[Self::Done, Self::Failed, Self::Usage];
+    /// The statuses of every command that takes containers, and starts no other program.
+    pub const ON_CONTAINERS: &[Self] =
+        &[Self::Done, Self::Failed, Self::Usage, Self::NoContainer, Self::NotPermitted];
 
     /// Returns the number that the shell sees.
     pub const fn code(self) -> u8 {

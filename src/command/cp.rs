@@ -98,14 +98,7 @@ pub const COMMAND: Command = command::<Cp>(
     run,
 )
 .modifies()
-.statuses(&[
-    ExitStatus::Done,
-    ExitStatus::Failed,
-    ExitStatus::Usage,
-    ExitStatus::NoContainer,
-    ExitStatus::NoProcess,
-    ExitStatus::NotPermitted,
-])
+.on_containers(&[ExitStatus::NoProcess])
 .files(&[
     ("/proc/PID/root", "The container's root, with its mounts."),
     (

@@ -57,14 +57,7 @@ pub const COMMAND: Command = command::<Inspect>(
     ],
     run,
 )
-.statuses(&[
-    ExitStatus::Done,
-    ExitStatus::Failed,
-    ExitStatus::Usage,
-    ExitStatus::NoContainer,
-    ExitStatus::NoProcess,
-    ExitStatus::NotPermitted,
-])
+.on_containers(&[ExitStatus::NoProcess])
 .files(&[
     ("/proc/PID/status, /proc/PID/ns, /proc/PID/uid_map", "Security, namespaces and users."),
     ("/proc/PID/mountinfo, /proc/PID/attr/current", "Mounts, and the label of a security module."),

@@ -59,8 +59,10 @@ pub struct Command {
     pub examples: &'static [Example],
     /// Files that it reads or writes, besides the records that containers are found by, and for what.
     pub files: &'static [(&'static str, &'static str)],
-    /// The exit statuses that it uses.
-    pub statuses: &'static [ExitStatus],
+    /// The exit statuses that it shares with others.
+    statuses: &'static [ExitStatus],
+    /// Its further exit statuses.
+    further_statuses: &'static [ExitStatus],
     /// Further sections of its manual page.
     pub sections: fn() -> Vec<Section>,
     /// Whether it modifies a container: then it is suggested only for a plain misspelling.
@@ -101,7 +103,12 @@ impl Command {
     /// Returns the status of a failure before the command begins.
     pub fn failure(&self) -> ExitStatus {
         let own = ExitStatus::CannotEnter;
-        if self.statuses.contains(&own) { own } else { ExitStatus::Failed }
+        if self.has_status(own) { own } else { ExitStatus::Failed }
+    }
+
+    /// Whether it may exit with this status.
+    pub fn has_status(&self, status: ExitStatus) -> bool {
+        self.statuses.contains(&status) || self.further_statuses.contains(&status)
     }
 
     const fn files(mut self, files: &'static [(&'static str, &'static str)]) -> Self {
@@ -111,6 +118,13 @@ impl Command {
 
     const fn statuses(mut self, statuses: &'static [ExitStatus]) -> Self {
         self.statuses = statuses;
+        self
+    }
+
+    /// Sets the statuses of a command that takes containers, and its further ones.
+    const fn on_containers(mut self, further: &'static [ExitStatus]) -> Self {
+        self.statuses = ExitStatus::ON_CONTAINERS;
+        self.further_statuses = further;
         self
     }
 
@@ -138,6 +152,7 @@ const fn command<A: Args + FromArgMatches>(
         examples,
         files: &[],
         statuses: ExitStatus::DEFAULT,
+        further_statuses: &[],
         sections: Vec::new,
         modifies: false,
         augment: A::augment_args,

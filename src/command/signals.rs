@@ -63,14 +63,7 @@ pub const COMMAND: Command = command::<SignalsArgs>(
     ],
     run,
 )
-.statuses(&[
-    ExitStatus::Done,
-    ExitStatus::Failed,
-    ExitStatus::Usage,
-    ExitStatus::NoContainer,
-    ExitStatus::NoProcess,
-    ExitStatus::NotPermitted,
-])
+.on_containers(&[ExitStatus::NoProcess])
 .files(&[
     (
         "/proc/PID/task/TID/status, /proc/PID/task/TID/syscall",

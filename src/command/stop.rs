@@ -85,15 +85,7 @@ pub const COMMAND: Command = command::<StopArgs>(
     run,
 )
 .modifies()
-.statuses(&[
-    ExitStatus::Done,
-    ExitStatus::Failed,
-    ExitStatus::Usage,
-    ExitStatus::NoContainer,
-    ExitStatus::NotPermitted,
-    ExitStatus::RunningAgain,
-    ExitStatus::TimedOut,
-])
+.on_containers(&[ExitStatus::RunningAgain, ExitStatus::TimedOut])
 .sections(|| vec![forecast_section()])
 .files(&[
     (

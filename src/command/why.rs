@@ -48,13 +48,7 @@ pub const COMMAND: Command = command::<WhyArgs>(
     ],
     run,
 )
-.statuses(&[
-    ExitStatus::Done,
-    ExitStatus::Failed,
-    ExitStatus::Usage,
-    ExitStatus::NoContainer,
-    ExitStatus::NotPermitted,
-])
+.on_containers(&[])
 .files(&[
     ("/dev/kmsg", "OOM kills, as far as the kernel's log reaches back."),
     ("memory.events, memory.oom_control", "Number of OOM kills."),

@@ -74,7 +74,7 @@ fn overview_page(root: &clap::Command) -> ManualPage {
         item(&names, &format!("{about}. See cinspect-{}(1).", command.name))
     });
     let statuses = ExitStatus::ALL.iter().map(|status| {
-        let users = COMMANDS.iter().filter(|command| command.statuses.contains(status));
+        let users = COMMANDS.iter().filter(|command| command.has_status(*status));
         let users: Vec<&str> = users.map(|command| command.name).collect();
         let users = match ExitStatus::DEFAULT.contains(status) {
             true => String::new(),
@@ -98,7 +98,7 @@ fn overview_page(root: &clap::Command) -> ManualPage {
 
 fn command_page(command: &Command, parser: &clap::Command) -> ManualPage {
     let name = format!("cinspect-{}", command.name);
-    let statuses = ExitStatus::ALL.iter().filter(|status| command.statuses.contains(status));
+    let statuses = ExitStatus::ALL.iter().filter(|status| command.has_status(**status));
     let statuses = statuses.map(|status| item(&status.code().to_string(), status.meaning()));
     let from_command = match command.name {
         "exec" => {

@@ -53,14 +53,7 @@ pub const COMMAND: Command = command::<DoctorArgs>(
     ],
     run,
 )
-.statuses(&[
-    ExitStatus::Done,
-    ExitStatus::Failed,
-    ExitStatus::Usage,
-    ExitStatus::NoContainer,
-    ExitStatus::NotPermitted,
-    ExitStatus::ProblemFound,
-])
+.on_containers(&[ExitStatus::ProblemFound])
 .files(&[
     ("/proc/PID/status, /proc/PID/task/TID/status", "Signal masks, dispositions and states."),
     ("/proc/PID/cmdline, /proc/PID/exe", "The program."),

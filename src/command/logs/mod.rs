@@ -74,13 +74,7 @@ pub const COMMAND: Command = command::<LogsArgs>(
     ],
     run,
 )
-.statuses(&[
-    ExitStatus::Done,
-    ExitStatus::Failed,
-    ExitStatus::Usage,
-    ExitStatus::NoContainer,
-    ExitStatus::NotPermitted,
-])
+.on_containers(&[])
 .files(&[
     ("/var/lib/docker/containers/ID/ID-json.log", "Docker's json-file; local-logs for `local`."),
     ("/var/lib/containers/storage/*-containers/ID/userdata/ctr.log", "Podman's k8s-file."),

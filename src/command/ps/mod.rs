@@ -119,13 +119,7 @@ pub const COMMAND: Command = command::<Ps>(
     ],
     run,
 )
-.statuses(&[
-    ExitStatus::Done,
-    ExitStatus::Failed,
-    ExitStatus::Usage,
-    ExitStatus::NoContainer,
-    ExitStatus::NotPermitted,
-])
+.on_containers(&[])
 .files(&[
     ("/proc/PID/status, /proc/PID/stat, /proc/PID/cmdline", "Each process, and its signal masks."),
     (

@@ -135,16 +135,7 @@ pub const COMMAND: Command = command::<SignalArgs>(
     run,
 )
 .modifies()
-.statuses(&[
-    ExitStatus::Done,
-    ExitStatus::Failed,
-    ExitStatus::Usage,
-    ExitStatus::NoContainer,
-    ExitStatus::NoProcess,
-    ExitStatus::NotPermitted,
-    ExitStatus::NothingSent,
-    ExitStatus::TimedOut,
-])
+.on_containers(&[ExitStatus::NoProcess, ExitStatus::NothingSent, ExitStatus::TimedOut])
 .files(&[
     (
         "/proc/PID/status, /proc/PID/task/TID/status",

@@ -66,13 +66,7 @@ pub const COMMAND: Command = command::<TraceArgs>(
     ],
     run,
 )
-.statuses(&[
-    ExitStatus::Done,
-    ExitStatus::Failed,
-    ExitStatus::Usage,
-    ExitStatus::NoContainer,
-    ExitStatus::NotPermitted,
-])
+.on_containers(&[])
 .files(&[
     (
         "events/signal, events/sched, events/oom of tracefs",

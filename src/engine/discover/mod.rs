@@ -22,7 +22,6 @@ use super::verify::{Init, evidence, frozen_state, read_init};
 use crate::model::container::{Cgroup, Container, ContainerState, Evidence};
 use crate::model::engine::EngineInfo;
 use crate::model::pid::HostPid;
-use crate::model::stop_policy::StopPolicy;
 use crate::proc::{Host, Survey, Trust};
 
 /// Extent of a search.
@@ -230,27 +229,13 @@ fn assemble(
     evidence: Vec<Evidence>,
 ) -> Container {
     Container {
-        engine,
-        id: None,
-        name: None,
-        aliases: Vec::new(),
-        namespace: None,
-        pod: None,
-        labels: None,
-        compose: None,
-        image: None,
         init: Some(init.id),
         pid_ns: init.pid_ns,
         depth: init.depth,
-        has_lost_init: false,
         owns_pid_ns: init.owns_pid_ns,
         cgroup,
         state,
-        user: None,
-        verified: false,
-        stop: StopPolicy::default(),
-        record: None,
-        remark: None,
         evidence,
+        ..Container::not_running(engine)
     }
 }
