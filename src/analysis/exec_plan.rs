@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::user::{Ids, UserOrGroup, UserSpec};
 use crate::model::idmap::IdMap;
 use crate::model::limits::ResourceLimit;
-use crate::model::process_config::{ProcessConfig, Scheduling};
+use crate::model::process_attributes::ProcessAttributes;
+use crate::model::process_config::ProcessConfig;
 use crate::proc::ExecFacts;
 
 /// All decisions, made before anything is started.
@@ -142,7 +143,7 @@ impl ExecPlan {
             host_groups: facts.status.groups.clone(),
             security: (in_container_root && !options.privileged)
                 .then(|| SecurityContext::of_target(facts, record)),
-            attributes: in_container_root.then(|| ProcessAttributes::of_target(facts, record)),
+            attributes: in_container_root.then(|| attributes(facts, record)),
             workdir: options.workdir.clone(),
             recorded_workdir: recorded.and_then(|record| record.workdir.clone()),
             base_environment: base,
@@ -271,44 +272,21 @@ impl SecurityContext {
     }
 }
 
-/// The attributes of a process apart from its confinement.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ProcessAttributes {
-    /// Resource limits.
-    pub limits: Vec<ResourceLimit>,
-    /// The umask; `None` before Linux 4.7, which does not show it.
-    pub umask: Option<u32>,
-    /// `oom_score_adj`.
-    pub oom_score_adj: Option<i32>,
-    /// The nice value.
-    pub nice: i32,
-    /// The scheduling policy.
-    pub scheduling: Option<Scheduling>,
-    /// The I/O priority, ioprio_get(2).
-    pub io_priority: Option<u32>,
-    /// The execution domain, personality(2).
-    pub personality: Option<u32>,
-    /// The CPU affinity as a bit mask.
-    pub cpus: Vec<u8>,
-}
-
 /// The umask where an init has cleared its own, as systemd does: files that a command makes are not for
 /// all to write.
 const UMASK: u32 = 0o022;
 
-impl ProcessAttributes {
-    fn of_target(facts: &ExecFacts, record: Option<&ProcessConfig>) -> Self {
-        let own_umask = facts.status.umask.map(|umask| if umask == 0 { UMASK } else { umask });
-        Self {
-            limits: limits(&facts.limits, record.map_or(&[], |record| &record.limits)),
-            umask: record.and_then(|record| record.umask).or(own_umask),
-            oom_score_adj: facts.oom_score_adj,
-            nice: facts.nice,
-            scheduling: record.and_then(|record| record.scheduling).or(facts.scheduling),
-            io_priority: record.and_then(|record| record.io_priority).or(facts.io_priority),
-            personality: record.and_then(|record| record.personality).or(facts.personality),
-            cpus: facts.cpus.clone(),
-        }
+/// Returns the attributes of a command: the recorded ones, and the target's for the others.
+fn attributes(facts: &ExecFacts, record: Option<&ProcessConfig>) -> ProcessAttributes {
+    let target = &facts.attributes;
+    let own_umask = target.umask.map(|umask| if umask == 0 { UMASK } else { umask });
+    ProcessAttributes {
+        limits: limits(&target.limits, record.map_or(&[], |record| &record.limits)),
+        umask: record.and_then(|record| record.umask).or(own_umask),
+        scheduling: record.and_then(|record| record.scheduling).or(target.scheduling),
+        io_priority: record.and_then(|record| record.io_priority).or(target.io_priority),
+        personality: record.and_then(|record| record.personality).or(target.personality),
+        ..target.clone()
     }
 }
 

@@ -21,6 +21,7 @@ pub mod oom_kill;
 pub mod passwd;
 pub mod pid;
 pub mod process;
+pub mod process_attributes;
 pub mod process_config;
 pub mod program_signals;
 pub mod resource_config;

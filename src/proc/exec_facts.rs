@@ -16,9 +16,10 @@ use super::read::{ReadError, read_into, stat, status, thread_ids};
 use crate::model::cgroup::Memberships;
 use crate::model::container::Cgroup;
 use crate::model::idmap::IdMap;
-use crate::model::limits::{self, ResourceLimit};
+use crate::model::limits;
 use crate::model::namespace::KINDS;
 use crate::model::pid::HostPid;
+use crate::model::process_attributes::ProcessAttributes;
 use crate::model::process_config::Scheduling;
 use crate::model::status::Status;
 use crate::sys::fd::{open, open_at};
@@ -46,20 +47,8 @@ pub struct ExecFacts {
     pub uid_map: IdMap,
     /// Group IDs of its user namespace.
     pub gid_map: IdMap,
-    /// Resource limits.
-    pub limits: Vec<ResourceLimit>,
-    /// `oom_score_adj`.
-    pub oom_score_adj: Option<i32>,
-    /// The nice value.
-    pub nice: i32,
-    /// The scheduling policy.
-    pub scheduling: Option<Scheduling>,
-    /// The I/O priority.
-    pub io_priority: Option<u32>,
-    /// The execution domain, personality(2).
-    pub personality: Option<u32>,
-    /// The CPU affinity as a bit mask.
-    pub cpus: Vec<u8>,
+    /// Its limits, priorities and the like.
+    pub attributes: ProcessAttributes,
     /// Its root directory as seen from that of its mount namespace.
     pub root_path: Vec<u8>,
     /// Roots, as device and inode, that are not the container's: those of cinspect and of the ancestors
@@ -108,21 +97,26 @@ impl Host {
         let root_path = readlinkat(&process, "root").map(OsString::into_vec).unwrap_or_default();
         let memberships = Memberships::parse(&read("cgroup")?);
         let ours = Memberships::parse(&std::fs::read(self.proc_path("self/cgroup"))?);
-        Ok(ExecFacts {
-            status: Status::parse(&read("status")?).map_err(|error| broken(&error))?,
-            uid_map: id_map(read("uid_map")?)?,
-            gid_map: id_map(read("gid_map")?)?,
+        let status = Status::parse(&read("status")?).map_err(|error| broken(&error))?;
+        let attributes = ProcessAttributes {
             limits: limits::parse(&read("limits")?),
+            umask: status.umask,
             oom_score_adj: read("oom_score_adj").ok().and_then(number),
-            label: read("attr/current").ok().and_then(|bytes| confining_label(&bytes)),
-            private_namespaces: self.private_namespaces(&process),
-            root: open_at(&process, "root", directory)?,
-            workdir: open_at(&process, "cwd", directory).ok(),
             nice: stat.nice,
             scheduling: HostPid::new(id).and_then(|id| self.scheduling(id)),
             io_priority: HostPid::new(id).and_then(|id| self.io_priority(id)),
             personality: HostPid::new(id).and_then(|id| self.personality(id)),
             cpus: affinity(id),
+        };
+        Ok(ExecFacts {
+            status,
+            attributes,
+            uid_map: id_map(read("uid_map")?)?,
+            gid_map: id_map(read("gid_map")?)?,
+            label: read("attr/current").ok().and_then(|bytes| confining_label(&bytes)),
+            private_namespaces: self.private_namespaces(&process),
+            root: open_at(&process, "root", directory)?,
+            workdir: open_at(&process, "cwd", directory).ok(),
             foreign_roots: foreign_roots(&self.proc_path(""), stat.ppid, root_path != b"/"),
             root_path,
             cgroups: cgroups_only_in(&memberships, &ours),

@@ -7,10 +7,10 @@ use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 
 use super::events::{Attribute, ExecReporter};
-use crate::analysis::exec_plan::ProcessAttributes;
 use crate::error::{Error, os_error};
 use crate::model::limits::{self, ResourceLimit};
 use crate::model::pid::HostPid;
+use crate::model::process_attributes::ProcessAttributes;
 use crate::proc::Host;
 use crate::sys::process;
 

@@ -9,9 +9,10 @@ use nix::fcntl::OFlag;
 
 use crate::action::exec::events::{Attribute, ExecReporter};
 use crate::analysis::exec_environment::salvage;
-use crate::analysis::exec_plan::{ExecPlan, ProcessAttributes};
+use crate::analysis::exec_plan::ExecPlan;
 use crate::error::{Error, os_error};
 use crate::model::account::AccountEntry;
+use crate::model::process_attributes::ProcessAttributes;
 use crate::sys::fd::open_at;
 use crate::sys::{process, scheduling};
 
