@@ -13,6 +13,11 @@ const HARMLESS: [&str; 28] = [
     "[[", "shift", "umask", "cd", "readonly", "declare", "typeset", "logger", "rm", "rmdir",
     "touch", "mkdir", "cp", "mv", "sync", "date",
 ];
+/// The ones among them that do not fail: `set -e` does not end the script at them.
+const INFALLIBLE: [&str; 13] = [
+    "", ":", "true", "echo", "printf", "export", "local", "unset", "set", "trap", "umask",
+    "logger", "date",
+];
 /// Function calls in one another.
 const MAX_DEPTH: usize = 8;
 /// Commands that are followed, and jobs that they name: functions that call each other multiply both.
@@ -32,6 +37,8 @@ pub(super) struct Effects {
     pub pause: Duration,
     /// Whether the shell exits, and does not continue after the commands.
     pub exits: bool,
+    /// Whether a command may have ended the script before (`set -e`).
+    may_have_ended: bool,
     /// Commands that were followed.
     steps: usize,
 }
@@ -42,6 +49,10 @@ pub(super) struct Script {
     pub commands: Vec<SimpleCommand>,
     /// The number of its jobs; none if they cannot be numbered.
     pub jobs: Option<usize>,
+    /// Whether `wait` and jobs are the only commands that may take time.
+    pub only_waits: bool,
+    /// Whether a command that fails ends it (`set -e`).
+    pub is_errexit: bool,
     variables: BTreeMap<String, Option<Job>>,
     is_bash: bool,
 }
@@ -75,6 +86,8 @@ impl Script {
             && (jobs.clone().all(SimpleCommand::is_plain) || jobs.clone().count() == 1);
         let mut script = Self {
             jobs: Some(jobs.count()).filter(|_| is_numbered),
+            only_waits: !starts_unseen(text) && commands.iter().all(takes_no_time_or_waits),
+            is_errexit: commands.iter().any(sets_errexit),
             commands,
             variables: BTreeMap::new(),
             is_bash,
@@ -110,7 +123,7 @@ impl Script {
             None => word.text == "EXIT" || word.text == "0",
         };
         let mut found = TrapAction::None;
-        for command in &self.commands {
+        for (index, command) in self.commands.iter().enumerate() {
             if command.name() != "trap" || command.is_in_subshell {
                 continue;
             }
@@ -124,6 +137,9 @@ impl Script {
             if !signals.iter().any(|word| is_for(word)) || action.text == "-" {
                 continue;
             }
+            if action.expands && self.names_later_jobs(index, &action.text) {
+                return TrapAction::Unknown;
+            }
             let text_action = TrapAction::Text(action.text.clone());
             match &found {
                 TrapAction::None => found = text_action,
@@ -132,6 +148,40 @@ impl Script {
             }
         }
         found
+    }
+
+    /// Whether an action in double quotes, which are expanded when the trap is set, names jobs that may be started
+    /// after that.
+    fn names_later_jobs(&self, trap: usize, action: &str) -> bool {
+        let sets_pid = |command: &SimpleCommand| {
+            command.assignments.iter().any(|(name, _)| self.variables.contains_key(name))
+        };
+        let later = &self.commands[trap + 1..];
+        let is_before = self.commands[trap].function.is_some()
+            || later.iter().any(|command| is_job(command) || sets_pid(command));
+        let is_named = |name: &String| {
+            action.contains(&format!("${name}")) || action.contains(&format!("${{{name}"))
+        };
+        let named = ["$!", "${!", "jobs"].iter().any(|text| action.contains(text));
+        is_before && (named || self.variables.keys().any(is_named))
+    }
+
+    /// Whether the trap for a signal is set before any command that may take time, and stays.
+    pub fn begins_with_trap(&self, signal: Signal) -> bool {
+        let is_for = |command: &&SimpleCommand| {
+            let mut signals = command.words.iter().skip(1);
+            command.name() == "trap"
+                && signals.any(|word| Signal::parse(&word.text).is_ok_and(|found| found == signal))
+        };
+        let is_reset = |command: &SimpleCommand| {
+            command.words.get(1).is_some_and(|word| word.text == "-") || command.words.len() == 2
+        };
+        let first = self.commands.iter().find(|command| {
+            let is_harmless = HARMLESS.contains(&command.name()) || command.name().is_empty();
+            is_for(command) || (command.function.is_none() && !is_harmless)
+        });
+        first.is_some_and(|command| is_for(&command) && command.is_plain())
+            && !self.commands.iter().filter(is_for).any(is_reset)
     }
 
     /// Returns the effects of a trap's action; none if they are not known.
@@ -180,7 +230,12 @@ impl Script {
                 if assigned.chain(&command.words).any(substitutes) {
                     return None;
                 }
+                effects.may_have_ended |=
+                    self.is_errexit && !command.is_conditional && !INFALLIBLE.contains(&name);
                 continue;
+            }
+            if effects.may_have_ended && ["kill", "wait", "sleep"].contains(&name) {
+                return None;
             }
             if command.is_conditional || command.is_in_subshell {
                 return None;
@@ -192,7 +247,10 @@ impl Script {
                 }
                 "return" => return Some(()),
                 "kill" => self.kill(&command.words[1..], effects)?,
-                "wait" => effects.awaited.extend(self.targets(&command.words[1..])?),
+                "wait" => {
+                    effects.awaited.extend(self.targets(&command.words[1..])?);
+                    effects.may_have_ended = self.is_errexit;
+                }
                 "sleep" if command.words.len() == 2 => {
                     let seconds: f64 = command.words[1].text.trim_end_matches('s').parse().ok()?;
                     let pause = Duration::try_from_secs_f64(seconds).ok()?;
@@ -294,6 +352,32 @@ pub(super) fn starts_unseen(text: &str) -> bool {
     ["<(", ">(", "=(", "coproc", "|&"].iter().any(|word| text.contains(word))
 }
 
+/// Whether a script may give each job a process group of its own (`set -m`), perhaps in a file that it reads.
+pub(super) fn may_control_jobs(text: &str) -> bool {
+    let Ok(commands) = parse(text) else { return true };
+    commands.iter().any(is_opaque)
+}
+
+/// Whether a command takes no time, runs in the background, or is `wait`.
+fn takes_no_time_or_waits(command: &SimpleCommand) -> bool {
+    let name = command.name();
+    let substitutes = |word: &Word| word.expands && !is_harmless_word(&word.text);
+    let assigned = command.assignments.iter().map(|(_, value)| value);
+    let is_known =
+        HARMLESS.contains(&name) || ["", "wait", "exit", "kill", "return"].contains(&name);
+    is_job(command)
+        || command.function.is_some()
+        || (is_known && !command.is_in_subshell && !assigned.chain(&command.words).any(substitutes))
+}
+
+fn sets_errexit(command: &SimpleCommand) -> bool {
+    let is_option = |word: &Word| {
+        let letters = word.text.strip_prefix('-');
+        letters.is_some_and(|letters| letters.contains('e')) || word.text == "errexit"
+    };
+    command.name() == "set" && command.words.iter().any(is_option)
+}
+
 /// Whether a command runs in the background of the main shell.
 fn is_job(command: &SimpleCommand) -> bool {
     command.is_background && !command.is_in_subshell
@@ -306,7 +390,7 @@ fn is_opaque(command: &SimpleCommand) -> bool {
         && command.words.iter().any(|word| word.text == "-m" || word.text == "monitor");
     let is_command =
         ["\"$@\"", "$@", "$*"].contains(&first.text.as_str()) || first.text.contains('/');
-    [".", "source", "eval", "alias", "builtin", "command", "enable", "shopt"]
+    [".", "source", "eval", "alias", "builtin", "command", "enable", "shopt", "setopt"]
         .contains(&first.text.as_str())
         || is_set_m
         || (first.expands && !is_command)
@@ -366,6 +450,9 @@ mod tests {
             "trap 'wait $p; kill $q' TERM; a & p=$!; b & q=$!; wait",
             "trap 'exit' $SIGNALS; a",
             "trap 'kill %1' TERM; a & wait",
+            "trap \"kill $p; exit\" TERM; a & p=$!; wait",
+            "set -e; trap 'rm x; kill $p; wait' TERM; a & p=$!; wait",
+            "set -e; trap 'wait $p; wait $q' TERM; a & p=$!; b & q=$!; wait",
         ] {
             assert_eq!(effects(script), None, "{script}");
         }

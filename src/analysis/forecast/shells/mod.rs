@@ -11,20 +11,34 @@ use std::time::Duration;
 
 use super::ForecastInput;
 use super::reaction::{Exits, Forward, Reaction, Targets};
-use crate::analysis::options::OptionTable;
+use crate::analysis::options::{OptionTable, ParsedOptions};
 use crate::analysis::programs::{SHELL, program_of};
 use crate::model::lookup::Lookup;
 use crate::model::process::CommandLine;
 use crate::model::signal::{Signal, SignalSet};
 use crate::model::signal_waiters::InputWait;
-use handler::{Effects, Script, TrapAction, starts_unseen};
+use handler::{Effects, Script, TrapAction, may_control_jobs, starts_unseen};
 use script::SimpleCommand;
+
+/// The shells that differ in their handling of signals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ShellKind {
+    Bash,
+    /// dash or busybox ash.
+    Ash,
+    Mksh,
+    Zsh,
+}
 
 /// A shell that handles a signal.
 struct Shell<'a> {
     input: &'a ForecastInput<'a>,
     process: usize,
     signal: Signal,
+    kind: ShellKind,
+    /// Whether it may put each job into a process group of its own (`set -m`). Such a job has INT and QUIT as
+    /// a foreground command has them.
+    may_control_jobs: bool,
     /// The script that it runs; the missing fact, if it is not known.
     script: Result<Script, String>,
     /// Whether the script may start processes that look like foreground commands, and are not.
@@ -40,14 +54,28 @@ pub(super) fn shell(input: &ForecastInput<'_>, process: usize, signal: Signal) -
     let text = script_text(input, process);
     // (dash has neither process substitutions nor coprocesses.)
     let is_dash = facts.exe.known().is_some_and(|path| path.ends_with(b"/dash"));
+    let kind = kind_of(input, process);
     let shell = Shell {
         input,
         process,
         signal,
+        kind,
+        may_control_jobs: text.as_ref().map_or(true, |text| may_control_jobs(text)),
         starts_unseen: text.as_ref().map_or(!is_dash, |text| starts_unseen(text)),
         script: text.and_then(|text| script_of(input, process, &text)),
     };
     Some(shell.reaction())
+}
+
+fn kind_of(input: &ForecastInput<'_>, process: usize) -> ShellKind {
+    let exe = input.processes[process].facts.exe.known();
+    let name = exe.and_then(|path| path.rsplit(|byte| *byte == b'/').next());
+    match name.unwrap_or_default() {
+        name if name.starts_with(b"bash") => ShellKind::Bash,
+        name if name.starts_with(b"zsh") => ShellKind::Zsh,
+        name if name.ends_with(b"ksh") => ShellKind::Mksh,
+        _ => ShellKind::Ash,
+    }
 }
 
 /// Returns the children of a shell that it may wait for, as far as their INT and QUIT show: a shell without
@@ -82,6 +110,9 @@ impl Shell<'_> {
             }
             _ => {}
         }
+        if let Some(reaction) = self.at_once(&children) {
+            return reaction;
+        }
         // A process that ignores INT and QUIT itself hands that down to every child.
         let hands_down =
             status.sig_ign.contains(Signal::INT) && status.sig_ign.contains(Signal::QUIT);
@@ -89,6 +120,14 @@ impl Shell<'_> {
         let has_no_job = self.script.as_ref().is_ok_and(|script| script.jobs == Some(0));
         if let Some(first) = children.first().filter(|_| has_no_job) {
             return self.behind(&children, *first);
+        }
+        // A script whose only commands that take time are jobs and `wait`.
+        let only_waits = |script: &Script| script.jobs == Some(children.len()) && script.only_waits;
+        if self.script.as_ref().is_ok_and(only_waits) {
+            return self.waiting(&children, is_init);
+        }
+        if let Some(child) = children.iter().find(|child| self.may_be_a_job(**child)) {
+            return self.unclear(*child);
         }
         if hands_down && !children.is_empty() {
             let why =
@@ -104,6 +143,51 @@ impl Shell<'_> {
         }
     }
 
+    /// Returns the reaction of bash to a signal without a trap while a trap for its exit is set: it runs that
+    /// and exits, whatever it waits for (`termsig_handler`, sig.c). INT is different.
+    fn at_once(&self, children: &[usize]) -> Option<Reaction> {
+        let script = self.script.as_ref().ok()?;
+        let is_measured =
+            [Signal::TERM, Signal::HUP, Signal::USR1, Signal::USR2].contains(&self.signal);
+        let has_none = script.trap(Some(self.signal)) == TrapAction::None;
+        let TrapAction::Text(action) = script.trap(None) else { return None };
+        if self.kind != ShellKind::Bash || !is_measured || !has_none {
+            return None;
+        }
+        let runs = format!("{} has no trap: the one for EXIT runs at once", self.signal);
+        let known = script.action(&action).and_then(|mut effects| {
+            effects.exits = true;
+            self.carry_out(&effects, children, &runs)
+        });
+        Some(known.unwrap_or_else(|| {
+            maybe(format!("{runs}; how long that takes cannot be seen from outside"))
+        }))
+    }
+
+    /// Whether a child that looks like a foreground command may be a job: INT and QUIT do not tell them apart in
+    /// mksh, nor in any shell with job control.
+    fn may_be_a_job(&self, child: usize) -> bool {
+        let group = |process: usize| self.input.processes[process].facts.stat.pgrp;
+        let has_jobs = self.script.as_ref().map_or(true, |script| script.jobs != Some(0));
+        let controls = self.may_control_jobs && group(child) != group(self.process);
+        has_jobs && (self.kind == ShellKind::Mksh || controls)
+    }
+
+    /// Whether the signal has a trap, as it is caught: shells catch some signals without one. bash catches all
+    /// that would end it as soon as a trap for its exit is set.
+    fn shows_trap(&self) -> bool {
+        let caught = self.input.processes[self.process].facts.status.sig_cgt;
+        let catches_all = [Signal::ALRM, Signal::USR1, Signal::USR2, Signal::HUP, Signal::TERM]
+            .into_iter()
+            .all(|signal| caught.contains(signal));
+        self.signal != Signal::INT
+            && match self.kind {
+                ShellKind::Bash => !catches_all,
+                ShellKind::Ash => true,
+                ShellKind::Mksh | ShellKind::Zsh => false,
+            }
+    }
+
     fn unclear(&self, child: usize) -> Reaction {
         let (signal, command) = (self.signal, self.input.name(child));
         maybe(format!(
@@ -116,6 +200,11 @@ impl Shell<'_> {
             // Without a trap for the signal, that for the exit decides.
             Ok(script) => match script.trap(Some(self.signal)) {
                 TrapAction::None if script.trap(None) != TrapAction::None => TrapAction::Unknown,
+                TrapAction::Text(_)
+                    if !self.shows_trap() && !script.begins_with_trap(self.signal) =>
+                {
+                    TrapAction::Unknown
+                }
                 action => action,
             },
             Err(_) => TrapAction::Unknown,
@@ -138,6 +227,14 @@ impl Shell<'_> {
         };
         if foreground.iter().any(|child| is_short(self.input, *child)) {
             return Reaction::new(Exits::Maybe, why);
+        }
+        // Without a trap mksh and zsh exit on HUP, mksh after it has signalled its command, and bash on any
+        // signal but INT if a trap for its exit is set.
+        let may_have_none = matches!(trap, TrapAction::None | TrapAction::Unknown);
+        if self.signal != Signal::INT && may_have_none && !self.shows_trap() {
+            return maybe(format!(
+                "handles {signal}; cannot tell whether it waits for {command}, in the foreground, before it exits"
+            ));
         }
         let after = foreground.to_vec();
         let effects = match (&trap, &self.script) {
@@ -164,11 +261,14 @@ impl Shell<'_> {
             // Measured: bash raises the signal again, which the kernel discards for PID 1.
             TrapAction::None if is_init => {
                 let why = format!("catches {signal} without a trap; as PID 1 it may continue");
-                return Reaction::new(Exits::Maybe, why);
+                let may_stop_descendants = self.kind == ShellKind::Mksh;
+                return Reaction { may_stop_descendants, ..Reaction::new(Exits::Maybe, why) };
             }
             TrapAction::None => {
                 let why = format!("{signal} ends it: it waits for no foreground command");
-                return Reaction::new(Exits::Yes, why);
+                // mksh signals its jobs.
+                let may_stop_descendants = self.kind == ShellKind::Mksh;
+                return Reaction { may_stop_descendants, ..Reaction::new(Exits::Yes, why) };
             }
             TrapAction::Text(text) => Some(text),
             TrapAction::Unknown => None,
@@ -201,6 +301,10 @@ impl Shell<'_> {
             return None;
         }
         let rest = script.rest(wait + 1)?;
+        // The trap makes `wait` return a status that ends a script with `set -e`.
+        if script.is_errexit && !(rest.signalled.is_empty() && rest.awaited.is_empty()) {
+            return None;
+        }
         if !rest.signalled.is_empty() && !effects.awaited.is_empty() {
             return None;
         }
@@ -215,7 +319,10 @@ impl Shell<'_> {
     fn carry_out(&self, effects: &Effects, children: &[usize], runs: &str) -> Option<Reaction> {
         let uses_jobs = !effects.signalled.is_empty() || !effects.awaited.is_empty();
         let jobs = self.script.as_ref().ok()?.jobs;
-        if uses_jobs && jobs != Some(children.len()) {
+        // In another session it may be a daemon that a job has left behind.
+        let session = |process: usize| self.input.processes[process].facts.stat.session;
+        let is_job = |child: &usize| session(*child) == session(self.process);
+        if uses_jobs && !(jobs == Some(children.len()) && children.iter().all(is_job)) {
             return None;
         }
         let grace = self.input.procedure.schedule.total_grace();
@@ -255,18 +362,9 @@ fn maybe(why: String) -> Reaction {
 /// Returns the text of the script that a shell runs: that after `-c`, or of a file that is as it was when it
 /// started.
 fn script_text(input: &ForecastInput<'_>, process: usize) -> Result<String, String> {
-    let words = input.arguments(process);
-    let words = match words.as_slice() {
-        [first, rest @ ..] if first.ends_with(b"busybox") => rest,
-        all => all,
-    };
-    let table = OptionTable {
-        short: "abcefhiklmnprstuvxBCEHPO:o:",
-        long: &[("norc", 'h'), ("noprofile", 'h'), ("posix", 'h'), ("login", 'l')],
-        permutes: false,
-    };
-    let parsed = table.parse(words).ok_or("its options are not known")?;
-    if parsed.has('i') || parsed.has('s') || parsed.has('m') {
+    let parsed = shell_options(input, process).ok_or("its options are not known")?;
+    let controls_jobs = parsed.has('m') || parsed.options.contains(&('o', Some(b"monitor")));
+    if parsed.has('i') || parsed.has('s') || controls_jobs {
         return Err("it reads its commands from a terminal or a pipe".into());
     }
     let first = parsed.words.first().ok_or("it has no script")?;
@@ -290,15 +388,35 @@ fn script_text(input: &ForecastInput<'_>, process: usize) -> Result<String, Stri
     Ok(text)
 }
 
+/// Returns the options and words of a shell's command line; none if an option is not known.
+fn shell_options<'a>(input: &'a ForecastInput<'_>, process: usize) -> Option<ParsedOptions<'a>> {
+    let words = input.arguments(process);
+    let words = match words.as_slice() {
+        [first, rest @ ..] if first.ends_with(b"busybox") => rest,
+        all => all,
+    };
+    let table = OptionTable {
+        short: "abcefhiklmnprstuvxBCEHPO:o:",
+        long: &[("norc", 'h'), ("noprofile", 'h'), ("posix", 'h'), ("login", 'l')],
+        permutes: false,
+    };
+    table.parse(words)
+}
+
 /// Returns the script that a shell runs.
 fn script_of(input: &ForecastInput<'_>, process: usize, text: &str) -> Result<Script, String> {
     let is_same = |parent: usize| input.arguments(parent) == input.arguments(process);
     if input.processes[process].parent.is_some_and(is_same) {
         return Err("it is a subshell".into());
     }
-    let exe = input.processes[process].facts.exe.known();
-    let is_bash = exe.is_some_and(|path| path.ends_with(b"/bash"));
-    Script::parse(text, is_bash).ok_or_else(|| "its script is not understood".into())
+    let is_bash = kind_of(input, process) == ShellKind::Bash;
+    // (The options of its `#!` line are arguments.)
+    let options = shell_options(input, process);
+    let has_errexit = options
+        .is_none_or(|parsed| parsed.has('e') || parsed.options.contains(&('o', Some(b"errexit"))));
+    let mut script = Script::parse(text, is_bash).ok_or("its script is not understood")?;
+    script.is_errexit |= has_errexit;
+    Ok(script)
 }
 
 /// Follows every trap of a script, and the script from each of its commands on.
