@@ -83,10 +83,19 @@ impl<'a> MembershipRule<'a> {
         Self { index, ..Self::new(host, container, inventory) }
     }
 
+    /// Returns the cgroups of a process. A path longer than a page cannot be read (ENAMETOOLONG, `proc_cgroup_show`,
+    /// kernel/cgroup/cgroup.c): then the list of the container's cgroup has to do.
     fn memberships(&self, pid: HostPid) -> Result<Memberships, ReadError> {
-        match self.index {
+        let read = match self.index {
             Some(index) => index.memberships(self.host, pid),
             None => self.host.memberships(pid),
+        };
+        match (read, &self.container.cgroup) {
+            (Err(ReadError::Broken(_)), Some(cgroup)) => {
+                let is_in = self.host.cgroup_pids(cgroup)?.contains(&pid);
+                Ok(if is_in { cgroup.membership() } else { Memberships::default() })
+            }
+            (read, _) => read,
         }
     }
 
@@ -476,6 +485,8 @@ pub(super) fn cgroup_processes(
     match host.cgroup_pids(cgroup) {
         Ok(pids) => Ok(Some(pids)),
         Err(_) if !host.has_cgroups() => Ok(None),
+        // Too many cgroups are below it: then `/proc` has to do.
+        Err(ReadError::Broken(_)) => Ok(None),
         // The cgroup is removed with the last process; or the processes were moved to another one.
         Err(ReadError::Gone) => {
             let is_alive =

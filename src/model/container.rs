@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::cgroup::{Memberships, is_at_or_below};
+use super::cgroup::{Membership, Memberships, is_at_or_below};
 use super::engine::{EngineInfo, ReferenceForm};
 use super::namespace::NamespaceId;
 use super::pid::{HostPid, ProcessId};
@@ -20,6 +20,12 @@ pub struct Cgroup {
 }
 
 impl Cgroup {
+    /// Returns the membership of a process in it.
+    pub fn membership(&self) -> Memberships {
+        let Self { controllers, path } = self.clone();
+        Memberships(vec![Membership { controllers, path }])
+    }
+
     /// Whether a process with these memberships is in it or in one below it.
     pub fn holds(&self, memberships: &Memberships) -> bool {
         memberships.by_preference().any(|membership| {

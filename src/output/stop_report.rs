@@ -165,7 +165,7 @@ impl StopReporter {
                 Sentence::highlighted(text, killed, Emphasis::Bad)
             }
             StopEventKind::Killed { by: Killer::Other, .. } => {
-                let killed = "killed by its engine or another process";
+                let killed = "killed by its engine, the kernel or another process";
                 Sentence::highlighted(format!("{process} {killed}"), killed, Emphasis::Bad)
             }
             StopEventKind::Waiting { .. } => Sentence::plain(String::new()),
@@ -252,7 +252,7 @@ fn note(kind: &StopEventKind) -> Option<String> {
             Some("by the kernel, when PID 1 exited".into())
         }
         StopEventKind::Killed { by: Killer::Other, .. } => {
-            Some("by its engine or another process".into())
+            Some("by its engine, the kernel or another process".into())
         }
         StopEventKind::Exited { ending: Some(Ending::Status(status)), .. } => {
             Some(format!("status {status}"))

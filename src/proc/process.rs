@@ -125,8 +125,12 @@ impl Host {
         let stat = Stat::parse(&buffer)?;
         read("status", &mut buffer, STATUS_LIMIT)?;
         let status = Status::parse(&buffer)?;
-        read("cgroup", &mut buffer, 1 << 20)?;
-        let memberships = Memberships::parse(&buffer);
+        let memberships = match read("cgroup", &mut buffer, 1 << 20) {
+            Ok(()) => Memberships::parse(&buffer),
+            // A path longer than a page (`proc_cgroup_show`, kernel/cgroup/cgroup.c) hides no container.
+            Err(ReadError::Broken(_)) => Memberships::default(),
+            Err(error) => return Err(error),
+        };
         let pid_ns = match readlinkat(&dir, "ns/pid").map_err(ReadError::from) {
             Ok(link) => NamespaceId::parse(link.as_bytes()),
             // As in `pid_ns_of`: a single PID means the namespace of this very /proc.

@@ -20,6 +20,11 @@ pub fn trials() -> Vec<Trial> {
             endings_on_an_older_kernel,
         ),
         container("stop::kills_after_the_grace_period", discarded),
+        test_with(
+            Need::Strace,
+            "stop::the_grace_period_begins_when_the_signal_is_sent",
+            slow_start,
+        ),
         container("stop::reports_children_that_the_kernel_kills_with_the_init", killed_by_kernel),
         container("stop::children_first_lets_all_of_them_exit", children_first),
         container("stop::all_signals_every_process_at_once", all),
@@ -30,6 +35,7 @@ pub fn trials() -> Vec<Trial> {
         container("stop::a_grace_period_without_a_limit_ends_in_no_kill", no_limit),
         container("stop::assumed_settings_are_named_until_they_are_given", assumed),
         container("stop::dry_run_shows_the_outlook_and_sends_nothing", dry_run),
+        container("stop::uninterruptible_sleep_may_end_in_time", uninterruptible),
         container("stop::stops_a_container_that_forks_all_the_time", forks),
         container("stop::stops_several_containers_side_by_side", several),
         test("stop::refuses_invalid_schedules", usage),
@@ -110,6 +116,23 @@ fn discarded() -> Outcome {
     check(of(&events, "killed").contains(&"init"), "the init was not killed")?;
     same(last(&events)["graceful"].clone(), json!(false))?;
     run(&["ps", &name(&container)]).expect(3).map(drop)
+}
+
+/// However long it takes to read the container and to send the signal.
+fn slow_start() -> Outcome {
+    let container = fixture("init")?;
+    let name = name(&container);
+    let mut command = Command::new("strace");
+    command.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=pidfd_send_signal"]);
+    command.args(["-e", "inject=pidfd_send_signal:delay_enter=1500000:when=1"]);
+    command.args([env!("CARGO_BIN_EXE_cinspect"), "--json", "stop", "-t", "1s", &name]);
+    let run = finish(command).expect(0)?;
+    let time = |kind: &str| {
+        let event = events(&run).into_iter().find(|(event, _)| event == kind);
+        event.and_then(|(_, row)| row["t"].as_f64()).ok_or(format!("no {kind} in {}", run.out))
+    };
+    let grace = time("killed")? - time("signalled")?;
+    check(grace > 0.95, format!("{grace} s in {}", run.out))
 }
 
 fn killed_by_kernel() -> Outcome {
@@ -273,6 +296,17 @@ fn steps() -> Outcome {
     same((last["graceful"].clone(), last["seconds_at_most"].clone()), (json!("no"), json!(0.0)))?;
     let plan = run(&["stop", "-n", "-s", "KILL", &name(&ignoring)]).expect(0)?.out;
     check(plan.contains("without a grace period"), plan)
+}
+
+/// The init waits for the child of a vfork(2), as another process waits for a slow disk.
+fn uninterruptible() -> Outcome {
+    let container = fixture("init handle=TERM vforks")?;
+    let forecast = run(&["--json", "stop", "-n", &name(&container)]).expect(0)?;
+    let rows = forecast.objects();
+    let init = rows.iter().find(|row| row["pid"] == json!(1)).ok_or(forecast.out.clone())?;
+    same(init["verdict"].clone(), json!("delayed"))?;
+    check(init["exits"] == json!("maybe"), &forecast.out)?;
+    check(rows.last().is_some_and(|row| row["graceful"] == json!("maybe")), &forecast.out)
 }
 
 fn forks() -> Outcome {

@@ -121,7 +121,8 @@ pub enum Killer {
         was_signalled: bool,
     },
     /// Neither: the engine, which kills the cgroup of a container without a PID namespace of its own when
-    /// its main process has exited, or anything else.
+    /// its main process has exited; the kernel, when the init of a namespace below the container's exits, or for
+    /// want of memory; or anything else.
     Other,
 }
 

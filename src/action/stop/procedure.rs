@@ -174,8 +174,8 @@ impl StopRun<'_> {
     /// Sends the signal of one step to each process when its turn comes, until all have exited or the
     /// time is over.
     fn step(&mut self, step: StopStep, is_first: bool) -> Result<(), Error> {
-        let start = Instant::now();
-        let (deadline, half) = (start.checked_add(step.grace), start.checked_add(step.grace / 2));
+        // The grace period begins once the signal has been sent, however long that took.
+        let mut sent = None;
         self.signal = step.signal;
         for watched in &mut self.watched {
             watched.has_had_turn = false;
@@ -187,7 +187,8 @@ impl StopRun<'_> {
             match self.found.snapshot(options) {
                 Ok(snapshot) => {
                     self.watch(&snapshot, is_start)?;
-                    let is_late = half.is_some_and(|half| Instant::now() >= half);
+                    let is_late =
+                        sent.is_some_and(|sent: Instant| sent.elapsed() >= step.grace / 2);
                     // Exits are noted first: they decide whose turn it is.
                     self.note_exits();
                     self.signal_due(&snapshot, is_late);
@@ -207,6 +208,7 @@ impl StopRun<'_> {
             is_start = false;
             self.note_exits();
             let now = Instant::now();
+            let deadline = sent.get_or_insert(now).checked_add(step.grace);
             let running = self.running();
             if running == 0 || deadline.is_some_and(|deadline| now >= deadline) {
                 return Ok(());

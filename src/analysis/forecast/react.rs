@@ -13,6 +13,7 @@ use super::supervisord;
 use super::uwsgi;
 use crate::analysis::delivery::Prediction;
 use crate::analysis::programs::{Workers, program_of, program_outcome};
+use crate::model::cgroup::Freezer;
 use crate::model::process::BlockedForNow;
 use crate::model::signal::Signal;
 use crate::model::verdict::Verdict;
@@ -57,7 +58,14 @@ pub(super) fn react(
             ..Reaction::new(Exits::Maybe, note(format!("cannot tell what {signal} does")))
         },
         Verdict::Delayed => {
-            Reaction::new(Exits::No, note(format!("{signal} has no effect until it runs again")))
+            // (It may end at any moment: a disk answers, the child of a vfork(2) goes on. What is frozen shows the
+            // same state.)
+            let freezer = input.context.frozen.get(&facts.id.pid);
+            let is_frozen = freezer.is_some_and(|freezer| *freezer != Freezer::Thawed);
+            let may_run = facts.stat.state.is_uninterruptible() && !is_frozen;
+            let exits = if may_run { Exits::Maybe } else { Exits::No };
+            let why = note(format!("{signal} has no effect until it runs again"));
+            Reaction { may_stop_descendants: may_run, ..Reaction::new(exits, why) }
         }
         Verdict::Pending => pending(input, process, signal, prediction),
         Verdict::Handled | Verdict::Accepted => received(input, process, signal, prediction),

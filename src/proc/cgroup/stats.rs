@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::tree::subdirectories;
+use super::below::each_below;
 use crate::model::cgroup::{Memberships, is_at_or_below};
 use crate::model::container::Cgroup;
 use crate::model::pid::HostPid;
@@ -70,14 +70,13 @@ fn kills_in(text: &str) -> Option<u64> {
 
 /// Returns the number of OOM kills in all cgroups below a directory.
 fn kills_below(dir: &Path, file: &str) -> u64 {
-    let mut todo = subdirectories(dir, 0);
     let mut kills: u64 = 0;
-    while let Some((dir, depth)) = todo.pop() {
-        let text = std::fs::read_to_string(dir.join(file)).map_err(ReadError::from);
-        let text = text.unwrap_or_default();
+    let _ = each_below(dir.to_owned(), |dir, is_top| {
+        let text = dir.open(file).ok().filter(|_| !is_top).map(std::io::read_to_string);
+        let text = text.and_then(Result::ok).unwrap_or_default();
         kills = kills.saturating_add(kills_in(&text).unwrap_or_default());
-        todo.extend(subdirectories(&dir, depth));
-    }
+        true
+    });
     kills
 }
 

@@ -13,6 +13,7 @@ use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag};
 use nix::sys::stat::{FileStat, SFlag, fstatat};
 
+use super::below::{each_below, has_no_directory};
 use super::hierarchy::Hierarchy;
 use crate::model::cgroup;
 use crate::model::container::Cgroup;
@@ -24,7 +25,7 @@ use crate::sys::fd;
 use crate::sys::listing::each_entry;
 
 /// No tree that an engine makes is nearly this deep or wide; a hostile one may be.
-pub(super) const MAX_DEPTH: usize = 64;
+const MAX_DEPTH: usize = 64;
 const MAX_CGROUPS: usize = 100_000;
 /// More than any user's sessions and rootless containers create.
 const MAX_PER_USER: usize = 10_000;
@@ -200,18 +201,26 @@ impl Host {
         let top = self.cgroup_dir(cgroup).ok_or(ReadError::Gone)?;
         let mut pids = BTreeSet::new();
         let mut buffer = Vec::new();
-        let mut todo = vec![(top, 0)];
-        while let Some((dir, depth)) = todo.pop() {
-            match read_pids(&dir, &mut buffer) {
+        let mut failure = None;
+        let is_complete = each_below(top, |dir, is_top| {
+            match dir
+                .open("cgroup.procs")
+                .map_err(ReadError::from)
+                .and_then(|f| read_pids(f, &mut buffer))
+            {
                 Ok(found) => pids.extend(found),
                 // Processes of a threaded cgroup (EOPNOTSUPP, cgroups(7)) are in its domain's list.
                 Err(ReadError::Broken(_)) => {}
-                Err(error) if depth == 0 => return Err(error),
+                Err(error) if is_top || error == ReadError::Exhausted => failure = Some(error),
                 Err(_) => {}
             }
-            todo.extend(subdirectories(&dir, depth));
+            failure.is_none()
+        })?;
+        match failure {
+            Some(error) => Err(error),
+            None if is_complete => Ok(pids),
+            None => Err(ReadError::Broken("it has too many cgroups".into())),
         }
-        Ok(pids)
     }
 
     /// Returns the processes in a cgroup itself, without those in cgroups below it.
@@ -219,7 +228,8 @@ impl Host {
     /// # Errors
     /// [`ReadError`].
     pub fn own_cgroup_pids(&self, cgroup: &Cgroup) -> Result<Vec<HostPid>, ReadError> {
-        read_pids(&self.cgroup_dir(cgroup).ok_or(ReadError::Gone)?, &mut Vec::new())
+        let dir = self.cgroup_dir(cgroup).ok_or(ReadError::Gone)?;
+        read_pids(File::open(dir.join("cgroup.procs"))?, &mut Vec::new())
     }
 
     /// Returns the identity of a cgroup: the device and the inode of its directory, which one that is made
@@ -310,17 +320,6 @@ impl LiveCgroup {
     }
 }
 
-/// Lists the directories in a cgroup directory that is `depth` levels down, if that is not too deep.
-pub(super) fn subdirectories(dir: &Path, depth: usize) -> Vec<(PathBuf, usize)> {
-    if depth == MAX_DEPTH || std::fs::metadata(dir).is_ok_and(|meta| has_no_directory(meta.nlink()))
-    {
-        return Vec::new();
-    }
-    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
-    let dirs = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-    dirs.map(|entry| (entry.path(), depth + 1)).collect()
-}
-
 /// Lists the directories in a directory with their attributes. Each is looked up by its name from there:
 /// in a long path the kernel would look up every part again.
 fn directories(dir: &Path) -> Result<Vec<(Vec<u8>, FileStat)>, Errno> {
@@ -343,14 +342,7 @@ fn directories(dir: &Path) -> Result<Vec<(Vec<u8>, FileStat)>, Errno> {
     Ok(found)
 }
 
-/// Whether a cgroup directory has none below it: it has a link from each one there and two of its
-/// own (fs/kernfs/inode.c), so that most need no listing of their dozens of control files. Other
-/// file systems count differently, and never 2 with a directory inside.
-fn has_no_directory(links: u64) -> bool {
-    links == 2
-}
-
-fn read_pids(dir: &Path, buffer: &mut Vec<u8>) -> Result<Vec<HostPid>, ReadError> {
-    read_into(File::open(dir.join("cgroup.procs"))?, buffer, MAX_PROCS)?;
+fn read_pids(file: File, buffer: &mut Vec<u8>) -> Result<Vec<HostPid>, ReadError> {
+    read_into(file, buffer, MAX_PROCS)?;
     Ok(cgroup::parse_pids(buffer).into_iter().filter_map(HostPid::new).collect())
 }
