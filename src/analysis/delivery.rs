@@ -75,7 +75,10 @@ impl<'a> SignalState<'a> {
             tracer: status.tracer_pid,
             frozen: context.frozen.get(&process.id.pid).copied().unwrap_or(Freezer::Thawed),
             orphaned: context.orphaned.as_ref().map(|groups| groups.contains(&process.stat.pgrp)),
-            killable: process.wchan.as_deref().is_some_and(|wchan| KILLABLE.contains(&wchan)),
+            killable: process
+                .kernel_wait
+                .as_deref()
+                .is_some_and(|function| KILLABLE.contains(&function)),
         }
     }
 }

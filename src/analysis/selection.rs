@@ -271,7 +271,7 @@ mod tests {
             command: Fact::Known(CommandLine::parse(argv, false)),
             exe: Fact::Absent,
             waits: Fact::Absent,
-            wchan: None,
+            kernel_wait: None,
             asked: None,
             threads: Vec::new(),
             pidfd: None,

@@ -118,9 +118,9 @@ pub struct Process {
     pub exe: Fact<Vec<u8>>,
     /// Threads and signalfds that wait for signals; absent if not requested.
     pub waits: Fact<Waits>,
-    /// The kernel function that it sleeps in (`/proc/PID/wchan`), if it is in uninterruptible sleep and
+    /// The kernel function that it sleeps in (`/proc/PID/wchan`, `stack`), if it is in uninterruptible sleep and
     /// waits were requested.
-    pub wchan: Option<Vec<u8>>,
+    pub kernel_wait: Option<Vec<u8>>,
     /// The signals that it asked for, if it is a Go or Node.js program and waits were requested.
     pub asked: Option<Result<AskedSignals, MissingStep>>,
     /// Its threads in the order of their TIDs; empty if not requested.

@@ -16,6 +16,7 @@ mod host;
 mod init_state;
 mod inspect;
 mod kernel_log;
+mod kernel_wait;
 mod log_file;
 mod log_source;
 mod lookup;

@@ -10,6 +10,7 @@ use nix::fcntl::{AT_FDCWD, OFlag, readlinkat};
 use procfs::process::Process as Handle;
 
 use super::host::Host;
+use super::kernel_wait;
 use super::read::{
     ReadError, STAT_LIMIT, STATUS_LIMIT, namespace, read_at_once, read_into, stat, status,
 };
@@ -99,6 +100,11 @@ impl Host {
         let mut buffer = Vec::new();
         read_into(File::open(self.proc_path(format!("{pid}/{name}")))?, &mut buffer, limit)?;
         Ok(buffer)
+    }
+
+    /// Returns the kernel function that a process sleeps in, if that can be read.
+    pub fn kernel_wait(&self, pid: HostPid) -> Option<Vec<u8>> {
+        kernel_wait::read(|name, limit| self.proc_file(pid, name, limit).ok())
     }
 
     /// Reads a link of `/proc/PID`: `cwd`, `exe`, `root`.

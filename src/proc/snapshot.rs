@@ -14,6 +14,7 @@ use nix::unistd::{getpid, gettid};
 use procfs::process::Process as Handle;
 
 use super::host::{Clock, Host};
+use super::kernel_wait;
 use super::read::{ReadError, read_at_once, stat, status, thread_ids};
 use super::signal_waiters::{MainThread, waits};
 use crate::model::pid::{HostPid, ProcessId};
@@ -377,10 +378,9 @@ impl SnapshotJob {
         let with_exe = self.options.exe || (with_waits && !self.options.verdicts_only);
         let exe = if with_exe { exe(&self.proc, pid) } else { Fact::Absent };
         let threads = if self.options.threads { self.threads(&handle, buffer) } else { Vec::new() };
-        let wchan = (with_waits && stat.state.is_uninterruptible())
-            .then(|| read_at_once(handle.open_relative("wchan").ok()?, buffer, 256).ok())
-            .flatten()
-            .map(|()| buffer.clone());
+        let kernel_wait = (with_waits && stat.state.is_uninterruptible())
+            .then(|| kernel_wait::of_held(&handle, buffer))
+            .flatten();
         let with_command = self.options.command != CommandLimit::Nothing;
         let process = Process {
             id: ProcessId { pid, start: stat.start },
@@ -390,7 +390,7 @@ impl SnapshotJob {
             command: if with_command { Fact::Denied } else { Fact::Absent },
             exe,
             waits: if with_waits { Fact::Denied } else { Fact::Absent },
-            wchan,
+            kernel_wait,
             asked: None,
             threads,
             pidfd,

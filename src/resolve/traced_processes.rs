@@ -158,8 +158,10 @@ impl<'a> TracedProcesses<'a> {
         if !self.gone.contains(&pid) {
             match self.read(HostPid::new(pid)?) {
                 Some(mut read) => {
+                    let known = self.processes.get(&pid);
+                    read.readings[1] = known.and_then(|known| known.readings[0]);
                     // (One that is exiting has left its control group and its namespaces.)
-                    if let Some(known) = self.processes.get(&pid)
+                    if let Some(known) = known
                         && read.container.is_none()
                     {
                         read.container.clone_from(&known.container);
@@ -246,6 +248,10 @@ impl<'a> TracedProcesses<'a> {
             process.comm = comm;
             // It may have joined a container before: `docker exec` does.
             process.is_read &= !by_exec;
+            // (Between two readings with the same handlers it had none.)
+            if by_exec {
+                process.readings = [None; 2];
+            }
             // (A program may be set-user-ID.)
             process.uid = process.uid.filter(|_| !by_exec);
         }
@@ -371,5 +377,39 @@ impl EndingProcess {
     /// Whether the process has threads left, as its descriptor says.
     pub fn has_threads(&self) -> bool {
         self.pidfd.as_ref().is_some_and(|pidfd| pidfd::alive(pidfd).unwrap_or(false))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn a_process_that_is_read_again_keeps_the_facts_from_before_the_signal() {
+        let host = Host::new(Path::new("/")).expect("a host");
+        let mut processes = TracedProcesses::new(&host, TraceChoice::Host);
+        let mut child = Command::new("sleep").arg("1000").spawn().expect("sleep");
+        let pid = child.id().cast_signed();
+        let held = HostPid::new(pid).expect("a PID");
+        while host.stat(held).expect("it runs").comm != b"sleep" {
+            std::thread::yield_now();
+        }
+        let _ = processes.process(pid);
+        let mut around = |prepare: &dyn Fn(&mut TracedProcesses<'_>)| {
+            let time = monotonic_now();
+            prepare(&mut processes);
+            let _ = processes.process(pid);
+            processes.facts_around(pid, time).steady.is_some()
+        };
+        // (As a search for containers does with one that no engine has recorded.)
+        let is_kept = around(&|all| all.processes.get_mut(&pid).expect("read").is_read = false);
+        // An execve(2) has reset its handlers in between.
+        let is_kept_after_exec = around(&|all| all.rename(pid, b"sleep".to_vec(), true));
+        let _ = child.kill();
+        let _ = child.wait();
+        assert_eq!((is_kept, is_kept_after_exec), (true, false));
     }
 }

@@ -10,6 +10,8 @@ use crate::support::patience;
 const SETTLED: Duration = Duration::from_millis(600);
 /// The limit for that.
 const LIMIT: Duration = Duration::from_secs(300);
+/// The error where none are left.
+pub const EXITED: &str = "the program has exited";
 
 /// Waits until the descendants of a process are as many as `is_complete` asks for, do not change any more
 /// and are all asleep. (One that waits for a CPU or a disk is not: a busy machine does not make it look
@@ -25,7 +27,7 @@ pub fn settled_descendants(
         let now = descendants(parent);
         let is_idle = is_complete(now.len()) && now.iter().all(|process| is_asleep(process.0));
         if now.is_empty() && has_exited(parent) {
-            return Err("its parent has exited".into());
+            return Err(EXITED.into());
         }
         if now.is_empty() || now != last || !is_idle {
             (last, since) = (now, Instant::now());

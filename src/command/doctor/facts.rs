@@ -25,9 +25,6 @@ use crate::resolve::ResolvedContainer;
 use crate::resolve::joined::has_joined_no_pid_namespace;
 use crate::resolve::processes::ContainerSnapshot;
 
-/// Limit of `/proc/PID/wchan`: the name of a kernel function.
-const WCHAN_LIMIT: usize = 256;
-
 /// Reads a container and returns the findings about it.
 pub(super) fn findings(found: &ResolvedContainer<'_>) -> Result<Vec<Finding>, Error> {
     let container = &found.container;
@@ -100,9 +97,7 @@ fn init_wchan(found: &ResolvedContainer<'_>, snapshot: &ContainerSnapshot) -> Op
     if !process.facts.stat.is_exiting() {
         return None;
     }
-    let wchan = found.host.proc_file(init.pid, "wchan", WCHAN_LIMIT).ok()?;
-    // (`0` where the kernel does not report it.)
-    String::from_utf8(wchan).ok().filter(|wchan| !matches!(wchan.as_str(), "" | "0"))
+    String::from_utf8(found.host.kernel_wait(init.pid)?).ok()
 }
 
 /// Returns the time since the container's init was started.

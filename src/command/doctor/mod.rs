@@ -60,7 +60,7 @@ pub const COMMAND: Command = command::<DoctorArgs>(
     ("cgroup.events, freezer.state", "Whether the container is paused."),
     ("memory.events, memory.oom_control", "The number of processes killed for lack of memory."),
     (
-        "/proc/PID/wchan, /proc/1/ns/pid_for_children",
+        "/proc/PID/wchan, /proc/PID/stack, /proc/1/ns/pid_for_children",
         "The wait of an init that is exiting, and whether the host's init has joined a container.",
     ),
 ])
