@@ -147,7 +147,7 @@ def sandbox_config(pod, logs, pid):
 
 
 def create(client, name, words):
-    options = {"--attempt": "0", "--memory": "0", "--logs": "/var/log/pods", "--pid": ""}
+    options = {"--attempt": "0", "--memory": "0", "--logs": "/var/log/pods", "--pid": "", "--pre-stop": ""}
     while words and words[0] != "--":
         key, equals, value = words.pop(0).partition("=")
         options[key] = value if equals else words.pop(0)
@@ -166,6 +166,8 @@ def create(client, name, words):
         ("io.kubernetes.container.restartCount", options["--attempt"]),
         ("io.kubernetes.pod.terminationGracePeriod", "5"),
     ]
+    if options["--pre-stop"]:
+        annotations.append(("io.kubernetes.container.preStopHandler", options["--pre-stop"]))
     container = {
         1: {1: name, 2: int(options["--attempt"])},
         2: {1: "docker.io/library/bb:latest"},

@@ -57,6 +57,7 @@ pub enum FindingCode {
     CrashLoop,
     Ended,
     Restart,
+    PreStopHook,
     Assumed,
     ChangedByInit,
     Ok,
@@ -64,7 +65,7 @@ pub enum FindingCode {
 
 impl FindingCode {
     /// THE TABLE: each code with its name in JSON and its meaning, in the order of the variants.
-    pub const ALL: [(Self, &'static str, &'static str); 29] = [
+    pub const ALL: [(Self, &'static str, &'static str); 30] = [
         (
             Self::ShellForm,
             "shell-form",
@@ -172,6 +173,11 @@ impl FindingCode {
         (Self::Ended, "ended", "The container is not running; the message says how it ended."),
         (Self::Restart, "restart", "The engine restarts the container when it exits."),
         (
+            Self::PreStopHook,
+            "pre-stop-hook",
+            "The kubelet runs a hook before it sends the stop signal (`lifecycle.preStop`); `cinspect stop` does not.",
+        ),
+        (
             Self::Assumed,
             "assumed",
             "The stop signal or the grace period is assumed: the engine records none, or its record of it was not read.",
@@ -203,6 +209,7 @@ impl FindingCode {
                 | Self::ChildrenNotSignalled
                 | Self::InitBlocks
                 | Self::Unknown
+                | Self::PreStopHook
         )
     }
 }

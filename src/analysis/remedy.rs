@@ -25,6 +25,11 @@ impl<'a> Remedies<'a> {
         format!("`cinspect {arguments} {}`", quoted(&self.container.qualified()))
     }
 
+    /// Returns how to run a command line in the container.
+    pub fn exec(&self, line: &str) -> String {
+        format!("`cinspect exec {} -- {line}`", quoted(&self.container.qualified()))
+    }
+
     /// Returns how to start the program itself instead of a shell.
     pub fn exec_form(&self) -> &'static str {
         self.advice.exec_form

@@ -28,11 +28,11 @@ pub(super) fn procedure_of(
     signal: Option<Signal>,
 ) -> StopProcedure {
     let signal = signal.unwrap_or_else(|| policy.signal_of(container.engine));
-    let grace = policy.grace_of(container.engine);
+    let (grace, hook) = (policy.grace_after_hook(container.engine), policy.pre_stop.clone());
     // Without a grace period KILL follows the signal at once.
     let steps = if grace.is_zero() { Vec::new() } else { vec![StopStep { signal, grace }] };
     let schedule = StopSchedule { steps, kill: true };
-    StopProcedure { schedule, order: StopOrder::Init.in_container(container) }
+    StopProcedure { schedule, order: StopOrder::Init.in_container(container), hook }
 }
 
 /// Returns the settings of a policy that are assumed, each with the reason.

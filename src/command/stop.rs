@@ -14,6 +14,7 @@ use super::{Command, Section, arguments, columns_section, command, may_act, reso
 use crate::action::freeze::unpause;
 use crate::action::send::missing_pidfds;
 use crate::action::stop::{StopEvent, StopEventKind, stop};
+use crate::analysis::diagnosis::hook_note;
 use crate::analysis::forecast::Forecast;
 use crate::analysis::remedy::Remedies;
 use crate::cli::args;
@@ -320,7 +321,8 @@ impl<'a> ContainerStop<'a> {
             assumed: assumptions.iter().map(Assumption::to_string).collect(),
             running_again: Cell::default(),
         };
-        let procedure = StopProcedure { schedule, order: request.order.in_container(container) };
+        let order = request.order.in_container(container);
+        let procedure = StopProcedure { schedule, order, hook: None };
         let unpause = request.unpause;
         Self { context, target, policy, assumptions, procedure, unpause, reporter }
     }
@@ -342,6 +344,9 @@ impl<'a> ContainerStop<'a> {
         }
         for assumption in &self.assumptions {
             self.note(&format!("{assumption} ({})", assumption.options));
+        }
+        if let Some(hook) = &self.policy.pre_stop {
+            self.note(&safe_str(&hook_note(hook)));
         }
         if let Some(reason) = self.policy.restart_reason(self.target.found.container.engine) {
             self.note(&reason);

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use super::cgroup_name::scope_id;
 use super::containerd_database::{self, ContainerdEntry};
 use super::inventory::StoppedContainer;
-use super::labels::{Labels, POD_GRACE_UNREAD, pod};
+use super::labels::{Labels, POD_GRACE_UNREAD, kubelets_settings, pod};
 use super::nerdctl::NerdctlNames;
 use super::oci_config::{OciSpec, resources_of_bundle};
 use super::oci_process::{SHIMS, process_of_bundle};
@@ -227,8 +227,8 @@ pub(super) fn labels(host: &Host, container: &Container) -> Option<Labels> {
     Some(containerd_database::labels(&entries, entry))
 }
 
-/// Returns how a container is stopped, with what only the database has: the stop signal of the image, and
-/// the policy by which containerd itself restarts it (runtime/restart, restart.go).
+/// Returns how a container is stopped, with what only the database has: the stop signal of the image, the
+/// kubelet's annotations, and the policy by which containerd itself restarts it (runtime/restart, restart.go).
 pub(super) fn stop_policy(host: &Host, container: &Container) -> StopPolicy {
     let entry = || {
         let owner = container.user.map_or(Trust::Root, Trust::User);
@@ -246,7 +246,7 @@ pub(super) fn stop_policy(host: &Host, container: &Container) -> StopPolicy {
     let recorded = StopPolicy {
         signal: signal.and_then(parse_signal),
         restart: policy.filter(|_| is_monitored),
-        ..StopPolicy::default()
+        ..kubelets_settings(&entry.cri.config.annotations)
     };
     // The database was read, so that a signal that is not in it is not configured.
     recorded.or(StopPolicy { signal_unread: None, ..container.stop.clone() })

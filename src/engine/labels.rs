@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::model::container::{ComposeService, Pod};
 use crate::model::engine::{EngineAdvice, EngineCommands};
+use crate::model::pre_stop::{LEAST_GRACE, PreStopHook};
 use crate::model::stop_policy::StopPolicy;
 
 /// Labels by key.
@@ -53,8 +54,13 @@ pub(super) const POD_GRACE: Duration = Duration::from_secs(30);
 pub(super) const POD_GRACE_UNREAD: &str =
     "it is Kubernetes' default, and the pod's own is not recorded";
 
-/// The kubelet's annotation with the `terminationGracePeriodSeconds` of the pod.
-pub(super) const POD_GRACE_PERIOD: &str = "io.kubernetes.pod.terminationGracePeriod";
+/// The kubelet's annotations of a container with the `terminationGracePeriodSeconds` of its pod and with its
+/// `lifecycle.preStop` (pkg/kubelet/kuberuntime/labels.go).
+const POD_GRACE_PERIOD: &str = "io.kubernetes.pod.terminationGracePeriod";
+const PRE_STOP: &str = "io.kubernetes.container.preStopHandler";
+
+/// CRI-O's annotation with those of the kubelet as JSON.
+const NESTED: &str = "io.kubernetes.cri-o.Annotations";
 
 /// The kubelet's annotation with the number of restarts of a container in its pod.
 const RESTARTS: &str = "io.kubernetes.container.restartCount";
@@ -62,9 +68,7 @@ const RESTARTS: &str = "io.kubernetes.container.restartCount";
 /// Returns how often the kubelet has started a container again, from its annotations or, on cri-dockerd, the
 /// labels that hold them. (CRI-O keeps them as JSON in one of its own.)
 pub(super) fn restarts(labels: &Labels) -> Option<u64> {
-    let nested = || -> Option<Labels> {
-        serde_json::from_str(labels.get("io.kubernetes.cri-o.Annotations")?).ok()
-    };
+    let nested = || -> Option<Labels> { serde_json::from_str(labels.get(NESTED)?).ok() };
     let count = labels.get(RESTARTS).or_else(|| labels.get(&format!("annotation.{RESTARTS}")));
     let count = count.cloned().or_else(|| nested()?.remove(RESTARTS));
     count?.parse().ok()
@@ -95,19 +99,35 @@ pub(super) fn pod(labels: &Labels) -> Option<Pod> {
     })
 }
 
+/// Returns the settings of a stop in the kubelet's annotations of a container: its own, those of CRI-O, or the
+/// labels of cri-dockerd that hold them.
+pub(super) fn kubelets_settings(annotations: &Labels) -> StopPolicy {
+    let nested: Labels = annotations
+        .get(NESTED)
+        .and_then(|nested| serde_json::from_str(nested).ok())
+        .unwrap_or_default();
+    let get = |key: &str| {
+        let labelled = || annotations.get(&format!("annotation.{key}"));
+        annotations.get(key).or_else(labelled).or_else(|| nested.get(key))
+    };
+    let seconds = get(POD_GRACE_PERIOD).and_then(|seconds| seconds.parse().ok());
+    StopPolicy {
+        grace: seconds.map(StopPolicy::grace_of_seconds).map(|grace| grace.max(LEAST_GRACE)),
+        pre_stop: get(PRE_STOP).and_then(|hook| PreStopHook::parse(hook)),
+        ..StopPolicy::default()
+    }
+}
+
 /// Returns how the kubelet stops a container with these labels, which it knows as annotations of the
 /// container.
 pub(super) fn pod_stop_policy(labels: &Labels) -> StopPolicy {
-    let keys = [format!("annotation.{POD_GRACE_PERIOD}"), POD_GRACE_PERIOD.to_owned()];
-    let seconds = keys.iter().find_map(|key| labels.get(key)?.parse::<i64>().ok());
     StopPolicy {
-        grace: seconds.map(StopPolicy::grace_of_seconds),
         default_grace: Some(POD_GRACE),
         grace_unread: Some(POD_GRACE_UNREAD),
         always_restarts: Some(KUBELET_RESTARTS),
         keep_stopped: Some(KEEP_POD_STOPPED),
         advice: Some(&POD_ADVICE),
-        ..StopPolicy::default()
+        ..kubelets_settings(labels)
     }
 }
 
@@ -163,5 +183,24 @@ mod tests {
         assert_eq!(policy("120").grace, Some(Duration::from_secs(120)));
         assert_eq!(policy("soon").grace, None);
         assert_eq!(policy("soon").default_grace, Some(POD_GRACE));
+        assert_eq!(policy("0").grace, Some(LEAST_GRACE));
+    }
+
+    #[test]
+    fn the_hook_of_a_container_is_in_an_annotation() {
+        let hook = r#"{"exec": {"command": ["quit"]}}"#;
+        let nested = r#"{"io.kubernetes.container.preStopHandler": "{\"exec\": {\"command\": [\"quit\"]}}"}"#;
+        for (key, value) in [
+            ("io.kubernetes.container.preStopHandler", hook),
+            ("annotation.io.kubernetes.container.preStopHandler", hook),
+            ("io.kubernetes.cri-o.Annotations", nested),
+        ] {
+            let settings = kubelets_settings(&labels(&[(key, value)]));
+            assert_eq!(settings.pre_stop, Some(PreStopHook::Command(vec!["quit".into()])), "{key}");
+        }
+        assert_eq!(
+            kubelets_settings(&labels(&[("io.kubernetes.cri-o.Annotations", "{")])).pre_stop,
+            None
+        );
     }
 }

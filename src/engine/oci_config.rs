@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::labels::POD_GRACE_PERIOD;
+use super::labels::kubelets_settings;
 use super::oci_process::{NO_SUPERVISOR, process_of_bundle};
 use super::record::{expand_cgroups_path, parse_signal};
 use crate::model::container::{Container, Pod};
@@ -40,18 +40,12 @@ impl OciSpec {
         let micros = get("org.systemd.property.TimeoutStopUSec")
             .and_then(|text| text.rsplit(' ').next()?.parse().ok())
             .map(Duration::from_micros);
-        let pod_seconds = || {
-            // CRI-O keeps the annotations of the kubelet as JSON in one of its own.
-            let text = get("io.kubernetes.cri-o.Annotations").unwrap_or_default();
-            let nested: BTreeMap<String, String> = serde_json::from_str(text).unwrap_or_default();
-            let nested = nested.get(POD_GRACE_PERIOD).map(String::as_str);
-            parse_seconds(get(POD_GRACE_PERIOD).or(nested)?)
-        };
-        let seconds = get("nerdctl/stop-timeout").and_then(parse_seconds).or_else(pod_seconds);
+        let kubelets = kubelets_settings(&self.annotations);
+        let seconds = get("nerdctl/stop-timeout").and_then(parse_seconds).or(kubelets.grace);
         StopPolicy {
             signal: get("org.opencontainers.image.stopSignal").and_then(parse_signal),
             grace: seconds.or(micros),
-            ..StopPolicy::default()
+            ..kubelets
         }
     }
 
@@ -209,7 +203,7 @@ mod tests {
             (serde_json::json!({"io.kubernetes.cri-o.Annotations": nested}), Some(3600)),
             (serde_json::json!({"io.kubernetes.cri-o.Annotations": "{"}), None),
             (serde_json::json!({"io.kubernetes.cri-o.Annotations": "{}"}), None),
-            (serde_json::json!({POD_GRACE_PERIOD: "3600"}), Some(3600)),
+            (serde_json::json!({"io.kubernetes.pod.terminationGracePeriod": "3600"}), Some(3600)),
             (
                 serde_json::json!({"org.systemd.property.TimeoutStopUSec": "uint64 7000000"}),
                 Some(7),

@@ -20,6 +20,7 @@ pub mod namespace;
 pub mod oom_kill;
 pub mod passwd;
 pub mod pid;
+pub mod pre_stop;
 pub mod process;
 pub mod process_attributes;
 pub mod process_config;

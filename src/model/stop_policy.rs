@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::engine::{EngineAdvice, EngineInfo};
+use super::pre_stop::{LEAST_GRACE, PreStopHook};
 use super::signal::Signal;
 
 /// The settings that an engine recorded about stopping a container; `None` for one that it did not.
@@ -24,6 +25,8 @@ pub struct StopPolicy {
     pub default_grace: Option<Duration>,
     /// As `signal_unread`, of the grace period.
     pub grace_unread: Option<&'static str>,
+    /// The hook that is run before the stop signal is sent.
+    pub pre_stop: Option<PreStopHook>,
     /// The restart policy as the engine spells it: `always`, `on-failure`, ….
     pub restart: Option<String>,
     /// The reason why it runs again whatever its restart policy, where that is not its engine's.
@@ -95,6 +98,15 @@ impl StopPolicy {
         self.grace.or(self.default_grace).unwrap_or(engine.grace_time)
     }
 
+    /// Returns what is left of that time when the hook is over, if it is known to do nothing but wait.
+    pub fn grace_after_hook(&self, engine: &EngineInfo) -> Duration {
+        let grace = self.grace_of(engine);
+        match self.pre_stop.as_ref().and_then(PreStopHook::pause) {
+            Some(pause) => grace.saturating_sub(pause).max(LEAST_GRACE),
+            None => grace,
+        }
+    }
+
     /// Returns the source of the stop signal.
     pub fn signal_source(&self) -> SettingSource {
         match (self.signal, self.signal_unread, self.signal_for_init) {
@@ -154,6 +166,7 @@ impl StopPolicy {
             grace: self.grace.or(other.grace),
             default_grace: self.default_grace.or(other.default_grace),
             grace_unread: self.grace_unread.or(other.grace_unread),
+            pre_stop: self.pre_stop.or(other.pre_stop),
             restart: self.restart.or(other.restart),
             always_restarts: self.always_restarts.or(other.always_restarts),
             keep_stopped: self.keep_stopped.or(other.keep_stopped),

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 
 use super::container::Container;
+use super::pre_stop::PreStopHook;
 use super::signal::{Signal, SignalSet};
 
 /// A signal, and the time that processes have to exit on it.
@@ -80,12 +81,14 @@ pub struct StopProcedure {
     pub schedule: StopSchedule,
     /// The order.
     pub order: StopOrder,
+    /// The hook that runs before the first signal.
+    pub hook: Option<PreStopHook>,
 }
 
 impl StopProcedure {
     /// Returns a procedure that sends nothing.
     pub fn without_steps() -> Self {
         let schedule = StopSchedule { steps: Vec::new(), kill: false };
-        Self { schedule, order: StopOrder::Init }
+        Self { schedule, order: StopOrder::Init, hook: None }
     }
 }

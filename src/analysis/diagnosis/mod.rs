@@ -4,11 +4,13 @@
 
 mod advice;
 mod events;
+mod hook;
 mod init;
 mod leftovers;
 mod others;
 
 pub use events::has_log_file;
+pub use hook::{describe as describe_hook, note as hook_note};
 pub use init::{exit_signal_set, exit_signals};
 pub use leftovers::OutsideParent;
 
@@ -90,6 +92,7 @@ pub fn diagnose(input: &DiagnosisInput<'_>) -> Vec<Finding> {
         diagnosis.unreached();
         diagnosis.reached();
         diagnosis.other_states();
+        diagnosis.doubt_by_hook();
     }
     diagnosis.companions();
     diagnosis.zombies();
@@ -97,6 +100,7 @@ pub fn diagnose(input: &DiagnosisInput<'_>) -> Vec<Finding> {
     diagnosis.oom_kills();
     diagnosis.crash_loop();
     diagnosis.restart();
+    diagnosis.pre_stop_hook();
     diagnosis.assumptions();
     diagnosis.conclude()
 }
@@ -171,6 +175,10 @@ impl Diagnosis<'_> {
     /// Returns what a stop does if the init does not exit on the signal.
     fn timeout(&self) -> String {
         match self.grace {
+            grace if self.has_unknown_hook() => format!(
+                "unless the preStop hook ends the container, a stop waits at most {} and then kills everything",
+                seconds(grace)
+            ),
             Duration::MAX if self.may_exit() => "a stop waits until it exits by itself".into(),
             Duration::MAX => "a stop waits forever".into(),
             grace if self.may_exit() => format!(
@@ -318,7 +326,7 @@ impl Diagnosis<'_> {
         let (signal, main) = (self.signal, self.main);
         let init =
             self.init.map(|index| (&self.input.processes[index], &self.input.predictions[index]));
-        let time = match self.grace {
+        let time = match self.input.policy.grace_after_hook(self.input.container.engine) {
             Duration::MAX => "unlimited time to exit".into(),
             grace => format!("{} to exit before SIGKILL", seconds(grace)),
         };

@@ -25,6 +25,7 @@ use super::delivery::{DeliveryContext, Prediction, Recipient, SignalState, predi
 use crate::model::bytes::message_text;
 use crate::model::lookup::{Lookup, LookupError, LookupResult, LookupStore};
 use crate::model::pid::ProcessId;
+use crate::model::pre_stop::{LEAST_GRACE, PreStopHook};
 use crate::model::process::Process;
 use crate::model::signal::Signal;
 use crate::model::signal_waiters::InputWait;
@@ -185,6 +186,22 @@ impl Forecast {
         Self { companions, graceful, ..self }
     }
 
+    /// Adds the hook that runs before the first signal: what it does to the processes is not known unless it
+    /// only waits.
+    fn with_hook(self, hook: &PreStopHook, grace: Duration) -> Self {
+        match hook.pause() {
+            Some(pause) => {
+                let longest = self.longest.map(|longest| longest.saturating_add(pause));
+                Self { longest, ..self }
+            }
+            None => Self {
+                graceful: Answer::Maybe,
+                longest: self.longest.map(|longest| longest.max(grace.saturating_add(LEAST_GRACE))),
+                ..self
+            },
+        }
+    }
+
     /// Whether any process gets SIGKILL, or may get it.
     pub fn kills(&self) -> bool {
         self.processes.iter().any(|process| process.killed.is_some())
@@ -311,5 +328,9 @@ pub fn awaits_no_child(facts: &Process) -> bool {
 
 /// Forecasts a stop.
 pub fn forecast(input: ForecastInput<'_>) -> Forecast {
-    outcome::outcome(&Simulation::run(input))
+    let forecast = outcome::outcome(&Simulation::run(input));
+    match &input.procedure.hook {
+        Some(hook) => forecast.with_hook(hook, input.procedure.schedule.total_grace()),
+        None => forecast,
+    }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::{Value as Json, json};
 
 use super::{ContainerFact, record};
+use crate::analysis::diagnosis::describe_hook;
 use crate::analysis::inspection::Inspection;
 use crate::model::stop_policy::SettingSource;
 use crate::output::escape::safe;
@@ -22,6 +23,7 @@ pub static SECTION: PageSection<Inspection> = PageSection {
             lines: stop_signal,
         },
         ContainerFact { key: "grace", source: record, json: grace_json, lines: grace },
+        ContainerFact { key: "pre_stop", source: record, json: pre_stop_json, lines: pre_stop },
         ContainerFact {
             key: "restart",
             source: restart_source,
@@ -86,6 +88,22 @@ fn grace_json(i: &Inspection) -> Json {
         "recorded": i.policy.grace.is_some(),
         "assumed": i.policy.grace_source().assumption(),
     })
+}
+
+fn pre_stop(i: &Inspection) -> Vec<PageLine> {
+    let hook = i.policy.pre_stop.as_ref();
+    let text = hook.map(|hook| format!("before the signal, {}", describe_hook(hook)));
+    text.map(|text| line("hook", safe(text.as_bytes()))).into_iter().collect()
+}
+
+fn pre_stop_json(i: &Inspection) -> Json {
+    match &i.policy.pre_stop {
+        None => Json::Null,
+        Some(hook) => json!({
+            "text": describe_hook(hook),
+            "pause": hook.pause().map(|pause| pause.as_secs_f64()),
+        }),
+    }
 }
 
 fn restart_source(i: &Inspection) -> String {

@@ -156,6 +156,42 @@ pub fn podman_database(engine: &Engine) -> Outcome {
     Ok(())
 }
 
+/// The kubelet runs the hook of a container before its stop signal, and records it with the grace period.
+pub fn kubelets_hook(engine: &Engine) -> Outcome {
+    let hook = |json: &str| format!("--pre-stop={json}");
+    let command = hook(r#"{"exec":{"command":["quit","now"]}}"#);
+    for (options, pre_stop, forecast, severity) in [
+        ("", Value::Null, "killed", "problem"),
+        (&*command, json!({"text": "the command `quit now`", "pause": null}), "maybe", "warning"),
+        (
+            &*hook(r#"{"sleep":{"seconds":3}}"#),
+            json!({"text": "a pause of 3 s", "pause": 3.0}),
+            "killed",
+            "problem",
+        ),
+    ] {
+        let case = Case::start(engine, "", options, &["sleep", "1000"])?;
+        let name = engine.script(&["qualified", &case.name])?;
+        let page = run(&["--json", "inspect", &name]).expect(0)?.objects();
+        let grace = json!({"seconds": 5.0, "recorded": true, "assumed": null});
+        same((options, page[0]["grace"].clone()), (options, grace))?;
+        same((options, page[0]["pre_stop"].clone()), (options, pre_stop.clone()))?;
+        let rows = run(&["--json", "ls", &name]).expect(0)?.objects();
+        same((options, rows[0]["stop"]["forecast"].clone()), (options, json!(forecast)))?;
+        let findings = run(&["--json", "doctor", "--exit-zero", &name]).expect(0)?.objects();
+        same((options, findings[0]["severity"].clone()), (options, json!(severity)))?;
+        let has_hook = findings.iter().any(|row| row["code"] == json!("pre-stop-hook"));
+        same((options, has_hook), (options, !pre_stop.is_null()))?;
+        // A stop by cinspect runs no hook, and says so.
+        let rehearsed = run(&["--json", "stop", "-n", &name]).expect(0)?;
+        let is_noted = rehearsed.err.contains("(preStop hook), which this one does not run");
+        same((options, is_noted), (options, !pre_stop.is_null()))?;
+        let last = rehearsed.objects().pop().unwrap_or_default();
+        same((options, last["graceful"].clone()), (options, json!("no")))?;
+    }
+    Ok(())
+}
+
 /// The stub init of `--as-pid2` blocks TERM, and exits on RTMIN+3.
 pub fn stub_init(engine: &Engine) -> Outcome {
     let case = Case::start(engine, "", "--as-pid2", &["sleep", "1000"])?;
