@@ -51,6 +51,7 @@ fn json_facts() -> Outcome {
         "verified",
         "stop_signal",
         "grace",
+        "pre_stop",
         "restart",
         "namespaces",
         "users",
