@@ -249,7 +249,7 @@ impl Diagnosis<'_> {
                 Severity::Info,
                 FindingCode::Restart,
                 format!("it is unknown whether the engine restarts it: {reason}"),
-                "after a stop, check whether it is running again",
+                policy.keep_stopped.unwrap_or("after a stop, check whether it is running again"),
             );
         }
     }

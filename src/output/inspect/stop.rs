@@ -125,6 +125,10 @@ fn restart(i: &Inspection) -> Vec<PageLine> {
 }
 
 fn restart_json(i: &Inspection) -> Json {
-    let restarts = i.policy.restart_reason(i.container.engine).is_some();
+    let restarts = match (i.policy.restart_reason(i.container.engine), i.policy.restart_unread) {
+        (Some(_), _) => Some(true),
+        (None, Some(_)) => None,
+        (None, None) => Some(false),
+    };
     json!({"policy": i.policy.restart, "comes_back": restarts})
 }

@@ -133,13 +133,19 @@ pub fn podman_database(engine: &Engine) -> Outcome {
         ("--stop-timeout 60 --restart always", 60.0, "always"),
         ("--stop-timeout 0 --restart on-failure:3", 0.0, "on-failure"),
         ("", 10.0, ""),
+        ("--label PODMAN_SYSTEMD_UNIT=web.service", 10.0, ""),
     ] {
         let case = Case::start(engine, "", options, &program)?;
         let name = engine.script(&["qualified", &case.name])?;
         let page = run(&["--json", "inspect", &name]).expect(0)?.objects();
         let grace = json!({"seconds": seconds, "recorded": true, "assumed": null});
         same((options, page[0]["grace"].clone()), (options, grace))?;
-        same((options, page[0]["restart"]["policy"].clone()), (options, json!(policy)))?;
+        let is_units = options.contains("PODMAN_SYSTEMD_UNIT");
+        let recorded = if is_units { Value::Null } else { json!(policy) };
+        same((options, page[0]["restart"]["policy"].clone()), (options, recorded))?;
+        // (A unit of systemd starts it again, or not.)
+        let comes_back = if is_units { Value::Null } else { json!(!policy.is_empty()) };
+        same((options, page[0]["restart"]["comes_back"].clone()), (options, comes_back))?;
         if policy == "always" {
             let trap = || {
                 let init = case.init();
