@@ -6,7 +6,7 @@ use serde::Deserialize;
 use super::cgroup_name::{is_long_id, scope_id};
 use super::docker_exit;
 use super::inventory::StoppedContainer;
-use super::labels::{Labels, pod, pod_stop_policy};
+use super::labels::{Labels, pod, pod_stop_policy, with_starter};
 use super::oci_config::{cpus, positive};
 use super::record::{Record, RecordReader, SearchPath, parse_signal};
 use super::shims::sandbox_of;
@@ -196,7 +196,6 @@ fn record(
         },
     };
     record.stop.signal = config.stop_signal.as_deref().and_then(parse_signal);
-    record.labels = Some(labels);
     // The second file is read only for a running container.
     if record.pid.is_some()
         && let Some(file) = reader.read(dir.read(format!("{id}/hostconfig.json")))
@@ -206,5 +205,9 @@ fn record(
         record.stop.restart_source = Some(file.path);
         record.sandbox = sandbox_of(&host_config.runtime.unwrap_or_default());
     }
+    if record.pod.is_none() {
+        record.stop = with_starter(record.stop, &labels);
+    }
+    record.labels = Some(labels);
     Some(record)
 }

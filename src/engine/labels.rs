@@ -99,6 +99,46 @@ pub(super) fn pod(labels: &Labels) -> Option<Pod> {
     })
 }
 
+/// Programs that start a container, or another one in its place, by rules of their own that are not read: the label
+/// that each gives to its containers, what that means, and how to keep such a container stopped.
+const STARTERS: &[(&str, &str, &str)] = &[
+    (
+        "PODMAN_SYSTEMD_UNIT",
+        "a systemd unit runs it (label PODMAN_SYSTEMD_UNIT), and its Restart= was not read",
+        "`systemctl stop` of its unit keeps it stopped",
+    ),
+    (
+        "com.docker.swarm.task.id",
+        "it is a task of a Swarm service, whose restart condition was not read",
+        "`docker service scale SERVICE=0` keeps it stopped",
+    ),
+    (
+        "com.hashicorp.nomad.alloc_id",
+        "it is an allocation of Nomad, whose restart policy was not read",
+        "`nomad alloc stop` or `nomad job stop` keeps it stopped",
+    ),
+    (
+        "com.amazonaws.ecs.task-arn",
+        "it is in a task of ECS, whose service may start another",
+        "`aws ecs stop-task`, or a desired count of 0 of its service, keeps it stopped",
+    ),
+];
+
+/// Returns the policy of a container that may have been started by such a program, if its engine has no restart
+/// policy for it.
+pub(super) fn with_starter(policy: StopPolicy, labels: &Labels) -> StopPolicy {
+    let is_engines = !matches!(policy.restart.as_deref(), None | Some("" | "no"));
+    match STARTERS.iter().find(|(label, ..)| labels.contains_key(*label)) {
+        Some((_, reason, keep_stopped)) if !is_engines => StopPolicy {
+            restart: None,
+            restart_unread: Some(reason),
+            keep_stopped: Some(keep_stopped),
+            ..policy
+        },
+        _ => policy,
+    }
+}
+
 /// Returns the settings of a stop in the kubelet's annotations of a container: its own, those of CRI-O, or the
 /// labels of cri-dockerd that hold them.
 pub(super) fn kubelets_settings(annotations: &Labels) -> StopPolicy {
@@ -184,6 +224,20 @@ mod tests {
         assert_eq!(policy("soon").grace, None);
         assert_eq!(policy("soon").default_grace, Some(POD_GRACE));
         assert_eq!(policy("0").grace, Some(LEAST_GRACE));
+    }
+
+    #[test]
+    fn only_without_a_restart_policy_another_program_decides() {
+        let swarm = labels(&[("com.docker.swarm.task.id", "x")]);
+        let policy = |restart: &str, labels: &Labels| {
+            let policy = StopPolicy { restart: Some(restart.to_owned()), ..StopPolicy::default() };
+            let policy = with_starter(policy, labels);
+            (policy.restart.is_some(), policy.restart_unread.is_some())
+        };
+        assert_eq!(policy("no", &swarm), (false, true));
+        assert_eq!(policy("", &swarm), (false, true));
+        assert_eq!(policy("always", &swarm), (true, false));
+        assert_eq!(policy("no", &labels(&[("com.docker.swarm", "x")])), (true, false));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::cgroup_name::is_long_id;
 use super::containers_storage::{self, Writer};
 use super::crun::CRUN;
 use super::inventory::StoppedContainer;
-use super::labels::Labels;
+use super::labels::{Labels, with_starter};
 use super::podman_database;
 use super::record::{Record, RecordReader};
 use super::runc::RUNC;
@@ -77,15 +77,12 @@ impl Engine for Podman {
         let recorded = recorded.map_or_else(
             || StopPolicy { restart_unread: Some(UNREAD), ..StopPolicy::default() },
             |config| {
-                let is_none = matches!(&*config.restart_policy, "" | "no");
-                let is_units = is_none && config.labels.contains_key(UNIT_LABEL);
-                StopPolicy {
+                let policy = StopPolicy {
                     grace: Some(StopPolicy::grace_of_seconds(config.stop_timeout)),
-                    restart: (!is_units).then_some(config.restart_policy),
-                    restart_unread: is_units.then_some(UNIT_RESTARTS),
-                    keep_stopped: is_units.then_some(KEEP_UNIT_STOPPED),
+                    restart: Some(config.restart_policy),
                     ..StopPolicy::default()
-                }
+                };
+                with_starter(policy, &config.labels)
             },
         );
         recorded.or(containers_storage::stop_policy(host, container, UNREAD))
@@ -118,16 +115,6 @@ impl Engine for Podman {
         containers_storage::process_config(host, container)
     }
 }
-
-/// The label that names the systemd unit which runs a container, as that of a quadlet (podman-auto-update(1)).
-const UNIT_LABEL: &str = "PODMAN_SYSTEMD_UNIT";
-
-/// The reason why the restart policy of such a container does not decide.
-const UNIT_RESTARTS: &str =
-    "a systemd unit runs it (label PODMAN_SYSTEMD_UNIT), whose Restart= was not read";
-
-/// Advice on such a container.
-const KEEP_UNIT_STOPPED: &str = "`systemctl stop` of its unit keeps it stopped";
 
 /// The log of health checks (libpod/healthcheck.go).
 #[derive(Deserialize, Default)]

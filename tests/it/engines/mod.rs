@@ -87,6 +87,7 @@ const ENGINE_CHECKS: &[(&str, Check)] = &[
     ("nspawn", ("names_are_those_that_it_prints", standalone::names_as_printed)),
     ("nspawn", ("stop_signal_is_the_one_that_its_own_stop_sends", stop_signal::nspawn)),
     ("nspawn", ("stub_init_is_stopped_by_the_signal_that_doctor_names", stop_signal::stub_init)),
+    ("docker", ("restart_by_another_program_is_unknown", stop_signal::started_by_others)),
     ("cri", ("hook_of_the_kubelet_comes_before_the_stop_signal", stop_signal::kubelets_hook)),
     ("lxc", ("stop_signal_is_the_one_that_its_own_stop_sends", stop_signal::lxc)),
     ("podman", ("machine_that_boots_systemd_is_stopped", boots::systemd)),

@@ -162,6 +162,24 @@ pub fn podman_database(engine: &Engine) -> Outcome {
     Ok(())
 }
 
+/// A container without a restart policy may be a task that another program starts again.
+pub fn started_by_others(engine: &Engine) -> Outcome {
+    for (options, comes_back, is_said) in [
+        ("--label com.docker.swarm.task.id=7", Value::Null, true),
+        ("--label com.docker.swarm.task.id=7 --restart always", json!(true), true),
+        ("--label com.docker.compose.project=shop", json!(false), false),
+    ] {
+        let case = Case::start(engine, "", options, &["sleep", "1000"])?;
+        let name = engine.script(&["qualified", &case.name])?;
+        let page = run(&["--json", "inspect", &name]).expect(0)?.objects();
+        same((options, page[0]["restart"]["comes_back"].clone()), (options, comes_back))?;
+        let findings = run(&["--json", "doctor", "--exit-zero", &name]).expect(0)?.objects();
+        let has_finding = findings.iter().any(|row| row["code"] == json!("restart"));
+        same((options, has_finding), (options, is_said))?;
+    }
+    Ok(())
+}
+
 /// The kubelet runs the hook of a container before its stop signal, and records it with the grace period.
 pub fn kubelets_hook(engine: &Engine) -> Outcome {
     let hook = |json: &str| format!("--pre-stop={json}");
