@@ -22,6 +22,7 @@ mod kernel_agreement;
 mod layering;
 mod ls;
 mod old_kernels;
+mod oracles;
 mod program_signals;
 mod programs;
 mod ps;
@@ -88,6 +89,7 @@ fn trials() -> Vec<Trial> {
         limits::trials(),
         ls::trials(),
         old_kernels::trials(),
+        oracles::trials(),
         program_signals::trials(),
         programs::trials(),
         ps::trials(),
