@@ -245,6 +245,18 @@ impl HeldProcess {
         pidfd::alive(&self.pidfd) == Ok(false)
     }
 
+    /// Asks the kernel whether the signal may be sent, by signal 0 (kill(2)). CONT may be sent within a session,
+    /// too, for which signal 0 does not ask.
+    ///
+    /// # Errors
+    /// It may not.
+    pub fn may_send(&self, request: SignalRequest) -> Result<(), SendError> {
+        match request.signal.signal() {
+            Some(Signal::CONT) => Ok(()),
+            _ => self.send(SignalRequest { signal: SignalNumber::Probe, value: None }),
+        }
+    }
+
     /// Sends a signal.
     ///
     /// # Errors

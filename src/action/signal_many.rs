@@ -29,7 +29,7 @@ pub const MAX_RESCANS: usize = 32;
 
 /// How long the effect of a signal is watched if the user did not ask to wait.
 const OBSERVATION_TIME: Duration = Duration::from_millis(100);
-/// The first and the longest pause between two looks at it.
+/// The first and the longest pause between two reads of its state.
 const FIRST_PAUSE: Duration = Duration::from_micros(50);
 const LAST_PAUSE: Duration = Duration::from_millis(2);
 
@@ -138,12 +138,18 @@ impl<'a> SignalBatch<'a> {
     }
 
     /// Records the targets without sending anything. Each is held and verified for a moment, as it
-    /// would be for sending.
+    /// would be for sending, and the kernel is asked whether that is permitted.
     pub fn rehearse(&mut self, targets: Vec<SignalTarget>) {
         // Through another host's /proc no process can be held; its facts are all there is.
         let can_hold = self.found.host.may_act().is_ok();
         let held = if can_hold { self.open_all(&targets) } else { Vec::new() };
-        let mut errors = held.into_iter().map(Result::err);
+        let is_permitted = capability::has(caps::Capability::CAP_KILL);
+        let may_send = |held: HeldProcess| match is_permitted {
+            true => Ok(()),
+            false => held.may_send(self.request),
+        };
+        let errors = held.into_iter().map(|held| held.and_then(may_send).err());
+        let mut errors = errors.collect::<Vec<Option<SendError>>>().into_iter();
         for target in targets {
             let error = errors.next().flatten();
             let delivery = error.map_or(Delivery::NotSent, Delivery::Failed);

@@ -98,7 +98,7 @@ impl TargetReach {
 pub struct SelectedTargets {
     /// The container, as every row about it names it.
     pub context: Arc<RowContext>,
-    /// In sending order: children before their parents, the init last.
+    /// The targets in sending order: children before their parents, the init last.
     pub targets: Vec<SignalTarget>,
     /// Whether the init exits; none without an init, and for signal 0.
     pub init_exits: Option<Answer>,

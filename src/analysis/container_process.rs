@@ -59,9 +59,9 @@ pub struct ContainerProcess {
 /// The users of a container.
 #[derive(Debug, Default)]
 pub struct UserTable {
-    /// From host UIDs to UIDs in the container; none if it could not be read.
+    /// The map from host UIDs to UIDs in the container; none if it could not be read.
     pub map: Option<IdMap>,
-    /// From UIDs in the container to names.
+    /// The names of UIDs in the container.
     pub names: Option<UserNames>,
 }
 

@@ -17,7 +17,7 @@ pub struct OwnChange {
     pub remedy: &'static str,
 }
 
-/// For attributes that the record has.
+/// The remark on attributes that the record has.
 const RECORDED: &str = "`exec` and `cp` use the container's own, as its engine does";
 
 /// Returns the changes. `has_own_mounts` is whether the engine gives each container a root by its mounts, so

@@ -1,9 +1,11 @@
 //! Parsers of option values that several commands have. Pure.
 
+use std::ffi::OsString;
 use std::time::Duration;
 
 use jiff::civil::DateTime;
 use jiff::{Span, SpanRelativeTo, Timestamp, Zoned};
+use regex::bytes::Regex;
 
 use crate::error::{Error, ExitStatus};
 use crate::model::signal::{Signal, SignalNumber};
@@ -36,6 +38,25 @@ pub fn label(text: &str) -> Result<String, String> {
     match text.split('=').next() {
         None | Some("") => Err("expected a label such as `app` or `app=web`".into()),
         Some(_) => Ok(text.to_owned()),
+    }
+}
+
+/// Returns a name unless it is empty, as that of a variable is that was not set.
+///
+/// # Errors
+/// It is empty.
+pub fn not_empty(name: OsString) -> Result<OsString, String> {
+    if name.is_empty() { Err("expected a name".into()) } else { Ok(name) }
+}
+
+/// Parses a regular expression. An empty one would match every process.
+///
+/// # Errors
+/// It is empty, or not a regular expression.
+pub fn pattern(text: &str) -> Result<Regex, String> {
+    match text {
+        "" => Err("expected a regular expression".into()),
+        text => Regex::new(text).map_err(|error| error.to_string()),
     }
 }
 

@@ -188,13 +188,11 @@ fn signal_option(line: &TypedLine<'_>) -> Option<Replacement> {
     })
 }
 
-/// Replaces `--wait 5s`. (`--wait 9` may be followed by the signal; a duration with a unit is never one.)
+/// Replaces `--wait 5`. (A number after it is never the signal: `kill web --wait 9` would send KILL.)
 fn wait_option(line: &TypedLine<'_>) -> Option<Replacement> {
     let position = line.words.iter().position(|word| *word == "--wait")?;
-    let value = line.words.get(position + 1)?;
-    let has_unit = value.ends_with(|last: char| last.is_ascii_alphabetic());
-    let is_duration = has_unit && duration(value).is_ok();
-    is_duration.then(|| (position..position + 2, format!("--wait={value}")))
+    let value = line.words.get(position + 1).filter(|value| duration(value).is_ok())?;
+    Some((position..position + 2, format!("--wait={value}")))
 }
 
 #[cfg(test)]
@@ -217,7 +215,9 @@ mod tests {
             ),
             ("cinspect kill web USR1 -q -1", "cinspect kill web USR1 -q -1"),
             ("cinspect kill web -9 --wait 5s", "cinspect kill web --signal=9 --wait=5s"),
-            ("cinspect kill web TERM --wait 9", "cinspect kill web TERM --wait 9"),
+            ("cinspect kill web TERM --wait 9", "cinspect kill web TERM --wait=9"),
+            ("cinspect kill -9 web --wait 5", "cinspect kill --signal=9 web --wait=5"),
+            ("cinspect kill web --wait 9", "cinspect kill web --wait=9"),
             ("cinspect kill -n web -- -9", "cinspect kill -n web -- -9"),
             ("cinspect logs -20 web", "cinspect logs --lines=20 web"),
             ("cinspect logs --tail -1 web", "cinspect logs --tail -1 web"),

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-use super::args::{LIST_HINT, duration, signal_number};
+use super::args::{LIST_HINT, signal_number};
 use super::habits::{option_hint, pod_reference};
 use super::suggest::suggestion;
 use super::typed_line::TypedLine;
@@ -120,7 +120,7 @@ fn unexpected(error: &clap::Error, line: &TypedLine<'_>) -> Option<Error> {
         return Some(error_text.hint(hint));
     }
     if let (false, Some(command)) = (word.starts_with('-'), line.word()) {
-        return Some(error_text.hint(surplus_word(line, command, word)));
+        return Some(error_text.hint(surplus_word(command, word)));
     }
     Some(match text(error, ContextKind::SuggestedArg) {
         Some(near) => error_text.hint(format!("did you mean `{}`?", name_of(near))),
@@ -128,12 +128,8 @@ fn unexpected(error: &clap::Error, line: &TypedLine<'_>) -> Option<Error> {
     })
 }
 
-/// Returns the hint for a word too many: a duration after an option that takes it with `=`, or a further
-/// container.
-fn surplus_word(line: &TypedLine<'_>, command: &str, word: &str) -> String {
-    if line.arguments().contains(&"--wait") && duration(word).is_ok() {
-        return format!("`--wait={word}` waits so long");
-    }
+/// Returns the hint for a further container.
+fn surplus_word(command: &str, word: &str) -> String {
     let word = quoted(word);
     format!("`{command}` takes one container: `cinspect {command} {word}` for the other")
 }

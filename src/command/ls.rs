@@ -80,6 +80,9 @@ pub const COMMAND: Command = command::<Ls>(
 ])
 .sections(|| vec![columns_section(LS_COLUMNS)]);
 
+/// The columns that are read from the labels.
+const IN_LABELS: [&str; 3] = ["project", "service", "labels"];
+
 fn engine(name: &str) -> Result<&'static EngineInfo, String> {
     engine_infos().find(|engine| engine.name == name).ok_or_else(|| {
         let known: Vec<&str> = engine_infos().map(|engine| engine.name).collect();
@@ -98,15 +101,20 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
     let host = context.host()?;
     let depth = if arguments.all { SearchDepth::NotRunning } else { SearchDepth::Everything };
     let mut inventory = discover(&host, depth);
+    let shows_labels =
+        ui.json || selection.columns.iter().any(|column| IN_LABELS.contains(&column.name));
     if !arguments.label.is_empty() {
         add_labels(&host, inventory.containers.iter_mut());
+    }
+    if arguments.all && (shows_labels || !arguments.label.is_empty()) {
+        add_labels(&host, inventory.stopped.iter_mut().map(|stopped| &mut stopped.container));
     }
     let inventory = Arc::new(inventory);
     let containers = inventory.containers.iter().filter(|container| arguments.lists(container));
     let containers: Vec<&Container> = containers.collect();
     let rows = parallel_map(&containers, |container| arguments.row(&host, container, &inventory));
     let mut rows: Vec<LsRow> = rows.into_iter().flatten().collect();
-    if ui.json || selection.columns.iter().any(|column| column.name == "labels") {
+    if shows_labels {
         add_labels(&host, rows.iter_mut().map(|row| &mut row.container));
     }
     if arguments.needs_forecasts(ui.json, &selection) {

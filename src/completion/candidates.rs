@@ -65,6 +65,10 @@ fn values(
             containers(line, typed).into_iter().chain(ended).collect()
         }
         CompletionSource::Signals => signals(typed),
+        CompletionSource::ContainersAndSignals => {
+            let signals = if typed.is_empty() { Vec::new() } else { signals(typed) };
+            containers(line, typed).into_iter().chain(signals).collect()
+        }
         CompletionSource::Pids => processes(line, typed, |process| process.pid.map(|p| p.get())),
         CompletionSource::HostPids => {
             processes(line, typed, |process| Some(process.facts.id.pid.get()))
@@ -91,6 +95,19 @@ fn values(
         }
         CompletionSource::Free => Vec::new(),
     }
+}
+
+/// Returns the signals that begin with the letters after a hyphen, as kill(1) takes them: `-TERM`. None for other
+/// commands, and for words that may be options.
+pub(super) fn signal_options(
+    line: &CompletionLine,
+    typed: &OsStr,
+) -> Option<Vec<CompletionCandidate>> {
+    let letters = typed.as_bytes().strip_prefix(b"-")?;
+    let is_signal = line.command.as_deref() == Some("signal")
+        && letters.first().is_some_and(u8::is_ascii_uppercase);
+    let found = is_signal.then(|| signals(OsStr::from_bytes(letters)))?;
+    Some(found.into_iter().map(|signal| signal.add_prefix("-")).collect())
 }
 
 /// Returns the running containers, each by the shortest reference that matches it alone.

@@ -82,7 +82,9 @@ fn container_of(command: &Command, matches: &ArgMatches) -> Option<String> {
             let source = argument.get::<CompletionSource>()?;
             let mut values = matches.try_get_raw(argument.get_id().as_str()).ok()??;
             match source {
-                CompletionSource::Containers => values.next()?.to_str().map(str::to_owned),
+                CompletionSource::Containers | CompletionSource::ContainersAndSignals => {
+                    values.next()?.to_str().map(str::to_owned)
+                }
                 CompletionSource::CopyPaths => values.find_map(container_in_path),
                 _ => None,
             }

@@ -110,7 +110,9 @@ fn candidates(words: Vec<OsString>, index: usize) -> String {
     let mut root = candidates::attach(root, &line);
     let directory = std::env::current_dir().ok();
     let typed = words.get(index).cloned().unwrap_or_default();
-    let found = complete(&mut root, words, index, directory.as_deref()).unwrap_or_default();
+    let found = candidates::signal_options(&line, &typed).unwrap_or_else(|| {
+        complete(&mut root, words, index, directory.as_deref()).unwrap_or_default()
+    });
     let visible = || found.iter().filter(|candidate| !candidate.is_hide_set());
     let is_option =
         |candidate: &&CompletionCandidate| candidate.get_value().as_bytes().starts_with(b"-");

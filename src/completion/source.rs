@@ -15,6 +15,8 @@ pub enum CompletionSource {
     AnyContainers,
     /// Signals.
     Signals,
+    /// Running containers, and signals once a letter is typed.
+    ContainersAndSignals,
     /// PIDs in the container.
     Pids,
     /// Host PIDs of the container's processes.

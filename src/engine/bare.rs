@@ -1,5 +1,5 @@
 //! PID namespaces that no engine claims: bubblewrap, unshare(1) and others. Not in the engine table:
-//! there are no records, and a container of it is whatever the engines leave over.
+//! there are no records, and its containers are the namespaces that no engine has.
 
 use crate::model::engine::{EngineInfo, ReferenceForm};
 

@@ -120,7 +120,7 @@ impl Engine for Docker {
 struct DockerContainer {
     #[serde(rename = "ID")]
     id: String,
-    /// With a leading slash.
+    /// The name, with a leading slash.
     name: String,
     state: DockerState,
     config: DockerConfig,

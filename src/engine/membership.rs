@@ -337,7 +337,7 @@ fn joined(
     let pids = match container_fs.pids(host, &|pid| known.contains(&pid)) {
         Ok(pids) if pids.is_empty() => return Ok(pids),
         Ok(pids) => pids,
-        // Without permission to look inside, the cgroup's list has to do.
+        // Without permission to read that, the cgroup's list has to do.
         Err(ReadError::Denied) if has_cgroup => return Ok(Vec::new()),
         Err(ReadError::Exhausted) => return Err(ReadError::Exhausted),
         // Its /proc is covered, or not usable: only the host's can be used.

@@ -64,7 +64,7 @@ use crate::model::resource_config::ResourceConfig;
 use crate::model::signal::Signal;
 use crate::model::stop_policy::StopPolicy;
 use crate::proc::Host;
-use labels::Labels;
+use labels::{Labels, compose};
 use record::{Record, RecordReader};
 
 /// THE ENGINE TABLE, in order of precedence: where two know the same processes (Podman runs them
@@ -179,10 +179,13 @@ pub fn exit_record(host: &Host, container: &Container) -> Option<ExitRecord> {
     engine.exit_record(host, container)
 }
 
-/// Reads the labels of containers whose engine keeps them apart from the record that names them.
+/// Reads the labels of containers whose engine keeps them apart from the record that names them, and the Compose
+/// service in them.
 pub fn add_labels<'c>(host: &Host, containers: impl Iterator<Item = &'c mut Container>) {
     for container in containers.filter(|container| container.labels.is_none()) {
         container.labels = engine_of(container).and_then(|engine| engine.labels(host, container));
+        container.compose =
+            container.compose.take().or_else(|| container.labels.as_ref().and_then(compose));
     }
 }
 

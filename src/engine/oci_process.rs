@@ -85,7 +85,7 @@ struct OciPersonality {
 /// The names that supervisors of an engine have: the shims of containerd, and conmon.
 pub(super) const SHIMS: &[&str] = &["containerd-shim"];
 pub(super) const CONMON: &[&str] = &["conmon", "conmonrs"];
-/// Of an engine whose containers have none: their parent may be anything.
+/// The supervisors of an engine that has none: the parent of its containers may be anything.
 pub(super) const NO_SUPERVISOR: &[&str] = &[];
 
 /// Reads the process in a bundle. `supervisors` are the names of the processes that start the engine's

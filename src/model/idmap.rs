@@ -11,12 +11,12 @@ pub struct IdMap {
     pub ranges: Vec<IdRange>,
 }
 
-/// A range of consecutive IDs inside and as many outside. Neither side exceeds `u32`.
+/// A range of consecutive IDs in a user namespace and as many in its parent. Neither exceeds `u32`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IdRange {
-    /// First ID inside.
+    /// First ID in the namespace.
     pub inside: u32,
-    /// First ID outside.
+    /// First ID in its parent.
     pub outside: u32,
     /// Number of IDs, at least one.
     pub count: u32,
@@ -38,14 +38,14 @@ impl IdMap {
         Ok(Self { ranges: ranges.ok_or(ParseError { file: "uid_map", field: "range" })? })
     }
 
-    /// Translates an ID outside to the one inside.
+    /// Translates an ID of the parent to the one in the namespace.
     pub fn to_inside(&self, outside: u32) -> Option<u32> {
         self.ranges
             .iter()
             .find_map(|range| counterpart(outside, range.outside, range.inside, range.count))
     }
 
-    /// Translates an ID inside to the one outside.
+    /// Translates an ID in the namespace to the one of the parent.
     pub fn to_outside(&self, inside: u32) -> Option<u32> {
         self.ranges
             .iter()

@@ -41,7 +41,7 @@ impl LogFormat {
         }
     }
 
-    /// Parses one line, or the inside of one frame. A line that is not of the format is a text.
+    /// Parses one line, or the content of one frame. A line that is not of the format is a text.
     pub fn parse(self, bytes: &[u8]) -> LogRecord {
         let parsed = match self {
             Self::Json => json(bytes),

@@ -38,7 +38,7 @@ const WIDE: TraceLayout = TraceLayout {
     target: 24,
     gap: 2,
 };
-/// For terminals of 80 columns; longer words push the others to the right.
+/// The layout for terminals of 80 columns; longer words push the others to the right.
 const NARROW: TraceLayout = TraceLayout {
     clock: "%H:%M:%S%.3f",
     time: 12,

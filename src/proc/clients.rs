@@ -32,7 +32,7 @@ const TABLES: [(&str, AddTable); 6] = [
 /// Reads the tables of each network namespace once, as far as sockets are looked for.
 #[derive(Default)]
 pub(super) struct ClientReader {
-    /// With how many of [`TABLES`] have been read.
+    /// The table of each namespace, and how many of [`TABLES`] are in it.
     namespaces: HashMap<NamespaceId, (SocketTable, usize)>,
     buffer: Vec<u8>,
 }

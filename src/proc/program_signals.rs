@@ -26,7 +26,7 @@ use crate::sys::isolated::{self, Inherit, MessageSender};
 const TIMEOUT: Duration = Duration::from_millis(700);
 /// Number of processes that do not answer after which no more are read.
 const MAX_HANGS: usize = 2;
-/// Of the auxiliary vector: the address of the program's first instruction (getauxval(3)).
+/// The entry of the auxiliary vector for the address of the program's first instruction (getauxval(3)).
 const AT_ENTRY: u64 = 9;
 const PAGE: u64 = 4096;
 

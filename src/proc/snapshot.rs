@@ -56,7 +56,7 @@ pub struct SnapshotOptions {
     pub threads: bool,
     /// The threads and signalfds that wait for these signals; `exe`, and the signals that programs asked for.
     pub waits: SignalSet,
-    /// Of the last two, only what the verdict about a signal hangs on, for an answer without notes about programs.
+    /// Whether only the part of the last two is read that decides a verdict, for an answer without notes about programs.
     pub verdicts_only: bool,
     /// A pidfd, opened before anything is read; none where there are too many processes for the limit of open
     /// files.

@@ -30,7 +30,7 @@ pub struct ProcessSummary {
 /// Every process that existed during the survey, kernel threads left out.
 #[derive(Clone, Debug, Default)]
 pub struct Survey {
-    /// In the order of their PIDs.
+    /// The processes, in the order of their PIDs.
     pub processes: Vec<ProcessSummary>,
     /// Number of processes with a PID namespace that could not be read.
     pub denied: usize,

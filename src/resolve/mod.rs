@@ -108,7 +108,7 @@ impl ResolvedContainer<'_> {
 pub struct Resolver<'a> {
     /// The host.
     pub host: &'a Host,
-    /// With their scope; without one, for one name that was found, which is of no use for another.
+    /// Each result with the scope of its search; one without a scope found one name, and is of no use for another.
     searches: RefCell<Vec<(Option<SearchScope>, Arc<Inventory>)>>,
 }
 
@@ -243,7 +243,7 @@ impl<'a> Resolver<'a> {
     }
 
     /// Searches for a container that has the word as its whole name or ID or, to read only, whose ID begins with
-    /// it, without a closer look at others. To act, all engines' records are looked through for a second one. None
+    /// it, without reading more of the others. To act, all engines' records are searched for a second one. None
     /// if there is not exactly one.
     fn search_by_name(
         &self,

@@ -49,7 +49,7 @@ const OBJECT_KINDS: &[&str] = &[
 pub(super) struct NotFound<'a> {
     pub host: &'a Host,
     pub inventory: &'a Inventory,
-    /// As it was typed.
+    /// The reference as it was typed.
     pub word: &'a str,
     pub reference: &'a ContainerRef,
     pub access: Access,

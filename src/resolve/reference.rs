@@ -14,7 +14,7 @@ pub enum ContainerRef {
     Pid(HostPid),
     /// `cgroup:/some/path`.
     Cgroup(String),
-    /// A name, an ID or a prefix of one, or a number.
+    /// A name, an ID or a prefix of one, or a number. An ID may be typed as `docker://ID`, a name as `/web`.
     Plain(String),
 }
 
@@ -44,8 +44,14 @@ impl ContainerRef {
                 .hint("`cinspect ls` lists the running containers"));
         }
         let Some((qualifier, rest)) = word.split_once(':') else {
-            return Ok(Self::Plain(word.into()));
+            // (`docker inspect` prints names with a slash.)
+            let name = word.strip_prefix('/').filter(|name| is_name(name)).unwrap_or(word);
+            return Ok(Self::Plain(name.into()));
         };
+        // As the API of Kubernetes has it.
+        if let Some(id) = rest.strip_prefix("//").filter(|id| is_full_id(id)) {
+            return Ok(Self::Plain(id.into()));
+        }
         let invalid = |cause: String| {
             Error::new(ExitStatus::Usage, format!("invalid container `{word}`")).cause(cause)
         };
@@ -68,6 +74,15 @@ impl ContainerRef {
             }
         }
     }
+}
+
+fn is_name(word: &str) -> bool {
+    !word.is_empty() && !word.contains('/')
+}
+
+/// Whether it is the whole ID of a container: 64 hexadecimal digits.
+fn is_full_id(word: &str) -> bool {
+    word.len() == 64 && word.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// Returns the hint for a word that is not a qualifier.
@@ -97,6 +112,10 @@ mod tests {
             ("-9", ContainerRef::Plain("-9".into())),
             ("docker:web", ContainerRef::Qualified(engine("docker"), "web".into())),
             ("cri:shop/web-0/app", ContainerRef::Qualified(engine("cri"), "shop/web-0/app".into())),
+            ("/web", ContainerRef::Plain("web".into())),
+            ("/a/b", ContainerRef::Plain("/a/b".into())),
+            (&format!("containerd://{}", "3f".repeat(32)), ContainerRef::Plain("3f".repeat(32))),
+            (&format!("cri-o://{}", "3f".repeat(32)), ContainerRef::Plain("3f".repeat(32))),
             ("pid:812", ContainerRef::Pid(HostPid::new(812).unwrap())),
             ("cgroup:/docker/3f/", ContainerRef::Cgroup("/docker/3f".into())),
         ] {
@@ -127,7 +146,7 @@ mod tests {
         #[test]
         fn any_word_parses_or_is_an_error(word: String) {
             match ContainerRef::parse(&word) {
-                Ok(ContainerRef::Plain(plain)) => prop_assert_eq!(plain, word),
+                Ok(ContainerRef::Plain(plain)) => prop_assert!(word.ends_with(&plain)),
                 Ok(_) => prop_assert!(word.contains(':')),
                 Err(error) => prop_assert_eq!(error.status, ExitStatus::Usage),
             }

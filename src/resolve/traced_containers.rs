@@ -73,7 +73,7 @@ pub struct TracedContainers<'a> {
     took: Duration,
     /// Places that may be those of a container whose record is not written yet.
     unknown: HashMap<Place, PlaceTimes>,
-    /// Places that are no container's.
+    /// Places that belong to no container.
     plain: HashSet<Place>,
     /// The PID namespaces of chosen containers: the kernel gives the number of one that is gone to the next
     /// (`ns_alloc_inum`, include/linux/proc_ns.h), and processes of another container would be taken for

@@ -69,7 +69,7 @@ impl TracedProcess {
 /// The facts about a process's signals at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct FactsReading {
-    /// Of CLOCK_MONOTONIC, in nanoseconds.
+    /// The time of CLOCK_MONOTONIC, in nanoseconds.
     time: u64,
     facts: SignalFacts,
 }

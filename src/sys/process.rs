@@ -158,7 +158,7 @@ struct CloneArguments {
     cgroup: u64,
 }
 
-/// From linux/sched.h; libc's constant of that name does not fit its type.
+/// The flag of linux/sched.h; libc's constant of that name does not fit its type.
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
 /// Takes a descriptor that the parent process passed by its number; none if it is not open. Once for each

@@ -26,6 +26,8 @@ const TYPED: &[(&str, &[&str])] = &[
     ("signal web TE\t", &["signal", "web", "TERM"]),
     ("signal web RTMIN+1\t7", &["signal", "web", "RTMIN+17"]),
     ("signal web SIGTE\t", &["signal", "web", "SIGTERM"]),
+    ("kill web -TER\t", &["kill", "web", "-TERM"]),
+    ("trace web WIN\t", &["trace", "web", "WINCH"]),
     ("signal web TERM --pid 2\t", &["signal", "web", "TERM", "--pid", "29"]),
     ("signal web --host-pid 83\t", &["signal", "web", "--host-pid", "830"]),
     ("signal web TERM --com\tsl\t", &["signal", "web", "TERM", "--comm", "sleep"]),

@@ -6,20 +6,26 @@ use libtest_mimic::Trial;
 use serde_json::json;
 
 use crate::harness::Container;
-use crate::support::{Need, Outcome, check, finish, fixture, run, same, test_with, wait_until};
+use crate::support::{
+    Need, Outcome, check, finish, fixture, run, same, test_with, tests_with, wait_until,
+};
 
 pub fn trials() -> Vec<Trial> {
-    vec![
-        test_with(Need::Namespaces, "ls::lists_a_bare_pid_namespace", bare),
-        test_with(Need::Strace, "ls::opens_each_process_a_few_times_among_any_number", linear),
-        test_with(Need::Namespaces, "ls::forecasts_a_stop", forecasts),
-        test_with(
-            Need::Namespaces,
-            "ls::an_init_that_drops_the_signal_may_follow_its_child",
-            by_child,
-        ),
-        test_with(Need::Namespaces, "ls::counts_processes_in_nested_namespaces", nested),
-    ]
+    let mut trials = tests_with(
+        Need::Namespaces,
+        &[
+            ("ls::lists_a_bare_pid_namespace", bare),
+            ("ls::forecasts_a_stop", forecasts),
+            ("ls::an_init_that_drops_the_signal_may_follow_its_child", by_child),
+            ("ls::counts_processes_in_nested_namespaces", nested),
+        ],
+    );
+    trials.extend([test_with(
+        Need::Strace,
+        "ls::opens_each_process_a_few_times_among_any_number",
+        linear,
+    )]);
+    trials
 }
 
 fn bare() -> Outcome {

@@ -12,40 +12,33 @@ use serde_json::json;
 use crate::harness::Container;
 use crate::support::{
     Need, Outcome, Run, UnsharedInit, check, cinspect, control_character, finish, fixture, run,
-    same, test, test_with, unprivileged, wait_until,
+    same, test, test_with, tests_with, unprivileged, wait_until,
 };
 
 pub fn trials() -> Vec<Trial> {
-    vec![
+    let mut trials = tests_with(
+        Need::Root,
+        &[
+            ("robustness::process_outside_of_every_container", no_container),
+            ("robustness::without_root", not_root),
+            ("robustness::proc_with_hidepid", hidepid),
+            ("robustness::missing_proc_missing_cgroups_and_proc_of_another_namespace", mounts),
+            ("robustness::forged_records_of_a_user_give_warnings_only", forged),
+            ("robustness::environment_of_root_names_no_record_directory", environment),
+            ("robustness::container_with_a_mount_over_proc_is_fully_visible", covered_proc),
+        ],
+    );
+    trials.extend([
         test("robustness::references_without_a_container", references),
         test("robustness::reference_that_is_not_utf8", not_utf8),
         test_with(Need::Namespaces, "robustness::bare_number_is_refused_by_signal", bare_number),
-        test_with(Need::Root, "robustness::process_outside_of_every_container", no_container),
         test_with(Need::Namespaces, "robustness::closed_and_full_streams", streams),
-        test_with(Need::Root, "robustness::without_root", not_root),
-        test_with(Need::Root, "robustness::proc_with_hidepid", hidepid),
-        test_with(
-            Need::Root,
-            "robustness::missing_proc_missing_cgroups_and_proc_of_another_namespace",
-            mounts,
-        ),
-        test_with(Need::Root, "robustness::forged_records_of_a_user_give_warnings_only", forged),
-        test_with(
-            Need::Root,
-            "robustness::environment_of_root_names_no_record_directory",
-            environment,
-        ),
         test_with(
             Need::Fuse,
             "robustness::unreadable_command_line_is_a_question_mark_within_a_second",
             hangs,
         ),
         test_with(Need::Fuse, "robustness::hanging_file_system_costs_only_user_names", etc_hangs),
-        test_with(
-            Need::Root,
-            "robustness::container_with_a_mount_over_proc_is_fully_visible",
-            covered_proc,
-        ),
         test_with(Need::Namespaces, "robustness::container_that_exits_during_a_snapshot", ends),
         test_with(
             Need::Namespaces,
@@ -62,7 +55,8 @@ pub fn trials() -> Vec<Trial> {
             "robustness::output_that_cannot_be_written_is_an_error",
             full_output,
         ),
-    ]
+    ]);
+    trials
 }
 
 fn name(container: &Container) -> String {
@@ -184,6 +178,10 @@ fn not_root() -> Outcome {
     check([3, 5].contains(&refused.code), format!("{refused:?}"))?;
     check_format(&refused)?;
     check(refused.err.contains("CAP_"), &refused.err)?;
+    // A rehearsal asks the kernel, too.
+    let word = container.init.to_string();
+    let rehearsed = unprivileged(&["signal", "-n", &format!("pid:{word}"), "TERM"]).expect(5)?;
+    check(rehearsed.out.contains("would not be sent"), format!("{rehearsed:?}"))?;
     // Values that cannot be read are not guessed, and a signal that was not sent is not waited for.
     let shown = unprivileged(&["--json", "ps", &container.init.to_string()]).expect(0)?;
     let unknown = |row: &serde_json::Value| row["on_signal"]["verdict"] == json!("unknown");

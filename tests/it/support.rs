@@ -101,6 +101,14 @@ pub fn test_with(
     missing(need.name(), name, &format!("no {}", need.name()))
 }
 
+/// A test with its name.
+pub type NamedTest = (&'static str, fn() -> Outcome);
+
+/// Makes the trials of tests with the same requirement.
+pub fn tests_with(need: Need, tests: &[NamedTest]) -> Vec<Trial> {
+    tests.iter().map(|(name, run)| test_with(need, name, *run)).collect()
+}
+
 /// Makes the trial of a test that cannot run on this machine.
 pub fn missing(need: &str, name: &str, reason: &str) -> Trial {
     let required = std::env::var("CINSPECT_TEST_REQUIRE").unwrap_or_default();

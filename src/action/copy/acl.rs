@@ -7,7 +7,7 @@
 
 /// The extended attributes that hold access control lists.
 pub const ACCESS_ACL: &[u8] = b"system.posix_acl_access";
-/// Of directories: for files that are created in them.
+/// The ACL of a directory for files that are created in it.
 pub const DEFAULT_ACL: &[u8] = b"system.posix_acl_default";
 
 /// Read, write and execute.

@@ -17,7 +17,7 @@ pub(super) struct Simulation<'a> {
     pub reactions: Vec<Vec<Reaction>>,
     /// The SIGKILL that a supervisor sends to a process, unless it has exited by then.
     pub kills: Vec<Option<SupervisorKill>>,
-    /// For each supervisor with stages whether they are over within the grace period.
+    /// Whether the stages of each supervisor that has some are over within the grace period.
     stages_end: Vec<Option<Answer>>,
 }
 

@@ -3,7 +3,7 @@
 use std::ops::Deref;
 
 use crate::model::process::{CommandLine, Process};
-use crate::model::signal::Signal;
+use crate::model::signal::{Signal, SignalSet};
 
 /// A process whose program is searched for in the table. The name of its executable is found once: thousands
 /// of processes are compared with every program.
@@ -145,6 +145,16 @@ pub(super) fn is_jvm(process: &Process) -> bool {
     let never = [Signal::TSTP, Signal::TTIN, Signal::WINCH];
     always.into_iter().all(|signal| caught.contains(signal))
         && !never.into_iter().any(|signal| caught.contains(signal))
+}
+
+/// Whether the dispositions are those of tini, which ignores TTIN and TTOU and waits for its signals, or those of
+/// catatonit, which blocks them and reads a signalfd. Neither has a handler.
+pub(super) fn is_waiting_init(process: &Process) -> bool {
+    let status = &process.status;
+    let all = |set: SignalSet, signals: [Signal; 2]| signals.iter().all(|s| set.contains(*s));
+    status.sig_cgt.is_empty()
+        && (all(status.sig_ign, [Signal::TTIN, Signal::TTOU])
+            || all(status.sig_blk, [Signal::TERM, Signal::HUP]))
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! THE TABLE OF PROGRAMS. Each entry is held against the real program in `tests/it/programs.rs`.
 
-use super::recognise::{NODE_JS, PYTHON, applet, is_jvm, runs, runs_script, runs_version};
+use super::recognise::{
+    NODE_JS, PYTHON, applet, is_jvm, is_waiting_init, runs, runs_script, runs_version,
+};
 use super::{Effect, Forwarding, PreferredSignal, Program, forwarding, go, node, note};
 use crate::model::program_signals::{has_go_handlers, has_libuv_handlers};
 use crate::model::signal::Signal;
@@ -214,8 +216,9 @@ pub(super) static RUNTIMES: &[Program] = &[
         forwards: Forwarding::Child,
         // Podman's has another name where it is mounted.
         matches: |p| {
-            runs(p, &["tini", "tini-static", "docker-init", "catatonit", "podman-init"])
-                || p.exe.known().is_some_and(|exe| exe == b"/dev/init")
+            is_waiting_init(p)
+                && (runs(p, &["tini", "tini-static", "docker-init", "catatonit", "podman-init"])
+                    || p.exe.known().is_some_and(|exe| exe == b"/dev/init"))
         },
         by_options: forwarding::tini_note,
         notes: &[note(&[], Effect::Accepted, "forwards it to its direct child only")],
@@ -226,6 +229,23 @@ pub(super) static RUNTIMES: &[Program] = &[
         name: DUMB_INIT,
         forwards: Forwarding::All,
         matches: |p| runs(p, &["dumb-init"]),
+        // Each with a handler that does nothing.
+        handles: &[
+            Signal::HUP,
+            Signal::INT,
+            Signal::QUIT,
+            Signal::ILL,
+            Signal::ABRT,
+            Signal::BUS,
+            Signal::USR1,
+            Signal::SEGV,
+            Signal::USR2,
+            Signal::TERM,
+            Signal::CHLD,
+            Signal::WINCH,
+            Signal::PWR,
+            Signal::SYS,
+        ],
         by_options: forwarding::dumb_init_note,
         notes: &[note(&[], Effect::Received, "forwards it to the whole session of its child")],
         remark: "With -c it forwards it to its child only, with --rewrite as another signal.",

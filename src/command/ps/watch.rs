@@ -57,9 +57,9 @@ pub struct WatchedContainer {
 
 /// A change in words.
 pub enum Change {
-    /// Of the container.
+    /// A line about the container.
     Container(&'static str),
-    /// Of a process in it, which is named.
+    /// A line about a process in it, which is named.
     Process(String),
 }
 

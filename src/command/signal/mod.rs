@@ -8,6 +8,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use clap::builder::{NonEmptyStringValueParser, OsStringValueParser, TypedValueParser};
 use clap::{ArgMatches, Args};
 use regex::bytes::Regex;
 
@@ -68,13 +69,31 @@ pub struct SignalArgs {
     #[arg(long, value_name = "N", help_heading = SELECTORS, add = CompletionSource::Tids)]
     tid: Vec<ContainerPid>,
     /// Processes with exactly this name
-    #[arg(long, value_name = "NAME", help_heading = SELECTORS, add = CompletionSource::Comms)]
+    #[arg(
+        long,
+        value_name = "NAME",
+        value_parser = OsStringValueParser::new().try_map(args::not_empty),
+        help_heading = SELECTORS,
+        add = CompletionSource::Comms
+    )]
     comm: Vec<std::ffi::OsString>,
     /// Processes whose full command line matches this regular expression
-    #[arg(long = "match", value_name = "REGEX", help_heading = SELECTORS, add = CompletionSource::Free)]
+    #[arg(
+        long = "match",
+        value_name = "REGEX",
+        value_parser = args::pattern,
+        help_heading = SELECTORS,
+        add = CompletionSource::Free
+    )]
     matching: Vec<Regex>,
     /// Processes of this user (name or UID in the container)
-    #[arg(long, value_name = "U", help_heading = SELECTORS, add = CompletionSource::Users)]
+    #[arg(
+        long,
+        value_name = "U",
+        value_parser = NonEmptyStringValueParser::new(),
+        help_heading = SELECTORS,
+        add = CompletionSource::Users
+    )]
     user: Vec<String>,
     /// The process with this PID in the container, and all its descendants
     #[arg(long, value_name = "N", help_heading = SELECTORS, add = CompletionSource::Pids)]
@@ -169,6 +188,7 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
     if arguments.dry_run {
         batch.rehearse(targets);
         report.print(&batch)?;
+        check_permitted(&batch, "not every signal would be sent")?;
         return Ok(ExitStatus::Done);
     }
     may_act(&host, "send a signal", ExitStatus::NotPermitted)?;
@@ -321,21 +341,29 @@ impl SignalReport<'_> {
     }
 }
 
+fn failures<'b>(batch: &'b SignalBatch<'_>) -> impl Iterator<Item = &'b SendError> {
+    batch.results().filter_map(|result| match &result.delivery {
+        Delivery::Failed(error) => Some(error),
+        _ => None,
+    })
+}
+
+/// Fails if a signal was not permitted, or would not be.
+fn check_permitted(batch: &SignalBatch<'_>, failed: &str) -> Result<(), Error> {
+    if failures(batch).all(|error| *error != SendError::NotPermitted) {
+        return Ok(());
+    }
+    let error = Error::new(ExitStatus::NotPermitted, failed);
+    Err(match capability::has(caps::Capability::CAP_KILL) {
+        true => error.cause("the kernel refuses it (EPERM) despite CAP_KILL"),
+        false => error.cause("it needs CAP_KILL or the same user").hint("run as root"),
+    })
+}
+
 /// Fails if a signal was not sent to a process that is still running.
 fn check_sent(batch: &SignalBatch<'_>) -> Result<(), Error> {
-    let failures = || {
-        batch.results().filter_map(|result| match &result.delivery {
-            Delivery::Failed(error) => Some(error),
-            _ => None,
-        })
-    };
-    if failures().any(|error| *error == SendError::NotPermitted) {
-        let error = Error::new(ExitStatus::NotPermitted, "not every signal was sent");
-        return Err(match capability::has(caps::Capability::CAP_KILL) {
-            true => error.cause("the kernel refuses it (EPERM) despite CAP_KILL"),
-            false => error.cause("it needs CAP_KILL or the same user").hint("run as root"),
-        });
-    }
+    check_permitted(batch, "not every signal was sent")?;
+    let failures = || failures(batch);
     let total = batch.results().count();
     if failures().count() == total {
         return Err(Error::new(ExitStatus::NoProcess, "nothing was sent")

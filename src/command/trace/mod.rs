@@ -38,7 +38,7 @@ use crate::resolve::{Access, Resolver};
 )]
 pub struct TraceArgs {
     /// The containers, then the signals
-    #[arg(value_name = "CTR|SIG", add = CompletionSource::Containers)]
+    #[arg(value_name = "CTR|SIG", add = CompletionSource::ContainersAndSignals)]
     words: Vec<String>,
     /// Every process of the host
     #[arg(short, long, conflicts_with = "label")]

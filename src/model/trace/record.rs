@@ -118,9 +118,9 @@ pub struct TraceFormats {
 /// Filter expressions of tracepoints, Documentation/trace/events.rst; none where everything is read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TraceFilters {
-    /// For `signal:signal_generate`.
+    /// The filter of `signal:signal_generate`.
     pub generate: Option<String>,
-    /// For `signal:signal_deliver`.
+    /// The filter of `signal:signal_deliver`.
     pub deliver: Option<String>,
 }
 

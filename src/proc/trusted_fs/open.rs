@@ -21,7 +21,7 @@ pub(super) struct OpenedFile {
     pub owner: Trust,
     /// The first directory above a file of root's that is not.
     pub users_path: Option<PathBuf>,
-    /// In bytes.
+    /// The size in bytes.
     pub size: u64,
 }
 

@@ -28,7 +28,7 @@ pub(super) struct PathStep {
     /// Whether the file itself is root's.
     pub is_roots: bool,
     kind: SFlag,
-    /// In bytes.
+    /// The size in bytes.
     pub size: u64,
 }
 

@@ -14,7 +14,7 @@ use crate::support::{Outcome, check, run, same};
 
 /// Lines of each half.
 const HALF: usize = 500;
-/// It prints one half when it is told to, and the other; its last line has no newline.
+/// A program that prints one half on request, and then the other; its last line has no newline.
 const PROGRAM: &str = "echo begin; until [ -e /one ]; do sleep 0.1; done; seq 1 500; \
                        until [ -e /two ]; do sleep 0.1; done; seq 501 1000; printf end; exit 5";
 

@@ -13,21 +13,33 @@ use serde_json::{Value, json};
 use crate::harness::Container;
 use crate::support::{
     Need, Outcome, UnsharedInit, check, cinspect, control_character, finish, fixture, run, same,
-    test, test_with, test_with_programs, wait_until,
+    test, test_with, test_with_programs, tests_with, wait_until,
 };
 
 pub fn trials() -> Vec<Trial> {
-    vec![
-        test_with(Need::Namespaces, "ps::each_process_has_its_signal_state", each_process),
-        test_with(Need::Namespaces, "ps::json_has_the_documented_keys", keys),
-        test_with(Need::Namespaces, "ps::draws_a_tree_in_box_characters_or_ascii", tree),
-        test_with(
-            Need::Namespaces,
-            "ps::shows_several_containers_and_reports_a_missing_one",
-            several,
-        ),
-        test_with(Need::Namespaces, "ps::without_a_name_shows_every_container", every),
-        test_with(Need::Namespaces, "ps::each_thread_has_its_masks", threads),
+    let mut trials = tests_with(
+        Need::Namespaces,
+        &[
+            ("ps::each_process_has_its_signal_state", each_process),
+            ("ps::json_has_the_documented_keys", keys),
+            ("ps::draws_a_tree_in_box_characters_or_ascii", tree),
+            ("ps::shows_several_containers_and_reports_a_missing_one", several),
+            ("ps::without_a_name_shows_every_container", every),
+            ("ps::each_thread_has_its_masks", threads),
+            ("ps::selects_and_sorts_columns", columns),
+            ("ps::raw_masks_are_the_kernels_digits", raw),
+            ("ps::fits_the_terminal_and_is_whole_in_a_pipe", widths),
+            ("ps::masks_are_shown_where_the_command_keeps_its_room", masks),
+            ("ps::blocked_stays_among_threads", blocked_stays),
+            ("ps::heading_has_the_forecast_of_a_stop", headings),
+            ("ps::colours_terminals_and_on_request_pipes", colour),
+            ("ps::names_zombies_and_processes_without_arguments", placeholders),
+            ("ps::an_init_whose_main_thread_has_exited_is_alive", main_exited),
+            ("ps::hostile_names_are_one_safe_line_and_exact_in_json", hostile),
+            ("ps::a_command_line_of_megabytes_is_whole_in_a_pipe", huge),
+        ],
+    );
+    trials.extend([
         test_with(Need::Root, "ps::a_process_that_joined_is_marked", roots::joined),
         test_with(Need::Root, "ps::equal_siblings_are_one_line_on_a_terminal", roots::folded),
         test_with_programs(
@@ -35,32 +47,10 @@ pub fn trials() -> Vec<Trial> {
             "ps::every_column_is_as_procps_prints_it",
             procps::agrees,
         ),
-        test_with(Need::Namespaces, "ps::selects_and_sorts_columns", columns),
-        test_with(Need::Namespaces, "ps::raw_masks_are_the_kernels_digits", raw),
-        test_with(Need::Namespaces, "ps::fits_the_terminal_and_is_whole_in_a_pipe", widths),
-        test_with(Need::Namespaces, "ps::masks_are_shown_where_the_command_keeps_its_room", masks),
-        test_with(Need::Namespaces, "ps::blocked_stays_among_threads", blocked_stays),
-        test_with(Need::Namespaces, "ps::heading_has_the_forecast_of_a_stop", headings),
-        test_with(Need::Namespaces, "ps::colours_terminals_and_on_request_pipes", colour),
-        test_with(
-            Need::Namespaces,
-            "ps::names_zombies_and_processes_without_arguments",
-            placeholders,
-        ),
-        test_with(
-            Need::Namespaces,
-            "ps::an_init_whose_main_thread_has_exited_is_alive",
-            main_exited,
-        ),
-        test_with(
-            Need::Namespaces,
-            "ps::hostile_names_are_one_safe_line_and_exact_in_json",
-            hostile,
-        ),
-        test_with(Need::Namespaces, "ps::a_command_line_of_megabytes_is_whole_in_a_pipe", huge),
         test("ps::an_unknown_column_is_a_usage_error_that_names_a_near_one", unknown_column),
         test("ps::help_lists_the_columns_without_a_container", column_help),
-    ]
+    ]);
+    trials
 }
 
 const CAST: &str = "\

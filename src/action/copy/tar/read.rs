@@ -60,13 +60,13 @@ pub struct MemberHeader {
 /// The way that a stream ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StreamEnd {
-    /// With the blocks of zeros that end an archive.
+    /// The blocks of zeros that end an archive.
     Complete,
-    /// After a member, without them.
+    /// A member, without them.
     Unmarked,
-    /// With another archive.
+    /// Another archive.
     AnotherArchive,
-    /// With this number of bytes that are not one.
+    /// This number of bytes that are not one.
     Garbage(u64),
 }
 

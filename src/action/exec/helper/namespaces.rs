@@ -24,7 +24,7 @@ use crate::sys::namespace;
 struct TargetNamespace {
     kind: NamespaceKind,
     id: Option<NamespaceId>,
-    /// For kernels that join only one at a time.
+    /// The namespace itself, for kernels that join only one at a time.
     file: OwnedFd,
 }
 

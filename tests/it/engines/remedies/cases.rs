@@ -5,6 +5,9 @@ pub const HANDLER: &str = "$SIG{TERM}=$SIG{INT}=sub{exit 0}; sleep 1 while 1";
 /// One that exits on INT only.
 const ON_INT: &str = "$SIG{INT}=sub{exit 0}; sleep 1 while 1";
 
+/// Words of a remedy that offer a change, and the options and the command of the container with it.
+pub type Tried = (&'static str, &'static str, &'static [&'static str]);
+
 /// A container, and the remedies that are offered for it.
 pub struct RemedyCase {
     pub options: &'static str,
@@ -13,13 +16,22 @@ pub struct RemedyCase {
     pub processes: usize,
     /// The code of the first finding.
     pub code: &'static str,
-    /// Each with words of the remedy that offer it, and the container that it makes.
-    pub tried: &'static [(&'static str, &'static str, &'static [&'static str])],
+    pub tried: &'static [Tried],
     /// Commands of cinspect in the remedy: so many stop it gracefully.
     pub commands: usize,
 }
 
 pub const SH: &str = "sh";
+
+/// The changes that are offered for a shell with a command in the foreground.
+const IN_PLACE_OF_A_SHELL: &[Tried] = &[
+    ("in exec form (`CMD [\"program\"]`), and run it under an init", "--init", &["sleep", "1000"]),
+    (
+        "`trap 'kill $!; wait $!' TERM`",
+        "",
+        &[SH, "-c", "trap 'kill $!; wait $!' TERM; sleep 1000 & wait"],
+    ),
+];
 
 /// `perl` stands for the program that handles TERM, in an argument of its own or in a script.
 pub const CASES: &[RemedyCase] = &[
@@ -67,18 +79,7 @@ pub const CASES: &[RemedyCase] = &[
         command: &[SH, "-c", "sleep 1000; true"],
         processes: 2,
         code: "shell-form",
-        tried: &[
-            (
-                "in exec form (`CMD [\"program\"]`), and run it under an init",
-                "--init",
-                &["sleep", "1000"],
-            ),
-            (
-                "`trap 'kill $!; wait $!' TERM`",
-                "",
-                &[SH, "-c", "trap 'kill $!; wait $!' TERM; sleep 1000 & wait"],
-            ),
-        ],
+        tried: IN_PLACE_OF_A_SHELL,
         commands: 1,
     },
     RemedyCase {
@@ -124,18 +125,7 @@ pub const CASES: &[RemedyCase] = &[
         command: &[SH, "-c", "trap 'exit 0' TERM; sleep 1000; true"],
         processes: 2,
         code: "does-not-exit",
-        tried: &[
-            (
-                "in exec form (`CMD [\"program\"]`), and run it under an init",
-                "--init",
-                &["sleep", "1000"],
-            ),
-            (
-                "`trap 'kill $!; wait $!' TERM`",
-                "",
-                &[SH, "-c", "trap 'kill $!; wait $!' TERM; sleep 1000 & wait"],
-            ),
-        ],
+        tried: IN_PLACE_OF_A_SHELL,
         commands: 1,
     },
     RemedyCase {

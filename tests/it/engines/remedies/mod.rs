@@ -21,6 +21,16 @@ fn container(engine: &Engine) -> String {
     format!("cit-{}-remedy", engine.name)
 }
 
+/// Runs a test with the name of a container, which is removed before it and after it.
+fn with_container(engine: &Engine, test: impl FnOnce(&str) -> Outcome) -> Outcome {
+    let name = container(engine);
+    let remove = || drop(engine.script(&["rm", &name]));
+    remove();
+    let outcome = test(&name);
+    remove();
+    outcome
+}
+
 fn start(
     engine: &Engine,
     options: &str,
@@ -224,13 +234,11 @@ pub fn zombie_of_the_shim(engine: &Engine) -> Outcome {
 /// OOM kills of a child are counted, with the limit.
 pub fn oom_kill(engine: &Engine) -> Outcome {
     const HUNGRY: &str = "perl -e '$x = q(x) x 200000000'; trap 'exit 0' TERM; sleep 1000 & wait";
-    let name = &container(engine);
-    let _ = engine.script(&["rm", name]);
     let mounts = MOUNTS.iter().filter(|path| Path::new(path).exists());
     let mounts: String = mounts.map(|path| format!(" -v {path}:{path}:ro")).collect();
-    let line = ["run", name.as_str(), "--", "sh", "-c", HUNGRY];
-    engine.script_with(&format!("-m 64m{mounts}"), &line)?;
-    let work = || -> Outcome {
+    with_container(engine, |name| {
+        let line = ["run", name, "--", "sh", "-c", HUNGRY];
+        engine.script_with(&format!("-m 64m{mounts}"), &line)?;
         let name = engine.script(&["qualified", name])?;
         let is_asleep = |row: &Value| row["comm"] == json!("sleep");
         let ready = || run(&["--json", "ps", &name]).objects().iter().any(is_asleep);
@@ -240,22 +248,16 @@ pub fn oom_kill(engine: &Engine) -> Outcome {
         let message = finding.cloned().unwrap_or_default()["message"].to_string();
         check(message.contains("1 process was killed"), format!("{findings:?}"))?;
         check(message.contains("64 MiB"), message)
-    };
-    let outcome = work();
-    let _ = engine.script(&["rm", name]);
-    outcome
+    })
 }
 
 /// A container that its engine starts again and again is found while it runs and between two lives.
 pub fn crash_loop(engine: &Engine) -> Outcome {
-    let name = &container(engine);
-    let _ = engine.script(&["rm", name]);
     let shared = tempfile::tempdir()?;
     let script = "[ -e /shared/stay ] && sleep 1000; sleep 0.4; echo failed; exit 3";
-    let line = ["run", name.as_str(), "--", "sh", "-c", script];
     let options = format!("--restart=always -v {}:/shared", shared.path().display());
-    engine.script_with(&options, &line)?;
-    let work = || -> Outcome {
+    with_container(engine, |name| {
+        engine.script_with(&options, &["run", name, "--", "sh", "-c", script])?;
         let name = engine.script(&["qualified", name])?;
         let mut seen: Vec<String> = Vec::new();
         let mut says = |words: &str| {
@@ -285,17 +287,12 @@ pub fn crash_loop(engine: &Engine) -> Outcome {
         let is_it =
             |row: &Value| row["container"] == json!(name) && row["code"] == json!("crash-loop");
         check(wait_until(|| all().iter().any(is_it)), "not among all containers")
-    };
-    let outcome = work();
-    let _ = engine.script(&["rm", name]);
-    outcome
+    })
 }
 
 /// The kubelet makes another container for each life: one that failed is found between two of them.
 pub fn crash_loop_of_a_pod(engine: &Engine) -> Outcome {
-    let name = &container(engine);
-    let _ = engine.script(&["rm", name]);
-    let work = || -> Outcome {
+    with_container(engine, |name| {
         let until = "until [ -e /go ]; do sleep 0.1; done; exit 3";
         for attempt in ["0", "3"] {
             engine.script_with(
@@ -335,10 +332,7 @@ pub fn crash_loop_of_a_pod(engine: &Engine) -> Outcome {
             }
         }
         Ok(())
-    };
-    let outcome = work();
-    let _ = engine.script(&["rm", name]);
-    outcome
+    })
 }
 
 /// For a container that is not running `doctor` says how it ended, and how serious that is.
