@@ -99,7 +99,7 @@ pub(super) fn each_below(
 
 /// Whether a cgroup directory has none below it: it has a link from each one there and two of its
 /// own (fs/kernfs/inode.c), so that most need no listing of their dozens of control files. Other
-/// file systems count differently, and never 2 with a directory inside.
+/// file systems count differently, and never 2 with a directory in it.
 pub(super) fn has_no_directory(links: u64) -> bool {
     links == 2
 }
