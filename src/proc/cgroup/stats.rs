@@ -45,6 +45,8 @@ struct ControllerCgroup {
     is_v1: bool,
     /// Whether it is the container's, and counts nothing else.
     is_private: bool,
+    /// The path of the process, at or below it.
+    own_path: Vec<u8>,
 }
 
 /// The names of a file in v2 and in v1.
@@ -174,6 +176,28 @@ impl Host {
         text.and_then(|text| parse(&text)).map_or(Fact::Denied, Fact::Known)
     }
 
+    /// Returns the innermost cgroup of the process that holds all of the container: as long as nothing else is in
+    /// the one above. (With systemd's hierarchies of v1, crun sets limits in a cgroup below its scope.)
+    fn innermost(&self, applied: &ControllerCgroup) -> Cgroup {
+        let mut cgroup = applied.cgroup.clone();
+        while applied.is_v1 && applied.own_path.len() > cgroup.path.len() {
+            let rest = applied.own_path[cgroup.path.len()..].strip_prefix(b"/");
+            let Some(name) = rest.and_then(|rest| rest.split(|byte| *byte == b'/').next()) else {
+                break;
+            };
+            let is_empty = self.own_cgroup_pids(&cgroup).is_ok_and(|pids| pids.is_empty());
+            let dirs = self.cgroup_dir(&cgroup).and_then(|dir| std::fs::read_dir(dir).ok());
+            let is_dir = |entry: &std::fs::DirEntry| entry.file_type().is_ok_and(|is| is.is_dir());
+            let below = dirs.map_or(0, |dirs| dirs.flatten().filter(is_dir).count());
+            if !is_empty || below != 1 {
+                break;
+            }
+            cgroup.path.push(b'/');
+            cgroup.path.extend(name);
+        }
+        cgroup
+    }
+
     /// Returns the tightest limit of a cgroup and of those above it. A cgroup without the file has no
     /// limit; if none has it, the limit is unknown.
     fn tightest<T: PartialOrd + Copy>(
@@ -184,7 +208,7 @@ impl Host {
     ) -> Fact<LimitedValue<T>> {
         let Some(applied) = applied else { return Fact::Denied };
         let file = names.in_hierarchy_of(applied);
-        let mut cgroup = applied.cgroup.clone();
+        let mut cgroup = self.innermost(applied);
         let mut tightest = Fact::Denied;
         loop {
             match read(self, &cgroup, file) {
@@ -247,8 +271,9 @@ impl ControllerCgroup {
         let private =
             private.and_then(|private| private_path(memberships, &membership.path, private));
         let path = private.unwrap_or(&membership.path).to_vec();
+        let own_path = membership.path.clone();
         let cgroup = Cgroup { controllers: membership.controllers.clone(), path };
-        Some(Self { cgroup, is_v1: v1.is_some(), is_private: private.is_some() })
+        Some(Self { cgroup, is_v1: v1.is_some(), is_private: private.is_some(), own_path })
     }
 }
 
@@ -282,6 +307,36 @@ mod tests {
         assert_eq!(private_path(&all, b"/t1/x", &private), Some(&b"/t1"[..]));
         assert_eq!(private_path(&all, b"/other", &private), None);
         assert_eq!(private_path(&all, b"/", &private), None);
+    }
+
+    #[test]
+    fn in_v1_the_limit_of_the_only_cgroup_below_is_the_containers() {
+        let dir = tempfile::tempdir().unwrap();
+        let tree = dir.path().join("sys/fs/cgroup/pids");
+        std::fs::create_dir_all(dir.path().join("proc/7")).unwrap();
+        std::fs::create_dir_all(tree.join("scope/container/inner")).unwrap();
+        std::fs::write(dir.path().join("proc/7/cgroup"), "3:pids:/scope/container\n").unwrap();
+        for (file, text) in [
+            ("cgroup.procs", "1\n"),
+            ("scope/cgroup.procs", ""),
+            ("scope/pids.max", "3468\n"),
+            ("scope/container/cgroup.procs", "7\n"),
+            ("scope/container/pids.max", "2048\n"),
+            ("scope/container/inner/cgroup.procs", ""),
+            ("scope/container/inner/pids.max", "1\n"),
+        ] {
+            std::fs::write(tree.join(file), text).unwrap();
+        }
+        let host = Host::new(dir.path()).unwrap();
+        let private = Cgroup { controllers: b"pids".to_vec(), path: b"/scope".to_vec() };
+        let limit = || {
+            let usage = host.resource_usage(HostPid::new(7).unwrap(), Some(&private));
+            usage.pids_limit.known().map(|limit| limit.most)
+        };
+        assert_eq!(limit(), Some(2048));
+        // Another process of the container may have more.
+        std::fs::create_dir(tree.join("scope/other")).unwrap();
+        assert_eq!(limit(), Some(3468));
     }
 
     #[test]
