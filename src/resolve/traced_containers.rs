@@ -1,5 +1,7 @@
 //! The containers of a trace: those that were chosen, and the others, by which senders are named. Later ones
-//! are searched for as long as a process was seen in a place that belongs to none. Nothing is read but that.
+//! are searched for as long as a process was seen in a place that belongs to none. One that its engine's record
+//! names by the control group belongs at once: in a crash loop it ends before the record has its PID. Nothing is
+//! read but that.
 
 use std::collections::{HashMap, HashSet};
 use std::os::fd::OwnedFd;
@@ -7,10 +9,14 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::ResolvedContainer;
-use crate::engine::{Inventory, MembershipRule, SearchDepth, add_labels, discover};
-use crate::model::cgroup::is_at_or_below;
+use crate::analysis::ending::{has_long_id, is_cgroup_of};
+use crate::engine::{
+    Inventory, MembershipRule, SearchDepth, StoppedContainer, add_labels, discover,
+};
+use crate::model::cgroup::{components, is_at_or_below};
 use crate::model::container::Container;
-use crate::model::pid::HostPid;
+use crate::model::engine::ReferenceForm;
+use crate::model::pid::{HostPid, ProcessId};
 use crate::proc::Host;
 
 /// Pause between two searches, in times of the last one, and its limits: while a place is new, and later.
@@ -28,9 +34,19 @@ pub enum TraceChoice<'a> {
     /// Every process of the host.
     Host,
     /// Processes of these containers, also after a restart.
-    Containers(Vec<ResolvedContainer<'a>>),
+    Containers(Vec<ChosenContainer<'a>>),
     /// Processes of every container with all of these labels, also of later ones.
     Labels(Vec<String>),
+}
+
+/// A container that was chosen by a reference.
+pub struct ChosenContainer<'a> {
+    /// The container.
+    pub container: Container,
+    /// The control group that it has when it runs, if that is known.
+    pub cgroup: Option<Vec<u8>>,
+    /// The resolved container, if it ran when the trace began.
+    pub running: Option<ResolvedContainer<'a>>,
 }
 
 /// The container of a process.
@@ -38,8 +54,8 @@ pub enum TraceChoice<'a> {
 pub struct ProcessContainer {
     /// Its qualified name.
     pub name: Rc<str>,
-    /// The depth of its PID namespace.
-    pub depth: usize,
+    /// The depth of its PID namespace, if it is verified.
+    pub depth: Option<usize>,
     /// Whether it was chosen.
     pub is_chosen: bool,
     /// Whether all of it was recorded that the choice depends on.
@@ -88,8 +104,8 @@ impl<'a> TracedContainers<'a> {
             TraceChoice::Host => SearchDepth::Everything,
             _ => SearchDepth::Cgroups,
         };
-        let namespace = |resolved: &ResolvedContainer<'_>| {
-            let handle = host.process(resolved.container.init_pid()?).ok()?;
+        let namespace = |chosen: &ChosenContainer<'_>| {
+            let handle = host.process(chosen.container.init_pid()?).ok()?;
             host.namespace_file(&handle, "pid").ok()
         };
         let held = match &choice {
@@ -122,11 +138,15 @@ impl<'a> TracedContainers<'a> {
         !matches!(&self.choice, TraceChoice::Containers(chosen) if chosen.len() == 1)
     }
 
-    /// Returns the qualified names of the chosen containers that are running.
+    /// Returns the qualified names of the chosen containers; of those with a label, of the running ones.
     pub fn chosen(&self) -> Vec<String> {
         match &self.choice {
             TraceChoice::Containers(chosen) => {
-                chosen.iter().map(|found| found.container.qualified()).collect()
+                let name = |chosen: &ChosenContainer<'_>| match chosen.running {
+                    Some(_) => chosen.container.qualified(),
+                    None => format!("{} (not running now)", chosen.container.qualified()),
+                };
+                chosen.iter().map(name).collect()
             }
             _ => {
                 let chosen = self.inventory.containers.iter().filter(|found| self.is_chosen(found));
@@ -142,29 +162,63 @@ impl<'a> TracedContainers<'a> {
 
     /// Returns the container of a process.
     pub fn of(&mut self, pid: HostPid) -> Option<ProcessContainer> {
-        let holds = |resolved: &&ResolvedContainer<'_>| {
-            MembershipRule::new(self.host, &resolved.container, &resolved.inventory)
-                .holds(pid)
-                .unwrap_or(false)
+        let holds = |chosen: &&ChosenContainer<'_>| {
+            chosen.running.as_ref().is_some_and(|resolved| {
+                MembershipRule::new(self.host, &resolved.container, &resolved.inventory)
+                    .holds(pid)
+                    .unwrap_or(false)
+            })
         };
         if let TraceChoice::Containers(chosen) = &self.choice
-            && let Some(ResolvedContainer { container, .. }) = chosen.iter().find(holds)
+            && let Some(ChosenContainer { container, .. }) = chosen.iter().find(holds)
         {
             return Some(ProcessContainer {
                 name: container.qualified().into(),
-                depth: container.depth,
+                depth: Some(container.depth),
                 is_chosen: true,
                 is_settled: true,
             });
         }
-        let found = self.inventory.containing(self.host, pid);
-        if found.is_none_or(|container| !self.is_settled(container))
+        if self.containing(pid).is_none_or(|container| !self.is_settled(container))
             && let Some(place) = self.place(pid)
         {
             self.note(place);
             self.refresh();
         }
-        self.inventory.containing(self.host, pid).map(|container| self.describe(container))
+        let found = self.containing(pid);
+        let settled = found.filter(|container| self.is_settled(container));
+        let described = settled.map(|container| self.describe(container));
+        described.or_else(|| self.recorded(pid, found)).or_else(|| Some(self.describe(found?)))
+    }
+
+    /// Returns the container of a process by the last search. (If it has ended since, the number of its PID namespace
+    /// may be that of the next container's.)
+    fn containing(&self, pid: HostPid) -> Option<&Container> {
+        let found = self.inventory.containing(self.host, pid)?;
+        let is_init =
+            |init: ProcessId| self.host.stat(init.pid).is_ok_and(|stat| stat.start == init.start);
+        let is_in_cgroup = || {
+            let memberships = self.host.memberships(pid).ok()?;
+            Some(found.cgroup.as_ref()?.holds(&memberships))
+        };
+        let is_it = found.init.is_none_or(is_init) || is_in_cgroup() == Some(true);
+        is_it.then_some(found)
+    }
+
+    /// Returns the container of a process by a record that is not verified yet; `found` is the one that the
+    /// runtime below its engine has. (A process that is exiting has left its control group.)
+    fn recorded(&self, pid: HostPid, found: Option<&Container>) -> Option<ProcessContainer> {
+        let unique = found.filter(|container| container.has_unique_id());
+        let by_id = || {
+            let id = unique?.id.as_ref();
+            self.recorded_as(|container, _| container.id.as_ref() == id)
+        };
+        let by_cgroup = || {
+            let memberships = self.host.memberships(pid).ok()?;
+            memberships.by_preference().find_map(|found| self.recorded_at(&found.path))
+        };
+        let container = by_id().or_else(by_cgroup)?;
+        Some(ProcessContainer { depth: found.map(|container| container.depth), ..container })
     }
 
     /// Returns the container of a control group, by its path.
@@ -173,7 +227,59 @@ impl<'a> TracedContainers<'a> {
             self.note(Place::Cgroup(path.to_owned()));
             self.refresh();
         }
-        self.container_at(path).map(|container| self.describe(container))
+        let found = self.container_at(path);
+        let settled = found.filter(|container| self.is_settled(container));
+        let settled = settled.map(|container| self.describe(container));
+        settled
+            .or_else(|| self.recorded_at(path))
+            .or_else(|| found.map(|container| self.describe(container)))
+    }
+
+    /// Returns the container whose control group this is by its engine's record, verified or not.
+    fn recorded_at(&self, path: &[u8]) -> Option<ProcessContainer> {
+        let is_here = |container: &Container, cgroup: Option<&[u8]>| {
+            // (One without its name may be shared, or become another container's.)
+            let name = container.id.as_deref().unwrap_or_default().as_bytes();
+            let is_named = |path: &&[u8]| {
+                let last = components(path).last().unwrap_or_default();
+                !name.is_empty() && last.strip_suffix(b".scope").unwrap_or(last).ends_with(name)
+            };
+            container.engine.reference != ReferenceForm::Pid
+                && is_cgroup_of(path, container, cgroup.filter(is_named))
+        };
+        // (Most control groups of a host are not a container's, and its records may be thousands.)
+        match has_long_id(path) {
+            true => self.recorded_as(is_here),
+            false => self.chosen_as(is_here),
+        }
+    }
+
+    /// Returns a container that was chosen by a reference.
+    fn chosen_as(
+        &self,
+        is_it: impl Fn(&Container, Option<&[u8]>) -> bool,
+    ) -> Option<ProcessContainer> {
+        let TraceChoice::Containers(chosen) = &self.choice else { return None };
+        let found = chosen.iter().find(|c| is_it(&c.container, c.cgroup.as_deref()))?;
+        Some(described_as_recorded(&found.container, true))
+    }
+
+    /// Returns a container of which there is a record, and that was chosen or was not running at the last search.
+    fn recorded_as(
+        &self,
+        is_it: impl Fn(&Container, Option<&[u8]>) -> bool,
+    ) -> Option<ProcessContainer> {
+        if let Some(chosen) = self.chosen_as(&is_it) {
+            return Some(chosen);
+        }
+        let is_it = |stopped: &&StoppedContainer| {
+            stopped.doubt.is_none() && is_it(&stopped.container, stopped.cgroup.as_deref())
+        };
+        let mut container = self.inventory.stopped.iter().find(is_it)?.container.clone();
+        if matches!(self.choice, TraceChoice::Labels(_)) {
+            add_labels(self.host, std::iter::once(&mut container));
+        }
+        Some(described_as_recorded(&container, self.is_chosen(&container)))
     }
 
     /// Searches again if a place is not known yet, and it is time.
@@ -212,7 +318,13 @@ impl<'a> TracedContainers<'a> {
 
     fn search(&mut self) {
         let began = Instant::now();
-        self.inventory = discover(self.host, self.depth);
+        // (Some engines' records of a container that just begins are found among those of the ended ones.)
+        let is_begun = |place: &Place| matches!(place, Place::Cgroup(path) if has_long_id(path));
+        let depth = match self.depth {
+            SearchDepth::Cgroups if self.unknown.keys().any(is_begun) => SearchDepth::Records,
+            depth => depth,
+        };
+        self.inventory = discover(self.host, depth);
         if matches!(self.choice, TraceChoice::Labels(_)) {
             add_labels(self.host, self.inventory.containers.iter_mut());
         }
@@ -248,10 +360,12 @@ impl<'a> TracedContainers<'a> {
         memberships.by_preference().next().map(|found| Place::Cgroup(found.path.clone()))
     }
 
-    /// Whether all that is needed of a container is recorded.
+    /// Whether all that is needed of a container is recorded. (The runtime below an engine records it before the
+    /// engine does.)
     fn is_settled(&self, container: &Container) -> bool {
         let needs_labels = matches!(self.choice, TraceChoice::Labels(_));
-        container.verified && (!needs_labels || container.labels.is_some())
+        let is_engines = !container.engine.low_level || !container.has_unique_id();
+        container.verified && is_engines && (!needs_labels || container.labels.is_some())
     }
 
     fn is_container(&self, place: &Place) -> bool {
@@ -279,7 +393,7 @@ impl<'a> TracedContainers<'a> {
     fn describe(&self, container: &Container) -> ProcessContainer {
         ProcessContainer {
             name: container.qualified().into(),
-            depth: container.depth,
+            depth: Some(container.depth),
             is_chosen: self.is_chosen(container),
             is_settled: self.is_settled(container),
         }
@@ -291,9 +405,19 @@ impl<'a> TracedContainers<'a> {
             TraceChoice::Host => true,
             TraceChoice::Containers(chosen) => {
                 let name = container.qualified();
-                chosen.iter().any(|resolved| resolved.container.qualified() == name)
+                chosen.iter().any(|chosen| chosen.container.qualified() == name)
             }
             TraceChoice::Labels(labels) => labels.iter().all(|label| container.has_label(label)),
         }
+    }
+}
+
+/// Describes a container that no more than its record identifies.
+fn described_as_recorded(container: &Container, is_chosen: bool) -> ProcessContainer {
+    ProcessContainer {
+        name: Container { verified: true, ..container.clone() }.qualified().into(),
+        depth: None,
+        is_chosen,
+        is_settled: false,
     }
 }

@@ -325,7 +325,7 @@ impl<'a> TracedProcesses<'a> {
         let facts = SignalFacts::of(&status, waits);
         Some(TracedProcess {
             host_pid: pid.get(),
-            pid: found.as_ref().and_then(|found| status.nspid.get(found.depth).copied()),
+            pid: found.as_ref().and_then(|found| status.nspid.get(found.depth?).copied()),
             comm,
             container: found.map(|found| found.name),
             uid: Some(status.uid[0]),

@@ -13,6 +13,8 @@ use crate::model::oom_kill::OomKill;
 const SAME_MOMENT: std::time::Duration = std::time::Duration::from_secs(2);
 /// Length of the IDs of Docker, Podman and Kubernetes.
 const LONG_ID: usize = 64;
+/// The word before the ID in the control group of a monitor (`libpod-conmon-ID.scope`, `crio-conmon-ID.scope`).
+const MONITOR: &[u8] = b"conmon-";
 
 /// The facts about the end of a container.
 #[derive(Debug)]
@@ -94,11 +96,16 @@ pub fn is_cgroup_of(path: &[u8], container: &Container, cgroup: Option<&[u8]>) -
     first == Some(id.as_bytes()) && (container.user.is_some() || !is_users)
 }
 
-/// Returns the ID at the end of a component, as in `docker-ID.scope`.
+/// Whether a path has the ID of a container, as engines make them.
+pub fn has_long_id(path: &[u8]) -> bool {
+    components(path).any(|component| long_id(component).is_some())
+}
+
+/// Returns the ID at the end of a component, as in `docker-ID.scope`; that of a container's monitor has it, too.
 fn long_id(component: &[u8]) -> Option<&[u8]> {
     let name = component.strip_suffix(b".scope").unwrap_or(component);
-    let id = name.get(name.len().checked_sub(LONG_ID)?..)?;
-    id.iter().all(u8::is_ascii_hexdigit).then_some(id)
+    let (prefix, id) = name.split_at_checked(name.len().checked_sub(LONG_ID)?)?;
+    (id.iter().all(u8::is_ascii_hexdigit) && !prefix.ends_with(MONITOR)).then_some(id)
 }
 
 impl EndingInput<'_> {

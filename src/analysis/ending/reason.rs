@@ -334,6 +334,8 @@ mod tests {
             (format!("/docker/{own}"), true),
             (format!("/system.slice/docker-{own}.scope/app"), true),
             (format!("/docker/{other}/docker/{own}"), false),
+            (format!("/machine.slice/libpod-{own}.scope/container"), true),
+            (format!("/machine.slice/libpod-conmon-{own}.scope"), false),
             (format!("/user.slice/user-1000.slice/{own}"), false),
             ("/docker".into(), false),
         ] {

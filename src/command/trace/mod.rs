@@ -11,7 +11,8 @@ use nix::sys::signal::{SigSet, Signal as UnixSignal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use self::tracer::Tracer;
-use super::{Command, arguments, command, may_act, resolve};
+use super::any_container::{AnyContainer, resolve_any};
+use super::{Command, arguments, command, may_act};
 use crate::analysis::trace_filter::trace_filters;
 use crate::cli::args;
 use crate::cli::context::Context;
@@ -20,18 +21,18 @@ use crate::error::{Error, ExitStatus, os_error};
 use crate::model::signal::{Signal, SignalNumber, SignalSet};
 use crate::output::escape::safe_str;
 use crate::proc::{SignalTrace, SnapshotOptions};
-use crate::resolve::traced_containers::{TraceChoice, TracedContainers};
+use crate::resolve::Resolver;
+use crate::resolve::traced_containers::{ChosenContainer, TraceChoice, TracedContainers};
 use crate::resolve::traced_processes::TracedProcesses;
-use crate::resolve::{Access, Resolver};
 
 /// Print signals as they are sent and delivered, with their senders
 ///
 /// For each signal to a process of the containers: the sender, the target, and what the kernel made of it
 /// (queued, ignored, discarded because an init has no handler, already pending), then its delivery (to a
 /// handler, or what its default action did), and exits and OOM kills. Processes that start later are
-/// included; a later container with the label is, as soon as its engine has recorded it. Routine signals are
-/// only counted unless they are named: CHLD of a child, timers, the URG that a Go program sends itself.
-/// Press Ctrl-C to stop. The command needs root, and leaves nothing behind.
+/// included, and so is a container that is started again; it need not be running. A later container with the
+/// label is included as soon as its engine has recorded it. Routine signals are only counted unless they are
+/// named: CHLD of a child, timers, the URG that a Go program sends itself. Press Ctrl-C to stop. The command needs root, and leaves nothing behind.
 #[derive(Args)]
 #[command(
     override_usage = "cinspect trace [OPTIONS] <CTR>... [SIG]...\n       cinspect trace [OPTIONS] --label <KEY[=VALUE]> [SIG]...\n       cinspect trace [OPTIONS] --all [SIG]..."
@@ -130,10 +131,13 @@ fn choose<'a>(
     }
     let (mut containers, mut members) = (Vec::new(), Vec::new());
     for word in references {
-        let found = resolve(context, resolver, word, Access::Read)?;
-        let snapshot = found.snapshot(SnapshotOptions::BARE)?;
-        members.extend(snapshot.processes.iter().map(|process| process.facts.id.pid.get()));
-        containers.push(found);
+        let found = resolve_any(context, resolver.host, resolver, word)?;
+        let AnyContainer { container, running, cgroup, .. } = found;
+        if let Some(running) = &running {
+            let snapshot = running.snapshot(SnapshotOptions::BARE)?;
+            members.extend(snapshot.processes.iter().map(|process| process.facts.id.pid.get()));
+        }
+        containers.push(ChosenContainer { container, cgroup, running });
     }
     Ok((TraceChoice::Containers(containers), members))
 }

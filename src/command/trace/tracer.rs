@@ -184,6 +184,7 @@ impl<'a> Tracer<'a> {
                     break;
                 }
                 self.trace.drain();
+                self.processes.read_exits();
             }
             let time = record.time;
             let line = self.line(record);

@@ -29,6 +29,8 @@ use crate::proc::{Host, Survey, Trust};
 pub enum SearchDepth {
     /// Records and the cgroup tree: no process outside of containers is read.
     Cgroups,
+    /// Also the records of containers that are not running, in the engines' usual directories.
+    Records,
     /// Every process of the host as well.
     Everything,
     /// Also everything that the engines' files say about containers that are not running.
@@ -64,13 +66,13 @@ pub fn discover_named(
 /// Finds all containers.
 pub fn discover(host: &Host, depth: SearchDepth) -> Inventory {
     let survey = match depth {
-        SearchDepth::Cgroups => None,
+        SearchDepth::Cgroups | SearchDepth::Records => None,
         SearchDepth::Everything | SearchDepth::NotRunning => host.survey().ok(),
     };
     let _held = host.hold_dirs();
     let shims = survey.as_ref().map(|survey| shims_in(host, survey)).unwrap_or_default();
     let mut search = Search::new(host);
-    search.reads_ended = depth == SearchDepth::NotRunning;
+    search.reads_ended = matches!(depth, SearchDepth::Records | SearchDepth::NotRunning);
     search.by_cgroups(survey, &shims)
 }
 

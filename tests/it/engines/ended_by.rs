@@ -157,7 +157,7 @@ struct Records {
 }
 
 /// Polls a condition for a minute: engines take their time on a busy host.
-fn wait_long(mut holds: impl FnMut() -> bool) -> bool {
+pub fn wait_long(mut holds: impl FnMut() -> bool) -> bool {
     (0..6).any(|_| wait_until(&mut holds))
 }
 

@@ -25,6 +25,7 @@ mod exec_init;
 mod followed;
 mod inspect;
 mod journal;
+mod loops;
 mod recipes;
 mod remedies;
 mod scenarios;
@@ -117,6 +118,10 @@ const ENGINE_CHECKS: &[(&str, Check)] = &[
     ("containerd", ("why_and_trace_tell_every_end_apart", ended_by::every_way)),
     ("cri", ("why_and_trace_tell_every_end_apart", ended_by::every_way)),
     ("lxc", ("why_and_trace_tell_every_end_apart", ended_by::every_way)),
+    ("docker", ("why_and_trace_follow_a_crash_loop", loops::by_the_engine)),
+    ("podman", ("why_and_trace_follow_a_crash_loop", loops::by_the_engine)),
+    ("cri", ("why_and_trace_follow_a_crash_loop", loops::of_attempts)),
+    ("lxc", ("why_and_trace_follow_a_crash_loop", loops::started_again)),
     ("docker", ("trace_by_label_includes_later_containers", traced::by_label)),
     ("podman", ("trace_by_label_includes_later_containers", traced::by_label)),
     ("docker", ("why_counts_restarts", endings::loops_and_never)),
