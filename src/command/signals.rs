@@ -27,9 +27,9 @@ use crate::resolve::{Access, Resolver};
 /// Show how each process handles each signal, and what the signal would do
 ///
 /// For each signal: its disposition, the threads that block it, what is waiting for it, and the effect
-/// that it would have; below the table, notes, each once. Without SIG, this lists pending signals, signals that a process handles, ignores,
-/// blocks or waits for, and TERM, INT, HUP, QUIT, KILL and the container's stop signal; with `--json`, all
-/// signals. With `--decode`, no container is needed.
+/// that it would have; below the table, notes, each once. Without SIG, this lists pending signals, signals
+/// that a process handles, ignores, blocks or waits for, and TERM, INT, HUP, QUIT, KILL and the container's
+/// stop signal; with `--json`, all signals. With `--decode`, no container is needed.
 #[derive(Args)]
 #[command(
     override_usage = "cinspect signals [OPTIONS] <CTR> [SIG]...\n       cinspect signals --decode <HEX>"

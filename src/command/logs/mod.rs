@@ -32,9 +32,9 @@ const INTERVAL: Duration = Duration::from_millis(200);
 /// Print the end of a container's log, even while its engine hangs
 ///
 /// The log is read from the engine's file (json-file, local, k8s-file, CRI), with the files that were
-/// rotated before it, compressed ones too, or from the journal by journalctl(1). Lines that the container wrote to stderr are printed
-/// on stderr. On a terminal, control characters are escaped and colours left out; a file or a pipe gets
-/// the bytes as they are. The container need not be running.
+/// rotated before it, compressed ones too, or from the journal by journalctl(1). Lines that the container
+/// wrote to stderr are printed on stderr. On a terminal, control characters are escaped and colours left out;
+/// a file or a pipe gets the bytes as they are. The container need not be running.
 #[derive(Args)]
 pub struct LogsArgs {
     /// The container

@@ -32,7 +32,8 @@ use crate::resolve::traced_processes::TracedProcesses;
 /// handler, or what its default action did), and exits and OOM kills. Processes that start later are
 /// included, and so is a container that is started again; it need not be running. A later container with the
 /// label is included as soon as its engine has recorded it. Routine signals are only counted unless they are
-/// named: CHLD of a child, timers, the URG that a Go program sends itself. Press Ctrl-C to stop. The command needs root, and leaves nothing behind.
+/// named: CHLD of a child, timers, the URG that a Go program sends itself. Press Ctrl-C to stop. The command
+/// needs root, and leaves nothing behind.
 #[derive(Args)]
 #[command(
     override_usage = "cinspect trace [OPTIONS] <CTR>... [SIG]...\n       cinspect trace [OPTIONS] --label <KEY[=VALUE]> [SIG]...\n       cinspect trace [OPTIONS] --all [SIG]..."
