@@ -156,6 +156,9 @@ pub fn stop_policy(host: &Host, container: &Container) -> StopPolicy {
             .or(without_stop("its runtime has no stop command and records no settings for one")),
         Some(engine) => engine.stop_policy(host, container),
     };
+    // Only a kubelet runs a hook; another engine may have copied the annotation.
+    let pre_stop = policy.pre_stop.clone().filter(|_| container.pod.is_some());
+    let policy = StopPolicy { pre_stop, ..policy };
     // Where the signal is an assumption, this one is better than TERM, which systemd as PID 1 takes for
     // `daemon-reexec` (systemd(1), "Signals").
     let is_assumed = policy.signal_source().assumption().is_some();

@@ -27,6 +27,7 @@ pub fn trials() -> Vec<Trial> {
         ),
         container("stop::reports_children_that_the_kernel_kills_with_the_init", killed_by_kernel),
         container("stop::children_first_lets_all_of_them_exit", children_first),
+        container("stop::without_a_grace_period_parents_get_the_signal_too", children_at_once),
         container("stop::all_signals_every_process_at_once", all),
         container("stop::no_kill_kills_nothing", no_kill),
         container("stop::follows_a_schedule", schedule),
@@ -160,6 +161,14 @@ fn children_first() -> Outcome {
     let order: Vec<String> =
         container.received().iter().filter_map(|l| Some(l.split(' ').next()?.to_owned())).collect();
     same(order, ["child", "parent", "init"].map(str::to_owned).to_vec())
+}
+
+/// A step without time is the last turn of each process.
+fn children_at_once() -> Outcome {
+    let container = fixture("init handle=TERM\n> child handle=TERM")?;
+    let arguments = ["--order", "children-first", "--schedule", "TERM:0s,KILL"];
+    let events = events(&stop(&container, &arguments).expect(0)?);
+    same(of(&events, "signalled"), vec!["child", "init"])
 }
 
 fn all() -> Outcome {

@@ -175,7 +175,7 @@ impl StopRun<'_> {
     /// time is over.
     fn step(&mut self, step: StopStep, is_first: bool) -> Result<(), Error> {
         // The grace period begins once the signal has been sent, however long that took.
-        let mut sent = None;
+        let mut sent: Option<Instant> = None;
         self.signal = step.signal;
         for watched in &mut self.watched {
             watched.has_had_turn = false;
@@ -187,8 +187,10 @@ impl StopRun<'_> {
             match self.found.snapshot(options) {
                 Ok(snapshot) => {
                     self.watch(&snapshot, is_start)?;
-                    let is_late =
-                        sent.is_some_and(|sent: Instant| sent.elapsed() >= step.grace / 2);
+                    let is_late = match sent {
+                        Some(sent) => sent.elapsed() >= step.grace / 2,
+                        None => step.grace.is_zero(),
+                    };
                     // Exits are noted first: they decide whose turn it is.
                     self.note_exits();
                     self.signal_due(&snapshot, is_late);

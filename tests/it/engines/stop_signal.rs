@@ -134,6 +134,7 @@ pub fn podman_database(engine: &Engine) -> Outcome {
         ("--stop-timeout 0 --restart on-failure:3", 0.0, "on-failure"),
         ("", 10.0, ""),
         ("--label PODMAN_SYSTEMD_UNIT=web.service", 10.0, ""),
+        ("--annotation io.kubernetes.container.preStopHandler=hook", 10.0, ""),
     ] {
         let case = Case::start(engine, "", options, &program)?;
         let name = engine.script(&["qualified", &case.name])?;
@@ -143,6 +144,8 @@ pub fn podman_database(engine: &Engine) -> Outcome {
         let is_units = options.contains("PODMAN_SYSTEMD_UNIT");
         let recorded = if is_units { Value::Null } else { json!(policy) };
         same((options, page[0]["restart"]["policy"].clone()), (options, recorded))?;
+        // (No kubelet would run a hook.)
+        same((options, page[0]["pre_stop"].clone()), (options, Value::Null))?;
         // (A unit of systemd starts it again, or not.)
         let comes_back = if is_units { Value::Null } else { json!(!policy.is_empty()) };
         same((options, page[0]["restart"]["comes_back"].clone()), (options, comes_back))?;
