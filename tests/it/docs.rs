@@ -21,6 +21,7 @@ pub fn trials() -> Vec<Trial> {
         test_with(Need::Shells, "docs::completions_are_printed_for_every_shell", printed),
         test("docs::the_readme_names_every_command", readme),
         test("docs::documents_name_files_that_exist", documents),
+        test("docs::results_of_machines_stay_until_the_check_runs_again", results_stay),
         test("docs::each_promise_of_the_threat_model_has_a_test", threat_model),
         test("docs::help_is_short_with_examples_first_and_help_cmd_is_long", help),
         test_with(Need::Manual, "docs::manual_pages_have_no_warnings_in_mandoc_and_man", clean),
@@ -179,6 +180,47 @@ fn documents() -> Outcome {
         }
     }
     check(count > 50 && wrong.is_empty(), wrong.join("\n"))
+}
+
+/// Writes the results of a part of the checks, and then of an engine that does not start, over earlier ones.
+fn results_stay() -> Outcome {
+    const EARLIER: &str = "\
+        docker\ta\tok\t\ndocker\tb\tok\t\ndocker\tc\tfailed\twas wrong\n\
+        lxc\ta\tfailed\twas wrong\npodman\ta\tfailed\twas wrong\npodman\told\tfailed\tno longer there\n";
+    const LATER: &str = "\
+        docker\ta\tnot-run\t\ndocker\tb\tnot-run\t\ndocker\tc\tnot-run\t\ndocker\tb\tok\t\n\
+        lxc\t-\tcould-not\tdoes not start\npodman\ta\tnot-run\t\npodman\ta\tok\t\n";
+    let dir = tempfile::tempdir()?;
+    let document = dir.path().join("tested-on.md");
+    for (commit, results) in [("aaa", EARLIER), ("bbb", LATER)] {
+        let file = dir.path().join(commit);
+        std::fs::write(&file, results)?;
+        let mut write = Command::new(repository().join("tests/vm/write-results"));
+        write.arg("sid").arg(&file).args(["kvm", commit]).arg(&document);
+        finish({
+            write.args(["docker incus lxc podman", "sid"]);
+            write
+        })
+        .expect(0)?;
+    }
+    let text = std::fs::read_to_string(document)?;
+    let lines = text.lines().skip_while(|line| !line.starts_with("|--"));
+    let lines = lines.skip(1).filter(|line| !line.is_empty());
+    let date = regex::Regex::new(r"\d{4}-\d\d-\d\d, ")?;
+    let lines: Vec<_> = lines.map(|line| date.replace(line, "").into_owned()).collect();
+    let wanted = [
+        "| docker | - | 3 | **1** | 0 | 0 | aaa |",
+        "| docker | - | 1 | 0 | 0 | 2 | bbb |",
+        "| lxc | - | 1 | **1** | 0 | 0 | aaa |",
+        "| lxc | - | 0 | 0 | 1 | 0 | bbb |",
+        "| podman | - | 2 | **2** | 0 | 0 | aaa |",
+        "| podman | - | 1 | 0 | 0 | 0 | bbb |",
+        "- **failed** docker: `c`: was wrong",
+        "- **failed** lxc: `a`: was wrong",
+        "- could not run lxc: does not start",
+        "- not run yet: incus",
+    ];
+    same(lines, wanted.map(str::to_owned).to_vec())
 }
 
 fn help() -> Outcome {
