@@ -1,8 +1,10 @@
 //! Helpers for every test: running the program, reading its JSON, and the requirements of a test.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Output, Stdio};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -51,8 +53,14 @@ impl Need {
         }
     }
 
-    /// Whether the requirement is met on this machine.
+    /// Whether the requirement is met on this machine: tried once, since it starts programs.
     pub fn met(self) -> bool {
+        static MET: Mutex<BTreeMap<&str, bool>> = Mutex::new(BTreeMap::new());
+        let mut met = MET.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        *met.entry(self.name()).or_insert_with(|| self.is_met())
+    }
+
+    fn is_met(self) -> bool {
         let root = nix::unistd::geteuid().is_root();
         match self {
             Self::Root => root,
@@ -287,7 +295,9 @@ pub fn test_with_programs(
     name: &'static str,
     run: impl FnOnce() -> Outcome + Send + 'static,
 ) -> Trial {
-    let is_missing = |program: &&&str| !works(&["sh", "-c", &format!("command -v {program}")]);
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let directories: Vec<_> = std::env::split_paths(&path).collect();
+    let is_missing = |program: &&&str| !directories.iter().any(|dir| dir.join(program).exists());
     match programs.iter().find(is_missing) {
         Some(program) => missing(program, name, &format!("no {program}")),
         None => test_with(Need::Root, name, run),
