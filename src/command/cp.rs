@@ -112,14 +112,11 @@ pub const COMMAND: Command = command::<Cp>(
     ),
 ])
 .sections(|| {
-    vec![Section {
-        title: "Where it goes",
-        intro: "The rules are those of docker cp. With several sources DST must be an existing directory.",
-        items: describe_rules()
-            .into_iter()
-            .map(|(case, result)| (case, result.to_owned()))
-            .collect(),
-    }]
+    vec![Section::new(
+        "Where it goes",
+        "The rules are those of docker cp. With several sources DST must be an existing directory.",
+        describe_rules(),
+    )]
 });
 
 fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {

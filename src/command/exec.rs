@@ -139,17 +139,12 @@ pub const COMMAND: Command = command::<Exec>(
     ("/etc/passwd, /etc/group", "The container's users, their groups and shells."),
 ]);
 
-fn section(title: &'static str, intro: &'static str, items: &[(&str, &str)]) -> Section {
-    let items = items.iter().map(|(term, text)| ((*term).to_owned(), (*text).to_owned()));
-    Section { title, intro, items: items.collect() }
-}
-
 fn caller_section() -> Section {
-    section(
+    Section::new(
         "When the caller exits",
         "The command is a child of cinspect, in a session of its own. If cinspect is killed or \
          its terminal is closed:",
-        &[
+        [
             (
                 "without `-t`",
                 "the command gets HUP, whatever the signal was that ended cinspect; the processes that it has started do not.",
@@ -164,11 +159,11 @@ fn caller_section() -> Section {
 }
 
 fn account_section() -> Section {
-    section(
+    Section::new(
         "Attributes",
         "PID 1 may have changed itself since it was started. As in the engine's own exec, the command gets what was \
          configured:",
-        &[
+        [
             (
                 "root, mounts",
                 "as the container has them, even if PID 1 has called chroot(2); with `--pid N` as that process has them.",

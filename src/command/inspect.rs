@@ -69,12 +69,11 @@ pub const COMMAND: Command = command::<Inspect>(
 .sections(|| vec![remarks_section()]);
 
 fn remarks_section() -> Section {
-    let item = |(_, name, meaning): &(_, &str, &str)| ((*name).to_owned(), (*meaning).to_owned());
-    Section {
-        title: "Remarks",
-        intro: "A line marked `!` is a remark on the fact above it. In JSON they are `warnings`, and `code` is one of:",
-        items: RemarkCode::ALL.iter().map(item).collect(),
-    }
+    Section::new(
+        "Remarks",
+        "A line marked `!` is a remark on the fact above it. In JSON they are `warnings`, and `code` is one of:",
+        RemarkCode::ALL.iter().map(|(_, name, meaning)| (*name, *meaning)),
+    )
 }
 
 fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {

@@ -49,6 +49,18 @@ pub struct Section {
     pub items: Vec<(String, String)>,
 }
 
+impl Section {
+    /// Creates a section with a list.
+    fn new<T: Into<String>, M: Into<String>>(
+        title: &'static str,
+        intro: &'static str,
+        items: impl IntoIterator<Item = (T, M)>,
+    ) -> Self {
+        let items = items.into_iter().map(|(term, meaning)| (term.into(), meaning.into()));
+        Self { title, intro, items: items.collect() }
+    }
+}
+
 /// A command, as data.
 pub struct Command {
     /// The word that is typed.

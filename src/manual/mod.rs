@@ -124,7 +124,7 @@ fn command_page(command: &Command, parser: &clap::Command) -> ManualPage {
 }
 
 fn signals_page() -> ManualPage {
-    let verdicts = Verdict::ALL.iter().map(|v| item(v.name(), &sentence(v.meaning())));
+    let verdicts = Verdict::ALL.iter().map(|(_, name, meaning)| item(name, &sentence(meaning)));
     let programs = programs().map(|program| item(program.name, &program.description()));
     let text = SIGNALS_PAGE
         .replace("@verdicts", &verdicts.collect::<String>())

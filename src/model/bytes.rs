@@ -43,6 +43,12 @@ pub(super) fn decimal<T: TryFrom<u64>>(digits: &[u8]) -> Option<T> {
     T::try_from(number).ok()
 }
 
+/// Parses the digits that bytes begin with.
+pub(super) fn leading_number<T: TryFrom<u64>>(bytes: &[u8]) -> Option<T> {
+    let end = bytes.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(bytes.len());
+    decimal(&bytes[..end])
+}
+
 /// Parses a decimal number that may be negative.
 pub(super) fn signed(field: &[u8]) -> Option<i32> {
     let number = match field.strip_prefix(b"-") {

@@ -5,6 +5,7 @@ pub mod account;
 pub mod bytes;
 pub mod capability;
 pub mod cgroup;
+pub mod codes;
 pub mod container;
 pub mod elf;
 pub mod engine;

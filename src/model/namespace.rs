@@ -4,6 +4,8 @@
 
 use std::fmt;
 
+use super::bytes::decimal;
+
 /// Inode number of a namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NamespaceId(pub u64);
@@ -16,8 +18,7 @@ impl NamespaceId {
     /// ```
     pub fn parse(link: &[u8]) -> Option<Self> {
         let open = link.iter().position(|b| *b == b'[')?;
-        let digits = link[open + 1..].strip_suffix(b"]")?;
-        std::str::from_utf8(digits).ok()?.parse().ok().map(Self)
+        decimal(link[open + 1..].strip_suffix(b"]")?).map(Self)
     }
 }
 

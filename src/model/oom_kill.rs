@@ -1,6 +1,8 @@
 //! OOM kills in the kernel's log (mm/oom_kill.c, `dump_header` and `__oom_kill_process`), as /dev/kmsg has
 //! its records (Documentation/ABI/testing/dev-kmsg). Pure.
 
+use super::bytes::leading_number;
+
 /// A process that the kernel killed for lack of memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OomKill {
@@ -79,9 +81,7 @@ fn parse_choice(record: &KernelRecord<'_>) -> Option<OomKill> {
     };
     let task_memcg = once(b",task_memcg=")?;
     let pid_key = once(b",pid=")?;
-    let digits: Vec<u8> =
-        text[pid_key + 5..].iter().copied().take_while(u8::is_ascii_digit).collect();
-    let pid = std::str::from_utf8(&digits).ok()?.parse().ok()?;
+    let pid = leading_number(&text[pid_key + 5..])?;
     let task = once(b",task=").filter(|task| (task_memcg..pid_key).contains(task))?;
     let comm = &text[task + 6..pid_key];
     if comm.len() > LONGEST_COMM {
@@ -105,15 +105,13 @@ fn parse_choice(record: &KernelRecord<'_>) -> Option<OomKill> {
 /// Parses `Memory cgroup out of memory: Killed process 11348 (sh) total-vm:…`.
 fn killed_pid(text: &[u8]) -> Option<i32> {
     let start = memchr::memmem::find(text, b"ut of memory: Killed process ")? + 29;
-    let digits: Vec<u8> = text[start..].iter().copied().take_while(u8::is_ascii_digit).collect();
-    std::str::from_utf8(&digits).ok()?.parse().ok()
+    leading_number(&text[start..])
 }
 
 /// Parses the last ` anon-rss:20104kB`; an earlier one may be in the name.
 fn kibibytes(text: &[u8], key: &[u8]) -> Option<u64> {
     let start = memchr::memmem::rfind(text, key)? + key.len();
-    let digits: Vec<u8> = text[start..].iter().copied().take_while(u8::is_ascii_digit).collect();
-    std::str::from_utf8(&digits).ok()?.parse::<u64>().ok()?.checked_mul(1024)
+    leading_number::<u64>(&text[start..])?.checked_mul(1024)
 }
 
 #[cfg(test)]

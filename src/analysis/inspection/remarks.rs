@@ -1,69 +1,33 @@
 //! Remarks of `inspect`: what is dangerous in a container, and what differs from its configuration; and THE
 //! TABLE of their kinds, which the manual page reads.
 
-use std::borrow::Cow;
-
 use super::Inspection;
 use super::mounts::{InspectedMount, MountKind};
 use crate::analysis::own_changes::OwnChange;
 use crate::model::bytes::message_text;
 use crate::model::capability;
+use crate::model::codes::codes;
 use crate::model::process::Fact;
 use crate::model::resource_config::ResourceConfig;
 use crate::proc::LimitedValue;
 
-/// A kind of remark; its name is stable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RemarkCode {
-    HostNamespace,
-    AllCapabilities,
-    StrongCapability,
-    NoSeccomp,
-    OomKills,
-    EngineSocket,
-    HostRoot,
-    HostDirectory,
-    WritableSys,
-    Differs,
-    ChangedByInit,
-}
-
-impl RemarkCode {
-    /// THE TABLE: each code with its name in JSON and its meaning, in the order of the variants.
-    pub const ALL: [(Self, &'static str, &'static str); 11] = [
-        (Self::HostNamespace, "host-namespace", "The container uses a namespace of the host."),
-        (
-            Self::AllCapabilities,
-            "all-capabilities",
-            "The process has all capabilities on the host.",
-        ),
-        (
-            Self::StrongCapability,
-            "strong-capability",
-            "The process has a capability on the host with which it can leave the container.",
-        ),
-        (Self::NoSeccomp, "no-seccomp", "No seccomp filter limits its system calls."),
-        (Self::OomKills, "oom-kills", "Processes of the container were OOM-killed."),
-        (
-            Self::EngineSocket,
-            "engine-socket",
-            "The socket of a container engine is mounted: write access to it means root on the host.",
-        ),
-        (Self::HostRoot, "host-root", "The host's root directory is mounted."),
-        (Self::HostDirectory, "host-directory", "A system directory of the host is mounted."),
-        (Self::WritableSys, "writable-sys", "The host's `/sys` is writable."),
-        (Self::Differs, "differs", "A limit or privilege differs from the configuration."),
-        (
-            Self::ChangedByInit,
-            "changed-by-init",
-            "PID 1 has changed its own root, environment, limits or the like; `exec` and `cp` use the container's.",
-        ),
-    ];
-
-    /// Returns its name in JSON.
-    pub const fn name(self) -> &'static str {
-        Self::ALL[self as usize].1
-    }
+codes! {
+    /// THE TABLE of kinds of remarks. Their names are stable.
+    RemarkCode:
+    HostNamespace "host-namespace" "The container uses a namespace of the host.";
+    AllCapabilities "all-capabilities" "The process has all capabilities on the host.";
+    StrongCapability "strong-capability"
+        "The process has a capability on the host with which it can leave the container.";
+    NoSeccomp "no-seccomp" "No seccomp filter limits its system calls.";
+    OomKills "oom-kills" "Processes of the container were OOM-killed.";
+    EngineSocket "engine-socket"
+        "The socket of a container engine is mounted: write access to it means root on the host.";
+    HostRoot "host-root" "The host's root directory is mounted.";
+    HostDirectory "host-directory" "A system directory of the host is mounted.";
+    WritableSys "writable-sys" "The host's `/sys` is writable.";
+    Differs "differs" "A limit or privilege differs from the configuration.";
+    ChangedByInit "changed-by-init"
+        "PID 1 has changed its own root, environment, limits or the like; `exec` and `cp` use the container's.";
 }
 
 /// A remark about one fact.
@@ -272,45 +236,29 @@ fn host_mount_remark(
     let host_path = mount.host_path.as_deref()?;
     let name = host_path.rsplit(|b| *b == b'/').next().unwrap_or_default();
     let is_socket = inspection.engine_sockets.iter().any(|socket| socket.as_bytes() == name);
-    let point = text(&mount.point);
+    let point = message_text(&mount.point);
     let read_only = if mount.read_only { ", read-only" } else { "" };
-    let (code, message) = match () {
-        () if is_socket => {
-            let message =
-                format!("{point} is an engine's socket: write access to it means root on the host");
-            (RemarkCode::EngineSocket, message)
-        }
-        () if host_path == b"/" => {
-            (RemarkCode::HostRoot, format!("{point} is the host's root directory{read_only}"))
-        }
-        () if !is_host_root
-            && mount.kind == MountKind::Bind
-            && HOST_DIRECTORIES.contains(&host_path) =>
-        {
-            let message = format!("{point} is the host's {}{read_only}", text(host_path));
-            (RemarkCode::HostDirectory, message)
-        }
-        () => return None,
+    let (code, message) = if is_socket {
+        let message =
+            format!("{point} is an engine's socket: write access to it means root on the host");
+        (RemarkCode::EngineSocket, message)
+    } else if host_path == b"/" {
+        (RemarkCode::HostRoot, format!("{point} is the host's root directory{read_only}"))
+    } else if !is_host_root
+        && mount.kind == MountKind::Bind
+        && HOST_DIRECTORIES.contains(&host_path)
+    {
+        let message = format!("{point} is the host's {}{read_only}", message_text(host_path));
+        (RemarkCode::HostDirectory, message)
+    } else {
+        return None;
     };
     Some(remark("mounts", code, message))
-}
-
-fn text(path: &[u8]) -> Cow<'_, str> {
-    message_text(path)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_table_is_in_the_order_of_the_codes() {
-        for (index, (code, name, meaning)) in RemarkCode::ALL.into_iter().enumerate() {
-            assert_eq!(code as usize, index);
-            assert_eq!(code.name(), name);
-            assert!(meaning.ends_with('.'), "{name}");
-        }
-    }
 
     #[test]
     fn a_limit_differs_unless_it_is_the_configured_one() {

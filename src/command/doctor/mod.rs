@@ -67,12 +67,11 @@ pub const COMMAND: Command = command::<DoctorArgs>(
 .sections(|| vec![findings_section()]);
 
 fn findings_section() -> Section {
-    let item = |(_, name, meaning): &(_, &str, &str)| ((*name).to_owned(), (*meaning).to_owned());
-    Section {
-        title: "Findings",
-        intro: "Each finding is a `problem`, a `warning`, `info` or `ok`, and most have a remedy. In JSON, `code` is one of:",
-        items: FindingCode::ALL.iter().map(item).collect(),
-    }
+    Section::new(
+        "Findings",
+        "Each finding is a `problem`, a `warning`, `info` or `ok`, and most have a remedy. In JSON, `code` is one of:",
+        FindingCode::ALL.iter().map(|(_, name, meaning)| (*name, *meaning)),
+    )
 }
 
 fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {

@@ -6,6 +6,7 @@ use memchr::memmem;
 use super::code::{WINDOW, find_table};
 use super::names;
 use super::table::SIZE;
+use crate::model::bytes::leading_number;
 use crate::model::program_signals::MissingStep;
 use crate::model::program_signals::elf::Elf;
 use crate::model::program_signals::source::{Extent, Source};
@@ -79,8 +80,7 @@ fn table(elf: &Elf<'_>) -> Result<u64, MissingStep> {
 fn release(elf: &Elf<'_>) -> Option<u32> {
     let version = version(elf)?;
     let start = memmem::find(&version, b"go1.")? + 4;
-    let digits = version[start..].iter().take_while(|byte| byte.is_ascii_digit());
-    std::str::from_utf8(&digits.copied().collect::<Vec<_>>()).ok()?.parse().ok()
+    leading_number(&version[start..])
 }
 
 /// Reads the version of Go (its src/debug/buildinfo).
