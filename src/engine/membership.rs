@@ -12,8 +12,8 @@ use super::inventory::Inventory;
 use super::process_index::ProcessIndex;
 use super::process_namespaces::{ProcessNamespaces, is_below};
 use crate::analysis::container_process::MemberProcess;
-use crate::model::cgroup::{self, Memberships};
-use crate::model::container::{Cgroup, Container};
+use crate::model::cgroup::{self, Cgroup, Memberships};
+use crate::model::container::Container;
 use crate::model::namespace::NamespaceId;
 use crate::model::passwd::UserNames;
 use crate::model::pid::{HostPid, ProcessId};
@@ -93,7 +93,7 @@ impl<'a> MembershipRule<'a> {
         match (read, &self.container.cgroup) {
             (Err(ReadError::Broken(_)), Some(cgroup)) => {
                 let is_in = self.host.cgroup_pids(cgroup)?.contains(&pid);
-                Ok(if is_in { cgroup.membership() } else { Memberships::default() })
+                Ok(Memberships(is_in.then(|| cgroup.clone()).into_iter().collect()))
             }
             (read, _) => read,
         }
@@ -241,10 +241,7 @@ impl<'a> MembershipRule<'a> {
     }
 
     fn is_in_own_cgroup(&self, memberships: &Memberships) -> bool {
-        self.container.cgroup.as_ref().is_some_and(|cgroup| {
-            let mut memberships = memberships.by_preference();
-            memberships.any(|m| m.controllers == cgroup.controllers && m.path == cgroup.path)
-        })
+        self.container.cgroup.as_ref().is_some_and(|cgroup| memberships.0.contains(cgroup))
     }
 
     /// Whether the container's cgroup is the other one or below it, and the process is in it.

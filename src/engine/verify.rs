@@ -3,8 +3,8 @@
 
 use super::record::Record;
 use crate::model::bytes::message_text;
-use crate::model::cgroup::{self, Freezer, Memberships};
-use crate::model::container::{Cgroup, ContainerState, Evidence};
+use crate::model::cgroup::{self, Cgroup, Freezer, Memberships};
+use crate::model::container::{ContainerState, Evidence};
 use crate::model::mount::Mounts;
 use crate::model::namespace::NamespaceId;
 use crate::model::pid::{HostPid, ProcessId};

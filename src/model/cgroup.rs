@@ -5,13 +5,13 @@ use super::bytes::{decimal, words};
 
 /// The cgroups of a process, one in each hierarchy: `/proc/PID/cgroup` (cgroups(7)).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Memberships(pub Vec<Membership>);
+pub struct Memberships(pub Vec<Cgroup>);
 
-/// The cgroup of a process in one hierarchy.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Membership {
-    /// The controllers as the file lists them, separated by commas; empty for v2, `name=…` for a
-    /// hierarchy without controllers.
+/// A cgroup: its hierarchy, and its path below that hierarchy's root.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Cgroup {
+    /// The controllers of the hierarchy as `/proc/PID/cgroup` lists them, separated by commas; empty for
+    /// v2, `name=…` for a hierarchy without controllers.
     pub controllers: Vec<u8>,
     /// The path from the root of the hierarchy, or of our cgroup namespace, where `/..` leads to
     /// cgroups outside it. Any bytes but newline. v2 marks a removed cgroup, in which only zombies
@@ -30,19 +30,19 @@ impl Memberships {
     /// 0::/system.slice/docker-3f2a….scope
     /// ```
     pub fn parse(bytes: &[u8]) -> Self {
-        Self(bytes.split(|b| *b == b'\n').filter_map(Membership::parse).collect())
+        Self(bytes.split(|b| *b == b'\n').filter_map(Cgroup::parse).collect())
     }
 
     /// Iterates over the memberships in the order of [`preference`]: the hierarchy of pids, of memory,
     /// v2, systemd's, and the rest as listed.
-    pub fn by_preference(&self) -> impl Iterator<Item = &Membership> {
+    pub fn by_preference(&self) -> impl Iterator<Item = &Cgroup> {
         (0..=LEAST_PREFERRED).flat_map(|rank| {
             self.0.iter().filter(move |membership| preference(&membership.controllers) == rank)
         })
     }
 }
 
-impl Membership {
+impl Cgroup {
     fn parse(line: &[u8]) -> Option<Self> {
         let mut parts = line.splitn(3, |b| *b == b':');
         let hierarchy: u32 = decimal(parts.next()?)?;
@@ -53,6 +53,22 @@ impl Membership {
         let path = unmarked.unwrap_or(path);
         path.starts_with(b"/").then(|| Self { controllers, path: path.to_vec() })
     }
+
+    /// Whether a process with these memberships is in it or in one below it.
+    pub fn holds(&self, memberships: &Memberships) -> bool {
+        memberships.0.iter().any(|cgroup| {
+            cgroup.controllers == self.controllers && is_at_or_below(&cgroup.path, &self.path)
+        })
+    }
+
+    /// Whether its hierarchy has a controller, or is the v1 hierarchy of this name (`name=systemd`).
+    pub fn has_controller(&self, name: &[u8]) -> bool {
+        has_controller(&self.controllers, name)
+    }
+}
+
+fn has_controller(controllers: &[u8], name: &[u8]) -> bool {
+    controllers.split(|b| *b == b',').any(|controller| controller == name)
 }
 
 /// The greatest [`preference`], of hierarchies in which no engine puts containers.
@@ -61,7 +77,7 @@ pub const LEAST_PREFERRED: u8 = 4;
 /// Returns the rank of a hierarchy by its controllers, 0 for the most informative. Every engine makes a
 /// cgroup in the first ones; a v2 tree next to v1 hierarchies may have none.
 pub fn preference(controllers: &[u8]) -> u8 {
-    let has = |name: &[u8]| controllers.split(|b| *b == b',').any(|known| known == name);
+    let has = |name: &[u8]| has_controller(controllers, name);
     match controllers {
         b"" => 2,
         _ if has(b"pids") => 0,
@@ -115,8 +131,8 @@ pub enum Freezer {
 impl Freezer {
     /// Returns the freezer of a hierarchy with these controllers, if it has one.
     pub fn of_hierarchy(controllers: &[u8]) -> Option<Self> {
-        let v1 = controllers.split(|b| *b == b',').any(|controller| controller == b"freezer");
-        if controllers.is_empty() { Some(Self::V2) } else { v1.then_some(Self::V1) }
+        let v1 = || has_controller(controllers, b"freezer").then_some(Self::V1);
+        if controllers.is_empty() { Some(Self::V2) } else { v1() }
     }
 }
 
@@ -181,7 +197,7 @@ mod tests {
     use super::*;
 
     fn paths(memberships: &Memberships) -> Vec<String> {
-        let text = |m: &Membership| String::from_utf8_lossy(&m.path).into_owned();
+        let text = |m: &Cgroup| String::from_utf8_lossy(&m.path).into_owned();
         memberships.by_preference().map(text).collect()
     }
 
@@ -290,7 +306,7 @@ mod tests {
             line.extend(&path);
             line.push(b'\n');
             let controllers = controllers.into_bytes();
-            let expected = Membership { controllers, path };
+            let expected = Cgroup { controllers, path };
             prop_assert_eq!(Memberships::parse(&line), Memberships(vec![expected]));
         }
 

@@ -4,36 +4,11 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::cgroup::{Membership, Memberships, is_at_or_below};
+use super::cgroup::Cgroup;
 use super::engine::{EngineInfo, ReferenceForm};
 use super::namespace::NamespaceId;
 use super::pid::{HostPid, ProcessId};
 use super::stop_policy::StopPolicy;
-
-/// A control group: its hierarchy, and its path below that hierarchy's root.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Cgroup {
-    /// The controllers of a v1 hierarchy as `/proc/PID/cgroup` names them; empty for v2.
-    pub controllers: Vec<u8>,
-    /// The path below the hierarchy's root, with a leading slash.
-    pub path: Vec<u8>,
-}
-
-impl Cgroup {
-    /// Returns the membership of a process in it.
-    pub fn membership(&self) -> Memberships {
-        let Self { controllers, path } = self.clone();
-        Memberships(vec![Membership { controllers, path }])
-    }
-
-    /// Whether a process with these memberships is in it or in one below it.
-    pub fn holds(&self, memberships: &Memberships) -> bool {
-        memberships.by_preference().any(|membership| {
-            membership.controllers == self.controllers
-                && is_at_or_below(&membership.path, &self.path)
-        })
-    }
-}
 
 /// State of a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

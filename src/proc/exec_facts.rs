@@ -13,8 +13,7 @@ use nix::unistd::Pid;
 use super::host::Host;
 use super::namespace_root::{changed_root, foreign_roots};
 use super::read::{ReadError, read_into, stat, status, thread_ids};
-use crate::model::cgroup::Memberships;
-use crate::model::container::Cgroup;
+use crate::model::cgroup::{Cgroup, Memberships};
 use crate::model::idmap::IdMap;
 use crate::model::limits;
 use crate::model::namespace::KINDS;
@@ -178,18 +177,7 @@ fn affinity(tid: i32) -> Vec<u8> {
 }
 
 fn cgroups_only_in(memberships: &Memberships, ours: &Memberships) -> Vec<Cgroup> {
-    memberships
-        .by_preference()
-        .filter(|theirs| {
-            !ours
-                .by_preference()
-                .any(|our| our.controllers == theirs.controllers && our.path == theirs.path)
-        })
-        .map(|theirs| Cgroup {
-            controllers: theirs.controllers.to_vec(),
-            path: theirs.path.to_vec(),
-        })
-        .collect()
+    memberships.by_preference().filter(|theirs| !ours.0.contains(theirs)).cloned().collect()
 }
 
 /// Returns the label if it confines: AppArmor's `unconfined` does not, nor `kernel`, which the file shows

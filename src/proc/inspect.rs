@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use super::cgroup::ResourceUsage;
 use super::host::Host;
 use super::read::ReadError;
-use crate::model::container::Cgroup;
+use crate::model::cgroup::Cgroup;
 use crate::model::idmap::IdMap;
 use crate::model::namespace::{KINDS, NamespaceId, NamespaceKind};
 use crate::model::pid::HostPid;

@@ -11,7 +11,7 @@ use super::events::{Attribute, ExecEvent, ExecReporter};
 use crate::error::{Error, os_error};
 use crate::model::account::AccountEntry;
 use crate::model::bytes::message_text;
-use crate::model::container::Cgroup;
+use crate::model::cgroup::Cgroup;
 use crate::model::pid::HostPid;
 use crate::proc::{CgroupEntry, Host};
 

@@ -9,8 +9,8 @@ use super::{Search, assemble};
 use crate::engine::bare::BARE;
 use crate::engine::inventory::StoppedContainer;
 use crate::engine::verify::{Init, evidence, frozen_state, read_init};
-use crate::model::cgroup;
-use crate::model::container::{Cgroup, Container, Evidence};
+use crate::model::cgroup::{self, Cgroup};
+use crate::model::container::{Container, Evidence};
 use crate::model::engine::EngineInfo;
 use crate::model::namespace::NamespaceId;
 use crate::model::pid::{HostPid, Ticks};
@@ -242,18 +242,16 @@ impl Search<'_> {
     /// Names a namespace by the unit that it is: a service with `PrivatePIDs=`, whose PID 1 is the child of
     /// systemd, or a part of a snap, whose scope has its name.
     fn name_by_unit(&self, container: &mut Container, init: &Init) {
-        let Some(membership) = init.memberships.by_preference().find(|m| m.path != b"/") else {
+        let Some(cgroup) = init.memberships.by_preference().find(|m| m.path != b"/") else {
             return;
         };
-        let unit = cgroup::components(&membership.path).last().unwrap_or_default();
+        let unit = cgroup::components(&cgroup.path).last().unwrap_or_default();
         let Ok(unit) = std::str::from_utf8(unit) else { return };
         let is_systemds = || {
             let parent = HostPid::new(init.parent).and_then(|pid| self.host.stat(pid).ok());
             parent.is_some_and(|stat| *stat.comm == *b"systemd")
         };
-        let (controllers, path) = (membership.controllers.clone(), membership.path.clone());
-        let cgroup = Cgroup { controllers, path };
-        let maker = self.host.cgroup_maker(&cgroup);
+        let maker = self.host.cgroup_maker(cgroup);
         if let Trust::User(uid) = maker
             && self.host.is_users(init.id.pid, uid) != Ok(true)
         {
@@ -295,10 +293,8 @@ fn snap_name(unit: &str) -> Option<String> {
 
 /// Returns the cgroup of a bare namespace, if only its processes are in it.
 fn private_cgroup(host: &Host, init: &Init) -> Option<Cgroup> {
-    let membership = init.memberships.by_preference().find(|m| m.path != b"/")?;
-    let cgroup =
-        Cgroup { controllers: membership.controllers.clone(), path: membership.path.clone() };
-    let pids = host.cgroup_pids(&cgroup).ok()?;
+    let cgroup = init.memberships.by_preference().find(|m| m.path != b"/")?;
+    let pids = host.cgroup_pids(cgroup).ok()?;
     let is_member = |pid: &HostPid| match host.pid_ns_by_pid(*pid) {
         Ok(namespace) => Some(namespace) == init.pid_ns,
         // Where namespaces may not be read, the number of its PIDs has to do.
@@ -307,5 +303,5 @@ fn private_cgroup(host: &Host, init: &Init) -> Option<Cgroup> {
                 && host.status(*pid).is_ok_and(|status| status.nspid.len() > init.depth)
         }
     };
-    (pids.len() <= MAX_PROCESSES && pids.iter().all(is_member)).then_some(cgroup)
+    (pids.len() <= MAX_PROCESSES && pids.iter().all(is_member)).then(|| cgroup.clone())
 }

@@ -10,7 +10,6 @@ use nix::fcntl::OFlag;
 
 use super::below::each_below;
 use crate::model::cgroup::{Freezer, FreezerState, Memberships};
-use crate::model::container::Cgroup;
 use crate::proc::host::Host;
 use crate::proc::read::{ReadError, read_at_once};
 use crate::sys::fd;
@@ -43,13 +42,9 @@ impl Host {
     /// Returns the freezer that keeps a process in these cgroups frozen. The files show the state in
     /// force, including a frozen ancestor (cgroups v1 freezer-subsystem.txt, cgroup-v2.rst).
     pub fn frozen(&self, memberships: &Memberships) -> Freezer {
-        let frozen = memberships.by_preference().filter_map(|membership| {
-            let freezer = Freezer::of_hierarchy(&membership.controllers)?;
-            let cgroup = Cgroup {
-                controllers: membership.controllers.clone(),
-                path: membership.path.clone(),
-            };
-            let file = self.cgroup_dir(&cgroup)?.join(state_file(freezer));
+        let frozen = memberships.0.iter().filter_map(|cgroup| {
+            let freezer = Freezer::of_hierarchy(&cgroup.controllers)?;
+            let file = self.cgroup_dir(cgroup)?.join(state_file(freezer));
             is_frozen(fd::open(&file, OFlag::O_RDONLY).map(File::from)).then_some(freezer)
         });
         // v1's is the stronger.

@@ -5,8 +5,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use crate::model::cgroup::{components, preference};
-use crate::model::container::Cgroup;
+use crate::model::cgroup::{Cgroup, components, preference};
 
 /// A mounted hierarchy.
 #[derive(Debug)]

@@ -3,8 +3,7 @@
 use std::path::Path;
 
 use super::below::each_below;
-use crate::model::cgroup::{Memberships, is_at_or_below};
-use crate::model::container::Cgroup;
+use crate::model::cgroup::{Cgroup, Memberships, is_at_or_below};
 use crate::model::pid::HostPid;
 use crate::model::process::Fact;
 use crate::proc::host::Host;
@@ -262,12 +261,9 @@ impl ControllerCgroup {
         controller: &[u8],
         private: Option<&Cgroup>,
     ) -> Option<Self> {
-        let has = |list: &[u8]| list.split(|b| *b == b',').any(|name| name == controller);
-        let find = |matches: &dyn Fn(&[u8]) -> bool| {
-            memberships.by_preference().find(|membership| matches(&membership.controllers))
-        };
-        let v1 = find(&has);
-        let membership = v1.or_else(|| find(&<[u8]>::is_empty))?;
+        let v1 = memberships.0.iter().find(|cgroup| cgroup.has_controller(controller));
+        let v2 = || memberships.0.iter().find(|cgroup| cgroup.controllers.is_empty());
+        let membership = v1.or_else(v2)?;
         let private =
             private.and_then(|private| private_path(memberships, &membership.path, private));
         let path = private.unwrap_or(&membership.path).to_vec();

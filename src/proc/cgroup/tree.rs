@@ -15,8 +15,7 @@ use nix::sys::stat::{FileStat, SFlag, fstatat};
 
 use super::below::{each_below, has_no_directory};
 use super::hierarchy::Hierarchy;
-use crate::model::cgroup;
-use crate::model::container::Cgroup;
+use crate::model::cgroup::{self, Cgroup};
 use crate::model::pid::HostPid;
 use crate::proc::host::Host;
 use crate::proc::read::{ReadError, read_at_once, read_into};
