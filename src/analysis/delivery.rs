@@ -68,7 +68,7 @@ impl<'a> SignalState<'a> {
             pending: status.shd_pnd.union(status.sig_pnd),
             waits: &process.waits,
             // The last PID is the one in its own namespace. If it is the only one, that is ours too.
-            init: (status.nspid.last() == Some(&1)).then_some(match status.nspid.len() {
+            init: status.is_namespace_init().then_some(match status.nspid.len() {
                 1 => InitSender::OwnNamespace,
                 _ => InitSender::AncestorNamespace,
             }),

@@ -23,16 +23,19 @@ pub fn parse(
         }
         let cannot = |why: &str| Err(format!("line {number} {why}"));
         let name = line.split(|b| *b == b'=').next().unwrap_or_default();
-        match () {
-            () if line.contains(&0) => return cannot("has a null byte"),
-            () if std::str::from_utf8(line).is_err() => return cannot("is not UTF-8"),
-            () if name.is_empty() => return cannot("has no name before its `=`"),
-            () if name.iter().any(u8::is_ascii_whitespace) => {
-                let name = String::from_utf8_lossy(name).into_owned();
-                return cannot(&format!("has a blank in its name `{name}`"));
-            }
-            () if name.len() < line.len() => variables.push(line.to_owned()),
-            () => variables.extend(lookup(name).map(|value| [name, b"=", &value].concat())),
+        if line.contains(&0) {
+            return cannot("has a null byte");
+        } else if std::str::from_utf8(line).is_err() {
+            return cannot("is not UTF-8");
+        } else if name.is_empty() {
+            return cannot("has no name before its `=`");
+        } else if name.iter().any(u8::is_ascii_whitespace) {
+            let name = String::from_utf8_lossy(name).into_owned();
+            return cannot(&format!("has a blank in its name `{name}`"));
+        } else if name.len() < line.len() {
+            variables.push(line.to_owned())
+        } else {
+            variables.extend(lookup(name).map(|value| [name, b"=", &value].concat()))
         }
     }
     Ok(variables)

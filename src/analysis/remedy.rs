@@ -25,9 +25,9 @@ impl<'a> Remedies<'a> {
         format!("`cinspect {arguments} {}`", quoted(&self.container.qualified()))
     }
 
-    /// Returns how to run a command line in the container.
-    pub fn exec(&self, line: &str) -> String {
-        format!("`cinspect exec {} -- {line}`", quoted(&self.container.qualified()))
+    /// Returns a command of this program, with arguments before the container's name and after it.
+    pub fn command_with(&self, before: &str, after: &str) -> String {
+        format!("`cinspect {before} {} {after}`", quoted(&self.container.qualified()))
     }
 
     /// Returns how to start the program itself instead of a shell.

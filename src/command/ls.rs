@@ -15,7 +15,7 @@ use crate::engine::{
     exit_record,
 };
 use crate::error::{Error, ExitStatus};
-use crate::model::container::{Container, Evidence};
+use crate::model::container::{Container, Evidence, short_id};
 use crate::model::engine::EngineInfo;
 use crate::output::columns::ls::{LS_COLUMNS, LsRow, LsStop, STOP_COLUMNS};
 use crate::output::escape::safe_str;
@@ -276,7 +276,7 @@ impl Ls {
         let container = &row.container;
         match container.id.as_deref().filter(|_| container.verified) {
             None => container.by_pid(),
-            Some(id) if row.short && id.len() == 64 => id.chars().take(12).collect(),
+            Some(id) if row.short => short_id(id).to_owned(),
             Some(id) => id.to_owned(),
         }
     }

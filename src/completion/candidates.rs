@@ -16,7 +16,7 @@ use super::{begins, candidate};
 use crate::action::copy::names_in_container;
 use crate::analysis::container_process::ContainerProcess;
 use crate::engine::{SearchDepth, discover, engine_infos};
-use crate::model::container::{Container, ContainerState};
+use crate::model::container::{Container, ContainerState, is_long_id};
 use crate::model::namespace::KINDS;
 use crate::model::signal::Signal;
 use crate::output::escape::safe;
@@ -130,8 +130,8 @@ fn containers(line: &CompletionLine, typed: &OsStr) -> Vec<CompletionCandidate> 
         let references = [name.filter(|_| is_unique), Some(&qualified)];
         let matching =
             references.into_iter().flatten().find(|reference| begins(reference.as_bytes(), typed));
-        let id = container.id.as_deref().filter(|id| id.len() == 64);
-        let id = id.and_then(|id| id.get(..12.max(typed.len()).min(64)));
+        let id = container.id.as_deref().filter(|id| is_long_id(id));
+        let id = id.map(|id| &id[..typed.len().clamp(12, 64)]);
         // The ID is offered only once its first digits are typed.
         let id = id.filter(|id| !typed.is_empty() && begins(id.as_bytes(), typed));
         let reference = matching.map(String::as_str).or(id);

@@ -55,7 +55,7 @@ pub(super) fn read_init(host: &Host, pid: HostPid) -> Result<Init, ReadError> {
         parent: stat.ppid,
         pid_ns,
         depth: levels.saturating_sub(1),
-        owns_pid_ns: levels > 1 && status.nspid.last() == Some(&1),
+        owns_pid_ns: levels > 1 && status.is_namespace_init(),
         memberships,
         uid: status.uid[0],
     })

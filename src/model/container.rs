@@ -126,6 +126,11 @@ pub fn is_long_id(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 }
 
+/// Returns the twelve digits of a long ID that engines show; an ID that is a name stays whole.
+pub fn short_id(id: &str) -> &str {
+    if is_long_id(id) { &id[..12] } else { id }
+}
+
 impl Container {
     /// Whether its ID was never another container's: its engine made it, at random.
     pub fn has_unique_id(&self) -> bool {

@@ -175,6 +175,11 @@ impl Status {
             umask: lines.umask.and_then(octal),
         })
     }
+
+    /// Whether it is PID 1 of its own PID namespace, which the kernel protects from signals.
+    pub fn is_namespace_init(&self) -> bool {
+        self.nspid.last() == Some(&1)
+    }
 }
 
 fn missing(field: &'static str) -> ParseError {

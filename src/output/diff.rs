@@ -151,11 +151,14 @@ impl RowHistory {
         let Some(seen) = self.seen.get(key) else { return Mark::None };
         let recent = seen.changed.iter().filter(|(_, since)| !is_over(*since));
         let changed: Vec<&'static str> = recent.map(|(name, _)| *name).collect();
-        match () {
-            () if seen.removed.is_some() => Mark::Removed,
-            () if seen.added.is_some_and(|since| !is_over(since)) => Mark::Added,
-            () if !changed.is_empty() => Mark::Changed(changed),
-            () => Mark::None,
+        if seen.removed.is_some() {
+            Mark::Removed
+        } else if seen.added.is_some_and(|since| !is_over(since)) {
+            Mark::Added
+        } else if !changed.is_empty() {
+            Mark::Changed(changed)
+        } else {
+            Mark::None
         }
     }
 }

@@ -47,11 +47,14 @@ impl Runtime {
         let exe = process.exe.known()?;
         let name = exe.strip_suffix(b" (deleted)").unwrap_or(exe).rsplit(|b| *b == b'/').next();
         let is_node = [&b"node"[..], b"nodejs"].into_iter().any(|known| name == Some(known));
-        match () {
-            () if process.stat.state.is_zombie() => None,
-            () if has_go_handlers(caught, ignored) => Some(Self::Go),
-            () if is_node && has_libuv_handlers(caught, ignored) => Some(Self::Libuv),
-            () => None,
+        if process.stat.state.is_zombie() {
+            None
+        } else if has_go_handlers(caught, ignored) {
+            Some(Self::Go)
+        } else if is_node && has_libuv_handlers(caught, ignored) {
+            Some(Self::Libuv)
+        } else {
+            None
         }
     }
 }

@@ -69,7 +69,7 @@ impl MainThread {
         Self {
             pid: status.pid,
             parent: status.ppid,
-            is_init: status.nspid.last() == Some(&1),
+            is_init: status.is_namespace_init(),
             has_exited: process.stat.state.is_zombie(),
             blocked: status.sig_blk,
             threads: status.threads,

@@ -4,7 +4,7 @@
 use super::reference::ContainerRef;
 use super::{Access, MatchRule};
 use crate::engine::{Inventory, StoppedContainer, container_at};
-use crate::model::container::{ComposeService, Container};
+use crate::model::container::{ComposeService, Container, is_long_id};
 use crate::model::engine::EngineInfo;
 use crate::model::pid::HostPid;
 use crate::proc::Host;
@@ -252,7 +252,7 @@ pub(super) fn with_prefix<'a>(candidates: &[&'a Container], word: &str) -> Vec<&
 /// Whether a word is a prefix of an ID of 64 digits, which is too long to type. (Where the ID is a
 /// name, its prefix may be another container's whole name.)
 pub(super) fn is_id_prefix(word: &str, id: &str) -> bool {
-    id.len() == 64 && id.starts_with(word)
+    is_long_id(id) && id.starts_with(word)
 }
 
 /// Whether a qualified reference to this engine may mean a container.

@@ -2,6 +2,7 @@
 
 use crate::engine::engine_infos;
 use crate::error::{Error, ExitStatus};
+use crate::model::container::is_long_id;
 use crate::model::engine::EngineInfo;
 use crate::model::pid::HostPid;
 
@@ -49,7 +50,7 @@ impl ContainerRef {
             return Ok(Self::Plain(name.into()));
         };
         // As the API of Kubernetes has it.
-        if let Some(id) = rest.strip_prefix("//").filter(|id| is_full_id(id)) {
+        if let Some(id) = rest.strip_prefix("//").filter(|id| is_long_id(id)) {
             return Ok(Self::Plain(id.into()));
         }
         let invalid = |cause: String| {
@@ -78,11 +79,6 @@ impl ContainerRef {
 
 fn is_name(word: &str) -> bool {
     !word.is_empty() && !word.contains('/')
-}
-
-/// Whether it is the whole ID of a container: 64 hexadecimal digits.
-fn is_full_id(word: &str) -> bool {
-    word.len() == 64 && word.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// Returns the hint for a word that is not a qualifier.

@@ -329,7 +329,7 @@ impl<'a> TracedProcesses<'a> {
             comm,
             container: found.map(|found| found.name),
             uid: Some(status.uid[0]),
-            is_init: status.nspid.last() == Some(&1),
+            is_init: status.is_namespace_init(),
             namespaces: status.nspid.len(),
             readings: [Some(FactsReading { time: began, facts }), None],
             is_chosen,

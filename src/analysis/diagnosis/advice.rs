@@ -43,7 +43,7 @@ impl Diagnosis<'_> {
         let name = name(process);
         let verdict = self.input.predictions[child].verdict;
         // Only PID 1 needs a handler: to others the signal's default action applies (pid_namespaces(7)).
-        let is_pid_1 = self.input.processes[shell].facts.status.nspid.last() == Some(&1);
+        let is_pid_1 = self.input.processes[shell].facts.status.is_namespace_init();
         let needs_init =
             is_pid_1 && (verdict.is_fatal() || would_continue_as_pid_1(process, self.signal));
         let exec = match is_pid_1 {
@@ -68,8 +68,7 @@ impl Diagnosis<'_> {
             Some(pid) => format!("signal --pid {pid}"),
             None => format!("signal --host-pid {}", process.facts.id.pid),
         };
-        let command = self.remedies.command(&arguments);
-        command.strip_suffix('`').map_or(command.clone(), |start| format!("{start} {signal}`"))
+        self.remedies.command_with(&arguments, signal)
     }
 
     /// Returns how to check a fact that cannot be seen from outside.

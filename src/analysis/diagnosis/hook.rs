@@ -84,7 +84,9 @@ impl Diagnosis<'_> {
                 (message, format!("{stop} does not run it"))
             }
         };
-        let exec = command(hook).map(|line| format!(", {} does", self.remedies.exec(&line)));
+        let exec = command(hook).map(|line| {
+            format!(", {} does", self.remedies.command_with("exec", &format!("-- {line}")))
+        });
         let remedy = remedy + &exec.unwrap_or_default();
         self.add_for_container(Severity::Info, FindingCode::PreStopHook, message, &remedy);
     }

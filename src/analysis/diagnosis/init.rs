@@ -248,14 +248,13 @@ impl Diagnosis<'_> {
             true => why.to_owned(),
             false => format!("{signal}: {why}"),
         };
-        let remedy = match () {
+        let remedy = if is_shell(process) && !why.contains("at once") {
             // (A trap that runs at once needs no `wait`: its text decides.)
-            () if is_shell(process) && !why.contains("at once") => self.for_shell(index),
-            () if is_unlikely && !why.contains("at once") => format!(
-                "add a handler for the signal that exits, or {}",
-                self.remedies.under_init()
-            ),
-            () => self.find_out(),
+            self.for_shell(index)
+        } else if is_unlikely && !why.contains("at once") {
+            format!("add a handler for the signal that exits, or {}", self.remedies.under_init())
+        } else {
+            self.find_out()
         };
         self.add(severity, FindingCode::Uncertain, process, message, remedy);
     }

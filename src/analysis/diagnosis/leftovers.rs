@@ -195,10 +195,7 @@ impl Diagnosis<'_> {
     /// Returns the command that ends a process and its descendants.
     pub(super) fn end_tree(&self, process: &ContainerProcess) -> String {
         let Some(pid) = process.pid else { return self.signal_to(process, "TERM") };
-        let command = self.remedies.command("signal");
-        command
-            .strip_suffix('`')
-            .map_or(command.clone(), |start| format!("{start} TERM --tree {pid} -k 10s`"))
+        self.remedies.command_with("signal", &format!("TERM --tree {pid} -k 10s"))
     }
 }
 

@@ -387,7 +387,7 @@ fn is_shell(process: &ContainerProcess) -> bool {
 /// Whether a process probably keeps running on a signal that it handles: Node.js as PID 1, whose own handlers
 /// only raise the signal again, and a shell, whose trap runs after the command in its foreground.
 fn probably_continues(process: &ContainerProcess, signal: Signal) -> bool {
-    let is_pid_1 = process.facts.status.nspid.last() == Some(&1);
+    let is_pid_1 = process.facts.status.is_namespace_init();
     is_shell(process) || (is_pid_1 && is_node(process) && !has_listener(process, signal))
 }
 

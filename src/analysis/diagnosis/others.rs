@@ -103,13 +103,14 @@ impl Diagnosis<'_> {
             }
             false => format!("it exits on {signal} without forwarding it: {killed}"),
         };
-        let mut remedy = match () {
-            () if group.is_outside => self.end_session(group),
-            () if is_shell(ancestor) => self.for_shell(group.ancestor),
-            () if self.forwards(group.ancestor) => {
-                "run them under a supervisor that stops them, or in containers of their own".into()
-            }
-            () => "use a PID 1 that stops its children first and waits for them".to_owned(),
+        let mut remedy = if group.is_outside {
+            self.end_session(group)
+        } else if is_shell(ancestor) {
+            self.for_shell(group.ancestor)
+        } else if self.forwards(group.ancestor) {
+            "run them under a supervisor that stops them, or in containers of their own".into()
+        } else {
+            "use a PID 1 that stops its children first and waits for them".to_owned()
         };
         if self.group_helps(group) {
             remedy.push_str("; or `tini -g`, which signals the whole process group");
@@ -258,13 +259,12 @@ impl Diagnosis<'_> {
         };
         let message = format!("{}: it gets {killed}{more}", forecast.why);
         let process = &self.input.processes[processes[0]];
-        let remedy = match () {
-            () if verdict == Verdict::Ignored => {
-                "add a handler for the signal instead of ignoring it".into()
-            }
-            () if is_shell(process) => self.for_shell(processes[0]),
-            () => "make it exit on the signal, or forward another one to it that it exits on"
-                .to_owned(),
+        let remedy = if verdict == Verdict::Ignored {
+            "add a handler for the signal instead of ignoring it".into()
+        } else if is_shell(process) {
+            self.for_shell(processes[0])
+        } else {
+            "make it exit on the signal, or forward another one to it that it exits on".to_owned()
         };
         self.add(Severity::Problem, FindingCode::DoesNotExit, process, message, remedy);
     }
@@ -308,18 +308,17 @@ impl Diagnosis<'_> {
     ) {
         let state = process.facts.stat.state;
         let why = prediction.note.as_deref().unwrap_or("it does not run");
-        let (code, remedy) = match () {
-            () if state.is_stopped() => {
-                (FindingCode::Stopped, format!("{} resumes it", self.signal_to(process, "CONT")))
-            }
-            () if state.is_traced() || process.facts.status.tracer_pid != 0 => {
-                (FindingCode::Traced, "detach the tracer".into())
-            }
-            () if state.is_uninterruptible() => (
+        let (code, remedy) = if state.is_stopped() {
+            (FindingCode::Stopped, format!("{} resumes it", self.signal_to(process, "CONT")))
+        } else if state.is_traced() || process.facts.status.tracer_pid != 0 {
+            (FindingCode::Traced, "detach the tracer".into())
+        } else if state.is_uninterruptible() {
+            (
                 FindingCode::Uninterruptible,
                 "check the device or network file system that it is waiting for".into(),
-            ),
-            () => (FindingCode::Frozen, "thaw its cgroup".into()),
+            )
+        } else {
+            (FindingCode::Frozen, "thaw its cgroup".into())
         };
         let message = format!("{} has no effect yet: {why}", self.signal);
         self.add(severity, code, process, message, remedy);

@@ -5,14 +5,12 @@ mod reason;
 use jiff::Timestamp;
 
 use crate::model::cgroup::{components, is_at_or_below};
-use crate::model::container::Container;
+use crate::model::container::{Container, is_long_id};
 use crate::model::exit_record::{ExitRecord, RecordedState};
 use crate::model::oom_kill::OomKill;
 
 /// A kill this long before or after the end of a container ended it.
 const SAME_MOMENT: std::time::Duration = std::time::Duration::from_secs(2);
-/// Length of the IDs of Docker, Podman and Kubernetes.
-const LONG_ID: usize = 64;
 /// The word before the ID in the control group of a monitor (`libpod-conmon-ID.scope`, `crio-conmon-ID.scope`).
 const MONITOR: &[u8] = b"conmon-";
 
@@ -90,10 +88,10 @@ pub fn is_cgroup_of(path: &[u8], container: &Container, cgroup: Option<&[u8]>) -
     {
         return true;
     }
-    let Some(id) = container.id.as_ref().filter(|id| id.len() == LONG_ID) else { return false };
+    let Some(id) = container.id.as_deref().filter(|id| is_long_id(id)) else { return false };
     let is_users = components(path).any(|name| name.starts_with(b"user-"));
     let first = components(path).find_map(long_id);
-    first == Some(id.as_bytes()) && (container.user.is_some() || !is_users)
+    first == Some(id) && (container.user.is_some() || !is_users)
 }
 
 /// Whether a path has the ID of a container, as engines make them.
@@ -102,10 +100,11 @@ pub fn has_long_id(path: &[u8]) -> bool {
 }
 
 /// Returns the ID at the end of a component, as in `docker-ID.scope`; that of a container's monitor has it, too.
-fn long_id(component: &[u8]) -> Option<&[u8]> {
+fn long_id(component: &[u8]) -> Option<&str> {
     let name = component.strip_suffix(b".scope").unwrap_or(component);
-    let (prefix, id) = name.split_at_checked(name.len().checked_sub(LONG_ID)?)?;
-    (id.iter().all(u8::is_ascii_hexdigit) && !prefix.ends_with(MONITOR)).then_some(id)
+    let (prefix, id) = name.split_at_checked(name.len().checked_sub(64)?)?;
+    let id = std::str::from_utf8(id).ok()?;
+    (is_long_id(id) && !prefix.ends_with(MONITOR)).then_some(id)
 }
 
 impl EndingInput<'_> {

@@ -123,7 +123,7 @@ fn make(
         _ => (Vec::new(), format!("waits for {names}, to which it does not forward {signal}")),
     };
     // Measured: as PID 1 it may wait for a process that it has adopted, too.
-    let is_init = input.processes[process].facts.status.nspid.last() == Some(&1);
+    let is_init = input.processes[process].facts.status.is_namespace_init();
     let has_more = children.iter().any(|child| !input.children(*child).is_empty());
     let exits = match is_init && has_more {
         true => Exits::MaybeAfter(children),

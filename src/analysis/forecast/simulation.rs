@@ -200,7 +200,7 @@ impl<'a> Simulation<'a> {
         let is_in_time = before(earliest, latest, limit);
         let targets = self.targets(Some(by), &kill.targets);
         // PID 1 cannot kill itself.
-        let is_init = self.input.processes[by].facts.status.nspid.last() == Some(&1);
+        let is_init = self.input.processes[by].facts.status.is_namespace_init();
         let itself = Some(by).filter(|_| kill.kills_itself && !is_init);
         for process in targets.into_iter().chain([service.process]).chain(itself) {
             let kill = SupervisorKill { by, after: kill.after, is_in_time };
@@ -337,9 +337,11 @@ impl<'a> Simulation<'a> {
 
 /// Whether something that happens between these two times happens before the limit.
 fn before(first: Duration, last: Duration, limit: Duration) -> Answer {
-    match () {
-        () if last < limit => Answer::Yes,
-        () if first >= limit => Answer::No,
-        () => Answer::Maybe,
+    if last < limit {
+        Answer::Yes
+    } else if first >= limit {
+        Answer::No
+    } else {
+        Answer::Maybe
     }
 }

@@ -162,12 +162,16 @@ fn describe(mount: &Mount<'_>, host: &HostMounts<'_>) -> InspectedMount {
     let host_path = host.path_of(mount.device, removed.unwrap_or(&mount.root));
     let is_kernels = KERNEL.contains(&&*mount.fstype)
         || [&b"/proc"[..], b"/sys", b"/dev"].into_iter().any(is_below);
-    let kind = match () {
-        () if point == b"/" => MountKind::Root,
-        () if is_kernels => MountKind::Kernel,
-        () if ENGINE_FILES.contains(&point.as_slice()) => MountKind::Engine,
-        () if host_path.is_some() => MountKind::Bind,
-        () => MountKind::Storage,
+    let kind = if point == b"/" {
+        MountKind::Root
+    } else if is_kernels {
+        MountKind::Kernel
+    } else if ENGINE_FILES.contains(&point.as_slice()) {
+        MountKind::Engine
+    } else if host_path.is_some() {
+        MountKind::Bind
+    } else {
+        MountKind::Storage
     };
     let volume = host_path.as_deref().filter(|_| kind == MountKind::Bind).and_then(volume);
     InspectedMount {

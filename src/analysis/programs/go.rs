@@ -27,7 +27,7 @@ const fn signals(numbers: &[u8]) -> SignalSet {
 /// known.
 pub(super) fn outcome(process: &Process, signal: Signal) -> Option<(Outcome, String)> {
     let Some(Ok(asked)) = &process.asked else { return None };
-    let is_init = process.status.nspid.last() == Some(&1);
+    let is_init = process.status.is_namespace_init();
     let unasked = "the program did not ask for it (signal.Notify)";
     Some(if asked.wanted.contains(signal) {
         (Outcome::Unknown, format!("the program asked for {signal} (signal.Notify)"))

@@ -295,7 +295,7 @@ fn applicable_note(
     signal: Signal,
     prediction: &Prediction,
 ) -> Option<&'static ProgramNote> {
-    let is_init = process.status.nspid.last() == Some(&1);
+    let is_init = process.status.is_namespace_init();
     let verdict = prediction.later.unwrap_or(prediction.verdict);
     program.notes.iter().find(|note| note.applies(signal, verdict, is_init))
 }

@@ -9,7 +9,7 @@ use crate::model::signal::Signal;
 /// not known. Its own handlers for INT and TERM raise the signal again with the default action.
 pub(super) fn outcome(process: &Process, signal: Signal) -> Option<(Outcome, String)> {
     let Some(Ok(asked)) = &process.asked else { return None };
-    let is_init = process.status.nspid.last() == Some(&1);
+    let is_init = process.status.is_namespace_init();
     let unasked = "the program has no listener for it (process.on)";
     if asked.wanted.contains(signal) {
         let text = format!("the program has a listener for {signal} (process.on)");

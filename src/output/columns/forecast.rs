@@ -246,10 +246,12 @@ fn end_time(forecast: &Forecast) -> String {
             let is_certain = |process: &&ProcessForecast| process.exits == Answer::No;
             let killed = forecast.processes.iter().filter(is_certain);
             let by: Vec<KilledBy> = killed.filter_map(|process| process.killed).collect();
-            match () {
-                () if !by.contains(&KilledBy::Engine) => killed_before(&by).into(),
-                () if longest.is_zero() => "without a grace period".into(),
-                () => format!("SIGKILL follows after {}", seconds(longest)),
+            if !by.contains(&KilledBy::Engine) {
+                killed_before(&by).into()
+            } else if longest.is_zero() {
+                "without a grace period".into()
+            } else {
+                format!("SIGKILL follows after {}", seconds(longest))
             }
         }
         None if !forecast.companions.is_empty() && forecast.processes.iter().all(exits) => {

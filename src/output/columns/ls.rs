@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::forecast::answer_emphasis;
 use crate::analysis::forecast::Answer;
-use crate::model::container::{Container, ContainerState};
+use crate::model::container::{Container, ContainerState, short_id};
 use crate::model::engine::ReferenceForm;
 use crate::model::exit_record::ExitRecord;
 use crate::model::signal::Signal;
@@ -268,9 +268,7 @@ fn name(row: &LsRow) -> Value {
 
 fn id(row: &LsRow) -> Value {
     let id = row.container.id.as_deref();
-    // The engines show twelve digits, and people compare by them; IDs that are names stay whole.
-    let short = id.filter(|id| row.short && id.len() == 64).and_then(|id| id.get(..12));
-    Value::optional_text(short.or(id))
+    Value::optional_text(id.map(|id| if row.short { short_id(id) } else { id }))
 }
 
 fn state(row: &LsRow) -> Value {

@@ -69,10 +69,12 @@ impl SignalsRow {
     /// Returns `default`, `ignored` or `caught`.
     fn disposition(&self) -> &'static str {
         let status = &self.process.facts.status;
-        match () {
-            () if status.sig_cgt.contains(self.signal) => "caught",
-            () if status.sig_ign.contains(self.signal) => "ignored",
-            () => "default",
+        if status.sig_cgt.contains(self.signal) {
+            "caught"
+        } else if status.sig_ign.contains(self.signal) {
+            "ignored"
+        } else {
+            "default"
         }
     }
 

@@ -97,7 +97,7 @@ impl Shell<'_> {
         let (input, signal) = (self.input, self.signal);
         let facts = &input.processes[self.process].facts;
         let status = &facts.status;
-        let is_init = status.nspid.last() == Some(&1);
+        let is_init = status.is_namespace_init();
         let children = input.children(self.process);
         let main = facts.waits.known().and_then(|waits| waits.threads.first());
         match (main.map(|thread| thread.input), children.first()) {
