@@ -311,7 +311,11 @@ impl Engine {
         let run: Run = finish(command);
         match run.code {
             0 => Ok(run.out.trim().to_owned()),
-            code => Err(format!("{} {arguments:?}: status {code}: {}", self.name, run.err).into()),
+            code => {
+                // The command of a container is long, and results are cut.
+                let subcommand = arguments.iter().take(2).copied().collect::<Vec<_>>().join(" ");
+                Err(format!("{} {subcommand}: status {code}: {}", self.name, run.err).into())
+            }
         }
     }
 
