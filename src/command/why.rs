@@ -184,7 +184,7 @@ fn log_end(
     let Some(destination) = &record.log else { return Ok(None) };
     let Some(format) = LogFormat::of_driver(&destination.driver) else { return Ok(None) };
     let Some(path) = &destination.path else { return Ok(None) };
-    let trust = container.user.map_or(Trust::Root, Trust::User);
+    let trust = Trust::of_container(container);
     let range = LogRange { last: Some(LOG_LINES), since: None };
     let mut reader = match LogReader::open(host, path, trust, format, range) {
         Err(ReadError::Gone) => return Ok(None),

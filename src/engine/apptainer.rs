@@ -38,17 +38,13 @@ pub static APPTAINER: EngineInfo = EngineInfo {
 /// Directories of instances below a home.
 const INSTANCES: [&str; 2] = [".apptainer/instances/app", ".singularity/instances/sing"];
 
-/// Apptainer and Singularity.
+/// Apptainer and Singularity. No cgroup has the name of an instance (`apptainer-PID.scope`, and only with
+/// limits).
 pub struct Apptainer;
 
 impl Engine for Apptainer {
     fn info(&self) -> &'static EngineInfo {
         &APPTAINER
-    }
-
-    /// Recognises nothing: no cgroup has the name of an instance (`apptainer-PID.scope`, and only with limits).
-    fn recognise(&self, _component: &str, _parent: &[&str]) -> Option<String> {
-        None
     }
 
     fn read_records(&self, reader: &RecordReader<'_>, records: &mut Vec<Record>) {

@@ -208,8 +208,8 @@ pub(super) fn database_record(
     record
 }
 
-/// Returns the directory below which containerd keeps what outlives a boot: the bundle of a task has a link
-/// to its working directory there.
+/// Returns the directory of containerd's persistent data (its root): the bundle of a task has a link to its
+/// working directory there.
 pub(super) fn root_of(host: &Host, container: &Container) -> Option<PathBuf> {
     let bundle = host.state_dir(container.record.as_ref()?.parent()?).ok()?;
     Some(bundle.link_target("work").ok()?.ancestors().nth(3)?.to_owned())
@@ -217,7 +217,7 @@ pub(super) fn root_of(host: &Host, container: &Container) -> Option<PathBuf> {
 
 /// Returns the labels of a container, which only the database has.
 pub(super) fn labels(host: &Host, container: &Container) -> Option<Labels> {
-    let owner = container.user.map_or(Trust::Root, Trust::User);
+    let owner = Trust::of_container(container);
     let entries = containerd_database::entries(host, &root_of(host, container)?, owner);
     let is_it = |entry: &&ContainerdEntry| {
         Some(&entry.id) == container.id.as_ref()
@@ -227,11 +227,12 @@ pub(super) fn labels(host: &Host, container: &Container) -> Option<Labels> {
     Some(containerd_database::labels(&entries, entry))
 }
 
-/// Returns how a container is stopped, with what only the database has: the stop signal of the image, the
-/// kubelet's annotations, and the policy by which containerd itself restarts it (runtime/restart, restart.go).
+/// Returns how a container is stopped, with the settings that only the database has: the stop signal of the
+/// image, the kubelet's annotations, and the policy by which containerd itself restarts it (runtime/restart,
+/// restart.go).
 pub(super) fn stop_policy(host: &Host, container: &Container) -> StopPolicy {
     let entry = || {
-        let owner = container.user.map_or(Trust::Root, Trust::User);
+        let owner = Trust::of_container(container);
         let (root, namespace) = (root_of(host, container)?, container.namespace.as_ref()?);
         let id = container.id.as_ref()?;
         containerd_database::entry(host, &root, owner, namespace, id)
@@ -267,7 +268,7 @@ fn names_its_pod(config: &[u8]) -> bool {
     has("io.kubernetes.cri.sandbox-name") || !has("io.kubernetes.cri.container-type")
 }
 
-/// Reads what the database has about the container of a task.
+/// Reads the entry of the database about the container of a task.
 fn entry_of_task(
     record: &Record,
     reader: &RecordReader<'_>,
@@ -339,7 +340,8 @@ fn roots(reader: &RecordReader<'_>) -> Vec<SearchPath> {
     for daemon in reader.shims_named(&["containerd"]) {
         let option = daemon.option(&["--state"]).map(PathBuf::from);
         let config = daemon.option(&["--config", "-c"]).map(Path::new);
-        let paths = option.into_iter().chain(config.and_then(|file| state_dir(reader, file)));
+        let configured = config.and_then(|file| config_of(reader, file)?.state);
+        let paths = option.into_iter().chain(configured);
         roots.extend(paths.map(|path| SearchPath::from_shim(daemon, path)));
     }
     // The working directory of a shim is the bundle: <state>/<tasks>/NAMESPACE/ID.
@@ -374,13 +376,9 @@ pub(super) fn persistent_roots(reader: &RecordReader<'_>) -> Vec<SearchPath> {
 /// `config.toml`; its `imports` are not followed.
 #[derive(Deserialize, Default)]
 #[serde(default)]
-struct ContainerdConfig {
+pub(super) struct ContainerdConfig {
     root: Option<PathBuf>,
     state: Option<PathBuf>,
-}
-
-fn state_dir(reader: &RecordReader<'_>, file: &Path) -> Option<PathBuf> {
-    config_of(reader, file)?.state
 }
 
 fn config_of(reader: &RecordReader<'_>, file: &Path) -> Option<ContainerdConfig> {
@@ -389,12 +387,7 @@ fn config_of(reader: &RecordReader<'_>, file: &Path) -> Option<ContainerdConfig>
 }
 
 /// Parses a configuration.
-pub(super) fn fuzz(text: &str) {
-    let _ = parse_config(text);
-}
-
-/// Parses containerd's configuration.
-fn parse_config(config: &str) -> Option<ContainerdConfig> {
+pub(super) fn parse_config(config: &str) -> Option<ContainerdConfig> {
     toml::from_str(config).ok()
 }
 

@@ -116,14 +116,18 @@ pub(super) fn fuzz(bytes: &[u8]) {
     let _ = database::parse_isolated(bytes.to_vec(), Trust::Root, containers);
 }
 
-/// Returns the metadata of CRI: JSON in an `Any` of protobuf, whose last field it is.
+/// Returns the JSON in an `Any` of protobuf: it is the last field.
+pub(super) fn json_of_any(any: &[u8]) -> &[u8] {
+    &any[any.iter().position(|byte| *byte == b'{').unwrap_or(any.len())..]
+}
+
+/// Returns the metadata of CRI.
 fn cri(container: &Bucket) -> Option<CriMetadata> {
     let extensions = container.bucket(b"extensions")?;
     let any = extensions
         .get(b"io.cri-containerd.container.metadata")
         .or_else(|| extensions.get(b"io.cri-containerd.sandbox.metadata"))?;
-    let start = any.iter().position(|byte| *byte == b'{')?;
-    Some(serde_json::from_slice::<VersionedMetadata>(&any[start..]).ok()?.metadata)
+    Some(serde_json::from_slice::<VersionedMetadata>(json_of_any(any)).ok()?.metadata)
 }
 
 fn pairs(bucket: &Bucket) -> Labels {

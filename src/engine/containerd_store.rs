@@ -36,7 +36,7 @@ pub(super) fn stored_root(
     namespace: &str,
 ) -> Result<StoredRoot, String> {
     let root = root_of(stopped.path());
-    let owner = stopped.container.user.map_or(Trust::Root, Trust::User);
+    let owner = Trust::of_container(&stopped.container);
     let (layers, spec) = layers(host, &root, owner, namespace, stopped.id())?;
     let mut stored = StoredRoot::new(layers, owner).with_ids_of_owner(host);
     let spec = serde_json::from_slice::<BindSpec>(&spec).ok();
@@ -102,10 +102,8 @@ fn container_snapshot(copy: DatabaseCopy, namespace: &str, id: &str) -> Option<S
     let key = container.and_then(|container| container.get(b"snapshotKey"));
     let snapshots = namespace.bucket(b"snapshots")?.bucket(snapshotter.as_bytes())?;
     let name = snapshots.bucket(key.unwrap_or(id.as_bytes()))?.get(b"name")?.to_vec();
-    // JSON in an `Any` of protobuf, whose last field it is.
     let spec = container.and_then(|container| container.get(b"spec")).unwrap_or_default();
-    let start = spec.iter().position(|byte| *byte == b'{').unwrap_or(spec.len());
-    Some(SnapshotEntry { snapshotter, name, spec: spec[start..].to_vec() })
+    Some(SnapshotEntry { snapshotter, name, spec: containerd_database::json_of_any(spec).to_vec() })
 }
 
 /// Returns the numbers of a snapshot and its parents.

@@ -72,7 +72,7 @@ pub(super) fn exit_record(host: &Host, container: &Container) -> Option<ExitReco
     let path: PathBuf =
         [&root, Path::new(CONTAINERS), Path::new(id), Path::new("status")].iter().collect();
     let status: CriStatus = host.state_file(&path).ok()?.json().ok()?;
-    let owner = container.user.map_or(Trust::Root, Trust::User);
+    let owner = Trust::of_container(container);
     let entry = containerd_database::entry(host, &root, owner, NAMESPACE, id);
     let restarts = entry.as_ref().and_then(|entry| restarts(&entry.cri.config.annotations));
     let log = entry.and_then(|entry| entry.cri.log_path);

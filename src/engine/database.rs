@@ -53,8 +53,8 @@ impl DatabaseCopy {
         self.bytes.starts_with(SQLITE_MAGIC)
     }
 
-    /// Gives up rights and opens it in memory, as sqlite.org/security.html advises for a database that
-    /// somebody else wrote. No file is opened.
+    /// Gives up rights and opens it in memory, as sqlite.org/security.html advises for a database of
+    /// unknown origin. No file is opened.
     pub(super) fn sqlite(self) -> Option<Connection> {
         confine(self.user, MAX_MEMORY).ok()?;
         let mut database = Connection::open_in_memory().ok()?;
@@ -93,7 +93,7 @@ fn with_free_list(mut bytes: Vec<u8>) -> Vec<u8> {
     let number = bytes.len().div_ceil(size);
     let mut is_missing = false;
     for start in [PAGE_HEADER, size + PAGE_HEADER] {
-        // The record about a transaction; the last number is the checksum of what is before it.
+        // The record about a transaction; the last number is the checksum of the others.
         let meta = &mut bytes[start..start + 64];
         let (fields, checksum) = meta.split_at_mut(56);
         if fields[32..40] == NO_FREE_LIST.to_le_bytes() && *checksum == fnv(fields).to_le_bytes() {
@@ -129,7 +129,7 @@ impl<T> DatabaseCache<T> {
         Self(Mutex::new(None))
     }
 
-    /// Returns what `read` returned not long ago, or returns now.
+    /// Returns a result of `read`: that of a recent call, or of a call now.
     pub(super) fn get(
         &self,
         host: &Host,

@@ -19,17 +19,12 @@ pub static FLATPAK: EngineInfo = EngineInfo {
     ..EngineInfo::DEFAULT
 };
 
-/// Flatpak.
+/// Flatpak. The scope has the application's ID, and any program may have created it.
 pub struct Flatpak;
 
 impl Engine for Flatpak {
     fn info(&self) -> &'static EngineInfo {
         &FLATPAK
-    }
-
-    /// Recognises nothing: the scope has the application's ID, and any program may have created it.
-    fn recognise(&self, _component: &str, _parent: &[&str]) -> Option<String> {
-        None
     }
 
     fn read_records(&self, reader: &RecordReader<'_>, records: &mut Vec<Record>) {

@@ -15,7 +15,7 @@ pub const TARGETS: &[FuzzTarget] = &[
 
 fn settings(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
-    containerd::fuzz(&text);
+    let _ = containerd::parse_config(&text);
     lxc_config::fuzz(&text);
     nspawn::fuzz(&text);
     let _ = nspawn_settings::NspawnSettings::of_file(&text);

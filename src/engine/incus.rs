@@ -53,17 +53,12 @@ const USER: LxcUser = LxcUser {
     uses: |directory| directory.contains("incus"),
 };
 
-/// Incus.
+/// Incus. Its cgroups have the same names as those of LXC, which recognises them.
 pub struct Incus;
 
 impl Engine for Incus {
     fn info(&self) -> &'static EngineInfo {
         &INCUS
-    }
-
-    /// Recognises nothing: its cgroups have the names that LXC's have, which recognises them.
-    fn recognise(&self, _component: &str, _parent: &[&str]) -> Option<String> {
-        None
     }
 
     fn read_records(&self, reader: &RecordReader<'_>, records: &mut Vec<Record>) {

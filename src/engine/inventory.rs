@@ -39,7 +39,7 @@ impl StoppedContainer {
         self.container.record.as_deref().unwrap_or(Path::new(""))
     }
 
-    /// Returns the advice of its engine on what can be done with it.
+    /// Returns the advice of its engine, with its name.
     pub fn advice(&self) -> Option<String> {
         let name = self.container.name.as_deref().unwrap_or(self.id());
         self.container.engine.start_hint.map(|hint| hint.replace("NAME", &quoted(name)))

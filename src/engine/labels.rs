@@ -65,13 +65,17 @@ const NESTED: &str = "io.kubernetes.cri-o.Annotations";
 /// The kubelet's annotation with the number of restarts of a container in its pod.
 const RESTARTS: &str = "io.kubernetes.container.restartCount";
 
-/// Returns how often the kubelet has started a container again, from its annotations or, on cri-dockerd, the
-/// labels that hold them. (CRI-O keeps them as JSON in one of its own.)
-pub(super) fn restarts(labels: &Labels) -> Option<u64> {
-    let nested = || -> Option<Labels> { serde_json::from_str(labels.get(NESTED)?).ok() };
-    let count = labels.get(RESTARTS).or_else(|| labels.get(&format!("annotation.{RESTARTS}")));
-    let count = count.cloned().or_else(|| nested()?.remove(RESTARTS));
-    count?.parse().ok()
+/// Returns an annotation that the kubelet gave to a container: it is one of the container, a label on
+/// cri-dockerd, or a part of one in which CRI-O keeps all of them as JSON.
+fn kubelets_annotation(annotations: &Labels, key: &str) -> Option<String> {
+    let nested = || serde_json::from_str::<Labels>(annotations.get(NESTED)?).ok()?.remove(key);
+    let labelled = || annotations.get(&format!("annotation.{key}"));
+    annotations.get(key).or_else(labelled).cloned().or_else(nested)
+}
+
+/// Returns how often the kubelet has started a container again.
+pub(super) fn restarts(annotations: &Labels) -> Option<u64> {
+    kubelets_annotation(annotations, RESTARTS)?.parse().ok()
 }
 
 /// Returns the Compose project and service. (podman-compose sets Docker's labels and some of its own,
@@ -100,7 +104,7 @@ pub(super) fn pod(labels: &Labels) -> Option<Pod> {
 }
 
 /// Programs that start a container, or another one in its place, by rules of their own that are not read: the label
-/// that each gives to its containers, what that means, and how to keep such a container stopped.
+/// that each gives to its containers, its meaning, and how to keep such a container stopped.
 const STARTERS: &[(&str, &str, &str)] = &[
     (
         "PODMAN_SYSTEMD_UNIT",
@@ -139,21 +143,13 @@ pub(super) fn with_starter(policy: StopPolicy, labels: &Labels) -> StopPolicy {
     }
 }
 
-/// Returns the settings of a stop in the kubelet's annotations of a container: its own, those of CRI-O, or the
-/// labels of cri-dockerd that hold them.
+/// Returns the settings of a stop in the kubelet's annotations of a container.
 pub(super) fn kubelets_settings(annotations: &Labels) -> StopPolicy {
-    let nested: Labels = annotations
-        .get(NESTED)
-        .and_then(|nested| serde_json::from_str(nested).ok())
-        .unwrap_or_default();
-    let get = |key: &str| {
-        let labelled = || annotations.get(&format!("annotation.{key}"));
-        annotations.get(key).or_else(labelled).or_else(|| nested.get(key))
-    };
+    let get = |key: &str| kubelets_annotation(annotations, key);
     let seconds = get(POD_GRACE_PERIOD).and_then(|seconds| seconds.parse().ok());
     StopPolicy {
         grace: seconds.map(StopPolicy::grace_of_seconds).map(|grace| grace.max(LEAST_GRACE)),
-        pre_stop: get(PRE_STOP).and_then(|hook| PreStopHook::parse(hook)),
+        pre_stop: get(PRE_STOP).and_then(|hook| PreStopHook::parse(&hook)),
         ..StopPolicy::default()
     }
 }

@@ -108,7 +108,7 @@ impl Reading<'_> {
     }
 
     /// Reads an included file, or the files `*.conf` of a directory. (liblxc reads these in the order of
-    /// readdir(3), which nobody can rely on.)
+    /// readdir(3), which is not defined.)
     fn include(&mut self, value: &str) -> Result<(), Unread> {
         let path = Path::new(value);
         if !path.is_absolute() {

@@ -99,14 +99,14 @@ impl LxcUser {
     }
 
     /// Returns `lxc.environment` and `lxc.arch`. The first is a part of the environment: liblxc adds it to
-    /// what the init has anyway.
+    /// the rest.
     pub(super) fn process_config(
         &self,
         host: &Host,
         container: &Container,
     ) -> Option<ProcessConfig> {
         let path = self.configuration(host, container)?;
-        let owner = container.user.map_or(Trust::Root, Trust::User);
+        let owner = Trust::of_container(container);
         let config = LxcConfig::read_as(host, &path, owner).ok()?;
         let variables = config.environment.into_iter().map(String::into_bytes);
         Some(ProcessConfig {

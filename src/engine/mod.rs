@@ -91,8 +91,11 @@ pub trait Engine: Sync {
     fn info(&self) -> &'static EngineInfo;
 
     /// Returns the ID or name in a cgroup component, if it is spelt as this engine spells it; `parent`
-    /// is the path above. Pure: a name proves nothing, it only says where to look for a record.
-    fn recognise(&self, component: &str, parent: &[&str]) -> Option<String>;
+    /// is the path above. Pure: a name is not evidence, it only shows where to search for a record. None for
+    /// an engine whose cgroups do not have names of its own.
+    fn recognise(&self, _component: &str, _parent: &[&str]) -> Option<String> {
+        None
+    }
 
     /// Reads its records.
     fn read_records(&self, reader: &RecordReader<'_>, records: &mut Vec<Record>);
@@ -178,8 +181,7 @@ fn is_systemd(host: &Host, container: &Container) -> bool {
 
 /// Reads how a container last ended, as far as its engine recorded it.
 pub fn exit_record(host: &Host, container: &Container) -> Option<ExitRecord> {
-    let engine = ENGINES.iter().find(|engine| engine.info() == container.engine)?;
-    engine.exit_record(host, container)
+    engine_named(container.engine)?.exit_record(host, container)
 }
 
 /// Reads the labels of containers whose engine keeps them apart from the record that names them, and the Compose
@@ -202,9 +204,8 @@ pub fn resource_config(host: &Host, container: &Container) -> Option<ResourceCon
 /// # Errors
 /// The store is not one that can be read; the text is the cause.
 pub fn stored_root(host: &Host, stopped: &StoppedContainer) -> Result<StoredRoot, String> {
-    let engine = ENGINES.iter().find(|engine| engine.info() == stopped.container.engine);
-    let engine = engine.ok_or_else(|| "it has no engine".to_owned())?;
-    engine.stored_root(host, stopped)
+    let engine = engine_named(stopped.container.engine);
+    engine.ok_or_else(|| "it has no engine".to_owned())?.stored_root(host, stopped)
 }
 
 /// Reads the process that a container was configured with, where it could be read.
@@ -214,11 +215,11 @@ pub fn process_config(host: &Host, container: &Container) -> Option<ProcessConfi
 
 /// Returns the engine whose records are trusted for this container.
 fn engine_of(container: &Container) -> Option<&'static dyn Engine> {
-    ENGINES
-        .iter()
-        .copied()
-        .find(|engine| engine.info() == container.engine)
-        .filter(|_| container.verified)
+    engine_named(container.engine).filter(|_| container.verified)
+}
+
+fn engine_named(info: &EngineInfo) -> Option<&'static dyn Engine> {
+    ENGINES.iter().copied().find(|engine| engine.info() == info)
 }
 
 /// Returns the place of an engine in the order of precedence.

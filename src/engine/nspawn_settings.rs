@@ -1,4 +1,4 @@
-//! The settings of a systemd-nspawn container that decide how it is stopped and what it is called: the
+//! The settings of a systemd-nspawn container that decide how it is stopped, and its name: the
 //! arguments of systemd-nspawn (systemd-nspawn(1)), and the settings files `NAME.nspawn`
 //! (systemd.nspawn(5)). Which of them counts is decided here; nothing is read.
 
@@ -56,7 +56,7 @@ impl NspawnSettings {
             settings.start_mode.get_or_insert(StartMode::Command);
         }
         if settings.root.is_none() {
-            // `--template=` is what `--ephemeral` starts from, or is copied to the machine's directory.
+            // `--template=` names the origin of `--ephemeral`, or a directory that is copied to the machine's.
             let in_machines = || Some(format!("/var/lib/machines/{}", settings.machine.as_ref()?));
             settings.root = settings.template.take().and_then(|template| {
                 if settings.is_ephemeral { Some(template) } else { in_machines() }

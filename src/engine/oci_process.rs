@@ -1,6 +1,6 @@
 //! The process in `config.json` of an OCI bundle (runtime-spec, config.md): its environment, limits and so
-//! on, and what the engine's supervisor passed on to it: that is the parent of the init, whose limits and
-//! filters it had before it could change its own. A record of another user than the container's is not used.
+//! on; and the limits and filters that it inherited from its parent, the engine's supervisor, and may have
+//! changed since. A record of another user than the container's is not used.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -138,8 +138,8 @@ pub(super) fn bundle_of_shim(host: &Host, container: &Container) -> Option<PathB
     is_its.then_some(directory)
 }
 
-/// Completes a configuration with what the init was started with: the limits that are not recorded, the
-/// policy, and the number of filters, to which the engine adds one at most.
+/// Completes a configuration with the state in which the init was started: the limits that are not recorded,
+/// the policy, and the number of filters, to which the engine adds one at most.
 fn inherit(
     host: &Host,
     container: &Container,

@@ -138,7 +138,7 @@ static CACHE: DatabaseCache<Entries> = DatabaseCache::new();
 /// root's.
 pub(super) fn entry(host: &Host, container: &Container) -> Option<DatabaseEntry> {
     let graph_root = container.record.as_ref()?.ancestors().nth(2)?;
-    let owner = container.user.map_or(Trust::Root, Trust::User);
+    let owner = Trust::of_container(container);
     let entries = CACHE.get(host, graph_root, owner, || read_all(host, graph_root, owner));
     entries.get(container.id.as_ref()?).cloned()
 }

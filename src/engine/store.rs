@@ -1,5 +1,5 @@
 //! The file system of a container that is not running, as its engine's store has it: the directories of
-//! its layers and what is mounted on them. Records are read here and nothing is mounted. A path in a
+//! its layers and the mounts on them. Records are read here and nothing is mounted. A path in a
 //! record is a claim: it is trusted as far as the directories that lead to it.
 
 use std::ffi::OsString;
@@ -13,8 +13,8 @@ use crate::proc::{Host, ReadError, StateDir, Trust};
 /// The parts of a container's file system.
 #[derive(Clone, Debug)]
 pub struct StoredRoot {
-    /// The directories of the layers, the topmost first. The directories that they are in hold records
-    /// of the engine; in them is what the container wrote.
+    /// The directories of the layers, the topmost first. They hold the files that the container wrote;
+    /// the directories above them hold records of the engine.
     pub layers: Vec<PathBuf>,
     /// The volumes and bind mounts.
     pub mounts: Vec<StoredMount>,
@@ -93,7 +93,7 @@ pub struct StoredMount {
     pub source: PathBuf,
     /// Its path in the container.
     pub destination: PathBuf,
-    /// Whether what is mounted below the source comes with it.
+    /// Whether the mounts below the source come with it.
     pub recursive: bool,
 }
 

@@ -17,7 +17,8 @@ use procfs::process::Process as Handle;
 
 use super::cgroup::hierarchy::{self, Hierarchy};
 use super::read::{ReadError, read_at_once, read_into};
-use super::trusted_fs::{DirHold, StateDir, StateFile, Trust, TrustedFs};
+use super::trust::Trust;
+use super::trusted_fs::{DirHold, StateDir, StateFile, TrustedFs};
 use crate::model::mount::{Mounts, mounted_types};
 use crate::model::namespace::NamespaceId;
 use crate::model::pid::{HostPid, ProcessId, Ticks};

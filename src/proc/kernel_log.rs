@@ -24,7 +24,7 @@ const MOST_RECORDS: usize = 1 << 20;
 pub struct OomLog {
     /// The kills with their times, the oldest first.
     pub kills: Vec<(Timestamp, OomKill)>,
-    /// Time of the oldest record; what was before has been overwritten.
+    /// Time of the oldest record; earlier ones have been overwritten.
     pub begin: Option<Timestamp>,
 }
 

@@ -1,5 +1,5 @@
 //! An engine's log files, read from near their end: the current one and those rotated before it, compressed or
-//! not. A file is read only if nobody but the container's user could have put it there.
+//! not. A file is read only if no other user than the container's could have put it there.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::host::Host;
 use super::log_source::LogSource;
 use super::read::ReadError;
-use super::trusted_fs::Trust;
+use super::trust::Trust;
 use crate::model::log_record::{LogFormat, LogRecord};
 use crate::model::rotated_log::{RotatedLog, rotated_logs};
 use crate::sys::file::attributes;
@@ -128,7 +128,7 @@ impl<'a> LogReader<'a> {
         std::mem::take(&mut self.unread)
     }
 
-    /// Returns the next record of the range; none at the end of what is written so far.
+    /// Returns the next record of the range; none at the present end of the log.
     ///
     /// # Errors
     /// As read(2).
@@ -169,7 +169,7 @@ impl<'a> LogReader<'a> {
     }
 
     /// Checks whether the file was rotated or written again after its last record was read, and goes on with
-    /// what is in its place: also with files that were written and rotated in between.
+    /// the file in its place, after the files that were written and rotated in between.
     pub fn renew(&mut self) {
         let Some((source, _)) = self.pending.last_mut() else { return };
         source.rewind_if_rewritten();
@@ -370,7 +370,7 @@ mod tests {
         let since = Some("2026-11-26T02:09:58Z".parse().unwrap());
         let mut late = open(&host, LogRange { last: None, since });
         assert_eq!(numbers(&mut late), (598..613).collect::<Vec<_>>());
-        // One that is damaged ends what can be read before it, and is named.
+        // A damaged file is named, and older ones are not read.
         let whole = fs::read(log.join("a.2.gz")).unwrap();
         fs::write(log.join("a.2.gz"), &whole[..whole.len() / 2]).unwrap();
         for last in [Some(50), None] {

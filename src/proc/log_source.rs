@@ -109,7 +109,7 @@ impl LogSource {
         is_rewritten
     }
 
-    /// Takes whether the file was found to be written again: some of what was in it may not have been read.
+    /// Takes whether the file was found to be written again: a part of its former content may not have been read.
     pub fn take_rewritten(&mut self) -> bool {
         std::mem::take(&mut self.was_rewritten)
     }

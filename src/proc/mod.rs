@@ -30,6 +30,7 @@ mod signal_trace;
 mod signal_waiters;
 mod snapshot;
 mod survey;
+mod trust;
 mod trusted_fs;
 
 #[cfg(test)]
@@ -46,4 +47,5 @@ pub use read::ReadError;
 pub use signal_trace::{SignalTrace, now as monotonic_now};
 pub use snapshot::{CommandLimit, SnapshotOptions};
 pub use survey::Survey;
-pub use trusted_fs::{StateDir, StateFile, Trust};
+pub use trust::Trust;
+pub use trusted_fs::{StateDir, StateFile};

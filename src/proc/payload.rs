@@ -9,17 +9,18 @@ use nix::fcntl::{OFlag, readlinkat};
 use nix::sys::stat::{SFlag, fstat};
 
 use super::read::ReadError;
-use super::trusted_fs::{StateDir, Trust};
+use super::trust::Trust;
+use super::trusted_fs::StateDir;
 use crate::sys::fd;
 
 impl StateDir<'_> {
-    /// Returns the user who could have written what is in it.
+    /// Returns the user who could have written the files in it.
     pub fn owner(&self) -> Trust {
         self.owner
     }
 
-    /// Opens a file in it with `O_PATH` that is not a record: what a container wrote, with any
-    /// owner and mode. A symlink is not followed.
+    /// Opens a file in it with `O_PATH`: one that a container wrote, with any owner and mode, and not a
+    /// record. A symlink is not followed.
     ///
     /// # Errors
     /// [`ReadError::Broken`] if it is a symlink, or the name has a slash.

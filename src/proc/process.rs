@@ -14,7 +14,7 @@ use super::kernel_wait;
 use super::read::{
     ReadError, STAT_LIMIT, STATUS_LIMIT, namespace, read_at_once, read_into, stat, status,
 };
-use super::trusted_fs::Trust;
+use super::trust::Trust;
 use crate::model::cgroup::Memberships;
 use crate::model::namespace::NamespaceId;
 use crate::model::pid::{HostPid, ProcessId};

@@ -44,7 +44,7 @@ const MAX_SELECTED: u64 = 1 << 20;
 const MAX_EPOLL_INFO: usize = 16 << 20;
 /// How often a thread that runs is read again.
 const MAX_READS: usize = 4;
-/// Threads that are read one by one; of a process with more it is not known what the others block.
+/// The most threads of a process that are read; the masks of further ones are unknown.
 const MAX_THREADS: usize = 10_000;
 /// Descriptors that are read one by one; of a process with more it is not known.
 const MAX_DESCRIPTORS: usize = 65_536;

@@ -100,8 +100,8 @@ const MAX_HUNG: usize = 24;
 const SLOW: Duration = Duration::from_millis(50);
 /// Limit of all that waiting together, in case a container makes it wait for each of thousands.
 const TOTAL_TIMEOUT: Duration = Duration::from_secs(2);
-/// Memory for the command lines of one snapshot, in bytes, beyond which the others are cut to what a
-/// screen shows.
+/// Memory for the command lines of one snapshot, in bytes, beyond which the others are cut to the
+/// width of a screen.
 const BYTE_BUDGET: usize = 16 << 20;
 
 /// The work that all workers share. A worker may outlive the [`Host`], so it holds copies.

@@ -111,7 +111,7 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
             journal::print(&printer, range, end)?;
         }
         (Some(format), Some(path)) => {
-            let trust = found.container.user.map_or(Trust::Root, Trust::User);
+            let trust = Trust::of_container(&found.container);
             let opened = LogReader::open(&host, path, trust, format, range);
             let mut reader = opened.map_err(|error| unreadable(&path.display(), &error))?;
             printer.follow(&mut reader, end)?;
@@ -169,7 +169,7 @@ struct Printer<'a> {
 }
 
 impl Printer<'_> {
-    /// Prints what the reader has; with `-f`, also what comes while the container runs.
+    /// Prints the records of the reader; with `-f`, also those that are added while the container runs.
     fn follow(&self, reader: &mut LogReader<'_>, mut end: EndWatch<'_>) -> Result<(), Error> {
         loop {
             // (What it wrote last is read after it has ended.)

@@ -1,5 +1,5 @@
 //! The later steps of a search: cgroups and PID namespaces that no record explains. They lead to more
-//! records, and what remains becomes a container without a verified name.
+//! records, and each of the rest becomes a container without a verified name.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -221,10 +221,7 @@ impl Search<'_> {
             let cgroup = private_cgroup(self.host, &init);
             let state = frozen_state(self.host, &init.memberships);
             let mut container = assemble(state, &BARE, &init, cgroup, evidence);
-            container.user = match self.host.trust_of_user(init.uid) {
-                Trust::User(uid) => Some(uid),
-                _ => None,
-            };
+            container.user = self.host.trust_of_user(init.uid).user();
             container.verified = true;
             self.name_by_unit(&mut container, &init);
             self.push(container);
@@ -262,10 +259,7 @@ impl Search<'_> {
         }
         if unit.ends_with(".service") && is_systemds() {
             container.name = Some(unit.to_owned());
-            container.user = match maker {
-                Trust::User(uid) => Some(uid),
-                _ => None,
-            };
+            container.user = maker.user();
         } else {
             container.name = snap_name(unit);
         }

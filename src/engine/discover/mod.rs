@@ -48,7 +48,7 @@ pub fn discover_of(host: &Host, engine: &'static EngineInfo) -> Inventory {
     Search::new(host).of_engine(engine)
 }
 
-/// Reads no more than what decides whether exactly one container has this name or ID: of one engine, as
+/// Reads no more than is needed to know whether exactly one container has this name or ID: of one engine, as
 /// [`discover_of`], or of all with a cgroup. None if a record may spell the word in another way.
 pub fn discover_named(
     host: &Host,
@@ -156,7 +156,7 @@ impl<'a> Search<'a> {
         self.finish()
     }
 
-    /// Reads records and the cgroup tree, and what a survey has found.
+    /// Reads records and the cgroup tree, and adds the results of a survey.
     fn by_cgroups(mut self, survey: Option<Survey>, shims: &[Shim]) -> Inventory {
         let host = self.host;
         self.read_records(true, shims, &[]);

@@ -254,7 +254,7 @@ fn fill_start_times(records: &mut [Record]) {
     }
 }
 
-/// Takes over what a record says about a container.
+/// Describes a container by its record.
 fn describe(container: &mut Container, record: Record) {
     container.id = Some(record.id);
     container.name = record.name;
@@ -266,10 +266,7 @@ fn describe(container: &mut Container, record: Record) {
     container.labels = record.labels;
     container.stop = record.stop;
     container.record = Some(record.path);
-    container.user = match record.owner {
-        Trust::User(uid) => Some(uid),
-        _ => None,
-    };
+    container.user = record.owner.user();
     container.remark = record.sandbox.map(|sandbox| {
         format!(
             "runs in a {sandbox} sandbox: its processes are not on this host; the sandbox is shown in their place"

@@ -1,8 +1,11 @@
 //! The users whose directories may hold records: those with a runtime directory.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use crate::engine::record::{Shim, UserDirs};
+use crate::model::passwd::accounts;
 use crate::proc::{Host, Trust};
 
 /// Finds the users with a runtime directory, and ourselves if we are not root. (Root's environment may
@@ -46,12 +49,9 @@ pub(super) fn add_owners(host: &Host, shims: &[Shim], users: &mut Vec<UserDirs>)
 
 fn set_homes(host: &Host, users: &mut [UserDirs]) {
     let passwd = host.state_file("/etc/passwd").map(|file| file.bytes).unwrap_or_default();
-    for line in String::from_utf8_lossy(&passwd).lines() {
-        let fields: Vec<&str> = line.split(':').collect();
-        let [_, _, uid, _, _, home, ..] = fields[..] else { continue };
-        let Ok(uid) = uid.parse::<u32>() else { continue };
-        for user in users.iter_mut().filter(|user| user.uid == uid && user.home.is_none()) {
-            user.home = home.starts_with('/').then(|| home.into());
+    for account in accounts(&passwd) {
+        for user in users.iter_mut().filter(|user| user.uid == account.uid && user.home.is_none()) {
+            user.home = account.home.map(|home| OsStr::from_bytes(home).into());
         }
     }
 }

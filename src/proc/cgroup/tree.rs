@@ -19,7 +19,7 @@ use crate::model::cgroup::{self, Cgroup};
 use crate::model::pid::HostPid;
 use crate::proc::host::Host;
 use crate::proc::read::{ReadError, read_at_once, read_into};
-use crate::proc::trusted_fs::Trust;
+use crate::proc::trust::Trust;
 use crate::sys::fd;
 use crate::sys::listing::each_entry;
 

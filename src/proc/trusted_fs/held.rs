@@ -8,8 +8,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nix::sys::resource::{Resource, getrlimit};
 
-use super::{Trust, TrustedFs};
+use super::TrustedFs;
 use crate::proc::read::ReadError;
+use crate::proc::trust::Trust;
 
 /// A directory that is held.
 #[derive(Clone, Debug)]
@@ -58,7 +59,7 @@ impl HeldDirs {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns what is known of a path.
+    /// Returns the held directories on a path.
     pub(super) fn known(&self, path: &Path) -> Known {
         let state = self.state();
         if let Some(known) = state.dirs.get(path) {

@@ -20,6 +20,7 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::SFlag;
 
 use super::read::{ReadError, read_at_once};
+use super::trust::Trust;
 use crate::sys::fd;
 use crate::sys::listing::each_entry;
 pub use held::DirHold;
@@ -37,34 +38,6 @@ const BYTE_BUDGET: u64 = 32 << 20;
 const LOOKUP_COST: u64 = 4096;
 /// Charge for an entry of a directory.
 const ENTRY_COST: u64 = 256;
-
-/// The user who controls a path, a record or a process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Trust {
-    /// Only root could have written it.
-    Root,
-    /// This user could have.
-    User(u32),
-    /// More than one user could have, or anyone: not trusted.
-    Untrusted,
-}
-
-impl Trust {
-    /// Returns the trust in files and processes of a user, where `root` counts as root.
-    pub(super) fn of_user(uid: u32, root: u32) -> Self {
-        if uid == root || uid == 0 { Self::Root } else { Self::User(uid) }
-    }
-
-    /// Returns the trust in a path that is one step longer.
-    #[must_use]
-    pub fn and(self, next: Self) -> Self {
-        match (self, next) {
-            (Self::Root, other) | (other, Self::Root) => other,
-            (first, second) if first == second => first,
-            _ => Self::Untrusted,
-        }
-    }
-}
 
 /// A record with its bytes.
 #[derive(Debug)]
@@ -444,7 +417,7 @@ mod tests {
         let alone = paths.map(found);
         let hold = fs.hold_dirs();
         assert_eq!(paths.map(found), alone);
-        // Once more, from what is held.
+        // Once more, from the held directories.
         assert_eq!(paths.map(found), alone);
         std::fs::create_dir(path("run/none")).unwrap();
         drop(hold);
@@ -487,14 +460,5 @@ mod tests {
         assert!(fs.charge(user, 1).is_err());
         assert_eq!(fs.charge(Trust::User(1001), 1), Ok(()));
         assert_eq!(fs.charge(Trust::Root, u64::MAX), Ok(()));
-    }
-
-    #[test]
-    fn a_path_is_trusted_as_one_user_at_most() {
-        let (alice, bob) = (Trust::User(1000), Trust::User(1001));
-        assert_eq!(Trust::Root.and(alice), alice);
-        assert_eq!(alice.and(Trust::Root), alice);
-        assert_eq!(alice.and(bob), Trust::Untrusted);
-        assert_eq!(Trust::Untrusted.and(Trust::Untrusted), Trust::Untrusted);
     }
 }

@@ -9,9 +9,10 @@ use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::stat::{FileStat, SFlag, fstat, fstatat};
 
+use super::StateDir;
 use super::walk::is_writable_by_all;
-use super::{StateDir, Trust};
 use crate::proc::read::ReadError;
+use crate::proc::trust::Trust;
 use crate::sys::fd;
 
 /// A regular file that was opened for reading.

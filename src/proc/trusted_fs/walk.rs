@@ -10,9 +10,10 @@ use std::sync::Arc;
 use nix::fcntl::{OFlag, readlinkat};
 use nix::sys::stat::{FileStat, SFlag, fstat};
 
+use super::StateDir;
 use super::held::HeldDir;
-use super::{StateDir, Trust};
 use crate::proc::read::ReadError;
+use crate::proc::trust::Trust;
 use crate::sys::fd;
 
 const MAX_LINKS: usize = 40;
