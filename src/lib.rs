@@ -17,7 +17,7 @@
 //! and the command table, from which `completion` and `manual` are made as well.
 //!
 //! `resolve` turns a reference into one container and takes snapshots of it. `engine` has a file for
-//! each engine, with everything known about it, and verifies what the engines' files claim. `proc` is
+//! each engine, with all facts about it, and verifies the claims of the engines' files. `proc` is
 //! the only reader of `/proc`, of the cgroup tree and of those files.
 //!
 //! `analysis` answers from a snapshot, without reading anything. `action` changes processes and files,

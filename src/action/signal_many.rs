@@ -97,7 +97,7 @@ pub enum RescanOutcome {
     WithoutInit(usize),
 }
 
-/// A target with what is kept of it while the batch runs.
+/// A target, and its state while the batch runs.
 struct BatchEntry {
     result: SignalResult,
     /// The process, if the signal was sent to it.
@@ -260,7 +260,7 @@ impl<'a> SignalBatch<'a> {
             let new: Vec<Selected> = selected.into_iter().filter(is_new).collect();
             match new.len() {
                 0 => return RescanOutcome::Complete,
-                // The kernel itself kills what is left in a PID namespace (pid_namespaces(7)).
+                // The kernel itself kills the rest of a PID namespace (pid_namespaces(7)).
                 _ if !init_is_running && container.owns_pid_ns => return RescanOutcome::Complete,
                 count if !init_is_running => return RescanOutcome::WithoutInit(count),
                 _ => self.send_new(&snapshot, &new, only_handled),
@@ -397,7 +397,7 @@ fn has_new(
     })
 }
 
-/// Returns what can be observed of each now. One call asks which of them have exited.
+/// Returns an observation of each now. One call checks which of them have exited.
 fn observations(
     host: &Host,
     signal: Signal,
@@ -418,7 +418,7 @@ fn observations(
 }
 
 impl BatchEntry {
-    /// Returns what can be observed now, if it got the signal and has not exited.
+    /// Returns an observation of it now, if it got the signal and has not exited.
     fn observation(&self, host: &Host, signal: Signal) -> Option<Observation> {
         let target = &self.result.target;
         let (handle, prediction) = (self.handle.as_ref()?, target.prediction.as_ref()?);
@@ -431,7 +431,7 @@ impl BatchEntry {
         observation(host, handle, facts, signal)
     }
 
-    /// Records what was observed. Returns whether nothing more is to be expected.
+    /// Records an observation. Returns whether it is the last one.
     fn observe(&mut self, observation: Option<Observation>) -> bool {
         let (Some(_), Some(prediction)) = (&self.handle, &self.result.target.prediction) else {
             return true;

@@ -93,7 +93,7 @@ impl TargetReach {
     }
 }
 
-/// The targets of a batch, and what the signal to them does to the container.
+/// The targets of a batch, and the effect of their signal on the container.
 #[derive(Debug)]
 pub struct SelectedTargets {
     /// The container, as every row about it names it.
@@ -135,7 +135,7 @@ impl ProcessSelection<'_> {
                 // Neither is forwarded, and a signal that ends everything waits for nothing.
                 None | Some(Signal::KILL | Signal::STOP) => options.command,
                 _ if options.command == CommandLimit::WHOLE => options.command,
-                // The options of an init decide whom it forwards the signal to. (A command line that
+                // The options of an init decide which processes it forwards the signal to. (A command line that
                 // cannot be read in time is left out.)
                 Some(_) => CommandLimit::SCREEN,
             },
@@ -200,7 +200,7 @@ impl ProcessSelection<'_> {
         signal: SignalNumber,
     ) -> Result<SelectedTargets, Error> {
         let mut options = self.snapshot_options(signal);
-        // Then the snapshot is what `send` would read of each process again.
+        // Then the snapshot has all facts that `send` would read again.
         let is_whole = self.selectors.iter().any(|selector| matches!(selector, Selector::All));
         if is_whole && found.host.may_act().is_ok() {
             raise_fd_limit();

@@ -1,4 +1,4 @@
-//! Where a copy goes: `docker cp`'s rules about what exists and what ends in a slash, as one table; and
+//! Where a copy goes: `docker cp`'s rules by the kinds of source and destination, as one table; and
 //! the patterns of file names. Pure.
 //!
 //! Patterns are translated for `regex::bytes`, which matches in linear time. `globset` takes a pattern

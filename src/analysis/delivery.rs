@@ -1,6 +1,6 @@
-//! Predicts what the kernel does with a signal: one pure function from facts to a verdict. It asks
-//! what `send_signal_locked`, `complete_signal` and `get_signal` ask (kernel/signal.c), in their order.
-//! `programs` adds what the program makes of it.
+//! Predicts what the kernel does with a signal: one pure function from facts to a verdict. It makes
+//! the checks of `send_signal_locked`, `complete_signal` and `get_signal` (kernel/signal.c), in their order.
+//! `programs` adds the reaction of the program.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -101,7 +101,7 @@ pub enum Recipient {
     Thread(i32),
 }
 
-/// A verdict, with what explains it.
+/// A verdict, with its explanation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Prediction {
     /// The effect.

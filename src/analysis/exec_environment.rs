@@ -50,7 +50,7 @@ impl Variables {
 }
 
 /// Returns the command's environment: the recorded one, or else the target's as it was at its start (each
-/// name once, the last value wins; what has no `=` is left out), then HOME, TERM, and the variables that
+/// name once, the last value wins; entries without `=` are left out), then HOME, TERM, and the variables that
 /// were asked for; of these, a name without `=` removes the variable.
 pub fn environment(plan: &ExecPlan, target: &[u8], identity: &Identity) -> Vec<Vec<u8>> {
     let mut variables = Variables::default();

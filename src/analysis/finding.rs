@@ -105,8 +105,8 @@ pub struct Finding {
     pub pid: Option<ContainerPid>,
     /// The name of that process.
     pub comm: Option<Vec<u8>>,
-    /// A sentence that says what was found, and why it matters.
+    /// The fact, and why it matters, in a sentence.
     pub message: String,
-    /// A sentence that says what to do.
+    /// The advice, in a sentence.
     pub remedy: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! Entries for fuzzing: programs' scripts and settings, account files, and what users type.
+//! Entries for fuzzing: programs' scripts and settings, account files, and words of the command line.
 
 use super::*;
 use crate::model::fuzz::FuzzTarget;

@@ -108,8 +108,8 @@ pub struct Selected {
     pub thread: Option<i32>,
 }
 
-/// Returns the union of what the selectors match, deepest descendants first and the init last: the last
-/// one is the one whose exit would kill the others. `depth` is the container's index in the NSpid lines.
+/// Returns the processes that any of the selectors matches, deepest descendants first and the init last,
+/// because its exit would kill the others. `depth` is the container's index in the NSpid lines.
 ///
 /// # Errors
 /// The first selector that matches nothing.
@@ -148,7 +148,7 @@ pub fn select<'a>(
     Ok(ordered)
 }
 
-/// Returns what one selector matches.
+/// Returns the processes that one selector matches.
 fn matches(
     processes: &[ContainerProcess],
     depth: usize,

@@ -1,4 +1,4 @@
-//! The meaning of a signal that the kernel recorded: its origin, what became of it, and whether it
+//! The meaning of a signal that the kernel recorded: its origin, its outcome, and whether it
 //! is routine. Pure; numbers from include/uapi/asm-generic/siginfo.h and
 //! include/trace/events/signal.h.
 

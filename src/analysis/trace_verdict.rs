@@ -77,7 +77,7 @@ impl SignalFacts {
     }
 }
 
-/// Whether an outcome is one that a verdict excludes. `Queued` and the like exclude none: what is queued may
+/// Whether an outcome is one that a verdict excludes. `Queued` and the like exclude none: a queued signal may
 /// still be dropped when it is taken.
 pub fn contradicts(verdict: Verdict, outcome: SignalOutcome) -> bool {
     use SignalOutcome as Outcome;

@@ -64,7 +64,7 @@ pub fn pattern(text: &str) -> Result<Regex, String> {
 /// `1d`).
 ///
 /// # Errors
-/// Says what is accepted.
+/// A message with the accepted form.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let expected = || "expected a duration such as `5`, `5s`, `1m30s`".to_owned();
     // jiff reads signs, `ago` and ISO 8601 (`PT5S`) too, which are not for timeouts.
@@ -90,7 +90,7 @@ const SMALLEST_TIME: i64 = 100_000_000;
 /// time without a zone, which is the local one, `today` or `yesterday`, or seconds since 1970.
 ///
 /// # Errors
-/// Says what is accepted.
+/// A message with the accepted form.
 pub fn time(text: &str) -> Result<Timestamp, String> {
     time_at(text, &Zoned::now()).ok_or_else(|| {
         "expected a duration such as `10m`, or a time such as `2026-11-26T02:37:17Z`".into()

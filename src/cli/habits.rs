@@ -107,7 +107,7 @@ pub(super) const SYNONYMS: &[(&str, &str)] = &[
     ("unfreeze", "unpause"),
 ];
 
-/// Words for what is left to the cluster.
+/// Words for operations that are left to the cluster.
 pub(super) const LEFT_TO_CLUSTER: &[&str] = &[
     "annotate", "apply", "cordon", "drain", "edit", "label", "patch", "rollout", "scale", "taint",
 ];

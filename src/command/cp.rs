@@ -1,6 +1,6 @@
 //! `cp`: copies files into, out of and between containers. Here the command line becomes a
-//! [`CopyJob`], and its events become text; the rules of what goes where are in
-//! `analysis::copy_rules`, the copying is in `action::copy`.
+//! [`CopyJob`], and its events become text; the rules for destinations are in
+//! `analysis::copy_rules`, and the copying is in `action::copy`.
 //!
 //! The progress bar is not indicatif's: `Ui` already decides whether stderr is drawn on and in which
 //! characters, so that only the ten lines of [`progress_line`] would go.
@@ -261,7 +261,7 @@ fn not_empty(path: &PathRef) -> Result<(), Error> {
     }
 }
 
-/// Returns each reference once, with what is done with its container.
+/// Returns each reference once, with the access that its container needs.
 fn references<'a>(sources: &'a [PathRef], destination: &'a PathRef) -> Vec<(&'a str, Access)> {
     let mut references: Vec<(&str, Access)> = Vec::new();
     let accesses = sources.iter().map(|path| (path, Access::Read));

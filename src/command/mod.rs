@@ -1,5 +1,5 @@
 //! THE COMMAND TABLE, from which the parser, the help, the manual pages and the completions are made. A
-//! command is one file, and two lines here. Below it is what commands share.
+//! command is one file, and two lines here. The functions below the table are shared by commands.
 
 mod after_stop;
 mod any_container;
@@ -69,7 +69,7 @@ pub struct Command {
     pub aliases: &'static [&'static str],
     /// Examples; the first one is on the first screen of `cinspect`.
     pub examples: &'static [Example],
-    /// Files that it reads or writes, besides the records that containers are found by, and for what.
+    /// Files that it reads or writes, besides the records that containers are found by, each with its purpose.
     pub files: &'static [(&'static str, &'static str)],
     /// The exit statuses that it shares with others.
     statuses: &'static [ExitStatus],
@@ -226,8 +226,8 @@ fn process_of(
     Some(process)
 }
 
-/// Resolves a reference. With `-v` it prints the steps of the lookup, and always what a user of the
-/// container should know.
+/// Resolves a reference. Prints the steps of the lookup with `-v`, and always the notes about the
+/// container.
 fn resolve<'a>(
     context: &Context,
     resolver: &Resolver<'a>,

@@ -133,7 +133,7 @@ impl StopRequest {
         StopSchedule { steps: steps.into_iter().collect(), kill }
     }
 
-    /// Returns what that schedule takes from the policy without its having been read.
+    /// Returns the settings of that schedule that are assumed, because they were not read.
     fn assumptions(&self, policy: &StopPolicy, engine: &EngineInfo) -> Vec<Assumption> {
         if self.schedule.is_some() {
             return Vec::new();
@@ -331,8 +331,8 @@ impl<'a> ContainerStop<'a> {
         self.context.ui.note(&format!("{}: {text}", safe_str(&self.reporter.container)));
     }
 
-    /// Notes what is assumed, the other containers that are killed with it, and that the engine restarts the
-    /// container, if it does.
+    /// Notes the assumptions, the other containers that are killed with this one, and whether the engine
+    /// restarts it.
     fn note_policy(&self) {
         for companion in all_companions(&self.target.found) {
             let name = companion.qualified();

@@ -301,7 +301,7 @@ fn copy_paths(line: &CompletionLine, typed: &OsStr) -> Vec<CompletionCandidate> 
 }
 
 /// Returns a local path as `cp` takes it: one that would be a path in a container gets `./` before it.
-/// (Bash replaces only what comes after a colon that was typed.)
+/// (Bash replaces only the text after a colon that was typed.)
 fn local_path(file: CompletionCandidate, typed: &OsStr) -> Option<CompletionCandidate> {
     match PathRef::parse(file.get_value().as_bytes()) {
         PathRef::Container(..) if typed.as_bytes().contains(&b':') => None,

@@ -1,6 +1,6 @@
 //! Shell completion. The shell's script passes the words of the command line, and this program prints
-//! what may stand at the cursor: a candidate and its description on each line. The scripts only ask
-//! and show; the command table and the running containers decide. An answer comes soon or not at all,
+//! the candidates for the word at the cursor, each with its description on a line. The scripts only request
+//! and show them; the command table and the running containers decide. An answer comes soon or not at all,
 //! errors are not printed, and control characters never are.
 //!
 //! The scripts are ours because those of clap_complete's `CompleteEnv` (4.6) do not fit references such

@@ -181,7 +181,7 @@ fn options(parser: &clap::Command) -> String {
     text
 }
 
-/// Returns an argument as the user types it, from what clap prints: `[CTR]...`, `--wait[=<DUR>]`.
+/// Returns an argument as the user types it, from clap's form: `[CTR]...`, `--wait[=<DUR>]`.
 fn spelling(arg: &clap::Arg) -> String {
     let usage = arg.to_string();
     let Some(long) = arg.get_long() else {

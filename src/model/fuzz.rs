@@ -1,5 +1,5 @@
 //! Entries for fuzzing: the parsers of the kernel's files, of users' files and of programs, which a
-//! container or another user can have written. Each also checks what must hold of any answer.
+//! container or another user can have written. Each also checks the invariants of every answer.
 
 use super::*;
 use crate::model::idmap::IdMap;

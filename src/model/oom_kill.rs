@@ -46,7 +46,7 @@ impl<'a> KernelRecord<'a> {
 #[derive(Debug, Default)]
 pub struct OomParser {
     pending: Option<OomKill>,
-    /// Microseconds since boot of the first record; what was before has been overwritten.
+    /// Microseconds since boot of the first record; older ones have been overwritten.
     pub first: Option<u64>,
 }
 

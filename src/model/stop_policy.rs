@@ -46,7 +46,7 @@ pub struct StopPolicy {
 pub enum SettingSource {
     /// The engine recorded it.
     Recorded,
-    /// The engine's default: what the engine recorded shows that none is configured.
+    /// The engine's default: its record shows that none is configured.
     Default,
     /// The engine's default for an init in this state.
     DefaultForInit,
@@ -98,7 +98,7 @@ impl StopPolicy {
         self.grace.or(self.default_grace).unwrap_or(engine.grace_time)
     }
 
-    /// Returns what is left of that time when the hook is over, if it is known to do nothing but wait.
+    /// Returns the rest of that time after the hook, which is known only for a hook that does nothing but wait.
     pub fn grace_after_hook(&self, engine: &EngineInfo) -> Duration {
         let grace = self.grace_of(engine);
         match self.pre_stop.as_ref().and_then(PreStopHook::pause) {
@@ -155,8 +155,7 @@ impl StopPolicy {
         }
     }
 
-    /// Returns the policy completed with what a later record of the same engine has about the same
-    /// container.
+    /// Returns the policy completed from a later record of the same engine about the same container.
     #[must_use]
     pub fn or(self, other: Self) -> Self {
         Self {

@@ -242,7 +242,7 @@ fn start_guardian(before: Option<&Termios>) -> Option<Guardian> {
 }
 
 /// Whether this process is in the foreground of the terminal: a shell gives it to one of its jobs at a
-/// time. (A terminal other than the controlling one may be used by anybody.)
+/// time. (A terminal other than the controlling one has no foreground.)
 fn in_foreground() -> bool {
     tcgetpgrp(io::stdout()).map_or(true, |group| group == getpgrp())
 }

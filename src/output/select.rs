@@ -61,7 +61,7 @@ pub struct UnknownColumn {
 }
 
 impl UnknownColumn {
-    /// Returns what to type instead.
+    /// Returns the words to type instead.
     pub fn hint(&self) -> String {
         let choices = self.choices.join(", ");
         match self.nearest {

@@ -71,7 +71,7 @@ impl Sentence {
 }
 
 impl StopReporter {
-    /// Returns what to show for an event, if anything.
+    /// Returns the text for an event, if there is one.
     pub fn line(&self, event: &StopEvent) -> Option<ReportLine> {
         if let StopEventKind::Waiting { running, remaining } = &event.kind {
             let remaining =

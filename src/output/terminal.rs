@@ -1,4 +1,4 @@
-//! The two streams: answers on stdout, messages on stderr; and what the terminals behind them can show.
+//! The two streams: answers on stdout, messages on stderr; and the abilities of their terminals.
 //! Text comes here ready to print, escaped by its authors. Nothing here panics when a stream is closed,
 //! and nothing exits.
 
@@ -195,12 +195,12 @@ impl Ui {
         }
     }
 
-    /// Prints on stderr what the user should know before relying on the answer.
+    /// Prints a warning on stderr: a fact to know before relying on the answer.
     pub fn warn(&self, text: &str) {
         self.message("cinspect: ", ("warning:", Emphasis::Warning), text);
     }
 
-    /// Prints on stderr what may be useful.
+    /// Prints a note on stderr.
     pub fn note(&self, text: &str) {
         self.message("cinspect: ", ("note:", Emphasis::Heading), text);
     }

@@ -88,7 +88,7 @@ pub struct ResolvedContainer<'a> {
 }
 
 impl ResolvedContainer<'_> {
-    /// Returns what should be said about a reference that was not taken literally.
+    /// Returns the notes about a reference that was not taken literally.
     pub fn note(&self, word: &str) -> Option<String> {
         let name = self.container.qualified();
         match self.matched_by {
@@ -202,8 +202,8 @@ impl<'a> Resolver<'a> {
         (found.doubt.is_none() && !is_ambiguous).then(|| last.clone())
     }
 
-    /// Returns what the searches so far ignored, and the record of a container of this name or ID
-    /// that is not running: the steps of a lookup that failed.
+    /// Returns the steps of a lookup that failed: the records that the searches ignored, and that of a container
+    /// of this name or ID that is not running.
     pub fn steps(&self, word: &str) -> Vec<String> {
         let searches = self.searches.borrow();
         let Some((_, inventory)) = searches.last() else { return Vec::new() };

@@ -1,4 +1,4 @@
-//! The errors of a reference that matches no container, or several: what was searched, what is near,
+//! The errors of a reference that matches no container, or several: the search, the nearest names,
 //! and whether a container of that name exists but is not running.
 
 use jiff::Timestamp;

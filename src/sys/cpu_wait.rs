@@ -1,5 +1,5 @@
 //! Distinguishes a task that a process or a file system blocks from one that waits for a CPU: the time in
-//! which a task could not run says nothing about what it was going to read.
+//! which a task could not run is not evidence about the file that it was going to read.
 
 use std::time::{Duration, Instant};
 

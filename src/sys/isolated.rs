@@ -45,10 +45,10 @@ pub enum IsolationError {
     /// It sent nothing for too long.
     #[error("the child process does not respond")]
     TimedOut,
-    /// It exited without a result or was killed, for want of something, or by somebody.
+    /// It exited without a result, for lack of a resource, or was killed.
     #[error("the child process {0}")]
     Died(String),
-    /// The work itself panicked, or made it crash: on bytes that are not what they should be, for example.
+    /// The work itself panicked, or made it crash: on malformed bytes, for example.
     #[error("the child process {0}")]
     Crashed(String),
     /// It sent something else than messages and a result.
@@ -78,7 +78,7 @@ const REAP_TIMEOUT: Duration = Duration::from_millis(100);
 const EXIT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Exit status of a child that has panicked.
 const PANIC_STATUS: i32 = 101;
-/// Signals of the kernel for what a process has done itself.
+/// Signals that the kernel sends to a process for a fault or a limit of its own.
 const CRASHES: [i32; 7] = [
     libc::SIGABRT,
     libc::SIGBUS,
@@ -178,13 +178,13 @@ fn spawn(
                 Ok(Err(_)) => 1,
                 Err(_) => PANIC_STATUS,
             };
-            // SAFETY: ends the child without running what is registered for the parent's exit.
+            // SAFETY: ends the child without running the exit handlers of the parent.
             unsafe { libc::_exit(status) }
         }
     }
 }
 
-/// Puts the null device in the places of 0 to 2, which also keeps them free of what is opened later; or an
+/// Puts the null device in the places of 0 to 2, so that no file that is opened later gets their numbers; or an
 /// empty file in memory, where the null device is missing.
 fn detach_stdio() -> std::io::Result<()> {
     // SAFETY: the child owns its table of descriptors.
@@ -236,7 +236,7 @@ impl IsolatedChild {
     /// there then: drop it after other work, in which it exits.
     pub fn finish(&mut self, deadline: Instant, limit: usize) -> Option<Vec<u8>> {
         let received = self.receive(deadline, limit);
-        // (It could not be set up, or ran out of something. One that crashed did so over what it was to read.)
+        // (It could not be set up, or lacked a resource. A crash was caused by the bytes that it read.)
         if matches!(received, Err(IsolationError::Died(_))) {
             shortage::note(Errno::EIO);
         }

@@ -71,8 +71,8 @@ fn checked(block: *mut u8) -> *mut u8 {
     if block.is_null() { exit() } else { block }
 }
 
-/// Ends the process. No destructor runs: guardians put back the terminal and thaw what is frozen, and what was
-/// not renamed into place yet disappears.
+/// Ends the process. No destructor runs: guardians put back the terminal and thaw
+/// frozen cgroups, and files that were not renamed into place yet disappear.
 #[cold]
 fn exit() -> ! {
     const MESSAGE: &[u8] = b"cinspect: cannot go on: out of memory\n";

@@ -29,7 +29,7 @@ pub struct ExitEvents {
 }
 
 /// The room for events that have not been read yet: those of some thousand processes that exit at once. (The
-/// default has room for fewer than 300, and the kernel drops what does not fit.)
+/// default has room for fewer than 300, and the kernel drops the rest.)
 const QUEUE_BYTES: usize = 4 << 20;
 
 /// Wait statuses by PID. Those that nothing asks for are dropped, the older half at a time.

@@ -287,7 +287,7 @@ pub fn new_session_keyring() -> Result<(), Errno> {
     Errno::result(done).map(drop)
 }
 
-/// Exits now, without running what is registered for the exit.
+/// Exits now, without running exit handlers.
 pub fn exit_now(status: i32) -> ! {
     // SAFETY: does not return.
     unsafe { libc::_exit(status) }

@@ -149,7 +149,7 @@ impl Acl {
         mode & !0o070 | u32::from(group) << 3
     }
 
-    /// Returns the mode for a copy without this list: the group gets what the list gives it, instead of
+    /// Returns the mode for a copy without this list: the group gets its rights in the list, instead of
     /// the mask, which is the most that any user or group in the list gets.
     pub fn mode_without(&self, mode: u32) -> u32 {
         let rights =

@@ -1,7 +1,7 @@
 //! The moments in which a file has a temporary name, between linkat(2) and renameat(2). A signal that ends the
 //! copy, or the end of the process that waits for it, takes effect before or after such a moment, so that no
 //! file of that name is left. (SIGKILL to the copying child itself is not held back; the next copy into the
-//! directory removes what that leaves.)
+//! directory removes the files that are left.)
 
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 use std::thread::Builder;

@@ -65,7 +65,7 @@ impl<'a> CopyContext<'a> {
         Self { from, to, options, events, is_over: AtomicBool::new(false) }
     }
 
-    /// Returns an error that ends the copy: what comes after it would fail, too, or be wrong.
+    /// Returns an error that ends the copy: later members would fail, too, or be wrong.
     pub fn end(&self, error: Error) -> Error {
         self.is_over.store(true, Ordering::Relaxed);
         error

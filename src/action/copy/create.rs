@@ -1,5 +1,5 @@
-//! Creates one file, symlink, directory or hard link in a directory, and reports what it lacks. No symlink
-//! there is followed: it may lead anywhere.
+//! Creates one file, symlink, directory or hard link in a directory, and reports the attributes that it
+//! lacks. No symlink there is followed: it may lead anywhere.
 
 use std::fs::File;
 use std::os::fd::AsFd;

@@ -12,7 +12,7 @@ pub struct DeadEnd {
     pub words: String,
     /// The kind of end, in words.
     pub kind: &'static str,
-    /// How to read what is written to it.
+    /// How to read the bytes that are written to it.
     pub hint: Option<String>,
 }
 

@@ -1,5 +1,5 @@
-//! The metadata of a copy in the terms of the side that is written, and what of it the file system did
-//! not keep. Nothing counts as kept because a call succeeded: owner, mode and times are read back.
+//! The metadata of a copy in the terms of the side that is written, and the attributes that the file
+//! system did not keep. A call that succeeds is not proof: owner, mode and times are read back.
 
 use std::os::fd::{AsFd, BorrowedFd};
 

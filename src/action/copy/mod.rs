@@ -419,7 +419,7 @@ fn aborted(error: IsolationError) -> Error {
 fn resolve_destination(to: &Rootfs, path: &[u8]) -> Result<ResolvedPath, Error> {
     let failed = |errno| because_unresolved(cannot_copy_to(to, path), to, path, errno);
     let resolved = to.resolve(path, true).map_err(failed)?;
-    // `new/.` names what is in a directory, so there has to be one.
+    // `new/.` means the contents of a directory, so there has to be one.
     if resolved.node.is_none() && is_contents(path) {
         return Err(failed(Errno::ENOENT));
     }

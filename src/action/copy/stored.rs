@@ -2,8 +2,8 @@
 //! alone. The kernel handles whiteouts and opaque directories: the layers become one overlay
 //! without an upper directory, which cannot be written to. In this order:
 //!
-//! 1. Leave the host's mount namespace, and receive and send no mounts any more: what is mounted before
-//!    that would appear on the host.
+//! 1. Leave the host's mount namespace, and receive and send no mounts any more: an earlier mount
+//!    would appear on the host.
 //! 2. Open the layers, in the new namespace: an overlay takes only directories of its own
 //!    (clone_private_mount, fs/namespace.c).
 //! 3. Mount a tmpfs, which has the mount point, over the topmost layer's own directory: no path that a
@@ -35,7 +35,7 @@ const NONE: Option<&str> = None;
 const ROOT: &str = "root";
 const BOTTOM: &str = "bottom";
 
-/// A root that is mounted, and what is not there.
+/// A root that is mounted, and the parts that are missing.
 pub struct MountedRoot {
     /// The root directory.
     pub root: OwnedFd,
@@ -120,8 +120,8 @@ fn open_layer(host: &Host, path: &Path) -> Result<OwnedFd, Error> {
     })
 }
 
-/// Opens a volume or bind mount. A directory that a user's record names must be that user's: root would else read
-/// for the user what the user may not.
+/// Opens a volume or bind mount. A directory that a user's record names must be that user's: else root would read
+/// files for the user that the user may not read.
 fn open_source(host: &Host, owner: Trust, path: &Path) -> Result<OwnedFd, String> {
     let (dir, name) = split(path);
     let open = || -> Result<(Trust, OwnedFd), ReadError> {

@@ -117,7 +117,7 @@ struct Walk<'w, S: Sink> {
 }
 
 impl<S: Sink> Walk<'_, S> {
-    /// Copies what is in the directories. A member that cannot be copied does not end it.
+    /// Copies the contents of the directories. A member that cannot be copied does not end it.
     fn run(&mut self) -> Result<(), Error> {
         while let Some(level) = self.levels.last_mut() {
             if self.sink.has_failed() {

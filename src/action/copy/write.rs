@@ -129,7 +129,7 @@ fn is_temp_name(name: &[u8]) -> bool {
 /// calls.
 const STALE_AFTER: i64 = 60;
 
-/// Removes what killed copies left in a directory: temporary files that no copy has locked (flock(2)),
+/// Removes the leftovers of killed copies in a directory: temporary files that no copy has locked (flock(2)),
 /// and old temporary symlinks.
 pub fn remove_stale_temp_files(dir: &OwnedFd) {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);

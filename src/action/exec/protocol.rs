@@ -135,7 +135,7 @@ pub enum ChildReport {
 }
 
 impl ChildReport {
-    /// Writes it. (Errors are ignored: without a reader nobody waits for the report.)
+    /// Writes it. (Errors are ignored: they mean that the report has no reader.)
     pub fn write(self, mut pipe: impl Write) {
         let (kind, number, extra) = match self {
             Self::Created(pid) => (b'P', pid.get(), 0),

@@ -378,7 +378,7 @@ impl<'a> Session<'a> {
 
     /// Relays streams and signals until the command exits (step 4).
     fn relay(&mut self, mut admitted: AdmittedSession) -> Result<ExecOutcome, Error> {
-        // Only now: what was to be said about the command is printed, in lines.
+        // Only now: the messages about the command are printed, in lines.
         let (raw_mode, pumps) = match &admitted.master {
             Some(master) => Self::connect_terminal(master)?,
             None => (None, std::mem::take(&mut admitted.pumps)),

@@ -131,7 +131,7 @@ impl Pump {
     }
 
     /// Remembers the command's end of the pipe if the source is a regular file, so that
-    /// [`return_unread`](Self::return_unread) can count what is left there.
+    /// [`return_unread`](Self::return_unread) can count the bytes that are left there.
     fn returning_unread(mut self, command_end: &OwnedFd) -> Self {
         let is_file =
             |fd: &&OwnedFd| fstat(fd).is_ok_and(|stat| file_type(&stat) == SFlag::S_IFREG);

@@ -1,4 +1,4 @@
-//! Findings about the container as a whole: its grace period, and what has happened to it since it was
+//! Findings about the container as a whole: its grace period, and the events since it was
 //! started.
 
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! Findings about the init, which decides most of a stop: what the stop signal does to it, and which other
-//! signal would end it.
+//! Findings about the init, which decides most of a stop: the effect of the stop signal on it, and another
+//! signal that would end it.
 
 use super::{Diagnosis, is_node, is_shell, probably_continues};
 use crate::analysis::container_process::ContainerProcess;

@@ -339,7 +339,7 @@ impl Diagnosis<'_> {
                     Verdict::Handled => "handles",
                     _ => "receives",
                 };
-                // The verdict is the kernel's part; the program decides what follows. (The forecast
+                // The verdict is the kernel's part; the program decides the rest. (The forecast
                 // counts the processes that it forwards the signal to.)
                 let forwards =
                     program_of(&process.facts).map_or(Forwarding::Unknown, |p| p.forwards);

@@ -274,7 +274,7 @@ impl EndingInput<'_> {
         vec![self.statement("health", text)]
     }
 
-    /// Returns what a missing record of a running container leaves open.
+    /// Returns the facts that are unknown because the record of a running container is missing.
     fn unread(&self) -> Vec<Statement> {
         if !self.is_running || !self.container.engine.records_ends || !self.container.verified {
             return Vec::new();

@@ -1,4 +1,4 @@
-//! The reason why a container ended, in one sentence. Only what the facts show is stated as a fact.
+//! The reason why a container ended, in one sentence. Only facts are stated as facts.
 
 use super::EndingInput;
 use crate::model::bytes::message_text;
@@ -7,7 +7,7 @@ use crate::model::exit_record::{ExitRecord, RecordedState};
 use crate::model::oom_kill::OomKill;
 use crate::model::signal::Signal;
 
-/// The usual causes of signals that the kernel sends, signal(7), setrlimit(2), seccomp(2); anybody may send
+/// The usual causes of signals that the kernel sends, signal(7), setrlimit(2), seccomp(2); a process may send
 /// them, too.
 const CAUSES: [(Signal, &str); 11] = [
     (Signal::SEGV, FAULT),

@@ -1,6 +1,6 @@
 //! Entries for fuzzing of the parsers of scripts and settings.
 
-/// Parses a script, its traps and what runs after each command.
+/// Parses a script, its traps and the commands that follow each command.
 pub fn shell_script(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     super::shells::fuzz(&text);

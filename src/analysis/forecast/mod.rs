@@ -1,7 +1,7 @@
 //! Forecasts a whole stop: which processes a signal reaches, through every process that forwards it, which
 //! of them exit, and which get SIGKILL. Pure: from the snapshot of a container and the procedure of the
-//! stop to a timeline. The effect of one signal on one process is in `delivery`, what a program makes of
-//! it in `react`.
+//! stop to a timeline. The effect of one signal on one process is in `delivery`, the reaction of a program
+//! in `react`.
 
 pub(super) mod fuzz;
 mod inits;

@@ -66,7 +66,7 @@ impl<'a> Simulation<'a> {
                 (0..self.input.processes.len()).filter(is_target).collect()
             }
         };
-        // The init last: what it forwards has been sent already then.
+        // The init last: the signals that it forwards have been sent already then.
         targets.sort_by_key(|index| Some(*index) == init);
         for target in targets {
             let stopped = Forward::certain(Targets::Processes(vec![target]), step.signal);
@@ -81,7 +81,7 @@ impl<'a> Simulation<'a> {
         }
     }
 
-    /// Delivers a signal, and what the process makes of it. A signal that two processes forward at one
+    /// Delivers a signal, and applies the reaction of the process. A signal that two processes forward at one
     /// time is merged into one.
     fn deliver(
         &mut self,

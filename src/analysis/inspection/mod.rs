@@ -1,5 +1,5 @@
 //! The data of `inspect`: one container, described by one of its processes; its namespaces, its mounts, and
-//! remarks on what is dangerous in it or differs from its configuration. Pure: facts in, answers out.
+//! remarks on its dangers and its deviations from its configuration. Pure: facts in, answers out.
 
 pub mod mounts;
 pub mod namespaces;

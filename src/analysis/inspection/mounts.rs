@@ -1,4 +1,4 @@
-//! The mounts of a container: what each is, and where its files are on the host.
+//! The mounts of a container: the kind of each, and the place of its files on the host.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -191,7 +191,7 @@ type MountedDir<'a> = (&'a [u8], Cow<'a, [u8]>);
 /// A mount point, and the mount's ID.
 type MountPoint<'a> = (Cow<'a, [u8]>, u32);
 
-/// The mounts of the host, by what they show and by where they are.
+/// The mounts of the host, by the directory that they show and by mount point.
 struct HostMounts<'a> {
     /// Mount points by device and directory, the shortest first, each with the mount's ID.
     by_root: HashMap<MountedDir<'a>, Vec<MountPoint<'a>>>,

@@ -1,4 +1,4 @@
-//! Remarks of `inspect`: what is dangerous in a container, and what differs from its configuration; and THE
+//! Remarks of `inspect` on the dangers of a container and its deviations from its configuration; and THE
 //! TABLE of their kinds, which the manual page reads.
 
 use super::Inspection;

@@ -250,7 +250,7 @@ impl Program {
     }
 }
 
-/// Returns what the program of a process makes of a signal, given the kernel's part of it.
+/// Returns the reaction of a process's program to a signal, given the kernel's part of it.
 pub fn program_note(process: &Process, signal: Signal, prediction: &Prediction) -> Option<String> {
     let program = program_of(process)?;
     if let Some((_, text)) = asked_outcome(program, process, signal, prediction) {

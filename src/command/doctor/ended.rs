@@ -114,7 +114,7 @@ fn is_killed_by_a_stop(record: &ExitRecord) -> bool {
         && record.oom != Some(true)
 }
 
-/// Returns how serious an end is: whether somebody wanted it.
+/// Returns how serious an end is: whether it was intended.
 fn severity(record: &ExitRecord) -> Severity {
     match record.state {
         RecordedState::Restarting | RecordedState::Dead => Severity::Problem,

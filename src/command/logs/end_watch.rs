@@ -30,8 +30,8 @@ impl<'a> EndWatch<'a> {
         Self { printer, found, ended: None, is_recorded: true }
     }
 
-    /// Whether all is written that is to be printed: what is there now, or with `-f` what is there when the
-    /// container has ended.
+    /// Whether the log is complete: as far as it is written now, or with `-f` until the end of the
+    /// container.
     pub(super) fn is_over(&mut self) -> bool {
         if !self.printer.arguments.follow || self.found.running.is_none() {
             return true;

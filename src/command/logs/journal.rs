@@ -22,7 +22,7 @@ use crate::proc::LogRange;
 const MAX_ENTRY: usize = 1 << 20;
 /// Entries that wait to be printed.
 const MAX_WAITING: usize = 256;
-/// The longest time in which the journal writes what it has received.
+/// The longest time in which the journal writes the messages that it has received.
 const LATEST_SYNC: Duration = Duration::from_secs(5);
 
 /// An entry as `journalctl -o json` prints it.
@@ -158,7 +158,7 @@ impl JournalLog<'_> {
         self.printer.print(&entry.record())
     }
 
-    /// Waits until the journal has written what it has received, as far as it says.
+    /// Waits until the journal reports that the messages that it has received are written.
     fn sync(&self) {
         let mut command = Command::new("journalctl");
         command.arg("--sync").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());

@@ -211,7 +211,7 @@ fn title(watch: &Watch<'_>, tables: &[Vec<MarkedRow>], columns: usize, style: &S
     });
     let containers = containers.collect::<Vec<_>>().join("   ");
     let (interval, clock) = (interval(watch.interval), clock());
-    // On a narrow terminal the key that quits is what has to be seen.
+    // On a narrow terminal the key that quits stays visible.
     let endings = [
         format!("   every {interval}   {clock}   q quits"),
         format!("   {clock}   q quits"),

@@ -175,7 +175,7 @@ struct ProcessList<'a> {
     selection: Selection<PsRow>,
     sort: Option<Sort<PsRow>>,
     signal: Option<Signal>,
-    /// Whether command lines are cut to what a screen can show.
+    /// Whether command lines are cut to the width of a screen.
     screen: bool,
     json: bool,
     /// Whether each container has a table below its heading.

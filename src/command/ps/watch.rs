@@ -17,7 +17,7 @@ use crate::output::terminal::is_broken_pipe;
 
 /// Default interval.
 pub const INTERVAL: Duration = Duration::from_secs(2);
-/// Shortest interval: below it the refreshes themselves would be most of what changes.
+/// Shortest interval: below it the display would mostly show the load of the refreshes themselves.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
 /// Time that a mark lasts: long enough to notice after looking away.
 pub const HIGHLIGHT_FOR: Duration = Duration::from_secs(6);

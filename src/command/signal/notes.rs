@@ -1,5 +1,5 @@
 //! The notes and warnings of `signal` before anything is sent: signals without an effect, the end of the
-//! container and what follows. All of them read the forecast; nothing here sends.
+//! container and its consequences. All of them read the forecast; nothing here sends.
 
 use std::collections::HashSet;
 
@@ -144,7 +144,7 @@ pub(super) fn key(target: &SignalTarget) -> (HostPid, Option<i32>) {
     (target.process.facts.id.pid, target.thread)
 }
 
-/// Says what becomes of a signal that has no effect, why, and what would have one.
+/// Explains why a signal has no effect, and names one that would.
 fn no_effect(
     target: &SignalTarget,
     prediction: &Prediction,
@@ -196,8 +196,8 @@ fn requests_exit(signal: SignalNumber) -> bool {
     signal.signal().is_some_and(|signal| terminating.contains(&signal))
 }
 
-/// Notes what follows if the signal ends the container: other containers in its PID namespace are killed
-/// with it, and its engine restarts it, not knowing that a user wants that.
+/// Notes the consequences if the signal ends the container: other containers in its PID namespace are killed
+/// with it, and its engine restarts it, because it was not stopped through the engine.
 pub(super) fn note_end(
     context: &Context,
     found: &ResolvedContainer<'_>,

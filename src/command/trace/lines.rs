@@ -1,4 +1,4 @@
-//! The lines of a trace that wait for their turn, and the time of day of what the kernel recorded.
+//! The lines of a trace, held until they are in order, and the time of day of the kernel's records.
 
 use jiff::{SignedDuration, Timestamp};
 

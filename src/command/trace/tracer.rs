@@ -1,4 +1,4 @@
-//! A trace that is running: reads what the kernel recorded, and prints it. Nothing is sent.
+//! A trace that is running: reads the kernel's records, and prints them. Nothing is sent.
 
 use std::collections::{BTreeMap, HashSet};
 use std::os::fd::AsFd;
@@ -122,7 +122,7 @@ impl<'a> Tracer<'a> {
         self.print_end(text)
     }
 
-    /// Prints the last lines, what was counted, and how many records were lost.
+    /// Prints the last lines, the counts, and the number of records that were lost.
     fn print_end(&self, mut text: String) -> Result<ExitStatus, Error> {
         let summary = self.reporter.summary(&self.routine, self.lost, self.verdicts.contradicted);
         match self.context.ui.json {
@@ -155,8 +155,8 @@ impl<'a> Tracer<'a> {
         self.limit.is_some_and(|limit| self.sent >= limit)
     }
 
-    /// Reads what happened up to now, as far as it can be read at once, and returns its lines. The
-    /// rest is lost.
+    /// Reads the records up to now that can be read at once, and returns their lines. The rest is
+    /// lost.
     fn read_rest(&mut self) -> String {
         let (give_up, now) = (Instant::now() + MAX_REST, monotonic_now());
         let mut text = self.read(Some(now), Some(give_up));
@@ -169,7 +169,7 @@ impl<'a> Tracer<'a> {
         text
     }
 
-    /// Reads what happened, up to a time or a few milliseconds ago, and returns its lines. Records that are not
+    /// Reads the records up to a time, or to a few milliseconds ago, and returns their lines. Records that are not
     /// printed by `give_up` are lost.
     fn read(&mut self, until: Option<u64>, give_up: Option<Instant>) -> String {
         self.processes.read_exits();

@@ -114,7 +114,7 @@ impl<'a> Elf<'a> {
             })
     }
 
-    /// Returns the offset in the file of what will be at an address.
+    /// Returns the offset in the file of the byte that is loaded at an address.
     pub fn offset(&self, address: u64) -> Option<u64> {
         self.loaded().find_map(|segment| {
             let offset = address.checked_sub(segment.p_vaddr(ENDIAN))?;

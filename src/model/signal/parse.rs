@@ -119,7 +119,7 @@ fn suggest(given: &str) -> Option<Signal> {
             nearest = None;
         }
     }
-    // RTMIN+31 is near to RTMIN, which is not what was meant.
+    // RTMIN+31 is near to RTMIN, and does not mean it.
     let alphabetic = name.bytes().all(|b| b.is_ascii_alphabetic());
     nearest.filter(|signal| *signal < Signal::RTMIN || alphabetic)
 }

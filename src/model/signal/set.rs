@@ -222,7 +222,7 @@ mod tests {
         assert_eq!(hex("0"), "-");
         assert_eq!(hex("14002"), "INT,TERM,CHLD");
         assert_eq!(hex("ffffffffffffffff"), "ALL");
-        // Go, which catches nearly all; node; what glibc's sigfillset leaves blocked.
+        // Go, which catches nearly all; node; a mask by glibc's sigfillset.
         assert_eq!(hex("fffffffd7fc1feff"), "~KILL,CONT,STOP,TSTP,TTIN,TTOU,RT32,RTMIN");
         assert_eq!(hex("100004602"), "INT,USR1,SEGV,TERM,RT33");
         assert_eq!(hex("fffffffe7ffbfeff"), "~KILL,STOP,RT32-33");

@@ -39,7 +39,7 @@ pub struct CellTexts {
     ends: Vec<CellEnd>,
 }
 
-/// The end of a cell in the texts, and what is known of it.
+/// The end of a cell in the texts, and its properties.
 #[derive(Debug)]
 struct CellEnd {
     end: usize,

@@ -1,4 +1,4 @@
-//! Tests of drawn tables: what a reader sees at each width.
+//! Tests of drawn tables: the text at each width.
 
 use proptest::prelude::*;
 

@@ -1,5 +1,5 @@
 //! The sink that is a tar stream: GNU headers, long names and sparse files in GNU's form, which every tar
-//! reads, and what has no room there in PAX records before them (tar(5), pax(1)).
+//! reads, and PAX records before them for attributes that have no room there (tar(5), pax(1)).
 
 use std::fs::File;
 use std::io::{Read, Seek, Write};
@@ -167,7 +167,7 @@ impl<W: Write> TarSink<'_, W> {
             context.lost(&entry.path, &attributes.unread)?;
         }
         // For programs that know one of the two forms only; the records come last, as libarchive forgets
-        // what it read before a long name.
+        // records before a long name.
         for (long, flag, key) in [(link, b'K', "linkpath"), (name, b'L', "path")] {
             if long.len() > SHORT_NAME {
                 self.append_long(&entry.path, flag, long)?;
@@ -250,7 +250,7 @@ impl<W: Write> TarSink<'_, W> {
         Ok(())
     }
 
-    /// Reports a file that changed; the zeros in place of what it lost are named.
+    /// Reports a file that changed, and the number of zeros in place of missing bytes.
     fn padded(&self, path: &[u8], copied: &CopiedData) -> Result<(), Error> {
         let lost = copied.expected.unwrap_or(0).saturating_sub(copied.size);
         if lost == 0 {

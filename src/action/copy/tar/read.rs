@@ -21,9 +21,9 @@ pub enum TarError {
     Empty,
     /// It ends within or after the member with this name, or at the start.
     Cut(Vec<u8>),
-    /// The first block is not a header. It may be compressed: by what it is decompressed.
+    /// The first block is not a header. It may be compressed: the program that decompresses it.
     NotTar(Option<&'static str>),
-    /// A block after the member with this name is not what it should be.
+    /// A block after the member with this name is malformed.
     Broken(Vec<u8>, String),
 }
 
@@ -147,7 +147,7 @@ impl<R: Read> TarReader<R> {
         }
     }
 
-    /// Builds a member from its header and what came before.
+    /// Builds a member from its header and the records before it.
     fn member(&mut self, block: &Block, size: u64, prefix: Prefix) -> Result<Member, TarError> {
         let (path, link) = names(block);
         let global = std::mem::take(&mut self.global);
@@ -297,7 +297,7 @@ impl<R: Read> TarReader<R> {
         }
     }
 
-    /// Reads what comes after the first block of zeros: its writer is not killed by SIGPIPE, and a further
+    /// Reads the bytes after the first block of zeros: the writer is not killed by SIGPIPE, and a further
     /// archive is noticed.
     fn finish(&mut self) -> Result<StreamEnd, TarError> {
         let mut end = StreamEnd::Complete;

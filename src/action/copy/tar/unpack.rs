@@ -61,7 +61,7 @@ pub fn unpack(
 /// A path of a member: its names from the directory on.
 type MemberPath = Vec<Vec<u8>>;
 
-/// A directory that was created, and what it gets when everything is in it.
+/// A directory that was created, and the metadata that it gets when everything is in it.
 struct PendingMember {
     metadata: Metadata,
     dropped: Vec<DroppedAttribute>,
@@ -96,7 +96,7 @@ impl Unpacker<'_> {
         }
     }
 
-    /// Reports what comes after the archive, or does not come.
+    /// Reports bytes after the archive, or a missing end.
     fn end(&self, end: StreamEnd) -> Result<(), Error> {
         let (effect, aspect, text) = match end {
             StreamEnd::Complete => return Ok(()),
@@ -273,7 +273,7 @@ impl Unpacker<'_> {
         Ok(Rc::new(TargetDir::new(dir)?))
     }
 
-    /// Gives the new directories their metadata, the deepest first: what is created in one changes its
+    /// Gives the new directories their metadata, the deepest first: creating a file in one changes its
     /// times, and may need rights that it is not to have.
     fn finish(&mut self) -> Result<(), Error> {
         for (names, pending) in std::mem::take(&mut self.directories).into_iter().rev() {

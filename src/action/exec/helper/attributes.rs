@@ -60,7 +60,7 @@ pub fn check_environment(
     }
 }
 
-/// Applies what requires the host's files, or privileges that the container does not have.
+/// Applies the attributes that require the host's files, or privileges that the container does not have.
 ///
 /// # Errors
 /// With `--strict`, if one could not be applied.

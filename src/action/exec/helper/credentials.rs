@@ -72,7 +72,7 @@ impl Confinement {
 
     /// Becomes the command's user with the command's privileges. Returns the filters to load last of all.
     ///
-    /// The order is what makes it safe, and possible:
+    /// The steps are safe, and possible, in this order only:
     /// 1. The label, before anything is dropped that setting it may require.
     /// 2. The bounding set while this process has CAP_SETPCAP.
     /// 3. The user, with the permitted set kept: setting the IDs would clear it.
@@ -202,7 +202,7 @@ fn set_capabilities(
     let wanted = |mask: u64| -> CapsHashSet {
         permitted.iter().copied().filter(|known| mask & known.bitmask() != 0).collect()
     };
-    // The inheritable set may take only what is permitted (without CAP_SETPCAP), and the effective set
+    // The inheritable set may take only permitted capabilities (without CAP_SETPCAP), and the effective set
     // must never exceed the permitted one.
     for (set, mask) in [
         (CapSet::Inheritable, context.inheritable),

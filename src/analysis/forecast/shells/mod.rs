@@ -1,6 +1,6 @@
 //! Shells: a trap runs when the foreground command has exited, or at once in `wait` and `read`. They are
 //! told apart by the system call that the shell is in, and by the children: a shell without job control starts
-//! what it does not wait for with INT and QUIT ignored (POSIX, 2.11 Signals and Error Handling), except for process
+//! background jobs with INT and QUIT ignored (POSIX, 2.11 Signals and Error Handling), except for process
 //! substitutions and coprocesses. Measured in tests/it/forecast.rs for dash, bash,
 //! busybox ash, zsh and mksh. The script itself is read in `script`, the effects of a trap in `handler`.
 
@@ -79,7 +79,7 @@ fn kind_of(input: &ForecastInput<'_>, process: usize) -> ShellKind {
 }
 
 /// Returns the children of a shell that it may wait for, as far as their INT and QUIT show: a shell without
-/// job control starts what it does not wait for with both ignored.
+/// job control starts background jobs with both ignored.
 fn in_foreground(input: &ForecastInput<'_>, children: &[usize]) -> (Vec<usize>, Option<usize>) {
     // A child that catches INT or QUIT itself may have been started with them ignored or not.
     let dispositions = |child: &usize| {
@@ -285,7 +285,7 @@ impl Shell<'_> {
         self.carry_out(&effects, children, &runs).unwrap_or_else(unknown)
     }
 
-    /// Adds what follows in the script, if the trap does not exit: `wait` returns.
+    /// Adds the commands that follow in the script, if the trap does not exit: `wait` returns.
     fn go_on(&self, script: &Script, mut effects: Effects) -> Option<Effects> {
         if effects.exits {
             return Some(effects);

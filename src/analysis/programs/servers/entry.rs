@@ -58,7 +58,7 @@ pub(super) const fn instead_of_term(signal: Signal, kills: bool) -> Option<Prefe
     Some(PreferredSignal { instead_of: TERM, signal, kills })
 }
 
-/// A server in Go: what it makes of the signals that it asks for.
+/// A server in Go, and its reactions to the signals that it asks for.
 pub(super) const GO: Program = Program { asked: go::unless_asked, ..Program::DEFAULT };
 
 /// A server that stops all that it has started.

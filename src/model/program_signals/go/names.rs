@@ -11,7 +11,7 @@ use crate::model::program_signals::source::{Extent, Source};
 const ENABLE: &[u8] = b"\0os/signal.signal_enable\0";
 /// A function that every program has: the runtime's signal handler calls it.
 const SEND: &[u8] = b"\0runtime.sigsend\0";
-/// It loads code that may call what the program itself does not.
+/// A function that loads code, which may ask for signals even if the program itself does not.
 const PLUGIN: &[u8] = b"\0plugin.Open\0";
 const OVERLAP: usize = 32;
 /// No Go program comes near this number of functions.

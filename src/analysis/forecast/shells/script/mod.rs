@@ -222,7 +222,7 @@ impl ScriptParser {
         Ok(())
     }
 
-    /// Handles what stands between commands.
+    /// Handles the operators between commands.
     fn separator(&mut self) -> Result<(), Unclear> {
         let Some(Token::Operator(operator)) = self.peek().cloned() else { return Err(Unclear) };
         self.index += 1;
