@@ -251,6 +251,7 @@ pub(super) fn targets_of(
         processes: &snapshot.processes,
         context: &snapshot.delivery,
         lookups: &snapshot.lookups,
+        joined: &snapshot.joined,
         init: container.init.filter(|_| !container.has_lost_init),
         owns_pid_ns: container.owns_pid_ns,
         procedure: &procedure,

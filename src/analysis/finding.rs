@@ -48,6 +48,8 @@ codes! {
     Children "children" "PID 1 handles the stop signal; whether it stops its children first is not known.";
     Grandchildren "grandchildren"
         "PID 1 forwards the stop signal to one process only; whether that stops its children first is not known.";
+    HealthCheck "health-check"
+        "A health check of the engine is running, and gets SIGKILL if PID 1 exits before it has finished.";
     Unknown "unknown" "The effect of the stop signal on PID 1 is not known.";
     Frozen "frozen"
         "The container is paused, or a process is in a frozen cgroup: signals take effect once it is unpaused or thawed.";
@@ -86,6 +88,7 @@ impl FindingCode {
             Self::Uncertain
                 | Self::Children
                 | Self::Grandchildren
+                | Self::HealthCheck
                 | Self::ChildrenNotSignalled
                 | Self::InitBlocks
                 | Self::Unknown

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::container_process::ContainerProcess;
 use crate::model::pid::HostPid;
 
 /// Whether a process entered its container from outside.
@@ -26,17 +27,51 @@ impl Joined {
             Self::Unknown => None,
         }
     }
+
+    /// Returns why the engine started it, if it did.
+    pub fn purpose(&self) -> Option<EnginePurpose> {
+        match self {
+            Self::Yes(starter) => match **starter {
+                Starter::Engine(purpose) => Some(purpose),
+                _ => None,
+            },
+            Self::No | Self::Unknown => None,
+        }
+    }
+}
+
+/// The purpose for which an engine started a process in a running container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EnginePurpose {
+    /// A user's session.
+    Session,
+    /// The health check that is configured.
+    HealthCheck,
+    /// A session or a health check.
+    Unknown,
 }
 
 /// The origin of a process that joined, as far as its parent shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Starter {
     /// The engine: the parent is the shim or monitor of the container.
-    Engine,
+    Engine(EnginePurpose),
     /// A process that has exited: the host's init has adopted it.
     Exited,
     /// The parent outside of the container. (It may have adopted the process, as a subreaper.)
     Parent(HostPid, Vec<u8>),
     /// Not known.
     Unknown,
+}
+
+/// Returns why the engine started a process in the running container, or the ancestor of it that joined.
+pub fn purpose_of(
+    processes: &[ContainerProcess],
+    joined: &[Joined],
+    index: usize,
+) -> Option<EnginePurpose> {
+    let ancestors = std::iter::successors(Some(index), |index| processes[*index].parent);
+    // (A snapshot of changing processes could have a circle.)
+    let root = ancestors.take(processes.len()).last()?;
+    joined.get(root)?.purpose()
 }

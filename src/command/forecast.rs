@@ -59,6 +59,7 @@ pub(super) fn snapshot_for(
     if let Some(signal) = first {
         found.settle(&mut snapshot, signal, options);
     }
+    snapshot.joined = found.joined(&snapshot, true);
     Ok(snapshot)
 }
 
@@ -187,6 +188,7 @@ fn input_of<'a>(
         processes: &snapshot.processes,
         context: &snapshot.delivery,
         lookups: &snapshot.lookups,
+        joined: &snapshot.joined,
         init: container.init.filter(|_| !container.has_lost_init),
         owns_pid_ns: container.owns_pid_ns,
         procedure,

@@ -15,6 +15,7 @@ use super::{Engine, docker_process, docker_roots, docker_store};
 use crate::model::container::Container;
 use crate::model::engine::{EngineAdvice, EngineCommands, EngineInfo};
 use crate::model::exit_record::ExitRecord;
+use crate::model::health_check::HealthCheck;
 use crate::model::pid::HostPid;
 use crate::model::process_config::ProcessConfig;
 use crate::model::resource_config::ResourceConfig;
@@ -107,6 +108,10 @@ impl Engine for Docker {
             // (The default depends on how the daemon was built.)
             seccomp: (config.privileged || unconfined).then_some(false),
         })
+    }
+
+    fn health_checks(&self, host: &Host, container: &Container) -> Vec<HealthCheck> {
+        docker_process::health_checks(host, container)
     }
 
     fn process_config(&self, host: &Host, container: &Container) -> Option<ProcessConfig> {

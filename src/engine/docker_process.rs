@@ -1,10 +1,11 @@
 //! The process of a Docker container as it was configured: in the bundle of its shim, or else in
-//! `config.v2.json`, and the groups that `hostconfig.json` adds to every process.
+//! `config.v2.json`, its health check, and the groups that `hostconfig.json` adds to every process.
 
 use serde::Deserialize;
 
 use super::oci_process::{SHIMS, bundle_of_shim, process_of_bundle, trusted_file};
 use crate::model::container::Container;
+use crate::model::health_check::HealthCheck;
 use crate::model::process_config::ProcessConfig;
 use crate::proc::Host;
 
@@ -24,6 +25,13 @@ struct DockerProcessConfig {
     env: Option<Vec<String>>,
     hostname: String,
     working_dir: String,
+    healthcheck: Option<ConfiguredCheck>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default, rename_all = "PascalCase")]
+struct ConfiguredCheck {
+    test: Option<Vec<String>>,
 }
 
 /// `hostconfig.json`, as far as it is about the process.
@@ -49,6 +57,15 @@ pub(super) fn process_config(host: &Host, container: &Container) -> Option<Proce
     let groups = groups.and_then(|groups| groups.group_add).unwrap_or_default();
     config.added_groups = groups.into_iter().map(String::into_bytes).collect();
     Some(config)
+}
+
+/// Reads the health check.
+pub(super) fn health_checks(host: &Host, container: &Container) -> Vec<HealthCheck> {
+    let read = || -> Option<HealthCheck> {
+        let file = trusted_file(host, container, container.record.as_ref()?)?;
+        HealthCheck::parse(&file.json::<DockerProcess>().ok()?.config.healthcheck?.test?)
+    };
+    read().into_iter().collect()
 }
 
 impl DockerProcessConfig {

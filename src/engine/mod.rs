@@ -59,6 +59,7 @@ pub use store::{StoreOmission, StoredMount, StoredRoot};
 use crate::model::container::Container;
 use crate::model::engine::EngineInfo;
 use crate::model::exit_record::ExitRecord;
+use crate::model::health_check::HealthCheck;
 use crate::model::process_config::ProcessConfig;
 use crate::model::resource_config::ResourceConfig;
 use crate::model::signal::Signal;
@@ -131,6 +132,11 @@ pub trait Engine: Sync {
     /// Reads the limits and rights that a verified container was configured with.
     fn resource_config(&self, _host: &Host, _container: &Container) -> Option<ResourceConfig> {
         None
+    }
+
+    /// Reads the health checks that a verified container was configured with.
+    fn health_checks(&self, _host: &Host, _container: &Container) -> Vec<HealthCheck> {
+        Vec::new()
     }
 
     /// Reads the process that a verified container was configured with: its init may have changed itself.
@@ -206,6 +212,12 @@ pub fn resource_config(host: &Host, container: &Container) -> Option<ResourceCon
 pub fn stored_root(host: &Host, stopped: &StoppedContainer) -> Result<StoredRoot, String> {
     let engine = engine_named(stopped.container.engine);
     engine.ok_or_else(|| "it has no engine".to_owned())?.stored_root(host, stopped)
+}
+
+/// Reads the health checks that a container was configured with, where its engine runs and records them. (A
+/// kubelet keeps its probes to itself.)
+pub fn health_checks(host: &Host, container: &Container) -> Vec<HealthCheck> {
+    engine_of(container).map_or_else(Vec::new, |engine| engine.health_checks(host, container))
 }
 
 /// Reads the process that a container was configured with, where it could be read.

@@ -18,6 +18,7 @@ use super::store::StoredRoot;
 use crate::model::container::Container;
 use crate::model::engine::{EngineAdvice, EngineCommands, EngineInfo};
 use crate::model::exit_record::{ExitRecord, HealthRecord, RecordedState};
+use crate::model::health_check::HealthCheck;
 use crate::model::process_config::ProcessConfig;
 use crate::model::resource_config::ResourceConfig;
 use crate::model::stop_policy::StopPolicy;
@@ -109,6 +110,10 @@ impl Engine for Podman {
 
     fn resource_config(&self, host: &Host, container: &Container) -> Option<ResourceConfig> {
         containers_storage::resource_config(host, container)
+    }
+
+    fn health_checks(&self, host: &Host, container: &Container) -> Vec<HealthCheck> {
+        podman_database::entry(host, container).map_or_else(Vec::new, |entry| entry.health_checks())
     }
 
     fn process_config(&self, host: &Host, container: &Container) -> Option<ProcessConfig> {

@@ -12,6 +12,7 @@ use super::database::{self, DatabaseCache, DatabaseCopy};
 use super::labels::Labels;
 use crate::model::container::Container;
 use crate::model::exit_record::{ExitRecord, LogDestination, RecordedState, parse_time};
+use crate::model::health_check::HealthCheck;
 use crate::proc::{Host, Trust};
 
 /// Databases below the graph root: Bolt until Podman 4.7, and later where there was one already
@@ -43,11 +44,24 @@ pub(super) struct PodmanConfig {
     /// `local`, `events_logger` or a directory; empty before Podman 5.3.
     #[serde(rename = "healthLogDestination")]
     pub health_log: String,
+    /// The regular check, and the one until the container has started.
+    #[serde(rename = "healthcheck")]
+    pub health_check: Option<RecordedCheck>,
+    #[serde(rename = "startupHealthCheck")]
+    pub startup_check: Option<RecordedCheck>,
     #[serde(rename = "logDriver")]
     pub log_driver: String,
     #[serde(rename = "logPath")]
     pub log_path: Option<PathBuf>,
     pub labels: Labels,
+}
+
+/// A health check (image/manifest, `Schema2HealthConfig`).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct RecordedCheck {
+    #[serde(rename = "Test")]
+    test: Option<Vec<String>>,
 }
 
 /// The part of libpod's `ContainerState` that is used.
@@ -77,6 +91,12 @@ impl DatabaseEntry {
             4 => Some("stop"),
             _ => None,
         }
+    }
+
+    /// Returns its health checks.
+    pub(super) fn health_checks(&self) -> Vec<HealthCheck> {
+        let checks = [&self.config.health_check, &self.config.startup_check].into_iter().flatten();
+        checks.filter_map(|check| HealthCheck::parse(check.test.as_ref()?)).collect()
     }
 
     /// Returns the path of the log of health checks (libpod/healthcheck.go).

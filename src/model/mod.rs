@@ -11,6 +11,7 @@ pub mod elf;
 pub mod engine;
 pub mod exit_record;
 pub mod fuzz;
+pub mod health_check;
 pub mod idmap;
 pub mod init_state;
 pub mod limits;

@@ -3,13 +3,15 @@
 //! Only a process that joined has a parent outside of a private PID namespace: the kernel gives an orphan to a
 //! subreaper of the same PID namespace, or to its init (`find_new_reaper`, kernel/exit.c).
 
+use std::cell::LazyCell;
 use std::sync::Arc;
 
 use super::ResolvedContainer;
 use super::processes::ContainerSnapshot;
 use crate::analysis::container_process::ContainerProcess;
-use crate::analysis::joined::{Joined, Starter};
-use crate::engine::is_shim_of;
+use crate::analysis::joined::{EnginePurpose, Joined, Starter};
+use crate::engine::{health_checks, is_shim_of};
+use crate::model::health_check::HealthCheck;
 use crate::model::pid::HostPid;
 use crate::proc::Host;
 
@@ -28,13 +30,16 @@ impl ResolvedContainer<'_> {
             init.map(|init| init.facts.stat.ppid)
         };
         let processes = snapshot.processes.iter();
+        // (Read for the first process that the engine started.)
+        let checks = LazyCell::new(|| health_checks(self.host, &self.container));
         let joined = processes.map(|process| {
             if process.parent.is_some() || Some(process.facts.id) == self.container.init {
                 return Joined::No;
             }
             match self.outside_parent(process) {
                 RootParent::Known(parent) if with_starters => {
-                    Joined::Yes(self.starter(parent, init_parent()).into())
+                    let purpose = || self.purpose(process, &checks);
+                    Joined::Yes(self.starter(parent, init_parent(), purpose).into())
                 }
                 RootParent::Known(_) => Joined::Yes(Arc::new(Starter::Unknown)),
                 RootParent::None => Joined::No,
@@ -72,8 +77,27 @@ impl ResolvedContainer<'_> {
         RootParent::Unknown
     }
 
+    /// Returns the purpose of a process that the engine started. A check has no terminal; without a matching
+    /// command line, it may be one that has executed another program, or a probe of a kubelet, which records
+    /// none.
+    fn purpose(&self, process: &ContainerProcess, checks: &[HealthCheck]) -> EnginePurpose {
+        let command = process.facts.command.known();
+        let is_check = |check: &HealthCheck| command.is_some_and(|command| check.is(command));
+        let is_checked = !checks.is_empty() || self.container.pod.is_some();
+        match process.facts.stat.tty_nr {
+            0 if checks.iter().any(is_check) => EnginePurpose::HealthCheck,
+            0 if is_checked => EnginePurpose::Unknown,
+            _ => EnginePurpose::Session,
+        }
+    }
+
     /// Returns the origin of a process with this parent; `init_parent` is the parent of the container's init.
-    fn starter(&self, parent: Option<HostPid>, init_parent: Option<i32>) -> Starter {
+    fn starter(
+        &self,
+        parent: Option<HostPid>,
+        init_parent: Option<i32>,
+        purpose: impl Fn() -> EnginePurpose,
+    ) -> Starter {
         let Some(parent) = parent else { return Starter::Unknown };
         let Ok(stat) = self.host.stat(parent) else { return Starter::Unknown };
         if parent.get() == 1 && has_joined_no_pid_namespace(self.host, parent) {
@@ -81,7 +105,7 @@ impl ResolvedContainer<'_> {
         }
         let is_parent_of_init = init_parent == Some(parent.get());
         match is_shim_of(self.host, &self.container, parent, &stat.comm, is_parent_of_init) {
-            true => Starter::Engine,
+            true => Starter::Engine(purpose()),
             false => Starter::Parent(parent, stat.comm),
         }
     }

@@ -10,6 +10,7 @@ use crate::analysis::container_process::{
 };
 use crate::analysis::delivery::{DeliveryContext, Prediction, Recipient, SignalState, predict};
 use crate::analysis::forecast::between_waits;
+use crate::analysis::joined::Joined;
 use crate::analysis::programs::program_note;
 use crate::engine::{read_members, read_surveyed_members};
 use crate::error::{Error, ExitStatus};
@@ -48,6 +49,8 @@ pub struct ContainerSnapshot {
     pub user_names_error: Option<ReadError>,
     /// Facts that a forecast requests.
     pub lookups: LookupStore,
+    /// Whether each process joined the container; empty where that was not asked.
+    pub joined: Vec<Joined>,
 }
 
 impl ResolvedContainer<'_> {
@@ -149,6 +152,7 @@ impl ResolvedContainer<'_> {
             users_error: None,
             user_names_error: None,
             lookups: LookupStore::default(),
+            joined: Vec::new(),
         })
     }
 
@@ -192,6 +196,7 @@ impl ResolvedContainer<'_> {
             users_error,
             user_names_error,
             lookups,
+            joined: Vec::new(),
         })
     }
 

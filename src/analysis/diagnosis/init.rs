@@ -6,6 +6,7 @@ use crate::analysis::container_process::ContainerProcess;
 use crate::analysis::delivery::Prediction;
 use crate::analysis::finding::{FindingCode, Severity};
 use crate::analysis::forecast::Answer;
+use crate::analysis::joined::EnginePurpose;
 use crate::analysis::programs::{program_note, program_of};
 use crate::model::signal::{Signal, SignalSet};
 use crate::model::verdict::Verdict;
@@ -220,7 +221,11 @@ impl Diagnosis<'_> {
 
     fn has_others(&self, index: usize) -> bool {
         let mut all = 0..self.input.processes.len();
-        all.any(|other| other != index && self.forecast(other).is_some())
+        all.any(|other| {
+            other != index
+                && self.forecast(other).is_some()
+                && self.purpose(other) != Some(EnginePurpose::HealthCheck)
+        })
     }
 
     /// Returns the remedy for a Node.js program without a listener: its own handler ends it below an init.

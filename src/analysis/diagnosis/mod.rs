@@ -21,6 +21,7 @@ use super::container_process::ContainerProcess;
 use super::delivery::Prediction;
 use super::finding::{Finding, FindingCode, Severity};
 use super::forecast::{Answer, Forecast, ProcessForecast};
+use super::joined::{EnginePurpose, Joined, purpose_of};
 use super::programs::{Forwarding, NODE, SHELL, SHELLS, program_of};
 use super::remedy::{Remedies, quoted};
 use crate::model::bytes::message_text;
@@ -57,6 +58,8 @@ pub struct DiagnosisInput<'a> {
     pub record: Option<&'a ExitRecord>,
     /// The time since it was started.
     pub age: Option<Duration>,
+    /// Whether each process joined the container.
+    pub joined: &'a [Joined],
 }
 
 /// Processes of a container that were killed for lack of memory.
@@ -153,6 +156,11 @@ impl Diagnosis<'_> {
     /// Returns the forecast for a process; none for one that has exited.
     fn forecast(&self, process: usize) -> Option<&ProcessForecast> {
         self.input.forecast.processes.iter().find(|forecast| forecast.process == process)
+    }
+
+    /// Returns why the engine started a process in the running container, if it did.
+    fn purpose(&self, process: usize) -> Option<EnginePurpose> {
+        purpose_of(self.input.processes, self.input.joined, process)
     }
 
     /// Whether a process forwards the signal, so that others decide whether it exits.

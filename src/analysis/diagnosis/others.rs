@@ -6,6 +6,7 @@ use crate::analysis::container_process::ContainerProcess;
 use crate::analysis::delivery::Prediction;
 use crate::analysis::finding::{FindingCode, Severity};
 use crate::analysis::forecast::{Answer, KilledBy, ProcessForecast};
+use crate::analysis::joined::EnginePurpose;
 use crate::analysis::programs::{TINI, program_of};
 use crate::model::process::Fact;
 use crate::model::stop_policy::seconds;
@@ -17,6 +18,8 @@ struct Unreached {
     ancestor: usize,
     is_outside: bool,
     exits: Answer,
+    /// Why the engine started them in the running container, if it did.
+    purpose: Option<EnginePurpose>,
     processes: Vec<usize>,
 }
 
@@ -32,9 +35,13 @@ impl Diagnosis<'_> {
         for group in self.unreached_groups(init) {
             match group.exits {
                 Answer::Yes => {}
+                Answer::Maybe if group.purpose == Some(EnginePurpose::HealthCheck) => {
+                    self.health_check(&group);
+                }
                 // If it does not exit itself, that is the finding.
                 Answer::No if self.remains_running(group.ancestor) && !group.is_outside => {}
                 Answer::No => self.not_signalled(&group),
+                Answer::Maybe if group.is_outside => self.may_finish(&group),
                 Answer::Maybe => self.perhaps_stopped(&group),
             }
         }
@@ -47,8 +54,10 @@ impl Diagnosis<'_> {
             let (process, exits) = (forecast.process, forecast.exits);
             let is_outside = !self.descends_from(process, init);
             let ancestor = self.signalled_ancestor(process).unwrap_or(init);
+            let purpose = self.purpose(process);
             let is_group = |group: &&mut Unreached| {
                 group.is_outside == is_outside
+                    && group.purpose == purpose
                     && group.exits == exits
                     && (is_outside || group.ancestor == ancestor)
             };
@@ -58,6 +67,7 @@ impl Diagnosis<'_> {
                     ancestor: if is_outside { process } else { ancestor },
                     is_outside,
                     exits,
+                    purpose,
                     processes: vec![process],
                 }),
             }
@@ -121,6 +131,38 @@ impl Diagnosis<'_> {
         }
         let code = FindingCode::ChildrenNotSignalled;
         self.add(Severity::Problem, code, ancestor, message, remedy);
+    }
+
+    /// Adds the finding for the engine's own health check, which ends by itself.
+    fn health_check(&mut self, group: &Unreached) {
+        let message = format!(
+            "a health check is running: if {} exits before it has finished, {} ({})",
+            self.main,
+            plural(group.processes.len(), "process gets SIGKILL", "processes get SIGKILL"),
+            self.names(&group.processes)
+        );
+        let root = &self.input.processes[group.ancestor];
+        let remedy = "nothing, if a check may be cut short; it is not there between two checks";
+        self.add(Severity::Info, FindingCode::HealthCheck, root, message, remedy);
+    }
+
+    /// Adds the finding for processes that joined, and that may finish before they are killed.
+    fn may_finish(&mut self, group: &Unreached) {
+        let unless = match group.purpose {
+            Some(EnginePurpose::Unknown) => {
+                "if this is a session; a health check or probe ends by itself"
+            }
+            _ => "unless finished before",
+        };
+        let message = format!(
+            "not started by {} (exec): {} SIGKILL without a signal first ({}), {unless}",
+            self.main,
+            plural(group.processes.len(), "process gets", "processes get"),
+            self.names(&group.processes)
+        );
+        let root = &self.input.processes[group.ancestor];
+        let remedy = "if it is a session, exit it first";
+        self.add(Severity::Warning, FindingCode::ChildrenNotSignalled, root, message, remedy);
     }
 
     /// Returns how to end processes that joined the container before it is stopped.

@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use super::container_process::ContainerProcess;
 use super::delivery::{DeliveryContext, Prediction, Recipient, SignalState, predict};
+use super::joined::{EnginePurpose, Joined, purpose_of};
 use crate::model::bytes::message_text;
 use crate::model::lookup::{Lookup, LookupError, LookupResult, LookupStore};
 use crate::model::pid::ProcessId;
@@ -227,6 +228,8 @@ pub struct ForecastInput<'a> {
     pub context: &'a DeliveryContext,
     /// Environments and files, as far as they have been read; more are noted as wanted.
     pub lookups: &'a LookupStore,
+    /// Whether each process joined the container; empty where that was not asked.
+    pub joined: &'a [Joined],
     /// The init.
     pub init: Option<ProcessId>,
     /// Whether the init is PID 1 of its own PID namespace, so that the kernel kills the rest when it exits.
@@ -270,6 +273,11 @@ impl ForecastInput<'_> {
         (0..self.processes.len()).filter(move |index| {
             self.is_running(*index) && self.processes[*index].facts.stat.pgrp == group
         })
+    }
+
+    /// Returns why the engine started a process in the running container, or the ancestor that joined it.
+    fn purpose(&self, index: usize) -> Option<EnginePurpose> {
+        purpose_of(self.processes, self.joined, index)
     }
 
     /// Whether a process can still do anything.

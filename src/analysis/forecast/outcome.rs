@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::reaction::{Exits, Reaction};
 use super::simulation::Simulation;
 use super::{Answer, Forecast, KilledBy, ProcessForecast, SignalArrival};
+use crate::analysis::joined::EnginePurpose;
 use crate::model::stop_schedule::StopOrder;
 use crate::model::verdict::Verdict;
 
@@ -201,7 +202,12 @@ impl<'a> Conclusion<'a> {
                     "SIGKILL without a signal first".into()
                 }
                 None if self.simulation.may_finish(process) => {
-                    "no signal reaches it; it may finish first".into()
+                    let check = match self.simulation.input.purpose(process) {
+                        Some(EnginePurpose::HealthCheck) => "a health check: ",
+                        Some(EnginePurpose::Unknown) => "a session or a health check: ",
+                        _ => "",
+                    };
+                    format!("{check}no signal reaches it; it may finish first")
                 }
                 None => "no signal reaches it".into(),
             },

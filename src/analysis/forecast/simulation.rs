@@ -8,6 +8,7 @@ use super::reaction::{Exits, Forward, Reaction, ServiceStop, StopStage, Targets}
 use super::shells::may_finish;
 use super::{Answer, ForecastInput, SignalArrival, inits, react};
 use crate::analysis::delivery::{Recipient, SignalState, predict};
+use crate::analysis::joined::EnginePurpose;
 use crate::model::stop_schedule::{StopOrder, StopStep};
 
 /// The signals of a stop and the reactions to them, process by process.
@@ -290,6 +291,13 @@ impl<'a> Simulation<'a> {
         let init = self.input.init_index().filter(|_| self.input.owns_pid_ns);
         let exit = init.and_then(|init| self.exit_time(init, 0));
         may_finish(&self.input, process, exit.map_or(grace, |exit| exit.min(grace)))
+            || self.may_be_health_check(process)
+    }
+
+    /// Whether a process is, or may be, of a health check of the engine: it ends by itself.
+    fn may_be_health_check(&self, process: usize) -> bool {
+        let purpose = self.input.purpose(process);
+        matches!(purpose, Some(EnginePurpose::HealthCheck | EnginePurpose::Unknown))
     }
 
     /// Returns when a process is known to exit, from the start of the stop.

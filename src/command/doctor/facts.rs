@@ -54,6 +54,7 @@ pub(super) fn findings(found: &ResolvedContainer<'_>) -> Result<Vec<Finding>, Er
         oom_kills: oom_kills(found).as_ref(),
         record: exit_record(found.host, container).filter(|_| container.verified).as_ref(),
         age: age(found),
+        joined: &snapshot.joined,
     });
     findings.extend(changed_by_init(found, &snapshot));
     Ok(findings)

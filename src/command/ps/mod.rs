@@ -40,7 +40,8 @@ use crate::resolve::{Access, MatchRule, Resolver};
 /// Show the process tree of containers, with each process's signal masks and handlers
 ///
 /// Processes that joined later (docker exec, nsenter) are further roots of the tree. COMMAND begins with `[exec
-/// session]` if the parent is the engine's shim or monitor, with `[parent PID NAME]` if it is another process
+/// session]` if the parent is the engine's shim or monitor, with `[health check]` if it runs the configured check,
+/// with `[exec]` if it may be either, with `[parent PID NAME]` if the parent is another process
 /// outside, with `[left behind]` if the process that started it has exited, and with `[joined]` if the parent cannot
 /// be read. Without a private PID namespace they cannot be told from orphans and have no mark. `?` is a value that
 /// could not be read, `-` one that does not apply. cinspect(1) explains how to name a container.
@@ -277,7 +278,7 @@ impl<'a> ProcessList<'a> {
         let policy = stop_policy(found.host, container);
         let stop_signal = policy.signal_of(container.engine);
         let signal = self.signal.unwrap_or(stop_signal);
-        let snapshot = found.snapshot(self.snapshot_options(signal, stop_signal))?;
+        let mut snapshot = found.snapshot(self.snapshot_options(signal, stop_signal))?;
         let paused = container.state == ContainerState::Paused;
         if paused {
             let name = container.qualified();
@@ -287,6 +288,10 @@ impl<'a> ProcessList<'a> {
             ));
         }
         warn_of_gaps(context, word, &snapshot);
+        snapshot.joined = match self.forecasts || self.needs(&["joined", "command"]) {
+            true => found.joined(&snapshot, !self.json),
+            false => vec![Joined::Unknown; snapshot.processes.len()],
+        };
         let forecast = (self.forecasts)
             .then(|| forecast_of(&found, &snapshot, &procedure_of(container, &policy, None)));
         let mut exits = vec![None; snapshot.processes.len()];
@@ -309,12 +314,8 @@ impl<'a> ProcessList<'a> {
             has_forecast: self.has_headings(),
             state: (self.each).then(|| container.state.name()),
         };
-        let joined = match self.needs(&["joined", "command"]) {
-            true => found.joined(&snapshot, !self.json),
-            false => vec![Joined::Unknown; snapshot.processes.len()],
-        };
         let threads = self.options.threads;
-        let rows = rows_of(snapshot, container.depth, signal, threads, &exits, joined);
+        let rows = rows_of(snapshot, container.depth, signal, threads, &exits);
         Ok(PsRows { rows, init: container.init, paused, by_pid, whole_name, heading })
     }
 

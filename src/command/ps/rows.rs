@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use crate::analysis::delivery::Recipient;
 use crate::analysis::forecast::Answer;
-use crate::analysis::joined::Joined;
 use crate::model::pid::ProcessId;
 use crate::model::signal::Signal;
 use crate::output::columns::ps::PsRow;
@@ -33,17 +32,16 @@ pub struct PsRows {
     pub heading: StopHeading,
 }
 
-/// Makes a snapshot into rows; `exits` has for each process whether it exits on the signal, `joined` whether it joined
-/// the container.
+/// Makes a snapshot into rows; `exits` has for each process whether it exits on the signal.
 pub fn rows_of(
     mut snapshot: ContainerSnapshot,
     depth: usize,
     signal: Signal,
     threads: bool,
     exits: &[Option<Answer>],
-    joined: Vec<Joined>,
 ) -> Vec<PsRow> {
     let processes = std::mem::take(&mut snapshot.processes);
+    let joined = std::mem::take(&mut snapshot.joined);
     let mut rows = Vec::with_capacity(processes.len());
     for ((process, exits), joined) in processes.into_iter().zip(exits).zip(joined) {
         let mut row = PsRow {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::analysis::container_process::{ContainerProcess, RowContext};
 use crate::analysis::delivery::Prediction;
 use crate::analysis::forecast::Answer;
-use crate::analysis::joined::{Joined, Starter};
+use crate::analysis::joined::{EnginePurpose, Joined, Starter};
 use crate::model::capability;
 use crate::model::process::{Fact, Thread, Times};
 use crate::model::signal::Signal;
@@ -63,7 +63,9 @@ impl PsRow {
         let is_main = |thread: &Thread| thread.stat.pid == self.process.facts.stat.pid;
         let Joined::Yes(starter) = &self.joined else { return None };
         self.thread().is_none_or(is_main).then(|| match &**starter {
-            Starter::Engine => "[exec session] ".into(),
+            Starter::Engine(EnginePurpose::Session) => "[exec session] ".into(),
+            Starter::Engine(EnginePurpose::HealthCheck) => "[health check] ".into(),
+            Starter::Engine(EnginePurpose::Unknown) => "[exec] ".into(),
             Starter::Exited => "[left behind] ".into(),
             Starter::Parent(pid, comm) => format!("[parent {pid} {}] ", safe(comm)),
             Starter::Unknown => "[joined] ".into(),

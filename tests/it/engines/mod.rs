@@ -189,6 +189,8 @@ const ENGINE_CHECKS: &[(&str, Check)] = &[
     ("docker", ("doctor_finds_crash_loops", remedies::crash_loop)),
     ("podman", ("doctor_finds_crash_loops", remedies::crash_loop)),
     ("cri", ("doctor_finds_crash_loops", remedies::crash_loop_of_a_pod)),
+    ("docker", ("doctor_knows_a_running_health_check", remedies::health::running_check)),
+    ("podman", ("doctor_knows_a_running_health_check", remedies::health::running_check)),
     ("docker", ("doctor_says_how_a_container_ended", remedies::ended)),
     ("podman", ("doctor_says_how_a_container_ended", remedies::ended)),
 ];

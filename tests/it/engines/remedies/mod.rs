@@ -2,6 +2,7 @@
 //! changed as the remedy says stops without. A command in a remedy is run as it is printed.
 
 mod cases;
+pub mod health;
 
 use std::path::Path;
 use std::process::Command;
