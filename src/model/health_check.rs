@@ -31,7 +31,8 @@ impl HealthCheck {
         match self {
             _ if command.cut => false,
             Self::Exec(configured) => {
-                let configured: Vec<&[u8]> = configured.iter().map(|word| word.as_bytes()).collect();
+                let configured: Vec<&[u8]> =
+                    configured.iter().map(|word| word.as_bytes()).collect();
                 is_execution(&argv, &configured)
             }
             Self::Shell(line) => {
@@ -80,7 +81,11 @@ mod tests {
             let test: Vec<String> = test.iter().map(|&word| word.to_owned()).collect();
             let line: Vec<u8> = argv.iter().flat_map(|word| word.bytes().chain([0])).collect();
             let check = HealthCheck::parse(&test).unwrap();
-            assert_eq!(check.is(&CommandLine::parse(line.clone(), false)), is_it, "{test:?} {argv:?}");
+            assert_eq!(
+                check.is(&CommandLine::parse(line.clone(), false)),
+                is_it,
+                "{test:?} {argv:?}"
+            );
             assert!(!check.is(&CommandLine::parse(line, true)), "{test:?} {argv:?}");
         }
         for none in [&["NONE"][..], &["CMD"], &[]] {

@@ -29,7 +29,21 @@ const MAX_TAKEN: usize = 1 << 13;
 pub struct SignalTrace {
     rings: PerfRings,
     formats: TraceFormats,
-    held: Vec<TraceRecord>,
+    held: HeldRecords,
+}
+
+/// Records that were read from the rings of all CPUs and not taken yet.
+#[derive(Default)]
+struct HeldRecords(Vec<TraceRecord>);
+
+impl HeldRecords {
+    /// Takes the oldest records before a time, in the order of time. (Those of one moment stay in the order of
+    /// their ring.)
+    fn take_before(&mut self, until: u64) -> Vec<TraceRecord> {
+        self.0.sort_by_key(|record| record.time);
+        let ready = self.0.partition_point(|record| record.time < until);
+        self.0.drain(..ready.min(MAX_TAKEN)).collect()
+    }
 }
 
 impl SignalTrace {
@@ -64,7 +78,7 @@ impl SignalTrace {
             events.push((id(&formats.attach), None));
         }
         let rings = PerfRings::open(&events)?;
-        Ok(Self { rings, formats, held: Vec::new() })
+        Ok(Self { rings, formats, held: HeldRecords::default() })
     }
 
     /// Waits until there is much to read or `other` is readable, at most `timeout`. Returns whether
@@ -81,24 +95,22 @@ impl SignalTrace {
     pub fn take(&mut self, until: Option<u64>) -> Vec<TraceRecord> {
         let until = until.unwrap_or_else(|| now().saturating_sub(SETTLE));
         self.drain();
-        self.held.sort_by_key(|record| record.time);
-        let ready = self.held.partition_point(|record| record.time < until);
-        self.held.drain(..ready.min(MAX_TAKEN)).collect()
+        self.held.take_before(until)
     }
 
     /// Returns whether more records wait than one reading returns.
     pub fn is_behind(&self) -> bool {
-        self.held.len() > MAX_TAKEN
+        self.held.0.len() > MAX_TAKEN
     }
 
     /// Returns the number of records before a time that were read and not taken.
     pub fn count_before(&self, until: u64) -> u64 {
-        self.held.iter().filter(|record| record.time < until).count() as u64
+        self.held.0.iter().filter(|record| record.time < until).count() as u64
     }
 
     /// Empties the rings before they are full: a burst of signals is recorded faster than it is printed.
     pub fn drain(&mut self) {
-        let Self { rings, formats, held } = self;
+        let Self { rings, formats, held: HeldRecords(held) } = self;
         if held.len() < MAX_HELD {
             rings.take(|kind, flags, bytes| held.extend(parse_record(formats, kind, flags, bytes)));
         }
@@ -109,4 +121,81 @@ impl SignalTrace {
 pub fn now() -> u64 {
     let time = clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from).unwrap_or_default();
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::trace::KernelEvent;
+
+    const FORMAT: &str =
+        "ID: 7\nformat:\n\tfield:unsigned short common_type;\toffset:0;\tsize:2;\tsigned:0;\n";
+    const LOST: u32 = 2;
+    const FORK: u32 = 7;
+
+    /// Returns the bytes of a fork of this task, or of records that were lost, with pid, tid and time at the end.
+    fn bytes(body: &[u8], time: u64) -> Vec<u8> {
+        let ids = 1u64.to_ne_bytes();
+        [body, &ids, &time.to_ne_bytes()].concat()
+    }
+
+    fn fork(tid: i32, time: u64) -> (u32, Vec<u8>) {
+        let ids = [tid, 1, tid, 1].map(i32::to_ne_bytes).concat();
+        (FORK, bytes(&[&ids[..], &time.to_ne_bytes()].concat(), time))
+    }
+
+    fn lost(records: u64, time: u64) -> (u32, Vec<u8>) {
+        (LOST, bytes(&[9u64.to_ne_bytes(), records.to_ne_bytes()].concat(), time))
+    }
+
+    #[test]
+    fn records_of_several_cpus_are_taken_in_the_order_of_time() {
+        let format = TracepointFormat::parse(FORMAT).unwrap();
+        let formats = TraceFormats {
+            generate: format.clone(),
+            deliver: format.clone(),
+            exit: format.clone(),
+            oom: format.clone(),
+            attach: format,
+        };
+        let mut held = HeldRecords::default();
+        // Each ring is in order; they are read one after the other, and again when more was written.
+        let rings = [
+            vec![fork(10, 10), fork(30, 30), lost(5, 35), fork(50, 50), fork(51, 50)],
+            vec![fork(20, 20), fork(40, 40)],
+            vec![lost(2, 15), fork(45, 45)],
+        ];
+        let read = |held: &mut HeldRecords, ring: &[(u32, Vec<u8>)]| {
+            let records =
+                ring.iter().filter_map(|(kind, bytes)| parse_record(&formats, *kind, 0, bytes));
+            held.0.extend(records);
+        };
+        rings.iter().for_each(|ring| read(&mut held, ring));
+        let taken = |records: Vec<TraceRecord>| -> Vec<(u64, i64)> {
+            let number = |event| match event {
+                KernelEvent::Forked { tid, .. } => i64::from(tid),
+                KernelEvent::Lost { records } => -i64::try_from(records).unwrap(),
+                other => panic!("{other:?}"),
+            };
+            records.into_iter().map(|record| (record.time, number(record.event))).collect()
+        };
+        let first = taken(held.take_before(45));
+        assert_eq!(first, [(10, 10), (15, -2), (20, 20), (30, 30), (35, -5), (40, 40)]);
+        read(&mut held, &[fork(47, 47), lost(1, 60)]);
+        assert_eq!(taken(held.take_before(60)), [(45, 45), (47, 47), (50, 50), (50, 51)]);
+        assert_eq!(taken(held.take_before(u64::MAX)), [(60, -1)]);
+        assert!(held.0.is_empty());
+    }
+
+    #[test]
+    fn one_reading_takes_the_oldest_records_only() {
+        let record =
+            |time| TraceRecord { time, pid: 1, tid: 1, event: KernelEvent::Lost { records: 1 } };
+        let count = MAX_TAKEN as u64 + 2;
+        let mut held = HeldRecords((0..count).rev().map(record).collect());
+        let times: Vec<u64> = held.take_before(u64::MAX).iter().map(|record| record.time).collect();
+        assert!(times.iter().copied().eq(0..MAX_TAKEN as u64));
+        let rest: Vec<u64> = held.take_before(count - 1).iter().map(|record| record.time).collect();
+        assert_eq!(rest, [count - 2]);
+    }
 }

@@ -22,6 +22,7 @@ pub fn trials() -> Vec<Trial> {
     add("trace::names_the_sender", sender);
     add("trace::shows_processes_that_begin_later", later);
     add("trace::loses_no_signal_of_a_burst", burst);
+    add("trace::says_where_records_are_missing", overflow);
     add("trace::counts_routine_signals_unless_they_are_named", routine);
     add("trace::kill_by_the_exit_of_pid_1_has_this_reason", init_exit);
     add("trace::leaves_nothing_behind_when_it_is_killed", killed);
@@ -210,6 +211,51 @@ fn burst() -> Outcome {
     same(results(&events, "signal", "USR2", "perl").len(), BURST)?;
     same(results(&events, "deliver", "USR2", "perl").len(), BURST)?;
     same(events.last().map(|end| end["lost"].clone()), Some(json!(0)))
+}
+
+/// Signals, each of them two records, of which small rings hold a part only.
+const OVERFLOW: usize = 20_000;
+
+/// A trace that does not read for a while says where records are missing, and how many.
+fn overflow() -> Outcome {
+    let dir = tempfile::tempdir()?;
+    let file = |name: &str| dir.path().join(name);
+    let wait =
+        |name| format!("select(undef, undef, undef, 0.05) until -e '{}'", file(name).display());
+    let script = format!(
+        "$SIG{{USR2}} = sub {{}}; {}; kill USR2 => $$ for 1..{OVERFLOW}; mkdir '{}'; {}; kill TERM => $$; sleep 1000",
+        wait("begin"),
+        file("sent").display(),
+        wait("go")
+    );
+    let init = UnsharedInit::start(&["perl", "-e", &script])?;
+    let small = "ulimit -l 0; exec setpriv --inh-caps=-ipc_lock --bounding-set=-ipc_lock \"$@\"";
+    let mut command = Command::new("sh");
+    command.args(["-c", small, "sh", env!("CARGO_BIN_EXE_cinspect"), "--json", "trace"]);
+    command.args([&init.name(), "USR2", "TERM"]);
+    let trace = Trace::begin(command)?;
+    let pid = trace.child.id().to_string();
+    finish(kill("STOP", &pid)).expect(0)?;
+    std::fs::write(file("begin"), "")?;
+    let is_sent = wait_until(|| file("sent").exists());
+    finish(kill("CONT", &pid)).expect(0)?;
+    check(is_sent, "the signals are not sent")?;
+    let is_lost = |event: &&Value| event["event"] == json!("lost");
+    trace.wait_for(|events| events.iter().any(|event| is_lost(&event)))?;
+    std::fs::write(file("go"), "")?;
+    trace.wait_for(|events| !results(events, "signal", "TERM", "perl").is_empty())?;
+    let events = trace.finish()?;
+    let lost: u64 = events.iter().filter(is_lost).filter_map(|event| event["lost"].as_u64()).sum();
+    same(events.last().map(|end| end["lost"].clone()), Some(json!(lost)))?;
+    let printed = ["signal", "deliver"].map(|kind| results(&events, kind, "USR2", "perl").len());
+    let all = printed.iter().sum::<usize>() + usize::try_from(lost)?;
+    check(lost > 0 && all >= 2 * OVERFLOW, format!("{printed:?} and {lost} lost"))?;
+    // Between the records of before and those of after, all in the order of time.
+    let place = events.iter().position(|event| is_lost(&event));
+    check(place.is_some_and(|place| place > 0), format!("{place:?}"))?;
+    let times: Vec<&str> = events.iter().filter_map(|event| event["time"].as_str()).collect();
+    let times = times.iter().map(|time| time.parse::<jiff::Timestamp>());
+    check(times.collect::<Result<Vec<_>, _>>()?.is_sorted(), "not in the order of time")
 }
 
 fn routine() -> Outcome {
