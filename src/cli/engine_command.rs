@@ -41,12 +41,13 @@ pub fn engine_hint(line: &TypedLine<'_>, word: &str) -> Option<String> {
     let word = same.map_or(word, |(_, word)| *word);
     if LEFT_TO_ENGINE.contains(&word) {
         let mut names = line.positionals(WITH_VALUE).into_iter();
-        let found = names.find_map(|name| Some((name, container(line, name)?)));
+        // (Most of these modify it: what names it has to be as exact as for a command that does.)
+        let found = names.find_map(|name| Some((name, container(line, name, Access::Act)?)));
         let command = found.and_then(|(name, container)| command(line, word, name, &container));
         let hint = command.map(|command| format!("that is left to its engine: {command}"));
         return Some(hint.unwrap_or_else(|| general(word, line)));
     }
-    container(line, word)?;
+    container(line, word, Access::Read)?;
     let rest = own_command(&line.arguments().iter().take(1).copied().collect::<Vec<_>>(), &[word]);
     Some(match rest {
         Some(own) if !line.arguments().is_empty() => format!("the command comes first: {own}"),
@@ -95,11 +96,11 @@ fn general(word: &str, line: &TypedLine<'_>) -> String {
 }
 
 /// Returns the container of this name, running or not.
-fn container(line: &TypedLine<'_>, name: &str) -> Option<Container> {
+fn container(line: &TypedLine<'_>, name: &str, access: Access) -> Option<Container> {
     let root = line.value(&["--host-root"]).map_or_else(|| PathBuf::from("/"), PathBuf::from);
     let ui = Ui::new(ColorMode::Never, false, false).silenced();
     let host = Context::new(ui, root).host().ok()?;
     let resolver = Resolver::new(&host);
-    let found = resolver.resolve(name, Access::Read).ok().map(|found| found.container);
+    let found = resolver.resolve(name, access).ok().map(|found| found.container);
     found.or_else(|| resolver.not_running(name).map(|stopped| stopped.container))
 }

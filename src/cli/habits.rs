@@ -25,7 +25,7 @@ pub(super) const READING: &[(&[&str], &str)] = &[
         "`cinspect inspect CTR` shows a container, `cinspect why CTR` how it ended",
     ),
     (&["health", "healthcheck", "check", "diagnose"], "`cinspect doctor CTR` looks for problems"),
-    (&["pstree", "pidof", "processes"], "`cinspect ps CTR` shows the processes as a tree"),
+    (&["pstree", "tree", "pidof", "processes"], "`cinspect ps CTR` shows the processes as a tree"),
     (&["pgrep"], "`cinspect ps` shows the processes of all containers: `cinspect ps | grep ARGS`"),
     (&["strace", "events", "bpftrace"], "`cinspect trace CTR` prints signals, exits and OOM kills"),
     (&["lsns", "pod-of", "whois"], "`cinspect inspect PID` shows the container of a process"),

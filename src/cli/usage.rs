@@ -120,7 +120,10 @@ fn unexpected(error: &clap::Error, line: &TypedLine<'_>) -> Option<Error> {
         return Some(error_text.hint(hint));
     }
     if let (false, Some(command)) = (word.starts_with('-'), line.word()) {
-        return Some(error_text.hint(surplus_word(command, word)));
+        return Some(error_text.hint(match command {
+            "signal" | "kill" => surplus_signal(&line.positionals(&[])),
+            _ => surplus_word(command, word),
+        }));
     }
     Some(match text(error, ContextKind::SuggestedArg) {
         Some(near) => error_text.hint(format!("did you mean `{}`?", name_of(near))),
@@ -132,6 +135,27 @@ fn unexpected(error: &clap::Error, line: &TypedLine<'_>) -> Option<Error> {
 fn surplus_word(command: &str, word: &str) -> String {
     let word = quoted(word);
     format!("`{command}` takes one container: `cinspect {command} {word}` for the other")
+}
+
+/// Returns the hint for a further container or signal of `signal`.
+fn surplus_signal(words: &[&str]) -> String {
+    let is_signal = |word: &&&str| SignalNumber::parse(word).is_ok();
+    let (signals, containers): (Vec<&str>, Vec<&str>) = words.iter().partition(is_signal);
+    let word = |words: &[&str], index: usize, other: &str| {
+        words.get(index).map_or_else(|| other.to_owned(), |word| quoted(word))
+    };
+    match signals.len() > 1 {
+        true => format!(
+            "one signal at a time: `cinspect signal {} {}` sends the other",
+            word(&containers, 0, "CTR"),
+            word(&signals, 1, "SIG")
+        ),
+        false => format!(
+            "one container at a time: `cinspect signal {} {}` for the other",
+            word(&containers, 1, "CTR"),
+            word(&signals, 0, "SIG")
+        ),
+    }
 }
 
 fn conflict(error: &clap::Error, line: &TypedLine<'_>) -> Option<Error> {

@@ -46,6 +46,26 @@ pub(super) fn each_container(
     Ok(status)
 }
 
+/// Resolves a reference to a container that runs.
+///
+/// # Errors
+/// As [`resolve`]; and a process of the host itself is in no container.
+pub(super) fn resolve_running<'a>(
+    context: &Context,
+    resolver: &Resolver<'a>,
+    word: &str,
+) -> Result<ResolvedContainer<'a>, Error> {
+    let found = resolve(context, resolver, word, Access::Read)?;
+    match found.matched_by.process().filter(|_| found.is_host()) {
+        Some(pid) => {
+            Err(Error::new(ExitStatus::NoContainer, format!("no running container `{word}`"))
+                .cause(format!("process {pid} is not in a container"))
+                .hint(format!("`cinspect inspect {pid}` shows it")))
+        }
+        None => Ok(found),
+    }
+}
+
 /// Resolves a reference to a container that runs, or else to one that does not.
 pub(super) fn resolve_any<'a>(
     context: &Context,
@@ -53,13 +73,13 @@ pub(super) fn resolve_any<'a>(
     resolver: &Resolver<'a>,
     word: &str,
 ) -> Result<AnyContainer<'a>, Error> {
-    let (container, running, cgroup) = match resolve(context, resolver, word, Access::Read) {
+    let (container, running, cgroup) = match resolve_running(context, resolver, word) {
         Ok(found) => {
             let cgroup = found.container.cgroup.as_ref().map(|cgroup| cgroup.path.clone());
             (found.container.clone(), Some(found), cgroup)
         }
         Err(error) => {
-            let stopped = resolver.not_running(word).ok_or_else(|| without_trace(error))?;
+            let stopped = resolver.not_running(word).ok_or_else(|| without_trace(error, word))?;
             (stopped.container, None, stopped.cgroup)
         }
     };
@@ -68,9 +88,11 @@ pub(super) fn resolve_any<'a>(
 }
 
 /// Adds why a container may be known to nothing that is read here.
-fn without_trace(error: Error) -> Error {
+fn without_trace(error: Error, word: &str) -> Error {
+    // (A PID is of something that runs.)
+    let is_process = word.strip_prefix("pid:").unwrap_or(word).parse::<u32>().is_ok();
     match error.status {
-        ExitStatus::NoContainer => error.hint(
+        ExitStatus::NoContainer if !is_process => error.hint(
             "nothing remains of a container that was removed (`--rm`); `cinspect ls -a` lists those that ended and were not",
         ),
         _ => error,

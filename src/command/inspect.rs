@@ -110,7 +110,7 @@ fn inspect(found: &ResolvedContainer<'_>, pid: Option<ContainerPid>) -> Result<I
     let process = inspected_process(found, pid, &snapshot)?;
     let id = process.facts.id;
     let prediction = snapshot.predict(process, stop_signal, Recipient::Process);
-    let is_host = !container.engine.names_containers() && container.pid_ns == host.pid_ns;
+    let is_host = found.is_host();
     let facts = host.inspect_facts(id.pid, container.cgroup.as_ref());
     // They were read by PID: it has to be the same process still.
     if host.stat(id.pid).map(|stat| stat.start) != Ok(id.start) {

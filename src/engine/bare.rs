@@ -9,5 +9,6 @@ pub static BARE: EngineInfo = EngineInfo {
     display_name: "no engine",
     reference: ReferenceForm::Pid,
     keeps_records: false,
+    output_hint: "its output goes where the program that started it sends it",
     ..EngineInfo::DEFAULT
 };

@@ -88,6 +88,11 @@ pub struct ResolvedContainer<'a> {
 }
 
 impl ResolvedContainer<'_> {
+    /// Whether it is the host itself, which stands for a process that is in no container.
+    pub fn is_host(&self) -> bool {
+        !self.container.engine.names_containers() && self.container.pid_ns == self.host.pid_ns
+    }
+
     /// Returns the notes about a reference that was not taken literally.
     pub fn note(&self, word: &str) -> Option<String> {
         let name = self.container.qualified();

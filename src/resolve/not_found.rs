@@ -94,6 +94,14 @@ impl NotFound<'_> {
         }
     }
 
+    /// Whether a process is known to be in no container.
+    fn is_on_host(&self, pid: HostPid) -> bool {
+        let pid_ns = self.host.pid_ns_by_pid(pid).ok();
+        pid_ns.is_some()
+            && pid_ns == self.host.pid_ns
+            && self.inventory.containing(self.host, pid).is_none()
+    }
+
     fn cgroup(&self, path: &str) -> Error {
         if self.host.find_cgroup(path.as_bytes()).is_some() {
             return self
@@ -110,7 +118,13 @@ impl NotFound<'_> {
         }
         let pid = name.parse::<HostPid>().ok().filter(|_| engine.is_none());
         let pid_exists = pid.is_some_and(|pid| self.host.stat(pid).is_ok());
-        if self.access == Access::Act && pid_exists {
+        if self.access == Access::Act
+            && pid_exists
+            && let Some(pid) = pid
+        {
+            if self.is_on_host(pid) {
+                return self.pid(pid);
+            }
             return self
                 .because("PIDs need the `pid:` prefix here")
                 .hint(format!("`pid:{name}` is the container of process {name}"));

@@ -1,13 +1,14 @@
 //! Findings about the init, which decides most of a stop: the effect of the stop signal on it, and another
 //! signal that would end it.
 
-use super::{Diagnosis, is_node, is_shell, probably_continues};
+use super::{DETACH, Diagnosis, is_node, is_shell, probably_continues};
 use crate::analysis::container_process::ContainerProcess;
 use crate::analysis::delivery::Prediction;
 use crate::analysis::finding::{FindingCode, Severity};
 use crate::analysis::forecast::Answer;
 use crate::analysis::joined::EnginePurpose;
 use crate::analysis::programs::{program_note, program_of};
+use crate::model::process::Fact;
 use crate::model::signal::{Signal, SignalSet};
 use crate::model::verdict::Verdict;
 
@@ -181,7 +182,16 @@ impl Diagnosis<'_> {
     fn unknown(&mut self, process: &ContainerProcess, prediction: &Prediction) {
         let note = prediction.note.as_deref().unwrap_or("a fact is missing");
         let message = format!("cannot tell what {} does to {}: {note}", self.signal, self.main);
-        self.add(Severity::Warning, FindingCode::Unknown, process, message, "run as root");
+        let remedy = if prediction.verdict == Verdict::NoEffect {
+            "its parent has to reap it".into()
+        } else if process.facts.status.tracer_pid != 0 {
+            DETACH.into()
+        } else if matches!(process.facts.waits, Fact::Denied) {
+            "run as root".into()
+        } else {
+            self.find_out()
+        };
+        self.add(Severity::Warning, FindingCode::Unknown, process, message, remedy);
     }
 
     /// Adds the finding for an init that receives the signal, and does not exit or may not.

@@ -62,6 +62,9 @@ pub struct DiagnosisInput<'a> {
     pub joined: &'a [Joined],
 }
 
+/// The remedy for a process that is traced.
+const DETACH: &str = "detach the tracer";
+
 /// Processes of a container that were killed for lack of memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OomKills {

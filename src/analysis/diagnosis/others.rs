@@ -1,7 +1,7 @@
 //! Findings about the processes that the init does not decide for: those that no signal reaches, those that
 //! get it and do not exit, and those that cannot act on it now.
 
-use super::{Diagnosis, is_shell, plural};
+use super::{DETACH, Diagnosis, is_shell, plural};
 use crate::analysis::container_process::ContainerProcess;
 use crate::analysis::delivery::Prediction;
 use crate::analysis::finding::{FindingCode, Severity};
@@ -353,7 +353,7 @@ impl Diagnosis<'_> {
         let (code, remedy) = if state.is_stopped() {
             (FindingCode::Stopped, format!("{} resumes it", self.signal_to(process, "CONT")))
         } else if state.is_traced() || process.facts.status.tracer_pid != 0 {
-            (FindingCode::Traced, "detach the tracer".into())
+            (FindingCode::Traced, DETACH.into())
         } else if state.is_uninterruptible() {
             (
                 FindingCode::Uninterruptible,

@@ -46,8 +46,9 @@ impl Forwarder {
     }
 }
 
-/// The signals that tini leaves to the kernel (`configure_signals`).
-const LEFT_BY_TINI: [Signal; 9] = [
+/// The signals that tini leaves to the kernel (`configure_signals`), and those that sigfillset(3) leaves to the C
+/// library.
+const LEFT_BY_TINI: [Signal; 11] = [
     Signal::FPE,
     Signal::ILL,
     Signal::SEGV,
@@ -57,6 +58,8 @@ const LEFT_BY_TINI: [Signal; 9] = [
     Signal::SYS,
     Signal::TTIN,
     Signal::TTOU,
+    Signal::RT32,
+    Signal::RT33,
 ];
 
 /// Corrects the effect of a signal on a tini that was seen between two of its waits: it waits for one second
@@ -71,7 +74,11 @@ pub fn between_waits(process: &Process, signal: Signal, prediction: Prediction) 
             | Verdict::Dumps
             | Verdict::Pending
     );
-    let takes_it = || !LEFT_BY_TINI.contains(&signal) && signal != Signal::KILL;
+    // While it waits, its set says which signals it takes.
+    let waits = process.waits.known();
+    let is_waiting =
+        || waits.is_some_and(|waits| waits.threads.iter().any(|t| !t.awaited.is_empty()));
+    let takes_it = || !LEFT_BY_TINI.contains(&signal) && signal != Signal::KILL && !is_waiting();
     match is_transient && Forwarder::of(process) == Some(Forwarder::Tini) && takes_it() {
         true => Prediction { verdict: Verdict::Accepted, note: None, ..prediction },
         false => prediction,

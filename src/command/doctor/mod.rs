@@ -10,8 +10,9 @@ use clap::{ArgMatches, Args};
 use serde_json::{Map, Value as Json, json};
 
 use self::ended::RunningPods;
+use super::any_container::resolve_running;
 use super::forecast::each_container;
-use super::{Command, Section, arguments, command, resolve};
+use super::{Command, Section, arguments, command};
 use crate::analysis::finding::{Finding, FindingCode, Severity};
 use crate::cli::context::Context;
 use crate::completion::source::CompletionSource;
@@ -24,7 +25,7 @@ use crate::output::style::{Emphasis, Style};
 use crate::output::terminal::Ui;
 use crate::output::width::wrap;
 use crate::proc::Host;
-use crate::resolve::{Access, ResolvedContainer, Resolver, hidden_names_note};
+use crate::resolve::{ResolvedContainer, Resolver, hidden_names_note};
 
 /// Say why a stop would not be graceful, and how to fix it
 ///
@@ -216,7 +217,7 @@ fn overview(reports: &[Report], ui: &Ui) -> String {
 
 /// Reads the container that a reference stands for, or the record of one that is not running.
 fn report_of(context: &Context, resolver: &Resolver<'_>, word: &str) -> Result<Report, Error> {
-    let error = match resolve(context, resolver, word, Access::Read) {
+    let error = match resolve_running(context, resolver, word) {
         Ok(found) => return report(&found),
         Err(error) => error,
     };

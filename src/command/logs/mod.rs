@@ -128,7 +128,10 @@ fn destination<'r>(found: &'r AnyContainer<'_>) -> Result<&'r LogDestination, Er
         let name = found.container.qualified();
         let engine = found.container.engine;
         Error::new(ExitStatus::Failed, format!("no log of `{name}`"))
-            .cause(format!("{} records none", engine.display_name))
+            .cause(match engine.names_containers() {
+                true => format!("{} records none", engine.display_name),
+                false => "it was started without an engine".into(),
+            })
             .hint(engine.output_hint)
     })
 }

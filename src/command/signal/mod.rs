@@ -41,7 +41,7 @@ use crate::sys::capability;
 /// each process and verifies that it is the selected one, so a PID that was reused in the meantime is
 /// never signalled.
 #[derive(Args)]
-#[command(override_usage = "cinspect signal [OPTIONS] <CTR> <SIG>\n       cinspect signal --list")]
+#[command(override_usage = "cinspect signal [OPTIONS] <CTR> <SIG>\n       cinspect signal --list [SIG]")]
 pub struct SignalArgs {
     /// The container
     #[arg(value_name = "CTR", required_unless_present = "list", add = CompletionSource::Containers)]
@@ -130,7 +130,7 @@ pub struct SignalArgs {
     /// Send KILL to processes that are still running after this time
     #[arg(short = 'k', long, value_name = "DUR", value_parser = args::duration, add = CompletionSource::Free)]
     kill_after: Option<Duration>,
-    /// List all signals
+    /// List the signals; with SIG, or a status such as 143, only that one
     #[arg(short, long)]
     list: bool,
 }
@@ -166,7 +166,7 @@ pub const COMMAND: Command = command::<SignalArgs>(
 fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
     let arguments: SignalArgs = arguments(matches)?;
     if arguments.list {
-        context.print(&list())?;
+        context.print(&list(&arguments.listed()?))?;
         return Ok(ExitStatus::Done);
     }
     let (reference, signal) = arguments.reference_and_signal()?;
@@ -222,10 +222,10 @@ fn of_processes(
     selectors.into_iter().map(of_process).collect()
 }
 
-/// Returns the table of all signals.
-fn list() -> String {
+/// Returns the table of these signals, or of all.
+fn list(wanted: &[Signal]) -> String {
     let mut text = String::new();
-    for signal in Signal::all() {
+    for signal in Signal::all().filter(|s| wanted.is_empty() || wanted.contains(s)) {
         let default = format!("{:?}", signal.default_action()).to_lowercase();
         text.push_str(&format!(
             "{:>2}  {:<9}  {default:<9}  {}\n",
@@ -246,6 +246,16 @@ impl SignalArgs {
         let number = args::signal_number(signal)
             .map_err(|error| swapped_arguments(reference, signal).unwrap_or(error))?;
         Ok((reference, number))
+    }
+
+    /// Returns the signals to list, as kill(1) takes them: a status above 128 is that of a process that one killed.
+    fn listed(&self) -> Result<Vec<Signal>, Error> {
+        let words = [&self.container, &self.signal, &self.by_option].into_iter().flatten();
+        let listed = |word: &String| {
+            let killed = word.parse().ok().and_then(|status: u8| status.checked_sub(128));
+            killed.and_then(Signal::new).map_or_else(|| args::signal(word), Ok)
+        };
+        words.map(listed).collect()
     }
 
     fn selectors(&self) -> Result<Vec<Selector>, Error> {
