@@ -41,7 +41,9 @@ use crate::sys::capability;
 /// each process and verifies that it is the selected one, so a PID that was reused in the meantime is
 /// never signalled.
 #[derive(Args)]
-#[command(override_usage = "cinspect signal [OPTIONS] <CTR> <SIG>\n       cinspect signal --list [SIG]")]
+#[command(
+    override_usage = "cinspect signal [OPTIONS] <CTR> <SIG>\n       cinspect signal --list [SIG]"
+)]
 pub struct SignalArgs {
     /// The container
     #[arg(value_name = "CTR", required_unless_present = "list", add = CompletionSource::Containers)]
