@@ -21,9 +21,10 @@ const DIFFERENCES: &[(&str, &str, &str)] = &[
     ("crun", "NoNewPrivs", "crun exec sets it only on request, though the container has it"),
     ("youki", "limits", "youki exec keeps the caller's"),
     ("lxc", "env", "lxc-attach keeps the caller's, and adds container=lxc"),
-    ("lxc", "cgroup", "lxc-attach makes a cgroup `.lxc` for it in the hierarchy of v2"),
+    ("lxc", "cgroup/v2", "lxc-attach makes a cgroup `.lxc` for it"),
     ("incus", "env", "incus exec sets PATH, HOME, USER and LANG by itself"),
-    ("incus", "cgroup", "liblxc makes a cgroup `.lxc` for it in the hierarchy of v2"),
+    ("incus", "cgroup/v2", "liblxc makes a cgroup `.lxc` for it"),
+    ("podman", "cgroup/name=systemd", "crun exec leaves it in the caller's"),
     ("podman", "limits/Max processes", "podman exec has no limit where the init has one"),
     (
         "podman",
@@ -62,9 +63,10 @@ fn attributes(pid: i64) -> Result<Attributes, Failed> {
             attributes.insert(key.into(), value.trim().into());
         }
     }
-    for name in ["cgroup", "oom_score_adj", "uid_map"] {
+    for name in ["oom_score_adj", "uid_map"] {
         attributes.insert(name.into(), text(name));
     }
+    attributes.extend(text("cgroup").lines().filter_map(hierarchy));
     // (The name has a column of 26 characters.)
     for (limit, values) in
         text("limits").lines().skip(1).filter_map(|line| line.split_at_checked(26))
@@ -95,6 +97,13 @@ fn attributes(pid: i64) -> Result<Attributes, Failed> {
     fds.sort();
     attributes.insert("fds".into(), fds.join(","));
     Ok(attributes)
+}
+
+/// Parses a line of a `cgroup` file: the controllers of the hierarchy, and the path.
+fn hierarchy(line: &str) -> Option<(String, String)> {
+    let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
+    let name = if controllers.is_empty() { "v2" } else { controllers };
+    Some((format!("cgroup/{name}"), path.to_owned()))
 }
 
 /// Starts a command in the background, and returns its host PID.
