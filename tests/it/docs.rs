@@ -34,13 +34,13 @@ fn compare(dir: &str, wanted: &[(String, Vec<u8>)]) -> Outcome {
     let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     if std::env::var_os("UPDATE").is_some() {
         let _ = std::fs::remove_dir_all(&dir);
-        std::fs::create_dir_all(&dir).map_err(|error| error.to_string())?;
+        std::fs::create_dir_all(&dir)?;
         for (file, bytes) in wanted {
-            std::fs::write(dir.join(file), bytes).map_err(|error| error.to_string())?;
+            std::fs::write(dir.join(file), bytes)?;
         }
     }
     let mut wrong = Vec::new();
-    for entry in std::fs::read_dir(&dir).map_err(|error| error.to_string())?.flatten() {
+    for entry in std::fs::read_dir(&dir)?.flatten() {
         let file = name(&entry.path());
         if !wanted.iter().any(|(wanted, _)| *wanted == file) {
             wrong.push(format!("{file} is not generated from any command"));

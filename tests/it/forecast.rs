@@ -304,7 +304,7 @@ fn compare(
 fn signal_init(init: &OwnedFd, certain: &[&OwnedFd], case: &ForecastCase) -> Result<bool, Failed> {
     let grace = Duration::from_secs(case.grace);
     let (begun, before) = (Instant::now(), stalled());
-    send(init, Signal::parse(&case.signal).map_err(|error| error.to_string())?)?;
+    send(init, Signal::parse(&case.signal)?)?;
     loop {
         if pidfd::alive(init) == Ok(false) {
             return Ok(true);

@@ -255,7 +255,7 @@ fn without_verb(facts: &FileFacts) -> impl Iterator<Item = &str> {
 
 fn docs_begin_with_a_verb() -> Outcome {
     let text = "/// The host.\nfn a() {} /// Reads, and\nfn b() {} trait T { /// Whom\nfn c(); }";
-    let example = facts_of(Vec::new(), text).map_err(|error| error.to_string())?;
+    let example = facts_of(Vec::new(), text)?;
     let seen: Vec<&str> = without_verb(&example).collect();
     check(seen == ["a", "c"], format!("{seen:?} are seen in the example"))?;
     let mut wrong = Vec::new();

@@ -44,7 +44,7 @@ fn linear() -> Outcome {
     let containers = (0..16).map(|_| fixture("init\n> a")).collect::<Result<Vec<_>, _>>()?;
     let opened =
         |arguments: &[&str]| -> Result<(String, Vec<(usize, i32)>), libtest_mimic::Failed> {
-            let log = tempfile::NamedTempFile::new().map_err(|error| error.to_string())?;
+            let log = tempfile::NamedTempFile::new()?;
             let mut traced = Command::new("strace");
             traced.args(["-f", "-qq", "-e", "trace=open,openat,openat2", "-o"]).arg(log.path());
             traced.arg(env!("CARGO_BIN_EXE_cinspect")).args(arguments);
@@ -102,7 +102,7 @@ fn by_child() -> Outcome {
         let mut unshare = Command::new("unshare");
         let script = format!("trap '' TERM; sleep {time} & wait");
         unshare.args(["-pf", "--kill-child", "sh", "-c", &script]).stdin(Stdio::null());
-        let mut unshare = unshare.spawn().map_err(|error| error.to_string())?;
+        let mut unshare = unshare.spawn()?;
         let child_of = |pid: &str| {
             let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
             children.ok()?.split_whitespace().next().map(str::to_owned)
@@ -132,7 +132,7 @@ fn nested() -> Outcome {
     let mut inner = Command::new("nsenter");
     inner.args(["-t", &container.init.to_string(), "-p", "--"]);
     inner.args(["unshare", "-pf", "--kill-child", "sleep", "1000"]).stdin(Stdio::null());
-    let mut inner = inner.spawn().map_err(|error| error.to_string())?;
+    let mut inner = inner.spawn()?;
     let counted = || {
         let rows = run(&["--json", "ls"]).objects();
         let row = rows.into_iter().find(|row| row["pid"] == json!(container.init));

@@ -384,7 +384,7 @@ fn finds_the_table_for_arm64(toolchain: &Toolchain) -> Outcome {
         let length = file.metadata().map_err(error)?.len();
         let read = |buffer: &mut [u8], offset: u64| file.read_exact_at(buffer, offset);
         let found = GoProgram::read(&GoSource::new(length, &read));
-        let found = found.map_err(|error| error.to_string())?;
+        let found = found?;
         same((build, found.table), (build, address.filter(|_| source == ASKS)))?;
         check(toolchain.version.starts_with(&format!("go1.{}", found.release.unwrap_or(0))), "")?;
     }
@@ -393,7 +393,7 @@ fn finds_the_table_for_arm64(toolchain: &Toolchain) -> Outcome {
 
 /// Its own handlers end it as a child and do nothing as PID 1; a listener gets the signal.
 fn node_behaves_as_said(node: &Path) -> Outcome {
-    let symbols = Command::new("nm").arg(node).output().map_err(|error| error.to_string())?;
+    let symbols = Command::new("nm").arg(node).output()?;
     let is_known = String::from_utf8_lossy(&symbols.stdout).contains(" uv__signal_tree\n");
     let keep = "console.log('ready'); setInterval(() => {}, 1000)";
     let listener = format!("process.on('SIGTERM', () => console.log('got 15')); {keep}");

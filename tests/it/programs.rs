@@ -241,7 +241,7 @@ fn start(row: &Row, init: bool) -> Result<(Running, i32), Failed> {
 /// Returns the name of the known program that a process runs, and the effect of a signal on it.
 fn predict(pid: i32, signal: Signal) -> Result<(Option<&'static str>, Prediction), Failed> {
     let error = |error: cinspect::testing::Error| Failed::from(error.to_string());
-    let host = Host::new(Path::new("/")).map_err(|error| error.to_string())?;
+    let host = Host::new(Path::new("/"))?;
     let found = Resolver::new(&host).resolve(&format!("pid:{pid}"), Access::Act).map_err(error)?;
     let options = SnapshotOptions { waits: SignalSet::from(signal), ..SnapshotOptions::BARE };
     let snapshot = found.snapshot(options).map_err(error)?;
@@ -266,8 +266,7 @@ fn behaves_as_predicted(row: &Row, init: bool) -> Outcome {
     same((program, prediction.verdict, is_ready), (row.program, verdict, true))?;
     let process =
         pidfd::open(pid, pidfd::SignalScope::Process).map_err(|errno| errno.to_string())?;
-    pidfd::send(&process, signal.number(), None, pidfd::SignalScope::Process)
-        .map_err(|e| e.to_string())?;
+    pidfd::send(&process, signal.number(), None, pidfd::SignalScope::Process)?;
     let has_exited = || pidfd::alive(&process) == Ok(false);
     if exits {
         return check(wait_until(has_exited), format!("it is running: {prediction:?}"));

@@ -118,11 +118,11 @@ fn bare_number() -> Outcome {
 }
 
 fn no_container() -> Outcome {
-    let mut child = Command::new("sleep").arg("1000").spawn().map_err(|error| error.to_string())?;
+    let mut child = Command::new("sleep").arg("1000").spawn()?;
     let reference = format!("pid:{}", child.id());
     let read = run(&["--json", "ps", &reference]);
     let acted = run(&["signal", &reference, "TERM"]);
-    let alive = child.try_wait().map_err(|error| error.to_string())?.is_none();
+    let alive = child.try_wait()?.is_none();
     let _ = child.kill();
     let _ = child.wait();
     // A command that only reads takes the PID namespace of the process: that of the host.
@@ -281,13 +281,11 @@ fn forged() -> Outcome {
     let write =
         |name: &str, text: &str| std::fs::write(file(name), text).map_err(|e| e.to_string());
     write("liar", &state.to_string())?;
-    nix::unistd::mkfifo(file("pipe").as_str(), nix::sys::stat::Mode::S_IRWXU)
-        .map_err(|e| e.to_string())?;
-    std::os::unix::fs::symlink("/etc/shadow", file("link")).map_err(|e| e.to_string())?;
+    nix::unistd::mkfifo(file("pipe").as_str(), nix::sys::stat::Mode::S_IRWXU)?;
+    std::os::unix::fs::symlink("/etc/shadow", file("link"))?;
     write("huge", "")?;
-    let huge =
-        std::fs::OpenOptions::new().write(true).open(file("huge")).map_err(|e| e.to_string())?;
-    huge.set_len(1 << 30).map_err(|e| e.to_string())?;
+    let huge = std::fs::OpenOptions::new().write(true).open(file("huge"))?;
+    huge.set_len(1 << 30)?;
     write("deep", &"[".repeat(1_000_000))?;
     records.chown();
     let ls = run(&["--json", "ls"]).expect(0)?;
@@ -310,10 +308,9 @@ fn forged() -> Outcome {
 fn environment() -> Outcome {
     let evil = std::env::temp_dir().join(format!("cinspect-evil-{}", std::process::id()));
     let container = fixture("init")?;
-    std::fs::create_dir_all(evil.join("runc/evil")).map_err(|e| e.to_string())?;
+    std::fs::create_dir_all(evil.join("runc/evil"))?;
     let state = json!({"id": "evil", "init_process_pid": container.init, "init_process_start": 0, "cgroup_paths": {}});
-    std::fs::write(evil.join("runc/evil/state.json"), state.to_string())
-        .map_err(|e| e.to_string())?;
+    std::fs::write(evil.join("runc/evil/state.json"), state.to_string())?;
     let mut ls = cinspect(&["--json", "ls"]);
     ls.env("XDG_RUNTIME_DIR", &evil).env("HOME", &evil);
     let rows = finish(ls).expect(0)?.objects();

@@ -374,7 +374,7 @@ fn kill_all() -> Outcome {
 }
 
 fn local_host() -> Result<cinspect::testing::Host, Failed> {
-    Ok(cinspect::testing::Host::new(std::path::Path::new("/")).map_err(|e| e.to_string())?)
+    Ok(cinspect::testing::Host::new(std::path::Path::new("/"))?)
 }
 
 /// Returns a container as the library resolves it.
@@ -416,17 +416,10 @@ fn reused() -> Outcome {
         "a process with a different start time is held",
     )?;
     // A process of the host is not in the container, whatever the list says.
-    let mut outsider = Command::new("sleep")
-        .arg("1000")
-        .stdin(Stdio::null())
-        .spawn()
-        .map_err(|e| e.to_string())?;
-    let pid_on_host = i32::try_from(outsider.id()).map_err(|e| e.to_string())?;
+    let mut outsider = Command::new("sleep").arg("1000").stdin(Stdio::null()).spawn()?;
+    let pid_on_host = i32::try_from(outsider.id())?;
     let pid_on_host = cinspect::testing::HostPid::new(pid_on_host).ok_or("no PID")?;
-    let read = host
-        .snapshot(&[pid_on_host], SnapshotOptions::BARE)
-        .remove(0)
-        .map_err(|e| e.to_string())?;
+    let read = host.snapshot(&[pid_on_host], SnapshotOptions::BARE).remove(0)?;
     let mut replaced = victim.clone();
     replaced.facts = read;
     let refused = hold(&found, &replaced, None, Criteria::default()).is_err();
@@ -460,7 +453,7 @@ fn successor() -> Outcome {
     // Start times count in hundredths of a second.
     std::thread::sleep(std::time::Duration::from_millis(50));
     let next = nix::sys::signal::Signal::SIGUSR2;
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(keeper), next).map_err(|e| e.to_string())?;
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(keeper), next)?;
     check(wait_until(|| find("other").is_some()), "the second does not run")?;
     let other = find("other").ok_or("it has exited")?;
     same((other.facts.id.pid, other.pid), (victim.facts.id.pid, victim.pid))?;

@@ -231,8 +231,7 @@ impl Run {
 
 /// Starts a container of the harness, whose processes are this program.
 pub fn fixture(spec: &str) -> Result<Container, Failed> {
-    let program = std::env::current_exe().map_err(|error| error.to_string())?;
-    Container::start(&program, spec).map_err(|error| error.to_string().into())
+    Ok(Container::start(&std::env::current_exe()?, spec)?)
 }
 
 /// Starts a command that traces, and waits until it does; returns it with the rest of its standard error.

@@ -41,7 +41,7 @@ impl Terminal {
 
     /// Types a text.
     pub fn type_in(&mut self, text: &str) -> Result<(), Failed> {
-        self.master.write_all(text.as_bytes()).map_err(|error| error.to_string().into())
+        Ok(self.master.write_all(text.as_bytes())?)
     }
 
     /// Reads until a text has come; returns all output since the last call.

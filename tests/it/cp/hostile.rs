@@ -17,7 +17,7 @@ pub fn trials() -> Vec<Trial> {
 }
 
 fn special_files() -> Outcome {
-    let (container, dir) = (container()?, io(tempfile::tempdir())?);
+    let (container, dir) = (container()?, tempfile::tempdir()?);
     within(
         &container,
         "mkdir /mnt/d; mkfifo /mnt/d/fifo; mknod /mnt/d/null c 1 3; mknod /mnt/d/disk b 7 0; echo x > /mnt/d/file; ln -s fifo /mnt/d/link",
@@ -33,8 +33,8 @@ fn special_files() -> Outcome {
     check(done.err.contains("it is a device"), &done.err)?;
     cp(&["--strict", &ctr_path(&container, "/mnt/d"), &to]).expect(1)?;
     cp(&["-L", &ctr_path(&container, "/mnt/d/link"), &to]).expect(1)?;
-    for entry in io(std::fs::read_dir(dir.path().join("d")))?.flatten() {
-        let kind = io(entry.file_type())?;
+    for entry in std::fs::read_dir(dir.path().join("d"))?.flatten() {
+        let kind = entry.file_type()?;
         check(
             !kind.is_fifo() && !kind.is_char_device() && !kind.is_block_device(),
             entry.path().display(),
@@ -45,7 +45,7 @@ fn special_files() -> Outcome {
 
 /// A regular file in place of `/dev/null` would break a host.
 fn special_destinations() -> Outcome {
-    let (container, dir) = (container()?, io(tempfile::tempdir())?);
+    let (container, dir) = (container()?, tempfile::tempdir()?);
     within(
         &container,
         "mkdir /mnt/to /mnt/from; echo new > /mnt/from/null; ln /mnt/from/null /mnt/from/fifo
@@ -56,7 +56,7 @@ fn special_destinations() -> Outcome {
     let kind = rustix::fs::FileType::CharacterDevice;
     rustix::fs::mknodat(rustix::fs::CWD, &null, kind, mode, rustix::fs::makedev(1, 3))?;
     let linked = dir.path().join("link");
-    io(symlink("null", &linked))?;
+    symlink("null", &linked)?;
     let outs = [null.display().to_string(), linked.display().to_string()];
     let ins = ["/mnt/to/null", "/mnt/to/fifo"].map(|path| ctr_path(&container, path));
     for to in outs.iter().chain(&ins) {
@@ -66,7 +66,7 @@ fn special_destinations() -> Outcome {
     // In a directory tree too, and by a hard link.
     cp(&[&ctr_path(&container, "/mnt/from/."), &ctr_path(&container, "/mnt/to")]).expect(1)?;
     cp(&["--strict", &ctr_path(&container, "/mnt/from/null"), "/dev/stdout"]).expect(1)?;
-    let kind = |path: &Path| io(path.symlink_metadata()).map(|there| there.file_type());
+    let kind = |path: &Path| path.symlink_metadata().map(|there| there.file_type());
     check(kind(&null)?.is_char_device(), "a device on the host")?;
     check(
         kind(&host_path(&container, "/mnt/to/null"))?.is_char_device(),
@@ -77,7 +77,7 @@ fn special_destinations() -> Outcome {
 }
 
 fn endless() -> Outcome {
-    let (container, dir) = (container()?, io(tempfile::tempdir())?);
+    let (container, dir) = (container()?, tempfile::tempdir()?);
     let nest = "import os,sys
 def nest(top, many):
     os.mkdir(top); os.chdir(top)
@@ -87,8 +87,8 @@ def nest(top, many):
 nest('/mnt/deep', 1500)
 nest('/mnt/endless', 20000)
 ";
-    let file = io(tempfile::NamedTempFile::new())?;
-    io(std::fs::write(file.path(), nest))?;
+    let file = tempfile::NamedTempFile::new()?;
+    std::fs::write(file.path(), nest)?;
     within(&container, &format!("python3 {}", file.path().display()))?;
     let to = dir.path().display().to_string();
     for (source, status) in [("/mnt/deep", 0), ("/mnt/endless", 1)] {
@@ -106,15 +106,15 @@ nest('/mnt/endless', 20000)
     cp(&["-q", &ctr_path(&container, "/mnt/grow"), &to]).expect(0)?;
     cp(&["-q", &ctr_path(&container, "/mnt/holes"), &to]).expect(0)?;
     check(start.elapsed() < Duration::from_secs(200), "it took too long")?;
-    same(io(dir.path().join("holes").metadata())?.blocks(), 0)
+    same(dir.path().join("holes").metadata()?.blocks(), 0)
 }
 
 fn killed() -> Outcome {
-    let (container, dir) = (container()?, io(tempfile::tempdir())?);
+    let (container, dir) = (container()?, tempfile::tempdir()?);
     let (one, two) = (dir.path().join("one"), dir.path().join("two"));
     let contents = [vec![b'1'; 20_000_000], vec![b'2'; 20_000_000]];
-    io(std::fs::write(&one, &contents[0]))?;
-    io(std::fs::write(&two, &contents[1]))?;
+    std::fs::write(&one, &contents[0])?;
+    std::fs::write(&two, &contents[1])?;
     let target = ctr_path(&container, "/mnt/f");
     let whole = cp(&[&one.display().to_string(), &target]).expect(0)?.took;
     let copy = host_path(&container, "/mnt/f");
@@ -123,7 +123,7 @@ fn killed() -> Outcome {
     for round in 0..200 {
         let source = if round % 2 == 0 { &two } else { &one };
         let mut command = cinspect(&["cp", "-q", &source.display().to_string(), &target]);
-        let mut child = io(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn())?;
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         // At any moment of the copy and shortly after it; now and then not at all.
         let share = (random >> 33) as f64 / f64::from(1u32 << 31);
@@ -132,7 +132,7 @@ fn killed() -> Outcome {
             let _ = child.kill();
         }
         let _ = child.wait();
-        let bytes = io(std::fs::read(&copy))?;
+        let bytes = std::fs::read(&copy)?;
         check(
             contents.contains(&bytes),
             format!("round {round}: a partial file of {} bytes", bytes.len()),
@@ -149,7 +149,7 @@ fn killed() -> Outcome {
 }
 
 fn hostile_streams() -> Outcome {
-    let (container, dir) = (container()?, io(tempfile::tempdir())?);
+    let (container, dir) = (container()?, tempfile::tempdir()?);
     let outside = dir.path().join("outside");
     let victim = outside.display().to_string();
     let script = "import tarfile,io,sys
@@ -169,8 +169,8 @@ if kind=='hard':
 if kind=='fifo': add(t,'f',type=tarfile.FIFOTYPE)
 t.close()
 ";
-    let file = io(tempfile::NamedTempFile::new())?;
-    io(std::fs::write(file.path(), script))?;
+    let file = tempfile::NamedTempFile::new()?;
+    std::fs::write(file.path(), script)?;
     within(&container, "mkdir /mnt/to")?;
     for (kind, status) in [("up", 1), ("link", 1), ("absolute", 0), ("hard", 1), ("fifo", 0)] {
         let mut shell = Command::new("sh");
@@ -191,12 +191,12 @@ t.close()
 
 /// The destination has a symlink where the source has a directory.
 fn symlink_at_destination() -> Outcome {
-    let (container, dir) = (container()?, io(tempfile::tempdir())?);
+    let (container, dir) = (container()?, tempfile::tempdir()?);
     within(&container, "mkdir -p /mnt/d/sub; echo evil > /mnt/d/sub/file")?;
     let victim = dir.path().join("victim");
-    io(std::fs::create_dir_all(&victim))?;
-    io(std::fs::create_dir_all(dir.path().join("to/d")))?;
-    io(symlink(&victim, dir.path().join("to/d/sub")))?;
+    std::fs::create_dir_all(&victim)?;
+    std::fs::create_dir_all(dir.path().join("to/d"))?;
+    symlink(&victim, dir.path().join("to/d/sub"))?;
     let to = dir.path().join("to").display().to_string();
     let failed = cp(&[&ctr_path(&container, "/mnt/d"), &to]).expect(1)?;
     check(failed.err.contains("symlinks are not followed there"), &failed.err)?;
@@ -204,7 +204,7 @@ fn symlink_at_destination() -> Outcome {
 }
 
 fn hanging_file_system() -> Outcome {
-    let (container, dir) = (fixture("init etc-hangs")?, io(tempfile::tempdir())?);
+    let (container, dir) = (fixture("init etc-hangs")?, tempfile::tempdir()?);
     let start = Instant::now();
     let failed =
         cp(&[&ctr_path(&container, "/etc/passwd"), &dir.path().display().to_string()]).expect(1)?;

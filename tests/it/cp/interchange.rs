@@ -48,7 +48,7 @@ fn by_directory_and_by_stream() -> Outcome {
     let without: Vec<_> = ALL.iter().copied().filter(|key| *key != "atime").collect();
     let by_directory = describe(&host_path(&other, "/mnt/e"), &without)?;
     same_tree(&describe(&host_path(&other, "/mnt/p/t"), &without)?, &by_directory)?;
-    let mode = io(host_path(&other, "/mnt/e/acl").metadata())?.mode();
+    let mode = host_path(&other, "/mnt/e/acl").metadata()?.mode();
     same(mode & 0o777, 0o640)
 }
 
@@ -142,7 +142,7 @@ fn streams_for_programs() -> Outcome {
         if unpack.starts_with("tar -xpf") {
             // Without the lists, group bits are the group's own.
             let file = |name: &str| host_path(&container, &format!("/mnt/out/t/{name}"));
-            same(io(file("acl").metadata())?.mode() & 0o777, 0o640)?;
+            same(file("acl").metadata()?.mode() & 0o777, 0o640)?;
             let others = |lines: Vec<String>| -> Vec<String> {
                 let is_listed =
                     |line: &String| line.contains("\"'acl'\"") || line.contains("\"'d/e'\"");
@@ -213,8 +213,8 @@ out.write(pax(GNU__sparse__major='1', GNU__sparse__minor='0', GNU__sparse__name=
 out.write(pax(GNU__sparse__size='1000000', GNU__sparse__numblocks='0', GNU__sparse__map='') + header(b'hole', 0, b'0', ustar))
 out.write(b'\0' * 1024)
 "#;
-    let file = io(tempfile::NamedTempFile::new())?;
-    io(std::fs::write(file.path(), script))?;
+    let file = tempfile::NamedTempFile::new()?;
+    std::fs::write(file.path(), script)?;
     within(&container, "mkdir /mnt/to")?;
     let line = format!("python3 {} | $C cp --strict - $CTR:/mnt/to", file.path().display());
     shell(&container, &line).expect(0)?;
@@ -225,7 +225,7 @@ out.write(b'\0' * 1024)
     }
     for name in ["gnu", "star", "one", "oldstar", "hole"] {
         let path = host_path(&container, &format!("/mnt/to/{name}"));
-        let bytes = io(std::fs::read(&path))?;
+        let bytes = std::fs::read(&path)?;
         match name {
             "hole" => check(bytes == vec![0; 1_000_000], "a hole")?,
             "oldstar" => {
@@ -234,7 +234,7 @@ out.write(b'\0' * 1024)
             }
             _ => check(bytes == expected, format!("{name}: {} bytes", bytes.len()))?,
         }
-        check(io(path.metadata())?.blocks() < 1000, format!("the holes of {name}"))?;
+        check(path.metadata()?.blocks() < 1000, format!("the holes of {name}"))?;
     }
     // A form that is not known, and maps that lie, are errors: nothing is written.
     for (records, message) in [
@@ -252,7 +252,7 @@ out.write(b'\0' * 1024)
         let broken = format!(
             "{head}\nsys.stdout.buffer.write(pax({records}) + header(b'bad', 8, b'0', b'ustar\\x0000') + pad(b'12345678') + bytes(1024))\n"
         );
-        io(std::fs::write(file.path(), broken))?;
+        std::fs::write(file.path(), broken)?;
         let failed = shell(&container, &line).expect(1)?;
         check(failed.err.contains(message), format!("{records}: {}", failed.err))?;
         check(!host_path(&container, "/mnt/to/bad").exists(), records)?;
@@ -261,11 +261,11 @@ out.write(b'\0' * 1024)
 }
 
 fn git_archive() -> Outcome {
-    let (container, dir) = (container()?, io(tempfile::tempdir())?);
+    let (container, dir) = (container()?, tempfile::tempdir()?);
     let script = "set -e; cd \"$1\"; git init -q .; mkdir -p a/b; echo x >a/b/f; echo y >run; chmod 755 run; ln -s run l
         git add -A; git -c user.name=n -c user.email=e commit -qm c; git archive HEAD >../git.tar";
     let repository = dir.path().join("repository");
-    io(std::fs::create_dir(&repository))?;
+    std::fs::create_dir(&repository)?;
     let mut git = Command::new("sh");
     git.args(["-c", script, "sh"]).arg(&repository);
     finish(git).expect(0)?;

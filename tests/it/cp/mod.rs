@@ -83,26 +83,22 @@ fn shell(container: &Container, line: &str) -> Run {
     finish(shell)
 }
 
-fn io<T>(result: std::io::Result<T>) -> Result<T, Failed> {
-    result.map_err(|error| error.to_string().into())
-}
-
 /// Lists everything below a directory: path, permission bits, content or link target, number of names
 /// and time.
 pub fn listing(top: &Path) -> Result<Vec<String>, Failed> {
     let mut lines = Vec::new();
     let mut directories = vec![top.to_owned()];
     while let Some(directory) = directories.pop() {
-        for entry in io(std::fs::read_dir(&directory))? {
-            let path = io(entry)?.path();
-            let meta = io(path.symlink_metadata())?;
+        for entry in std::fs::read_dir(&directory)? {
+            let path = entry?.path();
+            let meta = path.symlink_metadata()?;
             let content = if meta.is_dir() {
                 directories.push(path.clone());
                 String::new()
             } else if meta.is_symlink() {
-                format!("{:?}", io(path.read_link())?)
+                format!("{:?}", path.read_link()?)
             } else {
-                let bytes = io(std::fs::read(&path))?;
+                let bytes = std::fs::read(&path)?;
                 let sum = bytes.iter().fold(7u64, |sum, b| sum.wrapping_mul(31) + u64::from(*b));
                 format!(
                     "{} {sum} names {} at {}.{}",
@@ -125,7 +121,7 @@ pub fn listing(top: &Path) -> Result<Vec<String>, Failed> {
 /// hard link.
 fn make_tree(top: &Path) -> Outcome {
     use std::os::unix::ffi::OsStrExt;
-    io(std::fs::create_dir_all(top.join("empty/deeper")))?;
+    std::fs::create_dir_all(top.join("empty/deeper"))?;
     for (index, name) in [
         &b"plain"[..],
         b"with space",
@@ -140,29 +136,29 @@ fn make_tree(top: &Path) -> Outcome {
     .enumerate()
     {
         let path = top.join(std::ffi::OsStr::from_bytes(name));
-        io(std::fs::write(&path, vec![b'x'; index * 40_000]))?;
-        io(std::fs::set_permissions(
+        std::fs::write(&path, vec![b'x'; index * 40_000])?;
+        std::fs::set_permissions(
             &path,
             Permissions::from_mode([0o600, 0o755, 0o444, 0o000][index % 4]),
-        ))?;
+        )?;
     }
-    io(symlink("plain", top.join("link")))?;
-    io(symlink("/nowhere/at all", top.join("dangling")))?;
-    io(std::fs::hard_link(top.join("plain"), top.join("empty/other name")))?;
-    let sparse = io(File::create(top.join("sparse")))?;
-    io(sparse.set_len(50_000_000))?;
-    io(std::os::unix::fs::FileExt::write_all_at(&sparse, b"in the middle", 20_000_000))?;
-    io(std::fs::set_permissions(top.join("empty/deeper"), Permissions::from_mode(0o511)))
+    symlink("plain", top.join("link"))?;
+    symlink("/nowhere/at all", top.join("dangling"))?;
+    std::fs::hard_link(top.join("plain"), top.join("empty/other name"))?;
+    let sparse = File::create(top.join("sparse"))?;
+    sparse.set_len(50_000_000)?;
+    std::os::unix::fs::FileExt::write_all_at(&sparse, b"in the middle", 20_000_000)?;
+    Ok(std::fs::set_permissions(top.join("empty/deeper"), Permissions::from_mode(0o511))?)
 }
 
 fn trees() -> Outcome {
-    let (container, dir) = (container()?, io(tempfile::tempdir())?);
+    let (container, dir) = (container()?, tempfile::tempdir()?);
     let (source, back) = (dir.path().join("source"), dir.path().join("back"));
     make_tree(&source)?;
     let text = |path: &Path| path.display().to_string();
     cp(&[&text(&source), &ctr_path(&container, "/mnt/tree")]).expect(0)?;
     same(listing(&host_path(&container, "/mnt/tree"))?, listing(&source)?)?;
-    let allocated = io(host_path(&container, "/mnt/tree/sparse").metadata())?.blocks() * 512;
+    let allocated = host_path(&container, "/mnt/tree/sparse").metadata()?.blocks() * 512;
     check(allocated < 5_000_000, format!("a sparse file takes {allocated} bytes"))?;
     cp(&[&ctr_path(&container, "/mnt/tree"), &text(&back)]).expect(0)?;
     same(listing(&back)?, listing(&source)?)?;
@@ -174,13 +170,13 @@ fn trees() -> Outcome {
 /// Extended attributes, file capabilities among them, are kept with `--archive` only.
 fn many_files() -> Outcome {
     let (one, other) = (container()?, container()?);
-    let dir = io(tempfile::tempdir_in("/dev/shm"))?;
+    let dir = tempfile::tempdir_in("/dev/shm")?;
     let top = dir.path().join("many");
     for directory in 0..100 {
         let directory = top.join(format!("directory {directory}/deeper"));
-        io(std::fs::create_dir_all(&directory))?;
+        std::fs::create_dir_all(&directory)?;
         for file in 0..100 {
-            io(std::fs::write(directory.join(format!("{file}")), format!("{file}")))?;
+            std::fs::write(directory.join(format!("{file}")), format!("{file}"))?;
         }
     }
     let text = |path: &Path| path.display().to_string();
@@ -230,7 +226,7 @@ fn many_files() -> Outcome {
 }
 
 fn across() -> Outcome {
-    let (one, other, dir) = (container()?, container()?, io(tempfile::tempdir())?);
+    let (one, other, dir) = (container()?, container()?, tempfile::tempdir()?);
     make_tree(&host_path(&one, "/mnt/tree"))?;
     cp(&["-a", &ctr_path(&one, "/mnt/tree"), &ctr_path(&other, "/mnt/")]).expect(0)?;
     same(listing(&host_path(&other, "/mnt/tree"))?, listing(&host_path(&one, "/mnt/tree"))?)?;
@@ -239,7 +235,7 @@ fn across() -> Outcome {
         "\"$1\" cp \"$2\" - | tar -x -C \"$3\" && tar -c -C \"$3\" tree | \"$1\" cp - \"$4\"";
     let mut shell = Command::new("sh");
     let (from, to) = (ctr_path(&one, "/mnt/tree"), ctr_path(&other, "/mnt/"));
-    io(std::fs::remove_dir_all(host_path(&other, "/mnt/tree")))?;
+    std::fs::remove_dir_all(host_path(&other, "/mnt/tree"))?;
     shell
         .args(["-c", script, "sh", env!("CARGO_BIN_EXE_cinspect"), &from])
         .arg(dir.path())
@@ -257,7 +253,7 @@ fn across() -> Outcome {
 
 /// Sparse files, symlinks and times of directories; the files that symlinks point to with `-L`.
 fn streams() -> Outcome {
-    let (container, dir) = (container()?, io(tempfile::tempdir())?);
+    let (container, dir) = (container()?, tempfile::tempdir()?);
     within(
         &container,
         "mkdir -p /mnt/t/d; echo far > /mnt/far; ln -s ../../far /mnt/t/d/l; truncate -s 1G /mnt/t/holes
@@ -267,16 +263,16 @@ fn streams() -> Outcome {
     )?;
     let pack = |arguments: &[&str]| -> Result<PathBuf, Failed> {
         let path = dir.path().join("stream");
-        let out = io(File::create(&path))?;
+        let out = File::create(&path)?;
         let mut command = cinspect(&[&["cp"], arguments].concat());
-        check(io(command.stdout(out).stderr(Stdio::inherit()).status())?.success(), "a stream")?;
+        check(command.stdout(out).stderr(Stdio::inherit()).status()?.success(), "a stream")?;
         Ok(path)
     };
     let path = pack(&[&ctr_path(&container, "/mnt/t"), "-"])?;
-    check(io(path.metadata())?.len() < 1 << 20, "holes were written out")?;
+    check(path.metadata()?.len() < 1 << 20, "holes were written out")?;
     // Unpacked by tar(1), and by cp.
     let by_tar = dir.path().join("by_tar");
-    io(std::fs::create_dir(&by_tar))?;
+    std::fs::create_dir(&by_tar)?;
     let mut tar = Command::new("tar");
     tar.arg("-xf").arg(&path).arg("-C").arg(&by_tar);
     finish(tar).expect(0)?;
@@ -289,13 +285,13 @@ fn streams() -> Outcome {
     })
     .expect(0)?;
     let source = host_path(&container, "/mnt/t");
-    let expected = io(std::fs::read(source.join("holes")))?;
+    let expected = std::fs::read(source.join("holes"))?;
     for copy in [by_tar.join("t"), host_path(&container, "/mnt/back/t")] {
         let holes = copy.join("holes");
-        check(io(std::fs::read(&holes))? == expected, "bytes of a sparse file")?;
-        check(io(holes.metadata())?.blocks() < 4096, format!("holes of {}", holes.display()))?;
-        same(io(copy.join("d").metadata())?.mtime(), 1_000_000_000)?;
-        check(io(copy.join("d/l").symlink_metadata())?.is_symlink(), "a link")?;
+        check(std::fs::read(&holes)? == expected, "bytes of a sparse file")?;
+        check(holes.metadata()?.blocks() < 4096, format!("holes of {}", holes.display()))?;
+        same(copy.join("d").metadata()?.mtime(), 1_000_000_000)?;
+        check(copy.join("d/l").symlink_metadata()?.is_symlink(), "a link")?;
     }
     let path = pack(&["-L", &ctr_path(&container, "/mnt/t/d"), "-"])?;
     let mut tar = Command::new("tar");
@@ -318,12 +314,12 @@ fn running_program() -> Outcome {
 }
 
 fn bind_mount() -> Outcome {
-    let (container, file) = (container()?, io(tempfile::NamedTempFile::new())?);
+    let (container, file) = (container()?, tempfile::NamedTempFile::new()?);
     within(
         &container,
         "echo below > /mnt/hosts; echo from > /mnt/source; mount --bind /mnt/source /mnt/hosts",
     )?;
-    io(std::fs::write(file.path(), "new\n"))?;
+    std::fs::write(file.path(), "new\n")?;
     let path = file.path().display().to_string();
     let done = cp(&[&path, &ctr_path(&container, "/mnt/hosts")]).expect(0)?;
     check(done.err.contains("is a bind mount: overwritten in place"), &done.err)?;
@@ -337,7 +333,7 @@ fn bind_mount() -> Outcome {
 
 /// Checks that a directory in a container has no temporary files.
 fn no_temp_files(container: &Container, dir: &str) -> Outcome {
-    let names: Vec<_> = io(std::fs::read_dir(host_path(container, dir)))?
+    let names: Vec<_> = std::fs::read_dir(host_path(container, dir))?
         .flatten()
         .map(|entry| entry.file_name().to_string_lossy().into_owned())
         .filter(|name| name.contains("cinspect"))
@@ -346,17 +342,17 @@ fn no_temp_files(container: &Container, dir: &str) -> Outcome {
 }
 
 fn full_disk() -> Outcome {
-    let (container, dir) = (container()?, io(tempfile::tempdir())?);
+    let (container, dir) = (container()?, tempfile::tempdir()?);
     within(
         &container,
         "mkdir /mnt/small; mount -t tmpfs -o size=1m none /mnt/small; echo old > /mnt/small/f",
     )?;
     let big = dir.path().join("big");
-    io(std::fs::write(&big, vec![1; 3_000_000]))?;
+    std::fs::write(&big, vec![1; 3_000_000])?;
     let failed =
         cp(&[&big.display().to_string(), &ctr_path(&container, "/mnt/small/f")]).expect(1)?;
     check(failed.err.contains("No space left on device"), &failed.err)?;
-    same(io(std::fs::read_to_string(host_path(&container, "/mnt/small/f")))?.as_str(), "old\n")?;
+    same(std::fs::read_to_string(host_path(&container, "/mnt/small/f"))?.as_str(), "old\n")?;
     no_temp_files(&container, "/mnt/small")
 }
 
@@ -380,7 +376,7 @@ fn bad_destinations() -> Outcome {
 }
 
 fn patterns() -> Outcome {
-    let (container, dir) = (container()?, io(tempfile::tempdir())?);
+    let (container, dir) = (container()?, tempfile::tempdir()?);
     within(
         &container,
         "mkdir /mnt/a /mnt/b; touch /mnt/a/x.log /mnt/b/y.log /mnt/b/z.txt '/mnt/b/[n]' /mnt/b/.hidden.log",
@@ -388,7 +384,7 @@ fn patterns() -> Outcome {
     let to = dir.path().display().to_string();
     cp(&[&ctr_path(&container, "/mnt/*/*.log"), &to]).expect(0)?;
     let names = || -> Result<Vec<String>, Failed> {
-        let mut names: Vec<String> = io(std::fs::read_dir(dir.path()))?
+        let mut names: Vec<String> = std::fs::read_dir(dir.path())?
             .flatten()
             .map(|entry| entry.file_name().to_string_lossy().into_owned())
             .collect();
@@ -404,7 +400,7 @@ fn patterns() -> Outcome {
 }
 
 fn pseudo_file_systems() -> Outcome {
-    let (container, dir) = (container()?, io(tempfile::tempdir())?);
+    let (container, dir) = (container()?, tempfile::tempdir()?);
     within(
         &container,
         "mkdir -p /mnt/d/proc; mount -t proc none /mnt/d/proc; echo x > /mnt/d/file",
@@ -420,7 +416,7 @@ fn pseudo_file_systems() -> Outcome {
     let stream = cp(&[&ctr_path(&container, "/mnt/d"), "-"]).expect(0)?;
     check(stream.err.contains("it is a proc file system"), &stream.err)?;
     cp(&[&ctr_path(&container, "/mnt/d/proc/version"), &to]).expect(0)?;
-    same(io(std::fs::read(dir.path().join("version")))?, io(std::fs::read("/proc/version"))?)
+    same(std::fs::read(dir.path().join("version"))?, std::fs::read("/proc/version")?)
 }
 
 /// A directory copied into itself would have no end; a bind-mounted file copied onto itself would be
@@ -438,6 +434,6 @@ fn onto_itself() -> Outcome {
     let failed =
         cp(&[&ctr_path(&container, "/mnt/s"), &ctr_path(&container, "/mnt/m")]).expect(1)?;
     check(failed.err.contains("are the same file"), &failed.err)?;
-    same(io(std::fs::read_to_string(host_path(&container, "/mnt/s")))?.as_str(), "kept\n")?;
-    same(io(std::fs::read_dir(host_path(&container, "/mnt/a/b")))?.count(), 0)
+    same(std::fs::read_to_string(host_path(&container, "/mnt/s"))?.as_str(), "kept\n")?;
+    same(std::fs::read_dir(host_path(&container, "/mnt/a/b"))?.count(), 0)
 }

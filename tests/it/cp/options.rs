@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use libtest_mimic::Trial;
 use serde_json::json;
 
-use super::{container, cp, ctr_path, host_path, io};
+use super::{container, cp, ctr_path, host_path};
 use crate::support::{Need, Outcome, check, finish, run, same, test, test_with, within};
 
 pub fn trials() -> Vec<Trial> {
@@ -18,16 +18,15 @@ pub fn trials() -> Vec<Trial> {
 }
 
 fn options() -> Outcome {
-    let (container, dir) = (container()?, io(tempfile::tempdir())?);
+    let (container, dir) = (container()?, tempfile::tempdir()?);
     let file = dir.path().join("f");
-    io(std::fs::write(&file, "new"))?;
-    io(std::fs::set_permissions(&file, Permissions::from_mode(0o4755)))?;
-    io(std::os::unix::fs::chown(&file, Some(1234), Some(4321)))?;
-    io(std::fs::set_permissions(&file, Permissions::from_mode(0o4755)))?;
+    std::fs::write(&file, "new")?;
+    std::fs::set_permissions(&file, Permissions::from_mode(0o4755))?;
+    std::os::unix::fs::chown(&file, Some(1234), Some(4321))?;
+    std::fs::set_permissions(&file, Permissions::from_mode(0o4755))?;
     let (from, to) = (file.display().to_string(), ctr_path(&container, "/mnt/f"));
     let metadata = || {
-        io(host_path(&container, "/mnt/f").metadata())
-            .map(|m| (m.mode() & 0o7777, m.uid(), m.gid()))
+        host_path(&container, "/mnt/f").metadata().map(|m| (m.mode() & 0o7777, m.uid(), m.gid()))
     };
     cp(&[&from, &to]).expect(0)?;
     same(metadata()?, (0o755, 0, 0))?;
@@ -38,10 +37,10 @@ fn options() -> Outcome {
     cp(&["--chown", "daemon", &from, &to]).expect(0)?;
     same(metadata()?.1, 1)?;
     cp(&["--chown", "no-such-user", &from, &to]).expect(1)?;
-    io(std::fs::write(&file, "newer"))?;
+    std::fs::write(&file, "newer")?;
     let kept = cp(&["-n", &from, &to]).expect(0)?;
     check(kept.err.contains("exists: not overwritten"), &kept.err)?;
-    same(io(std::fs::read_to_string(host_path(&container, "/mnt/f")))?.as_str(), "new")?;
+    same(std::fs::read_to_string(host_path(&container, "/mnt/f"))?.as_str(), "new")?;
     // Synced to disk before it is renamed.
     let mut traced = Command::new("strace");
     traced.args(["-f", "-e", "trace=fsync,linkat,renameat,renameat2"]);
@@ -56,12 +55,12 @@ fn options() -> Outcome {
         .collect();
     check(order.len() == 3, calls)?;
     // Symlinks, or the files that they point to.
-    io(symlink("f", dir.path().join("l")))?;
+    symlink("f", dir.path().join("l"))?;
     let link = dir.path().join("l").display().to_string();
     cp(&[&link, &ctr_path(&container, "/mnt/l")]).expect(0)?;
-    check(io(host_path(&container, "/mnt/l").symlink_metadata())?.is_symlink(), "a link")?;
+    check(host_path(&container, "/mnt/l").symlink_metadata()?.is_symlink(), "a link")?;
     cp(&["-L", &link, &ctr_path(&container, "/mnt/l2")]).expect(0)?;
-    check(io(host_path(&container, "/mnt/l2").symlink_metadata())?.is_file(), "a file")?;
+    check(host_path(&container, "/mnt/l2").symlink_metadata()?.is_file(), "a file")?;
     // Several sources need a directory.
     within(&container, "mkdir /mnt/d")?;
     cp(&[&from, &link, &ctr_path(&container, "/mnt/d")]).expect(0)?;

@@ -20,11 +20,11 @@ pub fn trials() -> Vec<Trial> {
 }
 
 fn slashes() -> Outcome {
-    let (container, dir) = (container()?, io(tempfile::tempdir())?);
+    let (container, dir) = (container()?, tempfile::tempdir()?);
     within(&container, "echo old > /mnt/f; mkdir /mnt/d; ln -s f /mnt/lf; ln -s d /mnt/ld")?;
     let path = |name: &str| dir.path().join(name).display().to_string();
-    io(std::fs::write(path("f"), "new"))?;
-    io(symlink("f", path("lf")))?;
+    std::fs::write(path("f"), "new")?;
+    symlink("f", path("lf"))?;
     let inside = |name: &str| ctr_path(&container, &format!("/mnt/{name}"));
     for (from, to) in [
         (path("f"), inside("f/")),
@@ -55,7 +55,7 @@ fn slashes() -> Outcome {
         check(!written.exists(), written.display())?;
     }
     check(!Path::new(&path("x")).exists() && !Path::new(&path("new")).exists(), "written here")?;
-    same(io(std::fs::read_to_string(host_path(&container, "/mnt/f")))?.as_str(), "old\n")?;
+    same(std::fs::read_to_string(host_path(&container, "/mnt/f"))?.as_str(), "old\n")?;
     // A slash after a directory, or a link to one, is right.
     for to in ["d/", "d/.", "ld/", "ld/."] {
         cp(&[&path("f"), &inside(to)]).expect(0)?;
@@ -65,9 +65,9 @@ fn slashes() -> Outcome {
 }
 
 fn colons() -> Outcome {
-    let (container, dir) = (container()?, io(tempfile::tempdir())?);
+    let (container, dir) = (container()?, tempfile::tempdir()?);
     for name in ["no:such", "2024-01-01T10:00.log", "docker:nosuch"] {
-        io(std::fs::write(dir.path().join(name), "text"))?;
+        std::fs::write(dir.path().join(name), "text")?;
         let to = ctr_path(&container, "/mnt/");
         let here = |arguments: &[&str]| {
             let mut command = cinspect(arguments);
@@ -79,7 +79,7 @@ fn colons() -> Outcome {
         check(failed.err.contains(&format!("write `./{name}`")), &failed.err)?;
         here(&["cp", &format!("./{name}"), &to]).expect(0)?;
         let written = host_path(&container, "/mnt").join(name);
-        same(io(std::fs::read_to_string(written))?.as_str(), "text")?;
+        same(std::fs::read_to_string(written)?.as_str(), "text")?;
         let absent = here(&["cp", &format!("{name}2"), &to]);
         check(!absent.err.contains("write `./"), &absent.err)?;
     }
@@ -87,7 +87,7 @@ fn colons() -> Outcome {
 }
 
 fn removed_directory() -> Outcome {
-    let (container, dir) = (container()?, io(tempfile::tempdir())?);
+    let (container, dir) = (container()?, tempfile::tempdir()?);
     within(&container, "echo x > /mnt/f")?;
     let mut shell = Command::new("sh");
     let line = "mkdir gone; cd gone; rmdir ../gone; exec \"$@\"";
@@ -99,7 +99,7 @@ fn removed_directory() -> Outcome {
 
 /// Links to a pipe of a process, as logs are in many images.
 fn pipes() -> Outcome {
-    let (container, dir) = (container()?, io(tempfile::tempdir())?);
+    let (container, dir) = (container()?, tempfile::tempdir()?);
     within(
         &container,
         "mkdir /mnt/l; echo real > /mnt/l/r.log
@@ -117,20 +117,20 @@ fn pipes() -> Outcome {
     }
     let done = cp(&["-L", &ctr_path(&container, "/mnt/l"), &to]).expect(0)?;
     check(done.err.contains(".log`: it leads to `/proc/"), &done.err)?;
-    same(io(std::fs::read_to_string(dir.path().join("l/r.log")))?.as_str(), "real\n")?;
+    same(std::fs::read_to_string(dir.path().join("l/r.log"))?.as_str(), "real\n")?;
     check(!dir.path().join("l/a.log").exists(), "a pipe was copied")?;
     let failed = cp(&["-L", "--strict", &ctr_path(&container, "/mnt/l"), &to]).expect(1)?;
     check(failed.err.contains("it leads to"), &failed.err)?;
     // Without -L they are links.
     cp(&[&ctr_path(&container, "/mnt/l"), &dir.path().join("links").display().to_string()])
         .expect(0)?;
-    check(io(dir.path().join("links/a.log").symlink_metadata())?.is_symlink(), "a link")
+    check(dir.path().join("links/a.log").symlink_metadata()?.is_symlink(), "a link")
 }
 
 /// `/proc/self` is the process that the container was entered by, never cinspect.
 fn proc_self() -> Outcome {
-    let (container, dir) = (container()?, io(tempfile::tempdir())?);
-    let init = |file: &str| io(std::fs::read(format!("/proc/{}/{file}", container.init)));
+    let (container, dir) = (container()?, tempfile::tempdir()?);
+    let init = |file: &str| std::fs::read(format!("/proc/{}/{file}", container.init));
     for (path, file) in [
         ("/proc/self/comm", "comm"),
         ("/proc/self/cmdline", "cmdline"),
@@ -139,7 +139,7 @@ fn proc_self() -> Outcome {
     ] {
         let to = dir.path().join("out");
         cp(&[&ctr_path(&container, path), &to.display().to_string()]).expect(0)?;
-        same(io(std::fs::read(&to))?, init(file)?)?;
+        same(std::fs::read(&to)?, init(file)?)?;
     }
     Ok(())
 }
@@ -147,15 +147,15 @@ fn proc_self() -> Outcome {
 /// The destination has a symlink to a directory where the source has a directory: it is named with the
 /// path that works, and never to be removed.
 fn merged_usr() -> Outcome {
-    let (container, dir) = (container()?, io(tempfile::tempdir())?);
+    let (container, dir) = (container()?, tempfile::tempdir()?);
     within(
         &container,
         "mkdir -p /mnt/usr/lib /mnt/etc; ln -s usr/lib /mnt/lib; ln -s etc/no /mnt/x",
     )?;
     for name in ["lib/f", "etc/g", "x/h"] {
         let path = dir.path().join("r").join(name);
-        io(std::fs::create_dir_all(path.parent().unwrap_or(&path)))?;
-        io(std::fs::write(&path, name))?;
+        std::fs::create_dir_all(path.parent().unwrap_or(&path))?;
+        std::fs::write(&path, name)?;
     }
     let (top, to) = (dir.path().join("r"), ctr_path(&container, "/mnt"));
     let stream = || {
@@ -175,7 +175,7 @@ fn merged_usr() -> Outcome {
         check(failed.err.contains("`/mnt/x` is a symlink (to `etc/no`)"), &failed.err)?;
         check(advice.iter().all(|line| !line.contains("lib")), &failed.err)?;
         // The rest is copied, and the links are as they were.
-        same(io(std::fs::read_to_string(host_path(&container, "/mnt/etc/g")))?.as_str(), "etc/g")?;
+        same(std::fs::read_to_string(host_path(&container, "/mnt/etc/g"))?.as_str(), "etc/g")?;
         within(&container, "[ \"$(readlink /mnt/lib)\" = usr/lib ] && ! [ -e /mnt/usr/lib/f ]")?;
     }
     let lib = top.join("lib").display().to_string();
@@ -185,7 +185,7 @@ fn merged_usr() -> Outcome {
 
 /// One member that cannot be copied does not end a tree: it is named, the rest is copied, status 1.
 fn bad_members() -> Outcome {
-    let (container, dir) = (container()?, io(tempfile::tempdir())?);
+    let (container, dir) = (container()?, tempfile::tempdir()?);
     within(
         &container,
         "mkdir -p /mnt/to/d/sub /mnt/to/d/file /mnt/to/ro; mount -t tmpfs -o ro none /mnt/to/ro
@@ -194,8 +194,8 @@ fn bad_members() -> Outcome {
     let top = dir.path().join("from");
     for (name, text) in [("d/a", "a"), ("d/file", "f"), ("d/z", "z"), ("ro/x", "x"), ("z", "z")] {
         let path = top.join(name);
-        io(std::fs::create_dir_all(path.parent().unwrap_or(&path)))?;
-        io(std::fs::write(&path, text))?;
+        std::fs::create_dir_all(path.parent().unwrap_or(&path))?;
+        std::fs::write(&path, text)?;
     }
     let to = ctr_path(&container, "/mnt/to");
     let failed = cp(&[&format!("{}/.", top.display()), &to]).expect(1)?;
@@ -205,7 +205,7 @@ fn bad_members() -> Outcome {
     check(failed.out.contains("copied to"), &failed.out)?;
     for written in ["d/z", "z"] {
         let path = host_path(&container, "/mnt/to").join(written);
-        same(io(std::fs::read_to_string(path))?.as_str(), "z")?;
+        same(std::fs::read_to_string(path)?.as_str(), "z")?;
     }
     // Nothing is printed twice, and -q prints errors only.
     same(failed.err.matches("d/a`").count(), 1)?;
@@ -220,7 +220,7 @@ fn bad_members() -> Outcome {
     let out = dir.path().join("out").display().to_string();
     let failed = cp(&["-L", &ctr_path(&container, "/mnt/loop"), &out]).expect(1)?;
     check(failed.err.contains("Too many symbolic links"), &failed.err)?;
-    same(io(std::fs::read_to_string(dir.path().join("out/y")))?.as_str(), "y\n")?;
+    same(std::fs::read_to_string(dir.path().join("out/y"))?.as_str(), "y\n")?;
     let failed = cp(&["-L", &ctr_path(&container, "/mnt/loop"), "-"]).expect(1)?;
     check(failed.out.contains("loop/y"), "the rest is in the stream")?;
     let failed = cp(&["--strict", "-L", &ctr_path(&container, "/mnt/loop"), &out]).expect(1)?;
@@ -229,7 +229,7 @@ fn bad_members() -> Outcome {
 
 /// A file named `*` is one file, whatever a pattern would match: which is said.
 fn pattern_or_name() -> Outcome {
-    let (container, dir) = (container()?, io(tempfile::tempdir())?);
+    let (container, dir) = (container()?, tempfile::tempdir()?);
     within(&container, "mkdir /mnt/n; cd /mnt/n; echo x | tee a b '*' > '[a]'")?;
     let to = dir.path().display().to_string();
     for (pattern, others) in [("*", "3 more"), ("[a]", "1 more")] {
@@ -245,7 +245,7 @@ fn pattern_or_name() -> Outcome {
 }
 
 fn setuid_files() -> Outcome {
-    let (container, dir) = (container()?, io(tempfile::tempdir())?);
+    let (container, dir) = (container()?, tempfile::tempdir()?);
     within(&container, "mkdir /mnt/p; cd /mnt/p; touch a b c; chmod 4755 a; chmod 2755 b")?;
     let to = dir.path().join("p").display().to_string();
     let done = cp(&["-a", "--strict", &ctr_path(&container, "/mnt/p"), &to]).expect(0)?;
@@ -263,7 +263,7 @@ fn setuid_files() -> Outcome {
 /// A file system without symlinks and owners, as strace(1) makes it of any: what it cannot
 /// hold is named, and the rest is copied.
 fn poor_targets() -> Outcome {
-    let (container, dir) = (container()?, io(tempfile::tempdir())?);
+    let (container, dir) = (container()?, tempfile::tempdir()?);
     within(
         &container,
         "mkdir -p /mnt/m/sub; cd /mnt/m; echo a > a; ln -s a link; echo o > own
@@ -288,10 +288,10 @@ fn poor_targets() -> Outcome {
         check(failed.err.contains("m/link`: ") && failed.err.contains(words), &failed.err)?;
         check(failed.err.contains("cannot keep its owner"), &failed.err)?;
         for (name, text) in [("a", "a\n"), ("own", "o\n"), ("sub/z", "z\n")] {
-            same(io(std::fs::read_to_string(to.join(name)))?.as_str(), text)?;
+            same(std::fs::read_to_string(to.join(name))?.as_str(), text)?;
         }
         // Without its owner a program does not run as another user.
-        same(io(to.join("own").metadata())?.mode() & 0o7777, 0o755)?;
+        same(to.join("own").metadata()?.mode() & 0o7777, 0o755)?;
     }
     Ok(())
 }

@@ -79,7 +79,7 @@ fn unknown_sizes() -> Outcome {
     // In a tree that is the source itself.
     let done = shell(&container, "$C cp $CTR:/proc/sys/kernel/random - | tar -xO random/poolsize")
         .expect(0)?;
-    same(done.out, io(std::fs::read_to_string("/proc/sys/kernel/random/poolsize"))?)
+    same(done.out, std::fs::read_to_string("/proc/sys/kernel/random/poolsize")?)
 }
 
 /// The reader of the stream changes the file when it has read the first bytes of it.
@@ -107,12 +107,12 @@ fn changing_files() -> Outcome {
 }
 
 fn cut_streams() -> Outcome {
-    let (container, dir) = (container()?, io(tempfile::tempdir())?);
+    let (container, dir) = (container()?, tempfile::tempdir()?);
     within(&container, "mkdir /mnt/d")?;
     let script = "head -c 100000 /dev/urandom >conf; tar --format=FORMAT -cf whole.tar conf";
     let conf = host_path(&container, "/mnt/d/conf");
     let old = "the old and whole file";
-    io(std::fs::write(&conf, old))?;
+    std::fs::write(&conf, old)?;
     let bound = host_path(&container, "/mnt/d/bound");
     within(&container, "echo old >/mnt/f; touch /mnt/d/bound; mount --bind /mnt/f /mnt/d/bound")?;
     for format in ["gnu", "posix"] {
@@ -123,7 +123,7 @@ fn cut_streams() -> Outcome {
                 format!("head -c {bytes} {}/whole.tar | $C cp - $CTR:/mnt/d", dir.path().display());
             let failed = shell(&container, &line).expect(1)?;
             check(failed.err.contains("cannot read the tar stream: "), &failed.err)?;
-            same(io(std::fs::read_to_string(&conf))?.as_str(), old)?;
+            same(std::fs::read_to_string(&conf)?.as_str(), old)?;
         }
     }
     // A bind mount, which is written in place, neither.
@@ -133,7 +133,7 @@ fn cut_streams() -> Outcome {
     );
     let failed = shell(&container, &line).expect(1)?;
     check(failed.err.contains("it was cut off in `bound`"), &failed.err)?;
-    same(io(std::fs::read_to_string(&bound))?.as_str(), "old\n")?;
+    same(std::fs::read_to_string(&bound)?.as_str(), "old\n")?;
     // Directories that are there get their permissions all the same.
     let line = "cd $R/mnt; mkdir -p s/sub; chmod 2750 s/sub; head -c 99999 /dev/zero >s/sub/z; tar -C s -c sub | head -c 60000 | $C cp -a - $CTR:/mnt/d; stat -c %a d/sub";
     check(shell(&container, line).out.ends_with("2750\n"), "the permissions of a directory")?;
@@ -221,12 +221,12 @@ fn too_deep() -> Outcome {
         );
         let failed = shell(&container, &line).expect(1)?;
         check(failed.err.contains(text), format!("{names}: {}", failed.err))?;
-        same(io(std::fs::read_dir(host_path(&container, "/mnt/d")))?.count(), 0)?;
+        same(std::fs::read_dir(host_path(&container, "/mnt/d"))?.count(), 0)?;
     }
     let line = "python3 -c 'import tarfile,sys; t=tarfile.open(fileobj=sys.stdout.buffer, mode=\"w|\"); t.addfile(tarfile.TarInfo(\"a/b/\"+\"c\"*300)); t.close()' | $C cp - $CTR:/mnt/d";
     let failed = shell(&container, line).expect(1)?;
     check(failed.err.contains("File name too long"), &failed.err)?;
-    same(io(std::fs::read_dir(host_path(&container, "/mnt/d")))?.count(), 0)?;
+    same(std::fs::read_dir(host_path(&container, "/mnt/d"))?.count(), 0)?;
     check(start.elapsed() < Duration::from_secs(300), "it took too long")
 }
 
@@ -259,8 +259,8 @@ sys.stdout.buffer.write(header(b'sized', 99, b'2', b'target'))
 add(b'last', b'0', b'last')
 sys.stdout.buffer.write(bytes(1024))
 "#;
-    let file = io(tempfile::NamedTempFile::new())?;
-    io(std::fs::write(file.path(), script))?;
+    let file = tempfile::NamedTempFile::new()?;
+    std::fs::write(file.path(), script)?;
     within(&container, "mkdir /mnt/d")?;
     let line = format!("python3 {} | $C cp - $CTR:/mnt/d", file.path().display());
     let done = shell(&container, &line).expect(0)?;

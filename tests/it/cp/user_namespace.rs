@@ -46,11 +46,11 @@ for child in open(f'/proc/{pid}/task/{pid}/children').read().split(): os.kill(in
 fn with_container(program: &str, test: impl FnOnce(i32) -> Outcome) -> Outcome {
     let mut python = Command::new("python3");
     python.args(["-c", program]).stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut python = io(python.spawn())?;
+    let mut python = python.spawn()?;
     let outcome = (|| {
         let mut line = String::new();
         let stdout = python.stdout.take().ok_or("no output")?;
-        io(std::io::BufRead::read_line(&mut std::io::BufReader::new(stdout), &mut line))?;
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(stdout), &mut line)?;
         let init: i32 = line.trim().parse().map_err(|_| format!("no PID: {line}"))?;
         test(init)
     })();
@@ -70,16 +70,16 @@ fn unmapped_owner() -> Outcome {
     const USER: u32 = 4242;
     let become_user = format!("os.setgid({USER}); os.setuid({USER}); c.unshare(0x10000000)");
     let program = CONTAINER.replace("c.unshare(0x10000000)", &become_user);
-    let dir = io(tempfile::tempdir())?;
+    let dir = tempfile::tempdir()?;
     let path = |name: &str| dir.path().join(name).display().to_string();
-    io(std::fs::create_dir_all(path("tree/sub")))?;
-    io(std::fs::write(path("tree/sub/own"), "own"))?;
-    io(symlink("sub/own", path("tree/link")))?;
-    io(std::fs::hard_link(path("tree/sub/own"), path("tree/other")))?;
+    std::fs::create_dir_all(path("tree/sub"))?;
+    std::fs::write(path("tree/sub/own"), "own")?;
+    symlink("sub/own", path("tree/link"))?;
+    std::fs::hard_link(path("tree/sub/own"), path("tree/other"))?;
     for name in [".", "tree", "tree/sub", "tree/sub/own"] {
-        io(std::os::unix::fs::chown(path(name), Some(USER), Some(USER)))?;
+        std::os::unix::fs::chown(path(name), Some(USER), Some(USER))?;
     }
-    io(std::fs::set_permissions(path("tree/sub/own"), Permissions::from_mode(0o600)))?;
+    std::fs::set_permissions(path("tree/sub/own"), Permissions::from_mode(0o600))?;
     with_container(&program, |init| {
         let as_user = |arguments: &[&str]| {
             let mut command = Command::new("setpriv");
@@ -94,16 +94,13 @@ fn unmapped_owner() -> Outcome {
             same(done.err.as_str(), "")?;
         }
         for name in ["file", "tree", "tree/sub", "tree/sub/own", "tree/link", "tree/other"] {
-            let meta = io(inner(name).symlink_metadata())?;
+            let meta = inner(name).symlink_metadata()?;
             same((name, meta.uid(), meta.gid()), (name, 100_000, 100_000))?;
         }
-        same(
-            io(inner("tree/other").metadata())?.ino(),
-            io(inner("tree/sub/own").metadata())?.ino(),
-        )?;
+        same(inner("tree/other").metadata()?.ino(), inner("tree/sub/own").metadata()?.ino())?;
         as_user(&[&ctr("/mnt/tree"), &path("back")])?;
-        same(io(std::fs::read_to_string(path("back/sub/own")))?.as_str(), "own")?;
-        same(io(Path::new(&path("back/sub/own")).metadata())?.uid(), USER)
+        same(std::fs::read_to_string(path("back/sub/own"))?.as_str(), "own")?;
+        same(Path::new(&path("back/sub/own")).metadata()?.uid(), USER)
     })
 }
 

@@ -125,7 +125,7 @@ pub fn joined(engine: &Engine) -> Outcome {
     let target = init.to_string();
     let user = if engine.is_rootless()? { "-U" } else { "-m" };
     nsenter.args(["-t", &target, user, "-m", "-p", "--", "/bin/sleep", "778"]).stdin(Stdio::null());
-    let mut child = nsenter.spawn().map_err(|error| error.to_string())?;
+    let mut child = nsenter.spawn()?;
     let shown = wait_until(|| engine.member("778").is_ok());
     let row = engine.member("778");
     let _ = run(&["signal", &engine.qualified()?, "KILL", "--match", "778"]);

@@ -5,16 +5,10 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use libtest_mimic::Failed;
-
 use super::Engine;
 use crate::cp::listing;
 use crate::harness::PATIENCE;
 use crate::support::{Outcome, check, finish, run, same, wait_until};
-
-fn io<T>(result: std::io::Result<T>) -> Result<T, Failed> {
-    result.map_err(|error| error.to_string().into())
-}
 
 fn text(path: &Path) -> String {
     path.display().to_string()
@@ -22,13 +16,13 @@ fn text(path: &Path) -> String {
 
 /// A tree is copied in and out again; new files belong to the init's user, or to the given owner.
 pub fn round_trip(engine: &Engine) -> Outcome {
-    let (name, dir) = (engine.qualified()?, io(tempfile::tempdir())?);
+    let (name, dir) = (engine.qualified()?, tempfile::tempdir()?);
     let (source, back) = (dir.path().join("source"), dir.path().join("back"));
-    io(std::fs::create_dir_all(source.join("directory/empty")))?;
-    io(std::fs::write(source.join("directory/file"), "text"))?;
-    io(std::fs::write(source.join("b\u{1b}[31mad\n"), "strange"))?;
-    io(std::os::unix::fs::symlink("directory/file", source.join("link")))?;
-    io(std::fs::hard_link(source.join("directory/file"), source.join("again")))?;
+    std::fs::create_dir_all(source.join("directory/empty"))?;
+    std::fs::write(source.join("directory/file"), "text")?;
+    std::fs::write(source.join("b\u{1b}[31mad\n"), "strange")?;
+    std::os::unix::fs::symlink("directory/file", source.join("link"))?;
+    std::fs::hard_link(source.join("directory/file"), source.join("again"))?;
     run(&["cp", &text(&source), &format!("{name}:/tmp/tree")]).expect(0)?;
     let file = run(&["exec", &name, "--", "stat", "-c", "%u:%g %a", "/tmp/tree/directory/file"])
         .expect(0)?;
@@ -61,14 +55,14 @@ pub fn round_trip(engine: &Engine) -> Outcome {
 /// A program is replaced while it runs: it keeps running, and the next start is the new one. The error for
 /// a container that has stopped has a hint.
 pub fn replaced(engine: &Engine) -> Outcome {
-    let (name, dir) = (engine.qualified()?, io(tempfile::tempdir())?);
+    let (name, dir) = (engine.qualified()?, tempfile::tempdir()?);
     let app = dir.path().join("dockerapp1");
     let build = |word: &str| -> Outcome {
         let source = dir.path().join("app.c");
         let text = format!(
             "#include <stdio.h>\n#include <unistd.h>\nint main(void){{puts(\"{word}\");fflush(stdout);sleep(600);return 0;}}"
         );
-        io(std::fs::write(&source, text))?;
+        std::fs::write(&source, text)?;
         let mut cc = Command::new("cc");
         cc.args(["-static", "-o"]).arg(&app).arg(&source);
         finish(cc).expect(0).map(drop)
@@ -120,20 +114,20 @@ fn sources_for(target: &str) -> &'static [&'static str] {
 
 /// Each source is copied to each destination, by cinspect and by `docker cp`, in separate directories.
 pub fn table(engine: &Engine) -> Outcome {
-    let (name, dir) = (engine.qualified()?, io(tempfile::tempdir())?);
-    io(std::fs::write(dir.path().join("file"), "file"))?;
-    io(std::fs::create_dir_all(dir.path().join("directory/sub")))?;
-    io(std::fs::write(dir.path().join("directory/sub/x"), "x"))?;
-    io(std::os::unix::fs::symlink("file", dir.path().join("link")))?;
+    let (name, dir) = (engine.qualified()?, tempfile::tempdir()?);
+    std::fs::write(dir.path().join("file"), "file")?;
+    std::fs::create_dir_all(dir.path().join("directory/sub"))?;
+    std::fs::write(dir.path().join("directory/sub/x"), "x")?;
+    std::os::unix::fs::symlink("file", dir.path().join("link"))?;
     let root = PathBuf::from(format!("/proc/{}/root", engine.init()?));
     let make = |top: &Path| -> Outcome {
-        io(std::fs::create_dir_all(top.join("existing/in")))?;
-        io(std::fs::write(top.join("target"), "old"))?;
-        io(std::fs::write(top.join("existing/in/old"), "old"))?;
-        io(std::os::unix::fs::symlink("existing", top.join("link")))?;
-        io(std::fs::create_dir_all(top.join("from/directory/sub")))?;
-        io(std::fs::write(top.join("from/file"), "file"))?;
-        io(std::fs::write(top.join("from/directory/sub/x"), "x"))
+        std::fs::create_dir_all(top.join("existing/in"))?;
+        std::fs::write(top.join("target"), "old")?;
+        std::fs::write(top.join("existing/in/old"), "old")?;
+        std::os::unix::fs::symlink("existing", top.join("link"))?;
+        std::fs::create_dir_all(top.join("from/directory/sub"))?;
+        std::fs::write(top.join("from/file"), "file")?;
+        Ok(std::fs::write(top.join("from/directory/sub/x"), "x")?)
     };
     let docker = |from: &str, to: &str| {
         let socket = std::env::var("CINSPECT_TEST_DIR").unwrap_or("/run/cinspect-test".into());
@@ -250,17 +244,17 @@ pub fn streams(engine: &Engine) -> Outcome {
 /// A directory is swapped with a symlink to a host directory all the time: nothing is read or written on the
 /// host.
 pub fn race(engine: &Engine) -> Outcome {
-    let (name, dir) = (engine.qualified()?, io(tempfile::tempdir())?);
+    let (name, dir) = (engine.qualified()?, tempfile::tempdir()?);
     let outside = dir.path().join("outside");
-    io(std::fs::create_dir_all(&outside))?;
-    io(std::fs::write(outside.join("secret"), "on the host"))?;
+    std::fs::create_dir_all(&outside)?;
+    std::fs::write(outside.join("secret"), "on the host")?;
     let root = PathBuf::from(format!("/proc/{}/root/tmp", engine.init()?));
-    io(std::fs::create_dir_all(root.join("swap")))?;
-    io(std::fs::write(root.join("swap/secret"), "in the container"))?;
-    io(std::os::unix::fs::symlink(&outside, root.join("other")))?;
+    std::fs::create_dir_all(root.join("swap"))?;
+    std::fs::write(root.join("swap/secret"), "in the container")?;
+    std::os::unix::fs::symlink(&outside, root.join("other"))?;
     let (is_over, swaps) = (AtomicBool::new(false), AtomicUsize::new(0));
     let mine = dir.path().join("mine");
-    io(std::fs::write(&mine, "mine"))?;
+    std::fs::write(&mine, "mine")?;
     let seconds =
         std::env::var("CINSPECT_TEST_RACE").ok().and_then(|n| n.parse().ok()).unwrap_or(8);
     let outcome = std::thread::scope(|scope| {
@@ -284,7 +278,7 @@ pub fn race(engine: &Engine) -> Outcome {
                 let read = run(&["cp", &format!("{name}:/tmp/swap/secret"), &text(&out)]);
                 if read.code == 0 {
                     reads += 1;
-                    same(io(std::fs::read_to_string(&out))?.as_str(), "in the container")?;
+                    same(std::fs::read_to_string(&out)?.as_str(), "in the container")?;
                 }
                 writes += usize::from(
                     run(&["cp", &text(&mine), &format!("{name}:/tmp/swap/new")]).code == 0,
@@ -300,6 +294,6 @@ pub fn race(engine: &Engine) -> Outcome {
     });
     outcome?;
     let names: Vec<_> =
-        io(std::fs::read_dir(&outside))?.flatten().map(|entry| entry.file_name()).collect();
+        std::fs::read_dir(&outside)?.flatten().map(|entry| entry.file_name()).collect();
     same(names.len(), 1)
 }

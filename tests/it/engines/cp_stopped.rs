@@ -20,24 +20,20 @@ const CHANGE: &str = "rm /etc/group; rm -r /var; mkdir /var; echo new > /var/new
 /// (`/etc` has what the engine mounts, which each copy of its own makes again.)
 const TREES: [&str; 2] = ["tree", "var"];
 
-fn io<T>(result: std::io::Result<T>) -> Result<T, Failed> {
-    result.map_err(|error| error.to_string().into())
-}
-
 /// Lists a directory: path, mode, owner, names, seconds and content of each file in it.
 fn listing(top: &Path) -> Result<Vec<String>, Failed> {
     let (mut lines, mut directories) = (Vec::new(), vec![top.to_owned()]);
     while let Some(directory) = directories.pop() {
-        for entry in io(std::fs::read_dir(&directory))? {
-            let path = io(entry)?.path();
-            let meta = io(path.symlink_metadata())?;
+        for entry in std::fs::read_dir(&directory)? {
+            let path = entry?.path();
+            let meta = path.symlink_metadata()?;
             let content = if meta.is_dir() {
                 directories.push(path.clone());
                 OsString::new()
             } else if meta.is_symlink() {
-                io(path.read_link())?.into()
+                path.read_link()?.into()
             } else {
-                let bytes = io(std::fs::read(&path))?;
+                let bytes = std::fs::read(&path)?;
                 let sum = bytes.iter().fold(7u64, |sum, b| sum.wrapping_mul(31) + u64::from(*b));
                 format!("{} {sum} {}", bytes.len(), meta.nlink()).into()
             };
@@ -74,7 +70,7 @@ fn xattr(path: &Path) -> Vec<u8> {
 }
 
 fn mounts() -> Result<Vec<String>, Failed> {
-    let text = io(std::fs::read_to_string("/proc/self/mountinfo"))?;
+    let text = std::fs::read_to_string("/proc/self/mountinfo")?;
     Ok(text.lines().map(str::to_owned).collect())
 }
 
@@ -101,14 +97,14 @@ pub fn same_as_running(engine: &Engine) -> Outcome {
 
 fn copies(engine: &Engine, container: &str) -> Outcome {
     let name = engine.script(&["qualified", container])?;
-    let dir = io(tempfile::tempdir())?;
+    let dir = tempfile::tempdir()?;
     let path = |part: &str| dir.path().join(part);
     run(&["exec", &name, "--", "sh", "-c", CHANGE]).expect(0)?;
     let there = format!("/proc/{}/root/tree/a", engine.init_of(container)?);
     let none = rustix::fs::XattrFlags::empty();
     rustix::fs::setxattr(&there, "user.note", b"kept", none)?;
     let copy = |to: &str, tree: &str| {
-        io(std::fs::create_dir_all(path(to)))?;
+        std::fs::create_dir_all(path(to))?;
         let to = format!("{}/", path(to).display());
         run(&["--json", "cp", "-a", &format!("{name}:/{tree}"), &to]).expect(0)
     };
@@ -131,7 +127,7 @@ fn copies(engine: &Engine, container: &str) -> Outcome {
     same(listing(&path("disk"))?, listing(&path("running"))?)?;
     same(xattr(&path("disk/tree/a")), b"kept".to_vec())?;
     check(!path("disk/var/lib").exists(), "a deleted directory is there")?;
-    same(io(std::fs::read_to_string(path("disk/vol/v")))?.as_str(), "v\n")?;
+    same(std::fs::read_to_string(path("disk/vol/v"))?.as_str(), "v\n")?;
     copy("disk", "etc")?;
     // (Engines mount file systems of other containers meanwhile, never an overlay that is read-only.)
     let after = mounts()?;
@@ -141,7 +137,7 @@ fn copies(engine: &Engine, container: &str) -> Outcome {
     check(new.is_empty(), format!("mounts are left: {new:?}"))?;
     check(path("disk/etc/passwd").exists() && !path("disk/etc/group").exists(), "/etc")?;
     if engine.name != "podman-rootless" {
-        io(std::fs::create_dir_all(path("engine")))?;
+        std::fs::create_dir_all(path("engine"))?;
         for tree in TREES {
             let to = path("engine").join(tree).display().to_string();
             client(engine, &["cp", "-a", &format!("{container}:/{tree}"), &to])?;
@@ -152,7 +148,7 @@ fn copies(engine: &Engine, container: &str) -> Outcome {
     // As a stream, and with a link that leads out of the container.
     run(&["cp", "-L", &format!("{name}:/tree/absolute"), &path("p").display().to_string()])
         .expect(0)?;
-    same(io(std::fs::read(path("p")))?, io(std::fs::read(path("disk/etc/passwd")))?)?;
+    same(std::fs::read(path("p"))?, std::fs::read(path("disk/etc/passwd"))?)?;
     let out = run(&["cp", &format!("{name}:/tree/d/.."), &path("up").display().to_string()]);
     check(out.expect(0)?.out.contains(&format!("(from disk: {name} is not running)")), "")?;
     // Into it: refused, with what works.
@@ -165,7 +161,7 @@ fn copies(engine: &Engine, container: &str) -> Outcome {
 
 /// A container of containerd has its layers in the chain of its snapshot, which only databases number.
 pub fn snapshot(engine: &Engine) -> Outcome {
-    let dir = io(tempfile::tempdir())?;
+    let dir = tempfile::tempdir()?;
     let variable = |name: &str, default: &str| std::env::var(name).unwrap_or(default.into());
     let (run_dir, data) = (
         variable("CINSPECT_TEST_DIR", "/run/cinspect-test"),
@@ -180,7 +176,7 @@ pub fn snapshot(engine: &Engine) -> Outcome {
         let done = run(&["--json", "cp", "-a", &format!("{name}:/"), &to]).expect(0)?;
         same(done.objects()[0]["from_disk"].clone(), json!([name]))?;
         let path = |name: &str| dir.path().join("to").join(name);
-        same(io(std::fs::read_to_string(path("a")))?.as_str(), "a\n")?;
+        same(std::fs::read_to_string(path("a"))?.as_str(), "a\n")?;
         check(path("bin/busybox").exists() && !path("etc/passwd").exists(), "its layers")
     });
     let mut shell = Command::new("sh");

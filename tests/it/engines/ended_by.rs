@@ -301,7 +301,7 @@ impl Trace {
     /// Ends it as Ctrl-C does; returns its events.
     fn finish(mut self) -> Result<Vec<Value>, Failed> {
         let pid = Pid::from_raw(self.0.id().cast_signed());
-        kill(pid, Signal::SIGINT).map_err(|error| error.to_string())?;
+        kill(pid, Signal::SIGINT)?;
         let mut text = String::new();
         self.0.stdout.take().ok_or("no stdout")?.read_to_string(&mut text)?;
         same(self.0.wait()?.code(), Some(0))?;
@@ -343,7 +343,7 @@ fn one_way(engine: &Engine, records: &Records, row: &Row) -> Outcome {
     match row.deed {
         Deed::Go => std::fs::write(subject.path("go"), "")?,
         Deed::Signal(signal) => {
-            kill(Pid::from_raw(subject.init), signal).map_err(|error| error.to_string())?;
+            kill(Pid::from_raw(subject.init), signal)?;
         }
         Deed::Neighbour => neighbour.as_ref().ok_or("no neighbour")?.kill()?,
         Deed::Stop => drop(engine.script(&["stop", &subject.name])?),

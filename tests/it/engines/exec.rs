@@ -251,15 +251,14 @@ pub fn refuses_a_paused_container(engine: &Engine) -> Outcome {
 pub fn works_for_the_rootless_user(engine: &Engine) -> Outcome {
     let user = engine.script(&["as-user"])?;
     let id = std::process::Command::new("id").args(["-u", &user]).output();
-    let id = String::from_utf8_lossy(&id.map_err(|e| e.to_string())?.stdout).trim().to_owned();
+    let id = String::from_utf8_lossy(&id?.stdout).trim().to_owned();
     // The user may not run the program where it was built.
-    let dir = tempfile::tempdir().map_err(|error| error.to_string())?;
+    let dir = tempfile::tempdir()?;
     let program = dir.path().join("cinspect");
-    std::fs::copy(env!("CARGO_BIN_EXE_cinspect"), &program).map_err(|error| error.to_string())?;
+    std::fs::copy(env!("CARGO_BIN_EXE_cinspect"), &program)?;
     for path in [dir.path(), &program] {
         use std::os::unix::fs::PermissionsExt;
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755))
-            .map_err(|error| error.to_string())?;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755))?;
     }
     let as_user = |command_name: &str, arguments: &[&str]| {
         let mut command = std::process::Command::new("setpriv");
@@ -299,7 +298,7 @@ fn rootless_cp(name: &str, id: &str, as_user: &dyn Fn(&str, &[&str]) -> Run) -> 
     same(owner("/tmp/again/f")?.out.as_str(), "1000:1000\n")?;
     let output = format!("/run/user/{id}/out");
     cp(&[&in_container("/tmp/own/f"), &output]).expect(0)?;
-    let file = std::fs::metadata(&output).map_err(|error| error.to_string())?;
+    let file = std::fs::metadata(&output)?;
     same(std::os::unix::fs::MetadataExt::uid(&file).to_string(), id.to_owned())?;
     cp(&["--chown", "70000", "/etc/hostname", &in_container("/tmp/unmapped")]).expect(1)?;
     cp(&["/etc/shadow", &in_container("/tmp/shadow")]).expect(5).map(drop)

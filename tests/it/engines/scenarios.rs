@@ -183,9 +183,9 @@ struct Shared(tempfile::TempDir);
 
 impl Shared {
     fn new(files: &[(&str, &str)]) -> Result<Self, Failed> {
-        let dir = tempfile::tempdir().map_err(|error| error.to_string())?;
+        let dir = tempfile::tempdir()?;
         for (name, text) in files {
-            std::fs::write(dir.path().join(name), text).map_err(|error| error.to_string())?;
+            std::fs::write(dir.path().join(name), text)?;
         }
         Ok(Self(dir))
     }

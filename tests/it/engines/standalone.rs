@@ -143,7 +143,7 @@ pub fn nested(engine: &Engine) -> Outcome {
     // The container may not make a PID namespace: root of the host does it in the container.
     let mut inner = Command::new("nsenter");
     inner.args(["-t", &init, "-m", "-p", "--", "/bin/unshare", "-p", "-f", "/bin/sleep", "4444"]);
-    let mut child = inner.stdin(Stdio::null()).spawn().map_err(|error| error.to_string())?;
+    let mut child = inner.stdin(Stdio::null()).spawn()?;
     let is_inner = |row: &Value| row["command"] == json!(["/bin/sleep", "4444"]);
     let shown = wait_until(|| engine.ps().is_ok_and(|rows| rows.iter().any(is_inner)));
     let work = || -> Outcome {

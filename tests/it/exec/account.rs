@@ -149,7 +149,7 @@ impl Bare {
             .args(["-f", "--kill-child", "-pm", "--mount-proc"])
             .args(options.split_whitespace());
         command.args(["sh", "-c", script]).stdin(Stdio::null());
-        let child = command.spawn().map_err(|error| error.to_string())?;
+        let child = command.spawn()?;
         let parent = child.id();
         let mut bare = Self { child, name: String::new() };
         let is_ready = wait_until(|| {
@@ -195,9 +195,9 @@ fn overwritten_environment() -> Outcome {
 }
 
 fn deleted_directory() -> Outcome {
-    let dir = tempfile::tempdir().map_err(|error| error.to_string())?;
+    let dir = tempfile::tempdir()?;
     let path = dir.path().join("w");
-    std::fs::create_dir(&path).map_err(|error| error.to_string())?;
+    std::fs::create_dir(&path)?;
     let script = format!("cd {0}; rmdir {0}; exec sleep 4242", path.display());
     let container = Bare::start("", &script)?;
     let loss = Loss { attribute: "working directory", ..LOSS };

@@ -57,7 +57,7 @@ fn ignored_sigchld() -> Outcome {
 
 fn variables() -> Outcome {
     let container = fixture("init")?;
-    let dir = tempfile::tempdir().map_err(|error| error.to_string())?;
+    let dir = tempfile::tempdir()?;
     let file = dir.path().join("env");
     let path = file.to_string_lossy().into_owned();
     let write = |bytes: &[u8]| std::fs::write(&file, bytes).map_err(|error| error.to_string());
@@ -137,7 +137,7 @@ fn tools() -> Outcome {
     if !std::path::Path::new("/bin/busybox").exists() {
         return Err("busybox-static is not installed".into());
     }
-    let dir = tempfile::tempdir().map_err(|error| error.to_string())?;
+    let dir = tempfile::tempdir()?;
     let script = "cp /bin/busybox $0/sleep; mkdir $0/proc; mount -t proc proc $0/proc; exec chroot $0 /sleep 4242";
     let container = Bare::start("", &script.replace("$0", &dir.path().to_string_lossy()))?;
     let exec = |words: &[&str]| {
@@ -158,7 +158,7 @@ fn tools() -> Outcome {
     let write = "echo x >> /proc/$$/exe";
     check(exec(&["--tools", "--", "sh", "-c", write]).code != 0, "it was written to")?;
     let mut shell = cinspect(&["exec", "--tools", &container.name]);
-    shell.stdin(Stdio::from(std::fs::File::open("/dev/null").map_err(|e| e.to_string())?));
+    shell.stdin(Stdio::from(std::fs::File::open("/dev/null")?));
     finish(shell).expect(0)?;
     for (file, why) in [("/etc/passwd", "not an ELF program"), ("/etc", "not a program")] {
         let option = format!("--tools={file}");

@@ -81,7 +81,7 @@ fn runs_a_command() -> Outcome {
     sh(&container, "kill -SEGV $$").expect(139)?;
     let printed = sh(&container, "readlink /proc/self/ns/pid; echo $PPID").expect(0)?;
     let init = std::fs::read_link(format!("/proc/{}/ns/pid", container.init));
-    let init = init.map_err(|error| error.to_string())?.to_string_lossy().into_owned();
+    let init = init?.to_string_lossy().into_owned();
     same(printed.out.lines().collect::<Vec<_>>(), vec![init.as_str(), "0"])?;
     let detached = exec(&container, &["-d", "--", "sleep", "1000"]).expect(0)?;
     let rows = run(&["--json", "ps", &name(&container)]).expect(0)?.objects();
@@ -94,17 +94,17 @@ fn runs_a_command() -> Outcome {
 
 fn copies_bytes() -> Outcome {
     let container = fixture("init")?;
-    let dir = tempfile::tempdir().map_err(|error| error.to_string())?;
+    let dir = tempfile::tempdir()?;
     let (input, output) = (dir.path().join("input"), dir.path().join("output"));
     // Every byte, and some that a terminal would act on.
     let mut bytes: Vec<u8> =
         (0..100_000_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     bytes.extend(b"\x04\x03\x1a\r\n\0");
-    std::fs::write(&input, &bytes).map_err(|error| error.to_string())?;
+    std::fs::write(&input, &bytes)?;
     // Files are relayed, pipes are not.
     let mut command = cinspect(&["exec", &name(&container), "cat"]);
-    command.stdin(File::open(&input).map_err(|error| error.to_string())?);
-    command.stdout(File::create(&output).map_err(|error| error.to_string())?);
+    command.stdin(File::open(&input)?);
+    command.stdout(File::create(&output)?);
     check(command.status().is_ok_and(|status| status.success()), "cat failed")?;
     let is_same = || std::fs::read(&output).is_ok_and(|read| read == bytes);
     check(is_same(), "not the same bytes through files")?;
@@ -118,11 +118,11 @@ fn copies_bytes() -> Outcome {
 fn begin(container: &Container, script: &str) -> Result<(std::process::Child, String), Failed> {
     use std::io::BufRead;
     let mut command = cinspect(&["exec", &name(container), "--", "sh", "-c", script]);
-    let mut child = command.stdout(Stdio::piped()).spawn().map_err(|error| error.to_string())?;
+    let mut child = command.stdout(Stdio::piped()).spawn()?;
     let stdout = child.stdout.take().ok_or("no stdout")?;
     let mut line = String::new();
     let mut reader = std::io::BufReader::new(stdout);
-    reader.read_line(&mut line).map_err(|error| error.to_string())?;
+    reader.read_line(&mut line)?;
     // Closing the pipe would kill the script when it prints more.
     std::mem::forget(reader);
     Ok((child, line.trim().to_owned()))
@@ -153,14 +153,14 @@ fn forwards_signals() -> Outcome {
         let script = format!("trap 'exit 9' {signal}; echo ready; while :; do sleep 0.05; done");
         let (mut child, _) = begin(&container, &script)?;
         kill(child.id(), &format!("-{signal}"))?;
-        let status = child.wait().map_err(|error| error.to_string())?;
+        let status = child.wait()?;
         same((signal, status.code()), (signal, Some(9)))?;
     }
     // A signal that the command does not handle kills it; cinspect exits with 128+N.
     let (mut child, _) = begin(&container, "echo ready; exec sleep 1002")?;
     wait_for_command(&container, &["sleep", "1002"])?;
     kill(child.id(), "-TERM")?;
-    let status = child.wait().map_err(|error| error.to_string())?;
+    let status = child.wait()?;
     same((status.code(), status.signal()), (Some(143), None))
 }
 
@@ -188,7 +188,7 @@ fn unread_input() -> Outcome {
     let container = fixture("init")?;
     let script = "printf 'a\\nb\\nc\\n' > \"$3\"; while read -r line; do \"$1\" exec \"$2\" echo \"$line\"; done < \"$3\"; \
         { \"$1\" exec \"$2\" head -n 1; cat; } < \"$3\"";
-    let file = tempfile::NamedTempFile::new().map_err(|error| error.to_string())?;
+    let file = tempfile::NamedTempFile::new()?;
     let path = file.path().to_string_lossy();
     // (From a pipe head itself reads more than it prints.)
     same(outside("bash", script, &container, &[&*path]).expect(0)?.out.as_str(), "a\nb\nc\na\n")
@@ -281,7 +281,7 @@ fn exited_main_thread() -> Outcome {
     let container = fixture("init main-thread-exits")?;
     let done = sh(&container, "readlink /proc/self/ns/uts").expect(0)?;
     let tasks = std::fs::read_dir(format!("/proc/{}/task", container.init));
-    let tasks = tasks.map_err(|error| error.to_string())?;
+    let tasks = tasks?;
     let links: Vec<String> = tasks
         .flatten()
         .filter_map(|task| std::fs::read_link(task.path().join("ns/uts")).ok())
@@ -314,7 +314,7 @@ fn other_commands() -> Outcome {
 
 /// Runs cinspect under strace, and returns the lines of these system calls.
 fn strace(calls: &str, words: &[&str], status: i32) -> Result<Vec<String>, Failed> {
-    let log = tempfile::NamedTempFile::new().map_err(|error| error.to_string())?;
+    let log = tempfile::NamedTempFile::new()?;
     let mut command = Command::new("strace");
     command.args(["-f", "-qq", "-e", &format!("trace={calls}"), "-o"]);
     command.arg(log.path()).arg(Path::new(PROGRAM)).args(words);

@@ -90,8 +90,8 @@ for fd in 0,1,2:
         try: fcntl.ioctl(fd, 0x5412, bytes([c]))
         except OSError: pass
 ";
-    let file = tempfile::NamedTempFile::new().map_err(|error| error.to_string())?;
-    std::fs::write(file.path(), push).map_err(|error| error.to_string())?;
+    let file = tempfile::NamedTempFile::new()?;
+    std::fs::write(file.path(), push)?;
     let (file, name) = (file.path().display(), name(&container));
     for option in ["-t", "-T"] {
         let stat = "stat -L -c %Hr:%Lr /proc/self/fd/0 /proc/self/fd/1 /proc/self/fd/2";

@@ -89,7 +89,7 @@ pub fn kill(pid: i32, signal: i32) -> Outcome {
 /// Predicts for all actors of a container from one snapshot.
 pub fn predict(container: &Container, actors: &[Actor<'_>]) -> Result<Vec<Prediction>, Failed> {
     let error = |error: cinspect::testing::Error| Failed::from(error.to_string());
-    let host = Host::new(Path::new("/")).map_err(|error| error.to_string())?;
+    let host = Host::new(Path::new("/"))?;
     let found = Resolver::new(&host)
         .resolve(&format!("pid:{}", container.init), Access::Act)
         .map_err(error)?;

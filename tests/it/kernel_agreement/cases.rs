@@ -176,14 +176,13 @@ pub fn threads() -> Outcome {
             let container = fixture(&format!("init\n> {name} {words}"))?;
             let pid = host_pids(&container)?[&container.pids[*name]];
             // A process with a handler has a logger thread; the last thread is that of the spec.
-            let tasks =
-                std::fs::read_dir(format!("/proc/{pid}/task")).map_err(|e| e.to_string())?;
+            let tasks = std::fs::read_dir(format!("/proc/{pid}/task"))?;
             let mut tids: Vec<i32> =
                 tasks.flatten().filter_map(|t| t.file_name().to_str()?.parse().ok()).collect();
             tids.sort_unstable();
             let tid = if index == 0 { pid } else { *tids.last().ok_or("no thread")? };
             let status = std::fs::read_to_string(format!("/proc/{pid}/task/{tid}/status"));
-            let status = status.map_err(|error| error.to_string())?;
+            let status = status?;
             let nspid = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
             let tid_in_container =
                 nspid.and_then(|line| line.split_whitespace().last()).ok_or("no NSpid")?;

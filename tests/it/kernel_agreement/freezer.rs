@@ -33,11 +33,10 @@ impl FrozenCgroup {
             NEXT.fetch_add(1, Ordering::Relaxed)
         );
         let dir = top.join(name);
-        std::fs::create_dir(&dir).map_err(|error| error.to_string())?;
+        std::fs::create_dir(&dir)?;
         let cgroup = Self(dir.clone());
         for pid in pids {
-            std::fs::write(dir.join("cgroup.procs"), pid.to_string())
-                .map_err(|error| error.to_string())?;
+            std::fs::write(dir.join("cgroup.procs"), pid.to_string())?;
         }
         cgroup.set(true)?;
         Ok(cgroup)
@@ -51,7 +50,7 @@ impl FrozenCgroup {
         } else {
             (dir.join("cgroup.freeze"), if frozen { "1" } else { "0" }, dir.join("cgroup.events"))
         };
-        std::fs::write(&file, text).map_err(|error| error.to_string())?;
+        std::fs::write(&file, text)?;
         let in_effect = || {
             let state = std::fs::read_to_string(&done).unwrap_or_default();
             state.trim() == text || state.contains(&format!("frozen {text}"))

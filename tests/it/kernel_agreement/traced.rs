@@ -90,7 +90,7 @@ impl Drop for Watched {
 }
 
 fn send(pid: i32, signal: Signal) -> Outcome {
-    kill(Pid::from_raw(pid), signal).map_err(|error| error.to_string().into())
+    Ok(kill(Pid::from_raw(pid), signal)?)
 }
 
 /// Whether a program has a handler for a signal, and one for HUP or ignores that.

@@ -216,16 +216,16 @@ fn on_terminal(columns: u16, arguments: &[&str], no_color: bool) -> Result<Strin
 /// Runs a command so; returns the output, and that on stderr.
 fn on_terminal_with(columns: u16, mut command: Command) -> Result<(String, String), Failed> {
     let size = Winsize { ws_row: 50, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
-    let pty = openpty(Some(&size), None).map_err(|error| error.to_string())?;
+    let pty = openpty(Some(&size), None)?;
     command.env("TERM", "xterm").stdout(Stdio::from(pty.slave)).stderr(Stdio::piped());
     let reader = std::thread::spawn(move || read_to_end(pty.master));
-    let child = command.spawn().map_err(|error| error.to_string())?;
+    let child = command.spawn()?;
     // The command holds the last descriptor of the terminal's other end.
     drop(command);
-    let output = child.wait_with_output().map_err(|error| error.to_string())?;
+    let output = child.wait_with_output()?;
     check(output.status.success(), format!("{}", output.status))?;
     let bytes = reader.join().map_err(|_| "the reader failed")?;
-    let text = String::from_utf8(bytes).map_err(|error| error.to_string())?.replace("\r\n", "\n");
+    let text = String::from_utf8(bytes)?.replace("\r\n", "\n");
     Ok((text, String::from_utf8_lossy(&output.stderr).into_owned()))
 }
 
