@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::model::bytes::message_text;
 use crate::model::idmap::IdMap;
 use crate::model::namespace::NamespaceId;
 use crate::model::passwd::UserNames;
@@ -54,6 +55,14 @@ pub struct ContainerProcess {
     pub uid: Option<u32>,
     /// The name of that user in the container, if it has one.
     pub user: Option<Vec<u8>>,
+}
+
+impl ContainerProcess {
+    /// Returns the process in words, raw: its PID in the container, if it has one, and its name: `7 nginx`.
+    pub fn label(&self) -> String {
+        let comm = message_text(&self.facts.stat.comm);
+        self.pid.map_or_else(|| comm.to_string(), |pid| format!("{pid} {comm}"))
+    }
 }
 
 /// The users of a container.

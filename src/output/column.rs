@@ -172,7 +172,7 @@ pub(crate) fn audit<R>(table: &'static [Column<R>]) -> Vec<String> {
         for other in &table[..index] {
             must(other.name != column.name, column, "the name is taken");
             must(other.header != column.header, column, "the header is taken");
-            // `a` and `a.b` cannot both be: one is a value and the other wants an object there.
+            // `a` and `a.b` cannot both be: one is a value and the other needs an object there.
             if let (Some(path), Some(taken)) = (column.json, other.json) {
                 let within = |a: &str, b: &str| format!("{a}.").starts_with(&format!("{b}."));
                 let free = !within(path, taken) && !within(taken, path);

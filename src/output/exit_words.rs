@@ -74,7 +74,7 @@ pub fn status(record: &ExitRecord) -> String {
     }
 }
 
-/// Returns the state in one word. A record that says that it runs is out of date.
+/// Returns the state in one word. A record of a running container is out of date.
 pub fn state(record: &ExitRecord) -> &'static str {
     match record.state {
         RecordedState::Running => RecordedState::Stopped.name(),

@@ -16,7 +16,7 @@ use super::value::Value;
 pub fn line(value: &Json) -> String {
     let plain = value.to_string();
     let mut out = String::with_capacity(plain.len() + 1);
-    // Outside strings JSON is printable ASCII, so an unprintable character stands within one.
+    // Outside strings JSON is printable ASCII, so an unprintable character is within one.
     for c in plain.chars() {
         if unprintable(c) {
             for unit in c.encode_utf16(&mut [0; 2]) {

@@ -21,7 +21,7 @@ use crate::sys::{fd::poll, terminal};
 /// The alternate screen (xterm's 1049), no cursor, no wrapping at the edge.
 const ENTER: &str = "\x1b[?1049h\x1b[?25l\x1b[?7l";
 const LEAVE: &str = "\x1b[?7h\x1b[?25h\x1b[?1049l";
-/// A synchronised update, shown in one piece by terminals that know mode 2026; others ignore it.
+/// A synchronised update, shown in one piece by terminals with mode 2026; others ignore it.
 const BEGIN_FRAME: &str = "\x1b[?2026h\x1b[H";
 const END_FRAME: &str = "\x1b[?2026l";
 
@@ -199,7 +199,7 @@ impl Screen {
     }
 
     fn restore_modes(&mut self) {
-        // (If a shell has taken the terminal back, it has set the modes as it wants them.)
+        // (If a shell has taken the terminal back, it has set its own modes.)
         if let Some(before) = self.modes_before.take()
             && in_foreground()
         {

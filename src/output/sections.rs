@@ -1,5 +1,5 @@
 //! A page of facts: labels in a column, values beside them, wrapped at the edge of the terminal. A
-//! conspicuous fact is marked with `!` in the margin, and the reason stands below it. Nothing here
+//! conspicuous fact is marked with `!` in the margin, and the reason is below it. Nothing here
 //! prints.
 
 use std::borrow::Cow;
@@ -83,7 +83,7 @@ pub fn lines(label: &'static str, texts: impl IntoIterator<Item = String>) -> Ve
 /// Remarks on facts, each with the key of its fact.
 pub type FactRemarks<'a> = &'a [(&'static str, String)];
 
-/// Columns of the labels; a longer one stands on a line of its own.
+/// Columns of the labels; a longer one is on a line of its own.
 const LABEL: usize = 12;
 
 /// Column at which the texts begin.

@@ -24,7 +24,7 @@ impl<R> Selection<R> {
 
     /// Returns the columns that `-o` names, or the default ones without it. A comma list replaces the
     /// default columns; with `+` before its first name (`+rss`) it is inserted into them before the
-    /// flexible one. Each column stands once; case does not matter.
+    /// flexible one. Each column is shown once; case does not matter.
     pub fn parse(table: &'static [Column<R>], list: Option<&str>) -> Result<Self, UnknownColumn> {
         let mut selection = Self::default_of(table);
         let Some(list) = list else { return Ok(selection) };

@@ -1,5 +1,5 @@
 //! The look of text: the abilities of the terminal, the subject of a table, and the meaning of a text
-//! that a colour stands for. The only file that writes colour codes (SGR, console_codes(4)).
+//! of each colour. The only file that writes colour codes (SGR, console_codes(4)).
 
 use jiff::Timestamp;
 

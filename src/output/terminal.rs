@@ -20,7 +20,7 @@ use crate::sys::terminal;
 /// than a PID and a word, or wider than any screen.
 const COLUMNS: std::ops::RangeInclusive<usize> = 10..=10_000;
 
-/// Width of a terminal that does not know its own.
+/// Width of a terminal that does not report its own.
 const UNKNOWN_WIDTH: usize = 80;
 
 /// The occasions to colour.
@@ -67,7 +67,7 @@ impl From<&Ui> for Style {
 /// The facts that [`Ui`] is decided from, taken together once, so that deciding is a pure function.
 #[derive(Clone, Debug, Default)]
 struct TerminalEnv {
-    /// Columns of stdout, if it is a terminal; 0 if the terminal does not know.
+    /// Columns of stdout, if it is a terminal; 0 if the terminal does not report it.
     stdout: Option<usize>,
     /// Columns of stderr in the same way.
     stderr: Option<usize>,

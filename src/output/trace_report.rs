@@ -158,7 +158,7 @@ impl TraceReporter {
         }
     }
 
-    /// Returns the line that says that records were lost before this time.
+    /// Returns the line about records that were lost before this time.
     pub fn lost(&self, time: Timestamp, records: u64) -> String {
         if self.json {
             let time = time.to_string();

@@ -117,7 +117,7 @@ fn without_cycles(parents: &[Option<usize>], sorted: &[usize]) -> Vec<Option<usi
 /// ```
 ///
 /// Beyond 64 levels the lines would fill any terminal (and take the square of the depth in all), so a
-/// deeper row stands at that level behind `…`, in ASCII `+`.
+/// deeper row is at that level behind `…`, in ASCII `+`.
 pub fn prefixes(positions: &[TreePosition], unicode: bool) -> Vec<String> {
     let (tee, corner, trunk, deeper) = if unicode {
         ("├─ ", "└─ ", "│  ", "…  ")

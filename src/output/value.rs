@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use super::escape::{command_line, safe, safe_str};
 use super::style::TableOptions;
 use super::units::{age, set, size};
+use crate::model::process::Fact;
 use crate::model::signal::SignalSet;
 
 /// A column's value of one row.
@@ -49,6 +50,15 @@ pub enum Value {
 }
 
 impl Value {
+    /// Returns the value of a fact, or that it was denied or is absent.
+    pub fn of_fact<T>(fact: &Fact<T>, value: impl FnOnce(&T) -> Self) -> Self {
+        match fact {
+            Fact::Known(fact) => value(fact),
+            Fact::Denied => Self::Denied,
+            Fact::Absent => Self::Absent,
+        }
+    }
+
     /// Makes a text.
     pub fn text(text: &str) -> Self {
         Self::Text(text.to_owned().into())

@@ -1,7 +1,7 @@
 //! The remedies that depend on the processes: for a shell and the commands that it runs, and for a process
 //! that joined the container. Each one that can be tried is tried in tests/it/engines/remedies.
 
-use super::{Diagnosis, has_listener, is_node, is_shell, name};
+use super::{Diagnosis, has_listener, is_node, is_shell};
 use crate::analysis::container_process::ContainerProcess;
 use crate::model::signal::Signal;
 
@@ -18,7 +18,7 @@ impl Diagnosis<'_> {
         };
         let mut remedy = match children[..] {
             [child] => {
-                let name = name(&self.input.processes[child]);
+                let name = self.input.processes[child].label();
                 let exec = self.exec(shell, child);
                 format!(
                     "{exec}; or `trap '{kill} $!; wait $!' {}`, start {name} in the background (`&`), and `wait` for it",
@@ -40,7 +40,7 @@ impl Diagnosis<'_> {
     /// Returns how to run a command in place of the shell that waits for it.
     fn exec(&self, shell: usize, child: usize) -> String {
         let process = &self.input.processes[child];
-        let name = name(process);
+        let name = process.label();
         let verdict = self.input.predictions[child].verdict;
         // Only PID 1 needs a handler: to others the signal's default action applies (pid_namespaces(7)).
         let is_pid_1 = self.input.processes[shell].facts.status.is_namespace_init();

@@ -1,7 +1,7 @@
 //! Findings about processes that should be gone: zombies, an init that has exited and is still there, and
 //! processes that joined the container and were left behind.
 
-use super::{Diagnosis, name, plural};
+use super::{Diagnosis, plural};
 use crate::analysis::container_process::ContainerProcess;
 use crate::analysis::finding::{FindingCode, Severity};
 use crate::model::bytes::message_text;
@@ -26,7 +26,7 @@ impl Diagnosis<'_> {
         self.init.is_some_and(|init| self.input.processes[init].facts.stat.is_exiting())
     }
 
-    /// Adds a finding if the init has exited and left processes behind, of which its engine may know nothing.
+    /// Adds a finding if the init has exited and left processes behind, which its engine may not have a record of.
     pub(super) fn init_exited(&mut self) {
         let container = self.input.container;
         let Some(init) = container.init.filter(|_| container.has_lost_init) else { return };
@@ -60,7 +60,7 @@ impl Diagnosis<'_> {
             Some(other) => (
                 format!(
                     "{main} has exited and waits for {}, which has not ended on SIGKILL",
-                    name(other)
+                    other.label()
                 ),
                 "check the device or network file system that it is waiting for".into(),
             ),
@@ -163,7 +163,7 @@ impl Diagnosis<'_> {
     }
 
     /// Whether a process joined the container, and the process that started it has exited. A shim or a
-    /// monitor that is the parent says nothing about that.
+    /// monitor that is the parent does not show that.
     pub(super) fn is_left_behind(&self, index: usize) -> bool {
         let process = &self.input.processes[index];
         let parent = self.input.outside.get(&process.facts.stat.ppid);

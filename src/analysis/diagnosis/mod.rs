@@ -24,7 +24,6 @@ use super::forecast::{Answer, Forecast, ProcessForecast};
 use super::joined::{EnginePurpose, Joined, purpose_of};
 use super::programs::{Forwarding, NODE, SHELL, SHELLS, program_of};
 use super::remedy::{Remedies, quoted};
-use crate::model::bytes::message_text;
 use crate::model::container::{Container, ContainerState};
 use crate::model::exit_record::ExitRecord;
 use crate::model::process::Fact;
@@ -324,7 +323,7 @@ impl Diagnosis<'_> {
     /// Returns a few processes in words.
     fn names(&self, processes: &[usize]) -> String {
         const NAMED: usize = 5;
-        let name = |process: &usize| name(&self.input.processes[*process]);
+        let name = |process: &usize| self.input.processes[*process].label();
         let mut names: Vec<String> = processes.iter().take(NAMED).map(name).collect();
         if processes.len() > NAMED {
             names.push("…".into());
@@ -369,12 +368,6 @@ impl Diagnosis<'_> {
             remedy: None,
         }
     }
-}
-
-/// Returns a process in words: PID in the container and name.
-fn name(process: &ContainerProcess) -> String {
-    let comm = message_text(&process.facts.stat.comm).into_owned();
-    process.pid.map_or_else(|| comm.clone(), |pid| format!("{pid} {comm}"))
 }
 
 /// Returns the name that a process was started with.

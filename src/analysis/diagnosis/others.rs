@@ -27,7 +27,7 @@ impl Diagnosis<'_> {
     /// Adds the findings about processes that no signal reaches.
     pub(super) fn unreached(&mut self) {
         let Some(init) = self.init else { return };
-        // If the init itself gets nothing out of the signal, that is the finding.
+        // If the signal has no effect on the init itself, that is the finding.
         let is_lost = self.forecast(init).is_none_or(|f| f.exits == Answer::No);
         if is_lost && !self.forwards(init) {
             return;

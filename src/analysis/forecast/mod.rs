@@ -23,7 +23,6 @@ use std::time::Duration;
 use super::container_process::ContainerProcess;
 use super::delivery::{DeliveryContext, Prediction, Recipient, SignalState, predict};
 use super::joined::{EnginePurpose, Joined, purpose_of};
-use crate::model::bytes::message_text;
 use crate::model::lookup::{Lookup, LookupError, LookupResult, LookupStore};
 use crate::model::pid::ProcessId;
 use crate::model::pre_stop::{LEAST_GRACE, PreStopHook};
@@ -291,14 +290,8 @@ impl ForecastInput<'_> {
         children.filter(|child| self.is_running(*child)).collect()
     }
 
-    /// Returns a process in words: PID in the container and name.
     fn name(&self, index: usize) -> String {
-        let process = &self.processes[index];
-        let comm = message_text(&process.facts.stat.comm).into_owned();
-        match process.pid {
-            Some(pid) => format!("{pid} {comm}"),
-            None => comm,
-        }
+        self.processes[index].label()
     }
 }
 

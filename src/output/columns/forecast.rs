@@ -12,7 +12,7 @@ use crate::analysis::forecast::{Answer, Forecast, KilledBy, ProcessForecast, Sig
 use crate::model::pid::ContainerPid;
 use crate::model::stop_policy::{Assumption, seconds};
 use crate::output::column::Column;
-use crate::output::escape::{safe, safe_str};
+use crate::output::escape::safe_str;
 use crate::output::json::{line, object};
 use crate::output::select::Selection;
 use crate::output::style::{Emphasis, Style, TableOptions};
@@ -82,12 +82,7 @@ pub static FORECAST_COLUMNS: &[ForecastColumn] = &[
     common::container(),
     common::pid(),
     common::host_pid(),
-    ForecastColumn::new("comm", "COMM", "name of the process", |r| {
-        Value::Bytes(r.process.facts.stat.comm.clone())
-    })
-    .json("comm")
-    .shown()
-    .priority(255),
+    common::comm().shown().priority(255),
     ForecastColumn::new("when", "WHEN", "time from the start of the stop", |r| {
         r.delivery.as_ref().map_or(Value::Absent, |delivery| Value::Span(delivery.time))
     })
@@ -181,11 +176,7 @@ fn summary(forecast: &Forecast, processes: &[ContainerProcess], style: &Style) -
     let names = |wanted: Answer| {
         let chosen = forecast.processes.iter().filter(|process| process.exits == wanted);
         let names: Vec<String> = chosen
-            .map(|process| {
-                let process = &processes[process.process];
-                let comm = safe(&process.facts.stat.comm).into_owned();
-                process.pid.map_or_else(|| comm.clone(), |pid| format!("{pid} {comm}"))
-            })
+            .map(|process| safe_str(&processes[process.process].label()).into_owned())
             .collect();
         (names.len(), names.into_iter().take(NAMED).collect::<Vec<_>>().join(", "))
     };

@@ -330,19 +330,13 @@ fn steady_state(row: &PsRow) -> Value {
 }
 
 fn exe(row: &PsRow) -> Value {
-    match &row.process.facts.exe {
-        Fact::Known(path) => Value::Bytes(path.clone()),
-        Fact::Denied => Value::Denied,
-        Fact::Absent => Value::Absent,
-    }
+    Value::of_fact(&row.process.facts.exe, |path| Value::Bytes(path.clone()))
 }
 
 fn argv(row: &PsRow) -> Value {
-    match &row.process.facts.command {
-        Fact::Known(command) => Value::Argv(command.argv().map(<[u8]>::to_vec).collect()),
-        Fact::Denied => Value::Denied,
-        Fact::Absent => Value::Absent,
-    }
+    Value::of_fact(&row.process.facts.command, |command| {
+        Value::Argv(command.argv().map(<[u8]>::to_vec).collect())
+    })
 }
 
 fn command(row: &PsRow) -> Value {
@@ -385,11 +379,7 @@ fn seccomp(row: &PsRow) -> Value {
 }
 
 fn waited(row: &PsRow) -> Value {
-    match &row.process.facts.waits {
-        Fact::Known(waits) => Value::Signals(waits.waited()),
-        Fact::Denied => Value::Denied,
-        Fact::Absent => Value::Absent,
-    }
+    Value::of_fact(&row.process.facts.waits, |waits| Value::Signals(waits.waited()))
 }
 
 /// Returns the emphasis of a verdict: green only if it is known to be good, since a handler may do anything.

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use super::common::{self, ProcessRow};
 use crate::analysis::container_process::{ContainerProcess, RowContext};
 use crate::analysis::delivery::Prediction;
-use crate::model::bytes::message_text;
 use crate::model::pid::HostPid;
 use crate::model::process::Fact;
 use crate::model::signal::{Signal, SignalSet};
@@ -219,12 +218,7 @@ fn subject(group: &[&SignalsRow]) -> String {
         group.iter().map(|row| (row.signal.number(), row.signal.name())).collect();
     let signals: Vec<String> = signals.into_values().collect();
     let processes: BTreeSet<HostPid> = group.iter().map(|row| row.process.facts.id.pid).collect();
-    let first = &group[0].process;
-    let comm = message_text(&first.facts.stat.comm).into_owned();
-    let first = match first.pid {
-        Some(pid) => format!("{pid} {comm}"),
-        None => comm,
-    };
+    let first = group[0].process.label();
     let others = match processes.len() - 1 {
         0 => String::new(),
         1 => " and 1 other".into(),
@@ -237,7 +231,7 @@ fn emphasis(row: &SignalsRow) -> Emphasis {
     match row.prediction.verdict {
         Verdict::Discarded | Verdict::Pending => Emphasis::Bad,
         Verdict::Delayed | Verdict::Unknown => Emphasis::Warning,
-        // A note may say that the program makes nothing of it.
+        // By the note, the program may ignore it.
         Verdict::Handled | Verdict::Accepted if row.prediction.note.is_none() => Emphasis::Good,
         _ => Emphasis::None,
     }

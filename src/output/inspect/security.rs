@@ -75,7 +75,7 @@ fn capabilities(i: &Inspection) -> Vec<PageLine> {
         }
         None => vec![line("capabilities", shown(status.cap_eff))],
     };
-    // The same as the effective ones, it would say nothing new.
+    // Left out if it is the same as the effective set.
     if status.cap_bnd != status.cap_eff {
         lines.push(line("bounding set", shown(status.cap_bnd)));
     }
@@ -87,7 +87,7 @@ fn capabilities(i: &Inspection) -> Vec<PageLine> {
     lines
 }
 
-/// Says how capabilities differ from those that the engine gives by default, if in a few only.
+/// Returns the few capabilities that differ from the engine's default; none if many do.
 fn beside_default(engine: &EngineInfo, mask: u64) -> Option<String> {
     const MOST: u32 = 5;
     let default = engine.default_capabilities;

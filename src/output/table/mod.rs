@@ -1,6 +1,6 @@
 //! Rows and columns to lines of text. `layout` chooses the columns that fit and cuts their cells;
 //! comfy-table lays all of them out (widths, alignment, gaps, header), and its lines are printed. The
-//! only file that knows comfy-table. Nothing here prints.
+//! only file that uses comfy-table. Nothing here prints.
 //!
 //! Two things comfy-table does not do. Colours: its cell styles come from crossterm, which writes
 //! 256-colour codes and obeys `NO_COLOR` even where `--color always` was asked for; codes within cells
@@ -43,7 +43,7 @@ const APPENDED: usize = 1024;
 /// Lines that are laid out at once, by one of several threads.
 const PART: usize = 256;
 
-/// Characters that stand for the beginning of a colour until a line is laid out. Like the two below they
+/// Characters that mark the beginning of a colour until a line is laid out. Like the two below they
 /// take no column, and are escaped in every text that is shown.
 const COLORS: [(&str, Emphasis); 7] = [
     ("\u{2061}", Emphasis::Good),
@@ -149,7 +149,7 @@ impl TablePart {
 pub type ColumnWidths = HashMap<&'static str, usize>;
 
 /// Draws rows as a table: no borders, two spaces between columns, none at the end of a line. No line is
-/// wider than the terminal; columns are dropped and cells cut as [`fit`] says.
+/// wider than the terminal; columns are dropped and cells cut by [`fit`].
 pub fn draw<R: Sync>(
     selection: &Selection<R>,
     rows: &[TableLine<'_, R>],
@@ -343,7 +343,7 @@ fn lay_out(layouts: &[ColumnLayout], part: &TablePart, style: &Style) -> Table {
     table
 }
 
-/// Appends a cell: the text between the characters that stand for its colour.
+/// Appends a cell: the text between the characters that mark its colour.
 fn push_cell(content: &mut String, cell: &ShownCell<'_>) {
     let color = COLORS.iter().find(|(_, meaning)| *meaning == cell.emphasis);
     let color = color.filter(|_| !cell.text.is_empty()).map(|(color, _)| *color);

@@ -121,7 +121,7 @@ fn selected_columns_are_cut_at_the_edge_instead_of_dropped() {
     assert_eq!(drawn, lines(&[" PID  USER", "   1  root", "1234  grö…"]));
     assert_eq!(draw_sample(&[1, 0], &at_width(3)), lines(&["PID", "  1", "12…"]));
     assert_eq!(draw_sample(&[0, 3], &at_width(0)), lines(&["", "", ""]));
-    // The flexible column may stand anywhere, or alone.
+    // The flexible column may be anywhere, or alone.
     let middle = ["COMM…   PID  S", "ngin…     1  S", r"a\nb   1234  S"];
     assert_eq!(draw_all(&exact(&[3, 0, 2]), &sample(), &at_width(14)), lines(&middle));
     let alone = ["COMMAND", "nginx: master…", r"a\nb"];
