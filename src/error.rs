@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::exit::ExitStatus;
 
-/// A failure, with the exit status that says the same to a script.
+/// A failure, with its exit status.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Error {
     /// Exit status.

@@ -1,6 +1,5 @@
-//! The exit statuses and their meanings. Which command uses which is said by the command itself
-//! (`Command::has_status`), so that nothing here names a command and a rename cannot leave a wrong name
-//! behind.
+//! The exit statuses and their meanings. Each command lists its own (`Command::has_status`), so that nothing here
+//! names a command.
 
 use std::process::ExitCode;
 

@@ -174,7 +174,7 @@ pub fn hold(
 }
 
 /// Holds a container's process by the pidfd of its snapshot, if that has one: the facts, its PID namespace among
-/// them, are those of the held process if that exists afterwards, which the caller has to ask. `listed` are
+/// them, are those of the held process if that exists afterwards, which the caller has to check. `listed` are
 /// processes that were in the container's cgroup when the snapshot had been taken.
 ///
 /// # Errors
@@ -236,7 +236,7 @@ impl HeldProcess {
         self.pidfd.as_fd()
     }
 
-    /// Returns how the process ended, if the kernel still knows.
+    /// Returns how the process ended, if the kernel still has its status.
     pub fn ending(&self) -> Option<Ending> {
         pidfd::ending(&self.pidfd)
     }
@@ -247,7 +247,7 @@ impl HeldProcess {
     }
 
     /// Asks the kernel whether the signal may be sent, by signal 0 (kill(2)). CONT may be sent within a session,
-    /// too, for which signal 0 does not ask.
+    /// too, for which signal 0 does not check.
     ///
     /// # Errors
     /// It may not.

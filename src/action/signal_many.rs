@@ -175,7 +175,7 @@ impl<'a> SignalBatch<'a> {
             held.filter(|_| target.thread.is_none())
                 .unwrap_or_else(|| hold(found, &target.process, target.thread, criteria))
         });
-        // Processes that exist now have been those of the snapshot all the time. One call asks for all.
+        // Processes that exist now have been those of the snapshot all the time. One call checks all.
         let handles: Vec<&HeldProcess> = held.iter().flatten().collect();
         let mut exited = wait_for_all(&handles, Some(Instant::now())).map(Vec::into_iter);
         for held in held.iter_mut().filter(|held| held.is_ok()) {
@@ -360,7 +360,7 @@ impl<'a> SignalBatch<'a> {
                     (false, _) => WaitOutcome::Running,
                 }),
                 (None, Delivery::Failed(SendError::Gone)) => Some(WaitOutcome::Exited),
-                // It got no signal, and its fate says nothing about one.
+                // It got no signal, so its state is not an effect of one.
                 (None, _) => None,
             };
         }

@@ -202,7 +202,7 @@ fn translate(pattern: &[u8]) -> String {
 }
 
 /// Splits the text after `[` into whether the set is negated, the set and the rest. None without a `]`:
-/// the bracket then stands for itself. A `]` that comes first is in the set.
+/// the bracket is then literal. A `]` that comes first is in the set.
 fn split_set(text: &[u8]) -> Option<(bool, &[u8], &[u8])> {
     let negated = matches!(text.first(), Some(b'!' | b'^'));
     let set = &text[usize::from(negated)..];
@@ -218,7 +218,7 @@ fn byte_class(negated: bool, mut set: &[u8]) -> String {
             [b'-', last, after @ ..] => (last, after),
             _ => (first, tail),
         };
-        // A range that runs backwards has nothing in it.
+        // A range that runs backwards is empty.
         if first <= last {
             class += &format!(r"\x{first:02x}-\x{last:02x}");
             is_empty = false;

@@ -42,7 +42,7 @@ pub fn parse(
 }
 
 /// Parses a word of `--env`: `NAME=VALUE`, or NAME alone for `lookup`'s value; without one, the name alone
-/// says that the variable is removed.
+/// means that the variable is removed.
 ///
 /// # Errors
 /// A message, if it has no name.

@@ -1,6 +1,6 @@
 //! The plan of an `exec`: the namespaces to join, the user, the capabilities and the other attributes of
-//! the command. Facts and options in, a plan out; the helper that carries it out knows nothing else.
-//! It reads no file and asks the kernel nothing.
+//! the command. Facts and options in, a plan out; the helper that carries it out has no other input.
+//! Reads no file and makes no system call.
 
 use caps::Capability;
 use serde::{Deserialize, Serialize};

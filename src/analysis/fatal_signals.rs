@@ -45,7 +45,7 @@ impl FatalSignals {
         }
     }
 
-    /// Takes the signal that a recorded delivery of KILL stands for, with its `si_code`; none if a thread
+    /// Takes the signal behind a recorded delivery of KILL, with its `si_code`; none if a thread
     /// merely ends, or for further threads.
     pub fn take(&mut self, pid: i32) -> Option<(Signal, i32)> {
         self.0.remove(&pid)

@@ -81,7 +81,7 @@ codes! {
 }
 
 impl FindingCode {
-    /// Whether it says that a deciding fact about the stop is not known.
+    /// Whether it means that a deciding fact about the stop is not known.
     pub fn is_doubt(self) -> bool {
         matches!(
             self,

@@ -13,7 +13,7 @@ pub enum Joined {
     No,
     /// It joined.
     Yes(Arc<Starter>),
-    /// The facts do not say.
+    /// The facts do not decide.
     #[default]
     Unknown,
 }

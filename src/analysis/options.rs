@@ -1,10 +1,10 @@
 //! The options of a command line, parsed as getopt_long(3) does. Pure.
 
-/// The options that a program knows.
+/// The options of a program.
 pub(in crate::analysis) struct OptionTable {
     /// Letters, each with `:` after it if it takes a value.
     pub short: &'static str,
-    /// Long names, and the letter that each stands for.
+    /// Long names, and the letter of each.
     pub long: &'static [(&'static str, char)],
     /// Whether options are found after other words, too: getopt(3) of glibc without `+`.
     pub permutes: bool,
@@ -85,7 +85,7 @@ impl OptionTable {
         Some(*letter)
     }
 
-    /// Whether an option takes a value; none if the program does not know it.
+    /// Whether an option takes a value; none if the program does not have it.
     fn takes_value(&self, letter: char) -> Option<bool> {
         let after = self.short.split_once(letter).filter(|_| letter != ':')?.1;
         Some(after.starts_with(':'))

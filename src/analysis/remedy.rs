@@ -20,7 +20,7 @@ impl<'a> Remedies<'a> {
         Self { container, advice: policy.advice(container.engine) }
     }
 
-    /// Returns a command of this program about the container; the arguments stand before its name.
+    /// Returns a command of this program about the container; the arguments are before its name.
     pub fn command(&self, arguments: &str) -> String {
         format!("`cinspect {arguments} {}`", quoted(&self.container.qualified()))
     }

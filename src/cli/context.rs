@@ -1,5 +1,5 @@
 //! The context that a command runs in: the two streams and the host root. Commands depend on this file
-//! and not on the rest of `cli`, which knows them all.
+//! and not on the rest of `cli`, which depends on them.
 
 use std::path::PathBuf;
 

@@ -1,5 +1,5 @@
-//! Words and options that are typed from habit, and the command that does the same here. Tables: `CTR` stands
-//! for the container that was typed, `ARGS` for all arguments.
+//! Words and options that are typed from habit, and the command that does the same here. Tables: `CTR` is
+//! the container that was typed, `ARGS` for all arguments.
 
 use std::ffi::OsString;
 
@@ -112,7 +112,7 @@ pub(super) const LEFT_TO_CLUSTER: &[&str] = &[
     "annotate", "apply", "cordon", "drain", "edit", "label", "patch", "rollout", "scale", "taint",
 ];
 
-/// Words that stand before a command elsewhere, besides the names of engines' clients.
+/// Words before a command elsewhere, besides the names of engines' clients.
 pub(super) const PREFIXES: &[&str] = &[
     "compose",
     "container",
@@ -128,7 +128,7 @@ pub(super) const PREFIXES: &[&str] = &[
     "tasks",
 ];
 
-/// Types of objects, which stand before a name.
+/// Types of objects, typed before a name.
 const KINDS: &[&str] = &["container", "containers", "pod", "pods", "po", "deploy", "deployment"];
 
 /// An option of another program: the commands that do not have it, its spellings, and the hint.

@@ -168,7 +168,7 @@ fn conflict(error: &clap::Error, line: &TypedLine<'_>) -> Option<Error> {
         other if other == argument => usage(format!("{argument} is given more than once")),
         others => {
             let error = usage(format!("{argument} cannot be used with {others}"));
-            // `kill -9 web db`: the second container stands in the place of the signal.
+            // `kill -9 web db`: the second container is in the place of the signal.
             match (line.value(&["-s", "--signal"]), &line.positionals(&[])[..]) {
                 (Some(signal), [_, second, ..]) if SignalNumber::parse(second).is_err() => {
                     let (second, signal) = (quoted(second), quoted(signal));

@@ -56,7 +56,7 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
 
 /// Returns the script of a shell; the repository has it in `completions/`, too.
 pub fn script(shell: Shell) -> String {
-    // For other shells clap_complete generates one that knows the command table only.
+    // For other shells clap_complete generates one from the command table only.
     if let Some(script) = crate::completion::script(shell) {
         return script.to_owned();
     }

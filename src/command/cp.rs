@@ -366,7 +366,7 @@ fn progress_line(progress: CopyProgress, elapsed: Duration, unicode: bool) -> St
     format!("{bar} {percent}% of {}, {rate}, {remaining} left", bytes(total))
 }
 
-/// Formats the result. The duration and rate of a short copy say nothing.
+/// Formats the result. The duration and rate of a short copy are meaningless.
 fn summary(progress: CopyProgress, elapsed: Duration) -> String {
     let text = format!("{}, {}", files(progress.files), bytes(progress.bytes));
     if elapsed < LONG {

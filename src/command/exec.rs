@@ -205,7 +205,7 @@ fn kind(name: &str) -> Result<&'static str, String> {
 
 fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
     let arguments: Exec = arguments(matches)?;
-    // Every failure before the command runs has one status, which scripts can tell from the command's.
+    // Every failure before the command runs has one status, which scripts can distinguish from the command's.
     exec(context, &arguments).map_err(|mut error| {
         let kept = [ExitStatus::Usage, ExitStatus::CannotRun, ExitStatus::NotFound];
         if !kept.contains(&error.status) {

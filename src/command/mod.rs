@@ -214,7 +214,7 @@ fn columns_section<R>(table: &'static [Column<R>]) -> Section {
     }
 }
 
-/// Returns the process that a PID in a container means: that of a thread if it is a TID, which is said.
+/// Returns the process that a PID in a container means: that of a thread if it is a TID, with a note.
 fn process_of(
     context: &Context,
     found: &ResolvedContainer<'_>,

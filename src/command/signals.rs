@@ -161,7 +161,7 @@ fn text(context: &Context, selection: &Selection<SignalsRow>, rows: &[SignalsRow
     if selection.exact {
         return draw(selection, &lines, &style, &options);
     }
-    // A note is long, and the same for many processes: below the table it stands once, and is not cut.
+    // A note is long, and the same for many processes: below the table it is printed once, and not cut.
     let columns = selection.columns.iter().filter(|column| column.name != "note");
     let selection = Selection { columns: columns.copied().collect(), exact: false };
     draw(&selection, &lines, &style, &options) + &notes(rows, style.width)

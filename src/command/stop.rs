@@ -472,7 +472,7 @@ impl<'a> ContainerStop<'a> {
             self.note(&format!("{name} was killed with the PID namespace ({count} {processes})"));
         }
         let event = StopEvent { time, kind: StopEventKind::Stopped { killed, unknown } };
-        // (In JSON the last event says it; a reader of text need not wait for the line.)
+        // (In JSON it is in the last event; a reader of text need not wait for the line.)
         if !self.reporter.json {
             send(&event);
         }

@@ -38,7 +38,7 @@ const TIMEOUT: Duration = Duration::from_millis(400);
 /// How much longer on a host whose CPUs are busy.
 const MAX_STALL: Duration = Duration::from_secs(5);
 
-/// Columns of a description: the shells do not know the width of letters, so that we cut it.
+/// Columns of a description: it is cut here, because the shells do not measure the width of letters.
 const DESCRIPTION_WIDTH: usize = 60;
 
 /// Candidates that are printed at most.

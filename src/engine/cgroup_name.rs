@@ -1,5 +1,5 @@
-//! Cgroup names as several engines spell them. Pure: a name proves nothing, it only says where to
-//! look for a record.
+//! Cgroup names as several engines spell them. Pure: a name is not evidence, it only shows where to
+//! search for a record.
 
 pub(super) use crate::model::container::is_long_id;
 

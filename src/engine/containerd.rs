@@ -189,7 +189,7 @@ fn left_tasks(reader: &RecordReader<'_>, root: &Path) -> HashSet<(String, String
 /// The label of a container that CRI created: its kind.
 pub(super) const CRI_KIND: &str = "io.cri-containerd.kind";
 
-/// Makes the record of a container from the database, which knows nothing of its processes.
+/// Makes the record of a container from the database, which does not have its processes.
 pub(super) fn database_record(
     engine: &'static EngineInfo,
     entry: &ContainerdEntry,
@@ -307,7 +307,7 @@ fn fill_in(record: &mut Record, reader: &RecordReader<'_>, dir: &StateDir<'_>, s
     record.stop = spec.stop_policy().or(unread(spec));
     record.sandbox = text("shim-binary-path").and_then(|shim| sandbox_of(&shim));
     if record.sandbox.is_some() && record.pid.is_none() {
-        // Kata has no init here: its shim stands for the machine, in the same cgroup.
+        // Kata has no init here: its shim represents the machine, in the same cgroup.
         record.pid = text("shim.pid").and_then(|pid| pid.parse::<HostPid>().ok());
     }
     record.owner = owner.get();

@@ -64,7 +64,7 @@ struct StorageIdRange {
 struct StorageMetadata {
     image_name: Option<String>,
     name: Option<String>,
-    /// Written by CRI-O only. (Podman's annotations have CRI-O's prefix, so the prefix says nothing.)
+    /// Written by CRI-O only. (Podman's annotations have CRI-O's prefix, too.)
     pod_id: Option<String>,
 }
 

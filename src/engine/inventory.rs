@@ -15,11 +15,11 @@ use crate::proc::{Host, Survey};
 pub struct StoppedContainer {
     /// The container, without an init.
     pub container: Container,
-    /// The cgroup that it gets when it runs, if the record says so.
+    /// The cgroup that it gets when it runs, if that is recorded.
     pub cgroup: Option<Vec<u8>>,
     /// The init that the record names, and that has exited.
     pub init: Option<ProcessId>,
-    /// The reason why the kernel contradicts a record that says that it runs.
+    /// The reason why the kernel contradicts a record of a running container.
     pub doubt: Option<String>,
 }
 

@@ -154,8 +154,8 @@ pub(super) fn kubelets_settings(annotations: &Labels) -> StopPolicy {
     }
 }
 
-/// Returns how the kubelet stops a container with these labels, which it knows as annotations of the
-/// container.
+/// Returns how the kubelet stops a container with these labels, which are annotations of its
+/// container there.
 pub(super) fn pod_stop_policy(labels: &Labels) -> StopPolicy {
     StopPolicy {
         default_grace: Some(POD_GRACE),

@@ -152,7 +152,7 @@ impl<'a> MembershipRule<'a> {
             return Ok(self.is_in_namespace(pid, namespace)? && !self.is_in_another(pid)?);
         }
         let Some(cgroup) = &container.cgroup else {
-            // (PID 1 stands for the whole host: everything descends from it.)
+            // (PID 1 is the whole host: everything descends from it.)
             let is_host = container.init.is_some_and(|init| init.pid.get() == 1);
             return Ok(is_host || self.descends_from_init(pid));
         };

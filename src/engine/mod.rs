@@ -68,7 +68,7 @@ use crate::proc::Host;
 use labels::{Labels, compose};
 use record::{Record, RecordReader};
 
-/// THE ENGINE TABLE, in order of precedence: where two know the same processes (Podman runs them
+/// THE ENGINE TABLE, in order of precedence: where two have the same processes (Podman runs them
 /// through runc), the earlier one names them.
 pub static ENGINES: &[&dyn Engine] = &[
     &docker::Docker,
@@ -151,7 +151,7 @@ pub fn engine_infos() -> impl Iterator<Item = &'static EngineInfo> {
     ENGINES.iter().map(|engine| engine.info()).chain([&bare::BARE])
 }
 
-/// Returns how a container's engine stops it. Where no engine does, the policy says so.
+/// Returns how a container's engine stops it. Where no engine does, the policy has that as its reason.
 pub fn stop_policy(host: &Host, container: &Container) -> StopPolicy {
     let without_stop = |reason| StopPolicy {
         signal_unread: Some(reason),

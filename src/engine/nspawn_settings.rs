@@ -22,7 +22,7 @@ pub(super) enum StartMode {
 /// Use of the settings file (`--settings=`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum SettingsFile {
-    /// It counts where the arguments say nothing.
+    /// It counts where the arguments do not decide.
     #[default]
     Completes,
     Overrides,

@@ -144,7 +144,7 @@ struct RuncConfig {
     labels: Vec<String>,
 }
 
-/// Reads the limits of a container whose record is a runtime's state, which says where the bundle is.
+/// Reads the limits of a container whose record is a runtime's state, which has the path of the bundle.
 pub(super) fn resources_of_state(host: &Host, container: &Container) -> Option<ResourceConfig> {
     resources_of_bundle(host, &bundle_of_state(host, container)?)
 }

@@ -33,7 +33,7 @@ pub struct Record {
     pub image: Option<String>,
     /// Its labels, if its engine has any and they were read.
     pub labels: Option<Labels>,
-    /// The init, if the record says that the container runs.
+    /// The init, if the container runs according to the record.
     pub pid: Option<HostPid>,
     /// Start time of the init.
     pub start: Option<Ticks>,

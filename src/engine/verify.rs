@@ -36,7 +36,7 @@ pub(super) struct Verified {
 pub(super) enum VerifyError {
     /// The process does not exist: the container has ended, and its record is left over.
     Ended,
-    /// A fact contradicts it, or none confirms it; the text says which.
+    /// A fact contradicts it, or none confirms it; the text names the fact.
     Refuted(String),
     /// We may not read the facts.
     Unreadable,
@@ -214,7 +214,7 @@ fn recorded_cgroup(record: &Record) -> Option<&[u8]> {
 }
 
 /// Whether the mounts of the init may confirm the record. A user's container is in the user's own
-/// namespace anyway. For root's, its cgroup says more, unless no cgroups can be seen; and the owner of
+/// namespace anyway. For root's, its cgroup is better evidence, unless no cgroups can be seen; and the owner of
 /// a user namespace can mount anything in it.
 fn mounts_count(host: &Host, record: &Record, init: &Init) -> bool {
     let is_outside = || {

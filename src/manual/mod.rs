@@ -11,7 +11,7 @@ use crate::exit::ExitStatus;
 use crate::model::verdict::Verdict;
 use sections::ManualPage;
 
-/// The text of the pages. A line `@NAME` stands for a list from the tables.
+/// The text of the pages. A line `@NAME` is replaced by a list from the tables.
 const OVERVIEW_PAGE: &str = include_str!("cinspect.txt");
 const COMMAND_PAGE: &str = include_str!("cinspect-command.txt");
 const SIGNALS_PAGE: &str = include_str!("cinspect-signals.txt");

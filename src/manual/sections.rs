@@ -7,7 +7,7 @@
 
 use roff::{Inline, Roff, bold, italic, roman};
 
-/// Longest line of the source in bytes: `mandoc -Tlint` asks for 80.
+/// Longest line of the source in bytes: `mandoc -Tlint` warns from 80 on.
 const MAX_LINE: usize = 78;
 
 /// A page as text. Each line that is not empty is one of

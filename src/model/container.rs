@@ -110,7 +110,7 @@ pub struct Container {
     pub user: Option<u32>,
     /// Whether a trusted record or the owner of the cgroup confirms its name.
     pub verified: bool,
-    /// How its engine stops it, as far as the record that names it says; the rest is read on demand
+    /// How its engine stops it, as far as it is in the record that names it; the rest is read on demand
     /// (`engine::stop_policy`).
     pub stop: StopPolicy,
     /// The record that names it.
@@ -175,7 +175,7 @@ impl Container {
         }
     }
 
-    /// Returns the reference that stands for this container only: `docker:web`, `pid:812`.
+    /// Returns the reference to this container only: `docker:web`, `pid:812`.
     pub fn qualified(&self) -> String {
         let engine = self.engine.name;
         let id = self.id.as_deref().unwrap_or_default();
@@ -193,7 +193,7 @@ impl Container {
         }
     }
 
-    /// Returns the name in its pod, `NAMESPACE/POD/CONTAINER`; `POD` stands for the pause container.
+    /// Returns the name in its pod, `NAMESPACE/POD/CONTAINER`; `POD` is the pause container.
     pub fn name_in_pod(&self) -> Option<String> {
         let pod = self.pod.as_ref().filter(|pod| !pod.name.is_empty())?;
         let container = pod.container.as_deref().unwrap_or("POD");

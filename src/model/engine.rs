@@ -29,7 +29,7 @@ pub struct EngineInfo {
     /// CRI service that keeps no records.
     pub pods_of: &'static [&'static EngineInfo],
     /// Names (`comm`, at most 15 bytes) of the daemons, shims and monitors whose arguments lead to
-    /// its records. A `*` at the end stands for any rest.
+    /// its records. A `*` at the end matches any rest.
     pub shims: &'static [&'static str],
     /// Whether these are monitors: the parents of inits that no record may name.
     pub has_monitors: bool,

@@ -70,7 +70,7 @@ pub struct ExitRecord {
     pub health: Option<HealthRecord>,
     /// The destination of its output.
     pub log: Option<LogDestination>,
-    /// The files that say so.
+    /// The files that these facts were read from.
     pub sources: Vec<PathBuf>,
     /// The file with its restart policy and its log, if it could not be read.
     pub unread: Option<PathBuf>,
@@ -107,7 +107,7 @@ impl ExitRecord {
         )
     }
 
-    /// Returns the signal that the exit status stands for: engines and shells report 128+N for a process
+    /// Returns the signal in the exit status: engines and shells report 128+N for a process
     /// that signal N ended. A program may exit with such a status by itself.
     pub fn signal(&self) -> Option<Signal> {
         self.status.and_then(signal_of_status)

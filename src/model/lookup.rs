@@ -1,5 +1,5 @@
-//! Facts about a process that only its environment or its own file system has: the options of an init that
-//! stand in variables, the configuration of a supervisor, the script of a shell. An analysis requests them
+//! Facts about a process that only its environment or its own file system has: the options of an init in
+//! variables, the configuration of a supervisor, the script of a shell. An analysis requests them
 //! while it runs, and runs again once they have been read. Never reads a file.
 
 use std::cell::RefCell;

@@ -1,6 +1,6 @@
 //! `/etc/passwd` and `/etc/group` of a container: names of its users and groups. The file is the
 //! container's to forge, so a name is only a label for an ID, and malformed lines are left out. Never
-//! reads the file, never asks NSS.
+//! reads the file, never calls NSS.
 
 use std::collections::HashMap;
 

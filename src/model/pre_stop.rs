@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-/// The least time that a kubelet leaves between the stop signal and KILL, whatever the hook has taken and
-/// the pod says (`minimumGracePeriodInSeconds`, pkg/kubelet/kuberuntime).
+/// The least time that a kubelet leaves between the stop signal and KILL, whatever the time of the hook and
+/// the grace period of the pod (`minimumGracePeriodInSeconds`, pkg/kubelet/kuberuntime).
 pub const LEAST_GRACE: Duration = Duration::from_secs(2);
 
 /// A hook. The kubelet waits for it, at most for the grace period, and takes its time off that.

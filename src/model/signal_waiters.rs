@@ -58,7 +58,7 @@ impl ThreadWaits {
     }
 }
 
-/// The input that a thread waits for, whichever signals it blocks: a shell in `read` is told by it from one that
+/// The input that a thread waits for, whichever signals it blocks: it distinguishes a shell in `read` from one that
 /// waits for a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InputWait {

@@ -87,7 +87,7 @@ const fn missing(field: &'static str) -> ParseError {
 }
 
 impl Stat {
-    /// Parses the file. The name stands raw between the first `(` and the last `)`, and may itself
+    /// Parses the file. The name is between the first `(` and the last `)`, and may itself
     /// contain both, spaces and newlines; all fields after the last are numbers.
     ///
     /// ```text

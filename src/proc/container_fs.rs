@@ -324,7 +324,7 @@ impl ContainerRoot {
             }
             Ok(pids)
         };
-        // An error in there is caused by the container, and says nothing about the caller's rights.
+        // An error in there is caused by the container, and not by a lack of rights.
         list().map_err(|error| match error {
             ReadError::Gone | ReadError::Denied => broken("its /proc is hidden by a mount"),
             other => other,
@@ -368,7 +368,7 @@ impl ContainerRoot {
         Err(ReadError::Broken(format!("`{name}` in the container is on an unexpected file system")))
     }
 
-    /// Whether the root is a FUSE file system, which asks for its user namespace.
+    /// Whether the root is a FUSE file system, which requires its user namespace.
     pub(super) fn is_fuse(&self) -> bool {
         self.is_on(&self.root, &[FUSE_OVERLAY])
     }

@@ -139,7 +139,7 @@ impl Host {
         matches!(self.procfs, Err(ForeignProcfs::NotProc(_)))
     }
 
-    /// Returns the directory that stands for `/`.
+    /// Returns the root directory of the host.
     pub fn root(&self) -> &Path {
         self.files.root()
     }

@@ -61,7 +61,7 @@ impl Host {
     }
 }
 
-/// Reads every record. Each read(2) returns one; EPIPE says that some were overwritten meanwhile.
+/// Reads every record. Each read(2) returns one; EPIPE means that some were overwritten meanwhile.
 fn read_records(file: &mut File, mut each: impl FnMut(&[u8])) -> Result<(), ReadError> {
     let mut record = [0; MAX_RECORD];
     for _ in 0..MOST_RECORDS {

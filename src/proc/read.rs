@@ -1,5 +1,5 @@
 //! Reading files of `/proc` and of the cgroup tree: bounded, through held descriptors, and with an error
-//! that says whether the fact is denied, gone or broken. Nothing here follows a path of a container.
+//! by which the fact is denied, gone or broken. Nothing here follows a path of a container.
 
 use std::fs::File;
 use std::io::Read;
@@ -25,10 +25,10 @@ pub enum ReadError {
     /// Reading it needs more privileges (EACCES, EPERM).
     #[error("permission denied")]
     Denied,
-    /// This process has too many open files (EMFILE, ENFILE), which says nothing about the fact.
+    /// This process has too many open files (EMFILE, ENFILE), which is not evidence about the fact.
     #[error("too many open files")]
     Exhausted,
-    /// It cannot be read or parsed; the text says why, without its content.
+    /// It cannot be read or parsed; the text has the reason, without its content.
     #[error("{0}")]
     Broken(String),
 }

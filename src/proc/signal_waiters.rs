@@ -283,7 +283,7 @@ impl WaitReader<'_> {
             let (mut seen, mut rest) = (BTreeSet::new(), std::mem::take(fds));
             let mut is_known = true;
             while let Some(fd) = rest.pop() {
-                // (An epoll goes on watching a file whose descriptor has another number by now.)
+                // (An epoll still watches a file if its descriptor has another number by now.)
                 is_known &= table.open.contains(&fd);
                 if seen.insert(fd) && table.epolls.contains(&fd) {
                     match self.targets(fd) {

@@ -19,7 +19,7 @@ pub enum ContainerRef {
     Plain(String),
 }
 
-/// Whether a word may stand before the colon of a reference: an engine's name, `pid` or `cgroup`.
+/// Whether a word is a valid qualifier, before the colon of a reference: an engine's name, `pid` or `cgroup`.
 pub fn is_qualifier(word: &str) -> bool {
     matches!(word, "pid" | "cgroup") || engine_named(word).is_some()
 }

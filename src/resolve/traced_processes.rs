@@ -106,7 +106,7 @@ pub struct TracedProcesses<'a> {
 pub struct EndingProcess {
     /// The process.
     pub process: TracedProcess,
-    /// Whether the kernel said that its last thread exits.
+    /// Whether the kernel reported that its last thread exits.
     pub is_last: bool,
     pidfd: Option<OwnedFd>,
 }
@@ -374,7 +374,7 @@ fn signal_facts(host: &Host, pid: HostPid) -> Option<SignalFacts> {
 }
 
 impl EndingProcess {
-    /// Whether the process has threads left, as its descriptor says.
+    /// Whether the process has threads left, by its descriptor.
     pub fn has_threads(&self) -> bool {
         self.pidfd.as_ref().is_some_and(|pidfd| pidfd::alive(pidfd).unwrap_or(false))
     }

@@ -18,7 +18,7 @@ pub struct DirEntries(OwningIter);
 pub struct DirEntry {
     /// Its name.
     pub name: Vec<u8>,
-    /// Its type; `None` on file systems that do not say it.
+    /// Its type; `None` on file systems that do not store it.
     pub kind: Option<FileKind>,
 }
 

@@ -50,10 +50,10 @@ pub fn link(fd: impl AsFd) -> String {
 }
 
 /// Returns the mount that a file is on, as `mountinfo` numbers it (proc_pid_fdinfo(5), since Linux 3.15).
-/// Asks the kernel alone: fstatfs(2) would ask the file system, which may not answer.
+/// Reads from the kernel alone: fstatfs(2) would be a request to the file system, which may not answer.
 pub fn mount_id(fd: impl AsFd) -> Option<u32> {
     let path = format!("/proc/self/fdinfo/{}", fd.as_fd().as_raw_fd());
-    // The first lines say it; the kernel writes them in one piece.
+    // It is in the first lines; the kernel writes them in one piece.
     let mut info = [0; 256];
     let length = File::open(path).and_then(|mut file| file.read(&mut info)).ok()?;
     let info = std::str::from_utf8(&info[..length]).ok()?;

@@ -14,7 +14,7 @@ use super::process::{close_all_but, exit_now, fork_among_threads, ignore_signals
 /// A guardian; dropping it ends it without the undoing.
 #[derive(Debug)]
 pub struct Guardian {
-    /// A byte written here before it is closed says that there is nothing to undo any more.
+    /// A byte written here before it is closed means that there is nothing to undo any more.
     pipe: Option<File>,
     pid: i32,
 }

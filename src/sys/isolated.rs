@@ -2,7 +2,7 @@
 //! no signal ends (FUSE and NFS do); a thread in it would keep the whole program from exiting, but a
 //! child can be killed and left behind. Its answer comes back through a pipe.
 //!
-//! - [`run`] waits for the work, forwards typed messages while it runs, and gives up after a silence.
+//! - [`run`] waits for the work, forwards typed messages while it runs, and ends it after a silence.
 //! - [`start`] and [`IsolatedChild::finish`] do other things in between, for bytes and with a deadline.
 
 use std::fs::File;

@@ -77,7 +77,7 @@ fn checked(block: *mut u8) -> *mut u8 {
 fn exit() -> ! {
     const MESSAGE: &[u8] = b"cinspect: cannot go on: out of memory\n";
     let status = STATUS.load(Ordering::Relaxed);
-    // SAFETY: a constant, and calls that allocate nothing. (Without a reader of stderr it is not said.)
+    // SAFETY: a constant, and calls that allocate nothing. (Without a reader of stderr the message is lost.)
     unsafe {
         if status != CHILD_STATUS {
             libc::write(2, MESSAGE.as_ptr().cast(), MESSAGE.len());

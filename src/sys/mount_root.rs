@@ -1,6 +1,6 @@
 //! The root of another mount namespace. A process that has called chroot(2) shows only its own root in
 //! `/proc/PID/root`; that of its namespace is where setns(2) leads (`mntns_install`, fs/namespace.c). A child
-//! joins it, opens the root, and sends it back: this process stays where it is.
+//! joins it, opens the root, and sends it back: this process keeps its own namespace.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};

@@ -99,7 +99,7 @@ pub fn send(
 }
 
 /// Sends a signal to one thread by its TID, tgkill(2), for kernels before 6.9. The caller holds the
-/// process and knows that it has that thread.
+/// process and has verified that it has that thread.
 ///
 /// # Errors
 /// ESRCH if the thread does not exist or belongs to another process.

@@ -50,7 +50,7 @@ impl Statuses {
         self.recent.insert(pid, status);
     }
 
-    /// Notes the exit of another thread than the main one. After that of the main thread it may tell how the
+    /// Notes the exit of another thread than the main one. After that of the main thread it may show how the
     /// process ended: a main thread may leave the others running (pthread_exit(3)), and wait(2) has the status
     /// of exit_group(2) or of the signal, which the main thread's event has only if that came before.
     fn insert_thread(&mut self, pid: i32, status: i32) {

@@ -17,7 +17,7 @@ const VERSION: u32 = 2;
 /// The ID of an entry without one (ACL_UNDEFINED_ID).
 const NO_ID: u32 = u32::MAX;
 
-/// The subject of an entry. The order is that which the kernel wants them in.
+/// The subject of an entry. The order is that of the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum AclTag {
     /// The owner.

@@ -315,7 +315,7 @@ impl<'a> CopyContext<'a> {
 }
 
 /// Whether a name is probably the reason for an error: FAT, exFAT and CIFS do not have every byte, and some
-/// say that the file does not exist.
+/// mean that the file does not exist.
 fn is_foreign_name(name: &[u8], errno: Errno) -> bool {
     let is_foreign = |byte: &u8| *byte < 0x20 || !byte.is_ascii() || b":*?\"<>|\\".contains(byte);
     errno == Errno::ENAMETOOLONG

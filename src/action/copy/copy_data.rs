@@ -105,7 +105,7 @@ fn size_of(file: &File) -> Result<u64, CopyFailure> {
     file.metadata().map(|metadata| metadata.len()).map_err(|e| CopyFailure::Source(to_errno(e)))
 }
 
-/// Whether the size of a file says nothing about its data: the kernel's files have size 0 or that of a
+/// Whether the size of a file is not that of its data: the kernel's files have size 0 or that of a
 /// page, and those of FUSE any size, whatever they hold. (Large ones have theirs, unless more can be
 /// read.)
 pub fn has_unknown_size(file: &File, size: u64) -> bool {
@@ -126,7 +126,7 @@ pub fn seek(file: &File, offset: u64, whence: Whence) -> Result<u64, Errno> {
 }
 
 /// Finds the next data of a file from an offset on: its offset and end. None if only a hole follows. A
-/// file system that does not know its holes has data everywhere.
+/// file system that does not report its holes has data everywhere.
 ///
 /// # Errors
 /// None of its own: an error of lseek(2) counts as data.

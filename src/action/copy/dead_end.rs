@@ -84,7 +84,7 @@ impl Rootfs {
     }
 }
 
-/// Returns the kind of object that a link of `/proc/PID/fd` stands for, which has no path
+/// Returns the kind of object that a link of `/proc/PID/fd` refers to, which has no path
 /// (proc_pid_fd(5)), and the words for it.
 fn kind_of(target: &[u8]) -> Option<(&'static str, &'static str)> {
     if target.starts_with(b"pipe:[") {

@@ -65,7 +65,7 @@ impl EntryAttributes {
         };
         let acl = Acl::from_xattr(&value);
         if name == ACCESS_ACL {
-            // (A list in another form has nothing about the group: it gets nothing.)
+            // (A list in another form does not mention the group: it gets no rights.)
             self.mode = acl.as_ref().map_or(self.mode & !0o070, |acl| acl.mode_without(self.mode));
         }
         let acl = acl.and_then(|acl| {

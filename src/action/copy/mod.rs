@@ -4,7 +4,7 @@
 //! 1. Take on the user that may write there: join the user namespace of a rootless container, or take
 //!    its init's UID for file system access. No thread has started: both are properties of a thread.
 //! 2. Expand patterns and count bytes for the progress bar.
-//! 3. For each source: resolve it and the destination, ask `analysis::copy_rules` for the place, and
+//! 3. For each source: resolve it and the destination, get the place from `analysis::copy_rules`, and
 //!    copy.
 //! 4. Look the destination up again: if it is not there, another process moved it while we wrote.
 //!
@@ -126,7 +126,7 @@ pub struct CopyJob<'a> {
     pub host: Rootfs,
     /// The options; the owner is taken from `chown`.
     pub options: CopyOptions,
-    /// `USER[:GROUP]`, as the destination knows them.
+    /// `USER[:GROUP]`, named as in the destination.
     pub chown: Option<Vec<u8>>,
     /// Whether to count the bytes to copy.
     pub count_bytes: bool,
@@ -338,7 +338,7 @@ impl CopyJob<'_> {
         for rootfs in &mut self.containers {
             rootfs.writer = rootfs.default_owner();
         }
-        // FUSE asks for an ID at every call, to read data too: both sides are then accessed as that user.
+        // FUSE checks the ID at every call, for reading too: both sides are then accessed as that user.
         if is_privileged {
             self.become_user_of_fuse(events);
         }
@@ -462,7 +462,7 @@ fn verify_destination(to: &Rootfs, path: &[u8]) -> Result<(), Error> {
 }
 
 /// Takes on the container's user for file system access: a file system that was mounted in a user
-/// namespace takes files only of users that it knows. The capabilities stay.
+/// namespace takes files only of users that it maps. The capabilities stay.
 fn become_owner(to: &Rootfs) {
     let Some((uid, gid)) = to.owner.filter(|_| !to.uid_map.is_identity()) else { return };
     if !geteuid().is_root() || to.joined.is_some() {

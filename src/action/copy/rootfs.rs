@@ -45,7 +45,7 @@ const PSEUDO: &[(i128, &str)] = &[
 /// FUSE_SUPER_MAGIC.
 const FUSE: i128 = 0x6573_5546;
 
-/// Whether a file is on a file system of a program, which may say any size.
+/// Whether a file is on a file system of a program, which may report any size.
 pub fn is_fuse(fd: impl AsFd) -> bool {
     fstatfs(fd).is_ok_and(|stat| i128::from(stat.filesystem_type().0) == FUSE)
 }
@@ -375,7 +375,7 @@ fn resolve_beneath(
     Ok(ResolvedPath { dir, name: b".".to_vec(), node })
 }
 
-/// Returns the path that `self` or `thread-self` in a proc file system stands for.
+/// Returns the target of `self` or `thread-self` in a proc file system.
 fn self_path(dir: &OwnedFd, name: &[u8], pid: i32) -> Option<String> {
     let path = match name {
         b"self" => format!("{pid}"),

@@ -46,7 +46,7 @@ pub fn find_source(from: &Rootfs, path: &[u8], follow: bool) -> Result<CopySourc
     Ok(CopySource { path: path.to_owned(), name, node })
 }
 
-/// Returns the paths that a pattern stands for. Only in a container: on the host the shell expands them.
+/// Returns the paths that match a pattern. Only in a container: on the host the shell expands them.
 ///
 /// # Errors
 /// No path matches, or a directory cannot be read.
@@ -73,7 +73,7 @@ pub fn literal_pattern(from: &Rootfs, path: &[u8]) -> Option<String> {
     })
 }
 
-/// Expands a path; one that exists stands for itself if `literal` is set.
+/// Expands a path; one that exists is taken literally if `literal` is set.
 fn matches(from: &Rootfs, path: &[u8], literal: bool) -> Result<Vec<Vec<u8>>, Errno> {
     let exists = |path: &[u8]| from.resolve(path, false).is_ok_and(|path| path.node.is_some());
     let parts: Vec<&[u8]> = path.split(|b| *b == b'/').collect();

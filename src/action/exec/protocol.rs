@@ -35,11 +35,11 @@ pub const ROOT: RawFd = 9;
 pub const WORKDIR: RawFd = 10;
 /// The host's `/proc`.
 pub const PROC: RawFd = 11;
-/// The program of the host's tools, if the plan says so.
+/// The program of the host's tools, if the plan has them.
 pub const TOOLS: RawFd = 12;
 /// A terminal of the host, for a container that has none, if the plan has a terminal.
 pub const TERMINAL: RawFd = 13;
-/// The first of the files `tasks` of the container's v1 cgroups; the plan's file says how many there are.
+/// The first of the files `tasks` of the container's v1 cgroups; their number is in the plan.
 pub const TASKS: RawFd = 14;
 
 /// Events and errors are short; a longer message is a broken one.

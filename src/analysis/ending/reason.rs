@@ -82,7 +82,7 @@ impl EndingInput<'_> {
         }
     }
 
-    /// Returns the cause why nothing is known that an engine does record.
+    /// Returns the reason why an end that its engine records is not known.
     pub(super) fn unread_record(&self) -> String {
         format!("its record of {} could not be read", self.engine())
     }
@@ -192,7 +192,7 @@ impl EndingInput<'_> {
         }
     }
 
-    /// Returns the reason for a status that stands for no signal.
+    /// Returns the reason for a status that is not that of a signal.
     fn by_itself(&self, record: &ExitRecord, status: i32) -> String {
         let engine = self.engine();
         let lost = self.container.engine.lost_status;

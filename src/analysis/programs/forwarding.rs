@@ -1,5 +1,5 @@
 //! The options with which inits that forward signals are started. (Variables can do the same; the forecast, which
-//! reads them, knows more.)
+//! reads them, is more exact.)
 
 use crate::analysis::options::OptionTable;
 use crate::model::process::Process;

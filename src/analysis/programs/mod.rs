@@ -26,7 +26,7 @@ use crate::model::verdict::Verdict;
 pub struct Program {
     /// Its name.
     pub name: &'static str,
-    /// How a note names it, if the name of the process does not say it; else empty.
+    /// Its name in a note, if that is not the name of the process; else empty.
     label: &'static str,
     /// Which processes get the signal from it, if it is PID 1.
     pub forwards: Forwarding,

@@ -168,7 +168,8 @@ pub(super) static RUNTIMES: &[Program] = &[
         remark: "TERM has its default action unless the program sets a handler.",
         ..Program::DEFAULT
     },
-    // Zend's handlers stand for the program's own, and are the same with and without them (Zend/zend_signal.c).
+    // Zend's handlers are installed in place of the program's own, and are the same without one
+    // (Zend/zend_signal.c).
     Program {
         name: "PHP",
         label: "PHP",
@@ -190,7 +191,7 @@ pub(super) static RUNTIMES: &[Program] = &[
         ],
         ..Program::DEFAULT
     },
-    // Ruby catches them itself, with and without `trap`; its faults and VTALRM tell it from others.
+    // Ruby catches them itself, with and without `trap`; its faults and VTALRM distinguish it from others.
     Program {
         name: "Ruby",
         label: "Ruby",

@@ -60,7 +60,7 @@ pub(super) fn findings(found: &ResolvedContainer<'_>) -> Result<Vec<Finding>, Er
     Ok(findings)
 }
 
-/// Returns a finding for each change that the init has made to itself: they come last, as they say nothing
+/// Returns a finding for each change that the init has made to itself: they come last, as they are not
 /// about a stop.
 fn changed_by_init(found: &ResolvedContainer<'_>, snapshot: &ContainerSnapshot) -> Vec<Finding> {
     let init = snapshot.processes.iter().find(|p| Some(p.facts.id) == found.container.init);

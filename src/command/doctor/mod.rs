@@ -1,4 +1,4 @@
-//! `doctor`: says why a stop would not be graceful, and how to fix it. `analysis::diagnosis` finds out;
+//! `doctor`: why a stop would not be graceful, and how to fix it. `analysis::diagnosis` decides;
 //! `facts` reads, and this file prints. Nothing is sent.
 
 mod ended;
@@ -215,7 +215,7 @@ fn overview(reports: &[Report], ui: &Ui) -> String {
     text + &summary + "\n"
 }
 
-/// Reads the container that a reference stands for, or the record of one that is not running.
+/// Reads the container of a reference, or the record of one that is not running.
 fn report_of(context: &Context, resolver: &Resolver<'_>, word: &str) -> Result<Report, Error> {
     let error = match resolve_running(context, resolver, word) {
         Ok(found) => return report(&found),

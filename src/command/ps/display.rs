@@ -1,5 +1,5 @@
 //! `ps --watch` at a terminal: draws the list in place, with marks, the last changes in words and a line
-//! that says how much is hidden.
+//! with the number of hidden rows.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -157,7 +157,7 @@ impl Display {
         let footer = if self.changes.is_empty() { 0 } else { self.changes.len() + 1 };
         let footer = if height > footer + TABLE_ROWS { footer } else { 0 };
         let room = height.saturating_sub(lines.len() + footer).max(1);
-        // The last line for the table says how many rows are hidden.
+        // The last line for the table has the number of hidden rows.
         let scrolled = rows.len() > room && room > 1;
         let room = if scrolled { room - 1 } else { room };
         self.top = self.top.min(rows.len().saturating_sub(room));
@@ -195,7 +195,7 @@ fn clock() -> String {
 fn title(watch: &Watch<'_>, tables: &[Vec<MarkedRow>], columns: usize, style: &Style) -> String {
     let containers = watch.containers.iter().zip(tables).map(|(container, rows)| {
         if let Some((error, since)) = &container.missing {
-            // The time stands before the cause, whose end may be cut.
+            // The time is before the cause, because the end of the line may be cut.
             let cause = error.cause.as_ref().map_or_else(String::new, |cause| format!(": {cause}"));
             let seconds = since.elapsed().as_secs();
             return safe_str(&format!("{} ({seconds}s){cause}", error.message)).into_owned();

@@ -18,7 +18,7 @@ const LEAST: usize = 3;
 const DIFFERING: &[&str] = &["pid", "hpid", "rss", "elapsed", "time"];
 
 /// Folds siblings without children whose shown cells are equal. Returns the positions that are left, and for each row
-/// the number of rows that it stands for.
+/// the number of rows that are folded into it.
 pub fn fold(
     rows: &[MarkedRow],
     positions: Vec<TreePosition>,

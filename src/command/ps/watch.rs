@@ -30,7 +30,7 @@ pub trait Refresh {
     /// Takes a snapshot of the containers that the words refer to, all at one moment.
     fn snapshot(&self, context: &Context, words: &[&str]) -> Snapshots;
 
-    /// Draws the rows of each container; no column becomes narrower than `widths` says.
+    /// Draws the rows of each container; no column becomes narrower than in `widths`.
     fn draw(
         &self,
         containers: &[Vec<MarkedRow>],
@@ -208,7 +208,7 @@ impl WatchedContainer {
     /// words.
     fn found(&mut self, found: &PsRows) -> Option<&'static str> {
         let was_paused = std::mem::replace(&mut self.paused, found.paused);
-        // (At the first refresh the title says it.)
+        // (At the first refresh it is in the title.)
         let changed = was_paused != found.paused && self.init.is_some();
         self.missing = None;
         self.init = found.init.or(self.init);

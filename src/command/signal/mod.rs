@@ -204,7 +204,7 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
     Ok(status)
 }
 
-/// Replaces the TID of a thread, which was given as a PID, by its process, and says so.
+/// Replaces the TID of a thread, which was given as a PID, by its process, and notes that.
 fn of_processes(
     context: &Context,
     found: &ResolvedContainer<'_>,

@@ -34,7 +34,7 @@ pub enum SearchDepth {
     Records,
     /// Every process of the host as well.
     Everything,
-    /// Also everything that the engines' files say about containers that are not running.
+    /// Also all facts in the engines' files about containers that are not running.
     NotRunning,
 }
 
@@ -197,10 +197,10 @@ impl<'a> Search<'a> {
         let containers = &mut self.inventory.containers;
         containers
             .sort_by_cached_key(|c| (precedence(c.engine), c.name.clone(), c.id.clone(), c.init));
-        // A container that one engine knows as running is not stopped because another engine's record
+        // A container that runs by one engine's record is not stopped because another engine's record
         // of it is old.
-        // While it starts or ends, only the runtime below its engine, or a cgroup, may know it: then its
-        // engine's record has to name it.
+        // While it starts or ends, it may be found by the runtime below its engine, or by a cgroup, alone:
+        // then its engine's record has to name it.
         let named = containers.iter().filter(|c| c.verified && !c.engine.low_level);
         let alive: HashSet<&str> = named.filter_map(|c| c.id.as_deref()).collect();
         let is_alive = |id: &Option<String>| id.as_deref().is_some_and(|id| alive.contains(id));

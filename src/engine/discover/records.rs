@@ -197,7 +197,7 @@ impl Search<'_> {
     }
 
     /// Notes that the process of a record could not be read. (Without root most of other users' cannot, and a
-    /// note says so.)
+    /// note reports that.)
     fn note_unread(&self, record: &Record, pid: HostPid) {
         if nix::unistd::geteuid().is_root() {
             let path = record.path.display();

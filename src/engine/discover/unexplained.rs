@@ -26,7 +26,7 @@ pub(super) struct UnexplainedCgroups<'t> {
     known: CgroupPaths,
 }
 
-/// A cgroup, and the engine and ID that its name says.
+/// A cgroup, and the engine and ID in its name.
 pub(super) struct NamedCgroup<'t> {
     pub live: &'t LiveCgroup,
     pub name: Option<(&'static EngineInfo, String)>,

@@ -22,7 +22,7 @@ const EXTRA: usize = 2;
 impl Signal {
     /// Parses a signal as users spell it, in any case: `TERM`, `SIGTERM`, `15`, `RTMIN+3`,
     /// `SIGRTMAX-2`, `RT32`, and the aliases (`IOT`, `CLD`, `POLL`, `UNUSED`). A number is decimal
-    /// without a leading zero; nothing may stand before or after.
+    /// without a leading zero; without text before or after it.
     ///
     /// # Errors
     /// [`UnknownSignal`], with the signal that was probably meant.

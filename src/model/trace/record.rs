@@ -124,8 +124,8 @@ pub struct TraceFilters {
     pub deliver: Option<String>,
 }
 
-/// Parses a record: its type, its flags, and its bytes without the header. Returns none for records that
-/// say nothing about signals.
+/// Parses a record: its type, its flags, and its bytes without the header. Returns none for records of
+/// other types.
 pub fn parse_record(
     formats: &TraceFormats,
     kind: u32,

@@ -130,7 +130,7 @@ impl TrustedFs {
         found.map(|dir| self.state_dir(path, dir))
     }
 
-    /// Opens the directory that stands for `/`.
+    /// Opens the root directory of the host.
     fn top(&self) -> Result<StateDir<'_>, ReadError> {
         let path = PathBuf::from("/");
         let dir = match self.held.known(&path) {

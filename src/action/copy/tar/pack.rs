@@ -23,7 +23,7 @@ use crate::model::account::Deviation;
 /// The owner and group of a file whose own have no ID in the container (the default of
 /// /proc/sys/kernel/overflowuid, which the kernel shows there).
 const OVERFLOW_ID: u32 = 65534;
-/// The name of a header with PAX records, for programs that do not know it and unpack a file.
+/// The name of a header with PAX records, for programs that do not support it and unpack a file.
 const RECORDS: &[u8] = b"PaxHeaders/records";
 /// The name of a header with a long name, as GNU tar has it.
 const LONG_NAME: &[u8] = b"././@LongLink";
@@ -166,7 +166,7 @@ impl<W: Write> TarSink<'_, W> {
             records = pax::records(&mut attributes);
             context.lost(&entry.path, &attributes.unread)?;
         }
-        // For programs that know one of the two forms only; the records come last, as libarchive forgets
+        // For programs that support one of the two forms only; the records come last, as libarchive forgets
         // records before a long name.
         for (long, flag, key) in [(link, b'K', "linkpath"), (name, b'L', "path")] {
             if long.len() > SHORT_NAME {

@@ -1,5 +1,5 @@
-//! Reads a tar stream header by header. The `tar` crate knows the fields of a header; the order of blocks
-//! is taken here, since of sparse files it knows one form, and it stops at the end of the archive.
+//! Reads a tar stream header by header. The `tar` crate parses the fields of a header; the sequence of blocks
+//! is parsed here, since the crate supports one form of sparse files only and stops at the end of the archive.
 
 use std::io::{ErrorKind, Read};
 
@@ -164,7 +164,7 @@ impl<R: Read> TarReader<R> {
                 .filter(|size| *size <= i64::MAX.unsigned_abs())
                 .ok_or_else(|| self.broken("a PAX record `size` is not a size"))?,
         };
-        // Links, devices, directories and FIFOs have no data, whatever their size says.
+        // Links, devices, directories and FIFOs have no data, whatever their size field.
         let size = if matches!(kind, b'1'..=b'6') { 0 } else { size };
         self.expect(size);
         let map = self.map(block, size, &records)?;
@@ -329,7 +329,7 @@ impl<R: Read> TarReader<R> {
     }
 }
 
-/// The data of a member. It ends where the header says; a stream that ends before is an error
+/// The data of a member. It has the length in the header; a stream that ends before is an error
 /// (`UnexpectedEof`).
 pub struct MemberData<'r, R>(&'r mut TarReader<R>);
 

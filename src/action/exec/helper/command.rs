@@ -73,7 +73,7 @@ impl PreparedCommand {
         if let Some(mask) = plan.attributes.as_ref().and_then(|attributes| attributes.umask) {
             umask(Mode::from_bits_truncate(mask));
         }
-        // When cinspect dies it is as if a terminal was closed; a program that wants to stay ignores SIGHUP.
+        // If cinspect is killed, the command gets SIGHUP, as if its terminal was closed.
         let _ = prctl::set_pdeathsig((!plan.detach).then_some(Signal::SIGHUP));
         set_limits(plan, u32::from_ne_bytes(limits), &lost);
         process::default_signals();

@@ -1,6 +1,6 @@
 //! The target's confinement: security label, user, capability sets, seccomp filters and no_new_privs,
 //! taken over for the command; privileges beyond it are dropped. The caps crate reads and sets the
-//! capability sets of this (the only) thread. It knows capabilities by name, so it clears newer ones from
+//! capability sets of this (the only) thread. The crate has capabilities by name, so newer ones are cleared from
 //! every set but the bounding set; `sys::capability` drops them from that.
 
 use std::fs::File;

@@ -268,7 +268,7 @@ fn start_child(
             Ok(None) => command.exec_command(plan, report, release),
             Err(errno) => {
                 ChildReport::Failed { errno, found: false }.write(&report);
-                // cinspect may move this process out of the cgroups, and ask again.
+                // cinspect may move this process out of the cgroups, and send the request again.
                 release.read_exact(&mut [0; 4]).ok()?;
             }
         }

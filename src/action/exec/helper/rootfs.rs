@@ -66,7 +66,7 @@ pub fn namespace_root(
 }
 
 impl TargetRoot<'_> {
-    /// Makes it this process's root, if the plan says so.
+    /// Makes it this process's root, if that is in the plan.
     pub fn enter(self, plan: &ExecPlan) -> Result<(), Error> {
         if !plan.in_container_root {
             return Ok(());

@@ -309,7 +309,7 @@ impl Script {
         Some(())
     }
 
-    /// Returns the jobs that words stand for; all of them if there are no words.
+    /// Returns the jobs that words refer to; all of them if there are no words.
     fn targets(&self, words: &[Word]) -> Option<Vec<Job>> {
         let count = self.jobs?;
         let mut jobs = Vec::new();

@@ -19,7 +19,7 @@ pub struct GoProgram {
     /// Address of its signal table, before it is relocated; none if nothing in it ever asks for a
     /// signal.
     pub table: Option<u64>,
-    /// The Go release that built it, 19 for 1.19.8; none if it does not say so.
+    /// The Go release that built it, 19 for 1.19.8; none if the file does not have it.
     pub release: Option<u32>,
 }
 

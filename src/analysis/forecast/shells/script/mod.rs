@@ -12,7 +12,7 @@ pub(super) struct SimpleCommand {
     /// The assignments before it, or without a command.
     pub assignments: Vec<(String, Word)>,
     pub words: Vec<Word>,
-    /// The function in whose body it stands.
+    /// The function that it is in.
     pub function: Option<String>,
     /// Whether it may be left out: in `if`, `case`, or behind `&&` and `||`.
     pub is_conditional: bool,

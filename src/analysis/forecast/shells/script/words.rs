@@ -12,7 +12,7 @@ pub(super) enum Token {
     Operator(&'static str),
 }
 
-/// A word without its quotes; expansions stand as they are written.
+/// A word without its quotes; expansions are kept as they are written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in super::super) struct Word {
     pub text: String,
