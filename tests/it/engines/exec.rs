@@ -25,6 +25,7 @@ const DIFFERENCES: &[(&str, &str, &str)] = &[
     ("incus", "env", "incus exec sets PATH, HOME, USER and LANG by itself"),
     ("incus", "cgroup/v2", "liblxc makes a cgroup `.lxc` for it"),
     ("podman", "cgroup/name=systemd", "crun exec leaves it in the caller's"),
+    ("podman", "cgroup/rdma", "crun 0.17's exec leaves it in the caller's"),
     ("podman", "limits/Max processes", "podman exec has no limit where the init has one"),
     (
         "podman",
