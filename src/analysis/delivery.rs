@@ -38,6 +38,8 @@ pub struct SignalState<'a> {
     pub frozen: Freezer,
     /// Whether its process group is orphaned; none if that was not read.
     pub orphaned: Option<bool>,
+    /// Whether it has not executed the container's program yet.
+    pub is_starting: bool,
     /// Whether its uninterruptible sleep is one that a fatal signal ends all the same.
     pub killable: bool,
 }
@@ -49,7 +51,12 @@ pub struct DeliveryContext {
     pub frozen: HashMap<HostPid, Freezer>,
     /// The orphaned process groups; none if they were not read.
     pub orphaned: Option<BTreeSet<i32>>,
+    /// The processes of an engine that have not executed the container's program yet.
+    pub starting: BTreeSet<HostPid>,
 }
+
+/// The note about a process that has not executed the container's program yet.
+pub const STARTING: &str = "it is being started: its program has not been executed yet";
 
 /// Kernel functions in which the parent of a vfork(2) sleeps: uninterruptibly, except for a fatal signal
 /// (`wait_for_vfork_done`, kernel/fork.c).
@@ -75,6 +82,7 @@ impl<'a> SignalState<'a> {
             tracer: status.tracer_pid,
             frozen: context.frozen.get(&process.id.pid).copied().unwrap_or(Freezer::Thawed),
             orphaned: context.orphaned.as_ref().map(|groups| groups.contains(&process.stat.pgrp)),
+            is_starting: context.starting.contains(&process.id.pid),
             killable: process
                 .kernel_wait
                 .as_deref()
@@ -163,6 +171,9 @@ pub fn predict(process: &SignalState<'_>, signal: Signal, to: Recipient) -> Pred
             ),
             action => with_state(process, signal, action),
         };
+    }
+    if process.is_starting {
+        return Prediction::with_note(Verdict::Unknown, STARTING);
     }
     if process.tracer != 0 {
         return traced(process, signal, to);

@@ -59,6 +59,7 @@ impl SignalFacts {
         let waits =
             Fact::Known(Waits { threads: vec![main], all_threads: true, signalfds: vec![] });
         let state = SignalState {
+            is_starting: false,
             state: ProcessState::SLEEPING,
             is_alive: true,
             ignored: self.ignored,

@@ -21,6 +21,7 @@ pub static CRUN: EngineInfo = EngineInfo {
     low_level: true,
     advice: &EngineAdvice { unpause: Some("crun resume <id>"), ..OCI_ADVICE },
     shims: &["crun"],
+    starters: &["crun"],
     files: ("/run/crun/*/status", "crun, likewise."),
     clients: &["crun"],
     commands: EngineCommands::Table(&[

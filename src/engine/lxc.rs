@@ -21,6 +21,7 @@ pub static LXC: EngineInfo = EngineInfo {
     keeps_records: false,
     same_cgroups: &[&INCUS],
     shims: &["lxc-start", "lxd", "[lxc monitor]*"],
+    starters: &["lxc-start"],
     has_monitors: true,
     files: (
         "/var/lib/lxc/*/config, /var/log/lxd/*/lxc.conf",

@@ -53,7 +53,7 @@ pub use all_members::{has_no_other, may_have_others, own_cgroup_members};
 pub use discover::{SearchDepth, container_at, discover, discover_named, discover_of};
 pub use inventory::{Inventory, StoppedContainer};
 pub use membership::{MembershipRule, count_members, read_members, read_surveyed_members};
-pub use shims::{containers_of_shim, is_shim_of};
+pub use shims::{containers_of_shim, is_shim_of, is_starter};
 pub use store::{StoreOmission, StoredMount, StoredRoot};
 
 use crate::model::container::Container;

@@ -7,8 +7,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::inventory::StoppedContainer;
 use super::nspawn_settings::{NspawnSettings, StartMode};
 use super::record::{Record, RecordReader, Shim};
+use super::store::StoredRoot;
 use super::{Engine, is_systemd};
 use crate::model::cgroup;
 use crate::model::container::Container;
@@ -25,6 +27,7 @@ pub static NSPAWN: EngineInfo = EngineInfo {
     display_name: "systemd-nspawn",
     keeps_records: false,
     shims: &["systemd-nspawn"],
+    starters: &["systemd-nspawn", "(sd-init)", "(sd-stubinit)"],
     has_monitors: true,
     files: (MACHINES, "systemd-nspawn; /var/lib/machines for those that do not run."),
     // systemd's DefaultTimeoutStopSec.
@@ -106,6 +109,13 @@ impl Engine for Nspawn {
             record.name = Some(machine.to_owned());
             records.push(record);
         }
+    }
+
+    /// Says where the image is: the IDs in it are those of the host, of the container, or of a range that
+    /// systemd-nspawn chose (`--private-users`).
+    fn stored_root(&self, _host: &Host, stopped: &StoppedContainer) -> Result<StoredRoot, String> {
+        let path = stopped.path().display();
+        Err(format!("its image is `{path}`, and whose IDs its files have is not recorded"))
     }
 
     /// Returns the policy from the arguments of systemd-nspawn or a settings file, which registered

@@ -23,6 +23,7 @@ pub static RUNC: EngineInfo = EngineInfo {
     low_level: true,
     advice: &EngineAdvice { unpause: Some("runc resume <id>"), ..OCI_ADVICE },
     shims: &["runc", "runc:[2:INIT]"],
+    starters: &["runc:[0:PARENT]", "runc:[1:CHILD]", "runc:[2:INIT]"],
     files: (
         "/run/runc/*/state.json",
         "runc; $XDG_RUNTIME_DIR/runc of users, or the directory given with --root.",

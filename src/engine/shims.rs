@@ -37,6 +37,12 @@ fn is_shim(comm: &[u8]) -> bool {
     engines_of_shim(comm).next().is_some()
 }
 
+/// Whether the init of a container with this name has not executed the container's program yet.
+pub fn is_starter(comm: &[u8]) -> bool {
+    let mut starters = ENGINES.iter().flat_map(|engine| engine.info().starters);
+    starters.any(|name| name.as_bytes() == comm)
+}
+
 /// Finds the shims among all processes.
 pub(super) fn shims_in(host: &Host, survey: &Survey) -> Vec<Shim> {
     // (A process in another PID namespace is not trusted as a shim: its name was not read.)

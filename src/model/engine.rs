@@ -31,6 +31,8 @@ pub struct EngineInfo {
     /// Names (`comm`, at most 15 bytes) of the daemons, shims and monitors whose arguments lead to
     /// its records. A `*` at the end matches any rest.
     pub shims: &'static [&'static str],
+    /// Names (`comm`) of an init that has not executed the program of the container yet.
+    pub starters: &'static [&'static str],
     /// Whether these are monitors: the parents of inits that no record may name.
     pub has_monitors: bool,
     /// Its files, and their description for the manual page.
@@ -126,6 +128,7 @@ impl EngineInfo {
         same_cgroups: &[],
         pods_of: &[],
         shims: &[],
+        starters: &[],
         has_monitors: false,
         files: ("", ""),
         sockets: &[],

@@ -12,7 +12,7 @@ use crate::analysis::delivery::{DeliveryContext, Prediction, Recipient, SignalSt
 use crate::analysis::forecast::between_waits;
 use crate::analysis::joined::Joined;
 use crate::analysis::programs::program_note;
-use crate::engine::{read_members, read_surveyed_members};
+use crate::engine::{is_starter, read_members, read_surveyed_members};
 use crate::error::{Error, ExitStatus};
 use crate::model::idmap::IdMap;
 use crate::model::lookup::LookupStore;
@@ -281,7 +281,12 @@ impl ResolvedContainer<'_> {
         signals: SignalSet,
     ) -> DeliveryContext {
         let host = self.host;
-        let mut context = DeliveryContext::default();
+        let is_starting = |process: &&ContainerProcess| {
+            process.parent.is_none() && is_starter(&process.facts.stat.comm)
+        };
+        let starting = processes.iter().filter(is_starting).map(|process| process.facts.id.pid);
+        let mut context =
+            DeliveryContext { starting: starting.collect(), ..DeliveryContext::default() };
         if signals.is_empty() {
             return context;
         }
@@ -313,6 +318,9 @@ impl ContainerSnapshot {
         let state = SignalState::of(&process.facts, &self.delivery);
         let prediction = predict(&state, signal, recipient);
         let mut prediction = between_waits(&process.facts, signal, prediction);
+        if state.is_starting {
+            return prediction;
+        }
         // The note about the program says more than the kernel's action; where the kernel's note has
         // something to add, both are kept.
         if let Some(note) = program_note(&process.facts, signal, &prediction) {

@@ -3,7 +3,7 @@
 
 use super::{DETACH, Diagnosis, is_node, is_shell, probably_continues};
 use crate::analysis::container_process::ContainerProcess;
-use crate::analysis::delivery::Prediction;
+use crate::analysis::delivery::{Prediction, STARTING};
 use crate::analysis::finding::{FindingCode, Severity};
 use crate::analysis::forecast::Answer;
 use crate::analysis::joined::EnginePurpose;
@@ -182,7 +182,9 @@ impl Diagnosis<'_> {
     fn unknown(&mut self, process: &ContainerProcess, prediction: &Prediction) {
         let note = prediction.note.as_deref().unwrap_or("a fact is missing");
         let message = format!("cannot tell what {} does to {}: {note}", self.signal, self.main);
-        let remedy = if prediction.verdict == Verdict::NoEffect {
+        let remedy = if note == STARTING {
+            "look again when it has been started".into()
+        } else if prediction.verdict == Verdict::NoEffect {
             "its parent has to reap it".into()
         } else if process.facts.status.tracer_pid != 0 {
             DETACH.into()

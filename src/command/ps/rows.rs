@@ -44,6 +44,7 @@ pub fn rows_of(
     let joined = std::mem::take(&mut snapshot.joined);
     let mut rows = Vec::with_capacity(processes.len());
     for ((process, exits), joined) in processes.into_iter().zip(exits).zip(joined) {
+        let is_starting = snapshot.delivery.starting.contains(&process.facts.id.pid);
         let mut row = PsRow {
             context: Arc::clone(&snapshot.context),
             prediction: snapshot.predict(&process, signal, Recipient::Process),
@@ -53,6 +54,7 @@ pub fn rows_of(
             depth,
             signal,
             exits: *exits,
+            is_starting,
             joined,
             last_seen: None,
         };

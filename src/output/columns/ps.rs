@@ -39,6 +39,8 @@ pub struct PsRow {
     pub prediction: Prediction,
     /// Whether the process exits on it, if it is the stop signal and the stop was forecast.
     pub exits: Option<Answer>,
+    /// Whether it has not executed the container's program yet.
+    pub is_starting: bool,
     /// Whether it entered the container from outside.
     pub joined: Joined,
     /// The moment it was last seen, if it is gone.
@@ -58,9 +60,12 @@ impl PsRow {
         self.thread().map_or(&self.process.facts.stat, |thread| &thread.stat)
     }
 
-    /// Returns the mark before the command of a root that joined: its origin, or its parent outside.
+    /// Returns the mark before the command of a root that is being started, or that joined: its origin, or its parent outside.
     pub fn joined_mark(&self) -> Option<String> {
         let is_main = |thread: &Thread| thread.stat.pid == self.process.facts.stat.pid;
+        if self.is_starting {
+            return Some("[starting] ".into());
+        }
         let Joined::Yes(starter) = &self.joined else { return None };
         self.thread().is_none_or(is_main).then(|| match &**starter {
             Starter::Engine(EnginePurpose::Session) => "[exec session] ".into(),

@@ -191,6 +191,7 @@ const ENGINE_CHECKS: &[(&str, Check)] = &[
     ("cri", ("doctor_finds_crash_loops", remedies::crash_loop_of_a_pod)),
     ("docker", ("doctor_knows_a_running_health_check", remedies::health::running_check)),
     ("podman", ("doctor_knows_a_running_health_check", remedies::health::running_check)),
+    ("runc", ("created_container_has_no_verdicts_yet", standalone::created)),
     ("docker", ("doctor_says_how_a_container_ended", remedies::ended)),
     ("podman", ("doctor_says_how_a_container_ended", remedies::ended)),
 ];

@@ -29,6 +29,46 @@ pub fn other_root(engine: &Engine) -> Outcome {
     outcome
 }
 
+/// A container that was created and not started is its runtime, of which no verdict says anything about the program.
+pub fn created(engine: &Engine) -> Outcome {
+    let name = format!("cit-{}-created", engine.name);
+    let client = |arguments: &[&str]| {
+        let mut command = Command::new(engine.name);
+        command.args(arguments).stdin(Stdio::null());
+        command
+    };
+    let _ = engine.script(&["rm", &name]);
+    engine.script(&["run", &name, "--", "sleep", "1000"])?;
+    let state: Value = serde_json::from_str(&finish(client(&["state", &name])).expect(0)?.out)?;
+    let bundle = state["bundle"].as_str().unwrap_or_default().to_owned();
+    let work = || -> Outcome {
+        finish(client(&["delete", "-f", &name])).expect(0)?;
+        // (The new init inherits the output.)
+        let mut create = client(&["create", "--bundle", &bundle, &name]);
+        create.stdout(Stdio::null()).stderr(Stdio::null());
+        check(create.status()?.success(), "it is not created")?;
+        let qualified = engine.script(&["qualified", &name])?;
+        let ps = run(&["ps", &qualified]).expect(0)?.out;
+        check(ps.contains("unknown") && ps.contains("[starting] "), &ps)?;
+        let row = run(&["--json", "ls", &name]).expect(0)?.objects();
+        same(row[0]["stop"]["forecast"].clone(), json!("maybe"))?;
+        let findings = run(&["--json", "doctor", &qualified]).expect(0)?.objects();
+        same(findings[0]["code"].clone(), json!("unknown"))?;
+        check(findings[0]["message"].to_string().contains("being started"), &findings[0])?;
+        let signal = run(&["--json", "signal", "-n", &qualified, "TERM"]).expect(0)?.objects();
+        same(signal[0]["verdict"].clone(), json!("unknown"))?;
+        finish(client(&["start", &name])).expect(0)?;
+        let is_started = || {
+            let ps = run(&["ps", &qualified]).out;
+            ps.contains("sleep 1000") && ps.contains("discarded") && !ps.contains("[starting]")
+        };
+        check(wait_until(is_started), "it is not started")
+    };
+    let outcome = work();
+    let _ = engine.script(&["rm", &name]);
+    outcome
+}
+
 /// Containers of one caller that have no unit share the cgroup `payload`.
 pub fn shared_cgroup(engine: &Engine) -> Outcome {
     let other = "cit-nspawn-beside";
