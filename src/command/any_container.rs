@@ -79,7 +79,12 @@ pub(super) fn resolve_any<'a>(
             (found.container.clone(), Some(found), cgroup)
         }
         Err(error) => {
-            let stopped = resolver.not_running(word).ok_or_else(|| without_trace(error, word))?;
+            let stopped = resolver.not_running(word);
+            let stopped =
+                stopped.ok_or_else(|| match resolver.all_not_running(word).is_empty() {
+                    true => without_trace(error, word),
+                    false => error,
+                })?;
             (stopped.container, None, stopped.cgroup)
         }
     };

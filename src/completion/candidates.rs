@@ -15,7 +15,7 @@ use super::source::CompletionSource;
 use super::{begins, candidate};
 use crate::action::copy::names_in_container;
 use crate::analysis::container_process::ContainerProcess;
-use crate::engine::{SearchDepth, discover, engine_infos};
+use crate::engine::{Inventory, SearchDepth, discover, engine_infos};
 use crate::model::container::{Container, ContainerState, is_long_id};
 use crate::model::namespace::KINDS;
 use crate::model::signal::Signal;
@@ -67,7 +67,8 @@ fn values(
         CompletionSource::Signals => signals(typed),
         CompletionSource::ContainersAndSignals => {
             let signals = if typed.is_empty() { Vec::new() } else { signals(typed) };
-            containers(line, typed).into_iter().chain(signals).collect()
+            let ended = ended_containers(line, typed);
+            containers(line, typed).into_iter().chain(ended).chain(signals).collect()
         }
         CompletionSource::Pids => processes(line, typed, |process| process.pid.map(|p| p.get())),
         CompletionSource::HostPids => {
@@ -140,16 +141,34 @@ fn containers(line: &CompletionLine, typed: &OsStr) -> Vec<CompletionCandidate> 
     found
 }
 
-/// Returns the containers that are not running, by name.
+/// Returns the containers that are not running, each by the shortest reference that matches it alone.
 fn ended_containers(line: &CompletionLine, typed: &OsStr) -> Vec<CompletionCandidate> {
     let Some(host) = line.host() else { return Vec::new() };
-    let stopped = discover(host, SearchDepth::Cgroups).stopped;
-    let names = stopped.iter().filter_map(|stopped| {
-        let name = stopped.container.name.as_deref()?;
-        let is_meant = stopped.doubt.is_none() && begins(name.as_bytes(), typed);
-        is_meant.then(|| candidate(name, description(&stopped.container)))
-    });
-    names.collect()
+    let Inventory { containers, stopped, .. } = discover(host, SearchDepth::Cgroups);
+    let ended = || stopped.iter().filter(|stopped| stopped.doubt.is_none());
+    let all: Vec<&Container> =
+        containers.iter().chain(ended().map(|stopped| &stopped.container)).collect();
+    let mut found: Vec<CompletionCandidate> = Vec::new();
+    for container in ended().map(|stopped| &stopped.container) {
+        // (Several lives of one container in a pod are one.)
+        let is_other = |other: &&&Container| {
+            other.id != container.id && (container.pod.is_none() || other.pod != container.pod)
+        };
+        let others = || all.iter().filter(is_other);
+        let qualified = container.qualified();
+        let name = container.name.as_ref();
+        let name = name.filter(|name| others().all(|other| other.name.as_ref() != Some(*name)));
+        let qualified =
+            Some(&qualified).filter(|name| others().all(|other| other.qualified() != **name));
+        let mut references = name.into_iter().chain(qualified);
+        let reference = references.find(|reference| begins(reference.as_bytes(), typed));
+        let is_new = |reference: &&String| {
+            found.iter().all(|known| known.get_value().as_bytes() != reference.as_bytes())
+        };
+        let reference = reference.filter(is_new);
+        found.extend(reference.map(|reference| candidate(reference, description(container))));
+    }
+    found
 }
 
 fn description(container: &Container) -> String {

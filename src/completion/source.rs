@@ -15,7 +15,7 @@ pub enum CompletionSource {
     AnyContainers,
     /// Signals.
     Signals,
-    /// Running containers, and signals once a letter is typed.
+    /// Containers, running or not, and signals once a letter is typed.
     ContainersAndSignals,
     /// PIDs in the container.
     Pids,

@@ -8,6 +8,7 @@ use super::docker::DOCKER;
 use super::inventory::StoppedContainer;
 use super::labels::{
     KEEP_POD_STOPPED, KUBELET_RESTARTS, Labels, POD_ADVICE, POD_CLIENTS, POD_COMMANDS, POD_GRACE,
+    POD_START_HINT,
 };
 use super::oci_config::resources_of_bundle;
 use super::oci_process::{SHIMS, process_of_bundle};
@@ -35,6 +36,7 @@ pub static CRI: EngineInfo = EngineInfo {
     grace_time: POD_GRACE,
     always_restarts: Some(KUBELET_RESTARTS),
     keep_stopped: KEEP_POD_STOPPED,
+    start_hint: Some(POD_START_HINT),
     advice: &EngineAdvice { unpause: Some("ctr -n k8s.io tasks resume <id>"), ..POD_ADVICE },
     clients: POD_CLIENTS,
     commands: POD_COMMANDS,

@@ -9,7 +9,7 @@ use super::containers_storage::{self, StorageDirs, Writer};
 use super::inventory::StoppedContainer;
 use super::labels::{
     KEEP_POD_STOPPED, KUBELET_RESTARTS, POD_ADVICE, POD_CLIENTS, POD_COMMANDS, POD_GRACE,
-    POD_GRACE_UNREAD, restarts,
+    POD_GRACE_UNREAD, POD_START_HINT, restarts,
 };
 use super::oci_config::OciSpec;
 use super::record::{Record, RecordReader};
@@ -35,6 +35,7 @@ pub static CRIO: EngineInfo = EngineInfo {
     grace_time: POD_GRACE,
     always_restarts: Some(KUBELET_RESTARTS),
     keep_stopped: KEEP_POD_STOPPED,
+    start_hint: Some(POD_START_HINT),
     advice: &POD_ADVICE,
     clients: POD_CLIENTS,
     commands: POD_COMMANDS,

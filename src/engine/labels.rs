@@ -20,6 +20,10 @@ pub(super) const KUBELET_RESTARTS: &str =
 pub(super) const KEEP_POD_STOPPED: &str =
     "scale its workload down or delete its pod to keep it stopped";
 
+/// Advice on a container in a pod that is not running.
+pub(super) const POD_START_HINT: &str =
+    "the kubelet starts another one in its place, if the pod's restart policy says so";
+
 /// Advice on how to change a container in a pod.
 pub(super) const POD_ADVICE: EngineAdvice = EngineAdvice {
     exec_form: "write the container's command as the program itself (`command: [\"program\"]`)",

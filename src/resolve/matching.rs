@@ -256,7 +256,7 @@ pub(super) fn is_id_prefix(word: &str, id: &str) -> bool {
 }
 
 /// Whether a qualified reference to this engine may mean a container.
-fn is_of(container: &Container, engine: &EngineInfo) -> bool {
+pub(super) fn is_of(container: &Container, engine: &EngineInfo) -> bool {
     container.engine == engine
         || (engine.pods_of.contains(&container.engine) && container.pod.is_some())
 }
@@ -270,10 +270,13 @@ pub(super) fn stopped<'a>(
     inventory.stopped.iter().find(|stopped| {
         let container = &stopped.container;
         engine.is_none_or(|engine| is_of(container, engine))
-            && (has_name(container, word)
-                || container.aliases.iter().any(|alias| alias == word)
-                || container.id.as_deref() == Some(word))
+            && (has_whole_name(container, word) || container.id.as_deref() == Some(word))
     })
+}
+
+/// Whether a word is a name of a container, or another that its engine knows it by.
+pub(super) fn has_whole_name(container: &Container, word: &str) -> bool {
+    has_name(container, word) || container.aliases.iter().any(|alias| alias == word)
 }
 
 /// Whether a word is the name that the engine gave, alone or with the rest of its qualified form.

@@ -5,6 +5,7 @@ pub mod fuzz;
 pub mod joined;
 mod matching;
 mod not_found;
+mod not_running;
 pub mod path_ref;
 pub mod processes;
 pub mod reference;
@@ -15,7 +16,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use crate::engine::{
-    Inventory, SearchDepth, StoppedContainer, discover, discover_named, discover_of, exit_record,
+    Inventory, SearchDepth, StoppedContainer, discover, discover_named, discover_of,
 };
 use crate::error::{Error, ExitStatus};
 use crate::model::bytes::message_text;
@@ -174,37 +175,22 @@ impl<'a> Resolver<'a> {
 
     /// Returns the one container that is not running and that `word`, which did not resolve, refers to.
     pub fn not_running(&self, word: &str) -> Option<StoppedContainer> {
-        let reference = ContainerRef::parse(word).ok()?;
+        match &self.all_not_running(word)[..] {
+            [only] if only.doubt.is_none() => Some(only.clone()),
+            _ => None,
+        }
+    }
+
+    /// Returns all containers that are not running and that `word`, which did not resolve, refers to.
+    pub fn all_not_running(&self, word: &str) -> Vec<StoppedContainer> {
         let searches = self.searches.borrow();
-        let (_, inventory) = searches.last()?;
-        let (engine, name) = match &reference {
-            ContainerRef::Qualified(engine, name) => (Some(*engine), name),
-            ContainerRef::Plain(name) => (None, name),
-            ContainerRef::Pid(_) | ContainerRef::Cgroup(_) => return None,
+        let Some((_, inventory)) = searches.last() else { return Vec::new() };
+        let (engine, name) = match ContainerRef::parse(word) {
+            Ok(ContainerRef::Qualified(engine, name)) => (Some(engine), name),
+            Ok(ContainerRef::Plain(name)) => (None, name),
+            _ => return Vec::new(),
         };
-        let access = Access::Read;
-        let search = NotFound { host: self.host, inventory, word, reference: &reference, access };
-        let found = search.stopped(engine, name)?;
-        // A container in a pod has a record for each of its lives; the last one is meant.
-        let is_life = |other: &StoppedContainer| {
-            other.container.pod.is_some() && other.container.pod == found.container.pod
-        };
-        let is_other = |other: &&StoppedContainer| {
-            (other.id(), other.container.engine) != (found.id(), found.container.engine)
-                && other.container.name == found.container.name
-                && engine.is_none_or(|engine| engine == other.container.engine)
-                && !is_life(other)
-        };
-        let is_ambiguous = inventory.stopped.iter().any(|other| is_other(&other));
-        let lives = inventory
-            .stopped
-            .iter()
-            .filter(|other| is_life(other) && !found.id().starts_with(name.as_str()));
-        let ended = |life: &&StoppedContainer| {
-            exit_record(self.host, &life.container).and_then(|record| record.finished)
-        };
-        let last = lives.max_by_key(ended).unwrap_or(found);
-        (found.doubt.is_none() && !is_ambiguous).then(|| last.clone())
+        not_running::not_running(self.host, inventory, engine, &name).into_iter().cloned().collect()
     }
 
     /// Returns the steps of a lookup that failed: the records that the searches ignored, and that of a container

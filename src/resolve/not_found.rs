@@ -3,9 +3,8 @@
 
 use jiff::Timestamp;
 
-use super::matching::{
-    SHORTEST_PREFIX, comparable, is_id_prefix, name_forms, stopped, with_prefix,
-};
+use super::matching::{SHORTEST_PREFIX, comparable, name_forms, with_prefix};
+use super::not_running::not_running;
 use super::{Access, reference::ContainerRef};
 use crate::analysis::remedy::quoted;
 use crate::engine::{Inventory, StoppedContainer, exit_record};
@@ -23,8 +22,6 @@ use crate::sys::shortage;
 const MOST_LISTED: usize = 8;
 /// Reasons why records were not read that are shown with a name that was not found.
 const MOST_REFUSALS: usize = 2;
-/// The shortest ID prefix that is taken for a container that is not running, and not for a typing error.
-const MEANT_PREFIX: usize = 4;
 
 /// Types of objects of Kubernetes that have containers, as they are written before a name.
 const OBJECT_KINDS: &[&str] = &[
@@ -113,8 +110,10 @@ impl NotFound<'_> {
     }
 
     fn name(&self, engine: Option<&'static EngineInfo>, name: &str) -> Error {
-        if let Some(stopped) = self.stopped(engine, name) {
-            return self.not_running(stopped);
+        match &not_running(self.host, self.inventory, engine, name)[..] {
+            [] => {}
+            [stopped] => return self.not_running(stopped),
+            several => return self.several(several),
         }
         let pid = name.parse::<HostPid>().ok().filter(|_| engine.is_none());
         let pid_exists = pid.is_some_and(|pid| self.host.stat(pid).is_ok());
@@ -145,21 +144,21 @@ impl NotFound<'_> {
         self.suggest(error, name)
     }
 
-    /// Returns the container of this name or ID that is not running, or the one whose ID begins so.
-    pub(super) fn stopped(
-        &self,
-        engine: Option<&'static EngineInfo>,
-        name: &str,
-    ) -> Option<&StoppedContainer> {
-        let has_prefix = |stopped: &&StoppedContainer| {
-            let container = &stopped.container;
-            let has_prefix = |id: &String| is_id_prefix(name, id);
-            engine.is_none_or(|engine| engine == container.engine)
-                && name.len() >= MEANT_PREFIX
-                && container.id.as_ref().is_some_and(has_prefix)
-        };
-        stopped(self.inventory, engine, name)
-            .or_else(|| self.inventory.stopped.iter().find(has_prefix))
+    /// Returns the error for a word that several containers that are not running have, each with a reference
+    /// that selects it.
+    fn several(&self, stopped: &[&StoppedContainer]) -> Error {
+        let containers: Vec<&Container> =
+            stopped.iter().map(|stopped| &stopped.container).collect();
+        let names = distinct_names(&containers);
+        let count = stopped.len();
+        let error = self
+            .because(format!("it matches {count} containers that are not running"))
+            .hint("use one of these:");
+        containers.iter().zip(names).take(MOST_LISTED).fold(error, |error, (container, name)| {
+            let record = exit_record(self.host, container).unwrap_or_default();
+            let ended = predicate(&record, container.engine, Timestamp::now());
+            error.hint(format!("  {name}  ({ended})"))
+        })
     }
 
     fn not_running(&self, stopped: &StoppedContainer) -> Error {
@@ -281,13 +280,7 @@ pub(super) fn ambiguous(word: &str, candidates: &[Container]) -> Error {
 
 /// Adds the candidates, each in the form that selects only it.
 fn listed(error: Error, candidates: &[Container]) -> Error {
-    let mut names: Vec<String> = candidates.iter().map(Container::qualified).collect();
-    let is_repeated =
-        |name: &String| candidates.iter().filter(|c| c.qualified() == *name).count() > 1;
-    // Two users' Podmans may use one name; the IDs differ.
-    if names.iter().any(is_repeated) {
-        names = candidates.iter().map(Container::qualified_by_id).collect();
-    }
+    let names = distinct_names(&candidates.iter().collect::<Vec<_>>());
     candidates.iter().zip(names).fold(error, |error, (container, name)| {
         let image = container.image.as_deref().unwrap_or("-");
         let id = container.id.as_deref().unwrap_or("-");
@@ -296,6 +289,17 @@ fn listed(error: Error, candidates: &[Container]) -> Error {
         let user = container.user.map_or_else(String::new, |uid| format!(", user {uid}"));
         error.hint(format!("  {name}  (id {id}, image {image}, pid {pid}{user})"))
     })
+}
+
+/// Returns the qualified name of each container, with its ID where one name is that of several: two users' Podmans
+/// may use one.
+fn distinct_names(containers: &[&Container]) -> Vec<String> {
+    let names: Vec<String> = containers.iter().map(|container| container.qualified()).collect();
+    let is_unique = |name: &String| names.iter().filter(|other| *other == name).count() == 1;
+    match names.iter().all(is_unique) {
+        true => names,
+        false => containers.iter().map(|container| container.qualified_by_id()).collect(),
+    }
 }
 
 /// Returns the qualified names of the containers whose names contain the word, those that begin with it

@@ -37,7 +37,7 @@ use crate::resolve::{ResolvedContainer, Resolver, hidden_names_note};
 #[derive(Args)]
 pub struct DoctorArgs {
     /// The containers; without any, all on this host
-    #[arg(value_name = "CTR", add = CompletionSource::Containers)]
+    #[arg(value_name = "CTR", add = CompletionSource::AnyContainers)]
     containers: Vec<String>,
     /// Exit 0 even if there is a problem
     #[arg(long)]

@@ -1,0 +1,63 @@
+//! Containers that are not running: those of the name or ID that was typed.
+
+use super::matching::{has_whole_name, is_id_prefix, is_of};
+use crate::engine::{Inventory, StoppedContainer, exit_record};
+use crate::model::engine::EngineInfo;
+use crate::proc::Host;
+
+/// The shortest ID prefix that is taken for a container that is not running, and not for a typing error.
+const MEANT_PREFIX: usize = 4;
+
+/// Returns the containers that are not running and that a word refers to: by the first rule that matches any, its
+/// whole name, its ID, or the beginning of that. Of the lives of one container in a pod it is the last one.
+pub(super) fn not_running<'a>(
+    host: &Host,
+    inventory: &'a Inventory,
+    engine: Option<&'static EngineInfo>,
+    word: &str,
+) -> Vec<&'a StoppedContainer> {
+    let of_engine: Vec<&StoppedContainer> = inventory
+        .stopped
+        .iter()
+        .filter(|stopped| engine.is_none_or(|engine| is_of(&stopped.container, engine)))
+        .collect();
+    let matching = |rule: &dyn Fn(&StoppedContainer) -> bool| -> Vec<&'a StoppedContainer> {
+        of_engine.iter().copied().filter(|stopped| rule(stopped)).collect()
+    };
+    let named = matching(&|stopped| has_whole_name(&stopped.container, word));
+    if !named.is_empty() {
+        return believed(last_lives(host, named));
+    }
+    let identified = matching(&|stopped| stopped.container.id.as_deref() == Some(word));
+    if !identified.is_empty() {
+        return believed(identified);
+    }
+    let has_prefix = |id: &String| word.len() >= MEANT_PREFIX && is_id_prefix(word, id);
+    believed(matching(&|stopped| stopped.container.id.as_ref().is_some_and(has_prefix)))
+}
+
+/// Returns the containers whose records were verified, or all if there are none.
+fn believed(mut found: Vec<&StoppedContainer>) -> Vec<&StoppedContainer> {
+    if found.iter().any(|stopped| stopped.doubt.is_none()) {
+        found.retain(|stopped| stopped.doubt.is_none());
+    }
+    found
+}
+
+/// Keeps the last of the lives of each container in a pod: there is a record for each of them.
+fn last_lives<'a>(host: &Host, found: Vec<&'a StoppedContainer>) -> Vec<&'a StoppedContainer> {
+    let mut last: Vec<&StoppedContainer> = Vec::new();
+    let ended = |stopped: &StoppedContainer| {
+        exit_record(host, &stopped.container).and_then(|record| record.finished)
+    };
+    for stopped in found {
+        let pod = &stopped.container.pod;
+        let is_life = |other: &&mut &StoppedContainer| pod.is_some() && other.container.pod == *pod;
+        match last.iter_mut().find(is_life) {
+            Some(other) if ended(other) <= ended(stopped) => *other = stopped,
+            Some(_) => {}
+            None => last.push(stopped),
+        }
+    }
+    last
+}
