@@ -218,7 +218,7 @@ fn descends(processes: &[ContainerProcess], mut index: usize, ancestor: usize) -
 }
 
 /// Returns the distance of each process from the root of its tree.
-fn tree_depths(processes: &[ContainerProcess]) -> Vec<usize> {
+pub fn tree_depths(processes: &[ContainerProcess]) -> Vec<usize> {
     let mut known: HashMap<usize, usize> = HashMap::new();
     (0..processes.len())
         .map(|start| {

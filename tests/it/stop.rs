@@ -29,6 +29,7 @@ pub fn trials() -> Vec<Trial> {
         container("stop::children_first_lets_all_of_them_exit", children_first),
         container("stop::without_a_grace_period_parents_get_the_signal_too", children_at_once),
         container("stop::all_signals_every_process_at_once", all),
+        container("stop::all_signals_children_before_parents", all_children_before_parents),
         container("stop::no_kill_kills_nothing", no_kill),
         container("stop::follows_a_schedule", schedule),
         container("stop::a_schedule_of_kill_alone_kills", kill_alone),
@@ -179,6 +180,13 @@ fn all() -> Outcome {
     same(signalled, vec!["a", "b", "init"])?;
     same(of(&events, "signalled").last().copied(), Some("init"))?;
     same(last(&events)["graceful"].clone(), json!(false))
+}
+
+/// A parent that exits on the signal would let PID 1 exit, which kills its child before that is signalled.
+fn all_children_before_parents() -> Outcome {
+    let container = fixture("init handle=TERM\n> a exits-on=TERM\n> > b exits-on=TERM")?;
+    let events = events(&stop(&container, &["--order", "all", "-t", "500ms"]).expect(0)?);
+    same(of(&events, "signalled"), vec!["b", "a", "init"])
 }
 
 fn no_kill() -> Outcome {

@@ -1,5 +1,6 @@
 //! The course of a stop: the steps, the processes that are watched, and the moment each exits.
 
+use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,7 @@ use crate::action::send::{
 };
 use crate::analysis::container_process::ContainerProcess;
 use crate::analysis::delivery::Recipient;
-use crate::analysis::selection::Criteria;
+use crate::analysis::selection::{Criteria, tree_depths};
 use crate::engine::MembershipRule;
 use crate::error::{Error, ExitStatus};
 use crate::model::pid::{HostPid, ProcessId};
@@ -284,17 +285,21 @@ impl StopRun<'_> {
         Ok(())
     }
 
-    /// Sends the signal of the step to the processes whose turn it is.
+    /// Sends the signal of the step to the processes whose turn it is. It reports afterwards: meanwhile the exit of
+    /// one could end the container before the next one is signalled.
     fn signal_due(&mut self, snapshot: &ContainerSnapshot, is_late: bool) {
         let signal = self.signal;
         let request = SignalRequest { signal: SignalNumber::Signal(signal), value: None };
-        for (index, process) in self.due(snapshot, is_late) {
-            let prediction =
-                snapshot.predict(&snapshot.processes[process], signal, Recipient::Process);
+        let due = self.due(snapshot, is_late);
+        let sent: Vec<Result<(), SendError>> =
+            due.iter().map(|(index, _)| self.watched[*index].handle.send(request)).collect();
+        for ((index, process), sent) in due.into_iter().zip(sent) {
+            let process = &snapshot.processes[process];
+            let prediction = snapshot.predict(process, signal, Recipient::Process);
             let watched = &mut self.watched[index];
             watched.has_had_turn = true;
             let process = watched.process.clone();
-            let kind = match watched.handle.send(request) {
+            let kind = match sent {
                 Ok(()) => {
                     watched.was_signalled = true;
                     self.has_sent = true;
@@ -317,8 +322,8 @@ impl StopRun<'_> {
         }
     }
 
-    /// Returns the watched processes whose turn it is, each with its index in the snapshot. The init
-    /// is last: its exit may take the others with it.
+    /// Returns the watched processes whose turn it is, each with its index in the snapshot. Children come before
+    /// their parents, and the init is last: an exit may take the others with it.
     fn due(&self, snapshot: &ContainerSnapshot, is_late: bool) -> Vec<(usize, usize)> {
         let init = self.found.container.init;
         let indices: HashMap<ProcessId, usize> =
@@ -349,7 +354,11 @@ impl StopRun<'_> {
                 due.push((index, *process));
             }
         }
-        due.sort_by_key(|(index, _)| Some(self.watched[*index].id) == init);
+        let depths = tree_depths(&snapshot.processes);
+        due.sort_by_key(|(index, process)| {
+            let id = self.watched[*index].id;
+            (Some(id) == init, Reverse(depths[*process]), Reverse(id.start))
+        });
         due
     }
 
