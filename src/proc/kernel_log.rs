@@ -4,12 +4,13 @@
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
 use super::host::Host;
 use super::read::ReadError;
+use super::time_namespace::ClockOffsets;
 use crate::model::oom_kill::{OomKill, OomParser};
 use crate::model::pid::Ticks;
 use crate::sys::fd;
@@ -56,8 +57,11 @@ impl Host {
 
     fn since_boot(&self, microseconds: u64) -> Timestamp {
         let boot = self.started(Ticks(0));
-        let span = std::time::Duration::from_micros(microseconds);
-        boot.checked_add(span).unwrap_or(boot)
+        let span = SignedDuration::from_micros(i64::try_from(microseconds).unwrap_or(i64::MAX));
+        // (On a recorded host, boot is that host's.)
+        let offset =
+            if self.is_recorded() { SignedDuration::ZERO } else { ClockOffsets::own().boottime };
+        boot.checked_add(span.saturating_add(offset)).unwrap_or(boot)
     }
 }
 

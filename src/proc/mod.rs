@@ -30,6 +30,7 @@ mod signal_trace;
 mod signal_waiters;
 mod snapshot;
 mod survey;
+mod time_namespace;
 mod trust;
 mod trusted_fs;
 

@@ -9,6 +9,7 @@ use nix::errno::Errno;
 use nix::time::{ClockId, clock_gettime};
 
 use super::host::Host;
+use super::time_namespace::ClockOffsets;
 use crate::model::trace::{
     TraceFilters, TraceFormats, TraceRecord, TracepointFormat, parse_record,
 };
@@ -117,10 +118,11 @@ impl SignalTrace {
     }
 }
 
-/// Returns the time of CLOCK_MONOTONIC in nanoseconds.
+/// Returns the time of the host's CLOCK_MONOTONIC in nanoseconds, which the records have.
 pub fn now() -> u64 {
     let time = clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from).unwrap_or_default();
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+    let time = i128::try_from(time.as_nanos()).unwrap_or(i128::MAX);
+    u64::try_from(time.saturating_sub(ClockOffsets::own().monotonic.as_nanos())).unwrap_or(0)
 }
 
 #[cfg(test)]

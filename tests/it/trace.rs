@@ -29,6 +29,7 @@ pub fn trials() -> Vec<Trial> {
     add("trace::ends_after_a_number_of_signals_or_a_time", limits);
     add("trace::keeps_the_number_of_a_namespace_from_the_next_container", namespace_is_held);
     add("trace::needs_few_capabilities_and_little_locked_memory", capabilities);
+    add("trace::times_are_the_same_in_a_time_namespace", time_namespace);
     add("trace::refuses_what_it_cannot_trace", refused);
     trials
 }
@@ -105,6 +106,28 @@ fn namespace_is_held() -> Outcome {
     let is_held = targets.any(|target| target == namespace);
     trace.finish()?;
     check(is_held, "the PID namespace is not held")
+}
+
+/// The kernel times its records by the host's clock: behind it, no record seemed to be old enough to be printed.
+fn time_namespace() -> Outcome {
+    for offset in ["864000", "-60"] {
+        let container = fixture("init handle=TERM")?;
+        let mut shifted = Command::new("unshare");
+        shifted.args(["-T", "--boottime", offset, "--monotonic", offset]);
+        shifted.arg(env!("CARGO_BIN_EXE_cinspect"));
+        shifted.args(["--json", "trace", &format!("pid:{}", container.init)]);
+        let trace = Trace::begin(shifted)?;
+        finish(kill("TERM", &container.init.to_string())).expect(0)?;
+        let is_it =
+            |row: &&Value| row["event"] == json!("deliver") && row["signal"] == json!("TERM");
+        trace.wait_for(|events| events.iter().any(|row| is_it(&row)))?;
+        let events = trace.finish()?;
+        let time =
+            events.iter().find(is_it).and_then(|row| row["time"].as_str()).unwrap_or_default();
+        let age = jiff::Timestamp::now().duration_since(time.parse()?).as_secs();
+        check(age.abs() < 60, format!("{offset}: {time}, {age} s ago"))?;
+    }
+    Ok(())
 }
 
 fn kill(signal: &str, pid: &str) -> Command {

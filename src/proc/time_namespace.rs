@@ -1,0 +1,68 @@
+//! The offsets of the clocks in this program's time namespace (time_namespaces(7)): the kernel times its own records,
+//! those of its log and of its tracer, without them.
+
+use std::sync::OnceLock;
+
+use jiff::SignedDuration;
+
+/// How far each clock is ahead of the host's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ClockOffsets {
+    /// CLOCK_MONOTONIC.
+    pub monotonic: SignedDuration,
+    /// CLOCK_BOOTTIME.
+    pub boottime: SignedDuration,
+}
+
+impl ClockOffsets {
+    /// Returns those of our namespace; a kernel without time namespaces (before Linux 5.6) has no file of them.
+    pub fn own() -> Self {
+        static OWN: OnceLock<ClockOffsets> = OnceLock::new();
+        *OWN.get_or_init(|| {
+            let text = std::fs::read_to_string("/proc/self/timens_offsets").unwrap_or_default();
+            Self::parse(&text)
+        })
+    }
+
+    /// Parses the file. Seconds may be negative, nanoseconds never are.
+    ///
+    /// ```text
+    /// monotonic    -1000         0
+    /// boottime    864000         0
+    /// ```
+    fn parse(text: &str) -> Self {
+        let mut offsets = Self::default();
+        for line in text.lines() {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let [clock, seconds, nanoseconds] = words[..] else { continue };
+            let (Ok(seconds), Ok(nanoseconds)) = (seconds.parse(), nanoseconds.parse::<u32>())
+            else {
+                continue;
+            };
+            let offset = SignedDuration::from_secs(seconds)
+                .saturating_add(SignedDuration::from_nanos(nanoseconds.into()));
+            match clock {
+                "monotonic" => offsets.monotonic = offset,
+                "boottime" => offsets.boottime = offset,
+                _ => {}
+            }
+        }
+        offsets
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn offsets_are_parsed() {
+        let offsets =
+            ClockOffsets::parse("monotonic    -1000  500000000\nboottime    864000         0\n");
+        assert_eq!(offsets.monotonic, SignedDuration::from_millis(-999_500));
+        assert_eq!(offsets.boottime, SignedDuration::from_hours(240));
+        for text in ["", "monotonic x 0\n", "boottime 5\n", "other 1 1\n"] {
+            assert_eq!(ClockOffsets::parse(text), ClockOffsets::default());
+        }
+    }
+}
