@@ -1,5 +1,6 @@
 //! The kernel and kill(1) as the oracles of `signal` and `stop`: the kernel's own trace of the signals that a
 //! command generates has each one that the command reports and no other, and kill(1) generates the same ones.
+//! nsenter(1) as that of `exec`. (Each engine's own exec is another, in `engines/exec.rs`.)
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -10,7 +11,10 @@ use libtest_mimic::{Failed, Trial};
 use serde_json::Value;
 
 use crate::harness::Container;
-use crate::support::{Need, Outcome, Run, check, finish, fixture, missing, same, test_with};
+use crate::support::{
+    Need, Outcome, Run, UnsharedInit, check, finish, fixture, missing, run, same, test_with,
+    wait_until,
+};
 use crate::world::is_long;
 
 pub fn trials() -> Vec<Trial> {
@@ -19,6 +23,7 @@ pub fn trials() -> Vec<Trial> {
         false => missing("tracefs", name, "no tracefs"),
     };
     vec![
+        test_with(Need::Root, "oracles::nsenter_1_enters_the_same_namespaces", namespaces),
         trial("oracles::the_kernel_sees_the_signals_that_are_reported", reported),
         trial("oracles::kill_1_sends_the_same_signals", kill),
     ]
@@ -217,6 +222,53 @@ fn kill() -> Outcome {
             same(how(&sent), how(&oracle))?;
             same(sent.len(), 1)?;
         }
+    }
+    Ok(())
+}
+
+/// Prints what a process has from the namespaces, the root and the working directory that it has entered, and what
+/// it has from its caller.
+const PROBE: &str = r#"
+for kind in cgroup ipc mnt net time time_for_children user uts; do echo "$kind $(readlink /proc/self/ns/$kind)"; done
+echo "pid $(readlink /proc/$$/ns/pid) $(readlink /proc/$$/ns/pid_for_children)"
+stat -Lc 'root %d:%i' /proc/$$/root; stat -Lc 'cwd %d:%i' /proc/$$/cwd; pwd -P
+uname -n; cat /proc/self/uid_map /proc/self/gid_map /proc/self/setgroups /proc/self/timens_offsets
+md5sum </proc/self/mountinfo; cat /proc/net/dev | wc -l; id
+grep -E '^(Uid|Gid|Groups|Cap|NoNewPrivs|Seccomp)' /proc/$$/status; ulimit -a; umask
+"#;
+
+/// Commands that make an init of another kind each.
+const INITS: &[&[&str]] = &[
+    &["sleep", "1000"],
+    &["unshare", "--uts", "--ipc", "--net", "--cgroup", "--", "sleep", "1000"],
+    &["unshare", "--user", "--map-root-user", "--", "sleep", "1000"],
+    &["unshare", "--user", "--map-root-user", "--mount", "--uts", "--net", "--", "sleep", "1000"],
+    &["unshare", "--time", "--boottime", "1000", "--monotonic", "2000", "--", "sleep", "1000"],
+    &["sh", "-c", "cd /usr/lib && exec sleep 1000"],
+    &["unshare", "--mount", "sh", "-c", "mount -t tmpfs none /mnt && cd /mnt && exec sleep 1000"],
+    &["unshare", "--mount", "sh", "-c", "mount -t tmpfs none /home && exec sleep 1000"],
+];
+
+/// The inits have the attributes of the test, which nsenter(1) keeps. (It also keeps descriptors, blocked
+/// signals, and 32 and 33 ignored.)
+fn namespaces() -> Outcome {
+    for argv in INITS {
+        let container = UnsharedInit::start(argv)?;
+        let target = container.init.to_string();
+        let comm = || std::fs::read_to_string(format!("/proc/{target}/comm")).unwrap_or_default();
+        check(wait_until(|| comm() == "sleep\n"), format!("{argv:?}: {}", comm()))?;
+        let mut nsenter = Command::new("nsenter");
+        nsenter.args(["-t", &target, "--all", "--root", "--wd", "--"]);
+        // As the inits were started.
+        nsenter
+            .args(["env", "--default-signal", "sh", "-c", PROBE])
+            .stdin(std::process::Stdio::null());
+        let theirs = finish(nsenter).expect(0)?;
+        let ours = run(&["exec", &container.name(), "--", "sh", "-c", PROBE]).expect(0)?;
+        check(
+            ours.out == theirs.out,
+            format!("{argv:?}:\n{}\nnsenter:\n{}", ours.out, theirs.out),
+        )?;
     }
     Ok(())
 }

@@ -14,6 +14,23 @@ use crate::support::{Outcome, Run, check, note, run, same, test_with_programs};
 const ROUNDS: usize = 6;
 const ROUNDS_AT_LENGTH: usize = 400;
 
+/// Commands that hold a process for a while, or read it again and again: the PID has another owner before they are
+/// done.
+const WAITING: &[&[&str]] = &[
+    &["signal", "USR1", "--wait=300ms"],
+    &["signal", "USR1", "--kill-after", "50ms", "--wait=300ms"],
+    &["signal", "USR1", "--all", "--kill-after", "50ms"],
+    &["stop", "--order", "all", "-t", "50ms"],
+    &["stop", "--order", "children-first", "-t", "50ms"],
+    &["stop", "--schedule", "USR1:50ms,TERM:50ms,KILL"],
+    &["stop", "-t", "0"],
+    &["exec", "-d", "sleep", "0.1"],
+    &["exec", "--tools", "true"],
+    &["trace", "--for", "200ms"],
+    &["doctor", "--exit-zero"],
+    &["inspect"],
+];
+
 /// Arguments: the file for reports, and the marker's name. It prints the PID, and goes on to the next owner of
 /// the PID after a random time. It reports each end of the process of the host that it has not caused.
 const SCRIPT: &str = r#"
@@ -124,6 +141,10 @@ fn commands(name: &str, marker: &str, dir: &std::path::Path) -> Outcome {
         verify(run(&["signal", name, "USR1", "--all"]))?;
         verify(run(&["stop", "-t", "100ms", name]))?;
         verify(run(&["--json", "ps", name]))?;
+        for words in WAITING {
+            let (command, options) = words.split_first().ok_or("no command")?;
+            verify(run(&[&[*command, name], options].concat()))?;
+        }
         note("hostile", &format!("reused PID {round}"), "ok", "");
     }
     Ok(())
