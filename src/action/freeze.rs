@@ -101,7 +101,7 @@ impl FreezeGuard {
         let is_freezing = guard.files.iter().any(|file| file.set(true).is_ok());
         let deadline = Instant::now() + FREEZE_TIMEOUT;
         while is_freezing && Instant::now() < deadline {
-            if host.is_frozen_within(&cgroup.path) {
+            if host.is_frozen(&cgroup.path) {
                 return Some(guard);
             }
             std::thread::sleep(Duration::from_millis(1));

@@ -47,7 +47,7 @@ pub struct SignalState<'a> {
 /// The facts about a whole container that decide about the signals of its processes.
 #[derive(Clone, Debug, Default)]
 pub struct DeliveryContext {
-    /// The frozen processes.
+    /// The processes that are frozen, or may be.
     pub frozen: HashMap<HostPid, Freezer>,
     /// The orphaned process groups; none if they were not read.
     pub orphaned: Option<BTreeSet<i32>>,
@@ -384,6 +384,10 @@ fn with_state(process: &SignalState<'_>, signal: Signal, action: Verdict) -> Pre
     match process.frozen {
         Freezer::V1 => {
             return later("it is frozen (cgroup v1): even KILL waits until it is thawed");
+        }
+        Freezer::Unknown => {
+            let note = "it may be frozen: its cgroup could not be read";
+            return Prediction::with_note(Verdict::Unknown, note);
         }
         // A fatal signal that writes no core acts when it is sent (complete_signal).
         Freezer::V2 if action != Verdict::Terminates => return later("it is frozen"),

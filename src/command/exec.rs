@@ -312,7 +312,8 @@ fn read_facts(host: &Host, name: &str, pid: HostPid) -> Result<ExecFacts, Error>
 fn is_frozen(host: &Host, found: &ResolvedContainer<'_>, member: &ContainerProcess) -> bool {
     let memberships = host.memberships(member.facts.id.pid);
     found.container.state == ContainerState::Paused
-        || memberships.is_ok_and(|memberships| host.frozen(&memberships) != Freezer::Thawed)
+        || memberships
+            .is_ok_and(|memberships| matches!(host.frozen(&memberships), Freezer::V1 | Freezer::V2))
 }
 
 /// Prints steps with `--verbose`, and warnings.

@@ -2,8 +2,9 @@
 
 use std::collections::HashSet;
 
+use super::container_cgroup::cgroup_processes;
 use super::inventory::Inventory;
-use super::membership::{cgroup_processes, member_pids};
+use super::membership::member_pids;
 use crate::model::container::Container;
 use crate::model::pid::HostPid;
 use crate::model::process::CommandLine;

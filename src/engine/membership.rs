@@ -6,17 +6,17 @@ use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use super::cgroup_name::trailing_id;
+use super::container_cgroup::cgroup_processes;
 use super::discover::{SearchDepth, discover};
 use super::inventory::Inventory;
 use super::process_index::ProcessIndex;
 use super::process_namespaces::{ProcessNamespaces, is_below};
 use crate::analysis::container_process::MemberProcess;
-use crate::model::cgroup::{self, Cgroup, Memberships};
+use crate::model::cgroup::{Cgroup, Memberships};
 use crate::model::container::Container;
 use crate::model::namespace::NamespaceId;
 use crate::model::passwd::UserNames;
-use crate::model::pid::{HostPid, ProcessId};
+use crate::model::pid::HostPid;
 use crate::model::process::Process;
 use crate::proc::{ContainerFs, Host, ReadError, SnapshotOptions};
 
@@ -83,8 +83,9 @@ impl<'a> MembershipRule<'a> {
         Self { index, ..Self::new(host, container, inventory) }
     }
 
-    /// Returns the cgroups of a process. A path longer than a page cannot be read (ENAMETOOLONG, `proc_cgroup_show`,
-    /// kernel/cgroup/cgroup.c): then the list of the container's cgroup has to do.
+    /// Returns the cgroups of a process. Linux 6.18 cuts a path longer than a page, which leaves enough of it;
+    /// Linux 6.1 refuses to show it (ENAMETOOLONG, `proc_cgroup_show`, kernel/cgroup/cgroup.c): then the list of
+    /// the container's cgroup has to do.
     fn memberships(&self, pid: HostPid) -> Result<Memberships, ReadError> {
         let read = match self.index {
             Some(index) => index.memberships(self.host, pid),
@@ -455,41 +456,5 @@ impl<'a> MemberReader<'a> {
             facts: process,
         });
         Ok(MemberProcesses { processes: processes.collect(), hidden: self.hidden, names })
-    }
-}
-
-/// Returns the processes of the container's cgroup; `None` if it has no cgroup of its own, or none is
-/// mounted. (nspawn without a unit puts all containers of one caller into one cgroup `payload`.)
-pub(super) fn cgroup_processes(
-    host: &Host,
-    container: &Container,
-    inventory: &Inventory,
-) -> Result<Option<BTreeSet<HostPid>>, ReadError> {
-    let Some(cgroup) = &container.cgroup else { return Ok(None) };
-    // (A name with the container's ID is that of no other's.)
-    let has_id = || {
-        let name = cgroup::components(&cgroup.path).last().and_then(trailing_id);
-        name.is_some() && name == container.id.as_deref()
-    };
-    if container.owns_pid_ns && !has_id() {
-        let is_other = |other: &Container| {
-            other.init != container.init && other.cgroup.as_ref() == Some(cgroup)
-        };
-        if inventory.complete(host).containers.iter().any(is_other) {
-            return Ok(None);
-        }
-    }
-    match host.cgroup_pids(cgroup) {
-        Ok(pids) => Ok(Some(pids)),
-        Err(_) if !host.has_cgroups() => Ok(None),
-        // Too many cgroups are below it: then `/proc` has to do.
-        Err(ReadError::Broken(_)) => Ok(None),
-        // The cgroup is removed with the last process; or the processes were moved to another one.
-        Err(ReadError::Gone) => {
-            let is_alive =
-                |id: ProcessId| host.stat(id.pid).is_ok_and(|stat| stat.start == id.start);
-            if container.init.is_some_and(is_alive) { Ok(None) } else { Err(ReadError::Gone) }
-        }
-        Err(error) => Err(error),
     }
 }

@@ -6,6 +6,7 @@ mod all_members;
 mod apptainer;
 mod bare;
 mod cgroup_name;
+mod container_cgroup;
 mod containerd;
 mod containerd_database;
 mod containerd_store;
@@ -50,6 +51,7 @@ mod verify;
 mod youki;
 
 pub use all_members::{has_no_other, may_have_others, own_cgroup_members};
+pub use container_cgroup::cgroup_candidates;
 pub use discover::{SearchDepth, container_at, discover, discover_named, discover_of};
 pub use inventory::{Inventory, StoppedContainer};
 pub use membership::{MembershipRule, count_members, read_members, read_surveyed_members};

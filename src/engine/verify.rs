@@ -252,10 +252,10 @@ fn has_mounts_of(host: &Host, pid: HostPid, id: &str) -> bool {
 
 /// Returns the state of a container with this init.
 pub fn frozen_state(host: &Host, memberships: &Memberships) -> ContainerState {
-    if host.frozen(memberships) == Freezer::Thawed {
-        ContainerState::Running
-    } else {
-        ContainerState::Paused
+    match host.frozen(memberships) {
+        Freezer::Thawed => ContainerState::Running,
+        Freezer::Unknown => ContainerState::Unknown,
+        Freezer::V1 | Freezer::V2 => ContainerState::Paused,
     }
 }
 

@@ -4,7 +4,7 @@
 use super::bytes::{decimal, words};
 
 /// The cgroups of a process, one in each hierarchy: `/proc/PID/cgroup` (cgroups(7)).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Memberships(pub Vec<Cgroup>);
 
 /// A cgroup: its hierarchy, and its path below that hierarchy's root.
@@ -122,6 +122,8 @@ pub fn prefix_through(path: &[u8], component_index: usize) -> &[u8] {
 pub enum Freezer {
     /// None: the process runs.
     Thawed,
+    /// Not known.
+    Unknown,
     /// v2's: a signal that terminates by default still kills.
     V2,
     /// v1's freezer controller: every signal waits, KILL too.

@@ -19,6 +19,8 @@ pub enum ContainerState {
     Paused,
     /// It has no processes: only a record is left.
     NotRunning,
+    /// It has processes; whether they are frozen could not be read.
+    Unknown,
 }
 
 impl ContainerState {
@@ -28,6 +30,7 @@ impl ContainerState {
             Self::Running => "running",
             Self::Paused => "paused",
             Self::NotRunning => "not running",
+            Self::Unknown => "unknown",
         }
     }
 }

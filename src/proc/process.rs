@@ -133,7 +133,8 @@ impl Host {
         let status = Status::parse(&buffer)?;
         let memberships = match read("cgroup", &mut buffer, 1 << 20) {
             Ok(()) => Memberships::parse(&buffer),
-            // A path longer than a page (`proc_cgroup_show`, kernel/cgroup/cgroup.c) hides no container.
+            // A path longer than a page, which Linux 6.1 refuses to show (`proc_cgroup_show`,
+            // kernel/cgroup/cgroup.c), hides no container.
             Err(ReadError::Broken(_)) => Memberships::default(),
             Err(error) => return Err(error),
         };

@@ -290,14 +290,8 @@ impl ResolvedContainer<'_> {
         if signals.is_empty() {
             return context;
         }
-        // A few files of the cgroup say that nothing in it is frozen, as in most containers.
-        let cgroup = self.container.cgroup.as_ref();
-        if cgroup.is_none_or(|cgroup| host.is_frozen_within(&cgroup.path)) {
-            for pid in processes.iter().map(|process| process.facts.id.pid) {
-                let freezer = host.memberships(pid).map(|memberships| host.frozen(&memberships));
-                context.frozen.extend(freezer.ok().map(|freezer| (pid, freezer)));
-            }
-        }
+        let pids: Vec<HostPid> = processes.iter().map(|process| process.facts.id.pid).collect();
+        context.frozen = host.freezers(self.container.cgroup.as_ref(), &pids);
         let terminal_stops = [Signal::TSTP, Signal::TTIN, Signal::TTOU];
         if terminal_stops.into_iter().any(|signal| signals.contains(signal)) {
             let groups = processes.iter().map(|process| process.facts.stat.pgrp).collect();

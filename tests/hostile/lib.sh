@@ -15,7 +15,8 @@ chmod 755 "$work"
 if [ -e /sys/fs/cgroup/cgroup.procs ]; then
     hierarchies=/sys/fs/cgroup
 else
-    hierarchies=$(find /sys/fs/cgroup -mindepth 1 -maxdepth 1 -type d)
+    # (A directory on which no hierarchy could be mounted may be left there.)
+    hierarchies=$(find /sys/fs/cgroup -mindepth 2 -maxdepth 2 -name cgroup.procs -printf '%h\n')
 fi
 # The hierarchy by which a record names its cgroup.
 for hierarchy in /sys/fs/cgroup/pids /sys/fs/cgroup; do
@@ -26,6 +27,8 @@ top=/attack-$$
 cleanup() {
     local status=$?
     set +e
+    # A frozen process is not killed.
+    ! declare -F thaw >/dev/null || thaw
     for dir in $hierarchies; do
         # shellcheck disable=SC2046
         [ -d "$dir$top" ] && kill -9 $(find "$dir$top" -name cgroup.procs -exec cat {} +) 2>/dev/null

@@ -11,7 +11,7 @@ use crate::action::send::{
 use crate::analysis::container_process::ContainerProcess;
 use crate::analysis::delivery::Recipient;
 use crate::analysis::selection::{Criteria, tree_depths};
-use crate::engine::MembershipRule;
+use crate::engine::{MembershipRule, cgroup_candidates};
 use crate::error::{Error, ExitStatus};
 use crate::model::pid::{HostPid, ProcessId};
 use crate::model::signal::{Signal, SignalNumber, SignalSet};
@@ -150,7 +150,7 @@ impl StopRun<'_> {
         };
         let deadline = Instant::now() + LEFT_TIME;
         loop {
-            let pids = host.cgroup_pids(cgroup).unwrap_or_default();
+            let pids = cgroup_candidates(host, container, &self.found.inventory);
             // Asked after the list: a cgroup is not the same again once it has been removed.
             if host.cgroup_identity(cgroup) != Some(identity) {
                 return 0;

@@ -61,7 +61,7 @@ pub(super) fn react(
             // (It may end at any moment: a disk answers, the child of a vfork(2) goes on. What is frozen shows the
             // same state.)
             let freezer = input.context.frozen.get(&facts.id.pid);
-            let is_frozen = freezer.is_some_and(|freezer| *freezer != Freezer::Thawed);
+            let is_frozen = matches!(freezer, Some(Freezer::V1 | Freezer::V2));
             let may_run = facts.stat.state.is_uninterruptible() && !is_frozen;
             let exits = if may_run { Exits::Maybe } else { Exits::No };
             let why = note(format!("{signal} has no effect until it runs again"));

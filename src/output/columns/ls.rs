@@ -296,7 +296,7 @@ fn state_emphasis(row: &LsRow) -> Emphasis {
     }
     match (row.container.verified, row.container.state) {
         (false, _) => Emphasis::Bad,
-        (true, ContainerState::Paused) => Emphasis::Warning,
+        (true, ContainerState::Paused | ContainerState::Unknown) => Emphasis::Warning,
         (true, _) if row.container.has_lost_init => Emphasis::Warning,
         _ => Emphasis::None,
     }

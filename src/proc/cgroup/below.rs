@@ -17,7 +17,7 @@ use crate::sys::fd;
 use crate::sys::listing::each_entry;
 
 /// Cgroups below one that are walked: no engine makes nearly as many.
-const MAX_BELOW: usize = 100_000;
+pub(super) const MAX_BELOW: usize = 100_000;
 /// Bytes of a path beyond which the next one starts at a descriptor, so that the kernel need not look up its parts
 /// again and again.
 const MAX_PATH: usize = 128;
@@ -73,19 +73,20 @@ impl CgroupDir {
     }
 }
 
-/// Calls a function with a cgroup and with each one below it, until it returns false, and returns whether there are
-/// no others. `depth` is 0 for the first.
+/// Calls a function with a cgroup and with each one below it, `most` of them, until it returns false, and returns
+/// whether there are no others. The function learns whether it is the first.
 ///
 /// # Errors
 /// EMFILE without descriptors to go on.
 pub(super) fn each_below(
     top: PathBuf,
+    most: usize,
     mut each: impl FnMut(&CgroupDir, bool) -> bool,
 ) -> Result<bool, Errno> {
     let mut todo = vec![CgroupDir { base: None, path: top }];
     let mut count = 0;
     while let Some(dir) = todo.pop() {
-        if count > MAX_BELOW {
+        if count > most {
             return Ok(false);
         }
         if !each(&dir, count == 0) {

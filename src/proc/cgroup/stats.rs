@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::below::each_below;
+use super::below::{MAX_BELOW, each_below};
 use crate::model::cgroup::{Cgroup, Memberships, is_at_or_below};
 use crate::model::pid::HostPid;
 use crate::model::process::Fact;
@@ -72,7 +72,7 @@ fn kills_in(text: &str) -> Option<u64> {
 /// Returns the number of OOM kills in all cgroups below a directory.
 fn kills_below(dir: &Path, file: &str) -> u64 {
     let mut kills: u64 = 0;
-    let _ = each_below(dir.to_owned(), |dir, is_top| {
+    let _ = each_below(dir.to_owned(), MAX_BELOW, |dir, is_top| {
         let text = dir.open(file).ok().filter(|_| !is_top).map(std::io::read_to_string);
         let text = text.and_then(Result::ok).unwrap_or_default();
         kills = kills.saturating_add(kills_in(&text).unwrap_or_default());

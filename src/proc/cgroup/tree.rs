@@ -13,7 +13,7 @@ use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag};
 use nix::sys::stat::{FileStat, SFlag, fstatat};
 
-use super::below::{each_below, has_no_directory};
+use super::below::{MAX_BELOW, each_below, has_no_directory};
 use super::hierarchy::Hierarchy;
 use crate::model::cgroup::{self, Cgroup};
 use crate::model::pid::HostPid;
@@ -197,11 +197,23 @@ impl Host {
     /// # Errors
     /// [`ReadError::Gone`] if the cgroup does not exist.
     pub fn cgroup_pids(&self, cgroup: &Cgroup) -> Result<BTreeSet<HostPid>, ReadError> {
+        self.cgroup_pids_in(cgroup, MAX_BELOW)
+    }
+
+    /// As [`Self::cgroup_pids`], if there are at most so many cgroups below it.
+    ///
+    /// # Errors
+    /// [`ReadError::Broken`] if there are more.
+    pub fn cgroup_pids_in(
+        &self,
+        cgroup: &Cgroup,
+        most: usize,
+    ) -> Result<BTreeSet<HostPid>, ReadError> {
         let top = self.cgroup_dir(cgroup).ok_or(ReadError::Gone)?;
         let mut pids = BTreeSet::new();
         let mut buffer = Vec::new();
         let mut failure = None;
-        let is_complete = each_below(top, |dir, is_top| {
+        let is_complete = each_below(top, most, |dir, is_top| {
             match dir
                 .open("cgroup.procs")
                 .map_err(ReadError::from)
