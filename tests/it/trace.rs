@@ -273,9 +273,7 @@ fn overflow() -> Outcome {
     let printed = ["signal", "deliver"].map(|kind| results(&events, kind, "USR2", "perl").len());
     let all = printed.iter().sum::<usize>() + usize::try_from(lost)?;
     check(lost > 0 && all >= 2 * OVERFLOW, format!("{printed:?} and {lost} lost"))?;
-    // Between the records of before and those of after, all in the order of time.
-    let place = events.iter().position(|event| is_lost(&event));
-    check(place.is_some_and(|place| place > 0), format!("{place:?}"))?;
+    // (Its place depends on the processors that the program ran on.)
     let times: Vec<&str> = events.iter().filter_map(|event| event["time"].as_str()).collect();
     let times = times.iter().map(|time| time.parse::<jiff::Timestamp>());
     check(times.collect::<Result<Vec<_>, _>>()?.is_sorted(), "not in the order of time")
