@@ -2,7 +2,7 @@
 //! command line. A selector that matches nothing is an error. Nothing here reads a file.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use regex::bytes::Regex;
 
@@ -108,8 +108,7 @@ pub struct Selected {
     pub thread: Option<i32>,
 }
 
-/// Returns the processes that any of the selectors matches, deepest descendants first and the init last,
-/// because its exit would kill the others. `depth` is the container's index in the NSpid lines.
+/// Returns the processes that any of the selectors matches, in the order of [`send_ranks`]. `depth` is the container's index in the NSpid lines.
 ///
 /// # Errors
 /// The first selector that matches nothing.
@@ -139,12 +138,9 @@ pub fn select<'a>(
     let whole: BTreeSet<usize> =
         selected.iter().filter(|s| s.thread.is_none()).map(|s| s.index).collect();
     selected.retain(|selected| selected.thread.is_none() || !whole.contains(&selected.index));
-    let depths = tree_depths(processes);
+    let ranks = send_ranks(processes, is_init);
     let mut ordered: Vec<Selected> = selected.into_iter().collect();
-    ordered.sort_by_key(|selected| {
-        let process = &processes[selected.index];
-        (is_init(process), Reverse(depths[selected.index]), *selected)
-    });
+    ordered.sort_by_key(|selected| (ranks[selected.index], *selected));
     Ok(ordered)
 }
 
@@ -217,8 +213,42 @@ fn descends(processes: &[ContainerProcess], mut index: usize, ancestor: usize) -
     false
 }
 
+/// The turn of a process among those that are signalled at once, from the first to the last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SendRank {
+    /// Orphans that the init has adopted, and processes that joined, with their descendants, by the depth.
+    Other(Reverse<usize>),
+    /// The first child of the init and its descendants, by the depth.
+    FirstChild(Reverse<usize>),
+    /// The init.
+    Init,
+}
+
+/// Returns the rank of each process. Children come before their parents, because an exit may take others with it:
+/// that of the init the whole container, and that of its first child the init, if that is tini or the like.
+pub fn send_ranks(
+    processes: &[ContainerProcess],
+    is_init: impl Fn(&ContainerProcess) -> bool,
+) -> Vec<SendRank> {
+    let init = processes.iter().position(is_init);
+    let mut below: Vec<usize> =
+        init.and_then(|init| processes[init].children.first()).copied().into_iter().collect();
+    let mut of_first_child: HashSet<usize> = HashSet::new();
+    while let Some(index) = below.pop() {
+        if of_first_child.insert(index) {
+            below.extend(&processes[index].children);
+        }
+    }
+    let rank = |(index, depth)| match index {
+        _ if Some(index) == init => SendRank::Init,
+        _ if of_first_child.contains(&index) => SendRank::FirstChild(Reverse(depth)),
+        _ => SendRank::Other(Reverse(depth)),
+    };
+    tree_depths(processes).into_iter().enumerate().map(rank).collect()
+}
+
 /// Returns the distance of each process from the root of its tree.
-pub fn tree_depths(processes: &[ContainerProcess]) -> Vec<usize> {
+fn tree_depths(processes: &[ContainerProcess]) -> Vec<usize> {
     let mut known: HashMap<usize, usize> = HashMap::new();
     (0..processes.len())
         .map(|start| {
@@ -311,6 +341,22 @@ mod tests {
         assert_eq!(arranged[0].children, [1, 2]);
     }
 
+    #[test]
+    fn orphans_are_signalled_before_the_first_child_of_the_init() {
+        let processes = [(1, 0), (2, 1), (3, 2), (4, 1), (5, 4)].map(|(pid, ppid)| MemberProcess {
+            facts: Arc::new(process(100 + pid, 100 + ppid, pid, "sh", 0)),
+            in_container: true,
+            pid_ns: None,
+        });
+        let processes = arrange(processes.into(), 1, &UserTable { map: None, names: None });
+        let ranks = send_ranks(&processes, |process| process.pid == ContainerPid::new(1));
+        let mut order: Vec<usize> = (0..5).collect();
+        order.sort_by_key(|index| ranks[*index]);
+        let pids: Vec<i32> =
+            order.into_iter().map(|index| processes[index].pid.unwrap().get()).collect();
+        assert_eq!(pids, [5, 4, 3, 2, 1]);
+    }
+
     fn pick(selectors: &[Selector], except_init: bool) -> Vec<i32> {
         let processes = processes();
         let selected = select(&processes, HostPid::new(100), 1, selectors, except_init).unwrap();
@@ -335,8 +381,8 @@ mod tests {
 
     #[test]
     fn returns_the_union_children_first_and_the_init_last() {
-        assert_eq!(pick(&[Selector::All], false), [8, 7, 20, 1]);
-        assert_eq!(pick(&[Selector::All], true), [8, 7, 20]);
+        assert_eq!(pick(&[Selector::All], false), [20, 8, 7, 1]);
+        assert_eq!(pick(&[Selector::All], true), [20, 8, 7]);
         assert_eq!(
             pick(&[Selector::Pid(pid(1)), Selector::Pid(pid(8)), Selector::Init], false),
             [8, 1]

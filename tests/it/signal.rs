@@ -130,10 +130,10 @@ fn selectors() -> Outcome {
         (vec!["--comm", "worker"], "worker"),
         (vec!["--match", "^w.b$"], "web"),
         (vec!["--tree", &pid("web")], "worker web"),
-        (vec!["--user", "0"], "worker web ignorer init"),
-        (vec!["--user", "root"], "worker web ignorer init"),
-        (vec!["--all", "--except-init"], "worker web ignorer"),
-        (vec!["--user", "0", "--except-init"], "worker web ignorer"),
+        (vec!["--user", "0"], "ignorer worker web init"),
+        (vec!["--user", "root"], "ignorer worker web init"),
+        (vec!["--all", "--except-init"], "ignorer worker web"),
+        (vec!["--user", "0", "--except-init"], "ignorer worker web"),
         (vec!["--tid", &pid("web")], "web"),
     ] {
         let mut line = vec!["-n", "TERM"];
@@ -353,7 +353,7 @@ fn order() -> Outcome {
     let container = fixture(PROCESSES)?;
     same(
         names(&signal(&container, &["-n", "TERM", "--all"])?).join(" "),
-        "worker web ignorer init".into(),
+        "ignorer worker web init".into(),
     )
 }
 

@@ -10,7 +10,7 @@ use crate::action::send::{
 };
 use crate::analysis::container_process::ContainerProcess;
 use crate::analysis::delivery::Recipient;
-use crate::analysis::selection::{Criteria, tree_depths};
+use crate::analysis::selection::{Criteria, send_ranks};
 use crate::engine::{MembershipRule, cgroup_candidates};
 use crate::error::{Error, ExitStatus};
 use crate::model::pid::{HostPid, ProcessId};
@@ -322,8 +322,8 @@ impl StopRun<'_> {
         }
     }
 
-    /// Returns the watched processes whose turn it is, each with its index in the snapshot. Children come before
-    /// their parents, and the init is last: an exit may take the others with it.
+    /// Returns the watched processes whose turn it is, each with its index in the snapshot, in the order in which
+    /// they are signalled.
     fn due(&self, snapshot: &ContainerSnapshot, is_late: bool) -> Vec<(usize, usize)> {
         let init = self.found.container.init;
         let indices: HashMap<ProcessId, usize> =
@@ -354,10 +354,9 @@ impl StopRun<'_> {
                 due.push((index, *process));
             }
         }
-        let depths = tree_depths(&snapshot.processes);
+        let ranks = send_ranks(&snapshot.processes, |process| Some(process.facts.id) == init);
         due.sort_by_key(|(index, process)| {
-            let id = self.watched[*index].id;
-            (Some(id) == init, Reverse(depths[*process]), Reverse(id.start))
+            (ranks[*process], Reverse(self.watched[*index].id.start))
         });
         due
     }
