@@ -37,7 +37,8 @@ fn is_shim(comm: &[u8]) -> bool {
     engines_of_shim(comm).next().is_some()
 }
 
-/// Whether the init of a container with this name has not executed the container's program yet.
+/// Whether an engine names a process so until it executes the container's program. (A program in the container may
+/// have the name too: [`crate::model::stat::Stat::has_executed`].)
 pub fn is_starter(comm: &[u8]) -> bool {
     let mut starters = ENGINES.iter().flat_map(|engine| engine.info().starters);
     starters.any(|name| name.as_bytes() == comm)

@@ -158,6 +158,12 @@ impl Stat {
         self.flags & PF_KTHREAD != 0
     }
 
+    /// Whether it has executed a program since it was forked (`PF_FORKNOEXEC`, include/linux/sched.h).
+    pub fn has_executed(&self) -> bool {
+        const PF_FORKNOEXEC: u32 = 0x0000_0040;
+        self.flags & PF_FORKNOEXEC == 0
+    }
+
     /// Whether the whole process is exiting (`PF_EXITING`), not its main thread alone.
     pub fn is_exiting(&self) -> bool {
         const PF_EXITING: u32 = 0x0000_0004;

@@ -282,7 +282,8 @@ impl ResolvedContainer<'_> {
     ) -> DeliveryContext {
         let host = self.host;
         let is_starting = |process: &&ContainerProcess| {
-            process.parent.is_none() && is_starter(&process.facts.stat.comm)
+            let stat = &process.facts.stat;
+            process.parent.is_none() && !stat.has_executed() && is_starter(&stat.comm)
         };
         let starting = processes.iter().filter(is_starting).map(|process| process.facts.id.pid);
         let mut context =

@@ -46,7 +46,7 @@ pub fn fold(
 /// Returns the cells of a row that must be equal; none if one of them is not known, or the row has a mark.
 fn key((row, mark): &MarkedRow, columns: &[Column<PsRow>]) -> Option<String> {
     let options = TableOptions::default();
-    let mut key = row.joined_mark().unwrap_or_default();
+    let mut key = row.root_mark().unwrap_or_default();
     for column in columns.iter().filter(|column| !DIFFERING.contains(&column.name)) {
         let value = (column.value)(row);
         if value == Value::Denied {

@@ -361,7 +361,7 @@ impl<'a> ProcessList<'a> {
                 let count = counts.get(position.index).filter(|count| **count > 1);
                 let times = if unicode { '×' } else { 'x' };
                 let count = count.map_or_else(String::new, |count| format!("{count} {times} "));
-                let prefix = prefix + &count + &row.joined_mark().unwrap_or_default();
+                let prefix = prefix + &count + &row.root_mark().unwrap_or_default();
                 TableLine { row, prefix, mark: mark.clone() }
             }));
         }

@@ -41,6 +41,11 @@ pub fn trials() -> Vec<Trial> {
     );
     trials.extend([
         test_with(Need::Root, "ps::a_process_that_joined_is_marked", roots::joined),
+        test_with(
+            Need::Root,
+            "ps::program_with_the_name_of_an_engine_has_started",
+            roots::named_like_an_engine,
+        ),
         test_with(Need::Root, "ps::equal_siblings_are_one_line_on_a_terminal", roots::folded),
         test_with_programs(
             &["ps", "nsenter", "kill"],

@@ -45,6 +45,17 @@ pub fn joined() -> Outcome {
     outcome
 }
 
+/// A program in the container that has the name of an engine is not one that starts it.
+pub fn named_like_an_engine() -> Outcome {
+    let dir = tempfile::tempdir()?;
+    let program = dir.path().join("crun");
+    std::fs::copy("/bin/sleep", &program)?;
+    let container = UnsharedInit::start(&[&program.display().to_string(), "1000"])?;
+    let name = container.name();
+    let shown = run(&["ps", &name, "-o", "verdict,command"]).expect(0)?.out;
+    check(shown.contains("discarded") && !shown.contains("[starting]"), shown)
+}
+
 pub fn folded() -> Outcome {
     let script = "sleep 1000 & sleep 2000 & sleep 1000 & sleep 1000 & wait";
     let container = UnsharedInit::start(&["sh", "-c", script])?;
