@@ -166,9 +166,11 @@ impl TraceReporter {
                 &json!({"host": self.host, "time": time, "event": "lost", "lost": records}),
             );
         }
+        let layout = self.layout();
         let mut out = self.clock(time);
-        self.style.paint(&mut out, "lost   ", Emphasis::Bad);
-        out.push_str(&format!(" {records} records: more came than could be read\n"));
+        self.style.paint(&mut out, "lost", Emphasis::Bad);
+        pad(&mut out, "lost", layout.event + layout.gap);
+        out.push_str(&format!("{records} records: more came than could be read\n"));
         out
     }
 

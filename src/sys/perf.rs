@@ -35,7 +35,8 @@ impl PerfRings {
     /// Opens a ring for each CPU for these tracepoints, each with a filter expression if it has one.
     ///
     /// # Errors
-    /// EACCES or EPERM without CAP_PERFMON, EINVAL for a filter that the kernel does not understand.
+    /// EACCES or EPERM without CAP_PERFMON, EINVAL for a filter that the kernel does not understand; `OutOfMemory`
+    /// if so much memory may not be locked.
     pub fn open(tracepoints: &[(u64, Option<String>)]) -> io::Result<Self> {
         let cpus = online_cpus()?;
         let size = (ALL_RINGS / cpus.len().max(1)).clamp(SMALLEST_RING, RING);
@@ -43,7 +44,9 @@ impl PerfRings {
         // Without CAP_IPC_LOCK a part of RLIMIT_MEMLOCK and of kernel.perf_event_mlock_kb can be used.
         loop {
             match Self::open_sized(tracepoints, &cpus, size) {
-                Err(error) if error.raw_os_error() == Some(libc::EPERM) && size > SMALLEST_RING => {
+                Err(error)
+                    if error.kind() == io::ErrorKind::OutOfMemory && size > SMALLEST_RING =>
+                {
                     size /= 2;
                 }
                 opened => return opened,
@@ -63,7 +66,7 @@ impl PerfRings {
             let ring = match configure(&mut builder, cpu, size).build() {
                 // (A CPU may go offline.)
                 Err(error) if error.raw_os_error() == Some(libc::ENODEV) => continue,
-                counter => counter?.sampled(size)?,
+                counter => counter?.sampled(size).map_err(memory_error)?,
             };
             for (id, filter) in tracepoints {
                 let mut builder = Builder::new(Tracepoint::with_id(*id));
@@ -129,6 +132,14 @@ fn configure<'b>(
         .clockid(perf_event::Clock::MONOTONIC)
         .wakeup_watermark(size / 4)
         .enabled(false)
+}
+
+/// Converts an error of mmap(2): EPERM is that of the limits of locked memory (`perf_mmap`, kernel/events/core.c).
+fn memory_error(error: io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(libc::EPERM) => io::Error::new(io::ErrorKind::OutOfMemory, Errno::EPERM.desc()),
+        _ => error,
+    }
 }
 
 fn set_output(counter: &Counter, ring: &Sampler) -> io::Result<()> {

@@ -171,13 +171,17 @@ fn block_interrupts() -> Result<SignalFd, Error> {
 }
 
 fn cannot_open(error: std::io::Error) -> Error {
-    let is_denied = error.kind() == std::io::ErrorKind::PermissionDenied;
-    let status = if is_denied { ExitStatus::NotPermitted } else { ExitStatus::Failed };
-    let hint = match is_denied {
-        true => {
-            "run as root: it requires CAP_PERFMON, and CAP_SYS_ADMIN where tracefs is not mounted"
-        }
-        false => "it requires a kernel with tracefs and perf_event_open(2)",
+    use std::io::ErrorKind::{OutOfMemory, PermissionDenied};
+    let (status, hint) = match error.kind() {
+        PermissionDenied => (
+            ExitStatus::NotPermitted,
+            "run as root: it requires CAP_PERFMON, and CAP_SYS_ADMIN where tracefs is not mounted",
+        ),
+        OutOfMemory => (
+            ExitStatus::Failed,
+            "run it with CAP_IPC_LOCK, raise `ulimit -l` or kernel.perf_event_mlock_kb, or end other traces of this user",
+        ),
+        _ => (ExitStatus::Failed, "it requires a kernel with tracefs and perf_event_open(2)"),
     };
     Error::new(status, "cannot trace signals").cause(os_error(error)).hint(hint)
 }
