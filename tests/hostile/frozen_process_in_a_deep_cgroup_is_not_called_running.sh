@@ -11,12 +11,7 @@ done
 
 # Makes nested cgroups, moves a process into the last and freezes that: NAME LEVELS PID.
 freeze() (
-    cd "$freezer$top/box" || exit 1
-    for _ in $(seq "$2"); do
-        mkdir "$1"
-        cd -P "$1" 2>/dev/null || cd "./$1" || exit 1
-    done
-    echo "$3" >cgroup.procs
+    nest "$freezer$top/box" "$@"
     if [ -e freezer.state ]; then
         echo FROZEN >freezer.state
         until [ "$(cat freezer.state)" = FROZEN ]; do sleep 0.05; done

@@ -12,12 +12,8 @@ mount -t tmpfs -o mode=755 none /var/lib
 work=$(mktemp -d)
 chmod 755 "$work"
 
-if [ -e /sys/fs/cgroup/cgroup.procs ]; then
-    hierarchies=/sys/fs/cgroup
-else
-    # (A directory on which no hierarchy could be mounted may be left there.)
-    hierarchies=$(find /sys/fs/cgroup -mindepth 2 -maxdepth 2 -name cgroup.procs -printf '%h\n')
-fi
+# (Beside the hierarchies there may be directories on which none could be mounted.)
+hierarchies=$(findmnt -nlo TARGET -t cgroup,cgroup2 | grep ^/sys/fs/cgroup)
 # The hierarchy by which a record names its cgroup.
 for hierarchy in /sys/fs/cgroup/pids /sys/fs/cgroup; do
     [ -d "$hierarchy" ] && break
@@ -71,6 +67,17 @@ cgroup() {
             done
         done
     done
+}
+
+# Makes nested cgroups below one and moves a process into the last, the working directory then: DIRECTORY NAME LEVELS
+# PID. (A path may be too long for one mkdir(1).)
+nest() {
+    cd "$1" || exit 1
+    for _ in $(seq "$3"); do
+        mkdir "$2"
+        cd -P "$2" 2>/dev/null || cd "./$2" || exit 1
+    done
+    echo "$4" >cgroup.procs
 }
 
 # Gives a cgroup to a user: USER CGROUP.

@@ -5,17 +5,7 @@
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$(dirname "$0")/lib.sh"
 
-# Makes nested cgroups below that of the container and moves a process into the last: NAME LEVELS PID.
-nest() (
-    cd "$hierarchy$top/box" || exit 1
-    for _ in $(seq "$2"); do
-        mkdir "$1"
-        cd -P "$1" 2>/dev/null || cd "./$1" || exit 1
-    done
-    echo "$3" >cgroup.procs
-)
-
-# Removes them; their paths may be too long for rmdir(1).
+# Removes nested cgroups; their paths may be too long for rmdir(1).
 unnest() {
     find "$hierarchy$top/box" -mindepth 1 -depth -type d -execdir rmdir {} ';'
 }
@@ -29,7 +19,7 @@ for shape in 'd 100' "$(printf 'n%.0s' $(seq 250)) 30"; do
     init=$started
     hidden=$(child "$init")
     record "box$tries" "$init" /box
-    nest "$name" "$levels" "$hidden"
+    (nest "$hierarchy$top/box" "$name" "$levels" "$hidden")
     expect 0 ps "runc:box$tries"
     prints 'sleep 3000'
     expect 0 signal "runc:box$tries" 0 --all
