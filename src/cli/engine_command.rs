@@ -41,7 +41,7 @@ pub fn engine_hint(line: &TypedLine<'_>, word: &str) -> Option<String> {
     let word = same.map_or(word, |(_, word)| *word);
     if LEFT_TO_ENGINE.contains(&word) {
         let mut names = line.positionals(WITH_VALUE).into_iter();
-        // (Most of these modify it: what names it has to be as exact as for a command that does.)
+        // (Most of these modify the container: its reference has to be as exact as for such a command here.)
         let found = names.find_map(|name| Some((name, container(line, name, Access::Act)?)));
         let command = found.and_then(|(name, container)| command(line, word, name, &container));
         let hint = command.map(|command| format!("that is left to its engine: {command}"));

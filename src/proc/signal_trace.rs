@@ -38,8 +38,8 @@ pub struct SignalTrace {
 struct HeldRecords(Vec<TraceRecord>);
 
 impl HeldRecords {
-    /// Takes the oldest records before a time, in the order of time. (Those of one moment stay in the order of
-    /// their ring.)
+    /// Takes the oldest records before a time, in the order of time. (Records of one moment stay in the order
+    /// of their ring.)
     fn take_before(&mut self, until: u64) -> Vec<TraceRecord> {
         self.0.sort_by_key(|record| record.time);
         let ready = self.0.partition_point(|record| record.time < until);

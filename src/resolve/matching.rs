@@ -235,8 +235,8 @@ fn match_in_pods(
     Match::of(candidates.iter().filter(has_name).copied().collect(), MatchRule::Name)
 }
 
-/// Returns the PID that a bare number is, if a process or thread has it. (Nobody writes a PID with zeros in
-/// front.)
+/// Returns the PID that a bare number is, if a process or thread has it. (A PID is not written with
+/// zeros in front.)
 fn existing_pid(host: &Host, word: &str) -> Option<HostPid> {
     let pid: HostPid = word.parse().ok().filter(|pid: &HostPid| pid.to_string() == word)?;
     host.stat(pid).is_ok().then_some(pid)

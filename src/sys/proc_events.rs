@@ -32,7 +32,7 @@ pub struct ExitEvents {
 /// default has room for fewer than 300, and the kernel drops the rest.)
 const QUEUE_BYTES: usize = 4 << 20;
 
-/// Wait statuses by PID. Those that nothing asks for are dropped, the older half at a time.
+/// Wait statuses by PID. Statuses that nothing asks for are dropped, the older half at a time.
 #[derive(Debug, Default)]
 struct Statuses {
     recent: HashMap<i32, i32>,

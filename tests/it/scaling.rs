@@ -66,7 +66,7 @@ fn repeated(input: &[u8], length: usize) -> Vec<u8> {
 fn parsers() -> Outcome {
     let mut compared = 0;
     for (name, parse) in targets() {
-        // (Those that fork or unpack are measured by other tests.)
+        // (Commands that fork or unpack are measured by other tests.)
         if ["hosts", "tar_unpacking", "engine_databases", "tar_streams"].contains(&name) {
             continue;
         }

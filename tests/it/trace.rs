@@ -350,7 +350,7 @@ fn killed() -> Outcome {
     let instances = || -> Vec<String> {
         let listed = std::fs::read_dir("/sys/kernel/tracing/instances").into_iter().flatten();
         let paths = listed.flatten().map(|entry| entry.path().display().to_string());
-        // (Those of `oracles` come and go.)
+        // (The traces of `oracles` come and go.)
         paths.filter(|path| !path.contains("/oracle-")).collect()
     };
     // (Parallel tests mount other file systems.)

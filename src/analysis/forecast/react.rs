@@ -58,8 +58,8 @@ pub(super) fn react(
             ..Reaction::new(Exits::Maybe, note(format!("cannot tell what {signal} does")))
         },
         Verdict::Delayed => {
-            // (It may end at any moment: a disk answers, the child of a vfork(2) goes on. What is frozen shows the
-            // same state.)
+            // (It may end at any moment: a disk answers, the child of a vfork(2) goes on. A frozen process shows
+            // the same state.)
             let freezer = input.context.frozen.get(&facts.id.pid);
             let is_frozen = matches!(freezer, Some(Freezer::V1 | Freezer::V2));
             let may_run = facts.stat.state.is_uninterruptible() && !is_frozen;

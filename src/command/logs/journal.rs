@@ -273,7 +273,7 @@ mod tests {
             let lines = std::iter::from_fn(|| next_line(&mut input).unwrap());
             let lengths: Vec<usize> = lines.map(|line| line.len()).collect();
             let expected = if length < MAX_ENTRY { length } else { 0 };
-            // (What has no newline at the end is not whole.)
+            // (A line without a newline at the end is not whole.)
             assert_eq!(lengths, [3, expected, 3, 0], "{length}");
         }
     }

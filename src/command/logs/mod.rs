@@ -175,7 +175,7 @@ impl Printer<'_> {
     /// Prints the records of the reader; with `-f`, also those that are added while the container runs.
     fn follow(&self, reader: &mut LogReader<'_>, mut end: EndWatch<'_>) -> Result<(), Error> {
         loop {
-            // (What it wrote last is read after it has ended.)
+            // (Its last lines are read after it has ended.)
             let is_over = end.is_over();
             if self.print_all(reader)?.is_break() {
                 return Ok(());

@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::proc::monotonic_now;
 
-/// Lines in the order of time. Those of later events wait until the status of an exit is known.
+/// Lines in the order of time. Lines of later events wait until the status of an exit is known.
 #[derive(Debug, Default)]
 pub(super) struct TraceLines(Vec<(u64, String)>);
 

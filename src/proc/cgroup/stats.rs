@@ -143,7 +143,7 @@ impl Host {
     }
 
     /// Returns how many OOM kills the memory cgroups above a container's count, of all that is in them: the
-    /// path of each file, and a number that is not 0. (Those of v1 count their own processes only.)
+    /// path of each file, and a number that is not 0. (A cgroup of v1 counts its own processes only.)
     pub fn oom_kills_above(&self, pid: HostPid, private: Option<&Cgroup>) -> Vec<(u64, String)> {
         let memberships = self.memberships(pid).ok();
         let applied = memberships

@@ -108,7 +108,7 @@ fn copies(engine: &Engine, container: &str) -> Outcome {
         let to = format!("{}/", path(to).display());
         run(&["--json", "cp", "-a", &format!("{name}:/{tree}"), &to]).expect(0)
     };
-    // (What the engine mounts in /etc is its own matter.)
+    // (Mounts of the engine in /etc are left out.)
     for tree in ["tree", "var", "vol"] {
         copy("running", tree)?;
     }

@@ -68,7 +68,7 @@ pub fn printed(engine: &Engine) -> Outcome {
     let _journal = Journal::start()?;
     check(Path::new(SOCKET).exists(), format!("no {SOCKET}"))?;
     let mut ended = Ended::new(engine)?;
-    // (What a container of the same name wrote before stays in the journal.)
+    // (Lines of an earlier container of the same name stay in the journal.)
     ended.name = format!("{}-{}", ended.name, std::process::id());
     ended.start("--log-driver journald", &format!("sh -c '{PROGRAM}'"))?;
     let name = ended.qualified()?;
