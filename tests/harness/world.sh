@@ -8,11 +8,8 @@
 set -euo pipefail
 
 if [ "${1:-}" != --inside ]; then
-    if [ -e /sys/fs/cgroup/cgroup.procs ]; then
-        hierarchies=/sys/fs/cgroup
-    else
-        hierarchies=$(find /sys/fs/cgroup -mindepth 1 -maxdepth 1 -type d)
-    fi
+    # (Beside the hierarchies there may be directories on which none could be mounted.)
+    hierarchies=$(findmnt -nlo TARGET -t cgroup,cgroup2 | grep ^/sys/fs/cgroup)
     name=cinspect-world-$$
     # shellcheck disable=SC2317 # the trap calls it
     cleanup() {
@@ -43,10 +40,10 @@ if [ "${1:-}" != --inside ]; then
 fi
 shift
 
-if [ -e /sys/fs/cgroup/cgroup.procs ]; then
+if [ "$(findmnt -nfo FSTYPE /sys/fs/cgroup)" = cgroup2 ]; then
     mount -t cgroup2 none /sys/fs/cgroup
 else
-    names=$(cd /sys/fs/cgroup && find . -mindepth 1 -maxdepth 1 -type d -printf '%f\n')
+    names=$(findmnt -nlo TARGET -t cgroup,cgroup2 | sed -n 's|^/sys/fs/cgroup/||p')
     mount -t tmpfs none /sys/fs/cgroup
     for name in $names; do
         mkdir "/sys/fs/cgroup/$name"
