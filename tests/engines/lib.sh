@@ -102,6 +102,16 @@ top_by_namespace() {
   done
 }
 
+# The same by podman top of the command `podman`, which fails when a process exits while it is read.
+top_of_podman() {
+  local rows
+  for _ in {1..20}; do
+    ! rows=$("${podman[@]}" top "$1" hpid pid) || break
+  done
+  [ -n "$rows" ] || die "podman top failed 20 times"
+  sed 1d <<< "$rows" | awk '{ print ($1 == "?") ? "-" : $1, $2 }'
+}
+
 # Prints the PID of a process in its own PID namespace.
 nspid() { sed -n 's/^NSpid:.*\t//p' "/proc/$1/status" 2> /dev/null; }
 
@@ -269,6 +279,8 @@ run() {
   shift
   case ${1:-} in --pid=*) pid=${1#--pid=}; shift ;; esac
   [ "${1:-}" = -- ] && shift
+  # After an OOM kill conmon leaves a file named `oom` in its working directory.
+  cd "$run_dir/$engine"
   start "$name" "$pid" "$@"
   # The engine may return before the init has executed the command.
   wait_for 100 runs "$name" || die "$name does not run its command"
