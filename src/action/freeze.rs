@@ -49,10 +49,8 @@ fn freezer_files(found: &ResolvedContainer<'_>, held: &[&HeldProcess]) -> Option
     let cgroup = found.container.cgroup.as_ref()?;
     let init = found.container.init?;
     let files = host.freezer_files(&cgroup.path);
-    let is_member =
-        |pid: HostPid| host.memberships(pid).is_ok_and(|memberships| cgroup.holds(&memberships));
-    let by_init =
-        || host.stat(init.pid).is_ok_and(|s| s.start == init.start) && is_member(init.pid);
+    let is_member = |pid: HostPid| host.is_in_cgroup(pid, cgroup);
+    let by_init = || host.exists(init) && is_member(init.pid);
     let by_other = || held.iter().any(|process| is_member(process.pid()) && !process.has_exited());
     (by_init() || by_other()).then_some(files)
 }
@@ -78,8 +76,8 @@ pub struct FreezeGuard {
 }
 
 impl FreezeGuard {
-    /// Freezes a container, of which these processes are held, so that they cannot fork. Returns `None` if that cannot be done,
-    /// takes too long, or something else has frozen it, which then has to thaw it as well.
+    /// Freezes a container, of which these processes are held, so that they cannot fork. Returns `None` if
+    /// that fails or takes too long, or if something else has frozen the container and has to thaw it.
     pub fn freeze(found: &ResolvedContainer<'_>, held: &[&HeldProcess]) -> Option<Self> {
         let host = found.host;
         let cgroup = found.container.cgroup.as_ref()?;

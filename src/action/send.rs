@@ -341,9 +341,7 @@ pub fn kill_cgroup(host: &Host, container: &Container, processes: &[&HeldProcess
     let v2 = Cgroup { controllers: Vec::new(), path: cgroup.path.clone() };
     let Some(mut file) = host.cgroup_kill_file(&v2) else { return false };
     let proven = processes.iter().any(|process| {
-        let memberships = host.memberships(process.pid);
-        let is_member = memberships.is_ok_and(|memberships| v2.holds(&memberships));
-        is_member && pidfd::alive(&process.pidfd).unwrap_or(false)
+        host.is_in_cgroup(process.pid, &v2) && pidfd::alive(&process.pidfd).unwrap_or(false)
     });
     proven && file.write_all(b"1").is_ok()
 }

@@ -251,8 +251,8 @@ impl<'a> SignalBatch<'a> {
             let Some((snapshot, selected)) = self.scan(options) else {
                 return RescanOutcome::Complete;
             };
-            // Asked after the snapshot: if the init runs now, its container is the one in there.
-            let init_is_running = container.init.is_some_and(|init| self.is_running(init));
+            // Checked after the snapshot: if the init exists now, the snapshot is of its container.
+            let has_init = container.init.is_some_and(|init| self.found.host.exists(init));
             let is_new = |selected: &Selected| {
                 let process = &snapshot.processes[selected.index].facts;
                 !process.stat.state.is_zombie() && known.insert(process.id)
@@ -261,8 +261,8 @@ impl<'a> SignalBatch<'a> {
             match new.len() {
                 0 => return RescanOutcome::Complete,
                 // The kernel itself kills the rest of a PID namespace (pid_namespaces(7)).
-                _ if !init_is_running && container.owns_pid_ns => return RescanOutcome::Complete,
-                count if !init_is_running => return RescanOutcome::WithoutInit(count),
+                _ if !has_init && container.owns_pid_ns => return RescanOutcome::Complete,
+                count if !has_init => return RescanOutcome::WithoutInit(count),
                 _ => self.send_new(&snapshot, &new, only_handled),
             }
         }
@@ -289,7 +289,7 @@ impl<'a> SignalBatch<'a> {
             &found.inventory,
             &known,
             &known_in_container,
-        ) && init.is_none_or(|init| self.is_running(init))
+        ) && init.is_none_or(|init| self.found.host.exists(init))
             && wait_for_all(&handles, Some(Instant::now()))
                 .is_ok_and(|exited| !exited.contains(&true))
     }
@@ -298,10 +298,6 @@ impl<'a> SignalBatch<'a> {
         let snapshot = self.found.snapshot(options).ok()?;
         let selected = self.selection.apply(self.found, &snapshot).ok()?;
         Some((snapshot, selected))
-    }
-
-    fn is_running(&self, process: ProcessId) -> bool {
-        self.found.host.stat(process.pid).is_ok_and(|stat| stat.start == process.start)
     }
 
     fn send_new(&mut self, snapshot: &ContainerSnapshot, new: &[Selected], only_handled: bool) {

@@ -113,7 +113,7 @@ fn inspect(found: &ResolvedContainer<'_>, pid: Option<ContainerPid>) -> Result<I
     let is_host = found.is_host();
     let facts = host.inspect_facts(id.pid, container.cgroup.as_ref());
     // They were read by PID: it has to be the same process still.
-    if host.stat(id.pid).map(|stat| stat.start) != Ok(id.start) {
+    if !host.exists(id) {
         return Err(ReadError::Gone.into());
     }
     Ok(Inspection {

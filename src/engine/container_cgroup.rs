@@ -6,7 +6,7 @@ use super::cgroup_name::trailing_id;
 use super::inventory::Inventory;
 use crate::model::cgroup;
 use crate::model::container::Container;
-use crate::model::pid::{HostPid, ProcessId};
+use crate::model::pid::HostPid;
 use crate::proc::{Host, ReadError};
 
 /// Cgroups below a container's that are walked for its processes, which a stop does every 200 ms. Where a container
@@ -54,9 +54,8 @@ pub(super) fn cgroup_processes(
         Err(ReadError::Broken(_)) => Ok(None),
         // The cgroup is removed with the last process; or the processes were moved to another one.
         Err(ReadError::Gone) => {
-            let is_alive =
-                |id: ProcessId| host.stat(id.pid).is_ok_and(|stat| stat.start == id.start);
-            if container.init.is_some_and(is_alive) { Ok(None) } else { Err(ReadError::Gone) }
+            let has_init = container.init.is_some_and(|init| host.exists(init));
+            if has_init { Ok(None) } else { Err(ReadError::Gone) }
         }
         Err(error) => Err(error),
     }

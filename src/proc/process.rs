@@ -15,7 +15,7 @@ use super::read::{
     ReadError, STAT_LIMIT, STATUS_LIMIT, namespace, read_at_once, read_into, stat, status,
 };
 use super::trust::Trust;
-use crate::model::cgroup::Memberships;
+use crate::model::cgroup::{Cgroup, Memberships};
 use crate::model::namespace::NamespaceId;
 use crate::model::pid::{HostPid, ProcessId};
 use crate::model::process::Process;
@@ -90,6 +90,16 @@ impl Host {
         let mut buffer = Vec::new();
         read_into(File::open(self.proc_path(format!("{pid}/cgroup")))?, &mut buffer, 1 << 20)?;
         Ok(Memberships::parse(&buffer))
+    }
+
+    /// Whether a process still exists, if only as a zombie: its PID is not another process's.
+    pub fn exists(&self, id: ProcessId) -> bool {
+        self.stat(id.pid).is_ok_and(|stat| stat.start == id.start)
+    }
+
+    /// Whether the process with a PID is in a cgroup or one below it.
+    pub fn is_in_cgroup(&self, pid: HostPid, cgroup: &Cgroup) -> bool {
+        self.memberships(pid).is_ok_and(|memberships| cgroup.holds(&memberships))
     }
 
     /// Reads a file of `/proc/PID` that cannot block (`cmdline`, `environ` and `smaps` can).

@@ -13,10 +13,10 @@ use crate::analysis::ending::{has_long_id, is_cgroup_of};
 use crate::engine::{
     Inventory, MembershipRule, SearchDepth, StoppedContainer, add_labels, discover,
 };
-use crate::model::cgroup::{components, is_at_or_below};
+use crate::model::cgroup::{Cgroup, components, is_at_or_below};
 use crate::model::container::Container;
 use crate::model::engine::ReferenceForm;
-use crate::model::pid::{HostPid, ProcessId};
+use crate::model::pid::HostPid;
 use crate::proc::Host;
 
 /// Pause between two searches, in times of the last one, and its limits: while a place is new, and later.
@@ -195,13 +195,9 @@ impl<'a> TracedContainers<'a> {
     /// may be that of the next container's.)
     fn containing(&self, pid: HostPid) -> Option<&Container> {
         let found = self.inventory.containing(self.host, pid)?;
-        let is_init =
-            |init: ProcessId| self.host.stat(init.pid).is_ok_and(|stat| stat.start == init.start);
-        let is_in_cgroup = || {
-            let memberships = self.host.memberships(pid).ok()?;
-            Some(found.cgroup.as_ref()?.holds(&memberships))
-        };
-        let is_it = found.init.is_none_or(is_init) || is_in_cgroup() == Some(true);
+        let is_in = |cgroup: &Cgroup| self.host.is_in_cgroup(pid, cgroup);
+        let is_it = found.init.is_none_or(|init| self.host.exists(init))
+            || found.cgroup.as_ref().is_some_and(is_in);
         is_it.then_some(found)
     }
 

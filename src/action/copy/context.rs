@@ -258,32 +258,28 @@ impl<'a> CopyContext<'a> {
     /// Translates the attributes of a source to the metadata of its copy; also returns the attributes
     /// that have no counterpart on the other side.
     pub fn metadata(&self, entry: EntryAttributes) -> (Metadata, Vec<DroppedAttribute>) {
-        let (owner, is_known) = self.owner(entry.owner);
-        let mode = entry.mode & self.mode_mask();
-        let modified = entry.modified;
-        let mut metadata = Metadata { mode, owner, modified, ..Metadata::default() };
-        let mut dropped = entry.unread;
+        let EntryAttributes { metadata: source, capability, unread: mut dropped } = entry;
+        let (owner, is_known) = self.owner(source.owner);
         if !is_known {
             dropped.push(DroppedAttribute::Owner);
         }
-        if !self.options.archive {
-            return (metadata, dropped);
-        }
-        metadata.is_exact = true;
-        metadata.accessed = entry.accessed;
-        metadata.xattrs = entry.xattrs;
         let mut translate = |acl: Option<Acl>| {
-            let acl = acl?;
             let uid = |uid| self.to.visible_uid(uid);
-            let translated = acl.map_ids(uid, |gid| self.to.visible_gid(gid));
+            let translated = acl?.map_ids(uid, |gid| self.to.visible_gid(gid));
             if translated.is_none() {
                 dropped.push(DroppedAttribute::Acl);
             }
             translated
         };
-        metadata.access_acl = translate(entry.access_acl);
-        metadata.default_acl = translate(entry.default_acl);
-        if let Some(capability) = entry.capability {
+        let mut metadata = Metadata {
+            mode: source.mode & self.mode_mask(),
+            owner,
+            access_acl: translate(source.access_acl),
+            default_acl: translate(source.default_acl),
+            is_exact: self.options.archive,
+            ..source
+        };
+        if let Some(capability) = capability {
             match self.to.visible_uid(capability.root) {
                 Some(root) => {
                     let value = capability.with_root(root).to_xattr();

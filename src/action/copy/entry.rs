@@ -1,30 +1,18 @@
-//! The attributes of a file that is copied, whatever it comes from and goes to: a directory or a tar
-//! stream. They are in the terms of the side that the file comes from: its IDs are those of the
-//! container, the host or the stream. A source fills them in, a sink translates them.
+//! The attributes of a file that is copied, from a directory or a tar stream, in the terms of the side that
+//! it comes from: IDs are those of the container, the host or the stream. A source fills them in, a sink
+//! translates them.
 
 use super::acl::{ACCESS_ACL, Acl, DEFAULT_ACL};
 use super::file_capability::{self, FileCapability};
-use super::metadata::{DroppedAttribute, FileTime};
+use super::metadata::{DroppedAttribute, Metadata};
 use super::rootfs::{Node, Rootfs};
 use crate::sys::file::{FileKind, xattr, xattr_names};
 
-/// Everything about a file but its name, type and data.
+/// The attributes of a file: everything but its name, type and data.
 #[derive(Clone, Debug, Default)]
 pub struct EntryAttributes {
-    /// Permission bits for a copy without the access control list.
-    pub mode: u32,
-    /// Owner and group; none if they have no ID on that side.
-    pub owner: Option<(u32, u32)>,
-    /// Time of the last modification.
-    pub modified: Option<FileTime>,
-    /// Time of the last access.
-    pub accessed: Option<FileTime>,
-    /// Extended attributes but those below.
-    pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
-    /// Access control list.
-    pub access_acl: Option<Acl>,
-    /// Access control list of new files in this directory.
-    pub default_acl: Option<Acl>,
+    /// Its metadata without capabilities; the owner is none if it has no ID on that side.
+    pub metadata: Metadata,
     /// Capabilities of a program.
     pub capability: Option<FileCapability>,
     /// Attributes that the file has and that could not be read.
@@ -35,21 +23,22 @@ impl EntryAttributes {
     /// Reads the attributes of a file; extended ones and the time of access with `archive` only.
     pub fn read(from: &Rootfs, node: &Node, archive: bool) -> Self {
         let attributes = &node.attributes;
-        let mut entry = Self {
+        let metadata = Metadata {
             mode: attributes.mode,
             owner: from.container_ids(attributes.uid, attributes.gid),
             modified: Some(attributes.modified),
-            ..Self::default()
+            ..Metadata::default()
         };
+        let mut entry = Self { metadata, ..Self::default() };
         // Without `archive` too: the bits of the group are the mask of the list.
         if node.kind() != FileKind::Symlink {
-            entry.access_acl = entry.read_acl(from, node, ACCESS_ACL);
+            entry.metadata.access_acl = entry.read_acl(from, node, ACCESS_ACL);
         }
         if archive {
-            entry.accessed = Some(attributes.accessed);
+            entry.metadata.accessed = Some(attributes.accessed);
             entry.read_xattrs(from, node);
         } else {
-            entry.access_acl = None;
+            entry.metadata.access_acl = None;
             entry.unread.clear();
         }
         entry
@@ -66,7 +55,7 @@ impl EntryAttributes {
         let acl = Acl::from_xattr(&value);
         if name == ACCESS_ACL {
             // (A list in another form does not mention the group: it gets no rights.)
-            self.mode = acl.as_ref().map_or(self.mode & !0o070, |acl| acl.mode_without(self.mode));
+            self.metadata.set_mode_without(acl.as_ref());
         }
         let acl = acl.and_then(|acl| {
             acl.map_ids(|uid| from.container_uid(uid), |gid| from.container_gid(gid))
@@ -85,7 +74,7 @@ impl EntryAttributes {
             match &*name {
                 ACCESS_ACL => continue,
                 DEFAULT_ACL => {
-                    self.default_acl = self.read_acl(from, node, DEFAULT_ACL);
+                    self.metadata.default_acl = self.read_acl(from, node, DEFAULT_ACL);
                     continue;
                 }
                 _ => {}
@@ -103,7 +92,7 @@ impl EntryAttributes {
                     }
                     self.capability = capability;
                 }
-                Ok(Some(value)) => self.xattrs.push((name, value)),
+                Ok(Some(value)) => self.metadata.xattrs.push((name, value)),
                 Err(_) => self.unread.push(DroppedAttribute::xattr(&name)),
             }
         }

@@ -47,7 +47,7 @@ pub fn names_in_container(
 fn list(host: &Host, init: ProcessId, dir: &[u8], prefix: &[u8]) -> Result<Vec<u8>, Errno> {
     let root = host.proc_path(format!("{}/root", init.pid));
     let root = fd::open(&root, OFlag::O_PATH | OFlag::O_DIRECTORY)?;
-    if host.stat(init.pid).map(|stat| stat.start) != Ok(init.start) {
+    if !host.exists(init) {
         return Err(Errno::ESRCH);
     }
     let root = host.root_of_container(init).unwrap_or(root);

@@ -17,12 +17,12 @@ use crate::sys::file::{remove_xattr, set_link_xattr, set_xattr, xattr};
 /// Seconds since the epoch, which may be negative, and nanoseconds after them.
 pub type FileTime = (i64, u32);
 
-/// The metadata that a copy gets.
+/// The metadata of a file, in the terms of one side; of a copy, in the IDs that this process sees.
 #[derive(Clone, Debug, Default)]
 pub struct Metadata {
     /// Permission bits; of the group those that it has without the access control list.
     pub mode: u32,
-    /// Owner and group as this process sees IDs; none to leave those that the file was created with.
+    /// Owner and group; none to leave those that the file was created with.
     pub owner: Option<(u32, u32)>,
     /// Time of the last modification; none for now.
     pub modified: Option<FileTime>,
@@ -39,6 +39,12 @@ pub struct Metadata {
 }
 
 impl Metadata {
+    /// Sets the permission bits for a copy without this access control list. The group of a list that is not
+    /// understood gets none.
+    pub fn set_mode_without(&mut self, acl: Option<&Acl>) {
+        self.mode = acl.map_or(self.mode & !0o070, |acl| acl.mode_without(self.mode));
+    }
+
     /// Whether a program with it runs with other rights than its caller's.
     pub fn is_privileged(&self) -> bool {
         let has_capabilities = || self.xattrs.iter().any(|(name, _)| name == file_capability::NAME);

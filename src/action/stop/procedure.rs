@@ -69,7 +69,7 @@ pub(super) struct StopRun<'a> {
     cgroup: Option<(u64, u64)>,
 }
 
-/// Stops a container. Returns whether none of its processes is running any more.
+/// Stops a container. The last event says whether any of its processes is still running.
 ///
 /// # Errors
 /// If something stops us before the first signal is sent.
@@ -77,7 +77,7 @@ pub fn stop(
     found: &ResolvedContainer<'_>,
     procedure: &StopProcedure,
     report: &mut dyn FnMut(StopEvent),
-) -> Result<bool, Error> {
+) -> Result<(), Error> {
     raise_fd_limit();
     let by_cgroup = found.container.cgroup.as_ref().filter(|_| !found.container.owns_pid_ns);
     let run = StopRun {
@@ -97,7 +97,7 @@ pub fn stop(
 }
 
 impl StopRun<'_> {
-    fn run(mut self) -> Result<bool, Error> {
+    fn run(mut self) -> Result<(), Error> {
         if self.procedure.schedule.steps.is_empty() {
             let snapshot = self.found.snapshot(SnapshotOptions::BARE)?;
             self.watch(&snapshot, true)?;
@@ -106,36 +106,38 @@ impl StopRun<'_> {
             self.step(*step, index == 0)?;
             let running = self.running();
             if running == 0 {
-                return Ok(self.finish());
+                self.finish();
+                return Ok(());
             }
             self.report(StopEventKind::GraceOver { running });
         }
         if self.procedure.schedule.kill {
             self.kill();
             if self.running() == 0 {
-                return Ok(self.finish());
+                self.finish();
+                return Ok(());
             }
         }
         let running = self.running();
         self.report(StopEventKind::NotStopped { running, unknown: 0, killed: self.killed_count() });
-        Ok(false)
+        Ok(())
     }
 
     fn killed_count(&self) -> usize {
         self.watched.iter().filter(|watched| watched.was_killed).count()
     }
 
-    fn finish(&mut self) -> bool {
+    /// Reports the end of a stop after which no process that was held is running.
+    fn finish(&mut self) {
         let unknown = self.left_in_cgroup();
         if unknown > 0 {
             let killed = self.killed_count();
             self.report(StopEventKind::NotStopped { running: unknown, unknown, killed });
-            return false;
+            return;
         }
         let killed = self.killed_count();
         let unknown = self.watched.iter().filter(|watched| watched.has_unknown_end).count();
         self.report(StopEventKind::Stopped { killed, unknown });
-        true
     }
 
     /// Waits for the end of processes that are in the container's cgroup and were not held, because they
@@ -228,16 +230,13 @@ impl StopRun<'_> {
     /// still in the cgroup, which no engine gives to another container before it is empty.
     pub(super) fn is_same_container(&self) -> bool {
         let (host, container) = (self.found.host, &self.found.container);
-        let init_is_running = container
-            .init
-            .is_some_and(|init| host.stat(init.pid).is_ok_and(|stat| stat.start == init.start));
         let is_member = |watched: &WatchedProcess| {
-            container.cgroup.as_ref().is_some_and(|cgroup| {
-                let memberships = host.memberships(watched.id.pid);
-                memberships.is_ok_and(|memberships| cgroup.holds(&memberships))
-            }) && !watched.handle.has_exited()
+            let cgroup = container.cgroup.as_ref();
+            cgroup.is_some_and(|cgroup| host.is_in_cgroup(watched.id.pid, cgroup))
+                && !watched.handle.has_exited()
         };
-        init_is_running || (!container.owns_pid_ns && self.watched.iter().any(is_member))
+        container.init.is_some_and(|init| host.exists(init))
+            || (!container.owns_pid_ns && self.watched.iter().any(is_member))
     }
 
     /// Holds the processes of a snapshot that are not held yet.
@@ -285,8 +284,8 @@ impl StopRun<'_> {
         Ok(())
     }
 
-    /// Sends the signal of the step to the processes whose turn it is. It reports afterwards: meanwhile the exit of
-    /// one could end the container before the next one is signalled.
+    /// Sends the signal of the step to the processes whose turn it is, and reports afterwards: the exit of one
+    /// could end the container before the next one is signalled.
     fn signal_due(&mut self, snapshot: &ContainerSnapshot, is_late: bool) {
         let signal = self.signal;
         let request = SignalRequest { signal: SignalNumber::Signal(signal), value: None };
@@ -412,8 +411,8 @@ impl StopRun<'_> {
             .any(|w| Some(w.id) == init && (w.handle.has_exited() || is_exiting(w.id)))
     }
 
-    /// Returns how a process ended, from the first source that has it: its descriptor once it is reaped (since Linux
-    /// 6.15), `stat` until then, the kernel's messages to root in the host's network namespace.
+    /// Returns how a process ended, from the first source that has it: its pidfd once it is reaped (since Linux
+    /// 6.15), `stat` until then, or the kernel's messages to root in the host's network namespace.
     fn ending(&mut self, index: usize) -> Option<Ending> {
         let watched = &self.watched[index];
         // Reaped or not: it may be reaped between the two questions.

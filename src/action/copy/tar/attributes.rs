@@ -12,7 +12,7 @@ use crate::action::copy::acl::{ACCESS_ACL, Acl, DEFAULT_ACL, FindId};
 use crate::action::copy::entry::EntryAttributes;
 use crate::action::copy::error::text;
 use crate::action::copy::file_capability::{self, FileCapability};
-use crate::action::copy::metadata::DroppedAttribute;
+use crate::action::copy::metadata::{DroppedAttribute, Metadata};
 
 /// The permission bits of a member whose header has none.
 const DEFAULT_MODE: u32 = 0o644;
@@ -35,16 +35,15 @@ impl MemberAttributes {
         let id = |id: Option<i64>| u32::try_from(id?).ok().filter(|id| *id != u32::MAX);
         let modified = valid(records, "mtime", parse_time, &mut invalid);
         let mode = header.mode.and_then(|mode| u32::try_from(mode & 0o7777).ok());
-        let mut attributes = Self {
-            entry: EntryAttributes {
-                mode: mode.unwrap_or(DEFAULT_MODE),
-                owner: uid.or(id(header.uid)).zip(gid.or(id(header.gid))),
-                modified: modified.or(header.modified.map(|seconds| (seconds, 0))),
-                accessed: valid(records, "atime", parse_time, &mut invalid),
-                ..EntryAttributes::default()
-            },
-            invalid,
+        let metadata = Metadata {
+            mode: mode.unwrap_or(DEFAULT_MODE),
+            owner: uid.or(id(header.uid)).zip(gid.or(id(header.gid))),
+            modified: modified.or(header.modified.map(|seconds| (seconds, 0))),
+            accessed: valid(records, "atime", parse_time, &mut invalid),
+            ..Metadata::default()
         };
+        let mut attributes =
+            Self { entry: EntryAttributes { metadata, ..EntryAttributes::default() }, invalid };
         attributes.read_xattrs(records);
         attributes.read_acls(records, find_id);
         if let Some(flags) = records.get("SCHILY.fflags") {
@@ -87,10 +86,7 @@ impl MemberAttributes {
                 self.set_access_acl(acl.as_ref(), acl.clone());
             }
             DEFAULT_ACL => {
-                entry.default_acl = Acl::from_xattr(&value);
-                if entry.default_acl.is_none() {
-                    entry.unread.push(DroppedAttribute::Acl);
-                }
+                self.set_default_acl(Acl::from_xattr(&value));
             }
             file_capability::NAME => {
                 entry.capability = FileCapability::from_xattr(&value);
@@ -98,7 +94,7 @@ impl MemberAttributes {
                     entry.unread.push(DroppedAttribute::Capabilities);
                 }
             }
-            _ => entry.xattrs.push((name, value)),
+            _ => entry.metadata.xattrs.push((name, value)),
         }
     }
 
@@ -114,25 +110,27 @@ impl MemberAttributes {
             self.set_access_acl(Acl::parse(list, &any).as_ref(), known);
         }
         if let Some(list) = records.get("SCHILY.acl.default") {
-            self.entry.default_acl = Acl::parse(list, find_id);
-            if self.entry.default_acl.is_none() {
-                self.entry.unread.push(DroppedAttribute::Acl);
-            }
+            self.set_default_acl(Acl::parse(list, find_id));
         }
         if records.get("SCHILY.acl.ace").is_some() {
             self.entry.unread.push(DroppedAttribute::Acl);
         }
     }
 
-    /// Sets a list, and the mode for a copy without it. The group of a list that is not understood gets
-    /// nothing.
+    /// Sets a list, and the mode for a copy without it.
     fn set_access_acl(&mut self, any: Option<&Acl>, known: Option<Acl>) {
-        let entry = &mut self.entry;
-        entry.mode = any.map_or(entry.mode & !0o070, |acl| acl.mode_without(entry.mode));
+        self.entry.metadata.set_mode_without(any);
         if known.is_none() {
-            entry.unread.push(DroppedAttribute::Acl);
+            self.entry.unread.push(DroppedAttribute::Acl);
         }
-        entry.access_acl = known;
+        self.entry.metadata.access_acl = known;
+    }
+
+    fn set_default_acl(&mut self, acl: Option<Acl>) {
+        if acl.is_none() {
+            self.entry.unread.push(DroppedAttribute::Acl);
+        }
+        self.entry.metadata.default_acl = acl;
     }
 }
 
@@ -173,15 +171,16 @@ mod tests {
 
     #[test]
     fn records_count_more_than_the_header() {
-        let plain = read(0o644, &[]).entry;
+        let plain = read(0o644, &[]).entry.metadata;
         assert_eq!((plain.owner, plain.modified), (Some((1, 2)), Some((-5, 0))));
         let set = read(0o644, &[("uid", b"3000000"), ("mtime", b"-5.5"), ("atime", b"1.25")]);
-        assert_eq!(set.entry.owner, Some((3_000_000, 2)));
-        assert_eq!(set.entry.modified, Some((-6, 500_000_000)));
-        assert_eq!(set.entry.accessed, Some((1, 250_000_000)));
+        assert_eq!(set.entry.metadata.owner, Some((3_000_000, 2)));
+        assert_eq!(set.entry.metadata.modified, Some((-6, 500_000_000)));
+        assert_eq!(set.entry.metadata.accessed, Some((1, 250_000_000)));
         let bad = read(0o644, &[("uid", b"4294967296"), ("mtime", b"nan")]);
         assert_eq!(bad.invalid, ["uid=4294967296", "mtime=nan"]);
-        assert_eq!((bad.entry.owner, bad.entry.modified), (plain.owner, plain.modified));
+        let bad = bad.entry.metadata;
+        assert_eq!((bad.owner, bad.modified), (plain.owner, plain.modified));
     }
 
     #[test]
@@ -199,7 +198,7 @@ mod tests {
             (b"user.a=b".to_vec(), b"x\ny".to_vec()),
             ("user.\u{fc}".as_bytes().to_vec(), b"\0\x01".to_vec()),
         ];
-        assert_eq!(entry.xattrs, expected);
+        assert_eq!(entry.metadata.xattrs, expected);
         assert!(entry.unread.is_empty());
     }
 
@@ -207,10 +206,13 @@ mod tests {
     fn a_list_that_cannot_be_kept_does_not_widen_rights() {
         let list = |text: &str| read(0o664, &[("SCHILY.acl.access", text.as_bytes())]).entry;
         let known = list("user::rw-,user:daemon:rw-,group::r--,mask::rw-,other::r--");
-        assert_eq!((known.mode, known.unread.len()), (0o644, 0));
-        assert!(known.access_acl.is_some());
+        assert_eq!((known.metadata.mode, known.unread.len()), (0o644, 0));
+        assert!(known.metadata.access_acl.is_some());
         let unknown = list("user::rw-,user:x:rw-,user:y:rw-,group::r--,mask::rw-,other::r--");
-        assert_eq!((unknown.mode, &*unknown.unread), (0o644, &[DroppedAttribute::Acl][..]));
-        assert_eq!(list("nonsense").mode, 0o604);
+        assert_eq!(
+            (unknown.metadata.mode, &*unknown.unread),
+            (0o644, &[DroppedAttribute::Acl][..])
+        );
+        assert_eq!(list("nonsense").metadata.mode, 0o604);
     }
 }

@@ -12,7 +12,7 @@ pub fn read_stream(bytes: &[u8]) {
         let records = Records { member: &member.records, global: &reader.global };
         let id = |_: bool, name: &[u8]| name.first().map(|byte| u32::from(*byte));
         let attributes = MemberAttributes::new(&member, &records, &id);
-        assert_eq!(attributes.entry.mode & !0o7777, 0);
+        assert_eq!(attributes.entry.metadata.mode & !0o7777, 0);
         let extents = &member.map.extents;
         assert!(
             extents.iter().all(|(start, length)| start.saturating_add(*length) <= member.map.size)

@@ -14,7 +14,7 @@ use crate::action::copy::context::CopyContext;
 use crate::action::copy::copy_data::{CopiedData, has_unknown_size, next_extent, seek};
 use crate::action::copy::entry::EntryAttributes;
 use crate::action::copy::error::{cannot_copy, failure, text};
-use crate::action::copy::metadata::DroppedAttribute;
+use crate::action::copy::metadata::{DroppedAttribute, Metadata};
 use crate::action::copy::sources::CopySource;
 use crate::action::copy::walk::{Sink, walk};
 use crate::error::{Error, os_error};
@@ -156,8 +156,8 @@ impl<W: Write> TarSink<'_, W> {
         let context = self.context;
         let mut attributes =
             EntryAttributes::read(context.from, &entry.node, context.options.archive);
-        attributes.mode &= context.mode_mask();
-        if attributes.owner.is_none() {
+        attributes.metadata.mode &= context.mode_mask();
+        if attributes.metadata.owner.is_none() {
             attributes.unread.push(DroppedAttribute::Owner);
         }
         // A further name has the attributes of the first.
@@ -186,7 +186,7 @@ impl<W: Write> TarSink<'_, W> {
             set_names(&mut header, RECORDS, b"");
             self.append(&entry.path, header, &*data)?;
         }
-        let mut header = header(&attributes, kind);
+        let mut header = header(&attributes.metadata, kind);
         set_names(&mut header, name, link);
         Ok(header)
     }
@@ -331,15 +331,15 @@ fn set_names(header: &mut Header, name: &[u8], link: &[u8]) {
 }
 
 /// Returns a header without names and size.
-fn header(attributes: &EntryAttributes, kind: EntryType) -> Header {
-    let (uid, gid) = attributes.owner.unwrap_or((OVERFLOW_ID, OVERFLOW_ID));
+fn header(metadata: &Metadata, kind: EntryType) -> Header {
+    let (uid, gid) = metadata.owner.unwrap_or((OVERFLOW_ID, OVERFLOW_ID));
     let mut header = Header::new_gnu();
     header.set_entry_type(kind);
-    header.set_mode(attributes.mode);
+    header.set_mode(metadata.mode);
     header.set_uid(u64::from(uid));
     header.set_gid(u64::from(gid));
     header.set_size(0);
-    let (seconds, _) = attributes.modified.unwrap_or_default();
+    let (seconds, _) = metadata.modified.unwrap_or_default();
     header.set_mtime(seconds.cast_unsigned());
     if let (Ok(_), Some(gnu)) = (u64::try_from(-1 - seconds), header.as_gnu_mut()) {
         // Before 1970: a negative number in base 256, which begins with all bits set (tar(5)).

@@ -92,25 +92,25 @@ impl<'r> Records<'r> {
 /// Returns the records for attributes that have no room in a header. An attribute whose name has no form
 /// in a record is added to the unread ones.
 pub fn records(attributes: &mut EntryAttributes) -> Vec<(String, Vec<u8>)> {
-    let mut records = Vec::new();
+    let (mut records, metadata) = (Vec::new(), &attributes.metadata);
     let mut add = |key: String, value: Vec<u8>| records.push((key, value));
-    if let Some(time) = attributes.modified.filter(|(_, nanoseconds)| *nanoseconds != 0) {
+    if let Some(time) = metadata.modified.filter(|(_, nanoseconds)| *nanoseconds != 0) {
         add("mtime".into(), format_time(time).into_bytes());
     }
-    if let Some(time) = attributes.accessed {
+    if let Some(time) = metadata.accessed {
         add("atime".into(), format_time(time).into_bytes());
     }
-    if let Some(acl) = &attributes.access_acl {
+    if let Some(acl) = &metadata.access_acl {
         add("SCHILY.acl.access".into(), acl.to_text().into_bytes());
     }
-    if let Some(acl) = &attributes.default_acl {
+    if let Some(acl) = &metadata.default_acl {
         add("SCHILY.acl.default".into(), acl.to_text().into_bytes());
     }
     if let Some(capability) = &attributes.capability {
         let name = String::from_utf8_lossy(file_capability::NAME);
         add(format!("{XATTR}{name}"), capability.to_xattr());
     }
-    for (name, value) in &attributes.xattrs {
+    for (name, value) in &metadata.xattrs {
         // A key ends at the first `=`; GNU tar quotes it so.
         match String::from_utf8(name.clone()) {
             Ok(name) => {

@@ -140,9 +140,12 @@ impl Unpacker<'_> {
         // (The directory itself has no name.)
         let Some((name, parents)) = names.split_last() else { return Ok(()) };
         let dir = self.open(path, parents)?;
-        let is_directory = path.ends_with(b"/") && matches!(member.kind, 0 | b'0');
+        let is_directory = match member.kind {
+            // (Before ustar a directory was a file with a slash after its name.)
+            0 | b'0' => path.ends_with(b"/"),
+            kind => matches!(kind, b'5' | b'D'),
+        };
         match member.kind {
-            b'5' | b'D' => self.directory(path, &names, &dir, entry),
             _ if is_directory => self.directory(path, &names, &dir, entry),
             b'1' => self.hard_link(member, &names, &dir),
             b'2' => {
@@ -313,12 +316,9 @@ fn split(path: &[u8]) -> Result<MemberPath, Error> {
 
 /// Returns the attributes that a copy without `archive` has: losses of the others are not losses.
 fn without_extras(entry: EntryAttributes) -> EntryAttributes {
-    EntryAttributes {
-        mode: entry.mode,
-        owner: entry.owner,
-        modified: entry.modified,
-        ..EntryAttributes::default()
-    }
+    let Metadata { mode, owner, modified, .. } = entry.metadata;
+    let metadata = Metadata { mode, owner, modified, ..Metadata::default() };
+    EntryAttributes { metadata, ..EntryAttributes::default() }
 }
 
 /// Returns the type of a member that is not unpacked, and why.
