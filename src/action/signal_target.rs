@@ -7,9 +7,7 @@ use std::sync::Arc;
 use super::send::raise_fd_limit;
 use crate::analysis::container_process::{ContainerProcess, RowContext};
 use crate::analysis::delivery::{Prediction, Recipient};
-use crate::analysis::forecast::{
-    Answer, FORWARDED, ForecastInput, ReachedProcess, SignalRoute, follow,
-};
+use crate::analysis::forecast::{Answer, FORWARDED, ReachedProcess, SignalRoute, follow};
 use crate::analysis::selection::{Selected, Selector, select};
 use crate::error::{Error, ExitStatus};
 use crate::model::signal::{Signal, SignalNumber, SignalSet};
@@ -246,16 +244,8 @@ pub(super) fn targets_of(
     let target = |selected: &Selected| target(found, snapshot, *selected, signal);
     let mut targets: Vec<SignalTarget> = selected.iter().map(target).collect();
     let Some(signal) = signal else { return (targets, None) };
-    let (container, procedure) = (&found.container, StopProcedure::without_steps());
-    let input = ForecastInput {
-        processes: &snapshot.processes,
-        context: &snapshot.delivery,
-        lookups: &snapshot.lookups,
-        joined: &snapshot.joined,
-        init: container.init.filter(|_| !container.has_lost_init),
-        owns_pid_ns: container.owns_pid_ns,
-        procedure: &procedure,
-    };
+    let procedure = StopProcedure::without_steps();
+    let input = found.forecast_input(snapshot, &procedure);
     let indices: Vec<usize> = selected.iter().map(|selected| selected.index).collect();
     let reach = found.with_lookups(snapshot, || follow(input, &indices, signal));
     for (target, route) in targets.iter_mut().zip(reach.routes) {

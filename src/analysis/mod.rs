@@ -1,6 +1,7 @@
 //! Pure answers: facts in, answer out. Nothing here reads a file, makes a syscall or prints, so that
 //! tests need no container.
 
+pub mod assumption;
 pub mod container_process;
 pub mod copy_rules;
 pub mod delivery;
@@ -24,3 +25,4 @@ pub mod trace_filter;
 pub mod trace_outcome;
 pub mod trace_verdict;
 pub mod user;
+pub mod wording;

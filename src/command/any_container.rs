@@ -39,7 +39,7 @@ pub(super) fn each_container(
             Err(error) if words.len() == 1 => return Err(error),
             Err(error) => {
                 context.ui.fail(&error);
-                status = if status == ExitStatus::Done { error.status } else { status };
+                status = status.or(error.status);
             }
         }
     }

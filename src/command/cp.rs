@@ -21,6 +21,7 @@ use crate::action::copy::{
 };
 use crate::analysis::copy_rules::describe_rules;
 use crate::analysis::remedy::quoted;
+use crate::analysis::wording::counted;
 use crate::cli::context::Context;
 use crate::completion::source::CompletionSource;
 use crate::engine::StoredRoot;
@@ -354,7 +355,11 @@ fn progress_line(progress: CopyProgress, elapsed: Duration, unicode: bool) -> St
     let rate = rate(progress.bytes, elapsed);
     let total = progress.total.filter(|total| *total > 0 && progress.bytes > 0);
     let Some(total) = total else {
-        return format!("{}, {}, {rate}", files(progress.files), bytes(progress.bytes));
+        return format!(
+            "{}, {}, {rate}",
+            counted(progress.files, "file", "files"),
+            bytes(progress.bytes)
+        );
     };
     let copied = progress.bytes.min(total);
     let full = usize::try_from(copied * WIDTH / total).unwrap_or(0);
@@ -368,15 +373,11 @@ fn progress_line(progress: CopyProgress, elapsed: Duration, unicode: bool) -> St
 
 /// Formats the result. The duration and rate of a short copy are meaningless.
 fn summary(progress: CopyProgress, elapsed: Duration) -> String {
-    let text = format!("{}, {}", files(progress.files), bytes(progress.bytes));
+    let text = format!("{}, {}", counted(progress.files, "file", "files"), bytes(progress.bytes));
     if elapsed < LONG {
         return text;
     }
     format!("{text} in {} ({})", age(elapsed), rate(progress.bytes, elapsed))
-}
-
-fn files(count: u64) -> String {
-    if count == 1 { "1 file".into() } else { format!("{count} files") }
 }
 
 fn bytes(count: u64) -> String {

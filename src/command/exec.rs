@@ -18,6 +18,7 @@ use crate::analysis::env_file;
 use crate::analysis::exec_plan::{ExecOptions, ExecPlan};
 use crate::analysis::selection::Criteria;
 use crate::analysis::user::UserSpec;
+use crate::analysis::wording::counted;
 use crate::cli::context::Context;
 use crate::completion::source::CompletionSource;
 use crate::engine::process_config;
@@ -346,8 +347,7 @@ fn print_event(context: &Context, event: &ExecEvent) {
         }
         ExecEvent::SecurityLabel(label) => format!("security label {label}"),
         ExecEvent::User { uid, gid } => format!("user {uid}, group {gid}"),
-        ExecEvent::SeccompFilters(1) => "1 seccomp filter".into(),
-        ExecEvent::SeccompFilters(count) => format!("{count} seccomp filters"),
+        ExecEvent::SeccompFilters(count) => counted(*count, "seccomp filter", "seccomp filters"),
         ExecEvent::Capabilities { effective, bounding, no_new_privs } => format!(
             "capabilities {}, bounding set {}{}",
             names(*effective),

@@ -4,9 +4,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::analysis::assumption::{Assumption, assumptions};
 use crate::analysis::forecast::{
-    FORWARDED, Forecast, ForecastInput, awaits_no_child, drops_every_signal, forecast,
-    is_short_command, may_be_short,
+    FORWARDED, Forecast, awaits_no_child, drops_every_signal, forecast, is_short_command,
+    may_be_short,
 };
 use crate::engine::{Inventory, has_no_other, stop_policy};
 use crate::error::Error;
@@ -14,7 +15,7 @@ use crate::model::container::Container;
 use crate::model::pid::HostPid;
 use crate::model::process::{CommandLine, Process};
 use crate::model::signal::{Signal, SignalSet};
-use crate::model::stop_policy::{Assumption, StopPolicy};
+use crate::model::stop_policy::StopPolicy;
 use crate::model::stop_schedule::{StopOrder, StopProcedure, StopSchedule, StopStep};
 use crate::proc::{CommandLimit, Host, SnapshotOptions};
 use crate::resolve::processes::ContainerSnapshot;
@@ -37,7 +38,7 @@ pub(super) fn procedure_of(
 
 /// Returns the settings of a policy that are assumed, each with the reason.
 pub(super) fn assumed_by(policy: &StopPolicy, container: &Container) -> Vec<String> {
-    let assumptions = policy.assumptions(container.engine, true, true);
+    let assumptions = assumptions(policy, container.engine, true, true);
     assumptions.iter().map(Assumption::to_string).collect()
 }
 
@@ -111,7 +112,7 @@ impl PlannedStop {
                 || has_no_other(host, container, &found.inventory, may_be_short, is_short)
         };
         if let Some(snapshot) = init.and_then(|init| found.snapshot_of_init(init, self.options()))
-            && drops_every_signal(input_of(found, &snapshot, &self.procedure))
+            && drops_every_signal(found.forecast_input(&snapshot, &self.procedure))
             && has_no_other()
         {
             return Ok(snapshot);
@@ -178,30 +179,13 @@ fn companions<'a>(found: &'a ResolvedContainer<'_>) -> Vec<&'a Container> {
     others.collect()
 }
 
-fn input_of<'a>(
-    found: &ResolvedContainer<'_>,
-    snapshot: &'a ContainerSnapshot,
-    procedure: &'a StopProcedure,
-) -> ForecastInput<'a> {
-    let container = &found.container;
-    ForecastInput {
-        processes: &snapshot.processes,
-        context: &snapshot.delivery,
-        lookups: &snapshot.lookups,
-        joined: &snapshot.joined,
-        init: container.init.filter(|_| !container.has_lost_init),
-        owns_pid_ns: container.owns_pid_ns,
-        procedure,
-    }
-}
-
 /// Forecasts a stop.
 pub(super) fn forecast_of(
     found: &ResolvedContainer<'_>,
     snapshot: &ContainerSnapshot,
     procedure: &StopProcedure,
 ) -> Forecast {
-    let input = input_of(found, snapshot, procedure);
+    let input = found.forecast_input(snapshot, procedure);
     let answer = found.with_lookups(snapshot, || forecast(input));
     let names = companions(found).into_iter().map(Container::qualified);
     answer.with_companions(names.collect())

@@ -14,9 +14,11 @@ use super::{Command, Section, arguments, columns_section, command, may_act, reso
 use crate::action::freeze::unpause;
 use crate::action::send::missing_pidfds;
 use crate::action::stop::{StopEvent, StopEventKind, stop};
+use crate::analysis::assumption::{Assumption, assumptions};
 use crate::analysis::diagnosis::hook_note;
 use crate::analysis::forecast::Forecast;
 use crate::analysis::remedy::Remedies;
+use crate::analysis::wording::processes;
 use crate::cli::args;
 use crate::cli::context::Context;
 use crate::completion::source::CompletionSource;
@@ -25,7 +27,7 @@ use crate::error::{Error, ExitStatus, os_error};
 use crate::model::container::ContainerState;
 use crate::model::engine::EngineInfo;
 use crate::model::signal::Signal;
-use crate::model::stop_policy::{Assumption, StopPolicy};
+use crate::model::stop_policy::StopPolicy;
 use crate::model::stop_schedule::{StopOrder, StopProcedure, StopSchedule, StopStep};
 use crate::output::columns::forecast::{FORECAST_COLUMNS, json_text, rows as forecast_rows, text};
 use crate::output::escape::safe_str;
@@ -140,7 +142,7 @@ impl StopRequest {
         }
         let is_killed_at_once = self.kill && self.time.is_some_and(|time| time.is_zero());
         let needs_signal = self.signal.is_none() && !is_killed_at_once;
-        policy.assumptions(engine, needs_signal, self.time.is_none())
+        assumptions(policy, engine, needs_signal, self.time.is_none())
     }
 }
 
@@ -281,9 +283,7 @@ fn exit_status(
                 error.status
             }
         };
-        if status == ExitStatus::Done {
-            status = next;
-        }
+        status = status.or(next);
     }
     Ok(status)
 }
@@ -468,8 +468,8 @@ impl<'a> ContainerStop<'a> {
         for (name, count) in companions.ended(found.host) {
             killed += count;
             let name = safe_str(name);
-            let processes = if count == 1 { "process" } else { "processes" };
-            self.note(&format!("{name} was killed with the PID namespace ({count} {processes})"));
+            let processes = processes(count);
+            self.note(&format!("{name} was killed with the PID namespace ({processes})"));
         }
         let event = StopEvent { time, kind: StopEventKind::Stopped { killed, unknown } };
         // (In JSON it is in the last event; a reader of text need not wait for the line.)

@@ -73,14 +73,14 @@ fn overview_page(root: &clap::Command) -> ManualPage {
         let about = about(&command.parser());
         item(&names, &format!("{about}. See cinspect-{}(1).", command.name))
     });
-    let statuses = ExitStatus::ALL.iter().map(|status| {
+    let statuses = ExitStatus::ALL.iter().map(|(status, meaning)| {
         let users = COMMANDS.iter().filter(|command| command.has_status(*status));
         let users: Vec<&str> = users.map(|command| command.name).collect();
         let users = match ExitStatus::DEFAULT.contains(status) {
             true => String::new(),
             false => format!(" ({})", users.join(", ")),
         };
-        item(&status.code().to_string(), &format!("{}{users}", status.meaning()))
+        item(&status.code().to_string(), &format!("{meaning}{users}"))
     });
     let records = ENGINES.iter().map(|engine| {
         let (paths, about) = engine.info().files;
@@ -98,8 +98,8 @@ fn overview_page(root: &clap::Command) -> ManualPage {
 
 fn command_page(command: &Command, parser: &clap::Command) -> ManualPage {
     let name = format!("cinspect-{}", command.name);
-    let statuses = ExitStatus::ALL.iter().filter(|status| command.has_status(**status));
-    let statuses = statuses.map(|status| item(&status.code().to_string(), status.meaning()));
+    let statuses = ExitStatus::ALL.iter().filter(|(status, _)| command.has_status(*status));
+    let statuses = statuses.map(|(status, meaning)| item(&status.code().to_string(), meaning));
     let from_command = match command.name {
         "exec" => {
             "* N\n  The status of the command.\n* 128+N\n  Signal N terminated the command.\n"

@@ -1,7 +1,6 @@
 //! How a container is to be stopped, as its engine recorded it, with the engine's defaults for the
 //! rest.
 
-use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -64,24 +63,6 @@ impl SettingSource {
     }
 }
 
-/// Defaults that stand in for settings that were not read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Assumption {
-    /// The settings with their values: `the grace period of 10 s`.
-    pub settings: Vec<String>,
-    /// The reason.
-    pub reason: &'static str,
-    /// The options of `stop` that replace them, in a clause: "`-t` sets it".
-    pub options: &'static str,
-}
-
-impl fmt::Display for Assumption {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let verb = if self.settings.len() == 1 { "is" } else { "are" };
-        write!(f, "{} {verb} assumed: {}", self.settings.join(" and "), self.reason)
-    }
-}
-
 impl StopPolicy {
     /// Returns a grace period that is recorded in seconds. A negative one has no limit.
     pub fn grace_of_seconds(seconds: i64) -> Duration {
@@ -123,35 +104,6 @@ impl StopPolicy {
             (Some(_), _) => SettingSource::Recorded,
             (None, Some(reason)) => SettingSource::Assumed(reason),
             (None, None) => SettingSource::Default,
-        }
-    }
-
-    /// Returns the assumptions that a stop makes: about the signal and the grace period, unless the
-    /// caller has set them.
-    pub fn assumptions(
-        &self,
-        engine: &EngineInfo,
-        needs_signal: bool,
-        needs_grace: bool,
-    ) -> Vec<Assumption> {
-        let signal = self.signal_source().assumption().filter(|_| needs_signal).map(|reason| {
-            let setting = format!("the stop signal {}", self.signal_of(engine));
-            Assumption { settings: vec![setting], reason, options: "`-s` sets it" }
-        });
-        let grace = self.grace_source().assumption().filter(|_| needs_grace).map(|reason| {
-            let setting = format!("the grace period of {}", seconds(self.grace_of(engine)));
-            Assumption { settings: vec![setting], reason, options: "`-t` sets it" }
-        });
-        match (signal, grace) {
-            (Some(signal), Some(grace)) if signal.reason == grace.reason => {
-                let settings = [signal.settings, grace.settings].concat();
-                vec![Assumption {
-                    settings,
-                    reason: grace.reason,
-                    options: "`-s` and `-t` set them",
-                }]
-            }
-            (signal, grace) => signal.into_iter().chain(grace).collect(),
         }
     }
 
@@ -207,16 +159,6 @@ impl StopPolicy {
     }
 }
 
-/// Formats a grace time for a sentence: `10 s`, `1.5 s`, `2 min`.
-pub fn seconds(time: Duration) -> String {
-    let seconds = time.as_secs_f64();
-    if seconds >= 120.0 && time.as_secs().is_multiple_of(60) {
-        return format!("{} min", time.as_secs() / 60);
-    }
-    let text = format!("{seconds:.1}");
-    format!("{} s", text.strip_suffix(".0").unwrap_or(&text))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -251,17 +193,9 @@ mod tests {
             ..StopPolicy::default()
         };
         assert_eq!(policy.signal_source(), SettingSource::Assumed("not read"));
-        let text = |policy: &StopPolicy, signal, grace| {
-            let assumptions = policy.assumptions(&ENGINE, signal, grace);
-            assumptions.iter().map(|assumption| assumption.to_string()).collect::<Vec<_>>()
-        };
-        let both = "the stop signal PWR and the grace period of 60 s are assumed: not read";
-        assert_eq!(text(&policy, true, true), [both]);
-        assert_eq!(text(&policy, false, true), ["the grace period of 60 s is assumed: not read"]);
-        assert!(text(&policy, false, false).is_empty());
+        assert_eq!(policy.grace_source(), SettingSource::Assumed("not read"));
         let recorded = StopPolicy { signal: Some(Signal::INT), ..policy };
         assert_eq!(recorded.signal_source(), SettingSource::Recorded);
-        assert!(text(&recorded, true, false).is_empty());
         assert_eq!(StopPolicy::default().grace_source(), SettingSource::Default);
     }
 

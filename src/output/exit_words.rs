@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::units::age;
+use crate::analysis::wording::counted;
 use crate::model::engine::EngineInfo;
 use crate::model::exit_record::{ExitRecord, RecordedState, signal_of_status};
 
@@ -53,8 +54,9 @@ fn exited(record: &ExitRecord, now: Timestamp) -> String {
     }
     match record.restarts {
         None | Some(0) => {}
-        Some(1) => text.push_str(", after 1 restart"),
-        Some(count) => text.push_str(&format!(", after {count} restarts")),
+        Some(count) => {
+            text.push_str(&format!(", after {}", counted(count, "restart", "restarts")));
+        }
     }
     text
 }

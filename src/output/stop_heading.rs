@@ -8,8 +8,8 @@ use super::escape::safe_str;
 use super::style::{Emphasis, Style};
 use super::width::{cut, width};
 use crate::analysis::forecast::Answer;
+use crate::analysis::wording::seconds;
 use crate::model::signal::Signal;
-use crate::model::stop_policy::seconds;
 
 /// The name of a container, and the forecast of a stop by its engine.
 #[derive(Clone, Debug)]

@@ -13,6 +13,7 @@ use super::units::age;
 use super::width::{width, wrap};
 use crate::action::stop::{Killer, ProcessRef, StopEvent, StopEventKind};
 use crate::analysis::delivery::Prediction;
+use crate::analysis::wording::processes;
 use crate::model::pid::HostPid;
 use crate::model::signal::Signal;
 use crate::sys::pidfd::Ending;
@@ -282,10 +283,6 @@ fn effect(Prediction { verdict, note, .. }: &Prediction) -> String {
 fn name(process: &ProcessRef) -> String {
     let pid = process.pid.map_or_else(|| "-".into(), |pid| pid.to_string());
     format!("{pid} {}", safe(&process.comm))
-}
-
-fn processes(count: usize) -> String {
-    if count == 1 { "1 process".into() } else { format!("{count} processes") }
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use super::matching::{SHORTEST_PREFIX, comparable, name_forms, with_prefix};
 use super::not_running::not_running;
 use super::{Access, reference::ContainerRef};
 use crate::analysis::remedy::quoted;
+use crate::analysis::wording::counted;
 use crate::engine::{Inventory, StoppedContainer, exit_record};
 use crate::error::{Error, ExitStatus, os_error};
 use crate::model::bytes::message_text;
@@ -131,10 +132,8 @@ impl NotFound<'_> {
         if let Some(error) = self.short_prefix(engine, name) {
             return error;
         }
-        let searched = match self.inventory.containers.len() {
-            1 => "1 running container".to_owned(),
-            count => format!("{count} running containers"),
-        };
+        let count = self.inventory.containers.len();
+        let searched = counted(count, "running container", "running containers");
         let error = match pid {
             Some(pid) if !pid_exists => self.because(format!(
                 "no name or ID prefix of {searched} matches, and PID {pid} does not exist"

@@ -9,7 +9,7 @@ use crate::analysis::container_process::{
     ContainerProcess, MemberProcess, RowContext, UserTable, arrange,
 };
 use crate::analysis::delivery::{DeliveryContext, Prediction, Recipient, SignalState, predict};
-use crate::analysis::forecast::between_waits;
+use crate::analysis::forecast::{ForecastInput, between_waits};
 use crate::analysis::joined::Joined;
 use crate::analysis::programs::program_note;
 use crate::engine::{is_starter, read_members, read_surveyed_members};
@@ -19,6 +19,7 @@ use crate::model::lookup::LookupStore;
 use crate::model::pid::{ContainerPid, HostPid};
 use crate::model::process::Process;
 use crate::model::signal::{Signal, SignalSet};
+use crate::model::stop_schedule::StopProcedure;
 use crate::model::verdict::Verdict;
 use crate::proc::{ReadError, SnapshotOptions};
 
@@ -67,7 +68,7 @@ impl ResolvedContainer<'_> {
             if self.container.has_lost_init {
                 return Err(self.no_init());
             }
-            return self.snapshot_init(options).map_err(Error::from);
+            return self.read_init(options).map_err(Error::from);
         };
         let snapshot = self.snapshot(options)?;
         let is_it = |process: &ContainerProcess| process.in_container && process.pid == Some(pid);
@@ -112,19 +113,13 @@ impl ResolvedContainer<'_> {
             .hint(format!("`cinspect ps {name}` lists its processes"))
     }
 
-    /// Takes a snapshot of the init alone.
-    fn snapshot_init(&self, options: SnapshotOptions) -> Result<ContainerProcess, ReadError> {
+    /// Reads the init alone.
+    fn read_init(&self, options: SnapshotOptions) -> Result<ContainerProcess, ReadError> {
         let init = self.container.init.ok_or(ReadError::Gone)?;
-        let process =
+        let read =
             self.host.snapshot(&[init.pid], options).pop().unwrap_or(Err(ReadError::Gone))?;
-        if process.id != init {
-            return Err(ReadError::Gone);
-        }
-        let users = UserTable { map: None, names: None };
-        let member =
-            MemberProcess { facts: process, in_container: true, pid_ns: self.container.pid_ns };
-        let placed = arrange(vec![member], self.container.depth, &users).pop();
-        placed.ok_or(ReadError::Gone)
+        let snapshot = self.snapshot_of_init(&read, options);
+        snapshot.and_then(|mut snapshot| snapshot.processes.pop()).ok_or(ReadError::Gone)
     }
 
     /// Returns a snapshot of the init alone, of which these facts were read with these options, for an answer
@@ -237,8 +232,26 @@ impl ResolvedContainer<'_> {
         }
     }
 
-    /// Returns the answer to a question about a snapshot that may ask for environments and files: they are
-    /// read, and it is answered again, until it requests no more.
+    /// Returns the facts that the forecast of a stop of this container needs.
+    pub fn forecast_input<'a>(
+        &self,
+        snapshot: &'a ContainerSnapshot,
+        procedure: &'a StopProcedure,
+    ) -> ForecastInput<'a> {
+        let container = &self.container;
+        ForecastInput {
+            processes: &snapshot.processes,
+            context: &snapshot.delivery,
+            lookups: &snapshot.lookups,
+            joined: &snapshot.joined,
+            init: container.init.filter(|_| !container.has_lost_init),
+            owns_pid_ns: container.owns_pid_ns,
+            procedure,
+        }
+    }
+
+    /// Returns the answer of an analysis that may request environments and files of a snapshot's processes:
+    /// they are read, and the analysis is repeated until it requests no more.
     pub fn with_lookups<T>(&self, snapshot: &ContainerSnapshot, answer: impl Fn() -> T) -> T {
         for _ in 0..MAX_LOOKUPS {
             let result = answer();

@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use super::{Diagnosis, plural};
+use super::Diagnosis;
 use crate::analysis::finding::{FindingCode, Severity};
+use crate::analysis::wording::{counted, seconds};
 use crate::model::exit_record::ExitRecord;
-use crate::model::stop_policy::seconds;
 
 impl Diagnosis<'_> {
     /// Adds a finding if processes have no time to exit. Returns whether that is so.
@@ -49,11 +49,7 @@ impl Diagnosis<'_> {
         };
         let message = format!(
             "{} killed for lack of memory since it was started ({}){limit}",
-            plural(
-                usize::try_from(kills.count).unwrap_or(usize::MAX),
-                "process was",
-                "processes were"
-            ),
+            counted(kills.count, "process was", "processes were"),
             kills.source
         );
         let remedy = match kills.limit {

@@ -3,8 +3,8 @@
 use super::Diagnosis;
 use crate::analysis::finding::{FindingCode, Severity};
 use crate::analysis::remedy::quoted;
+use crate::analysis::wording::seconds;
 use crate::model::pre_stop::{LEAST_GRACE, PreStopHook};
-use crate::model::stop_policy::seconds;
 
 /// A longer command is cut in a sentence, and is not offered for pasting.
 const LONGEST: usize = 80;

@@ -1,9 +1,10 @@
 //! Findings about processes that should be gone: zombies, an init that has exited and is still there, and
 //! processes that joined the container and were left behind.
 
-use super::{Diagnosis, plural};
+use super::Diagnosis;
 use crate::analysis::container_process::ContainerProcess;
 use crate::analysis::finding::{FindingCode, Severity};
+use crate::analysis::wording::{counted, processes};
 use crate::model::bytes::message_text;
 
 /// A process outside of a container that is the parent of one of its processes.
@@ -31,7 +32,7 @@ impl Diagnosis<'_> {
         let container = self.input.container;
         let Some(init) = container.init.filter(|_| container.has_lost_init) else { return };
         let count = self.input.processes.len();
-        let processes = plural(count, "process", "processes");
+        let processes = processes(count);
         let message = format!(
             "the main process (host PID {}) has exited, and {processes} of its cgroup keep running",
             init.pid
@@ -132,7 +133,7 @@ impl Diagnosis<'_> {
                 Severity::Warning,
                 FindingCode::Zombies,
                 &input.processes[parent],
-                format!("it leaves {}", plural(count, "zombie", "zombies")),
+                format!("it leaves {}", counted(count, "zombie", "zombies")),
                 remedy,
             );
         }

@@ -17,6 +17,7 @@ pub use leftovers::OutsideParent;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::assumption::assumptions;
 use super::container_process::ContainerProcess;
 use super::delivery::Prediction;
 use super::finding::{Finding, FindingCode, Severity};
@@ -24,11 +25,12 @@ use super::forecast::{Answer, Forecast, ProcessForecast};
 use super::joined::{EnginePurpose, Joined, purpose_of};
 use super::programs::{Forwarding, NODE, SHELL, SHELLS, program_of};
 use super::remedy::{Remedies, quoted};
+use super::wording::{counted, seconds};
 use crate::model::container::{Container, ContainerState};
 use crate::model::exit_record::ExitRecord;
 use crate::model::process::Fact;
 use crate::model::signal::Signal;
-use crate::model::stop_policy::{StopPolicy, seconds};
+use crate::model::stop_policy::StopPolicy;
 use crate::model::verdict::Verdict;
 
 /// The facts about a container that a diagnosis needs.
@@ -245,7 +247,7 @@ impl Diagnosis<'_> {
 
     fn assumptions(&mut self) {
         let policy = self.input.policy;
-        for assumption in policy.assumptions(self.input.container.engine, true, true) {
+        for assumption in assumptions(policy, self.input.container.engine, true, true) {
             let remedy = format!("in {}, {}", self.remedies.command("stop"), assumption.options);
             self.add_for_container(
                 Severity::Info,
@@ -283,7 +285,7 @@ impl Diagnosis<'_> {
                 let killed: Vec<usize> = self.with_answer(Answer::No);
                 let message = format!(
                     "{} SIGKILL ({})",
-                    plural(killed.len(), "process gets", "processes get"),
+                    counted(killed.len(), "process gets", "processes get"),
                     self.names(&killed)
                 );
                 let command = self.remedies.command("stop -n");
@@ -402,8 +404,4 @@ fn has_listener(process: &ContainerProcess, signal: Signal) -> bool {
 
 fn is_node(process: &ContainerProcess) -> bool {
     program_of(&process.facts).is_some_and(|program| program.name == NODE)
-}
-
-fn plural(count: usize, singular: &str, plural: &str) -> String {
-    format!("{count} {}", if count == 1 { singular } else { plural })
 }

@@ -1,15 +1,15 @@
 //! Findings about the processes that the init does not decide for: those that no signal reaches, those that
 //! get it and do not exit, and those that cannot act on it now.
 
-use super::{DETACH, Diagnosis, is_shell, plural};
+use super::{DETACH, Diagnosis, is_shell};
 use crate::analysis::container_process::ContainerProcess;
 use crate::analysis::delivery::Prediction;
 use crate::analysis::finding::{FindingCode, Severity};
 use crate::analysis::forecast::{Answer, KilledBy, ProcessForecast};
 use crate::analysis::joined::EnginePurpose;
 use crate::analysis::programs::{TINI, program_of};
+use crate::analysis::wording::{counted, seconds};
 use crate::model::process::Fact;
-use crate::model::stop_policy::seconds;
 use crate::model::verdict::Verdict;
 
 /// Processes that no signal reaches, by the process that should have forwarded it.
@@ -99,7 +99,7 @@ impl Diagnosis<'_> {
     fn not_signalled(&mut self, group: &Unreached) {
         let ancestor = &self.input.processes[group.ancestor];
         let names = self.names(&group.processes);
-        let processes = plural(group.processes.len(), "process gets", "processes get");
+        let processes = counted(group.processes.len(), "process gets", "processes get");
         let killed = format!("{processes} SIGKILL without a signal first ({names})");
         let is_init = Some(group.ancestor) == self.init;
         let signal = self.signal;
@@ -138,7 +138,7 @@ impl Diagnosis<'_> {
         let message = format!(
             "a health check is running: if {} exits before it has finished, {} ({})",
             self.main,
-            plural(group.processes.len(), "process gets SIGKILL", "processes get SIGKILL"),
+            counted(group.processes.len(), "process gets SIGKILL", "processes get SIGKILL"),
             self.names(&group.processes)
         );
         let root = &self.input.processes[group.ancestor];
@@ -157,7 +157,7 @@ impl Diagnosis<'_> {
         let message = format!(
             "not started by {} (exec): {} SIGKILL without a signal first ({}), {unless}",
             self.main,
-            plural(group.processes.len(), "process gets", "processes get"),
+            counted(group.processes.len(), "process gets", "processes get"),
             self.names(&group.processes)
         );
         let root = &self.input.processes[group.ancestor];
@@ -208,7 +208,7 @@ impl Diagnosis<'_> {
                 ancestor,
                 format!(
                     "a shell with a trap for {signal}: unless the trap forwards it and waits, {} SIGKILL without a signal first when {} exits",
-                    plural(count, "process gets", "processes get"),
+                    counted(count, "process gets", "processes get"),
                     self.main
                 ),
                 remedy,

@@ -4,6 +4,7 @@ mod reason;
 
 use jiff::Timestamp;
 
+use super::wording::{counted, times};
 use crate::model::cgroup::{components, is_at_or_below};
 use crate::model::container::{Container, is_long_id};
 use crate::model::exit_record::{ExitRecord, RecordedState};
@@ -197,8 +198,7 @@ impl EndingInput<'_> {
         }
         let number = |count: u64| match count {
             0 => "no OOM kill is counted".to_owned(),
-            1 => "1 OOM kill is counted".to_owned(),
-            count => format!("{count} OOM kills are counted"),
+            count => counted(count, "OOM kill is counted", "OOM kills are counted"),
         };
         let counted = self.counted.into_iter().map(|(count, file)| (number(*count), file));
         let above = self.counted_above.iter().map(|(count, file)| {
@@ -294,16 +294,14 @@ impl EndingInput<'_> {
             None => None,
             Some("" | "no" | "none") => Some("no restart policy".to_owned()),
             Some(policy) => Some(match record.restart_limit {
-                Some(1) => format!("restart policy `{policy}`, at most once"),
-                Some(limit) => format!("restart policy `{policy}`, at most {limit} times"),
+                Some(limit) => format!("restart policy `{policy}`, at most {}", times(limit)),
                 None => format!("restart policy `{policy}`"),
             }),
         };
         let count = record.restarts.filter(|count| *count > 0 || policy.is_none());
         let count = count.map(|count| match count {
             0 => "not restarted".to_owned(),
-            1 => "restarted once".to_owned(),
-            count => format!("restarted {count} times"),
+            count => format!("restarted {}", times(count)),
         });
         let parts: Vec<String> = policy.into_iter().chain(count).collect();
         if parts.is_empty() {

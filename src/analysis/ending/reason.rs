@@ -1,6 +1,7 @@
 //! The reason why a container ended, in one sentence. Only facts are stated as facts.
 
 use super::EndingInput;
+use crate::analysis::wording::counted;
 use crate::model::bytes::message_text;
 use crate::model::container::Container;
 use crate::model::exit_record::{ExitRecord, RecordedState};
@@ -89,13 +90,14 @@ impl EndingInput<'_> {
 
     fn running(&self) -> String {
         let restarts = self.record.and_then(|record| record.restarts).unwrap_or(0);
-        let counted = self.counted.map_or(0, |(count, _)| *count);
-        let kills = counted.max(self.kills.len() as u64);
+        let kills = self.counted.map_or(0, |(count, _)| *count).max(self.kills.len() as u64);
         let mut text = "it is running".to_owned();
         match restarts {
             0 => {}
-            1 => text.push_str(", after 1 restart by its engine"),
-            count => text.push_str(&format!(", after {count} restarts by its engine")),
+            count => text.push_str(&format!(
+                ", after {} by its engine",
+                counted(count, "restart", "restarts")
+            )),
         }
         match kills {
             0 => {}

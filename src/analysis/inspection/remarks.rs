@@ -4,6 +4,7 @@
 use super::Inspection;
 use super::mounts::{InspectedMount, MountKind};
 use crate::analysis::own_changes::OwnChange;
+use crate::analysis::wording::times;
 use crate::model::bytes::message_text;
 use crate::model::capability;
 use crate::model::codes::codes;
@@ -156,10 +157,9 @@ fn resource_remarks(inspection: &Inspection) -> Vec<Remark> {
     let usage = &inspection.facts.usage;
     let mut remarks = Vec::new();
     if let Fact::Known(kills @ 1..) = usage.oom_kills {
-        let times = if kills == 1 { "once".into() } else { format!("{kills} times") };
         let limit = usage.memory_limit.known().map(|limit| mebibytes(limit.most));
         let limit = limit.map_or_else(String::new, |limit| format!(" (limit {limit})"));
-        let message = format!("OOM-killed {times}{limit}");
+        let message = format!("OOM-killed {}{limit}", times(kills));
         remarks.push(remark("memory", RemarkCode::OomKills, message));
     }
     let Some(config) = &inspection.config else { return remarks };

@@ -14,6 +14,7 @@ use super::any_container::resolve_running;
 use super::forecast::each_container;
 use super::{Command, Section, arguments, command};
 use crate::analysis::finding::{Finding, FindingCode, Severity};
+use crate::analysis::wording::counted;
 use crate::cli::context::Context;
 use crate::completion::source::CompletionSource;
 use crate::engine::{SearchDepth, StoppedContainer, discover};
@@ -174,7 +175,7 @@ fn several_containers(
             Ok(report) => reports.push(report),
             Err(error) => {
                 context.ui.warn_error(&error);
-                status = if status == ExitStatus::Done { error.status } else { status };
+                status = status.or(error.status);
             }
         }
     }
@@ -209,8 +210,7 @@ fn overview(reports: &[Report], ui: &Ui) -> String {
         .collect();
     let summary = match reports.len() {
         0 => "no containers".to_owned(),
-        1 => format!("1 container: {}", counts.join(", ")),
-        count => format!("{count} containers: {}", counts.join(", ")),
+        count => format!("{}: {}", counted(count, "container", "containers"), counts.join(", ")),
     };
     text + &summary + "\n"
 }

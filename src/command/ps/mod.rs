@@ -259,7 +259,7 @@ impl<'a> ProcessList<'a> {
                         && error.status == ExitStatus::NoContainer => {}
                 Err(error) if words.len() > 1 => {
                     context.ui.warn_error(&error);
-                    status = if status == ExitStatus::Done { error.status } else { status };
+                    status = status.or(error.status);
                 }
                 Err(error) => return Err(error),
             }

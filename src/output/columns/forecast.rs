@@ -7,10 +7,11 @@ use std::time::Duration;
 use serde_json::{Value as Json, json};
 
 use super::common::{self, ProcessRow};
+use crate::analysis::assumption::Assumption;
 use crate::analysis::container_process::{ContainerProcess, RowContext};
 use crate::analysis::forecast::{Answer, Forecast, KilledBy, ProcessForecast, SignalArrival};
+use crate::analysis::wording::{counted, seconds};
 use crate::model::pid::ContainerPid;
-use crate::model::stop_policy::{Assumption, seconds};
 use crate::output::column::Column;
 use crate::output::escape::safe_str;
 use crate::output::json::{line, object};
@@ -183,19 +184,15 @@ fn summary(forecast: &Forecast, processes: &[ContainerProcess], style: &Style) -
     let (killed, killed_names) = names(Answer::No);
     let (uncertain, uncertain_names) = names(Answer::Maybe);
     let more = |count: usize| if count > NAMED { ", …" } else { "" };
-    let processes = |count: usize| if count == 1 { "process" } else { "processes" };
     let text = match forecast.graceful {
         Answer::Yes => "every process exits without SIGKILL".to_owned(),
         Answer::No if !forecast.kills() && killed > 0 => {
-            let verb = if killed == 1 { "keeps" } else { "keep" };
-            let noun = processes(killed);
-            format!("{killed} {noun} {verb} running ({killed_names}{})", more(killed))
+            let processes = counted(killed, "process keeps", "processes keep");
+            format!("{processes} running ({killed_names}{})", more(killed))
         }
         Answer::No => {
-            let verb = if killed == 1 { "gets" } else { "get" };
-            let noun = processes(killed);
-            let killed_text =
-                format!("{killed} {noun} {verb} SIGKILL ({killed_names}{})", more(killed));
+            let processes = counted(killed, "process gets", "processes get");
+            let killed_text = format!("{processes} SIGKILL ({killed_names}{})", more(killed));
             let others = forecast
                 .companions
                 .iter()
@@ -204,9 +201,9 @@ fn summary(forecast: &Forecast, processes: &[ContainerProcess], style: &Style) -
             killed_text.into_iter().chain(others).collect::<Vec<_>>().join("; ")
         }
         Answer::Maybe => {
-            let noun = processes(uncertain);
+            let processes = counted(uncertain, "process", "processes");
             let fate = if forecast.kills() { "get SIGKILL" } else { "keep running" };
-            format!("{uncertain} {noun} may {fate} ({uncertain_names}{})", more(uncertain))
+            format!("{processes} may {fate} ({uncertain_names}{})", more(uncertain))
         }
     };
     let word = forecast.word();

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::common::{self, ProcessRow};
 use crate::analysis::container_process::{ContainerProcess, RowContext};
 use crate::analysis::delivery::Prediction;
+use crate::analysis::wording::counted;
 use crate::model::pid::HostPid;
 use crate::model::process::Fact;
 use crate::model::signal::{Signal, SignalSet};
@@ -221,8 +222,7 @@ fn subject(group: &[&SignalsRow]) -> String {
     let first = group[0].process.label();
     let others = match processes.len() - 1 {
         0 => String::new(),
-        1 => " and 1 other".into(),
-        count => format!(" and {count} others"),
+        count => format!(" and {}", counted(count, "other", "others")),
     };
     format!("{} to {first}{others}", signals.join(", "))
 }

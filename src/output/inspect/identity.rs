@@ -4,6 +4,7 @@ use serde_json::{Value as Json, json};
 
 use super::{ContainerFact, proc_file, record, status_fact};
 use crate::analysis::inspection::Inspection;
+use crate::analysis::wording::processes;
 use crate::output::escape::safe;
 use crate::output::json::bytes_to_json;
 use crate::output::sections::{PageLine, PageSection, line, lines};
@@ -151,11 +152,10 @@ fn state(i: &Inspection) -> Vec<PageLine> {
         return Vec::new();
     }
     let count = match i.processes {
-        Some(1) => ", 1 process".to_owned(),
-        Some(count) => format!(", {count} processes"),
-        None => ", an unknown number of processes".to_owned(),
+        Some(count) => processes(count),
+        None => "an unknown number of processes".to_owned(),
     };
-    vec![line("state", format!("{}{count}", i.container.state.name()))]
+    vec![line("state", format!("{}, {count}", i.container.state.name()))]
 }
 
 fn started(i: &Inspection) -> Vec<PageLine> {
