@@ -1,7 +1,6 @@
 //! THE COMMAND TABLE, from which the parser, the help, the manual pages and the completions are made. A
 //! command is one file, and two lines here. The functions below the table are shared by commands.
 
-mod after_stop;
 mod any_container;
 mod completions;
 mod copy_root;

@@ -3,8 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::forecast::all_companions;
 use crate::action::stop::{StopEvent, StopEventKind};
+use crate::command::forecast::all_companions;
 use crate::model::container::Container;
 use crate::model::pid::{HostPid, ProcessId};
 use crate::model::stop_policy::StopPolicy;
