@@ -31,6 +31,7 @@ mod lxc;
 mod lxc_config;
 mod lxc_monitor;
 mod membership;
+mod membership_rule;
 mod name_filter;
 mod nerdctl;
 mod nspawn;
@@ -54,7 +55,8 @@ pub use all_members::{has_no_other, may_have_others, own_cgroup_members};
 pub use container_cgroup::cgroup_candidates;
 pub use discover::{SearchDepth, container_at, discover, discover_named, discover_of};
 pub use inventory::{Inventory, StoppedContainer};
-pub use membership::{MembershipRule, count_members, read_members, read_surveyed_members};
+pub use membership::{count_members, read_members, read_surveyed_members};
+pub use membership_rule::MembershipRule;
 pub use shims::{containers_of_shim, is_shim_of, is_starter};
 pub use store::{StoreOmission, StoredMount, StoredRoot};
 
