@@ -11,8 +11,7 @@ use crate::cli::args;
 use crate::cli::context::Context;
 use crate::completion::source::{CompletionSource, column_names};
 use crate::engine::{
-    Inventory, SearchDepth, StoppedContainer, add_labels, count_members, discover, engine_infos,
-    exit_record,
+    Inventory, SearchDepth, add_labels, count_members, discover, engine_infos, exit_record,
 };
 use crate::error::{Error, ExitStatus};
 use crate::model::container::{Container, Evidence, short_id};
@@ -202,11 +201,7 @@ impl Ls {
 
     /// Makes the rows of containers that are not running.
     fn not_running(&self, host: &Host, inventory: &Inventory) -> Vec<LsRow> {
-        let is_listed = |stopped: &&StoppedContainer| {
-            let mut running = inventory.containers.iter();
-            stopped.doubt.is_none() || running.all(|c| c.id.as_deref() != Some(stopped.id()))
-        };
-        let containers = inventory.stopped.iter().filter(is_listed).map(|s| &s.container);
+        let containers = inventory.stopped.iter().map(|stopped| &stopped.container);
         let row = |container: &Container| LsRow {
             host: host.name.clone(),
             container: container.clone(),
@@ -217,10 +212,10 @@ impl Ls {
             exit: Some(exit_record(host, container).unwrap_or_default()),
             short: !self.no_trunc,
         };
-        let is_alive = |id: &Option<String>| {
-            id.is_some() && inventory.containers.iter().any(|alive| alive.id == *id)
+        let is_running = |id: &Option<String>| {
+            id.is_some() && inventory.containers.iter().any(|running| running.id == *id)
         };
-        let ended = containers.filter(|container| !is_alive(&container.id));
+        let ended = containers.filter(|container| !is_running(&container.id));
         ended.filter(|container| self.lists(container)).map(row).collect()
     }
 
