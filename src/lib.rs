@@ -30,8 +30,8 @@
 //! Imports point downward only, from floor to floor: `cli command completion manual` · `resolve action
 //! output` · `engine` · `analysis proc` · `error exit` · `model sys`. `tests/it/layering.rs` keeps it so.
 //!
-//! The crate is a program: its modules are private, and [`run`] and its [`Allocator`] are all that it offers. `testing` is for
-//! its own tests.
+//! The crate is a program: its modules are private, and [`run`] and its [`Allocator`] are all that it offers.
+//! `testing` is for its own tests.
 
 #[cfg(not(target_os = "linux"))]
 compile_error!(

@@ -1,5 +1,5 @@
-//! Processes that entered a container from outside, such as those of `docker exec` and nsenter(1). Nothing here reads
-//! a file: `resolve::joined` has the facts.
+//! Processes that entered a container from outside, such as those of `docker exec` and nsenter(1). Nothing here
+//! reads a file: `resolve::joined` has the facts.
 
 use std::sync::Arc;
 

@@ -108,7 +108,8 @@ pub struct Selected {
     pub thread: Option<i32>,
 }
 
-/// Returns the processes that any of the selectors matches, in the order of [`send_ranks`]. `depth` is the container's index in the NSpid lines.
+/// Returns the processes that any of the selectors matches, in the order of [`send_ranks`]. `depth` is the
+/// container's index in the NSpid lines.
 ///
 /// # Errors
 /// The first selector that matches nothing.

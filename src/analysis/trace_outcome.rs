@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn the_origin_is_told_by_the_code() {
+    fn the_code_shows_the_origin() {
         assert_eq!(SignalOrigin::of(Signal::TERM, 0), SignalOrigin::Process("kill"));
         assert_eq!(SignalOrigin::of(Signal::INT, 0x80), SignalOrigin::Terminal);
         assert_eq!(SignalOrigin::of(Signal::KILL, 0x80), SignalOrigin::Kernel);
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn routine_is_what_a_program_sends_itself_all_the_time() {
+    fn routine_signals_are_those_that_a_program_sends_itself() {
         assert!(is_routine(Signal::URG, SI_TKILL, true));
         assert!(!is_routine(Signal::URG, SI_USER, true));
         assert!(!is_routine(Signal::URG, SI_TKILL, false));

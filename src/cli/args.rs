@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_everything_else_and_says_what_is_accepted() {
+    fn other_words_are_refused_with_the_accepted_forms() {
         for text in [
             "", "s", ".5", "5.", "1.2.3", "-1", "+1", "1S", "1e3", "inf", "1ss", "٣s", "5x",
             "5s ago", "PT5S", "1y",

@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn arguments_are_told_from_options_and_their_values() {
+    fn arguments_are_distinguished_from_options_and_their_values() {
         let argv = argv("cinspect --host-root / stop -t 5 -s INT web db --time=3");
         let line = TypedLine::new(&argv);
         assert_eq!(line.word(), Some("stop"));

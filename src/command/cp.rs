@@ -42,12 +42,12 @@ const INTERVAL: Duration = Duration::from_millis(200);
 
 /// Copy files into, out of or between containers
 ///
-/// `CTR:PATH` is a path in a container, starting at its root, as the container sees it: with its volumes,
-/// tmpfs and other mounts. `-` is a tar stream on stdin or stdout. SRC ending in `/.` means the contents
-/// of that directory. Each file is written to a temporary file next to its destination and renamed over
-/// it: a running program's file can be replaced, and a copy that fails leaves the old file. New files
-/// in a container belong to the user of its init, on the host to you. Devices, FIFOs and sockets are skipped with a
-/// warning. The files of a container that is not running are read from its engine's store, as root.
+/// `CTR:PATH` is a path in a container, starting at its root, as the container sees it: with its volumes, tmpfs
+/// and other mounts. `-` is a tar stream on stdin or stdout. SRC ending in `/.` means the contents of that
+/// directory. Each file is written to a temporary file next to its destination and renamed over it: a running
+/// program's file can be replaced, and a copy that fails leaves the old file. New files in a container belong
+/// to the user of its init, on the host to you. Devices, FIFOs and sockets are skipped with a warning. The
+/// files of a container that is not running are read from its engine's store, as root.
 #[derive(Args)]
 #[command(override_usage = "cinspect cp [OPTIONS] <SRC>... <DST>")]
 pub struct Cp {

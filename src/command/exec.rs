@@ -36,11 +36,11 @@ use crate::sys::self_exe::SelfExe;
 
 /// Run a command in a container, or the shell of its user
 ///
-/// The command joins the namespaces and cgroups of the container and takes over from its PID 1: root
-/// directory, environment, working directory, user, capabilities, no_new_privs, seccomp filters, security label and
-/// resource limits. A warning is printed for each attribute that could not be applied. Nothing of the
-/// host enters the container except the standard streams: no other descriptor, no environment, no terminal
-/// (the command gets its own).
+/// The command joins the namespaces and cgroups of the container and takes over from its PID 1: root directory,
+/// environment, working directory, user, capabilities, no_new_privs, seccomp filters, security label and
+/// resource limits. A warning is printed for each attribute that could not be applied. Nothing of the host
+/// enters the container except the standard streams: no other descriptor, no environment, no terminal (the
+/// command gets its own).
 #[derive(Args)]
 #[command(override_usage = "cinspect exec [OPTIONS] <CTR> [--] [CMD]...")]
 pub struct Exec {

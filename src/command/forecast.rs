@@ -140,8 +140,8 @@ pub(super) fn read_inits<'a>(
 /// The threads that read containers: a slow one does not hold up the rest.
 const WORKERS: usize = 4;
 
-/// Calls a function for each container of an inventory that has processes on this host, and its index, several at a
-/// time. The results are in the order of the containers.
+/// Calls a function for each container of an inventory that has processes on this host, and its index, several
+/// at a time. The results are in the order of the containers.
 pub(super) fn each_container<T: Send>(
     host: &Host,
     inventory: &Arc<Inventory>,

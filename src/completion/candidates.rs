@@ -380,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_keep_what_was_typed_and_offer_the_rest() {
+    fn lists_keep_the_typed_part_and_offer_the_rest() {
         let items = [("pid", "a"), ("user", "b"), ("uid", "c")];
         let after = |typed: &str| -> Vec<String> {
             let values = list_items(items.into_iter(), typed.as_ref(), b'+');

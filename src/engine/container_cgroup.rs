@@ -9,8 +9,8 @@ use crate::model::container::Container;
 use crate::model::pid::HostPid;
 use crate::proc::{Host, ReadError};
 
-/// Cgroups below a container's that are walked for its processes, which a stop does every 200 ms. Where a container
-/// has made more, all processes of the host take less time.
+/// Cgroups below a container's that are walked for its processes, which a stop does every 200 ms. Where a
+/// container has made more, all processes of the host take less time.
 const MAX_BELOW: usize = 1000;
 
 /// Returns processes among which are all that are in the container's cgroup; none once that is gone.

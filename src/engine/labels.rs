@@ -107,8 +107,8 @@ pub(super) fn pod(labels: &Labels) -> Option<Pod> {
     })
 }
 
-/// Programs that start a container, or another one in its place, by rules of their own that are not read: the label
-/// that each gives to its containers, its meaning, and how to keep such a container stopped.
+/// Programs that start a container, or another one in its place, by rules of their own that are not read: the
+/// label that each gives to its containers, its meaning, and how to keep such a container stopped.
 const STARTERS: &[(&str, &str, &str)] = &[
     (
         "PODMAN_SYSTEMD_UNIT",

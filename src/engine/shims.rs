@@ -154,8 +154,8 @@ pub fn containers_of_shim<'a>(
     inventory.containers.iter().filter(|c| has_id(c) || is_parent(c)).collect()
 }
 
-/// Whether a process of the host with this name is the shim or monitor of a container: as the parent of its init, or by
-/// the ID in its arguments.
+/// Whether a process of the host with this name is the shim or monitor of a container: as the parent of its
+/// init, or by the ID in its arguments.
 pub fn is_shim_of(
     host: &Host,
     container: &Container,

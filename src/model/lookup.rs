@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_is_wanted() {
+    fn an_unknown_fact_is_noted_as_wanted() {
         let store = LookupStore::default();
         let process = ProcessId { pid: HostPid::new(7).unwrap(), start: Ticks(1) };
         assert_eq!(store.get(process, Lookup::Environment), None);

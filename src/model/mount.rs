@@ -1,5 +1,5 @@
-//! `/proc/PID/mountinfo` and `mountstats`, parsed line by line. Names in it can be chosen freely by a user who mounts,
-//! and there may be 100,000 lines, so nothing is copied without need. Never reads a file and never
+//! `/proc/PID/mountinfo` and `mountstats`, parsed line by line. Names in it can be chosen freely by a user who
+//! mounts, and there may be 100,000 lines, so nothing is copied without need. Never reads a file and never
 //! accesses a mount.
 
 use std::borrow::Cow;
@@ -85,8 +85,8 @@ impl<'a> Mount<'a> {
     }
 }
 
-/// Returns the point and the type of each mount in `mountstats`, which the kernel writes in a third of the time that
-/// `mountinfo` takes (`show_vfsstat`, fs/proc_namespace.c). NFS adds lines of its own, which are left out.
+/// Returns the point and the type of each mount in `mountstats`, which the kernel writes in a third of the time
+/// that `mountinfo` takes (`show_vfsstat`, fs/proc_namespace.c). NFS adds lines of its own, which are left out.
 ///
 /// ```text
 /// device overlay mounted on /mnt\0402 with fstype overlay

@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_that_a_user_could_have_made_are_not_believed() {
+    fn messages_that_a_user_could_have_written_are_ignored() {
         // Written by a program to /dev/kmsg.
         assert!(kills(&[&CHOICE.replacen("6,", "14,", 1)]).is_empty());
         for forged in [

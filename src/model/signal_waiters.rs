@@ -58,8 +58,8 @@ impl ThreadWaits {
     }
 }
 
-/// The input that a thread waits for, whichever signals it blocks: it distinguishes a shell in `read` from one that
-/// waits for a command.
+/// The input that a thread waits for, whichever signals it blocks: it distinguishes a shell in `read` from one
+/// that waits for a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InputWait {
     /// It is in read(2) of this descriptor.

@@ -256,8 +256,8 @@ impl Host {
         self.files.mountinfo(|| self.read_mounts("self/mountinfo"))
     }
 
-    /// Returns the path on the host of a mount point in [`Self::mountinfo`]: with `--host-root` the host's are below
-    /// that directory. None for a mount outside of the host's root.
+    /// Returns the path on the host of a mount point in [`Self::mountinfo`]: with `--host-root` the host's are
+    /// below that directory. None for a mount outside of the host's root.
     pub fn path_on_host(&self, point: &[u8]) -> Option<PathBuf> {
         self.files.path_on_host(point)
     }

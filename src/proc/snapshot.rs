@@ -1,6 +1,6 @@
-//! Snapshot of chosen processes: owned values, and no open descriptor but a pidfd where one is asked for. A process can make reading its
-//! command line hang (the kernel waits for that process's memory), so that is done by worker threads,
-//! which are abandoned if they do not return in time.
+//! Snapshot of chosen processes: owned values, and pidfds if requested. A process can make the read of its
+//! command line hang, since the kernel waits for the process's memory: worker threads read it, and are
+//! abandoned if they do not return in time.
 
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
@@ -56,7 +56,7 @@ pub struct SnapshotOptions {
     pub threads: bool,
     /// The threads and signalfds that wait for these signals; `exe`, and the signals that programs asked for.
     pub waits: SignalSet,
-    /// Whether only the part of the last two is read that decides a verdict, for an answer without notes about programs.
+    /// Whether only that part of `waits` is read that decides a verdict: for an answer without notes on programs.
     pub verdicts_only: bool,
     /// A pidfd, opened before anything is read; none where there are too many processes for the limit of open
     /// files.

@@ -1,5 +1,5 @@
-//! The offsets of the clocks in this program's time namespace (time_namespaces(7)): the kernel times its own records,
-//! those of its log and of its tracer, without them.
+//! The offsets of the clocks in this program's time namespace (time_namespaces(7)): the kernel times its own
+//! records, those of its log and of its tracer, without them.
 
 use std::sync::OnceLock;
 

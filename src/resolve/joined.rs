@@ -49,8 +49,8 @@ impl ResolvedContainer<'_> {
         joined.collect()
     }
 
-    /// Returns the parent of a root, if it is outside of the container's PID namespace. It may have exited since the
-    /// snapshot, so the process is read again after it.
+    /// Returns the parent of a root, if it is outside of the container's PID namespace. It may have exited
+    /// since the snapshot, so the process is read again after it.
     fn outside_parent(&self, process: &ContainerProcess) -> RootParent {
         let container = &self.container;
         if !container.owns_pid_ns || !process.in_container {

@@ -334,7 +334,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_id_that_nobody_types_in_full_has_prefixes() {
+    fn only_a_long_id_has_prefixes() {
         assert!(is_id_prefix("3f2", &"3f2a".repeat(16)));
         assert!(!is_id_prefix("we", "web"));
     }

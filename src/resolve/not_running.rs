@@ -26,18 +26,18 @@ pub(super) fn not_running<'a>(
     };
     let named = matching(&|stopped| has_whole_name(&stopped.container, word));
     if !named.is_empty() {
-        return believed(last_lives(host, named));
+        return verified_or_all(last_lives(host, named));
     }
     let identified = matching(&|stopped| stopped.container.id.as_deref() == Some(word));
     if !identified.is_empty() {
-        return believed(identified);
+        return verified_or_all(identified);
     }
     let has_prefix = |id: &String| word.len() >= MEANT_PREFIX && is_id_prefix(word, id);
-    believed(matching(&|stopped| stopped.container.id.as_ref().is_some_and(has_prefix)))
+    verified_or_all(matching(&|stopped| stopped.container.id.as_ref().is_some_and(has_prefix)))
 }
 
 /// Returns the containers whose records were verified, or all if there are none.
-fn believed(mut found: Vec<&StoppedContainer>) -> Vec<&StoppedContainer> {
+fn verified_or_all(mut found: Vec<&StoppedContainer>) -> Vec<&StoppedContainer> {
     if found.iter().any(|stopped| stopped.doubt.is_none()) {
         found.retain(|stopped| stopped.doubt.is_none());
     }

@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_cannot_be_a_container() {
+    fn refuses_words_that_cannot_be_a_container() {
         for word in [
             "",
             "pid:",

@@ -191,8 +191,8 @@ impl<'a> TracedContainers<'a> {
         described.or_else(|| self.recorded(pid, found)).or_else(|| Some(self.describe(found?)))
     }
 
-    /// Returns the container of a process by the last search. (If it has ended since, the number of its PID namespace
-    /// may be that of the next container's.)
+    /// Returns the container of a process by the last search. (If it has ended since, the number of its PID
+    /// namespace may be that of the next container's.)
     fn containing(&self, pid: HostPid) -> Option<&Container> {
         let found = self.inventory.containing(self.host, pid)?;
         let is_in = |cgroup: &Cgroup| self.host.is_in_cgroup(pid, cgroup);

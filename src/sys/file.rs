@@ -124,8 +124,8 @@ pub fn xattr(fd: impl AsFd, name: &[u8]) -> io::Result<Option<Vec<u8>>> {
     }
 }
 
-/// Calls a function with a buffer that grows up to the kernel's limit for a list and for one value (XATTR_LIST_MAX,
-/// XATTR_SIZE_MAX).
+/// Calls a function with a buffer that grows up to the kernel's limit for a list and for one value
+/// (XATTR_LIST_MAX, XATTR_SIZE_MAX).
 fn grown(call: impl Fn(&mut [u8]) -> rustix::io::Result<usize>) -> rustix::io::Result<Vec<u8>> {
     let mut buffer = vec![0; 512];
     loop {

@@ -154,7 +154,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn statuses_that_are_not_asked_for_do_not_push_out_later_ones() {
+    fn statuses_that_are_never_taken_do_not_displace_later_ones() {
         let mut statuses = Statuses::default();
         for pid in 0..10 * Statuses::MAX as i32 {
             statuses.insert(pid, pid);

@@ -171,8 +171,8 @@ pub fn inherited(number: RawFd) -> Option<OwnedFd> {
     }
 }
 
-/// Closes every descriptor but these. An [`OwnedFd`] of one must be neither used nor dropped after that: this is for
-/// processes that are about to execute another program, or to exit.
+/// Closes every descriptor but these. An [`OwnedFd`] of one must be neither used nor dropped after that: this
+/// is for processes that are about to execute another program, or to exit.
 pub fn close_all_but(keep: &mut [RawFd]) {
     keep.sort_unstable();
     let mut first = 0;
@@ -231,9 +231,9 @@ pub fn default_signals() {
     let _ = SigSet::empty().thread_set_mask();
 }
 
-/// Sets SIGCHLD to its default, and ignores XFSZ. A caller that ignores SIGCHLD passes that on, and the kernel would
-/// then reap children before they are waited for (sigaction(2)). Where XFSZ is ignored, a write beyond the limit
-/// of a file's size fails with an error (setrlimit(2)).
+/// Sets SIGCHLD to its default, and ignores XFSZ. A caller that ignores SIGCHLD passes that on, and the kernel
+/// would then reap children before they are waited for (sigaction(2)). Where XFSZ is ignored, a write beyond
+/// the limit of a file's size fails with an error (setrlimit(2)).
 pub fn set_dispositions() {
     for (signal, handler) in
         [(Signal::SIGCHLD, SigHandler::SigDfl), (Signal::SIGXFSZ, SigHandler::SigIgn)]

@@ -55,8 +55,8 @@ fn signal_of_stop(status: i32) -> i32 {
     if status >> 16 == 0 { libc::WSTOPSIG(status) } else { 0 }
 }
 
-/// Lets a thread continue, with a signal or 0. (The kernel detaches only a stopped thread; any other is detached when
-/// this process exits.)
+/// Lets a thread continue, with a signal or 0. (The kernel detaches only a stopped thread; any other is
+/// detached when this process exits.)
 fn detach(tid: i32, signal: i32) {
     // SAFETY: takes no pointer; the address is not used.
     unsafe {

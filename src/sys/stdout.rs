@@ -6,8 +6,8 @@ use nix::poll::PollFlags;
 
 use super::fd;
 
-/// Standard output, locked. Another program that has it open may have made it non-blocking, as ssh(1) and Node.js do;
-/// a write that would block then waits, as it does otherwise.
+/// Standard output, locked. Another program that has it open may have made it non-blocking, as ssh(1) and
+/// Node.js do; a write that would block then waits, as it does otherwise.
 pub struct Stdout(StdoutLock<'static>);
 
 impl Stdout {

@@ -136,8 +136,8 @@ fn shows_descriptions(name: &str, argv: &[&str], load: &str) -> Outcome {
     check(seen.contains("docker"), seen)
 }
 
-/// Asks as the scripts do, for an answer that is not empty: it comes soon or not at all, which on a busy machine takes several
-/// attempts.
+/// Asks as the scripts do, for an answer that is not empty: it comes soon or not at all, which on a busy
+/// machine takes several attempts.
 fn ask(words: &[&str]) -> crate::support::Run {
     let mut run = ask_once(words);
     for _ in 0..20 {

@@ -1,6 +1,7 @@
-//! THE TEST OF THE FORECAST: real programs as PID 1 of a PID namespace and below the inits. `stop -n` says
-//! what a stop will do, the signal is sent without cinspect, and the kernel says how each process ended
-//! (PIDFD_GET_INFO, before Linux 6.15 the process events connector). The rows are in tests/forecast.rows, which says how they are written.
+//! THE TEST OF THE FORECAST: real programs as PID 1 of a PID namespace and below the inits. `stop -n` says what
+//! a stop will do, the signal is sent without cinspect, and the kernel says how each process ended
+//! (PIDFD_GET_INFO, before Linux 6.15 the process events connector). The rows are in tests/forecast.rows, which
+//! says how they are written.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;

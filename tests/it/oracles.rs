@@ -64,8 +64,8 @@ init handle=USR1,TERM
 > blocker block=TERM,USR1
 > plain";
 
-/// A signal that the kernel has seen: its number, the PID of the process or thread, and the rest: its code, whether
-/// it is for the whole process, and the result.
+/// A signal that the kernel has seen: its number, the PID of the process or thread, and the rest: its code,
+/// whether it is for the whole process, and the result.
 type Generated = (i64, i64, String);
 
 /// Runs a command, and returns its result with the signals that it generated for others than its own processes.

@@ -262,8 +262,9 @@ fn locked_memory() -> Outcome {
 /// Signals, each of them two records, of which small rings hold a part only.
 const OVERFLOW: usize = 20_000;
 
-/// A trace that does not read for a while says where records are missing, and how many. (Its user has the allowance
-/// of kernel.perf_event_mlock_kb alone, and no other test sends this signal, which would fill the rings.)
+/// A trace that does not read for a while says where records are missing, and how many. (Its user has the
+/// allowance of kernel.perf_event_mlock_kb alone, and no other test sends this signal, which would fill the
+/// rings.)
 fn overflow() -> Outcome {
     let dir = tempfile::tempdir()?;
     let file = |name: &str| dir.path().join(name);

@@ -1,7 +1,7 @@
 //! The family `limits`: commands that run out of descriptors, processes, memory, disk space or inodes, that may
-//! not write, whose streams are closed or full, and in odd environments. A resource that cannot be had is an error in
-//! words, or the answer is the same as always: no panic, no container that is missing because of it, no half of
-//! a file.
+//! not write, whose streams are closed or full, and in odd environments. A resource that cannot be had is an
+//! error in words, or the answer is the same as always: no panic, no container that is missing because of it,
+//! no half of a file.
 
 use std::fs::{create_dir_all, read, read_dir, write};
 use std::io::Read;

@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn a_size_that_changed_is_told() {
+    fn a_size_that_changed_is_reported() {
         let data = |expected, size, after| CopiedData {
             expected: Some(expected),
             size,

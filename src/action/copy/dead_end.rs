@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn links_of_descriptors_are_told_from_paths() {
+    fn links_of_descriptors_are_distinguished_from_paths() {
         for (target, kind) in [
             ("pipe:[1234]", Some("pipe")),
             ("socket:[1]", Some("socket")),

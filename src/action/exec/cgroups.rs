@@ -56,8 +56,8 @@ pub fn open(
     Ok(JoinedCgroups(joined))
 }
 
-/// Whether a cgroup is of a hierarchy without controllers (cgroups(7)): a named one, which systemd-nspawn makes for
-/// itself, or v2 beside those of v1, which systemd mounts in a container where the host has v1 alone.
+/// Whether a cgroup is of a hierarchy without controllers (cgroups(7)): a named one, which systemd-nspawn makes
+/// for itself, or v2 beside those of v1, which systemd mounts in a container where the host has v1 alone.
 fn has_no_controllers(cgroup: &Cgroup, all: &[Cgroup]) -> bool {
     let is_named = |cgroup: &Cgroup| cgroup.controllers.starts_with(b"name=");
     let is_v2 = cgroup.controllers.is_empty();

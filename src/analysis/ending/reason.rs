@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn the_reason_is_no_more_than_what_is_known() {
+    fn the_reason_has_only_known_facts() {
         let manual = |status| ExitRecord { stopped_manually: Some(true), ..ended(status) };
         let marked = |status| ExitRecord { oom: Some(true), ..ended(status) };
         let unhealthy = HealthRecord {

@@ -1,5 +1,5 @@
-//! The supervisors of s6 and runit: one process for all services, and one for each. Each runs in the
-//! directory of its service, where files configure how it is stopped. Sources: s6-svscan.c and s6-supervise.c of s6,
+//! The supervisors of s6 and runit: one process for all services, and one for each. Each runs in the directory
+//! of its service, where files configure how it is stopped. Sources: s6-svscan.c and s6-supervise.c of s6,
 //! runsv.c of runit; measured in tests/it/forecast.rs.
 
 use std::time::Duration;

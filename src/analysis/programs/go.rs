@@ -53,7 +53,8 @@ pub(super) fn unless_asked(process: &Process, signal: Signal) -> Option<(Outcome
     if is_asked { None } else { outcome(process, signal) }
 }
 
-/// Describes the exit: the runtime raises the signal, which the kernel discards for PID 1, and then exits by itself.
+/// Describes the exit: the runtime raises the signal, which the kernel discards for PID 1, and then exits by
+/// itself.
 fn exit(asked: &AskedSignals, signal: Signal) -> String {
     let status = 128 + signal.number();
     match asked.go_release {

@@ -1,6 +1,6 @@
-//! Known programs, and the effect of signals on each beyond what the kernel does: THE TABLE OF PROGRAMS, one entry each.
-//! Programs are recognised by the handlers that they install and the executable that they run, never by
-//! the name that they give themselves. The manual page cinspect-signals(7) reads the same table.
+//! Known programs, and the effect of signals on each beyond what the kernel does: THE TABLE OF PROGRAMS, one
+//! entry each. Programs are recognised by the handlers that they install and the executable that they run,
+//! never by the name that they give themselves. The manual page cinspect-signals(7) reads the same table.
 
 mod forwarding;
 mod go;

@@ -17,8 +17,8 @@ const LEAST: usize = 3;
 /// The columns that may differ between siblings on one line.
 const DIFFERING: &[&str] = &["pid", "hpid", "rss", "elapsed", "time"];
 
-/// Folds siblings without children whose shown cells are equal. Returns the positions that are left, and for each row
-/// the number of rows that are folded into it.
+/// Folds siblings without children whose shown cells are equal. Returns the positions that are left, and for
+/// each row the number of rows that are folded into it.
 pub fn fold(
     rows: &[MarkedRow],
     positions: Vec<TreePosition>,

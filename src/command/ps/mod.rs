@@ -40,19 +40,19 @@ use crate::resolve::{Access, MatchRule, Resolver};
 /// Show the process tree of containers, with each process's signal masks and handlers
 ///
 /// Processes that joined later (docker exec, nsenter) are further roots of the tree. COMMAND begins with `[exec
-/// session]` if the parent is the engine's shim or monitor, with `[health check]` if it runs the configured check,
-/// with `[exec]` if it may be either, with `[parent PID NAME]` if the parent is another process outside, with `[left
-/// behind]` if the process that started it has exited, and with `[joined]` if the parent cannot be read. Without a
-/// private PID namespace they cannot be told from orphans and have no mark. `[starting]` marks a process in which the
-/// engine has not executed the container's program yet. `?` is a value that could not be read, `-` one that does not
-/// apply. cinspect(1) explains how to name a container.
+/// session]` if the parent is the engine's shim or monitor, with `[health check]` if it runs the configured
+/// check, with `[exec]` if it may be either, with `[parent PID NAME]` if the parent is another process outside,
+/// with `[left behind]` if the process that started it has exited, and with `[joined]` if the parent cannot be
+/// read. Without a private PID namespace they cannot be told from orphans and have no mark. `[starting]` marks
+/// a process in which the engine has not executed the container's program yet. `?` is a value that could not be
+/// read, `-` one that does not apply. cinspect(1) explains how to name a container.
 ///
 /// In JSON `joined` is true for such a root and false for its descendants. It is null for a root of a container
 /// without a private PID namespace, unless that is the init, and where the parent cannot be read.
 ///
-/// On a terminal, three or more siblings without children whose cells are equal, except for PID, HPID, RSS, ELAPSED and
-/// TIME, are one line: that of the first, and `6 ×` before its command is the number of them. `--no-fold` shows each
-/// with its PID, as do a pipe, `--flat`, `--sort` and `-T`.
+/// On a terminal, three or more siblings without children whose cells are equal, except for PID, HPID, RSS,
+/// ELAPSED and TIME, are one line: that of the first, and `6 ×` before its command is the number of them.
+/// `--no-fold` shows each with its PID, as do a pipe, `--flat`, `--sort` and `-T`.
 ///
 /// Of several containers, each has a table below a line with its name and state; with `--flat`, `--sort` and
 /// `--watch` there is one table with a column CONTAINER, and columns listed by `-o` are one table.
@@ -220,8 +220,8 @@ impl<'a> ProcessList<'a> {
         Ok(list)
     }
 
-    /// Whether headings have the forecast of a stop. It is for a reader, and a script counts on the columns that it
-    /// listed.
+    /// Whether headings have the forecast of a stop. It is for a reader, and a script counts on the columns
+    /// that it listed.
     fn has_headings(&self) -> bool {
         self.screen && (self.options.containers.is_empty() || !self.selection.exact)
     }
@@ -386,8 +386,8 @@ impl<'a> ProcessList<'a> {
         lines.iter().map(|line| json::line(&object(PS_COLUMNS, line.row))).collect()
     }
 
-    /// Returns the table of each container below its heading, with columns of the same widths. They are drawn as one
-    /// table, a line a process, and then taken apart.
+    /// Returns the table of each container below its heading, with columns of the same widths. They are drawn
+    /// as one table, a line a process, and then taken apart.
     fn print_each(&self, answer: &PsAnswer, style: &Style) -> Drawing {
         let mut widths = ColumnWidths::new();
         let now = TableOptions::with_header;

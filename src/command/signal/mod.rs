@@ -250,7 +250,8 @@ impl SignalArgs {
         Ok((reference, number))
     }
 
-    /// Returns the signals to list, as kill(1) takes them: a status above 128 is that of a process that one killed.
+    /// Returns the signals to list, as kill(1) takes them: a status above 128 is that of a process that one
+    /// killed.
     fn listed(&self) -> Result<Vec<Signal>, Error> {
         let words = [&self.container, &self.signal, &self.by_option].into_iter().flatten();
         let listed = |word: &String| {

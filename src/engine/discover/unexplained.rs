@@ -158,7 +158,8 @@ impl Search<'_> {
         found
     }
 
-    /// Returns a process of a cgroup or, where only cgroups below it have any (systemd in the container), of these.
+    /// Returns a process of a cgroup or, where only cgroups below it have any (systemd in the container), of
+    /// these.
     fn process_of(&self, live: &LiveCgroup) -> Option<HostPid> {
         let below = || self.host.cgroup_pids(&live.cgroup).ok()?.first().copied();
         live.any_pid().or_else(below)

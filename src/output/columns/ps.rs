@@ -60,8 +60,8 @@ impl PsRow {
         self.thread().map_or(&self.process.facts.stat, |thread| &thread.stat)
     }
 
-    /// Returns the mark before the command of a process that is being started, or of a root that joined: its origin,
-    /// or its parent outside.
+    /// Returns the mark before the command of a process that is being started, or of a root that joined: its
+    /// origin, or its parent outside.
     pub fn root_mark(&self) -> Option<String> {
         let is_main = |thread: &Thread| thread.stat.pid == self.process.facts.stat.pid;
         if self.is_starting {

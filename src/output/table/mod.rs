@@ -310,8 +310,8 @@ fn cut_to_limits(layouts: &mut [ColumnLayout]) {
     }
 }
 
-/// Hands the cells to comfy-table, with the width, gap and alignment of each column: as one row, whose cells have a
-/// line for each row of the table.
+/// Hands the cells to comfy-table, with the width, gap and alignment of each column: as one row, whose cells
+/// have a line for each row of the table.
 fn lay_out(layouts: &[ColumnLayout], part: &TablePart, style: &Style) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);

@@ -1,6 +1,6 @@
-//! The cgroups below another, however deep: a process in one is the container's. A container that may make cgroups
-//! may nest them without end, and their path may be longer than the kernel takes (`PATH_MAX`): they are opened from
-//! a descriptor on the way.
+//! The cgroups below another, however deep: a process in one is the container's. A container that may make
+//! cgroups may nest them without end, and their path may be longer than the kernel takes (`PATH_MAX`): they are
+//! opened from a descriptor on the way.
 
 use std::ffi::OsStr;
 use std::fs::File;

@@ -68,8 +68,8 @@ impl Host {
         frozen.max().unwrap_or(Freezer::Thawed)
     }
 
-    /// Returns the freezers of a container's processes, of those that are frozen or may be. Reads the processes, and
-    /// not the cgroups below the container's, which may be any number.
+    /// Returns the freezers of a container's processes, of those that are frozen or may be. Reads the
+    /// processes, and not the cgroups below the container's, which may be any number.
     pub fn freezers(&self, own: Option<&Cgroup>, pids: &[HostPid]) -> HashMap<HostPid, Freezer> {
         if own.is_some_and(|own| !self.may_be_frozen_within(&own.path)) {
             return HashMap::new();

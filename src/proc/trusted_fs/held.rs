@@ -1,5 +1,6 @@
 //! Directories that were walked to, held open as long as a search lasts: engines' directories share most of
-//! their paths, and many of them do not exist. A file reached through a link is found again only by its whole path.
+//! their paths, and many of them do not exist. A file reached through a link is found again only by its whole
+//! path.
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;

@@ -29,7 +29,8 @@ pub fn other_root(engine: &Engine) -> Outcome {
     outcome
 }
 
-/// A container that was created and not started is its runtime, of which no verdict says anything about the program.
+/// A container that was created and not started is its runtime, of which no verdict says anything about the
+/// program.
 pub fn created(engine: &Engine) -> Outcome {
     let name = format!("cit-{}-created", engine.name);
     let client = |arguments: &[&str]| {

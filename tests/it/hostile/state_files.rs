@@ -70,7 +70,8 @@ fn bad_values() -> Outcome {
 /// ran short.
 fn crashing_database() -> Outcome {
     let host = HostFiles::new(&repository().join("tests/hosts/k8s-containerd.host"))?;
-    // Four pages; two are records about transactions (bbolt, `meta`), with a list of free pages beyond the end of any file.
+    // Four pages; two are records about transactions (bbolt, `meta`), with a list of free pages beyond the end
+    // of any file.
     let mut bytes = vec![0; 4 * 4096];
     for page in [0, 1] {
         let start = page * 4096;

@@ -439,7 +439,7 @@ mod tests {
     }
 
     #[test]
-    fn leaves_unknown_what_is_not_certain() {
+    fn an_uncertain_effect_is_unknown() {
         for script in [
             "trap 'nginx -s quit' TERM; a & wait",
             "trap 'kill $p' TERM; a & wait",

@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_python_refuses() {
+    fn refuses_the_files_that_python_refuses() {
         for text in ["a = b\n", "[x]\nword\n", "[x]\n = b\n"] {
             assert_eq!(IniFile::default().read(text), Err(MalformedIni), "{text}");
         }

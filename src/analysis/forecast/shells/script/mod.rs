@@ -368,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_it_does_not_understand() {
+    fn refuses_unknown_syntax() {
         for text in [
             "a 'b",
             "if a; then b",
