@@ -103,17 +103,6 @@ pub fn receive(socket: impl AsFd) -> io::Result<Option<(HelperMessage, Option<Ow
     Ok(Some((serde_json::from_slice(&bytes)?, fd)))
 }
 
-/// A step of the command's process that may fail without keeping the command from running.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ChildStep {
-    /// Making its terminal the controlling one.
-    ControllingTerminal,
-    /// Mounting a `/proc` of the PID namespace.
-    ProcMount,
-}
-
-const STEPS: [ChildStep; 2] = [ChildStep::ControllingTerminal, ChildStep::ProcMount];
-
 /// A report about the command's process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChildReport {
@@ -128,8 +117,10 @@ pub enum ChildReport {
     },
     /// The shell could not be run for this reason, and the next one is tried.
     NextShell(Errno),
-    /// A step has failed.
-    StepFailed(ChildStep, Errno),
+    /// Its terminal could not be made the controlling one.
+    TerminalFailed(Errno),
+    /// No `/proc` of the PID namespace could be mounted.
+    ProcFailed(Errno),
     /// A limit could not be set, by the kernel's number of it.
     LimitFailed(u8, Errno),
 }
@@ -141,7 +132,8 @@ impl ChildReport {
             Self::Created(pid) => (b'P', pid.get(), 0),
             Self::Failed { errno, found } => (b'E', errno as i32, u8::from(found)),
             Self::NextShell(errno) => (b'N', errno as i32, 0),
-            Self::StepFailed(step, errno) => (b'S', errno as i32, step as u8),
+            Self::TerminalFailed(errno) => (b'T', errno as i32, 0),
+            Self::ProcFailed(errno) => (b'M', errno as i32, 0),
             Self::LimitFailed(resource, errno) => (b'L', errno as i32, resource),
         };
         let mut bytes = vec![kind];
@@ -161,7 +153,8 @@ impl ChildReport {
             b'E' => Some(Self::Failed { errno, found: bytes[5] == 1 }),
             b'N' => Some(Self::NextShell(errno)),
             b'L' => Some(Self::LimitFailed(bytes[5], errno)),
-            b'S' => Some(Self::StepFailed(*STEPS.get(usize::from(bytes[5]))?, errno)),
+            b'T' => Some(Self::TerminalFailed(errno)),
+            b'M' => Some(Self::ProcFailed(errno)),
             _ => None,
         }
     }
@@ -176,8 +169,8 @@ mod tests {
         let mut pipe = Vec::new();
         let reports = [
             ChildReport::Created(HostPid::new(4711).unwrap()),
-            ChildReport::StepFailed(ChildStep::ControllingTerminal, Errno::EPERM),
-            ChildReport::StepFailed(ChildStep::ProcMount, Errno::EBUSY),
+            ChildReport::TerminalFailed(Errno::EPERM),
+            ChildReport::ProcFailed(Errno::EBUSY),
             ChildReport::NextShell(Errno::ENOENT),
             ChildReport::LimitFailed(7, Errno::EPERM),
             ChildReport::Failed { errno: Errno::EACCES, found: true },

@@ -25,7 +25,7 @@ use super::cgroups::{self, JoinedCgroups};
 use super::errors::{SKIP_MNT, cannot, command_error, failure};
 use super::events::{Attribute, ExecEvent, ExecReporter};
 use super::outside;
-use super::protocol::{self, ChildReport, ChildStep, HelperMessage};
+use super::protocol::{self, ChildReport, HelperMessage};
 use super::relay::{Relay, SignalForwarder};
 use super::streams::{Pump, Streams, terminal_pumps};
 use super::terminal::{RawMode, terminal_size};
@@ -180,7 +180,10 @@ impl<'a> Session<'a> {
         let prepared = self.prepare()?;
         let started = self.start(prepared)?;
         let admitted = self.admit(started)?;
-        if self.request.plan.detach { Ok(Self::detach(admitted)) } else { self.relay(admitted) }
+        match self.request.plan.detach {
+            true => Ok(ExecOutcome::Detached(admitted.container_pid, admitted.pid)),
+            false => self.relay(admitted),
+        }
     }
 
     /// Opens everything that the helper needs (step 1).
@@ -348,12 +351,11 @@ impl<'a> Session<'a> {
                 ChildReport::LimitFailed(resource, errno) => {
                     outside::limit_not_applied(resource, errno, &mut self.reporter)?;
                 }
-                ChildReport::StepFailed(step, errno) => {
-                    let attribute = match step {
-                        ChildStep::ControllingTerminal => Attribute::ControllingTerminal,
-                        ChildStep::ProcMount => Attribute::ProcMount,
-                    };
-                    self.reporter.not_applied(attribute, os_error(errno))?;
+                ChildReport::TerminalFailed(errno) => {
+                    self.reporter.not_applied(Attribute::ControllingTerminal, os_error(errno))?;
+                }
+                ChildReport::ProcFailed(errno) => {
+                    self.reporter.not_applied(Attribute::ProcMount, os_error(errno))?;
                 }
             }
         }
@@ -369,11 +371,6 @@ impl<'a> Session<'a> {
         let pumps =
             terminal_pumps(master, size.is_some()).map_err(cannot("cannot use the terminal"))?;
         Ok((raw_mode, pumps))
-    }
-
-    /// Leaves a command in the background running (step 4).
-    fn detach(admitted: AdmittedSession) -> ExecOutcome {
-        ExecOutcome::Detached(admitted.container_pid, admitted.pid)
     }
 
     /// Relays streams and signals until the command exits (step 4).

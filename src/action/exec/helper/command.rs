@@ -16,7 +16,7 @@ use nix::sys::stat::{Mode, umask};
 use nix::unistd::{execve, execveat, setsid};
 
 use super::host_view::own_mounts;
-use crate::action::exec::protocol::{ChildReport, ChildStep};
+use crate::action::exec::protocol::ChildReport;
 use crate::analysis::exec_plan::ExecPlan;
 use crate::sys::{process, seccomp, terminal};
 
@@ -60,15 +60,15 @@ impl PreparedCommand {
                 process::exit_now(125);
             }
         };
-        let check = |step, result: Result<(), Errno>| {
-            result.unwrap_or_else(|errno| lost(ChildReport::StepFailed(step, errno)));
-        };
-        if plan.terminal.is_some() {
-            let result = terminal::set_controlling(std::io::stdin());
-            check(ChildStep::ControllingTerminal, result);
+        if plan.terminal.is_some()
+            && let Err(errno) = terminal::set_controlling(std::io::stdin())
+        {
+            lost(ChildReport::TerminalFailed(errno));
         }
-        if plan.mount_proc {
-            check(ChildStep::ProcMount, mount_proc(plan));
+        if plan.mount_proc
+            && let Err(errno) = mount_proc(plan)
+        {
+            lost(ChildReport::ProcFailed(errno));
         }
         if let Some(mask) = plan.attributes.as_ref().and_then(|attributes| attributes.umask) {
             umask(Mode::from_bits_truncate(mask));
