@@ -75,11 +75,10 @@ pub(super) fn open_root(
         gid_map: facts.gid_map,
         owner: Some((facts.status.uid[1], facts.status.gid[1])),
         user_ns: user_ns.flatten(),
-        joined: None,
-        writer: None,
         self_pid: facts.status.nspid.last().copied(),
         logs: Some(logs_hint(&found.container)),
         prefix: format!("{name}:"),
+        ..Rootfs::host()
     };
     Ok(CopyRoot { rootfs, stored: None })
 }

@@ -61,18 +61,15 @@ pub struct EventSender {
 #[derive(Debug)]
 struct SenderState {
     messages: MessageSender<CopyEvent>,
-    progress: CopyProgress,
-    account: Account,
-    privileged: Option<(Vec<u8>, u64)>,
+    /// The result so far.
+    result: CopyResult,
     sent: Instant,
 }
 
 impl EventSender {
     /// Creates the sending end.
     pub fn new(messages: MessageSender<CopyEvent>) -> Self {
-        let (progress, account) = (CopyProgress::default(), Account::default());
-        let state =
-            SenderState { messages, progress, account, privileged: None, sent: Instant::now() };
+        let state = SenderState { messages, result: CopyResult::default(), sent: Instant::now() };
         Self { state: Mutex::new(state), is_waiting: AtomicBool::new(false) }
     }
 
@@ -92,7 +89,7 @@ impl EventSender {
     /// Adds an entry to the account, and sends it.
     pub fn account(&self, entry: &AccountEntry) {
         let mut state = self.state();
-        let is_first = state.account.add(entry).unwrap_or(true);
+        let is_first = state.result.account.add(entry).unwrap_or(true);
         state.messages.send(&CopyEvent::Deviation(entry.clone(), is_first));
     }
 
@@ -100,14 +97,14 @@ impl EventSender {
     pub fn failed(&self, error: Error) {
         let mut state = self.state();
         let entry = AccountEntry::of_file(Deviation::Failed, "copy of a file", error.to_string());
-        let _ = state.account.add(&entry);
+        let _ = state.result.account.add(&entry);
         state.messages.send(&CopyEvent::Failure(error));
     }
 
     /// Counts a file on the host that is setuid or setgid or has capabilities.
     pub fn privileged(&self, path: &[u8]) {
         let mut state = self.state();
-        state.privileged.get_or_insert_with(|| (path.to_owned(), 0)).1 += 1;
+        state.result.privileged.get_or_insert_with(|| (path.to_owned(), 0)).1 += 1;
     }
 
     /// Runs a call that may wait for the other end of a stream: that is not a file system that hangs.
@@ -127,7 +124,7 @@ impl EventSender {
                 std::thread::sleep(WAIT_INTERVAL);
                 if events.is_waiting.load(Ordering::Relaxed) {
                     let state = events.state();
-                    state.messages.send(&CopyEvent::Progress(state.progress));
+                    state.messages.send(&CopyEvent::Progress(state.result.progress));
                 }
             }
         });
@@ -135,20 +132,15 @@ impl EventSender {
 
     /// Returns the result: how much was copied, and the account.
     pub fn result(&self) -> CopyResult {
-        let state = self.state();
-        CopyResult {
-            progress: state.progress,
-            account: state.account.clone(),
-            privileged: state.privileged.clone(),
-        }
+        self.state().result.clone()
     }
 
     fn update(&self, change: impl FnOnce(&mut CopyProgress)) {
         let mut state = self.state();
-        change(&mut state.progress);
+        change(&mut state.result.progress);
         if state.sent.elapsed() > INTERVAL {
             state.sent = Instant::now();
-            state.messages.send(&CopyEvent::Progress(state.progress));
+            state.messages.send(&CopyEvent::Progress(state.result.progress));
         }
     }
 

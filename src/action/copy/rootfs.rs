@@ -57,7 +57,7 @@ pub fn pseudo_fs(fd: impl AsFd) -> Option<&'static str> {
 }
 
 /// One side of a copy.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Rootfs {
     /// The root directory of the container; none for the host.
     pub root: Option<OwnedFd>,
@@ -161,19 +161,7 @@ impl Node {
 impl Rootfs {
     /// Returns the root of the host.
     pub fn host() -> Self {
-        let (uid_map, gid_map) = (IdMap::default(), IdMap::default());
-        Self {
-            root: None,
-            uid_map,
-            gid_map,
-            owner: None,
-            user_ns: None,
-            joined: None,
-            writer: None,
-            self_pid: None,
-            logs: None,
-            prefix: String::new(),
-        }
+        Self::default()
     }
 
     /// Translates the owner and group of a file from the IDs that this process sees to those of the
