@@ -4,7 +4,7 @@
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 
 use super::send::{HeldProcess, hold};
 use crate::analysis::selection::Criteria;
@@ -89,11 +89,9 @@ impl FreezeGuard {
         let fds: Vec<RawFd> = files.iter().map(|file| file.as_fd().as_raw_fd()).collect();
         let guardian =
             Guardian::start(&fds, || files.iter().for_each(|file| drop(file.set(false)))).ok()?;
-        let mut blocked = SigSet::empty();
-        [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGTSTP]
-            .into_iter()
-            .for_each(|signal| blocked.add(signal));
-        let mask = blocked.thread_swap_mask(nix::sys::signal::SigmaskHow::SIG_BLOCK).ok();
+        let ends =
+            [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGTSTP];
+        let mask = SigSet::from_iter(ends).thread_swap_mask(SigmaskHow::SIG_BLOCK).ok();
         let guard = Self { files, mask, _guardian: guardian };
         // Where there are two freezers, one is enough.
         let is_freezing = guard.files.iter().any(|file| file.set(true).is_ok());

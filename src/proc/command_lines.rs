@@ -7,8 +7,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{SigSet, SigmaskHow};
-
 use super::host::Host;
 use super::read::{ReadError, read_at_once};
 use super::snapshot::CommandLimit;
@@ -64,15 +62,14 @@ impl Host {
         let (proc, next) = (self.proc_path(""), AtomicUsize::new(0));
         let search = Arc::new(CommandSearch { proc, pids, next, is_meant });
         let (sender, receiver) = channel();
-        // Signals must reach the thread that can clean up.
-        let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK);
-        for _ in 0..threads {
-            let (search, sender) = (Arc::clone(&search), sender.clone());
-            let work = move || sender.send(search.find()).unwrap_or_default();
-            // (Without a thread the answer is lost.)
-            let _ = std::thread::Builder::new().stack_size(128 << 10).spawn(work);
-        }
-        let _ = before.map(|before| before.thread_set_mask());
+        parallel::with_signals_blocked(|| {
+            for _ in 0..threads {
+                let (search, sender) = (Arc::clone(&search), sender.clone());
+                let work = move || sender.send(search.find()).unwrap_or_default();
+                // (Without a thread the answer is lost.)
+                let _ = std::thread::Builder::new().stack_size(128 << 10).spawn(work);
+            }
+        });
         drop(sender);
         let deadline = Instant::now() + TIMEOUT;
         let mut is_found = false;

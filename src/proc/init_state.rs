@@ -29,6 +29,6 @@ impl Host {
             scheduling: self.scheduling(pid),
         };
         // It was read by PID: it has to be the same process still.
-        (self.stat(pid).ok()?.start == init.start).then_some(state)
+        self.exists(init).then_some(state)
     }
 }

@@ -9,7 +9,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::sys::resource::{Resource, getrlimit};
-use nix::sys::signal::{SigSet, SigmaskHow};
 use nix::unistd::{getpid, gettid};
 use procfs::process::Process as Handle;
 
@@ -221,15 +220,12 @@ impl Collector {
         let (job, worker, collector) =
             (self.job.clone(), Worker::default(), std::thread::current());
         let progress = worker.progress.clone();
-        // Signals must reach a thread that can first clean up: handled in a worker, one would stop or
-        // end us with the terminal as a screen left it.
-        let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK);
-        let spawned = std::thread::Builder::new().stack_size(128 << 10).spawn(move || {
+        let work = move || {
             job.run(&progress);
             collector.unpark();
-        });
-        let _ = before.map(|before| before.thread_set_mask());
-        if spawned.is_ok() {
+        };
+        let thread = std::thread::Builder::new().stack_size(128 << 10);
+        if parallel::with_signals_blocked(|| thread.spawn(work)).is_ok() {
             self.workers.push(worker);
         }
     }

@@ -18,6 +18,16 @@ pub fn cpus() -> usize {
     count.count().max(1)
 }
 
+/// Runs a function that starts threads, which inherit a mask of all signals: a signal must reach the thread
+/// that can clean up. Handled in another one, it would stop or end the program with the terminal as a screen
+/// left it.
+pub fn with_signals_blocked<T>(start: impl FnOnce() -> T) -> T {
+    let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK);
+    let started = start();
+    let _ = before.map(|before| before.thread_set_mask());
+    started
+}
+
 /// Calls a function for each number below `count` on so many threads, this one among them, and returns the
 /// results in order. Each thread takes the next number: some take longer than others.
 pub fn map<T: Send>(count: usize, threads: usize, work: impl Fn(usize) -> T + Sync) -> Vec<T> {
@@ -28,11 +38,9 @@ pub fn map<T: Send>(count: usize, threads: usize, work: impl Fn(usize) -> T + Sy
         mine.map(|number| (number, work(number))).collect::<Vec<_>>()
     };
     let mut results = std::thread::scope(|scope| {
-        // Signals must reach the thread that can clean up.
-        let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK);
         let spawn = |_| std::thread::Builder::new().spawn_scoped(scope, take).ok();
-        let others: Vec<_> = (1..threads.min(count)).filter_map(spawn).collect();
-        let _ = before.map(|before| before.thread_set_mask());
+        let others: Vec<_> =
+            with_signals_blocked(|| (1..threads.min(count)).filter_map(spawn).collect());
         let mut results = take();
         for thread in others {
             results.extend(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));

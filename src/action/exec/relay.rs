@@ -42,10 +42,8 @@ impl SignalForwarder {
     /// # Errors
     /// See signalfd(2).
     pub fn new() -> Result<Self, Errno> {
-        let mut set = SigSet::empty();
-        FORWARDED.into_iter().for_each(|signal| set.add(signal));
-        set.add(Signal::SIGWINCH);
-        set.add(Signal::SIGTSTP);
+        let signals = FORWARDED.into_iter().chain([Signal::SIGWINCH, Signal::SIGTSTP]);
+        let set: SigSet = signals.collect();
         set.thread_block()?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         Ok(Self(SignalFd::with_flags(&set, flags)?))

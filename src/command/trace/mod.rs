@@ -161,10 +161,7 @@ fn subject(containers: &TracedContainers<'_>, arguments: &TraceArgs) -> String {
 
 /// Blocks the signals that end a trace, and returns a descriptor that reads them.
 fn block_interrupts() -> Result<SignalFd, Error> {
-    let mut set = SigSet::empty();
-    for signal in [UnixSignal::SIGINT, UnixSignal::SIGTERM, UnixSignal::SIGHUP] {
-        set.add(signal);
-    }
+    let set = SigSet::from_iter([UnixSignal::SIGINT, UnixSignal::SIGTERM, UnixSignal::SIGHUP]);
     set.thread_block().and_then(|()| SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC)).map_err(
         |error| Error::new(ExitStatus::Failed, "cannot wait for Ctrl-C").cause(os_error(error)),
     )
