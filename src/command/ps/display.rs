@@ -6,8 +6,9 @@ use std::time::Instant;
 
 use nix::sys::signal::raise;
 
+use super::list::Snapshots;
 use super::rows::common_signal;
-use super::watch::{Change, HIGHLIGHT_FOR, Snapshots, Watch};
+use super::watch::{Change, HIGHLIGHT_FOR, Watch};
 use crate::error::{Error, ExitStatus, os_error};
 use crate::model::signal::Signal;
 use crate::output::diff::MarkedRow;

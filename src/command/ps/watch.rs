@@ -1,9 +1,9 @@
-//! `ps --watch`: refreshes a list of processes, through a trait that `ps` implements. Into a pipe, or at a
-//! terminal whose cursor cannot move, the plain table is written at each refresh; elsewhere `display`
-//! draws it in place.
+//! `ps --watch`: refreshes a list of processes. Into a pipe, or at a terminal whose cursor cannot move, the
+//! plain table is written at each refresh; elsewhere `display` draws it in place.
 
 use std::time::{Duration, Instant};
 
+use super::list::{ProcessList, Snapshots};
 use super::rows::{PsRows, common_signal};
 use crate::cli::context::Context;
 use crate::error::{Error, ExitStatus, os_error};
@@ -21,24 +21,6 @@ pub const INTERVAL: Duration = Duration::from_secs(2);
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
 /// Time that a mark lasts: long enough to notice after looking away.
 pub const HIGHLIGHT_FOR: Duration = Duration::from_secs(6);
-
-/// A snapshot of each container, or why there is none.
-pub type Snapshots = Vec<Result<PsRows, Error>>;
-
-/// A list of processes that can be refreshed and drawn.
-pub trait Refresh {
-    /// Takes a snapshot of the containers that the words refer to, all at one moment.
-    fn snapshot(&self, context: &Context, words: &[&str]) -> Snapshots;
-
-    /// Draws the rows of each container; no column becomes narrower than in `widths`.
-    fn draw(
-        &self,
-        containers: &[Vec<MarkedRow>],
-        style: &Style,
-        options: TableOptions,
-        widths: &mut ColumnWidths,
-    ) -> String;
-}
 
 /// A container that is watched.
 pub struct WatchedContainer {
@@ -66,7 +48,7 @@ pub enum Change {
 /// The watched containers, and how they are refreshed.
 pub struct Watch<'a> {
     /// The list of their processes.
-    pub list: &'a dyn Refresh,
+    pub list: &'a ProcessList<'a>,
     /// The context of refreshes: warnings are not repeated.
     pub quiet: Context,
     /// Time between two refreshes.
@@ -81,7 +63,7 @@ impl<'a> Watch<'a> {
         context: &Context,
         words: &[String],
         interval: Duration,
-        list: &'a dyn Refresh,
+        list: &'a ProcessList<'a>,
     ) -> Result<(Self, Snapshots), Error> {
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         let found: Vec<PsRows> =
