@@ -1,6 +1,6 @@
 //! Filters for the kernel's tracepoints about signals: records that would be neither printed nor counted are
 //! not written. Pure. The target of a signal cannot be filtered: a filter names threads by number, and those
-//! that begin later would be missed until it is replaced; and a control group, by which perf_event_open(2)
+//! that begin later would be missed until it is replaced; and a cgroup, by which perf_event_open(2)
 //! can limit an event, is that of the sender.
 
 use super::trace_outcome::{SI_KERNEL, SI_TIMER, SI_TKILL, SI_USER};

@@ -150,7 +150,7 @@ fn ended_containers(line: &CompletionLine, typed: &OsStr) -> Vec<CompletionCandi
         containers.iter().chain(ended().map(|stopped| &stopped.container)).collect();
     let mut found: Vec<CompletionCandidate> = Vec::new();
     for container in ended().map(|stopped| &stopped.container) {
-        // (Several lives of one container in a pod are one.)
+        // (Several runs of one container in a pod are one.)
         let is_other = |other: &&&Container| {
             other.id != container.id && (container.pod.is_none() || other.pod != container.pod)
         };

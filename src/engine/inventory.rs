@@ -1,4 +1,4 @@
-//! The result of a search: containers that are alive, those that are not running, and everything that
+//! The result of a search: containers that are running, those that are not running, and everything that
 //! limits the view. Nothing here searches.
 
 use std::path::Path;
@@ -49,7 +49,7 @@ impl StoppedContainer {
 /// The containers of a host.
 #[derive(Debug, Default)]
 pub struct Inventory {
-    /// Containers that are alive, in the order of the engine table.
+    /// Containers that are running, in the order of the engine table.
     pub containers: Vec<Container>,
     /// Containers that are not running.
     pub stopped: Vec<StoppedContainer>,

@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_stack_tells_it_where_wchan_is_0() {
+    fn the_stack_has_the_function_where_wchan_is_0() {
         let files = |wchan: &'static [u8], stack: Option<&'static [u8]>| {
             read(|name, _| match name {
                 "wchan" => Some(wchan.to_vec()),

@@ -9,7 +9,7 @@ use crate::proc::Host;
 const MEANT_PREFIX: usize = 4;
 
 /// Returns the containers that are not running and that a word refers to: by the first rule that matches any, its
-/// whole name, its ID, or the beginning of that. Of the lives of one container in a pod it is the last one.
+/// whole name, its ID, or the beginning of that. Of the runs of one container in a pod it is the last one.
 pub(super) fn not_running<'a>(
     host: &Host,
     inventory: &'a Inventory,
@@ -26,7 +26,7 @@ pub(super) fn not_running<'a>(
     };
     let named = matching(&|stopped| has_whole_name(&stopped.container, word));
     if !named.is_empty() {
-        return verified_or_all(last_lives(host, named));
+        return verified_or_all(last_runs(host, named));
     }
     let identified = matching(&|stopped| stopped.container.id.as_deref() == Some(word));
     if !identified.is_empty() {
@@ -44,16 +44,16 @@ fn verified_or_all(mut found: Vec<&StoppedContainer>) -> Vec<&StoppedContainer> 
     found
 }
 
-/// Keeps the last of the lives of each container in a pod: there is a record for each of them.
-fn last_lives<'a>(host: &Host, found: Vec<&'a StoppedContainer>) -> Vec<&'a StoppedContainer> {
+/// Keeps the last of the runs of each container in a pod: there is a record for each of them.
+fn last_runs<'a>(host: &Host, found: Vec<&'a StoppedContainer>) -> Vec<&'a StoppedContainer> {
     let mut last: Vec<&StoppedContainer> = Vec::new();
     let ended = |stopped: &StoppedContainer| {
         exit_record(host, &stopped.container).and_then(|record| record.finished)
     };
     for stopped in found {
         let pod = &stopped.container.pod;
-        let is_life = |other: &&mut &StoppedContainer| pod.is_some() && other.container.pod == *pod;
-        match last.iter_mut().find(is_life) {
+        let is_run = |other: &&mut &StoppedContainer| pod.is_some() && other.container.pod == *pod;
+        match last.iter_mut().find(is_run) {
             Some(other) if ended(other) <= ended(stopped) => *other = stopped,
             Some(_) => {}
             None => last.push(stopped),

@@ -1,6 +1,6 @@
 //! The containers of a trace: those that were chosen, and the others, by which senders are named. Later ones
 //! are searched for as long as a process was seen in a place that belongs to none. One that its engine's record
-//! names by the control group belongs at once: in a crash loop it ends before the record has its PID. Nothing is
+//! names by the cgroup belongs at once: in a crash loop it ends before the record has its PID. Nothing is
 //! read but that.
 
 use std::collections::{HashMap, HashSet};
@@ -43,7 +43,7 @@ pub enum TraceChoice<'a> {
 pub struct ChosenContainer<'a> {
     /// The container.
     pub container: Container,
-    /// The control group that it has when it runs, if that is known.
+    /// The cgroup that it has when it runs, if that is known.
     pub cgroup: Option<Vec<u8>>,
     /// The resolved container, if it ran when the trace began.
     pub running: Option<ResolvedContainer<'a>>,
@@ -62,7 +62,7 @@ pub struct ProcessContainer {
     pub is_settled: bool,
 }
 
-/// A place in which a process can be: a control group, or a PID namespace below the host's.
+/// A place in which a process can be: a cgroup, or a PID namespace below the host's.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Place {
     Cgroup(Vec<u8>),
@@ -202,7 +202,7 @@ impl<'a> TracedContainers<'a> {
     }
 
     /// Returns the container of a process by a record that is not verified yet; `found` is the one that the
-    /// runtime below its engine has. (A process that is exiting has left its control group.)
+    /// runtime below its engine has. (A process that is exiting has left its cgroup.)
     fn recorded(&self, pid: HostPid, found: Option<&Container>) -> Option<ProcessContainer> {
         let unique = found.filter(|container| container.has_unique_id());
         let by_id = || {
@@ -217,7 +217,7 @@ impl<'a> TracedContainers<'a> {
         Some(ProcessContainer { depth: found.map(|container| container.depth), ..container })
     }
 
-    /// Returns the container of a control group, by its path.
+    /// Returns the container of a cgroup, by its path.
     pub fn at(&mut self, path: &[u8]) -> Option<ProcessContainer> {
         if self.container_at(path).is_none_or(|container| !self.is_settled(container)) {
             self.note(Place::Cgroup(path.to_owned()));
@@ -231,7 +231,7 @@ impl<'a> TracedContainers<'a> {
             .or_else(|| found.map(|container| self.describe(container)))
     }
 
-    /// Returns the container whose control group this is by its engine's record, verified or not.
+    /// Returns the container whose cgroup this is by its engine's record, verified or not.
     fn recorded_at(&self, path: &[u8]) -> Option<ProcessContainer> {
         let is_here = |container: &Container, cgroup: Option<&[u8]>| {
             // (One without its name may be shared, or become another container's.)
@@ -243,7 +243,7 @@ impl<'a> TracedContainers<'a> {
             container.engine.reference != ReferenceForm::Pid
                 && is_cgroup_of(path, container, cgroup.filter(is_named))
         };
-        // (Most control groups of a host are not a container's, and its records may be thousands.)
+        // (Most cgroups of a host are not a container's, and its records may be thousands.)
         match has_long_id(path) {
             true => self.recorded_as(is_here),
             false => self.chosen_as(is_here),
@@ -342,7 +342,7 @@ impl<'a> TracedContainers<'a> {
         self.unknown.insert(place, PlaceTimes { first_seen: now, next_search: None });
     }
 
-    /// Returns the place of a process. (A PID namespace without a control group is a container of its own
+    /// Returns the place of a process. (A PID namespace without a cgroup is a container of its own
     /// where all processes are searched.)
     fn place(&self, pid: HostPid) -> Option<Place> {
         if self.is_whole_host() {
@@ -376,7 +376,7 @@ impl<'a> TracedContainers<'a> {
         }
     }
 
-    /// Returns the innermost container at or above a control group.
+    /// Returns the innermost container at or above a cgroup.
     fn container_at(&self, path: &[u8]) -> Option<&Container> {
         let own_path = |container: &Container| {
             let cgroup = container.cgroup.as_ref()?;

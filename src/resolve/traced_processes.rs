@@ -160,7 +160,7 @@ impl<'a> TracedProcesses<'a> {
                 Some(mut read) => {
                     let known = self.processes.get(&pid);
                     read.readings[1] = known.and_then(|known| known.readings[0]);
-                    // (One that is exiting has left its control group and its namespaces.)
+                    // (One that is exiting has left its cgroup and its namespaces.)
                     if let Some(known) = known
                         && read.container.is_none()
                     {
@@ -338,7 +338,7 @@ impl<'a> TracedProcesses<'a> {
         })
     }
 
-    /// Notes that a process was moved into a control group.
+    /// Notes that a process was moved into a cgroup.
     pub fn move_to(&mut self, tid: i32, path: &[u8]) {
         let Some(container) = self.containers.at(path) else { return };
         let Some(mut process) = self.of_thread(tid) else { return };

@@ -173,7 +173,7 @@ impl Container {
 
 impl Drop for Container {
     fn drop(&mut self) {
-        // The init dies with its parent (PR_SET_PDEATHSIG), and its namespace with it.
+        // The init is killed with its parent (PR_SET_PDEATHSIG), and its namespace with it.
         let _ = self.monitor.kill();
         let _ = self.monitor.wait();
         let _ = std::fs::remove_file(&self.log);

@@ -4,7 +4,7 @@
 use std::ffi::CString;
 use std::fs::OpenOptions;
 use std::io::{Read, Write};
-use std::os::fd::{AsRawFd, IntoRawFd};
+use std::os::fd::IntoRawFd;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -372,7 +372,6 @@ fn start_logger(name: &str) -> std::io::Result<()> {
             );
             write_log(&format!("{name} {signal} {}", number(4)));
         }
-        let _ = reader.as_raw_fd();
     });
     before.thread_set_mask()?;
     Ok(())

@@ -63,7 +63,7 @@ pub fn thread_waits(tid: i32) -> bool {
     sleeps_in(Path::new(&format!("/proc/self/task/{tid}")), WAITS)
 }
 
-/// Whether a thread sleeps in one of these system calls; where the kernel does not tell, whether it sleeps.
+/// Whether a thread sleeps in one of these system calls; if the call cannot be read, whether it sleeps.
 pub fn sleeps_in(task: &Path, calls: &[i64]) -> bool {
     match std::fs::read_to_string(task.join("syscall")) {
         // (The kernel writes the number only of a thread that is asleep, else `running`.)
@@ -72,8 +72,8 @@ pub fn sleeps_in(task: &Path, calls: &[i64]) -> bool {
             call.is_some_and(|call: i64| calls.contains(&call))
         }
         Err(error) => {
-            let is_untold = [ErrorKind::NotFound, ErrorKind::PermissionDenied];
-            is_untold.contains(&error.kind())
+            let unreadable = [ErrorKind::NotFound, ErrorKind::PermissionDenied];
+            unreadable.contains(&error.kind())
                 && ['S', 'D'].contains(&state(&status(&task.display().to_string())))
         }
     }

@@ -309,8 +309,8 @@ impl CopyJob<'_> {
     }
 
     /// Joins the user namespace of a rootless container: without CAP_CHOWN, files can be given to other
-    /// users only there; and a FUSE file system that was mounted in it (fuse-overlayfs) admits nobody from
-    /// outside, not even root (fuse_allow_current_process, fs/fuse/dir.c). From then on this process sees
+    /// users only there; and a FUSE file system that was mounted in it (fuse-overlayfs) refuses processes from
+    /// outside, even those of root (fuse_allow_current_process, fs/fuse/dir.c). From then on this process sees
     /// all IDs as that namespace does. Returns whether it has become that file system's user.
     fn join_user_namespace(&mut self, events: &EventSender) -> bool {
         let endpoints = std::iter::once(&self.destination).chain(&self.sources);

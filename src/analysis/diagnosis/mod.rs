@@ -55,7 +55,7 @@ pub struct DiagnosisInput<'a> {
     pub init_wchan: Option<&'a str>,
     /// The processes that were killed for lack of memory, if the container's cgroup counts them.
     pub oom_kills: Option<&'a OomKills>,
-    /// The engine's record of earlier lives.
+    /// The engine's record of earlier runs.
     pub record: Option<&'a ExitRecord>,
     /// The time since it was started.
     pub age: Option<Duration>,

@@ -12,7 +12,7 @@ use crate::model::oom_kill::OomKill;
 
 /// A kill this long before or after the end of a container ended it.
 const SAME_MOMENT: std::time::Duration = std::time::Duration::from_secs(2);
-/// The word before the ID in the control group of a monitor (`libpod-conmon-ID.scope`, `crio-conmon-ID.scope`).
+/// The word before the ID in the cgroup of a monitor (`libpod-conmon-ID.scope`, `crio-conmon-ID.scope`).
 const MONITOR: &[u8] = b"conmon-";
 
 /// The facts about the end of a container.

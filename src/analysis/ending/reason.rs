@@ -65,7 +65,7 @@ impl EndingInput<'_> {
         }
     }
 
-    /// Returns the reason for a container whose engine records no end. An OOM kill may be of any of its lives.
+    /// Returns the reason for a container whose engine records no end. An OOM kill may be of any of its runs.
     fn unrecorded(&self) -> String {
         let cause = match self.record {
             None if self.container.engine.records_ends => self.unread_record(),

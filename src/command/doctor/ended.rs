@@ -46,7 +46,7 @@ pub(super) fn finding(host: &Host, stopped: &StoppedContainer, pods: &RunningPod
     }
 }
 
-/// Returns the containers that are between two lives: their engines are about to start them again, or the
+/// Returns the containers that are between two runs: their engines are about to start them again, or the
 /// kubelet another one in their place.
 pub(super) fn restarting<'a>(
     host: &Host,
@@ -60,7 +60,7 @@ pub(super) fn restarting<'a>(
         if record.state != RecordedState::Restarting && !is_failing {
             continue;
         }
-        // Of several lives of one container in a pod the last one counts.
+        // Of several runs of one container in a pod the last one counts.
         let pod = stopped.container.pod.as_ref().filter(|_| is_failing);
         let same = |(other, _): &&mut (&StoppedContainer, Option<Timestamp>)| {
             pod.is_some() && other.container.pod.as_ref() == pod

@@ -73,11 +73,11 @@ pub enum KernelEvent {
         /// Whether execve(2) did it.
         by_exec: bool,
     },
-    /// A thread was moved into another control group (`cgroup:cgroup_attach_task`).
+    /// A thread was moved into another cgroup (`cgroup:cgroup_attach_task`).
     Moved {
         /// The thread.
         tid: i32,
-        /// The path of the control group below its hierarchy's root.
+        /// The path of the cgroup below its hierarchy's root.
         path: Vec<u8>,
     },
     /// The ring was full.

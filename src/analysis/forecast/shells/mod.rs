@@ -1,5 +1,5 @@
 //! Shells: a trap runs when the foreground command has exited, or at once in `wait` and `read`. They are
-//! told apart by the system call that the shell is in, and by the children: a shell without job control starts
+//! distinguished by the system call that the shell is in, and by the children: a shell without job control starts
 //! background jobs with INT and QUIT ignored (POSIX, 2.11 Signals and Error Handling), except for process
 //! substitutions and coprocesses. Measured in tests/it/forecast.rs for dash, bash,
 //! busybox ash, zsh and mksh. The script itself is read in `script`, the effects of a trap in `handler`.
