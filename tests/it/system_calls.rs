@@ -10,6 +10,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use libtest_mimic::{Failed, Trial};
 
@@ -17,7 +18,10 @@ use crate::harness::Container;
 use crate::support::{Need, Outcome, Run, check, finish, repository, test_with, wait_until};
 
 pub fn trials() -> Vec<Trial> {
-    vec![test_with(Need::Strace, "system_calls::stay_within_their_limits", limits)]
+    vec![
+        test_with(Need::Strace, "system_calls::stay_within_their_limits", limits),
+        test_with(Need::Strace, "system_calls::an_empty_cgroup_takes_few", empty_cgroups),
+    ]
 }
 
 /// Calls of the allocator, of locks and of waiting. (And fcntl(2): a debug build asks for each descriptor that it
@@ -48,6 +52,9 @@ const RUNS: usize = 5;
 /// Children of the container's init.
 const CHILDREN: usize = 40;
 
+/// Empty hosts so far: each has a cgroup of its own.
+static HOSTS: AtomicUsize = AtomicUsize::new(0);
+
 /// A host of its own: a PID namespace, a cgroup tree, and directories of engines that are empty. Dropping it
 /// kills everything in it.
 struct EmptyHost {
@@ -72,7 +79,9 @@ impl EmptyHost {
             (fields.next()? == "cgroup2").then_some(point)
         });
         let root = points.next().ok_or("no cgroup2 is mounted")?;
-        let cgroup = Path::new(root).join(format!("cinspect-calls-{}", std::process::id()));
+        let number = HOSTS.fetch_add(1, Ordering::Relaxed);
+        let name = format!("cinspect-calls-{}-{number}", std::process::id());
+        let cgroup = Path::new(root).join(name);
         std::fs::create_dir(&cgroup)?;
         let enter = "echo $$ > \"$1\"; shift; exec unshare --cgroup --mount --pid --fork --kill-child --mount-proc \"$@\"";
         let mut shell = Command::new("sh");
@@ -222,4 +231,32 @@ fn limits() -> Outcome {
         return Ok(std::fs::write(&path, updated)?);
     }
     check(exceeded.is_empty(), exceeded.join("\n"))
+}
+
+/// Empty cgroups that are named like containers, as an engine may leave them.
+const EMPTY_CGROUPS: u64 = 200;
+/// The most calls that each may take: four in each of two searches, because no engine has a record of the
+/// container.
+const CALLS_PER_CGROUP: u64 = 9;
+
+fn empty_cgroups() -> Outcome {
+    let only = OnlyContainer::start()?;
+    let least = || -> Result<u64, Failed> {
+        let mut least = u64::MAX;
+        for _ in 0..RUNS {
+            least = least.min(only.count("ps CTR")?);
+        }
+        Ok(least)
+    };
+    let without = least()?;
+    let parent = only.host.cgroup.join("docker");
+    let cgroups = || (0..EMPTY_CGROUPS).map(|number| parent.join(format!("{number:064x}")));
+    std::fs::create_dir(&parent)?;
+    let with =
+        cgroups().try_for_each(std::fs::create_dir).map_err(Failed::from).and_then(|()| least());
+    for cgroup in cgroups().chain([parent.clone()]) {
+        let _ = std::fs::remove_dir(cgroup);
+    }
+    let each = with?.saturating_sub(without) / EMPTY_CGROUPS;
+    check(each <= CALLS_PER_CGROUP, format!("{each} calls for each, more than {CALLS_PER_CGROUP}"))
 }

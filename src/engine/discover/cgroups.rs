@@ -102,11 +102,14 @@ impl Search<'_> {
     /// Adds containers that only the name of their cgroup identifies.
     pub(super) fn add_recognised(&mut self, cgroups: UnexplainedCgroups<'_>) {
         let (left, mut explained) = cgroups.finish(self);
-        for NamedCgroup { live, name } in left {
-            let Some((engine, id)) = name else { continue };
-            if explained.explain(&live.cgroup.path, true) {
+        for cgroup in left {
+            if cgroup.name.is_none()
+                || explained.explain(&cgroup.live.cgroup.path, true)
+                || self.process_of(&cgroup).is_none()
+            {
                 continue;
             }
+            let NamedCgroup { live, name: Some((engine, id)), .. } = cgroup else { continue };
             let Some(init) = self.init_of(&live.cgroup) else { continue };
             if self.by_init.contains_key(&init.id.pid) {
                 continue;

@@ -1,6 +1,7 @@
 //! Cgroups and PID namespaces that no record explains: one process of each leads to a shim, a monitor or mounts,
 //! and these to more records. Nothing here names a container.
 
+use std::cell::OnceCell;
 use std::collections::HashSet;
 
 use super::Search;
@@ -30,11 +31,16 @@ pub(super) struct UnexplainedCgroups<'t> {
 pub(super) struct NamedCgroup<'t> {
     pub live: &'t LiveCgroup,
     pub name: Option<(&'static EngineInfo, String)>,
+    /// A process in it or in one below it, once it was asked for: an engine may leave thousands without any.
+    process: OnceCell<Option<HostPid>>,
 }
 
 impl<'t> UnexplainedCgroups<'t> {
     fn new(cgroups: &'t [LiveCgroup]) -> Self {
-        let named = |live: &'t LiveCgroup| NamedCgroup { live, name: recognise(&live.cgroup.path) };
+        let named = |live: &'t LiveCgroup| {
+            let name = recognise(&live.cgroup.path);
+            NamedCgroup { live, name, process: OnceCell::new() }
+        };
         Self { left: cgroups.iter().map(named).collect(), known: CgroupPaths::default() }
     }
 
@@ -125,7 +131,7 @@ impl Search<'_> {
             if engines.contains(engine.name) {
                 continue;
             }
-            let pid = self.process_of(cgroup.live).filter(|pid| !followed.contains(pid));
+            let pid = self.process_of(cgroup).filter(|pid| !followed.contains(pid));
             if let Some(pid) = pid {
                 engines.insert(engine.name);
                 found.push((id.clone(), pid));
@@ -141,9 +147,10 @@ impl Search<'_> {
             self.inventory.containers.iter().filter_map(|container| container.pid_ns).collect();
         namespaces.extend(self.host.pid_ns);
         let mut found = Vec::new();
-        for NamedCgroup { live, name } in cgroups {
+        for cgroup in cgroups {
+            let NamedCgroup { live, name, .. } = cgroup;
             if let Some((_, id)) = name {
-                found.extend(self.process_of(live).map(|pid| (id.clone(), pid)));
+                found.extend(self.process_of(cgroup).map(|pid| (id.clone(), pid)));
                 continue;
             }
             // To list a v1 cgroup the kernel sorts all that is in it, a login session for example; the
@@ -160,9 +167,11 @@ impl Search<'_> {
 
     /// Returns a process of a cgroup or, where only cgroups below it have any (systemd in the container), of
     /// these.
-    fn process_of(&self, live: &LiveCgroup) -> Option<HostPid> {
+    pub(super) fn process_of(&self, cgroup: &NamedCgroup<'_>) -> Option<HostPid> {
+        let live = cgroup.live;
         let below = || self.host.cgroup_pids(&live.cgroup).ok()?.first().copied();
-        live.any_pid().or_else(below)
+        let read = || live.any_pid().or_else(|| if live.is_leaf { None } else { below() });
+        *cgroup.process.get_or_init(read)
     }
 
     /// Returns one process of each PID namespace in a cgroup that is not known, and adds those

@@ -36,6 +36,8 @@ const MAX_PROCS: usize = 32 << 20;
 pub struct LiveCgroup {
     /// The cgroup.
     pub cgroup: Cgroup,
+    /// Whether it had none below it.
+    pub is_leaf: bool,
     dir: PathBuf,
 }
 
@@ -98,10 +100,11 @@ impl TreeWalk<'_> {
                 continue;
             }
             todo.extend(self.children(&pending));
-            let PendingCgroup { dir, path, depth, .. } = pending;
+            let PendingCgroup { dir, path, depth, is_leaf, .. } = pending;
             if depth > 0 && !self.seen.contains(&path) {
                 self.seen.insert(path.clone());
-                self.tree.cgroups.push(LiveCgroup { cgroup: hierarchy.cgroup(&path), dir });
+                let cgroup = hierarchy.cgroup(&path);
+                self.tree.cgroups.push(LiveCgroup { cgroup, is_leaf, dir });
             }
         }
         true
@@ -320,14 +323,23 @@ impl Host {
 }
 
 impl LiveCgroup {
-    /// Returns one process that is directly in this cgroup. Reads no further than the first: on v2 the
-    /// kernel lists lazily.
+    /// Returns one process that is directly in this cgroup. Most often the first bytes have one, and on v2
+    /// the kernel lists lazily. (Processes that this PID namespace does not have are listed as 0.)
     pub fn any_pid(&self) -> Option<HostPid> {
-        let mut buffer = Vec::with_capacity(64);
-        let file = File::open(self.dir.join("cgroup.procs")).ok()?;
-        read_at_once(file, &mut buffer, 64).ok()?;
-        let last = buffer.iter().rposition(|b| *b == b'\n')?;
-        cgroup::parse_pids(&buffer[..last]).into_iter().find_map(HostPid::new)
+        const FIRST: usize = 64;
+        let mut buffer = Vec::with_capacity(FIRST);
+        let file = || File::open(self.dir.join("cgroup.procs"));
+        read_at_once(file().ok()?, &mut buffer, FIRST).ok()?;
+        let first = |listed: &[u8]| {
+            let end = listed.iter().rposition(|byte| *byte == b'\n')?;
+            cgroup::parse_pids(&listed[..end]).into_iter().find_map(HostPid::new)
+        };
+        let found = first(&buffer);
+        if found.is_some() || buffer.len() < FIRST {
+            return found;
+        }
+        read_into(file().ok()?, &mut buffer, MAX_PROCS).ok()?;
+        first(&buffer)
     }
 }
 
