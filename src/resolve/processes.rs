@@ -14,6 +14,7 @@ use crate::analysis::joined::Joined;
 use crate::analysis::programs::program_note;
 use crate::engine::{is_starter, read_members, read_surveyed_members};
 use crate::error::{Error, ExitStatus};
+use crate::model::container::ContainerState;
 use crate::model::idmap::IdMap;
 use crate::model::lookup::LookupStore;
 use crate::model::pid::{ContainerPid, HostPid};
@@ -304,8 +305,14 @@ impl ResolvedContainer<'_> {
         if signals.is_empty() {
             return context;
         }
-        let pids: Vec<HostPid> = processes.iter().map(|process| process.facts.id.pid).collect();
-        context.frozen = host.freezers(self.container.cgroup.as_ref(), &pids);
+        // The state of a container is that of its init, and was read a moment ago where all were surveyed.
+        let is_known_to_run = self.matched_by == MatchRule::Every
+            && self.container.state == ContainerState::Running
+            && processes.iter().all(|process| Some(process.facts.id) == self.container.init);
+        if !is_known_to_run {
+            let pids: Vec<HostPid> = processes.iter().map(|process| process.facts.id.pid).collect();
+            context.frozen = host.freezers(self.container.cgroup.as_ref(), &pids);
+        }
         let terminal_stops = [Signal::TSTP, Signal::TTIN, Signal::TTOU];
         if terminal_stops.into_iter().any(|signal| signals.contains(signal)) {
             let groups = processes.iter().map(|process| process.facts.stat.pgrp).collect();
