@@ -213,7 +213,7 @@ impl Host {
                 read => return read,
             }
         }
-        self.state_dir("/")?.read(path)
+        self.state_dir("/")?.read(path.strip_prefix("/").unwrap_or(path))
     }
 
     /// Keeps directories of records open that are walked to as long as the result lives, for a search that
