@@ -1,5 +1,4 @@
-//! Text and JSON of a stop: a line per event, and the outlook of a dry run. The only place where an
-//! event becomes text. Nothing here prints.
+//! Text and JSON of a stop: a line per event. The only place where an event becomes text. Nothing here prints.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;

@@ -36,7 +36,7 @@ pub fn trials() -> Vec<Trial> {
         container("stop::no_grace_period_is_kill_at_once", no_grace_period),
         container("stop::a_grace_period_without_a_limit_ends_in_no_kill", no_limit),
         container("stop::assumed_settings_are_named_until_they_are_given", assumed),
-        container("stop::dry_run_shows_the_outlook_and_sends_nothing", dry_run),
+        container("stop::dry_run_shows_the_forecast_and_sends_nothing", dry_run),
         container("stop::uninterruptible_sleep_may_end_in_time", uninterruptible),
         container("stop::stops_a_container_that_forks_all_the_time", forks),
         container("stop::stops_several_containers_side_by_side", several),

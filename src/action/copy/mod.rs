@@ -370,7 +370,7 @@ impl CopyJob<'_> {
         let failed = |cause: String| {
             failure(format!("invalid owner `{}`", error::text(word)))
                 .cause(cause)
-                .hint("USER[:GROUP], by name or ID as the container knows them")
+                .hint("USER[:GROUP], by name or ID in the container")
         };
         let spec = UserSpec::parse(word).map_err(failed)?;
         let (passwd, group) = (to.read_small(b"/etc/passwd"), to.read_small(b"/etc/group"));
