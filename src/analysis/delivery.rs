@@ -130,6 +130,15 @@ impl Prediction {
         Self { verdict, note: None, later: None }
     }
 
+    /// Returns the verdict of the container's stop signal on a process of its sandbox: the container's own processes
+    /// get the signal.
+    pub fn in_sandbox() -> Self {
+        Self::with_note(
+            Verdict::Unknown,
+            "a process in the sandbox gets it, which is not on this host",
+        )
+    }
+
     fn with_note(verdict: Verdict, note: impl Into<String>) -> Self {
         Self { verdict, note: Some(note.into()), later: None }
     }

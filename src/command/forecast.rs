@@ -186,7 +186,10 @@ pub(super) fn forecast_of(
     procedure: &StopProcedure,
 ) -> Forecast {
     let input = found.forecast_input(snapshot, procedure);
-    let answer = found.with_lookups(snapshot, || forecast(input));
+    let mut answer = found.with_lookups(snapshot, || forecast(input));
+    if found.container.remark.is_some() {
+        answer = answer.of_sandbox();
+    }
     let names = companions(found).into_iter().map(Container::qualified);
     answer.with_companions(names.collect())
 }

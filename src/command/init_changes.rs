@@ -7,7 +7,9 @@ use crate::resolve::ResolvedContainer;
 /// Reads the init and its engine's record, and returns the changes.
 pub(super) fn init_changes(found: &ResolvedContainer<'_>) -> Vec<OwnChange> {
     let (host, container) = (found.host, &found.container);
-    let state = container.init.and_then(|init| host.init_state(init));
+    // (A sandbox is not the configured program.)
+    let init = container.init.filter(|_| container.remark.is_none());
+    let state = init.and_then(|init| host.init_state(init));
     let record = process_config(host, container);
     let has_own_mounts = container.engine.names_containers() && container.verified;
     state.map_or_else(Vec::new, |state| own_changes(record.as_ref(), &state, has_own_mounts))

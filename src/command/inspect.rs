@@ -7,7 +7,6 @@ use super::any_container::each_container;
 use super::init_changes::init_changes;
 use super::{Command, Section, arguments, command, process_of, resolve};
 use crate::analysis::container_process::ContainerProcess;
-use crate::analysis::delivery::Recipient;
 use crate::analysis::inspection::Inspection;
 use crate::analysis::inspection::mounts::mounts;
 use crate::analysis::inspection::namespaces::{OtherContainer, namespaces};
@@ -109,7 +108,7 @@ fn inspect(found: &ResolvedContainer<'_>, pid: Option<ContainerPid>) -> Result<I
     let snapshot = found.snapshot(options)?;
     let process = inspected_process(found, pid, &snapshot)?;
     let id = process.facts.id;
-    let prediction = snapshot.predict(process, stop_signal, Recipient::Process);
+    let prediction = found.predict_stop(&snapshot, process, stop_signal);
     let is_host = found.is_host();
     let facts = host.inspect_facts(id.pid, container.cgroup.as_ref());
     // They were read by PID: it has to be the same process still.

@@ -6,7 +6,6 @@ use clap::{ArgMatches, Args};
 
 use super::forecast::{PlannedStop, assumed_by, each_container, forecast_of, read_inits};
 use super::{Command, arguments, columns_section, command};
-use crate::analysis::delivery::Recipient;
 use crate::cli::args;
 use crate::cli::context::Context;
 use crate::completion::source::{CompletionSource, column_names};
@@ -155,7 +154,7 @@ fn forecast_stop(
     let process = snapshot.processes.iter().find(|process| process.facts.id == init)?;
     Some(LsStop {
         signal,
-        verdict: snapshot.predict(process, signal, Recipient::Process).verdict,
+        verdict: found.predict_stop(snapshot, process, signal).verdict,
         forecast: forecast_of(found, snapshot, procedure).graceful,
         assumed: assumed_by(policy, container),
     })

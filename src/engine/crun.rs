@@ -45,7 +45,13 @@ impl Engine for Crun {
     }
 
     fn read_records(&self, reader: &RecordReader<'_>, records: &mut Vec<Record>) {
-        oci_state::read_records(reader, &CRUN, "status", parse, records);
+        oci_state::read_records(
+            reader,
+            &CRUN,
+            |id| Some((id, format!("{id}/status"))),
+            parse,
+            records,
+        );
     }
 
     fn resource_config(&self, host: &Host, container: &Container) -> Option<ResourceConfig> {

@@ -46,6 +46,7 @@ mod process_index;
 mod process_namespaces;
 mod record;
 mod runc;
+mod runsc;
 mod shims;
 mod store;
 mod verify;
@@ -88,6 +89,7 @@ pub static ENGINES: &[&dyn Engine] = &[
     &runc::Runc,
     &crun::Crun,
     &youki::Youki,
+    &runsc::Runsc,
 ];
 
 /// An engine: its descriptor, how its containers are recognised, and its records.

@@ -1,5 +1,5 @@
-//! The state directories of the OCI runtimes (runc, crun, youki): `<root>/ID/FILE`, where FILE is the
-//! runtime's own. The same files exist for Podman's containers, whose start times are read here.
+//! The state directories of the OCI runtimes (runc, crun, youki, runsc): `<root>/ID/FILE`, where FILE is the
+//! runtime's own; runsc has one file in `<root>`. The same files exist for Podman's containers, whose start times are read here.
 
 use std::path::Path;
 
@@ -17,22 +17,26 @@ pub(super) const OCI_ADVICE: EngineAdvice = EngineAdvice {
 /// Fills in a record from a state file; `None` if the file is not of that container.
 type Parser = fn(&RecordReader<'_>, &StateFile, &mut Record) -> Option<()>;
 
+/// Returns the ID and the path of the state file for an entry of a root; `None` for an entry that has none.
+type StateFileOf = fn(&str) -> Option<(&str, String)>;
+
 /// Reads the records of one runtime, whose program and default directory have the engine's name.
 pub(super) fn read_records(
     reader: &RecordReader<'_>,
     engine: &'static EngineInfo,
-    file_name: &str,
+    state_file_of: StateFileOf,
     parse: Parser,
     records: &mut Vec<Record>,
 ) {
     for root in roots(reader, engine.name) {
         let Some(dir) = reader.read(reader.host.state_dir(&root.path)) else { continue };
-        for id in reader.read(dir.names()).unwrap_or_default() {
-            if reader.has_passed_over(&id) {
+        for entry in reader.read(dir.names()).unwrap_or_default() {
+            let Some((id, path)) = state_file_of(&entry) else { continue };
+            if reader.has_passed_over(id) {
                 continue;
             }
-            let Some(file) = reader.read(dir.read(format!("{id}/{file_name}"))) else { continue };
-            let mut record = Record::new(engine, id, &file).found_at(&root);
+            let Some(file) = reader.read(dir.read(path)) else { continue };
+            let mut record = Record::new(engine, id.to_owned(), &file).found_at(&root);
             // The ID is the only name there is.
             record.name = Some(record.id.clone());
             if parse(reader, &file, &mut record).is_some() {

@@ -50,7 +50,13 @@ impl Engine for Runc {
     }
 
     fn read_records(&self, reader: &RecordReader<'_>, records: &mut Vec<Record>) {
-        oci_state::read_records(reader, &RUNC, "state.json", parse, records);
+        oci_state::read_records(
+            reader,
+            &RUNC,
+            |id| Some((id, format!("{id}/state.json"))),
+            parse,
+            records,
+        );
     }
 
     fn resource_config(&self, host: &Host, container: &Container) -> Option<ResourceConfig> {

@@ -47,7 +47,13 @@ impl Engine for Youki {
     }
 
     fn read_records(&self, reader: &RecordReader<'_>, records: &mut Vec<Record>) {
-        oci_state::read_records(reader, &YOUKI, "state.json", parse, records);
+        oci_state::read_records(
+            reader,
+            &YOUKI,
+            |id| Some((id, format!("{id}/state.json"))),
+            parse,
+            records,
+        );
     }
 
     fn resource_config(&self, host: &Host, container: &Container) -> Option<ResourceConfig> {

@@ -268,6 +268,19 @@ impl ResolvedContainer<'_> {
         answer()
     }
 
+    /// Predicts what the stop signal of the container does to its main process.
+    pub fn predict_stop(
+        &self,
+        snapshot: &ContainerSnapshot,
+        process: &ContainerProcess,
+        signal: Signal,
+    ) -> Prediction {
+        match self.container.remark {
+            Some(_) => Prediction::in_sandbox(),
+            None => snapshot.predict(process, signal, Recipient::Process),
+        }
+    }
+
     fn snapshot_error(&self, error: &ReadError) -> Error {
         let name = self.container.qualified();
         match error {

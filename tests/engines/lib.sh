@@ -3,11 +3,12 @@
 # it does not define is not supported (status 77).
 #
 #   packages install check up down version            of the engine
-#   run id init qualified top exec pause unpause rm   of one container, NAME first
+#   run id init root qualified top exec pause unpause rm   of one container, NAME first
 #   boot                                              the same, with systemd as the init (tests/vm)
 #   stop kill ending                                  how it ends: by the engine's own stop and kill, and as JSON
 #   daemons as_user                                   daemons that the tests stop, and the user of the containers
-#   lacks                                             checks that do not apply to the engine: NAME: REASON
+#   lacks                                             checks that do not apply to the engine: NAME: REASON, where
+#                                                     `*` stands for all those that every engine has
 # shellcheck shell=bash disable=SC2034
 set -euo pipefail
 
@@ -258,6 +259,7 @@ down() { :; }
 daemons() { :; }
 as_user() { :; }
 lacks() { :; }
+root() { local pid; pid=$(do_init "$1") && echo "/proc/$pid/root"; }
 client() { cannot "has no client"; }
 stop() { cannot "cannot stop"; }
 kill_by_engine() { cannot "cannot kill"; }
@@ -302,7 +304,7 @@ main() {
   esac
   case $sub in
     exec) local name=$1; shift; [ "${1:-}" = -- ] && shift; enter "$name" "$@" ;;
-    packages | install | check | up | down | version | run | boot | id | init | qualified | top | pause | unpause | policy | stop | kill | ending | rm | daemons | as_user | lacks | client)
+    packages | install | check | up | down | version | run | boot | id | init | root | qualified | top | pause | unpause | policy | stop | kill | ending | rm | daemons | as_user | lacks | client)
       "do_$sub" "$@" ;;
     *) die "no subcommand $sub" ;;
   esac
@@ -325,6 +327,8 @@ do_init() {
   [[ $pid =~ ^[1-9][0-9]*$ ]] || die "no container $1 runs"
   echo "$pid"
 }
+# Prints where the container's root directory is on the host.
+do_root() { root "$@"; }
 do_qualified() { qualified "$@"; }
 do_top() { top "$@"; }
 do_pause() { pause "$@"; }

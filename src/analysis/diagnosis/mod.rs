@@ -92,6 +92,9 @@ pub fn diagnose(input: &DiagnosisInput<'_>) -> Vec<Finding> {
         remedies: Remedies::new(input.container, input.policy),
         findings: Vec::new(),
     };
+    if input.container.remark.is_some() {
+        return diagnosis.sandboxed();
+    }
     diagnosis.paused();
     diagnosis.init_exited();
     if !diagnosis.exiting() && !diagnosis.grace_period() {
@@ -199,6 +202,20 @@ impl Diagnosis<'_> {
             ),
             grace => format!("a stop waits {} and then kills everything", seconds(grace)),
         }
+    }
+
+    /// Returns the findings about a container whose processes are in a sandbox.
+    fn sandboxed(mut self) -> Vec<Finding> {
+        let message = format!(
+            "the effect of {} is not known: its processes are in a sandbox, and not on this host",
+            self.signal
+        );
+        let remedy = "its engine stops it, and its log says how that ends";
+        self.add_for_container(Severity::Info, FindingCode::Unknown, message, remedy);
+        self.oom_kills();
+        self.crash_loop();
+        self.restart();
+        self.conclude()
     }
 
     fn paused(&mut self) {

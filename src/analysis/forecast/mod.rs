@@ -202,6 +202,16 @@ impl Forecast {
         }
     }
 
+    /// Makes the forecast that of a sandbox, in which the container's own processes run unseen.
+    #[must_use]
+    pub fn of_sandbox(mut self) -> Self {
+        for process in &mut self.processes {
+            process.exits = Answer::Maybe;
+            process.why = "it is part of a sandbox, which decides when its processes exit".into();
+        }
+        Self { graceful: Answer::Maybe, ..self }
+    }
+
     /// Whether any process gets SIGKILL, or may get it.
     pub fn kills(&self) -> bool {
         self.processes.iter().any(|process| process.killed.is_some())

@@ -81,9 +81,10 @@ const HOST_DIRECTORIES: &[&[u8]] = &[
     b"/var/run",
 ];
 
-/// Returns the remarks on a container; none on the host itself.
+/// Returns the remarks on a container; none on the host itself, and none on a sandbox, whose rights are not the
+/// container's.
 pub fn remarks(inspection: &Inspection) -> Vec<Remark> {
-    if inspection.is_host {
+    if inspection.is_host || inspection.container.remark.is_some() {
         return Vec::new();
     }
     let mut remarks: Vec<Remark> = inspection.own_changes.iter().map(own_change_remark).collect();

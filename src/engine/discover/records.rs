@@ -135,6 +135,7 @@ impl Search<'_> {
                 if let Some(index) = self.by_init.get(&pid) {
                     let known = &mut self.inventory.containers[*index];
                     known.evidence.extend(verified.evidence);
+                    let remark = known.remark.take().or(record.sandbox.map(sandbox_remark));
                     // The earlier in the table names it; the other record supports and completes it.
                     if precedence(record.engine) < precedence(known.engine) {
                         known.engine = record.engine;
@@ -152,6 +153,7 @@ impl Search<'_> {
                             known.stop = std::mem::take(&mut known.stop).or(record.stop);
                         }
                     }
+                    known.remark = remark;
                     return;
                 }
                 let mut container = assemble(
@@ -267,9 +269,11 @@ fn describe(container: &mut Container, record: Record) {
     container.stop = record.stop;
     container.record = Some(record.path);
     container.user = record.owner.user();
-    container.remark = record.sandbox.map(|sandbox| {
-        format!(
-            "runs in a {sandbox} sandbox: its processes are not on this host; the sandbox is shown in their place"
-        )
-    });
+    container.remark = record.sandbox.map(sandbox_remark);
+}
+
+fn sandbox_remark(sandbox: &str) -> String {
+    format!(
+        "runs in a {sandbox} sandbox: its processes are not on this host; the sandbox is shown in their place"
+    )
 }

@@ -70,6 +70,42 @@ pub fn created(engine: &Engine) -> Outcome {
     outcome
 }
 
+/// The processes of gVisor's containers are not on the host: nothing is claimed about them, and none is signalled.
+pub fn sandbox(engine: &Engine) -> Outcome {
+    let (name, qualified, init) = (&engine.container, engine.qualified()?, engine.init()?);
+    let all = run(&["--json", "ls"]).expect(0)?.objects();
+    let row = all.iter().find(|row| row["name"] == json!(name)).ok_or("it is not listed")?;
+    same((&row["engine"], &row["pid"]), (&json!("runsc"), &json!(init)))?;
+    check(row["remark"].to_string().contains("gVisor"), row)?;
+    same(
+        (&row["stop"]["verdict"], &row["stop"]["forecast"]),
+        (&json!("unknown"), &json!("maybe")),
+    )?;
+    let processes = engine.ps()?;
+    check(processes.iter().any(|process| process["host_pid"] == json!(init)), "no sandbox")?;
+    // The gofer has a PID namespace of its own.
+    let is_listed = |process: &Value| all.iter().any(|row| row["pid"] == process["host_pid"]);
+    same(processes.iter().filter(|process| is_listed(process)).count(), 1)?;
+    let findings = run(&["--json", "doctor", name]).expect(0)?.objects();
+    let codes: Vec<&Value> = findings.iter().map(|finding| &finding["code"]).collect();
+    same(codes, vec![&json!("unknown")])?;
+    let refused =
+        [(3, &["signal", name, "USR1"][..]), (3, &["stop", name]), (125, &["exec", name, "true"])];
+    for (status, arguments) in refused {
+        let refusal = run(arguments).expect(status)?.err;
+        check(refusal.contains("gVisor") && refusal.contains(&format!("`pid:{init}`")), &refusal)?;
+    }
+    same(engine.received()?, Vec::<String>::new())?;
+    let why = run(&["why", &qualified]).expect(0)?.out;
+    check(why.contains("next stop  maybe"), why)?;
+    let mut kill = Command::new("runsc");
+    kill.args(["kill", name, "KILL"]).stdin(Stdio::null());
+    finish(kill).expect(0)?;
+    let has_ended =
+        || run(&["ps", &qualified]).err.contains("exists in runsc (gVisor) but is not running");
+    check(wait_until(has_ended), "it has not ended")
+}
+
 /// Containers of one caller that have no unit share the cgroup `payload`.
 pub fn shared_cgroup(engine: &Engine) -> Outcome {
     let other = "cit-nspawn-beside";
