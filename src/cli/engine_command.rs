@@ -96,7 +96,7 @@ fn general(word: &str, line: &TypedLine<'_>) -> String {
 }
 
 /// Returns the container of this name, running or not.
-fn container(line: &TypedLine<'_>, name: &str, access: Access) -> Option<Container> {
+pub(super) fn container(line: &TypedLine<'_>, name: &str, access: Access) -> Option<Container> {
     let root = line.value(&["--host-root"]).map_or_else(|| PathBuf::from("/"), PathBuf::from);
     let ui = Ui::new(ColorMode::Never, false, false).silenced();
     let host = Context::new(ui, root).host().ok()?;

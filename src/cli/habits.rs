@@ -26,7 +26,7 @@ pub(super) const READING: &[(&[&str], &str)] = &[
     ),
     (&["health", "healthcheck", "check", "diagnose"], "`cinspect doctor CTR` looks for problems"),
     (&["pstree", "tree", "pidof", "processes"], "`cinspect ps CTR` shows the processes as a tree"),
-    (&["pgrep"], "`cinspect ps` shows the processes of all containers: `cinspect ps | grep ARGS`"),
+    (&["pgrep"], "`cinspect ps CTR | grep REGEX` finds processes by their command lines"),
     (&["strace", "events", "bpftrace"], "`cinspect trace CTR` prints signals, exits and OOM kills"),
     (&["lsns", "pod-of", "whois"], "`cinspect inspect PID` shows the container of a process"),
     (&["mounts", "namespaces", "limits", "caps"], "`cinspect inspect CTR` shows them"),
@@ -134,7 +134,7 @@ const KINDS: &[&str] = &["container", "containers", "pod", "pods", "po", "deploy
 /// An option of another program: the commands that do not have it, its spellings, and the hint.
 type OptionHabit = (&'static [&'static str], &'static [&'static str], &'static str);
 
-/// Hint for references to a container in a pod.
+/// Stands for the hint for options that name a container in a pod (`pod_option`).
 pub(super) const POD_REFERENCE: &str = "POD";
 
 const LISTS: &str =
@@ -287,9 +287,6 @@ pub(super) fn option_hint(line: &TypedLine<'_>, option: &str) -> Option<String> 
         commands.contains(&command.name) && options.contains(&option)
     };
     let (_, _, hint) = OPTIONS.iter().find(has)?;
-    if *hint == POD_REFERENCE {
-        return Some(pod_reference(line));
-    }
     let values = FOREIGN_VALUES.iter().find(|(name, _)| *name == command.name);
     Some(line.fill(hint, values.map_or(&[], |(_, options)| *options)))
 }
@@ -298,18 +295,11 @@ pub(super) fn option_hint(line: &TypedLine<'_>, option: &str) -> Option<String> 
 pub(super) fn word_hint(line: &TypedLine<'_>, word: &str) -> Option<String> {
     let mut habits = READING.iter().chain(MODIFYING);
     let (_, hint) = habits.find(|(words, _)| words.contains(&word))?;
+    if ["pgrep", "pkill", "killall", "skill"].contains(&word) {
+        return Some(pattern_hint(line, hint));
+    }
     let positionals = line.positionals(&[]);
     Some(match (word, &positionals[..]) {
-        // The argument of pkill(1) is a pattern, not a container.
-        ("pkill" | "killall" | "skill", [.., pattern]) => {
-            let pattern = quoted(pattern);
-            let filled = hint.replace("REGEX", &pattern).replace("NAME", &pattern);
-            let options = line.arguments().iter().filter_map(|word| word.strip_prefix('-'));
-            match options.clone().find(|option| SignalNumber::parse(option).is_ok()) {
-                Some(signal) => filled.replace("TERM", signal.trim_start_matches("SIG")),
-                None => filled,
-            }
-        }
         ("nsenter", _) => match line.value(&["-t", "--target"]) {
             Some(pid) => hint.replace("CTR", &format!("pid:{}", quoted(pid))),
             None => (*hint).to_owned(),
@@ -324,6 +314,24 @@ pub(super) fn word_hint(line: &TypedLine<'_>, word: &str) -> Option<String> {
         ("describe" | "get" | "show", [kind]) if KINDS.contains(kind) => (*hint).to_owned(),
         _ => line.fill(hint, &["-n", "-d", "-s", "-c", "--since", "--until", "--filter"]),
     })
+}
+
+/// Returns the hint for pgrep(1), pkill(1) or killall(1): the first argument is a pattern, and a second one can only be
+/// the container.
+fn pattern_hint(line: &TypedLine<'_>, hint: &str) -> String {
+    let positionals = line.positionals(&["-F", "-G", "-P", "-U", "-d", "-g", "-s", "-t", "-u"]);
+    let mut options = line.arguments().iter().filter_map(|word| word.strip_prefix('-'));
+    let filled = match options.find(|option| SignalNumber::parse(option).is_ok()) {
+        Some(signal) => hint.replace("TERM", signal.trim_start_matches("SIG")),
+        None => hint.to_owned(),
+    };
+    let Some(pattern) = positionals.first() else { return filled };
+    let filled = match positionals.get(1) {
+        Some(container) => filled.replace("CTR", &quoted(container)),
+        None => filled.replace("ps CTR", "ps"),
+    };
+    let pattern = quoted(pattern);
+    filled.replace("REGEX", &pattern).replace("NAME", &pattern)
 }
 
 /// Returns `cinspect ls …` with the options that were given to `ps`, if they are those of `ls`.
@@ -376,17 +384,4 @@ pub(super) fn without_prefix(line: &TypedLine<'_>, word: &str) -> Option<String>
 /// Whether the word is a habit in the place of a command.
 fn is_habit(word: &str) -> bool {
     READING.iter().chain(MODIFYING).any(|(words, _)| words.contains(&word))
-}
-
-/// Returns the hint for options that name a container in a pod as kubectl does.
-pub(super) fn pod_reference(line: &TypedLine<'_>) -> String {
-    let options = ["-n", "--namespace", "-c", "--container"];
-    let pod = line.positionals(&options).first().copied().unwrap_or("POD");
-    // `pod/web`; `web:/path` of `cp`.
-    let pod = pod.split(':').next().unwrap_or(pod);
-    let pod = pod.rsplit('/').next().unwrap_or(pod);
-    let namespace = line.value(&options[..2]).unwrap_or("NAMESPACE");
-    let container = line.value(&options[2..]).unwrap_or("CONTAINER");
-    let reference = quoted(&format!("cri:{namespace}/{pod}/{container}"));
-    format!("a container in a pod is `{reference}`; `cinspect ls {}` lists them", quoted(pod))
 }

@@ -5,6 +5,7 @@ pub mod args;
 pub mod context;
 mod engine_command;
 mod habits;
+mod pod_option;
 pub mod root;
 mod suggest;
 mod typed_line;

@@ -1,7 +1,7 @@
 //! The command that is suggested for a word that is not a command.
 
 use super::engine_command::engine_hint;
-use super::habits::word_hint;
+use super::habits::{own_command, word_hint};
 use super::typed_line::TypedLine;
 use crate::command::COMMANDS;
 
@@ -15,7 +15,14 @@ pub fn suggestion(line: &TypedLine<'_>, word: &str) -> Option<String> {
     let word = word.to_ascii_lowercase();
     word_hint(line, &word)
         .or_else(|| engine_hint(line, &word))
-        .or_else(|| nearest(&word).map(|command| format!("did you mean `{command}`?")))
+        .or_else(|| nearest(&word).map(|command| did_you_mean(line, command)))
+}
+
+/// Returns the hint with the command in place of the word that was typed: the whole line, if that is one.
+fn did_you_mean(line: &TypedLine<'_>, command: &str) -> String {
+    let before = [line.globals(), &[command]].concat();
+    let whole = own_command(&before, line.arguments());
+    format!("did you mean {}?", whole.unwrap_or_else(|| format!("`{command}`")))
 }
 
 /// Returns the nearest command. Of two that are equally near it is the one that only reads, so that a

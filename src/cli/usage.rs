@@ -5,7 +5,8 @@ use std::ffi::OsString;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use super::args::{LIST_HINT, signal_number};
-use super::habits::{option_hint, pod_reference};
+use super::habits::{POD_REFERENCE, option_hint};
+use super::pod_option::pod_hint;
 use super::suggest::suggestion;
 use super::typed_line::TypedLine;
 use crate::analysis::remedy::quoted;
@@ -117,7 +118,8 @@ fn unexpected(error: &clap::Error, line: &TypedLine<'_>) -> Option<Error> {
     let word = text(error, ContextKind::InvalidArg)?;
     let error_text = usage(format!("unexpected argument `{word}`"));
     if let Some(hint) = option_hint(line, word) {
-        return Some(error_text.hint(hint));
+        let is_pod = hint == POD_REFERENCE;
+        return Some(error_text.hint(if is_pod { pod_hint(line) } else { hint }));
     }
     if let (false, Some(command)) = (word.starts_with('-'), line.word()) {
         return Some(error_text.hint(match command {
@@ -166,19 +168,30 @@ fn conflict(error: &clap::Error, line: &TypedLine<'_>) -> Option<Error> {
     Some(match others.as_str() {
         "" => return None,
         other if other == argument => usage(format!("{argument} is given more than once")),
-        others => {
-            let error = usage(format!("{argument} cannot be used with {others}"));
-            // `kill -9 web db`: the second container is in the place of the signal.
-            match (line.value(&["-s", "--signal"]), &line.positionals(&[])[..]) {
-                (Some(signal), [_, second, ..]) if SignalNumber::parse(second).is_err() => {
-                    let (second, signal) = (quoted(second), quoted(signal));
-                    error.hint(format!(
-                        "one container at a time: `cinspect signal {second} {signal}` for the other"
-                    ))
-                }
-                _ => error,
-            }
-        }
+        others => two_signals(line)
+            .unwrap_or_else(|| usage(format!("{argument} cannot be used with {others}"))),
+    })
+}
+
+/// Returns the error for `signal` with an option that is a signal and another word in the place of one.
+fn two_signals(line: &TypedLine<'_>) -> Option<Error> {
+    line.command().filter(|command| command.name == "signal")?;
+    let signal = line.value(&["-s", "--signal"])?;
+    let second = *line.positionals(&[]).get(1)?;
+    if SignalNumber::parse(second).is_err() {
+        // `kill -9 web db`: the second container is in the place of the signal.
+        let (second, signal) = (quoted(second), quoted(signal));
+        return Some(usage(format!("`{second}` is not a valid signal")).hint(format!(
+            "one container at a time: `cinspect signal {second} {signal}` for the other"
+        )));
+    }
+    let error = usage(format!("two signals are given: `{second}` and `{signal}`"));
+    // (`--wait -1` is `--wait`, and the signal 1.)
+    let is_wait =
+        |words: &[&str]| words[0] == "--wait" && words[1].strip_prefix("--signal=") == Some(signal);
+    Some(match line.words.windows(2).any(is_wait) {
+        true => error.hint("`--wait` alone waits without a limit, `--wait=DUR` at most this long"),
+        false => error,
     })
 }
 
@@ -204,7 +217,7 @@ fn invalid_value(error: &clap::Error, line: &TypedLine<'_>) -> Option<Error> {
     Some(match reason(error).as_str() {
         "" => converted,
         valid if valid.starts_with("valid values: ") => converted.hint(valid),
-        reason if namespace => converted.cause(reason).hint(pod_reference(line)),
+        reason if namespace => converted.cause(reason).hint(pod_hint(line)),
         reason => converted.cause(reason),
     })
 }
@@ -278,7 +291,11 @@ mod tests {
             ),
             (
                 "cinspect kill web HUP -s TERM",
-                "SIG cannot be used with --signal\nhint: try `cinspect kill --help`",
+                "two signals are given: `HUP` and `TERM`\nhint: try `cinspect kill --help`",
+            ),
+            (
+                "cinspect kill web db -s TERM",
+                "`db` is not a valid signal\nhint: one container at a time: `cinspect signal db TERM` for the other",
             ),
             (
                 "cinspect signal web TERM --match [",
@@ -296,7 +313,12 @@ mod tests {
                 "cinspect signal web TERM --queue x",
                 "invalid value `x` for --queue: expected an integer\nhint: try `cinspect signal --help`",
             ),
-            ("cinspect docter", "no such command: `docter`\nhint: did you mean `doctor`?"),
+            ("cinspect docter", "no such command: `docter`\nhint: did you mean `cinspect doctor`?"),
+            ("cinspect stp", "no such command: `stp`\nhint: did you mean `stop`?"),
+            (
+                "cinspect --color never stp web",
+                "no such command: `stp`\nhint: did you mean `cinspect --color never stop web`?",
+            ),
         ] {
             assert_eq!(error_of(line), message, "{line}");
         }

@@ -7,6 +7,7 @@ use crate::engine::exit_record;
 use crate::error::{Error, ExitStatus};
 use crate::model::container::Container;
 use crate::model::exit_record::ExitRecord;
+use crate::output::escape::safe_str;
 use crate::proc::Host;
 use crate::resolve::{Access, ResolvedContainer, Resolver};
 
@@ -75,6 +76,9 @@ pub(super) fn resolve_any<'a>(
 ) -> Result<AnyContainer<'a>, Error> {
     let (container, running, cgroup) = match resolve_running(context, resolver, word) {
         Ok(found) => {
+            for note in resolver.notes_on_others(&found, word) {
+                context.ui.note(&safe_str(&note));
+            }
             let cgroup = found.container.cgroup.as_ref().map(|cgroup| cgroup.path.clone());
             (found.container.clone(), Some(found), cgroup)
         }

@@ -261,6 +261,7 @@ fn exec(context: &Context, arguments: &Exec) -> Result<ExitStatus, Error> {
     let joins_cgroups = !arguments.no_cgroup;
     let request = ExecRequest {
         host: &host,
+        container: &name,
         target: &target,
         facts: &facts,
         plan: &plan,

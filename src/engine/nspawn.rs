@@ -27,7 +27,8 @@ pub static NSPAWN: EngineInfo = EngineInfo {
     display_name: "systemd-nspawn",
     keeps_records: false,
     shims: &["systemd-nspawn"],
-    starters: &["systemd-nspawn", "(sd-init)", "(sd-stubinit)"],
+    // (`(sd-stubinit)` is PID 1 of `--as-pid2` as long as the container runs.)
+    starters: &["systemd-nspawn"],
     has_monitors: true,
     files: (MACHINES, "systemd-nspawn; /var/lib/machines for those that do not run."),
     // systemd's DefaultTimeoutStopSec.

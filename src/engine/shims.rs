@@ -13,6 +13,7 @@ use crate::model::container::Container;
 use crate::model::engine::EngineInfo;
 use crate::model::pid::HostPid;
 use crate::model::process::Fact;
+use crate::model::stat::Stat;
 use crate::proc::{CommandLimit, Host, SnapshotOptions, Survey, Trust, parallel_map};
 
 /// Generations above an init that are searched: a shim, conmon, nspawn or the LXC monitor is its
@@ -37,11 +38,11 @@ fn is_shim(comm: &[u8]) -> bool {
     engines_of_shim(comm).next().is_some()
 }
 
-/// Whether an engine names a process so until it executes the container's program. (A program in the container may
-/// have the name too: [`crate::model::stat::Stat::has_executed`].)
-pub fn is_starter(comm: &[u8]) -> bool {
+/// Whether a process is an engine's own, that has not executed the container's program yet. (A program in the container
+/// may have the name too, but it was executed.)
+pub fn is_starter(stat: &Stat) -> bool {
     let mut starters = ENGINES.iter().flat_map(|engine| engine.info().starters);
-    starters.any(|name| name.as_bytes() == comm)
+    !stat.has_executed() && starters.any(|name| name.as_bytes() == stat.comm)
 }
 
 /// Finds the shims among all processes.

@@ -2,6 +2,7 @@
 //! owner name it, and is it in the recorded cgroup? Only a record that passes names a container.
 
 use super::record::Record;
+use super::shims::is_starter;
 use crate::model::bytes::message_text;
 use crate::model::cgroup::{self, Cgroup, Freezer, Memberships};
 use crate::model::container::{ContainerState, Evidence};
@@ -20,6 +21,20 @@ pub(super) struct Init {
     pub owns_pid_ns: bool,
     pub memberships: Memberships,
     pub uid: u32,
+    /// Whether it is the engine's own process, which has not executed the container's program yet.
+    pub is_starting: bool,
+}
+
+impl Init {
+    /// Returns the state of the container with this init.
+    pub(super) fn state(&self, host: &Host) -> ContainerState {
+        match host.frozen(&self.memberships) {
+            Freezer::Unknown => ContainerState::Unknown,
+            Freezer::V1 | Freezer::V2 => ContainerState::Paused,
+            Freezer::Thawed if self.is_starting => ContainerState::Created,
+            Freezer::Thawed => ContainerState::Running,
+        }
+    }
 }
 
 /// A record that the kernel confirms.
@@ -58,6 +73,7 @@ pub(super) fn read_init(host: &Host, pid: HostPid) -> Result<Init, ReadError> {
         owns_pid_ns: levels > 1 && status.is_namespace_init(),
         memberships,
         uid: status.uid[0],
+        is_starting: is_starter(&stat),
     })
 }
 
@@ -86,7 +102,7 @@ pub(super) fn verify(host: &Host, record: &Record, pid: HostPid) -> Result<Verif
         ));
     }
     let confirmed = |init: Init, observations| {
-        let state = frozen_state(host, &init.memberships);
+        let state = init.state(host);
         Ok(Verified { init, cgroup, state, evidence: observations })
     };
     if is_confirmed {
@@ -248,15 +264,6 @@ fn has_mounts_of(host: &Host, pid: HostPid, id: &str) -> bool {
             let root: &[u8] = &mount.root;
             root.split(|b| *b == b'/').any(|part| part == id.as_bytes())
         })
-}
-
-/// Returns the state of a container with this init.
-pub fn frozen_state(host: &Host, memberships: &Memberships) -> ContainerState {
-    match host.frozen(memberships) {
-        Freezer::Thawed => ContainerState::Running,
-        Freezer::Unknown => ContainerState::Unknown,
-        Freezer::V1 | Freezer::V2 => ContainerState::Paused,
-    }
 }
 
 /// Creates a piece of evidence.

@@ -20,7 +20,7 @@ pub static YOUKI: EngineInfo = EngineInfo {
     low_level: true,
     advice: &EngineAdvice { unpause: Some("youki resume <id>"), ..OCI_ADVICE },
     shims: &["youki"],
-    starters: &["youki", "youki:[1:INTER]", "youki:[2:INIT]"],
+    starters: &["youki:[1:INTER]", "youki:[2:INIT]"],
     files: ("/run/youki/*/state.json", "youki, likewise."),
     clients: &["youki"],
     commands: EngineCommands::Table(&[

@@ -15,6 +15,8 @@ use super::stop_policy::StopPolicy;
 pub enum ContainerState {
     /// Its processes run.
     Running,
+    /// Its runtime created it and did not start it yet: its init has not executed the container's program.
+    Created,
     /// Its cgroup, or one above it, is frozen.
     Paused,
     /// It has no processes: only a record is left.
@@ -28,6 +30,7 @@ impl ContainerState {
     pub fn name(self) -> &'static str {
         match self {
             Self::Running => "running",
+            Self::Created => "created",
             Self::Paused => "paused",
             Self::NotRunning => "not running",
             Self::Unknown => "unknown",

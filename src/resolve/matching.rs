@@ -323,6 +323,17 @@ pub(super) fn name_forms(container: &Container) -> Vec<String> {
     forms
 }
 
+/// Returns the qualified name of each container, with its ID where one name is that of several: two users' Podmans
+/// may use one.
+pub(super) fn distinct_names(containers: &[&Container]) -> Vec<String> {
+    let names: Vec<String> = containers.iter().map(|container| container.qualified()).collect();
+    let is_unique = |name: &String| names.iter().filter(|other| *other == name).count() == 1;
+    match names.iter().all(is_unique) {
+        true => names,
+        false => containers.iter().map(|container| container.qualified_by_id()).collect(),
+    }
+}
+
 /// Returns a name as it is compared with a part of one: neither case nor the kind of dash counts, which
 /// clients spell differently (`shop_web_1`, `shop-web-1`).
 pub(super) fn comparable(name: &str) -> String {

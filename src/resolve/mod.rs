@@ -183,27 +183,40 @@ impl<'a> Resolver<'a> {
 
     /// Returns all containers that are not running and that `word`, which did not resolve, refers to.
     pub fn all_not_running(&self, word: &str) -> Vec<StoppedContainer> {
-        let searches = self.searches.borrow();
-        let Some((_, inventory)) = searches.last() else { return Vec::new() };
-        let (engine, name) = match ContainerRef::parse(word) {
-            Ok(ContainerRef::Qualified(engine, name)) => (Some(engine), name),
-            Ok(ContainerRef::Plain(name)) => (None, name),
-            _ => return Vec::new(),
-        };
-        not_running::not_running(self.host, inventory, engine, &name).into_iter().cloned().collect()
+        let Some(inventory) = self.whole_search() else { return Vec::new() };
+        not_running::referred_to(self.host, &inventory, word).into_iter().cloned().collect()
+    }
+
+    /// Returns notes about containers that are not running and that `word` matches as well as this one, which runs.
+    /// Searches for them.
+    pub fn notes_on_others(&self, found: &ResolvedContainer<'_>, word: &str) -> Vec<String> {
+        match found.matched_by {
+            MatchRule::Name | MatchRule::IdPrefix => {
+                let inventory = self.inventory(SearchScope::All(SearchDepth::NotRunning));
+                not_running::notes_on_others(self.host, &inventory, &found.container, word)
+            }
+            _ => Vec::new(),
+        }
     }
 
     /// Returns the steps of a lookup that failed: the records that the searches ignored, and that of a container
     /// of this name or ID that is not running.
     pub fn steps(&self, word: &str) -> Vec<String> {
-        let searches = self.searches.borrow();
-        let Some((_, inventory)) = searches.last() else { return Vec::new() };
+        let Some(inventory) = self.whole_search() else { return Vec::new() };
         let name = word.split_once(':').map_or(word, |(_, name)| name);
         let ignored = inventory.diagnostics.iter().map(|text| format!("ignored: {text}"));
-        let record = stopped(inventory, None, name);
+        let record = stopped(&inventory, None, name);
         let record = record.and_then(|stopped| stopped.container.record.as_ref());
         let record = record.map(|path| format!("record: {}", path.display()));
         ignored.chain(record).collect()
+    }
+
+    /// Returns the result of the search that follows all others where nothing matches.
+    fn whole_search(&self) -> Option<Arc<Inventory>> {
+        let is_whole = |(scope, _): &&(Option<SearchScope>, Arc<Inventory>)| {
+            *scope == Some(SearchScope::All(SearchDepth::NotRunning))
+        };
+        self.searches.borrow().iter().find(is_whole).map(|(_, inventory)| Arc::clone(inventory))
     }
 
     /// Searches no further than a match needs: reading every process of the host is the last resort.

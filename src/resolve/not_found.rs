@@ -3,7 +3,7 @@
 
 use jiff::Timestamp;
 
-use super::matching::{SHORTEST_PREFIX, comparable, name_forms, with_prefix};
+use super::matching::{SHORTEST_PREFIX, comparable, distinct_names, name_forms, with_prefix};
 use super::not_running::not_running;
 use super::{Access, reference::ContainerRef};
 use crate::analysis::remedy::quoted;
@@ -288,17 +288,6 @@ fn listed(error: Error, candidates: &[Container]) -> Error {
         let user = container.user.map_or_else(String::new, |uid| format!(", user {uid}"));
         error.hint(format!("  {name}  (id {id}, image {image}, pid {pid}{user})"))
     })
-}
-
-/// Returns the qualified name of each container, with its ID where one name is that of several: two users' Podmans
-/// may use one.
-fn distinct_names(containers: &[&Container]) -> Vec<String> {
-    let names: Vec<String> = containers.iter().map(|container| container.qualified()).collect();
-    let is_unique = |name: &String| names.iter().filter(|other| *other == name).count() == 1;
-    match names.iter().all(is_unique) {
-        true => names,
-        false => containers.iter().map(|container| container.qualified_by_id()).collect(),
-    }
 }
 
 /// Returns the qualified names of the containers whose names contain the word, those that begin with it

@@ -1,12 +1,52 @@
 //! Containers that are not running: those of the name or ID that was typed.
 
-use super::matching::{has_whole_name, is_id_prefix, is_of};
+use jiff::Timestamp;
+
+use super::matching::{distinct_names, has_whole_name, is_id_prefix, is_of};
+use super::reference::ContainerRef;
 use crate::engine::{Inventory, StoppedContainer, exit_record};
+use crate::model::container::Container;
 use crate::model::engine::EngineInfo;
+use crate::output::exit_words::predicate;
 use crate::proc::Host;
 
 /// The shortest ID prefix that is taken for a container that is not running, and not for a typing error.
 const MEANT_PREFIX: usize = 4;
+
+/// Returns the containers that are not running and that a reference, as it was typed, may mean.
+pub(super) fn referred_to<'a>(
+    host: &Host,
+    inventory: &'a Inventory,
+    word: &str,
+) -> Vec<&'a StoppedContainer> {
+    match ContainerRef::parse(word) {
+        Ok(ContainerRef::Qualified(engine, name)) => {
+            not_running(host, inventory, Some(engine), &name)
+        }
+        Ok(ContainerRef::Plain(name)) => not_running(host, inventory, None, &name),
+        _ => Vec::new(),
+    }
+}
+
+/// Returns a note about each container that is not running and that a reference may mean as well as the one that
+/// runs. (Another life of the same container in a pod is not another container.)
+pub(super) fn notes_on_others(
+    host: &Host,
+    inventory: &Inventory,
+    running: &Container,
+    word: &str,
+) -> Vec<String> {
+    let others = referred_to(host, inventory, word).into_iter().map(|stopped| &stopped.container);
+    let others = others.filter(|other| running.pod.is_none() || other.pod != running.pod);
+    let containers: Vec<&Container> = [running].into_iter().chain(others).collect();
+    let names = distinct_names(&containers);
+    let notes = containers.iter().zip(&names).skip(1).map(|(other, name)| {
+        let record = exit_record(host, other).unwrap_or_default();
+        let ended = predicate(&record, other.engine, Timestamp::now());
+        format!("`{}` is running; `{word}` also matches `{name}`, which {ended}", names[0])
+    });
+    notes.collect()
+}
 
 /// Returns the containers that are not running and that a word refers to: by the first rule that matches any, its
 /// whole name, its ID, or the beginning of that. Of the runs of one container in a pod it is the last one.

@@ -309,8 +309,7 @@ impl ResolvedContainer<'_> {
     ) -> DeliveryContext {
         let host = self.host;
         let is_starting = |process: &&ContainerProcess| {
-            let stat = &process.facts.stat;
-            process.parent.is_none() && !stat.has_executed() && is_starter(&stat.comm)
+            process.parent.is_none() && is_starter(&process.facts.stat)
         };
         let starting = processes.iter().filter(is_starting).map(|process| process.facts.id.pid);
         let mut context =

@@ -23,19 +23,28 @@ pub fn failure(message: impl Into<String>) -> Error {
     Error::new(ExitStatus::CannotEnter, message)
 }
 
-/// Hint for a container without tools.
-const TOOLS: &str = "`cinspect exec --tools CTR` brings a shell and tools of the host";
+/// Returns the hint for a container without tools.
+fn tools(container: &str) -> String {
+    format!("`cinspect exec --tools {}` brings a shell and tools of the host", quoted(container))
+}
+
 /// MAX_ARG_STRLEN, with its null byte (execve(2)).
 const MAX_STRING: usize = 32 * 4096;
 
 /// Returns the error for execve(2)'s `errno`; `found` is whether the command's file exists, and `shells` are
-/// those that were tried in place of a command.
-pub fn command_error(plan: &ExecPlan, shells: &[String], errno: Errno, found: bool) -> Error {
+/// those that were tried in place of a command. `container` is the reference for hints.
+pub fn command_error(
+    plan: &ExecPlan,
+    container: &str,
+    shells: &[String],
+    errno: Errno,
+    found: bool,
+) -> Error {
     let Some(name) = plan.command.first() else {
         let shell = shells.first().map_or("/bin/sh", String::as_str);
         return Error::new(ExitStatus::NotFound, "cannot run a shell in the container")
             .cause(format!("`{shell}`: {}", os_error(errno)))
-            .hint(TOOLS);
+            .hint(tools(container));
     };
     let message = format!("cannot run `{}`", message_text(name));
     let cannot_run = |cause: &str| {
@@ -52,7 +61,7 @@ pub fn command_error(plan: &ExecPlan, shells: &[String], errno: Errno, found: bo
         };
     }
     match errno {
-        Errno::ENOENT | Errno::ENOTDIR if !found => not_found(plan, name, message),
+        Errno::ENOENT | Errno::ENOTDIR if !found => not_found(plan, container, name, message),
         Errno::ENOENT => Error::new(ExitStatus::CannotRun, message)
             .cause("the file exists, but not the interpreter or loader that it names"),
         Errno::ENOEXEC => cannot_run(" (another architecture, or a script without `#!`)"),
@@ -88,7 +97,7 @@ fn too_large(plan: &ExecPlan) -> String {
     }
 }
 
-fn not_found(plan: &ExecPlan, name: &[u8], message: String) -> Error {
+fn not_found(plan: &ExecPlan, container: &str, name: &[u8], message: String) -> Error {
     let place = match plan.in_container_root {
         false => "on the host",
         true if name.contains(&b'/') => "in the container",
@@ -98,10 +107,12 @@ fn not_found(plan: &ExecPlan, name: &[u8], message: String) -> Error {
     // (`exec web 'ls | head'`: the name of a program hardly ever has these characters.)
     if plan.command.len() == 1 && name.iter().any(|byte| b" |;&<>$".contains(byte)) {
         let line = quoted(&message_text(name));
-        return error.hint(format!("for a line of a shell: `cinspect exec CTR -- sh -c {line}`"));
+        let container = quoted(container);
+        let command = format!("`cinspect exec {container} -- sh -c {line}`");
+        return error.hint(format!("for a line of a shell: {command}"));
     }
     match plan.in_container_root {
-        true => error.hint(TOOLS).hint(SKIP_MNT),
+        true => error.hint(tools(container)).hint(SKIP_MNT),
         false => {
             error.hint("without the container's mounts the command is one of the host's tools")
         }

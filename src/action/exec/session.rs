@@ -48,6 +48,8 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 pub struct ExecRequest<'a> {
     /// The host.
     pub host: &'a Host,
+    /// The reference to the container.
+    pub container: &'a str,
     /// The process to take over from.
     pub target: &'a HeldProcess,
     /// Its facts, read after it was held.
@@ -338,9 +340,9 @@ impl<'a> Session<'a> {
                 ChildReport::Created(_) => {}
                 ChildReport::Failed { errno, found } => {
                     let shells = &admitted.shells;
-                    let plan = self.request.plan;
+                    let ExecRequest { plan, container, .. } = self.request;
                     wait_for(admitted.pid.get());
-                    return Err(command_error(plan, shells, errno, found));
+                    return Err(command_error(plan, container, shells, errno, found));
                 }
                 ChildReport::NextShell(errno) => {
                     let failed = admitted.shells.remove(0);

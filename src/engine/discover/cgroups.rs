@@ -8,7 +8,7 @@ use super::unexplained::{NamedCgroup, UnexplainedCgroups};
 use super::{Search, assemble};
 use crate::engine::bare::BARE;
 use crate::engine::inventory::StoppedContainer;
-use crate::engine::verify::{Init, evidence, frozen_state, read_init};
+use crate::engine::verify::{Init, evidence, read_init};
 use crate::model::cgroup::{self, Cgroup};
 use crate::model::container::{Container, Evidence};
 use crate::model::engine::EngineInfo;
@@ -92,7 +92,7 @@ impl Search<'_> {
             pid_ns: first.pid_ns.filter(|_| is_alike),
             depth: if is_alike { first.depth } else { 0 },
             cgroup: Some(cgroup.clone()),
-            state: frozen_state(self.host, &first.memberships),
+            state: first.state(self.host),
             verified: true,
             evidence,
             ..stopped.container.clone()
@@ -119,7 +119,7 @@ impl Search<'_> {
             let (verified, maker) = self.judge_name(&live.cgroup, engine.keeps_records);
             let evidence = vec![evidence("cgroup tree", spelling, true), maker];
             let cgroup = Some(live.cgroup.clone());
-            let state = frozen_state(self.host, &init.memberships);
+            let state = init.state(self.host);
             let mut container = assemble(state, engine, &init, cgroup, evidence);
             container.id = Some(id);
             container.verified = verified;
@@ -222,7 +222,7 @@ impl Search<'_> {
             let observation = "PID 1 of a namespace that no engine claims";
             let evidence = vec![evidence(source, observation.into(), true)];
             let cgroup = private_cgroup(self.host, &init);
-            let state = frozen_state(self.host, &init.memberships);
+            let state = init.state(self.host);
             let mut container = assemble(state, &BARE, &init, cgroup, evidence);
             container.user = self.host.trust_of_user(init.uid).user();
             container.verified = true;

@@ -18,7 +18,7 @@ use super::name_filter::NameFilter;
 use super::precedence;
 use super::record::{Diagnostics, Record, Shim, UserDirs};
 use super::shims::shims_in;
-use super::verify::{Init, evidence, frozen_state, read_init};
+use super::verify::{Init, evidence, read_init};
 use crate::model::cgroup::Cgroup;
 use crate::model::container::{Container, ContainerState, Evidence};
 use crate::model::engine::EngineInfo;
@@ -83,7 +83,7 @@ pub fn container_at(host: &Host, pid: HostPid, cgroup: Option<Cgroup>) -> Option
     let init = read_init(host, pid).ok()?;
     let source = format!("/proc/{pid}/ns/pid");
     let evidence = vec![evidence(source, "no engine claims it".into(), true)];
-    let state = frozen_state(host, &init.memberships);
+    let state = init.state(host);
     let mut container = assemble(state, &BARE, &init, cgroup, evidence);
     container.verified = true;
     Some(container)

@@ -93,7 +93,7 @@ pub static LS_COLUMNS: &[LsColumn] = &[
     LsColumn::new(
         "state",
         "STATE",
-        "running, paused, unknown or how it ended, and whether it is unverified",
+        "running, created, paused, unknown or how it ended, and whether it is unverified",
         state,
     )
     .shown()

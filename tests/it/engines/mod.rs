@@ -88,6 +88,7 @@ const ENGINE_CHECKS: &[(&str, Check)] = &[
     ("runsc", ("sandbox_is_shown_and_not_signalled", standalone::sandbox)),
     ("nspawn", ("containers_in_one_cgroup_are_distinguished", standalone::shared_cgroup)),
     ("nspawn", ("names_are_those_that_it_prints", standalone::names_as_printed)),
+    ("nspawn", ("a_stub_init_is_not_being_started", standalone::stub_init)),
     ("nspawn", ("stop_signal_is_the_one_that_its_own_stop_sends", stop_signal::nspawn)),
     ("nspawn", ("stub_init_is_stopped_by_the_signal_that_doctor_names", stop_signal::stub_init)),
     ("docker", ("restart_by_another_program_is_unknown", stop_signal::started_by_others)),

@@ -53,6 +53,11 @@ pub fn created(engine: &Engine) -> Outcome {
         check(ps.contains("unknown") && ps.contains("[starting] "), &ps)?;
         let row = run(&["--json", "ls", &name]).expect(0)?.objects();
         same(row[0]["stop"]["forecast"].clone(), json!("maybe"))?;
+        let page = run(&["--json", "inspect", &qualified]).expect(0)?.objects();
+        same(
+            [row[0]["state"].clone(), page[0]["state"].clone()],
+            [json!("created"), json!("created")],
+        )?;
         let findings = run(&["--json", "doctor", &qualified]).expect(0)?.objects();
         same(findings[0]["code"].clone(), json!("unknown"))?;
         check(findings[0]["message"].to_string().contains("being started"), &findings[0])?;
@@ -61,7 +66,10 @@ pub fn created(engine: &Engine) -> Outcome {
         finish(client(&["start", &name])).expect(0)?;
         let is_started = || {
             let ps = run(&["ps", &qualified]).out;
-            ps.contains("sleep 1000") && ps.contains("discarded") && !ps.contains("[starting]")
+            ps.contains("sleep 1000")
+                && ps.contains("discarded")
+                && !ps.contains("[starting]")
+                && run(&["ls", &name]).out.contains("  running  ")
         };
         check(wait_until(is_started), "it is not started")
     };
@@ -157,6 +165,23 @@ pub fn names_as_printed(_engine: &Engine) -> Outcome {
         Ok(())
     };
     work()
+}
+
+/// PID 1 of `--as-pid2` never executes a program, and the container runs nevertheless.
+pub fn stub_init(_engine: &Engine) -> Outcome {
+    let data = std::env::var("CINSPECT_TEST_DATA").unwrap_or("/var/tmp/cinspect-test".into());
+    let directory = tempfile::Builder::new().prefix("cit-nspawn").tempdir()?;
+    let web = directory.path().join("web");
+    let mut copy = Command::new("cp");
+    copy.arg("-a").arg(Path::new(&data).join("rootfs")).arg(&web);
+    finish(copy).expect(0)?;
+    let machine = Machine::start(&web, "--as-pid2 -DWEB sleep 1000")?;
+    let init = format!("pid:{}", machine.row()?["pid"]);
+    let ps = || run(&["ps", &init]).out;
+    let is_running = || ps().contains("(sd-stubinit)") && ps().contains("sleep 1000");
+    check(wait_until(is_running), ps())?;
+    same(machine.row()?["state"].clone(), json!("running"))?;
+    check(!ps().contains("[starting]"), ps())
 }
 
 /// An unregistered systemd-nspawn, which is killed in the end.
