@@ -4,10 +4,12 @@
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
+use std::time::Duration;
 
 use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::readlinkat;
+use nix::time::{ClockId, clock_gettime};
 use procfs::process::Process as Handle;
 
 use crate::model::bytes::ParseError;
@@ -74,6 +76,12 @@ impl From<ParseError> for ReadError {
     }
 }
 
+/// Processor time that one file may take. (A container decides the time for a line of `mountinfo`: it grows with
+/// the mounts that are stacked on one mount point, `prepend_path`, fs/d_path.c.)
+const MOST_TIME: Duration = Duration::from_secs(2);
+/// Size up to which no file takes that long.
+const SMALL: usize = 1 << 16;
+
 /// Reads a file of `/proc` or of the cgroup tree to its end, at most `limit` bytes. `buffer` then has the
 /// file alone; its capacity is used again.
 ///
@@ -105,7 +113,14 @@ fn read(
     // (Its old content is overwritten, or cut off in the end.)
     buffer.resize(buffer.capacity().max(4096).min(limit.max(1)), 0);
     let mut filled = 0;
+    let mut start = None;
     loop {
+        if filled >= SMALL
+            && *start.get_or_insert_with(processor_time) + MOST_TIME < processor_time()
+        {
+            buffer.truncate(filled);
+            return Err(ReadError::Broken("reading it takes too long".into()));
+        }
         if filled == buffer.len() {
             if filled >= limit {
                 break;
@@ -129,6 +144,11 @@ fn read(
     }
     buffer.truncate(filled);
     Ok(())
+}
+
+/// Returns the processor time of this thread: that of the kernel in its calls counts, and waiting does not.
+fn processor_time() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
 }
 
 /// Limit of `stat`.
