@@ -103,11 +103,11 @@ top_by_namespace() {
   done
 }
 
-# The same by podman top of the command `podman`, which fails when a process exits while it is read.
+# The same for a container by podman top: NAME PODMAN... It fails when a process exits while it is read.
 top_of_podman() {
-  local rows
+  local name=$1 rows; shift
   for _ in {1..20}; do
-    ! rows=$("${podman[@]}" top "$1" hpid pid) || break
+    ! rows=$("$@" top "$name" hpid pid) || break
   done
   [ -n "$rows" ] || die "podman top failed 20 times"
   sed 1d <<< "$rows" | awk '{ print ($1 == "?") ? "-" : $1, $2 }'
