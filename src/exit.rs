@@ -20,7 +20,7 @@ macro_rules! statuses {
             /// Each status but those of commands that `exec` ran, with its meaning, in the manual's order.
             pub const ALL: &'static [(Self, &'static str)] = &[$((Self::$variant, $meaning)),*];
 
-            /// Returns the number that the shell sees.
+            /// Returns the exit status as a number.
             pub const fn code(self) -> u8 {
                 match self {
                     $(Self::$variant => $code,)*

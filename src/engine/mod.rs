@@ -121,7 +121,7 @@ pub trait Engine: Sync {
     /// # Errors
     /// The store is not one that can be read; the text is the cause.
     fn stored_root(&self, _host: &Host, _stopped: &StoppedContainer) -> Result<StoredRoot, String> {
-        Err(format!("cinspect does not know where {} keeps its files", self.info().display_name))
+        Err(format!("the place of the files of {} is not known", self.info().display_name))
     }
 
     /// Reads how a container last ended, whether it runs again or not; `None` where nothing is recorded.

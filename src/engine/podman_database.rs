@@ -122,7 +122,7 @@ impl DatabaseEntry {
         ExitRecord {
             state: name,
             status: state.exited.then_some(state.exit_code),
-            // (conmon does not see every OOM kill, so that none recorded does not mean none.)
+            // (conmon misses some OOM kills: without a record there may have been one.)
             oom: state.oom_killed.then_some(true),
             error: Some(state.error).filter(|error| !error.is_empty()),
             started,

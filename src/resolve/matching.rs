@@ -274,7 +274,7 @@ pub(super) fn stopped<'a>(
     })
 }
 
-/// Whether a word is a name of a container, or another that its engine knows it by.
+/// Whether a word is the name of a container, or an alias in its record.
 pub(super) fn has_whole_name(container: &Container, word: &str) -> bool {
     has_name(container, word) || container.aliases.iter().any(|alias| alias == word)
 }

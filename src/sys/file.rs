@@ -29,7 +29,7 @@ pub enum FileKind {
     Socket,
     /// A character or block device.
     Device,
-    /// A type that this program does not know.
+    /// Another type.
     Unknown,
 }
 

@@ -236,8 +236,11 @@ fn no_limit() -> Outcome {
         let name = name(&container);
         line.extend(option.iter().copied().chain([&*name]));
         let plan = run(&line).expect(0)?.out;
-        check(plan.contains("1 process keeps running (1 init); no SIGKILL follows"), plan)?;
+        let summary = "not stopped: 1 process keeps running (1 init); no SIGKILL follows";
+        check(plan.lines().any(|line| line == summary), plan)?;
     }
+    let plan = run(&["stop", "-n", "--no-kill", &name(&container)]).expect(0)?.out;
+    check(plan.contains("\nnot stopped: 1 process keeps running (1 init);"), plan)?;
     let events = events(&stop(&container, &["-t", "-1", "-s", "USR1"]).expect(0)?);
     same(last(&events)["graceful"].clone(), json!(true))
 }

@@ -210,7 +210,7 @@ impl Diagnosis<'_> {
             "the effect of {} is not known: its processes are in a sandbox, and not on this host",
             self.signal
         );
-        let remedy = "its engine stops it, and its log says how that ends";
+        let remedy = "stop it with its engine";
         self.add_for_container(Severity::Info, FindingCode::Unknown, message, remedy);
         self.oom_kills();
         self.crash_loop();

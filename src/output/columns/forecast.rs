@@ -206,7 +206,9 @@ fn summary(forecast: &Forecast, processes: &[ContainerProcess], style: &Style) -
             format!("{processes} may {fate} ({uncertain_names}{})", more(uncertain))
         }
     };
-    let word = forecast.word();
+    // (An init that keeps running keeps its PID namespace, and other containers in it, too.)
+    let is_stopped = forecast.graceful != Answer::No || forecast.kills() || killed == 0;
+    let word = if is_stopped { forecast.word() } else { "not stopped" };
     let line = format!("{word}: {text}; {}", end_time(forecast));
     let wrapped = wrap(&line, style.width).join("\n");
     let mut out = String::new();

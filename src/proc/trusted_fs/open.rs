@@ -41,7 +41,7 @@ impl StateDir<'_> {
         // (A FIFO is not waited for, and nothing is read from it.)
         let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
         let resolve = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS;
-        // Since Linux 5.6; a seccomp filter may not know it.
+        // Since Linux 5.6; a seccomp filter may refuse it.
         let file = match openat2(&self.fd, below, OpenHow::new().flags(flags).resolve(resolve)) {
             Ok(file) => file,
             Err(Errno::ENOENT) => return Some(Err(ReadError::Gone)),

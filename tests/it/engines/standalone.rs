@@ -141,12 +141,8 @@ pub fn shared_cgroup(engine: &Engine) -> Outcome {
 
 /// The name is the one that systemd-nspawn prints, in whatever spelling its options are.
 pub fn names_as_printed(_engine: &Engine) -> Outcome {
-    let data = std::env::var("CINSPECT_TEST_DATA").unwrap_or("/var/tmp/cinspect-test".into());
-    let directory = tempfile::Builder::new().prefix("cit-nspawn").tempdir()?;
+    let directory = root_for_nspawn()?;
     let web = directory.path().join("web");
-    let mut copy = Command::new("cp");
-    copy.arg("-a").arg(Path::new(&data).join("rootfs")).arg(&web);
-    finish(copy).expect(0)?;
     let work = || -> Outcome {
         for options in [
             "-DWEB sleep 1000",
@@ -169,12 +165,8 @@ pub fn names_as_printed(_engine: &Engine) -> Outcome {
 
 /// PID 1 of `--as-pid2` never executes a program, and the container runs nevertheless.
 pub fn stub_init(_engine: &Engine) -> Outcome {
-    let data = std::env::var("CINSPECT_TEST_DATA").unwrap_or("/var/tmp/cinspect-test".into());
-    let directory = tempfile::Builder::new().prefix("cit-nspawn").tempdir()?;
+    let directory = root_for_nspawn()?;
     let web = directory.path().join("web");
-    let mut copy = Command::new("cp");
-    copy.arg("-a").arg(Path::new(&data).join("rootfs")).arg(&web);
-    finish(copy).expect(0)?;
     let machine = Machine::start(&web, "--as-pid2 -DWEB sleep 1000")?;
     let init = format!("pid:{}", machine.row()?["pid"]);
     let ps = || run(&["ps", &init]).out;
@@ -182,6 +174,16 @@ pub fn stub_init(_engine: &Engine) -> Outcome {
     check(wait_until(is_running), ps())?;
     same(machine.row()?["state"].clone(), json!("running"))?;
     check(!ps().contains("[starting]"), ps())
+}
+
+/// Returns a directory with a copy of the root file system of all containers, named `web`.
+fn root_for_nspawn() -> Result<tempfile::TempDir, Failed> {
+    let data = std::env::var("CINSPECT_TEST_DATA").unwrap_or("/var/tmp/cinspect-test".into());
+    let directory = tempfile::Builder::new().prefix("cit-nspawn").tempdir()?;
+    let mut copy = Command::new("cp");
+    copy.arg("-a").arg(Path::new(&data).join("rootfs")).arg(directory.path().join("web"));
+    finish(copy).expect(0)?;
+    Ok(directory)
 }
 
 /// An unregistered systemd-nspawn, which is killed in the end.
