@@ -373,7 +373,13 @@ impl CopyJob<'_> {
                 .hint("USER[:GROUP], by name or ID in the container")
         };
         let spec = UserSpec::parse(word).map_err(failed)?;
-        let (passwd, group) = (to.read_small(b"/etc/passwd"), to.read_small(b"/etc/group"));
+        let read = |path: &str| match to.read_small(path.as_bytes()) {
+            Err(Errno::EFBIG) if spec.has_name() => {
+                Err(failed(format!("its {path} is larger than 1 MiB")))
+            }
+            read => Ok(read.unwrap_or_default()),
+        };
+        let (passwd, group) = (read("/etc/passwd")?, read("/etc/group")?);
         let identity = identify(Some(&spec), &Ids::default(), &passwd, &group).map_err(failed)?;
         let owner = to.visible_ids(identity.ids.uid, identity.ids.gid);
         let unmapped = || failed("the container's user namespace has no such ID".into());

@@ -21,10 +21,13 @@ impl<'r> UserGroupNames<'r> {
     /// Returns the ID of a name: of a group or a user.
     pub fn id(&self, is_group: bool, name: &[u8]) -> Option<u32> {
         if is_group {
-            let file = self.group.get_or_init(|| self.rootfs.read_small(b"/etc/group"));
+            let file = self
+                .group
+                .get_or_init(|| self.rootfs.read_small(b"/etc/group").unwrap_or_default());
             return groups(file).find(|group| group.name == name).map(|group| group.gid);
         }
-        let file = self.passwd.get_or_init(|| self.rootfs.read_small(b"/etc/passwd"));
+        let file =
+            self.passwd.get_or_init(|| self.rootfs.read_small(b"/etc/passwd").unwrap_or_default());
         accounts(file).find(|account| account.name == name).map(|account| account.uid)
     }
 }

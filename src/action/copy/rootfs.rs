@@ -217,16 +217,16 @@ impl Rootfs {
         self.root.as_ref().is_some_and(|root| open(root) == Err(Errno::EACCES))
     }
 
-    /// Returns a small file, such as `/etc/passwd`; nothing if it cannot be read.
-    pub fn read_small(&self, path: &[u8]) -> Vec<u8> {
-        let read = || -> Result<Vec<u8>, Errno> {
-            let node = self.resolve(path, true)?.node.ok_or(Errno::ENOENT)?;
-            let file = File::from(node.open_to_read()?);
-            let mut bytes = Vec::new();
-            file.take(MAX_SMALL).read_to_end(&mut bytes).map_err(to_errno)?;
-            Ok(bytes)
-        };
-        read().unwrap_or_default()
+    /// Returns a small file, such as `/etc/passwd`.
+    ///
+    /// # Errors
+    /// It cannot be read; EFBIG if it is larger than 1 MiB: a part of it could end in a line that is cut off.
+    pub fn read_small(&self, path: &[u8]) -> Result<Vec<u8>, Errno> {
+        let node = self.resolve(path, true)?.node.ok_or(Errno::ENOENT)?;
+        let file = File::from(node.open_to_read()?);
+        let mut bytes = Vec::new();
+        file.take(MAX_SMALL + 1).read_to_end(&mut bytes).map_err(to_errno)?;
+        if bytes.len() as u64 > MAX_SMALL { Err(Errno::EFBIG) } else { Ok(bytes) }
     }
 
     /// Resolves a path. A symlink at its end is followed if `follow` is set or a slash comes after it.

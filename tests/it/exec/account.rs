@@ -17,6 +17,7 @@ pub fn trials() -> Vec<Trial> {
         strace("exec::every_mount_for_the_hosts_tools_that_is_lost_is_an_entry", lost_mounts),
         root("exec::an_overwritten_environment_is_an_entry", overwritten_environment),
         root("exec::a_deleted_working_directory_is_an_entry", deleted_directory),
+        root("exec::a_passwd_file_that_is_too_large_is_an_error", large_passwd),
         root("exec::another_shell_than_the_users_is_an_entry", other_shell),
     ]
 }
@@ -232,4 +233,24 @@ fn other_shell() -> Outcome {
         check([125, 127].contains(&refused.code) && refused.err.contains(shell), refused.err)?;
     }
     Ok(())
+}
+
+/// A part of a passwd file could lack the user, or end in a line that is cut off.
+fn large_passwd() -> Outcome {
+    let container = fixture("init")?;
+    let script = "mount -t tmpfs none /run; { echo app:x:7:7::/:/bin/sh; head -c 1048545 /dev/zero | tr '\\0' '#'; echo; echo late:x:1000:1000::/:/bin/sh; } > /run/passwd; mount --bind /run/passwd /etc/passwd";
+    within(&container, script)?;
+    let name = name(&container);
+    let to = format!("{}:/run/x", name);
+    let cinspect = |arguments: &[&str]| finish(crate::support::cinspect(arguments));
+    for user in ["app", "late"] {
+        let exec = cinspect(&["exec", "-u", user, &name, "true"]);
+        let cp = cinspect(&["cp", "--chown", user, "/etc/hostname", &to]);
+        for (status, refused) in [(125, exec), (1, cp)] {
+            let refusal = refused.expect(status)?.err;
+            check(refusal.contains("its /etc/passwd is larger than 1 MiB"), refusal)?;
+        }
+    }
+    cinspect(&["exec", "-u", "7", &name, "true"]).expect(0)?;
+    cinspect(&["cp", "--chown", "7:7", "/etc/hostname", &to]).expect(0).map(drop)
 }

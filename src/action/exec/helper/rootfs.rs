@@ -108,8 +108,11 @@ impl TargetRoot<'_> {
         open_at(self.proc, path.as_str(), flags)
     }
 
-    /// Reads a file of users or groups; empty if there is none that can be used.
-    fn read_accounts(self, path: &str) -> Vec<u8> {
+    /// Reads a file of users or groups; empty if there is none that can be read.
+    ///
+    /// # Errors
+    /// The file is too large: a part of it could lack a user, or end in a line that is cut off.
+    fn read_accounts(self, path: &str) -> Result<Vec<u8>, String> {
         let read = || -> std::io::Result<Vec<u8>> {
             let file = self.open_beneath(path.as_bytes(), SFlag::S_IFREG)?;
             let flags = OFlag::O_RDONLY | OFlag::O_NOCTTY | OFlag::O_NONBLOCK;
@@ -117,22 +120,31 @@ impl TargetRoot<'_> {
             File::from(self.reopen(&file, flags)?)
                 .take(MAX_ACCOUNTS + 1)
                 .read_to_end(&mut bytes)?;
-            // A line that is cut off would be a different one.
-            if bytes.len() as u64 > MAX_ACCOUNTS { Ok(Vec::new()) } else { Ok(bytes) }
+            Ok(bytes)
         };
-        read().unwrap_or_default()
+        let bytes = read().unwrap_or_default();
+        let is_whole = bytes.len() as u64 <= MAX_ACCOUNTS;
+        is_whole.then_some(bytes).ok_or_else(|| format!("its /{path} is larger than 1 MiB"))
     }
 
     /// Looks the command's user up.
     pub fn identity(self, plan: &ExecPlan) -> Result<Identity, Error> {
-        let (mut passwd, mut group) = (Vec::new(), Vec::new());
+        let (mut passwd, mut group) = (Ok(Vec::new()), Ok(Vec::new()));
+        let user = plan.user.as_ref();
         if plan.in_container_root {
             passwd = self.read_accounts("etc/passwd");
-            group = if plan.user.is_some() { self.read_accounts("etc/group") } else { Vec::new() };
+            if user.is_some() {
+                group = self.read_accounts("etc/group");
+            }
         }
-        let user = plan.user.as_ref();
+        let unread = passwd.as_ref().err().or(group.as_ref().err()).cloned();
+        let (passwd, group) = (passwd.unwrap_or_default(), group.unwrap_or_default());
         let mut identity = identify(user, &plan.ids, &passwd, &group).map_err(|cause| {
-            failure("no such user").cause(cause).hint("numeric IDs work without /etc/passwd")
+            let error = match unread {
+                Some(reason) => failure("cannot look the user up").cause(reason),
+                None => failure("no such user").cause(cause),
+            };
+            error.hint("numeric IDs work without /etc/passwd")
         })?;
         // The target has them already.
         if user.is_some() {
