@@ -3,6 +3,10 @@
 //! that no record explains. A process in a container is never a shim, whatever its name.
 
 use std::collections::HashMap;
+use std::ffi::OsString;
+use std::fs::File;
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use super::ENGINES;
@@ -182,4 +186,20 @@ pub(super) fn sandbox_of(name: &str) -> Option<&'static str> {
     } else {
         None
     }
+}
+
+/// Returns the sandbox whose kernel an init is, whatever the engine calls its runtime: it runs a program of the
+/// host. (A program of this name in a container's own root is another file.)
+pub(super) fn sandbox_of_init(host: &Host, pid: HostPid, comm: &[u8]) -> Option<&'static str> {
+    // gVisor executes itself again by `/proc/self/exe`. Other inits cost no system call.
+    if comm != b"exe" {
+        return None;
+    }
+    let exe = PathBuf::from(OsString::from_vec(host.link(pid, "exe").ok()?));
+    let sandbox = sandbox_of(exe.to_str()?)?;
+    let installed = host.state_dir(exe.parent()?).ok()?.open_payload(exe.file_name()?).ok()?;
+    let installed = File::from(installed).metadata().ok()?;
+    let running = std::fs::metadata(host.proc_path(format!("{pid}/exe"))).ok()?;
+    let is_same = (installed.dev(), installed.ino()) == (running.dev(), running.ino());
+    is_same.then_some(sandbox)
 }

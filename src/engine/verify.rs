@@ -2,7 +2,7 @@
 //! owner name it, and is it in the recorded cgroup? Only a record that passes names a container.
 
 use super::record::Record;
-use super::shims::is_starter;
+use super::shims::{is_starter, sandbox_of_init};
 use crate::model::bytes::message_text;
 use crate::model::cgroup::{self, Cgroup, Freezer, Memberships};
 use crate::model::container::{ContainerState, Evidence};
@@ -23,6 +23,8 @@ pub(super) struct Init {
     pub uid: u32,
     /// Whether it is the engine's own process, which has not executed the container's program yet.
     pub is_starting: bool,
+    /// The sandbox whose kernel it is.
+    pub sandbox: Option<&'static str>,
 }
 
 impl Init {
@@ -74,6 +76,7 @@ pub(super) fn read_init(host: &Host, pid: HostPid) -> Result<Init, ReadError> {
         memberships,
         uid: status.uid[0],
         is_starting: is_starter(&stat),
+        sandbox: sandbox_of_init(host, pid, &stat.comm),
     })
 }
 

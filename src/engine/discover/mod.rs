@@ -224,6 +224,13 @@ impl<'a> Search<'a> {
     }
 }
 
+/// Returns the remark on a container whose init is the kernel of a sandbox.
+fn sandbox_remark(sandbox: &str) -> String {
+    format!(
+        "runs in a {sandbox} sandbox: its processes are not on this host; the sandbox is shown in their place"
+    )
+}
+
 fn assemble(
     state: ContainerState,
     engine: &'static EngineInfo,
@@ -239,6 +246,7 @@ fn assemble(
         cgroup,
         state,
         evidence,
+        remark: init.sandbox.map(sandbox_remark),
         ..Container::not_running(engine)
     }
 }

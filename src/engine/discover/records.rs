@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{DoubtedRecord, RecordKey, Search, assemble, users};
+use super::{DoubtedRecord, RecordKey, Search, assemble, sandbox_remark, users};
 use crate::engine::inventory::StoppedContainer;
 use crate::engine::labels::compose;
 use crate::engine::record::{Record, RecordReader, Shim};
@@ -269,11 +269,5 @@ fn describe(container: &mut Container, record: Record) {
     container.stop = record.stop;
     container.record = Some(record.path);
     container.user = record.owner.user();
-    container.remark = record.sandbox.map(sandbox_remark);
-}
-
-fn sandbox_remark(sandbox: &str) -> String {
-    format!(
-        "runs in a {sandbox} sandbox: its processes are not on this host; the sandbox is shown in their place"
-    )
+    container.remark = record.sandbox.map(sandbox_remark).or(container.remark.take());
 }

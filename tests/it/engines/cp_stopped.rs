@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use libtest_mimic::Failed;
 use serde_json::json;
@@ -74,14 +74,6 @@ fn mounts() -> Result<Vec<String>, Failed> {
     Ok(text.lines().map(str::to_owned).collect())
 }
 
-/// Runs the engine's own client with words added to its command line.
-fn client(engine: &Engine, words: &[&str]) -> Outcome {
-    let line = engine.script(&["client"])?;
-    let mut command = Command::new("sh");
-    command.args(["-c", &format!("exec {line} \"$@\""), "sh"]).args(words).stdin(Stdio::null());
-    finish(command).expect(0).map(drop)
-}
-
 pub fn same_as_running(engine: &Engine) -> Outcome {
     let container = &format!("cit-{}-disk", engine.name);
     let volume = format!("{container}-vol");
@@ -91,7 +83,7 @@ pub fn same_as_running(engine: &Engine) -> Outcome {
     engine.script_with(&options, &["run", container, "--", "sh", "-c", trap])?;
     let outcome = copies(engine, container);
     let _ = engine.script(&["rm", container]);
-    let _ = client(engine, &["volume", "rm", &volume]);
+    let _ = engine.client(&["volume", "rm", &volume]);
     outcome
 }
 
@@ -140,7 +132,7 @@ fn copies(engine: &Engine, container: &str) -> Outcome {
         std::fs::create_dir_all(path("engine"))?;
         for tree in TREES {
             let to = path("engine").join(tree).display().to_string();
-            client(engine, &["cp", "-a", &format!("{container}:/{tree}"), &to])?;
+            engine.client(&["cp", "-a", &format!("{container}:/{tree}"), &to])?;
             let disk = comparable(listing(&path("disk").join(tree))?);
             same(disk, comparable(listing(&path("engine").join(tree))?))?;
         }

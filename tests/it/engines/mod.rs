@@ -195,6 +195,14 @@ const ENGINE_CHECKS: &[(&str, Check)] = &[
     ("docker", ("doctor_knows_a_running_health_check", remedies::health::running_check)),
     ("podman", ("doctor_knows_a_running_health_check", remedies::health::running_check)),
     ("runc", ("created_container_has_no_verdicts_yet", standalone::created)),
+    (
+        "podman",
+        ("sandbox_is_known_whatever_the_runtimes_name", standalone::sandbox_by_another_name),
+    ),
+    (
+        "containerd",
+        ("sandbox_is_known_whatever_the_runtimes_name", standalone::sandbox_by_another_name),
+    ),
     ("docker", ("doctor_says_how_a_container_ended", remedies::ended)),
     ("podman", ("doctor_says_how_a_container_ended", remedies::ended)),
 ];
@@ -203,6 +211,7 @@ const ENGINE_CHECKS: &[(&str, Check)] = &[
 const REQUIREMENTS: &[(&str, &str, &str)] = &[
     ("stop_freezes_and_kills_without_cgroup_kill", FREEZER_V1, ONLY_V2),
     ("stop_leaves_nothing_frozen_when_it_is_killed", FREEZER_V1, ONLY_V2),
+    ("sandbox_is_known_whatever_the_runtimes_name", "/usr/bin/runsc", "gVisor is not installed"),
 ];
 const FREEZER_V1: &str = "/sys/fs/cgroup/freezer";
 const ONLY_V2: &str = "every hierarchy is v2 on this host, and has cgroup.kill";
@@ -327,6 +336,14 @@ impl Engine {
                 Err(format!("{} {subcommand}: status {code}: {}", self.name, run.err).into())
             }
         }
+    }
+
+    /// Runs the engine's own client with words added to its command line.
+    fn client(&self, words: &[&str]) -> Outcome {
+        let line = self.script(&["client"])?;
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("exec {line} \"$@\""), "sh"]).args(words).stdin(Stdio::null());
+        finish(command).expect(0).map(drop)
     }
 
     fn init(&self) -> Result<i32, Failed> {

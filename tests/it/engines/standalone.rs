@@ -1,5 +1,6 @@
 //! Checks of a single engine.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -112,6 +113,43 @@ pub fn sandbox(engine: &Engine) -> Outcome {
     let has_ended =
         || run(&["ps", &qualified]).err.contains("exists in runsc (gVisor) but is not running");
     check(wait_until(has_ended), "it has not ended")
+}
+
+/// gVisor below an engine that calls it by another name: the init is a program of the host, and nothing is
+/// claimed about the processes in its kernel.
+pub fn sandbox_by_another_name(engine: &Engine) -> Outcome {
+    let name = format!("cit-{}-sandboxed", engine.name);
+    let directory = tempfile::tempdir()?;
+    let below = directory.path().join("kernel");
+    std::fs::write(&below, "#!/bin/sh\nexec runsc --platform=ptrace --network=none \"$@\"\n")?;
+    std::fs::set_permissions(&below, std::fs::Permissions::from_mode(0o755))?;
+    let below = below.to_string_lossy();
+    let _ = engine.script(&["rm", &name]);
+    if engine.name == "podman" {
+        let before = ["--runtime", &below, "run", "-d", "--name", &name, "--network=none"];
+        let limits = ["--ulimit=nofile=1024:1024", "--ulimit=nproc=1000:1000"];
+        engine.client(&[&before[..], &limits, &["bb:latest", "sleep", "1000"]].concat())?;
+    } else {
+        let options = format!("--runc-binary {below}");
+        engine.script_with(&options, &["run", &name, "--", "sleep", "1000"])?;
+    }
+    let work = || -> Outcome {
+        let row = run(&["--json", "ls", &name]).expect(0)?.objects();
+        let sandbox = "runs in a gVisor sandbox";
+        check(row[0]["remark"].to_string().contains(sandbox), &row[0])?;
+        same(row[0]["stop"]["forecast"].clone(), json!("maybe"))?;
+        let findings = run(&["--json", "doctor", &name]).expect(0)?.objects();
+        same((findings.len(), findings[0]["code"].clone()), (1, json!("unknown")))?;
+        let qualified = engine.script(&["qualified", &name])?;
+        for arguments in [&["signal", &qualified, "TERM"][..], &["stop", "-n", &qualified]] {
+            let run = run(arguments).expect(3)?;
+            check(run.err.contains(sandbox), format!("{arguments:?}: {}", run.err))?;
+        }
+        Ok(())
+    };
+    let outcome = work();
+    let _ = engine.script(&["rm", &name]);
+    outcome
 }
 
 /// Containers of one caller that have no unit share the cgroup `payload`.
