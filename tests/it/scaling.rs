@@ -3,13 +3,14 @@
 //! lies between. Each n is so large that a comparison of every pair would exceed it: at 20 ns a pair (a debug
 //! build) n pairs for each item take a sixth of its 100 µs.
 
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use libtest_mimic::{Failed, Trial};
 use nix::time::{ClockId, clock_gettime};
 
 use crate::fuzz::targets::{machine::Machine, targets};
-use crate::support::{Outcome, check, repository, test};
+use crate::support::{Need, Outcome, check, fixture, repository, test, test_with, within};
 
 const FACTOR: usize = 8;
 const BOUND: u32 = 16;
@@ -26,6 +27,7 @@ pub fn trials() -> Vec<Trial> {
         test("scaling::mounts_cost_time_in_proportion", mounts),
         test("scaling::cgroups_cost_time_in_proportion", cgroups),
         test("scaling::records_cost_time_in_proportion", records),
+        test_with(Need::Root, "scaling::sources_of_a_copy_cost_time_in_proportion", sources),
     ]
 }
 
@@ -90,24 +92,34 @@ fn parsers() -> Outcome {
 fn compare(commands: &[&[&str]], n: usize, text: impl Fn(usize) -> String) -> Outcome {
     let (few, many) = (host(&text(n))?, host(&text(FACTOR * n))?);
     for words in commands {
-        let first = [command_time(&few, words)?, command_time(&few, words)?];
-        let first = first[0].min(first[1]).max(LEAST_OF_A_COMMAND);
-        let mut failed = None;
-        let measured = is_below(first * BOUND, || {
-            command_time(&many, words).unwrap_or_else(|error| {
-                failed = Some(error);
-                Duration::ZERO
-            })
-        });
-        match (failed, measured) {
-            (Some(error), _) => return Err(error),
-            (None, Err(second)) => {
-                return Err(format!("{words:?}: {first:?} for {n}, {second:?} for 8 n").into());
-            }
-            (None, Ok(())) => {}
-        }
+        compare_times(
+            &format!("{words:?}"),
+            || command_time(&few, words),
+            || command_time(&many, words),
+        )?;
     }
     Ok(())
+}
+
+/// Fails if the work for 8 n takes more than in proportion to the work for n.
+fn compare_times(
+    name: &str,
+    few: impl Fn() -> Result<Duration, Failed>,
+    many: impl Fn() -> Result<Duration, Failed>,
+) -> Outcome {
+    let first = few()?.min(few()?).max(LEAST_OF_A_COMMAND);
+    let mut failed = None;
+    let measured = is_below(first * BOUND, || {
+        many().unwrap_or_else(|error| {
+            failed = Some(error);
+            Duration::ZERO
+        })
+    });
+    match (failed, measured) {
+        (Some(error), _) => Err(error),
+        (None, Err(second)) => Err(format!("{name}: {first:?} for n, {second:?} for 8 n").into()),
+        (None, Ok(())) => Ok(()),
+    }
 }
 
 fn host(text: &str) -> Result<tempfile::TempDir, Failed> {
@@ -118,18 +130,29 @@ fn host(text: &str) -> Result<tempfile::TempDir, Failed> {
     Ok(dir)
 }
 
-/// Returns the processor time of a command with its children, as the shell counts it.
+/// Returns the processor time of a command on a recorded host.
 fn command_time(dir: &tempfile::TempDir, words: &[&str]) -> Result<Duration, Failed> {
-    let mut shell = std::process::Command::new("bash");
-    shell.args(["-c", "TIMEFORMAT='%3U %3S'; time \"$@\" >/dev/null", "bash"]);
-    shell.arg(env!("CARGO_BIN_EXE_cinspect")).arg("--host-root").arg(dir.path().join("root"));
-    shell.args(words).env("LC_ALL", "C.UTF-8").stdin(std::process::Stdio::null());
+    let mut shell = timed("\"$C\" --host-root \"$ROOT\" \"$@\" >/dev/null");
+    shell.arg("bash").args(words).env("ROOT", dir.path().join("root"));
+    shell_time(shell)
+}
+
+/// Makes a shell that measures a line, in which `$C` is the program.
+fn timed(line: &str) -> Command {
+    let mut shell = Command::new("bash");
+    shell.arg("-c").arg(format!("TIMEFORMAT='%3U %3S'; time {line}"));
+    shell.env("C", env!("CARGO_BIN_EXE_cinspect")).env("LC_ALL", "C.UTF-8").stdin(Stdio::null());
+    shell
+}
+
+/// Returns the processor time of a line with its children, as the shell counts it.
+fn shell_time(mut shell: Command) -> Result<Duration, Failed> {
     let output = shell.output()?;
     let err = String::from_utf8_lossy(&output.stderr).into_owned();
-    check(output.status.success(), format!("{words:?}: {:?}: {err}", output.status))?;
+    check(output.status.success(), format!("{shell:?}: {:?}: {err}", output.status))?;
     let last = err.lines().next_back().unwrap_or_default();
     let seconds: Vec<f64> = last.split(' ').filter_map(|word| word.parse().ok()).collect();
-    check(seconds.len() == 2, format!("{words:?}: no times in {err}"))?;
+    check(seconds.len() == 2, format!("{shell:?}: no times in {err}"))?;
     Ok(Duration::from_secs_f64(seconds.iter().sum()))
 }
 
@@ -205,4 +228,36 @@ fn records() -> Outcome {
         container("") + &(0..count).map(record).collect::<String>()
     };
     compare(&[&["ls", "-a"], &["--json", "ls", "-a"], &["why", "old7"], &["ps", "web"]], 500, text)
+}
+
+/// Sources of a copy into a directory that has as many files: matches of a pattern, words, and the members of a
+/// stream that name one directory again and again.
+fn sources() -> Outcome {
+    const N: usize = 500;
+    let container = fixture("init")?;
+    within(&container, "mount -t tmpfs -o size=200m none /mnt")?;
+    let dir = tempfile::tempdir_in("/dev/shm")?;
+    let shell = |line: &str, n: usize| {
+        let mut shell = timed(line);
+        shell.env("CTR", format!("pid:{}", container.init)).env("N", n.to_string());
+        shell.env("MNT", format!("/proc/{}/root/mnt", container.init)).current_dir(&dir);
+        shell
+    };
+    let prepare = "{ for dir in $N $MNT/$N; do
+            mkdir -p $dir/{files,to/d} && seq $N | (cd $dir/files && xargs touch) &&
+            seq $N | (cd $dir/to/d && xargs touch) || exit
+        done
+        yes d | head -n $N | tar -c -C $N/to --no-recursion -T - > $N/members.tar; }";
+    for n in [N, FACTOR * N] {
+        shell_time(shell(prepare, n))?;
+    }
+    for line in [
+        "$C cp -q \"$CTR:/mnt/$N/files/*\" $N/to",
+        "$C cp -q $N/files/* $CTR:/mnt/$N/to",
+        "$C cp -q - $CTR:/mnt/$N/to < $N/members.tar",
+    ] {
+        let time = |n: usize| shell_time(shell(line, n));
+        compare_times(line, || time(N), || time(FACTOR * N))?;
+    }
+    Ok(())
 }

@@ -15,9 +15,7 @@ use super::error::cannot_write_copy;
 use super::metadata::DroppedAttribute;
 use super::obstacle::explain;
 use super::sources::CopySource;
-use super::write::{
-    FileWriter, TargetDir, WriteOutcome, remove_stale_temp_files, write_hard_link, write_symlink,
-};
+use super::write::{FileWriter, TargetDir, WriteOutcome, write_hard_link, write_symlink};
 use crate::error::Error;
 use crate::sys::fd;
 
@@ -174,8 +172,9 @@ pub fn create_directory(
         }
         errno => target_error(errno),
     })?;
+    let dir = TargetDir::new(fd).map_err(target_error)?;
     if !is_new {
-        remove_stale_temp_files(&fd);
+        dir.remove_stale_temp_files();
     }
-    Ok((TargetDir::new(fd).map_err(target_error)?, is_new))
+    Ok((dir, is_new))
 }

@@ -9,22 +9,22 @@ use super::metadata::DroppedAttribute;
 use super::sources::CopySource;
 use super::walk::Sink;
 use super::workers::{DirFinish, FileTask, PendingDir, WorkQueue, WorkerPool};
-use super::write::{TargetDir, WriteOutcome, remove_stale_temp_files};
+use super::write::{TargetDir, WriteOutcome};
 use crate::error::Error;
 
 /// The sink of a walk. Files are copied by workers.
-pub struct DirSink<'w, 'p> {
+pub struct DirSink<'w, 'p, 's> {
     context: &'p CopyContext<'p>,
     pool: &'p WorkerPool<'p>,
-    queue: &'w mut WorkQueue<'p>,
+    queue: &'w mut WorkQueue<'p, 's>,
 }
 
-impl<'w, 'p> DirSink<'w, 'p> {
+impl<'w, 'p, 's> DirSink<'w, 'p, 's> {
     /// Creates the sink.
     pub fn new(
         context: &'p CopyContext<'p>,
         pool: &'p WorkerPool<'p>,
-        queue: &'w mut WorkQueue<'p>,
+        queue: &'w mut WorkQueue<'p, 's>,
     ) -> Self {
         Self { context, pool, queue }
     }
@@ -33,7 +33,7 @@ impl<'w, 'p> DirSink<'w, 'p> {
     pub fn destination(&self, target: TargetDir) -> Arc<PendingDir<'p>> {
         // (Removing nothing is as good.)
         let _ = self.context.to.as_writer(|| {
-            remove_stale_temp_files(&target.fd);
+            target.remove_stale_temp_files();
             Ok(())
         });
         Arc::new(PendingDir { target: Arc::new(target), finish: None, pool: self.pool })
@@ -45,7 +45,7 @@ impl<'w, 'p> DirSink<'w, 'p> {
     }
 }
 
-impl<'p> Sink for DirSink<'_, 'p> {
+impl<'p> Sink for DirSink<'_, 'p, '_> {
     type Dir = Arc<PendingDir<'p>>;
 
     fn has_failed(&self) -> bool {

@@ -239,11 +239,12 @@ impl CopyJob<'_> {
         let mut sources = Vec::new();
         for source in &self.sources {
             let (from, path) = self.side(source);
-            if let Some(sentence) = literal_pattern(from, path) {
+            let paths = expand(from, path)?;
+            if let Some(sentence) = literal_pattern(from, path, &paths) {
                 let context = CopyContext::new(from, from, options, events);
                 context.account(Deviation::Guessed, "pattern", sentence)?;
             }
-            sources.extend(expand(from, path)?.into_iter().map(|path| (from, path)));
+            sources.extend(paths.into_iter().map(|path| (from, path)));
         }
         if self.count_bytes {
             count_bytes(&sources, options.follow, events);

@@ -55,16 +55,16 @@ pub fn expand(from: &Rootfs, path: &[u8]) -> Result<Vec<Vec<u8>>, Error> {
     matches(from, path, true).map_err(failed)
 }
 
-/// Returns a sentence about a path that is both the name of a file and a pattern of others: it was taken
-/// for the name, which any process in the container may have made.
-pub fn literal_pattern(from: &Rootfs, path: &[u8]) -> Option<String> {
-    if !path.split(|b| *b == b'/').any(is_pattern) || from.root.is_none() {
+/// Returns a sentence about a path, given its expansion, that is both the name of a file and a pattern of others: it
+/// was taken for the name, which any process in the container may have made.
+pub fn literal_pattern(from: &Rootfs, path: &[u8], expansion: &[Vec<u8>]) -> Option<String> {
+    let is_literal = *expansion == [path];
+    if !is_literal || !path.split(|b| *b == b'/').any(is_pattern) || from.root.is_none() {
         return None;
     }
-    let literal = matches(from, path, true).ok()?;
     let pattern = matches(from, path, false).ok()?;
-    let others = pattern.iter().filter(|other| !literal.contains(other)).count();
-    (literal.len() == 1 && literal[0] == path && others > 0).then(|| {
+    let others = pattern.iter().filter(|other| *other != path).count();
+    (others > 0).then(|| {
         let path = message_text(path);
         format!(
             "`{}{path}` is the name of a file, which alone is copied; as a pattern it would match {others} more",

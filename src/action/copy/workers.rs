@@ -1,5 +1,6 @@
 //! The worker pool. One thread walks the directories; several copy the files in them, since most of the
-//! time of a small file is spent waiting.
+//! time of a small file is spent waiting. They are started for the first full batch: a small source needs none,
+//! and a copy may have thousands of small sources.
 
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -76,32 +77,36 @@ impl WorkerPool<'_> {
 }
 
 /// The queue of the workers, which is filled by one thread.
-pub struct WorkQueue<'a> {
+pub struct WorkQueue<'a, 's> {
     batch: Batch<'a>,
     bytes: u64,
-    /// To the workers; where no thread could be started, batches are copied here.
-    batches: Option<SyncSender<Batch<'a>>>,
+    /// To the workers.
+    batches: SyncSender<Batch<'a>>,
+    /// Starts the workers; returns whether there is one.
+    start: &'s dyn Fn() -> bool,
+    has_workers: bool,
     pool: &'a WorkerPool<'a>,
 }
 
-impl<'a> WorkQueue<'a> {
+impl<'a> WorkQueue<'a, '_> {
     /// Adds a file; waits while the queue is full.
     pub fn push(&mut self, task: FileTask<'a>) {
         self.bytes += task.entry.node.attributes.size;
         self.batch.push(task);
         if self.batch.len() >= BATCH_FILES || self.bytes >= BATCH_BYTES {
+            self.has_workers = self.has_workers || (self.start)();
             self.flush();
         }
     }
 
-    /// Hands over the files that are left.
+    /// Hands over the files that are left. Where no thread was started, or could be, they are copied here.
     pub fn flush(&mut self) {
         self.bytes = 0;
         let batch = std::mem::take(&mut self.batch);
-        match &self.batches {
+        match self.has_workers {
             // (The workers end only after this sender.)
-            Some(batches) => drop(batches.send(batch)),
-            None => self.pool.copy(batch),
+            true => drop(self.batches.send(batch)),
+            false => self.pool.copy(batch),
         }
     }
 }
@@ -112,18 +117,19 @@ impl<'a> WorkQueue<'a> {
 /// The first error of the walk or a worker.
 pub fn with_workers<'a>(
     context: &'a CopyContext<'a>,
-    walk: impl for<'p> FnOnce(&'p WorkerPool<'a>, &mut WorkQueue<'p>) -> Result<(), Error>,
+    walk: impl for<'p> FnOnce(&'p WorkerPool<'a>, &mut WorkQueue<'p, '_>) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let pool =
         WorkerPool { context, failure: Mutex::default(), has_failed: AtomicBool::new(false) };
-    let (sender, receiver) = sync_channel(QUEUE);
+    let (batches, receiver) = sync_channel(QUEUE);
     let receiver = Mutex::new(receiver);
     let count = std::thread::available_parallelism().map_or(1, usize::from).min(MAX_WORKERS);
     std::thread::scope(|scope| {
-        let start = |_| std::thread::Builder::new().spawn_scoped(scope, || pool.work(&receiver));
-        let started = (0..count).map(start).filter(Result::is_ok).count();
-        let batches = (started > 0).then_some(sender);
-        let mut queue = WorkQueue { batch: Vec::new(), bytes: 0, batches, pool: &pool };
+        let spawn = |_| std::thread::Builder::new().spawn_scoped(scope, || pool.work(&receiver));
+        let start = || (0..count).map(spawn).filter(Result::is_ok).count() > 0;
+        let batch = Vec::new();
+        let mut queue =
+            WorkQueue { batch, bytes: 0, batches, start: &start, has_workers: false, pool: &pool };
         pool.record(walk(&pool, &mut queue));
     });
     drop(receiver);

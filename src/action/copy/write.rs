@@ -1,9 +1,11 @@
 //! Writes one file or symlink: to a temporary file next to its destination, which is then renamed over
 //! it. A reader sees the old or the new file, and a running program's file can be replaced.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
 use nix::errno::Errno;
@@ -18,13 +20,14 @@ use super::rootfs::{Node, duplicate, to_errno};
 use crate::error::Error;
 use crate::sys::directory::DirEntries;
 use crate::sys::fd;
-use crate::sys::file::{FileKind, rename_no_replace, try_lock};
+use crate::sys::file::{FileId, FileKind, rename_no_replace, try_lock};
 
 /// A directory that is written to.
 #[derive(Debug)]
 pub struct TargetDir {
     /// The descriptor.
     pub fd: OwnedFd,
+    id: FileId,
     mount: Option<u64>,
 }
 
@@ -35,8 +38,8 @@ impl TargetDir {
     /// See statx(2).
     pub fn new(fd: OwnedFd) -> Result<Self, Errno> {
         let node = Node::from_fd(fd)?;
-        let mount = node.mount();
-        Ok(Self { fd: node.fd, mount })
+        let (id, mount) = (node.id(), node.mount());
+        Ok(Self { fd: node.fd, id, mount })
     }
 
     /// Duplicates an open directory.
@@ -83,7 +86,23 @@ impl TargetDir {
     fn remove(&self, name: &[u8]) {
         let _ = unlinkat(&self.fd, name, UnlinkatFlags::NoRemoveDir);
     }
+
+    /// Removes the leftovers of killed copies: temporary files that no copy has locked (flock(2)), and old temporary
+    /// symlinks. A copy does it once in each directory: with many sources, once for each would take the square of
+    /// their number.
+    pub fn remove_stale_temp_files(&self) {
+        let mut cleaned = CLEANED.lock().unwrap_or_else(PoisonError::into_inner);
+        if cleaned.len() < MAX_CLEANED && cleaned.insert(self.id) {
+            drop(cleaned);
+            remove_stale_temp_files(&self.fd);
+        }
+    }
 }
+
+/// The directories in which this process has removed leftovers.
+static CLEANED: Mutex<BTreeSet<FileId>> = Mutex::new(BTreeSet::new());
+/// The number of directories that are remembered; in further ones leftovers stay.
+const MAX_CLEANED: usize = 1 << 16;
 
 /// How a destination that exists is treated.
 #[derive(Clone, Copy, Debug, Default)]
@@ -129,9 +148,7 @@ fn is_temp_name(name: &[u8]) -> bool {
 /// calls.
 const STALE_AFTER: i64 = 60;
 
-/// Removes the leftovers of killed copies in a directory: temporary files that no copy has locked (flock(2)),
-/// and old temporary symlinks.
-pub fn remove_stale_temp_files(dir: &OwnedFd) {
+fn remove_stale_temp_files(dir: &OwnedFd) {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     let now = now.map_or(0, |now| i64::try_from(now.as_secs()).unwrap_or(i64::MAX));
     let Ok(entries) = DirEntries::list(dir) else { return };

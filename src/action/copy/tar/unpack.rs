@@ -24,7 +24,7 @@ use crate::action::copy::metadata::{DroppedAttribute, Metadata, apply_metadata};
 use crate::action::copy::names::UserGroupNames;
 use crate::action::copy::obstacle::explain;
 use crate::action::copy::rootfs::{Node, duplicate};
-use crate::action::copy::write::{TargetDir, WriteOutcome, remove_stale_temp_files};
+use crate::action::copy::write::{TargetDir, WriteOutcome};
 use crate::error::{Error, os_error};
 use crate::model::account::Deviation;
 use crate::sys::fd;
@@ -42,7 +42,7 @@ pub fn unpack(
     directory: OwnedFd,
 ) -> Result<(), Error> {
     let root = TargetDir::new(directory).map_err(|errno| member_error(b".", errno))?;
-    remove_stale_temp_files(&root.fd);
+    root.remove_stale_temp_files();
     let mut unpacker = Unpacker {
         context,
         root: Rc::new(root),
