@@ -15,6 +15,6 @@ fn escaping(bytes: &[u8]) {
     assert!(!acts(&escape::command_line(&argv), false));
     let line = json::line(&json::bytes_to_json(bytes));
     assert!(!acts(line.trim_end_matches('\n'), false));
-    let read: serde_json::Value = serde_json::from_str(&line).expect("a line of JSON");
-    assert_eq!(read, json::bytes_to_json(bytes));
+    let read: Option<serde_json::Value> = serde_json::from_str(&line).ok();
+    assert_eq!(read, Some(json::bytes_to_json(bytes)));
 }

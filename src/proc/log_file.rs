@@ -15,6 +15,7 @@ use crate::sys::file::attributes;
 
 /// Rotated files that are looked for.
 const MOST_ROTATED: usize = 100;
+
 /// The part of a log that is wanted.
 #[derive(Clone, Copy, Debug)]
 pub struct LogRange {

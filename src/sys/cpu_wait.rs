@@ -103,7 +103,7 @@ mod tests {
         assert!(CpuWait::new(pid, tid).extension() >= MOMENT);
         let (sender, receiver) = std::sync::mpsc::channel();
         let (end, ended) = std::sync::mpsc::channel::<()>();
-        let sleeper = std::thread::spawn(move || {
+        let sleeper = std::thread::Builder::new().spawn(move || {
             sender.send(nix::unistd::gettid().as_raw()).unwrap();
             let _ = ended.recv();
         });
@@ -113,6 +113,6 @@ mod tests {
             std::thread::sleep(Duration::from_millis(1));
         }
         drop(end);
-        sleeper.join().unwrap();
+        sleeper.unwrap().join().unwrap();
     }
 }

@@ -6,6 +6,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus as ProcessStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::thread::Builder;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -127,7 +128,9 @@ impl JournalLog<'_> {
     fn read(&mut self, follow: bool, end: &mut EndWatch<'_>) -> Result<ControlFlow<()>, Error> {
         let spawned = self.command(follow).spawn();
         let mut child = Journalctl(spawned.map_err(|error| self.failed(os_error(error)))?);
-        let entries = child.entries();
+        let entries = child.entries().map_err(|error| {
+            self.failed(format!("cannot start a thread: {}", os_error(error)))
+        })?;
         loop {
             match entries.recv_timeout(INTERVAL) {
                 Ok(Ok(line)) => {
@@ -183,15 +186,18 @@ impl JournalLog<'_> {
     }
 }
 
-/// A running journalctl, which ends with this program's interest.
+/// A running journalctl, which is killed when this is dropped.
 struct Journalctl(Child);
 
 impl Journalctl {
     /// Returns its lines as they come; a line that is too long is empty.
-    fn entries(&mut self) -> Receiver<io::Result<Vec<u8>>> {
+    ///
+    /// # Errors
+    /// The thread that reads them cannot be started.
+    fn entries(&mut self) -> io::Result<Receiver<io::Result<Vec<u8>>>> {
         let (sender, receiver) = sync_channel(MAX_WAITING);
         if let Some(stdout) = self.0.stdout.take() {
-            std::thread::spawn(move || {
+            Builder::new().spawn(move || {
                 let mut stdout = BufReader::new(stdout);
                 while let Some(line) = next_line(&mut stdout).transpose() {
                     let is_last = line.is_err();
@@ -199,9 +205,9 @@ impl Journalctl {
                         return;
                     }
                 }
-            });
+            })?;
         }
-        receiver
+        Ok(receiver)
     }
 }
 
