@@ -128,9 +128,9 @@ impl JournalLog<'_> {
     fn read(&mut self, follow: bool, end: &mut EndWatch<'_>) -> Result<ControlFlow<()>, Error> {
         let spawned = self.command(follow).spawn();
         let mut child = Journalctl(spawned.map_err(|error| self.failed(os_error(error)))?);
-        let entries = child.entries().map_err(|error| {
-            self.failed(format!("cannot start a thread: {}", os_error(error)))
-        })?;
+        let entries = child
+            .entries()
+            .map_err(|error| self.failed(format!("cannot start a thread: {}", os_error(error))))?;
         loop {
             match entries.recv_timeout(INTERVAL) {
                 Ok(Ok(line)) => {
