@@ -308,7 +308,8 @@ fn copy_paths(line: &CompletionLine, typed: &OsStr) -> Vec<CompletionCandidate> 
     }
     let mut found: Vec<CompletionCandidate> = Vec::new();
     if !matches!(typed.as_bytes().first(), Some(b'/' | b'.' | b'~')) {
-        found.extend(containers(line, typed).into_iter().map(|container| {
+        let any = containers(line, typed).into_iter().chain(ended_containers(line, typed));
+        found.extend(any.map(|container| {
             let mut value = container.get_value().to_owned();
             value.push(":");
             CompletionCandidate::new(value).help(container.get_help().cloned())

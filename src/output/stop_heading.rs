@@ -1,6 +1,7 @@
 //! The line above the processes of a container: its name, and the forecast of a stop in one word. Nothing
 //! here prints.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use super::columns::forecast::answer_emphasis;
@@ -29,7 +30,7 @@ pub struct StopHeading {
     /// Whether the line has the forecast.
     pub has_forecast: bool,
     /// The state of the container, if the line has it.
-    pub state: Option<&'static str>,
+    pub state: Option<Cow<'static, str>>,
 }
 
 impl StopHeading {
@@ -46,11 +47,13 @@ impl StopHeading {
             assumed(self.signal_assumed),
             assumed(self.grace_assumed)
         );
-        let state = self.state.map_or_else(String::new, |state| format!("  {state}"));
+        let state = self.state.iter().map(|state| format!("  {}", safe_str(state)));
+        let state = state.collect::<String>();
         let forecast = self.forecast.map_or("not known", Answer::stop_word);
         let (name, columns) = (safe_str(&self.container), style.width.unwrap_or(usize::MAX));
         let rest = |stop: &str, forecast: &str| width(stop) + width(forecast);
-        // On a narrow terminal the settings are left out, and the name is cut; the answer is not.
+        // On a narrow terminal the settings are left out, and the name is cut; the answer is not. A state in
+        // many words is cut before the name.
         let full = format!("{state}  on stop {settings}: ");
         let stop = match width(&name) + rest(&full, forecast) <= columns {
             _ if !self.has_forecast => state,
@@ -58,10 +61,12 @@ impl StopHeading {
             false => format!("{state}  on stop: "),
         };
         let forecast = if self.has_forecast { forecast } else { "" };
-        let room = columns.saturating_sub(rest(&stop, forecast)).max(1);
+        let reserved = if self.has_forecast { rest(&stop, forecast) } else { 0 };
+        let name = cut(&name, columns.saturating_sub(reserved).max(1), style.ellipsis());
+        let room = columns.saturating_sub(width(&name) + width(forecast));
         let mut text = String::new();
-        style.paint(&mut text, &cut(&name, room, style.ellipsis()), Emphasis::Heading);
-        text.push_str(&stop);
+        style.paint(&mut text, &name, Emphasis::Heading);
+        text.push_str(&cut(&stop, room, style.ellipsis()));
         // An answer that rests on an assumption is not known.
         let emphasis = match self.forecast {
             Some(Answer::Yes) if self.signal_assumed => Emphasis::None,

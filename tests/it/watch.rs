@@ -17,6 +17,7 @@ pub fn trials() -> Vec<Trial> {
         test("watch::marks_added_removed_and_changed_processes", marks),
         test("watch::a_removed_process_keeps_its_age", aged),
         test("watch::a_change_names_its_container_among_several", several),
+        test("watch::several_containers_have_headings_of_their_own", headings),
         test("watch::restores_the_terminal_on_ctrl_c", interrupted),
         test("watch::restores_the_terminal_when_it_is_killed", killed),
         test("watch::stops_on_ctrl_z_and_continues", suspended),
@@ -160,6 +161,57 @@ fn several() -> Outcome {
     check(!line.contains('\u{1b}'), line)?;
     drop(web);
     terminal.wait_for(": is gone").map(drop)
+}
+
+/// Each container has its heading and its header, also one that is gone; only the title stays in place.
+fn headings() -> Outcome {
+    let (web, db) = (Inner::start()?, Inner::start()?);
+    let (first, second) = (web.name(), db.name());
+    let mut terminal = watch(&[&first, &second])?;
+    terminal.wait_for("2 containers   every 0.3s")?;
+    let lines = frame(&mut terminal)?;
+    let running =
+        |name: &str| format!("{name}  running  on stop (TERM assumed, 10 s assumed): killed");
+    let headers = |lines: &[String]| lines.iter().filter(|l| l.contains("ON TERM")).count();
+    let start = |text: &str| lines.iter().position(|line| line.trim_end() == text);
+    let drawn = || lines.join("\n");
+    check(start(&running(&first)) == Some(1) && headers(&lines) == 2, drawn())?;
+    check(start(&running(&second)).is_some_and(|line| lines[line - 1].trim().is_empty()), drawn())?;
+    drop(web);
+    // Long after its last row has gone too.
+    let until = Instant::now() + PATIENCE;
+    let lines = loop {
+        let lines = frame(&mut terminal)?;
+        if headers(&lines) == 1 {
+            break lines;
+        }
+        check(Instant::now() < until, lines.join("\n"))?;
+    };
+    let gone = format!("{first}  container `{first}` has exited (");
+    check(lines[1].starts_with(&gone) && !lines[1].contains("on stop"), &lines[1])?;
+    same((lines[2].trim_end(), lines[3].trim_end()), ("", running(&second).as_str()))?;
+    terminal.resize(6, 40);
+    terminal.wait_for("more below")?;
+    terminal.type_in("G")?;
+    let until = Instant::now() + PATIENCE;
+    // (The heading and the header of the second one, and its two rows.)
+    loop {
+        let lines = frame(&mut terminal)?;
+        if lines[1].starts_with(&second) {
+            break;
+        }
+        check(Instant::now() < until, lines.join("\n"))?;
+    }
+    for line in frame(&mut terminal)? {
+        check(line.trim_end().chars().count() <= 40, line)?;
+    }
+    let program = env!("CARGO_BIN_EXE_cinspect");
+    let line = format!("{program} ps --watch=0.1 {second} {second} | head -n 14");
+    let mut command = Command::new("bash");
+    command.args(["-c", &line]).stdin(Stdio::null());
+    let piped = finish(command).expect(0)?.out;
+    let heading = format!("{second}  running");
+    same(piped.lines().filter(|line| *line == heading).count(), 3)
 }
 
 fn aged() -> Outcome {

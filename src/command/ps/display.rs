@@ -7,11 +7,11 @@ use std::time::Instant;
 use nix::sys::signal::raise;
 
 use super::list::Snapshots;
-use super::rows::common_signal;
+use super::rows::{PsTable, common_signal};
 use super::watch::{Change, HIGHLIGHT_FOR, Watch};
+use crate::analysis::wording::counted;
 use crate::error::{Error, ExitStatus, os_error};
 use crate::model::signal::Signal;
-use crate::output::diff::MarkedRow;
 use crate::output::escape::safe_str;
 use crate::output::screen::{KeyPress, Screen, ScreenEvent};
 use crate::output::style::{Emphasis, Style, TableOptions};
@@ -72,18 +72,18 @@ struct Display {
     widths_since: Instant,
     /// The signal in the header, which stays when no row is left.
     signal: Option<Signal>,
-    /// First row of the table that is shown.
+    /// First row of the tables that is shown.
     top: usize,
 }
 
 impl Display {
-    /// Takes in a refresh; returns the rows of each container.
+    /// Takes in a refresh; returns the table of each container.
     fn refresh(
         &mut self,
         watch: &mut Watch<'_>,
         snapshots: Snapshots,
         now: Instant,
-    ) -> Vec<Vec<MarkedRow>> {
+    ) -> Vec<PsTable> {
         // A value that was long for a moment does not keep its column wide forever.
         if now.duration_since(self.widths_since) > HIGHLIGHT_FOR * 2 {
             self.widths.clear();
@@ -92,16 +92,16 @@ impl Display {
         let several = watch.containers.len() > 1;
         let mut tables = Vec::new();
         for (container, snapshot) in watch.containers.iter_mut().zip(snapshots) {
-            let (rows, changes) = container.refresh(snapshot, now, watch.interval);
+            let (table, changes) = container.refresh(snapshot, now, watch.interval);
             let word = safe_str(&container.word);
             self.changes.extend(changes.into_iter().map(|change| match change {
                 Change::Container(text) => format!("{}  {word}: {text}", clock()),
                 Change::Process(text) if several => format!("{}  {word}: {text}", clock()),
                 Change::Process(text) => format!("{}  {text}", clock()),
             }));
-            tables.push(rows);
+            tables.push(table);
         }
-        if tables.iter().any(|rows| !rows.is_empty()) {
+        if tables.iter().any(|table| !table.rows.is_empty()) {
             self.signal = common_signal(&tables);
         }
         self.changes.drain(..self.changes.len().saturating_sub(CHANGES));
@@ -112,7 +112,7 @@ impl Display {
     fn show(
         &mut self,
         watch: &Watch<'_>,
-        tables: &[Vec<MarkedRow>],
+        tables: &[PsTable],
         next: Instant,
     ) -> Result<Option<End>, Error> {
         loop {
@@ -120,8 +120,14 @@ impl Display {
             let style = Style { width: Some(columns), ..Style::from(&watch.quiet.ui) };
             let (signal, margin) = (self.signal, true);
             let options = TableOptions { margin, signal, ..TableOptions::with_header() };
-            let table = watch.list.draw(tables, &style, options, &mut self.widths);
-            let frame = self.frame(&title(watch, tables, columns, &style), &table, height, &style);
+            let text = watch.list.draw(tables, &style, options, &mut self.widths).text;
+            let mut lines = vec![title(watch, tables, columns, &style)];
+            let mut rows: Vec<&str> = text.lines().collect();
+            // Below headings each table has a header, which scrolls with it.
+            if !watch.list.each && !rows.is_empty() {
+                lines.push(rows.remove(0).to_owned());
+            }
+            let frame = self.frame(lines, &rows, height, &style);
             self.screen.draw(&frame).map_err(draw_error)?;
             match self.screen.wait(next.saturating_duration_since(Instant::now())) {
                 ScreenEvent::Timeout => return Ok(None),
@@ -145,15 +151,15 @@ impl Display {
         self.top = self.top.saturating_add_signed(lines);
     }
 
-    /// Returns the lines of the screen: a title, the table from row `top` on, and the changes in words if
+    /// Returns the lines of the screen: those that stay, the rows from `top` on, and the changes in words if
     /// there is room.
-    fn frame(&mut self, title: &str, table: &str, height: usize, style: &Style) -> Vec<String> {
-        let mut heading = String::new();
-        style.paint(&mut heading, title, Emphasis::Title);
-        let mut lines = vec![heading];
-        let mut rows = table.lines();
-        lines.extend(rows.next().map(str::to_owned));
-        let rows: Vec<&str> = rows.collect();
+    fn frame(
+        &mut self,
+        mut lines: Vec<String>,
+        rows: &[&str],
+        height: usize,
+        style: &Style,
+    ) -> Vec<String> {
         // The changes, below an empty line.
         let footer = if self.changes.is_empty() { 0 } else { self.changes.len() + 1 };
         let footer = if height > footer + TABLE_ROWS { footer } else { 0 };
@@ -192,25 +198,21 @@ fn clock() -> String {
     jiff::Zoned::now().strftime("%H:%M:%S").to_string()
 }
 
-/// Returns the title: the containers, whether they are there, and how to quit.
-fn title(watch: &Watch<'_>, tables: &[Vec<MarkedRow>], columns: usize, style: &Style) -> String {
-    let containers = watch.containers.iter().zip(tables).map(|(container, rows)| {
-        if let Some((error, since)) = &container.missing {
-            // The time is before the cause, because the end of the line may be cut.
-            let cause = error.cause.as_ref().map_or_else(String::new, |cause| format!(": {cause}"));
-            let seconds = since.elapsed().as_secs();
-            return safe_str(&format!("{} ({seconds}s){cause}", error.message)).into_owned();
+/// Returns the title: the containers and whether they are there, unless their headings say it, and how to quit.
+fn title(watch: &Watch<'_>, tables: &[PsTable], columns: usize, style: &Style) -> String {
+    let containers = watch.containers.iter().zip(tables).map(|(container, table)| {
+        if let Some(absence) = container.absence() {
+            return safe_str(&absence).into_owned();
         }
-        let name =
-            rows.first().map_or(container.word.as_str(), |(row, _)| row.context.container.as_str());
-        let restarts = match container.restarts {
-            0 => String::new(),
-            1 => ", restarted".into(),
-            count => format!(", restarted {count} times"),
-        };
-        format!("{}{restarts}{}", safe_str(name), if container.paused { ", paused" } else { "" })
+        let row = table.rows.first();
+        let name = row.map_or(container.word.as_str(), |(row, _)| row.context.container.as_str());
+        let paused = if container.paused { ", paused" } else { "" };
+        format!("{}{}{paused}", safe_str(name), container.restarts())
     });
-    let containers = containers.collect::<Vec<_>>().join("   ");
+    let containers = match watch.list.each {
+        true => counted(tables.len(), "container", "containers"),
+        false => containers.collect::<Vec<_>>().join("   "),
+    };
     let (interval, clock) = (interval(watch.interval), clock());
     // On a narrow terminal the key that quits stays visible.
     let endings = [
@@ -221,5 +223,8 @@ fn title(watch: &Watch<'_>, tables: &[Vec<MarkedRow>], columns: usize, style: &S
     let fits = |ending: &&String| width(&containers) + width(ending) <= columns;
     let ending = endings.iter().find(fits).unwrap_or(&endings[2]);
     let room = columns.saturating_sub(width(ending));
-    cut(&format!("{}{ending}", cut(&containers, room, style.ellipsis())), columns, style.ellipsis())
+    let title = format!("{}{ending}", cut(&containers, room, style.ellipsis()));
+    let mut text = String::new();
+    style.paint(&mut text, &cut(&title, columns, style.ellipsis()), Emphasis::Title);
+    text
 }

@@ -3,7 +3,7 @@
 
 use super::Ps;
 use super::fold::fold;
-use super::rows::{PsRows, common_signal, positions, rows_of};
+use super::rows::{PsRows, PsTable, common_signal, positions, rows_of};
 use super::warnings::warn_of_gaps;
 use crate::analysis::joined::Joined;
 use crate::cli::args;
@@ -15,14 +15,13 @@ use crate::error::{Error, ExitStatus};
 use crate::model::container::ContainerState;
 use crate::model::signal::{Signal, SignalSet};
 use crate::output::columns::ps::{PS_COLUMNS, PsRow};
-use crate::output::diff::MarkedRow;
 use crate::output::escape::safe_str;
 use crate::output::json::{self, object};
 use crate::output::select::{Selection, find};
 use crate::output::sort::Sort;
 use crate::output::stop_heading::StopHeading;
 use crate::output::style::{Style, TableOptions};
-use crate::output::table::{ColumnWidths, Drawing, Mark, TableLine, draw_again};
+use crate::output::table::{ColumnWidths, Drawing, TableLine, draw_again};
 use crate::output::tree::prefixes;
 use crate::proc::{CommandLimit, SnapshotOptions};
 use crate::resolve::{Access, MatchRule, Resolver};
@@ -32,9 +31,7 @@ pub type Snapshots = Vec<Result<PsRows, Error>>;
 
 /// The answer of one run.
 pub struct PsAnswer {
-    headings: Vec<StopHeading>,
-    /// The rows of each container.
-    containers: Vec<Vec<MarkedRow>>,
+    tables: Vec<PsTable>,
     /// The exit status.
     pub status: ExitStatus,
 }
@@ -49,7 +46,7 @@ pub struct ProcessList<'a> {
     screen: bool,
     json: bool,
     /// Whether each container has a table below its heading.
-    each: bool,
+    pub each: bool,
     /// Whether the forecast of a stop is shown: in headings, or by the colour of the verdicts.
     forecasts: bool,
 }
@@ -77,7 +74,7 @@ impl<'a> ProcessList<'a> {
             }
         }
         let several = options.containers.len() != 1;
-        let in_one_table = options.flat || options.sort.is_some() || options.watch.is_some();
+        let in_one_table = options.flat || options.sort.is_some();
         if list.is_none() && several && in_one_table {
             columns.insert(0, find(PS_COLUMNS, "container")?);
         }
@@ -118,17 +115,11 @@ impl<'a> ProcessList<'a> {
         let host = context.host()?;
         let resolver = Resolver::new(&host);
         let mut status = ExitStatus::Done;
-        let (mut containers, mut headings) = (Vec::new(), Vec::new());
+        let mut tables = Vec::new();
         for word in words {
             match self.rows(context, &resolver, word) {
-                Ok(found) => {
-                    headings.push(found.heading);
-                    containers.push(found.rows.into_iter().map(|row| (row, Mark::None)).collect());
-                }
-                // It has ended since all were listed.
-                Err(error)
-                    if self.options.containers.is_empty()
-                        && error.status == ExitStatus::NoContainer => {}
+                Ok(found) => tables.push(PsTable::unmarked(found)),
+                Err(error) if self.has_ended_since(&error) => {}
                 Err(error) if words.len() > 1 => {
                     context.ui.warn_error(&error);
                     status = status.or(error.status);
@@ -136,7 +127,12 @@ impl<'a> ProcessList<'a> {
                 Err(error) => return Err(error),
             }
         }
-        Ok(PsAnswer { headings, containers, status })
+        Ok(PsAnswer { tables, status })
+    }
+
+    /// Whether an error says that a container has ended since all were listed.
+    pub fn has_ended_since(&self, error: &Error) -> bool {
+        self.options.containers.is_empty() && error.status == ExitStatus::NoContainer
     }
 
     /// Resolves a reference and makes the rows of its container.
@@ -185,7 +181,7 @@ impl<'a> ProcessList<'a> {
             grace_assumed: policy.grace_source().assumption().is_some(),
             forecast: forecast.as_ref().map(|forecast| forecast.graceful),
             has_forecast: self.has_headings(),
-            state: (self.each).then(|| container.state.name()),
+            state: (self.each).then(|| container.state.name().into()),
         };
         let threads = self.options.threads;
         let rows = rows_of(snapshot, container.depth, signal, threads, &exits);
@@ -215,13 +211,9 @@ impl<'a> ProcessList<'a> {
         }
     }
 
-    fn lines<'r>(
-        &self,
-        containers: &'r [Vec<MarkedRow>],
-        unicode: bool,
-    ) -> Vec<TableLine<'r, PsRow>> {
+    fn lines<'r>(&self, tables: &'r [PsTable], unicode: bool) -> Vec<TableLine<'r, PsRow>> {
         let mut lines = Vec::new();
-        for rows in containers {
+        for PsTable { rows, .. } in tables {
             let mut positions = positions(rows, self.options.flat, self.sort.as_ref());
             let mut counts = Vec::new();
             if self.folds() {
@@ -242,47 +234,53 @@ impl<'a> ProcessList<'a> {
 
     fn draw_table(
         &self,
-        containers: &[Vec<MarkedRow>],
+        tables: &[PsTable],
         style: &Style,
         options: TableOptions,
         widths: &mut ColumnWidths,
     ) -> Drawing {
-        let signal = common_signal(containers).or(options.signal);
+        let signal = common_signal(tables).or(options.signal);
         let options = TableOptions { raw: self.options.raw, signal, ..options };
-        let lines = self.lines(containers, style.unicode);
+        let lines = self.lines(tables, style.unicode);
         draw_again(&self.selection, &lines, style, &options, widths)
     }
 
-    fn print_json(&self, containers: &[Vec<MarkedRow>]) -> String {
-        let lines = self.lines(containers, false);
+    fn print_json(&self, tables: &[PsTable]) -> String {
+        let lines = self.lines(tables, false);
         lines.iter().map(|line| json::line(&object(PS_COLUMNS, line.row))).collect()
     }
 
     /// Returns the table of each container below its heading, with columns of the same widths. They are drawn
     /// as one table, a line a process, and then taken apart.
-    fn print_each(&self, answer: &PsAnswer, style: &Style) -> Drawing {
-        let mut widths = ColumnWidths::new();
-        let now = TableOptions::with_header;
-        let header = |rows: &[MarkedRow], widths: &mut ColumnWidths| {
-            let signal = rows.first().map(|(row, _)| row.signal);
-            self.draw_table(&[], style, TableOptions { signal, ..now() }, widths).text
+    fn draw_each(
+        &self,
+        tables: &[PsTable],
+        style: &Style,
+        options: TableOptions,
+        widths: &mut ColumnWidths,
+    ) -> Drawing {
+        let header = |table: &PsTable, widths: &mut ColumnWidths| {
+            let signal = table.rows.first().map(|(row, _)| row.signal);
+            self.draw_table(&[], style, TableOptions { signal, ..options.clone() }, widths).text
         };
-        for rows in &answer.containers {
-            header(rows, &mut widths);
+        for table in tables {
+            header(table, widths);
         }
-        let options = TableOptions { header: false, ..now() };
-        let drawing = self.draw_table(&answer.containers, style, options, &mut widths);
+        let without_header = TableOptions { header: false, ..options.clone() };
+        let drawing = self.draw_table(tables, style, without_header, widths);
         let mut lines = drawing.text.split_inclusive('\n');
         let mut text = String::new();
-        for (rows, heading) in answer.containers.iter().zip(&answer.headings) {
+        for table in tables {
             if !text.is_empty() {
                 text.push('\n');
             }
-            text.push_str(&heading.text(style));
-            text.push_str(&header(rows, &mut widths));
+            text.push_str(&table.heading.text(style));
+            if !table.rows.is_empty() {
+                text.push_str(&header(table, widths));
+            }
             let count = match self.folds() {
-                true => self.lines(std::slice::from_ref(rows), style.unicode).len(),
-                false => rows.len(),
+                true => self.lines(std::slice::from_ref(table), style.unicode).len(),
+                false => table.rows.len(),
             };
             text.extend(lines.by_ref().take(count));
         }
@@ -291,21 +289,15 @@ impl<'a> ProcessList<'a> {
 
     /// Returns the text of an answer, and says with `-v` which columns were left out.
     pub fn print(&self, context: &Context, answer: &PsAnswer) -> String {
-        let containers = &answer.containers;
-        if self.json {
-            return self.print_json(containers);
-        }
         let (style, options) = (Style::from(&context.ui), TableOptions::with_header());
-        let drawing = match self.each {
-            true => self.print_each(answer, &style),
-            false => self.draw_table(containers, &style, options, &mut ColumnWidths::new()),
-        };
+        let drawing = self.draw(&answer.tables, &style, options, &mut ColumnWidths::new());
         if let (Some(width), false) = (style.width, drawing.omitted.is_empty()) {
             let omitted = drawing.omitted.join(", ");
             context.ui.step(&format!("columns left out at a width of {width}: {omitted}"));
         }
-        let headings = answer.headings.iter().filter(|_| self.has_headings() && !self.each);
-        headings.map(|heading| heading.text(&style)).collect::<String>() + &drawing.text
+        let has_headings = self.has_headings() && !self.each && !self.json;
+        let headings = answer.tables.iter().filter(|_| has_headings);
+        headings.map(|table| table.heading.text(&style)).collect::<String>() + &drawing.text
     }
 
     /// Takes a snapshot of the containers that the words refer to, all at one moment.
@@ -319,17 +311,18 @@ impl<'a> ProcessList<'a> {
         }
     }
 
-    /// Draws the rows of each container; no column becomes narrower than in `widths`.
+    /// Draws the tables, or the one with the rows of all; no column becomes narrower than in `widths`.
     pub fn draw(
         &self,
-        containers: &[Vec<MarkedRow>],
+        tables: &[PsTable],
         style: &Style,
         options: TableOptions,
         widths: &mut ColumnWidths,
-    ) -> String {
-        match self.json {
-            true => self.print_json(containers),
-            false => self.draw_table(containers, style, options, widths).text,
+    ) -> Drawing {
+        match (self.json, self.each) {
+            (true, _) => Drawing { text: self.print_json(tables), omitted: Vec::new() },
+            (false, true) => self.draw_each(tables, style, options, widths),
+            (false, false) => self.draw_table(tables, style, options, widths),
         }
     }
 }

@@ -42,8 +42,8 @@ use crate::output::style::Style;
 /// ELAPSED and TIME, are one line: that of the first, and `6 ×` before its command is the number of them.
 /// `--no-fold` shows each with its PID, as do a pipe, `--flat`, `--sort` and `-T`.
 ///
-/// Of several containers, each has a table below a line with its name and state; with `--flat`, `--sort` and
-/// `--watch` there is one table with a column CONTAINER, and columns listed by `-o` are one table.
+/// Of several containers, each has a table below a line with its name and state; with `--flat` and `--sort`
+/// there is one table with a column CONTAINER, and columns listed by `-o` are one table.
 ///
 /// On a terminal, the line above a table has the stop signal, the grace period and the forecast of a stop in
 /// one word: `graceful` if every process is known to exit without SIGKILL, `killed`, or `maybe`.

@@ -12,6 +12,7 @@ use crate::output::columns::ps::PsRow;
 use crate::output::diff::MarkedRow;
 use crate::output::sort::Sort;
 use crate::output::stop_heading::StopHeading;
+use crate::output::table::Mark;
 use crate::output::tree::{TreePosition, order};
 use crate::output::value::{Value, compare};
 use crate::resolve::processes::ContainerSnapshot;
@@ -30,6 +31,22 @@ pub struct PsRows {
     pub whole_name: Option<String>,
     /// The line above the table.
     pub heading: StopHeading,
+}
+
+/// The rows of one container below its heading.
+pub struct PsTable {
+    /// The line above the rows.
+    pub heading: StopHeading,
+    /// The rows, with their differences from the last refresh.
+    pub rows: Vec<MarkedRow>,
+}
+
+impl PsTable {
+    /// Returns a table without marks.
+    pub fn unmarked(found: PsRows) -> Self {
+        let rows = found.rows.into_iter().map(|row| (row, Mark::None)).collect();
+        Self { heading: found.heading, rows }
+    }
 }
 
 /// Makes a snapshot into rows; `exits` has for each process whether it exits on the signal.
@@ -68,8 +85,8 @@ pub fn rows_of(
 }
 
 /// Returns the signal that all rows are about, if it is the same one.
-pub fn common_signal(containers: &[Vec<MarkedRow>]) -> Option<Signal> {
-    let mut signals = containers.iter().flatten().map(|(row, _)| row.signal);
+pub fn common_signal(tables: &[PsTable]) -> Option<Signal> {
+    let mut signals = tables.iter().flat_map(|table| &table.rows).map(|(row, _)| row.signal);
     let common = signals.next()?;
     signals.all(|signal| signal == common).then_some(common)
 }

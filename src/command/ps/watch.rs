@@ -4,15 +4,16 @@
 use std::time::{Duration, Instant};
 
 use super::list::{ProcessList, Snapshots};
-use super::rows::{PsRows, common_signal};
+use super::rows::{PsRows, PsTable, common_signal};
 use crate::cli::context::Context;
 use crate::error::{Error, ExitStatus, os_error};
 use crate::model::pid::ProcessId;
 use crate::output::columns::ps::PS_COLUMNS;
-use crate::output::diff::{MarkedRow, RowHistory};
+use crate::output::diff::RowHistory;
 use crate::output::escape::safe_str;
+use crate::output::stop_heading::StopHeading;
 use crate::output::style::{Style, TableOptions};
-use crate::output::table::{ColumnWidths, Mark};
+use crate::output::table::ColumnWidths;
 use crate::output::terminal::is_broken_pipe;
 
 /// Default interval.
@@ -35,6 +36,8 @@ pub struct WatchedContainer {
     by_pid: bool,
     history: RowHistory,
     init: Option<ProcessId>,
+    /// The line above its rows when it was there last.
+    heading: StopHeading,
 }
 
 /// A change in words.
@@ -66,24 +69,19 @@ impl<'a> Watch<'a> {
         list: &'a ProcessList<'a>,
     ) -> Result<(Self, Snapshots), Error> {
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        let found: Vec<PsRows> =
-            list.snapshot(context, &words).into_iter().collect::<Result<_, _>>()?;
-        let containers = words.into_iter().zip(&found).map(|(word, rows)| WatchedContainer {
-            word: rows.whole_name.clone().unwrap_or_else(|| word.to_owned()),
-            missing: None,
-            restarts: 0,
-            paused: false,
-            by_pid: rows.by_pid,
-            history: RowHistory::default(),
-            init: None,
-        });
-        let watch = Self {
-            list,
-            quiet: context.quiet(),
-            interval: interval.max(SHORTEST_INTERVAL),
-            containers: containers.collect(),
-        };
-        Ok((watch, found.into_iter().map(Ok).collect()))
+        let (mut containers, mut snapshots) = (Vec::new(), Snapshots::new());
+        for (word, found) in words.iter().zip(list.snapshot(context, &words)) {
+            match found {
+                Err(error) if list.has_ended_since(&error) => {}
+                found => {
+                    let rows = found?;
+                    containers.push(WatchedContainer::new(word, &rows));
+                    snapshots.push(Ok(rows));
+                }
+            }
+        }
+        let interval = interval.max(SHORTEST_INTERVAL);
+        Ok((Self { list, quiet: context.quiet(), interval, containers }, snapshots))
     }
 
     /// Takes the next snapshots.
@@ -99,7 +97,7 @@ impl<'a> Watch<'a> {
         self.containers.iter().filter_map(next).collect()
     }
 
-    /// Writes the plain table at each refresh, with an empty line between two.
+    /// Writes the plain tables at each refresh, with an empty line between two.
     pub fn repeat(
         &mut self,
         context: &Context,
@@ -111,14 +109,15 @@ impl<'a> Watch<'a> {
         loop {
             let mut tables = Vec::new();
             for (container, snapshot) in self.containers.iter_mut().zip(snapshots) {
-                tables.extend(container.note_state(context, snapshot)?);
+                tables.push(container.note_state(context, snapshot)?);
             }
             // Without a row the header keeps its signal.
-            if tables.iter().any(|rows| !rows.is_empty()) {
+            if tables.iter().any(|table| !table.rows.is_empty()) {
                 signal = common_signal(&tables);
             }
             let options = TableOptions { signal, ..TableOptions::with_header() };
-            let text = self.list.draw(&tables, &Style::from(ui), options, &mut ColumnWidths::new());
+            let mut widths = ColumnWidths::new();
+            let text = self.list.draw(&tables, &Style::from(ui), options, &mut widths).text;
             match ui.out(&format!("{separator}{text}")) {
                 Err(error) if is_broken_pipe(&error) => return Ok(ExitStatus::Done),
                 Err(error) => {
@@ -135,6 +134,51 @@ impl<'a> Watch<'a> {
 }
 
 impl WatchedContainer {
+    fn new(word: &str, rows: &PsRows) -> Self {
+        Self {
+            word: rows.whole_name.clone().unwrap_or_else(|| word.to_owned()),
+            missing: None,
+            restarts: 0,
+            paused: false,
+            by_pid: rows.by_pid,
+            history: RowHistory::default(),
+            init: None,
+            heading: rows.heading.clone(),
+        }
+    }
+
+    /// Returns why it is not there, and for how long, in words; none if it is there.
+    pub fn absence(&self) -> Option<String> {
+        let (error, since) = self.missing.as_ref()?;
+        // The time is before the cause, because the end of the line may be cut.
+        let cause = error.cause.as_ref().map_or_else(String::new, |cause| format!(": {cause}"));
+        Some(format!("{} ({}s){cause}", error.message, since.elapsed().as_secs()))
+    }
+
+    /// Returns its restarts in words, with a comma before them.
+    pub fn restarts(&self) -> String {
+        match self.restarts {
+            0 => String::new(),
+            1 => ", restarted".into(),
+            count => format!(", restarted {count} times"),
+        }
+    }
+
+    /// Returns the line above its rows. One that is not there has no forecast.
+    pub fn heading(&self) -> StopHeading {
+        let heading = self.heading.clone();
+        match self.absence() {
+            Some(absence) => {
+                StopHeading { has_forecast: false, state: Some(absence.into()), ..heading }
+            }
+            None => {
+                let state = heading.state.as_ref();
+                let state = state.map(|state| format!("{state}{}", self.restarts()).into());
+                StopHeading { state, ..heading }
+            }
+        }
+    }
+
     /// Returns why it is not looked for again, if it was found by a PID.
     fn ended(&self) -> Option<Error> {
         let message = format!("container `{}` has exited", self.word);
@@ -144,13 +188,13 @@ impl WatchedContainer {
         })
     }
 
-    /// Takes in a refresh: the rows to show and the changes.
+    /// Takes in a refresh: the table to show and the changes.
     pub fn refresh(
         &mut self,
         snapshot: Result<PsRows, Error>,
         now: Instant,
         interval: Duration,
-    ) -> (Vec<MarkedRow>, Vec<Change>) {
+    ) -> (PsTable, Vec<Change>) {
         let other_init = |rows: &PsRows| self.init.is_some() && rows.init != self.init;
         let restarted = snapshot.as_ref().is_ok_and(other_init);
         let snapshot = match self.ended() {
@@ -171,9 +215,12 @@ impl WatchedContainer {
             }
             Err(error) => {
                 if self.missing.is_none() {
-                    changes.push(Change::Container("is gone"));
-                    self.missing = Some((error, now));
+                    changes.push(Change::Container(match error.status {
+                        ExitStatus::NoContainer => "is gone",
+                        _ => "cannot be shown",
+                    }));
                 }
+                self.is_missing(error, now);
                 Vec::new()
             }
         };
@@ -183,7 +230,13 @@ impl WatchedContainer {
         if changes.is_empty() {
             changes = row_changes.into_iter().map(Change::Process).collect();
         }
-        (rows, changes)
+        (PsTable { heading: self.heading(), rows }, changes)
+    }
+
+    /// Remembers why it is not there, which may say when it exited, and since when.
+    fn is_missing(&mut self, error: Error, now: Instant) {
+        let since = self.missing.as_ref().map_or(now, |(_, since)| *since);
+        self.missing = Some((error, since));
     }
 
     /// Remembers the state of a container that was found; returns whether it was paused or unpaused, in
@@ -193,23 +246,24 @@ impl WatchedContainer {
         // (At the first refresh it is in the title.)
         let changed = was_paused != found.paused && self.init.is_some();
         self.missing = None;
+        self.heading = found.heading.clone();
         self.init = found.init.or(self.init);
         changed.then_some(if found.paused { "is paused" } else { "was unpaused" })
     }
 
     /// Prints a note if the container is missing, paused or unpaused since the last refresh. Returns its
-    /// rows without marks, if it is there.
+    /// table without marks, which is empty if it is not there.
     fn note_state(
         &mut self,
         context: &Context,
         snapshot: Result<PsRows, Error>,
-    ) -> Result<Option<Vec<MarkedRow>>, Error> {
+    ) -> Result<PsTable, Error> {
         match snapshot {
             Ok(found) => {
                 if let Some(change) = self.found(&found) {
                     context.ui.note(&format!("{}: {change}", safe_str(&self.word)));
                 }
-                Ok(Some(found.rows.into_iter().map(|row| (row, Mark::None)).collect()))
+                Ok(PsTable { heading: self.heading(), ..PsTable::unmarked(found) })
             }
             Err(error) => {
                 if self.missing.is_none() {
@@ -217,9 +271,9 @@ impl WatchedContainer {
                     if let Some(ended) = self.ended() {
                         return Err(ended);
                     }
-                    self.missing = Some((error, Instant::now()));
                 }
-                Ok(None)
+                self.is_missing(error, Instant::now());
+                Ok(PsTable { heading: self.heading(), rows: Vec::new() })
             }
         }
     }
