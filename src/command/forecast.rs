@@ -1,7 +1,7 @@
 //! The forecast of a stop, as the commands share it: the snapshot that it needs, and the procedure of the
 //! container's engine. `analysis::forecast` does the work; nothing is sent.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::analysis::assumption::{Assumption, assumptions};
@@ -9,7 +9,7 @@ use crate::analysis::forecast::{
     FORWARDED, Forecast, awaits_no_child, drops_every_signal, forecast, is_short_command,
     may_be_short,
 };
-use crate::engine::{Inventory, has_no_other, stop_policy};
+use crate::engine::{Inventory, stop_policy};
 use crate::error::Error;
 use crate::model::container::Container;
 use crate::model::pid::HostPid;
@@ -93,43 +93,81 @@ impl PlannedStop {
         snapshot_options(self.procedure.schedule.signals())
     }
 
-    /// Takes the snapshot for the forecast in one word: of the init alone where that decides.
+    /// Takes the snapshot for the forecast in one word: of an init alone that decides it ([`deciding_inits`]).
     ///
     /// # Errors
     /// The container has ended, or none of its processes can be read.
     pub(super) fn snapshot(
         &self,
         found: &ResolvedContainer<'_>,
-        init: Option<&Arc<Process>>,
-        count: Option<usize>,
+        deciding_init: Option<&Arc<Process>>,
     ) -> Result<ContainerSnapshot, Error> {
-        let grace = self.procedure.schedule.total_grace();
-        let is_short = move |command: &CommandLine| is_short_command(command, grace);
-        let has_no_other = || {
-            let (host, container) = (found.host, &found.container);
-            count == Some(1)
-                || init.is_some_and(|init| awaits_no_child(init))
-                || has_no_other(host, container, &found.inventory, may_be_short, is_short)
-        };
-        if let Some(snapshot) = init.and_then(|init| found.snapshot_of_init(init, self.options()))
-            && drops_every_signal(found.forecast_input(&snapshot, &self.procedure))
-            && has_no_other()
-        {
-            return Ok(snapshot);
-        }
-        snapshot_for(found, self.procedure.schedule.signals(), None)
+        let alone = deciding_init.and_then(|init| found.snapshot_of_init(init, self.options()));
+        alone.map_or_else(|| snapshot_for(found, self.procedure.schedule.signals(), None), Ok)
+    }
+
+    /// Whether an init drops every signal of the stop.
+    fn is_dropped_by(&self, found: &ResolvedContainer<'_>, init: &Arc<Process>) -> bool {
+        let snapshot = found.snapshot_of_init(init, self.options());
+        snapshot.is_some_and(|snapshot| {
+            drops_every_signal(found.forecast_input(&snapshot, &self.procedure))
+        })
     }
 }
 
-/// Reads the inits of containers, each for its own stop, all of one kind together: each reading starts threads.
-pub(super) fn read_inits<'a>(
+/// A container whose stop is forecast in one word.
+pub(super) struct StopQuestion<'a> {
+    /// The container.
+    pub container: &'a Container,
+    /// How it is stopped.
+    pub plan: &'a PlannedStop,
+    /// Its processes, if they are known.
+    pub members: Option<&'a BTreeSet<HostPid>>,
+}
+
+/// Returns the inits that decide the forecast in one word: each drops every signal of its stop, and no other process
+/// of its container may exit by itself and end it.
+pub(super) fn deciding_inits(
     host: &Host,
-    stops: impl Iterator<Item = (&'a Container, &'a PlannedStop)>,
+    inventory: &Arc<Inventory>,
+    questions: &[StopQuestion<'_>],
 ) -> HashMap<HostPid, Arc<Process>> {
+    let mut inits = read_inits(host, questions);
+    let containers: Vec<&Container> = questions.iter().map(|question| question.container).collect();
+    // (None where it does not decide. Where the others are not known, one may exit.)
+    let others = each_container(host, inventory, &containers, |index, found| {
+        let StopQuestion { plan, members, .. } = &questions[index];
+        let init = inits.get(&found.container.init_pid()?)?;
+        if !plan.is_dropped_by(found, init) {
+            return None;
+        }
+        match members {
+            _ if awaits_no_child(init) => Some(Vec::new()),
+            members => members.map(|pids| {
+                pids.iter().copied().filter(|pid| *pid != init.id.pid).collect::<Vec<_>>()
+            }),
+        }
+    });
+    let pids: Vec<&[HostPid]> = others.iter().map(|pids| pids.as_deref().unwrap_or(&[])).collect();
+    let commands = host.command_lines(&pids, may_be_short);
+    let mut deciding = HashMap::new();
+    for ((question, others), commands) in questions.iter().zip(&others).zip(commands) {
+        let grace = question.plan.procedure.schedule.total_grace();
+        let is_long = |command: &CommandLine| !is_short_command(command, grace);
+        let decides =
+            others.is_some() && commands.is_some_and(|commands| commands.iter().all(is_long));
+        let pid = question.container.init_pid().filter(|_| decides);
+        deciding.extend(pid.and_then(|pid| inits.remove_entry(&pid)));
+    }
+    deciding
+}
+
+/// Reads the inits of containers, each for its own stop, all of one kind together: each reading starts threads.
+fn read_inits(host: &Host, questions: &[StopQuestion<'_>]) -> HashMap<HostPid, Arc<Process>> {
     let mut by_signals: HashMap<SignalSet, Vec<HostPid>> = HashMap::new();
-    for (container, stop) in stops {
-        let pids = by_signals.entry(stop.procedure.schedule.signals()).or_default();
-        pids.extend(container.init_pid());
+    for question in questions {
+        let pids = by_signals.entry(question.plan.procedure.schedule.signals()).or_default();
+        pids.extend(question.container.init_pid());
     }
     let read = |(signals, pids): (SignalSet, Vec<HostPid>)| {
         host.snapshot(&pids, snapshot_options(signals)).into_iter().flatten()

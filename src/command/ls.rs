@@ -1,20 +1,24 @@
 //! `ls`: the containers on this host, of every engine.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use clap::{ArgMatches, Args};
 
-use super::forecast::{PlannedStop, assumed_by, each_container, forecast_of, read_inits};
+use super::forecast::{
+    PlannedStop, StopQuestion, assumed_by, deciding_inits, each_container, forecast_of,
+};
 use super::{Command, arguments, columns_section, command};
 use crate::cli::args;
 use crate::cli::context::Context;
 use crate::completion::source::{CompletionSource, column_names};
 use crate::engine::{
-    Inventory, SearchDepth, add_labels, count_members, discover, engine_infos, exit_record,
+    Inventory, SearchDepth, add_labels, discover, engine_infos, exit_record, list_members,
 };
 use crate::error::{Error, ExitStatus};
 use crate::model::container::{Container, Evidence, short_id};
 use crate::model::engine::EngineInfo;
+use crate::model::pid::HostPid;
 use crate::output::columns::ls::{LS_COLUMNS, LsRow, LsStop, STOP_COLUMNS};
 use crate::output::escape::safe_str;
 use crate::output::json;
@@ -111,12 +115,12 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
     let containers = inventory.containers.iter().filter(|container| arguments.lists(container));
     let containers: Vec<&Container> = containers.collect();
     let rows = parallel_map(&containers, |container| arguments.row(&host, container, &inventory));
-    let mut rows: Vec<LsRow> = rows.into_iter().flatten().collect();
+    let (mut rows, members): (Vec<LsRow>, Vec<Members>) = rows.into_iter().flatten().unzip();
     if shows_labels {
         add_labels(&host, rows.iter_mut().map(|row| &mut row.container));
     }
     if arguments.needs_forecasts(ui.json, &selection) {
-        add_forecasts(&host, &inventory, &mut rows);
+        add_forecasts(&host, &inventory, &mut rows, &members);
     }
     if arguments.all {
         rows.extend(arguments.not_running(&host, &inventory));
@@ -126,14 +130,25 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
     Ok(ExitStatus::Done)
 }
 
+/// The processes of a container, if they could be listed.
+type Members = Option<BTreeSet<HostPid>>;
+
 /// Adds the forecast of a stop to each row, as far as its processes can be read.
-fn add_forecasts(host: &Host, inventory: &Arc<Inventory>, rows: &mut [LsRow]) {
+fn add_forecasts(host: &Host, inventory: &Arc<Inventory>, rows: &mut [LsRow], members: &[Members]) {
     let containers: Vec<&Container> = rows.iter().map(|row| &row.container).collect();
     let plans = each_container(host, inventory, &containers, |_, found| PlannedStop::read(found));
-    let inits = read_inits(host, containers.iter().copied().zip(&plans));
+    let question = |((container, plan), members)| StopQuestion {
+        container,
+        plan,
+        // Without a survey only those in its cgroup are known.
+        members: Option::as_ref(members).filter(|_| inventory.survey.is_some()),
+    };
+    let questions: Vec<StopQuestion<'_>> =
+        containers.iter().copied().zip(&plans).zip(members).map(question).collect();
+    let inits = deciding_inits(host, inventory, &questions);
     let stops = each_container(host, inventory, &containers, |index, found| {
         let init = found.container.init?;
-        let snapshot = plans[index].snapshot(found, inits.get(&init.pid), rows[index].processes);
+        let snapshot = plans[index].snapshot(found, inits.get(&init.pid));
         forecast_stop(found, &plans[index], &snapshot.ok()?)
     });
     for (row, stop) in rows.iter_mut().zip(stops) {
@@ -180,22 +195,29 @@ impl Ls {
             && (self.names.is_empty() || self.names.iter().any(|name| contains(name)))
     }
 
-    /// Makes the row of a container, unless it has just ended.
-    fn row(&self, host: &Host, container: &Container, inventory: &Inventory) -> Option<LsRow> {
-        let processes = count_members(host, container, inventory);
-        if matches!(processes, Err(ReadError::Gone)) {
+    /// Makes the row of a container, unless it has just ended, and lists its processes.
+    fn row(
+        &self,
+        host: &Host,
+        container: &Container,
+        inventory: &Inventory,
+    ) -> Option<(LsRow, Members)> {
+        let members = list_members(host, container, inventory);
+        if matches!(members, Err(ReadError::Gone)) {
             return None;
         }
-        Some(LsRow {
+        let members = members.ok();
+        let row = LsRow {
             host: host.name.clone(),
             started: container.init.map(|init| host.started(init.start)),
             container: container.clone(),
-            processes: processes.ok(),
+            processes: members.as_ref().map(BTreeSet::len),
             stop: None,
             is_stop_unread: false,
             exit: None,
             short: !self.no_trunc,
-        })
+        };
+        Some((row, members))
     }
 
     /// Makes the rows of containers that are not running.

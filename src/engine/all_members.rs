@@ -4,42 +4,15 @@ use std::collections::HashSet;
 
 use super::container_cgroup::cgroup_processes;
 use super::inventory::Inventory;
-use super::membership::member_pids;
 use crate::model::container::Container;
 use crate::model::pid::HostPid;
-use crate::model::process::CommandLine;
-use crate::proc::{Host, ReadError, parallel_map};
+use crate::proc::{Host, ReadError};
 
 /// Returns the processes in a container's cgroup itself; none if it has no cgroup.
 pub fn own_cgroup_members(host: &Host, container: &Container) -> HashSet<HostPid> {
     let cgroup = container.cgroup.as_ref();
     let pids = cgroup.and_then(|cgroup| host.own_cgroup_pids(cgroup).ok());
     pids.into_iter().flatten().collect()
-}
-
-/// Whether a container has no process other than its init of which this is true: of the name, and where that is
-/// so, of the command line. False also where that is not known.
-pub fn has_no_other(
-    host: &Host,
-    container: &Container,
-    inventory: &Inventory,
-    is_named: impl Fn(&[u8]) -> bool + Sync,
-    is_meant: impl Fn(&CommandLine) -> bool + Send + Sync + 'static,
-) -> bool {
-    if inventory.survey.is_none() {
-        return false;
-    }
-    let Ok(pids) = member_pids(host, container, inventory) else { return false };
-    let others = pids.into_iter().filter(|pid| container.init_pid() != Some(*pid));
-    let others: Vec<HostPid> = others.collect();
-    let named = parallel_map(&others, |pid| match host.comm(*pid) {
-        Ok(comm) => Ok(is_named(&comm).then_some(*pid)),
-        Err(ReadError::Gone) => Ok(None),
-        Err(error) => Err(error),
-    });
-    let Ok(named) = named.into_iter().collect::<Result<Vec<_>, _>>() else { return false };
-    let named: Vec<HostPid> = named.into_iter().flatten().collect();
-    named.is_empty() || host.has_command_line(named, is_meant) == Some(false)
 }
 
 /// Whether a container may have processes other than these, by their PIDs on the host and in the container:

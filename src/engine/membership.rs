@@ -92,7 +92,7 @@ pub fn read_surveyed_members(
     if inventory.survey.is_none() || is_elsewhere(container) {
         return read_members(host, container, inventory, options);
     }
-    let pids = member_pids(host, container, inventory)?;
+    let pids = list_members(host, container, inventory)?;
     let mut reader = MemberReader::new(host, container, options);
     reader.read(&Vec::from_iter(pids))?;
     let names = Err(ReadError::Broken("users were not requested".into()));
@@ -121,27 +121,18 @@ fn joined(
     Ok(pids.into_iter().filter(|pid| rule.holds(*pid) == Ok(true)).collect())
 }
 
-/// Counts the processes of a container, in an inventory with a survey.
+/// Returns the processes of a container, from its cgroup and the survey of the inventory.
 ///
 /// # Errors
 /// [`ReadError::Gone`] if it has ended.
-pub fn count_members(
-    host: &Host,
-    container: &Container,
-    inventory: &Inventory,
-) -> Result<usize, ReadError> {
-    if is_elsewhere(container) {
-        return Ok(0);
-    }
-    Ok(member_pids(host, container, inventory)?.len())
-}
-
-/// Returns the processes of a container, from its cgroup and the survey.
-pub(super) fn member_pids(
+pub fn list_members(
     host: &Host,
     container: &Container,
     inventory: &Inventory,
 ) -> Result<BTreeSet<HostPid>, ReadError> {
+    if is_elsewhere(container) {
+        return Ok(BTreeSet::new());
+    }
     let cgroup = cgroup_processes(host, container, inventory)?;
     let mut pids = cgroup.clone().unwrap_or_default();
     if cgroup.is_none() || container.owns_pid_ns {

@@ -52,11 +52,11 @@ mod store;
 mod verify;
 mod youki;
 
-pub use all_members::{has_no_other, may_have_others, own_cgroup_members};
+pub use all_members::{may_have_others, own_cgroup_members};
 pub use container_cgroup::cgroup_candidates;
 pub use discover::{SearchDepth, container_at, discover, discover_named, discover_of};
 pub use inventory::{Inventory, StoppedContainer};
-pub use membership::{count_members, read_members, read_surveyed_members};
+pub use membership::{list_members, read_members, read_surveyed_members};
 pub use membership_rule::MembershipRule;
 pub use shims::{containers_of_shim, is_shim_of, is_starter};
 pub use store::{StoreOmission, StoredMount, StoredRoot};

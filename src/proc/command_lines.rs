@@ -1,17 +1,19 @@
-//! A question about the command lines of many processes, of which nothing else is read. A process can make
-//! reading its command line hang, so threads read them that are left behind if they do not return in time.
+//! The command lines of many processes, of which nothing else but the name is read. A process can make reading
+//! its command line hang, so threads read them that are left behind if they do not return in time.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
 use super::host::Host;
+use super::parallel::parallel_map;
 use super::read::{ReadError, read_at_once};
 use super::snapshot::CommandLimit;
 use crate::model::pid::HostPid;
-use crate::model::process::CommandLine;
+use crate::model::process::{CommandLine, Fact};
 use crate::sys::parallel;
 
 /// Time for all of them, each of which takes microseconds.
@@ -20,64 +22,89 @@ const TIMEOUT: Duration = Duration::from_millis(600);
 const SHARE: usize = 64;
 
 /// The work that all threads share.
-struct CommandSearch<F> {
+struct CommandJob {
     proc: PathBuf,
     pids: Vec<HostPid>,
     next: AtomicUsize,
-    is_meant: F,
 }
 
-impl<F: Fn(&CommandLine) -> bool> CommandSearch<F> {
-    /// Reads one command line after the other; none if one cannot be read.
-    fn find(&self) -> Option<bool> {
-        let CommandLimit::Bytes(limit) = CommandLimit::SCREEN else { return None };
+impl CommandJob {
+    /// Reads one command line after the other.
+    fn run(&self, sender: &Sender<(HostPid, Fact<CommandLine>)>) {
         let mut buffer = Vec::new();
         while let Some(pid) = self.pids.get(self.next.fetch_add(1, Ordering::Relaxed)) {
-            let file = std::fs::File::open(self.proc.join(format!("{pid}/cmdline")));
-            let file = file.map_err(ReadError::from);
-            match file.and_then(|file| read_at_once(file, &mut buffer, limit + 1)) {
-                Ok(()) => {}
-                Err(ReadError::Gone) => continue,
-                Err(_) => return None,
-            }
-            let cut = buffer.len() > limit;
-            buffer.truncate(limit);
-            if (self.is_meant)(&CommandLine::parse(buffer.clone(), cut)) {
-                return Some(true);
-            }
+            let _ = sender.send((*pid, self.read(*pid, &mut buffer)));
         }
-        Some(false)
+    }
+
+    fn read(&self, pid: HostPid, buffer: &mut Vec<u8>) -> Fact<CommandLine> {
+        let CommandLimit::Bytes(limit) = CommandLimit::SCREEN else { return Fact::Absent };
+        let file = std::fs::File::open(self.proc.join(format!("{pid}/cmdline")));
+        let file = file.map_err(ReadError::from);
+        match file.and_then(|file| read_at_once(file, buffer, limit + 1)) {
+            Ok(()) => {
+                let cut = buffer.len() > limit;
+                buffer.truncate(limit);
+                Fact::Known(CommandLine::parse(buffer.clone(), cut))
+            }
+            Err(ReadError::Gone) => Fact::Absent,
+            Err(_) => Fact::Denied,
+        }
     }
 }
 
 impl Host {
-    /// Whether a command line of one of these processes, as far as they are there, is meant; none if one cannot be
-    /// read, or not in time.
-    pub fn has_command_line(
+    /// Returns for each of these lists the command lines of its processes that have such a name, as far as they are
+    /// there; none where a name or a command line cannot be read, or not in time. All lists are read together:
+    /// threads for each of them would take more time than the reading.
+    pub fn command_lines(
         &self,
-        pids: Vec<HostPid>,
-        is_meant: impl Fn(&CommandLine) -> bool + Send + Sync + 'static,
-    ) -> Option<bool> {
+        lists: &[&[HostPid]],
+        is_named: impl Fn(&[u8]) -> bool + Sync,
+    ) -> Vec<Option<Vec<CommandLine>>> {
+        let pids_of = |(list, pids): (usize, &&[HostPid])| {
+            pids.iter().map(move |pid| (list, *pid)).collect::<Vec<_>>()
+        };
+        let all: Vec<(usize, HostPid)> = lists.iter().enumerate().flat_map(pids_of).collect();
+        let names = parallel_map(&all, |(_, pid)| self.comm(*pid).map(|comm| is_named(&comm)));
+        let mut lines = vec![Some(Vec::new()); lists.len()];
+        let mut named = Vec::new();
+        for ((list, pid), is_named) in all.into_iter().zip(names) {
+            match is_named {
+                Ok(true) => named.push((list, pid)),
+                Ok(false) | Err(ReadError::Gone) => {}
+                Err(_) => lines[list] = None,
+            }
+        }
+        let read = self.read_command_lines(named.iter().map(|(_, pid)| *pid).collect());
+        for (list, pid) in named {
+            match (read.get(&pid), &mut lines[list]) {
+                (Some(Fact::Known(line)), Some(lines)) => lines.push(line.clone()),
+                (Some(Fact::Absent), _) | (_, None) => {}
+                _ => lines[list] = None,
+            }
+        }
+        lines
+    }
+
+    /// Returns the command lines that are read in time.
+    fn read_command_lines(&self, pids: Vec<HostPid>) -> HashMap<HostPid, Fact<CommandLine>> {
         let threads = parallel::cpus().min(pids.len().div_ceil(SHARE));
-        let (proc, next) = (self.proc_path(""), AtomicUsize::new(0));
-        let search = Arc::new(CommandSearch { proc, pids, next, is_meant });
-        let (sender, receiver) = channel();
+        let job = CommandJob { proc: self.proc_path(""), pids, next: AtomicUsize::new(0) };
+        let (job, (sender, receiver)) = (Arc::new(job), channel());
         parallel::with_signals_blocked(|| {
             for _ in 0..threads {
-                let (search, sender) = (Arc::clone(&search), sender.clone());
-                let work = move || sender.send(search.find()).unwrap_or_default();
-                // (Without a thread the answer is lost.)
+                let (job, sender) = (Arc::clone(&job), sender.clone());
+                let work = move || job.run(&sender);
+                // (Without a thread the answers are missing.)
                 let _ = std::thread::Builder::new().stack_size(128 << 10).spawn(work);
             }
         });
         drop(sender);
         let deadline = Instant::now() + TIMEOUT;
-        let mut is_found = false;
-        for _ in 0..threads {
-            let rest = deadline.saturating_duration_since(Instant::now());
-            is_found |= receiver.recv_timeout(rest).ok()??;
-        }
-        Some(is_found)
+        let next =
+            || receiver.recv_timeout(deadline.saturating_duration_since(Instant::now())).ok();
+        std::iter::from_fn(next).collect()
     }
 }
 
@@ -88,14 +115,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_command_line_is_found_among_others() {
+    fn each_list_gets_the_lines_of_its_named_processes() {
         let host = Host::new(Path::new("/")).unwrap();
         let own = HostPid::new(i32::try_from(std::process::id()).unwrap()).unwrap();
+        // (No process has it: the largest that the kernel gives is 2^22.)
+        let gone = HostPid::new(i32::MAX).unwrap();
+        let name = host.comm(own).unwrap();
         let program = std::env::args().next().unwrap();
-        let pids = vec![own; 200];
-        let is_ours = move |line: &CommandLine| line.argv().next() == Some(program.as_bytes());
-        assert_eq!(host.has_command_line(pids.clone(), is_ours), Some(true));
-        assert_eq!(host.has_command_line(pids, |_| false), Some(false));
-        assert_eq!(host.has_command_line(Vec::new(), |_| true), Some(false));
+        let lists: [&[HostPid]; 4] = [&[own; 200], &[gone], &[gone, own], &[]];
+        let lines = host.command_lines(&lists, |comm| comm == name);
+        let counts: Vec<Option<usize>> =
+            lines.iter().map(|lines| lines.as_ref().map(Vec::len)).collect();
+        assert_eq!(counts, [Some(200), Some(0), Some(1), Some(0)]);
+        let first = lines.into_iter().flatten().flatten().next().unwrap();
+        assert_eq!(first.argv().next(), Some(program.as_bytes()));
+        let others = host.command_lines(&lists, |_| false);
+        assert!(others.into_iter().all(|lines| lines.is_some_and(|lines| lines.is_empty())));
     }
 }
