@@ -5,7 +5,7 @@ use serde_json::{Map, Value as Json, json};
 
 use super::any_container::each_container;
 use super::init_changes::init_changes;
-use super::{Command, Section, arguments, command, process_of, resolve};
+use super::{Command, Section, arguments, command, outer, process_of, resolve};
 use crate::analysis::container_process::ContainerProcess;
 use crate::analysis::inspection::Inspection;
 use crate::analysis::inspection::mounts::mounts;
@@ -121,6 +121,7 @@ fn inspect(found: &ResolvedContainer<'_>, pid: Option<ContainerPid>) -> Result<I
         user_names_error: snapshot.user_names_error.clone(),
         is_init: Some(id) == container.init,
         is_host,
+        outer: outer(found),
         runs: if is_host { runs(found) } else { Vec::new() },
         now: jiff::Timestamp::now(),
         processes: (snapshot.hidden == 0).then_some(snapshot.processes.len()),

@@ -28,7 +28,7 @@ use clap::{ArgMatches, Args, FromArgMatches};
 use crate::cli::context::Context;
 use crate::error::Error;
 use crate::exit::ExitStatus;
-use crate::model::container::Evidence;
+use crate::model::container::{Container, Evidence};
 use crate::model::pid::ContainerPid;
 use crate::output::column::Column;
 use crate::output::escape::{safe, safe_str};
@@ -225,6 +225,12 @@ fn process_of(
     Some(process)
 }
 
+/// Returns the qualified name of the container in which another one was started.
+fn outer(found: &ResolvedContainer<'_>) -> Option<String> {
+    let inventory = found.inventory.complete(found.host);
+    inventory.outer(found.host, &found.container).map(Container::qualified)
+}
+
 /// Resolves a reference. Prints the steps of the lookup with `-v`, and always the notes about the
 /// container.
 fn resolve<'a>(
@@ -252,6 +258,10 @@ fn resolve<'a>(
     let verified = if container.verified { "verified" } else { "unverified" };
     ui.step(&format!("found {name} ({verified})"));
     if !container.verified {
+        if let Some(outer) = ui.verbose.then(|| outer(&resolved)).flatten() {
+            let outer = safe_str(&outer);
+            ui.step(&format!("it was started in {outer}: records in containers are not read"));
+        }
         ui.warn(&format!("{name}: unverified: only its cgroup's name identifies it"));
     }
     if access == Access::Act && container.is_pause() {

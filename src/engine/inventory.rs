@@ -79,6 +79,14 @@ impl Inventory {
         self.completed.get().map_or(self, |completed| completed)
     }
 
+    /// Returns the container in which another one was started: the parent of its init is there. Needs a complete
+    /// inventory.
+    pub fn outer(&self, host: &Host, container: &Container) -> Option<&Container> {
+        let init = container.init_pid()?;
+        let parent = HostPid::new(host.stat(init).ok()?.ppid)?;
+        self.containing(host, parent).filter(|outer| outer.init_pid() != Some(init))
+    }
+
     /// Returns the innermost container that a process is in: by its cgroup, else by its PID namespace.
     pub fn containing(&self, host: &Host, pid: HostPid) -> Option<&Container> {
         if let Some(container) = self.containers.iter().find(|c| c.init_pid() == Some(pid)) {

@@ -165,7 +165,10 @@ pub fn stop_policy(host: &Host, container: &Container) -> StopPolicy {
         ..StopPolicy::default()
     };
     let policy = match engine_of(container) {
-        None => without_stop("no engine that stops it is known"),
+        None => StopPolicy {
+            restart_unread: (!container.verified).then_some("no record of its engine was found"),
+            ..without_stop("no engine that stops it is known")
+        },
         Some(engine) if engine.info().low_level => engine
             .stop_policy(host, container)
             .or(without_stop("its runtime has no stop command and records no settings for one")),

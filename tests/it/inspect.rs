@@ -42,6 +42,7 @@ fn json_facts() -> Outcome {
         "name",
         "engine",
         "pod",
+        "outer",
         "runs",
         "user",
         "state",

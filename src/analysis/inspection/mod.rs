@@ -33,6 +33,8 @@ pub struct Inspection {
     pub is_init: bool,
     /// Whether it is the host itself rather than a container.
     pub is_host: bool,
+    /// The container in which it was started, by its qualified name.
+    pub outer: Option<String>,
     /// Containers that a process of the host runs, as their shim or monitor.
     pub runs: Vec<String>,
     /// The time of the inspection.

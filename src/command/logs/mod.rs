@@ -18,7 +18,7 @@ use crate::cli::context::Context;
 use crate::completion::source::CompletionSource;
 use crate::error::{Error, ExitStatus, os_error};
 use crate::model::container::Container;
-use crate::model::exit_record::LogDestination;
+use crate::model::exit_record::{ExitRecord, LogDestination};
 use crate::model::log_record::{LogFormat, LogRecord};
 use crate::output::escape::safe_str;
 use crate::output::json::{self, bytes_to_json};
@@ -127,12 +127,23 @@ fn destination<'r>(found: &'r AnyContainer<'_>) -> Result<&'r LogDestination, Er
     destination.ok_or_else(|| {
         let name = found.container.qualified();
         let engine = found.container.engine;
-        Error::new(ExitStatus::Failed, format!("no log of `{name}`"))
-            .cause(match engine.names_containers() {
-                true => format!("{} records none", engine.display_name),
-                false => "it was started without an engine".into(),
-            })
-            .hint(engine.output_hint)
+        let error = Error::new(ExitStatus::Failed, format!("no log of `{name}`"));
+        if !found.container.verified {
+            return error.cause("no record of its engine was found");
+        }
+        let name = engine.display_name;
+        match &found.record {
+            Some(ExitRecord { unread: Some(path), .. }) => {
+                error.cause(format!("`{}` could not be read", path.display()))
+            }
+            None if engine.records_ends => {
+                error.cause(format!("its record of {name} could not be read"))
+            }
+            _ if engine.names_containers() => {
+                error.cause(format!("{name} records none")).hint(engine.output_hint)
+            }
+            _ => error.cause("it was started without an engine").hint(engine.output_hint),
+        }
     })
 }
 

@@ -40,6 +40,12 @@ pub static SECTION: PageSection<Inspection> = PageSection {
         },
         ContainerFact { key: "pod", source: record, json: pod_json, lines: pod },
         ContainerFact {
+            key: "outer",
+            source: |i| proc_file(i, "stat"),
+            json: |i| json!(i.outer),
+            lines: outer,
+        },
+        ContainerFact {
             key: "runs",
             source: |i| proc_file(i, "cmdline"),
             json: |i| json!(i.runs),
@@ -91,6 +97,11 @@ pub static SECTION: PageSection<Inspection> = PageSection {
 
 fn optional(label: &'static str, value: Option<&str>) -> Vec<PageLine> {
     value.map(|value| line(label, safe(value.as_bytes()))).into_iter().collect()
+}
+
+fn outer(i: &Inspection) -> Vec<PageLine> {
+    let text = i.outer.as_ref().map(|name| format!("started in {name}"));
+    optional("outer", text.as_deref())
 }
 
 fn process(i: &Inspection) -> Vec<PageLine> {

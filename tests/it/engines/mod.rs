@@ -26,6 +26,7 @@ mod followed;
 mod inspect;
 mod journal;
 mod loops;
+mod nested;
 mod recipes;
 mod remedies;
 mod scenarios;
@@ -99,7 +100,8 @@ const ENGINE_CHECKS: &[(&str, Check)] = &[
     ("lxc", ("machine_that_boots_systemd_is_stopped", boots::systemd)),
     ("incus", ("machine_that_boots_systemd_is_stopped", boots::systemd)),
     ("nspawn", ("machine_that_boots_systemd_is_stopped", boots::systemd)),
-    ("docker", ("nested_namespace_is_a_container_of_its_own", standalone::nested)),
+    ("docker", ("nested_namespace_is_a_container_of_its_own", nested::namespace)),
+    ("docker", ("container_of_an_engine_in_a_container", nested::engine)),
     ("docker", ("stop_freezes_and_kills_without_cgroup_kill", standalone::freeze_and_kill)),
     ("docker", ("stop_leaves_nothing_frozen_when_it_is_killed", standalone::killed_while_frozen)),
     ("docker", ("stop_with_a_handler_in_pid_1", scenarios::handler)),

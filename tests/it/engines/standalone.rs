@@ -278,39 +278,6 @@ impl Drop for Machine {
     }
 }
 
-/// A PID namespace that was made in a container is a container of its own; its processes are in the outer
-/// container, too, with their PIDs there.
-pub fn nested(engine: &Engine) -> Outcome {
-    let init = engine.init()?.to_string();
-    // The container may not make a PID namespace: root of the host does it in the container.
-    let mut inner = Command::new("nsenter");
-    inner.args(["-t", &init, "-m", "-p", "--", "/bin/unshare", "-p", "-f", "/bin/sleep", "4444"]);
-    let mut child = inner.stdin(Stdio::null()).spawn()?;
-    let is_inner = |row: &Value| row["command"] == json!(["/bin/sleep", "4444"]);
-    let shown = wait_until(|| engine.ps().is_ok_and(|rows| rows.iter().any(is_inner)));
-    let work = || -> Outcome {
-        check(shown, "the outer container does not show it")?;
-        let rows = engine.ps()?;
-        let row = rows.iter().find(|row| is_inner(row)).cloned().unwrap_or_default();
-        check(row["pid"] != json!(1), "it is PID 1 in the outer container")?;
-        let inner_rows =
-            run(&["--json", "ps", &format!("pid:{}", row["host_pid"])]).expect(0)?.objects();
-        same(inner_rows.iter().map(|row| row["pid"].clone()).collect::<Vec<_>>(), vec![json!(1)])?;
-        let listed = run(&["--json", "ls"]).expect(0)?.objects();
-        check(
-            listed
-                .iter()
-                .any(|ctr| ctr["pid"] == row["host_pid"] && ctr["engine"] == json!("bare")),
-            "ls does not list it",
-        )
-    };
-    let outcome = work();
-    let _ = run(&["signal", &engine.qualified()?, "KILL", "--match", "4444"]);
-    let _ = child.kill();
-    let _ = child.wait();
-    outcome
-}
-
 /// SIGKILL to the stop at the moment at which it has frozen the container and kills its processes.
 pub fn killed_while_frozen(engine: &Engine) -> Outcome {
     let other = &format!("cit-{}-frozen", engine.name);
