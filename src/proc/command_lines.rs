@@ -3,10 +3,10 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Sender, channel};
-use std::time::{Duration, Instant};
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use super::host::Host;
 use super::parallel::parallel_map;
@@ -26,18 +26,20 @@ struct CommandJob {
     proc: PathBuf,
     pids: Vec<HostPid>,
     next: AtomicUsize,
+    lines: Mutex<HashMap<HostPid, Fact<CommandLine>>>,
 }
 
 impl CommandJob {
     /// Reads one command line after the other.
-    fn run(&self, sender: &Sender<(HostPid, Fact<CommandLine>)>) {
+    fn run(&self) {
         let mut buffer = Vec::new();
         while let Some(pid) = self.pids.get(self.next.fetch_add(1, Ordering::Relaxed)) {
-            let _ = sender.send((*pid, self.read(*pid, &mut buffer)));
+            let line = self.read_line(*pid, &mut buffer);
+            self.lines.lock().unwrap_or_else(PoisonError::into_inner).insert(*pid, line);
         }
     }
 
-    fn read(&self, pid: HostPid, buffer: &mut Vec<u8>) -> Fact<CommandLine> {
+    fn read_line(&self, pid: HostPid, buffer: &mut Vec<u8>) -> Fact<CommandLine> {
         let CommandLimit::Bytes(limit) = CommandLimit::SCREEN else { return Fact::Absent };
         let file = std::fs::File::open(self.proc.join(format!("{pid}/cmdline")));
         let file = file.map_err(ReadError::from);
@@ -90,21 +92,24 @@ impl Host {
     /// Returns the command lines that are read in time.
     fn read_command_lines(&self, pids: Vec<HostPid>) -> HashMap<HostPid, Fact<CommandLine>> {
         let threads = parallel::cpus().min(pids.len().div_ceil(SHARE));
-        let job = CommandJob { proc: self.proc_path(""), pids, next: AtomicUsize::new(0) };
-        let (job, (sender, receiver)) = (Arc::new(job), channel());
+        let (next, lines) = (AtomicUsize::new(0), Mutex::default());
+        let job = Arc::new(CommandJob { proc: self.proc_path(""), pids, next, lines });
+        let (sender, receiver) = channel::<()>();
         parallel::with_signals_blocked(|| {
             for _ in 0..threads {
                 let (job, sender) = (Arc::clone(&job), sender.clone());
-                let work = move || job.run(&sender);
+                let work = move || {
+                    job.run();
+                    drop(sender);
+                };
                 // (Without a thread the answers are missing.)
                 let _ = std::thread::Builder::new().stack_size(128 << 10).spawn(work);
             }
         });
         drop(sender);
-        let deadline = Instant::now() + TIMEOUT;
-        let next =
-            || receiver.recv_timeout(deadline.saturating_duration_since(Instant::now())).ok();
-        std::iter::from_fn(next).collect()
+        // Nothing is sent: the channel closes when the last thread is done.
+        let _ = receiver.recv_timeout(TIMEOUT);
+        std::mem::take(&mut job.lines.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
