@@ -8,7 +8,10 @@ use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
 use crate::harness::Container;
-use crate::support::{Need, Outcome, Run, check, finish, fixture, run, same, test, test_with};
+use crate::support::{
+    Need, Outcome, Run, UnsharedInit, check, finish, fixture, run, same, test, test_with,
+    wait_until,
+};
 
 pub fn trials() -> Vec<Trial> {
     let container = |name, run: fn() -> Outcome| test_with(Need::Namespaces, name, run);
@@ -195,7 +198,28 @@ fn no_kill() -> Outcome {
     same(of(&events, "killed"), Vec::<&str>::new())?;
     same(last(&events)["left"].clone(), json!(1))?;
     same(last(&events)["killed"].clone(), json!(0))?;
-    run(&["ps", &name(&container)]).expect(0).map(drop)
+    run(&["ps", &name(&container)]).expect(0)?;
+    // (The kernel kills without being asked to.)
+    let container = fixture("init exits-on=TERM\n> child ignore=TERM")?;
+    let plan = run(&["stop", "-n", "--no-kill", &name(&container)]).expect(0)?.out;
+    let end = "maybe: 1 process may get SIGKILL (2 child); 1 process may keep running (1 init); the kernel sends it when PID 1 exits";
+    same(plan.lines().last(), Some(end))?;
+    let shell = "trap 'exit 0' TERM; sleep 1000 & wait";
+    let container = UnsharedInit::start(&["sh", "-c", shell])?;
+    let line = ["--json", "stop", "-n", "--no-kill", "-t", "7", &container.name()];
+    let last = || run(&line).objects().pop().unwrap_or_default();
+    let is_ended =
+        || (last()["graceful"] == json!("no")).then(|| last()["seconds_at_most"].clone());
+    let mut seconds = None;
+    let has_trap = || {
+        seconds = is_ended();
+        seconds.is_some()
+    };
+    check(wait_until(has_trap), "it has no trap")?;
+    same(seconds, Some(json!(7.0)))?;
+    let plan = run(&line[1..]).expect(0)?.out;
+    let end = "killed: 1 process gets SIGKILL (2 sleep); the kernel sends it when PID 1 exits";
+    same(plan.lines().last(), Some(end))
 }
 
 fn schedule() -> Outcome {

@@ -174,7 +174,9 @@ pub struct Forecast {
     pub graceful: Answer,
     /// The longest time that the stop can take; none if it is not limited.
     pub longest: Option<Duration>,
-    /// Other containers in its PID namespace, which the kernel kills with its init.
+    /// Whether its init ends, by itself or by SIGKILL.
+    pub init_ends: Answer,
+    /// Other containers in its PID namespace, which the kernel kills when its init ends.
     pub companions: Vec<String>,
 }
 
@@ -182,7 +184,12 @@ impl Forecast {
     /// Adds the other containers in its PID namespace: no signal reaches them.
     #[must_use]
     pub fn with_companions(self, companions: Vec<String>) -> Self {
-        let graceful = if companions.is_empty() { self.graceful } else { Answer::No };
+        let graceful = match self.init_ends {
+            _ if companions.is_empty() => self.graceful,
+            Answer::Yes => Answer::No,
+            // (Without SIGKILL nothing is killed if its init does not exit.)
+            Answer::Maybe | Answer::No => self.graceful.and(Answer::Maybe),
+        };
         Self { companions, graceful, ..self }
     }
 

@@ -27,11 +27,15 @@ pub(super) fn outcome(simulation: &Simulation<'_>) -> Forecast {
     // (Without a PID namespace of its own, processes outlive an init that is killed.)
     let reaches_all = input.owns_pid_ns || input.procedure.order != StopOrder::Init;
     let total = if reaches_all { schedule.time_to_kill() } else { schedule.total_grace() };
-    let is_limited = schedule.kills() || graceful == Answer::Yes;
+    let is_killed = schedule.kills() && total != Duration::MAX;
+    let init_ends = if is_killed { Answer::Yes } else { ending.init_ends() };
+    let is_ended = input.owns_pid_ns && init_ends == Answer::Yes;
+    let is_limited = schedule.kills() || graceful == Answer::Yes || is_ended;
     Forecast {
         processes,
         graceful,
         longest: Some(total).filter(|total| is_limited && *total != Duration::MAX),
+        init_ends,
         companions: Vec::new(),
     }
 }
@@ -104,6 +108,15 @@ impl<'a> Conclusion<'a> {
         input.init.is_none() && !input.owns_pid_ns && !input.processes.is_empty()
     }
 
+    /// Whether the init exits by itself, or by the SIGKILL of a supervisor.
+    fn init_ends(&self) -> Answer {
+        match self.init {
+            Some(init) => self.ends[init],
+            None if self.is_without_init() => Answer::No,
+            None => Answer::Maybe,
+        }
+    }
+
     /// Whether a signal is certain to end a process, whatever else happens: the kernel marks it as
     /// exiting when the signal is sent.
     fn is_doomed(&self, process: usize) -> bool {
@@ -115,11 +128,7 @@ impl<'a> Conclusion<'a> {
 
     fn process(&self, process: usize) -> ProcessForecast {
         let direct_exit = self.exits[process];
-        let init_exits = match self.init {
-            Some(init) => self.ends[init],
-            None if self.is_without_init() => Answer::No,
-            None => Answer::Maybe,
-        };
+        let init_exits = self.init_ends();
         let kill = self.simulation.kills[process].filter(|kill| kill.is_in_time == Answer::Yes);
         let is_init = Some(process) == self.init;
         let exits = self.before_init(process, direct_exit, init_exits);

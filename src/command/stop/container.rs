@@ -95,13 +95,13 @@ impl<'a> ContainerStop<'a> {
         self.context.ui.note(&format!("{}: {text}", safe_str(&self.reporter.container)));
     }
 
-    /// Notes the assumptions, the other containers that are killed with this one, and whether the engine
+    /// Notes the assumptions, the other containers that are killed when this one's init ends, and whether the engine
     /// restarts it.
     fn note_policy(&self) {
         for companion in all_companions(&self.target.found) {
             let name = companion.qualified();
             let name = safe_str(&name);
-            self.note(&format!("{name} runs in its PID namespace, and is killed with it"));
+            self.note(&format!("{name} runs in its PID namespace, and is killed when PID 1 exits"));
         }
         if let Some(error) = missing_pidfds() {
             self.note(&format!("nothing can be stopped here: {error}"));

@@ -174,48 +174,80 @@ const NAMED: usize = 5;
 
 /// Returns the last line of `stop -n`: the forecast in a word, and why.
 fn summary(forecast: &Forecast, processes: &[ContainerProcess], style: &Style) -> String {
-    let names = |wanted: Answer| {
-        let chosen = forecast.processes.iter().filter(|process| process.exits == wanted);
-        let names: Vec<String> = chosen
-            .map(|process| safe_str(&processes[process.process].label()).into_owned())
-            .collect();
-        (names.len(), names.into_iter().take(NAMED).collect::<Vec<_>>().join(", "))
-    };
-    let (killed, killed_names) = names(Answer::No);
-    let (uncertain, uncertain_names) = names(Answer::Maybe);
-    let more = |count: usize| if count > NAMED { ", …" } else { "" };
-    let text = match forecast.graceful {
-        Answer::Yes => "every process exits without SIGKILL".to_owned(),
-        Answer::No if !forecast.kills() && killed > 0 => {
-            let processes = counted(killed, "process keeps", "processes keep");
-            format!("{processes} running ({killed_names}{})", more(killed))
-        }
-        Answer::No => {
-            let processes = counted(killed, "process gets", "processes get");
-            let killed_text = format!("{processes} SIGKILL ({killed_names}{})", more(killed));
-            let others = forecast
-                .companions
-                .iter()
-                .map(|name| format!("{}, in its PID namespace, gets SIGKILL", safe_str(name)));
-            let killed_text = (killed > 0).then_some(killed_text);
-            killed_text.into_iter().chain(others).collect::<Vec<_>>().join("; ")
-        }
-        Answer::Maybe => {
-            let processes = counted(uncertain, "process", "processes");
-            let fate = if forecast.kills() { "get SIGKILL" } else { "keep running" };
-            format!("{processes} may {fate} ({uncertain_names}{})", more(uncertain))
+    let (word, fates) = match forecast.graceful {
+        Answer::Yes => (forecast.word(), vec!["every process exits without SIGKILL".to_owned()]),
+        graceful => {
+            let (killed, running) = fates(forecast, processes, Answer::Yes);
+            let word = match (killed.is_empty(), running.is_empty()) {
+                _ if graceful == Answer::Maybe => Answer::Maybe.stop_word(),
+                (false, _) => Answer::No.stop_word(),
+                // (An init that keeps running keeps its PID namespace, and other containers in it, too.)
+                (true, false) => "not stopped",
+                (true, true) => Answer::Maybe.stop_word(),
+            };
+            let (killed, running) = match word == Answer::Maybe.stop_word() {
+                true => fates(forecast, processes, Answer::Maybe),
+                false => (killed, running),
+            };
+            (word, [killed, running].concat())
         }
     };
-    // (An init that keeps running keeps its PID namespace, and other containers in it, too.)
-    let is_stopped = forecast.graceful != Answer::No || forecast.kills() || killed == 0;
-    let word = if is_stopped { forecast.word() } else { "not stopped" };
+    // (Without a doubt about a process, the doubt is about its init.)
+    let text =
+        if fates.is_empty() { "its init could not be read".into() } else { fates.join("; ") };
     let line = format!("{word}: {text}; {}", end_time(forecast));
     let wrapped = wrap(&line, style.width).join("\n");
     let mut out = String::new();
-    style.paint(&mut out, word, answer_emphasis(forecast.graceful));
+    let is_unsure = word == Answer::Maybe.stop_word();
+    let answer = if is_unsure { Answer::Maybe } else { forecast.graceful };
+    style.paint(&mut out, word, answer_emphasis(answer));
     out.push_str(wrapped.strip_prefix(word).unwrap_or(&wrapped));
     out.push('\n');
     out
+}
+
+/// Returns clauses about the processes and the other containers that do not exit by themselves: those that are
+/// killed, and those that keep running. They are certain, or only possible.
+fn fates(
+    forecast: &Forecast,
+    processes: &[ContainerProcess],
+    sure: Answer,
+) -> (Vec<String>, Vec<String>) {
+    let group = |is_killed: bool, one: &str, many: &str| {
+        // (The kernel kills nothing if PID 1 does not exit.)
+        let is_certain = |process: &ProcessForecast| {
+            process.exits == Answer::No
+                && (process.killed != Some(KilledBy::Kernel) || forecast.init_ends == Answer::Yes)
+        };
+        let chosen = forecast.processes.iter().filter(|process| {
+            process.exits != Answer::Yes
+                && process.killed.is_some() == is_killed
+                && (sure == Answer::Maybe || is_certain(process))
+        });
+        let names: Vec<String> = chosen
+            .map(|process| safe_str(&processes[process.process].label()).into_owned())
+            .collect();
+        let shown = names.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ");
+        let more = if names.len() > NAMED { ", …" } else { "" };
+        let text = format!("{} ({shown}{more})", counted(names.len(), one, many));
+        (!names.is_empty()).then_some(text)
+    };
+    let (killed, running, gets) = match sure {
+        Answer::Yes => (
+            group(true, "process gets SIGKILL", "processes get SIGKILL"),
+            group(false, "process keeps running", "processes keep running"),
+            "gets",
+        ),
+        _ => (
+            group(true, "process may get SIGKILL", "processes may get SIGKILL"),
+            group(false, "process may keep running", "processes may keep running"),
+            "may get",
+        ),
+    };
+    let others = forecast.companions.iter().filter(|_| forecast.init_ends == sure);
+    let others =
+        others.map(|name| format!("{}, in its PID namespace, {gets} SIGKILL", safe_str(name)));
+    (killed.into_iter().chain(others).collect(), running.into_iter().collect())
 }
 
 /// Returns the sender of SIGKILL before the grace period is over, as a clause. (Processes of other containers in
@@ -230,28 +262,24 @@ fn killed_before(by: &[KilledBy]) -> &'static str {
 
 /// Returns the time at which the stop ends, as a clause.
 fn end_time(forecast: &Forecast) -> String {
-    let exits = |process: &ProcessForecast| process.exits == Answer::Yes;
+    let is_certain = |process: &&ProcessForecast| process.exits == Answer::No;
+    let killed = forecast.processes.iter().filter(is_certain);
+    let by: Vec<KilledBy> = killed.filter_map(|process| process.killed).collect();
+    let ends_others = !forecast.companions.is_empty() && forecast.init_ends == Answer::Yes;
     match forecast.longest {
-        Some(longest) if forecast.graceful == Answer::No => {
-            let is_certain = |process: &&ProcessForecast| process.exits == Answer::No;
-            let killed = forecast.processes.iter().filter(is_certain);
-            let by: Vec<KilledBy> = killed.filter_map(|process| process.killed).collect();
-            if !by.contains(&KilledBy::Engine) {
-                killed_before(&by).into()
-            } else if longest.is_zero() {
-                "without a grace period".into()
-            } else {
-                format!("SIGKILL follows after {}", seconds(longest))
+        Some(longest) if forecast.graceful == Answer::No && by.contains(&KilledBy::Engine) => {
+            match longest.is_zero() {
+                true => "without a grace period".into(),
+                false => format!("SIGKILL follows after {}", seconds(longest)),
             }
         }
-        None if !forecast.companions.is_empty() && forecast.processes.iter().all(exits) => {
-            killed_before(&[]).into()
+        _ if forecast.graceful == Answer::No && (!by.is_empty() || ends_others) => {
+            killed_before(&by).into()
         }
         Some(longest) => format!("it takes {} at most", seconds(longest)),
-        None if forecast.graceful != Answer::Yes && !forecast.kills() => {
-            "no SIGKILL follows".into()
-        }
-        None => "without a time limit".into(),
+        None if forecast.graceful == Answer::Yes => "without a time limit".into(),
+        None if forecast.kills() => killed_before(&[]).into(),
+        None => "no SIGKILL follows".into(),
     }
 }
 

@@ -138,6 +138,10 @@ pub fn companion(engine: &Engine) -> Outcome {
         check(findings[0]["message"].to_string().contains(&guest), &findings[0])?;
         let plan = run(&["stop", "-n", &name]).expect(0)?;
         check(plan.out.contains(&guest) && plan.err.contains(&guest), plan.out)?;
+        // An init that keeps running keeps the other container.
+        let plan = run(&["stop", "-n", "--no-kill", "-s", "WINCH", &name]).expect(0)?;
+        check(plan.out.contains("in its PID namespace, may get SIGKILL; "), plan.out)?;
+        check(plan.err.contains("is killed when PID 1 exits"), plan.err)?;
         let events = run(&["--json", "stop", "-t", "120s", &name]).expect(0)?.objects();
         let last = events.last().cloned().unwrap_or_default();
         same((last["graceful"].clone(), last["killed"].clone()), (json!(false), json!(1)))
