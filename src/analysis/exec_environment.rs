@@ -108,7 +108,7 @@ pub fn candidates(command: &[u8], environment: &[Vec<u8>]) -> Vec<Vec<u8>> {
     let path = environment.iter().find_map(|variable| variable.strip_prefix(b"PATH="));
     path.unwrap_or(PATH)
         .split(|b| *b == b':')
-        .filter(|directory| directory.starts_with(b"/"))
+        .filter(|directory| directory.starts_with(b"/") && !command.is_empty())
         .map(|directory| [directory, b"/", command].concat())
         .collect()
 }
@@ -195,6 +195,7 @@ mod tests {
         assert_eq!(texts(&candidates(b"ls", &path)), ["/a/ls", "/b/ls"]);
         assert_eq!(texts(&candidates(b"./ls", &path)), ["./ls"]);
         assert_eq!(candidates(b"ls", &[]).len(), 6);
+        assert_eq!(candidates(b"", &path), Vec::<Vec<u8>>::new());
     }
 
     #[test]

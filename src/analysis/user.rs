@@ -55,14 +55,16 @@ impl UserOrGroup {
 }
 
 impl UserSpec {
-    /// Parses `web`, `web:www-data`, `1000`, `1000:1000`.
+    /// Parses `web`, `web:www-data`, `1000`, `1000:1000`. As in Docker, no user is root (`:5`), and no group is
+    /// that of the user (`web:`).
     ///
     /// # Errors
-    /// A message for an empty name or an ID out of range.
+    /// A message for an ID out of range.
     pub fn parse(word: &[u8]) -> Result<Self, String> {
         let mut parts = word.splitn(2, |b| *b == b':');
-        let user = UserOrGroup::parse(parts.next().unwrap_or_default())?;
-        Ok(Self { user, group: parts.next().map(UserOrGroup::parse).transpose()? })
+        let mut part =
+            || parts.next().filter(|part| !part.is_empty()).map(UserOrGroup::parse).transpose();
+        Ok(Self { user: part()?.unwrap_or(UserOrGroup::Id(0)), group: part()? })
     }
 
     /// Whether a name has to be looked up.
@@ -186,6 +188,10 @@ mod tests {
         // A line whose name is all digits makes no ID root.
         assert_eq!(lookup("1000"), Ok(ids(1000, 100, &[44, 29])));
         assert_eq!(lookup("77"), Ok(ids(77, 0, &[])));
+        // Half of it, or none.
+        assert_eq!(lookup(":5"), Ok(ids(0, 5, &[])));
+        assert_eq!(lookup("web:"), Ok(ids(1000, 100, &[44, 29])));
+        assert_eq!(lookup(":"), Ok(ids(0, 0, &[])));
     }
 
     #[test]
@@ -201,9 +207,7 @@ mod tests {
 
     #[test]
     fn rejects_unknown_names_and_ids_out_of_range() {
-        for word in
-            ["", ":", "web:", "4294967296", "4294967295", "big", "-1", "0x0", "+0", " 0", "eve:0"]
-        {
+        for word in ["4294967296", "4294967295", ":big", "big", "-1", "0x0", "+0", " 0", "eve:0"] {
             assert!(lookup(word).is_err(), "{word}");
         }
     }

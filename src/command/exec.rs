@@ -380,10 +380,12 @@ fn print_pids(
 
 impl Exec {
     fn options(&self) -> Result<ExecOptions, Error> {
-        let user = self.user.as_ref().map(|user| UserSpec::parse(user.as_bytes())).transpose();
-        let user = user.map_err(|cause| {
-            Error::new(ExitStatus::Usage, "invalid value for --user").cause(cause)
-        })?;
+        // (An empty value is the container's, as in Docker.)
+        let user = self.user.as_ref().filter(|user| !user.is_empty());
+        let user =
+            user.map(|user| UserSpec::parse(user.as_bytes())).transpose().map_err(|cause| {
+                Error::new(ExitStatus::Usage, "invalid value for --user").cause(cause)
+            })?;
         let is_at_terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
         let wants_terminal = self.tty || (is_at_terminal && !self.no_tty && !self.detach);
         let bytes = |word: &OsString| word.as_bytes().to_vec();
@@ -391,7 +393,7 @@ impl Exec {
             only: self.ns.clone(),
             skip: self.skip.clone(),
             user,
-            workdir: self.workdir.as_ref().map(bytes),
+            workdir: self.workdir()?,
             environment: std::env::vars_os()
                 .map(|(name, value)| [name.as_bytes(), b"=", value.as_bytes()].concat())
                 .collect(),
@@ -404,6 +406,18 @@ impl Exec {
             strict: self.strict,
             keeps_targets_root: self.pid.is_some(),
         })
+    }
+
+    /// Returns the working directory that was asked for.
+    fn workdir(&self) -> Result<Option<Vec<u8>>, Error> {
+        let Some(path) = self.workdir.as_ref().filter(|path| !path.is_empty()) else {
+            return Ok(None);
+        };
+        if path.as_bytes().starts_with(b"/") {
+            return Ok(Some(path.as_bytes().to_vec()));
+        }
+        let message = format!("invalid value `{}` for --workdir", path.to_string_lossy());
+        Err(Error::new(ExitStatus::Usage, message).cause("it is not an absolute path"))
     }
 
     /// Opens the host's tools, if they are asked for.

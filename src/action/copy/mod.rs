@@ -373,6 +373,10 @@ impl CopyJob<'_> {
                 .cause(cause)
                 .hint("USER[:GROUP], by name or ID in the container")
         };
+        // (To chown(1) a group alone leaves the owner as it is; root would be a surprise.)
+        if word.is_empty() || word.starts_with(b":") {
+            return Err(failed("it names no user".into()));
+        }
         let spec = UserSpec::parse(word).map_err(failed)?;
         let read = |path: &str| match to.read_small(path.as_bytes()) {
             Err(Errno::EFBIG) if spec.has_name() => {

@@ -245,10 +245,15 @@ fn namespaces() -> Outcome {
 
 fn usage() -> Outcome {
     let container = fixture("init")?;
+    // Half a user, or none, as docker exec takes them.
+    for (user, ids) in [(":5", "0 5"), ("4321:", "4321 0"), ("", "0 0")] {
+        let line = ["-u", user, "-w", "", "--", "sh", "-c", "echo $(id -u) $(id -g)"];
+        same((user, exec(&container, &line).expect(0)?.out.trim()), (user, ids))?;
+    }
     for (words, status, text) in [
         (&["-t", "-d", "--", "id"][..], 2, "cannot be used with"),
         (&["--ns", "nonsense", "--", "id"], 2, "user, mnt, uts"),
-        (&["-u", "", "--", "id"], 2, "empty user or group name"),
+        (&["-u", ":4294967296", "--", "id"], 2, "out of range"),
         (&["-u", "4294967296", "--", "id"], 2, "out of range"),
         (&["-u", "+0", "--", "id"], 125, "no user `+0`"),
         (&["-u", "0x0", "--", "id"], 125, "no user `0x0`"),
@@ -259,6 +264,8 @@ fn usage() -> Outcome {
         (&["--env-file", "/dev/zero", "--", "id"], 2, "longer than a command's environment"),
         (&["-w", "/nope", "--", "id"], 125, "cannot change directory to `/nope`: No such file"),
         (&["-w", "/etc/passwd", "--", "id"], 125, "Not a directory"),
+        (&["-w", "etc", "--", "id"], 2, "not an absolute path"),
+        (&["--", ""], 127, "not found in the container's PATH"),
         (&["--", "nosuch-program"], 127, "not found in the container's PATH"),
         (&["--", "/nosuch/program"], 127, "not found in the container"),
         (&["--", "/etc"], 126, "Permission denied (not executable, not a regular file"),
