@@ -83,7 +83,6 @@ fn hint(errno: Errno) -> Option<&'static str> {
         Errno::ENOSPC => "the old file is unchanged; free space, or copy to another file system",
         Errno::EDQUOT => "the old file is unchanged; remove files, or raise the quota",
         Errno::EBUSY => "something is mounted there; copy to it by another path",
-        SPECIAL_FILE => "give the name of a file, or of the directory to copy into",
         Errno::EOVERFLOW => {
             "the owner has no ID in the container's user namespace; give one that has with --chown"
         }
@@ -111,13 +110,29 @@ pub fn because_unresolved(error: Error, rootfs: &Rootfs, path: &[u8], errno: Err
         .filter(|(_, parent)| !parent.is_empty())
         .find(|(_, parent)| rootfs.resolve(parent, true).is_ok_and(|path| path.node.is_some()));
     match existing {
-        Some((end, parent)) if !parts[end].is_empty() => error.hint(format!(
-            "`{}{}` exists, but has no `{}`",
-            rootfs.prefix,
-            text(&parent),
-            text(parts[end])
-        )),
+        Some((end, parent)) if !parts[end].is_empty() => {
+            let missing = parts[..=end].join(&b'/');
+            error.hint(match link_target(rootfs, &missing) {
+                Some(target) => format!(
+                    "`{}{}` is a symlink to `{}`, which does not exist",
+                    rootfs.prefix,
+                    text(&missing),
+                    text(&target)
+                ),
+                None => format!(
+                    "`{}{}` exists, but has no `{}`",
+                    rootfs.prefix,
+                    text(&parent),
+                    text(parts[end])
+                ),
+            })
+        }
         _ if rootfs.root.is_some() => error.hint("a path in a container starts at its root"),
         _ => error,
     }
+}
+
+/// Returns the target of a symlink, if one is at this path.
+fn link_target(rootfs: &Rootfs, path: &[u8]) -> Option<Vec<u8>> {
+    rootfs.resolve(path, false).ok()?.node?.read_link().ok()
 }

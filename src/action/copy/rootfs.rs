@@ -287,8 +287,13 @@ fn resolve_on_host(path: &[u8], follow: bool) -> Result<ResolvedPath, Errno> {
     let dir = open_directory(parent)?;
     let node = match Node::open(&dir, name) {
         Ok(node) if node.kind() == FileKind::Symlink && (follow || has_slash) => {
-            // The kernel decides whether the link leads to something.
-            fd::open(path, OFlag::O_PATH)?;
+            // The kernel decides whether the link may be followed, and whether it leads to something.
+            match fd::open(path, OFlag::O_PATH) {
+                Ok(_) => {}
+                // A file can be made there, as in a container.
+                Err(Errno::ENOENT) if !has_slash => {}
+                Err(errno) => return Err(errno),
+            }
             // The directory has to be that of the file it leads to: a rename there would else replace
             // the link.
             let target = node.read_link()?;

@@ -10,6 +10,8 @@ pub fn trials() -> Vec<Trial> {
         root("cp::hints_at_local_names_with_a_colon", colons),
         root("cp::says_that_the_working_directory_is_removed", removed_directory),
         root("cp::says_where_links_to_pipes_lead", pipes),
+        root("cp::writes_to_the_target_of_a_link_that_leads_nowhere", dangling),
+        root("cp::replaces_no_fifo", fifo),
         root("cp::proc_self_is_the_containers", proc_self),
         root("cp::names_the_link_of_a_merged_usr", merged_usr),
         root("cp::goes_on_after_a_bad_member", bad_members),
@@ -125,6 +127,41 @@ fn pipes() -> Outcome {
     cp(&[&ctr_path(&container, "/mnt/l"), &dir.path().join("links").display().to_string()])
         .expect(0)?;
     check(dir.path().join("links/a.log").symlink_metadata()?.is_symlink(), "a link")
+}
+
+/// As docker cp: the file is made where the link leads.
+fn dangling() -> Outcome {
+    let (container, dir) = (container()?, tempfile::tempdir()?);
+    within(&container, "ln -s made /mnt/l; ln -s gone/x /mnt/far; mkdir /mnt/d")?;
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let inside = |name: &str| ctr_path(&container, &format!("/mnt/{name}"));
+    std::fs::write(path("f"), "new")?;
+    symlink("made", path("l"))?;
+    symlink("gone/x", path("far"))?;
+    cp(&[&path("f"), &inside("l")]).expect(0)?;
+    cp(&[&inside("made"), &path("l")]).expect(0)?;
+    for made in [path("made"), host_path(&container, "/mnt/made").display().to_string()] {
+        same(std::fs::read_to_string(made)?.as_str(), "new")?;
+    }
+    for words in [
+        &[&*path("f"), &inside("far")][..],
+        &["-L", &inside("far"), &path("x")],
+        &["-L", &path("far"), &inside("x")],
+    ] {
+        let failed = cp(words).expect(1)?;
+        let hint = "far` is a symlink to `gone/x`, which does not exist";
+        check(failed.err.contains(hint), format!("{words:?}: {}", failed.err))?;
+    }
+    Ok(())
+}
+
+fn fifo() -> Outcome {
+    let (container, dir) = (container()?, tempfile::tempdir()?);
+    within(&container, "mkfifo /mnt/p")?;
+    let file = dir.path().join("f").display().to_string();
+    std::fs::write(&file, "new")?;
+    let failed = cp(&[&file, &ctr_path(&container, "/mnt/p")]).expect(1)?;
+    check(failed.err.contains("FIFO or socket has that name, and is not replaced"), failed.err)
 }
 
 /// `/proc/self` is the process that the container was entered by, never cinspect.
