@@ -57,7 +57,7 @@ pub struct Ls {
     label: Vec<String>,
     /// Columns to show; `+LIST` adds to the default ones, `help` lists all
     #[arg(short = 'o', long, value_name = "LIST", add = CompletionSource::Columns(|| column_names(LS_COLUMNS)))]
-    columns: Option<String>,
+    columns: Vec<String>,
 }
 
 pub const COMMAND: Command = command::<Ls>(
@@ -95,11 +95,11 @@ fn engine(name: &str) -> Result<&'static EngineInfo, String> {
 fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
     let arguments: Ls = arguments(matches)?;
     let ui = &context.ui;
-    if arguments.columns.as_deref() == Some("help") {
+    if arguments.columns.iter().any(|list| list == "help") {
         context.print(&help(LS_COLUMNS, &Style::from(ui)))?;
         return Ok(ExitStatus::Done);
     }
-    let selection = Selection::parse(LS_COLUMNS, arguments.columns.as_deref())?;
+    let selection = Selection::parse(LS_COLUMNS, &arguments.columns)?;
     let host = context.host()?;
     let depth = if arguments.all { SearchDepth::NotRunning } else { SearchDepth::Everything };
     let mut inventory = discover(&host, depth);
@@ -195,6 +195,21 @@ impl Ls {
             && (self.names.is_empty() || self.names.iter().any(|name| contains(name)))
     }
 
+    fn has_filter(&self) -> bool {
+        !(self.names.is_empty() && self.engine.is_empty() && self.label.is_empty())
+    }
+
+    /// Returns the note for filters that let no container through.
+    fn no_match(&self) -> String {
+        let has_wildcard = self.names.iter().any(|name| name.contains(['*', '?']));
+        match (has_wildcard, self.all) {
+            (true, _) => "no container matches: NAME is a part of the name, without wildcards",
+            (false, true) => "no container matches",
+            (false, false) => "no running container matches; `-a` lists the others too",
+        }
+        .into()
+    }
+
     /// Makes the row of a container, unless it has just ended, and lists its processes.
     fn row(
         &self,
@@ -262,6 +277,9 @@ impl Ls {
         if let Some(note) = hidden_names_note(inventory) {
             ui.note(&note);
         }
+        if rows.is_empty() && self.has_filter() {
+            ui.note(&self.no_match());
+        }
     }
 
     fn text(
@@ -278,7 +296,7 @@ impl Ls {
             return Ok(rows.iter().map(|row| format!("{}\n", safe_str(&Self::id(row)))).collect());
         }
         // The USER column is shown only if a container belongs to a user other than root.
-        if self.columns.is_none() && rows.iter().any(|row| row.container.user.is_some()) {
+        if self.columns.is_empty() && rows.iter().any(|row| row.container.user.is_some()) {
             let before_last = selection.columns.len().saturating_sub(1);
             selection.columns.insert(before_last, find(LS_COLUMNS, "user")?);
         }

@@ -49,7 +49,7 @@ pub struct SignalsArgs {
     decode: Option<String>,
     /// Columns to show; `+LIST` adds to the default ones, `help` lists all
     #[arg(short = 'o', long, value_name = "LIST", add = CompletionSource::Columns(|| column_names(SIGNALS_COLUMNS)))]
-    columns: Option<String>,
+    columns: Vec<String>,
 }
 
 pub const COMMAND: Command = command::<SignalsArgs>(
@@ -86,11 +86,11 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
     if let Some(hex) = &arguments.decode {
         return decode(context, hex);
     }
-    if arguments.columns.as_deref() == Some("help") {
+    if arguments.columns.iter().any(|list| list == "help") {
         context.print(&help(SIGNALS_COLUMNS, &Style::from(&context.ui)))?;
         return Ok(ExitStatus::Done);
     }
-    let selection = Selection::parse(SIGNALS_COLUMNS, arguments.columns.as_deref())?;
+    let selection = Selection::parse(SIGNALS_COLUMNS, &arguments.columns)?;
     let Some(reference) = &arguments.container else {
         return Err(args::missing_container());
     };

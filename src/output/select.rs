@@ -24,18 +24,18 @@ impl<R> Selection<R> {
 
     /// Returns the columns that `-o` names, or the default ones without it. A comma list replaces the
     /// default columns; with `+` before its first name (`+rss`) it is inserted into them before the
-    /// flexible one. Each column is shown once; case does not matter.
-    pub fn parse(table: &'static [Column<R>], list: Option<&str>) -> Result<Self, UnknownColumn> {
+    /// flexible one. Several lists are one, as in ps(1). Each column is shown once; case does not matter.
+    pub fn parse(table: &'static [Column<R>], lists: &[String]) -> Result<Self, UnknownColumn> {
         let mut selection = Self::default_of(table);
-        let Some(list) = list else { return Ok(selection) };
-        selection.exact = !list.trim_start().starts_with('+');
+        let Some(first) = lists.first() else { return Ok(selection) };
+        selection.exact = !first.trim_start().starts_with('+');
         if selection.exact {
             selection.columns.clear();
         }
         let columns = &mut selection.columns;
         let end = columns.iter().position(|column| column.flexible).unwrap_or(columns.len());
         let tail = columns.split_off(end);
-        for name in list.split(',') {
+        for name in lists.iter().flat_map(|list| list.split(',')) {
             let name = name.trim();
             let column = find(table, name.strip_prefix('+').unwrap_or(name))?;
             if !columns.iter().chain(&tail).any(|known| known.name == column.name) {
@@ -118,15 +118,19 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::output::column::tests::TABLE;
+    use crate::output::column::tests::{TABLE, TestRow};
+
+    fn selected(lists: &[&str]) -> Result<Selection<TestRow>, UnknownColumn> {
+        Selection::parse(TABLE, &lists.iter().map(|list| (*list).to_owned()).collect::<Vec<_>>())
+    }
 
     fn names(list: &str) -> Vec<&'static str> {
-        let selection = Selection::parse(TABLE, Some(list)).unwrap();
+        let selection = selected(&[list]).unwrap();
         selection.columns.iter().map(|column| column.name).collect()
     }
 
     fn unknown(list: &str) -> UnknownColumn {
-        Selection::parse(TABLE, Some(list)).unwrap_err()
+        selected(&[list]).unwrap_err()
     }
 
     #[test]
@@ -134,9 +138,10 @@ mod tests {
         assert_eq!(names("comm,PID, comm"), ["comm", "pid"]);
         assert_eq!(names("+rss"), ["pid", "rss", "comm"]);
         assert_eq!(names("+comm,+blocked"), ["pid", "blocked", "comm"]);
-        assert_eq!(Selection::parse(TABLE, None).unwrap().columns.len(), 2);
-        assert!(Selection::parse(TABLE, Some("rss")).unwrap().exact);
-        assert!(!Selection::parse(TABLE, Some("+rss")).unwrap().exact);
+        assert_eq!(selected(&[]).unwrap().columns.len(), 2);
+        assert_eq!(selected(&["rss,comm", "+pid"]).unwrap().columns.len(), 3);
+        assert!(selected(&["rss"]).unwrap().exact);
+        assert!(!selected(&["+rss", "blocked"]).unwrap().exact);
     }
 
     #[test]
@@ -160,7 +165,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_list_selects_columns_or_is_an_error(list: String) {
-            if let Ok(selection) = Selection::parse(TABLE, Some(&list)) {
+            if let Ok(selection) = selected(&[&list]) {
                 prop_assert!(selection.columns.len() <= TABLE.len());
             }
         }

@@ -62,10 +62,9 @@ impl<'a> ProcessList<'a> {
     /// # Errors
     /// A column, a sort key or a signal is not valid.
     pub fn new(options: &'a Ps, context: &Context) -> Result<Self, Error> {
-        let list = options.columns.as_deref();
-        let mut selection = Selection::parse(PS_COLUMNS, list)?;
+        let mut selection = Selection::parse(PS_COLUMNS, &options.columns)?;
         let columns = &mut selection.columns;
-        if list.is_none() && options.threads {
+        if options.columns.is_empty() && options.threads {
             let after_pid = columns.iter().position(|c| c.name == "pid").map_or(0, |pid| pid + 1);
             columns.insert(after_pid, find(PS_COLUMNS, "tid")?);
             // The only column of masks that differs between the threads of a process.
@@ -75,7 +74,7 @@ impl<'a> ProcessList<'a> {
         }
         let several = options.containers.len() != 1;
         let in_one_table = options.flat || options.sort.is_some();
-        if list.is_none() && several && in_one_table {
+        if options.columns.is_empty() && several && in_one_table {
             columns.insert(0, find(PS_COLUMNS, "container")?);
         }
         let sort = options.sort.as_deref().map(|key| Sort::parse(PS_COLUMNS, key)).transpose()?;

@@ -64,7 +64,7 @@ pub struct Ps {
     containers: Vec<String>,
     /// Columns to show; `+LIST` adds to the default ones, `help` lists all
     #[arg(short = 'o', long, value_name = "LIST", add = CompletionSource::Columns(|| column_names(PS_COLUMNS)))]
-    columns: Option<String>,
+    columns: Vec<String>,
     /// List processes without the tree
     #[arg(long)]
     flat: bool,
@@ -123,7 +123,7 @@ pub const COMMAND: Command = command::<Ps>(
 
 fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
     let arguments: Ps = arguments(matches)?;
-    if arguments.columns.as_deref() == Some("help") {
+    if arguments.columns.iter().any(|list| list == "help") {
         context.print(&help(PS_COLUMNS, &Style::from(&context.ui)))?;
         return Ok(ExitStatus::Done);
     }
