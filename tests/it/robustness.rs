@@ -100,7 +100,7 @@ fn references() -> Outcome {
         }
     }
     check_format(&run(&["ps", "-9"]).expect(2)?)?;
-    check_format(&run(&["ps", "--", "-9"]).expect(3)?)
+    check_format(&run(&["ps", "--", "-no-such-container"]).expect(3)?)
 }
 
 fn not_utf8() -> Outcome {
