@@ -83,12 +83,14 @@ impl<'a> SignalState<'a> {
             frozen: context.frozen.get(&process.id.pid).copied().unwrap_or(Freezer::Thawed),
             orphaned: context.orphaned.as_ref().map(|groups| groups.contains(&process.stat.pgrp)),
             is_starting: context.starting.contains(&process.id.pid),
-            killable: process
-                .kernel_wait
-                .as_deref()
-                .is_some_and(|function| KILLABLE.contains(&function)),
+            killable: waits_for_vfork(process),
         }
     }
+}
+
+/// Whether a process sleeps until the child of its vfork(2) executes a program or exits.
+pub fn waits_for_vfork(process: &Process) -> bool {
+    process.kernel_wait.as_deref().is_some_and(|function| KILLABLE.contains(&function))
 }
 
 /// The PID namespace of the sender of a signal to an init.
@@ -426,7 +428,10 @@ fn with_state(process: &SignalState<'_>, signal: Signal, action: Verdict) -> Pre
         if process.killable && action == Verdict::Terminates {
             return Prediction::new(action);
         }
-        return later("it is in uninterruptible sleep");
+        return later(match process.killable {
+            true => "it waits until the child of its vfork(2) executes a program or exits",
+            false => "it is in uninterruptible sleep",
+        });
     }
     if action == Verdict::Handled && process.pending.contains(signal) && !is_queued(signal) {
         return Prediction::with_note(action, "one is already pending; the two are merged");

@@ -49,11 +49,11 @@ codes! {
     Grandchildren "grandchildren"
         "PID 1 forwards the stop signal to one process only; whether that stops its children first is not known.";
     HealthCheck "health-check"
-        "A health check of the engine is running, and gets SIGKILL if PID 1 exits before it has finished.";
+        "A process is probably a health check of the engine, by its command line: it gets SIGKILL if PID 1 exits before it has finished.";
     Unknown "unknown" "The effect of the stop signal on PID 1 is not known.";
     Frozen "frozen"
         "The container is paused, or a process is in a frozen cgroup: signals take effect once it is unpaused or thawed.";
-    Stopped "stopped" "A process is stopped: signals take effect after CONT.";
+    Stopped "stopped" "A process is stopped: it does not run, and signals take effect, after CONT only.";
     Traced "traced" "A process is traced: its tracer sees a signal first, and may suppress it.";
     Uninterruptible "uninterruptible"
         "A process is in uninterruptible sleep: signals take effect when it wakes up.";

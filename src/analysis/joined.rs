@@ -45,7 +45,7 @@ impl Joined {
 pub enum EnginePurpose {
     /// A user's session.
     Session,
-    /// The health check that is configured.
+    /// Probably the health check that is configured: a session may have the same command line.
     HealthCheck,
     /// A session or a health check.
     Unknown,

@@ -14,7 +14,7 @@ use super::host::Host;
 use super::read::{ReadError, read_at_once, read_into, status, thread_ids};
 use crate::model::pid::HostPid;
 use crate::model::process::Process;
-use crate::model::signal::SignalSet;
+use crate::model::signal::{Signal, SignalSet};
 use crate::model::signal_waiters::{
     Call, InputWait, Signalfd, ThreadWaits, Waiting, Waits, epoll_targets, polled_descriptors,
     signalfd_set,
@@ -212,7 +212,10 @@ impl WaitReader<'_> {
             Call::In(number, arguments) if SIGTIMEDWAIT.contains(&number) => {
                 let set = self.memory(arguments[0], 8)?;
                 let set = set.try_into().map(u64::from_ne_bytes).unwrap_or_default();
-                thread.awaited = SignalSet(set);
+                // (The kernel takes KILL and STOP out of its copy, `do_sigtimedwait`.)
+                let (kill, stop) = (Signal::KILL.into(), Signal::STOP.into());
+                let uncatchable = SignalSet::union(kill, stop);
+                thread.awaited = SignalSet(set).intersection(uncatchable.complement());
             }
             // Its descriptors matter only if a signal is blocked that a signalfd could take.
             Call::In(..) if blocked.intersection(self.signals).is_empty() => {}

@@ -38,6 +38,7 @@ pub fn trials() -> Vec<Trial> {
     add("doctor::checks_every_container_the_worst_first", every);
     add("doctor::a_command_that_may_be_over_in_time_is_no_problem", short_command);
     add("doctor::a_signal_that_is_blocked_at_this_moment_is_no_problem", blocked_for_now);
+    add("doctor::a_process_that_does_not_run_is_named_with_the_reason", not_running);
     trials
 }
 
@@ -158,6 +159,35 @@ fn blocked_for_now() -> Outcome {
         check(summary["graceful"] == json!("maybe"), format!("{plan:?}"))?;
         let text = run(&["signal", "-n", &name, "TERM"]).expect(0)?.err;
         check(text.contains("pending for now") && text.contains(reason), text)?;
+    }
+    Ok(())
+}
+
+/// Also where the signal would not end it if it ran. (A PID 1 is stopped from outside only.)
+fn not_running() -> Outcome {
+    for (lines, stopped, code, message, remedy) in [
+        ("init", "init", "stopped", "it is stopped", "CONT"),
+        ("init handle=TERM", "init", "stopped", "it is stopped", "CONT"),
+        ("init exits-on=TERM\n> child ignore=TERM", "child", "stopped", "it is stopped", "CONT"),
+        ("init handle=TERM vforks", "", "uninterruptible", "child of its vfork(2)", "its child"),
+    ] {
+        let container = fixture(lines)?;
+        let name = format!("pid:{}", container.init);
+        let pid = container.pids.get(stopped).copied().unwrap_or(1).to_string();
+        if !stopped.is_empty() {
+            run(&["signal", &name, "STOP", "--pid", &pid]).expect(0)?;
+        }
+        let mut named = Vec::new();
+        let is_named = || {
+            let findings = run(&["--json", "doctor", "--exit-zero", &name]).objects();
+            named = findings.into_iter().filter(|row| row["code"] == json!(code)).collect();
+            !named.is_empty()
+        };
+        check(wait_until(is_named), lines)?;
+        let text = |key: &str| named[0][key].as_str().unwrap_or_default();
+        let is_right = text("message").contains(message) && text("remedy").contains(remedy);
+        let found = (named.len(), named[0]["pid"].to_string(), is_right);
+        same((lines, found), (lines, (1, pid, true)))?;
     }
     Ok(())
 }

@@ -102,6 +102,7 @@ pub fn diagnose(input: &DiagnosisInput<'_>) -> Vec<Finding> {
         diagnosis.unreached();
         diagnosis.reached();
         diagnosis.other_states();
+        diagnosis.stopped();
         diagnosis.doubt_by_hook();
     }
     diagnosis.companions();

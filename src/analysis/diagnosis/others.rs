@@ -3,7 +3,7 @@
 
 use super::{DETACH, Diagnosis, is_shell};
 use crate::analysis::container_process::ContainerProcess;
-use crate::analysis::delivery::Prediction;
+use crate::analysis::delivery::{Prediction, waits_for_vfork};
 use crate::analysis::finding::{FindingCode, Severity};
 use crate::analysis::forecast::{Answer, KilledBy, ProcessForecast};
 use crate::analysis::joined::EnginePurpose;
@@ -133,16 +133,17 @@ impl Diagnosis<'_> {
         self.add(Severity::Problem, code, ancestor, message, remedy);
     }
 
-    /// Adds the finding for the engine's own health check, which ends by itself.
+    /// Adds the finding for a process that is probably the engine's own health check, which ends by itself. A
+    /// session with the same command line has the same parent.
     fn health_check(&mut self, group: &Unreached) {
         let message = format!(
-            "a health check is running: if {} exits before it has finished, {} ({})",
+            "probably a health check, by its command line: if {} exits before it has finished, {} ({})",
             self.main,
             counted(group.processes.len(), "process gets SIGKILL", "processes get SIGKILL"),
             self.names(&group.processes)
         );
         let root = &self.input.processes[group.ancestor];
-        let remedy = "nothing, if a check may be cut short; it is not there between two checks";
+        let remedy = "if it is a session, exit it first; a check is not there between two checks";
         self.add(Severity::Info, FindingCode::HealthCheck, root, message, remedy);
     }
 
@@ -341,6 +342,24 @@ impl Diagnosis<'_> {
         }
     }
 
+    /// Adds the findings for processes that are stopped, and that the signal would not end if they ran. (The
+    /// others have a finding about the signal, which takes effect after CONT.)
+    pub(super) fn stopped(&mut self) {
+        let input = self.input;
+        for (process, prediction) in input.processes.iter().zip(input.predictions) {
+            let is_stopped = process.in_container && process.facts.stat.state.is_stopped();
+            if is_stopped && !self.is_paused && prediction.verdict != Verdict::Delayed {
+                let remedy = self.resume(process);
+                let message = "it is stopped, and does not run until it gets CONT";
+                self.add(Severity::Warning, FindingCode::Stopped, process, message, remedy);
+            }
+        }
+    }
+
+    fn resume(&self, process: &ContainerProcess) -> String {
+        format!("{} resumes it", self.signal_to(process, "CONT"))
+    }
+
     /// Adds the finding for a process that does not run.
     pub(super) fn delayed(
         &mut self,
@@ -351,14 +370,15 @@ impl Diagnosis<'_> {
         let state = process.facts.stat.state;
         let why = prediction.note.as_deref().unwrap_or("it does not run");
         let (code, remedy) = if state.is_stopped() {
-            (FindingCode::Stopped, format!("{} resumes it", self.signal_to(process, "CONT")))
+            (FindingCode::Stopped, self.resume(process))
         } else if state.is_traced() || process.facts.status.tracer_pid != 0 {
             (FindingCode::Traced, DETACH.into())
         } else if state.is_uninterruptible() {
-            (
-                FindingCode::Uninterruptible,
-                "check the device or network file system that it is waiting for".into(),
-            )
+            let remedy = match waits_for_vfork(&process.facts) {
+                true => "its child has to execute a program or exit",
+                false => "check the device or network file system that it is waiting for",
+            };
+            (FindingCode::Uninterruptible, remedy.into())
         } else {
             (FindingCode::Frozen, "thaw its cgroup".into())
         };

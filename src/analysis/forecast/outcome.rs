@@ -212,7 +212,7 @@ impl<'a> Conclusion<'a> {
                 }
                 None if self.simulation.may_finish(process) => {
                     let check = match self.simulation.input.purpose(process) {
-                        Some(EnginePurpose::HealthCheck) => "a health check: ",
+                        Some(EnginePurpose::HealthCheck) => "probably a health check: ",
                         Some(EnginePurpose::Unknown) => "a session or a health check: ",
                         _ => "",
                     };

@@ -28,8 +28,8 @@ use crate::output::style::Style;
 /// Show the process tree of containers, with each process's signal masks and handlers
 ///
 /// Processes that joined later (docker exec, nsenter) are further roots of the tree. COMMAND begins with `[exec
-/// session]` if the parent is the engine's shim or monitor, with `[health check]` if it runs the configured
-/// check, with `[exec]` if it may be either, with `[parent PID NAME]` if the parent is another process outside,
+/// session]` if the parent is the engine's shim or monitor, with `[health check?]` if its command line is that
+/// of the configured check, with `[exec]` if it may be either, with `[parent PID NAME]` if the parent is another process outside,
 /// with `[left behind]` if the process that started it has exited, and with `[joined]` if the parent cannot be
 /// read. Without a private PID namespace they cannot be distinguished from orphans and have no mark.
 /// `[starting]` marks a process in which the engine has not executed the container's program yet. `?` is a

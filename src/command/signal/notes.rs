@@ -115,7 +115,7 @@ pub(super) fn warn_if_no_effect(
     for (target, reach) in forwarding(targets).take(MOST) {
         for end in reach.ends.iter().filter(|end| has_no_effect(end.verdict)).take(MOST) {
             context.ui.warn(&format!(
-                "{container}: {} reaches {} through {}, without effect ({})",
+                "{container}: {} is forwarded to {} by {}: {}",
                 end.signal,
                 process_name(&end.process),
                 process_name(&target.process),

@@ -70,7 +70,7 @@ impl PsRow {
         let Joined::Yes(starter) = &self.joined else { return None };
         self.thread().is_none_or(is_main).then(|| match &**starter {
             Starter::Engine(EnginePurpose::Session) => "[exec session] ".into(),
-            Starter::Engine(EnginePurpose::HealthCheck) => "[health check] ".into(),
+            Starter::Engine(EnginePurpose::HealthCheck) => "[health check?] ".into(),
             Starter::Engine(EnginePurpose::Unknown) => "[exec] ".into(),
             Starter::Exited => "[left behind] ".into(),
             Starter::Parent(pid, comm) => format!("[parent {pid} {}] ", safe(comm)),

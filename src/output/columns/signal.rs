@@ -129,7 +129,7 @@ fn forwarded(reach: &TargetReach) -> Option<String> {
     if reach.ends.len() > NAMED {
         names.push(format!("{} more", reach.ends.len() - NAMED));
     }
-    (!names.is_empty()).then(|| format!("it reaches {}", names.join(", ")))
+    (!names.is_empty()).then(|| format!("forwarded to {}", names.join(", ")))
 }
 
 fn reaches(row: &SignalRow) -> Value {

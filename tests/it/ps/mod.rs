@@ -32,6 +32,7 @@ pub fn trials() -> Vec<Trial> {
             ("ps::masks_are_shown_where_the_command_keeps_its_room", masks),
             ("ps::blocked_stays_among_threads", blocked_stays),
             ("ps::heading_has_the_forecast_of_a_stop", headings),
+            ("ps::no_thread_waits_for_kill_and_stop", uncatchable),
             ("ps::colours_terminals_and_on_request_pipes", colour),
             ("ps::names_zombies_and_processes_without_arguments", placeholders),
             ("ps::an_init_whose_main_thread_has_exited_is_alive", main_exited),
@@ -329,6 +330,13 @@ fn every() -> Outcome {
         check(first.contains(name.trim_start_matches("pid:")), &screen)?;
     }
     Ok(())
+}
+
+/// The kernel takes both out of the set that the thread has in memory.
+fn uncatchable() -> Outcome {
+    let container = fixture("init sigwait=KILL,STOP,HUP")?;
+    let rows = rows(&container, &["--signal", "HUP"])?;
+    same(rows[0]["signals"]["waited"].clone(), json!(["HUP"]))
 }
 
 fn headings() -> Outcome {
