@@ -29,11 +29,12 @@ use crate::output::style::Style;
 ///
 /// Processes that joined later (docker exec, nsenter) are further roots of the tree. COMMAND begins with `[exec
 /// session]` if the parent is the engine's shim or monitor, with `[health check?]` if its command line is that
-/// of the configured check, with `[exec]` if it may be either, with `[parent PID NAME]` if the parent is another process outside,
-/// with `[left behind]` if the process that started it has exited, and with `[joined]` if the parent cannot be
-/// read. Without a private PID namespace they cannot be distinguished from orphans and have no mark.
-/// `[starting]` marks a process in which the engine has not executed the container's program yet. `?` is a
-/// value that could not be read, `-` one that does not apply. cinspect(1) explains how to name a container.
+/// of the configured check, with `[exec]` if it may be either, with `[parent PID NAME]` if the parent is
+/// another process outside, with `[left behind]` if the process that started it has exited, and with `[joined]`
+/// if the parent cannot be read. Without a private PID namespace they cannot be distinguished from orphans and
+/// have no mark. `[starting]` marks a process in which the engine has not executed the container's program yet.
+/// `?` is a value that could not be read, `-` one that does not apply. cinspect(1) explains how to name a
+/// container.
 ///
 /// In JSON `joined` is true for such a root and false for its descendants. It is null for a root of a container
 /// without a private PID namespace, unless that is the init, and where the parent cannot be read.
