@@ -22,6 +22,7 @@ pub fn trials() -> Vec<Trial> {
     add("trace::names_the_sender", sender);
     add("trace::shows_processes_that_begin_later", later);
     add("trace::loses_no_signal_of_a_burst", burst);
+    add("trace::accounts_for_100000_signals_in_flat_memory", many);
     add("trace::says_where_records_are_missing", overflow);
     add("trace::says_which_limits_of_memory_it_reaches", locked_memory);
     add("trace::counts_routine_signals_unless_they_are_named", routine);
@@ -235,6 +236,53 @@ fn burst() -> Outcome {
     same(results(&events, "signal", "USR2", "perl").len(), BURST)?;
     same(results(&events, "deliver", "USR2", "perl").len(), BURST)?;
     same(events.last().map(|end| end["lost"].clone()), Some(json!(0)))
+}
+
+/// Signals in each half of a long trace, each of them two records.
+const HALF: usize = 50_000;
+
+/// Each signal is printed or counted as lost, and the second half takes no more memory than the first.
+fn many() -> Outcome {
+    let dir = tempfile::tempdir()?;
+    let half = |number: usize, signal: &str| {
+        let begin = dir.path().join(number.to_string());
+        let wait = format!("select(undef, undef, undef, 0.05) until -e '{}'", begin.display());
+        let rounds = HALF / 500;
+        let send = "kill USR2 => $$ for 1..500; select(undef, undef, undef, 0.005)";
+        format!("{wait}; for (1..{rounds}) {{ {send} }} sleep 1; kill {signal} => $$;")
+    };
+    let script =
+        format!("$SIG{{USR2}} = sub {{}}; {} {} sleep 1000", half(1, "INT"), half(2, "TERM"));
+    let init = UnsharedInit::start(&["perl", "-e", &script])?;
+    let trace = Trace::start(&[&init.name(), "USR2", "INT", "TERM"])?;
+    // (Parsing all of them each time would take longer than the trace.)
+    let is_at = |signal: &str| {
+        let lines = trace.lines.lock().expect("the lines");
+        lines.last().is_some_and(|line| line.contains(&format!("\"signal\":\"{signal}\"")))
+    };
+    let memory = || memory_of(trace.child.id());
+    std::fs::write(dir.path().join("1"), "")?;
+    check(wait_until(|| is_at("INT")), "the first half does not end")?;
+    let first = memory()?;
+    std::fs::write(dir.path().join("2"), "")?;
+    check(wait_until(|| is_at("TERM")), "the second half does not end")?;
+    let second = memory()?;
+    check(second < first + 4096, format!("{first} KiB, then {second} KiB"))?;
+    let lines = trace.finish_with_lines()?;
+    let printed = lines.iter().filter(|line| line.contains("\"signal\":\"USR2\"")).count();
+    let end: Value = serde_json::from_str(lines.last().ok_or("no line")?)?;
+    let lost = end["lost"].as_u64().ok_or("no count")?;
+    check(
+        if lost == 0 { printed == 4 * HALF } else { printed as u64 + lost >= 4 * HALF as u64 },
+        format!("{printed} printed, {lost} lost"),
+    )
+}
+
+/// Returns the resident memory of a process, in KiB.
+fn memory_of(pid: u32) -> Result<u64, Failed> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    Ok(line.ok_or("no VmRSS")?.trim().trim_end_matches(" kB").parse()?)
 }
 
 /// Returns a command line of cinspect as this user, with the capabilities that a trace requires and this

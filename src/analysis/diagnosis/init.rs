@@ -90,11 +90,13 @@ impl Diagnosis<'_> {
         self.on_another(Answer::Yes).or_else(may_exit)
     }
 
-    /// Returns the first other signal to which the forecast for the init is this.
+    /// Returns the first other signal to which the forecast for the init is this. (An init that loses the signal
+    /// may exit by itself, as `sleep` does in the end.)
     fn on_another(&self, exits: Answer) -> Option<(Signal, Answer)> {
         self.input.alternatives.iter().find_map(|(signal, forecast)| {
-            let init_forecast = forecast.processes.iter().find(|f| Some(f.process) == self.init)?;
-            (init_forecast.exits == exits).then_some((*signal, exits))
+            let init = forecast.processes.iter().find(|f| Some(f.process) == self.init)?;
+            let is_lost = init.deliveries.iter().all(|d| d.prediction.verdict.is_lost());
+            (init.exits == exits && !is_lost).then_some((*signal, exits))
         })
     }
 

@@ -18,7 +18,7 @@ use crate::cli::context::Context;
 use crate::completion::source::CompletionSource;
 use crate::error::{Error, ExitStatus, os_error};
 use crate::model::container::Container;
-use crate::model::exit_record::{ExitRecord, LogDestination};
+use crate::model::exit_record::{ExitRecord, LogDestination, RecordedState};
 use crate::model::log_record::{LogFormat, LogRecord};
 use crate::output::escape::safe_str;
 use crate::output::json::{self, bytes_to_json};
@@ -113,10 +113,13 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
         (Some(format), Some(path)) => {
             let trust = Trust::of_container(&found.container);
             let opened = LogReader::open(&host, path, trust, format, range);
-            let mut reader = opened.map_err(|error| unreadable(&path.display(), &error))?;
+            let mut reader = opened.map_err(|error| match error {
+                ReadError::Gone if was_never_started(&found) => no_file(&found, destination),
+                error => unreadable(&path.display(), &error),
+            })?;
             printer.follow(&mut reader, end)?;
         }
-        _ => return Err(no_file(&found.container, destination)),
+        _ => return Err(no_file(&found, destination)),
     }
     Ok(ExitStatus::Done)
 }
@@ -147,17 +150,22 @@ fn destination<'r>(found: &'r AnyContainer<'_>) -> Result<&'r LogDestination, Er
     })
 }
 
-fn no_file(container: &Container, destination: &LogDestination) -> Error {
-    let name = container.qualified();
+fn was_never_started(found: &AnyContainer<'_>) -> bool {
+    found.record.as_ref().is_some_and(|record| record.state == RecordedState::Created)
+}
+
+fn no_file(found: &AnyContainer<'_>, destination: &LogDestination) -> Error {
+    let name = found.container.qualified();
     let driver = &destination.driver;
     let error = Error::new(ExitStatus::Failed, format!("no log file of `{name}`"));
     match &**driver {
         "none" => error.cause("its log driver `none` keeps nothing"),
         "passthrough" => error.cause("its output goes where its engine's client was started"),
-        _ if LogFormat::of_driver(driver).is_some() => {
-            error.cause("it has not been started yet, or its record does not name the file")
+        _ if LogFormat::of_driver(driver).is_none() => {
+            error.cause(format!("its log driver `{driver}` sends the log elsewhere"))
         }
-        _ => error.cause(format!("its log driver `{driver}` sends the log elsewhere")),
+        _ if was_never_started(found) => error.cause("it was never started"),
+        _ => error.cause("its record does not name the file"),
     }
 }
 

@@ -197,6 +197,8 @@ const ENGINE_CHECKS: &[(&str, Check)] = &[
     ("docker", ("doctor_knows_a_running_health_check", remedies::health::running_check)),
     ("podman", ("doctor_knows_a_running_health_check", remedies::health::running_check)),
     ("runc", ("created_container_has_no_verdicts_yet", standalone::created)),
+    ("docker", ("container_that_was_never_started", standalone::never_started)),
+    ("podman", ("container_that_was_never_started", standalone::never_started)),
     (
         "podman",
         ("sandbox_is_known_whatever_the_runtimes_name", standalone::sandbox_by_another_name),

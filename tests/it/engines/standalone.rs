@@ -30,6 +30,31 @@ pub fn other_root(engine: &Engine) -> Outcome {
     outcome
 }
 
+/// A container that its engine created and never started has no process, and its end is not a riddle.
+pub fn never_started(engine: &Engine) -> Outcome {
+    let name = format!("cit-{}-never-started", engine.name);
+    let _ = engine.script(&["rm", &name]);
+    engine.client(&["create", "--name", &name, "--network=none", "bb:latest", "sleep", "1000"])?;
+    let qualified = engine.script(&["qualified", &name])?;
+    let work = || -> Outcome {
+        let rows = run(&["--json", "ls", "-a", &name]).expect(0)?.objects();
+        same(rows.iter().map(|row| &row["state"]).collect::<Vec<_>>(), vec![&json!("created")])?;
+        let why = run(&["why", &qualified]).expect(0)?.out;
+        check(why.contains("it was never started"), why)?;
+        let logs = run(&["logs", &qualified]).expect(1)?.err;
+        check(logs.contains("it was never started"), logs)?;
+        for command in [&["ps"][..], &["inspect"], &["signals"], &["signal", "-s", "TERM"]] {
+            let arguments = [command, &[&qualified]].concat();
+            let refused = run(&arguments).expect(3)?.err;
+            check(refused.contains("never started") && refused.contains(" start "), refused)?;
+        }
+        Ok(())
+    };
+    let outcome = work();
+    let _ = engine.script(&["rm", &name]);
+    outcome
+}
+
 /// A container that was created and not started is its runtime, of which no verdict says anything about the
 /// program.
 pub fn created(engine: &Engine) -> Outcome {
