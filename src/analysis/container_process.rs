@@ -65,6 +65,31 @@ impl ContainerProcess {
     }
 }
 
+/// Returns the processes, each after its parent. (Of a snapshot of changing processes a circle is left out.)
+pub fn parents_first(processes: &[ContainerProcess]) -> Vec<usize> {
+    let is_root = |index: &usize| processes[*index].parent.is_none();
+    let mut order: Vec<usize> = (0..processes.len()).filter(is_root).collect();
+    let mut next = 0;
+    while let Some(process) = order.get(next) {
+        next += 1;
+        order.extend(&processes[*process].children);
+    }
+    order
+}
+
+/// Returns for each process a value of itself, or of the nearest ancestor that has one.
+pub fn nearest<T: Copy>(
+    processes: &[ContainerProcess],
+    value: impl Fn(usize) -> Option<T>,
+) -> Vec<Option<T>> {
+    let mut found = vec![None; processes.len()];
+    for index in parents_first(processes) {
+        let inherited = processes[index].parent.and_then(|parent| found[parent]);
+        found[index] = value(index).or(inherited);
+    }
+    found
+}
+
 /// The users of a container.
 #[derive(Debug, Default)]
 pub struct UserTable {

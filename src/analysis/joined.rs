@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::container_process::ContainerProcess;
+use super::container_process::{ContainerProcess, nearest};
 use crate::model::pid::HostPid;
 
 /// Whether a process entered its container from outside.
@@ -64,14 +64,9 @@ pub enum Starter {
     Unknown,
 }
 
-/// Returns why the engine started a process in the running container, or the ancestor of it that joined.
-pub fn purpose_of(
-    processes: &[ContainerProcess],
-    joined: &[Joined],
-    index: usize,
-) -> Option<EnginePurpose> {
-    let ancestors = std::iter::successors(Some(index), |index| processes[*index].parent);
-    // (A snapshot of changing processes could have a circle.)
-    let root = ancestors.take(processes.len()).last()?;
-    joined.get(root)?.purpose()
+/// Returns for each process why the engine started it in the running container, or the ancestor that joined.
+pub fn purposes(processes: &[ContainerProcess], joined: &[Joined]) -> Vec<Option<EnginePurpose>> {
+    let of_root =
+        |index: usize| processes[index].parent.is_none().then(|| joined.get(index)?.purpose());
+    nearest(processes, of_root).into_iter().map(Option::flatten).collect()
 }

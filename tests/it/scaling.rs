@@ -24,6 +24,7 @@ pub fn trials() -> Vec<Trial> {
     vec![
         test("scaling::parsers_take_time_in_proportion", parsers),
         test("scaling::processes_cost_time_in_proportion", processes),
+        test("scaling::chains_of_processes_cost_time_in_proportion", chains),
         test("scaling::mounts_cost_time_in_proportion", mounts),
         test("scaling::cgroups_cost_time_in_proportion", cgroups),
         test("scaling::records_cost_time_in_proportion", records),
@@ -185,6 +186,26 @@ fn processes() -> Outcome {
         &["doctor", "--exit-zero", "web"],
     ];
     compare(commands, 500, text)
+}
+
+/// Processes that are each the child of the one before.
+fn chains() -> Outcome {
+    let text = |count: usize| {
+        let line = |n: usize| {
+            let (pid, parent) = (1000 + n, if n == 0 { 812 } else { 999 + n });
+            format!(
+                "{pid} worker parent={parent} start={pid} inside={} ns=4026532177 cgroup=/system.slice/docker-$WEB.scope argv=\"/bin/worker --number {n}\"\n",
+                n + 2
+            )
+        };
+        container(&(0..count).map(line).collect::<String>())
+    };
+    let commands: &[&[&str]] = &[
+        &["--json", "ps", "web"],
+        &["stop", "-n", "--order", "children-first", "web"],
+        &["doctor", "--exit-zero", "web"],
+    ];
+    compare(commands, 250, text)
 }
 
 fn mounts() -> Outcome {

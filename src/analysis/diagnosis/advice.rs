@@ -8,10 +8,9 @@ use crate::model::signal::Signal;
 impl Diagnosis<'_> {
     /// Returns the remedy for a shell that does not forward the signal to the command that it waits for.
     pub(super) fn for_shell(&self, shell: usize) -> String {
-        let children: Vec<usize> = (0..self.input.processes.len())
-            .filter(|child| self.input.processes[*child].parent == Some(shell))
-            .filter(|child| self.forecast(*child).is_some())
-            .collect();
+        let children = self.input.processes[shell].children.iter().copied();
+        let children: Vec<usize> =
+            children.filter(|child| self.forecast(*child).is_some()).collect();
         let kill = match self.signal {
             Signal::TERM => "kill".to_owned(),
             signal => format!("kill -{signal}"),

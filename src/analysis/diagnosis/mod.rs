@@ -14,7 +14,7 @@ pub use hook::{describe as describe_hook, note as hook_note};
 pub use init::{exit_signal_set, exit_signals};
 pub use leftovers::OutsideParent;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use super::assumption::assumptions;
@@ -22,7 +22,7 @@ use super::container_process::ContainerProcess;
 use super::delivery::Prediction;
 use super::finding::{Finding, FindingCode, Severity};
 use super::forecast::{Answer, Forecast, ProcessForecast};
-use super::joined::{EnginePurpose, Joined, purpose_of};
+use super::joined::{EnginePurpose, Joined, purposes};
 use super::programs::{Forwarding, NODE, SHELL, SHELLS, program_of};
 use super::remedy::{Remedies, quoted};
 use super::wording::{counted, seconds};
@@ -82,6 +82,7 @@ pub struct OomKills {
 pub fn diagnose(input: &DiagnosisInput<'_>) -> Vec<Finding> {
     let engine = input.container.engine;
     let init = input.processes.iter().position(|p| Some(p.facts.id) == input.container.init);
+    let deliveries = input.forecast.processes.iter().flat_map(|forecast| &forecast.deliveries);
     let mut diagnosis = Diagnosis {
         input,
         signal: input.policy.signal_of(engine),
@@ -90,6 +91,9 @@ pub fn diagnose(input: &DiagnosisInput<'_>) -> Vec<Finding> {
         main: if input.container.owns_pid_ns { "PID 1" } else { "the main process" },
         is_paused: input.container.state == ContainerState::Paused,
         remedies: Remedies::new(input.container, input.policy),
+        forecasts: input.forecast.processes.iter().map(|f| (f.process, f)).collect(),
+        forwarders: deliveries.filter_map(|delivery| delivery.sender).collect(),
+        purposes: purposes(input.processes, input.joined),
         findings: Vec::new(),
     };
     if input.container.remark.is_some() {
@@ -128,6 +132,11 @@ struct Diagnosis<'a> {
     main: &'static str,
     is_paused: bool,
     remedies: Remedies<'a>,
+    /// The forecasts, by the index of the process; none for one that has exited.
+    forecasts: HashMap<usize, &'a ProcessForecast>,
+    /// The processes that forward the signal.
+    forwarders: HashSet<usize>,
+    purposes: Vec<Option<EnginePurpose>>,
     findings: Vec<Finding>,
 }
 
@@ -163,18 +172,17 @@ impl Diagnosis<'_> {
 
     /// Returns the forecast for a process; none for one that has exited.
     fn forecast(&self, process: usize) -> Option<&ProcessForecast> {
-        self.input.forecast.processes.iter().find(|forecast| forecast.process == process)
+        self.forecasts.get(&process).copied()
     }
 
     /// Returns why the engine started a process in the running container, if it did.
     fn purpose(&self, process: usize) -> Option<EnginePurpose> {
-        purpose_of(self.input.processes, self.input.joined, process)
+        self.purposes.get(process).copied().flatten()
     }
 
     /// Whether a process forwards the signal, so that others decide whether it exits.
     fn forwards(&self, process: usize) -> bool {
-        let forecasts = self.input.forecast.processes.iter();
-        forecasts.flat_map(|f| &f.deliveries).any(|delivery| delivery.sender == Some(process))
+        self.forwarders.contains(&process)
     }
 
     /// Whether children first is a better stop than that of the engine.

@@ -2,7 +2,7 @@
 //! get it and do not exit, and those that cannot act on it now.
 
 use super::{DETACH, Diagnosis, is_shell};
-use crate::analysis::container_process::ContainerProcess;
+use crate::analysis::container_process::{ContainerProcess, nearest};
 use crate::analysis::delivery::{Prediction, waits_for_vfork};
 use crate::analysis::finding::{FindingCode, Severity};
 use crate::analysis::forecast::{Answer, KilledBy, ProcessForecast};
@@ -48,12 +48,17 @@ impl Diagnosis<'_> {
     }
 
     fn unreached_groups(&self, init: usize) -> Vec<Unreached> {
+        let processes = self.input.processes;
+        let from_init = nearest(processes, |process| (process == init).then_some(()));
+        let is_signalled =
+            |process: usize| self.forecast(process).is_some_and(|f| !f.deliveries.is_empty());
+        let signalled = nearest(processes, |process| is_signalled(process).then_some(process));
         let mut groups: Vec<Unreached> = Vec::new();
         let forecasts = self.input.forecast.processes.iter();
         for forecast in forecasts.filter(|f| f.deliveries.is_empty()) {
             let (process, exits) = (forecast.process, forecast.exits);
-            let is_outside = !self.descends_from(process, init);
-            let ancestor = self.signalled_ancestor(process).unwrap_or(init);
+            let is_outside = from_init[process].is_none();
+            let ancestor = signalled[process].unwrap_or(init);
             let purpose = self.purpose(process);
             let is_group = |group: &&mut Unreached| {
                 group.is_outside == is_outside
@@ -78,22 +83,6 @@ impl Diagnosis<'_> {
     /// Whether a process does not exit for a reason of its own.
     fn remains_running(&self, process: usize) -> bool {
         !self.forwards(process) && self.forecast(process).is_some_and(|f| f.exits == Answer::No)
-    }
-
-    fn ancestors(&self, process: usize) -> impl Iterator<Item = usize> {
-        let processes = self.input.processes;
-        let ancestors = std::iter::successors(processes[process].parent, |p| processes[*p].parent);
-        // (A snapshot of changing processes could have a circle.)
-        ancestors.take(processes.len())
-    }
-
-    fn descends_from(&self, process: usize, init: usize) -> bool {
-        process == init || self.ancestors(process).any(|ancestor| ancestor == init)
-    }
-
-    fn signalled_ancestor(&self, process: usize) -> Option<usize> {
-        self.ancestors(process)
-            .find(|a| self.forecast(*a).is_some_and(|f| !f.deliveries.is_empty()))
     }
 
     fn not_signalled(&mut self, group: &Unreached) {

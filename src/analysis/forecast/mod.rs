@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use super::container_process::ContainerProcess;
 use super::delivery::{DeliveryContext, Prediction, Recipient, SignalState, predict};
-use super::joined::{EnginePurpose, Joined, purpose_of};
+use super::joined::Joined;
 use crate::model::lookup::{Lookup, LookupError, LookupResult, LookupStore};
 use crate::model::pid::ProcessId;
 use crate::model::pre_stop::{LEAST_GRACE, PreStopHook};
@@ -291,11 +291,6 @@ impl ForecastInput<'_> {
         })
     }
 
-    /// Returns why the engine started a process in the running container, or the ancestor that joined it.
-    fn purpose(&self, index: usize) -> Option<EnginePurpose> {
-        purpose_of(self.processes, self.joined, index)
-    }
-
     /// Whether a process can still do anything.
     fn is_running(&self, index: usize) -> bool {
         !self.processes[index].facts.stat.has_exited()
@@ -346,7 +341,7 @@ pub fn awaits_no_child(facts: &Process) -> bool {
 
 /// Forecasts a stop.
 pub fn forecast(input: ForecastInput<'_>) -> Forecast {
-    let forecast = outcome::outcome(&Simulation::run(input));
+    let forecast = outcome::outcome(&Simulation::run(input).settle());
     match &input.procedure.hook {
         Some(hook) => forecast.with_hook(hook, input.procedure.schedule.total_grace()),
         None => forecast,

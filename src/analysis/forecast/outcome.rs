@@ -211,7 +211,7 @@ impl<'a> Conclusion<'a> {
                     "SIGKILL without a signal first".into()
                 }
                 None if self.simulation.may_finish(process) => {
-                    let check = match self.simulation.input.purpose(process) {
+                    let check = match self.simulation.purposes[process] {
                         Some(EnginePurpose::HealthCheck) => "probably a health check: ",
                         Some(EnginePurpose::Unknown) => "a session or a health check: ",
                         _ => "",

@@ -50,7 +50,7 @@ pub fn follow(input: ForecastInput<'_>, targets: &[usize], signal: Signal) -> Si
     }
     let routes = targets.iter().map(|target| simulation.route(*target, signal)).collect();
     let init = input.init_index();
-    let forecast = outcome::outcome(&simulation);
+    let forecast = outcome::outcome(&simulation.settle());
     let is_init = |process: usize| Some(process) == init;
     let init_exits = forecast.processes.iter().find(|f| is_init(f.process)).map(|f| f.exits);
     SignalReach { routes, init_exits }

@@ -118,6 +118,13 @@ impl Reaction {
         }
     }
 
+    /// Returns the reaction of a process that is behind more forwarding processes than are followed.
+    pub fn not_followed() -> Self {
+        let why =
+            "it is not known what it does: too many processes forward the signal to one another";
+        Self { may_stop_descendants: true, ..Self::new(Exits::Maybe, why) }
+    }
+
     /// Iterates over the signals that it forwards, those to its services among them.
     pub fn all_forwards(&self) -> impl Iterator<Item = &Forward> {
         let services = self.stages.iter().flat_map(|stage| &stage.services);

@@ -7,9 +7,14 @@ use super::awaits_no_child;
 use super::reaction::{Exits, Forward, Reaction, ServiceStop, StopStage, Targets};
 use super::shells::may_finish;
 use super::{Answer, ForecastInput, SignalArrival, inits, react};
+use crate::analysis::container_process::{nearest, parents_first};
 use crate::analysis::delivery::{Recipient, SignalState, predict};
-use crate::analysis::joined::EnginePurpose;
+use crate::analysis::joined::{EnginePurpose, purposes};
 use crate::model::stop_schedule::{StopOrder, StopStep};
+
+/// The number of processes, each waiting for or forwarding to the next one, that are followed: a container
+/// decides how many there are.
+const MAX_DEPTH: usize = 256;
 
 /// The signals of a stop and the reactions to them, process by process.
 pub(super) struct Simulation<'a> {
@@ -20,6 +25,14 @@ pub(super) struct Simulation<'a> {
     pub kills: Vec<Option<SupervisorKill>>,
     /// Whether the stages of each supervisor that has some are over within the grace period.
     stages_end: Vec<Option<Answer>>,
+    /// The number of signals under way that are forwarded because of one another.
+    depth: usize,
+    /// Why the engine started each process, or the ancestor of it that joined, in the running container.
+    pub purposes: Vec<Option<EnginePurpose>>,
+    /// Whether each process exits by itself, once no more signals follow.
+    settled: Vec<Option<Answer>>,
+    /// For each process, itself or the nearest ancestor that may stop its descendants; empty while signals follow.
+    managers: Vec<Option<usize>>,
 }
 
 /// A SIGKILL from a supervisor.
@@ -41,6 +54,10 @@ impl<'a> Simulation<'a> {
             reactions: (0..count).map(|_| Vec::new()).collect(),
             kills: vec![None; count],
             stages_end: vec![None; count],
+            depth: 0,
+            purposes: purposes(input.processes, input.joined),
+            settled: vec![None; count],
+            managers: Vec::new(),
         }
     }
 
@@ -53,6 +70,17 @@ impl<'a> Simulation<'a> {
             time = time.saturating_add(step.grace);
         }
         simulation
+    }
+
+    /// Decides once for each process whether it exits. Children come before their parents, which may wait for
+    /// them: no process is asked about all that are below it.
+    pub(super) fn settle(mut self) -> Self {
+        let processes = self.input.processes;
+        self.managers = nearest(processes, |process| self.is_manager(process).then_some(process));
+        for process in parents_first(processes).into_iter().rev() {
+            self.settled[process] = Some(self.exits(process));
+        }
+        self
     }
 
     /// Sends the signal of a step.
@@ -77,9 +105,11 @@ impl<'a> Simulation<'a> {
 
     /// Sends a signal to its targets.
     pub(super) fn forward(&mut self, forward: &Forward, time: Duration, sender: Option<usize>) {
+        self.depth += 1;
         for process in self.targets(sender, &forward.targets) {
             self.deliver(process, forward, time, sender);
         }
+        self.depth -= 1;
     }
 
     /// Delivers a signal, and applies the reaction of the process. A signal that two processes forward at one
@@ -102,7 +132,10 @@ impl<'a> Simulation<'a> {
         let prediction = predict(&state, signal, Recipient::Process);
         let facts = &self.input.processes[process].facts;
         let prediction = inits::between_waits(facts, signal, prediction);
-        let mut reaction = react::react(&self.input, process, signal, &prediction);
+        let mut reaction = match self.depth <= MAX_DEPTH {
+            true => react::react(&self.input, process, signal, &prediction),
+            false => Reaction::not_followed(),
+        };
         self.deliveries[process].push(SignalArrival {
             time,
             signal,
@@ -227,7 +260,10 @@ impl<'a> Simulation<'a> {
 
     /// Returns whether a process exits within the time; `depth` guards against processes that wait for each other.
     fn exits_within(&self, process: usize, depth: usize) -> Answer {
-        if depth > self.input.processes.len() {
+        if let Some(exits) = self.settled[process] {
+            return exits;
+        }
+        if depth > MAX_DEPTH {
             return Answer::Maybe;
         }
         let is_stopped = |parent: usize| {
@@ -296,14 +332,13 @@ impl<'a> Simulation<'a> {
 
     /// Whether a process is, or may be, of a health check of the engine: it ends by itself.
     fn may_be_health_check(&self, process: usize) -> bool {
-        let purpose = self.input.purpose(process);
-        matches!(purpose, Some(EnginePurpose::HealthCheck | EnginePurpose::Unknown))
+        matches!(self.purposes[process], Some(EnginePurpose::HealthCheck | EnginePurpose::Unknown))
     }
 
     /// Returns when a process is known to exit, from the start of the stop.
     fn exit_time(&self, process: usize, depth: usize) -> Option<Duration> {
         // (Processes could wait for each other.)
-        if depth > self.input.processes.len() {
+        if depth > MAX_DEPTH {
             return None;
         }
         let arrivals = self.deliveries[process].iter().zip(&self.reactions[process]);
@@ -335,11 +370,17 @@ impl<'a> Simulation<'a> {
     /// Returns the nearest ancestor that received a signal and may stop its descendants then.
     pub(super) fn managing_ancestor(&self, process: usize) -> Option<usize> {
         let processes = self.input.processes;
-        let ancestors = std::iter::successors(processes[process].parent, |p| processes[*p].parent);
+        let parent = processes[process].parent?;
+        if let Some(manager) = self.managers.get(parent) {
+            return *manager;
+        }
+        let ancestors = std::iter::successors(Some(parent), |p| processes[*p].parent);
         // (A snapshot of changing processes could have a circle.)
-        ancestors
-            .take(processes.len())
-            .find(|a| self.reactions[*a].iter().any(|r| r.may_stop_descendants))
+        ancestors.take(processes.len()).find(|ancestor| self.is_manager(*ancestor))
+    }
+
+    fn is_manager(&self, process: usize) -> bool {
+        self.reactions[process].iter().any(|reaction| reaction.may_stop_descendants)
     }
 }
 
