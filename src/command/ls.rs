@@ -195,19 +195,9 @@ impl Ls {
             && (self.names.is_empty() || self.names.iter().any(|name| contains(name)))
     }
 
-    fn has_filter(&self) -> bool {
-        !(self.names.is_empty() && self.engine.is_empty() && self.label.is_empty())
-    }
-
-    /// Returns the note for filters that let no container through.
-    fn no_match(&self) -> String {
-        let has_wildcard = self.names.iter().any(|name| name.contains(['*', '?']));
-        match (has_wildcard, self.all) {
-            (true, _) => "no container matches: NAME is a part of the name, without wildcards",
-            (false, true) => "no container matches",
-            (false, false) => "no running container matches; `-a` lists the others too",
-        }
-        .into()
+    /// Whether a name is a pattern, which nothing matches.
+    fn has_wildcard(&self) -> bool {
+        self.names.iter().any(|name| name.contains(['*', '?']))
     }
 
     /// Makes the row of a container, unless it has just ended, and lists its processes.
@@ -277,8 +267,8 @@ impl Ls {
         if let Some(note) = hidden_names_note(inventory) {
             ui.note(&note);
         }
-        if rows.is_empty() && self.has_filter() {
-            ui.note(&self.no_match());
+        if rows.is_empty() && self.has_wildcard() {
+            ui.note("no container matches: NAME is a part of the name, without wildcards");
         }
     }
 
