@@ -53,7 +53,7 @@ codes! {
     Unknown "unknown" "The effect of the stop signal on PID 1 is not known.";
     Frozen "frozen"
         "The container is paused, or a process is in a frozen cgroup: signals take effect once it is unpaused or thawed.";
-    Stopped "stopped" "A process is stopped: it does not run, and signals take effect, after CONT only.";
+    Stopped "stopped" "A process is stopped: it runs, and signals take effect, only after CONT.";
     Traced "traced" "A process is traced: its tracer sees a signal first, and may suppress it.";
     Uninterruptible "uninterruptible"
         "A process is in uninterruptible sleep: signals take effect when it wakes up.";
