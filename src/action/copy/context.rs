@@ -230,9 +230,9 @@ impl<'a> CopyContext<'a> {
                 ))
             }
             Errno::ENOSPC | Errno::EDQUOT | Errno::EMFILE | Errno::ENFILE => self.end(error),
-            SPECIAL_FILE => error
-                .cause("a device, FIFO or socket has that name, and is not replaced")
-                .hint("remove it, or give another destination"),
+            SPECIAL_FILE => error.hint(
+                "a device, FIFO or socket has that name: remove it, or give another destination",
+            ),
             _ => error,
         }
     }

@@ -174,6 +174,8 @@ pub struct Forecast {
     pub graceful: Answer,
     /// The longest time that the stop can take; none if it is not limited.
     pub longest: Option<Duration>,
+    /// Whether the grace period has no limit.
+    pub is_unlimited: bool,
     /// Whether its init ends, by itself or by SIGKILL.
     pub init_ends: Answer,
     /// Other containers in its PID namespace, which the kernel kills when its init ends.

@@ -35,6 +35,7 @@ pub(super) fn outcome(simulation: &Simulation<'_>) -> Forecast {
         processes,
         graceful,
         longest: Some(total).filter(|total| is_limited && *total != Duration::MAX),
+        is_unlimited: total == Duration::MAX,
         init_ends,
         companions: Vec::new(),
     }

@@ -278,6 +278,9 @@ fn end_time(forecast: &Forecast) -> String {
         }
         Some(longest) => format!("it takes {} at most", seconds(longest)),
         None if forecast.graceful == Answer::Yes => "without a time limit".into(),
+        None if forecast.kills() && forecast.is_unlimited => {
+            format!("{}; without a time limit", killed_before(&[]))
+        }
         None if forecast.kills() => killed_before(&[]).into(),
         None => "no SIGKILL follows".into(),
     }

@@ -161,7 +161,10 @@ fn fifo() -> Outcome {
     let file = dir.path().join("f").display().to_string();
     std::fs::write(&file, "new")?;
     let failed = cp(&[&file, &ctr_path(&container, "/mnt/p")]).expect(1)?;
-    check(failed.err.contains("FIFO or socket has that name, and is not replaced"), failed.err)
+    check(
+        failed.err.contains("hint: a device, FIFO or socket has that name: remove it"),
+        failed.err,
+    )
 }
 
 /// `/proc/self` is the process that the container was entered by, never cinspect.
