@@ -5,16 +5,6 @@
 //! cargo run --release --example tour
 //! ```
 
-#![allow(
-    clippy::disallowed_methods,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::print_stderr,
-    clippy::print_stdout,
-    clippy::unwrap_used,
-    reason = "it prints a report, and panics where it fails"
-)]
-
 #[path = "../tests/harness/mod.rs"]
 mod harness;
 

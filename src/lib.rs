@@ -33,6 +33,17 @@
 //! The crate is a program: its modules are private, and [`run`] and its [`Allocator`] are all that it offers.
 //! `testing` is for its own tests.
 
+// A panic, of `println!` at a closed pipe for example, would leave a stop or a copy half done. clippy.toml allows
+// it in unit tests.
+#![warn(
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::unwrap_used
+)]
+
 #[cfg(not(target_os = "linux"))]
 compile_error!(
     "cinspect reads Linux's /proc and cgroups and sends signals through pidfds: it builds and runs on Linux only"

@@ -100,15 +100,19 @@ pub fn salvage(environ: &[u8]) -> (Vec<Vec<u8>>, bool) {
     (variables, is_intact)
 }
 
-/// Returns the paths to try for a command: itself if it has a slash, else one for each directory of PATH.
+/// Returns the paths to try for a command: itself if it has a slash, else one for each directory of PATH; none
+/// for an empty one.
 pub fn candidates(command: &[u8], environment: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    if command.is_empty() {
+        return Vec::new();
+    }
     if command.contains(&b'/') {
         return vec![command.to_owned()];
     }
     let path = environment.iter().find_map(|variable| variable.strip_prefix(b"PATH="));
     path.unwrap_or(PATH)
         .split(|b| *b == b':')
-        .filter(|directory| directory.starts_with(b"/") && !command.is_empty())
+        .filter(|directory| directory.starts_with(b"/"))
         .map(|directory| [directory, b"/", command].concat())
         .collect()
 }

@@ -417,7 +417,8 @@ impl Exec {
             return Ok(Some(path.as_bytes().to_vec()));
         }
         let message = format!("invalid value `{}` for --workdir", path.to_string_lossy());
-        Err(Error::new(ExitStatus::Usage, message).cause("it is not an absolute path"))
+        let error = Error::new(ExitStatus::Usage, message).cause("it is not an absolute path");
+        Err(error.hint("give the whole path in the container, such as `-w /srv`"))
     }
 
     /// Opens the host's tools, if they are asked for.

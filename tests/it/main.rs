@@ -2,16 +2,6 @@
 //! engines, and others. A test that cannot run on this machine is listed as ignored, with the reason in
 //! its name; where it is required (`CINSPECT_TEST_REQUIRE=docker,root,…`, as in CI) it fails.
 
-#![allow(
-    clippy::disallowed_methods,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::print_stderr,
-    clippy::print_stdout,
-    clippy::unwrap_used,
-    reason = "a test panics where it fails"
-)]
-
 mod churn;
 mod completion;
 mod cp;

@@ -9,9 +9,7 @@ use super::acl::Acl;
 use super::copy_data::{CopiedData, CopyFailure};
 use super::dead_end::DeadEnd;
 use super::entry::EntryAttributes;
-use super::error::{
-    SPECIAL_FILE, because, cannot_copy, cannot_write_copy, cut_stream, failure, text,
-};
+use super::error::{because, cannot_copy, cannot_write_copy, cut_stream, failure, text};
 use super::event::EventSender;
 use super::file_capability;
 use super::metadata::{DroppedAttribute, Metadata};
@@ -230,9 +228,6 @@ impl<'a> CopyContext<'a> {
                 ))
             }
             Errno::ENOSPC | Errno::EDQUOT | Errno::EMFILE | Errno::ENFILE => self.end(error),
-            SPECIAL_FILE => error.hint(
-                "a device, FIFO or socket has that name: remove it, or give another destination",
-            ),
             _ => error,
         }
     }

@@ -83,6 +83,7 @@ fn hint(errno: Errno) -> Option<&'static str> {
         Errno::ENOSPC => "the old file is unchanged; free space, or copy to another file system",
         Errno::EDQUOT => "the old file is unchanged; remove files, or raise the quota",
         Errno::EBUSY => "something is mounted there; copy to it by another path",
+        SPECIAL_FILE => "a device, FIFO or socket has that name: give another one",
         Errno::EOVERFLOW => {
             "the owner has no ID in the container's user namespace; give one that has with --chown"
         }

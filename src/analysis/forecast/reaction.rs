@@ -120,8 +120,7 @@ impl Reaction {
 
     /// Returns the reaction of a process that is behind more forwarding processes than are followed.
     pub fn not_followed() -> Self {
-        let why =
-            "it is not known what it does: too many processes forward the signal to one another";
+        let why = "is not followed: too many processes forward the signal to one another";
         Self { may_stop_descendants: true, ..Self::new(Exits::Maybe, why) }
     }
 

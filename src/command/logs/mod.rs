@@ -132,19 +132,20 @@ fn destination<'r>(found: &'r AnyContainer<'_>) -> Result<&'r LogDestination, Er
         let engine = found.container.engine;
         let error = Error::new(ExitStatus::Failed, format!("no log of `{name}`"));
         if !found.container.verified {
-            return error.cause("no record of its engine was found");
+            let hint =
+                format!("`cinspect inspect {name}` shows its cgroup and where it was started");
+            return error.cause("no record of its engine was found").hint(hint);
         }
-        let name = engine.display_name;
         match &found.record {
-            Some(ExitRecord { unread: Some(path), .. }) => {
-                error.cause(format!("`{}` could not be read", path.display()))
-            }
-            None if engine.records_ends => {
-                error.cause(format!("its record of {name} could not be read"))
-            }
-            _ if engine.names_containers() => {
-                error.cause(format!("{name} records none")).hint(engine.output_hint)
-            }
+            Some(ExitRecord { unread: Some(path), .. }) => error
+                .cause(format!("`{}` could not be read", path.display()))
+                .hint("run with sudo, or check the file"),
+            None if engine.records_ends => error
+                .cause(format!("its record of {} could not be read", engine.display_name))
+                .hint("run with sudo, or check the file"),
+            _ if engine.names_containers() => error
+                .cause(format!("{} records none", engine.display_name))
+                .hint(engine.output_hint),
             _ => error.cause("it was started without an engine").hint(engine.output_hint),
         }
     })

@@ -162,7 +162,7 @@ fn fifo() -> Outcome {
     std::fs::write(&file, "new")?;
     let failed = cp(&[&file, &ctr_path(&container, "/mnt/p")]).expect(1)?;
     check(
-        failed.err.contains("hint: a device, FIFO or socket has that name: remove it"),
+        failed.err.contains("hint: a device, FIFO or socket has that name: give another one"),
         failed.err,
     )
 }
