@@ -250,7 +250,7 @@ impl HeldProcess {
     /// too, for which signal 0 does not check.
     ///
     /// # Errors
-    /// It may not.
+    /// If it has no permission to send it.
     pub fn may_send(&self, request: SignalRequest) -> Result<(), SendError> {
         match request.signal.signal() {
             Some(Signal::CONT) => Ok(()),

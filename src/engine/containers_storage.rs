@@ -172,7 +172,7 @@ fn conmon_roots(conmon: &Shim) -> Option<StorageRoots> {
 }
 
 /// Reads the stop settings from the specification next to the list of names, which always has the stop
-/// signal. `grace_unread` is the reason why it may not have the grace period.
+/// signal. `grace_unread` is the reason if the grace period could not be read.
 pub(super) fn stop_policy(
     host: &Host,
     container: &Container,
@@ -241,7 +241,7 @@ pub(super) fn stored_root(host: &Host, stopped: &StoppedContainer) -> Result<Sto
     Ok(root)
 }
 
-/// Refuses the layers of fuse-overlayfs, which marks deletions in its own way where a user may not
+/// Refuses the layers of fuse-overlayfs, which marks deletions in its own way where a user cannot
 /// do it in the kernel's: the kernel's overlay would show files that were deleted.
 fn refuse_mount_program(overlay: &StateDir<'_>) -> Result<(), String> {
     match overlay.read(".has-mount-program") {

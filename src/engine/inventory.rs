@@ -55,7 +55,7 @@ pub struct Inventory {
     pub stopped: Vec<StoppedContainer>,
     /// Messages about records that are not trusted and files that could not be read.
     pub diagnostics: Vec<String>,
-    /// Number of processes whose PID namespace we may not read (we are not root).
+    /// Number of processes whose PID namespace could not be read (the caller is not root).
     pub denied: usize,
     /// Whether `/proc` hides other users' processes from us (hidepid).
     pub hidden: bool,

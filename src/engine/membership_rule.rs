@@ -123,7 +123,7 @@ impl<'a> MembershipRule<'a> {
         self.holds_in(pid, namespace)
     }
 
-    /// Whether a process is in the container; its PID namespace is `None` if we may not read it.
+    /// Whether a process is in the container; its PID namespace is `None` if it could not be read.
     ///
     /// # Errors
     /// As [`Self::holds`].
@@ -151,9 +151,8 @@ impl<'a> MembershipRule<'a> {
         }
     }
 
-    /// Whether a process is in the container's PID namespace or one below it. Where we may not read
-    /// namespaces, the NSpid lines have to do: deeper than the container's, and the chain of parents
-    /// leads to its init.
+    /// Whether a process is in the container's PID namespace or one below it. Where namespaces cannot be
+    /// read, the NSpid lines decide: deeper than the container's, and the chain of parents leads to its init.
     pub(super) fn is_in_namespace(
         &self,
         pid: HostPid,

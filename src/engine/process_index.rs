@@ -20,7 +20,7 @@ type ReadCache<T> = Mutex<HashMap<HostPid, Result<T, ReadError>>>;
 /// The processes of a survey.
 #[derive(Debug, Default)]
 pub struct ProcessIndex {
-    /// Processes of each namespace; those whose namespace we may not read under `None`.
+    /// Processes by PID namespace; under `None` those of which it could not be read.
     by_namespace: HashMap<Option<NamespaceId>, Vec<HostPid>>,
     /// Namespaces below each, at any depth.
     descendants: HashMap<NamespaceId, Vec<NamespaceId>>,

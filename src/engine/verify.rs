@@ -55,7 +55,7 @@ pub(super) enum VerifyError {
     Ended,
     /// A fact contradicts it, or none confirms it; the text names the fact.
     Refuted(String),
-    /// We may not read the facts.
+    /// The facts could not be read: permission denied.
     Unreadable,
 }
 

@@ -37,7 +37,7 @@ pub struct InspectFacts {
 impl Host {
     /// Reads the facts of a process; `private` is its container's cgroup, if it has one.
     pub fn inspect_facts(&self, pid: HostPid, private: Option<&Cgroup>) -> InspectFacts {
-        // PID 1 of the host's /proc is in the host's namespaces; where they may not be read, ours count.
+        // PID 1 of the host's /proc is in the host's namespaces; where they cannot be read, our own count.
         let init = HostPid::new(1).map(|init| self.namespaces(init)).unwrap_or_default();
         let host = init.into_iter().zip(self.namespace_links("self")).map(|pair| match pair {
             (Fact::Known(id), _) => Fact::Known(id),

@@ -9,8 +9,8 @@ const LIMIT: usize = 4 << 10;
 
 /// Returns the kernel function that a process sleeps in, read from files of its directory: `wchan`, and where that
 /// is `0` the innermost frame of `stack`, which takes CAP_SYS_ADMIN. (Before Linux 5.16 x86 found the function by
-/// frame pointers, which kernels with the ORC unwinder do not have. `0` is also the answer to a caller who may not
-/// trace the process.)
+/// frame pointers, which kernels with the ORC unwinder do not have. `0` is also the answer to a caller that
+/// cannot trace the process.)
 pub(super) fn read(
     mut read: impl FnMut(&'static str, usize) -> Option<Vec<u8>>,
 ) -> Option<Vec<u8>> {

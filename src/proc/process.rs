@@ -163,7 +163,7 @@ impl Host {
 
     /// Reads the wait status of a process that has exited and is not reaped yet: the last field of
     /// `stat` (proc_pid_stat(5), since Linux 3.5). None once it is reaped. The kernel shows 0 instead to
-    /// a caller that may not trace the process.
+    /// a caller that cannot trace the process.
     pub fn wait_status(&self, id: ProcessId) -> Option<i32> {
         let bytes = self.proc_file(id.pid, "stat", 1 << 14).ok()?;
         let stat = Stat::parse(&bytes).ok()?;

@@ -36,7 +36,7 @@ impl PerfRings {
     ///
     /// # Errors
     /// EACCES or EPERM without CAP_PERFMON, EINVAL for a filter that the kernel does not understand; `OutOfMemory`
-    /// if so much memory may not be locked.
+    /// if the limit of locked memory does not allow it.
     pub fn open(tracepoints: &[(u64, Option<String>)]) -> io::Result<Self> {
         let cpus = online_cpus()?;
         let size = (ALL_RINGS / cpus.len().max(1)).clamp(SMALLEST_RING, RING);

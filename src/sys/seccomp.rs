@@ -22,7 +22,7 @@ const MAX_INSTRUCTIONS: usize = 4096;
 /// call this where that is soon.
 ///
 /// # Errors
-/// EPERM if it is traced already or may not be traced, EACCES without CAP_SYS_ADMIN or if this thread
+/// EPERM if it is traced already or cannot be traced by the caller, EACCES without CAP_SYS_ADMIN or if this thread
 /// has a filter itself, EIO on a kernel built without it, ETIMEDOUT.
 pub fn filters(tid: i32, timeout: Duration) -> Result<Vec<Filter>, Errno> {
     let pid = Pid::from_raw(tid);

@@ -405,7 +405,7 @@ impl Read for WaitingReader<'_> {
     }
 }
 
-/// Returns the advice for a file of the host that the user of a container's FUSE file system may not access.
+/// Returns the advice for a file of the host that the user of a container's FUSE file system cannot access.
 fn fuse_hint(to_host: bool) -> &'static str {
     match to_host {
         true => {

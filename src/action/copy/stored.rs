@@ -121,7 +121,7 @@ fn open_layer(host: &Host, path: &Path) -> Result<OwnedFd, Error> {
 }
 
 /// Opens a volume or bind mount. A directory that a user's record names must be that user's: else root would read
-/// files for the user that the user may not read.
+/// files for the user that the user cannot read.
 fn open_source(host: &Host, owner: Trust, path: &Path) -> Result<OwnedFd, String> {
     let (dir, name) = split(path);
     let open = || -> Result<(Trust, OwnedFd), ReadError> {

@@ -1,6 +1,6 @@
 //! One `exec` from the outside, in four steps:
 //!
-//! 1. Prepare: open everything that is needed, so that nothing is started in vain.
+//! 1. Prepare: open everything that is needed, before anything is started.
 //! 2. Start the helper, and wait until it is in the container and has everything the command needs.
 //! 3. Admit its child, which becomes cinspect's own when the helper exits: verify it, put it into the cgroups,
 //!    connect the terminal, let it run the command. It waits for that, so that the command never runs outside

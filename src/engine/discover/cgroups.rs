@@ -201,7 +201,7 @@ impl Search<'_> {
         let mut known: HashSet<NamespaceId> = owners.filter_map(|owner| owner.pid_ns).collect();
         known.extend(self.host.pid_ns);
         for process in &survey.processes {
-            // A namespace that we may not read is distinguished from others by its PID 1 only.
+            // A namespace that could not be read is distinguished from others by its PID 1 only.
             let namespace = process.pid_ns;
             if namespace.is_some_and(|namespace| known.contains(&namespace))
                 || self.by_init.contains_key(&process.pid)
@@ -294,7 +294,7 @@ fn private_cgroup(host: &Host, init: &Init) -> Option<Cgroup> {
     let pids = host.cgroup_pids(cgroup).ok()?;
     let is_member = |pid: &HostPid| match host.pid_ns_by_pid(*pid) {
         Ok(namespace) => Some(namespace) == init.pid_ns,
-        // Where namespaces may not be read, the number of its PIDs has to do.
+        // Where namespaces cannot be read, the number of its PIDs decides.
         Err(_) => {
             init.pid_ns.is_none()
                 && host.status(*pid).is_ok_and(|status| status.nspid.len() > init.depth)

@@ -293,7 +293,7 @@ impl Host {
     /// Opens the ways into a cgroup.
     ///
     /// # Errors
-    /// If the hierarchy is not mounted here, or `cgroup.procs` may not be written.
+    /// If the hierarchy is not mounted here, or `cgroup.procs` cannot be written.
     pub fn cgroup_entry(&self, cgroup: &Cgroup) -> Result<CgroupEntry, ReadError> {
         let broken = |why: &str| ReadError::Broken(why.to_owned());
         let hierarchy = self.hierarchy_of(cgroup);

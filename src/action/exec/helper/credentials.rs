@@ -163,7 +163,7 @@ fn filter_cause(errno: Errno) -> String {
             "reading it requires CAP_SYS_ADMIN and no seccomp filter on cinspect itself"
         }
         Errno::EPERM => {
-            "the process is being traced by another one, or may not be traced by cinspect"
+            "the process is being traced by another one, or cinspect has no permission to trace it"
         }
         Errno::ETIMEDOUT => "the process did not stop in time to read it",
         Errno::EIO => "the kernel was built without CONFIG_CHECKPOINT_RESTORE",

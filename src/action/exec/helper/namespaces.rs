@@ -39,7 +39,7 @@ impl TargetNamespaces {
     /// Opens the namespaces of `process`, a directory of the host's `proc`.
     ///
     /// # Errors
-    /// The process is gone, or the caller may not inspect it.
+    /// The process is gone, or the caller has no permission to inspect it.
     pub fn open(proc: &OwnedFd, process: &OwnedFd, plan: &ExecPlan) -> Result<Self, Error> {
         let cannot_read = |errno: Errno| cannot("cannot read the namespaces of its init")(errno);
         let directory = OFlag::O_PATH | OFlag::O_DIRECTORY;

@@ -186,7 +186,7 @@ mod tests {
         let both = "runtime.sigsend\0os/signal.signal_enable";
         for (bytes, reason) in [
             (program(both, false), MissingStep::Code),
-            // That it never asks for a signal takes a version, too: names may be hidden.
+            // Even "never asks for a signal" requires a version: names may be hidden.
             (program(send, false), MissingStep::NamesChanged),
             (program("other", false), MissingStep::NamesChanged),
             (b"#!/bin/sh\n".to_vec(), MissingStep::Format),
