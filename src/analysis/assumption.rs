@@ -55,7 +55,7 @@ mod tests {
     use crate::model::signal::Signal;
 
     #[test]
-    fn only_an_unread_setting_is_assumed() {
+    fn assumption_names_each_unread_setting() {
         let policy = StopPolicy {
             signal_unread: Some("not read"),
             grace_unread: Some("not read"),

@@ -27,11 +27,12 @@ use crate::completion::source::CompletionSource;
 use crate::engine::StoredRoot;
 use crate::error::{Error, ExitStatus};
 use crate::model::account::{Account, AccountGroup, Deviation};
+use crate::model::byte_size::size;
 use crate::model::bytes::message_text;
 use crate::model::pid::ContainerPid;
 use crate::output::escape::{safe, safe_str};
 use crate::output::json::bytes_to_json;
-use crate::output::units::{age, size};
+use crate::output::units::age;
 use crate::resolve::path_ref::PathRef;
 use crate::resolve::{Access, Resolver};
 

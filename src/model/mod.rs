@@ -2,6 +2,7 @@
 //! Nothing here opens a file, calls the kernel or prints.
 
 pub mod account;
+pub mod byte_size;
 pub mod bytes;
 pub mod capability;
 pub mod cgroup;

@@ -1,28 +1,6 @@
-//! Sizes, times and sets in short form.
+//! Times and sets in short form.
 
 use std::time::Duration;
-
-/// Formats an amount of bytes in at most five characters, in steps of 1024: `0`, `812K`, `1.2M`,
-/// `1023G`.
-pub fn size(bytes: u64) -> String {
-    const UNITS: [char; 7] = ['B', 'K', 'M', 'G', 'T', 'P', 'E'];
-    if bytes == 0 {
-        return "0".into();
-    }
-    let mut scale: u128 = 1;
-    for (step, unit) in UNITS.into_iter().enumerate() {
-        let tenths = (u128::from(bytes) * 10 + scale / 2) / scale;
-        let whole = (u128::from(bytes) + scale / 2) / scale;
-        if step > 0 && tenths < 100 {
-            return format!("{}.{}{unit}", tenths / 10, tenths % 10);
-        }
-        if whole < 1024 {
-            return format!("{whole}{unit}");
-        }
-        scale *= 1024;
-    }
-    format!("{bytes}") // unreachable: 2^64 is 16E
-}
 
 /// Formats a time span in at most six characters, by its two largest units: `12s`, `3m20s`, `2h05m`,
 /// `3d04h`, `412d`. Rounded down, as ages are; more than 99999 days are shown as 99999.
@@ -62,25 +40,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_are_short() {
-        const M: u64 = 1 << 20;
-        let cases = [
-            (0, "0"),
-            (1, "1B"),
-            (1023, "1023B"),
-            (1024, "1.0K"),
-            (812 * 1024, "812K"),
-            (M + M / 5, "1.2M"),
-            (M - 1, "1.0M"),
-            (10 * M - 1, "10M"),
-            (u64::MAX, "16E"),
-        ];
-        for (bytes, text) in cases {
-            assert_eq!(size(bytes), text);
-        }
-    }
-
-    #[test]
     fn ages_are_short() {
         let cases = [
             (0, "0s"),
@@ -114,8 +73,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn sizes_and_ages_keep_their_width(n: u64) {
-            prop_assert!(size(n).len() <= 5);
+        fn ages_keep_their_width(n: u64) {
             prop_assert!(age(Duration::from_secs(n)).len() <= 6);
         }
     }

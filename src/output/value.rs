@@ -10,7 +10,8 @@ use jiff::Timestamp;
 
 use super::escape::{command_line, safe, safe_str};
 use super::style::TableOptions;
-use super::units::{age, set, size};
+use super::units::{age, set};
+use crate::model::byte_size::size;
 use crate::model::process::Fact;
 use crate::model::signal::SignalSet;
 

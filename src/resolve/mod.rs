@@ -224,11 +224,8 @@ impl<'a> Resolver<'a> {
         if let Some(found) = self.search_by_name(reference, access) {
             return found;
         }
-        // To read, one engine's records are enough; to act, a second container of that name matters.
         let of_engine = match reference {
-            ContainerRef::Qualified(engine, _)
-                if access == Access::Read && engine.has_complete_records() =>
-            {
+            ContainerRef::Qualified(engine, _) if is_sufficient(engine, access) => {
                 Some(SearchScope::Engine(engine))
             }
             _ => None,
@@ -265,9 +262,7 @@ impl<'a> Resolver<'a> {
             return None;
         }
         drop(searches);
-        let of_engine = engine
-            .filter(|engine| access == Access::Read && engine.has_complete_records())
-            .map(Some);
+        let of_engine = engine.filter(|engine| is_sufficient(engine, access)).map(Some);
         for scope in of_engine.into_iter().chain([None]) {
             let inventory = Arc::new(discover_named(self.host, scope, word)?);
             let matcher = self.matcher(&inventory, access, false);
@@ -302,6 +297,12 @@ impl<'a> Resolver<'a> {
         searches.push((Some(scope), Arc::clone(&inventory)));
         inventory
     }
+}
+
+/// Whether the records of the engine that a reference names are enough: to act, a second container of that
+/// name in another engine matters.
+fn is_sufficient(engine: &EngineInfo, access: Access) -> bool {
+    access == Access::Read && engine.has_complete_records()
 }
 
 /// Refuses to act on a container that is out of reach or not verified.

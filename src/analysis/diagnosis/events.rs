@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::Diagnosis;
 use crate::analysis::finding::{FindingCode, Severity};
 use crate::analysis::wording::{counted, seconds};
+use crate::model::byte_size::memory;
 use crate::model::exit_record::ExitRecord;
 
 impl Diagnosis<'_> {
@@ -44,7 +45,7 @@ impl Diagnosis<'_> {
     pub(super) fn oom_kills(&mut self) {
         let Some(kills) = self.input.oom_kills.filter(|kills| kills.count > 0) else { return };
         let limit = match &kills.limit {
-            Some((bytes, source)) => format!("; its limit is {} ({source})", mebibytes(*bytes)),
+            Some((bytes, source)) => format!("; its limit is {} ({source})", memory(*bytes)),
             None => String::new(),
         };
         let message = format!(
@@ -71,13 +72,4 @@ const RECENTLY: Duration = Duration::from_secs(600);
 /// Whether the log of a container is a file.
 pub fn has_log_file(record: &ExitRecord) -> bool {
     record.log.as_ref().is_some_and(|log| log.path.is_some())
-}
-
-/// Formats a limit of memory: `64 MiB`.
-fn mebibytes(bytes: u64) -> String {
-    match bytes {
-        bytes if bytes % (1 << 30) == 0 => format!("{} GiB", bytes >> 30),
-        bytes if bytes % (1 << 20) == 0 => format!("{} MiB", bytes >> 20),
-        bytes => format!("{bytes} bytes"),
-    }
 }

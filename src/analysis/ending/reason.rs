@@ -2,6 +2,7 @@
 
 use super::EndingInput;
 use crate::analysis::wording::counted;
+use crate::model::byte_size::memory;
 use crate::model::bytes::message_text;
 use crate::model::container::Container;
 use crate::model::exit_record::{ExitRecord, RecordedState};
@@ -28,7 +29,7 @@ const FAULT: &str = "a fault of the program";
 /// Returns the predicate of a sentence about a kill: `killed sh (host PID 812, 20 MiB) for lack of memory`.
 pub(super) fn kill(kill: &OomKill, container: &Container) -> String {
     let comm = message_text(&kill.comm);
-    let size = kill.anonymous.map(|bytes| format!(", {} MiB of memory", bytes >> 20));
+    let size = kill.anonymous.map(|bytes| format!(", {} of memory", memory(bytes)));
     let limit = match &kill.limited {
         None => "the host had none left".to_owned(),
         Some(path) if super::is_cgroup_of(path, container, None) => "its own limit".to_owned(),

@@ -5,6 +5,7 @@ use super::Inspection;
 use super::mounts::{InspectedMount, MountKind};
 use crate::analysis::own_changes::OwnChange;
 use crate::analysis::wording::times;
+use crate::model::byte_size::size;
 use crate::model::bytes::message_text;
 use crate::model::capability;
 use crate::model::codes::codes;
@@ -158,7 +159,7 @@ fn resource_remarks(inspection: &Inspection) -> Vec<Remark> {
     let usage = &inspection.facts.usage;
     let mut remarks = Vec::new();
     if let Fact::Known(kills @ 1..) = usage.oom_kills {
-        let limit = usage.memory_limit.known().map(|limit| mebibytes(limit.most));
+        let limit = usage.memory_limit.known().map(|limit| size(limit.most));
         let limit = limit.map_or_else(String::new, |limit| format!(" (limit {limit})"));
         let message = format!("OOM-killed {}{limit}", times(kills));
         remarks.push(remark("memory", RemarkCode::OomKills, message));
@@ -167,7 +168,7 @@ fn resource_remarks(inspection: &Inspection) -> Vec<Remark> {
     // The kernel counts memory in pages.
     let same_pages = |a: u64, b: u64| a.abs_diff(b) < 65_536;
     if let Some(memory) = differing(&usage.memory_limit, config.memory, same_pages) {
-        remarks.push(differs("memory", &mebibytes(memory), config));
+        remarks.push(differs("memory", &size(memory), config));
     }
     let same_cpus = |a: f64, b: f64| (a - b).abs() < 0.01;
     if let Some(cpus) = differing(&usage.cpu_limit, config.cpus, same_cpus) {
@@ -177,14 +178,6 @@ fn resource_remarks(inspection: &Inspection) -> Vec<Remark> {
         remarks.push(differs("pids", &pids.to_string(), config));
     }
     remarks
-}
-
-/// Formats a memory limit, which people set in mebibytes.
-fn mebibytes(bytes: u64) -> String {
-    match bytes >> 20 {
-        0 => format!("{bytes} bytes"),
-        mebibytes => format!("{mebibytes}M"),
-    }
 }
 
 /// Returns the configured limit if it is not the one in force.

@@ -4,10 +4,10 @@ use serde_json::{Value as Json, json};
 
 use super::{ContainerFact, proc_file};
 use crate::analysis::inspection::Inspection;
+use crate::model::byte_size::size;
 use crate::model::process::Fact;
 use crate::output::escape::safe;
 use crate::output::sections::{PageLine, PageSection, line};
-use crate::output::units::size;
 use crate::proc::LimitedValue;
 
 pub static SECTION: PageSection<Inspection> = PageSection {
