@@ -35,6 +35,8 @@ pub struct ExecPlan {
     pub user: Option<UserSpec>,
     /// Groups that every other user gets as well.
     pub added_groups: Vec<UserOrGroup>,
+    /// Whether the primary group of another user is among its supplementary ones.
+    pub adds_primary_group: bool,
     /// The target's IDs in the user namespace that the command is in.
     pub ids: Ids,
     /// The target's supplementary groups as the host maps them.
@@ -136,6 +138,7 @@ impl ExecPlan {
             keeps_targets_root: options.keeps_targets_root,
             foreign_roots: facts.foreign_roots.clone(),
             added_groups: added_groups(recorded),
+            adds_primary_group: recorded.is_some_and(|record| record.adds_primary_group),
             ids: target_ids(facts, join.contains(&"user"))?,
             join: join.into_iter().map(str::to_owned).collect(),
             in_container_root,

@@ -115,7 +115,10 @@ impl Engine for Containerd {
     }
 
     fn process_config(&self, host: &Host, container: &Container) -> Option<ProcessConfig> {
-        process_of_bundle(host, container, container.record.as_ref()?.parent()?, SHIMS)
+        let directory = container.record.as_ref()?.parent()?;
+        let config = process_of_bundle(host, container, directory, SHIMS)?;
+        // (Its bundle has them only where a user was given. Since containerd 1.6.18.)
+        Some(ProcessConfig { adds_primary_group: true, ..config })
     }
 }
 

@@ -81,6 +81,8 @@ impl DockerProcessConfig {
             environment: Some(variables.map(String::into_bytes).collect()),
             environment_is_complete: true,
             workdir: Some(workdir.into_bytes()),
+            // (Since Docker 20.10.18.)
+            adds_primary_group: true,
             ..ProcessConfig::default()
         }
     }

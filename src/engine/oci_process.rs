@@ -43,8 +43,10 @@ struct BundleProcess {
 }
 
 #[derive(Deserialize, Default)]
-#[serde(default)]
+#[serde(default, rename_all = "camelCase")]
 struct OciUser {
+    gid: u32,
+    additional_gids: Vec<u32>,
     umask: Option<u32>,
 }
 
@@ -200,6 +202,7 @@ impl ProcessBundle {
             limits: process.rlimits.iter().filter_map(OciRlimit::limit).collect(),
             umask: process.user.umask,
             added_groups: Vec::new(),
+            adds_primary_group: process.user.additional_gids.contains(&process.user.gid),
             filters: None,
             no_new_privs: Some(process.no_new_privileges),
             personality: personality.map(|p| if p.domain == "LINUX32" { LINUX32 } else { 0 }),

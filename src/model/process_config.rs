@@ -48,6 +48,9 @@ pub struct ProcessConfig {
     pub umask: Option<u32>,
     /// Groups that every process of the container gets, by name or ID.
     pub added_groups: Vec<Vec<u8>>,
+    /// Whether the engine puts the primary group of every user among the supplementary ones, so that a
+    /// program cannot drop it with setgid(2) to get past permissions that deny it.
+    pub adds_primary_group: bool,
     /// Number of seccomp filters that the init was started with.
     pub filters: Option<u32>,
     /// `no_new_privs`.

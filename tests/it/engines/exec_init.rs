@@ -2,8 +2,10 @@
 //! lowered its limits, added a seccomp filter or deleted its working directory; and the host's tools in a
 //! container without any.
 
+use std::process::{Command, Stdio};
+
 use super::Engine;
-use crate::support::{Outcome, check, run, same, wait_until};
+use crate::support::{Outcome, check, finish, run, same, wait_until};
 
 /// Libraries of the host, for its perl and python.
 const HOST_PROGRAMS: &str = "-v /usr:/usr:ro -v /lib:/lib:ro -v /lib64:/lib64:ro";
@@ -126,9 +128,9 @@ pub fn overwritten_environment(engine: &Engine) -> Outcome {
     };
     let client = engine.script(&["client"])?;
     let command = format!("{client} exec {} env", other.id);
-    let mut shell = std::process::Command::new("sh");
+    let mut shell = Command::new("sh");
     shell.args(["-c", &command]);
-    let theirs = crate::support::finish(shell).expect(0)?.out;
+    let theirs = finish(shell).expect(0)?.out;
     // Podman's own exec leaves out the host name, which its init has.
     let without_hostname = |mut lines: Vec<String>| {
         lines.retain(|line| !line.starts_with("HOSTNAME="));
@@ -196,6 +198,34 @@ pub fn added_groups(engine: &Engine) -> Outcome {
     {
         let ours = run(&["exec", "-u", user, &other.name, "id", "-G"]).expect(0)?.out;
         same((user, ours.trim()), (user, groups))?;
+    }
+    Ok(())
+}
+
+/// The supplementary groups of a user are those of the engine's own exec.
+pub fn groups_of_users(engine: &Engine) -> Outcome {
+    let script = "echo video:x:44:web,root >> /etc/group; : > /ready; exec sleep 4343";
+    let other = Other::start(engine, "", &["sh", "-c", script])?;
+    let client = engine.script(&["client"])?;
+    for user in ["0", "web", "1000:5", "1234", ":5", "1234:1234"] {
+        let command =
+            format!("{client} exec -u {user} {} grep ^Groups: /proc/self/status", other.id);
+        let mut theirs = Command::new("sh");
+        theirs.args(["-c", &command]).stdin(Stdio::null());
+        let theirs = finish(theirs).expect(0)?.out;
+        let grep = ["exec", "-u", user, &other.name, "grep", "^Groups:", "/proc/self/status"];
+        same((user, run(&grep).expect(0)?.out), (user, theirs))?;
+    }
+    Ok(())
+}
+
+/// `ctr task exec --user` puts the primary group among the supplementary ones.
+pub fn primary_group(engine: &Engine) -> Outcome {
+    let name = engine.qualified()?;
+    for (user, groups) in [("1234", "0"), ("1000:5", "5"), ("0:7", "7")] {
+        let grep = ["exec", "-u", user, &name, "grep", "^Groups:", "/proc/self/status"];
+        let ours = run(&grep).expect(0)?.out;
+        same((user, ours.trim()), (user, format!("Groups:\t{groups}").as_str()))?;
     }
     Ok(())
 }

@@ -14,7 +14,7 @@ use nix::unistd::{chdir, chroot, fchdir};
 use crate::action::exec::errors::{cannot, failure};
 use crate::action::exec::events::{Attribute, ExecEvent, ExecReporter};
 use crate::analysis::exec_plan::ExecPlan;
-use crate::analysis::user::{Identity, add_groups, identify};
+use crate::analysis::user::{Identity, UserOrGroup, add_groups, identify};
 use crate::error::{Error, os_error};
 use crate::model::account::AccountEntry;
 use crate::model::bytes::message_text;
@@ -148,7 +148,9 @@ impl TargetRoot<'_> {
         })?;
         // The target has them already.
         if user.is_some() {
-            add_groups(&mut identity.ids, &plan.added_groups, &group).map_err(|cause| {
+            let primary = plan.adds_primary_group.then_some(UserOrGroup::Id(identity.ids.gid));
+            let added: Vec<_> = plan.added_groups.iter().cloned().chain(primary).collect();
+            add_groups(&mut identity.ids, &added, &group).map_err(|cause| {
                 failure("cannot add the groups that its engine adds to every user").cause(cause)
             })?;
         }
