@@ -78,21 +78,29 @@ impl<'a> Remedies<'a> {
 /// Returns a command of a container's engine, ready to paste: with `<namespace>`, `<name>` and `<id>` replaced
 /// by those of the container, if it has all that the command needs.
 pub fn filled(container: &Container, command: &str) -> Option<String> {
-    let id = container.id.as_deref().unwrap_or_default();
-    let name = container.name.as_deref().unwrap_or(id);
-    let namespace = container.namespace.as_deref().unwrap_or("default");
-    let words = [("<namespace>", namespace), ("<name>", name), ("<id>", id)];
-    let mut words_left = words.iter().filter(|(word, _)| command.contains(word));
-    if !container.verified || words_left.any(|(_, value)| value.is_empty()) {
+    let needs = |(word, value): &(&str, &str)| command.contains(word) && value.is_empty();
+    if !container.verified || names(container).iter().any(needs) {
         return None;
     }
-    let filled = words
-        .iter()
-        .fold(command.to_owned(), |text, (word, value)| text.replace(word, &quoted(value)));
+    let filled = with_names(container, command);
     Some(match container.user {
         Some(uid) => format!("`{filled}` as user {uid}"),
         None => format!("`{filled}`"),
     })
+}
+
+/// Returns a text about a container with its namespace, name and ID for `<namespace>`, `<name>` and `<id>`.
+pub fn with_names(container: &Container, text: &str) -> String {
+    let replace = |text: String, (word, value): (&str, &str)| text.replace(word, &quoted(value));
+    names(container).into_iter().fold(text.to_owned(), replace)
+}
+
+/// Returns the words that stand for the names of a container, and these.
+fn names(container: &Container) -> [(&'static str, &str); 3] {
+    let id = container.id.as_deref().unwrap_or_default();
+    let name = container.name.as_deref().unwrap_or(id);
+    let namespace = container.namespace.as_deref().unwrap_or("default");
+    [("<namespace>", namespace), ("<name>", name), ("<id>", id)]
 }
 
 /// Quotes a word for a shell, if it needs that.

@@ -128,6 +128,7 @@ fn account(host: &Host, found: &AnyContainer<'_>) -> WhyAnswer {
     let above = init.map(|init| host.oom_kills_above(init.pid, private)).unwrap_or_default();
     let mut ending = explain(&EndingInput {
         container,
+        cgroup: cgroup.as_deref(),
         record: record.as_ref(),
         is_running: running.is_some(),
         kills: &kills,

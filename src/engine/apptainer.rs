@@ -31,7 +31,7 @@ pub static APPTAINER: EngineInfo = EngineInfo {
     // apptainer instance stop: SIGINT, and SIGKILL after 10 s.
     stop_signal: Signal::INT,
     grace_time: Duration::from_secs(10),
-    start_hint: Some("`apptainer instance start IMAGE NAME` starts it"),
+    start_hint: Some("`apptainer instance start IMAGE <name>` starts it"),
     ..EngineInfo::DEFAULT
 };
 

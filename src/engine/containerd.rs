@@ -47,6 +47,9 @@ pub static CONTAINERD: EngineInfo = EngineInfo {
         grace: Some("use `nerdctl run --stop-timeout`"),
         unpause: Some("ctr -n <namespace> tasks resume <id>"),
     },
+    start_hint: Some(
+        "`ctr -n <namespace> tasks start -d <id>`, or the client that created it, starts it; if it ran before, `ctr -n <namespace> tasks rm <id>` comes first",
+    ),
     clients: &["ctr", "nerdctl"],
     commands: EngineCommands::Table(&[
         ("attach", "ctr -n <namespace> tasks attach <id>"),

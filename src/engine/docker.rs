@@ -48,7 +48,7 @@ pub static DOCKER: EngineInfo = EngineInfo {
     lost_status: Some(255),
     // moby, oci/caps/defaults.go.
     default_capabilities: 0xa804_25fb,
-    start_hint: Some("`docker start NAME` starts it; `docker cp` copies its files"),
+    start_hint: Some("`docker start <name>` starts it; `docker cp` copies its files"),
     clients: &["docker", "docker-compose"],
     commands: EngineCommands::AsTyped,
     ..EngineInfo::DEFAULT

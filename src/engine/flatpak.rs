@@ -15,7 +15,7 @@ pub static FLATPAK: EngineInfo = EngineInfo {
     name: "flatpak",
     display_name: "Flatpak",
     files: ("/run/user/*/.flatpak", "Flatpak: running applications."),
-    start_hint: Some("`flatpak run NAME` starts it"),
+    start_hint: Some("`flatpak run <name>` starts it"),
     ..EngineInfo::DEFAULT
 };
 

@@ -32,7 +32,7 @@ pub static INCUS: EngineInfo = EngineInfo {
         unpause: Some("incus resume <name>"),
     },
     grace_time: Duration::from_secs(60),
-    start_hint: Some("`incus start NAME` starts it; `incus file` copies its files"),
+    start_hint: Some("`incus start <name>` starts it; `incus file` copies its files"),
     keep_stopped: "use `incus stop`",
     clients: &["incus", "lxc"],
     commands: EngineCommands::Table(&[

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use super::process_index::ProcessIndex;
-use crate::analysis::remedy::quoted;
+use crate::analysis::remedy::with_names;
 use crate::model::container::Container;
 use crate::model::pid::{HostPid, ProcessId};
 use crate::proc::{Host, Survey};
@@ -39,10 +39,9 @@ impl StoppedContainer {
         self.container.record.as_deref().unwrap_or(Path::new(""))
     }
 
-    /// Returns the advice of its engine, with its name.
+    /// Returns the advice of its engine, with its names.
     pub fn advice(&self) -> Option<String> {
-        let name = self.container.name.as_deref().unwrap_or(self.id());
-        self.container.engine.start_hint.map(|hint| hint.replace("NAME", &quoted(name)))
+        self.container.engine.start_hint.map(|hint| with_names(&self.container, hint))
     }
 }
 

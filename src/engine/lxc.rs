@@ -41,7 +41,7 @@ pub static LXC: EngineInfo = EngineInfo {
     // lxc-stop(1).
     grace_time: Duration::from_secs(60),
     output_hint: "set `lxc.console.logfile` in its configuration; `lxc.log.file` has messages of LXC itself",
-    start_hint: Some("`lxc-start NAME`, or the client that created it, starts it"),
+    start_hint: Some("`lxc-start <name>`, or the client that created it, starts it"),
     clients: &["lxc-ls", "lxc-info"],
     commands: EngineCommands::Table(&[
         ("attach", "lxc-console -n <name>"),

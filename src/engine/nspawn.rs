@@ -42,8 +42,8 @@ pub static NSPAWN: EngineInfo = EngineInfo {
         grace: Some("set `TimeoutStopSec=` of its unit"),
         unpause: None,
     },
-    output_hint: "the output of a unit is in the journal: `journalctl -u systemd-nspawn@NAME`; `journalctl -M NAME` has that of the container's own",
-    start_hint: Some("`machinectl start NAME` starts it"),
+    output_hint: "the output of a unit is in the journal: `journalctl -u systemd-nspawn@<name>`; `journalctl -M <name>` has that of the container's own",
+    start_hint: Some("`machinectl start <name>` starts it"),
     clients: &["machinectl"],
     commands: EngineCommands::Table(&[
         ("attach", "machinectl login <name>"),

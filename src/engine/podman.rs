@@ -45,7 +45,7 @@ pub static PODMAN: EngineInfo = EngineInfo {
         grace: Some("set `--stop-timeout`, or `stop_grace_period` in Compose"),
         unpause: Some("podman unpause <name>"),
     },
-    start_hint: Some("`podman start NAME` starts it; `podman cp` copies its files"),
+    start_hint: Some("`podman start <name>` starts it; `podman cp` copies its files"),
     clients: &["podman", "podman-compose"],
     commands: EngineCommands::AsTyped,
     ..EngineInfo::DEFAULT

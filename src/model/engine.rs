@@ -56,9 +56,9 @@ pub struct EngineInfo {
     pub signal_remark: Option<&'static str>,
     /// The exit status that it records for a container that ended while it was not running itself.
     pub lost_status: Option<i32>,
-    /// Where the output of a container goes if its engine records no log.
+    /// Where the output of a container goes if its engine records no log; with `<name>` for its name.
     pub output_hint: &'static str,
-    /// Advice on a container that is not running, with `NAME` for its name.
+    /// Advice on a container that is not running, with `<name>`, `<id>` and `<namespace>` for those.
     pub start_hint: Option<&'static str>,
     /// Commands that call its client. The first one is in advice.
     pub clients: &'static [&'static str],

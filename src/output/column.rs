@@ -128,10 +128,10 @@ impl<R> Column<R> {
         self
     }
 
-    /// Gives it the rest of the line.
+    /// Gives it the rest of the line. It is not dropped, unless it gets a lower priority after that.
     pub const fn flexible(mut self) -> Self {
         self.flexible = true;
-        self
+        self.priority(u8::MAX)
     }
 
     /// Makes `--watch` report changes of its value.

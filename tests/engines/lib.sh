@@ -4,6 +4,7 @@
 #
 #   packages install check up down version            of the engine
 #   run id init root qualified top exec pause unpause rm   of one container, NAME first
+#   create                                            the same, without starting it
 #   boot                                              the same, with systemd as the init (tests/vm)
 #   stop kill ending                                  how it ends: by the engine's own stop and kill, and as JSON
 #   daemons as_user                                   daemons that the tests stop, and the user of the containers
@@ -261,6 +262,7 @@ as_user() { :; }
 lacks() { :; }
 root() { local pid; pid=$(do_init "$1") && echo "/proc/$pid/root"; }
 client() { cannot "has no client"; }
+create() { cannot "cannot create a container without starting it"; }
 stop() { cannot "cannot stop"; }
 kill_by_engine() { cannot "cannot kill"; }
 ending() { cannot "does not tell how a container ended"; }
@@ -304,7 +306,7 @@ main() {
   esac
   case $sub in
     exec) local name=$1; shift; [ "${1:-}" = -- ] && shift; enter "$name" "$@" ;;
-    packages | install | check | up | down | version | run | boot | id | init | root | qualified | top | pause | unpause | policy | stop | kill | ending | rm | daemons | as_user | lacks | client)
+    packages | install | check | up | down | version | run | create | boot | id | init | root | qualified | top | pause | unpause | policy | stop | kill | ending | rm | daemons | as_user | lacks | client)
       "do_$sub" "$@" ;;
     *) die "no subcommand $sub" ;;
   esac
@@ -318,6 +320,7 @@ do_up() { (down) || true; sweep; make_rootfs; mkdir -p "$run_dir/$engine" "$data
 do_down() { (down) || true; sweep; clear_shared; }
 do_version() { version; }
 do_run() { run "$@"; }
+do_create() { local name=$1; shift; [ "${1:-}" = -- ] && shift; create "$name" "$@"; }
 # Prints the command line of the engine's own client, for benchmarks.
 do_client() { client; }
 do_id() { full_id "$@"; }

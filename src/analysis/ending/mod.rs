@@ -20,6 +20,8 @@ const MONITOR: &[u8] = b"conmon-";
 pub struct EndingInput<'a> {
     /// The container.
     pub container: &'a Container,
+    /// The cgroup that it has when it runs, if that is known.
+    pub cgroup: Option<&'a [u8]>,
     /// Its engine's record, if there is one.
     pub record: Option<&'a ExitRecord>,
     /// Whether it runs.
@@ -174,7 +176,7 @@ impl EndingInput<'_> {
         }
         let kernel = Some("/dev/kmsg".to_owned());
         for (time, kill) in self.kills {
-            let killed = reason::kill(kill, self.container);
+            let killed = self.killed(kill);
             let text = format!("the kernel {killed}, {time:.3}{}", self.doubt());
             statements.push(Statement { topic: "oom", text, source: kernel.clone() });
         }
@@ -217,15 +219,27 @@ impl EndingInput<'_> {
         if self.may_be_earlier { " (or of an earlier container of this name)" } else { "" }
     }
 
+    /// Returns the facts that a trace would have had.
     fn sender(&self) -> Vec<Statement> {
-        let signal = self.record.and_then(ExitRecord::signal);
-        if self.is_running || signal.is_none() || self.last_kill().is_some() {
+        let record = self.record.filter(|record| record.state != RecordedState::Stopped);
+        let is_known = match record {
+            Some(record) if record.has_ended() => {
+                record.signal().is_none() && record.status >= Some(0)
+            }
+            Some(record) => record.state != RecordedState::Running,
+            // (It may be read with more rights.)
+            None => self.record.is_none() && self.container.engine.records_ends,
+        };
+        if self.is_running || is_known || self.last_kill().is_some() {
             return Vec::new();
         }
-        let text = format!(
-            "no record names the sender of a signal; `cinspect trace {}` shows that of the next one",
-            self.container.qualified()
-        );
+        let trace = format!("`cinspect trace {}`", self.container.qualified());
+        let text = match record.and_then(ExitRecord::signal) {
+            Some(_) => format!(
+                "no record names the sender of a signal; {trace} shows that of the next one"
+            ),
+            None => format!("{trace} shows the next end: exit status, signals and their senders"),
+        };
         vec![Statement { topic: "sender", text, source: None }]
     }
 

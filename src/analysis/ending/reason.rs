@@ -4,7 +4,6 @@ use super::EndingInput;
 use crate::analysis::wording::counted;
 use crate::model::byte_size::memory;
 use crate::model::bytes::message_text;
-use crate::model::container::Container;
 use crate::model::exit_record::{ExitRecord, RecordedState};
 use crate::model::oom_kill::OomKill;
 use crate::model::signal::Signal;
@@ -26,23 +25,25 @@ const CAUSES: [(Signal, &str); 11] = [
 ];
 const FAULT: &str = "a fault of the program";
 
-/// Returns the predicate of a sentence about a kill: `killed sh (host PID 812, 20 MiB) for lack of memory`.
-pub(super) fn kill(kill: &OomKill, container: &Container) -> String {
-    let comm = message_text(&kill.comm);
-    let size = kill.anonymous.map(|bytes| format!(", {} of memory", memory(bytes)));
-    let limit = match &kill.limited {
-        None => "the host had none left".to_owned(),
-        Some(path) if super::is_cgroup_of(path, container, None) => "its own limit".to_owned(),
-        Some(path) => format!("the limit of {}", message_text(path)),
-    };
-    format!(
-        "killed {comm} (host PID {}{}) for lack of memory: {limit}",
-        kill.pid,
-        size.unwrap_or_default()
-    )
-}
-
 impl EndingInput<'_> {
+    /// Returns the predicate of a sentence about a kill: `killed sh (host PID 812, 20 MiB) for lack of memory`.
+    pub(super) fn killed(&self, kill: &OomKill) -> String {
+        let comm = message_text(&kill.comm);
+        let size = kill.anonymous.map(|bytes| format!(", {} of memory", memory(bytes)));
+        let limit = match &kill.limited {
+            None => "the host had none left".to_owned(),
+            Some(path) if super::is_cgroup_of(path, self.container, self.cgroup) => {
+                "its own limit".to_owned()
+            }
+            Some(path) => format!("the limit of {}", message_text(path)),
+        };
+        format!(
+            "killed {comm} (host PID {}{}) for lack of memory: {limit}",
+            kill.pid,
+            size.unwrap_or_default()
+        )
+    }
+
     /// Returns the reason in one sentence.
     pub(super) fn reason(&self) -> String {
         let engine = self.engine();
@@ -70,6 +71,9 @@ impl EndingInput<'_> {
     fn unrecorded(&self) -> String {
         let cause = match self.record {
             None if self.container.engine.records_ends => self.unread_record(),
+            _ if self.kills.is_empty() => {
+                format!("{} does not record it, nor whether it was ever started", self.engine())
+            }
             _ => format!("{} does not record it", self.engine()),
         };
         let text = format!("how it ended is not known: {cause}");
@@ -226,6 +230,7 @@ mod tests {
 
     use super::super::{EndingInput, explain, is_cgroup_of};
     use super::*;
+    use crate::model::container::Container;
     use crate::model::engine::EngineInfo;
     use crate::model::exit_record::HealthRecord;
 
@@ -263,6 +268,7 @@ mod tests {
         let container = Container::not_running(&ENGINE);
         let input = EndingInput {
             container: &container,
+            cgroup: None,
             record: Some(record),
             is_running: false,
             kills,

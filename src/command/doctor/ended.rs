@@ -30,12 +30,12 @@ pub(super) fn finding(host: &Host, stopped: &StoppedContainer, pods: &RunningPod
         ));
     }
     let severity = severity(&record);
-    let log = (severity <= Severity::Warning && has_log_file(&record)).then(|| {
-        let command = format!("`cinspect logs {}`", quoted(&stopped.qualified()));
-        format!("{command} prints the end of its log")
+    let why = (severity <= Severity::Warning).then(|| {
+        let log = if has_log_file(&record) { ", with the end of its log" } else { "" };
+        format!("`cinspect why {}` explains it{log}", quoted(&stopped.qualified()))
     });
     let advice = stopped.advice().filter(|_| !is_restarting);
-    let remedies: Vec<String> = log.into_iter().chain(advice).collect();
+    let remedies: Vec<String> = why.into_iter().chain(advice).collect();
     Finding {
         severity,
         code: if is_restarting { FindingCode::CrashLoop } else { FindingCode::Ended },

@@ -13,6 +13,7 @@ use serde_json::json;
 use self::end_watch::EndWatch;
 use super::any_container::{AnyContainer, resolve_any};
 use super::{Command, arguments, command};
+use crate::analysis::remedy::with_names;
 use crate::cli::args;
 use crate::cli::context::Context;
 use crate::completion::source::CompletionSource;
@@ -145,7 +146,7 @@ fn destination<'r>(found: &'r AnyContainer<'_>) -> Result<&'r LogDestination, Er
                 .hint("run with sudo, or check the file"),
             _ if engine.names_containers() => error
                 .cause(format!("{} records none", engine.display_name))
-                .hint(engine.output_hint),
+                .hint(with_names(&found.container, engine.output_hint)),
             _ => error.cause("it was started without an engine").hint(engine.output_hint),
         }
     })

@@ -129,8 +129,7 @@ pub static FORECAST_COLUMNS: &[ForecastColumn] = &[
     })
         .json("why")
         .flexible()
-        .shown()
-        .priority(90),
+        .shown(),
 ];
 
 /// Draws the rows of a forecast as a table, and the line that sums it up.

@@ -97,7 +97,7 @@ pub static LS_COLUMNS: &[LsColumn] = &[
         state,
     )
     .shown()
-    .priority(120)
+    .priority(230)
     .emphasis(state_emphasis),
     LsColumn::new("runstate", "RUNSTATE", "the state in one word", |r| {
         let ended = r.exit.as_ref().map(|exit| exit_words::state(exit));
@@ -175,7 +175,7 @@ pub static LS_COLUMNS: &[LsColumn] = &[
     .json("image")
     .flexible()
     .shown()
-    .priority(50),
+    .priority(90),
     LsColumn::new("cgroup", "CGROUP", "cgroup path", |r| {
         r.container.cgroup.as_ref().map_or(Value::Absent, |c| Value::Bytes(c.path.clone()))
     })
@@ -314,6 +314,53 @@ fn stop_emphasis(row: &LsRow) -> Emphasis {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::engine::EngineInfo;
+    use crate::model::exit_record::RecordedState;
+    use crate::output::select::Selection;
+    use crate::output::style::{Style, TableOptions};
+    use crate::output::table::{TableLine, draw};
+
+    #[test]
+    fn a_narrow_terminal_keeps_how_a_container_ended() {
+        static ENGINE: EngineInfo = EngineInfo { name: "docker", ..EngineInfo::DEFAULT };
+        let container = Container {
+            name: Some("shop-checkout-worker-1".into()),
+            id: Some("1a".repeat(32)),
+            image: Some("registry.example.org/shop/checkout:2024".into()),
+            verified: true,
+            ..Container::not_running(&ENGINE)
+        };
+        let exit = ExitRecord {
+            state: RecordedState::Exited,
+            status: Some(137),
+            oom: Some(true),
+            ..ExitRecord::default()
+        };
+        let row = LsRow {
+            host: "host".into(),
+            container,
+            processes: Some(0),
+            started: None,
+            stop: None,
+            is_stop_unread: false,
+            exit: Some(exit),
+            short: true,
+        };
+        let lines = [TableLine::flat(&row)];
+        for (columns, header) in [
+            (120, "NAME ID ENGINE PID PROCS STATE ON STOP AGE IMAGE"),
+            (80, "NAME ENGINE PID PROCS STATE ON STOP AGE"),
+            (60, "NAME ENGINE PID PROCS STATE"),
+            (44, "NAME STATE"),
+        ] {
+            let style = Style { width: Some(columns), ..Style::default() };
+            let selection = Selection::default_of(LS_COLUMNS);
+            let drawn = draw(&selection, &lines, &style, &TableOptions::with_header());
+            assert!(drawn.contains("  exited 137 (OOM)"), "{drawn}");
+            let shown: Vec<&str> = drawn.lines().next().unwrap().split_whitespace().collect();
+            assert_eq!(shown.join(" "), header);
+        }
+    }
 
     #[test]
     fn the_table_has_no_faults() {

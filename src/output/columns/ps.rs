@@ -296,11 +296,7 @@ pub static PS_COLUMNS: &[PsColumn] = &[
     PsColumn::new("seccomp", "SECCOMP", "seccomp mode: off, strict, filter", seccomp)
         .watched()
         .priority(20),
-    PsColumn::new("command", "COMMAND", COMMAND, command)
-        .watched()
-        .flexible()
-        .shown()
-        .priority(u8::MAX),
+    PsColumn::new("command", "COMMAND", COMMAND, command).watched().flexible().shown(),
 ];
 
 const STATE: &str = "state: R running, S sleeping, D uninterruptible, T stopped, t traced, Z zombie, \

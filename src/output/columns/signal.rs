@@ -113,8 +113,7 @@ pub static SIGNAL_COLUMNS: &[SignalColumn] = &[
     })
     .json("note")
     .flexible()
-    .shown()
-    .priority(90),
+    .shown(),
 ];
 
 /// Returns the effect of a signal on the processes that it is forwarded to, in words.

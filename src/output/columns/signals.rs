@@ -187,8 +187,7 @@ pub static SIGNALS_COLUMNS: &[SignalsColumn] = &[
     })
     .json("note")
     .flexible()
-    .shown()
-    .priority(90),
+    .shown(),
 ];
 
 /// Returns the notes as lines below the table, each once, with the signals and processes that it is about.

@@ -145,7 +145,7 @@ impl ColumnLayout {
 ///
 /// Wide columns are dropped first, all together, where they would leave the flexible one less than
 /// half of the width it needs; then the column of lowest priority, of equal ones the last, until the flexible one
-/// has 20 columns or its need. Columns that fit beside the rest come back. With `keep_all` none is
+/// has 20 columns or its need, or is dropped itself. Columns that fit beside the rest come back. With `keep_all` none is
 /// dropped. If the rest is still too wide, the line ends at the edge: the column there is cut, and those
 /// beyond it are not shown.
 pub fn fit(layouts: &mut Vec<ColumnLayout>, width: usize, keep_all: bool) -> Vec<&'static str> {
@@ -173,20 +173,24 @@ fn fixed<'a>(layouts: impl Iterator<Item = &'a ColumnLayout>) -> usize {
 /// A column with its index in the table.
 type Indexed = (usize, ColumnLayout);
 
-/// Drops columns until the flexible one has 20 columns or its need; returns the dropped ones.
+/// Drops columns until the flexible one, if it is kept, has 20 columns or its need; returns the dropped ones.
 fn drop_columns(layouts: &mut Vec<ColumnLayout>, width: usize) -> Vec<Indexed> {
     let need = layouts.iter().find(|layout| layout.flexible).map_or(0, |layout| layout.width);
-    let least = need.min(MIN_FLEXIBLE);
     let mut kept: Vec<Indexed> = layouts.drain(..).enumerate().collect();
-    let fixed = |kept: &[Indexed]| fixed(kept.iter().map(|(_, layout)| layout));
+    let taken = |kept: &[Indexed]| {
+        let flexible = kept.iter().find(|(_, layout)| layout.flexible);
+        fixed(kept.iter().map(|(_, layout)| layout))
+            + flexible.map_or(0, |(_, layout)| layout.width.min(MIN_FLEXIBLE))
+    };
 
     let mut dropped = Vec::new();
-    if fixed(&kept) + least.max(need.div_ceil(2)) > width {
+    let half = need.div_ceil(2).saturating_sub(MIN_FLEXIBLE);
+    if taken(&kept) + half > width {
         dropped.extend(kept.extract_if(.., |(_, layout)| layout.wide));
     }
     let mut narrow = Vec::new();
-    while fixed(&kept) + least > width {
-        let droppable = kept.iter().filter(|(_, l)| !l.flexible && l.priority < u8::MAX);
+    while taken(&kept) > width {
+        let droppable = kept.iter().filter(|(_, layout)| layout.priority < u8::MAX);
         let Some(&(lowest, _)) = droppable.min_by_key(|(index, l)| (l.priority, Reverse(*index)))
         else {
             break;
@@ -196,11 +200,10 @@ fn drop_columns(layouts: &mut Vec<ColumnLayout>, width: usize) -> Vec<Indexed> {
     // A broad column that went late may have made room for narrow ones that went before it.
     narrow.sort_by_key(|(index, layout)| (Reverse(layout.priority), *index));
     for (index, layout) in narrow {
-        if fixed(&kept) + GAP + layout.width + least <= width {
-            let position = kept.partition_point(|(before, _)| *before < index);
-            kept.insert(position, (index, layout));
-        } else {
-            dropped.push((index, layout));
+        let position = kept.partition_point(|(before, _)| *before < index);
+        kept.insert(position, (index, layout));
+        if taken(&kept) > width {
+            dropped.push(kept.remove(position));
         }
     }
     layouts.extend(kept.into_iter().map(|(_, layout)| layout));

@@ -115,6 +115,25 @@ fn a_narrow_terminal_loses_columns_then_the_end_of_the_command() {
 }
 
 #[test]
+fn a_flexible_column_of_low_priority_is_dropped_before_others() {
+    let selection = |priority| {
+        let mut selection = columns(&[0, 1, 2, 3]);
+        selection.columns[3].priority = priority;
+        selection
+    };
+    let no_command = [" PID  USER   S", "   1  root   S", "1234  größe  S"];
+    let no_user = [" PID  S  COMMAND", "   1  S  nginx: master process /us…", r"1234  S  a\nb"];
+    for (priority, width, expected) in [(40, 35, &no_command), (60, 35, &no_user)] {
+        let drawn = draw_all(&selection(priority), &sample(), &at_width(width));
+        assert_eq!(drawn, lines(expected));
+    }
+    // Where its whole text fits beside the rest, it comes back.
+    let short = [row(1, "root", "sh")];
+    let drawn = draw_all(&selection(40), &short, &at_width(24));
+    assert_eq!(drawn, lines(&["PID  USER  S  COMMAND", "  1  root  S  sh"]));
+}
+
+#[test]
 fn selected_columns_are_cut_at_the_edge_instead_of_dropped() {
     let exact = |order| Selection { exact: true, ..columns(order) };
     let drawn = draw_all(&exact(&[0, 1, 2]), &sample(), &at_width(10));

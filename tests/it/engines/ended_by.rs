@@ -415,7 +415,11 @@ fn explained(records: &Records, row: &Row, subject: &Subject<'_>) -> Outcome {
     let why = &why[0];
     let truth = subject.ending()?;
     let reason = why["reason"].as_str().unwrap_or_default();
+    let evidence = why["evidence"].to_string();
+    check(!row.has_limit || evidence.contains("for lack of memory: its own limit"), why)?;
     if !records.status {
+        let trace = format!("`cinspect trace {}` shows the next end", subject.qualified()?);
+        check(evidence.contains(&trace), why)?;
         // (The kernel's log may still have kills in an earlier container of this name.)
         check(why["oom"] != json!(true), why)?;
         same(why["status"].clone(), Value::Null)?;

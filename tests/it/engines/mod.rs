@@ -202,6 +202,8 @@ const ENGINE_CHECKS: &[(&str, Check)] = &[
     ("runc", ("created_container_has_no_verdicts_yet", standalone::created)),
     ("docker", ("container_that_was_never_started", standalone::never_started)),
     ("podman", ("container_that_was_never_started", standalone::never_started)),
+    ("containerd", ("container_that_was_never_started", standalone::never_started)),
+    ("lxc", ("container_that_was_never_started", standalone::never_started)),
     (
         "podman",
         ("sandbox_is_known_whatever_the_runtimes_name", standalone::sandbox_by_another_name),
