@@ -1,10 +1,14 @@
 //! `doctor`: that it finds the problem, and that a real stop then behaves as it says.
 
+use std::path::Path;
+
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
+use crate::kernel_agreement::State;
+use crate::kernel_agreement::freezer::{self, FrozenCgroup};
 use crate::support::{
-    Need, Outcome, UnsharedInit, check, fixture, run, same, test_with, wait_until,
+    Need, Outcome, UnsharedInit, check, fixture, not_applicable, run, same, test_with, wait_until,
 };
 
 /// The name of a case, its fixture, the code of the first finding, and whether a stop then waits for the
@@ -39,6 +43,15 @@ pub fn trials() -> Vec<Trial> {
     add("doctor::a_command_that_may_be_over_in_time_is_no_problem", short_command);
     add("doctor::a_signal_that_is_blocked_at_this_moment_is_no_problem", blocked_for_now);
     add("doctor::a_process_that_does_not_run_is_named_with_the_reason", not_running);
+    for (state, name) in [
+        (State::FrozenV1, "doctor::a_process_that_is_frozen_by_v1_is_named"),
+        (State::FrozenV2, "doctor::a_process_that_is_frozen_by_v2_is_named"),
+    ] {
+        trials.push(match freezer::mount_point(state) {
+            Some(top) => test_with(Need::Namespaces, name, move || frozen(&top)),
+            None => not_applicable(name, "no such freezer on this host"),
+        });
+    }
     trials
 }
 
@@ -188,6 +201,22 @@ fn not_running() -> Outcome {
         let is_right = text("message").contains(message) && text("remedy").contains(remedy);
         let found = (named.len(), named[0]["pid"].to_string(), is_right);
         same((lines, found), (lines, (1, pid, true)))?;
+    }
+    Ok(())
+}
+
+/// A child that is frozen has a finding, whether the signal would end it or not.
+fn frozen(top: &Path) -> Outcome {
+    for child in ["ignore=TERM", "block=TERM", "handle=TERM"] {
+        let container = fixture(&format!("init exits-on=TERM\n> child {child}"))?;
+        let _cgroup = FrozenCgroup::new(top, &[container.host_pids()["child"]])?;
+        let name = format!("pid:{}", container.init);
+        let findings = run(&["--json", "doctor", "--exit-zero", &name]).expect(0)?.objects();
+        let is_frozen = |row: &&Value| row["code"] == json!("frozen");
+        let found: Vec<&Value> = findings.iter().filter(is_frozen).collect();
+        same((child, found.len()), (child, 1))?;
+        same(found[0]["pid"].clone(), json!(container.pids["child"]))?;
+        same(found[0]["remedy"].clone(), json!("thaw its cgroup"))?;
     }
     Ok(())
 }

@@ -14,7 +14,7 @@ use agreement::{Actor, send_and_compare};
 
 mod agreement;
 mod cases;
-mod freezer;
+pub mod freezer;
 mod traced;
 
 /// A signal for every default action, and the ones with rules of their own in the kernel.
@@ -25,7 +25,7 @@ const SIGNALS: &[&str] = &[
 
 /// The state of the actors when they are signalled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+pub enum State {
     Running,
     /// By SIGSTOP from the host.
     Stopped,

@@ -26,8 +26,10 @@ use super::joined::{EnginePurpose, Joined, purposes};
 use super::programs::{Forwarding, NODE, SHELL, SHELLS, program_of};
 use super::remedy::{Remedies, quoted};
 use super::wording::{counted, seconds};
+use crate::model::cgroup::Freezer;
 use crate::model::container::{Container, ContainerState};
 use crate::model::exit_record::ExitRecord;
+use crate::model::pid::HostPid;
 use crate::model::process::Fact;
 use crate::model::signal::Signal;
 use crate::model::stop_policy::StopPolicy;
@@ -43,6 +45,8 @@ pub struct DiagnosisInput<'a> {
     pub processes: &'a [ContainerProcess],
     /// The effect of the stop signal on each of them.
     pub predictions: &'a [Prediction],
+    /// The processes that are frozen, or may be.
+    pub frozen: &'a HashMap<HostPid, Freezer>,
     /// The forecast of a stop by its engine.
     pub forecast: &'a Forecast,
     /// The same with children signalled first.
@@ -106,7 +110,7 @@ pub fn diagnose(input: &DiagnosisInput<'_>) -> Vec<Finding> {
         diagnosis.unreached();
         diagnosis.reached();
         diagnosis.other_states();
-        diagnosis.stopped();
+        diagnosis.suspended();
         diagnosis.doubt_by_hook();
     }
     diagnosis.companions();

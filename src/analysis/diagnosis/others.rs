@@ -9,8 +9,12 @@ use crate::analysis::forecast::{Answer, KilledBy, ProcessForecast};
 use crate::analysis::joined::EnginePurpose;
 use crate::analysis::programs::{TINI, program_of};
 use crate::analysis::wording::{counted, seconds};
+use crate::model::cgroup::Freezer;
 use crate::model::process::Fact;
 use crate::model::verdict::Verdict;
+
+/// The remedy for a process that is frozen without its container.
+const THAW: &str = "thaw its cgroup";
 
 /// Processes that no signal reaches, by the process that should have forwarded it.
 struct Unreached {
@@ -331,18 +335,33 @@ impl Diagnosis<'_> {
         }
     }
 
-    /// Adds the findings for processes that are stopped, and that the signal would not end if they ran. (The
-    /// others have a finding about the signal, which takes effect after CONT.)
-    pub(super) fn stopped(&mut self) {
+    /// Adds the findings for processes that are stopped or frozen, and that the signal would not end if they
+    /// ran. (The others have a finding about the signal, which takes effect when they run again.)
+    pub(super) fn suspended(&mut self) {
         let input = self.input;
         for (process, prediction) in input.processes.iter().zip(input.predictions) {
-            let is_stopped = process.in_container && process.facts.stat.state.is_stopped();
-            if is_stopped && !self.is_paused && prediction.verdict != Verdict::Delayed {
+            if self.is_paused || !process.in_container || prediction.verdict == Verdict::Delayed {
+                continue;
+            }
+            let has_no_effect = matches!(
+                prediction.verdict,
+                Verdict::Ignored | Verdict::Discarded | Verdict::Pending
+            );
+            if process.facts.stat.state.is_stopped() {
                 let remedy = self.resume(process);
                 let message = "it is stopped, and does not run until it gets CONT";
                 self.add(Severity::Warning, FindingCode::Stopped, process, message, remedy);
+            } else if has_no_effect && self.is_frozen(process) {
+                let message = "it is frozen, and does not run until its cgroup is thawed";
+                self.add(Severity::Warning, FindingCode::Frozen, process, message, THAW);
             }
         }
+    }
+
+    /// Whether a process is in a frozen cgroup.
+    fn is_frozen(&self, process: &ContainerProcess) -> bool {
+        let freezer = self.input.frozen.get(&process.facts.id.pid);
+        matches!(freezer, Some(Freezer::V1 | Freezer::V2))
     }
 
     fn resume(&self, process: &ContainerProcess) -> String {
@@ -358,18 +377,19 @@ impl Diagnosis<'_> {
     ) {
         let state = process.facts.stat.state;
         let why = prediction.note.as_deref().unwrap_or("it does not run");
-        let (code, remedy) = if state.is_stopped() {
+        // (A process that v1 has frozen is in uninterruptible sleep.)
+        let (code, remedy) = if self.is_frozen(process) {
+            (FindingCode::Frozen, THAW.into())
+        } else if state.is_stopped() {
             (FindingCode::Stopped, self.resume(process))
         } else if state.is_traced() || process.facts.status.tracer_pid != 0 {
             (FindingCode::Traced, DETACH.into())
-        } else if state.is_uninterruptible() {
+        } else {
             let remedy = match waits_for_vfork(&process.facts) {
                 true => "its child has to execute a program or exit",
                 false => "check the device or network file system that it is waiting for",
             };
             (FindingCode::Uninterruptible, remedy.into())
-        } else {
-            (FindingCode::Frozen, "thaw its cgroup".into())
         };
         let message = format!("{} has no effect yet: {why}", self.signal);
         self.add(severity, code, process, message, remedy);

@@ -46,6 +46,7 @@ pub(super) fn findings(found: &ResolvedContainer<'_>) -> Result<Vec<Finding>, Er
         policy: &policy,
         processes: &snapshot.processes,
         predictions: &predictions,
+        frozen: &snapshot.delivery.frozen,
         forecast: &forecast(&engines),
         children_first: &forecast(&children_first),
         alternatives: &alternatives,
