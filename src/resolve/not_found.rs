@@ -150,13 +150,21 @@ impl NotFound<'_> {
             stopped.iter().map(|stopped| &stopped.container).collect();
         let names = distinct_names(&containers);
         let count = stopped.len();
+        // (Of several users, or in several directories: LXC has no IDs.)
+        let is_shared = |name: &String| names.iter().filter(|other| *other == name).count() > 1;
+        let heading = match names.iter().any(is_shared) {
+            true => "only their records tell those of one name apart:",
+            false => "use one of these:",
+        };
         let error = self
             .because(format!("it matches {count} containers that are not running"))
-            .hint("use one of these:");
-        containers.iter().zip(names).take(MOST_LISTED).fold(error, |error, (container, name)| {
+            .hint(heading);
+        stopped.iter().zip(&names).take(MOST_LISTED).fold(error, |error, (stopped, name)| {
+            let container = &stopped.container;
             let record = exit_record(self.host, container).unwrap_or_default();
             let ended = predicate(&record, container.engine, Timestamp::now());
-            error.hint(format!("  {name}  ({ended})"))
+            let path = is_shared(name).then(|| format!(": {}", stopped.path().display()));
+            error.hint(format!("  {name}  ({ended}{})", path.unwrap_or_default()))
         })
     }
 
