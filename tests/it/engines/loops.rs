@@ -12,14 +12,12 @@ use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 use super::Engine;
-use super::ended_by::wait_long;
+use super::ended_by::{ATTEMPTS, lost, wait_long};
 use super::endings::Ended;
 use crate::support::{Outcome, check, cinspect, run, same, start_trace};
 
 /// Runs of a container.
 const RUNS: usize = 4;
-/// Attempts to see all of them: on a busy host the kernel may drop records, which the trace says.
-const ATTEMPTS: usize = 3;
 
 /// A trace that is running, and its events so far.
 struct Trace {
@@ -69,10 +67,6 @@ fn statuses(events: &[Value], container: &str) -> Vec<Value> {
             && event["target"]["comm"] == json!("sh")
     };
     events.iter().filter(is_end).map(|event| event["status"].clone()).collect()
-}
-
-fn lost(events: &[Value]) -> bool {
-    events.last().is_some_and(|end| end["lost"] != json!(0))
 }
 
 fn why(container: &str) -> Result<Value, Failed> {
