@@ -14,7 +14,6 @@ use crate::engine::{SearchDepth, discover, exit_record, stop_policy};
 use crate::error::{Error, ExitStatus};
 use crate::model::container::Container;
 use crate::model::exit_record::ExitRecord;
-use crate::model::log_record::LogFormat;
 use crate::model::oom_kill::OomKill;
 use crate::model::pid::Ticks;
 use crate::output::escape::{safe, safe_output, safe_str};
@@ -183,21 +182,26 @@ fn log_end(
     record: &ExitRecord,
 ) -> Result<Option<LogEnd>, ReadError> {
     let Some(destination) = &record.log else { return Ok(None) };
-    let Some(format) = LogFormat::of_driver(&destination.driver) else { return Ok(None) };
-    let Some(path) = &destination.path else { return Ok(None) };
     let trust = Trust::of_container(container);
     let range = LogRange { last: Some(LOG_LINES), since: None };
-    let mut reader = match LogReader::open(host, path, trust, format, range) {
-        Err(ReadError::Gone) => return Ok(None),
-        opened => opened?,
-    };
-    let mut lines = Vec::new();
-    while lines.len() < LOG_LINES
-        && let Some(record) = reader.next()?
-    {
-        lines.push(record.text);
+    let mut end = None;
+    for (path, format) in destination.files() {
+        let mut reader = match LogReader::open(host, path, trust, format, range) {
+            Err(ReadError::Gone) => continue,
+            opened => opened?,
+        };
+        let mut lines = Vec::new();
+        while lines.len() < LOG_LINES
+            && let Some(record) = reader.next()?
+        {
+            lines.push(record.text);
+        }
+        // (Where each stream has a file, an error message is in that of stderr, the last one.)
+        if end.is_none() || !lines.is_empty() {
+            end = Some((path.display().to_string(), lines));
+        }
     }
-    Ok(Some((path.display().to_string(), lines)))
+    Ok(end)
 }
 
 impl WhyAnswer {

@@ -1,18 +1,24 @@
 //! Apptainer, and Singularity before it: the instances of a user in
 //! `~/.apptainer/instances/app/HOST/USER/NAME/NAME.json`, with the PIDs of the init and of the monitor above
-//! it. Where the home cannot be read, the monitor's title has the name: `Apptainer instance: USER [NAME]`.
+//! it, the configured process (encoded in base64) and a file of output for each stream. Where the home cannot be
+//! read, the monitor's title has the name: `Apptainer instance: USER [NAME]`.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use data_encoding::BASE64;
 use serde::Deserialize;
 
 use super::Engine;
+use super::oci_process::{ProcessBundle, trusted_file};
 use super::record::{Record, RecordReader, SearchPath};
+use crate::model::container::Container;
 use crate::model::engine::{EngineAdvice, EngineInfo};
+use crate::model::exit_record::{ExitRecord, LogDestination, RecordedState};
 use crate::model::pid::HostPid;
+use crate::model::process_config::ProcessConfig;
 use crate::model::signal::Signal;
-use crate::proc::StateFile;
+use crate::proc::{Host, StateFile};
 
 /// The descriptor of Apptainer.
 pub static APPTAINER: EngineInfo = EngineInfo {
@@ -64,6 +70,44 @@ impl Engine for Apptainer {
             records.push(record);
         }
     }
+
+    /// Returns where the output goes: nothing is recorded of an end.
+    fn exit_record(&self, host: &Host, container: &Container) -> Option<ExitRecord> {
+        let (file, instance) = instance_of(host, container)?;
+        let is_named = |path: &PathBuf| !path.as_os_str().is_empty();
+        let mut log = LogDestination::new("", Some(instance.log_out_path.filter(is_named)?));
+        log.stderr = instance.log_err_path.filter(is_named);
+        Some(ExitRecord {
+            state: RecordedState::Running,
+            log: Some(log),
+            sources: vec![file.path],
+            ..ExitRecord::default()
+        })
+    }
+
+    fn process_config(&self, host: &Host, container: &Container) -> Option<ProcessConfig> {
+        let (file, instance) = instance_of(host, container)?;
+        let mut process = process_of(&instance.config)?;
+        process.source = file.path.display().to_string();
+        Some(process)
+    }
+}
+
+/// Parses the configuration of an instance.
+fn process_of(config: &str) -> Option<ProcessConfig> {
+    let config = BASE64.decode(config.as_bytes()).ok()?;
+    let config: ApptainerConfig = serde_json::from_slice(&config).ok()?;
+    let ApptainerEngineConfig { json_config, oci_config } = config.engine_config;
+    let mut process = oci_config.process_config();
+    process.umask = json_config.umask.filter(|_| json_config.restore_umask);
+    Some(process)
+}
+
+/// Reads the file of a container's instance.
+fn instance_of(host: &Host, container: &Container) -> Option<(StateFile, ApptainerInstance)> {
+    let file = trusted_file(host, container, container.record.as_ref()?)?;
+    let instance = file.json().ok()?;
+    Some((file, instance))
 }
 
 /// Returns the user and the name in the title of a monitor.
@@ -94,7 +138,7 @@ fn read_instances(reader: &RecordReader<'_>, root: &SearchPath, records: &mut Ve
     }
 }
 
-/// An instance file.
+/// An instance file (pkg/instance, File).
 #[derive(Deserialize)]
 struct ApptainerInstance {
     pid: i32,
@@ -103,6 +147,35 @@ struct ApptainerInstance {
     name: String,
     #[serde(default)]
     image: String,
+    /// An [`ApptainerConfig`] in base64.
+    #[serde(default)]
+    config: String,
+    #[serde(default, rename = "logOutPath")]
+    log_out_path: Option<PathBuf>,
+    #[serde(default, rename = "logErrPath")]
+    log_err_path: Option<PathBuf>,
+}
+
+/// The configuration of an instance.
+#[derive(Deserialize)]
+struct ApptainerConfig {
+    #[serde(rename = "engineConfig")]
+    engine_config: ApptainerEngineConfig,
+}
+
+#[derive(Deserialize)]
+struct ApptainerEngineConfig {
+    #[serde(default, rename = "jsonConfig")]
+    json_config: ApptainerOptions,
+    #[serde(rename = "ociConfig")]
+    oci_config: ProcessBundle,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default, rename_all = "camelCase")]
+struct ApptainerOptions {
+    restore_umask: bool,
+    umask: Option<u32>,
 }
 
 fn record(reader: &RecordReader<'_>, file: &StateFile, user: &str) -> Option<Record> {
@@ -136,6 +209,21 @@ mod tests {
             ("Other instance: ann [web]", None),
         ] {
             assert_eq!(parse_title(title), parsed, "{title}");
+        }
+    }
+
+    #[test]
+    fn the_configured_process_is_in_base64() {
+        let config = r#"{"engineName":"apptainer","engineConfig":{
+            "jsonConfig":{"instance":true,"restoreUmask":true,"umask":2},
+            "ociConfig":{"process":{"env":["PATH=/bin","A=b"],"cwd":"/d","noNewPrivileges":true}}}}"#;
+        let process = process_of(&BASE64.encode(config.as_bytes())).unwrap();
+        let environment = vec![b"PATH=/bin".to_vec(), b"A=b".to_vec()];
+        assert_eq!(process.environment, Some(environment));
+        assert_eq!((process.workdir, process.umask), (Some(b"/d".to_vec()), Some(2)));
+        assert_eq!(process.no_new_privs, Some(true));
+        for damaged in ["", "!", &BASE64.encode(b"{}"), &BASE64.encode(&config.as_bytes()[1..])] {
+            assert_eq!(process_of(damaged), None);
         }
     }
 }

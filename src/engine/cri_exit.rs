@@ -78,7 +78,7 @@ pub(super) fn exit_record(host: &Host, container: &Container) -> Option<ExitReco
     let log = entry.and_then(|entry| entry.cri.log_path);
     Some(ExitRecord {
         restarts,
-        log: log.map(|path| LogDestination { driver: "kubernetes".into(), path: Some(path) }),
+        log: log.map(|path| LogDestination::new("kubernetes", Some(path))),
         sources: vec![path],
         ..status.record()
     })

@@ -122,8 +122,7 @@ fn exit_record(host: &Host, container: &Container) -> Option<ExitRecord> {
         error: Some(end.error).filter(|error| !error.is_empty()),
         started,
         finished: parse_time(&end.finished),
-        log: log_path
-            .map(|path| LogDestination { driver: "kubernetes".into(), path: Some(path.into()) }),
+        log: log_path.map(|path| LogDestination::new("kubernetes", Some(path.into()))),
         restarts: restarts(&annotations),
         sources: vec![path],
         ..ExitRecord::default()

@@ -104,17 +104,16 @@ pub(super) fn exit_record(host: &Host, container: &Container) -> Option<ExitReco
 /// names of their own in the container's directory (daemon/logs.go, daemon/logger/local).
 fn log_of(host: &Host, record: &Path, log_path: Option<PathBuf>, driver: String) -> LogDestination {
     let recorded = log_path.filter(|path| !path.as_os_str().is_empty());
-    let local =
-        |name| LogDestination { driver: "local".into(), path: Some(record.with_file_name(name)) };
+    let local = |name| LogDestination::new("local", Some(record.with_file_name(name)));
     let has_copy = || {
         let directory = record.parent().map(|directory| host.state_dir(directory));
         directory.is_some_and(|dir| dir.is_ok_and(|dir| dir.open(COPY).is_ok()))
     };
     match &*driver {
         "local" => local(LOCAL),
-        "json-file" | "journald" | "none" => LogDestination { path: recorded, driver },
+        "json-file" | "journald" | "none" => LogDestination::new(driver, recorded),
         _ if has_copy() => local(COPY),
-        _ => LogDestination { path: recorded, driver },
+        _ => LogDestination::new(driver, recorded),
     }
 }
 

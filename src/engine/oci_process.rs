@@ -25,7 +25,7 @@ const IOPRIO_CLASS_SHIFT: u32 = 13;
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
-struct ProcessBundle {
+pub(super) struct ProcessBundle {
     process: BundleProcess,
     linux: BundleLinux,
 }
@@ -185,7 +185,8 @@ fn may_be_inherited(init: &ResourceLimit, supervisor: &ResourceLimit) -> bool {
 }
 
 impl ProcessBundle {
-    fn process_config(&self) -> ProcessConfig {
+    /// Returns the configured process, without its source.
+    pub(super) fn process_config(&self) -> ProcessConfig {
         let process = &self.process;
         let class = |name: &str| match name {
             "IOPRIO_CLASS_RT" => 1,

@@ -133,7 +133,7 @@ impl DatabaseEntry {
             restart_limit: (config.restart_retries > 0).then_some(config.restart_retries),
             restart_policy: Some(config.restart_policy),
             sources: vec![self.file],
-            log: Some(LogDestination { driver: config.log_driver, path: config.log_path }),
+            log: Some(LogDestination::new(config.log_driver, config.log_path)),
             ..ExitRecord::default()
         }
     }

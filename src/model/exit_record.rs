@@ -1,10 +1,11 @@
 //! The end of a container as its engine recorded it: state, exit status, times, restarts, health, log.
 //! Every field is a claim of the engine's files; nothing here reads one.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
+use super::log_record::LogFormat;
 use super::signal::Signal;
 
 /// State of a container according to its engine's record.
@@ -90,12 +91,29 @@ pub struct HealthRecord {
 }
 
 /// The destination of a container's output.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LogDestination {
-    /// The engine's name of the log driver.
+    /// The engine's name of the log driver; empty if it has none, and each stream has a file of its own.
     pub driver: String,
-    /// The current file, if the driver writes to one.
+    /// The current file, if the driver writes to one; without a driver that of stdout.
     pub path: Option<PathBuf>,
+    /// The file of stderr, without a driver.
+    pub stderr: Option<PathBuf>,
+}
+
+impl LogDestination {
+    /// Creates the destination of a driver.
+    pub fn new(driver: impl Into<String>, path: Option<PathBuf>) -> Self {
+        Self { driver: driver.into(), path, stderr: None }
+    }
+
+    /// Returns the current files and their formats.
+    pub fn files(&self) -> Vec<(&Path, LogFormat)> {
+        let plain = |is_stderr| self.driver.is_empty().then_some(LogFormat::Plain { is_stderr });
+        let format = LogFormat::of_driver(&self.driver).or_else(|| plain(false));
+        let first = self.path.as_deref().zip(format);
+        first.into_iter().chain(self.stderr.as_deref().zip(plain(true))).collect()
+    }
 }
 
 impl ExitRecord {

@@ -92,8 +92,9 @@ fn accounts(bytes: &[u8]) {
 }
 
 fn logs(bytes: &[u8]) {
-    for driver in ["json-file", "local", "k8s-file"] {
-        let Some(format) = log_record::LogFormat::of_driver(driver) else { continue };
+    let plain = log_record::LogFormat::Plain { is_stderr: true };
+    let of_driver = ["json-file", "local", "k8s-file"].map(log_record::LogFormat::of_driver);
+    for format in of_driver.into_iter().flatten().chain([plain]) {
         for record in bytes.split(|byte| *byte == b'\n') {
             let _ = format.parse(record);
         }

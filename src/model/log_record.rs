@@ -1,5 +1,6 @@
 //! The records in engines' log files: one JSON object a line (Docker's json-file), one line with time,
-//! stream and tag (CRI, Podman's k8s-file), and frames of protobuf (Docker's local). Pure.
+//! stream and tag (CRI, Podman's k8s-file), frames of protobuf (Docker's local), and the bare output of one
+//! stream (Apptainer). Pure.
 
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -27,6 +28,11 @@ pub enum LogFormat {
     /// Docker's local (daemon/logger/local): a frame is its length in four bytes, big end first, a
     /// `LogEntry` of protobuf, and the length once more.
     Local,
+    /// The lines of one stream as they were written, without times.
+    Plain {
+        /// Whether it is stderr.
+        is_stderr: bool,
+    },
 }
 
 impl LogFormat {
@@ -47,6 +53,7 @@ impl LogFormat {
             Self::Json => json(bytes),
             Self::Tagged => tagged(bytes),
             Self::Local => entry(bytes),
+            Self::Plain { is_stderr } => Some(plain(bytes, is_stderr)),
         };
         parsed.unwrap_or_else(|| LogRecord { text: bytes.to_vec(), ..LogRecord::default() })
     }
@@ -119,6 +126,17 @@ fn entry(bytes: &[u8]) -> Option<LogRecord> {
         }
     }
     Some(record)
+}
+
+/// Returns a line, whose newline is not written yet if it has none.
+fn plain(line: &[u8], is_stderr: bool) -> LogRecord {
+    let text = line.strip_suffix(b"\n");
+    LogRecord {
+        time: None,
+        is_stderr,
+        is_partial: text.is_none(),
+        text: text.unwrap_or(line).to_vec(),
+    }
 }
 
 fn varint(bytes: &mut &[u8]) -> Option<u64> {

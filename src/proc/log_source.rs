@@ -161,6 +161,7 @@ fn record(file: &mut impl BufRead, format: LogFormat) -> Result<Option<Vec<u8>>,
     match format {
         LogFormat::Local => frame(file),
         LogFormat::Json | LogFormat::Tagged => line(file),
+        LogFormat::Plain { .. } => plain_line(file),
     }
 }
 
@@ -175,6 +176,13 @@ fn line(file: &mut impl BufRead) -> Result<Option<Vec<u8>>, ReadError> {
         }
         _ => Ok(None),
     }
+}
+
+/// Reads a line with its newline, or what there is of it.
+fn plain_line(file: &mut impl BufRead) -> Result<Option<Vec<u8>>, ReadError> {
+    let mut bytes = Vec::new();
+    file.by_ref().take(MAX_RECORD as u64).read_until(b'\n', &mut bytes)?;
+    Ok((!bytes.is_empty()).then_some(bytes))
 }
 
 /// Skips the rest of a line; returns false if its end is not written yet.
@@ -221,7 +229,9 @@ fn tail(file: &mut File, format: LogFormat, wanted: usize) -> Result<(u64, usize
     let end = file.seek(SeekFrom::End(0))?;
     match format {
         LogFormat::Local => tail_of_frames(file, end, wanted),
-        LogFormat::Json | LogFormat::Tagged => tail_of_lines(file, end, wanted),
+        LogFormat::Json | LogFormat::Tagged | LogFormat::Plain { .. } => {
+            tail_of_lines(file, end, wanted)
+        }
     }
 }
 

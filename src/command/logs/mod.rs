@@ -106,21 +106,24 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
         Printer { context, host: &host, arguments: &arguments, container: &found.container };
     let end = EndWatch::new(&printer, &found);
     let destination = destination(&found)?;
+    if arguments.since.is_some() && destination.driver.is_empty() {
+        let error = Error::new(ExitStatus::Usage, "`--since` is not possible here");
+        return Err(error.cause("the log has no times").hint("`-n` prints the last lines"));
+    }
     context.ui.step(&format!("log driver {}", safe_str(&destination.driver)));
-    match (LogFormat::of_driver(&destination.driver), &destination.path) {
-        _ if destination.driver == "journald" => {
-            journal::print(&printer, range, end)?;
+    match destination.files() {
+        _ if destination.driver == "journald" => journal::print(&printer, range, end)?,
+        files if files.is_empty() => return Err(no_file(&found, destination)),
+        files => {
+            let opened = files.into_iter().map(|(path, format)| {
+                let trust = Trust::of_container(&found.container);
+                LogReader::open(&host, path, trust, format, range).map_err(|error| match error {
+                    ReadError::Gone if was_never_started(&found) => no_file(&found, destination),
+                    error => unreadable(&path.display(), &error),
+                })
+            });
+            printer.follow(&mut opened.collect::<Result<Vec<_>, Error>>()?, end)?;
         }
-        (Some(format), Some(path)) => {
-            let trust = Trust::of_container(&found.container);
-            let opened = LogReader::open(&host, path, trust, format, range);
-            let mut reader = opened.map_err(|error| match error {
-                ReadError::Gone if was_never_started(&found) => no_file(&found, destination),
-                error => unreadable(&path.display(), &error),
-            })?;
-            printer.follow(&mut reader, end)?;
-        }
-        _ => return Err(no_file(&found, destination)),
     }
     Ok(ExitStatus::Done)
 }
@@ -194,19 +197,21 @@ struct Printer<'a> {
 
 impl Printer<'_> {
     /// Prints the records of the reader; with `-f`, also those that are added while the container runs.
-    fn follow(&self, reader: &mut LogReader<'_>, mut end: EndWatch<'_>) -> Result<(), Error> {
+    fn follow(&self, readers: &mut [LogReader<'_>], mut end: EndWatch<'_>) -> Result<(), Error> {
         loop {
             // (Its last lines are read after it has ended.)
             let is_over = end.is_over();
-            if self.print_all(reader)?.is_break() {
-                return Ok(());
+            for reader in &mut *readers {
+                if self.print_all(reader)?.is_break() {
+                    return Ok(());
+                }
             }
             if is_over {
                 end.note();
                 return Ok(());
             }
             std::thread::sleep(INTERVAL);
-            reader.renew();
+            readers.iter_mut().for_each(LogReader::renew);
         }
     }
 

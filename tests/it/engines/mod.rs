@@ -418,8 +418,8 @@ impl Engine {
         let is_child = |row: &&Value| {
             let caught =
                 row["signals"]["caught"].as_array().is_some_and(|c| c.contains(&json!("USR1")));
-            // The init of bwrap is bwrap; its child is the shell that logs `init USR1`.
-            caught && !row["command"].to_string().contains("init USR1")
+            // The inits of bwrap and Apptainer are their own; the child is the shell that logs `init USR1`.
+            caught && row["pid"] != json!(1) && !row["command"].to_string().contains("init USR1")
         };
         rows.iter().find(is_child).cloned().ok_or_else(|| "no child with a handler".into())
     }
