@@ -39,8 +39,10 @@ pub fn map<T: Send>(count: usize, threads: usize, work: impl Fn(usize) -> T + Sy
     };
     let mut results = std::thread::scope(|scope| {
         let spawn = |_| std::thread::Builder::new().spawn_scoped(scope, take).ok();
-        let others: Vec<_> =
-            with_signals_blocked(|| (1..threads.min(count)).filter_map(spawn).collect());
+        let others: Vec<_> = match threads.min(count) {
+            0 | 1 => Vec::new(),
+            threads => with_signals_blocked(|| (1..threads).filter_map(spawn).collect()),
+        };
         let mut results = take();
         for thread in others {
             results.extend(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));

@@ -22,12 +22,15 @@ use crate::proc::read::{ReadError, read_at_once, read_into};
 use crate::proc::trust::Trust;
 use crate::sys::fd;
 use crate::sys::listing::each_entry;
+use crate::sys::parallel;
 
 /// No tree that an engine makes is nearly this deep or wide; a hostile one may be.
 const MAX_DEPTH: usize = 64;
 const MAX_CGROUPS: usize = 100_000;
 /// More than any user's sessions and rootless containers create.
 const MAX_PER_USER: usize = 10_000;
+/// Cgroups in a hierarchy for which starting a thread pays off.
+const LARGE: usize = 48;
 /// cgroup.procs of the largest possible container: 4 million PIDs of 8 bytes.
 const MAX_PROCS: usize = 32 << 20;
 
@@ -72,42 +75,49 @@ struct PendingCgroup {
     is_leaf: bool,
 }
 
-/// A walk through the tree.
+/// A walk through one hierarchy.
 struct TreeWalk<'a> {
     host: &'a Host,
-    seen: HashSet<Vec<u8>>,
-    tree: CgroupTree,
+    hierarchy: &'a Hierarchy,
+    /// Parents before children.
+    cgroups: Vec<LiveCgroup>,
     per_user: HashMap<u32, usize>,
     too_deep: bool,
+    too_many: bool,
 }
 
-impl TreeWalk<'_> {
-    /// Walks one hierarchy; false if there are too many cgroups to continue.
-    fn hierarchy(&mut self, hierarchy: &Hierarchy) -> bool {
-        let Ok(meta) = std::fs::metadata(&hierarchy.dir) else { return true };
+impl<'a> TreeWalk<'a> {
+    fn new(host: &'a Host, hierarchy: &'a Hierarchy) -> Self {
+        let (cgroups, per_user) = (Vec::new(), HashMap::new());
+        Self { host, hierarchy, cgroups, per_user, too_deep: false, too_many: false }
+    }
+
+    /// Walks the hierarchy, until there are too many cgroups to continue.
+    fn run(mut self) -> Self {
+        let Ok(meta) = std::fs::metadata(&self.hierarchy.dir) else { return self };
         let mut todo = vec![PendingCgroup {
-            dir: hierarchy.dir.clone(),
+            dir: self.hierarchy.dir.clone(),
             path: Vec::new(),
             depth: 0,
             owner: self.host.trust_of_user(meta.uid()),
             is_leaf: has_no_directory(meta.nlink()),
         }];
         while let Some(pending) = todo.pop() {
-            if self.tree.cgroups.len() >= MAX_CGROUPS {
-                return false;
+            if self.cgroups.len() >= MAX_CGROUPS {
+                self.too_many = true;
+                break;
             }
             if !self.is_within_share(pending.owner) {
                 continue;
             }
             todo.extend(self.children(&pending));
             let PendingCgroup { dir, path, depth, is_leaf, .. } = pending;
-            if depth > 0 && !self.seen.contains(&path) {
-                self.seen.insert(path.clone());
-                let cgroup = hierarchy.cgroup(&path);
-                self.tree.cgroups.push(LiveCgroup { cgroup, is_leaf, dir });
+            if depth > 0 {
+                let cgroup = Cgroup { controllers: self.hierarchy.controllers.clone(), path };
+                self.cgroups.push(LiveCgroup { cgroup, is_leaf, dir });
             }
         }
-        true
+        self
     }
 
     /// Counts a cgroup of this owner, and checks that it has no more than its share.
@@ -137,21 +147,28 @@ impl TreeWalk<'_> {
         });
         pending.collect()
     }
+}
 
-    fn finish(mut self, is_complete: bool) -> CgroupTree {
-        let skipped = &mut self.tree.skipped;
-        if !is_complete {
-            skipped.push(format!("more than {MAX_CGROUPS} cgroups: not all were searched"));
+impl CgroupTree {
+    /// Joins the cgroups of several hierarchies, each path once.
+    fn join(walks: Vec<TreeWalk<'_>>) -> Self {
+        let mut tree = Self::default();
+        if walks.iter().any(|walk| walk.too_many) {
+            tree.skipped.push(format!("more than {MAX_CGROUPS} cgroups: not all were searched"));
         }
-        if self.too_deep {
-            skipped.push(format!("cgroups nested deeper than {MAX_DEPTH} were not searched"));
+        if walks.iter().any(|walk| walk.too_deep) {
+            tree.skipped.push(format!("cgroups nested deeper than {MAX_DEPTH} were not searched"));
         }
-        let excess = self.per_user.into_iter().filter(|(_, count)| *count > MAX_PER_USER);
-        let users: BTreeSet<u32> = excess.map(|(uid, _)| uid).collect();
-        skipped.extend(users.into_iter().map(|uid| {
+        let counts = walks.iter().flat_map(|walk| &walk.per_user);
+        let users: BTreeSet<u32> =
+            counts.filter(|(_, count)| **count > MAX_PER_USER).map(|(uid, _)| *uid).collect();
+        tree.skipped.extend(users.into_iter().map(|uid| {
             format!("user {uid} has more than {MAX_PER_USER} cgroups: not all were searched")
         }));
-        self.tree
+        let mut seen = HashSet::new();
+        let all = walks.into_iter().flat_map(|walk| walk.cgroups);
+        tree.cgroups = all.filter(|live| seen.insert(live.cgroup.path.clone())).collect();
+        tree
     }
 }
 
@@ -164,16 +181,15 @@ impl Host {
     /// Lists every cgroup below the roots of the hierarchies in which engines put containers, each path
     /// once, parents before children. The roots themselves, which hold the host, are left out.
     pub fn walk_cgroups(&self) -> CgroupTree {
-        let mut walk = TreeWalk {
-            host: self,
-            seen: HashSet::new(),
-            tree: CgroupTree::default(),
-            per_user: HashMap::new(),
-            too_deep: false,
-        };
         let is_used = |h: &&Hierarchy| cgroup::preference(&h.controllers) < cgroup::LEAST_PREFERRED;
-        let is_complete = self.hierarchies.iter().filter(is_used).all(|h| walk.hierarchy(h));
-        walk.finish(is_complete)
+        let hierarchies: Vec<&Hierarchy> = self.hierarchies.iter().filter(is_used).collect();
+        let Some((first, others)) = hierarchies.split_first() else { return CgroupTree::default() };
+        let mut walks = vec![TreeWalk::new(self, first).run()];
+        // The others are about as large. They are walked on several threads where that pays off.
+        let threads = if walks[0].cgroups.len() >= LARGE { parallel::cpus() } else { 1 };
+        let walk = |index: usize| TreeWalk::new(self, others[index]).run();
+        walks.extend(parallel::map(others.len(), threads, walk));
+        CgroupTree::join(walks)
     }
 
     /// Returns the directory of a cgroup; none if its hierarchy is not mounted here, or if it is outside
@@ -368,4 +384,47 @@ fn directories(dir: &Path) -> Result<Vec<(Vec<u8>, FileStat)>, Errno> {
 fn read_pids(file: File, buffer: &mut Vec<u8>) -> Result<Vec<HostPid>, ReadError> {
     read_into(file, buffer, MAX_PROCS)?;
     Ok(cgroup::parse_pids(buffer).into_iter().filter_map(HostPid::new).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hierarchies_are_walked_together_and_each_path_is_found_once() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("proc/1")).unwrap();
+        let hierarchies = ["pids", "memory", "unified", "systemd", "freezer"];
+        let make = |hierarchy: &str, path: String| {
+            let top = dir.path().join("sys/fs/cgroup").join(hierarchy);
+            std::fs::create_dir_all(top.join(path)).unwrap();
+        };
+        for n in 0..LARGE {
+            hierarchies.iter().for_each(|hierarchy| make(hierarchy, format!("eng/{n}/below")));
+        }
+        for hierarchy in hierarchies {
+            make(hierarchy, format!("only/{hierarchy}"));
+        }
+        let found = Host::new(dir.path()).unwrap().walk_cgroups();
+        let paths: Vec<&[u8]> = found.cgroups.iter().map(|live| &*live.cgroup.path).collect();
+        let unique: HashSet<&[u8]> = paths.iter().copied().collect();
+        // (The freezer is not one in which engines put containers.)
+        assert_eq!(
+            (paths.len(), unique.len(), found.skipped.len()),
+            (2 * LARGE + 6, paths.len(), 0)
+        );
+        for live in &found.cgroups {
+            let (path, controllers) = (&*live.cgroup.path, &*live.cgroup.controllers);
+            let expected: &[u8] = match path {
+                b"/only/memory" => b"memory",
+                b"/only/unified" => b"",
+                b"/only/systemd" => b"name=systemd",
+                _ => b"pids",
+            };
+            assert_eq!(controllers, expected, "{}", String::from_utf8_lossy(path));
+            let parent = &path[..path.iter().rposition(|byte| *byte == b'/').unwrap()];
+            let index = |path: &[u8]| paths.iter().position(|found| *found == path);
+            assert!(parent.is_empty() || index(parent) < index(path));
+        }
+    }
 }
