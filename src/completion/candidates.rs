@@ -15,7 +15,7 @@ use super::source::CompletionSource;
 use super::{begins, candidate};
 use crate::action::copy::names_in_container;
 use crate::analysis::container_process::ContainerProcess;
-use crate::engine::{Inventory, SearchDepth, discover, engine_infos};
+use crate::engine::{Inventory, SearchDepth, discover_names, engine_infos};
 use crate::model::container::{Container, ContainerState, is_long_id};
 use crate::model::namespace::KINDS;
 use crate::model::signal::Signal;
@@ -59,16 +59,14 @@ fn values(
     typed: &OsStr,
 ) -> Vec<CompletionCandidate> {
     match source {
-        CompletionSource::Containers => containers(line, typed),
-        CompletionSource::AnyContainers => {
-            let ended = ended_containers(line, typed);
-            containers(line, typed).into_iter().chain(ended).collect()
+        CompletionSource::Containers => {
+            inventory(line, typed).map_or_else(Vec::new, |found| running(&found, typed))
         }
+        CompletionSource::AnyContainers => any_containers(line, typed),
         CompletionSource::Signals => signals(typed),
         CompletionSource::ContainersAndSignals => {
             let signals = if typed.is_empty() { Vec::new() } else { signals(typed) };
-            let ended = ended_containers(line, typed);
-            containers(line, typed).into_iter().chain(ended).chain(signals).collect()
+            any_containers(line, typed).into_iter().chain(signals).collect()
         }
         CompletionSource::Pids => processes(line, typed, |process| process.pid.map(|p| p.get())),
         CompletionSource::HostPids => {
@@ -111,18 +109,28 @@ pub(super) fn signal_options(
     Some(found.into_iter().map(|signal| signal.add_prefix("-")).collect())
 }
 
-/// Returns the running containers, each by the shortest reference that matches it alone.
-fn containers(line: &CompletionLine, typed: &OsStr) -> Vec<CompletionCandidate> {
-    let Some(host) = line.host() else { return Vec::new() };
+/// Finds the containers that a word may be the beginning of.
+fn inventory(line: &CompletionLine, typed: &OsStr) -> Option<Inventory> {
     // A namespace that no engine claims is found only among all processes, and named by its PID.
     let depth = if typed.as_bytes().starts_with(b"pid:") {
         SearchDepth::Everything
     } else {
         SearchDepth::Cgroups
     };
-    let containers = discover(host, depth).containers;
+    Some(discover_names(line.host()?, depth))
+}
+
+/// Returns the containers, those that are not running last.
+fn any_containers(line: &CompletionLine, typed: &OsStr) -> Vec<CompletionCandidate> {
+    let Some(inventory) = inventory(line, typed) else { return Vec::new() };
+    running(&inventory, typed).into_iter().chain(ended(&inventory, typed)).collect()
+}
+
+/// Returns the running containers, each by the shortest reference that matches it alone.
+fn running(inventory: &Inventory, typed: &OsStr) -> Vec<CompletionCandidate> {
+    let containers = &inventory.containers;
     let mut found = Vec::new();
-    for container in &containers {
+    for container in containers {
         let (name, qualified) = (container.name.as_ref(), container.qualified());
         let same_name = |other: &&Container| {
             other.name.as_ref() == name || other.aliases.iter().any(|alias| Some(alias) == name)
@@ -142,9 +150,8 @@ fn containers(line: &CompletionLine, typed: &OsStr) -> Vec<CompletionCandidate> 
 }
 
 /// Returns the containers that are not running, each by the shortest reference that matches it alone.
-fn ended_containers(line: &CompletionLine, typed: &OsStr) -> Vec<CompletionCandidate> {
-    let Some(host) = line.host() else { return Vec::new() };
-    let Inventory { containers, stopped, .. } = discover(host, SearchDepth::Cgroups);
+fn ended(inventory: &Inventory, typed: &OsStr) -> Vec<CompletionCandidate> {
+    let Inventory { containers, stopped, .. } = inventory;
     let ended = || stopped.iter().filter(|stopped| stopped.doubt.is_none());
     let all: Vec<&Container> =
         containers.iter().chain(ended().map(|stopped| &stopped.container)).collect();
@@ -308,8 +315,7 @@ fn copy_paths(line: &CompletionLine, typed: &OsStr) -> Vec<CompletionCandidate> 
     }
     let mut found: Vec<CompletionCandidate> = Vec::new();
     if !matches!(typed.as_bytes().first(), Some(b'/' | b'.' | b'~')) {
-        let any = containers(line, typed).into_iter().chain(ended_containers(line, typed));
-        found.extend(any.map(|container| {
+        found.extend(any_containers(line, typed).into_iter().map(|container| {
             let mut value = container.get_value().to_owned();
             value.push(":");
             CompletionCandidate::new(value).help(container.get_help().cloned())

@@ -464,6 +464,7 @@ mod tests {
             is_first_look: false,
             users: &[],
             filter: Some(&filter),
+            reads_settings: true,
             diagnostics: &std::sync::Mutex::default(),
         };
         let mut records = Vec::new();

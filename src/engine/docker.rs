@@ -201,8 +201,9 @@ fn record(
         },
     };
     record.stop.signal = config.stop_signal.as_deref().and_then(parse_signal);
-    // The second file is read only for a running container.
+    // The second file is read only for a running container. (That of a pod says whether it has a sandbox.)
     if record.pid.is_some()
+        && (reader.reads_settings || record.pod.is_some())
         && let Some(file) = reader.read(dir.read(format!("{id}/hostconfig.json")))
         && let Some(host_config) = reader.read(file.json::<DockerHostConfig>())
     {
@@ -215,4 +216,47 @@ fn record(
     }
     record.labels = Some(labels);
     Some(record)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_are_read_where_they_are_wanted_and_of_every_pod() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("proc/1")).unwrap();
+        let [plain, pod] = ["1f".repeat(32), "2f".repeat(32)];
+        for (id, labels) in [
+            (&plain, "{}"),
+            (&pod, r#"{"io.kubernetes.pod.name": "a", "io.kubernetes.pod.namespace": "b"}"#),
+        ] {
+            let container = dir.path().join("var/lib/docker/containers").join(id);
+            std::fs::create_dir_all(&container).unwrap();
+            let config = format!(
+                r#"{{"ID": "{id}", "Name": "/{id}", "State": {{"Running": true, "Pid": 7}}, "Config": {{"Labels": {labels}}}}}"#
+            );
+            std::fs::write(container.join("config.v2.json"), config).unwrap();
+            let settings = r#"{"Runtime": "kata", "RestartPolicy": {"Name": "always"}}"#;
+            std::fs::write(container.join("hostconfig.json"), settings).unwrap();
+        }
+        let host = Host::new(dir.path()).unwrap();
+        let sandboxes = |reads_settings| {
+            let reader = RecordReader {
+                host: &host,
+                defaults: true,
+                shims: &[],
+                unexplained: &[],
+                is_first_look: false,
+                users: &[],
+                filter: None,
+                reads_settings,
+                diagnostics: &std::sync::Mutex::default(),
+            };
+            let mut records = Vec::new();
+            Docker.read_records(&reader, &mut records);
+            records.iter().map(|record| record.sandbox.is_some()).collect::<Vec<bool>>()
+        };
+        assert_eq!((sandboxes(true), sandboxes(false)), (vec![true, true], vec![false, true]));
+    }
 }

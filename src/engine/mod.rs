@@ -54,7 +54,9 @@ mod youki;
 
 pub use all_members::{may_have_others, own_cgroup_members};
 pub use container_cgroup::cgroup_candidates;
-pub use discover::{SearchDepth, container_at, discover, discover_named, discover_of};
+pub use discover::{
+    SearchDepth, container_at, discover, discover_named, discover_names, discover_of,
+};
 pub use inventory::{Inventory, StoppedContainer};
 pub use membership::{list_members, read_members, read_surveyed_members};
 pub use membership_rule::MembershipRule;

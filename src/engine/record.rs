@@ -262,6 +262,8 @@ pub struct RecordReader<'a> {
     pub users: &'a [UserDirs],
     /// The name that is searched for, if it is one.
     pub filter: Option<&'a NameFilter>,
+    /// Whether files are read that only have settings of a container.
+    pub reads_settings: bool,
     /// Collects the reasons why records could not be read.
     pub diagnostics: &'a Mutex<Diagnostics>,
 }

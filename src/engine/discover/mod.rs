@@ -66,6 +66,16 @@ pub fn discover_named(
 
 /// Finds all containers.
 pub fn discover(host: &Host, depth: SearchDepth) -> Inventory {
+    discover_all(host, depth, true)
+}
+
+/// Finds all containers, for their names, images and states alone: how each is stopped is not read where an engine
+/// has that in a file of its own.
+pub fn discover_names(host: &Host, depth: SearchDepth) -> Inventory {
+    discover_all(host, depth, false)
+}
+
+fn discover_all(host: &Host, depth: SearchDepth, with_settings: bool) -> Inventory {
     let survey = match depth {
         SearchDepth::Cgroups | SearchDepth::Records => None,
         SearchDepth::Everything | SearchDepth::NotRunning => host.survey().ok(),
@@ -73,6 +83,7 @@ pub fn discover(host: &Host, depth: SearchDepth) -> Inventory {
     let _held = host.hold_dirs();
     let shims = survey.as_ref().map(|survey| shims_in(host, survey)).unwrap_or_default();
     let mut search = Search::new(host);
+    search.reads_settings = with_settings;
     search.reads_ended = matches!(depth, SearchDepth::Records | SearchDepth::NotRunning);
     search.by_cgroups(survey, &shims)
 }
@@ -126,6 +137,8 @@ struct Search<'a> {
     is_first_look: bool,
     /// Whether to read all that is recorded about containers that are not running.
     reads_ended: bool,
+    /// Whether to read files that only have settings of a container.
+    reads_settings: bool,
 }
 
 impl<'a> Search<'a> {
@@ -145,6 +158,7 @@ impl<'a> Search<'a> {
             has_all_shims: false,
             is_first_look: false,
             reads_ended: false,
+            reads_settings: true,
         }
     }
 

@@ -31,6 +31,7 @@ impl Search<'_> {
             is_first_look: self.is_first_look,
             users: &self.users,
             filter: self.filter.as_ref(),
+            reads_settings: self.reads_settings,
             diagnostics: &self.diagnostics,
         };
         for engine in ENGINES {
@@ -71,6 +72,7 @@ impl Search<'_> {
             is_first_look: false,
             users: &self.users,
             filter: None,
+            reads_settings: true,
             diagnostics: &self.diagnostics,
         };
         for engine in ENGINES {
