@@ -4,7 +4,7 @@
 //! step is opened without reading, its file system looked up in `mountinfo`, and only then used.
 
 use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -262,8 +262,30 @@ pub(super) fn enter_user_namespace(proc: &Path, process: ProcessId) -> Result<()
 
 /// The root directory of a process and the file systems mounted there.
 pub(super) struct ContainerRoot {
-    pub(super) root: OwnedFd,
+    pub(super) root: ContainerPlace,
     mountinfo: Vec<u8>,
+}
+
+/// A file of a container that was opened without reading it.
+pub(super) struct ContainerPlace {
+    pub(super) fd: OwnedFd,
+    /// The type of its file system; none if it is on none of the mounts.
+    fstype: Option<Vec<u8>>,
+}
+
+impl ContainerPlace {
+    /// Finds the file system of an open file, by its mount ID.
+    fn new(fd: OwnedFd, mountinfo: &[u8]) -> Self {
+        let id = fd::mount_id(&fd);
+        let mount = id.and_then(|id| Mounts::new(mountinfo).find(|mount| mount.id == id));
+        Self { fd, fstype: mount.map(|mount| mount.fstype.to_vec()) }
+    }
+
+    /// Whether it is on a file system of one of these types.
+    fn is_on(&self, types: &[&str]) -> bool {
+        let fstype = self.fstype.as_deref();
+        fstype.is_some_and(|fstype| types.iter().any(|known| known.as_bytes() == fstype))
+    }
 }
 
 impl ContainerRoot {
@@ -272,8 +294,14 @@ impl ContainerRoot {
     /// # Errors
     /// [`ReadError::Denied`] without the right to read in the container: that comes from here alone.
     pub(super) fn open(proc: &Path, init: ProcessId) -> Result<Self, ReadError> {
+        Self::open_with_parent(proc, init).map(|(root, _)| root)
+    }
+
+    /// Opens the root directory of a process, and returns the PID of its parent.
+    fn open_with_parent(proc: &Path, init: ProcessId) -> Result<(Self, i32), ReadError> {
         let handle = &Handle::new_with_root(proc.join(init.pid.to_string()))?;
-        if stat(handle, &mut Vec::new())?.start != init.start {
+        let stat = stat(handle, &mut Vec::new())?;
+        if stat.start != init.start {
             return Err(ReadError::Gone);
         }
         let open = |base: &str| -> Result<Self, ReadError> {
@@ -281,16 +309,17 @@ impl ContainerRoot {
             let mut mountinfo = Vec::new();
             let file = handle.open_relative(format!("{base}mountinfo"))?;
             read_into(file, &mut mountinfo, MAX_MOUNTINFO)?;
-            Ok(Self { root, mountinfo })
+            Ok(Self { root: ContainerPlace::new(root, &mountinfo), mountinfo })
         };
-        match open("") {
+        let root = match open("") {
             // A main thread that has exited has no root; the others have.
             Err(ReadError::Gone | ReadError::Broken(_)) => thread_ids(handle)?
                 .into_iter()
                 .find_map(|tid| open(&format!("task/{tid}/")).ok())
                 .ok_or(ReadError::Gone),
             other => other,
-        }
+        };
+        Ok((root?, stat.ppid))
     }
 
     /// Opens the root of the container, which its init may have changed for itself.
@@ -298,20 +327,18 @@ impl ContainerRoot {
     /// # Errors
     /// As [`Self::open`].
     fn of_container(proc: &Path, init: ProcessId) -> Result<Self, ReadError> {
-        let current_root = Self::open(proc, init)?;
+        let (current_root, parent) = Self::open_with_parent(proc, init)?;
         let process = fd::open(&proc.join(init.pid.to_string()), OFlag::O_PATH)?;
-        let handle = Handle::new_with_root(proc.join(init.pid.to_string()))?;
-        let parent = stat(&handle, &mut Vec::new())?.ppid;
         let Some(found) = changed_root(proc, &process, parent) else { return Ok(current_root) };
         let mut mountinfo = Vec::new();
         read_into(found.mountinfo.into(), &mut mountinfo, MAX_MOUNTINFO)?;
-        Ok(Self { root: found.root, mountinfo })
+        Ok(Self { root: ContainerPlace::new(found.root, &mountinfo), mountinfo })
     }
 
     /// Lists the PIDs in its `/proc`, four bytes each.
     fn pids(&self, namespace: NamespaceId) -> Result<Vec<u8>, ReadError> {
         let list = || -> Result<Vec<u8>, ReadError> {
-            let proc = self.step(&self.root, "proc", &["proc"], OFlag::O_DIRECTORY)?;
+            let proc = self.step(&self.root, "proc", &["proc"], OFlag::O_DIRECTORY)?.fd;
             let link = readlinkat(&proc, "1/ns/pid")?;
             if NamespaceId::parse(link.as_bytes()) != Some(namespace) {
                 return Err(broken("its /proc is of another PID namespace"));
@@ -333,7 +360,7 @@ impl ContainerRoot {
 
     fn passwd(&self) -> Result<Vec<u8>, ReadError> {
         let etc = self.step(&self.root, "etc", LOCAL, OFlag::O_DIRECTORY)?;
-        let passwd = self.step(&etc, "passwd", LOCAL, OFlag::empty())?;
+        let passwd = self.step(&etc, "passwd", LOCAL, OFlag::empty())?.fd;
         if fd::file_type(&fstat(&passwd)?) != SFlag::S_IFREG {
             return Err(broken("/etc/passwd in the container is not a regular file"));
         }
@@ -350,34 +377,32 @@ impl ContainerRoot {
     /// name takes no openat2(2), which is of Linux 5.6.)
     pub(super) fn step(
         &self,
-        dir: &OwnedFd,
+        dir: &ContainerPlace,
         name: &str,
         types: &[&str],
         flags: OFlag,
-    ) -> Result<OwnedFd, ReadError> {
-        if !self.is_on(dir, LOCAL) && !self.is_on(dir, types) {
+    ) -> Result<ContainerPlace, ReadError> {
+        if !dir.is_on(LOCAL) && !dir.is_on(types) {
             return Err(broken("it is on a file system that may not respond"));
         }
         if name.contains('/') || name == ".." {
             return Err(broken("it is not one name below a directory"));
         }
-        let found = fd::open_at(dir, name, flags | OFlag::O_PATH | OFlag::O_NOFOLLOW)?;
-        if self.is_on(&found, types) {
+        let found = fd::open_at(&dir.fd, name, flags | OFlag::O_PATH | OFlag::O_NOFOLLOW)?;
+        let found = self.place(found);
+        if found.is_on(types) {
             return Ok(found);
         }
         Err(ReadError::Broken(format!("`{name}` in the container is on an unexpected file system")))
     }
 
-    /// Whether the root is a FUSE file system, which requires its user namespace.
-    pub(super) fn is_fuse(&self) -> bool {
-        self.is_on(&self.root, &[FUSE_OVERLAY])
+    /// Returns an open file as a place of this container.
+    pub(super) fn place(&self, fd: OwnedFd) -> ContainerPlace {
+        ContainerPlace::new(fd, &self.mountinfo)
     }
 
-    /// Whether a file is on a file system of one of these types, by its mount ID.
-    fn is_on(&self, fd: impl AsFd, types: &[&str]) -> bool {
-        let Some(id) = fd::mount_id(fd) else { return false };
-        Mounts::new(&self.mountinfo).any(|mount| {
-            mount.id == id && types.iter().any(|known| known.as_bytes() == &*mount.fstype)
-        })
+    /// Whether the root is a FUSE file system, which requires its user namespace.
+    pub(super) fn is_fuse(&self) -> bool {
+        self.root.is_on(&[FUSE_OVERLAY])
     }
 }

@@ -15,7 +15,7 @@ use nix::sys::stat::{FileStat, SFlag, fstat};
 use procfs::process::Process as Handle;
 
 use super::clients::ClientReader;
-use super::container_fs::{ContainerRoot, LOCAL, enter_user_namespace};
+use super::container_fs::{ContainerPlace, ContainerRoot, LOCAL, enter_user_namespace};
 use super::host::Host;
 use super::read::{ReadError, read_into, stat};
 use crate::model::lookup::{Lookup, LookupContent, LookupError, LookupResult};
@@ -161,7 +161,8 @@ fn walk(
     };
     let mut rest: VecDeque<Vec<u8>> = parts(path).into();
     let mut is_below_root = start.is_none();
-    let mut places: Vec<OwnedFd> = start.into_iter().collect();
+    let mut places: Vec<ContainerPlace> =
+        start.map(|start| container.place(start)).into_iter().collect();
     let mut links = 0;
     while let Some(name) = rest.pop_front() {
         if name == b".." {
@@ -175,7 +176,7 @@ fn walk(
         let name = std::ffi::OsString::from_vec(name);
         let name = name.to_str().ok_or_else(|| broken("its path is not UTF-8"))?;
         let found = container.step(place, name, LOCAL, OFlag::empty())?;
-        if fd::file_type(&fstat(&found)?) != SFlag::S_IFLNK {
+        if fd::file_type(&fstat(&found.fd)?) != SFlag::S_IFLNK {
             places.push(found);
             continue;
         }
@@ -183,7 +184,7 @@ fn walk(
         if links > MAX_LINKS {
             return Err(broken("too many symbolic links"));
         }
-        let target = readlinkat(&found, "")?;
+        let target = readlinkat(&found.fd, "")?;
         if target.as_bytes().starts_with(b"/") {
             places.clear();
             is_below_root = true;
@@ -191,7 +192,7 @@ fn walk(
         parts(target.as_bytes()).into_iter().rev().for_each(|part| rest.push_front(part));
     }
     match places.pop() {
-        Some(found) => Ok(found),
+        Some(found) => Ok(found.fd),
         None => Err(broken("it is the root directory")),
     }
 }
