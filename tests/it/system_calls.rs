@@ -62,9 +62,12 @@ struct EmptyHost {
     cgroup: PathBuf,
 }
 
-/// The mounts of an empty host. `box` is the container's cgroup, `self` that of the program.
+/// The mounts of an empty host. `box` is the container's cgroup, `self` that of the program. (Apptainer's records,
+/// which a test that was killed leaves behind, are in root's home.)
 const PREPARE: &str = "set -e
-for dir in /run /var/lib /sys/fs/cgroup; do mount -t tmpfs none $dir; done
+for dir in /run /var/lib /sys/fs/cgroup /root/.apptainer; do
+  [ ! -d $dir ] || mount -t tmpfs none $dir
+done
 mount -t cgroup2 none /sys/fs/cgroup
 mkdir /sys/fs/cgroup/box /sys/fs/cgroup/self
 echo ready
