@@ -23,6 +23,10 @@ pub(super) fn server(
         Outcome::Exits | Outcome::Drains if has_starting_worker(input, process) => {
             (Outcome::Unknown, format!("{text}; a worker that is still starting may delay that"))
         }
+        Outcome::Exits | Outcome::Drains if let Some(worker) = deaf_worker(input, process) => {
+            let worker = input.name(worker);
+            (Outcome::Unknown, format!("{text}; {worker} ignores signals and may delay that"))
+        }
         Outcome::Drains => drained(input, process, text),
         other => (other, text),
     };
@@ -61,15 +65,20 @@ fn stop_workers(
     reaction: &mut Reaction,
 ) {
     let facts = &input.processes[process].facts;
-    let workers = program_of(facts).map_or(Workers::None, |program| program.workers);
+    let Some(program) = program_of(facts) else { return };
     let stops = matches!(outcome, Outcome::Exits | Outcome::ReplacesWorkers);
-    if !stops || workers == Workers::None {
+    if !stops || program.workers == Workers::None {
         return;
     }
     let is_worker = |child: &usize| input.processes[*child].facts.exe == facts.exe;
-    let (own, others) = input.children(process).into_iter().partition(is_worker);
-    reaction.stops = own;
-    let awaits = workers == Workers::SameProgramAwaitsAll && outcome == Outcome::Exits;
+    let (own, others): (Vec<usize>, Vec<usize>) =
+        input.children(process).into_iter().partition(is_worker);
+    let may_be_killed = |worker: &usize| {
+        let caught = input.processes[*worker].facts.status.sig_cgt;
+        program.kills_workers_with_handler_of.is_some_and(|signal| caught.contains(signal))
+    };
+    reaction.stops = own.into_iter().filter(|worker| !may_be_killed(worker)).collect();
+    let awaits = program.workers == Workers::SameProgramAwaitsAll && outcome == Outcome::Exits;
     if let [first, ..] = others[..]
         && awaits
     {
@@ -125,6 +134,19 @@ fn has_starting_worker(input: &ForecastInput<'_>, process: usize) -> bool {
     };
     program_of(facts).is_some_and(|program| program.workers_have_own_handlers)
         && input.children(process).iter().any(is_starting)
+}
+
+/// Returns a worker of a server that ignores a signal which its workers handle: the application in it did that,
+/// and the server waits for it.
+fn deaf_worker(input: &ForecastInput<'_>, process: usize) -> Option<usize> {
+    let facts = &input.processes[process].facts;
+    let is_deaf = |worker: &usize| {
+        let worker = &input.processes[*worker].facts;
+        let stops = [Signal::TERM, Signal::INT, Signal::QUIT];
+        worker.exe == facts.exe && stops.iter().any(|stop| worker.status.sig_ign.contains(*stop))
+    };
+    program_of(facts).filter(|program| program.workers_have_own_handlers)?;
+    input.children(process).into_iter().find(is_deaf)
 }
 
 /// Returns a server and its descendants that run the same program.

@@ -35,6 +35,9 @@ pub struct Program {
     /// Whether its workers replace its handlers when they are ready: until then they do nothing with
     /// signals.
     pub workers_have_own_handlers: bool,
+    /// The signal after which it sends its workers SIGKILL, perhaps at once: one that has a handler for it may
+    /// not get to its end.
+    pub kills_workers_with_handler_of: Option<Signal>,
     /// The signals on which it writes its data before it exits, which takes as long as there are many of them.
     pub saves_on: &'static [Signal],
     /// Whether threads that the application started in it may keep it from exiting.
@@ -222,6 +225,7 @@ impl Program {
         forwards: Forwarding::Unknown,
         workers: Workers::None,
         workers_have_own_handlers: false,
+        kills_workers_with_handler_of: None,
         saves_on: &[],
         threads_delay: false,
         preferred: None,

@@ -99,6 +99,7 @@ pub(super) static WEB: &[Program] = &[
             reloads(&[USR2], "reloads its configuration and replaces its workers"),
         ],
         workers: Workers::SameProgram,
+        kills_workers_with_handler_of: Some(TERM),
         ..ALL
     },
     Program {
@@ -149,7 +150,10 @@ pub(super) static WEB: &[Program] = &[
         name: "uWSGI without a master",
         matches: |p| runs(p, UWSGI) && !p.status.sig_cgt.contains(QUIT),
         handles: &[HUP, INT, TERM, USR1, USR2],
-        notes: &[exits(&[TERM, INT, HUP], "exits at once")],
+        notes: &[
+            exits(&[TERM, INT], "exits at once"),
+            drains(&[HUP], "finishes the request that it works on, then exits"),
+        ],
         ..Program::DEFAULT
     },
     Program {
