@@ -322,7 +322,7 @@ pub fn every_way(engine: &Engine) -> Outcome {
     let records = match engine.name {
         "docker" => Records { status: true, stopped: Some(true) },
         "podman" => Records { status: true, stopped: None },
-        "lxc" | "containerd" => Records { status: false, stopped: Some(false) },
+        "lxc" | "containerd" | "nspawn" => Records { status: false, stopped: Some(false) },
         _ => Records { status: true, stopped: Some(false) },
     };
     // (The same programs, whatever the engine; and containerd's client does no more than CRI. Podman alone
@@ -330,6 +330,8 @@ pub fn every_way(engine: &Engine) -> Outcome {
     let is_run = |row: &&Row| match engine.name {
         name if row.deed == Deed::Unhealthy => name == "podman",
         "docker" => true,
+        // (Without a manager of machines there is neither a limit nor a stop of its own.)
+        "nspawn" => !row.has_limit && matches!(row.deed, Deed::Go | Deed::Signal(_)),
         "containerd" => row.name == "exit 3" || row.name == "OOM of PID 1",
         _ => row.name != "exit 0" && row.name != "no command",
     };

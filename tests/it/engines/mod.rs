@@ -123,6 +123,7 @@ const ENGINE_CHECKS: &[(&str, Check)] = &[
     ("containerd", ("why_and_trace_tell_every_end_apart", ended_by::every_way)),
     ("cri", ("why_and_trace_tell_every_end_apart", ended_by::every_way)),
     ("lxc", ("why_and_trace_tell_every_end_apart", ended_by::every_way)),
+    ("nspawn", ("why_and_trace_tell_every_end_apart", ended_by::every_way)),
     ("docker", ("why_and_trace_follow_a_crash_loop", loops::by_the_engine)),
     ("podman", ("why_and_trace_follow_a_crash_loop", loops::by_the_engine)),
     ("cri", ("why_and_trace_follow_a_crash_loop", loops::of_attempts)),
