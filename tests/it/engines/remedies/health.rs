@@ -53,6 +53,11 @@ pub fn running_check(engine: &Engine) -> Outcome {
         same(row[0]["stop"]["forecast"].clone(), json!("maybe"))?;
         let ps = run(&["ps", &name]).expect(0)?.out;
         check(ps.contains("[health check?] /bin/sh"), &ps)?;
+        // A session with the command line of the check is not known from one.
+        let subject = container(engine);
+        engine.script(&["exec", &subject, "--", "/bin/sh", "-c", "/shared/check"])?;
+        let marked = || run(&["ps", &name]).out.matches("[health check?] /bin/sh").count();
+        check(wait_until(|| marked() == 2), run(&["ps", &name]).out)?;
         engine.script(&["exec", &container(engine), "--", "sleep", "1007"])?;
         let mut findings = Vec::new();
         let is_seen = || {
