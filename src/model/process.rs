@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::model::pid::ProcessId;
 use crate::model::program_signals::{AskedSignals, MissingStep};
 use crate::model::signal::Signal;
-use crate::model::signal_waiters::{ThreadWaits, Waiting, Waits};
+use crate::model::signal_waiters::{Waiting, Waits};
 use crate::model::stat::Stat;
 use crate::model::status::Status;
 
@@ -139,6 +139,8 @@ pub enum BlockedForNow {
     Signalfd,
     /// It does not sleep, and may wait for the signal next.
     Running,
+    /// It sleeps for a short time, and may look for the signal next, with sigtimedwait(2) or sigpending(2).
+    Sleeping,
 }
 
 impl BlockedForNow {
@@ -148,13 +150,14 @@ impl BlockedForNow {
             Self::Handler => "its handler runs when it is unblocked",
             Self::Signalfd => "it has a signalfd for the signal, and may read that next",
             Self::Running => "it is busy, and may wait for the signal next",
+            Self::Sleeping => "it sleeps for a short time, and may look for the signal then",
         }
     }
 }
 
 impl Process {
-    /// Returns why a signal that is pending now may soon be accepted; `None` if it sleeps and nothing
-    /// suggests that. A mask and a system call are facts about one moment.
+    /// Returns why a signal that is pending now may soon be accepted; `None` if it waits for something else and
+    /// nothing suggests that. A mask and a system call are facts about one moment.
     pub fn blocked_for_now(&self, signal: Signal) -> Option<BlockedForNow> {
         if self.status.sig_cgt.contains(signal) {
             return Some(BlockedForNow::Handler);
@@ -163,9 +166,11 @@ impl Process {
         if waits.signalfds.iter().any(|fd| fd.set.contains(signal)) {
             return Some(BlockedForNow::Signalfd);
         }
-        let runs = |thread: &ThreadWaits| !thread.dead && thread.on == Waiting::Anything;
-        let is_running = self.stat.state.is_uninterruptible() || waits.threads.iter().any(runs);
-        is_running.then_some(BlockedForNow::Running)
+        let has = |on: Waiting| waits.threads.iter().any(|thread| !thread.dead && thread.on == on);
+        if self.stat.state.is_uninterruptible() || has(Waiting::Anything) {
+            return Some(BlockedForNow::Running);
+        }
+        has(Waiting::Time).then_some(BlockedForNow::Sleeping)
     }
 }
 

@@ -83,6 +83,8 @@ pub enum Waiting {
     /// the signals of the process that added the signalfd (`signalfd_poll`, fs/signalfd.c), and does not
     /// show which that was.
     Inherited(Vec<i32>),
+    /// None: it sleeps for a short time.
+    Time,
     /// None: it sleeps in another call.
     Elsewhere,
     /// Not known: it runs, or is in a call that may read any of them next.

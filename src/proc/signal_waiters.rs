@@ -38,6 +38,8 @@ impl Host {
 /// (arch/x86/entry/syscalls/syscall_32.tbl, arch/arm/tools/syscall.tbl). No native call of either
 /// number sleeps.
 const SIGTIMEDWAIT: [libc::c_long; 3] = [libc::SYS_rt_sigtimedwait, 177, 421];
+/// The longest sleep, in seconds, of a program that looks for signals in between.
+const MAX_POLL_SLEEP: u64 = 60;
 /// A program may poll thousands of descriptors; with more of them it is not known which.
 const MAX_POLLED: u64 = 65_536;
 const MAX_SELECTED: u64 = 1 << 20;
@@ -226,14 +228,25 @@ impl WaitReader<'_> {
 
     /// Returns the descriptors that a system call waits for.
     fn descriptors(&mut self, number: libc::c_long, arguments: [u64; 6]) -> Waiting {
-        let [first, second, ..] = arguments;
+        let [first, second, third, _, fifth, _] = arguments;
         match number {
+            libc::SYS_nanosleep => self.asleep(first),
+            libc::SYS_clock_nanosleep if second == 0 => self.asleep(third),
             _ if READ.contains(&number) => Waiting::Descriptors(vec![first as i32]),
             libc::SYS_io_uring_enter => Waiting::Anything,
             _ if POLL.contains(&number) => self.polled(first, second),
-            _ if SELECT.contains(&number) => self.selected(first, second),
+            _ if SELECT.contains(&number) => self.selected(first, second, fifth),
             _ if EPOLL.contains(&number) => self.epoll(first as i32),
             _ => Waiting::Elsewhere,
+        }
+    }
+
+    /// Returns the sleep of a `struct timespec` or `timeval`, which begins with the seconds.
+    fn asleep(&self, address: u64) -> Waiting {
+        let seconds = self.memory(address, 8).ok().and_then(|bytes| bytes.try_into().ok());
+        match seconds.map(u64::from_ne_bytes) {
+            Some(seconds) if seconds > MAX_POLL_SLEEP => Waiting::Elsewhere,
+            _ => Waiting::Time,
         }
     }
 
@@ -245,9 +258,9 @@ impl WaitReader<'_> {
             .map_or(Waiting::Anything, |bytes| Waiting::Descriptors(polled_descriptors(&bytes)))
     }
 
-    fn selected(&self, count: u64, address: u64) -> Waiting {
+    fn selected(&self, count: u64, address: u64, timeout: u64) -> Waiting {
         if address == 0 {
-            return Waiting::Elsewhere;
+            return if timeout == 0 { Waiting::Elsewhere } else { self.asleep(timeout) };
         }
         if count > MAX_SELECTED {
             return Waiting::Anything;

@@ -8,7 +8,7 @@ use crate::analysis::finding::{FindingCode, Severity};
 use crate::analysis::forecast::Answer;
 use crate::analysis::joined::EnginePurpose;
 use crate::analysis::programs::{program_note, program_of};
-use crate::model::process::Fact;
+use crate::model::process::{BlockedForNow, Fact};
 use crate::model::signal::{Signal, SignalSet};
 use crate::model::verdict::Verdict;
 
@@ -158,7 +158,8 @@ impl Diagnosis<'_> {
     fn blocked(&mut self, process: &ContainerProcess) {
         let (signal, timeout, main) = (self.signal, self.timeout(), self.main);
         // It was seen blocked each time; that is a fact about these moments only.
-        if let Some(reason) = process.facts.blocked_for_now(signal) {
+        let reason = process.facts.blocked_for_now(signal);
+        if let Some(reason) = reason.filter(|reason| *reason != BlockedForNow::Sleeping) {
             self.add(
                 Severity::Warning,
                 FindingCode::InitBlocks,
@@ -171,8 +172,12 @@ impl Diagnosis<'_> {
             );
             return;
         }
+        let unless = match reason {
+            None => "",
+            Some(_) => " unless one looks for it between its short sleeps,",
+        };
         let message = format!(
-            "every thread of {main} blocks {signal}, and none is waiting for it: {timeout}"
+            "every thread of {main} blocks {signal}, and none is waiting for it:{unless} {timeout}"
         );
         let remedy = format!(
             "unblock it, or wait for it with sigwait(3) or a signalfd(2){}",

@@ -10,7 +10,7 @@ use crate::analysis::joined::EnginePurpose;
 use crate::analysis::programs::{TINI, program_of};
 use crate::analysis::wording::{counted, seconds};
 use crate::model::cgroup::Freezer;
-use crate::model::process::Fact;
+use crate::model::process::{BlockedForNow, Fact};
 use crate::model::verdict::Verdict;
 
 /// The remedy for a process that is frozen without its container.
@@ -316,7 +316,8 @@ impl Diagnosis<'_> {
             if Some(index) == self.init || !process.in_container {
                 continue;
             }
-            let is_for_now = process.facts.blocked_for_now(self.signal).is_some();
+            let reason = process.facts.blocked_for_now(self.signal);
+            let is_for_now = reason.is_some_and(|reason| reason != BlockedForNow::Sleeping);
             match prediction.verdict {
                 Verdict::Delayed => {
                     let is_needed = self.forecast(index).is_some_and(|f| !f.deliveries.is_empty());

@@ -85,8 +85,7 @@ fn pending(
     let later = match reason {
         Some(BlockedForNow::Handler) => Verdict::Handled,
         Some(BlockedForNow::Signalfd | BlockedForNow::Running) => Verdict::Accepted,
-        // A program may poll for it with sigtimedwait(2) now and then.
-        None => Verdict::Pending,
+        Some(BlockedForNow::Sleeping) | None => Verdict::Pending,
     };
     let later = Prediction { verdict: later, ..prediction.clone() };
     if program_outcome(facts, signal, &later).is_some() {
