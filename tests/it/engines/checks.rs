@@ -111,8 +111,10 @@ pub fn processes(engine: &Engine) -> Outcome {
 
 pub fn joined(engine: &Engine) -> Outcome {
     engine.script(&["exec", &engine.container, "--", "sleep", "777"])?;
-    // (A client in the container's PID namespace has it in its command line, too.)
-    let is_joined = |row: &&Value| row["command"] == json!(["sleep", "777"]);
+    // (A client in the container's PID namespace has it in its command line, too. Apptainer gives a command the
+    // path of its program.)
+    let commands = [json!(["sleep", "777"]), json!(["/bin/sleep", "777"])];
+    let is_joined = |row: &&Value| commands.contains(&row["command"]);
     let joined = || engine.ps().ok()?.iter().find(is_joined).cloned();
     check(wait_until(|| joined().is_some()), "the joined process is not shown")?;
     let row = joined().ok_or("it has exited")?;

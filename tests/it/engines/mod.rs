@@ -430,7 +430,8 @@ impl Engine {
     fn wait_for_traps(&self) -> Outcome {
         let rows = self.ps()?;
         let logs = |row: &&Value| {
-            row["signals"]["caught"].as_array().is_some_and(|c| c.contains(&json!("USR1")))
+            let caught = row["signals"]["caught"].as_array();
+            row["comm"] == json!("sh") && caught.is_some_and(|c| c.contains(&json!("USR1")))
         };
         for row in rows.iter().filter(logs) {
             let pid = &row["host_pid"];
