@@ -311,17 +311,17 @@ pub fn wait_for_all(
     }
 }
 
-/// Waits until one process has exited, at most until `deadline`.
+/// Waits until one process has exited, at most until `deadline`. Returns for each whether it has.
 ///
 /// # Errors
 /// If poll(2) fails.
-pub fn wait_for_any(processes: &[&HeldProcess], deadline: Instant) -> Result<(), Errno> {
+pub fn wait_for_any(processes: &[&HeldProcess], deadline: Instant) -> Result<Vec<bool>, Errno> {
     let fds: Vec<&OwnedFd> = processes.iter().map(|process| &*process.pidfd).collect();
     loop {
         let timeout = deadline.saturating_duration_since(Instant::now());
         match pidfd::wait_any(&fds, timeout) {
             Err(Errno::EINTR) => {}
-            other => return other.map(drop),
+            other => return other,
         }
     }
 }

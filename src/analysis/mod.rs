@@ -21,6 +21,7 @@ pub mod own_changes;
 pub mod programs;
 pub mod remedy;
 pub mod selection;
+pub mod send_order;
 pub mod trace_filter;
 pub mod trace_outcome;
 pub mod trace_verdict;

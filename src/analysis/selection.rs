@@ -1,12 +1,12 @@
 //! Selects the processes of a container that a signal is meant for: the union of all selectors of the
 //! command line. A selector that matches nothing is an error. Nothing here reads a file.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::BTreeSet;
 
 use regex::bytes::Regex;
 
 use super::container_process::ContainerProcess;
+use super::send_order::send_ranks;
 use crate::model::bytes::message_text;
 use crate::model::pid::{ContainerPid, HostPid};
 use crate::model::process::Process;
@@ -214,67 +214,8 @@ fn descends(processes: &[ContainerProcess], mut index: usize, ancestor: usize) -
     false
 }
 
-/// The turn of a process among those that are signalled at once, from the first to the last.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum SendRank {
-    /// Orphans that the init has adopted, and processes that joined, with their descendants, by the depth.
-    Other(Reverse<usize>),
-    /// The first child of the init and its descendants, by the depth.
-    FirstChild(Reverse<usize>),
-    /// The init.
-    Init,
-}
-
-/// Returns the rank of each process. Children come before their parents, because an exit may take others with it:
-/// that of the init the whole container, and that of its first child the init, if that is tini or the like.
-pub fn send_ranks(
-    processes: &[ContainerProcess],
-    is_init: impl Fn(&ContainerProcess) -> bool,
-) -> Vec<SendRank> {
-    let init = processes.iter().position(is_init);
-    let mut below: Vec<usize> =
-        init.and_then(|init| processes[init].children.first()).copied().into_iter().collect();
-    let mut of_first_child: HashSet<usize> = HashSet::new();
-    while let Some(index) = below.pop() {
-        if of_first_child.insert(index) {
-            below.extend(&processes[index].children);
-        }
-    }
-    let rank = |(index, depth)| match index {
-        _ if Some(index) == init => SendRank::Init,
-        _ if of_first_child.contains(&index) => SendRank::FirstChild(Reverse(depth)),
-        _ => SendRank::Other(Reverse(depth)),
-    };
-    tree_depths(processes).into_iter().enumerate().map(rank).collect()
-}
-
-/// Returns the distance of each process from the root of its tree.
-fn tree_depths(processes: &[ContainerProcess]) -> Vec<usize> {
-    let mut known: HashMap<usize, usize> = HashMap::new();
-    (0..processes.len())
-        .map(|start| {
-            let mut path = Vec::new();
-            let mut index = start;
-            let base = loop {
-                if let Some(depth) = known.get(&index) {
-                    break *depth + 1;
-                }
-                path.push(index);
-                match processes[index].parent {
-                    Some(parent) if path.len() <= processes.len() => index = parent,
-                    _ => break 0,
-                }
-            };
-            for (offset, index) in path.iter().rev().enumerate() {
-                known.insert(*index, base + offset);
-            }
-            known[&start]
-        })
-        .collect()
-}
-
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::sync::Arc;
 
     use super::*;
@@ -285,7 +226,7 @@ mod tests {
     use crate::model::status::Status;
 
     /// Returns a process of a container at depth 1.
-    fn process(pid: i32, ppid: i32, container_pid: i32, comm: &str, uid: u32) -> Process {
+    pub fn process(pid: i32, ppid: i32, container_pid: i32, comm: &str, uid: u32) -> Process {
         let stat = format!(
             "{pid} ({comm}) S {ppid} {pid} {pid} 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 {pid} 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 17 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0"
         );
@@ -340,22 +281,6 @@ mod tests {
         });
         let arranged = arrange(members.into(), 1, &UserTable { map: None, names: None });
         assert_eq!(arranged[0].children, [1, 2]);
-    }
-
-    #[test]
-    fn orphans_are_signalled_before_the_first_child_of_the_init() {
-        let processes = [(1, 0), (2, 1), (3, 2), (4, 1), (5, 4)].map(|(pid, ppid)| MemberProcess {
-            facts: Arc::new(process(100 + pid, 100 + ppid, pid, "sh", 0)),
-            in_container: true,
-            pid_ns: None,
-        });
-        let processes = arrange(processes.into(), 1, &UserTable { map: None, names: None });
-        let ranks = send_ranks(&processes, |process| process.pid == ContainerPid::new(1));
-        let mut order: Vec<usize> = (0..5).collect();
-        order.sort_by_key(|index| ranks[*index]);
-        let pids: Vec<i32> =
-            order.into_iter().map(|index| processes[index].pid.unwrap().get()).collect();
-        assert_eq!(pids, [5, 4, 3, 2, 1]);
     }
 
     fn pick(selectors: &[Selector], except_init: bool) -> Vec<i32> {

@@ -220,15 +220,25 @@ impl ResolvedContainer<'_> {
                 return;
             }
             std::thread::sleep(BLOCKED_INTERVAL);
-            let pids: Vec<HostPid> =
-                transient.iter().map(|index| snapshot.processes[*index].facts.id.pid).collect();
-            for (index, read) in transient.into_iter().zip(self.host.snapshot(&pids, options)) {
-                let process = &mut snapshot.processes[index];
-                if let Ok(facts) = read
-                    && facts.id == process.facts.id
-                {
-                    process.facts = facts;
-                }
+            self.read_again(snapshot, &transient, options);
+        }
+    }
+
+    /// Reads processes of a snapshot again; one that exits meanwhile is kept as it was.
+    pub fn read_again(
+        &self,
+        snapshot: &mut ContainerSnapshot,
+        processes: &[usize],
+        options: SnapshotOptions,
+    ) {
+        let pids: Vec<HostPid> =
+            processes.iter().map(|index| snapshot.processes[*index].facts.id.pid).collect();
+        for (index, read) in processes.iter().zip(self.host.snapshot(&pids, options)) {
+            let process = &mut snapshot.processes[*index];
+            if let Ok(facts) = read
+                && facts.id == process.facts.id
+            {
+                process.facts = facts;
             }
         }
     }

@@ -7,10 +7,11 @@ use std::time::Duration;
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
+use crate::descendants::settled_descendants;
 use crate::harness::Container;
 use crate::support::{
     Need, Outcome, Run, UnsharedInit, check, finish, fixture, run, same, test, test_with,
-    wait_until,
+    test_with_programs, wait_until,
 };
 
 pub fn trials() -> Vec<Trial> {
@@ -30,6 +31,16 @@ pub fn trials() -> Vec<Trial> {
         ),
         container("stop::reports_children_that_the_kernel_kills_with_the_init", killed_by_kernel),
         container("stop::children_first_lets_all_of_them_exit", children_first),
+        test_with_programs(
+            &["perl"],
+            "stop::children_first_leaves_the_foreground_command_of_a_shell_until_its_jobs_have_exited",
+            foreground_last,
+        ),
+        test_with_programs(
+            &["perl", "strace"],
+            "stop::a_chain_of_processes_is_not_read_again_for_each_exit",
+            chain,
+        ),
         container("stop::without_a_grace_period_parents_get_the_signal_too", children_at_once),
         container("stop::all_signals_every_process_at_once", all),
         container("stop::all_signals_children_before_parents", all_children_before_parents),
@@ -165,6 +176,57 @@ fn children_first() -> Outcome {
     let order: Vec<String> =
         container.received().iter().filter_map(|l| Some(l.split(' ').next()?.to_owned())).collect();
     same(order, ["child", "parent", "init"].map(str::to_owned).to_vec())
+}
+
+/// The exit of the command in the foreground ends the script, and that the job.
+fn foreground_last() -> Outcome {
+    let script = "perl -e '$SIG{TERM} = sub { sleep 1; exit 0 }; sleep 1000 while 1' &
+        perl -e '$SIG{TERM} = sub { exit 0 }; sleep 1000 while 1'
+        true";
+    let container = UnsharedInit::start(&["sh", "-c", script])?;
+    settled_descendants(container.init, |count| count == 2)?;
+    let line = ["stop", "--order", "children-first", "-t", "240s", &container.name()];
+    let plan = run(&[&["--json"], &line[..], &["-n"]].concat()).objects();
+    check(plan.iter().all(|row| row["exits"] != json!("no")), format!("{plan:?}"))?;
+    let stopped = run(&[&["--json"], &line[..]].concat()).expect(0)?;
+    let events = events(&stopped);
+    let order: Vec<(&str, i64)> = (events.iter())
+        .filter(|(event, _)| ["signalled", "exited", "killed"].contains(&event.as_str()))
+        .map(|(event, row)| (event.as_str(), row["pid"].as_i64().unwrap_or_default()))
+        .collect();
+    same(
+        order[..4].to_vec(),
+        vec![("signalled", 2), ("exited", 2), ("signalled", 3), ("exited", 3)],
+    )?;
+    same(last(&events)["graceful"].clone(), json!(true))
+}
+
+/// However long an exit takes, five snapshots a second are enough, besides those of the start and of the end.
+fn chain() -> Outcome {
+    const LENGTH: usize = 120;
+    let script = format!(
+        "$SIG{{TERM}} = sub {{ exit 0 }}; $SIG{{CHLD}} = 'IGNORE';
+        for (1..{LENGTH}) {{ last if fork }} sleep 1000 while 1"
+    );
+    let container = UnsharedInit::start(&["perl", "-e", &script])?;
+    settled_descendants(container.init, |count| count == LENGTH)?;
+    let (dir, name) = (tempfile::tempdir()?, container.name());
+    let trace = dir.path().join("trace");
+    let mut command = Command::new("strace");
+    command.args(["-f", "-qq", "--seccomp-bpf", "-e", "trace=openat,openat2", "-o"]).arg(&trace);
+    command.args([env!("CARGO_BIN_EXE_cinspect"), "--json", "stop", "-t", "240s"]);
+    let stopped = finish({
+        command.args(["--order", "children-first", &name]);
+        command
+    });
+    let events = events(&stopped.expect(0)?);
+    same(of(&events, "exited").len(), LENGTH + 1)?;
+    same(last(&events)["graceful"].clone(), json!(true))?;
+    // A snapshot reads the users of the container once.
+    let trace = std::fs::read_to_string(&trace)?;
+    let snapshots = trace.lines().filter(|line| line.contains("uid_map")).count();
+    let seconds = last(&events)["t"].as_f64().ok_or("no time")?;
+    check(snapshots as f64 <= 8.0 + 5.0 * seconds, format!("{snapshots} in {seconds} s"))
 }
 
 /// A step without time is the last turn of each process.

@@ -47,10 +47,6 @@ impl StopRun<'_> {
         self.note_exits();
     }
 
-    fn running_indices(&self) -> Vec<usize> {
-        (0..self.watched.len()).filter(|index| !self.watched[*index].has_exited).collect()
-    }
-
     fn killed(&mut self, index: usize) {
         let watched = &mut self.watched[index];
         watched.was_killed = true;

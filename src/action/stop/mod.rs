@@ -4,6 +4,7 @@
 mod events;
 mod kill;
 mod procedure;
+mod turns;
 
 pub use events::{Killer, ProcessRef, StopEvent, StopEventKind};
 pub use procedure::stop;

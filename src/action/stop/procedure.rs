@@ -1,29 +1,27 @@
 //! The course of a stop: the steps, the processes that are watched, and the moment each exits.
 
-use std::cmp::Reverse;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use super::events::{Killer, ProcessRef, StopEvent, StopEventKind};
 use crate::action::send::{
-    HeldProcess, SendError, SignalRequest, hold, raise_fd_limit, wait_for_all, wait_for_any,
+    HeldProcess, SendError, hold, raise_fd_limit, wait_for_all, wait_for_any,
 };
-use crate::analysis::container_process::ContainerProcess;
-use crate::analysis::delivery::Recipient;
-use crate::analysis::selection::{Criteria, send_ranks};
+use crate::analysis::selection::Criteria;
+use crate::analysis::send_order::SendRank;
 use crate::engine::{MembershipRule, cgroup_candidates};
 use crate::error::{Error, ExitStatus};
 use crate::model::pid::{HostPid, ProcessId};
-use crate::model::signal::{Signal, SignalNumber, SignalSet};
-use crate::model::stop_schedule::{StopOrder, StopProcedure, StopStep};
+use crate::model::signal::Signal;
+use crate::model::stop_schedule::{StopProcedure, StopStep};
 use crate::proc::SnapshotOptions;
 use crate::resolve::ResolvedContainer;
 use crate::resolve::processes::ContainerSnapshot;
 use crate::sys::pidfd::Ending;
 use crate::sys::proc_events::ExitEvents;
 
-/// How often the container is scanned for new processes if none exits.
-const SCAN_INTERVAL: Duration = Duration::from_millis(200);
+/// How often the container is scanned for new processes, if no exit makes that necessary.
+pub(super) const SCAN_INTERVAL: Duration = Duration::from_millis(200);
 
 /// How long the processes of a PID namespace may take to exit after its init.
 const NAMESPACE_EXIT_TIME: Duration = Duration::from_millis(500);
@@ -38,15 +36,23 @@ pub(super) struct WatchedProcess {
     pub id: ProcessId,
     pub handle: HeldProcess,
     /// Whether it was there when the stop began.
-    is_initial: bool,
+    pub is_initial: bool,
     /// Whether its turn has come in this step.
-    has_had_turn: bool,
+    pub has_had_turn: bool,
     /// Whether it got a signal in any step.
-    was_signalled: bool,
+    pub was_signalled: bool,
     pub has_exited: bool,
     pub was_killed: bool,
     /// Whether it ended in a way that could not be read, though something may have killed it.
     has_unknown_end: bool,
+}
+
+/// A snapshot that tells for a short time whose turn it is: thousands of processes that exit one after the other
+/// are not read again for each of them.
+pub(super) struct RecentSnapshot {
+    pub snapshot: ContainerSnapshot,
+    pub taken: Instant,
+    pub ranks: Vec<SendRank>,
 }
 
 /// A stop under way.
@@ -58,11 +64,11 @@ pub(super) struct StopRun<'a> {
     pub watched: Vec<WatchedProcess>,
     known: HashSet<ProcessId>,
     /// The signal of the current step.
-    signal: Signal,
+    pub signal: Signal,
     /// Whether any process got a signal.
-    has_sent: bool,
+    pub has_sent: bool,
     /// The last failure to send one.
-    send_error: Option<SendError>,
+    pub send_error: Option<SendError>,
     /// How processes end, as the kernel reports it to root.
     exits: Option<ExitEvents>,
     /// The identity of the container's cgroup, if that alone holds its processes together.
@@ -183,32 +189,19 @@ impl StopRun<'_> {
         for watched in &mut self.watched {
             watched.has_had_turn = false;
         }
-        let waits = SignalSet::from(step.signal);
-        let options = SnapshotOptions { waits, ..SnapshotOptions::BARE };
+        let mut recent: Option<RecentSnapshot> = None;
         let mut is_start = is_first;
         loop {
-            match self.found.snapshot(options) {
-                Ok(snapshot) => {
-                    self.watch(&snapshot, is_start)?;
-                    let is_late = match sent {
-                        Some(sent) => sent.elapsed() >= step.grace / 2,
-                        None => step.grace.is_zero(),
-                    };
-                    // Exits are noted first: they decide whose turn it is.
-                    self.note_exits();
-                    self.signal_due(&snapshot, is_late);
-                    // Waiting makes no sense if no process got the signal.
-                    if let (false, Some(SendError::NotPermitted)) =
-                        (self.has_sent, &self.send_error)
-                    {
-                        return Err(Error::new(ExitStatus::NotPermitted, "nothing was sent")
-                            .cause("it needs CAP_KILL or the same user")
-                            .hint("run as root"));
-                    }
-                }
-                Err(error) if is_start && self.watched.is_empty() => return Err(error),
-                // It has exited, or the rest of it cannot be read.
-                Err(_) => {}
+            let is_late = match sent {
+                Some(sent) => sent.elapsed() >= step.grace / 2,
+                None => step.grace.is_zero(),
+            };
+            self.take_turns(&mut recent, is_start, is_late)?;
+            // Waiting makes no sense if no process got the signal.
+            if let (false, Some(SendError::NotPermitted)) = (self.has_sent, &self.send_error) {
+                return Err(Error::new(ExitStatus::NotPermitted, "nothing was sent")
+                    .cause("it needs CAP_KILL or the same user")
+                    .hint("run as root"));
             }
             is_start = false;
             self.note_exits();
@@ -284,85 +277,13 @@ impl StopRun<'_> {
         Ok(())
     }
 
-    /// Sends the signal of the step to the processes whose turn it is, and reports afterwards: the exit of one
-    /// could end the container before the next one is signalled.
-    fn signal_due(&mut self, snapshot: &ContainerSnapshot, is_late: bool) {
-        let signal = self.signal;
-        let request = SignalRequest { signal: SignalNumber::Signal(signal), value: None };
-        let due = self.due(snapshot, is_late);
-        let sent: Vec<Result<(), SendError>> =
-            due.iter().map(|(index, _)| self.watched[*index].handle.send(request)).collect();
-        for ((index, process), sent) in due.into_iter().zip(sent) {
-            let process = &snapshot.processes[process];
-            let prediction = snapshot.predict(process, signal, Recipient::Process);
-            let watched = &mut self.watched[index];
-            watched.has_had_turn = true;
-            let process = watched.process.clone();
-            let kind = match sent {
-                Ok(()) => {
-                    watched.was_signalled = true;
-                    self.has_sent = true;
-                    if signal == Signal::KILL {
-                        watched.was_killed = true;
-                        let prediction = Some(prediction);
-                        StopEventKind::Killed { process, by: Killer::Stop, prediction }
-                    } else {
-                        StopEventKind::Signalled { process, signal, prediction }
-                    }
-                }
-                Err(SendError::Gone) => continue,
-                Err(error) => {
-                    self.send_error = Some(error.clone());
-                    let (signal, prediction) = (Some(signal), Some(prediction));
-                    StopEventKind::Refused { process, signal, prediction, error }
-                }
-            };
-            self.report(kind);
-        }
-    }
-
-    /// Returns the watched processes whose turn it is, each with its index in the snapshot, in the order in which
-    /// they are signalled.
-    fn due(&self, snapshot: &ContainerSnapshot, is_late: bool) -> Vec<(usize, usize)> {
-        let init = self.found.container.init;
-        let indices: HashMap<ProcessId, usize> =
-            snapshot.processes.iter().enumerate().map(|(index, p)| (p.facts.id, index)).collect();
-        // Parents of running processes that were there from the start. A process that starts children
-        // all the time, as a loop in a shell does, would otherwise not get its turn before the time is
-        // short.
-        let initial: HashSet<ProcessId> =
-            self.watched.iter().filter(|w| w.is_initial && !w.has_exited).map(|w| w.id).collect();
-        let is_running_child = |process: &&ContainerProcess| {
-            !process.facts.stat.state.is_zombie() && initial.contains(&process.facts.id)
-        };
-        let children = snapshot.processes.iter().filter(is_running_child);
-        let parents: HashSet<usize> = children.filter_map(|process| process.parent).collect();
-        let others_running = self.watched.iter().any(|w| !w.has_exited && Some(w.id) != init);
-        let mut due: Vec<(usize, usize)> = Vec::new();
-        for (index, watched) in self.watched.iter().enumerate() {
-            let Some(process) = indices.get(&watched.id) else { continue };
-            let is_init = Some(watched.id) == init;
-            let is_turn = match self.procedure.order {
-                StopOrder::Init => is_init || init.is_none(),
-                StopOrder::All => true,
-                StopOrder::ChildrenFirst if is_late => true,
-                StopOrder::ChildrenFirst if is_init => !others_running,
-                StopOrder::ChildrenFirst => !parents.contains(process),
-            };
-            if is_turn && !watched.has_had_turn && !watched.has_exited {
-                due.push((index, *process));
-            }
-        }
-        let ranks = send_ranks(&snapshot.processes, |process| Some(process.facts.id) == init);
-        due.sort_by_key(|(index, process)| {
-            (ranks[*process], Reverse(self.watched[*index].id.start))
-        });
-        due
-    }
-
     /// Sleeps until a process exits, at most until `deadline`.
     pub(super) fn sleep(&self, deadline: Instant) {
         let _ = wait_for_any(&self.running_handles(), deadline);
+    }
+
+    pub(super) fn running_indices(&self) -> Vec<usize> {
+        (0..self.watched.len()).filter(|index| !self.watched[*index].has_exited).collect()
     }
 
     /// Returns the processes that are not known to have exited.
@@ -395,9 +316,15 @@ impl StopRun<'_> {
     }
 
     fn newly_exited(&self) -> Vec<usize> {
-        let has_exited =
-            |watched: &WatchedProcess| !watched.has_exited && watched.handle.has_exited();
-        (0..self.watched.len()).filter(|index| has_exited(&self.watched[*index])).collect()
+        let running = self.running_indices();
+        // (One call for all: there may be thousands, and one exits after the other.)
+        let exited = wait_for_any(&self.running_handles(), Instant::now()).unwrap_or_default();
+        running
+            .into_iter()
+            .zip(exited)
+            .filter(|(_, exited)| *exited)
+            .map(|(index, _)| index)
+            .collect()
     }
 
     /// Whether the init has exited, or is about to: it still exists then, while its children have

@@ -6,6 +6,7 @@ use super::reaction::{Exits, Reaction};
 use super::simulation::Simulation;
 use super::{Answer, Forecast, KilledBy, ProcessForecast, SignalArrival};
 use crate::analysis::joined::EnginePurpose;
+use crate::analysis::send_order::{SendRank, send_ranks};
 use crate::model::stop_schedule::StopOrder;
 use crate::model::verdict::Verdict;
 
@@ -53,6 +54,7 @@ struct Conclusion<'a> {
     awaited: Vec<bool>,
     /// The processes that their parent stops.
     stopped: Vec<bool>,
+    ranks: Vec<SendRank>,
 }
 
 impl<'a> Conclusion<'a> {
@@ -66,6 +68,11 @@ impl<'a> Conclusion<'a> {
             ends: Vec::new(),
             awaited: vec![false; count],
             stopped: vec![false; count],
+            ranks: send_ranks(simulation.input.processes, |process| {
+                init.is_some_and(|init| {
+                    process.facts.id == simulation.input.processes[init].facts.id
+                })
+            }),
         };
         ending.exits = (0..count).map(|process| simulation.exits(process)).collect();
         ending.ends = (0..count).map(|process| simulation.ends(process)).collect();
@@ -157,9 +164,10 @@ impl<'a> Conclusion<'a> {
     /// the exit of PID 1.
     fn before_init(&self, process: usize, exits: Answer, init_exits: Answer) -> Answer {
         let is_init = Some(process) == self.init;
-        // With children first, PID 1 gets the signal when the others have exited.
-        let is_last = self.simulation.input.procedure.order == StopOrder::ChildrenFirst;
-        let is_safe = is_init || is_last || self.awaited[process] || self.is_doomed(process);
+        // With children first, PID 1 and the child whose exit ends it get the signal when its others have exited.
+        let is_earlier = self.simulation.input.procedure.order == StopOrder::ChildrenFirst
+            && !matches!(self.ranks[process], SendRank::Joined(_));
+        let is_safe = is_init || is_earlier || self.awaited[process] || self.is_doomed(process);
         match exits {
             Answer::Yes if is_safe || init_exits == Answer::No => Answer::Yes,
             Answer::Yes => Answer::Maybe,
