@@ -27,7 +27,7 @@ use crate::output::style::{Style, TableOptions};
 use crate::output::table::{TableLine, draw};
 use crate::proc::{Host, ReadError, parallel_map};
 use crate::resolve::processes::ContainerSnapshot;
-use crate::resolve::{ResolvedContainer, has_part, hidden_names_note};
+use crate::resolve::{ResolvedContainer, has_part, hidden_names_note, record_warnings};
 
 /// List the containers on this host, of every engine
 ///
@@ -250,8 +250,8 @@ impl Ls {
         let ui = &context.ui;
         // With a filter, warnings about other containers are left out.
         if self.names.is_empty() {
-            for warning in &inventory.diagnostics {
-                ui.warn(&safe_str(warning));
+            for warning in record_warnings(inventory, ui.verbose) {
+                ui.warn(&safe_str(&warning));
             }
         }
         for container in rows.iter().map(|row| &row.container) {

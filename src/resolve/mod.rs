@@ -27,7 +27,7 @@ use crate::proc::Host;
 pub use matching::has_part;
 use matching::{Match, Matcher, stopped};
 use not_found::NotFound;
-pub use not_found::hidden_names_note;
+pub use not_found::{hidden_names_note, record_warnings};
 use reference::ContainerRef;
 
 /// The use that a command makes of the container.

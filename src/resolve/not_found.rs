@@ -23,6 +23,8 @@ use crate::sys::shortage;
 const MOST_LISTED: usize = 8;
 /// Reasons why records were not read that are shown with a name that was not found.
 const MOST_REFUSALS: usize = 2;
+/// Warnings about records that are printed one by one.
+const MOST_WARNINGS: usize = 20;
 
 /// Types of objects of Kubernetes that have containers, as they are written before a name.
 const OBJECT_KINDS: &[&str] = &[
@@ -331,6 +333,19 @@ fn suggestions(names: &[(Vec<String>, String)], word: &str, edits: usize) -> Vec
     found.into_iter().map(|(_, qualified)| qualified.clone()).collect()
 }
 
+/// Returns what a search reports about records that are not trusted and files that could not be read: of very many,
+/// which a container can make, the first ones and the number of the others.
+pub fn record_warnings(inventory: &Inventory, is_verbose: bool) -> Vec<String> {
+    let all = &inventory.diagnostics;
+    if is_verbose || all.len() <= MOST_WARNINGS + 1 {
+        return all.clone();
+    }
+    let others = all.len() - MOST_WARNINGS;
+    let rest =
+        format!("{others} more records are not trusted or could not be read: `-v` lists them");
+    all.iter().take(MOST_WARNINGS).cloned().chain([rest]).collect()
+}
+
 /// Returns why names may be missing for a user who is not root.
 pub fn hidden_names_note(inventory: &Inventory) -> Option<String> {
     if inventory.hidden {
@@ -348,6 +363,20 @@ pub fn hidden_names_note(inventory: &Inventory) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_very_many_records_that_are_not_trusted_the_number_is_reported() {
+        let warnings = |count: usize, is_verbose| {
+            let mut inventory = Inventory::default();
+            inventory.diagnostics = (0..count).map(|number| format!("record {number}")).collect();
+            record_warnings(&inventory, is_verbose)
+        };
+        assert_eq!((warnings(0, false).len(), warnings(21, false).len()), (0, 21));
+        let many = warnings(1401, false);
+        assert_eq!((many.len(), &*many[19]), (21, "record 19"));
+        assert!(many[20].starts_with("1381 more records are not trusted"), "{}", many[20]);
+        assert_eq!(warnings(1401, true).len(), 1401);
+    }
 
     #[test]
     fn names_that_contain_the_word_come_before_similar_ones() {

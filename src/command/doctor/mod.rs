@@ -26,7 +26,7 @@ use crate::output::style::{Emphasis, Style};
 use crate::output::terminal::Ui;
 use crate::output::width::wrap;
 use crate::proc::Host;
-use crate::resolve::{ResolvedContainer, Resolver, hidden_names_note};
+use crate::resolve::{ResolvedContainer, Resolver, hidden_names_note, record_warnings};
 
 /// Say why a stop would not be graceful, and how to fix it
 ///
@@ -136,8 +136,8 @@ impl Report {
 /// search. One that ends meanwhile is left out.
 fn every_container(context: &Context, host: &Host) -> Vec<Report> {
     let inventory = Arc::new(discover(host, SearchDepth::Everything));
-    for diagnostic in &inventory.diagnostics {
-        context.ui.warn(&safe_str(diagnostic));
+    for warning in record_warnings(&inventory, context.ui.verbose) {
+        context.ui.warn(&safe_str(&warning));
     }
     if let Some(note) = hidden_names_note(&inventory) {
         context.ui.note(&note);
