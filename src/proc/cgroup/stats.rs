@@ -128,7 +128,7 @@ impl Host {
             true => kills_below(&dir, file),
             false => 0,
         };
-        Some((kills.saturating_add(below), dir.join(file).display().to_string()))
+        Some((kills.saturating_add(below), self.cgroup_file(&applied.cgroup, file)?))
     }
 
     /// Returns the tightest limit of the memory of a process's container.
@@ -156,8 +156,7 @@ impl Host {
         {
             cgroup.path.truncate(end);
             let count = self.cgroup_value(&cgroup, OOM.v2).and_then(|text| kills_in(&text));
-            let path = format!("{}/{}", String::from_utf8_lossy(&cgroup.path), OOM.v2);
-            counts.extend(count.filter(|count| *count > 0).map(|count| (count, path)));
+            counts.extend(count.filter(|count| *count > 0).zip(self.cgroup_file(&cgroup, OOM.v2)));
         }
         counts
     }
@@ -214,8 +213,7 @@ impl Host {
                 Fact::Known(most) => {
                     let is_as_tight = |known: &LimitedValue<T>| known.most <= most;
                     if !tightest.known().is_some_and(is_as_tight) {
-                        let path = self.cgroup_dir(&cgroup).unwrap_or_default().join(file);
-                        let source = path.display().to_string();
+                        let source = self.cgroup_file(&cgroup, file).unwrap_or_default();
                         tightest = Fact::Known(LimitedValue { most, source });
                     }
                 }

@@ -202,6 +202,13 @@ impl Host {
         self.hierarchies.iter().find(|known| known.controllers == cgroup.controllers)
     }
 
+    /// Returns the path of a file of a cgroup, as it is on the host.
+    pub(in crate::proc) fn cgroup_file(&self, cgroup: &Cgroup, name: &str) -> Option<String> {
+        let path = self.cgroup_dir(cgroup)?.join(name);
+        let below = path.strip_prefix(self.root()).unwrap_or(&path);
+        Some(Path::new("/").join(below).display().to_string())
+    }
+
     /// Reads a file of a cgroup, up to a page.
     pub fn cgroup_value(&self, cgroup: &Cgroup, name: &str) -> Option<String> {
         let file = File::open(self.cgroup_dir(cgroup)?.join(name)).ok()?;
