@@ -172,12 +172,12 @@ impl Diagnosis<'_> {
             );
             return;
         }
-        let unless = match reason {
+        let exception = match reason {
             None => "",
-            Some(_) => " unless one looks for it between its short sleeps,",
+            Some(_) => " (one may look for it between its short sleeps)",
         };
         let message = format!(
-            "every thread of {main} blocks {signal}, and none is waiting for it:{unless} {timeout}"
+            "every thread of {main} blocks {signal}, and none is waiting for it{exception}: {timeout}"
         );
         let remedy = format!(
             "unblock it, or wait for it with sigwait(3) or a signalfd(2){}",
