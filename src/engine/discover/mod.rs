@@ -223,8 +223,8 @@ impl<'a> Search<'a> {
         self.inventory.stopped.retain(is_kept);
         let stopped = &mut self.inventory.stopped;
         stopped.sort_by_cached_key(|stopped| {
-            let container = &stopped.container;
-            (precedence(container.engine), container.name.clone(), container.id.clone())
+            let c = &stopped.container;
+            (precedence(c.engine), c.name.clone(), c.id.clone(), c.namespace.clone())
         });
         // A container left over in the runtime below an engine is not a container of its own.
         let mut seen = HashSet::new();

@@ -133,6 +133,8 @@ const ENGINE_CHECKS: &[(&str, Check)] = &[
     ("docker", ("why_counts_restarts", endings::loops_and_never)),
     ("podman", ("why_counts_restarts", endings::loops_and_never)),
     ("docker", ("why_has_health_checks", endings::unhealthy)),
+    ("docker", ("why_forecasts_the_next_stop", scenarios::next_stop)),
+    ("podman", ("why_forecasts_the_next_stop", scenarios::next_stop)),
     ("docker", ("logs_are_the_engines_own", endings::logs)),
     ("podman", ("logs_are_the_engines_own", endings::logs)),
     ("docker", ("logs_are_followed_to_the_end", followed::to_the_end)),
@@ -205,6 +207,7 @@ const ENGINE_CHECKS: &[(&str, Check)] = &[
     ("podman", ("container_that_was_never_started", standalone::never_started)),
     ("containerd", ("container_that_was_never_started", standalone::never_started)),
     ("lxc", ("container_that_was_never_started", standalone::never_started)),
+    ("containerd", ("stopped_name_in_two_namespaces_is_ambiguous", standalone::two_namespaces)),
     (
         "podman",
         ("sandbox_is_known_whatever_the_runtimes_name", standalone::sandbox_by_another_name),

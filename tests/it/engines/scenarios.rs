@@ -175,6 +175,48 @@ pub fn killed_by_engine(engine: &Engine) -> Outcome {
     outcome
 }
 
+/// `why` of a container that runs has the forecast of its next stop, in the word of `ls`; then it is stopped by
+/// its engine.
+pub fn next_stop(engine: &Engine) -> Outcome {
+    let container = &format!("cit-{}-next", engine.name);
+    let read = |trap: &str| {
+        format!("echo : > /rest; mkfifo /f; trap '{trap}' TERM; while :; do read x <> /f; done")
+    };
+    let remove = || engine.script(&["rm", container]).is_ok();
+    let expect = |program: &[&str], is_ready: &dyn Fn(&str) -> bool, word: &str| -> Outcome {
+        remove();
+        let line = ["run", container, "--"].into_iter().chain(program.iter().copied());
+        engine.script(&line.collect::<Vec<_>>())?;
+        let name = engine.script(&["qualified", container])?;
+        check(wait_until(|| is_ready(&name)), "it is not ready")?;
+        let why = run(&["--json", "why", &name]).expect(0)?.objects();
+        let evidence = why[0]["evidence"].as_array().cloned().unwrap_or_default();
+        let texts = evidence.iter().filter_map(|it| it["text"].as_str());
+        let texts: Vec<&str> = texts.filter(|text| text.starts_with("next stop: ")).collect();
+        let doctor = format!("next stop: {word}, with TERM: `cinspect doctor {name}` says why");
+        same(texts, vec![&*doctor])?;
+        let rows = run(&["--json", "ls", &name]).expect(0)?.objects();
+        same(&rows[0]["stop"]["forecast"], &json!(word))?;
+        engine.script(&["stop", container])?;
+        let has_ended = || run(&["--json", "why", &name]).objects()[0]["status"].is_i64();
+        check(wait_until(has_ended), "it is not stopped")?;
+        let status = run(&["--json", "why", &name]).expect(0)?.objects()[0]["status"].clone();
+        same((word, status), (word, json!(if word == "killed" { 137 } else { 0 })))
+    };
+    let waits = |name: &str, is_it: fn(&Value) -> bool| {
+        let rows = run(&["--json", "ps", name]).objects();
+        rows.iter().any(|row| row["state"] == json!("S") && is_it(row))
+    };
+    let reads = |name: &str| waits(name, |row| row["on_signal"]["verdict"] == json!("handled"));
+    let sleeps = |name: &str| waits(name, |row| row["comm"] == json!("sleep"));
+    let outcome = expect(&["sh", "-c", &read("exit 0")], &reads, "graceful")
+        .and_then(|()| expect(&["sleep", "1000"], &sleeps, "killed"))
+        // (The file that the trap reads is not known.)
+        .and_then(|()| expect(&["sh", "-c", &read(". /rest; exit 0")], &reads, "maybe"));
+    remove();
+    outcome
+}
+
 const TRAP_AND_LOOP: &str = "trap 'exit 0' TERM; while :; do sleep 0.1; done";
 
 fn has_trap(name: &str) -> bool {

@@ -70,6 +70,57 @@ pub fn never_started(engine: &Engine) -> Outcome {
     outcome
 }
 
+/// Containers of one name that do not run, in two namespaces: one was never started, and the task of the other
+/// was killed and is not deleted yet. Each is found by its qualified reference. With one that runs, the name is
+/// that one's.
+pub fn two_namespaces(engine: &Engine) -> Outcome {
+    const NAMESPACES: [&str; 2] = ["cit-a", "cit-b"];
+    let script = |namespace: &str, arguments: &[&str]| {
+        let mut command = Command::new(super::script_of(engine.name));
+        command.args(arguments).env("CIT_NAMESPACE", namespace).stdin(Stdio::null());
+        finish(command).expect(0).map(|run| run.out.trim().to_owned())
+    };
+    let name = "cit-containerd-twin";
+    let remove = || NAMESPACES.map(|namespace| script(namespace, &["rm", name]).is_ok());
+    let references = || -> Result<Vec<String>, Failed> {
+        NAMESPACES.iter().map(|namespace| script(namespace, &["qualified", name])).collect()
+    };
+    let ambiguous = |references: &[String], line: &[&str]| -> Outcome {
+        let refused = run(line).expect(3)?.err;
+        let is_named = |reference: &String| refused.contains(&format!("  {reference}  "));
+        check(refused.contains("matches 2 ") && references.iter().all(is_named), refused)
+    };
+    let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+    remove();
+    let work = || -> Outcome {
+        script("cit-a", &["create", name, "--", "sleep", "1000"])?;
+        script("cit-b", &["run", name, "--", "sleep", "1000"])?;
+        let references = references()?;
+        let why = run(&["--json", "why", name]).expect(0)?.objects();
+        same(&why[0]["container"], &json!(references[1]))?;
+        script("cit-b", &["kill", name])?;
+        let has_ended = || script("cit-b", &["ending", name]).is_ok_and(|it| it.contains("exited"));
+        check(wait_until(has_ended), "it is not killed")?;
+        let rows = run(&["ls", "-a", "-o", "engine,name,state", name]).expect(0)?.out;
+        let listed: Vec<String> = rows.lines().skip(1).map(words).collect();
+        let expected = NAMESPACES.map(|namespace| format!("containerd {namespace}/{name} stopped"));
+        same(listed, expected.to_vec())?;
+        ambiguous(&references, &["why", name])?;
+        ambiguous(&references, &["logs", name])?;
+        ambiguous(&references, &["stop", name])?;
+        for reference in &references {
+            let why = run(&["--json", "why", reference]).expect(0)?.objects();
+            same(why.iter().map(|why| &why["container"]).collect(), vec![&json!(reference)])?;
+            let reason = why[0]["reason"].to_string();
+            check(reason.contains("how it ended is not known"), reason)?;
+        }
+        Ok(())
+    };
+    let outcome = work();
+    remove();
+    outcome
+}
+
 /// A container that was created and not started is its runtime, of which no verdict says anything about the
 /// program.
 pub fn created(engine: &Engine) -> Outcome {
