@@ -73,7 +73,8 @@ impl Script {
     pub fn parse(text: &str, is_bash: bool) -> Option<Self> {
         let mut commands = parse(text).ok()?;
         let is_exec = |command: &SimpleCommand| {
-            command.name() == "exec" && command.words.len() > 1 && command.is_plain()
+            let is_last = command.is_plain() && !command.is_background;
+            command.name() == "exec" && command.words.len() > 1 && is_last
         };
         if let Some(index) = commands.iter().position(is_exec) {
             commands.truncate(index + 1);
@@ -352,6 +353,17 @@ pub(super) fn starts_unseen(text: &str) -> bool {
     ["<(", ">(", "=(", "coproc", "|&"].iter().any(|word| text.contains(word))
 }
 
+/// Whether bash may start a job of this script with INT and QUIT as a foreground command has them: it restores
+/// them in the process of a job that is more than a simple command, before its last command replaces it.
+pub(super) fn may_restore_signals(text: &str) -> bool {
+    let Ok(commands) = parse(text) else { return true };
+    let is_function = |name: &str| commands.iter().any(|it| it.function.as_deref() == Some(name));
+    commands.iter().any(|command| {
+        let is_more = ["(", "exec"].contains(&command.name()) || is_function(command.name());
+        command.is_in_job || (command.is_background && is_more)
+    })
+}
+
 /// Whether a script may give each job a process group of its own (`set -m`), perhaps in a file that it reads.
 pub(super) fn may_control_jobs(text: &str) -> bool {
     let Ok(commands) = parse(text) else { return true };
@@ -366,6 +378,7 @@ fn takes_no_time_or_waits(command: &SimpleCommand) -> bool {
     let is_known =
         HARMLESS.contains(&name) || ["", "wait", "exit", "kill", "return"].contains(&name);
     is_job(command)
+        || command.is_in_job
         || command.function.is_some()
         || (is_known && !command.is_in_subshell && !assigned.chain(&command.words).any(substitutes))
 }
@@ -383,8 +396,14 @@ fn is_job(command: &SimpleCommand) -> bool {
     command.is_background && !command.is_in_subshell
 }
 
-/// Whether a command may run other commands in the same shell, or change the meaning of traps.
+/// Whether a command may run other commands in the same shell, or change the meaning of traps; functions may
+/// also have the names of built-in commands.
 fn is_opaque(command: &SimpleCommand) -> bool {
+    let is_builtin =
+        |name: &str| HARMLESS.contains(&name) || ["wait", "exit", "kill", "return"].contains(&name);
+    if command.function.as_deref().is_some_and(is_builtin) {
+        return true;
+    }
     let Some(first) = command.words.first() else { return false };
     let is_set_m = first.text == "set"
         && command.words.iter().any(|word| word.text == "-m" || word.text == "monitor");

@@ -1,8 +1,8 @@
 //! Shells: a trap runs when the foreground command has exited, or at once in `wait` and `read`. They are
 //! distinguished by the system call that the shell is in, and by the children: a shell without job control starts
 //! background jobs with INT and QUIT ignored (POSIX, 2.11 Signals and Error Handling), except for process
-//! substitutions and coprocesses. Measured in tests/it/forecast.rs for dash, bash,
-//! busybox ash, zsh and mksh. The script itself is read in `script`, the effects of a trap in `handler`.
+//! substitutions and coprocesses, and in bash some jobs of several commands. Measured in tests/it/forecast.rs for
+//! dash, bash, busybox ash, zsh and mksh. The script itself is read in `script`, the effects of a trap in `handler`.
 
 mod handler;
 mod script;
@@ -17,7 +17,7 @@ use crate::model::lookup::Lookup;
 use crate::model::process::CommandLine;
 use crate::model::signal::{Signal, SignalSet};
 use crate::model::signal_waiters::InputWait;
-use handler::{Effects, Script, TrapAction, may_control_jobs, starts_unseen};
+use handler::{Effects, Script, TrapAction, may_control_jobs, may_restore_signals, starts_unseen};
 use script::SimpleCommand;
 
 /// The shells that differ in their handling of signals.
@@ -55,13 +55,16 @@ pub(super) fn shell(input: &ForecastInput<'_>, process: usize, signal: Signal) -
     // (dash has neither process substitutions nor coprocesses.)
     let is_dash = facts.exe.known().is_some_and(|path| path.ends_with(b"/dash"));
     let kind = kind_of(input, process);
+    let is_unseen = |text: &String| {
+        starts_unseen(text) || (kind == ShellKind::Bash && may_restore_signals(text))
+    };
     let shell = Shell {
         input,
         process,
         signal,
         kind,
         may_control_jobs: text.as_ref().map_or(true, |text| may_control_jobs(text)),
-        starts_unseen: text.as_ref().map_or(!is_dash, |text| starts_unseen(text)),
+        starts_unseen: text.as_ref().map_or(!is_dash, is_unseen),
         script: text.and_then(|text| script_of(input, process, &text)),
     };
     Some(shell.reaction())

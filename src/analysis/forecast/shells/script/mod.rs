@@ -21,6 +21,8 @@ pub(super) struct SimpleCommand {
     pub is_in_subshell: bool,
     /// Whether it, or the compound command that ends here, runs in the background.
     pub is_background: bool,
+    /// Whether it is part of a list or of a compound command in the background.
+    pub is_in_job: bool,
 }
 
 impl SimpleCommand {
@@ -215,7 +217,10 @@ impl ScriptParser {
         let is_background = self.next_is("&");
         if is_background || self.next_is("|") || found == Compound::Subshell {
             let inner = self.commands[before..].iter_mut();
-            inner.for_each(|command| command.is_in_subshell = true);
+            inner.for_each(|command| {
+                command.is_in_subshell = true;
+                command.is_in_job |= is_background;
+            });
             let whole = SimpleCommand { words: vec![plain("(")], ..SimpleCommand::default() };
             self.push(whole);
         }
@@ -241,7 +246,10 @@ impl ScriptParser {
                 last.is_background = true;
                 // A list in the background is one process.
                 if self.list < rest.len() {
-                    rest[self.list..].iter_mut().for_each(|command| command.is_in_subshell = true);
+                    rest[self.list..].iter_mut().for_each(|command| {
+                        command.is_in_subshell = true;
+                        command.is_in_job = true;
+                    });
                     last.is_conditional = false;
                 }
                 self.end_list();
@@ -329,6 +337,7 @@ mod tests {
                 (command.is_in_loop, 'l'),
                 (command.is_in_subshell, 's'),
                 (command.is_background, '&'),
+                (command.is_in_job, 'j'),
             ] {
                 if is {
                     line += &format!(" /{letter}");
@@ -352,9 +361,9 @@ mod tests {
             ("while :; do a & wait $!; done", &[": /l", "a /l /&", "wait $! /l"]),
             ("a && b || c; d", &["a", "b /c", "c /c", "d"]),
             ("f() { a; }\nfunction g { b; }; f", &["a @f", "b @g", "f"]),
-            ("(a; b) & c", &["a /s", "b /s", "( /&", "c"]),
-            ("a | b & c", &["a /s", "b /&", "c"]),
-            ("a && b & c", &["a /s", "b /&", "c"]),
+            ("(a; b) & c", &["a /s /j", "b /s /j", "( /&", "c"]),
+            ("a | b & c", &["a /s /j", "b /&", "c"]),
+            ("a && b & c", &["a /s /j", "b /&", "c"]),
             ("case $1 in a|b) c;; *) d ;; esac; e", &["c /c", "d /c", "e"]),
             ("for i in 1 2; do a; done\nb", &["a /l", "b"]),
             ("{ a; b; } > c; d", &["a", "b", "d"]),
