@@ -8,6 +8,7 @@ use std::os::unix::fs::FileExt;
 use nix::dir::Dir;
 use nix::fcntl::readlinkat;
 use nix::libc;
+use nix::time::{ClockId, clock_gettime};
 use procfs::process::Process as Handle;
 
 use super::host::Host;
@@ -20,6 +21,15 @@ use crate::model::signal_waiters::{
     signalfd_set,
 };
 use crate::sys::{kcmp, process_dir};
+
+/// Returns the seconds of a clock; of one that is another for each process, as if the sleep were over soon. (In
+/// a time namespace with another offset a sleep seems longer or shorter than it is.)
+fn seconds_of(clock: libc::clockid_t) -> u64 {
+    let is_common =
+        [libc::CLOCK_REALTIME, libc::CLOCK_MONOTONIC, libc::CLOCK_BOOTTIME].contains(&clock);
+    let time = is_common.then(|| clock_gettime(ClockId::from_raw(clock)).ok()).flatten();
+    time.map_or(u64::MAX, |time| time.tv_sec() as u64)
+}
 
 impl Host {
     /// Whether the main thread of a process may be waiting for signals in sigwait(3): also if its system call
@@ -38,6 +48,8 @@ impl Host {
 /// (arch/x86/entry/syscalls/syscall_32.tbl, arch/arm/tools/syscall.tbl). No native call of either
 /// number sleeps.
 const SIGTIMEDWAIT: [libc::c_long; 3] = [libc::SYS_rt_sigtimedwait, 177, 421];
+/// The sleep ends at a time, not after one (clock_nanosleep(2)): Python sleeps so since 3.11.
+const TIMER_ABSTIME: u64 = libc::TIMER_ABSTIME as u64;
 /// The longest sleep, in seconds, of a program that looks for signals in between.
 const MAX_POLL_SLEEP: u64 = 60;
 /// A program may poll thousands of descriptors; with more of them it is not known which.
@@ -230,8 +242,9 @@ impl WaitReader<'_> {
     fn descriptors(&mut self, number: libc::c_long, arguments: [u64; 6]) -> Waiting {
         let [first, second, third, _, fifth, _] = arguments;
         match number {
-            libc::SYS_nanosleep => self.asleep(first),
-            libc::SYS_clock_nanosleep if second == 0 => self.asleep(third),
+            libc::SYS_nanosleep => self.asleep(first, 0),
+            libc::SYS_clock_nanosleep if second & TIMER_ABSTIME == 0 => self.asleep(third, 0),
+            libc::SYS_clock_nanosleep => self.asleep(third, seconds_of(first as libc::clockid_t)),
             _ if READ.contains(&number) => Waiting::Descriptors(vec![first as i32]),
             libc::SYS_io_uring_enter => Waiting::Anything,
             _ if POLL.contains(&number) => self.polled(first, second),
@@ -241,11 +254,11 @@ impl WaitReader<'_> {
         }
     }
 
-    /// Returns the sleep of a `struct timespec` or `timeval`, which begins with the seconds.
-    fn asleep(&self, address: u64) -> Waiting {
+    /// Returns the sleep of a `struct timespec` or `timeval`, which begins with the seconds, after a time.
+    fn asleep(&self, address: u64, since: u64) -> Waiting {
         let seconds = self.memory(address, 8).ok().and_then(|bytes| bytes.try_into().ok());
         match seconds.map(u64::from_ne_bytes) {
-            Some(seconds) if seconds > MAX_POLL_SLEEP => Waiting::Elsewhere,
+            Some(seconds) if seconds.saturating_sub(since) > MAX_POLL_SLEEP => Waiting::Elsewhere,
             _ => Waiting::Time,
         }
     }
@@ -260,7 +273,7 @@ impl WaitReader<'_> {
 
     fn selected(&self, count: u64, address: u64, timeout: u64) -> Waiting {
         if address == 0 {
-            return if timeout == 0 { Waiting::Elsewhere } else { self.asleep(timeout) };
+            return if timeout == 0 { Waiting::Elsewhere } else { self.asleep(timeout, 0) };
         }
         if count > MAX_SELECTED {
             return Waiting::Anything;
