@@ -47,7 +47,7 @@ pub(super) struct WatchedProcess {
     has_unknown_end: bool,
 }
 
-/// A snapshot that tells for a short time whose turn it is: thousands of processes that exit one after the other
+/// A snapshot that decides for a short time which process is next: thousands of processes that exit one after the other
 /// are not read again for each of them.
 pub(super) struct RecentSnapshot {
     pub snapshot: ContainerSnapshot,

@@ -1,5 +1,5 @@
 //! The turns of a stop: the processes that get the signal of a step now, by a snapshot that is taken again
-//! when it may no longer tell.
+//! when it is out of date.
 
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
@@ -29,13 +29,13 @@ impl StopRun<'_> {
         is_start: bool,
         is_late: bool,
     ) -> Result<(), Error> {
-        // (A command line may tell which program it is.)
+        // (Some programs are recognised by their command line.)
         let waits = SignalSet::from(self.signal);
         let command = CommandLimit::SCREEN;
         let options = SnapshotOptions { waits, command, ..SnapshotOptions::BARE };
         // Exits are noted first: they decide whose turn it is.
         self.note_exits();
-        let is_usable = |recent: &RecentSnapshot| !is_late && self.still_tells(recent);
+        let is_usable = |recent: &RecentSnapshot| !is_late && self.is_up_to_date(recent);
         if let Some(recent) = recent.as_mut().filter(|recent| is_usable(recent)) {
             let due = self.due(recent, is_late);
             let processes: Vec<usize> = due.iter().map(|(_, process)| *process).collect();
@@ -59,9 +59,9 @@ impl StopRun<'_> {
         Ok(())
     }
 
-    /// Whether a snapshot still tells whose turn it is: that of the init has not come, for which every process of
+    /// Whether a snapshot is still up to date: it is not the turn of the init, for which every process of
     /// the container has to be known, and no process has exited since of which another one has the children now.
-    fn still_tells(&self, recent: &RecentSnapshot) -> bool {
+    fn is_up_to_date(&self, recent: &RecentSnapshot) -> bool {
         let init = self.found.container.init;
         let (inits, others): (Vec<&WatchedProcess>, Vec<&WatchedProcess>) =
             self.watched.iter().filter(|w| !w.has_exited).partition(|w| Some(w.id) == init);

@@ -23,7 +23,7 @@ pub(super) fn server(
         Outcome::Exits | Outcome::Drains if has_starting_worker(input, process) => {
             (Outcome::Unknown, format!("{text}; a worker that is still starting may delay that"))
         }
-        Outcome::Exits | Outcome::Drains if let Some(worker) = deaf_worker(input, process) => {
+        Outcome::Exits | Outcome::Drains if let Some(worker) = ignoring_worker(input, process) => {
             let worker = input.name(worker);
             (Outcome::Unknown, format!("{text}; {worker} ignores signals and may delay that"))
         }
@@ -138,15 +138,15 @@ fn has_starting_worker(input: &ForecastInput<'_>, process: usize) -> bool {
 
 /// Returns a worker of a server that ignores a signal which its workers handle: the application in it did that,
 /// and the server waits for it.
-fn deaf_worker(input: &ForecastInput<'_>, process: usize) -> Option<usize> {
+fn ignoring_worker(input: &ForecastInput<'_>, process: usize) -> Option<usize> {
     let facts = &input.processes[process].facts;
-    let is_deaf = |worker: &usize| {
+    let ignores = |worker: &usize| {
         let worker = &input.processes[*worker].facts;
         let stops = [Signal::TERM, Signal::INT, Signal::QUIT];
         worker.exe == facts.exe && stops.iter().any(|stop| worker.status.sig_ign.contains(*stop))
     };
     program_of(facts).filter(|program| program.workers_have_own_handlers)?;
-    input.children(process).into_iter().find(is_deaf)
+    input.children(process).into_iter().find(ignores)
 }
 
 /// Returns a server and its descendants that run the same program.

@@ -110,7 +110,9 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
         let error = Error::new(ExitStatus::Usage, "`--since` is not possible here");
         return Err(error.cause("the log has no times").hint("`-n` prints the last lines"));
     }
-    context.ui.step(&format!("log driver {}", safe_str(&destination.driver)));
+    if !destination.driver.is_empty() {
+        context.ui.step(&format!("log driver {}", safe_str(&destination.driver)));
+    }
     match destination.files() {
         _ if destination.driver == "journald" => journal::print(&printer, range, end)?,
         files if files.is_empty() => return Err(no_file(&found, destination)),

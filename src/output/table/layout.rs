@@ -145,8 +145,8 @@ impl ColumnLayout {
 ///
 /// Wide columns are dropped first, all together, where they would leave the flexible one less than
 /// half of the width it needs; then the column of lowest priority, of equal ones the last, until the flexible one
-/// has 20 columns or its need, or is dropped itself. Columns that fit beside the rest come back. With `keep_all` none is
-/// dropped. If the rest is still too wide, the line ends at the edge: the column there is cut, and those
+/// has 20 columns or its need, or is dropped itself. Columns that fit beside the rest come back. With
+/// `keep_all` none is dropped. If the rest is still too wide, the line ends at the edge: the column there is cut, and those
 /// beyond it are not shown.
 pub fn fit(layouts: &mut Vec<ColumnLayout>, width: usize, keep_all: bool) -> Vec<&'static str> {
     let mut dropped = if keep_all { Vec::new() } else { drop_columns(layouts, width) };

@@ -375,8 +375,7 @@ fn takes_no_time_or_waits(command: &SimpleCommand) -> bool {
     let name = command.name();
     let substitutes = |word: &Word| word.expands && !is_harmless_word(&word.text);
     let assigned = command.assignments.iter().map(|(_, value)| value);
-    let is_known =
-        HARMLESS.contains(&name) || ["", "wait", "exit", "kill", "return"].contains(&name);
+    let is_known = name.is_empty() || is_known_builtin(name);
     is_job(command)
         || command.is_in_job
         || command.function.is_some()
@@ -396,12 +395,15 @@ fn is_job(command: &SimpleCommand) -> bool {
     command.is_background && !command.is_in_subshell
 }
 
+/// Whether this is the name of a built-in command with a known effect.
+fn is_known_builtin(name: &str) -> bool {
+    HARMLESS.contains(&name) || ["wait", "exit", "kill", "return"].contains(&name)
+}
+
 /// Whether a command may run other commands in the same shell, or change the meaning of traps; functions may
 /// also have the names of built-in commands.
 fn is_opaque(command: &SimpleCommand) -> bool {
-    let is_builtin =
-        |name: &str| HARMLESS.contains(&name) || ["wait", "exit", "kill", "return"].contains(&name);
-    if command.function.as_deref().is_some_and(is_builtin) {
+    if command.function.as_deref().is_some_and(is_known_builtin) {
         return true;
     }
     let Some(first) = command.words.first() else { return false };
