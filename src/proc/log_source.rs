@@ -229,14 +229,24 @@ fn tail(file: &mut File, format: LogFormat, wanted: usize) -> Result<(u64, usize
     let end = file.seek(SeekFrom::End(0))?;
     match format {
         LogFormat::Local => tail_of_frames(file, end, wanted),
-        LogFormat::Json | LogFormat::Tagged | LogFormat::Plain { .. } => {
-            tail_of_lines(file, end, wanted)
+        LogFormat::Plain { .. } if wanted == 0 => Ok((end, 0)),
+        LogFormat::Plain { .. } => {
+            let mut last = [b'\n'];
+            file.read_at(&mut last, end.saturating_sub(1))?;
+            tail_of_lines(file, end, wanted, last != *b"\n")
         }
+        LogFormat::Json | LogFormat::Tagged => tail_of_lines(file, end, wanted, false),
     }
 }
 
-fn tail_of_lines(file: &mut File, end: u64, wanted: usize) -> Result<(u64, usize), ReadError> {
-    let (mut block, mut position, mut newlines) = (Vec::new(), end, 0);
+/// Returns where the last lines begin; with `with_rest` the bytes after the last newline are the last one.
+fn tail_of_lines(
+    file: &mut File,
+    end: u64,
+    wanted: usize,
+    with_rest: bool,
+) -> Result<(u64, usize), ReadError> {
+    let (mut block, mut position, mut lines) = (Vec::new(), end, usize::from(with_rest));
     while position > 0 {
         let length = position.min(BLOCK);
         position -= length;
@@ -246,13 +256,13 @@ fn tail_of_lines(file: &mut File, end: u64, wanted: usize) -> Result<(u64, usize
             break;
         }
         for index in memchr::memrchr_iter(b'\n', &block) {
-            if newlines == wanted {
+            if lines == wanted {
                 return Ok((position + index as u64 + 1, wanted));
             }
-            newlines += 1;
+            lines += 1;
         }
     }
-    Ok((0, newlines))
+    Ok((0, lines))
 }
 
 fn tail_of_frames(file: &mut File, end: u64, wanted: usize) -> Result<(u64, usize), ReadError> {
@@ -269,4 +279,38 @@ fn tail_of_frames(file: &mut File, end: u64, wanted: usize) -> Result<(u64, usiz
         (position, count) = (start, count + 1);
     }
     Ok((position, count))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+    use crate::sys::file::attributes;
+
+    /// Returns the records that are read of a plain log from its last `wanted` lines on.
+    fn last_lines(content: &[u8], wanted: usize) -> (usize, Vec<Vec<u8>>) {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(content).unwrap();
+        let id = attributes(&file).unwrap().id;
+        let mut log = LogSource::new(file, id, LogFormat::Plain { is_stderr: false }, false);
+        let count = log.seek_last(wanted).unwrap();
+        (count, std::iter::from_fn(|| log.next().unwrap()).collect())
+    }
+
+    #[test]
+    fn the_last_line_of_a_plain_log_need_not_end() {
+        let long = [vec![b'x'; 200_000], b"\ny".to_vec()].concat();
+        let cases: [&[u8]; 9] =
+            [b"", b"\n", b"\n\n", b"a", b"a\n", b"a\nb", b"a\r\nb\r\n", b"a\n\nb\n\n", &long];
+        for content in cases {
+            let all: Vec<_> =
+                content.split_inclusive(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect();
+            for wanted in 0..4 {
+                let count = wanted.min(all.len());
+                let last = all[all.len() - count..].to_vec();
+                assert_eq!(last_lines(content, wanted), (count, last), "{content:?} {wanted}");
+            }
+        }
+    }
 }
