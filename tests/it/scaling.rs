@@ -29,6 +29,7 @@ pub fn trials() -> Vec<Trial> {
         test("scaling::cgroups_cost_time_in_proportion", cgroups),
         test("scaling::records_cost_time_in_proportion", records),
         test_with(Need::Root, "scaling::sources_of_a_copy_cost_time_in_proportion", sources),
+        test_with(Need::Root, "scaling::headers_and_depth_of_streams_cost_in_proportion", streams),
     ]
 }
 
@@ -281,4 +282,54 @@ fn sources() -> Outcome {
         compare_times(line, || time(N), || time(FACTOR * N))?;
     }
     Ok(())
+}
+
+/// Streams with many PAX headers before one member, and with members deep in new directories: the second is
+/// measured by its memory, too.
+fn streams() -> Outcome {
+    const N: usize = 1500;
+    const DEPTH: usize = 250;
+    let container = fixture("init")?;
+    within(&container, "mount -t tmpfs -o size=200m none /mnt")?;
+    let dir = tempfile::tempdir_in("/dev/shm")?;
+    for n in [N, FACTOR * N] {
+        let headers = (0..n).map(|key| member(b'x', format!("12 K{key:05}=v\n").as_bytes()));
+        let stream = [headers.collect::<Vec<_>>().concat(), member(b'0', b"")].concat();
+        std::fs::write(dir.path().join(format!("headers.{n}")), stream)?;
+    }
+    for depth in [DEPTH, FACTOR * DEPTH] {
+        let chains = (0..8).map(|chain| {
+            let path = format!("{chain}/{}f\0", "a/".repeat(depth));
+            [member(b'L', path.as_bytes()), member(b'0', b"")].concat()
+        });
+        std::fs::write(
+            dir.path().join(format!("deep.{depth}")),
+            chains.collect::<Vec<_>>().concat(),
+        )?;
+    }
+    let unpack = |limit: &str, name: &str, n: usize| {
+        let line = format!(
+            "(rm -rf $MNT/d && mkdir $MNT/d && {limit} $C cp -q - $CTR:/mnt/d < {name}.{n} 2>/dev/null)"
+        );
+        let mut shell = timed(&line);
+        shell.env("CTR", format!("pid:{}", container.init));
+        shell.env("MNT", format!("/proc/{}/root/mnt", container.init)).current_dir(&dir);
+        shell_time(shell)
+    };
+    for (name, n) in [("headers", N), ("deep", DEPTH)] {
+        compare_times(name, || unpack("", name, n), || unpack("", name, FACTOR * n))?;
+    }
+    // A list of the paths alone would have 16 million entries.
+    unpack("ulimit -v 200000;", "deep", FACTOR * DEPTH).map(drop)
+}
+
+/// Returns a member of a tar stream, a header of GNU tar with the data after it.
+fn member(flag: u8, data: &[u8]) -> Vec<u8> {
+    let mut header = tar::Header::new_gnu();
+    header.set_path("f").expect("a short name");
+    header.set_entry_type(tar::EntryType::new(flag));
+    header.set_mode(0o644);
+    header.set_size(data.len() as u64);
+    header.set_cksum();
+    [header.as_bytes(), data, &vec![0; data.len().next_multiple_of(512) - data.len()]].concat()
 }

@@ -23,6 +23,8 @@ use crate::sys::file::FileKind;
 /// The deepest nesting of directories: a path with more names is longer than any path may be (PATH_MAX is
 /// 4096, with the slashes).
 pub const MAX_DEPTH: usize = 2048;
+/// The longest path of a directory in a tree: each level of a walk has one.
+pub const MAX_PATH: usize = 1 << 16;
 
 /// The options of a copy.
 #[derive(Clone, Copy, Debug, Default)]
@@ -204,8 +206,13 @@ impl<'a> CopyContext<'a> {
     /// Returns the error for a directory that is nested too deeply.
     pub fn too_deep(&self, path: &[u8]) -> Error {
         let start = &path[..path.len().min(80)];
+        let limit = if path.len() > MAX_PATH {
+            format!("a path of more than {MAX_PATH} bytes")
+        } else {
+            format!("more than {MAX_DEPTH} levels")
+        };
         cannot_copy(self.from, start)
-            .cause(format!("directories are nested too deeply (more than {MAX_DEPTH} levels)"))
+            .cause(format!("directories are nested too deeply ({limit})"))
             .hint("copy a directory below it")
     }
 

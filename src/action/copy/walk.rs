@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use nix::errno::Errno;
 
-use super::context::{CopyContext, MAX_DEPTH, special_kind};
+use super::context::{CopyContext, MAX_DEPTH, MAX_PATH, special_kind};
 use super::error::cannot_copy;
 use super::rootfs::Node;
 use super::sources::CopySource;
@@ -163,7 +163,7 @@ impl<S: Sink> Walk<'_, S> {
                 if self.levels.iter().any(|level| level.id == entry.node.id()) {
                     return self.context.skip_loop(&entry.path);
                 }
-                if self.levels.len() >= MAX_DEPTH {
+                if self.levels.len() >= MAX_DEPTH || entry.path.len() > MAX_PATH {
                     return Err(self.context.too_deep(&entry.path));
                 }
                 let created = self.sink.enter(dir, &entry)?;

@@ -79,19 +79,20 @@ fn special_destinations() -> Outcome {
 fn endless() -> Outcome {
     let (container, dir) = (container()?, tempfile::tempdir()?);
     let nest = "import os,sys
-def nest(top, many):
+def nest(top, many, name='d'):
     os.mkdir(top); os.chdir(top)
-    for _ in range(many): os.mkdir('d'); os.chdir('d')
+    for _ in range(many): os.mkdir(name); os.chdir(name)
     open('f','w').close()
     os.chdir('/')
 nest('/mnt/deep', 1500)
 nest('/mnt/endless', 20000)
+nest('/mnt/long', 1000, 'n' * 250)
 ";
     let file = tempfile::NamedTempFile::new()?;
     std::fs::write(file.path(), nest)?;
     within(&container, &format!("python3 {}", file.path().display()))?;
     let to = dir.path().display().to_string();
-    for (source, status) in [("/mnt/deep", 0), ("/mnt/endless", 1)] {
+    for (source, status) in [("/mnt/deep", 0), ("/mnt/endless", 1), ("/mnt/long", 1)] {
         for target in [to.as_str(), "-"] {
             let done = cp(&["-q", &ctr_path(&container, source), target]).expect(status)?;
             check(status == 0 || done.err.contains("nested too deeply"), &done.err)?;

@@ -2,6 +2,7 @@
 //! a stream cannot carry, or carries in an unknown form, goes to the account of the copy.
 
 mod attributes;
+mod created;
 pub mod fuzz;
 mod header;
 mod pack;

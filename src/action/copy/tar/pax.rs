@@ -1,6 +1,7 @@
 //! PAX records (pax(1), "pax Extended Header"): their syntax, and attributes in them.
 
-use std::collections::HashSet;
+use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use crate::action::copy::entry::EntryAttributes;
 use crate::action::copy::file_capability;
@@ -9,49 +10,72 @@ use crate::action::copy::metadata::{DroppedAttribute, FileTime};
 /// The prefix of extended attributes, as star(1) began it and everyone writes it.
 pub const XATTR: &str = "SCHILY.xattr.";
 
-/// The records of one header, in their order: a key may come more than once.
+/// The most memory that the records of a member may take.
+pub const MAX_MEMORY: u64 = 1 << 25;
+/// The memory of a record apart from its bytes, about.
+const RECORD: u64 = 32;
+
+/// Records by their keys: a key may come more than once in one header, and has its values in their order.
 #[derive(Clone, Debug, Default)]
-pub struct PaxRecords(Vec<(Vec<u8>, Vec<u8>)>);
+pub struct PaxRecords {
+    values: BTreeMap<Vec<u8>, Vec<Vec<u8>>>,
+    memory: u64,
+}
 
 impl PaxRecords {
     /// Parses the data of a header; none if it is broken. A value is any bytes, newlines included: the
-    /// length before the key counts.
+    /// length before the key counts. Beyond `MAX_MEMORY` nothing more is parsed.
     pub fn parse(mut data: &[u8]) -> Option<Self> {
-        let mut records = Vec::new();
-        while data.iter().any(|b| *b != 0) {
+        let mut records = Self::default();
+        while records.memory <= MAX_MEMORY && data.iter().any(|b| *b != 0) {
             let blank = data.iter().position(|b| *b == b' ')?;
             let length = super::header::decimal(&data[..blank])?;
             let length = usize::try_from(length).ok().filter(|length| *length > blank + 1)?;
             let (record, rest) = data.split_at_checked(length)?;
             let record = record[blank + 1..].strip_suffix(b"\n")?;
             let equals = record.iter().position(|b| *b == b'=')?;
-            records.push((record[..equals].to_vec(), record[equals + 1..].to_vec()));
+            records.add(&record[..equals], record[equals + 1..].to_vec());
             data = rest;
         }
-        Some(Self(records))
+        Some(records)
+    }
+
+    fn add(&mut self, key: &[u8], value: Vec<u8>) {
+        self.memory += memory_of(key, std::slice::from_ref(&value));
+        match self.values.get_mut(key) {
+            Some(values) => values.push(value),
+            None => drop(self.values.insert(key.to_vec(), vec![value])),
+        }
     }
 
     /// Adds the records of a later header, which count more.
     pub fn extend(&mut self, later: Self) {
-        let keys: HashSet<&[u8]> = later.0.iter().map(|(key, _)| &**key).collect();
-        self.0.retain(|(key, _)| !keys.contains(&**key));
-        self.0.extend(later.0);
+        self.memory += later.memory;
+        for (key, values) in later.values {
+            let earlier = self.values.insert(key.clone(), values).unwrap_or_default();
+            self.memory -= memory_of(&key, &earlier);
+        }
     }
 
-    /// Returns the number of bytes in keys and values.
-    pub fn bytes(&self) -> u64 {
-        self.0.iter().map(|(key, value)| (key.len() + value.len()) as u64).sum()
+    /// Returns the memory that the records take, about.
+    pub fn memory(&self) -> u64 {
+        self.memory
     }
 
     fn last(&self, key: &str) -> Option<&[u8]> {
-        let record = self.0.iter().rev().find(|(other, _)| other == key.as_bytes());
-        record.map(|(_, value)| &**value)
+        self.values.get(key.as_bytes())?.last().map(Vec::as_slice)
     }
 }
 
+fn memory_of(key: &[u8], values: &[Vec<u8>]) -> u64 {
+    values.iter().map(|value| (key.len() + value.len()) as u64 + RECORD).sum()
+}
+
 impl<'a> FromIterator<(&'a [u8], &'a [u8])> for PaxRecords {
-    fn from_iter<I: IntoIterator<Item = (&'a [u8], &'a [u8])>>(records: I) -> Self {
-        Self(records.into_iter().map(|(key, value)| (key.to_vec(), value.to_vec())).collect())
+    fn from_iter<I: IntoIterator<Item = (&'a [u8], &'a [u8])>>(list: I) -> Self {
+        let mut records = Self::default();
+        list.into_iter().for_each(|(key, value)| records.add(key, value.to_vec()));
+        records
     }
 }
 
@@ -77,15 +101,21 @@ impl<'r> Records<'r> {
     }
 
     /// Returns all values of a key, in their order.
-    pub fn all(&self, key: &'static str) -> impl Iterator<Item = &'r [u8]> {
-        let in_member = self.member.0.iter().filter(move |(other, _)| other == key.as_bytes());
-        in_member.map(|(_, value)| &**value)
+    pub fn all(&self, key: &str) -> impl Iterator<Item = &'r [u8]> {
+        self.member.values.get(key.as_bytes()).into_iter().flatten().map(Vec::as_slice)
     }
 
     /// Returns the rest of each key with this prefix, and its value.
     pub fn prefixed(&self, prefix: &'static str) -> impl Iterator<Item = (&'r [u8], &'r [u8])> {
-        let all = self.global.0.iter().chain(&self.member.0);
-        all.filter_map(move |(key, value)| Some((key.strip_prefix(prefix.as_bytes())?, &**value)))
+        let of = move |records: &'r PaxRecords| {
+            let from = Bound::Included(prefix.as_bytes());
+            let rest = records.values.range::<[u8], _>((from, Bound::Unbounded));
+            rest.map_while(move |(key, values)| {
+                Some((key.strip_prefix(prefix.as_bytes())?, values))
+            })
+        };
+        let all = of(self.global).chain(of(self.member));
+        all.flat_map(|(key, values)| values.iter().map(move |value| (key, value.as_slice())))
     }
 }
 
@@ -225,7 +255,7 @@ mod tests {
     fn values_are_any_bytes() {
         let records = PaxRecords::parse(b"9 a=\nb=\0\n11 a=later\n\0\0").unwrap();
         assert_eq!(records.last("a"), Some(&b"later"[..]));
-        assert_eq!(records.0[0].1, b"\nb=\0");
+        assert_eq!(records.values[&b"a"[..]], [&b"\nb=\0"[..], b"later"]);
         for broken in
             [&b"9 a=1\n"[..], b"x a=1\n", b"5 a=1 ", b"3 a\n", b"99999999999999999999 a=1\n"]
         {
@@ -241,6 +271,10 @@ mod tests {
         let records = Records { member: &member, global: &global };
         assert_eq!((records.get("a"), records.get("b")), (Some(&b"56"[..]), None));
         assert_eq!((records.get("c"), records.own("c")), (Some(&b"78"[..]), None));
+        let memory = global.memory();
+        global.extend(parse(b"7 c=90\n"));
+        assert_eq!((global.memory(), global.last("c")), (memory, Some(&b"90"[..])));
+        assert_eq!(global.memory(), 3 * (3 + RECORD));
     }
 
     #[test]
@@ -259,7 +293,7 @@ mod tests {
         fn records_come_back(key in "[a-z.]{1,12}", value in prop::collection::vec(any::<u8>(), 0..1200)) {
             let data = encode(&[(key.clone(), value.clone()), ("b".into(), b"2".to_vec())]);
             let records = PaxRecords::parse(&data).unwrap();
-            prop_assert_eq!(&records.0[0], &(key.into_bytes(), value));
+            prop_assert_eq!(&records.values[key.as_bytes()][0], &value);
             prop_assert_eq!(records.last("b"), Some(&b"2"[..]));
         }
 

@@ -4,13 +4,15 @@
 use std::io::{ErrorKind, Read};
 
 use super::header::{BLOCK, BLOCK_SIZE, Block, decompressor, is_header, names, number, unsigned};
-use super::pax::{PaxRecords, Records};
+use super::pax::{MAX_MEMORY, PaxRecords, Records};
 use super::sparse::{HeaderMap, MapParser, RecordMap, SparseMap};
 
 /// The longest name that is read: [`crate::action::copy::context::MAX_DEPTH`] names of the longest kind.
 const MAX_NAME: u64 = 1 << 19;
 /// The most data of a PAX header: extended attributes have up to 64 KiB each.
 const MAX_RECORDS: u64 = 1 << 24;
+/// The most memory that the records of global headers may take: each counts for every member.
+const MAX_GLOBAL_MEMORY: u64 = 1 << 17;
 
 /// Reason why a stream cannot be read further.
 #[derive(Debug)]
@@ -132,11 +134,16 @@ impl<R: Read> TarReader<R> {
             match block[156] {
                 b'L' => prefix.path = Some(self.name(size)?),
                 b'K' => prefix.link = Some(self.name(size)?),
-                b'x' | b'X' => prefix.records.extend(self.records(size)?),
+                b'x' | b'X' => {
+                    prefix.records.extend(self.records(size)?);
+                    if prefix.records.memory() > MAX_MEMORY {
+                        return Err(self.broken("the PAX headers of a member are too large"));
+                    }
+                }
                 b'g' => {
                     let records = self.records(size)?;
                     self.global.extend(records);
-                    if self.global.bytes() > MAX_RECORDS {
+                    if self.global.memory() > MAX_GLOBAL_MEMORY {
                         return Err(self.broken("global PAX headers are too large"));
                     }
                 }
@@ -424,6 +431,30 @@ mod tests {
         let more = [&*archive(), b"more"].concat();
         assert!(matches!(read(&more).2, Ok(StreamEnd::Garbage(4))));
         assert!(matches!(read(&[]).2, Err(TarError::Empty)));
+    }
+
+    #[test]
+    fn headers_before_a_member_take_bounded_memory() {
+        let header = |flag: u8, data: &[u8]| {
+            let mut header = tar::Header::new_ustar();
+            header.set_entry_type(tar::EntryType::new(flag));
+            header.set_size(data.len() as u64);
+            header.set_cksum();
+            let padding = vec![0; data.len().next_multiple_of(BLOCK) - data.len()];
+            [header.as_bytes(), data, &padding].concat()
+        };
+        let large = |key: usize| pax::encode(&[(key.to_string(), vec![b'v'; 1 << 22])]);
+        let many: String = (0..5000).map(|key| format!("11 K{key:04}=v\n")).collect();
+        let cases: [(&str, Vec<Vec<u8>>); 3] = [
+            ("the PAX headers of a member", (0..9).map(|key| header(b'x', &large(key))).collect()),
+            ("the PAX headers of a member", vec![header(b'x', &b"4 =\n".repeat(1 << 21))]),
+            ("global PAX headers", vec![header(b'g', many.as_bytes())]),
+        ];
+        for (text, headers) in cases {
+            let stream = [headers.concat(), header(b'0', b"")].concat();
+            let Err(TarError::Broken(_, cause)) = read(&stream).2 else { panic!("{text}") };
+            assert_eq!(cause, format!("{text} are too large"));
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The source that is a tar stream: its members go to a directory. A stream is trusted no more than a
 //! container: its members stay below the directory, no symlink is followed there, and `..` is an error.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
@@ -11,6 +11,7 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::{Mode, mkdirat};
 
 use super::attributes::MemberAttributes;
+use super::created::CreatedDirectories;
 use super::pax::Records;
 use super::read::{Member, StreamEnd, TarError, TarReader};
 use crate::action::copy::context::{CopyContext, MAX_DEPTH};
@@ -47,7 +48,7 @@ pub fn unpack(
         context,
         root: Rc::new(root),
         names: UserGroupNames::new(context.to),
-        directories: BTreeMap::new(),
+        directories: CreatedDirectories::default(),
         kept: HashSet::new(),
         last: None,
     };
@@ -71,8 +72,8 @@ struct Unpacker<'u> {
     context: &'u CopyContext<'u>,
     root: Rc<TargetDir>,
     names: UserGroupNames<'u>,
-    /// The directories that were created; none for those that no member describes.
-    directories: BTreeMap<MemberPath, Option<PendingMember>>,
+    /// The directories that were created, with what members say of them.
+    directories: CreatedDirectories<PendingMember>,
     /// Members in whose place something else is: a link to it would not be a link to the member.
     kept: HashSet<MemberPath>,
     /// The directory of the last member.
@@ -176,16 +177,17 @@ impl Unpacker<'_> {
     fn directory(
         &mut self,
         path: &[u8],
-        names: &MemberPath,
+        names: &[Vec<u8>],
         dir: &TargetDir,
         entry: EntryAttributes,
     ) -> Result<(), Error> {
-        let Some(name) = names.last() else { return Ok(()) };
+        let Some((name, parents)) = names.split_last() else { return Ok(()) };
         let (_, is_new) = create_directory(self.context, path, dir, name)?;
-        if is_new || self.directories.contains_key(names) {
-            let (metadata, dropped) = self.context.metadata(entry);
-            self.directories.insert(names.clone(), Some(PendingMember { metadata, dropped }));
+        if is_new {
+            self.directories.add(names, parents.len());
         }
+        let (metadata, dropped) = self.context.metadata(entry);
+        self.directories.set(names, PendingMember { metadata, dropped });
         self.context.written(path, WriteOutcome::Renamed, &[])
     }
 
@@ -259,19 +261,23 @@ impl Unpacker<'_> {
     }
 
     fn walk(&mut self, parents: &[Vec<u8>], create: bool) -> Result<Rc<TargetDir>, Errno> {
-        let Some((first, _)) = parents.split_first() else { return Ok(self.root.clone()) };
+        if parents.is_empty() {
+            return Ok(self.root.clone());
+        }
+        let mut is_recorded = false;
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW;
-        let (mut dir, mut name) = (duplicate(&self.root.fd)?, first);
-        for depth in 1..=parents.len() {
+        let mut dir = duplicate(&self.root.fd)?;
+        for (index, name) in parents.iter().enumerate() {
             dir = match fd::open_at(&dir, &**name, flags) {
                 Err(Errno::ENOENT) if create => {
                     mkdirat(&dir, &**name, Mode::from_bits_truncate(0o755))?;
-                    self.directories.insert(parents[..depth].to_vec(), None);
+                    if !std::mem::replace(&mut is_recorded, true) {
+                        self.directories.add(parents, index);
+                    }
                     fd::open_at(&dir, &**name, flags)?
                 }
                 opened => opened?,
             };
-            name = parents.get(depth).unwrap_or(name);
         }
         Ok(Rc::new(TargetDir::new(dir)?))
     }
@@ -279,8 +285,7 @@ impl Unpacker<'_> {
     /// Gives the new directories their metadata, the deepest first: creating a file in one changes its
     /// times, and may need rights that it is not to have.
     fn finish(&mut self) -> Result<(), Error> {
-        for (names, pending) in std::mem::take(&mut self.directories).into_iter().rev() {
-            let Some(PendingMember { metadata, mut dropped }) = pending else { continue };
+        for (names, PendingMember { metadata, mut dropped }) in self.directories.take_values() {
             let path = names.join(&b'/');
             let dir = self
                 .walk(&names, false)
