@@ -2,11 +2,12 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::model::pid::ProcessId;
 use crate::model::program_signals::{AskedSignals, MissingStep};
 use crate::model::signal::Signal;
-use crate::model::signal_waiters::{Waiting, Waits};
+use crate::model::signal_waiters::{ThreadWaits, Waiting, Waits};
 use crate::model::stat::Stat;
 use crate::model::status::Status;
 
@@ -139,8 +140,9 @@ pub enum BlockedForNow {
     Signalfd,
     /// It does not sleep, and may wait for the signal next.
     Running,
-    /// It sleeps for a short time, and may look for the signal next, with sigtimedwait(2) or sigpending(2).
-    Sleeping,
+    /// Its system call has a timeout, after which it may look for the signal, with sigtimedwait(2) or
+    /// sigpending(2).
+    Timeout,
 }
 
 impl BlockedForNow {
@@ -150,15 +152,15 @@ impl BlockedForNow {
             Self::Handler => "its handler runs when it is unblocked",
             Self::Signalfd => "it has a signalfd for the signal, and may read that next",
             Self::Running => "it is busy, and may wait for the signal next",
-            Self::Sleeping => "it sleeps for a short time, and may look for the signal then",
+            Self::Timeout => "it waits with a timeout, after which it may look for the signal",
         }
     }
 }
 
 impl Process {
-    /// Returns why a signal that is pending now may soon be accepted; `None` if it waits for something else and
-    /// nothing suggests that. A mask and a system call are facts about one moment.
-    pub fn blocked_for_now(&self, signal: Signal) -> Option<BlockedForNow> {
+    /// Returns why a signal that is pending now may be accepted within a time; `None` if it waits for something
+    /// else and nothing suggests that. A mask and a system call are facts about one moment.
+    pub fn blocked_for_now(&self, signal: Signal, time: Duration) -> Option<BlockedForNow> {
         if self.status.sig_cgt.contains(signal) {
             return Some(BlockedForNow::Handler);
         }
@@ -166,11 +168,15 @@ impl Process {
         if waits.signalfds.iter().any(|fd| fd.set.contains(signal)) {
             return Some(BlockedForNow::Signalfd);
         }
-        let has = |on: Waiting| waits.threads.iter().any(|thread| !thread.dead && thread.on == on);
-        if self.stat.state.is_uninterruptible() || has(Waiting::Anything) {
+        let mut threads = waits.threads.iter().filter(|thread| !thread.dead);
+        // (One in a call that is continued sleeps.)
+        let runs =
+            |thread: &ThreadWaits| thread.on == Waiting::Anything && thread.returns.is_none();
+        if self.stat.state.is_uninterruptible() || threads.clone().any(runs) {
             return Some(BlockedForNow::Running);
         }
-        has(Waiting::Time).then_some(BlockedForNow::Sleeping)
+        let returns = |thread: &ThreadWaits| thread.returns.is_some_and(|least| least < time);
+        threads.any(returns).then_some(BlockedForNow::Timeout)
     }
 }
 

@@ -2,6 +2,7 @@
 //! similar calls, and readers of a signalfd. The kernel's `status` shows neither.
 
 use std::ffi::c_long;
+use std::time::Duration;
 
 use super::signal::SignalSet;
 
@@ -40,6 +41,9 @@ pub struct ThreadWaits {
     pub awaited: SignalSet,
     /// Descriptors that it waits for now.
     pub on: Waiting,
+    /// The least time until its system call returns by itself, if it does; read only if it blocks a requested
+    /// signal.
+    pub returns: Option<Duration>,
     /// The input that it waits for now.
     pub input: InputWait,
 }
@@ -53,6 +57,7 @@ impl ThreadWaits {
             blocked: SignalSet::EMPTY,
             awaited: SignalSet::EMPTY,
             on: Waiting::Elsewhere,
+            returns: None,
             input: InputWait::Elsewhere,
         }
     }
@@ -83,8 +88,6 @@ pub enum Waiting {
     /// the signals of the process that added the signalfd (`signalfd_poll`, fs/signalfd.c), and does not
     /// show which that was.
     Inherited(Vec<i32>),
-    /// None: it sleeps for a short time.
-    Time,
     /// None: it sleeps in another call.
     Elsewhere,
     /// Not known: it runs, or is in a call that may read any of them next.

@@ -7,6 +7,7 @@
 //! name that is not UTF-8 would vanish with its process, and one broken line loses the file. Ours
 //! (`model`) work on bytes.
 
+mod call_timeout;
 mod cgroup;
 mod clients;
 mod command_lines;

@@ -4,15 +4,18 @@
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::FileExt;
+use std::time::Duration;
 
+use jiff::Timestamp;
 use nix::dir::Dir;
 use nix::fcntl::readlinkat;
 use nix::libc;
-use nix::time::{ClockId, clock_gettime};
 use procfs::process::Process as Handle;
 
+use super::call_timeout::CallTimeout;
 use super::host::Host;
 use super::read::{ReadError, read_at_once, read_into, status, thread_ids};
+use super::time_namespace::ClockOffsets;
 use crate::model::pid::HostPid;
 use crate::model::process::Process;
 use crate::model::signal::{Signal, SignalSet};
@@ -21,15 +24,6 @@ use crate::model::signal_waiters::{
     signalfd_set,
 };
 use crate::sys::{kcmp, process_dir};
-
-/// Returns the seconds of a clock; of one that is another for each process, as if the sleep were over soon. (In
-/// a time namespace with another offset a sleep seems longer or shorter than it is.)
-fn seconds_of(clock: libc::clockid_t) -> u64 {
-    let is_common =
-        [libc::CLOCK_REALTIME, libc::CLOCK_MONOTONIC, libc::CLOCK_BOOTTIME].contains(&clock);
-    let time = is_common.then(|| clock_gettime(ClockId::from_raw(clock)).ok()).flatten();
-    time.map_or(u64::MAX, |time| time.tv_sec() as u64)
-}
 
 impl Host {
     /// Whether the main thread of a process may be waiting for signals in sigwait(3): also if its system call
@@ -48,10 +42,6 @@ impl Host {
 /// (arch/x86/entry/syscalls/syscall_32.tbl, arch/arm/tools/syscall.tbl). No native call of either
 /// number sleeps.
 const SIGTIMEDWAIT: [libc::c_long; 3] = [libc::SYS_rt_sigtimedwait, 177, 421];
-/// The sleep ends at a time, not after one (clock_nanosleep(2)): Python sleeps so since 3.11.
-const TIMER_ABSTIME: u64 = libc::TIMER_ABSTIME as u64;
-/// The longest sleep, in seconds, of a program that looks for signals in between.
-const MAX_POLL_SLEEP: u64 = 60;
 /// A program may poll thousands of descriptors; with more of them it is not known which.
 const MAX_POLLED: u64 = 65_536;
 const MAX_SELECTED: u64 = 1 << 20;
@@ -69,6 +59,7 @@ pub(super) struct MainThread {
     pid: i32,
     /// PID of the parent of the process.
     parent: i32,
+    started: Timestamp,
     is_init: bool,
     has_exited: bool,
     blocked: SignalSet,
@@ -83,6 +74,7 @@ impl MainThread {
         Self {
             pid: status.pid,
             parent: status.ppid,
+            started: process.times.started,
             is_init: status.is_namespace_init(),
             has_exited: process.stat.state.is_zombie(),
             blocked: status.sig_blk,
@@ -98,6 +90,7 @@ struct WaitReader<'a> {
     signals: SignalSet,
     /// PID of its parent.
     parent: i32,
+    started: Timestamp,
     buffer: &'a mut Vec<u8>,
 }
 
@@ -110,7 +103,8 @@ pub(super) fn waits(
     every_thread: bool,
     buffer: &mut Vec<u8>,
 ) -> Result<Waits, ReadError> {
-    let mut reader = WaitReader { handle, signals, parent: main.parent, buffer };
+    let MainThread { parent, started, .. } = main;
+    let mut reader = WaitReader { handle, signals, parent, started, buffer };
     let main_thread = if main.has_exited {
         exited(main)
     } else {
@@ -137,14 +131,7 @@ pub(super) fn waits(
 }
 
 fn exited(main: MainThread) -> ThreadWaits {
-    ThreadWaits {
-        tid: main.pid,
-        dead: true,
-        blocked: main.blocked,
-        awaited: SignalSet::EMPTY,
-        on: Waiting::Elsewhere,
-        input: InputWait::Elsewhere,
-    }
+    ThreadWaits { dead: true, blocked: main.blocked, ..ThreadWaits::asleep(main.pid) }
 }
 
 /// Returns the input that a thread waits for in a system call.
@@ -209,14 +196,7 @@ impl WaitReader<'_> {
         tid: i32,
         blocked: SignalSet,
     ) -> Result<ThreadWaits, ReadError> {
-        let mut thread = ThreadWaits {
-            tid,
-            dead: false,
-            blocked,
-            awaited: SignalSet::EMPTY,
-            on: Waiting::Elsewhere,
-            input: InputWait::Running,
-        };
+        let mut thread = ThreadWaits { blocked, ..ThreadWaits::asleep(tid) };
         read_at_once(self.handle.open_relative(call)?, self.buffer, 4096)?;
         let call = Call::parse(self.buffer).ok_or_else(|| ReadError::Broken("syscall".into()))?;
         thread.input = input_of(call);
@@ -235,32 +215,38 @@ impl WaitReader<'_> {
             Call::In(..) if blocked.intersection(self.signals).is_empty() => {}
             Call::In(number, arguments) => thread.on = self.descriptors(number, arguments),
         }
+        if let Call::In(number, arguments) = call
+            && !blocked.intersection(self.signals).is_empty()
+        {
+            thread.returns = self.returns(number, arguments);
+        }
         Ok(thread)
     }
 
     /// Returns the descriptors that a system call waits for.
     fn descriptors(&mut self, number: libc::c_long, arguments: [u64; 6]) -> Waiting {
-        let [first, second, third, _, fifth, _] = arguments;
+        let [first, second, ..] = arguments;
         match number {
-            libc::SYS_nanosleep => self.asleep(first, 0),
-            libc::SYS_clock_nanosleep if second & TIMER_ABSTIME == 0 => self.asleep(third, 0),
-            libc::SYS_clock_nanosleep => self.asleep(third, seconds_of(first as libc::clockid_t)),
             _ if READ.contains(&number) => Waiting::Descriptors(vec![first as i32]),
-            libc::SYS_io_uring_enter => Waiting::Anything,
+            // (A call that is continued may be poll(2), of which the descriptors are not read then.)
+            libc::SYS_io_uring_enter | libc::SYS_restart_syscall => Waiting::Anything,
             _ if POLL.contains(&number) => self.polled(first, second),
-            _ if SELECT.contains(&number) => self.selected(first, second, fifth),
+            _ if SELECT.contains(&number) => self.selected(first, second),
             _ if EPOLL.contains(&number) => self.epoll(first as i32),
             _ => Waiting::Elsewhere,
         }
     }
 
-    /// Returns the sleep of a `struct timespec` or `timeval`, which begins with the seconds, after a time.
-    fn asleep(&self, address: u64, since: u64) -> Waiting {
-        let seconds = self.memory(address, 8).ok().and_then(|bytes| bytes.try_into().ok());
-        match seconds.map(u64::from_ne_bytes) {
-            Some(seconds) if seconds.saturating_sub(since) > MAX_POLL_SLEEP => Waiting::Elsewhere,
-            _ => Waiting::Time,
-        }
+    /// Returns the least time until a system call returns by itself; none if it does not.
+    fn returns(&self, number: libc::c_long, arguments: [u64; 6]) -> Option<Duration> {
+        let timeout = CallTimeout::of(number, arguments)?;
+        let bytes = timeout.address().and_then(|address| self.memory(address, 16).ok());
+        let words = bytes.and_then(|bytes| bytes.as_chunks::<8>().0.try_into().ok());
+        let words = words.map(|words: [[u8; 8]; 2]| words.map(u64::from_ne_bytes));
+        // (A clock that was set back leaves the age unknown.)
+        let age = Timestamp::now().duration_since(self.started);
+        let age = age.try_into().unwrap_or(Duration::MAX);
+        Some(timeout.least(words, age, ClockOffsets::of(self.handle)))
     }
 
     fn polled(&self, address: u64, count: u64) -> Waiting {
@@ -271,9 +257,9 @@ impl WaitReader<'_> {
             .map_or(Waiting::Anything, |bytes| Waiting::Descriptors(polled_descriptors(&bytes)))
     }
 
-    fn selected(&self, count: u64, address: u64, timeout: u64) -> Waiting {
+    fn selected(&self, count: u64, address: u64) -> Waiting {
         if address == 0 {
-            return if timeout == 0 { Waiting::Elsewhere } else { self.asleep(timeout, 0) };
+            return Waiting::Elsewhere;
         }
         if count > MAX_SELECTED {
             return Waiting::Anything;

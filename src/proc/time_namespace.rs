@@ -1,9 +1,12 @@
-//! The offsets of the clocks in this program's time namespace (time_namespaces(7)): the kernel times its own
-//! records, those of its log and of its tracer, without them.
+//! The offsets of the clocks in time namespaces (time_namespaces(7)): in this program's, because the kernel times
+//! its own records, those of its log and of its tracer, without them; in a process's, for the times that it passes
+//! to system calls.
 
+use std::io::Read;
 use std::sync::OnceLock;
 
 use jiff::SignedDuration;
+use procfs::process::Process;
 
 /// How far each clock is ahead of the host's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -22,6 +25,15 @@ impl ClockOffsets {
             let text = std::fs::read_to_string("/proc/self/timens_offsets").unwrap_or_default();
             Self::parse(&text)
         })
+    }
+
+    /// Returns those of the namespace of a process's children, which is its own but for one that has called
+    /// unshare(2) itself.
+    pub fn of(process: &Process) -> Self {
+        let mut text = String::new();
+        let file =
+            process.open_relative("timens_offsets").map(|mut file| file.read_to_string(&mut text));
+        file.map_or_else(|_| Self::default(), |_| Self::parse(&text))
     }
 
     /// Parses the file. Seconds may be negative, nanoseconds never are.

@@ -210,7 +210,9 @@ impl ResolvedContainer<'_> {
                 .filter(|index| {
                     let process = &snapshot.processes[*index];
                     match snapshot.predict(process, signal, Recipient::Process).verdict {
-                        Verdict::Pending => process.facts.blocked_for_now(signal).is_some(),
+                        Verdict::Pending => {
+                            process.facts.blocked_for_now(signal, Duration::MAX).is_some()
+                        }
                         Verdict::Delayed => process.facts.stat.state.is_uninterruptible(),
                         _ => false,
                     }

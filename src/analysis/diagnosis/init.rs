@@ -158,8 +158,8 @@ impl Diagnosis<'_> {
     fn blocked(&mut self, process: &ContainerProcess) {
         let (signal, timeout, main) = (self.signal, self.timeout(), self.main);
         // It was seen blocked each time; that is a fact about these moments only.
-        let reason = process.facts.blocked_for_now(signal);
-        if let Some(reason) = reason.filter(|reason| *reason != BlockedForNow::Sleeping) {
+        let reason = process.facts.blocked_for_now(signal, self.grace);
+        if let Some(reason) = reason.filter(|reason| *reason != BlockedForNow::Timeout) {
             self.add(
                 Severity::Warning,
                 FindingCode::InitBlocks,
@@ -174,7 +174,7 @@ impl Diagnosis<'_> {
         }
         let exception = match reason {
             None => "",
-            Some(_) => " (one may look for it between its short sleeps)",
+            Some(_) => " (one waits with a timeout, and may look for it then)",
         };
         let message = format!(
             "every thread of {main} blocks {signal}, and none is waiting for it{exception}: {timeout}"

@@ -316,8 +316,8 @@ impl Diagnosis<'_> {
             if Some(index) == self.init || !process.in_container {
                 continue;
             }
-            let reason = process.facts.blocked_for_now(self.signal);
-            let is_for_now = reason.is_some_and(|reason| reason != BlockedForNow::Sleeping);
+            let reason = process.facts.blocked_for_now(self.signal, self.grace);
+            let is_for_now = reason.is_some_and(|reason| reason != BlockedForNow::Timeout);
             match prediction.verdict {
                 Verdict::Delayed => {
                     let is_needed = self.forecast(index).is_some_and(|f| !f.deliveries.is_empty());

@@ -261,6 +261,12 @@ impl ForecastInput<'_> {
         self.processes.iter().position(|process| Some(process.facts.id) == self.init)
     }
 
+    /// Returns the time until SIGKILL; a signal without a stop has no limit.
+    fn limit(&self) -> Duration {
+        let schedule = &self.procedure.schedule;
+        if schedule.steps.is_empty() { Duration::MAX } else { schedule.time_to_kill() }
+    }
+
     /// Returns a fact about a process. One that has not been read yet is unreadable for now, and asked for.
     fn look_up(&self, index: usize, lookup: Lookup) -> LookupResult {
         match self.lookups.get(self.processes[index].facts.id, lookup) {

@@ -81,11 +81,11 @@ fn pending(
     prediction: &Prediction,
 ) -> Reaction {
     let facts = &input.processes[process].facts;
-    let reason = facts.blocked_for_now(signal);
+    let reason = facts.blocked_for_now(signal, input.limit());
     let later = match reason {
         Some(BlockedForNow::Handler) => Verdict::Handled,
         Some(BlockedForNow::Signalfd | BlockedForNow::Running) => Verdict::Accepted,
-        Some(BlockedForNow::Sleeping) | None => Verdict::Pending,
+        Some(BlockedForNow::Timeout) | None => Verdict::Pending,
     };
     let later = Prediction { verdict: later, ..prediction.clone() };
     if program_outcome(facts, signal, &later).is_some() {

@@ -178,15 +178,9 @@ impl<'a> Simulation<'a> {
         }
     }
 
-    /// Returns the time until SIGKILL; a signal without a stop has no limit.
-    fn limit(&self) -> Duration {
-        let schedule = &self.input.procedure.schedule;
-        if schedule.steps.is_empty() { Duration::MAX } else { schedule.time_to_kill() }
-    }
-
     /// Stops services stage by stage, and returns whether all of them are over before the stop is.
     fn stop_services(&mut self, by: usize, stages: &[StopStage], time: Duration) -> Answer {
-        let limit = self.limit();
+        let limit = self.input.limit();
         // The earliest and the latest time at which the stage begins.
         let (mut first, mut last) = (time, time);
         for stage in stages {
@@ -230,7 +224,7 @@ impl<'a> Simulation<'a> {
         };
         let earliest = first.saturating_add(kill.after);
         let latest = last.saturating_add(kill.after).saturating_add(delay);
-        let limit = self.limit();
+        let limit = self.input.limit();
         let is_in_time = before(earliest, latest, limit);
         let targets = self.targets(Some(by), &kill.targets);
         // PID 1 cannot kill itself.

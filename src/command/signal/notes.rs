@@ -2,6 +2,7 @@
 //! container and its consequences. All of them read the forecast; nothing here sends.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use crate::action::signal_many::{MAX_RESCANS, RescanOutcome};
 use crate::action::signal_target::{SelectedTargets, SignalTarget, TargetReach};
@@ -155,7 +156,7 @@ fn no_effect(
     let blocked_for_now = signal
         .signal()
         .filter(|_| prediction.verdict == Verdict::Pending)
-        .and_then(|signal| target.process.facts.blocked_for_now(signal));
+        .and_then(|signal| target.process.facts.blocked_for_now(signal, Duration::MAX));
     let effect = match (prediction.verdict, blocked_for_now) {
         (Verdict::Ignored, _) => format!("{name} ignores {signal}"),
         (Verdict::Pending, Some(reason)) => format!(
