@@ -5,9 +5,10 @@
 //! The progress bar is not indicatif's: `Ui` already decides whether stderr is drawn on and in which
 //! characters, so that only the ten lines of [`progress_line`] would go.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::IsTerminal;
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use clap::{ArgMatches, Args};
@@ -231,7 +232,12 @@ fn parse_paths(paths: &[OsString]) -> Result<(Vec<PathRef>, PathRef), Error> {
         return Err(usage("only one source can be written to a tar stream")
             .hint("copy a directory that contains them all, or copy one after the other"));
     }
-    sources.iter().chain([&destination]).try_for_each(not_empty)?;
+    sources.iter().chain([&destination]).zip(paths).try_for_each(|(reference, path)| {
+        not_empty(reference).map_err(|error| match reference {
+            PathRef::Container(name, _) => with_local_names(error, &[path.clone()], &[name]),
+            _ => error,
+        })
+    })?;
     let is_in_container = |path: &PathRef| matches!(path, PathRef::Container(..));
     if !sources.iter().chain([&destination]).any(is_in_container) {
         return Err(no_container(paths));
@@ -291,17 +297,22 @@ fn endpoint(path: &PathRef, references: &[&str]) -> Endpoint {
 
 /// Adds the way to write local paths that have a colon, if paths with these references are some.
 fn with_local_names(mut error: Error, paths: &[OsString], references: &[&str]) -> Error {
-    let is_local = |path: &&OsString| match PathRef::parse(path.as_bytes()) {
-        PathRef::Container(name, _) if references.contains(&&*name) => {
-            std::path::Path::new(path).symlink_metadata().is_ok()
-        }
+    let is_meant = |path: &&OsString| match PathRef::parse(path.as_bytes()) {
+        PathRef::Container(name, _) => references.contains(&&*name) && is_local(path),
         _ => false,
     };
-    for path in paths.iter().filter(is_local) {
+    for path in paths.iter().filter(is_meant) {
         let path = message_text(path.as_bytes());
         error.hints.insert(0, format!("for the local file of that name write `./{path}`"));
     }
     error
+}
+
+/// Whether there is a local file of this name, or a directory with a colon that it would be in.
+fn is_local(path: &OsStr) -> bool {
+    let path = Path::new(path);
+    let directory = path.parent().filter(|parent| parent.as_os_str().as_bytes().contains(&b':'));
+    [Some(path), directory].into_iter().flatten().any(|path| path.symlink_metadata().is_ok())
 }
 
 /// Takes where the files of the containers that are not running are, with their indices.

@@ -439,7 +439,14 @@ fn resolve_destination(to: &Rootfs, path: &[u8]) -> Result<ResolvedPath, Error> 
         Some(node) if is_removed(node) => Err(cannot_copy_to(to, path)
             .cause("the directory has been removed")
             .hint("go to one that exists (`cd`), or give its path")),
-        _ => Ok(resolved),
+        Some(_) => Ok(resolved),
+        // (A link to a descriptor leads to a name that is not that of a file.)
+        None => match to.dead_end(path) {
+            Some(end) => Err(cannot_copy_to(to, path)
+                .cause(end.words)
+                .hint("remove the symlink first, or give another destination")),
+            None => Ok(resolved),
+        },
     }
 }
 

@@ -85,6 +85,21 @@ fn colons() -> Outcome {
         let absent = here(&["cp", &format!("{name}2"), &to]);
         check(!absent.err.contains("write `./"), &absent.err)?;
     }
+    // A destination is one that is not there yet, and a name may end with the colon.
+    std::fs::create_dir(dir.path().join("no:dir"))?;
+    std::fs::write(dir.path().join("end:"), "text")?;
+    let from = ctr_path(&container, "/mnt/no:such");
+    for (from, to, local) in [
+        (&*from, "no:dir/new", "./no:dir/new"),
+        ("end:", "/nowhere", "./end:"),
+        (&*from, "end:", "./end:"),
+    ] {
+        let mut command = cinspect(&["cp", from, to]);
+        command.current_dir(dir.path());
+        let failed = finish(command);
+        check(failed.code != 0, to)?;
+        check(failed.err.contains(&format!("write `{local}`")), &failed.err)?;
+    }
     Ok(())
 }
 
@@ -116,6 +131,10 @@ fn pipes() -> Outcome {
         check(failed.err.contains("it leads to `/proc/"), &failed.err)?;
         check(failed.err.contains("a pipe"), &failed.err)?;
         check(!failed.err.contains("exists, but has no"), &failed.err)?;
+        let to = ctr_path(&container, &format!("/mnt/l/{name}"));
+        let failed = cp(&[&ctr_path(&container, "/mnt/l/r.log"), &to]).expect(1)?;
+        check(failed.err.contains("it leads to `/proc/"), &failed.err)?;
+        check(failed.err.contains("a pipe"), &failed.err)?;
     }
     let done = cp(&["-L", &ctr_path(&container, "/mnt/l"), &to]).expect(0)?;
     check(done.err.contains(".log`: it leads to `/proc/"), &done.err)?;
