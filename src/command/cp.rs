@@ -9,6 +9,7 @@ use std::ffi::{OsStr, OsString};
 use std::io::IsTerminal;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::slice::from_ref;
 use std::time::{Duration, Instant};
 
 use clap::{ArgMatches, Args};
@@ -234,7 +235,7 @@ fn parse_paths(paths: &[OsString]) -> Result<(Vec<PathRef>, PathRef), Error> {
     }
     sources.iter().chain([&destination]).zip(paths).try_for_each(|(reference, path)| {
         not_empty(reference).map_err(|error| match reference {
-            PathRef::Container(name, _) => with_local_names(error, &[path.clone()], &[name]),
+            PathRef::Container(name, _) => with_local_names(error, from_ref(path), &[name]),
             _ => error,
         })
     })?;
