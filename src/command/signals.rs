@@ -5,7 +5,7 @@ use std::sync::Arc;
 use clap::{ArgMatches, Args};
 use serde_json::Value as Json;
 
-use super::{Command, arguments, columns_section, command, resolve};
+use super::{Command, arguments, columns_section, command, process_of, resolve};
 use crate::analysis::container_process::ContainerProcess;
 use crate::analysis::delivery::Recipient;
 use crate::cli::args;
@@ -22,7 +22,7 @@ use crate::output::style::{Style, TableOptions};
 use crate::output::table::{TableLine, draw};
 use crate::proc::{CommandLimit, SnapshotOptions};
 use crate::resolve::processes::ContainerSnapshot;
-use crate::resolve::{Access, Resolver};
+use crate::resolve::{Access, ResolvedContainer, Resolver};
 
 /// Show how each process handles each signal, and what the signal would do
 ///
@@ -105,10 +105,7 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
         }
     };
     let snapshot = found.snapshot(SnapshotOptions { waits, ..OPTIONS })?;
-    let has = |pid: &ContainerPid| snapshot.processes.iter().any(|p| p.pid == Some(*pid));
-    if let Some(missing) = arguments.pid.iter().find(|pid| !has(pid)) {
-        return Err(found.no_process(*missing));
-    }
+    let pids = wanted_pids(context, &found, &snapshot, &arguments.pid)?;
     let stop_signal = stop_policy(&host, &found.container).signal_of(found.container.engine);
     let is_listed = |row: &SignalsRow| {
         !signals.is_empty()
@@ -117,8 +114,23 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
             || row.signal == stop_signal
             || row.is_notable()
     };
-    let rows = rows(&snapshot, &arguments.pid, &signals, &is_listed);
+    let rows = rows(&snapshot, &pids, &signals, &is_listed);
     context.print(&text(context, &selection, &rows)).map(|()| ExitStatus::Done)
+}
+
+/// Returns the PIDs that were given: of a thread, that of its process.
+fn wanted_pids(
+    context: &Context,
+    found: &ResolvedContainer<'_>,
+    snapshot: &ContainerSnapshot,
+    given: &[ContainerPid],
+) -> Result<Vec<ContainerPid>, Error> {
+    let has = |pid| snapshot.processes.iter().any(|process| process.pid == Some(pid));
+    let wanted = given.iter().map(|pid| {
+        let process = process_of(context, found, Some(*pid)).filter(|process| has(*process));
+        process.ok_or_else(|| found.no_process(*pid))
+    });
+    wanted.collect()
 }
 
 /// Returns the listed rows of all signals and processes, ordered by process; an empty list means all.

@@ -173,6 +173,8 @@ fn thread() -> Outcome {
         &["--json", "inspect", &name, "--pid", &tid],
         &["--json", "signal", "-n", &name, "TERM", "--pid", &tid],
         &["--json", "signal", "-n", &name, "TERM", "--host-pid", &host_tid],
+        &["--json", "signal", "-n", &name, "TERM", "--tree", &tid],
+        &["--json", "signals", &name, "TERM", "--pid", &tid],
     ] {
         let run = run(arguments).expect(0)?;
         let object = only(&run)?;

@@ -210,8 +210,10 @@ fn of_processes(
     found: &ResolvedContainer<'_>,
     selectors: Vec<Selector>,
 ) -> Vec<Selector> {
+    let process_of = |pid| process_of(context, found, Some(pid)).unwrap_or(pid);
     let of_process = |selector| match selector {
-        Selector::Pid(pid) => Selector::Pid(process_of(context, found, Some(pid)).unwrap_or(pid)),
+        Selector::Pid(pid) => Selector::Pid(process_of(pid)),
+        Selector::Tree(pid) => Selector::Tree(process_of(pid)),
         Selector::HostPid(tid) => {
             let pid = found.host.process_of(tid).unwrap_or(tid);
             if pid != tid {
