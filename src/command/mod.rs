@@ -239,6 +239,22 @@ fn resolve<'a>(
     word: &str,
     access: Access,
 ) -> Result<ResolvedContainer<'a>, Error> {
+    let found = resolve_listed(context, resolver, word, access)?;
+    if !found.container.verified {
+        let name = found.container.qualified();
+        let name = safe_str(&name);
+        context.ui.warn(&format!("{name}: unverified: only its cgroup's name identifies it"));
+    }
+    Ok(found)
+}
+
+/// Resolves a reference like [`resolve`], for a command that marks a container that is unverified.
+fn resolve_listed<'a>(
+    context: &Context,
+    resolver: &Resolver<'a>,
+    word: &str,
+    access: Access,
+) -> Result<ResolvedContainer<'a>, Error> {
     let ui = &context.ui;
     let result = resolver.resolve(word, access);
     for step in resolver.steps(word) {
@@ -257,12 +273,11 @@ fn resolve<'a>(
     let name = safe_str(&name);
     let verified = if container.verified { "verified" } else { "unverified" };
     ui.step(&format!("found {name} ({verified})"));
-    if !container.verified {
-        if let Some(outer) = ui.verbose.then(|| outer(&resolved)).flatten() {
-            let outer = safe_str(&outer);
-            ui.step(&format!("it was started in {outer}: records in containers are not read"));
-        }
-        ui.warn(&format!("{name}: unverified: only its cgroup's name identifies it"));
+    if !container.verified
+        && let Some(outer) = ui.verbose.then(|| outer(&resolved)).flatten()
+    {
+        let outer = safe_str(&outer);
+        ui.step(&format!("it was started in {outer}: records in containers are not read"));
     }
     if access == Access::Act && container.is_pause() {
         ui.note(&format!(

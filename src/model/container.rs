@@ -233,6 +233,17 @@ impl Container {
         }
     }
 
+    /// Adds to a state in words that the init has exited, and that the container is unverified.
+    pub fn qualify_state(&self, mut state: String) -> String {
+        if self.has_lost_init {
+            state.push_str(", init exited");
+        }
+        if !self.verified {
+            state.push_str(", unverified");
+        }
+        state
+    }
+
     /// Returns the host PID of the init, unless it has exited already.
     pub fn init_pid(&self) -> Option<HostPid> {
         self.init.filter(|_| !self.has_lost_init).map(|init| init.pid)

@@ -9,7 +9,7 @@ use crate::analysis::joined::Joined;
 use crate::cli::args;
 use crate::cli::context::Context;
 use crate::command::forecast::{forecast_of, forecast_signals, procedure_of};
-use crate::command::resolve;
+use crate::command::{resolve, resolve_listed};
 use crate::engine::stop_policy;
 use crate::error::{Error, ExitStatus};
 use crate::model::container::ContainerState;
@@ -141,7 +141,10 @@ impl<'a> ProcessList<'a> {
         resolver: &Resolver<'_>,
         word: &str,
     ) -> Result<PsRows, Error> {
-        let found = resolve(context, resolver, word, Access::Read)?;
+        let found = match self.options.containers.is_empty() {
+            true => resolve_listed(context, resolver, word, Access::Read)?,
+            false => resolve(context, resolver, word, Access::Read)?,
+        };
         let container = &found.container;
         let policy = stop_policy(found.host, container);
         let stop_signal = policy.signal_of(container.engine);
@@ -180,7 +183,8 @@ impl<'a> ProcessList<'a> {
             grace_assumed: policy.grace_source().assumption().is_some(),
             forecast: forecast.as_ref().map(|forecast| forecast.graceful),
             has_forecast: self.has_headings(),
-            state: (self.each).then(|| container.state.name().into()),
+            state: (self.each)
+                .then(|| container.qualify_state(container.state.name().into()).into()),
         };
         let threads = self.options.threads;
         let rows = rows_of(snapshot, container.depth, signal, threads, &exits);

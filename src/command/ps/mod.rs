@@ -24,6 +24,7 @@ use crate::model::container::Container;
 use crate::output::columns::ps::PS_COLUMNS;
 use crate::output::select::help;
 use crate::output::style::Style;
+use crate::resolve::hidden_names_note;
 
 /// Show the process tree of containers, with each process's signal masks and handlers
 ///
@@ -152,14 +153,24 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
     Ok(status)
 }
 
-/// Returns the references of all containers of the host.
+/// Returns the references of all containers of the host. Notes once why some have no name, or are unverified.
 fn every_container(context: &Context) -> Result<Vec<String>, Error> {
-    let host = context.host()?;
-    let containers = discover(&host, SearchDepth::Everything).containers;
+    let (host, ui) = (context.host()?, &context.ui);
+    let inventory = discover(&host, SearchDepth::Everything);
     let is_here = |container: &&Container| container.init.is_some();
-    let names: Vec<String> = containers.iter().filter(is_here).map(Container::qualified).collect();
-    if names.is_empty() {
-        context.ui.note("no container is running");
+    let containers: Vec<&Container> = inventory.containers.iter().filter(is_here).collect();
+    if containers.is_empty() {
+        ui.note("no container is running");
     }
-    Ok(names)
+    if let Some(note) = hidden_names_note(&inventory) {
+        ui.note(&note);
+    }
+    match containers.iter().filter(|container| !container.verified).count() {
+        0 => {}
+        1 => ui.warn("1 container is unverified: only its cgroup's name identifies it"),
+        count => ui.warn(&format!(
+            "{count} containers are unverified: only the names of their cgroups identify them"
+        )),
+    }
+    Ok(containers.into_iter().map(Container::qualified).collect())
 }

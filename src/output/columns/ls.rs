@@ -273,15 +273,8 @@ fn id(row: &LsRow) -> Value {
 
 fn state(row: &LsRow) -> Value {
     let ended = row.exit.as_ref().map(|exit| exit_words::cell(exit, Timestamp::now()));
-    let mut state = ended.unwrap_or_else(|| row.container.state.name().into());
-    if row.container.has_lost_init {
-        state.push_str(", init exited");
-    }
-    if row.container.verified {
-        Value::Text(state.into())
-    } else {
-        Value::Text(format!("{state}, unverified").into())
-    }
+    let state = ended.unwrap_or_else(|| row.container.state.name().into());
+    Value::Text(row.container.qualify_state(state).into())
 }
 
 fn state_emphasis(row: &LsRow) -> Emphasis {
