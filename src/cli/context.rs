@@ -57,11 +57,19 @@ impl Context {
     /// # Errors
     /// Writing to stdout fails; a closed pipe is not an error.
     pub fn print(&self, text: &str) -> Result<(), Error> {
-        match self.ui.out(text) {
-            Err(error) if !is_broken_pipe(&error) => {
-                Err(Error::new(ExitStatus::Failed, "cannot write to stdout").cause(os_error(error)))
-            }
-            _ => Ok(()),
+        print(&self.ui, text)
+    }
+}
+
+/// Writes to stdout.
+///
+/// # Errors
+/// Writing fails; a closed pipe is not an error.
+pub fn print(ui: &Ui, text: &str) -> Result<(), Error> {
+    match ui.out(text) {
+        Err(error) if !is_broken_pipe(&error) => {
+            Err(Error::new(ExitStatus::Failed, "cannot write to stdout").cause(os_error(error)))
         }
+        _ => Ok(()),
     }
 }

@@ -20,7 +20,7 @@ use clap::{ArgMatches, FromArgMatches};
 use crate::command::{COMMANDS, Command};
 use crate::error::{Error, ExitStatus, os_error};
 use crate::output::terminal::{ColorMode, Ui};
-use context::Context;
+use context::{Context, print};
 use root::{GlobalOptions, root_command, root_for, with_full_help};
 use typed_line::{TypedLine, accepted};
 use usage::usage_error;
@@ -69,11 +69,16 @@ fn answer(error: &clap::Error, argv: &[OsString]) -> ExitStatus {
         let _ = error.print();
         return ExitStatus::Usage;
     }
-    if !error.use_stderr() {
-        let _ = error.print();
-        return ExitStatus::Done;
+    let ui = Ui::new(ColorMode::Auto, false, false);
+    if error.use_stderr() {
+        return fail(&ui, &usage_error(error, argv));
     }
-    fail(&Ui::new(ColorMode::Auto, false, false), &usage_error(error, argv))
+    let text = error.render();
+    let text = if ui.color { text.ansi().to_string() } else { text.to_string() };
+    match print(&ui, &text) {
+        Ok(()) => ExitStatus::Done,
+        Err(error) => fail(&ui, &error),
+    }
 }
 
 fn dispatch(matches: &ArgMatches, argv: &[OsString]) -> ExitStatus {

@@ -15,7 +15,7 @@ use nix::sys::termios::{
 use nix::unistd::{getpgrp, tcgetpgrp};
 
 use crate::sys::guardian::Guardian;
-use crate::sys::stdout::Stdout;
+use crate::sys::streams;
 use crate::sys::{fd::poll, terminal};
 
 /// The alternate screen (xterm's 1049), no cursor, no wrapping at the edge.
@@ -263,7 +263,7 @@ fn frame(lines: &[String], rows: usize) -> String {
 }
 
 fn write(text: &str) -> io::Result<()> {
-    let mut stdout = Stdout::lock();
+    let mut stdout = streams::stdout();
     stdout.write_all(text.as_bytes())?;
     stdout.flush()
 }

@@ -13,8 +13,7 @@ use crate::error::Error;
 use crate::output::escape::{safe_output, safe_str};
 use crate::output::style::{Emphasis, Style};
 use crate::output::width::{cut, wrap};
-use crate::sys::stdout::Stdout;
-use crate::sys::terminal;
+use crate::sys::{streams, terminal};
 
 /// Widths that `COLUMNS` may have: it may be left over from another terminal, or absurd: narrower
 /// than a PID and a word, or wider than any screen.
@@ -158,7 +157,7 @@ impl Ui {
     /// # Errors
     /// A full disk, or a pipe whose reader is gone ([`is_broken_pipe`]).
     pub fn out(&self, text: &str) -> io::Result<()> {
-        let mut stdout = Stdout::lock();
+        let mut stdout = streams::stdout();
         stdout.write_all(text.as_bytes())?;
         stdout.flush()
     }
@@ -186,9 +185,9 @@ impl Ui {
             line.push(b'\n');
         }
         match is_stderr {
-            true => io::stderr().lock().write_all(&line),
+            true => streams::stderr().write_all(&line),
             false => {
-                let mut stdout = Stdout::lock();
+                let mut stdout = streams::stdout();
                 stdout.write_all(&line)?;
                 stdout.flush()
             }
@@ -256,7 +255,7 @@ impl Ui {
 /// Writes to stderr, at once, so that lines of several programs do not mix. A failure cannot be reported
 /// anywhere.
 fn write_stderr(text: &str) {
-    let _ = io::stderr().lock().write_all(text.as_bytes());
+    let _ = streams::stderr().write_all(text.as_bytes());
 }
 
 /// Whether writing failed because the reader is gone, as `head` is early: the program ends quietly, with

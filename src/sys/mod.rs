@@ -27,6 +27,6 @@ pub mod seccomp;
 pub mod self_exe;
 pub mod shortage;
 pub mod socket;
-pub mod stdout;
+pub mod streams;
 pub mod terminal;
 pub mod tracefs;

@@ -150,15 +150,15 @@ fn streams() -> Outcome {
         sh.args(["-c", script, "sh", program, &name]).stdin(Stdio::null());
         finish(sh)
     };
-    for command in ["ls", "ps \"$2\"", "signal -l", "--help", "completions bash"] {
+    for command in
+        ["ls", "ps \"$2\"", "signal -l", "--help", "help ps", "--version", "completions bash"]
+    {
         let closed = shell(&format!("\"$1\" {command} >&- 2>&-"));
         check([0, 1].contains(&closed.code), format!("{command}: closed: {}", closed.code))?;
         let full = shell(&format!("\"$1\" {command} > /dev/full"));
         check_format(&full)?;
-        if !command.starts_with("--") {
-            same((command, full.code), (command, 1))?;
-            check(full.err.contains("cannot write to stdout"), &full.err)?;
-        }
+        same((command, full.code), (command, 1))?;
+        check(full.err.contains("cannot write to stdout"), &full.err)?;
         let head = shell(&format!(
             "{{ \"$1\" {command}; echo \"status $?\" >&2; }} | head -n 1 > /dev/null"
         ));

@@ -334,10 +334,9 @@ impl Limits {
                 let outcome = outcome.map_err(|why| format!("{why}: status {status}: {ran}"));
                 checks.add(&format!("{name} {streams}"), outcome);
             }
-            let outcome = non_blocking(argv)?;
-            let outcome = outcome.map_err(|why| format!("{why}, where a pipe is non-blocking"));
-            checks.add(&format!("{name} non-blocking"), outcome);
+            checks.add(&format!("{name} non-blocking"), non_blocking(argv, false)?);
         }
+        checks.add("error non-blocking", non_blocking(&["ps", "missing"], true)?);
         Ok(())
     }
 
@@ -385,12 +384,18 @@ impl Limits {
     }
 }
 
-/// Runs a command whose standard output is a full pipe that does not block. It has to wait for its reader.
-fn non_blocking(argv: &[&str]) -> Result<Result<(), String>, Failed> {
+/// Runs a command whose standard output, or error, is a full pipe that does not block. It has to wait for its
+/// reader.
+fn non_blocking(argv: &[&str], is_error: bool) -> Result<Result<(), String>, Failed> {
     let (reader, writer) = nix::unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
     while nix::unistd::write(&writer, &[b'x'; 4096]).is_ok() {}
     let mut command = Command::new(program());
-    command.args(argv).stdin(Stdio::null()).stdout(writer).stderr(Stdio::piped());
+    command.args(argv).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    if is_error {
+        command.stderr(writer)
+    } else {
+        command.stdout(writer)
+    };
     let child = command.spawn()?;
     drop(command);
     let process = format!("/proc/{}", child.id());
@@ -405,9 +410,13 @@ fn non_blocking(argv: &[&str]) -> Result<Result<(), String>, Failed> {
     std::fs::File::from(reader).read_to_end(&mut text)?;
     let done = child.wait_with_output()?;
     let has_answer = text.last() == Some(&b'\n');
-    Ok(match done.status.success() && has_answer {
+    Ok(match done.status.success() != is_error && has_answer {
         true => Ok(()),
-        false => Err(format!("{:?} {}", done.status, String::from_utf8_lossy(&done.stderr))),
+        false => Err(format!(
+            "{:?} {}, where a pipe is non-blocking",
+            done.status,
+            String::from_utf8_lossy(&done.stderr)
+        )),
     })
 }
 

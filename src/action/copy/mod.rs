@@ -68,7 +68,7 @@ use crate::sys::capability::{has, keep_over_user_changes};
 use crate::sys::fd;
 use crate::sys::file::FileKind;
 use crate::sys::isolated::{self, Inherit, IsolationError};
-use crate::sys::stdout::Stdout;
+use crate::sys::streams;
 use context::CopyContext;
 pub use context::CopyOptions;
 use error::{because, because_unresolved, cannot_copy_to, failure};
@@ -285,7 +285,7 @@ impl CopyJob<'_> {
         if is_contents(path) {
             source.name = b".".to_vec();
         }
-        let stdout = BufWriter::with_capacity(STDOUT_BUFFER, Stdout::lock());
+        let stdout = BufWriter::with_capacity(STDOUT_BUFFER, streams::stdout());
         tar::pack(&CopyContext::new(from, &self.host, options, events), source, stdout)
     }
 
