@@ -2,6 +2,8 @@
 
 mod reason;
 
+use std::path::Path;
+
 use jiff::Timestamp;
 
 use super::wording::{counted, times};
@@ -34,7 +36,7 @@ pub struct EndingInput<'a> {
     pub kernel_log: Result<Option<Timestamp>, String>,
     /// OOM kills that its cgroup counts, if it runs: number and file.
     pub counted: Option<&'a (u64, String)>,
-    /// The same of the cgroups above it, of all that is in them.
+    /// The same of the cgroups above it, each with all that is in it.
     pub counted_above: &'a [(u64, String)],
     /// Time that the host started.
     pub boot: Timestamp,
@@ -204,7 +206,9 @@ impl EndingInput<'_> {
         };
         let counted = self.counted.into_iter().map(|(count, file)| (number(*count), file));
         let above = self.counted_above.iter().map(|(count, file)| {
-            (format!("{}, of all that is in a cgroup above it", number(*count)), file)
+            let name = Path::new(file).parent().and_then(Path::file_name).unwrap_or_default();
+            let name = name.to_string_lossy();
+            (format!("{} in all of `{name}`, a cgroup above it", number(*count)), file)
         });
         statements.extend(counted.chain(above).map(|(text, file)| Statement {
             topic: "oom",
