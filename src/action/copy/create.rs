@@ -119,8 +119,8 @@ fn no_symlink(context: &CopyContext<'_>, path: &[u8], errno: Errno) -> Error {
     }
 }
 
-/// Gives a file that was written one more name. Returns whether that was possible: if not, the loss of
-/// the link is reported.
+/// Gives a file that was written one more name. Returns the reason if that was not possible; the loss of the
+/// link is then reported.
 ///
 /// # Errors
 /// With `strict`, as [`CopyContext::account`].
@@ -130,11 +130,11 @@ pub fn create_hard_link(
     first: (&TargetDir, &[u8]),
     dir: &TargetDir,
     name: &[u8],
-) -> Result<Result<(), Errno>, Error> {
+) -> Result<Result<WriteOutcome, Errno>, Error> {
     let (first_dir, first_name) = first;
     let no_clobber = context.options.write.no_clobber;
     match write_hard_link((first_dir.fd.as_fd(), first_name), dir, name, no_clobber) {
-        Ok(outcome) => context.written(path, outcome, &[]).map(Ok),
+        Ok(outcome) => context.written(path, outcome, &[]).map(|()| Ok(outcome)),
         Err(errno) => {
             if is_unlinkable(errno) {
                 context.lost(path, &[DroppedAttribute::HardLink])?;

@@ -37,7 +37,24 @@ fn hard_links() -> Outcome {
     let script = "cd $R/mnt; rm -rf d; mkdir d; mknod d/a c 1 3; tar -C s -c a b c | $C cp - $CTR:/mnt/d; echo status $?; ls d";
     let done = shell(&container, script).expect(0)?;
     check(done.out.ends_with("status 1\na\n"), &done.out)?;
-    check(done.err.contains("skipped `b`: a link to `a`, which was not written"), done.err)
+    check(done.err.contains("skipped `b`: a link to `a`, which was not written"), &done.err)?;
+    // The first is a FIFO in the stream: a file of that name is an old one, and so is one of a link to it.
+    let script = "cd $R/mnt; rm -rf d; mkdir d; echo old >d/a; echo old >d/b
+        python3 -c 'import tarfile, sys
+t = tarfile.open(fileobj=sys.stdout.buffer, mode=\"w|\")
+for name, kind, link in ((\"a\", b\"6\", \"\"), (\"b\", b\"1\", \"a\"), (\"c\", b\"1\", \"b\"), (\".\", b\"0\", \"\")):
+    member = tarfile.TarInfo(name); member.type = kind; member.linkname = link; t.addfile(member)
+t.close()' | $C cp -v - $CTR:/mnt/d; echo status $?; cat d/a d/b; ls d; stat -c %h d/a";
+    let done = shell(&container, script).expect(0)?;
+    check(done.out.ends_with("status 1\nold\nold\na\nb\n1\n"), &done.out)?;
+    for text in [
+        "skipped `b`: a link to `a`, which was not written",
+        "skipped `c`: a link to `b`, which was not written",
+        "cannot unpack `.`: a file without a name",
+    ] {
+        check(done.err.contains(text), format!("{text}: {}", done.err))?;
+    }
+    Ok(())
 }
 
 fn hard_links_with_no_clobber() -> Outcome {

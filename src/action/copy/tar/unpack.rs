@@ -86,11 +86,16 @@ impl Unpacker<'_> {
             match reader.next().map_err(stream_error)? {
                 Ok(member) => {
                     let extracted = self.extract(reader, &member);
-                    if extracted.is_err() {
-                        // (Not one that leads out: it is not a path here.)
-                        self.kept.extend(split(&member.path));
+                    // (One that leads out is not a path here.)
+                    if let Ok(names) = split(&member.path) {
+                        match extracted {
+                            Ok(outcome) if outcome != WriteOutcome::Kept => {
+                                self.kept.remove(&names)
+                            }
+                            _ => self.kept.insert(names),
+                        };
                     }
-                    self.context.member(extracted)?;
+                    self.context.member(extracted.map(drop))?;
                 }
                 Err(end) => return self.end(end),
             }
@@ -120,12 +125,17 @@ impl Unpacker<'_> {
         self.context.account(effect, aspect, text)
     }
 
-    fn extract(&mut self, reader: &mut TarReader<impl Read>, member: &Member) -> Result<(), Error> {
+    fn extract(
+        &mut self,
+        reader: &mut TarReader<impl Read>,
+        member: &Member,
+    ) -> Result<WriteOutcome, Error> {
         let context = self.context;
         let path = &*member.path;
         if let Some((aspect, words)) = unknown_kind(member.kind) {
             let skipped = format!("skipped `{}`: {words}", text(path));
-            return context.account(Deviation::Skipped, &aspect, skipped);
+            context.account(Deviation::Skipped, &aspect, skipped)?;
+            return Ok(WriteOutcome::Kept);
         }
         let names = split(path)?;
         let records = Records { member: &member.records, global: &reader.global };
@@ -138,39 +148,29 @@ impl Unpacker<'_> {
             context.account(Deviation::Guessed, "invalid PAX record", ignored)?;
         }
         let entry = if context.options.archive { entry } else { without_extras(entry) };
-        // (The directory itself has no name.)
-        let Some((name, parents)) = names.split_last() else { return Ok(()) };
-        let dir = self.open(path, parents)?;
         let is_directory = match member.kind {
             // (Before ustar a directory was a file with a slash after its name.)
             0 | b'0' => path.ends_with(b"/"),
             kind => matches!(kind, b'5' | b'D'),
         };
+        let Some((name, parents)) = names.split_last() else {
+            // (The directory itself has no name.)
+            return match is_directory {
+                true => Ok(WriteOutcome::Kept),
+                false => Err(cannot_unpack(path).cause("a file without a name")),
+            };
+        };
+        let dir = self.open(path, parents)?;
         match member.kind {
             _ if is_directory => self.directory(path, &names, &dir, entry),
             b'1' => self.hard_link(member, &names, &dir),
-            b'2' => {
-                let target = &member.link;
-                let outcome = create_symlink(context, path, &dir, name, target, entry)?;
-                self.note(names, outcome);
-                Ok(())
-            }
+            b'2' => create_symlink(context, path, &dir, name, &member.link, entry),
             _ => {
                 let (mut data, map) = (reader.data(), &member.map);
                 let content = &mut Content::Stream(&mut data, &map.extents, map.size);
-                let outcome = write_file(context, path, &dir, name, content, entry)?;
-                self.note(names, outcome);
-                Ok(())
+                write_file(context, path, &dir, name, content, entry)
             }
         }
-    }
-
-    /// Remembers a member whose place was taken.
-    fn note(&mut self, names: MemberPath, outcome: WriteOutcome) {
-        match outcome {
-            WriteOutcome::Kept => self.kept.insert(names),
-            _ => self.kept.remove(&names),
-        };
     }
 
     /// Creates a directory. One that exists keeps its metadata, as in a copy without a stream.
@@ -180,23 +180,24 @@ impl Unpacker<'_> {
         names: &[Vec<u8>],
         dir: &TargetDir,
         entry: EntryAttributes,
-    ) -> Result<(), Error> {
-        let Some((name, parents)) = names.split_last() else { return Ok(()) };
+    ) -> Result<WriteOutcome, Error> {
+        let Some((name, parents)) = names.split_last() else { return Ok(WriteOutcome::Kept) };
         let (_, is_new) = create_directory(self.context, path, dir, name)?;
         if is_new {
             self.directories.add(names, parents.len());
         }
         let (metadata, dropped) = self.context.metadata(entry);
         self.directories.set(names, PendingMember { metadata, dropped });
-        self.context.written(path, WriteOutcome::Renamed, &[])
+        self.context.written(path, WriteOutcome::Renamed, &[])?;
+        Ok(WriteOutcome::Renamed)
     }
 
     fn hard_link(
         &mut self,
         member: &Member,
-        names: &MemberPath,
+        names: &[Vec<u8>],
         dir: &TargetDir,
-    ) -> Result<(), Error> {
+    ) -> Result<WriteOutcome, Error> {
         let (context, path) = (self.context, &*member.path);
         let target = split(&member.link)?;
         let (Some(name), Some((first, parents))) = (names.last(), target.split_last()) else {
@@ -206,7 +207,8 @@ impl Unpacker<'_> {
         if self.kept.contains(&target) && !is_kept {
             let (path, link) = (text(path), text(&member.link));
             let skipped = format!("skipped `{path}`: a link to `{link}`, which was not written");
-            return context.account(Deviation::Skipped, "link to a file not written", skipped);
+            context.account(Deviation::Skipped, "link to a file not written", skipped)?;
+            return Ok(WriteOutcome::Kept);
         }
         let missing = |errno| match errno {
             Errno::ENOENT => cannot_unpack(path)
@@ -219,12 +221,12 @@ impl Unpacker<'_> {
         };
         let from = self.walk(parents, false).map_err(missing)?;
         match create_hard_link(context, path, (&from, first), dir, name)? {
-            Ok(()) => Ok(()),
+            Ok(outcome) => Ok(outcome),
             Err(errno) if is_unlinkable(errno) => {
                 let node = Node::open(&from.fd, first).map_err(missing)?;
                 let file = node.open_to_read().map_err(missing)?.into();
                 let entry = EntryAttributes::read(context.to, &node, context.options.archive);
-                write_file(context, path, dir, name, &mut Content::File(&file), entry).map(drop)
+                write_file(context, path, dir, name, &mut Content::File(&file), entry)
             }
             Err(errno) => Err(missing(errno)),
         }
