@@ -294,7 +294,11 @@ fn consumer(process: &SignalState<'_>, signal: Signal, to: Recipient) -> Consume
     let Fact::Known(waits) = process.waits else {
         return Consumer::Unknown(missing_threads(process).into());
     };
-    let can_take = |thread: &&ThreadWaits| !thread.dead && !thread.blocked.contains(signal);
+    // (A thread that was stopped or frozen in its wait blocks the signal, as it did before, and waits for it again.)
+    let can_take = |thread: &&ThreadWaits| {
+        let is_open = !thread.blocked.contains(signal) || thread.awaited.contains(signal);
+        !thread.dead && is_open
+    };
     let candidates: Vec<&ThreadWaits> = match to {
         Recipient::Thread(tid) => waits.threads.iter().filter(|t| t.tid == tid).collect(),
         Recipient::Process => match waits.threads.first().filter(can_take) {

@@ -1,6 +1,7 @@
 //! `doctor`: that it finds the problem, and that a real stop then behaves as it says.
 
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
@@ -8,7 +9,8 @@ use serde_json::{Value, json};
 use crate::kernel_agreement::State;
 use crate::kernel_agreement::freezer::{self, FrozenCgroup};
 use crate::support::{
-    Need, Outcome, UnsharedInit, check, fixture, not_applicable, run, same, test_with, wait_until,
+    Need, Outcome, UnsharedInit, check, fixture, not_applicable, run, same, test_with,
+    test_with_programs, wait_until,
 };
 
 /// The name of a case, its fixture, the code of the first finding, and whether a stop then waits for the
@@ -52,6 +54,17 @@ pub fn trials() -> Vec<Trial> {
             None => not_applicable(name, "no such freezer on this host"),
         });
     }
+    for (state, name) in [
+        (State::FrozenV1, "doctor::a_container_that_v1_has_paused_may_exit_once_it_is_unpaused"),
+        (State::FrozenV2, "doctor::a_container_that_v2_has_paused_may_exit_once_it_is_unpaused"),
+    ] {
+        trials.push(match freezer::mount_point(state) {
+            Some(top) => test_with(Need::Namespaces, name, move || paused(&top)),
+            None => not_applicable(name, "no such freezer on this host"),
+        });
+    }
+    let name = "doctor::a_session_is_not_in_the_process_group_that_tini_signals";
+    trials.push(test_with_programs(&["tini"], name, session));
     trials
 }
 
@@ -181,6 +194,8 @@ fn not_running() -> Outcome {
     for (lines, stopped, code, message, remedy) in [
         ("init", "init", "stopped", "it is stopped", "CONT"),
         ("init handle=TERM", "init", "stopped", "it is stopped", "CONT"),
+        ("init exits-on=TERM", "init", "stopped", "it is stopped", "CONT"),
+        ("init block=TERM handle=TERM", "init", "stopped", "it is stopped", "CONT"),
         ("init exits-on=TERM\n> child ignore=TERM", "child", "stopped", "it is stopped", "CONT"),
         ("init handle=TERM vforks", "", "uninterruptible", "child of its vfork(2)", "its child"),
     ] {
@@ -201,6 +216,12 @@ fn not_running() -> Outcome {
         let is_right = text("message").contains(message) && text("remedy").contains(remedy);
         let found = (named.len(), named[0]["pid"].to_string(), is_right);
         same((lines, found), (lines, (1, pid, true)))?;
+        if stopped == "init" {
+            let is_problem = named[0]["severity"] == json!("problem");
+            let plan = run(&["--json", "stop", "-n", &name]).objects().pop().unwrap_or_default();
+            let is_forecast = plan["graceful"] == json!("no");
+            same((lines, is_problem || lines == "init", is_forecast), (lines, true, true))?;
+        }
     }
     Ok(())
 }
@@ -219,6 +240,38 @@ fn frozen(top: &Path) -> Outcome {
         same(found[0]["remedy"].clone(), json!("thaw its cgroup"))?;
     }
     Ok(())
+}
+
+/// Engines unpause a container that they stop, not one process that is frozen. (A signal that PID 1 has no handler
+/// for is lost while it is paused, too.)
+fn paused(top: &Path) -> Outcome {
+    for (init, graceful) in [("init exits-on=TERM", "maybe"), ("init", "no")] {
+        let container = fixture(&format!("{init}\n> child handle=TERM"))?;
+        let _cgroup = FrozenCgroup::new(top, &[container.init])?;
+        let name = format!("pid:{}", container.init);
+        let plan = run(&["--json", "stop", "-n", "--unpause", &name]).expect(0)?;
+        let last = plan.objects().pop().unwrap_or_default();
+        check(last["graceful"] == json!(graceful), format!("{init}: {}", plan.out))?;
+    }
+    Ok(())
+}
+
+fn session() -> Outcome {
+    let tini = UnsharedInit::start(&["tini", "--", "sleep", "1000"])?;
+    let mut session = Command::new("nsenter");
+    session.args(["-t", &tini.init.to_string(), "-p", "--", "sleep", "1001"]);
+    let mut session = session.stdin(Stdio::null()).spawn()?;
+    let remedy = || {
+        let rows = run(&["--json", "doctor", "--exit-zero", &tini.name()]).objects();
+        let row = rows.into_iter().find(|row| row["code"] == json!("children-not-signalled"));
+        row.map(|row| row["remedy"].as_str().unwrap_or_default().to_owned())
+    };
+    let is_named = wait_until(|| remedy().is_some());
+    let remedy = remedy().unwrap_or_default();
+    let _ = session.kill();
+    let _ = session.wait();
+    check(is_named && remedy.starts_with("exit the session first"), &remedy)?;
+    check(!remedy.contains("tini -g"), &remedy)
 }
 
 fn status() -> Outcome {

@@ -70,6 +70,7 @@ const KINDS_BY_STATE: &[(&str, &str)] = &[
     ("with_a_handler", "handle=@"),
     ("that_ignore_it", "ignore=@"),
     ("that_block_it", "block=@"),
+    ("in_sigwait", "sigwait=@"),
 ];
 
 pub fn trials() -> Vec<Trial> {

@@ -176,7 +176,9 @@ impl Diagnosis<'_> {
         let processes = self.input.processes;
         let is_tini = program_of(&processes[init].facts).is_some_and(|p| p.name == TINI);
         let pgrp = processes[group.ancestor].facts.stat.pgrp;
+        // (A session has a group of its own.)
         is_tini
+            && !group.is_outside
             && group.ancestor != init
             && group.processes.iter().all(|process| {
                 processes[*process].facts.stat.pgrp == pgrp
@@ -340,7 +342,8 @@ impl Diagnosis<'_> {
     /// ran. (The others have a finding about the signal, which takes effect when they run again.)
     pub(super) fn suspended(&mut self) {
         let input = self.input;
-        for (process, prediction) in input.processes.iter().zip(input.predictions) {
+        for (index, process) in input.processes.iter().enumerate() {
+            let prediction = &input.predictions[index];
             if self.is_paused || !process.in_container || prediction.verdict == Verdict::Delayed {
                 continue;
             }
@@ -348,13 +351,18 @@ impl Diagnosis<'_> {
                 prediction.verdict,
                 Verdict::Ignored | Verdict::Discarded | Verdict::Pending
             );
+            // (It might accept the signal otherwise.)
+            let is_needed = prediction.verdict == Verdict::Pending
+                && process.facts.blocked_for_now(self.signal, self.grace).is_some()
+                && self.forecast(index).is_some_and(|f| !f.deliveries.is_empty());
+            let severity = if is_needed { Severity::Problem } else { Severity::Warning };
             if process.facts.stat.state.is_stopped() {
                 let remedy = self.resume(process);
                 let message = "it is stopped, and does not run until it gets CONT";
-                self.add(Severity::Warning, FindingCode::Stopped, process, message, remedy);
+                self.add(severity, FindingCode::Stopped, process, message, remedy);
             } else if has_no_effect && self.is_frozen(process) {
                 let message = "it is frozen, and does not run until its cgroup is thawed";
-                self.add(Severity::Warning, FindingCode::Frozen, process, message, THAW);
+                self.add(severity, FindingCode::Frozen, process, message, THAW);
             }
         }
     }

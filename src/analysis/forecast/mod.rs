@@ -23,6 +23,7 @@ use std::time::Duration;
 use super::container_process::ContainerProcess;
 use super::delivery::{DeliveryContext, Prediction, Recipient, SignalState, predict};
 use super::joined::Joined;
+use crate::model::cgroup::Freezer;
 use crate::model::lookup::{Lookup, LookupError, LookupResult, LookupStore};
 use crate::model::pid::ProcessId;
 use crate::model::pre_stop::{LEAST_GRACE, PreStopHook};
@@ -259,6 +260,12 @@ pub struct ForecastInput<'a> {
 impl ForecastInput<'_> {
     fn init_index(&self) -> Option<usize> {
         self.processes.iter().position(|process| Some(process.facts.id) == self.init)
+    }
+
+    /// Whether a process is in a frozen cgroup.
+    fn is_frozen(&self, index: usize) -> bool {
+        let freezer = self.context.frozen.get(&self.processes[index].facts.id.pid);
+        matches!(freezer, Some(Freezer::V1 | Freezer::V2))
     }
 
     /// Returns the time until SIGKILL; a signal without a stop has no limit.

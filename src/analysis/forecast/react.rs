@@ -13,7 +13,6 @@ use super::supervisord;
 use super::uwsgi;
 use crate::analysis::delivery::Prediction;
 use crate::analysis::programs::{Workers, program_of, program_outcome};
-use crate::model::cgroup::Freezer;
 use crate::model::process::BlockedForNow;
 use crate::model::signal::Signal;
 use crate::model::verdict::Verdict;
@@ -57,19 +56,24 @@ pub(super) fn react(
             may_stop_descendants: true,
             ..Reaction::new(Exits::Maybe, note(format!("cannot tell what {signal} does")))
         },
-        Verdict::Delayed => {
-            // (It may end at any moment: a disk answers, the child of a vfork(2) goes on. A frozen process shows
-            // the same state.)
-            let freezer = input.context.frozen.get(&facts.id.pid);
-            let is_frozen = matches!(freezer, Some(Freezer::V1 | Freezer::V2));
-            let may_run = facts.stat.state.is_uninterruptible() && !is_frozen;
-            let exits = if may_run { Exits::Maybe } else { Exits::No };
-            let why = note(format!("{signal} has no effect until it runs again"));
-            Reaction { may_stop_descendants: may_run, ..Reaction::new(exits, why) }
-        }
+        Verdict::Delayed => delayed(input, process, note(format!("{signal} {DELAYED}"))),
         Verdict::Pending => pending(input, process, signal, prediction),
         Verdict::Handled | Verdict::Accepted => received(input, process, signal, prediction),
     }
+}
+
+const DELAYED: &str = "has no effect until it runs again";
+
+/// Returns the reaction of a process that does not run.
+fn delayed(input: &ForecastInput<'_>, process: usize, why: String) -> Reaction {
+    // (Its sleep may end at any moment: a disk answers, the child of a vfork(2) goes on. Engines and
+    // `stop --unpause` unpause a container that they stop, not one process that is frozen.)
+    let may_run = match input.is_frozen(process) {
+        true => input.init_index().is_some_and(|init| input.is_frozen(init)),
+        false => input.processes[process].facts.stat.state.is_uninterruptible(),
+    };
+    let exits = if may_run { Exits::Maybe } else { Exits::No };
+    Reaction { may_stop_descendants: may_run, ..Reaction::new(exits, why) }
 }
 
 /// Returns the reaction of a process that blocks a signal. A mask that was seen once is not a fact about the
@@ -82,6 +86,10 @@ fn pending(
 ) -> Reaction {
     let facts = &input.processes[process].facts;
     let reason = facts.blocked_for_now(signal, input.limit());
+    let state = facts.stat.state;
+    if reason.is_some() && (state.is_stopped() || state.is_traced() || input.is_frozen(process)) {
+        return delayed(input, process, format!("blocks {signal} at this moment, which {DELAYED}"));
+    }
     let later = match reason {
         Some(BlockedForNow::Handler) => Verdict::Handled,
         Some(BlockedForNow::Signalfd | BlockedForNow::Running) => Verdict::Accepted,
