@@ -50,6 +50,7 @@ const USER: LxcUser = LxcUser {
     engine: &INCUS,
     configurations: &[("/run/incus", SAVED), ("/var/log/incus", SAVED)],
     below_home: None,
+    settings: None,
     uses: |directory| directory.contains("incus"),
 };
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Engine;
 use super::incus::INCUS;
-use super::lxc_monitor::{LxcUser, SAVED};
+use super::lxc_monitor::{CONFIGURATION, LxcUser, SAVED};
 use super::record::{Record, RecordReader};
 use crate::model::container::Container;
 use crate::model::engine::{EngineAdvice, EngineCommands, EngineInfo};
@@ -25,7 +25,7 @@ pub static LXC: EngineInfo = EngineInfo {
     has_monitors: true,
     files: (
         "/var/lib/lxc/*/config, /var/log/lxd/*/lxc.conf",
-        "LXC and LXD; ~/.local/share/lxc of users.",
+        "LXC and LXD; ~/.local/share/lxc of users, and the directory that lxc.lxcpath names (lxc.system.conf(5)).",
     ),
     // LXD's.
     sockets: &["unix.socket"],
@@ -57,11 +57,12 @@ pub static LXC: EngineInfo = EngineInfo {
 const USER: LxcUser = LxcUser {
     engine: &LXC,
     configurations: &[
-        ("/var/lib/lxc", "config"),
+        ("/var/lib/lxc", CONFIGURATION),
         ("/var/log/lxd", SAVED),
         ("/var/snap/lxd/common/lxd/logs", SAVED),
     ],
-    below_home: Some((".local/share/lxc", "config")),
+    below_home: Some((".local/share/lxc", CONFIGURATION)),
+    settings: Some(("/etc/lxc/lxc.conf", ".config/lxc/lxc.conf")),
     uses: |directory| !directory.contains("incus"),
 };
 

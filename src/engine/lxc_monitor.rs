@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use super::lxc_config::{LxcConfig, Unread};
-use super::record::{Record, RecordReader, Shim};
+use super::record::{Record, RecordReader, SearchPath, Shim, unique_paths};
 use crate::model::cgroup;
 use crate::model::container::Container;
 use crate::model::engine::EngineInfo;
@@ -17,6 +17,8 @@ use crate::proc::{Host, ReadError, Trust};
 
 /// Name of the configuration that LXD and Incus write for each start.
 pub(super) const SAVED: &str = "lxc.conf";
+/// Name of a configuration of LXC itself.
+pub(super) const CONFIGURATION: &str = "config";
 
 /// One engine that uses liblxc.
 pub(super) struct LxcUser {
@@ -25,6 +27,8 @@ pub(super) struct LxcUser {
     pub configurations: &'static [(&'static str, &'static str)],
     /// Directory with users' containers below their homes, likewise.
     pub below_home: Option<(&'static str, &'static str)>,
+    /// Settings that name another directory (lxc.system.conf(5)): root's, and those below users' homes.
+    pub settings: Option<(&'static str, &'static str)>,
     /// Whether the containers below a directory are this engine's.
     pub uses: fn(&str) -> bool,
 }
@@ -39,14 +43,8 @@ impl LxcUser {
     /// Reads configurations, and the titles of monitors.
     pub(super) fn read_records(&self, reader: &RecordReader<'_>, records: &mut Vec<Record>) {
         if reader.defaults {
-            for (directory, file_name) in self.configurations {
-                self.read_configurations(reader, Path::new(directory), file_name, records);
-            }
-            let homes = reader.users.iter().filter_map(|user| user.home.as_ref());
-            for (home, (directory, file_name)) in
-                homes.flat_map(|home| self.below_home.map(|below| (home, below)))
-            {
-                self.read_configurations(reader, &home.join(directory), file_name, records);
+            for directory in self.directories(reader) {
+                read_configurations(self.engine, reader, &directory, records);
             }
         }
         for monitor in reader.shims {
@@ -62,22 +60,25 @@ impl LxcUser {
         }
     }
 
-    fn read_configurations(
-        &self,
-        reader: &RecordReader<'_>,
-        directory: &Path,
-        file_name: &str,
-        records: &mut Vec<Record>,
-    ) {
-        let Some(dir) = reader.read(reader.host.state_dir(directory)) else { return };
-        for name in reader.read(dir.names()).unwrap_or_default() {
-            if let Some(file) = reader.read(dir.read(format!("{name}/{file_name}"))) {
-                let mut record = Record::new(self.engine, &name, &file);
-                record.cgroup = Some(format!("/lxc.payload.{name}").into_bytes());
-                set_names(&mut record, &directory.to_string_lossy());
-                records.push(record);
-            }
+    /// Returns the directories of configurations, each once, with the names of the configurations.
+    fn directories(&self, reader: &RecordReader<'_>) -> Vec<SearchPath<(PathBuf, &'static str)>> {
+        let homes = reader.users.iter().filter_map(|user| user.home.as_ref());
+        let mut directories: Vec<_> =
+            self.configurations.iter().map(|(path, name)| (path.into(), *name)).collect();
+        let mut settings = Vec::new();
+        for home in homes {
+            directories.extend(self.below_home.map(|(path, name)| (home.join(path), name)));
+            settings.extend(self.settings.map(|(_, below_home)| home.join(below_home)));
         }
+        settings.extend(self.settings.map(|(file, _)| file.into()));
+        let named: Vec<_> = settings
+            .iter()
+            .filter_map(|file| configured_directory(reader, file))
+            .map(|SearchPath { path, owner }| SearchPath { path: (path, CONFIGURATION), owner })
+            .filter(|named| !directories.contains(&named.path))
+            .collect();
+        let defaults = directories.into_iter().map(SearchPath::default_path);
+        defaults.chain(unique_paths(named)).collect()
     }
 
     /// Returns the policy of lxc-stop (lxccontainer.c, do_lxcapi_shutdown): the configured signal,
@@ -132,7 +133,7 @@ impl LxcUser {
         let title = cmdline.split(|byte| *byte == 0).next()?;
         let (path, name) = parse_title(std::str::from_utf8(title).ok()?)?;
         if !is_a_daemons(path) {
-            return Some(Path::new(path).join(name).join("config"));
+            return Some(Path::new(path).join(name).join(CONFIGURATION));
         }
         let mut saved = self
             .configurations
@@ -141,6 +142,37 @@ impl LxcUser {
             .map(|(directory, file_name)| Path::new(directory).join(name).join(file_name));
         saved.find(|path| !matches!(host.state_file(path), Err(ReadError::Gone)))
     }
+}
+
+/// Reads the configurations in a directory, which is trusted as far as what led to it.
+fn read_configurations(
+    engine: &'static EngineInfo,
+    reader: &RecordReader<'_>,
+    directory: &SearchPath<(PathBuf, &str)>,
+    records: &mut Vec<Record>,
+) {
+    let (path, file_name) = &directory.path;
+    let Some(dir) = reader.read(reader.host.state_dir(path)) else { return };
+    for name in reader.read(dir.names()).unwrap_or_default() {
+        if let Some(file) = reader.read(dir.read(format!("{name}/{file_name}"))) {
+            let mut record = Record::new(engine, &name, &file).found_at(directory);
+            record.cgroup = Some(format!("/lxc.payload.{name}").into_bytes());
+            set_names(&mut record, &path.to_string_lossy());
+            records.push(record);
+        }
+    }
+}
+
+/// Returns the directory that `lxc.lxcpath` names; the first one counts (liblxc, lxc_global_config_value).
+fn configured_directory(reader: &RecordReader<'_>, settings: &Path) -> Option<SearchPath> {
+    let file = reader.read(reader.host.state_file(settings))?;
+    let text = String::from_utf8_lossy(&file.bytes);
+    let path = text.lines().find_map(|line| {
+        let rest = line.trim_start().strip_prefix("lxc.lxcpath")?;
+        rest.trim_start().strip_prefix('=').map(|value| PathBuf::from(value.trim_start()))
+    });
+    let path = path.filter(|path| path.is_absolute())?;
+    Some(SearchPath { path: path.components().collect(), owner: file.owner })
 }
 
 /// Whether LXD or Incus uses a directory, and not LXC's own commands.
@@ -182,7 +214,7 @@ fn payload(
     if by_name.is_some() {
         return by_name;
     }
-    let path = Path::new(path).join(name).join("config");
+    let path = Path::new(path).join(name).join(CONFIGURATION);
     let config = LxcConfig::read_as(reader.host, &path, monitor.owner).ok()?;
     let configured = config.container_cgroup?;
     let wanted: Vec<&[u8]> = cgroup::components(configured.as_bytes()).collect();
