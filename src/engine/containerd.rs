@@ -15,7 +15,7 @@ use super::labels::{Labels, POD_GRACE_UNREAD, kubelets_settings, pod};
 use super::nerdctl::NerdctlNames;
 use super::oci_config::{OciSpec, resources_of_bundle};
 use super::oci_process::{SHIMS, process_of_bundle};
-use super::record::{Record, RecordReader, SearchPath, parse_signal, unique_paths};
+use super::record::{Record, RecordReader, SearchPath, recorded_signal, unique_paths};
 use super::shims::sandbox_of;
 use super::store::StoredRoot;
 use super::{Engine, containerd_store};
@@ -250,11 +250,11 @@ pub(super) fn stop_policy(host: &Host, container: &Container) -> StopPolicy {
     let is_monitored = label("containerd.io/restart.status") == Some("running");
     let policy = label("containerd.io/restart.policy").or(is_monitored.then_some("always"));
     let policy = policy.map(|policy| policy.split(':').next().unwrap_or(policy).to_owned());
-    let recorded = StopPolicy {
-        signal: signal.and_then(parse_signal),
+    let settings = StopPolicy {
         restart: policy.filter(|_| is_monitored),
         ..kubelets_settings(&entry.cri.config.annotations)
     };
+    let recorded = recorded_signal(signal).or(settings);
     // The database was read, so that a signal that is not in it is not configured.
     recorded.or(StopPolicy { signal_unread: None, ..container.stop.clone() })
 }

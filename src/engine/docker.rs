@@ -8,7 +8,7 @@ use super::docker_exit;
 use super::inventory::StoppedContainer;
 use super::labels::{Labels, pod, pod_stop_policy, with_starter};
 use super::oci_config::{cpus, positive};
-use super::record::{Record, RecordReader, SearchPath, parse_signal};
+use super::record::{Record, RecordReader, SearchPath, recorded_signal};
 use super::shims::sandbox_of;
 use super::store::StoredRoot;
 use super::{Engine, docker_process, docker_roots, docker_store};
@@ -200,7 +200,7 @@ fn record(
             ..StopPolicy::default()
         },
     };
-    record.stop.signal = config.stop_signal.as_deref().and_then(parse_signal);
+    record.stop = recorded_signal(config.stop_signal.as_deref()).or(record.stop);
     // The second file is read only for a running container. (That of a pod says whether it has a sandbox.)
     if record.pid.is_some()
         && (reader.reads_settings || record.pod.is_some())

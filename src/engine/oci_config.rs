@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::labels::kubelets_settings;
 use super::oci_process::{NO_SUPERVISOR, process_of_bundle};
-use super::record::{expand_cgroups_path, parse_signal};
+use super::record::{expand_cgroups_path, recorded_signal};
 use crate::model::container::{Container, Pod};
 use crate::model::process_config::ProcessConfig;
 use crate::model::resource_config::ResourceConfig;
@@ -42,11 +42,8 @@ impl OciSpec {
             .map(Duration::from_micros);
         let kubelets = kubelets_settings(&self.annotations);
         let seconds = get("nerdctl/stop-timeout").and_then(parse_seconds).or(kubelets.grace);
-        StopPolicy {
-            signal: get("org.opencontainers.image.stopSignal").and_then(parse_signal),
-            grace: seconds.or(micros),
-            ..kubelets
-        }
+        recorded_signal(get("org.opencontainers.image.stopSignal"))
+            .or(StopPolicy { grace: seconds.or(micros), ..kubelets })
     }
 
     /// Returns the requested cgroup path, below a hierarchy's root.

@@ -125,7 +125,7 @@ fn received(
         .or_else(|| supervisord::supervisord(input, process, signal))
         .or_else(|| shells::shell(input, process, signal));
     if let Some(reaction) = forwards {
-        return reaction;
+        return in_time(input, reaction);
     }
     let facts = &input.processes[process].facts;
     let known = uwsgi::swapped(input, process, signal)
@@ -134,5 +134,18 @@ fn received(
         let why = format!("handles {signal}; whether it exits then cannot be seen from outside");
         return Reaction { may_stop_descendants: true, ..Reaction::new(Exits::Maybe, why) };
     };
-    servers::server(input, process, signal, outcome, text)
+    in_time(input, servers::server(input, process, signal, outcome, text))
+}
+
+/// The time within which every program has exited that exits at once: some look for signals once a second.
+const EXIT_TIME: Duration = Duration::from_secs(2);
+
+/// Returns the reaction of a program that may take longer to exit than a short grace period.
+fn in_time(input: &ForecastInput<'_>, reaction: Reaction) -> Reaction {
+    let is_known = reaction.exits != Exits::Yes || reaction.exits_after.is_some();
+    if is_known || input.limit() >= EXIT_TIME {
+        return reaction;
+    }
+    let why = format!("{}; that may take longer than the grace period", reaction.why);
+    Reaction { exits: Exits::Maybe, why, ..reaction }
 }

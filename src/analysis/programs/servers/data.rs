@@ -60,7 +60,10 @@ pub(super) static DATA: &[Program] = &[
         matches: |p| runs(p, &["memcached"]),
         handles: &[INT, TERM],
         ignores: &[PIPE],
-        notes: &[exits(&[TERM, INT, USR1], "exits at once"), continues(&[HUP], "continues")],
+        notes: &[
+            exits(&[TERM, INT, USR1], "exits within a second"),
+            continues(&[HUP], "continues"),
+        ],
         ..Program::DEFAULT
     },
     Program {
