@@ -1,7 +1,7 @@
 //! Records: the claims of engines' files about containers, before the kernel has been asked; and the
 //! paths and shims that lead to them. `verify` decides whether a record is trusted.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -202,6 +202,8 @@ pub struct UserDirs {
 #[derive(Debug, Default)]
 pub struct Diagnostics {
     messages: Vec<String>,
+    /// The messages, or the reasons in them.
+    known: HashSet<String>,
     count_by_user: HashMap<u32, usize>,
 }
 
@@ -212,15 +214,12 @@ const NOT_TRUSTED: &str = " is not trusted: ";
 impl Diagnostics {
     /// Adds a message about a file of this owner.
     pub fn add(&mut self, owner: Trust, message: String) {
-        // One directory that is not trusted has many paths below it.
-        let reason = |message: &str| {
-            let (path, why) = message.split_once(NOT_TRUSTED)?;
-            path.starts_with('`').then(|| why.to_owned())
-        };
-        let is_same = |known: &String| {
-            *known == message || reason(known).is_some_and(|why| Some(why) == reason(&message))
-        };
-        if self.messages.iter().any(is_same) {
+        // One directory that is not trusted has many paths below it. (A reason that names none is the file's.)
+        let reason = message
+            .split_once(NOT_TRUSTED)
+            .filter(|(path, reason)| path.starts_with('`') && reason.contains('`'));
+        let key = reason.map_or(&*message, |(_, reason)| reason);
+        if !self.known.insert(key.to_owned()) {
             return;
         }
         if let Trust::User(uid) = owner {
@@ -419,6 +418,23 @@ mod tests {
         ] {
             assert_eq!(expand_cgroups_path(path).as_deref(), expanded, "{path}");
         }
+    }
+
+    #[test]
+    fn each_file_is_named_unless_its_directory_is() {
+        let mut diagnostics = Diagnostics::default();
+        for message in [
+            "`/a/1` is not trusted: it is not a regular file",
+            "`/a/2` is not trusted: it is not a regular file",
+            "`/a/2` is not trusted: it is not a regular file",
+            "`/b/1` is not trusted: `/b` is world-writable",
+            "`/b/2` is not trusted: `/b` is world-writable",
+        ] {
+            diagnostics.add(Trust::Root, message.to_owned());
+        }
+        let named: Vec<String> =
+            diagnostics.into_messages().iter().map(|message| message[..6].to_owned()).collect();
+        assert_eq!(named, ["`/a/1`", "`/a/2`", "`/b/1`"]);
     }
 
     #[test]

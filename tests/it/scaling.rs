@@ -249,7 +249,26 @@ fn records() -> Outcome {
         };
         container("") + &(0..count).map(record).collect::<String>()
     };
-    compare(&[&["ls", "-a"], &["--json", "ls", "-a"], &["why", "old7"], &["ps", "web"]], 500, text)
+    compare(
+        &[&["ls", "-a"], &["--json", "ls", "-a"], &["why", "old7"], &["ps", "web"]],
+        500,
+        text,
+    )?;
+    // Each of these is named by a message: one is cut off, one has the PID of a process that is not its own.
+    let refused = |count: usize| {
+        let record = |n: usize| {
+            let id = format!("{n:064x}");
+            let text = match n % 2 {
+                0 => "{\"State\":{\"Running\":true".to_owned(),
+                _ => format!(
+                    "{{\"State\":{{\"Running\":true,\"Pid\":1}},\"ID\":\"{id}\",\"Name\":\"/old{n}\"}}"
+                ),
+            };
+            format!("-- var/lib/docker/containers/{id}/config.v2.json --\n{text}\n")
+        };
+        container("") + &(0..count).map(record).collect::<String>()
+    };
+    compare(&[&["ls", "-a"]], 500, refused)
 }
 
 /// Sources of a copy into a directory that has as many files: matches of a pattern, words, and the members of a
