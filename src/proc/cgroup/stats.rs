@@ -175,10 +175,11 @@ impl Host {
     }
 
     /// Returns the innermost cgroup of the process that holds all of the container: as long as nothing else is in
-    /// the one above. (With systemd's hierarchies of v1, crun sets limits in a cgroup below its scope.)
+    /// the one above. (crun sets limits in a cgroup below its scope: always with systemd's hierarchies of v1, with v2
+    /// for a container in a user namespace of its own.)
     fn innermost(&self, applied: &ControllerCgroup) -> Cgroup {
         let mut cgroup = applied.cgroup.clone();
-        while applied.is_v1 && applied.own_path.len() > cgroup.path.len() {
+        while applied.own_path.len() > cgroup.path.len() {
             let rest = applied.own_path[cgroup.path.len()..].strip_prefix(b"/");
             let Some(name) = rest.and_then(|rest| rest.split(|byte| *byte == b'/').next()) else {
                 break;
@@ -304,12 +305,20 @@ mod tests {
     }
 
     #[test]
-    fn in_v1_the_limit_of_the_only_cgroup_below_is_the_containers() {
+    fn the_limit_of_the_only_cgroup_below_is_the_containers() {
+        the_limit_of_the_only_cgroup_below_is_read(
+            "sys/fs/cgroup/pids",
+            "3:pids:/scope/container\n",
+        );
+        the_limit_of_the_only_cgroup_below_is_read("sys/fs/cgroup", "0::/scope/container\n");
+    }
+
+    fn the_limit_of_the_only_cgroup_below_is_read(hierarchy: &str, membership: &str) {
         let dir = tempfile::tempdir().unwrap();
-        let tree = dir.path().join("sys/fs/cgroup/pids");
+        let tree = dir.path().join(hierarchy);
         std::fs::create_dir_all(dir.path().join("proc/7")).unwrap();
         std::fs::create_dir_all(tree.join("scope/container/inner")).unwrap();
-        std::fs::write(dir.path().join("proc/7/cgroup"), "3:pids:/scope/container\n").unwrap();
+        std::fs::write(dir.path().join("proc/7/cgroup"), membership).unwrap();
         for (file, text) in [
             ("cgroup.procs", "1\n"),
             ("scope/cgroup.procs", ""),
@@ -322,7 +331,8 @@ mod tests {
             std::fs::write(tree.join(file), text).unwrap();
         }
         let host = Host::new(dir.path()).unwrap();
-        let private = Cgroup { controllers: b"pids".to_vec(), path: b"/scope".to_vec() };
+        let controllers = membership.split(':').nth(1).unwrap_or_default().as_bytes().to_vec();
+        let private = Cgroup { controllers, path: b"/scope".to_vec() };
         let limit = || {
             let usage = host.resource_usage(HostPid::new(7).unwrap(), Some(&private));
             usage.pids_limit.known().map(|limit| limit.most)
