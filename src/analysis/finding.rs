@@ -69,6 +69,7 @@ codes! {
     OomKills "oom-kills" "Processes of the container were killed for lack of memory since it was started.";
     CrashLoop "crash-loop"
         "The engine has restarted the container several times, the last time less than ten minutes ago.";
+    Unhealthy "unhealthy" "The engine's health checks of the container fail.";
     Ended "ended" "The container is not running; the message says how it ended.";
     Restart "restart" "The engine restarts the container when it exits.";
     PreStopHook "pre-stop-hook"

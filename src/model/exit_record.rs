@@ -90,6 +90,18 @@ pub struct HealthRecord {
     pub last: Option<(i32, String)>,
 }
 
+impl HealthRecord {
+    /// Returns the status and the number of failures in words.
+    pub fn state(&self) -> String {
+        let status = &self.status;
+        match self.failures {
+            0 => status.clone(),
+            1 => format!("{status}, 1 check failed"),
+            count => format!("{status}, {count} checks failed in a row"),
+        }
+    }
+}
+
 /// The destination of a container's output.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LogDestination {

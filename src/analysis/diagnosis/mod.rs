@@ -118,6 +118,7 @@ pub fn diagnose(input: &DiagnosisInput<'_>) -> Vec<Finding> {
     diagnosis.left_behind();
     diagnosis.oom_kills();
     diagnosis.crash_loop();
+    diagnosis.health();
     diagnosis.restart();
     diagnosis.pre_stop_hook();
     diagnosis.assumptions();
@@ -227,6 +228,7 @@ impl Diagnosis<'_> {
         self.add_for_container(Severity::Info, FindingCode::Unknown, message, remedy);
         self.oom_kills();
         self.crash_loop();
+        self.health();
         self.restart();
         self.conclude()
     }

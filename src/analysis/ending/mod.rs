@@ -271,12 +271,7 @@ impl EndingInput<'_> {
         let Some(health) = self.record.and_then(|record| record.health.as_ref()) else {
             return Vec::new();
         };
-        let mut text = health.status.clone();
-        match health.failures {
-            0 => {}
-            1 => text.push_str(", 1 check failed"),
-            count => text.push_str(&format!(", {count} checks failed in a row")),
-        }
+        let mut text = health.state();
         if let Some((status, output)) = &health.last {
             text.push_str(&format!("; the last exited with status {status}"));
             if !output.trim().is_empty() {

@@ -102,7 +102,11 @@ pub fn unhealthy(engine: &Engine) -> Outcome {
     check(wait_until(status), "it is not unhealthy")?;
     let why = ended.why()?;
     let evidence = why["evidence"].to_string();
-    check(evidence.contains("unhealthy") && evidence.contains("with status 9: no"), &why)
+    check(evidence.contains("unhealthy") && evidence.contains("with status 9: no"), &why)?;
+    let findings = run(&["--json", "doctor", "--exit-zero", &ended.qualified()?]).objects();
+    let finding = findings.iter().find(|row| row["code"] == json!("unhealthy"));
+    let message = finding.ok_or("doctor does not say so")?["message"].to_string();
+    check(message.contains("found it unhealthy, ") && message.contains("failed"), message)
 }
 
 /// The log is the one that the engine prints, whatever the driver and however often it was rotated.
