@@ -152,7 +152,7 @@ fn caller_section() -> Section {
             ),
             (
                 "with `-t`",
-                "its terminal is closed: the command and its foreground process group get HUP, and programs that read the terminal see its end.",
+                "its terminal is closed: the command gets HUP, its foreground process group gets it when the command has exited, and programs that read the terminal see its end.",
             ),
             ("with `-d`", "nothing happens: the command keeps running."),
         ],
