@@ -185,7 +185,7 @@ impl Drop for Runs<'_> {
     }
 }
 
-/// The kubelet makes a new container in the same pod for each run.
+/// The kubelet makes a new container in the same pod for each run. For one that runs, `why` also has the run before it.
 pub fn of_attempts(engine: &Engine) -> Outcome {
     let runs = Runs::new(engine);
     runs.trace(|attempt| format!("--attempt {attempt}"))?;
@@ -194,7 +194,19 @@ pub fn of_attempts(engine: &Engine) -> Outcome {
     let why = why(&name)?;
     same((&why["status"], &why["restarts"]), (&json!(4), &json!(RUNS - 1)))?;
     let seconds = |text: &Value| text.as_str().and_then(|text| text.get(..19)).map(str::to_owned);
-    same(seconds(&why["finished"]), seconds(&last["finished"]))
+    same(seconds(&why["finished"]), seconds(&last["finished"]))?;
+    runs.begin(&format!("--attempt {RUNS}"))?;
+    let accounts = || run(&["--json", "why", &name]).objects();
+    let facts = |account: &Value| {
+        let fact = |key| account[key].clone();
+        [fact("container"), fact("status"), fact("restarts"), fact("finished")]
+    };
+    let expected = [
+        [json!(name), Value::Null, json!(RUNS), Value::Null],
+        [json!(name), json!(4), json!(RUNS - 1), why["finished"].clone()],
+    ];
+    let are_known = || accounts().iter().map(facts).collect::<Vec<_>>() == expected;
+    check(wait_long(are_known), format!("{:?}", accounts()))
 }
 
 /// Something else starts it again; its engine records no status.
