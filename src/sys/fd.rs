@@ -85,6 +85,13 @@ pub fn poll(fds: &mut [PollFd<'_>], timeout: Option<Duration>) -> Result<usize, 
     ppoll(fds, timeout, None).map(|count| usize::try_from(count).unwrap_or(0))
 }
 
+/// Whether nothing reads from a pipe any more, given the end that is written to (poll(2), POLLERR).
+pub fn has_no_reader(pipe: impl AsFd) -> bool {
+    let mut fds = [PollFd::new(pipe.as_fd(), PollFlags::empty())];
+    let is_ready = ppoll(&mut fds, Some(TimeSpec::new(0, 0)), None).is_ok_and(|count| count > 0);
+    is_ready && fds[0].revents().is_some_and(|events| events.contains(PollFlags::POLLERR))
+}
+
 /// Calls `op` until it does not fail because a non-blocking descriptor is not ready.
 ///
 /// # Errors

@@ -27,6 +27,11 @@ pub fn trials() -> Vec<Trial> {
         test("exec::copies_a_hundred_megabytes_both_ways", copies_bytes),
         test("exec::forwards_signals", forwards_signals),
         test("exec::the_command_gets_hup_when_cinspect_is_killed", hangs_up),
+        test_with(
+            Need::Strace,
+            "exec::no_command_runs_when_cinspect_is_killed_before_it",
+            killed_before_the_command,
+        ),
         test("exec::background_processes_are_not_waited_for", background),
         test("exec::a_closed_reader_ends_the_command", closed_reader),
         test("exec::a_slow_reader_gets_all_output", slow_reader),
@@ -162,6 +167,45 @@ fn forwards_signals() -> Outcome {
     kill(child.id(), "-TERM")?;
     let status = child.wait()?;
     same((status.code(), status.signal()), (Some(143), None))
+}
+
+/// The child asks for SIGHUP after cinspect has let it go on: its first prctl(2), which takes two seconds here.
+fn killed_before_the_command() -> Outcome {
+    let container = fixture("init")?;
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=prctl"]);
+    strace.args(["-e", "inject=prctl:delay_enter=2000000:when=1", env!("CARGO_BIN_EXE_cinspect")]);
+    strace.args(["exec", &name(&container), "--", "sleep", "1000"]).stdin(Stdio::null());
+    let mut strace = strace.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+    let children = |pid: u32| -> Vec<u32> {
+        let path = format!("/proc/{pid}/task/{pid}/children");
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+    };
+    let asking = format!("{} 0x1 0x1 ", nix::libc::SYS_prctl);
+    let is_asking = |pid: &u32| {
+        let call = std::fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default();
+        call.starts_with(&asking)
+    };
+    let mut found = None;
+    let mut find = || {
+        for cinspect in children(strace.id()) {
+            found = children(cinspect).into_iter().find(is_asking).map(|child| (cinspect, child));
+        }
+        found.is_some()
+    };
+    let is_found = wait_until(&mut find);
+    let ended = match found {
+        Some((cinspect, child)) => {
+            kill(cinspect, "-KILL")?;
+            wait_until(|| !std::path::Path::new(&format!("/proc/{child}")).exists())
+        }
+        None => false,
+    };
+    let _ = strace.kill();
+    let _ = strace.wait();
+    check(is_found, "the child did not ask for a signal")?;
+    check(ended, "the command runs")
 }
 
 fn hangs_up() -> Outcome {

@@ -18,7 +18,7 @@ use nix::unistd::{execve, execveat, setsid};
 use super::host_view::own_mounts;
 use crate::action::exec::protocol::ChildReport;
 use crate::analysis::exec_plan::ExecPlan;
-use crate::sys::{process, seccomp, terminal};
+use crate::sys::{fd, process, seccomp, terminal};
 
 /// A path to try, and the arguments for it.
 pub struct Attempt {
@@ -73,10 +73,16 @@ impl PreparedCommand {
         if let Some(mask) = plan.attributes.as_ref().and_then(|attributes| attributes.umask) {
             umask(Mode::from_bits_truncate(mask));
         }
-        // If cinspect is killed, the command gets SIGHUP, as if its terminal was closed.
-        let _ = prctl::set_pdeathsig((!plan.detach).then_some(Signal::SIGHUP));
         set_limits(plan, u32::from_ne_bytes(limits), &lost);
         process::default_signals();
+        if !plan.detach {
+            // If cinspect is killed, the command gets SIGHUP, as if its terminal was closed. It may have been
+            // killed before the request took effect: a process that exits closes its files first.
+            let _ = prctl::set_pdeathsig(Signal::SIGHUP);
+            if fd::has_no_reader(&report) {
+                process::exit_now(125);
+            }
+        }
         for filter in &self.filters {
             if let Err(errno) = seccomp::load(filter) {
                 ChildReport::Failed { errno, found: true }.write(&report);
