@@ -69,8 +69,14 @@ impl CopiedData {
     pub fn change(&self) -> Option<String> {
         let (expected, after) = (self.expected?, self.after?);
         if self.size < expected {
-            let lost = expected - self.size;
-            return Some(format!("shrank by {lost} bytes to {} while it was read", self.size));
+            let (lost, size) = (expected - self.size, self.size);
+            // (It may have shrunk to less than was read by then, or have grown again.)
+            return Some(match after == size {
+                true => format!("shrank by {lost} bytes to {size} while it was read"),
+                false => {
+                    format!("shrank while it was read; {size} of its {expected} bytes were copied")
+                }
+            });
         }
         let grown = after.checked_sub(expected).filter(|grown| *grown > 0)?;
         Some(format!(
@@ -323,6 +329,8 @@ mod tests {
         };
         assert_eq!(data(9, 9, 9).change(), None);
         assert!(data(9, 4, 4).change().is_some_and(|text| text.contains("shrank by 5 bytes to 4")));
+        let later = |after| data(9, 4, after).change().unwrap();
+        assert!(later(0) == later(9) && later(0).contains("; 4 of its 9 bytes were copied"));
         assert!(data(9, 9, 12).change().is_some_and(|text| text.contains("grew by 3 bytes")));
         assert_eq!(CopiedData { size: 7, ..CopiedData::default() }.change(), None);
     }
