@@ -308,6 +308,37 @@ mod tests {
     }
 
     #[test]
+    fn a_plain_log_is_followed_through_rotation_without_a_newline_at_its_end() {
+        let (dir, host) = host(&[("a", 0..0)]);
+        let path = dir.path().join("log/a");
+        let append = |text: &str| {
+            let mut file = fs::OpenOptions::new().create(true).append(true).open(&path).unwrap();
+            file.write_all(text.as_bytes()).unwrap();
+        };
+        let format = LogFormat::Plain { is_stderr: false };
+        let range = LogRange { last: Some(1), since: None };
+        append("one\r\ntwo");
+        let log = Path::new("/log/a");
+        let mut reader = LogReader::open(&host, log, Trust::Root, format, range).unwrap();
+        let next = |reader: &mut LogReader<'_>| {
+            let records = std::iter::from_fn(|| reader.next().unwrap());
+            records.map(|record| String::from_utf8(record.text).unwrap()).collect::<Vec<_>>()
+        };
+        assert_eq!(next(&mut reader), ["two"]);
+        append(" more\n");
+        fs::rename(&path, dir.path().join("log/a.1")).unwrap();
+        append("\nthree");
+        reader.renew();
+        assert_eq!(next(&mut reader), [" more", "", "three"]);
+        // Copied and truncated, as logrotate's `copytruncate` does.
+        fs::write(&path, "").unwrap();
+        reader.renew();
+        append("four\n");
+        reader.renew();
+        assert_eq!(next(&mut reader), ["four"]);
+    }
+
+    #[test]
     fn a_long_line_without_an_end_is_left_for_later() {
         let (dir, host) = host(&[("a", 0..1)]);
         let path = dir.path().join("log/a");
