@@ -63,6 +63,8 @@ pub fn trials() -> Vec<Trial> {
             None => not_applicable(name, "no such freezer on this host"),
         });
     }
+    let name = "doctor::busybox_init_may_find_a_signal_that_it_blocks";
+    trials.push(test_with_programs(&["busybox"], name, polls));
     let name = "doctor::a_session_is_not_in_the_process_group_that_tini_signals";
     trials.push(test_with_programs(&["tini"], name, session));
     trials
@@ -254,6 +256,25 @@ fn paused(top: &Path) -> Outcome {
         check(last["graceful"] == json!(graceful), format!("{init}: {}", plan.out))?;
     }
     Ok(())
+}
+
+/// (In an empty root directory, so that it runs nothing of the host.)
+fn polls() -> Outcome {
+    let root = tempfile::tempdir()?;
+    let within = root.path().join("busybox");
+    let copied = "cp -L \"$(command -v busybox)\" \"$0\"";
+    check(Command::new("sh").args(["-c", copied]).arg(&within).status()?.success(), "no copy")?;
+    let root = root.path().display().to_string();
+    let init = UnsharedInit::start(&["chroot", &root, "/busybox", "init"])?;
+    let mut found = Value::Null;
+    let is_found = wait_until(|| {
+        let rows = run(&["--json", "doctor", "--exit-zero", &init.name()]).objects();
+        found = rows.into_iter().find(|row| row["code"] == json!("init-blocks")).into();
+        !found.is_null()
+    });
+    check(is_found, "it does not block TERM")?;
+    let polls = found["message"].as_str().is_some_and(|text| text.contains("polls for it"));
+    same((found["severity"].clone(), polls), (json!("warning"), true))
 }
 
 fn session() -> Outcome {

@@ -24,6 +24,11 @@ pub fn trials() -> Vec<Trial> {
             endings_on_an_older_kernel,
         ),
         container("stop::kills_after_the_grace_period", discarded),
+        test_with_programs(
+            &["perl"],
+            "stop::an_init_that_another_process_kills_was_not_stopped_cleanly",
+            killed_by_another,
+        ),
         test_with(
             Need::Strace,
             "stop::the_grace_period_begins_when_the_signal_is_sent",
@@ -106,6 +111,22 @@ fn endings_on_an_older_kernel() -> Outcome {
         check(rows.iter().all(|row| row["event"] != json!("killed")), &stopped.out)?;
     }
     Ok(())
+}
+
+/// (From outside it looks like an init that has called reboot(2). Where its status cannot be read, it has none.)
+fn killed_by_another() -> Outcome {
+    let directory = tempfile::tempdir()?;
+    let handled = directory.path().join("handled").display().to_string();
+    let script = "$SIG{TERM} = sub { open F, '>', $ARGV[0]; close F }; sleep 1 while 1";
+    let init = UnsharedInit::start(&["perl", "-e", script, &handled])?;
+    let wait = format!("until [ -e '{handled}' ]; do sleep 0.1; done; kill -9 {}", init.init);
+    let mut other = Command::new("sh").args(["-c", &wait]).spawn()?;
+    let stopped = run(&["--json", "stop", "-t", "600s", &init.name()]).expect(0)?;
+    other.wait()?;
+    let events = events(&stopped);
+    let exited = events.iter().find(|(event, _)| event == "exited").ok_or("it has not exited")?;
+    let graceful = if exited.1["note"].is_null() { json!(true) } else { Value::Null };
+    same((last(&events)["graceful"].clone(), &stopped.out), (graceful, &stopped.out))
 }
 
 fn graceful() -> Outcome {

@@ -345,7 +345,12 @@ impl StopRun<'_> {
         // Reaped or not: it may be reaped between the two questions.
         let unreaped =
             || self.found.host.wait_status(watched.id).and_then(Ending::from_wait_status);
-        let ending = watched.handle.ending().or_else(unreaped).or_else(|| watched.handle.ending());
+        let of_init = || {
+            // After reboot(2) its pidfd has KILL, and `stat` the status that its parent gets: INT or HUP.
+            (Some(watched.id) == self.found.container.init).then(unreaped).flatten()
+        };
+        let ending = of_init().or_else(|| watched.handle.ending()).or_else(unreaped);
+        let ending = ending.or_else(|| watched.handle.ending());
         if ending.is_some() {
             return ending;
         }
@@ -360,7 +365,9 @@ impl StopRun<'_> {
         watched.has_exited = true;
         let is_init = Some(watched.id) == self.found.container.init;
         let is_killed = ending.is_some_and(|ending| ending.signal() == Some(Signal::KILL));
-        watched.has_unknown_end = ending.is_none() && !is_init && !watched.was_killed;
+        // (KILL is also the end of an init that has called reboot(2).)
+        let is_unknown = if is_init { is_killed } else { ending.is_none() };
+        watched.has_unknown_end = is_unknown && !watched.was_killed;
         let process = watched.process.clone();
         if init_exits && !is_init && is_killed && !watched.was_killed {
             watched.was_killed = true;
@@ -368,7 +375,6 @@ impl StopRun<'_> {
             let kernel = Killer::Kernel { stop_signal: self.signal, was_signalled };
             return StopEventKind::Killed { process, by: kernel, prediction: None };
         }
-        // (An init that calls reboot(2) ends with a signal that was not sent.)
         if is_killed && !is_init && !watched.was_killed {
             watched.was_killed = true;
             return StopEventKind::Killed { process, by: Killer::Other, prediction: None };

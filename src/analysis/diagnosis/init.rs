@@ -24,7 +24,7 @@ impl Diagnosis<'_> {
             }
             Verdict::Discarded => self.discarded(index),
             Verdict::Ignored => self.ignored(process),
-            Verdict::Pending if !is_replaced => self.blocked(process),
+            Verdict::Pending if !is_replaced => self.blocked(process, prediction),
             Verdict::Delayed if self.is_paused => {}
             Verdict::Delayed => self.delayed(Severity::Problem, process, prediction),
             Verdict::Unknown | Verdict::NoEffect => self.unknown(process, prediction),
@@ -155,8 +155,15 @@ impl Diagnosis<'_> {
         self.add(self.severity_of_timeout(), FindingCode::InitIgnores, process, message, remedy);
     }
 
-    fn blocked(&mut self, process: &ContainerProcess) {
+    fn blocked(&mut self, process: &ContainerProcess, prediction: &Prediction) {
         let (signal, timeout, main) = (self.signal, self.timeout(), self.main);
+        let note = program_note(&process.facts, signal, prediction);
+        if let Some(note) = note.filter(|_| self.may_exit()) {
+            let message = format!("{main} blocks {signal}: {note}");
+            let remedy = self.find_out();
+            self.add(Severity::Warning, FindingCode::InitBlocks, process, message, remedy);
+            return;
+        }
         // It was seen blocked each time; that is a fact about these moments only.
         let reason = process.facts.blocked_for_now(signal, self.grace);
         if let Some(reason) = reason.filter(|reason| *reason != BlockedForNow::Timeout) {

@@ -1,6 +1,7 @@
 //! Daemons: name and mail servers, logs, time, jobs.
 
 use super::entry::*;
+use crate::model::signal::Signal;
 
 /// THE TABLE.
 pub(super) static DAEMONS: &[Program] = &[
@@ -98,7 +99,7 @@ pub(super) static DAEMONS: &[Program] = &[
         name: "busybox init",
         matches: |p| applet(p) == Some(b"init"),
         notes: &[note(
-            &[TERM, USR1, USR2],
+            &[TERM, USR1, USR2, Signal::PWR],
             Effect::Pending,
             "polls for it once a second, stops its children and exits or reboots",
         )],
