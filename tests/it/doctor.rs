@@ -91,6 +91,18 @@ fn words() -> Outcome {
     let output = run(&["doctor", "--exit-zero", &format!("pid:{}", container.init)]).expect(0)?;
     check(output.out.starts_with("problem  1 init: PID 1 has no handler for TERM"), &output.out)?;
     check(output.out.contains("→ run it under an init"), &output.out)?;
+    // One remedy for two findings is printed once.
+    let shell = UnsharedInit::start(&["sh", "-c", "trap 'exit 0' TERM; sleep 99; true"])?;
+    let mut remedies = Vec::new();
+    let is_twice = || {
+        let findings = run(&["--json", "doctor", &shell.name()]).objects();
+        let remedy = |row: &Value| row["remedy"].as_str().unwrap_or_default().to_owned();
+        remedies = findings.iter().map(remedy).collect();
+        remedies.len() > 1 && remedies[0] == remedies[1]
+    };
+    check(wait_until(is_twice), "two findings have one remedy")?;
+    let output = run(&["doctor", &shell.name()]).expect(0)?;
+    same(output.out.matches(&remedies[0]).count(), 1)?;
     run(&["doctor", "nosuch"]).expect(3).map(drop)
 }
 

@@ -127,8 +127,16 @@ impl Report {
         self.findings.iter().map(line).collect()
     }
 
+    /// Returns the text; one remedy for several findings in a row is below the last of them.
     fn text(&self, ui: &Ui) -> String {
-        self.findings.iter().map(|finding| lines(finding, ui)).collect()
+        let findings = self.findings.iter().enumerate();
+        let lines = findings.map(|(index, finding)| {
+            let next = self.findings.get(index + 1);
+            let remedy = finding.remedy.as_deref();
+            let is_said = |next: &Finding| next.remedy.as_deref() == remedy;
+            lines(finding, remedy.filter(|_| !next.is_some_and(is_said)), ui)
+        });
+        lines.collect()
     }
 }
 
@@ -239,7 +247,7 @@ fn report(found: &ResolvedContainer<'_>) -> Result<Report, Error> {
 /// The column in which the texts of findings begin.
 const INDENT: usize = 9;
 
-fn lines(finding: &Finding, ui: &Ui) -> String {
+fn lines(finding: &Finding, remedy: Option<&str>, ui: &Ui) -> String {
     let pid = finding.pid.map_or_else(String::new, |pid| format!("{pid} "));
     let process =
         finding.comm.as_ref().map_or_else(String::new, |comm| format!("{pid}{}: ", safe(comm)));
@@ -257,7 +265,7 @@ fn lines(finding: &Finding, ui: &Ui) -> String {
     let message = format!("{process}{}", safe_str(&finding.message));
     text.push_str(&wrap(&message, room).join(&format!("\n{}", " ".repeat(INDENT))));
     text.push('\n');
-    if let Some(remedy) = &finding.remedy {
+    if let Some(remedy) = remedy {
         let arrow = if ui.unicode { "→" } else { "->" };
         let hang = INDENT + arrow.chars().count() + 1;
         let room = ui.width.map(|columns| columns.saturating_sub(hang).max(20));
