@@ -18,7 +18,7 @@ use crate::support::{
 const PROCESSES: usize = 40;
 /// Containers, each with other names.
 const ROUNDS: usize = 2;
-const ROUNDS_AT_LENGTH: usize = 60;
+const ROUNDS_AT_LENGTH: usize = 30;
 
 /// PID 1 and its children. The bytes are a function of the round.
 const SCRIPT: &str = r#"

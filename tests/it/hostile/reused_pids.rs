@@ -12,7 +12,7 @@ use super::is_long;
 use crate::support::{Outcome, Run, check, note, run, same, test_with_programs};
 
 const ROUNDS: usize = 6;
-const ROUNDS_AT_LENGTH: usize = 400;
+const ROUNDS_AT_LENGTH: usize = 150;
 
 /// Commands that hold a process for a while, or read it again and again: the PID has another owner before they are
 /// done.
