@@ -268,6 +268,12 @@ impl ForecastInput<'_> {
         matches!(freezer, Some(Freezer::V1 | Freezer::V2))
     }
 
+    /// Whether a process does not run until something else lets it: it is stopped, also by its tracer, or frozen.
+    fn is_suspended(&self, index: usize) -> bool {
+        let state = self.processes[index].facts.stat.state;
+        state.is_stopped() || state.is_traced() || self.is_frozen(index)
+    }
+
     /// Returns the time until SIGKILL; a signal without a stop has no limit.
     fn limit(&self) -> Duration {
         let schedule = &self.procedure.schedule;

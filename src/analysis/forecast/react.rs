@@ -86,8 +86,7 @@ fn pending(
 ) -> Reaction {
     let facts = &input.processes[process].facts;
     let reason = facts.blocked_for_now(signal, input.limit());
-    let state = facts.stat.state;
-    if reason.is_some() && (state.is_stopped() || state.is_traced() || input.is_frozen(process)) {
+    if reason.is_some() && input.is_suspended(process) {
         return delayed(input, process, format!("blocks {signal} at this moment, which {DELAYED}"));
     }
     let later = match reason {

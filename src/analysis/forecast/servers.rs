@@ -23,6 +23,10 @@ pub(super) fn server(
         Outcome::Exits | Outcome::Drains if has_starting_worker(input, process) => {
             (Outcome::Unknown, format!("{text}; a worker that is still starting may delay that"))
         }
+        Outcome::Exits | Outcome::Drains if let Some(child) = suspended_child(input, process) => {
+            let child = input.name(child);
+            (Outcome::Unknown, format!("{text}; {child} does not run, and may delay that"))
+        }
         Outcome::Exits | Outcome::Drains if let Some(worker) = ignoring_worker(input, process) => {
             let worker = input.name(worker);
             (Outcome::Unknown, format!("{text}; {worker} ignores signals and may delay that"))
@@ -134,6 +138,13 @@ fn has_starting_worker(input: &ForecastInput<'_>, process: usize) -> bool {
     };
     program_of(facts).is_some_and(|program| program.workers_have_own_handlers)
         && input.children(process).iter().any(is_starting)
+}
+
+/// Returns a child of a server that does not run: the server may wait for it.
+fn suspended_child(input: &ForecastInput<'_>, process: usize) -> Option<usize> {
+    let program = program_of(&input.processes[process].facts)?;
+    let mut children = input.children(process).into_iter();
+    children.find(|child| program.forwards != Forwarding::None && input.is_suspended(*child))
 }
 
 /// Returns a worker of a server that ignores a signal which its workers handle: the application in it did that,

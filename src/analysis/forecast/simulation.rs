@@ -273,7 +273,9 @@ impl<'a> Simulation<'a> {
             None => Answer::No,
         };
         if let Some(others) = self.followed(process) {
-            return self.all_end(others, Answer::Yes, depth);
+            let is_suspended = self.input.is_suspended(process);
+            let exits = if is_suspended { Answer::Maybe } else { Answer::Yes };
+            return self.all_end(others, exits, depth);
         }
         let reactions = self.reactions[process].iter();
         if reactions.len() == 0 && may_be_stopped == Answer::No {
