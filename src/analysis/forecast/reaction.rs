@@ -40,12 +40,19 @@ pub(super) struct Forward {
     pub signal: Signal,
     /// Whether it is known that these get it.
     pub is_certain: bool,
+    /// Whether CONT follows, so that it takes effect on those that are stopped, too.
+    pub resumes: bool,
 }
 
 impl Forward {
     /// Returns the forwarding of a signal that certainly reaches these.
     pub fn certain(targets: Targets, signal: Signal) -> Self {
-        Self { targets, signal, is_certain: true }
+        Self { targets, signal, is_certain: true, resumes: false }
+    }
+
+    /// Returns the forwarding with CONT after the signal.
+    pub fn resuming(self) -> Self {
+        Self { resumes: true, ..self }
     }
 }
 

@@ -70,7 +70,8 @@ fn timeout(input: &ForecastInput<'_>, process: usize, child: usize, signal: Sign
     let parsed = table.parse(&input.arguments(process)).filter(|parsed| parsed.words.len() > 1);
     let Some(parsed) = parsed else {
         let why = format!("sends {signal} to {name} and waits for it; its options are not known");
-        let forwards = vec![Forward::certain(Targets::Processes(vec![child]), signal)];
+        let forward = Forward::certain(Targets::Processes(vec![child]), signal).resuming();
+        let forwards = vec![forward];
         return Reaction { forwards, ..Reaction::new(Exits::MaybeAfter(vec![child]), why) };
     };
     let targets = match parsed.has('f') {
@@ -81,7 +82,7 @@ fn timeout(input: &ForecastInput<'_>, process: usize, child: usize, signal: Sign
     let after = value.map(|value| super::shells::duration(value).unwrap_or(Duration::MAX));
     let service = ServiceStop {
         process: child,
-        forward: Forward::certain(targets.clone(), signal),
+        forward: Forward { resumes: !parsed.has('f'), ..Forward::certain(targets.clone(), signal) },
         kill: after.filter(|after| !after.is_zero()).map(|after| ServiceKill {
             after,
             targets,

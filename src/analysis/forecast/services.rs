@@ -158,7 +158,7 @@ fn stop_service(
     let targets = if kills_group { Targets::Group(pgrp) } else { Targets::Processes(vec![child]) };
     let service = ServiceStop {
         process: child,
-        forward: Forward::certain(Targets::Processes(vec![child]), signal),
+        forward: Forward::certain(Targets::Processes(vec![child]), signal).resuming(),
         kill: after.map(|after| ServiceKill { after, targets, kills_itself: false }),
     };
     let mut stages =
@@ -234,7 +234,7 @@ fn runsv(input: &ForecastInput<'_>, process: usize) -> Result<Reaction, String> 
         Exits::MaybeAfter(_) => format!("sends TERM to {name}, runs its script finish, and exits"),
         _ => format!("sends TERM to {name} and waits for it"),
     };
-    let forward = Forward::certain(Targets::Processes(vec![service]), Signal::TERM);
+    let forward = Forward::certain(Targets::Processes(vec![service]), Signal::TERM).resuming();
     let follows = loggers.into_iter().map(|logger| (logger, vec![service])).collect();
     Ok(Reaction { forwards: vec![forward], follows, ..Reaction::new(exits, why) })
 }

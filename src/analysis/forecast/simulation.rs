@@ -8,7 +8,7 @@ use super::reaction::{Exits, Forward, Reaction, ServiceStop, StopStage, Targets}
 use super::shells::may_finish;
 use super::{Answer, ForecastInput, SignalArrival, inits, react};
 use crate::analysis::container_process::{nearest, parents_first};
-use crate::analysis::delivery::{Recipient, SignalState, predict};
+use crate::analysis::delivery::{Prediction, Recipient, SignalState, predict};
 use crate::analysis::joined::{EnginePurpose, purposes};
 use crate::model::stop_schedule::{StopOrder, StopStep};
 
@@ -132,6 +132,12 @@ impl<'a> Simulation<'a> {
         let prediction = predict(&state, signal, Recipient::Process);
         let facts = &self.input.processes[process].facts;
         let prediction = inits::between_waits(facts, signal, prediction);
+        let prediction = match prediction.later {
+            Some(verdict) if forward.resumes && facts.stat.state.is_stopped() => {
+                Prediction { verdict, note: None, later: None }
+            }
+            _ => prediction,
+        };
         let mut reaction = match self.depth <= MAX_DEPTH {
             true => react::react(&self.input, process, signal, &prediction),
             false => Reaction::not_followed(),
