@@ -137,10 +137,13 @@ fn run(spec: &str, reap: bool) -> std::io::Result<()> {
         signal_consumers::consume(&name, word);
     }
     if reap {
-        // An init has to; zombies of other parents stay.
+        // An init has to; zombies of other parents stay. (One that is alone seldom runs: a process that runs at the
+        // moment might look for a signal that it blocks.)
+        let idle = Duration::from_millis(if descendants.is_empty() { 500 } else { 20 });
         loop {
-            let _ = nix::sys::wait::wait();
-            std::thread::sleep(Duration::from_millis(20));
+            if nix::sys::wait::wait().is_err() {
+                std::thread::sleep(idle);
+            }
         }
     }
     loop {
