@@ -71,14 +71,14 @@ use crate::sys::isolated::{self, Inherit, IsolationError};
 use crate::sys::streams;
 use context::CopyContext;
 pub use context::CopyOptions;
-use error::{because, because_unresolved, cannot_copy, cannot_copy_to, failure};
+use error::{because, because_unresolved, cannot_copy_to, failure};
 use event::EventSender;
 pub use event::{CopyEvent, CopyProgress, CopyResult};
 pub use list_dir::names_in_container;
 use place::copy_source;
 pub use rootfs::Rootfs;
 use rootfs::{Node, ResolvedPath, to_errno};
-use sources::{CopySource, count_bytes, expand, find_source, literal_pattern};
+use sources::{CopySource, count_bytes, expand, find_single_source, find_source, literal_pattern};
 pub use write::WriteOptions;
 
 /// The longest time without an event: then a file system hangs.
@@ -281,15 +281,7 @@ impl CopyJob<'_> {
     fn pack(&self, options: CopyOptions, events: &Arc<EventSender>) -> Result<(), Error> {
         events.report_waits();
         let (from, path) = self.side(&self.sources[0]);
-        let mut source =
-            find_source(from, path, options.follow).map_err(|error| {
-                match expand(from, path).is_ok_and(|paths| *paths != [path]) {
-                    true => cannot_copy(from, path)
-                        .cause("a pattern, and only one source can be written to a tar stream")
-                        .hint("copy the directory that contains the files"),
-                    false => error,
-                }
-            })?;
+        let mut source = find_single_source(from, path, options.follow)?;
         if is_contents(path) {
             source.name = b".".to_vec();
         }

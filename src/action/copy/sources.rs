@@ -46,6 +46,21 @@ pub fn find_source(from: &Rootfs, path: &[u8], follow: bool) -> Result<CopySourc
     Ok(CopySource { path: path.to_owned(), name, node })
 }
 
+/// Resolves a path to the one source of a tar stream: patterns are not expanded.
+///
+/// # Errors
+/// As [`find_source`].
+pub fn find_single_source(from: &Rootfs, path: &[u8], follow: bool) -> Result<CopySource, Error> {
+    find_source(from, path, follow).map_err(|error| {
+        match expand(from, path).is_ok_and(|paths| *paths != [path]) {
+            true => cannot_copy(from, path)
+                .cause("a pattern, and only one source can be written to a tar stream")
+                .hint("copy the directory that contains the files"),
+            false => error,
+        }
+    })
+}
+
 /// Returns the paths that match a pattern. Only in a container: on the host the shell expands them.
 ///
 /// # Errors
