@@ -294,7 +294,8 @@ fn consumer(process: &SignalState<'_>, signal: Signal, to: Recipient) -> Consume
     let Fact::Known(waits) = process.waits else {
         return Consumer::Unknown(missing_threads(process).into());
     };
-    // (A thread that was stopped or frozen in its wait blocks the signal, as it did before, and waits for it again.)
+    // (A thread that was stopped or frozen in its wait shows the signal as blocked, as before the wait. The call fails
+    // with EINTR when the thread runs (signal(7)); programs call it again, as sigwait(3) does.)
     let can_take = |thread: &&ThreadWaits| {
         let is_open = !thread.blocked.contains(signal) || thread.awaited.contains(signal);
         !thread.dead && is_open

@@ -174,7 +174,7 @@ impl StopReporter {
                 Sentence::highlighted(text, "grace period expired", Emphasis::Warning)
             }
             StopEventKind::Stopped { killed: 0, unknown: 1.. } => Sentence::highlighted(
-                "stopped; it is unknown whether any process was killed: an exit status could not be read, or the init ended by KILL, as it does after reboot(2)"
+                "stopped; it is unknown whether any process was killed: an exit status could not be read, or KILL ended the init (reboot(2) looks the same)"
                     .into(),
                 "unknown",
                 Emphasis::Warning,

@@ -1,6 +1,6 @@
 //! The timeout of the system call that a thread sleeps in: when the call returns by itself, the program may look
 //! for a signal that it blocks. Timeouts are in arguments, or in memory of the process; a timeout of a socket
-//! (SO_RCVTIMEO) cannot be read.
+//! (SO_RCVTIMEO) cannot be read. Nor are those of 32-bit programs, whose calls have other numbers.
 
 use std::time::Duration;
 
@@ -82,13 +82,18 @@ impl CallTimeout {
 
     /// Returns the least time until the call returns by itself, given the two words at the address, the age of
     /// the process, within which the call began, and the clocks of its time namespace.
-    pub fn least(self, words: Option<[u64; 2]>, age: Duration, offsets: ClockOffsets) -> Duration {
+    pub fn least(
+        self,
+        words: Option<[u64; 2]>,
+        age: Duration,
+        offsets: impl FnOnce() -> ClockOffsets,
+    ) -> Duration {
         let after = match (self, words) {
             (Self::Milliseconds(milliseconds), _) => Duration::from_millis(milliseconds.into()),
             (Self::Timespec(_), Some(words)) => duration(words, 1),
             (Self::Timeval(_), Some(words)) => duration(words, 1000),
             (Self::Until(_, clock), Some(words)) => {
-                return now(clock, offsets)
+                return now(clock, offsets())
                     .map_or(Duration::ZERO, |now| duration(words, 1).saturating_sub(now));
             }
             (_, None) | (Self::Continued, _) => Duration::ZERO,
@@ -126,7 +131,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn least(timeout: CallTimeout, words: [u64; 2], age: Duration) -> Duration {
-        timeout.least(Some(words), age, ClockOffsets::own())
+        timeout.least(Some(words), age, ClockOffsets::own)
     }
 
     #[test]
@@ -134,7 +139,8 @@ mod tests {
         let until = |clock| Some(CallTimeout::Until(40, clock));
         let millisecond = Some(CallTimeout::Milliseconds(40));
         let after = Some(CallTimeout::Timespec(40));
-        let wait = libc::FUTEX_WAIT_BITSET as u64;
+        let (wait, private) = (libc::FUTEX_WAIT_BITSET as u64, libc::FUTEX_PRIVATE_FLAG as u64);
+        let realtime = private | libc::FUTEX_CLOCK_REALTIME as u64;
         for (number, arguments, timeout) in [
             (libc::SYS_nanosleep, [40, 0, 0, 0, 0, 0], after),
             (libc::SYS_clock_nanosleep, [0, 0, 40, 0, 0, 0], after),
@@ -144,9 +150,9 @@ mod tests {
             (libc::SYS_pselect6, [0, 0, 0, 0, 40, 0], after),
             (libc::SYS_epoll_pwait, [3, 1, 1, 40, 0, 0], millisecond),
             (libc::SYS_epoll_pwait, [3, 1, 1, u64::from(u32::MAX), 0, 0], None),
-            (libc::SYS_futex, [1, 128, 0, 40, 0, 0], after),
+            (libc::SYS_futex, [1, private, 0, 40, 0, 0], after),
             (libc::SYS_futex, [1, wait, 0, 40, 0, 0], until(libc::CLOCK_MONOTONIC)),
-            (libc::SYS_futex, [1, wait | 384, 0, 40, 0, 0], until(libc::CLOCK_REALTIME)),
+            (libc::SYS_futex, [1, wait | realtime, 0, 40, 0, 0], until(libc::CLOCK_REALTIME)),
             (libc::SYS_futex, [1, wait, 0, 0, 0, 0], None),
             (libc::SYS_restart_syscall, [0; 6], Some(CallTimeout::Continued)),
             (libc::SYS_wait4, [40; 6], None),
@@ -162,7 +168,7 @@ mod tests {
         assert_eq!(least(timeout, [60, 0], 100 * SECOND), Duration::ZERO);
         assert_eq!(least(CallTimeout::Timeval(1), [3, 500_000], SECOND), 5 * SECOND / 2);
         assert_eq!(least(CallTimeout::Milliseconds(1500), [0, 0], SECOND), SECOND / 2);
-        assert_eq!(timeout.least(None, SECOND, ClockOffsets::own()), Duration::ZERO);
+        assert_eq!(timeout.least(None, SECOND, ClockOffsets::own), Duration::ZERO);
     }
 
     #[test]
@@ -173,7 +179,7 @@ mod tests {
         assert!(about(least(until, [now + 100, 0], 500 * SECOND)));
         let mut offsets = ClockOffsets::own();
         offsets.monotonic = offsets.monotonic.saturating_add(SignedDuration::from_secs(900));
-        assert!(about(until.least(Some([now + 1000, 0]), SECOND, offsets)));
+        assert!(about(until.least(Some([now + 1000, 0]), SECOND, || offsets)));
         let of_process = CallTimeout::Until(1, libc::CLOCK_PROCESS_CPUTIME_ID);
         assert_eq!(least(of_process, [now + 1000, 0], SECOND), Duration::ZERO);
     }

@@ -246,7 +246,7 @@ impl WaitReader<'_> {
         // (A clock that was set back leaves the age unknown.)
         let age = Timestamp::now().duration_since(self.started);
         let age = age.try_into().unwrap_or(Duration::MAX);
-        Some(timeout.least(words, age, ClockOffsets::of(self.handle)))
+        Some(timeout.least(words, age, || ClockOffsets::of(self.handle)))
     }
 
     fn polled(&self, address: u64, count: u64) -> Waiting {

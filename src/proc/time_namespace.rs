@@ -18,7 +18,7 @@ pub struct ClockOffsets {
 }
 
 impl ClockOffsets {
-    /// Returns those of our namespace; a kernel without time namespaces (before Linux 5.6) has no file of them.
+    /// Returns the offsets in our namespace; a kernel without time namespaces (before Linux 5.6) has no file of them.
     pub fn own() -> Self {
         static OWN: OnceLock<ClockOffsets> = OnceLock::new();
         *OWN.get_or_init(|| {
@@ -27,13 +27,13 @@ impl ClockOffsets {
         })
     }
 
-    /// Returns those of the namespace of a process's children, which is its own but for one that has called
-    /// unshare(2) itself.
+    /// Returns the offsets in the time namespace of a process's children: also its own, unless it has called
+    /// unshare(2). Where they cannot be read, our own.
     pub fn of(process: &Process) -> Self {
         let mut text = String::new();
         let file =
             process.open_relative("timens_offsets").map(|mut file| file.read_to_string(&mut text));
-        file.map_or_else(|_| Self::default(), |_| Self::parse(&text))
+        file.map_or_else(|_| Self::own(), |_| Self::parse(&text))
     }
 
     /// Parses the file. Seconds may be negative, nanoseconds never are.

@@ -256,7 +256,7 @@ fn frozen(top: &Path) -> Outcome {
     Ok(())
 }
 
-/// Engines unpause a container that they stop, not one process that is frozen. (A signal that PID 1 has no handler
+/// Docker resumes a paused container that it stops, not one process that is frozen. (A signal that PID 1 has no handler
 /// for is lost while it is paused, too.)
 fn paused(top: &Path) -> Outcome {
     for (init, graceful) in [("init exits-on=TERM", "maybe"), ("init", "no")] {

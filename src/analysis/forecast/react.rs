@@ -66,10 +66,11 @@ const DELAYED: &str = "has no effect until it runs again";
 
 /// Returns the reaction of a process that does not run.
 fn delayed(input: &ForecastInput<'_>, process: usize, why: String) -> Reaction {
-    // (Its sleep may end at any moment: a disk answers, the child of a vfork(2) goes on. Engines and
-    // `stop --unpause` unpause a container that they stop, not one process that is frozen.)
+    // (Its sleep may end at any moment: a disk answers, the child of a vfork(2) goes on. Docker and
+    // `stop --unpause` resume a paused container that they stop, not one process that is frozen.)
+    let is_stop = !input.procedure.schedule.steps.is_empty();
     let may_run = match input.is_frozen(process) {
-        true => input.init_index().is_some_and(|init| input.is_frozen(init)),
+        true => is_stop && input.init_index().is_some_and(|init| input.is_frozen(init)),
         false => input.processes[process].facts.stat.state.is_uninterruptible(),
     };
     let exits = if may_run { Exits::Maybe } else { Exits::No };

@@ -153,6 +153,24 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
     Ok(status)
 }
 
+/// Returns the warning about the containers that are unverified, which names some of them.
+fn unverified(containers: &[&Container]) -> Option<String> {
+    const MOST: usize = 5;
+    let found = containers.iter().filter(|container| !container.verified);
+    let found: Vec<String> = found.map(|container| container.by_pid()).collect();
+    let names = found.iter().take(MOST).map(String::as_str).collect::<Vec<_>>().join(", ");
+    match found.len() {
+        0 => None,
+        1 => Some(format!("{names} is unverified: only its cgroup's name identifies it")),
+        count => {
+            let more = if count > MOST { ", …" } else { "" };
+            Some(format!(
+                "{count} containers are unverified ({names}{more}): only the names of their cgroups identify them"
+            ))
+        }
+    }
+}
+
 /// Returns the references of all containers of the host. Notes once why some have no name, or are unverified.
 fn every_container(context: &Context) -> Result<Vec<String>, Error> {
     let (host, ui) = (context.host()?, &context.ui);
@@ -165,12 +183,8 @@ fn every_container(context: &Context) -> Result<Vec<String>, Error> {
     if let Some(note) = hidden_names_note(&inventory) {
         ui.note(&note);
     }
-    match containers.iter().filter(|container| !container.verified).count() {
-        0 => {}
-        1 => ui.warn("1 container is unverified: only its cgroup's name identifies it"),
-        count => ui.warn(&format!(
-            "{count} containers are unverified: only the names of their cgroups identify them"
-        )),
+    if let Some(warning) = unverified(&containers) {
+        ui.warn(&warning);
     }
     Ok(containers.into_iter().map(Container::qualified).collect())
 }

@@ -306,14 +306,11 @@ mod tests {
 
     #[test]
     fn the_limit_of_the_only_cgroup_below_is_the_containers() {
-        the_limit_of_the_only_cgroup_below_is_read(
-            "sys/fs/cgroup/pids",
-            "3:pids:/scope/container\n",
-        );
-        the_limit_of_the_only_cgroup_below_is_read("sys/fs/cgroup", "0::/scope/container\n");
+        check_limit_below("sys/fs/cgroup/pids", "3:pids:/scope/container\n");
+        check_limit_below("sys/fs/cgroup", "0::/scope/container\n");
     }
 
-    fn the_limit_of_the_only_cgroup_below_is_read(hierarchy: &str, membership: &str) {
+    fn check_limit_below(hierarchy: &str, membership: &str) {
         let dir = tempfile::tempdir().unwrap();
         let tree = dir.path().join(hierarchy);
         std::fs::create_dir_all(dir.path().join("proc/7")).unwrap();

@@ -12,8 +12,8 @@ pub const XATTR: &str = "SCHILY.xattr.";
 
 /// The most memory that the records of a member may take.
 pub const MAX_MEMORY: u64 = 1 << 25;
-/// The memory of a record apart from its bytes, about.
-const RECORD: u64 = 32;
+/// The memory of a record apart from its bytes, about: its place in the tree, and three allocations.
+const RECORD: u64 = 160;
 
 /// Records by their keys: a key may come more than once in one header, and has its values in their order.
 #[derive(Clone, Debug, Default)]

@@ -266,22 +266,38 @@ impl Unpacker<'_> {
         if parents.is_empty() {
             return Ok(self.root.clone());
         }
-        let mut is_recorded = false;
+        // (Recorded at once: one by one would take the square of the depth.)
+        let mut created: Option<(usize, usize)> = None;
+        let dir = self.descend(parents, create, |index| {
+            created = Some((created.map_or(index, |(first, _)| first), index));
+        });
+        if let Some((first, last)) = created {
+            self.directories.add(&parents[..=last], first);
+        }
+        Ok(Rc::new(TargetDir::new(dir?)?))
+    }
+
+    /// Opens a directory, and with `create` creates the missing ones above it, of each of which `on_created` gets
+    /// the index.
+    fn descend(
+        &self,
+        parents: &[Vec<u8>],
+        create: bool,
+        mut on_created: impl FnMut(usize),
+    ) -> Result<OwnedFd, Errno> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW;
         let mut dir = duplicate(&self.root.fd)?;
         for (index, name) in parents.iter().enumerate() {
             dir = match fd::open_at(&dir, &**name, flags) {
                 Err(Errno::ENOENT) if create => {
                     mkdirat(&dir, &**name, Mode::from_bits_truncate(0o755))?;
-                    if !std::mem::replace(&mut is_recorded, true) {
-                        self.directories.add(parents, index);
-                    }
+                    on_created(index);
                     fd::open_at(&dir, &**name, flags)?
                 }
                 opened => opened?,
             };
         }
-        Ok(Rc::new(TargetDir::new(dir)?))
+        Ok(dir)
     }
 
     /// Gives the new directories their metadata, the deepest first: creating a file in one changes its
