@@ -372,7 +372,7 @@ fn terminal_stop(process: &SignalState<'_>, signal: Signal) -> Prediction {
     }
 }
 
-/// Returns the effect on a traced process: its tracer sees every signal but KILL first, and may suppress
+/// Returns the effect on a traced process: its tracer gets every signal but KILL first, and may suppress
 /// it.
 fn traced(process: &SignalState<'_>, signal: Signal, to: Recipient) -> Prediction {
     let tracer = process.tracer;
@@ -385,7 +385,7 @@ fn traced(process: &SignalState<'_>, signal: Signal, to: Recipient) -> Predictio
         Consumer::None(note) => Prediction { verdict: Verdict::Pending, note, later: None },
         _ => Prediction::with_note(
             Verdict::Unknown,
-            format!("its tracer, process {tracer}, sees the signal first and may suppress it"),
+            format!("its tracer, process {tracer}, gets the signal first and may suppress it"),
         ),
     }
 }

@@ -54,7 +54,7 @@ codes! {
     Frozen "frozen"
         "The container is paused, or a process is in a frozen cgroup: signals take effect once it is unpaused or thawed.";
     Stopped "stopped" "A process is stopped: it runs, and signals take effect, only after CONT.";
-    Traced "traced" "A process is traced: its tracer sees a signal first, and may suppress it.";
+    Traced "traced" "A process is traced: its tracer gets a signal first, and may suppress it.";
     Uninterruptible "uninterruptible"
         "A process is in uninterruptible sleep: signals take effect when it wakes up.";
     Blocks "blocks" "A process other than PID 1 blocks the stop signal, and no thread is waiting for it.";

@@ -130,7 +130,7 @@ impl VerdictLog {
         verdict
     }
 
-    /// Returns the verdict that the end of a process by a signal contradicts, and forgets the process.
+    /// Returns the verdict that the end of a process by a signal contradicts, and removes the process.
     pub fn exit(&mut self, pid: i32, signal: Option<Signal>) -> Option<Verdict> {
         let outcome = SignalOutcome::Terminates;
         let verdict = signal.and_then(|signal| self.outcome(pid, signal, outcome));

@@ -100,6 +100,12 @@ impl HealthRecord {
             count => format!("{status}, {count} checks failed in a row"),
         }
     }
+
+    /// Returns the action of the engine in words that follow others, or nothing.
+    pub fn action(&self, engine: &str) -> String {
+        let Some(action) = &self.on_failure else { return String::new() };
+        format!("; {engine} does `{action}` on a container that is unhealthy")
+    }
 }
 
 /// The destination of a container's output.

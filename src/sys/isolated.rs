@@ -97,7 +97,7 @@ pub struct MessageSender<M> {
 }
 
 impl<M: Serialize> MessageSender<M> {
-    /// Sends a message. If that fails the parent is gone, or notices it by the missing result.
+    /// Sends a message. If that fails the parent is gone, or gets no result.
     pub fn send(&self, message: &M) {
         let bytes = serde_json::to_vec(message).unwrap_or_default();
         let mut pipe = self.pipe.lock().unwrap_or_else(PoisonError::into_inner);

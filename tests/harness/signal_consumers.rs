@@ -218,7 +218,7 @@ fn serve(name: &str, fd: i32, epoll: i32, how: &str) {
                     let mut polled = libc::pollfd { fd: epoll, events: libc::POLLIN, revents: 0 };
                     libc::poll(&mut polled, 1, -1);
                 }
-                // The descriptor that the epoll knows is closed, and the file has another one.
+                // The descriptor that was added to the epoll is closed, and the file has another one.
                 "moved-epoll" => {
                     let moved = libc::dup(fd);
                     libc::close(fd);

@@ -42,8 +42,8 @@ pub fn trials() -> Vec<Trial> {
     add("doctor::is_ok_only_where_every_process_is_known_to_exit", never_ok_by_chance);
     add("doctor::exits_8_on_a_problem", status);
     add("doctor::checks_every_container_the_worst_first", every);
-    add("doctor::a_command_that_may_be_over_in_time_is_no_problem", short_command);
-    add("doctor::a_signal_that_is_blocked_at_this_moment_is_no_problem", blocked_for_now);
+    add("doctor::a_command_that_may_be_over_in_time_is_not_a_problem", short_command);
+    add("doctor::a_signal_that_is_blocked_at_this_moment_is_not_a_problem", blocked_for_now);
     add("doctor::a_process_that_does_not_run_is_named_with_the_reason", not_running);
     for (state, name) in [
         (State::FrozenV1, "doctor::a_process_that_is_frozen_by_v1_is_named"),
@@ -64,7 +64,7 @@ pub fn trials() -> Vec<Trial> {
         });
     }
     let name = "doctor::busybox_init_may_find_a_signal_that_it_blocks";
-    trials.push(test_with_programs(&["busybox"], name, polls));
+    trials.push(test_with(Need::Busybox, name, polls));
     let name = "doctor::a_session_is_not_in_the_process_group_that_tini_signals";
     trials.push(test_with_programs(&["tini"], name, session));
     trials

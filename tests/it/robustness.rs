@@ -47,7 +47,7 @@ pub fn trials() -> Vec<Trial> {
         ),
         test_with(
             Need::Strace,
-            "robustness::a_thread_that_cannot_be_started_is_no_panic",
+            "robustness::a_thread_that_cannot_be_started_is_not_a_panic",
             no_threads,
         ),
         test_with(

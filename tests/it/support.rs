@@ -36,6 +36,8 @@ pub enum Need {
     Fuse,
     /// Programs that read and write archives, and those that set what is in them; root.
     Archivers,
+    /// A busybox(1) that runs in an empty root directory, which a dynamic one does not; root.
+    Busybox,
 }
 
 impl Need {
@@ -50,6 +52,7 @@ impl Need {
             Self::Strace => "strace",
             Self::Fuse => "fuse",
             Self::Archivers => "archivers",
+            Self::Busybox => "busybox",
         }
     }
 
@@ -70,6 +73,11 @@ impl Need {
                 let programs = ["tar", "bsdtar", "python3", "git", "setfacl", "setfattr"];
                 root && programs.iter().all(|program| works(&[program, "--version"]))
                     && works(&["busybox", "tar", "--help"])
+            }
+            Self::Busybox => {
+                let script = "d=$(mktemp -d) && cp -L \"$(command -v busybox)\" $d/busybox \
+                    && chroot $d /busybox true; code=$?; rm -r $d; exit $code";
+                root && works(&["sh", "-c", script])
             }
             Self::Tmux => root && works(&["tmux", "-V"]),
             Self::Manual => {

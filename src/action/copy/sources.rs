@@ -54,8 +54,8 @@ pub fn find_single_source(from: &Rootfs, path: &[u8], follow: bool) -> Result<Co
     find_source(from, path, follow).map_err(|error| {
         match expand(from, path).is_ok_and(|paths| *paths != [path]) {
             true => cannot_copy(from, path)
-                .cause("a pattern, and only one source can be written to a tar stream")
-                .hint("copy the directory that contains the files"),
+                .cause("patterns are not expanded for a tar stream, which has one source")
+                .hint("name the file, or copy the directory that contains the files"),
             false => error,
         }
     })

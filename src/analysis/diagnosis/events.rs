@@ -41,14 +41,12 @@ impl Diagnosis<'_> {
         self.add_for_container(Severity::Warning, FindingCode::CrashLoop, message, &remedy);
     }
 
-    /// Adds a finding if its engine found it unhealthy.
+    /// Adds a finding if the engine found the container unhealthy.
     pub(super) fn health(&mut self) {
         let health = self.input.record.and_then(|record| record.health.as_ref());
         let Some(health) = health.filter(|health| health.status == "unhealthy") else { return };
         let engine = self.input.container.engine.display_name;
-        let action = health.on_failure.as_ref();
-        let action = action.map_or_else(String::new, |action| format!(" and does `{action}` then"));
-        let message = format!("{engine} found it {}{action}", health.state());
+        let message = format!("{engine} found it {}{}", health.state(), health.action(engine));
         let remedy = format!("{} shows the output of the last check", self.remedies.command("why"));
         self.add_for_container(Severity::Warning, FindingCode::Unhealthy, message, &remedy);
     }

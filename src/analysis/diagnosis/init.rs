@@ -181,7 +181,9 @@ impl Diagnosis<'_> {
         }
         let exception = match reason {
             None => "",
-            Some(_) => " (one waits with a timeout, and may look for it then)",
+            Some(_) => {
+                " (a thread is in a call with a timeout, and may look for the signal afterwards)"
+            }
         };
         let message = format!(
             "every thread of {main} blocks {signal}, and none is waiting for it{exception}: {timeout}"

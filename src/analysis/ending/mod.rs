@@ -278,12 +278,7 @@ impl EndingInput<'_> {
                 text.push_str(&format!(": {}", output.trim()));
             }
         }
-        if let Some(action) = &health.on_failure {
-            text.push_str(&format!(
-                "; {} does `{action}` on a container that is unhealthy",
-                self.engine()
-            ));
-        }
+        text.push_str(&health.action(self.engine()));
         vec![self.statement("health", text)]
     }
 

@@ -34,8 +34,8 @@ use crate::resolve::{Access, ResolvedContainer, Resolver};
 /// for most). `--order all` signals every process at once, `--order children-first` signals children
 /// before their parents and the init last (after half the grace period, every remaining process is
 /// signalled): use them for containers whose init does not forward the signal. A supervisor may restart
-/// children that exit. The engine is not involved: it sees the container exit, and restarts it if its
-/// restart policy says so.
+/// children that exit. The engine is not involved: to it the container has exited, and it restarts the
+/// container if the restart policy says so.
 #[derive(Args)]
 pub struct StopArgs {
     /// The containers

@@ -74,7 +74,7 @@ impl CgroupDir {
 }
 
 /// Calls a function with a cgroup and with each one below it, `most` of them, until it returns false, and returns
-/// whether there are no others. The function learns whether it is the first.
+/// whether there are no others. The function gets whether it is the first.
 ///
 /// # Errors
 /// EMFILE without descriptors to go on.

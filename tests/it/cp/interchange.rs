@@ -153,8 +153,8 @@ fn streams_for_programs() -> Outcome {
         }
         same_tree(&got, &wanted).map_err(|error| named(unpack, &error))?;
     }
-    // BusyBox knows no sparse files, and says so; and restores neither times of directories nor anything
-    // of symlinks.
+    // BusyBox does not support sparse files, and reports that; it restores neither times of directories nor
+    // anything of symlinks.
     let line =
         "cd $R/mnt; rm -rf out; mkdir out; $C cp -a $CTR:/mnt/t - | busybox tar -xf - -C out";
     let refused = shell(&container, line);

@@ -182,7 +182,7 @@ pub fn daemons_stopped(engine: &Engine) -> Outcome {
     let daemons = engine.script(&["daemons"])?;
     let daemons: Vec<&str> = daemons.split_whitespace().collect();
     check(!daemons.is_empty(), "no daemon runs")?;
-    // The script needs the daemons: everything it knows is read before.
+    // The script needs the daemons: everything needed from them is read before.
     let (name, id, init, child) =
         (engine.qualified()?, engine.id()?, engine.init()?, engine.child()?);
     let signal_daemons = |signal: &str| {

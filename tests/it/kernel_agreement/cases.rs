@@ -31,7 +31,7 @@ pub fn exited() -> Outcome {
     )
 }
 
-/// A tracer sees every signal but KILL first, and may suppress it.
+/// A tracer gets every signal but KILL first, and may suppress it.
 pub fn traced() -> Outcome {
     let container = fixture("init\n> handles handle=TERM\n> killed\n> blocks block=TERM")?;
     let host_pids = host_pids(&container)?;

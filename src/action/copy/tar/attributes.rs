@@ -98,7 +98,7 @@ impl MemberAttributes {
         }
     }
 
-    /// Reads access control lists in their text form; and notices those of NFS, which have no counterpart.
+    /// Reads access control lists in their text form; and reports those of NFS, which have no counterpart.
     fn read_acls(&mut self, records: &Records<'_>, find_id: FindId<'_>) {
         if let Some(list) = records.get("SCHILY.acl.access") {
             // Users that are not known here count for the mode all the same.
