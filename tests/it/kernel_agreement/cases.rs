@@ -54,7 +54,7 @@ pub fn traced() -> Outcome {
     let predictions = predict(&container, &actors)?;
     same(predictions[0].verdict, Verdict::Unknown)?;
     let note = predictions[0].note.clone().unwrap_or_default();
-    check(note.contains("sees the signal first"), note)?;
+    check(note.contains("gets the signal first"), note)?;
     kill(actors[0].pid, Signal::TERM.number())?;
     // It has stopped for its tracer: the signal was dequeued and no handler has run.
     let in_delivery_stop = || {
