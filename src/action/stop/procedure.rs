@@ -7,6 +7,7 @@ use super::events::{Killer, ProcessRef, StopEvent, StopEventKind};
 use crate::action::send::{
     HeldProcess, SendError, hold, raise_fd_limit, wait_for_all, wait_for_any,
 };
+use crate::analysis::programs::may_reboot;
 use crate::analysis::selection::Criteria;
 use crate::analysis::send_order::SendRank;
 use crate::engine::{MembershipRule, cgroup_candidates};
@@ -43,6 +44,8 @@ pub(super) struct WatchedProcess {
     pub was_signalled: bool,
     pub has_exited: bool,
     pub was_killed: bool,
+    /// Whether it is an init that may end by reboot(2), which looks like KILL.
+    may_reboot: bool,
     /// Whether it ended in a way that could not be read, though something may have killed it.
     has_unknown_end: bool,
 }
@@ -250,6 +253,7 @@ impl StopRun<'_> {
                 Ok(handle) => {
                     self.known.insert(id);
                     self.watched.push(WatchedProcess {
+                        may_reboot: may_reboot(&process.facts),
                         process: process.into(),
                         id,
                         handle,
@@ -365,8 +369,10 @@ impl StopRun<'_> {
         watched.has_exited = true;
         let is_init = Some(watched.id) == self.found.container.init;
         let is_killed = ending.is_some_and(|ending| ending.signal() == Some(Signal::KILL));
-        // (KILL is also the end of an init that has called reboot(2).)
-        let is_unknown = if is_init { is_killed } else { ending.is_none() };
+        let is_unknown = match is_init {
+            true => is_killed && !watched.may_reboot,
+            false => ending.is_none(),
+        };
         watched.has_unknown_end = is_unknown && !watched.was_killed;
         let process = watched.process.clone();
         if init_exits && !is_init && is_killed && !watched.was_killed {

@@ -328,6 +328,13 @@ pub fn program_of(process: &Process) -> Option<&'static Program> {
     all.find(|program| program.fits(process) && (program.matches)(&candidate))
 }
 
+/// Whether a process runs an init that may end by reboot(2): in a PID namespace the kernel sends it KILL then
+/// (`reboot_pid_ns`, kernel/pid_namespace.c).
+pub fn may_reboot(process: &Process) -> bool {
+    let program = program_of(process);
+    program.is_some_and(|program| [RUNIT, "busybox init", "systemd"].contains(&program.name))
+}
+
 /// Iterates over the table.
 pub fn programs() -> impl Iterator<Item = &'static Program> {
     table::RUNTIMES.iter().chain(servers::servers())
