@@ -91,8 +91,8 @@ fn generated(line: &str) -> Option<Generated> {
     let (head, tail) = rest.rsplit_once(" pid=")?;
     let (head, comm) = head.split_once(" comm=")?;
     let (pid, how) = tail.split_once(' ')?;
-    // (CHLD when a child of the program ends, and KILL to such a child; and timers of others, SI_TIMER, which expire while
-    // the program runs.)
+    // (CHLD when a child of the program ends, and KILL to such a child. A timer of another program, SI_TIMER, may
+    // expire while this one runs.)
     let is_own = signal == "17" || (signal == "9" && comm == "cinspect");
     let is_own = is_own || head.contains("code=-2");
     (!is_own).then(|| Some((signal.parse().ok()?, pid.parse().ok()?, format!("{head} {how}"))))?

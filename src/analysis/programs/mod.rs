@@ -10,10 +10,10 @@ mod servers;
 mod table;
 
 pub(in crate::analysis) use forwarding::{DUMB_INIT_OPTIONS, TINI_OPTIONS, rewrite};
-pub use servers::{MOSQUITTO, UWSGI_MASTER};
+pub use servers::{BUSYBOX_INIT, MOSQUITTO, UWSGI_MASTER};
 pub use table::{
     DUMB_INIT, MAKE, NODE, NPM, RUNIT, RUNNER, RUNSV, S6_SUPERVISE, S6_SVSCAN, SHELL, SHELLS,
-    SUPERVISORD, TINI, YARN,
+    SUPERVISORD, SYSTEMD, TINI, YARN,
 };
 
 use self::recognise::Candidate;
@@ -332,7 +332,7 @@ pub fn program_of(process: &Process) -> Option<&'static Program> {
 /// (`reboot_pid_ns`, kernel/pid_namespace.c).
 pub fn may_reboot(process: &Process) -> bool {
     let program = program_of(process);
-    program.is_some_and(|program| [RUNIT, "busybox init", "systemd"].contains(&program.name))
+    program.is_some_and(|program| [RUNIT, BUSYBOX_INIT, SYSTEMD].contains(&program.name))
 }
 
 /// Iterates over the table.

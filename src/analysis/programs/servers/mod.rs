@@ -6,6 +6,7 @@ mod data;
 mod entry;
 mod web;
 
+pub use daemons::BUSYBOX_INIT;
 pub use data::MOSQUITTO;
 pub use web::UWSGI_MASTER;
 
