@@ -41,13 +41,15 @@ impl Trace {
         Ok(Self { child, events, reader })
     }
 
-    /// Returns the number of events so far about this command in a container.
-    fn count(&self, container: &str, comm: &str) -> usize {
-        let is_it = |event: &&Value| {
-            let target = &event["target"];
-            target["container"] == json!(container) && target["comm"] == json!(comm)
+    /// Whether it has an event so far of this command in a container, since a time.
+    fn has_since(&self, since: jiff::Timestamp, container: &str, comm: &str) -> bool {
+        let is_it = |event: &Value| {
+            let (target, time) = (&event["target"], event["time"].as_str().unwrap_or_default());
+            target["container"] == json!(container)
+                && target["comm"] == json!(comm)
+                && time.parse::<jiff::Timestamp>().is_ok_and(|time| time >= since)
         };
-        self.events.lock().expect("the events").iter().filter(is_it).count()
+        self.events.lock().expect("the events").iter().any(is_it)
     }
 
     /// Ends it as Ctrl-C does; returns its events.
@@ -164,12 +166,13 @@ impl<'a> Runs<'a> {
         let name = self.engine.script(&["qualified", &self.name])?;
         let trace = Trace::start(&name)?;
         for run in 0..RUNS {
-            let before = trace.count(&name, "sleep");
             if run > 0 {
                 self.begin(&options(run))?;
             }
-            // (Its engine has recorded it a moment after its start. A `sleep` exits twenty times a second.)
-            let is_traced = wait_long(|| trace.count(&name, "sleep") > before);
+            // (Its engine has recorded it a moment after its start. A `sleep` exits twenty times a second, and a busy
+            // trace prints those of the run before later.)
+            let begun = jiff::Timestamp::now();
+            let is_traced = wait_long(|| trace.has_since(begun, &name, "sleep"));
             check(is_traced, format!("run {run} is not traced"))?;
             self.end()?;
         }
