@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use libtest_mimic::Failed;
 
-use crate::support::patience;
+use crate::support::{children, patience};
 
 /// How long the processes must not change, asleep all the time.
 const SETTLED: Duration = Duration::from_millis(600);
@@ -58,10 +58,8 @@ fn is_asleep(pid: i32) -> bool {
 
 /// Returns the descendants of a process, parents first: PID, and name with handlers.
 fn descendants(pid: i32) -> Vec<(i32, String)> {
-    let path = format!("/proc/{pid}/task/{pid}/children");
-    let children = std::fs::read_to_string(path).unwrap_or_default();
     let mut all = Vec::new();
-    for child in children.split_whitespace().filter_map(|pid| pid.parse::<i32>().ok()) {
+    for child in children(pid) {
         let status = std::fs::read_to_string(format!("/proc/{child}/status")).unwrap_or_default();
         let facts = status.lines().filter(|line| {
             ["Name:", "SigIgn:", "SigCgt:"].iter().any(|field| line.starts_with(field))

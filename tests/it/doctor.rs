@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::kernel_agreement::State;
 use crate::kernel_agreement::freezer::{self, FrozenCgroup};
 use crate::support::{
-    Need, Outcome, UnsharedInit, check, fixture, not_applicable, run, same, test_with,
+    Need, Outcome, UnsharedInit, check, children, fixture, not_applicable, run, same, test_with,
     test_with_programs, wait_until,
 };
 
@@ -156,9 +156,7 @@ fn never_ok_by_chance() -> Outcome {
 /// A shell without a trap, whose command may be over before the grace period is.
 fn short_command() -> Outcome {
     let shell = UnsharedInit::start(&["sh", "-c", "sleep 99; true"])?;
-    let children = format!("/proc/{0}/task/{0}/children", shell.init);
-    let has_child = || std::fs::read_to_string(&children).is_ok_and(|text| !text.is_empty());
-    check(wait_until(has_child), "it starts no command")?;
+    check(wait_until(|| !children(shell.init).is_empty()), "it starts no command")?;
     let is_sleep = || {
         let findings = run(&["--json", "stop", "-n", &shell.name()]).objects();
         findings.iter().any(|row| row["comm"] == json!("sleep"))

@@ -8,7 +8,9 @@ use std::process::{Child, Command, Stdio};
 
 use libtest_mimic::{Failed, Trial};
 
-use crate::support::{Outcome, check, cinspect, finish, run, same, test_with_programs, wait_until};
+use crate::support::{
+    Outcome, check, children, cinspect, finish, run, same, test_with_programs, wait_until,
+};
 
 pub fn trials() -> Vec<Trial> {
     vec![test_with_programs(
@@ -108,8 +110,7 @@ impl FuseContainer {
         BufReader::new(stdout).read_line(&mut line)?;
         started.init = line.trim().parse().map_err(|_| format!("no PID: {line}"))?;
         // The script has come to its `wait` when it has a child.
-        let children = format!("/proc/{0}/task/{0}/children", started.init);
-        let is_started = || std::fs::read_to_string(&children).is_ok_and(|text| !text.is_empty());
+        let is_started = || !children(started.init).is_empty();
         check((0..6).any(|_| wait_until(is_started)), "the script has no child")?;
         Ok(started)
     }

@@ -14,7 +14,7 @@ use libtest_mimic::{Failed, Trial};
 use serde_json::{Value, json};
 
 use crate::harness::PATIENCE;
-use crate::support::{Need, Outcome, check, missing, run, same, test_with, wait_until};
+use crate::support::{Need, Outcome, check, children, missing, run, same, test_with, wait_until};
 
 const ASKS: &str = include_str!("../harness/asks.go");
 const PLAIN: &str = include_str!("../harness/plain.go");
@@ -261,8 +261,7 @@ impl Drop for Running {
 }
 
 fn child_of(pid: u32) -> Option<i32> {
-    let path = format!("/proc/{pid}/task/{pid}/children");
-    std::fs::read_to_string(path).ok()?.split_whitespace().next()?.parse().ok()
+    children(pid.cast_signed()).first().copied()
 }
 
 impl Running {

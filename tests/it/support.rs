@@ -253,6 +253,12 @@ pub fn start_trace(mut command: Command) -> Result<(Child, BufReader<ChildStderr
     Ok((child, stderr))
 }
 
+/// Returns the children of a process that its main thread has started; none if it is gone.
+pub fn children(pid: i32) -> Vec<i32> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+    text.unwrap_or_default().split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+}
+
 /// A command of the host as PID 1 of a PID namespace; dropping it kills it.
 pub struct UnsharedInit {
     monitor: std::process::Child,
@@ -268,11 +274,8 @@ impl UnsharedInit {
         unshare.args(["env", "--default-signal"]).args(argv);
         unshare.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let mut started = Self { monitor: unshare.spawn()?, init: 0 };
-        let children = format!("/proc/{0}/task/{0}/children", started.monitor.id());
-        let child = || {
-            let text = std::fs::read_to_string(&children).unwrap_or_default();
-            text.split_whitespace().next().and_then(|pid| pid.parse::<i32>().ok())
-        };
+        let monitor = started.monitor.id().cast_signed();
+        let child = || children(monitor).first().copied();
         // It has become the program: before, it is unshare, and then env.
         let is_program = |pid: i32| {
             let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();

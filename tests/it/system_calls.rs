@@ -15,7 +15,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use libtest_mimic::{Failed, Trial};
 
 use crate::harness::Container;
-use crate::support::{Need, Outcome, Run, check, finish, repository, test_with, wait_until};
+use crate::support::{
+    Need, Outcome, Run, check, children, finish, repository, test_with, wait_until,
+};
 
 pub fn trials() -> Vec<Trial> {
     vec![
@@ -100,9 +102,8 @@ impl EmptyHost {
 
     /// Returns the PID of its init on the real host.
     fn init(&self) -> Result<String, Failed> {
-        let pid = self.shell.id();
-        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
-        Ok(children.trim().to_owned())
+        let children = children(self.shell.id().cast_signed());
+        Ok(children.first().ok_or("it has no init")?.to_string())
     }
 
     /// Returns the command that runs another one in it.

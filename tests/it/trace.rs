@@ -11,8 +11,8 @@ use libtest_mimic::{Failed, Trial};
 use serde_json::{Value, json};
 
 use crate::support::{
-    Need, Outcome, UnsharedInit, check, cinspect, finish, fixture, run, same, start_trace,
-    test_with, unprivileged, wait_until,
+    Need, Outcome, UnsharedInit, check, children, cinspect, finish, fixture, run, same,
+    start_trace, test_with, unprivileged, wait_until,
 };
 
 pub fn trials() -> Vec<Trial> {
@@ -357,12 +357,11 @@ fn routine() -> Outcome {
     let init = UnsharedInit::start(&["sh", "-c", "while :; do sleep 0.05; done"])?;
     // Each child but the last of these has exited.
     let several_children = || {
-        let file = format!("/proc/{0}/task/{0}/children", init.init);
         let mut seen = BTreeSet::new();
         check(
             wait_until(|| {
-                seen.insert(std::fs::read_to_string(&file).unwrap_or_default());
-                seen.iter().filter(|children| !children.is_empty()).count() >= 4
+                seen.extend(children(init.init));
+                seen.len() >= 4
             }),
             "it starts no children",
         )

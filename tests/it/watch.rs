@@ -8,7 +8,9 @@ use libtest_mimic::{Failed, Trial};
 use serde_json::json;
 
 use crate::harness::PATIENCE;
-use crate::support::{Need, Outcome, check, cinspect, finish, run, same, test_with, wait_until};
+use crate::support::{
+    Need, Outcome, check, children, cinspect, finish, run, same, test_with, wait_until,
+};
 use crate::terminal::Terminal;
 
 pub fn trials() -> Vec<Trial> {
@@ -47,11 +49,9 @@ impl Inner {
         let mut command = Command::new("unshare");
         command.args(["--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", SCRIPT]);
         let outer = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn()?;
-        let children = format!("/proc/{0}/task/{0}/children", outer.id());
         let mut init = None;
         let found = wait_until(|| {
-            let text = std::fs::read_to_string(&children).unwrap_or_default();
-            init = text.split_whitespace().next().and_then(|pid| pid.parse().ok());
+            init = children(outer.id().cast_signed()).first().copied();
             // Both traps are set.
             init.is_some_and(|init: i32| {
                 let status = std::fs::read_to_string(format!("/proc/{init}/status"));
@@ -79,12 +79,10 @@ impl Inner {
 
     /// Returns the number of children that `sleep 7777`.
     fn sleeps(&self) -> usize {
-        let children = format!("/proc/{0}/task/{0}/children", self.init);
-        let children = std::fs::read_to_string(children).unwrap_or_default();
-        let is_sleep = |pid: &&str| {
+        let is_sleep = |pid: &&i32| {
             std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|c| c == b"sleep\x007777\0")
         };
-        children.split_whitespace().filter(is_sleep).count()
+        children(self.init).iter().filter(is_sleep).count()
     }
 
     fn watch(&self) -> Result<Terminal, Failed> {

@@ -13,7 +13,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use serde_json::json;
 
 use crate::harness::Container;
-use crate::support::{Need, Outcome, check, finish, fixture, missing, note, repository};
+use crate::support::{Need, Outcome, check, children, finish, fixture, missing, note, repository};
 
 /// The variable that names the task of a program in a world.
 const TASK: &str = "CINSPECT_TEST_WORLD";
@@ -244,10 +244,7 @@ fn set_environment(command: &mut Command) {
 
 /// Kills a process and its descendants, children first: a tracer's before it.
 fn kill_tree(pid: i32) {
-    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
-    for child in children.unwrap_or_default().split_whitespace().filter_map(|p| p.parse().ok()) {
-        kill_tree(child);
-    }
+    children(pid).into_iter().for_each(kill_tree);
     let pid = nix::unistd::Pid::from_raw(pid);
     let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
 }

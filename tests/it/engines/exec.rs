@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use libtest_mimic::Failed;
 
 use super::Engine;
-use crate::support::{Outcome, Run, check, cinspect, finish, run, same, wait_until};
+use crate::support::{Outcome, Run, check, children, cinspect, finish, run, same, wait_until};
 
 /// The attributes of a process, by name.
 type Attributes = BTreeMap<String, String>;
@@ -419,12 +419,7 @@ pub fn works_at_the_limit_of_processes(engine: &Engine) -> Outcome {
         let script = "sleep 1000 & sleep 1000 & wait";
         engine.script(&["run", name, "--", "sh", "-c", script])?;
         let init = engine.init_of(name)?;
-        let children = format!("/proc/{init}/task/{init}/children");
-        let is_full = || {
-            std::fs::read_to_string(&children)
-                .is_ok_and(|pids| pids.split_whitespace().count() == 2)
-        };
-        check(wait_until(is_full), "its commands have not started")?;
+        check(wait_until(|| children(init).len() == 2), "its commands have not started")?;
         // (From the start on, runc itself may fail there: its runtime starts threads.)
         std::fs::write(pids_limit(init)?, "3")?;
         let named = engine.script(&["qualified", name])?;

@@ -11,7 +11,8 @@ use libtest_mimic::{Failed, Trial};
 use serde_json::{Value, json};
 
 use crate::support::{
-    Outcome, Run, check, finish, missing, not_applicable, note, report, repository, run, wait_until,
+    Outcome, Run, check, children, finish, missing, not_applicable, note, report, repository, run,
+    wait_until,
 };
 
 mod boots;
@@ -437,12 +438,10 @@ impl Engine {
             row["comm"] == json!("sh") && caught.is_some_and(|c| c.contains(&json!("USR1")))
         };
         for row in rows.iter().filter(logs) {
-            let pid = &row["host_pid"];
-            let file = format!("/proc/{pid}/task/{pid}/children");
-            let children = || std::fs::read_to_string(&file).unwrap_or_default();
+            let pid = row["host_pid"].as_i64().ok_or("no PID")? as i32;
             for _ in 0..2 {
-                let before = children();
-                let changed = || !children().is_empty() && children() != before;
+                let before = children(pid);
+                let changed = || ![before.clone(), Vec::new()].contains(&children(pid));
                 check(wait_until(changed), format!("process {pid} starts no sleep"))?;
             }
         }

@@ -7,7 +7,9 @@ use std::process::{Child, Command, Stdio};
 use libtest_mimic::{Failed, Trial};
 
 use super::{PROGRAM, name};
-use crate::support::{Need, Outcome, check, finish, fixture, same, test_with, wait_until, within};
+use crate::support::{
+    Need, Outcome, check, children, finish, fixture, same, test_with, wait_until, within,
+};
 
 pub fn trials() -> Vec<Trial> {
     let strace = |name, run: fn() -> Outcome| test_with(Need::Strace, name, run);
@@ -151,12 +153,10 @@ impl Bare {
             .args(options.split_whitespace());
         command.args(["sh", "-c", script]).stdin(Stdio::null());
         let child = command.spawn()?;
-        let parent = child.id();
+        let parent = child.id().cast_signed();
         let mut bare = Self { child, name: String::new() };
         let is_ready = wait_until(|| {
-            let children = format!("/proc/{parent}/task/{parent}/children");
-            let children = std::fs::read_to_string(children).unwrap_or_default();
-            let Some(init) = children.split_whitespace().next() else { return false };
+            let Some(&init) = children(parent).first() else { return false };
             bare.name = format!("pid:{init}");
             let cmdline = std::fs::read(format!("/proc/{init}/cmdline")).unwrap_or_default();
             cmdline.ends_with(b"sleep\x004242\0") || cmdline.starts_with(b"xxxx")

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::is_long;
 use crate::support::{
-    Outcome, UnsharedInit, check, cinspect, control_character, finish, note, same,
+    Outcome, UnsharedInit, check, children, cinspect, control_character, finish, note, same,
     test_with_programs, wait_until,
 };
 
@@ -89,10 +89,8 @@ fn round(round: usize) -> Outcome {
     ])?;
     let paused = || {
         let pids = std::fs::read_to_string(&ready).unwrap_or_default();
-        let children = format!("/proc/{0}/task/{0}/children", container.init);
-        let children = std::fs::read_to_string(children).unwrap_or_default();
-        let all: Vec<&str> = children.split_whitespace().collect();
-        let sleeps = |pid: &&str| {
+        let all = children(container.init);
+        let sleeps = |pid: &i32| {
             // pause(2), syscalls(2).
             let call = std::fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default();
             call.starts_with("34 ") || cfg!(not(target_arch = "x86_64"))
