@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::harness::Container;
 use crate::support::{
-    Need, Outcome, check, finish, fixture, run, same, test_with, tests_with, wait_until,
+    Need, Outcome, check, children, finish, fixture, run, same, test_with, tests_with, wait_until,
 };
 
 pub fn trials() -> Vec<Trial> {
@@ -109,15 +109,16 @@ fn by_child() -> Outcome {
         let script = format!("trap '' TERM; sleep {time} & wait");
         unshare.args(["-pf", "--kill-child", "sh", "-c", &script]).stdin(Stdio::null());
         let mut unshare = unshare.spawn()?;
-        let child_of = |pid: &str| {
-            let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
-            children.ok()?.split_whitespace().next().map(str::to_owned)
+        let monitor = unshare.id().cast_signed();
+        let init = || children(monitor).first().copied();
+        // (It has its arguments a moment after its name.)
+        let command = || {
+            let child = *children(init()?).first()?;
+            std::fs::read(format!("/proc/{child}/cmdline")).ok()
         };
-        let init = || child_of(&unshare.id().to_string());
-        let name = |pid: String| std::fs::read_to_string(format!("/proc/{pid}/comm")).ok();
-        let child = || name(child_of(&init()?)?);
-        let is_started = wait_until(|| child().as_deref() == Some("sleep\n"));
-        let init: i32 = init().and_then(|pid| pid.parse().ok()).unwrap_or_default();
+        let is_sleep = |line: Vec<u8>| line.starts_with(b"sleep\0");
+        let is_started = wait_until(|| command().is_some_and(is_sleep));
+        let init = init().unwrap_or_default();
         let rows = run(&["--json", "ls"]).objects();
         let _ = unshare.kill();
         let _ = unshare.wait();
