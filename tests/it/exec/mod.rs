@@ -15,8 +15,10 @@ use std::time::Duration;
 use libtest_mimic::{Failed, Trial};
 
 use crate::harness::Container;
+use crate::harness::ready::has_exited;
 use crate::support::{
-    Need, Outcome, Run, check, cinspect, finish, fixture, run, same, test_with, wait_until,
+    Need, Outcome, Run, check, children, cinspect, finish, fixture, run, same, test_with,
+    wait_until,
 };
 
 pub fn trials() -> Vec<Trial> {
@@ -169,43 +171,37 @@ fn forwards_signals() -> Outcome {
     same((status.code(), status.signal()), (Some(143), None))
 }
 
-/// The child asks for SIGHUP after cinspect has let it go on: its first prctl(2), which takes two seconds here.
+/// Once cinspect has let it go on, the child makes a session: this call lasts until cinspect has exited. SIGHUP is
+/// asked for later.
 fn killed_before_the_command() -> Outcome {
     let container = fixture("init")?;
     let mut strace = Command::new("strace");
-    strace.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=prctl"]);
-    strace.args(["-e", "inject=prctl:delay_enter=2000000:when=1", env!("CARGO_BIN_EXE_cinspect")]);
+    strace.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=setsid"]);
+    strace.args(["-e", "inject=setsid:delay_enter=1000000000", PROGRAM]);
     strace.args(["exec", &name(&container), "--", "sleep", "1000"]).stdin(Stdio::null());
     let mut strace = strace.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
-    let children = |pid: u32| -> Vec<u32> {
-        let path = format!("/proc/{pid}/task/{pid}/children");
-        let text = std::fs::read_to_string(path).unwrap_or_default();
-        text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
-    };
-    let asking = format!("{} 0x1 0x1 ", nix::libc::SYS_prctl);
-    let is_asking = |pid: &u32| {
+    let begins = format!("{} ", nix::libc::SYS_setsid);
+    let is_held = |pid: &i32| {
         let call = std::fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default();
-        call.starts_with(&asking)
+        call.starts_with(&begins)
     };
+    let tracer = strace.id().cast_signed();
     let mut found = None;
-    let mut find = || {
-        for cinspect in children(strace.id()) {
-            found = children(cinspect).into_iter().find(is_asking).map(|child| (cinspect, child));
-        }
+    let is_found = wait_until(|| {
+        let held = |cinspect| Some((cinspect, children(cinspect).into_iter().find(is_held)?));
+        found = children(tracer).into_iter().find_map(held);
         found.is_some()
-    };
-    let is_found = wait_until(&mut find);
-    let ended = match found {
-        Some((cinspect, child)) => {
-            kill(cinspect, "-KILL")?;
-            wait_until(|| !std::path::Path::new(&format!("/proc/{child}")).exists())
-        }
-        None => false,
-    };
+    });
+    let (cinspect, child) = found.unwrap_or_default();
+    let is_killed = is_found
+        && kill(cinspect.unsigned_abs(), "-KILL").is_ok()
+        && wait_until(|| has_exited(cinspect));
+    // (The end of its tracer lets the child go on.)
     let _ = strace.kill();
     let _ = strace.wait();
-    check(is_found, "the child did not ask for a signal")?;
-    check(ended, "the command runs")
+    check(is_found, "the child makes no session")?;
+    check(is_killed, "cinspect is not killed")?;
+    check(wait_until(|| !Path::new(&format!("/proc/{child}")).exists()), "the command runs")
 }
 
 fn hangs_up() -> Outcome {
