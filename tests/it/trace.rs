@@ -239,11 +239,12 @@ fn burst() -> Outcome {
 }
 
 /// Signals in each part of a long trace.
-const PART: usize = 34_000;
+const PART: usize = 10_000;
 
-/// Each signal is printed or counted as lost, and a later part takes no more memory than the one before.
+/// Each signal is printed or counted as lost, and they leave nothing in memory.
 fn many() -> Outcome {
-    const ENDS: [&str; 3] = ["INT", "TERM", "HUP"];
+    const ENDS: [&str; 10] =
+        ["INT", "TERM", "HUP", "QUIT", "USR1", "ALRM", "PIPE", "TRAP", "ABRT", "XCPU"];
     let dir = tempfile::tempdir()?;
     let part = |end: &str| {
         let begin = dir.path().join(end);
@@ -264,10 +265,19 @@ fn many() -> Outcome {
         };
         std::fs::write(dir.path().join(end), "")?;
         check(wait_until(is_at_end), format!("the part before {end} does not end"))?;
-        memory.push(memory_of(trace.child.id())?);
+        // (Without what waits to be printed, on a busy host.)
+        let sample = |_| {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            memory_of(trace.child.id())
+        };
+        memory.push((0..50).map(sample).collect::<Result<Vec<_>, _>>()?.into_iter().min());
     }
-    // On a busy host a part may have more signals at a time than those before it.
-    check(memory.windows(2).any(|pair| pair[1] < pair[0] + 2048), format!("KiB: {memory:?}"))?;
+    // (On a busy host a part may have more at a time than those before it, up to the limits of the trace. Memory
+    // that a record leaves is added in each part: 512 KiB are 26 bytes for each of its 20,000 records.)
+    check(
+        memory.windows(2).any(|pair| pair[1] < pair[0].map(|kib| kib + 512)),
+        format!("KiB: {memory:?}"),
+    )?;
     let lines = trace.finish_with_lines()?;
     let printed = lines.iter().filter(|line| line.contains("\"signal\":\"USR2\"")).count();
     let end: Value = serde_json::from_str(lines.last().ok_or("no line")?)?;
