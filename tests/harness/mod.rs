@@ -92,13 +92,16 @@ impl Container {
         Err(std::io::Error::other("the container did not start"))
     }
 
-    /// Whether each process has got into the state of its line. (It writes its name before the last step,
-    /// in which it waits for a signal, stops or exits.)
+    /// Whether each process has got into the state of its line, and does not run any more. (It writes its name
+    /// before the last step, in which it waits for a signal, stops or exits.)
     fn is_as_specified(&self, spec: &str) -> bool {
         let host_pids = self.host_pids();
         spec.lines().all(|line| {
             let pid = name_of(line).and_then(|name| host_pids.get(name));
-            pid.is_none_or(|pid| line.split(' ').all(|word| ready::is_in_state(*pid, word)))
+            pid.is_none_or(|pid| {
+                line.split(' ').all(|word| ready::is_in_state(*pid, word))
+                    && (line.contains("signalfd-spin") || !ready::runs(*pid))
+            })
         })
     }
 

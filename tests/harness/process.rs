@@ -137,9 +137,9 @@ fn run(spec: &str, reap: bool) -> std::io::Result<()> {
         signal_consumers::consume(&name, word);
     }
     if reap {
-        // An init has to; zombies of other parents stay. (One that is alone seldom runs: a process that runs at the
-        // moment might look for a signal that it blocks.)
-        let idle = Duration::from_millis(if descendants.is_empty() { 500 } else { 20 });
+        // An init has to; zombies of other parents stay. (One that is alone runs after the test: a process that runs
+        // at the moment, or waits for a CPU, might look for a signal that it blocks.)
+        let idle = Duration::from_millis(if descendants.is_empty() { 30_000 } else { 20 });
         loop {
             if nix::sys::wait::wait().is_err() {
                 std::thread::sleep(idle);

@@ -101,6 +101,11 @@ pub fn is_held(pid: i32) -> bool {
         || (state(&status(&task)) == 'D' && sleeps_in(Path::new(&task), VFORKS))
 }
 
+/// Whether the main thread of a process runs, or would if it had a CPU.
+pub fn runs(pid: i32) -> bool {
+    state(&status(&format!("/proc/{pid}"))) == 'R'
+}
+
 /// Whether a process has exited, reaped or not.
 pub fn has_exited(pid: i32) -> bool {
     ['Z', 'X', '?'].contains(&state(&status(&format!("/proc/{pid}"))))

@@ -201,7 +201,7 @@ fn killed_before_the_command() -> Outcome {
     let _ = strace.wait();
     check(is_found, "the child makes no session")?;
     check(is_killed, "cinspect is not killed")?;
-    check(wait_until(|| !Path::new(&format!("/proc/{child}")).exists()), "the command runs")
+    check(wait_until(|| has_exited(child)), "the command runs")
 }
 
 fn hangs_up() -> Outcome {
