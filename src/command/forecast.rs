@@ -17,7 +17,7 @@ use crate::model::process::{CommandLine, Process};
 use crate::model::signal::{Signal, SignalSet};
 use crate::model::stop_policy::StopPolicy;
 use crate::model::stop_schedule::{StopOrder, StopProcedure, StopSchedule, StopStep};
-use crate::proc::{CommandLimit, Host, SnapshotOptions};
+use crate::proc::{CommandLimit, Host, SnapshotOptions, parallel_map};
 use crate::resolve::processes::ContainerSnapshot;
 use crate::resolve::{MatchRule, ResolvedContainer};
 use crate::sys::parallel;
@@ -118,9 +118,9 @@ impl PlannedStop {
 /// A container whose stop is forecast in one word.
 pub(super) struct StopQuestion<'a> {
     /// The container.
-    pub container: &'a Container,
+    pub found: &'a ResolvedContainer<'a>,
     /// How it is stopped.
-    pub plan: &'a PlannedStop,
+    pub plan: PlannedStop,
     /// Its processes, if they are known.
     pub members: Option<&'a BTreeSet<HostPid>>,
 }
@@ -129,14 +129,11 @@ pub(super) struct StopQuestion<'a> {
 /// of its container may exit by itself and end it.
 pub(super) fn deciding_inits(
     host: &Host,
-    inventory: &Arc<Inventory>,
     questions: &[StopQuestion<'_>],
 ) -> HashMap<HostPid, Arc<Process>> {
     let mut inits = read_inits(host, questions);
-    let containers: Vec<&Container> = questions.iter().map(|question| question.container).collect();
     // (None where it does not decide. Where the others are not known, one may exit.)
-    let others = each_container(host, inventory, &containers, |index, found| {
-        let StopQuestion { plan, members, .. } = &questions[index];
+    let others = parallel_map(questions, |StopQuestion { found, plan, members }| {
         let init = inits.get(&found.container.init_pid()?)?;
         if !plan.is_dropped_by(found, init) {
             return None;
@@ -156,7 +153,7 @@ pub(super) fn deciding_inits(
         let is_long = |command: &CommandLine| !is_short_command(command, grace);
         let decides =
             others.is_some() && commands.is_some_and(|commands| commands.iter().all(is_long));
-        let pid = question.container.init_pid().filter(|_| decides);
+        let pid = question.found.container.init_pid().filter(|_| decides);
         deciding.extend(pid.and_then(|pid| inits.remove_entry(&pid)));
     }
     deciding
@@ -167,7 +164,7 @@ fn read_inits(host: &Host, questions: &[StopQuestion<'_>]) -> HashMap<HostPid, A
     let mut by_signals: HashMap<SignalSet, Vec<HostPid>> = HashMap::new();
     for question in questions {
         let pids = by_signals.entry(question.plan.procedure.schedule.signals()).or_default();
-        pids.extend(question.container.init_pid());
+        pids.extend(question.found.container.init_pid());
     }
     let read = |(signals, pids): (SignalSet, Vec<HostPid>)| {
         host.snapshot(&pids, snapshot_options(signals)).into_iter().flatten()
@@ -178,23 +175,28 @@ fn read_inits(host: &Host, questions: &[StopQuestion<'_>]) -> HashMap<HostPid, A
 /// The threads that read containers: a slow one does not hold up the rest.
 const WORKERS: usize = 4;
 
-/// Calls a function for each container of an inventory that has processes on this host, and its index, several
-/// at a time. The results are in the order of the containers.
-pub(super) fn each_container<T: Send>(
-    host: &Host,
+/// Returns containers of an inventory as if each had been resolved.
+pub(super) fn all_resolved<'a, 'c>(
+    host: &'a Host,
     inventory: &Arc<Inventory>,
-    containers: &[&Container],
-    read: impl Fn(usize, &ResolvedContainer<'_>) -> T + Sync,
+    containers: impl Iterator<Item = &'c Container>,
+) -> Vec<ResolvedContainer<'a>> {
+    let resolved = |container: &Container| ResolvedContainer {
+        host,
+        container: container.clone(),
+        inventory: Arc::clone(inventory),
+        matched_by: MatchRule::Every,
+    };
+    containers.map(resolved).collect()
+}
+
+/// Calls a function that reads the processes of a container for each, several at a time. The results are in the
+/// order of the containers.
+pub(super) fn each_container<C: Sync, T: Send>(
+    containers: &[C],
+    read: impl Fn(&C) -> T + Sync,
 ) -> Vec<T> {
-    parallel::map(containers.len(), WORKERS, |index| {
-        let found = ResolvedContainer {
-            host,
-            container: containers[index].clone(),
-            inventory: Arc::clone(inventory),
-            matched_by: MatchRule::Every,
-        };
-        read(index, &found)
-    })
+    parallel::map(containers.len(), WORKERS, |index| read(&containers[index]))
 }
 
 /// Returns the other containers in the PID namespace of a container, as [`companions`], of all that the host

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use clap::{ArgMatches, Args};
 
 use super::forecast::{
-    PlannedStop, StopQuestion, assumed_by, deciding_inits, each_container, forecast_of,
+    PlannedStop, StopQuestion, all_resolved, assumed_by, deciding_inits, each_container,
+    forecast_of,
 };
 use super::{Command, arguments, columns_section, command};
 use crate::cli::args;
@@ -135,23 +136,32 @@ type Members = Option<BTreeSet<HostPid>>;
 
 /// Adds the forecast of a stop to each row, as far as its processes can be read.
 fn add_forecasts(host: &Host, inventory: &Arc<Inventory>, rows: &mut [LsRow], members: &[Members]) {
-    let containers: Vec<&Container> = rows.iter().map(|row| &row.container).collect();
-    let plans = each_container(host, inventory, &containers, |_, found| PlannedStop::read(found));
-    let question = |((container, plan), members)| StopQuestion {
-        container,
+    let found = all_resolved(host, inventory, rows.iter().map(|row| &row.container));
+    let plans = parallel_map(&found, PlannedStop::read);
+    let question = |((found, plan), members)| StopQuestion {
+        found,
         plan,
         // Without a survey only those in its cgroup are known.
         members: Option::as_ref(members).filter(|_| inventory.survey.is_some()),
     };
     let questions: Vec<StopQuestion<'_>> =
-        containers.iter().copied().zip(&plans).zip(members).map(question).collect();
-    let inits = deciding_inits(host, inventory, &questions);
-    let stops = each_container(host, inventory, &containers, |index, found| {
-        let init = found.container.init?;
-        let snapshot = plans[index].snapshot(found, inits.get(&init.pid));
-        forecast_stop(found, &plans[index], &snapshot.ok()?)
-    });
-    for (row, stop) in rows.iter_mut().zip(stops) {
+        found.iter().zip(plans).zip(members).map(question).collect();
+    let inits = deciding_inits(host, &questions);
+    let forecast = |index: &usize| {
+        let StopQuestion { found, plan, .. } = &questions[*index];
+        let snapshot = plan.snapshot(found, inits.get(&found.container.init_pid()?));
+        forecast_stop(found, plan, &snapshot.ok()?)
+    };
+    let is_decided = |index: &usize| {
+        let pid = questions[*index].found.container.init_pid();
+        pid.is_some_and(|pid| inits.contains_key(&pid))
+    };
+    let (decided, others): (Vec<usize>, Vec<usize>) = (0..questions.len()).partition(is_decided);
+    // Nothing else is read of a container that its init decides.
+    let stops =
+        parallel_map(&decided, forecast).into_iter().chain(each_container(&others, forecast));
+    for (index, stop) in decided.iter().chain(&others).zip(stops) {
+        let row = &mut rows[*index];
         row.stop = stop;
         row.is_stop_unread = row.stop.is_none() && row.container.init_pid().is_some();
     }

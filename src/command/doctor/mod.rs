@@ -11,7 +11,7 @@ use serde_json::{Map, Value as Json, json};
 
 use self::ended::RunningPods;
 use super::any_container::resolve_running;
-use super::forecast::each_container;
+use super::forecast::{all_resolved, each_container};
 use super::{Command, Section, arguments, command};
 use crate::analysis::finding::{Finding, FindingCode, Severity};
 use crate::analysis::wording::counted;
@@ -19,7 +19,6 @@ use crate::cli::context::Context;
 use crate::completion::source::CompletionSource;
 use crate::engine::{SearchDepth, StoppedContainer, discover};
 use crate::error::{Error, ExitStatus};
-use crate::model::container::Container;
 use crate::output::escape::{safe, safe_str};
 use crate::output::json::{self, bytes_to_json};
 use crate::output::style::{Emphasis, Style};
@@ -150,9 +149,8 @@ fn every_container(context: &Context, host: &Host) -> Vec<Report> {
     if let Some(note) = hidden_names_note(&inventory) {
         context.ui.note(&note);
     }
-    let containers: Vec<&Container> =
-        inventory.containers.iter().filter(|container| container.init.is_some()).collect();
-    let results = each_container(host, &inventory, &containers, |_, found| report(found));
+    let containers = inventory.containers.iter().filter(|container| container.init.is_some());
+    let results = each_container(&all_resolved(host, &inventory, containers), report);
     let mut reports = Vec::new();
     for result in results {
         match result {

@@ -138,7 +138,7 @@ impl Host {
             bytes_read: AtomicUsize::new(0),
             waited: AtomicU64::new(0),
         };
-        if !options.may_hang() && workers == 1 {
+        if pids.is_empty() || (!options.may_hang() && workers == 1) {
             let mut buffer = Vec::new();
             return (0..pids.len())
                 .map(|row| job.begin(row, &mut buffer).map(|(process, _)| Arc::new(process)))
