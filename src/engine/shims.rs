@@ -2,7 +2,7 @@
 //! to records outside the engines' default directories. Found among all processes, or above an init
 //! that no record explains. A process in a container is never a shim, whatever its name.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::fs::File;
 use std::os::unix::ffi::OsStringExt;
@@ -49,21 +49,36 @@ pub fn is_starter(stat: &Stat) -> bool {
     !stat.has_executed() && starters.any(|name| name.as_bytes() == stat.comm)
 }
 
-/// Finds the shims among all processes.
-pub(super) fn shims_in(host: &Host, survey: &Survey) -> Vec<Shim> {
+/// A process of the host that has the name of a shim, and is not read yet.
+pub(super) struct NamedShim<'s> {
+    pub pid: HostPid,
+    pub name: &'s [u8],
+    /// Whether it is the monitor of a container, whose record it is.
+    pub is_monitor: bool,
+}
+
+/// Finds the processes that have the name of a shim.
+pub(super) fn named_shims(survey: &Survey) -> Vec<NamedShim<'_>> {
     // (A process in another PID namespace is not trusted as a shim: its name was not read.)
     let named = survey.processes.iter().filter_map(|process| {
-        let mut engines = engines_of_shim(process.comm.as_ref()?).peekable();
+        let name = process.comm.as_ref()?;
+        let mut engines = engines_of_shim(name).peekable();
         engines.peek()?;
-        Some((process.pid, engines.any(|engine| engine.has_monitors)))
+        let is_monitor = engines.any(|engine| engine.has_monitors);
+        Some(NamedShim { pid: process.pid, name, is_monitor })
     });
-    let named: Vec<(HostPid, bool)> = named.collect();
-    let pids: Vec<HostPid> = named.iter().map(|(pid, _)| *pid).collect();
+    named.collect()
+}
+
+/// Reads processes of a survey that have the name of a shim.
+pub(super) fn read_named_shims(host: &Host, survey: &Survey, named: &[NamedShim<'_>]) -> Vec<Shim> {
+    let pids: Vec<HostPid> = named.iter().map(|shim| shim.pid).collect();
     let mut shims = read_shims(host, &pids);
-    let is_monitor = |shim: &Shim| named.contains(&(shim.pid, true));
-    if shims.iter().any(is_monitor) {
+    let monitors = named.iter().filter(|shim| shim.is_monitor).map(|shim| shim.pid);
+    let monitors: HashSet<HostPid> = monitors.collect();
+    if shims.iter().any(|shim| monitors.contains(&shim.pid)) {
         let children = children(host, survey);
-        for shim in shims.iter_mut().filter(|shim| is_monitor(shim)) {
+        for shim in shims.iter_mut().filter(|shim| monitors.contains(&shim.pid)) {
             shim.child = children.get(&shim.pid.get()).copied();
         }
     }

@@ -23,6 +23,7 @@ pub fn trials() -> Vec<Trial> {
     vec![
         test_with(Need::Strace, "system_calls::stay_within_their_limits", limits),
         test_with(Need::Strace, "system_calls::an_empty_cgroup_takes_few", empty_cgroups),
+        test_with(Need::Strace, "system_calls::a_container_in_a_list_takes_few", listed_containers),
     ]
 }
 
@@ -126,10 +127,19 @@ impl Drop for EmptyHost {
         let _ = self.shell.kill();
         let _ = self.shell.wait();
         // The kernel removes the processes a moment later.
-        for name in ["box", "self", ""] {
-            wait_until(|| std::fs::remove_dir(self.cgroup.join(name)).is_ok());
+        wait_until(|| remove_cgroups(&self.cgroup).is_ok());
+    }
+}
+
+/// Removes a cgroup and those below it.
+fn remove_cgroups(cgroup: &Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(cgroup)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            remove_cgroups(&entry.path())?;
         }
     }
+    std::fs::remove_dir(cgroup)
 }
 
 /// A container in an empty host, whose processes are in a cgroup of their own.
@@ -263,4 +273,45 @@ fn empty_cgroups() -> Outcome {
     }
     let each = with?.saturating_sub(without) / EMPTY_CGROUPS;
     check(each <= CALLS_PER_CGROUP, format!("{each} calls for each, more than {CALLS_PER_CGROUP}"))
+}
+
+/// Starts containers with the records, the shims and the cgroups of Docker's, `$1` of them, each of one process.
+const CONTAINERS: &str = "set -e
+shim=/run/containerd-shim-runc-v2
+ln -s \"$(command -v unshare)\" $shim
+for number in $(seq \"$1\"); do
+  id=$(printf %064x \"$number\")
+  record=/var/lib/docker/containers/$id
+  mkdir -p \"$record\" /sys/fs/cgroup/docker/\"$id\"
+  $shim --pid --fork --mount-proc sh -c \"echo 0 > /sys/fs/cgroup/docker/$id/cgroup.procs; exec sleep infinity\" \\
+    < /dev/null > /dev/null 2>&1 &
+  until init=$(cat /proc/$!/task/$!/children) && [ -n \"$init\" ] && grep -qx sleep /proc/\"${init% }\"/comm; do
+    sleep 0.01
+  done
+  echo '{\"RestartPolicy\": {\"Name\": \"no\"}}' > \"$record/hostconfig.json\"
+  printf '{\"ID\": \"%s\", \"Name\": \"/c%s\", \"State\": {\"Running\": true, \"Pid\": %s}, \"Config\": {}}' \\
+    \"$id\" \"$number\" \"${init% }\" > \"$record/config.v2.json\"
+done";
+
+/// Containers in the list, fewer than those for which threads pay off.
+const LISTED: u64 = 20;
+/// The most calls that each may take, its shim and the PIDs of both included.
+const CALLS_PER_CONTAINER: u64 = 62;
+
+fn listed_containers() -> Outcome {
+    let only = OnlyContainer::start()?;
+    let least = || -> Result<u64, Failed> {
+        let counts = (0..RUNS).map(|_| only.count("ls"));
+        counts.collect::<Result<Vec<u64>, Failed>>()?.into_iter().min().ok_or("no run".into())
+    };
+    let without = least()?;
+    only.host.run(CONTAINERS, &[&LISTED.to_string()])?.expect(0)?;
+    let program = env!("CARGO_BIN_EXE_cinspect");
+    let listed = only.host.run("exec \"$@\" ls -q --engine docker", &[program])?.expect(0)?.out;
+    check(listed.lines().count() as u64 == LISTED, listed)?;
+    let each = least()?.saturating_sub(without) / LISTED;
+    check(
+        each <= CALLS_PER_CONTAINER,
+        format!("{each} calls for each, more than {CALLS_PER_CONTAINER}"),
+    )
 }

@@ -16,8 +16,7 @@ use super::cgroup_name::is_long_id;
 use super::inventory::{Inventory, StoppedContainer};
 use super::name_filter::NameFilter;
 use super::precedence;
-use super::record::{Diagnostics, Record, Shim, UserDirs};
-use super::shims::shims_in;
+use super::record::{Diagnostics, Record, UserDirs};
 use super::verify::{Init, evidence, read_init};
 use crate::model::cgroup::Cgroup;
 use crate::model::container::{Container, ContainerState, Evidence};
@@ -60,7 +59,7 @@ pub fn discover_named(
     search.filter = Some(NameFilter::new(word)?);
     Some(match engine.filter(|engine| engine.has_complete_records()) {
         Some(engine) => search.of_engine(engine),
-        None => search.by_cgroups(None, &[]),
+        None => search.by_cgroups(None),
     })
 }
 
@@ -81,11 +80,10 @@ fn discover_all(host: &Host, depth: SearchDepth, with_settings: bool) -> Invento
         SearchDepth::Everything | SearchDepth::NotRunning => host.survey().ok(),
     };
     let _held = host.hold_dirs();
-    let shims = survey.as_ref().map(|survey| shims_in(host, survey)).unwrap_or_default();
     let mut search = Search::new(host);
     search.reads_settings = with_settings;
     search.reads_ended = matches!(depth, SearchDepth::Records | SearchDepth::NotRunning);
-    search.by_cgroups(survey, &shims)
+    search.by_cgroups(survey)
 }
 
 /// Makes a container of a cgroup, or of the PID namespace of a process, where no engine's container was
@@ -122,6 +120,8 @@ struct Search<'a> {
     by_init: HashMap<HostPid, usize>,
     /// Inits whose parent is the host's PID 1: they have no shim above them.
     orphans: HashSet<HostPid>,
+    /// Parents of the inits of containers that an engine names.
+    parents_of_named: HashSet<HostPid>,
     /// Records that were read already.
     read: HashSet<RecordKey>,
     /// Whether only samples of the containers that no record explains have been followed so far.
@@ -150,6 +150,7 @@ impl<'a> Search<'a> {
             inventory: Inventory::default(),
             by_init: HashMap::new(),
             orphans: HashSet::new(),
+            parents_of_named: HashSet::new(),
             read: HashSet::new(),
             is_sampling: false,
             doubted: Vec::new(),
@@ -171,9 +172,9 @@ impl<'a> Search<'a> {
     }
 
     /// Reads records and the cgroup tree, and adds the results of a survey.
-    fn by_cgroups(mut self, survey: Option<Survey>, shims: &[Shim]) -> Inventory {
+    fn by_cgroups(mut self, survey: Option<Survey>) -> Inventory {
         let host = self.host;
-        self.read_records(true, shims, &[]);
+        let shims = self.read_first_records(survey.as_ref());
         let tree = host.walk_cgroups();
         for message in tree.skipped {
             self.diagnose(Trust::Root, message);
@@ -190,7 +191,7 @@ impl<'a> Search<'a> {
         self.inventory.survey = survey;
         self.inventory.partial = self.filter.is_some();
         if self.reads_ended {
-            self.read_ended(shims);
+            self.read_ended(&shims);
         }
         self.finish()
     }

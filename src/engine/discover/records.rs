@@ -1,18 +1,47 @@
 //! The first step of a search: records, each verified with the kernel before it names a container.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::{DoubtedRecord, RecordKey, Search, assemble, sandbox_remark, users};
 use crate::engine::inventory::StoppedContainer;
 use crate::engine::labels::compose;
 use crate::engine::record::{Record, RecordReader, Shim};
+use crate::engine::shims::{NamedShim, named_shims, read_named_shims};
 use crate::engine::verify::{Verified, VerifyError, evidence, verify};
 use crate::engine::{ENGINES, precedence};
 use crate::model::container::Container;
 use crate::model::pid::{HostPid, ProcessId, Ticks};
-use crate::proc::{Trust, parallel_map};
+use crate::proc::{Survey, Trust, parallel_map};
 
 impl Search<'_> {
+    /// Reads the records in the engines' default directories, and those that the shims in a survey lead to. Returns
+    /// the shims that were read.
+    pub(super) fn read_first_records(&mut self, survey: Option<&Survey>) -> Vec<Shim> {
+        let Some(survey) = survey else {
+            self.read_records(true, &[], &[]);
+            return Vec::new();
+        };
+        // Of hundreds of shims most are each the parent of one container, and all lead to the same directories.
+        let mut names = HashSet::new();
+        let (first, mut others): (Vec<NamedShim<'_>>, Vec<NamedShim<'_>>) = named_shims(survey)
+            .into_iter()
+            .partition(|shim| self.reads_ended || shim.is_monitor || names.insert(shim.name));
+        let mut shims = read_named_shims(self.host, survey, &first);
+        // (The others may lead to records that confirm one that is not trusted so far.)
+        self.is_sampling = !others.is_empty();
+        self.read_records(true, &shims, &[]);
+        self.is_sampling = false;
+        if self.doubted.is_empty() {
+            others.retain(|shim| !self.parents_of_named.contains(&shim.pid));
+        }
+        if !others.is_empty() {
+            let more = read_named_shims(self.host, survey, &others);
+            self.read_records(!self.doubted.is_empty(), &more, &[]);
+            shims.extend(more);
+        }
+        shims
+    }
+
     /// Reads records in the engines' default directories, and where shims and unexplained containers
     /// lead to; verifies them and adds their containers.
     pub(super) fn read_records(
@@ -134,6 +163,8 @@ impl Search<'_> {
                 if verified.init.parent <= 1 {
                     self.orphans.insert(pid);
                 }
+                let parent = HostPid::new(verified.init.parent);
+                self.parents_of_named.extend(parent.filter(|_| !record.engine.low_level));
                 if let Some(index) = self.by_init.get(&pid) {
                     let known = &mut self.inventory.containers[*index];
                     known.evidence.extend(verified.evidence);
