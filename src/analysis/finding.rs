@@ -65,6 +65,8 @@ codes! {
         "The main process has exited while other processes of the container still run; it has no PID namespace of its own.";
     LeftBehind "left-behind"
         "A process joined the container (exec, nsenter), and the process that started it has exited.";
+    NoSignal "no-signal"
+        "A stop by the engine sends no signal before SIGKILL: the recorded stop signal is not one, or the engine has none.";
     GracePeriod "grace-period" "The grace period is 0: SIGKILL follows the stop signal at once.";
     OomKills "oom-kills" "Processes of the container were killed for lack of memory since it was started.";
     CrashLoop "crash-loop"

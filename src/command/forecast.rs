@@ -22,16 +22,18 @@ use crate::resolve::processes::ContainerSnapshot;
 use crate::resolve::{MatchRule, ResolvedContainer};
 use crate::sys::parallel;
 
-/// Returns the procedure of a container's engine, perhaps with another signal.
+/// Returns the procedure of a container's engine, perhaps with another signal, which is then sent in any case.
 pub(super) fn procedure_of(
     container: &Container,
     policy: &StopPolicy,
     signal: Option<Signal>,
 ) -> StopProcedure {
+    let sends_none = signal.is_none() && policy.sends_none;
     let signal = signal.unwrap_or_else(|| policy.signal_of(container.engine));
     let (grace, hook) = (policy.grace_after_hook(container.engine), policy.pre_stop.clone());
     // Without a grace period KILL follows the signal at once.
-    let steps = if grace.is_zero() { Vec::new() } else { vec![StopStep { signal, grace }] };
+    let is_killed = sends_none || grace.is_zero();
+    let steps = if is_killed { Vec::new() } else { vec![StopStep { signal, grace }] };
     let schedule = StopSchedule { steps, kill: true };
     StopProcedure { schedule, order: StopOrder::Init.in_container(container), hook }
 }

@@ -15,7 +15,8 @@ use super::labels::{Labels, POD_GRACE_UNREAD, kubelets_settings, pod};
 use super::nerdctl::NerdctlNames;
 use super::oci_config::{OciSpec, resources_of_bundle};
 use super::oci_process::{SHIMS, process_of_bundle};
-use super::record::{Record, RecordReader, SearchPath, recorded_signal, unique_paths};
+use super::record::{Record, RecordReader, SearchPath, unique_paths};
+use super::recorded_signal::recorded_signal;
 use super::shims::sandbox_of;
 use super::store::StoredRoot;
 use super::{Engine, containerd_store};
@@ -233,6 +234,11 @@ pub(super) fn labels(host: &Host, container: &Container) -> Option<Labels> {
     Some(containerd_database::labels(&entries, entry))
 }
 
+/// The end of a container whose recorded stop signal is not one. (The kubelet stops the sandbox of a pod after its
+/// containers, however those ended.)
+const FAILS: &str =
+    "the recorded one is not a signal, so its engine's stop fails, and nothing but KILL is left";
+
 /// Returns how a container is stopped, with the settings that only the database has: the stop signal of the
 /// image, the kubelet's annotations, and the policy by which containerd itself restarts it (runtime/restart,
 /// restart.go).
@@ -254,7 +260,7 @@ pub(super) fn stop_policy(host: &Host, container: &Container) -> StopPolicy {
         restart: policy.filter(|_| is_monitored),
         ..kubelets_settings(&entry.cri.config.annotations)
     };
-    let recorded = recorded_signal(signal).or(settings);
+    let recorded = recorded_signal(signal).or_sends_none(FAILS).or(settings);
     // The database was read, so that a signal that is not in it is not configured.
     recorded.or(StopPolicy { signal_unread: None, ..container.stop.clone() })
 }

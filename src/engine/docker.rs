@@ -8,7 +8,8 @@ use super::docker_exit;
 use super::inventory::StoppedContainer;
 use super::labels::{Labels, pod, pod_stop_policy, with_starter};
 use super::oci_config::{cpus, positive};
-use super::record::{Record, RecordReader, SearchPath, recorded_signal};
+use super::record::{Record, RecordReader, SearchPath};
+use super::recorded_signal::recorded_signal;
 use super::shims::sandbox_of;
 use super::store::StoredRoot;
 use super::{Engine, docker_process, docker_roots, docker_store};
@@ -53,6 +54,10 @@ pub static DOCKER: EngineInfo = EngineInfo {
     commands: EngineCommands::AsTyped,
     ..EngineInfo::DEFAULT
 };
+
+/// The end of a container whose recorded stop signal is not one (daemon/stop.go, `containerStop`).
+const KILLS: &str =
+    "the recorded one is not a signal, so its engine sends none, and kills everything after 2 s";
 
 /// Docker Engine.
 pub struct Docker;
@@ -200,7 +205,8 @@ fn record(
             ..StopPolicy::default()
         },
     };
-    record.stop = recorded_signal(config.stop_signal.as_deref()).or(record.stop);
+    let recorded = recorded_signal(config.stop_signal.as_deref()).or_sends_none(KILLS);
+    record.stop = recorded.or(record.stop);
     // The second file is read only for a running container. (That of a pod says whether it has a sandbox.)
     if record.pid.is_some()
         && (reader.reads_settings || record.pod.is_some())

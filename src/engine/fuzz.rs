@@ -3,6 +3,7 @@
 
 use super::{
     containerd, containerd_database, lxc_config, nspawn, nspawn_options, nspawn_settings, record,
+    recorded_signal,
 };
 use crate::model::fuzz::FuzzTarget;
 
@@ -22,7 +23,7 @@ fn settings(bytes: &[u8]) {
     let argv: Vec<String> = text.split('\0').map(str::to_owned).collect();
     let _ = nspawn_settings::NspawnSettings::of_arguments(&argv).machine_name(None);
     let _ = nspawn_options::NspawnCommandLine::split(&argv);
-    let _ = record::parse_signal(&text);
+    let _ = recorded_signal::parse_signal(&text);
     let _ = record::expand_cgroups_path(&text);
 }
 

@@ -4,8 +4,7 @@
 
 use std::path::Path;
 
-use super::record::parse_signal;
-use crate::model::signal::Signal;
+use super::recorded_signal::{c_integer, parse_signal};
 use crate::proc::{Host, ReadError, Trust};
 
 /// Files that are read for one container. (liblxc has no limit, and a file may include itself.)
@@ -18,8 +17,8 @@ pub(super) struct Unread;
 /// The settings that are read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct LxcConfig {
-    /// `lxc.signal.halt`.
-    pub halt_signal: Option<Signal>,
+    /// The number in `lxc.signal.halt`, which may be that of no signal.
+    pub halt_signal: Option<i64>,
     /// `lxc.cgroup.dir.container`: the container's cgroup, below that of the caller.
     pub container_cgroup: Option<String>,
     /// `lxc.environment`, as `NAME=VALUE`.
@@ -61,7 +60,10 @@ impl LxcConfig {
 
     fn set(&mut self, key: &str, value: &str) {
         match key {
-            "lxc.signal.halt" => self.halt_signal = parse_signal(value),
+            "lxc.signal.halt" => {
+                let number = || Some(i64::from(parse_signal(value)?.number()));
+                self.halt_signal = c_integer(value).or_else(number).filter(|number| *number != 0);
+            }
             "lxc.cgroup.dir.container" => {
                 self.container_cgroup = Some(value.to_owned()).filter(|value| !value.is_empty());
             }
@@ -178,13 +180,16 @@ mod tests {
         write("itself", "lxc.include = /itself\n");
         let host = Host::new(root.path()).unwrap();
         for (text, signal) in [
-            ("lxc.signal.halt = SIGINT\n", Ok(Some(Signal::INT))),
-            ("lxc.signal.halt = SIGINT\nlxc.signal.halt = 3\n", Ok(Some(Signal::QUIT))),
+            ("lxc.signal.halt = SIGINT\n", Ok(Some(2))),
+            ("lxc.signal.halt = SIGINT\nlxc.signal.halt = 3\n", Ok(Some(3))),
             ("lxc.signal.halt = SIGINT\nlxc.signal.halt =\n", Ok(None)),
-            ("lxc.signal.halt = SIGINT\nlxc.include = /usr1\n", Ok(Some(Signal::USR1))),
-            ("lxc.include = /usr1\nlxc.signal.halt = SIGINT\n", Ok(Some(Signal::INT))),
-            ("lxc.include = /d\n", Ok(Some(Signal::USR2))),
-            ("lxc.include = /d/\n", Ok(Some(Signal::USR2))),
+            ("lxc.signal.halt = SIGINT\nlxc.include = /usr1\n", Ok(Some(10))),
+            ("lxc.signal.halt = 012\n", Ok(Some(10))),
+            ("lxc.signal.halt = 65\n", Ok(Some(65))),
+            ("lxc.signal.halt = SIGINT\nlxc.signal.halt = 0\n", Ok(None)),
+            ("lxc.include = /usr1\nlxc.signal.halt = SIGINT\n", Ok(Some(2))),
+            ("lxc.include = /d\n", Ok(Some(12))),
+            ("lxc.include = /d/\n", Ok(Some(12))),
             ("lxc.include = /none\n", Ok(None)),
             ("lxc.include = usr1\n", Err(Unread)),
             ("lxc.include = /itself\n", Err(Unread)),

@@ -33,6 +33,10 @@ pub(super) struct LxcUser {
     pub uses: fn(&str) -> bool,
 }
 
+/// The end of a container whose configured stop signal is not one. (LXD and Incus stop it by other means.)
+const KILLS: &str =
+    "the configured one is not a signal, so lxc-stop sends none, and kills everything at once";
+
 impl LxcUser {
     /// Returns the name in a cgroup's name.
     pub(super) fn recognise(component: &str) -> Option<String> {
@@ -89,13 +93,20 @@ impl LxcUser {
         let is_saved = path.as_ref().is_none_or(|path| path.ends_with(SAVED));
         let config = path.map_or(Err(Unread), |path| LxcConfig::read(host, &path));
         let status = container.init.and_then(|init| host.status(init.pid).ok());
+        let halt = config.as_ref().ok().and_then(|config| config.halt_signal);
         let blocks = status.is_some_and(|status| status.sig_blk.contains(Signal::RTMIN_3));
-        StopPolicy {
+        let policy = StopPolicy {
             signal_unread: config.is_err().then_some("its configuration could not be read"),
-            signal: config.ok().and_then(|config| config.halt_signal),
+            signal: halt.and_then(|number| Signal::new(number.try_into().ok()?)),
             signal_for_init: blocks.then_some(Signal::RTMIN_3),
             grace_unread: is_saved.then_some("it is set by the client that stops a container"),
             ..StopPolicy::default()
+        };
+        match (halt, policy.signal) {
+            (Some(_), None) => {
+                StopPolicy { signal_unread: Some(KILLS), sends_none: !is_saved, ..policy }
+            }
+            _ => policy,
         }
     }
 

@@ -45,6 +45,7 @@ mod podman_database;
 mod process_index;
 mod process_namespaces;
 mod record;
+mod recorded_signal;
 mod runc;
 mod runsc;
 mod shims;

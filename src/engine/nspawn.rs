@@ -142,7 +142,9 @@ impl Engine for Nspawn {
             (StartMode::Boot, None) => {
                 StopPolicy { signal_for_init: Some(Signal::RTMIN_3), ..default }
             }
-            (StartMode::Command | StartMode::StubInit, None) => unread(KILLS),
+            (StartMode::Command | StartMode::StubInit, None) => {
+                StopPolicy { sends_none: true, ..unread(KILLS) }
+            }
         }
     }
 }
@@ -196,7 +198,7 @@ fn ephemeral_name(
     })
 }
 
-/// The reason why the stop signal is not nspawn's where it has none.
+/// The end of a container for which it has no signal.
 const KILLS: &str = "without `--boot` or `--kill-signal=`, systemd-nspawn kills it at once";
 
 /// Returns the systemd-nspawn process that runs a container: the parent of its init.

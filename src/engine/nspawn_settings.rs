@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use super::nspawn_options::NspawnCommandLine;
-use super::record::parse_signal;
+use super::recorded_signal::parse_signal;
 use crate::model::signal::Signal;
 
 /// The process that runs as PID 1.

@@ -9,7 +9,8 @@ use serde::Deserialize;
 
 use super::labels::kubelets_settings;
 use super::oci_process::{NO_SUPERVISOR, process_of_bundle};
-use super::record::{expand_cgroups_path, recorded_signal};
+use super::record::expand_cgroups_path;
+use super::recorded_signal::recorded_signal;
 use crate::model::container::{Container, Pod};
 use crate::model::process_config::ProcessConfig;
 use crate::model::resource_config::ResourceConfig;

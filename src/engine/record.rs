@@ -10,7 +10,6 @@ use super::name_filter::NameFilter;
 use crate::model::container::Pod;
 use crate::model::engine::EngineInfo;
 use crate::model::pid::{HostPid, Ticks};
-use crate::model::signal::Signal;
 use crate::model::stop_policy::StopPolicy;
 use crate::proc::{Host, ReadError, StateDir, StateFile, Trust};
 
@@ -326,25 +325,6 @@ impl<'a> RecordReader<'a> {
     }
 }
 
-/// Parses a signal as engines write it: by name or number.
-pub fn parse_signal(text: &str) -> Option<Signal> {
-    Signal::parse(text).ok()
-}
-
-/// Returns the stop policy with a stop signal as engines in Go record it: numbers with a sign or zeros before them are
-/// theirs, too, and Docker takes 65, which it cannot send.
-pub fn recorded_signal(text: Option<&str>) -> StopPolicy {
-    let text = text.filter(|text| !text.is_empty());
-    let of_number = |text: &str| Signal::new(text.parse().ok()?);
-    let signal = text.and_then(|text| parse_signal(text).or_else(|| of_number(text)));
-    let is_broken = text.is_some() && signal.is_none();
-    StopPolicy {
-        signal,
-        signal_unread: is_broken.then_some("the recorded one is not a signal"),
-        ..StopPolicy::default()
-    }
-}
-
 /// Expands a cgroup path as a specification has it for the systemd driver, `slice:prefix:name`, to the
 /// path that systemd makes of it: slices nest by the dashes in their names.
 pub fn expand_cgroups_path(path: &str) -> Option<String> {
@@ -381,24 +361,6 @@ pub fn expand_cgroups_path(path: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_recorded_stop_signal_that_is_none_is_not_called_the_default() {
-        for (text, signal) in [("SIGTERM", 15), ("rtmin+3", 37), ("015", 15), ("+10", 10)] {
-            let policy = recorded_signal(Some(text));
-            assert_eq!(
-                (policy.signal, policy.signal_unread),
-                (Signal::new(signal), None),
-                "{text}"
-            );
-        }
-        for text in ["65", "-1", "0", "NONSENSE"] {
-            let policy = recorded_signal(Some(text));
-            assert_eq!((policy.signal, policy.signal_unread.is_some()), (None, true), "{text}");
-        }
-        assert_eq!(recorded_signal(Some("")), StopPolicy::default());
-        assert_eq!(recorded_signal(None), StopPolicy::default());
-    }
 
     #[test]
     fn slices_nest_by_the_dashes_in_their_names() {

@@ -18,6 +18,8 @@ pub struct StopPolicy {
     /// The reason why a missing stop signal does not mean that none is configured: where the engine
     /// keeps it, and that this was not read.
     pub signal_unread: Option<&'static str>,
+    /// Whether the engine's own stop sends no signal before KILL; `signal_unread` says why.
+    pub sends_none: bool,
     /// The time between the stop signal and KILL.
     pub grace: Option<Duration>,
     /// The time that is the default for this container, in place of its engine's.
@@ -69,6 +71,16 @@ impl StopPolicy {
         u64::try_from(seconds).map_or(Duration::MAX, Duration::from_secs)
     }
 
+    /// Returns a recorded stop signal, or the behaviour of an engine whose own stop sends none in place of one that
+    /// is not a signal.
+    #[must_use]
+    pub fn or_sends_none(self, reason: &'static str) -> Self {
+        match self.signal_unread {
+            Some(_) => Self { signal_unread: Some(reason), sends_none: true, ..self },
+            None => self,
+        }
+    }
+
     /// Returns the stop signal: the recorded one, or the engine's default.
     pub fn signal_of(&self, engine: &EngineInfo) -> Signal {
         self.signal.or(self.signal_for_init).unwrap_or(engine.stop_signal)
@@ -114,6 +126,7 @@ impl StopPolicy {
             signal: self.signal.or(other.signal),
             signal_for_init: self.signal_for_init.or(other.signal_for_init),
             signal_unread: self.signal_unread.or(other.signal_unread),
+            sends_none: self.sends_none || (self.signal.is_none() && other.sends_none),
             grace: self.grace.or(other.grace),
             default_grace: self.default_grace.or(other.default_grace),
             grace_unread: self.grace_unread.or(other.grace_unread),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::Diagnosis;
 use crate::analysis::finding::{FindingCode, Severity};
+use crate::analysis::forecast::{Answer, Forecast};
 use crate::analysis::wording::{counted, seconds};
 use crate::model::byte_size::memory;
 use crate::model::exit_record::ExitRecord;
@@ -19,6 +20,19 @@ impl Diagnosis<'_> {
         let remedy = self.remedies.grace();
         self.add_for_container(Severity::Problem, FindingCode::GracePeriod, message, &remedy);
         true
+    }
+
+    /// Adds a finding if its engine's own stop sends no signal.
+    pub(super) fn no_signal(&mut self) {
+        let policy = self.input.policy;
+        let Some(reason) = policy.signal_unread.filter(|_| policy.sends_none) else { return };
+        let message = format!("a stop by its engine has no stop signal: {reason}");
+        let stops = |forecast: &Forecast| forecast.graceful == Answer::Yes;
+        let mut others = self.input.alternatives.iter();
+        let better = others.find(|(_, forecast)| !stops(self.input.forecast) && stops(forecast));
+        let signal = better.map_or(self.signal, |(signal, _)| *signal);
+        let remedy = self.remedies.stop_signal_for_good(signal);
+        self.add_for_container(Severity::Problem, FindingCode::NoSignal, message, &remedy);
     }
 
     /// Adds a finding if its engine has started it again several times, and lately.

@@ -111,6 +111,7 @@ pub fn diagnose(input: &DiagnosisInput<'_>) -> Vec<Finding> {
         diagnosis.reached();
         diagnosis.other_states();
         diagnosis.suspended();
+        diagnosis.no_signal();
         diagnosis.doubt_by_hook();
     }
     diagnosis.companions();
@@ -279,7 +280,8 @@ impl Diagnosis<'_> {
 
     fn assumptions(&mut self) {
         let policy = self.input.policy;
-        for assumption in assumptions(policy, self.input.container.engine, true, true) {
+        for assumption in assumptions(policy, self.input.container.engine, !policy.sends_none, true)
+        {
             let remedy = format!("in {}, {}", self.remedies.command("stop"), assumption.options);
             self.add_for_container(
                 Severity::Info,

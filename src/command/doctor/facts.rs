@@ -34,7 +34,8 @@ pub(super) fn findings(found: &ResolvedContainer<'_>) -> Result<Vec<Finding>, Er
     let snapshot = snapshot_for(found, signals, Some(signal))?;
     let predict = |process| snapshot.predict(process, signal, Recipient::Process);
     let predictions: Vec<Prediction> = snapshot.processes.iter().map(predict).collect();
-    let engines = procedure_of(container, &policy, None);
+    // (An engine that sends no signal is a finding of its own.)
+    let engines = procedure_of(container, &policy, Some(signal));
     let children_first = StopProcedure { order: StopOrder::ChildrenFirst, ..engines.clone() };
     let forecast = |procedure: &StopProcedure| forecast_of(found, &snapshot, procedure);
     let others = exit_signals().into_iter().filter(|other| *other != signal);

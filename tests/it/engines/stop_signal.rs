@@ -1,5 +1,7 @@
 //! The stop signal that is shown is the one that the engine's own stop sends.
 
+use std::fs::File;
+use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -82,6 +84,8 @@ pub fn lxc(engine: &Engine) -> Outcome {
         (all, format!("lxc.signal.halt=SIGINT lxc.include={usr1}"), "USR1"),
         (all, format!("lxc.include={usr1} lxc.signal.halt=SIGINT"), "INT"),
         (all, format!("lxc.include={commented}"), "RTMIN+3"),
+        (all, "lxc.signal.halt=012".into(), "USR1"),
+        (all, "lxc.signal.halt=0".into(), "RTMIN+3"),
     ] {
         let case = Case::start(engine, blocked, &options, &["sleep", "1000"])?;
         same((&*options, case.shown()?), (&*options, json!(signal)))?;
@@ -103,6 +107,7 @@ pub fn nspawn(engine: &Engine) -> Outcome {
         for (text, options, signal) in [
             ("", "--kill-signal SIGUSR2", "USR2"),
             ("", "-qj --kill-signal=10", "USR1"),
+            ("", "--kill-signal=012", "USR1"),
             ("[Exec]\nKillSignal=SIGUSR1\n", "", "USR1"),
             ("[Exec]\nKillSignal=SIGUSR1\n", "--kill-signal=INT", "INT"),
             ("[Exec]\nKillSignal=SIGUSR1\n", "--kill-signal=INT --settings=override", "USR1"),
@@ -124,6 +129,34 @@ pub fn nspawn(engine: &Engine) -> Outcome {
     let outcome = work();
     std::fs::remove_file(&settings)?;
     outcome
+}
+
+/// An engine that has no signal to send kills the container without one.
+pub fn sends_none(engine: &Engine) -> Outcome {
+    let options = match engine.name {
+        "docker" => "--stop-signal=65",
+        "lxc" => "lxc.signal.halt=65",
+        _ => "",
+    };
+    let script =
+        "trap 'echo > /heard; exit 0' TERM PWR; echo > /ready; while :; do sleep 0.1; done";
+    let case = Case::start(engine, "", options, &["sh", "-c", script])?;
+    let name = engine.script(&["qualified", &case.name])?;
+    let root = File::open(format!("/proc/{}/root", case.init()?["host_pid"]))?;
+    let has =
+        |file: &str| Path::new(&format!("/proc/self/fd/{}/{file}", root.as_raw_fd())).exists();
+    check(wait_until(|| has("ready")), "it is not ready")?;
+    let rows = run(&["--json", "ls", &name]).expect(0)?.objects();
+    same(rows[0]["stop"]["forecast"].clone(), json!("killed"))?;
+    let findings = run(&["--json", "doctor", "--exit-zero", &name]).expect(0)?.objects();
+    let finding = findings.iter().find(|row| row["code"] == json!("no-signal"));
+    same(finding.map(|row| row["severity"].clone()), Some(json!("problem")))?;
+    engine.script(&["stop", &case.name])?;
+    // (That of LXC is one without KILL.)
+    if engine.name != "lxc" {
+        check(wait_until(|| case.init().is_err()), "it was not killed")?;
+    }
+    check(!has("heard"), "it got a signal")
 }
 
 /// Podman keeps the stop timeout and the restart policy in its database.
