@@ -75,7 +75,7 @@ end_hosts() {
     # shellcheck disable=SC2086
     [ -z "$hosts" ] || { kill -9 $hosts; wait $hosts; } 2> /dev/null || true
     hosts=''
-    for _ in 1 2 3 4 5 6 7 8 9 10; do
+    for _ in $(seq 600); do
         find /sys/fs/cgroup -depth -type d -path "*/$group-*" -exec rmdir {} + 2> /dev/null || true
         [ -n "$(find /sys/fs/cgroup -type d -name "$group-*")" ] || return 0
         sleep 0.2
@@ -226,7 +226,7 @@ EOF
 export HOME="$work/home" TMPDIR="$work/home" CLUSTERSHELL_CFGDIR="$work/clush" ANSIBLE_CONFIG="$work/ansible.cfg" ANSIBLE_NOCOLOR=1 LC_ALL=C.UTF-8
 unset SSH_AUTH_SOCK CINSPECT_HOST ANSIBLE_SSH_ARGS ANSIBLE_INVENTORY 2> /dev/null || true
 for name in h1 h2 h3; do
-    for _ in 1 2 3 4 5 6 7 8 9 10; do
+    for _ in $(seq 240); do
         out=$(ssh -F "$work/ssh_config" "$name" uname -n < /dev/null 2>&1) && break
         sleep 0.5
     done
@@ -505,7 +505,7 @@ echo "$out" > "$work/lines"
 holds "$work/lines" 'map(.on_signal.verdict) | sort == ["discarded", "terminates", "terminates"]'
 
 begin "a signal from the pod reaches only the selected process"
-in_pod 0 --json signal TERM --match '^sleep 1000$' --wait=5s
+in_pod 0 --json signal TERM --match '^sleep 1000$' --wait=120s
 expect 0 $docker top web -eo pid,args
 [ "$(echo "$out" | sed '1d; s/^ *[0-9]* *//' | sort | tr '\n' '|')" = 'sh -c sleep 1000 & sleep 1001; true|sleep 1001|' ] || fail "$out"
 

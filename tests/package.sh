@@ -144,7 +144,7 @@ for shell in bash zsh fish; do
     [ "$shell" != bash ] || terminal send-keys '. /usr/share/bash-completion/bash_completion' Enter
     terminal send-keys 'echo rea''dy' Enter
     awaits() {
-        for _ in $(seq 50); do
+        for _ in $(seq 600); do
             ! terminal capture-pane -p | grep -q "$1" || return 0
             sleep 0.2
         done
@@ -209,7 +209,7 @@ expect 0 chroot "$work/empty" /cinspect --version
 prints "cinspect $version"
 unshare --pid --fork --mount-proc sleep 600 > /dev/null 2>&1 &
 outer=$!
-for _ in 1 2 3 4 5 6 7 8 9 10; do
+for _ in $(seq 600); do
     read -r inner _ < "/proc/$outer/task/$outer/children" || true
     [ -z "$inner" ] || break
     sleep 0.2

@@ -207,11 +207,11 @@ wait_settled() {
 
 # Waits until a command succeeds.
 wait_until() {
-    for _ in $(seq 600); do
+    for _ in $(seq 2400); do
         ! "$@" 2>/dev/null || return 0
         sleep 0.05
     done
-    fail "not within 30 s: $*"
+    fail "not within 2 min: $*"
 }
 
 exited() {
