@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use crate::kernel_agreement::State;
 use crate::kernel_agreement::freezer::{self, FrozenCgroup};
 use crate::support::{
-    Need, Outcome, UnsharedInit, check, children, fixture, not_applicable, run, same, test_with,
-    test_with_programs, wait_until,
+    Need, Outcome, UnsharedInit, check, children, fixture, not_applicable, run, runs, same,
+    test_with, test_with_programs, wait_until,
 };
 
 /// The name of a case, its fixture, the code of the first finding, and whether a stop then waits for the
@@ -156,11 +156,7 @@ fn never_ok_by_chance() -> Outcome {
 /// A shell without a trap, whose command may be over before the grace period is.
 fn short_command() -> Outcome {
     let shell = UnsharedInit::start(&["sh", "-c", "sleep 99; true"])?;
-    check(wait_until(|| !children(shell.init).is_empty()), "it starts no command")?;
-    let is_sleep = || {
-        let findings = run(&["--json", "stop", "-n", &shell.name()]).objects();
-        findings.iter().any(|row| row["comm"] == json!("sleep"))
-    };
+    let is_sleep = || children(shell.init).into_iter().any(|pid| runs(pid, &["sleep", "99"]));
     check(wait_until(is_sleep), "it runs no sleep")?;
     let plan = run(&["--json", "stop", "-n", &shell.name()]).expect(0)?.objects();
     same(plan.last().cloned().unwrap_or_default()["graceful"].clone(), json!("maybe"))?;

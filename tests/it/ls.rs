@@ -7,7 +7,8 @@ use serde_json::json;
 
 use crate::harness::Container;
 use crate::support::{
-    Need, Outcome, check, children, finish, fixture, run, same, test_with, tests_with, wait_until,
+    Need, Outcome, check, children, finish, fixture, run, runs, same, test_with, tests_with,
+    wait_until,
 };
 
 pub fn trials() -> Vec<Trial> {
@@ -111,13 +112,8 @@ fn by_child() -> Outcome {
         let mut unshare = unshare.spawn()?;
         let monitor = unshare.id().cast_signed();
         let init = || children(monitor).first().copied();
-        // (It has its arguments a moment after its name.)
-        let command = || {
-            let child = *children(init()?).first()?;
-            std::fs::read(format!("/proc/{child}/cmdline")).ok()
-        };
-        let is_sleep = |line: Vec<u8>| line.starts_with(b"sleep\0");
-        let is_started = wait_until(|| command().is_some_and(is_sleep));
+        let child = || children(init()?).first().copied();
+        let is_started = wait_until(|| child().is_some_and(|pid| runs(pid, &["sleep", time])));
         let init = init().unwrap_or_default();
         let rows = run(&["--json", "ls"]).objects();
         let _ = unshare.kill();

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::harness::Container;
 use crate::support::{
-    Need, Outcome, Run, UnsharedInit, check, finish, fixture, missing, run, same, test_with,
+    Need, Outcome, Run, UnsharedInit, check, finish, fixture, missing, run, runs, same, test_with,
     wait_until,
 };
 use crate::world::is_long;
@@ -257,8 +257,8 @@ fn namespaces() -> Outcome {
     for argv in INITS {
         let container = UnsharedInit::start(argv)?;
         let target = container.init.to_string();
-        let comm = || std::fs::read_to_string(format!("/proc/{target}/comm")).unwrap_or_default();
-        check(wait_until(|| comm() == "sleep\n"), format!("{argv:?}: {}", comm()))?;
+        let runs = || runs(container.init, &["sleep", "1000"]);
+        check(wait_until(runs), format!("{argv:?} does not end in a sleep"))?;
         let mut nsenter = Command::new("nsenter");
         nsenter.args(["-t", &target, "--all", "--root", "--wd", "--"]);
         // As the inits were started.

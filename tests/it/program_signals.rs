@@ -14,7 +14,9 @@ use libtest_mimic::{Failed, Trial};
 use serde_json::{Value, json};
 
 use crate::harness::PATIENCE;
-use crate::support::{Need, Outcome, check, children, missing, run, same, test_with, wait_until};
+use crate::support::{
+    Need, Outcome, check, children, missing, run, runs, same, test_with, wait_until,
+};
 
 const ASKS: &str = include_str!("../harness/asks.go");
 const PLAIN: &str = include_str!("../harness/plain.go");
@@ -279,8 +281,7 @@ impl Running {
             let mut target = None;
             let is_up = || {
                 target = child_of(sleep.0.id());
-                let comm = target.map(|pid| std::fs::read_to_string(format!("/proc/{pid}/comm")));
-                comm.is_some_and(|comm| comm.is_ok_and(|comm| comm == "sleep\n"))
+                target.is_some_and(|pid| runs(pid, &["sleep", "1000"]))
             };
             check(wait_until(is_up), "no init")?;
             command = Command::new("nsenter");

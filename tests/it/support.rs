@@ -259,6 +259,12 @@ pub fn children(pid: i32) -> Vec<i32> {
     text.unwrap_or_default().split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
 }
 
+/// Whether a process runs this command. (It has its arguments a moment after its name.)
+pub fn runs(pid: i32, argv: &[&str]) -> bool {
+    let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    line.strip_suffix(b"\0") == Some(argv.join("\0").as_bytes())
+}
+
 /// A command of the host as PID 1 of a PID namespace; dropping it kills it.
 pub struct UnsharedInit {
     monitor: std::process::Child,

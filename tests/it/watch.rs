@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::harness::PATIENCE;
 use crate::support::{
-    Need, Outcome, check, children, cinspect, finish, run, same, test_with, wait_until,
+    Need, Outcome, check, children, cinspect, finish, run, runs, same, test_with, wait_until,
 };
 use crate::terminal::Terminal;
 
@@ -79,10 +79,7 @@ impl Inner {
 
     /// Returns the number of children that `sleep 7777`.
     fn sleeps(&self) -> usize {
-        let is_sleep = |pid: &&i32| {
-            std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|c| c == b"sleep\x007777\0")
-        };
-        children(self.init).iter().filter(is_sleep).count()
+        children(self.init).into_iter().filter(|pid| runs(*pid, &["sleep", "7777"])).count()
     }
 
     fn watch(&self) -> Result<Terminal, Failed> {

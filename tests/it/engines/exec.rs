@@ -8,7 +8,9 @@ use std::process::{Command, Stdio};
 use libtest_mimic::Failed;
 
 use super::Engine;
-use crate::support::{Outcome, Run, check, children, cinspect, finish, run, same, wait_until};
+use crate::support::{
+    Outcome, Run, check, children, cinspect, finish, run, runs, same, wait_until,
+};
 
 /// The attributes of a process, by name.
 type Attributes = BTreeMap<String, String>;
@@ -119,10 +121,7 @@ fn start(name: &str, options: &[&str], command: &[&str]) -> Result<i64, Failed> 
     let pid = started.objects().first().map(|row| row["host_pid"].clone()).unwrap_or_default();
     let pid = pid.as_i64().ok_or("no PID")?;
     // Until then it waits for cinspect.
-    let runs_command = || {
-        let comm = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-        comm.trim() == command[0] || comm.trim() == "busybox"
-    };
+    let runs_command = || runs(pid as i32, command);
     check(wait_until(runs_command), format!("{pid} does not run {command:?}"))?;
     Ok(pid)
 }

@@ -117,7 +117,7 @@ pub fn changed_itself(engine: &Engine) -> Outcome {
 /// The environment is the record's, whatever the init has written over it.
 pub fn overwritten_environment(engine: &Engine) -> Outcome {
     let options = format!("{HOST_PROGRAMS} -e DB=x");
-    let script = "open F, '>/ready'; $0 = 'x' x 4000; sleep 4343 while 1";
+    let script = "$0 = 'x' x 4000; open F, '>/ready'; sleep 4343 while 1";
     let other = Other::start(engine, &options, &["perl", "-e", script])?;
     let ours = other.exec(&["env"])?.out;
     check(ours.lines().any(|line| line == "DB=x"), &ours)?;

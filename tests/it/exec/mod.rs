@@ -91,12 +91,13 @@ fn runs_a_command() -> Outcome {
     let init = init?.to_string_lossy().into_owned();
     same(printed.out.lines().collect::<Vec<_>>(), vec![init.as_str(), "0"])?;
     let detached = exec(&container, &["-d", "--", "sleep", "1000"]).expect(0)?;
-    let rows = run(&["--json", "ps", &name(&container)]).expect(0)?.objects();
     let pid = detached.out.split(' ').next().unwrap_or_default().to_owned();
-    check(
-        rows.iter().any(|row| row["pid"].as_i64() == pid.parse().ok() && row["comm"] == "sleep"),
-        pid,
-    )
+    // (It has the name of its program a moment after it has begun to execute it.)
+    let runs = || {
+        let rows = run(&["--json", "ps", &name(&container)]).objects();
+        rows.iter().any(|row| row["pid"].as_i64() == pid.parse().ok() && row["comm"] == "sleep")
+    };
+    check(wait_until(runs), &pid)
 }
 
 fn copies_bytes() -> Outcome {
