@@ -135,7 +135,7 @@ impl Host {
         let dir = fd::open(&self.proc_path(pid.to_string()), OFlag::O_PATH | OFlag::O_DIRECTORY)?;
         let mut buffer = Vec::new();
         let read = |name: &str, buffer: &mut Vec<u8>, limit| -> Result<(), ReadError> {
-            read_at_once(fd::open_at(&dir, name, OFlag::O_RDONLY)?.into(), buffer, limit)
+            read_at_once(File::from(fd::open_at(&dir, name, OFlag::O_RDONLY)?), buffer, limit)
         };
         read("stat", &mut buffer, STAT_LIMIT)?;
         let stat = Stat::parse(&buffer)?;

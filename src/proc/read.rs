@@ -97,7 +97,7 @@ pub(super) fn read_into(file: File, buffer: &mut Vec<u8>, limit: usize) -> Resul
 /// # Errors
 /// As [`read_into`].
 pub(super) fn read_at_once(
-    file: File,
+    file: impl Read,
     buffer: &mut Vec<u8>,
     limit: usize,
 ) -> Result<(), ReadError> {
@@ -105,7 +105,7 @@ pub(super) fn read_at_once(
 }
 
 fn read(
-    mut file: File,
+    mut file: impl Read,
     buffer: &mut Vec<u8>,
     limit: usize,
     at_once: bool,

@@ -6,6 +6,7 @@
 
 mod held;
 mod open;
+mod settle;
 mod walk;
 
 use std::collections::{HashMap, HashSet};
@@ -19,13 +20,14 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use nix::fcntl::OFlag;
 use nix::sys::stat::SFlag;
 
-use super::read::{ReadError, read_at_once};
+use super::read::ReadError;
 use super::trust::Trust;
 use crate::sys::fd;
 use crate::sys::listing::each_entry;
 pub use held::DirHold;
 use held::{HeldDir, HeldDirs, Known};
 use open::OpenedFile;
+use settle::Pauses;
 use walk::{PathStep, PathWalk};
 
 /// No engine's record of one container comes near this size.
@@ -81,6 +83,7 @@ pub(super) struct TrustedFs {
     network_mounts: OnceLock<HashSet<PathBuf>>,
     /// Bytes charged to each user.
     charged: Mutex<HashMap<u32, u64>>,
+    pauses: Pauses,
     held: HeldDirs,
 }
 
@@ -92,6 +95,7 @@ impl TrustedFs {
             root_uid,
             network_mounts: OnceLock::new(),
             charged: Mutex::default(),
+            pauses: Pauses::default(),
             held: HeldDirs::default(),
         }
     }
@@ -297,9 +301,9 @@ impl StateDir<'_> {
         let found = self.open_regular(below.as_ref()).map_err(|error| named(&path, error))?;
         let size = found.size.min(limit as u64);
         self.fs.charge(found.owner, size)?;
-        // (Room for all of it and one byte more: a read that does not fill it has come to the end.)
-        let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(limit) + 1);
-        read_at_once(found.file, &mut bytes, limit + 1).map_err(|error| named(&path, error))?;
+        let OpenedFile { file, owner, version, .. } = &found;
+        let read = self.fs.pauses.read_settled(file, *version, *owner, limit + 1);
+        let bytes = read.map_err(|error| named(&path, error))?;
         if bytes.len() > limit {
             return Err(ReadError::Broken(format!(
                 "`{}` is larger than any record of an engine",
@@ -327,7 +331,8 @@ impl StateDir<'_> {
         // anything else, nor block.
         let file = File::from(fd::reopen(&found.fd, OFlag::O_RDONLY | OFlag::O_NONBLOCK)?);
         let users_path = found.users_path.filter(|_| found.is_roots);
-        Ok(OpenedFile { file, owner: found.owner, users_path, size: found.size })
+        let PathStep { owner, size, version, .. } = found;
+        Ok(OpenedFile { file, owner, users_path, size, version })
     }
 
     /// Follows `below` from this directory to a file of this type.

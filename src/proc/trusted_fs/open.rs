@@ -10,6 +10,7 @@ use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::stat::{FileStat, SFlag, fstat, fstatat};
 
 use super::StateDir;
+use super::settle::Version;
 use super::walk::is_writable_by_all;
 use crate::proc::read::ReadError;
 use crate::proc::trust::Trust;
@@ -24,6 +25,8 @@ pub(super) struct OpenedFile {
     pub users_path: Option<PathBuf>,
     /// The size in bytes.
     pub size: u64,
+    /// The content as it was before it is read.
+    pub version: Version,
 }
 
 impl StateDir<'_> {
@@ -54,7 +57,8 @@ impl StateDir<'_> {
         }
         let owner = self.fs.trust_of_user(stat.st_uid);
         let size = u64::try_from(stat.st_size).unwrap_or(0);
-        Some(Ok(OpenedFile { file: file.into(), owner, users_path: None, size }))
+        let version = Version::new(&stat);
+        Some(Ok(OpenedFile { file: file.into(), owner, users_path: None, size, version }))
     }
 
     /// Whether only root can change the entries of a directory below this one, which root alone can replace.

@@ -12,6 +12,7 @@ use nix::sys::stat::{FileStat, SFlag, fstat};
 
 use super::StateDir;
 use super::held::HeldDir;
+use super::settle::Version;
 use crate::proc::read::ReadError;
 use crate::proc::trust::Trust;
 use crate::sys::fd;
@@ -31,6 +32,8 @@ pub(super) struct PathStep {
     kind: SFlag,
     /// The size in bytes.
     pub size: u64,
+    /// The content at that moment.
+    pub version: Version,
 }
 
 impl PathStep {
@@ -168,6 +171,7 @@ impl<'a> PathWalk<'a> {
             is_roots: entry_trust == Trust::Root,
             kind,
             size,
+            version: Version::new(&stat),
         });
         Ok(())
     }
@@ -211,6 +215,7 @@ impl<'a> PathWalk<'a> {
                 is_roots: self.start.owner == Trust::Root,
                 kind: SFlag::S_IFDIR,
                 size: 0,
+                version: Version::default(),
             },
         };
         match kind {
