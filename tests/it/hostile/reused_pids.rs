@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use libtest_mimic::{Failed, Trial};
 
 use super::is_long;
-use crate::support::{Outcome, Run, check, note, run, same, test_with_programs};
+use crate::support::{Outcome, Run, check, cinspect, finish, note, run, same, test_with_programs};
 
 const ROUNDS: usize = 6;
 const ROUNDS_AT_LENGTH: usize = 150;
@@ -18,6 +18,7 @@ const ROUNDS_AT_LENGTH: usize = 150;
 /// done.
 const WAITING: &[&[&str]] = &[
     &["signal", "USR1", "--wait=300ms"],
+    &["signal", "USR1", "--pid", "1", "--wait=100ms"],
     &["signal", "USR1", "--kill-after", "50ms", "--wait=300ms"],
     &["signal", "USR1", "--all", "--kill-after", "50ms"],
     &["stop", "--order", "all", "-t", "50ms"],
@@ -142,6 +143,10 @@ fn commands(name: &str, marker: &str, dir: &std::path::Path) -> Outcome {
     let path = format!("/tmp/{marker}");
     let (inner, inbound) = (format!("{name}:{path}"), format!("{name}:{path}.in"));
     let script = format!("hostname; cat {path}; echo; readlink /proc/1/ns/uts /proc/self/ns/uts");
+    let (member, stream) = (format!("{marker}.in"), dir.join("stream"));
+    std::fs::write(dir.join(&member), "from the host")?;
+    let mut tar = Command::new("tar");
+    check(tar.arg("-cf").arg(&stream).arg("-C").arg(dir).arg(&member).status()?.success(), "tar")?;
     for round in 0..rounds {
         let done = verify(run(&["exec", name, "sh", "-c", &script]))?;
         let lines: Vec<&str> = done.out.lines().collect();
@@ -153,7 +158,13 @@ fn commands(name: &str, marker: &str, dir: &std::path::Path) -> Outcome {
         let _ = verify(run(&["cp", &inner, &copy]))?;
         let copied = std::fs::read_to_string(&copy).unwrap_or_else(|_| "meant".into());
         check(["meant", "other"].contains(&&*copied), format!("copied {copied:?}"))?;
+        let packed = verify(run(&["cp", &inner, "-"]))?;
+        let is_known = ["meant", "other"].iter().any(|name| packed.out.contains(name));
+        check(packed.code != 0 || is_known, format!("a stream of {:?}", packed.out))?;
         verify(run(&["cp", "/etc/hostname", &inbound]))?;
+        let mut unpack = cinspect(&["cp", "-", &format!("{name}:/tmp")]);
+        unpack.stdin(std::fs::File::open(&stream)?);
+        verify(finish(unpack))?;
         check(
             !std::path::Path::new(&format!("{path}.in")).exists(),
             "a file was written on the host",
