@@ -33,7 +33,7 @@ pub(super) struct LxcUser {
     pub uses: fn(&str) -> bool,
 }
 
-/// The end of a container whose configured stop signal is not one. (LXD and Incus stop it by other means.)
+/// The end of a container whose configured stop signal is not one. (LXD and Incus were not tried.)
 const KILLS: &str =
     "the configured one is not a signal, so lxc-stop sends none, and kills everything at once";
 

@@ -140,19 +140,27 @@ pub enum BlockedForNow {
     Signalfd,
     /// It does not sleep, and may wait for the signal next.
     Running,
-    /// Its system call has a timeout, after which it may look for the signal, with sigtimedwait(2) or
+    /// Its system call has a timeout, or may have one, after which it may look for the signal, with sigtimedwait(2) or
     /// sigpending(2).
     Timeout,
+    /// It has a handler for the signal of timers (alarm(2), setitimer(2)), which interrupts its system call.
+    Alarm,
 }
 
 impl BlockedForNow {
+    /// Whether the program has to look for the signal by itself, which most do not.
+    pub fn takes_a_look(self) -> bool {
+        matches!(self, Self::Timeout | Self::Alarm)
+    }
+
     /// Returns the reason in words.
     pub fn describe(self) -> &'static str {
         match self {
             Self::Handler => "its handler runs when it is unblocked",
             Self::Signalfd => "it has a signalfd for the signal, and may read that next",
             Self::Running => "it is busy, and may wait for the signal next",
-            Self::Timeout => "it waits with a timeout, after which it may look for the signal",
+            Self::Timeout => "it may wait with a timeout, after which it may look for the signal",
+            Self::Alarm => "it has a handler for ALRM, after which it may look for the signal",
         }
     }
 }
@@ -176,7 +184,10 @@ impl Process {
             return Some(BlockedForNow::Running);
         }
         let returns = |thread: &ThreadWaits| thread.returns.is_some_and(|least| least < time);
-        threads.any(returns).then_some(BlockedForNow::Timeout)
+        if threads.any(returns) {
+            return Some(BlockedForNow::Timeout);
+        }
+        self.status.sig_cgt.contains(Signal::ALRM).then_some(BlockedForNow::Alarm)
     }
 }
 

@@ -1,6 +1,6 @@
 //! The timeout of the system call that a thread sleeps in: when the call returns by itself, the program may look
-//! for a signal that it blocks. Timeouts are in arguments, or in memory of the process; a timeout of a socket
-//! (SO_RCVTIMEO) cannot be read. Nor are those of 32-bit programs, whose calls have other numbers.
+//! for a signal that it blocks. Timeouts are in arguments, or in memory of the process; whether a socket has one
+//! (SO_RCVTIMEO) cannot be read, so it may. Nor are those of 32-bit programs, whose calls have other numbers.
 
 use std::time::Duration;
 
@@ -21,8 +21,8 @@ pub(super) enum CallTimeout {
     Timeval(u64),
     /// At a time of this clock, a `struct timespec` in memory.
     Until(u64, libc::clockid_t),
-    /// A call that is continued (restart_syscall(2)): it has a timeout, which is not in its arguments.
-    Continued,
+    /// One that is not in the arguments: of a call that is continued (restart_syscall(2)), or that of the socket.
+    Elsewhere,
 }
 
 impl CallTimeout {
@@ -47,7 +47,8 @@ impl CallTimeout {
             libc::SYS_poll => return Self::milliseconds(third),
             #[cfg(target_arch = "x86_64")]
             libc::SYS_select => Self::Timeval(fifth),
-            libc::SYS_restart_syscall => return Some(Self::Continued),
+            libc::SYS_restart_syscall => return Some(Self::Elsewhere),
+            _ if SOCKET.contains(&number) => return Some(Self::Elsewhere),
             _ => return None,
         };
         Some(timeout).filter(|timeout| timeout.address() != Some(0))
@@ -76,7 +77,7 @@ impl CallTimeout {
             Self::Timespec(address) | Self::Timeval(address) | Self::Until(address, _) => {
                 Some(address)
             }
-            Self::Milliseconds(_) | Self::Continued => None,
+            Self::Milliseconds(_) | Self::Elsewhere => None,
         }
     }
 
@@ -96,11 +97,24 @@ impl CallTimeout {
                 return now(clock, offsets())
                     .map_or(Duration::ZERO, |now| duration(words, 1).saturating_sub(now));
             }
-            (_, None) | (Self::Continued, _) => Duration::ZERO,
+            (_, None) | (Self::Elsewhere, _) => Duration::ZERO,
         };
         after.saturating_sub(age)
     }
 }
+
+/// Calls that a timeout of the socket ends (SO_RCVTIMEO and SO_SNDTIMEO, socket(7)).
+const SOCKET: &[libc::c_long] = &[
+    libc::SYS_accept,
+    libc::SYS_accept4,
+    libc::SYS_connect,
+    libc::SYS_recvfrom,
+    libc::SYS_recvmsg,
+    libc::SYS_recvmmsg,
+    libc::SYS_sendto,
+    libc::SYS_sendmsg,
+    libc::SYS_sendmmsg,
+];
 
 /// The sleep ends at a time, not after one (clock_nanosleep(2)): Python sleeps so since 3.11.
 const TIMER_ABSTIME: u64 = libc::TIMER_ABSTIME as u64;
@@ -154,7 +168,8 @@ mod tests {
             (libc::SYS_futex, [1, wait, 0, 40, 0, 0], until(libc::CLOCK_MONOTONIC)),
             (libc::SYS_futex, [1, wait | realtime, 0, 40, 0, 0], until(libc::CLOCK_REALTIME)),
             (libc::SYS_futex, [1, wait, 0, 0, 0, 0], None),
-            (libc::SYS_restart_syscall, [0; 6], Some(CallTimeout::Continued)),
+            (libc::SYS_restart_syscall, [0; 6], Some(CallTimeout::Elsewhere)),
+            (libc::SYS_recvfrom, [3, 40, 1, 0, 0, 0], Some(CallTimeout::Elsewhere)),
             (libc::SYS_wait4, [40; 6], None),
         ] {
             assert_eq!(CallTimeout::of(number, arguments), timeout, "{number} {arguments:?}");

@@ -3,6 +3,8 @@
 //! process can make reading its memory hang, so this runs in threads that may be abandoned.
 
 use std::collections::BTreeSet;
+use std::fs::File;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
@@ -86,6 +88,9 @@ impl MainThread {
 /// A process that is being read.
 struct WaitReader<'a> {
     handle: &'a Handle,
+    /// A thread that is alive, whose memory and descriptors are those of the process. A main thread that has exited
+    /// before the others has neither.
+    alive: i32,
     /// The signals that are asked about.
     signals: SignalSet,
     /// PID of its parent.
@@ -103,8 +108,9 @@ pub(super) fn waits(
     every_thread: bool,
     buffer: &mut Vec<u8>,
 ) -> Result<Waits, ReadError> {
-    let MainThread { parent, started, .. } = main;
-    let mut reader = WaitReader { handle, signals, parent, started, buffer };
+    let MainThread { pid, parent, started, .. } = main;
+    let alive = if main.has_exited { other_thread(handle, pid)? } else { pid };
+    let mut reader = WaitReader { handle, alive, signals, parent, started, buffer };
     let main_thread = if main.has_exited {
         exited(main)
     } else {
@@ -126,8 +132,18 @@ pub(super) fn waits(
     if !descriptors.signalfds.is_empty() {
         reader.follow_epolls(&descriptors, &mut waits.threads);
     }
+    for thread in &mut waits.threads {
+        if thread.returns.is_none() && descriptors.may_time_out(thread) {
+            thread.returns = Some(Duration::ZERO);
+        }
+    }
     waits.signalfds = descriptors.signalfds;
     Ok(waits)
+}
+
+/// Returns a thread besides the main thread; the main thread if there is none.
+fn other_thread(handle: &Handle, main: i32) -> Result<i32, ReadError> {
+    Ok(thread_ids(handle)?.into_iter().find(|tid| *tid != main).unwrap_or(main))
 }
 
 fn exited(main: MainThread) -> ThreadWaits {
@@ -281,12 +297,12 @@ impl WaitReader<'_> {
 
     /// Whether an epoll is one that the parent has, too.
     fn is_parents(&self, epoll: i32) -> bool {
-        self.parent > 0 && kcmp::same_file(self.handle.pid, self.parent, epoll) == Ok(true)
+        self.parent > 0 && kcmp::same_file(self.alive, self.parent, epoll) == Ok(true)
     }
 
     /// Reads the descriptors that an epoll watches; none if that is not possible.
     fn targets(&mut self, epoll: i32) -> Option<Vec<i32>> {
-        let info = self.handle.open_relative(format!("fdinfo/{epoll}")).ok()?;
+        let info = self.open(&format!("fdinfo/{epoll}")).ok()?;
         read_into(info, self.buffer, MAX_EPOLL_INFO).ok()?;
         (self.buffer.len() < MAX_EPOLL_INFO).then(|| epoll_targets(self.buffer))
     }
@@ -314,9 +330,22 @@ impl WaitReader<'_> {
         }
     }
 
+    /// Opens a file of a thread that is alive.
+    fn open(&self, name: &str) -> Result<File, ReadError> {
+        Ok(self.handle.open_relative(self.path(name))?)
+    }
+
+    fn path(&self, name: &str) -> String {
+        // (The main thread's own files are the process's.)
+        match self.alive == self.handle.pid {
+            true => name.to_owned(),
+            false => format!("task/{}/{name}", self.alive),
+        }
+    }
+
     fn memory(&self, address: u64, length: u64) -> Result<Vec<u8>, ReadError> {
         let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
-        let memory = self.handle.open_relative("mem")?;
+        let memory = self.open("mem")?;
         // (An I/O error means that the process passed an address where it has no memory.)
         let read = memory.read_exact_at(&mut bytes, address);
         read.map_err(|error| ReadError::Broken(error.to_string()))?;
@@ -326,7 +355,7 @@ impl WaitReader<'_> {
     /// Reads the descriptors of the process: signalfds and epolls link to `anon_inode:[signalfd]` and
     /// `anon_inode:[eventpoll]`.
     fn descriptor_table(&mut self) -> Result<DescriptorTable, ReadError> {
-        let mut listed = Dir::from_fd(process_dir::open_listing(self.handle, "fd")?)?;
+        let mut listed = Dir::from_fd(process_dir::open_listing(self.handle, self.path("fd"))?)?;
         let mut names = Vec::new();
         for entry in listed.iter() {
             names.push(entry?.file_name().to_owned());
@@ -343,6 +372,10 @@ impl WaitReader<'_> {
                 Ok(link) if link == "anon_inode:[signalfd]" => {
                     table.signalfds.extend(self.signalfd(fd));
                 }
+                Ok(link) if link == "anon_inode:[timerfd]" => drop(table.timerfds.insert(fd)),
+                Ok(link) if link.as_bytes().starts_with(b"socket:") => {
+                    table.sockets.insert(fd);
+                }
                 _ => {}
             }
         }
@@ -350,7 +383,7 @@ impl WaitReader<'_> {
     }
 
     fn signalfd(&mut self, fd: i32) -> Option<Signalfd> {
-        let info = self.handle.open_relative(format!("fdinfo/{fd}")).ok()?;
+        let info = self.open(&format!("fdinfo/{fd}")).ok()?;
         read_into(info, self.buffer, 4096).ok()?;
         Some(Signalfd { fd, set: signalfd_set(self.buffer)? })
     }
@@ -361,7 +394,19 @@ impl WaitReader<'_> {
 struct DescriptorTable {
     open: BTreeSet<i32>,
     epolls: BTreeSet<i32>,
+    timerfds: BTreeSet<i32>,
+    sockets: BTreeSet<i32>,
     signalfds: Vec<Signalfd>,
+}
+
+impl DescriptorTable {
+    /// Whether a thread waits for a timer, or for a socket in a call that a timeout of the socket may end
+    /// (SO_RCVTIMEO), which cannot be read.
+    fn may_time_out(&self, thread: &ThreadWaits) -> bool {
+        let reads_socket =
+            matches!(thread.input, InputWait::Read(fd) if self.sockets.contains(&fd));
+        reads_socket || self.timerfds.iter().any(|fd| thread.on.reads(*fd))
+    }
 }
 
 // (As a 32-bit program calls them, they have numbers of other calls that sleep.)

@@ -8,7 +8,7 @@ use crate::analysis::finding::{FindingCode, Severity};
 use crate::analysis::forecast::Answer;
 use crate::analysis::joined::EnginePurpose;
 use crate::analysis::programs::{program_note, program_of};
-use crate::model::process::{BlockedForNow, Fact};
+use crate::model::process::Fact;
 use crate::model::signal::{Signal, SignalSet};
 use crate::model::verdict::Verdict;
 
@@ -166,7 +166,7 @@ impl Diagnosis<'_> {
         }
         // It was seen blocked each time; that is a fact about these moments only.
         let reason = process.facts.blocked_for_now(signal, self.grace);
-        if let Some(reason) = reason.filter(|reason| *reason != BlockedForNow::Timeout) {
+        if let Some(reason) = reason.filter(|reason| !reason.takes_a_look()) {
             self.add(
                 Severity::Warning,
                 FindingCode::InitBlocks,
@@ -179,12 +179,8 @@ impl Diagnosis<'_> {
             );
             return;
         }
-        let exception = match reason {
-            None => "",
-            Some(_) => {
-                " (a thread is in a call with a timeout, and may look for the signal afterwards)"
-            }
-        };
+        let exception =
+            reason.map_or_else(String::new, |reason| format!(" ({})", reason.describe()));
         let message = format!(
             "every thread of {main} blocks {signal}, and none is waiting for it{exception}: {timeout}"
         );

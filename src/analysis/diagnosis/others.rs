@@ -10,7 +10,7 @@ use crate::analysis::joined::EnginePurpose;
 use crate::analysis::programs::{TINI, program_of};
 use crate::analysis::wording::{counted, seconds};
 use crate::model::cgroup::Freezer;
-use crate::model::process::{BlockedForNow, Fact};
+use crate::model::process::Fact;
 use crate::model::verdict::Verdict;
 
 /// The remedy for a process that is frozen without its container.
@@ -319,7 +319,7 @@ impl Diagnosis<'_> {
                 continue;
             }
             let reason = process.facts.blocked_for_now(self.signal, self.grace);
-            let is_for_now = reason.is_some_and(|reason| reason != BlockedForNow::Timeout);
+            let is_for_now = reason.is_some_and(|reason| !reason.takes_a_look());
             match prediction.verdict {
                 Verdict::Delayed => {
                     let is_needed = self.forecast(index).is_some_and(|f| !f.deliveries.is_empty());

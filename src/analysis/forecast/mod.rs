@@ -323,6 +323,15 @@ impl ForecastInput<'_> {
         children.filter(|child| self.is_running(*child)).collect()
     }
 
+    /// Returns the processes that this one traces: a tracer exits when they have.
+    fn tracees(&self, index: usize) -> Vec<usize> {
+        let tracer = self.processes[index].facts.id.pid.get();
+        let is_traced = |other: &usize| {
+            self.processes[*other].facts.status.tracer_pid == tracer && self.is_running(*other)
+        };
+        (0..self.processes.len()).filter(is_traced).collect()
+    }
+
     fn name(&self, index: usize) -> String {
         self.processes[index].label()
     }

@@ -247,6 +247,13 @@ impl<'a> Conclusion<'a> {
         {
             why.push_str("; it may exit when its child has");
         }
+        if direct_exit == Answer::Maybe && reactions.is_empty() {
+            let tracees = self.simulation.input.tracees(process);
+            if let Some(tracee) = tracees.first() {
+                let name = self.simulation.input.name(*tracee);
+                why.push_str(&format!("; it may exit when {name} has, which it traces"));
+            }
+        }
         if direct_exit == Answer::Yes && exits == Answer::Maybe {
             why.push_str("; PID 1 does not wait for it and may exit first");
         }

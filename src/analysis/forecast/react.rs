@@ -93,7 +93,7 @@ fn pending(
     let later = match reason {
         Some(BlockedForNow::Handler) => Verdict::Handled,
         Some(BlockedForNow::Signalfd | BlockedForNow::Running) => Verdict::Accepted,
-        Some(BlockedForNow::Timeout) | None => Verdict::Pending,
+        Some(BlockedForNow::Timeout | BlockedForNow::Alarm) | None => Verdict::Pending,
     };
     let later = Prediction { verdict: later, ..prediction.clone() };
     if program_outcome(facts, signal, &later).is_some() {

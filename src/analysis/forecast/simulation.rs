@@ -312,14 +312,14 @@ impl<'a> Simulation<'a> {
         each.fold(start, Answer::and)
     }
 
-    /// Whether a process may exit because a child does: most programs that wait for a child go on, or exit,
-    /// when it has exited.
+    /// Whether a process may exit because a child or a process that it traces does: most programs that wait for one
+    /// go on, or exit, when it has exited.
     fn by_child(&self, process: usize, depth: usize) -> Answer {
         if awaits_no_child(&self.input.processes[process].facts) {
             return Answer::No;
         }
-        let children = self.input.children(process).into_iter();
-        let mut ends = children.map(|child| self.ends_within(child, depth + 1));
+        let awaited = self.input.children(process).into_iter().chain(self.input.tracees(process));
+        let mut ends = awaited.map(|child| self.ends_within(child, depth + 1));
         if ends.any(|ends| ends != Answer::No) { Answer::Maybe } else { Answer::No }
     }
 
