@@ -1,21 +1,22 @@
 //! The command that is suggested for a word that is not a command.
 
 use super::engine_command::engine_hint;
-use super::habits::{own_command, word_hint};
+use super::habits::{READING, own_command, word_hint};
 use super::typed_line::TypedLine;
 use crate::command::COMMANDS;
 
 /// The largest edit distance from the word to a read-only command.
 const READING_EDITS: usize = 2;
-/// The same for a command that modifies state: only an obvious misspelling counts.
-const MODIFYING_EDITS: usize = 1;
+/// The same for a command that modifies state, or a word of another program: only an obvious misspelling counts.
+const OBVIOUS_EDITS: usize = 1;
 
 /// Returns the hint for a word that is not a command.
 pub fn suggestion(line: &TypedLine<'_>, word: &str) -> Option<String> {
     let word = word.to_ascii_lowercase();
-    word_hint(line, &word)
-        .or_else(|| engine_hint(line, &word))
-        .or_else(|| nearest(&word).map(|command| did_you_mean(line, command)))
+    word_hint(line, &word).or_else(|| engine_hint(line, &word)).or_else(|| {
+        let near = nearest(&word)?;
+        Some(word_hint(line, near).unwrap_or_else(|| did_you_mean(line, near)))
+    })
 }
 
 /// Returns the hint with the command in place of the word that was typed: the whole line, if that is one.
@@ -25,16 +26,20 @@ fn did_you_mean(line: &TypedLine<'_>, command: &str) -> String {
     format!("did you mean {}?", whole.unwrap_or_else(|| format!("`{command}`")))
 }
 
-/// Returns the nearest command. Of two that are equally near it is the one that only reads, so that a
+/// Returns the nearest command, or word of another program for one that only reads. Of two that are equally near it is the one that only reads, so that a
 /// misspelt `ps` never becomes a `stop`.
 fn nearest(word: &str) -> Option<&'static str> {
     let names = COMMANDS.iter().flat_map(|command| {
         let names = std::iter::once(command.name).chain(command.aliases.iter().copied());
         names.map(move |name| (name, command.modifies))
     });
-    let candidates = names.chain([("help", false)]).filter_map(|(name, modifies)| {
+    let commands = names.chain([("help", false)]).map(|(name, modifies)| {
+        (name, modifies, if modifies { OBVIOUS_EDITS } else { READING_EDITS })
+    });
+    let habits = READING.iter().flat_map(|(words, _)| words.iter().copied());
+    let habits = habits.map(|word| (word, false, OBVIOUS_EDITS));
+    let candidates = commands.chain(habits).filter_map(|(name, modifies, limit)| {
         let edits = strsim::osa_distance(word, name);
-        let limit = if modifies { MODIFYING_EDITS } else { READING_EDITS };
         // (Two words of two letters are two edits apart without any in common.)
         (edits <= limit && edits < name.len().min(word.len())).then_some((edits, modifies, name))
     });
@@ -44,7 +49,6 @@ fn nearest(word: &str) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::habits::READING;
 
     #[test]
     fn misspelt_commands_get_the_nearest() {
@@ -59,6 +63,8 @@ mod tests {
             ("stp", "stop"),
             ("exce", "exec"),
             ("PS", "ps"),
+            ("tops", "top"),
+            ("descrbe", "describe"),
         ] {
             assert_eq!(nearest(&word.to_ascii_lowercase()), Some(command), "{word}");
         }

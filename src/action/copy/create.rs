@@ -96,16 +96,19 @@ pub fn create_symlink(
     let (metadata, mut dropped) = context.metadata(attributes);
     let no_clobber = context.options.write.no_clobber;
     let (outcome, refused) = write_symlink(dir, name, target, &metadata, no_clobber)
-        .map_err(|errno| no_symlink(context, path, errno))?;
+        .map_err(|errno| no_symlink(context, path, target, errno))?;
     dropped.extend(refused);
     let dropped = if outcome == WriteOutcome::Renamed { &*dropped } else { &[] };
     context.written(path, outcome, dropped)?;
     Ok(outcome)
 }
 
+/// The shortest limit of a file system for the target of a symlink, XFS'.
+const SHORTEST_LIMIT: usize = 1024;
+
 /// Returns the error for a symlink that cannot be created: many file systems of other systems have none
 /// (symlink(2): EPERM; FUSE: ENOSYS).
-fn no_symlink(context: &CopyContext<'_>, path: &[u8], errno: Errno) -> Error {
+fn no_symlink(context: &CopyContext<'_>, path: &[u8], target: &[u8], errno: Errno) -> Error {
     const FOLLOW: &str = "`-L` copies the files that symlinks lead to";
     let error = cannot_write_copy(context.from, path);
     match errno {
@@ -115,6 +118,13 @@ fn no_symlink(context: &CopyContext<'_>, path: &[u8], errno: Errno) -> Error {
         Errno::EPERM => error
             .cause(errno.desc())
             .hint(format!("if the destination file system does not support symlinks, {FOLLOW}")),
+        // (No name is as long as the target of a symlink may be.)
+        Errno::ENAMETOOLONG if target.len() >= SHORTEST_LIMIT => {
+            error.cause(errno.desc()).hint(format!(
+                "its target has {} bytes; the most is 4095, on some file systems less",
+                target.len()
+            ))
+        }
         errno => context.target_error(path, errno),
     }
 }

@@ -315,9 +315,26 @@ mod tests {
 
     #[test]
     fn a_narrow_terminal_keeps_how_a_container_ended() {
+        let short = "shop-checkout-worker-1";
+        for (name, columns, header) in [
+            (short, 120, "NAME ID ENGINE PID PROCS STATE ON STOP AGE IMAGE"),
+            (short, 80, "NAME ENGINE PID PROCS STATE ON STOP AGE"),
+            (short, 60, "NAME ENGINE PID PROCS STATE"),
+            (short, 44, "NAME STATE"),
+            (&"long".repeat(25), 80, "NAME STATE"),
+        ] {
+            let drawn = draw_ended(name, columns);
+            assert!(drawn.contains("  exited 137 (OOM)"), "{drawn}");
+            let shown: Vec<&str> = drawn.lines().next().unwrap().split_whitespace().collect();
+            assert_eq!(shown.join(" "), header);
+        }
+    }
+
+    /// Returns the table with a container that has ended.
+    fn draw_ended(name: &str, columns: usize) -> String {
         static ENGINE: EngineInfo = EngineInfo { name: "docker", ..EngineInfo::DEFAULT };
         let container = Container {
-            name: Some("shop-checkout-worker-1".into()),
+            name: Some(name.into()),
             id: Some("1a".repeat(32)),
             image: Some("registry.example.org/shop/checkout:2024".into()),
             verified: true,
@@ -340,19 +357,9 @@ mod tests {
             short: true,
         };
         let lines = [TableLine::flat(&row)];
-        for (columns, header) in [
-            (120, "NAME ID ENGINE PID PROCS STATE ON STOP AGE IMAGE"),
-            (80, "NAME ENGINE PID PROCS STATE ON STOP AGE"),
-            (60, "NAME ENGINE PID PROCS STATE"),
-            (44, "NAME STATE"),
-        ] {
-            let style = Style { width: Some(columns), ..Style::default() };
-            let selection = Selection::default_of(LS_COLUMNS);
-            let drawn = draw(&selection, &lines, &style, &TableOptions::with_header());
-            assert!(drawn.contains("  exited 137 (OOM)"), "{drawn}");
-            let shown: Vec<&str> = drawn.lines().next().unwrap().split_whitespace().collect();
-            assert_eq!(shown.join(" "), header);
-        }
+        let style = Style { width: Some(columns), ..Style::default() };
+        let selection = Selection::default_of(LS_COLUMNS);
+        draw(&selection, &lines, &style, &TableOptions::with_header())
     }
 
     #[test]

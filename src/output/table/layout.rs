@@ -147,8 +147,11 @@ impl ColumnLayout {
 /// half of the width it needs; then the column of lowest priority, of equal ones the last, until the flexible one
 /// has 20 columns or its need, or is dropped itself. Columns that fit beside the rest come back. With
 /// `keep_all` none is dropped. If the rest is still too wide, the line ends at the edge: the column there is cut, and those
-/// beyond it are not shown.
+/// beyond it are not shown. A long name does not push out the most important column beside it.
 pub fn fit(layouts: &mut Vec<ColumnLayout>, width: usize, keep_all: bool) -> Vec<&'static str> {
+    if !keep_all {
+        make_room(layouts, width);
+    }
     let mut dropped = if keep_all { Vec::new() } else { drop_columns(layouts, width) };
     dropped.sort_by_key(|(index, _)| *index);
     let remaining = width.saturating_sub(fixed(layouts.iter())).max(1);
@@ -160,6 +163,21 @@ pub fn fit(layouts: &mut Vec<ColumnLayout>, width: usize, keep_all: bool) -> Vec
         room > 0
     });
     dropped.into_iter().map(|(_, layout)| layout.name).collect()
+}
+
+/// Narrows the first column that is never dropped until the most important one beside it fits, too.
+fn make_room(layouts: &mut [ColumnLayout], width: usize) {
+    let others = || layouts.iter().filter(|layout| layout.priority < u8::MAX);
+    let Some(most) = others().max_by_key(|layout| layout.priority).map(|layout| layout.width)
+    else {
+        return;
+    };
+    let kept = || layouts.iter().filter(|layout| layout.priority == u8::MAX);
+    let needed = kept().map(|layout| layout.width + GAP).sum::<usize>() + most;
+    if let Some(first) = layouts.iter_mut().find(|layout| layout.priority == u8::MAX) {
+        let narrower = first.width.saturating_sub(needed.saturating_sub(width));
+        first.narrow(narrower.max(MIN_FLEXIBLE));
+    }
 }
 
 /// Returns the columns of the terminal that everything but the flexible column takes.

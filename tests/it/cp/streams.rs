@@ -14,6 +14,7 @@ pub fn trials() -> Vec<Trial> {
         root("cp::a_stream_may_keep_the_other_end_waiting", slow_streams),
         root("cp::a_closed_pipe_ends_a_stream_quietly", closed_pipe),
         root("cp::members_nested_too_deeply_create_nothing", too_deep),
+        root("cp::a_symlink_with_a_long_target_is_named", long_target),
         root("cp::members_of_every_type_are_unpacked_or_named", member_types),
     ]
 }
@@ -248,6 +249,19 @@ fn too_deep() -> Outcome {
 }
 
 /// Members that tar programs write and Python does not, by their type.
+fn long_target() -> Outcome {
+    let container = container()?;
+    let script = "cd $R/mnt; mkdir d; python3 -c 'import tarfile, sys
+t = tarfile.open(fileobj=sys.stdout.buffer, mode=\"w|\")
+for name, kind, link in ((\"a\", b\"2\", \"x/\" * 2500), (\"b\", b\"0\", \"\")):
+    member = tarfile.TarInfo(name); member.type = kind; member.linkname = link; t.addfile(member)
+t.close()' | $C cp - $CTR:/mnt/d; echo status $?; ls d";
+    let done = shell(&container, script).expect(0)?;
+    check(done.out.ends_with("status 1\nb\n"), &done.out)?;
+    check(done.err.contains("its target has 5000 bytes"), &done.err)?;
+    check(!done.err.contains("does not allow the name"), &done.err)
+}
+
 fn member_types() -> Outcome {
     let container = container()?;
     let script = r#"
