@@ -1,7 +1,7 @@
 //! `why`: how a container ended, with the source of each fact. `analysis::ending` draws the conclusions.
 
 use clap::{ArgMatches, Args};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value as Json, json};
 
 use super::any_container::{AnyContainer, each_container, resolve_any};
@@ -116,8 +116,10 @@ fn account(host: &Host, found: &AnyContainer<'_>) -> WhyAnswer {
         true => Some(Timestamp::MIN),
         false => init.map(|init| host.started(init.start)).or_else(recorded),
     };
+    let suspended = log.as_ref().map_or(SignedDuration::ZERO, |log| log.suspended);
+    let at_latest = |time: Timestamp| time.saturating_add(suspended).unwrap_or(Timestamp::MAX);
     let is_of = |(time, kill): &&(Timestamp, OomKill)| {
-        began.is_none_or(|began| *time >= began)
+        began.is_none_or(|began| at_latest(*time) >= began)
             && is_cgroup_of(&kill.cgroup, container, cgroup.as_deref())
     };
     let kills: Vec<(Timestamp, OomKill)> =
@@ -131,8 +133,9 @@ fn account(host: &Host, found: &AnyContainer<'_>) -> WhyAnswer {
         record: record.as_ref(),
         is_running: running.is_some(),
         kills: &kills,
-        may_be_earlier: began.is_none(),
+        may_be_earlier: began.is_none_or(|began| kills.iter().any(|(time, _)| *time < began)),
         kernel_log: log.map(|log| log.begin),
+        suspended,
         counted: counted.as_ref(),
         counted_above: &above,
         boot: host.started(Ticks(0)),

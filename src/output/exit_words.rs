@@ -105,9 +105,9 @@ pub fn cell(record: &ExitRecord, now: Timestamp) -> String {
     }
 }
 
-/// Returns the time since a moment: `3m12s ago`.
+/// Returns the time since a moment: `3m12s ago`; none if it is still to come, because the clock was set back.
 pub fn ago(time: Option<Timestamp>, now: Timestamp) -> Option<String> {
-    let span = Duration::try_from(now.duration_since(time?)).unwrap_or_default();
+    let span = Duration::try_from(now.duration_since(time?)).ok()?;
     Some(format!("{} ago", age(span)))
 }
 
@@ -168,6 +168,15 @@ mod tests {
                 "exited 3m12s ago",
             ),
             (ended(Exited, None, false), "is not running (it ended 3m12s ago)", "exited 3m12s ago"),
+            // The clock was set back.
+            (
+                ExitRecord {
+                    finished: Timestamp::from_second(1200).ok(),
+                    ..ended(Exited, Some(3), false)
+                },
+                "exited with status 3",
+                "exited 3",
+            ),
             (
                 looped,
                 "is restarting: it exited with status 4, 3m12s ago, after 5 restarts, and Docker starts it again",

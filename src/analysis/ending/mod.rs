@@ -4,7 +4,7 @@ mod reason;
 
 use std::path::Path;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::wording::{counted, times};
 use crate::model::cgroup::{components, is_at_or_below};
@@ -34,6 +34,8 @@ pub struct EndingInput<'a> {
     pub may_be_earlier: bool,
     /// The time from which the kernel's log has everything; or why it could not be read.
     pub kernel_log: Result<Option<Timestamp>, String>,
+    /// Time by which the times in the kernel's log may be too early, because the host was suspended.
+    pub suspended: SignedDuration,
     /// OOM kills that its cgroup counts, if it runs: number and file.
     pub counted: Option<&'a (u64, String)>,
     /// The same of the cgroups above it, each with all that is in it.
@@ -126,7 +128,8 @@ impl EndingInput<'_> {
 
     /// Returns the kill that ended the container, or came right before.
     fn last_kill(&self) -> Option<&OomKill> {
-        let finished = self.record?.finished?;
+        // (A kill at another time could be taken for it.)
+        let finished = self.record?.finished.filter(|_| !self.was_suspended())?;
         let is_near = |time: Timestamp| time.duration_since(finished).unsigned_abs() <= SAME_MOMENT;
         self.kills.iter().rev().find(|(time, _)| is_near(*time)).map(|(_, kill)| kill)
     }
@@ -152,7 +155,10 @@ impl EndingInput<'_> {
             );
             statements.push(self.statement("time", text));
             if !self.is_running && finished < self.boot {
-                let text = format!("it ended before the host started, {:.0}", self.boot);
+                let text = format!(
+                    "it ended before the host started, {:.0}, unless the clock was set since",
+                    self.boot
+                );
                 statements.push(Statement {
                     topic: "host",
                     text,
@@ -179,7 +185,7 @@ impl EndingInput<'_> {
         let kernel = Some("/dev/kmsg".to_owned());
         for (time, kill) in self.kills {
             let killed = self.killed(kill);
-            let text = format!("the kernel {killed}, {time:.3}{}", self.doubt());
+            let text = format!("the kernel {killed}, {}{}", self.moment(*time), self.doubt());
             statements.push(Statement { topic: "oom", text, source: kernel.clone() });
         }
         match &self.kernel_log {
@@ -190,12 +196,16 @@ impl EndingInput<'_> {
             }
             Ok(begin) => {
                 let finished = self.record.and_then(|record| record.finished);
-                let is_whole = begin.zip(finished).is_none_or(|(begin, end)| begin <= end);
+                let is_before = |(begin, end)| self.at_latest(begin) <= end;
+                let is_whole = begin.zip(finished).is_none_or(is_before);
                 let text = match (is_whole, begin) {
                     (true, _) | (_, None) => {
                         "no OOM kill of its processes in the kernel's log".into()
                     }
-                    (false, Some(begin)) => format!("the kernel's log begins later, {begin:.0}"),
+                    (false, Some(begin)) => {
+                        let begins = if self.was_suspended() { "may begin" } else { "begins" };
+                        format!("the kernel's log {begins} later, {}", self.moment(*begin))
+                    }
                 };
                 statements.push(Statement { topic: "oom", text, source: kernel });
             }
@@ -216,6 +226,28 @@ impl EndingInput<'_> {
             source: Some(file.clone()),
         }));
         statements
+    }
+
+    /// Whether the host was suspended for so long that the times in the kernel's log say little.
+    fn was_suspended(&self) -> bool {
+        self.suspended.unsigned_abs() > SAME_MOMENT
+    }
+
+    /// Returns the latest moment that a time in the kernel's log can mean.
+    fn at_latest(&self, time: Timestamp) -> Timestamp {
+        time.saturating_add(self.suspended).unwrap_or(Timestamp::MAX)
+    }
+
+    /// Returns a time in the kernel's log in words. Its clock stands still while the host is suspended, and
+    /// nothing corrects it as NTP does the others.
+    fn moment(&self, time: Timestamp) -> String {
+        match self.was_suspended() {
+            false => format!("about {time:.0}"),
+            true => {
+                let latest = self.at_latest(time);
+                format!("between {time:.0} and {latest:.0} (the host was suspended)")
+            }
+        }
     }
 
     /// Returns the doubt about the OOM kills, if there is one.

@@ -80,10 +80,11 @@ impl EndingInput<'_> {
         match self.kills.last() {
             None => text,
             Some((time, kill)) => format!(
-                "{text}; the kernel killed {} (host PID {}) of it{} for lack of memory, {time:.0}",
+                "{text}; the kernel killed {} (host PID {}) of it{} for lack of memory, {}",
                 message_text(&kill.comm),
                 kill.pid,
-                self.doubt()
+                self.doubt(),
+                self.moment(*time)
             ),
         }
     }
@@ -226,9 +227,9 @@ impl EndingInput<'_> {
 
 #[cfg(test)]
 mod tests {
-    use jiff::Timestamp;
+    use jiff::{SignedDuration, Timestamp};
 
-    use super::super::{EndingInput, explain, is_cgroup_of};
+    use super::super::{EndingInput, Explanation, explain, is_cgroup_of};
     use super::*;
     use crate::model::container::Container;
     use crate::model::engine::EngineInfo;
@@ -265,6 +266,15 @@ mod tests {
     }
 
     fn reason(record: &ExitRecord, kills: &[(Timestamp, OomKill)]) -> String {
+        explained(record, kills, 0).reason
+    }
+
+    /// Explains an end on a host that was suspended for so many seconds.
+    fn explained(
+        record: &ExitRecord,
+        kills: &[(Timestamp, OomKill)],
+        suspended: i64,
+    ) -> Explanation {
         let container = Container::not_running(&ENGINE);
         let input = EndingInput {
             container: &container,
@@ -273,12 +283,13 @@ mod tests {
             is_running: false,
             kills,
             may_be_earlier: false,
-            kernel_log: Ok(None),
+            kernel_log: Ok(Some(at(500))),
+            suspended: SignedDuration::from_secs(suspended),
             counted: None,
             counted_above: &[],
             boot: at(0),
         };
-        explain(&input).reason
+        explain(&input)
     }
 
     #[test]
@@ -332,6 +343,25 @@ mod tests {
         assert!(reason(&ended(137), &near).starts_with("the kernel killed app (host PID 812)"));
         let early = [(at(950), kill)];
         assert!(reason(&ended(137), &early).contains("KILL ended its init"));
+    }
+
+    #[test]
+    fn a_time_in_the_kernels_log_is_a_range_where_the_host_was_suspended() {
+        let near = [(at(999), oom_kill("/docker/x"))];
+        let texts = |kills, suspended| {
+            let answer = explained(&ended(137), kills, suspended);
+            let texts = answer.statements.iter().map(|s| s.text.clone()).collect::<Vec<_>>();
+            (answer.reason, texts.join("\n"))
+        };
+        let (reason, text) = texts(&near, 3600);
+        // It was at that time or up to an hour later: another one may have ended it.
+        assert!(reason.contains("KILL ended its init, or it exited"), "{reason}");
+        let range =
+            "between 1970-01-01T00:16:39Z and 1970-01-01T01:16:39Z (the host was suspended)";
+        assert!(text.contains(range), "{text}");
+        assert!(texts(&near, 0).1.contains("/docker/x, about 1970-01-01T00:16:39Z"));
+        assert!(texts(&[], 0).1.contains("no OOM kill of its processes in the kernel's log"));
+        assert!(texts(&[], 3600).1.contains("the kernel's log may begin later, between"));
     }
 
     #[test]
