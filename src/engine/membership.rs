@@ -134,11 +134,12 @@ pub fn list_members(
         return Ok(BTreeSet::new());
     }
     let cgroup = cgroup_processes(host, container, inventory)?;
-    let mut pids = cgroup.clone().unwrap_or_default();
-    if cgroup.is_none() || container.owns_pid_ns {
+    let has_cgroup = cgroup.is_some();
+    let mut pids = cgroup.unwrap_or_default();
+    if !has_cgroup || container.owns_pid_ns {
         let rule = MembershipRule::indexed(host, container, inventory);
         // (The survey is older than the list of the cgroup: a process of it may be gone by now.)
-        let is_there = |pid| cgroup.is_none() || host.stat(pid).is_ok();
+        let is_there = |pid| !has_cgroup || host.stat(pid).is_ok();
         for (pid, namespace) in inventory.process_index(host).candidates(host, container) {
             let is_new = !pids.contains(&pid);
             if is_new && rule.holds_in(pid, namespace) == Ok(true) && is_there(pid) {

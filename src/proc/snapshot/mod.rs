@@ -15,13 +15,14 @@ use procfs::process::Process as Handle;
 use self::workers::Collector;
 use super::host::{Clock, Host};
 use super::kernel_wait;
-use super::read::{ReadError, read_at_once, stat, status, thread_ids};
+use super::read::{ReadError, STAT_LIMIT, read_at_once, stat, status, thread_ids};
 use super::signal_waiters::{MainThread, waits};
 use crate::model::pid::{HostPid, ProcessId};
 use crate::model::process::{CommandLine, Fact, Process, Thread, Times};
 use crate::model::signal::SignalSet;
 use crate::model::signal_waiters::{Waiting, Waits};
 use crate::model::stat::Stat;
+use crate::model::status::Status;
 use crate::sys::parallel;
 use crate::sys::pidfd::{self, SignalScope};
 
@@ -162,7 +163,8 @@ impl SnapshotJob {
         let with_waits = !self.options.waits.is_empty();
         let with_exe = self.options.exe || (with_waits && !self.options.verdicts_only);
         let exe = if with_exe { exe(&self.proc, pid) } else { Fact::Absent };
-        let threads = if self.options.threads { self.threads(&handle, buffer) } else { Vec::new() };
+        let threads =
+            if self.options.threads { self.threads(&handle, &status, buffer) } else { Vec::new() };
         let kernel_wait = (with_waits && stat.state.is_uninterruptible())
             .then(|| kernel_wait::of_held(&handle, buffer))
             .flatten();
@@ -190,14 +192,22 @@ impl SnapshotJob {
         }
     }
 
-    fn threads(&self, handle: &Handle, buffer: &mut Vec<u8>) -> Vec<Thread> {
+    /// Reads the threads of a process with this `status`, which is that of its main thread.
+    fn threads(&self, handle: &Handle, main: &Status, buffer: &mut Vec<u8>) -> Vec<Thread> {
         let read = |tid: i32, buffer: &mut Vec<u8>| -> Result<Thread, ReadError> {
-            read_at_once(handle.open_relative(format!("task/{tid}/stat"))?, buffer, 1 << 14)?;
+            // (In the process's own `stat` are also the times of threads that have exited.)
+            read_at_once(handle.open_relative(format!("task/{tid}/stat"))?, buffer, STAT_LIMIT)?;
             let stat = Stat::parse(buffer)?;
-            let status = status(handle, &format!("task/{tid}/status"), buffer)?;
+            let status = match tid == main.pid {
+                true => main.clone(),
+                false => status(handle, &format!("task/{tid}/status"), buffer)?,
+            };
             Ok(Thread { times: self.times(&stat), stat, status })
         };
-        let ids = thread_ids(handle).unwrap_or_default();
+        let ids = match main.threads {
+            1 => vec![main.pid],
+            _ => thread_ids(handle).unwrap_or_default(),
+        };
         ids.into_iter().filter_map(|tid| read(tid, buffer).ok()).collect()
     }
 
