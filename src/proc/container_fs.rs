@@ -21,7 +21,7 @@ use super::read::{ReadError, read_into, stat, thread_ids};
 use crate::model::mount::Mounts;
 use crate::model::namespace::NamespaceId;
 use crate::model::passwd::UserNames;
-use crate::model::pid::{HostPid, ProcessId};
+use crate::model::pid::{ContainerPid, HostPid, ProcessId};
 use crate::sys;
 use crate::sys::isolated::IsolatedChild;
 use crate::sys::{fd, process_dir};
@@ -98,6 +98,26 @@ impl Host {
 }
 
 impl Host {
+    /// Whether a number in the PID namespace of an init is the TID of a thread, and not a PID. None if the kernel does
+    /// not tell: before Linux 6.11, or without the right to read the namespace.
+    pub fn is_thread(
+        &self,
+        init: HostPid,
+        namespace: NamespaceId,
+        number: ContainerPid,
+    ) -> Option<bool> {
+        self.may_act().ok()?;
+        let ns = pid_namespace(self, init, namespace).ok()?;
+        match sys::namespace::pid_from(&ns, number.get()) {
+            Ok(tid) => {
+                let tid = HostPid::new(tid)?;
+                Some(self.process_of(tid).ok()? != tid)
+            }
+            Err(Errno::ESRCH) => Some(false),
+            Err(_) => None,
+        }
+    }
+
     /// Joins the user namespace of a process as its root: a FUSE file system that was mounted there admits
     /// only processes of it. It cannot be undone, so this is for a child.
     ///
@@ -162,12 +182,7 @@ impl ContainerFs {
         if unknown.peek().is_none() {
             return Ok(Vec::new());
         }
-        // In the namespace of the init that was asked, or not at all: its PID may have been reused.
-        let handle = host.process(init)?;
-        let ns = File::from(namespace_of(host, &handle)?);
-        if !ns.metadata().is_ok_and(|meta| meta.ino() == namespace.0) {
-            return Err(ReadError::Gone);
-        }
+        let ns = pid_namespace(host, init, namespace)?;
         let mut pids = Vec::new();
         for pid in unknown {
             match sys::namespace::pid_from(&ns, *pid) {
@@ -180,6 +195,15 @@ impl ContainerFs {
             }
         }
         Ok(pids)
+    }
+}
+
+/// Opens the PID namespace of an init, or none: its PID may have been reused.
+fn pid_namespace(host: &Host, init: HostPid, expected: NamespaceId) -> Result<File, ReadError> {
+    let ns = File::from(namespace_of(host, &host.process(init)?)?);
+    match ns.metadata().is_ok_and(|meta| meta.ino() == expected.0) {
+        true => Ok(ns),
+        false => Err(ReadError::Gone),
     }
 }
 

@@ -79,6 +79,13 @@ impl ResolvedContainer<'_> {
     /// Returns the process of a thread with this TID in the container, and its name; `None` if a process has
     /// that number itself, or nothing has.
     pub fn process_of_thread(&self, tid: ContainerPid) -> Option<(ContainerPid, Vec<u8>)> {
+        let namespace = self.container.pid_ns.filter(|_| self.container.owns_pid_ns);
+        let init = self.container.init_pid().zip(namespace);
+        if let Some((init, namespace)) = init
+            && self.host.is_thread(init, namespace, tid) == Some(false)
+        {
+            return None;
+        }
         let is_process = |process: &ContainerProcess| process.pid == Some(tid);
         if self.snapshot(SnapshotOptions::BARE).ok()?.processes.iter().any(is_process) {
             return None;
