@@ -193,6 +193,17 @@ impl<'a> Conclusion<'a> {
         deliveries
     }
 
+    /// Returns the end of the reason for a process that gets no signal and traces another, or nothing.
+    fn after_tracee(&self, process: usize, exits: Answer) -> String {
+        let input = &self.simulation.input;
+        if exits != Answer::Maybe || !self.simulation.reactions[process].is_empty() {
+            return String::new();
+        }
+        input.tracees(process).first().map_or_else(String::new, |tracee| {
+            format!("; it may exit when {} has, which it traces", input.name(*tracee))
+        })
+    }
+
     /// Returns the reason for the forecast of a process.
     fn reason(&self, process: usize, direct_exit: Answer, exits: Answer) -> String {
         let reactions = &self.simulation.reactions[process];
@@ -247,13 +258,7 @@ impl<'a> Conclusion<'a> {
         {
             why.push_str("; it may exit when its child has");
         }
-        if direct_exit == Answer::Maybe && reactions.is_empty() {
-            let tracees = self.simulation.input.tracees(process);
-            if let Some(tracee) = tracees.first() {
-                let name = self.simulation.input.name(*tracee);
-                why.push_str(&format!("; it may exit when {name} has, which it traces"));
-            }
-        }
+        why.push_str(&self.after_tracee(process, direct_exit));
         if direct_exit == Answer::Yes && exits == Answer::Maybe {
             why.push_str("; PID 1 does not wait for it and may exit first");
         }
