@@ -112,8 +112,8 @@ pub struct EndingProcess {
 }
 
 impl<'a> TracedProcesses<'a> {
-    /// Finds the containers of the host, of which these are traced.
-    pub fn new(host: &'a Host, choice: TraceChoice<'a>) -> Self {
+    /// Finds the containers of the host, of which these are traced. The status of an exit is in `exits`.
+    pub fn new(host: &'a Host, choice: TraceChoice<'a>, exits: Option<ExitEvents>) -> Self {
         let containers = TracedContainers::new(host, choice);
         Self {
             host,
@@ -124,7 +124,7 @@ impl<'a> TracedProcesses<'a> {
             gone: HashSet::new(),
             held: HashMap::new(),
             ended: VecDeque::new(),
-            exits: ExitEvents::subscribe().ok(),
+            exits,
         }
     }
 
@@ -390,7 +390,7 @@ mod tests {
     #[test]
     fn a_process_that_is_read_again_keeps_the_facts_from_before_the_signal() {
         let host = Host::new(Path::new("/")).expect("a host");
-        let mut processes = TracedProcesses::new(&host, TraceChoice::Host);
+        let mut processes = TracedProcesses::new(&host, TraceChoice::Host, None);
         let mut child = Command::new("sleep").arg("1000").spawn().expect("sleep");
         let pid = child.id().cast_signed();
         let held = HostPid::new(pid).expect("a PID");

@@ -28,11 +28,12 @@ pub struct ExitEvents {
     statuses: Statuses,
 }
 
-/// The room for events that have not been read yet: those of some thousand processes that exit at once. (The
+/// The room for exits that have not been read yet: those of some thousand processes that exit at once. (The
 /// default has room for fewer than 300, and the kernel drops the rest.)
 const QUEUE_BYTES: usize = 4 << 20;
 
-/// Wait statuses by PID. Statuses that nothing asks for are dropped, the older half at a time.
+/// Wait statuses by PID. Statuses that nothing asks for are dropped, the older half at a time. (A trace asks when it
+/// comes to the record of the exit, of which as many may wait on a busy host.)
 #[derive(Debug, Default)]
 struct Statuses {
     recent: HashMap<i32, i32>,
@@ -41,7 +42,7 @@ struct Statuses {
 
 impl Statuses {
     /// The number of each half.
-    const MAX: usize = 4096;
+    const MAX: usize = 1 << 16;
 
     fn insert(&mut self, pid: i32, status: i32) {
         if self.recent.len() >= Self::MAX {
@@ -87,6 +88,7 @@ impl ExitEvents {
             let fd = Errno::result(libc::socket(libc::AF_NETLINK, kind, NETLINK_CONNECTOR))?;
             OwnedFd::from_raw_fd(fd)
         };
+        take_exits_only(&socket)?;
         bind(socket.as_raw_fd(), &NetlinkAddr::new(0, CN_IDX_PROC))?;
         send(socket.as_raw_fd(), &listen_message(), MsgFlags::empty())?;
         // (Without CAP_NET_ADMIN in the initial user namespace it stays as it is.)
@@ -118,6 +120,35 @@ impl ExitEvents {
             }
         }
     }
+}
+
+/// Has the kernel drop other events, which would leave no room for exits on a busy host: each process that exits
+/// has begun, executed a program and changed its name before (socket(7), `SO_ATTACH_FILTER`).
+fn take_exits_only(socket: &OwnedFd) -> io::Result<()> {
+    let step = |code: u32, jf: u8, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf, k };
+    let kind = (HEADER + CN_HEADER) as u32;
+    let mut filter = [
+        // (A load converts from the order of bytes in the network.)
+        step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, kind),
+        step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 1, PROC_EVENT_EXIT.to_be()),
+        step(libc::BPF_RET | libc::BPF_K, 0, u32::MAX),
+        step(libc::BPF_RET | libc::BPF_K, 0, 0),
+    ];
+    let program =
+        libc::sock_fprog { len: filter.len() as libc::c_ushort, filter: filter.as_mut_ptr() };
+    let length = size_of_val(&program) as libc::socklen_t;
+    // SAFETY: the program and its instructions live until the call returns; the kernel copies them.
+    let result = unsafe {
+        let program = (&raw const program).cast();
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_FILTER,
+            program,
+            length,
+        )
+    };
+    Ok(Errno::result(result).map(drop)?)
 }
 
 fn listen_message() -> Vec<u8> {

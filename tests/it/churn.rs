@@ -1,11 +1,14 @@
 //! The family `churn`: processes that come and go by the thousands while each command runs, every order of
 //! stop, and a clock that differs in a time namespace.
 
+use std::process::Command;
+
+use cinspect::testing::ExitEvents;
 use libtest_mimic::Trial;
 
 use crate::support::{
-    Need, Outcome, UnsharedInit, check, cinspect, finish, fixture, note, run, same, test_with,
-    test_with_programs,
+    Need, Outcome, UnsharedInit, check, cinspect, finish, fixture, missing, note, run, same,
+    test_with, test_with_programs,
 };
 
 const ROUNDS: usize = 4;
@@ -20,7 +23,44 @@ pub fn trials() -> Vec<Trial> {
         test_with(Need::Root, "churn::signals_reach_those_that_stay_once", signalled),
         test_with(Need::Root, "churn::every_order_of_stop_leaves_nothing", stopped),
         test_with_programs(&["unshare"], "churn::ages_are_the_same_in_a_time_namespace", ages),
+        of_exits("churn::other_events_of_processes_leave_room_for_exits", exit_among_events),
+        of_exits("churn::the_status_of_each_exit_in_a_trace_is_kept", kept_from_the_start),
     ]
+}
+
+/// Makes the trial of a test that needs the process events of the kernel, and strace(1).
+fn of_exits(name: &'static str, run: fn() -> Outcome) -> Trial {
+    match ExitEvents::subscribe() {
+        Ok(_) => test_with(Need::Strace, name, run),
+        Err(error) => missing("root", name, &format!("no process events: {error}")),
+    }
+}
+
+/// The kernel keeps it from before the first record on, however long the containers are looked up.
+fn kept_from_the_start() -> Outcome {
+    let container = UnsharedInit::start(&["sleep", "1000"])?;
+    let log = tempfile::NamedTempFile::new()?;
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-qq", "-e", "trace=bind,perf_event_open", "-o"]).arg(log.path());
+    strace.args([env!("CARGO_BIN_EXE_cinspect"), "trace", "--for", "10ms", &container.name()]);
+    finish(strace).expect(0)?;
+    let calls = std::fs::read_to_string(log.path())?;
+    let [events, records] = ["NETLINK", "perf_event_open("].map(|text| calls.find(text));
+    check(events.is_some() && events < records, calls)
+}
+
+/// Events that the kernel has no room for.
+const EVENTS: usize = 50_000;
+
+/// However late it is read, the status of a process is known.
+fn exit_among_events() -> Outcome {
+    let mut exits = ExitEvents::subscribe()?;
+    for _ in 0..EVENTS {
+        nix::sys::prctl::set_name(c"churn")?;
+    }
+    let mut child = Command::new("sh").args(["-c", "exit 7"]).spawn()?;
+    child.wait()?;
+    same(exits.take(child.id().cast_signed()), Some(7 << 8))
 }
 
 fn rounds() -> usize {
@@ -105,21 +145,21 @@ fn stopped() -> Outcome {
 /// (time_namespaces(7)).
 fn ages() -> Outcome {
     let container = UnsharedInit::start(&["sleep", "1000"])?;
-    let started = |command: std::process::Command| {
+    let started = |command: Command| {
         let rows = finish(command).expect(0)?.objects();
         let text = rows.first().and_then(|row| row["started"].as_str()).unwrap_or_default();
         Ok::<i64, libtest_mimic::Failed>(text.parse::<jiff::Timestamp>()?.as_second())
     };
     let words = ["--json", "ps", &container.name()];
     let plain = started(cinspect(&words))?;
-    let mut shifted = std::process::Command::new("unshare");
+    let mut shifted = Command::new("unshare");
     shifted.args(["-T", "--boottime", "864000", "--monotonic", "864000"]);
     shifted.arg(env!("CARGO_BIN_EXE_cinspect")).args(words).env("LC_ALL", "C.UTF-8");
     let shifted = started(shifted)?;
     // (The clock may be set between the two, by a little.)
     check(plain.abs_diff(shifted) < 60, format!("{plain} and {shifted}"))?;
     // A stop waits by a clock that such a namespace moves, too.
-    let mut stop = std::process::Command::new("unshare");
+    let mut stop = Command::new("unshare");
     stop.args(["-T", "--boottime", "864000", "--monotonic", "864000"]);
     stop.arg(env!("CARGO_BIN_EXE_cinspect")).args([
         "--json",

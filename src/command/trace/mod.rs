@@ -24,6 +24,7 @@ use crate::proc::{SignalTrace, SnapshotOptions};
 use crate::resolve::Resolver;
 use crate::resolve::traced_containers::{ChosenContainer, TraceChoice, TracedContainers};
 use crate::resolve::traced_processes::TracedProcesses;
+use crate::sys::proc_events::ExitEvents;
 
 /// Print signals as they are sent and delivered, with their senders
 ///
@@ -83,10 +84,11 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<ExitStatus, Error> {
     let host = context.host()?;
     may_act(&host, "trace signals", ExitStatus::NotPermitted)?;
     let interrupt = block_interrupts()?;
-    // Opened first: a process that begins while the containers are looked up is in the trace.
+    // Opened first: a process that begins while the containers are looked up is in the trace, with its end.
+    let exits = ExitEvents::subscribe().ok();
     let trace = SignalTrace::open(&host, trace_filters(signals)).map_err(cannot_open)?;
     let (choice, members) = choose(context, &Resolver::new(&host), &references, &arguments)?;
-    let mut processes = TracedProcesses::new(&host, choice);
+    let mut processes = TracedProcesses::new(&host, choice, exits);
     for pid in members {
         let _ = processes.process(pid);
     }
