@@ -8,6 +8,7 @@ use nix::errno::Errno;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use serde::{Deserialize, Serialize};
 
+use super::errors::failure;
 use super::events::ExecEvent;
 use crate::analysis::exec_plan::ExecPlan;
 use crate::error::Error;
@@ -42,7 +43,7 @@ pub const TERMINAL: RawFd = 13;
 /// The first of the files `tasks` of the container's v1 cgroups; their number is in the plan.
 pub const TASKS: RawFd = 14;
 
-/// Events and errors are short; a longer message is a broken one.
+/// Events and errors are short, unless a name in them is not.
 const MAX_MESSAGE: usize = 1 << 16;
 
 /// A message of the helper.
@@ -79,7 +80,7 @@ pub fn read_plan(file: OwnedFd) -> io::Result<(i32, usize, ExecPlan)> {
     Ok(serde_json::from_slice(&bytes)?)
 }
 
-/// Sends a message, and a descriptor with it.
+/// Sends a message, and a descriptor with it. In place of a message that is too long for its reader an error is sent.
 ///
 /// # Errors
 /// See sendmsg(2).
@@ -88,7 +89,13 @@ pub fn send(
     message: &HelperMessage,
     fd: Option<BorrowedFd<'_>>,
 ) -> io::Result<()> {
-    Ok(socket::send(socket, &serde_json::to_vec(message)?, fd)?)
+    let mut bytes = serde_json::to_vec(message)?;
+    if bytes.len() > MAX_MESSAGE {
+        let error = failure("cannot enter the container");
+        let error = error.cause("a name or path in the report about it is too long");
+        bytes = serde_json::to_vec(&HelperMessage::Failed(Vec::new(), error))?;
+    }
+    Ok(socket::send(socket, &bytes, fd)?)
 }
 
 /// Receives a message; `None` when the other end is closed.
@@ -163,6 +170,18 @@ impl ChildReport {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_message_that_is_too_long_becomes_an_error() {
+        let (left, right) = socket::pair().unwrap();
+        for (length, part) in [(10, "uuuuuuuuuu"), (100_000, "is too long")] {
+            let error = failure("no such user").cause("u".repeat(length));
+            send(&left, &HelperMessage::Failed(Vec::new(), error), None).unwrap();
+            let (message, _) = receive(&right).unwrap().unwrap();
+            let HelperMessage::Failed(_, error) = message else { panic!("{message:?}") };
+            assert!(format!("{error:?}").contains(part), "{error:?}");
+        }
+    }
 
     #[test]
     fn child_reports_survive_the_pipe() {
