@@ -20,7 +20,7 @@ cleanup() {
     set +e
     # The init of the container is not a child of this shell.
     [ -z "$inner" ] || kill -9 "$inner"
-    [ ! -e "$work/tmux" ] || tmux -S "$work/tmux" kill-server 2> /dev/null
+    for socket in "$work"/tmux-*; do [ ! -S "$socket" ] || tmux -S "$socket" kill-server 2> /dev/null; done
     [ ! -d "${bundle:-}" ] || runc delete --force web 2> /dev/null
     [ "$status" = 0 ] || note failed
     umount -l "$work"/*/proc "$work"/*/sys 2> /dev/null
@@ -131,7 +131,8 @@ cp /bin/busybox "$bundle/rootfs/bin/busybox"
 (cd "$bundle" && runc spec && jq '.process.terminal = false | .process.args = ["/bin/busybox", "sleep", "600"]
     | del(.process.rlimits) | .mounts |= map(select(.type != "cgroup"))' config.json > new && mv new config.json)
 runc run --bundle "$bundle" --detach web < /dev/null > "$work/log" 2>&1 || fail "runc: $(cat "$work/log")"
-terminal() { tmux -S "$work/tmux" -f /dev/null "$@"; }
+# (A server that is ending may still take the next session.)
+terminal() { tmux -S "$work/tmux-$shell" -f /dev/null "$@"; }
 for shell in bash zsh fish; do
     case $shell in
         bash) start="bash --norc -i" ;;

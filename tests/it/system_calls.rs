@@ -117,7 +117,9 @@ impl EmptyHost {
         let enter = self.enter()?;
         let mut command = Command::new(&enter[0]);
         command.args(&enter[1..]).args(["sh", "-c", script, "sh"]).args(arguments);
-        command.env("LC_ALL", "C.UTF-8").env_remove("COLUMNS").stdin(Stdio::null());
+        // (The loader looks into cargo's directories first, for each library of each program.)
+        command.env("LC_ALL", "C.UTF-8").env_remove("COLUMNS").env_remove("LD_LIBRARY_PATH");
+        command.stdin(Stdio::null());
         Ok(finish(command))
     }
 }
