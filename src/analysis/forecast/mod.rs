@@ -16,6 +16,7 @@ mod services;
 mod shells;
 mod simulation;
 mod supervisord;
+mod tracees;
 mod uwsgi;
 
 use std::time::Duration;
@@ -259,7 +260,8 @@ pub struct ForecastInput<'a> {
 
 impl ForecastInput<'_> {
     fn init_index(&self) -> Option<usize> {
-        self.processes.iter().position(|process| Some(process.facts.id) == self.init)
+        let init = self.init?;
+        self.processes.iter().position(|process| process.facts.id == init)
     }
 
     /// Whether a process is in a frozen cgroup.
@@ -321,15 +323,6 @@ impl ForecastInput<'_> {
     fn children(&self, index: usize) -> Vec<usize> {
         let children = self.processes[index].children.iter().copied();
         children.filter(|child| self.is_running(*child)).collect()
-    }
-
-    /// Returns the processes that this one traces: a tracer exits when they have.
-    fn tracees(&self, index: usize) -> Vec<usize> {
-        let tracer = self.processes[index].facts.id.pid.get();
-        let is_traced = |other: &usize| {
-            self.processes[*other].facts.status.tracer_pid == tracer && self.is_running(*other)
-        };
-        (0..self.processes.len()).filter(is_traced).collect()
     }
 
     fn name(&self, index: usize) -> String {

@@ -60,7 +60,7 @@ struct Conclusion<'a> {
 impl<'a> Conclusion<'a> {
     fn new(simulation: &'a Simulation<'a>) -> Self {
         let count = simulation.input.processes.len();
-        let init = simulation.input.init_index();
+        let init = simulation.init;
         let mut ending = Self {
             simulation,
             init,
@@ -193,15 +193,21 @@ impl<'a> Conclusion<'a> {
         deliveries
     }
 
-    /// Returns the end of the reason for a process that gets no signal and traces another, or nothing.
-    fn after_tracee(&self, process: usize, exits: Answer) -> String {
+    /// Returns the end of the reason for a process that may exit when another has: one that it traces, or a child.
+    fn after_others(&self, process: usize) -> String {
         let input = &self.simulation.input;
-        if exits != Answer::Maybe || !self.simulation.reactions[process].is_empty() {
-            return String::new();
+        match self.simulation.may_trace(process) {
+            Some((tracee, true)) => {
+                format!("; it may exit when {} has, which it traces", input.name(tracee))
+            }
+            Some((tracee, false)) => {
+                format!("; it may exit when {} has, which it may trace", input.name(tracee))
+            }
+            None if !input.children(process).is_empty() => {
+                "; it may exit when its child has".into()
+            }
+            None => String::new(),
         }
-        input.tracees(process).first().map_or_else(String::new, |tracee| {
-            format!("; it may exit when {} has, which it traces", input.name(*tracee))
-        })
     }
 
     /// Returns the reason for the forecast of a process.
@@ -252,13 +258,9 @@ impl<'a> Conclusion<'a> {
             why.push_str(&format!("; {supervisor} {sends} after {} s", kill.after.as_secs_f64()));
         }
         let is_by_child = reactions.iter().all(|reaction| reaction.exits == Exits::ByChild);
-        if direct_exit == Answer::Maybe
-            && is_by_child
-            && !self.simulation.input.children(process).is_empty()
-        {
-            why.push_str("; it may exit when its child has");
+        if direct_exit == Answer::Maybe && is_by_child {
+            why.push_str(&self.after_others(process));
         }
-        why.push_str(&self.after_tracee(process, direct_exit));
         if direct_exit == Answer::Yes && exits == Answer::Maybe {
             why.push_str("; PID 1 does not wait for it and may exit first");
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::awaits_no_child;
 use super::reaction::{Exits, Forward, Reaction, ServiceStop, StopStage, Targets};
 use super::shells::may_finish;
+use super::tracees::Tracees;
 use super::{Answer, ForecastInput, SignalArrival, inits, react};
 use crate::analysis::container_process::{nearest, parents_first};
 use crate::analysis::delivery::{Prediction, Recipient, SignalState, predict};
@@ -19,6 +20,10 @@ const MAX_DEPTH: usize = 256;
 /// The signals of a stop and the reactions to them, process by process.
 pub(super) struct Simulation<'a> {
     pub input: ForecastInput<'a>,
+    /// The init.
+    pub init: Option<usize>,
+    /// The processes that trace others.
+    pub tracees: Tracees,
     pub deliveries: Vec<Vec<SignalArrival>>,
     pub reactions: Vec<Vec<Reaction>>,
     /// The SIGKILL that a supervisor sends to a process, unless it has exited by then.
@@ -49,6 +54,8 @@ impl<'a> Simulation<'a> {
     pub(super) fn new(input: ForecastInput<'a>) -> Self {
         let count = input.processes.len();
         Self {
+            init: input.init_index(),
+            tracees: Tracees::of(&input),
             input,
             deliveries: vec![Vec::new(); count],
             reactions: (0..count).map(|_| Vec::new()).collect(),
@@ -85,7 +92,7 @@ impl<'a> Simulation<'a> {
 
     /// Sends the signal of a step.
     fn step(&mut self, step: StopStep, time: Duration) {
-        let init = self.input.init_index();
+        let init = self.init;
         let is_target = |index: &usize| {
             self.input.is_running(*index) && self.input.processes[*index].in_container
         };
@@ -313,20 +320,31 @@ impl<'a> Simulation<'a> {
     }
 
     /// Whether a process may exit because a child or a process that it traces does: most programs that wait for one
-    /// go on, or exit, when it has exited.
+    /// go on, or exit, when it has exited. A tracee stops for its tracer at each signal, too (ptrace(2)). (It is not
+    /// followed: it may be anywhere, so that each process could be met again on every path.)
     fn by_child(&self, process: usize, depth: usize) -> Answer {
         if awaits_no_child(&self.input.processes[process].facts) {
             return Answer::No;
         }
-        let awaited = self.input.children(process).into_iter().chain(self.input.tracees(process));
-        let mut ends = awaited.map(|child| self.ends_within(child, depth + 1));
+        if self.may_trace(process).is_some() {
+            return Answer::Maybe;
+        }
+        let children = self.input.children(process).into_iter();
+        let mut ends = children.map(|child| self.ends_within(child, depth + 1));
         if ends.any(|ends| ends != Answer::No) { Answer::Maybe } else { Answer::No }
+    }
+
+    /// Returns a process that this one traces, or may trace, while a stop has signals before SIGKILL, and whether
+    /// it is known to.
+    pub(super) fn may_trace(&self, process: usize) -> Option<(usize, bool)> {
+        let has_signals = !self.input.procedure.schedule.steps.is_empty();
+        self.tracees.first(&self.input, process).filter(|_| has_signals)
     }
 
     /// Whether a process may exit by itself before it gets SIGKILL: in the end, or as soon as PID 1 exits.
     pub(super) fn may_finish(&self, process: usize) -> bool {
         let grace = self.input.procedure.schedule.total_grace();
-        let init = self.input.init_index().filter(|_| self.input.owns_pid_ns);
+        let init = self.init.filter(|_| self.input.owns_pid_ns);
         let exit = init.and_then(|init| self.exit_time(init, 0));
         may_finish(&self.input, process, exit.map_or(grace, |exit| exit.min(grace)))
             || self.may_be_health_check(process)
