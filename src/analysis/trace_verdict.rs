@@ -57,7 +57,7 @@ impl SignalFacts {
         }
         let main = ThreadWaits::asleep(0);
         let waits =
-            Fact::Known(Waits { threads: vec![main], all_threads: true, signalfds: vec![] });
+            Fact::Known(Waits { threads: vec![main], all_threads: true, ..Waits::default() });
         let state = SignalState {
             is_starting: false,
             state: ProcessState::SLEEPING,

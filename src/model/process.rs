@@ -140,17 +140,22 @@ pub enum BlockedForNow {
     Signalfd,
     /// It does not sleep, and may wait for the signal next.
     Running,
-    /// Its system call has a timeout, or may have one, after which it may look for the signal, with sigtimedwait(2) or
-    /// sigpending(2).
+    /// Its system call has a timeout, after which it may look for the signal, with sigtimedwait(2) or sigpending(2).
     Timeout,
-    /// It has a handler for the signal of timers (alarm(2), setitimer(2)), which interrupts its system call.
+    /// Whether its system call has a timeout is not known.
+    PossibleTimeout,
+    /// It has a timer (timer_create(2)), whose signal interrupts its system call.
+    Timer,
+    /// It has a handler for the signal of alarm(2) and setitimer(2), whose timers cannot be seen.
     Alarm,
+    /// It takes signals, and its timers could not be read.
+    PossibleTimer,
 }
 
 impl BlockedForNow {
-    /// Whether the program has to look for the signal by itself, which most do not.
-    pub fn takes_a_look(self) -> bool {
-        matches!(self, Self::Timeout | Self::Alarm)
+    /// Whether the signal has an effect only on a program that checks for pending signals, which most do not.
+    pub fn needs_check(self) -> bool {
+        !matches!(self, Self::Handler | Self::Signalfd | Self::Running)
     }
 
     /// Returns the reason in words.
@@ -159,8 +164,13 @@ impl BlockedForNow {
             Self::Handler => "its handler runs when it is unblocked",
             Self::Signalfd => "it has a signalfd for the signal, and may read that next",
             Self::Running => "it is busy, and may wait for the signal next",
-            Self::Timeout => "it may wait with a timeout, after which it may look for the signal",
+            Self::Timeout => "it waits with a timeout, after which it may look for the signal",
+            Self::PossibleTimeout => {
+                "it may wait with a timeout, after which it may look for the signal"
+            }
+            Self::Timer => "it has a timer, after which it may look for the signal",
             Self::Alarm => "it has a handler for ALRM, after which it may look for the signal",
+            Self::PossibleTimer => "it may have a timer, after which it may look for the signal",
         }
     }
 }
@@ -183,11 +193,21 @@ impl Process {
         if self.stat.state.is_uninterruptible() || threads.clone().any(runs) {
             return Some(BlockedForNow::Running);
         }
-        let returns = |thread: &ThreadWaits| thread.returns.is_some_and(|least| least < time);
-        if threads.any(returns) {
-            return Some(BlockedForNow::Timeout);
+        let returns = threads.clone().filter_map(|thread| thread.returns);
+        match returns.filter(|call| call.least < time).map(|call| call.is_certain).max() {
+            Some(true) => return Some(BlockedForNow::Timeout),
+            Some(false) => return Some(BlockedForNow::PossibleTimeout),
+            None => {}
         }
-        self.status.sig_cgt.contains(Signal::ALRM).then_some(BlockedForNow::Alarm)
+        // (The signal of a timer may be taken by a thread of the C library, which calls a function: SIGEV_THREAD.)
+        let takes_signals =
+            !self.status.sig_cgt.is_empty() || threads.any(|thread| !thread.awaited.is_empty());
+        match waits.has_timer {
+            Some(true) => Some(BlockedForNow::Timer),
+            _ if self.status.sig_cgt.contains(Signal::ALRM) => Some(BlockedForNow::Alarm),
+            None if takes_signals => Some(BlockedForNow::PossibleTimer),
+            _ => None,
+        }
     }
 }
 

@@ -16,6 +16,8 @@ pub struct Waits {
     /// Its signalfds (`/proc/PID/fdinfo/FD`, line `sigmask:`); not read if the main thread blocks no
     /// requested signal.
     pub signalfds: Vec<Signalfd>,
+    /// Whether it has a timer of timer_create(2) that does something; none if that was not read.
+    pub has_timer: Option<bool>,
 }
 
 impl Waits {
@@ -41,9 +43,8 @@ pub struct ThreadWaits {
     pub awaited: SignalSet,
     /// Descriptors that it waits for now.
     pub on: Waiting,
-    /// The least time until its system call returns by itself, if it does; read only if it blocks a requested
-    /// signal.
-    pub returns: Option<Duration>,
+    /// The return of its system call by itself, if it does or may; read only if it blocks a requested signal.
+    pub returns: Option<CallReturn>,
     /// The input that it waits for now.
     pub input: InputWait,
 }
@@ -61,6 +62,20 @@ impl ThreadWaits {
             input: InputWait::Elsewhere,
         }
     }
+}
+
+/// The return of a system call by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CallReturn {
+    /// The least time until then.
+    pub least: Duration,
+    /// Whether the call has a timeout; otherwise it may have one.
+    pub is_certain: bool,
+}
+
+impl CallReturn {
+    /// A call that may return at any time.
+    pub const POSSIBLE: Self = Self { least: Duration::ZERO, is_certain: false };
 }
 
 /// The input that a thread waits for, whichever signals it blocks: it distinguishes a shell in `read` from one
@@ -158,6 +173,19 @@ pub fn signalfd_set(fdinfo: &[u8]) -> Option<SignalSet> {
     SignalSet::from_hex(digits.trim_ascii())
 }
 
+/// Parses `/proc/PID/timers` (since Linux 3.10): whether it has a timer that does more than run (SIGEV_NONE).
+///
+/// ```text
+/// ID: 0
+/// signal: 60/00007fff86e452a8
+/// notify: signal/pid.2634
+/// ClockID: 0
+/// ```
+pub fn has_timer(timers: &[u8]) -> bool {
+    let mut lines = timers.split(|b| *b == b'\n');
+    lines.any(|line| line.strip_prefix(b"notify: ").is_some_and(|how| !how.starts_with(b"none")))
+}
+
 /// POLLIN, as EPOLLIN: a signalfd sets no other event (`signalfd_poll`, fs/signalfd.c).
 const READABLE: u32 = 0x1;
 
@@ -188,6 +216,16 @@ pub fn polled_descriptors(bytes: &[u8]) -> Vec<i32> {
 mod tests {
     use super::*;
     use crate::model::signal::Signal;
+
+    #[test]
+    fn a_timer_without_notification_interrupts_nothing() {
+        let timer = |notify: &str| format!("ID: 0\nsignal: 0/0\nnotify: {notify}.7\nClockID: 0\n");
+        let none = timer("none/pid");
+        assert!(!has_timer(b"") && !has_timer(none.as_bytes()));
+        for notify in ["signal/pid", "signal/tid", "thread/pid"] {
+            assert!(has_timer((none.clone() + &timer(notify)).as_bytes()));
+        }
+    }
 
     #[test]
     fn parses_the_call_of_a_thread() {

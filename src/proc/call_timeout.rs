@@ -1,6 +1,7 @@
 //! The timeout of the system call that a thread sleeps in: when the call returns by itself, the program may look
-//! for a signal that it blocks. Timeouts are in arguments, or in memory of the process; whether a socket has one
-//! (SO_RCVTIMEO) cannot be read, so it may. Nor are those of 32-bit programs, whose calls have other numbers.
+//! for a signal that it blocks. Timeouts are in arguments, or in memory of the process. A call that is not known to
+//! wait without a timeout may have one: of a socket (SO_SNDTIMEO), in an io_uring, or in a call of a 32-bit program,
+//! which has another number. Nothing here reads a process.
 
 use std::time::Duration;
 
@@ -21,7 +22,8 @@ pub(super) enum CallTimeout {
     Timeval(u64),
     /// At a time of this clock, a `struct timespec` in memory.
     Until(u64, libc::clockid_t),
-    /// One that is not in the arguments: of a call that is continued (restart_syscall(2)), or that of the socket.
+    /// One that is not in the arguments, if there is one: of a call that is continued (restart_syscall(2)), or of a
+    /// socket.
     Elsewhere,
 }
 
@@ -47,9 +49,8 @@ impl CallTimeout {
             libc::SYS_poll => return Self::milliseconds(third),
             #[cfg(target_arch = "x86_64")]
             libc::SYS_select => Self::Timeval(fifth),
-            libc::SYS_restart_syscall => return Some(Self::Elsewhere),
-            _ if SOCKET.contains(&number) => return Some(Self::Elsewhere),
-            _ => return None,
+            _ if UNTIMED.contains(&number) || OLD.contains(&number) => return None,
+            _ => return Some(Self::Elsewhere),
         };
         Some(timeout).filter(|timeout| timeout.address() != Some(0))
     }
@@ -103,18 +104,25 @@ impl CallTimeout {
     }
 }
 
-/// Calls that a timeout of the socket ends (SO_RCVTIMEO and SO_SNDTIMEO, socket(7)).
-const SOCKET: &[libc::c_long] = &[
-    libc::SYS_accept,
-    libc::SYS_accept4,
-    libc::SYS_connect,
-    libc::SYS_recvfrom,
-    libc::SYS_recvmsg,
-    libc::SYS_recvmmsg,
-    libc::SYS_sendto,
-    libc::SYS_sendmsg,
-    libc::SYS_sendmmsg,
+/// Calls that wait without a timeout. (Of read(2) and readv(2) the descriptor decides.)
+const UNTIMED: &[libc::c_long] = &[
+    libc::SYS_read,
+    libc::SYS_readv,
+    libc::SYS_wait4,
+    libc::SYS_waitid,
+    libc::SYS_rt_sigsuspend,
+    libc::SYS_flock,
+    libc::SYS_fcntl,
+    libc::SYS_openat,
+    libc::SYS_msgrcv,
+    libc::SYS_msgsnd,
+    libc::SYS_semop,
 ];
+/// The same calls, which newer architectures do not have.
+#[cfg(target_arch = "x86_64")]
+const OLD: &[libc::c_long] = &[libc::SYS_pause, libc::SYS_open];
+#[cfg(not(target_arch = "x86_64"))]
+const OLD: &[libc::c_long] = &[];
 
 /// The sleep ends at a time, not after one (clock_nanosleep(2)): Python sleeps so since 3.11.
 const TIMER_ABSTIME: u64 = libc::TIMER_ABSTIME as u64;
@@ -170,6 +178,11 @@ mod tests {
             (libc::SYS_futex, [1, wait, 0, 0, 0, 0], None),
             (libc::SYS_restart_syscall, [0; 6], Some(CallTimeout::Elsewhere)),
             (libc::SYS_recvfrom, [3, 40, 1, 0, 0, 0], Some(CallTimeout::Elsewhere)),
+            (libc::SYS_sendfile, [3, 40, 0, 1, 0, 0], Some(CallTimeout::Elsewhere)),
+            (libc::SYS_write, [3, 40, 1, 0, 0, 0], Some(CallTimeout::Elsewhere)),
+            (libc::SYS_io_uring_enter, [3, 0, 1, 1, 0, 0], Some(CallTimeout::Elsewhere)),
+            (libc::SYS_rt_sigsuspend, [40, 8, 0, 0, 0, 0], None),
+            (libc::SYS_read, [0, 40, 1, 0, 0, 0], None),
             (libc::SYS_wait4, [40; 6], None),
         ] {
             assert_eq!(CallTimeout::of(number, arguments), timeout, "{number} {arguments:?}");

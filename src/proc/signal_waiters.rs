@@ -22,8 +22,8 @@ use crate::model::pid::HostPid;
 use crate::model::process::Process;
 use crate::model::signal::{Signal, SignalSet};
 use crate::model::signal_waiters::{
-    Call, InputWait, Signalfd, ThreadWaits, Waiting, Waits, epoll_targets, polled_descriptors,
-    signalfd_set,
+    Call, CallReturn, InputWait, Signalfd, ThreadWaits, Waiting, Waits, epoll_targets, has_timer,
+    polled_descriptors, signalfd_set,
 };
 use crate::sys::{kcmp, process_dir};
 
@@ -48,6 +48,8 @@ const SIGTIMEDWAIT: [libc::c_long; 3] = [libc::SYS_rt_sigtimedwait, 177, 421];
 const MAX_POLLED: u64 = 65_536;
 const MAX_SELECTED: u64 = 1 << 20;
 const MAX_EPOLL_INFO: usize = 16 << 20;
+/// Bytes of the list of timers, of which each has about a hundred.
+const MAX_TIMERS: usize = 1 << 20;
 /// How often a thread that runs is read again.
 const MAX_READS: usize = 4;
 /// The most threads of a process that are read; the masks of further ones are unknown.
@@ -121,7 +123,7 @@ pub(super) fn waits(
     let relevant =
         main.has_exited || every_thread || !main_thread.blocked.intersection(signals).is_empty();
     let mut waits =
-        Waits { threads: vec![main_thread], all_threads: main.threads <= 1, signalfds: Vec::new() };
+        Waits { threads: vec![main_thread], all_threads: main.threads <= 1, ..Waits::default() };
     if !relevant {
         return Ok(waits);
     }
@@ -129,15 +131,16 @@ pub(super) fn waits(
         waits.all_threads = reader.other_threads(main.pid, &mut waits.threads)?;
     }
     let descriptors = reader.descriptor_table()?;
-    if !descriptors.signalfds.is_empty() {
+    if !descriptors.signalfds.is_empty() || !descriptors.timers.is_empty() {
         reader.follow_epolls(&descriptors, &mut waits.threads);
     }
     for thread in &mut waits.threads {
         if thread.returns.is_none() && descriptors.may_time_out(thread) {
-            thread.returns = Some(Duration::ZERO);
+            thread.returns = Some(CallReturn::POSSIBLE);
         }
     }
     waits.signalfds = descriptors.signalfds;
+    waits.has_timer = reader.has_timer();
     Ok(waits)
 }
 
@@ -253,8 +256,8 @@ impl WaitReader<'_> {
         }
     }
 
-    /// Returns the least time until a system call returns by itself; none if it does not.
-    fn returns(&self, number: libc::c_long, arguments: [u64; 6]) -> Option<Duration> {
+    /// Returns the return of a system call by itself; none if it does not.
+    fn returns(&self, number: libc::c_long, arguments: [u64; 6]) -> Option<CallReturn> {
         let timeout = CallTimeout::of(number, arguments)?;
         let bytes = timeout.address().and_then(|address| self.memory(address, 16).ok());
         let words = bytes.and_then(|bytes| bytes.as_chunks::<8>().0.try_into().ok());
@@ -262,7 +265,15 @@ impl WaitReader<'_> {
         // (A clock that was set back leaves the age unknown.)
         let age = Timestamp::now().duration_since(self.started);
         let age = age.try_into().unwrap_or(Duration::MAX);
-        Some(timeout.least(words, age, || ClockOffsets::of(self.handle)))
+        let least = timeout.least(words, age, || ClockOffsets::of(self.handle));
+        Some(CallReturn { least, is_certain: timeout != CallTimeout::Elsewhere })
+    }
+
+    /// Whether the process has a timer; none if that cannot be read.
+    fn has_timer(&mut self) -> Option<bool> {
+        let timers = self.handle.open_relative("timers").ok()?;
+        read_into(timers, self.buffer, MAX_TIMERS).ok()?;
+        (self.buffer.len() < MAX_TIMERS).then(|| has_timer(self.buffer))
     }
 
     fn polled(&self, address: u64, count: u64) -> Waiting {
@@ -370,11 +381,14 @@ impl WaitReader<'_> {
             match readlinkat(&listed, name.as_c_str()) {
                 Ok(link) if link == "anon_inode:[eventpoll]" => drop(table.epolls.insert(fd)),
                 Ok(link) if link == "anon_inode:[signalfd]" => {
+                    table.untimed.insert(fd);
                     table.signalfds.extend(self.signalfd(fd));
                 }
-                Ok(link) if link == "anon_inode:[timerfd]" => drop(table.timerfds.insert(fd)),
-                Ok(link) if link.as_bytes().starts_with(b"socket:") => {
-                    table.sockets.insert(fd);
+                Ok(link) if link == "anon_inode:[timerfd]" || link == "anon_inode:[io_uring]" => {
+                    table.timers.insert(fd);
+                }
+                Ok(link) if UNTIMED.iter().any(|kind| link.as_bytes().starts_with(kind)) => {
+                    table.untimed.insert(fd);
                 }
                 _ => {}
             }
@@ -394,20 +408,25 @@ impl WaitReader<'_> {
 struct DescriptorTable {
     open: BTreeSet<i32>,
     epolls: BTreeSet<i32>,
-    timerfds: BTreeSet<i32>,
-    sockets: BTreeSet<i32>,
+    /// Timerfds, and io_urings, in which timeouts may run.
+    timers: BTreeSet<i32>,
+    /// Descriptors of which a read waits without a timeout.
+    untimed: BTreeSet<i32>,
     signalfds: Vec<Signalfd>,
 }
 
 impl DescriptorTable {
-    /// Whether a thread waits for a timer, or for a socket in a call that a timeout of the socket may end
-    /// (SO_RCVTIMEO), which cannot be read.
+    /// Whether a thread waits for a timer, or reads a descriptor that may have a timeout, which cannot be read: a
+    /// socket (SO_RCVTIMEO), a terminal (VTIME), a device.
     fn may_time_out(&self, thread: &ThreadWaits) -> bool {
-        let reads_socket =
-            matches!(thread.input, InputWait::Read(fd) if self.sockets.contains(&fd));
-        reads_socket || self.timerfds.iter().any(|fd| thread.on.reads(*fd))
+        let is_timed = |fd: &i32| thread.on.reads(*fd) || thread.on.might_read(*fd);
+        matches!(thread.input, InputWait::Read(fd) if !self.untimed.contains(&fd))
+            || self.timers.iter().any(is_timed)
     }
 }
+
+/// The descriptors of which a read waits without a timeout, by what `/proc/PID/fd` shows.
+const UNTIMED: [&[u8]; 3] = [b"pipe:", b"anon_inode:[eventfd]", b"anon_inode:inotify"];
 
 // (As a 32-bit program calls them, they have numbers of other calls that sleep.)
 #[cfg(target_arch = "x86_64")]

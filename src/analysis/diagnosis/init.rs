@@ -166,7 +166,7 @@ impl Diagnosis<'_> {
         }
         // It was seen blocked each time; that is a fact about these moments only.
         let reason = process.facts.blocked_for_now(signal, self.grace);
-        if let Some(reason) = reason.filter(|reason| !reason.takes_a_look()) {
+        if let Some(reason) = reason.filter(|reason| !reason.needs_check()) {
             self.add(
                 Severity::Warning,
                 FindingCode::InitBlocks,

@@ -319,7 +319,7 @@ impl Diagnosis<'_> {
                 continue;
             }
             let reason = process.facts.blocked_for_now(self.signal, self.grace);
-            let is_for_now = reason.is_some_and(|reason| !reason.takes_a_look());
+            let is_for_now = reason.is_some_and(|reason| !reason.needs_check());
             match prediction.verdict {
                 Verdict::Delayed => {
                     let is_needed = self.forecast(index).is_some_and(|f| !f.deliveries.is_empty());

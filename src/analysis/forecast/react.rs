@@ -93,7 +93,7 @@ fn pending(
     let later = match reason {
         Some(BlockedForNow::Handler) => Verdict::Handled,
         Some(BlockedForNow::Signalfd | BlockedForNow::Running) => Verdict::Accepted,
-        Some(BlockedForNow::Timeout | BlockedForNow::Alarm) | None => Verdict::Pending,
+        Some(_) | None => Verdict::Pending,
     };
     let later = Prediction { verdict: later, ..prediction.clone() };
     if program_outcome(facts, signal, &later).is_some() {
@@ -107,7 +107,7 @@ fn pending(
         None => {
             let note = prediction.note.as_ref().map_or_else(String::new, |n| format!(": {n}"));
             let why = format!("blocks {signal}, and no thread is waiting for it{note}");
-            Reaction::new(Exits::No, why)
+            Reaction::new(Exits::ByChild, why)
         }
     }
 }
@@ -148,4 +148,59 @@ fn in_time(input: &ForecastInput<'_>, reaction: Reaction) -> Reaction {
     }
     let why = format!("{}; that may take longer than the grace period", reaction.why);
     Reaction { exits: Exits::Maybe, why, ..reaction }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::analysis::selection::tests::process;
+    use crate::model::process::{Fact, Process};
+    use crate::model::signal::SignalSet;
+    use crate::model::signal_waiters::{CallReturn, ThreadWaits, Waits};
+
+    const GRACE: Duration = Duration::from_secs(10);
+
+    /// Returns why a process that blocks TERM may accept it.
+    fn reason(
+        caught: SignalSet,
+        has_timer: Option<bool>,
+        returns: Option<CallReturn>,
+    ) -> Option<BlockedForNow> {
+        let blocked = SignalSet::from(Signal::TERM);
+        let thread = ThreadWaits { blocked, returns, ..ThreadWaits::asleep(107) };
+        let waits =
+            Waits { threads: vec![thread], all_threads: true, has_timer, ..Waits::default() };
+        let mut process: Process = process(107, 100, 7, "worker", 0);
+        process.status.sig_blk = blocked;
+        process.status.sig_cgt = caught;
+        process.waits = Fact::Known(waits);
+        process.blocked_for_now(Signal::TERM, GRACE)
+    }
+
+    #[test]
+    fn a_timer_may_interrupt_a_process_that_blocks_the_signal() {
+        let (none, usr1) = (SignalSet::EMPTY, SignalSet::from(Signal::USR1));
+        let alarm = SignalSet::from(Signal::ALRM);
+        for (caught, has_timer, expected) in [
+            (usr1, Some(false), None),
+            (none, None, None),
+            (none, Some(true), Some(BlockedForNow::Timer)),
+            (usr1, None, Some(BlockedForNow::PossibleTimer)),
+            (alarm, Some(false), Some(BlockedForNow::Alarm)),
+        ] {
+            assert_eq!(reason(caught, has_timer, None), expected);
+        }
+    }
+
+    #[test]
+    fn a_call_that_returns_in_time_may_be_followed_by_a_check() {
+        let after = |least: Duration| Some(CallReturn { least, is_certain: true });
+        for (returns, expected) in [
+            (after(GRACE / 2), Some(BlockedForNow::Timeout)),
+            (after(GRACE), None),
+            (Some(CallReturn::POSSIBLE), Some(BlockedForNow::PossibleTimeout)),
+        ] {
+            assert_eq!(reason(SignalSet::EMPTY, Some(false), returns), expected);
+        }
+    }
 }

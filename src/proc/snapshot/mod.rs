@@ -280,7 +280,7 @@ mod tests {
     fn a_verdict_hangs_on_exe_where_the_main_thread_may_wait_next() {
         let waits = |on: Waiting, awaited: SignalSet| {
             let thread = ThreadWaits { blocked: awaited, awaited, on, ..ThreadWaits::asleep(7) };
-            Fact::Known(Waits { threads: vec![thread], all_threads: true, signalfds: Vec::new() })
+            Fact::Known(Waits { threads: vec![thread], all_threads: true, ..Waits::default() })
         };
         let term = SignalSet::from(Signal::TERM);
         let options = SnapshotOptions { waits: term, verdicts_only: true, ..SnapshotOptions::BARE };
