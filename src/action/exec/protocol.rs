@@ -83,19 +83,23 @@ pub fn read_plan(file: OwnedFd) -> io::Result<(i32, usize, ExecPlan)> {
 /// Sends a message, and a descriptor with it. In place of a message that is too long for its reader an error is sent.
 ///
 /// # Errors
-/// See sendmsg(2).
+/// See sendmsg(2); and where an error was sent in its place.
 pub fn send(
     socket: impl AsFd,
     message: &HelperMessage,
     fd: Option<BorrowedFd<'_>>,
 ) -> io::Result<()> {
-    let mut bytes = serde_json::to_vec(message)?;
-    if bytes.len() > MAX_MESSAGE {
-        let error = failure("cannot enter the container");
-        let error = error.cause("a name or path in the report about it is too long");
-        bytes = serde_json::to_vec(&HelperMessage::Failed(Vec::new(), error))?;
+    let bytes = serde_json::to_vec(message)?;
+    if bytes.len() <= MAX_MESSAGE {
+        return Ok(socket::send(socket, &bytes, fd)?);
     }
-    Ok(socket::send(socket, &bytes, fd)?)
+    let cause =
+        format!("the report about it is too long: {} bytes of {MAX_MESSAGE} at most", bytes.len());
+    let error = failure("cannot enter the container").cause(cause);
+    let bytes = serde_json::to_vec(&HelperMessage::Failed(Vec::new(), error))?;
+    socket::send(socket, &bytes, None)?;
+    // (The caller does not go on as if its message had been read.)
+    Err(Errno::EMSGSIZE.into())
 }
 
 /// Receives a message; `None` when the other end is closed.
@@ -176,11 +180,17 @@ mod tests {
         let (left, right) = socket::pair().unwrap();
         for (length, part) in [(10, "uuuuuuuuuu"), (100_000, "is too long")] {
             let error = failure("no such user").cause("u".repeat(length));
-            send(&left, &HelperMessage::Failed(Vec::new(), error), None).unwrap();
+            let sent = send(&left, &HelperMessage::Failed(Vec::new(), error), None);
+            assert_eq!(sent.is_ok(), length == 10);
             let (message, _) = receive(&right).unwrap().unwrap();
             let HelperMessage::Failed(_, error) = message else { panic!("{message:?}") };
             assert!(format!("{error:?}").contains(part), "{error:?}");
         }
+        // (No command is started after it.)
+        let events = vec![ExecEvent::SecurityLabel("l".into()); 10_000];
+        assert!(send(&left, &HelperMessage::Ready(events, Vec::new()), None).is_err());
+        let (message, _) = receive(&right).unwrap().unwrap();
+        assert!(matches!(message, HelperMessage::Failed(..)), "{message:?}");
     }
 
     #[test]
