@@ -172,6 +172,13 @@ impl Host {
         (stat.start == id.start && stat.state.is_zombie()).then_some(status)
     }
 
+    /// Whether [`Self::wait_status`] is that of the process, as its parent gets it. Before Linux 5.17 it is that of the
+    /// main thread: after reboot(2) in a PID namespace KILL, as after a kill.
+    pub fn stat_has_status_of_process(&self) -> bool {
+        let release = std::fs::read_to_string(self.proc_path("sys/kernel/osrelease"));
+        release.is_ok_and(|release| is_at_least(&release, (5, 17)))
+    }
+
     /// Reads the PID namespace of a held process.
     ///
     /// # Errors
@@ -283,4 +290,23 @@ impl Host {
 
 fn has_admin(status: &Status) -> bool {
     status.cap_eff & Capability::CAP_SYS_ADMIN.bitmask() != 0
+}
+
+/// Whether a kernel release (uname(2)) is this version or a later one.
+fn is_at_least(release: &str, version: (u32, u32)) -> bool {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map_while(|n| n.parse().ok());
+    numbers.next().zip(numbers.next()).is_some_and(|release: (u32, u32)| release >= version)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn releases_are_compared_by_their_numbers() {
+        let newer = ["5.17.0", "5.17-rc1", "5.100", "6.1.0-13-amd64", "10.0"];
+        let older = ["5.16.20", "5.4.0-150-generic", "4.19", "5", "", "x.17"];
+        assert!(newer.iter().all(|release| is_at_least(release, (5, 17))));
+        assert!(!older.iter().any(|release| is_at_least(release, (5, 17))));
+    }
 }

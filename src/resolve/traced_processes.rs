@@ -12,6 +12,9 @@ use crate::proc::{Host, monotonic_now};
 use crate::sys::pidfd::{self, Ending, SignalScope};
 use crate::sys::proc_events::ExitEvents;
 
+/// Time that an exit takes until its status is known, in nanoseconds; it is printed without one then. A message about
+/// the same PID that comes later is one about another process.
+pub const STATUS_WAIT: u64 = 500_000_000;
 /// Descriptors that are held for exit statuses; further processes end without one.
 const MAX_HELD: usize = 512;
 /// Processes that are remembered after their exit.
@@ -280,14 +283,16 @@ impl<'a> TracedProcesses<'a> {
         Some(EndingProcess { process: process?, is_last: is_last == Some(true), pidfd })
     }
 
-    /// Returns how a process ended: `None` if that is not known, or not yet.
-    pub fn ending(&mut self, ending: &EndingProcess) -> Option<Ending> {
+    /// Returns how a process ended whose exit was recorded at this time: `None` if that is not known, or not yet.
+    pub fn ending(&mut self, ending: &EndingProcess, time: u64) -> Option<Ending> {
         let pid = ending.process.host_pid;
-        if let Some(status) = self.exits.as_mut().and_then(|exits| exits.take(pid)) {
-            return Ending::from_wait_status(status);
-        }
         if let Some(ending) = ending.pidfd.as_ref().and_then(pidfd::ending) {
             return Some(ending);
+        }
+        // (The kernel sends the message after the record.)
+        let times = time..=time.saturating_add(STATUS_WAIT);
+        if let Some(status) = self.exits.as_mut().and_then(|exits| exits.take(pid, &times)) {
+            return Ending::from_wait_status(status);
         }
         // (Without a descriptor this may be a later process with the same PID.)
         ending.pidfd.as_ref()?;

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::ops::RangeInclusive;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use nix::errno::Errno;
@@ -32,46 +33,59 @@ pub struct ExitEvents {
 /// default has room for fewer than 300, and the kernel drops the rest.)
 const QUEUE_BYTES: usize = 4 << 20;
 
-/// Wait statuses by PID. Statuses that nothing asks for are dropped, the older half at a time. (A trace asks when it
+/// The exit of a process.
+#[derive(Clone, Copy, Debug)]
+struct ExitEvent {
+    /// The time of its last event on CLOCK_MONOTONIC of the host, in nanoseconds.
+    time: u64,
+    /// The wait status.
+    status: i32,
+}
+
+/// Exits by PID. Those that nothing asks for are dropped, the older half at a time. (A trace asks when it
 /// comes to the record of the exit, of which as many may wait on a busy host.)
 #[derive(Debug, Default)]
 struct Statuses {
-    recent: HashMap<i32, i32>,
-    older: HashMap<i32, i32>,
+    recent: HashMap<i32, ExitEvent>,
+    older: HashMap<i32, ExitEvent>,
 }
 
 impl Statuses {
     /// The number of each half.
     const MAX: usize = 1 << 16;
 
-    fn insert(&mut self, pid: i32, status: i32) {
+    fn insert(&mut self, pid: i32, time: u64, status: i32) {
         if self.recent.len() >= Self::MAX {
             self.older = std::mem::take(&mut self.recent);
         }
-        self.recent.insert(pid, status);
+        self.recent.insert(pid, ExitEvent { time, status });
     }
 
     /// Notes the exit of another thread than the main one. After that of the main thread it may show how the
     /// process ended: a main thread may leave the others running (pthread_exit(3)), and wait(2) has the status
     /// of exit_group(2) or of the signal, which the main thread's event has only if that came before.
-    fn insert_thread(&mut self, pid: i32, status: i32) {
+    fn insert_thread(&mut self, pid: i32, time: u64, status: i32) {
         let half = if self.recent.contains_key(&pid) { &mut self.recent } else { &mut self.older };
-        let Some(&main) = half.get(&pid) else { return };
-        if libc::WIFSIGNALED(main) || main == status {
+        let Some(exit) = half.get_mut(&pid) else { return };
+        exit.time = time;
+        if libc::WIFSIGNALED(exit.status) || exit.status == status {
             return;
         }
         // A signal ends all threads; another status may be this thread's own.
         if libc::WIFSIGNALED(status) {
-            half.insert(pid, status);
+            exit.status = status;
         } else {
             half.remove(&pid);
         }
     }
 
-    /// Takes the status of the last process that had this PID.
-    fn take(&mut self, pid: i32) -> Option<i32> {
-        let older = self.older.remove(&pid);
-        self.recent.remove(&pid).or(older)
+    /// Takes the status of the last process that had this PID, if it exited at one of these times.
+    fn take(&mut self, pid: i32, times: &RangeInclusive<u64>) -> Option<i32> {
+        let half = if self.recent.contains_key(&pid) { &mut self.recent } else { &mut self.older };
+        let exit = half.get(&pid).copied().filter(|exit| times.contains(&exit.time))?;
+        self.recent.remove(&pid);
+        self.older.remove(&pid);
+        Some(exit.status)
     }
 }
 
@@ -88,7 +102,7 @@ impl ExitEvents {
             let fd = Errno::result(libc::socket(libc::AF_NETLINK, kind, NETLINK_CONNECTOR))?;
             OwnedFd::from_raw_fd(fd)
         };
-        take_exits_only(&socket)?;
+        take_exits_only(&socket);
         bind(socket.as_raw_fd(), &NetlinkAddr::new(0, CN_IDX_PROC))?;
         send(socket.as_raw_fd(), &listen_message(), MsgFlags::empty())?;
         // (Without CAP_NET_ADMIN in the initial user namespace it stays as it is.)
@@ -96,10 +110,11 @@ impl ExitEvents {
         Ok(Self { socket, statuses: Statuses::default() })
     }
 
-    /// Takes the wait status of a process that has exited since it was asked last, if the kernel sent it.
-    pub fn take(&mut self, pid: i32) -> Option<i32> {
+    /// Takes the wait status of the process with this PID that exited at one of these times, if the kernel sent it. (A PID is
+    /// used again: another time is that of another process.)
+    pub fn take(&mut self, pid: i32, times: &RangeInclusive<u64>) -> Option<i32> {
         self.read();
-        self.statuses.take(pid)
+        self.statuses.take(pid, times)
     }
 
     /// Reads the events that have arrived. (If there were too many, the kernel dropped some: ENOBUFS.)
@@ -109,10 +124,10 @@ impl ExitEvents {
             match recv(self.socket.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
                 Ok(0) => return,
                 Ok(length) => match parse_exit(&buffer[..length]) {
-                    Some((thread, pid, status)) if thread == pid => {
-                        self.statuses.insert(pid, status);
+                    Some((time, thread, pid, status)) if thread == pid => {
+                        self.statuses.insert(pid, time, status);
                     }
-                    Some((_, pid, status)) => self.statuses.insert_thread(pid, status),
+                    Some((time, _, pid, status)) => self.statuses.insert_thread(pid, time, status),
                     None => {}
                 },
                 Err(Errno::EINTR | Errno::ENOBUFS) => {}
@@ -123,8 +138,9 @@ impl ExitEvents {
 }
 
 /// Has the kernel drop other events, which would leave no room for exits on a busy host: each process that exits
-/// has begun, executed a program and changed its name before (socket(7), `SO_ATTACH_FILTER`).
-fn take_exits_only(socket: &OwnedFd) -> io::Result<()> {
+/// has begun, executed a program and changed its name before (socket(7), `SO_ATTACH_FILTER`). Where it cannot, they
+/// arrive and are left out.
+fn take_exits_only(socket: &OwnedFd) {
     let step = |code: u32, jf: u8, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf, k };
     let kind = (HEADER + CN_HEADER) as u32;
     let mut filter = [
@@ -138,7 +154,7 @@ fn take_exits_only(socket: &OwnedFd) -> io::Result<()> {
         libc::sock_fprog { len: filter.len() as libc::c_ushort, filter: filter.as_mut_ptr() };
     let length = size_of_val(&program) as libc::socklen_t;
     // SAFETY: the program and its instructions live until the call returns; the kernel copies them.
-    let result = unsafe {
+    let _ = unsafe {
         let program = (&raw const program).cast();
         libc::setsockopt(
             socket.as_raw_fd(),
@@ -148,7 +164,6 @@ fn take_exits_only(socket: &OwnedFd) -> io::Result<()> {
             length,
         )
     };
-    Ok(Errno::result(result).map(drop)?)
 }
 
 fn listen_message() -> Vec<u8> {
@@ -168,8 +183,8 @@ fn listen_message() -> Vec<u8> {
     message
 }
 
-/// Parses an exit of a thread: its ID, its process's and the wait status.
-fn parse_exit(message: &[u8]) -> Option<(i32, i32, i32)> {
+/// Parses an exit of a thread: the time, its ID, its process's and the wait status.
+fn parse_exit(message: &[u8]) -> Option<(u64, i32, i32, i32)> {
     let event = message.get(HEADER + CN_HEADER..)?;
     let word =
         |offset: usize| -> Option<[u8; 4]> { event.get(offset..offset + 4)?.try_into().ok() };
@@ -177,7 +192,8 @@ fn parse_exit(message: &[u8]) -> Option<(i32, i32, i32)> {
         return None;
     }
     let number = |index: usize| Some(i32::from_ne_bytes(word(EVENT_HEADER + 4 * index)?));
-    Some((number(0)?, number(1)?, number(2)?))
+    let time = u64::from_ne_bytes(event.get(8..16)?.try_into().ok()?);
+    Some((time, number(0)?, number(1)?, number(2)?))
 }
 
 #[cfg(test)]
@@ -188,28 +204,43 @@ mod tests {
     fn statuses_that_are_never_taken_do_not_displace_later_ones() {
         let mut statuses = Statuses::default();
         for pid in 0..10 * Statuses::MAX as i32 {
-            statuses.insert(pid, pid);
+            statuses.insert(pid, 1, pid);
             assert!(statuses.recent.len() + statuses.older.len() <= 2 * Statuses::MAX);
         }
         let last = 10 * Statuses::MAX as i32 - 1;
         for pid in last - Statuses::MAX as i32 + 1..=last {
-            assert_eq!(statuses.take(pid), Some(pid));
+            assert_eq!(statuses.take(pid, &(1..=1)), Some(pid));
         }
-        assert_eq!(statuses.take(last), None);
+        assert_eq!(statuses.take(last, &(1..=1)), None);
         // (The PID of an older process is used again.)
-        statuses.older.insert(7, 1);
-        statuses.insert(7, 2);
-        assert_eq!((statuses.take(7), statuses.take(7)), (Some(2), None));
+        statuses.older.insert(7, ExitEvent { time: 1, status: 1 });
+        statuses.insert(7, 2, 2);
+        assert_eq!(statuses.take(7, &(1..=2)), Some(2));
+        assert_eq!(statuses.take(7, &(1..=2)), None);
+    }
+
+    #[test]
+    fn an_exit_at_another_time_is_that_of_another_process_with_the_pid() {
+        let mut statuses = Statuses::default();
+        statuses.insert(7, 100, 1);
+        assert_eq!(statuses.take(7, &(200..=300)), None);
+        assert_eq!(statuses.take(7, &(0..=99)), None);
+        statuses.insert(7, 250, 2);
+        assert_eq!(statuses.take(7, &(200..=300)), Some(2));
+        // (A process ends with its last thread, however long ago its main thread has exited.)
+        statuses.insert(7, 400, 0);
+        statuses.insert_thread(7, 900, 0);
+        assert_eq!(statuses.take(7, &(800..=1000)), Some(0));
     }
 
     #[test]
     fn a_signal_that_ends_the_threads_that_a_main_thread_left_is_how_the_process_ended() {
         let end = |threads: &[i32]| {
             let mut statuses = Statuses::default();
-            statuses.insert_thread(7, libc::SIGSEGV);
-            statuses.insert(7, threads[0]);
-            threads[1..].iter().for_each(|status| statuses.insert_thread(7, *status));
-            statuses.take(7)
+            statuses.insert_thread(7, 1, libc::SIGSEGV);
+            statuses.insert(7, 1, threads[0]);
+            threads[1..].iter().for_each(|status| statuses.insert_thread(7, 1, *status));
+            statuses.take(7, &(1..=1))
         };
         let exit = |status: i32| status << 8;
         assert_eq!(end(&[exit(3)]), Some(exit(3)));
@@ -227,14 +258,15 @@ mod tests {
         let message = |event: u32, thread: i32, process: i32| {
             let mut bytes = vec![0; HEADER + CN_HEADER];
             bytes.extend(event.to_ne_bytes());
-            bytes.extend([0; 12]);
+            bytes.extend([0; 4]);
+            bytes.extend(9u64.to_ne_bytes());
             for number in [thread, process, 15] {
                 bytes.extend(number.to_ne_bytes());
             }
             bytes
         };
-        assert_eq!(parse_exit(&message(PROC_EVENT_EXIT, 7, 7)), Some((7, 7, 15)));
-        assert_eq!(parse_exit(&message(PROC_EVENT_EXIT, 8, 7)), Some((8, 7, 15)));
+        assert_eq!(parse_exit(&message(PROC_EVENT_EXIT, 7, 7)), Some((9, 7, 7, 15)));
+        assert_eq!(parse_exit(&message(PROC_EVENT_EXIT, 8, 7)), Some((9, 8, 7, 15)));
         assert_eq!(parse_exit(&message(1, 7, 7)), None);
         assert_eq!(parse_exit(&message(PROC_EVENT_EXIT, 7, 7)[..40]), None);
     }

@@ -343,7 +343,8 @@ fn wait_for_end(
 ) -> Option<pidfd::Ending> {
     let until = Instant::now() + PATIENCE;
     loop {
-        let heard = exits.and_then(|exits| exits.lock().expect("events").take(pid));
+        let heard =
+            exits.and_then(|exits| exits.lock().expect("events").take(pid, &(0..=u64::MAX)));
         let end = pidfd::ending(process).or(heard.and_then(pidfd::Ending::from_wait_status));
         match end {
             None if Instant::now() < until => std::thread::sleep(Duration::from_millis(20)),

@@ -296,6 +296,17 @@ impl UnsharedInit {
     pub fn name(&self) -> String {
         format!("pid:{}", self.init)
     }
+
+    /// Stops the parent of the init, which reaps nothing then.
+    pub fn stop_parent(&self) -> Outcome {
+        stop_process(&self.monitor)
+    }
+}
+
+/// Stops a child by SIGSTOP.
+pub fn stop_process(child: &std::process::Child) -> Outcome {
+    let pid = nix::unistd::Pid::from_raw(child.id().cast_signed());
+    Ok(nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGSTOP)?)
 }
 
 impl Drop for UnsharedInit {

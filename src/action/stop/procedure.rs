@@ -7,7 +7,6 @@ use super::events::{Killer, ProcessRef, StopEvent, StopEventKind};
 use crate::action::send::{
     HeldProcess, SendError, hold, raise_fd_limit, wait_for_all, wait_for_any,
 };
-use crate::analysis::programs::may_reboot;
 use crate::analysis::selection::Criteria;
 use crate::analysis::send_order::SendRank;
 use crate::engine::{MembershipRule, cgroup_candidates};
@@ -15,7 +14,7 @@ use crate::error::{Error, ExitStatus};
 use crate::model::pid::{HostPid, ProcessId};
 use crate::model::signal::Signal;
 use crate::model::stop_schedule::{StopProcedure, StopStep};
-use crate::proc::SnapshotOptions;
+use crate::proc::{SnapshotOptions, monotonic_now};
 use crate::resolve::ResolvedContainer;
 use crate::resolve::processes::ContainerSnapshot;
 use crate::sys::pidfd::Ending;
@@ -44,8 +43,8 @@ pub(super) struct WatchedProcess {
     pub was_signalled: bool,
     pub has_exited: bool,
     pub was_killed: bool,
-    /// Whether it is an init that may end by reboot(2), which looks like KILL.
-    may_reboot: bool,
+    /// A time when it had not exited yet, on CLOCK_MONOTONIC of the host.
+    since: u64,
     /// Whether it ended in a way that could not be read, though something may have killed it.
     has_unknown_end: bool,
 }
@@ -74,6 +73,10 @@ pub(super) struct StopRun<'a> {
     pub send_error: Option<SendError>,
     /// How processes end, as the kernel reports it to root.
     exits: Option<ExitEvents>,
+    /// How the init ended, as `stat` showed it before its parent reaped it.
+    init_ending: Option<Ending>,
+    /// Whether KILL in it is a kill, and not the end by reboot(2).
+    is_kill_certain: bool,
     /// The identity of the container's cgroup, if that alone holds its processes together.
     cgroup: Option<(u64, u64)>,
 }
@@ -100,6 +103,8 @@ pub fn stop(
         has_sent: false,
         send_error: None,
         exits: ExitEvents::subscribe().ok(),
+        init_ending: None,
+        is_kill_certain: false,
         cgroup: by_cgroup.and_then(|cgroup| found.host.cgroup_identity(cgroup)),
     };
     run.run()
@@ -249,14 +254,15 @@ impl StopRun<'_> {
             if process.facts.stat.has_exited() || self.known.contains(&id) {
                 continue;
             }
+            let since = monotonic_now();
             match hold(self.found, process, None, Criteria::default()) {
                 Ok(handle) => {
                     self.known.insert(id);
                     self.watched.push(WatchedProcess {
-                        may_reboot: may_reboot(&process.facts),
                         process: process.into(),
                         id,
                         handle,
+                        since,
                         is_initial: is_start,
                         has_had_turn: false,
                         was_signalled: false,
@@ -282,8 +288,27 @@ impl StopRun<'_> {
     }
 
     /// Sleeps until a process exits, at most until `deadline`.
-    pub(super) fn sleep(&self, deadline: Instant) {
+    pub(super) fn sleep(&mut self, deadline: Instant) {
         let _ = wait_for_any(&self.running_handles(), deadline);
+        // (At once: its parent reaps it.)
+        self.note_init_ending();
+    }
+
+    /// Notes how the init ended, if it has exited and is not reaped yet. reboot(2) of its child sends it KILL
+    /// (`reboot_pid_ns`, kernel/pid_namespace.c): its pidfd and the kernel's messages have that, and only `stat` has the
+    /// status that its parent gets, HUP or INT.
+    fn note_init_ending(&mut self) {
+        let init = self.found.container.init;
+        let exited = |w: &&WatchedProcess| Some(w.id) == init && w.handle.has_exited();
+        if self.init_ending.is_none()
+            && let Some(watched) = self.watched.iter().find(exited)
+        {
+            let (host, id) = (self.found.host, watched.id);
+            self.init_ending = host.wait_status(id).and_then(Ending::from_wait_status);
+            // (If it is reaped while `stat` is made, that has the status of the main thread.)
+            let is_unreaped = host.wait_status(id).is_some();
+            self.is_kill_certain = is_unreaped && host.stat_has_status_of_process();
+        }
     }
 
     pub(super) fn running_indices(&self) -> Vec<usize> {
@@ -342,37 +367,32 @@ impl StopRun<'_> {
             .any(|w| Some(w.id) == init && (w.handle.has_exited() || is_exiting(w.id)))
     }
 
-    /// Returns how a process ended, from the first source that has it: its pidfd once it is reaped (since Linux
-    /// 6.15), `stat` until then, or the kernel's messages to root in the host's network namespace.
+    /// Returns how a process ended, from the first source that has it: `stat` until it is reaped, its pidfd once it
+    /// is reaped (since Linux 6.15), or the kernel's messages to root in the host's network namespace.
     fn ending(&mut self, index: usize) -> Option<Ending> {
         let watched = &self.watched[index];
-        // Reaped or not: it may be reaped between the two questions.
-        let unreaped =
-            || self.found.host.wait_status(watched.id).and_then(Ending::from_wait_status);
-        let of_init = || {
-            // After reboot(2) its pidfd has KILL, and `stat` the status that its parent gets: INT or HUP.
-            (Some(watched.id) == self.found.container.init).then(unreaped).flatten()
+        let unreaped = match Some(watched.id) == self.found.container.init {
+            true => self.init_ending,
+            false => self.found.host.wait_status(watched.id).and_then(Ending::from_wait_status),
         };
-        let ending = of_init().or_else(|| watched.handle.ending()).or_else(unreaped);
-        let ending = ending.or_else(|| watched.handle.ending());
+        let ending = unreaped.or_else(|| watched.handle.ending());
         if ending.is_some() {
             return ending;
         }
-        let status = self.exits.as_mut()?.take(watched.id.pid.get())?;
+        let times = watched.since..=u64::MAX;
+        let status = self.exits.as_mut()?.take(watched.id.pid.get(), &times)?;
         Ending::from_wait_status(status)
     }
 
     /// Marks a process as exited, and returns the event.
     fn exit_event(&mut self, index: usize, init_exits: bool) -> StopEventKind {
+        self.note_init_ending();
         let ending = self.ending(index);
         let watched = &mut self.watched[index];
         watched.has_exited = true;
         let is_init = Some(watched.id) == self.found.container.init;
         let is_killed = ending.is_some_and(|ending| ending.signal() == Some(Signal::KILL));
-        let is_unknown = match is_init {
-            true => is_killed && !watched.may_reboot,
-            false => ending.is_none(),
-        };
+        let is_unknown = ending.is_none() || (is_init && is_killed && !self.is_kill_certain);
         watched.has_unknown_end = is_unknown && !watched.was_killed;
         let process = watched.process.clone();
         if init_exits && !is_init && is_killed && !watched.was_killed {
@@ -381,7 +401,7 @@ impl StopRun<'_> {
             let kernel = Killer::Kernel { stop_signal: self.signal, was_signalled };
             return StopEventKind::Killed { process, by: kernel, prediction: None };
         }
-        if is_killed && !is_init && !watched.was_killed {
+        if is_killed && !is_unknown && !watched.was_killed {
             watched.was_killed = true;
             return StopEventKind::Killed { process, by: Killer::Other, prediction: None };
         }

@@ -10,10 +10,10 @@ mod servers;
 mod table;
 
 pub(in crate::analysis) use forwarding::{DUMB_INIT_OPTIONS, TINI_OPTIONS, rewrite};
-pub use servers::{BUSYBOX_INIT, MOSQUITTO, UWSGI_MASTER};
+pub use servers::{MOSQUITTO, UWSGI_MASTER};
 pub use table::{
     DUMB_INIT, MAKE, NODE, NPM, RUNIT, RUNNER, RUNSV, S6_SUPERVISE, S6_SVSCAN, SHELL, SHELLS,
-    SUPERVISORD, SYSTEMD, TINI, YARN,
+    SUPERVISORD, TINI, YARN,
 };
 
 use self::recognise::Candidate;
@@ -326,13 +326,6 @@ pub fn program_of(process: &Process) -> Option<&'static Program> {
     // Servers first: some are scripts of an interpreter.
     let mut all = servers::servers().chain(table::RUNTIMES);
     all.find(|program| program.fits(process) && (program.matches)(&candidate))
-}
-
-/// Whether a process runs an init that may end by reboot(2): in a PID namespace the kernel sends it KILL then
-/// (`reboot_pid_ns`, kernel/pid_namespace.c).
-pub fn may_reboot(process: &Process) -> bool {
-    let program = program_of(process);
-    program.is_some_and(|program| [RUNIT, BUSYBOX_INIT, SYSTEMD].contains(&program.name))
 }
 
 /// Iterates over the table.

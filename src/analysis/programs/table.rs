@@ -25,8 +25,6 @@ pub const S6_SUPERVISE: &str = "s6-supervise";
 pub const SUPERVISORD: &str = "supervisord";
 /// The name of runit.
 pub const RUNIT: &str = "runit";
-/// The name of systemd.
-pub const SYSTEMD: &str = "systemd";
 /// The name of runit's supervisor of a service.
 pub const RUNSV: &str = "runsv";
 /// The name of dumb-init.
@@ -257,7 +255,7 @@ pub(super) static RUNTIMES: &[Program] = &[
     // As PID 1 of a container or of a machine, and as the manager of a user's session (systemd(1),
     // SIGNALS).
     Program {
-        name: SYSTEMD,
+        name: "systemd",
         forwards: Forwarding::All,
         preferred: Some(PreferredSignal {
             instead_of: Signal::TERM,

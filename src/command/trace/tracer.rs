@@ -19,7 +19,9 @@ use crate::output::style::Style;
 use crate::output::terminal::is_broken_pipe;
 use crate::output::trace_report::{TraceEvent, TraceReporter};
 use crate::proc::{SignalTrace, monotonic_now};
-use crate::resolve::traced_processes::{EndingProcess, TracedProcess, TracedProcesses};
+use crate::resolve::traced_processes::{
+    EndingProcess, STATUS_WAIT, TracedProcess, TracedProcesses,
+};
 use crate::sys::pidfd::Ending;
 
 /// Longest time between two readings: it bounds the delay of a line, and the time in which a process may
@@ -30,8 +32,6 @@ const MAX_REST: Duration = Duration::from_secs(2);
 
 /// Records between two times that the kernel's buffers are emptied while lines are made.
 const DRAIN_EVERY: usize = 1024;
-/// Time after which an exit is printed without its status.
-const STATUS_WAIT: u64 = 500_000_000;
 
 /// A trace that is running.
 pub(super) struct Tracer<'a> {
@@ -355,12 +355,14 @@ impl<'a> Tracer<'a> {
         let now = monotonic_now();
         let mut first = None;
         for (time, ending) in std::mem::take(&mut self.ending) {
-            let known = self.processes.ending(&ending);
-            let is_late = now.saturating_sub(time) > STATUS_WAIT;
             if !ending.is_last && ending.has_threads() {
                 // The main thread ended, and others keep running.
                 self.ending.extend((!all).then_some((time, ending)));
-            } else if known.is_some() || all || is_late {
+                continue;
+            }
+            let known = self.processes.ending(&ending, time);
+            let is_late = now.saturating_sub(time) > STATUS_WAIT;
+            if known.is_some() || all || is_late {
                 let contradicted =
                     self.verdicts.exit(ending.process.host_pid, known.and_then(Ending::signal));
                 let event = TraceEvent::Exit(known, contradicted);

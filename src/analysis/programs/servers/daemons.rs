@@ -3,9 +3,6 @@
 use super::entry::*;
 use crate::model::signal::Signal;
 
-/// The name of busybox init.
-pub const BUSYBOX_INIT: &str = "busybox init";
-
 /// THE TABLE.
 pub(super) static DAEMONS: &[Program] = &[
     Program {
@@ -99,7 +96,7 @@ pub(super) static DAEMONS: &[Program] = &[
     // It blocks its signals and polls for them once a second. Measured: on TERM as PID 1 it sends TERM and
     // KILL to its children and exits after about 3.5 s; left uncertain, because reboot(2) follows.
     Program {
-        name: BUSYBOX_INIT,
+        name: "busybox init",
         matches: |p| applet(p) == Some(b"init"),
         notes: &[note(
             &[TERM, USR1, USR2, Signal::PWR],

@@ -6,7 +6,6 @@ mod data;
 mod entry;
 mod web;
 
-pub use daemons::BUSYBOX_INIT;
 pub use data::MOSQUITTO;
 pub use web::UWSGI_MASTER;
 
