@@ -42,7 +42,7 @@ struct ExitEvent {
     status: i32,
 }
 
-/// Exits by PID. Those that nothing asks for are dropped, the older half at a time. (A trace asks when it
+/// Exits by PID. Exits that nothing asks for are dropped, the older half at a time. (A trace asks when it
 /// comes to the record of the exit, of which as many may wait on a busy host.)
 #[derive(Debug, Default)]
 struct Statuses {
