@@ -111,6 +111,7 @@ impl TrustedFs {
         let mut state = self.held.state();
         state.searches += 1;
         if state.searches == 1 {
+            self.pauses.reset();
             state.most = getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft / 4);
         }
         DirHold(&self.held)

@@ -27,7 +27,7 @@ use crate::sys::listing::each_entry;
 pub use held::DirHold;
 use held::{HeldDir, HeldDirs, Known};
 use open::OpenedFile;
-use settle::Pauses;
+use settle::{Pauses, read_once};
 use walk::{PathStep, PathWalk};
 
 /// No engine's record of one container comes near this size.
@@ -285,10 +285,13 @@ impl StateDir<'_> {
     /// [`ReadError::Gone`], [`ReadError::Denied`], or [`ReadError::Broken`] if it is not a regular file,
     /// too large, or not trusted.
     pub fn read(&self, below: impl AsRef<Path>) -> Result<StateFile, ReadError> {
-        self.read_up_to(below, MAX_FILE)
+        self.read_with(below.as_ref(), MAX_FILE, |opened, limit| {
+            self.fs.read_settled(&opened.file, opened.version, opened.owner, limit)
+        })
     }
 
-    /// Reads a file below it that may have another size than a record.
+    /// Reads a file below it that may have another size than a record, once: whether it is being written, the caller
+    /// checks.
     ///
     /// # Errors
     /// As [`StateDir::read`].
@@ -297,13 +300,21 @@ impl StateDir<'_> {
         below: impl AsRef<Path>,
         limit: usize,
     ) -> Result<StateFile, ReadError> {
-        let path = self.path.join(below.as_ref());
-        let found = self.open_regular(below.as_ref()).map_err(|error| named(&path, error))?;
-        let size = found.size.min(limit as u64);
-        self.fs.charge(found.owner, size)?;
-        let OpenedFile { file, owner, version, .. } = &found;
-        let read = self.fs.pauses.read_settled(file, *version, *owner, limit + 1);
-        let bytes = read.map_err(|error| named(&path, error))?;
+        self.read_with(below.as_ref(), limit, |opened, limit| {
+            read_once(&opened.file, opened.version, limit)
+        })
+    }
+
+    fn read_with(
+        &self,
+        below: &Path,
+        limit: usize,
+        read: impl FnOnce(&OpenedFile, usize) -> Result<Vec<u8>, ReadError>,
+    ) -> Result<StateFile, ReadError> {
+        let path = self.path.join(below);
+        let found = self.open_regular(below).map_err(|error| named(&path, error))?;
+        self.fs.charge(found.owner, found.size.min(limit as u64))?;
+        let bytes = read(&found, limit + 1).map_err(|error| named(&path, error))?;
         if bytes.len() > limit {
             return Err(ReadError::Broken(format!(
                 "`{}` is larger than any record of an engine",
