@@ -131,7 +131,7 @@ struct Search<'a> {
     diagnostics: Mutex<Diagnostics>,
     /// The name that is searched for, if it is one.
     filter: Option<NameFilter>,
-    /// Whether a survey has found the shims already.
+    /// Whether every process of a survey that has the name of a shim was read as one.
     has_all_shims: bool,
     /// Whether containers that are not found now are searched for once more.
     is_first_look: bool,
@@ -180,7 +180,6 @@ impl<'a> Search<'a> {
             self.diagnose(Trust::Root, message);
         }
         self.add_without_init(&tree.cgroups);
-        self.has_all_shims = survey.is_some();
         let unexplained = self.follow_unexplained(&tree.cgroups);
         self.add_recognised(unexplained);
         if let Some(survey) = &survey {

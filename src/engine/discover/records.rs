@@ -27,16 +27,19 @@ impl Search<'_> {
             .into_iter()
             .partition(|shim| self.reads_ended || shim.is_monitor || names.insert(shim.name));
         let mut shims = read_named_shims(self.host, survey, &first);
+        self.has_all_shims = true;
         // (The others may lead to records that confirm one that is not trusted so far.)
         self.is_sampling = !others.is_empty();
         self.read_records(true, &shims, &[]);
         self.is_sampling = false;
         if self.doubted.is_empty() {
+            let count = others.len();
             others.retain(|shim| !self.parents_of_named.contains(&shim.pid));
+            self.has_all_shims = others.len() == count;
         }
         if !others.is_empty() {
             let more = read_named_shims(self.host, survey, &others);
-            self.read_records(!self.doubted.is_empty(), &more, &[]);
+            self.read_records(false, &more, &[]);
             shims.extend(more);
         }
         shims
@@ -50,7 +53,7 @@ impl Search<'_> {
         shims: &[Shim],
         unexplained: &[(String, HostPid)],
     ) {
-        let mut records = Vec::new();
+        let known_users = self.users.len();
         users::add_owners(self.host, shims, &mut self.users);
         let reader = RecordReader {
             host: self.host,
@@ -63,13 +66,19 @@ impl Search<'_> {
             reads_settings: self.reads_settings,
             diagnostics: &self.diagnostics,
         };
-        for engine in ENGINES {
-            if self.engines.is_empty() || self.engines.contains(&engine.info()) {
-                engine.read_records(&reader, &mut records);
-            }
+        let mut records = self.read_with(&reader);
+        let new_users = &self.users[known_users..];
+        if !defaults && !new_users.is_empty() {
+            // (Root's directories are read again with theirs, and are not charged.)
+            let (shims, unexplained) = (&[][..], &[][..]);
+            let reader =
+                RecordReader { defaults: true, users: new_users, shims, unexplained, ..reader };
+            records.extend(self.read_with(&reader));
         }
         // The same list of containers may be read with several directories of PID files.
         records.retain(|record| record.owner != Trust::Untrusted && self.read.insert(key(record)));
+        // These may confirm records that are not trusted so far.
+        records.extend(std::mem::take(&mut self.doubted).into_iter().map(|doubted| doubted.record));
         fill_pids(&mut records);
         fill_start_times(&mut records);
         // A sandbox is added before the containers in it.
@@ -86,6 +95,17 @@ impl Search<'_> {
         for record in sandboxed {
             self.add_sandboxed(record);
         }
+    }
+
+    /// Returns the records of the engines that are searched.
+    fn read_with(&self, reader: &RecordReader<'_>) -> Vec<Record> {
+        let mut records = Vec::new();
+        for engine in ENGINES {
+            if self.engines.is_empty() || self.engines.contains(&engine.info()) {
+                engine.read_records(reader, &mut records);
+            }
+        }
+        records
     }
 
     /// Adds the containers without processes of which only [`Engine::read_ended`] finds the records.
@@ -211,10 +231,9 @@ impl Search<'_> {
     }
 
     /// Notes a record that is not trusted. As long as others may still be found that confirm it, such as the
-    /// runtime's, it is read again with these.
+    /// runtime's, it is verified again with these.
     fn doubt(&mut self, doubted: DoubtedRecord) {
         if self.is_sampling {
-            self.read.remove(&key(&doubted.record));
             return self.doubted.push(doubted);
         }
         let DoubtedRecord { record, reason, message } = doubted;
@@ -222,12 +241,10 @@ impl Search<'_> {
         self.add_stopped(record, Some(reason));
     }
 
-    /// Notes the doubted records that were not read again.
+    /// Notes the doubted records that nothing else was read to confirm.
     pub(super) fn settle_doubts(&mut self) {
         for doubted in std::mem::take(&mut self.doubted) {
-            if self.read.insert(key(&doubted.record)) {
-                self.doubt(doubted);
-            }
+            self.doubt(doubted);
         }
     }
 

@@ -98,9 +98,7 @@ impl Search<'_> {
         }
         (self.is_first_look, self.is_sampling) = (false, false);
         let mut rest = self.unexplained(cgroups.update(self));
-        if self.doubted.is_empty() {
-            rest.retain(|(_, pid)| !followed.contains(pid));
-        }
+        rest.retain(|(_, pid)| !followed.contains(pid));
         if !rest.is_empty() {
             self.follow(&rest);
         }
@@ -110,7 +108,6 @@ impl Search<'_> {
 
     fn follow(&mut self, unexplained: &[(String, HostPid)]) {
         let pids: Vec<HostPid> = unexplained.iter().map(|(_, pid)| *pid).collect();
-        // A survey has had all shims.
         let above = match self.has_all_shims {
             true => Vec::new(),
             false => shims_above(self.host, &pids),
