@@ -1,13 +1,15 @@
 //! `why`: how a container ended, with the source of each fact. `analysis::ending` draws the conclusions.
 
 use clap::{ArgMatches, Args};
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde_json::{Value as Json, json};
 
 use super::any_container::{AnyContainer, each_container, resolve_any};
 use super::forecast::{forecast_of, procedure_of, snapshot_for};
 use super::{Command, arguments, command};
-use crate::analysis::ending::{EndingInput, Explanation, Statement, explain, is_cgroup_of};
+use crate::analysis::ending::{
+    EndingInput, Explanation, Statement, explain, is_cgroup_of, latest_time,
+};
 use crate::cli::context::Context;
 use crate::completion::source::CompletionSource;
 use crate::engine::{SearchDepth, discover, exit_record, stop_policy};
@@ -116,10 +118,9 @@ fn account(host: &Host, found: &AnyContainer<'_>) -> WhyAnswer {
         true => Some(Timestamp::MIN),
         false => init.map(|init| host.started(init.start)).or_else(recorded),
     };
-    let suspended = log.as_ref().map_or(SignedDuration::ZERO, |log| log.suspended);
-    let at_latest = |time: Timestamp| time.saturating_add(suspended).unwrap_or(Timestamp::MAX);
+    let suspended = log.as_ref().ok().and_then(|log| log.suspended);
     let is_of = |(time, kill): &&(Timestamp, OomKill)| {
-        began.is_none_or(|began| at_latest(*time) >= began)
+        began.is_none_or(|began| latest_time(*time, suspended) >= began)
             && is_cgroup_of(&kill.cgroup, container, cgroup.as_deref())
     };
     let kills: Vec<(Timestamp, OomKill)> =

@@ -29,9 +29,9 @@ pub struct OomLog {
     pub kills: Vec<(Timestamp, OomKill)>,
     /// Time of the oldest record; earlier ones have been overwritten.
     pub begin: Option<Timestamp>,
-    /// Time that the host was suspended since it started. The clock of the log stands still meanwhile, so that
-    /// any time above may be too early by as much.
-    pub suspended: SignedDuration,
+    /// Time that the host was suspended since it started, if that is known. The clock of the log stands still
+    /// meanwhile, so that any time above may be too early by as much.
+    pub suspended: Option<SignedDuration>,
 }
 
 impl Host {
@@ -56,8 +56,7 @@ impl Host {
         let time = |microseconds: u64| self.since_boot(microseconds);
         Ok(OomLog {
             begin: parser.first.map(time),
-            // (Of a recorded host that is not known.)
-            suspended: if self.is_recorded() { SignedDuration::ZERO } else { suspended() },
+            suspended: if self.is_recorded() { None } else { suspended() },
             kills: kills.into_iter().map(|kill| (time(kill.time), kill)).collect(),
         })
     }
@@ -74,16 +73,16 @@ impl Host {
 
 /// Returns the time that the host was suspended: CLOCK_BOOTTIME includes it, CLOCK_MONOTONIC does not
 /// (clock_gettime(2)).
-fn suspended() -> SignedDuration {
+fn suspended() -> Option<SignedDuration> {
     let offsets = ClockOffsets::own();
     let read = |clock, offset: SignedDuration| {
-        let time = clock_gettime(clock).map_or(Duration::ZERO, Duration::from);
-        SignedDuration::try_from(time).unwrap_or_default().saturating_sub(offset)
+        let time = Duration::from(clock_gettime(clock).ok()?);
+        Some(SignedDuration::try_from(time).ok()?.saturating_sub(offset))
     };
     // In this order the time in between does not count.
-    let boottime = read(ClockId::CLOCK_BOOTTIME, offsets.boottime);
-    let monotonic = read(ClockId::CLOCK_MONOTONIC, offsets.monotonic);
-    boottime.saturating_sub(monotonic).max(SignedDuration::ZERO)
+    let boottime = read(ClockId::CLOCK_BOOTTIME, offsets.boottime)?;
+    let monotonic = read(ClockId::CLOCK_MONOTONIC, offsets.monotonic)?;
+    Some(boottime.saturating_sub(monotonic).max(SignedDuration::ZERO))
 }
 
 /// Reads every record. Each read(2) returns one; EPIPE means that some were overwritten meanwhile.

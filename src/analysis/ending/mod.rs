@@ -30,12 +30,14 @@ pub struct EndingInput<'a> {
     pub is_running: bool,
     /// OOM kills of its processes in the kernel's log, the oldest first.
     pub kills: &'a [(Timestamp, OomKill)],
-    /// Whether these may be of an earlier container of the same name: its start is not known.
+    /// Whether one of these may be of an earlier container of the same name: its start is not known, or the time of
+    /// the kill.
     pub may_be_earlier: bool,
     /// The time from which the kernel's log has everything; or why it could not be read.
     pub kernel_log: Result<Option<Timestamp>, String>,
-    /// Time by which the times in the kernel's log may be too early, because the host was suspended.
-    pub suspended: SignedDuration,
+    /// Time by which the times in the kernel's log may be too early, because the host was suspended; none if that is
+    /// not known.
+    pub suspended: Option<SignedDuration>,
     /// OOM kills that its cgroup counts, if it runs: number and file.
     pub counted: Option<&'a (u64, String)>,
     /// The same of the cgroups above it, each with all that is in it.
@@ -101,6 +103,12 @@ pub fn is_cgroup_of(path: &[u8], container: &Container, cgroup: Option<&[u8]>) -
     first == Some(id) && (container.user.is_some() || !is_users)
 }
 
+/// Returns the latest moment that a time in the kernel's log can mean, where the host was suspended for so long.
+pub fn latest_time(time: Timestamp, suspended: Option<SignedDuration>) -> Timestamp {
+    let latest = suspended.and_then(|suspended| time.saturating_add(suspended).ok());
+    latest.unwrap_or(Timestamp::MAX)
+}
+
 /// Whether a path has the ID of a container, as engines make them.
 pub fn has_long_id(path: &[u8]) -> bool {
     components(path).any(|component| long_id(component).is_some())
@@ -129,7 +137,7 @@ impl EndingInput<'_> {
     /// Returns the kill that ended the container, or came right before.
     fn last_kill(&self) -> Option<&OomKill> {
         // (A kill at another time could be taken for it.)
-        let finished = self.record?.finished.filter(|_| !self.was_suspended())?;
+        let finished = self.record?.finished.filter(|_| !self.may_be_suspended())?;
         let is_near = |time: Timestamp| time.duration_since(finished).unsigned_abs() <= SAME_MOMENT;
         self.kills.iter().rev().find(|(time, _)| is_near(*time)).map(|(_, kill)| kill)
     }
@@ -196,14 +204,14 @@ impl EndingInput<'_> {
             }
             Ok(begin) => {
                 let finished = self.record.and_then(|record| record.finished);
-                let is_before = |(begin, end)| self.at_latest(begin) <= end;
+                let is_before = |(begin, end)| latest_time(begin, self.suspended) <= end;
                 let is_whole = begin.zip(finished).is_none_or(is_before);
                 let text = match (is_whole, begin) {
                     (true, _) | (_, None) => {
                         "no OOM kill of its processes in the kernel's log".into()
                     }
                     (false, Some(begin)) => {
-                        let begins = if self.was_suspended() { "may begin" } else { "begins" };
+                        let begins = if self.may_be_suspended() { "may begin" } else { "begins" };
                         format!("the kernel's log {begins} later, {}", self.moment(*begin))
                     }
                 };
@@ -228,25 +236,21 @@ impl EndingInput<'_> {
         statements
     }
 
-    /// Whether the host was suspended for so long that the times in the kernel's log say little.
-    fn was_suspended(&self) -> bool {
-        self.suspended.unsigned_abs() > SAME_MOMENT
-    }
-
-    /// Returns the latest moment that a time in the kernel's log can mean.
-    fn at_latest(&self, time: Timestamp) -> Timestamp {
-        time.saturating_add(self.suspended).unwrap_or(Timestamp::MAX)
+    /// Whether the host may have been suspended for so long that the times in the kernel's log say little.
+    fn may_be_suspended(&self) -> bool {
+        self.suspended.is_none_or(|suspended| suspended.unsigned_abs() > SAME_MOMENT)
     }
 
     /// Returns a time in the kernel's log in words. Its clock stands still while the host is suspended, and
     /// nothing corrects it as NTP does the others.
     fn moment(&self, time: Timestamp) -> String {
-        match self.was_suspended() {
-            false => format!("about {time:.0}"),
-            true => {
-                let latest = self.at_latest(time);
+        match self.suspended {
+            None => format!("about {time:.0}, or later if the host was suspended"),
+            Some(_) if self.may_be_suspended() => {
+                let latest = latest_time(time, self.suspended);
                 format!("between {time:.0} and {latest:.0} (the host was suspended)")
             }
+            Some(_) => format!("about {time:.0}"),
         }
     }
 

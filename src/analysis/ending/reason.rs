@@ -96,7 +96,13 @@ impl EndingInput<'_> {
 
     fn running(&self) -> String {
         let restarts = self.record.and_then(|record| record.restarts).unwrap_or(0);
-        let kills = self.counted.map_or(0, |(count, _)| *count).max(self.kills.len() as u64);
+        let counted_kills = self.counted.map_or(0, |(count, _)| *count);
+        let logged_kills = self.kills.len() as u64;
+        // (Kills in the log may be an earlier container's.)
+        let kills = match self.may_be_earlier {
+            true => counted_kills,
+            false => counted_kills.max(logged_kills),
+        };
         let mut text = "it is running".to_owned();
         match restarts {
             0 => {}
@@ -106,6 +112,10 @@ impl EndingInput<'_> {
             )),
         }
         match kills {
+            0 if logged_kills > 0 => text.push_str(&format!(
+                "; a process of it{} was killed for lack of memory",
+                self.doubt()
+            )),
             0 => {}
             1 => text.push_str("; a process of it was killed for lack of memory"),
             count => {
@@ -266,30 +276,40 @@ mod tests {
     }
 
     fn reason(record: &ExitRecord, kills: &[(Timestamp, OomKill)]) -> String {
-        explained(record, kills, 0).reason
+        explained(record, kills, NEVER).reason
     }
 
-    /// Explains an end on a host that was suspended for so many seconds.
+    const NEVER: Option<SignedDuration> = Some(SignedDuration::ZERO);
+
+    /// Explains an end on a host that was suspended for so long.
     fn explained(
         record: &ExitRecord,
         kills: &[(Timestamp, OomKill)],
-        suspended: i64,
+        suspended: Option<SignedDuration>,
     ) -> Explanation {
         let container = Container::not_running(&ENGINE);
-        let input = EndingInput {
-            container: &container,
+        explain(&input(&container, record, kills, suspended))
+    }
+
+    fn input<'a>(
+        container: &'a Container,
+        record: &'a ExitRecord,
+        kills: &'a [(Timestamp, OomKill)],
+        suspended: Option<SignedDuration>,
+    ) -> EndingInput<'a> {
+        EndingInput {
+            container,
             cgroup: None,
             record: Some(record),
             is_running: false,
             kills,
             may_be_earlier: false,
             kernel_log: Ok(Some(at(500))),
-            suspended: SignedDuration::from_secs(suspended),
+            suspended,
             counted: None,
             counted_above: &[],
             boot: at(0),
-        };
-        explain(&input)
+        }
     }
 
     #[test]
@@ -353,15 +373,37 @@ mod tests {
             let texts = answer.statements.iter().map(|s| s.text.clone()).collect::<Vec<_>>();
             (answer.reason, texts.join("\n"))
         };
-        let (reason, text) = texts(&near, 3600);
+        let hour = Some(SignedDuration::from_hours(1));
+        let (reason, text) = texts(&near, hour);
         // It was at that time or up to an hour later: another one may have ended it.
         assert!(reason.contains("KILL ended its init, or it exited"), "{reason}");
         let range =
             "between 1970-01-01T00:16:39Z and 1970-01-01T01:16:39Z (the host was suspended)";
         assert!(text.contains(range), "{text}");
-        assert!(texts(&near, 0).1.contains("/docker/x, about 1970-01-01T00:16:39Z"));
-        assert!(texts(&[], 0).1.contains("no OOM kill of its processes in the kernel's log"));
-        assert!(texts(&[], 3600).1.contains("the kernel's log may begin later, between"));
+        assert!(texts(&near, NEVER).1.contains("/docker/x, about 1970-01-01T00:16:39Z"));
+        assert!(texts(&[], NEVER).1.contains("no OOM kill of its processes in the kernel's log"));
+        assert!(texts(&[], hour).1.contains("the kernel's log may begin later, between"));
+        // On a recorded host that is not known.
+        let (reason, text) = texts(&near, None);
+        assert!(reason.contains("KILL ended its init, or it exited"), "{reason}");
+        let from = "about 1970-01-01T00:16:39Z, or later if the host was suspended";
+        assert!(text.contains(from), "{text}");
+    }
+
+    #[test]
+    fn a_kill_that_may_be_an_earlier_containers_is_not_stated_as_its_own() {
+        let container = Container::not_running(&ENGINE);
+        let (record, kills) = (ended(0), [(at(999), oom_kill("/docker/x"))]);
+        let counted = (2, "memory.events".to_owned());
+        let reason = |may_be_earlier, counted| {
+            let input = input(&container, &record, &kills, NEVER);
+            explain(&EndingInput { is_running: true, may_be_earlier, counted, ..input }).reason
+        };
+        let killed = "it is running; a process of it was killed for lack of memory";
+        assert_eq!(reason(false, None), killed);
+        let doubted = "a process of it (or of an earlier container of this name) was killed";
+        assert!(reason(true, None).contains(doubted));
+        assert!(reason(true, Some(&counted)).contains("; 2 processes of it were killed"));
     }
 
     #[test]
