@@ -3,10 +3,8 @@
 //! or make reading it hang. So it is read in a child that is left behind if it does not return, and each
 //! step is opened without reading, its file system looked up in `mountinfo`, and only then used.
 
-use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -17,11 +15,12 @@ use procfs::process::Process as Handle;
 
 use super::host::Host;
 use super::namespace_root::changed_root;
+use super::pid_namespace::pid_namespace;
 use super::read::{ReadError, read_into, stat, thread_ids};
 use crate::model::mount::Mounts;
 use crate::model::namespace::NamespaceId;
 use crate::model::passwd::UserNames;
-use crate::model::pid::{ContainerPid, HostPid, ProcessId};
+use crate::model::pid::{HostPid, ProcessId};
 use crate::sys;
 use crate::sys::isolated::IsolatedChild;
 use crate::sys::{fd, process_dir};
@@ -94,28 +93,6 @@ impl Host {
             })
         };
         ContainerQuery { init, namespace, child, deadline }
-    }
-}
-
-impl Host {
-    /// Whether a number in the PID namespace of an init is the TID of a thread, and not a PID. None if the kernel does
-    /// not tell: before Linux 6.11, or without the right to read the namespace.
-    pub fn is_thread(
-        &self,
-        init: HostPid,
-        namespace: NamespaceId,
-        number: ContainerPid,
-    ) -> Option<bool> {
-        self.may_act().ok()?;
-        let ns = pid_namespace(self, init, namespace).ok()?;
-        match sys::namespace::pid_from(&ns, number.get()) {
-            Ok(tid) => {
-                let tid = HostPid::new(tid)?;
-                Some(self.process_of(tid).ok()? != tid)
-            }
-            Err(Errno::ESRCH) => Some(false),
-            Err(_) => None,
-        }
     }
 
     /// Joins the user namespace of a process as its root: a FUSE file system that was mounted there admits
@@ -195,26 +172,6 @@ impl ContainerFs {
             }
         }
         Ok(pids)
-    }
-}
-
-/// Opens the PID namespace of an init, or none: its PID may have been reused.
-fn pid_namespace(host: &Host, init: HostPid, expected: NamespaceId) -> Result<File, ReadError> {
-    let ns = File::from(namespace_of(host, &host.process(init)?)?);
-    match ns.metadata().is_ok_and(|meta| meta.ino() == expected.0) {
-        true => Ok(ns),
-        false => Err(ReadError::Gone),
-    }
-}
-
-/// Opens the PID namespace of a process. A main thread that has exited has none; the others have.
-fn namespace_of(host: &Host, handle: &Handle) -> Result<OwnedFd, ReadError> {
-    match host.namespace_file(handle, "pid") {
-        Err(ReadError::Gone) => thread_ids(handle)?
-            .into_iter()
-            .find_map(|tid| Some(handle.open_relative(format!("task/{tid}/ns/pid")).ok()?.into()))
-            .ok_or(ReadError::Gone),
-        other => other,
     }
 }
 

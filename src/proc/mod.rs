@@ -24,6 +24,7 @@ mod lookup;
 mod namespace_root;
 mod parallel;
 mod payload;
+mod pid_namespace;
 mod process;
 mod program_signals;
 mod read;
