@@ -26,8 +26,8 @@ fn did_you_mean(line: &TypedLine<'_>, command: &str) -> String {
     format!("did you mean {}?", whole.unwrap_or_else(|| format!("`{command}`")))
 }
 
-/// Returns the nearest command, or word of another program for one that only reads. Of two that are equally near it is the one that only reads, so that a
-/// misspelt `ps` never becomes a `stop`.
+/// Returns the nearest command, or word of another program for a command that only reads. Of two that are equally
+/// near it is the one that modifies nothing, so that a misspelt `ps` never becomes a `stop`.
 fn nearest(word: &str) -> Option<&'static str> {
     let names = COMMANDS.iter().flat_map(|command| {
         let names = std::iter::once(command.name).chain(command.aliases.iter().copied());

@@ -146,8 +146,8 @@ impl ColumnLayout {
 /// Wide columns are dropped first, all together, where they would leave the flexible one less than
 /// half of the width it needs; then the column of lowest priority, of equal ones the last, until the flexible one
 /// has 20 columns or its need, or is dropped itself. Columns that fit beside the rest come back. With
-/// `keep_all` none is dropped. If the rest is still too wide, the line ends at the edge: the column there is cut, and those
-/// beyond it are not shown. A long name does not push out the most important column beside it.
+/// `keep_all` none is dropped. If the rest is still too wide, the line ends at the edge: the column there is
+/// cut, and those beyond it are not shown. A long name does not push out the most important column beside it.
 pub fn fit(layouts: &mut Vec<ColumnLayout>, width: usize, keep_all: bool) -> Vec<&'static str> {
     if !keep_all {
         make_room(layouts, width);
