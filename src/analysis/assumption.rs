@@ -53,11 +53,12 @@ pub fn assumptions(
 mod tests {
     use super::*;
     use crate::model::signal::Signal;
+    use crate::model::stop_policy::StopSignal;
 
     #[test]
     fn assumption_names_each_unread_setting() {
         let policy = StopPolicy {
-            signal_unread: Some("not read"),
+            signal: StopSignal::Unread("not read"),
             grace_unread: Some("not read"),
             ..StopPolicy::default()
         };
@@ -69,7 +70,7 @@ mod tests {
         assert_eq!(text(&policy, true, true), [both]);
         assert_eq!(text(&policy, false, true), ["the grace period of 10 s is assumed: not read"]);
         assert!(text(&policy, false, false).is_empty());
-        let recorded = StopPolicy { signal: Some(Signal::INT), ..policy };
+        let recorded = StopPolicy { signal: StopSignal::Recorded(Signal::INT), ..policy };
         assert!(text(&recorded, true, false).is_empty());
     }
 }

@@ -66,7 +66,7 @@ codes! {
     LeftBehind "left-behind"
         "A process joined the container (exec, nsenter), and the process that started it has exited.";
     NoSignal "no-signal"
-        "A stop by the engine sends no signal before SIGKILL: the recorded stop signal is not one, or the engine has none.";
+        "A stop by the engine has no signal to send: the recorded one is not a signal, or the engine has none. It kills at once or after a short time, or fails, as the message says.";
     GracePeriod "grace-period" "The grace period is 0: SIGKILL follows the stop signal at once.";
     OomKills "oom-kills" "Processes of the container were killed for lack of memory since it was started.";
     CrashLoop "crash-loop"
@@ -94,6 +94,7 @@ impl FindingCode {
                 | Self::HealthCheck
                 | Self::ChildrenNotSignalled
                 | Self::InitBlocks
+                | Self::NoSignal
                 | Self::Unknown
                 | Self::PreStopHook
         )

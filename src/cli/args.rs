@@ -169,7 +169,7 @@ pub fn schedule(text: &str) -> Result<StopSchedule, Error> {
             .cause(cause)
             .hint("steps are separated by commas: `QUIT:5s,TERM:10s,KILL`")
     };
-    let mut schedule = StopSchedule { steps: Vec::new(), kill: false };
+    let mut schedule = StopSchedule::default();
     for step in text.split(',') {
         if schedule.kill {
             return Err(error("KILL has to be the last step".into()));
@@ -276,7 +276,7 @@ mod tests {
         let step = |signal, seconds| StopStep { signal, grace: Duration::from_secs(seconds) };
         let parsed = schedule("QUIT:5s,TERM:1m,KILL").unwrap();
         let steps = vec![step(Signal::QUIT, 5), step(Signal::TERM, 60)];
-        assert_eq!(parsed, StopSchedule { steps, kill: true });
+        assert_eq!(parsed, StopSchedule { steps, kill: true, ..StopSchedule::default() });
         assert!(schedule("KILL").unwrap().steps.is_empty());
         assert!(!schedule("TERM:5").unwrap().kill);
         for text in ["", "TERM", "TERM:", "TERM:5x", "TREM:5", "KILL,TERM:1s"] {

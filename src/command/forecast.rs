@@ -15,7 +15,7 @@ use crate::model::container::Container;
 use crate::model::pid::HostPid;
 use crate::model::process::{CommandLine, Process};
 use crate::model::signal::{Signal, SignalSet};
-use crate::model::stop_policy::StopPolicy;
+use crate::model::stop_policy::{StopPolicy, UnsignalledEffect, UnsignalledStop};
 use crate::model::stop_schedule::{StopOrder, StopProcedure, StopSchedule, StopStep};
 use crate::proc::{CommandLimit, Host, SnapshotOptions, parallel_map};
 use crate::resolve::processes::ContainerSnapshot;
@@ -28,19 +28,37 @@ pub(super) fn procedure_of(
     policy: &StopPolicy,
     signal: Option<Signal>,
 ) -> StopProcedure {
-    let sends_none = signal.is_none() && policy.sends_none;
-    let signal = signal.unwrap_or_else(|| policy.signal_of(container.engine));
-    let (grace, hook) = (policy.grace_after_hook(container.engine), policy.pre_stop.clone());
-    // Without a grace period KILL follows the signal at once.
-    let is_killed = sends_none || grace.is_zero();
-    let steps = if is_killed { Vec::new() } else { vec![StopStep { signal, grace }] };
-    let schedule = StopSchedule { steps, kill: true };
-    StopProcedure { schedule, order: StopOrder::Init.in_container(container), hook }
+    let (schedule, doubt) = match policy.unsignalled().filter(|_| signal.is_none()) {
+        Some(stop) => unsignalled(stop),
+        None => {
+            let signal = signal.unwrap_or_else(|| policy.signal_of(container.engine));
+            let grace = policy.grace_after_hook(container.engine);
+            // Without a grace period KILL follows the signal at once.
+            let step = (!grace.is_zero()).then_some(StopStep { signal, grace });
+            let steps = step.into_iter().collect();
+            (StopSchedule { steps, kill: true, ..StopSchedule::default() }, None)
+        }
+    };
+    let order = StopOrder::Init.in_container(container);
+    StopProcedure { schedule, order, hook: policy.pre_stop.clone(), doubt }
 }
 
-/// Returns the settings of a policy that are assumed, each with the reason.
+/// Returns the schedule of a stop without a signal, and the reason why it is not known whether anything ends.
+fn unsignalled(stop: UnsignalledStop) -> (StopSchedule, Option<&'static str>) {
+    match stop.effect {
+        UnsignalledEffect::KillsAfter(unsignalled) => {
+            (StopSchedule { unsignalled, kill: true, ..StopSchedule::default() }, None)
+        }
+        UnsignalledEffect::Fails | UnsignalledEffect::Unknown => {
+            (StopSchedule::default(), Some(stop.reason))
+        }
+    }
+}
+
+/// Returns the settings that a stop by the engine needs and that are assumed, each with the reason.
 pub(super) fn assumed_by(policy: &StopPolicy, container: &Container) -> Vec<String> {
-    let assumptions = assumptions(policy, container.engine, true, true);
+    let is_signalled = policy.unsignalled().is_none();
+    let assumptions = assumptions(policy, container.engine, is_signalled, is_signalled);
     assumptions.iter().map(Assumption::to_string).collect()
 }
 

@@ -175,11 +175,11 @@ fn forecast_stop(
 ) -> Option<LsStop> {
     let container = &found.container;
     let init = container.init?;
-    let signal = policy.signal_of(container.engine);
+    let signal = policy.engines_signal(container.engine);
     let process = snapshot.processes.iter().find(|process| process.facts.id == init)?;
     Some(LsStop {
         signal,
-        verdict: found.predict_stop(snapshot, process, signal).verdict,
+        verdict: signal.map(|signal| found.predict_stop(snapshot, process, signal).verdict),
         forecast: forecast_of(found, snapshot, procedure).graceful,
         assumed: assumed_by(policy, container),
     })

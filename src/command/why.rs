@@ -165,13 +165,16 @@ fn next_stop(found: &ResolvedContainer<'_>) -> Statement {
     let container = &found.container;
     let policy = stop_policy(found.host, container);
     let procedure = procedure_of(container, &policy, None);
-    let signal = policy.signal_of(container.engine);
+    let with_signal = match policy.engines_signal(container.engine) {
+        Some(signal) => format!(", with {signal}"),
+        None => ", without a stop signal".into(),
+    };
     let text = match snapshot_for(found, procedure.schedule.signals(), None) {
         Ok(snapshot) => {
             let word = forecast_of(found, &snapshot, &procedure).word();
-            format!("{word}, with {signal}: `cinspect doctor {}` says why", container.qualified())
+            format!("{word}{with_signal}: `cinspect doctor {}` says why", container.qualified())
         }
-        Err(error) => format!("unknown, with {signal}: {error}"),
+        Err(error) => format!("unknown{with_signal}: {error}"),
     };
     Statement { topic: "next stop", text, source: None }
 }

@@ -16,7 +16,7 @@ use super::nerdctl::NerdctlNames;
 use super::oci_config::{OciSpec, resources_of_bundle};
 use super::oci_process::{SHIMS, process_of_bundle};
 use super::record::{Record, RecordReader, SearchPath, unique_paths};
-use super::recorded_signal::recorded_signal;
+use super::recorded_signal::recorded_signal_or;
 use super::shims::sandbox_of;
 use super::store::StoredRoot;
 use super::{Engine, containerd_store};
@@ -25,7 +25,7 @@ use crate::model::engine::{EngineAdvice, EngineCommands, EngineInfo, ReferenceFo
 use crate::model::pid::HostPid;
 use crate::model::process_config::ProcessConfig;
 use crate::model::resource_config::ResourceConfig;
-use crate::model::stop_policy::StopPolicy;
+use crate::model::stop_policy::{StopPolicy, StopSignal, UnsignalledEffect, UnsignalledStop};
 use crate::proc::{Host, StateDir, StateFile, Trust};
 
 /// The descriptor of containerd.
@@ -234,10 +234,11 @@ pub(super) fn labels(host: &Host, container: &Container) -> Option<Labels> {
     Some(containerd_database::labels(&entries, entry))
 }
 
-/// The end of a container whose recorded stop signal is not one. (The kubelet stops the sandbox of a pod after its
-/// containers, however those ended.)
-const FAILS: &str =
-    "the recorded one is not a signal, so its engine's stop fails, and nothing but KILL is left";
+/// The stop of a container whose recorded stop signal is not one.
+const FAILS: UnsignalledStop = UnsignalledStop {
+    reason: "the recorded one is not a signal, so its engine's stop fails, and the container runs on",
+    effect: UnsignalledEffect::Fails,
+};
 
 /// Returns how a container is stopped, with the settings that only the database has: the stop signal of the
 /// image, the kubelet's annotations, and the policy by which containerd itself restarts it (runtime/restart,
@@ -260,9 +261,13 @@ pub(super) fn stop_policy(host: &Host, container: &Container) -> StopPolicy {
         restart: policy.filter(|_| is_monitored),
         ..kubelets_settings(&entry.cri.config.annotations)
     };
-    let recorded = recorded_signal(signal).or_sends_none(FAILS).or(settings);
+    let recorded = recorded_signal_or(signal, FAILS).or(settings);
     // The database was read, so that a signal that is not in it is not configured.
-    recorded.or(StopPolicy { signal_unread: None, ..container.stop.clone() })
+    let earlier = match container.stop.signal {
+        StopSignal::Unread(_) => StopSignal::Unset,
+        signal => signal,
+    };
+    recorded.or(StopPolicy { signal: earlier, ..container.stop.clone() })
 }
 
 fn client_of(spec: &OciSpec) -> Client {
@@ -334,7 +339,7 @@ fn unread(spec: &OciSpec) -> StopPolicy {
         Client::Other => Some("`ctr` has no stop command, so no grace period is recorded"),
     };
     StopPolicy {
-        signal_unread: Some("containerd keeps it in its database, which could not be read"),
+        signal: StopSignal::Unread("containerd keeps it in its database, which could not be read"),
         grace_unread,
         ..StopPolicy::default()
     }

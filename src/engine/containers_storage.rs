@@ -19,7 +19,7 @@ use crate::model::idmap::{IdMap, IdRange};
 use crate::model::pid::HostPid;
 use crate::model::process_config::ProcessConfig;
 use crate::model::resource_config::ResourceConfig;
-use crate::model::stop_policy::StopPolicy;
+use crate::model::stop_policy::{StopPolicy, StopSignal};
 use crate::proc::{Host, ReadError, StateDir, Trust};
 
 /// The engine that wrote an entry of the list.
@@ -185,7 +185,10 @@ pub(super) fn stop_policy(
     };
     let spec = read();
     let policy = StopPolicy {
-        signal_unread: spec.is_none().then_some("its `config.json` could not be read"),
+        signal: match spec {
+            Some(_) => StopSignal::Unset,
+            None => StopSignal::Unread("its `config.json` could not be read"),
+        },
         grace_unread: Some(grace_unread),
         ..StopPolicy::default()
     };

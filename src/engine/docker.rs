@@ -1,6 +1,8 @@
 //! Docker Engine: `<data root>/containers/ID/config.v2.json`, readable by root alone. Cgroups are
 //! `/docker/ID`, or `docker-ID.scope` with the systemd driver.
 
+use std::time::Duration;
+
 use serde::Deserialize;
 
 use super::cgroup_name::{is_long_id, scope_id};
@@ -9,7 +11,7 @@ use super::inventory::StoppedContainer;
 use super::labels::{Labels, pod, pod_stop_policy, with_starter};
 use super::oci_config::{cpus, positive};
 use super::record::{Record, RecordReader, SearchPath};
-use super::recorded_signal::recorded_signal;
+use super::recorded_signal::recorded_signal_or;
 use super::shims::sandbox_of;
 use super::store::StoredRoot;
 use super::{Engine, docker_process, docker_roots, docker_store};
@@ -20,7 +22,7 @@ use crate::model::health_check::HealthCheck;
 use crate::model::pid::HostPid;
 use crate::model::process_config::ProcessConfig;
 use crate::model::resource_config::ResourceConfig;
-use crate::model::stop_policy::StopPolicy;
+use crate::model::stop_policy::{StopPolicy, UnsignalledEffect, UnsignalledStop};
 use crate::proc::{Host, StateDir, parallel_map};
 
 /// The descriptor of Docker.
@@ -55,9 +57,17 @@ pub static DOCKER: EngineInfo = EngineInfo {
     ..EngineInfo::DEFAULT
 };
 
-/// The end of a container whose recorded stop signal is not one (daemon/stop.go, `containerStop`).
-const KILLS: &str =
-    "the recorded one is not a signal, so its engine sends none, and kills everything after 2 s";
+/// The stop of a container whose recorded stop signal is not one (daemon/stop.go, `containerStop`), whatever its grace
+/// period.
+const KILLS: UnsignalledStop = UnsignalledStop {
+    reason: "the recorded one is not a signal, so its engine sends none, and kills everything after 2 s",
+    effect: UnsignalledEffect::KillsAfter(Duration::from_secs(2)),
+};
+/// The same with a grace period without a limit, which Docker up to 20.10 does not look at then.
+const KILLS_OR_WAITS: UnsignalledStop = UnsignalledStop {
+    reason: "the recorded one is not a signal, so its engine sends none, and kills everything after 2 s or waits without limit, by its version",
+    effect: UnsignalledEffect::Unknown,
+};
 
 /// Docker Engine.
 pub struct Docker;
@@ -205,7 +215,9 @@ fn record(
             ..StopPolicy::default()
         },
     };
-    let recorded = recorded_signal(config.stop_signal.as_deref()).or_sends_none(KILLS);
+    let is_unlimited = record.stop.grace == Some(Duration::MAX);
+    let unsignalled = if is_unlimited { KILLS_OR_WAITS } else { KILLS };
+    let recorded = recorded_signal_or(config.stop_signal.as_deref(), unsignalled);
     record.stop = recorded.or(record.stop);
     // The second file is read only for a running container. (That of a pod says whether it has a sandbox.)
     if record.pid.is_some()

@@ -1,13 +1,15 @@
 //! Flatpak: `$XDG_RUNTIME_DIR/.flatpak/INSTANCE/` has the application's ID in `info`, and the PID of the init,
 //! which bubblewrap wrote, in `bwrapinfo.json`.
 
+use std::time::Duration;
+
 use serde::Deserialize;
 
 use super::Engine;
 use super::record::{Record, RecordReader};
 use crate::model::engine::EngineInfo;
 use crate::model::pid::HostPid;
-use crate::model::stop_policy::StopPolicy;
+use crate::model::stop_policy::{StopPolicy, StopSignal, UnsignalledEffect, UnsignalledStop};
 use crate::proc::StateDir;
 
 /// The descriptor of Flatpak.
@@ -45,6 +47,12 @@ struct BwrapInfo {
     child_pid: i32,
 }
 
+/// The stop of an instance.
+const KILLS: UnsignalledStop = UnsignalledStop {
+    reason: "`flatpak kill` ends it with KILL at once",
+    effect: UnsignalledEffect::KillsAfter(Duration::ZERO),
+};
+
 fn record(reader: &RecordReader<'_>, instances: &StateDir<'_>, id: &str) -> Option<Record> {
     let info = reader.read(instances.read(format!("{id}/info")))?;
     let bwrap = reader.read(instances.read(format!("{id}/bwrapinfo.json")))?;
@@ -55,8 +63,8 @@ fn record(reader: &RecordReader<'_>, instances: &StateDir<'_>, id: &str) -> Opti
     record.image = value(&text, "Application", "runtime").map(str::to_owned);
     record.pid = HostPid::new(reader.read(bwrap.json::<BwrapInfo>())?.child_pid);
     record.stop = StopPolicy {
-        signal_unread: Some("`flatpak kill` ends it with KILL at once"),
-        grace_unread: Some("`flatpak kill` ends it with KILL at once"),
+        signal: StopSignal::Unsignalled(KILLS),
+        grace_unread: Some(KILLS.reason),
         ..StopPolicy::default()
     };
     Some(record)

@@ -3,6 +3,7 @@
 //! holds the PID, and the command socket is not asked: any process can listen on that abstract name.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::lxc_config::{LxcConfig, Unread};
 use super::record::{Record, RecordReader, SearchPath, Shim, unique_paths};
@@ -12,7 +13,7 @@ use crate::model::engine::EngineInfo;
 use crate::model::pid::HostPid;
 use crate::model::process_config::ProcessConfig;
 use crate::model::signal::Signal;
-use crate::model::stop_policy::StopPolicy;
+use crate::model::stop_policy::{StopPolicy, StopSignal, UnsignalledEffect, UnsignalledStop};
 use crate::proc::{Host, ReadError, Trust};
 
 /// Name of the configuration that LXD and Incus write for each start.
@@ -33,9 +34,16 @@ pub(super) struct LxcUser {
     pub uses: fn(&str) -> bool,
 }
 
-/// The end of a container whose configured stop signal is not one. (LXD and Incus were not tried.)
-const KILLS: &str =
-    "the configured one is not a signal, so lxc-stop sends none, and kills everything at once";
+/// The stop of a container whose configured stop signal is not one.
+const KILLS: UnsignalledStop = UnsignalledStop {
+    reason: "the configured one is not a signal, so lxc-stop sends none, and kills everything at once",
+    effect: UnsignalledEffect::KillsAfter(Duration::ZERO),
+};
+/// The same of LXD and Incus, which were not tried.
+const UNTRIED: UnsignalledStop = UnsignalledStop {
+    reason: "the configured one is not a signal, and the effect of a stop by its engine is not known then",
+    effect: UnsignalledEffect::Unknown,
+};
 
 impl LxcUser {
     /// Returns the name in a cgroup's name.
@@ -95,18 +103,17 @@ impl LxcUser {
         let status = container.init.and_then(|init| host.status(init.pid).ok());
         let halt = config.as_ref().ok().and_then(|config| config.halt_signal);
         let blocks = status.is_some_and(|status| status.sig_blk.contains(Signal::RTMIN_3));
-        let policy = StopPolicy {
-            signal_unread: config.is_err().then_some("its configuration could not be read"),
-            signal: halt.and_then(|number| Signal::new(number.try_into().ok()?)),
+        let signal = match halt.map(|number| Signal::new(number.try_into().ok()?)) {
+            Some(Some(signal)) => StopSignal::Recorded(signal),
+            Some(None) => StopSignal::Unsignalled(if is_saved { UNTRIED } else { KILLS }),
+            None if config.is_err() => StopSignal::Unread("its configuration could not be read"),
+            None => StopSignal::Unset,
+        };
+        StopPolicy {
+            signal,
             signal_for_init: blocks.then_some(Signal::RTMIN_3),
             grace_unread: is_saved.then_some("it is set by the client that stops a container"),
             ..StopPolicy::default()
-        };
-        match (halt, policy.signal) {
-            (Some(_), None) => {
-                StopPolicy { signal_unread: Some(KILLS), sends_none: !is_saved, ..policy }
-            }
-            _ => policy,
         }
     }
 

@@ -71,7 +71,7 @@ use crate::model::health_check::HealthCheck;
 use crate::model::process_config::ProcessConfig;
 use crate::model::resource_config::ResourceConfig;
 use crate::model::signal::Signal;
-use crate::model::stop_policy::StopPolicy;
+use crate::model::stop_policy::{StopPolicy, StopSignal};
 use crate::proc::Host;
 use labels::{Labels, compose};
 use record::{Record, RecordReader};
@@ -163,7 +163,7 @@ pub fn engine_infos() -> impl Iterator<Item = &'static EngineInfo> {
 /// Returns how a container's engine stops it. Where no engine does, the policy has that as its reason.
 pub fn stop_policy(host: &Host, container: &Container) -> StopPolicy {
     let without_stop = |reason| StopPolicy {
-        signal_unread: Some(reason),
+        signal: StopSignal::Unread(reason),
         grace_unread: Some(reason),
         ..StopPolicy::default()
     };

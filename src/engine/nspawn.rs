@@ -18,7 +18,7 @@ use crate::model::engine::{EngineAdvice, EngineCommands, EngineInfo};
 use crate::model::mount::Mounts;
 use crate::model::pid::HostPid;
 use crate::model::signal::Signal;
-use crate::model::stop_policy::StopPolicy;
+use crate::model::stop_policy::{StopPolicy, StopSignal, UnsignalledEffect, UnsignalledStop};
 use crate::proc::{Host, ReadError, StateFile, Trust};
 
 /// The descriptor of systemd-nspawn.
@@ -127,7 +127,8 @@ impl Engine for Nspawn {
             grace_unread: Some("the unit's TimeoutStopSec= was not read"),
             ..StopPolicy::default()
         };
-        let unread = |reason| StopPolicy { signal_unread: Some(reason), ..default.clone() };
+        let with_signal = |signal| StopPolicy { signal, ..default.clone() };
+        let unread = |reason| with_signal(StopSignal::Unread(reason));
         let read = supervisor(host, container)
             .and_then(|supervisor| Some((supervisor, arguments(host, supervisor)?)));
         let Some((supervisor, argv)) = read else {
@@ -138,12 +139,12 @@ impl Engine for Nspawn {
             return unread("its settings file (`.nspawn`) could not be read");
         };
         match arguments.with_file(&file) {
-            (_, Some(signal)) => StopPolicy { signal: Some(signal), ..default },
+            (_, Some(signal)) => with_signal(StopSignal::Recorded(signal)),
             (StartMode::Boot, None) => {
                 StopPolicy { signal_for_init: Some(Signal::RTMIN_3), ..default }
             }
             (StartMode::Command | StartMode::StubInit, None) => {
-                StopPolicy { sends_none: true, ..unread(KILLS) }
+                with_signal(StopSignal::Unsignalled(KILLS))
             }
         }
     }
@@ -198,8 +199,11 @@ fn ephemeral_name(
     })
 }
 
-/// The end of a container for which it has no signal.
-const KILLS: &str = "without `--boot` or `--kill-signal=`, systemd-nspawn kills it at once";
+/// The stop of a container for which it has no signal.
+const KILLS: UnsignalledStop = UnsignalledStop {
+    reason: "without `--boot` or `--kill-signal=`, systemd-nspawn kills it at once",
+    effect: UnsignalledEffect::KillsAfter(Duration::ZERO),
+};
 
 /// Returns the systemd-nspawn process that runs a container: the parent of its init.
 fn supervisor(host: &Host, container: &Container) -> Option<HostPid> {

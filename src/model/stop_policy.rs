@@ -12,19 +12,14 @@ use super::signal::Signal;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StopPolicy {
     /// The stop signal.
-    pub signal: Option<Signal>,
+    pub signal: StopSignal,
     /// The signal that the engine chooses by the state of the init if none is configured.
     pub signal_for_init: Option<Signal>,
-    /// The reason why a missing stop signal does not mean that none is configured: where the engine
-    /// keeps it, and that this was not read.
-    pub signal_unread: Option<&'static str>,
-    /// Whether the engine's own stop sends no signal before KILL; `signal_unread` says why.
-    pub sends_none: bool,
     /// The time between the stop signal and KILL.
     pub grace: Option<Duration>,
     /// The time that is the default for this container, in place of its engine's.
     pub default_grace: Option<Duration>,
-    /// As `signal_unread`, of the grace period.
+    /// As [`StopSignal::Unread`], of the grace period.
     pub grace_unread: Option<&'static str>,
     /// The hook that is run before the stop signal is sent.
     pub pre_stop: Option<PreStopHook>,
@@ -36,10 +31,56 @@ pub struct StopPolicy {
     pub keep_stopped: Option<&'static str>,
     /// Advice on how to change it, likewise.
     pub advice: Option<&'static EngineAdvice>,
-    /// As `signal_unread`, of the restart policy.
+    /// As [`StopSignal::Unread`], of the restart policy.
     pub restart_unread: Option<&'static str>,
     /// The file with the restart policy, where that is not the record that names the container.
     pub restart_source: Option<PathBuf>,
+}
+
+/// The stop signal in an engine's record.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StopSignal {
+    /// None is configured.
+    #[default]
+    Unset,
+    /// The engine's own stop sends this one.
+    Recorded(Signal),
+    /// One may be configured: the reason says where the engine keeps it, and that this was not read.
+    Unread(&'static str),
+    /// The engine's own stop has none to send.
+    Unsignalled(UnsignalledStop),
+}
+
+impl StopSignal {
+    /// Returns the signal in an earlier record, completed from a later one.
+    #[must_use]
+    fn or(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Unset, _) => other,
+            (Self::Unread(_), Self::Recorded(_) | Self::Unsignalled(_)) => other,
+            _ => self,
+        }
+    }
+}
+
+/// A stop by an engine that has no signal to send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnsignalledStop {
+    /// The reason why it has none, and what it does then.
+    pub reason: &'static str,
+    /// The effect.
+    pub effect: UnsignalledEffect,
+}
+
+/// The effect of a stop without a signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnsignalledEffect {
+    /// Everything is killed after this time.
+    KillsAfter(Duration),
+    /// The stop fails, and nothing ends.
+    Fails,
+    /// It is not known.
+    Unknown,
 }
 
 /// Source of a stop signal or a grace period.
@@ -71,19 +112,28 @@ impl StopPolicy {
         u64::try_from(seconds).map_or(Duration::MAX, Duration::from_secs)
     }
 
-    /// Returns a recorded stop signal, or the behaviour of an engine whose own stop sends none in place of one that
-    /// is not a signal.
-    #[must_use]
-    pub fn or_sends_none(self, reason: &'static str) -> Self {
-        match self.signal_unread {
-            Some(_) => Self { signal_unread: Some(reason), sends_none: true, ..self },
-            None => self,
+    /// Returns the stop by the engine, if that has no signal to send.
+    pub fn unsignalled(&self) -> Option<UnsignalledStop> {
+        match self.signal {
+            StopSignal::Unsignalled(stop) => Some(stop),
+            StopSignal::Unset | StopSignal::Recorded(_) | StopSignal::Unread(_) => None,
         }
     }
 
-    /// Returns the stop signal: the recorded one, or the engine's default.
+    /// Returns the signal that a stop by this program sends unless it is given one: the recorded one, or the
+    /// engine's default.
     pub fn signal_of(&self, engine: &EngineInfo) -> Signal {
-        self.signal.or(self.signal_for_init).unwrap_or(engine.stop_signal)
+        match self.signal {
+            StopSignal::Recorded(signal) => signal,
+            StopSignal::Unset | StopSignal::Unread(_) | StopSignal::Unsignalled(_) => {
+                self.signal_for_init.unwrap_or(engine.stop_signal)
+            }
+        }
+    }
+
+    /// Returns the signal that the engine's own stop sends; `None` if it sends none, or which is not known.
+    pub fn engines_signal(&self, engine: &EngineInfo) -> Option<Signal> {
+        self.unsignalled().is_none().then(|| self.signal_of(engine))
     }
 
     /// Returns the time between the stop signal and KILL: the recorded one, or the engine's default.
@@ -102,11 +152,12 @@ impl StopPolicy {
 
     /// Returns the source of the stop signal.
     pub fn signal_source(&self) -> SettingSource {
-        match (self.signal, self.signal_unread, self.signal_for_init) {
-            (Some(_), ..) => SettingSource::Recorded,
-            (None, Some(reason), _) => SettingSource::Assumed(reason),
-            (None, None, Some(_)) => SettingSource::DefaultForInit,
-            (None, None, None) => SettingSource::Default,
+        match (self.signal, self.signal_for_init) {
+            (StopSignal::Recorded(_), _) => SettingSource::Recorded,
+            (StopSignal::Unread(reason), _) => SettingSource::Assumed(reason),
+            (StopSignal::Unsignalled(stop), _) => SettingSource::Assumed(stop.reason),
+            (StopSignal::Unset, Some(_)) => SettingSource::DefaultForInit,
+            (StopSignal::Unset, None) => SettingSource::Default,
         }
     }
 
@@ -125,8 +176,6 @@ impl StopPolicy {
         Self {
             signal: self.signal.or(other.signal),
             signal_for_init: self.signal_for_init.or(other.signal_for_init),
-            signal_unread: self.signal_unread.or(other.signal_unread),
-            sends_none: self.sends_none || (self.signal.is_none() && other.sends_none),
             grace: self.grace.or(other.grace),
             default_grace: self.default_grace.or(other.default_grace),
             grace_unread: self.grace_unread.or(other.grace_unread),
@@ -190,7 +239,7 @@ mod tests {
         assert_eq!(policy.signal_of(&ENGINE), Signal::PWR);
         assert_eq!(policy.grace_of(&ENGINE), Duration::from_secs(60));
         let policy = StopPolicy {
-            signal: Some(Signal::INT),
+            signal: StopSignal::Recorded(Signal::INT),
             grace: Some(Duration::ZERO),
             ..StopPolicy::default()
         };
@@ -201,13 +250,13 @@ mod tests {
     #[test]
     fn only_an_unread_setting_is_assumed() {
         let policy = StopPolicy {
-            signal_unread: Some("not read"),
+            signal: StopSignal::Unread("not read"),
             grace_unread: Some("not read"),
             ..StopPolicy::default()
         };
         assert_eq!(policy.signal_source(), SettingSource::Assumed("not read"));
         assert_eq!(policy.grace_source(), SettingSource::Assumed("not read"));
-        let recorded = StopPolicy { signal: Some(Signal::INT), ..policy };
+        let recorded = StopPolicy { signal: StopSignal::Recorded(Signal::INT), ..policy };
         assert_eq!(recorded.signal_source(), SettingSource::Recorded);
         assert_eq!(StopPolicy::default().grace_source(), SettingSource::Default);
     }
@@ -217,7 +266,7 @@ mod tests {
         let policy = StopPolicy { signal_for_init: Some(Signal::RTMIN_3), ..StopPolicy::default() };
         assert_eq!(policy.signal_of(&ENGINE), Signal::RTMIN_3);
         assert_eq!(policy.signal_source(), SettingSource::DefaultForInit);
-        let configured = StopPolicy { signal: Some(Signal::INT), ..policy };
+        let configured = StopPolicy { signal: StopSignal::Recorded(Signal::INT), ..policy };
         assert_eq!(configured.signal_of(&ENGINE), Signal::INT);
     }
 
@@ -225,12 +274,35 @@ mod tests {
     fn a_later_record_completes_an_earlier_one() {
         let first = StopPolicy { grace: Some(Duration::ZERO), ..StopPolicy::default() };
         let second = StopPolicy {
-            signal: Some(Signal::INT),
+            signal: StopSignal::Recorded(Signal::INT),
             grace: Some(Duration::MAX),
             ..StopPolicy::default()
         };
         let both = first.or(second);
-        assert_eq!((both.signal, both.grace), (Some(Signal::INT), Some(Duration::ZERO)));
+        assert_eq!(
+            (both.signal, both.grace),
+            (StopSignal::Recorded(Signal::INT), Some(Duration::ZERO))
+        );
+    }
+
+    #[test]
+    fn a_stop_without_a_signal_is_not_completed_by_another_record() {
+        let stop = UnsignalledStop { reason: "65", effect: UnsignalledEffect::Fails };
+        let unsignalled = StopSignal::Unsignalled(stop);
+        let recorded = StopSignal::Recorded(Signal::INT);
+        let unread = StopSignal::Unread("not read");
+        for (first, second, both) in [
+            (unsignalled, recorded, unsignalled),
+            (recorded, unsignalled, recorded),
+            (unread, unsignalled, unsignalled),
+            (unread, StopSignal::Unset, unread),
+            (StopSignal::Unset, unsignalled, unsignalled),
+        ] {
+            assert_eq!(first.or(second), both);
+        }
+        let policy = StopPolicy { signal: unsignalled, ..StopPolicy::default() };
+        assert_eq!(policy.engines_signal(&ENGINE), None);
+        assert_eq!(policy.signal_of(&ENGINE), Signal::PWR);
     }
 
     #[test]

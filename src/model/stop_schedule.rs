@@ -20,8 +20,10 @@ pub struct StopStep {
 }
 
 /// The steps of a stop, in order.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StopSchedule {
+    /// The time that passes before the first step, or KILL, without a signal.
+    pub unsignalled: Duration,
     /// The steps before KILL.
     pub steps: Vec<StopStep>,
     /// Whether processes that are still running in the end get KILL.
@@ -38,7 +40,7 @@ impl StopSchedule {
     /// Returns the time until the first KILL, if no process exits before: that of a step, or the one in the end.
     pub fn time_to_kill(&self) -> Duration {
         let before = self.steps.iter().take_while(|step| step.signal != Signal::KILL);
-        before.map(|step| step.grace).fold(Duration::ZERO, Duration::saturating_add)
+        before.map(|step| step.grace).fold(self.unsignalled, Duration::saturating_add)
     }
 
     /// Whether it sends KILL, in a step or in the end.
@@ -49,7 +51,7 @@ impl StopSchedule {
     /// Returns the time that all steps take if no process exits.
     pub fn total_grace(&self) -> Duration {
         let times = self.steps.iter().map(|step| step.grace);
-        times.fold(Duration::ZERO, Duration::saturating_add)
+        times.fold(self.unsignalled, Duration::saturating_add)
     }
 }
 
@@ -83,12 +85,13 @@ pub struct StopProcedure {
     pub order: StopOrder,
     /// The hook that runs before the first signal.
     pub hook: Option<PreStopHook>,
+    /// The reason why it is not known whether anything ends.
+    pub doubt: Option<&'static str>,
 }
 
 impl StopProcedure {
     /// Returns a procedure that sends nothing.
     pub fn without_steps() -> Self {
-        let schedule = StopSchedule { steps: Vec::new(), kill: false };
-        Self { schedule, order: StopOrder::Init, hook: None }
+        Self { schedule: StopSchedule::default(), order: StopOrder::Init, hook: None, doubt: None }
     }
 }

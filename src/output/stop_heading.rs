@@ -17,8 +17,8 @@ use crate::model::signal::Signal;
 pub struct StopHeading {
     /// The container, in qualified form.
     pub container: String,
-    /// The stop signal.
-    pub signal: Signal,
+    /// The signal that its engine's own stop sends; none if it has none.
+    pub signal: Option<Signal>,
     /// Whether the stop signal is assumed.
     pub signal_assumed: bool,
     /// The time between the stop signal and KILL.
@@ -41,12 +41,14 @@ impl StopHeading {
             Duration::MAX => "no time limit".into(),
             grace => seconds(grace),
         };
-        let settings = format!(
-            "({}{}, {grace}{})",
-            self.signal,
-            assumed(self.signal_assumed),
-            assumed(self.grace_assumed)
-        );
+        let settings = match self.signal {
+            Some(signal) => format!(
+                "({signal}{}, {grace}{})",
+                assumed(self.signal_assumed),
+                assumed(self.grace_assumed)
+            ),
+            None => "(no signal)".into(),
+        };
         let state = self.state.iter().map(|state| format!("  {}", safe_str(state)));
         let state = state.collect::<String>();
         let forecast = self.forecast.map_or("not known", Answer::stop_word);

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use super::Diagnosis;
 use crate::analysis::finding::{FindingCode, Severity};
-use crate::analysis::forecast::{Answer, Forecast};
+use crate::analysis::forecast::Answer;
 use crate::analysis::wording::{counted, seconds};
 use crate::model::byte_size::memory;
 use crate::model::exit_record::ExitRecord;
+use crate::model::stop_policy::UnsignalledEffect;
 
 impl Diagnosis<'_> {
     /// Adds a finding if processes have no time to exit. Returns whether that is so.
@@ -22,17 +23,26 @@ impl Diagnosis<'_> {
         true
     }
 
-    /// Adds a finding if its engine's own stop sends no signal.
-    pub(super) fn no_signal(&mut self) {
-        let policy = self.input.policy;
-        let Some(reason) = policy.signal_unread.filter(|_| policy.sends_none) else { return };
-        let message = format!("a stop by its engine has no stop signal: {reason}");
-        let stops = |forecast: &Forecast| forecast.graceful == Answer::Yes;
-        let mut others = self.input.alternatives.iter();
-        let better = others.find(|(_, forecast)| !stops(self.input.forecast) && stops(forecast));
-        let signal = better.map_or(self.signal, |(signal, _)| *signal);
-        let remedy = self.remedies.stop_signal_for_good(signal);
-        self.add_for_container(Severity::Problem, FindingCode::NoSignal, message, &remedy);
+    /// Adds a finding if its engine's own stop has no signal to send. Returns whether that is so.
+    pub(super) fn no_signal(&mut self) -> bool {
+        let Some(stop) = self.input.policy.unsignalled() else { return false };
+        let message = format!("a stop by its engine has no stop signal: {}", stop.reason);
+        let better = self.input.alternatives.iter().find(|(_, f)| f.graceful == Answer::Yes);
+        let better = better.map(|(signal, _)| *signal);
+        let of_init = || self.on_another(Answer::Yes).map(|(signal, _)| signal);
+        let signal = better.or_else(of_init).unwrap_or(self.signal);
+        // (This program does not stop a sandbox.)
+        let remedy = match self.input.container.remark {
+            Some(_) => self.remedies.stop_signal(signal),
+            None => self.remedies.stop_signal_for_good(signal),
+        };
+        let severity = match stop.effect {
+            UnsignalledEffect::KillsAfter(_) | UnsignalledEffect::Fails => Severity::Problem,
+            UnsignalledEffect::Unknown => Severity::Warning,
+        };
+        self.add_for_container(severity, FindingCode::NoSignal, message, &remedy);
+        self.doubt_by_hook();
+        true
     }
 
     /// Adds a finding if its engine has started it again several times, and lately.

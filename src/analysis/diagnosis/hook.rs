@@ -66,7 +66,11 @@ impl Diagnosis<'_> {
 
     pub(super) fn pre_stop_hook(&mut self) {
         let Some(hook) = &self.input.policy.pre_stop else { return };
-        let (signal, stop) = (self.signal, self.remedies.command("stop"));
+        let stop = self.remedies.command("stop");
+        let signal = match self.input.policy.unsignalled() {
+            Some(_) => "a stop".into(),
+            None => self.signal.name(),
+        };
         let (message, remedy) = match hook.pause() {
             Some(pause) => {
                 let rest = self.input.policy.grace_after_hook(self.input.container.engine);

@@ -92,7 +92,7 @@ impl Diagnosis<'_> {
 
     /// Returns the first other signal to which the forecast for the init is this. (An init that loses the signal
     /// may exit by itself, as `sleep` does in the end.)
-    fn on_another(&self, exits: Answer) -> Option<(Signal, Answer)> {
+    pub(super) fn on_another(&self, exits: Answer) -> Option<(Signal, Answer)> {
         self.input.alternatives.iter().find_map(|(signal, forecast)| {
             let init = forecast.processes.iter().find(|f| Some(f.process) == self.init)?;
             let is_lost = init.deliveries.iter().all(|d| d.prediction.verdict.is_lost());

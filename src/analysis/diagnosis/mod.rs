@@ -51,7 +51,8 @@ pub struct DiagnosisInput<'a> {
     pub forecast: &'a Forecast,
     /// The same with children signalled first.
     pub children_first: &'a Forecast,
-    /// The same with other signals that programs exit on, the usual ones first.
+    /// The same with other signals that programs exit on, the usual ones first; and with the default one first, where
+    /// its engine sends none.
     pub alternatives: &'a [(Signal, Forecast)],
     /// The parents outside of the container of its processes, by host PID.
     pub outside: &'a BTreeMap<i32, OutsideParent>,
@@ -105,13 +106,13 @@ pub fn diagnose(input: &DiagnosisInput<'_>) -> Vec<Finding> {
     }
     diagnosis.paused();
     diagnosis.init_exited();
-    if !diagnosis.exiting() && !diagnosis.grace_period() {
+    // (Without a signal, processes have nothing to handle.)
+    if !diagnosis.exiting() && !diagnosis.no_signal() && !diagnosis.grace_period() {
         diagnosis.init();
         diagnosis.unreached();
         diagnosis.reached();
         diagnosis.other_states();
         diagnosis.suspended();
-        diagnosis.no_signal();
         diagnosis.doubt_by_hook();
     }
     diagnosis.companions();
@@ -221,12 +222,14 @@ impl Diagnosis<'_> {
 
     /// Returns the findings about a container whose processes are in a sandbox.
     fn sandboxed(mut self) -> Vec<Finding> {
-        let message = format!(
-            "the effect of {} is not known: its processes are in a sandbox, and not on this host",
-            self.signal
-        );
-        let remedy = "stop it with its engine";
-        self.add_for_container(Severity::Info, FindingCode::Unknown, message, remedy);
+        if !self.no_signal() {
+            let message = format!(
+                "the effect of {} is not known: its processes are in a sandbox, and not on this host",
+                self.signal
+            );
+            let remedy = "stop it with its engine";
+            self.add_for_container(Severity::Info, FindingCode::Unknown, message, remedy);
+        }
         self.oom_kills();
         self.crash_loop();
         self.health();
@@ -280,8 +283,9 @@ impl Diagnosis<'_> {
 
     fn assumptions(&mut self) {
         let policy = self.input.policy;
-        for assumption in assumptions(policy, self.input.container.engine, !policy.sends_none, true)
-        {
+        let is_signalled = policy.unsignalled().is_none();
+        let engine = self.input.container.engine;
+        for assumption in assumptions(policy, engine, is_signalled, is_signalled) {
             let remedy = format!("in {}, {}", self.remedies.command("stop"), assumption.options);
             self.add_for_container(
                 Severity::Info,

@@ -213,6 +213,17 @@ impl Forecast {
         }
     }
 
+    /// Makes the forecast that of a stop which may end nothing, for this reason.
+    fn with_doubt(mut self, reason: &str) -> Self {
+        for process in &mut self.processes {
+            process.exits = Answer::Maybe;
+            process.killed = None;
+            process.why = reason.to_owned();
+        }
+        let (graceful, init_ends) = (Answer::Maybe, Answer::Maybe);
+        Self { graceful, init_ends, longest: None, is_unlimited: false, ..self }
+    }
+
     /// Makes the forecast that of a sandbox, in which the container's own processes run unseen.
     #[must_use]
     pub fn of_sandbox(mut self) -> Self {
@@ -279,7 +290,8 @@ impl ForecastInput<'_> {
     /// Returns the time until SIGKILL; a signal without a stop has no limit.
     fn limit(&self) -> Duration {
         let schedule = &self.procedure.schedule;
-        if schedule.steps.is_empty() { Duration::MAX } else { schedule.time_to_kill() }
+        let is_limited = schedule.kill || !schedule.steps.is_empty();
+        if is_limited { schedule.time_to_kill() } else { Duration::MAX }
     }
 
     /// Returns a fact about a process. One that has not been read yet is unreadable for now, and asked for.
@@ -365,8 +377,12 @@ pub fn awaits_no_child(facts: &Process) -> bool {
 /// Forecasts a stop.
 pub fn forecast(input: ForecastInput<'_>) -> Forecast {
     let forecast = outcome::outcome(&Simulation::run(input).settle());
-    match &input.procedure.hook {
+    let forecast = match &input.procedure.hook {
         Some(hook) => forecast.with_hook(hook, input.procedure.schedule.total_grace()),
+        None => forecast,
+    };
+    match input.procedure.doubt {
+        Some(reason) => forecast.with_doubt(reason),
         None => forecast,
     }
 }

@@ -34,11 +34,13 @@ pub(super) fn findings(found: &ResolvedContainer<'_>) -> Result<Vec<Finding>, Er
     let snapshot = snapshot_for(found, signals, Some(signal))?;
     let predict = |process| snapshot.predict(process, signal, Recipient::Process);
     let predictions: Vec<Prediction> = snapshot.processes.iter().map(predict).collect();
-    // (An engine that sends no signal is a finding of its own.)
-    let engines = procedure_of(container, &policy, Some(signal));
+    let engines = procedure_of(container, &policy, None);
     let children_first = StopProcedure { order: StopOrder::ChildrenFirst, ..engines.clone() };
     let forecast = |procedure: &StopProcedure| forecast_of(found, &snapshot, procedure);
-    let others = exit_signals().into_iter().filter(|other| *other != signal);
+    // (Where its engine sends none, the default is one of those that it might.)
+    let default = policy.unsignalled().map(|_| signal);
+    let others =
+        default.into_iter().chain(exit_signals().into_iter().filter(|other| *other != signal));
     let alternatives: Vec<(Signal, Forecast)> = others
         .map(|other| (other, forecast(&procedure_of(container, &policy, Some(other)))))
         .collect();

@@ -177,7 +177,7 @@ impl<'a> ProcessList<'a> {
         let whole_name = is_part.then(|| container.qualified());
         let heading = StopHeading {
             container: container.qualified(),
-            signal: stop_signal,
+            signal: policy.engines_signal(container.engine),
             signal_assumed: policy.signal_source().assumption().is_some(),
             grace: policy.grace_of(container.engine),
             grace_assumed: policy.grace_source().assumption().is_some(),

@@ -86,7 +86,7 @@ impl<'a> ContainerStop<'a> {
             running_again: Cell::default(),
         };
         let order = request.order.in_container(container);
-        let procedure = StopProcedure { schedule, order, hook: None };
+        let procedure = StopProcedure { schedule, order, hook: None, doubt: None };
         let unpause = request.unpause;
         Self { context, target, policy, assumptions, procedure, unpause, reporter }
     }

@@ -121,7 +121,7 @@ impl StopRequest {
         let steps = is_needed.then_some(StopStep { signal, grace });
         // KILL never follows a grace period without a limit.
         let kill = self.kill && grace != Duration::MAX;
-        StopSchedule { steps: steps.into_iter().collect(), kill }
+        StopSchedule { steps: steps.into_iter().collect(), kill, ..StopSchedule::default() }
     }
 
     /// Returns the settings of that schedule that are assumed, because they were not read.

@@ -38,10 +38,10 @@ pub struct LsRow {
 /// The forecast of a stop.
 #[derive(Debug)]
 pub struct LsStop {
-    /// The stop signal.
-    pub signal: Signal,
+    /// The signal that its engine's own stop sends; none if it has none.
+    pub signal: Option<Signal>,
     /// Its effect on the init.
-    pub verdict: Verdict,
+    pub verdict: Option<Verdict>,
     /// The forecast.
     pub forecast: Answer,
     /// The settings that are assumed, each with the reason.
@@ -133,15 +133,15 @@ pub static LS_COLUMNS: &[LsColumn] = &[
     .json("exit.error")
     .json_if(has_ended),
     LsColumn::new("stopsignal", "STOPSIGNAL", "stop signal", |r| {
-        stop_value(r, |stop| stop.signal.name())
+        stop_value(r, |stop| Some(stop.signal?.name()))
     })
     .json("stop.signal"),
     LsColumn::new("stopverdict", "STOPVERDICT", "effect of the stop signal on the init", |r| {
-        stop_value(r, |stop| stop.verdict.name().into())
+        stop_value(r, |stop| Some(stop.verdict?.name().into()))
     })
     .json("stop.verdict"),
     LsColumn::new("onstop", "ON STOP", "forecast of a stop: graceful, killed, maybe", |r| {
-        stop_value(r, |stop| stop.forecast.stop_word().into())
+        stop_value(r, |stop| Some(stop.forecast.stop_word().into()))
     })
     .json("stop.forecast")
     .shown()
@@ -234,9 +234,9 @@ pub static LS_COLUMNS: &[LsColumn] = &[
 const VERIFIED: &str = "whether a trusted record, or the owner of its cgroup, confirms its name";
 
 /// Returns a word about the stop; `?` where its processes could not be read.
-fn stop_value(row: &LsRow, word: impl Fn(&LsStop) -> String) -> Value {
+fn stop_value(row: &LsRow, word: impl Fn(&LsStop) -> Option<String>) -> Value {
     match &row.stop {
-        Some(stop) => Value::text(&word(stop)),
+        Some(stop) => Value::optional_text(word(stop).as_deref()),
         None if row.is_stop_unread => Value::Denied,
         None => Value::Absent,
     }

@@ -47,6 +47,9 @@ fn stop_signal(i: &Inspection) -> Vec<PageLine> {
     if i.is_host {
         return Vec::new();
     }
+    if let Some(stop) = i.policy.unsignalled() {
+        return vec![line("signal", format!("none: {}", stop.reason))];
+    }
     let source = source_remark(i.policy.signal_source());
     let verdict = i.prediction.verdict.name();
     let note = i.prediction.note.as_ref().map(|note| safe(note.as_bytes()).into_owned());
@@ -55,12 +58,15 @@ fn stop_signal(i: &Inspection) -> Vec<PageLine> {
 }
 
 fn stop_signal_json(i: &Inspection) -> Json {
+    let engines = i.policy.engines_signal(i.container.engine);
+    let prediction = engines.map(|_| &i.prediction);
+    let unsignalled = i.policy.unsignalled().map(|stop| stop.reason);
     json!({
-        "signal": i.stop_signal.name(),
-        "recorded": i.policy.signal.is_some(),
-        "assumed": i.policy.signal_source().assumption(),
-        "verdict": i.prediction.verdict.name(),
-        "note": i.prediction.note,
+        "signal": engines.map(|signal| signal.name()),
+        "recorded": i.policy.signal_source() == SettingSource::Recorded,
+        "assumed": i.policy.signal_source().assumption().filter(|_| engines.is_some()),
+        "verdict": prediction.map(|prediction| prediction.verdict.name()),
+        "note": unsignalled.or(prediction.and_then(|prediction| prediction.note.as_deref())),
     })
 }
 
@@ -73,6 +79,10 @@ fn grace(i: &Inspection) -> Vec<PageLine> {
     if i.is_host {
         return Vec::new();
     }
+    // (The reason that it has no signal says what it does.)
+    if i.policy.unsignalled().is_some() {
+        return Vec::new();
+    }
     let source = source_remark(i.policy.grace_source());
     vec![match grace_time(i) {
         Some(Duration::ZERO) => line("grace", format!("none{source}: KILL at once")),
@@ -82,6 +92,10 @@ fn grace(i: &Inspection) -> Vec<PageLine> {
 }
 
 fn grace_json(i: &Inspection) -> Json {
+    // (As above.)
+    if i.policy.unsignalled().is_some() {
+        return Json::Null;
+    }
     let seconds = grace_time(i).map(|time| time.as_secs_f64());
     json!({
         "seconds": seconds,
