@@ -78,3 +78,26 @@ impl StopHeading {
         text + "\n"
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stop_without_a_signal_names_none() {
+        let heading = StopHeading {
+            container: "docker:web".into(),
+            signal: None,
+            signal_assumed: true,
+            grace: Duration::from_secs(10),
+            grace_assumed: false,
+            forecast: Some(Answer::No),
+            has_forecast: true,
+            state: None,
+        };
+        assert_eq!(heading.text(&Style::default()), "docker:web  on stop (no signal): killed\n");
+        let heading = StopHeading { signal: Some(Signal::TERM), ..heading };
+        let text = "docker:web  on stop (TERM assumed, 10 s): killed\n";
+        assert_eq!(heading.text(&Style::default()), text);
+    }
+}
