@@ -93,7 +93,7 @@ mod tests {
     /// Returns the forecast of a stop by TERM, which has no effect on a PID 1 without a handler.
     fn stopped(processes: &[ContainerProcess], has_init: bool, order: StopOrder) -> Forecast {
         let step = StopStep { signal: Signal::TERM, grace: Duration::from_secs(10) };
-        let schedule = StopSchedule { steps: vec![step], kill: true };
+        let schedule = StopSchedule { steps: vec![step], kill: true, ..StopSchedule::default() };
         forecast(ForecastInput {
             processes,
             context: &DeliveryContext::default(),
@@ -101,7 +101,7 @@ mod tests {
             joined: &[],
             init: Some(processes[0].facts.id).filter(|_| has_init),
             owns_pid_ns: has_init,
-            procedure: &StopProcedure { schedule, order, hook: None },
+            procedure: &StopProcedure { schedule, order, hook: None, doubt: None },
         })
     }
 
