@@ -140,7 +140,7 @@ pub fn sends_none(engine: &Engine) -> Outcome {
         _ => "",
     };
     let script = "trap 'echo > /heard; exit 0' TERM PWR; trap 'echo > /marker' SYS; echo > /ready; \
-        while :; do sleep 0.1; done";
+        while :; do sleep 1000 & wait; done";
     let case = Case::start(engine, "", options, &["sh", "-c", script])?;
     let name = engine.script(&["qualified", &case.name])?;
     let pid = case.init()?["host_pid"].to_string();
