@@ -29,12 +29,14 @@ impl Diagnosis<'_> {
         let message = format!("a stop by its engine has no stop signal: {}", stop.reason);
         let better = self.input.alternatives.iter().find(|(_, f)| f.graceful == Answer::Yes);
         let better = better.map(|(signal, _)| *signal);
-        let of_init = || self.on_another(Answer::Yes).map(|(signal, _)| signal);
-        let signal = better.or_else(of_init).unwrap_or(self.signal);
+        let of_init = |exits| self.on_another(exits).map(|(signal, _)| signal);
+        let may_stop = || of_init(Answer::Yes).or_else(|| of_init(Answer::Maybe));
         // (This program does not stop a sandbox.)
-        let remedy = match self.input.container.remark {
-            Some(_) => self.remedies.stop_signal(signal),
-            None => self.remedies.stop_signal_for_good(signal),
+        let is_sandbox = self.input.container.remark.is_some();
+        let remedy = match better.or_else(may_stop) {
+            Some(signal) if !is_sandbox => self.remedies.stop_signal_for_good(signal),
+            None if !is_sandbox => "set a stop signal that it handles".into(),
+            signal => self.remedies.stop_signal(signal.unwrap_or(self.signal)),
         };
         let severity = match stop.effect {
             UnsignalledEffect::KillsAfter(_) | UnsignalledEffect::Fails => Severity::Problem,
