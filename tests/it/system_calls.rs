@@ -117,9 +117,7 @@ impl EmptyHost {
         let enter = self.enter()?;
         let mut command = Command::new(&enter[0]);
         command.args(&enter[1..]).args(["sh", "-c", script, "sh"]).args(arguments);
-        // (The loader looks into cargo's directories first, for each library of each program.)
-        command.env("LC_ALL", "C.UTF-8").env_remove("COLUMNS").env_remove("LD_LIBRARY_PATH");
-        command.stdin(Stdio::null());
+        command.env("LC_ALL", "C.UTF-8").env_remove("COLUMNS").stdin(Stdio::null());
         Ok(finish(command))
     }
 }
@@ -168,11 +166,13 @@ impl OnlyContainer {
     fn start() -> Result<Self, Failed> {
         let host = EmptyHost::start()?;
         let dir = tempfile::tempdir()?;
-        // The harness starts it through a program that enters the host first.
+        // The harness starts it through a program that enters the host first. (The init's variables are those of
+        // a command that `exec` runs, too.)
         let wrapper = dir.path().join("enter");
         let program = std::env::current_exe()?;
         let enter = host.enter()?.join(" ");
-        let script = format!("#!/bin/sh\nexec {enter} '{}'\n", program.display());
+        let script =
+            format!("#!/bin/sh\nunset LD_LIBRARY_PATH\nexec {enter} '{}'\n", program.display());
         std::fs::File::create(&wrapper)?.write_all(script.as_bytes())?;
         std::fs::set_permissions(&wrapper, PermissionsExt::from_mode(0o755))?;
         let children = (0..CHILDREN).map(|n| format!("\n> w{n} ignore=USR1"));
