@@ -63,7 +63,7 @@ const KILLS: UnsignalledStop = UnsignalledStop {
     reason: "the recorded one is not a signal, so its engine sends none, and kills everything after 2 s",
     effect: UnsignalledEffect::KillsAfter(Duration::from_secs(2)),
 };
-/// The same with a grace period without a limit, which Docker up to 20.10 does not look at then.
+/// The same without a limit of the grace period, which Docker up to 20.10 ignores then.
 const KILLS_OR_WAITS: UnsignalledStop = UnsignalledStop {
     reason: "the recorded one is not a signal, so its engine sends none, and kills everything after 2 s or waits without limit, by its version",
     effect: UnsignalledEffect::Unknown,
